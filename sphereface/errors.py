@@ -1,0 +1,48 @@
+"""The errors that a user can cause, and how a program ends on them."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Sequence
+
+Main = Callable[[Sequence[str] | None], int]
+
+
+class UserError(Exception):
+    """Something the user can mend: one line saying what was got, what is allowed and what to do.
+
+    Programs print it without a traceback and leave with exit code 2 (see :func:`reports_user_errors`).
+    """
+
+
+class ConfigError(UserError):
+    """Every problem found in one configuration, reported together.
+
+    Args:
+        source: where the configuration came from, as the user named it.
+        problems: one line each: key, value received, what is allowed.
+    """
+
+    def __init__(self, source: str, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        if len(self.problems) == 1:
+            text = f"{source}: {self.problems[0]}"
+        else:
+            listed = "".join(f"\n  - {problem}" for problem in self.problems)
+            text = f"{source}: {len(self.problems)} problems:{listed}"
+        super().__init__(text)
+
+
+def reports_user_errors(main: Main) -> Main:
+    """Make ``main(argv) -> exit code`` print a :class:`UserError` as one line and return 2."""
+
+    @functools.wraps(main)
+    def wrapper(argv: Sequence[str] | None = None) -> int:
+        try:
+            return main(argv)
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+
+    return wrapper
