@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Protocol
 
-Main = Callable[[Sequence[str] | None], int]
+
+class Main(Protocol):
+    """The entry point of a program: arguments in, exit code out."""
+
+    def __call__(self, argv: Sequence[str] | None = None) -> int: ...
 
 
 class UserError(Exception):
@@ -35,7 +40,7 @@ class ConfigError(UserError):
 
 
 def reports_user_errors(main: Main) -> Main:
-    """Make ``main(argv) -> exit code`` print a :class:`UserError` as one line and return 2."""
+    """Make ``main(argv) -> exit code`` print a :class:`UserError` as one line and return 2, and 130 on Ctrl-C."""
 
     @functools.wraps(main)
     def wrapper(argv: Sequence[str] | None = None) -> int:
@@ -44,5 +49,8 @@ def reports_user_errors(main: Main) -> Main:
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             return 2
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            return 130
 
     return wrapper

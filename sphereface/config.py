@@ -1,0 +1,280 @@
+"""The configuration of a run: YAML over defaults, ``--set a.b=c`` over YAML, checked as a whole. No torch.
+
+Defaults live here and nowhere else. A section that is chosen by its ``name`` (the loss) is described by the part
+that implements it; :func:`load_config` is handed that description as ``losses``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .errors import ConfigError, UserError
+from .options import option, parse_options, suggest, to_plain
+
+_PACKAGE = Path(__file__).resolve().parent
+SHIPPED_CONFIG_DIRS = (_PACKAGE.parent / "configs", _PACKAGE / "configs")  # a checkout, an installed wheel
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The backbone (RECIPE §2 of the paper's release: depth 20, 112×96, 512)."""
+
+    name: str = option("spherenet", choices=["spherenet"])
+    depth: int = option(20, choices=[4, 10, 20, 36, 64])
+    widths: tuple[int, ...] = option((64, 128, 256, 512), low=1)
+    embedding_dim: int = option(512, low=2)
+    input_size: tuple[int, ...] = option((112, 96), low=16)
+    norm: str = option("none", choices=["none", "batch"])
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the training crops are and how they are fed."""
+
+    train: str = option()
+    exclude: tuple[str, ...] = option(())
+    min_images: int = option(1, low=1)
+    mirror: bool = option(True)
+    crop_shift: int = option(0, low=0, high=16)
+    workers: int = option(2, low=0)
+    max_bad_share: float = option(0.01, low=0, high=1)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Optimisation: how long, how fast, in which arithmetic."""
+
+    batch_size: int = option(512, low=1)
+    steps: int | None = option(None, low=1)
+    epochs: float | None = option(None, above=0)
+    max_minutes: float | None = option(None, above=0)
+    lr: float = option(0.1, above=0)
+    schedule: str = option("step", choices=["step", "cosine"])
+    milestones: tuple[int, ...] = option((), low=1)
+    lr_decay: float = option(0.1, above=0, high=1)
+    warmup_steps: int = option(0, low=0)
+    momentum: str = option("caffe", choices=["caffe", "torch"])
+    mu: float = option(0.9, low=0, high=0.9999)
+    weight_decay: float = option(5e-4, low=0)
+    clip_grad_norm: float | None = option(None, above=0)
+    precision: str = option("fp32", choices=["fp32", "bf16", "fp16"])
+    compile: bool = option(False)
+
+
+@dataclass(frozen=True)
+class PairSetConfig:
+    """One verification set: pictures and the pairs to compare."""
+
+    images: str = option()
+    pairs: str = option()
+    dev_train: str | None = option(None)
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """Verification sets seen during training, and which of them picks best.pt."""
+
+    every_steps: int = option(1000, low=1)
+    sets: dict[str, Any] = option({})
+    select: str | None = option(None)
+    batch_size: int = option(128, low=1)
+    precision: str = option("fp32", choices=["fp32", "bf16"])
+
+
+@dataclass(frozen=True)
+class LogConfig:
+    """What is written while training."""
+
+    every_steps: int = option(20, low=1)
+    histogram_every_steps: int = option(500, low=1)
+    tensorboard: bool = option(True)
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """How often the whole state is saved, and how many of those files stay."""
+
+    every_steps: int = option(1000, low=1)
+    keep: int = option(3, low=1)
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole run, resolved. ``loss`` is the options object that ``losses`` made for ``loss.name``."""
+
+    name: str = option("run")
+    seed: int = option(0, low=0, high=2**32 - 1)
+    runs_dir: str = option("runs")
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=lambda: DataConfig(train=""))
+    train: TrainConfig = field(default_factory=TrainConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    log: LogConfig = field(default_factory=LogConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    loss: Any = field(default=None, init=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dicts, lists and numbers; :func:`config_from_dict` reads them back."""
+        plain: dict[str, Any] = to_plain(self)
+        plain["loss"] = {"name": self.loss.name, **plain["loss"]}
+        return plain
+
+    def pair_sets(self) -> dict[str, PairSetConfig]:
+        """``eval.sets`` by name; a bare folder stands for ``{images: folder, pairs: folder/pairs.txt}``."""
+        return _parse_pair_sets(self.eval.sets, [])
+
+
+def find_config(name: str) -> Path:
+    """The file behind ``--config``: a path, or the bare name of a file in ``configs/`` (``.yaml`` may be left out)."""
+    wanted = Path(name)
+    folders = [Path()] if len(wanted.parts) > 1 else [Path(), Path("configs"), *SHIPPED_CONFIG_DIRS]
+    for folder in folders:
+        for candidate in (folder / wanted, folder / f"{name}.yaml"):
+            if candidate.is_file():
+                return candidate
+    shipped = sorted({p.name for d in SHIPPED_CONFIG_DIRS if d.is_dir() for p in d.glob("*.yaml")})
+    raise UserError(f"--config: no file {name!r} here or in configs/{suggest(name, shipped)}")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """One YAML file, on top of the file that its key ``extends`` names (looked up as ``--config`` is)."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from error
+    values = {} if values is None else values
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: got {type(values).__name__} · allowed: a mapping of keys to values")
+    parent = values.pop("extends", None)
+    if parent is None:
+        return values
+    beside = path.parent / str(parent)
+    parent_path = beside if beside.is_file() else find_config(str(parent))
+    if parent_path.resolve() == path.resolve():
+        raise UserError(f"{path}: extends: names the file itself")
+    return _merge(read_yaml(parent_path), values)
+
+
+def load_config(name: str, overrides: Sequence[str] = (), *, losses: Mapping[str, type[Any]]) -> Config:
+    """Read, override and check one configuration.
+
+    Args:
+        name: what ``--config`` got (see :func:`find_config`).
+        overrides: what each ``--set`` got, ``key.sub=value``; the value is read as YAML.
+        losses: option class of each ``loss.name``.
+
+    Raises:
+        ConfigError: with every problem found.
+        UserError: no such file, or not YAML.
+    """
+    path = find_config(name)
+    values = read_yaml(path)
+    for override in sorted(overrides, key=lambda text: not text.startswith("loss.name=")):
+        _set(values, override)
+    return config_from_dict(values, source=str(path), losses=losses)
+
+
+def config_from_dict(values: Mapping[str, Any], *, source: str, losses: Mapping[str, type[Any]]) -> Config:
+    """Check a configuration given as nested mappings; see :func:`load_config`."""
+    problems: list[str] = []
+    rest = {key: value for key, value in values.items() if key != "loss"}
+    config = parse_options(Config, rest, prefix="", problems=problems)
+    loss = _parse_loss(values.get("loss"), losses, problems)
+    if config is not None:
+        problems += _contradictions(config)
+    if problems or config is None:
+        raise ConfigError(source, problems)
+    object.__setattr__(config, "loss", loss)
+    return config
+
+
+def _parse_loss(values: object, losses: Mapping[str, type[Any]], problems: list[str]) -> Any:
+    values = {} if values is None else values
+    if not isinstance(values, Mapping):
+        problems.append(f"loss: got {values!r} · allowed: a mapping with the key name")
+        return None
+    name = values.get("name", "a-softmax")
+    if name not in losses:
+        problems.append(f"loss.name: got {name!r}{suggest(str(name), losses)}")
+        return None
+    options = {key: value for key, value in values.items() if key != "name"}
+    return parse_options(losses[name], options, prefix="loss", problems=problems)
+
+
+def _parse_pair_sets(sets: Mapping[str, object], problems: list[str]) -> dict[str, PairSetConfig]:
+    parsed = {}
+    for name, value in sets.items():
+        given = {"images": value, "pairs": f"{value}/pairs.txt"} if isinstance(value, str) else value
+        pair_set = parse_options(PairSetConfig, given, prefix=f"eval.sets.{name}", problems=problems)
+        if pair_set is not None:
+            parsed[name] = pair_set
+    return parsed
+
+
+def _contradictions(config: Config) -> list[str]:
+    """What is wrong with keys that are each fine alone."""
+    train = config.train
+    problems: list[str] = []
+    _parse_pair_sets(config.eval.sets, problems)
+    if not config.data.train:
+        problems.append("data.train: missing · allowed: a folder of identities · set it, or --set data.train=PATH")
+    if (train.steps is None) == (train.epochs is None):
+        got = "neither" if train.steps is None else "both"
+        problems.append(
+            f"train.steps, train.epochs: got {got} · allowed: one of them · "
+            "it is the length of the schedule, also where train.max_minutes ends the run"
+        )
+    if list(train.milestones) != sorted(set(train.milestones)):
+        problems.append(f"train.milestones: got {list(train.milestones)} · allowed: increasing steps")
+    if train.schedule == "cosine" and train.milestones:
+        problems.append("train.milestones: got some with schedule cosine · allowed: only with schedule step")
+    if len(config.model.input_size) != 2:
+        problems.append(f"model.input_size: got {list(config.model.input_size)} · allowed: [height, width]")
+    if len(config.model.widths) != 4:
+        problems.append(f"model.widths: got {list(config.model.widths)} · allowed: four stage widths")
+    if config.eval.select is not None and config.eval.select not in config.eval.sets:
+        known = suggest(config.eval.select, config.eval.sets) if config.eval.sets else " · eval.sets is empty"
+        problems.append(f"eval.select: got {config.eval.select!r}{known}")
+    return problems
+
+
+def _set(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not all(key.split(".")):
+        raise UserError(f"--set: got {override!r} · allowed: key.sub=value, for example train.lr=0.05")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"--set {key}: the value {text!r} is not YAML") from error
+    if key == "loss.name":
+        values["loss"] = _of_another_loss(values.get("loss"), value)
+    *parents, last = key.split(".")
+    for parent in parents:
+        below = values.get(parent)
+        values[parent] = dict(below) if isinstance(below, dict) else {}
+        values = values[parent]
+    values[last] = value
+
+
+def _of_another_loss(options: object, name: object) -> dict[str, Any]:
+    """The loss section once its name is ``name``: options of another loss would mean something else, and go."""
+    if isinstance(options, dict) and options.get("name", "a-softmax") == name:
+        return options
+    return {"name": name}
+
+
+def _merge(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        if key == "loss" and isinstance(value, Mapping) and "name" in value:
+            merged[key] = _of_another_loss(merged.get(key), value["name"])
+        if isinstance(value, Mapping) and isinstance(merged.get(key), dict) and key != "sets":
+            merged[key] = _merge(merged[key], value)  # but verification sets are those of the file that names some
+        else:
+            merged[key] = value
+    return merged

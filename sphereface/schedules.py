@@ -1,0 +1,44 @@
+"""What changes with the step, as pure functions of it: λ of the margin and the learning rate. No torch."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Sequence
+
+
+def annealed_lambda(t: float, *, base: float, gamma: float, power: float, minimum: float) -> float:
+    """λ of the annealed target logit ‖x‖(λ cos θ + ψ(θ)) / (1 + λ).
+
+    λ(t) = max(minimum, base · (1 + gamma·t)^(−power)), as the released Caffe layer computes it.
+
+    Args:
+        t: 1-based count of forward passes; here finished optimiser updates + 1, so it survives a resume.
+        base, gamma, power, minimum: 1000, 0.12, 1 and 5 in the released recipe: λ(1) = 892.9, λ(1659) = 5.
+
+    Returns:
+        λ ≥ ``minimum``; the larger, the nearer the target logit is to the plain ‖x‖ cos θ.
+    """
+    return max(minimum, base * math.pow(1.0 + gamma * t, -power))
+
+
+def warmup_factor(position: float, warmup_steps: int) -> float:
+    """Linear warm-up: (position + 1) / (warmup_steps + 1), then 1 from position ``warmup_steps`` on."""
+    if position >= warmup_steps:
+        return 1.0
+    return (position + 1.0) / (warmup_steps + 1.0)
+
+
+def step_rate(position: float, *, lr: float, milestones: Sequence[int], decay: float) -> float:
+    """Learning rate that is multiplied by ``decay`` at each milestone (Caffe's ``multistep``).
+
+    Args:
+        position: finished optimiser updates. A milestone of 16000 acts from the 16001st update on.
+    """
+    return lr * float(decay ** bisect_right(milestones, position))
+
+
+def cosine_rate(position: float, *, lr: float, steps: int, final: float = 0.0) -> float:
+    """Half a cosine from ``lr`` at position 0 to ``lr · final`` at ``steps``."""
+    share = min(max(position / steps, 0.0), 1.0)
+    return lr * (final + (1.0 - final) * 0.5 * (1.0 + math.cos(math.pi * share)))

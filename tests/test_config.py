@@ -1,0 +1,207 @@
+"""Configuration: shipped files, overrides, and what each mistake is told."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sphereface.config import Config, config_from_dict, find_config, load_config
+from sphereface.errors import ConfigError, UserError
+from sphereface.losses.margins import MARGINS
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+SHIPPED = sorted(CONFIGS.glob("*.yaml"))
+
+
+def load(text: str, tmp_path: Path, *overrides: str) -> Config:
+    path = tmp_path / "test.yaml"
+    path.write_text(text, encoding="utf-8")
+    return load_config(str(path), overrides, losses=MARGINS)
+
+
+def problems_of(text: str, tmp_path: Path, *overrides: str) -> tuple[str, ...]:
+    with pytest.raises(ConfigError) as caught:
+        load(text, tmp_path, *overrides)
+    return caught.value.problems
+
+
+GOOD = "data: {train: crops}\ntrain: {steps: 10}\n"
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.name)
+def test_every_shipped_file_is_valid(path):
+    config = load_config(path.name, losses=MARGINS)
+    assert config.name == path.stem
+    assert "shared" not in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.name)
+def test_every_key_of_a_shipped_file_carries_a_comment(path):
+    for line in path.read_text(encoding="utf-8").splitlines():
+        is_section = re.fullmatch(r"\w+:\s*", line)
+        is_entry_of_sets = re.match(r"    \S", line)
+        is_name = re.match(r"name:", line) and path.name != "sphere20.yaml"
+        names_the_loss_or_model = re.match(r"  name:", line)
+        if (
+            ":" in line
+            and not line.lstrip().startswith("#")
+            and not (is_section or is_entry_of_sets or is_name or names_the_loss_or_model)
+        ):
+            assert "#" in line, line
+
+
+def test_sphere20_is_the_paper_number_for_number():
+    c = load_config("sphere20.yaml", losses=MARGINS)
+    assert (c.model.depth, c.model.embedding_dim, c.model.input_size, c.model.norm) == (
+        20,
+        512,
+        (112, 96),
+        "none",
+    )
+    assert (c.train.batch_size, c.train.steps, c.train.milestones) == (512, 28000, (16000, 24000))
+    assert (c.train.lr, c.train.mu, c.train.weight_decay, c.train.lr_decay) == (0.1, 0.9, 5e-4, 0.1)
+    assert (c.train.momentum, c.train.schedule, c.train.warmup_steps) == ("caffe", "step", 0)
+    assert (c.loss.name, c.loss.m, c.loss.gradient) == ("a-softmax", 4, "caffe")
+    assert (c.loss.lambda_base, c.loss.lambda_gamma, c.loss.lambda_power, c.loss.lambda_min) == (
+        1000,
+        0.12,
+        1,
+        5,
+    )
+    assert (c.data.mirror, c.data.crop_shift) == (True, 0)
+    assert c.data.exclude == ("0166921", "1056413", "1193098")
+
+
+def test_sphere20_spells_out_every_key():
+    given = yaml.safe_load((CONFIGS / "sphere20.yaml").read_text(encoding="utf-8"))
+    resolved = load_config("sphere20.yaml", losses=MARGINS).to_dict()
+    for section, values in resolved.items():
+        if isinstance(values, dict):
+            assert set(given[section]) == set(values), section
+        else:
+            assert section in given
+
+
+def test_depths_differ_from_sphere20_in_name_and_depth_alone():
+    base = load_config("sphere20.yaml", losses=MARGINS)
+    for depth in (4, 10, 36, 64):
+        other = load_config(f"sphere{depth}", losses=MARGINS)
+        assert other.model == dataclasses.replace(base.model, depth=depth)
+        assert (other.train, other.data, other.loss) == (base.train, base.data, base.loss)
+
+
+def test_resolved_config_reads_back_as_itself(tmp_path):
+    config = load(GOOD, tmp_path, "eval.sets.mine={images: a, pairs: b}")
+    again = config_from_dict(yaml.safe_load(yaml.safe_dump(config.to_dict())), source="again", losses=MARGINS)
+    assert again.to_dict() == config.to_dict()
+
+
+def test_set_overrides_yaml_and_yaml_overrides_defaults(tmp_path):
+    config = load(GOOD + "seed: 3\n", tmp_path, "train.steps=20", "train.lr=1e-3", "model.input_size=[64, 48]")
+    assert (config.seed, config.train.steps, config.train.lr) == (3, 20, 0.001)
+    assert config.model.input_size == (64, 48)
+
+
+def test_a_number_that_pyyaml_reads_as_text(tmp_path):
+    assert load(GOOD, tmp_path, "train.weight_decay=1e-4").train.weight_decay == 1e-4
+    assert load("train: {steps: 1e3}\ndata: {train: x}", tmp_path).train.steps == 1000
+
+
+def test_an_unknown_key_suggests_the_nearest(tmp_path):
+    (problem,) = problems_of("data: {train: x}\ntrain: {steps: 1, learning_rate: 0.1, wieght_decay: 0}", tmp_path)[:1]
+    assert problem.startswith("train.learning_rate: unknown key · known: batch_size, ")
+    assert "train.wieght_decay: unknown key · did you mean 'weight_decay'?" in problems_of(
+        "data: {train: x}\ntrain: {steps: 1, wieght_decay: 0}", tmp_path
+    )
+
+
+def test_every_problem_is_reported_at_once(tmp_path):
+    text = """
+model: {depth: 18, embedding_dim: 0}
+loss: {name: a-softmax, m: 1.7, gradient: exakt}
+train: {batch_size: many, lr: -1, momentum: true}
+eval: {select: nowhere}
+dataa: 3
+"""
+    found = problems_of(text, tmp_path)
+    for expected in (
+        "model.depth: got 18 · allowed: one of 4, 10, 20, 36, 64",
+        "model.embedding_dim: got 0 · allowed: an integer of at least 2",
+        "loss.m: got 1.7 · allowed: an integer from 1 to 4",
+        "loss.gradient: got 'exakt' · allowed: one of exact, caffe",
+        "train.batch_size: got 'many' · allowed: an integer of at least 1",
+        "train.lr: got -1 · allowed: a number above 0",
+        "train.momentum: got True · allowed: one of caffe, torch",
+        "dataa: unknown key · did you mean 'data'?",
+        "data.train: missing · allowed: a text",
+    ):
+        assert expected in found
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["train.steps=null"], "train.steps, train.epochs: got neither"),
+        (["train.epochs=3"], "train.steps, train.epochs: got both"),
+        (["train.milestones=[20, 10]"], r"train.milestones: got \[20, 10\] · allowed: increasing"),
+        (
+            ["train.schedule=cosine", "train.milestones=[5]"],
+            "train.milestones: got some with schedule cosine",
+        ),
+        (["model.input_size=[112]"], r"model.input_size: got \[112\] · allowed: \[height, width\]"),
+        (["model.widths=[8, 8]"], "four stage widths"),
+        (["eval.sets={a: {images: x}}"], "eval.sets.a.pairs: missing"),
+        (["eval.select=b", "eval.sets={bb: x}"], "eval.select: got 'b'"),
+        (["loss.name=arcfce"], "loss.name: got 'arcfce'"),
+        (["loss=4"], "loss: got 4"),
+        (["train=4"], "train: got 4 · allowed: a mapping"),
+        (["train.lr=.nan"], "train.lr: got nan"),
+        (["train.steps=.inf"], "train.steps: got inf"),
+        (["data.mirror=1"], "data.mirror: got 1 · allowed: true or false"),
+    ],
+)
+def test_contradictions(tmp_path, overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        load(GOOD, tmp_path, *overrides)
+
+
+def test_a_bare_folder_is_a_pair_set(tmp_path):
+    sets = load(GOOD, tmp_path, "eval.sets.mine=data/mine").pair_sets()
+    assert (sets["mine"].images, sets["mine"].pairs) == ("data/mine", "data/mine/pairs.txt")
+
+
+def test_another_loss_takes_no_options_of_the_old_one(tmp_path):
+    text = GOOD + "loss: {name: a-softmax, m: 3}\n"
+    assert load(text, tmp_path, "loss.name=modified-softmax").loss.name == "modified-softmax"
+    assert load(text, tmp_path, "loss.m=2", "loss.name=a-softmax").loss.m == 2
+
+
+def test_extends_merges_sections_but_replaces_verification_sets(tmp_path):
+    (tmp_path / "base.yaml").write_text(GOOD + "eval: {every_steps: 7, sets: {a: x}}\n", encoding="utf-8")
+    config = load("extends: base.yaml\nseed: 5\neval: {sets: {b: y}}\n", tmp_path)
+    assert (config.seed, config.eval.every_steps, config.train.steps) == (5, 7, 10)
+    assert list(config.eval.sets) == ["b"]
+
+
+@pytest.mark.parametrize("text", ["a: [", "- 1\n- 2\n", "!!python/object/apply:os.system ['true']"])
+def test_files_that_are_no_mapping_end_in_one_line(tmp_path, text):
+    with pytest.raises(UserError, match="test.yaml: "):
+        load(text, tmp_path)
+
+
+@pytest.mark.parametrize("override", ["train.lr", "=3", "train..lr=3"])
+def test_a_malformed_set(tmp_path, override):
+    with pytest.raises(UserError, match=r"--set: got .* allowed: key.sub=value"):
+        load(GOOD, tmp_path, override)
+
+
+def test_find_config_by_bare_name_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert find_config("sphere20.yaml").name == "sphere20.yaml"
+    assert find_config("sphere20").is_file()
+    with pytest.raises(UserError, match=r"did you mean 'sphere20.yaml'"):
+        find_config("spere20.yaml")
