@@ -1,0 +1,149 @@
+"""Checkpoint files: whole or not there, checked when read, and never able to run code.
+
+A checkpoint is ``NAME.pt`` (tensors and plain values, loaded with ``weights_only=True``) with ``NAME.json`` beside it:
+the human-readable part and the SHA-256 of the ``.pt``. This module knows nothing of training; what the entries
+mean is the business of whoever saves them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+import shutil
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .errors import UserError
+
+FORMAT = 1
+
+
+class BadCheckpoint(UserError):
+    """A checkpoint file that is missing, damaged, altered, or not one of this project's."""
+
+
+def save_checkpoint(path: Path, state: Mapping[str, Any], summary: Mapping[str, Any]) -> None:
+    """Write a checkpoint so that a kill at any moment leaves either the old file or the new one.
+
+    Args:
+        path: ``….pt``. It is written under another name in the same folder, flushed to disk, then renamed.
+        state: nested dicts and lists of tensors, numbers, texts and None.
+        summary: a few plain values for people, written to the ``.json`` (step, run, accuracy, …).
+
+    Raises:
+        OSError: the disk is full or not writable; an earlier file under ``path`` is untouched.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_id = uuid.uuid4().hex
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with unfinished.open("wb") as file:
+            torch.save({"format": FORMAT, "id": save_id, **state}, file)
+            _flush(file.fileno())
+        digest = _sha256(unfinished)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    sidecar = {"id": save_id, "sha256": digest, "bytes": path.stat().st_size, **summary}
+    write_text_atomically(path.with_suffix(".json"), json.dumps(sidecar, indent=2) + "\n")
+
+
+def link_checkpoint(path: Path, name: str) -> Path:
+    """Give a saved checkpoint a second name in its folder (``last``, ``best``), atomically, without a second copy.
+
+    Where the file system has no hard links, it is copied.
+    """
+    target = path.with_name(f"{name}.pt")
+    for source, other in ((path, target), (path.with_suffix(".json"), target.with_suffix(".json"))):
+        unfinished = other.with_name(f".{other.name}.{os.getpid()}.tmp")
+        unfinished.unlink(missing_ok=True)
+        try:
+            os.link(source, unfinished)
+        except OSError:
+            shutil.copyfile(source, unfinished)
+        unfinished.replace(other)
+    _flush_folder(path.parent)
+    return target
+
+
+def load_checkpoint(path: Path, *, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Read a checkpoint, refusing whatever is not whole.
+
+    Args:
+        path: ``….pt``, with or without its ``.json``.
+        device: where its tensors go.
+
+    Raises:
+        BadCheckpoint: one line that says which file and what is wrong with it.
+    """
+    if not path.is_file():
+        raise BadCheckpoint(f"{path}: no such checkpoint file")
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise BadCheckpoint(
+            f"{path}: refused: holds objects other than tensors and plain values, which could run code"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError) as error:
+        raise BadCheckpoint(f"{path}: truncated or not a checkpoint ({_first_line(error)})") from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise BadCheckpoint(f"{path}: not a checkpoint of this program (no format {FORMAT} mark)")
+    _check_sidecar(path, state["id"])
+    return state
+
+
+def write_text_atomically(path: Path, text: str) -> None:
+    """Replace a small text file as a whole."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with unfinished.open("w", encoding="utf-8") as file:
+            file.write(text)
+            _flush(file.fileno())
+        unfinished.replace(path)
+        _flush_folder(path.parent)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _check_sidecar(path: Path, save_id: str) -> None:
+    try:
+        sidecar = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return  # a checkpoint that was copied without it
+    if sidecar.get("id") != save_id:
+        return  # the kill came between the two files: this one describes the checkpoint before
+    if sidecar.get("sha256") != _sha256(path):
+        raise BadCheckpoint(f"{path}: altered since it was saved (its SHA-256 is not the one in {path.stem}.json)")
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _flush(descriptor: int) -> None:
+    os.fsync(descriptor)
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make a rename last through a power cut, where the system lets a folder be opened."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        _flush(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]

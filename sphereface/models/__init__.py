@@ -1,0 +1,78 @@
+"""Backbones, and how one is built from a configuration or read from a checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..checkpoint import BadCheckpoint, load_checkpoint
+from ..config import ModelConfig
+from ..errors import ConfigError
+from ..options import parse_options
+from .spherenet import SphereNet
+
+__all__ = ["LoadedModel", "SphereNet", "build_model", "load_model"]
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A backbone read from a checkpoint, in evaluation mode.
+
+    Attributes:
+        model: (B, 3, H, W) float32 in [−1, 1], BGR → (B, D) embedding.
+        input_size: (H, W) in pixels.
+        meta: what the checkpoint says of itself: ``step``, ``run``, ``config``, ``versions``, ….
+    """
+
+    model: SphereNet
+    input_size: tuple[int, int]
+    meta: dict[str, Any]
+
+
+def build_model(config: ModelConfig) -> SphereNet:
+    """The backbone that ``model:`` describes, with fresh weights from torch's generator."""
+    return SphereNet(
+        config.depth,
+        widths=config.widths,
+        embedding_dim=config.embedding_dim,
+        input_size=config.input_size,
+        norm="batch" if config.norm == "batch" else "none",
+    )
+
+
+def load_model(path: Path, device: torch.device | str = "cpu") -> LoadedModel:
+    """Read the backbone of a checkpoint.
+
+    Raises:
+        BadCheckpoint: the file is missing, damaged, or its weights do not fit the network it names.
+    """
+    state = load_checkpoint(path, device=device)
+    try:
+        meta, weights = state["meta"], state["model"]
+        options = meta["config"]["model"]
+    except (KeyError, TypeError) as error:
+        raise BadCheckpoint(f"{path}: holds no {error} entry, so it is not a training checkpoint") from error
+    problems: list[str] = []
+    config = parse_options(ModelConfig, options, prefix="model", problems=problems)
+    if config is None:
+        raise ConfigError(str(path), problems)
+    model = build_model(config)
+    load_weights(model, weights, path)
+    model.to(device).eval()
+    return LoadedModel(model, model.input_size, meta)
+
+
+def load_weights(module: torch.nn.Module, weights: dict[str, torch.Tensor], path: Path) -> None:
+    """Fill a module, or say in one line what of the checkpoint does not fit it."""
+    expected = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in weights.items()}
+    if expected != found:
+        name = sorted(n for n in expected.keys() | found.keys() if expected.get(n) != found.get(n))[0]
+        raise BadCheckpoint(
+            f"{path}: another architecture: {name} is {found.get(name, 'missing')} in the file, "
+            f"{expected.get(name, 'absent')} in this network · use the config that it was trained with"
+        )
+    module.load_state_dict(weights)

@@ -1,0 +1,146 @@
+"""The Sphere CNN of SphereFace (Liu et al., CVPR 2017, table 2, and the authors' released 20-layer network)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import torch
+from torch import nn
+
+from ..errors import UserError
+
+Norm = Literal["none", "batch"]
+
+UNITS = {4: (0, 0, 0, 0), 10: (0, 1, 2, 0), 20: (1, 2, 4, 1), 36: (2, 4, 8, 2), 64: (3, 8, 16, 3)}
+"""Residual units in the four stages, by depth."""
+
+WIDTHS = (64, 128, 256, 512)
+
+
+class ResidualUnit(nn.Module):
+    """x + prelu(conv(prelu(conv(x)))): no activation after the sum.
+
+    The biases exist, so that weights from elsewhere may fill them, but stay fixed at 0 in training.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv_a = nn.Conv2d(channels, channels, 3, padding=1)
+        self.relu_a = nn.PReLU(channels)
+        self.conv_b = nn.Conv2d(channels, channels, 3, padding=1)
+        self.relu_b = nn.PReLU(channels)
+        for conv in (self.conv_a, self.conv_b):
+            nn.init.normal_(conv.weight, std=0.01)
+            nn.init.zeros_(_bias(conv)).requires_grad_(False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.relu_b(self.conv_b(self.relu_a(self.conv_a(x))))
+        return x + y
+
+
+class Stage(nn.Module):
+    """A stride-2 convolution with PReLU that halves the map, then residual units."""
+
+    def __init__(self, channels_in: int, channels: int, units: int, norm: Norm) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels_in, channels, 3, stride=2, padding=1)
+        caffe_xavier_(self.conv.weight)
+        nn.init.zeros_(_bias(self.conv))
+        self.norm = nn.BatchNorm2d(channels) if norm == "batch" else nn.Identity()
+        self.relu = nn.PReLU(channels)
+        self.units = nn.Sequential(*(ResidualUnit(channels) for _ in range(units)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.units(self.relu(self.norm(self.conv(x))))
+        return y
+
+
+class SphereNet(nn.Module):
+    """Face crop to embedding: four stages, then one linear layer, ``fc5``, on the C×H×W-flattened map.
+
+    Args:
+        depth: 4, 10, 20, 36 or 64 layers; 20 is the released network (22.67 M parameters).
+        widths: channels of the stages.
+        embedding_dim: length of fc5.
+        input_size: (height, width) of the crops in pixels; 112×96 is the released network's.
+        norm: ``"none"`` is the paper's. ``"batch"`` adds batch normalisation after each stride-2 convolution and
+            after fc5: not in the paper, but it lets small training sets converge.
+        units: residual units of each stage, in place of those that ``depth`` stands for.
+
+    Raises:
+        UserError: a depth that is not in the paper's table.
+    """
+
+    def __init__(
+        self,
+        depth: int = 20,
+        *,
+        widths: Sequence[int] = WIDTHS,
+        embedding_dim: int = 512,
+        input_size: Sequence[int] = (112, 96),
+        norm: Norm = "none",
+        units: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__()
+        if units is None and depth not in UNITS:
+            raise UserError(f"model.depth: got {depth} · allowed: {', '.join(map(str, UNITS))}")
+        units = UNITS[depth] if units is None else units
+        height, width = input_size
+        self.input_size = (height, width)
+        self.embedding_dim = embedding_dim
+        channels = (3, *widths)
+        self.stages = nn.Sequential(*(Stage(channels[i], channels[i + 1], units[i], norm) for i in range(len(widths))))
+        for _ in widths:
+            height, width = (height + 1) // 2, (width + 1) // 2
+        self.fc5 = nn.Linear(widths[-1] * height * width, embedding_dim)
+        caffe_xavier_(self.fc5.weight)
+        nn.init.zeros_(self.fc5.bias)
+        self.norm5 = nn.BatchNorm1d(embedding_dim) if norm == "batch" else nn.Identity()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Embed normalised crops.
+
+        Args:
+            images: (B, 3, H, W) float in [−1, 1], BGR, (H, W) = ``input_size``.
+
+        Returns:
+            (B, embedding_dim), not normalised.
+
+        Raises:
+            UserError: crops of another size or without three channels.
+        """
+        if images.ndim != 4 or images.shape[1:] != (3, *self.input_size):
+            height, width = self.input_size
+            raise UserError(
+                f"network input: got {tuple(images.shape)} · allowed: (batch, 3, {height}, {width}) · "
+                "align the pictures to this size, or build the network with model.input_size of the pictures"
+            )
+        maps = self.stages(images)  # (B, C, H/16, W/16)
+        features: torch.Tensor = self.norm5(self.fc5(maps.flatten(1)))  # C, H, W order, as Caffe flattens
+        return features
+
+    def named_layers(self) -> Iterator[tuple[str, nn.Module]]:
+        """The layers in network order under the original's names: conv1_1, relu1_1, conv1_2, …, fc5."""
+        for s, stage in enumerate(self.stages, start=1):
+            assert isinstance(stage, Stage)
+            pairs: list[tuple[nn.Module, nn.Module]] = [(stage.conv, stage.relu)]
+            for unit in stage.units:
+                assert isinstance(unit, ResidualUnit)
+                pairs += [(unit.conv_a, unit.relu_a), (unit.conv_b, unit.relu_b)]
+            for n, (conv, relu) in enumerate(pairs, start=1):
+                yield f"conv{s}_{n}", conv
+                yield f"relu{s}_{n}", relu
+        yield "fc5", self.fc5
+
+
+def caffe_xavier_(weight: torch.Tensor) -> torch.Tensor:
+    """Fill with Caffe's "xavier": uniform in ±√(3 / fan_in), fan_in = the product of all but the first dimension."""
+    bound = math.sqrt(3.0 / weight[0].numel())
+    return nn.init.uniform_(weight, -bound, bound)
+
+
+def _bias(conv: nn.Conv2d) -> torch.Tensor:
+    assert conv.bias is not None
+    return conv.bias

@@ -1,0 +1,103 @@
+"""Checkpoint files: whole or refused, and no code is ever run."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+
+import pytest
+import torch
+
+from sphereface.checkpoint import BadCheckpoint, link_checkpoint, load_checkpoint, save_checkpoint
+
+STATE = {"weights": {"a": torch.arange(1000.0)}, "meta": {"step": 3, "names": ["x", "y"], "best": None}}
+
+
+@pytest.fixture
+def saved(tmp_path):
+    save_checkpoint(tmp_path / "step.pt", STATE, {"step": 3})
+    return tmp_path / "step.pt"
+
+
+def test_round_trip(saved):
+    state = load_checkpoint(saved)
+    assert torch.equal(state["weights"]["a"], STATE["weights"]["a"])
+    assert state["meta"] == STATE["meta"]
+    sidecar = json.loads(saved.with_suffix(".json").read_text())
+    assert (sidecar["step"], sidecar["bytes"]) == (3, saved.stat().st_size)
+    assert len(sidecar["sha256"]) == 64
+
+
+def test_nothing_else_stays_in_the_folder(saved):
+    assert sorted(p.name for p in saved.parent.iterdir()) == ["step.json", "step.pt"]
+
+
+def test_a_failed_save_leaves_the_old_file_whole(saved, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="No space"):
+        save_checkpoint(saved, {"weights": {}}, {})
+    assert load_checkpoint(saved)["meta"]["step"] == 3
+    assert sorted(p.name for p in saved.parent.iterdir()) == ["step.json", "step.pt"]
+
+
+def test_a_second_name_is_the_same_file(saved):
+    best = link_checkpoint(saved, "best")
+    assert best.samefile(saved)
+    save_checkpoint(saved.with_name("later.pt"), {"meta": {"step": 9}}, {})
+    link_checkpoint(saved.with_name("later.pt"), "best")
+    assert load_checkpoint(best)["meta"]["step"] == 9
+    assert load_checkpoint(saved)["meta"]["step"] == 3
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
+def test_truncated(saved, share):
+    data = saved.read_bytes()
+    saved.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(BadCheckpoint, match="step.pt: truncated or not a checkpoint"):
+        load_checkpoint(saved)
+
+
+def test_one_flipped_bit_is_noticed(saved):
+    data = bytearray(saved.read_bytes())
+    data[data.find(torch.arange(500.0, 520.0).numpy().tobytes())] ^= 1
+    saved.write_bytes(data)
+    with pytest.raises(BadCheckpoint, match="altered|truncated"):
+        load_checkpoint(saved)
+
+
+def test_a_sidecar_of_the_save_before_is_not_held_against_it(saved):
+    old = saved.with_suffix(".json").read_text()
+    save_checkpoint(saved, {"meta": {"step": 4}}, {})
+    saved.with_suffix(".json").write_text(old)  # as if killed between the two files
+    assert load_checkpoint(saved)["meta"]["step"] == 4
+    saved.with_suffix(".json").unlink()
+    assert load_checkpoint(saved)["meta"]["step"] == 4
+
+
+class _Evil:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}",)
+
+
+@pytest.mark.parametrize("save", [torch.save, lambda state, path: path.write_bytes(pickle.dumps(state))])
+def test_code_in_a_pickle_is_refused_and_not_run(tmp_path, save):
+    trap = tmp_path / "trap"
+    save({"format": 1, "id": "x", "evil": _Evil(trap)}, tmp_path / "evil.pt")
+    with pytest.raises(BadCheckpoint, match="evil.pt: (refused|truncated or not)"):
+        load_checkpoint(tmp_path / "evil.pt")
+    assert not trap.exists()
+
+
+def test_a_file_of_something_else(tmp_path):
+    torch.save({"state_dict": {}}, tmp_path / "other.pt")
+    with pytest.raises(BadCheckpoint, match="not a checkpoint of this program"):
+        load_checkpoint(tmp_path / "other.pt")
+    with pytest.raises(BadCheckpoint, match="no such checkpoint file"):
+        load_checkpoint(tmp_path / "missing.pt")
