@@ -1,0 +1,89 @@
+"""Five-point landmark files: one picture a line, ``file x1 y1 … x5 y5``.
+
+Coordinates are pixels of the picture, the first pixel at 0, in the order of ``similarity.TEMPLATES``. Fields
+are separated by tabs, or by spaces where no file name has any. File names are relative to the folder of
+pictures, with forward slashes. Blank lines are skipped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import UserError
+from .similarity import Points
+
+_NUM_COORDINATES = 10
+_LONGEST_QUOTE = 60  # characters of a bad line worth showing
+
+
+@dataclass(frozen=True)
+class LandmarkTable:
+    """The landmarks of many pictures.
+
+    Args:
+        points: file name → (5, 2) float64 (x, y) in pixels. About 250 bytes a picture.
+        digest: SHA-256 of the file they came from, to tell one set of landmarks from another.
+    """
+
+    points: Mapping[str, Points]
+    digest: str
+
+
+def read_landmarks(path: Path) -> LandmarkTable:
+    """Read a landmark file whole.
+
+    Raises:
+        UserError: it cannot be read, a line is not as above, or a picture has two lines.
+    """
+    try:
+        data = path.read_bytes()
+        text = data.decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise UserError(f"{path} · {reason} · wanted a landmark file: file x1 y1 … x5 y5 a line") from error
+
+    points: dict[str, Points] = {}
+    for number, name, coordinates in _entries(text, path):
+        if name in points:
+            raise UserError(
+                f"{path}, line {number} · a second line for {name} · wanted one line a picture"
+                " · keep the face that is meant"
+            )
+        points[name] = coordinates
+    if not points:
+        raise UserError(f"{path} · no landmarks in it · wanted file x1 y1 … x5 y5 a line")
+    return LandmarkTable(points, hashlib.sha256(data).hexdigest())
+
+
+def _entries(text: str, path: Path) -> Iterator[tuple[int, str, Points]]:
+    """Yield (line number, file name, (5, 2) points) of each line that is not blank."""
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        name, fields = _split(line.strip())
+        try:
+            coordinates = np.array([float(field) for field in fields])
+        except ValueError:
+            coordinates = np.empty(0)
+        if len(coordinates) != _NUM_COORDINATES:
+            raise UserError(
+                f"{path}, line {number} · got {_quote(line)} · wanted a file name and ten numbers"
+                " · a file name with spaces needs tabs as separators"
+            )
+        yield number, name, coordinates.reshape(5, 2)
+
+
+def _split(line: str) -> tuple[str, list[str]]:
+    """The file name, which ends at the first tab or else at the first space, and the fields after it."""
+    name, _, rest = line.partition("\t") if "\t" in line else line.partition(" ")
+    return name.strip(), rest.split()
+
+
+def _quote(line: str) -> str:
+    line = line.strip()
+    return repr(line if len(line) <= _LONGEST_QUOTE else line[: _LONGEST_QUOTE - 1] + "…")

@@ -1,0 +1,141 @@
+"""What became of each picture of a folder that was aligned: counted, told, and kept beside the crops."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from enum import Enum
+from pathlib import Path
+
+from ..errors import UserError
+
+REPORT_NAME = "align-report.json"
+
+Settings = Mapping[str, str | int]
+
+
+class Status(str, Enum):
+    """How it went with one picture; a failure's value is what the report calls it."""
+
+    ALIGNED = "aligned"
+    KEPT = "already there"
+    NO_LANDMARKS = "no landmarks for this picture"
+    NO_PICTURE = "landmarks for a missing picture"
+    UNREADABLE = "unreadable image"
+    BAD_LANDMARKS = "landmarks that determine no crop"
+    NAME_TAKEN = "crop name taken"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One picture: its name relative to the folder, how it went, and for a failure the details."""
+
+    name: str
+    status: Status
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One picture without a crop, as the report's file lists it."""
+
+    file: str
+    reason: str
+    detail: str
+
+
+@dataclass
+class AlignReport:
+    """The counts and the failures of one run.
+
+    Args:
+        settings: whatever the crops depend on; crops of other settings must not be mixed with these.
+        aligned: crops made in this run.
+        kept: whole crops found there, made by an earlier run with the same settings.
+        failures: pictures without a crop, in the order met.
+    """
+
+    settings: Settings
+    aligned: int = 0
+    kept: int = 0
+    failures: list[Failure] = field(default_factory=list)
+
+    def add(self, outcome: Outcome) -> None:
+        """Count one picture."""
+        if outcome.status is Status.ALIGNED:
+            self.aligned += 1
+        elif outcome.status is Status.KEPT:
+            self.kept += 1
+        else:
+            self.failures.append(Failure(outcome.name, outcome.status.value, outcome.detail))
+
+    def failed_by_reason(self) -> dict[str, int]:
+        """Return reason → number of failures, the most frequent first."""
+        return dict(Counter(failure.reason for failure in self.failures).most_common())
+
+    def save(self, folder: Path, *, finished: bool) -> Path:
+        """Write ``align-report.json`` into ``folder``; an unfinished one tells the next run the settings."""
+        path = folder / REPORT_NAME
+        content = {
+            "finished": finished,
+            "settings": dict(self.settings),
+            "aligned": self.aligned,
+            "kept": self.kept,
+            "failed": len(self.failures),
+            "failed_by_reason": self.failed_by_reason(),
+            "failures": [asdict(failure) for failure in sorted(self.failures, key=lambda failure: failure.file)],
+        }
+        write_whole(path, json.dumps(content, indent=1).encode())
+        return path
+
+    def table(self) -> str:
+        """Return the summary for people: counts, and each reason with its number and one example."""
+        rows = [("aligned", self.aligned, ""), ("already there", self.kept, "")]
+        rows.append(("not aligned", len(self.failures), ""))
+        for reason, count in self.failed_by_reason().items():
+            first = next(failure for failure in self.failures if failure.reason == reason)
+            rows.append((f"  {reason}", count, f"   e.g. {first.file}" + (first.detail and f": {first.detail}")))
+        width = max(len(label) for label, _, _ in rows)
+        text = "\n".join(f"{label:{width}}  {count:>9,}{example}" for label, count, example in rows)
+        return text.encode("utf-8", "backslashreplace").decode()  # file names need not be valid Unicode
+
+
+def earlier_settings(folder: Path) -> Settings | None:
+    """Return the settings that an earlier run, finished or not, left in ``folder``; None where none ran.
+
+    Raises:
+        UserError: there is a report but it cannot be read.
+    """
+    path = folder / REPORT_NAME
+    if not path.exists():
+        return None
+    try:
+        return dict(json.loads(path.read_bytes())["settings"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path} · not a report of this program ({error}) · delete it and the crops beside it, "
+            "or give another folder"
+        ) from error
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file that is either whole or absent: into a file beside it first, then renamed.
+
+    The name beside it is always the same, so what a kill leaves is overwritten by the next run.
+
+    Raises:
+        UserError: the file system refuses (full, read-only, …).
+    """
+    part = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(data)
+        os.replace(part, path)  # noqa: PTH105 -- the one call that replaces on every system
+    except OSError as error:
+        raise UserError(
+            f"{path} · cannot be written ({error.strerror}) · what was written before is whole"
+            " · make room or give another folder, then run the same command again"
+        ) from error

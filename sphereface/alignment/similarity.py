@@ -1,0 +1,137 @@
+"""Five landmarks to a crop: the least-squares similarity onto a template, and the warp that applies it.
+
+A point (x, y) of the plane is the complex number z = x + iy. Rotation, scale and shift are then a·z + b with
+complex a and b: |a| is the scale, arg a the rotation, b the shift. A reflection would need the conjugate of
+z, so it cannot occur.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+Image = npt.NDArray[np.uint8]
+Points = npt.NDArray[np.float64]
+Size = tuple[int, int]  # (height, width) in pixels
+
+SPHEREFACE_SIZE: Final[Size] = (112, 96)
+
+# (x, y) of: the eye on the left of the picture, the eye on the right, nose tip, mouth corner left, right.
+TEMPLATES: Final[dict[Size, tuple[tuple[float, float], ...]]] = {
+    # SphereFace, preprocess/code/face_align_demo.m
+    (112, 96): (
+        (30.2946, 51.6963),
+        (65.5318, 51.5014),
+        (48.0252, 71.7366),
+        (33.5493, 92.3655),
+        (62.7299, 92.2041),
+    ),
+    # ArcFace (InsightFace): the same face, 8 pixels further right in a wider crop
+    (112, 112): (
+        (38.2946, 51.6963),
+        (73.5318, 51.5014),
+        (56.0252, 71.7366),
+        (41.5493, 92.3655),
+        (70.7299, 92.2041),
+    ),
+}
+
+_NUM_LANDMARKS = 5
+_SMALLEST_SPREAD = 1.0  # pixels; points closer together than this say nothing about rotation or scale
+_SMALLEST_SCALE = 1e-3  # crop pixels per picture pixel; below it the points do not look like a face
+
+
+class BadLandmarks(ValueError):
+    """Five points that determine no crop. The message says why, without the picture's name."""
+
+
+def template(size: Size = SPHEREFACE_SIZE, origin: int = 0) -> Points:
+    """Where the five landmarks lie in a crop.
+
+    The published numbers come from MATLAB, whose first pixel is 1. Nearly every Python port uses them as they
+    stand although its first pixel is 0: that is ``origin=0``. ``origin=1`` takes MATLAB at its word, which
+    puts the face one pixel further up and to the left.
+
+    Args:
+        size: (height, width) of the crop in pixels, a key of ``TEMPLATES``.
+        origin: the coordinate, 0 or 1, that the template's numbers give to the first pixel.
+
+    Returns:
+        (5, 2) float64, (x, y) in pixels, the first pixel's centre at 0.
+
+    Raises:
+        ValueError: no template for this size, or another origin.
+    """
+    if size not in TEMPLATES:
+        raise ValueError(f"size · {size} · one of {', '.join(map(str, TEMPLATES))} (height, width)")
+    if origin not in (0, 1):
+        raise ValueError(f"origin · {origin} · 0 or 1")
+    return np.array(TEMPLATES[size], dtype=np.float64) - origin
+
+
+def similarity(points: Points, target: Points) -> npt.NDArray[np.float64]:
+    """The rotation, scale and shift that bring ``points`` nearest to ``target``.
+
+    Minimises Σ |a·z + b − w|² over complex a and b: a = Σ conj(z − z̄)(w − w̄) / Σ |z − z̄|², b = w̄ − a·z̄.
+    The distance is measured in the crop (target) plane, as ArcFace and most Python ports do (Umeyama 1991);
+    MATLAB's ``cp2tform`` of the original minimises it in the picture, which enlarges a badly fitting face.
+
+    Args:
+        points: (5, 2) (x, y) in pixels of the picture.
+        target: (5, 2) (x, y) in pixels of the crop, as from :func:`template`.
+
+    Returns:
+        (2, 3) float64: [[Re a, −Im a, Re b], [Im a, Re a, Im b]], picture to crop.
+
+    Raises:
+        BadLandmarks: not finite, all in one place, or nothing like the target in any orientation.
+    """
+    z, w = _as_complex(points), _as_complex(target)
+    z_mean, w_mean = z.mean(), w.mean()
+    spread = float(np.sqrt(np.mean(np.abs(z - z_mean) ** 2)))
+    if spread < _SMALLEST_SPREAD:
+        raise BadLandmarks(f"the landmarks lie in one place (spread {spread:.3g} pixels)")
+
+    # vdot conjugates its first argument
+    a = np.vdot(z - z_mean, w - w_mean) / np.vdot(z - z_mean, z - z_mean).real
+    b = w_mean - a * z_mean
+    if abs(a) < _SMALLEST_SCALE:
+        raise BadLandmarks(f"the landmarks are not laid out like a face (fitted scale {abs(a):.3g})")
+    return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])
+
+
+def align(image: Image, points: Points, *, size: Size = SPHEREFACE_SIZE, origin: int = 0) -> Image:
+    """Cut the face out of a picture, upright and at the template's place and scale.
+
+    Bilinear. Where the crop reaches past the picture the border pixels are repeated: black would be a strong
+    edge that tells how near to the border the face was.
+
+    Args:
+        image: (H, W, 3) or (H, W) uint8.
+        points: (5, 2) (x, y) in pixels of ``image``, the first pixel's centre at 0; ordered as ``TEMPLATES``.
+        size: (height, width) of the crop.
+        origin: see :func:`template`.
+
+    Returns:
+        (*size, 3) or ``size`` uint8, channels in the order of ``image``.
+
+    Raises:
+        BadLandmarks: see :func:`similarity`.
+    """
+    matrix = similarity(points, template(size, origin))
+    height, width = size
+    crop = cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(crop, dtype=np.uint8)
+
+
+def _as_complex(points: Points) -> npt.NDArray[np.complex128]:
+    """(5, 2) of (x, y) to (5,) of x + iy."""
+    points = np.asarray(points, dtype=np.float64)
+    if points.shape != (_NUM_LANDMARKS, 2):
+        raise BadLandmarks(f"landmarks of shape {points.shape}; wanted (5, 2)")
+    if not np.isfinite(points).all():
+        raise BadLandmarks("the landmarks are not finite numbers")
+    return points[:, 0] + 1j * points[:, 1]

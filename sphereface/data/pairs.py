@@ -1,0 +1,207 @@
+"""Lists of face pairs in the text format of LFW: ``pairs.txt`` (view 2) and ``pairsDev*.txt`` (view 1).
+
+View 2 opens with the number of folds and the number n of pairs of each kind in a fold, view 1 with n alone.
+Then come n lines ``name n1 n2`` (one person) and n lines ``name1 n1 name2 n2`` (two people), in view 2 once
+for each fold. Fields are separated by tabs, or by spaces where no name holds one. Picture k of a person is
+``name/name_%04d.jpg``, or another of :data:`SUFFIXES`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import UserError
+from .images import IMAGE_SUFFIXES
+
+SUFFIXES = (".jpg", *sorted(IMAGE_SUFFIXES - {".jpg"}))  # tried in this order, each in upper case too
+_MOST_LISTED = 10
+_LFW_VIEW2 = "bc6f6009bd303741deaf5fcf181d2038c9c636507ac304b9612b304cab89aa4f"  # of LFW's own pairs.txt
+
+_Line = tuple[int, list[str]]  # its number in the file, from 1, and its fields
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pairs of pictures, as rows into a list of names.
+
+    Attributes:
+        path: the file they came from.
+        names: pictures relative to a root (``Name/Name_0001.jpg``): sorted, each once.
+        left, right: (P,) int64 rows into ``names``; pairs in the order of the file, repeated ones kept.
+        same: (P,) bool, True where the pair is of one person.
+        fold: (P,) int64 from 1 to ``num_folds``; all 0 in view 1.
+        num_folds: 0 in view 1.
+    """
+
+    path: Path
+    names: tuple[str, ...]
+    left: npt.NDArray[np.int64]
+    right: npt.NDArray[np.int64]
+    same: npt.NDArray[np.bool_]
+    fold: npt.NDArray[np.int64]
+    num_folds: int
+
+    def __len__(self) -> int:
+        return len(self.same)
+
+    def resolve(self, root: str | Path) -> list[Path]:
+        """Find each of ``names`` under ``root``, whichever of :data:`SUFFIXES` it has there.
+
+        Returns:
+            The files, in the order of ``names``.
+
+        Raises:
+            UserError: ``root`` is no folder, or pictures are missing: how many, and the first ten.
+        """
+        root = Path(root)
+        if not root.is_dir():
+            raise UserError(f"{root}: no such folder · expected the aligned crops that {self.path} lists")
+        found = [_find(root / name) for name in self.names]
+        missing = [name for name, file in zip(self.names, found, strict=True) if file is None]
+        if missing:
+            listed = "".join(f"\n  - {name}" for name in missing[:_MOST_LISTED])
+            more = f"\n  … and {len(missing) - _MOST_LISTED} more" if len(missing) > _MOST_LISTED else ""
+            raise UserError(
+                f"{root}: {len(missing)} of the {len(found)} pictures in {self.path} are missing "
+                f"(looked for {', '.join(SUFFIXES)}):{listed}{more}"
+            )
+        return [file for file in found if file is not None]
+
+    def over(self, names: Sequence[str]) -> Pairs:
+        """The same pairs as rows into another list of names, which has to hold all of this one's."""
+        row = {name: index for index, name in enumerate(names)}
+        rows = np.array([row[name] for name in self.names], dtype=np.int64)
+        return dataclasses.replace(self, names=tuple(names), left=rows[self.left], right=rows[self.right])
+
+
+def read_pairs(path: str | Path) -> Pairs:
+    """Read a list of pairs. Its first line says whether it is of view 2 or view 1.
+
+    Within a fold the pairs may be in any order. Windows line ends, a byte order mark and blank lines do no
+    harm.
+
+    Raises:
+        UserError: no such file, a line of another form, or a wrong number of pairs: the line, what was got
+            there and what was expected.
+    """
+    path = Path(path)
+    header, *lines = _read_lines(path)
+    num_folds, num_each = _parse_header(path, header)
+    sides = [_parse_line(path, line) for line in lines]
+    same = np.array([len(fields) == 3 for _, fields in lines], dtype=bool)
+    _check_counts(path, [number for number, _ in lines], same, max(1, num_folds), num_each)
+    names, rows = np.unique(np.array(sides), return_inverse=True)
+    rows = rows.reshape(-1, 2).astype(np.int64)
+    fold = np.arange(len(same)) // (2 * num_each) + 1 if num_folds else np.zeros(len(same))
+    return Pairs(
+        path=path,
+        names=tuple(names.tolist()),
+        left=rows[:, 0],
+        right=rows[:, 1],
+        same=same,
+        fold=fold.astype(np.int64),
+        num_folds=num_folds,
+    )
+
+
+def _find(file: Path) -> Path | None:
+    candidates = (file.with_suffix(case) for suffix in SUFFIXES for case in (suffix, suffix.upper()))
+    return next((candidate for candidate in candidates if candidate.is_file()), None)
+
+
+def _read_lines(path: Path) -> list[_Line]:
+    """The fields of every line that is not blank; at least one line."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file · expected a list of pairs such as LFW's pairs.txt") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as UTF-8 text ({error})") from None
+    lines = [(number, _split(line)) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+    if not lines:
+        raise UserError(f"{path}: is empty · expected a list of pairs such as LFW's pairs.txt")
+    return lines
+
+
+def _split(line: str) -> list[str]:
+    """Split at tabs if there are any, since a name may then hold spaces, else at spaces."""
+    separator = "\t" if "\t" in line else None
+    return [field.strip() for field in line.strip().split(separator)]
+
+
+def _parse_header(path: Path, header: _Line) -> tuple[int, int]:
+    """(number of folds, 0 for view 1; pairs of each kind in a fold)."""
+    number, fields = header
+    numbers = [int(field) for field in fields if _is_count(field)]
+    if len(numbers) == len(fields) == 1:
+        return 0, numbers[0]
+    if len(numbers) == len(fields) == 2 and numbers[0] >= 2:  # a lone fold has no others to set its threshold
+        return numbers[0], numbers[1]
+    raise UserError(
+        f"{path}, line {number}: got {' '.join(fields)!r} · expected the numbers of folds (2 or more) and "
+        "of pairs of each kind in a fold ('10 300'), or for view 1 the number of pairs of each kind ('500')"
+    )
+
+
+def _parse_line(path: Path, line: _Line) -> tuple[str, str]:
+    """One line of pairs to the names of its two pictures."""
+    number, fields = line
+    if len(fields) == 3 and _is_count(fields[1]) and _is_count(fields[2]):
+        return _picture(fields[0], fields[1]), _picture(fields[0], fields[2])
+    if len(fields) == 4 and _is_count(fields[1]) and _is_count(fields[3]):
+        return _picture(fields[0], fields[1]), _picture(fields[2], fields[3])
+    raise UserError(
+        f"{path}, line {number}: got {' | '.join(fields)!r} · expected 'name n1 n2' or 'name1 n1 name2 n2' "
+        "with picture numbers from 1, separated by tabs (or by spaces if no name holds one)"
+    )
+
+
+def _is_count(field: str) -> bool:
+    return field.isascii() and field.isdigit() and int(field) > 0
+
+
+def _picture(name: str, number: str) -> str:
+    return f"{name}/{name}_{int(number):04d}.jpg"
+
+
+def _check_counts(
+    path: Path, numbers: Sequence[int], same: npt.NDArray[np.bool_], num_blocks: int, num_each: int
+) -> None:
+    """Each block (a fold, or all of view 1) has num_each pairs of either kind; nothing follows the last."""
+    size = 2 * num_each
+    for block in range(num_blocks):
+        got = same[block * size : (block + 1) * size]
+        where = f"fold {block + 1}" if num_blocks > 1 else "the list"
+        if len(got) < size:
+            last = numbers[-1] if numbers else 1
+            raise UserError(
+                f"{path}, line {last}: the file ends after {len(same)} pairs, with {len(got)} in {where} · "
+                f"its first line announces {num_blocks * size} pairs, {size} in {where}"
+            )
+        if got.sum() != num_each:
+            first, last = numbers[block * size], numbers[(block + 1) * size - 1]
+            raise UserError(
+                f"{path}, lines {first} to {last}: {where} has {got.sum()} pairs of one person and "
+                f"{size - got.sum()} of two · expected {num_each} of each, as its first line says"
+            )
+    if len(same) > num_blocks * size:
+        raise UserError(
+            f"{path}, line {numbers[num_blocks * size]}: got pair {num_blocks * size + 1} of {len(same)} · "
+            f"its first line announces {num_blocks * size}"
+        )
+
+
+def is_lfw_view2(pairs: Pairs) -> bool:
+    """Whether these are the 6,000 pairs of LFW's view 2, in whatever order or layout they are written."""
+    lines = sorted(
+        " ".join(sorted((pairs.names[left], pairs.names[right])))
+        for left, right in zip(pairs.left.tolist(), pairs.right.tolist(), strict=True)
+    )
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest() == _LFW_VIEW2

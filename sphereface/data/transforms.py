@@ -1,0 +1,38 @@
+"""From a uint8 batch on the device to what the network reads."""
+
+from __future__ import annotations
+
+import torch
+
+PIXEL_MEAN = 127.5
+PIXEL_SCALE = 128.0
+
+
+def to_input(images: torch.Tensor, mirror: torch.Tensor | None = None) -> torch.Tensor:
+    """Mirror, normalise and reorder a batch: (pixel − 127.5) / 128 (SphereFace recipe).
+
+    Runs on the device the batch is on, so only bytes travel there.
+
+    Args:
+        images: (B, H, W, 3) uint8 in [0, 255], BGR.
+        mirror: (B,) bool, which pictures to mirror left-right; None mirrors none.
+
+    Returns:
+        (B, 3, H, W) float32 in [−0.996, 0.996], BGR, laid out channels-last in memory.
+    """
+    if mirror is not None:
+        images = torch.where(mirror[:, None, None, None], images.flip(2), images)
+    return images.permute(0, 3, 1, 2).to(torch.float32).sub_(PIXEL_MEAN).div_(PIXEL_SCALE)
+
+
+def to_pixels(inputs: torch.Tensor) -> torch.Tensor:
+    """Undo the normalisation of :func:`to_input`, to look at what the network sees.
+
+    Args:
+        inputs: (B, 3, H, W) float, BGR.
+
+    Returns:
+        (B, 3, H, W) uint8, RGB.
+    """
+    pixels = (inputs.float() * PIXEL_SCALE + PIXEL_MEAN).round().clamp(0, 255)
+    return pixels.to(torch.uint8).flip(1)

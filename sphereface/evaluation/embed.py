@@ -1,0 +1,160 @@
+"""Picture files to embeddings: decoded ahead of the network by threads, each batch with its mirror images."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from ..data.images import BadImage, decode
+from ..data.transforms import to_input
+from ..errors import UserError
+
+AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+_MOST_LISTED = 10
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def embed_files(
+    model: nn.Module,
+    files: Sequence[Path],
+    *,
+    input_size: tuple[int, int],
+    device: torch.device | str,
+    flip: bool = True,
+    batch_size: int = 64,
+    precision: str = "fp32",
+    workers: int | None = None,
+    progress: str | None = None,
+) -> npt.NDArray[np.float32]:
+    """Embed picture files.
+
+    A crop as high as the network's input and wider, or as wide and higher, is cut to its centre: of the usual
+    112×112 alignment that is exactly the 112×96 one, whose template lies 8 pixels further left. Any other
+    size is an error, since a picture that is cut or stretched at will is not aligned.
+
+    Args:
+        model: (B, 3, H, W) float32 → (B, D). Run in evaluation mode and left in the mode it was in.
+        files: N pictures, aligned crops.
+        input_size: (H, W) in pixels that the network reads.
+        device: where the model is.
+        flip: append the embedding of the mirror image, taken in the same batch.
+        batch_size: pictures at a time; with ``flip`` the network sees twice as many.
+        precision: ``"fp32"``, or ``"bf16"`` / ``"fp16"`` for autocast.
+        workers: decoding threads, and batches held ready; None: one for each processor, at most 8.
+        progress: title of a progress bar on stderr; None draws none.
+
+    Returns:
+        (N, D) float32, or (N, 2D) with ``flip``; not normalised.
+
+    Raises:
+        UserError: files that cannot be read or have a wrong size: how many, and the first ten with reasons.
+    """
+    device = torch.device(device)
+    dtype = AUTOCAST[precision]
+    workers = workers or min(8, os.cpu_count() or 1)
+    chunks = [files[start : start + batch_size] for start in range(0, len(files), batch_size)]
+    features = np.empty((len(files), 0), dtype=np.float32)  # its width is known after the first batch
+    done, problems = 0, list[str]()
+    with (
+        ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool,
+        _evaluating(model),
+        torch.inference_mode(),
+        torch.autocast(device.type, dtype=dtype, enabled=dtype is not None),
+        tqdm(total=len(files), desc=progress, unit="img", disable=progress is None, leave=False) as bar,
+    ):
+        for batch in _map_ahead(pool, lambda chunk: _load(chunk, input_size), chunks, ahead=workers):
+            problems += batch.problems
+            if not problems:  # else only look for more of them, so that the error lists them all
+                embedded = _embed_batch(model, batch.images, device, flip)
+                if not done:
+                    features = np.empty((len(files), embedded.shape[1]), dtype=np.float32)
+                features[done : done + len(embedded)] = embedded
+            done += len(batch.images)
+            bar.update(len(batch.images))
+    if problems:
+        raise UserError(_describe(problems, len(files)))
+    return features
+
+
+@dataclass(frozen=True)
+class _Batch:
+    images: npt.NDArray[np.uint8]  # (B, H, W, 3) BGR
+    problems: list[str]  # a line for each file that could not be used
+
+
+def _embed_batch(
+    model: nn.Module, images: npt.NDArray[np.uint8], device: torch.device, flip: bool
+) -> npt.NDArray[np.float32]:
+    x = to_input(torch.from_numpy(images).to(device))  # (B, 3, H, W)
+    if flip:
+        x = torch.cat([x, x.flip(3)])  # (2B, 3, H, W)
+    features: torch.Tensor = model(x).float()
+    if flip:
+        features = torch.cat(features.chunk(2), dim=1)  # (B, 2D)
+    return features.cpu().numpy()
+
+
+def _load(files: Sequence[Path], input_size: tuple[int, int]) -> _Batch:
+    images = np.zeros((len(files), *input_size, 3), dtype=np.uint8)
+    problems = []
+    for row, file in enumerate(files):
+        try:
+            images[row] = _centre_crop(decode(file.read_bytes()), input_size)
+        except (OSError, BadImage) as error:
+            problems.append(f"{file}: {error}")
+    return _Batch(images, problems)
+
+
+def _centre_crop(image: npt.NDArray[np.uint8], input_size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """Cut the longer side of a crop that is too long in one direction only; see :func:`embed_files`."""
+    height, width = input_size
+    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+    if min(top, left) < 0 or (image.shape[0] > height and image.shape[1] > width):
+        raise BadImage(
+            f"is {image.shape[0]}×{image.shape[1]} pixels (height × width) · "
+            f"the network reads {height}×{width} · align it to that size"
+        )
+    return image[top : top + height, left : left + width]
+
+
+def _map_ahead(pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T], ahead: int) -> Iterator[R]:
+    """``map`` over threads, in order, at most ``ahead`` items further than the caller, to bound memory."""
+    waiting: deque[Future[R]] = deque()
+    for item in items:
+        waiting.append(pool.submit(function, item))
+        if len(waiting) > ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode within; after it, each module is in the mode that it was in."""
+    training = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in training.items():
+            module.training = mode
+
+
+def _describe(problems: Sequence[str], num_files: int) -> str:
+    listed = "".join(f"\n  - {problem}" for problem in problems[:_MOST_LISTED])
+    more = f"\n  … and {len(problems) - _MOST_LISTED} more" if len(problems) > _MOST_LISTED else ""
+    return f"{len(problems)} of {num_files} pictures cannot be used:{listed}{more}"

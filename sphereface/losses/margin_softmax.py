@@ -1,0 +1,163 @@
+"""The engine of the margin losses: softmax cross entropy with N changed logits, at the price of a plain one.
+
+A margin changes only the N target logits of the N×C. So the plain product runs in blocks of classes small
+enough for the cache, the targets are left out of the sum of exponentials and join it at its end, and the
+backward, written by hand, turns the one N×C buffer from exponentials into gradients in place, block by block.
+
+What a block of logits is, and how its gradient reaches x and W, is in :mod:`sphereface.losses.last_layer`;
+the two autograd functions here say what is done with the logits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from sphereface.losses.last_layer import LastLayer, Targets
+from sphereface.losses.margins import Margin
+
+
+class HeadOutput(NamedTuple):
+    """Loss of a batch, with what comes for free beside it; all but the loss without gradient."""
+
+    loss: Tensor
+    """() mean cross entropy, float32 (float64 for float64 inputs)."""
+    correct: Tensor
+    """(N,) bool: the plain target logit, without margin, reaches all other logits."""
+    cosines: Tensor
+    """(N,) cos θ between x_i and W_y, in [-1, 1]; 0 where either is zero."""
+    norms: Tensor
+    """(N,) ‖x_i‖."""
+
+
+def margin_softmax(x: Tensor, weight: Tensor, labels: Tensor, margin: Margin, lam: float = 0.0) -> HeadOutput:
+    """Mean of −log softmax(M)_y, M_ij = ‖x_i‖ cos θ_ij but for the target logits, which ``margin`` gives.
+
+    Gradients flow to ``x`` and ``weight``, once (there is no double backward). Between forward and backward
+    one N×C buffer is alive; a second backward through the same graph finds it spent and computes the logits
+    again.
+
+    Args:
+        x: (N, D) embeddings, any floating dtype.
+        weight: (C, D) class weights, of any length; a zero row has logit and gradient 0.
+        labels: (N,) int64 in [0, C).
+        margin: what becomes of the target logits.
+        lam: λ ≥ 0, ``margin.lam(step)``.
+
+    Raises:
+        UserError: a label outside [0, C); checked on a CPU only.
+    """
+    layer = LastLayer(x, weight, project=margin.rows == "normalized")
+    targets = Targets(layer, labels, margin, lam)
+    keep = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
+    loss, best_other = _MarginSoftmax.apply(x, weight, layer, targets, keep)
+    return HeadOutput(loss, targets.plain >= best_other, targets.cosines, targets.norms)
+
+
+def margin_logits(x: Tensor, weight: Tensor, labels: Tensor, margin: Margin, lam: float = 0.0) -> Tensor:
+    """The (N, C) logits M that :func:`margin_softmax` takes the cross entropy of, with the same gradients.
+
+    For looking at them, and for other losses on them. Arguments as there.
+    """
+    layer = LastLayer(x, weight, project=margin.rows == "normalized")
+    logits: Tensor = _MarginLogits.apply(x, weight, layer, Targets(layer, labels, margin, lam))
+    return logits
+
+
+class _MarginSoftmax(torch.autograd.Function):
+    """(x, W) → mean cross entropy () and the highest logit of the other classes (N,)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, layer: LastLayer, targets: Targets, keep: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Sum exp(Z − block maximum) over the other classes; with ``keep`` all of these stay for backward."""
+        room = layer.room(len(weight)) if keep else layer.room_for_block()
+        maxima = room.new_empty(len(layer.blocks), len(x))
+        sums = torch.empty_like(maxima)
+        lowest = torch.finfo(room.dtype).min
+        for i, block in enumerate(layer.blocks):
+            z = layer.logits(block, room[block] if keep else room)
+            targets.put(i, z, float("-inf"))
+            maxima[i] = z.amax(0).clamp_(min=lowest)  # a block of nothing but the target has no other maximum
+            torch.sum(z.sub_(maxima[i]).exp_(), 0, out=sums[i])
+        best_other = maxima.amax(0)
+        others = sums.mul_((maxima - best_other).exp_()).sum(0).log_() + best_other
+        log_sum = torch.logaddexp(others, targets.logits)
+        ctx.save_for_backward(x, weight)  # autograd then checks that nobody has changed them meanwhile
+        ctx.layer, ctx.targets, ctx.log_sum, ctx.maxima = layer, targets, log_sum, maxima
+        ctx.exponentials = room if keep else None
+        ctx.mark_non_differentiable(best_other)
+        return (log_sum - targets.logits).mean(), best_other
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_loss: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        """dL/dM = (softmax(M) − onehot)/N, block by block into the gradients of x and W."""
+        layer, maxima, log_sum = ctx.layer, ctx.maxima, ctx.log_sum
+        kept, ctx.exponentials = ctx.exponentials, None
+        scale = grad_loss / len(log_sum)
+        factors = (maxima - log_sum).exp_().mul_(scale)  # turn the exponentials into gradients
+        room = layer.room_for_block() if kept is None else None
+
+        def gradient(i: int, block: slice) -> Tensor:
+            part = kept[block] if room is None else layer.logits(block, room).sub_(maxima[i]).exp_()
+            return part.mul_(factors[i])  # type: ignore[no-any-return]
+
+        on_target = torch.expm1(ctx.targets.logits - log_sum).mul_(scale)  # p − 1
+        return *_backward(ctx, gradient, on_target), None, None, None
+
+
+class _MarginLogits(torch.autograd.Function):
+    """(x, W) → the logits themselves, (N, C)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, layer: LastLayer, targets: Targets) -> Tensor:
+        """The products, with the targets put in their places."""
+        room = layer.room(len(weight))
+        for i, block in enumerate(layer.blocks):
+            targets.put(i, layer.logits(block, room[block]), targets.logits)
+        ctx.save_for_backward(x, weight)
+        ctx.layer, ctx.targets = layer, targets
+        return room.t()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """From any dL/dM, (N, C)."""
+        room = ctx.layer.room_for_block()
+
+        def gradient(_: int, block: slice) -> Tensor:
+            return room[: block.stop - block.start].copy_(grad[:, block].t())  # type: ignore[no-any-return]
+
+        on_target = grad.gather(1, ctx.targets.labels[:, None])[:, 0]
+        return *_backward(ctx, gradient, on_target), None, None
+
+
+def _backward(
+    ctx: Any, gradient: Callable[[int, slice], Tensor], on_target: Tensor
+) -> tuple[Tensor | None, Tensor | None]:
+    """Gradients of x and W; None for one that nobody asks for.
+
+    Args:
+        ctx: of either function.
+        gradient: (index, classes) of a block → its dL/dM, (B, N), to be spent; its targets are not read.
+        on_target: (N,) dL/dM of the targets.
+    """
+    x, weight = ctx.saved_tensors
+    layer, targets = ctx.layer, ctx.targets
+    dx = torch.zeros_like(layer.x) if ctx.needs_input_grad[0] else None
+    dweight = layer.x.new_empty(weight.shape) if ctx.needs_input_grad[1] else None
+    entries = targets.entries(on_target)
+    for i, block in enumerate(layer.blocks):
+        part = gradient(i, block)
+        targets.put(i, part, entries)
+        layer.backward(block, part, dx, dweight)
+    if dx is not None:
+        targets.add_to_dx(layer, on_target, dx)
+        dx = dx.to(x.dtype)
+    return dx, None if dweight is None else dweight.to(weight.dtype)

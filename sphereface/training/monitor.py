@@ -1,0 +1,115 @@
+"""What a run shows of itself: metrics as JSON lines, TensorBoard events, log file, progress bar."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from ..checkpoint import write_text_atomically
+
+log = logging.getLogger(__name__)
+
+
+class Monitor:
+    """Writes a run's figures to ``metrics.jsonl`` and, if wanted, to TensorBoard.
+
+    On a resume both go on without a seam: what was written past the checkpoint's step is dropped.
+
+    Args:
+        folder: the run folder.
+        tensorboard: whether to write events.
+        resumed_at: step of the checkpoint that the run goes on from, None for a new run.
+    """
+
+    def __init__(self, folder: Path, *, tensorboard: bool, resumed_at: int | None) -> None:
+        self._metrics = folder / "metrics.jsonl"
+        if resumed_at is not None:
+            _drop_lines_after(self._metrics, resumed_at)
+        self._file = self._metrics.open("a", encoding="utf-8")
+        purge = None if resumed_at is None else resumed_at + 1
+        self._events = SummaryWriter(str(folder), purge_step=purge) if tensorboard else None
+
+    def __enter__(self) -> Monitor:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+        if self._events:
+            self._events.close()
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Record figures under names such as ``train/loss``."""
+        self._file.write(json.dumps({"step": step, **values}) + "\n")
+        self._file.flush()
+        if self._events:
+            for name, value in values.items():
+                self._events.add_scalar(name, value, step)
+
+    def histogram(self, step: int, name: str, values: torch.Tensor) -> None:
+        """Record a distribution (TensorBoard only)."""
+        if self._events:
+            self._events.add_histogram(name, values, step)
+
+    def image(self, step: int, name: str, image: torch.Tensor) -> None:
+        """Record a (3, H, W) uint8 picture, RGB (TensorBoard only)."""
+        if self._events:
+            self._events.add_image(name, image, step)
+
+    def figure(self, step: int, name: str, figure: Any) -> None:
+        """Record a matplotlib figure, which is closed (TensorBoard only)."""
+        if self._events:
+            self._events.add_figure(name, figure, step)
+
+    def text(self, step: int, name: str, text: str) -> None:
+        """Record Markdown (TensorBoard only)."""
+        if self._events:
+            self._events.add_text(name, text, step)
+
+
+class _BarHandler(logging.Handler):
+    """Log lines above the progress bar instead of through it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=sys.stderr)
+
+
+def start_logging(folder: Path | None = None) -> None:
+    """Send the package's log to the terminal and, once there is a run folder, to its ``train.log``."""
+    logger = logging.getLogger("sphereface")
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    if not any(isinstance(handler, _BarHandler) for handler in logger.handlers):
+        terminal = _BarHandler()
+        terminal.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+        logger.addHandler(terminal)
+    for old in [h for h in logger.handlers if isinstance(h, logging.FileHandler)]:
+        old.close()
+        logger.removeHandler(old)
+    if folder is not None:
+        file = logging.FileHandler(folder / "train.log", encoding="utf-8")
+        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        logger.addHandler(file)
+
+
+def _drop_lines_after(path: Path, step: int) -> None:
+    if not path.is_file():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line + "\n")
+        except (ValueError, KeyError):
+            continue  # a line cut short by a kill
+    write_text_atomically(path, "".join(kept))

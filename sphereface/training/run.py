@@ -1,0 +1,129 @@
+"""What ``train.py`` does: read the configuration, choose the device, find the run folder, train."""
+
+from __future__ import annotations
+
+import logging
+import resource
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import yaml
+from torch.utils.flop_counter import FlopCounterMode
+
+from ..config import load_config
+from ..device import choose_device
+from ..losses.margins import MARGINS
+from ..models import SphereNet
+from .monitor import start_logging
+from .run_folder import RunFolder
+from .trainer import Trainer
+
+log = logging.getLogger(__name__)
+
+
+def run_training(
+    config_name: str, overrides: Sequence[str] = (), *, resume: str | None = None, device: str = "auto"
+) -> Path:
+    """Train as a configuration says.
+
+    Args:
+        config_name: a file of ``configs/`` or a path.
+        overrides: ``key.sub=value`` each, over the file.
+        resume: ``auto``, a run folder, a checkpoint, or None for a new run.
+        device: ``auto``, ``cuda``, ``cuda:N``, ``mps`` or ``cpu``.
+
+    Returns:
+        The checkpoint to use: the run's ``best.pt``, or ``last.pt`` where no set was to choose a best.
+
+    Raises:
+        UserError: whatever the user can mend, in one line.
+    """
+    start_logging()
+    config = load_config(config_name, overrides, losses=MARGINS)
+    trainer = Trainer(config, choose_device(device))
+    checkpoint = None
+    if resume is None:
+        run = RunFolder.create(config)
+    else:
+        run, checkpoint = RunFolder.of_resume(resume, config)
+    start_logging(run.path)
+    log.info("%s", headline(trainer))
+    log.info("run folder %s · watch it: tensorboard --logdir %s", run.path, config.runs_dir)
+    progress = trainer.fit(run, checkpoint)
+    result = run.path / ("last.pt" if config.eval.select is None else "best.pt")
+    log.info("done: %d steps in %.1f minutes: %s", progress.step, progress.seconds / 60, result)
+    return result
+
+
+def dry_run(config_name: str, overrides: Sequence[str] = (), *, device: str = "auto") -> str:
+    """Build everything, push one batch through forward and backward, and describe it; write nothing.
+
+    Args:
+        config_name, overrides, device: as for :func:`run_training`.
+
+    Returns:
+        A table of sizes, cost and memory, then the resolved configuration as YAML.
+    """
+    start_logging()
+    config = load_config(config_name, overrides, losses=MARGINS)
+    return describe(Trainer(config, choose_device(device)))
+
+
+def headline(trainer: Trainer) -> str:
+    """The run in one line."""
+    train = trainer.config.train
+    length = f"{trainer.total_steps} steps" if train.max_minutes is None else f"{train.max_minutes:g} minutes"
+    return (
+        f"{len(trainer.source):,} pictures of {trainer.num_classes:,} identities · "
+        f"{parameters(trainer.model):,} + {parameters(trainer.head):,} parameters · "
+        f"batch {train.batch_size} · {length} · {trainer.device} {train.precision}"
+    )
+
+
+def describe(trainer: Trainer) -> str:
+    """What ``--dry-run`` prints: sizes, cost and memory of one batch, and the resolved configuration."""
+    batch = next(trainer.feed())
+    output = trainer.forward(batch)
+    output.loss.backward()  # type: ignore[no-untyped-call]
+    device = trainer.device
+    if device.type == "cuda":
+        memory = f"{torch.cuda.max_memory_allocated(device) / 2**20:,.0f} MiB on {device}"
+    else:
+        memory = f"{_peak_resident_mib():,.0f} MiB (whole process)"
+    config = yaml.safe_dump(trainer.config.to_dict(), sort_keys=False, allow_unicode=True)
+    rows = {
+        "identities": f"{trainer.num_classes:,}",
+        "pictures": f"{len(trainer.source):,}",
+        "network parameters": f"{parameters(trainer.model):,}",
+        "head parameters": f"{parameters(trainer.head):,}",
+        "multiply-adds per picture": f"{multiply_adds(trainer.model):,}",
+        "steps": f"{trainer.total_steps:,} of {trainer.config.train.batch_size} pictures",
+        "device": f"{device}, {trainer.config.train.precision}",
+        "peak memory of one batch": memory,
+        "loss of one batch": f"{float(output.loss.detach()):.4f}",
+    }
+    table = "".join(f"{name:28}{value}\n" for name, value in rows.items())
+    return f"{table}\n# the resolved configuration\n{config}"
+
+
+def parameters(module: torch.nn.Module) -> int:
+    """Number of parameters, fixed ones included."""
+    return sum(p.numel() for p in module.parameters())
+
+
+def multiply_adds(model: SphereNet) -> int:
+    """Multiply-adds of one picture's forward pass through a network, the head not counted."""
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(torch.zeros(1, 3, *model.input_size, device=device))
+    model.train(was_training)
+    return int(counter.get_total_flops()) // 2
+
+
+def _peak_resident_mib() -> float:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)

@@ -1,0 +1,206 @@
+"""What is told of a run while it goes on: figures, warnings, the progress bar, pictures."""
+
+from __future__ import annotations
+
+import logging
+import math
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import cv2
+import torch
+import torchvision.utils
+import yaml
+from tqdm import tqdm
+
+from ..config import Config
+from ..data.loader import BadImages, Batch
+from ..data.transforms import to_input, to_pixels
+from ..evaluation.lfw import Verification
+from ..evaluation.report import roc_figure
+from ..losses.head import HeadOutput
+from .monitor import Monitor
+from .progress import Progress
+
+log = logging.getLogger(__name__)
+
+_SHEET = 64  # crops on the contact sheet
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """One training step.
+
+    Attributes:
+        output: loss, correct predictions at m = 1, target cosines and ‖x‖ of the batch, on the device.
+        grad_norm: L2 norm over all gradients, before clipping.
+        lr, lam: learning rate and λ of this update.
+        seconds: how long it took.
+    """
+
+    output: HeadOutput
+    grad_norm: float
+    lr: float
+    lam: float
+    seconds: float
+
+
+class Watch:
+    """Follows a run step by step and reports at the intervals of ``log``.
+
+    Args:
+        config: the run's configuration.
+        folder: the run folder.
+        progress: the trainer's own, read here.
+        num_images, num_classes: size of the training set.
+        resumed: whether the run goes on from ``progress.step`` of an earlier sitting.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        folder: Path,
+        progress: Progress,
+        *,
+        num_images: int,
+        num_classes: int,
+        resumed: bool,
+    ) -> None:
+        self._config, self._progress = config, progress
+        self._folder = folder
+        self._resumed_at = progress.step if resumed else None
+        self._bad = BadImages(num_images, config.data.max_bad_share)
+        self._images_tried = 0
+        self._window: list[StepResult] = []
+        self._collapse = CollapseWatch(num_classes)
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Watch:
+        tensorboard = self._config.log.tensorboard
+        self._monitor = self._stack.enter_context(
+            Monitor(self._folder, tensorboard=tensorboard, resumed_at=self._resumed_at)
+        )
+        self._bar = self._stack.enter_context(
+            tqdm(
+                total=100.0,
+                disable=None,
+                bar_format="{percentage:5.1f}%|{bar}| {elapsed}<{remaining} {postfix}",
+            )
+        )
+        self._monitor.text(self._progress.step, "config", _as_markdown(self._config))
+        self._advance()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def step(self, result: StepResult, batch: Batch) -> None:
+        """Take in one step; say, write and draw what is due."""
+        step, every = self._progress.step, self._config.log
+        if self._images_tried == 0:
+            self._contact_sheet(batch)
+        self._images_tried += len(batch.labels)
+        for line in self._bad.add(batch.bad, self._images_tried):
+            log.warning("%s", line)
+        self._window.append(result)
+        if step % every.every_steps == 0:
+            self._training_figures()
+        if step % every.histogram_every_steps == 0:
+            self._monitor.histogram(step, "train/target_angle_deg", _angles(result.output))
+            self._monitor.histogram(step, "train/embedding_norm", result.output.norms)
+        self._advance()
+
+    def evaluation(self, name: str, verification: Verification) -> None:
+        """Report the outcome of one verification set."""
+        step, accuracy = self._progress.step, verification.mean
+        error = verification.standard_error
+        spread = "" if math.isnan(error) else f" ± {100 * error:.2f}"
+        log.info("step %d · %s accuracy %.2f%s %%", step, name, 100 * accuracy, spread)
+        folds = {f"eval/{name}/fold_{k}": float(a) for k, a in enumerate(verification.accuracies, start=1)}
+        self._monitor.scalars(step, {f"eval/{name}/accuracy": accuracy, **folds})
+        if self._config.log.tensorboard:
+            self._monitor.figure(step, f"eval/{name}/roc", roc_figure(verification, title=name))
+
+    def _training_figures(self) -> None:
+        results, self._window = self._window, []
+        images = sum(len(r.output.correct) for r in results)
+        figures = {
+            "train/loss": _mean(torch.stack([r.output.loss.detach() for r in results])),
+            "train/accuracy": _mean(torch.cat([r.output.correct for r in results])),
+            "train/embedding_norm_mean": _mean(torch.cat([r.output.norms for r in results])),
+            "train/target_angle_deg_mean": _mean(torch.cat([_angles(r.output) for r in results])),
+            "train/lambda": results[-1].lam,
+            "train/lr": results[-1].lr,
+            "train/grad_norm": sum(r.grad_norm for r in results) / len(results),
+            "train/images_per_s": images / sum(r.seconds for r in results),
+            "train/images_seen": float(self._progress.images_seen),
+            "train/minutes": self._progress.seconds / 60,
+        }
+        self._monitor.scalars(self._progress.step, figures)
+        line = (
+            f"loss {figures['train/loss']:.4f} acc {figures['train/accuracy']:6.2%} λ {figures['train/lambda']:.4g} "
+            f"lr {figures['train/lr']:.3g} {figures['train/images_per_s']:.0f} img/s"
+        )
+        if self._bar.disable:  # no terminal: lines instead of a bar
+            log.info("step %d · %.1f %% · %s", self._progress.step, 100 * self._progress.share, line)
+        else:
+            self._bar.set_postfix_str(f"step {self._progress.step} {line}", refresh=False)
+        warning = self._collapse.look(self._progress.step, figures["train/loss"], figures["train/accuracy"])
+        if warning:
+            log.warning("%s", warning)
+
+    def _contact_sheet(self, batch: Batch) -> None:
+        inputs = to_input(batch.images[:_SHEET], batch.mirror[:_SHEET])
+        sheet = torchvision.utils.make_grid(to_pixels(inputs), nrow=8, padding=2)
+        cv2.imwrite(str(self._folder / "crops.png"), sheet.flip(0).permute(1, 2, 0).numpy())  # RGB → BGR
+        self._monitor.image(self._progress.step, "train/crops_as_the_network_sees_them", sheet)
+
+    def _advance(self) -> None:
+        self._bar.update(100.0 * self._progress.share - self._bar.n)
+
+
+class CollapseWatch:
+    """Notices a loss that sits at ln C: the network then tells nothing apart.
+
+    Args:
+        num_classes: C.
+    """
+
+    _BAND = 0.03  # of ln C, either way
+    _WINDOWS = 5  # log windows in a row
+    _PATIENCE = 200  # steps before it is looked at: every run starts near ln C
+
+    def __init__(self, num_classes: int) -> None:
+        self.level = math.log(num_classes)
+        self.chance = 1.0 / num_classes
+        self._in_a_row = 0
+
+    def look(self, step: int, loss: float, accuracy: float) -> str | None:
+        """Judge one log window; returns the warning when the loss has just been found to sit at ln C."""
+        stuck = abs(loss - self.level) < self._BAND * self.level and accuracy < 5 * self.chance
+        self._in_a_row = self._in_a_row + 1 if stuck and step > self._PATIENCE else 0
+        if self._in_a_row != self._WINDOWS:
+            return None
+        return (
+            f"step {step}: the loss sits at ln C = {self.level:.2f}: nothing is being learned · usual remedies: "
+            "a larger loss.lambda_min, a larger train.batch_size, a lower train.lr, model.norm batch, "
+            "or loss.m 1 first"
+        )
+
+
+def _angles(output: HeadOutput) -> torch.Tensor:
+    """(B,) target angles in degrees."""
+    return torch.rad2deg(torch.acos(output.cosines.float().clamp(-1, 1)))
+
+
+def _mean(values: torch.Tensor) -> float:
+    return float(values.float().mean())
+
+
+def _as_markdown(config: Config) -> str:
+    text = yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True)
+    return "".join(f"    {line}\n" for line in text.splitlines())

@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from sphereface.alignment.align import CropSpec, align_folder
+from sphereface.alignment.landmarks import LandmarkTable, read_landmarks
+from sphereface.alignment.similarity import template
+from sphereface.errors import UserError
+from tests.alignment.faces import SHIFT, write_photographs
+
+NAMES = ["ann/ann_0001.jpg", "ann/ann_0002.JPEG", "bob b/1.png", "top.bmp"]
+CROPS = ["ann/ann_0001.jpg", "ann/ann_0002.jpg", "bob b/1.jpg", "top.jpg"]
+
+
+@pytest.fixture
+def source(tmp_path):
+    write_photographs(tmp_path / "photographs", NAMES)
+    return tmp_path / "photographs"
+
+
+@pytest.fixture
+def landmarks(source):
+    return read_landmarks(source.with_name("landmarks.txt"))
+
+
+@pytest.fixture
+def crops(tmp_path):
+    return tmp_path / "crops"
+
+
+def files(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def failures(report):
+    return {failure.file: (failure.reason, failure.detail) for failure in report.failures}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_every_picture_becomes_a_crop(source, landmarks, crops, workers):
+    report = align_folder(source, crops, landmarks, workers=workers)
+    assert (report.aligned, report.kept, report.failures) == (4, 0, [])
+    assert files(crops) == sorted([*CROPS, "align-report.json"])
+    for name, crop_name in zip(NAMES, CROPS, strict=True):
+        crop, picture = cv2.imread(str(crops / crop_name)), cv2.imread(str(source / name))
+        x, y = SHIFT
+        assert crop.shape == (112, 96, 3)
+        assert np.abs(crop.astype(int) - picture[y : y + 112, x : x + 96]).mean() < 4  # JPEG's loss
+
+
+def test_size_origin_and_quality_are_used(source, landmarks, tmp_path):
+    align_folder(source, tmp_path / "a", landmarks, CropSpec(size=(112, 112), quality=95))
+    align_folder(source, tmp_path / "b", landmarks, CropSpec(size=(112, 112), origin=1, quality=95))
+    align_folder(source, tmp_path / "c", landmarks, CropSpec(size=(112, 112), quality=30))
+    a, b = (cv2.imread(str(tmp_path / run / "top.jpg")).astype(int) for run in "ab")
+    assert a.shape == (112, 112, 3)
+    assert np.abs(a[1:, 1:] - b[:-1, :-1]).mean() < 2 < np.abs(a - b).mean()
+    assert (tmp_path / "c/top.jpg").stat().st_size < (tmp_path / "a/top.jpg").stat().st_size
+
+
+def test_what_cannot_be_aligned_is_reported_with_its_reason(source, landmarks, crops):
+    whole = (source / "top.bmp").read_bytes()
+    jpeg = (source / NAMES[0]).read_bytes()
+    points = dict(landmarks.points)
+    for name, content in {
+        "empty.jpg": b"",
+        "half.jpg": jpeg[: len(jpeg) // 2],
+        "text.png": b"not a picture",
+        "same.jpg": jpeg,
+        "nan.jpg": jpeg,
+        "top.png": whole,
+        "unknown.jpg": jpeg,
+        "notes.txt": b"not even called a picture",
+    }.items():
+        (source / name).write_bytes(content)
+        points[name] = template()
+    points |= {"same.jpg": np.ones((5, 2)), "nan.jpg": np.full((5, 2), np.nan), "gone/1.jpg": template()}
+    del points["unknown.jpg"], points["notes.txt"]
+
+    report = align_folder(source, crops, LandmarkTable(points, "digest"))
+    assert report.aligned == 4
+    expected = {
+        "empty.jpg": ("unreadable image", "the file is empty (0 bytes)"),
+        "half.jpg": ("unreadable image", f"truncated JPEG ({len(jpeg) // 2} bytes, no end marker)"),
+        "text.png": ("unreadable image", "not a picture that OpenCV can decode"),
+        "same.jpg": ("landmarks that determine no crop", "the landmarks lie in one place (spread 0 pixels)"),
+        "nan.jpg": ("landmarks that determine no crop", "the landmarks are not finite numbers"),
+        "top.png": ("crop name taken", "another picture became top.jpg"),
+        "unknown.jpg": ("no landmarks for this picture", ""),
+        "gone/1.jpg": ("landmarks for a missing picture", ""),
+    }
+    assert failures(report) == expected
+    assert files(crops) == sorted([*CROPS, "align-report.json"])
+
+    saved = json.loads((crops / "align-report.json").read_text())
+    assert saved["finished"] is True
+    assert (saved["aligned"], saved["kept"], saved["failed"]) == (4, 0, 8)
+    assert saved["failed_by_reason"]["unreadable image"] == 3
+    assert {row["file"]: (row["reason"], row["detail"]) for row in saved["failures"]} == expected
+    assert [row["file"] for row in saved["failures"]] == sorted(expected)
+    table = report.table().splitlines()
+    assert table[0].split() == ["aligned", "4"]
+    assert "  unreadable image" in table[3]
+    assert table[3].split()[-1] == "bytes)"
+
+
+def test_picture_that_cannot_be_opened_is_reported(source, landmarks, crops):
+    (source / "top.bmp").unlink()
+    (source / "top.bmp").symlink_to("nowhere")
+    report = align_folder(source, crops, landmarks)
+    assert failures(report) == {"top.bmp": ("unreadable image", "No such file or directory")}
+
+
+def test_second_run_keeps_whole_crops_and_makes_the_rest(source, landmarks, crops):
+    align_folder(source, crops, landmarks)
+    wanted = {name: (crops / name).read_bytes() for name in CROPS}
+    before = (crops / CROPS[0]).stat().st_mtime_ns
+    (crops / CROPS[1]).write_bytes(wanted[CROPS[1]][:900])  # half a JPEG, as a full disk or a power cut leaves it
+    (crops / CROPS[2]).write_bytes(wanted[CROPS[2]][:0])
+    (crops / CROPS[3]).unlink()
+    (crops / ".top.jpg.part").write_bytes(b"half")  # what a kill leaves
+
+    report = align_folder(source, crops, landmarks)
+    assert (report.aligned, report.kept) == (3, 1)
+    assert {name: (crops / name).read_bytes() for name in CROPS} == wanted
+    assert files(crops) == sorted([*CROPS, "align-report.json"])
+    assert (crops / CROPS[0]).stat().st_mtime_ns == before
+    third = align_folder(source, crops, landmarks)
+    assert (third.aligned, third.kept) == (0, 4)
+
+
+def test_crops_of_other_settings_are_not_mixed(source, landmarks, crops):
+    align_folder(source, crops, landmarks)
+    for spec, table, message in [
+        (CropSpec(origin=1), landmarks, "holds crops of template_origin 0, now 1 · give another folder"),
+        (CropSpec(size=(112, 112)), landmarks, "size 112x96, now 112x112"),
+        (CropSpec(quality=90), landmarks, "quality 95, now 90"),
+        (CropSpec(), LandmarkTable(landmarks.points, "other"), "landmarks_sha256 [0-9a-f]{64}, now other"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            align_folder(source, crops, table, spec)
+
+
+def test_settings_are_known_even_after_a_kill(source, landmarks, crops, monkeypatch):
+    def killed(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("sphereface.alignment.align.run_in_chunks", killed)
+        with pytest.raises(KeyboardInterrupt):
+            align_folder(source, crops, landmarks)
+    assert json.loads((crops / "align-report.json").read_text())["finished"] is False
+    with pytest.raises(UserError, match="quality 95, now 90"):
+        align_folder(source, crops, landmarks, CropSpec(quality=90))
+    assert align_folder(source, crops, landmarks).aligned == 4
+
+
+def test_crops_of_unknown_settings_are_not_taken_over(source, landmarks, crops):
+    (crops / "ann").mkdir(parents=True)
+    (crops / CROPS[0]).write_bytes(b"somebody's")
+    with pytest.raises(UserError, match=r"ann_0001\.jpg · there already, and no align-report\.json"):
+        align_folder(source, crops, landmarks)
+    assert (crops / CROPS[0]).read_bytes() == b"somebody's"
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"settings": 3}'])
+def test_strange_report_is_an_error(source, landmarks, crops, content):
+    crops.mkdir()
+    (crops / "align-report.json").write_text(content)
+    with pytest.raises(UserError, match=r"align-report\.json · not a report of this program"):
+        align_folder(source, crops, landmarks)
+
+
+def test_bad_folders(source, landmarks, crops, tmp_path):
+    (tmp_path / "empty").mkdir()
+    for first, second, message in [
+        (tmp_path / "none", crops, "none · not a folder"),
+        (tmp_path / "empty", crops, r"empty · no pictures below it · wanted .*\.jpg"),
+        (source, source.with_name("landmarks.txt"), r"landmarks\.txt · a file · wanted a folder"),
+        (source, source, "· inside .* · give one elsewhere"),
+        (source, source / "crops", "· inside .* · give one elsewhere"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            align_folder(first, second, landmarks)
+
+
+def test_nothing_aligned_is_an_error_but_leaves_the_report(source, crops):
+    with pytest.raises(
+        UserError,
+        match=r"none of 4 pictures could be aligned \(no landmarks for this picture: 4.*align-report",
+    ):
+        align_folder(source, crops, LandmarkTable({"other.jpg": template()}, ""))
+    assert json.loads((crops / "align-report.json").read_text())["failed"] == 5
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_place_that_cannot_be_written_ends_the_run(source, landmarks, crops, workers):
+    crops.mkdir()
+    (crops / "ann").write_text("a file where a folder is needed")
+    with pytest.raises(UserError, match=r"ann_000\d\.jpg · cannot be written \(.+\) · .* run the same command"):
+        align_folder(source, crops, landmarks, workers=workers)

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pytest
+
+from sphereface.alignment.landmarks import read_landmarks
+from sphereface.errors import UserError
+
+TEN = [float(number) for number in range(1, 11)]
+FIVE_POINTS = np.array([[1, 2], [3, 4], [5, 6], [7, 8], [9, 10]])
+SPACES = " ".join(map(str, TEN))
+TABS = "\t".join(map(str, TEN))
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(content):
+        path = tmp_path / "landmarks.txt"
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        (f"a/b.jpg\t{TABS}", "a/b.jpg"),
+        (f"a/b.jpg {SPACES}", "a/b.jpg"),
+        (f"a/b.jpg   {SPACES}  ", "a/b.jpg"),
+        (f"a b/c  d.jpg\t{TABS}", "a b/c  d.jpg"),
+        (f"a b/c d.jpg\t{SPACES}", "a b/c d.jpg"),
+        (f"é/ö.jpg\t{TABS}\r", "é/ö.jpg"),
+        (f"\ufeffa/b.jpg\t{TABS}", "a/b.jpg"),
+    ],
+    ids=["tabs", "spaces", "more spaces", "name with spaces", "tab, then spaces", "CRLF", "byte order mark"],
+)
+def test_one_line(write, line, name):
+    table = read_landmarks(write(line + "\n\n"))
+    assert list(table.points) == [name]
+    assert np.array_equal(table.points[name], FIVE_POINTS)
+    assert table.points[name].dtype == np.float64
+
+
+def test_last_line_needs_no_newline_and_the_digest_is_the_files(write):
+    path = write(f"a.jpg {SPACES}\nb.jpg {SPACES}")
+    table = read_landmarks(path)
+    assert list(table.points) == ["a.jpg", "b.jpg"]
+    assert table.digest == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            f"a.jpg {SPACES}\nb.jpg 1 2 3\n",
+            r"landmarks\.txt, line 2 · got 'b\.jpg 1 2 3' · wanted .* ten numbers",
+        ),
+        (f"a.jpg {SPACES} 11\n", "line 1 · got"),
+        (f"\n\na.jpg {SPACES[:-4]}x\n", "line 3 · got"),
+        (f"a b.jpg {SPACES}\n", "line 1 · .* a file name with spaces needs tabs"),
+        (f"a.jpg\t{TABS}\nb.jpg\t{TABS}\na.jpg\t{TABS}\n", r"line 3 · a second line for a\.jpg"),
+        (f"{SPACES}\n", "line 1 · got"),
+        ("x" * 500, r"line 1 · got 'x{59}…'"),
+        ("\n\n", "no landmarks in it"),
+        (b"\xff\xd8\xff\xe0", "not UTF-8 text"),
+    ],
+)
+def test_malformed_files_name_line_and_content(write, content, message):
+    with pytest.raises(UserError, match=message) as raised:
+        read_landmarks(write(content))
+    assert "\n" not in str(raised.value)
+
+
+def test_absent_file(tmp_path):
+    with pytest.raises(UserError, match=r"none\.txt · No such file"):
+        read_landmarks(tmp_path / "none.txt")

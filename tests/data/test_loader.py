@@ -1,0 +1,152 @@
+"""Order, augmentation, batches and bad pictures of the training feed."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from sphereface.data.loader import BadImages, CropBatches, batches, check_sample, shifted
+from sphereface.data.sampler import Augmentation, BatchOrder
+from sphereface.data.sources import FolderSource
+from sphereface.data.transforms import to_input, to_pixels
+from sphereface.errors import UserError
+
+from ..pictures import make_training_set, picture, write
+
+
+def order(n: int = 10, batch: int = 4, *, seed: int = 0, first: int = 0, shift: int = 2) -> BatchOrder:
+    return BatchOrder(n, batch, seed=seed, augmentation=Augmentation(True, shift), first_batch=first)
+
+
+def take(count: int, stream) -> list:
+    return list(itertools.islice(stream, count))
+
+
+def test_every_epoch_holds_every_picture_once():
+    indices = np.concatenate([draw.indices for draw in take(15, iter(order()))])  # 60 positions: 6 epochs
+    for epoch in indices.reshape(6, 10):
+        assert sorted(epoch.tolist()) == list(range(10))
+    assert len({tuple(epoch) for epoch in indices.reshape(6, 10).tolist()}) == 6
+
+
+def test_a_batch_spans_epochs_and_is_never_short():
+    draws = take(6, iter(order()))
+    assert all(len(d.indices) == len(d.mirror) == len(d.shift) == 4 for d in draws)
+
+
+def test_starting_later_gives_the_same_batches():
+    whole, tail = take(9, iter(order())), take(4, iter(order(first=5)))
+    for a, b in zip(whole[5:], tail, strict=True):
+        np.testing.assert_array_equal(a.indices, b.indices)
+        np.testing.assert_array_equal(a.mirror, b.mirror)
+        np.testing.assert_array_equal(a.shift, b.shift)
+
+
+def test_another_seed_is_another_order():
+    a, b = next(iter(order(100, 50, seed=0))), next(iter(order(100, 50, seed=1)))
+    assert a.indices.tolist() != b.indices.tolist()
+    assert a.mirror.tolist() != b.mirror.tolist()
+
+
+def test_a_pictures_randomness_is_its_own_whatever_the_batch_size():
+    def by_picture(batch: int) -> dict[int, tuple]:
+        found = {}
+        for draw in take(100 // batch, iter(order(100, batch))):
+            for i, m, s in zip(draw.indices, draw.mirror, draw.shift, strict=True):
+                found[int(i)] = (bool(m), *s.tolist())
+        return found
+
+    assert by_picture(4) == by_picture(50)
+
+
+def test_half_are_mirrored_and_shifts_fill_their_range():
+    draw = next(iter(order(4000, 4000, shift=3)))
+    assert 0.45 < draw.mirror.mean() < 0.55
+    assert set(np.unique(draw.shift)) == set(range(-3, 4))
+    still = next(iter(BatchOrder(50, 50, seed=0, augmentation=Augmentation(False, 0))))
+    assert not still.mirror.any()
+    assert not still.shift.any()
+
+
+def test_shift_moves_the_picture_and_replicates_its_border():
+    image = np.arange(5 * 4 * 3, dtype=np.uint8).reshape(5, 4, 3)
+    moved = shifted(image, 2, -1)
+    for y, x in itertools.product(range(5), range(4)):
+        assert moved[y, x].tolist() == image[max(y - 2, 0), min(x + 1, 3)].tolist()
+    assert shifted(image, 0, 0) is image
+
+
+def test_input_is_normalised_bgr_and_mirrored_where_asked():
+    images = torch.randint(0, 256, (2, 5, 4, 3), dtype=torch.uint8)
+    out = to_input(images, torch.tensor([False, True]))
+    assert out.shape == (2, 3, 5, 4)
+    for b, c, y, x in itertools.product(range(2), range(3), range(5), range(4)):
+        column = 3 - x if b == 1 else x
+        assert out[b, c, y, x].item() == pytest.approx((int(images[b, y, column, c]) - 127.5) / 128)
+    assert out.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(to_pixels(to_input(images)), images.permute(0, 3, 1, 2).flip(1))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_do_not_depend_on_the_workers(tmp_path, workers):
+    crops = CropBatches(FolderSource(make_training_set(tmp_path, 3, 4)), (112, 96))
+    stream = batches(crops, order(12, 5), workers=workers, pin_memory=False)
+    for batch, draw in zip(take(4, stream), take(4, iter(order(12, 5))), strict=True):
+        assert batch.labels.tolist() == (draw.indices // 4).tolist()
+        for row, index in enumerate(draw.indices):
+            expected = shifted(picture(index // 4, index % 4), *draw.shift[row])
+            np.testing.assert_array_equal(batch.images[row].numpy(), expected)
+        assert batch.bad == []
+
+
+def test_a_bad_picture_is_named_and_replaced_by_the_next_whole_one(tmp_path):
+    make_training_set(tmp_path, 2, 3)
+    (tmp_path / "id00" / "001.png").write_bytes(b"")
+    write(tmp_path / "id00" / "002.png", picture(0, 2, (50, 40)))
+    crops = CropBatches(FolderSource(tmp_path), (112, 96))
+    draw = next(iter(BatchOrder(6, 6, seed=0, augmentation=Augmentation(False, 0))))
+    batch = crops[draw]
+    row = draw.indices.tolist().index(1)
+    assert batch.labels[row].item() == 1  # the next whole picture is of the next identity
+    np.testing.assert_array_equal(batch.images[row].numpy(), picture(1, 0))
+    reasons = dict(batch.bad)
+    assert "empty" in reasons[str(tmp_path / "id00" / "001.png")]
+    assert "40×50 pixels (width×height) where 96×112 are wanted" in reasons[str(tmp_path / "id00" / "002.png")]
+
+
+def test_a_picture_that_vanished_is_replaced_too(tmp_path):
+    make_training_set(tmp_path, 2, 2)
+    crops = CropBatches(FolderSource(tmp_path), (112, 96))
+    (tmp_path / "id01" / "000.png").unlink()
+    batch = crops[next(iter(BatchOrder(4, 4, seed=0, augmentation=Augmentation())))]
+    assert batch.bad[0][1] == "No such file or directory"
+
+
+def test_all_bad_ends_with_an_error_and_not_in_a_loop(tmp_path):
+    make_training_set(tmp_path, 2, 2)
+    source = FolderSource(tmp_path)
+    for path in tmp_path.rglob("*.png"):
+        path.write_bytes(b"")
+    with pytest.raises(UserError, match="pictures in a row are unusable, the last: .*empty"):
+        CropBatches(source, (112, 96))[next(iter(order(4, 4)))]
+
+
+def test_the_sample_at_the_start_notices_another_size(tmp_path):
+    crops = CropBatches(FolderSource(make_training_set(tmp_path, 2, 3, size=(112, 112))), (112, 96))
+    with pytest.raises(UserError, match=r"6 of 6 sampled .*112×112 pixels .* where 96×112 are wanted.*input_size"):
+        check_sample(crops)
+
+
+def test_too_large_a_share_of_bad_pictures_stops_the_run():
+    bad = BadImages(num_images=10_000, max_share=0.01)
+    assert bad.add([("a", "empty"), ("b", "empty")], 500) == [
+        "unusable picture a: empty (another one takes its place)",
+        "unusable picture b: empty (another one takes its place)",
+    ]
+    assert bad.add([("a", "empty")], 900) == []  # known already
+    bad.add([(f"c{i}", "empty") for i in range(8)], 1000)  # 10 of 1000: not above 1 %
+    with pytest.raises(UserError, match=r"data.max_bad_share: 11 of 1000 .* more than 1.00%, the first: a: empty"):
+        bad.add([("d", "empty")], 1000)

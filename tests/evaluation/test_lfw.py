@@ -1,0 +1,282 @@
+import dataclasses
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sphereface.data.pairs import Pairs
+from sphereface.errors import UserError
+from sphereface.evaluation.lfw import (
+    Verification,
+    evaluate,
+    fold_means,
+    load_pair_set,
+    pair_cosines,
+    verify,
+    verify_view1,
+)
+
+from .crops import Pixels, random_pairs, write_set
+
+GOLDEN = Path(__file__).parent.parent / "golden" / "lfw_protocol.npz"
+GRID = [k / 10000 for k in range(-10000, 10001)]
+
+
+@pytest.fixture(scope="module")
+def golden():
+    with np.load(GOLDEN, allow_pickle=False) as file:
+        return dict(file)
+
+
+@pytest.fixture(scope="module")
+def golden_pairs(golden):
+    rows = (golden[key] for key in ("left", "right", "same", "fold"))
+    return Pairs(Path("pairs.txt"), tuple(golden["names"].tolist()), *rows, num_folds=10)
+
+
+def random_features(seed, num_names=12, dims=5):
+    """With a common part, so that the mean matters."""
+    rng = np.random.default_rng(1000 + seed)
+    return (rng.standard_normal((num_names, dims)) + 1.5).astype(np.float32)
+
+
+# ---------------------------------------------------------------- the original's own results
+
+
+def test_view2_equals_the_original(golden, golden_pairs):
+    result = verify(golden["embeddings"], golden_pairs)
+    np.testing.assert_allclose(result.thresholds, golden["threshold"], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(result.accuracies, golden["accuracy"], rtol=0, atol=1e-12)
+    assert result.mean == pytest.approx(float(golden["mean_accuracy"]), abs=1e-12)
+    for k in (1, 10):  # each pair's score is the one with its own fold's mean
+        own = golden["fold"] == k
+        np.testing.assert_allclose(result.scores[own], golden[f"scores_fold{k}"][own], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("k", [1, 10])
+def test_scores_of_all_pairs_equal_the_original(golden, golden_pairs, k):
+    features = golden["embeddings"].astype(np.float64)
+    scores = pair_cosines(features - fold_means(features, golden_pairs)[k - 1], golden_pairs)
+    np.testing.assert_allclose(scores, golden[f"scores_fold{k}"], rtol=0, atol=1e-12)
+
+
+def test_the_order_of_pairs_and_names_does_not_matter(golden, golden_pairs):
+    rng = np.random.default_rng(0)
+    pairs, names = rng.permutation(6000), rng.permutation(7701)
+    new_row = np.argsort(names)
+    shuffled = dataclasses.replace(
+        golden_pairs,
+        names=tuple(golden_pairs.names[k] for k in names),
+        left=new_row[golden_pairs.right[pairs]],  # and the two sides exchanged
+        right=new_row[golden_pairs.left[pairs]],
+        same=golden_pairs.same[pairs],
+        fold=golden_pairs.fold[pairs],
+    )
+    result = verify(golden["embeddings"][names], shuffled)
+    np.testing.assert_allclose(result.thresholds, golden["threshold"], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(result.accuracies, golden["accuracy"], rtol=0, atol=1e-12)
+
+
+# ---------------------------------------------------------------- the recipe once more, as slow loops
+
+
+def loop_mean(features, pairs, chosen):
+    sides = [row for p in chosen for row in (pairs.left[p], pairs.right[p])]
+    return [math.fsum(features[row][d] for row in sides) / len(sides) for d in range(features.shape[1])]
+
+
+def loop_score(features, pairs, p, mean):
+    a = [x - m for x, m in zip(features[pairs.left[p]].tolist(), mean, strict=True)]
+    b = [x - m for x, m in zip(features[pairs.right[p]].tolist(), mean, strict=True)]
+    dot = math.fsum(x * y for x, y in zip(a, b, strict=True))
+    return dot / math.sqrt(math.fsum(x * x for x in a)) / math.sqrt(math.fsum(x * x for x in b))
+
+
+def loop_accuracy(scores, same, threshold):
+    right = [s > threshold if genuine else s < threshold for s, genuine in zip(scores, same, strict=True)]
+    return sum(right) / len(right)
+
+
+def loop_threshold(scores, same):
+    accuracies = [loop_accuracy(scores, same, t) for t in GRID]
+    highest = max(accuracies)
+    best = [t for t, accuracy in zip(GRID, accuracies, strict=True) if accuracy == highest]
+    return math.fsum(best) / len(best)
+
+
+def loop_fold(features, pairs, train, test, subtract_mean=True):
+    """Threshold from the pairs ``train``, accuracy and scores of the pairs ``test``."""
+    features = features.astype(np.float64)
+    mean = loop_mean(features, pairs, train) if subtract_mean else [0.0] * features.shape[1]
+    scores = [loop_score(features, pairs, p, mean) for p in range(len(pairs))]
+    same = pairs.same.tolist()
+    threshold = loop_threshold([scores[p] for p in train], [same[p] for p in train])
+    tested = [scores[p] for p in test]
+    return threshold, loop_accuracy(tested, [same[p] for p in test], threshold), tested
+
+
+@pytest.mark.parametrize("subtract_mean", [True, False])
+@pytest.mark.parametrize("seed", range(3))
+def test_view2_equals_slow_loops(seed, subtract_mean):
+    pairs, features = random_pairs(seed, num_folds=3), random_features(seed)
+    result = verify(features, pairs, subtract_mean=subtract_mean)
+    for k in (1, 2, 3):
+        train = [p for p in range(len(pairs)) if pairs.fold[p] != k]
+        test = [p for p in range(len(pairs)) if pairs.fold[p] == k]
+        threshold, accuracy, scores = loop_fold(features, pairs, train, test, subtract_mean)
+        assert result.thresholds[k - 1] == pytest.approx(threshold, abs=1e-12)
+        assert result.accuracies[k - 1] == pytest.approx(accuracy, abs=1e-12)
+        np.testing.assert_allclose(result.scores[test], scores, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("subtract_mean", [True, False])
+def test_view1_takes_mean_and_threshold_from_dev_train(subtract_mean):
+    features = random_features(3)
+    both = random_pairs(3, num_folds=2)
+    train, test = np.flatnonzero(both.fold == 1), np.flatnonzero(both.fold == 2)
+    threshold, accuracy, scores = loop_fold(features, both, train, test, subtract_mean)
+    dev_train, dev_test = (
+        dataclasses.replace(
+            both,
+            left=both.left[rows],
+            right=both.right[rows],
+            same=both.same[rows],
+            fold=np.zeros(len(rows), dtype=np.int64),
+            num_folds=0,
+        )
+        for rows in (train, test)
+    )
+    result = verify_view1(features, dev_train, dev_test, subtract_mean=subtract_mean)
+    assert result.thresholds.tolist() == pytest.approx([threshold], abs=1e-12)
+    assert result.accuracies.tolist() == pytest.approx([accuracy], abs=1e-12)
+    np.testing.assert_allclose(result.scores, scores, rtol=0, atol=1e-12)
+    assert math.isnan(result.standard_error)
+
+
+def test_a_repeated_pair_counts_each_time():
+    """Its sides weigh twice in the mean, as if its pictures had been listed once more under other names."""
+    pairs, features = random_pairs(0), random_features(0)
+    left, right = pairs.left.copy(), pairs.right.copy()
+    left[1], right[1] = left[0], right[0]  # a repetition, among the same pairs of fold 1
+    repeated = dataclasses.replace(pairs, left=left, right=right)
+    num = len(pairs.names)
+    renamed = dataclasses.replace(
+        repeated,
+        names=(*pairs.names, "Q/Q_0001.jpg", "Q/Q_0002.jpg"),
+        left=np.where(np.arange(len(left)) == 1, num, left),
+        right=np.where(np.arange(len(left)) == 1, num + 1, right),
+    )
+    more = np.concatenate([features, features[left[:1]], features[right[:1]]])
+    once, twice = verify(more, renamed), verify(features, repeated)
+    np.testing.assert_allclose(once.scores, twice.scores, rtol=0, atol=1e-12)
+    np.testing.assert_array_equal(once.accuracies, twice.accuracies)
+
+
+# ---------------------------------------------------------------- figures and edges
+
+
+def test_mean_and_standard_error_by_hand():
+    empty = np.empty(0)
+    result = Verification(empty, np.array([0.9, 0.8, 0.7, 0.8]), empty, empty.astype(bool), empty.astype(int))
+    assert result.mean == pytest.approx(0.8)
+    # squared deviations 0.01 + 0 + 0.01 + 0, over 3, root, over √4
+    assert result.standard_error == pytest.approx(math.sqrt(0.02 / 3) / 2)
+
+
+def test_a_feature_without_direction_gives_wrong_pairs_not_a_crash():
+    pairs, features = random_pairs(0), random_features(0)
+    features[0] = 0.0
+    result = verify(features, pairs, subtract_mean=False)
+    touched = (pairs.left == 0) | (pairs.right == 0)
+    assert touched.any()
+    np.testing.assert_array_equal(np.isnan(result.scores), touched)
+    assert result.num_undefined == touched.sum()
+    wrong = np.isin(np.arange(1, 5), pairs.fold[touched])
+    assert (result.accuracies[wrong] < 1).all()
+
+
+def test_a_network_that_diverged_scores_zero():
+    pairs = random_pairs(0)
+    result = verify(np.full((12, 5), np.nan, dtype=np.float32), pairs)
+    assert result.mean == 0.0
+    assert result.num_undefined == len(pairs)
+
+
+def test_features_of_other_pictures_are_refused():
+    with pytest.raises(ValueError, match=r"got \(11, 5\), expected \(12 names, F\)"):
+        verify(random_features(0, num_names=11), random_pairs(0))
+
+
+# ---------------------------------------------------------------- sets of pictures
+
+
+def pixel_features(pair_set):
+    """What :class:`Pixels` makes of the files, read on their own, and of their mirror images."""
+    import cv2
+
+    images = np.stack([cv2.imread(str(file)) for file in pair_set.files]).astype(np.float32)
+    x = ((images - 127.5) / 128).transpose(0, 3, 1, 2)
+    return np.concatenate([x.reshape(len(x), -1), x[:, :, :, ::-1].reshape(len(x), -1)], axis=1)
+
+
+def test_a_set_of_view2_from_folder_to_accuracy(tmp_path):
+    root = write_set(tmp_path)
+    pair_set = load_pair_set("faces", root, root / "pairs.txt")
+    result = evaluate(Pixels(), pair_set, input_size=(32, 24), device="cpu", batch_size=5)
+    expected = verify(pixel_features(pair_set), pair_set.pairs)
+    np.testing.assert_allclose(result.scores, expected.scores, atol=1e-6)
+    np.testing.assert_array_equal(result.accuracies, [1.0, 1.0])  # people of noise are easy to tell apart
+
+
+def test_flip_and_mean_reach_the_protocol(tmp_path):
+    root = write_set(tmp_path)
+    pair_set = load_pair_set("faces", root, root / "pairs.txt")
+    plain = pixel_features(pair_set)[:, : 3 * 32 * 24]
+    options = {"input_size": (32, 24), "device": "cpu", "flip": False, "subtract_mean": False}
+    result = evaluate(Pixels(), pair_set, **options)
+    np.testing.assert_allclose(result.scores, verify(plain, pair_set.pairs, subtract_mean=False).scores, atol=1e-6)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_set_of_view1_embeds_both_lists(tmp_path, named):
+    root = write_set(tmp_path / "crops")
+    dev_train = None
+    if named:
+        dev_train = tmp_path / "train.txt"
+        (root / "pairsDevTrain.txt").rename(dev_train)
+    pair_set = load_pair_set("view 1", root, root / "pairsDevTest.txt", dev_train=dev_train)
+    assert len(pair_set.files) == 32  # 16 pictures of each list
+    assert pair_set.pairs.names == pair_set.dev_train.names
+    result = evaluate(Pixels(), pair_set, input_size=(32, 24), device="cpu")
+    expected = verify_view1(pixel_features(pair_set), pair_set.dev_train, pair_set.pairs)
+    np.testing.assert_allclose(result.scores, expected.scores, atol=1e-6)
+    assert result.accuracies.tolist() == [1.0]
+
+
+def test_view1_without_dev_train_is_an_error(tmp_path):
+    root = write_set(tmp_path)
+    (root / "pairsDevTrain.txt").unlink()
+    with pytest.raises(UserError, match=r"pairsDevTest\.txt: has no folds \(view 1\).*pairsDevTrain\.txt is no such"):
+        load_pair_set("x", root, root / "pairsDevTest.txt")
+
+
+def test_a_threshold_is_not_chosen_on_the_pairs_it_is_tested_on(tmp_path):
+    root = write_set(tmp_path)
+    with pytest.raises(UserError, match=r"pairsDevTrain\.txt: is also the list that the threshold is chosen on"):
+        load_pair_set("x", root, root / "pairsDevTrain.txt")
+
+
+def test_lists_of_the_other_view_are_refused(tmp_path):
+    root = write_set(tmp_path)
+    with pytest.raises(UserError, match=r"pairs\.txt: has folds \(view 2\) · expected pairsDevTrain"):
+        load_pair_set("x", root, root / "pairsDevTest.txt", dev_train=root / "pairs.txt")
+    with pytest.raises(UserError, match=r"is for view 1, but .*pairs\.txt has folds · leave it out"):
+        load_pair_set("x", root, root / "pairs.txt", dev_train=root / "pairsDevTrain.txt")
+
+
+def test_missing_pictures_of_dev_train_are_told_from_the_start(tmp_path):
+    root = write_set(tmp_path)
+    (root / "P0" / "P0_0001.jpg").unlink()
+    with pytest.raises(UserError, match=r"1 of the 16 pictures in .*pairsDevTrain\.txt are missing.*\n  - P0/P0_0001"):
+        load_pair_set("x", root, root / "pairsDevTest.txt")

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from scripts import align_faces
+from sphereface.data.images import decode
+from tests.alignment.faces import write_photographs
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+FACES = (REPOSITORY / "../shared/faces").resolve()
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    write_photographs(tmp_path / "in", [f"p{i}/{i}.jpg" for i in range(3)])
+    return tmp_path / "in"
+
+
+def run(photographs, *arguments):
+    folder = photographs.parent
+    given = ["--landmarks", str(folder / "landmarks.txt"), str(photographs), str(folder / "out")]
+    return align_faces.main([*given, "--workers", "0", *arguments])
+
+
+def test_aligns_and_tells(photographs, capsys):
+    (photographs / "p0" / "0.jpg").write_bytes(b"")
+    assert run(photographs, "--size", "112x112", "--template-origin", "1", "--quality", "80") == 0
+    printed = capsys.readouterr()
+    lines = [line.split() for line in printed.out.splitlines()]
+    assert lines[:3] == [["aligned", "2"], ["already", "there", "0"], ["not", "aligned", "1"]]
+    assert "unreadable image" in printed.out
+    assert "p0/0.jpg: the file is empty (0 bytes)" in printed.out
+    assert "3/3" in printed.err  # the bar
+
+    out = photographs.parent / "out"
+    assert cv2.imread(str(out / "p1/1.jpg")).shape == (112, 112, 3)
+    settings = json.loads((out / "align-report.json").read_text())["settings"]
+    assert (settings["size"], settings["template_origin"], settings["quality"]) == ("112x112", 1, 80)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--quality", "0"], r"error: --quality · 0 · wanted 1 to 100\n$"),
+        (["--quality", "101"], r"error: --quality · 101 .*\n$"),
+        (["--workers", "-1"], r"error: --workers · -1 · wanted 0 .*\n$"),
+        (["--landmarks", "nowhere.txt"], r"error: nowhere\.txt · No such file .*\n$"),
+    ],
+)
+def test_bad_arguments_end_in_one_line(photographs, capsys, arguments, message):
+    assert run(photographs, *arguments) == 2
+    assert re.fullmatch(message, capsys.readouterr().err)
+
+
+def test_malformed_landmarks_name_the_line(photographs, capsys):
+    with (photographs.parent / "landmarks.txt").open("a") as file:
+        file.write("p9/9.jpg\t1\t2\n")
+    assert run(photographs) == 2
+    assert "landmarks.txt, line 4 · got 'p9/9.jpg\\t1\\t2'" in capsys.readouterr().err
+    assert not (photographs.parent / "out").exists()
+
+
+def test_nothing_aligned_is_exit_code_2(photographs, capsys):
+    (photographs.parent / "landmarks.txt").write_text("x.jpg 1 2 3 4 5 6 7 8 9 10\n")
+    assert run(photographs) == 2
+    assert "none of 3 pictures could be aligned" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("argument", [["--size", "96x112"], ["--template-origin", "2"]])
+def test_choices_are_told(photographs, capsys, argument):
+    with pytest.raises(SystemExit, match="2"):
+        run(photographs, *argument)
+    assert "choose from" in capsys.readouterr().err
+
+
+def test_killed_run_leaves_whole_crops_no_process_and_can_go_on(tmp_path):
+    names = [f"{i:04d}.jpg" for i in range(600)]
+    line = write_photographs(tmp_path / "in", names[:1], side=512).read_text()
+    (tmp_path / "landmarks.txt").write_text("".join(line.replace(names[0], name) for name in names))
+    for name in names[1:]:
+        (tmp_path / "in" / name).symlink_to(names[0])
+    command = [sys.executable, str(REPOSITORY / "scripts/align_faces.py"), "--workers", "2"]
+    command += ["--landmarks", str(tmp_path / "landmarks.txt"), str(tmp_path / "in"), str(tmp_path / "out")]
+
+    process = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 60
+    while len(list((tmp_path / "out").glob("*.jpg"))) < 40 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.kill()
+    process.communicate(timeout=30)  # returns once every process that holds stderr, workers too, has gone
+    crops = list((tmp_path / "out").glob("*.jpg"))
+    assert 40 <= len(crops) < 600
+    assert {decode(crop.read_bytes()).shape for crop in crops} == {(112, 96, 3)}
+
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    counts = [int(line.split()[-1].replace(",", "")) for line in done.stdout.splitlines()[:3]]
+    assert counts == [600 - len(crops), len(crops), 0]
+    assert len(list((tmp_path / "out").iterdir())) == 601  # the crops and the report, nothing half written
+
+
+@pytest.mark.skipif(not FACES.is_dir(), reason="the shared LFW pictures are not on this machine")
+def test_real_photographs_are_framed_as_the_training_crops(tmp_path):
+    """Moved over the mean training crop, the mean LFW crop fits best within 4 pixels of where it is."""
+    lines = (FACES / "lfw/landmarks.txt").read_text().splitlines()[::33]  # 401 of 13,233
+    for line in lines:
+        name = line.split("\t")[0]
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).symlink_to(FACES / "lfw/images" / name)
+    (tmp_path / "landmarks.txt").write_text("\n".join(lines))
+    assert run(tmp_path / "in") == 0
+
+    ours = mean_face((tmp_path / "out").rglob("*.jpg"))
+    theirs = mean_face(sorted((FACES / "train").glob("p*/001.jpg"))[:400])
+    fits = {
+        (x, y): np.corrcoef(ours[12:100, 12:84].ravel(), theirs[12 + y : 100 + y, 12 + x : 84 + x].ravel())[0, 1]
+        for x in range(-12, 13)
+        for y in range(-12, 13)
+    }
+    x, y = max(fits, key=fits.__getitem__)
+    assert abs(x) <= 4
+    assert abs(y) <= 4
+    assert fits[x, y] > 0.85
+
+
+def mean_face(paths):
+    return np.mean([cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) for path in paths], axis=0)

@@ -1,0 +1,71 @@
+"""Imports run one way, from the small and pure to the large; nobody reaches back."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[1] / "sphereface"
+
+# what each part may import from the package, besides itself
+ALLOWED = {
+    "errors": set(),
+    "options": {"errors"},
+    "config": {"errors", "options"},
+    "schedules": {"errors"},
+    "metrics": {"errors"},
+    "checkpoint": {"errors"},
+    "device": {"errors"},
+    "models": {"errors", "options", "config", "checkpoint"},
+    "losses": {"errors", "options", "schedules"},
+    "alignment": {"errors", "data"},
+    "data": {"errors"},
+    "evaluation": {"errors", "metrics", "checkpoint", "data", "models"},
+    "training": {
+        *("errors", "options", "config", "schedules", "metrics", "checkpoint", "device"),
+        *("models", "losses", "data", "evaluation"),
+    },
+}
+WITHOUT_TORCH = {"errors", "options", "config", "schedules", "metrics"}
+
+
+def imports_of(path: Path) -> set[str]:
+    """Dotted names of all modules that a file imports, relative ones resolved."""
+    package = ["sphereface", *path.relative_to(PACKAGE).parts[:-1]]
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            found.add(".".join([*base, *([node.module] if node.module else [])]))
+    return found
+
+
+def part_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def test_every_part_imports_only_what_stands_below_it():
+    for path in PACKAGE.rglob("*.py"):
+        part = part_of(path)
+        if part == "__init__":
+            continue
+        used = {name.split(".")[1] for name in imports_of(path) if name.startswith("sphereface.")} - {part}
+        assert used <= ALLOWED[part], f"{path.name} imports {used - ALLOWED[part]}"
+
+
+def test_the_allowed_imports_have_no_circle():
+    order: list[str] = []
+    rest = dict(ALLOWED)
+    while rest:
+        free = [part for part, below in rest.items() if below <= set(order)]
+        assert free, f"a circle among {sorted(rest)}"
+        order += free
+        rest = {part: below for part, below in rest.items() if part not in free}
+
+
+def test_the_pure_parts_know_no_torch():
+    for path in PACKAGE.glob("*.py"):
+        if part_of(path) in WITHOUT_TORCH:
+            assert not any(name.split(".")[0] == "torch" for name in imports_of(path)), path.name
