@@ -1,19 +1,42 @@
+# Two commands on a fresh machine with Python 3.10+ and make: `make demo`, `make test`.
+
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: setup demo test check bench faults clean help
+.PHONY: help setup demo test check bench faults clean
 
-help:            ## what each target does
-	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+help:   ## what each target does
+	@sed -nE 's/^([a-z]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 10
 
-setup: $(READY)  ## make .venv with everything that the other targets need
+setup: $(READY)   ## make .venv with all that the other targets need (once; again when pyproject.toml changes)
 
 $(READY): pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
-	touch $@
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "error: $(PYTHON) is older than Python 3.10 · use: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) (torch is large: a few minutes)"
+	@$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
 
-clean:           ## remove the environment, caches and demo data; runs/ and data/ stay
+demo: setup   ## train on 30 people of the ORL faces, verify on 10 others, in a few minutes
+	$(BIN)/python scripts/demo.py
+
+test: setup   ## all tests but the long ones
+	$(BIN)/python -m pytest -m "not slow"
+
+check: setup   ## what CI runs: format, lint, types, tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(MAKE) --no-print-directory test
+
+faults: setup   ## the long proofs
+	$(BIN)/python -m pytest -m slow --timeout 3600
+
+bench: setup   ## the benchmarks of docs/benchmarks.md
+	$(BIN)/python benchmarks/bench_loss.py
+
+clean:   ## remove environment, caches and builds; data/ and runs/ stay
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

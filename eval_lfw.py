@@ -29,8 +29,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--lfw", metavar="DIR", type=Path, default="data/lfw-112x96", help="aligned crops (%(default)s)")
     add("--pairs", metavar="FILE", type=Path, default="data/pairs.txt", help="list of pairs (%(default)s)")
     add("--dev-train", metavar="FILE", type=Path, help="of view 1 (pairsDevTrain.txt beside --pairs)")
-    add("--no-flip", action="store_true", help="leave the mirror images out")
-    add("--no-mean", action="store_true", help="do not centre the features")
+    add("--no-flip", dest="flip", action="store_false", help="leave the mirror images out")
+    add("--no-mean", dest="mean", action="store_false", help="do not centre the features")
     add("--output", metavar="DIR", type=Path, help="for the results (eval-<pairs> beside the checkpoint)")
     add("--device", default="auto", help=f"{', '.join(DEVICES)} or cuda:N (%(default)s)")
     add("--batch-size", metavar="N", type=int, default=64, help="crops at a time (%(default)s)")
@@ -44,14 +44,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.batch_size < 1:
         raise UserError(f"--batch-size: got {args.batch_size} · allowed: 1 or more")
     loaded = load_model(args.ckpt, device := choose_device(args.device))
-    pair_set = load_pair_set(args.lfw.name, args.lfw, args.pairs, dev_train=args.dev_train)
-    where = {"input_size": loaded.input_size, "device": device, "batch_size": args.batch_size}
-    flags = {"flip": not args.no_flip, "subtract_mean": not args.no_mean}
-    result = evaluate(loaded.model, pair_set, progress="embedding", **where, **flags)
+    pair_set = load_pair_set(args.lfw.resolve().name, args.lfw, args.pairs, dev_train=args.dev_train)
+    result = evaluate(
+        loaded.model, pair_set, input_size=loaded.input_size, device=device, batch_size=args.batch_size,
+        flip=args.flip, subtract_mean=args.mean, progress="embedding",
+    )  # fmt: skip
     about = {"checkpoint": str(args.ckpt), "step": loaded.meta.get("step"), "run": loaded.meta.get("run")}
-    report = Report(pair_set, result, **flags, about=about)
-    output = args.output or args.ckpt.parent / f"eval-{args.pairs.stem}"
-    write_report(report, output)
+    report = Report(pair_set, result, args.flip, args.mean, about)
+    write_report(report, output := args.output or args.ckpt.parent / f"eval-{args.pairs.stem}")
     print(f"{format_table(report)}\n\nwritten: table.txt, lfw.json and roc.png in {output}")
     return 0
 

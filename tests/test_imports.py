@@ -16,6 +16,7 @@ ALLOWED = {
     "metrics": {"errors"},
     "checkpoint": {"errors"},
     "device": {"errors"},
+    "plots": {"errors"},
     "models": {"errors", "options", "config", "checkpoint"},
     "losses": {"errors", "options", "schedules"},
     "alignment": {"errors", "data"},

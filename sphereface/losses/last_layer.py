@@ -14,8 +14,9 @@ from torch import Tensor
 from sphereface.errors import UserError
 from sphereface.losses.margins import Margin
 
-CLASS_BLOCK = 512
-"""Classes per block on a CPU: so many rows and their logits stay in cache. Other devices take all at once."""
+CLASS_BLOCK = 16384
+"""Classes per block on a CPU. On idle cores every size from 512 on is as fast as the others within 5 %; on busy
+ones each operation waits for its slowest thread, so few large blocks win. Other devices take all at once."""
 
 _TINY = 1e-12
 """A shorter vector counts as zero: it has no direction."""

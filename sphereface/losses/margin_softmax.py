@@ -1,8 +1,8 @@
 """The engine of the margin losses: softmax cross entropy with N changed logits, at the price of a plain one.
 
-A margin changes only the N target logits of the N×C. So the plain product runs in blocks of classes small
-enough for the cache, the targets are left out of the sum of exponentials and join it at its end, and the
-backward, written by hand, turns the one N×C buffer from exponentials into gradients in place, block by block.
+A margin changes only the N target logits of the N×C. So the plain product runs in blocks of classes, the
+targets are left out of the sum of exponentials and join it at its end, and the backward, written by hand,
+turns the one N×C buffer from exponentials into gradients in place, block by block.
 
 What a block of logits is, and how its gradient reaches x and W, is in :mod:`sphereface.losses.last_layer`;
 the two autograd functions here say what is done with the logits.

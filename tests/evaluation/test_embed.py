@@ -1,4 +1,3 @@
-import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
@@ -150,18 +149,20 @@ def test_a_jpeg_that_ends_early_is_not_filled_with_grey(tmp_path):
 
 
 def test_reading_ahead_is_bounded():
-    started, lock = [], threading.Lock()
+    given = []
 
-    def work(item):
-        with lock:
-            started.append(item)
-        return item
+    def items():
+        for item in range(100):
+            given.append(item)
+            yield item
 
     with ThreadPoolExecutor(2) as pool:
-        results = _map_ahead(pool, work, range(100), ahead=3)
+        results = _map_ahead(pool, lambda item: -item, items(), ahead=3)
         assert next(results) == 0
-        assert len(started) <= 4
-        assert list(results) == list(range(1, 100))
+        assert given == [0, 1, 2, 3]
+        assert [next(results), next(results)] == [-1, -2]
+        assert given == [0, 1, 2, 3, 4, 5]
+        assert list(results) == [-item for item in range(3, 100)]
 
 
 def test_gradients_are_off(tmp_path):

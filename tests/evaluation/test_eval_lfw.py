@@ -68,6 +68,7 @@ def test_view1_and_flags(work, tmp_path, capsys):
         (["--ckpt", "none.pt"], "none.pt: no such checkpoint file"),
         (["--lfw", "none"], "none: no such folder"),
         (["--pairs", "none.txt"], "none.txt: no such file"),
+        (["--dev-train", "list.txt"], "list.txt: is for view 1, but"),
         (["--device", "tpu"], "--device: got 'tpu'"),
         (["--batch-size", "0"], "--batch-size: got 0 · allowed: 1 or more"),
     ],

@@ -1,12 +1,15 @@
 import dataclasses
+import itertools
 import math
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from sphereface.data.pairs import Pairs
 from sphereface.errors import UserError
+from sphereface.evaluation.embed import embed_files
 from sphereface.evaluation.lfw import (
     Verification,
     evaluate,
@@ -17,7 +20,7 @@ from sphereface.evaluation.lfw import (
     verify_view1,
 )
 
-from .crops import Pixels, random_pairs, write_set
+from .crops import Pixels, Projection, random_pairs, write_set
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "lfw_protocol.npz"
 GRID = [k / 10000 for k in range(-10000, 10001)]
@@ -213,8 +216,6 @@ def test_features_of_other_pictures_are_refused():
 
 def pixel_features(pair_set):
     """What :class:`Pixels` makes of the files, read on their own, and of their mirror images."""
-    import cv2
-
     images = np.stack([cv2.imread(str(file)) for file in pair_set.files]).astype(np.float32)
     x = ((images - 127.5) / 128).transpose(0, 3, 1, 2)
     return np.concatenate([x.reshape(len(x), -1), x[:, :, :, ::-1].reshape(len(x), -1)], axis=1)
@@ -232,10 +233,16 @@ def test_a_set_of_view2_from_folder_to_accuracy(tmp_path):
 def test_flip_and_mean_reach_the_protocol(tmp_path):
     root = write_set(tmp_path)
     pair_set = load_pair_set("faces", root, root / "pairs.txt")
-    plain = pixel_features(pair_set)[:, : 3 * 32 * 24]
-    options = {"input_size": (32, 24), "device": "cpu", "flip": False, "subtract_mean": False}
-    result = evaluate(Pixels(), pair_set, **options)
-    np.testing.assert_allclose(result.scores, verify(plain, pair_set.pairs, subtract_mean=False).scores, atol=1e-6)
+    model = Projection(3 * 32 * 24)
+    options = {"input_size": (32, 24), "device": "cpu"}
+    seen = set()
+    for flip, subtract_mean in itertools.product([True, False], repeat=2):
+        result = evaluate(model, pair_set, flip=flip, subtract_mean=subtract_mean, **options)
+        features = embed_files(model, pair_set.files, flip=flip, **options)
+        expected = verify(features, pair_set.pairs, subtract_mean=subtract_mean)
+        np.testing.assert_allclose(result.scores, expected.scores, atol=1e-6)
+        seen.add(float(np.round(result.scores[0], 4)))
+    assert len(seen) == 4  # pixels would not do here: their mirror images change no cosine
 
 
 @pytest.mark.parametrize("named", [True, False])

@@ -1,0 +1,38 @@
+"""Set runs side by side: a table, and their curves in one picture.
+
+    python scripts/compare_runs.py runs/demo/20260101-120000 runs/demo/20260101-130000 --output curves.png
+
+The curves run over images seen, so that runs of different batch sizes or speeds compare.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from sphereface.errors import UserError, reports_user_errors
+from sphereface.plots import curves_figure, summary_table
+
+
+@reports_user_errors
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the table and, if asked, draw."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", metavar="RUN", type=Path, nargs="+", help="run folder, runs/<name>/<time>")
+    parser.add_argument("--output", metavar="PNG", type=Path, help="draw the curves into this file")
+    args = parser.parse_args(argv)
+    runs = {"/".join(path.resolve().parts[-2:]): path for path in args.runs}
+    print(summary_table(runs))
+    if args.output:
+        try:
+            curves_figure(runs).savefig(args.output, dpi=110)
+        except (OSError, ValueError) as error:
+            raise UserError(f"--output: cannot write {args.output}: {error}") from error
+        print(f"curves: {args.output}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

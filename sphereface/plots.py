@@ -1,0 +1,112 @@
+"""Pictures of runs: what ``metrics.jsonl`` holds, as curves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from .errors import UserError
+
+PANELS = {
+    "train/loss": "loss",
+    "train/accuracy": "training accuracy (m = 1)",
+    "eval": "verification accuracy",
+    "train/target_angle_deg_mean": "mean target angle, degrees",
+    "train/lambda": "λ",
+    "train/lr": "learning rate",
+}
+"""The panels of a figure: name of the metric, title. ``eval`` stands for the accuracy on every verification set."""
+
+
+def read_metrics(run: Path) -> dict[str, tuple[list[float], list[float]]]:
+    """The curves of one run folder.
+
+    Returns:
+        Metric → (images seen, value) in the order of training. The accuracy of each set is ``eval/<set>/accuracy``.
+
+    Raises:
+        UserError: no ``metrics.jsonl`` there, or none that this program wrote.
+    """
+    path = run / "metrics.jsonl"
+    if not path.is_file():
+        raise UserError(f"{run}: no metrics.jsonl in it · allowed: a run folder, runs/<name>/<time>")
+    curves: dict[str, tuple[list[float], list[float]]] = {}
+    seen = 0.0
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            values = json.loads(line)
+        except ValueError as error:
+            raise UserError(f"{path}, line {number}: not JSON: {line[:60]!r}") from error
+        seen = values.get("train/images_seen", seen)
+        for name, value in values.items():
+            xs, ys = curves.setdefault(name, ([], []))
+            xs.append(seen)
+            ys.append(value)
+    return curves
+
+
+def curves_figure(runs: Mapping[str, Path]) -> Figure:
+    """Curves of one or more runs over images seen, in one comparable figure.
+
+    Args:
+        runs: label → run folder.
+
+    Returns:
+        A figure of 12 × 6.5 inches; no global state is touched.
+    """
+    metrics = {label: read_metrics(path) for label, path in runs.items()}
+    figure = Figure(figsize=(12, 6.5), layout="constrained")
+    for axes, (name, title) in zip(figure.subplots(2, 3).flat, PANELS.items(), strict=True):
+        for number, (label, curves) in enumerate(metrics.items()):
+            _draw(axes, name, curves, label if len(metrics) > 1 else "", f"C{number}")
+        axes.set(title=title, xlabel="images seen")
+        axes.grid(alpha=0.3)
+        if "accuracy" in title:
+            axes.yaxis.set_major_formatter(PercentFormatter(1))
+        if name == "train/lambda":
+            axes.set_yscale("log")
+        if axes.get_legend_handles_labels()[1]:
+            axes.legend(fontsize="small")
+    return figure
+
+
+def summary_table(runs: Mapping[str, Path]) -> str:
+    """One line a run: images seen, minutes, last loss, last and best accuracy of each set."""
+    rows = [["run", "images", "minutes", "loss", "set", "last", "best"]]
+    for label, path in runs.items():
+        curves = read_metrics(path)
+        images, minutes, loss = (
+            _last(curves, f"train/{name}", form)
+            for name, form in (("images_seen", ",.0f"), ("minutes", ".1f"), ("loss", ".3f"))
+        )
+        for name in _eval_names(curves) or [""]:  # a run without any set has its line too
+            accuracies = curves[name][1] if name else []
+            last, best = (f"{accuracies[-1]:.2%}", f"{max(accuracies):.2%}") if accuracies else ("–", "–")
+            rows.append(
+                [label, images, minutes, loss, name.removeprefix("eval/").removesuffix("/accuracy"), last, best]
+            )
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def _draw(axes: Any, name: str, curves: Mapping[str, tuple[Sequence[float], ...]], label: str, colour: str) -> None:
+    names = _eval_names(curves) if name == "eval" else [name] * (name in curves)
+    for style, found in zip(("-o", "--s", ":^", "-.d") * len(names), names, strict=False):
+        which = found.removeprefix("eval/").removesuffix("/accuracy") if name == "eval" else ""
+        text = " · ".join(part for part in (label, which) if part)
+        axes.plot(*curves[found], style if name == "eval" else "-", color=colour, label=text or None, markersize=4)
+
+
+def _eval_names(curves: Mapping[str, object]) -> list[str]:
+    return [name for name in curves if name.startswith("eval/") and name.endswith("/accuracy")]
+
+
+def _last(curves: Mapping[str, tuple[list[float], list[float]]], name: str, form: str) -> str:
+    return format(curves[name][1][-1], form) if name in curves else "–"
