@@ -11,11 +11,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from sphereface.config import load_config
 from sphereface.data.orl import pixel_features, prepare_orl
 from sphereface.errors import reports_user_errors
 from sphereface.evaluation import Report, evaluate, format_table, load_pair_set, write_report
+from sphereface.losses.margins import MARGINS
 from sphereface.models import load_model
 from sphereface.training.run import run_training
+from sphereface.training.run_folder import RunFolder
 
 
 @reports_user_errors
@@ -28,7 +31,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     orl = prepare_orl(args.data)
     sets = f"eval.sets={{orl: {{images: '{orl.verify}', pairs: '{orl.pairs}'}}}}"
-    checkpoint = run_training("demo.yaml", [f"data.train={orl.train}", sets, *args.overrides])
+    overrides = [f"data.train={orl.train}", sets, *args.overrides]
+    config = load_config("demo.yaml", overrides, losses=MARGINS)
+    done = RunFolder.newest(config, finished=True)
+    if done is None:
+        checkpoint = run_training("demo.yaml", overrides, resume="auto")
+    else:
+        checkpoint = done.result(config)
+        print(f"trained before: {checkpoint} (remove {done.path} to train anew)")
 
     pair_set = load_pair_set("ORL, 10 people unseen in training", orl.verify, orl.pairs)
     loaded = load_model(checkpoint)

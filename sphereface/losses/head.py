@@ -7,10 +7,10 @@ import math
 import torch
 from torch import Tensor, nn
 
-from sphereface.errors import UserError
-from sphereface.losses.last_layer import inverse_norms
-from sphereface.losses.margin_softmax import HeadOutput, margin_softmax
-from sphereface.losses.margins import Margin
+from ..errors import UserError
+from .last_layer import inverse_norms
+from .margin_softmax import HeadOutput, margin_softmax
+from .margins import Margin
 
 __all__ = ["HeadOutput", "MarginHead"]
 

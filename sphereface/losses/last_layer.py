@@ -11,8 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sphereface.errors import UserError
-from sphereface.losses.margins import Margin
+from ..errors import UserError
+from .margins import Margin
 
 CLASS_BLOCK = 16384
 """Classes per block on a CPU. On idle cores every size from 512 on is as fast as the others within 5 %; on busy

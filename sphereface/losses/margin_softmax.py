@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from sphereface.losses.last_layer import LastLayer, Targets
-from sphereface.losses.margins import Margin
+from .last_layer import LastLayer, Targets
+from .margins import Margin
 
 
 class HeadOutput(NamedTuple):

@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeVar
 
-from sphereface.errors import UserError
-from sphereface.options import option, parse_options, suggest
-from sphereface.schedules import annealed_lambda
+from ..errors import UserError
+from ..options import option, parse_options, suggest
+from ..schedules import annealed_lambda
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -52,7 +52,7 @@ def run_training(
     log.info("%s", headline(trainer))
     log.info("run folder %s · watch it: tensorboard --logdir %s", run.path, config.runs_dir)
     progress = trainer.fit(run, checkpoint)
-    result = run.path / ("last.pt" if config.eval.select is None else "best.pt")
+    result = run.result(config)
     log.info("done: %d steps in %.1f minutes: %s", progress.step, progress.seconds / 60, result)
     return result
 

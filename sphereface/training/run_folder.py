@@ -67,7 +67,14 @@ class RunFolder:
             The folder to go on in, and the checkpoint to go on from (None: start from the beginning).
         """
         if resume == "auto":
-            return cls._newest_unfinished(config)
+            unfinished = cls.newest(config, finished=False)
+            if unfinished is None:
+                log.info("resume auto: no unfinished run of this config, starting a new one")
+                return cls.create(config), None
+            checkpoint = unfinished.newest_checkpoint()
+            where = checkpoint.name if checkpoint else "no checkpoint yet: from the beginning"
+            log.info("resume auto: going on in %s (%s)", unfinished.path, where)
+            return unfinished, checkpoint
         path = Path(resume)
         if path.is_dir():
             folder = cls(path)
@@ -80,27 +87,25 @@ class RunFolder:
         return cls(path.parent), path
 
     @classmethod
-    def _newest_unfinished(cls, config: Config) -> tuple[RunFolder, Path | None]:
+    def newest(cls, config: Config, *, finished: bool) -> RunFolder | None:
+        """The newest run of exactly this configuration that did, or did not, reach its end."""
         parent = Path(config.runs_dir) / config.name
         candidates = sorted(parent.iterdir(), reverse=True) if parent.is_dir() else []
-        for path in candidates:
-            folder = cls(path)
-            if folder.is_unfinished_run_of(config):
-                checkpoint = folder.newest_checkpoint()
-                where = checkpoint.name if checkpoint else "no checkpoint yet: from the beginning"
-                log.info("resume auto: going on in %s (%s)", path, where)
-                return folder, checkpoint
-        log.info("resume auto: no unfinished run of this config under %s, starting a new one", parent)
-        return cls.create(config), None
+        folders = (cls(path) for path in candidates)
+        return next((folder for folder in folders if folder._status_if_of(config) == finished), None)
 
-    def is_unfinished_run_of(self, config: Config) -> bool:
-        """Whether this folder holds a run of exactly this configuration that did not reach its end."""
+    def _status_if_of(self, config: Config) -> bool | None:
+        """Whether the run here is finished; None where there is no run of this configuration."""
         try:
             about = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
             saved = yaml.safe_load((self.path / "config.yaml").read_text(encoding="utf-8"))
         except (OSError, ValueError, yaml.YAMLError):
-            return False
-        return bool(about.get("status") != "finished" and saved == config.to_dict())
+            return None
+        return about.get("status") == "finished" if saved == config.to_dict() else None
+
+    def result(self, config: Config) -> Path:
+        """The checkpoint to use: ``best.pt``, or ``last.pt`` where no set was to choose a best."""
+        return self.path / ("last.pt" if config.eval.select is None else "best.pt")
 
     def write_start(self, config: Config) -> None:
         """Write what is needed to repeat the run: resolved config, versions, revision, command."""

@@ -96,6 +96,10 @@ class Watch:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._bad.reasons:
+            log.warning(
+                "%d pictures were unusable in this sitting and had others in their place", len(self._bad.reasons)
+            )
         self._stack.close()
 
     def step(self, result: StepResult, batch: Batch) -> None:
