@@ -54,9 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Align, then say how it went."""
     args = parse(argv)
     if not 1 <= args.quality <= 100:
-        raise UserError(f"--quality · {args.quality} · wanted 1 to 100")
+        raise UserError(f"--quality: got {args.quality} · allowed: 1 to 100")
     if args.workers < 0:
-        raise UserError(f"--workers · {args.workers} · wanted 0 (this process alone) or more")
+        raise UserError(f"--workers: got {args.workers} · allowed: 0 (this process alone) or more")
     spec = CropSpec(SIZES[args.size], args.template_origin, args.quality)
     landmarks = read_landmarks(args.landmarks)
     report = align_folder(args.source, args.destination, landmarks, spec, workers=args.workers, progress=True)

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from .errors import UserError
+from .files import flush_folder, write_whole
 
 FORMAT = 1
 
@@ -39,19 +40,10 @@ def save_checkpoint(path: Path, state: Mapping[str, Any], summary: Mapping[str, 
     Raises:
         OSError: the disk is full or not writable; an earlier file under ``path`` is untouched.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     save_id = uuid.uuid4().hex
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with unfinished.open("wb") as file:
-            torch.save({"format": FORMAT, "id": save_id, **state}, file)
-            _flush(file.fileno())
-        digest = _sha256(unfinished)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-    sidecar = {"id": save_id, "sha256": digest, "bytes": path.stat().st_size, **summary}
-    write_text_atomically(path.with_suffix(".json"), json.dumps(sidecar, indent=2) + "\n")
+    write_whole(path, lambda file: torch.save({"format": FORMAT, "id": save_id, **state}, file))
+    sidecar = {"id": save_id, "sha256": _sha256(path), "bytes": path.stat().st_size, **summary}
+    write_whole(path.with_suffix(".json"), json.dumps(sidecar, indent=2) + "\n")
 
 
 def link_checkpoint(path: Path, name: str) -> Path:
@@ -61,14 +53,14 @@ def link_checkpoint(path: Path, name: str) -> Path:
     """
     target = path.with_name(f"{name}.pt")
     for source, other in ((path, target), (path.with_suffix(".json"), target.with_suffix(".json"))):
-        unfinished = other.with_name(f".{other.name}.{os.getpid()}.tmp")
+        unfinished = other.with_name(f".{other.name}.part")
         unfinished.unlink(missing_ok=True)
         try:
             os.link(source, unfinished)
         except OSError:
             shutil.copyfile(source, unfinished)
         unfinished.replace(other)
-    _flush_folder(path.parent)
+    flush_folder(path.parent)
     return target
 
 
@@ -86,29 +78,16 @@ def load_checkpoint(path: Path, *, device: torch.device | str = "cpu") -> dict[s
         raise BadCheckpoint(f"{path}: no such checkpoint file")
     try:
         state = torch.load(path, map_location=device, weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise BadCheckpoint(
-            f"{path}: refused: holds objects other than tensors and plain values, which could run code"
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
-        raise BadCheckpoint(f"{path}: truncated or not a checkpoint ({_first_line(error)})") from error
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
+    except Exception as error:  # damage anywhere in the file can surface as any exception of the unpickler
+        if isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error):  # names a class or function
+            raise BadCheckpoint(
+                f"{path}: refused: holds objects other than tensors and plain values, which could run code"
+            ) from error
+        raise BadCheckpoint(f"{path}: truncated, damaged or not a checkpoint ({_first_line(error)})") from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT or not isinstance(state.get("id"), str):
         raise BadCheckpoint(f"{path}: not a checkpoint of this program (no format {FORMAT} mark)")
     _check_sidecar(path, state["id"])
     return state
-
-
-def write_text_atomically(path: Path, text: str) -> None:
-    """Replace a small text file as a whole."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with unfinished.open("w", encoding="utf-8") as file:
-            file.write(text)
-            _flush(file.fileno())
-        unfinished.replace(path)
-        _flush_folder(path.parent)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _check_sidecar(path: Path, save_id: str) -> None:
@@ -116,7 +95,7 @@ def _check_sidecar(path: Path, save_id: str) -> None:
         sidecar = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return  # a checkpoint that was copied without it
-    if sidecar.get("id") != save_id:
+    if not isinstance(sidecar, dict) or sidecar.get("id") != save_id:
         return  # the kill came between the two files: this one describes the checkpoint before
     if sidecar.get("sha256") != _sha256(path):
         raise BadCheckpoint(f"{path}: altered since it was saved (its SHA-256 is not the one in {path.stem}.json)")
@@ -128,21 +107,6 @@ def _sha256(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
-
-
-def _flush(descriptor: int) -> None:
-    os.fsync(descriptor)
-
-
-def _flush_folder(folder: Path) -> None:
-    """Make a rename last through a power cut, where the system lets a folder be opened."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        _flush(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _first_line(error: BaseException) -> str:

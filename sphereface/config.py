@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from .errors import ConfigError, UserError
-from .options import option, parse_options, suggest, to_plain
+from .options import fill_options, option, parse_options, suggest, to_plain
 
 _PACKAGE = Path(__file__).resolve().parent
 SHIPPED_CONFIG_DIRS = (_PACKAGE.parent / "configs", _PACKAGE / "configs")  # a checkout, an installed wheel
@@ -129,6 +129,32 @@ class Config:
         return _parse_pair_sets(self.eval.sets, [])
 
 
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML in which a key may stand once only: of two, one would be lost in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """As the safe loader does, but a repeated key is an error with its line."""
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.YAMLError(f"the key {key!r} stands twice, again in line {key_node.start_mark.line + 1}")
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def differences(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """What differs between two plain configurations, a line each: 'train.steps: 12 → 24'."""
+    lines = []
+    for key in (*before, *(key for key in after if key not in before)):
+        old, new, name = before.get(key), after.get(key), f"{prefix}{key}"
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            lines += differences(old, new, f"{name}.")
+        elif old != new:
+            lines.append(f"{name}: {old!r} → {new!r}")
+    return lines
+
+
 def find_config(name: str) -> Path:
     """The file behind ``--config``: a path, or the bare name of a file in ``configs/`` (``.yaml`` may be left out)."""
     wanted = Path(name)
@@ -141,11 +167,13 @@ def find_config(name: str) -> Path:
     raise UserError(f"--config: no file {name!r} here or in configs/{suggest(name, shipped)}")
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path, _below: tuple[Path, ...] = ()) -> dict[str, Any]:
     """One YAML file, on top of the file that its key ``extends`` names (looked up as ``--config`` is)."""
+    if path in _below:
+        raise UserError(f"{path}: extends: goes in a circle over {' → '.join(str(p) for p in (*_below, path))}")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)  # noqa: S506 -- a SafeLoader
+    except (yaml.YAMLError, ValueError, OSError) as error:
         raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from error
     values = {} if values is None else values
     if not isinstance(values, dict):
@@ -155,9 +183,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         return values
     beside = path.parent / str(parent)
     parent_path = beside if beside.is_file() else find_config(str(parent))
-    if parent_path.resolve() == path.resolve():
-        raise UserError(f"{path}: extends: names the file itself")
-    return _merge(read_yaml(parent_path), values)
+    return _merge(read_yaml(parent_path, (*_below, path)), values)
 
 
 def load_config(name: str, overrides: Sequence[str] = (), *, losses: Mapping[str, type[Any]]) -> Config:
@@ -183,11 +209,11 @@ def config_from_dict(values: Mapping[str, Any], *, source: str, losses: Mapping[
     """Check a configuration given as nested mappings; see :func:`load_config`."""
     problems: list[str] = []
     rest = {key: value for key, value in values.items() if key != "loss"}
-    config = parse_options(Config, rest, prefix="", problems=problems)
+    config = fill_options(Config, rest, prefix="", problems=problems)
     loss = _parse_loss(values.get("loss"), losses, problems)
-    if config is not None:
-        problems += _contradictions(config)
-    if problems or config is None:
+    wrong = [problem.partition(":")[0] for problem in problems]
+    problems += [line for line in _contradictions(config) if not any(key in line.partition(":")[0] for key in wrong)]
+    if problems:
         raise ConfigError(source, problems)
     object.__setattr__(config, "loss", loss)
     return config
@@ -233,6 +259,8 @@ def _contradictions(config: Config) -> list[str]:
         problems.append(f"train.milestones: got {list(train.milestones)} · allowed: increasing steps")
     if train.schedule == "cosine" and train.milestones:
         problems.append("train.milestones: got some with schedule cosine · allowed: only with schedule step")
+    if train.batch_size == 1 and config.model.norm == "batch":
+        problems.append("train.batch_size: got 1 with model.norm batch · allowed there: 2 or more")
     if len(config.model.input_size) != 2:
         problems.append(f"model.input_size: got {list(config.model.input_size)} · allowed: [height, width]")
     if len(config.model.widths) != 4:
@@ -249,7 +277,7 @@ def _set(values: dict[str, Any], override: str) -> None:
         raise UserError(f"--set: got {override!r} · allowed: key.sub=value, for example train.lr=0.05")
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"--set {key}: the value {text!r} is not YAML") from error
     if key == "loss.name":
         values["loss"] = _of_another_loss(values.get("loss"), value)

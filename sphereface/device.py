@@ -20,10 +20,12 @@ def choose_device(name: str) -> torch.device:
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         return torch.device(next(kind for kind, there in available.items() if there))
-    if kind not in available or (number and not number.isdigit()):
+    if kind not in available or name.endswith(":") or (number and not (kind == "cuda" and number.isdigit())):
         raise UserError(f"--device: got {name!r} · allowed: {', '.join(DEVICES)}")
     if not available[kind]:
         raise UserError(f"--device: {kind} is not available here · use --device auto")
+    if number and int(number) >= torch.cuda.device_count():
+        raise UserError(f"--device: got {name} · allowed: cuda:0 to cuda:{torch.cuda.device_count() - 1}")
     return torch.device(name)
 
 
@@ -31,8 +33,8 @@ def precision_on(device: torch.device, precision: str) -> torch.dtype:
     """Number type of the autocast regions; fp32 means no autocast.
 
     Raises:
-        UserError: fp16 on a CPU, whose kernels would be slower than fp32 and overflow unscaled.
+        UserError: fp16 elsewhere than on CUDA, where nothing scales the loss against its narrow range.
     """
-    if precision == "fp16" and device.type == "cpu":
-        raise UserError("train.precision: got fp16 on a CPU · allowed there: fp32, bf16")
+    if precision == "fp16" and device.type != "cuda":
+        raise UserError(f"train.precision: got fp16 on {device.type} · allowed there: fp32, bf16")
     return _TYPES[precision]

@@ -14,6 +14,8 @@ import typing
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
+from .errors import UserError
+
 T = TypeVar("T")
 
 
@@ -24,6 +26,7 @@ def option(
     high: float | None = None,
     above: float | None = None,
     choices: Iterable[Any] | None = None,
+    words: Iterable[str] = (),
 ) -> Any:
     """A field of an option class.
 
@@ -32,8 +35,10 @@ def option(
         low, high: the closed range of allowed numbers (of each element, for a list).
         above: an open lower bound.
         choices: the allowed values, where they are few.
+        words: texts that are allowed beside numbers.
     """
     metadata = {"low": low, "high": high, "above": above, "choices": tuple(choices) if choices else None}
+    metadata["words"] = tuple(words)
     if isinstance(default, (dict, list)):
         made = default
         return dataclasses.field(default_factory=lambda: type(made)(made), metadata=metadata)
@@ -52,13 +57,19 @@ def parse_options(cls: type[T], values: object, *, prefix: str, problems: list[s
     Returns:
         The filled class, or None where something was wrong with it.
     """
+    found = len(problems)
+    filled = fill_options(cls, values, prefix=prefix, problems=problems)
+    return filled if len(problems) == found else None
+
+
+def fill_options(cls: type[T], values: object, *, prefix: str, problems: list[str]) -> T:
+    """As :func:`parse_options`, but what was wrong gets its default, or None, so that the rest can be checked too."""
     values = {} if values is None else values
     if not isinstance(values, Mapping):
         problems.append(f"{prefix}: got {values!r} · allowed: a mapping of keys to values")
-        return None
+        values = {}
     hints = typing.get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
-    found = len(problems)
     for key in values:
         if key not in fields:
             problems.append(f"{_join(prefix, key)}: unknown key{suggest(str(key), fields)}")
@@ -66,12 +77,19 @@ def parse_options(cls: type[T], values: object, *, prefix: str, problems: list[s
     for name, field in fields.items():
         key = _join(prefix, name)
         if dataclasses.is_dataclass(hints[name]):
-            filled[name] = parse_options(hints[name], values.get(name), prefix=key, problems=problems)
+            filled[name] = fill_options(hints[name], values.get(name), prefix=key, problems=problems)
         elif name in values:
-            filled[name] = _convert(values[name], hints[name], field.metadata, key, problems)
-        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            problems.append(f"{key}: missing · allowed: {describe(hints[name], field.metadata)}")
-    return cls(**filled) if len(problems) == found else None
+            filled[name] = _convert(values[name], hints[name], field, key, problems)
+        else:
+            filled[name] = _default(field)
+            if filled[name] is dataclasses.MISSING:
+                problems.append(f"{key}: missing · allowed: {describe(hints[name], field.metadata)}")
+                filled[name] = None
+    try:
+        return cls(**filled)
+    except UserError as error:  # from __post_init__: values that are each fine alone
+        problems.append(f"{prefix}: {error}")
+        return cls()
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
@@ -100,6 +118,7 @@ def describe(hint: Any, metadata: Mapping[str, Any]) -> str:
         kind += f" above {above:g}" + (f", at most {high:g}" if high is not None else "")
     elif high is not None:
         kind += f" of at most {high:g}"
+    kind += "".join(f" or {word}" for word in metadata.get("words", ()))
     return kind + (" or null" if optional else "")
 
 
@@ -125,14 +144,21 @@ def _strip_none(hint: Any) -> tuple[Any, bool]:
     return hint, False
 
 
-def _convert(value: object, hint: Any, metadata: Mapping[str, Any], key: str, problems: list[str]) -> Any:
+def _default(field: dataclasses.Field[Any]) -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default
+
+
+def _convert(value: object, hint: Any, field: dataclasses.Field[Any], key: str, problems: list[str]) -> Any:
     base, optional = _strip_none(hint)
-    if value is None and optional:
-        return None
+    if (value is None and optional) or (isinstance(value, str) and value in field.metadata.get("words", ())):
+        return value
     converted = _to_type(value, base)
-    if converted is _NOT_OF_TYPE or not _in_range(converted, metadata):
-        problems.append(f"{key}: got {value!r} · allowed: {describe(hint, metadata)}")
-        return None
+    if converted is _NOT_OF_TYPE or not _in_range(converted, field.metadata):
+        problems.append(f"{key}: got {value!r} · allowed: {describe(hint, field.metadata)}")
+        default = _default(field)
+        return None if default is dataclasses.MISSING else default
     return converted
 
 

@@ -39,9 +39,9 @@ def read_metrics(run: Path) -> dict[str, tuple[list[float], list[float]]]:
     seen = 0.0
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         try:
-            values = json.loads(line)
-        except ValueError as error:
-            raise UserError(f"{path}, line {number}: not JSON: {line[:60]!r}") from error
+            values = dict(json.loads(line))
+        except (ValueError, TypeError) as error:
+            raise UserError(f"{path}, line {number}: not a line of metrics: {line[:60]!r}") from error
         seen = values.get("train/images_seen", seen)
         for name, value in values.items():
             xs, ys = curves.setdefault(name, ([], []))

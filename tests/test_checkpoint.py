@@ -57,7 +57,7 @@ def test_a_second_name_is_the_same_file(saved):
 def test_truncated(saved, share):
     data = saved.read_bytes()
     saved.write_bytes(data[: int(len(data) * share)])
-    with pytest.raises(BadCheckpoint, match="step.pt: truncated or not a checkpoint"):
+    with pytest.raises(BadCheckpoint, match="step.pt: truncated, damaged or not a checkpoint"):
         load_checkpoint(saved)
 
 
@@ -65,7 +65,7 @@ def test_one_flipped_bit_is_noticed(saved):
     data = bytearray(saved.read_bytes())
     data[data.find(torch.arange(500.0, 520.0).numpy().tobytes())] ^= 1
     saved.write_bytes(data)
-    with pytest.raises(BadCheckpoint, match="altered|truncated"):
+    with pytest.raises(BadCheckpoint, match="altered|damaged"):
         load_checkpoint(saved)
 
 
@@ -90,7 +90,7 @@ class _Evil:
 def test_code_in_a_pickle_is_refused_and_not_run(tmp_path, save):
     trap = tmp_path / "trap"
     save({"format": 1, "id": "x", "evil": _Evil(trap)}, tmp_path / "evil.pt")
-    with pytest.raises(BadCheckpoint, match="evil.pt: (refused|truncated or not)"):
+    with pytest.raises(BadCheckpoint, match="evil.pt: (refused|truncated, damaged or not)"):
         load_checkpoint(tmp_path / "evil.pt")
     assert not trap.exists()
 

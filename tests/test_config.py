@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sphereface.config import Config, config_from_dict, find_config, load_config
+from sphereface.config import Config, config_from_dict, differences, find_config, load_config
 from sphereface.errors import ConfigError, UserError
 from sphereface.losses.margins import MARGINS
 
@@ -161,12 +161,49 @@ dataa: 3
         (["train=4"], "train: got 4 · allowed: a mapping"),
         (["train.lr=.nan"], "train.lr: got nan"),
         (["train.steps=.inf"], "train.steps: got inf"),
+        (["train.batch_size=1", "model.norm=batch"], "train.batch_size: got 1 with model.norm batch"),
         (["data.mirror=1"], "data.mirror: got 1 · allowed: true or false"),
     ],
 )
 def test_contradictions(tmp_path, overrides, message):
     with pytest.raises(ConfigError, match=message):
         load(GOOD, tmp_path, *overrides)
+
+
+def test_a_bad_type_does_not_hide_a_contradiction(tmp_path):
+    found = problems_of(
+        GOOD, tmp_path, "train.lr=-1", "eval.select=nope", "train.milestones=[3, 1]", "model.widths=[1]"
+    )
+    assert {problem.partition(":")[0] for problem in found} == {
+        *("train.lr", "eval.select", "train.milestones", "model.widths")
+    }
+
+
+def test_a_bad_value_is_reported_once(tmp_path):
+    (problem,) = problems_of(GOOD, tmp_path, "train.steps=many")
+    assert problem == "train.steps: got 'many' · allowed: an integer of at least 1 or null"
+
+
+def test_a_key_that_stands_twice(tmp_path):
+    with pytest.raises(UserError, match=r"test.yaml: .* the key 'seed' stands twice, again in line 4"):
+        load("seed: 1\n" + GOOD + "seed: 2\n", tmp_path)
+
+
+def test_extends_in_a_circle(tmp_path):
+    (tmp_path / "a.yaml").write_text("extends: test.yaml\n", encoding="utf-8")
+    with pytest.raises(UserError, match="extends: goes in a circle over .*test.yaml"):
+        load("extends: a.yaml\n" + GOOD, tmp_path)
+
+
+def test_a_value_that_yaml_takes_for_an_impossible_date(tmp_path):
+    with pytest.raises(UserError, match="--set name: the value '2024-13-45' is not YAML"):
+        load(GOOD, tmp_path, "name=2024-13-45")
+
+
+def test_differences_name_the_whole_key():
+    before = {"a": 1, "b": {"c": 2, "d": 3}, "e": 5}
+    after = {"a": 1, "b": {"c": 4, "d": 3}, "f": 6}
+    assert differences(before, after) == ["b.c: 2 → 4", "e: 5 → None", "f: None → 6"]
 
 
 def test_a_bare_folder_is_a_pair_set(tmp_path):

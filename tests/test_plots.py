@@ -52,5 +52,5 @@ def test_program(run, tmp_path, capsys):
 
 def test_a_broken_line_is_named(run):
     (run / "metrics.jsonl").write_text('{"step": 1}\n{"ste')
-    with pytest.raises(UserError, match="metrics.jsonl, line 2: not JSON"):
+    with pytest.raises(UserError, match="metrics.jsonl, line 2: not a line of metrics"):
         read_metrics(run)

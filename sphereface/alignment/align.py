@@ -25,7 +25,7 @@ from .report import (
     Settings,
     Status,
     earlier_settings,
-    write_whole,
+    write_or_explain,
 )
 from .similarity import SPHEREFACE_SIZE, BadLandmarks, Image, Points, Size, align
 from .workers import run_in_chunks
@@ -99,7 +99,7 @@ def align_folder(
     path = report.save(destination, finished=True)
     if not report.aligned + report.kept:
         reasons = ", ".join(f"{reason}: {count}" for reason, count in report.failed_by_reason().items())
-        raise UserError(f"{source} · none of {len(names)} pictures could be aligned ({reasons}) · see {path}")
+        raise UserError(f"{source}: none of {len(names)} pictures could be aligned ({reasons}) · see {path}")
     return report
 
 
@@ -117,7 +117,7 @@ def list_pictures(folder: Path) -> list[str]:
         pictures = [file for file in files if Path(file).suffix.lower() in IMAGE_SUFFIXES]
         names += [(Path(parent) / file).relative_to(folder).as_posix() for file in pictures]
     if not names:
-        raise UserError(f"{folder} · no pictures below it · wanted {' '.join(sorted(IMAGE_SUFFIXES))}")
+        raise UserError(f"{folder}: no pictures below it · allowed: {' '.join(sorted(IMAGE_SUFFIXES))}")
     return sorted(names)
 
 
@@ -173,7 +173,7 @@ def make_crop(task: Task, source: Path, destination: Path, spec: CropSpec) -> Ou
         return Outcome(task.name, Status.UNREADABLE, str(error))
     except BadLandmarks as error:
         return Outcome(task.name, Status.BAD_LANDMARKS, str(error))
-    write_whole(path, _encode(crop, spec.quality))
+    write_or_explain(path, _encode(crop, spec.quality))
     return Outcome(task.name, Status.ALIGNED)
 
 
@@ -202,11 +202,11 @@ def _settings(spec: CropSpec, landmarks: LandmarkTable) -> Settings:
 
 def _check_folders(source: Path, destination: Path) -> None:
     if not source.is_dir():
-        raise UserError(f"{source} · not a folder · wanted the folder of pictures")
+        raise UserError(f"{source}: not a folder · allowed: the folder of pictures")
     if destination.exists() and not destination.is_dir():
-        raise UserError(f"{destination} · a file · wanted a folder for the crops")
+        raise UserError(f"{destination}: a file · allowed: a folder for the crops")
     if destination.resolve().is_relative_to(source.resolve()):
-        raise UserError(f"{destination} · inside {source} · give one elsewhere: crops would be taken for pictures")
+        raise UserError(f"{destination}: inside {source} · give one elsewhere: crops would be taken for pictures")
 
 
 def _check_destination(destination: Path, settings: Settings, tasks: Sequence[Task]) -> None:
@@ -216,11 +216,9 @@ def _check_destination(destination: Path, settings: Settings, tasks: Sequence[Ta
         crops = (destination / crop_name(task.name) for task in tasks)
         strange = next((crop for crop in crops if crop.exists()), None)
         if strange is not None:
-            raise UserError(f"{strange} · there already, and no {REPORT_NAME} tells how made · give an empty folder")
+            raise UserError(f"{strange}: there already, and no {REPORT_NAME} tells how made · give an empty folder")
     elif earlier != settings:
         changed = [
             f"{key} {earlier.get(key)}, now {value}" for key, value in settings.items() if earlier.get(key) != value
         ]
-        raise UserError(
-            f"{destination} · holds crops of {'; '.join(changed)} · give another folder, or delete this one"
-        )
+        raise UserError(f"{destination}: holds crops of {'; '.join(changed)} · give another folder, or delete this one")

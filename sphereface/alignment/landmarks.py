@@ -45,18 +45,18 @@ def read_landmarks(path: Path) -> LandmarkTable:
         text = data.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise UserError(f"{path} · {reason} · wanted a landmark file: file x1 y1 … x5 y5 a line") from error
+        raise UserError(f"{path}: {reason} · allowed: a landmark file: file x1 y1 … x5 y5 a line") from error
 
     points: dict[str, Points] = {}
     for number, name, coordinates in _entries(text, path):
         if name in points:
             raise UserError(
-                f"{path}, line {number} · a second line for {name} · wanted one line a picture"
+                f"{path}, line {number}: a second line for {name} · allowed: one line a picture"
                 " · keep the face that is meant"
             )
         points[name] = coordinates
     if not points:
-        raise UserError(f"{path} · no landmarks in it · wanted file x1 y1 … x5 y5 a line")
+        raise UserError(f"{path}: no landmarks in it · allowed: file x1 y1 … x5 y5 a line")
     return LandmarkTable(points, hashlib.sha256(data).hexdigest())
 
 
@@ -72,7 +72,7 @@ def _entries(text: str, path: Path) -> Iterator[tuple[int, str, Points]]:
             coordinates = np.empty(0)
         if len(coordinates) != _NUM_COORDINATES:
             raise UserError(
-                f"{path}, line {number} · got {_quote(line)} · wanted a file name and ten numbers"
+                f"{path}, line {number}: got {_quote(line)} · allowed: a file name and ten numbers"
                 " · a file name with spaces needs tabs as separators"
             )
         yield number, name, coordinates.reshape(5, 2)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -11,6 +10,7 @@ from enum import Enum
 from pathlib import Path
 
 from ..errors import UserError
+from ..files import write_whole
 
 REPORT_NAME = "align-report.json"
 
@@ -88,7 +88,7 @@ class AlignReport:
             "failed_by_reason": self.failed_by_reason(),
             "failures": [asdict(failure) for failure in sorted(self.failures, key=lambda failure: failure.file)],
         }
-        write_whole(path, json.dumps(content, indent=1).encode())
+        write_or_explain(path, json.dumps(content, indent=1).encode())
         return path
 
     def table(self) -> str:
@@ -116,26 +116,21 @@ def earlier_settings(folder: Path) -> Settings | None:
         return dict(json.loads(path.read_bytes())["settings"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"{path} · not a report of this program ({error}) · delete it and the crops beside it, "
+            f"{path}: not a report of this program ({error}) · delete it and the crops beside it, "
             "or give another folder"
         ) from error
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file that is either whole or absent: into a file beside it first, then renamed.
-
-    The name beside it is always the same, so what a kill leaves is overwritten by the next run.
+def write_or_explain(path: Path, data: bytes) -> None:
+    """Write a file that is either whole or absent.
 
     Raises:
         UserError: the file system refuses (full, read-only, …).
     """
-    part = path.with_name(f".{path.name}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(data)
-        os.replace(part, path)  # noqa: PTH105 -- the one call that replaces on every system
+        write_whole(path, data, durable=False)
     except OSError as error:
         raise UserError(
-            f"{path} · cannot be written ({error.strerror}) · what was written before is whole"
+            f"{path}: cannot be written ({error.strerror}) · what was written before is whole"
             " · make room or give another folder, then run the same command again"
         ) from error

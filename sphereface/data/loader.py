@@ -29,12 +29,14 @@ class Batch(NamedTuple):
         labels: (B,) int64.
         mirror: (B,) bool: which pictures the device is to mirror.
         bad: (path, reason) of each picture that could not be used; another one stands in its place.
+        failure: why there is no batch at all: an error that a worker process cannot raise in this one.
     """
 
     images: torch.Tensor
     labels: torch.Tensor
     mirror: torch.Tensor
     bad: list[tuple[str, str]]
+    failure: str | None = None
 
 
 class CropBatches(Dataset[Batch]):
@@ -49,7 +51,12 @@ class CropBatches(Dataset[Batch]):
         labels = np.empty(len(draw.indices), dtype=np.int64)
         bad: list[tuple[str, str]] = []
         for row, index in enumerate(draw.indices):
-            image, used = self._first_good(int(index), bad)
+            found = self._first_good(int(index), bad)
+            if found is None:
+                name, why = bad[-1]
+                failure = f"data.train: {len(bad)} pictures in a row are unusable, the last: {name}: {why}"
+                return Batch(torch.empty(0), torch.empty(0), torch.empty(0), bad, failure)
+            image, used = found
             images[row] = shifted(image, *draw.shift[row])
             labels[row] = self.source.labels[used]
         return Batch(torch.from_numpy(images), torch.from_numpy(labels), torch.from_numpy(draw.mirror.copy()), bad)
@@ -64,16 +71,15 @@ class CropBatches(Dataset[Batch]):
             )
         return image
 
-    def _first_good(self, index: int, bad: list[tuple[str, str]]) -> tuple[npt.NDArray[np.uint8], int]:
-        """The picture, or the next one of the source that is whole: the same one in every run."""
+    def _first_good(self, index: int, bad: list[tuple[str, str]]) -> tuple[npt.NDArray[np.uint8], int] | None:
+        """The picture, or the next one of the source that is whole: the same one in every run. None: all were bad."""
         for step in range(min(_TRIES, len(self.source))):
             candidate = (index + step) % len(self.source)
             try:
                 return self.load(candidate), candidate
             except (BadImage, OSError) as error:
                 bad.append((self.source.name(candidate), reason(error)))
-        name, why = bad[-1]
-        raise UserError(f"data.train: {_TRIES} pictures in a row are unusable, the last: {name}: {why}")
+        return None
 
 
 class BadImages:
@@ -136,7 +142,11 @@ def check_sample(crops: CropBatches) -> None:
 
 
 def batches(crops: CropBatches, order: BatchOrder, *, workers: int, pin_memory: bool) -> Iterator[Batch]:
-    """The endless stream of batches; the order of pictures does not depend on ``workers``."""
+    """The endless stream of batches; the order of pictures does not depend on ``workers``.
+
+    Raises:
+        UserError: in the place of a batch for which no picture could be read.
+    """
     loader = DataLoader(
         crops,
         batch_size=None,  # the sampler yields whole batches
@@ -148,7 +158,10 @@ def batches(crops: CropBatches, order: BatchOrder, *, workers: int, pin_memory: 
         prefetch_factor=2 if workers else None,
         worker_init_fn=_one_thread,
     )
-    return iter(loader)
+    for batch in loader:
+        if batch.failure:
+            raise UserError(batch.failure)
+        yield batch
 
 
 def shifted(image: npt.NDArray[np.uint8], down: int, right: int) -> npt.NDArray[np.uint8]:

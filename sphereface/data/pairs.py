@@ -22,7 +22,15 @@ from .images import IMAGE_SUFFIXES
 
 SUFFIXES = (".jpg", *sorted(IMAGE_SUFFIXES - {".jpg"}))  # tried in this order, each in upper case too
 _MOST_LISTED = 10
-_LFW_VIEW2 = "bc6f6009bd303741deaf5fcf181d2038c9c636507ac304b9612b304cab89aa4f"  # of LFW's own pairs.txt
+_LFW_VIEW2_TEXT = """
+49f30dcd 6f1273ec daa19582 844ec212 0c67b0f3 97349118 be0c88ca 82a34a77 500c04f3 86ab8f9e
+6face2f1 db6e3738 214abcaf c9d3e49f 7ed8c922 2f2f5f62 62be4d07 812f00b7 c0318554 aa5f748a
+23398d5f c46ca84e 1af8b845 99c26c22 e39860d7 d55a348e 61422ce7 5d2d6a39 5871aaf7 c7f68254
+1118db8e ef8e31f1 714b7f99 a73b6964 da8553c2 dcbb4abc 2506533f bc8317d0 bab9d362 842e9faa
+21498af0 fa416f16 45e8ee08 eb6fb0de 5f2c54f1 0de89905 9d13c274 b719d4d8 652d1f6c e3dfcbd3
+fe2958f4 3599fac0 fc2a8934 fd40adea eff1a3ef 6142d6ce 44ab241d c780e276 5d6e9467 987d1b1d
+"""
+_LFW_VIEW2 = frozenset(_LFW_VIEW2_TEXT.split())  # hashes of 60 of its 6,000 pairs
 
 _Line = tuple[int, list[str]]  # its number in the file, from 1, and its fields
 
@@ -199,9 +207,12 @@ def _check_counts(
 
 
 def is_lfw_view2(pairs: Pairs) -> bool:
-    """Whether these are the 6,000 pairs of LFW's view 2, in whatever order or layout they are written."""
-    lines = sorted(
-        " ".join(sorted((pairs.names[left], pairs.names[right])))
+    """Whether a quarter or more of LFW's view 2 is among these pairs, in whatever order or layout.
+
+    One in a hundred of view 2's 6,000 pairs is known here by a hash; a quarter of them has to be found.
+    """
+    hashes = {
+        hashlib.sha256(" ".join(sorted((pairs.names[left], pairs.names[right]))).encode()).hexdigest()[:8]
         for left, right in zip(pairs.left.tolist(), pairs.right.tolist(), strict=True)
-    )
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest() == _LFW_VIEW2
+    }
+    return len(hashes & _LFW_VIEW2) * 4 >= len(_LFW_VIEW2)

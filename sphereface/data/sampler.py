@@ -45,37 +45,37 @@ class Augmentation:
 
 
 class BatchOrder(Sampler[Draw]):
-    """Yields the draws of batch ``first_batch``, ``first_batch`` + 1, … without end.
+    """Yields the draws of the batches from position ``start`` on, without end.
 
-    Position p of the stream is picture ``permutation(epoch)[p mod N]`` of epoch p // N; batch k holds the positions
-    k·B … (k+1)·B − 1, so a batch may span two epochs and none is ever short.
+    Position p of the stream is picture ``permutation(epoch)[p mod N]`` of epoch p // N. A batch holds the next B
+    positions, so it may span two epochs and none is ever short.
 
     Args:
         num_images: N, the size of the source.
         batch_size: B.
         seed: of the order and of every augmentation.
-        first_batch: where to start: the number of finished steps.
+        start: position of the first picture: the number of pictures that were trained on.
     """
 
     def __init__(
-        self, num_images: int, batch_size: int, *, seed: int, augmentation: Augmentation, first_batch: int = 0
+        self, num_images: int, batch_size: int, *, seed: int, augmentation: Augmentation, start: int = 0
     ) -> None:
         self.num_images = num_images
         self.batch_size = batch_size
         self.seed = seed
         self.augmentation = augmentation
-        self.first_batch = first_batch
+        self.start = start
         self._epoch: tuple[int, Draw] | None = None
 
     def __iter__(self) -> Iterator[Draw]:
-        number = self.first_batch
+        start = self.start
         while True:
-            yield self.draw(number)
-            number += 1
+            yield self.draw(start)
+            start += self.batch_size
 
-    def draw(self, number: int) -> Draw:
-        """The draw of one batch, by its number from 0."""
-        start, stop = number * self.batch_size, (number + 1) * self.batch_size
+    def draw(self, start: int) -> Draw:
+        """The draw of the batch that begins at a position."""
+        stop = start + self.batch_size
         parts = []
         while start < stop:
             epoch, offset = divmod(start, self.num_images)

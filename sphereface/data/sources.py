@@ -39,6 +39,11 @@ class Source(Protocol):
         ...
 
 
+def open_source(path: Path | str, *, exclude: Sequence[str] = (), min_images: int = 1) -> Source:
+    """The source that ``data.train`` names; see :class:`FolderSource` for the arguments and errors."""
+    return FolderSource(path, exclude=exclude, min_images=min_images)
+
+
 class FolderSource:
     """``root/<identity>/<picture>``: one folder an identity, classes sorted by name.
 
@@ -46,11 +51,11 @@ class FolderSource:
 
     Args:
         root: the folder of identities.
-        exclude: identities to leave out, by folder name.
+        exclude: identities to leave out, by folder name; how many of them were there is logged.
         min_images: identities with fewer pictures are left out.
 
     Raises:
-        UserError: no such folder, no pictures, fewer than two identities, or an excluded name that is not there.
+        UserError: no such folder, or fewer than two identities with enough pictures.
     """
 
     def __init__(self, root: Path | str, *, exclude: Sequence[str] = (), min_images: int = 1) -> None:

@@ -90,6 +90,13 @@ def embed_files(
     return features
 
 
+def check_files(files: Sequence[Path], *, input_size: tuple[int, int]) -> None:
+    """Read pictures as :func:`embed_files` does, and raise its error for those that it could not use."""
+    problems = _load(files, input_size).problems
+    if problems:
+        raise UserError(_describe(problems, len(files)))
+
+
 @dataclass(frozen=True)
 class _Batch:
     images: npt.NDArray[np.uint8]  # (B, H, W, 3) BGR

@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from ..errors import UserError
 from ..metrics import OperatingPoint, Roc, auc, equal_error_rate, roc, tar_at_far
 from .lfw import PairSet, Verification
 
@@ -41,7 +42,10 @@ class Report:
 def write_report(report: Report, directory: str | Path) -> None:
     """Write ``table.txt``, ``lfw.json`` and ``roc.png`` into a folder, which is made if need be."""
     directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{directory}: cannot be made a folder for the results ({error.strerror})") from error
     (directory / "table.txt").write_text(format_table(report) + "\n", encoding="utf-8")
     text = json.dumps(to_dict(report), indent=2, ensure_ascii=False, allow_nan=False)
     (directory / "lfw.json").write_text(text + "\n", encoding="utf-8")

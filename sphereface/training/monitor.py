@@ -14,7 +14,7 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from ..checkpoint import write_text_atomically
+from ..files import write_whole
 
 log = logging.getLogger(__name__)
 
@@ -22,21 +22,19 @@ log = logging.getLogger(__name__)
 class Monitor:
     """Writes a run's figures to ``metrics.jsonl`` and, if wanted, to TensorBoard.
 
-    On a resume both go on without a seam: what was written past the checkpoint's step is dropped.
+    Both go on without a seam where the folder holds an earlier sitting: what that wrote past ``step`` is dropped.
 
     Args:
         folder: the run folder.
         tensorboard: whether to write events.
-        resumed_at: step of the checkpoint that the run goes on from, None for a new run.
+        step: finished steps of the run, 0 for a new one.
     """
 
-    def __init__(self, folder: Path, *, tensorboard: bool, resumed_at: int | None) -> None:
+    def __init__(self, folder: Path, *, tensorboard: bool, step: int) -> None:
         self._metrics = folder / "metrics.jsonl"
-        if resumed_at is not None:
-            _drop_lines_after(self._metrics, resumed_at)
+        _drop_lines_after(self._metrics, step)
         self._file = self._metrics.open("a", encoding="utf-8")
-        purge = None if resumed_at is None else resumed_at + 1
-        self._events = SummaryWriter(str(folder), purge_step=purge) if tensorboard else None
+        self._events = SummaryWriter(str(folder), purge_step=step + 1) if tensorboard else None
 
     def __enter__(self) -> Monitor:
         return self
@@ -112,4 +110,4 @@ def _drop_lines_after(path: Path, step: int) -> None:
                 kept.append(line + "\n")
         except (ValueError, KeyError):
             continue  # a line cut short by a kill
-    write_text_atomically(path, "".join(kept))
+    write_whole(path, "".join(kept))

@@ -2,31 +2,48 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 
 @dataclass
 class Progress:
-    """All that the schedules and the data order depend on; saved in every checkpoint.
+    """What a run has behind it; saved in every checkpoint.
 
     Attributes:
         step: finished optimiser updates.
-        images_seen: pictures that went through the network.
-        seconds: time spent in training steps over all sittings; evaluation and saving are not counted.
+        images_seen: pictures that went through the network, which is also the place in the order of the data.
+        seconds: time spent on training over all sittings, waiting for data included, evaluation and saving not.
         best: highest accuracy so far on ``eval.select``'s set, a fraction; None before the first evaluation.
-        share: how much of the run is done, in [0, 1].
+        best_step: the step of that.
     """
 
     step: int = 0
     images_seen: int = 0
     seconds: float = 0.0
     best: float | None = None
-    share: float = 0.0
+    best_step: int | None = None
 
-    def advance(self, images: int, seconds: float, *, total_steps: int, max_minutes: float | None) -> None:
-        """Count one finished step; ``max_minutes`` makes the share follow the clock instead of the steps."""
-        self.step += 1
-        self.images_seen += images
-        self.seconds += seconds
-        done = self.step / total_steps if max_minutes is None else self.seconds / (60.0 * max_minutes)
-        self.share = min(done, 1.0)
+    def share(self, total_steps: int, max_minutes: float | None) -> float:
+        """How much of the run is done, in [0, 1]: of the steps or, where there is a clock, of it if that is more."""
+        done = self.step / total_steps
+        if max_minutes is not None:
+            done = max(done, self.seconds / (60.0 * max_minutes))
+        return min(done, 1.0)
+
+
+class Stopwatch:
+    """Time between laps, but for what lies before a :meth:`restart`."""
+
+    def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget the time since the last lap."""
+        self._last = time.perf_counter()
+
+    def lap(self) -> float:
+        """Seconds since the last lap or restart."""
+        now = time.perf_counter()
+        seconds, self._last = now - self._last, now
+        return seconds

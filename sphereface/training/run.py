@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import resource
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..config import load_config
 from ..device import choose_device
+from ..errors import UserError
 from ..losses.margins import MARGINS
 from ..models import SphereNet
 from .monitor import start_logging
@@ -51,7 +51,15 @@ def run_training(
     start_logging(run.path)
     log.info("%s", headline(trainer))
     log.info("run folder %s · watch it: tensorboard --logdir %s", run.path, config.runs_dir)
-    progress = trainer.fit(run, checkpoint)
+    try:
+        progress = trainer.fit(run, checkpoint)
+    except BaseException as error:
+        reason = str(error) or type(error).__name__
+        log.error("stopped at step %d: %s", trainer.progress.step, reason)
+        run.write_status("stopped", reason=reason)
+        if isinstance(error, torch.OutOfMemoryError):
+            raise UserError(f"out of memory · use a smaller train.batch_size, or bf16 · {reason}") from error
+        raise
     result = run.result(config)
     log.info("done: %d steps in %.1f minutes: %s", progress.step, progress.seconds / 60, result)
     return result
@@ -71,21 +79,27 @@ def dry_run(config_name: str, overrides: Sequence[str] = (), *, device: str = "a
     return describe(Trainer(config, choose_device(device)))
 
 
+def length(trainer: Trainer) -> str:
+    """When the run ends, in words."""
+    train = trainer.config.train
+    clock = "" if train.max_minutes is None else f" or {train.max_minutes:g} minutes, whichever comes first"
+    return f"{trainer.total_steps:,} steps of {train.batch_size} pictures{clock}"
+
+
 def headline(trainer: Trainer) -> str:
     """The run in one line."""
     train = trainer.config.train
-    length = f"{trainer.total_steps} steps" if train.max_minutes is None else f"{train.max_minutes:g} minutes"
     return (
         f"{len(trainer.source):,} pictures of {trainer.num_classes:,} identities · "
         f"{parameters(trainer.model):,} + {parameters(trainer.head):,} parameters · "
-        f"batch {train.batch_size} · {length} · {trainer.device} {train.precision}"
+        f"{length(trainer)} · {trainer.device} {train.precision}"
     )
 
 
 def describe(trainer: Trainer) -> str:
     """What ``--dry-run`` prints: sizes, cost and memory of one batch, and the resolved configuration."""
     batch = next(trainer.feed())
-    output = trainer.forward(batch)
+    output = trainer.forward(batch, trainer.margin_lambda())
     output.loss.backward()  # type: ignore[no-untyped-call]
     device = trainer.device
     if device.type == "cuda":
@@ -99,7 +113,7 @@ def describe(trainer: Trainer) -> str:
         "network parameters": f"{parameters(trainer.model):,}",
         "head parameters": f"{parameters(trainer.head):,}",
         "multiply-adds per picture": f"{multiply_adds(trainer.model):,}",
-        "steps": f"{trainer.total_steps:,} of {trainer.config.train.batch_size} pictures",
+        "length": length(trainer),
         "device": f"{device}, {trainer.config.train.precision}",
         "peak memory of one batch": memory,
         "loss of one batch": f"{float(output.loss.detach()):.4f}",
@@ -125,5 +139,7 @@ def multiply_adds(model: SphereNet) -> int:
 
 
 def _peak_resident_mib() -> float:
+    import resource  # not on every system
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)

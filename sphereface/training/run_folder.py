@@ -21,10 +21,10 @@ from ..checkpoint import (
     link_checkpoint,
     load_checkpoint,
     save_checkpoint,
-    write_text_atomically,
 )
 from ..config import Config
 from ..errors import UserError
+from ..files import write_whole
 
 log = logging.getLogger(__name__)
 
@@ -79,56 +79,90 @@ class RunFolder:
         if path.is_dir():
             folder = cls(path)
             checkpoint = folder.newest_checkpoint()
-            if checkpoint is None:
-                raise UserError(f"--resume: {path} holds no checkpoint (last.pt) · start anew without --resume")
+            if checkpoint is None or folder.about() is None:
+                raise UserError(
+                    f"--resume: {path} is no run folder with a checkpoint (run.json, step-*.pt) · "
+                    "start anew without --resume"
+                )
             return folder, checkpoint
         if not path.is_file():
             raise UserError(f"--resume: got {resume!r} · allowed: auto, a run folder, or a checkpoint file")
-        return cls(path.parent), path
+        folder = cls(path.parent)
+        if folder.about() is None:
+            raise UserError(f"--resume: {path} lies in no run folder (no run.json beside it) · allowed: one that does")
+        return folder, path
 
     @classmethod
     def newest(cls, config: Config, *, finished: bool) -> RunFolder | None:
         """The newest run of exactly this configuration that did, or did not, reach its end."""
         parent = Path(config.runs_dir) / config.name
-        candidates = sorted(parent.iterdir(), reverse=True) if parent.is_dir() else []
-        folders = (cls(path) for path in candidates)
-        return next((folder for folder in folders if folder._status_if_of(config) == finished), None)
+        folders = [cls(path) for path in parent.iterdir()] if parent.is_dir() else []
+        matching = [
+            (about.get("started", ""), folder.path.name, folder)
+            for folder in folders
+            if (about := folder.about())
+            and (about.get("status") == "finished") == finished
+            and folder._config() == config.to_dict()
+        ]
+        return max(matching, key=lambda found: found[:2])[2] if matching else None
 
-    def _status_if_of(self, config: Config) -> bool | None:
-        """Whether the run here is finished; None where there is no run of this configuration."""
+    def about(self) -> dict[str, Any] | None:
+        """What ``run.json`` says; None where this is no run folder."""
         try:
             about = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
-            saved = yaml.safe_load((self.path / "config.yaml").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return about if isinstance(about, dict) else None
+
+    def _config(self) -> Any:
+        try:
+            return yaml.safe_load((self.path / "config.yaml").read_text(encoding="utf-8"))
         except (OSError, ValueError, yaml.YAMLError):
             return None
-        return about.get("status") == "finished" if saved == config.to_dict() else None
 
     def result(self, config: Config) -> Path:
         """The checkpoint to use: ``best.pt``, or ``last.pt`` where no set was to choose a best."""
         return self.path / ("last.pt" if config.eval.select is None else "best.pt")
 
-    def write_start(self, config: Config) -> None:
+    def take_up(self) -> None:
+        """Remove what a kill left half-written."""
+        for part in self.path.glob(".*.part"):
+            part.unlink()
+
+    def write_start(self, config: Config, about: Mapping[str, Any]) -> None:
         """Write what is needed to repeat the run: resolved config, versions, revision, command."""
-        text = yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True)
-        write_text_atomically(self.path / "config.yaml", text)
-        self._write_about({"status": "running", "command": sys.argv, **versions()})
+        write_whole(self.path / "config.yaml", yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True))
+        started = (self.about() or {}).get("started") or time.strftime("%Y-%m-%dT%H:%M:%S%z")
+        self._write_about({"status": "running", "started": started, "command": sys.argv, **about})
 
-    def write_end(self, result: Mapping[str, Any]) -> None:
-        """Mark the run as finished, with its last figures."""
-        about = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
-        self._write_about({**about, "status": "finished", **result})
+    def write_status(self, status: str, **figures: Any) -> None:
+        """Say in ``run.json`` how the run stands: running, finished or stopped, with its last figures."""
+        self._write_about({**(self.about() or {}), "status": status, **figures})
 
-    def save(self, state: Mapping[str, Any], *, step: int, keep: int, best: bool, summary: Mapping[str, Any]) -> Path:
-        """Save ``step-<step>.pt``, point ``last.pt`` (and ``best.pt``) at it, and drop all but the ``keep`` newest."""
-        path = self.path / f"step-{step:08d}.pt"
+    def save(self, state: Mapping[str, Any], *, step: int, keep: int, summary: Mapping[str, Any]) -> Path:
+        """Save ``step-<step>.pt``, point ``last.pt`` at it, and drop all but the ``keep`` newest."""
+        path = self._step_path(step)
         save_checkpoint(path, state, {"step": step, **summary})
         link_checkpoint(path, "last")
-        if best:
-            link_checkpoint(path, "best")
         for old in self._step_checkpoints()[keep:]:
             old.unlink()
             old.with_suffix(".json").unlink(missing_ok=True)
         return path
+
+    def mark_best(self, step: int) -> None:
+        """Point ``best.pt`` at the checkpoint of this step."""
+        link_checkpoint(self._step_path(step), "best")
+
+    def set_abandoned_aside(self, step: int) -> None:
+        """Move checkpoints of later steps, which a run resumed at ``step`` leaves behind, into ``abandoned/``."""
+        later = [path for path in self._step_checkpoints() if path > self._step_path(step)]
+        for path in later:
+            aside = self.path / "abandoned"
+            aside.mkdir(exist_ok=True)
+            for file in (path, path.with_suffix(".json")):
+                if file.exists():
+                    file.replace(aside / file.name)
+            log.warning("%s is of a later step than %d, where this run goes on: moved to %s", path.name, step, aside)
 
     def newest_checkpoint(self) -> Path | None:
         """The newest checkpoint that reads back whole; a damaged one is named and stepped over."""
@@ -142,11 +176,14 @@ class RunFolder:
         last = self.path / "last.pt"
         return last if last.is_file() else None
 
+    def _step_path(self, step: int) -> Path:
+        return self.path / f"step-{step:08d}.pt"
+
     def _step_checkpoints(self) -> list[Path]:
         return sorted(self.path.glob("step-*.pt"), reverse=True)
 
     def _write_about(self, about: Mapping[str, Any]) -> None:
-        write_text_atomically(self.path / "run.json", json.dumps(about, indent=2) + "\n")
+        write_whole(self.path / "run.json", json.dumps(about, indent=2) + "\n")
 
 
 def versions() -> dict[str, str]:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 
 import torch
 from torch import nn
 
-from ..config import Config
+from ..config import Config, PairSetConfig
 from ..data.pairs import is_lfw_view2
 from ..errors import UserError
-from ..evaluation.lfw import Verification, evaluate, load_pair_set
+from ..evaluation.embed import check_files
+from ..evaluation.lfw import PairSet, Verification, evaluate, load_pair_set
 
-log = logging.getLogger(__name__)
+_PROBES = 32
 
 
 class Validator:
@@ -25,10 +25,7 @@ class Validator:
 
     def __init__(self, config: Config, device: torch.device) -> None:
         self.config, self.device = config, device
-        self.sets = [
-            load_pair_set(name, given.images, given.pairs, dev_train=given.dev_train)
-            for name, given in config.pair_sets().items()
-        ]
+        self.sets = [self._load(name, given) for name, given in config.pair_sets().items()]
         for pair_set in self.sets:
             if pair_set.name == config.eval.select and is_lfw_view2(pair_set.pairs):
                 raise UserError(
@@ -37,13 +34,28 @@ class Validator:
                     "would report too much"
                 )
 
+    def _load(self, name: str, given: PairSetConfig) -> PairSet:
+        """Read a set, and a few of its pictures, so that a set that does not fit ends the run now and not in hours."""
+        try:
+            pair_set = load_pair_set(name, given.images, given.pairs, dev_train=given.dev_train)
+            files = pair_set.files[:: max(1, len(pair_set.files) // _PROBES)]
+            check_files(files, input_size=self._input_size)
+        except UserError as error:
+            raise UserError(f"eval.sets.{name}: {error} · or train without it: --set eval.sets={{}}") from error
+        return pair_set
+
+    @property
+    def _input_size(self) -> tuple[int, int]:
+        height, width = self.config.model.input_size
+        return height, width
+
     def evaluate(self, model: nn.Module) -> Iterator[tuple[str, Verification]]:
         """(name, outcome) of each set. The network's mode and all random generators are left as they were."""
         for pair_set in self.sets:
             verification = evaluate(
                 model,
                 pair_set,
-                input_size=self.config.model.input_size,  # type: ignore[arg-type]
+                input_size=self._input_size,
                 device=self.device,
                 batch_size=self.config.eval.batch_size,
                 precision=self.config.eval.precision,

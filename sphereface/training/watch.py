@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,8 +55,8 @@ class Watch:
         config: the run's configuration.
         folder: the run folder.
         progress: the trainer's own, read here.
+        share: how much of the run is done, in [0, 1].
         num_images, num_classes: size of the training set.
-        resumed: whether the run goes on from ``progress.step`` of an earlier sitting.
     """
 
     def __init__(
@@ -63,14 +64,14 @@ class Watch:
         config: Config,
         folder: Path,
         progress: Progress,
+        share: Callable[[], float],
         *,
         num_images: int,
         num_classes: int,
-        resumed: bool,
     ) -> None:
         self._config, self._progress = config, progress
         self._folder = folder
-        self._resumed_at = progress.step if resumed else None
+        self._share = share
         self._bad = BadImages(num_images, config.data.max_bad_share)
         self._images_tried = 0
         self._window: list[StepResult] = []
@@ -80,17 +81,17 @@ class Watch:
     def __enter__(self) -> Watch:
         tensorboard = self._config.log.tensorboard
         self._monitor = self._stack.enter_context(
-            Monitor(self._folder, tensorboard=tensorboard, resumed_at=self._resumed_at)
+            Monitor(self._folder, tensorboard=tensorboard, step=self._progress.step)
         )
         self._bar = self._stack.enter_context(
             tqdm(
                 total=100.0,
-                disable=None,
+                initial=100.0 * self._share(),
+                disable=None,  # lines instead of a bar where there is no terminal
                 bar_format="{percentage:5.1f}%|{bar}| {elapsed}<{remaining} {postfix}",
             )
         )
         self._monitor.text(self._progress.step, "config", _as_markdown(self._config))
-        self._advance()
         return self
 
     def __exit__(
@@ -150,7 +151,7 @@ class Watch:
             f"lr {figures['train/lr']:.3g} {figures['train/images_per_s']:.0f} img/s"
         )
         if self._bar.disable:  # no terminal: lines instead of a bar
-            log.info("step %d · %.1f %% · %s", self._progress.step, 100 * self._progress.share, line)
+            log.info("step %d · %.1f %% · %s", self._progress.step, 100 * self._share(), line)
         else:
             self._bar.set_postfix_str(f"step {self._progress.step} {line}", refresh=False)
         warning = self._collapse.look(self._progress.step, figures["train/loss"], figures["train/accuracy"])
@@ -164,7 +165,7 @@ class Watch:
         self._monitor.image(self._progress.step, "train/crops_as_the_network_sees_them", sheet)
 
     def _advance(self) -> None:
-        self._bar.update(100.0 * self._progress.share - self._bar.n)
+        self._bar.update(100.0 * self._share() - self._bar.n)
 
 
 class CollapseWatch:

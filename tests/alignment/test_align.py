@@ -162,7 +162,7 @@ def test_settings_are_known_even_after_a_kill(source, landmarks, crops, monkeypa
 def test_crops_of_unknown_settings_are_not_taken_over(source, landmarks, crops):
     (crops / "ann").mkdir(parents=True)
     (crops / CROPS[0]).write_bytes(b"somebody's")
-    with pytest.raises(UserError, match=r"ann_0001\.jpg · there already, and no align-report\.json"):
+    with pytest.raises(UserError, match=r"ann_0001\.jpg: there already, and no align-report\.json"):
         align_folder(source, crops, landmarks)
     assert (crops / CROPS[0]).read_bytes() == b"somebody's"
 
@@ -171,18 +171,18 @@ def test_crops_of_unknown_settings_are_not_taken_over(source, landmarks, crops):
 def test_strange_report_is_an_error(source, landmarks, crops, content):
     crops.mkdir()
     (crops / "align-report.json").write_text(content)
-    with pytest.raises(UserError, match=r"align-report\.json · not a report of this program"):
+    with pytest.raises(UserError, match=r"align-report\.json: not a report of this program"):
         align_folder(source, crops, landmarks)
 
 
 def test_bad_folders(source, landmarks, crops, tmp_path):
     (tmp_path / "empty").mkdir()
     for first, second, message in [
-        (tmp_path / "none", crops, "none · not a folder"),
-        (tmp_path / "empty", crops, r"empty · no pictures below it · wanted .*\.jpg"),
-        (source, source.with_name("landmarks.txt"), r"landmarks\.txt · a file · wanted a folder"),
-        (source, source, "· inside .* · give one elsewhere"),
-        (source, source / "crops", "· inside .* · give one elsewhere"),
+        (tmp_path / "none", crops, "none: not a folder"),
+        (tmp_path / "empty", crops, r"empty: no pictures below it · allowed: .*\.jpg"),
+        (source, source.with_name("landmarks.txt"), r"landmarks\.txt: a file · allowed: a folder"),
+        (source, source, ": inside .* · give one elsewhere"),
+        (source, source / "crops", ": inside .* · give one elsewhere"),
     ]:
         with pytest.raises(UserError, match=message):
             align_folder(first, second, landmarks)
@@ -201,5 +201,5 @@ def test_nothing_aligned_is_an_error_but_leaves_the_report(source, crops):
 def test_a_place_that_cannot_be_written_ends_the_run(source, landmarks, crops, workers):
     crops.mkdir()
     (crops / "ann").write_text("a file where a folder is needed")
-    with pytest.raises(UserError, match=r"ann_000\d\.jpg · cannot be written \(.+\) · .* run the same command"):
+    with pytest.raises(UserError, match=r"ann_000\d\.jpg: cannot be written \(.+\) · .* run the same command"):
         align_folder(source, crops, landmarks, workers=workers)

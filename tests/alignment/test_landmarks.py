@@ -56,14 +56,14 @@ def test_last_line_needs_no_newline_and_the_digest_is_the_files(write):
     [
         (
             f"a.jpg {SPACES}\nb.jpg 1 2 3\n",
-            r"landmarks\.txt, line 2 · got 'b\.jpg 1 2 3' · wanted .* ten numbers",
+            r"landmarks\.txt, line 2: got 'b\.jpg 1 2 3' · allowed: .* ten numbers",
         ),
-        (f"a.jpg {SPACES} 11\n", "line 1 · got"),
-        (f"\n\na.jpg {SPACES[:-4]}x\n", "line 3 · got"),
-        (f"a b.jpg {SPACES}\n", "line 1 · .* a file name with spaces needs tabs"),
-        (f"a.jpg\t{TABS}\nb.jpg\t{TABS}\na.jpg\t{TABS}\n", r"line 3 · a second line for a\.jpg"),
-        (f"{SPACES}\n", "line 1 · got"),
-        ("x" * 500, r"line 1 · got 'x{59}…'"),
+        (f"a.jpg {SPACES} 11\n", "line 1: got"),
+        (f"\n\na.jpg {SPACES[:-4]}x\n", "line 3: got"),
+        (f"a b.jpg {SPACES}\n", "line 1: .* a file name with spaces needs tabs"),
+        (f"a.jpg\t{TABS}\nb.jpg\t{TABS}\na.jpg\t{TABS}\n", r"line 3: a second line for a\.jpg"),
+        (f"{SPACES}\n", "line 1: got"),
+        ("x" * 500, r"line 1: got 'x{59}…'"),
         ("\n\n", "no landmarks in it"),
         (b"\xff\xd8\xff\xe0", "not UTF-8 text"),
     ],
@@ -75,5 +75,5 @@ def test_malformed_files_name_line_and_content(write, content, message):
 
 
 def test_absent_file(tmp_path):
-    with pytest.raises(UserError, match=r"none\.txt · No such file"):
+    with pytest.raises(UserError, match=r"none\.txt: No such file"):
         read_landmarks(tmp_path / "none.txt")

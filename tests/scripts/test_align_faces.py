@@ -50,10 +50,10 @@ def test_aligns_and_tells(photographs, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--quality", "0"], r"error: --quality · 0 · wanted 1 to 100\n$"),
-        (["--quality", "101"], r"error: --quality · 101 .*\n$"),
-        (["--workers", "-1"], r"error: --workers · -1 · wanted 0 .*\n$"),
-        (["--landmarks", "nowhere.txt"], r"error: nowhere\.txt · No such file .*\n$"),
+        (["--quality", "0"], r"error: --quality: got 0 · allowed: 1 to 100\n$"),
+        (["--quality", "101"], r"error: --quality: got 101 .*\n$"),
+        (["--workers", "-1"], r"error: --workers: got -1 · allowed: 0 .*\n$"),
+        (["--landmarks", "nowhere.txt"], r"error: nowhere\.txt: No such file .*\n$"),
     ],
 )
 def test_bad_arguments_end_in_one_line(photographs, capsys, arguments, message):
@@ -65,7 +65,7 @@ def test_malformed_landmarks_name_the_line(photographs, capsys):
     with (photographs.parent / "landmarks.txt").open("a") as file:
         file.write("p9/9.jpg\t1\t2\n")
     assert run(photographs) == 2
-    assert "landmarks.txt, line 4 · got 'p9/9.jpg\\t1\\t2'" in capsys.readouterr().err
+    assert "landmarks.txt, line 4: got 'p9/9.jpg\\t1\\t2'" in capsys.readouterr().err
     assert not (photographs.parent / "out").exists()
 
 

@@ -5,19 +5,22 @@ from __future__ import annotations
 import json
 import logging
 import math
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 from matplotlib.figure import Figure
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sphereface.checkpoint import BadCheckpoint, load_checkpoint
 from sphereface.config import Config, load_config
+from sphereface.data.sampler import Augmentation, BatchOrder
 from sphereface.errors import UserError
 from sphereface.losses.margins import MARGINS
 from sphereface.models import SphereNet, load_model
-from sphereface.training.run import dry_run, multiply_adds
+from sphereface.training.run import dry_run, multiply_adds, run_training
 from sphereface.training.run_folder import RunFolder
 from sphereface.training.trainer import Trainer
 from sphereface.training.watch import CollapseWatch
@@ -35,6 +38,12 @@ log: {every_steps: 1, histogram_every_steps: 5}
 checkpoint: {every_steps: 4, keep: 2}
 eval: {every_steps: 6}
 """
+
+
+@pytest.fixture(autouse=True)
+def heard_log(monkeypatch):
+    """Programs keep the package's log to themselves; here pytest is to hear it."""
+    monkeypatch.setattr(logging.getLogger("sphereface"), "propagate", True)
 
 
 @pytest.fixture(scope="session")
@@ -127,8 +136,9 @@ def test_resume_is_bit_for_bit(config_file, stop_at, norm):
     a, b = load_checkpoint(whole / "last.pt"), load_checkpoint(part / "last.pt")
     for key in ("model", "head"):
         assert all(torch.equal(a[key][name], b[key][name]) for name in a[key]), key
-    for x, y in zip(a["optimizer"]["state"].values(), b["optimizer"]["state"].values(), strict=True):
-        assert torch.equal(x["velocity"], y["velocity"])
+    assert a["optimizer"].keys() == b["optimizer"].keys()
+    for name, state in a["optimizer"].items():
+        assert torch.equal(state["velocity"], b["optimizer"][name]["velocity"]), name
     for name in ("train/loss", "train/lambda", "train/lr", "eval/mine/accuracy"):
         assert metrics_of(whole, name) == metrics_of(part, name)
 
@@ -140,6 +150,156 @@ def test_resume_drops_what_was_logged_past_the_checkpoint(config_file):
     steps = [json.loads(line)["step"] for line in (part / "metrics.jsonl").read_text().splitlines()]
     assert steps == sorted(steps)
     assert len(metrics_of(part, "train/loss")) == 12
+
+
+def test_a_kill_before_the_first_checkpoint_leaves_no_seam(config_file):
+    part = train(config_file, "checkpoint.every_steps=100", "eval.every_steps=100", stop_at=3)
+    train(config_file, "checkpoint.every_steps=100", "eval.every_steps=100", resume="auto")
+    steps = [json.loads(line)["step"] for line in (part / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [*range(1, 13), 12]
+
+
+def test_a_kill_between_the_checkpoint_and_best_does_not_lose_best(config_file, monkeypatch):
+    def killed(self, step):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "mark_best", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(config_file)
+    (part,) = (config_file.parent / "runs" / "tiny").iterdir()
+    assert not (part / "best.pt").exists()
+    train(config_file, resume="auto")
+    best = load_checkpoint(part / "best.pt")["meta"]
+    assert best["step"] == best["best_step"]
+    assert best["best"] == load_checkpoint(part / "last.pt")["meta"]["best"]
+
+
+def test_an_older_checkpoint_sets_the_newer_ones_aside(config_file):
+    run = train(config_file)  # checkpoints of steps 8 and 12
+    train(config_file, resume=str(run / "step-00000008.pt"), stop_at=9)
+    assert not (run / "step-00000012.pt").exists()
+    assert (run / "abandoned" / "step-00000012.pt").is_file()
+    assert RunFolder.of_resume("auto", load(config_file))[1] == run / "step-00000008.pt"
+
+
+def test_a_checkpoint_outside_a_run_folder_is_refused(config_file, tmp_path):
+    run = train(config_file, "train.steps=2")
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "config.yaml").write_text("mine")
+    copy = shutil.copy(run / "last.pt", mine / "mine.pt")
+    with pytest.raises(UserError, match="--resume: .*mine.pt lies in no run folder"):
+        RunFolder.of_resume(str(copy), load(config_file))
+    assert (mine / "config.yaml").read_text() == "mine"
+
+
+def test_a_finished_run_goes_on_with_more_steps_and_other_settings(config_file, caplog):
+    run = train(config_file)
+    with caplog.at_level(logging.WARNING):
+        train(config_file, "train.steps=20", "train.weight_decay=0.25", "train.mu=0.5", resume=str(run))
+    assert list(metrics_of(run, "train/loss")) == list(range(1, 21))
+    for line in ("train.steps: 12 → 20", "train.weight_decay: 0.0005 → 0.25", "train.mu: 0.9 → 0.5"):
+        assert f"resumed with another setting: {line}" in caplog.text
+    trainer = Trainer(load(config_file, "train.weight_decay=0.25", "train.mu=0.5"), CPU)
+    trainer.restore(run / "last.pt")
+    assert {(group["weight_decay"], group["mu"]) for group in trainer.optimizer.param_groups} == {(0.25, 0.5)}
+
+
+def test_another_batch_size_goes_on_at_the_next_picture(config_file):
+    run = train(config_file, "train.steps=5", "checkpoint.every_steps=5")
+    trainer = Trainer(load(config_file, "train.batch_size=4"), CPU)
+    trainer.restore(run / "last.pt")
+    order = BatchOrder(35, 1, seed=0, augmentation=Augmentation())
+    expected = [order.draw(place).indices[0] // 7 for place in range(40, 44)]
+    assert next(trainer.feed()).labels.tolist() == expected
+
+
+def test_a_full_disk_does_not_end_the_run(config_file, monkeypatch, caplog):
+    save, calls = RunFolder.save, []
+
+    def full_at_first(self, *args, **kwargs):
+        calls.append(kwargs["step"])
+        if kwargs["step"] <= 6:  # the first of the regular ones, and the first best
+            raise OSError(28, "No space left on device")
+        return save(self, *args, **kwargs)
+
+    monkeypatch.setattr(RunFolder, "save", full_at_first)
+    run = train(config_file)
+    assert calls == [4, 6, 8, 12, 12]
+    assert "step 4: the checkpoint could not be written" in caplog.text
+    assert load_checkpoint(run / "last.pt")["meta"]["step"] == 12
+    assert load_checkpoint(run / "best.pt")["meta"]["best_step"] == 12
+
+
+def test_a_full_disk_at_the_end_says_how_to_go_on(config_file, monkeypatch):
+    def full(self, *args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(RunFolder, "save", full)
+    with pytest.raises(UserError, match="could not be written .*No space left on device · make room, then go on with"):
+        train(config_file)
+
+
+def test_what_ends_a_run_is_written_down(config_file, tmp_path):
+    with pytest.raises(UserError, match="the (loss|gradient's norm) is"):
+        run_training(str(config_file), ["train.lr=1e30", "train.milestones=[]"], device="cpu")
+    (run,) = (tmp_path / "runs" / "tiny").iterdir()
+    about = json.loads((run / "run.json").read_text())
+    assert about["status"] == "stopped"
+    assert "not updated" in about["reason"]
+    assert "stopped at step" in (run / "train.log").read_text()
+
+
+def test_verification_pictures_of_another_size_end_the_run_at_its_start(config_file, tmp_path):
+    pairs = make_pairs(tmp_path / "large", size=(48, 48))
+    with pytest.raises(UserError, match=r"(?s)^eval.sets.mine: .*48×48 pixels .*--set eval.sets=\{\}"):
+        Trainer(load(config_file, f"eval.sets.mine={pairs}"), CPU)
+
+
+def test_bad_pictures_are_replaced_in_a_whole_run_with_workers(config_file, tmp_path, caplog):
+    data = make_training_set(tmp_path / "some-bad", 5, 7, size=(32, 32))
+    (data / "id03" / "002.png").write_bytes(b"")
+    overrides = (f"data.train={data}", "data.workers=1")
+    run = train(config_file, *overrides, "data.max_bad_share=0.1")
+    assert len({m for m in caplog.messages if m.startswith("unusable picture")}) == 1
+    assert "id03/002.png: the file is empty (0 bytes) (another one takes its place)" in caplog.text
+    assert "1 pictures were unusable" in caplog.text
+    assert load_checkpoint(run / "last.pt")["meta"]["step"] == 12
+    with pytest.raises(UserError, match="data.max_bad_share: 1 of"):
+        train(config_file, *overrides, "data.max_bad_share=0.01")
+
+
+def test_tensorboard_shows_all_that_the_readme_says(config_file):
+    run = train(config_file)
+    events = EventAccumulator(str(run))
+    events.Reload()
+    tags = events.Tags()
+    for name in ("loss", "accuracy", "lambda", "lr", "grad_norm", "embedding_norm_mean", "target_angle_deg_mean"):
+        assert f"train/{name}" in tags["scalars"]
+    assert {"train/images_per_s", "eval/mine/accuracy", "eval/mine/fold_1", "eval/mine/fold_3"} <= set(tags["scalars"])
+    assert {"train/target_angle_deg", "train/embedding_norm"} <= set(tags["histograms"])
+    assert {"train/crops_as_the_network_sees_them", "eval/mine/roc"} <= set(tags["images"])
+    assert "config/text_summary" in tags["tensors"]
+    assert [event.step for event in events.Scalars("train/loss")] == list(range(1, 13))
+
+
+def test_inputs_are_mirrored_where_the_batch_says(config_file):
+    trainer = Trainer(load(config_file), CPU)
+    batch = next(trainer.feed())
+    assert batch.mirror.any()
+    images, _ = trainer.inputs(batch)
+    plain, _ = trainer.inputs(batch._replace(mirror=torch.zeros_like(batch.mirror)))
+    for row, mirrored in enumerate(batch.mirror):
+        assert torch.equal(images[row], plain[row].flip(2) if mirrored else plain[row])
+
+
+def test_gradients_are_clipped_to_the_norm_that_is_asked_for(config_file):
+    trainer = Trainer(load(config_file, "train.clip_grad_norm=0.05"), CPU)
+    result = trainer.train_step(next(trainer.feed()))
+    assert result.grad_norm > 0.1
+    gradients = torch.cat([p.grad.flatten() for g in trainer.optimizer.param_groups for p in g["params"]])
+    assert float(gradients.norm()) == pytest.approx(0.05, rel=1e-4)
 
 
 def test_auto_ignores_finished_runs_and_other_configs(config_file):
@@ -159,7 +319,6 @@ def test_auto_steps_back_from_a_damaged_checkpoint(config_file, caplog):
     newest = part / "step-00000008.pt"
     newest.write_bytes(newest.read_bytes()[:100])
     with caplog.at_level(logging.WARNING):
-        logging.getLogger("sphereface").propagate = True
         _, checkpoint = RunFolder.of_resume("auto", load(config_file))
     assert checkpoint == part / "step-00000006.pt"
     assert "step-00000008.pt: truncated" in caplog.text
@@ -168,7 +327,9 @@ def test_auto_steps_back_from_a_damaged_checkpoint(config_file, caplog):
 @pytest.mark.parametrize("resume", ["nowhere", "."])
 def test_resume_from_nothing_says_so(config_file, resume, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="--resume: (got 'nowhere' · allowed: auto|. holds no checkpoint)"):
+    with pytest.raises(
+        UserError, match="--resume: (got 'nowhere' · allowed: auto|. is no run folder with a checkpoint)"
+    ):
         RunFolder.of_resume(resume, load(config_file))
 
 
@@ -288,9 +449,11 @@ def test_bf16_on_the_cpu_stays_near_fp32(config_file):
     fp32 = Trainer(load(config_file), CPU)
     bf16 = Trainer(load(config_file, "train.precision=bf16"), CPU)
     batch = next(fp32.feed())
-    assert float(bf16.forward(batch).loss.detach()) == pytest.approx(float(fp32.forward(batch).loss.detach()), rel=0.02)
+    assert float(bf16.forward(batch, 5.0).loss.detach()) == pytest.approx(
+        float(fp32.forward(batch, 5.0).loss.detach()), rel=0.02
+    )
 
 
 def test_fp16_on_a_cpu_is_refused(config_file):
-    with pytest.raises(UserError, match="train.precision: got fp16 on a CPU · allowed there: fp32, bf16"):
+    with pytest.raises(UserError, match="train.precision: got fp16 on cpu · allowed there: fp32, bf16"):
         Trainer(load(config_file, "train.precision=fp16"), CPU)

@@ -1,0 +1,52 @@
+"""Files that are whole or not there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+
+def write_whole(path: Path, data: bytes | str | Callable[[BinaryIO], object], *, durable: bool = True) -> None:
+    """Replace a file as a whole: a kill at any moment leaves the old one or the new one.
+
+    The new one is written beside it under a name that starts with a dot and ends in ``.part``, always the same, so
+    that what a kill leaves is overwritten by the next try.
+
+    Args:
+        path: the file; its folder is made if need be.
+        data: bytes, a text (written as UTF-8), or a function that writes to the open file.
+        durable: flush to the disk before the rename, so that it lasts through a power cut too.
+
+    Raises:
+        OSError: the file system refuses; an earlier file is untouched.
+    """
+    part = path.with_name(f".{path.name}.part")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with part.open("wb") as file:
+            if callable(data):
+                data(file)
+            else:
+                file.write(data.encode("utf-8") if isinstance(data, str) else data)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    if durable:
+        flush_folder(path.parent)
+
+
+def flush_folder(folder: Path) -> None:
+    """Make a rename last through a power cut, where the system lets a folder be opened."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
