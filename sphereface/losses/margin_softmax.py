@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -34,46 +35,69 @@ class HeadOutput(NamedTuple):
     """(N,) ‖x_i‖."""
 
 
-def margin_softmax(x: Tensor, weight: Tensor, labels: Tensor, margin: Margin, lam: float = 0.0) -> HeadOutput:
-    """Mean of −log softmax(M)_y, M_ij = ‖x_i‖ cos θ_ij but for the target logits, which ``margin`` gives.
+def margin_softmax(
+    x: Tensor,
+    weight: Tensor,
+    labels: Tensor,
+    margin: Margin,
+    lam: float = 0.0,
+    *,
+    bias: Tensor | None = None,
+    chunk_size: int | None = None,
+) -> HeadOutput:
+    """Mean of −log softmax(M)_y, M the plain logits but for the targets, which ``margin`` gives.
 
-    Gradients flow to ``x`` and ``weight``, once (there is no double backward). Between forward and backward
-    one N×C buffer is alive; a second backward through the same graph finds it spent and computes the logits
-    again.
+    The plain logits are ‖x_i‖ cos θ_ij, s cos θ_ij or W_j·x_i + b_j, as the margin says. Gradients flow to
+    ``x``, ``weight`` and ``bias``, once (there is no double backward). Between forward and backward one N×C
+    buffer is alive; a second backward through the same graph finds it spent and computes the logits again.
+    With a ``chunk_size`` below C that buffer is never there: the backward computes them again, chunk by chunk.
 
     Args:
         x: (N, D) embeddings, any floating dtype.
-        weight: (C, D) class weights, of any length; a zero row has logit and gradient 0.
+        weight: (C, D) class weights, of any length; a zero row has logit and gradient 0, unless rows are plain.
         labels: (N,) int64 in [0, C).
         margin: what becomes of the target logits.
         lam: λ ≥ 0, ``margin.lam(step)``.
+        bias: (C,), for a margin with one.
+        chunk_size: classes whose logits exist at a time; None for all.
 
     Raises:
         UserError: a label outside [0, C); checked on a CPU only.
     """
-    layer = LastLayer(x, weight, project=margin.rows == "normalized")
+    layer = LastLayer(x, weight, margin, bias=bias, block_size=chunk_size)
     targets = Targets(layer, labels, margin, lam)
-    keep = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
-    loss, best_other = _MarginSoftmax.apply(x, weight, layer, targets, keep)
-    return HeadOutput(loss, targets.plain >= best_other, targets.cosines, targets.norms)
+    wanted = any(value is not None and value.requires_grad for value in (x, weight, bias))
+    keep = torch.is_grad_enabled() and wanted and (chunk_size or len(weight)) >= len(weight)
+    loss, best_other = _MarginSoftmax.apply(x, weight, bias, layer, targets, keep)
+    term = margin.norm_term(torch.linalg.vector_norm(x.to(layer.dtype), dim=1))
+    total = loss if term is None else loss + term.mean()
+    return HeadOutput(total, targets.plain >= best_other, targets.cosines, targets.norms)
 
 
-def margin_logits(x: Tensor, weight: Tensor, labels: Tensor, margin: Margin, lam: float = 0.0) -> Tensor:
+def margin_logits(
+    x: Tensor, weight: Tensor, labels: Tensor, margin: Margin, lam: float = 0.0, *, bias: Tensor | None = None
+) -> Tensor:
     """The (N, C) logits M that :func:`margin_softmax` takes the cross entropy of, with the same gradients.
 
     For looking at them, and for other losses on them. Arguments as there.
     """
-    layer = LastLayer(x, weight, project=margin.rows == "normalized")
-    logits: Tensor = _MarginLogits.apply(x, weight, layer, Targets(layer, labels, margin, lam))
+    layer = LastLayer(x, weight, margin, bias=bias)
+    logits: Tensor = _MarginLogits.apply(x, weight, bias, layer, Targets(layer, labels, margin, lam))
     return logits
 
 
 class _MarginSoftmax(torch.autograd.Function):
-    """(x, W) → mean cross entropy () and the highest logit of the other classes (N,)."""
+    """(x, W, b) → mean cross entropy () and the highest logit of the other classes (N,)."""
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, layer: LastLayer, targets: Targets, keep: bool
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        layer: LastLayer,
+        targets: Targets,
+        keep: bool,
     ) -> tuple[Tensor, Tensor]:
         """Sum exp(Z − block maximum) over the other classes; with ``keep`` all of these stay for backward."""
         room = layer.room(len(weight)) if keep else layer.room_for_block()
@@ -87,17 +111,18 @@ class _MarginSoftmax(torch.autograd.Function):
             torch.sum(z.sub_(maxima[i]).exp_(), 0, out=sums[i])
         best_other = maxima.amax(0)
         others = sums.mul_((maxima - best_other).exp_()).sum(0).log_() + best_other
-        log_sum = torch.logaddexp(others, targets.logits)
-        ctx.save_for_backward(x, weight)  # autograd then checks that nobody has changed them meanwhile
-        ctx.layer, ctx.targets, ctx.log_sum, ctx.maxima = layer, targets, log_sum, maxima
+        ctx.gap = others - targets.logits  # holds what a difference of log_sum and logits near p = 1 would lose
+        ctx.save_for_backward(x, weight, bias)  # autograd then checks that nobody has changed them meanwhile
+        ctx.layer, ctx.targets, ctx.maxima = layer, targets, maxima
+        ctx.log_sum = torch.logaddexp(others, targets.logits)
         ctx.exponentials = room if keep else None
         ctx.mark_non_differentiable(best_other)
-        return (log_sum - targets.logits).mean(), best_other
+        return F.softplus(ctx.gap, threshold=50).mean(), best_other
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_loss: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        """dL/dM = (softmax(M) − onehot)/N, block by block into the gradients of x and W."""
+        """dL/dM = (softmax(M) − onehot)/N, block by block into the gradients of x, W and b."""
         layer, maxima, log_sum = ctx.layer, ctx.maxima, ctx.log_sum
         kept, ctx.exponentials = ctx.exponentials, None
         scale = grad_loss / len(log_sum)
@@ -108,20 +133,20 @@ class _MarginSoftmax(torch.autograd.Function):
             part = kept[block] if room is None else layer.logits(block, room).sub_(maxima[i]).exp_()
             return part.mul_(factors[i])  # type: ignore[no-any-return]
 
-        on_target = torch.expm1(ctx.targets.logits - log_sum).mul_(scale)  # p − 1
+        on_target = torch.sigmoid(ctx.gap).mul_(-scale)  # p − 1
         return *_backward(ctx, gradient, on_target), None, None, None
 
 
 class _MarginLogits(torch.autograd.Function):
-    """(x, W) → the logits themselves, (N, C)."""
+    """(x, W, b) → the logits themselves, (N, C)."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, layer: LastLayer, targets: Targets) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, layer: LastLayer, targets: Targets) -> Tensor:
         """The products, with the targets put in their places."""
         room = layer.room(len(weight))
         for i, block in enumerate(layer.blocks):
             targets.put(i, layer.logits(block, room[block]), targets.logits)
-        ctx.save_for_backward(x, weight)
+        ctx.save_for_backward(x, weight, bias)
         ctx.layer, ctx.targets = layer, targets
         return room.t()
 
@@ -140,24 +165,30 @@ class _MarginLogits(torch.autograd.Function):
 
 def _backward(
     ctx: Any, gradient: Callable[[int, slice], Tensor], on_target: Tensor
-) -> tuple[Tensor | None, Tensor | None]:
-    """Gradients of x and W; None for one that nobody asks for.
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Gradients of x, W and b; None for one that nobody asks for.
 
     Args:
         ctx: of either function.
         gradient: (index, classes) of a block → its dL/dM, (B, N), to be spent; its targets are not read.
         on_target: (N,) dL/dM of the targets.
     """
-    x, weight = ctx.saved_tensors
+    x, weight, bias = ctx.saved_tensors
     layer, targets = ctx.layer, ctx.targets
     dx = torch.zeros_like(layer.x) if ctx.needs_input_grad[0] else None
     dweight = layer.x.new_empty(weight.shape) if ctx.needs_input_grad[1] else None
+    dbias = layer.x.new_empty(bias.shape) if ctx.needs_input_grad[2] else None
     entries = targets.entries(on_target)
     for i, block in enumerate(layer.blocks):
         part = gradient(i, block)
+        if dbias is not None:
+            targets.put(i, part, on_target)
+            torch.sum(part, 1, out=dbias[block])
         targets.put(i, part, entries)
         layer.backward(block, part, dx, dweight)
     if dx is not None:
-        targets.add_to_dx(layer, on_target, dx)
-        dx = dx.to(x.dtype)
-    return dx, None if dweight is None else dweight.to(weight.dtype)
+        dx = targets.add_to_dx(layer, on_target, dx).to(x.dtype)
+    if dweight is not None:
+        targets.add_to_dweight(on_target, dweight)
+        dweight = dweight.to(weight.dtype)
+    return dx, dweight, None if dbias is None else dbias.to(bias.dtype)

@@ -5,10 +5,12 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from sphereface.errors import UserError
 from sphereface.losses.head import HeadOutput, MarginHead
 from sphereface.losses.margins import make_margin
+from sphereface.training.optimizer import parameter_groups
 
 EXACT, CAFFE = (make_margin("a-softmax", gradient=gradient) for gradient in ("exact", "caffe"))
 
@@ -85,6 +87,51 @@ def test_training_separates_the_classes(margin):
 
 def test_state_holds_the_weights_and_nothing_else():
     assert list(MarginHead(4, 3, CAFFE).state_dict()) == ["weight"]
+
+
+def test_softmax_has_a_bias_which_the_optimiser_knows_by_its_name():
+    head = MarginHead(4, 3, make_margin("softmax"))
+    assert list(head.state_dict()) == ["weight", "bias"]
+    assert (head.bias == 0).all()
+    groups = {len(group["params"][0].shape): group["decay_mult"] for group in parameter_groups([head])}
+    assert groups == {2: 1.0, 1: 0.0}
+
+
+def test_softmax_is_a_linear_layer_with_cross_entropy():
+    head, (x, labels) = MarginHead(16, 10, make_margin("softmax")), batch()
+    nn.init.normal_(head.bias)
+    book = F.cross_entropy(F.linear(x, head.weight, head.bias), labels)
+    ours = head(x, labels).loss
+    assert ours.item() == pytest.approx(book.item(), rel=1e-6)
+    for loss in (ours, book):
+        loss.backward()
+    halves = [x.grad / 2, head.weight.grad / 2, head.bias.grad / 2]
+    again = torch.autograd.grad(head(x, labels).loss, (x, head.weight, head.bias))
+    assert all(torch.allclose(a, b, atol=1e-7) for a, b in zip(halves, again, strict=True))
+
+
+def test_adaface_s_statistics_are_moved_in_training_and_saved():
+    head, (x, labels) = MarginHead(16, 10, make_margin("adaface")), batch()
+    head.eval()(x, labels)
+    assert (head.norm_mean.item(), head.norm_std.item()) == (20.0, 100.0)
+    head.train()(x, labels)
+    norms = x.detach().norm(dim=1)
+    assert head.norm_mean.item() == pytest.approx(0.99 * 20 + 0.01 * norms.mean().item())
+    assert head.norm_std.item() == pytest.approx(0.99 * 100 + 0.01 * norms.std().item())
+    other = MarginHead(16, 10, make_margin("adaface"))
+    other.load_state_dict(head.state_dict())
+    assert other.eval()(x, labels).loss.item() == head.eval()(x, labels).loss.item()
+    assert not any(value.requires_grad for value in head.buffers())
+
+
+def test_adaface_sees_the_norms_of_all_ranks():
+    class OfTwoRanks(MarginHead):
+        def norms_of_all_ranks(self, norms):
+            return torch.cat([norms, 3 * norms])
+
+    head, (x, labels) = OfTwoRanks(16, 10, make_margin("adaface")), batch()
+    head(x, labels)
+    assert head.norm_mean.item() == pytest.approx(0.99 * 20 + 0.01 * 2 * x.detach().norm(dim=1).mean().item())
 
 
 def test_embeddings_of_another_width():

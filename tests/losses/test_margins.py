@@ -5,22 +5,23 @@ import re
 import subprocess
 import sys
 from dataclasses import asdict
+from dataclasses import fields as fields_of
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sphereface.errors import UserError
 from sphereface.losses.margins import MARGINS, check_options, make_margin, multiple_angle
 
+from .oracles import EVERY
+
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "margin_inner_product.npz", allow_pickle=False)
 DEGREES = range(181)
-EVERY_MARGIN = [
-    make_margin("modified-softmax"),
-    *(make_margin("a-softmax", m=m, gradient=g) for m in (1, 2, 3, 4) for g in ("exact", "caffe")),
-]
-TRUE_GRADIENT = [margin for margin in EVERY_MARGIN if margin.rows == "normalized"]
+every_example = pytest.mark.parametrize("example", EVERY, ids=str)
 
 
 def psi_of_angle(theta: float, m: int) -> float:
@@ -63,25 +64,72 @@ def test_psi_of_another_m_is_an_error(m):
         multiple_angle(torch.zeros(1), m)
 
 
-@pytest.mark.parametrize("margin", EVERY_MARGIN, ids=str)
-@pytest.mark.parametrize("lam", [0.0, 5.0, 1000.0])
-def test_target_logit_never_rises_with_the_angle(margin, lam):
-    cos = torch.linspace(0, math.pi, 20001, dtype=torch.float64).cos()
-    logit = margin.target(cos, torch.full_like(cos, 30.0), lam).logit
-    assert logit.diff().max() <= 1e-12
-    assert logit[0] == pytest.approx(30.0)
-
-
-@pytest.mark.parametrize("margin", TRUE_GRADIENT, ids=str)
+@every_example
 @pytest.mark.parametrize("lam", [0.0, 5.0, 892.9])
-def test_derivatives_are_those_of_the_logit_in_z_and_r(margin, lam):
-    cos = torch.tensor([math.cos(math.radians(d)) for d in DEGREES], dtype=torch.float64)
-    norm = torch.linspace(1e-3, 40.0, len(cos), dtype=torch.float64)
-    z, r = (cos * norm).requires_grad_(), norm.clone().requires_grad_()
-    dz, dr = torch.autograd.grad(margin.target(z / r, r, lam).logit.sum(), (z, r))
-    target = margin.target(cos, norm, lam)
-    assert torch.allclose(target.d_plain, dz, rtol=1e-9, atol=1e-9)
-    assert torch.allclose(target.d_norm, dr, rtol=1e-9, atol=1e-9)
+def test_target_logit_at_every_degree_is_the_paper_s(example, lam):
+    angles, norm = [math.radians(degree) for degree in DEGREES], example.norm
+    cos = torch.tensor([math.cos(a) for a in angles], dtype=torch.float64)
+    target = example.margin.target(cos, torch.full_like(cos, norm), lam)
+    assert target.logit.tolist() == pytest.approx([example.target(a, norm, lam) for a in angles], abs=1e-6)
+    assert example.margin.scale == example.scale
+    assert (example.margin.rows == "plain") == example.plain_rows
+
+
+def test_every_margin_is_swept():
+    assert {example.name for example in EVERY} == set(MARGINS)
+
+
+@every_example
+@pytest.mark.parametrize("lam", [0.0, 5.0, 1000.0])
+def test_target_logit_never_rises_with_the_angle(example, lam):
+    cos = torch.linspace(0, math.pi, 20001, dtype=torch.float64).cos()
+    for norm in (0.1, 5.0, 30.0, 200.0):
+        target = example.margin.target(cos, torch.full_like(cos, norm), lam)
+        assert target.logit.diff().max() <= 1e-12
+        assert target.logit[0] - target.logit[-1] > 0.1
+        assert target.d_plain.min() >= -1e-12 or not example.true_gradient  # x is never pushed from its class
+
+
+@given(
+    theta=st.floats(0, math.pi), further=st.floats(0, math.pi), name=st.sampled_from(sorted(MARGINS)), data=st.data()
+)
+@settings(max_examples=400, deadline=None, derandomize=True)
+def test_no_options_make_a_target_logit_rise(theta, further, name, data):
+    fields = [f for f in fields_of(MARGINS[name]) if f.name not in ("chunk_size", "mhe", "l_a", "u_a", "l_m", "u_m")]
+    margin = make_margin(name, **{f.name: data.draw(values_of(f), label=f.name) for f in fields})
+    angles = torch.tensor([theta, min(math.pi, theta + further)], dtype=torch.float64)
+    norm = torch.full_like(angles, data.draw(st.floats(0.01, 300), label="norm"))
+    near, far = margin.target(angles.cos(), norm, data.draw(st.floats(0, 1000), label="λ")).logit.tolist()
+    assert far <= near + 1e-9 * max(1.0, abs(near))
+
+
+def values_of(field):
+    """Anything that the option allows, up to 100 where it has no upper end."""
+    limits, kind = field.metadata, str(field.type)
+    if limits["choices"]:
+        return st.sampled_from(limits["choices"])
+    low, high = limits["low"], 100 if limits["high"] is None else limits["high"]
+    if kind == "int":
+        return st.integers(low, high)
+    return st.floats(max(low or 0, 1e-3 if limits["above"] is not None else 0), high)
+
+
+@pytest.mark.parametrize("example", [e for e in EVERY if e.true_gradient], ids=str)
+@pytest.mark.parametrize("lam", [0.0, 5.0, 892.9])
+def test_derivatives_are_those_of_the_logit_in_z_and_r(example, lam):
+    """By central differences; z = r cos θ at norm r, or s cos θ."""
+    cos = torch.tensor([math.cos(math.radians(d)) for d in range(2, 179)], dtype=torch.float64)
+    norm, h = torch.linspace(0.9, 1.1, len(cos), dtype=torch.float64) * example.norm, 1e-6
+
+    def logit(z, r):
+        length = r if example.scale is None else example.scale
+        return example.margin.target(z / length, r, lam).logit
+
+    z = cos * (norm if example.scale is None else example.scale)
+    target = example.margin.target(cos, norm, lam)
+    dz, dr = (logit(z + h, norm) - logit(z - h, norm)) / (2 * h), (logit(z, norm + h) - logit(z, norm - h)) / (2 * h)
+    assert torch.allclose(target.d_plain, dz, rtol=1e-5, atol=2e-5)
+    assert torch.allclose(target.d_norm, dr, rtol=1e-5, atol=2e-5)
     assert target.d_weight is None
 
 
@@ -107,13 +155,108 @@ def test_caffe_coefficients_have_unit_length_as_a_pair(m):
     assert torch.equal(target.d_weight, torch.ones_like(cos))
 
 
-@pytest.mark.parametrize("margin", EVERY_MARGIN, ids=str)
+@every_example
 @pytest.mark.parametrize("lam", [0.0, 5.0])
-def test_everything_is_finite_where_there_is_no_angle(margin, lam):
+def test_everything_is_finite_where_there_is_no_angle(example, lam):
     zero = torch.zeros(1)
-    target = margin.target(zero, zero, lam)
-    assert target.logit.item() == 0.0
+    target = example.margin.target(zero, zero, lam)
+    assert target.logit.item() == 0.0 or example.scale is not None
     assert all(value is None or value.isfinite().all() for value in target)
+
+
+@every_example
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_everything_is_finite_at_cosines_of_one_and_minus_one(example, dtype):
+    cos = torch.tensor([1.0, -1.0, 1 - 1e-7, 1e-7 - 1], dtype=dtype)
+    target = example.margin.target(cos, torch.full_like(cos, example.norm), 0.0)
+    assert all(value is None or (value.isfinite().all() and value.dtype == dtype) for value in target)
+
+
+def test_slope_of_a_multiplicative_margin_at_the_ends_is_m_squared():
+    cos = torch.tensor([1.0, -1.0], dtype=torch.float64)
+    for m in (1.0, 2.0, 3.0, 4.0):
+        target = make_margin("sphereface-r", m=m, variant="v0", gradient="exact").target(cos, cos, 0.0)
+        assert target.d_plain.tolist() == pytest.approx([m * m, m * m], rel=1e-6)
+
+
+def test_v0_of_sphereface_r_is_the_polynomial_of_a_softmax():
+    cos = torch.linspace(-1, 1, 2001, dtype=torch.float64)
+    for m in (1, 2, 3, 4):
+        target = make_margin("sphereface-r", m=m, variant="v0", gradient="exact", s=1.0).target(cos, cos, 0.0)
+        psi, slope = multiple_angle(cos, m)
+        assert torch.allclose(target.logit, psi, rtol=0, atol=1e-7)
+        assert torch.allclose(target.d_plain, slope, rtol=0, atol=1e-4)
+
+
+def test_arcface_goes_on_falling_beyond_pi_without_a_jump():
+    border = math.pi - 0.5
+    cos = torch.tensor([border - 1e-6, border, border + 1e-6, math.pi], dtype=torch.float64).cos()
+    target = make_margin("arcface", s=1.0).target(cos, cos, 0.0)
+    assert target.logit.tolist() == pytest.approx([-1, -1, -1, math.cos(0.5) - 2], abs=1e-9)
+    assert target.d_plain[:3].abs().max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("special", "name", "options"),
+    [
+        ({"m1": 1, "m2": 0.5, "m3": 0}, "arcface", {"m": 0.5}),
+        ({"m1": 1, "m2": 0, "m3": 0.35}, "cosface", {"m": 0.35}),
+        ({"m1": 1.7, "m2": 0, "m3": 0, "s": 30}, "sphereface-r", {"m": 1.7, "variant": "v0", "gradient": "exact"}),
+    ],
+)
+def test_combined_holds_the_others(special, name, options):
+    cos = torch.linspace(-0.999, 0.999, 201, dtype=torch.float64)
+    one, other = make_margin("combined", **special).target(cos, cos, 0.0), make_margin(name, **options)
+    for got, expected in zip(one, other.target(cos, cos, 0.0), strict=True):
+        assert expected is got is None or torch.allclose(got, expected, rtol=1e-6, atol=1e-9)
+
+
+def test_defaults_are_the_papers():
+    named = {name: asdict(make_margin(name)) for name in MARGINS}
+    assert (named["cosface"]["s"], named["cosface"]["m"]) == (64.0, 0.35)
+    assert (named["arcface"]["s"], named["arcface"]["m"]) == (64.0, 0.5)
+    assert [named["combined"][key] for key in ("m1", "m2", "m3")] == [1.0, 0.3, 0.2]
+    assert (named["adaface"]["m"], named["adaface"]["h"]) == (0.4, 0.333)
+    assert [named["magface"][key] for key in ("l_a", "u_a", "l_m", "u_m", "lambda_g")] == [10, 110, 0.45, 0.8, 35]
+    assert (named["sphereface-r"]["s"], named["sphereface-r"]["m"]) == (30.0, 1.5)
+    assert [named["sphereface2"][key] for key in ("r", "m", "t", "alpha")] == [40.0, 0.4, 3.0, 0.7]
+
+
+def test_norm_term_of_magface():
+    norm = torch.tensor([1.0, 10.0, 50.0, 110.0, 500.0], dtype=torch.float64, requires_grad=True)
+    term = make_margin("magface").norm_term(norm)
+    clipped = [10, 10, 50, 110, 110]
+    assert term.tolist() == pytest.approx([35 * (1 / a + a / 110**2) for a in clipped])
+    (slope,) = torch.autograd.grad(term.sum(), norm)
+    assert slope[[0, 4]].tolist() == [0, 0]
+    assert slope[2].item() == pytest.approx(35 * (1 / 110**2 - 1 / 50**2))
+    assert term.argmin() >= 3  # long features cost least
+    assert make_margin("arcface").norm_term(norm) is None
+
+
+def test_adaface_s_statistics_follow_the_batches():
+    margin = make_margin("adaface")
+    running = {name: torch.tensor(first) for name, first in margin.running.items()}
+    margin.observe(torch.tensor([10.0, 20.0, 500.0]), running)  # 500 counts as 100
+    assert running["norm_mean"].item() == pytest.approx(0.99 * 20 + 0.01 * 130 / 3)
+    assert running["norm_std"].item() == pytest.approx(0.99 * 100 + 0.01 * torch.tensor([10.0, 20, 100]).std().item())
+    before = running["norm_std"].item()
+    margin.observe(torch.tensor([10.0]), running)
+    assert running["norm_std"].item() == before
+    for _ in range(2000):
+        margin.observe(torch.tensor([10.0, 20.0]), running)
+    assert running["norm_mean"].item() == pytest.approx(15.0, abs=1e-3)
+
+
+def test_adaface_is_arcface_for_bad_and_relaxed_for_good_pictures():
+    cos = torch.linspace(-0.9, 0.9, 50, dtype=torch.float64)
+    running = {"norm_mean": torch.tensor(20.0), "norm_std": torch.tensor(1.0)}
+    margin = make_margin("adaface").given(running)
+    bad = margin.target(cos, torch.full_like(cos, 1.0), 0.0).logit
+    good = margin.target(cos, torch.full_like(cos, 90.0), 0.0).logit
+    assert torch.allclose(bad, make_margin("arcface", m=0.4).target(cos, cos, 0.0).logit)
+    expected = 64 * ((cos.acos() - 0.4).clamp(min=0).cos() - 0.8)
+    assert torch.allclose(good, expected)
 
 
 def test_lambda_schedule_is_the_original_s():
@@ -155,6 +298,14 @@ def test_two_class_boundary_is_where_the_paper_has_it():
         ("a-softmx", {}, [r"loss\.name: got 'a-softmx' · did you mean 'a-softmax'\?"]),
         ("a-softmax", {"m": 0, "s": 64}, [r"loss\.s: unknown key · known: .*\bm\b", r"loss\.m: got 0"]),
         ("modified-softmax", {"m": 4}, [r"loss\.m: unknown key"]),
+        ("modified-softmax", {"s": 0}, [r"loss\.s: got 0 · allowed: a number above 0 or null"]),
+        ("l-softmax", {"m": 2.5}, [r"loss\.m: got 2\.5 · allowed: an integer from 2 to 4"]),
+        ("l-softmax", {"m": 1}, [r"loss\.m: got 1 · allowed: an integer from 2 to 4"]),
+        ("sphereface-r", {"m": 1.7}, []),
+        ("sphereface-r", {"m": 0.9}, [r"loss\.m: got 0\.9 · allowed: a number from 1 to 16"]),
+        ("arcface", {"m": 4}, [r"loss\.m: got 4 · allowed: a number from 0 to 3\.14"]),
+        ("magface", {"l_a": 200}, [r"loss: got l_a 200, u_a 110, l_m 0\.45, u_m 0\.8 · allowed: l_a below u_a"]),
+        ("arcface", {"mhe": -1}, [r"loss\.mhe: got -1 · allowed: a number of at least 0"]),
     ],
 )
 def test_problems_with_options_are_all_named(name, options, lines):
@@ -171,6 +322,8 @@ def test_problems_with_options_are_all_named(name, options, lines):
 def test_options_arrive_typed():
     margin = make_margin("a-softmax", m=3, lambda_min="1e-4")
     assert asdict(margin) == {
+        "chunk_size": "auto",
+        "mhe": 0.0,
         "lambda_base": 1000.0,
         "lambda_gamma": 0.12,
         "lambda_power": 1.0,

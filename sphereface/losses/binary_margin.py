@@ -1,0 +1,84 @@
+"""The engine beside the softmax: one binary classification for each class, as SphereFace2 has it.
+
+Every one of the N×C logits is changed, but the loss is a plain sum over them. So its gradient is known block
+by block, in the forward already, and nothing of size N×C is ever kept.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .known_gradients import with_gradients
+from .last_layer import LastLayer, Targets
+from .margin_softmax import HeadOutput
+from .margins.binary import SphereFace2
+
+BINARY_BLOCK = 1024
+"""Classes per block: several operations go over each logit, and find it in the cache."""
+
+
+def binary_margin(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    labels: Tensor,
+    margin: SphereFace2,
+    *,
+    chunk_size: int | None = None,
+) -> HeadOutput:
+    """loss_weight/r · mean over samples of α softplus(−t) + (1 − α) Σ_j≠y softplus(u_j), t and u with the bias.
+
+    Gradients flow to ``x``, ``weight`` and ``bias``, once. They are computed with the loss, at three products
+    in all; where no gradient is wanted it is one.
+
+    Args:
+        x: (N, D) embeddings, any floating dtype.
+        weight: (C, D) class weights, of any length.
+        bias: (1,), shared by all classes.
+        labels: (N,) int64 in [0, C).
+        margin: gives the target logits t and the others u.
+        chunk_size: the most classes in a block.
+
+    Raises:
+        UserError: a label outside [0, C); checked on a CPU only.
+    """
+    inputs = x, weight, bias
+    layer = LastLayer(x, weight, margin, block_size=min(chunk_size or BINARY_BLOCK, BINARY_BLOCK))
+    targets = Targets(layer, labels, margin, 0.0)
+    wanted = [value.requires_grad and torch.is_grad_enabled() for value in inputs]
+    with torch.no_grad():
+        loss, best_other, gradients = _sum_over_classes(layer, targets, margin, bias.to(layer.dtype), wanted=wanted)
+    if any(wanted):
+        loss = with_gradients(loss, *zip(inputs, gradients, strict=True))
+    return HeadOutput(loss, targets.plain >= best_other, targets.cosines, targets.norms)
+
+
+def _sum_over_classes(
+    layer: LastLayer, targets: Targets, margin: SphereFace2, b: Tensor, *, wanted: list[bool]
+) -> tuple[Tensor, Tensor, tuple[Tensor | None, Tensor | None, Tensor | None]]:
+    """The loss, the highest cosine of the other classes (N,), and the gradients of x, W and b."""
+    share = margin.loss_weight / (margin.r * len(layer.x))
+    positive, negative = share * margin.alpha, share * (1.0 - margin.alpha)
+    t = targets.logits + b
+    loss, on_target = positive * F.softplus(-t, threshold=50).sum(), -positive * torch.sigmoid(-t)
+    dquery = torch.zeros_like(layer.x) if wanted[0] else None
+    dweight = layer.x.new_empty(layer.weight.shape) if wanted[1] else None
+    dbias, entries = on_target.sum(), targets.entries(on_target)
+    lowest, room = torch.finfo(layer.dtype).min, layer.room_for_block()
+    best = torch.full_like(t, lowest)
+    for i, block in enumerate(layer.blocks):
+        cos = layer.logits(block, room).clamp_(-1.0, 1.0)
+        u, slope = margin.others(cos)
+        targets.put(i, cos, lowest)
+        best = torch.maximum(best, cos.amax(0))
+        targets.put(i, u.add_(b), float("-inf"))
+        loss += negative * F.softplus(u, threshold=50).sum()
+        if any(wanted):
+            grad = u.sigmoid_().mul_(negative)
+            dbias += grad.sum()
+            targets.put(i, grad.mul_(slope), entries)
+            layer.backward(block, grad, dquery, dweight)
+    dx = None if dquery is None else targets.add_to_dx(layer, on_target, dquery)
+    return loss, best, (dx, dweight, dbias.reshape(1))

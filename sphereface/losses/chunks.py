@@ -1,0 +1,35 @@
+"""How many classes at a time: what ``loss.chunk_size: auto`` means."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+_SHARE = 0.25
+"""Of the free memory, what the logits may take."""
+_SMALLEST = 1024
+"""Smaller chunks only cost time."""
+
+
+def auto_chunk(samples: int, classes: int, device: torch.device) -> int | None:
+    """The chunk whose (chunk, N) float32 logits fill a quarter of the free memory; None where all C fit."""
+    free = free_bytes(device)
+    if free is None:
+        return None
+    fits = int(_SHARE * free) // (4 * samples)
+    return None if fits >= classes else max(fits, _SMALLEST)
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Memory that may still be taken there; None where nobody says."""
+    if device.type == "cuda":
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + unused
+    if device.type != "cpu":
+        return None
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)

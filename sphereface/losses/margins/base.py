@@ -1,0 +1,174 @@
+"""What a margin is: the interface between the papers and the engine, the registry, the common helpers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeVar
+
+from ...errors import UserError
+from ...options import option, parse_options, suggest
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MARGINS: dict[str, type[Margin]] = {}
+"""Every margin by its name in the configuration."""
+
+M = TypeVar("M", bound="Margin")
+
+
+class Target(NamedTuple):
+    """N target logits t and how they move; (N,) tensors in the dtype of the cosines.
+
+    t is seen as a function of z, the plain target logit, and of the norm r that :meth:`Margin.target` got:
+    ∂t/∂x = d_plain · ∂z/∂x + d_norm · ∂r/∂x, and likewise for W_y. Where features are not normalised,
+    z = r cos θ. So written all stays finite at x = 0, where the engine passes cos θ = 0 and takes x/‖x‖ for 0.
+    """
+
+    logit: Tensor
+    """t."""
+    d_plain: Tensor
+    """∂t/∂z at fixed r."""
+    d_norm: Tensor
+    """∂t/∂r at fixed z."""
+    d_weight: Tensor | None = None
+    """What stands for d_plain in the gradient of W_y; None, as in every true gradient: d_plain itself."""
+
+
+@dataclass(frozen=True)
+class Margin:
+    """Base of every margin. Make one by :func:`make_margin`, which checks the options.
+
+    Properties and class attributes tell the engine all that it must know beside :meth:`target`. Two options
+    are common to all, for the head: ``chunk_size``, the classes whose logits exist at a time (``auto``: as many
+    as fit into the free memory; null: all), and ``mhe``, the weight of the class weights' hyperspherical energy
+    in the loss (:mod:`sphereface.losses.energy`; with A-Softmax it makes SphereFace+).
+    """
+
+    name: ClassVar[str]
+    bias: ClassVar[Literal["none", "per class", "shared"]] = "none"
+    """Whether the head learns a bias: a number for each class, or one for all."""
+    running: ClassVar[Mapping[str, float]] = {}
+    """Running statistics with their first values; the head keeps, saves and gives them, see :meth:`observe`."""
+
+    chunk_size: int | str | None = option("auto", low=1, words=["auto"])
+    mhe: float = option(0.0, low=0)
+
+    @property
+    def rows(self) -> Literal["normalized", "renormalized", "plain"]:
+        """How the class weights W_j become the rows that make logits.
+
+        ``normalized``: W_j/‖W_j‖ in the logits, and the gradient goes through that division.
+        ``renormalized``: each forward in training first divides the stored rows by their length; the
+        gradient knows nothing of it.
+        ``plain``: W_j as it is.
+        """
+        return "normalized"
+
+    @property
+    def scale(self) -> float | None:
+        """The s of logits s cos θ, where features are normalised; None where x enters as it is."""
+        return None
+
+    def lam(self, step: float) -> float:  # noqa: ARG002
+        """λ of a training step, counted from 1 (finished optimiser updates + 1); 0 where there is none."""
+        return 0.0
+
+    def first_bias(self, num_classes: int) -> float:  # noqa: ARG002
+        """What every bias starts from."""
+        return 0.0
+
+    def target(self, cos: Tensor, norm: Tensor, lam: float) -> Target:
+        """The target logits and their derivatives.
+
+        Args:
+            cos: (N,) cosine of the angle between x_i and W_y, float32 or float64 in [-1, 1]; 0 where x_i = 0.
+            norm: (N,) ‖x_i‖, or ‖x_i‖‖W_y‖ with ``plain`` rows, same dtype.
+            lam: λ ≥ 0 of this step.
+        """
+        raise NotImplementedError
+
+    def norm_term(self, norm: Tensor) -> Tensor | None:  # noqa: ARG002
+        """(N,) what a sample's ‖x‖ adds to its loss, differentiable; None for nothing."""
+        return None
+
+    def observe(self, norm: Tensor, running: Mapping[str, Tensor]) -> None:
+        """Move the running statistics, in place, by the (N,) norms of a training batch of all ranks."""
+
+    def given(self: M, running: Mapping[str, Tensor]) -> M:  # noqa: ARG002
+        """The same margin, as it is at these running statistics."""
+        return self
+
+
+@dataclass(frozen=True)
+class ScaledMargin(Margin):
+    """Base of the margins on normalised features: the plain logits are s cos θ, whatever ‖x‖."""
+
+    s: float = option(64.0, above=0)
+
+    @property
+    def scale(self) -> float:
+        """The radius of the sphere."""
+        return self.s
+
+
+def falling_cosine(cos: Tensor, multiplier: float = 1.0, addend: Tensor | float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
+    """ψ(φ), φ = multiplier · θ + addend: the cosine, but falling for ever where cos φ would turn and rise.
+
+    ψ(φ) = (−1)^k cos φ − 2k for φ in [kπ, (k+1)π], k ≥ 0, and 1 for φ < 0. Value and slope are continuous. The
+    slope in cos θ has no bound at θ = 0 if the addend is not 0: there it is that of a nearby angle.
+
+    Args:
+        cos: (N,) cos θ in [-1, 1].
+        multiplier: > 0.
+        addend: radians; one number or (N,).
+
+    Returns:
+        ψ, dψ/dcos θ, dψ/dφ; all (N,).
+    """
+    smallest = 4e-4 if cos.element_size() < 8 else 2e-8  # √ε: what an arccos near 1 can tell apart
+    theta = cos.acos()
+    phase = (multiplier * theta + addend).clamp(min=0.0)
+    half_turns = (phase / math.pi).floor()
+    value = (1.0 - 2.0 * half_turns.remainder(2.0)) * phase.cos() - 2.0 * half_turns
+    inside = theta.clamp(smallest, math.pi - smallest)
+    fall = (multiplier * inside + addend).clamp(min=0.0).sin().abs()
+    return value, multiplier * fall / inside.sin(), -fall
+
+
+def register(name: str) -> Callable[[type[M]], type[M]]:
+    """Give a margin its name in the configuration."""
+
+    def enter(cls: type[M]) -> type[M]:
+        cls.name = name
+        MARGINS[name] = cls
+        return cls
+
+    return enter
+
+
+def check_options(name: str, options: Mapping[str, object]) -> list[str]:
+    """Everything that is wrong with ``loss: {name: …, **options}``, a line for each; [] if nothing is."""
+    return _parse(name, options)[1]
+
+
+def make_margin(name: str, **options: object) -> Margin:
+    """The margin of that name.
+
+    Raises:
+        UserError: an unknown name or option, or a value out of range; every problem on its own line.
+    """
+    margin, problems = _parse(name, options)
+    if margin is None:
+        raise UserError("\n".join(problems))
+    return margin
+
+
+def _parse(name: str, options: Mapping[str, object]) -> tuple[Margin | None, list[str]]:
+    if name not in MARGINS:
+        return None, [f"loss.name: got {name!r}{suggest(str(name), MARGINS)}"]
+    problems: list[str] = []
+    margin: Any = parse_options(MARGINS[name], options, prefix="loss", problems=problems)
+    return margin, problems
