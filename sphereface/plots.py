@@ -36,16 +36,14 @@ def read_metrics(run: Path) -> dict[str, tuple[list[float], list[float]]]:
     if not path.is_file():
         raise UserError(f"{run}: no metrics.jsonl in it · allowed: a run folder, runs/<name>/<time>")
     curves: dict[str, tuple[list[float], list[float]]] = {}
-    seen = 0.0
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         try:
             values = dict(json.loads(line))
         except (ValueError, TypeError) as error:
             raise UserError(f"{path}, line {number}: not a line of metrics: {line[:60]!r}") from error
-        seen = values.get("train/images_seen", seen)
         for name, value in values.items():
             xs, ys = curves.setdefault(name, ([], []))
-            xs.append(seen)
+            xs.append(values.get("images_seen", 0))
             ys.append(value)
     return curves
 
@@ -81,8 +79,8 @@ def summary_table(runs: Mapping[str, Path]) -> str:
     for label, path in runs.items():
         curves = read_metrics(path)
         images, minutes, loss = (
-            _last(curves, f"train/{name}", form)
-            for name, form in (("images_seen", ",.0f"), ("minutes", ".1f"), ("loss", ".3f"))
+            _last(curves, name, form)
+            for name, form in (("images_seen", ",.0f"), ("train/minutes", ".1f"), ("train/loss", ".3f"))
         )
         for name in _eval_names(curves) or [""]:  # a run without any set has its line too
             accuracies = curves[name][1] if name else []

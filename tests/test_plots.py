@@ -11,10 +11,10 @@ from sphereface.errors import UserError
 from sphereface.plots import curves_figure, read_metrics, summary_table
 
 LINES = [
-    {"step": 10, "train/loss": 5.0, "train/images_seen": 80.0, "train/minutes": 0.5, "train/lambda": 90.0},
-    {"step": 10, "eval/mine/accuracy": 0.6},
-    {"step": 20, "train/loss": 4.0, "train/images_seen": 160.0, "train/minutes": 1.04, "train/lambda": 50.0},
-    {"step": 20, "eval/mine/accuracy": 0.5},
+    {"step": 10, "train/loss": 5.0, "images_seen": 80, "train/minutes": 0.5, "train/lambda": 90.0},
+    {"step": 12, "images_seen": 96, "eval/mine/accuracy": 0.6},
+    {"step": 20, "train/loss": 4.0, "images_seen": 160, "train/minutes": 1.04, "train/lambda": 50.0},
+    {"step": 20, "images_seen": 160, "eval/mine/accuracy": 0.5},
 ]
 
 
@@ -24,10 +24,10 @@ def run(tmp_path):
     return tmp_path
 
 
-def test_an_evaluation_stands_where_training_stood(run):
+def test_every_figure_stands_at_its_own_place_in_training(run):
     curves = read_metrics(run)
-    assert curves["train/loss"] == ([80.0, 160.0], [5.0, 4.0])
-    assert curves["eval/mine/accuracy"] == ([80.0, 160.0], [0.6, 0.5])
+    assert curves["train/loss"] == ([80, 160], [5.0, 4.0])
+    assert curves["eval/mine/accuracy"] == ([96, 160], [0.6, 0.5])
 
 
 def test_table_has_the_last_and_the_best(run):

@@ -46,9 +46,9 @@ class Monitor:
         if self._events:
             self._events.close()
 
-    def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Record figures under names such as ``train/loss``."""
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
+    def scalars(self, step: int, values: Mapping[str, float], *, images_seen: int) -> None:
+        """Record figures under names such as ``train/loss``, and where in the training they stand."""
+        self._file.write(json.dumps({"step": step, "images_seen": images_seen, **values}) + "\n")
         self._file.flush()
         if self._events:
             for name, value in values.items():

@@ -126,7 +126,8 @@ class Watch:
         spread = "" if math.isnan(error) else f" ± {100 * error:.2f}"
         log.info("step %d · %s accuracy %.2f%s %%", step, name, 100 * accuracy, spread)
         folds = {f"eval/{name}/fold_{k}": float(a) for k, a in enumerate(verification.accuracies, start=1)}
-        self._monitor.scalars(step, {f"eval/{name}/accuracy": accuracy, **folds})
+        figures = {f"eval/{name}/accuracy": accuracy, **folds}
+        self._monitor.scalars(step, figures, images_seen=self._progress.images_seen)
         if self._config.log.tensorboard:
             self._monitor.figure(step, f"eval/{name}/roc", roc_figure(verification, title=name))
 
@@ -142,10 +143,9 @@ class Watch:
             "train/lr": results[-1].lr,
             "train/grad_norm": sum(r.grad_norm for r in results) / len(results),
             "train/images_per_s": images / sum(r.seconds for r in results),
-            "train/images_seen": float(self._progress.images_seen),
             "train/minutes": self._progress.seconds / 60,
         }
-        self._monitor.scalars(self._progress.step, figures)
+        self._monitor.scalars(self._progress.step, figures, images_seen=self._progress.images_seen)
         line = (
             f"loss {figures['train/loss']:.4f} acc {figures['train/accuracy']:6.2%} λ {figures['train/lambda']:.4g} "
             f"lr {figures['train/lr']:.3g} {figures['train/images_per_s']:.0f} img/s"

@@ -115,7 +115,7 @@ def test_a_run_writes_all_that_it_promises(config_file):
     assert metrics_of(run, "train/lambda")[1] == pytest.approx(1000 / 11)  # t = 1 at the first step
     assert metrics_of(run, "train/lr")[6] == pytest.approx(0.05)
     assert metrics_of(run, "train/lr")[7] == pytest.approx(0.025)
-    assert metrics_of(run, "train/images_seen")[12] == 96
+    assert metrics_of(run, "images_seen")[12] == 96
 
 
 def test_training_learns(config_file):
