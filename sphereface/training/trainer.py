@@ -87,7 +87,7 @@ class Trainer:
     def position(self) -> float:
         """Where the run stands on its schedules, in steps from 0 to ``total_steps``.
 
-        By the clock (``train.max_minutes``) the share of time that has passed stands for the share of steps.
+        With a clock (``train.max_minutes``) it is the larger share, of time or of steps, that counts.
         """
         return self.progress.step if self.config.train.max_minutes is None else self.total_steps * self.share()
 
