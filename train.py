@@ -15,8 +15,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from sphereface.errors import reports_user_errors
-from sphereface.training.run import dry_run, run_training
+from sphereface.errors import UserError, reports_user_errors
+from sphereface.training.run import dry_run, replay_step, run_training
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -26,7 +26,7 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         usage="train.py --config NAME …",
     )
-    parser.add_argument("--config", required=True, metavar="NAME", help="a file in configs/, or a path to a YAML file")
+    parser.add_argument("--config", metavar="NAME", help="a file in configs/, or a path to a YAML file")
     parser.add_argument(
         "--set",
         action="append",
@@ -47,6 +47,11 @@ def make_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="build everything, push one batch through, print sizes, cost, memory and the config; train nothing",
     )
+    parser.add_argument(
+        "--replay",
+        metavar="FILE",
+        help="repeat the step that a run kept as nonfinite-….pt and say which layer went wrong first; train nothing",
+    )
     return parser
 
 
@@ -54,6 +59,11 @@ def make_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse and call; returns the exit code."""
     args = make_parser().parse_args(argv)
+    if args.replay is not None:
+        print(replay_step(args.replay, device=args.device))
+        return 0
+    if args.config is None:
+        raise UserError("--config: missing · allowed: a file in configs/, or a path to a YAML file")
     if args.dry_run:
         print(dry_run(args.config, args.overrides, device=args.device))
         return 0

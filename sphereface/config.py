@@ -62,6 +62,8 @@ class TrainConfig:
     mu: float = option(0.9, low=0, high=0.9999)
     weight_decay: float = option(5e-4, low=0)
     clip_grad_norm: float | None = option(None, above=0)
+    on_nonfinite: str = option("stop", choices=["stop", "skip"])
+    nonfinite_limit: int = option(10, low=1)
     precision: str = option("fp32", choices=["fp32", "bf16", "fp16"])
     compile: bool = option(False)
 

@@ -21,6 +21,19 @@ class UserError(Exception):
     """
 
 
+class Stopped(Exception):
+    """The work ended early on request, with everything saved.
+
+    Args:
+        message: one line: what was saved, and how to go on.
+        exit_code: of the process, not 0, so that ``train && eval`` does not go on to the second.
+    """
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
 class ConfigError(UserError):
     """Every problem found in one configuration, reported together.
 
@@ -40,7 +53,10 @@ class ConfigError(UserError):
 
 
 def reports_user_errors(main: Main) -> Main:
-    """Make ``main(argv) -> exit code`` print a :class:`UserError` as one line and return 2, and 130 on Ctrl-C."""
+    """Make ``main(argv) -> exit code`` end on one line instead of a traceback.
+
+    A :class:`UserError` returns 2, :class:`Stopped` its own code, Ctrl-C 130.
+    """
 
     @functools.wraps(main)
     def wrapper(argv: Sequence[str] | None = None) -> int:
@@ -49,6 +65,9 @@ def reports_user_errors(main: Main) -> Main:
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             return 2
+        except Stopped as stop:
+            print(stop, file=sys.stderr)
+            return stop.exit_code
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             return 130

@@ -1,11 +1,12 @@
-"""Files that are whole or not there."""
+"""Files that are whole or not there, and a lock."""
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 
 def write_whole(path: Path, data: bytes | str | Callable[[BinaryIO], object], *, durable: bool = True) -> None:
@@ -50,3 +51,26 @@ def flush_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def lock_file(path: Path) -> IO[str] | None:
+    """Take an exclusive lock that lasts until the returned file is closed or this process ends, however it ends.
+
+    A lock of POSIX's record kind: processes that this one forks do not hold it on when this one is killed. Where the
+    system or the file system knows no such locks, nothing is locked.
+
+    Returns:
+        The open file; None where another process holds the lock.
+    """
+    file = path.open("a", encoding="utf-8")
+    try:
+        import fcntl  # not on every system
+
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except ImportError:
+        pass
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EAGAIN):
+            file.close()
+            return None
+    return file

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+import signal
+from collections.abc import Generator, Sequence
 from typing import Any, NamedTuple
 
 import cv2
@@ -18,6 +20,7 @@ from .sources import Source
 
 _TRIES = 100  # pictures tried in the place of a bad one before the data is called unusable
 _PROBES = 32
+_GRACE_SECONDS = 20  # that a worker lives on after a SIGTERM
 _FIRST_JUDGED = 1000  # pictures seen before the share of bad ones is judged
 
 
@@ -141,8 +144,8 @@ def check_sample(crops: CropBatches) -> None:
         )
 
 
-def batches(crops: CropBatches, order: BatchOrder, *, workers: int, pin_memory: bool) -> Iterator[Batch]:
-    """The endless stream of batches; the order of pictures does not depend on ``workers``.
+def batches(crops: CropBatches, order: BatchOrder, *, workers: int, pin_memory: bool) -> Generator[Batch]:
+    """The endless stream of batches; the order of pictures does not depend on ``workers``. Close it when done.
 
     Raises:
         UserError: in the place of a batch for which no picture could be read.
@@ -156,7 +159,7 @@ def batches(crops: CropBatches, order: BatchOrder, *, workers: int, pin_memory: 
         pin_memory=pin_memory,
         persistent_workers=workers > 0,
         prefetch_factor=2 if workers else None,
-        worker_init_fn=_one_thread,
+        worker_init_fn=_start_worker,
     )
     for batch in loader:
         if batch.failure:
@@ -183,5 +186,11 @@ def _as_is(batch: Any) -> Any:
     return batch
 
 
-def _one_thread(_: int) -> None:
+def _start_worker(_: int) -> None:
     cv2.setNumThreads(0)
+    if os.name != "posix":
+        return
+    # signals to a run reach its whole process group; the trainer decides when its workers go
+    for number in (signal.SIGINT, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_GRACE_SECONDS))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -23,18 +23,23 @@ class Monitor:
     """Writes a run's figures to ``metrics.jsonl`` and, if wanted, to TensorBoard.
 
     Both go on without a seam where the folder holds an earlier sitting: what that wrote past ``step`` is dropped.
+    A disk that is full ends no run: lines wait until there is room, TensorBoard has a gap; that is said once.
 
     Args:
         folder: the run folder.
         tensorboard: whether to write events.
         step: finished steps of the run, 0 for a new one.
+        evaluates_again: the evaluation of this very step will be made once more: drop the earlier one's line.
     """
 
-    def __init__(self, folder: Path, *, tensorboard: bool, step: int) -> None:
+    def __init__(self, folder: Path, *, tensorboard: bool, step: int, evaluates_again: bool = False) -> None:
         self._metrics = folder / "metrics.jsonl"
-        _drop_lines_after(self._metrics, step)
-        self._file = self._metrics.open("a", encoding="utf-8")
+        _drop_lines_after(self._metrics, step, evaluates_again)
+        self._file = self._metrics.open("ab", buffering=0)
+        self._waiting = b""
+        self._folder = folder
         self._events = SummaryWriter(str(folder), purge_step=step + 1) if tensorboard else None
+        self._said = False
 
     def __enter__(self) -> Monitor:
         return self
@@ -44,35 +49,49 @@ class Monitor:
     ) -> None:
         self._file.close()
         if self._events:
-            self._events.close()
+            self._to_events(SummaryWriter.close)
 
     def scalars(self, step: int, values: Mapping[str, float], *, images_seen: int) -> None:
         """Record figures under names such as ``train/loss``, and where in the training they stand."""
-        self._file.write(json.dumps({"step": step, "images_seen": images_seen, **values}) + "\n")
-        self._file.flush()
-        if self._events:
-            for name, value in values.items():
-                self._events.add_scalar(name, value, step)
+        self._waiting += json.dumps({"step": step, "images_seen": images_seen, **values}).encode() + b"\n"
+        end = self._file.tell()
+        try:
+            self._waiting = self._waiting[self._file.write(self._waiting) :]
+        except OSError as error:
+            self._file.truncate(end)
+            self._say(error)
+        for name, value in values.items():
+            self._to_events(SummaryWriter.add_scalar, name, value, step)
 
     def histogram(self, step: int, name: str, values: torch.Tensor) -> None:
         """Record a distribution (TensorBoard only)."""
-        if self._events:
-            self._events.add_histogram(name, values, step)
+        self._to_events(SummaryWriter.add_histogram, name, values, step)
 
     def image(self, step: int, name: str, image: torch.Tensor) -> None:
         """Record a (3, H, W) uint8 picture, RGB (TensorBoard only)."""
-        if self._events:
-            self._events.add_image(name, image, step)
+        self._to_events(SummaryWriter.add_image, name, image, step)
 
     def figure(self, step: int, name: str, figure: Any) -> None:
         """Record a matplotlib figure, which is closed (TensorBoard only)."""
-        if self._events:
-            self._events.add_figure(name, figure, step)
+        self._to_events(SummaryWriter.add_figure, name, figure, step)
 
     def text(self, step: int, name: str, text: str) -> None:
         """Record Markdown (TensorBoard only)."""
-        if self._events:
-            self._events.add_text(name, text, step)
+        self._to_events(SummaryWriter.add_text, name, text, step)
+
+    def _to_events(self, method: Callable[..., object], *arguments: object) -> None:
+        if self._events is None:
+            return
+        try:
+            method(self._events, *arguments)
+        except OSError as error:  # its writer is of no use after that: begin another file
+            self._say(error)
+            self._events = SummaryWriter(str(self._folder))
+
+    def _say(self, error: OSError) -> None:
+        if not self._said:
+            log.error("figures of the run could not be written to %s: %s · training goes on", self._folder, error)
+        self._said = True
 
 
 class _BarHandler(logging.Handler):
@@ -100,13 +119,15 @@ def start_logging(folder: Path | None = None) -> None:
         logger.addHandler(file)
 
 
-def _drop_lines_after(path: Path, step: int) -> None:
+def _drop_lines_after(path: Path, step: int, evaluates_again: bool) -> None:
     if not path.is_file():
         return
     kept = []
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
-            if json.loads(line)["step"] <= step:
+            figures = json.loads(line)
+            again = evaluates_again and figures["step"] == step and any(key.startswith("eval/") for key in figures)
+            if figures["step"] <= step and not again:
                 kept.append(line + "\n")
         except (ValueError, KeyError):
             continue  # a line cut short by a kill

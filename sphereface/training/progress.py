@@ -16,6 +16,7 @@ class Progress:
         seconds: time spent on training over all sittings, waiting for data included, evaluation and saving not.
         best: highest accuracy so far on ``eval.select``'s set, a fraction; None before the first evaluation.
         best_step: the step of that.
+        evaluated_step: the step of the last evaluation.
     """
 
     step: int = 0
@@ -23,6 +24,7 @@ class Progress:
     seconds: float = 0.0
     best: float | None = None
     best_step: int | None = None
+    evaluated_step: int | None = None
 
     def share(self, total_steps: int, max_minutes: float | None) -> float:
         """How much of the run is done, in [0, 1]: of the steps or, where there is a clock, of it if that is more."""

@@ -13,10 +13,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..config import load_config
 from ..device import choose_device
-from ..errors import UserError
+from ..errors import Stopped, UserError
 from ..losses.margins import MARGINS
 from ..models import SphereNet
 from .monitor import start_logging
+from .replay import replay
 from .run_folder import RunFolder
 from .trainer import Trainer
 
@@ -53,6 +54,9 @@ def run_training(
     log.info("run folder %s · watch it: tensorboard --logdir %s", run.path, config.runs_dir)
     try:
         progress = trainer.fit(run, checkpoint)
+    except Stopped as stop:
+        run.write_status("stopped", reason=str(stop))
+        raise
     except BaseException as error:
         reason = str(error) or type(error).__name__
         log.error("stopped at step %d: %s", trainer.progress.step, reason)
@@ -79,6 +83,11 @@ def dry_run(config_name: str, overrides: Sequence[str] = (), *, device: str = "a
     return describe(Trainer(config, choose_device(device)))
 
 
+def replay_step(path: str, *, device: str = "auto") -> str:
+    """What ``--replay`` prints; see :func:`sphereface.training.replay.replay`."""
+    return replay(Path(path), choose_device(device))
+
+
 def length(trainer: Trainer) -> str:
     """When the run ends, in words."""
     train = trainer.config.train
@@ -91,7 +100,7 @@ def headline(trainer: Trainer) -> str:
     train = trainer.config.train
     return (
         f"{len(trainer.source):,} pictures of {trainer.num_classes:,} identities · "
-        f"{parameters(trainer.model):,} + {parameters(trainer.head):,} parameters · "
+        f"{parameters(trainer.learner.model):,} + {parameters(trainer.learner.head):,} parameters · "
         f"{length(trainer)} · {trainer.device} {train.precision}"
     )
 
@@ -99,7 +108,7 @@ def headline(trainer: Trainer) -> str:
 def describe(trainer: Trainer) -> str:
     """What ``--dry-run`` prints: sizes, cost and memory of one batch, and the resolved configuration."""
     batch = next(trainer.feed())
-    output = trainer.forward(batch, trainer.margin_lambda())
+    output, _ = trainer.learner.forward(batch, trainer.margin_lambda())
     output.loss.backward()  # type: ignore[no-untyped-call]
     device = trainer.device
     if device.type == "cuda":
@@ -110,9 +119,9 @@ def describe(trainer: Trainer) -> str:
     rows = {
         "identities": f"{trainer.num_classes:,}",
         "pictures": f"{len(trainer.source):,}",
-        "network parameters": f"{parameters(trainer.model):,}",
-        "head parameters": f"{parameters(trainer.head):,}",
-        "multiply-adds per picture": f"{multiply_adds(trainer.model):,}",
+        "network parameters": f"{parameters(trainer.learner.model):,}",
+        "head parameters": f"{parameters(trainer.learner.head):,}",
+        "multiply-adds per picture": f"{multiply_adds(trainer.learner.model):,}",
         "length": length(trainer),
         "device": f"{device}, {trainer.config.train.precision}",
         "peak memory of one batch": memory,

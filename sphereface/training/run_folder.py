@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import platform
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 import yaml
@@ -24,7 +25,7 @@ from ..checkpoint import (
 )
 from ..config import Config
 from ..errors import UserError
-from ..files import write_whole
+from ..files import lock_file, write_whole
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._lock: IO[str] | None = None
 
     @classmethod
     def create(cls, config: Config) -> RunFolder:
@@ -125,7 +127,17 @@ class RunFolder:
         return self.path / ("last.pt" if config.eval.select is None else "best.pt")
 
     def take_up(self) -> None:
-        """Remove what a kill left half-written."""
+        """Claim the folder for this process until its end, and remove what a kill left half-written.
+
+        Raises:
+            UserError: another process trains in it.
+        """
+        self._lock = lock_file(self.path / ".lock")
+        if self._lock is None:
+            raise UserError(
+                f"{self.path}: another process trains in this run folder · wait for its end, or start a run of your "
+                "own without --resume"
+            )
         for part in self.path.glob(".*.part"):
             part.unlink()
 
@@ -148,6 +160,12 @@ class RunFolder:
             old.unlink()
             old.with_suffix(".json").unlink(missing_ok=True)
         return path
+
+    def room(self, state: Mapping[str, Any]) -> str:
+        """What a checkpoint takes, and what its disk has left, in words."""
+        needed, free = _bytes_of(state) / 2**20, shutil.disk_usage(self.path).free / 2**20
+        missing = f", {needed - free:.1f} MiB are missing" if needed > free else ""
+        return f"a checkpoint takes {needed:.1f} MiB, {free:.1f} MiB are free{missing}"
 
     def mark_best(self, step: int) -> None:
         """Point ``best.pt`` at the checkpoint of this step."""
@@ -184,6 +202,14 @@ class RunFolder:
 
     def _write_about(self, about: Mapping[str, Any]) -> None:
         write_whole(self.path / "run.json", json.dumps(about, indent=2) + "\n")
+
+
+def _bytes_of(value: object) -> int:
+    if isinstance(value, torch.Tensor):
+        return value.nbytes
+    if isinstance(value, Mapping):
+        return sum(_bytes_of(part) for part in value.values())
+    return sum(_bytes_of(part) for part in value) if isinstance(value, (list, tuple)) else 0
 
 
 def versions() -> dict[str, str]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
-from dataclasses import asdict
+from collections.abc import Generator
+from contextlib import closing
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,13 @@ from ..config import Config, differences
 from ..data.loader import Batch, CropBatches, batches, check_sample
 from ..data.sampler import Augmentation, BatchOrder
 from ..data.sources import open_source
-from ..data.transforms import to_input
-from ..device import precision_on
-from ..errors import UserError
-from ..losses.head import HeadOutput, MarginHead
-from ..models import build_model, load_weights
+from ..errors import Stopped, UserError
 from ..schedules import cosine_rate, step_rate, warmup_factor
-from .optimizer import SGD, parameter_groups
+from .learner import Learner, NotFinite
+from .nonfinite import NonFiniteGuard
 from .progress import Progress, Stopwatch
 from .run_folder import RunFolder, versions
+from .stopping import Interruption, StopRequest
 from .validation import Validator
 from .watch import StepResult, Watch
 
@@ -51,32 +49,16 @@ class Trainer:
         self.crops = CropBatches(self.source, config.model.input_size)
         check_sample(self.crops)
         self.num_classes = len(self.source.class_names)
-        self.model = build_model(config.model).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.head = MarginHead(config.model.embedding_dim, self.num_classes, config.loss).to(device)
-        self.optimizer = self.make_optimizer()
-        self.dtype = precision_on(device, train.precision)
-        self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype is torch.float16)
+        self.learner = Learner(config, self.num_classes, device)
         self.validator = Validator(config, device)
         self.progress = Progress()
         self.stopwatch = Stopwatch()
         self.versions = versions()  # of the code that trains, whatever is committed meanwhile
         self.last_saved: Path | None = None
-        self.evaluated_at = self.saved_at = -1
-        if train.compile:
-            self.model.compile()
+        self.stop = StopRequest()
+        self.saved_at = -1
         per_epoch = len(self.source) / train.batch_size
         self.total_steps = train.steps or math.ceil((train.epochs or 0) * per_epoch)
-
-    def make_optimizer(self) -> SGD:
-        """The optimiser of the configuration, over network and head."""
-        train = self.config.train
-        return SGD(
-            parameter_groups([self.model, self.head]),
-            lr=train.lr,
-            mu=train.mu,
-            weight_decay=train.weight_decay,
-            momentum="caffe" if train.momentum == "caffe" else "torch",
-        )
 
     # ---------------------------------------------------------------- schedules
 
@@ -102,73 +84,20 @@ class Trainer:
 
     def margin_lambda(self) -> float:
         """λ of the next update: finished updates + 1 is the recipe's t."""
-        return float(self.head.margin.lam(self.position() + 1))
-
-    # ---------------------------------------------------------------- one step
-
-    def inputs(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """A batch on the device: (B, 3, H, W) float32, mirrored and normalised, and (B,) labels."""
-        pinned = self.device.type == "cuda"
-        images, mirror, labels = (
-            part.to(self.device, non_blocking=pinned) for part in (batch.images, batch.mirror, batch.labels)
-        )
-        return to_input(images, mirror), labels
-
-    def forward(self, batch: Batch, lam: float) -> HeadOutput:
-        """Loss of one batch, ready for the backward pass. Nothing is updated."""
-        images, labels = self.inputs(batch)
-        self.model.train()
-        with self.autocast():
-            embeddings = self.model(images)  # (B, D)
-            output: HeadOutput = self.head(embeddings, labels, lam)
-        return output
+        return float(self.learner.head.margin.lam(self.position() + 1))
 
     def train_step(self, batch: Batch) -> StepResult:
-        """One update of network and head: the only place where the optimiser moves.
+        """One update of network and head, timed and counted.
 
         Raises:
-            UserError: loss or gradient is not finite; nothing has been updated.
+            NotFinite: loss or gradient is not finite; nothing was updated, and the step does not count.
         """
-        rate, lam = self.learning_rate(), self.margin_lambda()
-        self.optimizer.set_lr(rate)
-        self.optimizer.zero_grad(set_to_none=True)
-        output = self.forward(batch, lam)
-        self.scaler.scale(output.loss).backward()  # type: ignore[no-untyped-call]
-        self.scaler.unscale_(self.optimizer)
-        norm = float(self._clip_gradients())
-        self._stop_if_not_finite(float(output.loss.detach()), norm)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
+        result = self.learner.step(batch, lr=self.learning_rate(), lam=self.margin_lambda())
         seconds = self.stopwatch.lap()
         self.progress.step += 1
         self.progress.images_seen += len(batch.labels)
         self.progress.seconds += seconds
-        detached = HeadOutput(*(part.detach() for part in output))  # or the log's window would keep the graphs
-        return StepResult(detached, grad_norm=norm, lr=rate, lam=lam, seconds=seconds)
-
-    def _clip_gradients(self) -> torch.Tensor:
-        """Norm over all gradients; scaled down to ``train.clip_grad_norm`` where there is one."""
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-        if self.config.train.clip_grad_norm is not None:
-            torch.nn.utils.clip_grads_with_norm_(parameters, self.config.train.clip_grad_norm, norm)
-        return norm
-
-    def autocast(self) -> AbstractContextManager[Any]:
-        """Half precision for the convolutions and products; the head keeps norms, ψ and log-sum-exp in fp32."""
-        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not torch.float32)
-
-    def _stop_if_not_finite(self, loss: float, norm: float) -> None:
-        # a half-precision scaler meets infinite gradients now and then: it skips that step and lowers its scale
-        if math.isfinite(loss) and (math.isfinite(norm) or self.scaler.is_enabled()):
-            return
-        what = f"the loss is {loss}" if not math.isfinite(loss) else f"the gradient's norm is {norm}"
-        saved = f"last checkpoint: {self.last_saved}" if self.last_saved else "no checkpoint was saved yet"
-        raise UserError(
-            f"step {self.progress.step + 1}: {what}; the weights were not updated · {saved} · "
-            "try a lower train.lr, train.warmup_steps, train.clip_grad_norm, a larger loss.lambda_min, "
-            "or train.precision fp32"
-        )
+        return replace(result, seconds=seconds)
 
     # ---------------------------------------------------------------- the run
 
@@ -183,35 +112,61 @@ class Trainer:
             The final progress.
         """
         run.take_up()
+        again = False
         if resume_from is not None:
             self.restore(resume_from)
             run.set_abandoned_aside(self.progress.step)
             if self.progress.best_step == self.progress.step:  # the kill may have come before best.pt was made
                 run.mark_best(self.progress.step)
+            again = self._evaluation_is_due(last=self.share() >= 1.0)  # it may have come in an evaluation
         run.write_start(self.config, self.versions)
         watch = Watch(
-            self.config, run.path, self.progress, self.share, num_images=len(self.source), num_classes=self.num_classes
+            self.config,
+            run.path,
+            self.progress,
+            self.share,
+            num_images=len(self.source),
+            num_classes=self.num_classes,
+            evaluates_again=again,
         )
-        with watch:
+        with self.stop, watch:
+            if again:
+                self._evaluate(run, watch, last=False)
             if self.share() < 1.0:
                 self._train(run, watch)
             self._save_and_evaluate(run, watch, last=True)
+            if self.stop.signal is not None:
+                raise self._stopped()
         run.write_status("finished", **asdict(self.progress))
         return self.progress
 
     def _train(self, run: RunFolder, watch: Watch) -> None:
-        feed = self.feed()
-        batch = next(feed)
-        self.stopwatch.restart()  # starting the workers is not training
-        while True:
-            watch.step(self.train_step(batch), batch)
-            if self.share() >= 1.0:
-                return
-            if self._save_and_evaluate(run, watch):
-                self.stopwatch.restart()
+        guard = NonFiniteGuard(self.config, run.path)
+        with closing(self.feed()) as feed:
             batch = next(feed)
+            self.stopwatch.restart()  # starting the workers is not training
+            while True:
+                self._guarded_step(batch, guard, run, watch)
+                if self.share() >= 1.0:
+                    return
+                if self._save_and_evaluate(run, watch):
+                    self.stopwatch.restart()
+                if self.stop.signal is not None:
+                    return
+                batch = next(feed)
 
-    def feed(self) -> Iterator[Batch]:
+    def _guarded_step(self, batch: Batch, guard: NonFiniteGuard, run: RunFolder, watch: Watch) -> None:
+        try:
+            result = self.train_step(batch)
+        except NotFinite as error:
+            step = {"batch": batch._asdict(), "lam": self.margin_lambda(), "lr": self.learning_rate()}
+            guard.met(str(error), {**self.state(run.path.name), **step}, self.last_saved)
+            self.progress.images_seen += len(batch.labels)
+            return
+        guard.finite()
+        watch.step(result, batch)
+
+    def feed(self) -> Generator[Batch]:
         """The endless batches, from the first picture that was not trained on yet."""
         data = self.config.data
         order = BatchOrder(
@@ -226,72 +181,85 @@ class Trainer:
     def _save_and_evaluate(self, run: RunFolder, watch: Watch, *, last: bool = False) -> bool:
         """Do what is due at this step; at the end, whatever was not done at this very step already.
 
-        Saving comes first, so that an evaluation that fails costs nothing.
+        Saving comes first, so that an evaluation that fails, or is stopped, costs nothing.
 
         Returns:
             Whether anything was done.
         """
         step, done = self.progress.step, False
-        if _due(step, self.config.checkpoint.every_steps, last, self.saved_at):
+        if step != self.saved_at and (last or step % self.config.checkpoint.every_steps == 0):
             self._save(run, last=last)
             done = True
-        if _due(step, self.config.eval.every_steps, last, self.evaluated_at):
-            self.evaluated_at, done = step, True
-            best_before = self.progress.best, self.progress.best_step
-            if self._evaluate(watch):
-                self._save(run, last=last)
-                if self.saved_at == step:
-                    run.mark_best(step)
-                else:  # not written: a later one may still be the best that there is on disk
-                    self.progress.best, self.progress.best_step = best_before
+        if self._evaluation_is_due(last):
+            self._evaluate(run, watch, last=last)
+            done = True
         return done
+
+    def _evaluation_is_due(self, last: bool) -> bool:
+        step = self.progress.step
+        return step != self.progress.evaluated_step and (last or step % self.config.eval.every_steps == 0)
 
     def _save(self, run: RunFolder, *, last: bool) -> None:
         """Save the state; a full disk does not end a run before its end."""
         summary = {"run": run.path.name, "config_name": self.config.name, **asdict(self.progress)}
+        state = self.state(run.path.name)
         try:
             self.last_saved = run.save(
-                self.state(run.path.name), step=self.progress.step, keep=self.config.checkpoint.keep, summary=summary
+                state, step=self.progress.step, keep=self.config.checkpoint.keep, summary=summary
             )
             self.saved_at = self.progress.step
         except OSError as error:
-            reason = f"step {self.progress.step}: the checkpoint could not be written to {run.path}: {error}"
+            room = run.room(state)
+            reason = f"step {self.progress.step}: the checkpoint could not be written to {run.path}: {error} · {room}"
             if last:
                 raise UserError(f"{reason} · make room, then go on with --resume {run.path}") from error
             log.error("%s · training goes on and tries again; the one before stays", reason)
 
-    def _evaluate(self, watch: Watch) -> bool:
-        """Evaluate every set; True if the selecting one is better than ever before."""
-        best = False
-        for name, verification in self.validator.evaluate(self.model):
+    def _evaluate(self, run: RunFolder, watch: Watch, *, last: bool) -> None:
+        """Evaluate every set, and save the state as best.pt if the selecting one is better than ever before.
+
+        A signal to stop ends it with nothing changed; the run does it again when it is resumed.
+        """
+        try:
+            with self.stop.interruptible():
+                outcomes = list(self.validator.evaluate(self.learner.model))
+        except Interruption:
+            return
+        progress, step = self.progress, self.progress.step
+        before = progress.best, progress.best_step
+        progress.evaluated_step = step
+        for name, verification in outcomes:
             watch.evaluation(name, verification)
-            is_new_best = self.progress.best is None or verification.mean > self.progress.best
-            if name == self.config.eval.select and is_new_best:
-                self.progress.best, self.progress.best_step, best = verification.mean, self.progress.step, True
-        return best
+            if name == self.config.eval.select and (progress.best is None or verification.mean > progress.best):
+                progress.best, progress.best_step = verification.mean, step
+        if progress.best_step == step:
+            self._save(run, last=last)
+            if self.saved_at == step:
+                run.mark_best(step)
+            else:  # not written: a later one may still be the best that there is on disk
+                progress.best, progress.best_step = before
+
+    def _stopped(self) -> Stopped:
+        assert self.stop.signal is not None
+        return Stopped(
+            f"stopped by {self.stop.signal.name} at step {self.progress.step} · saved: {self.last_saved} · "
+            "go on: the same command with --resume auto",
+            self.stop.exit_code,
+        )
 
     # ---------------------------------------------------------------- saving and resuming
 
     def state(self, run_name: str) -> dict[str, Any]:
-        """All that a run needs to go on, and all that an evaluation needs: tensors and plain values only.
-
-        The optimiser's state is by parameter name, and holds no setting: those are the configuration's.
-        """
-        return {
-            "meta": {
-                **asdict(self.progress),
-                "run": run_name,
-                "config": self.config.to_dict(),
-                "class_names": self.source.class_names,
-                "num_images": len(self.source),
-                "versions": self.versions,
-            },
-            "model": self.model.state_dict(),
-            "head": self.head.state_dict(),
-            "optimizer": {name: self.optimizer.state[p] for name, p in self._named_parameters()},
-            "scaler": self.scaler.state_dict(),
-            "rng": _rng_states(self.device),
+        """All that a run needs to go on, and all that an evaluation needs: tensors and plain values only."""
+        meta = {
+            **asdict(self.progress),
+            "run": run_name,
+            "config": self.config.to_dict(),
+            "class_names": self.source.class_names,
+            "num_images": len(self.source),
+            "versions": self.versions,
         }
+        return {"meta": meta, **self.learner.state()}
 
     def restore(self, path: Path) -> None:
         """Go on from a checkpoint: the next step is the one that the saved run would have taken.
@@ -303,28 +271,19 @@ class Trainer:
         """
         state = load_checkpoint(path, device=self.device)
         try:
-            meta, weights, head = state["meta"], state["model"], state["head"]
-            optimizer, scaler, rng = state["optimizer"], state["scaler"], state["rng"]
+            meta = state["meta"]
+            progress = {name: meta[name] for name in asdict(self.progress)}
         except KeyError as error:
             raise BadCheckpoint(f"{path}: has no {error} entry, so no training can go on from it") from error
         self._check_data(meta, path)
-        load_weights(self.model, weights, path)
-        load_weights(self.head, head, path)
-        for name, parameter in self._named_parameters():
-            self.optimizer.state[parameter] = optimizer[name]
-        self.scaler.load_state_dict(scaler)
-        _restore_rng(rng, self.device)
-        for name in asdict(self.progress):
-            setattr(self.progress, name, meta[name])
-        self.evaluated_at = self.saved_at = self.progress.step
+        self.learner.restore(state, path)
+        for name, value in progress.items():
+            setattr(self.progress, name, value)
+        self.saved_at = self.progress.step
         self.last_saved = path
         log.info("resumed from %s at step %d", path, self.progress.step)
         for line in differences(meta["config"], self.config.to_dict()):
             log.warning("resumed with another setting: %s", line)
-
-    def _named_parameters(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
-        for prefix, module in (("model", self.model), ("head", self.head)):
-            yield from ((f"{prefix}.{name}", p) for name, p in module.named_parameters() if p.requires_grad)
 
     def _check_data(self, meta: dict[str, Any], path: Path) -> None:
         if meta["class_names"] != self.source.class_names or meta["num_images"] != len(self.source):
@@ -334,20 +293,3 @@ class Trainer:
                 f"data.train now has {len(self.source)} of {self.num_classes}{names} · "
                 "resume with the data that the run was started with"
             )
-
-
-def _due(step: int, every: int, last: bool, done_at: int) -> bool:
-    return step != done_at and (last or step % every == 0)
-
-
-def _rng_states(device: torch.device) -> dict[str, Any]:
-    states: dict[str, Any] = {"torch": torch.get_rng_state()}
-    if device.type == "cuda":
-        states["cuda"] = torch.cuda.get_rng_state(device)
-    return states
-
-
-def _restore_rng(states: dict[str, Any], device: torch.device) -> None:
-    torch.set_rng_state(states["torch"].cpu())
-    if device.type == "cuda" and "cuda" in states:
-        torch.cuda.set_rng_state(states["cuda"].cpu(), device)

@@ -36,16 +36,18 @@ class StepResult:
 
     Attributes:
         output: loss, correct predictions at m = 1, target cosines and ‖x‖ of the batch, on the device.
+        likeness: mean cosine between the embeddings of the batch, on the device.
         grad_norm: L2 norm over all gradients, before clipping.
         lr, lam: learning rate and λ of this update.
         seconds: how long it took.
     """
 
     output: HeadOutput
+    likeness: torch.Tensor
     grad_norm: float
     lr: float
     lam: float
-    seconds: float
+    seconds: float = 0.0
 
 
 class Watch:
@@ -57,6 +59,7 @@ class Watch:
         progress: the trainer's own, read here.
         share: how much of the run is done, in [0, 1].
         num_images, num_classes: size of the training set.
+        evaluates_again: the evaluation of the present step will be made once more.
     """
 
     def __init__(
@@ -68,7 +71,9 @@ class Watch:
         *,
         num_images: int,
         num_classes: int,
+        evaluates_again: bool = False,
     ) -> None:
+        self._again = evaluates_again
         self._config, self._progress = config, progress
         self._folder = folder
         self._share = share
@@ -81,7 +86,7 @@ class Watch:
     def __enter__(self) -> Watch:
         tensorboard = self._config.log.tensorboard
         self._monitor = self._stack.enter_context(
-            Monitor(self._folder, tensorboard=tensorboard, step=self._progress.step)
+            Monitor(self._folder, tensorboard=tensorboard, step=self._progress.step, evaluates_again=self._again)
         )
         self._bar = self._stack.enter_context(
             tqdm(
@@ -139,6 +144,7 @@ class Watch:
             "train/accuracy": _mean(torch.cat([r.output.correct for r in results])),
             "train/embedding_norm_mean": _mean(torch.cat([r.output.norms for r in results])),
             "train/target_angle_deg_mean": _mean(torch.cat([_angles(r.output) for r in results])),
+            "train/embedding_likeness": _mean(torch.stack([r.likeness for r in results])),
             "train/lambda": results[-1].lam,
             "train/lr": results[-1].lr,
             "train/grad_norm": sum(r.grad_norm for r in results) / len(results),
@@ -154,7 +160,12 @@ class Watch:
             log.info("step %d · %.1f %% · %s", self._progress.step, 100 * self._share(), line)
         else:
             self._bar.set_postfix_str(f"step {self._progress.step} {line}", refresh=False)
-        warning = self._collapse.look(self._progress.step, figures["train/loss"], figures["train/accuracy"])
+        warning = self._collapse.look(
+            self._progress.step,
+            loss=figures["train/loss"],
+            accuracy=figures["train/accuracy"],
+            likeness=figures["train/embedding_likeness"],
+        )
         if warning:
             log.warning("%s", warning)
 
@@ -169,32 +180,43 @@ class Watch:
 
 
 class CollapseWatch:
-    """Notices a loss that sits at ln C: the network then tells nothing apart.
+    """Notices a network that tells nothing apart: a loss that sits at ln C, or embeddings that are all alike.
 
     Args:
         num_classes: C.
     """
 
     _BAND = 0.03  # of ln C, either way
+    _ALIKE = 0.98  # mean cosine between the embeddings of a batch
     _WINDOWS = 5  # log windows in a row
     _PATIENCE = 200  # steps before it is looked at: every run starts near ln C
+    _REMEDIES = (
+        "usual remedies: a larger loss.lambda_min, a larger train.batch_size, a lower train.lr, model.norm batch, "
+        "or loss.m 1 first"
+    )
 
     def __init__(self, num_classes: int) -> None:
         self.level = math.log(num_classes)
         self.chance = 1.0 / num_classes
         self._in_a_row = 0
 
-    def look(self, step: int, loss: float, accuracy: float) -> str | None:
-        """Judge one log window; returns the warning when the loss has just been found to sit at ln C."""
-        stuck = abs(loss - self.level) < self._BAND * self.level and accuracy < 5 * self.chance
-        self._in_a_row = self._in_a_row + 1 if stuck and step > self._PATIENCE else 0
+    def look(self, step: int, *, loss: float, accuracy: float, likeness: float) -> str | None:
+        """Judge one log window; returns the warning when a collapse has just lasted long enough to be one.
+
+        Args:
+            step: finished updates.
+            loss, accuracy: means of the window; an accuracy well above chance is no collapse.
+            likeness: mean cosine between the embeddings of a batch.
+        """
+        stuck = abs(loss - self.level) < self._BAND * self.level
+        alike = likeness > self._ALIKE
+        collapsed = (stuck or alike) and accuracy < 5 * self.chance and step > self._PATIENCE
+        self._in_a_row = self._in_a_row + 1 if collapsed else 0
         if self._in_a_row != self._WINDOWS:
             return None
-        return (
-            f"step {step}: the loss sits at ln C = {self.level:.2f}: nothing is being learned · usual remedies: "
-            "a larger loss.lambda_min, a larger train.batch_size, a lower train.lr, model.norm batch, "
-            "or loss.m 1 first"
-        )
+        signs = [f"the loss sits at ln C = {self.level:.2f}"] * stuck
+        signs += [f"the embeddings are all alike (mean cosine {likeness:.3f})"] * alike
+        return f"step {step}: {' and '.join(signs)}: nothing is being learned · {self._REMEDIES}"
 
 
 def _angles(output: HeadOutput) -> torch.Tensor:

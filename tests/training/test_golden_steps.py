@@ -47,15 +47,15 @@ def make_trainer(about: dict, data: Path) -> Trainer:
         },
     }
     trainer = Trainer(config_from_dict(config, source="golden", losses=MARGINS), torch.device("cpu"))
-    trainer.model = SphereNet(units=(1,), widths=(8,), embedding_dim=16, input_size=(28, 24))
-    trainer.head = MarginHead(16, 10, trainer.config.loss)
-    trainer.optimizer = trainer.make_optimizer()
+    trainer.learner.model = SphereNet(units=(1,), widths=(8,), embedding_dim=16, input_size=(28, 24))
+    trainer.learner.head = MarginHead(16, 10, trainer.config.loss)
+    trainer.learner.optimizer = trainer.learner.make_optimizer()
     return trainer
 
 
 def parameters_by_original_name(trainer: Trainer) -> dict[str, torch.nn.Parameter]:
-    named = {"fc6.weight": trainer.head.weight}
-    for name, layer in trainer.model.named_layers():
+    named = {"fc6.weight": trainer.learner.head.weight}
+    for name, layer in trainer.learner.model.named_layers():
         named[f"{name}.slope" if name.startswith("relu") else f"{name}.weight"] = layer.weight
         if not name.startswith("relu"):
             named[f"{name}.bias"] = layer.bias
@@ -73,9 +73,9 @@ def test_thirty_steps_equal_the_original_solver(run, tmp_path, monkeypatch):
         for name, parameter in parameters.items():
             parameter.copy_(torch.from_numpy(golden[f"init.{name}"]).reshape(parameter.shape))
     images, labels = torch.from_numpy(golden["input"]), torch.from_numpy(golden["label"])
-    monkeypatch.setattr(trainer, "inputs", lambda batch: (images, labels))  # the golden input is no picture
+    monkeypatch.setattr(trainer.learner, "inputs", lambda batch: (images, labels))  # the golden input is no picture
     embeddings = []
-    trainer.model.register_forward_hook(lambda _m, _i, out: (out.retain_grad(), embeddings.append(out))[1])
+    trainer.learner.model.register_forward_hook(lambda _m, _i, out: (out.retain_grad(), embeddings.append(out))[1])
     batch = Batch(images, labels, torch.zeros(len(labels), dtype=torch.bool), [])
 
     results = []

@@ -6,7 +6,6 @@ import json
 import logging
 import math
 import shutil
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,84 +14,17 @@ from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sphereface.checkpoint import BadCheckpoint, load_checkpoint
-from sphereface.config import Config, load_config
 from sphereface.data.sampler import Augmentation, BatchOrder
 from sphereface.errors import UserError
-from sphereface.losses.margins import MARGINS
 from sphereface.models import SphereNet, load_model
+from sphereface.training.learner import NotFinite
 from sphereface.training.run import dry_run, multiply_adds, run_training
 from sphereface.training.run_folder import RunFolder
 from sphereface.training.trainer import Trainer
 from sphereface.training.watch import CollapseWatch
 
 from ..pictures import make_pairs, make_training_set
-
-CPU = torch.device("cpu")
-TINY = """
-name: tiny
-model: {depth: 10, widths: [4, 8, 8, 8], embedding_dim: 8, input_size: [32, 32]}
-loss: {name: a-softmax, m: 4, gradient: caffe, lambda_gamma: 10}
-train: {batch_size: 8, steps: 12, lr: 0.05, milestones: [6, 9], lr_decay: 0.5}
-data: {workers: 0, crop_shift: 2}
-log: {every_steps: 1, histogram_every_steps: 5}
-checkpoint: {every_steps: 4, keep: 2}
-eval: {every_steps: 6}
-"""
-
-
-@pytest.fixture(autouse=True)
-def heard_log(monkeypatch):
-    """Programs keep the package's log to themselves; here pytest is to hear it."""
-    monkeypatch.setattr(logging.getLogger("sphereface"), "propagate", True)
-
-
-@pytest.fixture(scope="session")
-def faces(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("faces")
-    make_training_set(root / "train", 5, 7, size=(32, 32))
-    make_pairs(root / "pairs", size=(32, 32))
-    return root
-
-
-@pytest.fixture
-def config_file(tmp_path, faces) -> Path:
-    values = yaml.safe_load(TINY)
-    values["runs_dir"] = str(tmp_path / "runs")
-    values["data"]["train"] = str(faces / "train")
-    values["eval"] |= {"sets": {"mine": str(faces / "pairs")}, "select": "mine"}
-    path = tmp_path / "tiny.yaml"
-    path.write_text(yaml.safe_dump(values), encoding="utf-8")
-    return path
-
-
-def load(path: Path, *overrides: str) -> Config:
-    return load_config(str(path), overrides, losses=MARGINS)
-
-
-def metrics_of(run: Path, name: str) -> dict[int, float]:
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return {line["step"]: line[name] for line in lines if name in line}
-
-
-def train(path: Path, *overrides: str, stop_at: int | None = None, resume: str | None = None) -> Path:
-    """Run to the end, or until the process "dies" before step ``stop_at`` + 1; returns the run folder."""
-    config = load(path, *overrides)
-    run, checkpoint = RunFolder.of_resume(resume, config) if resume else (RunFolder.create(config), None)
-    trainer = Trainer(config, CPU)
-    if stop_at is None:
-        trainer.fit(run, checkpoint)
-        return run.path
-    step = trainer.train_step
-
-    def dying_step(batch):
-        if trainer.progress.step == stop_at:
-            raise KeyboardInterrupt
-        return step(batch)
-
-    trainer.train_step = dying_step
-    with pytest.raises(KeyboardInterrupt):
-        trainer.fit(run, checkpoint)
-    return run.path
+from .runs import CPU, load, metrics_of, train
 
 
 def test_a_run_writes_all_that_it_promises(config_file):
@@ -203,7 +135,7 @@ def test_a_finished_run_goes_on_with_more_steps_and_other_settings(config_file, 
         assert f"resumed with another setting: {line}" in caplog.text
     trainer = Trainer(load(config_file, "train.weight_decay=0.25", "train.mu=0.5"), CPU)
     trainer.restore(run / "last.pt")
-    assert {(group["weight_decay"], group["mu"]) for group in trainer.optimizer.param_groups} == {(0.25, 0.5)}
+    assert {(group["weight_decay"], group["mu"]) for group in trainer.learner.optimizer.param_groups} == {(0.25, 0.5)}
 
 
 def test_another_batch_size_goes_on_at_the_next_picture(config_file):
@@ -237,7 +169,9 @@ def test_a_full_disk_at_the_end_says_how_to_go_on(config_file, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(RunFolder, "save", full)
-    with pytest.raises(UserError, match="could not be written .*No space left on device · make room, then go on with"):
+    with pytest.raises(
+        UserError, match="could not be written .*No space left on device · .* · make room, then go on with"
+    ):
         train(config_file)
 
 
@@ -288,8 +222,8 @@ def test_inputs_are_mirrored_where_the_batch_says(config_file):
     trainer = Trainer(load(config_file), CPU)
     batch = next(trainer.feed())
     assert batch.mirror.any()
-    images, _ = trainer.inputs(batch)
-    plain, _ = trainer.inputs(batch._replace(mirror=torch.zeros_like(batch.mirror)))
+    images, _ = trainer.learner.inputs(batch)
+    plain, _ = trainer.learner.inputs(batch._replace(mirror=torch.zeros_like(batch.mirror)))
     for row, mirrored in enumerate(batch.mirror):
         assert torch.equal(images[row], plain[row].flip(2) if mirrored else plain[row])
 
@@ -298,7 +232,7 @@ def test_gradients_are_clipped_to_the_norm_that_is_asked_for(config_file):
     trainer = Trainer(load(config_file, "train.clip_grad_norm=0.05"), CPU)
     result = trainer.train_step(next(trainer.feed()))
     assert result.grad_norm > 0.1
-    gradients = torch.cat([p.grad.flatten() for g in trainer.optimizer.param_groups for p in g["params"]])
+    gradients = torch.cat([p.grad.flatten() for g in trainer.learner.optimizer.param_groups for p in g["params"]])
     assert float(gradients.norm()) == pytest.approx(0.05, rel=1e-4)
 
 
@@ -366,13 +300,11 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(config_file):
     batch = next(trainer.feed())
     trainer.train_step(batch)
     with torch.no_grad():
-        trainer.model.fc5.bias.fill_(math.inf)
-    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
-    with pytest.raises(
-        UserError, match=r"step 2: the (loss|gradient's norm) is (nan|inf); .* not updated · no checkpoint"
-    ):
+        trainer.learner.model.fc5.bias.fill_(math.inf)
+    before = {name: value.clone() for name, value in trainer.learner.model.state_dict().items()}
+    with pytest.raises(NotFinite, match=r"the (loss|gradient's norm) is (nan|inf)"):
         trainer.train_step(batch)
-    for name, value in trainer.model.state_dict().items():
+    for name, value in trainer.learner.model.state_dict().items():
         assert torch.equal(value, before[name]), name
 
 
@@ -422,15 +354,19 @@ def test_epochs_are_turned_into_steps(config_file):
     assert trainer.total_steps == math.ceil(3 * 35 / 8)
 
 
-def test_a_loss_at_ln_c_is_named_once():
-    watch = CollapseWatch(1000)
-    said = [watch.look(step, math.log(1000) * 1.01, 0.001) for step in range(20, 1000, 20)]
-    warnings = [text for text in said if text]
-    assert len(warnings) == 1
-    assert "sits at ln C = 6.91" in warnings[0]
-    healthy = CollapseWatch(1000)
-    assert not any(healthy.look(step, 6.9, 0.2) for step in range(20, 1000, 20))
-    assert not any(healthy.look(step, 3.0, 0.001) for step in range(20, 1000, 20))
+def test_a_collapse_is_named_once():
+    def said(loss, accuracy, likeness):
+        watch = CollapseWatch(1000)
+        looks = [watch.look(step, loss=loss, accuracy=accuracy, likeness=likeness) for step in range(20, 1000, 20)]
+        return [text for text in looks if text]
+
+    (stuck,) = said(math.log(1000) * 1.01, 0.001, 0.1)
+    assert "the loss sits at ln C = 6.91: nothing is being learned" in stuck
+    (alike,) = said(3.0, 0.001, 0.99)
+    assert "the embeddings are all alike (mean cosine 0.990)" in alike
+    assert not said(6.9, 0.2, 0.1)
+    assert not said(3.0, 0.001, 0.5)
+    assert not said(3.0, 0.2, 0.99)
 
 
 def test_dry_run_describes_and_writes_nothing(config_file, tmp_path):
@@ -449,8 +385,8 @@ def test_bf16_on_the_cpu_stays_near_fp32(config_file):
     fp32 = Trainer(load(config_file), CPU)
     bf16 = Trainer(load(config_file, "train.precision=bf16"), CPU)
     batch = next(fp32.feed())
-    assert float(bf16.forward(batch, 5.0).loss.detach()) == pytest.approx(
-        float(fp32.forward(batch, 5.0).loss.detach()), rel=0.02
+    assert float(bf16.learner.forward(batch, 5.0)[0].loss.detach()) == pytest.approx(
+        float(fp32.learner.forward(batch, 5.0)[0].loss.detach()), rel=0.02
     )
 
 

@@ -1,0 +1,172 @@
+"""What is trained: network, head, optimiser and moving average, and the one step that changes them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..checkpoint import BadCheckpoint
+from ..config import Config
+from ..data.loader import Batch
+from ..data.transforms import to_input
+from ..device import precision_on
+from ..losses.head import HeadOutput, MarginHead
+from ..models import build_model, load_weights
+from .optimizer import SGD, parameter_groups
+from .watch import StepResult
+
+
+class NotFinite(ArithmeticError):
+    """Loss or gradient of a step is not finite; nothing was updated."""
+
+
+class Learner:
+    """Network, head and optimiser of a run.
+
+    Args:
+        config: the resolved configuration.
+        num_classes: C.
+        device: where all of it is.
+    """
+
+    def __init__(self, config: Config, num_classes: int, device: torch.device) -> None:
+        self.config, self.device = config, device
+        self.dtype = precision_on(device, config.train.precision)
+        self.model = build_model(config.model).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.head = MarginHead(config.model.embedding_dim, num_classes, config.loss).to(device)
+        self.optimizer = self.make_optimizer()
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype is torch.float16)
+        if config.train.compile:
+            self.model.compile()
+
+    def make_optimizer(self) -> SGD:
+        """The optimiser of the configuration, over network and head."""
+        train = self.config.train
+        return SGD(
+            parameter_groups([self.model, self.head]),
+            lr=train.lr,
+            mu=train.mu,
+            weight_decay=train.weight_decay,
+            momentum="caffe" if train.momentum == "caffe" else "torch",
+        )
+
+    def inputs(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """A batch on the device: (B, 3, H, W) float32, mirrored and normalised, and (B,) labels."""
+        pinned = self.device.type == "cuda"
+        images, mirror, labels = (
+            part.to(self.device, non_blocking=pinned) for part in (batch.images, batch.mirror, batch.labels)
+        )
+        return to_input(images, mirror), labels
+
+    def forward(self, batch: Batch, lam: float) -> tuple[HeadOutput, torch.Tensor]:
+        """Loss of one batch, ready for the backward pass, and its (B, D) embeddings. No weight is changed."""
+        images, labels = self.inputs(batch)
+        self.model.train()
+        with self.autocast():
+            embeddings = self.model(images)  # (B, D)
+            output: HeadOutput = self.head(embeddings, labels, lam)
+        return output, embeddings
+
+    def step(self, batch: Batch, *, lr: float, lam: float) -> StepResult:
+        """One update of network and head: the only place where the optimiser moves.
+
+        Raises:
+            NotFinite: loss or gradient is not finite. Weights, and the statistics that the forward pass moves, are as
+                they were before.
+        """
+        statistics = [buffer.clone() for buffer in self._buffers()]
+        self.optimizer.set_lr(lr)
+        self.optimizer.zero_grad(set_to_none=True)
+        output, embeddings = self.forward(batch, lam)
+        self.scaler.scale(output.loss).backward()  # type: ignore[no-untyped-call]
+        self.scaler.unscale_(self.optimizer)
+        loss, norm = float(output.loss.detach()), float(self._clip_gradients())
+        # a half-precision scaler meets infinite gradients now and then: it skips that step and lowers its scale
+        if not math.isfinite(loss) or not (math.isfinite(norm) or self.scaler.is_enabled()):
+            for buffer, before in zip(self._buffers(), statistics, strict=True):
+                buffer.copy_(before)
+            what = f"the loss is {loss}" if not math.isfinite(loss) else f"the gradient's norm is {norm}"
+            raise NotFinite(what)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        detached = HeadOutput(*(part.detach() for part in output))  # or the log's window would keep the graphs
+        return StepResult(detached, likeness=_likeness(embeddings), grad_norm=norm, lr=lr, lam=lam)
+
+    def _buffers(self) -> Iterator[torch.Tensor]:
+        yield from self.model.buffers()
+        yield from self.head.buffers()
+
+    def _clip_gradients(self) -> torch.Tensor:
+        """Norm over all gradients; scaled down to ``train.clip_grad_norm`` where there is one."""
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if self.config.train.clip_grad_norm is not None:
+            torch.nn.utils.clip_grads_with_norm_(parameters, self.config.train.clip_grad_norm, norm)
+        return norm
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Half precision for the convolutions and products; the head keeps norms, ψ and log-sum-exp in fp32."""
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not torch.float32)
+
+    # ---------------------------------------------------------------- saving and resuming
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the next step depends on, but for the batch, the rate and λ: tensors and plain values.
+
+        The optimiser's state is by parameter name, and holds no setting: those are the configuration's.
+        """
+        return {
+            "model": self.model.state_dict(),
+            "head": self.head.state_dict(),
+            "optimizer": {name: self.optimizer.state[p] for name, p in self.named_parameters()},
+            "scaler": self.scaler.state_dict(),
+            "rng": _rng_states(self.device),
+        }
+
+    def restore(self, state: dict[str, Any], path: Path) -> None:
+        """Become what :meth:`state` described.
+
+        Raises:
+            BadCheckpoint: an entry is missing, or belongs to another network.
+        """
+        try:
+            weights, head = state["model"], state["head"]
+            optimizer, scaler, rng = state["optimizer"], state["scaler"], state["rng"]
+        except KeyError as error:
+            raise BadCheckpoint(f"{path}: has no {error} entry, so no training can go on from it") from error
+        load_weights(self.model, weights, path)
+        load_weights(self.head, head, path)
+        for name, parameter in self.named_parameters():
+            self.optimizer.state[parameter] = optimizer[name]
+        self.scaler.load_state_dict(scaler)
+        _restore_rng(rng, self.device)
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """The trained parameters of network and head, as ``model.…`` and ``head.…``."""
+        for prefix, module in (("model", self.model), ("head", self.head)):
+            yield from ((f"{prefix}.{name}", p) for name, p in module.named_parameters() if p.requires_grad)
+
+
+def _likeness(embeddings: torch.Tensor) -> torch.Tensor:
+    """How alike the directions of a batch are: ‖mean of x/‖x‖‖², their mean cosine; 1 when all are the same."""
+    directions = nn.functional.normalize(embeddings.detach().float())
+    return directions.mean(0).square().sum()
+
+
+def _rng_states(device: torch.device) -> dict[str, Any]:
+    states: dict[str, Any] = {"torch": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return states
+
+
+def _restore_rng(states: dict[str, Any], device: torch.device) -> None:
+    torch.set_rng_state(states["torch"].cpu())
+    if device.type == "cuda" and "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"].cpu(), device)

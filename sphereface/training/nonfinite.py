@@ -1,0 +1,74 @@
+"""Loss or gradient not finite: keep what led there, and stop or skip."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from ..checkpoint import save_checkpoint
+from ..config import Config
+from ..errors import UserError
+
+log = logging.getLogger(__name__)
+
+REMEDIES = (
+    "try a lower train.lr, train.warmup_steps, train.clip_grad_norm, a larger loss.lambda_min, or train.precision fp32"
+)
+
+
+class NonFiniteGuard:
+    """Decides what follows on a step whose loss or gradient is not finite.
+
+    The first such step of a sitting is kept as ``nonfinite-<step>.pt``: the whole state before it and its batch, for
+    ``train.py --replay``.
+
+    Args:
+        config: ``train.on_nonfinite`` is ``stop`` or ``skip``; ``train.nonfinite_limit`` is how many may be
+            skipped in a row.
+        folder: the run folder.
+    """
+
+    def __init__(self, config: Config, folder: Path) -> None:
+        self._skip = config.train.on_nonfinite == "skip"
+        self._limit = config.train.nonfinite_limit
+        self._folder = folder
+        self._in_a_row = 0
+        self._kept: Path | None = None
+
+    def finite(self) -> None:
+        """A step was whole."""
+        self._in_a_row = 0
+
+    def met(self, what: str, state: dict[str, Any], last_saved: Path | None) -> None:
+        """A step was not finite; returns where it is to be skipped.
+
+        Args:
+            what: ``the loss is nan``.
+            state: the trainer's from before the step, with the step's batch, λ and rate.
+            last_saved: the newest checkpoint.
+
+        Raises:
+            UserError: the run is to stop.
+        """
+        step = state["meta"]["step"] + 1
+        self._in_a_row += 1
+        if self._kept is None:
+            self._kept = self._keep(step, state)
+        where = f"step {step}: {what}; the weights were not updated"
+        kept = f"for a replay: --replay {self._kept}" if self._kept else "its batch could not be kept"
+        if self._skip and self._in_a_row <= self._limit:
+            log.warning("%s · skipped, %d in a row of at most %d · %s", where, self._in_a_row, self._limit, kept)
+            return
+        row = f" · {self._in_a_row} in a row, train.nonfinite_limit is {self._limit}" if self._skip else ""
+        saved = f"last checkpoint: {last_saved}" if last_saved else "no checkpoint was saved yet"
+        raise UserError(f"{where}{row} · {saved} · {REMEDIES} · {kept}")
+
+    def _keep(self, step: int, state: dict[str, Any]) -> Path | None:
+        path = self._folder / f"nonfinite-{step:08d}.pt"
+        try:
+            save_checkpoint(path, state, {"step": step, "of": "a step whose loss or gradient was not finite"})
+        except OSError as error:
+            log.error("%s could not be written: %s", path, error)
+            return None
+        return path
