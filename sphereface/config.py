@@ -54,18 +54,42 @@ class TrainConfig:
     epochs: float | None = option(None, above=0)
     max_minutes: float | None = option(None, above=0)
     lr: float = option(0.1, above=0)
-    schedule: str = option("step", choices=["step", "cosine"])
+    schedule: str = option("step", choices=["step", "cosine", "linear", "one-cycle"])
     milestones: tuple[int, ...] = option((), low=1)
     lr_decay: float = option(0.1, above=0, high=1)
     warmup_steps: int = option(0, low=0)
+    stages: tuple[dict[str, Any], ...] = option(())
+    optimizer: str = option("sgd", choices=["sgd", "adamw"])
     momentum: str = option("caffe", choices=["caffe", "torch"])
     mu: float = option(0.9, low=0, high=0.9999)
+    betas: tuple[float, ...] = option((0.9, 0.999), low=0, high=0.9999)
     weight_decay: float = option(5e-4, low=0)
+    lr_mult: dict[str, Any] = option({})
     clip_grad_norm: float | None = option(None, above=0)
+    micro_batch: int | None = option(None, low=1)
+    ema: float | None = option(None, above=0, high=0.999999)
+    init_from: str | None = option(None)
+    lambda_start: int = option(0, low=0)
     on_nonfinite: str = option("stop", choices=["stop", "skip"])
     nonfinite_limit: int = option(10, low=1)
     precision: str = option("fp32", choices=["fp32", "bf16", "fp16"])
     compile: bool = option(False)
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """A part of a run, from the stage before to ``until`` (a share of the run), under another loss."""
+
+    until: float = option(above=0, high=0.9999)
+    loss: dict[str, Any] = option()
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A resolved stage: its ``loss`` is an options object, as the configuration's is."""
+
+    until: float
+    loss: Any
 
 
 @dataclass(frozen=True)
@@ -107,10 +131,15 @@ class CheckpointConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """A whole run, resolved. ``loss`` is the options object that ``losses`` made for ``loss.name``."""
+    """A whole run, resolved.
+
+    ``loss`` is the options object that ``losses`` made for ``loss.name``; ``stages`` are those of ``train.stages``,
+    before it.
+    """
 
     name: str = option("run")
     seed: int = option(0, low=0, high=2**32 - 1)
+    deterministic: bool = option(False)
     runs_dir: str = option("runs")
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=lambda: DataConfig(train=""))
@@ -119,11 +148,13 @@ class Config:
     log: LogConfig = field(default_factory=LogConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     loss: Any = field(default=None, init=False)
+    stages: tuple[Stage, ...] = field(default=(), init=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dicts, lists and numbers; :func:`config_from_dict` reads them back."""
         plain: dict[str, Any] = to_plain(self)
         plain["loss"] = {"name": self.loss.name, **plain["loss"]}
+        del plain["stages"]  # train.stages has them as they were given
         return plain
 
     def pair_sets(self) -> dict[str, PairSetConfig]:
@@ -213,25 +244,63 @@ def config_from_dict(values: Mapping[str, Any], *, source: str, losses: Mapping[
     rest = {key: value for key, value in values.items() if key != "loss"}
     config = fill_options(Config, rest, prefix="", problems=problems)
     loss = _parse_loss(values.get("loss"), losses, problems)
+    stages = _parse_stages(config.train.stages, values.get("loss"), losses, problems)
     wrong = [problem.partition(":")[0] for problem in problems]
     problems += [line for line in _contradictions(config) if not any(key in line.partition(":")[0] for key in wrong)]
     if problems:
         raise ConfigError(source, problems)
     object.__setattr__(config, "loss", loss)
+    object.__setattr__(config, "stages", stages)
+    if problems := _unlike_heads(config):
+        raise ConfigError(source, problems)
     return config
 
 
-def _parse_loss(values: object, losses: Mapping[str, type[Any]], problems: list[str]) -> Any:
+def _parse_loss(values: object, losses: Mapping[str, type[Any]], problems: list[str], prefix: str = "loss") -> Any:
     values = {} if values is None else values
     if not isinstance(values, Mapping):
-        problems.append(f"loss: got {values!r} · allowed: a mapping with the key name")
+        problems.append(f"{prefix}: got {values!r} · allowed: a mapping with the key name")
         return None
     name = values.get("name", "a-softmax")
     if name not in losses:
-        problems.append(f"loss.name: got {name!r}{suggest(str(name), losses)}")
+        problems.append(f"{prefix}.name: got {name!r}{suggest(str(name), losses)}")
         return None
     options = {key: value for key, value in values.items() if key != "name"}
-    return parse_options(losses[name], options, prefix="loss", problems=problems)
+    return parse_options(losses[name], options, prefix=prefix, problems=problems)
+
+
+def _parse_stages(
+    given: Sequence[object], loss: object, losses: Mapping[str, type[Any]], problems: list[str]
+) -> tuple[Stage, ...]:
+    """Stages with whole losses: what a stage does not say is as in ``loss``."""
+    stages = []
+    for number, values in enumerate(given):
+        prefix = f"train.stages[{number}]"
+        stage = parse_options(StageConfig, values, prefix=prefix, problems=problems)
+        if stage is None:
+            continue
+        whole = _merge({"loss": dict(loss) if isinstance(loss, Mapping) else {}}, {"loss": stage.loss})["loss"]
+        stages.append(Stage(stage.until, _parse_loss(whole, losses, problems, f"{prefix}.loss")))
+    shares = [stage.until for stage in stages]
+    if shares != sorted(set(shares)):
+        problems.append(f"train.stages: got until {shares} · allowed: increasing shares of the run")
+    return tuple(stages)
+
+
+def _unlike_heads(config: Config) -> list[str]:
+    """Stages whose loss keeps other things in the head than the last one's does: one head cannot serve both."""
+
+    def kept(loss: Any) -> dict[str, Any]:
+        names = ("bias", "running", "distributed", "sample_rate")
+        return {name: getattr(loss, name) for name in names if hasattr(loss, name)}
+
+    return [
+        f"train.stages[{number}].loss: got {stage.loss.name} with {key} {kept(stage.loss)[key]!r} before "
+        f"{config.loss.name} with {value!r} · allowed: losses that keep the same in the head"
+        for number, stage in enumerate(config.stages)
+        for key, value in kept(config.loss).items()
+        if kept(stage.loss)[key] != value
+    ]
 
 
 def _parse_pair_sets(sets: Mapping[str, object], problems: list[str]) -> dict[str, PairSetConfig]:
@@ -259,8 +328,12 @@ def _contradictions(config: Config) -> list[str]:
         )
     if list(train.milestones) != sorted(set(train.milestones)):
         problems.append(f"train.milestones: got {list(train.milestones)} · allowed: increasing steps")
-    if train.schedule == "cosine" and train.milestones:
-        problems.append("train.milestones: got some with schedule cosine · allowed: only with schedule step")
+    if train.schedule != "step" and train.milestones:
+        problems.append(f"train.milestones: got some with schedule {train.schedule} · allowed: only with schedule step")
+    if len(train.betas) != 2:
+        problems.append(f"train.betas: got {list(train.betas)} · allowed: two numbers")
+    if train.micro_batch is not None and train.micro_batch > train.batch_size:
+        problems.append(f"train.micro_batch: got {train.micro_batch} · allowed: at most batch_size {train.batch_size}")
     if train.batch_size == 1 and config.model.norm == "batch":
         problems.append("train.batch_size: got 1 with model.norm batch · allowed there: 2 or more")
     if len(config.model.input_size) != 2:

@@ -108,7 +108,8 @@ def describe(hint: Any, metadata: Mapping[str, Any]) -> str:
     kind = {int: "an integer", float: "a number", bool: "true or false", str: "a text"}.get(base, "a mapping")
     if origin is tuple:
         element = typing.get_args(base)[0]
-        kind = {int: "a list of integers", float: "a list of numbers", str: "a list of texts"}[element]
+        kinds = {int: "a list of integers", float: "a list of numbers", str: "a list of texts"}
+        kind = kinds.get(element, "a list of mappings")
     low, high, above = metadata.get("low"), metadata.get("high"), metadata.get("above")
     if low is not None and high is not None:
         kind += f" from {low:g} to {high:g}"

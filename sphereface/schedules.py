@@ -42,3 +42,24 @@ def cosine_rate(position: float, *, lr: float, steps: int, final: float = 0.0) -
     """Half a cosine from ``lr`` at position 0 to ``lr · final`` at ``steps``."""
     share = min(max(position / steps, 0.0), 1.0)
     return lr * (final + (1.0 - final) * 0.5 * (1.0 + math.cos(math.pi * share)))
+
+
+def linear_rate(position: float, *, lr: float, steps: int) -> float:
+    """A straight line from ``lr`` at position 0 to 0 at ``steps``."""
+    return lr * (1.0 - min(max(position / steps, 0.0), 1.0))
+
+
+def one_cycle_rate(position: float, *, lr: float, steps: int) -> float:
+    """One cycle (Smith and Topin 2018): half a cosine from lr/25 up to ``lr`` over 30 % of the steps, then one down.
+
+    It ends at lr/250000, as :class:`torch.optim.lr_scheduler.OneCycleLR` does with its defaults.
+
+    Args:
+        position: 0 … ``steps`` − 1, where the rate is smallest.
+    """
+    top, end = 0.3 * steps - 1.0, steps - 1.0
+    first, last = lr / 25.0, lr / 25.0e4
+    if position <= top:
+        return first + (lr - first) * 0.5 * (1.0 - math.cos(math.pi * position / top))
+    share = min((position - top) / max(end - top, 1e-9), 1.0)
+    return last + (lr - last) * 0.5 * (1.0 + math.cos(math.pi * share))

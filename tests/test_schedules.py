@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
-from sphereface.schedules import annealed_lambda, cosine_rate, step_rate, warmup_factor
+from sphereface.schedules import (
+    annealed_lambda,
+    cosine_rate,
+    linear_rate,
+    one_cycle_rate,
+    step_rate,
+    warmup_factor,
+)
 
 RECIPE = {"base": 1000.0, "gamma": 0.12, "power": 1.0, "minimum": 5.0}
 
@@ -49,3 +57,18 @@ def test_warmup(position, factor):
 
 def test_no_warmup():
     assert warmup_factor(0, 0) == 1.0
+
+
+def test_linear():
+    assert [linear_rate(position, lr=2.0, steps=4) for position in range(6)] == [2.0, 1.5, 1.0, 0.5, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("steps", [10, 57, 1000])
+def test_one_cycle_is_torchs_own(steps):
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1, momentum=0.9)
+    theirs = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.4, total_steps=steps)
+    for position in range(steps):
+        assert one_cycle_rate(position, lr=0.4, steps=steps) == pytest.approx(theirs.get_last_lr()[0], rel=1e-6)
+        optimizer.step()
+        if position < steps - 1:
+            theirs.step()

@@ -41,6 +41,11 @@ class Batch(NamedTuple):
     bad: list[tuple[str, str]]
     failure: str | None = None
 
+    def split(self, size: int) -> list[Batch]:
+        """Pieces of at most ``size`` pictures, in order."""
+        places = [slice(at, at + size) for at in range(0, len(self.labels), size)]
+        return [Batch(self.images[here], self.labels[here], self.mirror[here], []) for here in places]
+
 
 class CropBatches(Dataset[Batch]):
     """Reads and decodes the pictures of one draw. Picklable, and holds no open file."""

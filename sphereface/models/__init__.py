@@ -44,14 +44,14 @@ def build_model(config: ModelConfig) -> SphereNet:
 
 
 def load_model(path: Path, device: torch.device | str = "cpu") -> LoadedModel:
-    """Read the backbone of a checkpoint.
+    """Read the backbone of a checkpoint: with averaged weights (``train.ema``) where it has them.
 
     Raises:
         BadCheckpoint: the file is missing, damaged, or its weights do not fit the network it names.
     """
     state = load_checkpoint(path, device=device)
     try:
-        meta, weights = state["meta"], state["model"]
+        meta, weights = state["meta"], state.get("average", state["model"])
         options = meta["config"]["model"]
     except (KeyError, TypeError) as error:
         raise BadCheckpoint(f"{path}: holds no {error} entry, so it is not a training checkpoint") from error

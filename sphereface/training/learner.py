@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from ..checkpoint import BadCheckpoint
+from ..checkpoint import BadCheckpoint, load_checkpoint
 from ..config import Config
 from ..data.loader import Batch
 from ..data.transforms import to_input
 from ..device import precision_on
 from ..losses.head import HeadOutput, MarginHead
 from ..models import build_model, load_weights
-from .optimizer import SGD, parameter_groups
+from .average import MovingAverage
+from .optimizer import SGD, AdamW, gradient_values
+from .parts import check_parts, freeze, keep_fixed_statistics, parameter_groups
+from .plan import Setting
 from .watch import StepResult
+
+log = logging.getLogger(__name__)
 
 
 class NotFinite(ArithmeticError):
@@ -40,16 +46,28 @@ class Learner:
         self.dtype = precision_on(device, config.train.precision)
         self.model = build_model(config.model).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.head = MarginHead(config.model.embedding_dim, num_classes, config.loss).to(device)
+        names = [name for prefix, part in self.parts.items() for name, _ in part.named_parameters(prefix)]
+        self.factors = check_parts(config.train.lr_mult, names)
+        freeze(self.parts, self.factors)
         self.optimizer = self.make_optimizer()
+        self.average = None if config.train.ema is None else MovingAverage(self.model, config.train.ema)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype is torch.float16)
         if config.train.compile:
             self.model.compile()
 
-    def make_optimizer(self) -> SGD:
+    @property
+    def parts(self) -> dict[str, nn.Module]:
+        """What is trained, under the names that checkpoints and ``train.lr_mult`` use."""
+        return {"model": self.model, "head": self.head}
+
+    def make_optimizer(self) -> SGD | AdamW:
         """The optimiser of the configuration, over network and head."""
         train = self.config.train
+        if train.optimizer == "adamw":
+            groups = parameter_groups(self.parts, self.factors, bias_rate=1.0)  # the double one is SGD's recipe
+            return AdamW(groups, lr=train.lr, betas=(train.betas[0], train.betas[1]), weight_decay=train.weight_decay)
         return SGD(
-            parameter_groups([self.model, self.head]),
+            parameter_groups(self.parts, self.factors),
             lr=train.lr,
             mu=train.mu,
             weight_decay=train.weight_decay,
@@ -64,16 +82,38 @@ class Learner:
         )
         return to_input(images, mirror), labels
 
-    def forward(self, batch: Batch, lam: float) -> tuple[HeadOutput, torch.Tensor]:
+    def forward(self, batch: Batch, setting: Setting) -> tuple[HeadOutput, torch.Tensor]:
         """Loss of one batch, ready for the backward pass, and its (B, D) embeddings. No weight is changed."""
         images, labels = self.inputs(batch)
         self.model.train()
+        keep_fixed_statistics(self.parts, self.factors)
+        self.head.margin = setting.margin
         with self.autocast():
             embeddings = self.model(images)  # (B, D)
-            output: HeadOutput = self.head(embeddings, labels, lam)
+            output: HeadOutput = self.head(embeddings, labels, setting.lam)
         return output, embeddings
 
-    def step(self, batch: Batch, *, lr: float, lam: float) -> StepResult:
+    def gradients(self, batch: Batch, setting: Setting) -> tuple[HeadOutput, torch.Tensor]:
+        """The gradient of the mean loss of one batch in every parameter's ``.grad``, taken in pieces where told so.
+
+        Returns:
+            Outputs and embeddings of all pieces together, detached.
+        """
+        self.optimizer.zero_grad(set_to_none=True)
+        size, images = self.config.train.micro_batch or len(batch.labels), len(batch.labels)
+        outputs, embeddings = [], []
+        for piece in batch.split(size):
+            share = len(piece.labels) / images
+            output, embedded = self.forward(piece, setting)
+            self.scaler.scale(output.loss * share).backward()  # type: ignore[no-untyped-call]
+            # detached, or the log's window would keep the graphs
+            outputs.append(HeadOutput(output.loss.detach() * share, *(part.detach() for part in output[1:])))
+            embeddings.append(embedded.detach())
+        loss = torch.stack([output.loss for output in outputs]).sum()
+        rest = (torch.cat(parts) for parts in zip(*(output[1:] for output in outputs), strict=True))
+        return HeadOutput(loss, *rest), torch.cat(embeddings)
+
+    def step(self, batch: Batch, setting: Setting) -> StepResult:
         """One update of network and head: the only place where the optimiser moves.
 
         Raises:
@@ -81,12 +121,10 @@ class Learner:
                 they were before.
         """
         statistics = [buffer.clone() for buffer in self._buffers()]
-        self.optimizer.set_lr(lr)
-        self.optimizer.zero_grad(set_to_none=True)
-        output, embeddings = self.forward(batch, lam)
-        self.scaler.scale(output.loss).backward()  # type: ignore[no-untyped-call]
+        self.optimizer.set_lr(setting.lr)
+        output, embeddings = self.gradients(batch, setting)
         self.scaler.unscale_(self.optimizer)
-        loss, norm = float(output.loss.detach()), float(self._clip_gradients())
+        loss, norm = float(output.loss), float(self._clip_gradients())
         # a half-precision scaler meets infinite gradients now and then: it skips that step and lowers its scale
         if not math.isfinite(loss) or not (math.isfinite(norm) or self.scaler.is_enabled()):
             for buffer, before in zip(self._buffers(), statistics, strict=True):
@@ -95,8 +133,15 @@ class Learner:
             raise NotFinite(what)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        detached = HeadOutput(*(part.detach() for part in output))  # or the log's window would keep the graphs
-        return StepResult(detached, likeness=_likeness(embeddings), grad_norm=norm, lr=lr, lam=lam)
+        if self.average is not None:
+            self.average.update()
+        return StepResult(output, likeness=_likeness(embeddings), grad_norm=norm, lr=setting.lr, lam=setting.lam)
+
+    @contextmanager
+    def evaluated(self) -> Iterator[nn.Module]:
+        """The network as it is to be evaluated: with averaged weights where there is an average."""
+        with nullcontext() if self.average is None else self.average.applied():
+            yield self.model
 
     def _buffers(self) -> Iterator[torch.Tensor]:
         yield from self.model.buffers()
@@ -105,23 +150,49 @@ class Learner:
     def _clip_gradients(self) -> torch.Tensor:
         """Norm over all gradients; scaled down to ``train.clip_grad_norm`` where there is one."""
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        gradients = gradient_values(parameters)
+        norm = torch.nn.utils.get_total_norm(gradients)
         if self.config.train.clip_grad_norm is not None:
-            torch.nn.utils.clip_grads_with_norm_(parameters, self.config.train.clip_grad_norm, norm)
+            share = (self.config.train.clip_grad_norm / (norm + 1e-6)).clamp(max=1.0)
+            torch._foreach_mul_(gradients, share)
         return norm
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Half precision for the convolutions and products; the head keeps norms, ψ and log-sum-exp in fp32."""
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not torch.float32)
 
-    # ---------------------------------------------------------------- saving and resuming
+    # ---------------------------------------------------------------- starting, saving and resuming
+
+    def start_from(self, path: Path) -> None:
+        """Take the network, and nothing else, from a checkpoint: averaged weights where it has them.
+
+        Raises:
+            BadCheckpoint: no checkpoint, or of another network.
+        """
+        state = load_checkpoint(path, device=self.device)
+        if "model" not in state:
+            raise BadCheckpoint(f"{path}: holds no network")
+        load_weights(self.model, state.get("average", state["model"]), path)
+        if self.average is not None:
+            self.average.restore(self.model.state_dict(), 0)
+        about = state.get("meta", {})
+        log.info(
+            "network from %s (%s, step %s); the head is new; the annealing of λ starts at update %d",
+            path,
+            about.get("run", "an unnamed run"),
+            about.get("step", "?"),
+            self.config.train.lambda_start,
+        )
 
     def state(self) -> dict[str, Any]:
         """Everything that the next step depends on, but for the batch, the rate and λ: tensors and plain values.
 
         The optimiser's state is by parameter name, and holds no setting: those are the configuration's.
         """
+        average = {} if self.average is None else {"average": self.average.weights()}
         return {
+            **average,
+            "average_updates": 0 if self.average is None else self.average.updates,
             "model": self.model.state_dict(),
             "head": self.head.state_dict(),
             "optimizer": {name: self.optimizer.state[p] for name, p in self.named_parameters()},
@@ -145,11 +216,13 @@ class Learner:
         for name, parameter in self.named_parameters():
             self.optimizer.state[parameter] = optimizer[name]
         self.scaler.load_state_dict(scaler)
+        if self.average is not None:  # switched on for a run that had none: it starts from the weights
+            self.average.restore(state.get("average", weights), state.get("average_updates", 0))
         _restore_rng(rng, self.device)
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """The trained parameters of network and head, as ``model.…`` and ``head.…``."""
-        for prefix, module in (("model", self.model), ("head", self.head)):
+        for prefix, module in self.parts.items():
             yield from ((f"{prefix}.{name}", p) for name, p in module.named_parameters() if p.requires_grad)
 
 

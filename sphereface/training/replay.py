@@ -11,6 +11,7 @@ from ..config import config_from_dict
 from ..data.loader import Batch
 from ..losses.margins import MARGINS
 from .learner import Learner
+from .plan import Plan
 
 
 def replay(path: Path, device: torch.device) -> str:
@@ -28,23 +29,24 @@ def replay(path: Path, device: torch.device) -> str:
         BadCheckpoint: no such file, damaged, or not of this kind.
     """
     state = load_checkpoint(path, device=device)
-    if "batch" not in state or "lam" not in state:
+    if "batch" not in state or "position" not in state:
         raise BadCheckpoint(f"{path}: holds no batch · allowed: a nonfinite-….pt of a run folder")
     meta, batch = state["meta"], Batch(**state["batch"])
     config = config_from_dict(meta["config"], source=str(path), losses=MARGINS)
     learner = Learner(config, len(meta["class_names"]), device)
+    setting = Plan(config, meta["total_steps"]).at(state["position"])
     learner.restore(state, path)
     bad_outputs: list[str] = []
     for name, layer in learner.model.named_modules():
         layer.register_forward_hook(lambda _m, _i, out, name=name: _note(bad_outputs, name, out))
-    output, _ = learner.forward(batch, state["lam"])
+    output, _ = learner.forward(batch, setting)
     output.loss.backward()  # type: ignore[no-untyped-call]
     bad_weights = [name for name, p in learner.named_parameters() if not p.isfinite().all()]
     bad_gradients = [
         name for name, p in learner.named_parameters() if p.grad is not None and not p.grad.isfinite().all()
     ]
     rows = {
-        "step": f"{meta['step'] + 1}, λ {state['lam']:.4g}, rate {state['lr']:.4g}",
+        "step": f"{meta['step'] + 1}, λ {setting.lam:.4g}, rate {setting.lr:.4g}",
         "batch": f"{len(batch.labels)} pictures, labels {int(batch.labels.min())} … {int(batch.labels.max())}",
         "weights not finite": ", ".join(bad_weights) or "none",
         "first layer not finite": bad_outputs[0] if bad_outputs else "none",

@@ -108,7 +108,7 @@ def headline(trainer: Trainer) -> str:
 def describe(trainer: Trainer) -> str:
     """What ``--dry-run`` prints: sizes, cost and memory of one batch, and the resolved configuration."""
     batch = next(trainer.feed())
-    output, _ = trainer.learner.forward(batch, trainer.margin_lambda())
+    output, _ = trainer.learner.forward(batch, trainer.setting())
     output.loss.backward()  # type: ignore[no-untyped-call]
     device = trainer.device
     if device.type == "cuda":

@@ -17,10 +17,11 @@ from ..config import Config, differences
 from ..data.loader import Batch, CropBatches, batches, check_sample
 from ..data.sampler import Augmentation, BatchOrder
 from ..data.sources import open_source
+from ..device import make_deterministic
 from ..errors import Stopped, UserError
-from ..schedules import cosine_rate, step_rate, warmup_factor
 from .learner import Learner, NotFinite
 from .nonfinite import NonFiniteGuard
+from .plan import Plan, Setting
 from .progress import Progress, Stopwatch
 from .run_folder import RunFolder, versions
 from .stopping import Interruption, StopRequest
@@ -44,6 +45,7 @@ class Trainer:
     def __init__(self, config: Config, device: torch.device) -> None:
         self.config, self.device = config, device
         torch.manual_seed(config.seed)
+        make_deterministic(config.deterministic)
         data, train = config.data, config.train
         self.source = open_source(data.train, exclude=data.exclude, min_images=data.min_images)
         self.crops = CropBatches(self.source, config.model.input_size)
@@ -59,6 +61,8 @@ class Trainer:
         self.saved_at = -1
         per_epoch = len(self.source) / train.batch_size
         self.total_steps = train.steps or math.ceil((train.epochs or 0) * per_epoch)
+        self.plan = Plan(config, self.total_steps)
+        self._stage = 0
 
     # ---------------------------------------------------------------- schedules
 
@@ -73,18 +77,9 @@ class Trainer:
         """
         return self.progress.step if self.config.train.max_minutes is None else self.total_steps * self.share()
 
-    def learning_rate(self) -> float:
-        """Rate of the next update."""
-        train, position = self.config.train, self.position()
-        if train.schedule == "cosine":
-            rate = cosine_rate(position, lr=train.lr, steps=self.total_steps)
-        else:
-            rate = step_rate(position, lr=train.lr, milestones=train.milestones, decay=train.lr_decay)
-        return rate * warmup_factor(position, train.warmup_steps)
-
-    def margin_lambda(self) -> float:
-        """λ of the next update: finished updates + 1 is the recipe's t."""
-        return float(self.learner.head.margin.lam(self.position() + 1))
+    def setting(self) -> Setting:
+        """Rate, margin and λ of the next update."""
+        return self.plan.at(self.position())
 
     def train_step(self, batch: Batch) -> StepResult:
         """One update of network and head, timed and counted.
@@ -92,7 +87,11 @@ class Trainer:
         Raises:
             NotFinite: loss or gradient is not finite; nothing was updated, and the step does not count.
         """
-        result = self.learner.step(batch, lr=self.learning_rate(), lam=self.margin_lambda())
+        setting = self.setting()
+        if setting.stage != self._stage:
+            self._stage = setting.stage
+            log.info("step %d: stage %d: loss %s", self.progress.step + 1, setting.stage + 1, setting.margin)
+        result = self.learner.step(batch, setting)
         seconds = self.stopwatch.lap()
         self.progress.step += 1
         self.progress.images_seen += len(batch.labels)
@@ -113,6 +112,8 @@ class Trainer:
         """
         run.take_up()
         again = False
+        if resume_from is None and self.config.train.init_from is not None:
+            self.learner.start_from(Path(self.config.train.init_from))
         if resume_from is not None:
             self.restore(resume_from)
             run.set_abandoned_aside(self.progress.step)
@@ -159,7 +160,7 @@ class Trainer:
         try:
             result = self.train_step(batch)
         except NotFinite as error:
-            step = {"batch": batch._asdict(), "lam": self.margin_lambda(), "lr": self.learning_rate()}
+            step = {"batch": batch._asdict(), "position": self.position()}
             guard.met(str(error), {**self.state(run.path.name), **step}, self.last_saved)
             self.progress.images_seen += len(batch.labels)
             return
@@ -221,8 +222,8 @@ class Trainer:
         A signal to stop ends it with nothing changed; the run does it again when it is resumed.
         """
         try:
-            with self.stop.interruptible():
-                outcomes = list(self.validator.evaluate(self.learner.model))
+            with self.stop.interruptible(), self.learner.evaluated() as model:
+                outcomes = list(self.validator.evaluate(model))
         except Interruption:
             return
         progress, step = self.progress, self.progress.step
@@ -257,6 +258,7 @@ class Trainer:
             "config": self.config.to_dict(),
             "class_names": self.source.class_names,
             "num_images": len(self.source),
+            "total_steps": self.total_steps,
             "versions": self.versions,
         }
         return {"meta": meta, **self.learner.state()}

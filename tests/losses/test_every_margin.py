@@ -14,7 +14,8 @@ from sphereface.losses.head import MarginHead
 from sphereface.losses.margin_softmax import margin_logits, margin_softmax
 from sphereface.losses.margins import MARGINS, make_margin
 from sphereface.losses.margins.base import ScaledMargin
-from sphereface.training.optimizer import SGD, parameter_groups
+from sphereface.training.optimizer import SGD
+from sphereface.training.parts import parameter_groups
 
 from .oracles import EVERY, SOFTMAX, loop_logits, loop_losses
 from .test_margin_softmax import BigStorages, batch_over_angles, gradients
@@ -211,7 +212,7 @@ def test_two_training_steps_from_a_configuration(name):
     head = MarginHead(8, 5, config.loss, generator=torch.Generator().manual_seed(0))
     torch.manual_seed(0)
     net = torch.nn.Linear(6, 8)
-    optimizer = SGD(parameter_groups([net, head]), lr=0.003, weight_decay=5e-4)
+    optimizer = SGD(parameter_groups({"model": net, "head": head}, {}), lr=0.003, weight_decay=5e-4)
     generator = torch.Generator().manual_seed(1)
     images, labels = torch.randn(20, 6, generator=generator), torch.arange(20) % 5
     losses = []

@@ -10,7 +10,7 @@ from torch import nn
 from sphereface.errors import UserError
 from sphereface.losses.head import HeadOutput, MarginHead
 from sphereface.losses.margins import make_margin
-from sphereface.training.optimizer import parameter_groups
+from sphereface.training.parts import parameter_groups
 
 EXACT, CAFFE = (make_margin("a-softmax", gradient=gradient) for gradient in ("exact", "caffe"))
 
@@ -93,7 +93,7 @@ def test_softmax_has_a_bias_which_the_optimiser_knows_by_its_name():
     head = MarginHead(4, 3, make_margin("softmax"))
     assert list(head.state_dict()) == ["weight", "bias"]
     assert (head.bias == 0).all()
-    groups = {len(group["params"][0].shape): group["decay_mult"] for group in parameter_groups([head])}
+    groups = {len(group["params"][0].shape): group["decay_mult"] for group in parameter_groups({"head": head}, {})}
     assert groups == {2: 1.0, 1: 0.0}
 
 

@@ -8,7 +8,8 @@ import torch
 from sphereface.losses.head import MarginHead
 from sphereface.losses.margins import make_margin
 from sphereface.models import SphereNet
-from sphereface.training.optimizer import SGD, parameter_groups
+from sphereface.training.optimizer import SGD
+from sphereface.training.parts import parameter_groups
 
 
 def descend(momentum: str, rates: list[float], *, decay: float = 0.01) -> list[float]:
@@ -63,7 +64,11 @@ def test_torch_form_is_torch_optim_sgd():
 def test_multipliers_of_every_kind_of_parameter():
     net = SphereNet(10, widths=(4, 4, 4, 4), embedding_dim=8, norm="batch")
     head = MarginHead(8, 3, make_margin("a-softmax"))
-    of = {id(p): (g["lr_mult"], g["decay_mult"]) for g in parameter_groups([net, head]) for p in g["params"]}
+    of = {
+        id(p): (g["lr_mult"], g["decay_mult"])
+        for g in parameter_groups({"model": net, "head": head}, {})
+        for p in g["params"]
+    }
     stage = net.stages[1]
     assert of[id(stage.conv.weight)] == (1, 1)
     assert of[id(stage.conv.bias)] == (2, 0)

@@ -1,0 +1,67 @@
+"""A moving average of the network's weights, which often tells faces apart better than the last weights do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+
+class MovingAverage:
+    """Exponential moving average of a network's parameters and running statistics (Polyak averaging).
+
+    After update t: average ← d·average + (1 − d)·weights, with d = min(decay, (1 + t) / (10 + t)), so that the first
+    values are soon forgotten.
+
+    Args:
+        model: whose weights are followed; they are copied here.
+        decay: of the average, in (0, 1): it reaches back over about 1 / (1 − decay) updates.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.updates = 0
+        self._model = model
+        self._average = {name: value.detach().clone() for name, value in _values(model)}
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take in the weights as they are now."""
+        self.updates += 1
+        share = 1.0 - min(self.decay, (1.0 + self.updates) / (10.0 + self.updates))
+        average = [self._average[name] for name, _ in _values(self._model)]
+        torch._foreach_lerp_(average, [value for _, value in _values(self._model)], share)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """The network has the averaged values within, its own after."""
+        own = {name: value.detach().clone() for name, value in _values(self._model)}
+        self._fill(self._average)
+        try:
+            yield
+        finally:
+            self._fill(own)
+
+    def weights(self) -> dict[str, Tensor]:
+        """A whole state dict of the network with averaged values; what is no floating number is the network's own."""
+        return {name: self._average.get(name, value) for name, value in self._model.state_dict().items()}
+
+    def restore(self, weights: dict[str, Tensor], updates: int) -> None:
+        """Go on from what :meth:`weights` and :attr:`updates` were."""
+        self.updates = updates
+        for name, value in self._average.items():
+            value.copy_(weights[name])
+
+    @torch.no_grad()
+    def _fill(self, values: dict[str, Tensor]) -> None:
+        for name, value in _values(self._model):
+            value.copy_(values[name])
+
+
+def _values(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Parameters and floating buffers, under their names in the state dict, themselves and not copies."""
+    for name, value in model.state_dict(keep_vars=True).items():
+        if value.is_floating_point():
+            yield name, value.detach()
