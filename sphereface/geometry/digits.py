@@ -16,7 +16,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from ..losses.head import MarginHead
-from ..losses.margins import make_margin
+from ..losses.margins import Margin, make_margin
 
 CLASSES = 6
 """The digits 0 to 5; as many as the paper's own picture has people."""
@@ -30,11 +30,13 @@ class Loss:
     Attributes:
         label: its name in the picture.
         name, options: what the configuration says. An annealed margin gets its λ from :func:`learn`.
+        at_first: options of the first 0.3 of the steps, for a margin that cannot be annealed.
     """
 
     label: str
     name: str
     options: Mapping[str, object] = field(default_factory=dict)
+    at_first: Mapping[str, object] = field(default_factory=dict)
 
 
 LOSSES = [
@@ -44,8 +46,8 @@ LOSSES = [
     Loss("A-Softmax, m = 4", "a-softmax", {"m": 4}),
     Loss("A-Softmax, m = 2", "a-softmax", {"m": 2}),
     Loss("A-Softmax, m = 3", "a-softmax", {"m": 3}),
-    Loss("CosFace, m = 0.2", "cosface", {"m": 0.2, "s": 16.0}),
-    Loss("ArcFace, m = 0.2", "arcface", {"m": 0.2, "s": 16.0}),
+    Loss("CosFace, m = 0.35", "cosface", {"m": 0.35, "s": 16.0}, at_first={"m": 0.0}),
+    Loss("ArcFace, m = 0.5", "arcface", {"m": 0.5, "s": 16.0}, at_first={"m": 0.0}),
 ]
 """What is set side by side. The scaled ones have s = 16: six classes in a plane do not need 64."""
 
@@ -93,7 +95,9 @@ class Learned:
 def learn(loss: Loss, dim: int, *, steps: int = 1000, seed: int = 0) -> Learned:
     """Train a small net with one loss, and embed the pictures held out.
 
-    λ of an annealed margin falls as 1000 (1 + 100 t/steps)^(−2) to 0.1: it passes 1 at 0.3 of the steps.
+    λ of an annealed margin falls as 1000 (1 + 100 t/steps)^(−2) to 0.1: it passes 1 at 0.3 of the steps. There
+    the other margins change from ``at_first``: with the whole margin from the first step on, all classes may end
+    up in one place of the plane.
 
     Args:
         dim: length of the feature, 2 or 3.
@@ -105,8 +109,9 @@ def learn(loss: Loss, dim: int, *, steps: int = 1000, seed: int = 0) -> Learned:
     options = {**loss.options, **(annealed if loss.name in ("a-softmax", "l-softmax") else {})}
     generator = torch.Generator().manual_seed(seed)
     net = _network(dim, seed)
-    head = MarginHead(dim, CLASSES, make_margin(loss.name, **options), generator=generator)
-    _train(net, head, train, steps=steps, generator=generator)
+    margin, milder = make_margin(loss.name, **options), make_margin(loss.name, **{**options, **loss.at_first})
+    head = MarginHead(dim, CLASSES, milder, generator=generator)
+    _train(net, head, margin, train, steps=steps, generator=generator)
     with torch.no_grad():
         features = net(test[0])
         correct = head.eval()(features, test[1]).correct
@@ -119,13 +124,24 @@ def learn_all(dim: int, *, steps: int = 1000, seed: int = 0) -> list[Learned]:
 
 
 def _train(
-    net: nn.Module, head: MarginHead, data: tuple[Tensor, Tensor], *, steps: int, generator: torch.Generator
+    net: nn.Module,
+    head: MarginHead,
+    margin: Margin,
+    data: tuple[Tensor, Tensor],
+    *,
+    steps: int,
+    generator: torch.Generator,
 ) -> None:
-    """The rate falls along half a cosine. The decay keeps ‖x‖ small enough for the margin to be felt."""
+    """The head gets ``margin`` after 0.3 of the steps. The rate falls along half a cosine.
+
+    The decay keeps ‖x‖ small enough for the margin to be felt.
+    """
     images, labels = data
     optimizer = torch.optim.AdamW([*net.parameters(), *head.parameters()], lr=RATE, weight_decay=DECAY)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for step in range(1, steps + 1):
+        if step > 0.3 * steps:
+            head.margin = margin
         batch = torch.randint(len(labels), (BATCH,), generator=generator)
         loss = head(net(images[batch]), labels[batch], head.margin.lam(step)).loss
         optimizer.zero_grad()

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from matplotlib.patches import Circle
 from numpy.typing import NDArray
 
 from ..losses.margins import Margin, make_margin
@@ -27,7 +28,8 @@ from .digits import Learned
 
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9"]
 """Okabe and Ito's, which the colour-blind can tell apart."""
-GREY = "#777777"
+ORDER = ["softmax", "modified-softmax", "l-softmax", "a-softmax", "sphereface-r", "cosface", "arcface", "combined"]
+"""These first, in the order of docs/losses.md; then what else there is."""
 AT_A_GLANCE = {"a-softmax": "m = 4, λ = 5", "sphereface-r": "", "cosface": "m = 0.35", "arcface": "m = 0.5"}
 """Margin → its curve in the last panel of :func:`margins_figure`; the first for an empty text."""
 
@@ -39,7 +41,8 @@ def margins_figure(curves: Mapping[str, Sequence[Curve]]) -> Figure:
         for name, label in AT_A_GLANCE.items()
         for c in next(([c] for c in curves.get(name, []) if label in ("", c.label)), [])
     ]
-    cells = [*curves.items(), ("side by side", chosen)]
+    order = [*(name for name in ORDER if name in curves), *(name for name in curves if name not in ORDER)]
+    cells = [*((name, curves[name]) for name in order), ("side by side", chosen)]
     columns, lines = 4, math.ceil(len(cells) / 4)
     figure = Figure(figsize=(11, 4.2 * lines), layout="constrained")
     axes = figure.subplots(2 * lines, columns, sharex=True, height_ratios=[3, 2] * lines)
@@ -64,14 +67,17 @@ def _draw_curves(upper: Any, lower: Any, name: str, curves: Sequence[Curve]) -> 
         panel.tick_params(labelbottom=panel is lower, labelsize=9)
     for curve, colour in zip(curves, COLOURS, strict=False):
         degrees = np.degrees(curve.theta)
-        upper.plot(degrees, curve.other, color=GREY, linestyle=":", linewidth=1.6)
         upper.plot(degrees, curve.logit, color=colour, label=curve.label, linewidth=1.8)
+        upper.plot(degrees, curve.other, color="black", linestyle=":", linewidth=1.3)
         lower.plot(degrees, curve.slope, color=colour, linewidth=1.6)
     steep = any(curve.logit.min() < -3.2 for curve in curves)
     upper.set_ylim(*((-7.4, 1.4) if steep else (-3.2, 1.4)))
     lower.set_ylim(*((-4.3, 0.3) if steep else (-2.15, 0.15)))
     upper.set_title(name, fontsize=11, fontweight="bold")
-    if len(curves) > 1:
+    if name == "softmax":
+        upper.get_lines()[0].set_label("own class")
+        upper.get_lines()[1].set_label("another class")
+    if len(curves) > 1 or name == "softmax":
         upper.legend(loc="lower left", fontsize=8, handlelength=1.2, borderpad=0.3, labelspacing=0.25, framealpha=0.85)
 
 
@@ -115,11 +121,16 @@ def _draw_regions(panel: Any, weight: torch.Tensor, margin: Margin, title: str, 
         panel.imshow(shade, extent=(-1, 1, -1, 1), origin="lower", interpolation="bilinear")
         panel.annotate("", row, (0, 0), arrowprops={"arrowstyle": "-|>", "color": colour, "linewidth": 2.2})
         panel.annotate(f"W{'₁₂'[int(name) - 1]}", row, xytext=1.13 * row / np.hypot(*row), ha="center", va="center")
-    around = np.linspace(0, 2 * math.pi, 400)
-    panel.plot(np.cos(around), np.sin(around), color=GREY, linewidth=1)
-    panel.set(xlim=(-1.22, 1.22), ylim=(-1.08, 1.22), aspect="equal")
-    panel.set_title(title, fontsize=11)
+    _draw_circle(panel)
+    panel.set(xlim=(-1.2, 1.2), ylim=(-1.05, 1.08), aspect="equal")
+    panel.set_title(title, fontsize=11, pad=3)
     panel.set_axis_off()
+
+
+def _draw_circle(panel: Any) -> Circle:
+    circle = Circle((0, 0), 1.0, fill=False, edgecolor="#999999", linewidth=0.9, zorder=0.5)
+    panel.add_patch(circle)
+    return circle
 
 
 def _mark_margin(panel: Any, low: float, high: float, text: str) -> None:
@@ -145,7 +156,7 @@ def extents_figure() -> Figure:
     for panel, m, text in ((left, TWO_CLASSES, "m = 2 + √3"), (right, MANY_CLASSES, "m = 3")):
         panel.axvline(m, color="black", linewidth=1)
         panel.axvspan(m, 7, color=COLOURS[2], alpha=0.12, linewidth=0)
-        panel.annotate(text, (m, 1.22), xytext=(6, 0), textcoords="offset points", fontsize=11)
+        panel.annotate(text, (m, 0.06), xytext=(6, 0), textcoords="offset points", fontsize=11)
     left.set_ylabel("angle, in units of that between\nthe weights of neighbouring classes")
     return figure
 
@@ -173,17 +184,20 @@ def features_figure(plane: Sequence[Learned], sphere: Sequence[Learned]) -> Figu
     panels = figure.subplots(2 * lines, columns, squeeze=False)
     for panel in panels.flat:
         panel.set_axis_off()
+    like = [max(results, key=lambda learned: learned.gap) for results in (plane, sphere)]
+    view = _view(like[1].centres)
     for number, (flat, round_) in enumerate(zip(plane, sphere, strict=True)):
         line, column = divmod(number, columns)
-        _draw_plane(panels[2 * line, column], flat, plane[0])
-        _draw_sphere(panels[2 * line + 1, column], round_, sphere[0])
+        _draw_plane(panels[2 * line, column], flat, like[0].centres)
+        _draw_sphere(panels[2 * line + 1, column], round_, like[1].centres @ view)
     return figure
 
 
-def _draw_plane(panel: Any, learned: Learned, like: Learned) -> None:
-    turn = alignment(learned.centres, like.centres)
+def _draw_plane(panel: Any, learned: Learned, like: NDArray[Any]) -> None:
+    turn = alignment(learned.centres, like)
     directions, centres = learned.directions @ turn, learned.centres @ turn
     features = learned.features @ turn * (0.85 / np.quantile(np.linalg.norm(learned.features, axis=1), 0.98))
+    _draw_circle(panel)
     for k, centre in enumerate(centres):
         own = learned.labels == k
         panel.plot(*features[own].T, ".", color=COLOURS[k], markersize=3.5, alpha=0.7, markeredgewidth=0)
@@ -192,12 +206,13 @@ def _draw_plane(panel: Any, learned: Learned, like: Learned) -> None:
     _frame(panel, learned)
 
 
-def _draw_sphere(panel: Any, learned: Learned, like: Learned) -> None:
+def _draw_sphere(panel: Any, learned: Learned, like: NDArray[Any]) -> None:
     """Directions on the sphere, seen along one axis; what lies behind is drawn faint."""
-    turn = alignment(learned.centres, like.centres) @ _VIEW
+    turn = alignment(learned.centres, like)
     directions, centres = learned.directions @ turn, learned.centres @ turn
-    around = np.linspace(0, 2 * math.pi, 200)
-    panel.plot(np.cos(around), np.sin(around), color=GREY, linewidth=1)
+    shine = np.hypot(*np.meshgrid(np.linspace(-0.65, 1.35, 200), np.linspace(-1.35, 0.65, 200)))
+    ball = panel.imshow(shine, cmap="Greys", vmin=0, vmax=9, extent=(-1, 1, -1, 1), origin="lower")
+    ball.set_clip_path(_draw_circle(panel))
     for k, centre in enumerate(centres):
         for front in (False, True):
             own = directions[(learned.labels == k) & ((directions[:, 2] > 0) == front)]
@@ -207,8 +222,13 @@ def _draw_sphere(panel: Any, learned: Learned, like: Learned) -> None:
     _frame(panel, learned)
 
 
-_VIEW = np.linalg.qr(np.array([[1.0, 0.4, 0.6], [-0.7, 1.0, 0.5], [-0.4, -0.6, 1.0]]))[0]
-"""A turn of the sphere under which few classes hide another."""
+def _view(centres: NDArray[Any]) -> NDArray[Any]:
+    """Of many turns of the sphere the one under which no two classes lie near each other in the picture."""
+    turns = np.linalg.qr(np.random.default_rng(0).normal(size=(2000, 3, 3)))[0]
+    seen = (centres @ turns)[:, :, :2]  # (2000, C, 2)
+    apart = np.linalg.norm(seen[:, :, None] - seen[:, None], axis=-1) + 9 * np.eye(len(centres))
+    best: NDArray[Any] = turns[apart.min(axis=(1, 2)).argmax()]
+    return best
 
 
 def _frame(panel: Any, learned: Learned) -> None:
