@@ -29,7 +29,7 @@ def written(value):
 def test_every_loss_and_each_default_stand_in_the_table(name):
     options = row_of(name)[4]
     for field in dataclasses.fields(MARGINS[name]):
-        if field.name in COMMON or field.name.startswith("lambda_") and field.name != "lambda_g":
+        if field.name in COMMON or (field.name.startswith("lambda_") and field.name != "lambda_g"):
             continue
         given = re.search(rf"`{field.name}`[^`(]*\(([^)]*)\)", options)
         assert given, f"{name}: {field.name} is not among {options}"

@@ -8,7 +8,7 @@ Angles are radians; θ_12 is the angle between the weights of two classes.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -101,7 +101,7 @@ def decision_regions(x: Tensor, weight: Tensor, margin: Margin, *, bias: Tensor 
     return torch.stack(inside)
 
 
-def on_circle(angles: NDArray[np.float64]) -> Tensor:
+def on_circle(angles: NDArray[Any]) -> Tensor:
     """(N,) radians → (N, 2) unit vectors, float64."""
     return torch.from_numpy(np.stack([np.cos(angles), np.sin(angles)], axis=1))
 
