@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pictures", nargs="*", metavar="PICTURE", help="margins, boundaries, extents, features; or all")
     parser.add_argument("--output", metavar="DIR", type=Path, default=Path("docs/images"))
-    parser.add_argument("--seed", type=int, default=0, help="of the training on digits")
+    parser.add_argument("--seed", type=int, default=1, help="of the training on digits")
     parser.add_argument("--steps", type=int, default=1000, help="updates of each training on digits")
     args = parser.parse_args(argv)
 

@@ -217,7 +217,8 @@ def _draw_sphere(panel: Any, learned: Learned, like: NDArray[Any]) -> None:
         for front in (False, True):
             own = directions[(learned.labels == k) & ((directions[:, 2] > 0) == front)]
             panel.plot(*own[:, :2].T, ".", color=COLOURS[k], markersize=6, alpha=0.6 if front else 0.2, mew=0)
-        place = 1.16 * centre[:2] / max(float(np.hypot(*centre[:2])), 1e-6)
+        radius = max(float(np.hypot(*centre[:2])), 1e-6)
+        place = centre[:2] * (1 + 0.19 / radius)
         panel.text(*place, str(k), color=COLOURS[k], ha="center", va="center", fontweight="bold")
     _frame(panel, learned)
 
