@@ -20,6 +20,7 @@ ALLOWED = {
     "plots": {"errors"},
     "models": {"errors", "options", "config", "checkpoint"},
     "losses": {"errors", "options", "schedules"},
+    "geometry": {"losses"},
     "alignment": {"errors", "files", "data"},
     "data": {"errors"},
     "evaluation": {"errors", "metrics", "checkpoint", "data", "models"},

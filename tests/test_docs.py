@@ -1,0 +1,72 @@
+"""docs/losses.md says what the code does."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+
+from sphereface.losses.margins import MARGINS, Margin, make_margin
+
+DOCS = Path(__file__).parents[1] / "docs"
+TEXT = (DOCS / "losses.md").read_text(encoding="utf-8")
+COMMON = {field.name for field in dataclasses.fields(Margin)}
+
+
+def row_of(name):
+    """The cells of the table's row."""
+    (row,) = [line for line in TEXT.splitlines() if line.startswith(f"| `{name}` |")]
+    return [cell.strip() for cell in row.replace(r"\|", "/").strip("|").split("|")]
+
+
+def written(value):
+    return "null" if value is None else f"{value:g}" if isinstance(value, (int, float)) else str(value)
+
+
+@pytest.mark.parametrize("name", MARGINS)
+def test_every_loss_and_each_default_stand_in_the_table(name):
+    options = row_of(name)[4]
+    for field in dataclasses.fields(MARGINS[name]):
+        if field.name in COMMON or (field.name.startswith("lambda_") and field.name != "lambda_g"):
+            continue
+        given = re.search(rf"`{field.name}`[^`(]*\(([^)]*)\)", options)
+        assert given, f"{name}: {field.name} is not among {options}"
+        assert given[1] == written(field.default)
+
+
+@pytest.mark.parametrize("name", ["a-softmax", "l-softmax"])
+def test_the_annealing_stands_with_its_defaults(name):
+    assert "`lambda_*`" in row_of(name)[4]
+    for field in dataclasses.fields(MARGINS[name]):
+        if field.name.startswith("lambda_"):
+            assert f"`{field.name}` ({written(field.default)})" in TEXT
+
+
+def test_the_options_of_every_loss_stand_with_their_defaults():
+    for field in dataclasses.fields(Margin):
+        assert f"`{field.name}` ({written(field.default)})" in TEXT
+
+
+def test_the_table_names_no_option_and_no_loss_that_is_not_there():
+    names = re.findall(r"^\| `([\w-]+)` \|", TEXT, flags=re.MULTILINE)
+    assert set(names) == set(MARGINS)
+    for name in names:
+        known = {field.name for field in dataclasses.fields(MARGINS[name])} | {"lambda_*"}
+        assert set(re.findall(r"`([\w*]+)`", row_of(name)[4])) <= known
+
+
+def test_lambda_is_as_written_at_the_steps_that_are_named():
+    margin = make_margin("a-softmax")
+    rows = re.findall(r"^\| ([\d,]+) \| ([\d.]+) \| ([\d.]+) % \|$", TEXT, flags=re.MULTILINE)
+    assert len(rows) >= 5
+    for step, lam, share in rows:
+        value = margin.lam(int(step.replace(",", "")))
+        assert (lam, share) == (f"{value:.1f}", f"{100 / (1 + value):.1f}")
+
+
+def test_every_picture_is_there():
+    pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", TEXT)
+    assert len(pictures) == 4
+    assert all((DOCS / picture).is_file() for picture in pictures)
