@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import posixpath
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -69,21 +69,20 @@ class Listing:
         given: (N,) their labels in the list.
 
     Attributes:
-        order: (N,) the lines in the order of ``paths``.
         paths, labels, class_names, named: as a source has them.
     """
 
     def __init__(self, paths: Sequence[str], given: npt.NDArray[np.int64]) -> None:
-        composed = [nfc(path) for path in paths]
-        self.order = sorted(range(len(paths)), key=lambda row: (given[row], composed[row]))
-        self.paths = [paths[row] for row in self.order]
-        values, labels = np.unique(given[self.order], return_inverse=True)
+        composed = [nfc(posixpath.normpath(path)) for path in paths]
+        order = sorted(range(len(paths)), key=lambda row: (given[row], composed[row]))
+        self.paths = [paths[row] for row in order]
+        values, labels = np.unique(given[order], return_inverse=True)
         self.labels = labels.astype(np.int32)
         starts = np.searchsorted(labels, np.arange(len(values))).tolist()
-        folders = [nfc(PurePosixPath(self.paths[start]).parent.name) for start in starts]
-        self.named = len(set(folders)) == len(folders) and all(
-            nfc(os.path.split(os.path.split(path)[0])[1]) == folders[label]
-            for path, label in zip(self.paths, labels.tolist(), strict=True)
+        parents = [posixpath.basename(posixpath.dirname(composed[row])) for row in order]
+        folders = [parents[start] for start in starts]
+        self.named = len({*folders, ""}) > len(folders) and all(
+            parent == folders[label] for parent, label in zip(parents, labels.tolist(), strict=True)
         )
         self.class_names = folders if self.named else [str(value) for value in values.tolist()]
 
