@@ -12,7 +12,7 @@ import numpy.typing as npt
 from ...errors import UserError
 from ..mapped import MappedFile
 from ..recordio import EXACT_IN_FLOAT, Buffer, Heads, find_records, read_content, read_heads, read_index, read_picture
-from .base import nfc, smallest_index
+from .base import nfc, smallest_index, without_gaps
 
 log = logging.getLogger(__name__)
 
@@ -49,8 +49,7 @@ class RecordSource:
         if len(images) == 0:
             raise UserError(f"{self.path}: got no pictures · allowed: a .rec of labelled pictures")
         order = np.lexsort((keys[images], given))
-        values, labels = np.unique(given[order], return_inverse=True)
-        self.labels = labels.astype(np.int32)
+        self.labels, values = without_gaps(given[order], str(self.path))
         self._offsets = offsets[images][order]
         self._keys = smallest_index(keys[images][order])
         names = _read_names(names_path(self.path), int(values[-1]) + 1)
