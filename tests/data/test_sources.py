@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import pickle
 import struct
+import tracemalloc
 import unicodedata
 import zipfile
 from pathlib import Path
@@ -218,6 +219,21 @@ def test_a_zip_with_a_list_in_it(tmp_path):
     members |= {"d/list.txt": b"./p/1.jpg 8\nq/../q/2.jpg 5\np/0 0.jpg 8\n"}
     source = ZipSource(zip_of(tmp_path / "f.zip", members, zipfile.ZIP_DEFLATED))
     assert contents(source) == [("q", "2"), ("p", "0"), ("p", "1")]
+
+
+def test_a_text_in_a_zip_that_is_no_list(tmp_path):
+    folders = {"a/0.jpg": b"0", "b/0.jpg": b"1"}
+    texts = {
+        "pairs.txt": b"10\t300\na\t1\t2\n",
+        "big.txt": bytes(100 * 2**20),
+        "readme.TXT": b"",
+        "x.txt": b"c/0.jpg 0",
+    }
+    path = zip_of(tmp_path / "f.zip", {**folders, **texts}, zipfile.ZIP_DEFLATED)
+    tracemalloc.start()
+    assert contents(ZipSource(path)) == [("a", "0"), ("b", "1")]
+    assert tracemalloc.get_traced_memory()[1] < 2**21  # no 100 MiB of zeros
+    tracemalloc.stop()
 
 
 def test_names_in_a_zip_whose_writer_forgot_to_say_utf8(tmp_path):
