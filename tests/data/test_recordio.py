@@ -137,6 +137,14 @@ def test_a_cut_record_is_an_oserror_and_never_half_a_picture(cut):
         find_records(data[:-cut], "f.rec")
 
 
+def test_a_whole_looking_record_behind_which_the_file_ends():
+    data = framed(image_record([1.0, 0.0], 0, b"0123456789ab"))
+    assert (len(data), read_picture(data, 0)) == (52, b"0123456789ab")
+    for cut in range(1, 52):
+        with pytest.raises(OSError, match="cut off"):
+            read_picture(data[:-cut], 0)
+
+
 def test_no_record_where_none_begins():
     data = framed(b"x" * 40) + framed(b"y" * 40)
     with pytest.raises(OSError, match=r"no record at byte 4: 0x00000028 stands in the place of the mark 0xced7230a"):

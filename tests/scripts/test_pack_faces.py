@@ -241,7 +241,7 @@ def test_odd_names_survive_and_line_breaks_are_refused(tmp_path):
     assert RecordSource(tmp_path / "x.rec").class_names == sorted(names)
     write(tmp_path / "faces" / "a\rb" / "0.png", picture(0, 0))
     with pytest.raises(UserError, match="holds a line break · rename it"):
-        packing.pack(open_path(tmp_path / "faces"), tmp_path / "y.rec")
+        packing.pack(open_path(tmp_path / "faces"), tmp_path / "other" / "y.rec")
 
 
 def jpeg(identity: int) -> bytes:
