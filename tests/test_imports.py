@@ -22,7 +22,7 @@ ALLOWED = {
     "losses": {"errors", "options", "schedules"},
     "geometry": {"losses"},
     "alignment": {"errors", "files", "data"},
-    "data": {"errors"},
+    "data": {"errors", "files"},
     "evaluation": {"errors", "metrics", "checkpoint", "data", "models"},
     "training": {
         *("errors", "options", "config", "schedules", "metrics", "checkpoint", "device", "files"),

@@ -1,0 +1,179 @@
+"""Any source into ``.rec``, ``.idx`` and ``property``, as mxnet and InsightFace write them."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from ..errors import UserError
+from ..files import flush_folder
+from .images import BadImage, decode
+from .recordio import EXACT_IN_FLOAT, RecordWriter, record_content
+from .sources.base import Source
+from .sources.records import RecordSource, names_path
+
+_QUALITY = 95
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How pictures are encoded anew.
+
+    Args:
+        quality: of the JPEG, 1 to 100.
+        size: (height, width) in pixels; None: as it is.
+    """
+
+    quality: int = _QUALITY
+    size: tuple[int, int] | None = None
+
+
+def pack(source: Source, rec: Path, encoding: Encoding | None = None, *, progress: bool = False) -> None:
+    """Write a source to ``rec``, its ``.idx`` and ``property`` beside it.
+
+    A ``.rec`` that is not encoded anew keeps its records as they are. Everything else gets InsightFace's form: key 0
+    is the header record, (a, b) = (N + 1, N + 1 + C), behind the pictures 1 … N; then an identity record each, with
+    the keys (first, end) of its pictures. From 2²⁴ records on, where float32 has no such numbers, those are left out.
+    Pictures stay byte for byte, unless ``encoding`` is given. Where identities have names, they are written to
+    ``<name>.identities.txt``, a line each, which mxnet does not know.
+
+    All is written under names that start with a dot and end in ``.part``, and renamed at the end, the ``.rec`` last:
+    whatever interrupts this, a ``.rec`` is whole, with all that belongs to it.
+
+    Raises:
+        UserError: ``rec`` is there already, a picture cannot be read, or the disk is full. What was begun is removed.
+    """
+    _check_target(source, rec)
+    finals = [rec.with_suffix(".idx"), rec.with_name("property"), *([names_path(rec)] if source.named else []), rec]
+    parts = [path.with_name(f".{path.name}.part") for path in finals]
+    try:
+        rec.parent.mkdir(parents=True, exist_ok=True)
+        names_path(rec).unlink(missing_ok=True)  # of an earlier try: with no .rec beside it, it belongs to nothing
+        total, records = _records(source, encoding)
+        texts = [_property(source, encoding), "".join(f"{name}\n" for name in source.class_names)]
+        with tqdm(records, total=total, unit=" records", disable=not progress) as bar:
+            _write_parts(parts, bar, texts)
+        for part, final in zip(parts, finals, strict=True):
+            if final == rec:
+                flush_folder(rec.parent)  # the others first, through a power cut too
+            part.replace(final)
+        flush_folder(rec.parent)
+    except OSError as error:
+        why = "the disk is full" if error.errno in _DISK_FULL else error.strerror or str(error)
+        raise UserError(f"{rec}: cannot be written: {why} · make room, or give another place") from error
+    finally:
+        for part in parts:
+            with contextlib.suppress(OSError):
+                part.unlink()
+
+
+def _check_target(source: Source, rec: Path) -> None:
+    if rec.suffix != ".rec":
+        raise UserError(f"{rec}: got the ending {rec.suffix!r} · allowed: .rec")
+    if rec.exists():
+        raise UserError(f"{rec}: there already · move it away, or give another name")
+    others = [path.name for path in rec.parent.glob("*.rec")] if rec.with_name("property").exists() else []
+    if others:
+        raise UserError(f"{rec}: the property beside it belongs to {others[0]} · give another folder")
+    if any("\n" in name or "\r" in name for name in source.class_names):
+        raise UserError(f"{rec}: an identity's name holds a line break · rename it")
+
+
+def _write_parts(parts: list[Path], records: Iterable[tuple[int, bytes]], texts: list[str]) -> None:
+    """Write the parts of ``.idx``, of as many texts as are wanted, and of ``.rec``, all of it to the disk."""
+    index, *others, rec = parts
+    for part, text in zip(others, texts, strict=False):
+        part.write_bytes(text.encode("utf-8", "surrogateescape"))
+    with rec.open("wb") as rec_file, index.open("wb") as index_file:
+        writer = RecordWriter(rec_file, index_file)
+        for key, content in records:
+            writer.write(key, content)
+    for part in parts:
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+
+
+def _records(source: Source, encoding: Encoding | None) -> tuple[int, Iterator[tuple[int, bytes]]]:
+    """How many there are, and keys and contents, in the order of the file."""
+    if isinstance(source, RecordSource) and encoding is None:
+        keys, offsets = source.index()
+        return len(keys), _copied(source, keys.tolist(), offsets.tolist())
+    num_images, num_classes = len(source), len(source.class_names)
+    if num_classes > EXACT_IN_FLOAT:
+        raise UserError(f"{num_classes} identities · allowed in a .rec, whose labels are float32: {EXACT_IN_FLOAT}")
+    num_records = num_images + num_classes + 1
+    if num_records > EXACT_IN_FLOAT:
+        return num_images, _pictures(source, encoding, first=0)
+    return num_records, itertools.chain(_pictures(source, encoding, first=1), _identities(source))
+
+
+def _copied(source: RecordSource, keys: list[int], offsets: list[int]) -> Iterator[tuple[int, bytes]]:
+    for key, offset in zip(keys, offsets, strict=True):
+        try:
+            yield key, source.content(offset)
+        except OSError as error:
+            raise _bad_picture(f"{source.path}, record {key}", str(error)) from error
+
+
+def _pictures(source: Source, encoding: Encoding | None, first: int) -> Iterator[tuple[int, bytes]]:
+    for row in range(len(source)):
+        yield first + row, record_content(int(source.labels[row]), first + row, _picture(source, row, encoding))
+
+
+def _identities(source: Source) -> Iterator[tuple[int, bytes]]:
+    """The header record and one for each identity."""
+    num_classes, first = len(source.class_names), len(source) + 1
+    yield 0, record_content((first, first + num_classes), 0)
+    edges = (1 + np.searchsorted(source.labels, np.arange(num_classes + 1))).tolist()
+    for key, both in enumerate(itertools.pairwise(edges), first):
+        yield key, record_content(both, key)
+
+
+def _picture(source: Source, row: int, encoding: Encoding | None) -> bytes:
+    name = source.name(row)
+    try:
+        data = source.read(row)
+        if not data:
+            raise BadImage("the file is empty (0 bytes)")
+        return data if encoding is None else _encoded(data, encoding)
+    except BadImage as error:
+        raise _bad_picture(name, str(error)) from error
+    except OSError as error:  # of reading: must not be taken for one of writing
+        raise _bad_picture(name, error.strerror or str(error)) from error
+
+
+def _encoded(data: bytes, encoding: Encoding) -> bytes:
+    image = decode(data)
+    if encoding.size is not None and image.shape[:2] != encoding.size:
+        height, width = encoding.size
+        smaller = height * width < image.shape[0] * image.shape[1]
+        resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
+        image = np.asarray(resized, dtype=np.uint8)
+    _, jpeg = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, encoding.quality])
+    return jpeg.tobytes()
+
+
+def _property(source: Source, encoding: Encoding | None) -> str:
+    """InsightFace's ``property``: identities, height and width of the pictures."""
+    try:
+        height, width = decode(_picture(source, 0, encoding)).shape[:2]
+    except BadImage as error:
+        raise _bad_picture(source.name(0), str(error)) from error
+    return f"{len(source.class_names)},{height},{width}"
+
+
+def _bad_picture(name: str, why: str) -> UserError:
+    return UserError(
+        f"{name}: {why} · nothing was packed · list the whole pictures with scripts/check_faces.py --write-list, and "
+        "pack that list"
+    )
