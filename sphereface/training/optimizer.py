@@ -23,6 +23,9 @@ class SGD(Optimizer):
 
     Both are the same while the rate is constant.
 
+    Of a parameter with a sparse gradient (sampled negatives) only the rows that it holds are moved, and only
+    their velocity: the others have no step, no decay, no momentum, as if that update had not been.
+
     Args:
         params: parameters or groups; a group may carry ``lr_mult`` and ``decay_mult``, its share of both.
         lr: learning rate; :meth:`set_lr` changes it.
@@ -55,23 +58,53 @@ class SGD(Optimizer):
         assert closure is None
         for group in self.param_groups:
             params = [p for p in group["params"] if p.grad is not None]
-            if params:
-                self._update(params, group)
+            for p in params:
+                if "velocity" not in self.state[p]:
+                    self.state[p]["velocity"] = torch.zeros_like(p)
+            dense = [p for p in params if not p.grad.is_sparse]
+            if dense:
+                velocities = [self.state[p]["velocity"] for p in dense]
+                self._update(dense, velocities, [p.grad for p in dense], group)
+            for p in params:
+                if p.grad.is_sparse:
+                    self._update_rows(p, group)
 
-    def _update(self, params: list[torch.Tensor], group: dict[str, Any]) -> None:
-        for p in params:
-            if "velocity" not in self.state[p]:
-                self.state[p]["velocity"] = torch.zeros_like(p)
-        velocities = [self.state[p]["velocity"] for p in params]
+    def _update_rows(self, p: torch.Tensor, group: dict[str, Any]) -> None:
+        assert p.grad is not None
+        gradient, velocity = p.grad.coalesce(), self.state[p]["velocity"]
+        rows = gradient.indices()[0]
+        some, moving = p[rows], velocity[rows]
+        self._update([some], [moving], [gradient.values()], group)
+        p.index_copy_(0, rows, some)
+        velocity.index_copy_(0, rows, moving)
+
+    def _update(
+        self,
+        params: list[torch.Tensor],
+        velocities: list[torch.Tensor],
+        gradients: list[torch.Tensor],
+        group: dict[str, Any],
+    ) -> None:
         rate = group["lr"] * group["lr_mult"]
         decay = group["weight_decay"] * group["decay_mult"]
         gradient_share = rate if self.momentum_form == "caffe" else 1.0
-        gradients = [p.grad for p in params if p.grad is not None]
         torch._foreach_mul_(velocities, group["mu"])
         torch._foreach_add_(velocities, gradients, alpha=gradient_share)
         if decay:
             torch._foreach_add_(velocities, params, alpha=gradient_share * decay)
         torch._foreach_add_(params, velocities, alpha=-1.0 if self.momentum_form == "caffe" else -rate)
+
+
+def gradient_values(params: Iterable[torch.Tensor]) -> list[torch.Tensor]:
+    """The numbers of all gradients there are, which may be changed in place; of a sparse one, those of its rows."""
+    values = []
+    for p in params:
+        if p.grad is not None and p.grad.is_sparse:
+            p.grad = p.grad.coalesce()
+            values.append(p.grad.values())
+        elif p.grad is not None:
+            values.append(p.grad)
+    return values
 
 
 def parameter_groups(modules: Iterable[nn.Module]) -> list[dict[str, Any]]:

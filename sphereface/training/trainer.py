@@ -20,10 +20,11 @@ from ..data.sources import open_source
 from ..data.transforms import to_input
 from ..device import precision_on
 from ..errors import UserError
-from ..losses.head import HeadOutput, MarginHead
+from ..losses.distributed_head import make_head
+from ..losses.head import HeadOutput
 from ..models import build_model, load_weights
 from ..schedules import cosine_rate, step_rate, warmup_factor
-from .optimizer import SGD, parameter_groups
+from .optimizer import SGD, gradient_values, parameter_groups
 from .progress import Progress, Stopwatch
 from .run_folder import RunFolder, versions
 from .validation import Validator
@@ -52,7 +53,7 @@ class Trainer:
         check_sample(self.crops)
         self.num_classes = len(self.source.class_names)
         self.model = build_model(config.model).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.head = MarginHead(config.model.embedding_dim, self.num_classes, config.loss).to(device)
+        self.head = make_head(config.model.embedding_dim, self.num_classes, config.loss, seed=config.seed).to(device)
         self.optimizer = self.make_optimizer()
         self.dtype = precision_on(device, train.precision)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype is torch.float16)
@@ -120,7 +121,7 @@ class Trainer:
         self.model.train()
         with self.autocast():
             embeddings = self.model(images)  # (B, D)
-            output: HeadOutput = self.head(embeddings, labels, lam)
+            output: HeadOutput = self.head(embeddings, labels, lam, self.progress.step)
         return output
 
     def train_step(self, batch: Batch) -> StepResult:
@@ -148,10 +149,10 @@ class Trainer:
 
     def _clip_gradients(self) -> torch.Tensor:
         """Norm over all gradients; scaled down to ``train.clip_grad_norm`` where there is one."""
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        gradients = gradient_values(p for group in self.optimizer.param_groups for p in group["params"])
+        norm = torch.nn.utils.get_total_norm(gradients)
         if self.config.train.clip_grad_norm is not None:
-            torch.nn.utils.clip_grads_with_norm_(parameters, self.config.train.clip_grad_norm, norm)
+            torch._foreach_mul_(gradients, (self.config.train.clip_grad_norm / (norm + 1e-6)).clamp(max=1.0))
         return norm
 
     def autocast(self) -> AbstractContextManager[Any]:
