@@ -55,10 +55,12 @@ class _DistributedHead(MarginHead):
     ranks: Ranks
     _samples: int | None = None
 
-    def _check_batch(self, embeddings: Tensor) -> None:
-        """Width, and n the same on all ranks at every step: the first time they ask each other, then themselves."""
+    def _check_batch(self, embeddings: Tensor, labels: Tensor) -> None:
+        """Shapes, and n the same on all ranks at every step: the first time they ask each other, then themselves."""
         self._check_width(embeddings)
         samples = len(embeddings)
+        if labels.shape != (samples,):
+            raise UserError(f"labels: got shape {tuple(labels.shape)} · allowed: one for each of {samples} images")
         if self._samples is None:
             sizes = self.ranks.gather(torch.tensor([samples], device=embeddings.device)).tolist()
             if len(set(sizes)) > 1:
@@ -104,7 +106,7 @@ class ShardedHead(_DistributedHead):
 
     def forward(self, embeddings: Tensor, labels: Tensor, lam: float = 0.0, step: int | None = None) -> HeadOutput:
         """Loss of the samples of all ranks; what comes beside it, of this rank's own. See :class:`MarginHead`."""
-        self._check_batch(embeddings)
+        self._check_batch(embeddings, labels)
         everyone = self.ranks.gather(labels)
         check_labels(everyone, len(embeddings) * self.ranks.size, self.num_classes)
         rows, here = self.shard.locate(everyone)
@@ -136,7 +138,7 @@ class ReplicatedHead(_DistributedHead):
 
     def forward(self, embeddings: Tensor, labels: Tensor, lam: float = 0.0, step: int | None = None) -> HeadOutput:
         """As :class:`ShardedHead`'s."""
-        self._check_batch(embeddings)
+        self._check_batch(embeddings, labels)
         output = self._loss(embeddings, labels, lam, step)
         of_all = self.ranks.sum(output.loss.detach())[0] / self.ranks.size
         return output._replace(loss=output.loss + (of_all - output.loss.detach()))

@@ -9,6 +9,11 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+_all_gather: Any = (
+    getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+)  # as torch calls it now, and before
+_reduce_scatter: Any = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
+
 
 class Ranks:
     """The R processes that share one head.
@@ -26,13 +31,13 @@ class Ranks:
     def gather(self, rows: Tensor) -> Tensor:
         """(n, …) of each rank → (R·n, …) in order of ranks, on all."""
         everything = rows.new_empty(self.size * len(rows), *rows.shape[1:])
-        dist.all_gather_into_tensor(everything, rows.contiguous(), group=self.group)
+        _all_gather(everything, rows.contiguous(), group=self.group)
         return everything
 
     def scatter_sum(self, rows: Tensor) -> Tensor:
         """(R·n, …) on all → this rank's (n, …) of their sum."""
         own = rows.new_empty(len(rows) // self.size, *rows.shape[1:])
-        dist.reduce_scatter_tensor(own, rows.contiguous(), group=self.group)
+        _reduce_scatter(own, rows.contiguous(), group=self.group)
         return own
 
     def max_(self, values: Tensor) -> Tensor:

@@ -19,6 +19,8 @@ from torch.autograd.function import once_differentiable
 def sampled_rows(positives: Tensor, num_rows: int, rate: float, *, seed: int, step: int, shard: int) -> Tensor:
     """The rows that a step sees, increasing: a function of its arguments, so a resumed run draws the same.
 
+    A GPU is waited for once, for the number of positives.
+
     Args:
         positives: rows that must be among them, in any order, repeated or not.
         num_rows: of the shard.

@@ -1,4 +1,4 @@
-"""The head over 2, 3 and 4 gloo processes is the head of one process, to float64."""
+"""The head over 2 and 4 gloo processes is the head of one process, in float64 to 1e-10."""
 
 from __future__ import annotations
 
@@ -33,13 +33,9 @@ def folder(tmp_path_factory):
 def results(folder):
     """What each of four processes found, by rank."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "tests.losses.shard_worker"]
-    processes = [
-        subprocess.Popen([*command, str(rank), str(folder)], cwd=ROOT, env=environment, stderr=subprocess.PIPE)
-        for rank in range(4)
-    ]
-    errors = [process.communicate(timeout=120)[1].decode() for process in processes]
-    assert not any(process.returncode for process in processes), "\n".join(errors)
+    command = [sys.executable, "-m", "tests.losses.shard_worker", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(4)]
 
 
@@ -166,7 +162,7 @@ def loop_losses(x, weight, labels, rows):
 # Checkpoints
 
 
-@pytest.mark.parametrize("size", [1, *work.SIZES])
+@pytest.mark.parametrize("size", [1, *work.RESUMED])
 @pytest.mark.parametrize("key", work.SAVED)
 def test_saved_on_four_ranks_goes_on_with_any_number(results, folder, key, size):
     head = work.new_head(work.MARGINS[key])

@@ -325,6 +325,8 @@ def test_options_arrive_typed():
     assert asdict(margin) == {
         "chunk_size": "auto",
         "mhe": 0.0,
+        "distributed": "sharded",
+        "sample_rate": 1.0,
         "lambda_base": 1000.0,
         "lambda_gamma": 0.12,
         "lambda_power": 1.0,
