@@ -103,7 +103,7 @@ def describe(hint: Any, metadata: Mapping[str, Any]) -> str:
     """What a field allows, in words: 'an integer from 1 to 4', 'one of exact, caffe'."""
     if metadata.get("choices"):
         return "one of " + ", ".join(str(choice) for choice in metadata["choices"])
-    base, optional = _strip_none(hint)
+    base, optional = _kind_of(hint, metadata)
     origin = typing.get_origin(base)
     if origin is typing.Union:
         return " or ".join(describe(kind, metadata) for kind in typing.get_args(base))
@@ -140,11 +140,14 @@ def _join(prefix: str, key: object) -> str:
     return f"{prefix}.{key}" if prefix else str(key)
 
 
-def _strip_none(hint: Any) -> tuple[Any, bool]:
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        rest = tuple(arg for arg in typing.get_args(hint) if arg is not type(None))
-        return typing.Union[rest], len(rest) < len(typing.get_args(hint))  # noqa: UP007 -- Union of one is that one
-    return hint, False
+def _kind_of(hint: Any, metadata: Mapping[str, Any]) -> tuple[Any, bool]:
+    """The kind of value that a hint asks for, and whether null is one. With ``words``, its ``str`` stands for those."""
+    if typing.get_origin(hint) not in (typing.Union, types.UnionType):
+        return hint, False
+    kinds = typing.get_args(hint)
+    left_out = (type(None), str) if metadata.get("words") else (type(None),)
+    rest = tuple(kind for kind in kinds if kind not in left_out)
+    return typing.Union[rest], type(None) in kinds  # noqa: UP007 -- Union of one is that one
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:
@@ -154,7 +157,7 @@ def _default(field: dataclasses.Field[Any]) -> Any:
 
 
 def _convert(value: object, hint: Any, field: dataclasses.Field[Any], key: str, problems: list[str]) -> Any:
-    base, optional = _strip_none(hint)
+    base, optional = _kind_of(hint, field.metadata)
     if (value is None and optional) or (isinstance(value, str) and value in field.metadata.get("words", ())):
         return value
     converted = _to_type(value, base)

@@ -14,6 +14,7 @@ from .known_gradients import with_gradients
 from .last_layer import LastLayer, Targets
 from .margin_softmax import HeadOutput
 from .margins.binary import SphereFace2
+from .shards import Shared, targets_of
 
 BINARY_BLOCK = 1024
 """Classes per block: several operations go over each logit, and find it in the cache."""
@@ -27,6 +28,7 @@ def binary_margin(
     margin: SphereFace2,
     *,
     chunk_size: int | None = None,
+    shared: Shared | None = None,
 ) -> HeadOutput:
     """loss_weight/r · mean over samples of α softplus(−t) + (1 − α) Σ_j≠y softplus(u_j), t and u with the bias.
 
@@ -40,13 +42,15 @@ def binary_margin(
         labels: (N,) int64 in [0, C).
         margin: gives the target logits t and the others u.
         chunk_size: the most classes in a block.
+        shared: where ``weight`` is this rank's part of the classes, and ``x`` all ranks' samples. The gradient of
+            ``x`` is then this rank's part of a sum over ranks.
 
     Raises:
         UserError: a label outside [0, C); checked on a CPU only.
     """
     inputs = x, weight, bias
     layer = LastLayer(x, weight, margin, block_size=min(chunk_size or BINARY_BLOCK, BINARY_BLOCK))
-    targets = Targets(layer, labels, margin, 0.0)
+    targets = targets_of(layer, labels, margin, 0.0, shared)
     wanted = [value.requires_grad and torch.is_grad_enabled() for value in inputs]
     with torch.no_grad():
         loss, best_other, gradients = _sum_over_classes(layer, targets, margin, bias.to(layer.dtype), wanted=wanted)
@@ -62,7 +66,8 @@ def _sum_over_classes(
     share = margin.loss_weight / (margin.r * len(layer.x))
     positive, negative = share * margin.alpha, share * (1.0 - margin.alpha)
     t = targets.logits + b
-    loss, on_target = positive * F.softplus(-t, threshold=50).sum(), -positive * torch.sigmoid(-t)
+    loss = positive * targets.own(F.softplus(-t, threshold=50)).sum()
+    on_target = -positive * targets.own(torch.sigmoid(-t))
     dquery = torch.zeros_like(layer.x) if wanted[0] else None
     dweight = layer.x.new_empty(layer.weight.shape) if wanted[1] else None
     dbias, entries = on_target.sum(), targets.entries(on_target)
@@ -81,4 +86,5 @@ def _sum_over_classes(
             targets.put(i, grad.mul_(slope), entries)
             layer.backward(block, grad, dquery, dweight)
     dx = None if dquery is None else targets.add_to_dx(layer, on_target, dquery)
+    best, (loss, dbias) = targets.highest(best), targets.total(loss, dbias)
     return loss, best, (dx, dweight, dbias.reshape(1))

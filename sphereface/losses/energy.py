@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from .known_gradients import with_gradients
-from .last_layer import LastLayer, Targets
+from .last_layer import LastLayer
 from .margins import make_margin
+from .shards import Shared, targets_of
 
 ENERGY_BLOCK = 1024
 """Classes per block: several operations go over each pair, and find it in the cache."""
@@ -19,7 +20,7 @@ _SOFT = 1e-3
 """Added to every squared distance: two equal rows have a finite energy."""
 
 
-def hyperspherical_energy(weight: Tensor, labels: Tensor) -> Tensor:
+def hyperspherical_energy(weight: Tensor, labels: Tensor, shared: Shared | None = None) -> Tensor:
     """1/(N (C − 1)) Σ_i Σ_j≠y_i 1/‖Ŵ_yi − Ŵ_j‖² (Liu et al., NeurIPS 2018, SphereFace+'s form, s = 2).
 
     Only the classes of the batch repel all others: N×C pairs, in blocks, and never C×C. The gradient is
@@ -28,12 +29,17 @@ def hyperspherical_energy(weight: Tensor, labels: Tensor) -> Tensor:
     Args:
         weight: (C, D) class weights of any length; a zero row has no force and feels none.
         labels: (N,) the classes of the batch.
+        shared: where ``weight`` is this rank's part of the classes. The N rows of the batch and their gradient are
+            then summed over ranks: two messages of N·D numbers.
     """
     own = weight.detach()[labels]
+    if shared is not None:
+        own = shared.sum_rows(own)
     layer = LastLayer(own, weight, _COSINES, block_size=ENERGY_BLOCK)
-    targets = Targets(layer, labels, _COSINES, 0.0)
+    targets = targets_of(layer, labels, _COSINES, 0.0, shared)
     wanted = weight.requires_grad and torch.is_grad_enabled()
-    share = 1.0 / (len(labels) * max(len(weight) - 1, 1))
+    classes = len(weight) if shared is None else shared.num_classes
+    share = 1.0 / (len(labels) * max(classes - 1, 1))
     dquery = torch.zeros_like(layer.x)
     dweight = layer.x.new_empty(weight.shape)
     total, room = layer.x.new_zeros(()), layer.room_for_block()
@@ -45,6 +51,7 @@ def hyperspherical_energy(weight: Tensor, labels: Tensor) -> Tensor:
             total += energies.sum()
             if wanted:  # d(1/(2 − 2c))/dc = 2/(2 − 2c)²
                 layer.backward(block, energies.square_().mul_(2.0 * share), dquery, dweight)
+        total, dquery = targets.total(total, dquery)
         if wanted:
-            dweight.index_add_(0, labels, layer.to_dx(dquery))
+            dweight.index_add_(0, labels, targets.own(layer.to_dx(dquery)))
     return with_gradients(total * share, (weight, dweight)) if wanted else total * share

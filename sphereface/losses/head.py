@@ -11,12 +11,17 @@ from ..errors import UserError
 from .binary_margin import binary_margin
 from .chunks import auto_chunk
 from .energy import hyperspherical_energy
-from .last_layer import inverse_norms
+from .last_layer import check_labels, inverse_norms
 from .margin_softmax import HeadOutput, margin_softmax
 from .margins import Margin
 from .margins.binary import SphereFace2
+from .sampling import sampled_rows, take_rows
+from .shards import Shard, Shared
 
 __all__ = ["HeadOutput", "MarginHead"]
+
+_DRAWN_AT_ONCE = 65536
+"""Classes whose initial weights are drawn in one go."""
 
 
 class MarginHead(nn.Module):
@@ -32,8 +37,13 @@ class MarginHead(nn.Module):
         num_classes: C ≥ 1.
         margin: see :mod:`sphereface.losses.margins`.
         generator: source of the initial weights; None for torch's own.
+        seed: of the sampled negatives, where the margin has a ``sample_rate`` below 1.
+        shard: the classes that this head holds; None for all. ``weight`` has their rows alone, with the values
+            that they have in the whole.
     """
 
+    num_classes: int
+    """C, those of other shards included."""
     bias: nn.Parameter | None
 
     def __init__(
@@ -43,6 +53,8 @@ class MarginHead(nn.Module):
         margin: Margin,
         *,
         generator: torch.Generator | None = None,
+        seed: int = 0,
+        shard: Shard | None = None,
     ) -> None:
         super().__init__()
         if embedding_dim < 1 or num_classes < 1:
@@ -50,10 +62,11 @@ class MarginHead(nn.Module):
                 f"head: got {num_classes} classes of {embedding_dim} numbers · allowed: at least 1 of each · "
                 "is the training set empty?"
             )
-        self.margin = margin
+        self.margin, self.num_classes, self.seed = margin, num_classes, seed
+        self.shard = shard or Shard.of(num_classes)
         self._auto_chunks: dict[int, int | None] = {}  # by batch size: decided once, when memory is still free
-        self.weight = nn.Parameter(torch.empty(num_classes, embedding_dim))
-        size = {"none": 0, "shared": 1, "per class": num_classes}[margin.bias]
+        self.weight = nn.Parameter(torch.empty(len(self.shard), embedding_dim))
+        size = {"none": 0, "shared": 1, "per class": len(self.shard)}[margin.bias]
         self.register_parameter("bias", nn.Parameter(torch.empty(size)) if size else None)
         for name, first in margin.running.items():
             self.register_buffer(name, torch.tensor(first))
@@ -61,44 +74,92 @@ class MarginHead(nn.Module):
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Draw the weights anew, and set bias and running statistics back."""
-        bound = math.sqrt(3.0 / self.weight.shape[1])
-        nn.init.uniform_(self.weight, -bound, bound, generator=generator)
+        self._draw_weight(generator)
         if self.bias is not None:
-            nn.init.constant_(self.bias, self.margin.first_bias(len(self.weight)))
+            nn.init.constant_(self.bias, self.margin.first_bias(self.num_classes))
         for name, first in self.margin.running.items():
             self.get_buffer(name).fill_(first)
 
-    def forward(self, embeddings: Tensor, labels: Tensor, lam: float = 0.0) -> HeadOutput:
+    @torch.no_grad()
+    def _draw_weight(self, generator: torch.Generator | None) -> None:
+        """Draws the rows of all classes, by blocks, so that each shard has its part of the same numbers."""
+        bound = math.sqrt(3.0 / self.weight.shape[1])
+        for first in range(0, self.num_classes, _DRAWN_AT_ONCE):
+            last = min(first + _DRAWN_AT_ONCE, self.num_classes)
+            drawn = self.weight.new_empty(last - first, self.weight.shape[1])
+            nn.init.uniform_(drawn, -bound, bound, generator=generator)
+            start, stop = max(first, self.shard.start), min(last, self.shard.stop)
+            if start < stop:
+                own = slice(start - self.shard.start, stop - self.shard.start)
+                self.weight[own] = drawn[start - first : stop - first]
+
+    def forward(self, embeddings: Tensor, labels: Tensor, lam: float = 0.0, step: int | None = None) -> HeadOutput:
         """Loss of a batch.
 
         Args:
             embeddings: (N, D), any floating dtype, not normalised.
             labels: (N,) int64 in [0, C).
             lam: λ of this step, ``head.margin.lam(step)``.
+            step: finished updates; needed in training where negatives are sampled, which depend on it.
 
         Raises:
             UserError: embeddings of another width, or a label outside [0, C).
         """
+        self._check_width(embeddings)
+        return self._loss(embeddings, labels, lam, step)
+
+    def _check_width(self, embeddings: Tensor) -> None:
         if embeddings.ndim != 2 or embeddings.shape[1] != self.weight.shape[1]:
             raise UserError(
                 f"head: got embeddings of shape {tuple(embeddings.shape)} · "
                 f"allowed: (N, {self.weight.shape[1]}) · "
                 "give model and head the same embedding_dim"
             )
+
+    def _loss(
+        self, embeddings: Tensor, labels: Tensor, lam: float, step: int | None, shared: Shared | None = None
+    ) -> HeadOutput:
+        """Loss of all samples that this head sees; ``labels`` are rows of ``weight``."""
+        rows = None
+        if self.training and self.margin.sample_rate < 1:
+            check_labels(labels, len(embeddings), len(self.weight))
+            rows = self._rows_of_step(labels if shared is None else labels[shared.here], step)
+            labels = torch.searchsorted(rows, labels)
         if self.training and self.margin.rows == "renormalized":
-            self.renormalize()
-        output = self._classify(embeddings, labels, lam)
+            self.renormalize(rows)
+        weight, bias = self._parameters_of_step(rows)
+        output = self._classify(embeddings, labels, lam, weight, bias, shared)
         if self.margin.mhe > 0:
-            energy = hyperspherical_energy(self.weight, labels)
+            energy = hyperspherical_energy(weight, labels, shared)
             output = output._replace(loss=output.loss + self.margin.mhe * energy)
         return output
 
-    def _classify(self, embeddings: Tensor, labels: Tensor, lam: float) -> HeadOutput:
+    def _rows_of_step(self, positives: Tensor, step: int | None) -> Tensor:
+        if step is None:
+            raise UserError("head: got no step · allowed with loss.sample_rate below 1: finished updates · pass step=")
+        rate, first = self.margin.sample_rate, self.shard.start
+        return sampled_rows(positives, len(self.weight), rate, seed=self.seed, step=step, shard=first)
+
+    def _parameters_of_step(self, rows: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Weights and bias as the loss sees them: all rows, or some."""
+        if rows is None:
+            return self.weight, self.bias
+        return take_rows(self.weight, rows), None if self.bias is None else take_rows(self.bias, rows)
+
+    def _classify(
+        self,
+        embeddings: Tensor,
+        labels: Tensor,
+        lam: float,
+        weight: Tensor,
+        bias: Tensor | None,
+        shared: Shared | None,
+    ) -> HeadOutput:
         margin, chunk = self._margin_of_step(embeddings), self.chunk_size(len(embeddings))
         if isinstance(margin, SphereFace2):
-            assert self.bias is not None
-            return binary_margin(embeddings, self.weight, self.bias, labels, margin, chunk_size=chunk)
-        return margin_softmax(embeddings, self.weight, labels, margin, lam, bias=self.bias, chunk_size=chunk)
+            assert bias is not None
+            return binary_margin(embeddings, weight, bias, labels, margin, chunk_size=chunk, shared=shared)
+        return margin_softmax(embeddings, weight, labels, margin, lam, bias=bias, chunk_size=chunk, shared=shared)
 
     def chunk_size(self, samples: int) -> int | None:
         """The classes whose logits exist at a time in a batch of that size; None for all."""
@@ -124,11 +185,15 @@ class MarginHead(nn.Module):
         return norms
 
     @torch.no_grad()
-    def renormalize(self) -> None:
-        """Divide each stored row by its length, in place; a zero row stays zero."""
+    def renormalize(self, rows: Tensor | None = None) -> None:
+        """Divide each stored row, or these, by its length, in place; a zero row stays zero."""
         dtype = torch.promote_types(self.weight.dtype, torch.float32)
-        self.weight.mul_(inverse_norms(self.weight, dtype)[:, None])
+        if rows is None:
+            self.weight.mul_(inverse_norms(self.weight, dtype)[:, None])
+        else:
+            own = self.weight[rows]
+            self.weight[rows] = own * inverse_norms(own, dtype)[:, None].to(own.dtype)
 
     def extra_repr(self) -> str:
         """Shown by ``print(head)``."""
-        return f"{self.weight.shape[1]} -> {self.weight.shape[0]}, {self.margin}"
+        return f"{self.weight.shape[1]} -> {self.num_classes}, {self.margin}"

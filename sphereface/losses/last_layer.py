@@ -145,7 +145,7 @@ class Targets:
     """
 
     def __init__(self, layer: LastLayer, labels: Tensor, margin: Margin, lam: float) -> None:
-        _check_labels(labels, len(layer.x), len(layer.weight))
+        check_labels(labels, len(layer.x), len(layer.weight))
         self.labels, self.norms = labels, layer.norms
         rows = layer.weight[labels].to(layer.dtype)
         row_norms = torch.linalg.vector_norm(rows, dim=1)
@@ -168,6 +168,22 @@ class Targets:
         if len(samples):
             block[classes, samples] = values if isinstance(values, float) else values[samples]
 
+    def own(self, values: Tensor) -> Tensor:
+        """(N,) or (N, D) values, 0 where the target class is a row of another rank; here there is one rank."""
+        return values
+
+    def once(self, values: Tensor) -> Tensor:
+        """(N,) values whose gradient flows on one rank only, which has the target class."""
+        return values
+
+    def highest(self, values: Tensor) -> Tensor:
+        """(N,) values → the largest of all ranks'."""
+        return values
+
+    def total(self, *sums: Tensor) -> tuple[Tensor, ...]:
+        """Sums over this rank's classes → over all; where ranks share them, ``logits`` is whole only after this."""
+        return sums
+
     def entries(self, grad: Tensor) -> Tensor:
         """What the target places of dL/dZ hold, from dL/d``logits``; both (N,)."""
         return grad * (self._d_plain if self._d_weight is None else self._d_weight)
@@ -188,7 +204,8 @@ class Targets:
             dweight.index_add_(0, self.labels, self._unit_rows * per_row[:, None])
 
 
-def _check_labels(labels: Tensor, samples: int, classes: int) -> None:
+def check_labels(labels: Tensor, samples: int, classes: int) -> None:
+    """One label for each sample, in [0, classes); the range is checked on a CPU only."""
     if labels.shape != (samples,) or samples == 0:
         raise UserError(f"labels: got shape {tuple(labels.shape)} · allowed: one for each of {samples} images")
     if labels.device.type == "cpu":  # elsewhere it would wait for the device, and indexing asserts anyway

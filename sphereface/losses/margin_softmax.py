@@ -20,6 +20,7 @@ from torch.autograd.function import once_differentiable
 
 from .last_layer import LastLayer, Targets
 from .margins import Margin
+from .shards import Shared, targets_of
 
 
 class HeadOutput(NamedTuple):
@@ -44,6 +45,7 @@ def margin_softmax(
     *,
     bias: Tensor | None = None,
     chunk_size: int | None = None,
+    shared: Shared | None = None,
 ) -> HeadOutput:
     """Mean of −log softmax(M)_y, M the plain logits but for the targets, which ``margin`` gives.
 
@@ -60,17 +62,19 @@ def margin_softmax(
         lam: λ ≥ 0, ``margin.lam(step)``.
         bias: (C,), for a margin with one.
         chunk_size: classes whose logits exist at a time; None for all.
+        shared: where ``weight`` and ``bias`` are this rank's part of the classes, and ``x`` all ranks' samples.
+            The gradient of ``x`` is then this rank's part of a sum over ranks.
 
     Raises:
         UserError: a label outside [0, C); checked on a CPU only.
     """
     layer = LastLayer(x, weight, margin, bias=bias, block_size=chunk_size)
-    targets = Targets(layer, labels, margin, lam)
+    targets = targets_of(layer, labels, margin, lam, shared)
     wanted = any(value is not None and value.requires_grad for value in (x, weight, bias))
     keep = torch.is_grad_enabled() and wanted and (chunk_size or len(weight)) >= len(weight)
     loss, best_other = _MarginSoftmax.apply(x, weight, bias, layer, targets, keep)
     term = margin.norm_term(torch.linalg.vector_norm(x.to(layer.dtype), dim=1))
-    total = loss if term is None else loss + term.mean()
+    total = loss if term is None else loss + targets.once(term).mean()
     return HeadOutput(total, targets.plain >= best_other, targets.cosines, targets.norms)
 
 
@@ -109,8 +113,9 @@ class _MarginSoftmax(torch.autograd.Function):
             targets.put(i, z, float("-inf"))
             maxima[i] = z.amax(0).clamp_(min=lowest)  # a block of nothing but the target has no other maximum
             torch.sum(z.sub_(maxima[i]).exp_(), 0, out=sums[i])
-        best_other = maxima.amax(0)
-        others = sums.mul_((maxima - best_other).exp_()).sum(0).log_() + best_other
+        best_other = targets.highest(maxima.amax(0))
+        (total,) = targets.total(sums.mul_((maxima - best_other).exp_()).sum(0))
+        others = total.log_() + best_other
         ctx.gap = others - targets.logits  # holds what a difference of log_sum and logits near p = 1 would lose
         ctx.save_for_backward(x, weight, bias)  # autograd then checks that nobody has changed them meanwhile
         ctx.layer, ctx.targets, ctx.maxima = layer, targets, maxima
@@ -133,7 +138,7 @@ class _MarginSoftmax(torch.autograd.Function):
             part = kept[block] if room is None else layer.logits(block, room).sub_(maxima[i]).exp_()
             return part.mul_(factors[i])  # type: ignore[no-any-return]
 
-        on_target = torch.sigmoid(ctx.gap).mul_(-scale)  # p − 1
+        on_target = ctx.targets.own(torch.sigmoid(ctx.gap).mul_(-scale))  # p − 1
         return *_backward(ctx, gradient, on_target), None, None, None
 
 

@@ -17,7 +17,9 @@ from ..config import Config
 from ..data.loader import Batch
 from ..data.transforms import to_input
 from ..device import precision_on
-from ..losses.head import HeadOutput, MarginHead
+from ..errors import UserError
+from ..losses.distributed_head import make_head
+from ..losses.head import HeadOutput
 from ..models import build_model, load_weights
 from .average import MovingAverage
 from .optimizer import SGD, AdamW, gradient_values
@@ -45,7 +47,7 @@ class Learner:
         self.config, self.device = config, device
         self.dtype = precision_on(device, config.train.precision)
         self.model = build_model(config.model).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.head = MarginHead(config.model.embedding_dim, num_classes, config.loss).to(device)
+        self.head = make_head(config.model.embedding_dim, num_classes, config.loss, seed=config.seed).to(device)
         names = [name for prefix, part in self.parts.items() for name, _ in part.named_parameters(prefix)]
         self.factors = check_parts(config.train.lr_mult, names)
         freeze(self.parts, self.factors)
@@ -64,6 +66,8 @@ class Learner:
         """The optimiser of the configuration, over network and head."""
         train = self.config.train
         if train.optimizer == "adamw":
+            if self.config.loss.sample_rate < 1:
+                raise UserError("train.optimizer: got adamw with loss.sample_rate below 1 · allowed there: sgd")
             groups = parameter_groups(self.parts, self.factors, bias_rate=1.0)  # the double one is SGD's recipe
             return AdamW(groups, lr=train.lr, betas=(train.betas[0], train.betas[1]), weight_decay=train.weight_decay)
         return SGD(
@@ -90,7 +94,7 @@ class Learner:
         self.head.margin = setting.margin
         with self.autocast():
             embeddings = self.model(images)  # (B, D)
-            output: HeadOutput = self.head(embeddings, labels, setting.lam)
+            output: HeadOutput = self.head(embeddings, labels, setting.lam, setting.step)
         return output, embeddings
 
     def gradients(self, batch: Batch, setting: Setting) -> tuple[HeadOutput, torch.Tensor]:

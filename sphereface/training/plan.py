@@ -18,12 +18,14 @@ class Setting:
         margin: of the head.
         lam: λ of that margin.
         stage: number of the stage, from 0.
+        step: finished updates.
     """
 
     lr: float
     margin: Margin
     lam: float
     stage: int
+    step: int
 
 
 class Plan:
@@ -39,11 +41,12 @@ class Plan:
         self._total = total_steps
         self._stages = [(stage.until, stage.loss) for stage in config.stages] + [(1.0, config.loss)]
 
-    def at(self, position: float) -> Setting:
-        """Settings of the update after ``position`` finished ones.
+    def at(self, position: float, step: int | None = None) -> Setting:
+        """Settings of an update.
 
         Args:
-            position: from 0 to ``total_steps``; where a clock drives the run, not a whole number.
+            position: where the run stands on its schedules, from 0 to ``total_steps``.
+            step: finished updates; None: that is the position, which it is but where a clock drives the run.
         """
         stage, begin = 0, 0.0
         while stage < len(self._stages) - 1 and position >= self._stages[stage][0] * self._total:
@@ -52,7 +55,7 @@ class Plan:
         margin = self._stages[stage][1]
         # the recipe's t counts from 1; each stage anneals its λ anew
         lam = float(margin.lam(position - begin + self._train.lambda_start + 1))
-        return Setting(self.rate(position), margin, lam, stage)
+        return Setting(self.rate(position), margin, lam, stage, int(position) if step is None else step)
 
     def rate(self, position: float) -> float:
         """Learning rate of the update after ``position`` finished ones."""

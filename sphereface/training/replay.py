@@ -34,7 +34,7 @@ def replay(path: Path, device: torch.device) -> str:
     meta, batch = state["meta"], Batch(**state["batch"])
     config = config_from_dict(meta["config"], source=str(path), losses=MARGINS)
     learner = Learner(config, len(meta["class_names"]), device)
-    setting = Plan(config, meta["total_steps"]).at(state["position"])
+    setting = Plan(config, meta["total_steps"]).at(state["position"], meta["step"])
     learner.restore(state, path)
     bad_outputs: list[str] = []
     for name, layer in learner.model.named_modules():

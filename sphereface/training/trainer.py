@@ -86,7 +86,7 @@ class Trainer:
 
     def setting(self) -> Setting:
         """Rate, margin and λ of the next update."""
-        return self.plan.at(self.position())
+        return self.plan.at(self.position(), self.progress.step)
 
     def train_step(self, batch: Batch) -> StepResult:
         """One update of network and head, timed and counted.

@@ -50,6 +50,17 @@ def test_a_run_writes_all_that_it_promises(config_file):
     assert metrics_of(run, "images_seen")[12] == 96
 
 
+def test_a_resumed_run_draws_the_same_negatives(config_file):
+    overrides = ("loss.sample_rate=0.5", "train.batch_size=2", "train.clip_grad_norm=1", "checkpoint.every_steps=1")
+    whole = train(config_file, *overrides)
+    part = train(config_file, *overrides, stop_at=5)
+    train(config_file, *overrides, resume="auto")
+    a, b = load_checkpoint(whole / "last.pt"), load_checkpoint(part / "last.pt")
+    assert torch.equal(a["head"]["weight"], b["head"]["weight"])
+    velocities = (state["optimizer"]["head.weight"]["velocity"] for state in (a, b))
+    assert torch.equal(*velocities)
+
+
 def test_training_learns(config_file):
     run = train(config_file, "train.steps=60", "model.norm=batch", "train.milestones=[]", "loss.gradient=exact")
     losses = metrics_of(run, "train/loss")

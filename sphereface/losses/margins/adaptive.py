@@ -81,6 +81,7 @@ class MagFace(ScaledMargin):
     lambda_g: float = option(35.0, low=0)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not (self.l_a < self.u_a and self.l_m <= self.u_m):
             raise UserError(
                 f"got l_a {self.l_a:g}, u_a {self.u_a:g}, l_m {self.l_m:g}, u_m {self.u_m:g} · "

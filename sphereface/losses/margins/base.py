@@ -41,10 +41,12 @@ class Target(NamedTuple):
 class Margin:
     """Base of every margin. Make one by :func:`make_margin`, which checks the options.
 
-    Properties and class attributes tell the engine all that it must know beside :meth:`target`. Two options
+    Properties and class attributes tell the engine all that it must know beside :meth:`target`. Four options
     are common to all, for the head: ``chunk_size``, the classes whose logits exist at a time (``auto``: as many
-    as fit into the free memory; null: all), and ``mhe``, the weight of the class weights' hyperspherical energy
-    in the loss (:mod:`sphereface.losses.energy`; with A-Softmax it makes SphereFace+).
+    as fit into the free memory; null: all); ``mhe``, the weight of the class weights' hyperspherical energy
+    in the loss (:mod:`sphereface.losses.energy`; with A-Softmax it makes SphereFace+); ``distributed``, whether
+    several processes share the classes or each holds all; ``sample_rate``, the part of the classes that a step
+    sees (:mod:`sphereface.losses.sampling`).
     """
 
     name: ClassVar[str]
@@ -55,6 +57,20 @@ class Margin:
 
     chunk_size: int | str | None = option("auto", low=1, words=["auto"])
     mhe: float = option(0.0, low=0)
+    distributed: str = option("sharded", choices=["sharded", "replicated"])
+    sample_rate: float = option(1.0, above=0, high=1)
+
+    def __post_init__(self) -> None:
+        if self.sample_rate < 1 and self.mhe > 0:
+            raise UserError(
+                f"got sample_rate {self.sample_rate:g} with mhe {self.mhe:g} · allowed: one of them · "
+                "the energy is of all classes: set sample_rate 1, or mhe 0"
+            )
+        if self.sample_rate < 1 and self.distributed == "replicated":
+            raise UserError(
+                f"got sample_rate {self.sample_rate:g} with distributed replicated · allowed there: 1 · "
+                "set distributed sharded: each process then samples its own classes"
+            )
 
     @property
     def rows(self) -> Literal["normalized", "renormalized", "plain"]:

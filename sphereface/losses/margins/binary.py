@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from ...errors import UserError
 from ...options import option
 from .base import Margin, Target, register
 
@@ -35,6 +36,14 @@ class SphereFace2(Margin):
     alpha: float = option(0.7, above=0, high=0.9999)
     loss_weight: float = option(50.0, above=0)
     gradient: str = option("exact", choices=["exact", "detached"])
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.sample_rate < 1:
+            raise UserError(
+                f"got sample_rate {self.sample_rate:g} · allowed for sphereface2: 1 · "
+                "alpha balances each positive against all negatives, and the bias is learned from that balance"
+            )
 
     @property
     def scale(self) -> float:

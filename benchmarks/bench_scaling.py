@@ -1,0 +1,234 @@
+"""What a head over R processes holds and sends: formulas, and the same figures measured at small sizes.
+
+    python benchmarks/bench_scaling.py              formula against measurement, over 2 and 4 gloo processes
+    python benchmarks/bench_scaling.py --table      the formulas, to 10 million identities on 64 devices
+    python benchmarks/bench_scaling.py --json out.json
+
+Bytes held are those of the tensors themselves, and of the allocator's record of one step. Bytes sent are the
+operating system's count of each process's sockets (Linux), so whatever gloo adds to its messages is in them. Ends with
+1 where a measured figure is above its formula by more than the share in ``ALLOWED``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import socket
+import struct
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch.profiler import ProfilerActivity, profile
+
+from sphereface.losses.distributed_head import make_head
+from sphereface.losses.margins import make_margin
+from sphereface.training.optimizer import SGD, gradient_values
+from sphereface.training.parts import parameter_groups
+
+LAMBDA = 5.0
+ALLOWED = 0.15
+"""What measured figures may have above the formulas: gloo's own messages, and small tensors beside those counted."""
+
+GLOO = 2
+"""gloo does a reduce-scatter as an all-reduce, which sends twice as much; NCCL does it by a ring."""
+
+SMALL = [
+    {"ranks": 2, "n": 512, "classes": 20_001, "dim": 128, "rate": 1.0, "precision": "fp32"},
+    {"ranks": 4, "n": 512, "classes": 20_001, "dim": 128, "rate": 1.0, "precision": "fp32"},
+    {"ranks": 4, "n": 512, "classes": 80_000, "dim": 128, "rate": 0.1, "precision": "fp32"},
+    {"ranks": 4, "n": 512, "classes": 20_001, "dim": 64, "rate": 1.0, "precision": "bf16"},
+]
+
+
+def held(*, ranks: int, n: int, classes: int, dim: int, rate: float, precision: str) -> dict[str, float]:
+    """Bytes on each rank: C/R rows of weights and momentum, and what a step makes of the K rows that it sees.
+
+    ``step`` is all that a step holds at its peak beside weights and momentum: gradient, logits, the copy of sampled
+    rows, under autocast one product's operand and result in half precision, and 4 tensors of N·D.
+    """
+    rows = -(-classes // ranks)
+    seen = rows if rate == 1 else -(-rows * rate // 1)
+    gradient, logits = 4.0 * seen * dim, 4.0 * n * seen
+    copy = 4.0 * seen * dim if rate < 1 else 0.0
+    half = 2.0 * seen * (dim + n) if precision == "bf16" else 0.0
+    return {
+        "weights": 4.0 * rows * dim,
+        "momentum": 4.0 * rows * dim,
+        "gradient": gradient,
+        "logits": logits,
+        "step": gradient + logits + copy + half + 4 * 4.0 * n * dim,
+    }
+
+
+def sent(*, ranks: int, n: int, dim: int, precision: str, **_: Any) -> tuple[float, float]:
+    """Bytes that each rank sends in a forward and in a backward. No C in them.
+
+    By rings: an all-gather and a reduce-scatter send (R − 1)/R of the whole, an all-reduce twice that. Forward:
+    labels 8N, embeddings 4ND (2ND in half precision), maxima 4N, sums and three figures of the targets 16N.
+    Backward: gradient of the embeddings 4ND.
+    """
+    share, embeddings = (ranks - 1) / ranks, (4 if precision == "fp32" else 2) * n * dim
+    return share * (8 * n + embeddings + 2 * 4 * n + 2 * 16 * n), share * 4 * n * dim
+
+
+# ---------------------------------------------------------------- measuring
+
+
+def measure(rank: int, folder: str, case: dict[str, Any]) -> None:
+    """One process: two steps, the second of them measured."""
+    torch.set_num_threads(1)
+    size, n, dim = case["ranks"], case["n"], case["dim"]
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=size)
+    torch.manual_seed(0)
+    margin = make_margin("a-softmax", gradient="caffe", chunk_size=None, sample_rate=case["rate"])
+    head = make_head(dim, case["classes"], margin)
+    optimizer = SGD(parameter_groups({"head": head}, {}), lr=0.1)
+    x = torch.randn(n, dim)[rank * n // size : (rank + 1) * n // size].requires_grad_()
+    labels = torch.randint(case["classes"], (n,))[rank * n // size : (rank + 1) * n // size]
+
+    def forward_backward(step: int) -> int:
+        """Returns what was sent when the forward was done."""
+        optimizer.zero_grad()
+        x.grad = None
+        with torch.autocast("cpu", torch.bfloat16, enabled=case["precision"] == "bf16"):
+            embeddings = x.bfloat16() if case["precision"] == "bf16" else x * 1.0
+            loss = head(embeddings, labels, LAMBDA, step).loss
+        dist.barrier()
+        sent_so_far = bytes_sent()
+        loss.backward()
+        return sent_so_far
+
+    forward_backward(0)
+    optimizer.step()
+    optimizer.zero_grad()
+    dist.barrier()
+    before = bytes_sent()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+        between = forward_backward(1)
+    dist.barrier()
+    after = bytes_sent()
+    found = {
+        "weights": head.weight.nbytes,
+        "momentum": optimizer.state[head.weight]["velocity"].nbytes,
+        "gradient": sum(values.nbytes for values in gradient_values([head.weight])),
+        "step": peak(record),
+        "sent forward": between - before,
+        "sent backward": after - between,
+    }
+    Path(folder, f"{rank}.json").write_text(json.dumps(found), encoding="utf-8")
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def bytes_sent() -> int:
+    """What this process's TCP sockets have sent so far, by the kernel's count (tcpi_bytes_sent of TCP_INFO)."""
+    total = 0
+    for entry in Path("/proc/self/fd").iterdir():
+        try:
+            if not entry.readlink().name.startswith("socket:"):
+                continue
+            with socket.socket(fileno=int(entry.name)) as own:
+                try:
+                    if own.type == socket.SOCK_STREAM and own.family in (socket.AF_INET, socket.AF_INET6):
+                        info = own.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 208)
+                        total += struct.unpack_from("Q", info, 200)[0]
+                finally:
+                    own.detach()  # it is gloo's: not to be closed here
+        except OSError:
+            continue
+    return total
+
+
+def peak(record: profile) -> int:
+    """The most bytes that were alive at once, of those that were made under the profiler."""
+    alive = highest = 0
+    assert record.profiler is not None
+    events = [event for event in record.profiler.kineto_results.events() if event.name() == "[memory]"]
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        alive += event.nbytes()
+        highest = max(highest, alive)
+    return highest
+
+
+def run(case: dict[str, Any]) -> list[dict[str, Any]]:
+    """A row for each figure of one case: formula, measured (the largest of the ranks), their ratio."""
+    spawn = multiprocessing.get_context("spawn")
+    with tempfile.TemporaryDirectory() as folder:
+        processes = [spawn.Process(target=measure, args=(rank, folder, case)) for rank in range(case["ranks"])]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join()
+        if any(process.exitcode for process in processes):
+            raise SystemExit(f"error: a process of {case} failed")
+        found = [json.loads(Path(folder, f"{rank}.json").read_text("utf-8")) for rank in range(case["ranks"])]
+    forward, backward = sent(**case)
+    formulas = {**held(**case), "sent forward": forward, "sent backward": GLOO * backward}
+    rows = []
+    for name in found[0]:
+        measured = max(each[name] for each in found)
+        rows.append({**case, "what": name, "formula": formulas[name], "measured": measured})
+    return rows
+
+
+def show(rows: Sequence[dict[str, Any]]) -> None:
+    """The comparison, a line for each figure."""
+    case: dict[str, Any] | None = None
+    for row in rows:
+        own = {key: row[key] for key in SMALL[0]}
+        if own != case:
+            case = own
+            print("\n" + ", ".join(f"{key} {value}" for key, value in own.items()))
+            print(f"{'bytes on each rank':20}{'formula':>14}{'measured':>14}{'ratio':>8}")
+        ratio = row["measured"] / row["formula"]
+        print(f"{row['what']:20}{row['formula']:14,.0f}{row['measured']:14,}{ratio:8.3f}")
+
+
+# ---------------------------------------------------------------- the table of docs/scaling.md
+
+
+def table() -> None:
+    """MiB on each device and MB that it sends in a step; D = 512, 128 pictures a device."""
+    names = ("weights", "momentum", "gradient", "logits", "step")
+    heading = ["C", "devices", "N", "`sample_rate`", *names, "step bf16", "sent", "sent bf16"]
+    print(f"| {' | '.join(heading)} |\n|{'--:|' * len(heading)}")
+    cases = [(c, r, rate) for c in (1_000_000, 10_000_000) for r in (8, 16, 32, 64) for rate in (1.0, 0.1)]
+    for classes, ranks, rate in cases:
+        case = {"ranks": ranks, "n": 128 * ranks, "classes": classes, "dim": 512, "rate": rate}
+        fp32, bf16 = held(**case, precision="fp32"), held(**case, precision="bf16")
+        messages = [sum(sent(**case, precision=precision)) / 1e6 for precision in ("fp32", "bf16")]
+        cells = [f"{classes:,}", str(ranks), f"{128 * ranks:,}", f"{rate:g}"]
+        cells += [f"{figure / 2**20:,.0f}" for figure in (*(fp32[name] for name in names), bf16["step"])]
+        print(f"| {' | '.join([*cells, *(f'{figure:.1f}' for figure in messages)])} |")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse, measure, show; 1 where a measurement is above its formula."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--table", action="store_true", help="print the formulas' table and measure nothing")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="write the measured rows there too")
+    options = parser.parse_args(argv)
+    if options.table:
+        table()
+        return 0
+    for name, level in (
+        ("KINETO_LOG_LEVEL", "99"),
+        ("TORCH_CPP_LOG_LEVEL", "ERROR"),
+    ):  # what the profiler does not know
+        os.environ.setdefault(name, level)
+    rows = [row for case in SMALL for row in run(case)]
+    show(rows)
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    return int(any(row["measured"] > (1 + ALLOWED) * row["formula"] for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,103 @@
+"""Classes in shards: which rank holds which, and what of N targets a rank knows that holds some of the classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..errors import UserError
+from .last_layer import LastLayer, Targets
+from .margins import Margin
+from .ranks import Ranks
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The classes ``start`` … ``stop`` − 1 of ``num_classes``."""
+
+    start: int
+    stop: int
+    num_classes: int
+
+    @classmethod
+    def of(cls, num_classes: int, rank: int = 0, ranks: int = 1) -> Shard:
+        """The share of one of R ranks: in logical order, none larger than another by more than a class.
+
+        Raises:
+            UserError: a rank would have no class.
+        """
+        if num_classes < ranks:
+            raise UserError(
+                f"head: got {num_classes} classes over {ranks} processes · allowed: at least one class for each · "
+                "set loss.distributed replicated, or start fewer processes"
+            )
+        share, rest = divmod(num_classes, ranks)
+        start = rank * share + min(rank, rest)
+        return cls(start, start + share + (rank < rest), num_classes)
+
+    def __len__(self) -> int:
+        """How many classes."""
+        return self.stop - self.start
+
+    def of_whole(self, whole: Tensor) -> Tensor:
+        """The rows of this shard, a view, of a tensor with a row for each class."""
+        return whole[self.start : self.stop]
+
+    def locate(self, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """(N,) labels → (N,) their rows in this shard, 0 where they have none, and (N,) bool: they have one."""
+        here = (labels >= self.start) & (labels < self.stop)
+        return (labels - self.start).masked_fill(~here, 0), here
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Tells an engine that the rows which it sees are a part, and other ranks have the rest.
+
+    Attributes:
+        ranks: who has them.
+        here: (N,) bool: the sample's target class is among these rows; the others count as of row 0.
+        num_classes: C, of all ranks.
+    """
+
+    ranks: Ranks
+    here: Tensor
+    num_classes: int
+
+    def sum_rows(self, rows: Tensor) -> Tensor:
+        """(N, …) of which each rank knows those ``here`` → all of them, on all ranks."""
+        return self.ranks.sum(rows * self.here[:, None])[0]
+
+
+def targets_of(layer: LastLayer, labels: Tensor, margin: Margin, lam: float, shared: Shared | None) -> Targets:
+    """The target logits of a batch, whoever holds their classes."""
+    return Targets(layer, labels, margin, lam) if shared is None else _SharedTargets(layer, labels, margin, lam, shared)
+
+
+class _SharedTargets(Targets):
+    """Targets of which only some stand in this rank's rows; :meth:`total` makes the figures those of all."""
+
+    def __init__(self, layer: LastLayer, labels: Tensor, margin: Margin, lam: float, shared: Shared) -> None:
+        super().__init__(layer, labels, margin, lam)
+        self._ranks, self._here = shared.ranks, shared.here
+
+    def own(self, values: Tensor) -> Tensor:
+        return values * (self._here if values.ndim == 1 else self._here[:, None])
+
+    def once(self, values: Tensor) -> Tensor:
+        return torch.where(self._here, values, values.detach())
+
+    def put(self, index: int, block: Tensor, values: Tensor | float) -> None:
+        classes, samples = self._places[index]
+        if len(samples):  # a masked write of fixed shape: to select those here would make a GPU wait
+            new = values if isinstance(values, float) else values[samples]
+            block[classes, samples] = torch.where(self._here[samples], new, block[classes, samples])
+
+    def highest(self, values: Tensor) -> Tensor:
+        return self._ranks.max_(values)
+
+    def total(self, *sums: Tensor) -> tuple[Tensor, ...]:
+        figures = (self.own(self.logits), self.own(self.plain), self.own(self.cosines))
+        *totals, self.logits, self.plain, self.cosines = self._ranks.sum(*sums, *figures)
+        return tuple(totals)
