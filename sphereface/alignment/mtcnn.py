@@ -199,9 +199,7 @@ def _moved(boxes: Floats, offsets: Floats) -> Floats:
     return boxes + offsets * np.hstack([sides, sides])
 
 
-def _look(
-    net: cv2.dnn.Net, image: Image, boxes: Floats, side: int, outputs: list[str]
-) -> tuple[Floats, list[Floats]]:
+def _look(net: cv2.dnn.Net, image: Image, boxes: Floats, side: int, outputs: list[str]) -> tuple[Floats, list[Floats]]:
     """Show a network the square around each box; returns the squares, (N, 4) of whole pixels, and its outputs."""
     middles, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]).max(axis=1, keepdims=True) / 2
     corners, sides = np.round(middles - half), np.maximum(np.round(2 * half), 1)
@@ -210,7 +208,9 @@ def _look(
         squares = np.array([[0.0, 0.0, 1.0, 1.0]])  # for the outputs' shapes
     answers = []
     for start in range(0, len(squares), _BATCH):
-        patches = [_blob(_resized(_cut(image, *square), side, side)) for square in squares[start : start + _BATCH].astype(int)]
+        patches = [
+            _blob(_resized(_cut(image, *square), side, side)) for square in squares[start : start + _BATCH].astype(int)
+        ]
         answers.append(_forward(net, np.stack(patches), outputs))
     return squares[: len(boxes)], [np.concatenate(parts)[: len(boxes)] for parts in zip(*answers, strict=True)]
 
@@ -235,7 +235,8 @@ def _resized(image: Image, width: int, height: int) -> Image:
 
 def _blob(image: Image) -> npt.NDArray[np.float32]:
     """(H, W, 3) BGR to what the networks read: (W, H, 3) RGB, (pixel − 127.5)/128. They were made in MATLAB."""
-    return (image.transpose(1, 0, 2)[:, :, ::-1].astype(np.float32) - 127.5) / 128
+    pixels = image.transpose(1, 0, 2)[:, :, ::-1].astype(np.float32)
+    return (pixels - np.float32(127.5)) / np.float32(128)
 
 
 def _forward(net: cv2.dnn.Net, blob: npt.NDArray[np.float32], outputs: list[str]) -> list[Floats]:

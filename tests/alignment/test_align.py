@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from sphereface.alignment.align import CropSpec, align_folder
+from sphereface.alignment.align import align_folder
+from sphereface.alignment.crop import CropSpec
 from sphereface.alignment.landmarks import LandmarkTable, read_landmarks
 from sphereface.alignment.similarity import template
 from sphereface.errors import UserError
