@@ -235,8 +235,7 @@ def _resized(image: Image, width: int, height: int) -> Image:
 
 def _blob(image: Image) -> npt.NDArray[np.float32]:
     """(H, W, 3) BGR to what the networks read: (W, H, 3) RGB, (pixel − 127.5)/128. They were made in MATLAB."""
-    pixels = image.transpose(1, 0, 2)[:, :, ::-1].astype(np.float32)
-    return (pixels - np.float32(127.5)) / np.float32(128)
+    return np.asarray((image.transpose(1, 0, 2)[:, :, ::-1].astype(np.float32) - 127.5) / 128, dtype=np.float32)
 
 
 def _forward(net: cv2.dnn.Net, blob: npt.NDArray[np.float32], outputs: list[str]) -> list[Floats]:
