@@ -106,7 +106,7 @@ def similarity(points: Points, target: Points) -> npt.NDArray[np.float64]:
 def align(image: Image, points: Points, *, size: Size = SPHEREFACE_SIZE, origin: int = 0) -> Image:
     """Cut the face out of a picture, upright and at the template's place and scale.
 
-    Bilinear; a picture of which less than every second pixel would be read is first shrunk by area, so that all are.
+    Bilinear; a picture more than three times too large is first shrunk by area, so that every pixel counts.
     Where the crop reaches past the picture the border pixels are repeated: black would be a strong
     edge that tells how near to the border the face was.
 
@@ -125,7 +125,7 @@ def align(image: Image, points: Points, *, size: Size = SPHEREFACE_SIZE, origin:
     target = template(size, origin)
     matrix = similarity(points, target)
     shrink = int(1 / np.hypot(matrix[0, 0], matrix[1, 0]))  # picture pixels a crop pixel
-    if shrink > 1:
+    if shrink > 2:  # up to two, bilinear reading leaves nothing out
         small = (max(1, image.shape[1] // shrink), max(1, image.shape[0] // shrink))
         ratios = np.array([small[0] / image.shape[1], small[1] / image.shape[0]])
         image = np.asarray(cv2.resize(image, small, interpolation=cv2.INTER_AREA), dtype=np.uint8)

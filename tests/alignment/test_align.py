@@ -147,7 +147,7 @@ def test_crops_of_other_settings_are_not_mixed(source, landmarks, crops):
 
 
 def test_settings_are_known_even_after_a_kill(source, landmarks, crops, monkeypatch):
-    def killed(*args):
+    def killed(*args, **kwargs):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

@@ -145,7 +145,7 @@ detects = pytest.mark.skipif(
 
 @detects
 def test_killed_detection_goes_on_to_the_same_files(tmp_path):
-    names = [line.split("\t")[0] for line in (FACES / "lfw/landmarks.txt").read_text().splitlines()[::330]]
+    names = [line.split("\t")[0] for line in (FACES / "lfw/landmarks.txt").read_text().splitlines()[::550]]
     for name in names:
         (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "in" / name).symlink_to(FACES / "lfw/images" / name)
@@ -154,12 +154,12 @@ def test_killed_detection_goes_on_to_the_same_files(tmp_path):
     )
     process = subprocess.Popen(cut, cwd=REPOSITORY, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 120
-    while len(list((tmp_path / "cut").rglob("*.jpg"))) < 10 and time.monotonic() < deadline:
+    while len(list((tmp_path / "cut").rglob("*.jpg"))) < 6 and time.monotonic() < deadline:
         time.sleep(0.005)
     process.kill()
     process.communicate(timeout=30)
     crops = list((tmp_path / "cut").rglob("*.jpg"))
-    assert 10 <= len(crops) < len(names)
+    assert 6 <= len(crops) < len(names)
     assert {decode(crop.read_bytes()).shape for crop in crops} == {(112, 96, 3)}
     assert not (tmp_path / "cut/landmarks.txt").exists()
     assert (tmp_path / "cut/align-progress.txt").exists()
@@ -212,7 +212,7 @@ def test_points_come_from_one_place(photographs, capsys):
 
 @detects
 def test_odd_photographs(tmp_path):
-    """Grey, 16-bit, palette, CMYK, a GIF by another name, no face, several, unreadable: each gets a crop or a reason."""
+    """Grey, 16-bit, palette, CMYK, a GIF by another name, several faces, none, no picture: a crop or a reason each."""
     image = pytest.importorskip("PIL.Image")
     face = image.open(FACES / "lfw/images/Aaron_Eckhart/Aaron_Eckhart_0001.jpg")
     (tmp_path / "in").mkdir()
