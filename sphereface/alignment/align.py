@@ -17,7 +17,7 @@ from ..data.images import IMAGE_SUFFIXES
 from ..errors import UserError
 from .crop import Cropper, CropSpec, Finder, Task, crop_name
 from .landmarks import LandmarkTable, can_hold
-from .progress import Progress
+from .progress import LANDMARKS_NAME, Progress
 from .report import REPORT_NAME, AlignReport, Outcome, Settings, Status, earlier_settings
 from .similarity import Points
 from .workers import run_in_chunks
@@ -188,8 +188,8 @@ def _check_destination(destination: Path, settings: Settings, names: Sequence[st
     """Refuse to mix these crops with those of other settings, or of unknown ones."""
     earlier = earlier_settings(destination)
     if earlier is None:
-        crops = (destination / crop_name(name) for name in names)
-        strange = next((crop for crop in crops if crop.exists()), None)
+        ours = [LANDMARKS_NAME] * ("detector" in settings) + [crop_name(name) for name in names]
+        strange = next((destination / name for name in ours if (destination / name).exists()), None)
         if strange is not None:
             raise UserError(f"{strange}: there already, and no {REPORT_NAME} tells how made · give an empty folder")
     elif earlier != settings:

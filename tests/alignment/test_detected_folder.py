@@ -166,6 +166,14 @@ def test_other_settings_are_not_mixed(source, tmp_path, landmarks, message):
         align_folder(source, tmp_path / "out", landmarks)
 
 
+def test_a_landmark_file_of_unknown_origin_is_not_replaced(source, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/landmarks.txt").write_text("somebody's")
+    with pytest.raises(UserError, match=r"landmarks\.txt: there already, and no align-report\.json"):
+        align_folder(source, tmp_path / "out", Landmarks(finder=FINDER))
+    assert (tmp_path / "out/landmarks.txt").read_text() == "somebody's"
+
+
 @pytest.mark.parametrize("name", ["tab\t.jpg", "line\nend.jpg", " space.jpg", os.fsdecode(b"\xff.jpg")])
 def test_names_that_a_landmark_file_cannot_hold_are_told(source, tmp_path, name):
     try:
