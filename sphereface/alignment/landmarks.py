@@ -60,6 +60,20 @@ def read_landmarks(path: Path) -> LandmarkTable:
     return LandmarkTable(points, hashlib.sha256(data).hexdigest())
 
 
+def landmark_line(name: str, points: Points) -> str:
+    """One line of a landmark file, its end included; read again it gives the very same numbers."""
+    return "\t".join([name, *(repr(float(number)) for number in points.ravel())]) + "\n"
+
+
+def can_hold(name: str) -> bool:
+    """Tell whether a landmark file can hold a name: UTF-8, without tabs, line ends or space at either end."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # a file name that is not valid Unicode
+        return False
+    return "\n" not in name and _split(f"{name}\t0".strip()) == (name, ["0"])
+
+
 def _entries(text: str, path: Path) -> Iterator[tuple[int, str, Points]]:
     """Yield (line number, file name, (5, 2) points) of each line that is not blank."""
     for number, line in enumerate(text.split("\n"), start=1):

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import cv2
 
@@ -18,36 +18,37 @@ from ..errors import UserError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_CHUNK = 32  # items handed over at a time: pictures take about a millisecond each, handing over as long
 _CHUNKS_AHEAD = 4  # chunks waiting per worker; bounds what is in flight, however long the list
 
 
 def run_in_chunks(
-    work: Callable[[Sequence[Item]], list[Result]], items: Sequence[Item], workers: int
+    work: Callable[[Sequence[Item]], list[Result]], items: Sequence[Item], workers: int, *, chunk: int = 32
 ) -> Iterator[Result]:
     """Yield the results of ``work`` on all items, in no particular order.
 
     Args:
         work: chunk of items → their results; picklable where ``workers`` > 0; raises nothing but UserError.
+            Each process gets one copy and keeps it, with whatever it has loaded.
         items: picklable where ``workers`` > 0.
         workers: processes; 0 works in this one.
+        chunk: items handed over at a time; fewer where each takes long.
 
     Raises:
         UserError: ``work`` raised one, or a process died.
     """
-    chunks = (items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK))
+    chunks = (items[start : start + chunk] for start in range(0, len(items), chunk))
     if workers == 0:
-        for chunk in chunks:
-            yield from work(chunk)
+        for some in chunks:
+            yield from work(some)
         return
 
     # Spawned, not forked: the same on every system, and no thread of this process is caught half way.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(work,))
     pending: set[Future[list[Result]]] = set()
     try:
-        for chunk in chunks:
-            pending.add(pool.submit(work, chunk))
+        for some in chunks:
+            pending.add(pool.submit(_do, some))
             if len(pending) >= workers * _CHUNKS_AHEAD:
                 done, pending = wait(pending, return_when=FIRST_COMPLETED)
                 for future in done:
@@ -63,8 +64,17 @@ def run_in_chunks(
         pool.shutdown(cancel_futures=True)
 
 
-def _start_worker() -> None:
+_work: Callable[[Sequence[Any]], list[Any]]  # of a worker, set when it starts
+
+
+def _do(items: Sequence[Item]) -> list[Any]:
+    return _work(items)
+
+
+def _start_worker(work: Callable[[Sequence[Any]], list[Any]]) -> None:
     """Set up a worker: one thread, for there is a process per core; Ctrl-C is the parent's to handle."""
+    global _work
+    _work = work
     cv2.setNumThreads(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_leave_with_parent, daemon=True).start()

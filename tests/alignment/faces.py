@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from sphereface.alignment.detector import Faces
 from sphereface.alignment.similarity import template
 
 SHIFT = (30, 20)  # x, y of the face's crop in the picture
@@ -36,3 +37,26 @@ def encode(image: np.ndarray, suffix: str) -> bytes:
     done, data = cv2.imencode(suffix, image)
     assert done
     return data.tobytes()
+
+
+class ByColour:
+    """A detector for tests: a face is a red square of 9 pixels, its landmarks lie around its middle."""
+
+    name = "by colour"
+
+    @staticmethod
+    def picture(size: tuple[int, int], middles: list[tuple[int, int]], seed: int = 0) -> np.ndarray:
+        """Draw faces, at (x, y), into a dull picture of (height, width)."""
+        image = cv2.resize(np.random.default_rng(seed).integers(60, 160, (8, 8, 3), dtype=np.uint8), size[::-1])
+        for x, y in middles:
+            image[y - 4 : y + 5, x - 4 : x + 5] = (0, 0, 255)
+        return image
+
+    def __call__(self, image: np.ndarray) -> Faces:
+        """Find the red squares."""
+        blue, _, red = cv2.split(image)
+        mask = ((red > 220) & (blue < 50)).astype(np.uint8)
+        _, _, _, middles = cv2.connectedComponentsWithStats(mask)
+        middles = middles[1:]
+        around = (template() - template().mean(axis=0)) / 4
+        return Faces(np.hstack([middles - 4, middles + 4]), np.full(len(middles), 0.95), middles[:, None] + around)

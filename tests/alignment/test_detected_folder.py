@@ -1,0 +1,228 @@
+"""A folder aligned by a detector: crops, landmark file, what fails, and going on after a kill."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import numpy as np
+import pytest
+
+from sphereface.alignment import progress
+from sphereface.alignment.align import Landmarks, align_folder
+from sphereface.alignment.crop import CropSpec, Finder
+from sphereface.alignment.landmarks import LandmarkTable, read_landmarks
+from sphereface.alignment.similarity import template
+from sphereface.errors import UserError
+from tests.alignment.faces import ByColour, encode
+
+FINDER = Finder(ByColour())
+FACELESS, BROKEN = "a/no face.jpg", "empty.jpg"
+
+
+@pytest.fixture
+def source(tmp_path):
+    folder = tmp_path / "photographs"
+    for k, name in enumerate(["a/1.jpg", "a/2.png", "Борис/3.jpg", "王/4 四.jpg", *(f"b/{k}.jpg" for k in range(20))]):
+        picture = ByColour.picture((140 + k, 150), [(60 + k, 70), (120, 120)][: 1 + k % 2], seed=k)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(encode(picture, name[-4:]))
+    (folder / FACELESS).write_bytes(encode(ByColour.picture((224, 200), []), ".jpg"))
+    (folder / BROKEN).write_bytes(b"")
+    return folder
+
+
+def contents(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def crops_and_landmarks(folder):
+    return {name: data for name, data in contents(folder).items() if name != "align-report.json"}
+
+
+@pytest.mark.parametrize("centre", [False, True])
+def test_landmark_file_given_back_gives_the_same_crops(source, tmp_path, centre):
+    spec = CropSpec((112, 112), origin=1)
+    report = align_folder(source, tmp_path / "a", Landmarks(finder=FINDER, centre=centre), spec)
+    again = align_folder(source, tmp_path / "b", read_landmarks(tmp_path / "a/landmarks.txt"), spec)
+    assert (report.aligned, len(report.fallbacks), again.aligned) == (24, int(centre), 24 + int(centre))
+    detected = crops_and_landmarks(tmp_path / "a")
+    assert len(read_landmarks(tmp_path / "a/landmarks.txt").points) == again.aligned
+    del detected["landmarks.txt"]
+    assert crops_and_landmarks(tmp_path / "b") == detected
+
+
+def test_workers_give_the_same_files(source, tmp_path):
+    align_folder(source, tmp_path / "a", Landmarks(finder=FINDER))
+    align_folder(source, tmp_path / "b", Landmarks(finder=FINDER), workers=2)
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+    names = [line.split("\t")[0] for line in (tmp_path / "a/landmarks.txt").read_text().splitlines()]
+    assert names == sorted(names)
+
+
+def test_failures_are_left_out_and_told(source, tmp_path):
+    report = align_folder(source, tmp_path / "out", Landmarks(finder=FINDER))
+    assert {(failure.file, failure.reason) for failure in report.failures} == {
+        (FACELESS, "no face found"),
+        (BROKEN, "unreadable image"),
+    }
+    assert not (tmp_path / "out" / FACELESS).exists()
+    assert FACELESS not in (tmp_path / "out/landmarks.txt").read_text()
+
+
+def test_failures_get_the_middle_or_other_landmarks_and_are_counted(source, tmp_path):
+    other = LandmarkTable({FACELESS: template() + 20}, "digest of the other")
+    for landmarks, reason, points in [
+        (Landmarks(finder=FINDER, centre=True), "middle of the picture instead", None),
+        (Landmarks(finder=FINDER, other=other), "landmarks of the other file instead", template() + 20),
+        (Landmarks(table=LandmarkTable({"a/1.jpg": template()}, ""), other=other), "landmarks of the other", None),
+    ]:
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        report = align_folder(source, folder, landmarks)
+        (row,) = json.loads((folder / "align-report.json").read_text())["fallbacks"]
+        assert row["file"] == FACELESS
+        assert row["reason"].startswith(reason)
+        assert row["detail"].startswith("no face found: no face" if landmarks.finder else "no landmarks for this")
+        assert (folder / FACELESS).exists()
+        assert f"\n{row['reason']}" in report.table()
+        if points is not None:
+            assert np.array_equal(read_landmarks(folder / "landmarks.txt").points[FACELESS], points)
+
+
+def test_useless_landmarks_fall_back_too(source, tmp_path):
+    table = LandmarkTable({"a/1.jpg": np.ones((5, 2)), "a/2.png": template()}, "")
+    report = align_folder(source, tmp_path / "a", Landmarks(table=table, centre=True))
+    details = {row.file: row.detail for row in report.fallbacks}
+    assert details["a/1.jpg"].startswith("landmarks that determine no crop: the landmarks lie in one place")
+    assert len(details) == 24  # all but a/2.png and the unreadable one
+    both = Landmarks(table=table, other=LandmarkTable({"a/1.jpg": np.zeros((5, 2))}, ""))
+    (failure,) = [row for row in align_folder(source, tmp_path / "b", both).failures if row.file == "a/1.jpg"]
+    assert "of the other file: the landmarks lie in one place" in failure.detail
+
+
+class Interrupted(Exception):
+    pass
+
+
+class DiesAfter(ByColour):
+    def __init__(self, count):
+        self.count = count
+
+    def __call__(self, image):
+        self.count -= 1
+        if self.count < 0:
+            raise Interrupted
+        return super().__call__(image)
+
+
+@pytest.mark.parametrize("centre", [False, True])
+@pytest.mark.parametrize("torn", [b"", b"b/9.jpg\t1.0\t2", b"b/9.jp\xd0"])
+def test_a_run_that_went_on_gives_what_an_undisturbed_one_gives(source, tmp_path, centre, torn):
+    wanted, out = tmp_path / "wanted", tmp_path / "out"
+    align_folder(source, wanted, Landmarks(finder=FINDER, centre=centre))
+    for count in (9, 5):  # killed twice
+        with pytest.raises(Interrupted):
+            align_folder(source, out, Landmarks(finder=Finder(DiesAfter(count)), centre=centre))
+        with (out / "align-progress.txt").open("ab") as file:
+            file.write(torn)
+        assert not (out / "landmarks.txt").exists()
+    report = align_folder(source, out, Landmarks(finder=FINDER, centre=centre))
+    assert report.kept > 5
+    assert crops_and_landmarks(out) == crops_and_landmarks(wanted)
+    detector = DiesAfter(2)  # enough for what failed, in two tries: a finished run detects nothing else anew
+    third = align_folder(source, out, Landmarks(finder=Finder(detector), centre=centre))
+    assert (third.kept, len(third.fallbacks)) == (24, int(centre))
+    assert crops_and_landmarks(out) == crops_and_landmarks(wanted)
+
+
+def test_a_broken_crop_is_made_again_from_its_landmarks(source, tmp_path):
+    out = tmp_path / "out"
+    align_folder(source, out, Landmarks(finder=FINDER))
+    wanted = crops_and_landmarks(out)
+    (out / "a/1.jpg").write_bytes(wanted["a/1.jpg"][:99])
+    report = align_folder(source, out, Landmarks(finder=FINDER))
+    assert (report.aligned, report.kept) == (1, 23)
+    assert crops_and_landmarks(out) == wanted
+
+
+def test_a_picture_that_left_leaves_the_landmark_file(source, tmp_path):
+    align_folder(source, tmp_path / "out", Landmarks(finder=FINDER))
+    (source / "a/1.jpg").unlink()
+    align_folder(source, tmp_path / "out", Landmarks(finder=FINDER))
+    assert "a/1.jpg" not in (tmp_path / "out/landmarks.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("landmarks", "message"),
+    [
+        (Landmarks(finder=Finder(ByColour(), "largest")), "holds crops of pick centre, now largest"),
+        (Landmarks(finder=FINDER, centre=True), "holds crops of on_failure none, now centre"),
+        (Landmarks(table=LandmarkTable({"a/1.jpg": template()}, "d")), "landmarks_sha256 none, now d; detector by"),
+    ],
+)
+def test_other_settings_are_not_mixed(source, tmp_path, landmarks, message):
+    align_folder(source, tmp_path / "out", Landmarks(finder=FINDER))
+    with pytest.raises(UserError, match=message):
+        align_folder(source, tmp_path / "out", landmarks)
+
+
+def test_a_landmark_file_of_unknown_origin_is_not_replaced(source, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/landmarks.txt").write_text("somebody's")
+    with pytest.raises(UserError, match=r"landmarks\.txt: there already, and no align-report\.json"):
+        align_folder(source, tmp_path / "out", Landmarks(finder=FINDER))
+    assert (tmp_path / "out/landmarks.txt").read_text() == "somebody's"
+
+
+@pytest.mark.parametrize("name", ["tab\t.jpg", "line\nend.jpg", " space.jpg", os.fsdecode(b"\xff.jpg")])
+def test_names_that_a_landmark_file_cannot_hold_are_told(source, tmp_path, name):
+    try:
+        (source / name).write_bytes((source / "a/1.jpg").read_bytes())
+    except OSError:
+        pytest.skip("this file system refuses the name")
+    report = align_folder(source, tmp_path / "out", Landmarks(finder=FINDER))
+    assert (name, "name that a landmark file cannot hold") in {(row.file, row.reason) for row in report.failures}
+    assert len(read_landmarks(tmp_path / "out/landmarks.txt").points) == 24
+    report.table()
+
+
+def test_a_full_disk_ends_the_run_in_one_line_and_it_can_go_on(source, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    full = [0]
+
+    class Full:
+        def __init__(self, file):
+            self.file = file
+
+        def write(self, data):
+            full[0] += 1
+            if full[0] > 5:
+                self.file.write(data[:7])
+                self.file.flush()
+                raise OSError(28, "No space left on device")
+            return self.file.write(data)
+
+        def __getattr__(self, name):
+            return getattr(self.file, name)
+
+    init = progress.Progress.__init__
+    with monkeypatch.context() as patch:
+
+        def short(self, folder):
+            init(self, folder)
+            self._file = Full(self._file)
+
+        patch.setattr(progress.Progress, "__init__", short)
+        with pytest.raises(UserError, match=r"align-progress\.txt: cannot be written \(No space left on device\)"):
+            align_folder(source, out, Landmarks(finder=FINDER))
+    align_folder(source, out, Landmarks(finder=FINDER))
+    align_folder(source, tmp_path / "wanted", Landmarks(finder=FINDER))
+    assert crops_and_landmarks(out) == crops_and_landmarks(tmp_path / "wanted")
+
+
+def test_nothing_found_is_an_error(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "1.jpg").write_bytes(encode(ByColour.picture((50, 50), []), ".jpg"))
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"none of 1 pictures could be aligned \(no face found: 1\)"):
+            align_folder(tmp_path / "in", tmp_path / "out", Landmarks(finder=FINDER))

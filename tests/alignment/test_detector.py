@@ -1,0 +1,126 @@
+"""One face of a picture, with detectors that are told what to see."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from sphereface.alignment.crop import CropSpec, Finder, centre_points
+from sphereface.alignment.detector import Faces, NoFace, find_face
+from sphereface.alignment.photo import crop_photo
+from sphereface.alignment.similarity import align, template
+from tests.alignment.faces import ByColour, encode
+
+
+class Told:
+    """Answers in turn what it was told, and remembers the pictures that it was shown."""
+
+    name = "told"
+
+    def __init__(self, *answers):
+        self.answers, self.seen = list(answers), []
+
+    def __call__(self, image):
+        self.seen.append(image)
+        return self.answers.pop(0)
+
+
+def faces(*boxes, scores=None):
+    boxes = np.array(boxes, float).reshape(-1, 4)
+    points = np.arange(10.0).reshape(5, 2) + np.arange(len(boxes))[:, None, None] * 100
+    return Faces(boxes, np.array(scores or [0.95] * len(boxes)), points)
+
+
+LEFT, MIDDLE, BIG = (0, 40, 20, 60), (38, 42, 58, 62), (55, 10, 99, 70)
+
+
+@pytest.mark.parametrize(("pick", "chosen"), [("centre", 1), ("largest", 2)])
+def test_of_several_faces_one_is_chosen(pick, chosen):
+    found = find_face(np.zeros((100, 100, 3), np.uint8), Told(faces(LEFT, MIDDLE, BIG)), pick)
+    assert found.num_faces == 3
+    assert found.points[0, 0] == 100 * chosen
+    assert not found.padded
+
+
+def test_of_two_as_near_the_surer_and_of_two_as_large_the_nearer():
+    picture = np.zeros((100, 100, 3), np.uint8)
+    as_near = faces((10, 40, 29, 59), (70, 40, 89, 59), scores=[0.91, 0.97])
+    assert find_face(picture, Told(as_near), "centre").score == 0.97
+    as_large = faces((0, 0, 20, 20), (60, 40, 80, 60), scores=[0.97, 0.91])
+    assert find_face(picture, Told(as_large), "largest").score == 0.91
+
+
+def test_second_try_has_a_border_and_its_points_are_mapped_back():
+    picture = np.full((41, 30, 3), 200, np.uint8)
+    # in the bordered picture, whose middle is at (29.5, 40), the second face is the nearer one
+    detector = Told(faces(), faces((0, 0, 9, 9), (25, 35, 34, 44)))
+    found = find_face(picture, detector)
+    bordered = detector.seen[1]
+    assert bordered.shape == (81, 60, 3)
+    assert (bordered[20:61, 15:45] == 200).all()
+    assert (bordered[:20] == 127).all()
+    assert (bordered[:, 45:] == 127).all()
+    assert found.padded
+    assert found.points.tolist() == [[100 - 15 + 2 * i, 101 - 20 + 2 * i] for i in range(5)]
+
+
+def test_no_face_in_either_try():
+    with pytest.raises(NoFace, match=r"no face found in 30x41 pixels, nor with a border"):
+        find_face(np.zeros((41, 30, 3), np.uint8), Told(faces(), faces()))
+
+
+def test_huge_pictures_are_searched_small_and_mapped_back():
+    detector = Told(faces(MIDDLE))
+    found = find_face(np.zeros((4000, 8000, 3), np.uint8), detector)
+    assert detector.seen[0].shape == (1000, 2000, 3)
+    # the centre of the first of the small pixels lies amid four large ones: 0 → 1.5, 1 → 5.5, 2 → 9.5
+    assert found.points[:2].tolist() == [[1.5, 5.5], [9.5, 13.5]]
+
+
+def test_points_have_two_decimals():
+    sees = Faces(np.zeros((1, 4)), np.ones(1), np.full((1, 5, 2), 1 / 3))
+    assert (find_face(np.zeros((9, 9, 3), np.uint8), Told(sees)).points == 0.33).all()
+
+
+@pytest.mark.parametrize("size", [(112, 96), (112, 112)])
+@pytest.mark.parametrize("origin", [0, 1])
+@pytest.mark.parametrize("scale", [1, 2])
+def test_middle_of_a_picture_is_its_largest_rectangle(size, origin, scale):
+    height, width = scale * size[0], scale * size[1] + 40
+    picture = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    crop = align(picture, centre_points(height, width, CropSpec(size, origin)), size=size, origin=origin)
+    expected = picture[:, 20:-20].reshape(size[0], scale, size[1], scale, 3).mean(axis=(1, 3))
+    assert np.abs(crop - expected).max() <= 6  # 1/100 pixel of noise
+
+
+def test_shrinking_reads_every_pixel():
+    checks = np.indices((112 * 8, 96 * 8)).sum(axis=0) % 2 * 255
+    crop = align(np.repeat(checks[..., None], 3, 2).astype(np.uint8), template() * 8 + 3.5)
+    assert np.abs(crop.astype(int) - 127).max() <= 1
+
+
+def test_a_photograph_in_memory():
+    detector = ByColour()
+    picture = detector.picture((150, 180), [(90, 80)])
+    cropped = crop_photo(encode(picture, ".png"), Finder(detector), CropSpec())
+    assert cropped.found.num_faces == 1
+    assert (cropped.crop == align(picture, cropped.found.points)).all()
+    with pytest.raises(NoFace, match="no face found in 50x60"):
+        crop_photo(encode(np.zeros((60, 50, 3), np.uint8), ".png"), Finder(detector), CropSpec())
+    lying = Told(Faces(np.zeros((1, 4)), np.ones(1), np.zeros((1, 5, 2))))
+    with pytest.raises(NoFace, match="in one place"):
+        crop_photo(encode(picture, ".png"), Finder(lying), CropSpec())
+
+
+@pytest.mark.parametrize(("orientation", "turn"), [(3, cv2.ROTATE_180), (6, cv2.ROTATE_90_CLOCKWISE)])
+def test_exif_turns_a_photograph_before_detection(orientation, turn):
+    stored = ByColour().picture((150, 180), [(60, 90)])
+    jpeg = encode(stored, ".jpg")
+    tiff = b"II*\0" + (8).to_bytes(4, "little") + (1).to_bytes(2, "little")
+    tiff += b"\x12\x01\x03\0\x01\0\0\0" + orientation.to_bytes(4, "little") + b"\0\0\0\0"
+    segment = b"Exif\0\0" + tiff
+    turned = jpeg[:2] + b"\xff\xe1" + (len(segment) + 2).to_bytes(2, "big") + segment + jpeg[2:]
+    wanted = cv2.rotate(cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR), turn)
+    cropped = crop_photo(turned, Finder(ByColour()), CropSpec())
+    assert np.abs(cropped.crop.astype(int) - align(wanted, ByColour()(wanted).points[0])).mean() < 2
