@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
 import cv2
 import numpy as np
+import yaml
 
 from ..data.images import Picture, decode
 from ..files import write_whole
@@ -24,7 +24,7 @@ from ..metrics import (
 )
 from .charts import folds_chart, histogram_chart, roc_chart
 from .report import Report
-from .table import heading, percent, scientific
+from .table import count, heading, percent, scientific
 from .write import make_folder
 
 HARDEST = 12
@@ -75,10 +75,8 @@ def _section(report: Report, anchor: str) -> str:
         f'<p class="soft">{escape(first.partition(": ")[2])}<br>{escape(rule)}</p>',
         _figures(report),
         _charts(report),
-        _tar_table(report),
-        _variants(report),
-        _identification(report),
-        _all_pairs(report),
+        f'<div class="tables">{_tar_table(report)}{_variants(report)}</div>',
+        f'<div class="tables">{_identification(report)}{_all_pairs(report)}</div>',
         _hardest(report, genuine=True),
         _hardest(report, genuine=False),
     ]
@@ -126,7 +124,11 @@ def _charts(report: Report) -> str:
 
 
 def _tar_table(report: Report) -> str:
-    return _card("TAR at FAR", _rates(report.points, report.intervals.tar, "TAR"))
+    note = (
+        f'<p class="soft">impostors: how many of the {report.curve.num_impostor:,} impostor pairs lie beyond a FAR; '
+        f"with fewer than {MIN_IMPOSTORS} it cannot be measured.</p>"
+    )
+    return _card("TAR at FAR", _rates(report.points, report.intervals.tar, "TAR") + note)
 
 
 def _rates(points: Sequence[OperatingPoint], intervals: Sequence[Interval], rate: str) -> str:
@@ -138,9 +140,8 @@ def _rates(points: Sequence[OperatingPoint], intervals: Sequence[Interval], rate
         figures = f"<td>{point.tar:.2%}</td>{middle}<td>{point.threshold:.4f}</td>"
         if not point.resolvable:
             figures = f'<td class="none" colspan="{3 if intervals else 2}">not resolvable</td>'
-        rests = f"{point.rests_on:.6g} of {point.num_impostor:,}"
-        rows.append(f"<tr><td>{scientific(point.far)}</td>{figures}<td>{rests}</td></tr>")
-    head = f"<tr><th>FAR</th><th>{rate}</th>{between}<th>threshold</th><th>impostors behind it</th></tr>"
+        rows.append(f"<tr><td>{scientific(point.far)}</td>{figures}<td>{count(point.rests_on)}</td></tr>")
+    head = f"<tr><th>FAR</th><th>{rate}</th>{between}<th>threshold</th><th>impostors</th></tr>"
     return f'<div class="scroll"><table>{head}{"".join(rows)}</table></div>'
 
 
@@ -230,7 +231,7 @@ def _data_uri(picture: Picture) -> str:
 def _config(config: object) -> str:
     if not config:
         return ""
-    text = escape(json.dumps(config, indent=2, ensure_ascii=False, default=str))
+    text = escape(yaml.safe_dump(config, sort_keys=False, default_flow_style=None, allow_unicode=True, width=60))
     return f'<section><h2>Configuration</h2><div class="card"><pre>{text}</pre></div></section>'
 
 

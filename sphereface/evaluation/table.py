@@ -98,9 +98,9 @@ def _tar_rows(
     spans = [f"   {_span(interval, '.2%'):16}" for interval in intervals] or [""] * len(points)
     lines = [f" {rates[0]}  {rates[1]:>8}{'':{wide}}   threshold   impostors it rests on"]
     for point, span in zip(points, spans, strict=True):
-        count = f"{point.rests_on:.6g} of {point.num_impostor:,}"
+        behind = f"{count(point.rests_on)} of {point.num_impostor:,}"
         figures = f"{point.tar:8.2%}{span}  {point.threshold:10.5f}" if point.resolvable else "not resolvable"
-        lines.append(f" {scientific(point.far)}  {figures:{20 + wide}}   {count}")
+        lines.append(f" {scientific(point.far)}  {figures:{20 + wide}}   {behind}")
     return lines
 
 
@@ -129,6 +129,11 @@ def _all_pairs_lines(result: AllPairs) -> list[str]:
 def scientific(far: float) -> str:
     """0.001 → 1e-3."""
     return np.format_float_scientific(far, exp_digits=1, trim="-")
+
+
+def count(value: float) -> str:
+    """8730.7 → 8,730: whole pairs; what is less than ten keeps its fraction."""
+    return f"{math.floor(value + 1e-9):,}" if value >= 10 else f"{value:.2g}"
 
 
 def percent(value: float, spread: float | None) -> str:

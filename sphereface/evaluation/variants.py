@@ -44,17 +44,17 @@ def plain_variants(features: Features, pairs: Pairs, *, flip: bool) -> tuple[Var
         return (last,)
     folds = kfold_distance_accuracy(_squared_distances(features, pairs, flip), pairs.same, num_folds=pairs.num_folds)
     uncentred = verify(features, pairs, subtract_mean=False)
-    added = "sum of picture and mirror image" if flip else "picture"
+    added = "picture + mirror image" if flip else "picture"
     return (
         Variant(
             "insightface",
-            f"InsightFace: {added}, squared distance, thresholds 0 to 4 by 0.01; ± deviation of the folds",
+            f"InsightFace: {added}, threshold on the distance; ± deviation",
             folds.mean,
             folds.deviation,
         ),
         Variant(
             "uncentred",
-            "the protocol above without subtracting a mean; ± standard error",
+            "the protocol without subtracting a mean; ± standard error",
             uncentred.mean,
             uncentred.standard_error,
         ),
