@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from ..data.bins import is_bin
 from ..errors import UserError
 from ..metrics import OperatingPoint, Roc, auc, equal_error_rate, roc, tar_at_far
 from .lfw import PairSet, Verification
@@ -154,6 +155,8 @@ def _heading(report: Report) -> list[str]:
     num_each = len(pairs) // 2 // max(1, pairs.num_folds)
     if dev_train is None:
         what = f"{pairs.num_folds} folds of {num_each} + {num_each} pairs"
+        if is_bin(pairs.path):  # its folds are runs of pairs, whatever is in them
+            what = f"{len(pairs):,} pairs in {pairs.num_folds} folds, {int(pairs.same.sum()):,} of one person"
         rule = "threshold and mean of each fold from the other folds"
     else:
         what = f"view 1, {num_each} + {num_each} pairs"
