@@ -137,7 +137,7 @@ dataa: 3
         "train.lr: got -1 · allowed: a number above 0",
         "train.momentum: got True · allowed: one of caffe, torch",
         "dataa: unknown key · did you mean 'data'?",
-        "data.train: missing · allowed: a text",
+        "data.train: missing · allowed: a text or a list of texts",
     ):
         assert expected in found
 
