@@ -36,8 +36,11 @@ class ModelConfig:
 class DataConfig:
     """Where the training crops are and how they are fed."""
 
-    train: str = option()
+    train: str | tuple[str, ...] = option()
+    root: str | None = option(None)
+    merge: bool = option(False)
     exclude: tuple[str, ...] = option(())
+    exclude_file: str | None = option(None)
     min_images: int = option(1, low=1)
     mirror: bool = option(True)
     crop_shift: int = option(0, low=0, high=16)
@@ -125,7 +128,10 @@ class Config:
         return plain
 
     def pair_sets(self) -> dict[str, PairSetConfig]:
-        """``eval.sets`` by name; a bare folder stands for ``{images: folder, pairs: folder/pairs.txt}``."""
+        """``eval.sets`` by name; a bare folder stands for ``{images: folder, pairs: folder/pairs.txt}``.
+
+        A ``.bin`` file of InsightFace holds pictures and pairs: its path stands for both.
+        """
         return _parse_pair_sets(self.eval.sets, [])
 
 
@@ -235,7 +241,9 @@ def _parse_loss(values: object, losses: Mapping[str, type[Any]], problems: list[
 def _parse_pair_sets(sets: Mapping[str, object], problems: list[str]) -> dict[str, PairSetConfig]:
     parsed = {}
     for name, value in sets.items():
-        given = {"images": value, "pairs": f"{value}/pairs.txt"} if isinstance(value, str) else value
+        given = value
+        if isinstance(value, str):
+            given = {"images": value, "pairs": value if value.lower().endswith(".bin") else f"{value}/pairs.txt"}
         pair_set = parse_options(PairSetConfig, given, prefix=f"eval.sets.{name}", problems=problems)
         if pair_set is not None:
             parsed[name] = pair_set
@@ -248,7 +256,10 @@ def _contradictions(config: Config) -> list[str]:
     problems: list[str] = []
     _parse_pair_sets(config.eval.sets, problems)
     if not config.data.train:
-        problems.append("data.train: missing · allowed: a folder of identities · set it, or --set data.train=PATH")
+        problems.append(
+            "data.train: missing · allowed: a folder of identities, a .rec, a list, a .zip, or several of them · "
+            "set it, or --set data.train=PATH"
+        )
     if (train.steps is None) == (train.epochs is None):
         got = "neither" if train.steps is None else "both"
         problems.append(

@@ -137,7 +137,7 @@ dataa: 3
         "train.lr: got -1 · allowed: a number above 0",
         "train.momentum: got True · allowed: one of caffe, torch",
         "dataa: unknown key · did you mean 'data'?",
-        "data.train: missing · allowed: a text",
+        "data.train: missing · allowed: a text or a list of texts",
     ):
         assert expected in found
 
@@ -209,6 +209,11 @@ def test_differences_name_the_whole_key():
 def test_a_bare_folder_is_a_pair_set(tmp_path):
     sets = load(GOOD, tmp_path, "eval.sets.mine=data/mine").pair_sets()
     assert (sets["mine"].images, sets["mine"].pairs) == ("data/mine", "data/mine/pairs.txt")
+
+
+def test_a_bin_file_is_a_pair_set(tmp_path):
+    sets = load(GOOD, tmp_path, "eval.sets.cfp=faces/cfp_fp.bin").pair_sets()
+    assert (sets["cfp"].images, sets["cfp"].pairs) == ("faces/cfp_fp.bin", "faces/cfp_fp.bin")
 
 
 def test_another_loss_takes_no_options_of_the_old_one(tmp_path):

@@ -21,7 +21,7 @@ ALLOWED = {
     "models": {"errors", "options", "config", "checkpoint"},
     "losses": {"errors", "options", "schedules"},
     "alignment": {"errors", "files", "data"},
-    "data": {"errors"},
+    "data": {"errors", "files"},
     "evaluation": {"errors", "files", "metrics", "checkpoint", "data", "models"},
     "training": {
         *("errors", "options", "config", "schedules", "metrics", "checkpoint", "device", "files"),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..errors import UserError
 from ..metrics import IntArray, OperatingPoint, Roc, auc, equal_error_rate, tar_at_far
 from .people import Features, People, unit_rows
 
@@ -56,7 +57,7 @@ def all_pairs(features: Features, people: People, *, subtract_mean: bool = True)
         subtract_mean: False compares uncentred features.
 
     Raises:
-        ValueError: no two pictures are of one person, or all are.
+        UserError: no two pictures are of one person, or all are.
     """
     rows = unit_rows(features, features.mean(axis=0, dtype=np.float64) if subtract_mean else None)
     every, genuine = np.zeros(BINS, dtype=np.int64), np.zeros(BINS, dtype=np.int64)
@@ -66,7 +67,10 @@ def all_pairs(features: Features, people: People, *, subtract_mean: bool = True)
         genuine += np.bincount(_genuine(bins, start, ends), minlength=BINS)
         every -= np.bincount(_twice(bins), minlength=BINS)
     if not genuine.any() or not (every - genuine).any():
-        raise ValueError(f"{people.root}: needs pairs of one person and of two")
+        raise UserError(
+            f"{people.root}: {genuine.sum():,} pairs of one person and {(every - genuine).sum():,} of two · "
+            "comparing all pictures needs both"
+        )
     curve = _curve(genuine, every - genuine)
     return AllPairs(curve, tar_at_far(curve, FAR_TARGETS), len(rows), subtract_mean)
 

@@ -103,7 +103,7 @@ def histogram_chart(genuine: IntArray, impostor: IntArray, threshold: float | No
     for k in range(int(top * 1.05 / step) + 1):
         chart.y_tick(k * step, f"{100 * k * step:.3g}%")
     for share, style in zip(shares, ("impostor", "genuine")[::-1], strict=True):
-        for k in np.flatnonzero(share):
+        for k in np.flatnonzero(share).tolist():
             chart.box(edges[k], edges[k + 1], 0, float(share[k]), style, f"{edges[k]:.2f}: {share[k]:.2%}")
     if threshold is not None:
         chart.line([threshold, threshold], [0, top * 1.05], "threshold")

@@ -132,7 +132,7 @@ def _tar_table(report: Report) -> str:
 
 
 def _rates(points: Sequence[OperatingPoint], intervals: Sequence[Interval], rate: str) -> str:
-    spans = [_span(interval, ".2%") for interval in intervals] or [""] * len(points)
+    spans = [_span(interval, ".1%") for interval in intervals] or [""] * len(points)
     between = "<th>95 % interval</th>" if intervals else ""
     rows = []
     for point, span in zip(points, spans, strict=True):
@@ -240,4 +240,4 @@ def _card(title: str, content: str) -> str:
 
 
 def _span(interval: Interval, form: str) -> str:
-    return f"{interval.low:{form}} – {interval.high:{form}}"
+    return f"{interval.low:{form}} – {interval.high:{form}}".replace("% –", " –")

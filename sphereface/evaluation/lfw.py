@@ -19,6 +19,8 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from ..data.bins import is_bin, read_bin
+from ..data.images import Picture
 from ..data.pairs import Pairs, read_pairs
 from ..errors import UserError
 from ..metrics import BoolArray, FloatArray, IntArray, accuracy_at, best_threshold
@@ -165,9 +167,9 @@ class PairSet:
 
     Attributes:
         name: what reports call it.
-        root: folder of the pictures.
+        root: folder of the pictures, or the ``.bin`` file that they are in.
         pairs: the pairs that are reported.
-        files: (M,) the pictures, in the order of ``pairs.names``.
+        files: (M,) the pictures, in the order of ``pairs.names``; none is read yet.
         dev_train: for view 1, the list that mean and threshold come from; it shares the names of ``pairs``.
         templates: for pairs of templates: which of the ``files`` make up each of ``pairs.names``.
     """
@@ -175,7 +177,7 @@ class PairSet:
     name: str
     root: Path
     pairs: Pairs
-    files: tuple[Path, ...]
+    files: tuple[Picture, ...]
     dev_train: Pairs | None = None
     templates: Templates | None = None
 
@@ -194,21 +196,23 @@ class PairSet:
 
 
 def load_pair_set(name: str, root: str | Path, pairs: str | Path, *, dev_train: str | Path | None = None) -> PairSet:
-    """Read a list of pairs and find its pictures.
+    """Read a list of pairs and find its pictures, or read an InsightFace ``.bin``, which holds both.
 
     Args:
         name: what reports call it.
-        root: folder of aligned crops, ``<root>/Name/Name_0001.jpg``.
-        pairs: a list of view 2, or pairsDevTest of view 1.
+        root: folder of aligned crops, ``<root>/Name/Name_0001.jpg``; of no effect with a ``.bin``.
+        pairs: a list of view 2, or pairsDevTest of view 1, or a ``.bin`` (see :func:`~sphereface.data.bins.read_bin`).
         dev_train: for view 1: pairsDevTrain. None looks for ``pairsDevTrain.txt`` beside ``pairs``.
 
     Raises:
         UserError: a list that is missing or malformed, missing pictures, or view 1 without its pairsDevTrain.
     """
-    test = read_pairs(pairs)
+    inside, test = read_bin(pairs) if is_bin(pairs) else (None, read_pairs(pairs))
     if test.num_folds:
         if dev_train is not None:
             raise UserError(f"{dev_train}: is for view 1, but {pairs} has folds · leave it out")
+        if inside is not None:
+            return PairSet(name, Path(pairs), test, inside)
         return PairSet(name, Path(root), test, tuple(test.resolve(root)))
     train = _read_dev_train(test, dev_train)
     found = dict(zip(test.names, test.resolve(root), strict=True))

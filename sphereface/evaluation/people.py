@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..data.sources import FolderSource
+from ..data.images import IMAGE_SUFFIXES
+from ..errors import UserError
 from ..metrics import BoolArray, FloatArray, IntArray
 
 Features = npt.NDArray[np.floating[Any]]
@@ -43,14 +44,26 @@ class People:
 
 
 def list_people(root: Path) -> People:
-    """Every picture in ``root/<person>/``.
+    """Every picture in ``root/<person>/``. Names that start with a dot, and folders without pictures, are passed over.
 
     Raises:
-        UserError: no such folder, or fewer than two people in it.
+        UserError: the folder cannot be read, or holds no such picture.
     """
-    source = FolderSource(root)
-    files = tuple(Path(source.name(index)) for index in range(len(source)))
-    return People(root, tuple(source.class_names), source.labels, files)
+    try:
+        folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+        found = {folder.name: files for folder in folders if (files := _pictures(folder))}
+    except OSError as error:
+        raise UserError(f"{root}: cannot be read ({error.strerror}) · expected a folder of people") from error
+    if not found:
+        raise UserError(f"{root}: holds no pictures · expected DIR/<person>/<picture>")
+    person = np.repeat(np.arange(len(found), dtype=np.int64), [len(files) for files in found.values()])
+    return People(root, tuple(found), person, tuple(file for files in found.values() for file in files))
+
+
+def _pictures(folder: Path) -> list[Path]:
+    return sorted(
+        path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+    )
 
 
 def unit_rows(features: Features, mean: FloatArray | None) -> npt.NDArray[np.float32]:

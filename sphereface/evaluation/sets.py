@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..data.bins import is_bin
 from ..data.pairs import Pairs
 from ..errors import UserError
 from ..metrics import IntArray
@@ -66,4 +67,4 @@ def _load(name: str, places: Sequence[Path]) -> PairSet:
     if len(places) == 2:
         return load_pair_set(name, *places)
     (place,) = places
-    return load_pair_set(name, place, place if place.suffix.lower() == ".bin" else place / "pairs.txt")
+    return load_pair_set(name, place, place if is_bin(place) else place / "pairs.txt")

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from ..data.bins import is_bin
 from ..metrics import Interval, OperatingPoint, auc, d_prime, equal_error_rate
 from .all_pairs import AllPairs
 from .identification import Identification
@@ -57,10 +58,10 @@ def _what(pair_set: PairSet) -> str:
     genuine, num_each = int(pairs.same.sum()), len(pairs) // 2 // max(1, pairs.num_folds)
     if pair_set.dev_train is not None:
         return f"view 1, {num_each} + {num_each} pairs"
-    if pair_set.templates is not None or pairs.path.suffix.lower() == ".bin":
-        of = f" of {len(pairs.names):,} templates" if pair_set.templates is not None else ""
+    if pair_set.templates is not None or is_bin(pairs.path):  # folds of any size
         folds = f" in {pairs.num_folds} folds" if pairs.num_folds else ", no folds"
-        return f"{genuine:,} + {len(pairs) - genuine:,} pairs{of}{folds}"
+        of = f" of {len(pairs.names):,} templates" if pair_set.templates is not None else ""
+        return f"{len(pairs):,} pairs{of}{folds}, {genuine:,} of one person"
     return f"{pairs.num_folds} folds of {num_each} + {num_each} pairs"
 
 
