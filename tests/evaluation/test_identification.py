@@ -73,7 +73,11 @@ def test_people_are_listed_by_name(tmp_path):
     (tmp_path / "report.json").write_text("{}", encoding="utf-8")
     people = list_people(tmp_path)
     assert people.names == ("A", "B")
-    assert [file.relative_to(tmp_path).as_posix() for file in people.files] == ["A/x.jpg", "B/B_0001.png", "B/B_0002.jpg"]
+    assert [file.relative_to(tmp_path).as_posix() for file in people.files] == [
+        "A/x.jpg",
+        "B/B_0001.png",
+        "B/B_0002.jpg",
+    ]
     assert people.person.tolist() == [0, 1, 1]
     assert people.first.tolist() == [True, True, False]
     assert people.pictures.tolist() == [1, 2, 2]

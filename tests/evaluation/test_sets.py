@@ -57,7 +57,11 @@ def test_variants_by_hand():
         right = [np.mean((distances < t)[~test] == pairs.same[~test]) for t in grid]
         accuracies.append(np.mean((distances < grid[int(np.argmax(right))])[test] == pairs.same[test]))
     assert (insightface.accuracy, insightface.spread) == pytest.approx((np.mean(accuracies), np.std(accuracies)))
-    assert [variant.name for variant in (insightface, uncentred, best)] == ["insightface", "uncentred", "best-threshold"]
+    assert [variant.name for variant in (insightface, uncentred, best)] == [
+        "insightface",
+        "uncentred",
+        "best-threshold",
+    ]
     assert "optimistic" in best.rule
     assert best.accuracy >= uncentred.accuracy
     plain, *_ = plain_variants(features, pairs, flip=False)

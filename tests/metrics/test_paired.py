@@ -11,7 +11,9 @@ def right(only_a, only_b, both=10, neither=5):
     return a, b
 
 
-@pytest.mark.parametrize(("only_a", "only_b"), [(0, 0), (1, 0), (3, 9), (9, 3), (0, 6), (40, 41), (300, 380), (2000, 2200)])
+@pytest.mark.parametrize(
+    ("only_a", "only_b"), [(0, 0), (1, 0), (3, 9), (9, 3), (0, 6), (40, 41), (300, 380), (2000, 2200)]
+)
 def test_mcnemar_is_the_exact_binomial_test(only_a, only_b):
     got_a, got_b, p = mcnemar(*right(only_a, only_b))
     assert (got_a, got_b) == (only_a, only_b)

@@ -30,15 +30,15 @@ def loop_fisher(features, people):
     """The paper's formula, term by term."""
 
     def cos(a, b):
-        return sum(x * y for x, y in zip(a, b)) / math.sqrt(sum(x * x for x in a) * sum(y * y for y in b))
+        return sum(x * y for x, y in zip(a, b, strict=True)) / math.sqrt(sum(x * x for x in a) * sum(y * y for y in b))
 
     def mean(rows):
-        return [sum(column) / len(rows) for column in zip(*rows)]
+        return [sum(column) / len(rows) for column in zip(*rows, strict=True)]
 
     rows = features.tolist()
     within = between = 0.0
     for person in set(people.tolist()):
-        own = [row for row, p in zip(rows, people.tolist()) if p == person]
+        own = [row for row, p in zip(rows, people.tolist(), strict=True) if p == person]
         within += sum(1 - cos(x, mean(own)) for x in own)
         between += len(own) * (1 - cos(mean(own), mean(rows)))
     return within / between
