@@ -1,6 +1,6 @@
 """What an embedding is worth: pictures to features, features to accuracy, accuracy to reports."""
 
-from .compare import compare, format_comparison, write_comparison
+from .comparison import compare, format_comparison, write_comparison
 from .embed import embed_files
 from .embedder import Embedder
 from .html_report import write_html
@@ -8,7 +8,7 @@ from .lfw import PairSet, Verification, evaluate, load_pair_set, verify, verify_
 from .plain import to_dict
 from .protocols import evaluate_set
 from .report import Report
-from .roc_figure import roc_figure
+from .roc_plot import roc_figure
 from .sets import parse_sets
 from .table import format_table
 from .write import write_report

@@ -8,7 +8,7 @@ from pathlib import Path
 from ..errors import UserError
 from .plain import to_dict
 from .report import Report
-from .roc_figure import roc_figure
+from .roc_plot import roc_figure
 from .table import format_table
 
 JSON_NAME = "verification.json"

@@ -1,8 +1,8 @@
 """What scores and features are worth, as figures. Numpy only: arrays in, numbers out."""
 
-from .bootstrap import Interval, Intervals, bootstrap
 from .paired import mcnemar, mean_difference
 from .plain import FoldAccuracy, best_accuracy, kfold_distance_accuracy
+from .resampling import Interval, Intervals, bootstrap
 from .separation import angular_fisher_score, d_prime, score_histogram
 from .verification import (
     FAR_TARGETS,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .bootstrap import LEVEL, Interval
+from .resampling import LEVEL, Interval
 from .verification import BoolArray, FloatArray
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sphereface.metrics import auc, bootstrap, equal_error_rate, roc, tar_at_far
-from sphereface.metrics.bootstrap import _draw_pairs, _draw_people, _Reweighted
+from sphereface.metrics.resampling import _draw_pairs, _draw_people, _Reweighted
 
 
 def toy(seed=0, num_pairs=60, levels=12):
@@ -84,10 +84,10 @@ def test_people_who_recur_widen_the_interval():
 
 
 def test_long_lists_get_fewer_replicates(monkeypatch):
-    monkeypatch.setattr("sphereface.metrics.bootstrap._MOST_WORK", 60 * 70)
+    monkeypatch.setattr("sphereface.metrics.resampling._MOST_WORK", 60 * 70)
     scores, same = toy()
     assert bootstrap(scores, same).replicates == 70
-    monkeypatch.setattr("sphereface.metrics.bootstrap._MOST_WORK", 60)
+    monkeypatch.setattr("sphereface.metrics.resampling._MOST_WORK", 60)
     assert bootstrap(scores, same).replicates == 50
 
 
