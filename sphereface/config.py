@@ -161,7 +161,10 @@ class Config:
         return plain
 
     def pair_sets(self) -> dict[str, PairSetConfig]:
-        """``eval.sets`` by name; a bare folder stands for ``{images: folder, pairs: folder/pairs.txt}``."""
+        """``eval.sets`` by name; a bare folder stands for ``{images: folder, pairs: folder/pairs.txt}``.
+
+        A ``.bin`` file of InsightFace holds pictures and pairs: its path stands for both.
+        """
         return _parse_pair_sets(self.eval.sets, [])
 
 
@@ -309,7 +312,9 @@ def _unlike_heads(config: Config) -> list[str]:
 def _parse_pair_sets(sets: Mapping[str, object], problems: list[str]) -> dict[str, PairSetConfig]:
     parsed = {}
     for name, value in sets.items():
-        given = {"images": value, "pairs": f"{value}/pairs.txt"} if isinstance(value, str) else value
+        given = value
+        if isinstance(value, str):
+            given = {"images": value, "pairs": value if value.lower().endswith(".bin") else f"{value}/pairs.txt"}
         pair_set = parse_options(PairSetConfig, given, prefix=f"eval.sets.{name}", problems=problems)
         if pair_set is not None:
             parsed[name] = pair_set

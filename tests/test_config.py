@@ -224,6 +224,11 @@ def test_a_bare_folder_is_a_pair_set(tmp_path):
     assert (sets["mine"].images, sets["mine"].pairs) == ("data/mine", "data/mine/pairs.txt")
 
 
+def test_a_bin_file_is_a_pair_set(tmp_path):
+    sets = load(GOOD, tmp_path, "eval.sets.cfp=faces/cfp_fp.bin").pair_sets()
+    assert (sets["cfp"].images, sets["cfp"].pairs) == ("faces/cfp_fp.bin", "faces/cfp_fp.bin")
+
+
 def test_another_loss_takes_no_options_of_the_old_one(tmp_path):
     text = GOOD + "loss: {name: a-softmax, m: 3}\n"
     assert load(text, tmp_path, "loss.name=modified-softmax").loss.name == "modified-softmax"

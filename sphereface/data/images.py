@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +13,17 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".pgm", ".
 _JPEG_START = b"\xff\xd8"
 _JPEG_SCAN = b"\xff\xda"  # cannot occur inside entropy-coded data, where 0xff is stuffed
 _JPEG_END = b"\xff\xd9"
+
+
+class Picture(Protocol):
+    """An encoded picture that is read when it is needed: a :class:`pathlib.Path`, or one inside another file.
+
+    ``str()`` of it is what messages call it.
+    """
+
+    def read_bytes(self) -> bytes:
+        """The encoded picture. Raises OSError where it cannot be read."""
+        ...
 
 
 class BadImage(ValueError):

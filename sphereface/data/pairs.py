@@ -209,8 +209,11 @@ def _check_counts(
 def is_lfw_view2(pairs: Pairs) -> bool:
     """Whether a quarter or more of LFW's view 2 is among these pairs, in whatever order or layout.
 
-    One in a hundred of view 2's 6,000 pairs is known here by a hash; a quarter of them has to be found.
+    One in a hundred of view 2's 6,000 pairs is known here by a hash; a quarter of them has to be found. A ``.bin``
+    keeps no names: there the file's own name decides, ``lfw.bin`` and the like.
     """
+    if pairs.path.suffix.lower() == ".bin":
+        return pairs.path.stem.lower().startswith("lfw")
     hashes = {
         hashlib.sha256(" ".join(sorted((pairs.names[left], pairs.names[right]))).encode()).hexdigest()[:8]
         for left, right in zip(pairs.left.tolist(), pairs.right.tolist(), strict=True)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -17,7 +16,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from ..data.images import BadImage, decode
+from ..data.images import BadImage, Picture, decode
 from ..data.transforms import to_input
 from ..errors import UserError
 
@@ -30,7 +29,7 @@ R = TypeVar("R")
 
 def embed_files(
     model: nn.Module,
-    files: Sequence[Path],
+    files: Sequence[Picture],
     *,
     input_size: tuple[int, int],
     device: torch.device | str,
@@ -48,7 +47,7 @@ def embed_files(
 
     Args:
         model: (B, 3, H, W) float32 → (B, D). Run in evaluation mode and left in the mode it was in.
-        files: N pictures, aligned crops.
+        files: N pictures, aligned crops: paths, or anything else with ``read_bytes``.
         input_size: (H, W) in pixels that the network reads.
         device: where the model is.
         flip: append the embedding of the mirror image, taken in the same batch.
@@ -90,7 +89,7 @@ def embed_files(
     return features
 
 
-def check_files(files: Sequence[Path], *, input_size: tuple[int, int]) -> None:
+def check_files(files: Sequence[Picture], *, input_size: tuple[int, int]) -> None:
     """Read pictures as :func:`embed_files` does, and raise its error for those that it could not use."""
     problems = _load(files, input_size).problems
     if problems:
@@ -115,7 +114,7 @@ def _embed_batch(
     return features.cpu().numpy()
 
 
-def _load(files: Sequence[Path], input_size: tuple[int, int]) -> _Batch:
+def _load(files: Sequence[Picture], input_size: tuple[int, int]) -> _Batch:
     images = np.zeros((len(files), *input_size, 3), dtype=np.uint8)
     problems = []
     for row, file in enumerate(files):

@@ -19,10 +19,13 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from ..data.bins import is_bin, read_bin
+from ..data.images import Picture
 from ..data.pairs import Pairs, read_pairs
 from ..errors import UserError
 from ..metrics import BoolArray, FloatArray, IntArray, accuracy_at, best_threshold
 from .embed import embed_files
+from .templates import Templates
 
 Features = npt.NDArray[np.floating[Any]]
 
@@ -35,8 +38,9 @@ class Verification:
     """The outcome of one list of pairs.
 
     Attributes:
-        thresholds: (K,) float64, chosen for each fold on the others; in view 1 the one of pairsDevTrain.
-        accuracies: (K,) float64 in [0, 1], of each fold; in view 1 the one of pairsDevTest.
+        thresholds: (K,) float64, chosen for each fold on the others; in view 1 the one of pairsDevTrain; (0,) for
+            pairs without folds.
+        accuracies: (K,) float64 in [0, 1], of each fold; in view 1 the one of pairsDevTest; (0,) likewise.
         scores: (P,) float64 cosines, each with the mean that its own fold is tested with. NaN where a feature
             has no direction: such a pair counts as wrong.
         same: (P,) bool.
@@ -51,14 +55,20 @@ class Verification:
 
     @property
     def mean(self) -> float:
-        """Mean of the folds' accuracies, in [0, 1]."""
-        return float(np.mean(self.accuracies))
+        """Mean of the folds' accuracies, in [0, 1]; NaN for pairs without folds, which have none."""
+        return float(np.mean(self.accuracies)) if len(self.accuracies) else math.nan
 
     @property
     def standard_error(self) -> float:
         """Standard deviation of the folds' accuracies (ddof = 1) / √K; NaN in view 1, which has no folds."""
         folds = len(self.accuracies)
         return float(np.std(self.accuracies, ddof=1)) / math.sqrt(folds) if folds > 1 else math.nan
+
+    @property
+    def correct(self) -> BoolArray:
+        """(P,) whether each pair is decided rightly at the threshold of its fold; both comparisons are strict."""
+        threshold = self.thresholds[np.maximum(self.fold, 1) - 1]
+        return np.asarray(np.where(self.same, self.scores > threshold, self.scores < threshold))
 
     @property
     def num_undefined(self) -> int:
@@ -101,6 +111,17 @@ def verify_view1(features: Features, dev_train: Pairs, dev_test: Pairs, *, subtr
     scores = pair_cosines(features, dev_test)
     accuracy = accuracy_at(scores, dev_test.same, threshold)
     return Verification(np.array([threshold]), np.array([accuracy]), scores, dev_test.same, dev_test.fold)
+
+
+def verify_without_folds(features: Features, pairs: Pairs) -> Verification:
+    """Uncentred cosines alone, as IJB reports: with no folds there is nothing to take a mean or a threshold from.
+
+    Args:
+        features: (M, F) float, a row for each of ``pairs.names``.
+        pairs: a list without folds.
+    """
+    scores = pair_cosines(_checked(features, pairs), pairs)
+    return Verification(np.empty(0), np.empty(0), scores, pairs.same, pairs.fold)
 
 
 def fold_means(features: FloatArray, pairs: Pairs) -> FloatArray:
@@ -146,41 +167,52 @@ class PairSet:
 
     Attributes:
         name: what reports call it.
-        root: folder of the pictures.
+        root: folder of the pictures, or the ``.bin`` file that they are in.
         pairs: the pairs that are reported.
-        files: (M,) the pictures, in the order of ``pairs.names``.
+        files: (M,) the pictures, in the order of ``pairs.names``; none is read yet.
         dev_train: for view 1, the list that mean and threshold come from; it shares the names of ``pairs``.
+        templates: for pairs of templates: which of the ``files`` make up each of ``pairs.names``.
     """
 
     name: str
     root: Path
     pairs: Pairs
-    files: tuple[Path, ...]
+    files: tuple[Picture, ...]
     dev_train: Pairs | None = None
+    templates: Templates | None = None
+
+    def compared(self, features: Features) -> Features:
+        """What is compared, a row for each of ``pairs.names``: ``features`` (M, F), or the templates pooled of them."""
+        return features if self.templates is None else self.templates.pool(features)
 
     def verify(self, features: Features, *, subtract_mean: bool = True) -> Verification:
         """Verify by the rule of this list's view. ``features``: (M, F) float, a row for each of ``files``."""
+        features = self.compared(features)
         if self.dev_train is None:
+            if not self.pairs.num_folds:
+                return verify_without_folds(features, self.pairs)
             return verify(features, self.pairs, subtract_mean=subtract_mean)
         return verify_view1(features, self.dev_train, self.pairs, subtract_mean=subtract_mean)
 
 
 def load_pair_set(name: str, root: str | Path, pairs: str | Path, *, dev_train: str | Path | None = None) -> PairSet:
-    """Read a list of pairs and find its pictures.
+    """Read a list of pairs and find its pictures, or read an InsightFace ``.bin``, which holds both.
 
     Args:
         name: what reports call it.
-        root: folder of aligned crops, ``<root>/Name/Name_0001.jpg``.
-        pairs: a list of view 2, or pairsDevTest of view 1.
+        root: folder of aligned crops, ``<root>/Name/Name_0001.jpg``; of no effect with a ``.bin``.
+        pairs: a list of view 2, or pairsDevTest of view 1, or a ``.bin`` (see :func:`~sphereface.data.bins.read_bin`).
         dev_train: for view 1: pairsDevTrain. None looks for ``pairsDevTrain.txt`` beside ``pairs``.
 
     Raises:
         UserError: a list that is missing or malformed, missing pictures, or view 1 without its pairsDevTrain.
     """
-    test = read_pairs(pairs)
+    inside, test = read_bin(pairs) if is_bin(pairs) else (None, read_pairs(pairs))
     if test.num_folds:
         if dev_train is not None:
             raise UserError(f"{dev_train}: is for view 1, but {pairs} has folds · leave it out")
+        if inside is not None:
+            return PairSet(name, Path(pairs), test, inside)
         return PairSet(name, Path(root), test, tuple(test.resolve(root)))
     train = _read_dev_train(test, dev_train)
     found = dict(zip(test.names, test.resolve(root), strict=True))

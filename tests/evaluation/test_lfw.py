@@ -1,6 +1,7 @@
 import dataclasses
 import itertools
 import math
+import pickle
 from pathlib import Path
 
 import cv2
@@ -287,3 +288,54 @@ def test_missing_pictures_of_dev_train_are_told_from_the_start(tmp_path):
     (root / "P0" / "P0_0001.jpg").unlink()
     with pytest.raises(UserError, match=r"1 of the 16 pictures in .*pairsDevTrain\.txt are missing.*\n  - P0/P0_0001"):
         load_pair_set("x", root, root / "pairsDevTest.txt")
+
+
+# ---------------------------------------------------------------- InsightFace's .bin
+
+
+def write_bin(path, num_pairs=23, height=32, width=24):
+    """Pairs of noise, its first picture in two pairs; the pictures in the order of the file."""
+    rng = np.random.default_rng(4)
+    images = [rng.integers(0, 256, (height, width, 3), dtype=np.uint8) for _ in range(2 * num_pairs)]
+    images[5] = images[0]
+    encoded = [cv2.imencode(".png", image)[1].tobytes() for image in images]
+    path.write_bytes(pickle.dumps((encoded, [k % 3 == 0 for k in range(num_pairs)]), 4))
+    return images
+
+
+def test_a_bin_is_a_pair_set_like_any_other(tmp_path):
+    images = write_bin(tmp_path / "own.bin")
+    pair_set = load_pair_set("own", "anywhere", tmp_path / "own.bin")
+    assert (pair_set.name, pair_set.root, len(pair_set.files)) == ("own", tmp_path / "own.bin", 45)
+    result = evaluate(Pixels(), pair_set, input_size=(32, 24), device="cpu", batch_size=7)
+    plain = np.stack([np.concatenate([x.ravel(), x[:, ::-1].ravel()]) for x in images]).astype(np.float64)
+    features = (plain - 127.5) / 128  # the order of H, W and C changes no cosine
+    rows = np.arange(46)
+    pairs = dataclasses.replace(pair_set.pairs, names=tuple(map(str, rows)), left=rows[0::2], right=rows[1::2])
+    expected = verify(features, pairs)
+    np.testing.assert_allclose(result.scores, expected.scores, rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(result.accuracies, expected.accuracies)
+    assert np.bincount(result.fold).tolist() == [0, 3, 3, 3, 2, 2, 2, 2, 2, 2, 2]
+
+
+def test_a_wider_bin_is_cut_to_its_centre(tmp_path):
+    images = write_bin(tmp_path / "own.bin", width=32)
+    pair_set = load_pair_set("own", tmp_path, tmp_path / "own.bin")
+    features = embed_files(Pixels(), pair_set.files, input_size=(32, 24), device="cpu", flip=False)
+    expected = (images[3][:, 4:28].transpose(2, 0, 1).ravel() - 127.5) / 128
+    np.testing.assert_allclose(features[3], expected, rtol=0, atol=1e-6)
+
+
+def test_a_bad_picture_in_a_bin_is_named(tmp_path):
+    images = [cv2.imencode(".png", np.full((32, 24, 3), k, np.uint8))[1].tobytes() for k in range(20)]
+    images[13] = b"no picture"
+    (tmp_path / "a.bin").write_bytes(pickle.dumps((images, [True, False] * 5)))
+    pair_set = load_pair_set("a", tmp_path, tmp_path / "a.bin")
+    with pytest.raises(UserError, match=r"1 of 20 pictures .*\n.*a\.bin, picture 13: not a picture"):
+        evaluate(Pixels(), pair_set, input_size=(32, 24), device="cpu")
+
+
+def test_a_bin_has_folds_and_needs_no_dev_train(tmp_path):
+    write_bin(tmp_path / "own.bin")
+    with pytest.raises(UserError, match="is for view 1, but .* has folds"):
+        load_pair_set("own", tmp_path, tmp_path / "own.bin", dev_train=tmp_path / "pairsDevTrain.txt")
