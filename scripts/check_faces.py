@@ -20,6 +20,7 @@ import json
 import os
 import re
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -75,6 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     findings = judge(source, seen, limits)
     print(check_report.table(source, seen, findings, limits))
     output = args.output or Path("runs/check") / args.source.resolve().stem
+    warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a box in the place of such a name
     try:
         write_whole(
             output / "report.json",

@@ -71,20 +71,21 @@ class Findings:
         size: (height, width) that was asked for.
         unreadable, truncated: no picture, and only the beginning of one.
         wrong_size: pictures of another size.
-        copies: pictures with the same pixels as an earlier one of the same identity.
+        repeated: groups of pictures with the same pixels, all of one identity.
         shared: groups of pictures with the same pixels under two or more identities.
         grey: usable pictures without colour; nothing wrong with them.
         counts: (C,) int64 pictures of each identity that are left when all of the above but grey ones go.
         too_few, too_many: identities whose ``counts`` are outside the limits.
         gaps: numbers between the lowest and the highest label that no picture has; training closes them.
-        keep: (N,) bool, the clean set: without all of the above but grey pictures and identities with too many.
+        keep: (N,) bool, the clean set: without all of the above but the first of each group in ``repeated``, grey
+            pictures and identities with too many.
     """
 
     size: tuple[int, int]
     unreadable: list[int]
     truncated: list[int]
     wrong_size: list[int]
-    copies: list[int]
+    repeated: list[list[int]]
     shared: list[list[int]]
     grey: list[int]
     counts: npt.NDArray[np.int64]
@@ -96,7 +97,7 @@ class Findings:
     @property
     def clean(self) -> bool:
         """Whether nothing is wrong. Grey pictures and gaps between labels are not."""
-        wrong = (self.unreadable, self.truncated, self.wrong_size, self.copies, self.shared, self.too_few)
+        wrong = (self.unreadable, self.truncated, self.wrong_size, self.repeated, self.shared, self.too_few)
         return not any((*wrong, self.too_many))
 
 
@@ -151,8 +152,8 @@ def judge(source: Source, seen: Seen, limits: Limits) -> Findings:
     size = limits.size or _commonest(source, seen)
     keep = (seen.sizes == size).all(axis=1)
     wrong_size = np.flatnonzero((seen.sizes[:, 0] > 0) & ~keep).tolist()
-    copies, shared = _same_pixels(seen.digests, source.labels, np.flatnonzero(keep))
-    keep[copies] = False
+    repeated, shared = _same_pixels(seen.digests, source.labels, np.flatnonzero(keep))
+    keep[[index for group in repeated for index in group[1:]]] = False
     keep[[index for group in shared for index in group]] = False
     counts = np.bincount(source.labels[keep], minlength=len(source.class_names))
     few = counts < limits.min_images
@@ -161,7 +162,7 @@ def judge(source: Source, seen: Seen, limits: Limits) -> Findings:
         unreadable=[index for index, reason in seen.reasons.items() if "truncated" not in reason],
         truncated=[index for index, reason in seen.reasons.items() if "truncated" in reason],
         wrong_size=wrong_size,
-        copies=copies,
+        repeated=repeated,
         shared=shared,
         grey=np.flatnonzero(seen.grey & keep).tolist(),
         counts=counts,
@@ -186,20 +187,17 @@ def _commonest(source: Source, seen: Seen) -> tuple[int, int]:
 
 def _same_pixels(
     digests: npt.NDArray[np.bytes_], labels: npt.NDArray[Any], usable: npt.NDArray[np.int64]
-) -> tuple[list[int], list[list[int]]]:
-    """(copies within an identity, groups under several), each in the order of the source."""
+) -> tuple[list[list[int]], list[list[int]]]:
+    """(groups of one identity, groups of several), each in the order of the source."""
     order = usable[np.argsort(digests[usable], kind="stable")]  # equal ones side by side, the first in front
     starts = np.flatnonzero(np.append(True, digests[order][1:] != digests[order][:-1]))
     ends = np.append(starts[1:], len(order))
-    copies: list[int] = []
+    repeated: list[list[int]] = []
     shared: list[list[int]] = []
     for start, end in zip(starts[ends - starts > 1], ends[ends - starts > 1], strict=True):
         group = order[start:end].tolist()
-        if len(set(labels[group].tolist())) > 1:
-            shared.append(group)
-        else:
-            copies += group[1:]
-    return sorted(copies), sorted(shared)
+        (repeated if len(set(labels[group].tolist())) == 1 else shared).append(group)
+    return sorted(repeated), sorted(shared)
 
 
 def _gaps(numbers: Sequence[int]) -> list[int]:
@@ -231,7 +229,7 @@ def _look_at_all(source: Source, chunks: list[range], workers: int) -> Iterator[
     loader = DataLoader(
         _Inspector(source),
         batch_size=None,  # the sampler yields whole chunks
-        sampler=chunks,  # type: ignore[arg-type]
+        sampler=chunks,
         num_workers=workers,
         collate_fn=as_is,
         worker_init_fn=_one_thread,
