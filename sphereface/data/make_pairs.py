@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -98,7 +99,8 @@ def write_pairs(source: Source, chosen: Split, folder: Path) -> None:
         raise UserError(f"{folder}: two people's names would be one folder (of {', '.join(names.values())[:200]})")
     try:
         for label in chosen.people:
-            for number, index in enumerate(np.flatnonzero(source.labels == label).tolist(), start=1):
+            start, end = np.searchsorted(source.labels, [label, label + 1]).tolist()  # grouped by identity
+            for number, index in enumerate(range(start, end), start=1):
                 data = _whole_picture(source, index)
                 path = folder / names[label] / f"{names[label]}_{number:04d}{_SUFFIXES[data[:2]]}"
                 write_whole(path, data, durable=False)
@@ -133,8 +135,8 @@ def _check_people(total: int, able: int, wanted: int, folds: int) -> None:
     if wanted > free:
         fewer = f", or ask for fewer: --folds {free // 2}" if free >= 4 else ""
         raise UserError(
-            f"SRC: has {total} people, {able} of them with two or more pictures · needed: {wanted} of those to hold out "
-            f"(two or more a fold) and 2 others to train on · add people{fewer}"
+            f"SRC: has {total} people, {able} of them with two or more pictures · needed: {wanted} of those to hold "
+            f"out (two or more a fold) and 2 others to train on · add people{fewer}"
         )
 
 
@@ -148,18 +150,22 @@ def _num_different(size: Sequence[int]) -> int:
 
 def _same(size: Sequence[int], num: int, rng: random.Random) -> list[Pair]:
     """``num`` pairs of one person: in each round one of every person who has any left."""
-    left = [list(itertools.combinations(range(n), 2)) for n in size]
-    for own in left:
-        rng.shuffle(own)
+    drawn = [rng.sample(range(own := n * (n - 1) // 2), min(own, num)) for n in size]
     pairs: list[Pair] = []
     for number in itertools.count():
         for person in rng.sample(range(len(size)), len(size)):
-            if number < len(left[person]):
-                i, j = left[person][number]
+            if number < len(drawn[person]):
+                i, j = _two_of(drawn[person][number])
                 pairs.append(((person, i), (person, j)))
                 if len(pairs) == num:
                     return pairs
     raise AssertionError("the caller asks for no more pairs than there are")
+
+
+def _two_of(number: int) -> tuple[int, int]:
+    """The pairs (0, 1), (0, 2), (1, 2), (0, 3) … by their number from 0."""
+    second = (1 + math.isqrt(1 + 8 * number)) // 2
+    return number - second * (second - 1) // 2, second
 
 
 def _different(size: Sequence[int], num: int, rng: random.Random) -> list[Pair]:

@@ -112,7 +112,7 @@ class ZipSource:
             raise UserError(f"{self.path}: {info.filename}: {error}") from error
 
     def _listed(self, name: str, members: dict[str, zipfile.ZipInfo]) -> list[str]:
-        listing = Listing(*parse_list(self._text(members[name]), f"{self.path}/{name}"))
+        listing = Listing(self._text(members[name]), f"{self.path}/{name}")
         names = [_below(name, path) for path in listing.paths]
         for path in names:
             if path not in members:
