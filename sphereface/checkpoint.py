@@ -42,7 +42,7 @@ def save_checkpoint(path: Path, state: Mapping[str, Any], summary: Mapping[str, 
     """
     save_id = uuid.uuid4().hex
     write_whole(path, lambda file: torch.save({"format": FORMAT, "id": save_id, **state}, file))
-    sidecar = {"id": save_id, "sha256": _sha256(path), "bytes": path.stat().st_size, **summary}
+    sidecar = {"id": save_id, "sha256": sha256_of(path), "bytes": path.stat().st_size, **summary}
     write_whole(path.with_suffix(".json"), json.dumps(sidecar, indent=2) + "\n")
 
 
@@ -97,11 +97,12 @@ def _check_sidecar(path: Path, save_id: str) -> None:
         return  # a checkpoint that was copied without it
     if not isinstance(sidecar, dict) or sidecar.get("id") != save_id:
         return  # the kill came between the two files: this one describes the checkpoint before
-    if sidecar.get("sha256") != _sha256(path):
+    if sidecar.get("sha256") != sha256_of(path):
         raise BadCheckpoint(f"{path}: altered since it was saved (its SHA-256 is not the one in {path.stem}.json)")
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, as 64 hexadecimal digits."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):

@@ -22,7 +22,7 @@ ALLOWED = {
     "losses": {"errors", "options", "schedules"},
     "alignment": {"errors", "files", "data"},
     "data": {"errors", "files"},
-    "evaluation": {"errors", "metrics", "checkpoint", "data", "models"},
+    "evaluation": {"errors", "files", "metrics", "checkpoint", "data", "models"},
     "training": {
         *("errors", "options", "config", "schedules", "metrics", "checkpoint", "device", "files"),
         *("models", "losses", "data", "evaluation"),

@@ -24,4 +24,4 @@ def test_the_wheel_carries_every_module_and_config(tmp_path):
         carried = set(file.namelist())
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "sphereface").rglob("*.py")}
     configs = {f"sphereface/configs/{path.name}" for path in (ROOT / "configs").glob("*.yaml")}
-    assert modules | configs | {"sphereface/py.typed"} <= carried
+    assert modules | configs | {"sphereface/py.typed", "sphereface/evaluation/page.css"} <= carried

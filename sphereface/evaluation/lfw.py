@@ -25,6 +25,7 @@ from ..data.pairs import Pairs, read_pairs
 from ..errors import UserError
 from ..metrics import BoolArray, FloatArray, IntArray, accuracy_at, best_threshold
 from .embed import embed_files
+from .templates import Templates
 
 Features = npt.NDArray[np.floating[Any]]
 
@@ -37,8 +38,9 @@ class Verification:
     """The outcome of one list of pairs.
 
     Attributes:
-        thresholds: (K,) float64, chosen for each fold on the others; in view 1 the one of pairsDevTrain.
-        accuracies: (K,) float64 in [0, 1], of each fold; in view 1 the one of pairsDevTest.
+        thresholds: (K,) float64, chosen for each fold on the others; in view 1 the one of pairsDevTrain; (0,) for
+            pairs without folds.
+        accuracies: (K,) float64 in [0, 1], of each fold; in view 1 the one of pairsDevTest; (0,) likewise.
         scores: (P,) float64 cosines, each with the mean that its own fold is tested with. NaN where a feature
             has no direction: such a pair counts as wrong.
         same: (P,) bool.
@@ -53,14 +55,20 @@ class Verification:
 
     @property
     def mean(self) -> float:
-        """Mean of the folds' accuracies, in [0, 1]."""
-        return float(np.mean(self.accuracies))
+        """Mean of the folds' accuracies, in [0, 1]; NaN for pairs without folds, which have none."""
+        return float(np.mean(self.accuracies)) if len(self.accuracies) else math.nan
 
     @property
     def standard_error(self) -> float:
         """Standard deviation of the folds' accuracies (ddof = 1) / √K; NaN in view 1, which has no folds."""
         folds = len(self.accuracies)
         return float(np.std(self.accuracies, ddof=1)) / math.sqrt(folds) if folds > 1 else math.nan
+
+    @property
+    def correct(self) -> BoolArray:
+        """(P,) whether each pair is decided rightly at the threshold of its fold; both comparisons are strict."""
+        threshold = self.thresholds[np.maximum(self.fold, 1) - 1]
+        return np.asarray(np.where(self.same, self.scores > threshold, self.scores < threshold))
 
     @property
     def num_undefined(self) -> int:
@@ -103,6 +111,17 @@ def verify_view1(features: Features, dev_train: Pairs, dev_test: Pairs, *, subtr
     scores = pair_cosines(features, dev_test)
     accuracy = accuracy_at(scores, dev_test.same, threshold)
     return Verification(np.array([threshold]), np.array([accuracy]), scores, dev_test.same, dev_test.fold)
+
+
+def verify_without_folds(features: Features, pairs: Pairs) -> Verification:
+    """Uncentred cosines alone, as IJB reports: with no folds there is nothing to take a mean or a threshold from.
+
+    Args:
+        features: (M, F) float, a row for each of ``pairs.names``.
+        pairs: a list without folds.
+    """
+    scores = pair_cosines(_checked(features, pairs), pairs)
+    return Verification(np.empty(0), np.empty(0), scores, pairs.same, pairs.fold)
 
 
 def fold_means(features: FloatArray, pairs: Pairs) -> FloatArray:
@@ -152,6 +171,7 @@ class PairSet:
         pairs: the pairs that are reported.
         files: (M,) the pictures, in the order of ``pairs.names``; none is read yet.
         dev_train: for view 1, the list that mean and threshold come from; it shares the names of ``pairs``.
+        templates: for pairs of templates: which of the ``files`` make up each of ``pairs.names``.
     """
 
     name: str
@@ -159,10 +179,18 @@ class PairSet:
     pairs: Pairs
     files: tuple[Picture, ...]
     dev_train: Pairs | None = None
+    templates: Templates | None = None
+
+    def compared(self, features: Features) -> Features:
+        """What is compared, a row for each of ``pairs.names``: ``features`` (M, F), or the templates pooled of them."""
+        return features if self.templates is None else self.templates.pool(features)
 
     def verify(self, features: Features, *, subtract_mean: bool = True) -> Verification:
         """Verify by the rule of this list's view. ``features``: (M, F) float, a row for each of ``files``."""
+        features = self.compared(features)
         if self.dev_train is None:
+            if not self.pairs.num_folds:
+                return verify_without_folds(features, self.pairs)
             return verify(features, self.pairs, subtract_mean=subtract_mean)
         return verify_view1(features, self.dev_train, self.pairs, subtract_mean=subtract_mean)
 

@@ -20,7 +20,7 @@ from ..config import Config
 from ..data.loader import BadImages, Batch
 from ..data.transforms import to_input, to_pixels
 from ..evaluation.lfw import Verification
-from ..evaluation.report import roc_figure
+from ..evaluation.roc_plot import roc_figure
 from ..losses.head import HeadOutput
 from .monitor import Monitor
 from .progress import Progress

@@ -4,16 +4,13 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 from eval_lfw import main
-from sphereface.checkpoint import save_checkpoint
-from sphereface.config import ModelConfig
 from sphereface.evaluation import evaluate, load_pair_set
-from sphereface.models import build_model, load_model
-from sphereface.options import to_plain
+from sphereface.models import load_model
 
-from .crops import write_set
+from .checkpoints import write_checkpoint
+from .crops import noise, write_picture, write_set
 
 PROGRAM = Path(__file__).parent.parent.parent / "eval_lfw.py"
 
@@ -22,11 +19,8 @@ PROGRAM = Path(__file__).parent.parent.parent / "eval_lfw.py"
 def work(tmp_path_factory):
     """A folder with a tiny network's checkpoint and a set of pictures."""
     folder = tmp_path_factory.mktemp("work")
-    config = ModelConfig(depth=4, widths=(4, 4, 4, 8), embedding_dim=16, input_size=(32, 24))
-    torch.manual_seed(0)
-    meta = {"config": {"model": to_plain(config)}, "step": 7, "run": "tiny"}
-    state = {"meta": meta, "model": build_model(config).state_dict()}
-    save_checkpoint(folder / "run" / "best.pt", state, {"step": 7})
+    write_checkpoint(folder / "run" / "best.pt")
+    write_checkpoint(folder / "other" / "best.pt", seed=1)
     write_set(folder / "crops")
     return folder
 
@@ -43,7 +37,7 @@ def test_view2_end_to_end(work, capsys):
     assert (output / "table.txt").read_text(encoding="utf-8").rstrip("\n") in table
     assert str(output) in table
     assert (output / "roc.png").is_file()
-    written = json.loads((output / "lfw.json").read_text(encoding="utf-8"))
+    written = json.loads((output / "verification.json").read_text(encoding="utf-8"))
     loaded = load_model(work / "run/best.pt")
     pair_set = load_pair_set("crops", work / "crops", work / "crops/pairs.txt")
     result = evaluate(loaded.model, pair_set, input_size=loaded.input_size, device="cpu")
@@ -56,10 +50,10 @@ def test_view1_and_flags(work, tmp_path, capsys):
     more = ("--no-flip", "--no-mean", "--output", tmp_path / "out", "--batch-size", 5)
     assert main(arguments(work, *more, pairs="pairsDevTest.txt")) == 0
     assert "view 1" in capsys.readouterr().out
-    written = json.loads((tmp_path / "out" / "lfw.json").read_text(encoding="utf-8"))
+    written = json.loads((tmp_path / "out" / "verification.json").read_text(encoding="utf-8"))
     assert (written["view"], written["flip"], written["subtract_mean"]) == (1, False, False)
     assert main(arguments(work, pairs="pairsDevTest.txt")) == 0
-    assert (work / "run" / "eval-pairsDevTest" / "lfw.json").is_file()
+    assert (work / "run" / "eval-pairsDevTest" / "verification.json").is_file()
 
 
 @pytest.mark.parametrize(
@@ -89,3 +83,91 @@ def test_as_a_program():
     failed = subprocess.run([sys.executable, PROGRAM, "--ckpt", "none.pt"], capture_output=True, text=True)
     assert failed.returncode == 2
     assert failed.stderr == "error: none.pt: no such checkpoint file\n"
+
+
+def test_several_sets_and_every_protocol(work, tmp_path, capsys):
+    (work / "crops" / "Alone").mkdir(exist_ok=True)
+    write_picture(work / "crops" / "Alone" / "Alone_0001.jpg", noise(99))
+    sets = [f"own={work / 'crops'}", f"view1={work / 'crops'},{work / 'crops' / 'pairsDevTest.txt'}"]
+    more = ["--identification", "--all-pairs", "--html", "--output", str(tmp_path / "out"), "--device", "cpu"]
+    assert main(["--ckpt", str(work / "run/best.pt"), "--sets", *sets, *more]) == 0
+    printed = capsys.readouterr().out
+    assert "own: pairs.txt, 2 folds of 12 + 12 pairs, 32 pictures" in printed
+    assert "identification: 8 people enrolled with one picture, 24 probes, 1 impostors" in printed
+    assert "all pairs: 33 pictures, 48 + 480 pairs; centred with the mean of all these pictures" in printed
+    out = tmp_path / "out"
+    assert sorted(path.name for path in out.iterdir()) == ["own", "report.html", "view1"]
+    own = json.loads((out / "own" / "verification.json").read_text(encoding="utf-8"))
+    assert (own["all_pairs"]["num_impostor"], own["identification"]["num_probes"]) == (480, 24)
+    assert own["config"]["model"]["depth"] == 4
+    assert [rule["name"] for rule in own["other_rules"]] == ["insightface", "uncentred", "best-threshold"]
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert page.count("<h2 ") == 2
+
+
+def test_every_path_reports_the_same_accuracy(work, tmp_path, capsys):
+    """The plain command, --sets, cached embeddings and no cache, with and without further protocols."""
+    crops = work / "crops"
+    ways = [
+        arguments(work),
+        arguments(work, "--no-cache"),
+        arguments(work, "--all-pairs"),
+        ["--ckpt", str(work / "run/best.pt"), "--sets", f"crops={crops}", "--device", "cpu"],
+    ]
+    folds = []
+    for number, way in enumerate(ways):
+        out = tmp_path / str(number)
+        assert main([*way, "--output", str(out)]) == 0
+        (written,) = out.rglob("verification.json")
+        folds.append(json.loads(written.read_text(encoding="utf-8"))["folds"])
+    assert folds[1:] == folds[:1] * 3
+    loaded = load_model(work / "run/best.pt")
+    pair_set = load_pair_set("crops", crops, crops / "pairs.txt")
+    result = evaluate(loaded.model, pair_set, input_size=loaded.input_size, device="cpu")
+    assert [fold["accuracy"] for fold in folds[0]] == result.accuracies.tolist()
+
+
+def test_compare(work, tmp_path, capsys):
+    crops = ["--sets", f"own={work / 'crops'}", "--device", "cpu", "--output", str(tmp_path)]
+    same = [str(work / "run/best.pt")] * 2
+    assert main(["--compare", *same, *crops]) == 0
+    assert "own: noise: these pairs do not tell the two apart" in capsys.readouterr().out
+    assert json.loads((tmp_path / "own" / "compare.json").read_text(encoding="utf-8"))["p_value"] == 1.0
+    assert main(["--compare", same[0], str(work / "other/best.pt"), *crops]) == 0
+    assert "B − A" in capsys.readouterr().out
+    assert main(["--compare", *same, *crops, "--html"]) == 2
+    assert "leave --identification, --all-pairs and --html out" in capsys.readouterr().err
+
+
+def test_protocols_that_need_people_say_so(work, tmp_path, capsys):
+    crops = work / "crops"
+    (tmp_path / "list.txt").write_text("P0/P0_0001.jpg a\nP0/P0_0002.jpg b\nP1/P1_0001.jpg c\n", encoding="utf-8")
+    (tmp_path / "pairs.txt").write_text("a b 1\na c 0\n", encoding="utf-8")
+    given = f"ijb={crops},{tmp_path / 'list.txt'},{tmp_path / 'pairs.txt'}"
+    base = ["--ckpt", str(work / "run/best.pt"), "--sets", given, "--output", str(tmp_path / "out"), "--device", "cpu"]
+    assert main([*base, "--all-pairs"]) == 2
+    assert "a folder of people, DIR/<person>/<picture>, no templates and no .bin" in capsys.readouterr().err
+    assert main([*base, "--html"]) == 0
+    printed = capsys.readouterr().out
+    assert "ijb: pairs.txt, 2 pairs of 3 templates, no folds, 1 of one person, 3 pictures" in printed
+    assert "no folds, so no accuracy" in printed
+    assert "accuracy  " not in printed
+
+
+def test_embeddings_are_kept_beside_the_checkpoint(work, capsys):
+    assert main(arguments(work)) == 0
+    assert list((work / "run" / "embeddings").glob("*-cpu-fp32-flip-*.npz"))
+
+
+BINS = Path(__file__).parents[3] / "shared" / "golden" / "insightface" / "pairs.bin"
+
+
+@pytest.mark.skipif(not BINS.is_file(), reason=f"InsightFace's sample is not at {BINS}")
+def test_a_bin_is_a_set(work, tmp_path, capsys):
+    folder = tmp_path / "run"
+    write_checkpoint(folder / "best.pt", input_size=(112, 96))
+    assert main(["--ckpt", str(folder / "best.pt"), "--sets", f"sample={BINS}", "--html", "--device", "cpu"]) == 0
+    printed = capsys.readouterr().out
+    assert "sample: pairs.bin," in printed
+    assert "AFS" not in printed  # it does not say who is on its pictures
+    assert (folder / "eval" / "sample" / "verification.json").is_file()

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -7,8 +8,10 @@ import numpy as np
 import pytest
 
 from sphereface.data.pairs import Pairs
+from sphereface.evaluation import Report, format_table, roc_figure, to_dict, write_report
 from sphereface.evaluation.lfw import PairSet, Verification
-from sphereface.evaluation.report import Report, format_table, roc_figure, to_dict, write_report
+from sphereface.evaluation.table import count, percent, scientific
+from sphereface.evaluation.variants import Variant
 
 
 def toy_report(*, view=2, nan=False, **flags):
@@ -41,15 +44,17 @@ def test_table_of_ten_folds():
         "    2     0.50000     0.00%",
         "",
         "accuracy  50.00 ± 50.00%  (mean ± standard error)",
-        "AUC       0.75000",
-        "EER       50.00%",
+        "AUC       0.75000   [0.50000, 1.00000]",
+        "EER       50.00%    [0.00%, 50.00%]",
+        "d′        1.455",
         "",
-        " FAR       TAR   threshold   impostor pairs it rests on",
-        " 1e-1    50.00%     0.40000   0.2 of 2 *",
-        " 1e-2    50.00%     0.40000   0.02 of 2 *",
-        " 1e-3    50.00%     0.40000   0.002 of 2 *",
-        " 1e-4    50.00%     0.40000   0.0002 of 2 *",
-        "* fewer than 10: mostly luck",
+        " FAR       TAR                      threshold   impostors it rests on",
+        " 1e-1  not resolvable                            0.2 of 2",
+        " 1e-2  not resolvable                            0.02 of 2",
+        " 1e-3  not resolvable                            0.002 of 2",
+        " 1e-4  not resolvable                            0.0002 of 2",
+        "",
+        "[ ]: 95 % intervals, pairs drawn anew 1,000 times",
     ]
 
 
@@ -72,16 +77,52 @@ def test_pairs_without_a_score_are_said():
     assert "NaN" not in format_table(toy_report())
 
 
-def test_marks_only_rates_that_rest_on_few_pairs():
+def test_rates_that_rest_on_few_pairs_have_no_figure():
     rng = np.random.default_rng(0)
     same = np.arange(2000) % 2 == 0
     scores = rng.random(2000) + 0.3 * same
     base = toy_report()
     result = Verification(base.verification.thresholds, base.verification.accuracies, scores, same, same * 1)
-    table = format_table(Report(base.pair_set, result))
-    assert "100 of 1,000\n" in table
-    assert "10 of 1,000\n" in table  # ten are enough
-    assert "1 of 1,000 *\n" in table
+    report = Report(base.pair_set, result)
+    rows = [line.split() for line in format_table(report).splitlines() if line.startswith(" 1e-")]
+    assert [row[0] for row in rows] == ["1e-1", "1e-2", "1e-3", "1e-4"]
+    assert ["%" in row[1] for row in rows] == [True, True, False, False]  # ten are enough
+    assert rows[1][-3:] == ["10", "of", "1,000"]
+    assert rows[2][1:] == ["not", "resolvable", "1", "of", "1,000"]
+    plain = to_dict(report)["tar_at_far"]
+    assert plain[1]["tar"] == report.points[1].tar
+    low, high = plain[1]["interval"]
+    assert low <= plain[1]["tar"] <= high
+    assert [plain[2][key] for key in ("tar", "threshold", "interval", "false_accepts")] == [None] * 4
+    log, _ = roc_figure(result).axes
+    (marks,) = [line for line in log.lines if line.get_marker() == "o"]
+    assert marks.get_xdata().tolist() == [0.1, 0.01]
+
+
+def test_other_rules_are_named_as_such():
+    base = toy_report()
+    variants = (
+        Variant("insightface", "InsightFace's way", 0.9, 0.01),
+        Variant("best-threshold", "optimistic", 0.95, None),
+    )
+    report = dataclasses.replace(base, variants=variants, fisher=0.25)
+    table = format_table(report)
+    assert "Not the protocol above, but what other code bases report:\n  90.00 ± 1.00%   InsightFace's way\n" in table
+    assert "\n  95.00%          optimistic" in table
+    assert "AFS       0.2500" in table
+    assert to_dict(report)["other_rules"][1] == {
+        "name": "best-threshold",
+        "rule": "optimistic",
+        "accuracy": 0.95,
+        "spread": None,
+    }
+    assert to_dict(report)["angular_fisher_score"] == 0.25
+
+
+def test_numbers_as_text():
+    assert [scientific(far) for far in (0.1, 1e-6)] == ["1e-1", "1e-6"]
+    assert [count(value) for value in (8730.7, 10.0, 9.5, 0.3)] == ["8,730", "10", "9.5", "0.3"]
+    assert [percent(0.9, 0.012), percent(0.9, None), percent(0.9, math.nan)] == ["90.00 ± 1.20%", "90.00%", "90.00%"]
 
 
 def test_dict_is_plain_and_in_full_precision():
@@ -106,12 +147,16 @@ def test_dict_is_plain_and_in_full_precision():
     assert (plain["auc"], plain["eer"]) == (0.75, 0.5)
     assert plain["tar_at_far"][0] == {
         "far": 0.1,
-        "tar": 0.5,
-        "threshold": 0.4,
-        "false_accepts": 0,
+        "tar": None,
+        "threshold": None,
+        "false_accepts": None,
         "num_impostor": 2,
         "rests_on": 0.2,
+        "interval": None,
     }
+    assert plain["intervals"] == {"level": 0.95, "unit": "pairs", "replicates": 1000}
+    assert sum(plain["histogram"]["genuine"]) == sum(plain["histogram"]["impostor"]) == 2
+    assert plain["d_prime"] == pytest.approx(0.35 / math.sqrt((0.09 + 0.0225) / 2))
 
 
 def test_what_is_not_finite_is_none():
@@ -134,9 +179,9 @@ def test_files_are_written(tmp_path, view):
     report = toy_report(view=view)
     write_report(report, tmp_path / "new" / "folder")
     folder = tmp_path / "new" / "folder"
-    assert sorted(file.name for file in folder.iterdir()) == ["lfw.json", "roc.png", "table.txt"]
+    assert sorted(file.name for file in folder.iterdir()) == ["roc.png", "table.txt", "verification.json"]
     assert (folder / "table.txt").read_text(encoding="utf-8") == format_table(report) + "\n"
-    assert json.loads((folder / "lfw.json").read_text(encoding="utf-8")) == to_dict(report)
+    assert json.loads((folder / "verification.json").read_text(encoding="utf-8")) == to_dict(report)
     height, width, _ = cv2.imread(str(folder / "roc.png")).shape
     assert (width, height) == (1500, 675)
 

@@ -15,7 +15,7 @@ from sphereface.metrics import (
     tar_at_far,
 )
 
-GOLDEN = Path(__file__).parent / "golden" / "lfw_protocol.npz"
+GOLDEN = Path(__file__).parent.parent / "golden" / "lfw_protocol.npz"
 
 
 @pytest.fixture(scope="module")

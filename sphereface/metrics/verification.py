@@ -1,4 +1,4 @@
-"""Verification metrics on arrays of scores: thresholds, accuracy, ROC, AUC, EER, TAR@FAR. Numpy only.
+"""Verification metrics on arrays of scores: thresholds, accuracy, ROC, AUC, EER, TAR@FAR.
 
 A score is high for a likely match. A pair is accepted when ``score > threshold``. A pair of one person is
 genuine, a pair of two people an impostor pair. A NaN score is wrong at every threshold and still counts.
@@ -20,6 +20,8 @@ BoolArray = npt.NDArray[np.bool_]
 # np.linspace(-1, 1, 20001) gives other bits for half of them, and then misses scores that lie on the grid.
 THRESHOLD_GRID: FloatArray = np.arange(-10000, 10001) / 10000
 FAR_TARGETS = (1e-1, 1e-2, 1e-3, 1e-4)
+MIN_IMPOSTORS = 10
+"""A TAR@FAR that rests on fewer impostor pairs is not resolvable: one lucky pair would move it too far."""
 
 
 def accuracy_at(scores: FloatArray, same: BoolArray, threshold: float) -> float:
@@ -155,8 +157,13 @@ class OperatingPoint:
 
     @property
     def rests_on(self) -> float:
-        """How many impostor pairs ``far`` lets through: far × num_impostor. Below ten, TAR is mostly luck."""
+        """How many impostor pairs ``far`` lets through: far × num_impostor."""
         return self.far * self.num_impostor
+
+    @property
+    def resolvable(self) -> bool:
+        """Whether that is at least :data:`MIN_IMPOSTORS`; if not, ``tar`` is mostly luck and no report prints it."""
+        return self.rests_on + 1e-9 >= MIN_IMPOSTORS  # 1e-5 × 1000000 is 10.000000000000002, or a bit less elsewhere
 
 
 def tar_at_far(curve: Roc, targets: Iterable[float] = FAR_TARGETS) -> tuple[OperatingPoint, ...]:

@@ -1,0 +1,83 @@
+"""Two checkpoints on one verification set: whether B beats A, or it is noise."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import UserError
+from ..metrics import Interval, mcnemar, mean_difference
+from .lfw import Verification
+from .write import make_folder
+
+SIGNIFICANT = 0.05
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """B beside A on the same pairs.
+
+    Attributes:
+        accuracy_a, accuracy_b: means of the folds, in [0, 1].
+        only_a, only_b: pairs that only A, only B decides rightly.
+        p_value: of McNemar's exact test.
+        difference: accuracy_b − accuracy_a.
+        interval: its 95 % bootstrap interval.
+        unit: what was drawn for it: ``"folds"``, or ``"pairs"`` where there is only one fold.
+    """
+
+    accuracy_a: float
+    accuracy_b: float
+    only_a: int
+    only_b: int
+    p_value: float
+    difference: float
+    interval: Interval
+    unit: str
+
+    @property
+    def verdict(self) -> str:
+        """Which one is better, if both tests say so."""
+        sure = self.p_value < SIGNIFICANT and (self.interval.low > 0 or self.interval.high < 0)
+        if not sure:
+            return "noise: these pairs do not tell the two apart"
+        return "B beats A" if self.difference > 0 else "A beats B"
+
+
+def compare(a: Verification, b: Verification) -> Comparison:
+    """Compare two outcomes on the same pairs.
+
+    Raises:
+        UserError: the list has no folds and no view 1, so there is no accuracy to compare.
+    """
+    if not len(a.accuracies):
+        raise UserError("--compare: got pairs without folds · allowed: lists that yield an accuracy")
+    only_a, only_b, p_value = mcnemar(a.correct, b.correct)
+    folds = len(a.accuracies) > 1
+    differences = b.accuracies - a.accuracies if folds else b.correct.astype(np.float64) - a.correct
+    difference, interval = mean_difference(differences)
+    return Comparison(a.mean, b.mean, only_a, only_b, p_value, difference, interval, "folds" if folds else "pairs")
+
+
+def format_comparison(name: str, result: Comparison) -> str:
+    """The outcome as text."""
+    low, high = 100 * result.interval.low, 100 * result.interval.high
+    return "\n".join(
+        [
+            f"{name}: {result.verdict}",
+            f"  accuracy     A {result.accuracy_a:.2%}   B {result.accuracy_b:.2%}",
+            f"  B − A        {100 * result.difference:+.2f} points, 95 % interval {low:+.2f} to {high:+.2f} "
+            f"({result.unit} drawn anew)",
+            f"  McNemar      right only by A {result.only_a}, only by B {result.only_b}: p = {result.p_value:.2g}",
+        ]
+    )
+
+
+def write_comparison(result: Comparison, name: str, directory: Path) -> None:
+    """Write ``compare.json`` into a folder, which is made if need be."""
+    make_folder(directory)
+    text = json.dumps({"name": name, **asdict(result), "verdict": result.verdict}, indent=2)
+    (directory / "compare.json").write_text(text + "\n", encoding="utf-8")

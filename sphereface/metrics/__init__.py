@@ -1,0 +1,50 @@
+"""What scores and features are worth, as figures. Numpy only: arrays in, numbers out."""
+
+from .paired import mcnemar, mean_difference
+from .plain import FoldAccuracy, best_accuracy, kfold_distance_accuracy
+from .resampling import Interval, Intervals, bootstrap
+from .separation import angular_fisher_score, d_prime, score_histogram
+from .verification import (
+    FAR_TARGETS,
+    MIN_IMPOSTORS,
+    THRESHOLD_GRID,
+    BoolArray,
+    FloatArray,
+    IntArray,
+    OperatingPoint,
+    Roc,
+    accuracy_at,
+    auc,
+    best_threshold,
+    equal_error_rate,
+    roc,
+    tar_at_far,
+)
+
+__all__ = [
+    "FAR_TARGETS",
+    "MIN_IMPOSTORS",
+    "THRESHOLD_GRID",
+    "BoolArray",
+    "FloatArray",
+    "FoldAccuracy",
+    "IntArray",
+    "Interval",
+    "Intervals",
+    "OperatingPoint",
+    "Roc",
+    "accuracy_at",
+    "angular_fisher_score",
+    "auc",
+    "best_accuracy",
+    "best_threshold",
+    "bootstrap",
+    "d_prime",
+    "equal_error_rate",
+    "kfold_distance_accuracy",
+    "mcnemar",
+    "mean_difference",
+    "roc",
+    "score_histogram",
+    "tar_at_far",
+]

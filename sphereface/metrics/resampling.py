@@ -1,0 +1,120 @@
+"""How far a figure would move with other people or other pairs: confidence intervals by resampling."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from .verification import FAR_TARGETS, BoolArray, FloatArray, IntArray, Roc, auc, equal_error_rate, roc, tar_at_far
+
+REPLICATES = 1000
+LEVEL = 0.95
+_MOST_WORK = 10**9  # pairs × replicates; longer lists get fewer replicates, but no fewer than _FEWEST
+_FEWEST = 50
+
+People = tuple[IntArray, IntArray]
+"""Who is on the left and who on the right of each pair: two arrays (P,) of numbers from 0."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A percentile interval of the replicates; NaN where they could not be computed."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """95 % intervals of the figures of one ROC curve.
+
+    Attributes:
+        unit: what was drawn with replacement: ``"people"`` or ``"pairs"``.
+        replicates: how often.
+        auc, eer: of these figures.
+        tar: TAR at each of the targets, in their order.
+    """
+
+    unit: str
+    replicates: int
+    auc: Interval
+    eer: Interval
+    tar: tuple[Interval, ...]
+
+
+def bootstrap(
+    scores: FloatArray,
+    same: BoolArray,
+    people: People | None = None,
+    *,
+    targets: Sequence[float] = FAR_TARGETS,
+    replicates: int = REPLICATES,
+    seed: int = 0,
+) -> Intervals:
+    """Intervals of AUC, EER and TAR@FAR.
+
+    Pairs that share a person are not independent. Where it is known who is on the pictures, as many people as
+    there are are drawn with replacement; a pair then counts as often as its people were drawn, a genuine pair w
+    times, an impostor pair w₁ × w₂ times. Else genuine and impostor pairs are drawn, each kind to its number, which
+    makes intervals too narrow where people recur.
+
+    Args:
+        scores: (P,) float. NaN ranks as in :func:`roc`.
+        same: (P,) bool, with pairs of both kinds.
+        people: see :data:`People`; None if unknown.
+        targets: false accept rates.
+        replicates: how often to draw; less often beyond a million pairs, but at least 50 times.
+        seed: of the draws.
+    """
+    replicates = min(replicates, max(_FEWEST, _MOST_WORK // len(same)))
+    rng = np.random.default_rng(seed)
+    draws = _draw_pairs(same, rng) if people is None else _draw_people(same, people, rng)
+    curves = _Reweighted(scores, same)
+    figures = np.array([_figures(curves.roc(next(draws)), targets) for _ in range(replicates)])
+    tail = 100 * (1 - LEVEL) / 2
+    low, high = np.nanpercentile(figures, [tail, 100 - tail], axis=0)
+    first, second, *rest = (Interval(float(a), float(b)) for a, b in zip(low, high, strict=True))
+    return Intervals("pairs" if people is None else "people", replicates, first, second, tuple(rest))
+
+
+class _Reweighted:
+    """The ROC curve of pairs that count more or less than once; they are sorted only once."""
+
+    def __init__(self, scores: FloatArray, same: BoolArray) -> None:
+        ranked = np.where(np.isnan(scores), np.where(same, -np.inf, np.inf), scores)
+        self._order = np.argsort(-ranked, kind="stable")
+        ranked = ranked[self._order]
+        self._same = same[self._order]
+        self._last_of_ties = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
+        self._threshold = roc(scores, same).threshold
+
+    def roc(self, weights: IntArray) -> Roc:
+        """Weights: (P,) int64, how often each pair counts."""
+        weights = weights[self._order]
+        true = np.cumsum(weights * self._same)[self._last_of_ties]
+        false = np.cumsum(weights)[self._last_of_ties] - true
+        return Roc(self._threshold, np.append(0, false), np.append(0, true))
+
+
+def _figures(curve: Roc, targets: Sequence[float]) -> npt.NDArray[np.float64]:
+    if not curve.num_genuine or not curve.num_impostor:  # so few people that none of a kind was drawn
+        return np.full(2 + len(targets), np.nan)
+    return np.array([auc(curve), equal_error_rate(curve), *(point.tar for point in tar_at_far(curve, targets))])
+
+
+def _draw_pairs(same: BoolArray, rng: np.random.Generator) -> Iterator[IntArray]:
+    kinds = np.flatnonzero(same), np.flatnonzero(~same)
+    while True:
+        drawn = np.concatenate([rng.choice(rows, len(rows)) for rows in kinds])
+        yield np.bincount(drawn, minlength=len(same))
+
+
+def _draw_people(same: BoolArray, people: People, rng: np.random.Generator) -> Iterator[IntArray]:
+    left, right = people
+    num_people = int(max(left.max(), right.max())) + 1
+    while True:
+        times = np.bincount(rng.integers(0, num_people, num_people), minlength=num_people)
+        yield np.where(same, times[left], times[left] * times[right])

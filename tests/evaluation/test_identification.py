@@ -1,0 +1,101 @@
+import numpy as np
+import pytest
+
+from sphereface.errors import UserError
+from sphereface.evaluation import identification as module
+from sphereface.evaluation.identification import identify
+from sphereface.evaluation.people import list_people, unit_rows
+
+from .crops import noise, write_picture
+from .folders import LFW, cosine, made_up_features, made_up_people, needs_lfw
+
+
+def loop_identify(features, people, subtract_mean):
+    """Ranks of the probes and best scores of probes and impostors, by loops in float64."""
+    person = people.person.tolist()
+    gallery = {p: person.index(p) for p in set(person) if person.count(p) > 1}
+    x = features - np.mean([features[row] for row in gallery.values()], axis=0) if subtract_mean else features
+    ranks, tops, impostors = [], [], []
+    for row, p in enumerate(person):
+        scores = {q: cosine(x[row], x[g]) for q, g in gallery.items()}
+        if p not in gallery:
+            impostors.append(max(scores.values()))
+        elif row != gallery[p]:
+            ranks.append(1 + sum(s >= scores[p] for q, s in scores.items() if q != p))
+            tops.append(max(scores.values()))
+    return np.array(ranks), np.array(tops), np.array(impostors)
+
+
+@pytest.mark.parametrize("subtract_mean", [True, False])
+@pytest.mark.parametrize("block", [1, 5, 512])
+def test_as_the_loop(monkeypatch, block, subtract_mean):
+    monkeypatch.setattr(module, "_BLOCK", block)
+    people = made_up_people([1, 4, 2, 1, 6, 3, *[1] * 100, 5, 2, 2, 3, 4])
+    features = made_up_features(people, spread=1.2)
+    result = identify(features, people, subtract_mean=subtract_mean)
+    ranks, tops, impostors = loop_identify(features, people, subtract_mean)
+    assert (result.num_gallery, result.num_probes, result.num_impostors) == (9, 22, 102)
+    assert (result.rank1, result.rank5) == (np.mean(ranks == 1), np.mean(ranks <= 5))
+    assert 0 < result.rank1 < result.rank5 <= 1
+    assert result.subtract_mean is subtract_mean
+    for point in result.open_set:
+        allowed = int(point.far * 102)
+        threshold = np.sort(impostors)[::-1][allowed]
+        assert point.threshold == pytest.approx(threshold, abs=1e-6)
+        assert point.tar == np.mean((ranks == 1) & (tops > threshold + 1e-7))
+        assert point.false_accepts == allowed
+    assert [point.resolvable for point in result.open_set] == [True, False, False, False]
+
+
+def test_the_true_person_stands_last_among_ties():
+    people = made_up_people([2, 2, 1])
+    same = np.ones((5, 3))
+    result = identify(same, people, subtract_mean=False)
+    assert (result.rank1, result.rank5) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("counts", [[1, 1, 1], [2, 3]])
+def test_needs_enrolled_people_and_strangers(counts):
+    people = made_up_people(counts)
+    with pytest.raises(UserError, match="identification needs both"):
+        identify(made_up_features(people), people)
+
+
+def test_units_have_length_one_or_none():
+    rows = unit_rows(np.array([[3.0, 4.0], [1.0, 1.0], [np.nan, 1.0]]), np.array([1.0, 1.0]))
+    np.testing.assert_allclose(rows, [[2 / 13**0.5, 3 / 13**0.5], [0, 0], [0, 0]], rtol=1e-6)
+    assert rows.dtype == np.float32
+
+
+def test_people_are_listed_by_name(tmp_path):
+    for name in ("B/B_0002.jpg", "B/B_0001.png", "A/x.jpg", "C/notes.txt", ".hidden/a.jpg", "A/.part.jpg"):
+        write_picture(tmp_path / name, noise(0))
+    (tmp_path / "report.json").write_text("{}", encoding="utf-8")
+    people = list_people(tmp_path)
+    assert people.names == ("A", "B")
+    assert [file.relative_to(tmp_path).as_posix() for file in people.files] == [
+        "A/x.jpg",
+        "B/B_0001.png",
+        "B/B_0002.jpg",
+    ]
+    assert people.person.tolist() == [0, 1, 1]
+    assert people.first.tolist() == [True, True, False]
+    assert people.pictures.tolist() == [1, 2, 2]
+
+
+def test_a_folder_without_people_is_an_error(tmp_path):
+    with pytest.raises(UserError, match="holds no pictures · expected DIR/<person>/<picture>"):
+        list_people(tmp_path)
+    with pytest.raises(UserError, match="cannot be read"):
+        list_people(tmp_path / "none")
+
+
+@needs_lfw
+def test_the_parts_of_lfw():
+    people = list_people(LFW)
+    assert (len(people.names), len(people.files)) == (5749, 13233)
+    result = identify(np.random.default_rng(0).standard_normal((13233, 4)), people)
+    assert (result.num_gallery, result.num_probes, result.num_impostors) == (1680, 7484, 4069)
+    numbers = {file.stem[-4:] for file, first in zip(people.files, people.first, strict=True) if first}
+    assert numbers == {"0001"}
+    assert result.rank1 < 0.01  # by chance 1 in 1,680

@@ -1,0 +1,74 @@
+import numpy as np
+import pytest
+
+from sphereface.data.pairs import read_pairs
+from sphereface.errors import UserError
+from sphereface.evaluation.sets import parse_sets, people_of, people_of_names
+from sphereface.evaluation.variants import plain_variants
+
+from .crops import random_pairs, write_set
+
+
+def test_a_folder_alone_and_with_its_list(tmp_path):
+    root = write_set(tmp_path / "crops")
+    own, other = parse_sets([f"own={root}", f"other={root},{root}/pairsDevTest.txt"])
+    assert (own.name, own.root, own.pairs.num_folds) == ("own", root, 2)
+    assert (other.pairs.num_folds, other.dev_train is not None) == (0, True)
+
+
+@pytest.mark.parametrize("text", ["lfw", "=crops", "lfw=", "lfw=a,", "lfw=a,b,c,d", "a/b=crops", ".x=crops"])
+def test_another_form_is_an_error(text):
+    with pytest.raises(UserError, match="--sets: got '.*' · allowed: name=DIR"):
+        parse_sets([text])
+
+
+def test_a_name_given_twice(tmp_path):
+    root = write_set(tmp_path / "crops")
+    with pytest.raises(UserError, match="--sets: got 'a' twice"):
+        parse_sets([f"a={root}", f"a={root}"])
+
+
+def test_who_is_on_each_side(tmp_path):
+    pairs = read_pairs(write_set(tmp_path / "crops") / "pairs.txt")
+    left, right = people_of(pairs)
+    assert (left == right).tolist() == pairs.same.tolist()
+    for rows, person in ((pairs.left, left), (pairs.right, right)):
+        assert [f"P{p}" for p in person] == [pairs.names[row].split("/")[0] for row in rows]
+
+
+def test_names_that_do_not_say_who():
+    assert people_of_names(["000001", "000002"]) is None
+    assert people_of_names(["B/B_0001.jpg", "A/x/1.jpg", "B/2.jpg"]).tolist() == [1, 0, 1]
+    assert people_of(random_pairs(0)) is None  # one folder for all, but pairs of two people
+
+
+def test_variants_by_hand():
+    """Two folds; features of picture and mirror image joined."""
+    pairs = random_pairs(1, num_folds=2, num_each=10)
+    features = np.random.default_rng(0).standard_normal((12, 8)).astype(np.float32)
+    insightface, uncentred, best = plain_variants(features, pairs, flip=True)
+    x = features[:, :4].astype(float) + features[:, 4:]
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    distances = ((x[pairs.left] - x[pairs.right]) ** 2).sum(axis=1)
+    accuracies = []
+    for fold in (1, 2):
+        test = pairs.fold == fold
+        grid = np.arange(0, 4, 0.01)
+        right = [np.mean((distances < t)[~test] == pairs.same[~test]) for t in grid]
+        accuracies.append(np.mean((distances < grid[int(np.argmax(right))])[test] == pairs.same[test]))
+    assert (insightface.accuracy, insightface.spread) == pytest.approx((np.mean(accuracies), np.std(accuracies)))
+    assert [variant.name for variant in (insightface, uncentred, best)] == [
+        "insightface",
+        "uncentred",
+        "best-threshold",
+    ]
+    assert "optimistic" in best.rule
+    assert best.accuracy >= uncentred.accuracy
+    plain, *_ = plain_variants(features, pairs, flip=False)
+    assert plain.rule.startswith("InsightFace: picture,")
+
+
+def test_without_folds_only_the_optimistic_one():
+    pairs = random_pairs(1, num_folds=0)
+    (only,) = plain_variants(np.random.default_rng(0).standard_normal((12, 8)), pairs, flip=True)
+    assert (only.name, only.spread) == ("best-threshold", None)

@@ -1,0 +1,106 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sphereface.errors import UserError
+from sphereface.evaluation.sets import parse_sets
+from sphereface.evaluation.templates import Templates, read_template_pairs, read_templates
+
+from .crops import noise, write_picture
+
+LIST = "a.png t1 m1\nb.png t1 m1\nc.png t1 m2\nd.png t2\ne.png t2\nf.png 33 m1\n"
+PAIRS = "t1 t2 1\nt2 33 0\n"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for k, name in enumerate("abcdef"):
+        write_picture(tmp_path / f"{name}.png", noise(k))
+    (tmp_path / "list.txt").write_text(LIST, encoding="utf-8")
+    (tmp_path / "pairs.txt").write_text(PAIRS, encoding="utf-8")
+    return tmp_path
+
+
+def test_media_are_averaged_then_added(folder):
+    templates, files = read_templates(folder, folder / "list.txt")
+    assert templates.names == ("t1", "t2", "33")
+    assert [file.name for file in files] == [f"{name}.png" for name in "abcdef"]
+    x = np.random.default_rng(0).standard_normal((6, 5)) * np.array([[1], [9], [2], [1], [7], [3]])
+    u = [row / np.sqrt(row @ row) for row in x]
+    expected = [(u[0] + u[1]) / 2 + u[2], u[3] + u[4], u[5]]  # without a name each picture is its own medium
+    expected = [row / np.sqrt(row @ row) for row in expected]
+    np.testing.assert_allclose(templates.pool(x), expected, atol=1e-6)
+
+
+def test_one_name_in_two_templates_is_two_media():
+    templates = Templates(Path("list"), ("a", "b"), np.array([0, 0, 1]), np.array([0, 0, 1]))
+    pooled = templates.pool(np.array([[2.0, 0.0], [0.0, 5.0], [3.0, 3.0]]))
+    np.testing.assert_allclose(pooled, np.full((2, 2), 0.5**0.5), atol=1e-6)
+
+
+def test_opposite_pictures_have_no_direction():
+    templates = Templates(Path("list"), ("a",), np.array([0, 0]), np.array([0, 1]))
+    assert np.isnan(templates.pool(np.array([[1.0, 0.0], [-1.0, 0.0]]))).all()
+
+
+def test_pairs_without_folds_are_uncentred_cosines(folder):
+    (pair_set,) = parse_sets([f"ijb={folder},{folder}/list.txt,{folder}/pairs.txt"])
+    assert (pair_set.name, pair_set.pairs.num_folds, len(pair_set.files)) == ("ijb", 0, 6)
+    x = np.random.default_rng(1).standard_normal((6, 5)) + 1
+    result = pair_set.verify(x)
+    pooled = pair_set.templates.pool(x)
+    np.testing.assert_allclose(result.scores, [pooled[0] @ pooled[1], pooled[1] @ pooled[2]], atol=1e-9)
+    assert result.same.tolist() == [True, False]
+    assert (len(result.accuracies), result.mean) == (0, pytest.approx(np.nan, nan_ok=True))
+
+
+def test_pairs_with_folds_follow_the_protocol(folder):
+    (folder / "pairs.txt").write_text("t1 t2 1 1\nt1 33 0 1\nt2 33 0 2\nt1 t1 1 2\n", encoding="utf-8")
+    (pair_set,) = parse_sets([f"ytf={folder},{folder}/list.txt,{folder}/pairs.txt"])
+    x = np.random.default_rng(1).standard_normal((6, 5)) + 1
+    result = pair_set.verify(x)
+    pooled = pair_set.templates.pool(x)
+    mean = np.mean([pooled[row] for row in (1, 2, 0, 0)], axis=0)  # both sides of fold 2
+    a, b = pooled[0] - mean, pooled[1] - mean
+    assert result.scores[0] == pytest.approx(a @ b / np.sqrt((a @ a) * (b @ b)), abs=1e-9)
+    assert len(result.accuracies) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a.png\n", "line 1: got 'a.png' · expected 'path template \\[media\\]'"),
+        ("a.png t m x\n", "line 1: got 'a.png | t | m | x'"),
+        ("a.png t1\nnone.png t1\n", "1 of its 2 pictures are not under .*\n  - .*none.png"),
+        ("\n\n", "is empty"),
+    ],
+)
+def test_a_bad_list_of_pictures(folder, text, message):
+    (folder / "list.txt").write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=message.replace("|", "\\|")):
+        read_templates(folder, folder / "list.txt")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("t1 t2\n", "line 1: got 't1 \\| t2' · expected 'template template 0\\|1 \\[fold\\]'"),
+        ("t1 t2 2\n", "line 1: got 't1 \\| t2 \\| 2'"),
+        ("t1 t2 1 x\n", "line 1: got"),
+        ("t1 t9 1\n", "line 1: template 't9' is not in .*list.txt"),
+        ("t1 t2 1\n", "1 pairs of one person and 0 of two · both are needed"),
+        ("t1 t2 1 1\nt1 t2 0 3\n", "has folds \\[1, 3\\] · allowed: none at all, or 1 to K"),
+        ("t1 t2 1 1\nt1 t2 0\n", "has folds \\[0, 1\\]"),
+    ],
+)
+def test_a_bad_list_of_pairs(folder, text, message):
+    (folder / "pairs.txt").write_text(text, encoding="utf-8")
+    templates, _ = read_templates(folder, folder / "list.txt")
+    with pytest.raises(UserError, match=message):
+        read_template_pairs(folder / "pairs.txt", templates)
+
+
+def test_a_missing_list(tmp_path):
+    with pytest.raises(UserError, match="none.txt: cannot be read .* expected a list of templates"):
+        read_templates(tmp_path, tmp_path / "none.txt")

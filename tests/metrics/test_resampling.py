@@ -1,0 +1,98 @@
+import math
+
+import numpy as np
+import pytest
+
+from sphereface.metrics import auc, bootstrap, equal_error_rate, roc, tar_at_far
+from sphereface.metrics.resampling import _draw_pairs, _draw_people, _Reweighted
+
+
+def toy(seed=0, num_pairs=60, levels=12):
+    rng = np.random.default_rng(seed)
+    same = np.arange(num_pairs) % 2 == 0
+    return rng.integers(0, levels, num_pairs) / levels + 0.2 * same, same
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_pair_that_counts_thrice_is_as_three_pairs(seed):
+    scores, same = toy(seed)
+    weights = np.random.default_rng(seed).integers(0, 4, len(scores))
+    weighted = _Reweighted(scores, same).roc(weights)
+    repeated = roc(scores.repeat(weights), same.repeat(weights))
+    assert (weighted.num_genuine, weighted.num_impostor) == (repeated.num_genuine, repeated.num_impostor)
+    assert auc(weighted) == pytest.approx(auc(repeated), abs=1e-12)
+    assert equal_error_rate(weighted) == pytest.approx(equal_error_rate(repeated), abs=1e-12)
+    got = [(p.tar, p.false_accepts) for p in tar_at_far(weighted, [0.3, 0.1, 0.01])]
+    assert got == [(p.tar, p.false_accepts) for p in tar_at_far(repeated, [0.3, 0.1, 0.01])]
+
+
+def test_people_weigh_once_in_genuine_pairs_and_by_product_in_impostor_pairs():
+    same = np.array([True, False, False, True])
+    people = np.array([0, 0, 1, 2]), np.array([0, 1, 2, 2])
+    rng, same_rng = np.random.default_rng(3), np.random.default_rng(3)
+    draws = _draw_people(same, people, rng)
+    for _ in range(20):
+        drawn = same_rng.integers(0, 3, 3).tolist()
+        times = [drawn.count(k) for k in range(3)]
+        assert next(draws).tolist() == [times[0], times[0] * times[1], times[1] * times[2], times[2]]
+
+
+def test_drawing_pairs_keeps_the_number_of_each_kind():
+    _, same = toy()
+    draws = _draw_pairs(same, np.random.default_rng(0))
+    for _ in range(10):
+        weights = next(draws)
+        assert (weights[same].sum(), weights[~same].sum()) == (30, 30)
+        assert weights.max() > 1
+
+
+def test_intervals_hold_the_figure_and_say_what_was_drawn():
+    scores, same = toy(num_pairs=400, levels=100)
+    result = bootstrap(scores, same, targets=[0.1], replicates=200)
+    assert (result.unit, result.replicates, len(result.tar)) == ("pairs", 200, 1)
+    curve = roc(scores, same)
+    for interval, figure in (
+        (result.auc, auc(curve)),
+        (result.eer, equal_error_rate(curve)),
+        (result.tar[0], tar_at_far(curve, [0.1])[0].tar),
+    ):
+        assert interval.low < figure < interval.high
+    assert result == bootstrap(scores, same, targets=[0.1], replicates=200)
+    people = np.arange(400) // 8, np.arange(400) // 8 + 50 * ~same
+    assert bootstrap(scores, same, people, replicates=50).unit == "people"
+
+
+def test_the_interval_of_auc_is_as_wide_as_theory_says():
+    rng = np.random.default_rng(1)
+    same = np.arange(2000) < 1000
+    scores = rng.standard_normal(2000) + same
+    result = bootstrap(scores, same, targets=[0.1])
+    a = auc(roc(scores, same))  # Hanley and McNeil's standard error
+    q1, q2 = a / (2 - a), 2 * a * a / (1 + a)
+    error = math.sqrt((a * (1 - a) + 999 * (q1 - a * a) + 999 * (q2 - a * a)) / 1e6)
+    assert (result.auc.high - result.auc.low) / (2 * 1.96 * error) == pytest.approx(1, abs=0.15)
+
+
+def test_people_who_recur_widen_the_interval():
+    rng = np.random.default_rng(2)
+    same = np.arange(1000) % 2 == 0
+    person = np.arange(1000) // 100  # ten people, each easy or hard as a whole
+    scores = same + rng.standard_normal(10)[person] + 0.1 * rng.standard_normal(1000)
+    by_people = bootstrap(scores, same, (person, np.where(same, person, (person + 1) % 10)), replicates=200)
+    by_pairs = bootstrap(scores, same, replicates=200)
+    assert by_people.auc.high - by_people.auc.low > 2 * (by_pairs.auc.high - by_pairs.auc.low)
+
+
+def test_long_lists_get_fewer_replicates(monkeypatch):
+    monkeypatch.setattr("sphereface.metrics.resampling._MOST_WORK", 60 * 70)
+    scores, same = toy()
+    assert bootstrap(scores, same).replicates == 70
+    monkeypatch.setattr("sphereface.metrics.resampling._MOST_WORK", 60)
+    assert bootstrap(scores, same).replicates == 50
+
+
+def test_draws_without_one_kind_are_passed_over():
+    same = np.array([True, False])
+    people = np.array([0, 0]), np.array([0, 1])  # person 1 alone: no genuine pair
+    result = bootstrap(np.array([0.9, 0.1]), same, people, replicates=60)
+    assert (result.auc.low, result.auc.high) == (1.0, 1.0)
