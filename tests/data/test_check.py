@@ -171,6 +171,7 @@ def test_the_program_writes_a_list_that_trains(faces, tmp_path, capsys):
         "histogram.png",
         "contact-sheet.jpg",
     }
+    assert (tmp_path / "lists" / "clean.txt").read_text(encoding="utf-8").startswith("../faces/id00/000.png 0\n")
     clean = open_source(tmp_path / "lists" / "clean.txt")
     assert clean.class_names == [f"id{i:02d}" for i in range(7)]
     assert len(clean) == 30
