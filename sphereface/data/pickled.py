@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, cast
 
-MOST_OPERATIONS = 10_000_000  # 600,000 pictures as arrays; bounds time (seconds) and memory (2 GB)
+MOST_OPERATIONS = 10_000_000  # 600,000 pictures as arrays; bounds time (half a minute) and memory (1 GB)
 
 _PUSHED = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
 _ARGUMENT_PUSHED = frozenset({"BININT", "BININT1", "BININT2", "SHORT_BINUNICODE", "BINUNICODE"})
