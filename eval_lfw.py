@@ -19,6 +19,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from sphereface.data.bins import is_bin
 from sphereface.device import DEVICES, choose_device
 from sphereface.errors import UserError, reports_user_errors
 from sphereface.evaluation import (
@@ -86,7 +87,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _sets(args: argparse.Namespace) -> list[PairSet]:
     if args.sets:
         return parse_sets(args.sets)
-    return [load_pair_set(args.lfw.resolve().name, args.lfw, args.pairs, dev_train=args.dev_train)]
+    name = args.pairs.stem if is_bin(args.pairs) else args.lfw.resolve().name
+    return [load_pair_set(name, args.lfw, args.pairs, dev_train=args.dev_train)]
 
 
 def _output(args: argparse.Namespace) -> Path:

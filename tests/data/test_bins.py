@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from sklearn.model_selection import KFold
 
-from sphereface.data import bins
+from sphereface.data import pickled
 from sphereface.data.bins import is_bin, read_bin
 from sphereface.data.images import decode
 from sphereface.data.pairs import is_lfw_view2
@@ -346,7 +346,7 @@ def test_tuples_in_tuples_as_a_shape(tmp_path):
 
 
 def test_the_number_of_operations_is_bounded(tmp_path, monkeypatch):
-    monkeypatch.setattr(bins, "MOST_OPERATIONS", 1000)
+    monkeypatch.setattr(pickled, "MOST_OPERATIONS", 1000)
     assert read_bin(packed(tmp_path / "a.bin"))
     with pytest.raises(UserError, match="more than 1,000 operations"):
         read_bin(raw(tmp_path / "b.bin", b"\x80\x04]", b"\x94" * 2000, b"."))

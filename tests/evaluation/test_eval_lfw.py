@@ -171,3 +171,5 @@ def test_a_bin_is_a_set(work, tmp_path, capsys):
     assert "sample: pairs.bin," in printed
     assert "AFS" not in printed  # it does not say who is on its pictures
     assert (folder / "eval" / "sample" / "verification.json").is_file()
+    assert main(["--ckpt", str(folder / "best.pt"), "--pairs", str(BINS), "--device", "cpu"]) == 0
+    assert "pairs: pairs.bin," in capsys.readouterr().out  # called by its own name, not by that of --lfw's folder

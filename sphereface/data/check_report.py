@@ -1,0 +1,203 @@
+"""What a check of a training set found, as a table, JSON, pictures and a clean list."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from matplotlib.figure import Figure
+
+from ..errors import UserError
+from .check import Findings, Limits, Seen
+from .images import BadImage, decode
+from .sources import Source
+
+_SHOWN = 12  # pictures of a kind on the contact sheet
+_SAMPLED = 6  # identities on it, in rows of up to _SHOWN pictures
+_EXAMPLES = 3  # of a kind below the table
+
+
+def table(source: Source, seen: Seen, findings: Findings, limits: Limits) -> str:
+    """The findings as text, with the first few of each kind."""
+    height, width = findings.size
+    kept = int(findings.keep.sum())
+    counts = np.bincount(source.labels, minlength=len(source.class_names))
+    lines = [
+        f"{len(source):,} pictures of {len(source.class_names):,} identities, {height}×{width} (height × width)",
+        f"pictures an identity: {counts.min()} to {counts.max()}, median {np.median(counts):g}",
+        "",
+    ]
+    rows = [(what, len(found)) for what, found in _kinds(findings, limits).items()]
+    lines += [f"{count:12,}  {what}" for what, count in rows]
+    identities = len(np.unique(source.labels[findings.keep]))
+    lines += [f"{kept:12,}  clean pictures, of {identities:,} identities"]
+    examples = _examples(source, seen, findings, limits)
+    return "\n".join([*lines, *(["", *examples] if examples else [])])
+
+
+def to_dict(source: Source, seen: Seen, findings: Findings, limits: Limits) -> dict[str, Any]:
+    """All findings in plain types for JSON: every picture by its path, every identity by its name."""
+
+    def names(indices: Sequence[int]) -> list[str]:
+        return [source.name(index) for index in indices]
+
+    def identities(labels: Sequence[int]) -> dict[str, int]:
+        return {source.class_names[label]: int(findings.counts[label]) for label in labels}
+
+    return {
+        "num_images": len(source),
+        "num_identities": len(source.class_names),
+        "size_hw": list(findings.size),
+        "min_images": limits.min_images,
+        "max_images": limits.max_images,
+        "clean": findings.clean,
+        "unreadable": {source.name(index): seen.reasons[index] for index in findings.unreadable},
+        "truncated": {source.name(index): seen.reasons[index] for index in findings.truncated},
+        "wrong_size_hw": {source.name(index): seen.sizes[index].tolist() for index in findings.wrong_size},
+        "repeated": [names(group) for group in findings.repeated],
+        "under_several_identities": [names(group) for group in findings.shared],
+        "too_few_images": identities(findings.too_few),
+        "too_many_images": identities(findings.too_many),
+        "label_gaps": findings.gaps,
+        "grey": names(findings.grey),
+        "num_clean_images": int(findings.keep.sum()),
+        "num_clean_identities": len(np.unique(source.labels[findings.keep])),
+        "images_per_identity": dict(zip(source.class_names, findings.counts.tolist(), strict=True)),
+    }
+
+
+def clean_list(source: Source, findings: Findings, folder: Path) -> str:
+    """The clean pictures as a list that ``data.train`` takes: ``path label`` a line, labels without gaps.
+
+    Args:
+        source: pictures that are files of their own.
+        findings: which of them are clean.
+        folder: where the list will be: paths are relative to it.
+
+    Raises:
+        UserError: nothing is left.
+    """
+    rows = np.flatnonzero(findings.keep)
+    if len(rows) == 0:
+        raise UserError("--write-list: no picture is clean, so there is nothing to list · see the report")
+    labels = np.unique(source.labels[rows], return_inverse=True)[1].tolist()
+    start = folder.resolve()
+    lines = (
+        f"{os.path.relpath(Path(source.name(row)).resolve(), start)} {label}\n"
+        for row, label in zip(rows.tolist(), labels, strict=True)
+    )
+    return "".join(lines)
+
+
+def check_listable(source: Source) -> None:
+    """See that a list could name the pictures of a source, before all of them are read.
+
+    Raises:
+        UserError: they are inside another file.
+    """
+    if not Path(source.name(0)).is_file():
+        raise UserError(
+            f"--write-list: {source.name(0)} is no file of its own, so no list can name it · allowed: a folder or "
+            "a list · of a zip or .rec, leave whole identities out with data.exclude"
+        )
+
+
+def histogram(findings: Findings, limits: Limits) -> Figure:
+    """Images per identity, in bins that double."""
+    counts = findings.counts
+    edges = np.append(0, 2 ** np.arange(0, max(1, int(counts.max(initial=1)).bit_length()) + 1)) - 0.5
+    numbers = np.histogram(counts, edges)[0]
+    labels = [_range(int(low + 0.5), int(high - 0.5)) for low, high in pairwise(edges)]
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.bar_label(axes.bar(labels, numbers), fmt="{:,.0f}")
+    axes.set(xlabel="usable images of an identity", ylabel="identities")
+    axes.set_title(
+        f"{len(counts):,} identities, median {np.median(counts):g} images · asked for: "
+        f"{limits.min_images} to {limits.max_images:,}"
+    )
+    return figure
+
+
+def contact_sheet(source: Source, findings: Findings, limits: Limits) -> Figure:
+    """The first pictures of each kind of finding, and a seeded sample of clean identities, a row each."""
+    rows = [(f"{what}: {len(found):,}", _indices(found)) for what, found in _kinds(findings, limits).items() if found]
+    clean = np.unique(source.labels[findings.keep])
+    sample = np.sort(np.random.default_rng(0).choice(clean, min(_SAMPLED, len(clean)), replace=False))
+    for label in sample.tolist():
+        pictures = np.flatnonzero(findings.keep & (source.labels == label)).tolist()
+        rows.append((f"sample: {source.class_names[label]}, {len(pictures)} pictures", pictures))
+    strips = [(title, _strip(source, indices[:_SHOWN], findings.size)) for title, indices in rows if indices]
+    figure = Figure(figsize=(12, max(1.35 * len(strips), 1.5)), layout="constrained")
+    grid = figure.subplots(max(len(strips), 1), 1, squeeze=False)[:, 0]
+    for axes in grid:
+        axes.axis("off")
+    for axes, (title, strip) in zip(grid, strips, strict=False):
+        axes.imshow(strip)
+        axes.set_title(title, fontsize="small", loc="left", parse_math=False)
+    return figure
+
+
+def _kinds(findings: Findings, limits: Limits) -> dict[str, list[Any]]:
+    """What to call each kind of finding → its pictures, groups of pictures, or identities (as numbers below 0)."""
+    return {
+        "unreadable": findings.unreadable,
+        "truncated": findings.truncated,
+        "of another size": findings.wrong_size,
+        "pictures repeated within their identity (the clean list has the first)": findings.repeated,
+        "pictures that stand under several identities (the clean list has none)": findings.shared,
+        f"identities with fewer than {limits.min_images} images left": [~label for label in findings.too_few],
+        f"identities with more than {limits.max_images:,} images": [~label for label in findings.too_many],
+        "numbers without an identity between the labels (no harm: training closes gaps)": [
+            ~label for label in findings.gaps
+        ],
+        "grey (no harm)": findings.grey,
+    }
+
+
+def _indices(found: list[Any]) -> list[int]:
+    """The pictures of a kind, one after the other; those of identities are not shown."""
+    flat = [index for item in found for index in (item if isinstance(item, list) else [item])]
+    return [index for index in flat if index >= 0]
+
+
+def _examples(source: Source, seen: Seen, findings: Findings, limits: Limits) -> list[str]:
+    shown = {what: found for what, found in _kinds(findings, limits).items() if found and "no harm" not in what}
+    lines = []
+    for what, found in shown.items():
+        lines.append(f"{what}:")
+        lines += [f"  - {_describe(source, seen, findings, item)}" for item in found[:_EXAMPLES]]
+        lines += [f"  … and {len(found) - _EXAMPLES:,} more"] if len(found) > _EXAMPLES else []
+    return lines
+
+
+def _describe(source: Source, seen: Seen, findings: Findings, item: Any) -> str:
+    if isinstance(item, list):
+        return " = ".join(source.name(index) for index in item)
+    if item < 0:
+        return f"{source.class_names[~item]}: {findings.counts[~item]}"
+    height, width = seen.sizes[item].tolist()
+    return f"{source.name(item)}: {seen.reasons.get(item) or f'{height}×{width}'}"
+
+
+def _strip(source: Source, indices: Sequence[int], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """Pictures side by side, (H, W·_SHOWN, 3) RGB; what cannot be shown is left white."""
+    height, width = size
+    strip = np.full((height, width * _SHOWN, 3), 255, dtype=np.uint8)
+    for place, index in enumerate(indices):
+        try:
+            image = decode(source.read(index))
+        except (BadImage, OSError):
+            continue
+        strip[:, place * width : (place + 1) * width] = cv2.resize(image, (width, height))[..., ::-1]
+    return strip
+
+
+def _range(low: int, high: int) -> str:
+    return str(low) if low == high else f"{low}–{high}"

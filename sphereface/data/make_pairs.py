@@ -1,0 +1,202 @@
+"""Own pictures to a verification set in LFW's layout, of people whom training is then told to leave out."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import UserError
+from ..files import write_whole
+from .images import BadImage, decode
+from .sources import Source
+
+PAIRS_NAME, PEOPLE_NAME = "pairs.txt", "people.txt"
+LFW_PAIRS = 300  # of each kind in a fold of LFW
+_SHARE_HELD_OUT = 0.1
+_SUFFIXES = {b"\xff\xd8": ".jpg", b"\x89P": ".png", b"BM": ".bmp", b"RI": ".webp", b"P5": ".pgm", b"P6": ".ppm"}
+
+Side = tuple[int, int]  # a person of the fold, and which of their pictures, both from 0
+Pair = tuple[Side, Side]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Who is held out, and which of their pictures are compared.
+
+    Attributes:
+        folds: for each fold the labels of its people, nobody in two.
+        same: for each fold its pairs of one person, people as places in ``folds``.
+        different: for each fold as many pairs of two people.
+    """
+
+    folds: list[list[int]]
+    same: list[list[Pair]]
+    different: list[list[Pair]]
+
+    @property
+    def people(self) -> list[int]:
+        """Labels of all who are held out, sorted."""
+        return sorted(itertools.chain(*self.folds))
+
+
+def split(
+    counts: Sequence[int], *, folds: int = 10, people: int | None = None, pairs: int | None = None, seed: int = 0
+) -> Split:
+    """Choose people and pairs.
+
+    The people are drawn among those with two pictures or more, and dealt to the folds by their number of pictures, so
+    that folds are alike. Pairs of one person are taken in rounds over the fold's people, so that nobody with many
+    pictures outweighs the rest; no pair is taken twice.
+
+    Args:
+        counts: pictures of each identity.
+        folds: how many.
+        people: to hold out; None: a tenth of all, but two a fold or more.
+        pairs: of each kind in a fold; None: as many as the poorest fold has, at most LFW's 300.
+        seed: of every choice.
+
+    Raises:
+        UserError: too few people or pictures for that, with the number that is needed.
+    """
+    rng = random.Random(seed)  # noqa: S311 -- a draw, no secret
+    able = [label for label, count in enumerate(counts) if count >= 2]
+    wanted = people or max(2 * folds, round(_SHARE_HELD_OUT * len(able)))
+    _check_people(len(counts), len(able), wanted, folds)
+    chosen = rng.sample(able, wanted)
+    chosen.sort(key=lambda label: -counts[label])  # stable: those with as many stay in the order of the draw
+    groups = [chosen[fold::folds] for fold in range(folds)]
+    sizes = [[counts[label] for label in group] for group in groups]
+    most = min(min(_num_same(size), _num_different(size)) for size in sizes)
+    if pairs is not None and pairs > most:
+        raise UserError(
+            f"--pairs: got {pairs} of each kind in a fold · allowed with these {wanted} people: at most {most} · "
+            f"about {-(-wanted * pairs // most)} people would be needed: --people, --folds, or fewer --pairs"
+        )
+    num = min(most, LFW_PAIRS) if pairs is None else pairs
+    return Split(groups, [_same(size, num, rng) for size in sizes], [_different(size, num, rng) for size in sizes])
+
+
+def write_pairs(source: Source, chosen: Split, folder: Path) -> None:
+    """Write the held-out people as LFW is laid out: ``Name/Name_0001.jpg`` …, ``pairs.txt``, and ``people.txt``.
+
+    Pictures are copied byte for byte, all those of each person, numbered in the order of the source. ``people.txt``
+    lists whom training has to leave out (``data.exclude_file``). ``pairs.txt`` is written last.
+
+    Raises:
+        UserError: the folder is not empty, two people's names differ in forbidden signs alone, a picture cannot be
+            decoded, or the disk refuses.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder}: is there already · allowed: a new or empty folder")
+    names = {label: _file_name(source.class_names[label]) for label in chosen.people}
+    if len(set(names.values())) < len(names):
+        raise UserError(f"{folder}: two people's names would be one folder (of {', '.join(names.values())[:200]})")
+    try:
+        for label in chosen.people:
+            start, end = np.searchsorted(source.labels, [label, label + 1]).tolist()  # grouped by identity
+            for number, index in enumerate(range(start, end), start=1):
+                data = _whole_picture(source, index)
+                path = folder / names[label] / f"{names[label]}_{number:04d}{_SUFFIXES[data[:2]]}"
+                write_whole(path, data, durable=False)
+        write_whole(folder / PEOPLE_NAME, "".join(f"{source.class_names[label]}\n" for label in chosen.people))
+        write_whole(folder / PAIRS_NAME, pairs_text(chosen, names))
+    except OSError as error:
+        raise UserError(
+            f"{error.filename or folder}: {error.strerror or error} · remove {folder}, try again"
+        ) from error
+
+
+def pairs_text(chosen: Split, names: dict[int, str]) -> str:
+    """``pairs.txt`` of LFW: a line with the folds and the pairs of each kind in one, then the pairs.
+
+    Args:
+        chosen: the pairs.
+        names: label → name of the person's folder.
+    """
+    lines = [f"{len(chosen.folds)}\t{len(chosen.same[0])}"]
+    for group, same, different in zip(chosen.folds, chosen.same, chosen.different, strict=True):
+        lines += [f"{names[group[a]]}\t{i + 1}\t{j + 1}" for (a, i), (_, j) in same]
+        lines += [f"{names[group[a]]}\t{i + 1}\t{names[group[b]]}\t{j + 1}" for (a, i), (b, j) in different]
+    return "\n".join(lines) + "\n"
+
+
+def _check_people(total: int, able: int, wanted: int, folds: int) -> None:
+    if folds < 2:
+        raise UserError(f"--folds: got {folds} · allowed: 2 or more, since a fold's threshold comes from the others")
+    if wanted < 2 * folds:
+        raise UserError(f"--people: got {wanted} · allowed: {2 * folds} or more, two in each of {folds} folds")
+    free = min(able, total - 2)
+    if wanted > free:
+        fewer = f", or ask for fewer: --folds {free // 2}" if free >= 4 else ""
+        raise UserError(
+            f"SRC: has {total} people, {able} of them with two or more pictures · needed: {wanted} of those to hold "
+            f"out (two or more a fold) and 2 others to train on · add people{fewer}"
+        )
+
+
+def _num_same(size: Sequence[int]) -> int:
+    return sum(n * (n - 1) // 2 for n in size)
+
+
+def _num_different(size: Sequence[int]) -> int:
+    return (sum(size) ** 2 - sum(n * n for n in size)) // 2
+
+
+def _same(size: Sequence[int], num: int, rng: random.Random) -> list[Pair]:
+    """``num`` pairs of one person: in each round one of every person who has any left."""
+    drawn = [rng.sample(range(own := n * (n - 1) // 2), min(own, num)) for n in size]
+    pairs: list[Pair] = []
+    for number in itertools.count():
+        for person in rng.sample(range(len(size)), len(size)):
+            if number < len(drawn[person]):
+                i, j = _two_of(drawn[person][number])
+                pairs.append(((person, i), (person, j)))
+                if len(pairs) == num:
+                    return pairs
+    raise AssertionError("the caller asks for no more pairs than there are")
+
+
+def _two_of(number: int) -> tuple[int, int]:
+    """The pairs (0, 1), (0, 2), (1, 2), (0, 3) … by their number from 0."""
+    second = (1 + math.isqrt(1 + 8 * number)) // 2
+    return number - second * (second - 1) // 2, second
+
+
+def _different(size: Sequence[int], num: int, rng: random.Random) -> list[Pair]:
+    """``num`` pairs of two people: people are drawn first, then a picture of each."""
+    if 2 * num > _num_different(size):  # drawing until all are new would take long: draw from the whole list
+        sides = [(person, i) for person, n in enumerate(size) for i in range(n)]
+        every = [(a, b) for a, b in itertools.combinations(sides, 2) if a[0] != b[0]]
+        return rng.sample(every, num)
+    pairs: dict[Pair, None] = {}
+    while len(pairs) < num:
+        a, b = sorted(rng.sample(range(len(size)), 2))
+        pairs[((a, rng.randrange(size[a])), (b, rng.randrange(size[b])))] = None
+    return list(pairs)
+
+
+def _file_name(name: str) -> str:
+    """A person's name as a folder and in a line of ``pairs.txt``: no separators of paths or fields."""
+    cleaned = "".join("_" if sign in '/\\:*?"<>|' or ord(sign) < 32 else sign for sign in name).strip()
+    return f"_{cleaned}" if cleaned.startswith(".") or not cleaned else cleaned
+
+
+def _whole_picture(source: Source, index: int) -> bytes:
+    try:
+        data = source.read(index)
+        decode(data)
+    except (BadImage, OSError) as error:
+        raise UserError(
+            f"{source.name(index)}: {error} · make a clean list first: scripts/check_faces.py SRC --write-list FILE.txt"
+        ) from error
+    if data[:2] not in _SUFFIXES:
+        raise UserError(
+            f"{source.name(index)}: a format that pairs.txt cannot name · allowed: JPEG, PNG, BMP, WebP, PNM"
+        )
+    return data

@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from scripts.check_faces import main
+from sphereface.data.check import Limits, inspect, judge, look
+from sphereface.data.check_report import contact_sheet, histogram, table, to_dict
+from sphereface.data.sources import FolderSource, ListSource, open_source
+from sphereface.errors import UserError
+
+from ..pictures import make_training_set, picture, write
+
+SIZE = (16, 12)
+LIMITS = Limits(min_images=3, max_images=5)
+
+
+@pytest.fixture
+def faces(tmp_path):
+    """Seven people of four pictures each, with one thing wrong with each of the first six."""
+    root = make_training_set(tmp_path / "faces", identities=7, each=4, size=SIZE)
+    jpeg = cv2.imencode(".jpg", picture(0, 9, SIZE))[1].tobytes()
+    (root / "id00/cut.jpg").write_bytes(jpeg[:-40])
+    (root / "id00/empty.jpg").write_bytes(b"")
+    (root / "id01/text.png").write_bytes(b"no picture")
+    write(root / "id02/large.png", picture(2, 9, (20, 12)))
+    write(root / "id03/zz-again.bmp", picture(3, 1, SIZE))  # the pixels of 001.png in another format
+    write(root / "id04/999.png", picture(5, 2, SIZE))  # 002.png of the next
+    write(root / "id04/grey.png", cv2.cvtColor(picture(4, 9, SIZE), cv2.COLOR_BGR2GRAY))
+    write(root / "id07/000.png", picture(7, 0, SIZE))
+    for number in range(4, 6):
+        write(root / f"id06/{number:03d}.png", picture(6, number, SIZE))
+    return root
+
+
+def found(source, indices):
+    return [source.name(index).removeprefix(f"{source.root}/") for index in indices]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_everything_is_found(faces, workers):
+    source = FolderSource(faces)
+    findings = judge(source, inspect(source, workers=workers), LIMITS)
+    assert findings.size == SIZE
+    assert found(source, findings.truncated) == ["id00/cut.jpg"]
+    assert found(source, findings.unreadable) == ["id00/empty.jpg", "id01/text.png"]
+    assert found(source, findings.wrong_size) == ["id02/large.png"]
+    assert [found(source, group) for group in findings.repeated] == [["id03/001.png", "id03/zz-again.bmp"]]
+    assert [found(source, group) for group in findings.shared] == [["id04/999.png", "id05/002.png"]]
+    assert found(source, findings.grey) == ["id04/grey.png"]
+    assert findings.counts.tolist() == [4, 4, 4, 4, 5, 3, 6, 1]
+    assert (findings.too_few, findings.too_many, findings.gaps) == ([7], [6], [])
+    left = {"id00/cut.jpg", "id00/empty.jpg", "id01/text.png", "id02/large.png", "id03/zz-again.bmp"}
+    left |= {"id04/999.png", "id05/002.png", "id07/000.png"}
+    every = set(found(source, range(len(source))))
+    assert set(found(source, np.flatnonzero(findings.keep))) == every - left
+    assert not findings.clean
+
+
+def test_a_clean_set_is_clean(tmp_path):
+    source = FolderSource(make_training_set(tmp_path, identities=3, each=2, size=SIZE))
+    findings = judge(source, inspect(source, workers=0), Limits())
+    assert findings.clean
+    assert findings.keep.all()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda root: (root / "id00/x.png").write_bytes(b""),
+        lambda root: (root / "id00/x.jpg").write_bytes(b"\xff\xd8\xff\xda"),
+        lambda root: write(root / "id00/x.png", picture(0, 9, (9, 9))),
+        lambda root: write(root / "id00/x.png", picture(0, 1, SIZE)),
+        lambda root: write(root / "id00/x.png", picture(1, 1, SIZE)),
+        lambda root: write(root / "id09/x.png", picture(9, 1, SIZE)),
+        lambda root: [write(root / f"id00/x{k}.png", picture(0, 9 + k, SIZE)) for k in range(9)],
+    ],
+)
+def test_each_wrong_thing_alone_is_enough(tmp_path, damage):
+    damage(make_training_set(tmp_path, identities=3, each=3, size=SIZE))
+    source = FolderSource(tmp_path)
+    assert not judge(source, inspect(source, workers=0), Limits(max_images=9)).clean
+
+
+def test_grey_is_no_fault_and_gaps_are_none(tmp_path):
+    root = make_training_set(tmp_path, identities=3, each=2, size=SIZE)
+    write(root / "id00/grey.png", cv2.cvtColor(picture(0, 5, SIZE), cv2.COLOR_BGR2GRAY))
+    rows = [f"id00/grey.png {7}\n", *(f"id0{i}/00{k}.png {j}\n" for i, j in ((0, 2), (1, 7), (2, 4)) for k in range(2))]
+    (root / "list.txt").write_text("".join(rows), encoding="utf-8")
+    source = ListSource(root / "list.txt")
+    findings = judge(source, inspect(source, workers=0), Limits())
+    assert source.class_names == ["2", "4", "7"]
+    assert findings.gaps == [3, 5, 6]
+    assert len(findings.grey) == 1
+    assert findings.clean
+
+
+def test_gaps_are_bounded_by_the_number_of_labels(tmp_path):
+    root = make_training_set(tmp_path, identities=2, each=2, size=SIZE)
+    rows = [f"id0{i}/00{k}.png {(i + k) % 2 * 2_000_000_000}\n" for i in range(2) for k in range(2)]
+    (root / "list.txt").write_text("".join(rows), encoding="utf-8")
+    source = ListSource(root / "list.txt")
+    assert len(judge(source, inspect(source, workers=0), Limits(min_images=1)).gaps) < 5
+
+
+def test_a_file_that_goes_away_is_unreadable(tmp_path):
+    source = FolderSource(make_training_set(tmp_path, identities=2, each=3, size=SIZE))
+    (tmp_path / "id01/001.png").unlink()
+    seen = inspect(source, workers=0)
+    assert found(source, judge(source, seen, Limits()).unreadable) == ["id01/001.png"]
+    assert seen.reasons[4] == "cannot be read (No such file or directory)"
+
+
+def test_pixels_are_compared_and_their_shape():
+    flat = np.zeros((4, 6, 3), np.uint8)
+    one, other, turned = (
+        look(cv2.imencode(suffix, image)[1].tobytes())
+        for suffix, image in ((".png", flat), (".bmp", flat), (".png", flat.reshape(6, 4, 3)))
+    )
+    assert one == other
+    assert one.digest != turned.digest
+    assert one.grey
+    assert not look(cv2.imencode(".png", flat + np.uint8([0, 0, 1]))[1].tobytes()).grey
+    assert not look(cv2.imencode(".png", flat + np.uint8([1, 0, 0]))[1].tobytes()).grey
+
+
+def test_nothing_that_can_be_decoded(tmp_path):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.jpg").write_bytes(b"x")
+    source = FolderSource(tmp_path)
+    with pytest.raises(UserError, match=r"none of 2 pictures can be decoded, the first: .*a/1\.jpg: not a picture"):
+        judge(source, inspect(source, workers=0), Limits())
+
+
+def test_table_json_and_pictures(faces):
+    source = FolderSource(faces)
+    seen = inspect(source, workers=0)
+    findings = judge(source, seen, LIMITS)
+    text = table(source, seen, findings, LIMITS)
+    assert "38 pictures of 8 identities, 16×12 (height × width)" in text
+    assert "           2  unreadable\n           1  truncated\n           1  of another size\n" in text
+    assert "          30  clean pictures, of 7 identities" in text
+    assert f"  - {faces}/id02/large.png: 20×12" in text
+    assert f"  - {faces}/id04/999.png = {faces}/id05/002.png" in text
+    assert "  - id07: 1" in text
+    values = json.loads(json.dumps(to_dict(source, seen, findings, LIMITS)))
+    assert values["unreadable"][f"{faces}/id00/empty.jpg"] == "the file is empty (0 bytes)"
+    assert values["wrong_size_hw"] == {f"{faces}/id02/large.png": [20, 12]}
+    assert values["under_several_identities"] == [[f"{faces}/id04/999.png", f"{faces}/id05/002.png"]]
+    assert (values["too_few_images"], values["too_many_images"]) == ({"id07": 1}, {"id06": 6})
+    assert (values["num_clean_images"], values["num_clean_identities"], values["clean"]) == (30, 7, False)
+    bars = histogram(findings, LIMITS).axes[0].patches
+    assert [bar.get_height() for bar in bars] == [0, 1, 1, 6]  # of 0, 1, 2–3, 4–7 images
+    titles = [axes.get_title(loc="left") for axes in contact_sheet(source, findings, LIMITS).axes]
+    assert any("of another size: 1" in title for title in titles)
+    assert sum("sample: " in title for title in titles) == 6
+    strip = next(a for a in contact_sheet(source, findings, LIMITS).axes if "several" in a.get_title(loc="left"))
+    np.testing.assert_array_equal(strip.images[0].get_array()[:, :12], picture(5, 2, SIZE)[..., ::-1])
+
+
+def test_the_program_writes_a_list_that_trains(faces, tmp_path, capsys):
+    arguments = [str(faces), "--output", str(tmp_path / "out"), "--workers", "0", "--min-images", "3"]
+    assert main([*arguments, "--write-list", str(tmp_path / "lists" / "clean.txt")]) == 1
+    assert "clean pictures, of 7 identities" in capsys.readouterr().out
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "report.json",
+        "histogram.png",
+        "contact-sheet.jpg",
+    }
+    assert (tmp_path / "lists" / "clean.txt").read_text(encoding="utf-8").startswith("../faces/id00/000.png 0\n")
+    clean = open_source(tmp_path / "lists" / "clean.txt")
+    assert clean.class_names == [f"id{i:02d}" for i in range(7)]
+    assert len(clean) == 30
+    assert main([str(tmp_path / "lists/clean.txt"), "--output", str(tmp_path / "again"), "--workers", "0"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--size", "112"], "--size: got '112' · allowed: height x width"),
+        (["--workers", "-1"], "--workers: got -1 · allowed: 0 (this process alone) or more"),
+        (["--min-images", "9", "--max-images", "5"], "--min-images, --max-images: got 9 and 5"),
+    ],
+)
+def test_errors_are_one_line(faces, capsys, more, message):
+    assert main([str(faces), *more]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {message}")
+
+
+def test_no_source(tmp_path, capsys):
+    assert main([str(tmp_path / "none")]) == 2
+    assert "nothing there" in capsys.readouterr().err
+    assert main([str(tmp_path)]) == 2
+    assert "got no pictures" in capsys.readouterr().err

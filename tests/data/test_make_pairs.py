@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import itertools
+
+import cv2
+import numpy as np
+import pytest
+
+from scripts.make_pairs import main
+from sphereface.data.make_pairs import _two_of, pairs_text, split
+from sphereface.data.pairs import read_pairs
+from sphereface.data.sources import open_source
+from sphereface.errors import UserError
+from sphereface.evaluation.lfw import load_pair_set
+
+from ..pictures import make_training_set, write
+
+COUNTS = [1, 9, 4, 2, 7, 3, 3, 12, 2, 5, 40, 6, 2, 2, 8, 3, 1, 5, 4, 6] * 5  # 100 people, 90 with two or more
+
+
+def sides(chosen, fold):
+    return [[(chosen.folds[fold][p], k) for p, k in pair] for pair in chosen.same[fold] + chosen.different[fold]]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_folds_share_nobody_and_pairs_are_what_they_say(seed):
+    chosen = split(COUNTS, folds=5, people=40, pairs=12, seed=seed)
+    assert sorted(itertools.chain(*chosen.folds)) == chosen.people == sorted(set(chosen.people))
+    assert len(chosen.people) == 40
+    assert {len(group) for group in chosen.folds} == {8}
+    for fold in range(5):
+        same, different = chosen.same[fold], chosen.different[fold]
+        assert len(same) == len(different) == 12
+        assert all(a[0] == b[0] and a[1] != b[1] for a, b in same)
+        assert all(a[0] != b[0] for a, b in different)
+        assert len({frozenset(pair) for pair in same + different}) == 24  # none twice, either way round
+        assert all(0 <= k < COUNTS[label] for pair in sides(chosen, fold) for label, k in pair)
+
+
+def test_the_seed_decides():
+    assert split(COUNTS, folds=3, seed=1) == split(COUNTS, folds=3, seed=1)
+    assert split(COUNTS, folds=3, seed=1) != split(COUNTS, folds=3, seed=2)
+
+
+def test_nobody_outweighs_the_rest():
+    """Six pairs of four people: everybody has one before anybody has two."""
+    chosen = split([100, 100, 100, 100, 100, 100, 100, 100, 5, 5], folds=2, people=8, pairs=6, seed=3)
+    for same in chosen.same:
+        times = np.bincount([a[0] for a, _ in same], minlength=4)
+        assert sorted(times.tolist()) == [1, 1, 2, 2]
+
+
+def test_as_many_pairs_as_the_poorest_fold_has():
+    chosen = split([3, 3, 2, 2, 9, 9], folds=2, people=4, seed=0)
+    drawn = [[(3, 3, 2, 2, 9, 9)[label] for label in group] for group in chosen.folds]
+    same = min(sum(n * (n - 1) // 2 for n in group) for group in drawn)
+    different = min(a * b for a, b in drawn)
+    assert len(chosen.same[0]) == len(chosen.different[1]) == min(same, different)
+
+
+def test_no_more_than_lfw_has_unless_asked():
+    assert len(split([30] * 60, folds=2, people=20).same[0]) == 300
+    assert len(split([30] * 60, folds=2, people=20, pairs=500).same[0]) == 500
+
+
+def test_a_tenth_is_held_out_but_two_a_fold_or_more():
+    assert len(split([4] * 400).people) == 40
+    assert len(split([4] * 30).people) == 20
+
+
+def test_all_pairs_of_two_people_can_be_taken():
+    chosen = split([2, 2, 2, 2, 1, 1], folds=2, people=4, pairs=2)
+    assert sorted(chosen.same[0]) == [((0, 0), (0, 1)), ((1, 0), (1, 1))]
+    assert len(set(chosen.different[0])) == 2
+
+
+def test_pairs_by_number():
+    assert [_two_of(k) for k in range(6)] == [(0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3)]
+    assert {_two_of(k) for k in range(4950)} == set(itertools.combinations(range(100), 2))
+
+
+@pytest.mark.parametrize(
+    ("counts", "options", "message"),
+    [
+        ([4] * 21, {}, r"has 21 people, 21 of them .* needed: 20 .* and 2 others .* --folds 9$"),
+        ([4] * 19 + [1] * 50, {}, r"has 69 people, 19 of them .* needed: 20 .* add people, .* --folds 9$"),
+        ([4] * 5, {}, r"needed: 20 of those to hold out \(two or more a fold\) and 2 others to train on · add people$"),
+        ([4] * 90, {"people": 19}, "--people: got 19 · allowed: 20 or more, two in each of 10 folds"),
+        ([4] * 90, {"folds": 1}, "--folds: got 1 · allowed: 2 or more"),
+        ([2] * 90, {"pairs": 3}, r"--pairs: got 3 .* these 20 people: at most 2 · about 30 people would be needed"),
+    ],
+)
+def test_too_few_people(counts, options, message):
+    with pytest.raises(UserError, match=message):
+        split(counts, **options)
+
+
+def test_text_reads_back(tmp_path):
+    chosen = split(COUNTS, folds=5, people=40, pairs=12, seed=0)
+    path = tmp_path / "pairs.txt"
+    path.write_text(pairs_text(chosen, {label: f"Anne Marie {label}" for label in chosen.people}), encoding="utf-8")
+    pairs = read_pairs(path)
+    assert (pairs.num_folds, len(pairs)) == (5, 120)
+    expected = [
+        [f"Anne Marie {label}/Anne Marie {label}_{k + 1:04d}.jpg" for label, k in pair]
+        for fold in range(5)
+        for pair in sides(chosen, fold)
+    ]
+    assert [[pairs.names[a], pairs.names[b]] for a, b in zip(pairs.left, pairs.right, strict=True)] == expected
+    assert pairs.same.tolist() == ([True] * 12 + [False] * 12) * 5
+
+
+@pytest.fixture
+def faces(tmp_path):
+    return make_training_set(tmp_path / "faces", identities=9, each=3, size=(16, 12))
+
+
+def test_training_and_verification_share_nobody(faces, tmp_path, capsys):
+    (faces / "id03").rename(faces / "Zoë Ångström, 李")
+    write(faces / "id01" / "a.jpg", np.full((16, 12, 3), 9, np.uint8))
+    own = tmp_path / "own"
+    assert main([str(faces), str(own), "--folds", "3", "--seed", "5"]) == 0
+    out = capsys.readouterr().out
+    assert "6 people, 3 folds of " in out
+    assert f"--set data.exclude_file={own / 'people.txt'}" in out
+    pair_set = load_pair_set("own", own, own / "pairs.txt")
+    held_out = set((own / "people.txt").read_text(encoding="utf-8").split("\n")) - {""}
+    assert {name.split("/")[0] for name in pair_set.pairs.names} <= held_out
+    left = open_source(faces, exclude_file=own / "people.txt")
+    assert set(left.class_names) | held_out == {folder.name for folder in faces.iterdir()}
+    assert not set(left.class_names) & held_out
+    pixels = {path.read_bytes() for path in faces.rglob("*.*g")}
+    assert all(picture.read_bytes() in pixels for picture in pair_set.files)
+    for name in held_out:
+        kept = sorted(path.read_bytes() for path in (faces / name).iterdir())
+        assert sorted(path.read_bytes() for path in (own / name).iterdir()) == kept
+
+
+def test_of_a_source_that_is_no_folder(faces, tmp_path):
+    listing = tmp_path / "faces" / "list.txt"
+    rows = [f"{path.relative_to(faces)} {10 + i // 3}\n" for i, path in enumerate(sorted(faces.rglob("*.png")))]
+    listing.write_text("".join(rows), encoding="utf-8")
+    assert main([str(listing), str(tmp_path / "own"), "--folds", "2", "--people", "5"]) == 0
+    assert len(load_pair_set("own", tmp_path / "own", tmp_path / "own/pairs.txt").files) > 5
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ([], "SRC: has 9 people, 9 of them with two or more pictures · needed: 20 of those"),
+        (["--folds", "2", "--pairs", "0"], "--pairs: got 0 · allowed: 1 or more"),
+        (["--folds", "2", "--people", "-3"], "--people: got -3 · allowed: 1 or more"),
+    ],
+)
+def test_errors_are_one_line_and_write_nothing(faces, tmp_path, capsys, more, message):
+    assert main([str(faces), str(tmp_path / "own"), *more]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {message}")
+    assert not (tmp_path / "own").exists()
+
+
+def test_a_folder_with_something_in_it_is_left_alone(faces, tmp_path, capsys):
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "mine").write_text("x")
+    assert main([str(faces), str(tmp_path / "own"), "--folds", "2"]) == 2
+    assert "is there already · allowed: a new or empty folder" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "own").iterdir()] == ["mine"]
+
+
+def test_a_bad_picture_ends_before_pairs_are_written(faces, tmp_path, capsys):
+    for folder in faces.iterdir():
+        (folder / "zzz.jpg").write_bytes(cv2.imencode(".jpg", np.zeros((16, 12, 3), np.uint8))[1].tobytes()[:-3])
+    assert main([str(faces), str(tmp_path / "own"), "--folds", "2"]) == 2
+    assert "truncated JPEG" in (text := capsys.readouterr().err)
+    assert "check_faces.py SRC --write-list" in text
+    assert not (tmp_path / "own" / "pairs.txt").exists()
+
+
+def test_names_that_are_no_file_names(faces, tmp_path):
+    listing = faces / "list.txt"  # identities without folders of their own are called by their label
+    rows = [f"{path.relative_to(faces)} {i % 6}\n" for i, path in enumerate(sorted(faces.rglob("*.png")))]
+    listing.write_text("".join(rows), encoding="utf-8")
+    assert main([str(listing), str(tmp_path / "own"), "--folds", "2"]) == 0
+    assert load_pair_set("own", tmp_path / "own", tmp_path / "own/pairs.txt").pairs.num_folds == 2
+    people = (tmp_path / "own/people.txt").read_text(encoding="utf-8").split()
+    assert len(open_source(listing, exclude_file=tmp_path / "own/people.txt").class_names) == 6 - len(people) == 2
