@@ -11,7 +11,8 @@ PACKAGE = Path(__file__).parents[1] / "sphereface"
 ALLOWED = {
     "errors": set(),
     "options": {"errors"},
-    "config": {"errors", "options"},
+    "augmentation": {"options"},
+    "config": {"errors", "options", "augmentation"},
     "schedules": {"errors"},
     "metrics": {"errors"},
     "files": set(),
@@ -21,14 +22,14 @@ ALLOWED = {
     "models": {"errors", "options", "config", "checkpoint"},
     "losses": {"errors", "options", "schedules"},
     "alignment": {"errors", "files", "data"},
-    "data": {"errors"},
+    "data": {"errors", "augmentation"},
     "evaluation": {"errors", "metrics", "checkpoint", "data", "models"},
     "training": {
         *("errors", "options", "config", "schedules", "metrics", "checkpoint", "device", "files"),
         *("models", "losses", "data", "evaluation"),
     },
 }
-WITHOUT_TORCH = {"errors", "options", "config", "schedules", "metrics"}
+WITHOUT_TORCH = {"errors", "options", "augmentation", "config", "schedules", "metrics"}
 
 
 def imports_of(path: Path) -> set[str]:

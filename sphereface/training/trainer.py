@@ -15,7 +15,7 @@ import torch
 from ..checkpoint import BadCheckpoint, load_checkpoint
 from ..config import Config, differences
 from ..data.loader import Batch, CropBatches, batches, check_sample
-from ..data.sampler import Augmentation, BatchOrder
+from ..data.sampler import Augmentation, BatchOrder, identity_weights
 from ..data.sources import open_source
 from ..data.transforms import to_input
 from ..device import precision_on
@@ -107,12 +107,13 @@ class Trainer:
     # ---------------------------------------------------------------- one step
 
     def inputs(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """A batch on the device: (B, 3, H, W) float32, mirrored and normalised, and (B,) labels."""
-        pinned = self.device.type == "cuda"
-        images, mirror, labels = (
-            part.to(self.device, non_blocking=pinned) for part in (batch.images, batch.mirror, batch.labels)
-        )
-        return to_input(images, mirror), labels
+        """A batch on the device: (B, 3, H, W) float32, mirrored, augmented and normalised, and (B,) labels."""
+
+        def there(part: torch.Tensor) -> torch.Tensor:
+            return part.to(self.device, non_blocking=self.device.type == "cuda")
+
+        selected = {name: (there(rows), there(strengths)) for name, (rows, strengths) in batch.augment.items()}
+        return to_input(there(batch.images), there(batch.mirror), selected), there(batch.labels)
 
     def forward(self, batch: Batch, lam: float) -> HeadOutput:
         """Loss of one batch, ready for the backward pass. Nothing is updated."""
@@ -218,8 +219,9 @@ class Trainer:
             len(self.source),
             self.config.train.batch_size,
             seed=self.config.seed,
-            augmentation=Augmentation(data.mirror, data.crop_shift),
+            augmentation=Augmentation(data.mirror, data.crop_shift, data.augment),
             start=self.progress.images_seen,
+            weights=identity_weights(self.source.labels, data.balance),
         )
         return batches(self.crops, order, workers=data.workers, pin_memory=self.device.type == "cuda")
 
