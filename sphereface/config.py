@@ -37,8 +37,11 @@ class ModelConfig:
 class DataConfig:
     """Where the training crops are and how they are fed."""
 
-    train: str = option()
+    train: str | tuple[str, ...] = option()
+    root: str | None = option(None)
+    merge: bool = option(False)
     exclude: tuple[str, ...] = option(())
+    exclude_file: str | None = option(None)
     min_images: int = option(1, low=1)
     mirror: bool = option(True)
     crop_shift: int = option(0, low=0, high=16)
@@ -251,7 +254,10 @@ def _contradictions(config: Config) -> list[str]:
     problems: list[str] = []
     _parse_pair_sets(config.eval.sets, problems)
     if not config.data.train:
-        problems.append("data.train: missing · allowed: a folder of identities · set it, or --set data.train=PATH")
+        problems.append(
+            "data.train: missing · allowed: a folder of identities, a .rec, a list, a .zip, or several of them · "
+            "set it, or --set data.train=PATH"
+        )
     if (train.steps is None) == (train.epochs is None):
         got = "neither" if train.steps is None else "both"
         problems.append(

@@ -105,6 +105,8 @@ def describe(hint: Any, metadata: Mapping[str, Any]) -> str:
         return "one of " + ", ".join(str(choice) for choice in metadata["choices"])
     base, optional = _strip_none(hint)
     origin = typing.get_origin(base)
+    if origin is typing.Union:
+        return " or ".join(describe(kind, metadata) for kind in typing.get_args(base))
     kind = {int: "an integer", float: "a number", bool: "true or false", str: "a text"}.get(base, "a mapping")
     if origin is tuple:
         element = typing.get_args(base)[0]
@@ -139,8 +141,8 @@ def _join(prefix: str, key: object) -> str:
 
 def _strip_none(hint: Any) -> tuple[Any, bool]:
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        rest = [arg for arg in typing.get_args(hint) if arg is not type(None)]
-        return rest[0], True
+        rest = tuple(arg for arg in typing.get_args(hint) if arg is not type(None))
+        return typing.Union[rest], len(rest) < len(typing.get_args(hint))  # noqa: UP007 -- Union of one is that one
     return hint, False
 
 
@@ -167,6 +169,9 @@ _NOT_OF_TYPE = object()
 
 def _to_type(value: object, kind: Any) -> Any:
     """The value as ``kind``, or _NOT_OF_TYPE. Nothing is rounded, and a bool is no number."""
+    if typing.get_origin(kind) is typing.Union:
+        found = (_to_type(value, allowed) for allowed in typing.get_args(kind))
+        return next((one for one in found if one is not _NOT_OF_TYPE), _NOT_OF_TYPE)
     if typing.get_origin(kind) is tuple:
         if not isinstance(value, (list, tuple)):
             return _NOT_OF_TYPE

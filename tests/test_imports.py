@@ -22,7 +22,7 @@ ALLOWED = {
     "models": {"errors", "options", "config", "checkpoint"},
     "losses": {"errors", "options", "schedules"},
     "alignment": {"errors", "files", "data"},
-    "data": {"errors", "augmentation"},
+    "data": {"errors", "files", "augmentation"},
     "evaluation": {"errors", "metrics", "checkpoint", "data", "models"},
     "training": {
         *("errors", "options", "config", "schedules", "metrics", "checkpoint", "device", "files"),

@@ -76,7 +76,7 @@ class CropBatches:
             draw: which.
             images: (B, H, W, 3) uint8: where they go.
         """
-        labels = self.source.labels[draw.indices]  # a copy
+        labels = self.source.labels[draw.indices].astype(np.int64)
         bad: list[tuple[str, str]] = []
         for row, (image, index) in enumerate(zip(images, draw.indices.tolist(), strict=True)):
             try:

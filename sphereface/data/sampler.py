@@ -189,8 +189,8 @@ class BatchOrder(Sampler[Draw]):
             return np.arange(n)
         ends = np.cumsum(self.weights)  # N even strokes over the weights laid end to end
         strokes = (np.arange(n) + self._generator(epoch, _SLOTS).random()) * (ends[-1] / n)
-        pictures = np.searchsorted(ends, strokes, side="right")
-        return np.minimum(pictures, n - 1).astype(np.int64)  # rounding may put the last stroke past the end
+        pictures = np.searchsorted(ends, strokes, side="right").astype(np.int64)
+        return np.asarray(np.minimum(pictures, n - 1))  # rounding may put the last stroke past the end
 
     def _generator(self, epoch: int, purpose: int) -> np.random.Generator:
         key = np.array([self.seed, epoch], dtype=np.uint64)
@@ -198,11 +198,11 @@ class BatchOrder(Sampler[Draw]):
         return np.random.Generator(np.random.Philox(key=key, counter=counter))
 
 
-def identity_weights(labels: npt.NDArray[np.int64], balance: float) -> npt.NDArray[np.float64] | None:
+def identity_weights(labels: npt.NDArray[np.integer], balance: float) -> npt.NDArray[np.float64] | None:
     """How often each picture is to come so that identities with few pictures are seen more.
 
     Args:
-        labels: (N,) identity of each picture.
+        labels: (N,) integers, the identity of each picture.
         balance: 0: every picture equally often; 1: every identity equally often; between: n^(−balance) a picture,
             of an identity with n of them.
 

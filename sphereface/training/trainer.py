@@ -47,7 +47,14 @@ class Trainer:
         self.config, self.device = config, device
         torch.manual_seed(config.seed)
         data, train = config.data, config.train
-        self.source = open_source(data.train, exclude=data.exclude, min_images=data.min_images)
+        self.source = open_source(
+            data.train,
+            root=data.root,
+            merge=data.merge,
+            exclude=data.exclude,
+            exclude_file=data.exclude_file,
+            min_images=data.min_images,
+        )
         self.crops = CropBatches(self.source, config.model.input_size)
         check_sample(self.crops)
         self.num_classes = len(self.source.class_names)

@@ -1,0 +1,50 @@
+"""A file that is read at random places by many processes: mapped into memory, opened anew in each of them."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError
+
+
+class MappedFile:
+    """A file mapped for reading, opened at the first use in each process.
+
+    Nothing open travels: a pickle holds path and size alone, and a forked child opens the file for itself. There is
+    no file position and no lock, so threads and processes read without waiting for each other, and what they read
+    is held once by the system, however many they are.
+
+    Args:
+        path: the file.
+
+    Raises:
+        UserError: no such file, or an empty one.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self.size = path.stat().st_size if path.is_file() else -1
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+        if self.size <= 0:
+            kind = "0 bytes" if self.size == 0 else "a folder" if path.is_dir() else "nothing there"
+            raise UserError(f"{path}: got {kind} · allowed: a file with pictures in it")
+        self._map: mmap.mmap | None = None
+        self._process = 0
+
+    def view(self) -> mmap.mmap:
+        """The bytes of the file. Raises OSError where it cannot be opened, or is no longer as long as it was."""
+        if self._map is None or self._process != os.getpid():
+            with self.path.open("rb") as file:
+                if os.fstat(file.fileno()).st_size != self.size:
+                    raise OSError(f"{self.path} has changed since it was opened")
+                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            self._process = os.getpid()
+        return self._map
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_map": None, "_process": 0}

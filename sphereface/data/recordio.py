@@ -1,0 +1,273 @@
+"""RecordIO with image records: the ``.rec`` and ``.idx`` files of mxnet, read and written without it.
+
+All numbers are little-endian. A ``.rec`` is a sequence of parts without header or trailer (dmlc-core,
+``dmlc/recordio.h``)::
+
+    uint32 magic 0xced7230a | uint32 cflag << 29 | length | length bytes | zeros up to a multiple of 4
+
+cflag 0 is a whole record. Where a record holds the magic itself at a multiple of 4 bytes from its start, the writer
+cuts there and drops those 4 bytes: its first part has cflag 1, those between 2, the last 3. A magic at another place
+stays, so records cannot be found by searching for it.
+
+A record begins with 24 bytes (mxnet, ``src/io/image_recordio.h``; ``IRHeader`` of ``mxnet/recordio.py``)::
+
+    uint32 flag | float32 label | uint64 id | uint64 id2
+
+With flag n > 0, n float32 labels follow, and ``label`` is not used. The rest is the encoded picture.
+
+An ``.idx`` is text: a line ``key <tab> offset`` for each record, in the order of the file.
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+import warnings
+from array import array
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import UserError
+
+MAGIC = 0xCED7230A
+EXACT_IN_FLOAT = 2**24  # labels are float32: whole numbers above this are not all exact
+_MAGIC_BYTES = struct.pack("<I", MAGIC)
+_LENGTH_BITS = 29
+_LENGTH_MASK = (1 << _LENGTH_BITS) - 1
+_PART = struct.Struct("<II")  # magic, cflag and length
+_START = struct.Struct("<III")  # the same and the flag of the record
+_HEAD = struct.Struct("<IfQQ")  # flag, label, id, id2
+
+Buffer = bytes | mmap.mmap
+
+
+class Heads(NamedTuple):
+    """The beginnings of R records, in arrays.
+
+    Attributes:
+        label: (R,) float32, the record's label, or the first of several.
+        second: (R,) float32, the second of several labels; NaN where there is none.
+        id: (R,) uint64.
+        flag: (R,) int64: number of labels of an array, 0 for a single one.
+        empty: (R,) bool: there is no picture.
+    """
+
+    label: npt.NDArray[np.float32]
+    second: npt.NDArray[np.float32]
+    id: npt.NDArray[np.uint64]
+    flag: npt.NDArray[np.int64]
+    empty: npt.NDArray[np.bool_]
+
+    def of(self, rows: npt.NDArray[Any]) -> Heads:
+        """Those of some records."""
+        return Heads(self.label[rows], self.second[rows], self.id[rows], self.flag[rows], self.empty[rows])
+
+
+# -------------------------------------------------------------------- reading
+
+
+def read_picture(buffer: Buffer, offset: int) -> bytes:
+    """The encoded picture of the record at an offset. Raises OSError where no whole record is there."""
+    if 0 <= offset <= len(buffer) - _START.size:
+        magic, word, flag = _START.unpack_from(buffer, offset)
+        start, end = offset + _PART.size + _HEAD.size + 4 * flag, offset + _PART.size + word
+        if magic == MAGIC and word <= _LENGTH_MASK and start <= end <= len(buffer):  # cflag 0: nearly all of them
+            return buffer[start:end]
+    content = read_content(buffer, offset)
+    start = _content_start(content, offset)
+    return content[start:]
+
+
+def read_content(buffer: Buffer, offset: int) -> bytes:
+    """The whole record at an offset, its parts joined. Raises OSError where no whole record is there."""
+    parts: list[bytes] = []
+    while True:
+        cflag, data, offset = _read_part(buffer, offset)
+        if (cflag in (0, 1)) != (not parts):
+            raise OSError(f"no whole record: a part of kind {cflag} where another is due")
+        parts.append(data)
+        if cflag in (0, 3):
+            return _MAGIC_BYTES.join(parts)
+
+
+def _read_part(buffer: Buffer, offset: int) -> tuple[int, bytes, int]:
+    """Its cflag, its bytes, and where the next one begins."""
+    if not 0 <= offset <= len(buffer) - _PART.size:
+        raise OSError(f"the record at byte {offset} is cut off: the file ends at {len(buffer)}")
+    magic, word = _PART.unpack_from(buffer, offset)
+    if magic != MAGIC:
+        raise OSError(f"no record at byte {offset}: {magic:#010x} stands in the place of the mark {MAGIC:#010x}")
+    start, length = offset + _PART.size, word & _LENGTH_MASK
+    data = buffer[start : start + length]
+    if len(data) < length:
+        raise OSError(f"the record at byte {offset} is cut off: {len(data)} of {length} bytes")
+    return word >> _LENGTH_BITS, data, start + length + -length % 4
+
+
+def _content_start(content: bytes, offset: int) -> int:
+    """Where the picture begins inside a record."""
+    start = _HEAD.size + 4 * _HEAD.unpack_from(content)[0] if len(content) >= _HEAD.size else _HEAD.size
+    if start > len(content):
+        raise OSError(f"the record at byte {offset} is too short: {len(content)} bytes")
+    return start
+
+
+def read_heads(buffer: Buffer, offsets: npt.NDArray[np.int64], name: str) -> Heads:
+    """The beginnings of many records at once; reads nothing else of them.
+
+    Args:
+        buffer: the file.
+        offsets: (R,) where the records begin.
+        name: what to call the file in a message.
+
+    Raises:
+        UserError: no record begins at one of them.
+    """
+    words = np.frombuffer(buffer, "<u4", count=len(buffer) // 4)
+    at = offsets // 4
+    wrong = (offsets % 4 != 0) | (offsets < 0) | (at + 8 > len(words))
+    wrong[~wrong] = words[at[~wrong]] != MAGIC
+    if wrong.any():
+        raise UserError(
+            f"{name}: its index says that a record begins at byte {offsets[wrong.argmax()]}, and none does there · "
+            "the .idx belongs to another file, or one of them is damaged: copy both again, or make an index "
+            "with scripts/pack_faces.py from a copy of the .rec without .idx"
+        )
+    length = (words[at + 1] & _LENGTH_MASK).astype(np.int64)
+    flag = words[at + 2].astype(np.int64)
+    last = len(words) - 1
+    first, second = (words[np.minimum(at + 8 + i, last)].view("<f4") for i in range(2))
+    heads = Heads(
+        label=np.where(flag > 0, first, words[at + 3].view("<f4")),
+        second=np.where(flag > 1, second, np.float32(np.nan)),
+        id=words[at + 4].astype(np.uint64) | words[at + 5].astype(np.uint64) << np.uint64(32),
+        flag=flag,
+        empty=(words[at + 1] >> _LENGTH_BITS == 0) & (length <= _HEAD.size + 4 * flag),
+    )
+    for row in np.flatnonzero((words[at + 1] >> _LENGTH_BITS != 0) & (length < 32)):  # cut inside the head
+        _read_cut_head(buffer, int(offsets[row]), heads, row)
+    return heads
+
+
+def _read_cut_head(buffer: Buffer, offset: int, heads: Heads, row: np.intp) -> None:
+    content = read_content(buffer, offset)
+    start = _content_start(content, offset)
+    flag, label, number, _ = _HEAD.unpack_from(content)
+    labels = np.frombuffer(content, "<f4", count=flag, offset=_HEAD.size)
+    heads.flag[row], heads.id[row], heads.empty[row] = flag, number, start == len(content)
+    heads.label[row] = labels[0] if flag else label
+    heads.second[row] = labels[1] if flag > 1 else np.nan
+
+
+def find_records(buffer: Buffer, name: str) -> npt.NDArray[np.int64]:
+    """Where records begin, found by walking through the whole file.
+
+    Raises:
+        UserError: the file ends inside a record, or is no RecordIO.
+    """
+    found, offset, size = array("q"), 0, len(buffer)
+    while offset < size:
+        magic, word = _PART.unpack_from(buffer, offset) if offset + _PART.size <= size else (MAGIC, size)
+        if magic != MAGIC:
+            raise UserError(f"{name}: byte {offset} begins no record · allowed: a .rec file as mxnet writes it")
+        if word >> _LENGTH_BITS in (0, 1):
+            found.append(offset)
+        length = word & _LENGTH_MASK
+        offset += _PART.size + length + -length % 4
+    if offset > size:
+        raise UserError(f"{name}: truncated: its last record should end at byte {offset}, the file at {size}")
+    return np.array(found, dtype=np.int64)
+
+
+def read_index(path: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Keys and offsets of an ``.idx``, in its order.
+
+    Returns:
+        Two (R,) int64 arrays.
+
+    Raises:
+        UserError: it cannot be read, is no such file, or has a key twice.
+    """
+    try:
+        text = path.read_bytes()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # numpy only warns where a text stops being numbers
+            numbers = np.fromstring(text, dtype=np.int64, sep=" ")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    except (ValueError, DeprecationWarning):
+        numbers = np.empty(0, np.int64)
+    num_lines = text.count(b"\n") + (not text.endswith(b"\n"))
+    if len(numbers) != 2 * num_lines or len(numbers) == 0:
+        raise UserError(
+            f"{path}: got a text that is no index · allowed: a line 'key<tab>offset' for each record · move it "
+            "away, and the .rec is read without it"
+        )
+    keys, offsets = numbers[::2].copy(), numbers[1::2].copy()
+    ordered = np.sort(keys)
+    twice = ordered[1:][ordered[1:] == ordered[:-1]]
+    if len(twice):
+        raise UserError(f"{path}: the key {twice[0]} stands twice · allowed: once · make a new index")
+    return keys, offsets
+
+
+# -------------------------------------------------------------------- writing
+
+
+def record_content(label: float | Sequence[float], number: int, picture: bytes = b"") -> bytes:
+    """A record as mxnet packs it (``mxnet.recordio.pack``).
+
+    Args:
+        label: one label (flag 0), or several (flag n).
+        number: its id, which is its key as well.
+        picture: encoded.
+    """
+    if isinstance(label, (int, float)):
+        return _HEAD.pack(0, label, number, 0) + picture
+    return _HEAD.pack(len(label), 0.0, number, 0) + struct.pack(f"<{len(label)}f", *label) + picture
+
+
+class RecordWriter:
+    """Writes records to a ``.rec`` and their keys to an ``.idx``, byte for byte as mxnet does.
+
+    Args:
+        records, index: open for writing, empty.
+    """
+
+    def __init__(self, records: BinaryIO, index: BinaryIO) -> None:
+        self._records, self._index = records, index
+        self._offset = 0
+
+    def write(self, key: int, content: bytes) -> None:
+        """Append a record.
+
+        Raises:
+            ValueError: it has 2^29 bytes or more, which the format has no number for.
+            OSError: the disk is full.
+        """
+        if len(content) > _LENGTH_MASK:
+            raise ValueError(f"a record of {len(content)} bytes · allowed: less than {_LENGTH_MASK + 1}")
+        parts = _cut(content)
+        data = bytearray()
+        for number, part in enumerate(parts):
+            cflag = 0 if len(parts) == 1 else 1 if number == 0 else 3 if number == len(parts) - 1 else 2
+            data += _PART.pack(MAGIC, cflag << _LENGTH_BITS | len(part)) + part
+        data += bytes(-len(data) % 4)
+        self._index.write(b"%d\t%d\n" % (key, self._offset))
+        self._records.write(data)
+        self._offset += len(data)
+
+
+def _cut(content: bytes) -> list[bytes]:
+    """The parts between the magics that stand at multiples of 4 bytes."""
+    parts, start, found = [], 0, content.find(_MAGIC_BYTES)
+    while found >= 0:
+        if found % 4 == 0:
+            parts.append(content[start:found])
+            start = found + 4
+        found = content.find(_MAGIC_BYTES, max(found + 1, start))
+    return [*parts, content[start:]]

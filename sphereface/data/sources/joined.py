@@ -1,0 +1,71 @@
+"""Several sources as one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from ...errors import UserError
+from .base import Source, smallest_index
+
+
+class JoinedSource:
+    """Several sources as one training set.
+
+    Kept apart, identities are those of the first source, then those of the second …, called ``<tag>/<name>``. Merged,
+    those of one name are one identity, and classes are sorted by name. Memory: 4 bytes a picture, merged up to 12.
+
+    Args:
+        sources: two or more.
+        tags: what to call each of them, no two alike.
+        merge: merge identities of the same name.
+
+    Raises:
+        UserError: ``merge`` with a source that knows no names.
+    """
+
+    def __init__(self, sources: Sequence[Source], tags: Sequence[str], *, merge: bool) -> None:
+        self._sources = list(sources)
+        self._starts = np.cumsum([0, *(len(source) for source in sources)])
+        self._order: npt.NDArray[np.unsignedinteger] | None = None
+        self.named = all(source.named for source in sources)
+        if merge:
+            self._merge(tags)
+        else:
+            self.class_names = [f"{t}/{n}" for t, s in zip(tags, sources, strict=True) for n in s.class_names]
+            firsts = np.cumsum([0, *(len(source.class_names) for source in sources)]).astype(np.int32)
+            parts = [source.labels + first for source, first in zip(sources, firsts[:-1], strict=True)]
+            self.labels = np.concatenate(parts).astype(np.int32)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def read(self, index: int) -> bytes:
+        source, row = self._find(index)
+        return source.read(row)
+
+    def name(self, index: int) -> str:
+        source, row = self._find(index)
+        return source.name(row)
+
+    def _find(self, index: int) -> tuple[Source, int]:
+        row = int(index if self._order is None else self._order[index])
+        number = int(np.searchsorted(self._starts, row, side="right")) - 1
+        return self._sources[number], row - int(self._starts[number])
+
+    def _merge(self, tags: Sequence[str]) -> None:
+        for source, tag in zip(self._sources, tags, strict=True):
+            if not source.named:
+                raise UserError(
+                    f"data.merge: {tag} knows its identities by number alone, and numbers of two sets have nothing "
+                    "to do with each other · give it names (docs/data.md), or leave data.merge false"
+                )
+        self.class_names = sorted({name for source in self._sources for name in source.class_names})
+        place = {name: row for row, name in enumerate(self.class_names)}
+        labels = np.concatenate(
+            [np.array([place[name] for name in s.class_names], np.int32)[s.labels] for s in self._sources]
+        )
+        order = np.argsort(labels, kind="stable")
+        self.labels, self._order = labels[order], smallest_index(order)
