@@ -56,6 +56,7 @@ class Trainer:
             min_images=data.min_images,
         )
         self.crops = CropBatches(self.source, config.model.input_size)
+        self.augmentation = Augmentation(data.mirror, data.crop_shift, data.augment)
         check_sample(self.crops)
         self.num_classes = len(self.source.class_names)
         self.model = build_model(config.model).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -226,7 +227,7 @@ class Trainer:
             len(self.source),
             self.config.train.batch_size,
             seed=self.config.seed,
-            augmentation=Augmentation(data.mirror, data.crop_shift, data.augment),
+            augmentation=self.augmentation,
             start=self.progress.images_seen,
             weights=identity_weights(self.source.labels, data.balance),
         )
