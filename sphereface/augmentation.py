@@ -44,7 +44,8 @@ class Jpeg:
 
     def strengths(self, u: Numbers) -> Numbers:
         """(k, 1) uniform → (k, 1) whole qualities."""
-        return np.floor(self.quality + u * (_BEST_QUALITY + 1 - self.quality))
+        qualities = np.floor(self.quality + u * (_BEST_QUALITY + 1 - self.quality))
+        return np.minimum(qualities, _BEST_QUALITY, dtype=np.float32)  # the largest u may round up
 
 
 @dataclass(frozen=True)

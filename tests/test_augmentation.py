@@ -20,9 +20,9 @@ def strengths(kind, u: float) -> list[float]:
         (Jpeg(1, quality=30), [30], [63], [95]),
         (Affine(1, degrees=30, scale=0.25), [-np.pi / 6, 0.8], [0, 1], [np.pi / 6, 1.25]),
         (LowResolution(1, scale=0.2), [0.2], [0.6], [1]),
-        (Photometric(1, brightness=1, contrast=3, saturation=0.25, gamma=0), [0.5, 0.25, 0.8, 1], [1] * 4, [2, 4, 1.25, 1]),
+        (Photometric(1, 1, 3, 0.25, 0), [0.5, 0.25, 0.8, 1], [1] * 4, [2, 4, 1.25, 1]),
     ],
-)  # fmt: skip
+)
 def test_strengths_at_the_ends_and_in_the_middle(kind, low, middle, high):
     for u, expected in zip(ENDS, (low, middle, high), strict=True):
         assert strengths(kind, u) == pytest.approx(expected, abs=1e-5)
