@@ -137,7 +137,7 @@ dataa: 3
         "train.lr: got -1 · allowed: a number above 0",
         "train.momentum: got True · allowed: one of caffe, torch",
         "dataa: unknown key · did you mean 'data'?",
-        "data.train: missing · allowed: a text",
+        "data.train: missing · allowed: a text or a list of texts",
     ):
         assert expected in found
 
@@ -162,6 +162,12 @@ dataa: 3
         (["train.lr=.nan"], "train.lr: got nan"),
         (["train.steps=.inf"], "train.steps: got inf"),
         (["train.batch_size=1", "model.norm=batch"], "train.batch_size: got 1 with model.norm batch"),
+        (["data.train=5"], "data.train: got 5 · allowed: a text or a list of texts$"),
+        (["data.train=[a, 5]"], r"data.train: got \['a', 5\] · allowed: a text or a list of texts$"),
+        (
+            ["data.train=[]"],
+            "data.train: missing · allowed: a folder of identities, a .rec, a list, a .zip, or several",
+        ),
         (["data.mirror=1"], "data.mirror: got 1 · allowed: true or false"),
     ],
 )
@@ -182,6 +188,13 @@ def test_a_bad_type_does_not_hide_a_contradiction(tmp_path):
 def test_a_bad_value_is_reported_once(tmp_path):
     (problem,) = problems_of(GOOD, tmp_path, "train.steps=many")
     assert problem == "train.steps: got 'many' · allowed: an integer of at least 1 or null"
+
+
+def test_one_training_set_or_several(tmp_path):
+    assert load(GOOD, tmp_path, "data.train=a").data.train == "a"
+    several = load(GOOD, tmp_path, "data.train=[a, b.rec]")
+    assert several.data.train == ("a", "b.rec")
+    assert several.to_dict()["data"]["train"] == ["a", "b.rec"]
 
 
 def test_a_key_that_stands_twice(tmp_path):

@@ -23,7 +23,8 @@ def decode(data: bytes) -> npt.NDArray[np.uint8]:
     """Decode one picture.
 
     BGR is the order of the original Caffe pipeline (and of OpenCV); training, evaluation and export all use it.
-    Grey pictures are repeated over the three channels, 16-bit ones reduced to 8, EXIF rotation is applied.
+    Grey pictures are repeated over the three channels, 16-bit ones reduced to 8, palettes and CMYK turned into
+    colours, transparency is dropped, EXIF rotation is applied.
 
     Args:
         data: an encoded picture (JPEG, PNG, …).
@@ -32,7 +33,7 @@ def decode(data: bytes) -> npt.NDArray[np.uint8]:
         (H, W, 3) uint8 in [0, 255], BGR.
 
     Raises:
-        BadImage: the bytes are empty, not a picture, or end before the picture does.
+        BadImage: the bytes are empty, no picture or a GIF, or end before the picture does.
     """
     if _is_plain_jpeg(data):
         try:
@@ -82,6 +83,8 @@ def _is_plain_jpeg(data: bytes) -> bool:
 def _decode_any(data: bytes) -> npt.NDArray[np.uint8]:
     if not data:
         raise BadImage("the file is empty (0 bytes)")
+    if data.startswith(b"GIF8"):  # some builds of OpenCV read it, some do not
+        raise BadImage("a GIF, whatever its name · allowed: JPEG, PNG, BMP, WebP, PGM, PPM")
     if data.startswith(_JPEG_START) and data.rfind(_JPEG_END) < data.rfind(_JPEG_SCAN):
         raise BadImage(f"truncated JPEG ({len(data)} bytes, no end marker)")  # OpenCV would fill in grey
     try:

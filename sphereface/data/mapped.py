@@ -15,7 +15,8 @@ class MappedFile:
 
     Nothing open travels: a pickle holds path and size alone, and a forked child opens the file for itself. There is
     no file position and no lock, so threads and processes read without waiting for each other, and what they read
-    is held once by the system, however many they are.
+    is held once by the system, however many they are. A file that is cut short while it is mapped ends the process
+    that reads behind its end (SIGBUS), so a set that is trained on is never written to, but replaced.
 
     Args:
         path: the file.

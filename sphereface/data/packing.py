@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,18 +53,20 @@ def pack(source: Source, rec: Path, encoding: Encoding | None = None, *, progres
     Raises:
         UserError: ``rec`` is there already, a picture cannot be read, or the disk is full. What was begun is removed.
     """
-    finals = [rec.with_suffix(".idx"), rec.with_name("property"), names_path(rec), rec]
     _check_target(source, rec)
+    finals = [rec.with_suffix(".idx"), rec.with_name("property"), *([names_path(rec)] if source.named else []), rec]
     parts = [path.with_name(f".{path.name}.part") for path in finals]
     try:
         rec.parent.mkdir(parents=True, exist_ok=True)
-        names = "".join(f"{name}\n" for name in source.class_names) if source.named else None
-        _write_parts(parts, _records(source, encoding), _property(source, encoding), names, len(source), progress)
-        if names is None:
-            finals[2].unlink(missing_ok=True)  # of an earlier try: without its .rec it belongs to nothing
+        names_path(rec).unlink(missing_ok=True)  # of an earlier try: with no .rec beside it, it belongs to nothing
+        total, records = _records(source, encoding)
+        texts = [_property(source, encoding), "".join(f"{name}\n" for name in source.class_names)]
+        with tqdm(records, total=total, unit=" records", disable=not progress) as bar:
+            _write_parts(parts, bar, texts)
         for part, final in zip(parts, finals, strict=True):
-            if part.exists():
-                part.replace(final)
+            if final == rec:
+                flush_folder(rec.parent)  # the others first, through a power cut too
+            part.replace(final)
         flush_folder(rec.parent)
     except OSError as error:
         why = "the disk is full" if error.errno in _DISK_FULL else error.strerror or str(error)
@@ -82,57 +85,71 @@ def _check_target(source: Source, rec: Path) -> None:
     others = [path.name for path in rec.parent.glob("*.rec")] if rec.with_name("property").exists() else []
     if others:
         raise UserError(f"{rec}: the property beside it belongs to {others[0]} · give another folder")
-    if any("\n" in name for name in source.class_names):
+    if any("\n" in name or "\r" in name for name in source.class_names):
         raise UserError(f"{rec}: an identity's name holds a line break · rename it")
 
 
-def _write_parts(
-    parts: list[Path], records: Iterator[tuple[int, bytes]], about: str, names: str | None, total: int, progress: bool
-) -> None:
-    index, prop, identities, rec = parts
-    prop.write_text(about, encoding="utf-8")
-    if names is not None:
-        identities.write_bytes(names.encode("utf-8", "surrogateescape"))
+def _write_parts(parts: list[Path], records: Iterable[tuple[int, bytes]], texts: list[str]) -> None:
+    """Write the parts of ``.idx``, of as many texts as are wanted, and of ``.rec``, all of it to the disk."""
+    index, *others, rec = parts
+    for part, text in zip(others, texts, strict=False):
+        part.write_bytes(text.encode("utf-8", "surrogateescape"))
     with rec.open("wb") as rec_file, index.open("wb") as index_file:
         writer = RecordWriter(rec_file, index_file)
-        for key, content in tqdm(records, total=total, unit=" pictures", disable=not progress, smoothing=0.05):
+        for key, content in records:
             writer.write(key, content)
     for part in parts:
-        if part.exists():
-            with part.open("rb") as file:
-                os.fsync(file.fileno())
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
 
 
-def _records(source: Source, encoding: Encoding | None) -> Iterator[tuple[int, bytes]]:
-    """Keys and contents of all records, in the order of the file."""
+def _records(source: Source, encoding: Encoding | None) -> tuple[int, Iterator[tuple[int, bytes]]]:
+    """How many there are, and keys and contents, in the order of the file."""
     if isinstance(source, RecordSource) and encoding is None:
-        for key, offset in zip(*(array.tolist() for array in source.index()), strict=True):
-            yield key, _read(lambda at=offset: source.content(at), f"{source.path}, record {key}")  # type: ignore[misc]
-        return
+        keys, offsets = source.index()
+        return len(keys), _copied(source, keys.tolist(), offsets.tolist())
     num_images, num_classes = len(source), len(source.class_names)
-    with_header = num_images + num_classes + 1 <= EXACT_IN_FLOAT
     if num_classes > EXACT_IN_FLOAT:
         raise UserError(f"{num_classes} identities · allowed in a .rec, whose labels are float32: {EXACT_IN_FLOAT}")
-    first = 1 if with_header else 0
-    for row in range(num_images):
+    num_records = num_images + num_classes + 1
+    if num_records > EXACT_IN_FLOAT:
+        return num_images, _pictures(source, encoding, first=0)
+    return num_records, itertools.chain(_pictures(source, encoding, first=1), _identities(source))
+
+
+def _copied(source: RecordSource, keys: list[int], offsets: list[int]) -> Iterator[tuple[int, bytes]]:
+    for key, offset in zip(keys, offsets, strict=True):
+        try:
+            yield key, source.content(offset)
+        except OSError as error:
+            raise _bad_picture(f"{source.path}, record {key}", str(error)) from error
+
+
+def _pictures(source: Source, encoding: Encoding | None, first: int) -> Iterator[tuple[int, bytes]]:
+    for row in range(len(source)):
         yield first + row, record_content(int(source.labels[row]), first + row, _picture(source, row, encoding))
-    if with_header:
-        yield 0, record_content((num_images + 1, num_images + 1 + num_classes), 0)
-        edges = 1 + np.searchsorted(source.labels, np.arange(num_classes + 1))
-        for label in range(num_classes):
-            key = num_images + 1 + label
-            yield key, record_content((int(edges[label]), int(edges[label + 1])), key)
+
+
+def _identities(source: Source) -> Iterator[tuple[int, bytes]]:
+    """The header record and one for each identity."""
+    num_classes, first = len(source.class_names), len(source) + 1
+    yield 0, record_content((first, first + num_classes), 0)
+    edges = (1 + np.searchsorted(source.labels, np.arange(num_classes + 1))).tolist()
+    for key, both in enumerate(itertools.pairwise(edges), first):
+        yield key, record_content(both, key)
 
 
 def _picture(source: Source, row: int, encoding: Encoding | None) -> bytes:
     name = source.name(row)
-    data = _read(lambda: source.read(row), name)
     try:
+        data = source.read(row)
         if not data:
             raise BadImage("the file is empty (0 bytes)")
         return data if encoding is None else _encoded(data, encoding)
     except BadImage as error:
         raise _bad_picture(name, str(error)) from error
+    except OSError as error:  # of reading: must not be taken for one of writing
+        raise _bad_picture(name, error.strerror or str(error)) from error
 
 
 def _encoded(data: bytes, encoding: Encoding) -> bytes:
@@ -153,14 +170,6 @@ def _property(source: Source, encoding: Encoding | None) -> str:
     except BadImage as error:
         raise _bad_picture(source.name(0), str(error)) from error
     return f"{len(source.class_names)},{height},{width}"
-
-
-def _read(read: Callable[[], bytes], name: str) -> bytes:
-    """What ``read`` gives. An OSError of reading is not one of writing, so it becomes a UserError here."""
-    try:
-        return read()
-    except OSError as error:
-        raise _bad_picture(name, error.strerror or str(error)) from error
 
 
 def _bad_picture(name: str, why: str) -> UserError:

@@ -169,17 +169,18 @@ def find_records(buffer: Buffer, name: str) -> npt.NDArray[np.int64]:
     Raises:
         UserError: the file ends inside a record, or is no RecordIO.
     """
-    found, offset, size = array("q"), 0, len(buffer)
+    found, offset, size, cflag = array("q"), 0, len(buffer), 0
     while offset < size:
         magic, word = _PART.unpack_from(buffer, offset) if offset + _PART.size <= size else (MAGIC, size)
         if magic != MAGIC:
             raise UserError(f"{name}: byte {offset} begins no record · allowed: a .rec file as mxnet writes it")
-        if word >> _LENGTH_BITS in (0, 1):
+        cflag = word >> _LENGTH_BITS
+        if cflag in (0, 1):
             found.append(offset)
         length = word & _LENGTH_MASK
         offset += _PART.size + length + -length % 4
-    if offset > size:
-        raise UserError(f"{name}: truncated: its last record should end at byte {offset}, the file at {size}")
+    if offset > size or cflag in (1, 2):
+        raise UserError(f"{name}: truncated: the file ends at byte {size}, inside its last record · copy it again")
     return np.array(found, dtype=np.int64)
 
 

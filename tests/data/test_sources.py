@@ -1,13 +1,70 @@
-"""Folders of identities."""
+"""Folders, lists, zips, several as one, and what is left out of them."""
 
 from __future__ import annotations
 
+import logging
+import multiprocessing
+import os
+import pickle
+import struct
+import tracemalloc
+import unicodedata
+import zipfile
+from pathlib import Path
+
+import numpy as np
 import pytest
 
-from sphereface.data.sources import FolderSource
+from sphereface.data.sources import (
+    FolderSource,
+    JoinedSource,
+    ListSource,
+    RecordSource,
+    SelectedSource,
+    ZipSource,
+    open_path,
+    open_source,
+)
+from sphereface.data.sources.base import TextTable
+from sphereface.data.sources.selection import read_names
 from sphereface.errors import UserError
 
 from ..pictures import make_training_set, picture, write
+from .recs import insightface_records, write_rec
+
+
+@pytest.fixture(autouse=True)
+def heard_log(monkeypatch, caplog):
+    monkeypatch.setattr(logging.getLogger("sphereface"), "propagate", True)
+    caplog.set_level(logging.INFO, logger="sphereface")
+
+
+def put(path: Path, data: bytes = b"picture") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return path
+
+
+def put_people(root: Path, counts: dict[str, int]) -> Path:
+    """Pictures that hold their own path, for tests that decode nothing."""
+    for name, count in counts.items():
+        for k in range(count):
+            put(root / name / f"{k}.jpg", f"{name}/{k}".encode())
+    return root
+
+
+def contents(source) -> list[tuple[str, str]]:
+    return [(source.class_names[source.labels[i]], source.read(i).decode()) for i in range(len(source))]
+
+
+def zip_of(path: Path, members: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> Path:
+    with zipfile.ZipFile(path, "w", method) as file:
+        for name, data in members.items():
+            file.writestr(name, data)
+    return path
+
+
+# -------------------------------------------------------------------- folder
 
 
 def test_classes_are_folders_sorted_by_name(tmp_path):
@@ -17,6 +74,7 @@ def test_classes_are_folders_sorted_by_name(tmp_path):
     (tmp_path / "a" / "notes.txt").write_text("no picture")
     (tmp_path / "a" / ".hidden.png").write_bytes(b"no picture")
     (tmp_path / "pairs.txt").write_text("no folder")
+    (tmp_path / "empty").mkdir()
     source = FolderSource(tmp_path)
     assert source.class_names == ["10", "9", "a", "b"]
     assert source.labels.tolist() == [0, 1, 2, 2, 3]
@@ -24,33 +82,485 @@ def test_classes_are_folders_sorted_by_name(tmp_path):
     assert source.read(2) == (tmp_path / "a" / "0.jpg").read_bytes()
 
 
-def test_exclude_and_min_images_close_the_gaps_in_the_labels(tmp_path, caplog):
-    make_training_set(tmp_path, identities=4, each=3)
-    (tmp_path / "id02" / "002.png").unlink()
-    (tmp_path / "empty").mkdir()
-    source = FolderSource(tmp_path, exclude=("id00", "nobody"), min_images=3)
-    assert source.class_names == ["id01", "id03"]
-    assert source.labels.tolist() == [0, 0, 0, 1, 1, 1]
+def test_names_in_any_script_and_in_either_form_of_unicode(tmp_path, caplog):
+    for name in ("王小明", "Łukasz Żółć", "أحمد", "Zoë"):
+        put(tmp_path / unicodedata.normalize("NFD", name) / "фото 1.png")
+    source = FolderSource(tmp_path)
+    assert source.class_names == sorted(["王小明", "Łukasz Żółć", "أحمد", "Zoë"])  # composed, as most programs write
+    assert [source.read(i) for i in range(4)] == [b"picture"] * 4
+    assert "form" not in caplog.text
+    put(tmp_path / unicodedata.normalize("NFC", "Zoë") / "2.png", b"second")
+    source = FolderSource(tmp_path)
+    assert source.class_names.count("Zoë") == 1
+    assert contents(source)[:2] == [("Zoë", "second"), ("Zoë", "picture")]
+    assert "differ in Unicode's form alone" in caplog.text
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names of bytes are POSIX's")
+def test_a_name_that_is_no_utf8_is_read_and_can_be_printed(tmp_path):
+    folder = os.fsencode(tmp_path) + b"/caf\xe9"
+    os.mkdir(folder)  # noqa: PTH102
+    with open(folder + b"/1.jpg", "wb") as file:  # noqa: PTH123
+        file.write(b"picture")
+    source = FolderSource(tmp_path)
+    assert source.read(0) == b"picture"
+    assert source.name(0).encode("utf-8").endswith(b"caf\\udce9/1.jpg")
 
 
 @pytest.mark.parametrize(
     ("prepare", "message"),
     [
         (lambda root: None, r"data.train: got .*nothing there.* allowed: a folder of identities"),
-        (lambda root: root.write_text("x"), r"\(a file\) · allowed: a folder of identities"),
-        (lambda root: root.mkdir(), r"has 0 folders, of which 0 hold 1 or more pictures"),
-        (lambda root: make_training_set(root, 1), r"has 1 folders, of which 1 .* at least two identities"),
+        (lambda root: put(root), r"data.train: got .*\(a file\) · allowed: a folder of identities.*, a \.rec, a list"),
+        (lambda root: root.mkdir(), r"crops: got 0 identities with 1 or more pictures, of 0 in all"),
+        (lambda root: make_training_set(root, 1), r"got 1 identities with 1 .*, of 1 in all · allowed: two or more"),
+        (lambda root: put(root / "a.jpg"), r"got 0 identities .* root/<identity>/<picture>"),
     ],
 )
-def test_folders_that_are_no_training_set(tmp_path, prepare, message):
+def test_what_is_no_training_set(tmp_path, prepare, message):
     prepare(tmp_path / "crops")
     with pytest.raises(UserError, match=message):
-        FolderSource(tmp_path / "crops")
+        open_source(tmp_path / "crops")
 
 
-def test_names_in_any_script(tmp_path):
-    for name in ("王小明", "Łukasz Żółć", "أحمد"):
-        write(tmp_path / name / "фото 1.png", picture(1, 1))
-    source = FolderSource(tmp_path)
-    assert len(source) == 3
-    assert all(source.read(i).startswith(b"\x89PNG") for i in range(3))
+@pytest.mark.skipif(getattr(os, "geteuid", int)() == 0, reason="root may read everything")
+def test_a_folder_that_may_not_be_read(tmp_path):
+    put_people(tmp_path, {"a": 1, "b": 1})
+    (tmp_path / "b").chmod(0)
+    with pytest.raises(UserError, match=r"b: cannot be read \(Permission denied\)"):
+        FolderSource(tmp_path)
+
+
+# -------------------------------------------------------------------- list
+
+
+def test_a_list_as_the_original_has_it(tmp_path, caplog):
+    put_people(tmp_path / "CASIA", {"0000045": 2, "0000099": 1, "a b": 2})
+    lines = ["CASIA/0000099/0.jpg 1", "CASIA/a b/1.jpg 3", "", "CASIA/0000045/1.jpg 0", "CASIA/a b/0.jpg\t3"]
+    text = "\r\n".join([*lines, "CASIA/0000045/0.jpg 0"])
+    (tmp_path / "list.txt").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    source = ListSource(tmp_path / "list.txt")
+    assert source.labels.tolist() == [0, 0, 1, 2, 2]  # the label 2 is not there: the gap is closed
+    assert contents(source) == contents(FolderSource(tmp_path / "CASIA"))
+    assert source.named
+    assert source.name(3) == str(tmp_path / "CASIA/a b/0.jpg")
+    assert "list.txt: labels from 0 to 3 with gaps: its 3 identities are numbered anew" in caplog.text
+
+
+def test_a_list_relative_to_a_given_root_or_absolute(tmp_path):
+    put_people(tmp_path / "data", {"a": 1, "b": 1})
+    put(tmp_path / "lists" / "l.txt", f"a/0.jpg 0\n{tmp_path}/data/b/0.jpg 1\n".encode())
+    source = open_source(tmp_path / "lists" / "l.txt", root=tmp_path / "data")
+    assert contents(source) == [("a", "a/0"), ("b", "b/0")]
+
+
+@pytest.mark.parametrize(
+    ("lines", "names"),
+    [
+        (["x/0.jpg 4", "x/1.jpg 9"], ["4", "9"]),  # one folder for two people
+        (["x/0.jpg 4", "y/0.jpg 4", "z/0.jpg 5"], ["4", "5"]),  # two folders for one
+        (["x/0.jpg 10", "y/0.jpg 9"], ["y", "x"]),  # by number, not by text
+        (["0.jpg 0", "1.jpg 1"], ["0", "1"]),
+    ],
+)
+def test_names_of_a_lists_identities(tmp_path, lines, names):
+    for line in lines:
+        put(tmp_path / line.split()[0])
+    source = ListSource(put(tmp_path / "l.txt", "\n".join(lines).encode()))
+    assert source.class_names == names
+    assert source.named == (names == ["y", "x"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", r"l.txt: got no line"),
+        ("\n \n", r"l.txt: got no line"),
+        ("a/0.jpg 0\na/1.jpg\n", r"l.txt, line 2: got 'a/1.jpg' · allowed: 'path label'"),
+        ("a/0.jpg 0\n\nb/0.jpg -1\n", r"line 3: got 'b/0.jpg -1' .* whole number from 0"),
+        ("a/0.jpg 1.5\n", r"line 1: got 'a/0.jpg 1.5'"),
+        ("a/0.jpg ٣\n", r"line 1"),
+        ("a/0.jpg 2147483648\n", r"line 1"),
+        ("7\n", r"line 1: got '7'"),
+        ("nowhere/0.jpg 0\nnowhere/1.jpg 1\n", r"none of 2 sampled pictures is there, the first: .*0.jpg · .*--root"),
+    ],
+)
+def test_lists_that_are_none(tmp_path, text, message):
+    with pytest.raises(UserError, match=message):
+        ListSource(put(tmp_path / "l.txt", text.encode()))
+
+
+# -------------------------------------------------------------------- zip
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+@pytest.mark.parametrize("above", ["", "CASIA/", "some/where/"])
+def test_a_zip_of_folders_is_as_the_folder(tmp_path, method, above):
+    folder = put_people(tmp_path / "faces", {"b": 3, "a": 2, "王 é": 1})
+    members = {f"{above}{p.relative_to(folder)}": p.read_bytes() for p in folder.rglob("*.jpg")}
+    members |= {f"{above}a/.hidden.jpg": b"", "__MACOSX/a/._0.jpg": b"", f"{above}readme.txt": b"Crops of 2014 3\n"}
+    source = ZipSource(zip_of(tmp_path / "f.zip", members, method))
+    whole = FolderSource(folder)
+    assert contents(source) == contents(whole)
+    assert source.class_names == whole.class_names
+    assert source.named
+    assert source.name(0) == f"{tmp_path}/f.zip/{above}a/0.jpg"
+
+
+def test_loose_pictures_and_deeper_folders_in_a_zip(tmp_path, caplog):
+    members = {"top.jpg": b"", "x/sheet.jpg": b"", "x/train/a/0.jpg": b"1", "x/val/a/0.jpg": b"2", "x/b/0.jpg": b"3"}
+    source = ZipSource(zip_of(tmp_path / "f.zip", members))
+    assert contents(source) == [("b", "3"), ("train/a", "1"), ("val/a", "2")]
+    assert "passed over 2 pictures that lie in no identity's folder" in caplog.text
+
+
+def test_a_zip_with_a_list_in_it(tmp_path):
+    members = {"d/p/1.jpg": b"1", "d/p/0 0.jpg": b"0", "d/q/2.jpg": b"2", "d/r/not listed.jpg": b"3"}
+    members |= {"d/list.txt": b"./p/1.jpg 8\nq/../q/2.jpg 5\np/0 0.jpg 8\n"}
+    source = ZipSource(zip_of(tmp_path / "f.zip", members, zipfile.ZIP_DEFLATED))
+    assert contents(source) == [("q", "2"), ("p", "0"), ("p", "1")]
+
+
+def test_a_text_in_a_zip_that_is_no_list(tmp_path):
+    folders = {"a/0.jpg": b"0", "b/0.jpg": b"1"}
+    texts = {
+        "pairs.txt": b"10\t300\na\t1\t2\n",
+        "big.txt": bytes(100 * 2**20),
+        "readme.TXT": b"",
+        "x.txt": b"c/0.jpg 0",
+    }
+    path = zip_of(tmp_path / "f.zip", {**folders, **texts}, zipfile.ZIP_DEFLATED)
+    tracemalloc.start()
+    assert contents(ZipSource(path)) == [("a", "0"), ("b", "1")]
+    assert tracemalloc.get_traced_memory()[1] < 2**21  # no 100 MiB of zeros
+    tracemalloc.stop()
+
+
+def test_names_in_a_zip_whose_writer_forgot_to_say_utf8(tmp_path):
+    path = zip_of(tmp_path / "f.zip", {"Zoë/0.jpg": b"0", "b/0.jpg": b"1"})
+    data = path.read_bytes()
+    for mark in (b"PK\3\4", b"PK\1\2"):  # the flag for UTF-8, as macOS's Archive Utility leaves it out
+        at = data.index(mark) + (6 if mark == b"PK\3\4" else 8)
+        data = data[:at] + struct.pack("<H", 0) + data[at + 2 :]
+    path.write_bytes(data)
+    assert ZipSource(path).class_names == ["Zoë", "b"]
+
+
+@pytest.mark.parametrize("name", ["../a/0.jpg", "a/../../0.jpg", "/etc/0.jpg", "..\\a\\0.jpg", "C:/a/0.jpg", "c:x.jpg"])
+def test_a_zip_whose_names_lead_out_of_it(tmp_path, name):
+    with pytest.raises(UserError, match=r"f.zip: got a member .* allowed: names that stay inside the zip"):
+        ZipSource(zip_of(tmp_path / "f.zip", {"a/1.jpg": b"", "b/1.jpg": b"", name: b""}))
+
+
+def patched(path: Path, old: bytes, new: bytes) -> Path:
+    data = path.read_bytes()
+    assert old in data
+    return put(path, data.replace(old, new))
+
+
+def test_zips_that_cannot_be_used(tmp_path):
+    path = tmp_path / "f.zip"
+    two = {"a/0.jpg": b"x" * 100, "b/0.jpg": b"y" * 100}
+    put(path, zip_of(path, two).read_bytes()[:-30])
+    with pytest.raises(UserError, match=r"no whole zip \(File is not a zip file\) · copy it again"):
+        ZipSource(path)
+    put(path, b"no zip at all")
+    with pytest.raises(UserError, match=r"no whole zip"):
+        ZipSource(path)
+    with pytest.raises(UserError, match=r"f.zip: got no pictures"):
+        ZipSource(zip_of(path, {"a/readme.md": b"x"}))
+    with pytest.raises(UserError, match=r"a/0.jpg is compressed by method 12 · allowed: 0 \(stored\) and 8"):
+        ZipSource(zip_of(path, two, zipfile.ZIP_BZIP2))
+    with pytest.raises(UserError, match=r"got 2 list files \(1.txt, 2.txt\) · allowed: one"):
+        ZipSource(zip_of(path, {**two, "1.txt": b"a/0.jpg 0", "2.txt": b"a/0.jpg 0"}))
+    with pytest.raises(UserError, match=r"1.txt lists '../b/0.jpg', which is not in the zip"):
+        ZipSource(zip_of(path, {**two, "1.txt": b"a/0.jpg 0\n../b/0.jpg 1"}))
+    zip_of(path, two)
+    central = path.read_bytes().index(b"PK\1\2")
+    data = bytearray(path.read_bytes())
+    data[central + 8] |= 1
+    put(path, bytes(data))
+    with pytest.raises(UserError, match=r"a/0.jpg is encrypted · allowed: a zip without password"):
+        ZipSource(path)
+
+
+def test_a_damaged_member_is_one_bad_picture(tmp_path):
+    path = zip_of(tmp_path / "f.zip", {"a/0.jpg": b"x" * 100, "b/0.jpg": b"y" * 100})
+    source = ZipSource(patched(path, b"x" * 100, b"x" * 99 + b"z"))
+    with pytest.raises(OSError, match="damaged zip: the member's length or CRC"):
+        source.read(0)
+    assert source.read(1) == b"y" * 100
+    path = zip_of(tmp_path / "g.zip", {"a/0.jpg": b"x" * 100, "b/0.jpg": b"y" * 100})
+    source = ZipSource(patched(path, b"PK\3\4", b"PK\0\0"))
+    with pytest.raises(OSError, match="no member begins where"):
+        source.read(0)
+
+
+def test_a_bomb_in_a_zip_is_not_unpacked(tmp_path):
+    members = {"a/0.jpg": bytes(70 * 2**20), "b/0.jpg": bytes(1000)}
+    path = zip_of(tmp_path / "f.zip", members, zipfile.ZIP_DEFLATED)
+    with pytest.raises(OSError, match=r"73,400,320 bytes where at most 67,108,864 are allowed"):
+        ZipSource(path).read(0)
+    lying = patched(path, struct.pack("<I", 70 * 2**20), struct.pack("<I", 10))
+    with pytest.raises(OSError, match="damaged zip: the member's length"):
+        ZipSource(lying).read(0)  # says 10 bytes, is cut after 11
+    assert ZipSource(lying).read(1) == bytes(1000)
+
+
+# -------------------------------------------------------------------- all alike
+
+
+def all_forms(tmp_path: Path, counts: dict[str, int]) -> dict[str, object]:
+    """The same pictures as a folder, a list, a zip, a zip with a list, and a .rec, by the test's own writers."""
+    folder = put_people(tmp_path / "folder", counts)
+    names = sorted(counts)
+    lines = [f"{name}/{k}.jpg {names.index(name)}" for name in reversed(names) for k in range(counts[name])]
+    listed = put(tmp_path / "list.txt", "\n".join(lines).encode())
+    members = {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*.jpg"), reverse=True)}
+    people = [[f"{name}/{k}".encode() for k in range(counts[name])] for name in names]
+    return {
+        "folder": open_path(folder),
+        "list": open_path(listed, root=folder),
+        "zip": open_path(zip_of(tmp_path / "a.zip", members)),
+        "zip with list": open_path(zip_of(tmp_path / "b.zip", {**members, "list.txt": listed.read_bytes()})),
+        "rec": open_path(write_rec(tmp_path / "rec" / "train.rec", insightface_records(people)).parent),
+    }
+
+
+def test_every_form_gives_the_same_pictures_in_the_same_order(tmp_path, caplog):
+    forms = all_forms(tmp_path, {"c": 3, "a": 2, "b": 9})
+    kinds = [FolderSource, ListSource, ZipSource, ZipSource, RecordSource]
+    assert [type(form) for form in forms.values()] == kinds
+    for name, form in forms.items():
+        assert form.labels.tolist() == [0] * 2 + [1] * 9 + [2] * 3, name
+        assert form.labels.dtype == np.int32
+        assert [form.read(i).decode() for i in range(14)] == [
+            f"{who}/{k}" for who, count in (("a", 2), ("b", 9), ("c", 3)) for k in range(count)
+        ]
+        assert form.class_names == (["0", "1", "2"] if name == "rec" else ["a", "b", "c"])
+    assert "gaps" not in caplog.text
+
+
+def read_all(source) -> list[bytes]:
+    return [source.read(i) for i in range(len(source))]
+
+
+def read_many(arguments) -> tuple[list[bytes], int]:
+    source, seed = arguments
+    order = np.random.default_rng(seed).permutation(len(source))
+    found = dict.fromkeys(order.tolist(), b"")
+    for i in order.tolist():
+        found[i] = source.read(i)
+    return [found[i] for i in range(len(source))], os.getpid()
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_many_processes_read_at_once_and_share_no_open_file(tmp_path, method):
+    forms = all_forms(tmp_path, dict.fromkeys("abcde", 20))
+    joined = JoinedSource(list(forms.values()), list(forms), merge=False)
+    keep = np.array([True, False] * 12 + [True])
+    source = SelectedSource(joined, keep)
+    expected = read_all(source)  # the parent has opened everything by now
+    context = multiprocessing.get_context(method)
+    with context.Pool(2) as pool:
+        results = pool.map(read_many, [(source, seed) for seed in range(6)], chunksize=1)
+    assert all(found == expected for found, _ in results)
+
+
+_INHERITED: list = []
+
+
+def child_reopens(queue) -> None:
+    (source,) = _INHERITED
+    before = source._file._map
+    source.read(0)
+    queue.put((before is not None, source._file._map is not before))
+
+
+@pytest.mark.parametrize("form", ["zip", "rec"])
+def test_a_forked_child_opens_the_file_for_itself(tmp_path, form):
+    source = all_forms(tmp_path, {"a": 2, "b": 2})[form]
+    source.read(0)
+    _INHERITED[:] = [source]
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    child = context.Process(target=child_reopens, args=(queue,))
+    child.start()
+    assert queue.get(timeout=30) == (True, True)
+    child.join(30)
+
+
+@pytest.mark.parametrize("form", ["folder", "list", "zip", "zip with list", "rec"])
+def test_a_pickle_holds_nothing_open(tmp_path, form):
+    source = all_forms(tmp_path, {"a": 2, "b": 3})[form]
+    expected = read_all(source)
+    again = pickle.loads(pickle.dumps(source))
+    assert not hasattr(again, "_file") or again._file._map is None
+    assert read_all(again) == expected
+    assert again.labels.tolist() == source.labels.tolist()
+
+
+@pytest.mark.parametrize("form", ["zip", "rec"])
+def test_a_file_that_changed_is_noticed_when_it_is_opened_again(tmp_path, form):
+    source = all_forms(tmp_path, {"a": 2, "b": 3})[form]
+    with source._file.path.open("ab") as file:
+        file.write(b"more")
+    with pytest.raises(OSError, match="has changed since it was opened"):
+        pickle.loads(pickle.dumps(source)).read(0)
+
+
+def test_a_table_of_texts_is_small():
+    texts = [f"{i // 100:07d}/{i % 100:03d}.jpg" for i in range(100_000)] + ["", "é", "\udce9"]
+    table = TextTable(texts)
+    assert len(table) == len(texts)
+    assert [table[i] for i in (0, 12345, 99_999, 100_000, 100_001, 100_002)] == [
+        *(texts[i] for i in (0, 12345, 99_999)),
+        "",
+        "é",
+        "\udce9",
+    ]
+    assert len(pickle.dumps(table)) < (15 + 4.1) * 100_000
+
+
+def test_a_record_source_holds_sixteen_bytes_a_picture(tmp_path):
+    people = [[b"p"] * 500 for _ in range(20)]
+    source = RecordSource(write_rec(tmp_path / "train.rec", insightface_records(people)))
+    assert len(pickle.dumps(source)) < 16 * 10_000 + 3000
+
+
+# -------------------------------------------------------------------- several as one
+
+
+def two_sets(tmp_path: Path) -> list[Path]:
+    return [
+        put_people(tmp_path / "one" / "faces", {"b": 2, "c": 1}),
+        put_people(tmp_path / "two" / "faces", {"a": 1, "b": 1}),
+    ]
+
+
+def test_identities_of_two_sets_are_kept_apart(tmp_path):
+    source = open_source(two_sets(tmp_path))
+    assert source.class_names == ["faces#1/b", "faces#1/c", "faces#2/a", "faces#2/b"]
+    assert source.labels.tolist() == [0, 0, 1, 2, 3]
+    assert [source.read(i).decode() for i in range(5)] == ["b/0", "b/1", "c/0", "a/0", "b/0"]
+    assert source.name(3) == str(tmp_path / "two/faces/a/0.jpg")
+
+
+def test_identities_of_one_name_are_merged_on_request(tmp_path):
+    source = open_source(two_sets(tmp_path), merge=True)
+    assert source.class_names == ["a", "b", "c"]
+    assert source.labels.tolist() == [0, 1, 1, 1, 2]
+    assert [source.name(i).removeprefix(str(tmp_path)) for i in range(5)] == [
+        *("/two/faces/a/0.jpg", "/one/faces/b/0.jpg", "/one/faces/b/1.jpg", "/two/faces/b/0.jpg"),
+        "/one/faces/c/0.jpg",
+    ]
+    assert [source.read(i).decode() for i in range(5)] == ["a/0", "b/0", "b/1", "b/0", "c/0"]
+
+
+def test_sets_of_several_kinds_and_three_of_them(tmp_path):
+    rec = write_rec(tmp_path / "web" / "train.rec", insightface_records([[b"0"], [b"1"]]))
+    zipped = zip_of(tmp_path / "more.zip", {"x/0.jpg": b"2"})
+    source = open_source([rec.parent, zipped, tmp_path / "one" / "faces", rec][:2] + two_sets(tmp_path)[:1])
+    assert source.class_names == ["web/0", "web/1", "more/x", "faces/b", "faces/c"]
+    assert source.labels.tolist() == [0, 1, 2, 3, 3, 4]
+    assert [source.read(i).decode() for i in range(6)] == ["0", "1", "2", "b/0", "b/1", "c/0"]
+
+
+def test_numbers_are_no_names_to_merge_by(tmp_path):
+    rec = write_rec(tmp_path / "web" / "train.rec", insightface_records([[b"0"], [b"1"]]))
+    with pytest.raises(UserError, match=r"data.merge: train knows its identities by number alone"):
+        open_source([two_sets(tmp_path)[0], rec], merge=True)
+    put(tmp_path / "web" / "train.identities.txt", b"z\nb\n")
+    source = open_source([two_sets(tmp_path)[0], rec], merge=True)
+    assert source.class_names == ["b", "c", "z"]
+    assert [source.read(i).decode() for i in range(5)] == ["b/0", "b/1", "1", "c/0", "0"]
+
+
+# -------------------------------------------------------------------- left out
+
+
+def test_exclude_and_min_images_close_the_gaps_and_are_told(tmp_path, caplog):
+    put_people(tmp_path, {"id00": 3, "id01": 3, "id02": 2, "id03": 3})
+    source = open_source(tmp_path, exclude=("id00", "nobody"), min_images=3)
+    assert source.class_names == ["id01", "id03"]
+    assert source.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert [source.read(i).decode() for i in range(6)] == [f"id0{p}/{k}" for p in (1, 3) for k in range(3)]
+    assert source.name(3) == str(tmp_path / "id03/0.jpg")
+    assert [record.message for record in caplog.records] == [
+        "data: exclude: 1 identities with 3 pictures left out; 1 of 2 listed are there",
+        "data: min_images 3: 1 identities with 2 pictures left out",
+    ]
+
+
+def test_a_list_of_nobody_who_is_there_is_told_too(tmp_path, caplog):
+    put_people(tmp_path, {"a": 1, "b": 1})
+    assert type(open_source(tmp_path, exclude=("0166921", "1056413", "1193098"))) is FolderSource
+    assert "0 identities with 0 pictures left out; 0 of 3 listed are there" in caplog.text
+    caplog.clear()
+    open_source(tmp_path, min_images=1)
+    assert not caplog.records
+
+
+def test_leaving_out_of_a_joined_set(tmp_path):
+    source = open_source(two_sets(tmp_path), exclude=("c",))
+    assert source.class_names == ["faces#1/b", "faces#2/a", "faces#2/b"]
+    source = open_source([*two_sets(tmp_path)], merge=True, min_images=1, exclude=("a",))
+    assert source.class_names == ["b", "c"]
+    put_people(tmp_path / "two" / "faces", {"c": 2})
+    assert open_source(two_sets(tmp_path), merge=True, min_images=3).class_names == ["b", "c"]  # 2 + 1 pictures each
+    with pytest.raises(UserError, match=r"got 0 identities with 4 or more pictures, of 3 in all"):
+        open_source(two_sets(tmp_path), merge=True, min_images=4)
+
+
+def test_names_are_compared_in_composed_form(tmp_path):
+    put_people(tmp_path, {unicodedata.normalize("NFD", "Zoë"): 1, "a": 1, "b": 1})
+    put(tmp_path / "names.txt", unicodedata.normalize("NFD", "Zoë\n").encode())
+    assert open_source(tmp_path, exclude=[unicodedata.normalize("NFC", "Zoë")]).class_names == ["a", "b"]
+    assert open_source(tmp_path, exclude_file=tmp_path / "names.txt").class_names == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("2\n3\nAnn_A\t1\nBo\t12\n1\nCy\t3\n", ["Ann_A", "Bo", "Cy"]),  # LFW's people.txt
+        ("Ann A\n\n0166921\r\nBo \n", ["Ann A", "0166921", "Bo"]),
+        ("\ufeffAnn\n", ["Ann"]),
+    ],
+)
+def test_files_of_names(tmp_path, text, names):
+    assert read_names(put(tmp_path / "names.txt", text.encode())) == names
+
+
+@pytest.mark.skipif(not Path("../shared/faces/lfw/people.txt").exists(), reason="LFW's list is not on this machine")
+def test_lfws_own_list_of_people():
+    names = read_names("../shared/faces/lfw/people.txt")
+    assert len(names) == len(set(names)) == 5749
+    assert "Aaron_Eckhart" in names
+    assert not any(name.isdigit() for name in names)
+
+
+def test_files_of_names_that_are_none(tmp_path):
+    with pytest.raises(UserError, match=r"data.exclude_file: .*x.txt: cannot be read \(No such file"):
+        read_names(tmp_path / "x.txt")
+    with pytest.raises(UserError, match=r"data.exclude_file: .*x.txt: got no name"):
+        read_names(put(tmp_path / "x.txt", b"\n \n"))
+
+
+# -------------------------------------------------------------------- told from the path
+
+
+def test_paths_that_are_half_a_recordio(tmp_path):
+    rec = write_rec(tmp_path / "d" / "train.rec", insightface_records([[b"0"], [b"1"]]))
+    with pytest.raises(UserError, match=r"train.idx' \(a file\) .* · give the .rec beside it"):
+        open_path(rec.with_suffix(".idx"))
+    rec.unlink()
+    with pytest.raises(UserError, match=r"data.train: .*train.rec: only its .idx is there · allowed: the .rec"):
+        open_path(rec)
+    with pytest.raises(UserError, match=r"train.rec: got nothing there"):
+        open_path(rec.parent)
+
+
+@pytest.mark.parametrize("suffix", [".rec", ".zip", ".txt"])
+def test_empty_files(tmp_path, suffix):
+    with pytest.raises(UserError, match=r"x\..*: got (0 bytes|no line)"):
+        open_path(put(tmp_path / f"x{suffix}", b""))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import unicodedata
 from array import array
@@ -11,6 +12,8 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+log = logging.getLogger(__name__)
 
 
 class Source(Protocol):
@@ -61,6 +64,23 @@ class TextTable:
 
     def __getitem__(self, index: int) -> str:
         return self._block[int(self._ends[index]) : int(self._ends[index + 1])].decode("utf-8", "surrogateescape")
+
+
+def without_gaps(given: npt.NDArray[np.int64], name: str) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+    """Labels as classes; gaps are logged.
+
+    Args:
+        given: (N,) labels, none negative.
+        name: of the file that has them.
+
+    Returns:
+        (N,) the classes, in [0, C), and (C,) their labels, rising.
+    """
+    values, classes = np.unique(given, return_inverse=True)
+    if values[-1] != len(values) - 1:
+        rest = (name, values[0], values[-1], len(values))
+        log.info("data: %s: labels from %d to %d with gaps: its %d identities are numbered anew", *rest)
+    return classes.astype(np.int32), values
 
 
 def nfc(name: str) -> str:

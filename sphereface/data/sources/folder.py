@@ -41,7 +41,7 @@ class FolderSource:
         paths: list[str] = []
         folders = _names(self.root, folders=True)
         for identity, same in groupby(folders, key=nfc):
-            found = [f"{folder}/{file}" for folder in same for file in _names(self.root / folder)]
+            found = sorted((f"{folder}/{file}" for folder in same for file in _names(self.root / folder)), key=nfc)
             if found:
                 self.class_names.append(identity)
                 counts.append(len(found))
@@ -62,15 +62,13 @@ class FolderSource:
 
 
 def _names(folder: Path, *, folders: bool = False) -> list[str]:
-    """Names of the folders, or of the pictures, in a folder: sorted by their composed form."""
+    """Names of the folders, or of the pictures, in a folder; those of folders sorted by their composed form."""
     try:
         with os.scandir(folder) as entries:
             names = [e.name for e in entries if not e.name.startswith(".") and (not folders or e.is_dir())]
     except OSError as error:
         raise UserError(f"{folder}: cannot be read ({error.strerror})") from error
-    if not folders:
-        names = [name for name in names if is_picture(name)]
-    return sorted(names, key=lambda name: (nfc(name), name))
+    return sorted(names, key=nfc) if folders else [name for name in names if is_picture(name)]
 
 
 def is_picture(name: str) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from bisect import bisect_right
 from collections.abc import Sequence
 
 import numpy as np
@@ -28,7 +30,7 @@ class JoinedSource:
 
     def __init__(self, sources: Sequence[Source], tags: Sequence[str], *, merge: bool) -> None:
         self._sources = list(sources)
-        self._starts = np.cumsum([0, *(len(source) for source in sources)])
+        self._starts = [0, *itertools.accumulate(len(source) for source in sources)]
         self._order: npt.NDArray[np.unsignedinteger] | None = None
         self.named = all(source.named for source in sources)
         if merge:
@@ -52,8 +54,8 @@ class JoinedSource:
 
     def _find(self, index: int) -> tuple[Source, int]:
         row = int(index if self._order is None else self._order[index])
-        number = int(np.searchsorted(self._starts, row, side="right")) - 1
-        return self._sources[number], row - int(self._starts[number])
+        number = bisect_right(self._starts, row) - 1
+        return self._sources[number], row - self._starts[number]
 
     def _merge(self, tags: Sequence[str]) -> None:
         for source, tag in zip(self._sources, tags, strict=True):

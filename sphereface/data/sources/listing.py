@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+import posixpath
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from ...errors import UserError
-from .base import TextTable, nfc, printable, read_file
+from .base import TextTable, nfc, printable, read_file, without_gaps
 
 _MAX_LABEL = 2**31 - 1
 _SAMPLED = 8
@@ -38,7 +37,7 @@ class ListSource:
             text = self.path.read_bytes()
         except OSError as error:
             raise UserError(f"{self.path}: cannot be read ({error.strerror})") from error
-        listing = Listing(*parse_list(text, str(self.path)))
+        listing = Listing(text, str(self.path))
         self.labels, self.class_names, self.named = listing.labels, listing.class_names, listing.named
         self._paths = TextTable(listing.paths)
         self._check_some()
@@ -65,25 +64,23 @@ class Listing:
     """The lines of a list, ordered by label and path.
 
     Args:
-        paths: of N pictures.
-        given: (N,) their labels in the list.
+        text, name: as for :func:`parse_list`, with its errors.
 
     Attributes:
-        order: (N,) the lines in the order of ``paths``.
         paths, labels, class_names, named: as a source has them.
     """
 
-    def __init__(self, paths: Sequence[str], given: npt.NDArray[np.int64]) -> None:
-        composed = [nfc(path) for path in paths]
-        self.order = sorted(range(len(paths)), key=lambda row: (given[row], composed[row]))
-        self.paths = [paths[row] for row in self.order]
-        values, labels = np.unique(given[self.order], return_inverse=True)
-        self.labels = labels.astype(np.int32)
-        starts = np.searchsorted(labels, np.arange(len(values))).tolist()
-        folders = [nfc(PurePosixPath(self.paths[start]).parent.name) for start in starts]
-        self.named = len(set(folders)) == len(folders) and all(
-            nfc(os.path.split(os.path.split(path)[0])[1]) == folders[label]
-            for path, label in zip(self.paths, labels.tolist(), strict=True)
+    def __init__(self, text: bytes, name: str) -> None:
+        paths, given = parse_list(text, name)
+        composed = [nfc(posixpath.normpath(path)) for path in paths]
+        order = sorted(range(len(paths)), key=lambda row: (given[row], composed[row]))
+        self.paths = [paths[row] for row in order]
+        self.labels, values = without_gaps(given[order], name)
+        starts = np.searchsorted(self.labels, np.arange(len(values))).tolist()
+        parents = [posixpath.basename(posixpath.dirname(composed[row])) for row in order]
+        folders = [parents[start] for start in starts]
+        self.named = len({*folders, ""}) > len(folders) and all(
+            parent == folders[label] for parent, label in zip(parents, self.labels.tolist(), strict=True)
         )
         self.class_names = folders if self.named else [str(value) for value in values.tolist()]
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from ...errors import UserError
 from ..mapped import MappedFile
 from ..recordio import EXACT_IN_FLOAT, Buffer, Heads, find_records, read_content, read_heads, read_index, read_picture
-from .base import smallest_index
+from .base import nfc, smallest_index, without_gaps
 
 log = logging.getLogger(__name__)
 
@@ -49,8 +49,7 @@ class RecordSource:
         if len(images) == 0:
             raise UserError(f"{self.path}: got no pictures · allowed: a .rec of labelled pictures")
         order = np.lexsort((keys[images], given))
-        values, labels = np.unique(given[order], return_inverse=True)
-        self.labels = labels.astype(np.int32)
+        self.labels, values = without_gaps(given[order], str(self.path))
         self._offsets = offsets[images][order]
         self._keys = smallest_index(keys[images][order])
         names = _read_names(names_path(self.path), int(values[-1]) + 1)
@@ -207,7 +206,8 @@ def _check_end(buffer: Buffer, path: Path, index: Path, last: int) -> None:
 def _read_names(path: Path, num_labels: int) -> list[str] | None:
     if not path.is_file():
         return None
-    names = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
+    names = [nfc(name) for name in text.removesuffix("\n").split("\n")]
     if len(names) < num_labels or len(set(names)) < len(names):
         raise UserError(
             f"{path}: got {len(set(names))} different names · allowed: one on each of {num_labels} lines · "

@@ -65,7 +65,7 @@ def read_names(path: Path | str) -> list[str]:
         text = Path(path).read_text(encoding="utf-8-sig", errors="surrogateescape")
     except OSError as error:
         raise UserError(f"data.exclude_file: {path}: cannot be read ({error.strerror})") from error
-    lines = [line for line in text.splitlines() if "\t" in line or "\t" not in text]
+    lines = [line for line in text.split("\n") if "\t" in line or "\t" not in text]
     names = [nfc(name) for line in lines if (name := line.partition("\t")[0].strip())]
     if not names:
         raise UserError(f"data.exclude_file: {path}: got no name · allowed: a name a line, or 'name<tab>…'")

@@ -1,0 +1,345 @@
+"""RecordIO: against files that mxnet wrote, and against bytes put down by hand."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sphereface.data.recordio import (
+    RecordWriter,
+    find_records,
+    read_content,
+    read_heads,
+    read_index,
+    read_picture,
+    record_content,
+)
+from sphereface.data.sources import RecordSource
+from sphereface.errors import UserError
+
+from .recs import MAGIC, framed, image_record, insightface_records, write_rec
+
+GOLDEN = (Path(__file__).parents[2] / "../shared/golden/insightface").resolve()
+needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason="the files that mxnet wrote are not on this machine")
+
+PICTURES = {
+    "plain": b"\xff\xd8 a picture of 31 bytes \xff\xd9 .",
+    "one mark": b"abcd" + MAGIC + b"rest",
+    "two in a row": b"abcd" + MAGIC + MAGIC + b"x",
+    "two": MAGIC + b"1234" + MAGIC + b"567",
+    "at the end": b"12345678" + MAGIC,
+    "unaligned": b"ab" + MAGIC + b"cdef" + MAGIC,
+    "unaligned, then aligned": b"a" + MAGIC + b"bcd" + MAGIC,
+    "empty": b"",
+}
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+@needs_golden
+@pytest.mark.parametrize("name", ["train.rec", "plain.rec"])
+def test_reads_every_record_of_mxnet(name):
+    expected = json.loads((GOLDEN / "expected.json").read_text())[name]
+    data = (GOLDEN / name).read_bytes()
+    keys, offsets = read_index((GOLDEN / name).with_suffix(".idx"))
+    assert keys.tolist() == expected["keys"]
+    assert offsets.tolist() == find_records(data, name).tolist() == [r["offset"] for r in expected["records"]]
+    heads = read_heads(data, offsets, name)
+    for row, record in enumerate(expected["records"]):
+        content, payload = read_content(data, record["offset"]), read_picture(data, record["offset"])
+        assert (len(content), sha256(content)) == (record["record_bytes"], record["record_sha256"])
+        assert (len(payload), sha256(payload)) == (record["payload_bytes"], record["payload_sha256"])
+        labels = record["label"] if record["flag"] else [record["label"]]
+        assert (heads.flag[row], heads.id[row], heads.label[row]) == (record["flag"], record["id"], labels[0])
+        assert heads.empty[row] == (record["payload_bytes"] == 0)
+        if len(labels) > 1:
+            assert heads.second[row] == labels[1]
+
+
+@needs_golden
+@pytest.mark.parametrize("name", ["train.rec", "plain.rec"])
+def test_the_source_has_the_pictures_and_classes_of_mxnet(name):
+    expected = json.loads((GOLDEN / "expected.json").read_text())[name]
+    source = RecordSource(GOLDEN / name)
+    by_key = {record["key"]: record["payload_sha256"] for record in expected["records"]}
+    wanted = sorted(zip(expected["image_labels"], expected["image_keys"], strict=True))
+    assert [(source.class_names[label]) for label in source.labels] == [str(label) for label, _ in wanted]
+    assert [sha256(source.read(i)) for i in range(len(source))] == [by_key[key] for _, key in wanted]
+    assert len(source.class_names) == expected["num_identities"]
+
+
+@needs_golden
+@pytest.mark.parametrize("name", ["train.rec", "plain.rec"])
+def test_writing_the_records_of_mxnet_gives_its_files(name):
+    expected = json.loads((GOLDEN / "expected.json").read_text())[name]
+    data = (GOLDEN / name).read_bytes()
+    records, index = io.BytesIO(), io.BytesIO()
+    writer = RecordWriter(records, index)
+    for record in expected["records"]:
+        payload = read_picture(data, record["offset"])
+        writer.write(record["key"], record_content(record["label"], record["id"], payload))
+    assert records.getvalue() == data
+    assert index.getvalue() == (GOLDEN / name).with_suffix(".idx").read_bytes()
+
+
+@pytest.mark.parametrize("case", PICTURES)
+@pytest.mark.parametrize("label", [3.0, [3.0, 0.0]])
+def test_writes_and_reads_what_a_writer_by_hand_gives(case, label):
+    picture = PICTURES[case]
+    content = image_record(label, 7, picture)
+    assert record_content(label, 7, picture) == content
+    records, index = io.BytesIO(), io.BytesIO()
+    writer = RecordWriter(records, index)
+    writer.write(5, b"before.")
+    writer.write(7, content)
+    data = records.getvalue()
+    assert data == framed(b"before.") + framed(content)
+    assert index.getvalue() == b"5\t0\n7\t16\n"
+    assert read_content(data, 16) == content
+    assert read_picture(data, 16) == picture
+    heads = read_heads(data, np.array([16]), "x")
+    assert (heads.label[0], heads.id[0], heads.empty[0]) == (3, 7, case == "empty")
+
+
+def test_a_record_that_is_cut_inside_its_head():
+    number = int.from_bytes(MAGIC, "little")  # the id itself is the mark
+    data = framed(image_record([2.0, 5.0], number, b"picture."))
+    assert data[4:8] == struct.pack("<I", (1 << 29) + 8)  # 8 bytes, then the cut
+    heads = read_heads(data, np.array([0]), "x")
+    assert (heads.label[0], heads.second[0], heads.id[0], heads.flag[0]) == (2, 5, number, 2)
+    assert not heads.empty[0]
+    assert read_picture(data, 0) == b"picture."
+
+
+def test_every_length_of_padding():
+    for length in range(9):
+        records = io.BytesIO()
+        RecordWriter(records, io.BytesIO()).write(0, b"x" * length)
+        assert records.getvalue() == framed(b"x" * length)
+        assert len(records.getvalue()) % 4 == 0
+
+
+@pytest.mark.parametrize("cut", range(1, 56))
+def test_a_cut_record_is_an_oserror_and_never_half_a_picture(cut):
+    data = framed(image_record(0.0, 0, b"abcd" + MAGIC + b"0123456789ab"))
+    assert len(data) == 56
+    with pytest.raises(OSError, match="cut off|no whole record|too short"):
+        read_picture(data[:-cut], 0)
+    with pytest.raises(UserError, match=r"f\.rec: truncated"):
+        find_records(data[:-cut], "f.rec")
+
+
+def test_a_whole_looking_record_behind_which_the_file_ends():
+    data = framed(image_record([1.0, 0.0], 0, b"0123456789ab"))
+    assert (len(data), read_picture(data, 0)) == (52, b"0123456789ab")
+    for cut in range(1, 52):
+        with pytest.raises(OSError, match="cut off"):
+            read_picture(data[:-cut], 0)
+
+
+def test_no_record_where_none_begins():
+    data = framed(b"x" * 40) + framed(b"y" * 40)
+    with pytest.raises(OSError, match=r"no record at byte 4: 0x00000028 stands in the place of the mark 0xced7230a"):
+        read_picture(data, 4)
+    with pytest.raises(OSError, match="cut off"):
+        read_picture(data, len(data))
+    with pytest.raises(OSError, match="cut off"):
+        read_picture(data, -8)
+    middle = struct.pack("<II", 0xCED7230A, (2 << 29) + 4) + b"part"
+    with pytest.raises(OSError, match="a part of kind 2 where another is due"):
+        read_content(middle, 0)
+    with pytest.raises(OSError, match="too short"):
+        read_picture(framed(b"short"), 0)
+    with pytest.raises(OSError, match="too short"):
+        read_picture(framed(struct.pack("<IfQQ", 1000, 0, 0, 0)), 0)  # says a thousand labels
+    with pytest.raises(UserError, match=r"r: its index says that a record begins at byte 44, and none does"):
+        read_heads(data, np.array([0, 44, 48]), "r")
+    with pytest.raises(UserError, match=r"byte 50"):
+        read_heads(data, np.array([50]), "r")
+    with pytest.raises(UserError, match=r"byte 0 begins no record"):
+        find_records(b"PK\3\4 this is a zip", "r")
+
+
+def test_a_record_too_long_for_the_format():
+    class Long(bytes):
+        def __len__(self):
+            return 2**29
+
+    with pytest.raises(ValueError, match="536870912 bytes"):
+        RecordWriter(io.BytesIO(), io.BytesIO()).write(0, Long())
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "no index"),
+        ("1\t0\n2\tx\n", "no index"),
+        ("1\t0\n2\n", "no index"),
+        ("1 0 2 24\n", "no index"),
+        ("1\t0.5\n", "no index"),
+        ("1\t0\n1\t24\n", "the key 1 stands twice"),
+    ],
+)
+def test_an_index_that_is_none(tmp_path, text, message):
+    (tmp_path / "a.idx").write_text(text)
+    with pytest.raises(UserError, match=message):
+        read_index(tmp_path / "a.idx")
+
+
+def test_index_as_others_write_it(tmp_path):
+    (tmp_path / "a.idx").write_bytes(b"3\t0\r\n1\t99999999999")  # beyond 32 bits; no line end at the end
+    keys, offsets = read_index(tmp_path / "a.idx")
+    assert (keys.tolist(), offsets.tolist()) == ([3, 1], [0, 99999999999])
+
+
+PEOPLE = [[b"a0", b"a1", b"a2"], [b"b0" + b"\0" * 2 + MAGIC], [b"c0", b"c1"]]
+
+
+@pytest.mark.parametrize("arrays", [False, True])
+@pytest.mark.parametrize("index", [True, False])
+@pytest.mark.parametrize("place", ["behind", "first"])
+def test_a_file_of_insightface(tmp_path, arrays, index, place):
+    records = insightface_records(PEOPLE, arrays=arrays)
+    if place == "first":  # as other writers have it: header and identity records before the pictures
+        records = records[6:] + records[:6]
+    source = RecordSource(write_rec(tmp_path / "train.rec", records, index=index))
+    assert source.labels.tolist() == [0, 0, 0, 1, 2, 2]
+    assert source.labels.dtype == np.int32
+    assert source.class_names == ["0", "1", "2"]
+    assert not source.named
+    assert [source.read(i) for i in range(6)] == [picture for person in PEOPLE for picture in person]
+    assert source.name(3) == f"{tmp_path / 'train.rec'}, record 4"
+
+
+def test_with_whole_ranges_only_the_ends_of_identities_are_looked_at(tmp_path):
+    """Of 5.8 million pictures, not one read each: a wrong label inside a range is not even seen."""
+    records = insightface_records([[b"a"] * 5, [b"b"] * 4])
+    records[2] = (3, image_record(-7.0, 3, b"a"))
+    assert RecordSource(write_rec(tmp_path / "train.rec", records)).labels.tolist() == [0] * 5 + [1] * 4
+
+
+@pytest.mark.parametrize(
+    "ranges",
+    [
+        [[1.0, 4.0], [4.0, 5.0], [6.0, 7.0]],  # a gap
+        [[1.0, 4.0], [3.0, 5.0], [5.0, 7.0]],  # an overlap
+        [[1.0, 4.0], [4.0, 5.0], [5.0, 6.0]],  # too short
+        [[0.0, 4.0], [4.0, 5.0], [5.0, 7.0]],
+        [[1.0, 4.0], [4.0, 4.0], [4.0, 7.0]],  # an empty one
+        [[1.0, 2.0], [2.0, 5.0], [5.0, 7.0]],  # covers all, but says other labels than the pictures
+        [[1.0, float("nan")], [4.0, 5.0], [5.0, 7.0]],
+        [[1.0, 3.5], [3.5, 5.0], [5.0, 7.0]],
+        [[], [4.0, 5.0], [5.0, 7.0]],
+    ],
+)
+def test_where_identity_records_are_wrong_the_pictures_say_it(tmp_path, ranges):
+    records = insightface_records(PEOPLE)[:7]
+    records += [(7 + i, image_record(both or 1.0, 7 + i)) for i, both in enumerate(ranges)]
+    source = RecordSource(write_rec(tmp_path / "train.rec", records))
+    assert source.labels.tolist() == [0, 0, 0, 1, 2, 2]
+
+
+def test_ranges_in_another_order_than_the_labels(tmp_path):
+    records = insightface_records([[b"b"] * 2, [b"a"]])[:4]
+    records[0], records[1] = (1, image_record(9.0, 1, b"b0")), (2, image_record(9.0, 2, b"b1"))
+    records += [(4, image_record([3.0, 4.0], 4)), (5, image_record([1.0, 3.0], 5))]
+    source = RecordSource(write_rec(tmp_path / "train.rec", records))
+    assert (source.labels.tolist(), source.class_names) == ([0, 1, 1], ["1", "9"])
+    assert [source.read(i) for i in range(3)] == [b"a", b"b0", b"b1"]
+
+
+def test_header_record_without_identity_records(tmp_path):
+    source = RecordSource(write_rec(tmp_path / "train.rec", insightface_records(PEOPLE)[:7]))
+    assert source.labels.tolist() == [0, 0, 0, 1, 2, 2]
+
+
+def test_header_beyond_what_float32_counts(tmp_path):
+    """17 million pictures, whose header and ranges are rounded: here, a header that says more than there is."""
+    records = insightface_records(PEOPLE)
+    records[6] = (0, image_record([2.0**24 + 2, 2.0**24 + 6], 0))
+    source = RecordSource(write_rec(tmp_path / "train.rec", records))
+    assert source.labels.tolist() == [0, 0, 0, 1, 2, 2]
+    assert [source.read(i) for i in range(6)] == [picture for person in PEOPLE for picture in person]
+
+
+@pytest.mark.parametrize("arrays", [False, True])
+def test_without_a_header_record_every_key_is_a_picture(tmp_path, arrays):
+    labels = {0: 2.0, 1: 0.0, 2: 2.0, 3: 7.0}
+    records = [(k, image_record([v, 1.0] if arrays else v, k, b"p%d" % k)) for k, v in labels.items()]
+    source = RecordSource(write_rec(tmp_path / "x.rec", [records[i] for i in (2, 0, 3, 1)]))
+    assert source.labels.tolist() == [0, 1, 1, 2]
+    assert source.class_names == ["0", "2", "7"]
+    assert [source.read(i) for i in range(4)] == [b"p1", b"p0", b"p2", b"p3"]
+
+
+@pytest.mark.parametrize("label", [-1.0, 0.5, float("nan"), float("inf"), 2.0**31])
+def test_labels_that_are_none(tmp_path, label):
+    records = [(k, image_record([0.0, label][k // 2], k, b"p")) for k in range(4)]
+    with pytest.raises(UserError, match=r"record 2 has the label .* allowed: whole numbers of 0 or more"):
+        RecordSource(write_rec(tmp_path / "x.rec", records))
+
+
+def test_damaged_files(tmp_path):
+    rec = write_rec(tmp_path / "train.rec", insightface_records(PEOPLE))
+    whole, index = rec.read_bytes(), rec.with_suffix(".idx").read_text()
+
+    rec.write_bytes(whole[:-8])
+    with pytest.raises(UserError, match=r"train.rec: truncated or damaged: its last record: .*cut off"):
+        RecordSource(tmp_path)
+    rec.write_bytes(whole[:100])
+    with pytest.raises(UserError, match=r"train.idx: points to byte \d+, train.rec has 100 · .* copy both again"):
+        RecordSource(tmp_path)
+    rec.with_suffix(".idx").unlink()
+    with pytest.raises(UserError, match=r"train.rec: truncated: the file ends at byte"):
+        RecordSource(tmp_path)
+    rec.write_bytes(b"")
+    with pytest.raises(UserError, match=r"train.rec: got 0 bytes"):
+        RecordSource(tmp_path)
+
+    rec.write_bytes(whole)
+    rec.with_suffix(".idx").write_text(index.replace("3\t", "33\t"))
+    with pytest.raises(UserError, match=r"announces 6 records, of which the index lacks 1, the first key 3 ·"):
+        RecordSource(tmp_path)
+    first, second = (line.split("\t")[1] for line in index.splitlines()[1:3])
+    rec.with_suffix(".idx").write_text(index.replace(f"\t{second}\n", f"\t{int(first) + 8}\n"))
+    with pytest.raises(UserError, match=r"its index says that a record begins at byte \d+, and none does there"):
+        RecordSource(tmp_path)
+    rec.with_suffix(".idx").write_text(index.replace("1\t0\n", "1\t-8\n"))
+    with pytest.raises(UserError, match=r"begins at byte -8"):
+        RecordSource(tmp_path)
+
+
+def test_ids_that_repeat_need_an_index(tmp_path):
+    records = [(k, image_record(float(k), 0, b"p")) for k in range(3)]
+    assert len(RecordSource(write_rec(tmp_path / "x.rec", records))) == 3
+    (tmp_path / "x.idx").unlink()
+    with pytest.raises(UserError, match="records share an id"):
+        RecordSource(tmp_path / "x.rec")
+
+
+def test_a_property_of_another_set_is_said(tmp_path, caplog):
+    rec = write_rec(tmp_path / "train.rec", insightface_records(PEOPLE))
+    (tmp_path / "property").write_text("3,112,96\n")
+    RecordSource(rec)
+    assert not caplog.records
+    (tmp_path / "property").write_text("10572,112,112")
+    RecordSource(rec)
+    assert "property announces 10572 identities, the records hold 3" in caplog.text
+
+
+def test_names_of_identities(tmp_path):
+    rec = write_rec(tmp_path / "train.rec", insightface_records(PEOPLE))
+    (tmp_path / "train.identities.txt").write_text("Ann\nBéla\n王\n", encoding="utf-8")
+    assert RecordSource(rec).class_names == ["Ann", "Béla", "王"]
+    for text in ("Ann\nBéla\n", "Ann\nAnn\nBo\n"):
+        (tmp_path / "train.identities.txt").write_text(text, encoding="utf-8")
+        with pytest.raises(UserError, match=r"got 2 different names · allowed: one on each of 3 lines"):
+            RecordSource(rec)

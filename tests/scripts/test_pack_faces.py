@@ -1,0 +1,273 @@
+"""``pack_faces.py``: the files of mxnet, and nothing that only looks like them."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from scripts import pack_faces
+from sphereface.data import packing
+from sphereface.data.images import decode
+from sphereface.data.recordio import RecordWriter
+from sphereface.data.sources import FolderSource, JoinedSource, RecordSource, open_path
+from sphereface.errors import UserError
+from tests.data.recs import insightface_records, write_rec
+from tests.pictures import make_training_set, picture, write
+
+ROOT = Path(__file__).parents[2]
+GOLDEN = (ROOT / "../shared/golden/insightface").resolve()
+
+
+def run(*arguments) -> int:
+    return pack_faces.main([str(argument) for argument in arguments])
+
+
+def written(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.skipif(not GOLDEN.is_dir(), reason="the files that mxnet wrote are not on this machine")
+@pytest.mark.parametrize("name", ["train", "plain"])
+def test_packing_a_file_of_mxnet_gives_that_file(tmp_path, name):
+    assert run(GOLDEN / f"{name}.rec", tmp_path / f"{name}.rec") == 0
+    for suffix in (".rec", ".idx"):
+        assert (tmp_path / f"{name}{suffix}").read_bytes() == (GOLDEN / f"{name}{suffix}").read_bytes()
+    expected = json.loads((GOLDEN / "expected.json").read_text())[f"{name}.rec"]["num_identities"]
+    assert (tmp_path / "property").read_text() == f"{expected},112,112"
+    if name == "train":
+        assert (tmp_path / "property").read_bytes() == (GOLDEN / "property").read_bytes()
+
+
+def test_a_folder_gives_the_files_that_a_writer_by_hand_gives(tmp_path, capsys):
+    folder = make_training_set(tmp_path / "faces", 3, 4)
+    assert run(folder, tmp_path / "new" / "train.rec") == 0
+    people = [[path.read_bytes() for path in sorted(p.iterdir())] for p in sorted(folder.iterdir())]
+    by_hand = write_rec(tmp_path / "hand" / "train.rec", insightface_records(people))
+    for suffix in (".rec", ".idx"):
+        assert (tmp_path / "new" / f"train{suffix}").read_bytes() == by_hand.with_suffix(suffix).read_bytes()
+    assert (tmp_path / "new" / "property").read_text() == "3,112,96"
+    assert (tmp_path / "new" / "train.identities.txt").read_text() == "id00\nid01\nid02\n"
+    assert written(tmp_path / "new") == ["property", "train.identities.txt", "train.idx", "train.rec"]
+    printed = capsys.readouterr()
+    assert "12 pictures of 3 identities" in printed.out
+    assert "16/16" in printed.err  # the bar
+
+    again, source = RecordSource(tmp_path / "new"), FolderSource(folder)
+    assert again.class_names == source.class_names
+    assert again.labels.tolist() == source.labels.tolist()
+    assert [again.read(i) for i in range(12)] == [source.read(i) for i in range(12)]
+
+
+def test_a_rec_without_index_gets_one(tmp_path):
+    records = insightface_records([[cv2.imencode(".jpg", picture(p, 0))[1].tobytes()] for p in range(3)])
+    rec = write_rec(tmp_path / "old" / "train.rec", records)
+    index = rec.with_suffix(".idx").read_bytes()
+    rec.with_suffix(".idx").unlink()
+    assert run(tmp_path / "old", tmp_path / "new" / "train.rec") == 0
+    assert (tmp_path / "new" / "train.rec").read_bytes() == rec.read_bytes()
+    assert (tmp_path / "new" / "train.idx").read_bytes() == index
+    assert written(tmp_path / "new") == ["property", "train.idx", "train.rec"]  # numbers are no names to write
+
+
+def test_more_than_float32_counts_goes_without_header(tmp_path, monkeypatch):
+    folder = make_training_set(tmp_path / "faces", 3, 4)
+    monkeypatch.setattr(packing, "EXACT_IN_FLOAT", 16)
+    packing.pack(open_path(folder), tmp_path / "a" / "x.rec")  # 12 + 3 + 1
+    assert (tmp_path / "a" / "x.idx").read_text().count("\n") == 16
+    monkeypatch.setattr(packing, "EXACT_IN_FLOAT", 15)
+    packing.pack(open_path(folder), tmp_path / "b" / "x.rec")
+    assert [line.split("\t")[0] for line in (tmp_path / "b" / "x.idx").read_text().splitlines()] == [
+        str(key) for key in range(12)
+    ]
+    for name in "ab":
+        source = RecordSource(tmp_path / name / "x.rec")
+        assert source.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+        assert source.read(11) == (folder / "id02" / "003.png").read_bytes()
+    monkeypatch.setattr(packing, "EXACT_IN_FLOAT", 2)
+    with pytest.raises(UserError, match="3 identities · allowed in a .rec"):
+        packing.pack(open_path(folder), tmp_path / "c" / "x.rec")
+
+
+def test_encodes_anew_only_where_asked(tmp_path):
+    folder = make_training_set(tmp_path / "faces", 2, 1, size=(56, 48))
+    assert run(folder, tmp_path / "a" / "x.rec", "--quality", 30) == 0
+    assert run(folder, tmp_path / "b" / "x.rec", "--size", "112x96") == 0
+    assert run(folder, tmp_path / "c" / "x.rec", "--size", "28x24", "--quality", "100") == 0
+    a, b, c = (RecordSource(tmp_path / name / "x.rec").read(1) for name in "abc")
+    original = picture(1, 0, (56, 48))
+    assert a == cv2.imencode(".jpg", original, [cv2.IMWRITE_JPEG_QUALITY, 30])[1].tobytes()
+    assert [decode(data).shape for data in (a, b, c)] == [(56, 48, 3), (112, 96, 3), (28, 24, 3)]
+    mean = original.reshape(28, 2, 24, 2, 3).mean(axis=(1, 3))
+    grey = np.array([0.114, 0.587, 0.299])  # JPEG halves the colours' resolution, not the brightness's
+    assert np.abs((decode(c) - mean) @ grey).mean() < 2
+    assert [(tmp_path / name / "property").read_text() for name in "abc"] == ["2,56,48", "2,112,96", "2,28,24"]
+    assert b != cv2.imencode(".jpg", decode(b), [cv2.IMWRITE_JPEG_QUALITY, 30])[1].tobytes()
+
+
+def test_joined_sources_are_packed_too(tmp_path):
+    parts = [FolderSource(make_training_set(tmp_path / name, 2, 2)) for name in "ab"]
+    packing.pack(JoinedSource(parts, ["a", "b"], merge=False), tmp_path / "x.rec")
+    source = RecordSource(tmp_path / "x.rec")
+    assert source.class_names == ["a/id00", "a/id01", "b/id00", "b/id01"]
+    assert source.labels.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere", "x.rec"], r"error: SRC: got 'nowhere' \(nothing there\) .*\n"),
+        (["faces", "x.zip"], r"error: x.zip: got the ending '.zip' · allowed: .rec\n"),
+        (["faces", "there.rec"], r"error: there.rec: there already · move it away, or give another name\n"),
+        (["faces", "one/x.rec"], r"error: one/x.rec: the property beside it belongs to other.rec · .*\n"),
+        (["faces", "x.rec", "--quality", "0"], r"error: --quality: got 0 · allowed: 1 to 100\n"),
+        (["faces", "x.rec", "--size", "112"], r"error: --size: got '112' · allowed: height x width .*\n"),
+        (["faces", "x.rec", "--size", "0x5"], r"error: --size: got '0x5' .*\n"),
+        (["faces", "file/x.rec"], r"error: file/x.rec: cannot be written: .* · make room, or give another place\n"),
+    ],
+)
+def test_bad_arguments_end_in_one_line(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    make_training_set(tmp_path / "faces", 2, 1)
+    (tmp_path / "one").mkdir()
+    for name in ("there.rec", "file", "one/other.rec", "one/property"):
+        (tmp_path / name).write_bytes(b"mine")
+    before = written(tmp_path)
+    assert run(*arguments) == 2
+    assert re.fullmatch(message, capsys.readouterr().err)
+    assert written(tmp_path) == before
+    assert (tmp_path / "one" / "property").read_bytes() == (tmp_path / "there.rec").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize(("row", "encode"), [(0, []), (3, []), (3, ["--quality", "90"])])
+def test_a_picture_that_cannot_be_read_ends_it_by_name(tmp_path, capsys, row, encode):
+    folder = make_training_set(tmp_path / "faces", 2, 2)
+    (folder / f"id0{row // 2}" / f"00{row % 2}.png").write_bytes(b"")
+    assert run(folder, tmp_path / "new" / "x.rec", *encode) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert re.fullmatch(rf"error: .*id0{row // 2}/00{row % 2}.png: the file is empty .* --write-list.*", line)
+    assert written(tmp_path / "new") == []
+
+
+def test_what_vanishes_meanwhile_is_no_full_disk(tmp_path):
+    source = open_path(make_training_set(tmp_path / "faces", 2, 2))
+    (tmp_path / "faces/id01/001.png").unlink()
+    with pytest.raises(UserError, match=r"001.png: No such file or directory · nothing was packed"):
+        packing.pack(source, tmp_path / "new" / "x.rec")
+    assert written(tmp_path / "new") == []
+
+
+def test_a_disk_that_fills_up_leaves_nothing(tmp_path, monkeypatch, capsys):
+    folder = make_training_set(tmp_path / "faces", 2, 3)
+    write_record, seen = RecordWriter.write, []
+
+    def full_after_three(self, key, content):
+        if len(seen) == 3:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        seen.append(key)
+        write_record(self, key, content)
+
+    monkeypatch.setattr(RecordWriter, "write", full_after_three)
+    assert run(folder, tmp_path / "new" / "x.rec") == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line == (
+        f"error: {tmp_path}/new/x.rec: cannot be written: the disk is full · make room, or give another place"
+    )
+    assert written(tmp_path / "new") == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_disk_that_is_full_at_the_last_write(tmp_path, monkeypatch):
+    """Small files are written when they are closed: that is where the error comes."""
+    source = open_path(make_training_set(tmp_path / "faces", 2, 1))
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / ".x.rec.part").symlink_to("/dev/full")
+    with pytest.raises(UserError, match="the disk is full"):
+        packing.pack(source, tmp_path / "new" / "x.rec")
+    assert written(tmp_path / "new") == []
+
+
+@pytest.mark.parametrize("place", range(5))
+def test_interrupted_between_any_two_renames_it_never_looks_whole(tmp_path, monkeypatch, place):
+    source = open_path(make_training_set(tmp_path / "faces", 2, 2))
+    rec = tmp_path / "new" / "train.rec"
+    replace, done = Path.replace, []
+
+    def dying(self, target):
+        if len(done) == place:
+            raise KeyboardInterrupt
+        done.append(target.name)
+        return replace(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", dying)
+        if place < 4:
+            with pytest.raises(KeyboardInterrupt):
+                packing.pack(source, rec)
+        else:
+            packing.pack(source, rec)
+    assert rec.exists() == (place == 4)
+    if place < 4:
+        with pytest.raises(UserError, match="train.rec"):
+            open_path(rec)
+        packing.pack(source, rec)
+    assert written(rec.parent) == ["property", "train.identities.txt", "train.idx", "train.rec"]
+    assert [RecordSource(rec).read(i) for i in range(4)] == [source.read(i) for i in range(4)]
+
+
+def test_names_of_an_earlier_try_do_not_stay(tmp_path):
+    for name in ("x.identities.txt", ".x.identities.txt.part"):
+        (tmp_path / name).write_text("Somebody\nElse\n")
+    rec = write_rec(tmp_path / "old" / "train.rec", insightface_records([[jpeg(0)], [jpeg(1)]]))
+    packing.pack(open_path(rec), tmp_path / "x.rec")
+    assert RecordSource(tmp_path / "x.rec").class_names == ["0", "1"]
+
+
+def test_odd_names_survive_and_line_breaks_are_refused(tmp_path):
+    names = ["a\u2028b", "a\x0cb", "Zoë", "王"]
+    for name in names:
+        write(tmp_path / "faces" / name / "0.png", picture(0, 0))
+    packing.pack(open_path(tmp_path / "faces"), tmp_path / "x.rec")
+    assert RecordSource(tmp_path / "x.rec").class_names == sorted(names)
+    write(tmp_path / "faces" / "a\rb" / "0.png", picture(0, 0))
+    with pytest.raises(UserError, match="holds a line break · rename it"):
+        packing.pack(open_path(tmp_path / "faces"), tmp_path / "other" / "y.rec")
+
+
+def jpeg(identity: int) -> bytes:
+    return cv2.imencode(".jpg", picture(identity, 0))[1].tobytes()
+
+
+def test_a_killed_pack_leaves_no_rec_and_can_be_done_again(tmp_path):
+    first = write(tmp_path / "faces" / "a" / "0.jpg", picture(0, 0))
+    for name in ("a", "b"):
+        (tmp_path / "faces" / name).mkdir(exist_ok=True)
+        for k in range(1, 4_000):
+            (tmp_path / "faces" / name / f"{k}.jpg").hardlink_to(first)
+    rec = tmp_path / "new" / "train.rec"
+    command = [sys.executable, str(ROOT / "scripts/pack_faces.py"), str(tmp_path / "faces"), str(rec)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
+    part, deadline = rec.with_name(".train.rec.part"), time.monotonic() + 60
+    while not (part.exists() and part.stat().st_size > 2**20) and time.monotonic() < deadline:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait(30)
+    assert not rec.exists()
+    assert part.exists()
+    assert all(name.startswith(".") for name in written(rec.parent))
+    subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, timeout=120)
+    assert written(rec.parent) == ["property", "train.identities.txt", "train.idx", "train.rec"]
+    source = RecordSource(rec)
+    assert np.bincount(source.labels).tolist() == [4_000, 3_999]
+    assert source.read(7_998) == first.read_bytes()

@@ -1,0 +1,82 @@
+"""The same run from every form of the same pictures."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from scripts import pack_faces
+from sphereface.config import load_config
+from sphereface.losses.margins import MARGINS
+from sphereface.training.trainer import Trainer
+
+from ..data.recs import insightface_records, write_rec
+from ..pictures import make_training_set
+
+SETTINGS = {
+    "name": "same",
+    "model": {"depth": 10, "widths": [4, 8, 8, 8], "embedding_dim": 8, "input_size": [32, 32]},
+    "loss": {"name": "a-softmax", "m": 4, "lambda_gamma": 10},
+    "train": {"batch_size": 8, "steps": 50, "lr": 0.05},
+    "data": {"workers": 0, "crop_shift": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def forms(tmp_path_factory) -> dict[str, dict[str, object]]:
+    """The section ``data`` for each form of 5 × 7 pictures."""
+    root = tmp_path_factory.mktemp("forms")
+    folder = make_training_set(root / "folder", 5, 7, size=(32, 32))
+    pictures = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
+    lines = [f"{name} {int(name[2:4])}" for name in reversed(pictures)]
+    (root / "list.txt").write_text("\n".join(lines))
+    with zipfile.ZipFile(root / "faces.zip", "w", zipfile.ZIP_DEFLATED) as file:
+        for name in reversed(pictures):
+            file.write(folder / name, f"faces/{name}")
+    with zipfile.ZipFile(root / "listed.zip", "w") as file:
+        for number, name in enumerate(pictures):  # whose names say nothing
+            file.write(folder / name, f"{number:02d}.png")
+        file.writestr("list.txt", "".join(f"{n:02d}.png {name[2:4]}\n" for n, name in enumerate(pictures)))
+    people = [[path.read_bytes() for path in sorted(person.iterdir())] for person in sorted(folder.iterdir())]
+    write_rec(root / "hand" / "train.rec", insightface_records(people, arrays=True))
+    assert pack_faces.main([str(folder), str(root / "packed" / "train.rec")]) == 0
+    parts = [root / "some", root / "others"]
+    for part, names in zip(parts, (["id03", "id00", "id01"], ["id02", "id04", "id00"]), strict=True):
+        part.mkdir()
+        for name in names:
+            (part / name).mkdir()
+    for name in pictures:  # of id00, one half here and one there
+        here = parts[0] if name[2:4] in ("01", "03") or name in pictures[:3] else parts[1]
+        (here / name).symlink_to(folder / name)
+    return {
+        "folder": {"train": str(folder)},
+        "list": {"train": str(root / "list.txt"), "root": str(folder)},
+        "zip": {"train": str(root / "faces.zip")},
+        "zip with list": {"train": str(root / "listed.zip")},
+        "rec by hand": {"train": str(root / "hand")},
+        "rec packed": {"train": str(root / "packed" / "train.rec"), "workers": 2},
+        "merged": {"train": [str(part) for part in parts], "merge": True},
+    }
+
+
+def losses(data: dict[str, object], steps: int, folder: Path) -> list[float]:
+    values = {**SETTINGS, "data": {**SETTINGS["data"], **data}}
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+    trainer = Trainer(load_config(str(path), losses=MARGINS), torch.device("cpu"))
+    feed = trainer.feed()
+    return [float(trainer.train_step(next(feed)).output.loss) for _ in range(steps)]
+
+
+@pytest.mark.parametrize("steps", [5, pytest.param(50, marks=pytest.mark.slow)])
+def test_every_form_of_the_same_pictures_gives_the_same_losses(forms, tmp_path, steps):
+    expected = losses(forms["folder"], steps, tmp_path)
+    assert len(set(expected)) == steps
+    for name, data in forms.items():
+        assert losses(data, steps, tmp_path) == expected, name
+    changed = {"train": forms["folder"]["train"], "exclude": ["id04"]}
+    assert losses(changed, steps, tmp_path) != expected
