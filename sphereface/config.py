@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from .augmentation import Augment
 from .errors import ConfigError, UserError
 from .options import fill_options, option, parse_options, suggest, to_plain
 
@@ -44,6 +45,8 @@ class DataConfig:
     min_images: int = option(1, low=1)
     mirror: bool = option(True)
     crop_shift: int = option(0, low=0, high=16)
+    augment: Augment = field(default_factory=Augment)
+    balance: float = option(0.0, low=0, high=1)
     workers: int = option(2, low=0)
     max_bad_share: float = option(0.01, low=0, high=1)
 

@@ -11,7 +11,8 @@ PACKAGE = Path(__file__).parents[1] / "sphereface"
 ALLOWED = {
     "errors": set(),
     "options": {"errors"},
-    "config": {"errors", "options"},
+    "augmentation": {"options"},
+    "config": {"errors", "options", "augmentation"},
     "schedules": {"errors"},
     "metrics": {"errors"},
     "files": set(),
@@ -22,14 +23,14 @@ ALLOWED = {
     "losses": {"errors", "options", "schedules"},
     "geometry": {"losses"},
     "alignment": {"errors", "files", "data"},
-    "data": {"errors", "files"},
+    "data": {"errors", "files", "augmentation"},
     "evaluation": {"errors", "files", "metrics", "checkpoint", "data", "models"},
     "training": {
         *("errors", "options", "config", "schedules", "metrics", "checkpoint", "device", "files"),
         *("models", "losses", "data", "evaluation"),
     },
 }
-WITHOUT_TORCH = {"errors", "options", "config", "schedules", "metrics"}
+WITHOUT_TORCH = {"errors", "options", "augmentation", "config", "schedules", "metrics"}
 
 
 def imports_of(path: Path) -> set[str]:

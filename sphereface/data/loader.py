@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import os
+import shutil
 import signal
-from collections.abc import Generator, Sequence
+from collections import deque
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+import simplejpeg
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from ..errors import UserError
-from .images import BadImage, decode
+from .augment import ON_DEVICE
+from .images import BadImage, decode_into
 from .sampler import BatchOrder, Draw
 from .sources import Source
 
@@ -22,6 +29,8 @@ _TRIES = 100  # pictures tried in the place of a bad one before the data is call
 _PROBES = 32
 _GRACE_SECONDS = 20  # that a worker lives on after a SIGTERM
 _FIRST_JUDGED = 1000  # pictures seen before the share of bad ones is judged
+_PREFETCH = 2  # batches ahead of training, each worker
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 -- looked at for its size alone
 
 
 class Batch(NamedTuple):
@@ -32,61 +41,90 @@ class Batch(NamedTuple):
         labels: (B,) int64.
         mirror: (B,) bool: which pictures the device is to mirror.
         bad: (path, reason) of each picture that could not be used; another one stands in its place.
-        failure: why there is no batch at all: an error that a worker process cannot raise in this one.
+        augment: what else the device is to do: by the augmentation's name, (k,) rows and (k, columns) strengths.
     """
 
     images: torch.Tensor
     labels: torch.Tensor
     mirror: torch.Tensor
     bad: list[tuple[str, str]]
-    failure: str | None = None
+    augment: Mapping[str, tuple[torch.Tensor, torch.Tensor]] = MappingProxyType({})
 
     def split(self, size: int) -> list[Batch]:
         """Pieces of at most ``size`` pictures, in order."""
-        places = [slice(at, at + size) for at in range(0, len(self.labels), size)]
-        return [Batch(self.images[here], self.labels[here], self.mirror[here], []) for here in places]
+        return [self._piece(start, min(start + size, len(self.labels))) for start in range(0, len(self.labels), size)]
+
+    def _piece(self, start: int, stop: int) -> Batch:
+        augment = {}
+        for name, (rows, strengths) in self.augment.items():
+            here = (rows >= start) & (rows < stop)
+            if here.any():
+                augment[name] = rows[here] - start, strengths[here]
+        return Batch(self.images[start:stop], self.labels[start:stop], self.mirror[start:stop], [], augment)
 
 
-class CropBatches(Dataset[Batch]):
+class Filled(NamedTuple):
+    """What a worker says of a batch whose pictures it has put in their place.
+
+    Attributes:
+        labels: (B,) int64.
+        bad: (path, reason) of each picture that could not be used.
+        failure: why there is no batch at all: an error that a worker cannot raise in the training process.
+    """
+
+    labels: npt.NDArray[np.int64]
+    bad: list[tuple[str, str]]
+    failure: str | None = None
+
+
+class CropBatches:
     """Reads and decodes the pictures of one draw. Picklable, and holds no open file."""
 
     def __init__(self, source: Source, size: Sequence[int]) -> None:
         self.source = source
         self.size = (size[0], size[1])
 
-    def __getitem__(self, draw: Draw) -> Batch:
-        images = np.empty((len(draw.indices), *self.size, 3), dtype=np.uint8)
-        labels = np.empty(len(draw.indices), dtype=np.int64)
+    def fill(self, draw: Draw, images: npt.NDArray[np.uint8]) -> Filled:
+        """Decode the pictures of a draw, and do to them what is not left to the device.
+
+        Args:
+            draw: which.
+            images: (B, H, W, 3) uint8: where they go.
+        """
+        labels = self.source.labels[draw.indices].astype(np.int64)
         bad: list[tuple[str, str]] = []
-        for row, index in enumerate(draw.indices):
-            found = self._first_good(int(index), bad)
-            if found is None:
-                name, why = bad[-1]
-                failure = f"data.train: {len(bad)} pictures in a row are unusable, the last: {name}: {why}"
-                return Batch(torch.empty(0), torch.empty(0), torch.empty(0), bad, failure)
-            image, used = found
-            images[row] = shifted(image, *draw.shift[row])
-            labels[row] = self.source.labels[used]
-        return Batch(torch.from_numpy(images), torch.from_numpy(labels), torch.from_numpy(draw.mirror.copy()), bad)
+        image = np.empty((*self.size, 3), dtype=np.uint8)  # stays in the cache: decoding right into the batch is slower
+        for row, index in enumerate(draw.indices.tolist()):
+            try:
+                decode_into(self.source.read(index), image)
+            except (BadImage, OSError) as error:
+                bad.append((self.source.name(index), reason(error)))
+                used = self._next_good(index, image, bad)
+                if used is None:
+                    name, why = bad[-1]
+                    failure = f"data.train: {len(bad)} pictures in a row are unusable, the last: {name}: {why}"
+                    return Filled(labels, bad, failure)
+                labels[row] = self.source.labels[used]
+            images[row] = image
+        _augment(images, draw)
+        return Filled(labels, bad)
 
     def load(self, index: int) -> npt.NDArray[np.uint8]:
         """One picture of the right size, (H, W, 3) uint8. Raises BadImage or OSError."""
-        image = decode(self.source.read(index))
-        if image.shape[:2] != self.size:
-            raise BadImage(
-                f"{image.shape[1]}×{image.shape[0]} pixels (width×height) where "
-                f"{self.size[1]}×{self.size[0]} are wanted"
-            )
+        image = np.empty((*self.size, 3), dtype=np.uint8)
+        decode_into(self.source.read(index), image)
         return image
 
-    def _first_good(self, index: int, bad: list[tuple[str, str]]) -> tuple[npt.NDArray[np.uint8], int] | None:
-        """The picture, or the next one of the source that is whole: the same one in every run. None: all were bad."""
-        for step in range(min(_TRIES, len(self.source))):
+    def _next_good(self, index: int, image: npt.NDArray[np.uint8], bad: list[tuple[str, str]]) -> int | None:
+        """Put the next whole picture of the source there: the same one in every run. None: all were bad."""
+        for step in range(1, min(_TRIES, len(self.source))):
             candidate = (index + step) % len(self.source)
             try:
-                return self.load(candidate), candidate
+                decode_into(self.source.read(candidate), image)
             except (BadImage, OSError) as error:
                 bad.append((self.source.name(candidate), reason(error)))
+            else:
+                return candidate
         return None
 
 
@@ -149,37 +187,107 @@ def check_sample(crops: CropBatches) -> None:
         )
 
 
+class _Slots(Dataset[Filled]):
+    """Decodes each batch into its slot of memory that all processes share, so that no picture goes through a pipe.
+
+    Args:
+        crops: the pictures.
+        images: (S, B, H, W, 3) uint8, the S slots.
+    """
+
+    def __init__(self, crops: CropBatches, images: torch.Tensor) -> None:
+        self.crops = crops
+        self.images = images
+
+    def __getitem__(self, task: tuple[int, Draw]) -> Filled:
+        slot, draw = task
+        return self.crops.fill(draw, self.images[slot].numpy())
+
+
 def batches(crops: CropBatches, order: BatchOrder, *, workers: int, pin_memory: bool) -> Generator[Batch]:
     """The endless stream of batches; the order of pictures does not depend on ``workers``. Close it when done.
 
+    Pictures are decoded into a ring of slots: unless ``pin_memory`` copies them out, ``images`` of a batch are
+    overwritten once the next but one is asked for.
+
     Raises:
-        UserError: in the place of a batch for which no picture could be read.
+        UserError: in the place of a batch for which no picture could be read; too little shared memory.
     """
+    num_slots = workers * _PREFETCH + 2  # decoded ahead, being trained on, and the one before
+    images = _slots((num_slots, order.share, *crops.size, 3), shared=workers > 0)
+    draws: deque[tuple[int, Draw]] = deque()
     loader = DataLoader(
-        crops,
-        batch_size=None,  # the sampler yields whole batches
-        sampler=order,
+        _Slots(crops, images),
+        batch_size=None,  # a task is a whole batch
+        sampler=_tasks(order, num_slots, draws),
         num_workers=workers,
         collate_fn=_as_is,
-        pin_memory=pin_memory,
         persistent_workers=workers > 0,
-        prefetch_factor=2 if workers else None,
+        prefetch_factor=_PREFETCH if workers else None,
         worker_init_fn=_start_worker,
     )
-    for batch in loader:
-        if batch.failure:
-            raise UserError(batch.failure)
-        yield batch
+    for filled in loader:
+        if filled.failure:
+            raise UserError(filled.failure)
+        slot, draw = draws.popleft()
+        yield _batch(images[slot].pin_memory() if pin_memory else images[slot], filled, draw)
+
+
+def _tasks(order: BatchOrder, num_slots: int, draws: deque[tuple[int, Draw]]) -> Iterator[tuple[int, Draw]]:
+    """What the workers are told; ``draws`` keeps it for when they have done it, which is in the same order."""
+    for number, draw in enumerate(order):
+        draws.append((number % num_slots, draw))
+        yield draws[-1]
+
+
+def _batch(images: torch.Tensor, filled: Filled, draw: Draw) -> Batch:
+    selected = {
+        name: (torch.from_numpy(rows), torch.from_numpy(strengths))
+        for name, (rows, strengths) in draw.augment.items()
+        if name in ON_DEVICE
+    }
+    return Batch(images, torch.from_numpy(filled.labels), torch.from_numpy(draw.mirror), filled.bad, selected)
+
+
+def _slots(shape: tuple[int, ...], *, shared: bool) -> torch.Tensor:
+    """Memory for pictures. Raises UserError where the system would end a process that writes to it."""
+    if not shared:
+        return torch.empty(shape, dtype=torch.uint8)
+    wanted = math.prod(shape)
+    if _SHARED_MEMORY.is_dir():  # Linux; a container's is often 64 MiB
+        free = shutil.disk_usage(_SHARED_MEMORY).free
+        if wanted > free:
+            raise UserError(
+                f"data.workers: {shape[0]} batches decoded ahead take {wanted / 2**20:,.0f} MiB of shared memory, "
+                f"{_SHARED_MEMORY} has {free / 2**20:,.0f} · enlarge it (docker run --shm-size=1g), or set fewer "
+                "data.workers, or a smaller train.batch_size"
+            )
+    images = torch.empty(shape, dtype=torch.uint8)
+    return images.share_memory_()  # type: ignore[no-any-return, no-untyped-call]
+
+
+def _augment(images: npt.NDArray[np.uint8], draw: Draw) -> None:
+    """What is done where pictures are decoded: compression, then the shift. In place."""
+    if "jpeg" in draw.augment:
+        rows, qualities = draw.augment["jpeg"]
+        for row, quality in zip(rows, qualities[:, 0], strict=True):
+            decode_into(compressed(images[row], int(quality)), images[row])
+    for row in np.flatnonzero(draw.shift.any(axis=1)):
+        images[row] = shifted(images[row], *draw.shift[row].tolist())
+
+
+def compressed(image: npt.NDArray[np.uint8], quality: int) -> bytes:
+    """(H, W, 3) uint8 BGR as JPEG, colours at half the resolution as cameras and web sites do."""
+    data = simplejpeg.encode_jpeg(image, quality, colorspace="BGR", colorsubsampling="420", fastdct=False)
+    return bytes(data)
 
 
 def shifted(image: npt.NDArray[np.uint8], down: int, right: int) -> npt.NDArray[np.uint8]:
     """The picture moved by whole pixels, its border replicated. (H, W, 3) → (H, W, 3)."""
-    if not down and not right:
-        return image
     height, width = image.shape[:2]
-    rows = np.clip(np.arange(height) - down, 0, height - 1)
-    columns = np.clip(np.arange(width) - right, 0, width - 1)
-    return image[rows[:, None], columns]
+    up, left = max(-down, 0), max(-right, 0)
+    wider = cv2.copyMakeBorder(image, max(down, 0), up, max(right, 0), left, cv2.BORDER_REPLICATE)
+    return np.asarray(wider, dtype=np.uint8)[up : up + height, left : left + width]
 
 
 def reason(error: Exception) -> str:

@@ -4,25 +4,35 @@ from __future__ import annotations
 
 import torch
 
+from .augment import OnDevice, augment
+
 PIXEL_MEAN = 127.5
 PIXEL_SCALE = 128.0
 
 
-def to_input(images: torch.Tensor, mirror: torch.Tensor | None = None) -> torch.Tensor:
-    """Mirror, normalise and reorder a batch: (pixel − 127.5) / 128 (SphereFace recipe).
+def to_input(
+    images: torch.Tensor, mirror: torch.Tensor | None = None, selected: OnDevice | None = None
+) -> torch.Tensor:
+    """Mirror, augment, normalise and reorder a batch: (pixel − 127.5) / 128 (SphereFace recipe).
 
     Runs on the device the batch is on, so only bytes travel there.
 
     Args:
         images: (B, H, W, 3) uint8 in [0, 255], BGR.
         mirror: (B,) bool, which pictures to mirror left-right; None mirrors none.
+        selected: the rows and strengths of each augmentation (see :func:`~sphereface.data.augment.augment`).
 
     Returns:
         (B, 3, H, W) float32 in [−0.996, 0.996], BGR, laid out channels-last in memory.
     """
-    if mirror is not None:
-        images = torch.where(mirror[:, None, None, None], images.flip(2), images)
-    return images.permute(0, 3, 1, 2).to(torch.float32).sub_(PIXEL_MEAN).div_(PIXEL_SCALE)
+    images = images.permute(0, 3, 1, 2)
+    pixels = images.to(torch.float32)
+    if mirror is not None:  # the bytes of those alone: a quarter of the time of flipping floats, or all
+        rows = mirror.nonzero().flatten()
+        pixels[rows] = images[rows].flip(3).to(torch.float32)
+    if selected:
+        pixels = augment(pixels, selected)
+    return pixels.sub_(PIXEL_MEAN).div_(PIXEL_SCALE)
 
 
 def to_pixels(inputs: torch.Tensor) -> torch.Tensor:

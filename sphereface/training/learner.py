@@ -79,12 +79,13 @@ class Learner:
         )
 
     def inputs(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """A batch on the device: (B, 3, H, W) float32, mirrored and normalised, and (B,) labels."""
-        pinned = self.device.type == "cuda"
-        images, mirror, labels = (
-            part.to(self.device, non_blocking=pinned) for part in (batch.images, batch.mirror, batch.labels)
-        )
-        return to_input(images, mirror), labels
+        """A batch on the device: (B, 3, H, W) float32, mirrored, augmented and normalised, and (B,) labels."""
+
+        def there(part: torch.Tensor) -> torch.Tensor:
+            return part.to(self.device, non_blocking=self.device.type == "cuda")
+
+        selected = {name: (there(rows), there(strengths)) for name, (rows, strengths) in batch.augment.items()}
+        return to_input(there(batch.images), there(batch.mirror), selected), there(batch.labels)
 
     def forward(self, batch: Batch, setting: Setting) -> tuple[HeadOutput, torch.Tensor]:
         """Loss of one batch, ready for the backward pass, and its (B, D) embeddings. No weight is changed."""

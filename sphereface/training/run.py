@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 import torch
 import yaml
 from torch.utils.flop_counter import FlopCounterMode
@@ -14,8 +15,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from ..config import load_config
 from ..device import choose_device
 from ..errors import Stopped, UserError
+from ..files import write_whole
 from ..losses.margins import MARGINS
 from ..models import SphereNet
+from .augmentation_sheet import augmentation_sheet
 from .monitor import start_logging
 from .replay import replay
 from .run_folder import RunFolder
@@ -70,7 +73,9 @@ def run_training(
 
 
 def dry_run(config_name: str, overrides: Sequence[str] = (), *, device: str = "auto") -> str:
-    """Build everything, push one batch through forward and backward, and describe it; write nothing.
+    """Build everything, push one batch through forward and backward, and describe it.
+
+    Nothing is written but ``runs_dir/<name>-dry-run.png``, on which each augmentation is seen.
 
     Args:
         config_name, overrides, device: as for :func:`run_training`.
@@ -80,7 +85,27 @@ def dry_run(config_name: str, overrides: Sequence[str] = (), *, device: str = "a
     """
     start_logging()
     config = load_config(config_name, overrides, losses=MARGINS)
-    return describe(Trainer(config, choose_device(device)))
+    trainer = Trainer(config, choose_device(device))
+    table = describe(trainer)
+    return f"{'augmentation, to look at':28}{write_sheet(trainer)}\n{table}"
+
+
+def write_sheet(trainer: Trainer) -> Path:
+    """Draw what augmentation does (see :func:`augmentation_sheet`).
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    config = trainer.config
+    path = Path(config.runs_dir) / f"{config.name}-dry-run.png"
+    sheet = augmentation_sheet(trainer.crops, trainer.augmentation, seed=config.seed)
+    try:
+        write_whole(path, cv2.imencode(".png", sheet)[1].tobytes(), durable=False)
+    except OSError as error:
+        raise UserError(
+            f"runs_dir: {path}: cannot be written ({error.strerror}) · set runs_dir to a folder that can"
+        ) from error
+    return path
 
 
 def replay_step(path: str, *, device: str = "auto") -> str:

@@ -15,7 +15,7 @@ import torch
 from ..checkpoint import BadCheckpoint, load_checkpoint
 from ..config import Config, differences
 from ..data.loader import Batch, CropBatches, batches, check_sample
-from ..data.sampler import Augmentation, BatchOrder
+from ..data.sampler import Augmentation, BatchOrder, identity_weights
 from ..data.sources import open_source
 from ..device import make_deterministic
 from ..errors import Stopped, UserError
@@ -56,6 +56,7 @@ class Trainer:
             min_images=data.min_images,
         )
         self.crops = CropBatches(self.source, config.model.input_size)
+        self.augmentation = Augmentation(data.mirror, data.crop_shift, data.augment)
         check_sample(self.crops)
         self.num_classes = len(self.source.class_names)
         self.learner = Learner(config, self.num_classes, device)
@@ -167,7 +168,8 @@ class Trainer:
         try:
             result = self.train_step(batch)
         except NotFinite as error:
-            step = {"batch": batch._asdict(), "position": self.position()}
+            kept = {**batch._asdict(), "augment": dict(batch.augment)}
+            step = {"batch": kept, "position": self.position()}
             guard.met(str(error), {**self.state(run.path.name), **step}, self.last_saved)
             self.progress.images_seen += len(batch.labels)
             return
@@ -181,8 +183,9 @@ class Trainer:
             len(self.source),
             self.config.train.batch_size,
             seed=self.config.seed,
-            augmentation=Augmentation(data.mirror, data.crop_shift),
+            augmentation=self.augmentation,
             start=self.progress.images_seen,
+            weights=identity_weights(self.source.labels, data.balance),
         )
         return batches(self.crops, order, workers=data.workers, pin_memory=self.device.type == "cuda")
 

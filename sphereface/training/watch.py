@@ -170,7 +170,7 @@ class Watch:
             log.warning("%s", warning)
 
     def _contact_sheet(self, batch: Batch) -> None:
-        inputs = to_input(batch.images[:_SHEET], batch.mirror[:_SHEET])
+        inputs = to_input(batch.images, batch.mirror, batch.augment)[:_SHEET]
         sheet = torchvision.utils.make_grid(to_pixels(inputs), nrow=8, padding=2)
         cv2.imwrite(str(self._folder / "crops.png"), sheet.flip(0).permute(1, 2, 0).numpy())  # RGB → BGR
         self._monitor.image(self._progress.step, "train/crops_as_the_network_sees_them", sheet)

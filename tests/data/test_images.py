@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import io
+
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
-from sphereface.data.images import BadImage, decode
+from sphereface.data import images
+from sphereface.data.images import BadImage, decode, decode_into
+
+from ..pictures import picture
 
 
 def encode(suffix: str, image: np.ndarray, *options: int) -> bytes:
@@ -48,3 +54,69 @@ def test_what_is_no_whole_picture_is_refused(data, message):
 
 def test_a_whole_jpeg_with_bytes_behind_it_is_fine():
     assert decode(encode(".jpg", np.zeros((16, 16, 3), np.uint8)) + b"comment").shape == (16, 16, 3)
+
+
+def opencv(data: bytes) -> np.ndarray:
+    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+
+
+def with_exif(jpeg: bytes, orientation: int) -> bytes:
+    """The JPEG with the Exif tag 0x0112 that cameras write."""
+    tiff = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0" + bytes([orientation]) + b"\0\0\0\0\0\0"
+    segment = b"Exif\0\0" + tiff
+    return jpeg[:2] + b"\xff\xe1" + (len(segment) + 2).to_bytes(2, "big") + segment + jpeg[2:]
+
+
+def cmyk() -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(picture(0, 0)).convert("CMYK").save(file, "JPEG")
+    return file.getvalue()
+
+
+PLAIN = {
+    "colour": encode(".jpg", picture(0, 0)),
+    "without subsampling": encode(".jpg", picture(0, 1), cv2.IMWRITE_JPEG_SAMPLING_FACTOR, 0x111111),
+    "progressive": encode(".jpg", picture(0, 2), cv2.IMWRITE_JPEG_PROGRESSIVE, 1),
+    "poor": encode(".jpg", picture(0, 3), cv2.IMWRITE_JPEG_QUALITY, 5),
+    "grey": encode(".jpg", picture(0, 4)[..., 0]),
+}
+ODD = {
+    "turned": with_exif(encode(".jpg", picture(1, 0, (96, 112))), 6),
+    "upright": with_exif(encode(".jpg", picture(1, 1)), 1),
+    "cmyk": cmyk(),
+    "png": encode(".png", picture(1, 2)),
+}
+
+
+@pytest.mark.parametrize("name", [*PLAIN, *ODD])
+def test_every_decoder_gives_opencv_s_pixels(name):
+    data, out = {**PLAIN, **ODD}[name], np.empty((112, 96, 3), np.uint8)
+    decode_into(data, out)
+    np.testing.assert_array_equal(decode(data), opencv(data))
+    np.testing.assert_array_equal(out, opencv(data))
+
+
+def test_a_turned_picture_is_set_upright():
+    on_its_side = cv2.imdecode(np.frombuffer(encode(".jpg", picture(1, 0, (96, 112))), np.uint8), cv2.IMREAD_COLOR)
+    np.testing.assert_array_equal(decode(ODD["turned"]), np.rot90(on_its_side, -1))
+
+
+def test_only_odd_pictures_take_the_slow_way(monkeypatch):
+    slow = []
+    monkeypatch.setattr(images, "_decode_any", lambda data: slow.append(data) or opencv(data))
+    for data in (*PLAIN.values(), *ODD.values()):
+        decode(data)
+        decode_into(data, np.empty((112, 96, 3), np.uint8))
+    assert slow == [data for data in ODD.values() for _ in range(2)]
+
+
+@pytest.mark.parametrize("size", [(112, 112), (50, 40)])
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_another_size_is_refused_and_named(size, suffix):
+    with pytest.raises(BadImage, match=f"^{size[1]}×{size[0]} pixels .* where 96×112 are wanted$"):
+        decode_into(encode(suffix, picture(0, 0, size)), np.empty((112, 96, 3), np.uint8))
+
+
+def test_a_cut_off_jpeg_is_refused_in_place_too():
+    with pytest.raises(BadImage, match="truncated JPEG"):
+        decode_into(PLAIN["colour"][:-40], np.empty((112, 96, 3), np.uint8))

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import time
+from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
+from sphereface.augmentation import Augment, Erase, Jpeg
 from sphereface.data.loader import BadImages, CropBatches, batches, check_sample, shifted
 from sphereface.data.sampler import Augmentation, BatchOrder
 from sphereface.data.sources import FolderSource
@@ -76,7 +80,7 @@ def test_shift_moves_the_picture_and_replicates_its_border():
     moved = shifted(image, 2, -1)
     for y, x in itertools.product(range(5), range(4)):
         assert moved[y, x].tolist() == image[max(y - 2, 0), min(x + 1, 3)].tolist()
-    assert shifted(image, 0, 0) is image
+    np.testing.assert_array_equal(shifted(image, 0, 0), image)
 
 
 def test_input_is_normalised_bgr_and_mirrored_where_asked():
@@ -90,16 +94,68 @@ def test_input_is_normalised_bgr_and_mirrored_where_asked():
     assert torch.equal(to_pixels(to_input(images)), images.permute(0, 3, 1, 2).flip(1))
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_batches_do_not_depend_on_the_workers(tmp_path, workers):
+@pytest.mark.parametrize("workers", [0, 1, 2])
+@pytest.mark.parametrize("start", [0, 8])
+def test_batches_do_not_depend_on_the_workers(tmp_path, workers, start):
     crops = CropBatches(FolderSource(make_training_set(tmp_path, 3, 4)), (112, 96))
-    stream = batches(crops, order(12, 5), workers=workers, pin_memory=False)
-    for batch, draw in zip(take(4, stream), take(4, iter(order(12, 5))), strict=True):
+    stream = batches(crops, order(12, 5, start=start), workers=workers, pin_memory=False)
+    for batch, draw in zip(stream, take(9, iter(order(12, 5, start=start))), strict=False):  # more than there are slots
+        assert batch.labels.dtype == torch.int64
         assert batch.labels.tolist() == (draw.indices // 4).tolist()
+        assert batch.mirror.tolist() == draw.mirror.tolist()
         for row, index in enumerate(draw.indices):
             expected = shifted(picture(index // 4, index % 4), *draw.shift[row])
             np.testing.assert_array_equal(batch.images[row].numpy(), expected)
         assert batch.bad == []
+        assert dict(batch.augment) == {}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_compression_is_done_before_the_shift_and_the_rest_is_left_to_the_device(tmp_path, workers):
+    crops = CropBatches(FolderSource(make_training_set(tmp_path, 3, 4)), (112, 96))
+    augmentation = Augmentation(True, 2, Augment(jpeg=Jpeg(0.5, quality=10), erase=Erase(0.5)))
+
+    def stream_order() -> BatchOrder:
+        return BatchOrder(12, 6, seed=1, augmentation=augmentation)
+
+    stream = batches(crops, stream_order(), workers=workers, pin_memory=False)
+    changed = 0
+    for batch, draw in zip(stream, take(4, iter(stream_order())), strict=False):
+        rows, qualities = draw.augment["jpeg"]
+        for row, index in enumerate(draw.indices):
+            expected, tolerance = picture(index // 4, index % 4), 0.0
+            if row in rows:
+                quality = int(qualities[rows.tolist().index(row), 0])
+                data = cv2.imencode(".jpg", expected, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+                # OpenCV's encoder rounds otherwise: by 0.6 to 0.9 on average; five steps of quality make 3 to 11
+                expected, tolerance = cv2.imdecode(data, cv2.IMREAD_COLOR), 1.2
+                changed += 1
+            expected = shifted(expected, *draw.shift[row].tolist())
+            assert np.abs(batch.images[row].numpy().astype(int) - expected).mean() <= tolerance
+        assert list(batch.augment) == ["erase"]
+        for given, drawn in zip(batch.augment["erase"], draw.augment["erase"], strict=True):
+            np.testing.assert_array_equal(given.numpy(), drawn)
+    assert changed > 5
+
+
+def test_the_batch_before_is_still_there(tmp_path):
+    crops = CropBatches(FolderSource(make_training_set(tmp_path, 3, 4)), (112, 96))
+    stream = batches(crops, order(12, 5), workers=1, pin_memory=False)
+    before = next(stream)
+    for _ in range(12):
+        images = before.images.clone()
+        batch = next(stream)
+        time.sleep(0.02)  # the worker decodes as far ahead as it may
+        assert torch.equal(before.images, images)
+        before = batch
+
+
+def test_too_little_shared_memory_is_said_before_a_worker_dies_of_it(tmp_path, monkeypatch):
+    crops = CropBatches(FolderSource(make_training_set(tmp_path, 2, 2)), (112, 96))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=500_000))
+    stream = batches(crops, order(4, 4), workers=2, pin_memory=False)  # 6 batches of 4 × 32,256 bytes
+    with pytest.raises(UserError, match=r"^data.workers: 6 batches .* take 1 MiB .*/dev/shm has 0 · .*--shm-size=1g"):
+        next(stream)
 
 
 def test_a_bad_picture_is_named_and_replaced_by_the_next_whole_one(tmp_path):
@@ -107,8 +163,9 @@ def test_a_bad_picture_is_named_and_replaced_by_the_next_whole_one(tmp_path):
     (tmp_path / "id00" / "001.png").write_bytes(b"")
     write(tmp_path / "id00" / "002.png", picture(0, 2, (50, 40)))
     crops = CropBatches(FolderSource(tmp_path), (112, 96))
-    draw = next(iter(BatchOrder(6, 6, seed=0, augmentation=Augmentation(False, 0))))
-    batch = crops[draw]
+    order_of_six = BatchOrder(6, 6, seed=0, augmentation=Augmentation(False, 0))
+    draw = order_of_six.draw(0)
+    batch = next(batches(crops, order_of_six, workers=0, pin_memory=False))
     row = draw.indices.tolist().index(1)
     assert batch.labels[row].item() == 1  # the next whole picture is of the next identity
     np.testing.assert_array_equal(batch.images[row].numpy(), picture(1, 0))
@@ -121,7 +178,7 @@ def test_a_picture_that_vanished_is_replaced_too(tmp_path):
     make_training_set(tmp_path, 2, 2)
     crops = CropBatches(FolderSource(tmp_path), (112, 96))
     (tmp_path / "id01" / "000.png").unlink()
-    batch = crops[next(iter(BatchOrder(4, 4, seed=0, augmentation=Augmentation())))]
+    batch = next(batches(crops, order(4, 4), workers=0, pin_memory=False))
     assert batch.bad[0][1] == "No such file or directory"
 
 

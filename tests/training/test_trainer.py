@@ -7,6 +7,7 @@ import logging
 import math
 import shutil
 
+import cv2
 import pytest
 import torch
 import yaml
@@ -380,12 +381,15 @@ def test_a_collapse_is_named_once():
     assert not said(3.0, 0.2, 0.99)
 
 
-def test_dry_run_describes_and_writes_nothing(config_file, tmp_path):
+def test_dry_run_describes_and_writes_a_contact_sheet_alone(config_file, tmp_path):
     out = dry_run(str(config_file), device="cpu")
     assert "identities                  5" in out
     assert "multiply-adds per picture" in out
     assert yaml.safe_load(out.split("# the resolved configuration\n")[1])["model"]["depth"] == 10
-    assert not (tmp_path / "runs").exists()
+    sheet = tmp_path / "runs" / "tiny-dry-run.png"
+    assert list((tmp_path / "runs").rglob("*")) == [sheet]
+    assert f"augmentation, to look at    {sheet}\n" in out
+    assert cv2.imread(str(sheet)).shape == (4 * 36, 120 + 8 * 36, 3)  # original, mirror, crop_shift, as trained
 
 
 def test_multiply_adds_of_sphere20():

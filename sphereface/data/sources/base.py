@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import unicodedata
 from array import array
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -38,6 +40,9 @@ class Source(Protocol):
     def name(self, index: int) -> str:
         """What to call this picture in a message: its path."""
         ...
+
+
+_CHUNK = 1 << 16  # bytes: nearly every crop in one piece
 
 
 class TextTable:
@@ -91,3 +96,16 @@ def printable(name: str) -> str:
 def smallest_index(indices: npt.NDArray[np.int64]) -> npt.NDArray[np.unsignedinteger]:
     """Indices (none negative) in the smallest type that holds them."""
     return indices.astype(np.min_scalar_type(int(indices.max(initial=0))))
+
+
+def read_file(folder: Path, name: str) -> bytes:
+    """The bytes of a file, by system calls alone: for the few kB of a crop a third of the time of ``Path``'s way."""
+    path = os.path.join(folder, name)  # noqa: PTH118 -- for the same reason
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    try:
+        data = os.read(descriptor, _CHUNK)
+        while part := os.read(descriptor, _CHUNK):
+            data += part
+        return data
+    finally:
+        os.close(descriptor)

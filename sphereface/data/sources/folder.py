@@ -11,7 +11,7 @@ import numpy as np
 
 from ...errors import UserError
 from ..images import IMAGE_SUFFIXES
-from .base import TextTable, nfc, printable
+from .base import TextTable, nfc, printable, read_file
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class FolderSource:
         return len(self.labels)
 
     def read(self, index: int) -> bytes:
-        return (self.root / self._paths[index]).read_bytes()
+        return read_file(self.root, self._paths[index])
 
     def name(self, index: int) -> str:
         return printable(str(self.root / self._paths[index]))

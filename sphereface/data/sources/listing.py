@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import UserError
-from .base import TextTable, nfc, printable, without_gaps
+from .base import TextTable, nfc, printable, read_file, without_gaps
 
 _MAX_LABEL = 2**31 - 1
 _SAMPLED = 8
@@ -46,7 +46,7 @@ class ListSource:
         return len(self.labels)
 
     def read(self, index: int) -> bytes:
-        return (self.root / self._paths[index]).read_bytes()
+        return read_file(self.root, self._paths[index])
 
     def name(self, index: int) -> str:
         return printable(str(self.root / self._paths[index]))

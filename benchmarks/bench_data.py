@@ -1,0 +1,280 @@
+"""How fast crops reach training: this project's feed beside its bound and beside plain torchvision, in one run.
+
+    python benchmarks/bench_data.py                      ../shared/faces/train, or else the ORL faces of the demo
+    python benchmarks/bench_data.py --data FOLDER        any folder of identities
+    python benchmarks/bench_data.py --json out.json
+    python benchmarks/bench_data.py --augmentations      what each augmentation costs, and nothing else
+
+The bound is the fastest decoder on the same JPEGs, held in memory, in as many processes as decode in the feed.
+``torchvision`` is what a user would write: ImageFolder, RandomHorizontalFlip, ToTensor, Normalize, DataLoader; it hands
+out normalised floats, the feed bytes, so ``folder, on to the network's input`` adds what the device does to those.
+Rivals take turns, round by round; ratios are formed within a round, and medians shown. The files are in the page
+cache: it is the feed that is measured, and no disk.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import statistics
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import simplejpeg
+import torch
+import torchvision
+
+from sphereface.augmentation import Augment
+from sphereface.data.images import decode
+from sphereface.data.loader import CropBatches, batches
+from sphereface.data.orl import prepare_orl
+from sphereface.data.packing import pack
+from sphereface.data.sampler import Augmentation, BatchOrder
+from sphereface.data.sources import Source, open_path
+from sphereface.data.transforms import to_input
+
+FACES = Path(__file__).resolve().parents[2] / "shared" / "faces" / "train"
+BATCH = 128
+WORKERS = (0, 1, 2)
+MINIMUM_SECONDS = 0.2  # of one measurement
+SETTLE_SECONDS = 0.25  # workers go on until their queues are full again; the next rival is not to pay for it
+Measure = Callable[[], float]
+
+
+# ---------------------------------------------------------------- the bound
+
+
+def with_simplejpeg(data: bytes, out: np.ndarray) -> None:
+    """The binding of libjpeg-turbo that the feed uses: accurate transform, smooth upsampling."""
+    simplejpeg.decode_jpeg(data, "BGR", buffer=out)
+
+
+def with_opencv(data: bytes, _: np.ndarray) -> None:
+    """It cannot decode into memory that is there."""
+    cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+
+
+def with_torchvision(data: bytes, _: np.ndarray) -> None:
+    """Planes of RGB; a tensor wants memory that can be written to."""
+    encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+    torchvision.io.decode_jpeg(encoded, torchvision.io.ImageReadMode.RGB)
+
+
+DECODERS = {"simplejpeg": with_simplejpeg, "OpenCV": with_opencv, "torchvision.io": with_torchvision}
+_in_memory: list[bytes] = []  # inherited by the forked processes
+
+
+def decode_rate(name: str, count: int) -> float:
+    """Pictures a second of one decoder in this process, in an order as random as training's."""
+    decoder, order = DECODERS[name], np.random.default_rng().integers(0, len(_in_memory), count).tolist()
+    out = np.empty_like(decode(_in_memory[0]))
+    started = time.perf_counter()
+    for index in order:
+        decoder(_in_memory[index], out)
+    return count / (time.perf_counter() - started)
+
+
+class DecodePool:
+    """The same decoder in several processes at once, as many as there are workers."""
+
+    def __init__(self, name: str, processes: int) -> None:
+        self.name, self.processes = name, processes
+        self.pool = multiprocessing.get_context("fork").Pool(processes, initializer=_one_thread)
+
+    def rate(self) -> float:
+        """Pictures a second of all of them together."""
+        count = 5000
+        started = time.perf_counter()
+        self.pool.starmap(decode_rate, [(self.name, count)] * self.processes, chunksize=1)
+        return count * self.processes / (time.perf_counter() - started)
+
+
+def _one_thread() -> None:
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+
+
+# ---------------------------------------------------------------- the feed and its rival
+
+
+def stream_rate(stream: Iterator[Any], *, ahead: int, each: Callable[[Any], object]) -> float:
+    """Pictures a second of an endless stream, once the ``ahead`` batches that were ready are gone."""
+    for _ in range(ahead + 2):
+        each(next(stream))
+    started, count = time.perf_counter(), 0
+    while (seconds := time.perf_counter() - started) < MINIMUM_SECONDS:
+        for _ in range(10):
+            each(next(stream))
+        count += 10
+    seconds = time.perf_counter() - started
+    return count * BATCH / seconds
+
+
+def feed(source: Source, size: Sequence[int], workers: int) -> Iterator[Any]:
+    """Batches of this project: mirror, uint8."""
+    order = BatchOrder(len(source), BATCH, seed=0, augmentation=Augmentation())
+    return batches(CropBatches(source, size), order, workers=workers, pin_memory=False)
+
+
+def torchvision_feed(folder: Path, workers: int) -> Iterator[Any]:
+    """The batches of the usual lines, epoch after epoch."""
+    from torchvision import datasets, transforms
+
+    steps = [transforms.RandomHorizontalFlip(), transforms.ToTensor(), transforms.Normalize([0.5] * 3, [0.5] * 3)]
+    loader = torch.utils.data.DataLoader(
+        datasets.ImageFolder(str(folder), transforms.Compose(steps)),
+        batch_size=BATCH,
+        shuffle=True,
+        drop_last=True,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+    )
+    while True:
+        yield from loader
+
+
+def make_sources(folder: Path, scratch: Path) -> dict[str, Source]:
+    """The same JPEGs as a folder, a zip and a .rec."""
+    archive = scratch / "faces.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as file:
+        for path in sorted(folder.glob("*/*.jpg")):
+            file.write(path, path.relative_to(folder))
+    pack(open_path(folder), scratch / "faces.rec")
+    return {"folder": open_path(folder), "zip": open_path(archive), "rec": open_path(scratch / "faces.rec")}
+
+
+def orl_as_jpeg(scratch: Path) -> Path:
+    """The demo's training faces, which are PNG, as JPEG."""
+    for path in sorted(prepare_orl(scratch / "orl").train.glob("*/*.png")):
+        target = scratch / "orl-jpeg" / path.parent.name / f"{path.stem}.jpg"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(target), cv2.imread(str(path)))
+    return scratch / "orl-jpeg"
+
+
+def build(folder: Path, scratch: Path) -> dict[tuple[str, int], Measure]:
+    """What is measured, by name and workers: the bound (``decode``) first, ``torchvision`` last."""
+    sources = make_sources(folder, scratch)
+    _in_memory[:] = [sources["rec"].read(index) for index in range(len(sources["rec"]))]
+    size = decode(_in_memory[0]).shape[:2]
+    best = max(DECODERS, key=lambda name: statistics.median(decode_rate(name, 4000) for _ in range(3)))
+    measures: dict[tuple[str, int], Measure] = {
+        (f"decode, {name}", 0): lambda name=name: decode_rate(name, 5000) for name in DECODERS
+    }
+
+    def add(name: str, workers: int, stream: Iterator[Any], each: Callable[[Any], object] = bool) -> None:
+        measures[name, workers] = lambda: stream_rate(stream, ahead=2 * workers, each=each)
+
+    for workers in WORKERS:
+        pool = DecodePool(best, max(workers, 1))
+        measures["decode", workers] = pool.rate if workers else lambda: decode_rate(best, 5000)
+        for name, source in sources.items():
+            add(name, workers, feed(source, size, workers))
+        stream = feed(sources["folder"], size, workers)
+        add("folder, on to the network's input", workers, stream, lambda batch: to_input(batch.images, batch.mirror))
+        add("torchvision", workers, torchvision_feed(folder, workers))
+    return measures
+
+
+def measure(measures: dict[tuple[str, int], Measure], rounds: int) -> list[dict[str, Any]]:
+    """Rows, from medians over rounds; ratios are formed within each round."""
+    rates: dict[tuple[str, int], list[float]] = {key: [] for key in measures}
+    for number in range(rounds + 1):
+        for key, run in measures.items():
+            rate = run()
+            time.sleep(SETTLE_SECONDS if key[1] else 0.0)
+            if number:  # the first round warms up
+                rates[key].append(rate)
+
+    def ratio(key: tuple[str, int], to: str) -> float:
+        return statistics.median(a / b for a, b in zip(rates[key], rates[to, key[1]], strict=True))
+
+    return [
+        {
+            "name": name,
+            "workers": workers,
+            "images_per_s": statistics.median(rates[name, workers]),
+            "share_of_decode": ratio((name, workers), "decode"),
+            "ratio_to_torchvision": ratio((name, workers), "torchvision"),
+        }
+        for name, workers in measures
+    ]
+
+
+# ---------------------------------------------------------------- augmentations
+
+
+def measure_augmentations(source: Source) -> dict[str, float]:
+    """Microseconds that each adds to one picture it happens to, at batch 128, all cores."""
+    size = decode(source.read(0)).shape[:2]
+    plain = Augmentation(mirror=False)
+    shapes = {"mirror": Augmentation(), "crop_shift": Augmentation(mirror=False, crop_shift=4)}
+    shapes |= {name: Augmentation(mirror=False, augment=Augment().only(name)) for name in Augment().kinds()}
+    steps = {name: _step(source, size, augmentation) for name, augmentation in {"nothing": plain, **shapes}.items()}
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(15):
+        for name, step in steps.items():
+            started = time.perf_counter()
+            step()
+            times[name].append(1e6 * (time.perf_counter() - started) / BATCH)
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    return {name: value if name == "nothing" else value - medians["nothing"] for name, value in medians.items()}
+
+
+def _step(source: Source, size: Sequence[int], augmentation: Augmentation) -> Callable[[], object]:
+    order = BatchOrder(len(source), BATCH, seed=0, augmentation=augmentation)
+    stream = batches(CropBatches(source, size), order, workers=0, pin_memory=False)
+
+    def step() -> object:
+        batch = next(stream)
+        return to_input(batch.images, batch.mirror, batch.augment)
+
+    step()
+    return step
+
+
+# ---------------------------------------------------------------- the program
+
+
+def print_rows(rows: list[dict[str, Any]]) -> None:
+    """The table."""
+    print(f"\n{'name':36}{'workers':>8}{'images/s':>10}{'of decode':>11}{'to torchvision':>16}")
+    for row in rows:
+        share, ratio = f"{row['share_of_decode']:.0%}", f"{row['ratio_to_torchvision']:.1f}×"
+        print(f"{row['name']:36}{row['workers']:8}{row['images_per_s']:10,.0f}{share:>11}{ratio:>16}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, print, and write the rows if asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", metavar="FOLDER", type=Path, help="a folder of identities, JPEGs of one size")
+    parser.add_argument("--rounds", type=int, default=5, help="how often each rival has its turn (5)")
+    parser.add_argument("--json", metavar="PATH", type=Path, help="write the rows as a list of objects")
+    parser.add_argument("--augmentations", action="store_true", help="measure those instead")
+    args = parser.parse_args(argv)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = args.data or (FACES if FACES.is_dir() else orl_as_jpeg(Path(scratch)))
+        pictures = sum(1 for _ in folder.glob("*/*.jpg"))
+        machine = f"torch {torch.__version__}, {torch.get_num_threads()} threads"
+        print(f"{pictures:,} JPEGs of {folder.name}, batch {BATCH}, {machine}")
+        if args.augmentations:
+            for name, micros in measure_augmentations(open_path(folder)).items():
+                print(f"{name:20}{micros:8.1f} µs a picture")
+            return 0
+        rows = measure(build(folder, Path(scratch)), args.rounds)
+    print_rows(rows)
+    if args.json:
+        args.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
