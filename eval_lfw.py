@@ -69,12 +69,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse(argv)
     if args.batch_size < 1:
         raise UserError(f"--batch-size: got {args.batch_size} · allowed: 1 or more")
-    sets = _sets(args)
     if args.compare:
-        return _compare(args, sets)
-    embedder = _embedder(args, args.ckpt)
+        return _compare(args)
     embedder, reports = _embedder(args, args.ckpt), []
-    for pair_set in sets:
+    for pair_set in _sets(args):
         report = evaluate_set(
             embedder, pair_set, subtract_mean=args.mean, identification=args.identification, every_pair=args.all_pairs
         )
@@ -112,11 +110,12 @@ def _embedder(args: argparse.Namespace, checkpoint: Path) -> Embedder:
     )  # fmt: skip
 
 
-def _compare(args: argparse.Namespace, sets: Sequence[PairSet]) -> int:
+def _compare(args: argparse.Namespace) -> int:
     """Say of each set which checkpoint is better."""
     if args.identification or args.all_pairs or args.html:
         raise UserError("--compare: compares accuracies · leave --identification, --all-pairs and --html out")
     a, b = (_embedder(args, checkpoint) for checkpoint in args.compare)
+    sets = _sets(args)
     print(f"A {args.compare[0]}\nB {args.compare[1]}")
     for pair_set in sets:
         outcome = compare(*(_verify(embedder, pair_set, args.mean) for embedder in (a, b)))

@@ -64,8 +64,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         embed_files(model, files, input_size=SIZE, device="cpu", batch_size=args.batch_size, precision=args.precision)
 
     bare()
-    times = [(seconds(bare), seconds(embed)) for _ in range(args.rounds)]
-    bare_s, embed_s = (statistics.median(column) for column in zip(*times, strict=True))
+    times: dict[Callable[[], None], list[float]] = {bare: [], embed: []}
+    for number in range(args.rounds):
+        for run in (bare, embed) if number % 2 == 0 else (embed, bare):  # neither always goes second
+            times[run].append(seconds(run))
+    bare_s, embed_s = (statistics.median(times[run]) for run in (bare, embed))
     decode_s = seconds(lambda: [_load(chunk, SIZE) for chunk in chunks])
     print(f"Sphere-20, {args.precision}, {len(files)} pictures and their mirrors, {torch.get_num_threads()} threads")
     print(f"bare forward  {len(files) / bare_s:8.1f} pictures/s")

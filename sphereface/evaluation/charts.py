@@ -75,7 +75,7 @@ def roc_chart(curve: Roc, resolvable_from: float, points: Sequence[tuple[float, 
         resolvable_from: the FAR below which too few impostor pairs lie: shaded.
         points: (FAR, TAR) to mark.
     """
-    lowest = -math.ceil(math.log10(curve.num_impostor))
+    lowest = -max(1, math.ceil(math.log10(curve.num_impostor)))
     chart = _Chart((lowest, 0), (0, 1))
     chart.box(lowest, min(0.0, math.log10(resolvable_from)), 0, 1, "unsure", "too few impostor pairs")
     for power in range(lowest, 1):

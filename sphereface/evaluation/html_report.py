@@ -231,7 +231,7 @@ def _data_uri(picture: Picture) -> str:
 def _config(config: object) -> str:
     if not config:
         return ""
-    text = escape(yaml.safe_dump(config, sort_keys=False, default_flow_style=None, allow_unicode=True, width=60))
+    text = escape(yaml.safe_dump(config, sort_keys=False, default_flow_style=False, allow_unicode=True))
     return f'<section><h2>Configuration</h2><div class="card"><pre>{text}</pre></div></section>'
 
 

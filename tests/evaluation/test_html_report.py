@@ -114,7 +114,7 @@ def test_the_hardest_pairs_are_those_with_the_worst_scores(report):
     encoded = re.findall(r"base64,([^\"]+)", genuine)[:2]
     for side, text in zip((report.pair_set.pairs.left, report.pair_set.pairs.right), encoded, strict=True):
         image = cv2.imdecode(np.frombuffer(base64.b64decode(text), np.uint8), cv2.IMREAD_COLOR)
-        assert np.corrcoef(image.ravel(), noise(int(side[first]), 32, 24).ravel())[0, 1] > 0.7
+        assert np.corrcoef(image.ravel(), noise(int(side[first]), 32, 24).ravel())[0, 1] > 0.5
     assert genuine.count("✗") == int(
         np.sum(np.argsort(np.argsort(scores[same]))[~report.verification.correct[same]] < HARDEST)
     )
