@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import itertools
+import random
 
 import cv2
 import numpy as np
 import pytest
 
 from scripts.make_pairs import main
-from sphereface.data.make_pairs import _two_of, pairs_text, split
+from sphereface.data.make_pairs import _different, _two_of, pairs_text, split
 from sphereface.data.pairs import read_pairs
 from sphereface.data.sources import open_source
 from sphereface.errors import UserError
@@ -72,6 +73,22 @@ def test_all_pairs_of_two_people_can_be_taken():
     chosen = split([2, 2, 2, 2, 1, 1], folds=2, people=4, pairs=2)
     assert sorted(chosen.same[0]) == [((0, 0), (0, 1)), ((1, 0), (1, 1))]
     assert len(set(chosen.different[0])) == 2
+
+
+@pytest.mark.timeout(20)  # drawing until every one has come up would take minutes
+def test_all_pairs_of_uneven_people_can_be_taken():
+    size = [60, 60] + [2] * 38
+    every = (sum(size) ** 2 - sum(n * n for n in size)) // 2
+    assert len(set(_different(size, every, random.Random(0)))) == every
+
+
+def test_folds_are_alike():
+    """Each fold gets one of the two with most pictures, one of the next two, and so on."""
+    counts = [50, 49, 20, 19, 8, 7, 3, 2, 2, 2]
+    for seed in range(5):
+        for group in split(counts, folds=2, people=8, seed=seed).folds:
+            ranks = sorted(split(counts, folds=2, people=8, seed=seed).people, key=lambda label: -counts[label])
+            assert sorted(ranks.index(label) // 2 for label in group) == [0, 1, 2, 3]
 
 
 def test_pairs_by_number():
