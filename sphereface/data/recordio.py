@@ -270,5 +270,5 @@ def _cut(content: bytes) -> list[bytes]:
         if found % 4 == 0:
             parts.append(content[start:found])
             start = found + 4
-        found = content.find(_MAGIC_BYTES, max(found + 1, start))
+        found = content.find(_MAGIC_BYTES, found + 4)
     return [*parts, content[start:]]

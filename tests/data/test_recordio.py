@@ -233,6 +233,7 @@ def test_with_whole_ranges_only_the_ends_of_identities_are_looked_at(tmp_path):
         [[1.0, 4.0], [3.0, 5.0], [5.0, 7.0]],  # an overlap
         [[1.0, 4.0], [4.0, 5.0], [5.0, 6.0]],  # too short
         [[0.0, 4.0], [4.0, 5.0], [5.0, 7.0]],
+        [[2.0, 4.0], [4.0, 5.0], [5.0, 7.0]],
         [[1.0, 4.0], [4.0, 4.0], [4.0, 7.0]],  # an empty one
         [[1.0, 2.0], [2.0, 5.0], [5.0, 7.0]],  # covers all, but says other labels than the pictures
         [[1.0, float("nan")], [4.0, 5.0], [5.0, 7.0]],
@@ -308,7 +309,7 @@ def test_damaged_files(tmp_path):
     rec.with_suffix(".idx").write_text(index.replace("3\t", "33\t"))
     with pytest.raises(UserError, match=r"announces 6 records, of which the index lacks 1, the first key 3 ·"):
         RecordSource(tmp_path)
-    first, second = (line.split("\t")[1] for line in index.splitlines()[1:3])
+    first, second = (line.split("\t")[1] for line in index.splitlines()[:2])  # key 2: inside a range
     rec.with_suffix(".idx").write_text(index.replace(f"\t{second}\n", f"\t{int(first) + 8}\n"))
     with pytest.raises(UserError, match=r"its index says that a record begins at byte \d+, and none does there"):
         RecordSource(tmp_path)

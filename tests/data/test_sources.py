@@ -302,8 +302,12 @@ def test_a_bomb_in_a_zip_is_not_unpacked(tmp_path):
     with pytest.raises(OSError, match=r"73,400,320 bytes where at most 67,108,864 are allowed"):
         ZipSource(path).read(0)
     lying = patched(path, struct.pack("<I", 70 * 2**20), struct.pack("<I", 10))
+    source = ZipSource(lying)
+    tracemalloc.start()
     with pytest.raises(OSError, match="damaged zip: the member's length"):
-        ZipSource(lying).read(0)  # says 10 bytes, is cut after 11
+        source.read(0)  # says 10 bytes, is cut after 11
+    assert tracemalloc.get_traced_memory()[1] < 2**21
+    tracemalloc.stop()
     assert ZipSource(lying).read(1) == bytes(1000)
 
 

@@ -19,9 +19,9 @@ from ..pictures import make_training_set
 
 SETTINGS = {
     "name": "same",
-    "model": {"depth": 10, "widths": [4, 8, 8, 8], "embedding_dim": 8, "input_size": [32, 32]},
+    "model": {"depth": 10, "widths": [4, 8, 8, 8], "embedding_dim": 8, "input_size": [32, 32], "norm": "batch"},
     "loss": {"name": "a-softmax", "m": 4, "lambda_gamma": 10},
-    "train": {"batch_size": 8, "steps": 50, "lr": 0.05},
+    "train": {"batch_size": 8, "steps": 50, "lr": 0.01},
     "data": {"workers": 0, "crop_shift": 2},
 }
 
