@@ -11,6 +11,7 @@ from sphereface.errors import UserError
 from sphereface.losses.head import MarginHead
 from sphereface.losses.margins import MARGINS, check_options, make_margin
 from sphereface.losses.sampling import sampled_rows
+from sphereface.losses.shards import Shard
 from sphereface.training.optimizer import SGD, gradient_values
 from sphereface.training.parts import parameter_groups
 
@@ -66,6 +67,17 @@ def test_the_choice_depends_on_seed_step_and_shard_alone():
     for change in ({"seed": 2}, {"step": 3}, {"shard": 4}, {"seed": 2, "step": 1}):
         other = draw([5], 0.1, **{"seed": 1, "step": 2, "shard": 3, **change})
         assert len(set(first.tolist()) & set(other.tolist())) < 40
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_the_head_draws_by_its_seed_the_step_and_its_shard(rank):
+    shard, (x, labels) = Shard.of(2 * CLASSES, rank, 2), batch()
+    head = MarginHead(WIDTH, 2 * CLASSES, make_margin("arcface", sample_rate=0.5), seed=7, shard=shard).double()
+    for step in (0, 3):
+        head.weight.grad = None
+        head(x, labels, step=step).loss.backward()
+        expected = sampled_rows(labels, CLASSES, 0.5, seed=7, step=step, shard=CLASSES * rank)
+        assert head.weight.grad.coalesce().indices()[0].tolist() == expected.tolist()
 
 
 @pytest.mark.parametrize("example", FIRST_OF_EACH, ids=str)
