@@ -91,7 +91,7 @@ class AlignReport:
 
     def failed_by_reason(self) -> dict[str, int]:
         """Return reason → number of failures, the most frequent first."""
-        return dict(Counter(failure.reason for failure in self.failures).most_common())
+        return {reason: count for reason, count, _ in _rows(self.failures)}
 
     def save(self, folder: Path, *, finished: bool) -> Path:
         """Write ``align-report.json`` into ``folder``; an unfinished one tells the next run the settings."""
@@ -126,9 +126,10 @@ def _by_name(listed: list[Failure]) -> list[dict[str, str]]:
 
 
 def _rows(listed: list[Failure]) -> list[tuple[str, int, str]]:
-    """Of each reason: it, its number, and the first example by name."""
+    """Of each reason, the most frequent first: it, its number, and the first example by name."""
+    counts = Counter(failure.reason for failure in listed)
     rows = []
-    for reason, count in Counter(failure.reason for failure in listed).most_common():
+    for reason, count in sorted(counts.items(), key=lambda row: (-row[1], row[0])):
         first = min((failure for failure in listed if failure.reason == reason), key=lambda failure: failure.file)
         rows.append((reason, count, f"   e.g. {first.file}" + (first.detail and f": {first.detail}")))
     return rows

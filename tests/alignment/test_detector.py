@@ -54,7 +54,7 @@ def test_of_two_as_near_the_surer_and_of_two_as_large_the_nearer():
 def test_second_try_has_a_border_and_its_points_are_mapped_back():
     picture = np.full((41, 30, 3), 200, np.uint8)
     # in the bordered picture, whose middle is at (29.5, 40), the second face is the nearer one
-    detector = Told(faces(), faces((0, 0, 9, 9), (25, 35, 34, 44)))
+    detector = Told(faces(), faces((10, 32, 19, 40), (25, 35, 34, 44)))
     found = find_face(picture, detector)
     bordered = detector.seen[1]
     assert bordered.shape == (81, 60, 3)
@@ -98,6 +98,12 @@ def test_shrinking_reads_every_pixel():
     checks = np.indices((112 * 8, 96 * 8)).sum(axis=0) % 2 * 255
     crop = align(np.repeat(checks[..., None], 3, 2).astype(np.uint8), template() * 8 + 3.5)
     assert np.abs(crop.astype(int) - 127).max() <= 1
+
+
+def test_shrinking_moves_nothing():
+    ramp = np.tile(np.arange(96 * 8) / 3, (112 * 8, 1))
+    crop = align(np.repeat(np.round(ramp)[..., None], 3, 2).astype(np.uint8), template() * 8 + 3.5)
+    assert abs((crop[:, 1:-1, 0] - ramp.reshape(112, 8, 96, 8).mean(axis=(1, 3))[:, 1:-1]).mean()) < 0.2
 
 
 def test_a_photograph_in_memory():

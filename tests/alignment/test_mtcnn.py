@@ -151,12 +151,18 @@ def test_pictures_without_a_face(detector, size):
 
 @installed
 def test_tight_grey_crops_are_found_with_a_border(detector):
-    pictures = [cv2.imread(str(path)) for path in sorted(find_orl().glob("s*/1.pgm"))[:12]]
-    found = []
-    for picture in pictures:
+    """ORL's faces cut at forehead, chin and cheeks; found where they are found in the whole pictures."""
+    found, distances = 0, []
+    for path in sorted(find_orl().glob("s*/1.pgm"))[::3]:
+        picture = cv2.imread(str(path))
         try:
-            found.append(find_face(picture, detector))
+            tight = find_face(np.ascontiguousarray(picture[22:-14, 16:-16]), detector)
         except NoFace:
             continue
-    assert len(found) >= 10
-    assert any(face.padded for face in found)
+        found += 1
+        if tight.padded:
+            whole = find_face(picture, detector)
+            distances.append(np.linalg.norm(tight.points + (16, 22) - whole.points, axis=1).mean())
+    assert found >= 11  # of 14
+    assert len(distances) >= 5
+    assert np.median(distances) < 3
