@@ -60,6 +60,13 @@ def test_a_pictures_randomness_is_of_seed_epoch_and_index_alone():
         assert sorted(other, key=lambda place: place[0]) != sorted(large, key=lambda place: place[0])
 
 
+def test_the_numbers_of_a_picture_stand_at_its_index_in_a_stream_of_their_own():
+    draw = order(50, 50).draw(50)  # epoch 1
+    stream = np.random.Philox(key=np.array([3, 1], np.uint64), counter=np.array([0, 0, 0, 16 + 4], np.uint64))
+    uniforms = np.random.Generator(stream).random((50, 1), dtype=np.float32)[:, 0]
+    assert sorted(draw.indices[draw.augment["grey"].rows]) == np.flatnonzero(uniforms < 0.3).tolist()
+
+
 def test_one_augmentation_leaves_the_draws_of_the_others():
     alone = order(50, 50, augmentation=Augmentation(True, 2, Augment(erase=Erase(0.3)))).draw(0)
     together = order(50, 50).draw(0)
