@@ -161,7 +161,7 @@ def _heading(report: Report) -> list[str]:
     if not report.subtract_mean:
         rule = rule.replace("threshold and mean", "threshold") + "; NO mean subtracted"
     mirror = "picture and mirror image" if report.flip else "picture only, NO mirror image"
-    about = [f"{key} {report.about[key]}" for key in ("checkpoint", "step") if key in report.about]
+    about = [f"{key} {report.about[key]}" for key in ("checkpoint", "step") if report.about.get(key) is not None]
     return [
         f"{pair_set.name}: {pairs.path.name}, {what}, {len(pair_set.files):,} pictures",
         f"features of {mirror}",
