@@ -44,7 +44,7 @@ def heading(report: Report) -> list[str]:
     """What was compared, and by which rule: a few lines."""
     pair_set = report.pair_set
     mirror = "picture and mirror image" if report.flip else "picture only, NO mirror image"
-    about = [f"{key} {report.about[key]}" for key in ("checkpoint", "step") if key in report.about]
+    about = [f"{key} {report.about[key]}" for key in ("checkpoint", "step") if report.about.get(key) is not None]
     return [
         f"{pair_set.name}: {pair_set.pairs.path.name}, {_what(pair_set)}, {len(pair_set.files):,} pictures",
         f"features of {mirror}",
