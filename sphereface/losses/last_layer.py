@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..errors import UserError
 from .margins import Margin
+from .products import add_product, product, put_product
 
 CLASS_BLOCK = 16384
 """Classes per block on a CPU. On idle cores every size from 512 on is as fast as the others within 5 %; on busy
@@ -82,7 +83,7 @@ class LastLayer:
     def logits(self, block: slice, room: Tensor) -> Tensor:
         """Z_ji = Ŵ_j·q_i + b_j of the block, (B, N), in the first rows of ``room``."""
         z = room[: block.stop - block.start]
-        self._product(self.weight[block], self._query_low.t(), z)
+        put_product(self.weight[block].to(self.low), self._query_low.t(), z)
         if self.inv_norms is not None:
             z.mul_(self.inv_norms[block, None])
         if self.bias is not None:
@@ -104,14 +105,19 @@ class LastLayer:
         rows = self.weight[block].to(self.dtype)
         if self.inv_norms is not None:
             grad.mul_(self.inv_norms[block, None])  # the division by ‖W_j‖, for both products
+        low = grad.to(self.low)
         if dquery is not None:
-            self._add_product(grad.t(), rows, dquery)
+            add_product(low.t(), rows.to(self.low), dquery)
         if dweight is not None:
-            own = dweight[block]
-            self._product(grad, self._query_low, own)
-            if self.inv_norms is not None and self.rows == "normalized":
-                along = (own * rows).sum(1, keepdim=True) * self.inv_norms[block, None] ** 2
-                own.addcmul_(rows, along, value=-1.0)
+            self._put_dweight(product(low, self._query_low).to(self.dtype), rows, block, dweight[block])
+
+    def _put_dweight(self, full: Tensor, rows: Tensor, block: slice, own: Tensor) -> None:
+        if self.inv_norms is None or self.rows != "normalized":
+            own.copy_(full)
+            return
+        along = torch.mul(full, rows, out=own).sum(1, keepdim=True)  # own is room enough
+        along.mul_(self.inv_norms[block, None] ** 2)
+        torch.addcmul(full, rows, along, value=-1.0, out=own)
 
     def to_dx(self, dquery: Tensor) -> Tensor:
         """The gradient of x, in place of that of q: through s·x/‖x‖ it is s (I − x̂ x̂ᵀ) dq / ‖x‖, 0 at x = 0."""
@@ -120,18 +126,6 @@ class LastLayer:
         unit = self.x * self.inv_x_norms[:, None]
         along = (dquery * unit).sum(1, keepdim=True)
         return dquery.addcmul_(unit, along, value=-1.0).mul_((self.scale * self.inv_x_norms)[:, None])
-
-    def _product(self, a: Tensor, b: Tensor, out: Tensor) -> None:
-        if self.low == self.dtype:
-            torch.mm(a.to(self.dtype), b, out=out)
-        else:
-            out.copy_(torch.mm(a.to(self.low), b.to(self.low)))
-
-    def _add_product(self, a: Tensor, b: Tensor, out: Tensor) -> None:
-        if self.low == self.dtype:
-            out.addmm_(a, b)
-        else:
-            out.add_(torch.mm(a.to(self.low), b.to(self.low)))
 
 
 class Targets:
@@ -149,7 +143,9 @@ class Targets:
         self.labels, self.norms = labels, layer.norms
         rows = layer.weight[labels].to(layer.dtype)
         row_norms = torch.linalg.vector_norm(rows, dim=1)
-        self._unit_rows = rows * _inverse(row_norms)[:, None]  # (N, D)
+        self._inv_row_norms = _inverse(row_norms)
+        self._unit_rows = rows * self._inv_row_norms[:, None]  # (N, D)
+        self._rows = rows if layer.rows == "plain" else self._unit_rows  # as they enter the plain logit
         along = (layer.query * self._unit_rows).sum(1)
         self.cosines = (along * (layer.inv_x_norms if layer.scale is None else 1 / layer.scale)).clamp_(-1.0, 1.0)
         self._row_norms = row_norms if layer.rows == "plain" else None
@@ -168,24 +164,25 @@ class Targets:
         if len(samples):
             block[classes, samples] = values if isinstance(values, float) else values[samples]
 
-    def entries(self, grad: Tensor) -> Tensor:
-        """What the target places of dL/dZ hold, from dL/d``logits``; both (N,)."""
-        return grad * (self._d_plain if self._d_weight is None else self._d_weight)
-
     def add_to_dx(self, layer: LastLayer, grad: Tensor, dquery: Tensor) -> Tensor:
-        """The gradient of x, from that of q and what the product with :meth:`entries` leaves out of ∂t/∂x."""
-        if self._d_weight is not None:
-            dquery.addcmul_(self._unit_rows, (grad * (self._d_plain - self._d_weight))[:, None])
+        """The gradient of x, from that of q by the other classes, and ∂t/∂x of the targets; ``grad`` (N,) dL/dt."""
+        own = layer.to_dx(self._rows * (grad * self._d_plain)[:, None])
         per_norm = grad * self._d_norm * layer.inv_x_norms  # ∂t/∂‖x‖ · x/‖x‖ = this · x
         if self._row_norms is not None:
             per_norm = per_norm * self._row_norms
-        return layer.to_dx(dquery).addcmul_(layer.x, per_norm[:, None])
+        return layer.to_dx(dquery).add_(own).addcmul_(layer.x, per_norm[:, None])
 
-    def add_to_dweight(self, grad: Tensor, dweight: Tensor) -> None:
-        """Add ∂t/∂‖W_y‖ · W_y/‖W_y‖, which is there only for plain rows."""
-        if self._row_norms is not None:
-            per_row = grad * self._d_norm * self.norms
-            dweight.index_add_(0, self.labels, self._unit_rows * per_row[:, None])
+    def add_to_dweight(self, layer: LastLayer, grad: Tensor, dweight: Tensor) -> None:
+        """Add ∂t/∂W_y of the targets to the gradient of W; ``grad`` (N,) dL/dt."""
+        slope = self._d_plain if self._d_weight is None else self._d_weight
+        own = layer.query * (grad * slope)[:, None]
+        if self._row_norms is None:
+            if layer.rows == "normalized":
+                own.addcmul_(self._unit_rows, (own * self._unit_rows).sum(1, keepdim=True), value=-1.0)
+            own.mul_(self._inv_row_norms[:, None])
+        else:
+            own.addcmul_(self._unit_rows, (grad * self._d_norm * self.norms)[:, None])
+        dweight.index_put_((self.labels,), own, accumulate=True)  # deterministic on every device
 
 
 def _check_labels(labels: Tensor, samples: int, classes: int) -> None:
