@@ -16,9 +16,12 @@ from ..errors import UserError
 from .margins import Margin
 from .products import add_product, product, put_product
 
-CLASS_BLOCK = 16384
-"""Classes per block on a CPU. On idle cores every size from 512 on is as fast as the others within 5 %; on busy
-ones each operation waits for its slowest thread, so few large blocks win. Other devices take all at once."""
+CLASS_BLOCK = 2048
+"""Classes per block on a CPU, or an eighth of them where that is more, but not above :data:`LARGEST_BLOCK`. So what a
+block needs beside the logits stays small beside them, and there are few operations, each of which waits for its
+slowest thread on a busy machine. Other devices take all classes at once."""
+
+LARGEST_BLOCK = 16384
 
 _TINY = 1e-12
 """A shorter vector counts as zero: it has no direction."""
@@ -31,6 +34,13 @@ def inverse_norms(rows: Tensor, dtype: torch.dtype) -> Tensor:
 
 def _inverse(norms: Tensor) -> Tensor:
     return norms.reciprocal().masked_fill(norms < _TINY, 0.0)
+
+
+def _blocks(classes: int, most: int | None, device: str) -> list[slice]:
+    size = min(most or classes, classes)
+    if device == "cpu":
+        size = min(size, max(CLASS_BLOCK, min(classes // 8, LARGEST_BLOCK)))
+    return [slice(start, min(start + size, classes)) for start in range(0, classes, size)]
 
 
 class LastLayer:
@@ -67,9 +77,7 @@ class LastLayer:
         self.weight = weight.detach()
         self.inv_norms = None if self.rows == "plain" else inverse_norms(self.weight, self.dtype)  # (C,)
         self.bias = None if bias is None else bias.detach().to(self.dtype)
-        size = min(block_size or len(weight), CLASS_BLOCK if device == "cpu" else len(weight))
-        starts = range(0, len(weight), size)
-        self.blocks = [slice(start, min(start + size, len(weight))) for start in starts]
+        self.blocks = _blocks(len(weight), block_size, device)
         self._query_low = self.query.to(self.low)
 
     def room(self, classes: int) -> Tensor:
