@@ -201,6 +201,33 @@ def test_always_finite(options, batch, lam, chunk_size):
         assert grad.isfinite().all()
 
 
+HAZARDS = {
+    "zero embedding": ([[0.0, 0.0]], [[1.0, 2.0], [3.0, -1.0]], [0]),
+    "zero rows": ([[1.0, 2.0], [1.0, 1.0]], [[0.0, 0.0], [0.0, 0.0], [1.0, 0.0]], [0, 2]),
+    "cos = 1": ([[2.0, 0.0], [0.0, 3.0]], [[1.0, 0.0], [0.0, 1.0]], [0, 1]),
+    "cos = -1": ([[2.0, 0.0], [0.0, 3.0]], [[-1.0, 0.0], [0.0, -1.0]], [0, 1]),
+    "duplicates": ([[1.0, 2.0]] * 3, [[0.5, -1.0]] * 3, [1, 1, 1]),
+    "one class": ([[1.0, 2.0], [-3.0, 1.0]], [[0.5, -1.0]], [0, 0]),
+    "one sample": ([[1.0, 2.0]], [[0.5, -1.0], [1.0, 1.0]], [1]),
+    "logits of 1e4": ([[1e4, 0.0], [-1e4, 0.0]], [[1.0, 0.0], [-1.0, 0.0], [0.6, 0.8]], [1, 1]),
+}
+
+
+@pytest.mark.parametrize("chunk_size", [None, 1])
+@pytest.mark.parametrize("hazard", HAZARDS)
+@pytest.mark.parametrize("options", DEFAULTS + HUGE, ids=str)
+def test_each_hazard_leaves_loss_and_gradients_finite(options, hazard, chunk_size):
+    """What the draws above may miss: every hazard for every margin."""
+    x, weight, labels = (torch.tensor(values) for values in HAZARDS[hazard])
+    head = MarginHead(2, len(weight), make_margin(**options, chunk_size=chunk_size, mhe=0.5))
+    with torch.no_grad():
+        head.weight.copy_(weight)
+    for lam in (0.0, 5.0):
+        out = head(x.requires_grad_(), labels, lam)
+        assert out.loss.isfinite()
+        assert all(grad.isfinite().all() for grad in gradients(out.loss, x, *head.parameters()))
+
+
 # From YAML to a training step
 
 
