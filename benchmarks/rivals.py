@@ -20,7 +20,7 @@ Step = Callable[[], Tensor]
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # each is itself: a dict has no hash
 class Row:
     """A loss in the table. ``margin`` is this project's, with its options; None for a rival, known by its name."""
 
