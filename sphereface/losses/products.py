@@ -1,8 +1,8 @@
 """The matrix products of the last layer, by the fastest library at hand.
 
 For float32 on a CPU torch.mm calls MKL, which leaves half the vector width of AMD's processors unused; oneDNN, which
-torch has for bfloat16 and convolutions, does not: 230 against 96 GFLOP/s on one core of a Zen 5. On a
-processor where both use all, they are equally fast. Both accumulate in float32.
+torch has for bfloat16 and convolutions, does not: 230 against 96 GFLOP/s on one core of a Zen 5. Where MKL uses all
+(Intel's), no such gain is to be had. Both accumulate in float32.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 
 # The operation by which torch.compile reaches oneDNN; where a version of torch has it no more, MKL does.
 _linear: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
-_HAS_ONEDNN = _linear is not None and platform.machine() in ("x86_64", "AMD64") and torch.backends.mkldnn.is_available()
+_HAS_ONEDNN = _linear is not None and platform.machine() in ("x86_64", "AMD64")
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
@@ -31,16 +31,19 @@ def put_product(a: Tensor, b: Tensor, out: Tensor) -> None:
         torch.mm(a, b, out=out)
 
 
-def add_product(a: Tensor, b: Tensor, out: Tensor) -> None:
-    """Out ← out + a b, added in the type of ``out``."""
-    if a.dtype != out.dtype or _by_onednn(a):
+def add_product(a: Tensor, b: Tensor, out: Tensor, unit: Tensor | None = None) -> None:
+    """Out ← out + a b · unit, added in the type of ``out``; the unit, a number, only where a and b are of a lower."""
+    if unit is not None:
+        out.addcmul_(product(a, b).to(out.dtype), unit)
+    elif a.dtype != out.dtype or _by_onednn(a):
         out.add_(product(a, b))
     else:
         out.addmm_(a, b)
 
 
 def _by_onednn(a: Tensor) -> bool:
-    return _HAS_ONEDNN and a.dtype == torch.float32 and a.device.type == "cpu" and torch.backends.mkldnn.enabled
+    wanted = _HAS_ONEDNN and bool(torch.backends.mkldnn.enabled)
+    return wanted and a.dtype == torch.float32 and a.device.type == "cpu"
 
 
 def _onednn(a: Tensor, b: Tensor) -> Tensor:
