@@ -4,8 +4,8 @@ Logits are class-major, (C, N), so that a block of classes is contiguous. All is
 inputs are), under autocast too, but for the three large products. These then take the autocast dtype, of
 rounding u = 2⁻⁹ (bfloat16) or 2⁻¹² (float16): a logit of another class is off by up to 3u‖x‖ (3us where
 features are normalised). A target's logit and gradient are not: they take no part in the products. The gradients of
-x and W are then off, as a whole, by 0.2 to 2.5 % with bfloat16, an eighth of that with float16: by about u times the
-logits that matter. In float32 it is some 1e-5.
+x and W are then off, as a whole, by 0.2 to 2.5 % with bfloat16, a sixth of that with float16: by about u times the
+logits that matter, so more where plain rows are long. In float32 it is some 1e-5.
 """
 
 from __future__ import annotations
