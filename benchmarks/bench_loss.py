@@ -1,137 +1,130 @@
 """What the loss costs: this project's heads beside a bare linear layer with cross entropy, in one run.
 
-    python benchmarks/bench_loss.py                 N = 256 and 1024 at C = 10572 and 100000, D = 512, fp32
-    python benchmarks/bench_loss.py --quick         N = 256 at C = 10572 alone
+    python benchmarks/bench_loss.py                 N = 256 and 1024 at C = 10572 and 100000, D = 512; chunks to C = 10⁶
+    python benchmarks/bench_loss.py --quick         N = 256 at C = 10572, within a minute
+    python benchmarks/bench_loss.py --size 64 5000  another N and C
     python benchmarks/bench_loss.py --json out.json
 
-Each figure is forward and backward, gradients of embeddings and weights included. The rivals take turns, round by
+Each figure is forward and backward, gradients of embeddings and weights included. The losses take turns, round by
 round, so that a machine that changes its speed changes it for all; medians are shown. ``bare`` is F.linear without
-bias and F.cross_entropy; ``textbook`` is A-Softmax as most ports write it, with ψ on all N×C logits by autograd.
-Peak memory is that of a process of its own, beyond inputs and gradients.
+bias and F.cross_entropy; bf16 rows are compared with bare under bf16 autocast; ``textbook`` is A-Softmax as most
+ports write it, with ψ on all N×C logits by autograd; ``pml`` is pytorch-metric-learning (``pip install -e .[bench]``).
+``extra MB`` is what one step adds to the peak of a process of its own, beyond inputs, weights and gradients.
+In the last table the ratio is that of the times per class, to bare at C = 100000.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-import torch.nn.functional as F
+from peak_memory import extra_mb
+from rivals import BARE, BARE_BF16, CHUNK, DIM, LAMBDA, PEERS, Row, Step, all_rows, make_step, new_weight
+from rivals import peers_are_installed as peers
 
-from sphereface.losses.head import MarginHead
-from sphereface.losses.margins import make_margin
-
-DIM = 512
-LAMBDA = 5.0
-Step = Callable[[], torch.Tensor]
+SECONDS = {"quick": 12.0, "full": 30.0}
+"""For the rounds of one table; there are three at least."""
 
 
-def bare(x: torch.Tensor, labels: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Softmax without bias: the price to compare with."""
-    return F.cross_entropy(F.linear(x, weight), labels)
+@dataclass(frozen=True)
+class Case:
+    """One line: a loss at a size."""
+
+    row: Row
+    n: int
+    classes: int
+    dim: int
 
 
-def textbook(x: torch.Tensor, labels: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """A-Softmax, m = 4, with ψ on every logit, as the public ports do."""
-    norms = x.norm(dim=1, keepdim=True)
-    cos = (F.linear(x, F.normalize(weight)) / norms).clamp(-1, 1)
-    cos_4 = 8 * cos**4 - 8 * cos**2 + 1
-    k = (4 * cos.detach().acos() / torch.pi).floor()
-    psi = (1 - 2 * (k % 2)) * cos_4 - 2 * k
-    target = F.one_hot(labels, len(weight)).bool()
-    logits = torch.where(target, (LAMBDA * cos + psi) / (1 + LAMBDA), cos) * norms
-    return F.cross_entropy(logits, labels)
-
-
-def make_step(name: str, n: int, classes: int) -> Step:
-    """A closure that runs one forward and backward of the named loss."""
-    torch.manual_seed(0)
-    x = torch.randn(n, DIM, requires_grad=True)
-    labels = torch.randint(0, classes, (n,))
-    if name in RIVALS:
-        weight = torch.randn(classes, DIM).mul_(DIM**-0.5).requires_grad_()
-        parameters, loss = [x, weight], lambda: RIVALS[name](x, labels, weight)
-    else:
-        head = MarginHead(DIM, classes, make_margin(*OURS[name][0], **OURS[name][1]))
-        parameters, loss = [x, head.weight], lambda: head(x, labels, LAMBDA).loss
-
-    def step() -> torch.Tensor:
-        for parameter in parameters:
-            parameter.grad = None
-        value = loss()
-        value.backward()
-        return value.detach()
-
-    return step
-
-
-RIVALS = {"bare": bare, "textbook a-softmax": textbook}
-OURS = {
-    "modified-softmax": (("modified-softmax",), {}),
-    "a-softmax exact": (("a-softmax",), {"m": 4, "gradient": "exact"}),
-    "a-softmax caffe": (("a-softmax",), {"m": 4, "gradient": "caffe"}),
-}
-
-
-def measure_times(n: int, classes: int, rounds: int) -> dict[str, float]:
-    """Median milliseconds of every rival, in turn."""
-    steps = {name: make_step(name, n, classes) for name in (*RIVALS, *OURS)}
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for step in steps.values():
+def medians(cases: dict[Case, Step], seconds: float) -> dict[Case, float]:
+    """Milliseconds of each, in turn."""
+    for step in cases.values():
         step()
-    for _ in range(rounds):
-        for name, step in steps.items():
+    times: dict[Case, list[float]] = {case: [] for case in cases}
+    began = time.perf_counter()
+    while min(map(len, times.values())) < 3 or time.perf_counter() - began < seconds:
+        for case, step in cases.items():
             started = time.perf_counter()
             step()
-            times[name].append(1000 * (time.perf_counter() - started))
-    return {name: statistics.median(values) for name, values in times.items()}
+            times[case].append(1000 * (time.perf_counter() - started))
+    return {case: statistics.median(values) for case, values in times.items()}
 
 
-def measure_memory(name: str, n: int, classes: int) -> float:
-    """MiB that one step adds to the peak of a fresh process, the gradients of x and W not counted."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_extra_mib, (name, n, classes))
+def measure(cases: list[Case], seconds: float) -> list[dict[str, Any]]:
+    """The table of these cases, the first of which is bare: printed, and as rows for JSON."""
+    head = f"N = {cases[0].n}, D = {cases[0].dim}"
+    print(f"\n{head}\n{'loss':28}{'C':>9}{'ms':>10}{'ratio':>8}{'extra MB':>10}", flush=True)
+    usable = [case for case in cases if case.row.name not in PEERS or peers()]
+    extra = {case: extra_mb(case.row, case.n, case.classes, case.dim) for case in usable}
+    sizes = {(case.classes, case.dim) for case in cases}
+    weights = {size: new_weight(*size) for size in sizes}
+    fitting = [case for case in usable if extra[case] is not None]
+    times = medians({case: _step(case, weights) for case in fitting}, seconds)
+    rows = [_row(case, times, extra.get(case)) for case in cases]
+    for case, row in zip(cases, rows, strict=True):
+        _print(row, "does not fit into memory" if case in extra else "not installed: pip install -e .[bench]")
+    return rows
 
 
-def _extra_mib(name: str, n: int, classes: int) -> float:
-    make_step("bare", 8, 64)()  # libraries and thread pools
-    step = make_step(name, n, classes)
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak starts anew from here
-    before = _peak_mib()
-    step()
-    gradients = 4 * (n + classes) * DIM / 2**20
-    return max(_peak_mib() - before - gradients, 0.0)
+def _step(case: Case, weights: dict[tuple[int, int], torch.nn.Parameter]) -> Step:
+    return make_step(case.row, case.n, case.classes, case.dim, weights[case.classes, case.dim])
 
 
-def _peak_mib() -> float:
-    """Highest resident memory of this process (Linux)."""
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    return int(status.split("VmHWM:")[1].split()[0]) / 2**10
+def _row(case: Case, times: dict[Case, float], extra: float | None) -> dict[str, Any]:
+    ms = times.get(case)
+    low = case.row.dtype == "bfloat16"
+    bare = next(other for other in times if other.row == (BARE_BF16 if low else BARE))
+    ratio = None if ms is None else (ms / case.classes) / (times[bare] / bare.classes)
+    row = {"name": case.row.name, "n": case.n, "classes": case.classes, "dim": case.dim, "dtype": case.row.dtype}
+    return {**row, "ms": ms, "ratio_to_bare": ratio, "extra_mb": extra}
+
+
+def _print(row: dict[str, Any], why_not: str) -> None:
+    start = f"{row['name']:28}{row['classes']:9}"
+    if row["ms"] is None:
+        print(f"{start}  {why_not}", flush=True)
+    else:
+        print(f"{start}{row['ms']:10.1f}{row['ratio_to_bare']:8.2f}{row['extra_mb']:10.0f}", flush=True)
+
+
+def tables(sizes: Sequence[tuple[int, int]], dim: int, *, chunks: bool) -> list[list[Case]]:
+    """What is measured together: each size, and the chunked losses from 100,000 to a million classes."""
+    found = [[Case(row, n, classes, dim) for row in all_rows()] for n, classes in sizes]
+    if chunks:
+        chunked = next(row for row in all_rows() if row.options.get("chunk_size"))
+        cases = [Case(BARE, 256, 100_000, dim), *(Case(chunked, 256, c, dim) for c in (100_000, 1_000_000))]
+        found.append(cases)
+    return found
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print, and write the rows if asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="the smallest size, few rounds")
+    parser.add_argument("--quick", action="store_true", help="the smallest size alone, few rounds")
+    parser.add_argument("--size", nargs=2, type=int, metavar=("N", "C"), help="this size alone")
+    parser.add_argument("--tiny", action="store_true", help="toy sizes: whether the benchmark itself works")
     parser.add_argument("--json", metavar="PATH", type=Path, help="write the rows as a list of objects")
     args = parser.parse_args(argv)
-    sizes = [(256, 10572)] if args.quick else [(n, c) for c in (10572, 100000) for n in (256, 1024)]
-    rows = []
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, D = {DIM}, fp32, λ = {LAMBDA:g}")
-    for n, classes in sizes:
-        times = measure_times(n, classes, rounds=5 if args.quick else max(5, 10_572 * 60 // classes))
-        print(f"\nN = {n}, C = {classes}\n{'loss':22}{'ms':>9}{'ratio':>8}{'extra MiB':>11}")
-        for name, ms in times.items():
-            ratio, extra = ms / times["bare"], measure_memory(name, n, classes)
-            print(f"{name:22}{ms:9.1f}{ratio:8.2f}{extra:11.0f}", flush=True)
-            row = {"name": name, "n": n, "classes": classes, "dim": DIM, "dtype": "float32"}
-            rows.append({**row, "ms": ms, "ratio_to_bare": ratio, "extra_mb": extra})
+    sizes, dim = [(n, c) for c in (10_572, 100_000) for n in (256, 1024)], DIM
+    whole = not (args.quick or args.size or args.tiny)
+    if args.quick:
+        sizes = sizes[:1]
+    if args.size:
+        sizes = [tuple(args.size)]
+    if args.tiny:
+        sizes, dim = [(4, 50)], 8
+    seconds = 0.0 if args.tiny else SECONDS["quick" if args.quick else "full"]
+    threads = torch.get_num_threads()
+    print(f"torch {torch.__version__}, {threads} threads, λ = {LAMBDA:g}, chunks of {CHUNK} classes")
+    rows = [row for cases in tables(sizes, dim, chunks=whole) for row in measure(cases, seconds)]
     if args.json:
         args.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
     return 0

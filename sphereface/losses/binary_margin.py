@@ -70,7 +70,7 @@ def _sum_over_classes(
     on_target = -positive * targets.own(torch.sigmoid(-t))
     dquery = torch.zeros_like(layer.x) if wanted[0] else None
     dweight = layer.x.new_empty(layer.weight.shape) if wanted[1] else None
-    dbias, entries = on_target.sum(), targets.entries(on_target)
+    dbias = on_target.sum()
     lowest, room = torch.finfo(layer.dtype).min, layer.room_for_block()
     best = torch.full_like(t, lowest)
     for i, block in enumerate(layer.blocks):
@@ -83,8 +83,9 @@ def _sum_over_classes(
         if any(wanted):
             grad = u.sigmoid_().mul_(negative)
             dbias += grad.sum()
-            targets.put(i, grad.mul_(slope), entries)
-            layer.backward(block, grad, dquery, dweight)
+            layer.backward(block, grad.mul_(slope), dquery, dweight)  # 0 at the targets
     dx = None if dquery is None else targets.add_to_dx(layer, on_target, dquery)
     best, (loss, dbias) = targets.highest(best), targets.total(loss, dbias)
+    if dweight is not None:
+        targets.add_to_dweight(layer, on_target, dweight)
     return loss, best, (dx, dweight, dbias.reshape(1))

@@ -128,14 +128,18 @@ class _MarginSoftmax(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_loss: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         """dL/dM = (softmax(M) − onehot)/N, block by block into the gradients of x, W and b."""
-        layer, maxima, log_sum = ctx.layer, ctx.maxima, ctx.log_sum
+        layer, targets, maxima, log_sum = ctx.layer, ctx.targets, ctx.maxima, ctx.log_sum
         kept, ctx.exponentials = ctx.exponentials, None
         scale = grad_loss / len(log_sum)
         factors = (maxima - log_sum).exp_().mul_(scale)  # turn the exponentials into gradients
         room = layer.room_for_block() if kept is None else None
 
         def gradient(i: int, block: slice) -> Tensor:
-            part = kept[block] if room is None else layer.logits(block, room).sub_(maxima[i]).exp_()
+            if room is None:
+                part = kept[block]
+            else:
+                part = layer.logits(block, room).sub_(maxima[i]).exp_()
+                targets.put(i, part, 0.0)
             return part.mul_(factors[i])  # type: ignore[no-any-return]
 
         on_target = ctx.targets.own(torch.sigmoid(ctx.gap).mul_(-scale))  # p − 1
@@ -161,8 +165,10 @@ class _MarginLogits(torch.autograd.Function):
         """From any dL/dM, (N, C)."""
         room = ctx.layer.room_for_block()
 
-        def gradient(_: int, block: slice) -> Tensor:
-            return room[: block.stop - block.start].copy_(grad[:, block].t())  # type: ignore[no-any-return]
+        def gradient(i: int, block: slice) -> Tensor:
+            part = room[: block.stop - block.start].copy_(grad[:, block].t())
+            ctx.targets.put(i, part, 0.0)
+            return part  # type: ignore[no-any-return]
 
         on_target = grad.gather(1, ctx.targets.labels[:, None])[:, 0]
         return *_backward(ctx, gradient, on_target), None, None
@@ -175,7 +181,7 @@ def _backward(
 
     Args:
         ctx: of either function.
-        gradient: (index, classes) of a block → its dL/dM, (B, N), to be spent; its targets are not read.
+        gradient: (index, classes) of a block → its dL/dM, (B, N), 0 at the targets; to be spent.
         on_target: (N,) dL/dM of the targets.
     """
     x, weight, bias = ctx.saved_tensors
@@ -183,17 +189,16 @@ def _backward(
     dx = torch.zeros_like(layer.x) if ctx.needs_input_grad[0] else None
     dweight = layer.x.new_empty(weight.shape) if ctx.needs_input_grad[1] else None
     dbias = layer.x.new_empty(bias.shape) if ctx.needs_input_grad[2] else None
-    entries = targets.entries(on_target)
     for i, block in enumerate(layer.blocks):
         part = gradient(i, block)
         if dbias is not None:
-            targets.put(i, part, on_target)
             torch.sum(part, 1, out=dbias[block])
-        targets.put(i, part, entries)
         layer.backward(block, part, dx, dweight)
     if dx is not None:
         dx = targets.add_to_dx(layer, on_target, dx).to(x.dtype)
     if dweight is not None:
-        targets.add_to_dweight(on_target, dweight)
+        targets.add_to_dweight(layer, on_target, dweight)
         dweight = dweight.to(weight.dtype)
+    if dbias is not None:
+        dbias.index_put_((targets.labels,), on_target, accumulate=True)
     return dx, dweight, None if dbias is None else dbias.to(bias.dtype)

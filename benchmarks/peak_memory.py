@@ -1,0 +1,40 @@
+"""What one step adds to the peak memory of a process of its own (Linux)."""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+from pathlib import Path
+
+from rivals import DIM, Row, make_step
+
+_SHARE = 0.8
+"""Of the free memory, what a loss may take before it counts as not fitting."""
+
+
+def extra_mb(row: Row, n: int, classes: int, dim: int = DIM) -> float | None:
+    """MB (10⁶ bytes) beyond inputs, weights and their gradients; None if it does not fit into the free memory."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_in_child, (row, n, classes, dim))
+
+
+def _in_child(row: Row, n: int, classes: int, dim: int) -> float | None:
+    make_step(row, 8, 64, dim)()  # libraries, their kernels, thread pools
+    free = _kib("/proc/meminfo", "MemAvailable:") * 1024
+    limit = _kib("/proc/self/status", "VmData:") * 1024 + int(_SHARE * free)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    try:
+        step = make_step(row, n, classes, dim)
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak starts anew from here
+        before = _kib("/proc/self/status", "VmHWM:")
+        step()
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, MemoryError) or "allocate memory" in str(error):
+            return None
+        raise
+    gradients = 4 * (n + classes) * dim
+    return max(1024 * (_kib("/proc/self/status", "VmHWM:") - before) - gradients, 0) / 1e6
+
+
+def _kib(path: str, key: str) -> int:
+    return int(Path(path).read_text(encoding="ascii").split(key)[1].split()[0])
