@@ -393,7 +393,7 @@ def test_a_pth_cut_off_anywhere(tmp_path):
     torch.save({name: torch.from_numpy(value) for name, value in sphere_tensors().items()}, tmp_path / "x.pth")
     data = (tmp_path / "x.pth").read_bytes()
     old = write_python2_pth(tmp_path / "y", {n: torch.from_numpy(v) for n, v in sphere_tensors().items()}).read_bytes()
-    for whole in (data, old):
+    for whole in (data, old):  # cut within the name of a function, it is one that is not allowed
         for length in range(8, len(whole), len(whole) // 40):
-            with pytest.raises(BadCheckpoint, match="truncated, damaged or not a .pth"):
+            with pytest.raises(BadCheckpoint, match="truncated, damaged or not a .pth|refused: holds objects"):
                 import_released(write(tmp_path / "z.pth", whole[:length]))

@@ -21,7 +21,7 @@ name: tuned
 model: {depth: 10, widths: [2, 3, 4, 5], embedding_dim: 6, input_size: [32, 24]}
 loss: {name: a-softmax, m: 4}
 data: {workers: 0}
-train: {batch_size: 4, steps: 1, lr: 1.0e-9, weight_decay: 0}
+train: {batch_size: 4, steps: 1, lr: 1.0e-30, weight_decay: 0}
 eval: {sets: {}}
 log: {tensorboard: false}
 """
@@ -71,7 +71,7 @@ def test_a_run_starts_from_it_with_a_new_head(tmp_path, published, monkeypatch):
     (last,) = tmp_path.glob("runs/tuned/*/last.pt")
     start = load_checkpoint(tmp_path / "out.pt")["model"]
     for name, value in load_checkpoint(last)["model"].items():
-        torch.testing.assert_close(value, start[name], rtol=0, atol=1e-5, msg=name)
+        assert torch.equal(value, start[name]), name  # but for a rate that moves nothing
 
 
 def test_it_is_no_run_to_resume(tmp_path, published, monkeypatch, capsys):
@@ -103,7 +103,7 @@ def test_input_size_and_rgb(tmp_path):
         (["x", "there.pt"], r"error: there.pt: there already · move it and its .json away, or give another name\n"),
         (["x", "beside.pt"], r"error: beside.pt: there already .*\n"),
         (["x", "out.pt", "--input-size", "112"], r"error: --input-size: got '112' · allowed: height x width .*\n"),
-        (["x", "out.pt", "--input-size", "8x8"], r"error: x: pictures of 8x8 give fc5 5 numbers, .* for 210 .*\n"),
+        (["x", "out.pt", "--input-size", "16x16"], r"error: x: pictures of 16x16 give fc5 5 numbers, .* for 210 .*\n"),
         (["x", "x/out.pt"], r"error: x/out.pt: cannot be written: .* · give another place\n"),
         (["text", "out.pt"], r"error: text: truncated, damaged or not a .caffemodel \(byte 0: .*\) · get it again\n"),
     ],
