@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import cv2
@@ -57,7 +58,7 @@ def decode(data: bytes) -> npt.NDArray[np.uint8]:
 
 
 def decode_into(data: bytes, out: npt.NDArray[np.uint8]) -> None:
-    """As :func:`decode`, into the memory that the picture is wanted in.
+    """As :func:`decode`, into the memory that the picture is wanted in, cut by :func:`centre_crop` where it is larger.
 
     Args:
         data: an encoded picture.
@@ -74,12 +75,27 @@ def decode_into(data: bytes, out: npt.NDArray[np.uint8]) -> None:
         else:
             if image.shape == out.shape:
                 return
-    image = _decode_any(data)
-    if image.shape != out.shape:
-        raise BadImage(
-            f"{image.shape[1]}×{image.shape[0]} pixels (width×height) where {out.shape[1]}×{out.shape[0]} are wanted"
-        )
-    out[...] = image
+    out[...] = centre_crop(decode(data), out.shape[:2])
+
+
+def centre_crop(image: npt.NDArray[np.uint8], size: Sequence[int]) -> npt.NDArray[np.uint8]:
+    """Cut a crop that is too long in one direction to its centre; a view.
+
+    Of the usual 112×112 alignment that is exactly the 112×96 one, whose template lies 8 pixels further left. Any other
+    size is an error: a picture that is cut or stretched at will is not aligned.
+
+    Args:
+        image: (h, w, …).
+        size: (H, W) in pixels.
+
+    Raises:
+        BadImage: it is smaller than wanted, or larger both ways.
+    """
+    (height, width), (wanted_height, wanted_width) = image.shape[:2], size
+    top, left = (height - wanted_height) // 2, (width - wanted_width) // 2
+    if height < wanted_height or width < wanted_width or (height > wanted_height and width > wanted_width):
+        raise BadImage(f"{height}×{width} pixels (height × width) where {wanted_height}×{wanted_width} are wanted")
+    return image[top : top + wanted_height, left : left + wanted_width]
 
 
 def _is_plain_jpeg(data: bytes) -> bool:

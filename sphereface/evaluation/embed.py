@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from ..data.images import BadImage, Picture, decode
+from ..data.images import BadImage, Picture, decode_into
 from ..data.transforms import to_input
 from ..errors import UserError
 
@@ -41,9 +41,8 @@ def embed_files(
 ) -> npt.NDArray[np.float32]:
     """Embed picture files.
 
-    A crop as high as the network's input and wider, or as wide and higher, is cut to its centre: of the usual
-    112×112 alignment that is exactly the 112×96 one, whose template lies 8 pixels further left. Any other
-    size is an error, since a picture that is cut or stretched at will is not aligned.
+    A crop as high as the network's input and wider, or as wide and higher, is cut to its centre
+    (:func:`~sphereface.data.images.centre_crop`); any other size is an error.
 
     Args:
         model: (B, 3, H, W) float32 → (B, D). Run in evaluation mode and left in the mode it was in.
@@ -119,22 +118,10 @@ def _load(files: Sequence[Picture], input_size: tuple[int, int]) -> _Batch:
     problems = []
     for row, file in enumerate(files):
         try:
-            images[row] = _centre_crop(decode(file.read_bytes()), input_size)
+            decode_into(file.read_bytes(), images[row])
         except (OSError, BadImage) as error:
             problems.append(f"{file}: {error}")
     return _Batch(images, problems)
-
-
-def _centre_crop(image: npt.NDArray[np.uint8], input_size: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """Cut the longer side of a crop that is too long in one direction only; see :func:`embed_files`."""
-    height, width = input_size
-    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
-    if min(top, left) < 0 or (image.shape[0] > height and image.shape[1] > width):
-        raise BadImage(
-            f"is {image.shape[0]}×{image.shape[1]} pixels (height × width) · "
-            f"the network reads {height}×{width} · align it to that size"
-        )
-    return image[top : top + height, left : left + width]
 
 
 def _map_ahead(pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T], ahead: int) -> Iterator[R]:

@@ -110,11 +110,22 @@ def test_only_odd_pictures_take_the_slow_way(monkeypatch):
     assert slow == [data for data in ODD.values() for _ in range(2)]
 
 
-@pytest.mark.parametrize("size", [(112, 112), (50, 40)])
+@pytest.mark.parametrize("size", [(120, 112), (113, 97), (50, 40), (112, 90)])
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
 def test_another_size_is_refused_and_named(size, suffix):
-    with pytest.raises(BadImage, match=f"^{size[1]}×{size[0]} pixels .* where 96×112 are wanted$"):
+    with pytest.raises(BadImage, match=f"^{size[0]}×{size[1]} pixels .* where 112×96 are wanted$"):
         decode_into(encode(suffix, picture(0, 0, size)), np.empty((112, 96, 3), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("size", "rows", "columns"),
+    [((112, 112), slice(0, 112), slice(8, 104)), ((117, 96), slice(2, 114), slice(0, 96))],
+)
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_a_picture_too_long_one_way_is_cut_to_its_centre(size, rows, columns, suffix):
+    data, out = encode(suffix, picture(0, 0, size)), np.empty((112, 96, 3), np.uint8)
+    decode_into(data, out)
+    assert np.array_equal(out, cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[rows, columns])
 
 
 def test_a_cut_off_jpeg_is_refused_in_place_too():

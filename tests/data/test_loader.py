@@ -171,7 +171,7 @@ def test_a_bad_picture_is_named_and_replaced_by_the_next_whole_one(tmp_path):
     np.testing.assert_array_equal(batch.images[row].numpy(), picture(1, 0))
     reasons = dict(batch.bad)
     assert "empty" in reasons[str(tmp_path / "id00" / "001.png")]
-    assert "40×50 pixels (width×height) where 96×112 are wanted" in reasons[str(tmp_path / "id00" / "002.png")]
+    assert "50×40 pixels (height × width) where 112×96 are wanted" in reasons[str(tmp_path / "id00" / "002.png")]
 
 
 def test_a_picture_that_vanished_is_replaced_too(tmp_path):
@@ -196,8 +196,8 @@ def test_all_bad_ends_with_an_error_and_not_in_a_loop(tmp_path, workers):
 
 
 def test_the_sample_at_the_start_notices_another_size(tmp_path):
-    crops = CropBatches(FolderSource(make_training_set(tmp_path, 2, 3, size=(112, 112))), (112, 96))
-    with pytest.raises(UserError, match=r"6 of 6 sampled .*112×112 pixels .* where 96×112 are wanted.*input_size"):
+    crops = CropBatches(FolderSource(make_training_set(tmp_path, 2, 3, size=(120, 112))), (112, 96))
+    with pytest.raises(UserError, match=r"6 of 6 sampled .*120×112 pixels .* where 112×96 are wanted.*input_size"):
         check_sample(crops)
 
 

@@ -104,7 +104,7 @@ def test_a_crop_too_long_one_way_is_cut_to_its_centre(tmp_path, height, width, r
 @pytest.mark.parametrize(("height", "width"), [(31, 24), (32, 23), (33, 25), (24, 32), (250, 250)])
 def test_any_other_size_is_an_error_that_names_the_file(tmp_path, height, width):
     files = [*pictures(tmp_path, 1), write_picture(tmp_path / "other.png", noise(1, height, width))]
-    expected = rf"1 of 2 .*\n  - .*other\.png: is {height}×{width} pixels .* · the network reads 32×24 · align it"
+    expected = rf"1 of 2 .*\n  - .*other\.png: {height}×{width} pixels .* where 32×24 are wanted"
     with pytest.raises(UserError, match=expected):
         embed(Pixels(), files)
 
