@@ -162,7 +162,7 @@ def test_tight_grey_crops_are_found_with_a_border(detector):
         found += 1
         if tight.padded:
             whole = find_face(picture, detector)
-            distances.append(np.linalg.norm(tight.points + np.array([16, 22]) - whole.points, axis=1).mean())
+            distances.append(np.linalg.norm(tight.points - whole.points + np.array([16, 22]), axis=1).mean())
     assert found >= 11  # of 14
     assert len(distances) >= 5
     assert np.median(distances) < 3
