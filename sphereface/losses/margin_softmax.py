@@ -2,7 +2,7 @@
 
 A margin changes only the N target logits of the N×C. So the plain product runs in blocks of classes, the
 targets are left out of the sum of exponentials and join it at its end, and the backward, written by hand,
-turns the one N×C buffer from exponentials into gradients in place, block by block.
+turns these exponentials into gradients in place, and frees them, block by block.
 
 What a block of logits is, and how its gradient reaches x and W, is in :mod:`sphereface.losses.last_layer`;
 the two autograd functions here say what is done with the logits.
@@ -10,6 +10,7 @@ the two autograd functions here say what is done with the logits.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -50,9 +51,9 @@ def margin_softmax(
     """Mean of −log softmax(M)_y, M the plain logits but for the targets, which ``margin`` gives.
 
     The plain logits are ‖x_i‖ cos θ_ij, s cos θ_ij or W_j·x_i + b_j, as the margin says. Gradients flow to
-    ``x``, ``weight`` and ``bias``, once (there is no double backward). Between forward and backward one N×C
-    buffer is alive; a second backward through the same graph finds it spent and computes the logits again.
-    With a ``chunk_size`` below C that buffer is never there: the backward computes them again, chunk by chunk.
+    ``x``, ``weight`` and ``bias``, once (there is no double backward). Between forward and backward N×C
+    numbers are alive; a second backward through the same graph finds them spent and computes the logits again.
+    With a ``chunk_size`` below C they are never there: the backward computes them again, chunk by chunk.
 
     Args:
         x: (N, D) embeddings, any floating dtype.
@@ -104,12 +105,14 @@ class _MarginSoftmax(torch.autograd.Function):
         keep: bool,
     ) -> tuple[Tensor, Tensor]:
         """Sum exp(Z − block maximum) over the other classes; with ``keep`` all of these stay for backward."""
-        room = layer.room(len(weight)) if keep else layer.room_for_block()
-        maxima = room.new_empty(len(layer.blocks), len(x))
+        rooms = layer.rooms() if keep else itertools.repeat(layer.room_for_block())
+        kept: list[Tensor | None] = []
+        maxima = layer.room(len(layer.blocks))
         sums = torch.empty_like(maxima)
-        lowest = torch.finfo(room.dtype).min
-        for i, block in enumerate(layer.blocks):
-            z = layer.logits(block, room[block] if keep else room)
+        lowest = torch.finfo(maxima.dtype).min
+        for i, (block, room) in enumerate(zip(layer.blocks, rooms, strict=False)):
+            z = layer.logits(block, room)
+            kept.append(z if keep else None)
             targets.put(i, z, float("-inf"))
             maxima[i] = z.amax(0).clamp_(min=lowest)  # a block of nothing but the target has no other maximum
             torch.sum(z.sub_(maxima[i]).exp_(), 0, out=sums[i])
@@ -120,7 +123,7 @@ class _MarginSoftmax(torch.autograd.Function):
         ctx.save_for_backward(x, weight, bias)  # autograd then checks that nobody has changed them meanwhile
         ctx.layer, ctx.targets, ctx.maxima = layer, targets, maxima
         ctx.log_sum = torch.logaddexp(others, targets.logits)
-        ctx.exponentials = room if keep else None
+        ctx.exponentials = kept if keep else None
         ctx.mark_non_differentiable(best_other)
         return F.softplus(ctx.gap, threshold=50).mean(), best_other
 
@@ -136,7 +139,7 @@ class _MarginSoftmax(torch.autograd.Function):
 
         def gradient(i: int, block: slice) -> Tensor:
             if room is None:
-                part = kept[block]
+                part, kept[i] = kept[i], None  # freed as soon as spent, while the gradient of W grows
             else:
                 part = layer.logits(block, room).sub_(maxima[i]).exp_()
                 targets.put(i, part, 0.0)

@@ -1,6 +1,7 @@
 """The engine against slow oracles: loops over samples and classes, finite differences, textbook autograd."""
 
 import math
+import weakref
 
 import pytest
 import torch
@@ -346,17 +347,21 @@ class BigStorages(TorchDispatchMode):
 
 @pytest.mark.parametrize("keep", [True, False])
 @modes
-def test_one_n_by_c_buffer_and_no_other(m, gradient, keep, monkeypatch):
-    monkeypatch.setattr(last_layer, "CLASS_BLOCK", 16)
+def test_n_by_c_numbers_once_and_freed_block_by_block(m, gradient, keep, monkeypatch):
+    monkeypatch.setattr(last_layer, "CLASS_BLOCK", 50)
     samples, classes, width = 32, 400, 4
+    monkeypatch.setattr(last_layer, "_PIECE", 4 * samples * 75)  # so two blocks make a piece
     x, weight, labels = random_batch(samples, classes, width, dtype=torch.float32)
     margin = make_margin("a-softmax", m=m, gradient=gradient)
-    with BigStorages(4 * samples * classes // 4) as big, torch.set_grad_enabled(keep):
+    with BigStorages(4 * samples * 101) as big, torch.set_grad_enabled(keep):
         loss = margin_softmax(x, weight, labels, margin, 5.0).loss
-        assert big.count() == (1 if keep else 0)
         if keep:
+            kept = [weakref.ref(part.untyped_storage()) for part in loss.grad_fn.exponentials]
+            pieces = {storage().data_ptr(): storage().nbytes() for storage in kept}
+            assert list(pieces.values()) == [4 * samples * 100] * 4
             loss.backward()
-    assert big.count() == (1 if keep else 0)
+            assert not any(storage() for storage in kept)
+    assert big.count() == 0  # nothing is larger than a piece
 
 
 # Number types
