@@ -64,17 +64,7 @@ def import_released(path: Path, *, input_size: tuple[int, int] | None = None, rg
     Raises:
         BadCheckpoint: one line: what in the file is missing, damaged, or not of this network.
     """
-    try:
-        with path.open("rb") as file:
-            start = file.read(8)
-        if start.startswith((_PICKLE, _ZIP)):
-            found, stated = _read_port(path, zipped=start.startswith(_ZIP)), None
-        elif what := next((text for magic, text in _OTHERS.items() if start.startswith(magic)), None):
-            raise BadCheckpoint(f"{path}: {what}")
-        else:
-            found, stated = _read_caffe(path)
-    except OSError as error:
-        raise BadCheckpoint(f"{path}: cannot be read: {error.strerror or error}") from error
+    found, stated = _read(path)
     head = {name.removeprefix("fc6."): found.pop(name) for name in ("fc6.weight", "fc6.bias") if name in found}
     model, assumed = _model_of(found, input_size or stated, path)
     weights = _weights_of(found, model, path)
@@ -103,8 +93,22 @@ def save_released(released: Released, path: Path, *, origin: str) -> None:
 # ---------------------------------------------------------------- the two kinds of file
 
 
-def _read_caffe(path: Path) -> tuple[dict[str, Tensor], tuple[int, int] | None]:
+def _read(path: Path) -> tuple[dict[str, Tensor], tuple[int, int] | None]:
     """Tensors as ``conv1_1.weight`` …, and (height, width) of the input where the file says it."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(8)
+        if start.startswith((_PICKLE, _ZIP)):
+            return _read_port(path, zipped=start.startswith(_ZIP)), None
+        if what := next((what for magic, what in _OTHERS.items() if start.startswith(magic)), None):
+            raise BadCheckpoint(f"{path}: {what}")
+        return _read_caffe(path)
+    except OSError as error:
+        raise BadCheckpoint(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _read_caffe(path: Path) -> tuple[dict[str, Tensor], tuple[int, int] | None]:
+    """As :func:`_read`; blob 0 of a layer is its weight (of a PReLU the slopes), blob 1 its bias."""
     caffe = read_caffemodel(path)
     found = {}
     for layer, blobs in caffe.blobs.items():

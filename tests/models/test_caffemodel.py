@@ -138,6 +138,7 @@ def test_repeated_fields_in_pieces(tmp_path):
         (text(1, "net") + varint(802) + varint(10**15) + b"abc", "byte 5: a field of 1,000,000,000,000,000 byte"),
         (varint(801) + b"1234567", "byte 0: a field of 8 bytes where 7 are left"),
         (text(100, text(1, "a") + varint(58) + varint(9) + b"1234"), "byte 6: a field of 9 bytes where 4 are left"),
+        (text(100, varint(58) + varint(9) + b"1234") + text(1, "more of the file"), "of 9 bytes where 4 are left"),
         (layer("a", [text(7, text(1, b"\x05")) + text(5, bytes(16))]), r"layer 'a': 16 bytes of numbers for .* \(5,\)"),
         (layer("a", [text(7, text(1, varint(2**40))) + text(5, bytes(16))]), r"for the shape \(1099511627776,\)"),
         (layer("a", [text(7, text(1, varint(2**64 - 1))) + text(5, bytes(4))]), "bytes of numbers for the shape"),
