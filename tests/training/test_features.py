@@ -11,6 +11,7 @@ from torch import nn
 
 from sphereface.checkpoint import BadCheckpoint, load_checkpoint
 from sphereface.errors import UserError
+from sphereface.losses.margins import MARGINS
 from sphereface.models import load_model
 from sphereface.training.average import MovingAverage
 from sphereface.training.optimizer import AdamW
@@ -273,3 +274,19 @@ def test_one_cycle_in_a_run(config_file):
     assert rates[1] == pytest.approx(0.05 / 25)
     assert max(rates.values()) <= 0.05
     assert math.isclose(rates[12], 0.05 / 25e4, rel_tol=1e-6)
+
+
+# ---------------------------------------------------------------- every loss
+
+
+@pytest.mark.parametrize("name", MARGINS)
+def test_every_loss_trains_saves_and_resumes(config_file, name):
+    overrides = (f"loss.name={name}", "train.lr=0.01", "train.steps=4", "train.milestones=[]", "model.norm=batch")
+    once = (*overrides, "eval.sets={}", "eval.select=null", "checkpoint.every_steps=2")
+    whole = train(config_file, *once)
+    part = train(config_file, *once, stop_at=3)
+    train(config_file, *once, resume=str(part))
+    a, b = load_checkpoint(whole / "last.pt"), load_checkpoint(part / "last.pt")
+    for key in ("model", "head"):
+        assert all(torch.equal(a[key][entry], b[key][entry]) for entry in a[key]), key
+    assert all(math.isfinite(loss) for loss in metrics_of(whole, "train/loss").values())
