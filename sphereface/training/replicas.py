@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,6 @@ from ..errors import UserError
 from ..losses.head import HeadOutput
 from .distributed import World
 from .optimizer import gradient_values
-
 
 _SYNC_BUFFERS = next(  # as torch calls it now, and before
     name
@@ -38,12 +38,13 @@ def replicated(model: nn.Module, world: World, *, pieces: bool) -> DistributedDa
     if world.size == 1 or not any(p.requires_grad for p in model.parameters()):
         return None
     device = next(model.parameters()).device
+    options: dict[str, Any] = {_SYNC_BUFFERS: False}  # see average_statistics
     return DistributedDataParallel(
         model,
         device_ids=None if device.type == "cpu" else [device],
         gradient_as_bucket_view=True,
         static_graph=not pieces,
-        **{_SYNC_BUFFERS: False},  # see average_statistics
+        **options,
     )
 
 

@@ -126,7 +126,7 @@ def write_sheet(trainer: Trainer) -> Path:
     """
     config = trainer.config
     path = Path(config.runs_dir) / f"{config.name}-dry-run.png"
-    sheet = augmentation_sheet(trainer.crops, trainer.augmentation, seed=config.seed)
+    sheet = augmentation_sheet(trainer.data.crops, trainer.data.augmentation, seed=config.seed)
     try:
         write_whole(path, cv2.imencode(".png", sheet)[1].tobytes(), durable=False)
     except OSError as error:

@@ -14,9 +14,7 @@ import torch
 
 from ..checkpoint import BadCheckpoint, load_checkpoint
 from ..config import Config, differences
-from ..data.loader import Batch, CropBatches, batches, check_sample
-from ..data.sampler import Augmentation, BatchOrder, identity_weights
-from ..data.sources import open_source
+from ..data.loader import Batch
 from ..device import make_deterministic
 from ..errors import Stopped, UserError
 from .distributed import World
@@ -26,6 +24,7 @@ from .plan import Plan, Setting
 from .progress import Progress, Stopwatch
 from .run_folder import RunFolder, versions
 from .stopping import Interruption, StopRequest
+from .training_set import TrainingSet
 from .validation import Validator
 from .watch import QuietWatch, StepResult, Watch
 
@@ -48,21 +47,10 @@ class Trainer:
         self.config, self.device, self.world = config, device, world or World()
         torch.manual_seed(config.seed)
         make_deterministic(config.deterministic)
-        data, train = config.data, config.train
-        self.source = open_source(
-            data.train,
-            root=data.root,
-            merge=data.merge,
-            exclude=data.exclude,
-            exclude_file=data.exclude_file,
-            min_images=data.min_images,
-        )
-        self.crops = CropBatches(self.source, config.model.input_size)
-        self.augmentation = Augmentation(data.mirror, data.crop_shift, data.augment)
-        check_sample(self.crops)
+        self.data = TrainingSet(config, self.world)
+        self.source = self.data.source
         self.num_classes = len(self.source.class_names)
         self.progress = Progress()
-        self.order()  # which may refuse
         self.learner = Learner(config, self.num_classes, device, self.world)
         self.stop = StopRequest(quiet=not self.world.first)
         self.validator = Validator(config, device, self.world, self.stop)
@@ -70,8 +58,8 @@ class Trainer:
         self.versions = versions()  # of the code that trains, whatever is committed meanwhile
         self.last_saved: Path | None = None
         self.saved_at = -1
-        per_epoch = len(self.source) / train.batch_size
-        self.total_steps = train.steps or math.ceil((train.epochs or 0) * per_epoch)
+        per_epoch = len(self.source) / config.train.batch_size
+        self.total_steps = config.train.steps or math.ceil((config.train.epochs or 0) * per_epoch)
         self.plan = Plan(config, self.total_steps)
         self._stage = 0
 
@@ -201,21 +189,7 @@ class Trainer:
 
     def feed(self) -> Generator[Batch]:
         """The endless batches, this process's part of each, from the first picture that was not trained on yet."""
-        workers, pin_memory = self.config.data.workers, self.device.type == "cuda"
-        return batches(self.crops, self.order(), workers=workers, pin_memory=pin_memory)
-
-    def order(self) -> BatchOrder:
-        """Which pictures come, and how they are augmented, from here on."""
-        return BatchOrder(
-            len(self.source),
-            self.config.train.batch_size,
-            seed=self.config.seed,
-            augmentation=self.augmentation,
-            start=self.progress.images_seen,
-            weights=identity_weights(self.source.labels, self.config.data.balance),
-            rank=self.world.rank,
-            num_ranks=self.world.size,
-        )
+        return self.data.batches(self.progress.images_seen, pin_memory=self.device.type == "cuda")
 
     def _save_and_evaluate(self, run: RunFolder, watch: Watch, *, last: bool = False) -> bool:
         """Do what is due at this step; at the end, whatever was not done at this very step already.
@@ -297,8 +271,7 @@ class Trainer:
             **asdict(self.progress),
             "run": run_name,
             "config": self.config.to_dict(),
-            "class_names": self.source.class_names,
-            "num_images": len(self.source),
+            **self.data.about(),
             "total_steps": self.total_steps,
             "versions": self.versions,
         }
@@ -318,7 +291,7 @@ class Trainer:
             progress = {name: meta[name] for name in asdict(self.progress)}
         except KeyError as error:
             raise BadCheckpoint(f"{path}: has no {error} entry, so no training can go on from it") from error
-        self._check_data(meta, path)
+        self.data.check(meta, path)
         self.learner.restore(state, path)
         for name, value in progress.items():
             setattr(self.progress, name, value)
@@ -327,12 +300,3 @@ class Trainer:
         log.info("resumed from %s at step %d", path, self.progress.step)
         for line in differences(meta["config"], self.config.to_dict()):
             log.warning("resumed with another setting: %s", line)
-
-    def _check_data(self, meta: dict[str, Any], path: Path) -> None:
-        if meta["class_names"] != self.source.class_names or meta["num_images"] != len(self.source):
-            names = " (or other names)" if len(meta["class_names"]) == self.num_classes else ""
-            raise BadCheckpoint(
-                f"{path}: trained on {meta['num_images']} pictures of {len(meta['class_names'])} identities, "
-                f"data.train now has {len(self.source)} of {self.num_classes}{names} · "
-                "resume with the data that the run was started with"
-            )
