@@ -5,6 +5,7 @@ Examples:
   python train.py --config sphere20.yaml --dry-run             check data, sizes and memory, then exit
   python train.py --config faces-small.yaml --set data.train=my/crops --set train.max_minutes=60
   python train.py --config sphere20.yaml --resume auto         go on with the newest unfinished run of this config
+  torchrun --nproc-per-node gpu train.py --config sphere20.yaml      on all GPUs of this machine (docs/distributed.md)
 
 The run is written to runs/<name>/<time>/; watch it with: tensorboard --logdir runs
 """
@@ -65,10 +66,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.config is None:
         raise UserError("--config: missing · allowed: a file in configs/, or a path to a YAML file")
     if args.dry_run:
-        print(dry_run(args.config, args.overrides, device=args.device))
+        if table := dry_run(args.config, args.overrides, device=args.device):
+            print(table)
         return 0
     checkpoint = run_training(args.config, args.overrides, resume=args.resume, device=args.device)
-    print(f"evaluate it on LFW: python eval_lfw.py --ckpt {checkpoint}")
+    if checkpoint is not None:  # of several processes the first tells
+        print(f"evaluate it on LFW: python eval_lfw.py --ckpt {checkpoint}")
     return 0
 
 

@@ -64,12 +64,13 @@ def link_checkpoint(path: Path, name: str) -> Path:
     return target
 
 
-def load_checkpoint(path: Path, *, device: torch.device | str = "cpu") -> dict[str, Any]:
+def load_checkpoint(path: Path, *, device: torch.device | str = "cpu", mapped: bool = False) -> dict[str, Any]:
     """Read a checkpoint, refusing whatever is not whole.
 
     Args:
         path: ``….pt``, with or without its ``.json``.
         device: where its tensors go.
+        mapped: leave them in the file until they are used, which one of many processes does with a part of them only.
 
     Raises:
         BadCheckpoint: one line that says which file and what is wrong with it.
@@ -77,7 +78,7 @@ def load_checkpoint(path: Path, *, device: torch.device | str = "cpu") -> dict[s
     if not path.is_file():
         raise BadCheckpoint(f"{path}: no such checkpoint file")
     try:
-        state = torch.load(path, map_location=device, weights_only=True)
+        state = torch.load(path, map_location=device, weights_only=True, mmap=mapped)
     except Exception as error:  # damage anywhere in the file can surface as any exception of the unpickler
         if isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error):  # names a class or function
             raise BadCheckpoint(

@@ -34,6 +34,18 @@ class Stopped(Exception):
         self.exit_code = exit_code
 
 
+class ToldElsewhere(Exception):
+    """One of several processes ends for a reason that another one tells.
+
+    Args:
+        exit_code: of the process.
+    """
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__("told by another process")
+        self.exit_code = exit_code
+
+
 class ConfigError(UserError):
     """Every problem found in one configuration, reported together.
 
@@ -55,7 +67,7 @@ class ConfigError(UserError):
 def reports_user_errors(main: Main) -> Main:
     """Make ``main(argv) -> exit code`` end on one line instead of a traceback.
 
-    A :class:`UserError` returns 2, :class:`Stopped` its own code, Ctrl-C 130.
+    A :class:`UserError` returns 2, :class:`Stopped` its own code, Ctrl-C 130; :class:`ToldElsewhere` prints nothing.
     """
 
     @functools.wraps(main)
@@ -68,6 +80,8 @@ def reports_user_errors(main: Main) -> Main:
         except Stopped as stop:
             print(stop, file=sys.stderr)
             return stop.exit_code
+        except ToldElsewhere as told:
+            return told.exit_code
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             return 130

@@ -54,6 +54,18 @@ class Batch(NamedTuple):
         """Pieces of at most ``size`` pictures, in order."""
         return [self._piece(start, min(start + size, len(self.labels))) for start in range(0, len(self.labels), size)]
 
+    @classmethod
+    def joined(cls, pieces: Sequence[Batch]) -> Batch:
+        """The batch of which these are the pieces."""
+        starts = np.cumsum([0, *(len(piece.labels) for piece in pieces)]).tolist()
+        augment = {}
+        for name in {name for piece in pieces for name in piece.augment}:
+            parts = [(start, *p.augment[name]) for start, p in zip(starts, pieces, strict=False) if name in p.augment]
+            rows = torch.cat([rows + start for start, rows, _ in parts])
+            augment[name] = rows, torch.cat([strengths for _, _, strengths in parts])
+        images, labels, mirror = (torch.cat(parts) for parts in zip(*(piece[:3] for piece in pieces), strict=True))
+        return cls(images, labels, mirror, [bad for piece in pieces for bad in piece.bad], augment)
+
     def _piece(self, start: int, stop: int) -> Batch:
         augment = {}
         for name, (rows, strengths) in self.augment.items():

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -234,12 +234,14 @@ def evaluate(
     precision: str = "fp32",
     workers: int | None = None,
     progress: str | None = None,
+    embed: Callable[..., Features] = embed_files,
 ) -> Verification:
     """Embed the pictures of a verification set and verify its pairs.
 
-    ``subtract_mean`` is that of :func:`verify`, every other argument that of :func:`embed_files`.
+    ``subtract_mean`` is that of :func:`verify`, ``embed`` is :func:`embed_files` or what shares its work out over
+    processes, every other argument that of :func:`embed_files`.
     """
-    features = embed_files(
+    features = embed(
         model,
         pair_set.files,
         input_size=input_size,

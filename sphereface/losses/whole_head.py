@@ -22,7 +22,7 @@ CLASSES_PER_MESSAGE = 65536
 """Rows that a rank sends at a time: 128 MiB of 512 float32 each."""
 
 State = dict[str, Any]
-OptimizerState = Mapping[nn.Parameter, Mapping[str, Any]]
+OptimizerState = Mapping[Any, Mapping[str, Any]]  # by parameter
 
 
 def gather_head(head: MarginHead, optimizer: OptimizerState) -> tuple[State, dict[str, State]] | None:
@@ -56,9 +56,7 @@ def gather_head(head: MarginHead, optimizer: OptimizerState) -> tuple[State, dic
     return (state, entries) if ranks is None or ranks.rank == 0 else None
 
 
-def scatter_head(
-    head: MarginHead, optimizer: dict[nn.Parameter, Any], state: State, entries: Mapping[str, State]
-) -> None:
+def scatter_head(head: MarginHead, optimizer: dict[Any, Any], state: State, entries: Mapping[str, State]) -> None:
     """Load a whole head; each rank takes its rows, and nothing is sent.
 
     To read no more than those from the file, load it with ``torch.load(…, mmap=True)`` on the CPU.
@@ -85,6 +83,22 @@ def scatter_head(
                 key: value.to(parameter.device, copy=True) if isinstance(value, Tensor) else value
                 for key, value in moved.items()
             }
+
+
+def whole_shapes(head: MarginHead) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of what :func:`scatter_head` takes as ``state``."""
+    per_class = _class_names(head)
+    return {
+        name: (head.num_classes, *value.shape[1:]) if name in per_class else tuple(value.shape)
+        for name, value in head.state_dict().items()
+    }
+
+
+def sharded_parameters(head: MarginHead) -> list[nn.Parameter]:
+    """The parameters of which each rank holds, and has the gradient of, some rows only."""
+    if not isinstance(head, ShardedHead):
+        return []
+    return [p for name, p in _trained(head) if name in _class_names(head)]
 
 
 def _trained(head: MarginHead) -> Iterator[tuple[str, nn.Parameter]]:

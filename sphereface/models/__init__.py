@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,13 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> LoadedModel:
 
 def load_weights(module: torch.nn.Module, weights: dict[str, torch.Tensor], path: Path) -> None:
     """Fill a module, or say in one line what of the checkpoint does not fit it."""
-    expected = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    check_weights({name: value.shape for name, value in module.state_dict().items()}, weights, path)
+    module.load_state_dict(weights)
+
+
+def check_weights(shapes: Mapping[str, Sequence[int]], weights: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Say in one line what of a checkpoint does not fit the shapes that are wanted."""
+    expected = {name: tuple(shape) for name, shape in shapes.items()}
     found = {name: tuple(value.shape) for name, value in weights.items()}
     if expected != found:
         name = sorted(n for n in expected.keys() | found.keys() if expected.get(n) != found.get(n))[0]
@@ -75,4 +82,3 @@ def load_weights(module: torch.nn.Module, weights: dict[str, torch.Tensor], path
             f"{path}: another architecture: {name} is {found.get(name, 'missing')} in the file, "
             f"{expected.get(name, 'absent')} in this network · use the config that it was trained with"
         )
-    module.load_state_dict(weights)

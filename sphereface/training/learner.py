@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.distributed.fsdp.sharded_grad_scaler import ShardedGradScaler
 
 from ..checkpoint import BadCheckpoint, load_checkpoint
 from ..config import Config
@@ -20,11 +21,14 @@ from ..device import precision_on
 from ..errors import UserError
 from ..losses.distributed_head import make_head
 from ..losses.head import HeadOutput
-from ..models import build_model, load_weights
+from ..losses.whole_head import gather_head, scatter_head, sharded_parameters, whole_shapes
+from ..models import build_model, check_weights, load_weights
 from .average import MovingAverage
+from .distributed import World
 from .optimizer import SGD, AdamW, gradient_values
 from .parts import check_parts, freeze, keep_fixed_statistics, parameter_groups
 from .plan import Setting
+from .replicas import average_statistics, check_pieces, figures_of_all, gradient_norm, gradients_stay, replicated
 from .watch import StepResult
 
 log = logging.getLogger(__name__)
@@ -41,21 +45,35 @@ class Learner:
         config: the resolved configuration.
         num_classes: C.
         device: where all of it is.
+        world: the processes that train together; None for this one alone. They call every method together.
     """
 
-    def __init__(self, config: Config, num_classes: int, device: torch.device) -> None:
-        self.config, self.device = config, device
+    def __init__(self, config: Config, num_classes: int, device: torch.device, world: World | None = None) -> None:
+        self.config, self.device, self.world = config, device, world or World()
         self.dtype = precision_on(device, config.train.precision)
         self.model = build_model(config.model).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.head = make_head(config.model.embedding_dim, num_classes, config.loss, seed=config.seed).to(device)
+        self.head = make_head(
+            config.model.embedding_dim, num_classes, config.loss, seed=config.seed, ranks=self.world.ranks
+        )
+        self.head.to(device)
         names = [name for prefix, part in self.parts.items() for name, _ in part.named_parameters(prefix)]
         self.factors = check_parts(config.train.lr_mult, names)
         freeze(self.parts, self.factors)
         self.optimizer = self.make_optimizer()
         self.average = None if config.train.ema is None else MovingAverage(self.model, config.train.ema)
-        self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype is torch.float16)
+        # over processes it is one that skips a step on all of them where it must on one
+        scaler = torch.amp.GradScaler if self.world.size == 1 else ShardedGradScaler
+        self.scaler = scaler(device.type, enabled=self.dtype is torch.float16)
         if config.train.compile:
             self.model.compile()
+        share = config.train.batch_size // self.world.size
+        check_pieces(config.train.micro_batch, share, self.world)
+        self._replica = replicated(self.model, self.world, pieces=(config.train.micro_batch or share) < share)
+
+    @property
+    def network(self) -> nn.Module:
+        """What a step calls: the model, or what makes it one of several processes'."""
+        return self.model if self._replica is None else self._replica
 
     @property
     def parts(self) -> dict[str, nn.Module]:
@@ -94,7 +112,7 @@ class Learner:
         keep_fixed_statistics(self.parts, self.factors)
         self.head.margin = setting.margin
         with self.autocast():
-            embeddings = self.model(images)  # (B, D)
+            embeddings = self.network(images)  # (B, D)
             output: HeadOutput = self.head(embeddings, labels, setting.lam, setting.step)
         return output, embeddings
 
@@ -102,15 +120,17 @@ class Learner:
         """The gradient of the mean loss of one batch in every parameter's ``.grad``, taken in pieces where told so.
 
         Returns:
-            Outputs and embeddings of all pieces together, detached.
+            Outputs and embeddings of all pieces together, detached. Of several processes, those of this one.
         """
         self.optimizer.zero_grad(set_to_none=True)
         size, images = self.config.train.micro_batch or len(batch.labels), len(batch.labels)
         outputs, embeddings = [], []
-        for piece in batch.split(size):
+        pieces = batch.split(size)
+        for piece in pieces:
             share = len(piece.labels) / images
-            output, embedded = self.forward(piece, setting)
-            self.scaler.scale(output.loss * share).backward()  # type: ignore[no-untyped-call]
+            with nullcontext() if piece is pieces[-1] else gradients_stay(self.network):
+                output, embedded = self.forward(piece, setting)
+                self.scaler.scale(output.loss * share).backward()  # type: ignore[no-untyped-call]
             # detached, or the log's window would keep the graphs
             outputs.append(HeadOutput(output.loss.detach() * share, *(part.detach() for part in output[1:])))
             embeddings.append(embedded.detach())
@@ -129,6 +149,7 @@ class Learner:
         self.optimizer.set_lr(setting.lr)
         output, embeddings = self.gradients(batch, setting)
         self.scaler.unscale_(self.optimizer)
+        output, likeness = figures_of_all(output, embeddings, self.world)
         loss, norm = float(output.loss), float(self._clip_gradients())
         # a half-precision scaler meets infinite gradients now and then: it skips that step and lowers its scale
         if not math.isfinite(loss) or not (math.isfinite(norm) or self.scaler.is_enabled()):
@@ -138,9 +159,10 @@ class Learner:
             raise NotFinite(what)
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        average_statistics(self.model, self.world)
         if self.average is not None:
             self.average.update()
-        return StepResult(output, likeness=_likeness(embeddings), grad_norm=norm, lr=setting.lr, lam=setting.lam)
+        return StepResult(output, likeness=likeness, grad_norm=norm, lr=setting.lr, lam=setting.lam)
 
     @contextmanager
     def evaluated(self) -> Iterator[nn.Module]:
@@ -156,7 +178,7 @@ class Learner:
         """Norm over all gradients; scaled down to ``train.clip_grad_norm`` where there is one."""
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         gradients = gradient_values(parameters)
-        norm = torch.nn.utils.get_total_norm(gradients)
+        norm = gradient_norm(parameters, sharded_parameters(self.head), self.world)
         if self.config.train.clip_grad_norm is not None:
             share = (self.config.train.clip_grad_norm / (norm + 1e-6)).clamp(max=1.0)
             torch._foreach_mul_(gradients, share)
@@ -192,21 +214,27 @@ class Learner:
     def state(self) -> dict[str, Any]:
         """Everything that the next step depends on, but for the batch, the rate and λ: tensors and plain values.
 
-        The optimiser's state is by parameter name, and holds no setting: those are the configuration's.
+        The optimiser's state is by parameter name, and holds no setting: those are the configuration's. Of several
+        processes the first has it whole, as one alone would; on the others there is nothing.
         """
+        whole_head = gather_head(self.head, self.optimizer.state)
+        if whole_head is None:
+            return {}
+        head, of_head = whole_head
+        optimizer = {f"model.{n}": self.optimizer.state[p] for n, p in self.model.named_parameters() if p.requires_grad}
         average = {} if self.average is None else {"average": self.average.weights()}
         return {
             **average,
             "average_updates": 0 if self.average is None else self.average.updates,
             "model": self.model.state_dict(),
-            "head": self.head.state_dict(),
-            "optimizer": {name: self.optimizer.state[p] for name, p in self.named_parameters()},
+            "head": head,
+            "optimizer": {**optimizer, **{f"head.{name}": entries for name, entries in of_head.items()}},
             "scaler": self.scaler.state_dict(),
             "rng": _rng_states(self.device),
         }
 
     def restore(self, state: dict[str, Any], path: Path) -> None:
-        """Become what :meth:`state` described.
+        """Become what :meth:`state` described, on however many processes that was.
 
         Raises:
             BadCheckpoint: an entry is missing, or belongs to another network.
@@ -217,9 +245,15 @@ class Learner:
         except KeyError as error:
             raise BadCheckpoint(f"{path}: has no {error} entry, so no training can go on from it") from error
         load_weights(self.model, weights, path)
-        load_weights(self.head, head, path)
-        for name, parameter in self.named_parameters():
-            self.optimizer.state[parameter] = optimizer[name]
+        check_weights(whole_shapes(self.head), head, path)
+        of_head = {
+            name.removeprefix("head."): entries for name, entries in optimizer.items() if name.startswith("head.")
+        }
+        scatter_head(self.head, self.optimizer.state, head, of_head)
+        for name, parameter in self.model.named_parameters():
+            if parameter.requires_grad:
+                entries = optimizer[f"model.{name}"]
+                self.optimizer.state[parameter] = {key: _own(value, self.device) for key, value in entries.items()}
         self.scaler.load_state_dict(scaler)
         if self.average is not None:  # switched on for a run that had none: it starts from the weights
             self.average.restore(state.get("average", weights), state.get("average_updates", 0))
@@ -231,10 +265,9 @@ class Learner:
             yield from ((f"{prefix}.{name}", p) for name, p in module.named_parameters() if p.requires_grad)
 
 
-def _likeness(embeddings: torch.Tensor) -> torch.Tensor:
-    """How alike the directions of a batch are: ‖mean of x/‖x‖‖², their mean cosine; 1 when all are the same."""
-    directions = nn.functional.normalize(embeddings.detach().float())
-    return directions.mean(0).square().sum()
+def _own(value: Any, device: torch.device) -> Any:
+    """A tensor of a checkpoint as one that may be written to."""
+    return value.to(device, copy=True) if isinstance(value, torch.Tensor) else value
 
 
 def _rng_states(device: torch.device) -> dict[str, Any]:

@@ -101,10 +101,10 @@ class _BarHandler(logging.Handler):
         tqdm.write(self.format(record), file=sys.stderr)
 
 
-def start_logging(folder: Path | None = None) -> None:
-    """Send the package's log to the terminal and, once there is a run folder, to its ``train.log``."""
+def start_logging(folder: Path | None = None, *, quiet: bool = False) -> None:
+    """Send the package's log to the terminal and, once there is a run folder, to its ``train.log``; quiet: nowhere."""
     logger = logging.getLogger("sphereface")
-    logger.setLevel(logging.INFO)
+    logger.setLevel(logging.CRITICAL + 1 if quiet else logging.INFO)
     logger.propagate = False
     if not any(isinstance(handler, _BarHandler) for handler in logger.handlers):
         terminal = _BarHandler()
@@ -113,7 +113,7 @@ def start_logging(folder: Path | None = None) -> None:
     for old in [h for h in logger.handlers if isinstance(h, logging.FileHandler)]:
         old.close()
         logger.removeHandler(old)
-    if folder is not None:
+    if folder is not None and not quiet:
         file = logging.FileHandler(folder / "train.log", encoding="utf-8")
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logger.addHandler(file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,16 +13,20 @@ import torch
 import yaml
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..config import load_config
+from ..config import Config, load_config
 from ..device import choose_device
 from ..errors import Stopped, UserError
 from ..files import write_whole
+from ..losses.head import MarginHead
 from ..losses.margins import MARGINS
+from ..losses.whole_head import whole_shapes
 from ..models import SphereNet
 from .augmentation_sheet import augmentation_sheet
+from .distributed import World, processes
 from .monitor import start_logging
+from .progress import Progress
 from .replay import replay
-from .run_folder import RunFolder
+from .run_folder import QuietFolder, RunFolder
 from .trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -29,8 +34,8 @@ log = logging.getLogger(__name__)
 
 def run_training(
     config_name: str, overrides: Sequence[str] = (), *, resume: str | None = None, device: str = "auto"
-) -> Path:
-    """Train as a configuration says.
+) -> Path | None:
+    """Train as a configuration says, with all processes that torchrun started.
 
     Args:
         config_name: a file of ``configs/`` or a path.
@@ -39,40 +44,59 @@ def run_training(
         device: ``auto``, ``cuda``, ``cuda:N``, ``mps`` or ``cpu``.
 
     Returns:
-        The checkpoint to use: the run's ``best.pt``, or ``last.pt`` where no set was to choose a best.
+        The checkpoint to use: the run's ``best.pt``, or ``last.pt`` where no set was to choose a best. None on all
+        processes but the first.
 
     Raises:
         UserError: whatever the user can mend, in one line.
     """
-    start_logging()
-    config = load_config(config_name, overrides, losses=MARGINS)
-    trainer = Trainer(config, choose_device(device))
-    checkpoint = None
-    if resume is None:
-        run = RunFolder.create(config)
-    else:
-        run, checkpoint = RunFolder.of_resume(resume, config)
-    start_logging(run.path)
-    log.info("%s", headline(trainer))
-    log.info("run folder %s · watch it: tensorboard --logdir %s", run.path, config.runs_dir)
+    with processes(device) as (world, place):
+        start_logging(quiet=not world.first)
+        config = load_config(config_name, overrides, losses=MARGINS)
+        trainer = Trainer(config, place, world)
+        run, checkpoint = open_run(config, resume, world)
+        start_logging(run.path, quiet=not world.first)
+        log.info("%s", headline(trainer))
+        log.info("run folder %s · watch it: tensorboard --logdir %s", run.path, config.runs_dir)
+        progress = _fit(trainer, run, checkpoint)
+        result = run.result(config)
+        log.info("done: %d steps in %.1f minutes: %s", progress.step, progress.seconds / 60, result)
+    return result if world.first else None
+
+
+def open_run(config: Config, resume: str | None, world: World) -> tuple[RunFolder, Path | None]:
+    """The folder of a run and the checkpoint to go on from: the first process chooses, for all.
+
+    Args:
+        config: the resolved configuration.
+        resume: what ``--resume`` got; None for a new run.
+        world: the processes.
+    """
+    if not world.first:
+        path, checkpoint = world.from_first((Path(), None))
+        return QuietFolder(path), checkpoint
+    run, checkpoint = (RunFolder.create(config), None) if resume is None else RunFolder.of_resume(resume, config)
+    world.from_first((run.path, checkpoint))
+    return run, checkpoint
+
+
+def _fit(trainer: Trainer, run: RunFolder, checkpoint: Path | None) -> Progress:
+    """Train, and write down how that ended."""
     try:
-        progress = trainer.fit(run, checkpoint)
+        return trainer.fit(run, checkpoint)
     except Stopped as stop:
         run.write_status("stopped", reason=str(stop))
         raise
     except BaseException as error:
-        reason = str(error) or type(error).__name__
+        reason = trainer.world.reason(error)
         log.error("stopped at step %d: %s", trainer.progress.step, reason)
         run.write_status("stopped", reason=reason)
         if isinstance(error, torch.OutOfMemoryError):
             raise UserError(f"out of memory · use a smaller train.batch_size, or bf16 · {reason}") from error
         raise
-    result = run.result(config)
-    log.info("done: %d steps in %.1f minutes: %s", progress.step, progress.seconds / 60, result)
-    return result
 
 
-def dry_run(config_name: str, overrides: Sequence[str] = (), *, device: str = "auto") -> str:
+def dry_run(config_name: str, overrides: Sequence[str] = (), *, device: str = "auto") -> str | None:
     """Build everything, push one batch through forward and backward, and describe it.
 
     Nothing is written but ``runs_dir/<name>-dry-run.png``, on which each augmentation is seen.
@@ -81,13 +105,17 @@ def dry_run(config_name: str, overrides: Sequence[str] = (), *, device: str = "a
         config_name, overrides, device: as for :func:`run_training`.
 
     Returns:
-        A table of sizes, cost and memory, then the resolved configuration as YAML.
+        A table of sizes, cost and memory, then the resolved configuration as YAML. None on all processes but the
+        first, of which it tells.
     """
-    start_logging()
-    config = load_config(config_name, overrides, losses=MARGINS)
-    trainer = Trainer(config, choose_device(device))
-    table = describe(trainer)
-    return f"{'augmentation, to look at':28}{write_sheet(trainer)}\n{table}"
+    with processes(device) as (world, place):
+        start_logging(quiet=not world.first)
+        config = load_config(config_name, overrides, losses=MARGINS)
+        trainer = Trainer(config, place, world)
+        table = describe(trainer)
+        if not world.first:
+            return None
+        return f"{'augmentation, to look at':28}{write_sheet(trainer)}\n{table}"
 
 
 def write_sheet(trainer: Trainer) -> Path:
@@ -98,7 +126,7 @@ def write_sheet(trainer: Trainer) -> Path:
     """
     config = trainer.config
     path = Path(config.runs_dir) / f"{config.name}-dry-run.png"
-    sheet = augmentation_sheet(trainer.crops, trainer.augmentation, seed=config.seed)
+    sheet = augmentation_sheet(trainer.data.crops, trainer.data.augmentation, seed=config.seed)
     try:
         write_whole(path, cv2.imencode(".png", sheet)[1].tobytes(), durable=False)
     except OSError as error:
@@ -117,7 +145,9 @@ def length(trainer: Trainer) -> str:
     """When the run ends, in words."""
     train = trainer.config.train
     clock = "" if train.max_minutes is None else f" or {train.max_minutes:g} minutes, whichever comes first"
-    return f"{trainer.total_steps:,} steps of {train.batch_size} pictures{clock}"
+    share = f" ({trainer.world.size} processes, {train.batch_size // trainer.world.size} each)"
+    shared = share if trainer.world.size > 1 else ""
+    return f"{trainer.total_steps:,} steps of {train.batch_size} pictures{shared}{clock}"
 
 
 def headline(trainer: Trainer) -> str:
@@ -125,7 +155,7 @@ def headline(trainer: Trainer) -> str:
     train = trainer.config.train
     return (
         f"{len(trainer.source):,} pictures of {trainer.num_classes:,} identities · "
-        f"{parameters(trainer.learner.model):,} + {parameters(trainer.learner.head):,} parameters · "
+        f"{parameters(trainer.learner.model):,} + {head_parameters(trainer.learner.head):,} parameters · "
         f"{length(trainer)} · {trainer.device} {train.precision}"
     )
 
@@ -145,7 +175,7 @@ def describe(trainer: Trainer) -> str:
         "identities": f"{trainer.num_classes:,}",
         "pictures": f"{len(trainer.source):,}",
         "network parameters": f"{parameters(trainer.learner.model):,}",
-        "head parameters": f"{parameters(trainer.learner.head):,}",
+        "head parameters": f"{head_parameters(trainer.learner.head):,}",
         "multiply-adds per picture": f"{multiply_adds(trainer.learner.model):,}",
         "length": length(trainer),
         "device": f"{device}, {trainer.config.train.precision}",
@@ -159,6 +189,11 @@ def describe(trainer: Trainer) -> str:
 def parameters(module: torch.nn.Module) -> int:
     """Number of parameters, fixed ones included."""
     return sum(p.numel() for p in module.parameters())
+
+
+def head_parameters(head: MarginHead) -> int:
+    """Number of parameters of a head, those on other processes included."""
+    return sum(math.prod(whole_shapes(head)[name]) for name, _ in head.named_parameters())
 
 
 def multiply_adds(model: SphereNet) -> int:

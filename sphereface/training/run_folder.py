@@ -204,6 +204,29 @@ class RunFolder:
         write_whole(self.path / "run.json", json.dumps(about, indent=2) + "\n")
 
 
+class QuietFolder(RunFolder):
+    """A run's folder as all its processes but the first have it: they write nothing."""
+
+    def take_up(self) -> None:
+        """The first process does."""
+
+    def write_start(self, config: Config, about: Mapping[str, Any]) -> None:
+        """The first process does."""
+
+    def write_status(self, status: str, **figures: Any) -> None:
+        """The first process does."""
+
+    def save(self, state: object, *, step: int, keep: int, summary: object) -> Path:  # noqa: ARG002
+        """The first process does; returns where."""
+        return self._step_path(step)
+
+    def mark_best(self, step: int) -> None:
+        """The first process does."""
+
+    def set_abandoned_aside(self, step: int) -> None:
+        """The first process does."""
+
+
 def _bytes_of(value: object) -> int:
     if isinstance(value, torch.Tensor):
         return value.nbytes

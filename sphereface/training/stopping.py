@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
@@ -26,12 +26,21 @@ class StopRequest:
     A second Ctrl-C raises ``KeyboardInterrupt`` there and then. Signals can be handled in the main thread only;
     entered elsewhere, this does nothing.
 
+    Of several processes each may receive one, or one of them alone. A run acts on what they have agreed upon: see
+    :meth:`settle`.
+
+    Args:
+        quiet: say nothing of a signal; another process does.
+
     Attributes:
         signal: the first signal received, or None.
+        agreed: the signal that all processes stop for, or None.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, quiet: bool = False) -> None:
         self.signal: signal.Signals | None = None
+        self.agreed: signal.Signals | None = None
+        self._quiet = quiet
         self._interruptible = False
         self._before: dict[signal.Signals, Any] = {}
 
@@ -48,9 +57,20 @@ class StopRequest:
 
     @property
     def exit_code(self) -> int:
-        """What the process is to return after the signal that it received."""
-        assert self.signal is not None
-        return EXIT_CODES[self.signal]
+        """What the process is to return after the signal that was agreed upon."""
+        assert self.agreed is not None
+        return EXIT_CODES[self.agreed]
+
+    def requests(self) -> list[float]:
+        """A number for each kind of signal, 1 for the one that came, to be summed over the processes."""
+        return [float(self.signal is number) for number in EXIT_CODES]
+
+    def settle(self, requests: Sequence[float]) -> None:
+        """Agree on the sums of all processes' :meth:`requests`: one request is one for all."""
+        asked = [number for number, count in zip(EXIT_CODES, requests, strict=True) if count > 0]
+        if asked and self.agreed is None:
+            self.agreed = asked[0]
+            self.signal = self.signal or self.agreed
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
@@ -70,7 +90,8 @@ class StopRequest:
             self.signal = signal.Signals(number)
             hint = " · Ctrl-C again leaves at once" if number == signal.SIGINT else ""
             # neither print nor log: their locks may be held by the very code that the signal came into
-            os.write(2, f"\n{self.signal.name}: finishing the step, saving{hint}\n".encode())
+            if not self._quiet:
+                os.write(2, f"\n{self.signal.name}: finishing the step, saving{hint}\n".encode())
         if self._interruptible:
             self._interruptible = False
             raise Interruption

@@ -14,19 +14,19 @@ import torch
 
 from ..checkpoint import BadCheckpoint, load_checkpoint
 from ..config import Config, differences
-from ..data.loader import Batch, CropBatches, batches, check_sample
-from ..data.sampler import Augmentation, BatchOrder, identity_weights
-from ..data.sources import open_source
+from ..data.loader import Batch
 from ..device import make_deterministic
 from ..errors import Stopped, UserError
+from .distributed import World
 from .learner import Learner, NotFinite
 from .nonfinite import NonFiniteGuard
 from .plan import Plan, Setting
 from .progress import Progress, Stopwatch
 from .run_folder import RunFolder, versions
 from .stopping import Interruption, StopRequest
+from .training_set import TrainingSet
 from .validation import Validator
-from .watch import StepResult, Watch
+from .watch import QuietWatch, StepResult, Watch
 
 log = logging.getLogger(__name__)
 
@@ -37,38 +37,29 @@ class Trainer:
     Args:
         config: the resolved configuration.
         device: where the network runs.
+        world: the processes that train together; None for this one alone.
 
     Raises:
         UserError: the data, the verification sets or the device do not fit the configuration.
     """
 
-    def __init__(self, config: Config, device: torch.device) -> None:
-        self.config, self.device = config, device
+    def __init__(self, config: Config, device: torch.device, world: World | None = None) -> None:
+        self.config, self.device, self.world = config, device, world or World()
         torch.manual_seed(config.seed)
         make_deterministic(config.deterministic)
-        data, train = config.data, config.train
-        self.source = open_source(
-            data.train,
-            root=data.root,
-            merge=data.merge,
-            exclude=data.exclude,
-            exclude_file=data.exclude_file,
-            min_images=data.min_images,
-        )
-        self.crops = CropBatches(self.source, config.model.input_size)
-        self.augmentation = Augmentation(data.mirror, data.crop_shift, data.augment)
-        check_sample(self.crops)
+        self.data = TrainingSet(config, self.world)
+        self.source = self.data.source
         self.num_classes = len(self.source.class_names)
-        self.learner = Learner(config, self.num_classes, device)
-        self.validator = Validator(config, device)
         self.progress = Progress()
+        self.learner = Learner(config, self.num_classes, device, self.world)
+        self.stop = StopRequest(quiet=not self.world.first)
+        self.validator = Validator(config, device, self.world, self.stop)
         self.stopwatch = Stopwatch()
         self.versions = versions()  # of the code that trains, whatever is committed meanwhile
         self.last_saved: Path | None = None
-        self.stop = StopRequest()
         self.saved_at = -1
-        per_epoch = len(self.source) / train.batch_size
-        self.total_steps = train.steps or math.ceil((train.epochs or 0) * per_epoch)
+        per_epoch = len(self.source) / config.train.batch_size
+        self.total_steps = config.train.steps or math.ceil((config.train.epochs or 0) * per_epoch)
         self.plan = Plan(config, self.total_steps)
         self._stage = 0
 
@@ -101,8 +92,10 @@ class Trainer:
             log.info("step %d: stage %d: loss %s", self.progress.step + 1, setting.stage + 1, setting.margin)
         result = self.learner.step(batch, setting)
         seconds = self.stopwatch.lap()
+        if self.config.train.max_minutes is not None:  # one clock for all
+            (seconds,) = self.world.sums(seconds if self.world.first else 0.0)
         self.progress.step += 1
-        self.progress.images_seen += len(batch.labels)
+        self.progress.images_seen += self.config.train.batch_size
         self.progress.seconds += seconds
         return replace(result, seconds=seconds)
 
@@ -129,25 +122,29 @@ class Trainer:
                 run.mark_best(self.progress.step)
             again = self._evaluation_is_due(last=self.share() >= 1.0)  # it may have come in an evaluation
         run.write_start(self.config, self.versions)
-        watch = Watch(
+        with self.stop, self._watch(run, again) as watch:
+            if again:
+                self._evaluate(run, watch, last=False)
+            if self.share() < 1.0:
+                self._train(run, watch)
+            self._save_and_evaluate(run, watch, last=True)
+            if self.stop.agreed is not None:
+                raise self._stopped()
+        run.write_status("finished", **asdict(self.progress))
+        return self.progress
+
+    def _watch(self, run: RunFolder, evaluates_again: bool) -> Watch:
+        if not self.world.first:
+            return QuietWatch()
+        return Watch(
             self.config,
             run.path,
             self.progress,
             self.share,
             num_images=len(self.source),
             num_classes=self.num_classes,
-            evaluates_again=again,
+            evaluates_again=evaluates_again,
         )
-        with self.stop, watch:
-            if again:
-                self._evaluate(run, watch, last=False)
-            if self.share() < 1.0:
-                self._train(run, watch)
-            self._save_and_evaluate(run, watch, last=True)
-            if self.stop.signal is not None:
-                raise self._stopped()
-        run.write_status("finished", **asdict(self.progress))
-        return self.progress
 
     def _train(self, run: RunFolder, watch: Watch) -> None:
         guard = NonFiniteGuard(self.config, run.path)
@@ -160,7 +157,7 @@ class Trainer:
                     return
                 if self._save_and_evaluate(run, watch):
                     self.stopwatch.restart()
-                if self.stop.signal is not None:
+                if self.stop.agreed is not None:
                     return
                 batch = next(feed)
 
@@ -168,26 +165,31 @@ class Trainer:
         try:
             result = self.train_step(batch)
         except NotFinite as error:
-            kept = {**batch._asdict(), "augment": dict(batch.augment)}
+            whole = Batch.joined(self.world.all_of(batch))
+            kept = {**whole._asdict(), "augment": dict(whole.augment)}
             step = {"batch": kept, "position": self.position()}
             guard.met(str(error), {**self.state(run.path.name), **step}, self.last_saved)
-            self.progress.images_seen += len(batch.labels)
+            self.progress.images_seen += self.config.train.batch_size
+            self._exchange(batch)
             return
         guard.finite()
-        watch.step(result, batch)
+        watch.step(result, self._exchange(batch))
+
+    def _exchange(self, batch: Batch) -> Batch:
+        """What processes tell each other once a step: requests to stop, and pictures that could not be used.
+
+        By way of main memory, so that no GPU is waited for.
+
+        Returns:
+            The batch with the bad pictures of all.
+        """
+        num_bad, *requests = self.world.sums(len(batch.bad), *self.stop.requests())
+        self.stop.settle(requests)
+        return batch._replace(bad=[bad for part in self.world.all_of(batch.bad) for bad in part]) if num_bad else batch
 
     def feed(self) -> Generator[Batch]:
-        """The endless batches, from the first picture that was not trained on yet."""
-        data = self.config.data
-        order = BatchOrder(
-            len(self.source),
-            self.config.train.batch_size,
-            seed=self.config.seed,
-            augmentation=self.augmentation,
-            start=self.progress.images_seen,
-            weights=identity_weights(self.source.labels, data.balance),
-        )
-        return batches(self.crops, order, workers=data.workers, pin_memory=self.device.type == "cuda")
+        """The endless batches, this process's part of each, from the first picture that was not trained on yet."""
+        return self.data.batches(self.progress.images_seen, pin_memory=self.device.type == "cuda")
 
     def _save_and_evaluate(self, run: RunFolder, watch: Watch, *, last: bool = False) -> bool:
         """Do what is due at this step; at the end, whatever was not done at this very step already.
@@ -214,16 +216,19 @@ class Trainer:
         """Save the state; a full disk does not end a run before its end."""
         summary = {"run": run.path.name, "config_name": self.config.name, **asdict(self.progress)}
         state = self.state(run.path.name)
+        saved: Path | None = None
+        reason = ""
         try:
-            self.last_saved = run.save(
-                state, step=self.progress.step, keep=self.config.checkpoint.keep, summary=summary
-            )
-            self.saved_at = self.progress.step
+            saved = run.save(state, step=self.progress.step, keep=self.config.checkpoint.keep, summary=summary)
         except OSError as error:
             room = run.room(state)
             reason = f"step {self.progress.step}: the checkpoint could not be written to {run.path}: {error} · {room}"
-            if last:
-                raise UserError(f"{reason} · make room, then go on with --resume {run.path}") from error
+        saved, reason = self.world.from_first((saved, reason))  # none leaves before it is written
+        if saved is not None:
+            self.last_saved, self.saved_at = saved, self.progress.step
+        elif last:
+            raise UserError(f"{reason} · make room, then go on with --resume {run.path}")
+        else:
             log.error("%s · training goes on and tries again; the one before stays", reason)
 
     def _evaluate(self, run: RunFolder, watch: Watch, *, last: bool) -> None:
@@ -232,7 +237,7 @@ class Trainer:
         A signal to stop ends it with nothing changed; the run does it again when it is resumed.
         """
         try:
-            with self.stop.interruptible(), self.learner.evaluated() as model:
+            with self.learner.evaluated() as model:
                 outcomes = list(self.validator.evaluate(model))
         except Interruption:
             return
@@ -251,9 +256,9 @@ class Trainer:
                 progress.best, progress.best_step = before
 
     def _stopped(self) -> Stopped:
-        assert self.stop.signal is not None
+        assert self.stop.agreed is not None
         return Stopped(
-            f"stopped by {self.stop.signal.name} at step {self.progress.step} · saved: {self.last_saved} · "
+            f"stopped by {self.stop.agreed.name} at step {self.progress.step} · saved: {self.last_saved} · "
             "go on: the same command with --resume auto",
             self.stop.exit_code,
         )
@@ -266,8 +271,7 @@ class Trainer:
             **asdict(self.progress),
             "run": run_name,
             "config": self.config.to_dict(),
-            "class_names": self.source.class_names,
-            "num_images": len(self.source),
+            **self.data.about(),
             "total_steps": self.total_steps,
             "versions": self.versions,
         }
@@ -281,13 +285,13 @@ class Trainer:
         Raises:
             BadCheckpoint: it is damaged, of another network, or of other training data.
         """
-        state = load_checkpoint(path, device=self.device)
+        state = load_checkpoint(path, mapped=self.world.size > 1)  # of a sharded head each process takes its rows
         try:
             meta = state["meta"]
             progress = {name: meta[name] for name in asdict(self.progress)}
         except KeyError as error:
             raise BadCheckpoint(f"{path}: has no {error} entry, so no training can go on from it") from error
-        self._check_data(meta, path)
+        self.data.check(meta, path)
         self.learner.restore(state, path)
         for name, value in progress.items():
             setattr(self.progress, name, value)
@@ -296,12 +300,3 @@ class Trainer:
         log.info("resumed from %s at step %d", path, self.progress.step)
         for line in differences(meta["config"], self.config.to_dict()):
             log.warning("resumed with another setting: %s", line)
-
-    def _check_data(self, meta: dict[str, Any], path: Path) -> None:
-        if meta["class_names"] != self.source.class_names or meta["num_images"] != len(self.source):
-            names = " (or other names)" if len(meta["class_names"]) == self.num_classes else ""
-            raise BadCheckpoint(
-                f"{path}: trained on {meta['num_images']} pictures of {len(meta['class_names'])} identities, "
-                f"data.train now has {len(self.source)} of {self.num_classes}{names} · "
-                "resume with the data that the run was started with"
-            )

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from ..config import Config, PairSetConfig
+from ..data.images import Picture
 from ..data.pairs import is_lfw_view2
 from ..errors import UserError
-from ..evaluation.embed import check_files
-from ..evaluation.lfw import PairSet, Verification, evaluate, load_pair_set
+from ..evaluation.embed import check_files, embed_files
+from ..evaluation.lfw import Features, PairSet, Verification, evaluate, load_pair_set
+from .distributed import World
+from .stopping import Interruption, StopRequest
 
 _PROBES = 32
 
@@ -19,12 +24,21 @@ _PROBES = 32
 class Validator:
     """Loads the sets of ``eval.sets`` once and evaluates a network on them.
 
+    Args:
+        config: ``eval`` names the sets.
+        device: where the network is.
+        world: the processes among which the pictures are shared out.
+        stop: a signal, of any process, ends an evaluation at once on all of them.
+
     Raises:
         UserError: a set cannot be read, or ``eval.select`` names LFW's view 2, which only reports.
     """
 
-    def __init__(self, config: Config, device: torch.device) -> None:
+    def __init__(
+        self, config: Config, device: torch.device, world: World | None = None, stop: StopRequest | None = None
+    ) -> None:
         self.config, self.device = config, device
+        self.world, self.stop = world or World(), stop or StopRequest()
         self.sets = [self._load(name, given) for name, given in config.pair_sets().items()]
         for pair_set in self.sets:
             if pair_set.name == config.eval.select and is_lfw_view2(pair_set.pairs):
@@ -50,7 +64,11 @@ class Validator:
         return height, width
 
     def evaluate(self, model: nn.Module) -> Iterator[tuple[str, Verification]]:
-        """(name, outcome) of each set. The network's mode and all random generators are left as they were."""
+        """(name, outcome) of each set, the same on all processes. The network's mode is left as it was.
+
+        Raises:
+            Interruption: a signal came; nothing was changed.
+        """
         for pair_set in self.sets:
             verification = evaluate(
                 model,
@@ -59,5 +77,23 @@ class Validator:
                 device=self.device,
                 batch_size=self.config.eval.batch_size,
                 precision=self.config.eval.precision,
+                embed=self._embed,
             )
             yield pair_set.name, verification
+
+    def _embed(self, model: nn.Module, files: Sequence[Picture], **options: Any) -> Features:
+        """:func:`embed_files`, each process its part of the files; all rows on all processes."""
+        share = -(-len(files) // self.world.size)
+        first = self.world.rank * share
+        own = [files[index % len(files)] for index in range(first, first + share)]  # as many on each
+        features: Features = np.empty((0, 0), dtype=np.float32)
+        try:
+            with self.stop.interruptible():
+                features = embed_files(model, own, **options)
+        except Interruption:
+            pass  # the others have to hear of it first
+        self.stop.settle(self.world.sums(*self.stop.requests()))
+        if self.stop.agreed is not None:
+            raise Interruption
+        gathered = self.world.gather(torch.from_numpy(features).to(self.device))
+        return gathered.cpu().numpy()[: len(files)]

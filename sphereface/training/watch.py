@@ -35,7 +35,7 @@ class StepResult:
     """One training step.
 
     Attributes:
-        output: loss, correct predictions at m = 1, target cosines and ‖x‖ of the batch, on the device.
+        output: loss, correct predictions at m = 1, target cosines and ‖x‖ of the batch of all processes, on the device.
         likeness: mean cosine between the embeddings of the batch, on the device.
         grad_norm: L2 norm over all gradients, before clipping.
         lr, lam: learning rate and λ of this update.
@@ -109,11 +109,11 @@ class Watch:
         self._stack.close()
 
     def step(self, result: StepResult, batch: Batch) -> None:
-        """Take in one step; say, write and draw what is due."""
+        """Take in one step; say, write and draw what is due. ``batch``: this process's, with the ``bad`` of all."""
         step, every = self._progress.step, self._config.log
         if self._images_tried == 0:
             self._contact_sheet(batch)
-        self._images_tried += len(batch.labels)
+        self._images_tried += len(result.output.correct)  # by all processes
         for line in self._bad.add(batch.bad, self._images_tried):
             log.warning("%s", line)
         self._window.append(result)
@@ -177,6 +177,27 @@ class Watch:
 
     def _advance(self) -> None:
         self._bar.update(100.0 * self._share() - self._bar.n)
+
+
+class QuietWatch(Watch):
+    """What all processes but the first have in its place: it tells nothing."""
+
+    def __init__(self) -> None:
+        pass
+
+    def __enter__(self) -> QuietWatch:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def step(self, result: StepResult, batch: Batch) -> None:
+        """The first process does."""
+
+    def evaluation(self, name: str, verification: Verification) -> None:
+        """The first process does."""
 
 
 class CollapseWatch:

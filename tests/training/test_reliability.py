@@ -78,7 +78,7 @@ def test_a_signal_ends_an_evaluation_at_once_and_it_is_made_after_the_resume(con
         time.sleep(30)
 
     with monkeypatch.context() as patch:
-        patch.setattr("sphereface.training.validation.evaluate", endless)
+        patch.setattr("sphereface.training.validation.embed_files", endless)
         started = time.monotonic()
         with pytest.raises(Stopped):
             train(config_file)

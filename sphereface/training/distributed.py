@@ -1,0 +1,190 @@
+"""The processes of a run, as torchrun starts them: who they are, what they tell each other, how they end together.
+
+Whatever leads to a decision is made the same on all of them before it is taken, so that each takes the same branch
+and none waits for a message that does not come.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch._C._distributed_c10d import PrefixStore, TCPStore
+from torch.distributed.rendezvous import rendezvous
+
+from ..device import choose_device
+from ..errors import Stopped, ToldElsewhere, UserError
+from ..losses.ranks import Ranks
+
+T = TypeVar("T")
+
+_TIMEOUT = timedelta(minutes=30)  # longer than one process may save while the others wait for it
+_GRACE_SECONDS = 3.0  # in which a process that fails says so, before another takes it for killed
+
+
+@dataclass(frozen=True)
+class World:
+    """The R processes that train together; by default the only one.
+
+    Attributes:
+        rank: number of this process, from 0.
+        size: R.
+        ranks: for messages between them; None where there is one.
+        store: where the first to fail leaves its reason.
+    """
+
+    rank: int = 0
+    size: int = 1
+    ranks: Ranks | None = None
+    store: TCPStore | PrefixStore | None = None
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that logs, writes and saves."""
+        return self.rank == 0
+
+    def sums(self, *values: float) -> list[float]:
+        """Sums over processes of a few plain numbers, through main memory: no GPU is waited for."""
+        if self.size == 1:
+            return list(values)
+        packed = torch.tensor(values, dtype=torch.float64)
+        dist.all_reduce(packed)
+        return [float(value) for value in packed]
+
+    def gather(self, rows: torch.Tensor) -> torch.Tensor:
+        """(n, …) of each process → (R·n, …) in order of ranks, on all."""
+        return rows if self.ranks is None else self.ranks.gather(rows)
+
+    def all_of(self, value: T) -> list[T]:
+        """What each process has, in order of ranks, on all. Pickled: for what is rare."""
+        if self.size == 1:
+            return [value]
+        found: list[Any] = [None] * self.size
+        dist.all_gather_object(found, value)
+        return found
+
+    def from_first(self, value: T) -> T:
+        """What the first process has, on all. Pickled: for what is rare."""
+        if self.size == 1:
+            return value
+        box: list[Any] = [value]
+        dist.broadcast_object_list(box, src=0)
+        sent: T = box[0]
+        return sent
+
+    def reason(self, error: BaseException) -> str:
+        """Why this process ends, in a line: where another one went before, that one's reason."""
+        if not _is_lost_connection(error):
+            return str(error) or type(error).__name__
+        try:
+            assert self.store is not None
+            self.store.wait(["reason"], timedelta(seconds=_GRACE_SECONDS))
+            return str(self.store.get("reason").decode())
+        except (RuntimeError, AssertionError):
+            return (
+                "another process of this run was lost: killed, out of memory, or its machine is gone · "
+                "go on: the same command with --resume auto"
+            )
+
+    def is_first_to_tell(self, reason: str) -> bool:
+        """Whether no process has told yet why the run ends; if so, this one is to, and the others hear of it."""
+        if self.store is None:
+            return True
+        try:
+            told = self.store.add("told", 1) > 1
+            if not told:
+                self.store.set("reason", reason)
+        except RuntimeError:  # the process that keeps the store has left, which it does not without a word
+            return False
+        return not told
+
+
+@contextmanager
+def processes(device: str) -> Iterator[tuple[World, torch.device]]:
+    """Join the processes that torchrun, or whoever sets its variables, has started; alone, be the only one.
+
+    Within, the error that ends the run is told by one of them: on the others it becomes :class:`ToldElsewhere`.
+
+    Args:
+        device: as for :func:`choose_device`; of several processes each takes the GPU of its ``LOCAL_RANK``.
+
+    Yields:
+        The processes, and the device of this one.
+
+    Raises:
+        UserError: a device that several processes cannot use, or a process that was lost.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield World(), choose_device(device)
+        return
+    store, rank, size = next(rendezvous("env://", timeout=_TIMEOUT))
+    world = World(rank, size, store=PrefixStore("sphereface", store))
+    with _one_voice(world):
+        place = device_of(device, int(os.environ.get("LOCAL_RANK", "0")))
+        _share_cores(int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+        if place.type == "cuda":
+            torch.cuda.set_device(place)
+        backend = "cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo"
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_TIMEOUT)
+        try:
+            yield World(rank, size, Ranks(), world.store), place
+        except Stopped:  # on all of them together
+            dist.destroy_process_group()
+            raise
+        dist.destroy_process_group()  # not after an error: that would wait for the others
+
+
+def device_of(name: str, local_rank: int) -> torch.device:
+    """The device of one of several processes on a machine.
+
+    Args:
+        name: what ``--device`` got.
+        local_rank: number of the process on its machine.
+
+    Raises:
+        UserError: a device for one process only, or more processes than GPUs.
+    """
+    device = choose_device(name)
+    if device.type == "mps" and name == "auto":
+        return torch.device("cpu")
+    if device.type not in ("cuda", "cpu") or device.index is not None:
+        raise UserError(f"--device: got {name} with several processes · allowed there: auto, cuda, cpu")
+    if device.type == "cpu":
+        return device
+    if local_rank >= torch.cuda.device_count():
+        raise UserError(
+            f"torchrun: process {local_rank} of this machine finds {torch.cuda.device_count()} GPUs · allowed: one "
+            "process for each · set --nproc-per-node gpu"
+        )
+    return torch.device("cuda", local_rank)
+
+
+@contextmanager
+def _one_voice(world: World) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        reason = world.reason(error)
+        if not world.is_first_to_tell(reason):
+            raise ToldElsewhere(error.exit_code if isinstance(error, Stopped) else 2) from error
+        if _is_lost_connection(error):
+            raise UserError(reason) from error
+        raise
+
+
+def _is_lost_connection(error: BaseException) -> bool:
+    """Whether a message failed, rather than anything in this process."""
+    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
+
+
+def _share_cores(processes_here: int) -> None:
+    """As many threads as this process has cores to itself; a number that was set, as torchrun does, stays."""
+    if "OMP_NUM_THREADS" not in os.environ:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        torch.set_num_threads(max(1, cores // processes_here))

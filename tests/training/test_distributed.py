@@ -1,0 +1,302 @@
+"""Several processes train as one does: over gloo, started as torchrun starts them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from sphereface.checkpoint import load_checkpoint
+from sphereface.data.loader import Batch
+from sphereface.errors import UserError
+from sphereface.training.distributed import World, device_of
+from sphereface.training.replay import replay
+
+from ..pictures import make_pairs, make_training_set
+from .runs import CPU, TINY, metrics_of
+
+ROOT = Path(__file__).parents[2]
+LONG = ["train.steps=30", "log.tensorboard=false"]
+BATCH_NORM = [*LONG, "model.norm=batch"]
+CLIPPED = [*LONG, "train.clip_grad_norm=0.5", "train.ema=0.9", "loss.name=adaface"]
+REPLICATED = [*LONG, "loss.distributed=replicated"]
+SAVED = [*LONG, "train.ema=0.9", "checkpoint.every_steps=100"]
+SHORT = ["train.steps=10", "train.milestones=[]", "log.tensorboard=false"]
+
+CASES = {
+    "one": {"size": 1, "set": LONG},
+    "sharded 2": {"size": 2, "set": LONG},
+    "sharded 4": {"size": 4, "set": LONG},
+    "replicated 2": {"size": 2, "set": REPLICATED},
+    "replicated 4": {"size": 4, "set": REPLICATED},
+    "pieces": {"size": 2, "set": [*LONG, "train.micro_batch=2"]},
+    "batch norm in pieces": {"size": 1, "set": [*BATCH_NORM, "train.micro_batch=4"]},
+    "batch norm 2": {"size": 2, "set": BATCH_NORM},
+    "clipped 1": {"size": 1, "set": CLIPPED},
+    "clipped 2": {"size": 2, "set": CLIPPED},
+    "whole": {"size": 1, "set": SAVED},
+    "saved on 4": {"size": 4, "set": SAVED, "hook": "usr1 at 9 on 2"},
+    "goes on with 2": {"size": 2, "set": SAVED, "hook": "usr1 at 18 on 1", "resume": "auto"},
+    "goes on with 1": {"size": 1, "set": SAVED, "resume": "auto"},
+    "evaluation stopped": {"size": 2, "set": SHORT, "hook": "usr1 in evaluation"},
+    "uneven": {"size": 3, "set": SHORT},
+    "uneven pieces": {"size": 2, "set": [*SHORT, "train.micro_batch=3"]},
+    "refused": {"size": 2, "set": SHORT, "hook": "refused"},
+    "skipped": {"size": 2, "set": [*SHORT, "train.on_nonfinite=skip", "model.norm=batch"], "hook": "poisoned"},
+    "not finite": {"size": 2, "set": SHORT, "hook": "poisoned"},
+    "clock": {"size": 2, "set": [*SHORT, "train.max_minutes=60"]},
+    "dry run": {"size": 2, "set": SHORT, "more": ["--dry-run"]},
+}
+
+
+class Results:
+    """What all runs left, by the name of the case."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.codes = json.loads((root / "codes.json").read_text())
+
+    def said(self, case: str, stream: str = "err") -> list[str]:
+        """What each process said."""
+        return [(self.root / case / f"{rank}.{stream}").read_text() for rank in range(CASES[case]["size"])]
+
+    def found(self, case: str) -> list[dict]:
+        """What each process found."""
+        return [json.loads((self.root / case / f"{rank}.json").read_text()) for rank in range(CASES[case]["size"])]
+
+    def run(self, case: str) -> Path:
+        """The folder of a run that came to its end, or was stopped."""
+        (run,) = (self.root / "runs" / case.replace(" ", "-") / "tiny").iterdir()
+        return run
+
+    def state(self, case: str) -> dict:
+        return load_checkpoint(self.run(case) / "last.pt")
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    root = tmp_path_factory.mktemp("processes")
+    values = yaml.safe_load(TINY)
+    values["data"]["train"] = str(make_training_set(root / "train", 5, 7, size=(32, 32)))
+    values["eval"] |= {"sets": {"mine": str(make_pairs(root / "pairs", size=(32, 32)))}, "select": "mine"}
+    values["checkpoint"]["keep"] = 100
+    config = root / "tiny.yaml"
+    config.write_text(yaml.safe_dump(values), encoding="utf-8")
+    cases = {}
+    for name, case in CASES.items():
+        runs = root / "runs" / ("saved-on-4" if name.startswith("goes on") else name.replace(" ", "-"))
+        cases[name] = {**case, "config": str(config), "set": [*case["set"], f"runs_dir={runs}"]}
+    (root / "cases.json").write_text(json.dumps(cases))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "tests.training.rank_worker", str(root)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stderr
+    return Results(root)
+
+
+def close(found: dict[int, float], expected: dict[int, float], relative: float = 1e-4) -> None:
+    assert found.keys() == expected.keys()
+    for step, value in expected.items():
+        assert found[step] == pytest.approx(value, rel=relative), step
+
+
+def near(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], tolerance: float = 1e-4) -> None:
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=tolerance, atol=tolerance, msg=name)
+
+
+def alike_on_all(results: Results, case: str) -> None:
+    """No process ended elsewhere than another, to the bit."""
+    first, *others = [{**found, "seconds": 0} for found in results.found(case)]
+    assert all(other == first for other in others)
+
+
+# ---------------------------------------------------------------- the same training
+
+
+@pytest.mark.parametrize("case", ["sharded 2", "sharded 4", "replicated 2", "replicated 4", "pieces"])
+def test_any_number_of_processes_has_the_losses_of_one(results, case):
+    assert results.codes["one"] == [0]
+    assert results.codes[case] == [0] * CASES[case]["size"], results.said(case)
+    one, several = results.run("one"), results.run(case)
+    assert len(metrics_of(one, "train/loss")) == 30
+    for figure in ("train/loss", "train/grad_norm", "train/embedding_norm_mean", "train/target_angle_deg_mean"):
+        close(metrics_of(several, figure), metrics_of(one, figure))
+    close(metrics_of(several, "train/embedding_likeness"), metrics_of(one, "train/embedding_likeness"))
+    assert metrics_of(several, "train/accuracy") == metrics_of(one, "train/accuracy")
+    assert metrics_of(several, "eval/mine/accuracy") == metrics_of(one, "eval/mine/accuracy")
+    a, b = results.state("one"), results.state(case)
+    near(b["model"], a["model"])
+    near(b["head"], a["head"])
+    assert a["optimizer"].keys() == b["optimizer"].keys()
+    near(b["optimizer"]["head.weight"], a["optimizer"]["head.weight"])
+    assert b["meta"]["images_seen"] == 240
+    alike_on_all(results, case)
+
+
+def test_with_batch_norm_two_processes_are_one_with_two_pieces(results):
+    """Each normalises by its own pictures, as each piece of a micro-batch does; its statistics are averaged."""
+    pieces, two = results.run("batch norm in pieces"), results.run("batch norm 2")
+    close(metrics_of(two, "train/loss"), metrics_of(pieces, "train/loss"))
+    a, b = results.state("batch norm in pieces")["model"], results.state("batch norm 2")["model"]
+    near({n: v for n, v in b.items() if "running" not in n and "tracked" not in n},
+         {n: v for n, v in a.items() if "running" not in n and "tracked" not in n})  # fmt: skip
+    alike_on_all(results, "batch norm 2")
+
+
+def test_clipping_averages_and_running_figures_of_a_head_are_those_of_one(results):
+    assert results.codes["clipped 2"] == [0, 0]
+    close(metrics_of(results.run("clipped 2"), "train/loss"), metrics_of(results.run("clipped 1"), "train/loss"))
+    norms = metrics_of(results.run("clipped 1"), "train/grad_norm")
+    assert max(norms.values()) > 0.5  # it was clipped
+    a, b = results.state("clipped 1"), results.state("clipped 2")
+    for part in ("model", "head", "average"):
+        near(b[part], a[part])
+
+
+def test_every_process_evaluates_its_part_and_all_come_to_the_same_bits(results):
+    first, second = results.found("sharded 2")
+    assert len(first["evaluations"]) == 5
+    assert first["evaluations"] == second["evaluations"]
+    assert first["chosen"] == second["chosen"]
+
+
+def test_a_clock_is_the_first_processs(results):
+    first, second = results.found("clock")
+    assert results.codes["clock"] == [0, 0]
+    assert first["seconds"] == second["seconds"] > 0
+
+
+# ---------------------------------------------------------------- stopping, saving, going on
+
+
+def test_a_run_saved_on_four_processes_goes_on_with_two_and_with_one(results):
+    assert results.codes["saved on 4"] == [75] * 4
+    assert results.codes["goes on with 2"] == [75] * 2
+    assert results.codes["goes on with 1"] == [0]
+    assert [found["steps"] for found in results.found("saved on 4")] == [9] * 4  # the signal came to one of them
+    assert [found["steps"] for found in results.found("goes on with 2")] == [18] * 2
+    run = results.run("saved on 4")
+    assert {9, 18, 30} <= {int(path.stem.removeprefix("step-")) for path in run.glob("step-*.pt")}
+    close(metrics_of(run, "train/loss"), metrics_of(results.run("whole"), "train/loss"))
+    a, b = results.state("whole"), results.state("saved on 4")
+    for part in ("model", "head", "average"):
+        near(b[part], a[part])
+    assert a["average_updates"] == b["average_updates"] == 30
+
+
+def test_a_stop_is_told_once(results):
+    said = results.said("saved on 4")
+    assert sum(text.count("stopped by SIGUSR1 at step 9") for text in said) == 1
+    assert not any("Traceback" in text for text in said)
+
+
+def test_a_signal_to_one_process_ends_the_evaluation_on_all(results):
+    case = "evaluation stopped"
+    assert results.codes[case] == [75, 75]
+    assert [found["steps"] for found in results.found(case)] == [6, 6]
+    assert [found["evaluations"] for found in results.found(case)] == [[], []]
+
+
+# ---------------------------------------------------------------- what goes wrong
+
+
+def test_logs_and_files_come_from_the_first_process_alone(results):
+    first, *others = results.said("sharded 4")
+    assert "step 30 " in first
+    assert "(4 processes, 2 each)" in first
+    assert not any("step" in text or "warning" in text.lower() for text in others)
+    out = results.said("sharded 4", "out")
+    assert "eval_lfw.py" in out[0]
+    assert out[1:] == ["", "", ""]
+
+
+@pytest.mark.parametrize(
+    ("case", "line"),
+    [
+        ("uneven", "train.batch_size: got 8 on 3 processes · allowed: a multiple of 3, for it is the batch of all"),
+        ("uneven pieces", "train.micro_batch: got 3 for the 4 pictures of each of 2 processes · allowed there: a div"),
+        ("refused", "error: data.train: only process 1 sees this"),
+        ("not finite", "step 6: the loss is nan; the weights were not updated"),
+    ],
+)
+def test_an_error_ends_all_and_is_told_once(results, case, line):
+    assert results.codes[case] == [2] * CASES[case]["size"], results.said(case)
+    errors = [part for text in results.said(case) for part in text.splitlines() if part.startswith("error:")]
+    assert len(errors) == 1
+    assert line in errors[0]
+    assert not any("Traceback" in text for text in results.said(case))
+
+
+def test_the_reason_of_another_process_is_in_the_log_and_in_run_json(results):
+    about = json.loads((results.run("refused") / "run.json").read_text())
+    assert (about["status"], about["reason"]) == ("stopped", "data.train: only process 1 sees this")
+    assert "only process 1 sees this" in (results.run("refused") / "train.log").read_text()
+
+
+def test_a_step_not_finite_on_one_process_is_skipped_on_all(results):
+    assert results.codes["skipped"] == [0, 0], results.said("skipped")
+    meta = results.state("skipped")["meta"]
+    assert (meta["step"], meta["images_seen"]) == (10, 11 * 8)
+    assert all(value.isfinite().all() for value in results.state("skipped")["model"].values())
+    alike_on_all(results, "skipped")
+
+
+def test_a_step_not_finite_is_kept_with_the_batch_of_all(results):
+    kept = results.run("not finite") / "nonfinite-00000006.pt"
+    state = load_checkpoint(kept)
+    assert state["batch"]["images"].shape == (8, 32, 32, 3)
+    assert state["head"]["weight"].shape == (5, 8)
+    assert "8 pictures, labels" in replay(kept, CPU)  # by one process
+
+
+def test_a_dry_run_describes_the_whole(results):
+    assert results.codes["dry run"] == [0, 0]
+    first, second = results.said("dry run", "out")
+    assert "head parameters             40\n" in first
+    assert second == ""
+
+
+# ---------------------------------------------------------------- parts
+
+
+def test_pieces_join_to_the_batch():
+    images = torch.arange(5 * 2 * 2 * 3).view(5, 2, 2, 3).to(torch.uint8)
+    augment = {"gray": (torch.tensor([1, 3, 4]), torch.tensor([[0.1], [0.3], [0.4]]))}
+    batch = Batch(images, torch.arange(5), torch.tensor([True, False, True, True, False]), [("a", "b")], augment)
+    joined = Batch.joined(batch.split(2))
+    for name in ("images", "labels", "mirror"):
+        assert torch.equal(getattr(joined, name), getattr(batch, name))
+    assert all(torch.equal(a, b) for a, b in zip(joined.augment["gray"], augment["gray"], strict=True))
+
+
+def test_one_process_needs_no_other():
+    world = World()
+    assert world.first
+    assert world.sums(1, 2.5) == [1, 2.5]
+    assert world.all_of("x") == ["x"]
+    assert world.from_first("x") == "x"
+    assert world.reason(ValueError("why")) == "why"
+    assert world.is_first_to_tell("why")
+
+
+@pytest.mark.parametrize("name", ["cuda:1", "mps"])
+def test_devices_that_several_processes_cannot_share(name, monkeypatch):
+    monkeypatch.setattr("sphereface.training.distributed.choose_device", torch.device)
+    with pytest.raises(UserError, match=f"--device: got {name} with several processes · allowed there: auto, cuda"):
+        device_of(name, 0)
+
+
+def test_each_process_has_the_gpu_of_its_number(monkeypatch):
+    monkeypatch.setattr("sphereface.training.distributed.choose_device", lambda name: torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert device_of("auto", 1) == torch.device("cuda", 1)
+    with pytest.raises(UserError, match="process 2 of this machine finds 2 GPUs · allowed: one process for each"):
+        device_of("auto", 2)
