@@ -35,7 +35,8 @@ check: setup   ## what CI runs: format, lint, types, tests
 faults: setup   ## the long proofs
 	$(BIN)/python -m pytest -m slow --timeout 3600
 
-bench: setup   ## the benchmarks of docs/benchmarks.md
+bench: setup   ## the benchmarks of docs/benchmarks.md, with their outside peers (extra: bench)
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	$(BIN)/python benchmarks/bench_loss.py
 
 clean:   ## remove environment, caches and builds; data/ and runs/ stay
