@@ -100,7 +100,7 @@ class World:
             told = self.store.add("told", 1) > 1
             if not told:
                 self.store.set("reason", reason)
-        except RuntimeError:  # the process that keeps the store has left, which it does not without a word
+        except RuntimeError:  # the process that keeps the store has left: it, or what killed it, has told
             return False
         return not told
 
@@ -118,11 +118,16 @@ def processes(device: str) -> Iterator[tuple[World, torch.device]]:
         The processes, and the device of this one.
 
     Raises:
-        UserError: a device that several processes cannot use, or a process that was lost.
+        UserError: half of torchrun's variables, a device that several processes cannot use, or a process that was lost.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if os.environ.get("WORLD_SIZE", "1") == "1":
         yield World(), choose_device(device)
         return
+    if missing := [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]:
+        raise UserError(
+            f"WORLD_SIZE: got {os.environ['WORLD_SIZE']} in the environment without {', '.join(missing)} · allowed: "
+            "all of them, as torchrun sets them · start with torchrun, or unset WORLD_SIZE"
+        )
     store, rank, size = next(rendezvous("env://", timeout=_TIMEOUT))
     world = World(rank, size, store=PrefixStore("sphereface", store))
     with _one_voice(world):
