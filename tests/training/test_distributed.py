@@ -257,6 +257,7 @@ def test_a_step_not_finite_is_kept_with_the_batch_of_all(results):
     assert state["batch"]["images"].shape == (8, 32, 32, 3)
     assert state["head"]["weight"].shape == (5, 8)
     assert "8 pictures, labels" in replay(kept, CPU)  # by one process
+    assert any(f"for a replay: --replay {kept}" in text for text in results.said("not finite"))  # whoever tells
 
 
 def test_a_dry_run_describes_the_whole(results):
