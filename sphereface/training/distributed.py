@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch._C._distributed_c10d import PrefixStore, TCPStore
 from torch.distributed.rendezvous import rendezvous
 
 from ..device import choose_device
@@ -42,7 +41,7 @@ class World:
     rank: int = 0
     size: int = 1
     ranks: Ranks | None = None
-    store: TCPStore | PrefixStore | None = None
+    store: Any = None
 
     @property
     def first(self) -> bool:
@@ -129,7 +128,7 @@ def processes(device: str) -> Iterator[tuple[World, torch.device]]:
             "all of them, as torchrun sets them · start with torchrun, or unset WORLD_SIZE"
         )
     store, rank, size = next(rendezvous("env://", timeout=_TIMEOUT))
-    world = World(rank, size, store=PrefixStore("sphereface", store))
+    world = World(rank, size, store=dist.PrefixStore("sphereface", store))  # type: ignore[attr-defined]
     with _one_voice(world):
         place = device_of(device, int(os.environ.get("LOCAL_RANK", "0")))
         _share_cores(int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
