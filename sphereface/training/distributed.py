@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch._C._distributed_c10d import PrefixStore, TCPStore
 from torch.distributed.rendezvous import rendezvous
 
 from ..device import choose_device
@@ -42,7 +41,7 @@ class World:
     rank: int = 0
     size: int = 1
     ranks: Ranks | None = None
-    store: TCPStore | PrefixStore | None = None
+    store: Any = None
 
     @property
     def first(self) -> bool:
@@ -100,7 +99,7 @@ class World:
             told = self.store.add("told", 1) > 1
             if not told:
                 self.store.set("reason", reason)
-        except RuntimeError:  # the process that keeps the store has left, which it does not without a word
+        except RuntimeError:  # the process that keeps the store has left: it, or what killed it, has told
             return False
         return not told
 
@@ -118,13 +117,18 @@ def processes(device: str) -> Iterator[tuple[World, torch.device]]:
         The processes, and the device of this one.
 
     Raises:
-        UserError: a device that several processes cannot use, or a process that was lost.
+        UserError: half of torchrun's variables, a device that several processes cannot use, or a process that was lost.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if os.environ.get("WORLD_SIZE", "1") == "1":
         yield World(), choose_device(device)
         return
+    if missing := [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]:
+        raise UserError(
+            f"WORLD_SIZE: got {os.environ['WORLD_SIZE']} in the environment without {', '.join(missing)} · allowed: "
+            "all of them, as torchrun sets them · start with torchrun, or unset WORLD_SIZE"
+        )
     store, rank, size = next(rendezvous("env://", timeout=_TIMEOUT))
-    world = World(rank, size, store=PrefixStore("sphereface", store))
+    world = World(rank, size, store=dist.PrefixStore("sphereface", store))  # type: ignore[attr-defined]
     with _one_voice(world):
         place = device_of(device, int(os.environ.get("LOCAL_RANK", "0")))
         _share_cores(int(os.environ.get("LOCAL_WORLD_SIZE", "1")))

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.distributed.fsdp.sharded_grad_scaler import ShardedGradScaler
 
 from ..checkpoint import BadCheckpoint, load_checkpoint
 from ..config import Config
@@ -28,7 +27,15 @@ from .distributed import World
 from .optimizer import SGD, AdamW, gradient_values
 from .parts import check_parts, freeze, keep_fixed_statistics, parameter_groups
 from .plan import Setting
-from .replicas import average_statistics, check_pieces, figures_of_all, gradient_norm, gradients_stay, replicated
+from .replicas import (
+    average_statistics,
+    check_pieces,
+    figures_of_all,
+    gradient_norm,
+    gradients_stay,
+    loss_scaler,
+    replicated,
+)
 from .watch import StepResult
 
 log = logging.getLogger(__name__)
@@ -61,9 +68,7 @@ class Learner:
         freeze(self.parts, self.factors)
         self.optimizer = self.make_optimizer()
         self.average = None if config.train.ema is None else MovingAverage(self.model, config.train.ema)
-        # over processes it is one that skips a step on all of them where it must on one
-        scaler = torch.amp.GradScaler if self.world.size == 1 else ShardedGradScaler
-        self.scaler = scaler(device.type, enabled=self.dtype is torch.float16)
+        self.scaler = loss_scaler(device, self.world, enabled=self.dtype is torch.float16)
         if config.train.compile:
             self.model.compile()
         share = config.train.batch_size // self.world.size

@@ -9,6 +9,7 @@ from typing import Any
 from ..checkpoint import save_checkpoint
 from ..config import Config
 from ..errors import UserError
+from .distributed import World
 
 log = logging.getLogger(__name__)
 
@@ -27,9 +28,11 @@ class NonFiniteGuard:
         config: ``train.on_nonfinite`` is ``stop`` or ``skip``; ``train.nonfinite_limit`` is how many may be
             skipped in a row.
         folder: the run folder.
+        world: the processes, all of which meet such a step together; the first keeps it.
     """
 
-    def __init__(self, config: Config, folder: Path) -> None:
+    def __init__(self, config: Config, folder: Path, world: World) -> None:
+        self._world = world
         self._skip = config.train.on_nonfinite == "skip"
         self._limit = config.train.nonfinite_limit
         self._folder = folder
@@ -54,7 +57,8 @@ class NonFiniteGuard:
         step = state["meta"]["step"] + 1
         self._in_a_row += 1
         if self._kept is None:
-            self._kept = self._keep(step, state)
+            kept_here = self._keep(step, state) if self._world.first else None
+            self._kept = self._world.from_first(kept_here)  # none leaves before it is written
         where = f"step {step}: {what}; the weights were not updated"
         kept = f"for a replay: --replay {self._kept}" if self._kept else "its batch could not be kept"
         if self._skip and self._in_a_row <= self._limit:

@@ -53,6 +53,15 @@ def gradients_stay(network: nn.Module) -> AbstractContextManager[None]:
     return network.no_sync() if isinstance(network, DistributedDataParallel) else nullcontext()
 
 
+def loss_scaler(device: torch.device, world: World, *, enabled: bool) -> torch.amp.GradScaler:
+    """What scales the loss in half precision; over several processes, one that skips a step on all or on none."""
+    if world.size == 1 or not enabled:
+        return torch.amp.GradScaler(device.type, enabled=enabled)
+    from torch.distributed.fsdp.sharded_grad_scaler import ShardedGradScaler  # takes long, and is rarely wanted
+
+    return ShardedGradScaler(device.type, enabled=enabled)
+
+
 def check_pieces(micro_batch: int | None, share: int, world: World) -> None:
     """Pieces of a batch must be alike on several processes: their head takes as many samples each time.
 

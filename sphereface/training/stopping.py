@@ -70,12 +70,11 @@ class StopRequest:
         asked = [number for number, count in zip(EXIT_CODES, requests, strict=True) if count > 0]
         if asked and self.agreed is None:
             self.agreed = asked[0]
-            self.signal = self.signal or self.agreed
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
         """Work that changes nothing, such as an evaluation: a signal ends it at once, with :class:`Interruption`."""
-        if self.signal is not None:
+        if self.signal is not None or self.agreed is not None:
             raise Interruption
         self._interruptible = True
         try:

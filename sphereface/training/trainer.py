@@ -147,7 +147,7 @@ class Trainer:
         )
 
     def _train(self, run: RunFolder, watch: Watch) -> None:
-        guard = NonFiniteGuard(self.config, run.path)
+        guard = NonFiniteGuard(self.config, run.path, self.world)
         with closing(self.feed()) as feed:
             batch = next(feed)
             self.stopwatch.restart()  # starting the workers is not training

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,15 +16,16 @@ import yaml
 from sphereface.checkpoint import load_checkpoint
 from sphereface.data.loader import Batch
 from sphereface.errors import UserError
-from sphereface.training.distributed import World, device_of
+from sphereface.training.distributed import World, device_of, processes
 from sphereface.training.replay import replay
+from sphereface.training.stopping import Interruption, StopRequest
 
 from ..pictures import make_pairs, make_training_set
 from .runs import CPU, TINY, metrics_of
 
 ROOT = Path(__file__).parents[2]
 LONG = ["train.steps=30", "log.tensorboard=false"]
-BATCH_NORM = [*LONG, "model.norm=batch"]
+BATCH_NORM = [*LONG, "model.norm=batch", "train.batch_size=32", "train.lr=0.01"]
 CLIPPED = [*LONG, "train.clip_grad_norm=0.5", "train.ema=0.9", "loss.name=adaface"]
 REPLICATED = [*LONG, "loss.distributed=replicated"]
 SAVED = [*LONG, "train.ema=0.9", "checkpoint.every_steps=100"]
@@ -36,7 +38,7 @@ CASES = {
     "replicated 2": {"size": 2, "set": REPLICATED},
     "replicated 4": {"size": 4, "set": REPLICATED},
     "pieces": {"size": 2, "set": [*LONG, "train.micro_batch=2"]},
-    "batch norm in pieces": {"size": 1, "set": [*BATCH_NORM, "train.micro_batch=4"]},
+    "batch norm in pieces": {"size": 1, "set": [*BATCH_NORM, "train.micro_batch=16"]},
     "batch norm 2": {"size": 2, "set": BATCH_NORM},
     "clipped 1": {"size": 1, "set": CLIPPED},
     "clipped 2": {"size": 2, "set": CLIPPED},
@@ -255,6 +257,7 @@ def test_a_step_not_finite_is_kept_with_the_batch_of_all(results):
     assert state["batch"]["images"].shape == (8, 32, 32, 3)
     assert state["head"]["weight"].shape == (5, 8)
     assert "8 pictures, labels" in replay(kept, CPU)  # by one process
+    assert any(f"for a replay: --replay {kept}" in text for text in results.said("not finite"))  # whoever tells
 
 
 def test_a_dry_run_describes_the_whole(results):
@@ -285,6 +288,30 @@ def test_one_process_needs_no_other():
     assert world.from_first("x") == "x"
     assert world.reason(ValueError("why")) == "why"
     assert world.is_first_to_tell("why")
+
+
+def test_half_of_torchruns_variables_are_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("RANK", raising=False)
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.delenv("MASTER_PORT", raising=False)
+    with (
+        pytest.raises(UserError, match="WORLD_SIZE: got 2 in the environment without RANK, MASTER_PORT"),
+        processes("cpu"),
+    ):
+        pass
+
+
+def test_a_request_of_any_process_is_one_for_all():
+    stop = StopRequest()
+    stop.settle(stop.requests())
+    assert stop.agreed is None
+    stop.settle([0.0, 2.0, 1.0])
+    assert stop.agreed is signal.SIGTERM
+    assert stop.exit_code == 75
+    assert stop.signal is None  # so that the first Ctrl-C here is no second one
+    with pytest.raises(Interruption), stop.interruptible():
+        pass
 
 
 @pytest.mark.parametrize("name", ["cuda:1", "mps"])
