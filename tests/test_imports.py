@@ -29,6 +29,15 @@ ALLOWED = {
         *("errors", "options", "config", "schedules", "metrics", "checkpoint", "device", "files"),
         *("models", "losses", "data", "evaluation"),
     },
+    "api": {"errors", "checkpoint", "device", "models", "data", "alignment", "evaluation"},
+    "search": {"errors", "files"},
+    "export": {"errors", "files", "checkpoint", "models", "data"},
+    "face_figures": {"data"},
+    "cli": {"errors"},
+    "commands": {
+        *("errors", "files", "checkpoint", "device", "data", "alignment", "evaluation", "training"),
+        *("api", "search", "export", "face_figures"),
+    },
 }
 WITHOUT_TORCH = {"errors", "options", "augmentation", "config", "schedules", "metrics"}
 
