@@ -29,14 +29,15 @@ ALLOWED = {
         *("errors", "options", "config", "schedules", "metrics", "checkpoint", "device", "files"),
         *("models", "losses", "data", "evaluation"),
     },
-    "api": {"errors", "checkpoint", "device", "models", "data", "alignment", "evaluation"},
+    "faces": {"errors", "data", "alignment", "evaluation"},
+    "api": {"errors", "checkpoint", "device", "models", "alignment", "evaluation", "faces"},
     "search": {"errors", "files"},
     "export": {"errors", "files", "checkpoint", "models", "data"},
-    "face_figures": {"data"},
+    "face_figures": {"errors"},
     "cli": {"errors"},
     "commands": {
         *("errors", "files", "checkpoint", "device", "data", "alignment", "evaluation", "training"),
-        *("api", "search", "export", "face_figures"),
+        *("faces", "api", "search", "export", "face_figures"),
     },
 }
 WITHOUT_TORCH = {"errors", "options", "augmentation", "config", "schedules", "metrics"}

@@ -5,6 +5,7 @@
     sphereface eval --ckpt best.pt --lfw my/crops --pairs my/pairs.txt
     sphereface eval --ckpt best.pt --sets lfw=data/lfw-112x96,data/pairs.txt cfp=cfp_fp.bin
     sphereface eval --ckpt best.pt --identification --all-pairs --html
+    sphereface eval --ckpt best.pt --calibrate
     sphereface eval --compare a/best.pt b/best.pt
 
 Features of crop and mirror image are joined, centred, and compared by cosine. View 2
@@ -24,13 +25,17 @@ from ..errors import UserError
 from ..evaluation import (
     Embedder,
     PairSet,
+    Report,
     Verification,
+    calibration_path,
     compare,
     evaluate_set,
+    fit_calibration,
     format_comparison,
     format_table,
     load_pair_set,
     parse_sets,
+    write_calibration,
     write_comparison,
     write_html,
     write_report,
@@ -53,6 +58,7 @@ def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
     add("--identification", action="store_true", help="rank 1 and 5, DIR@FAR among all people in the folder")
     add("--all-pairs", action="store_true", help="every picture in the folder against every other")
     add("--html", action="store_true", help="report.html too: holds the hardest pairs as pictures")
+    add("--calibrate", action="store_true", help="keep what scores mean beside the checkpoint, for sphereface verify")
     add("--no-flip", dest="flip", action="store_false", help="leave the mirror images out")
     add("--no-mean", dest="mean", action="store_false", help="do not centre the features")
     add("--output", metavar="DIR", type=Path, help="for the results (eval-<pairs> or eval beside the checkpoint)")
@@ -70,17 +76,40 @@ def run(argv: Sequence[str] | None, program: str = "sphereface eval") -> int:
         raise UserError(f"--batch-size: got {args.batch_size} · allowed: 1 or more")
     if args.compare:
         return _compare(args)
-    embedder, reports = _embedder(args, args.ckpt), []
-    for pair_set in _sets(args):
+    embedder, sets, reports = _embedder(args, args.ckpt), _sets(args), []
+    if args.calibrate and (len(sets) > 1 or sets[0].templates is not None):
+        raise UserError(
+            f"--calibrate: got {', '.join(pair_set.name for pair_set in sets)} · allowed: one set, of single pictures"
+        )
+    for pair_set in sets:
         report = evaluate_set(
             embedder, pair_set, subtract_mean=args.mean, identification=args.identification, every_pair=args.all_pairs
         )
         reports.append(report)
         write_report(report, folder := _folder(args, pair_set))
         print(f"{format_table(report)}\n\nwritten: table.txt, verification.json and roc.png in {folder}\n")
+    if args.calibrate:
+        print(_calibrate(args, reports))
     if args.html:
         print(f"written: {write_html(reports, _output(args))}")
     return 0
+
+
+def _calibrate(args: argparse.Namespace, reports: Sequence[Report]) -> str:
+    """Write the calibration beside the checkpoint, and say what it holds."""
+    (report,) = reports
+    assert report.cosines is not None
+    calibration = fit_calibration(
+        report.cosines, report.pair_set.pairs.same,
+        checkpoint_sha256=report.about["checkpoint_sha256"], flip=report.flip, source=str(report.pair_set.pairs.path),
+    )  # fmt: skip
+    write_calibration(calibration, path := calibration_path(args.ckpt))
+    rows = "\n".join(f"{p.far:7g} {p.threshold:10.4f} {p.tar:8.2%}" for p in calibration.thresholds)
+    return (
+        f"    FAR  threshold      TAR  (of cosines without a mean subtracted)\n{rows}\n"
+        f"P(one person) = 1 / (1 + exp(-({calibration.slope:.3f} × cosine {calibration.offset:+.3f}))), "
+        f"where {calibration.prior:.0%} of the pairs are of one person\nwritten: {path}"
+    )
 
 
 def _sets(args: argparse.Namespace) -> list[PairSet]:
@@ -111,8 +140,10 @@ def _embedder(args: argparse.Namespace, checkpoint: Path) -> Embedder:
 
 def _compare(args: argparse.Namespace) -> int:
     """Say of each set which checkpoint is better."""
-    if args.identification or args.all_pairs or args.html:
-        raise UserError("--compare: compares accuracies · leave --identification, --all-pairs and --html out")
+    if args.identification or args.all_pairs or args.html or args.calibrate:
+        raise UserError(
+            "--compare: compares accuracies · leave --identification, --all-pairs, --html and --calibrate out"
+        )
     a, b = (_embedder(args, checkpoint) for checkpoint in args.compare)
     sets = _sets(args)
     print(f"A {args.compare[0]}\nB {args.compare[1]}")

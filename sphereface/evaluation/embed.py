@@ -78,7 +78,7 @@ def embed_files(
         for batch in _map_ahead(pool, lambda chunk: _load(chunk, input_size), chunks, ahead=workers):
             problems += batch.problems
             if not problems:  # else only look for more of them, so that the error lists them all
-                embedded = _embed_batch(model, batch.images, device, flip)
+                embedded = embed_batch(model, batch.images, device, flip)
                 if not done:
                     features = np.empty((len(files), embedded.shape[1]), dtype=np.float32)
                 features[done : done + len(embedded)] = embedded
@@ -102,9 +102,20 @@ class _Batch:
     problems: list[str]  # a line for each file that could not be used
 
 
-def _embed_batch(
+def embed_batch(
     model: nn.Module, images: npt.NDArray[np.uint8], device: torch.device, flip: bool
 ) -> npt.NDArray[np.float32]:
+    """Embed crops that are decoded; the model's mode, autograd and autocast are the caller's business.
+
+    Args:
+        model: (B, 3, H, W) float32 → (B, D).
+        images: (B, H, W, 3) uint8, BGR.
+        device: where the model is.
+        flip: append the embeddings of the mirror images.
+
+    Returns:
+        (B, D) float32, or (B, 2D) with ``flip``; not normalised.
+    """
     x = to_input(torch.from_numpy(images).to(device))  # (B, 3, H, W)
     if flip:
         x = torch.cat([x, x.flip(3)])  # (2B, 3, H, W)
@@ -119,14 +130,18 @@ def _load(files: Sequence[Picture], input_size: tuple[int, int]) -> _Batch:
     problems = []
     for row, file in enumerate(files):
         try:
-            images[row] = _centre_crop(decode(file.read_bytes()), input_size)
+            images[row] = centre_crop(decode(file.read_bytes()), input_size)
         except (OSError, BadImage) as error:
             problems.append(f"{file}: {error}")
     return _Batch(images, problems)
 
 
-def _centre_crop(image: npt.NDArray[np.uint8], input_size: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """Cut the longer side of a crop that is too long in one direction only; see :func:`embed_files`."""
+def centre_crop(image: npt.NDArray[np.uint8], input_size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """Cut the longer side of a crop that is too long in one direction only; see :func:`embed_files`.
+
+    Raises:
+        BadImage: a crop (H, W, 3) of any other size than ``input_size``, (height, width).
+    """
     height, width = input_size
     top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
     if min(top, left) < 0 or (image.shape[0] > height and image.shape[1] > width):
