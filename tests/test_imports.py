@@ -36,7 +36,7 @@ ALLOWED = {
     "face_figures": {"errors"},
     "cli": {"errors"},
     "commands": {
-        *("errors", "files", "checkpoint", "device", "data", "alignment", "evaluation", "training"),
+        *("errors", "files", "checkpoint", "device", "models", "data", "alignment", "evaluation", "training"),
         *("faces", "api", "search", "export", "face_figures"),
     },
 }

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from ..data.images import IMAGE_SUFFIXES, BadImage, decode
 from ..errors import UserError
+from ..files import write_whole
 from .formats import needs
 from .graph import INPUT_NAME, InputFormat
 
@@ -67,14 +68,13 @@ def quantise(source: Path, destination: Path, crops: npt.NDArray[np.uint8], form
     log.setLevel(logging.ERROR)  # it advises on the root logger to do what is done here
     try:
         with tempfile.TemporaryDirectory() as folder:
-            prepared = Path(folder) / "prepared.onnx"
+            prepared, part = Path(folder) / "prepared.onnx", Path(folder) / "quantised.onnx"
             tools.shape_inference.quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
-            part = destination.with_name(f".{destination.name}.part")
             tools.quantize_static(
                 str(prepared), str(part), _Reader(crops, form), quant_format=tools.QuantFormat.QDQ, per_channel=True,
                 activation_type=tools.QuantType.QInt8, weight_type=tools.QuantType.QInt8,
             )  # fmt: skip
-            part.replace(destination)
+            write_whole(destination, part.read_bytes())
     except OSError as error:
         raise UserError(f"{destination}: cannot be written ({error.strerror})") from error
     finally:
