@@ -166,7 +166,8 @@ def read_calibration(path: Path, *, checkpoint_sha256: str, flip: bool) -> Calib
         found = json.loads(path.read_text(encoding="utf-8"))
         if found.pop("format") != _FORMAT:
             raise ValueError("another format")
-        calibration = Calibration(**{**found, "thresholds": _thresholds(found["thresholds"])})
+        numbers = {key: float(found[key]) for key in ("slope", "offset", "prior")}
+        calibration = Calibration(**{**found, **numbers, "thresholds": _thresholds(found["thresholds"])})
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}) · {remake}") from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -185,7 +186,9 @@ def read_calibration(path: Path, *, checkpoint_sha256: str, flip: bool) -> Calib
 
 
 def _thresholds(found: Sequence[dict[str, Any]]) -> tuple[Threshold, ...]:
-    points = tuple(Threshold(**point) for point in found)
+    points = tuple(
+        Threshold(float(p["far"]), float(p["threshold"]), float(p["tar"]), int(p["num_impostor"])) for p in found
+    )
     if not points:
         raise ValueError("no thresholds")
     return points

@@ -115,7 +115,9 @@ def test_a_file_belongs_to_one_checkpoint(tmp_path):
         read_calibration(path, checkpoint_sha256=SHA, flip=False)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"format": 2}', '{"format": 1, "thresholds": []}'])
+@pytest.mark.parametrize(
+    "text", ["{", "[]", "{}", '{"format": 2}', '{"format": 1, "slope": "steep", "offset": 0, "prior": 0.5}']
+)
 def test_a_damaged_file_is_one_line(tmp_path, text):
     path = tmp_path / "best.calibration.json"
     path.write_text(text)
