@@ -3,10 +3,10 @@
     sphereface embed photographs gallery.npz --ckpt best.pt
     sphereface embed data/crops gallery.npz --ckpt best.pt --aligned
 
-OUT.npz holds paths (N,) below DIR as it was given, embeddings (N, D) float32 unit vectors, the checkpoint's SHA-256, and
-how pictures became crops. Pictures without a face, and files that are no pictures, are left out and
-listed. Many photographs? Align them once on all cores (sphereface align), then embed the crops with --aligned.
-Embeddings are biometric data of the people on the pictures.
+OUT.npz holds paths (N,) below DIR as it was given, embeddings (N, D) float32 unit vectors, the checkpoint's SHA-256,
+and how pictures became crops. Pictures without a face, and files that are no pictures, are left out and listed. Many
+photographs? Align them once on all cores (sphereface align), then embed the crops with --aligned. Embeddings are
+biometric data of the people on the pictures.
 """
 
 from __future__ import annotations
