@@ -106,6 +106,7 @@ def test_every_input_format_means_what_it_says(checkpoint, crops, wanted, order,
     assert form.feed(crops).dtype == dtype
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning")
 def test_torchscript_runs_without_this_package(checkpoint, crops, wanted, tmp_path):
     output = tmp_path / "face.torchscript"
     assert main(["export", str(checkpoint), "--format", "torchscript", "--output", str(output)]) == 0
