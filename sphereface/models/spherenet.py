@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ..errors import UserError
+from .prelu import PReLU
 
 Norm = Literal["none", "batch"]
 
@@ -28,9 +29,9 @@ class ResidualUnit(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv_a = nn.Conv2d(channels, channels, 3, padding=1)
-        self.relu_a = nn.PReLU(channels)
+        self.relu_a = PReLU(channels)
         self.conv_b = nn.Conv2d(channels, channels, 3, padding=1)
-        self.relu_b = nn.PReLU(channels)
+        self.relu_b = PReLU(channels)
         for conv in (self.conv_a, self.conv_b):
             nn.init.normal_(conv.weight, std=0.01)
             nn.init.zeros_(_bias(conv)).requires_grad_(False)
@@ -49,7 +50,7 @@ class Stage(nn.Module):
         caffe_xavier_(self.conv.weight)
         nn.init.zeros_(_bias(self.conv))
         self.norm = nn.BatchNorm2d(channels) if norm == "batch" else nn.Identity()
-        self.relu = nn.PReLU(channels)
+        self.relu = PReLU(channels)
         self.units = nn.Sequential(*(ResidualUnit(channels) for _ in range(units)))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

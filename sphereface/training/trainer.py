@@ -17,7 +17,7 @@ from ..config import Config, differences
 from ..data.loader import Batch, CropBatches, batches, check_sample
 from ..data.sampler import Augmentation, BatchOrder, identity_weights
 from ..data.sources import open_source
-from ..device import make_deterministic
+from ..device import make_deterministic, use_machine
 from ..errors import Stopped, UserError
 from .learner import Learner, NotFinite
 from .nonfinite import NonFiniteGuard
@@ -46,6 +46,7 @@ class Trainer:
         self.config, self.device = config, device
         torch.manual_seed(config.seed)
         make_deterministic(config.deterministic)
+        use_machine(device, deterministic=config.deterministic)
         data, train = config.data, config.train
         self.source = open_source(
             data.train,
