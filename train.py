@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 
 from sphereface.errors import UserError, reports_user_errors
-from sphereface.training.run import dry_run, replay_step, run_training
+from sphereface.training.run import dry_run, profile_run, replay_step, run_training
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -48,6 +48,12 @@ def make_parser() -> argparse.ArgumentParser:
         help="build everything, push one batch through, print sizes, cost, memory and the config; train nothing",
     )
     parser.add_argument(
+        "--profile",
+        metavar="N",
+        type=int,
+        help="record N training steps: a trace for TensorBoard or Perfetto, and a table of where the time goes",
+    )
+    parser.add_argument(
         "--replay",
         metavar="FILE",
         help="repeat the step that a run kept as nonfinite-….pt and say which layer went wrong first; train nothing",
@@ -66,6 +72,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError("--config: missing · allowed: a file in configs/, or a path to a YAML file")
     if args.dry_run:
         print(dry_run(args.config, args.overrides, device=args.device))
+        return 0
+    if args.profile is not None:
+        print(profile_run(args.config, args.overrides, steps=args.profile, device=args.device))
         return 0
     checkpoint = run_training(args.config, args.overrides, resume=args.resume, device=args.device)
     print(f"evaluate it on LFW: python eval_lfw.py --ckpt {checkpoint}")

@@ -59,10 +59,10 @@ class Size:
 TINY = Size(batch=4, classes=50, widths=(4, 4, 4, 4), embedding_dim=8, product=64)
 
 
-def own_steps(size: Size, precision: str) -> tuple[Step, Step, int]:
+def own_steps(size: Size, precision: str, overrides: Sequence[str] = ()) -> tuple[Step, Step, int]:
     """This project's step, its backbone's forward and backward, and the multiply-adds of a picture."""
     model = [f"model.widths={list(size.widths)}", f"model.embedding_dim={size.embedding_dim}"]
-    config = load_config("sphere20", [*model, f"train.precision={precision}"], losses=MARGINS)
+    config = load_config("sphere20", [*model, f"train.precision={precision}", *overrides], losses=MARGINS)
     learner = Learner(config, size.classes, torch.device("cpu"))
     setting = replace(Plan(config, 28_000).at(0), lr=1e-4)
     pixels = torch.randint(0, 256, (size.batch, 112, 96, 3), dtype=torch.uint8)

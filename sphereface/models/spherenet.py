@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from ..errors import UserError
 from .prelu import PReLU
@@ -52,9 +53,15 @@ class Stage(nn.Module):
         self.norm = nn.BatchNorm2d(channels) if norm == "batch" else nn.Identity()
         self.relu = PReLU(channels)
         self.units = nn.Sequential(*(ResidualUnit(channels) for _ in range(units)))
+        self.recompute = False
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y: torch.Tensor = self.units(self.relu(self.norm(self.conv(x))))
+        y: torch.Tensor = self.relu(self.norm(self.conv(x)))
+        for unit in self.units:
+            if self.recompute and torch.is_grad_enabled():  # nothing in a unit is random
+                y = checkpoint(unit, y, use_reentrant=False, preserve_rng_state=False)
+            else:
+                y = unit(y)
         return y
 
 
@@ -121,6 +128,12 @@ class SphereNet(nn.Module):
         maps = self.stages(images)  # (B, C, H/16, W/16)
         features: torch.Tensor = self.norm5(self.fc5(maps.flatten(1)))  # C, H, W order, as Caffe flattens
         return features
+
+    def recompute_units(self, wanted: bool) -> None:
+        """Whether training keeps of a residual unit its input alone, and computes the rest again in the backward."""
+        for stage in self.stages:
+            assert isinstance(stage, Stage)
+            stage.recompute = wanted
 
     def named_layers(self) -> Iterator[tuple[str, nn.Module]]:
         """The layers in network order under the original's names: conv1_1, relu1_1, conv1_2, …, fc5."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.profiler import record_function
 
 from ..checkpoint import BadCheckpoint, load_checkpoint
 from ..config import Config
@@ -47,6 +48,7 @@ class Learner:
         self.config, self.device = config, device
         self.dtype = precision_on(device, config.train.precision)
         self.model = build_model(config.model).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model.recompute_units(config.train.recompute)
         self.head = make_head(config.model.embedding_dim, num_classes, config.loss, seed=config.seed).to(device)
         names = [name for prefix, part in self.parts.items() for name, _ in part.named_parameters(prefix)]
         self.factors = check_parts(config.train.lr_mult, names)
@@ -109,8 +111,10 @@ class Learner:
         outputs, embeddings = [], []
         for piece in batch.split(size):
             share = len(piece.labels) / images
-            output, embedded = self.forward(piece, setting)
-            self.scaler.scale(output.loss * share).backward()  # type: ignore[no-untyped-call]
+            with record_function("forward"):  # names for --profile
+                output, embedded = self.forward(piece, setting)
+            with record_function("backward"):
+                self.scaler.scale(output.loss * share).backward()  # type: ignore[no-untyped-call]
             # detached, or the log's window would keep the graphs
             outputs.append(HeadOutput(output.loss.detach() * share, *(part.detach() for part in output[1:])))
             embeddings.append(embedded.detach())
@@ -136,7 +140,8 @@ class Learner:
                 buffer.copy_(before)
             what = f"the loss is {loss}" if not math.isfinite(loss) else f"the gradient's norm is {norm}"
             raise NotFinite(what)
-        self.scaler.step(self.optimizer)
+        with record_function("optimiser"):
+            self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.average is not None:
             self.average.update()
