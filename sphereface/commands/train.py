@@ -16,7 +16,7 @@ import argparse
 from collections.abc import Sequence
 
 from ..errors import UserError
-from ..training.run import dry_run, replay_step, run_training
+from ..training.run import dry_run, profile_run, replay_step, run_training
 from .parser import new_parser
 
 
@@ -45,6 +45,12 @@ def make_parser(program: str) -> argparse.ArgumentParser:
         help="build everything, push one batch through, print sizes, cost, memory and the config; train nothing",
     )
     parser.add_argument(
+        "--profile",
+        metavar="N",
+        type=int,
+        help="record N training steps: a trace for TensorBoard or Perfetto, and a table of where the time goes",
+    )
+    parser.add_argument(
         "--replay",
         metavar="FILE",
         help="repeat the step that a run kept as nonfinite-….pt and say which layer went wrong first; train nothing",
@@ -63,6 +69,9 @@ def run(argv: Sequence[str] | None, program: str = "sphereface train") -> int:
     if args.dry_run:
         if table := dry_run(args.config, args.overrides, device=args.device):
             print(table)
+        return 0
+    if args.profile is not None:
+        print(profile_run(args.config, args.overrides, steps=args.profile, device=args.device))
         return 0
     checkpoint = run_training(args.config, args.overrides, resume=args.resume, device=args.device)
     evaluation = "sphereface eval" if program == "sphereface train" else "python eval_lfw.py"
