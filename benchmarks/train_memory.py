@@ -13,7 +13,6 @@ import multiprocessing
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from bench_train import Size, own_steps
