@@ -60,7 +60,7 @@ TINY = Size(batch=4, classes=50, widths=(4, 4, 4, 4), embedding_dim=8, product=6
 
 
 def own_steps(size: Size, precision: str, overrides: Sequence[str] = ()) -> tuple[Step, Step, int]:
-    """One project step, its backbone's forward and backward, and the multiply-adds of a picture."""
+    """The step of this project, its backbone's forward and backward, and the multiply-adds of a picture."""
     model = [f"model.widths={list(size.widths)}", f"model.embedding_dim={size.embedding_dim}"]
     config = load_config("sphere20", [*model, f"train.precision={precision}", *overrides], losses=MARGINS)
     learner = Learner(config, size.classes, torch.device("cpu"))

@@ -45,7 +45,7 @@ class _PReLU(torch.autograd.Function):
         dx, dslopes = torch.empty_like(x), torch.zeros_like(slopes)
         rows = max(1, torch.get_num_threads() * _PART_BYTES // max(1, x[:1].nbytes))
         room = torch.empty_like(x[:rows])
-        for part, of_grad, of_dx in zip(x.split(rows), grad.split(rows), dx.split(rows), strict=True):  # type: ignore[no-untyped-call]
+        for part, of_grad, of_dx in zip(*(torch.split(of, rows) for of in (x, grad, dx)), strict=True):
             negative = room[: len(part)]
             torch.ops.aten.threshold_backward.grad_input(of_grad, part, 0, grad_input=of_dx)  # where x > 0
             torch.sub(of_grad, of_dx, out=negative)  # and where not
