@@ -56,7 +56,7 @@ def test_evaluates_on_pairs(tmp_path, published, capsys):
     assert eval_lfw.main([str(argument) for argument in arguments]) == 0
     printed = capsys.readouterr().out
     assert f"checkpoint {tmp_path}/out.pt\n" in printed  # and no step, for there is none
-    written = json.loads((tmp_path / "eval-pairs" / "lfw.json").read_text())
+    written = json.loads((tmp_path / "eval-pairs" / "verification.json").read_text())
     assert (written["run"], written["step"]) == ("imported from published.caffemodel", None)
 
 
