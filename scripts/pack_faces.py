@@ -1,66 +1,21 @@
 """Pack a training set into one RecordIO file, as mxnet and InsightFace write it: DST.rec, DST.idx, property.
 
-    python scripts/pack_faces.py data/CASIA-WebFace-112x96 data/casia/train.rec
-
-SRC is whatever data.train may be: a folder of identities, a list file, a zip, a .rec. Pictures are kept byte for
-byte, unless --quality or --size asks for new JPEGs. A .rec that is kept as it is, is copied record by record; one
-without .idx gets its .idx that way. Whatever interrupts a pack, there is no DST.rec that is not whole.
+The same as ``sphereface pack``; ``--help`` shows examples.
 """
 
 from __future__ import annotations
 
-import argparse
-import re
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from sphereface.data.packing import Encoding, pack
-from sphereface.data.sources import open_path
-from sphereface.errors import UserError, reports_user_errors
-
-
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """What the command line says."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = parser.add_argument
-    add("source", metavar="SRC", type=Path, help="folder of identities, list (.txt), .zip or .rec")
-    add("destination", metavar="DST.rec", type=Path, help="the file to write; training takes it as data.train")
-    add("--root", metavar="FOLDER", type=Path, help="what the paths in a list are relative to (default: its folder)")
-    add("--quality", type=int, help="encode anew as JPEG of this quality, 1 to 100 (with --size: 95)")
-    add("--size", metavar="HxW", help="encode anew, resized to this height and width in pixels, such as 112x96")
-    return parser.parse_args(argv)
-
-
-def encoding_of(args: argparse.Namespace) -> Encoding | None:
-    """What ``--quality`` and ``--size`` ask for."""
-    if args.quality is None and args.size is None:
-        return None
-    quality = Encoding.quality if args.quality is None else args.quality
-    if not 1 <= quality <= 100:
-        raise UserError(f"--quality: got {quality} · allowed: 1 to 100")
-    size = None
-    if args.size is not None:
-        found = re.fullmatch(r"([1-9]\d{0,3})x([1-9]\d{0,3})", args.size)
-        if found is None:
-            raise UserError(f"--size: got {args.size!r} · allowed: height x width in pixels, such as 112x96")
-        size = (int(found[1]), int(found[2]))
-    return Encoding(quality, size)
+from sphereface.commands.pack import run
+from sphereface.errors import reports_user_errors
 
 
 @reports_user_errors
 def main(argv: Sequence[str] | None = None) -> int:
-    """Pack, then say what was written."""
-    args = parse(argv)
-    encoding = encoding_of(args)
-    source = open_path(args.source, root=args.root, key="SRC")
-    pack(source, args.destination, encoding, progress=True)
-    size = args.destination.stat().st_size
-    print(
-        f"{args.destination}: {len(source):,} pictures of {len(source.class_names):,} identities, "
-        f"{size / 2**20:,.1f} MiB · train on it: --set data.train={args.destination}"
-    )
-    return 0
+    """Parse and call; returns the exit code."""
+    return run(argv, "python scripts/pack_faces.py")
 
 
 if __name__ == "__main__":

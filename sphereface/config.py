@@ -80,6 +80,7 @@ class TrainConfig:
     nonfinite_limit: int = option(10, low=1)
     precision: str = option("fp32", choices=["fp32", "bf16", "fp16"])
     compile: bool = option(False)
+    recompute: bool = option(False)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
+from pathlib import Path
 
 import torch
 
@@ -10,6 +13,7 @@ from .errors import UserError
 
 DEVICES = ("auto", "cuda", "mps", "cpu")
 _TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
 
 
 def choose_device(name: str) -> torch.device:
@@ -51,3 +55,45 @@ def make_deterministic(wanted: bool) -> None:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS asks for
     torch.use_deterministic_algorithms(wanted)
     torch.backends.cudnn.deterministic = wanted
+
+
+def use_machine(device: torch.device, *, deterministic: bool = False) -> None:
+    """Settings of the process that make training fast: they change how results are computed, not what.
+
+    On a CPU: as many threads as the process may use processors, and freed memory kept, since what one step frees the
+    next one asks for again, and fresh pages cost a tenth of the step. On CUDA: TF32 for what is fp32, and the
+    fastest convolution of each shape, which is tried out once.
+
+    Args:
+        device: where the network runs.
+        deterministic: no trying out.
+    """
+    if device.type == "cpu":
+        torch.set_num_threads(min(torch.get_num_threads(), processors()))
+        _keep_freed_memory()
+    if device.type == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = True
+        torch.backends.cudnn.allow_tf32 = True
+        torch.backends.cudnn.benchmark = not deterministic
+
+
+def processors(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """Processors that this process may use: those it may run on, or fewer where its container has a quota of time.
+
+    Args:
+        quota: the container's: microseconds of processor time, or ``max``, and in how many microseconds.
+    """
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        time, period = quota.read_text(encoding="ascii").split()
+        return min(allowed, max(1, int(time) // int(period)))
+    except (OSError, ValueError):  # no container, or no limit
+        return allowed
+
+
+def _keep_freed_memory() -> None:
+    """Tell glibc's malloc to hand nothing back to the system; elsewhere nothing is done."""
+    set_option = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if set_option is not None:
+        set_option(_M_MMAP_MAX, 0)
+        set_option(_M_TRIM_THRESHOLD, 2**31 - 1)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
-from sphereface.device import choose_device, precision_on
+from sphereface.device import choose_device, precision_on, processors, use_machine
 from sphereface.errors import UserError
 
 
@@ -45,3 +47,51 @@ def test_half_precision_where_it_works():
     for device in ("cpu", "mps"):
         with pytest.raises(UserError, match=f"train.precision: got fp16 on {device}"):
             precision_on(torch.device(device), "fp16")
+
+
+@pytest.mark.parametrize(
+    ("quota", "wanted"),
+    [("max 100000", 64), ("200000 100000", 2), ("50000 100000", 1), ("9900000 100000", 64), ("", 64)],
+)
+def test_processors_are_those_allowed_or_the_containers_quota(tmp_path, monkeypatch, quota, wanted):
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(64)), raising=False)
+    (tmp_path / "cpu.max").write_text(quota, encoding="ascii")
+    assert processors(tmp_path / "cpu.max") == wanted
+    assert processors(tmp_path / "missing") == 64
+
+
+def test_a_cpu_gets_no_more_threads_than_processors(monkeypatch):
+    before = torch.get_num_threads()
+    try:
+        for processors_there, wanted in ((1, 1), (before + 5, before)):
+            torch.set_num_threads(before)
+            monkeypatch.setattr("sphereface.device.processors", lambda there=processors_there: there)
+            use_machine(torch.device("cpu"))
+            assert torch.get_num_threads() == wanted
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_cuda_gets_tf32_and_tries_convolutions_out_unless_deterministic(monkeypatch, deterministic):
+    cuda, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = cuda.allow_tf32, cudnn.allow_tf32, cudnn.benchmark
+    try:
+        use_machine(torch.device("cuda"), deterministic=deterministic)
+        assert (cuda.allow_tf32, cudnn.allow_tf32, cudnn.benchmark) == (True, True, not deterministic)
+    finally:
+        cuda.allow_tf32, cudnn.allow_tf32, cudnn.benchmark = before
+
+
+def test_malloc_is_told_to_keep_what_is_freed(monkeypatch):
+    told = []
+    libc = SimpleNamespace(mallopt=lambda option, value: told.append((option, value)))
+    monkeypatch.setattr("sphereface.device.sys.platform", "linux")
+    monkeypatch.setattr("sphereface.device.ctypes.CDLL", lambda name: libc)
+    use_machine(torch.device("cpu"))
+    assert told == [(-4, 0), (-1, 2**31 - 1)]  # M_MMAP_MAX and M_TRIM_THRESHOLD of glibc's malloc.h
+
+
+def test_a_system_without_mallopt_is_left_alone(monkeypatch):
+    monkeypatch.setattr("sphereface.device.ctypes.CDLL", lambda name: SimpleNamespace())
+    use_machine(torch.device("cpu"))

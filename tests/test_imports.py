@@ -29,6 +29,16 @@ ALLOWED = {
         *("errors", "options", "config", "schedules", "metrics", "checkpoint", "device", "files"),
         *("models", "losses", "data", "evaluation"),
     },
+    "faces": {"errors", "data", "alignment", "evaluation"},
+    "api": {"errors", "checkpoint", "device", "models", "alignment", "evaluation", "faces"},
+    "search": {"errors", "files"},
+    "export": {"errors", "files", "checkpoint", "models", "data"},
+    "face_figures": {"errors"},
+    "cli": {"errors"},
+    "commands": {
+        *("errors", "files", "checkpoint", "device", "models", "data", "alignment", "evaluation", "training"),
+        *("faces", "api", "search", "export", "face_figures"),
+    },
 }
 WITHOUT_TORCH = {"errors", "options", "augmentation", "config", "schedules", "metrics"}
 

@@ -22,6 +22,8 @@ def test_the_wheel_carries_every_module_and_config(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as file:
         carried = set(file.namelist())
+        (entries,) = (name for name in carried if name.endswith(".dist-info/entry_points.txt"))
+        assert "sphereface = sphereface.cli:main" in file.read(entries).decode()
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "sphereface").rglob("*.py")}
     configs = {f"sphereface/configs/{path.name}" for path in (ROOT / "configs").glob("*.yaml")}
     assert modules | configs | {"sphereface/py.typed", "sphereface/evaluation/page.css"} <= carried

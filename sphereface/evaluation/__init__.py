@@ -1,5 +1,6 @@
 """What an embedding is worth: pictures to features, features to accuracy, accuracy to reports."""
 
+from .calibration import calibration_path, fit_calibration, write_calibration
 from .comparison import compare, format_comparison, write_comparison
 from .embed import embed_files
 from .embedder import Embedder
@@ -18,10 +19,12 @@ __all__ = [
     "PairSet",
     "Report",
     "Verification",
+    "calibration_path",
     "compare",
     "embed_files",
     "evaluate",
     "evaluate_set",
+    "fit_calibration",
     "format_comparison",
     "format_table",
     "load_pair_set",
@@ -30,6 +33,7 @@ __all__ = [
     "to_dict",
     "verify",
     "verify_view1",
+    "write_calibration",
     "write_comparison",
     "write_html",
     "write_report",

@@ -77,7 +77,7 @@ def embed_files(
         for batch in _map_ahead(pool, lambda chunk: _load(chunk, input_size), chunks, ahead=workers):
             problems += batch.problems
             if not problems:  # else only look for more of them, so that the error lists them all
-                embedded = _embed_batch(model, batch.images, device, flip)
+                embedded = embed_batch(model, batch.images, device, flip)
                 if not done:
                     features = np.empty((len(files), embedded.shape[1]), dtype=np.float32)
                 features[done : done + len(embedded)] = embedded
@@ -101,9 +101,20 @@ class _Batch:
     problems: list[str]  # a line for each file that could not be used
 
 
-def _embed_batch(
+def embed_batch(
     model: nn.Module, images: npt.NDArray[np.uint8], device: torch.device, flip: bool
 ) -> npt.NDArray[np.float32]:
+    """Embed crops that are decoded; the model's mode, autograd and autocast are the caller's business.
+
+    Args:
+        model: (B, 3, H, W) float32 → (B, D).
+        images: (B, H, W, 3) uint8, BGR.
+        device: where the model is.
+        flip: append the embeddings of the mirror images.
+
+    Returns:
+        (B, D) float32, or (B, 2D) with ``flip``; not normalised.
+    """
     x = to_input(torch.from_numpy(images).to(device))  # (B, 3, H, W)
     if flip:
         x = torch.cat([x, x.flip(3)])  # (2B, 3, H, W)

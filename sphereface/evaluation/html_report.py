@@ -55,7 +55,10 @@ def to_html(reports: Sequence[Report]) -> str:
     names = [escape(report.pair_set.name) for report in reports]
     links = "".join(f'<a href="#set{k}">{name}</a>' for k, name in enumerate(names))
     about = reports[0].about
-    made = " · ".join(escape(f"{key} {value}") for key, value in about.items() if value is not None and key != "config")
+    told = {
+        key: value for key, value in about.items() if value is not None and key not in ("config", "checkpoint_sha256")
+    }
+    made = " · ".join(escape(f"{key} {value}") for key, value in told.items())
     sections = "".join(_section(report, f"set{k}") for k, report in enumerate(reports))
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
+from ..checkpoint import sha256_of
 from ..data.images import Picture
 from ..errors import UserError
 from ..metrics import angular_fisher_score
 from .all_pairs import all_pairs
 from .embedder import Embedder
 from .identification import identify
-from .lfw import PairSet
+from .lfw import PairSet, pair_cosines
 from .people import Features, list_people
 from .report import Report
 from .sets import people_of_names
@@ -55,6 +58,7 @@ def evaluate_set(
         about=_about(embedder),
         variants=plain_variants(compared, pair_set.pairs, flip=embedder.flip),
         fisher=_fisher(features, pair_set),
+        cosines=pair_cosines(np.asarray(compared, dtype=np.float64), pair_set.pairs),
         identification=identify(of_people, people, subtract_mean=subtract_mean) if people and identification else None,
         all_pairs=all_pairs(of_people, people, subtract_mean=subtract_mean) if people and every_pair else None,
     )
@@ -76,6 +80,7 @@ def _about(embedder: Embedder) -> Mapping[str, Any]:
     meta = embedder.loaded.meta
     return {
         "checkpoint": str(embedder.checkpoint),
+        "checkpoint_sha256": sha256_of(embedder.checkpoint),
         "step": meta.get("step"),
         "run": meta.get("run"),
         "precision": embedder.precision,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from ..metrics import Intervals, OperatingPoint, Roc, bootstrap, roc, tar_at_far
+from ..metrics import FloatArray, Intervals, OperatingPoint, Roc, bootstrap, roc, tar_at_far
 from .all_pairs import AllPairs
 from .identification import Identification
 from .lfw import PairSet, Verification
@@ -27,6 +27,7 @@ class Report:
         about: where the features come from, in plain values for table and JSON: checkpoint, step, ….
         variants: accuracies by the rules of other code bases.
         fisher: angular Fisher score of the set's pictures; None where it is not known who is on them.
+        cosines: (P,) of the pairs, without a mean subtracted: what a calibration is made from.
         identification, all_pairs: the outcomes of these protocols, if they were run.
     """
 
@@ -37,6 +38,7 @@ class Report:
     about: Mapping[str, Any] = field(default_factory=dict)
     variants: tuple[Variant, ...] = ()
     fisher: float | None = None
+    cosines: FloatArray | None = None
     identification: Identification | None = None
     all_pairs: AllPairs | None = None
 

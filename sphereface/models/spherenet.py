@@ -8,8 +8,10 @@ from typing import Literal
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from ..errors import UserError
+from .prelu import PReLU
 
 Norm = Literal["none", "batch"]
 
@@ -28,9 +30,9 @@ class ResidualUnit(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv_a = nn.Conv2d(channels, channels, 3, padding=1)
-        self.relu_a = nn.PReLU(channels)
+        self.relu_a = PReLU(channels)
         self.conv_b = nn.Conv2d(channels, channels, 3, padding=1)
-        self.relu_b = nn.PReLU(channels)
+        self.relu_b = PReLU(channels)
         for conv in (self.conv_a, self.conv_b):
             nn.init.normal_(conv.weight, std=0.01)
             nn.init.zeros_(_bias(conv)).requires_grad_(False)
@@ -49,11 +51,17 @@ class Stage(nn.Module):
         caffe_xavier_(self.conv.weight)
         nn.init.zeros_(_bias(self.conv))
         self.norm = nn.BatchNorm2d(channels) if norm == "batch" else nn.Identity()
-        self.relu = nn.PReLU(channels)
+        self.relu = PReLU(channels)
         self.units = nn.Sequential(*(ResidualUnit(channels) for _ in range(units)))
+        self.recompute = False
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y: torch.Tensor = self.units(self.relu(self.norm(self.conv(x))))
+        y: torch.Tensor = self.relu(self.norm(self.conv(x)))
+        for unit in self.units:
+            if self.recompute and torch.is_grad_enabled():  # nothing in a unit is random
+                y = checkpoint(unit, y, use_reentrant=False, preserve_rng_state=False)
+            else:
+                y = unit(y)
         return y
 
 
@@ -120,6 +128,12 @@ class SphereNet(nn.Module):
         maps = self.stages(images)  # (B, C, H/16, W/16)
         features: torch.Tensor = self.norm5(self.fc5(maps.flatten(1)))  # C, H, W order, as Caffe flattens
         return features
+
+    def recompute_units(self, wanted: bool) -> None:
+        """Whether training keeps of a residual unit its input alone, and computes the rest again in the backward."""
+        for stage in self.stages:
+            assert isinstance(stage, Stage)
+            stage.recompute = wanted
 
     def named_layers(self) -> Iterator[tuple[str, nn.Module]]:
         """The layers in network order under the original's names: conv1_1, relu1_1, conv1_2, …, fc5."""

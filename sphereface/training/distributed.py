@@ -7,6 +7,8 @@ and none waits for a message that does not come.
 from __future__ import annotations
 
 import os
+import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -128,7 +130,8 @@ def processes(device: str) -> Iterator[tuple[World, torch.device]]:
             "all of them, as torchrun sets them · start with torchrun, or unset WORLD_SIZE"
         )
     store, rank, size = next(rendezvous("env://", timeout=_TIMEOUT))
-    world = World(rank, size, store=dist.PrefixStore("sphereface", store))  # type: ignore[attr-defined]
+    store = dist.PrefixStore(_name_of_start(store, rank, size), store)  # type: ignore[attr-defined]
+    world = World(rank, size, store=store)
     with _one_voice(world):
         place = device_of(device, int(os.environ.get("LOCAL_RANK", "0")))
         _share_cores(int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
@@ -167,6 +170,31 @@ def device_of(name: str, local_rank: int) -> torch.device:
             "process for each · set --nproc-per-node gpu"
         )
     return torch.device("cuda", local_rank)
+
+
+def _name_of_start(store: Any, rank: int, size: int) -> str:
+    """A name for this start of the processes, the same on all of them and never the same again.
+
+    The store outlives a restart by torchrun, with the addresses and reasons that the processes before left in it.
+    So the first gives its name to each that says hello, until each has said that it has this very name.
+    """
+    if rank:
+        own = uuid.uuid4().hex
+        store.set(f"hello {rank}", own)
+        name = str(store.get(f"welcome {own}").decode())  # waits
+        store.set(f"here {name} {rank}", "")
+        return name
+    name, missing = uuid.uuid4().hex, list(range(1, size))
+    deadline = time.monotonic() + _TIMEOUT.total_seconds()
+    while missing:
+        for other in missing:
+            if store.check([f"hello {other}"]):  # of an earlier start, perhaps: then nobody hears the answer
+                store.set(f"welcome {store.get(f'hello {other}').decode()}", name)
+        missing = [other for other in missing if not store.check([f"here {name} {other}"])]
+        if time.monotonic() > deadline:
+            raise UserError(f"torchrun: processes {missing} of {size} did not come in {_TIMEOUT} · are they started?")
+        time.sleep(0.005)
+    return name
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.profiler import record_function
 
 from ..checkpoint import BadCheckpoint, load_checkpoint
 from ..config import Config
@@ -59,6 +60,7 @@ class Learner:
         self.config, self.device, self.world = config, device, world or World()
         self.dtype = precision_on(device, config.train.precision)
         self.model = build_model(config.model).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model.recompute_units(config.train.recompute)
         self.head = make_head(
             config.model.embedding_dim, num_classes, config.loss, seed=config.seed, ranks=self.world.ranks
         )
@@ -134,8 +136,10 @@ class Learner:
         for piece in pieces:
             share = len(piece.labels) / images
             with nullcontext() if piece is pieces[-1] else gradients_stay(self.network):
-                output, embedded = self.forward(piece, setting)
-                self.scaler.scale(output.loss * share).backward()  # type: ignore[no-untyped-call]
+                with record_function("forward"):  # names for --profile
+                    output, embedded = self.forward(piece, setting)
+                with record_function("backward"):
+                    self.scaler.scale(output.loss * share).backward()  # type: ignore[no-untyped-call]
             # detached, or the log's window would keep the graphs
             outputs.append(HeadOutput(output.loss.detach() * share, *(part.detach() for part in output[1:])))
             embeddings.append(embedded.detach())
@@ -162,7 +166,8 @@ class Learner:
                 buffer.copy_(before)
             what = f"the loss is {loss}" if not math.isfinite(loss) else f"the gradient's norm is {norm}"
             raise NotFinite(what)
-        self.scaler.step(self.optimizer)
+        with record_function("optimiser"):
+            self.scaler.step(self.optimizer)
         self.scaler.update()
         average_statistics(self.model, self.world)
         if self.average is not None:

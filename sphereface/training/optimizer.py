@@ -58,12 +58,12 @@ class SGD(Optimizer):
         for group in self.param_groups:
             params = [p for p in group["params"] if p.grad is not None]
             for p in params:
-                if "velocity" not in self.state[p]:
-                    self.state[p]["velocity"] = torch.zeros_like(p)
+                velocity = self.state[p].get("velocity")
+                self.state[p]["velocity"] = torch.zeros_like(p) if velocity is None else _laid_out_as(p, velocity)
             dense = [p for p in params if not p.grad.is_sparse]
             if dense:
                 velocities = [self.state[p]["velocity"] for p in dense]
-                self._update(dense, velocities, [p.grad for p in dense], group)
+                self._update(dense, velocities, [_laid_out_as(p, p.grad) for p in dense], group)
             for p in params:
                 if p.grad.is_sparse:
                     self._update_rows(p, group)
@@ -84,14 +84,21 @@ class SGD(Optimizer):
         gradients: list[torch.Tensor],
         group: dict[str, Any],
     ) -> None:
+        """All in one pass over memory by torch's kernel: g += decay·w, v ← mu·v + (1 − dampening)·g, w ← w − lr·v."""
         rate = group["lr"] * group["lr_mult"]
-        decay = group["weight_decay"] * group["decay_mult"]
-        gradient_share = rate if self.momentum_form == "caffe" else 1.0
-        torch._foreach_mul_(velocities, group["mu"])
-        torch._foreach_add_(velocities, gradients, alpha=gradient_share)
-        if decay:
-            torch._foreach_add_(velocities, params, alpha=gradient_share * decay)
-        torch._foreach_add_(params, velocities, alpha=-1.0 if self.momentum_form == "caffe" else -rate)
+        caffe = self.momentum_form == "caffe"
+        torch._fused_sgd_(
+            params,
+            gradients,
+            velocities,
+            weight_decay=group["weight_decay"] * group["decay_mult"],
+            momentum=group["mu"],
+            lr=1.0 if caffe else rate,
+            dampening=1.0 - rate if caffe else 0.0,  # which puts the rate into the velocity
+            nesterov=False,
+            maximize=False,
+            is_first_step=False,
+        )
 
 
 class AdamW(torch.optim.AdamW):
@@ -126,3 +133,10 @@ def gradient_values(params: Iterable[torch.Tensor]) -> list[torch.Tensor]:
         elif p.grad is not None:
             values.append(p.grad)
     return values
+
+
+def _laid_out_as(p: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """The same values in the memory order of p: the fused kernel reads all three as plain rows of numbers."""
+    if values.is_sparse or values.stride() == p.stride():
+        return values
+    return torch.empty_like(p).copy_(values)

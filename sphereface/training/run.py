@@ -24,6 +24,7 @@ from ..models import SphereNet
 from .augmentation_sheet import augmentation_sheet
 from .distributed import World, processes
 from .monitor import start_logging
+from .profiling import profile_training
 from .progress import Progress
 from .replay import replay
 from .run_folder import QuietFolder, RunFolder
@@ -116,6 +117,23 @@ def dry_run(config_name: str, overrides: Sequence[str] = (), *, device: str = "a
         if not world.first:
             return None
         return f"{'augmentation, to look at':28}{write_sheet(trainer)}\n{table}"
+
+
+def profile_run(config_name: str, overrides: Sequence[str] = (), *, steps: int, device: str = "auto") -> str:
+    """Record some training steps into ``runs_dir/<name>-profile/``; see :func:`profile_training`.
+
+    Args:
+        config_name, overrides, device: as for :func:`run_training`.
+        steps: how many.
+
+    Returns:
+        Where the trace is, and the table of where the time goes.
+    """
+    start_logging()
+    config = load_config(config_name, overrides, losses=MARGINS)
+    folder = Path(config.runs_dir) / f"{config.name}-profile"
+    table = profile_training(Trainer(config, choose_device(device)), steps, folder)
+    return f"trace, for ui.perfetto.dev or TensorBoard: {folder / 'steps.pt.trace.json'}\n\n{table}"
 
 
 def write_sheet(trainer: Trainer) -> Path:

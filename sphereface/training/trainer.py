@@ -15,7 +15,7 @@ import torch
 from ..checkpoint import BadCheckpoint, load_checkpoint
 from ..config import Config, differences
 from ..data.loader import Batch
-from ..device import make_deterministic
+from ..device import make_deterministic, use_machine
 from ..errors import Stopped, UserError
 from .distributed import World
 from .learner import Learner, NotFinite
@@ -47,6 +47,7 @@ class Trainer:
         self.config, self.device, self.world = config, device, world or World()
         torch.manual_seed(config.seed)
         make_deterministic(config.deterministic)
+        use_machine(device, deterministic=config.deterministic)
         self.data = TrainingSet(config, self.world)
         self.source = self.data.source
         self.num_classes = len(self.source.class_names)

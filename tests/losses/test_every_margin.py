@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sphereface.config import load_config
@@ -188,7 +188,7 @@ SETTINGS = [{"name": e.name, **e.options} for e in EVERY] + DEFAULTS + HUGE + [{
 
 
 @pytest.mark.parametrize("options", SETTINGS, ids=str)
-@settings(max_examples=12, deadline=None, derandomize=True)
+@settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(batch=batches(), lam=st.sampled_from([0.0, 5.0]), chunk_size=st.sampled_from([None, 1]))
 def test_always_finite(options, batch, lam, chunk_size):
     x, weight, labels = batch

@@ -228,6 +228,7 @@ REFUSED = [
     (shaped("conv2_3.weight", 3, 3, 1, 1), r"conv2_3.weight: got \(3, 3, 1, 1\) · allowed: \(3, 3, 3, 3\)"),
     (shaped("conv1_1.weight", 2, 1, 3, 3), r"conv1_1.weight: got \(2, 1, 3, 3\) · allowed: \(2, 3, 3, 3\)"),
     (shaped("conv1_1.weight", 2, 27), r"conv1_1.weight: got \(2, 27\) · allowed: the layers"),
+    (shaped("conv1_1.bias", 2, 1), r"conv1_1.bias: got \(2, 1\) · allowed: \(2,\)"),
     (shaped("relu2_2.weight", 1), r"relu2_2.weight: got \(1,\) · allowed: \(3,\)"),
     (shaped("fc5.weight", 6, 5 * 30), "fc5 reads 30 places of the last map, .* give --input-size HxW"),
     (shaped("fc5.weight", 6, 211), r"112x96 give fc5 210 numbers, its weights are for 211"),

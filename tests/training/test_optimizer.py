@@ -61,6 +61,31 @@ def test_torch_form_is_torch_optim_sgd():
         torch.testing.assert_close(p, q)
 
 
+@pytest.mark.parametrize("of", ["gradient", "velocity"])
+@pytest.mark.parametrize("momentum", ["caffe", "torch"])
+def test_memory_order_of_gradient_and_velocity_does_not_matter(momentum, of):
+    torch.manual_seed(0)
+    values, gradient = torch.randn(4, 3, 2, 5), torch.randn(4, 3, 2, 5)
+    last = torch.channels_last
+    plain, other = values.clone().requires_grad_(), values.contiguous(memory_format=last).requires_grad_()
+    for p in (plain, other):
+        optimizer = SGD([p], lr=0.1, mu=0.9, weight_decay=0.01, momentum=momentum)
+        for _ in range(3):
+            p.grad = gradient.clone().contiguous() if of == "gradient" else torch.empty_like(p).copy_(gradient)
+            optimizer.step()
+            if of == "velocity":  # as one that comes from a checkpoint
+                optimizer.state[p]["velocity"] = optimizer.state[p]["velocity"].contiguous()
+    torch.testing.assert_close(other, plain, rtol=0, atol=0)
+    assert other.is_contiguous(memory_format=last)
+
+
+def test_a_step_leaves_the_gradient_as_it_was():
+    p = torch.ones(3, requires_grad=True)
+    p.grad = torch.tensor([1.0, 2.0, 3.0])
+    SGD([p], lr=0.5, weight_decay=0.1).step()
+    assert p.grad.tolist() == [1.0, 2.0, 3.0]
+
+
 def test_multipliers_of_every_kind_of_parameter():
     net = SphereNet(10, widths=(4, 4, 4, 4), embedding_dim=8, norm="batch")
     head = MarginHead(8, 3, make_margin("a-softmax"))

@@ -1,0 +1,185 @@
+"""What a training step costs: Sphere-20, batch 64, C = 10572, beside a plain port and the machine's own peak.
+
+    python benchmarks/bench_train.py              about a minute and a half
+    python benchmarks/bench_train.py --quick      three rounds
+    python benchmarks/bench_train.py --json out.json
+
+``sphereface`` is the trainer's own step from uint8 pixels to changed weights; ``backbone`` the bare forward and
+backward of its network; ``plain port`` the same network in fp32, NCHW, with A-Softmax by autograd and torch.optim.SGD,
+from ready-made floats, in a process of its own with torch's settings. All take turns, round by round, so that a
+machine that changes its speed changes it for all; images/s are medians, ratios medians of the rounds' ratios.
+
+``peak`` is the best square product of size 4096 in the same number type, by whichever library of torch is fastest
+(MKL or oneDNN), in images/s of this network: work = 6 · multiply-adds of the backbone · images/s.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+from plain_port import plain_step
+
+from sphereface.config import load_config
+from sphereface.data.loader import Batch
+from sphereface.device import use_machine
+from sphereface.losses.margins import MARGINS
+from sphereface.training.learner import Learner
+from sphereface.training.plan import Plan
+from sphereface.training.run import multiply_adds
+
+Step = Callable[[], object]
+Contest = tuple[str, str]
+"""Name and number type."""
+PORT: Contest = ("plain port", "fp32")
+TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Size:
+    """What is trained."""
+
+    batch: int = 64
+    classes: int = 10_572
+    widths: tuple[int, ...] = (64, 128, 256, 512)
+    embedding_dim: int = 512
+    product: int = 4096
+
+
+TINY = Size(batch=4, classes=50, widths=(4, 4, 4, 4), embedding_dim=8, product=64)
+
+
+def own_steps(size: Size, precision: str, overrides: Sequence[str] = ()) -> tuple[Step, Step, int]:
+    """The step of this project, its backbone's forward and backward, and the multiply-adds of a picture."""
+    model = [f"model.widths={list(size.widths)}", f"model.embedding_dim={size.embedding_dim}"]
+    config = load_config("sphere20", [*model, f"train.precision={precision}", *overrides], losses=MARGINS)
+    learner = Learner(config, size.classes, torch.device("cpu"))
+    setting = replace(Plan(config, 28_000).at(0), lr=1e-4)
+    pixels = torch.randint(0, 256, (size.batch, 112, 96, 3), dtype=torch.uint8)
+    batch = Batch(pixels, torch.randint(size.classes, (size.batch,)), torch.rand(size.batch) < 0.5, [])
+    images, _ = learner.inputs(batch)
+
+    def backbone() -> None:
+        learner.optimizer.zero_grad()
+        with learner.autocast():
+            embeddings = learner.model(images)
+        embeddings.backward(torch.ones_like(embeddings))
+
+    return lambda: learner.step(batch, setting), backbone, multiply_adds(learner.model)
+
+
+def products(size: int, dtype: torch.dtype) -> list[Step]:
+    """Square products by MKL and by oneDNN, both operands as they lie and the second transposed."""
+    a, b = (torch.randn(size, size).to(dtype) for _ in range(2))
+    onednn = getattr(torch.ops.mkldnn, "_linear_pointwise", None)  # how torch.compile reaches it for fp32
+    steps: list[Step] = [lambda: torch.mm(a, b), lambda: torch.mm(a, b.t())]
+    return [*steps, lambda: onednn(a, b, None, "none", [], "")] if onednn else steps
+
+
+def serve_port(pipe: Connection, size: Size, threads: int) -> None:
+    """The port's process: a step and its seconds for each message, until an empty one."""
+    torch.set_num_threads(threads)
+    step = plain_step(size.batch, size.classes, size.widths, size.embedding_dim)
+    step()
+    pipe.send(seconds(step))
+    while pipe.recv():
+        pipe.send(seconds(step))
+
+
+def seconds(step: Step) -> float:
+    """Of one call."""
+    began = time.perf_counter()
+    step()
+    return time.perf_counter() - began
+
+
+def measure(size: Size, *, rounds: int) -> tuple[dict[Contest, list[float]], int]:
+    """Images/s of each in every round, and multiply-adds of a picture."""
+    ours, theirs = multiprocessing.Pipe()
+    context = multiprocessing.get_context("spawn")
+    port = context.Process(target=serve_port, args=(theirs, size, torch.get_num_threads()), daemon=True)
+    port.start()
+    ours.recv()  # it has warmed up
+    use_machine(torch.device("cpu"))
+    torch.manual_seed(0)
+    steps: dict[Contest, Step] = {}
+    for kind in TYPES:
+        steps["sphereface", kind], steps["backbone", kind], work = own_steps(size, kind)
+    peaks = {kind: products(size.product, dtype) for kind, dtype in TYPES.items()}
+    for step in [*steps.values(), *steps.values(), *peaks["fp32"], *peaks["bf16"]]:
+        step()
+    rates: dict[Contest, list[float]] = {contest: [] for contest in [PORT, *steps, *(("peak", k) for k in TYPES)]}
+    for _ in range(rounds):
+        ours.send(True)
+        rates[PORT].append(size.batch / ours.recv())
+        for contest, step in steps.items():
+            rates[contest].append(size.batch / seconds(step))
+        for kind, candidates in peaks.items():
+            best = min(seconds(step) for step in candidates)
+            rates["peak", kind].append(2 * size.product**3 / best / (6 * work))
+    ours.send(False)
+    port.join()
+    return rates, work
+
+
+def table(rates: dict[Contest, list[float]], batch: int) -> list[dict[str, Any]]:
+    """A row for each."""
+    return [
+        {
+            "name": name,
+            "dtype": kind,
+            "batch": batch,
+            "images_per_s": statistics.median(found),
+            "ratio_to_port": ratio(found, rates[PORT]),
+            "share_of_peak": ratio(found, rates["peak", kind]),
+        }
+        for (name, kind), found in rates.items()
+    ]
+
+
+def ratio(rates: Sequence[float], others: Sequence[float]) -> float:
+    """Median of the rounds' ratios."""
+    return statistics.median(a / b for a, b in zip(rates, others, strict=True))
+
+
+def show(rows: list[dict[str, Any]], rates: dict[Contest, list[float]], work: int) -> None:
+    """Print the table, and what is spent around the backbone."""
+    print(f"{'name':14}{'dtype':>6}{'images/s':>10}{'to port':>9}{'of peak':>9}{'TFLOP/s':>9}")
+    for row in rows:
+        name = f"{row['name']:14}{row['dtype']:>6}{row['images_per_s']:10.1f}"
+        print(f"{name}{row['ratio_to_port']:8.2f}×{row['share_of_peak']:9.0%}{6e-12 * work * row['images_per_s']:9.2f}")
+    for kind in TYPES:
+        share = 1 - ratio(rates["sphereface", kind], rates["backbone", kind])
+        print(f"around the backbone, {kind}: {share:.1%} of the step")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, print, and write the rows if asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="three rounds in place of nine")
+    parser.add_argument("--tiny", action="store_true", help="toy sizes: whether the benchmark itself works")
+    parser.add_argument("--json", metavar="PATH", type=Path, help="write the rows as a list of objects")
+    args = parser.parse_args(argv)
+    size, rounds = (TINY, 1) if args.tiny else (Size(), 3 if args.quick else 9)
+    threads = torch.get_num_threads()
+    print(f"torch {torch.__version__}, {threads} threads, batch {size.batch}, C = {size.classes}", flush=True)
+    rates, work = measure(size, rounds=rounds)
+    rows = table(rates, size.batch)
+    show(rows, rates, work)
+    if args.json:
+        args.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,284 @@
+"""The network as a Python object: pictures in, embeddings and comparisons out. docs/api.md shows it at work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from tqdm import tqdm
+
+from .alignment.detector import Detector
+from .checkpoint import sha256_of
+from .device import choose_device
+from .errors import UserError
+from .evaluation.calibration import Calibration, calibration_path, read_calibration
+from .evaluation.embed import embed_batch
+from .faces import BadPicture, Face, FaceReader, Image, Pixels
+from .models import load_model
+
+__all__ = ["BadPicture", "Embedded", "Face", "FaceEmbedder", "Image", "Match"]
+
+_MOST_LISTED = 10
+
+
+@dataclass(frozen=True)
+class Match:
+    """How alike two faces are.
+
+    Attributes:
+        cosine: in [−1, 1].
+        probability: of one person, in [0, 1]. None without a calibration, like all that follow.
+        prior: the share of genuine pairs that it holds for.
+        same: the decision, cosine > threshold.
+        threshold: a cosine.
+        far: the false accept rate of that threshold on the evaluation's impostor pairs, at most.
+    """
+
+    cosine: float
+    probability: float | None = None
+    prior: float | None = None
+    same: bool | None = None
+    threshold: float | None = None
+    far: float | None = None
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """What came of a list of N pictures.
+
+    Attributes:
+        rows: (M,) int64, which of them could be used.
+        embeddings: (M, D) float32 unit vectors of these.
+        problems: number of a picture that could not → why.
+    """
+
+    rows: npt.NDArray[np.int64]
+    embeddings: npt.NDArray[np.float32]
+    problems: dict[int, str]
+
+
+class FaceEmbedder:
+    """A checkpoint that embeds and compares faces. Not for two threads at a time; make one for each.
+
+    Args:
+        checkpoint: ``….pt``.
+        align: find the face of each picture and align it; False: pictures are aligned crops of the network's size
+            already (112×112 ones are cut to 112×96 where need be).
+        pick: of several faces on a picture, the one nearest its ``"centre"``, or the ``"largest"``.
+        flip: embeddings are of the crop and its mirror image, as in the paper's evaluation; twice as long.
+        device: ``"auto"``, ``"cuda"``, ``"cuda:N"``, ``"mps"`` or ``"cpu"``.
+        batch_size: pictures in memory at a time, and mirror images as many.
+        calibration: from ``sphereface eval --calibrate``; None: the one beside the checkpoint, if there is one.
+        detector: with ``align``; None: MTCNN, which ``pip install 'sphereface[align]'`` brings.
+        template_origin: as the crops were made that it was trained on, 0 or 1 (docs/alignment.md).
+
+    Raises:
+        UserError: the checkpoint cannot be used (:class:`~sphereface.checkpoint.BadCheckpoint`), the detector is not
+            installed, or an argument is not allowed.
+    """
+
+    def __init__(
+        self,
+        checkpoint: str | Path,
+        *,
+        align: bool = True,
+        pick: str = "centre",
+        flip: bool = True,
+        device: str = "auto",
+        batch_size: int = 64,
+        calibration: str | Path | None = None,
+        detector: Detector | None = None,
+        template_origin: int = 0,
+    ) -> None:
+        if batch_size < 1:
+            raise UserError(f"batch_size: got {batch_size} · allowed: 1 or more")
+        self.checkpoint, self.flip = Path(checkpoint), flip
+        self._device, self._batch_size = choose_device(device), batch_size
+        self._loaded = load_model(self.checkpoint, self._device)
+        self._reader = FaceReader(
+            self.input_size, aligned=not align, pick=pick, detector=detector, template_origin=template_origin
+        )
+        self._calibration = None if calibration is None else Path(calibration)
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """(height, width) of the crops that the network reads, in pixels."""
+        return self._loaded.input_size
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """What the checkpoint says of itself: ``step``, ``run``, ``config``, ``versions``, …."""
+        return self._loaded.meta
+
+    @property
+    def dim(self) -> int:
+        """D, the length of an embedding: the network's, twice with ``flip``."""
+        return self._loaded.model.embedding_dim * (2 if self.flip else 1)
+
+    @property
+    def settings(self) -> str:
+        """How a picture becomes an embedding, besides the checkpoint: embeddings of other settings do not compare."""
+        mirrored = "with mirror images" if self.flip else "without mirror images"
+        return f"{self._reader.settings}, {mirrored}"
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 of the checkpoint: embeddings of different checkpoints do not compare."""
+        return sha256_of(self.checkpoint)
+
+    @cached_property
+    def calibration(self) -> Calibration | None:
+        """What cosines mean; None where no file was given and none lies beside the checkpoint.
+
+        Raises:
+            UserError: the file is damaged or belongs to another checkpoint.
+        """
+        path = self._calibration or calibration_path(self.checkpoint)
+        if self._calibration is None and not path.exists():
+            return None
+        return read_calibration(path, checkpoint_sha256=self.sha256, flip=self.flip)
+
+    def face(self, image: Image) -> Face:
+        """Find, align and cut out the face of a picture, turned as its EXIF says; or check that it is a crop.
+
+        Raises:
+            BadPicture: unreadable, without a face, or a crop of a wrong size.
+        """
+        return self._reader.read(image, _name(image, None))
+
+    def embed(self, images: Sequence[Image]) -> npt.NDArray[np.float32]:
+        """Embed pictures, ``batch_size`` at a time.
+
+        Args:
+            images: N pictures: a list of :data:`Image`, or an array (N, H, W, 3) uint8 in BGR.
+
+        Returns:
+            (N, D) float32 unit vectors: their matrix product is the cosines.
+
+        Raises:
+            BadPicture: how many cannot be used, and the first ten with reasons.
+        """
+        result = self.try_embed(images)
+        if result.problems:
+            listed = list(result.problems.values())[:_MOST_LISTED]
+            if len(images) == 1:
+                raise BadPicture(listed[0])
+            raise BadPicture(
+                "\n  - ".join([f"{len(result.problems)} of {len(images)} pictures cannot be used:", *listed])
+            )
+        return result.embeddings
+
+    def try_embed(self, images: Sequence[Image], *, progress: str | None = None) -> Embedded:
+        """As :meth:`embed`, but leave out what cannot be used and say why.
+
+        Args:
+            images: N pictures.
+            progress: title of a progress bar on stderr; None draws none.
+        """
+        if isinstance(images, str | Path | bytes) or (isinstance(images, np.ndarray) and images.ndim == 3):
+            raise UserError("images: got a single picture · allowed: a list of pictures, as in embed([picture])")
+        rows: list[int] = []
+        problems: dict[int, str] = {}
+        features = [np.empty((0, self.dim), dtype=np.float32)]
+        with tqdm(total=len(images), desc=progress, unit="img", disable=progress is None, leave=False) as bar:
+            for start in range(0, len(images), self._batch_size):
+                numbers = range(start, min(start + self._batch_size, len(images)))
+                found = dict(self._faces(images, numbers, problems))
+                if found:
+                    rows += found
+                    features.append(self.embed_crops(np.stack([face.crop for face in found.values()])))
+                bar.update(len(numbers))
+        return Embedded(np.array(rows, dtype=np.int64), np.concatenate(features), problems)
+
+    def verify(self, a: Image, b: Image, *, far: float | None = None, prior: float | None = None) -> Match:
+        """Compare two pictures.
+
+        Args:
+            a, b: the pictures.
+            far: the false accept rate to decide at, one of the calibration's; None: the lowest that it has.
+            prior: how many of the pairs that you meet are of one person; None: as many as in the evaluation.
+
+        Returns:
+            Cosine, probability and decision; without a calibration the cosine alone.
+
+        Raises:
+            UserError: a picture cannot be used, the calibration is not this checkpoint's, or it has no such FAR.
+        """
+        return self.match(*self.embed([a, b]), far=far, prior=prior)
+
+    def match(
+        self,
+        a: npt.NDArray[np.float32],
+        b: npt.NDArray[np.float32],
+        *,
+        far: float | None = None,
+        prior: float | None = None,
+    ) -> Match:
+        """Compare two embeddings (D,); otherwise as :meth:`verify`."""
+        self.check_operating_point(far, prior)
+        cosine = float(np.clip(np.dot(a.astype(np.float64), b.astype(np.float64)), -1, 1))
+        calibration = self.calibration
+        if calibration is None:
+            return Match(cosine)
+        point = calibration.at(far)
+        return Match(
+            cosine,
+            probability=calibration.probability(cosine, prior),
+            prior=calibration.prior if prior is None else prior,
+            same=cosine > point.threshold,
+            threshold=point.threshold,
+            far=point.far,
+        )
+
+    def embed_crops(self, crops: Pixels) -> npt.NDArray[np.float32]:
+        """Embed crops at once.
+
+        Args:
+            crops: (B, H, W, 3) uint8, BGR, (H, W) = :attr:`input_size`; those of :meth:`face`.
+
+        Returns:
+            (B, D) float32 unit vectors.
+        """
+        with torch.inference_mode():
+            features = embed_batch(self._loaded.model, crops, self._device, self.flip).astype(np.float64)
+        norms = np.linalg.norm(features, axis=1, keepdims=True)
+        if not (norms > 0).all() or not np.isfinite(norms).all():
+            raise UserError(f"{self.checkpoint}: gives embeddings that are zero or not finite · its training diverged")
+        return np.asarray(features / norms, dtype=np.float32)
+
+    def check_operating_point(self, far: float | None, prior: float | None) -> None:
+        """Say at once whether decisions can be made at ``far`` and ``prior``, see :meth:`verify`.
+
+        Raises:
+            UserError: there is no calibration for them, or it has no such FAR, or the prior is not between 0 and 1.
+        """
+        calibration = self.calibration
+        if calibration is not None:
+            calibration.at(far)
+            calibration.probability(0, prior)
+        elif far is not None or prior is not None:
+            raise UserError(
+                f"far, prior: need {calibration_path(self.checkpoint)}, which is not there · "
+                f"make it: sphereface eval --ckpt {self.checkpoint} --calibrate"
+            )
+
+    def _faces(self, images: Sequence[Image], numbers: range, problems: dict[int, str]) -> Iterator[tuple[int, Face]]:
+        """The faces of some pictures, by number; what cannot be used goes to ``problems``."""
+        for number in numbers:
+            try:
+                yield number, self._reader.read(images[number], _name(images[number], number))
+            except BadPicture as error:
+                problems[number] = str(error)
+
+
+def _name(image: Image, number: int | None) -> str:
+    """What messages call a picture: its path, or its place in the list."""
+    if isinstance(image, str | Path):
+        return str(image)
+    return "picture" if number is None else f"picture {number}"

@@ -1,0 +1,92 @@
+"""Check a training set: read and decode every picture, and say what is wrong with it.
+
+    sphereface check data/faces
+    sphereface check data/faces --write-list data/faces-clean.txt
+
+SRC is whatever data.train may be: a folder of identities, a list file, a zip, a .rec. Looked for: unreadable,
+truncated and grey pictures, pictures of another size, copies (the same pixels twice), the same picture under two
+identities, identities with too few or too many images, gaps between labels. A table is printed; report.json,
+histogram.png and contact-sheet.jpg go to --output. The sheet shows the faces: keep it where the faces are.
+
+The clean list leaves out what is unusable or repeated and, of a picture under two identities, every copy; it trains
+with --set data.train=data/faces-clean.txt. Exit code: 0 nothing is wrong, 1 something is, 2 it could not be checked.
+Grey pictures and gaps are reported, but nothing is wrong with them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..data import check_report
+from ..data.check import Limits, inspect, judge
+from ..data.sources import open_path
+from ..errors import UserError
+from ..files import write_whole
+from .parser import new_parser
+
+
+def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
+    """What the command line says."""
+    parser = new_parser(__doc__, "check", program)
+    add = parser.add_argument
+    add("source", metavar="SRC", type=Path, help="folder of identities, list (.txt), .zip or .rec")
+    add("--root", metavar="DIR", type=Path, help="what the paths of a list are relative to (default: its folder)")
+    add("--output", metavar="DIR", type=Path, help="for report and pictures (default: runs/check/<name of SRC>)")
+    add("--write-list", metavar="FILE.txt", type=Path, help="write the clean pictures as a list for data.train")
+    add("--size", metavar="HxW", help="height and width all must have, as 112x96 (default: what most have)")
+    add("--min-images", metavar="N", type=int, default=2, help="of an identity (default: %(default)s)")
+    add("--max-images", metavar="N", type=int, default=1000, help="of an identity (default: %(default)s)")
+    add("--workers", metavar="N", type=int, default=os.cpu_count(), help="processes (default: one a core, %(default)s)")
+    return parser.parse_args(argv)
+
+
+def limits_of(args: argparse.Namespace) -> Limits:
+    """What the options ask of the set."""
+    if args.workers < 0:
+        raise UserError(f"--workers: got {args.workers} · allowed: 0 (this process alone) or more")
+    if not 1 <= args.min_images <= args.max_images:
+        raise UserError(
+            f"--min-images, --max-images: got {args.min_images} and {args.max_images} · allowed: 1 ≤ min ≤ max"
+        )
+    if args.size is None:
+        return Limits(None, args.min_images, args.max_images)
+    size = re.fullmatch(r"([1-9]\d{0,3})x([1-9]\d{0,3})", args.size)
+    if size is None:
+        raise UserError(f"--size: got {args.size!r} · allowed: height x width in pixels, such as 112x96")
+    return Limits((int(size[1]), int(size[2])), args.min_images, args.max_images)
+
+
+def run(argv: Sequence[str] | None, program: str = "sphereface check") -> int:
+    """Check, print, write."""
+    args = parse(argv, program)
+    limits = limits_of(args)
+    source = open_path(args.source, root=args.root, key="SRC")
+    if len(source) == 0:
+        raise UserError(f"{args.source}: got no pictures · allowed: SRC/<identity>/<picture>, a list, .zip or .rec")
+    if args.write_list:
+        check_report.check_listable(source)
+    seen = inspect(source, workers=args.workers, progress=True)
+    findings = judge(source, seen, limits)
+    print(check_report.table(source, seen, findings, limits))
+    output = args.output or Path("runs/check") / args.source.resolve().stem
+    warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a box in the place of such a name
+    try:
+        write_whole(
+            output / "report.json",
+            json.dumps(check_report.to_dict(source, seen, findings, limits), indent=1, ensure_ascii=False) + "\n",
+        )
+        check_report.histogram(findings, limits).savefig(output / "histogram.png", dpi=120)
+        check_report.contact_sheet(source, findings, limits).savefig(output / "contact-sheet.jpg", dpi=120)
+        print(f"\nwritten: report.json, histogram.png and contact-sheet.jpg in {output}")
+        if args.write_list:
+            write_whole(args.write_list, check_report.clean_list(source, findings, args.write_list.parent))
+            print(f"written: {args.write_list} · train on it: --set data.train={args.write_list}")
+    except OSError as error:
+        raise UserError(f"{error.filename or output}: cannot be written ({error.strerror})") from error
+    return 0 if findings.clean else 1

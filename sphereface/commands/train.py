@@ -1,0 +1,80 @@
+"""Train a face-recognition network.
+
+Examples:
+  sphereface train --config sphere20.yaml                       the paper's recipe, from data/CASIA-WebFace-112x96
+  sphereface train --config sphere20.yaml --dry-run             check data, sizes and memory, then exit
+  sphereface train --config faces-small.yaml --set data.train=my/crops --set train.max_minutes=60
+  sphereface train --config sphere20.yaml --resume auto         go on with the newest unfinished run of this config
+  torchrun --nproc-per-node gpu train.py --config sphere20.yaml      on all GPUs of this machine (docs/distributed.md)
+
+The run is written to runs/<name>/<time>/; watch it with: tensorboard --logdir runs
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from ..errors import UserError
+from ..training.run import dry_run, profile_run, replay_step, run_training
+from .parser import new_parser
+
+
+def make_parser(program: str) -> argparse.ArgumentParser:
+    """The command line."""
+    parser = new_parser(__doc__, "train", program)
+    parser.add_argument("--config", metavar="NAME", help="a file in configs/, or a path to a YAML file")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="override one key, for example train.lr=0.05; repeatable",
+    )
+    parser.add_argument(
+        "--resume",
+        metavar="auto|PATH",
+        help="auto: the newest unfinished run of this very config, or a new one; "
+        "PATH: a run folder or a checkpoint, gone on with in its folder",
+    )
+    parser.add_argument("--device", default="auto", help="auto (default), cuda, cuda:N, mps or cpu")
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="build everything, push one batch through, print sizes, cost, memory and the config; train nothing",
+    )
+    parser.add_argument(
+        "--profile",
+        metavar="N",
+        type=int,
+        help="record N training steps: a trace for TensorBoard or Perfetto, and a table of where the time goes",
+    )
+    parser.add_argument(
+        "--replay",
+        metavar="FILE",
+        help="repeat the step that a run kept as nonfinite-….pt and say which layer went wrong first; train nothing",
+    )
+    return parser
+
+
+def run(argv: Sequence[str] | None, program: str = "sphereface train") -> int:
+    """Parse and call; returns the exit code."""
+    args = make_parser(program).parse_args(argv)
+    if args.replay is not None:
+        print(replay_step(args.replay, device=args.device))
+        return 0
+    if args.config is None:
+        raise UserError("--config: missing · allowed: a file in configs/, or a path to a YAML file")
+    if args.dry_run:
+        if table := dry_run(args.config, args.overrides, device=args.device):
+            print(table)
+        return 0
+    if args.profile is not None:
+        print(profile_run(args.config, args.overrides, steps=args.profile, device=args.device))
+        return 0
+    checkpoint = run_training(args.config, args.overrides, resume=args.resume, device=args.device)
+    evaluation = "sphereface eval" if program == "sphereface train" else "python eval_lfw.py"
+    if checkpoint is not None:  # of several processes the first tells
+        print(f"evaluate it on LFW: {evaluation} --ckpt {checkpoint}")
+    return 0

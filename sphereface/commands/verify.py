@@ -1,0 +1,85 @@
+"""Say whether two photographs are of one person.
+
+    sphereface verify a.jpg b.jpg --ckpt best.pt
+    sphereface verify a.jpg b.jpg --ckpt best.pt --far 0.01 --save-plot pair.png
+    sphereface verify a.jpg b.jpg --ckpt best.pt --prior 0.001    # one pair in a thousand is of one person
+    sphereface verify crops/a.png crops/b.png --ckpt best.pt --aligned
+
+Finds the face on each, aligns and embeds it, and prints their cosine. What a cosine means depends on the checkpoint:
+sphereface eval --ckpt best.pt --calibrate learns it from pairs that are known and keeps it in best.calibration.json.
+With it come the probability of one person, and the decision at a false accept rate (FAR): the share of pairs of two
+people that would pass. Exit code: 0 whatever the outcome, 2 where a picture cannot be used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..api import FaceEmbedder, Match
+from ..face_figures import pair_figure, save_figure
+from .face_options import add_face_options, make_embedder, note_on_faces
+from .parser import new_parser
+
+
+def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
+    """What the command line says."""
+    parser = new_parser(__doc__, "verify", program)
+    add = parser.add_argument
+    add("pictures", metavar="PICTURE", nargs=2, help="two photographs")
+    add("--far", type=float, help="false accept rate to decide at (the lowest that the calibration has)")
+    add("--prior", type=float, help="share of one-person pairs among those you meet (as in the evaluation)")
+    add("--calibration", metavar="FILE", type=Path, help="default: NAME.calibration.json beside the checkpoint")
+    add("--save-plot", metavar="FILE", type=Path, help="draw both crops side by side (.png, .jpg, .svg, .pdf)")
+    add_face_options(parser)
+    return parser.parse_args(argv)
+
+
+def run(argv: Sequence[str] | None, program: str = "sphereface verify") -> int:
+    """Compare, print, draw."""
+    args = parse(argv, program)
+    embedder = make_embedder(args, args.calibration)
+    embedder.check_operating_point(args.far, args.prior)
+    faces = [embedder.face(picture) for picture in args.pictures]
+    for name, face in zip(args.pictures, faces, strict=True):
+        sys.stderr.write(note_on_faces(name, face.num_faces, args.pick))
+    match = embedder.match(
+        *embedder.embed_crops(np.stack([face.crop for face in faces])), far=args.far, prior=args.prior
+    )
+    print("\n".join(describe(match, embedder)))
+    if args.save_plot:
+        names = [Path(picture).name for picture in args.pictures]
+        save_figure(pair_figure([face.crop for face in faces], names, _title(match)), args.save_plot)
+        print(f"written: {args.save_plot}")
+    return 0
+
+
+def describe(match: Match, embedder: FaceEmbedder) -> list[str]:
+    """The outcome in lines."""
+    lines = [f"cosine       {match.cosine:.4f}"]
+    if match.probability is None or match.prior is None:
+        return [
+            *lines,
+            "no calibration beside the checkpoint, so nothing is known of what this cosine means · "
+            f"make one: sphereface eval --ckpt {embedder.checkpoint} --calibrate",
+        ]
+    calibration = embedder.calibration
+    assert calibration is not None
+    person, sign = ("one person", ">") if match.same else ("two people", "≤")
+    return [
+        *lines,
+        f"probability  {match.probability:.2%} of one person, if {match.prior:.3g} of the pairs are",
+        f"decision     {person}: cosine {sign} {match.threshold:.4f}, the threshold at FAR {match.far:g}",
+        f"             (learnt from {calibration.source})",
+    ]
+
+
+def _title(match: Match) -> str:
+    if match.probability is None:
+        return f"cosine {match.cosine:.3f}"
+    person = "one person" if match.same else "two people"
+    return f"cosine {match.cosine:.3f}, P(one person) = {match.probability:.1%}\nat FAR {match.far:g}: {person}"

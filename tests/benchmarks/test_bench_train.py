@@ -1,0 +1,51 @@
+"""The benchmark of a training step runs as its documentation says, at toy sizes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory):
+    path = tmp_path_factory.mktemp("bench") / "rows.json"
+    command = [sys.executable, str(ROOT / "benchmarks" / "bench_train.py"), "--tiny", "--json", str(path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=250)
+    assert done.returncode == 0, done.stderr
+    return done.stdout, json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_rows(bench):
+    printed, rows = bench
+    keys = ("name", "dtype", "batch", "images_per_s", "ratio_to_port", "share_of_peak")
+    assert {tuple(row) for row in rows} == {keys}
+    both = {(name, kind) for name in ("sphereface", "backbone", "peak") for kind in ("fp32", "bf16")}
+    assert {(row["name"], row["dtype"]) for row in rows} == {("plain port", "fp32"), *both}
+    assert all(row["images_per_s"] > 0 and row["batch"] == 4 for row in rows)
+    assert "around the backbone, bf16" in printed
+
+
+def test_ratios_are_to_the_port_and_to_the_peak_of_the_same_type(bench):
+    rows = {(row["name"], row["dtype"]): row for row in bench[1]}
+    port, peak = (
+        rows["plain port", "fp32"]["images_per_s"],
+        {k: rows["peak", k]["images_per_s"] for k in ("fp32", "bf16")},
+    )
+    for (_, kind), row in rows.items():  # one round, so the median of ratios is the ratio of medians
+        assert row["ratio_to_port"] == pytest.approx(row["images_per_s"] / port)
+        assert row["share_of_peak"] == pytest.approx(row["images_per_s"] / peak[kind])
+
+
+def test_the_plain_port_has_the_networks_size(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    from plain_port import plain_network
+
+    from sphereface.models import SphereNet
+
+    widths = (64, 128, 256, 512)
+    sizes = [sum(p.numel() for p in net.parameters()) for net in (plain_network(widths, 512), SphereNet(20))]
+    assert sizes[0] == sizes[1]

@@ -1,0 +1,188 @@
+"""``FaceEmbedder``: the same numbers from a path, bytes and pixels, equal to the evaluation's, and clear refusals."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+import sphereface
+from sphereface.alignment.similarity import align, template
+from sphereface.api import BadPicture, FaceEmbedder
+from sphereface.checkpoint import sha256_of
+from sphereface.errors import UserError
+from sphereface.evaluation import embed_files
+from sphereface.evaluation.calibration import Calibration, Threshold, calibration_path, write_calibration
+from sphereface.models import load_model
+
+from .alignment.faces import ByColour, encode
+from .evaluation.checkpoints import write_checkpoint
+from .evaluation.crops import noise, write_picture
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return write_checkpoint(tmp_path_factory.mktemp("run") / "best.pt", input_size=(112, 96))
+
+
+@pytest.fixture(scope="module")
+def crops():
+    return np.stack([noise(k, 112, 96) for k in range(5)])
+
+
+@pytest.fixture
+def aligned(checkpoint):
+    return FaceEmbedder(checkpoint, align=False, device="cpu", batch_size=2)
+
+
+def test_embeddings_are_those_of_the_evaluation_as_unit_vectors(checkpoint, crops, aligned, tmp_path):
+    files = [write_picture(tmp_path / f"{k}.png", crop) for k, crop in enumerate(crops)]
+    model = load_model(checkpoint).model
+    for flip in (True, False):
+        e = FaceEmbedder(checkpoint, align=False, flip=flip, device="cpu", batch_size=2)
+        wanted = embed_files(model, files, input_size=(112, 96), device="cpu", flip=flip).astype(np.float64)
+        wanted /= np.linalg.norm(wanted, axis=1, keepdims=True)
+        found = e.embed(files)
+        assert found.dtype == np.float32
+        assert found.shape == (5, e.dim) == (5, 32 if flip else 16)
+        np.testing.assert_allclose(found, wanted, atol=1e-6)
+    by_hand = model(torch.from_numpy((crops[:1].transpose(0, 3, 1, 2) - np.float32(127.5)) / np.float32(128)))
+    by_hand = by_hand[0].detach().numpy() / by_hand.norm().item()
+    np.testing.assert_allclose(found[0], by_hand, atol=1e-6)
+
+
+def test_paths_bytes_and_pixels_are_one_picture(crops, aligned, tmp_path):
+    path = write_picture(tmp_path / "a.png", crops[0])
+    found = aligned.embed([path, str(path), path.read_bytes(), crops[0], np.asfortranarray(crops[0])])
+    assert (np.abs(found - found[0]) < 1e-6).all()
+    np.testing.assert_array_equal(aligned.embed(crops), aligned.embed(list(crops)))
+
+
+def test_a_wider_crop_is_cut_to_its_middle(crops, aligned):
+    wide = cv2.copyMakeBorder(crops[0], 0, 0, 8, 8, cv2.BORDER_REPLICATE)
+    np.testing.assert_allclose(aligned.embed([wide]), aligned.embed([crops[0]]), atol=1e-6)
+
+
+def test_nothing_in_gives_nothing_out(aligned):
+    assert aligned.embed([]).shape == (0, 32)
+
+
+def test_photographs_are_searched_and_aligned(checkpoint):
+    e = FaceEmbedder(checkpoint, detector=ByColour(), device="cpu")
+    picture = ByColour.picture((200, 160), [(80, 100), (20, 30)])
+    face = e.face(picture)
+    assert face.num_faces == 2
+    points = np.array([80, 100]) + (template() - template().mean(axis=0)) / 4
+    np.testing.assert_array_equal(face.crop, align(picture, np.round(points, 2)))
+    aligned = FaceEmbedder(checkpoint, align=False, device="cpu")
+    np.testing.assert_allclose(e.embed([encode(picture, ".png")]), aligned.embed([face.crop]), atol=1e-6)
+    shifted = FaceEmbedder(checkpoint, detector=ByColour(), device="cpu", template_origin=1).face(picture).crop
+    assert (shifted != face.crop).any()
+    assert "template origin 0, with mirror images" in e.settings
+    assert e.settings != aligned.settings
+
+
+def test_the_chosen_face_is_the_one_asked_for(checkpoint):
+    class Two(ByColour):
+        def __call__(self, image):
+            faces = super().__call__(image)
+            faces.boxes[faces.boxes[:, 0] < 40] += [-9, -9, 9, 9]  # the one aside is larger
+            return faces
+
+    picture = ByColour.picture((200, 160), [(80, 100), (30, 40)])
+    crops = {
+        pick: FaceEmbedder(checkpoint, detector=Two(), pick=pick).face(picture).crop for pick in ("centre", "largest")
+    }
+    only = {"centre": (80, 100), "largest": (30, 40)}
+    for pick, middle in only.items():
+        points = np.array(middle) + (template() - template().mean(axis=0)) / 4
+        np.testing.assert_array_equal(crops[pick], align(picture, np.round(points, 2)))
+
+
+def test_what_cannot_be_used_is_named_with_its_reason(checkpoint, tmp_path):
+    e = FaceEmbedder(checkpoint, detector=ByColour(), device="cpu", batch_size=2)
+    good = ByColour.picture((120, 100), [(50, 60)])
+    empty = ByColour.picture((120, 100), [])
+    (tmp_path / "text.jpg").write_text("no picture")
+    result = e.try_embed([good, empty, tmp_path / "text.jpg", tmp_path / "none.jpg", good, b""])
+    assert result.rows.tolist() == [0, 4]
+    np.testing.assert_allclose(result.embeddings[0], result.embeddings[1], atol=1e-6)
+    assert result.problems == {
+        1: "picture 1: no face found in 100x120 pixels, nor with a border around them",
+        2: f"{tmp_path / 'text.jpg'}: not a picture that OpenCV can decode",
+        3: f"{tmp_path / 'none.jpg'}: cannot be read (No such file or directory)",
+        5: "picture 5: the file is empty (0 bytes)",
+    }
+    with pytest.raises(
+        BadPicture, match="^2 of 3 pictures cannot be used:\n  - picture 1: no face .*\n  - picture 2: "
+    ):
+        e.embed([good, empty, b""])
+    with pytest.raises(BadPicture, match="^picture 0: no face found"):
+        e.embed([empty])
+    with pytest.raises(BadPicture, match="^picture: no face found"):
+        e.face(empty)
+
+
+def test_wrong_arguments_are_one_line(checkpoint, crops, aligned):
+    for single in ("a.jpg", b"", crops[0]):
+        with pytest.raises(UserError, match="images: got a single picture · allowed: a list"):
+            aligned.embed(single)
+    for wrong in (crops[0].astype(np.float32), crops[0, :, :, 0], crops[0, :0]):
+        with pytest.raises(BadPicture, match=r"got an array .* · allowed: \(H, W, 3\) uint8, BGR"):
+            aligned.embed([wrong])
+    with pytest.raises(BadPicture, match="50×50 pixels .* where 112×96 are wanted"):
+        aligned.embed([noise(0, 50, 50)])
+    for options, message in (
+        ({"pick": "smallest"}, "pick: got 'smallest' · allowed: centre, largest"),
+        ({"batch_size": 0}, "batch_size: got 0"),
+        ({"template_origin": 2}, "template_origin: got 2"),
+        ({"device": "tpu"}, "got 'tpu'"),
+        ({"calibration": "none.json"}, "none.json: cannot be read"),
+    ):
+        with pytest.raises(UserError, match=message):
+            FaceEmbedder(checkpoint, **{"align": False, **options}).verify(crops[0], crops[1])
+
+
+def test_a_size_without_a_template_takes_crops_alone(tmp_path):
+    small = write_checkpoint(tmp_path / "small.pt", input_size=(32, 24))
+    with pytest.raises(UserError, match="reads 32×24 crops .* no template · give it crops .* align=False"):
+        FaceEmbedder(small, detector=ByColour())
+    assert FaceEmbedder(small, align=False).embed([noise(0)]).shape == (1, 32)
+
+
+def test_verify_says_what_the_calibration_knows(checkpoint, crops, tmp_path):
+    alone = FaceEmbedder(checkpoint, align=False, device="cpu")
+    a, b = alone.embed(crops[:2]).astype(np.float64)
+    match = alone.verify(crops[0], crops[1])
+    assert match.cosine == pytest.approx(a @ b, abs=1e-6)
+    assert (match.probability, match.same, match.far) == (None, None, None)
+    with pytest.raises(UserError, match="far, prior: need .*best.calibration.json, which is not there"):
+        alone.verify(crops[0], crops[1], far=0.1)
+
+    points = (Threshold(0.1, match.cosine - 0.001, 0.9, 600), Threshold(0.05, match.cosine, 0.8, 600))
+    path = tmp_path / "known.json"
+    write_calibration(Calibration(sha256_of(checkpoint), True, "pairs.txt", 2.0, -1.0, 0.5, points), path)
+    e = FaceEmbedder(checkpoint, align=False, device="cpu", calibration=path)
+    first, last = e.verify(crops[0], crops[1], far=0.1), e.verify(crops[0], crops[1])
+    assert (first.same, first.far) == (True, 0.1)
+    assert (last.same, last.far) == (False, 0.05)  # a cosine on the threshold is not above it
+    assert last.probability == pytest.approx(1 / (1 + np.exp(1 - 2 * match.cosine)))
+    assert e.verify(crops[0], crops[1], prior=0.01).probability < last.probability
+    assert e.verify(crops[0], crops[0]).cosine == pytest.approx(1, abs=1e-6)
+
+
+def test_a_calibration_beside_the_checkpoint_is_found_and_a_foreign_one_refused(tmp_path, crops):
+    checkpoint = write_checkpoint(tmp_path / "best.pt", input_size=(112, 96))
+    mine = Calibration(sha256_of(checkpoint), True, "pairs.txt", 2.0, -1.0, 0.5, (Threshold(0.1, 0.0, 0.9, 600),))
+    write_calibration(mine, calibration_path(checkpoint))
+    assert FaceEmbedder(checkpoint, align=False).verify(crops[0], crops[1]).far == 0.1
+    write_checkpoint(checkpoint, seed=1, input_size=(112, 96))
+    with pytest.raises(UserError, match="made for another checkpoint"):
+        FaceEmbedder(checkpoint, align=False).verify(crops[0], crops[1])
+
+
+def test_the_package_gives_it_by_name():
+    assert sphereface.FaceEmbedder is FaceEmbedder
+    with pytest.raises(AttributeError, match="no attribute 'FaceDetector'"):
+        sphereface.__getattr__("FaceDetector")

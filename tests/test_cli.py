@@ -1,0 +1,188 @@
+"""The console command: one entry for every program, quick help, and verify, embed and search from end to end."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sphereface.alignment import mtcnn
+from sphereface.checkpoint import sha256_of
+from sphereface.cli import COMMANDS, main
+from sphereface.evaluation.calibration import Calibration, Threshold, calibration_path, write_calibration
+
+from .alignment.faces import ByColour
+from .evaluation.checkpoints import write_checkpoint
+from .evaluation.crops import noise, write_picture
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def work(tmp_path):
+    """A checkpoint, crops of three people, and a list of what the command needs to read them."""
+    write_checkpoint(tmp_path / "best.pt", input_size=(112, 96))
+    rng = np.random.default_rng(0)
+    for person in range(3):
+        face = noise(person, 112, 96).astype(int)
+        for k in range(2):
+            image = np.clip(face + rng.integers(-20, 21, face.shape), 0, 255).astype(np.uint8)
+            write_picture(tmp_path / "gallery" / f"P{person}" / f"{k}.png", image)
+        write_picture(tmp_path / f"query{person}.png", face.astype(np.uint8))
+    return tmp_path
+
+
+@pytest.fixture
+def by_colour(monkeypatch):
+    """A detector that needs no weights: a red square is a face."""
+    monkeypatch.setattr("sphereface.faces.Mtcnn", ByColour)
+    assert mtcnn.Mtcnn is not ByColour
+
+
+def options(work, *more):
+    return ["--ckpt", str(work / "best.pt"), "--device", "cpu", *map(str, more)]
+
+
+def test_the_wheel_installs_the_command():
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert '[project.scripts]\nsphereface = "sphereface.cli:main"\n' in text
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_of_every_command_shows_examples(name, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main([name, "--help"])
+    text = capsys.readouterr().out
+    assert text.startswith(f"usage: sphereface {name}")
+    assert text.count(f"  sphereface {name} ") >= 1
+    assert "python scripts/" not in text
+
+
+def test_help_names_every_command_and_loads_nothing_large(capsys):
+    assert main([]) == main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(f"\n  {name} " in text for name in COMMANDS)
+    code = (
+        "import sys; from sphereface.cli import main; main(['--help']); import sphereface; "
+        "sys.exit(bool({'torch', 'cv2', 'numpy', 'matplotlib'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, timeout=60).returncode == 0
+
+
+def test_an_unknown_command_is_one_line(capsys):
+    assert main(["verfy"]) == 2
+    assert (
+        capsys.readouterr().err
+        == f"error: sphereface: got 'verfy' · allowed: {', '.join(COMMANDS)} · did you mean verify?\n"
+    )
+    assert main(["--version"]) == 0
+
+
+def test_the_old_programs_are_the_same(capsys):
+    for path, name in (("train.py", "train"), ("scripts/pack_faces.py", "pack")):
+        text = (ROOT / path).read_text(encoding="utf-8")
+        assert f"from sphereface.commands.{name} import run" in text
+    assert main(["train", "--config", "sphere21"]) == 2
+    assert "error: --config: no file 'sphere21'" in capsys.readouterr().err
+
+
+def test_verify_without_and_with_a_calibration(work, capsys):
+    pictures = [str(work / "query0.png"), str(work / "gallery/P0/0.png")]
+    assert main(["verify", *pictures, *options(work, "--aligned", "--save-plot", work / "pair.png")]) == 0
+    first, second, _ = capsys.readouterr().out.splitlines()
+    cosine = float(first.removeprefix("cosine "))
+    assert second.startswith("no calibration beside the checkpoint")
+    assert (work / "pair.png").stat().st_size > 5000
+
+    points = (Threshold(0.1, -0.5, 0.9, 600), Threshold(0.01, 0.99999, 0.1, 600))
+    known = Calibration(sha256_of(work / "best.pt"), True, "pairs.txt", 4.0, -2.0, 0.5, points)
+    write_calibration(known, calibration_path(work / "best.pt"))
+    assert main(["verify", *pictures, *options(work, "--aligned", "--far", "0.1")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == first
+    probability = 1 / (1 + np.exp(2 - 4 * cosine))
+    assert lines[1].endswith("% of one person, if 0.5 of the pairs are")
+    assert float(lines[1].split()[1].rstrip("%")) == pytest.approx(100 * probability, abs=0.02)  # of a rounded cosine
+    assert lines[2] == "decision     one person: cosine > -0.5000, the threshold at FAR 0.1"
+    assert main(["verify", *pictures, *options(work, "--aligned")]) == 0
+    assert "two people: cosine ≤ 1.0000, the threshold at FAR 0.01" in capsys.readouterr().out
+    assert main(["verify", *pictures, *options(work, "--aligned", "--far", "0.2")]) == 2
+    assert "error: FAR: got 0.2 · allowed: 0.1, 0.01 (what pairs.txt can resolve)" in capsys.readouterr().err
+
+    write_checkpoint(work / "best.pt", seed=1, input_size=(112, 96))
+    assert main(["verify", *pictures, *options(work, "--aligned")]) == 2
+    assert "made for another checkpoint" in capsys.readouterr().err
+
+
+def test_verify_says_when_there_is_no_face_or_several(work, by_colour, capsys):
+    one = write_picture(work / "one.png", ByColour.picture((120, 100), [(50, 60)]))
+    two = write_picture(work / "two.png", ByColour.picture((120, 100), [(50, 60), (20, 20)]))
+    cat = write_picture(work / "cat.png", ByColour.picture((120, 100), []))
+    assert main(["verify", str(one), str(cat), *options(work)]) == 2
+    assert capsys.readouterr().err == (
+        f"error: {cat}: no face found in 100x120 pixels, nor with a border around them\n"
+    )
+    assert main(["verify", str(one), str(two), *options(work)]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == f"note: {two}: 2 faces, the one nearest the centre was taken · or say --pick largest\n"
+    assert main(["verify", str(one), str(two), *options(work, "--pick", "centre")]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_embed_then_search(work, capsys):
+    (work / "gallery" / "broken.jpg").write_text("no picture")
+    gallery = work / "gallery.npz"
+    assert main(["embed", str(work / "gallery"), str(gallery), *options(work, "--aligned")]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == f"{gallery}: 6 embeddings of 32 numbers\n"
+    assert "left out 1 of 7 pictures:\n  - " in captured.err
+    assert "broken.jpg: not a picture" in captured.err
+    with np.load(gallery, allow_pickle=False) as file:
+        assert file["paths"].tolist() == [str(work / f"gallery/P{p}/{k}.png") for p in range(3) for k in range(2)]
+        np.testing.assert_allclose(np.linalg.norm(file["embeddings"], axis=1), 1, atol=1e-6)
+        assert str(file["checkpoint_sha256"]) == sha256_of(work / "best.pt")
+    for place in (gallery, work / "gallery"):  # kept, or embedded for this search
+        more = ("--aligned", "--top", 2, "--save-plot", work / "found.png")
+        assert main(["search", str(place), str(work / "query1.png"), *options(work, *more)]) == 0
+        found = [line.split() for line in capsys.readouterr().out.splitlines()[:2]]
+        assert {path for _, _, path in found} == {str(work / f"gallery/P1/{k}.png") for k in range(2)}
+        assert float(found[0][1]) >= float(found[1][1])
+        assert (work / "found.png").stat().st_size > 5000
+        (work / "found.png").unlink()
+
+
+def test_search_by_a_graph_finds_the_same(work, capsys):
+    pytest.importorskip("faiss", reason="pip install '.[faiss]'")
+    gallery, query = str(work / "gallery.npz"), str(work / "query2.png")
+    assert main(["embed", str(work / "gallery"), gallery, *options(work, "--aligned")]) == 0
+    capsys.readouterr()
+    assert main(["search", gallery, query, *options(work, "--aligned")]) == 0
+    exact = capsys.readouterr().out
+    assert main(["search", gallery, query, *options(work, "--aligned", "--index", "faiss")]) == 0
+    assert capsys.readouterr().out == exact
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["search", "gallery", "query0.png", "--top", "0"], "--top: got 0 · allowed: 1 or more"),
+        (
+            ["search", "gallery", "query0.png", "--index", "faiss"],
+            "--index faiss: got the folder gallery · allowed: a .npz",
+        ),
+        (["search", "none.npz", "query0.png"], "none.npz: not a gallery"),
+        (["search", "gallery", "none.png"], "none.png: cannot be read (No such file or directory)"),
+        (["embed", "gallery", "out.txt"], "out.txt: got suffix '.txt' · allowed: .npz"),
+        (["embed", "none", "out.npz"], "none: not a folder · allowed: a folder of pictures"),
+        (["verify", "query0.png", "query1.png", "--far", "0.1"], "far, prior: need "),
+        (["verify", "query0.png", "query1.png", "--save-plot", "pair.docx"], "--save-plot: cannot write pair.docx"),
+    ],
+)
+def test_errors_are_one_line_and_exit_code_2(work, monkeypatch, capsys, command, message):
+    monkeypatch.chdir(work)
+    assert main([*command, *options(work, "--aligned")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {message}")

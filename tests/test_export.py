@@ -1,0 +1,209 @@
+"""Exports give PyTorch's embeddings from plain pixels, in onnxruntime, OpenCV and TorchScript; and their cards."""
+
+from __future__ import annotations
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from sphereface.checkpoint import sha256_of
+from sphereface.cli import main
+from sphereface.data.images import decode
+from sphereface.export import formats
+from sphereface.export.graph import InputFormat, PixelsToEmbedding
+from sphereface.models import load_model
+
+from .evaluation.checkpoints import write_checkpoint
+from .evaluation.crops import noise, write_picture
+
+
+def needs(*modules):
+    for module in modules:
+        pytest.importorskip(module, reason="pip install '.[export]'")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return write_checkpoint(tmp_path_factory.mktemp("run") / "best.pt")
+
+
+@pytest.fixture(scope="module")
+def crops():
+    return np.stack([noise(k) for k in range(5)])
+
+
+@pytest.fixture(scope="module")
+def wanted(checkpoint, crops):
+    """The embeddings, by the formula: (pixel − 127.5) / 128, BGR, channels first."""
+    with torch.inference_mode():
+        return load_model(checkpoint).model((torch.from_numpy(crops).permute(0, 3, 1, 2).float() - 127.5) / 128).numpy()
+
+
+@pytest.fixture(scope="module")
+def onnx_file(checkpoint, tmp_path_factory):
+    """Exported by the command with its defaults, and in 8 bits; ranges from crops much like those tested."""
+    needs("onnx", "onnxscript", "onnxruntime")
+    folder = tmp_path_factory.mktemp("onnx")
+    for k in range(20):
+        write_picture(folder / "crops" / f"{k}.png", noise(k))
+    output = folder / "face.onnx"
+    command = ["export", str(checkpoint), "--format", "onnx", "--output", str(output), "--int8", str(folder / "crops")]
+    assert main(command) == 0
+    return output
+
+
+def off(found, wanted):
+    return np.abs(found - wanted).max() / np.abs(wanted).max()
+
+
+def test_onnxruntime_gives_pytorchs_embeddings_from_bytes(onnx_file, crops, wanted):
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(onnx_file), providers=["CPUExecutionProvider"])
+    (given,) = session.get_inputs()
+    assert (given.name, given.type, given.shape[1:]) == ("images", "tensor(uint8)", [32, 24, 3])
+    for count in (1, 5):  # the batch is free
+        (found,) = session.run(None, {"images": crops[:count]})
+        assert off(found, wanted[:count]) < 1e-4
+    about = session.get_modelmeta().custom_metadata_map
+    assert about["input"] == "(B, 32, 24, 3) uint8, pixels 0 to 255, BGR"
+    assert json.loads(about["model"])["widths"] == [4, 4, 4, 8]
+
+
+def test_eight_bits_are_near(onnx_file, crops, wanted):
+    found = formats.onnx_runner(onnx_file.with_name("face-int8.onnx"))(crops)
+    cosines = (found * wanted).sum(axis=1) / np.linalg.norm(found, axis=1) / np.linalg.norm(wanted, axis=1)
+    assert cosines.min() > 0.98
+    assert off(found, wanted) > 1e-4  # it is another network
+
+
+def test_opencv_gives_pytorchs_embeddings_from_floats(checkpoint, crops, wanted, tmp_path):
+    needs("onnx", "onnxscript", "onnxruntime")
+    output = tmp_path / "opencv.onnx"
+    form = ["--order", "rgb", "--layout", "nchw", "--dtype", "float32"]
+    assert main(["export", str(checkpoint), "--format", "onnx", "--output", str(output), *form]) == 0
+    net = cv2.dnn.readNetFromONNX(str(output))
+    for count in (5, 1):
+        net.setInput(cv2.dnn.blobFromImages(list(crops[:count]), swapRB=True))
+        assert off(net.forward(), wanted[:count]) < 1e-4
+
+
+@pytest.mark.parametrize("order", ["bgr", "rgb"])
+@pytest.mark.parametrize("layout", ["nhwc", "nchw"])
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_every_input_format_means_what_it_says(checkpoint, crops, wanted, order, layout, dtype):
+    pixels = crops[..., ::-1] if order == "rgb" else crops
+    pixels = np.moveaxis(pixels, 3, 1) if layout == "nchw" else pixels
+    form = InputFormat(order, layout, dtype)
+    graph = PixelsToEmbedding(load_model(checkpoint).model, form).eval()
+    with torch.inference_mode():
+        found = graph(torch.from_numpy(np.ascontiguousarray(pixels).astype(dtype))).numpy()
+    assert off(found, wanted) < 1e-6
+    np.testing.assert_array_equal(form.feed(crops), pixels)
+    assert form.feed(crops).dtype == dtype
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning")
+def test_torchscript_runs_without_this_package(checkpoint, crops, wanted, tmp_path):
+    output = tmp_path / "face.torchscript"
+    assert main(["export", str(checkpoint), "--format", "torchscript", "--output", str(output)]) == 0
+    extra = {"about.json": ""}
+    loaded = torch.jit.load(str(output), _extra_files=extra)
+    for count in (1, 5):
+        assert off(loaded(torch.from_numpy(crops[:count])).detach().numpy(), wanted[:count]) < 1e-5
+    assert json.loads(extra["about.json"])["checkpoint_sha256"] == sha256_of(checkpoint)
+
+
+def test_safetensors_hold_the_weights_and_what_they_are_of(checkpoint, tmp_path):
+    needs("safetensors")
+    from safetensors import safe_open
+
+    output = tmp_path / "face.safetensors"
+    assert main(["export", str(checkpoint), "--format", "safetensors", "--output", str(output)]) == 0
+    with safe_open(str(output), framework="pt") as file:
+        found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        about = file.metadata()
+    weights = load_model(checkpoint).model.state_dict()
+    assert found.keys() == weights.keys()
+    assert all(torch.equal(found[name], weights[name]) for name in weights)
+    assert json.loads(about["model"])["depth"] == 4
+    assert "(pixel - 127.5) / 128, BGR" in about["input"]
+
+
+def test_a_file_that_gives_other_embeddings_is_removed(checkpoint, tmp_path, monkeypatch):
+    from sphereface.errors import UserError
+
+    graph = PixelsToEmbedding(load_model(checkpoint).model, InputFormat()).eval()
+    path = tmp_path / "wrong.onnx"
+    for wrong in (1.001, np.nan):
+        path.write_bytes(b"x")
+        with pytest.raises(UserError, match="gives other embeddings than PyTorch"):
+            formats.check(graph, (32, 24), lambda x, w=wrong: graph(torch.from_numpy(x)).detach().numpy() * w, path)
+        assert not path.exists()
+
+
+def test_the_card_says_what_is_known_of_this_checkpoint_alone(tmp_path, capsys):
+    checkpoint = write_checkpoint(tmp_path / "best.pt")
+    arguments = ["export", str(checkpoint), "--format", "torchscript"]
+    assert main(arguments) == 0
+    card = tmp_path / "best.torchscript.md"
+    text = card.read_text(encoding="utf-8")
+    assert sha256_of(checkpoint) in text
+    for part in ("Input and output", "Training data", "Recipe", "Evaluation", "Intended use", "Limits", "Licence"):
+        assert f"\n## {part}\n" in text
+    assert "(B, 32, 24, 3) uint8, pixels 0 to 255, BGR" in text
+    assert "No evaluation of this checkpoint lies beside it" in text
+    assert "depth: 4" in text
+    assert "The owner of these weights has not said" in text
+
+    point = {"far": 0.1, "tar": 0.875}
+    found = {
+        "checkpoint_sha256": sha256_of(checkpoint), "name": "lfw", "pairs": "/home/me/pairs.txt", "num_images": 13233,
+        "accuracy": 0.8963, "standard_error": 0.0053, "auc": 0.9632, "eer": 0.102,
+        "tar_at_far": [point, {"far": 0.01, "tar": None}],
+    }  # fmt: skip
+    for name, sha in (("eval-pairs", sha256_of(checkpoint)), ("eval-old", "ab" * 32)):
+        (tmp_path / name).mkdir()
+        outcome = {**found, "checkpoint_sha256": sha, "name": name}
+        (tmp_path / name / "verification.json").write_text(json.dumps(outcome), encoding="utf-8")
+    assert main([*arguments, "--licence", "CC BY-NC 4.0"]) == 0
+    text = card.read_text(encoding="utf-8")
+    assert "| eval-pairs, pairs.txt | 13,233 | 89.63 ± 0.53 % | 0.9632 | 10.20% | 87.50% at 0.1 |" in text
+    assert "eval-old" not in text
+    assert "/home/me" not in text
+    assert "## Licence\n\nCC BY-NC 4.0\n" in text
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--format", "torchscript", "--int8", "crops"], "--int8: got --format torchscript · allowed: onnx"),
+        (["--format", "safetensors", "--order", "rgb"], "--order, --layout, --dtype: safetensors hold weights alone"),
+        (["--format", "torchscript", "--output", "face.pt"], "--output: got face.pt · allowed: a name that does not"),
+        (["--format", "onnx", "--int8", "nowhere"], "--int8: got nowhere · allowed: a folder with aligned crops"),
+        (["--format", "torchscript", "--output", "/dev/null/x"], "/dev/null/x: cannot be written"),
+    ],
+)
+def test_wrong_arguments_are_one_line(checkpoint, capsys, more, message):
+    assert main(["export", str(checkpoint), *more]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {message}")
+
+
+def test_int8_takes_crops_of_the_networks_size_alone(checkpoint, tmp_path, capsys):
+    write_picture(tmp_path / "a.png", noise(0, 112, 96))
+    assert main(["export", str(checkpoint), "--format", "onnx", "--int8", str(tmp_path)]) == 2
+    assert "is 112×96 pixels (height × width) · --int8 wants 32×24" in capsys.readouterr().err
+    assert decode((tmp_path / "a.png").read_bytes()).shape == (112, 96, 3)
+
+
+def test_without_the_extra_a_line_says_what_to_install(checkpoint, monkeypatch, capsys, tmp_path):
+    for name, file_format in (("onnx", "onnx"), ("safetensors.torch", "safetensors")):
+        monkeypatch.setitem(__import__("sys").modules, name, None)
+        output = str(tmp_path / "face")
+        assert main(["export", str(checkpoint), "--format", file_format, "--output", output]) == 2
+        assert f"--format: {name} is not installed · pip install" in capsys.readouterr().err
