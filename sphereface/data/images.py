@@ -12,9 +12,9 @@ import simplejpeg
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".pgm", ".ppm"})
 
+JPEG_END = b"\xff\xd9"
 _JPEG_START = b"\xff\xd8"
 _JPEG_SCAN = b"\xff\xda"  # cannot occur inside entropy-coded data, where 0xff is stuffed
-_JPEG_END = b"\xff\xd9"
 _EXIF = b"Exif\0\0"
 
 
@@ -114,7 +114,7 @@ def _decode_any(data: bytes) -> npt.NDArray[np.uint8]:
         raise BadImage("the file is empty (0 bytes)")
     if data.startswith(b"GIF8"):  # some builds of OpenCV read it, some do not
         raise BadImage("a GIF, whatever its name · allowed: JPEG, PNG, BMP, WebP, PGM, PPM")
-    if data.startswith(_JPEG_START) and data.rfind(_JPEG_END) < data.rfind(_JPEG_SCAN):
+    if data.startswith(_JPEG_START) and data.rfind(JPEG_END) < data.rfind(_JPEG_SCAN):
         raise BadImage(f"truncated JPEG ({len(data)} bytes, no end marker)")  # OpenCV would fill in grey
     try:
         image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR)

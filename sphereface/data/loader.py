@@ -105,8 +105,7 @@ class CropBatches:
         """
         labels = self.source.labels[draw.indices].astype(np.int64)
         bad: list[tuple[str, str]] = []
-        image = np.empty((*self.size, 3), dtype=np.uint8)  # stays in the cache: decoding right into the batch is slower
-        for row, index in enumerate(draw.indices.tolist()):
+        for row, (index, image) in enumerate(zip(draw.indices.tolist(), images, strict=True)):
             try:
                 decode_into(self.source.read(index), image)
             except (BadImage, OSError) as error:
@@ -117,7 +116,6 @@ class CropBatches:
                     failure = f"data.train: {len(bad)} pictures in a row are unusable, the last: {name}: {why}"
                     return Filled(labels, bad, failure)
                 labels[row] = self.source.labels[used]
-            images[row] = image
         _augment(images, draw)
         return Filled(labels, bad)
 

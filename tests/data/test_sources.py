@@ -25,7 +25,7 @@ from sphereface.data.sources import (
     open_path,
     open_source,
 )
-from sphereface.data.sources.base import TextTable
+from sphereface.data.sources.base import TextTable, read_file
 from sphereface.data.sources.selection import read_names
 from sphereface.errors import UserError
 
@@ -411,6 +411,21 @@ def test_a_file_that_changed_is_noticed_when_it_is_opened_again(tmp_path, form):
         file.write(b"more")
     with pytest.raises(OSError, match="has changed since it was opened"):
         pickle.loads(pickle.dumps(source)).read(0)
+
+
+@pytest.mark.parametrize("end", [b"\xff\xd9", b"..", b""])
+@pytest.mark.parametrize("size", [0, 1, 5000, 2**14 - 2, 2**14 - 1, 2**14, 3 * 2**14 - 2, 100_000])
+def test_a_file_is_read_whole_whatever_its_length_and_end(tmp_path, size, end):
+    data = bytes(range(251)) * (size // 251) + b"x" * (size % 251) + end
+    (tmp_path / "file").write_bytes(data)
+    assert read_file(str(tmp_path / "file")) == data
+
+
+def test_a_file_that_comes_in_pieces_is_read_to_its_end(tmp_path, monkeypatch):
+    (tmp_path / "file").write_bytes(data := bytes(range(256)) * 40)
+    whole = os.read
+    monkeypatch.setattr(os, "read", lambda descriptor, size: whole(descriptor, min(size, 1000)))  # as a network may
+    assert read_file(str(tmp_path / "file")) == data
 
 
 def test_a_table_of_texts_is_small():

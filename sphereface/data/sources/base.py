@@ -7,11 +7,12 @@ import os
 import unicodedata
 from array import array
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+from ..images import JPEG_END
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,8 @@ class Source(Protocol):
         ...
 
 
-_CHUNK = 1 << 16  # bytes: nearly every crop in one piece
+_CHUNK = 1 << 14  # bytes: nearly every crop in one piece
+_READ = os.O_RDONLY | getattr(os, "O_BINARY", 0)
 
 
 class TextTable:
@@ -57,13 +59,13 @@ class TextTable:
             block += text.encode("utf-8", "surrogateescape")  # a file's name may be no UTF-8
             ends.append(len(block))
         self._block = bytes(block)
-        self._ends = np.array(ends, dtype=np.uint32 if len(block) < 2**32 else np.uint64)
+        self._ends = array("I", ends) if len(block) < 2**32 else ends  # numpy would be slower, one number at a time
 
     def __len__(self) -> int:
         return len(self._ends) - 1
 
     def __getitem__(self, index: int) -> str:
-        return self._block[int(self._ends[index]) : int(self._ends[index + 1])].decode("utf-8", "surrogateescape")
+        return self._block[self._ends[index] : self._ends[index + 1]].decode("utf-8", "surrogateescape")
 
 
 def without_gaps(given: npt.NDArray[np.int64], name: str) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
@@ -98,12 +100,13 @@ def smallest_index(indices: npt.NDArray[np.int64]) -> npt.NDArray[np.unsignedint
     return indices.astype(np.min_scalar_type(int(indices.max(initial=0))))
 
 
-def read_file(folder: Path, name: str) -> bytes:
-    """The bytes of a file, by system calls alone: for the few kB of a crop a third of the time of ``Path``'s way."""
-    path = os.path.join(folder, name)  # noqa: PTH118 -- for the same reason
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+def read_file(path: str) -> bytes:
+    """The bytes of a file, by system calls alone: for the few kB of a crop a quarter of the time of ``Path``'s way."""
+    descriptor = os.open(path, _READ)
     try:
         data = os.read(descriptor, _CHUNK)
+        if len(data) < _CHUNK and data.endswith(JPEG_END):  # nearly always; saves asking for the end of the file
+            return data
         while part := os.read(descriptor, _CHUNK):
             data += part
         return data

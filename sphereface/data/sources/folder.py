@@ -36,6 +36,7 @@ class FolderSource:
         if not self.root.is_dir():
             kind = "a file" if self.root.exists() else "nothing there"
             raise UserError(f"{self.root}: got {kind} · allowed: a folder of identities, root/<identity>/*.jpg")
+        self._prefix = os.path.join(self.root, "")  # noqa: PTH118 -- a text, that a path takes no time to make
         self.class_names: list[str] = []
         counts: list[int] = []
         paths: list[str] = []
@@ -55,7 +56,7 @@ class FolderSource:
         return len(self.labels)
 
     def read(self, index: int) -> bytes:
-        return read_file(self.root, self._paths[index])
+        return read_file(self._prefix + self._paths[index])
 
     def name(self, index: int) -> str:
         return printable(str(self.root / self._paths[index]))

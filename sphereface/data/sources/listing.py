@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 from pathlib import Path
 
@@ -46,7 +47,7 @@ class ListSource:
         return len(self.labels)
 
     def read(self, index: int) -> bytes:
-        return read_file(self.root, self._paths[index])
+        return read_file(os.path.join(self.root, self._paths[index]))  # noqa: PTH118 -- a third of the time of /
 
     def name(self, index: int) -> str:
         return printable(str(self.root / self._paths[index]))
