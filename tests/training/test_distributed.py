@@ -14,9 +14,11 @@ import torch
 import yaml
 
 from sphereface.checkpoint import load_checkpoint
+from sphereface.config import Config
 from sphereface.data.loader import Batch
 from sphereface.errors import UserError
 from sphereface.training.distributed import World, device_of, processes
+from sphereface.training.nonfinite import NonFiniteGuard
 from sphereface.training.replay import replay
 from sphereface.training.stopping import Interruption, StopRequest
 
@@ -278,6 +280,13 @@ def test_pieces_join_to_the_batch():
     for name in ("images", "labels", "mirror"):
         assert torch.equal(getattr(joined, name), getattr(batch, name))
     assert all(torch.equal(a, b) for a, b in zip(joined.augment["gray"], augment["gray"], strict=True))
+
+
+def test_the_first_process_alone_keeps_a_step_that_is_not_finite(tmp_path):
+    guard = NonFiniteGuard(Config(), tmp_path, World(rank=1))
+    with pytest.raises(UserError, match="step 1: the loss is nan"):
+        guard.met("the loss is nan", {"meta": {"step": 0}}, None)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_one_process_needs_no_other():
