@@ -21,7 +21,8 @@ class PReLU(nn.PReLU):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply to (B, C, …); a gradient flows to x and to the slopes, once."""
-        if x.device.type != "cpu" or not torch.is_grad_enabled() or torch.compiler.is_compiling():
+        followed = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+        if x.device.type != "cpu" or not torch.is_grad_enabled() or followed:
             return super().forward(x)
         result: Tensor = _PReLU.apply(x, self.weight)
         return result
