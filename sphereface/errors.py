@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 from typing import Protocol
 
+_MOST_LISTED = 10
+
 
 class Main(Protocol):
     """The entry point of a program: arguments in, exit code out."""
@@ -62,6 +64,12 @@ class ConfigError(UserError):
             listed = "".join(f"\n  - {problem}" for problem in self.problems)
             text = f"{source}: {len(self.problems)} problems:{listed}"
         super().__init__(text)
+
+
+def listed(lines: Sequence[object]) -> str:
+    """The first ten, each on a line of its own after a dash, and how many more there are."""
+    first = "".join(f"\n  - {line}" for line in lines[:_MOST_LISTED])
+    return first + (f"\n  … and {len(lines) - _MOST_LISTED} more" if len(lines) > _MOST_LISTED else "")
 
 
 def reports_user_errors(main: Main) -> Main:

@@ -17,11 +17,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import UserError
+from ..errors import UserError, listed
 from .images import IMAGE_SUFFIXES
 
 SUFFIXES = (".jpg", *sorted(IMAGE_SUFFIXES - {".jpg"}))  # tried in this order, each in upper case too
-_MOST_LISTED = 10
 _LFW_VIEW2_TEXT = """
 49f30dcd 6f1273ec daa19582 844ec212 0c67b0f3 97349118 be0c88ca 82a34a77 500c04f3 86ab8f9e
 6face2f1 db6e3738 214abcaf c9d3e49f 7ed8c922 2f2f5f62 62be4d07 812f00b7 c0318554 aa5f748a
@@ -74,11 +73,9 @@ class Pairs:
         found = [_find(root / name) for name in self.names]
         missing = [name for name, file in zip(self.names, found, strict=True) if file is None]
         if missing:
-            listed = "".join(f"\n  - {name}" for name in missing[:_MOST_LISTED])
-            more = f"\n  … and {len(missing) - _MOST_LISTED} more" if len(missing) > _MOST_LISTED else ""
             raise UserError(
                 f"{root}: {len(missing)} of the {len(found)} pictures in {self.path} are missing "
-                f"(looked for {', '.join(SUFFIXES)}):{listed}{more}"
+                f"(looked for {', '.join(SUFFIXES)}):{listed(missing)}"
             )
         return [file for file in found if file is not None]
 

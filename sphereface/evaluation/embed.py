@@ -18,10 +18,9 @@ from tqdm import tqdm
 
 from ..data.images import BadImage, Picture, decode_into
 from ..data.transforms import to_input
-from ..errors import UserError
+from ..errors import UserError, listed
 
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-_MOST_LISTED = 10
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -159,6 +158,4 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def _describe(problems: Sequence[str], num_files: int) -> str:
-    listed = "".join(f"\n  - {problem}" for problem in problems[:_MOST_LISTED])
-    more = f"\n  … and {len(problems) - _MOST_LISTED} more" if len(problems) > _MOST_LISTED else ""
-    return f"{len(problems)} of {num_files} pictures cannot be used:{listed}{more}"
+    return f"{len(problems)} of {num_files} pictures cannot be used:{listed(problems)}"

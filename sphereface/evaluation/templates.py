@@ -17,11 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..data.pairs import Pairs
-from ..errors import UserError
+from ..errors import UserError, listed
 from ..metrics import FloatArray, IntArray
 from .people import Features, unit_rows
-
-_MOST_LISTED = 10
 
 
 @dataclass(frozen=True)
@@ -82,8 +80,7 @@ def read_templates(root: Path, path: Path) -> tuple[Templates, tuple[Path, ...]]
         medium.append(media.setdefault(key, len(media)))
     missing = [file for file in files if not file.is_file()]
     if missing:
-        listed = "".join(f"\n  - {file}" for file in missing[:_MOST_LISTED])
-        raise UserError(f"{path}: {len(missing)} of its {len(files)} pictures are not under {root}:{listed}")
+        raise UserError(f"{path}: {len(missing)} of its {len(files)} pictures are not under {root}:{listed(missing)}")
     return Templates(path, tuple(names), _int64(template), _int64(medium)), tuple(files)
 
 

@@ -52,8 +52,26 @@ def make_head(
 class _DistributedHead(MarginHead):
     """What both have in common. All ranks call it together, with as many samples each."""
 
-    ranks: Ranks
     _samples: int | None = None
+
+    def __init__(
+        self,
+        embedding_dim: int,
+        num_classes: int,
+        margin: Margin,
+        ranks: Ranks,
+        *,
+        generator: torch.Generator | None = None,
+        seed: int = 0,
+    ) -> None:
+        shard = self._shard(num_classes, ranks)
+        super().__init__(embedding_dim, num_classes, margin, generator=generator, seed=seed, shard=shard)
+        self.ranks = ranks
+
+    @classmethod
+    def _shard(cls, num_classes: int, ranks: Ranks) -> Shard | None:  # noqa: ARG003
+        """The classes that this rank holds; None for all."""
+        return None
 
     def _check_batch(self, embeddings: Tensor, labels: Tensor) -> None:
         """Shapes, and n the same on all ranks at every step: the first time they ask each other, then themselves."""
@@ -90,19 +108,9 @@ class ShardedHead(_DistributedHead):
         UserError: fewer classes than ranks; batches of different sizes; a label outside [0, C).
     """
 
-    def __init__(
-        self,
-        embedding_dim: int,
-        num_classes: int,
-        margin: Margin,
-        ranks: Ranks,
-        *,
-        generator: torch.Generator | None = None,
-        seed: int = 0,
-    ) -> None:
-        shard = Shard.of(num_classes, ranks.rank, ranks.size)
-        super().__init__(embedding_dim, num_classes, margin, generator=generator, seed=seed, shard=shard)
-        self.ranks = ranks
+    @classmethod
+    def _shard(cls, num_classes: int, ranks: Ranks) -> Shard:
+        return Shard.of(num_classes, ranks.rank, ranks.size)
 
     def forward(self, embeddings: Tensor, labels: Tensor, lam: float = 0.0, step: int | None = None) -> HeadOutput:
         """Loss of the samples of all ranks; what comes beside it, of this rank's own. See :class:`MarginHead`."""
@@ -122,19 +130,6 @@ class ReplicatedHead(_DistributedHead):
     Args:
         ranks: who has a copy. The others as for :class:`MarginHead`.
     """
-
-    def __init__(
-        self,
-        embedding_dim: int,
-        num_classes: int,
-        margin: Margin,
-        ranks: Ranks,
-        *,
-        generator: torch.Generator | None = None,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(embedding_dim, num_classes, margin, generator=generator, seed=seed)
-        self.ranks = ranks
 
     def forward(self, embeddings: Tensor, labels: Tensor, lam: float = 0.0, step: int | None = None) -> HeadOutput:
         """As :class:`ShardedHead`'s."""

@@ -19,7 +19,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed.rendezvous import rendezvous
 
-from ..device import choose_device
+from ..device import choose_device, processors
 from ..errors import Stopped, ToldElsewhere, UserError
 from ..losses.ranks import Ranks
 
@@ -218,5 +218,4 @@ def _is_lost_connection(error: BaseException) -> bool:
 def _share_cores(processes_here: int) -> None:
     """As many threads as this process has cores to itself; a number that was set, as torchrun does, stays."""
     if "OMP_NUM_THREADS" not in os.environ:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        torch.set_num_threads(max(1, cores // processes_here))
+        torch.set_num_threads(max(1, processors() // processes_here))
