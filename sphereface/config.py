@@ -52,6 +52,14 @@ class DataConfig:
 
 
 @dataclass(frozen=True)
+class MuonConfig:
+    """Of ``train.optimizer: muon``: for the weights of convolutions; everything else has the settings of SGD."""
+
+    lr: float = option(0.02, above=0)
+    weight_decay: float = option(0.005, low=0)
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """Optimisation: how long, how fast, in which arithmetic."""
 
@@ -65,7 +73,8 @@ class TrainConfig:
     lr_decay: float = option(0.1, above=0, high=1)
     warmup_steps: int = option(0, low=0)
     stages: tuple[dict[str, Any], ...] = option(())
-    optimizer: str = option("sgd", choices=["sgd", "adamw"])
+    optimizer: str = option("sgd", choices=["sgd", "adamw", "muon"])
+    muon: MuonConfig = field(default_factory=MuonConfig)
     momentum: str = option("caffe", choices=["caffe", "torch"])
     mu: float = option(0.9, low=0, high=0.9999)
     betas: tuple[float, ...] = option((0.9, 0.999), low=0, high=0.9999)
@@ -85,18 +94,20 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class StageConfig:
-    """A part of a run, from the stage before to ``until`` (a share of the run), under another loss."""
+    """A part of a run, from the stage before to ``until`` (a share of the run): another loss, smaller crops."""
 
     until: float = option(above=0, high=0.9999)
-    loss: dict[str, Any] = option()
+    loss: dict[str, Any] = option({})
+    input_size: tuple[int, ...] | None = option(None, low=16)
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A resolved stage: its ``loss`` is an options object, as the configuration's is."""
+    """A resolved stage: its ``loss`` is an options object, as the configuration's is; crops are shrunk to its size."""
 
     until: float
     loss: Any
+    input_size: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -261,7 +272,7 @@ def config_from_dict(values: Mapping[str, Any], *, source: str, losses: Mapping[
         raise ConfigError(source, problems)
     object.__setattr__(config, "loss", loss)
     object.__setattr__(config, "stages", stages)
-    if problems := _unlike_heads(config):
+    if problems := [*_unlike_heads(config), *_wrong_sizes(config)]:
         raise ConfigError(source, problems)
     return config
 
@@ -290,7 +301,7 @@ def _parse_stages(
         if stage is None:
             continue
         whole = _merge({"loss": dict(loss) if isinstance(loss, Mapping) else {}}, {"loss": stage.loss})["loss"]
-        stages.append(Stage(stage.until, _parse_loss(whole, losses, problems, f"{prefix}.loss")))
+        stages.append(Stage(stage.until, _parse_loss(whole, losses, problems, f"{prefix}.loss"), stage.input_size))
     shares = [stage.until for stage in stages]
     if shares != sorted(set(shares)):
         problems.append(f"train.stages: got until {shares} · allowed: increasing shares of the run")
@@ -310,6 +321,16 @@ def _unlike_heads(config: Config) -> list[str]:
         for number, stage in enumerate(config.stages)
         for key, value in kept(config.loss).items()
         if kept(stage.loss)[key] != value
+    ]
+
+
+def _wrong_sizes(config: Config) -> list[str]:
+    """Stages that would enlarge the crops, or whose size is no (height, width)."""
+    whole = config.model.input_size
+    return [
+        f"train.stages[{number}].input_size: got {list(size)} · allowed: [height, width], at most {list(whole)}"
+        for number, size in enumerate(stage.input_size for stage in config.stages)
+        if size is not None and (len(size) != 2 or size[0] > whole[0] or size[1] > whole[1])
     ]
 
 

@@ -62,6 +62,7 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> LoadedModel:
         raise ConfigError(str(path), problems)
     model = build_model(config)
     load_weights(model, weights, path)
+    model.seen_size = tuple(state.get("seen_size", model.input_size))  # smaller in the midst of some runs
     model.to(device).eval()
     return LoadedModel(model, model.input_size, meta)
 

@@ -25,7 +25,7 @@ from ..losses.whole_head import gather_head, scatter_head, sharded_parameters, w
 from ..models import build_model, check_weights, load_weights
 from .average import MovingAverage
 from .distributed import World
-from .optimizer import SGD, AdamW, gradient_values
+from .optimizer import SGD, AdamW, Muon, gradient_values
 from .parts import check_parts, freeze, keep_fixed_statistics, parameter_groups
 from .plan import Setting
 from .replicas import (
@@ -95,6 +95,16 @@ class Learner:
                 raise UserError("train.optimizer: got adamw with loss.sample_rate below 1 · allowed there: sgd")
             groups = parameter_groups(self.parts, self.factors, bias_rate=1.0)  # the double one is SGD's recipe
             return AdamW(groups, lr=train.lr, betas=(train.betas[0], train.betas[1]), weight_decay=train.weight_decay)
+        if train.optimizer == "muon":
+            return Muon(
+                parameter_groups(self.parts, self.factors),
+                lr=train.lr,
+                mu=train.mu,
+                weight_decay=train.weight_decay,
+                muon_lr=train.muon.lr,
+                muon_decay=train.muon.weight_decay,
+                dtype=torch.bfloat16 if self.dtype is torch.bfloat16 else torch.float32,
+            )
         return SGD(
             parameter_groups(self.parts, self.factors),
             lr=train.lr,
@@ -116,6 +126,7 @@ class Learner:
         """Loss of one batch, ready for the backward pass, and its (B, D) embeddings. No weight is changed."""
         images, labels = self.inputs(batch)
         self.model.train()
+        self.model.seen_size = setting.input_size
         keep_fixed_statistics(self.parts, self.factors)
         self.head.margin = setting.margin
         with self.autocast():
@@ -236,6 +247,7 @@ class Learner:
         return {
             **average,
             "average_updates": 0 if self.average is None else self.average.updates,
+            "seen_size": list(self.model.seen_size),
             "model": self.model.state_dict(),
             "head": head,
             "optimizer": {**optimizer, **{f"head.{name}": entries for name, entries in of_head.items()}},
@@ -264,6 +276,8 @@ class Learner:
             if parameter.requires_grad:
                 entries = optimizer[f"model.{name}"]
                 self.optimizer.state[parameter] = {key: _own(value, self.device) for key, value in entries.items()}
+        height, width = state.get("seen_size", self.model.input_size)
+        self.model.seen_size = (height, width)
         self.scaler.load_state_dict(scaler)
         if self.average is not None:  # switched on for a run that had none: it starts from the weights
             self.average.restore(state.get("average", weights), state.get("average_updates", 0))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..config import Config
+from ..config import Config, Stage
 from ..losses.margins import Margin
 from ..schedules import cosine_rate, linear_rate, one_cycle_rate, step_rate, warmup_factor
 
@@ -19,6 +19,7 @@ class Setting:
         lam: λ of that margin.
         stage: number of the stage, from 0.
         step: finished updates.
+        input_size: (height, width) that the network shrinks the crops to.
     """
 
     lr: float
@@ -26,6 +27,7 @@ class Setting:
     lam: float
     stage: int
     step: int
+    input_size: tuple[int, int]
 
 
 class Plan:
@@ -39,7 +41,9 @@ class Plan:
     def __init__(self, config: Config, total_steps: int) -> None:
         self._train = config.train
         self._total = total_steps
-        self._stages = [(stage.until, stage.loss) for stage in config.stages] + [(1.0, config.loss)]
+        height, width = config.model.input_size
+        self._whole = (height, width)
+        self._stages = [*config.stages, Stage(1.0, config.loss)]
 
     def at(self, position: float, step: int | None = None) -> Setting:
         """Settings of an update.
@@ -49,13 +53,16 @@ class Plan:
             step: finished updates; None: that is the position, which it is but where a clock drives the run.
         """
         stage, begin = 0, 0.0
-        while stage < len(self._stages) - 1 and position >= self._stages[stage][0] * self._total:
-            begin = self._stages[stage][0] * self._total
+        while stage < len(self._stages) - 1 and position >= self._stages[stage].until * self._total:
+            if self._stages[stage].loss != self._stages[stage + 1].loss:
+                begin = self._stages[stage].until * self._total
             stage += 1
-        margin = self._stages[stage][1]
-        # the recipe's t counts from 1; each stage anneals its λ anew
+        margin = self._stages[stage].loss
+        height, width = self._stages[stage].input_size or self._whole
+        # the recipe's t counts from 1; each new loss anneals its λ anew
         lam = float(margin.lam(position - begin + self._train.lambda_start + 1))
-        return Setting(self.rate(position), margin, lam, stage, int(position) if step is None else step)
+        step = int(position) if step is None else step
+        return Setting(self.rate(position), margin, lam, stage, step, (height, width))
 
     def rate(self, position: float) -> float:
         """Learning rate of the update after ``position`` finished ones."""

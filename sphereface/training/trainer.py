@@ -90,7 +90,9 @@ class Trainer:
         setting = self.setting()
         if setting.stage != self._stage:
             self._stage = setting.stage
-            log.info("step %d: stage %d: loss %s", self.progress.step + 1, setting.stage + 1, setting.margin)
+            height, width = setting.input_size
+            place = f"step {self.progress.step + 1}: stage {setting.stage + 1}"
+            log.info("%s: crops of %d×%d, loss %s", place, height, width, setting.margin)
         result = self.learner.step(batch, setting)
         seconds = self.stopwatch.lap()
         if self.config.train.max_minutes is not None:  # one clock for all

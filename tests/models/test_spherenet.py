@@ -130,3 +130,25 @@ def test_a_wrong_input_says_what_was_got_and_wanted(shape):
 def test_an_unknown_depth_lists_the_known_ones():
     with pytest.raises(UserError, match=r"got 18 · allowed: 4, 10, 20, 36, 64"):
         SphereNet(18)
+
+
+def test_a_smaller_seen_size_shrinks_the_crop_and_enlarges_the_map():
+    """Crops of even tones stay so when shrunk; half the sides give a quarter of the positions."""
+    net = SphereNet(4, widths=(4, 4, 4, 4), embedding_dim=8, input_size=(64, 32)).eval()
+    seen: list[torch.Tensor] = []
+    net.stages.register_forward_hook(lambda module, args, out: seen.extend([args[0], out]))
+    crop = torch.rand(2, 3, 64, 32)
+    net.seen_size = (32, 16)
+    small = net(crop)
+    shrunk, maps = seen
+    assert shrunk.shape == (2, 3, 32, 16)
+    weights = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8  # the triangle of twice the pixel's width, at half pixels
+    expected = torch.einsum("i,j,bcij->bc", weights, weights, crop[:, :, 3:7, 3:7])
+    torch.testing.assert_close(shrunk[:, :, 2, 2], expected)
+    assert maps.shape == (2, 4, 2, 1)
+    rows = torch.tensor([[1.0, 0.0], [0.75, 0.25], [0.25, 0.75], [0.0, 1.0]])  # bilinear, from two rows to four
+    enlarged = torch.einsum("ij,bcjk->bcik", rows, maps).expand(2, 4, 4, 2)
+    torch.testing.assert_close(small, net.fc5(enlarged.flatten(1)))
+    net.seen_size = net.input_size
+    assert net(crop).shape == (2, 8)
+    assert seen[2] is crop

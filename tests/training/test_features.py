@@ -12,7 +12,7 @@ from torch import nn
 from sphereface.checkpoint import BadCheckpoint, load_checkpoint
 from sphereface.errors import UserError
 from sphereface.losses.margins import MARGINS
-from sphereface.models import load_model
+from sphereface.models import SphereNet, load_model
 from sphereface.training.average import MovingAverage
 from sphereface.training.optimizer import AdamW
 from sphereface.training.parts import part_factor
@@ -47,12 +47,45 @@ def test_each_stage_has_its_margin_and_anneals_anew(config_file):
 def test_a_run_in_stages_resumes_bit_for_bit(config_file, caplog):
     with caplog.at_level(logging.INFO):
         whole = train(config_file, STAGES)
-    assert "step 7: stage 2: loss" in caplog.text
+    assert "step 7: stage 2: crops of 32×32, loss" in caplog.text
     part = train(config_file, STAGES, "checkpoint.every_steps=7", stop_at=8)
     train(config_file, STAGES, "checkpoint.every_steps=7", resume=str(part))
     a, b = load_checkpoint(whole / "last.pt"), load_checkpoint(part / "last.pt")
     assert all(torch.equal(a["model"][name], b["model"][name]) for name in a["model"])
     assert metrics_of(whole, "train/lambda") == metrics_of(part, "train/lambda")
+
+
+SMALL_FIRST = "train.stages=[{until: 0.5, input_size: [16, 16]}]"
+
+
+def test_small_crops_first(config_file, monkeypatch):
+    """Each step and each evaluation sees crops of its stage's size; the annealing of λ goes on across them."""
+    seen = []
+    real = SphereNet.forward
+
+    def forward(model, images):
+        seen.append((model.training, model.seen_size, tuple(images.shape[2:])))
+        return real(model, images)
+
+    monkeypatch.setattr(SphereNet, "forward", forward)
+    train(config_file, SMALL_FIRST, "eval.every_steps=6")
+    steps = [size for training, size, _ in seen if training]
+    assert steps == [(16, 16)] * 6 + [(32, 32)] * 6
+    assert {given for *_, given in seen} == {(32, 32)}
+    evaluated = list(dict.fromkeys(size for training, size, _ in seen if not training))
+    assert evaluated == [(16, 16), (32, 32)]
+    whole, small = Plan(load(config_file), 12), Plan(load(config_file, SMALL_FIRST), 12)
+    assert [small.at(p).lam for p in range(12)] == [whole.at(p).lam for p in range(12)]
+
+
+def test_a_run_of_small_crops_resumes_and_evaluates_at_its_size(config_file):
+    whole = train(config_file, SMALL_FIRST, "checkpoint.every_steps=4")
+    part = train(config_file, SMALL_FIRST, "checkpoint.every_steps=4", stop_at=4)
+    assert load_model(part / "last.pt").model.seen_size == (16, 16)
+    assert load_model(whole / "last.pt").model.seen_size == (32, 32)
+    train(config_file, SMALL_FIRST, "checkpoint.every_steps=4", resume=str(part))
+    a, b = load_checkpoint(whole / "last.pt"), load_checkpoint(part / "last.pt")
+    assert all(torch.equal(a["model"][name], b["model"][name]) for name in a["model"])
 
 
 @pytest.mark.parametrize(
@@ -63,6 +96,11 @@ def test_a_run_in_stages_resumes_bit_for_bit(config_file, caplog):
         ("[{until: 0.5, loss: {}}, {until: 0.4, loss: {}}]", "increasing shares of the run"),
         ("[{until: 1.5, loss: {}}]", r"train.stages\[0\].until: got 1.5 · allowed: a number above 0"),
         ("[3]", r"train.stages: got \[3\] · allowed: a list of mappings"),
+        (
+            "[{until: 0.5, input_size: [64, 32]}]",
+            r"stages\[0\].input_size: got \[64, 32\] · allowed: .*most \[32, 32\]",
+        ),
+        ("[{until: 0.5, input_size: [16]}]", r"stages\[0\].input_size: got \[16\] · allowed: \[height, width\]"),
     ],
 )
 def test_stages_that_cannot_be(config_file, stages, problem):
@@ -181,8 +219,14 @@ def test_adamw_is_torchs_own_with_the_groups_rates():
     assert mine.param_groups[1]["weight_decay"] == 0.0
 
 
-def test_a_run_with_adamw_resumes_bit_for_bit(config_file):
-    overrides = ("train.optimizer=adamw", "train.lr=0.001", "checkpoint.every_steps=1", "train.betas=[0.9, 0.99]")
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_run_with_another_optimizer_resumes_bit_for_bit(config_file, optimizer):
+    overrides = (
+        f"train.optimizer={optimizer}",
+        "train.lr=0.001",
+        "checkpoint.every_steps=1",
+        "train.betas=[0.9, 0.99]",
+    )
     whole = train(config_file, *overrides)
     part = train(config_file, *overrides, stop_at=5)
     train(config_file, *overrides, resume="auto")

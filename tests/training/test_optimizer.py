@@ -8,7 +8,7 @@ import torch
 from sphereface.losses.head import MarginHead
 from sphereface.losses.margins import make_margin
 from sphereface.models import SphereNet
-from sphereface.training.optimizer import SGD
+from sphereface.training.optimizer import SGD, Muon, orthogonalised
 from sphereface.training.parts import parameter_groups
 
 
@@ -103,3 +103,53 @@ def test_multipliers_of_every_kind_of_parameter():
     assert id(stage.units[0].conv_a.bias) not in of
     assert of[id(net.fc5.bias)] == (2, 0)
     assert of[id(head.weight)] == (1, 1)
+
+
+# ---------------------------------------------------------------- Muon
+
+
+@pytest.mark.parametrize("shape", [(6, 20), (20, 6), (8, 8)])
+def test_orthogonalised_keeps_the_singular_vectors_and_evens_the_values(shape):
+    matrix = torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    u, s, v = torch.linalg.svd(matrix, full_matrices=False)
+    found = u.T @ orthogonalised(matrix) @ v.T  # diagonal where the vectors are the same
+    values = found.diagonal()
+    assert s.max() / s.min() > 2
+    assert (values > 0.65).all()
+    assert (values < 1.15).all()
+    torch.testing.assert_close(found, values.diag(), rtol=0, atol=1e-9)
+
+
+def test_muon_against_singular_values_and_a_loop():
+    """Two updates: each singular value of the step is that of the polynomial, five times; written out per value."""
+    generator = torch.Generator().manual_seed(2)
+    w = torch.randn(8, 2, 1, 2, dtype=torch.float64, generator=generator).requires_grad_()  # 8 × 4: taller than wide
+    b = torch.tensor([1.0], dtype=torch.float64, requires_grad=True)
+    groups = [{"params": [w, b], "lr_mult": 0.5, "decay_mult": 1.0}]
+    optimizer = Muon(groups, lr=0.1, mu=0.9, weight_decay=0.01, muon_lr=0.02, muon_decay=0.3, dtype=torch.float64)
+    expected, velocity = w.detach().clone().flatten(1), torch.zeros(8, 4, dtype=torch.float64)
+    plain = torch.optim.SGD([other := b.detach().clone().requires_grad_()], lr=0.05, momentum=0.9, weight_decay=0.01)
+    for share in (1.0, 0.25):
+        optimizer.set_lr(0.1 * share)
+        plain.param_groups[0]["lr"] = 0.05 * share
+        w.grad = torch.randn(8, 2, 1, 2, dtype=torch.float64, generator=generator)
+        b.grad = other.grad = torch.tensor([0.7], dtype=torch.float64)
+        velocity = 0.9 * velocity + w.grad.flatten(1)
+        u, s, v = torch.linalg.svd(w.grad.flatten(1) + 0.9 * velocity, full_matrices=False)
+        s = s / s.norm()
+        for _ in range(5):
+            s = 3.4445 * s - 4.7750 * s**3 + 2.0315 * s**5
+        rate = 0.5 * 0.02 * share
+        expected = expected * (1 - 0.3 * rate) - rate * 2**0.5 * (u * s) @ v
+        optimizer.step()
+        plain.step()
+    torch.testing.assert_close(w.detach().flatten(1), expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(b, other)
+
+
+def test_muon_takes_convolutions_alone():
+    net = SphereNet(4, widths=(4, 4, 4, 4), embedding_dim=8, input_size=(32, 32), norm="batch")
+    groups = parameter_groups({"model": net}, {})
+    optimizer = Muon(groups, lr=0.1, mu=0.9, weight_decay=5e-4, muon_lr=0.02, muon_decay=0.0)
+    chosen = {id(p) for group in optimizer.param_groups if group["orthogonal"] for p in group["params"]}
+    assert chosen == {id(stage.conv.weight) for stage in net.stages}
