@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import shutil
@@ -29,7 +30,9 @@ _TRIES = 100  # pictures tried in the place of a bad one before the data is call
 _PROBES = 32
 _GRACE_SECONDS = 20  # that a worker lives on after a SIGTERM
 _FIRST_JUDGED = 1000  # pictures seen before the share of bad ones is judged
-_PREFETCH = 2  # batches ahead of training, each worker
+_PREFETCH = 2  # tasks ahead of training, each worker
+_TASK_PICTURES = 512  # of all batches of a task, at least: messages between processes cost half a millisecond each
+_MOST_TOGETHER = 8
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 -- looked at for its size alone
 
 
@@ -197,8 +200,11 @@ def check_sample(crops: CropBatches) -> None:
         )
 
 
-class _Slots(Dataset[Filled]):
-    """Decodes each batch into its slot of memory that all processes share, so that no picture goes through a pipe.
+_Task = list[tuple[int, Draw]]  # batches in a row, each with its slot
+
+
+class _Slots(Dataset[list[Filled]]):
+    """Decodes each batch of a task into its slot of memory that all processes share: no picture goes through a pipe.
 
     Args:
         crops: the pictures.
@@ -209,9 +215,8 @@ class _Slots(Dataset[Filled]):
         self.crops = crops
         self.images = images
 
-    def __getitem__(self, task: tuple[int, Draw]) -> Filled:
-        slot, draw = task
-        return self.crops.fill(draw, self.images[slot].numpy())
+    def __getitem__(self, task: _Task) -> list[Filled]:
+        return [self.crops.fill(draw, self.images[slot].numpy()) for slot, draw in task]
 
 
 def batches(crops: CropBatches, order: BatchOrder, *, workers: int, pin_memory: bool) -> Generator[Batch]:
@@ -223,31 +228,47 @@ def batches(crops: CropBatches, order: BatchOrder, *, workers: int, pin_memory: 
     Raises:
         UserError: in the place of a batch for which no picture could be read; too little shared memory.
     """
-    num_slots = workers * _PREFETCH + 2  # decoded ahead, being trained on, and the one before
-    images = _slots((num_slots, order.share, *crops.size, 3), shared=workers > 0)
-    draws: deque[tuple[int, Draw]] = deque()
+    shape = (order.share, *crops.size, 3)
+    together = _batches_a_task(workers, shape)
+    num_slots = _num_slots(workers, together)
+    images = _slots((num_slots, *shape), shared=workers > 0)
+    tasks: deque[_Task] = deque()
     loader = DataLoader(
         _Slots(crops, images),
-        batch_size=None,  # a task is a whole batch
-        sampler=_tasks(order, num_slots, draws),
+        batch_size=None,  # a task is whole batches
+        sampler=_tasks(order, num_slots, together, tasks),
         num_workers=workers,
         collate_fn=_as_is,
         persistent_workers=workers > 0,
         prefetch_factor=_PREFETCH if workers else None,
         worker_init_fn=_start_worker,
     )
-    for filled in loader:
-        if filled.failure:
-            raise UserError(filled.failure)
-        slot, draw = draws.popleft()
-        yield _batch(images[slot].pin_memory() if pin_memory else images[slot], filled, draw)
+    for done in loader:
+        for filled, (slot, draw) in zip(done, tasks.popleft(), strict=True):
+            if filled.failure:
+                raise UserError(filled.failure)
+            yield _batch(images[slot].pin_memory() if pin_memory else images[slot], filled, draw)
 
 
-def _tasks(order: BatchOrder, num_slots: int, draws: deque[tuple[int, Draw]]) -> Iterator[tuple[int, Draw]]:
-    """What the workers are told; ``draws`` keeps it for when they have done it, which is in the same order."""
-    for number, draw in enumerate(order):
-        draws.append((number % num_slots, draw))
-        yield draws[-1]
+def _tasks(order: BatchOrder, num_slots: int, together: int, tasks: deque[_Task]) -> Iterator[_Task]:
+    """What the workers are told; ``tasks`` keeps it for when they have done it, which is in the same order."""
+    slots = itertools.cycle(range(num_slots))
+    draws = zip(slots, order, strict=False)
+    while task := list(itertools.islice(draws, together)):
+        tasks.append(task)
+        yield task
+
+
+def _batches_a_task(workers: int, shape: tuple[int, ...]) -> int:
+    """As many batches as make a task worth its messages; a single one where shared memory is too small for more."""
+    together = min(-(-_TASK_PICTURES // shape[0]), _MOST_TOGETHER) if workers else 1
+    fits = math.prod((_num_slots(workers, together), *shape)) <= _free_shared_memory()
+    return together if fits else 1
+
+
+def _num_slots(workers: int, together: int) -> int:
+    """Batches decoded ahead and being handed out, and the one before, which is being trained on."""
+    return (workers * _PREFETCH + 1) * together + 1
 
 
 def _batch(images: torch.Tensor, filled: Filled, draw: Draw) -> Batch:
@@ -263,17 +284,20 @@ def _slots(shape: tuple[int, ...], *, shared: bool) -> torch.Tensor:
     """Memory for pictures. Raises UserError where the system would end a process that writes to it."""
     if not shared:
         return torch.empty(shape, dtype=torch.uint8)
-    wanted = math.prod(shape)
-    if _SHARED_MEMORY.is_dir():  # Linux; a container's is often 64 MiB
-        free = shutil.disk_usage(_SHARED_MEMORY).free
-        if wanted > free:
-            raise UserError(
-                f"data.workers: {shape[0]} batches decoded ahead take {wanted / 2**20:,.0f} MiB of shared memory, "
-                f"{_SHARED_MEMORY} has {free / 2**20:,.0f} · enlarge it (docker run --shm-size=1g), or set fewer "
-                "data.workers, or a smaller train.batch_size"
-            )
+    wanted, free = math.prod(shape), _free_shared_memory()
+    if wanted > free:
+        raise UserError(
+            f"data.workers: {shape[0]} batches decoded ahead take {wanted / 2**20:,.0f} MiB of shared memory, "
+            f"{_SHARED_MEMORY} has {free / 2**20:,.0f} · enlarge it (docker run --shm-size=1g), or set fewer "
+            "data.workers, or a smaller train.batch_size"
+        )
     images = torch.empty(shape, dtype=torch.uint8)
     return images.share_memory_()  # type: ignore[no-any-return, no-untyped-call]
+
+
+def _free_shared_memory() -> float:
+    """Bytes; a container often has 64 MiB in all. Without a limit where there is no such folder (not Linux)."""
+    return shutil.disk_usage(_SHARED_MEMORY).free if _SHARED_MEMORY.is_dir() else math.inf
 
 
 def _augment(images: npt.NDArray[np.uint8], draw: Draw) -> None:

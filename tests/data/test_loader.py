@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from sphereface.augmentation import Augment, Erase, Jpeg
+from sphereface.data import loader
 from sphereface.data.loader import BadImages, CropBatches, batches, check_sample, shifted
 from sphereface.data.sampler import Augmentation, BatchOrder
 from sphereface.data.sources import FolderSource
@@ -211,3 +212,17 @@ def test_too_large_a_share_of_bad_pictures_stops_the_run():
     bad.add([(f"c{i}", "empty") for i in range(8)], 1000)  # 10 of 1000: not above 1 %
     with pytest.raises(UserError, match=r"data.max_bad_share: 11 of 1000 .* more than 1.00%, the first: a: empty"):
         bad.add([("d", "empty")], 1000)
+
+
+@pytest.mark.parametrize(("free", "slots"), [(400_000, 5 * 8 + 1), (300_000, 6)])
+def test_batches_are_decoded_in_larger_tasks_where_shared_memory_has_room(tmp_path, monkeypatch, free, slots):
+    """A batch of 4 pictures of 32×24 takes 9,216 bytes; 8 are a task, and five tasks and a batch in memory."""
+    source = FolderSource(make_training_set(tmp_path, 2, 3, size=(32, 24)))
+    alone = next(batches(CropBatches(source, (32, 24)), order(6, 4), workers=0, pin_memory=False))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=free))
+    made = []
+    real = loader._slots
+    monkeypatch.setattr(loader, "_slots", lambda shape, *, shared: made.append(shape) or real(shape, shared=shared))
+    first = next(batches(CropBatches(source, (32, 24)), order(6, 4), workers=2, pin_memory=False))
+    assert made == [(slots, 4, 32, 24, 3)]
+    assert torch.equal(first.images, alone.images)
