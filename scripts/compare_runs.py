@@ -2,7 +2,8 @@
 
     python scripts/compare_runs.py runs/demo/20260101-120000 runs/demo/20260101-130000 --output curves.png
 
-The curves run over images seen, so that runs of different batch sizes or speeds compare.
+The curves run over images seen, so that runs of different batch sizes or speeds compare; --learning draws the
+accuracies over minutes as well, runs of one name in one colour.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sphereface.errors import UserError, reports_user_errors
-from sphereface.plots import curves_figure, summary_table
+from sphereface.plots import curves_figure, learning_figure, summary_table
 
 
 @reports_user_errors
@@ -22,15 +23,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", metavar="RUN", type=Path, nargs="+", help="run folder, runs/<name>/<time>")
     parser.add_argument("--output", metavar="PNG", type=Path, help="draw the curves into this file")
+    parser.add_argument(
+        "--learning", metavar="PNG", type=Path, help="draw accuracy over images and over minutes into this file"
+    )
     args = parser.parse_args(argv)
     runs = {"/".join(path.resolve().parts[-2:]): path for path in args.runs}
     print(summary_table(runs))
-    if args.output:
+    for option, path, draw in (("output", args.output, curves_figure), ("learning", args.learning, learning_figure)):
+        if path is None:
+            continue
+        figure = draw(runs)
         try:
-            curves_figure(runs).savefig(args.output, dpi=110)
+            figure.savefig(path, dpi=110)
         except (OSError, ValueError) as error:
-            raise UserError(f"--output: cannot write {args.output}: {error}") from error
-        print(f"curves: {args.output}")
+            raise UserError(f"--{option}: cannot write {path}: {error}") from error
+        print(f"curves: {path}")
     return 0
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
@@ -71,6 +72,50 @@ def curves_figure(runs: Mapping[str, Path]) -> Figure:
         if axes.get_legend_handles_labels()[1]:
             axes.legend(fontsize="small")
     return figure
+
+
+def learning_figure(runs: Mapping[str, Path]) -> Figure:
+    """Accuracy of every verification set over images seen (above) and over minutes of training (below).
+
+    Runs of one recipe, that is whose labels are alike up to the first ``/``, have one colour: the band that they
+    form is what chance does.
+
+    Args:
+        runs: label → run folder.
+
+    Returns:
+        A figure of two rows, one column a set; no global state is touched.
+
+    Raises:
+        UserError: no run has met a verification set.
+    """
+    metrics = {label: read_metrics(path) for label, path in runs.items()}
+    sets = list(dict.fromkeys(name for curves in metrics.values() for name in _eval_names(curves)))
+    if not sets:
+        raise UserError(f"{', '.join(map(str, runs.values()))}: no verification set was evaluated (eval.sets)")
+    recipes = list(dict.fromkeys(label.partition("/")[0] for label in runs))
+    figure = Figure(figsize=(5.5 * len(sets), 7), layout="constrained")
+    for row, per in zip(figure.subplots(2, len(sets), squeeze=False), ("images seen", "minutes"), strict=True):
+        for axes, name in zip(row, sets, strict=True):
+            labelled = set()
+            for label, curves in metrics.items():
+                recipe = label.partition("/")[0]
+                images, accuracies = curves.get(name, ([], []))
+                x = images if per == "images seen" else _minutes(curves, images)
+                text = None if recipe in labelled or not images else recipe
+                axes.plot(x, accuracies, "-o", color=f"C{recipes.index(recipe)}", label=text, markersize=3)
+                labelled.add(text)
+            axes.set(title=name.removeprefix("eval/").removesuffix("/accuracy"), xlabel=per)
+            axes.yaxis.set_major_formatter(PercentFormatter(1))
+            axes.grid(alpha=0.3)
+            axes.legend(fontsize="small", loc="lower right")
+    return figure
+
+
+def _minutes(curves: Mapping[str, tuple[list[float], list[float]]], images: Sequence[float]) -> list[float]:
+    """Minutes of training at which so many images had been seen."""
+    seen, minutes = curves.get("train/minutes", ([], []))
+    return [float(minute) for minute in np.interp(images, [0, *seen], [0, *minutes])]
 
 
 def summary_table(runs: Mapping[str, Path]) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from scripts import compare_runs
 from sphereface.errors import UserError
-from sphereface.plots import curves_figure, read_metrics, summary_table
+from sphereface.plots import curves_figure, learning_figure, read_metrics, summary_table
 
 LINES = [
     {"step": 10, "train/loss": 5.0, "images_seen": 80, "train/minutes": 0.5, "train/lambda": 90.0},
@@ -43,9 +43,26 @@ def test_figure_draws_every_run_in_every_panel_that_it_has(run):
     assert drawn["learning rate"] == 0
 
 
+def test_learning_curves_over_images_and_minutes_one_colour_a_recipe(run, tmp_path):
+    figure = learning_figure({"a/1": run, "a/2": run, "b/1": run})
+    above, below = figure.axes
+    assert [axes.get_xlabel() for axes in (above, below)] == ["images seen", "minutes"]
+    first, second, other = above.get_lines()
+    assert first.get_color() == second.get_color() != other.get_color()
+    assert [line.get_label() for line in (first, other)] == ["a", "b"]
+    assert first.get_xydata().tolist() == [[96, 0.6], [160, 0.5]]
+    minutes = below.get_lines()[0].get_xydata().tolist()
+    assert minutes == [[pytest.approx(0.5 + 0.54 * 16 / 80), 0.6], [1.04, 0.5]]
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(LINES[0]) + "\n")
+    with pytest.raises(UserError, match=r"no verification set was evaluated \(eval.sets\)"):
+        learning_figure({"a/1": tmp_path})
+
+
 def test_program(run, tmp_path, capsys):
     assert compare_runs.main([str(run), "--output", str(tmp_path / "c.png")]) == 0
     assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
+    assert compare_runs.main([str(run), "--learning", str(tmp_path / "l.png")]) == 0
+    assert (tmp_path / "l.png").read_bytes().startswith(b"\x89PNG")
     assert compare_runs.main([str(tmp_path / "nothing")]) == 2
     assert "no metrics.jsonl in it · allowed: a run folder" in capsys.readouterr().err
 
