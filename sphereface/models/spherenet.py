@@ -69,9 +69,9 @@ class Stage(nn.Module):
 class SphereNet(nn.Module):
     """Face crop to embedding: four stages, then one linear layer, ``fc5``, on the C×H×W-flattened map.
 
-    ``seen_size`` is ``input_size`` unless somebody sets it to a smaller (height, width): then crops are shrunk to it
-    first, and the last map is enlarged to what ``fc5`` expects. Half the sides cost a quarter of the time, and what is
-    learned so carries over to whole crops (progressive resizing).
+    ``seen_size`` is ``input_size`` unless somebody sets it to a smaller (height, width): then crops are shrunk to it,
+    those that are not of it already, and the last map is enlarged to what ``fc5`` expects. Half the sides cost a
+    quarter of the time, and what is learned so carries over to whole crops (progressive resizing).
 
     Args:
         depth: 4, 10, 20, 36 or 64 layers; 20 is the released network (22.67 M parameters).
@@ -126,16 +126,16 @@ class SphereNet(nn.Module):
         Raises:
             UserError: crops of another size or without three channels.
         """
-        if images.ndim != 4 or images.shape[1:] != (3, *self.input_size):
+        if images.ndim != 4 or images.shape[1:] not in {(3, *self.input_size), (3, *self.seen_size)}:
             height, width = self.input_size
             raise UserError(
                 f"network input: got {tuple(images.shape)} · allowed: (batch, 3, {height}, {width}) · "
                 "align the pictures to this size, or build the network with model.input_size of the pictures"
             )
-        if self.seen_size != self.input_size:
-            images = F.interpolate(images, self.seen_size, mode="bilinear", antialias=True)
+        if images.shape[2:] != self.seen_size:
+            images = F.interpolate(images, self.seen_size, mode="area")
         maps = self.stages(images)  # (B, C, H/16, W/16)
-        if self.seen_size != self.input_size:
+        if maps.shape[2:] != self.map_size:
             maps = F.interpolate(maps, self.map_size, mode="bilinear")
         features: torch.Tensor = self.norm5(self.fc5(maps.flatten(1)))  # C, H, W order, as Caffe flattens
         return features

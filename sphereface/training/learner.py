@@ -113,18 +113,18 @@ class Learner:
             momentum="caffe" if train.momentum == "caffe" else "torch",
         )
 
-    def inputs(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """A batch on the device: (B, 3, H, W) float32, mirrored, augmented and normalised, and (B,) labels."""
+    def inputs(self, batch: Batch, size: tuple[int, int] | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """A batch on the device: (B, 3, *size) float32, mirrored, shrunk, augmented, normalised, and (B,) labels."""
 
         def there(part: torch.Tensor) -> torch.Tensor:
             return part.to(self.device, non_blocking=self.device.type == "cuda")
 
         selected = {name: (there(rows), there(strengths)) for name, (rows, strengths) in batch.augment.items()}
-        return to_input(there(batch.images), there(batch.mirror), selected), there(batch.labels)
+        return to_input(there(batch.images), there(batch.mirror), selected, size), there(batch.labels)
 
     def forward(self, batch: Batch, setting: Setting) -> tuple[HeadOutput, torch.Tensor]:
         """Loss of one batch, ready for the backward pass, and its (B, D) embeddings. No weight is changed."""
-        images, labels = self.inputs(batch)
+        images, labels = self.inputs(batch, setting.input_size)
         self.model.train()
         self.model.seen_size = setting.input_size
         keep_fixed_statistics(self.parts, self.factors)

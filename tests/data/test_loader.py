@@ -95,6 +95,19 @@ def test_input_is_normalised_bgr_and_mirrored_where_asked():
     assert torch.equal(to_pixels(to_input(images)), images.permute(0, 3, 1, 2).flip(1))
 
 
+def test_shrunk_before_it_is_augmented():
+    """Half the sides: means of four pixels, of the mirrored picture; an erased box has the small picture's pixels."""
+    images = torch.randint(0, 256, (2, 4, 6, 3), dtype=torch.uint8)
+    box = (torch.tensor([1]), torch.tensor([[0.0, 0.0, 0.5, 1.0]]))  # the upper half
+    out = to_input(images, torch.tensor([False, True]), {"erase": box}, (2, 3))
+    assert out.shape == (2, 3, 2, 3)
+    mean = images[0, 2:4, 4:6].double().mean((0, 1))
+    torch.testing.assert_close(out[0, :, 1, 2].double(), (mean - 127.5) / 128, rtol=0, atol=1e-6)
+    mean = images[1, 2:4, 0:2].double().mean((0, 1))  # mirrored: on the right
+    torch.testing.assert_close(out[1, :, 1, 2].double(), (mean - 127.5) / 128, rtol=0, atol=1e-6)
+    assert (out[1, :, 0] == 0).all()
+
+
 @pytest.mark.parametrize("workers", [0, 1, 2])
 @pytest.mark.parametrize("start", [0, 8])
 def test_batches_do_not_depend_on_the_workers(tmp_path, workers, start):
