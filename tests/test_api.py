@@ -131,7 +131,9 @@ def test_wrong_arguments_are_one_line(checkpoint, crops, aligned):
     for wrong in (crops[0].astype(np.float32), crops[0, :, :, 0], crops[0, :0]):
         with pytest.raises(BadPicture, match=r"got an array .* · allowed: \(H, W, 3\) uint8, BGR"):
             aligned.embed([wrong])
-    with pytest.raises(BadPicture, match="50×50 pixels .* where 112×96 are wanted"):
+    with pytest.raises(
+        BadPicture, match=r"50×50 pixels .* where 112×96 are wanted · a photograph\? leave --aligned out"
+    ):
         aligned.embed([noise(0, 50, 50)])
     for options, message in (
         ({"pick": "smallest"}, "pick: got 'smallest' · allowed: centre, largest"),

@@ -5,13 +5,16 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from sphereface.alignment import mtcnn
+from sphereface.api import Match
 from sphereface.checkpoint import sha256_of
 from sphereface.cli import COMMANDS, main
+from sphereface.commands.verify import _title, describe
 from sphereface.evaluation.calibration import Calibration, Threshold, calibration_path, write_calibration
 
 from .alignment.faces import ByColour
@@ -115,6 +118,19 @@ def test_verify_without_and_with_a_calibration(work, capsys):
     write_checkpoint(work / "best.pt", seed=1, input_size=(112, 96))
     assert main(["verify", *pictures, *options(work, "--aligned")]) == 2
     assert "made for another checkpoint" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("probability", "shown"),
+    [(1.0, "over 99.99%"), (0.99991, "over 99.99%"), (0.9999, "99.99%"), (0.5, "50.00%"), (0.0001, "0.01%"),
+     (0.00009, "under 0.01%"), (0.0, "under 0.01%")],
+)  # fmt: skip
+def test_nobody_is_told_that_they_are_certain(probability, shown):
+    match = Match(0.5, probability, 0.5, True, 0.3, 0.1)
+    calibration = Calibration("", True, "pairs.txt", 1.0, 0.0, 0.5, ())
+    lines = describe(match, SimpleNamespace(calibration=calibration))
+    assert lines[1] == f"probability  {shown} of one person, if 0.5 of the pairs are"
+    assert _title(match) == f"cosine 0.500, P(one person) = {shown}\nat FAR 0.1: one person"
 
 
 def test_verify_says_when_there_is_no_face_or_several(work, by_colour, capsys):

@@ -17,6 +17,13 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".pgm", ".
 MOST_PIXELS = 200_000_000
 """A larger picture is not decoded: a few kilobytes can say that they are 900 million pixels, 3 GB of memory. The best
 of today's telephones and cameras take 200 million, 600 MB."""
+_NOT_READ = {
+    b"GIF8": "a GIF",
+    b"II*\0": "a TIFF",
+    b"MM\0*": "a TIFF",
+    b"%PDF": "a PDF",
+    b"ftyp": "HEIC, AVIF or a film",
+}
 _ALLOWED = "allowed: JPEG, PNG, BMP, WebP, PGM, PPM"
 
 JPEG_END = b"\xff\xd9"
@@ -122,8 +129,8 @@ def _check_size(data: bytes) -> None:
     """Look before decoding. What tells no size is not decoded at all, which leaves out OpenCV's rarer formats."""
     if not data:
         raise BadImage("the file is empty (0 bytes)")
-    if data.startswith(b"GIF8"):
-        raise BadImage(f"a GIF, whatever its name · {_ALLOWED}")
+    if kind := _NOT_READ.get(data[:4]) or _NOT_READ.get(data[4:8]):
+        raise BadImage(f"{kind}, whatever its name · {_ALLOWED}")
     size = picture_size(data)
     if size is None:
         raise BadImage(f"not a picture, or a damaged one · {_ALLOWED}")

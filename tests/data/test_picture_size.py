@@ -85,9 +85,23 @@ def test_what_is_none_of_these_formats_has_no_size(data):
     assert picture_size(data) is None
 
 
-def test_a_tiff_is_refused_whatever_its_name():
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (saved("TIFF"), "a TIFF"),
+        (saved("GIF"), "a GIF"),
+        (b"%PDF-1.7 ", "a PDF"),
+        (b"\0\0\0\x18ftypheic" + bytes(99), "HEIC, AVIF or a film"),
+    ],
+)
+def test_other_formats_are_refused_by_their_names(data, kind):
+    with pytest.raises(BadImage, match=rf"^{kind}, whatever its name · allowed: JPEG, PNG, BMP, WebP, PGM, PPM$"):
+        decode(data)
+
+
+def test_what_is_no_picture_is_told_what_would_be():
     with pytest.raises(BadImage, match=r"^not a picture, or a damaged one · allowed: JPEG, PNG, BMP, WebP, PGM, PPM$"):
-        decode(saved("TIFF"))
+        decode(b"some text that is long enough for a header of any kind")
 
 
 BOMBS = {
