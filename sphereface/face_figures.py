@@ -15,7 +15,8 @@ from .errors import UserError
 Pixels = npt.NDArray[np.uint8]
 
 _ACROSS = 5  # results in a row of a contact sheet
-_LONGEST = 26  # letters of a name under a picture
+_LONGEST = 26  # letters of a name over one of two pictures
+_LONGEST_OF_MANY = 20  # over one on a contact sheet, in smaller letters
 
 
 def pair_figure(crops: Sequence[Pixels], names: Sequence[str], title: str) -> Figure:
@@ -39,17 +40,17 @@ def search_figure(query: Pixels, results: Sequence[Pixels | None], captions: Seq
     Args:
         query: (H, W, 3) uint8, BGR.
         results: K crops alike; None where a picture is not there any more.
-        captions: K lines, one under each.
-        name: of the query.
+        captions: K texts, one over each; a line that is too long loses its beginning.
+        name: of the query, in lines as well.
     """
     rows = -(-len(results) // _ACROSS)
-    figure = Figure(figsize=(1.5 * (_ACROSS + 1), 2.1 * rows), layout="constrained")
+    figure = Figure(figsize=(1.5 * (_ACROSS + 1), 2.2 * rows), layout="constrained")
     grid = figure.subplots(rows, _ACROSS + 1, squeeze=False)
     for axes in grid.flat:
         axes.axis("off")
-    _show(grid[0, 0], query, f"query\n{_short(name)}")
+    _show(grid[0, 0], query, _lines(f"query\n{name}"), "x-small")
     for axes, crop, caption in zip(grid[:, 1:].flat, results, captions, strict=False):
-        _show(axes, np.full_like(query, 200) if crop is None else crop, caption)
+        _show(axes, np.full_like(query, 200) if crop is None else crop, _lines(caption), "x-small")
     return figure
 
 
@@ -62,11 +63,15 @@ def save_figure(figure: Figure, path: Path) -> None:
         raise UserError(f"--save-plot: cannot write {path}: {error}") from error
 
 
-def _show(axes: Any, crop: Pixels, title: str) -> None:
+def _show(axes: Any, crop: Pixels, title: str, size: str = "small") -> None:
     axes.axis("off")
     axes.imshow(crop[:, :, ::-1])
-    axes.set_title(title, fontsize="small", parse_math=False)
+    axes.set_title(title, fontsize=size, parse_math=False)
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= _LONGEST else f"…{name[-_LONGEST + 1 :]}"
+def _lines(caption: str) -> str:
+    return "\n".join(_short(line, _LONGEST_OF_MANY) for line in caption.split("\n"))
+
+
+def _short(name: str, longest: int = _LONGEST) -> str:
+    return name if len(name) <= longest else f"…{name[-longest + 1 :]}"

@@ -86,13 +86,19 @@ class FaceReader:
         try:
             pixels = _pixels(image)
             if self._detector is None:
-                return Face(centre_crop(pixels, self.size), 1)
+                return Face(self._checked(pixels), 1)
             found = find_face(pixels, self._detector, self.pick)
             return Face(align(pixels, found.points, size=self.size, origin=self.origin), found.num_faces)
         except OSError as error:
             raise BadPicture(f"{name}: cannot be read ({error.strerror or error})") from error
         except (BadImage, NoFace, BadLandmarks, cv2.error) as error:
             raise BadPicture(f"{name}: {error}") from error
+
+    def _checked(self, pixels: Pixels) -> Pixels:
+        try:
+            return centre_crop(pixels, self.size)
+        except BadImage as error:
+            raise BadImage(f"{error} · a photograph? leave --aligned out (align=True)") from None
 
 
 def _pixels(image: Image) -> Pixels:

@@ -61,6 +61,13 @@ def test_truncated(saved, share):
         load_checkpoint(saved)
 
 
+def test_what_is_no_checkpoint_is_told_so_and_no_more(saved):
+    """Not in torch's words: they say how to switch its safety off."""
+    saved.write_bytes(b"\x08\x0a an ONNX file begins like this" * 9)
+    with pytest.raises(BadCheckpoint, match="step.pt: truncated, damaged or not a checkpoint$"):
+        load_checkpoint(saved)
+
+
 def test_one_flipped_bit_is_noticed(saved):
     data = bytearray(saved.read_bytes())
     data[data.find(torch.arange(500.0, 520.0).numpy().tobytes())] ^= 1

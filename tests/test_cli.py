@@ -5,14 +5,19 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from sphereface.alignment import mtcnn
+from sphereface.api import Match
 from sphereface.checkpoint import sha256_of
 from sphereface.cli import COMMANDS, main
+from sphereface.commands.search import _caption
+from sphereface.commands.verify import _title, describe
 from sphereface.evaluation.calibration import Calibration, Threshold, calibration_path, write_calibration
+from sphereface.face_figures import search_figure
 
 from .alignment.faces import ByColour
 from .evaluation.checkpoints import write_checkpoint
@@ -115,6 +120,44 @@ def test_verify_without_and_with_a_calibration(work, capsys):
     write_checkpoint(work / "best.pt", seed=1, input_size=(112, 96))
     assert main(["verify", *pictures, *options(work, "--aligned")]) == 2
     assert "made for another checkpoint" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("probability", "shown"),
+    [(1.0, "over 99.99%"), (0.99991, "over 99.99%"), (0.9999, "99.99%"), (0.5, "50.00%"), (0.0001, "0.01%"),
+     (0.00009, "under 0.01%"), (0.0, "under 0.01%")],
+)  # fmt: skip
+def test_nobody_is_told_that_they_are_certain(probability, shown):
+    match = Match(0.5, probability, 0.5, True, 0.3, 0.1)
+    calibration = Calibration("", True, "pairs.txt", 1.0, 0.0, 0.5, ())
+    lines = describe(match, SimpleNamespace(calibration=calibration))
+    assert lines[1] == f"probability  {shown} of one person, if 0.5 of the pairs are"
+    assert _title(match) == f"cosine 0.500, P(one person) = {shown}\nat FAR 0.1: one person"
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("lfw/Frank_Dunham_Jr/Frank_Dunham_Jr_0001.jpg", "Frank_Dunham_Jr_0001.jpg"),
+        ("gallery/s1/10.png", "s1/\n10.png"),
+        ("query.jpg", "query.jpg"),
+    ],
+)
+def test_a_result_is_called_by_what_tells_it_apart(path, shown):
+    assert _caption(path) == shown
+
+
+def test_names_on_a_contact_sheet_do_not_run_into_each_other():
+    crop = np.zeros((112, 96, 3), dtype=np.uint8)
+    name = "Wolfgang_Schuessel_0001_a_long_name.jpg"
+    figure = search_figure(crop, [crop] * 7, [f"0.578\n{name}"] * 7, name)
+    figure.draw_without_rendering()
+    titles = [axes.title for axes in figure.axes if axes.get_title()]
+    boxes = [title.get_window_extent() for title in titles]
+    assert len(boxes) == 8
+    texts = [title.get_text() for title in titles]
+    assert texts == [f"{first}\n…001_a_long_name.jpg" for first in ("query", *["0.578"] * 7)]
+    assert not any(a.overlaps(b) for k, a in enumerate(boxes) for b in boxes[:k])
 
 
 def test_verify_says_when_there_is_no_face_or_several(work, by_colour, capsys):

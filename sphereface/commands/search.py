@@ -83,5 +83,6 @@ def _crop(embedder: FaceEmbedder, path: str) -> Pixels | None:
 
 
 def _caption(path: str) -> str:
-    """The end of a path: folder and name."""
-    return "/".join(Path(path).parts[-2:])
+    """Folder and name in two lines; the name alone where it says the folder's again, as LFW's do."""
+    *_, folder, name = ("", *Path(path).parts)
+    return name if not folder or name.startswith(folder) else f"{folder}/\n{name}"

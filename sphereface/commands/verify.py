@@ -72,14 +72,21 @@ def describe(match: Match, embedder: FaceEmbedder) -> list[str]:
     person, sign = ("one person", ">") if match.same else ("two people", "≤")
     return [
         *lines,
-        f"probability  {match.probability:.2%} of one person, if {match.prior:.3g} of the pairs are",
+        f"probability  {_percent(match.probability)} of one person, if {match.prior:.3g} of the pairs are",
         f"decision     {person}: cosine {sign} {match.threshold:.4f}, the threshold at FAR {match.far:g}",
         f"             (learnt from {calibration.source})",
     ]
+
+
+def _percent(probability: float) -> str:
+    """Never 0 or 100 %: no two pictures make one certain."""
+    if not 0.0001 <= probability <= 0.9999:
+        return "under 0.01%" if probability < 0.5 else "over 99.99%"
+    return f"{probability:.2%}"
 
 
 def _title(match: Match) -> str:
     if match.probability is None:
         return f"cosine {match.cosine:.3f}"
     person = "one person" if match.same else "two people"
-    return f"cosine {match.cosine:.3f}, P(one person) = {match.probability:.1%}\nat FAR {match.far:g}: {person}"
+    return f"cosine {match.cosine:.3f}, P(one person) = {_percent(match.probability)}\nat FAR {match.far:g}: {person}"

@@ -10,7 +10,21 @@ import numpy as np
 import numpy.typing as npt
 import simplejpeg
 
+from .picture_size import picture_size
+
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".pgm", ".ppm"})
+
+MOST_PIXELS = 200_000_000
+"""A larger picture is not decoded: a few kilobytes can say that they are 900 million pixels, 3 GB of memory. The best
+of today's telephones and cameras take 200 million, 600 MB."""
+_NOT_READ = {
+    b"GIF8": "a GIF",
+    b"II*\0": "a TIFF",
+    b"MM\0*": "a TIFF",
+    b"%PDF": "a PDF",
+    b"ftyp": "HEIC, AVIF or a film",
+}
+_ALLOWED = "allowed: JPEG, PNG, BMP, WebP, PGM, PPM"
 
 JPEG_END = b"\xff\xd9"
 _JPEG_START = b"\xff\xd8"
@@ -47,8 +61,10 @@ def decode(data: bytes) -> npt.NDArray[np.uint8]:
         (H, W, 3) uint8 in [0, 255], BGR.
 
     Raises:
-        BadImage: the bytes are empty, no picture or a GIF, or end before the picture does.
+        BadImage: the bytes are empty, no picture of these formats, end before the picture does, or would be more than
+            :data:`MOST_PIXELS`.
     """
+    _check_size(data)
     if _is_plain_jpeg(data):
         try:
             return np.asarray(simplejpeg.decode_jpeg(data, "BGR"), dtype=np.uint8)
@@ -109,11 +125,20 @@ def _is_plain_jpeg(data: bytes) -> bool:
     return data[scan + 4 : scan + 5] in (b"\x01", b"\x03") and data.find(_EXIF, 0, scan) < 0
 
 
-def _decode_any(data: bytes) -> npt.NDArray[np.uint8]:
+def _check_size(data: bytes) -> None:
+    """Look before decoding. What tells no size is not decoded at all, which leaves out OpenCV's rarer formats."""
     if not data:
         raise BadImage("the file is empty (0 bytes)")
-    if data.startswith(b"GIF8"):  # some builds of OpenCV read it, some do not
-        raise BadImage("a GIF, whatever its name · allowed: JPEG, PNG, BMP, WebP, PGM, PPM")
+    if kind := _NOT_READ.get(data[:4]) or _NOT_READ.get(data[4:8]):
+        raise BadImage(f"{kind}, whatever its name · {_ALLOWED}")
+    size = picture_size(data)
+    if size is None:
+        raise BadImage(f"not a picture, or a damaged one · {_ALLOWED}")
+    if size[0] * size[1] > MOST_PIXELS:
+        raise BadImage(f"{size[0]}×{size[1]} pixels (height × width) · allowed: {MOST_PIXELS:,} in all")
+
+
+def _decode_any(data: bytes) -> npt.NDArray[np.uint8]:
     if data.startswith(_JPEG_START) and data.rfind(JPEG_END) < data.rfind(_JPEG_SCAN):
         raise BadImage(f"truncated JPEG ({len(data)} bytes, no end marker)")  # OpenCV would fill in grey
     try:
@@ -121,5 +146,5 @@ def _decode_any(data: bytes) -> npt.NDArray[np.uint8]:
     except cv2.error as error:
         raise BadImage(f"undecodable: {error.err}") from error
     if image is None:
-        raise BadImage("not a picture that OpenCV can decode")
+        raise BadImage("a damaged picture: OpenCV cannot decode it")
     return np.asarray(image, dtype=np.uint8)

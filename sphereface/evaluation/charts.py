@@ -117,13 +117,13 @@ def folds_chart(accuracies: FloatArray) -> str:
     step = _round_step((1 - chart.y_range[0]) / 4)
     for k in range(int((1 - chart.y_range[0]) / step + 1e-9) + 1):
         chart.y_tick(1 - k * step, f"{100 * (1 - k * step):.3g}%")
-    for fold, accuracy in enumerate(accuracies.tolist(), start=1):
+    mean, folds = float(accuracies.mean()), list(enumerate(accuracies.tolist(), start=1))
+    for fold, accuracy in folds:
         chart.box(fold - 0.36, fold + 0.36, chart.y_range[0], accuracy, "bar", f"fold {fold}: {accuracy:.2%}")
         chart.text(chart.x(fold), HEIGHT - _BOTTOM + 14, str(fold), "middle")
-        if len(accuracies) <= 10:
-            chart.text(chart.x(fold), chart.y(accuracy) - 3, f"{100 * accuracy:.1f}", "middle", "value")
-    mean = float(accuracies.mean())
     chart.line([0.4, len(accuracies) + 0.6], [mean, mean], "threshold")
+    for fold, accuracy in folds if len(folds) <= 10 else ():
+        chart.text(chart.x(fold), chart.y(accuracy) - 3, f"{100 * accuracy:.1f}", "middle", "value")
     return chart.svg("accuracy of each fold", "fold")
 
 

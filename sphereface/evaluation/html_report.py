@@ -156,7 +156,9 @@ def _variants(report: Report) -> str:
         for v in report.variants
     )
     return _card(
-        "Not this protocol, but what other code bases report", f'<div class="scroll"><table>{rows}</table></div>'
+        "Not this protocol, but what other code bases report",
+        f'<div class="scroll"><table>{rows}</table></div>',
+        style="card wide",
     )
 
 
@@ -209,7 +211,11 @@ def _pair(report: Report, row: int) -> str:
     names = " · ".join(dict.fromkeys(escape(_short(pairs.names[side])) for side in sides))
     right = bool(report.verification.correct[row]) if len(report.verification.thresholds) else None
     mark = "" if right is None else " ✓" if right else " ✗"
-    return f'<div class="pair"><div>{pictures}</div><p><b>{score:.3f}{mark}</b><br>{names}</p></div>'
+    return f'<div class="pair"><div>{pictures}</div><p><b>{_signed(score)}{mark}</b><br>{names}</p></div>'
+
+
+def _signed(score: float) -> str:
+    return f"{score:z.3f}".replace("-", "−")
 
 
 def _picture(report: Report, side: int) -> Picture:
@@ -235,11 +241,11 @@ def _config(config: object) -> str:
     if not config:
         return ""
     text = escape(yaml.safe_dump(config, sort_keys=False, default_flow_style=False, allow_unicode=True))
-    return f'<section><h2>Configuration</h2><div class="card"><pre>{text}</pre></div></section>'
+    return f'<section class="config"><h2>Configuration</h2><div class="card"><pre>{text}</pre></div></section>'
 
 
-def _card(title: str, content: str) -> str:
-    return f'<div class="card"><h3>{title}</h3>{content}</div>'
+def _card(title: str, content: str, style: str = "card") -> str:
+    return f'<div class="{style}"><h3>{title}</h3>{content}</div>'
 
 
 def _span(interval: Interval, form: str) -> str:

@@ -124,7 +124,7 @@ def test_unreadable_files_are_listed_with_their_reasons(tmp_path):
     assert empty.startswith(f"  - {files[1]}: ")
     assert "empty" in empty
     assert text.startswith(f"  - {files[3]}: ")
-    assert text.endswith("not a picture that OpenCV can decode")
+    assert text.endswith("not a picture, or a damaged one · allowed: JPEG, PNG, BMP, WebP, PGM, PPM")
     assert absent.startswith(f"  - {files[5]}: ")
     assert "No such file" in absent
 

@@ -15,7 +15,7 @@ from sphereface.data.pairs import Pairs
 from sphereface.evaluation import PairSet, Report, verify, write_html
 from sphereface.evaluation.all_pairs import all_pairs
 from sphereface.evaluation.charts import folds_chart, histogram_chart, roc_chart
-from sphereface.evaluation.html_report import HARDEST, to_html
+from sphereface.evaluation.html_report import HARDEST, _signed, to_html
 from sphereface.evaluation.identification import identify
 from sphereface.evaluation.variants import plain_variants
 from sphereface.metrics import roc
@@ -107,8 +107,8 @@ def test_the_hardest_pairs_are_those_with_the_worst_scores(report):
     page = to_html([report])
     genuine, impostor = page.split("Hardest genuine pairs")[1].split("Hardest impostor pairs")
     scores, same = report.verification.scores, report.verification.same
-    shown = [re.findall(r"<b>(-?\d\.\d{3})", part) for part in (genuine, impostor)]
-    assert shown[0] == [f"{score:.3f}" for score in np.sort(scores[same])[:HARDEST]]
+    shown = [re.findall(r"<b>(−?\d\.\d{3})", part) for part in (genuine, impostor)]
+    assert shown[0] == [f"{score:.3f}".replace("-", "−") for score in np.sort(scores[same])[:HARDEST]]
     assert shown[1] == [f"{score:.3f}" for score in np.sort(scores[~same])[::-1][:HARDEST]]
     first = int(np.flatnonzero(same)[np.argmin(scores[same])])
     encoded = re.findall(r"base64,([^\"]+)", genuine)[:2]
@@ -134,22 +134,52 @@ def test_it_is_made_for_print_and_phones(report):
     assert "width=device-width" in page
 
 
-@pytest.mark.skipif(BROWSER is None, reason="no chromium, chromium-browser or google-chrome here")
-@pytest.mark.parametrize("width", [1200, 390])
-def test_a_browser_shows_it_without_scrolling_sideways(report, tmp_path, width):
-    page = write_html([report], tmp_path / "new")
-    shot = tmp_path / "shot.png"
+needs_browser = pytest.mark.skipif(BROWSER is None, reason="no chromium, chromium-browser or google-chrome here")
+
+
+def browse(page: Path, made: Path, *options: str) -> None:
+    """Let the browser make a file of a page."""
     command = [
-        *(BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--user-data-dir={tmp_path}"),
-        *(f"--screenshot={shot}", f"--window-size={width},1500", page.as_uri()),
+        *(BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"),
+        *(f"--user-data-dir={made.parent / 'profile'}", *options, page.as_uri()),
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert shot.is_file(), done.stderr
+    assert made.is_file(), done.stderr
     assert "Refused" not in done.stderr
+
+
+@needs_browser
+@pytest.mark.parametrize("width", [1200, 390])
+def test_a_browser_shows_it_without_scrolling_sideways(report, tmp_path, width):
+    shot = tmp_path / "shot.png"
+    browse(write_html([report], tmp_path / "new"), shot, f"--screenshot={shot}", f"--window-size={width},1500")
     image = cv2.imread(str(shot))
     assert image.shape[:2] == (1500, width)
     assert (image.reshape(-1, 3).std(axis=0) > 10).all()
     assert (image[:, -8:] == image[0, -1]).all()  # the margin is empty: nothing juts out
+
+
+@needs_browser
+def test_it_prints_on_three_pages(report, tmp_path):
+    paper = tmp_path / "report.pdf"
+    browse(write_html([report], tmp_path / "new"), paper, f"--print-to-pdf={paper}", "--no-pdf-header-footer")
+    assert len(re.findall(rb"/Type /Page\b", paper.read_bytes())) == 3
+
+
+@needs_browser
+def test_tables_fit_on_paper(report, tmp_path):
+    """Laid out for print on A4 (210 − 2 × 14 mm are 688 pixels) in a wider window: beyond them is nothing."""
+    page, shot = tmp_path / "print.html", tmp_path / "shot.png"
+    paper = to_html([report]).replace("@media print", "@media all")
+    page.write_text(paper.replace("max-width: none", "width: 688px; margin: 0"), encoding="utf-8")
+    browse(page, shot, f"--screenshot={shot}", "--window-size=760,1500")
+    image = cv2.imread(str(shot))
+    assert (image[:, :688].reshape(-1, 3).std(axis=0) > 10).all()
+    assert (image[:, 689:] == 255).all()
+
+
+def test_scores_are_signed_as_in_print_and_zero_is_not():
+    assert [_signed(score) for score in (-0.1234, -0.0004, 0.0004, 0.5)] == ["−0.123", "0.000", "0.000", "0.500"]
 
 
 # ---------------------------------------------------------------- charts

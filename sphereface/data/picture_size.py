@@ -1,0 +1,73 @@
+"""The size of an encoded picture, read from its first bytes: what it would take to decode it is known before."""
+
+from __future__ import annotations
+
+import re
+import struct
+
+_PNM = re.compile(rb"P[1-6](?:\s|#[^\n]*\n)+(\d{1,9})(?:\s|#[^\n]*\n)+(\d{1,9})\s")
+
+
+def picture_size(data: bytes) -> tuple[int, int] | None:
+    """Height and width in pixels, before EXIF turns them.
+
+    Args:
+        data: an encoded picture.
+
+    Returns:
+        (H, W) of a JPEG, PNG, BMP, WebP, PBM, PGM or PPM; None where the bytes are none of these or end too early.
+    """
+    try:
+        if data.startswith(b"\xff\xd8"):
+            return _jpeg(data)
+        if data.startswith(b"\x89PNG\r\n\x1a\n"):
+            width, height = struct.unpack_from(">II", data, 16)
+            return height, width
+        if data.startswith(b"BM"):
+            return _bmp(data)
+        if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+            return _webp(data)
+    except struct.error:
+        return None
+    return (int(found[2]), int(found[1])) if (found := _PNM.match(data, 0, 4096)) else None
+
+
+def _jpeg(data: bytes) -> tuple[int, int] | None:
+    """From the frame header (SOF0 to SOF15), looked for as libjpeg does: bytes between two segments are skipped."""
+    at = 2
+    while (at := data.find(b"\xff", at)) >= 0:
+        (marker,) = struct.unpack_from("B", data, at + 1)
+        if marker == 0xFF:  # padding
+            at += 1
+        elif marker in (0x00, 0x01) or 0xD0 <= marker <= 0xD7:  # nothing follows these
+            at += 2
+        elif marker in (0xD9, 0xDA):  # the end, or pixels already
+            return None
+        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            height, width = struct.unpack_from(">HH", data, at + 5)
+            return height, width
+        else:
+            at += 2 + struct.unpack_from(">H", data, at + 2)[0]
+    return None
+
+
+def _bmp(data: bytes) -> tuple[int, int]:
+    """The old header has 16-bit sizes; in the newer ones a negative height means rows from the top."""
+    (header,) = struct.unpack_from("<I", data, 14)
+    width, height = struct.unpack_from("<HH" if header == 12 else "<ii", data, 18)
+    return abs(height), abs(width)
+
+
+def _webp(data: bytes) -> tuple[int, int] | None:
+    """Lossy (VP8), lossless (VP8L) or extended (VP8X)."""
+    kind = data[12:16]
+    if kind == b"VP8 ":
+        width, height = struct.unpack_from("<HH", data, 26)
+        return height & 0x3FFF, width & 0x3FFF
+    if kind == b"VP8L":
+        (bits,) = struct.unpack_from("<I", data, 21)
+        return (bits >> 14 & 0x3FFF) + 1, (bits & 0x3FFF) + 1
+    if kind == b"VP8X":
+        low = struct.unpack_from("<6B", data, 24)
+        return (low[3] | low[4] << 8 | low[5] << 16) + 1, (low[0] | low[1] << 8 | low[2] << 16) + 1
+    return None
