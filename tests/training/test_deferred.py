@@ -103,7 +103,7 @@ def test_skipping_a_bad_step_gives_the_same_run_to_the_bit(config_file, deferrin
     runs = []
     for on in (False, True):
         deferring(on)
-        runs.append(train_with(config_file, *COMMON, *OPTIMISERS[optimiser], before_step=poison(8)))
+        runs.append(train_with(config_file, *COMMON, *OPTIMISERS[optimiser], before_step=poison(12)))
     batch = load_checkpoint(runs[0] / "last.pt")["meta"]["config"]["train"]["batch_size"]
     assert_same_runs(*runs, step=20, pictures=21 * batch)
     assert list(metrics_of(runs[1], "train/loss")) == [6, 12, 18]
@@ -122,13 +122,15 @@ def test_a_bad_step_stops_the_run_with_the_same_words_and_the_same_file(config_f
     kept, words = [], []
     for on in (False, True):
         deferring(on)
-        with pytest.raises(UserError, match=r"step 9: the loss is nan; .* · last checkpoint: .*step-00000008") as error:
-            train_with(config_file, *COMMON, "train.on_nonfinite=stop", before_step=poison(8))
+        with pytest.raises(
+            UserError, match=r"step 13: the loss is nan; .* · last checkpoint: .*step-00000008"
+        ) as error:
+            train_with(config_file, *COMMON, "train.on_nonfinite=stop", before_step=poison(12))
         run = max((config_file.parent / "runs" / "tiny").iterdir())
         words.append(str(error.value).replace(run.name, "RUN"))
-        kept.append(load_checkpoint(run / "nonfinite-00000009.pt"))
+        kept.append(load_checkpoint(run / "nonfinite-00000013.pt"))
     assert words[0] == words[1]
-    assert kept[1]["meta"]["step"] == 8
+    assert kept[1]["meta"]["step"] == 12
     assert_same(*kept)
 
 
