@@ -123,7 +123,7 @@ def test_a_bad_step_stops_the_run_with_the_same_words_and_the_same_file(config_f
     for on in (False, True):
         deferring(on)
         with pytest.raises(
-            UserError, match=r"step 13: the loss is nan; .* · last checkpoint: .*step-00000008"
+            UserError, match=r"step 13: the loss is nan; .* · last checkpoint: .*step-000000"
         ) as error:
             train_with(config_file, *COMMON, "train.on_nonfinite=stop", before_step=poison(12))
         run = max((config_file.parent / "runs" / "tiny").iterdir())
