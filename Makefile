@@ -35,9 +35,15 @@ check: setup   ## what CI runs: format, lint, types, tests
 faults: setup   ## the long proofs
 	$(BIN)/python -m pytest -m slow --timeout 3600
 
-bench: setup   ## the benchmarks of docs/benchmarks.md, with their outside peers (extra: bench)
+bench: setup   ## the benchmarks of docs/, one after the other in their short forms, with outside peers (extra: bench)
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
-	$(BIN)/python benchmarks/bench_loss.py
+	$(BIN)/python scripts/prepare_orl.py
+	$(BIN)/python benchmarks/bench_loss.py --quick
+	$(BIN)/python benchmarks/bench_train.py --quick
+	$(BIN)/python benchmarks/train_memory.py --depth 20
+	$(BIN)/python benchmarks/bench_data.py --rounds 2
+	$(BIN)/python benchmarks/bench_embed.py data/orl-112x96/verify --count 100 --rounds 2
+	$(BIN)/python benchmarks/bench_scaling.py
 
 clean:   ## remove environment, caches and builds; data/ and runs/ stay
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

@@ -2,6 +2,7 @@
 
     python benchmarks/bench_train.py              about a minute and a half
     python benchmarks/bench_train.py --quick      three rounds
+    python benchmarks/bench_train.py --compile    with two rows more: the step with train.compile; minutes of compiling
     python benchmarks/bench_train.py --json out.json
 
 ``sphereface`` is the trainer's own step from uint8 pixels to changed weights; ``backbone`` the bare forward and
@@ -103,7 +104,7 @@ def seconds(step: Step) -> float:
     return time.perf_counter() - began
 
 
-def measure(size: Size, *, rounds: int) -> tuple[dict[Contest, list[float]], int]:
+def measure(size: Size, *, rounds: int, compiled: bool = False) -> tuple[dict[Contest, list[float]], int]:
     """Images/s of each in every round, and multiply-adds of a picture."""
     ours, theirs = multiprocessing.Pipe()
     context = multiprocessing.get_context("spawn")
@@ -115,6 +116,8 @@ def measure(size: Size, *, rounds: int) -> tuple[dict[Contest, list[float]], int
     steps: dict[Contest, Step] = {}
     for kind in TYPES:
         steps["sphereface", kind], steps["backbone", kind], work = own_steps(size, kind)
+        if compiled:
+            steps["compiled", kind], _, _ = own_steps(size, kind, ["train.compile=true"])
     peaks = {kind: products(size.product, dtype) for kind, dtype in TYPES.items()}
     for step in [*steps.values(), *steps.values(), *peaks["fp32"], *peaks["bf16"]]:
         step()
@@ -167,13 +170,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print, and write the rows if asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="three rounds in place of nine")
+    parser.add_argument("--compile", action="store_true", help="also the step with train.compile")
     parser.add_argument("--tiny", action="store_true", help="toy sizes: whether the benchmark itself works")
     parser.add_argument("--json", metavar="PATH", type=Path, help="write the rows as a list of objects")
     args = parser.parse_args(argv)
     size, rounds = (TINY, 1) if args.tiny else (Size(), 3 if args.quick else 9)
     threads = torch.get_num_threads()
     print(f"torch {torch.__version__}, {threads} threads, batch {size.batch}, C = {size.classes}", flush=True)
-    rates, work = measure(size, rounds=rounds)
+    rates, work = measure(size, rounds=rounds, compiled=args.compile)
     rows = table(rates, size.batch)
     show(rows, rates, work)
     if args.json:

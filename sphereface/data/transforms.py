@@ -34,14 +34,21 @@ def to_input(
     """
     images = images.permute(0, 3, 1, 2)
     pixels = images.to(torch.float32)
-    if mirror is not None:  # the bytes of those alone: a quarter of the time of flipping floats, or all
-        rows = mirror.nonzero().flatten()
-        pixels[rows] = images[rows].flip(3).to(torch.float32)
+    if mirror is not None:
+        pixels = _mirrored(images, pixels, mirror)
     if size is not None and tuple(size) != tuple(pixels.shape[2:]):
         pixels = shrunk(pixels, size)
     if selected:
         pixels = augment(pixels, selected)
     return pixels.sub_(PIXEL_MEAN).div_(PIXEL_SCALE)
+
+
+def _mirrored(images: torch.Tensor, pixels: torch.Tensor, mirror: torch.Tensor) -> torch.Tensor:
+    if images.device.type != "cpu":  # how many those are, the host would have to wait for
+        return torch.where(mirror[:, None, None, None], pixels.flip(3), pixels)
+    rows = mirror.nonzero().flatten()  # the bytes of those alone: a quarter of the time of flipping floats, or all
+    pixels[rows] = images[rows].flip(3).to(torch.float32)
+    return pixels
 
 
 def shrunk(images: torch.Tensor, size: Sequence[int]) -> torch.Tensor:

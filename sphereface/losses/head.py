@@ -45,6 +45,8 @@ class MarginHead(nn.Module):
     num_classes: int
     """C, those of other shards included."""
     bias: nn.Parameter | None
+    held: Tensor | None = None
+    """() on the device of the weights: while it is 1, a forward pass leaves the stored rows as they are."""
 
     def __init__(
         self,
@@ -188,11 +190,14 @@ class MarginHead(nn.Module):
     def renormalize(self, rows: Tensor | None = None) -> None:
         """Divide each stored row, or these, by its length, in place; a zero row stays zero."""
         dtype = torch.promote_types(self.weight.dtype, torch.float32)
+        own = self.weight if rows is None else self.weight[rows]
+        factors = inverse_norms(own, dtype)
+        if self.held is not None:
+            factors = torch.where(self.held > 0, 1.0, factors)
         if rows is None:
-            self.weight.mul_(inverse_norms(self.weight, dtype)[:, None])
+            self.weight.mul_(factors[:, None])
         else:
-            own = self.weight[rows]
-            self.weight[rows] = own * inverse_norms(own, dtype)[:, None].to(own.dtype)
+            self.weight[rows] = own * factors[:, None].to(own.dtype)
 
     def extra_repr(self) -> str:
         """Shown by ``print(head)``."""

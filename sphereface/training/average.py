@@ -27,12 +27,19 @@ class MovingAverage:
         self._average = {name: value.detach().clone() for name, value in _values(model)}
 
     @torch.no_grad()
-    def update(self) -> None:
-        """Take in the weights as they are now."""
+    def update(self, *, unless: Tensor | None = None) -> None:
+        """Take in the weights as they are now.
+
+        Args:
+            unless: (), on their device: where it is 1, the average stays as it is, though the update is counted.
+        """
         self.updates += 1
         share = 1.0 - min(self.decay, (1.0 + self.updates) / (10.0 + self.updates))
         average = [self._average[name] for name, _ in _values(self._model)]
-        torch._foreach_lerp_(average, [value for _, value in _values(self._model)], share)
+        values = [value for _, value in _values(self._model)]
+        if unless is not None:
+            values = [torch.where(unless > 0, own, value) for own, value in zip(average, values, strict=True)]
+        torch._foreach_lerp_(average, values, share)
 
     @contextmanager
     def applied(self) -> Iterator[None]:

@@ -16,6 +16,7 @@ from torch.profiler import record_function
 from ..checkpoint import BadCheckpoint, load_checkpoint
 from ..config import Config
 from ..data.loader import Batch
+from ..data.prefetch import moved
 from ..data.transforms import to_input
 from ..device import precision_on
 from ..errors import UserError
@@ -24,6 +25,7 @@ from ..losses.head import HeadOutput
 from ..losses.whole_head import gather_head, scatter_head, sharded_parameters, whole_shapes
 from ..models import build_model, check_weights, load_weights
 from .average import MovingAverage
+from .deferred import DeferredCheck, can_defer
 from .distributed import World
 from .optimizer import SGD, AdamW, Muon, gradient_values
 from .parts import check_parts, freeze, keep_fixed_statistics, parameter_groups
@@ -37,6 +39,7 @@ from .replicas import (
     loss_scaler,
     replicated,
 )
+from .rng import restore_rng, rng_states
 from .watch import StepResult
 
 log = logging.getLogger(__name__)
@@ -71,6 +74,8 @@ class Learner:
         self.optimizer = self.make_optimizer()
         self.average = None if config.train.ema is None else MovingAverage(self.model, config.train.ema)
         self.scaler = loss_scaler(device, self.world, enabled=self.dtype is torch.float16)
+        late = can_defer(device, self.scaler, self.optimizer)
+        self.deferred = DeferredCheck(device, self.optimizer, self.head) if late else None
         if config.train.compile:
             self.model.compile()
         share = config.train.batch_size // self.world.size
@@ -115,12 +120,8 @@ class Learner:
 
     def inputs(self, batch: Batch, size: tuple[int, int] | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """A batch on the device: (B, 3, *size) float32, mirrored, shrunk, augmented, normalised, and (B,) labels."""
-
-        def there(part: torch.Tensor) -> torch.Tensor:
-            return part.to(self.device, non_blocking=self.device.type == "cuda")
-
-        selected = {name: (there(rows), there(strengths)) for name, (rows, strengths) in batch.augment.items()}
-        return to_input(there(batch.images), there(batch.mirror), selected, size), there(batch.labels)
+        there = moved(batch, self.device)
+        return to_input(there.images, there.mirror, there.augment, size), there.labels
 
     def forward(self, batch: Batch, setting: Setting) -> tuple[HeadOutput, torch.Tensor]:
         """Loss of one batch, ready for the backward pass, and its (B, D) embeddings. No weight is changed."""
@@ -158,32 +159,61 @@ class Learner:
         rest = (torch.cat(parts) for parts in zip(*(output[1:] for output in outputs), strict=True))
         return HeadOutput(loss, *rest), torch.cat(embeddings)
 
-    def step(self, batch: Batch, setting: Setting) -> StepResult:
+    def step(self, batch: Batch, setting: Setting, *, at_once: bool = False) -> StepResult:
         """One update of network and head: the only place where the optimiser moves.
 
+        Where loss or gradient is not finite, weights, and the statistics that the forward pass moves, stay as they
+        were before. That is found out here, or on the device, by :attr:`deferred`: see :meth:`lost_steps`.
+
+        Args:
+            batch: this process's part.
+            setting: rate, margin and λ.
+            at_once: wait for the device, and find out here in any case.
+
         Raises:
-            NotFinite: loss or gradient is not finite. Weights, and the statistics that the forward pass moves, are as
-                they were before.
+            NotFinite: loss or gradient is not finite.
         """
         statistics = [buffer.clone() for buffer in self._buffers()]
         self.optimizer.set_lr(setting.lr)
         output, embeddings = self.gradients(batch, setting)
         self.scaler.unscale_(self.optimizer)
         output, likeness = figures_of_all(output, embeddings, self.world)
-        loss, norm = float(output.loss), float(self._clip_gradients())
-        # a half-precision scaler meets infinite gradients now and then: it skips that step and lowers its scale
-        if not math.isfinite(loss) or not (math.isfinite(norm) or self.scaler.is_enabled()):
-            for buffer, before in zip(self._buffers(), statistics, strict=True):
-                buffer.copy_(before)
-            what = f"the loss is {loss}" if not math.isfinite(loss) else f"the gradient's norm is {norm}"
-            raise NotFinite(what)
+        norm = self._clip_gradients()
+        if self.deferred is not None and at_once:
+            self.deferred.reset()
+        if self.deferred is None or at_once:
+            self._check_finite(float(output.loss), float(norm), statistics)
+        else:
+            self.deferred.look(output.loss, norm)
         with record_function("optimiser"):
             self.scaler.step(self.optimizer)
         self.scaler.update()
         average_statistics(self.model, self.world)
+        if self.deferred is not None:
+            self.deferred.put_back(self._buffers(), statistics)
         if self.average is not None:
-            self.average.update()
+            self.average.update(unless=None if self.deferred is None else self.deferred.tripped)
         return StepResult(output, likeness=likeness, grad_norm=norm, lr=setting.lr, lam=setting.lam)
+
+    def lost_steps(self) -> int:
+        """How many of the last steps changed nothing: the first that was not finite, and all after it.
+
+        Waits for the device. Whoever asks goes back to before them, and makes the first of them again ``at_once``:
+        until then no step changes anything.
+        """
+        lost = 0 if self.deferred is None else self.deferred.lost_steps()
+        if self.average is not None:
+            self.average.updates -= lost
+        return lost
+
+    def _check_finite(self, loss: float, norm: float, statistics: list[torch.Tensor]) -> None:
+        """Before the update. Raises NotFinite, with the statistics put back."""
+        # a half-precision scaler meets infinite gradients now and then: it skips that step and lowers its scale
+        if math.isfinite(loss) and (math.isfinite(norm) or self.scaler.is_enabled()):
+            return
+        for buffer, before in zip(self._buffers(), statistics, strict=True):
+            buffer.copy_(before)
+        raise NotFinite(f"the gradient's norm is {norm}" if math.isfinite(loss) else f"the loss is {loss}")
 
     @contextmanager
     def evaluated(self) -> Iterator[nn.Module]:
@@ -252,7 +282,7 @@ class Learner:
             "head": head,
             "optimizer": {**optimizer, **{f"head.{name}": entries for name, entries in of_head.items()}},
             "scaler": self.scaler.state_dict(),
-            "rng": _rng_states(self.device),
+            "rng": rng_states(self.device),
         }
 
     def restore(self, state: dict[str, Any], path: Path) -> None:
@@ -281,7 +311,7 @@ class Learner:
         self.scaler.load_state_dict(scaler)
         if self.average is not None:  # switched on for a run that had none: it starts from the weights
             self.average.restore(state.get("average", weights), state.get("average_updates", 0))
-        _restore_rng(rng, self.device)
+        restore_rng(rng, self.device)
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """The trained parameters of network and head, as ``model.…`` and ``head.…``."""
@@ -292,16 +322,3 @@ class Learner:
 def _own(value: Any, device: torch.device) -> Any:
     """A tensor of a checkpoint as one that may be written to."""
     return value.to(device, copy=True) if isinstance(value, torch.Tensor) else value
-
-
-def _rng_states(device: torch.device) -> dict[str, Any]:
-    states: dict[str, Any] = {"torch": torch.get_rng_state()}
-    if device.type == "cuda":
-        states["cuda"] = torch.cuda.get_rng_state(device)
-    return states
-
-
-def _restore_rng(states: dict[str, Any], device: torch.device) -> None:
-    torch.set_rng_state(states["torch"].cpu())
-    if device.type == "cuda" and "cuda" in states:
-        torch.cuda.set_rng_state(states["cuda"].cpu(), device)

@@ -31,7 +31,12 @@ class SGD(Optimizer):
         mu: momentum.
         weight_decay: L2 penalty in the gradient.
         momentum: which form.
+
+    Attributes:
+        found_inf: (), on the device of the parameters, or None: where it is 1, a step changes nothing.
     """
+
+    found_inf: torch.Tensor | None = None
 
     def __init__(
         self,
@@ -98,6 +103,7 @@ class SGD(Optimizer):
             nesterov=False,
             maximize=False,
             is_first_step=False,
+            found_inf=self.found_inf,
         )
 
 
@@ -149,6 +155,7 @@ class Muon(SGD):
         if not group["orthogonal"]:
             super()._update(params, velocities, gradients, group)
             return
+        before = [] if self.found_inf is None else [value.clone() for value in (*params, *velocities)]
         rate = group["lr"] * group["lr_mult"]
         torch._foreach_mul_(velocities, group["mu"])
         torch._foreach_add_(velocities, gradients)
@@ -158,6 +165,9 @@ class Muon(SGD):
             rows, columns = matrix.shape
             step = orthogonalised(matrix).view(p.shape).to(p.dtype)
             p.add_(step, alpha=-rate * max(1.0, rows / columns) ** 0.5)
+        if self.found_inf is not None:
+            for value, old in zip((*params, *velocities), before, strict=True):
+                value.copy_(torch.where(self.found_inf > 0, old, value))
 
 
 def orthogonalised(matrix: torch.Tensor) -> torch.Tensor:
@@ -187,13 +197,19 @@ class AdamW(torch.optim.AdamW):
         lr: learning rate; :meth:`set_lr` changes it.
         betas: of the two averages.
         weight_decay: share of a weight that an update at rate 1 takes away.
+
+    Attributes:
+        found_inf: as :class:`SGD`'s. Heeded by torch's fused kernel, which is used on CUDA.
     """
+
+    found_inf: torch.Tensor | None = None
 
     def __init__(
         self, groups: list[dict[str, Any]], *, lr: float, betas: tuple[float, float], weight_decay: float
     ) -> None:
         decayed = [{**group, "weight_decay": weight_decay * group["decay_mult"]} for group in groups]
-        super().__init__(decayed, lr=lr, betas=betas)
+        on_cuda = all(p.is_cuda for group in groups for p in group["params"])
+        super().__init__(decayed, lr=lr, betas=betas, fused=on_cuda or None)
 
     def set_lr(self, lr: float) -> None:
         """Set the rate of every group, times its ``lr_mult``."""

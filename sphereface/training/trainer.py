@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Generator
 from contextlib import closing
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 from ..checkpoint import BadCheckpoint, load_checkpoint
 from ..config import Config, differences
 from ..data.loader import Batch
+from ..data.prefetch import moved, prefetched
 from ..device import make_deterministic, use_machine
 from ..errors import Stopped, UserError
 from .distributed import World
@@ -63,6 +64,7 @@ class Trainer:
         self.total_steps = config.train.steps or math.ceil((config.train.epochs or 0) * per_epoch)
         self.plan = Plan(config, self.total_steps)
         self._stage = 0
+        self._one_by_one = False  # steps are waited for: one of the next is known to be bad
 
     # ---------------------------------------------------------------- schedules
 
@@ -85,7 +87,8 @@ class Trainer:
         """One update of network and head, timed and counted.
 
         Raises:
-            NotFinite: loss or gradient is not finite; nothing was updated, and the step does not count.
+            NotFinite: loss or gradient is not finite; nothing was updated, and the step does not count. Where that
+                is found out late, it is :meth:`_take_back` that goes back.
         """
         setting = self.setting()
         if setting.stage != self._stage:
@@ -93,14 +96,17 @@ class Trainer:
             height, width = setting.input_size
             place = f"step {self.progress.step + 1}: stage {setting.stage + 1}"
             log.info("%s: crops of %d×%d, loss %s", place, height, width, setting.margin)
-        result = self.learner.step(batch, setting)
+        result = self.learner.step(batch, setting, at_once=self._one_by_one)
+        self._count_time()
+        self.progress.step += 1
+        self.progress.images_seen += self.config.train.batch_size
+        return result
+
+    def _count_time(self) -> None:
         seconds = self.stopwatch.lap()
         if self.config.train.max_minutes is not None:  # one clock for all
             (seconds,) = self.world.sums(seconds if self.world.first else 0.0)
-        self.progress.step += 1
-        self.progress.images_seen += self.config.train.batch_size
         self.progress.seconds += seconds
-        return replace(result, seconds=seconds)
 
     # ---------------------------------------------------------------- the run
 
@@ -151,32 +157,70 @@ class Trainer:
 
     def _train(self, run: RunFolder, watch: Watch) -> None:
         guard = NonFiniteGuard(self.config, run.path, self.world)
+        while not self._train_on(guard, run, watch):
+            pass
+
+    def _train_on(self, guard: NonFiniteGuard, run: RunFolder, watch: Watch) -> bool:
+        """Train to the end, or until told to stop.
+
+        Returns:
+            False where steps were taken back: the feed is to be opened anew, at the first of them.
+        """
         with closing(self.feed()) as feed:
             batch = next(feed)
             self.stopwatch.restart()  # starting the workers is not training
             while True:
-                self._guarded_step(batch, guard, run, watch)
+                result = self._guarded_step(batch, guard, run)
+                batch = self._exchange(batch)
+                if self._take_back(watch):
+                    return False
+                if result is not None:
+                    watch.step(result, batch)
                 if self.share() >= 1.0:
-                    return
+                    return True
                 if self._save_and_evaluate(run, watch):
                     self.stopwatch.restart()
                 if self.stop.agreed is not None:
-                    return
+                    return True
                 batch = next(feed)
 
-    def _guarded_step(self, batch: Batch, guard: NonFiniteGuard, run: RunFolder, watch: Watch) -> None:
+    def _guarded_step(self, batch: Batch, guard: NonFiniteGuard, run: RunFolder) -> StepResult | None:
+        """None for a step that was skipped."""
         try:
             result = self.train_step(batch)
         except NotFinite as error:
-            whole = Batch.joined(self.world.all_of(batch))
+            whole = Batch.joined(self.world.all_of(moved(batch, "cpu")))
             kept = {**whole._asdict(), "augment": dict(whole.augment)}
             step = {"batch": kept, "position": self.position()}
             guard.met(str(error), {**self.state(run.path.name), **step}, self.last_saved)
             self.progress.images_seen += self.config.train.batch_size
-            self._exchange(batch)
-            return
+            return None
         guard.finite()
-        watch.step(result, self._exchange(batch))
+        self._one_by_one = False
+        return result
+
+    def _writes_now(self) -> bool:
+        """Whether anything of the steps so far is written, or the run ends, after this one."""
+        config, step = self.config, self.progress.step
+        every = [config.log.every_steps, config.log.histogram_every_steps]
+        every += [config.checkpoint.every_steps, config.eval.every_steps]
+        ends = self.share() >= 1.0 or self.stop.agreed is not None
+        return ends or any(step % steps == 0 for steps in every)
+
+    def _take_back(self, watch: Watch) -> bool:
+        """Where a step since the last time was not finite, go back to before it; it is made again, and waited for."""
+        if self.learner.deferred is None or not self._writes_now():
+            return False
+        lost = self.learner.lost_steps()
+        self._count_time()  # of waiting for the device
+        if lost == 0:
+            return False
+        log.info("step %d was not finite: %d steps are made again", self.progress.step - lost + 1, lost)
+        self.progress.step -= lost
+        self.progress.images_seen -= lost * self.config.train.batch_size
+        watch.take_back(lost - 1)  # of the last it was not told
+        self._one_by_one = True
+        return True
 
     def _exchange(self, batch: Batch) -> Batch:
         """What processes tell each other once a step: requests to stop, and pictures that could not be used.
@@ -192,7 +236,8 @@ class Trainer:
 
     def feed(self) -> Generator[Batch]:
         """The endless batches, this process's part of each, from the first picture that was not trained on yet."""
-        return self.data.batches(self.progress.images_seen, pin_memory=self.device.type == "cuda")
+        batches = self.data.batches(self.progress.images_seen, pin_memory=self.device.type == "cuda")
+        return prefetched(batches, self.device)
 
     def _save_and_evaluate(self, run: RunFolder, watch: Watch, *, last: bool = False) -> bool:
         """Do what is due at this step; at the end, whatever was not done at this very step already.

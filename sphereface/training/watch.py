@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from ..config import Config
 from ..data.loader import BadImages, Batch
+from ..data.prefetch import moved
 from ..data.transforms import to_input, to_pixels
 from ..evaluation.lfw import Verification
 from ..evaluation.roc_plot import roc_figure
@@ -37,17 +38,15 @@ class StepResult:
     Attributes:
         output: loss, correct predictions at m = 1, target cosines and ‖x‖ of the batch of all processes, on the device.
         likeness: mean cosine between the embeddings of the batch, on the device.
-        grad_norm: L2 norm over all gradients, before clipping.
+        grad_norm: L2 norm over all gradients, before clipping, on the device.
         lr, lam: learning rate and λ of this update.
-        seconds: how long it took.
     """
 
     output: HeadOutput
     likeness: torch.Tensor
-    grad_norm: float
+    grad_norm: torch.Tensor
     lr: float
     lam: float
-    seconds: float = 0.0
 
 
 class Watch:
@@ -80,6 +79,7 @@ class Watch:
         self._bad = BadImages(num_images, config.data.max_bad_share)
         self._images_tried = 0
         self._window: list[StepResult] = []
+        self._seconds = progress.seconds  # when it began
         self._collapse = CollapseWatch(num_classes)
         self._stack = ExitStack()
 
@@ -124,6 +124,10 @@ class Watch:
             self._monitor.histogram(step, "train/embedding_norm", result.output.norms)
         self._advance()
 
+    def take_back(self, steps: int) -> None:
+        """The last steps taken in do not count; nothing was written of them."""
+        del self._window[len(self._window) - steps :]
+
     def evaluation(self, name: str, verification: Verification) -> None:
         """Report the outcome of one verification set."""
         step, accuracy = self._progress.step, verification.mean
@@ -138,6 +142,7 @@ class Watch:
 
     def _training_figures(self) -> None:
         results, self._window = self._window, []
+        seconds, self._seconds = self._progress.seconds - self._seconds, self._progress.seconds
         images = sum(len(r.output.correct) for r in results)
         figures = {
             "train/loss": _mean(torch.stack([r.output.loss.detach() for r in results])),
@@ -147,8 +152,8 @@ class Watch:
             "train/embedding_likeness": _mean(torch.stack([r.likeness for r in results])),
             "train/lambda": results[-1].lam,
             "train/lr": results[-1].lr,
-            "train/grad_norm": sum(r.grad_norm for r in results) / len(results),
-            "train/images_per_s": images / sum(r.seconds for r in results),
+            "train/grad_norm": _mean(torch.stack([r.grad_norm for r in results])),
+            "train/images_per_s": images / seconds,
             "train/minutes": self._progress.seconds / 60,
         }
         self._monitor.scalars(self._progress.step, figures, images_seen=self._progress.images_seen)
@@ -170,7 +175,8 @@ class Watch:
             log.warning("%s", warning)
 
     def _contact_sheet(self, batch: Batch) -> None:
-        inputs = to_input(batch.images, batch.mirror, batch.augment)[:_SHEET]
+        here = moved(batch, "cpu")
+        inputs = to_input(here.images, here.mirror, here.augment)[:_SHEET]
         sheet = torchvision.utils.make_grid(to_pixels(inputs), nrow=8, padding=2)
         cv2.imwrite(str(self._folder / "crops.png"), sheet.flip(0).permute(1, 2, 0).numpy())  # RGB → BGR
         self._monitor.image(self._progress.step, "train/crops_as_the_network_sees_them", sheet)
@@ -194,6 +200,9 @@ class QuietWatch(Watch):
         pass
 
     def step(self, result: StepResult, batch: Batch) -> None:
+        """The first process does."""
+
+    def take_back(self, steps: int) -> None:
         """The first process does."""
 
     def evaluation(self, name: str, verification: Verification) -> None:

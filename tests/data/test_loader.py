@@ -84,6 +84,11 @@ def test_shift_moves_the_picture_and_replicates_its_border():
     np.testing.assert_array_equal(shifted(image, 0, 0), image)
 
 
+def test_where_waiting_costs_time_the_number_of_mirrored_pictures_is_not_asked_for():
+    images, mirror = torch.zeros(2, 5, 4, 3, dtype=torch.uint8), torch.tensor([False, True])
+    assert to_input(images.to("meta"), mirror.to("meta")).shape == (2, 3, 5, 4)  # which has no numbers to tell
+
+
 def test_input_is_normalised_bgr_and_mirrored_where_asked():
     images = torch.randint(0, 256, (2, 5, 4, 3), dtype=torch.uint8)
     out = to_input(images, torch.tensor([False, True]))

@@ -49,8 +49,8 @@ def poisoned(trainer: Trainer) -> None:
     inputs = type(trainer.learner).inputs.__get__(trainer.learner)
     bad = trainer.progress.images_seen == 5 * 8 and trainer.world.rank == 1
 
-    def poisoned_inputs(batch: Any) -> Any:
-        images, labels = inputs(batch)
+    def poisoned_inputs(batch: Any, *size: Any) -> Any:
+        images, labels = inputs(batch, *size)
         return (images * math.inf if bad else images), labels
 
     trainer.learner.inputs = poisoned_inputs

@@ -250,7 +250,7 @@ def test_what_is_reported_of_pieces_is_of_the_whole_batch(config_file):
     torch.testing.assert_close(b.output.cosines, a.output.cosines)
     assert float(b.output.loss) == pytest.approx(float(a.output.loss), rel=1e-6)
     assert float(b.likeness) == pytest.approx(float(a.likeness), rel=1e-5)
-    assert b.grad_norm == pytest.approx(a.grad_norm, rel=1e-5)
+    assert float(b.grad_norm) == pytest.approx(float(a.grad_norm), rel=1e-5)
 
 
 def test_likeness_is_the_mean_cosine(config_file):

@@ -211,8 +211,8 @@ def poison(at: int, times: int = 1):
         inputs = type(trainer.learner).inputs.__get__(trainer.learner)
         bad = at <= trainer.progress.images_seen // 8 < at + times
 
-        def poisoned(batch):
-            images, labels = inputs(batch)
+        def poisoned(batch, *size):
+            images, labels = inputs(batch, *size)
             return (images * math.inf if bad else images), labels
 
         trainer.learner.inputs = poisoned
