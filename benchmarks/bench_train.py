@@ -32,7 +32,7 @@ import torch
 from plain_port import plain_step
 
 from sphereface.config import load_config
-from sphereface.data.loader import Batch
+from sphereface.data.batch import Batch
 from sphereface.device import use_machine
 from sphereface.losses.margins import MARGINS
 from sphereface.training.learner import Learner

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sphereface.config import Config, config_from_dict, differences, find_config, load_config
+from sphereface.config import Config, config_from_dict, differences, load_config
+from sphereface.config_files import find_config
 from sphereface.errors import ConfigError, UserError
 from sphereface.losses.margins import MARGINS
 

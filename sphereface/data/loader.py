@@ -8,9 +8,8 @@ import os
 import shutil
 import signal
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import cv2
@@ -22,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..errors import UserError
 from .augment import ON_DEVICE
+from .batch import Batch
 from .images import BadImage, decode_into
 from .sampler import BatchOrder, Draw
 from .sources import Source
@@ -34,48 +34,6 @@ _PREFETCH = 2  # tasks ahead of training, each worker
 _TASK_PICTURES = 512  # of all batches of a task, at least: messages between processes cost half a millisecond each
 _MOST_TOGETHER = 8
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 -- looked at for its size alone
-
-
-class Batch(NamedTuple):
-    """One training batch, on the CPU.
-
-    Attributes:
-        images: (B, H, W, 3) uint8, BGR.
-        labels: (B,) int64.
-        mirror: (B,) bool: which pictures the device is to mirror.
-        bad: (path, reason) of each picture that could not be used; another one stands in its place.
-        augment: what else the device is to do: by the augmentation's name, (k,) rows and (k, columns) strengths.
-    """
-
-    images: torch.Tensor
-    labels: torch.Tensor
-    mirror: torch.Tensor
-    bad: list[tuple[str, str]]
-    augment: Mapping[str, tuple[torch.Tensor, torch.Tensor]] = MappingProxyType({})
-
-    def split(self, size: int) -> list[Batch]:
-        """Pieces of at most ``size`` pictures, in order."""
-        return [self._piece(start, min(start + size, len(self.labels))) for start in range(0, len(self.labels), size)]
-
-    @classmethod
-    def joined(cls, pieces: Sequence[Batch]) -> Batch:
-        """The batch of which these are the pieces."""
-        starts = np.cumsum([0, *(len(piece.labels) for piece in pieces)]).tolist()
-        augment = {}
-        for name in {name for piece in pieces for name in piece.augment}:
-            parts = [(start, *p.augment[name]) for start, p in zip(starts, pieces, strict=False) if name in p.augment]
-            rows = torch.cat([rows + start for start, rows, _ in parts])
-            augment[name] = rows, torch.cat([strengths for _, _, strengths in parts])
-        images, labels, mirror = (torch.cat(parts) for parts in zip(*(piece[:3] for piece in pieces), strict=True))
-        return cls(images, labels, mirror, [bad for piece in pieces for bad in piece.bad], augment)
-
-    def _piece(self, start: int, stop: int) -> Batch:
-        augment = {}
-        for name, (rows, strengths) in self.augment.items():
-            here = (rows >= start) & (rows < stop)
-            if here.any():
-                augment[name] = rows[here] - start, strengths[here]
-        return Batch(self.images[start:stop], self.labels[start:stop], self.mirror[start:stop], [], augment)
 
 
 class Filled(NamedTuple):

@@ -7,7 +7,7 @@ from contextlib import closing
 
 import torch
 
-from .loader import Batch
+from .batch import Batch
 
 
 def moved(batch: Batch, device: torch.device | str) -> Batch:

@@ -15,11 +15,10 @@ from torch.profiler import record_function
 
 from ..checkpoint import BadCheckpoint, load_checkpoint
 from ..config import Config
-from ..data.loader import Batch
+from ..data.batch import Batch
 from ..data.prefetch import moved
 from ..data.transforms import to_input
 from ..device import precision_on
-from ..errors import UserError
 from ..losses.distributed_head import make_head
 from ..losses.head import HeadOutput
 from ..losses.whole_head import gather_head, scatter_head, sharded_parameters, whole_shapes
@@ -27,8 +26,8 @@ from ..models import build_model, check_weights, load_weights
 from .average import MovingAverage
 from .deferred import DeferredCheck, can_defer
 from .distributed import World
-from .optimizer import SGD, AdamW, Muon, gradient_values
-from .parts import check_parts, freeze, keep_fixed_statistics, parameter_groups
+from .optimizer import gradient_values, make_optimizer
+from .parts import check_parts, freeze, keep_fixed_statistics
 from .plan import Setting
 from .replicas import (
     average_statistics,
@@ -71,7 +70,7 @@ class Learner:
         names = [name for prefix, part in self.parts.items() for name, _ in part.named_parameters(prefix)]
         self.factors = check_parts(config.train.lr_mult, names)
         freeze(self.parts, self.factors)
-        self.optimizer = self.make_optimizer()
+        self.optimizer = make_optimizer(config, self.parts, self.factors, self.dtype)
         self.average = None if config.train.ema is None else MovingAverage(self.model, config.train.ema)
         self.scaler = loss_scaler(device, self.world, enabled=self.dtype is torch.float16)
         late = can_defer(device, self.scaler, self.optimizer)
@@ -92,32 +91,6 @@ class Learner:
         """What is trained, under the names that checkpoints and ``train.lr_mult`` use."""
         return {"model": self.model, "head": self.head}
 
-    def make_optimizer(self) -> SGD | AdamW:
-        """The optimiser of the configuration, over network and head."""
-        train = self.config.train
-        if train.optimizer == "adamw":
-            if self.config.loss.sample_rate < 1:
-                raise UserError("train.optimizer: got adamw with loss.sample_rate below 1 · allowed there: sgd")
-            groups = parameter_groups(self.parts, self.factors, bias_rate=1.0)  # the double one is SGD's recipe
-            return AdamW(groups, lr=train.lr, betas=(train.betas[0], train.betas[1]), weight_decay=train.weight_decay)
-        if train.optimizer == "muon":
-            return Muon(
-                parameter_groups(self.parts, self.factors),
-                lr=train.lr,
-                mu=train.mu,
-                weight_decay=train.weight_decay,
-                muon_lr=train.muon.lr,
-                muon_decay=train.muon.weight_decay,
-                dtype=torch.bfloat16 if self.dtype is torch.bfloat16 else torch.float32,
-            )
-        return SGD(
-            parameter_groups(self.parts, self.factors),
-            lr=train.lr,
-            mu=train.mu,
-            weight_decay=train.weight_decay,
-            momentum="caffe" if train.momentum == "caffe" else "torch",
-        )
-
     def inputs(self, batch: Batch, size: tuple[int, int] | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """A batch on the device: (B, 3, *size) float32, mirrored, shrunk, augmented, normalised, and (B,) labels."""
         there = moved(batch, self.device)
@@ -127,7 +100,7 @@ class Learner:
         """Loss of one batch, ready for the backward pass, and its (B, D) embeddings. No weight is changed."""
         images, labels = self.inputs(batch, setting.input_size)
         self.model.train()
-        self.model.seen_size = setting.input_size
+        self.model.seen_size = setting.input_size or self.model.input_size
         keep_fixed_statistics(self.parts, self.factors)
         self.head.margin = setting.margin
         with self.autocast():

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 import torch
+from torch import nn
 from torch.optim.optimizer import Optimizer, ParamsT
+
+from ..config import Config
+from ..errors import UserError
+from .parts import parameter_groups
 
 MomentumForm = Literal["caffe", "torch"]
 
@@ -215,6 +220,41 @@ class AdamW(torch.optim.AdamW):
         """Set the rate of every group, times its ``lr_mult``."""
         for group in self.param_groups:
             group["lr"] = lr * group["lr_mult"]
+
+
+def make_optimizer(
+    config: Config, parts: Mapping[str, nn.Module], factors: Mapping[str, float], dtype: torch.dtype
+) -> SGD | AdamW:
+    """The optimiser that ``train:`` describes.
+
+    Args:
+        config: the resolved configuration.
+        parts: what is trained, by name.
+        factors: ``train.lr_mult``, checked.
+        dtype: in which the network computes.
+
+    Raises:
+        UserError: AdamW with sampled negatives.
+    """
+    train = config.train
+    if train.optimizer == "adamw":
+        if config.loss.sample_rate < 1:
+            raise UserError("train.optimizer: got adamw with loss.sample_rate below 1 · allowed there: sgd, muon")
+        groups = parameter_groups(parts, factors, bias_rate=1.0)  # the double one is SGD's recipe
+        return AdamW(groups, lr=train.lr, betas=(train.betas[0], train.betas[1]), weight_decay=train.weight_decay)
+    groups = parameter_groups(parts, factors)
+    if train.optimizer == "muon":
+        return Muon(
+            groups,
+            lr=train.lr,
+            mu=train.mu,
+            weight_decay=train.weight_decay,
+            muon_lr=train.muon.lr,
+            muon_decay=train.muon.weight_decay,
+            dtype=dtype if dtype is torch.bfloat16 else torch.float32,
+        )
+    momentum: MomentumForm = "caffe" if train.momentum == "caffe" else "torch"
+    return SGD(groups, lr=train.lr, mu=train.mu, weight_decay=train.weight_decay, momentum=momentum)
 
 
 def gradient_values(params: Iterable[torch.Tensor]) -> list[torch.Tensor]:

@@ -19,7 +19,7 @@ class Setting:
         lam: λ of that margin.
         stage: number of the stage, from 0.
         step: finished updates.
-        input_size: (height, width) that the network shrinks the crops to.
+        input_size: (height, width) that crops are shrunk to; None: they stay whole.
     """
 
     lr: float
@@ -27,7 +27,7 @@ class Setting:
     lam: float
     stage: int
     step: int
-    input_size: tuple[int, int]
+    input_size: tuple[int, int] | None = None
 
 
 class Plan:
@@ -41,8 +41,6 @@ class Plan:
     def __init__(self, config: Config, total_steps: int) -> None:
         self._train = config.train
         self._total = total_steps
-        height, width = config.model.input_size
-        self._whole = (height, width)
         self._stages = [*config.stages, Stage(1.0, config.loss)]
 
     def at(self, position: float, step: int | None = None) -> Setting:
@@ -58,11 +56,11 @@ class Plan:
                 begin = self._stages[stage].until * self._total
             stage += 1
         margin = self._stages[stage].loss
-        height, width = self._stages[stage].input_size or self._whole
+        size = self._stages[stage].input_size
         # the recipe's t counts from 1; each new loss anneals its λ anew
         lam = float(margin.lam(position - begin + self._train.lambda_start + 1))
         step = int(position) if step is None else step
-        return Setting(self.rate(position), margin, lam, stage, step, (height, width))
+        return Setting(self.rate(position), margin, lam, stage, step, None if size is None else (size[0], size[1]))
 
     def rate(self, position: float) -> float:
         """Learning rate of the update after ``position`` finished ones."""

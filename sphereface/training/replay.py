@@ -8,7 +8,7 @@ import torch
 
 from ..checkpoint import BadCheckpoint, load_checkpoint
 from ..config import config_from_dict
-from ..data.loader import Batch
+from ..data.batch import Batch
 from ..losses.margins import MARGINS
 from .learner import Learner
 from .plan import Plan

@@ -14,7 +14,7 @@ import torch
 
 from ..checkpoint import BadCheckpoint, load_checkpoint
 from ..config import Config, differences
-from ..data.loader import Batch
+from ..data.batch import Batch
 from ..data.prefetch import moved, prefetched
 from ..device import make_deterministic, use_machine
 from ..errors import Stopped, UserError
@@ -93,7 +93,7 @@ class Trainer:
         setting = self.setting()
         if setting.stage != self._stage:
             self._stage = setting.stage
-            height, width = setting.input_size
+            height, width = setting.input_size or self.config.model.input_size
             place = f"step {self.progress.step + 1}: stage {setting.stage + 1}"
             log.info("%s: crops of %d×%d, loss %s", place, height, width, setting.margin)
         result = self.learner.step(batch, setting, at_once=self._one_by_one)

@@ -17,7 +17,8 @@ import yaml
 from tqdm import tqdm
 
 from ..config import Config
-from ..data.loader import BadImages, Batch
+from ..data.batch import Batch
+from ..data.loader import BadImages
 from ..data.prefetch import moved
 from ..data.transforms import to_input, to_pixels
 from ..evaluation.lfw import Verification

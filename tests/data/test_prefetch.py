@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from sphereface.data.loader import Batch
+from sphereface.data.batch import Batch
 from sphereface.data.prefetch import moved, prefetched
 
 CUDA = torch.device("cuda")

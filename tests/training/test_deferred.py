@@ -15,7 +15,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sphereface.checkpoint import load_checkpoint
-from sphereface.data.loader import Batch
+from sphereface.data.batch import Batch
 from sphereface.errors import Stopped, UserError
 from sphereface.losses.head import MarginHead
 from sphereface.losses.margins import make_margin

@@ -15,7 +15,7 @@ import yaml
 
 from sphereface.checkpoint import load_checkpoint
 from sphereface.config import Config
-from sphereface.data.loader import Batch
+from sphereface.data.batch import Batch
 from sphereface.errors import UserError
 from sphereface.training.distributed import World, device_of, processes
 from sphereface.training.nonfinite import NonFiniteGuard

@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from sphereface.config import config_from_dict
-from sphereface.data.loader import Batch
+from sphereface.data.batch import Batch
 from sphereface.losses.head import MarginHead
 from sphereface.losses.margins import MARGINS
 from sphereface.models import SphereNet
+from sphereface.training.optimizer import make_optimizer
 from sphereface.training.trainer import Trainer
 
 from ..pictures import make_training_set
@@ -47,9 +48,10 @@ def make_trainer(about: dict, data: Path) -> Trainer:
         },
     }
     trainer = Trainer(config_from_dict(config, source="golden", losses=MARGINS), torch.device("cpu"))
-    trainer.learner.model = SphereNet(units=(1,), widths=(8,), embedding_dim=16, input_size=(28, 24))
-    trainer.learner.head = MarginHead(16, 10, trainer.config.loss)
-    trainer.learner.optimizer = trainer.learner.make_optimizer()
+    learner = trainer.learner
+    learner.model = SphereNet(units=(1,), widths=(8,), embedding_dim=16, input_size=(28, 24))
+    learner.head = MarginHead(16, 10, trainer.config.loss)
+    learner.optimizer = make_optimizer(trainer.config, learner.parts, learner.factors, learner.dtype)
     return trainer
 
 
@@ -73,7 +75,7 @@ def test_thirty_steps_equal_the_original_solver(run, tmp_path, monkeypatch):
         for name, parameter in parameters.items():
             parameter.copy_(torch.from_numpy(golden[f"init.{name}"]).reshape(parameter.shape))
     images, labels = torch.from_numpy(golden["input"]), torch.from_numpy(golden["label"])
-    monkeypatch.setattr(trainer.learner, "inputs", lambda batch: (images, labels))  # the golden input is no picture
+    monkeypatch.setattr(trainer.learner, "inputs", lambda *_: (images, labels))  # the golden input is no picture
     embeddings = []
     trainer.learner.model.register_forward_hook(lambda _m, _i, out: (out.retain_grad(), embeddings.append(out))[1])
     batch = Batch(images, labels, torch.zeros(len(labels), dtype=torch.bool), [])

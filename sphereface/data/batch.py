@@ -1,0 +1,52 @@
+"""One training batch: pictures as bytes, and what the device is to do to them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+
+class Batch(NamedTuple):
+    """One training batch, on the CPU.
+
+    Attributes:
+        images: (B, H, W, 3) uint8, BGR.
+        labels: (B,) int64.
+        mirror: (B,) bool: which pictures the device is to mirror.
+        bad: (path, reason) of each picture that could not be used; another one stands in its place.
+        augment: what else the device is to do: by the augmentation's name, (k,) rows and (k, columns) strengths.
+    """
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    mirror: torch.Tensor
+    bad: list[tuple[str, str]]
+    augment: Mapping[str, tuple[torch.Tensor, torch.Tensor]] = MappingProxyType({})
+
+    def split(self, size: int) -> list[Batch]:
+        """Pieces of at most ``size`` pictures, in order."""
+        return [self._piece(start, min(start + size, len(self.labels))) for start in range(0, len(self.labels), size)]
+
+    @classmethod
+    def joined(cls, pieces: Sequence[Batch]) -> Batch:
+        """The batch of which these are the pieces."""
+        starts = np.cumsum([0, *(len(piece.labels) for piece in pieces)]).tolist()
+        augment = {}
+        for name in {name for piece in pieces for name in piece.augment}:
+            parts = [(start, *p.augment[name]) for start, p in zip(starts, pieces, strict=False) if name in p.augment]
+            rows = torch.cat([rows + start for start, rows, _ in parts])
+            augment[name] = rows, torch.cat([strengths for _, _, strengths in parts])
+        images, labels, mirror = (torch.cat(parts) for parts in zip(*(piece[:3] for piece in pieces), strict=True))
+        return cls(images, labels, mirror, [bad for piece in pieces for bad in piece.bad], augment)
+
+    def _piece(self, start: int, stop: int) -> Batch:
+        augment = {}
+        for name, (rows, strengths) in self.augment.items():
+            here = (rows >= start) & (rows < stop)
+            if here.any():
+                augment[name] = rows[here] - start, strengths[here]
+        return Batch(self.images[start:stop], self.labels[start:stop], self.mirror[start:stop], [], augment)
