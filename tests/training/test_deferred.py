@@ -240,6 +240,25 @@ def test_the_flag_stays_until_it_is_read():
     assert check.lost_steps() == 1
 
 
+def test_a_flag_leaves_the_rows_of_the_head_alone():
+    head = MarginHead(4, 3, make_margin("a-softmax", gradient="caffe"))
+    stored = head.weight.detach().clone()
+    for held, lengths in ((1.0, torch.linalg.vector_norm(stored, dim=1)), (0.0, torch.ones(3))):
+        head.held = torch.tensor(held)
+        head(torch.randn(2, 4), torch.tensor([0, 2]), 5.0)
+        torch.testing.assert_close(torch.linalg.vector_norm(head.weight.detach(), dim=1), lengths)
+        assert torch.equal(head.weight, stored) == bool(held)
+
+
+def test_it_is_read_before_anything_is_written(config_file):
+    trainer = Trainer(load(config_file, *COMMON), CPU)
+    due = []
+    for step in range(1, 21):
+        trainer.progress.step = step
+        due += [step] * trainer._writes_now()
+    assert due == [6, 8, 9, 10, 12, 16, 18, 20]
+
+
 def test_a_flag_leaves_the_average_alone_to_the_bit():
     layer = torch.nn.Linear(3, 2)
     average = MovingAverage(layer, 0.9)
