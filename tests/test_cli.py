@@ -232,14 +232,25 @@ def test_embed_then_search(work, capsys):
         assert file["paths"].tolist() == [str(work / f"gallery/P{p}/{k}.png") for p in range(3) for k in range(2)]
         np.testing.assert_allclose(np.linalg.norm(file["embeddings"], axis=1), 1, atol=1e-6)
         assert str(file["checkpoint_sha256"]) == sha256_of(work / "best.pt")
+    alone = FaceEmbedder(work / "best.pt", align=False, device="cpu")
     for place in (gallery, work / "gallery"):  # kept, or embedded for this search
         more = ("--aligned", "--top", 2, "--save-plot", work / "found.png")
         assert main(["search", str(place), str(work / "query1.png"), *options(work, *more)]) == 0
-        found = [line.split() for line in capsys.readouterr().out.splitlines()[:2]]
+        *lines, last = capsys.readouterr().out.splitlines()
+        assert last == f"written: {work / 'found.png'}"
+        found = [line.split() for line in lines]
+        assert [number for number, _, _ in found] == ["1", "2"]
         assert {path for _, _, path in found} == {str(work / f"gallery/P1/{k}.png") for k in range(2)}
         assert float(found[0][1]) >= float(found[1][1])
+        for _, cosine, path in found:
+            assert float(cosine) == pytest.approx(alone.verify(path, work / "query1.png").cosine, abs=6e-5)
         assert (work / "found.png").stat().st_size > 5000
         (work / "found.png").unlink()
+    assert main(["search", str(gallery), str(work / "query1.png"), *options(work, "--aligned", "--no-flip")]) == 2
+    assert (
+        "made of aligned crops, with mirror images, the query of aligned crops, without mirror images · give the same"
+        in capsys.readouterr().err
+    )
 
 
 def test_search_by_a_graph_finds_the_same(work, capsys):

@@ -87,8 +87,11 @@ def test_thresholds_let_as_many_impostors_pass_as_they_say():
         assert (scores[same] > point.threshold).mean() == pytest.approx(point.tar)
     assert calibration.at() == calibration.thresholds[-1]
     assert calibration.at(0.05) == calibration.thresholds[1]
-    with pytest.raises(UserError, match=r"FAR: got 0.001 · allowed: 0.1, 0.05, 0.02 \(what pairs.txt can resolve\)"):
-        calibration.at(0.001)
+    for far in (0.001, 0.03, 0.2):  # none for another
+        with pytest.raises(
+            UserError, match=rf"FAR: got {far} · allowed: 0.1, 0.05, 0.02 \(what pairs.txt can resolve\)"
+        ):
+            calibration.at(far)
 
 
 def test_what_cannot_be_calibrated_is_refused():
