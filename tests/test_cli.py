@@ -132,6 +132,9 @@ def test_a_calibration_elsewhere_and_another_prior(work, capsys):
     assert lines[1].endswith("% of one person, if 0.2 of the pairs are")
     assert float(lines[1].split()[1].rstrip("%")) == pytest.approx(100 * odds / (1 + odds), abs=0.02)
     assert lines[2].startswith("decision     one person: cosine > -0.5000")
+    for wrong, message in (("--far", "FAR: got 2"), ("--prior", "prior: got 2")):  # before any picture is read
+        assert main(["verify", "none.png", "none.png", *more, wrong, "2"]) == 2
+        assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
