@@ -174,6 +174,18 @@ def test_verify_says_what_the_calibration_knows(checkpoint, crops, tmp_path):
     assert e.verify(crops[0], crops[0]).cosine == pytest.approx(1, abs=1e-6)
 
 
+def test_a_cosine_is_never_beyond_one(aligned):
+    a = np.array([1.000001, 0], dtype=np.float32)  # as rounding may leave a unit vector
+    assert (aligned.match(a, a).cosine, aligned.match(a, -a).cosine) == (1.0, -1.0)
+
+
+@pytest.mark.parametrize("value", [0.0, np.nan, np.inf])
+def test_a_network_that_diverged_is_named(aligned, crops, monkeypatch, value):
+    monkeypatch.setattr("sphereface.api.embed_batch", lambda *_: np.full((2, 32), value, dtype=np.float32))
+    with pytest.raises(UserError, match="best.pt: gives embeddings that are zero or not finite"):
+        aligned.embed(crops[:2])
+
+
 def test_a_calibration_beside_the_checkpoint_is_found_and_a_foreign_one_refused(tmp_path, crops):
     checkpoint = write_checkpoint(tmp_path / "best.pt", input_size=(112, 96))
     mine = Calibration(sha256_of(checkpoint), True, "pairs.txt", 2.0, -1.0, 0.5, (Threshold(0.1, 0.0, 0.9, 600),))

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from sphereface.alignment import mtcnn
-from sphereface.api import Match
+from sphereface.api import FaceEmbedder, Match
 from sphereface.checkpoint import sha256_of
 from sphereface.cli import COMMANDS, main
 from sphereface.commands.search import _caption
 from sphereface.commands.verify import _title, describe
 from sphereface.evaluation.calibration import Calibration, Threshold, calibration_path, write_calibration
-from sphereface.face_figures import search_figure
+from sphereface.face_figures import pair_figure, search_figure
 
 from .alignment.faces import ByColour
 from .evaluation.checkpoints import write_checkpoint
@@ -122,6 +122,21 @@ def test_verify_without_and_with_a_calibration(work, capsys):
     assert "made for another checkpoint" in capsys.readouterr().err
 
 
+def test_a_calibration_elsewhere_and_another_prior(work, capsys):
+    known = Calibration(sha256_of(work / "best.pt"), True, "pairs.txt", 4.0, -2.0, 0.5, (Threshold(0.1, -0.5, 0.9, 9),))
+    write_calibration(known, work / "known.json")
+    more = options(work, "--aligned", "--calibration", work / "known.json", "--prior", 0.2)
+    assert main(["verify", str(work / "query0.png"), str(work / "query1.png"), *more]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    odds = np.exp(4 * float(lines[0].removeprefix("cosine ")) - 2) / 4  # Bayes: 0.2 / 0.8 in the place of 1
+    assert lines[1].endswith("% of one person, if 0.2 of the pairs are")
+    assert float(lines[1].split()[1].rstrip("%")) == pytest.approx(100 * odds / (1 + odds), abs=0.02)
+    assert lines[2].startswith("decision     one person: cosine > -0.5000")
+    for wrong, message in (("--far", "FAR: got 2"), ("--prior", "prior: got 2")):  # before any picture is read
+        assert main(["verify", "none.png", "none.png", *more, wrong, "2"]) == 2
+        assert message in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("probability", "shown"),
     [(1.0, "over 99.99%"), (0.99991, "over 99.99%"), (0.9999, "99.99%"), (0.5, "50.00%"), (0.0001, "0.01%"),
@@ -160,6 +175,15 @@ def test_names_on_a_contact_sheet_do_not_run_into_each_other():
     assert not any(a.overlaps(b) for k, a in enumerate(boxes) for b in boxes[:k])
 
 
+def test_pictures_are_drawn_in_their_colours():
+    blue = np.zeros((112, 96, 3), dtype=np.uint8)
+    blue[..., 0] = 255
+    for figure in (pair_figure([blue, blue], ["a", "b"], "same"), search_figure(blue, [blue], ["found"], "query")):
+        drawn = [axes.images[0].get_array() for axes in figure.axes if axes.images]
+        assert len(drawn) == 2
+        assert all((picture == [0, 0, 255]).all() for picture in drawn)  # matplotlib's are RGB
+
+
 def test_verify_says_when_there_is_no_face_or_several(work, by_colour, capsys):
     one = write_picture(work / "one.png", ByColour.picture((120, 100), [(50, 60)]))
     two = write_picture(work / "two.png", ByColour.picture((120, 100), [(50, 60), (20, 20)]))
@@ -175,8 +199,32 @@ def test_verify_says_when_there_is_no_face_or_several(work, by_colour, capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_options_reach_the_network(work, monkeypatch, capsys):
+    class OneLarger(ByColour):
+        def __call__(self, image):
+            faces = super().__call__(image)
+            faces.boxes[faces.boxes[:, 0] < 40] += [-9, -9, 9, 9]  # the one aside
+            return faces
+
+    monkeypatch.setattr("sphereface.faces.Mtcnn", OneLarger)
+    one, two = ByColour.picture((200, 160), [(80, 100)]), ByColour.picture((200, 160), [(80, 100), (30, 40)], seed=1)
+    files = [str(write_picture(work / "one.png", one)), str(write_picture(work / "two.png", two))]
+    shown = []
+    for more, given in (
+        ([], {}),
+        (["--pick", "largest"], {"pick": "largest"}),
+        (["--template-origin", "1"], {"template_origin": 1}),
+        (["--no-flip"], {"flip": False}),
+    ):
+        assert main(["verify", *files, *options(work, *more)]) == 0
+        shown.append(float(capsys.readouterr().out.split()[1]))
+        same = FaceEmbedder(work / "best.pt", device="cpu", detector=OneLarger(), **given)
+        assert shown[-1] == pytest.approx(same.verify(one, two).cosine, abs=6e-5)
+    assert len(set(shown)) == 4
+
+
 def test_embed_then_search(work, capsys):
-    (work / "gallery" / "broken.jpg").write_text("no picture")
+    (work / "gallery" / "P0" / "00-broken.jpg").write_text("no picture")  # between others
     gallery = work / "gallery.npz"
     assert main(["embed", str(work / "gallery"), str(gallery), *options(work, "--aligned")]) == 0
     captured = capsys.readouterr()
@@ -187,14 +235,25 @@ def test_embed_then_search(work, capsys):
         assert file["paths"].tolist() == [str(work / f"gallery/P{p}/{k}.png") for p in range(3) for k in range(2)]
         np.testing.assert_allclose(np.linalg.norm(file["embeddings"], axis=1), 1, atol=1e-6)
         assert str(file["checkpoint_sha256"]) == sha256_of(work / "best.pt")
+    alone = FaceEmbedder(work / "best.pt", align=False, device="cpu")
     for place in (gallery, work / "gallery"):  # kept, or embedded for this search
         more = ("--aligned", "--top", 2, "--save-plot", work / "found.png")
         assert main(["search", str(place), str(work / "query1.png"), *options(work, *more)]) == 0
-        found = [line.split() for line in capsys.readouterr().out.splitlines()[:2]]
+        *lines, last = capsys.readouterr().out.splitlines()
+        assert last == f"written: {work / 'found.png'}"
+        found = [line.split() for line in lines]
+        assert [number for number, _, _ in found] == ["1", "2"]
         assert {path for _, _, path in found} == {str(work / f"gallery/P1/{k}.png") for k in range(2)}
         assert float(found[0][1]) >= float(found[1][1])
+        for _, cosine, path in found:
+            assert float(cosine) == pytest.approx(alone.verify(path, work / "query1.png").cosine, abs=6e-5)
         assert (work / "found.png").stat().st_size > 5000
         (work / "found.png").unlink()
+    assert main(["search", str(gallery), str(work / "query1.png"), *options(work, "--aligned", "--no-flip")]) == 2
+    assert (
+        "made of aligned crops, with mirror images, the query of aligned crops, without mirror images · give the same"
+        in capsys.readouterr().err
+    )
 
 
 def test_search_by_a_graph_finds_the_same(work, capsys):

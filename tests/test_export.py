@@ -14,6 +14,7 @@ from sphereface.cli import main
 from sphereface.data.images import decode
 from sphereface.export import formats
 from sphereface.export.graph import InputFormat, PixelsToEmbedding
+from sphereface.export.quantise import _Reader, calibration_crops
 from sphereface.models import load_model
 
 from .evaluation.checkpoints import write_checkpoint
@@ -199,6 +200,18 @@ def test_int8_takes_crops_of_the_networks_size_alone(checkpoint, tmp_path, capsy
     assert main(["export", str(checkpoint), "--format", "onnx", "--int8", str(tmp_path)]) == 2
     assert "is 112×96 pixels (height × width) · --int8 wants 32×24" in capsys.readouterr().err
     assert decode((tmp_path / "a.png").read_bytes()).shape == (112, 96, 3)
+
+
+def test_ranges_come_from_crops_spread_over_the_folder_and_from_all_of_them(tmp_path, monkeypatch):
+    for k in range(21):
+        write_picture(tmp_path / "crops" / f"{k:02d}.png", noise(k))
+    np.testing.assert_array_equal(calibration_crops(tmp_path, (32, 24)), [noise(k) for k in range(21)])
+    form = InputFormat("rgb", "nchw", "float32")
+    reader = _Reader(np.stack([noise(k) for k in range(21)]), form)
+    fed = [batch["images"] for batch in iter(reader.get_next, None)]
+    np.testing.assert_array_equal(np.concatenate(fed), [noise(k)[..., ::-1].transpose(2, 0, 1) for k in range(21)])
+    monkeypatch.setattr("sphereface.export.quantise.NUM_PICTURES", 3)
+    np.testing.assert_array_equal(calibration_crops(tmp_path, (32, 24)), [noise(0), noise(10), noise(20)])
 
 
 def test_without_the_extra_a_line_says_what_to_install(checkpoint, monkeypatch, capsys, tmp_path):

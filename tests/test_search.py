@@ -49,6 +49,10 @@ def test_the_graph_finds_nearly_all_and_is_built_once(tmp_path, monkeypatch):
     assert (np.diff(cosines) <= 0).all()
     assert cosines[0, 0] == pytest.approx(wanted[0, 0], abs=1e-5)
     (kept,) = tmp_path.glob("*.faiss")
+    other = Gallery(tuple(map(str, range(30))), units(30, seed=2), "ab" * 32, "crops")  # has a graph of its own
+    np.testing.assert_array_equal(
+        nearest_by_index(other, queries, 3, tmp_path)[0], nearest(other.embeddings, queries, 3)[0]
+    )
     monkeypatch.setattr(faiss, "IndexHNSWFlat", None)  # building again would fail
     again, _ = nearest_by_index(gallery, queries, 5, tmp_path)
     np.testing.assert_array_equal(again, rows)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import train
+from sphereface.commands import train as command
 
 from .pictures import make_training_set
 
@@ -37,6 +38,25 @@ def test_an_error_is_one_line_and_exit_code_two(arguments, error, capsys):
     assert error in captured.err
     assert captured.err.count("\n") == 1
     assert captured.out == ""
+
+
+@pytest.mark.parametrize(
+    ("more", "called", "given"),
+    [
+        (["--config", "a", "--set", "train.lr=1", "--set", "seed=2", "--resume", "auto"], "run_training",
+         ("a", ["train.lr=1", "seed=2"], {"resume": "auto", "device": "cpu"})),
+        (["--config", "a", "--set", "seed=2", "--dry-run"], "dry_run", ("a", ["seed=2"], {"device": "cpu"})),
+        (["--config", "a", "--profile", "7"], "profile_run", ("a", [], {"steps": 7, "device": "cpu"})),
+        (["--replay", "kept.pt"], "replay_step", ("kept.pt", {"device": "cpu"})),
+    ],
+)  # fmt: skip
+def test_options_reach_what_they_are_for(monkeypatch, capsys, more, called, given):
+    calls = []
+    for name in ("run_training", "dry_run", "profile_run", "replay_step"):
+        monkeypatch.setattr(command, name, lambda *a, name=name, **k: calls.append((name, (*a, k))) or "told")
+    assert train.main([*more, "--device", "cpu"]) == 0
+    assert calls == [(called, given)]
+    assert "told" in capsys.readouterr().out
 
 
 def test_a_whole_run_as_a_process(tmp_path):

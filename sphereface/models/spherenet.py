@@ -126,7 +126,8 @@ class SphereNet(nn.Module):
         Raises:
             UserError: crops of another size or without three channels.
         """
-        if images.ndim != 4 or images.shape[1:] not in {(3, *self.input_size), (3, *self.seen_size)}:
+        sizes = (3, *self.input_size), (3, *self.seen_size)  # no set: TorchScript's tracer compares, and cannot hash
+        if images.ndim != 4 or images.shape[1:] not in sizes:
             height, width = self.input_size
             raise UserError(
                 f"network input: got {tuple(images.shape)} · allowed: (batch, 3, {height}, {width}) · "

@@ -163,7 +163,17 @@ def test_table_json_and_pictures(faces):
 
 
 def test_the_program_writes_a_list_that_trains(faces, tmp_path, capsys):
-    arguments = [str(faces), "--output", str(tmp_path / "out"), "--workers", "0", "--min-images", "3"]
+    arguments = [
+        str(faces),
+        "--output",
+        str(tmp_path / "out"),
+        "--workers",
+        "0",
+        "--min-images",
+        "3",
+        "--size",
+        "16x12",
+    ]
     assert main([*arguments, "--write-list", str(tmp_path / "lists" / "clean.txt")]) == 1
     assert "clean pictures, of 7 identities" in capsys.readouterr().out
     assert {path.name for path in (tmp_path / "out").iterdir()} == {

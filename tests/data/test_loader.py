@@ -244,3 +244,11 @@ def test_batches_are_decoded_in_larger_tasks_where_shared_memory_has_room(tmp_pa
     first = next(batches(CropBatches(source, (32, 24)), order(6, 4), workers=2, pin_memory=False))
     assert made == [(slots, 4, 32, 24, 3)]
     assert torch.equal(first.images, alone.images)
+
+
+@pytest.mark.parametrize(
+    ("workers", "batch", "together"), [(1, 4, 8), (2, 100, 6), (2, 256, 2), (2, 512, 1), (2, 600, 1), (0, 4, 1)]
+)
+def test_a_task_is_the_batches_that_hold_512_pictures_at_most_8_and_at_least_one(monkeypatch, workers, batch, together):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=10**12))
+    assert loader._batches_a_task(workers, (batch, 32, 24, 3)) == together

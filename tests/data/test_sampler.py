@@ -61,9 +61,15 @@ def test_a_pictures_randomness_is_of_seed_epoch_and_index_alone():
 
 
 def test_the_numbers_of_a_picture_stand_at_its_index_in_a_stream_of_their_own():
+    def stream(purpose: int) -> np.random.Generator:
+        key, counter = np.array([3, 1], np.uint64), np.array([0, 0, 0, purpose], np.uint64)
+        return np.random.Generator(np.random.Philox(key=key, counter=counter))
+
     draw = order(50, 50).draw(50)  # epoch 1
-    stream = np.random.Philox(key=np.array([3, 1], np.uint64), counter=np.array([0, 0, 0, 16 + 4], np.uint64))
-    uniforms = np.random.Generator(stream).random((50, 1), dtype=np.float32)[:, 0]
+    assert draw.indices.tolist() == stream(0).permutation(50).tolist()
+    assert draw.mirror.tolist() == stream(1).integers(0, 2, 50)[draw.indices].astype(bool).tolist()
+    assert draw.shift.tolist() == stream(2).integers(-2, 3, (50, 2))[draw.indices].tolist()
+    uniforms = stream(16 + 4).random((50, 1), dtype=np.float32)[:, 0]
     assert sorted(draw.indices[draw.augment["grey"].rows]) == np.flatnonzero(uniforms < 0.3).tolist()
 
 
@@ -116,6 +122,11 @@ def test_balanced_pictures_come_as_often_as_they_should_or_once_less_or_more():
         stream = BatchOrder(100, 100, seed=9, augmentation=Augmentation(), weights=weights)
         counts = np.bincount(stream.draw(100 * epoch).indices, minlength=100)
         assert (np.abs(counts - weights) < 1 + 1e-9).all()
+
+
+def test_over_the_epochs_every_picture_of_an_identity_comes():
+    """Of 90 pictures 33 come in an epoch: others in the next."""
+    np.testing.assert_allclose(seen(1, epochs=400), identity_weights(LABELS, 1), atol=0.1)
 
 
 def test_a_picture_that_comes_twice_is_augmented_anew():

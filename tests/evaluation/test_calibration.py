@@ -87,8 +87,11 @@ def test_thresholds_let_as_many_impostors_pass_as_they_say():
         assert (scores[same] > point.threshold).mean() == pytest.approx(point.tar)
     assert calibration.at() == calibration.thresholds[-1]
     assert calibration.at(0.05) == calibration.thresholds[1]
-    with pytest.raises(UserError, match=r"FAR: got 0.001 · allowed: 0.1, 0.05, 0.02 \(what pairs.txt can resolve\)"):
-        calibration.at(0.001)
+    for far in (0.001, 0.03, 0.2):  # none for another
+        with pytest.raises(
+            UserError, match=rf"FAR: got {far} · allowed: 0.1, 0.05, 0.02 \(what pairs.txt can resolve\)"
+        ):
+            calibration.at(far)
 
 
 def test_what_cannot_be_calibrated_is_refused():
@@ -132,12 +135,12 @@ def test_eval_writes_it_beside_the_checkpoint(tmp_path, capsys):
     before = sha256_of(checkpoint)
     write_set(tmp_path / "crops", people=20, pictures=6)
     files = ["--ckpt", checkpoint, "--lfw", tmp_path / "crops", "--pairs", tmp_path / "crops/pairs.txt"]
-    arguments = [str(part) for part in (*files, "--device", "cpu", "--calibrate")]
+    arguments = [str(part) for part in (*files, "--device", "cpu", "--calibrate", "--no-flip")]
     assert main(arguments) == 0, capsys.readouterr().err
     path = calibration_path(checkpoint)
     assert path == tmp_path / "run" / "best.calibration.json"
     assert str(path) in capsys.readouterr().out
-    calibration = read_calibration(path, checkpoint_sha256=before, flip=True)
+    calibration = read_calibration(path, checkpoint_sha256=before, flip=False)
     assert calibration.prior == 0.5
     assert sha256_of(checkpoint) == before
     written = json.loads((tmp_path / "run/eval-pairs/verification.json").read_text(encoding="utf-8"))

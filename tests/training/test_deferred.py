@@ -23,6 +23,7 @@ from sphereface.training.average import MovingAverage
 from sphereface.training.deferred import DeferredCheck, can_defer
 from sphereface.training.optimizer import SGD
 from sphereface.training.trainer import Trainer
+from sphereface.training.watch import QuietWatch
 
 from .runs import CPU, load, metrics_of, train_with
 
@@ -238,6 +239,54 @@ def test_the_flag_stays_until_it_is_read():
     assert (float(check.tripped), check.lost_steps()) == (0.0, 0)
     check.look(bad, good)
     assert check.lost_steps() == 1
+
+
+def test_a_flag_leaves_the_rows_of_the_head_alone():
+    head = MarginHead(4, 3, make_margin("a-softmax", gradient="caffe"))
+    stored = head.weight.detach().clone()
+    for held, lengths in ((1.0, torch.linalg.vector_norm(stored, dim=1)), (0.0, torch.ones(3))):
+        head.held = torch.tensor(held)
+        head(torch.randn(2, 4), torch.tensor([0, 2]), 5.0)
+        torch.testing.assert_close(torch.linalg.vector_norm(head.weight.detach(), dim=1), lengths)
+        assert torch.equal(head.weight, stored) == bool(held)
+
+
+def test_it_is_read_before_anything_is_written(config_file):
+    trainer = Trainer(load(config_file, *COMMON), CPU)
+    due = []
+    for step in range(1, 21):
+        trainer.progress.step = step
+        due += [step] * trainer._writes_now()
+    assert due == [6, 8, 9, 10, 12, 16, 18, 20]
+
+
+@pytest.mark.parametrize("bad", ["loss", "gradient"])
+def test_a_loss_or_a_gradient_alone_is_enough(config_file, deferring, bad):
+    deferring(True)
+    trainer = Trainer(load(config_file), CPU)
+    learner, batch = trainer.learner, next(trainer.feed())
+    gradients = learner.gradients
+
+    def spoilt(*args):
+        output, embeddings = gradients(*args)
+        if bad == "gradient":
+            learner.model.fc5.bias.grad[0] = math.inf
+        return output._replace(loss=output.loss * (math.inf if bad == "loss" else 1)), embeddings
+
+    learner.gradients = spoilt
+    before = learner.model.fc5.weight.detach().clone()
+    trainer.train_step(batch)
+    assert torch.equal(learner.model.fc5.weight, before)
+    assert learner.lost_steps() == 1
+
+
+def test_waiting_for_the_device_counts_as_training(config_file, deferring):
+    deferring(True)
+    trainer = Trainer(load(config_file, *COMMON), CPU)
+    trainer.stopwatch.lap = lambda: 1.5
+    for trainer.progress.step in (5, 6):  # it is read at the sixth
+        assert not trainer._take_back(QuietWatch())
+    assert trainer.progress.seconds == 1.5
 
 
 def test_a_flag_leaves_the_average_alone_to_the_bit():

@@ -17,9 +17,11 @@ from sphereface.checkpoint import load_checkpoint
 from sphereface.config import Config
 from sphereface.data.batch import Batch
 from sphereface.errors import UserError
+from sphereface.training import distributed
 from sphereface.training.distributed import World, device_of, processes
 from sphereface.training.nonfinite import NonFiniteGuard
 from sphereface.training.replay import replay
+from sphereface.training.replicas import average_statistics, loss_scaler
 from sphereface.training.stopping import Interruption, StopRequest
 
 from ..pictures import make_pairs, make_training_set
@@ -321,6 +323,49 @@ def test_a_request_of_any_process_is_one_for_all():
     assert stop.signal is None  # so that the first Ctrl-C here is no second one
     with pytest.raises(Interruption), stop.interruptible():
         pass
+
+
+class ActedRanks:
+    """Two processes, of which the other has thrice as much of everything."""
+
+    def sum(self, *values: torch.Tensor) -> list[torch.Tensor]:
+        return [4 * value for value in values]
+
+
+def test_statistics_become_the_mean_of_all_processes_but_where_they_are_fixed():
+    moving, fixed = torch.nn.BatchNorm2d(3), torch.nn.BatchNorm1d(3).eval()
+    moving.running_mean.copy_(torch.tensor([1.0, 2.0, -3.0]))
+    average_statistics(torch.nn.ModuleList([moving, fixed]), World(0, 2, ActedRanks()))
+    assert moving.running_mean.tolist() == [2.0, 4.0, -6.0]
+    assert moving.running_var.tolist() == [2.0] * 3
+    assert (fixed.running_mean.tolist(), fixed.running_var.tolist()) == ([0.0] * 3, [1.0] * 3)
+
+
+@pytest.mark.parametrize(
+    ("size", "enabled", "name"), [(1, True, "GradScaler"), (2, False, "GradScaler"), (2, True, "ShardedGradScaler")]
+)
+def test_several_processes_skip_a_step_of_half_precision_together(size, enabled, name):
+    scaler = loss_scaler(CPU, World(size=size), enabled=enabled)
+    assert type(scaler).__name__ == name
+    assert scaler.is_enabled() == enabled
+
+
+@pytest.mark.parametrize(("cores", "here", "threads"), [(8, 3, 2), (2, 4, 1), (8, 1, 8)])
+def test_processes_share_the_cores_of_their_machine(monkeypatch, cores, here, threads):
+    taken = []
+    monkeypatch.setattr(distributed, "processors", lambda: cores)
+    monkeypatch.setattr(torch, "set_num_threads", taken.append)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    distributed._share_cores(here)
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")  # torchrun's, or the user's
+    distributed._share_cores(here)
+    assert taken == [threads]
+
+
+def test_several_processes_without_cuda_take_the_processor(monkeypatch):
+    for found in ("mps", "cpu"):
+        monkeypatch.setattr(distributed, "choose_device", lambda name, found=found: torch.device(found))
+        assert device_of("auto", 3) == CPU
 
 
 @pytest.mark.parametrize("name", ["cuda:1", "mps"])

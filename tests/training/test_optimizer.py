@@ -120,19 +120,21 @@ def test_orthogonalised_keeps_the_singular_vectors_and_evens_the_values(shape):
     torch.testing.assert_close(found, values.diag(), rtol=0, atol=1e-9)
 
 
-def test_muon_against_singular_values_and_a_loop():
+@pytest.mark.parametrize(("rows", "factor"), [(8, 2**0.5), (2, 1.0)])  # taller than wide, and wider
+def test_muon_against_singular_values_and_a_loop(rows, factor):
     """Two updates: each singular value of the step is that of the polynomial, five times; written out per value."""
     generator = torch.Generator().manual_seed(2)
-    w = torch.randn(8, 2, 1, 2, dtype=torch.float64, generator=generator).requires_grad_()  # 8 × 4: taller than wide
+    w = torch.randn(rows, 2, 1, 2, dtype=torch.float64, generator=generator).requires_grad_()  # a matrix of 4 columns
     b = torch.tensor([1.0], dtype=torch.float64, requires_grad=True)
-    groups = [{"params": [w, b], "lr_mult": 0.5, "decay_mult": 1.0}]
+    groups = [{"params": [w, b], "lr_mult": 0.5, "decay_mult": 0.25}]
     optimizer = Muon(groups, lr=0.1, mu=0.9, weight_decay=0.01, muon_lr=0.02, muon_decay=0.3, dtype=torch.float64)
-    expected, velocity = w.detach().clone().flatten(1), torch.zeros(8, 4, dtype=torch.float64)
-    plain = torch.optim.SGD([other := b.detach().clone().requires_grad_()], lr=0.05, momentum=0.9, weight_decay=0.01)
+    expected, velocity = w.detach().clone().flatten(1), torch.zeros(rows, 4, dtype=torch.float64)
+    other = b.detach().clone().requires_grad_()
+    plain = torch.optim.SGD([other], lr=0.05, momentum=0.9, weight_decay=0.25 * 0.01)
     for share in (1.0, 0.25):
         optimizer.set_lr(0.1 * share)
         plain.param_groups[0]["lr"] = 0.05 * share
-        w.grad = torch.randn(8, 2, 1, 2, dtype=torch.float64, generator=generator)
+        w.grad = torch.randn(rows, 2, 1, 2, dtype=torch.float64, generator=generator)
         b.grad = other.grad = torch.tensor([0.7], dtype=torch.float64)
         velocity = 0.9 * velocity + w.grad.flatten(1)
         u, s, v = torch.linalg.svd(w.grad.flatten(1) + 0.9 * velocity, full_matrices=False)
@@ -140,7 +142,7 @@ def test_muon_against_singular_values_and_a_loop():
         for _ in range(5):
             s = 3.4445 * s - 4.7750 * s**3 + 2.0315 * s**5
         rate = 0.5 * 0.02 * share
-        expected = expected * (1 - 0.3 * rate) - rate * 2**0.5 * (u * s) @ v
+        expected = expected * (1 - 0.25 * 0.3 * rate) - rate * factor * (u * s) @ v
         optimizer.step()
         plain.step()
     torch.testing.assert_close(w.detach().flatten(1), expected, rtol=0, atol=1e-6)
