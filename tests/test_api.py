@@ -107,6 +107,7 @@ def test_what_cannot_be_used_is_named_with_its_reason(checkpoint, tmp_path):
     (tmp_path / "text.jpg").write_text("no picture")
     result = e.try_embed([good, empty, tmp_path / "text.jpg", tmp_path / "none.jpg", good, b""])
     assert result.rows.tolist() == [0, 4]
+    assert e.try_embed([empty, good]).rows.tolist() == [1]
     np.testing.assert_allclose(result.embeddings[0], result.embeddings[1], atol=1e-6)
     assert result.problems == {
         1: "picture 1: no face found in 100x120 pixels, nor with a border around them",

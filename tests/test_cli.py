@@ -178,10 +178,12 @@ def test_names_on_a_contact_sheet_do_not_run_into_each_other():
 def test_pictures_are_drawn_in_their_colours():
     blue = np.zeros((112, 96, 3), dtype=np.uint8)
     blue[..., 0] = 255
-    for figure in (pair_figure([blue, blue], ["a", "b"], "same"), search_figure(blue, [blue], ["found"], "query")):
-        drawn = [axes.images[0].get_array() for axes in figure.axes if axes.images]
-        assert len(drawn) == 2
-        assert all((picture == [0, 0, 255]).all() for picture in drawn)  # matplotlib's are RGB
+    red = blue[..., ::-1]
+    for figure in (pair_figure([blue, red], ["a", "b"], "same"), search_figure(blue, [red], ["b"], "a")):
+        drawn = [(axes.get_title()[-1], axes.images[0].get_array()) for axes in figure.axes if axes.images]
+        assert [name for name, _ in drawn] == ["a", "b"]
+        assert (drawn[0][1] == [0, 0, 255]).all()  # matplotlib's are RGB
+        assert (drawn[1][1] == [255, 0, 0]).all()
 
 
 def test_verify_says_when_there_is_no_face_or_several(work, by_colour, capsys):

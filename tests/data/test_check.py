@@ -185,7 +185,9 @@ def test_the_program_writes_a_list_that_trains(faces, tmp_path, capsys):
     clean = open_source(tmp_path / "lists" / "clean.txt")
     assert clean.class_names == [f"id{i:02d}" for i in range(7)]
     assert len(clean) == 30
-    assert main([str(tmp_path / "lists/clean.txt"), "--output", str(tmp_path / "again"), "--workers", "0"]) == 0
+    again = [str(tmp_path / "lists/clean.txt"), "--output", str(tmp_path / "again"), "--workers", "0"]
+    assert main(again) == 0
+    assert main([*again, "--max-images", "5"]) == 1  # one has six
 
 
 @pytest.mark.parametrize(

@@ -169,6 +169,16 @@ def test_the_batch_before_is_still_there(tmp_path):
         before = batch
 
 
+def test_pinned_batches_are_copies_that_stay(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "pin_memory", torch.Tensor.clone)  # which needs CUDA
+    crops = CropBatches(FolderSource(make_training_set(tmp_path, 3, 4)), (112, 96))
+    stream = batches(crops, order(12, 5), workers=0, pin_memory=True)
+    first = next(stream)
+    images = first.images.clone()
+    take(4, stream)
+    assert torch.equal(first.images, images)
+
+
 def test_too_little_shared_memory_is_said_before_a_worker_dies_of_it(tmp_path, monkeypatch):
     crops = CropBatches(FolderSource(make_training_set(tmp_path, 2, 2)), (112, 96))
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=500_000))

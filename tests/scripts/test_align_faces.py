@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from scripts import align_faces
+from sphereface.commands import align as align_command
 from sphereface.data.images import decode
-from tests.alignment.faces import write_photographs
+from tests.alignment.faces import ByColour, write_photographs
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FACES = (REPOSITORY / "../shared/faces").resolve()
@@ -177,6 +178,14 @@ def test_killed_detection_goes_on_to_the_same_files(tmp_path):
 
 def detector_run(photographs, *arguments):
     return align_faces.main([*arguments, "--workers", "0", str(photographs), str(photographs.parent / "out")])
+
+
+@pytest.mark.parametrize(("more", "pick"), [([], "centre"), (["--pick", "largest"], "largest")])
+def test_the_face_asked_for_is_picked(monkeypatch, more, pick):
+    monkeypatch.setattr(align_command, "Mtcnn", ByColour)
+    found = align_command.sources(align_command.parse(["in", "out", "--detector", "mtcnn", *more], "align"))
+    assert found.finder.pick == pick
+    assert isinstance(found.finder.detector, ByColour)
 
 
 def test_on_failure_reads_two_words(photographs, capsys):
