@@ -28,6 +28,7 @@ import torch.distributed as dist
 from torch.profiler import ProfilerActivity, profile
 
 from sphereface.losses.distributed_head import make_head
+from sphereface.losses.last_layer import CLASS_BLOCK
 from sphereface.losses.margins import make_margin
 from sphereface.training.optimizer import SGD, gradient_values
 from sphereface.training.parts import parameter_groups
@@ -47,23 +48,27 @@ SMALL = [
 ]
 
 
-def held(*, ranks: int, n: int, classes: int, dim: int, rate: float, precision: str) -> dict[str, float]:
+def held(
+    *, ranks: int, n: int, classes: int, dim: int, rate: float, precision: str, cpu: bool = False
+) -> dict[str, float]:
     """Bytes on each rank: C/R rows of weights and momentum, and what a step makes of the K rows that it sees.
 
     ``step`` is all that a step holds at its peak beside weights and momentum: gradient, logits, the copy of sampled
-    rows, under autocast one product's operand and result in half precision, and 4 tensors of N·D.
+    rows, under autocast one product's operand and result in half precision, and 4 tensors of N·D. On a CPU products are
+    of a block of classes at a time, and oneDNN's want room of their own for what they give.
     """
     rows = -(-classes // ranks)
     seen = rows if rate == 1 else -(-rows * rate // 1)
     gradient, logits = 4.0 * seen * dim, 4.0 * n * seen
     copy = 4.0 * seen * dim if rate < 1 else 0.0
-    half = 2.0 * seen * (dim + n) if precision == "bf16" else 0.0
+    block = min(seen, CLASS_BLOCK) if cpu else seen
+    product = 2.0 * block * (dim + n) if precision == "bf16" else 4.0 * n * block if cpu else 0.0
     return {
         "weights": 4.0 * rows * dim,
         "momentum": 4.0 * rows * dim,
         "gradient": gradient,
         "logits": logits,
-        "step": gradient + logits + copy + half + 4 * 4.0 * n * dim,
+        "step": gradient + logits + copy + product + 4 * 4.0 * n * dim,
     }
 
 
@@ -170,7 +175,7 @@ def run(case: dict[str, Any]) -> list[dict[str, Any]]:
             raise SystemExit(f"error: a process of {case} failed")
         found = [json.loads(Path(folder, f"{rank}.json").read_text("utf-8")) for rank in range(case["ranks"])]
     forward, backward = sent(**case)
-    formulas = {**held(**case), "sent forward": forward, "sent backward": GLOO * backward}
+    formulas = {**held(**case, cpu=True), "sent forward": forward, "sent backward": GLOO * backward}
     rows = []
     for name in found[0]:
         measured = max(each[name] for each in found)
