@@ -33,8 +33,9 @@ import torch
 import torchvision
 
 from sphereface.augmentation import Augment
+from sphereface.data.crops import CropBatches
 from sphereface.data.images import decode
-from sphereface.data.loader import CropBatches, batches
+from sphereface.data.loader import batches
 from sphereface.data.orl import prepare_orl
 from sphereface.data.packing import pack
 from sphereface.data.sampler import Augmentation, BatchOrder

@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..data.loader import CropBatches, batches
+from ..data.crops import CropBatches
+from ..data.loader import batches
 from ..data.sampler import Augmentation, BatchOrder
 from ..data.transforms import to_input, to_pixels
 

@@ -9,7 +9,8 @@ from typing import Any
 from ..checkpoint import BadCheckpoint
 from ..config import Config
 from ..data.batch import Batch
-from ..data.loader import CropBatches, batches, check_sample
+from ..data.crops import CropBatches, check_sample
+from ..data.loader import batches
 from ..data.sampler import Augmentation, BatchOrder, identity_weights
 from ..data.sources import open_source
 from .distributed import World

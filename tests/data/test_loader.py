@@ -13,7 +13,8 @@ import torch
 
 from sphereface.augmentation import Augment, Erase, Jpeg
 from sphereface.data import loader
-from sphereface.data.loader import BadImages, CropBatches, batches, check_sample, shifted
+from sphereface.data.crops import CropBatches, check_sample, shifted
+from sphereface.data.loader import BadImages, batches
 from sphereface.data.sampler import Augmentation, BatchOrder
 from sphereface.data.sources import FolderSource
 from sphereface.data.transforms import to_input, to_pixels
@@ -257,8 +258,31 @@ def test_batches_are_decoded_in_larger_tasks_where_shared_memory_has_room(tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("workers", "batch", "together"), [(1, 4, 8), (2, 100, 6), (2, 256, 2), (2, 512, 1), (2, 600, 1), (0, 4, 1)]
+    ("workers", "batch", "together"), [(1, 4, 8), (2, 100, 6), (2, 256, 2), (2, 512, 1), (2, 600, 1), (0, 100, 6)]
 )
-def test_a_task_is_the_batches_that_hold_512_pictures_at_most_8_and_at_least_one(monkeypatch, workers, batch, together):
-    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=10**12))
-    assert loader._batches_a_task(workers, (batch, 32, 24, 3)) == together
+@pytest.mark.parametrize("mapped", [True, False])
+def test_a_task_is_the_batches_that_hold_512_pictures_at_most_8_and_at_least_one(
+    monkeypatch, workers, batch, together, mapped
+):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=10**12 if workers else 0))
+    if mapped and workers == 0:  # nothing to start, nothing to read ahead
+        together = 1
+    assert loader._batches_a_task(workers, (batch, 32, 24, 3), mapped=mapped) == together
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_whole_batches_of_a_task_come_before_the_one_that_failed(tmp_path, workers):
+    source = FolderSource(make_training_set(tmp_path, 2, 2, (32, 24)))
+    stream = batches(CropBatches(source, (32, 24)), order(4, 4), workers=workers, pin_memory=False)
+    real, read = source.read, []
+
+    def read_until_the_disk_goes(index: int) -> bytes:
+        read.append(index)
+        if len(read) > 8:
+            raise OSError("gone")
+        return real(index)
+
+    source.read = read_until_the_disk_goes  # type: ignore[method-assign]
+    assert [next(stream).bad, next(stream).bad] == [[], []]
+    with pytest.raises(UserError, match=r"^data.train: 4 pictures in a row are unusable, the last: .*: gone$"):
+        next(stream)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sphereface.augmentation import Augment, Erase, Grey, Jpeg
-from sphereface.data.loader import CropBatches
+from sphereface.data.crops import CropBatches
 from sphereface.data.sampler import Augmentation, BatchOrder
 from sphereface.data.sources import open_source
 from sphereface.training.augmentation_sheet import augmentation_sheet, rows_of

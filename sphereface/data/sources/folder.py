@@ -30,6 +30,7 @@ class FolderSource:
     """
 
     named = True
+    mapped = False
 
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root)

@@ -33,6 +33,7 @@ class JoinedSource:
         self._starts = [0, *itertools.accumulate(len(source) for source in sources)]
         self._order: npt.NDArray[np.unsignedinteger] | None = None
         self.named = all(source.named for source in sources)
+        self.mapped = all(source.mapped for source in sources)
         if merge:
             self._merge(tags)
         else:

@@ -31,6 +31,8 @@ class ListSource:
         UserError: it cannot be read, a line is wrong, or none of the first files is there.
     """
 
+    mapped = False
+
     def __init__(self, path: Path | str, root: Path | str | None = None) -> None:
         self.path = Path(path)
         self.root = self.path.parent if root is None else Path(root)

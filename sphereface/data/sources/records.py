@@ -40,6 +40,8 @@ class RecordSource:
         UserError: a file is missing, truncated or damaged, or a label is no whole number of 0 or more.
     """
 
+    mapped = True
+
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path) / "train.rec" if Path(path).is_dir() else Path(path)
         self._file = MappedFile(self.path)

@@ -26,7 +26,7 @@ class SelectedSource:
         self.labels = (np.cumsum(keep, dtype=np.int32) - 1)[source.labels[rows]].astype(np.int32)
         self._rows = smallest_index(rows)
         self.class_names = [name for name, stays in zip(source.class_names, keep.tolist(), strict=True) if stays]
-        self.named = source.named
+        self.named, self.mapped = source.named, source.mapped
 
     def __len__(self) -> int:
         return len(self._rows)

@@ -42,6 +42,8 @@ class ZipSource:
         UserError: no zip, a truncated or an encrypted one; a member's name leads out of it; no pictures.
     """
 
+    mapped = True
+
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         self._file = MappedFile(self.path)

@@ -1,0 +1,97 @@
+"""Reading ahead: the same pictures in the same order, by a thread where each is a file, and never far ahead."""
+
+from __future__ import annotations
+
+import threading
+import time
+import zipfile
+
+import numpy as np
+import pytest
+
+from sphereface.data.packing import pack
+from sphereface.data.read_ahead import encoded
+from sphereface.data.sources import FolderSource, JoinedSource, ListSource, RecordSource, SelectedSource, ZipSource
+
+from ..pictures import make_training_set
+
+
+class Recorded:
+    """A source of texts that remembers who read what; 7 cannot be read."""
+
+    labels = np.zeros(1000, np.int32)
+    class_names = ("one",)
+    named = True
+
+    def __init__(self, *, mapped: bool) -> None:
+        self.mapped = mapped
+        self.reads: list[tuple[int, threading.Thread]] = []
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def read(self, index: int) -> bytes:
+        self.reads.append((index, threading.current_thread()))
+        if index == 7:
+            raise OSError("gone")
+        return b"%d" % index
+
+    def name(self, index: int) -> str:
+        return str(index)
+
+
+@pytest.mark.parametrize("mapped", [True, False])
+@pytest.mark.parametrize("count", [0, 1, 63, 64, 65, 300])
+def test_every_picture_comes_in_its_turn_and_once(mapped, count):
+    indices = np.random.default_rng(0).permutation(1000)[:count].tolist()
+    source = Recorded(mapped=mapped)
+    got = [str(each) if isinstance(each, OSError) else each.decode() for each in encoded(source, indices)]
+    assert got == ["gone" if index == 7 else str(index) for index in indices]
+    assert [index for index, _ in source.reads] == indices
+
+
+def test_files_are_read_by_another_thread_while_the_first_pictures_are_decoded_and_two_chunks_ahead_at_most():
+    source = Recorded(mapped=False)
+    pictures = encoded(source, list(range(1000)))
+    next(pictures)
+    deadline = time.monotonic() + 10
+    while len(source.reads) < 128 and time.monotonic() < deadline:
+        time.sleep(0.001)
+    time.sleep(0.05)
+    assert len(source.reads) == 128
+    assert threading.current_thread() not in {thread for _, thread in source.reads}
+
+
+def test_of_a_mapped_file_a_picture_is_copied_when_it_is_asked_for():
+    source = Recorded(mapped=True)
+    pictures = encoded(source, list(range(1000)))
+    next(pictures)
+    assert source.reads == [(0, threading.current_thread())]
+
+
+@pytest.mark.parametrize("taken", [1, 300])
+def test_no_thread_stays(taken):
+    source = Recorded(mapped=False)
+    pictures = encoded(source, list(range(300)))
+    for _ in range(taken):
+        next(pictures)
+    pictures.close()
+    (thread,) = {thread for _, thread in source.reads}
+    assert not thread.is_alive()
+
+
+def test_which_sources_are_mapped(tmp_path):
+    folder = FolderSource(make_training_set(tmp_path / "folder", 2, 2, (16, 16)))
+    lines = [f"{path.relative_to(tmp_path)} {path.parent.name[-1]}" for path in sorted(tmp_path.rglob("*.png"))]
+    (tmp_path / "list.txt").write_text("\n".join(lines))
+    pack(folder, tmp_path / "faces.rec")
+    with zipfile.ZipFile(tmp_path / "faces.zip", "w") as archive:
+        for path in sorted((tmp_path / "folder").rglob("*.png")):
+            archive.write(path, path.relative_to(tmp_path / "folder"))
+    record, zipped = RecordSource(tmp_path / "faces.rec"), ZipSource(tmp_path / "faces.zip")
+    assert [source.mapped for source in (folder, ListSource(tmp_path / "list.txt"))] == [False, False]
+    assert [source.mapped for source in (record, zipped)] == [True, True]
+    for source in (folder, record):
+        assert SelectedSource(source, np.array([True, False])).mapped == source.mapped
+    assert JoinedSource([record, zipped], ["a", "b"], merge=False).mapped
+    assert not JoinedSource([record, folder], ["a", "b"], merge=False).mapped
