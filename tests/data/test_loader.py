@@ -286,3 +286,11 @@ def test_whole_batches_of_a_task_come_before_the_one_that_failed(tmp_path, worke
     assert [next(stream).bad, next(stream).bad] == [[], []]
     with pytest.raises(UserError, match=r"^data.train: 4 pictures in a row are unusable, the last: .*: gone$"):
         next(stream)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_pictures_are_not_aligned_to_32_bytes_where_the_decoder_would_write_past_the_cache(tmp_path, workers):
+    source = FolderSource(make_training_set(tmp_path, 2, 3))
+    stream = batches(CropBatches(source, (112, 96)), order(6, 4), workers=workers, pin_memory=False)
+    for batch in take(5, stream):
+        assert {image.data_ptr() % 32 for image in batch.images} == {16}
