@@ -39,7 +39,7 @@ from sphereface.data.loader import batches
 from sphereface.data.orl import prepare_orl
 from sphereface.data.packing import pack
 from sphereface.data.sampler import Augmentation, BatchOrder
-from sphereface.data.sources import Source, open_path
+from sphereface.data.sources import Source, kept, open_path
 from sphereface.data.transforms import to_input
 
 FACES = Path(__file__).resolve().parents[2] / "shared" / "faces" / "train"
@@ -144,13 +144,22 @@ def torchvision_feed(folder: Path, workers: int) -> Iterator[Any]:
 
 
 def make_sources(folder: Path, scratch: Path) -> dict[str, Source]:
-    """The same JPEGs as a folder, a zip and a .rec."""
+    """The same JPEGs as a folder, kept in memory or in its first epoch, a zip and a .rec."""
     archive = scratch / "faces.zip"
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as file:
         for path in sorted(folder.glob("*/*.jpg")):
             file.write(path, path.relative_to(folder))
     pack(open_path(folder), scratch / "faces.rec")
-    return {"folder": open_path(folder), "zip": open_path(archive), "rec": open_path(scratch / "faces.rec")}
+    first = open_path(folder)
+    later = kept(first, 1 << 30)  # as training has it: data.keep_mb
+    for index in range(len(later)):
+        later.read(index)
+    return {
+        "folder": later,
+        "folder, first epoch": first,
+        "zip": open_path(archive),
+        "rec": open_path(scratch / "faces.rec"),
+    }
 
 
 def orl_as_jpeg(scratch: Path) -> Path:

@@ -43,6 +43,7 @@ class DataConfig:
     augment: Augment = field(default_factory=Augment)
     balance: float = option(0.0, low=0, high=1)
     workers: int = option(2, low=0)
+    keep_mb: int = option(1024, low=0)
     max_bad_share: float = option(0.01, low=0, high=1)
 
 

@@ -12,7 +12,7 @@ from ..data.batch import Batch
 from ..data.crops import CropBatches, check_sample
 from ..data.loader import batches
 from ..data.sampler import Augmentation, BatchOrder, identity_weights
-from ..data.sources import open_source
+from ..data.sources import kept, open_source
 from .distributed import World
 
 
@@ -30,7 +30,7 @@ class TrainingSet:
     def __init__(self, config: Config, world: World) -> None:
         self.config, self.world = config, world
         data = config.data
-        self.source = open_source(
+        source = open_source(
             data.train,
             root=data.root,
             merge=data.merge,
@@ -38,6 +38,7 @@ class TrainingSet:
             exclude_file=data.exclude_file,
             min_images=data.min_images,
         )
+        self.source = kept(source, data.keep_mb << 20)
         self.crops = CropBatches(self.source, config.model.input_size)
         self.augmentation = Augmentation(data.mirror, data.crop_shift, data.augment)
         self.order(0)  # which may refuse

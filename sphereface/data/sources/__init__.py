@@ -22,6 +22,7 @@ from ...errors import UserError
 from .base import Source, nfc
 from .folder import FolderSource
 from .joined import JoinedSource
+from .kept import KeptSource, kept
 from .listing import ListSource
 from .records import RecordSource
 from .selection import SelectedSource, read_names, with_pictures, without
@@ -30,11 +31,13 @@ from .zipped import ZipSource
 __all__ = [
     "FolderSource",
     "JoinedSource",
+    "KeptSource",
     "ListSource",
     "RecordSource",
     "SelectedSource",
     "Source",
     "ZipSource",
+    "kept",
     "open_path",
     "open_source",
 ]

@@ -26,14 +26,16 @@ class Source(Protocol):
         labels: (N,) int32 in [0, C), the class of each picture, without gaps.
         class_names: the C identities; label = position.
         named: whether those are names; False where the data know identities by number alone.
-        mapped: whether all pictures are in files mapped into memory, so that reading one is a copy; False where a
-            file has to be opened for each.
+        mapped: whether all pictures are in memory, or in files mapped into it, so that reading one is a copy; False
+            where a file has to be opened for some.
     """
 
     labels: npt.NDArray[np.int32]
     class_names: list[str]
     named: bool
-    mapped: bool
+
+    @property
+    def mapped(self) -> bool: ...
 
     def __len__(self) -> int: ...
 
