@@ -26,6 +26,7 @@ class ModelConfig:
     embedding_dim: int = option(512, low=2)
     input_size: tuple[int, ...] = option((112, 96), low=16)
     norm: str = option("none", choices=["none", "batch"])
+    networks: int = option(1, low=1, high=100)
 
 
 @dataclass(frozen=True)

@@ -62,10 +62,11 @@ def card(exported: Exported) -> str:
 
 def _what(exported: Exported) -> str:
     meta = exported.meta
+    networks = meta.get("config", {}).get("model", {}).get("networks", 1)
+    what = "A SphereFace network" if networks == 1 else f"{networks} SphereFace networks, side by side"
     return (
         f"# {exported.path.name}\n\n"
-        f"A SphereFace network (Liu et al., CVPR 2017): an aligned face crop to {exported.dim} numbers, "
-        "to be compared by cosine.\n\n"
+        f"{what} (Liu et al., CVPR 2017): an aligned face crop to {exported.dim} numbers, to be compared by cosine.\n\n"
         f"Exported from `{exported.checkpoint.name}`, step {meta.get('step', 'unknown')}, "
         f"SHA-256 `{exported.checkpoint_sha256}`."
     )

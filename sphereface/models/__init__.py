@@ -13,9 +13,10 @@ from ..checkpoint import BadCheckpoint, load_checkpoint
 from ..config import ModelConfig
 from ..errors import ConfigError
 from ..options import parse_options
+from .side_by_side import SideBySide
 from .spherenet import SphereNet
 
-__all__ = ["LoadedModel", "SphereNet", "build_model", "load_model"]
+__all__ = ["LoadedModel", "SideBySide", "SphereNet", "build_model", "load_model"]
 
 
 @dataclass(frozen=True)
@@ -28,13 +29,13 @@ class LoadedModel:
         meta: what the checkpoint says of itself: ``step``, ``run``, ``config``, ``versions``, ….
     """
 
-    model: SphereNet
+    model: SphereNet | SideBySide
     input_size: tuple[int, int]
     meta: dict[str, Any]
 
 
 def build_model(config: ModelConfig) -> SphereNet:
-    """The backbone that ``model:`` describes, with fresh weights from torch's generator."""
+    """One network that ``model:`` describes, with fresh weights from torch's generator."""
     return SphereNet(
         config.depth,
         widths=config.widths,
@@ -42,6 +43,13 @@ def build_model(config: ModelConfig) -> SphereNet:
         input_size=config.input_size,
         norm="batch" if config.norm == "batch" else "none",
     )
+
+
+def build_whole(config: ModelConfig) -> SphereNet | SideBySide:
+    """All that ``model:`` describes, which may be several networks side by side."""
+    if config.networks == 1:
+        return build_model(config)
+    return SideBySide([build_model(config) for _ in range(config.networks)])
 
 
 def load_model(path: Path, device: torch.device | str = "cpu") -> LoadedModel:
@@ -60,9 +68,10 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> LoadedModel:
     config = parse_options(ModelConfig, options, prefix="model", problems=problems)
     if config is None:
         raise ConfigError(str(path), problems)
-    model = build_model(config)
+    model = build_whole(config)
     load_weights(model, weights, path)
-    model.seen_size = tuple(state.get("seen_size", model.input_size))  # smaller in the midst of some runs
+    if isinstance(model, SphereNet):
+        model.seen_size = tuple(state.get("seen_size", model.input_size))  # smaller in the midst of some runs
     model.to(device).eval()
     return LoadedModel(model, model.input_size, meta)
 

@@ -28,6 +28,7 @@ from .profiling import profile_training
 from .progress import Progress
 from .replay import replay
 from .run_folder import QuietFolder, RunFolder
+from .several import check_resume, finished_run, join, single_runs
 from .trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -54,15 +55,37 @@ def run_training(
     with processes(device) as (world, place):
         start_logging(quiet=not world.first)
         config = load_config(config_name, overrides, losses=MARGINS)
-        trainer = Trainer(config, place, world)
-        run, checkpoint = open_run(config, resume, world)
-        start_logging(run.path, quiet=not world.first)
-        log.info("%s", headline(trainer))
-        log.info("run folder %s · watch it: tensorboard --logdir %s", run.path, config.runs_dir)
-        progress = _fit(trainer, run, checkpoint)
-        result = run.result(config)
-        log.info("done: %d steps in %.1f minutes: %s", progress.step, progress.seconds / 60, result)
+        check_resume(config, resume)
+        singles = single_runs(config)
+        results = []
+        for number, single in enumerate(singles, start=1):
+            if len(singles) > 1:
+                log.info("network %d of %d, seed %d", number, len(singles), single.seed)
+            results.append(_finished_or_trained(single, resume, place, world, several=len(singles) > 1))
+        result = results[0]
+        if len(singles) > 1:
+            result = join(config, results, place, world)
+            log.info("done: %d networks joined: %s", len(results), result)
     return result if world.first else None
+
+
+def _finished_or_trained(
+    config: Config, resume: str | None, device: torch.device, world: World, *, several: bool
+) -> Path:
+    """The checkpoint of one network: that of its finished run where several are gone on with, or else of a new one."""
+    done = finished_run(config, world) if several and resume == "auto" else None
+    if done is not None:
+        log.info("resume auto: finished before: %s", done)
+        return done
+    trainer = Trainer(config, device, world)
+    run, checkpoint = open_run(config, resume, world)
+    start_logging(run.path, quiet=not world.first)
+    log.info("%s", headline(trainer))
+    log.info("run folder %s · watch it: tensorboard --logdir %s", run.path, config.runs_dir)
+    progress = _fit(trainer, run, checkpoint)
+    result = run.result(config)
+    log.info("done: %d steps in %.1f minutes: %s", progress.step, progress.seconds / 60, result)
+    return result
 
 
 def open_run(config: Config, resume: str | None, world: World) -> tuple[RunFolder, Path | None]:
@@ -112,8 +135,8 @@ def dry_run(config_name: str, overrides: Sequence[str] = (), *, device: str = "a
     with processes(device) as (world, place):
         start_logging(quiet=not world.first)
         config = load_config(config_name, overrides, losses=MARGINS)
-        trainer = Trainer(config, place, world)
-        table = describe(trainer)
+        trainer = Trainer(single_runs(config)[0], place, world)
+        table = describe(trainer, config)
         if not world.first:
             return None
         return f"{'augmentation, to look at':28}{write_sheet(trainer)}\n{table}"
@@ -132,7 +155,7 @@ def profile_run(config_name: str, overrides: Sequence[str] = (), *, steps: int, 
     start_logging()
     config = load_config(config_name, overrides, losses=MARGINS)
     folder = Path(config.runs_dir) / f"{config.name}-profile"
-    table = profile_training(Trainer(config, choose_device(device)), steps, folder)
+    table = profile_training(Trainer(single_runs(config)[0], choose_device(device)), steps, folder)
     return f"trace, for ui.perfetto.dev or TensorBoard: {folder / 'steps.pt.trace.json'}\n\n{table}"
 
 
@@ -178,8 +201,8 @@ def headline(trainer: Trainer) -> str:
     )
 
 
-def describe(trainer: Trainer) -> str:
-    """What ``--dry-run`` prints: sizes, cost and memory of one batch, and the resolved configuration."""
+def describe(trainer: Trainer, config: Config) -> str:
+    """What ``--dry-run`` prints: sizes, cost and memory of one batch of one network, and the resolved configuration."""
     batch = next(trainer.feed())
     output, _ = trainer.learner.forward(batch, trainer.setting())
     output.loss.backward()  # type: ignore[no-untyped-call]
@@ -188,20 +211,21 @@ def describe(trainer: Trainer) -> str:
         memory = f"{torch.cuda.max_memory_allocated(device) / 2**20:,.0f} MiB on {device}"
     else:
         memory = f"{_peak_resident_mib():,.0f} MiB (whole process)"
-    config = yaml.safe_dump(trainer.config.to_dict(), sort_keys=False, allow_unicode=True)
+    resolved = yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True)
+    networks = config.model.networks
     rows = {
         "identities": f"{trainer.num_classes:,}",
         "pictures": f"{len(trainer.source):,}",
         "network parameters": f"{parameters(trainer.learner.model):,}",
         "head parameters": f"{head_parameters(trainer.learner.head):,}",
         "multiply-adds per picture": f"{multiply_adds(trainer.learner.model):,}",
-        "length": length(trainer),
+        "length": length(trainer) if networks == 1 else f"{networks} networks, each {length(trainer)}",
         "device": f"{device}, {trainer.config.train.precision}",
         "peak memory of one batch": memory,
         "loss of one batch": f"{float(output.loss.detach()):.4f}",
     }
     table = "".join(f"{name:28}{value}\n" for name, value in rows.items())
-    return f"{table}\n# the resolved configuration\n{config}"
+    return f"{table}\n# the resolved configuration\n{resolved}"
 
 
 def parameters(module: torch.nn.Module) -> int:

@@ -57,6 +57,7 @@ CASES = {
     "skipped": {"size": 2, "set": [*SHORT, "train.on_nonfinite=skip", "model.norm=batch"], "hook": "poisoned"},
     "not finite": {"size": 2, "set": SHORT, "hook": "poisoned"},
     "clock": {"size": 2, "set": [*SHORT, "train.max_minutes=60"]},
+    "two networks": {"size": 2, "set": [*SHORT, "model.networks=2"]},
     "dry run": {"size": 2, "set": SHORT, "more": ["--dry-run"]},
 }
 
@@ -178,6 +179,21 @@ def test_a_clock_is_the_first_processs(results):
     first, second = results.found("clock")
     assert results.codes["clock"] == [0, 0]
     assert first["seconds"] == second["seconds"] > 0
+
+
+def test_two_networks_are_trained_one_after_another_and_joined_by_the_first_process(results):
+    assert results.codes["two networks"] == [0, 0]
+    alike_on_all(results, "two networks")
+    folders = (results.root / "runs" / "two-networks" / "tiny").iterdir()
+    (joined,) = [folder for folder in folders if len(list(folder.glob("step-*.pt"))) == 1]
+    state = load_checkpoint(joined / "best.pt")
+    parts = [load_checkpoint(Path(path)) for path in state["meta"]["networks"]]
+    assert [part["meta"]["config"]["seed"] for part in parts] == [0, 1]
+    for number, part in enumerate(parts):
+        assert torch.equal(state["model"][f"networks.{number}.fc5.weight"], part["model"]["fc5.weight"])
+    assert list(metrics_of(joined, "eval/mine/accuracy")) == [state["meta"]["step"]]
+    assert f"--ckpt {joined}/best.pt" in results.said("two networks", "out")[0]
+    assert results.said("two networks", "out")[1] == results.said("two networks")[1] == ""
 
 
 # ---------------------------------------------------------------- stopping, saving, going on

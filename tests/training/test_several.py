@@ -1,0 +1,191 @@
+"""model.networks: each is what it would be alone, bit for bit; joined, their cosine is the mean of theirs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from sphereface.checkpoint import load_checkpoint
+from sphereface.commands.export import run as export_main
+from sphereface.errors import UserError
+from sphereface.models import SideBySide, load_model
+from sphereface.training.run import dry_run, run_training
+from sphereface.training.run_folder import RunFolder
+from sphereface.training.trainer import Trainer
+
+from ..pictures import make_training_set
+from .runs import load, train
+
+TWO = ["model.networks=2", "seed=5"]
+
+
+def folders(config_file: Path) -> list[Path]:
+    return sorted((Path(load(config_file).runs_dir) / "tiny").iterdir())
+
+
+def networks_of(checkpoint: Path) -> list[dict[str, torch.Tensor]]:
+    weights = load_checkpoint(checkpoint)["model"]
+    count = 1 + max(int(name.split(".")[1]) for name in weights)
+    starts = [f"networks.{k}." for k in range(count)]
+    return [{n.removeprefix(s): value for n, value in weights.items() if n.startswith(s)} for s in starts]
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def dying_after(monkeypatch, updates: int) -> None:
+    """The process ends once so many updates have been made, whatever the network."""
+    left, step = [updates], Trainer.train_step
+
+    def dying_step(self, batch):
+        if left[0] == 0:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        return step(self, batch)
+
+    monkeypatch.setattr(Trainer, "train_step", dying_step)
+
+
+@pytest.mark.parametrize("more", [[], ["train.ema=0.5"], ["train.stages=[{until: 0.5, loss: {m: 1}}]"]])
+def test_each_network_is_what_it_would_be_alone(config_file, more):
+    joined = run_training(str(config_file), [*TWO, *more])
+    alone = [load_checkpoint(train(config_file, f"seed={seed}", *more) / "best.pt") for seed in (5, 6)]
+    together = networks_of(joined)
+    assert [same(a, b.get("average", b["model"])) for a, b in zip(together, alone, strict=True)] == [True, True]
+    assert not same(*together)
+
+
+def test_the_joined_embedding_has_the_mean_of_their_cosines(config_file):
+    joined = load_model(run_training(str(config_file), TWO))
+    alone = [load_model(train(config_file, f"seed={seed}") / "best.pt").model for seed in (5, 6)]
+    images = torch.rand(6, 3, 32, 32) * 2 - 1
+    with torch.no_grad():
+        both, each = joined.model(images), [model(images).double() for model in alone]
+    assert both.shape == (6, joined.model.embedding_dim) == (6, 16)
+    assert torch.allclose(both[:, :8].double().norm(dim=1), torch.ones(6, dtype=torch.float64))
+    for i in range(6):
+        for k in range(6):
+            mean = np.mean([float(e[i] @ e[k] / (e[i].norm() * e[k].norm())) for e in each])
+            assert float(F.cosine_similarity(both[i], both[k], dim=0)) == pytest.approx(mean, abs=1e-5)
+
+
+def test_what_the_joined_run_writes(config_file, capsys):
+    joined = run_training(str(config_file), TWO)
+    state, run = load_checkpoint(joined), joined.parent
+    assert joined.name == "best.pt"
+    assert len(folders(config_file)) == 3
+    meta = state["meta"]
+    assert meta["config"] == load(config_file, *TWO).to_dict()
+    assert [Path(path).parent for path in meta["networks"]] == [path for path in folders(config_file) if path != run]
+    steps = [load_checkpoint(Path(path))["meta"]["step"] for path in meta["networks"]]
+    assert (meta["step"], meta["images_seen"]) == (sum(steps), 8 * sum(steps))
+    assert (meta["class_names"], meta["num_images"]) == ([f"id{k:02d}" for k in range(5)], 35)
+    assert RunFolder(run).about()["status"] == "finished"
+    figures = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [0 <= line["eval/mine/accuracy"] <= 1 for line in figures] == [True]
+    assert list(run.glob("events.*"))
+    told = capsys.readouterr().err
+    for line in ("network 1 of 2, seed 5\n", "network 2 of 2, seed 6\n", f"done: 2 networks joined: {joined}\n"):
+        assert line in told
+    assert f"step {meta['step']} · mine accuracy" in (run / "train.log").read_text()
+
+
+def test_without_a_set_that_selects_the_last_are_joined(config_file):
+    joined = run_training(str(config_file), [*TWO, "eval.select=null", "eval.sets={}"])
+    assert joined.name == "last.pt"
+    assert not (joined.parent / "best.pt").exists()
+    assert load_checkpoint(joined)["meta"]["step"] == 24
+
+
+@pytest.mark.parametrize(("updates", "left"), [(7, 18), (12, 12), (17, 8)])  # saved at 4, 6, 8, 12 of each
+def test_a_killed_run_goes_on_where_it_was_and_trains_nothing_twice(config_file, monkeypatch, updates, left):
+    whole = networks_of(run_training(str(config_file), TWO))
+    for folder in folders(config_file):
+        folder.rename(config_file.parent / folder.name)
+    with monkeypatch.context() as dying:
+        dying_after(dying, updates)
+        with pytest.raises(KeyboardInterrupt):
+            run_training(str(config_file), TWO)
+    made, step = [], Trainer.train_step
+    monkeypatch.setattr(Trainer, "train_step", lambda self, batch: made.append(1) or step(self, batch))
+    joined = run_training(str(config_file), TWO, resume="auto")
+    assert all(same(a, b) for a, b in zip(networks_of(joined), whole, strict=True))
+    assert len(made) == left
+    assert len(folders(config_file)) == 3
+
+
+def test_finished_networks_are_taken_by_more_of_them_and_nothing_is_done_twice(config_file):
+    two = run_training(str(config_file), TWO)
+    assert run_training(str(config_file), TWO, resume="auto") == two
+    assert len(folders(config_file)) == 3
+    three = run_training(str(config_file), ["model.networks=3", "seed=5"], resume="auto")
+    assert len(folders(config_file)) == 5  # the third, and the three joined
+    assert [same(a, b) for a, b in zip(networks_of(three), networks_of(two), strict=False)] == [True, True]
+    again = run_training(str(config_file), TWO)  # no resume: all anew
+    assert again != two
+    assert len(folders(config_file)) == 8
+    newest = run_training(str(config_file), TWO, resume="auto")
+    assert newest == again
+
+
+def test_a_finished_run_whose_checkpoint_is_gone_is_trained_again(config_file):
+    two = run_training(str(config_file), TWO)
+    whole = networks_of(two)
+    Path(load_checkpoint(two)["meta"]["networks"][0]).unlink()
+    two.unlink()
+    joined = run_training(str(config_file), TWO, resume="auto")
+    assert joined != two
+    assert all(same(a, b) for a, b in zip(networks_of(joined), whole, strict=True))
+
+
+def test_one_network_that_is_finished_is_trained_again(config_file):
+    first = run_training(str(config_file))
+    assert run_training(str(config_file), resume="auto").parent != first.parent
+
+
+def test_networks_of_other_pictures_are_not_joined(config_file, tmp_path):
+    values = [*TWO, f"data.train={make_training_set(tmp_path / 'more', 5, 7, size=(32, 32))}"]
+    run_training(str(config_file), values)
+    make_training_set(tmp_path / "more", 6, 7, size=(32, 32))
+    with pytest.raises(UserError, match=r"best.pt: trained on other data than .*start without --resume"):
+        run_training(str(config_file), ["model.networks=3", *values[1:]], resume="auto")
+
+
+def test_the_joined_checkpoint_is_exported_and_says_what_it_is(config_file, tmp_path):
+    joined = run_training(str(config_file), TWO)
+    output = tmp_path / "joined.torchscript"
+    assert export_main([str(joined), "--format", "torchscript", "--layout", "nchw", "--output", str(output)]) == 0
+    pixels = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)
+    with torch.no_grad():
+        wanted = load_model(joined).model((pixels.float() - 127.5) / 128)
+        assert torch.allclose(torch.jit.load(output)(pixels), wanted, atol=1e-6)
+    assert "2 SphereFace networks, side by side" in output.with_name(output.name + ".md").read_text()
+
+
+def test_a_path_to_resume_is_refused(config_file):
+    with pytest.raises(UserError, match=r"--resume: got 'runs/x' with model.networks 2 · allowed: auto"):
+        run_training(str(config_file), TWO, resume="runs/x")
+
+
+def test_dry_run_says_how_many(config_file):
+    told = dry_run(str(config_file), ["model.networks=4"])
+    assert "4 networks, each 12 steps of 8 pictures" in told
+    assert "networks: 4" in told
+
+
+def test_pictures_of_another_size_are_refused():
+    model = SideBySide([load_network() for _ in range(2)])
+    with pytest.raises(UserError, match="network input"):
+        model(torch.zeros(1, 3, 40, 40))
+
+
+def load_network():
+    from sphereface.models import SphereNet
+
+    return SphereNet(4, widths=(4, 4, 4, 4), embedding_dim=8, input_size=(32, 32))
