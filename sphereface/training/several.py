@@ -1,7 +1,7 @@
 """``model.networks``: several networks from one configuration, trained one after another and joined to one checkpoint.
 
-Network k is the whole run of a configuration of its own, with ``seed`` + k: what it would be if trained alone, bit for
-bit, in a folder of its own.
+Network k of N is the whole run of a configuration of its own, with ``seed`` · N + k: what it would be if trained alone,
+bit for bit, in a folder of its own. So runs of other seeds have other networks, all of them.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def single_runs(config: Config) -> list[Config]:
     """The configurations to train, one a network: the configuration itself where it is of one."""
     if config.model.networks == 1:
         return [config]
-    one = replace(config.model, networks=1)
-    return [_with(config, model=one, seed=config.seed + k) for k in range(config.model.networks)]
+    count, one = config.model.networks, replace(config.model, networks=1)
+    return [_with(config, model=one, seed=(config.seed * count + k) % 2**32) for k in range(count)]
 
 
 def check_resume(config: Config, resume: str | None) -> None:

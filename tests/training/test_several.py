@@ -16,6 +16,7 @@ from sphereface.errors import UserError
 from sphereface.models import SideBySide, load_model
 from sphereface.training.run import dry_run, run_training
 from sphereface.training.run_folder import RunFolder
+from sphereface.training.several import single_runs
 from sphereface.training.trainer import Trainer
 
 from ..pictures import make_training_set
@@ -55,7 +56,7 @@ def dying_after(monkeypatch, updates: int) -> None:
 @pytest.mark.parametrize("more", [[], ["train.ema=0.5"], ["train.stages=[{until: 0.5, loss: {m: 1}}]"]])
 def test_each_network_is_what_it_would_be_alone(config_file, more):
     joined = run_training(str(config_file), [*TWO, *more])
-    alone = [load_checkpoint(train(config_file, f"seed={seed}", *more) / "best.pt") for seed in (5, 6)]
+    alone = [load_checkpoint(train(config_file, f"seed={seed}", *more) / "best.pt") for seed in (10, 11)]
     together = networks_of(joined)
     assert [same(a, b.get("average", b["model"])) for a, b in zip(together, alone, strict=True)] == [True, True]
     assert not same(*together)
@@ -63,7 +64,7 @@ def test_each_network_is_what_it_would_be_alone(config_file, more):
 
 def test_the_joined_embedding_has_the_mean_of_their_cosines(config_file):
     joined = load_model(run_training(str(config_file), TWO))
-    alone = [load_model(train(config_file, f"seed={seed}") / "best.pt").model for seed in (5, 6)]
+    alone = [load_model(train(config_file, f"seed={seed}") / "best.pt").model for seed in (10, 11)]
     images = torch.rand(6, 3, 32, 32) * 2 - 1
     with torch.no_grad():
         both, each = joined.model(images), [model(images).double() for model in alone]
@@ -91,7 +92,7 @@ def test_what_the_joined_run_writes(config_file, capsys):
     assert [0 <= line["eval/mine/accuracy"] <= 1 for line in figures] == [True]
     assert list(run.glob("events.*"))
     told = capsys.readouterr().err
-    for line in ("network 1 of 2, seed 5\n", "network 2 of 2, seed 6\n", f"done: 2 networks joined: {joined}\n"):
+    for line in ("network 1 of 2, seed 10\n", "network 2 of 2, seed 11\n", f"done: 2 networks joined: {joined}\n"):
         assert line in told
     assert f"step {meta['step']} · mine accuracy" in (run / "train.log").read_text()
 
@@ -121,17 +122,29 @@ def test_a_killed_run_goes_on_where_it_was_and_trains_nothing_twice(config_file,
 
 
 def test_finished_networks_are_taken_by_more_of_them_and_nothing_is_done_twice(config_file):
-    two = run_training(str(config_file), TWO)
-    assert run_training(str(config_file), TWO, resume="auto") == two
+    two = run_training(str(config_file), ["model.networks=2"])
+    assert run_training(str(config_file), ["model.networks=2"], resume="auto") == two
     assert len(folders(config_file)) == 3
-    three = run_training(str(config_file), ["model.networks=3", "seed=5"], resume="auto")
+    three = run_training(str(config_file), ["model.networks=3"], resume="auto")
     assert len(folders(config_file)) == 5  # the third, and the three joined
     assert [same(a, b) for a, b in zip(networks_of(three), networks_of(two), strict=False)] == [True, True]
-    again = run_training(str(config_file), TWO)  # no resume: all anew
+    again = run_training(str(config_file), ["model.networks=2"])  # no resume: all anew
     assert again != two
     assert len(folders(config_file)) == 8
-    newest = run_training(str(config_file), TWO, resume="auto")
-    assert newest == again
+    assert run_training(str(config_file), ["model.networks=2"], resume="auto") == again
+
+
+@pytest.mark.parametrize("count", [2, 3, 7])
+def test_no_two_seeds_share_a_network(config_file, count):
+    configs = [load(config_file, f"model.networks={count}", f"seed={seed}") for seed in range(5)]
+    seeds = [single.seed for config in configs for single in single_runs(config)]
+    assert seeds == list(range(5 * count))
+
+
+def test_seeds_stay_within_their_range(config_file):
+    singles = single_runs(load(config_file, "model.networks=3", f"seed={2**32 - 1}"))
+    assert [0 <= single.seed < 2**32 for single in singles] == [True] * 3
+    assert len({single.seed for single in singles}) == 3
 
 
 def test_a_finished_run_whose_checkpoint_is_gone_is_trained_again(config_file):
@@ -150,7 +163,7 @@ def test_one_network_that_is_finished_is_trained_again(config_file):
 
 
 def test_networks_of_other_pictures_are_not_joined(config_file, tmp_path):
-    values = [*TWO, f"data.train={make_training_set(tmp_path / 'more', 5, 7, size=(32, 32))}"]
+    values = ["model.networks=2", f"data.train={make_training_set(tmp_path / 'more', 5, 7, size=(32, 32))}"]
     run_training(str(config_file), values)
     make_training_set(tmp_path / "more", 6, 7, size=(32, 32))
     with pytest.raises(UserError, match=r"best.pt: trained on other data than .*start without --resume"):
