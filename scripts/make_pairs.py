@@ -1,7 +1,7 @@
 r"""Make a verification set of own pictures, and tell training whom to leave out.
 
     python scripts/make_pairs.py data/faces data/faces-verify
-    python train.py --config faces-small --set data.train=data/faces \
+    python train.py --config faces-60min --set data.train=data/faces \
         --set data.exclude_file=data/faces-verify/people.txt --set eval.sets.own=data/faces-verify
 
 SRC is whatever data.train may be: a folder of identities, a list file, a zip, a .rec. Of some of its people all

@@ -25,7 +25,7 @@ COMMANDS = {
 _EXAMPLES = """\
 examples:
   sphereface align --detector mtcnn photographs data/crops
-  sphereface train --config faces-small.yaml --set data.train=data/crops
+  sphereface train --config faces-60min.yaml --set data.train=data/crops
   sphereface eval --ckpt best.pt --calibrate
   sphereface verify a.jpg b.jpg --ckpt best.pt --save-plot pair.png
   sphereface embed photographs gallery.npz --ckpt best.pt
