@@ -15,6 +15,8 @@ from .config_files import find_config, merge, read_yaml, set_value
 from .errors import ConfigError
 from .options import fill_options, option, parse_options, suggest, to_plain
 
+MOST_NETWORKS = 100
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -26,7 +28,7 @@ class ModelConfig:
     embedding_dim: int = option(512, low=2)
     input_size: tuple[int, ...] = option((112, 96), low=16)
     norm: str = option("none", choices=["none", "batch"])
-    networks: int = option(1, low=1, high=100)
+    networks: int = option(1, low=1, high=MOST_NETWORKS)
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class DataConfig:
     augment: Augment = field(default_factory=Augment)
     balance: float = option(0.0, low=0, high=1)
     workers: int = option(2, low=0)
-    keep_mb: int = option(1024, low=0)
+    keep_mb: int = option(1024, low=0, high=2**20 - 1)
     max_bad_share: float = option(0.01, low=0, high=1)
 
 

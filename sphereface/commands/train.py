@@ -35,7 +35,8 @@ def make_parser(program: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--resume",
         metavar="auto|PATH",
-        help="auto: the newest unfinished run of this very config, or a new one; "
+        help="auto: the newest unfinished run of this config, or a new one (of several networks, those that "
+        "are finished stay); "
         "PATH: a run folder or a checkpoint, gone on with in its folder",
     )
     parser.add_argument("--device", default="auto", help="auto (default), cuda, cuda:N, mps or cpu")

@@ -7,6 +7,7 @@ import math
 import os
 import shutil
 import signal
+import sys
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
@@ -112,6 +113,7 @@ def batches(crops: CropBatches, order: BatchOrder, *, workers: int, pin_memory: 
         persistent_workers=workers > 0,
         prefetch_factor=_PREFETCH if workers else None,
         worker_init_fn=_start_worker,
+        multiprocessing_context="fork" if workers and sys.platform == "linux" else None,  # a source may share memory
     )
     for done in loader:
         for filled, (slot, draw) in zip(done, tasks.popleft(), strict=False):  # a failure is the last

@@ -70,8 +70,11 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> LoadedModel:
         raise ConfigError(str(path), problems)
     model = build_whole(config)
     load_weights(model, weights, path)
+    seen = state.get("seen_size", model.input_size)  # smaller in the midst of some runs
     if isinstance(model, SphereNet):
-        model.seen_size = tuple(state.get("seen_size", model.input_size))  # smaller in the midst of some runs
+        model.seen_size = tuple(seen)
+    else:
+        model.set_seen_sizes(seen)
     model.to(device).eval()
     return LoadedModel(model, model.input_size, meta)
 

@@ -27,6 +27,11 @@ class SideBySide(nn.Module):
         self.input_size = networks[0].input_size
         self.embedding_dim = sum(network.embedding_dim for network in networks)
 
+    def set_seen_sizes(self, sizes: Sequence[Sequence[int]]) -> None:
+        """``seen_size`` of each network: (height, width), as it was trained last."""
+        for network, (height, width) in zip(self.networks, sizes, strict=True):
+            network.seen_size = (height, width)  # type: ignore[assignment]
+
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Embed normalised crops.
 

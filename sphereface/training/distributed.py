@@ -134,7 +134,7 @@ def processes(device: str) -> Iterator[tuple[World, torch.device]]:
     world = World(rank, size, store=store)
     with _one_voice(world):
         place = device_of(device, int(os.environ.get("LOCAL_RANK", "0")))
-        _share_cores(int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+        _share_cores(local_processes())
         if place.type == "cuda":
             torch.cuda.set_device(place)
         backend = "cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo"
@@ -145,6 +145,11 @@ def processes(device: str) -> Iterator[tuple[World, torch.device]]:
             dist.destroy_process_group()
             raise
         dist.destroy_process_group()  # not after an error: that would wait for the others
+
+
+def local_processes() -> int:
+    """How many processes of the run are on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def device_of(name: str, local_rank: int) -> torch.device:

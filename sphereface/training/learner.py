@@ -223,6 +223,8 @@ class Learner:
         state = load_checkpoint(path, device=self.device)
         if "model" not in state:
             raise BadCheckpoint(f"{path}: holds no network")
+        if len(of := state.get("meta", {}).get("networks", ())) > 1:
+            raise BadCheckpoint(f"{path}: holds {len(of)} networks side by side · give one of them: {', '.join(of)}")
         load_weights(self.model, state.get("average", state["model"]), path)
         if self.average is not None:
             self.average.restore(self.model.state_dict(), 0)

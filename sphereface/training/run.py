@@ -13,6 +13,7 @@ import torch
 import yaml
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..checkpoint import load_checkpoint
 from ..config import Config, load_config
 from ..device import choose_device
 from ..errors import Stopped, UserError
@@ -28,7 +29,7 @@ from .profiling import profile_training
 from .progress import Progress
 from .replay import replay
 from .run_folder import QuietFolder, RunFolder
-from .several import check_resume, finished_run, join, single_runs
+from .several import single_runs, train_several
 from .trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -55,29 +56,22 @@ def run_training(
     with processes(device) as (world, place):
         start_logging(quiet=not world.first)
         config = load_config(config_name, overrides, losses=MARGINS)
-        check_resume(config, resume)
-        singles = single_runs(config)
-        results = []
-        for number, single in enumerate(singles, start=1):
-            if len(singles) > 1:
-                log.info("network %d of %d, seed %d", number, len(singles), single.seed)
-            results.append(_finished_or_trained(single, resume, place, world, several=len(singles) > 1))
-        result = results[0]
-        if len(singles) > 1:
-            result = join(config, results, place, world)
-            log.info("done: %d networks joined: %s", len(results), result)
+        if config.model.networks == 1:
+            result = _train_one(config, resume, place, world)
+        else:
+            result = train_several(
+                config, resume, place, world, lambda single, like: _train_one(single, resume, place, world, like)
+            )
     return result if world.first else None
 
 
-def _finished_or_trained(
-    config: Config, resume: str | None, device: torch.device, world: World, *, several: bool
+def _train_one(
+    config: Config, resume: str | None, device: torch.device, world: World, like: Path | None = None
 ) -> Path:
-    """The checkpoint of one network: that of its finished run where several are gone on with, or else of a new one."""
-    done = finished_run(config, world) if several and resume == "auto" else None
-    if done is not None:
-        log.info("resume auto: finished before: %s", done)
-        return done
+    """Train one network; on the very data of a checkpoint, where one is given."""
     trainer = Trainer(config, device, world)
+    if like is not None:
+        trainer.data.check(load_checkpoint(like, mapped=True)["meta"], like)
     run, checkpoint = open_run(config, resume, world)
     start_logging(run.path, quiet=not world.first)
     log.info("%s", headline(trainer))

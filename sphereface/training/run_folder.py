@@ -23,9 +23,10 @@ from ..checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from ..config import Config
+from ..config import Config, config_from_dict
 from ..errors import UserError
 from ..files import lock_file, write_whole
+from ..losses.margins import MARGINS
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ class RunFolder:
 
         Args:
             resume: ``auto``, a run folder, or a checkpoint file in one.
-            config: the resolved configuration; ``auto`` looks for the newest unfinished run of exactly this one.
+            config: the resolved configuration; ``auto`` looks for the newest unfinished run of this one.
 
         Returns:
             The folder to go on in, and the checkpoint to go on from (None: start from the beginning).
@@ -96,7 +97,10 @@ class RunFolder:
 
     @classmethod
     def newest(cls, config: Config, *, finished: bool) -> RunFolder | None:
-        """The newest run of exactly this configuration that did, or did not, reach its end."""
+        """The newest run of this configuration that did, or did not, reach its end.
+
+        Settings of log, checkpoints, workers and memory may differ: they do not change what is trained.
+        """
         parent = Path(config.runs_dir) / config.name
         folders = [cls(path) for path in parent.iterdir()] if parent.is_dir() else []
         matching = [
@@ -104,7 +108,7 @@ class RunFolder:
             for folder in folders
             if (about := folder.about())
             and (about.get("status") == "finished") == finished
-            and folder._config() == config.to_dict()
+            and folder._trains_as(config)
         ]
         return max(matching, key=lambda found: found[:2])[2] if matching else None
 
@@ -116,11 +120,14 @@ class RunFolder:
             return None
         return about if isinstance(about, dict) else None
 
-    def _config(self) -> Any:
+    def _trains_as(self, config: Config) -> bool:
+        """Whether this run's configuration, keys that it did not know yet at their defaults, trains as that one."""
         try:
-            return yaml.safe_load((self.path / "config.yaml").read_text(encoding="utf-8"))
-        except (OSError, ValueError, yaml.YAMLError):
-            return None
+            values = yaml.safe_load((self.path / "config.yaml").read_text(encoding="utf-8"))
+            known = isinstance(values, dict) and config_from_dict(values, source=str(self.path), losses=MARGINS)
+        except (OSError, ValueError, yaml.YAMLError, UserError):
+            return False
+        return isinstance(known, Config) and _what_trains(known) == _what_trains(config)
 
     def result(self, config: Config) -> Path:
         """The checkpoint to use: ``best.pt``, or ``last.pt`` where no set was to choose a best."""
@@ -225,6 +232,16 @@ class QuietFolder(RunFolder):
 
     def set_abandoned_aside(self, step: int) -> None:
         """The first process does."""
+
+
+def _what_trains(config: Config) -> dict[str, Any]:
+    """A plain configuration without the settings that leave weights and figures as they are."""
+    plain = config.to_dict()
+    for section in ("log", "checkpoint"):
+        del plain[section]
+    for name in ("workers", "keep_mb"):
+        del plain["data"][name]
+    return plain
 
 
 def _bytes_of(value: object) -> int:

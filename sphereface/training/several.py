@@ -1,13 +1,13 @@
 """``model.networks``: several networks from one configuration, trained one after another and joined to one checkpoint.
 
-Network k of N is the whole run of a configuration of its own, with ``seed`` · N + k: what it would be if trained alone,
-bit for bit, in a folder of its own. So runs of other seeds have other networks, all of them.
+Network k is the whole run of a configuration of its own, with ``seed`` · 100 + k: what it would be if trained alone,
+bit for bit, in a folder of its own. So runs of other seeds have other networks, and more networks those of fewer.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,117 +15,186 @@ from typing import Any
 import torch
 
 from ..checkpoint import load_checkpoint
-from ..config import Config
-from ..errors import UserError
+from ..config import MOST_NETWORKS, Config
+from ..errors import Stopped, UserError
 from ..models import load_model
 from .distributed import World
-from .monitor import start_logging
+from .monitor import Monitor, start_logging
 from .progress import Progress
-from .run_folder import RunFolder, versions
+from .run_folder import QuietFolder, RunFolder, versions
+from .stopping import Interruption, StopRequest
 from .validation import Validator
 from .watch import Watch
 
 log = logging.getLogger(__name__)
+
+TrainOne = Callable[[Config, Path | None], Path]
+"""Trains a configuration of one network, on the very data of a checkpoint where one is given; returns its own."""
+
+
+def train_several(config: Config, resume: str | None, device: torch.device, world: World, train: TrainOne) -> Path:
+    """Train networks one after another, and join them.
+
+    Args:
+        config: with ``model.networks`` above 1.
+        resume: ``auto`` takes networks that are finished as they are, and goes on with the one that is not.
+        device: where they are evaluated, joined.
+        world: the processes, which call this together.
+        train: how one of them is trained, with ``resume``.
+
+    Returns:
+        The joined checkpoint.
+
+    Raises:
+        UserError: ``resume`` names a path, or finished networks were trained on other data.
+    """
+    if resume not in (None, "auto"):
+        raise UserError(
+            f"--resume: got {resume!r} with model.networks {config.model.networks} · allowed: auto, which takes the "
+            "networks that are finished and goes on with the one that is not"
+        )
+    singles, done = single_runs(config), list[Path]()
+    with StopRequest(quiet=not world.first) as stop:  # between the networks; within, each has its own
+        for number, single in enumerate(singles, start=1):
+            _heed(stop, world)
+            start_logging(quiet=not world.first)
+            log.info("network %d of %d, seed %d", number, len(singles), single.seed)
+            finished = None if resume is None else _finished(single, world)
+            if finished is not None:
+                log.info("resume auto: finished before: %s", finished)
+            done.append(finished or train(single, done[0] if done else None))
+        joined = _join(config, done, resume, device, world, stop)
+    log.info("done: %d networks joined: %s", len(done), joined)
+    return joined
 
 
 def single_runs(config: Config) -> list[Config]:
     """The configurations to train, one a network: the configuration itself where it is of one."""
     if config.model.networks == 1:
         return [config]
-    count, one = config.model.networks, replace(config.model, networks=1)
-    return [_with(config, model=one, seed=(config.seed * count + k) % 2**32) for k in range(count)]
+    one = replace(config.model, networks=1)
+    seeds = (config.seed * MOST_NETWORKS + k for k in range(config.model.networks))
+    return [_with(config, model=one, seed=seed % 2**32) for seed in seeds]
 
 
-def check_resume(config: Config, resume: str | None) -> None:
-    """Several networks are several run folders, so ``--resume`` cannot name one.
-
-    Raises:
-        UserError: it does.
-    """
-    if config.model.networks > 1 and resume not in (None, "auto"):
-        raise UserError(
-            f"--resume: got {resume!r} with model.networks {config.model.networks} · allowed: auto, which takes the "
-            "networks that are finished and goes on with the one that is not"
-        )
-
-
-def finished_run(config: Config, world: World) -> Path | None:
-    """The checkpoint of the newest run of exactly this configuration that reached its end."""
+def _finished(config: Config, world: World) -> Path | None:
+    """The checkpoint of the newest run of this configuration that reached its end."""
     run = RunFolder.newest(config, finished=True) if world.first else None
     result = None if run is None else run.result(config)
     return world.from_first(None if result is None or not result.is_file() else result)
 
 
-def join(config: Config, checkpoints: Sequence[Path], device: torch.device, world: World) -> Path:
-    """Join networks to one checkpoint, in a run folder of its own, and evaluate it on the run's sets.
+def _heed(stop: StopRequest, world: World) -> None:
+    """Leave, if a signal came to any process."""
+    stop.settle(world.sums(*stop.requests()))
+    if stop.agreed is not None:
+        text = f"stopped by {stop.agreed.name} between two networks · go on: the same command with --resume auto"
+        raise Stopped(text, stop.exit_code)
 
-    Args:
-        config: with ``model.networks`` of them.
-        checkpoints: one each.
-        device: where it is evaluated.
-        world: the processes, which call this together.
 
-    Returns:
-        The checkpoint. An earlier one of the very same networks is taken as it is.
+def _join(
+    config: Config,
+    checkpoints: Sequence[Path],
+    resume: str | None,
+    device: torch.device,
+    world: World,
+    stop: StopRequest,
+) -> Path:
+    """One checkpoint of several, in a run folder of its own, evaluated on the run's sets.
+
+    Resumed, an earlier one of the very same networks is taken as it is, and a folder that was not finished taken up.
     """
-    done = finished_run(config, world)
-    if done is not None and load_checkpoint(done)["meta"]["networks"] == [str(path) for path in checkpoints]:
+    done = None if resume is None else _finished(config, world)
+    if done is not None and load_checkpoint(done, mapped=True)["meta"]["networks"] == [str(p) for p in checkpoints]:
         return done
-    folder = world.from_first(RunFolder.create(config).path if world.first else Path())
-    run, states = RunFolder(folder), [load_checkpoint(path, mapped=True) for path in checkpoints]
-    meta = _joined_meta(config, states, checkpoints, run.path.name)
+    states = [load_checkpoint(path, mapped=True) for path in checkpoints]
+    _check_data(states, checkpoints)
+    run = _folder(config, resume, world)
     start_logging(run.path, quiet=not world.first)
+    meta = _meta_of(config, states, checkpoints, run.path.name)
+    run.take_up()
+    run.write_start(config, meta["versions"])
     if world.first:
-        run.take_up()
-        run.write_start(config, meta["versions"])
-        weights = {
-            f"networks.{number}.{name}": value
-            for number, state in enumerate(states)
-            for name, value in state.get("average", state["model"]).items()
-        }
-        run.save({"meta": meta, "model": weights}, step=meta["step"], keep=1, summary={"networks": len(states)})
-        if config.eval.select is not None:  # by which each of them is the best of its run
-            run.mark_best(meta["step"])
+        _save(config, run, meta, states)
     world.from_first(None)  # it is written
-    _evaluate(config, run, meta, device, world)
-    if world.first:
-        run.write_status("finished", step=meta["step"])
+    try:
+        _evaluate(config, run, meta, device, world, stop)
+    except Interruption:
+        assert stop.agreed is not None
+        run.write_status("stopped")
+        text = f"stopped by {stop.agreed.name} in the last evaluation · go on: the same command with --resume auto"
+        raise Stopped(text, stop.exit_code) from None
+    run.write_status("finished", step=meta["step"])
     return run.result(config)
 
 
-def _joined_meta(
+def _folder(config: Config, resume: str | None, world: World) -> RunFolder:
+    if not world.first:
+        return QuietFolder(world.from_first(Path()))
+    unfinished = None if resume is None else RunFolder.newest(config, finished=False)
+    run = unfinished or RunFolder.create(config)
+    world.from_first(run.path)
+    return run
+
+
+def _check_data(states: Sequence[dict[str, Any]], checkpoints: Sequence[Path]) -> None:
+    first = states[0]["meta"]
+    for state, path in zip(states, checkpoints, strict=True):
+        if any(state["meta"][key] != first[key] for key in ("class_names", "num_images")):
+            raise UserError(
+                f"{path}: trained on other data than {checkpoints[0]}, though of the same name · train all "
+                "networks on the same: start without --resume"
+            )
+
+
+def _meta_of(
     config: Config, states: Sequence[dict[str, Any]], checkpoints: Sequence[Path], name: str
 ) -> dict[str, Any]:
-    """What the joined checkpoint says of itself. Raises UserError where the networks knew different people."""
+    """What the joined checkpoint says of itself; steps, pictures and time are those of all networks together."""
     metas = [state["meta"] for state in states]
-    for key in ("class_names", "num_images"):
-        for meta, path in zip(metas, checkpoints, strict=True):
-            if meta[key] != metas[0][key]:
-                raise UserError(
-                    f"{path}: trained on other data than {checkpoints[0]}, though of the same name · train all "
-                    "networks on the same: start without --resume"
-                )
+    totals = {key: sum(meta[key] for meta in metas) for key in ("step", "total_steps", "images_seen", "seconds")}
     return {
         **metas[0],
+        **totals,
+        **dict.fromkeys(("best", "best_step", "evaluated_step")),
         "config": config.to_dict(),
         "run": name,
         "networks": [str(path) for path in checkpoints],
-        "step": sum(meta["step"] for meta in metas),
-        "images_seen": sum(meta["images_seen"] for meta in metas),
-        "seconds": sum(meta["seconds"] for meta in metas),
-        **dict.fromkeys(("best", "best_step", "evaluated_step")),
         "versions": versions(),
     }
 
 
-def _evaluate(config: Config, run: RunFolder, meta: dict[str, Any], device: torch.device, world: World) -> None:
+def _save(config: Config, run: RunFolder, meta: dict[str, Any], states: Sequence[dict[str, Any]]) -> None:
+    weights = {
+        f"networks.{number}.{name}": value
+        for number, state in enumerate(states)
+        for name, value in state.get("average", state["model"]).items()
+    }
+    state = {"meta": meta, "seen_size": [state["seen_size"] for state in states], "model": weights}
+    try:
+        run.save(state, step=meta["step"], keep=1, summary={"networks": len(states)})
+    except OSError as error:
+        raise UserError(
+            f"{run.path}: not written ({error.strerror}): {run.room(state)} · make room, then the same command with "
+            "--resume auto"
+        ) from error
+    if config.eval.select is not None:  # by which each of them is the best of its run
+        run.mark_best(meta["step"])
+
+
+def _evaluate(
+    config: Config, run: RunFolder, meta: dict[str, Any], device: torch.device, world: World, stop: StopRequest
+) -> None:
+    """Raises Interruption where a signal comes."""
     model = load_model(run.result(config), device).model
-    progress = Progress(step=meta["step"], images_seen=meta["images_seen"], seconds=meta["seconds"])
-    sizes = {"num_images": meta["num_images"], "num_classes": len(meta["class_names"])}
-    outcomes = Validator(config, device, world).evaluate(model)
+    outcomes = Validator(config, device, world, stop).evaluate(model)
     if not world.first:
         list(outcomes)
         return
+    with Monitor(run.path, tensorboard=False, step=0) as monitor:
+        monitor.scalars(meta["step"], {"train/minutes": meta["seconds"] / 60}, images_seen=meta["images_seen"])
+    progress = Progress(step=meta["step"], images_seen=meta["images_seen"], seconds=meta["seconds"])
+    sizes = {"num_images": meta["num_images"], "num_classes": len(meta["class_names"])}
     with Watch(config, run.path, progress, lambda: 1.0, **sizes) as watch:
         for name, outcome in outcomes:
             watch.evaluation(name, outcome)

@@ -13,7 +13,7 @@ from ..data.crops import CropBatches, check_sample
 from ..data.loader import batches
 from ..data.sampler import Augmentation, BatchOrder, identity_weights
 from ..data.sources import kept, open_source
-from .distributed import World
+from .distributed import World, local_processes
 
 
 class TrainingSet:
@@ -38,7 +38,7 @@ class TrainingSet:
             exclude_file=data.exclude_file,
             min_images=data.min_images,
         )
-        self.source = kept(source, data.keep_mb << 20)
+        self.source = kept(source, (data.keep_mb << 20) // local_processes())
         self.crops = CropBatches(self.source, config.model.input_size)
         self.augmentation = Augmentation(data.mirror, data.crop_shift, data.augment)
         self.order(0)  # which may refuse

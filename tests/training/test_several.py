@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ import torch.nn.functional as F
 
 from sphereface.checkpoint import load_checkpoint
 from sphereface.commands.export import run as export_main
-from sphereface.errors import UserError
+from sphereface.errors import Stopped, UserError
 from sphereface.models import SideBySide, load_model
 from sphereface.training.run import dry_run, run_training
 from sphereface.training.run_folder import RunFolder
@@ -22,6 +24,7 @@ from sphereface.training.trainer import Trainer
 from ..pictures import make_training_set
 from .runs import load, train
 
+SMALL = ["train.stages=[{until: 0.99, input_size: [16, 16]}]"]  # to the end: checkpoints say so
 TWO = ["model.networks=2", "seed=5"]
 
 
@@ -53,18 +56,20 @@ def dying_after(monkeypatch, updates: int) -> None:
     monkeypatch.setattr(Trainer, "train_step", dying_step)
 
 
-@pytest.mark.parametrize("more", [[], ["train.ema=0.5"], ["train.stages=[{until: 0.5, loss: {m: 1}}]"]])
+@pytest.mark.parametrize("more", [[], ["train.ema=0.5"], ["train.stages=[{until: 0.5, loss: {m: 1}}]"], SMALL])
 def test_each_network_is_what_it_would_be_alone(config_file, more):
     joined = run_training(str(config_file), [*TWO, *more])
-    alone = [load_checkpoint(train(config_file, f"seed={seed}", *more) / "best.pt") for seed in (10, 11)]
+    alone = [load_checkpoint(train(config_file, f"seed={seed}", *more) / "best.pt") for seed in (500, 501)]
     together = networks_of(joined)
     assert [same(a, b.get("average", b["model"])) for a, b in zip(together, alone, strict=True)] == [True, True]
     assert not same(*together)
 
 
-def test_the_joined_embedding_has_the_mean_of_their_cosines(config_file):
-    joined = load_model(run_training(str(config_file), TWO))
-    alone = [load_model(train(config_file, f"seed={seed}") / "best.pt").model for seed in (10, 11)]
+@pytest.mark.parametrize("more", [[], SMALL])
+def test_the_joined_embedding_has_the_mean_of_their_cosines(config_file, more):
+    joined = load_model(run_training(str(config_file), [*TWO, *more]))
+    alone = [load_model(train(config_file, f"seed={seed}", *more) / "best.pt").model for seed in (500, 501)]
+    assert [model.seen_size for model in alone] == [(16, 16) if more else (32, 32)] * 2
     images = torch.rand(6, 3, 32, 32) * 2 - 1
     with torch.no_grad():
         both, each = joined.model(images), [model(images).double() for model in alone]
@@ -85,14 +90,15 @@ def test_what_the_joined_run_writes(config_file, capsys):
     assert meta["config"] == load(config_file, *TWO).to_dict()
     assert [Path(path).parent for path in meta["networks"]] == [path for path in folders(config_file) if path != run]
     steps = [load_checkpoint(Path(path))["meta"]["step"] for path in meta["networks"]]
-    assert (meta["step"], meta["images_seen"]) == (sum(steps), 8 * sum(steps))
+    assert (meta["step"], meta["images_seen"], meta["total_steps"]) == (sum(steps), 8 * sum(steps), 24)
     assert (meta["class_names"], meta["num_images"]) == ([f"id{k:02d}" for k in range(5)], 35)
     assert RunFolder(run).about()["status"] == "finished"
     figures = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert [0 <= line["eval/mine/accuracy"] <= 1 for line in figures] == [True]
+    assert [line["eval/mine/accuracy"] for line in figures[1:]] == [pytest.approx(0.5, abs=0.5)]
+    assert figures[0]["train/minutes"] == meta["seconds"] / 60 > 0
     assert list(run.glob("events.*"))
     told = capsys.readouterr().err
-    for line in ("network 1 of 2, seed 10\n", "network 2 of 2, seed 11\n", f"done: 2 networks joined: {joined}\n"):
+    for line in ("network 1 of 2, seed 500\n", "network 2 of 2, seed 501\n", f"done: 2 networks joined: {joined}\n"):
         assert line in told
     assert f"step {meta['step']} · mine accuracy" in (run / "train.log").read_text()
 
@@ -122,23 +128,25 @@ def test_a_killed_run_goes_on_where_it_was_and_trains_nothing_twice(config_file,
 
 
 def test_finished_networks_are_taken_by_more_of_them_and_nothing_is_done_twice(config_file):
-    two = run_training(str(config_file), ["model.networks=2"])
-    assert run_training(str(config_file), ["model.networks=2"], resume="auto") == two
+    two = run_training(str(config_file), ["model.networks=2", "seed=3"])
+    assert run_training(str(config_file), ["model.networks=2", "seed=3"], resume="auto") == two
     assert len(folders(config_file)) == 3
-    three = run_training(str(config_file), ["model.networks=3"], resume="auto")
+    three = run_training(str(config_file), ["model.networks=3", "seed=3"], resume="auto")
     assert len(folders(config_file)) == 5  # the third, and the three joined
     assert [same(a, b) for a, b in zip(networks_of(three), networks_of(two), strict=False)] == [True, True]
-    again = run_training(str(config_file), ["model.networks=2"])  # no resume: all anew
+    again = run_training(str(config_file), ["model.networks=2", "seed=3"])  # no resume: all anew
     assert again != two
     assert len(folders(config_file)) == 8
-    assert run_training(str(config_file), ["model.networks=2"], resume="auto") == again
+    assert run_training(str(config_file), ["model.networks=2", "seed=3"], resume="auto") == again
 
 
-@pytest.mark.parametrize("count", [2, 3, 7])
-def test_no_two_seeds_share_a_network(config_file, count):
-    configs = [load(config_file, f"model.networks={count}", f"seed={seed}") for seed in range(5)]
-    seeds = [single.seed for config in configs for single in single_runs(config)]
-    assert seeds == list(range(5 * count))
+def test_no_two_seeds_share_a_network_and_more_networks_are_those_of_fewer(config_file):
+    def seeds(seed: int, count: int) -> list[int]:
+        return [single.seed for single in single_runs(load(config_file, f"model.networks={count}", f"seed={seed}"))]
+
+    assert seeds(3, 2) == [300, 301]
+    assert seeds(3, 4)[:2] == seeds(3, 2)
+    assert len({s for seed in range(5) for s in seeds(seed, 100)}) == 500
 
 
 def test_seeds_stay_within_their_range(config_file):
@@ -162,12 +170,87 @@ def test_one_network_that_is_finished_is_trained_again(config_file):
     assert run_training(str(config_file), resume="auto").parent != first.parent
 
 
-def test_networks_of_other_pictures_are_not_joined(config_file, tmp_path):
-    values = ["model.networks=2", f"data.train={make_training_set(tmp_path / 'more', 5, 7, size=(32, 32))}"]
-    run_training(str(config_file), values)
+def test_networks_of_other_pictures_are_refused_before_another_is_trained(config_file, tmp_path, monkeypatch):
+    values = [f"data.train={make_training_set(tmp_path / 'more', 5, 7, size=(32, 32))}"]
+    run_training(str(config_file), ["model.networks=2", *values])
     make_training_set(tmp_path / "more", 6, 7, size=(32, 32))
+    before = folders(config_file)
+    monkeypatch.delattr(Trainer, "train_step")
+    with pytest.raises(UserError, match=r"best.pt: trained on 35 pictures of 5 identities, data.train now has 42 of 6"):
+        run_training(str(config_file), ["model.networks=3", *values], resume="auto")
+    assert folders(config_file) == before
+
+
+def test_finished_networks_of_different_pictures_are_not_joined(config_file, tmp_path):
+    values = [f"data.train={make_training_set(tmp_path / 'more', 5, 7, size=(32, 32))}"]
+    run_training(str(config_file), ["seed=0", *values])
+    make_training_set(tmp_path / "more", 6, 7, size=(32, 32))
+    run_training(str(config_file), ["seed=1", *values])
+    before = folders(config_file)
     with pytest.raises(UserError, match=r"best.pt: trained on other data than .*start without --resume"):
-        run_training(str(config_file), ["model.networks=3", *values[1:]], resume="auto")
+        run_training(str(config_file), ["model.networks=2", *values], resume="auto")
+    assert folders(config_file) == before
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
+def test_a_signal_in_the_last_evaluation_is_a_stop_and_leaves_no_second_folder(config_file, monkeypatch, name):
+    whole = run_training(str(config_file), TWO)
+    for folder in folders(config_file):
+        folder.rename(config_file.parent / folder.name)
+    with monkeypatch.context() as signalled:
+        forward = SideBySide.forward
+
+        def struck(self, images):
+            os.kill(os.getpid(), getattr(signal, name))
+            return forward(self, images)
+
+        signalled.setattr(SideBySide, "forward", struck)
+        with pytest.raises(Stopped, match=f"stopped by {name} in the last evaluation") as stopped:
+            run_training(str(config_file), TWO)
+    assert stopped.value.exit_code == 75
+    before = folders(config_file)
+    assert [RunFolder(folder).about()["status"] for folder in before] == ["finished", "finished", "stopped"]
+    joined = run_training(str(config_file), TWO, resume="auto")
+    assert folders(config_file) == before
+    assert joined.parent == before[2]
+    moved = config_file.parent / whole.parent.name / whole.name
+    assert all(same(a, b) for a, b in zip(networks_of(joined), networks_of(moved), strict=True))
+
+
+def test_a_signal_between_two_networks_is_a_stop(config_file, monkeypatch):
+    opened = RunFolder.write_status
+
+    def struck(self, status, **figures):
+        opened(self, status, **figures)
+        if status == "finished":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(RunFolder, "write_status", struck)
+    with pytest.raises(Stopped, match="stopped by SIGTERM between two networks") as stopped:
+        run_training(str(config_file), TWO)
+    assert stopped.value.exit_code == 75
+    assert len(folders(config_file)) == 1
+
+
+def test_a_full_disk_says_what_is_missing(config_file, monkeypatch):
+    save = RunFolder.save
+
+    def full(self, state, **options):
+        if "networks" in options["summary"]:
+            raise OSError(28, "No space left on device")
+        return save(self, state, **options)
+
+    monkeypatch.setattr(RunFolder, "save", full)
+    with pytest.raises(
+        UserError, match=r"not written \(No space left on device\): a checkpoint takes .* --resume auto"
+    ):
+        run_training(str(config_file), TWO)
+
+
+def test_networks_side_by_side_start_no_other_training(config_file):
+    joined = run_training(str(config_file), TWO)
+    with pytest.raises(UserError, match="holds 2 networks side by side · give one of them: .*best.pt, .*best.pt"):
+        run_training(str(config_file), [f"train.init_from={joined}"])
 
 
 def test_the_joined_checkpoint_is_exported_and_says_what_it_is(config_file, tmp_path):

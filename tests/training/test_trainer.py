@@ -260,6 +260,40 @@ def test_auto_ignores_finished_runs_and_other_configs(config_file):
     assert checkpoint == unfinished / "step-00000004.pt"
 
 
+@pytest.mark.parametrize(
+    ("setting", "found"),
+    [
+        ("data.workers=1", True),
+        ("data.keep_mb=7", True),
+        ("log.every_steps=3", True),
+        ("checkpoint.keep=9", True),
+        ("data.mirror=false", False),
+        ("eval.every_steps=5", False),
+        ("train.steps=13", False),
+    ],
+)
+def test_auto_goes_on_with_settings_that_train_the_same(config_file, setting, found):
+    unfinished = train(config_file, stop_at=5)
+    run, _ = RunFolder.of_resume("auto", load(config_file, setting))
+    assert (run.path == unfinished) == found
+
+
+def test_auto_finds_a_run_of_before_a_setting_was_there(config_file):
+    unfinished = train(config_file, stop_at=5)
+    values = yaml.safe_load((unfinished / "config.yaml").read_text())
+    del values["model"]["networks"], values["data"]["keep_mb"], values["train"]["recompute"]
+    (unfinished / "config.yaml").write_text(yaml.safe_dump(values))
+    assert RunFolder.of_resume("auto", load(config_file))[0].path == unfinished
+    assert RunFolder.of_resume("auto", load(config_file, "train.recompute=true"))[0].path != unfinished
+
+
+@pytest.mark.parametrize("text", ["", "[1, 2]", "{model: 3}", "a: [", "{name: tiny}"])
+def test_auto_passes_over_a_damaged_configuration(config_file, text):
+    unfinished = train(config_file, stop_at=5)
+    (unfinished / "config.yaml").write_text(text)
+    assert RunFolder.of_resume("auto", load(config_file))[0].path != unfinished
+
+
 def test_auto_steps_back_from_a_damaged_checkpoint(config_file, caplog):
     part = train(config_file, stop_at=10)
     newest = part / "step-00000008.pt"

@@ -40,8 +40,9 @@ class KeptSource:
 
     Opening a file takes a quarter of the time of decoding a crop, on a network's disk many times that, and each is
     opened again in every epoch. Here the first process that reads one puts it into memory that those forked from
-    this one share. A process that is started otherwise, and so gets the source as a pickle, reads the files. A
-    picture that is changed while a run trains on it is seen as it was.
+    this one share. A process that is started otherwise, and so gets the source as a pickle, reads the files. Of
+    sources that are joined, all pictures are kept, those of mapped files too. A picture that is changed while a run
+    trains on it is seen as it was.
 
     Memory: 8 bytes a picture, and those of the pictures as they come: none is taken before.
 
@@ -58,16 +59,14 @@ class KeptSource:
         self.labels, self.class_names, self.named = source.labels, source.class_names, source.named
         self._pictures = mmap.mmap(-1, limit, **_FLAGS)
         self._limit = limit
-        words = memoryview(mmap.mmap(-1, 8 * len(source) + 8, **_FLAGS)).cast("Q")
-        self._places, self._taken = words[:-1], words[-1:]  # start and size of each, 0: not there
+        words = memoryview(mmap.mmap(-1, 8 * len(source) + 16, **_FLAGS)).cast("Q")
+        self._places, self._total = words[:-2], words[-2:]  # start and size of each, 0: not there; bytes, pictures
         self._lock = multiprocessing.Lock()
-        self._complete = False
 
     @property
     def mapped(self) -> bool:
         """Whether all of it is in memory by now."""
-        self._complete = self._complete or all(self._places)
-        return self._complete
+        return self._total[1] == len(self._places)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -86,12 +85,12 @@ class KeptSource:
 
     def _keep(self, index: int, data: bytes) -> None:
         with self._lock:
-            start = self._taken[0]
+            start, count = self._total
             end = start + len(data)
             if end > self._limit or len(data) > _LONGEST or self._places[index]:
                 return
             self._pictures[start:end] = data
-            self._taken[0] = end
+            self._total[0], self._total[1] = end, count + 1
             self._places[index] = start << _SIZE_BITS | len(data)  # one word, the last
 
     def __reduce__(self) -> tuple[Callable[[Source], Source], tuple[Source]]:
