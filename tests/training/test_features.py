@@ -14,10 +14,12 @@ from sphereface.errors import UserError
 from sphereface.losses.margins import MARGINS
 from sphereface.models import SphereNet, load_model
 from sphereface.training.average import MovingAverage
+from sphereface.training.distributed import World
 from sphereface.training.optimizer import AdamW
 from sphereface.training.parts import part_factor
 from sphereface.training.plan import Plan
 from sphereface.training.trainer import Trainer
+from sphereface.training.training_set import TrainingSet
 
 from ..pictures import make_training_set
 from .runs import CPU, load, metrics_of, train
@@ -334,3 +336,11 @@ def test_every_loss_trains_saves_and_resumes(config_file, name):
     for key in ("model", "head"):
         assert all(torch.equal(a[key][entry], b[key][entry]) for entry in a[key]), key
     assert all(math.isfinite(loss) for loss in metrics_of(whole, "train/loss").values())
+
+
+@pytest.mark.parametrize(("here", "part"), [(None, 64), ("4", 16)])
+def test_processes_of_one_machine_share_the_memory_for_pictures(config_file, monkeypatch, here, part):
+    if here is not None:
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", here)
+    source = TrainingSet(load(config_file, "data.keep_mb=64"), World()).source
+    assert source._limit == part << 20
