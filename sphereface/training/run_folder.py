@@ -124,10 +124,12 @@ class RunFolder:
         """Whether this run's configuration, keys that it did not know yet at their defaults, trains as that one."""
         try:
             values = yaml.safe_load((self.path / "config.yaml").read_text(encoding="utf-8"))
-            known = isinstance(values, dict) and config_from_dict(values, source=str(self.path), losses=MARGINS)
+            if not isinstance(values, dict):
+                return False
+            known = config_from_dict(values, source=str(self.path), losses=MARGINS)
         except (OSError, ValueError, yaml.YAMLError, UserError):
             return False
-        return isinstance(known, Config) and _what_trains(known) == _what_trains(config)
+        return _what_trains(known) == _what_trains(config)
 
     def result(self, config: Config) -> Path:
         """The checkpoint to use: ``best.pt``, or ``last.pt`` where no set was to choose a best."""
