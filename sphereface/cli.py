@@ -19,6 +19,7 @@ COMMANDS = {
     "verify": "are two photographs of one person?",
     "embed": "a folder of pictures to a file of embeddings",
     "search": "find the people of a gallery most like the one on a picture",
+    "join": "networks that were trained apart to one checkpoint",
     "export": "a checkpoint to ONNX, TorchScript or safetensors, with a model card",
 }
 

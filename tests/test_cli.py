@@ -87,7 +87,7 @@ def test_an_unknown_command_is_one_line(capsys):
 
 
 def test_the_old_programs_are_the_same(capsys):
-    for path, name in (("train.py", "train"), ("scripts/pack_faces.py", "pack")):
+    for path, name in (("train.py", "train"), ("scripts/pack_faces.py", "pack"), ("scripts/join_networks.py", "join")):
         text = (ROOT / path).read_text(encoding="utf-8")
         assert f"from sphereface.commands.{name} import run" in text
     assert main(["train", "--config", "sphere21"]) == 2

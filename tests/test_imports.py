@@ -37,8 +37,8 @@ ALLOWED = {
     "face_figures": {"errors"},
     "cli": {"errors"},
     "commands": {
-        *("errors", "files", "checkpoint", "device", "models", "data", "alignment", "evaluation", "training"),
-        *("faces", "api", "search", "export", "face_figures"),
+        *("errors", "files", "config", "checkpoint", "device", "models", "data", "alignment", "evaluation"),
+        *("training", "faces", "api", "search", "export", "face_figures"),
     },
 }
 WITHOUT_TORCH = {"errors", "options", "augmentation", "config", "schedules", "metrics"}

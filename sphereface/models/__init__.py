@@ -59,15 +59,7 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> LoadedModel:
         BadCheckpoint: the file is missing, damaged, or its weights do not fit the network it names.
     """
     state = load_checkpoint(path, device=device)
-    try:
-        meta, weights = state["meta"], state.get("average", state["model"])
-        options = meta["config"]["model"]
-    except (KeyError, TypeError) as error:
-        raise BadCheckpoint(f"{path}: holds no {error} entry, so it is not a training checkpoint") from error
-    problems: list[str] = []
-    config = parse_options(ModelConfig, options, prefix="model", problems=problems)
-    if config is None:
-        raise ConfigError(str(path), problems)
+    config, weights = model_config(state, path)
     model = build_whole(config)
     load_weights(model, weights, path)
     seen = state.get("seen_size", model.input_size)  # smaller in the midst of some runs
@@ -76,10 +68,28 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> LoadedModel:
     else:
         model.set_seen_sizes(seen)
     model.to(device).eval()
-    return LoadedModel(model, model.input_size, meta)
+    return LoadedModel(model, model.input_size, state["meta"])
 
 
-def load_weights(module: torch.nn.Module, weights: dict[str, torch.Tensor], path: Path) -> None:
+def model_config(state: Mapping[str, Any], path: Path) -> tuple[ModelConfig, Mapping[str, torch.Tensor]]:
+    """What a checkpoint says of its backbone, and the weights: averaged (``train.ema``) where it has them.
+
+    Raises:
+        BadCheckpoint: it holds no network.
+        ConfigError: it describes one that there is not.
+    """
+    try:
+        options, weights = state["meta"]["config"]["model"], state.get("average", state["model"])
+    except (KeyError, TypeError) as error:
+        raise BadCheckpoint(f"{path}: holds no {error} entry, so it is not a training checkpoint") from error
+    problems: list[str] = []
+    config = parse_options(ModelConfig, options, prefix="model", problems=problems)
+    if config is None:
+        raise ConfigError(str(path), problems)
+    return config, weights
+
+
+def load_weights(module: torch.nn.Module, weights: Mapping[str, torch.Tensor], path: Path) -> None:
     """Fill a module, or say in one line what of the checkpoint does not fit it."""
     check_weights({name: value.shape for name, value in module.state_dict().items()}, weights, path)
     module.load_state_dict(weights)

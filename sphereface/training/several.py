@@ -18,6 +18,7 @@ from ..checkpoint import load_checkpoint
 from ..config import MOST_NETWORKS, Config
 from ..errors import Stopped, UserError
 from ..models import load_model
+from ..models.joining import join
 from .distributed import World
 from .monitor import Monitor, start_logging
 from .progress import Progress
@@ -111,11 +112,15 @@ def _join(
     _check_data(states, checkpoints)
     run = _folder(config, resume, world)
     start_logging(run.path, quiet=not world.first)
-    meta = _meta_of(config, states, checkpoints, run.path.name)
+    state = join(states, checkpoints)
+    meta = state["meta"] = {
+        **state["meta"],
+        **{"config": config.to_dict(), "run": run.path.name, "versions": versions()},
+    }
     run.take_up()
     run.write_start(config, meta["versions"])
     if world.first:
-        _save(config, run, meta, states)
+        _save(config, run, state)
     world.from_first(None)  # it is written
     try:
         _evaluate(config, run, meta, device, world, stop)
@@ -147,32 +152,10 @@ def _check_data(states: Sequence[dict[str, Any]], checkpoints: Sequence[Path]) -
             )
 
 
-def _meta_of(
-    config: Config, states: Sequence[dict[str, Any]], checkpoints: Sequence[Path], name: str
-) -> dict[str, Any]:
-    """What the joined checkpoint says of itself; steps, pictures and time are those of all networks together."""
-    metas = [state["meta"] for state in states]
-    totals = {key: sum(meta[key] for meta in metas) for key in ("step", "total_steps", "images_seen", "seconds")}
-    return {
-        **metas[0],
-        **totals,
-        **dict.fromkeys(("best", "best_step", "evaluated_step")),
-        "config": config.to_dict(),
-        "run": name,
-        "networks": [str(path) for path in checkpoints],
-        "versions": versions(),
-    }
-
-
-def _save(config: Config, run: RunFolder, meta: dict[str, Any], states: Sequence[dict[str, Any]]) -> None:
-    weights = {
-        f"networks.{number}.{name}": value
-        for number, state in enumerate(states)
-        for name, value in state.get("average", state["model"]).items()
-    }
-    state = {"meta": meta, "seen_size": [state["seen_size"] for state in states], "model": weights}
+def _save(config: Config, run: RunFolder, state: dict[str, Any]) -> None:
+    meta = state["meta"]
     try:
-        run.save(state, step=meta["step"], keep=1, summary={"networks": len(states)})
+        run.save(state, step=meta["step"], keep=1, summary={"networks": len(meta["networks"])})
     except OSError as error:
         raise UserError(
             f"{run.path}: not written ({error.strerror}): {run.room(state)} · make room, then the same command with "

@@ -1,0 +1,148 @@
+"""Checkpoints of networks trained apart, joined to one: nothing of them is lost, nothing that does not fit gets in."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sphereface.checkpoint import load_checkpoint, save_checkpoint
+from sphereface.commands.join import run
+from sphereface.config import ModelConfig
+from sphereface.errors import UserError
+from sphereface.models import build_model, load_model
+from sphereface.options import to_plain
+
+IMAGES = torch.rand(5, 3, 32, 24, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+
+def network(path: Path, seed: int, *, depth: int = 4, **meta: object) -> Path:
+    """A checkpoint as a run of that seed leaves it: 10 steps of 8 pictures in 3 seconds."""
+    config = ModelConfig(depth=depth, widths=(4, 4, 4, 8), embedding_dim=16, input_size=(32, 24))
+    torch.manual_seed(seed)
+    weights = build_model(config).state_dict()
+    about = {
+        "config": {"model": to_plain(config), "seed": seed, "train": {"lr": 0.1}},
+        **{"run": path.stem, "step": 10, "total_steps": 10, "images_seen": 80, "seconds": 3.0},
+        **{"class_names": ["a", "b"], "num_images": 20, "best": 0.9, "best_step": 5, "evaluated_step": 10},
+        **meta,
+    }
+    save_checkpoint(path, {"meta": about, "model": weights, "seen_size": [16, 12 + seed]}, {"step": 10})
+    return path
+
+
+@pytest.fixture
+def three(tmp_path):
+    return [network(tmp_path / f"{name}.pt", seed) for seed, name in enumerate("abc")]
+
+
+def join(*paths: Path, output: Path) -> dict:
+    assert run([*map(str, paths), "--output", str(output)]) == 0
+    return load_checkpoint(output)
+
+
+def test_the_cosine_is_the_mean_of_the_cosines(three, tmp_path):
+    join(*three, output=tmp_path / "abc.pt")
+    joined = load_model(tmp_path / "abc.pt")
+    with torch.no_grad():
+        together = joined.model(IMAGES).double().numpy()
+        apart = [load_model(path).model(IMAGES).double().numpy() for path in three]
+    assert together.shape == (5, 48)
+    for i in range(5):
+        for k in range(5):
+            cosines = [x[i] @ x[k] / np.sqrt((x[i] @ x[i]) * (x[k] @ x[k])) for x in (*apart, together)]
+            assert cosines[3] == pytest.approx(sum(cosines[:3]) / 3, abs=1e-5)
+
+
+def test_what_the_checkpoint_says_of_itself(three, tmp_path):
+    state = join(*three, output=tmp_path / "abc.pt")
+    meta = state["meta"]
+    assert meta["networks"] == [str(path) for path in three]
+    assert meta["config"]["model"]["networks"] == 3
+    assert (meta["step"], meta["total_steps"], meta["images_seen"], meta["seconds"]) == (30, 30, 240, 9.0)
+    assert (meta["class_names"], meta["num_images"], meta["run"]) == (["a", "b"], 20, "abc")
+    assert (meta["best"], meta["best_step"], meta["evaluated_step"]) == (None, None, None)
+    assert state["seen_size"] == [[16, 12], [16, 13], [16, 14]]
+    assert json.loads((tmp_path / "abc.json").read_text())["of"] == meta["networks"]
+    assert not (state.keys() - {"format", "id", "meta", "model", "seen_size"})
+
+
+def test_what_is_joined_already_brings_each_of_its_networks(three, tmp_path):
+    at_once = join(*three, output=tmp_path / "abc.pt")
+    join(three[1], three[2], output=tmp_path / "bc.pt")
+    in_two = join(three[0], tmp_path / "bc.pt", output=tmp_path / "a-bc.pt")
+    for key in ("networks", "step", "images_seen"):
+        assert in_two["meta"][key] == at_once["meta"][key]
+    assert in_two["meta"]["config"]["model"] == at_once["meta"]["config"]["model"]
+    assert in_two["seen_size"] == at_once["seen_size"]
+    assert in_two["model"].keys() == at_once["model"].keys()
+    assert all(torch.equal(in_two["model"][name], value) for name, value in at_once["model"].items())
+
+
+def test_averaged_weights_are_the_ones_that_are_joined(three, tmp_path):
+    state = load_checkpoint(three[0])
+    state["average"] = {name: value + 1 for name, value in state["model"].items()}
+    save_checkpoint(three[0], {k: v for k, v in state.items() if k not in ("format", "id")}, {})
+    joined = join(*three, output=tmp_path / "abc.pt")["model"]
+    assert torch.equal(joined["networks.0.fc5.weight"], state["average"]["fc5.weight"])
+    assert not torch.equal(joined["networks.0.fc5.weight"], state["model"]["fc5.weight"])
+
+
+def test_other_pictures_and_settings_are_told_and_not_claimed(three, tmp_path, capsys):
+    other = network(tmp_path / "d.pt", 3, num_images=30, class_names=["a", "b", "z"])
+    meta = join(three[0], other, output=tmp_path / "ad.pt")["meta"]
+    assert "class_names" not in meta
+    assert "num_images" not in meta
+    assert f"{other} differs from {three[0]}: pictures: 20 → 30\n" in capsys.readouterr().out
+
+
+def test_imported_networks_have_no_steps_to_add(three, tmp_path):
+    config = {"model": load_checkpoint(three[0])["meta"]["config"]["model"]}
+    torch.manual_seed(9)
+    weights = build_model(ModelConfig(**{**config["model"], "input_size": (32, 24)})).state_dict()
+    save_checkpoint(tmp_path / "imported.pt", {"meta": {"config": config, "run": "theirs"}, "model": weights}, {})
+    state = join(three[0], tmp_path / "imported.pt", output=tmp_path / "both.pt")
+    assert not ({"step", "total_steps", "images_seen", "seconds", "num_images"} & state["meta"].keys())
+    assert state["seen_size"] == [[16, 12], [32, 24]]
+    assert load_model(tmp_path / "both.pt").model(IMAGES).shape == (5, 32)
+
+
+def test_what_does_not_fit_is_refused_and_nothing_written(three, tmp_path):
+    deep = network(tmp_path / "deep.pt", 5, depth=10)
+    state = load_checkpoint(three[2])
+    del state["model"]["fc5.bias"]
+    short = tmp_path / "short.pt"
+    save_checkpoint(short, {key: state[key] for key in ("meta", "model")}, {})
+    empty = tmp_path / "empty.pt"
+    save_checkpoint(empty, {"meta": {}}, {})
+    output = tmp_path / "out.pt"
+    cases = {
+        (three[0], deep): r"deep.pt: another architecture than .*a.pt \(model.depth: 4 → 10\) · allowed",
+        (three[0], three[1], three[0]): r"a.pt: holds the same network as that file · give each network once",
+        (three[0],): r"networks to join: got 1 · allowed: 2 to 100",
+        (three[0], short): r"short.pt: another architecture: fc5.bias is missing",
+        (three[0], empty): r"empty.pt: holds no 'config' entry, so it is not a training checkpoint",
+        (three[0], tmp_path / "none.pt"): r"none.pt: no such checkpoint file",
+    }
+    for paths, message in cases.items():
+        with pytest.raises(UserError, match=message):
+            join(*paths, output=output)
+    copy = tmp_path / "copy.pt"
+    copy.write_bytes(three[0].read_bytes())
+    with pytest.raises(UserError, match=r"copy.pt: holds the same network as .*a.pt ·"):
+        join(three[0], copy, output=output)
+    assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("a.pt", r"a.pt is there already"), ("x.bin", r"x.bin does not end in .pt"), ("a.pt/x.pt", "cannot be written")],
+)
+def test_where_the_output_may_be(three, tmp_path, name, message):
+    before = three[0].read_bytes()
+    with pytest.raises(UserError, match=message):
+        join(*three, output=tmp_path / name)
+    assert three[0].read_bytes() == before
