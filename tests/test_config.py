@@ -87,6 +87,16 @@ def test_sphere20_spells_out_every_key():
             assert section in given
 
 
+def test_the_long_run_is_the_hour_with_more_networks():
+    hour, long = (load_config(name, losses=MARGINS) for name in ("faces-60min", "faces-long"))
+    assert (hour.model.networks, long.model.networks) == (2, 16)
+    assert dataclasses.replace(hour.model, networks=16) == long.model
+    assert (hour.train, hour.data, hour.loss, hour.eval) == (long.train, long.data, long.loss, long.eval)
+    minutes = hour.train.max_minutes
+    assert 2 * minutes <= 60
+    assert 16 * minutes <= 8 * 60
+
+
 def test_depths_differ_from_sphere20_in_name_and_depth_alone():
     base = load_config("sphere20.yaml", losses=MARGINS)
     for depth in (4, 10, 36, 64):
