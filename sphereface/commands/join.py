@@ -1,6 +1,6 @@
 """Join networks that were trained apart to one checkpoint: their embeddings side by side, the mean of their cosines.
 
-    sphereface join runs/a/…/best.pt runs/b/…/best.pt --output joined.pt
+    sphereface join runs/a/<time>/last.pt runs/b/<time>/last.pt --output joined.pt
     sphereface eval --ckpt joined.pt
 
 What model.networks does with networks that one command trains one after another, this does with any of one
@@ -9,13 +9,16 @@ each of its networks. Ten networks of a configuration, five on each of two machi
 
     sphereface train --config faces-long.yaml --set model.networks=5 --set seed=0     # on one
     sphereface train --config faces-long.yaml --set model.networks=5 --set seed=1     # on the other
+
+Then join the two files that these commands name at their end.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ..checkpoint import load_checkpoint, save_checkpoint
 from ..config import differences
@@ -36,32 +39,52 @@ def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
 def run(argv: Sequence[str] | None, program: str = "sphereface join") -> int:
     """Join, then say what was written."""
     args = parse(argv, program)
-    output: Path = args.output
-    if output.suffix != ".pt" or output.exists():
-        got = "is there already" if output.exists() else "does not end in .pt"
-        raise UserError(f"--output: {output} {got} · allowed: the name of a new checkpoint, such as joined.pt")
-    states = [load_checkpoint(path, mapped=True) for path in args.checkpoints]
-    state = join(states, args.checkpoints)
-    origins = state["meta"]["networks"]
-    state["meta"]["run"] = output.stem
+    paths, output = args.checkpoints, args.output
     try:
-        save_checkpoint(output, state, {"networks": len(origins), "of": origins})
+        _check_name(output)
+        states = [load_checkpoint(path, mapped=True) for path in paths]
+        state = join(states, paths)
+        meta = state["meta"]
+        meta["run"] = output.stem
+        save_checkpoint(output, state, {"networks": len(meta["networks"]), "of": meta["networks"]})
     except OSError as error:
         raise UserError(f"{output}: cannot be written ({error.strerror})") from error
-    for path, other in zip(args.checkpoints[1:], states[1:], strict=True):
-        lines = differences(_told(states[0]), _told(other))
-        if lines:
-            print(f"{path} differs from {args.checkpoints[0]}: {' · '.join(lines)}")
-    dim = len(origins) * state["meta"]["config"]["model"]["embedding_dim"]
+    for path, other in zip(paths[1:], states[1:], strict=True):
+        if lines := _unlike(states[0]["meta"], other["meta"]):
+            print(f"note: {path} differs from {paths[0]}: {' · '.join(lines)}")
+    for path, twin in _same_seeds(paths, states):
+        print(f"note: {path} has seed and settings of {twin}: one network, trained twice?")
+    dim = len(meta["networks"]) * meta["config"]["model"]["embedding_dim"]
     evaluation = "sphereface eval" if program == "sphereface join" else "python eval_lfw.py"
-    print(f"{output}: {len(origins)} networks, {dim} numbers a face · evaluate it: {evaluation} --ckpt {output}")
+    print(
+        f"{output}: {len(meta['networks'])} networks, {dim} numbers a face · evaluate it: {evaluation} --ckpt {output}"
+    )
     return 0
 
 
-def _told(state: dict[str, object]) -> dict[str, object]:
-    """What may differ between networks that are joined, and a user should know: all but seed, places and number."""
-    meta = state["meta"]
-    assert isinstance(meta, dict)
-    config = {key: value for key, value in meta["config"].items() if key not in ("seed", "name", "runs_dir")}
-    config["model"] = {key: value for key, value in config["model"].items() if key != "networks"}
-    return {**config, "pictures": meta.get("num_images")}
+def _check_name(output: Path) -> None:
+    if output.suffix != ".pt":
+        raise UserError(f"--output: got {output} · allowed: a name that ends in .pt, such as joined.pt")
+    for path in (output, output.with_suffix(".json")):  # which comes beside it
+        if path.exists():
+            raise UserError(f"--output: {path} is there already · allowed: the name of a new checkpoint")
+
+
+def _unlike(first: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """What differs between two networks that are joined, and a user should know: people, pictures, settings."""
+    both = [key for key in ("data", "train", "loss") if key in first["config"] and key in other["config"]]
+    one, two = ({key: meta["config"][key] for key in both} for meta in (first, other))
+    lines = differences(one, two)
+    if "num_images" in first and "num_images" in other:
+        lines += differences({"pictures": first["num_images"]}, {"pictures": other["num_images"]})
+    if first.get("class_names") != other.get("class_names"):
+        lines.append("other people, or not known which")
+    return lines
+
+
+def _same_seeds(paths: Sequence[Path], states: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Path, Path]]:
+    told = [{k: v for k, v in state["meta"]["config"].items() if k not in ("name", "runs_dir")} for state in states]
+    for number, path in enumerate(paths):
+        for other in range(number):
+            if "seed" in told[number] and told[number] == told[other]:
+                yield path, paths[other]

@@ -80,8 +80,10 @@ def model_config(state: Mapping[str, Any], path: Path) -> tuple[ModelConfig, Map
     """
     try:
         options, weights = state["meta"]["config"]["model"], state.get("average", state["model"])
-    except (KeyError, TypeError) as error:
+    except KeyError as error:
         raise BadCheckpoint(f"{path}: holds no {error} entry, so it is not a training checkpoint") from error
+    except TypeError as error:
+        raise BadCheckpoint(f"{path}: its meta is not that of a training checkpoint") from error
     problems: list[str] = []
     config = parse_options(ModelConfig, options, prefix="model", problems=problems)
     if config is None:
@@ -97,6 +99,8 @@ def load_weights(module: torch.nn.Module, weights: Mapping[str, torch.Tensor], p
 
 def check_weights(shapes: Mapping[str, Sequence[int]], weights: Mapping[str, torch.Tensor], path: Path) -> None:
     """Say in one line what of a checkpoint does not fit the shapes that are wanted."""
+    if not isinstance(weights, Mapping) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
+        raise BadCheckpoint(f"{path}: the weights in it are not tensors with names")
     expected = {name: tuple(shape) for name, shape in shapes.items()}
     found = {name: tuple(value.shape) for name, value in weights.items()}
     if expected != found:

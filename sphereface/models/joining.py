@@ -10,13 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..checkpoint import BadCheckpoint
 from ..config import MOST_NETWORKS, ModelConfig, differences
 from ..errors import UserError
 from ..options import to_plain
-from . import build_model, check_weights, model_config
+from . import build_whole, check_weights, model_config
 
 _TOTALS = ("step", "total_steps", "images_seen", "seconds")
-_DATA = ("class_names", "num_images")
+_OF_ONE = ("best", "best_step", "evaluated_step")  # which say nothing of all together
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Part:
     origin: str
     model: ModelConfig
     weights: Mapping[str, Tensor]
-    seen_size: Sequence[int]
+    seen_size: tuple[int, int]
 
 
 def networks_of(state: Mapping[str, Any], path: Path) -> list[Part]:
@@ -47,22 +48,29 @@ def networks_of(state: Mapping[str, Any], path: Path) -> list[Part]:
         BadCheckpoint: no network, or one whose weights do not fit the architecture that the file names.
     """
     config, weights = model_config(state, path)
+    with torch.device("meta"):  # shapes only
+        shapes = {name: value.shape for name, value in build_whole(config).state_dict().items()}
+    check_weights(shapes, weights, path)
     one = replace(config, networks=1)
     if config.networks == 1:
-        parts = [Part(str(path), one, weights, state.get("seen_size", config.input_size))]
-    else:
-        starts = [f"networks.{number}." for number in range(config.networks)]
-        origins = state["meta"].get("networks", [str(path)] * config.networks)
-        sizes = state.get("seen_size", [config.input_size] * config.networks)
-        parts = [
-            Part(origin, one, {n.removeprefix(start): w for n, w in weights.items() if n.startswith(start)}, size)
-            for origin, start, size in zip(origins, starts, sizes, strict=True)
-        ]
-    with torch.device("meta"):  # shapes only
-        shapes = {name: tuple(value.shape) for name, value in build_model(one).state_dict().items()}
-    for part in parts:
-        check_weights(shapes, part.weights, path)
-    return parts
+        return [Part(str(path), one, weights, _sizes([state.get("seen_size", config.input_size)], path)[0])]
+    starts = [f"networks.{number}." for number in range(config.networks)]
+    origins = state["meta"].get("networks", [str(path)] * config.networks)
+    sizes = _sizes(state.get("seen_size", [config.input_size] * config.networks), path)
+    if not isinstance(origins, list) or not len(origins) == len(sizes) == config.networks:
+        raise BadCheckpoint(f"{path}: meta.networks and seen_size are not of its {config.networks} networks")
+    return [
+        Part(str(origin), one, {n.removeprefix(start): w for n, w in weights.items() if n.startswith(start)}, size)
+        for origin, start, size in zip(origins, starts, sizes, strict=True)
+    ]
+
+
+def _sizes(given: object, path: Path) -> list[tuple[int, int]]:
+    """Of each network (height, width)."""
+    try:
+        return [(int(height), int(width)) for height, width in given]  # type: ignore[attr-defined]
+    except (TypeError, ValueError) as error:
+        raise BadCheckpoint(f"{path}: seen_size: got {given!r} · allowed: height and width of each network") from error
 
 
 def join(states: Sequence[Mapping[str, Any]], paths: Sequence[Path]) -> dict[str, Any]:
@@ -73,9 +81,9 @@ def join(states: Sequence[Mapping[str, Any]], paths: Sequence[Path]) -> dict[str
         paths: from where.
 
     Returns:
-        ``meta``, ``seen_size`` and ``model`` of a checkpoint with ``model.networks`` N. Steps, pictures and seconds in
-        ``meta`` are those of all together, ``networks`` the N files; the rest is the first one's, and names and number
-        of training pictures are there if they are the same in all.
+        ``meta``, ``seen_size`` and ``model`` of a checkpoint with ``model.networks`` N. In ``meta``, steps, pictures
+        and seconds are those of all together, ``networks`` the N files; sections of ``config``, names and number of
+        training pictures are there if they are the same in all.
 
     Raises:
         UserError: networks of different architectures, the same one twice, fewer than two or too many.
@@ -95,16 +103,19 @@ def join(states: Sequence[Mapping[str, Any]], paths: Sequence[Path]) -> dict[str
                 where = "that file" if path == other_path else str(other_path)
                 raise UserError(f"{path}: holds the same network as {where} · give each network once")
     weights = {f"networks.{k}.{name}": w for k, (part, _) in enumerate(parts) for name, w in part.weights.items()}
-    meta = _joined_meta([state["meta"] for state in states], [part.origin for part, _ in parts])
+    model = to_plain(replace(first.model, networks=len(parts)))
+    meta = _joined_meta([state["meta"] for state in states], model, [part.origin for part, _ in parts])
     return {"meta": meta, "seen_size": [list(part.seen_size) for part, _ in parts], "model": weights}
 
 
-def _joined_meta(metas: Sequence[Mapping[str, Any]], origins: list[str]) -> dict[str, Any]:
-    first = metas[0]
-    config = {**first["config"], "model": {**first["config"]["model"], "networks": len(origins)}}
-    told = [key for key in _TOTALS if all(meta.get(key) is not None for meta in metas)]
-    totals = {key: sum(meta[key] for meta in metas) for key in told}
-    data = {key: first[key] for key in _DATA if key in first and all(meta.get(key) == first[key] for meta in metas)}
-    rest = {key: value for key, value in first.items() if key not in (*_TOTALS, *_DATA)}
-    of_one = dict.fromkeys(("best", "best_step", "evaluated_step"))  # which say nothing of all together
-    return {**rest, **totals, **data, **of_one, "config": config, "networks": origins}
+def _joined_meta(metas: Sequence[Mapping[str, Any]], model: Any, origins: list[str]) -> dict[str, Any]:
+    def common(values: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        return {key: value for key, value in values[0].items() if all(other.get(key) == value for other in values)}
+
+    summed = [key for key in _TOTALS if all(isinstance(meta.get(key), (int, float)) for meta in metas)]
+    return {
+        **{key: value for key, value in common(metas).items() if key not in (*_TOTALS, *_OF_ONE)},
+        **{key: sum(meta[key] for meta in metas) for key in summed},
+        "config": {**common([meta["config"] for meta in metas]), "model": model},
+        "networks": origins,
+    }

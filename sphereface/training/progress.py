@@ -28,10 +28,11 @@ class Progress:
 
     def share(self, total_steps: int, max_minutes: float | None) -> float:
         """How much of the run is done, in [0, 1]: of the steps or, where there is a clock, of it if that is more."""
-        done = self.step / total_steps
-        if max_minutes is not None:
-            done = max(done, self.seconds / (60.0 * max_minutes))
-        return min(done, 1.0)
+        return min(max(self.step / total_steps, self.clock_share(max_minutes)), 1.0)
+
+    def clock_share(self, max_minutes: float | None) -> float:
+        """How much of the clock's time is spent; 0 where there is none."""
+        return 0.0 if max_minutes is None else self.seconds / (60.0 * max_minutes)
 
 
 class Stopwatch:

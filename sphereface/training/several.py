@@ -1,7 +1,8 @@
 """``model.networks``: several networks from one configuration, trained one after another and joined to one checkpoint.
 
-Network k is the whole run of a configuration of its own, with ``seed`` · 100 + k: what it would be if trained alone,
-bit for bit, in a folder of its own. So runs of other seeds have other networks, and more networks those of fewer.
+Network k is the whole run of a configuration of its own, with ``seed`` · 100 + k: what it would be if trained alone
+(by steps, on a CPU: bit for bit), in a folder of its own. So runs of other seeds have other networks, and more networks
+those of fewer.
 """
 
 from __future__ import annotations
@@ -110,13 +111,11 @@ def _join(
         return done
     states = [load_checkpoint(path, mapped=True) for path in checkpoints]
     _check_data(states, checkpoints)
+    state = join(states, checkpoints)
     run = _folder(config, resume, world)
     start_logging(run.path, quiet=not world.first)
-    state = join(states, checkpoints)
-    meta = state["meta"] = {
-        **state["meta"],
-        **{"config": config.to_dict(), "run": run.path.name, "versions": versions()},
-    }
+    state["meta"] |= {"config": config.to_dict(), "run": run.path.name, "versions": versions()}
+    meta = state["meta"]
     run.take_up()
     run.write_start(config, meta["versions"])
     if world.first:

@@ -77,7 +77,8 @@ class Trainer:
 
         With a clock (``train.max_minutes``) it is the larger share, of time or of steps, that counts.
         """
-        return self.progress.step if self.config.train.max_minutes is None else self.total_steps * self.share()
+        by_clock = self.total_steps * self.progress.clock_share(self.config.train.max_minutes)
+        return min(max(self.progress.step, by_clock), self.total_steps)
 
     def setting(self) -> Setting:
         """Rate, margin and λ of the next update."""
@@ -336,10 +337,10 @@ class Trainer:
         state = load_checkpoint(path, mapped=self.world.size > 1)  # of a sharded head each process takes its rows
         try:
             meta = state["meta"]
+            self.data.check(meta, path)
             progress = {name: meta[name] for name in asdict(self.progress)}
         except KeyError as error:
             raise BadCheckpoint(f"{path}: has no {error} entry, so no training can go on from it") from error
-        self.data.check(meta, path)
         self.learner.restore(state, path)
         for name, value in progress.items():
             setattr(self.progress, name, value)

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from sphereface.checkpoint import load_checkpoint, save_checkpoint
+from sphereface.commands.export import run as export
 from sphereface.commands.join import run
 from sphereface.config import ModelConfig
 from sphereface.errors import UserError
@@ -25,7 +26,7 @@ def network(path: Path, seed: int, *, depth: int = 4, **meta: object) -> Path:
     torch.manual_seed(seed)
     weights = build_model(config).state_dict()
     about = {
-        "config": {"model": to_plain(config), "seed": seed, "train": {"lr": 0.1}},
+        "config": {"model": to_plain(config), "seed": seed, "train": {"lr": 0.1}, "loss": {"m": 4}, "name": path.stem},
         **{"run": path.stem, "step": 10, "total_steps": 10, "images_seen": 80, "seconds": 3.0},
         **{"class_names": ["a", "b"], "num_images": 20, "best": 0.9, "best_step": 5, "evaluated_step": 10},
         **meta,
@@ -64,7 +65,7 @@ def test_what_the_checkpoint_says_of_itself(three, tmp_path):
     assert meta["config"]["model"]["networks"] == 3
     assert (meta["step"], meta["total_steps"], meta["images_seen"], meta["seconds"]) == (30, 30, 240, 9.0)
     assert (meta["class_names"], meta["num_images"], meta["run"]) == (["a", "b"], 20, "abc")
-    assert (meta["best"], meta["best_step"], meta["evaluated_step"]) == (None, None, None)
+    assert not ({"best", "best_step", "evaluated_step"} & meta.keys())  # of one network's run
     assert state["seen_size"] == [[16, 12], [16, 13], [16, 14]]
     assert json.loads((tmp_path / "abc.json").read_text())["of"] == meta["networks"]
     assert not (state.keys() - {"format", "id", "meta", "model", "seen_size"})
@@ -92,11 +93,43 @@ def test_averaged_weights_are_the_ones_that_are_joined(three, tmp_path):
 
 
 def test_other_pictures_and_settings_are_told_and_not_claimed(three, tmp_path, capsys):
-    other = network(tmp_path / "d.pt", 3, num_images=30, class_names=["a", "b", "z"])
+    config = load_checkpoint(three[0])["meta"]["config"]
+    other = network(tmp_path / "d.pt", 3, num_images=30, config={**config, "seed": 3, "train": {"lr": 0.5}})
     meta = join(three[0], other, output=tmp_path / "ad.pt")["meta"]
-    assert "class_names" not in meta
+    assert meta["class_names"] == ["a", "b"]
     assert "num_images" not in meta
-    assert f"{other} differs from {three[0]}: pictures: 20 → 30\n" in capsys.readouterr().out
+    assert meta["config"].keys() == {"model", "loss", "name"}  # what holds for both
+    told = capsys.readouterr().out
+    assert f"note: {other} differs from {three[0]}: train.lr: 0.1 → 0.5 · pictures: 20 → 30\n" in told
+    assert "trained twice" not in told
+
+
+def test_other_people_are_told_though_they_are_as_many(three, tmp_path, capsys):
+    other = network(tmp_path / "d.pt", 3, class_names=["a", "z"])
+    assert "class_names" not in join(three[0], other, output=tmp_path / "ad.pt")["meta"]
+    assert f"{other} differs from {three[0]}: other people, or not known which\n" in capsys.readouterr().out
+
+
+def test_a_seed_trained_two_times_is_told(three, tmp_path, capsys):
+    config = {**load_checkpoint(three[1])["meta"]["config"], "name": "again"}
+    again = network(tmp_path / "d.pt", 9, config=config)  # by the clock, weights differ though the seed does not
+    join(*three, again, output=tmp_path / "x.pt")
+    told = [line for line in capsys.readouterr().out.splitlines() if "trained twice" in line]
+    assert told == [f"note: {again} has seed and settings of {three[1]}: one network, trained twice?"]
+
+
+def test_the_card_of_networks_of_unlike_data_names_no_data(three, tmp_path):
+    config = load_checkpoint(three[0])["meta"]["config"]
+    paths = [network(tmp_path / f"{n}.pt", n, config={**config, "data": {"train": f"set{n}"}}) for n in (4, 5)]
+    join(*paths, output=tmp_path / "x.pt")
+    assert export([str(tmp_path / "x.pt"), "--format", "torchscript", "--output", str(tmp_path / "x.ts")]) == 0
+    card = (tmp_path / "x.ts.md").read_text()
+    assert "2 SphereFace networks, side by side" in card
+    assert "set4" not in card
+    join(*(network(tmp_path / f"{n}.pt", n, config={**config, "data": {"train": "one"}}) for n in (6, 7)),
+         output=tmp_path / "y.pt")  # fmt: skip
+    assert export([str(tmp_path / "y.pt"), "--format", "torchscript", "--output", str(tmp_path / "y.ts")]) == 0
+    assert "`one`" in (tmp_path / "y.ts.md").read_text()
 
 
 def test_imported_networks_have_no_steps_to_add(three, tmp_path):
@@ -137,12 +170,63 @@ def test_what_does_not_fit_is_refused_and_nothing_written(three, tmp_path):
     assert not output.exists()
 
 
+def altered(path: Path, output: Path, change) -> Path:
+    state = load_checkpoint(path)
+    change(state)
+    save_checkpoint(output, {key: state[key] for key in ("meta", "model", "seen_size") if key in state}, {})
+    return output
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s["meta"].update(networks=["a"]), "meta.networks and seen_size are not of its 2 networks"),
+        (lambda s: s["meta"].update(networks=None), "meta.networks and seen_size are not of its 2 networks"),
+        (lambda s: s.update(seen_size=[[16, 12]]), "meta.networks and seen_size are not of its 2 networks"),
+        (lambda s: s.update(seen_size=[16, 12]), r"seen_size: got \[16, 12\] · allowed: height and width of each"),
+        (lambda s: s["meta"]["config"]["model"].update(networks=3), "networks.2.fc5.bias is missing in the file"),
+        (lambda s: s["meta"]["config"]["model"].update(networks=1), "another architecture: fc5.bias is missing"),
+        (lambda s: s.update(model=[1, 2]), "the weights in it are not tensors with names"),
+        (lambda s: s["model"].update({"networks.0.fc5.bias": 3}), "the weights in it are not tensors with names"),
+        (lambda s: s.update(meta="x"), "its meta is not that of a training checkpoint"),
+        (lambda s: s["model"].update({"networks.2.fc5.bias": torch.zeros(16)}), "networks.2.fc5.bias is"),
+    ],
+)
+def test_a_damaged_joined_file_is_refused_in_one_line(three, tmp_path, change, message):
+    join(three[0], three[1], output=tmp_path / "ab.pt")
+    damaged = altered(tmp_path / "ab.pt", tmp_path / "damaged.pt", change)
+    with pytest.raises(UserError, match=rf"damaged.pt: .*{message}"):
+        join(damaged, three[2], output=tmp_path / "out.pt")
+    assert not (tmp_path / "out.pt").exists()
+
+
+def test_what_a_checkpoint_leaves_at_its_default_is_no_difference(three, tmp_path):
+    bare = altered(three[0], tmp_path / "bare.pt", lambda s: s["meta"]["config"]["model"].pop("norm"))
+    meta = join(bare, three[1], output=tmp_path / "out.pt")["meta"]
+    assert meta["config"]["model"]["norm"] == "none"
+
+
+def test_a_step_that_is_no_number_is_not_added(three, tmp_path):
+    odd = altered(three[0], tmp_path / "odd.pt", lambda s: s["meta"].update(step="7"))
+    meta = join(odd, three[1], output=tmp_path / "out.pt")["meta"]
+    assert "step" not in meta
+    assert meta["images_seen"] == 160
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("a.pt", r"a.pt is there already"), ("x.bin", r"x.bin does not end in .pt"), ("a.pt/x.pt", "cannot be written")],
+    [
+        ("a.pt", r"--output: .*a.pt is there already"),
+        ("kept.pt", r"--output: .*kept.json is there already"),
+        ("x.bin", r"--output: got .*x.bin · allowed: a name that ends in .pt"),
+        ("a.pt/x.pt", "cannot be written"),
+        ("x" * 300 + ".pt", "cannot be written"),
+    ],
 )
 def test_where_the_output_may_be(three, tmp_path, name, message):
+    (tmp_path / "kept.json").write_text("mine")
     before = three[0].read_bytes()
     with pytest.raises(UserError, match=message):
         join(*three, output=tmp_path / name)
     assert three[0].read_bytes() == before
+    assert (tmp_path / "kept.json").read_text() == "mine"

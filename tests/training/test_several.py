@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sphereface.checkpoint import load_checkpoint
+from sphereface.checkpoint import load_checkpoint, save_checkpoint
 from sphereface.commands.export import run as export_main
 from sphereface.errors import Stopped, UserError
 from sphereface.models import SideBySide, load_model
@@ -138,6 +138,31 @@ def test_finished_networks_are_taken_by_more_of_them_and_nothing_is_done_twice(c
     assert again != two
     assert len(folders(config_file)) == 8
     assert run_training(str(config_file), ["model.networks=2", "seed=3"], resume="auto") == again
+
+
+def test_fewer_networks_join_what_is_finished_and_leave_the_rest(config_file, monkeypatch):
+    with monkeypatch.context() as dying:
+        dying_after(dying, 31)  # two are finished, the third is in its midst
+        with pytest.raises(KeyboardInterrupt):
+            run_training(str(config_file), ["model.networks=4", "seed=3"])
+    unfinished = folders(config_file)[2]
+    with monkeypatch.context() as trained:
+        trained.delattr(Trainer, "train_step")
+        two = run_training(str(config_file), ["model.networks=2", "seed=3"], resume="auto")
+    assert [Path(path).parent for path in load_checkpoint(two)["meta"]["networks"]] == folders(config_file)[:2]
+    assert RunFolder(unfinished).about()["status"] == "stopped"
+    four = run_training(str(config_file), ["model.networks=4", "seed=3"], resume="auto")
+    assert [Path(path).parent for path in load_checkpoint(four)["meta"]["networks"]][2] == unfinished
+
+
+def test_a_joined_file_is_nothing_to_resume_from(config_file):
+    joined = run_training(str(config_file), TWO)
+    state = load_checkpoint(joined)
+    del state["meta"]["class_names"]  # as where networks of other pictures were joined
+    path = folders(config_file)[0] / "joined.pt"
+    save_checkpoint(path, {key: state[key] for key in ("meta", "model", "seen_size")}, {})
+    with pytest.raises(UserError, match=r"joined.pt: has no 'class_names' entry, so no training can go on from it"):
+        run_training(str(config_file), ["seed=500"], resume=str(path))
 
 
 def test_no_two_seeds_share_a_network_and_more_networks_are_those_of_fewer(config_file):
