@@ -59,6 +59,7 @@ def all_pairs(features: Features, people: People, *, subtract_mean: bool = True)
     Raises:
         UserError: no two pictures are of one person, or all are.
     """
+    check_kinds(people)
     rows = unit_rows(features, features.mean(axis=0, dtype=np.float64) if subtract_mean else None)
     every, genuine = np.zeros(BINS, dtype=np.int64), np.zeros(BINS, dtype=np.int64)
     ends = np.searchsorted(people.person, people.person, side="right")  # first picture of the next person
@@ -66,13 +67,23 @@ def all_pairs(features: Features, people: People, *, subtract_mean: bool = True)
         every += np.bincount(bins.ravel(), minlength=BINS)
         genuine += np.bincount(_genuine(bins, start, ends), minlength=BINS)
         every -= np.bincount(_twice(bins), minlength=BINS)
-    if not genuine.any() or not (every - genuine).any():
-        raise UserError(
-            f"{people.root}: {genuine.sum():,} pairs of one person and {(every - genuine).sum():,} of two · "
-            "comparing all pictures needs both"
-        )
     curve = _curve(genuine, every - genuine)
     return AllPairs(curve, tar_at_far(curve, FAR_TARGETS), len(rows), subtract_mean)
+
+
+def check_kinds(people: People) -> None:
+    """Refuse people without pairs of both kinds.
+
+    Raises:
+        UserError: no two pictures are of one person, or all are.
+    """
+    pictures = np.bincount(people.person)
+    genuine, every = int((pictures * (pictures - 1)).sum()) // 2, len(people.files) * (len(people.files) - 1) // 2
+    if not 0 < genuine < every:
+        raise UserError(
+            f"{people.root}: {genuine:,} pairs of one person and {every - genuine:,} of two · "
+            "comparing all pictures needs both"
+        )
 
 
 def _binned_blocks(rows: Features) -> Iterator[tuple[int, IntArray]]:

@@ -50,14 +50,7 @@ def identify(features: Features, people: People, *, subtract_mean: bool = True) 
     Raises:
         UserError: nobody has two pictures, or nobody has only one.
     """
-    several = people.pictures > 1
-    gallery, probes = np.flatnonzero(several & people.first), np.flatnonzero(several & ~people.first)
-    impostors = np.flatnonzero(~several)
-    if not len(gallery) or not len(impostors):
-        raise UserError(
-            f"{people.root}: {len(gallery)} people with two or more pictures and {len(impostors)} with one · "
-            "identification needs both: the first are enrolled, the others are not to be found"
-        )
+    gallery, probes, impostors = roles(people)
     mean = features[gallery].mean(axis=0, dtype=np.float64) if subtract_mean else None
     enrolled = unit_rows(features[gallery], mean)
     top, rank = _search(unit_rows(features[probes], mean), enrolled, _place(people, gallery, probes))
@@ -74,6 +67,23 @@ def identify(features: Features, people: People, *, subtract_mean: bool = True) 
         open_set=tar_at_far(curve, FAR_TARGETS),
         subtract_mean=subtract_mean,
     )
+
+
+def roles(people: People) -> tuple[IntArray, IntArray, IntArray]:
+    """Which rows of ``people.files`` are gallery, probes and impostors.
+
+    Raises:
+        UserError: nobody has two pictures, or nobody has only one.
+    """
+    several = people.pictures > 1
+    gallery, probes = np.flatnonzero(several & people.first), np.flatnonzero(several & ~people.first)
+    impostors = np.flatnonzero(~several)
+    if not len(gallery) or not len(impostors):
+        raise UserError(
+            f"{people.root}: {len(gallery)} people with two or more pictures and {len(impostors)} with one · "
+            "identification needs both: the first are enrolled, the others are not to be found"
+        )
+    return gallery, probes, impostors
 
 
 def _place(people: People, gallery: IntArray, probes: IntArray) -> IntArray:

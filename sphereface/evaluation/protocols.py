@@ -11,9 +11,9 @@ from ..checkpoint import sha256_of
 from ..data.images import Picture
 from ..errors import UserError
 from ..metrics import angular_fisher_score
-from .all_pairs import all_pairs
+from .all_pairs import all_pairs, check_kinds
 from .embedder import Embedder
-from .identification import identify
+from .identification import identify, roles
 from .lfw import PairSet, pair_cosines
 from .people import Features, list_people
 from .report import Report
@@ -48,6 +48,11 @@ def evaluate_set(
             "people, DIR/<person>/<picture>, no templates and no .bin"
         )
     people = list_people(pair_set.root) if wants_people else None
+    if people is not None:  # what they cannot be used for is said before they are embedded
+        if identification:
+            roles(people)
+        if every_pair:
+            check_kinds(people)
     features, of_people = _embed(embedder, pair_set.files, people.files if people else ())
     compared = pair_set.compared(features)
     return Report(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from eval_lfw import main
-from sphereface.evaluation import evaluate, load_pair_set
+from sphereface.evaluation import Embedder, evaluate, load_pair_set
 from sphereface.models import load_model
 
 from .checkpoints import write_checkpoint
@@ -173,3 +173,12 @@ def test_a_bin_is_a_set(work, tmp_path, capsys):
     assert (folder / "eval" / "sample" / "verification.json").is_file()
     assert main(["--ckpt", str(folder / "best.pt"), "--pairs", str(BINS), "--device", "cpu"]) == 0
     assert "pairs: pairs.bin," in capsys.readouterr().out  # called by its own name, not by that of --lfw's folder
+
+
+def test_people_that_a_protocol_cannot_use_are_refused_before_they_are_embedded(tmp_path, monkeypatch, capsys):
+    write_checkpoint(tmp_path / "best.pt")
+    write_set(tmp_path / "crops")  # everyone has several pictures: there is nobody not to be found
+    monkeypatch.setattr(Embedder, "embed", None)
+    base = ["--ckpt", str(tmp_path / "best.pt"), "--sets", f"own={tmp_path / 'crops'}", "--device", "cpu"]
+    assert main([*base, "--identification"]) == 2
+    assert "and 0 with one · identification needs both" in capsys.readouterr().err
