@@ -258,6 +258,32 @@ def test_embed_then_search(work, capsys):
     )
 
 
+def test_a_search_says_who_of_what_it_found_it_is(work, capsys):
+    search = ["search", str(work / "gallery"), str(work / "query1.png")]
+    assert main([*search, *options(work, "--aligned")]) == 0
+    plain = capsys.readouterr().out.splitlines()
+    assert len(plain) == 5
+    cosines = [float(line.split()[1]) for line in plain]
+    between = (cosines[1] + cosines[2]) / 2
+    points = tuple(Threshold(far, at, 0.9, 600) for far, at in ((0.1, -1.0), (0.05, between), (0.01, 0.99999)))
+    known = Calibration(sha256_of(work / "best.pt"), True, "pairs.txt", 4.0, -2.0, 0.5, points)
+    write_calibration(known, work / "known.json")
+    for far, told, passes in (
+        ("0.1", "the first 5  cosine > -1.0000", "0.6"),
+        ("0.05", f"the first 2  cosine > {between:.4f}", "0.3"),
+        ("0.01", "nobody       cosine ≤ 1.0000", "0.06"),
+    ):
+        more = options(work, "--aligned", "--calibration", work / "known.json", "--far", far)
+        assert main([*search, *more]) == 0
+        *found, decided, chance = capsys.readouterr().out.splitlines()
+        assert found == plain
+        assert decided == f"decision  {told}, the threshold at FAR {far}"
+        assert chance.strip() == f"a stranger would pass for {passes} of these 6 pictures by chance"
+    lowest = options(work, "--aligned", "--calibration", work / "known.json")
+    assert main([*search, *lowest]) == 0
+    assert "the threshold at FAR 0.01\n" in capsys.readouterr().out
+
+
 def test_search_by_a_graph_finds_the_same(work, capsys):
     pytest.importorskip("faiss", reason="pip install '.[faiss]'")
     gallery, query = str(work / "gallery.npz"), str(work / "query2.png")
@@ -282,6 +308,7 @@ def test_search_by_a_graph_finds_the_same(work, capsys):
         (["embed", "gallery", "out.txt"], "out.txt: got suffix '.txt' · allowed: .npz"),
         (["embed", "none", "out.npz"], "none: not a folder · allowed: a folder of pictures"),
         (["verify", "query0.png", "query1.png", "--far", "0.1"], "far, prior: need "),
+        (["search", "gallery", "query0.png", "--far", "0.1"], "far, prior: need "),
         (["verify", "query0.png", "query1.png", "--save-plot", "pair.docx"], "--save-plot: cannot write pair.docx"),
     ],
 )

@@ -2,7 +2,11 @@
 
     sphereface search gallery/ query.jpg --ckpt best.pt
     sphereface search gallery.npz query.jpg --ckpt best.pt --top 20 --save-plot found.png
-    sphereface search gallery.npz query.jpg --ckpt best.pt --index faiss    # pip install 'sphereface[faiss]'
+    sphereface search gallery.npz query.jpg --ckpt best.pt --far 0.001      # who of them is it, or nobody?
+    sphereface search gallery.npz query.jpg --ckpt best.pt --index faiss    # pip install '.[faiss]'
+
+The most alike may still be a stranger. With a calibration (sphereface eval --calibrate) it is said which cosines lie
+over the threshold at a false accept rate (FAR), and for how many of the gallery a stranger would pass by chance.
 
 A folder is embedded for this one search; sphereface embed keeps its embeddings in a .npz. All of the gallery is
 compared, block by block, which takes a tenth of a second for 100,000 pictures. --index faiss builds a graph once, kept
@@ -17,9 +21,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from ..api import FaceEmbedder
 from ..errors import UserError
+from ..evaluation.calibration import Threshold
 from ..face_figures import save_figure, search_figure
 from ..faces import BadPicture, Pixels
 from ..search import Gallery, load_gallery, nearest, nearest_by_index
@@ -35,6 +41,8 @@ def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
     add("gallery", metavar="GALLERY", type=Path, help="a folder of pictures, or the .npz of sphereface embed")
     add("query", metavar="QUERY", help="a picture")
     add("--top", metavar="K", type=int, default=5, help="how many to show (%(default)s)")
+    add("--far", type=float, help="false accept rate to decide at (the lowest that the calibration has)")
+    add("--calibration", metavar="FILE", type=Path, help="default: NAME.calibration.json beside the checkpoint")
     add("--index", choices=["exact", "faiss"], default="exact", help="compare all, or follow a graph (%(default)s)")
     add("--save-plot", metavar="FILE", type=Path, help="draw the query and what was found (.png, .jpg, .svg, .pdf)")
     add_face_options(parser)
@@ -48,7 +56,8 @@ def run(argv: Sequence[str] | None, program: str = "sphereface search") -> int:
         raise UserError(f"--top: got {args.top} · allowed: 1 or more")
     if args.index == "faiss" and args.gallery.is_dir():
         raise UserError(f"--index faiss: got the folder {args.gallery} · allowed: a .npz, made by sphereface embed")
-    embedder = make_embedder(args)
+    embedder = make_embedder(args, args.calibration)
+    embedder.check_operating_point(args.far, None)
     face = embedder.face(args.query)
     sys.stderr.write(note_on_faces(args.query, face.num_faces, args.pick))
     gallery = _gallery(args.gallery, embedder)
@@ -60,12 +69,30 @@ def run(argv: Sequence[str] | None, program: str = "sphereface search") -> int:
     paths = [gallery.paths[row] for row in rows[0]]
     for place, (path, cosine) in enumerate(zip(paths, cosines[0], strict=True), start=1):
         print(f"{place:3d}  {cosine:7.4f}  {path}")
+    if embedder.calibration is not None:
+        print(decision(embedder.calibration.at(args.far), cosines[0], len(gallery.paths)))
     if args.save_plot:
         captions = [f"{cosine:.3f}\n{_caption(path)}" for path, cosine in zip(paths, cosines[0], strict=True)]
         crops = [_crop(embedder, path) for path in paths]
         save_figure(search_figure(face.crop, crops, captions, _caption(args.query)), args.save_plot)
         print(f"written: {args.save_plot}")
     return 0
+
+
+def decision(point: Threshold, cosines: npt.NDArray[np.float32], num_gallery: int) -> str:
+    """Whether any of what was found is the person of the query.
+
+    Args:
+        point: where to decide.
+        cosines: (K,) of what was found, the highest first.
+        num_gallery: N pictures that were compared: a stranger passes for FAR · N of them, on average.
+    """
+    over = int((cosines > point.threshold).sum())
+    who = ("nobody" if over == 0 else "the first" if over == 1 else f"the first {over}").ljust(12)
+    return (
+        f"decision  {who} cosine {'>' if over else '≤'} {point.threshold:.4f}, the threshold at FAR {point.far:g}\n"
+        f"          a stranger would pass for {point.far * num_gallery:.2g} of these {num_gallery:,} pictures by chance"
+    )
 
 
 def _gallery(path: Path, embedder: FaceEmbedder) -> Gallery:
