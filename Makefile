@@ -20,7 +20,7 @@ $(READY): pyproject.toml
 	@$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@
 
-demo: setup   ## train on 30 people of the ORL faces, verify on 10 others, in a few minutes
+demo: setup   ## train on 30 people of the ORL faces, verify on 10 others, in about a minute
 	$(BIN)/python scripts/demo.py
 
 test: setup   ## all tests but the long ones

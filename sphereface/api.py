@@ -75,7 +75,7 @@ class FaceEmbedder:
         device: ``"auto"``, ``"cuda"``, ``"cuda:N"``, ``"mps"`` or ``"cpu"``.
         batch_size: pictures in memory at a time, and mirror images as many.
         calibration: from ``sphereface eval --calibrate``; None: the one beside the checkpoint, if there is one.
-        detector: with ``align``; None: MTCNN, which ``pip install 'sphereface[align]'`` brings.
+        detector: with ``align``; None: MTCNN, which ``pip install '.[align]'`` brings.
         template_origin: as the crops were made that it was trained on, 0 or 1 (docs/alignment.md).
 
     Raises:

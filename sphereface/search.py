@@ -140,5 +140,7 @@ def _import_faiss() -> Any:
     try:
         import faiss
     except ImportError as error:
-        raise UserError("--index faiss: not installed · pip install 'sphereface[faiss]', or --index exact") from error
+        raise UserError(
+            "--index faiss: not installed · pip install '.[faiss]' in this project's folder, or --index exact"
+        ) from error
     return faiss

@@ -1,6 +1,6 @@
 """Align a folder of photographs to face crops, by a detector or from a file of five landmarks a picture.
 
-    sphereface align --detector mtcnn photographs data/crops        # pip install 'sphereface[align]'
+    sphereface align --detector mtcnn photographs data/crops        # pip install '.[align]'
     sphereface align --landmarks lfw/landmarks.txt lfw/images data/lfw-112x96
 
 With a detector, DST/landmarks.txt gets the points that were used; given back with --landmarks it gives the same crops.

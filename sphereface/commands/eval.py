@@ -1,6 +1,6 @@
 """Verify a checkpoint on LFW as the SphereFace paper does, and on any other set of pairs.
 
-    sphereface eval --ckpt runs/sphere20/TIME/best.pt
+    sphereface eval --ckpt runs/sphere20/TIME/last.pt
     sphereface eval --ckpt best.pt --pairs data/pairsDevTest.txt
     sphereface eval --ckpt best.pt --lfw my/crops --pairs my/pairs.txt
     sphereface eval --ckpt best.pt --sets lfw=data/lfw-112x96,data/pairs.txt cfp=cfp_fp.bin

@@ -29,7 +29,9 @@ def needs(module: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise UserError(f"--format: {module} is not installed · pip install 'sphereface[export]'") from error
+        raise UserError(
+            f"--format: {module} is not installed · pip install '.[export]' in this project's folder"
+        ) from error
 
 
 def write_onnx(graph: PixelsToEmbedding, size: tuple[int, int], path: Path, about: Mapping[str, str]) -> float:

@@ -230,7 +230,7 @@ class Learner:
             self.average.restore(self.model.state_dict(), 0)
         about = state.get("meta", {})
         log.info(
-            "network from %s (%s, step %s); the head is new; the annealing of λ starts at update %d",
+            "network from %s (%s, step %s); the head is new; λ is %d updates ahead of its schedule",
             path,
             about.get("run", "an unnamed run"),
             about.get("step", "?"),

@@ -292,7 +292,7 @@ def test_a_run_starts_from_another_network_with_a_new_head(config_file, tmp_path
     state = load_checkpoint(first / "last.pt")
     assert all(torch.equal(value, state["model"][name]) for name, value in trainer.learner.model.state_dict().items())
     assert torch.equal(trainer.learner.head.weight, head)
-    assert "the head is new; the annealing of λ starts at update 9" in caplog.text
+    assert "the head is new; λ is 9 updates ahead of its schedule" in caplog.text
     assert trainer.setting().lam == pytest.approx(1000 / (1 + 10 * 10))
     run = train(config_file, *overrides, "train.lr=1e-9", "train.milestones=[]")
     for name, value in load_checkpoint(run / "last.pt")["model"].items():
