@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import EngFormatter, PercentFormatter
 
 from .errors import UserError
 
@@ -78,7 +78,7 @@ def learning_figure(runs: Mapping[str, Path]) -> Figure:
     """Accuracy of every verification set over images seen (above) and over minutes of training (below).
 
     Runs of one recipe, that is whose labels are alike up to the first ``/``, have one colour: the band that they
-    form is what chance does.
+    form is what chance does. A run with one evaluation, as joined networks have, is a star.
 
     Args:
         runs: label → run folder.
@@ -103,10 +103,12 @@ def learning_figure(runs: Mapping[str, Path]) -> Figure:
                 images, accuracies = curves.get(name, ([], []))
                 x = images if per == "images seen" else _minutes(curves, images)
                 text = None if recipe in labelled or not images else recipe
-                axes.plot(x, accuracies, "-o", color=f"C{recipes.index(recipe)}", label=text, markersize=3)
+                style, size = ("*", 11) if len(images) == 1 else ("-o", 3)
+                axes.plot(x, accuracies, style, color=f"C{recipes.index(recipe)}", label=text, markersize=size)
                 labelled.add(text)
             axes.set(title=name.removeprefix("eval/").removesuffix("/accuracy"), xlabel=per)
             axes.yaxis.set_major_formatter(PercentFormatter(1))
+            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
             axes.grid(alpha=0.3)
             axes.legend(fontsize="small", loc="lower right")
     return figure

@@ -53,6 +53,11 @@ def test_learning_curves_over_images_and_minutes_one_colour_a_recipe(run, tmp_pa
     assert first.get_xydata().tolist() == [[96, 0.6], [160, 0.5]]
     minutes = below.get_lines()[0].get_xydata().tolist()
     assert minutes == [[pytest.approx(0.5 + 0.54 * 16 / 80), 0.6], [1.04, 0.5]]
+    assert first.get_linestyle() == "-"
+    (tmp_path / "joined").mkdir()
+    (tmp_path / "joined" / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in LINES[2:]))
+    star = learning_figure({"a/1": run, "a/joined": tmp_path / "joined"}).axes[0].get_lines()[1]
+    assert (star.get_marker(), star.get_linestyle()) == ("*", "None")
     (tmp_path / "metrics.jsonl").write_text(json.dumps(LINES[0]) + "\n")
     with pytest.raises(UserError, match=r"no verification set was evaluated \(eval.sets\)"):
         learning_figure({"a/1": tmp_path})
