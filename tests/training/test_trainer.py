@@ -341,6 +341,32 @@ def test_the_clock_ends_a_run_and_drives_the_schedules(config_file):
         assert rates[step] == pytest.approx(0.001 * 0.5 * (1 + math.cos(math.pi * share)), abs=1e-9)
 
 
+def test_a_clock_that_is_behind_the_steps_changes_no_bit(config_file):
+    plain, clocked = (
+        load_checkpoint(train(config_file, *more) / "last.pt") for more in ([], ["train.max_minutes=600"])
+    )
+    for part in ("model", "head"):
+        assert all(torch.equal(value, clocked[part][name]) for name, value in plain[part].items())
+
+
+def test_stages_and_schedules_follow_whichever_is_ahead(config_file):
+    stages = "train.stages=[{until: 0.5, loss: {m: 1}}]"
+    trainer = Trainer(load(config_file, "train.max_minutes=1", "train.steps=1000", "train.milestones=[]", stages), CPU)
+    for step, seconds, position, stage in [
+        (3, 0.0, 3, 0),
+        (3, 0.18, 3, 0),
+        (3, 29.94, 499, 0),
+        (3, 30.06, 501, 1),
+        (900, 30.06, 900, 1),
+        (3, 90.0, 1000, 1),
+    ]:
+        trainer.progress.step, trainer.progress.seconds = step, seconds
+        setting = trainer.setting()
+        assert (trainer.position(), setting.stage, setting.step) == (pytest.approx(position), stage, step)
+    trainer.progress.step, trainer.progress.seconds = 7, 0.1
+    assert trainer.position() == 7  # not 1000 · (7 / 1000), which may be another number
+
+
 def test_a_loss_that_is_not_finite_stops_before_the_update(config_file):
     trainer = Trainer(load(config_file), CPU)
     batch = next(trainer.feed())
