@@ -62,11 +62,11 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> LoadedModel:
     config, weights = model_config(state, path)
     model = build_whole(config)
     load_weights(model, weights, path)
-    seen = state.get("seen_size", model.input_size)  # smaller in the midst of some runs
+    sizes = seen_sizes(state, config, path)
     if isinstance(model, SphereNet):
-        model.seen_size = tuple(seen)
+        model.seen_size = sizes[0]
     else:
-        model.set_seen_sizes(seen)
+        model.set_seen_sizes(sizes)
     model.to(device).eval()
     return LoadedModel(model, model.input_size, state["meta"])
 
@@ -89,6 +89,22 @@ def model_config(state: Mapping[str, Any], path: Path) -> tuple[ModelConfig, Map
     if config is None:
         raise ConfigError(str(path), problems)
     return config, weights
+
+
+def seen_sizes(state: Mapping[str, Any], config: ModelConfig, path: Path) -> list[tuple[int, int]]:
+    """Of each network of a checkpoint (height, width) of the crops that it saw last: smaller in the midst of some runs.
+
+    Raises:
+        BadCheckpoint: it says none, or not as many as it has networks.
+    """
+    given = state.get("seen_size", config.input_size if config.networks == 1 else [config.input_size] * config.networks)
+    try:
+        sizes = [(int(height), int(width)) for height, width in ([given] if config.networks == 1 else given)]
+    except (TypeError, ValueError) as error:
+        raise BadCheckpoint(f"{path}: seen_size: got {given!r} · allowed: height and width of each network") from error
+    if len(sizes) != config.networks:
+        raise BadCheckpoint(f"{path}: seen_size: got {given!r} · allowed: that of its {config.networks} networks")
+    return sizes
 
 
 def load_weights(module: torch.nn.Module, weights: Mapping[str, torch.Tensor], path: Path) -> None:

@@ -14,7 +14,7 @@ from ..checkpoint import BadCheckpoint
 from ..config import MOST_NETWORKS, ModelConfig, differences
 from ..errors import UserError
 from ..options import to_plain
-from . import build_whole, check_weights, model_config
+from . import build_whole, check_weights, model_config, seen_sizes
 
 _TOTALS = ("step", "total_steps", "images_seen", "seconds")
 _OF_ONE = ("best", "best_step", "evaluated_step")  # which say nothing of all together
@@ -51,26 +51,17 @@ def networks_of(state: Mapping[str, Any], path: Path) -> list[Part]:
     with torch.device("meta"):  # shapes only
         shapes = {name: value.shape for name, value in build_whole(config).state_dict().items()}
     check_weights(shapes, weights, path)
-    one = replace(config, networks=1)
+    one, sizes = replace(config, networks=1), seen_sizes(state, config, path)
     if config.networks == 1:
-        return [Part(str(path), one, weights, _sizes([state.get("seen_size", config.input_size)], path)[0])]
+        return [Part(str(path), one, weights, sizes[0])]
     starts = [f"networks.{number}." for number in range(config.networks)]
     origins = state["meta"].get("networks", [str(path)] * config.networks)
-    sizes = _sizes(state.get("seen_size", [config.input_size] * config.networks), path)
-    if not isinstance(origins, list) or not len(origins) == len(sizes) == config.networks:
-        raise BadCheckpoint(f"{path}: meta.networks and seen_size are not of its {config.networks} networks")
+    if not isinstance(origins, list) or len(origins) != config.networks:
+        raise BadCheckpoint(f"{path}: meta.networks: got {origins!r} · allowed: the {config.networks} files it is of")
     return [
         Part(str(origin), one, {n.removeprefix(start): w for n, w in weights.items() if n.startswith(start)}, size)
         for origin, start, size in zip(origins, starts, sizes, strict=True)
     ]
-
-
-def _sizes(given: object, path: Path) -> list[tuple[int, int]]:
-    """Of each network (height, width)."""
-    try:
-        return [(int(height), int(width)) for height, width in given]  # type: ignore[attr-defined]
-    except (TypeError, ValueError) as error:
-        raise BadCheckpoint(f"{path}: seen_size: got {given!r} · allowed: height and width of each network") from error
 
 
 def join(states: Sequence[Mapping[str, Any]], paths: Sequence[Path]) -> dict[str, Any]:

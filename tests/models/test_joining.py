@@ -180,9 +180,9 @@ def altered(path: Path, output: Path, change) -> Path:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda s: s["meta"].update(networks=["a"]), "meta.networks and seen_size are not of its 2 networks"),
-        (lambda s: s["meta"].update(networks=None), "meta.networks and seen_size are not of its 2 networks"),
-        (lambda s: s.update(seen_size=[[16, 12]]), "meta.networks and seen_size are not of its 2 networks"),
+        (lambda s: s["meta"].update(networks=["a"]), r"meta.networks: got \['a'\] · allowed: the 2 files it is of"),
+        (lambda s: s["meta"].update(networks=None), "meta.networks: got None · allowed: the 2 files it is of"),
+        (lambda s: s.update(seen_size=[[16, 12]]), r"seen_size: got \[\[16, 12\]\] · allowed: that of its 2 networks"),
         (lambda s: s.update(seen_size=[16, 12]), r"seen_size: got \[16, 12\] · allowed: height and width of each"),
         (lambda s: s["meta"]["config"]["model"].update(networks=3), "networks.2.fc5.bias is missing in the file"),
         (lambda s: s["meta"]["config"]["model"].update(networks=1), "another architecture: fc5.bias is missing"),
@@ -198,6 +198,18 @@ def test_a_damaged_joined_file_is_refused_in_one_line(three, tmp_path, change, m
     with pytest.raises(UserError, match=rf"damaged.pt: .*{message}"):
         join(damaged, three[2], output=tmp_path / "out.pt")
     assert not (tmp_path / "out.pt").exists()
+
+
+@pytest.mark.parametrize("seen", [[16, 12], [[16, 12]], 16])
+def test_sizes_that_do_not_fit_are_refused_by_whatever_loads_the_network(three, tmp_path, seen):
+    join(three[0], three[1], output=tmp_path / "ab.pt")
+    damaged = altered(tmp_path / "ab.pt", tmp_path / "damaged.pt", lambda s: s.update(seen_size=seen))
+    with pytest.raises(UserError, match=r"damaged.pt: seen_size: got"):
+        load_model(damaged)
+    if seen != [16, 12]:
+        single = altered(three[0], tmp_path / "single.pt", lambda s: s.update(seen_size=seen))
+        with pytest.raises(UserError, match=r"single.pt: seen_size: got"):
+            load_model(single)
 
 
 def test_what_a_checkpoint_leaves_at_its_default_is_no_difference(three, tmp_path):
