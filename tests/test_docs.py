@@ -1,16 +1,21 @@
-"""docs/losses.md says what the code does."""
+"""docs/losses.md says what the code does; every page's links lead to what is in the repository."""
 
 from __future__ import annotations
 
 import dataclasses
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from sphereface.losses.margins import MARGINS, Margin, make_margin
 
-DOCS = Path(__file__).parents[1] / "docs"
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted(
+    path.relative_to(ROOT).as_posix() for path in (*ROOT.glob("*.md"), *DOCS.rglob("*.md"), ROOT / "data/README.md")
+)
 TEXT = (DOCS / "losses.md").read_text(encoding="utf-8")
 COMMON = {field.name for field in dataclasses.fields(Margin)}
 
@@ -70,3 +75,41 @@ def test_every_picture_is_there():
     pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", TEXT)
     assert len(pictures) == 4
     assert all((DOCS / picture).is_file() for picture in pictures)
+
+
+def links_of(page):
+    """Relative links and pictures of a page, code left out: (target as a path of the repository, anchor)."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    text = re.sub(r"^```.*?^```|`[^`\n]*`", "`", text, flags=re.MULTILINE | re.DOTALL)
+    for target in re.findall(r"\]\(([^()\s]+)\)", text):
+        if not re.match(r"\w+:", target):
+            path, _, anchor = target.partition("#")
+            yield ((ROOT / page).parent / path).resolve() if path else ROOT / page, anchor
+
+
+def anchors_of(path):
+    """What GitHub makes of a page's headings."""
+    headings = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_what_a_page_links_to_is_there(page):
+    for path, anchor in links_of(page):
+        assert path.exists(), path
+        assert not anchor or anchor in anchors_of(path), f"{path.name}#{anchor}"
+
+
+def test_git_keeps_what_the_pages_link_to():
+    """A file that .gitignore leaves out is there for its author only."""
+    paths = {str(path.relative_to(ROOT)) for page in PAGES for path, _ in links_of(page)}
+    assert len(paths) >= 30
+    try:
+        run = subprocess.run(
+            ["git", "check-ignore", "--no-index", *sorted(paths)], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+    except FileNotFoundError:
+        pytest.skip("git is not installed")
+    if run.returncode == 128:
+        pytest.skip(f"not a git checkout: {run.stderr.strip()}")
+    assert run.stdout.split() == []
