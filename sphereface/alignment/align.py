@@ -62,7 +62,7 @@ def align_folder(
         source: folder of pictures, of any depth.
         destination: folder for the crops, outside ``source``; made if absent.
         landmarks: of the pictures, or how to come by them.
-        spec: size, template origin, quality.
+        spec: size, template, quality.
         workers: processes; 0 aligns in this one.
         progress: show a bar on stderr.
 
@@ -164,6 +164,8 @@ def _settings(spec: CropSpec, landmarks: Landmarks) -> Settings:
         "template_origin": spec.origin,
         "quality": spec.quality,
     }
+    if spec.target is not None:
+        settings["template"] = " ".join(f"{x:g},{y:g}" for x, y in spec.target)
     if landmarks.table:
         settings["landmarks_sha256"] = landmarks.table.digest
     if landmarks.finder:

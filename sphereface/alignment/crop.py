@@ -20,14 +20,21 @@ class CropSpec:
     """What a crop looks like.
 
     Args:
-        size: (height, width) in pixels, a key of ``similarity.TEMPLATES``.
+        size: (height, width) in pixels; without ``target`` a key of ``similarity.TEMPLATES``.
         origin: what the template's numbers call the first pixel, 0 or 1.
         quality: of the JPEG, 1 to 100.
+        target: five (x, y) where the landmarks are to lie, the first pixel at 0; None: the template's.
     """
 
     size: Size = SPHEREFACE_SIZE
     origin: int = 0
     quality: int = 95
+    target: tuple[tuple[float, float], ...] | None = None
+
+    @property
+    def landmarks(self) -> Points:
+        """Where the landmarks are to lie: (5, 2) float64, (x, y) in pixels of the crop, the first pixel at 0."""
+        return template(self.size, self.origin) if self.target is None else np.array(self.target, dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -125,7 +132,7 @@ class Cropper:
         return find_face(image, self.finder.detector, self.finder.pick).points
 
     def _cut(self, image: Image, points: Points) -> Image:
-        return align(image, points, size=self.spec.size, origin=self.spec.origin)
+        return align(image, points, size=self.spec.size, target=self.spec.landmarks)
 
 
 def crop_name(name: str) -> str:
@@ -141,7 +148,7 @@ def centre_points(height: int, width: int, spec: CropSpec) -> Points:
     """
     crop_height, crop_width = spec.size
     scale = min(height / crop_height, width / crop_width)  # picture pixels a crop pixel
-    from_middle = template(spec.size, spec.origin) - [(crop_width - 1) / 2, (crop_height - 1) / 2]
+    from_middle = spec.landmarks - [(crop_width - 1) / 2, (crop_height - 1) / 2]
     return np.asarray(np.round(from_middle * scale + [(width - 1) / 2, (height - 1) / 2], 2))
 
 

@@ -33,7 +33,7 @@ def crop_photo(data: bytes, finder: Finder, spec: CropSpec) -> CroppedFace:
     image = decode(data)
     found = find_face(image, finder.detector, finder.pick)
     try:
-        crop = align(image, found.points, size=spec.size, origin=spec.origin)
+        crop = align(image, found.points, size=spec.size, target=spec.landmarks)
     except BadLandmarks as error:
         raise NoFace(str(error)) from error
     return CroppedFace(crop, found)

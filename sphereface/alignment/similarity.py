@@ -103,7 +103,9 @@ def similarity(points: Points, target: Points) -> npt.NDArray[np.float64]:
     return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])
 
 
-def align(image: Image, points: Points, *, size: Size = SPHEREFACE_SIZE, origin: int = 0) -> Image:
+def align(
+    image: Image, points: Points, *, size: Size = SPHEREFACE_SIZE, origin: int = 0, target: Points | None = None
+) -> Image:
     """Cut the face out of a picture, upright and at the template's place and scale.
 
     Bilinear; a picture more than three times too large is first shrunk by area, so that every pixel counts.
@@ -115,6 +117,7 @@ def align(image: Image, points: Points, *, size: Size = SPHEREFACE_SIZE, origin:
         points: (5, 2) (x, y) in pixels of ``image``, the first pixel's centre at 0; ordered as ``TEMPLATES``.
         size: (height, width) of the crop.
         origin: see :func:`template`.
+        target: (5, 2) (x, y) in pixels of the crop, in place of the template of this size and origin.
 
     Returns:
         (*size, 3) or ``size`` uint8, channels in the order of ``image``.
@@ -122,7 +125,8 @@ def align(image: Image, points: Points, *, size: Size = SPHEREFACE_SIZE, origin:
     Raises:
         BadLandmarks: see :func:`similarity`.
     """
-    target = template(size, origin)
+    if target is None:
+        target = template(size, origin)
     matrix = similarity(points, target)
     shrink = int(1 / np.hypot(matrix[0, 0], matrix[1, 0]))  # picture pixels a crop pixel
     if shrink > 2:  # up to two, bilinear reading leaves nothing out

