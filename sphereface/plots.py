@@ -110,7 +110,7 @@ def learning_figure(runs: Mapping[str, Path]) -> Figure:
             axes.yaxis.set_major_formatter(PercentFormatter(1))
             axes.xaxis.set_major_formatter(EngFormatter(sep=""))
             axes.grid(alpha=0.3)
-            axes.legend(fontsize="small", loc="lower right")
+            axes.legend(fontsize="small", loc="best")
     return figure
 
 
