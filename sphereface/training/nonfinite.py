@@ -14,7 +14,7 @@ from .distributed import World
 log = logging.getLogger(__name__)
 
 REMEDIES = (
-    "try a lower train.lr, train.warmup_steps, train.clip_grad_norm, a larger loss.lambda_min, or train.precision fp32"
+    "a lower train.lr, train.warmup_steps, train.clip_grad_norm, a larger loss.lambda_min, or train.precision fp32"
 )
 
 
@@ -32,6 +32,11 @@ class NonFiniteGuard:
     """
 
     def __init__(self, config: Config, folder: Path, world: World) -> None:
+        self._remedies = f"try {REMEDIES}"
+        if getattr(config.loss, "gradient", None) == "caffe":
+            self._remedies = (
+                f"try loss.gradient exact (with caffe's, ‖x‖ may grow without end: docs/losses.md), {REMEDIES}"
+            )
         self._world = world
         self._skip = config.train.on_nonfinite == "skip"
         self._limit = config.train.nonfinite_limit
@@ -66,7 +71,7 @@ class NonFiniteGuard:
             return
         row = f" · {self._in_a_row} in a row, train.nonfinite_limit is {self._limit}" if self._skip else ""
         saved = f"last checkpoint: {last_saved}" if last_saved else "no checkpoint was saved yet"
-        raise UserError(f"{where}{row} · {saved} · {REMEDIES} · {kept}")
+        raise UserError(f"{where}{row} · {saved} · {self._remedies} · {kept}")
 
     def _keep(self, step: int, state: dict[str, Any]) -> Path | None:
         path = self._folder / f"nonfinite-{step:08d}.pt"

@@ -272,6 +272,13 @@ def test_replay_of_nothing_says_so(tmp_path):
         replay(tmp_path / "none.pt", CPU)
 
 
+@pytest.mark.parametrize(("gradient", "advised"), [("caffe", True), ("exact", False)])
+def test_exact_gradients_are_advised_where_caffe_s_were_not_finite(config_file, gradient, advised):
+    with pytest.raises(UserError, match="try .*a lower train.lr") as caught:
+        train_with(config_file, f"loss={{name: a-softmax, m: 4, gradient: {gradient}}}", before_step=poison(5))
+    assert ("try loss.gradient exact" in str(caught.value)) == advised
+
+
 def test_unknown_answer_to_a_nonfinite_step(config_file):
     with pytest.raises(UserError, match="train.on_nonfinite: got 'ignore' · allowed: one of stop, skip"):
         load(config_file, "train.on_nonfinite=ignore")
