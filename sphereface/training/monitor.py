@@ -38,7 +38,9 @@ class Monitor:
         self._file = self._metrics.open("ab", buffering=0)
         self._waiting = b""
         self._folder = folder
+        self._tensorboard = tensorboard
         self._events = SummaryWriter(str(folder), purge_step=step + 1) if tensorboard else None
+        self._failed_at = -1  # the step whose events could not be written
         self._said = False
 
     def __enter__(self) -> Monitor:
@@ -49,7 +51,10 @@ class Monitor:
     ) -> None:
         self._file.close()
         if self._events:
-            self._to_events(SummaryWriter.close)
+            try:
+                self._events.close()
+            except OSError as failure:
+                self._say(failure)
 
     def scalars(self, step: int, values: Mapping[str, float], *, images_seen: int) -> None:
         """Record figures under names such as ``train/loss``, and where in the training they stand."""
@@ -61,32 +66,35 @@ class Monitor:
             self._file.truncate(end)
             self._say(error)
         for name, value in values.items():
-            self._to_events(SummaryWriter.add_scalar, name, value, step)
+            self._to_events(step, SummaryWriter.add_scalar, name, value)
 
     def histogram(self, step: int, name: str, values: torch.Tensor) -> None:
         """Record a distribution (TensorBoard only)."""
-        self._to_events(SummaryWriter.add_histogram, name, values, step)
+        self._to_events(step, SummaryWriter.add_histogram, name, values)
 
     def image(self, step: int, name: str, image: torch.Tensor) -> None:
         """Record a (3, H, W) uint8 picture, RGB (TensorBoard only)."""
-        self._to_events(SummaryWriter.add_image, name, image, step)
+        self._to_events(step, SummaryWriter.add_image, name, image)
 
     def figure(self, step: int, name: str, figure: Any) -> None:
         """Record a matplotlib figure, which is closed (TensorBoard only)."""
-        self._to_events(SummaryWriter.add_figure, name, figure, step)
+        self._to_events(step, SummaryWriter.add_figure, name, figure)
 
     def text(self, step: int, name: str, text: str) -> None:
         """Record Markdown (TensorBoard only)."""
-        self._to_events(SummaryWriter.add_text, name, text, step)
+        self._to_events(step, SummaryWriter.add_text, name, text)
 
-    def _to_events(self, method: Callable[..., object], *arguments: object) -> None:
-        if self._events is None:
+    def _to_events(self, step: int, method: Callable[..., object], *arguments: object) -> None:
+        """Write events. A writer that failed is of no use after that: the next step tries with another file."""
+        if not self._tensorboard or step == self._failed_at:
             return
         try:
-            method(self._events, *arguments)
-        except OSError as error:  # its writer is of no use after that: begin another file
+            if self._events is None:
+                self._events = SummaryWriter(str(self._folder))
+            method(self._events, *arguments, step)
+        except OSError as error:
             self._say(error)
-            self._events = SummaryWriter(str(self._folder))
+            self._events, self._failed_at = None, step
 
     def _say(self, error: OSError) -> None:
         if not self._said:

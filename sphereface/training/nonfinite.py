@@ -33,7 +33,8 @@ class NonFiniteGuard:
 
     def __init__(self, config: Config, folder: Path, world: World) -> None:
         self._remedies = f"try {REMEDIES}"
-        if getattr(config.loss, "gradient", None) == "caffe":
+        losses = [config.loss, *(stage.loss for stage in config.stages)]
+        if any(getattr(loss, "gradient", None) == "caffe" and loss.m > 1 for loss in losses):
             self._remedies = (
                 f"try loss.gradient exact (with caffe's, ‖x‖ may grow without end: docs/losses.md), {REMEDIES}"
             )

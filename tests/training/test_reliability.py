@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import math
@@ -15,10 +16,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import train as train_program
 from sphereface.checkpoint import BadCheckpoint, load_checkpoint
 from sphereface.errors import Stopped, UserError
+from sphereface.training import monitor
 from sphereface.training.replay import replay
 from sphereface.training.run_folder import RunFolder
 from sphereface.training.stopping import StopRequest
@@ -205,6 +208,42 @@ def test_a_real_full_disk_costs_no_step(config_file, small_disk, caplog):
     assert load_checkpoint(run / "last.pt")["meta"]["step"] == 12
 
 
+@pytest.mark.parametrize("full_at_the_end", [False, True])
+def test_a_disk_too_full_to_open_events_stops_nothing(tmp_path, monkeypatch, caplog, full_at_the_end):
+    class OnFullDisk(monitor.SummaryWriter):
+        full, opened = False, 0
+
+        def __init__(self, *args, **kwargs):
+            OnFullDisk.opened += 1
+            self.refuse_when_full()
+            super().__init__(*args, **kwargs)
+
+        def add_scalar(self, *args):
+            self.refuse_when_full()
+            super().add_scalar(*args)
+
+        def close(self):
+            super().close()
+            self.refuse_when_full()
+
+        def refuse_when_full(self):
+            if OnFullDisk.full:
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(monitor, "SummaryWriter", OnFullDisk)
+    with monitor.Monitor(tmp_path, tensorboard=True, step=0) as watch:
+        for step, full in ((1, False), (2, True), (3, True), (4, False)):
+            OnFullDisk.full = full
+            watch.scalars(step, {"train/loss": 1.0, "train/lr": 0.1, "train/minutes": 2.0}, images_seen=8 * step)
+        OnFullDisk.full = full_at_the_end
+    assert caplog.text.count("could not be written") == 1
+    assert OnFullDisk.opened == 3  # at first, at step 3 in vain, at step 4
+    assert [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [1, 2, 3, 4]
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    assert [event.step for event in events.Scalars("train/minutes")] == [1, 4]
+
+
 # ---------------------------------------------------------------- not finite
 
 
@@ -272,10 +311,24 @@ def test_replay_of_nothing_says_so(tmp_path):
         replay(tmp_path / "none.pt", CPU)
 
 
-@pytest.mark.parametrize(("gradient", "advised"), [("caffe", True), ("exact", False)])
-def test_exact_gradients_are_advised_where_caffe_s_were_not_finite(config_file, gradient, advised):
+CAFFE, EXACT, PLAIN = (
+    f"loss={{name: a-softmax, m: {m}, gradient: {gradient}}}"
+    for m, gradient in ((4, "caffe"), (4, "exact"), (1, "caffe"))
+)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "advised"),
+    [
+        ([CAFFE], True),
+        ([EXACT], False),
+        ([PLAIN], False),  # its gradients are exact
+        ([PLAIN, "train.stages=[{until: 0.5, loss: {m: 4}}]"], True),
+    ],
+)
+def test_exact_gradients_are_advised_where_caffe_s_were_not_finite(config_file, overrides, advised):
     with pytest.raises(UserError, match="try .*a lower train.lr") as caught:
-        train_with(config_file, f"loss={{name: a-softmax, m: 4, gradient: {gradient}}}", before_step=poison(5))
+        train_with(config_file, *overrides, before_step=poison(5))
     assert ("try loss.gradient exact" in str(caught.value)) == advised
 
 
