@@ -71,7 +71,7 @@ def align_folder(
     """
     if isinstance(landmarks, LandmarkTable):
         landmarks = Landmarks(table=landmarks)
-    _check_folders(source, destination)
+    check_folders(source, destination)
     names = list_pictures(source)
     report = AlignReport(_settings(spec, landmarks))
     _check_destination(destination, report.settings, names)
@@ -177,7 +177,8 @@ def _settings(spec: CropSpec, landmarks: Landmarks) -> Settings:
     return settings
 
 
-def _check_folders(source: Path, destination: Path) -> None:
+def check_folders(source: Path, destination: Path) -> None:
+    """Refuse what cannot be a folder of pictures and one for their crops: UserError."""
     if not source.is_dir():
         raise UserError(f"{source}: not a folder · allowed: the folder of pictures")
     if destination.exists() and not destination.is_dir():

