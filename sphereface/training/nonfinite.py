@@ -32,12 +32,10 @@ class NonFiniteGuard:
     """
 
     def __init__(self, config: Config, folder: Path, world: World) -> None:
-        self._remedies = f"try {REMEDIES}"
         losses = [config.loss, *(stage.loss for stage in config.stages)]
-        if any(getattr(loss, "gradient", None) == "caffe" and loss.m > 1 for loss in losses):
-            self._remedies = (
-                f"try loss.gradient exact (with caffe's, ‖x‖ may grow without end: docs/losses.md), {REMEDIES}"
-            )
+        caffe = any(getattr(loss, "gradient", None) == "caffe" and loss.m > 1 for loss in losses)
+        first = "loss.gradient exact (with caffe's, ‖x‖ may grow without end: docs/losses.md), " if caffe else ""
+        self._remedies = f"try {first}{REMEDIES}"
         self._world = world
         self._skip = config.train.on_nonfinite == "skip"
         self._limit = config.train.nonfinite_limit

@@ -120,9 +120,8 @@ def test_the_command_measures_then_aligns(tmp_path, monkeypatch, capsys):
     again = [ByColour()(cv2.imread(str(tmp_path / f"out/{k}.jpg"))).points for k in range(3)]
     for points in again:
         np.testing.assert_allclose(points[0].mean(axis=0), [45, 60], atol=0.6)
-    write_crops(
-        crops, [(45, 60)] * 20 + [(46, 60)] * 22
-    )  # grown: its median is elsewhere, by a whole pixel as these are
+    # The folder has grown: its median is elsewhere, by a whole pixel as these squares are.
+    write_crops(crops, [(45, 60)] * 20 + [(46, 60)] * 22)
     monkeypatch.setattr(like, "_SAME", 1.1)
     assert command.run([*arguments, str(tmp_path / "out")]) == 0  # and nothing is refused
     with pytest.raises(UserError, match="missing: not a folder"):  # before any crop is searched
