@@ -16,7 +16,8 @@ from sphereface.data.orl import pixel_features, prepare_orl
 from sphereface.errors import reports_user_errors
 from sphereface.evaluation import Report, evaluate, format_table, load_pair_set, write_report
 from sphereface.losses.margins import MARGINS
-from sphereface.models import load_model
+from sphereface.models import BACKBONES, load_model
+from sphereface.plugins import load_plugins
 from sphereface.training.run import run_training
 from sphereface.training.run_folder import RunFolder
 
@@ -24,6 +25,7 @@ from sphereface.training.run_folder import RunFolder
 @reports_user_errors
 def main(argv: Sequence[str] | None = None) -> int:
     """Prepare, train, evaluate, compare."""
+    load_plugins()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", metavar="DIR", type=Path, default=Path("data/orl-112x96"))
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
@@ -32,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     orl = prepare_orl(args.data)
     sets = f"eval.sets={{orl: {{images: '{orl.verify}', pairs: '{orl.pairs}'}}}}"
     overrides = [f"data.train={orl.train}", sets, *args.overrides]
-    config = load_config("demo.yaml", overrides, losses=MARGINS)
+    config = load_config("demo.yaml", overrides, losses=MARGINS, backbones=BACKBONES)
     done = RunFolder.newest(config, finished=True)
     if done is None:
         checkpoint = run_training("demo.yaml", overrides, resume="auto")
@@ -42,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     pair_set = load_pair_set("ORL, 10 people unseen in training", orl.verify, orl.pairs)
     loaded = load_model(checkpoint)
-    outcome = evaluate(loaded.model, pair_set, input_size=loaded.input_size, device="cpu")
+    outcome = evaluate(loaded.model, pair_set, device="cpu")
     report = Report(pair_set, outcome, about={"checkpoint": str(checkpoint)})
     output = checkpoint.parent / "eval-pairs"
     write_report(report, output)

@@ -88,7 +88,10 @@ def load_checkpoint(path: Path, *, device: torch.device | str = "cpu", mapped: b
         reason = "" if "Weights only load failed" in str(error) else f" ({_first_line(error)})"
         raise BadCheckpoint(f"{path}: truncated, damaged or not a checkpoint{reason}") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT or not isinstance(state.get("id"), str):
-        raise BadCheckpoint(f"{path}: not a checkpoint of this program (no format {FORMAT} mark)")
+        raise BadCheckpoint(
+            f"{path}: not a checkpoint of this program (no format {FORMAT} mark) · published weights? "
+            "sphereface import makes a checkpoint of them"
+        )
     _check_sidecar(path, state["id"])
     return state
 

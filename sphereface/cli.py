@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from . import __version__
 from .errors import UserError, reports_user_errors
+from .plugins import load_plugins
 
 COMMANDS = {
     "train": "train a network (train.py)",
@@ -19,9 +20,12 @@ COMMANDS = {
     "verify": "are two photographs of one person?",
     "embed": "a folder of pictures to a file of embeddings",
     "search": "find the people of a gallery most like the one on a picture",
+    "import": "published weights to a checkpoint: InsightFace, AdaFace, CVLface, MagFace, OpenSphere, SphereFace",
     "join": "networks that were trained apart to one checkpoint",
     "export": "a checkpoint to ONNX, TorchScript or safetensors, with a model card",
 }
+
+_MODULES = {"import": "import_"}  # the name is a word of Python's own
 
 _EXAMPLES = """\
 examples:
@@ -32,6 +36,7 @@ examples:
   sphereface embed photographs gallery.npz --ckpt best.pt
   sphereface search gallery.npz query.jpg --ckpt best.pt
   sphereface export best.pt --format onnx
+  sphereface import backbone.pth arcface.pt
 
 sphereface COMMAND --help shows the options and examples of each."""
 
@@ -56,5 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         near = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f" · did you mean {near[0]}?" if near else ""
         raise UserError(f"sphereface: got {name!r} · allowed: {', '.join(COMMANDS)}{hint}")
-    code: int = importlib.import_module(f".commands.{name}", __package__).run(rest, f"sphereface {name}")
+    load_plugins()
+    module = importlib.import_module(f".commands.{_MODULES.get(name, name)}", __package__)
+    code: int = module.run(rest, f"sphereface {name}")
     return code

@@ -1,7 +1,7 @@
 """The configuration of a run: YAML over defaults, ``--set a.b=c`` over YAML, checked as a whole. No torch.
 
-Defaults live here and nowhere else. A section that is chosen by its ``name`` (the loss) is described by the part
-that implements it; :func:`load_config` is handed that description as ``losses``.
+Defaults live here and nowhere else. A section that is chosen by its ``name`` (``model`` and ``loss``) is described by
+the part that implements it; :func:`load_config` is given those descriptions as ``backbones`` and ``losses``.
 """
 
 from __future__ import annotations
@@ -11,24 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .augmentation import Augment
+from .backbone_options import BackboneOptions
 from .config_files import find_config, merge, read_yaml, set_value
 from .errors import ConfigError
 from .options import fill_options, option, parse_options, suggest, to_plain
-
-MOST_NETWORKS = 100
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """The backbone (RECIPE §2 of the paper's release: depth 20, 112×96, 512)."""
-
-    name: str = option("spherenet", choices=["spherenet"])
-    depth: int = option(20, choices=[4, 10, 20, 36, 64])
-    widths: tuple[int, ...] = option((64, 128, 256, 512), low=1)
-    embedding_dim: int = option(512, low=2)
-    input_size: tuple[int, ...] = option((112, 96), low=16)
-    norm: str = option("none", choices=["none", "batch"])
-    networks: int = option(1, low=1, high=MOST_NETWORKS)
 
 
 @dataclass(frozen=True)
@@ -59,6 +45,15 @@ class MuonConfig:
 
 
 @dataclass(frozen=True)
+class DecayConfig:
+    """Which parameters ``train.weight_decay`` acts on, besides the weights of convolutions and linear layers."""
+
+    biases: bool = option(False)
+    norms: bool = option(False)
+    slopes: bool = option(True)
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """Optimisation: how long, how fast, in which arithmetic."""
 
@@ -78,11 +73,14 @@ class TrainConfig:
     mu: float = option(0.9, low=0, high=0.9999)
     betas: tuple[float, ...] = option((0.9, 0.999), low=0, high=0.9999)
     weight_decay: float = option(5e-4, low=0)
+    decay: DecayConfig = field(default_factory=DecayConfig)
+    bias_lr_mult: float | None = option(None, low=0)
     lr_mult: dict[str, Any] = option({})
     clip_grad_norm: float | None = option(None, above=0)
     micro_batch: int | None = option(None, low=1)
     ema: float | None = option(None, above=0, high=0.999999)
     init_from: str | None = option(None)
+    init_head: str = option("new", choices=["new", "keep", "auto"])
     lambda_start: int = option(0, low=0)
     on_nonfinite: str = option("stop", choices=["stop", "skip"])
     nonfinite_limit: int = option(10, low=1)
@@ -150,15 +148,15 @@ class CheckpointConfig:
 class Config:
     """A whole run, resolved.
 
-    ``loss`` is the options object that ``losses`` made for ``loss.name``; ``stages`` are those of ``train.stages``,
-    before it.
+    ``model`` is the options object of the backbone that ``model.name`` chooses, ``loss`` that of the margin that
+    ``loss.name`` chooses; ``stages`` are those of ``train.stages``, before it.
     """
 
     name: str = option("run")
     seed: int = option(0, low=0, high=2**32 - 1)
     deterministic: bool = option(False)
     runs_dir: str = option("runs")
-    model: ModelConfig = field(default_factory=ModelConfig)
+    model: BackboneOptions = field(default=BackboneOptions(), init=False)
     data: DataConfig = field(default_factory=lambda: DataConfig(train=""))
     train: TrainConfig = field(default_factory=TrainConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
@@ -170,6 +168,7 @@ class Config:
     def to_dict(self) -> dict[str, Any]:
         """Plain dicts, lists and numbers; :func:`config_from_dict` reads them back."""
         plain: dict[str, Any] = to_plain(self)
+        plain["model"] = self.model.to_dict()
         plain["loss"] = {"name": self.loss.name, **plain["loss"]}
         del plain["stages"]  # train.stages has them as they were given
         return plain
@@ -180,6 +179,10 @@ class Config:
         A ``.bin`` file of InsightFace holds pictures and pairs: its path stands for both.
         """
         return _parse_pair_sets(self.eval.sets, [])
+
+
+_CHOOSING = ("loss=", "loss.name=", "model=", "model.name=")  # overrides that come first: they replace a section
+_OF_YOUR_OWN = " · one of your own: name its file in SPHEREFACE_PLUGINS (docs/extend.md)"
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -194,13 +197,20 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str
     return lines
 
 
-def load_config(name: str, overrides: Sequence[str] = (), *, losses: Mapping[str, type[Any]]) -> Config:
+def load_config(
+    name: str,
+    overrides: Sequence[str] = (),
+    *,
+    losses: Mapping[str, type[Any]],
+    backbones: Mapping[str, type[BackboneOptions]],
+) -> Config:
     """Read, override and check one configuration.
 
     Args:
         name: what ``--config`` got (see :func:`find_config`).
         overrides: what each ``--set`` got, ``key.sub=value``; the value is read as YAML.
         losses: option class of each ``loss.name``.
+        backbones: option class of each ``model.name``.
 
     Raises:
         ConfigError: with every problem found.
@@ -208,17 +218,25 @@ def load_config(name: str, overrides: Sequence[str] = (), *, losses: Mapping[str
     """
     path = find_config(name)
     values = read_yaml(path)
-    for override in sorted(overrides, key=lambda text: not text.startswith("loss.name=")):
+    for override in sorted(overrides, key=lambda text: not text.startswith(_CHOOSING)):
         set_value(values, override)
-    return config_from_dict(values, source=str(path), losses=losses)
+    return config_from_dict(values, source=str(path), losses=losses, backbones=backbones)
 
 
-def config_from_dict(values: Mapping[str, Any], *, source: str, losses: Mapping[str, type[Any]]) -> Config:
+def config_from_dict(
+    values: Mapping[str, Any],
+    *,
+    source: str,
+    losses: Mapping[str, type[Any]],
+    backbones: Mapping[str, type[BackboneOptions]],
+) -> Config:
     """Check a configuration given as nested mappings; see :func:`load_config`."""
     problems: list[str] = []
-    rest = {key: value for key, value in values.items() if key != "loss"}
+    rest = {key: value for key, value in values.items() if key not in ("loss", "model")}
     config = fill_options(Config, rest, prefix="", problems=problems)
-    loss = _parse_loss(values.get("loss"), losses, problems)
+    model = parse_model(values.get("model"), backbones, problems)
+    object.__setattr__(config, "model", model or BackboneOptions())
+    loss = _parse_named(values.get("loss"), losses, problems, "loss", "a-softmax")
     stages = _parse_stages(config.train.stages, values.get("loss"), losses, problems)
     wrong = [problem.partition(":")[0] for problem in problems]
     problems += [line for line in _contradictions(config) if not any(key in line.partition(":")[0] for key in wrong)]
@@ -231,17 +249,39 @@ def config_from_dict(values: Mapping[str, Any], *, source: str, losses: Mapping[
     return config
 
 
-def _parse_loss(values: object, losses: Mapping[str, type[Any]], problems: list[str], prefix: str = "loss") -> Any:
+def parse_model(
+    values: object, backbones: Mapping[str, type[BackboneOptions]], problems: list[str]
+) -> BackboneOptions | None:
+    """Check a ``model:`` section by the options class that its ``name`` chooses.
+
+    Args:
+        values: what the configuration or a checkpoint says.
+        backbones: option class of each ``model.name``.
+        problems: gets a line for each thing that is wrong.
+
+    Returns:
+        The options; None where no such class could be filled.
+    """
+    model: BackboneOptions | None = _parse_named(values, backbones, problems, "model", "spherenet")
+    if model is not None:
+        problems += model.problems()
+    return model
+
+
+def _parse_named(
+    values: object, classes: Mapping[str, type[Any]], problems: list[str], prefix: str, default: str
+) -> Any:
+    """Fill the option class that the key ``name`` of a section chooses; None where something is wrong."""
     values = {} if values is None else values
     if not isinstance(values, Mapping):
         problems.append(f"{prefix}: got {values!r} · allowed: a mapping with the key name")
         return None
-    name = values.get("name", "a-softmax")
-    if name not in losses:
-        problems.append(f"{prefix}.name: got {name!r}{suggest(str(name), losses)}")
+    name = values.get("name", default)
+    if not isinstance(name, str) or name not in classes:
+        problems.append(f"{prefix}.name: got {name!r}{suggest(str(name), classes)}{_OF_YOUR_OWN}")
         return None
     options = {key: value for key, value in values.items() if key != "name"}
-    return parse_options(losses[name], options, prefix=prefix, problems=problems)
+    return parse_options(classes[name], options, prefix=prefix, problems=problems)
 
 
 def _parse_stages(
@@ -255,7 +295,8 @@ def _parse_stages(
         if stage is None:
             continue
         whole = merge({"loss": dict(loss) if isinstance(loss, Mapping) else {}}, {"loss": stage.loss})["loss"]
-        stages.append(Stage(stage.until, _parse_loss(whole, losses, problems, f"{prefix}.loss"), stage.input_size))
+        resolved = _parse_named(whole, losses, problems, f"{prefix}.loss", "a-softmax")
+        stages.append(Stage(stage.until, resolved, stage.input_size))
     shares = [stage.until for stage in stages]
     if shares != sorted(set(shares)):
         problems.append(f"train.stages: got until {shares} · allowed: increasing shares of the run")
@@ -324,12 +365,10 @@ def _contradictions(config: Config) -> list[str]:
         problems.append(f"train.betas: got {list(train.betas)} · allowed: two numbers")
     if train.micro_batch is not None and train.micro_batch > train.batch_size:
         problems.append(f"train.micro_batch: got {train.micro_batch} · allowed: at most batch_size {train.batch_size}")
-    if train.batch_size == 1 and config.model.norm == "batch":
-        problems.append("train.batch_size: got 1 with model.norm batch · allowed there: 2 or more")
-    if len(config.model.input_size) != 2:
-        problems.append(f"model.input_size: got {list(config.model.input_size)} · allowed: [height, width]")
-    if len(config.model.widths) != 4:
-        problems.append(f"model.widths: got {list(config.model.widths)} · allowed: four stage widths")
+    if train.init_head != "new" and train.init_from is None:
+        problems.append(f"train.init_head: got {train.init_head} without train.init_from · allowed there: new")
+    if train.batch_size == 1 and config.model.batch_statistics:
+        problems.append("train.batch_size: got 1 with batch normalisation in the model · allowed there: 2 or more")
     if config.eval.select is not None and config.eval.select not in config.eval.sets:
         known = suggest(config.eval.select, config.eval.sets) if config.eval.sets else " · eval.sets is empty"
         problems.append(f"eval.select: got {config.eval.select!r}{known}")

@@ -14,6 +14,9 @@ from .options import suggest
 _PACKAGE = Path(__file__).resolve().parent
 SHIPPED_CONFIG_DIRS = (_PACKAGE.parent / "configs", _PACKAGE / "configs")  # a checkout, an installed wheel
 
+NAMED = {"loss": "a-softmax", "model": "spherenet"}
+"""Sections whose other keys depend on their key ``name``, and the name where the file gives none."""
+
 
 class _UniqueKeys(yaml.SafeLoader):
     """YAML in which a key may stand once only: of two, one would be lost in silence."""
@@ -69,19 +72,22 @@ def set_value(values: dict[str, Any], override: str) -> None:
         value = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"--set {key}: the value {text!r} is not YAML") from error
-    if key == "loss.name":
-        values["loss"] = _of_another_loss(values.get("loss"), value)
+    section, _, name = key.partition(".")
+    if name == "name" and section in NAMED:
+        values[section] = _of_another_name(section, values.get(section), value)
     *parents, last = key.split(".")
     for parent in parents:
-        below = values.get(parent)
-        values[parent] = dict(below) if isinstance(below, dict) else {}
+        below = {} if values.get(parent) is None else values[parent]
+        if not isinstance(below, dict):
+            raise UserError(f"--set {key}: {parent} is {below!r} · allowed there: a mapping, such as {{{last}: …}}")
+        values[parent] = dict(below)
         values = values[parent]
     values[last] = value
 
 
-def _of_another_loss(options: object, name: object) -> dict[str, Any]:
-    """The loss section once its name is ``name``: options of another loss would mean something else, and go."""
-    if isinstance(options, dict) and options.get("name", "a-softmax") == name:
+def _of_another_name(section: str, options: object, name: object) -> dict[str, Any]:
+    """The section once its name is ``name``: options of another loss or backbone mean something else, and go."""
+    if isinstance(options, dict) and options.get("name", NAMED[section]) == name:
         return options
     return {"name": name}
 
@@ -90,8 +96,8 @@ def merge(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """One configuration on top of another, section by section."""
     merged = dict(below)
     for key, value in above.items():
-        if key == "loss" and isinstance(value, Mapping) and "name" in value:
-            merged[key] = _of_another_loss(merged.get(key), value["name"])
+        if key in NAMED and isinstance(value, Mapping) and "name" in value:
+            merged[key] = _of_another_name(key, merged.get(key), value["name"])
         if isinstance(value, Mapping) and isinstance(merged.get(key), dict) and key != "sets":
             merged[key] = merge(merged[key], value)  # but verification sets are those of the file that names some
         else:

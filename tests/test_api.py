@@ -41,7 +41,7 @@ def test_embeddings_are_those_of_the_evaluation_as_unit_vectors(checkpoint, crop
     model = load_model(checkpoint).model
     for flip in (True, False):
         e = FaceEmbedder(checkpoint, align=False, flip=flip, device="cpu", batch_size=2)
-        wanted = embed_files(model, files, input_size=(112, 96), device="cpu", flip=flip).astype(np.float64)
+        wanted = embed_files(model, files, device="cpu", flip=flip).astype(np.float64)
         wanted /= np.linalg.norm(wanted, axis=1, keepdims=True)
         found = e.embed(files)
         assert found.dtype == np.float32

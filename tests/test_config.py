@@ -13,6 +13,7 @@ from sphereface.config import Config, config_from_dict, differences, load_config
 from sphereface.config_files import find_config
 from sphereface.errors import ConfigError, UserError
 from sphereface.losses.margins import MARGINS
+from sphereface.models import BACKBONES
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 SHIPPED = sorted(CONFIGS.glob("*.yaml"))
@@ -21,7 +22,7 @@ SHIPPED = sorted(CONFIGS.glob("*.yaml"))
 def load(text: str, tmp_path: Path, *overrides: str) -> Config:
     path = tmp_path / "test.yaml"
     path.write_text(text, encoding="utf-8")
-    return load_config(str(path), overrides, losses=MARGINS)
+    return load_config(str(path), overrides, losses=MARGINS, backbones=BACKBONES)
 
 
 def problems_of(text: str, tmp_path: Path, *overrides: str) -> tuple[str, ...]:
@@ -35,7 +36,7 @@ GOOD = "data: {train: crops}\ntrain: {steps: 10}\n"
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.name)
 def test_every_shipped_file_is_valid(path):
-    config = load_config(path.name, losses=MARGINS)
+    config = load_config(path.name, losses=MARGINS, backbones=BACKBONES)
     assert config.name == path.stem
     assert "shared" not in path.read_text(encoding="utf-8")
 
@@ -56,7 +57,7 @@ def test_every_key_of_a_shipped_file_carries_a_comment(path):
 
 
 def test_sphere20_is_the_paper_number_for_number():
-    c = load_config("sphere20.yaml", losses=MARGINS)
+    c = load_config("sphere20.yaml", losses=MARGINS, backbones=BACKBONES)
     assert (c.model.depth, c.model.embedding_dim, c.model.input_size, c.model.norm) == (
         20,
         512,
@@ -79,7 +80,7 @@ def test_sphere20_is_the_paper_number_for_number():
 
 def test_sphere20_spells_out_every_key():
     given = yaml.safe_load((CONFIGS / "sphere20.yaml").read_text(encoding="utf-8"))
-    resolved = load_config("sphere20.yaml", losses=MARGINS).to_dict()
+    resolved = load_config("sphere20.yaml", losses=MARGINS, backbones=BACKBONES).to_dict()
     for section, values in resolved.items():
         if isinstance(values, dict):
             assert set(given[section]) == set(values), section
@@ -88,7 +89,7 @@ def test_sphere20_spells_out_every_key():
 
 
 def test_the_long_run_is_the_hour_with_more_networks():
-    hour, long = (load_config(name, losses=MARGINS) for name in ("faces-60min", "faces-long"))
+    hour, long = (load_config(name, losses=MARGINS, backbones=BACKBONES) for name in ("faces-60min", "faces-long"))
     assert differences(hour.to_dict(), long.to_dict()) == [
         "name: 'faces-60min' → 'faces-long'",
         "model.networks: 2 → 10",
@@ -100,16 +101,18 @@ def test_the_long_run_is_the_hour_with_more_networks():
 
 
 def test_depths_differ_from_sphere20_in_name_and_depth_alone():
-    base = load_config("sphere20.yaml", losses=MARGINS)
+    base = load_config("sphere20.yaml", losses=MARGINS, backbones=BACKBONES)
     for depth in (4, 10, 36, 64):
-        other = load_config(f"sphere{depth}", losses=MARGINS)
+        other = load_config(f"sphere{depth}", losses=MARGINS, backbones=BACKBONES)
         assert other.model == dataclasses.replace(base.model, depth=depth)
         assert (other.train, other.data, other.loss) == (base.train, base.data, base.loss)
 
 
 def test_resolved_config_reads_back_as_itself(tmp_path):
     config = load(GOOD, tmp_path, "eval.sets.mine={images: a, pairs: b}")
-    again = config_from_dict(yaml.safe_load(yaml.safe_dump(config.to_dict())), source="again", losses=MARGINS)
+    again = config_from_dict(
+        yaml.safe_load(yaml.safe_dump(config.to_dict())), source="again", losses=MARGINS, backbones=BACKBONES
+    )
     assert again.to_dict() == config.to_dict()
 
 
@@ -174,7 +177,7 @@ dataa: 3
         (["train=4"], "train: got 4 · allowed: a mapping"),
         (["train.lr=.nan"], "train.lr: got nan"),
         (["train.steps=.inf"], "train.steps: got inf"),
-        (["train.batch_size=1", "model.norm=batch"], "train.batch_size: got 1 with model.norm batch"),
+        (["train.batch_size=1", "model.norm=batch"], "train.batch_size: got 1 with batch normalisation in the model"),
         (["data.train=5"], "data.train: got 5 · allowed: a text or a list of texts$"),
         (["data.train=[a, 5]"], r"data.train: got \['a', 5\] · allowed: a text or a list of texts$"),
         (
@@ -273,3 +276,44 @@ def test_find_config_by_bare_name_from_anywhere(tmp_path, monkeypatch):
     assert find_config("sphere20").is_file()
     with pytest.raises(UserError, match=r"did you mean 'sphere20.yaml'"):
         find_config("spere20.yaml")
+
+
+@pytest.mark.parametrize("section", ["model", "loss"])
+@pytest.mark.parametrize("name", ["[iresnet]", "{a: 1}", "null", "3"])
+def test_a_name_that_is_no_text_is_a_problem_and_no_traceback(tmp_path, section, name):
+    assert any(f"{section}.name: got" in line for line in problems_of(GOOD, tmp_path, f"{section}.name={name}"))
+
+
+def test_the_last_choice_of_a_backbone_counts(tmp_path):
+    config = load(GOOD, tmp_path, "model={name: ir, depth: 101}", "model.name=iresnet")
+    assert (config.model.name, config.model.depth) == ("iresnet", 50)
+    config = load(GOOD, tmp_path, "model.depth=18", "model.name=iresnet")
+    assert (config.model.name, config.model.depth) == ("iresnet", 18)
+
+
+def test_an_override_does_not_replace_a_text_by_a_mapping(tmp_path):
+    with pytest.raises(UserError, match="--set model.depth: model is 'iresnet' · allowed there: a mapping"):
+        load(GOOD, tmp_path, "model=iresnet", "model.depth=10")
+
+
+def test_options_of_another_backbone_go_with_its_name(tmp_path):
+    (tmp_path / "below.yaml").write_text(GOOD + "model: {name: spherenet, widths: [4, 4, 4, 4]}\n", encoding="utf-8")
+    config = load("extends: below.yaml\nmodel: {name: mobilefacenet}\n", tmp_path)
+    assert config.model.name == "mobilefacenet"
+    config = load("extends: below.yaml\nmodel: {depth: 10}\n", tmp_path)
+    assert (config.model.depth, config.model.widths) == (10, (4, 4, 4, 4))
+
+
+@pytest.mark.parametrize(
+    ("model", "problem"),
+    [
+        ("{name: iresnet, depth: 20}", "model.depth: got 20 · allowed: one of 18, 34, 50, 100, 200"),
+        ("{name: mobilefacenet, siz: mbf}", "model.siz: unknown key · did you mean 'size'?"),
+        ("{input_mean: [1, 2]}", r"model.input_mean: got \[1.0, 2.0\] · allowed: one number, or three"),
+        ("{input_order: gbr}", "model.input_order: got 'gbr' · allowed: one of bgr, rgb"),
+        ("{units: [1, 2]}", r"model.units: got \[1, 2\] · allowed: four numbers"),
+    ],
+)
+def test_the_class_of_the_name_checks_its_keys(tmp_path, model, problem):
+    (line,) = problems_of(GOOD, tmp_path, f"model={model}")
+    assert re.search(problem, line)

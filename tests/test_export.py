@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from sphereface.checkpoint import sha256_of
+from sphereface.checkpoint import load_checkpoint, save_checkpoint, sha256_of
 from sphereface.cli import main
+from sphereface.commands.export import run
 from sphereface.data.images import decode
+from sphereface.errors import UserError
 from sphereface.export import formats
+from sphereface.export.formats import Export
 from sphereface.export.graph import InputFormat, PixelsToEmbedding
-from sphereface.export.quantise import _Reader, calibration_crops
-from sphereface.models import load_model
+from sphereface.models import SphereNet, load_model
 
 from .evaluation.checkpoints import write_checkpoint
 from .evaluation.crops import noise, write_picture
@@ -71,6 +73,7 @@ def test_onnxruntime_gives_pytorchs_embeddings_from_bytes(onnx_file, crops, want
         assert off(found, wanted[:count]) < 1e-4
     about = session.get_modelmeta().custom_metadata_map
     assert about["input"] == "(B, 32, 24, 3) uint8, pixels 0 to 255, BGR"
+    assert about["mirror"] == "none"
     assert json.loads(about["model"])["widths"] == [4, 4, 4, 8]
 
 
@@ -134,16 +137,48 @@ def test_safetensors_hold_the_weights_and_what_they_are_of(checkpoint, tmp_path)
     assert "(pixel - 127.5) / 128, BGR" in about["input"]
 
 
-def test_a_file_that_gives_other_embeddings_is_removed(checkpoint, tmp_path, monkeypatch):
-    from sphereface.errors import UserError
+def test_a_file_that_gives_other_embeddings_is_removed(checkpoint, tmp_path):
+    export = Export(load_model(checkpoint).model)
+    graph, path = export.graph(), tmp_path / "wrong.onnx"
 
-    graph = PixelsToEmbedding(load_model(checkpoint).model, InputFormat()).eval()
-    path = tmp_path / "wrong.onnx"
-    for wrong in (1.001, np.nan):
+    def right(fed):
+        return graph(torch.from_numpy(fed)).detach().numpy()
+
+    def wrong_after_the_first_row(fed):
+        found = right(fed)
+        found[1:] *= 1.001
+        return found
+
+    def wrong_alone(fed):
+        return right(fed) * (np.nan if len(fed) == 1 else 1)
+
+    def one_row_too_few(fed):
+        return right(fed)[1:]
+
+    wrongs = [lambda fed, w=w: right(fed) * w for w in (1.001, np.nan)]
+    for wrong in (*wrongs, wrong_after_the_first_row, wrong_alone, one_row_too_few):
         path.write_bytes(b"x")
         with pytest.raises(UserError, match="gives other embeddings than PyTorch"):
-            formats.check(graph, (32, 24), lambda x, w=wrong: graph(torch.from_numpy(x)).detach().numpy() * w, path)
+            formats.check(export, wrong, path)
         assert not path.exists()
+    path.write_bytes(b"x")
+    assert formats.check(export, right, path) < 1e-6
+    half = Export(export.model, InputFormat(dtype="float16"))
+    with pytest.raises(UserError, match="allowed 2e-02.* removed · export with --dtype float32 instead"):
+        formats.check(half, lambda fed: np.full((len(fed), 16), np.inf, np.float32), path)
+
+
+def test_a_file_that_takes_no_other_batch_is_removed(checkpoint, tmp_path):
+    path = tmp_path / "wrong.torchscript"
+    path.write_bytes(b"x")
+
+    def run(_):
+        raise RuntimeError("shape '[1, 8]' is invalid\nfor input of size 24")
+
+    with pytest.raises(UserError, match="cannot be run on 3 crops .* with --batch") as caught:
+        formats.check(Export(load_model(checkpoint).model), run, path)
+    assert "\n" not in str(caught.value)
+    assert not path.exists()
 
 
 def test_the_card_says_what_is_known_of_this_checkpoint_alone(tmp_path, capsys):
@@ -183,7 +218,18 @@ def test_the_card_says_what_is_known_of_this_checkpoint_alone(tmp_path, capsys):
     ("more", "message"),
     [
         (["--format", "torchscript", "--int8", "crops"], "--int8: got --format torchscript · allowed: onnx"),
-        (["--format", "safetensors", "--order", "rgb"], "--order, --layout, --dtype: safetensors hold weights alone"),
+        (
+            ["--format", "safetensors", "--order", "rgb"],
+            "--order, --layout, --dtype, --mirror, --batch: safetensors hold",
+        ),
+        (
+            ["--format", "safetensors", "--batch", "1"],
+            "--order, --layout, --dtype, --mirror, --batch: safetensors hold",
+        ),
+        (["--format", "onnx", "--opset", "16"], "--opset: got 16 · allowed: 17 to 20 · leave it out for 17"),
+        (["--format", "torchscript", "--opset", "17"], "--opset: got --format torchscript · allowed: onnx"),
+        (["--format", "onnx", "--batch", "0"], "--batch: got 0 · allowed: 1 or more"),
+        (["--format", "onnx", "--int8", "x", "--dtype", "float16"], "--int8: got --dtype float16 · allowed: uint8,"),
         (["--format", "torchscript", "--output", "face.pt"], "--output: got face.pt · allowed: a name that does not"),
         (["--format", "onnx", "--int8", "nowhere"], "--int8: got nowhere · allowed: a folder with aligned crops"),
         (["--format", "torchscript", "--output", "/dev/null/x"], "/dev/null/x: cannot be written"),
@@ -195,23 +241,66 @@ def test_wrong_arguments_are_one_line(checkpoint, capsys, more, message):
     assert line.startswith(f"error: {message}")
 
 
+def test_the_card_says_what_to_feed_and_what_comes_back(checkpoint, tmp_path, capsys):
+    needs("onnx", "onnxscript", "onnxruntime")
+    output = tmp_path / "face.onnx"
+    options = ["--order", "rgb", "--layout", "nchw", "--dtype", "float16", "--mirror", "join", "--batch", "2"]
+    command = ["export", str(checkpoint), "--format", "onnx", "--output", str(output), "--opset", "19", *options]
+    assert main(command) == 0
+    assert f"{output}: (2, 3, 32, 24) float16, pixels 0 to 255, RGB\n" in capsys.readouterr().out
+    text = (tmp_path / "face.onnx.md").read_text(encoding="utf-8")
+    for line in (
+        "A `spherenet` network for face recognition",
+        "- `images`: (2, 3, 32, 24) float16, pixels 0 to 255, RGB.",
+        "- Batch size: 2.",
+        "- Channel order: feed RGB; the network was trained on BGR. The graph converts RGB to BGR.",
+        "- Scale: (pixel − 127.5) / 128, inside the graph.",
+        "- `embedding`: (2, 32) float32, not normalised.",
+        "- Weights and arithmetic: float16.",
+        "- ONNX opset 19, IR version 9.",
+        "The file joins the embeddings of the crop and of its mirror image",
+        "aligned by five landmarks to the template of the training crops",
+    ):
+        assert line in text
+
+
+def test_the_card_names_the_template_and_the_limits_of_eight_bits(onnx_file, tmp_path):
+    text = onnx_file.with_name("face.onnx.md").read_text(encoding="utf-8")
+    for line in (
+        "- ONNX opset 17, IR version 8.",
+        "- Weights and arithmetic: float32.",
+        "`face-int8.onnx` is the same network in 8-bit integers",
+        "Measure its accuracy on your pairs",
+        "compare a batch with single crops there",
+    ):
+        assert line in text
+    for size, name in (((112, 96), "SphereFace's"), ((112, 112), "ArcFace's")):
+        checkpoint = write_checkpoint(tmp_path / f"{size[1]}.pt", input_size=size)
+        assert main(["export", str(checkpoint), "--format", "torchscript"]) == 0
+        text = (tmp_path / f"{size[1]}.torchscript.md").read_text(encoding="utf-8")
+        assert f"aligned by five landmarks to {name} template (`sphereface align --size 112x{size[1]}`)" in text
+        assert "ONNX opset" not in text
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning")
+def test_the_mirror_image_inside_torchscript(checkpoint, crops, tmp_path):
+    with torch.inference_mode():
+        images = (torch.from_numpy(crops).permute(0, 3, 1, 2).float() - 127.5) / 128
+        model = load_model(checkpoint).model
+        wanted = (model(images) + model(images.flip(3))).numpy()
+    output = tmp_path / "face.torchscript"
+    command = ["export", str(checkpoint), "--format", "torchscript", "--output", str(output), "--mirror", "add"]
+    assert main(command) == 0
+    loaded = torch.jit.load(str(output))
+    for count in (1, 5):
+        assert off(loaded(torch.from_numpy(crops[:count])).detach().numpy(), wanted[:count]) < 1e-5
+
+
 def test_int8_takes_crops_of_the_networks_size_alone(checkpoint, tmp_path, capsys):
     write_picture(tmp_path / "a.png", noise(0, 112, 96))
     assert main(["export", str(checkpoint), "--format", "onnx", "--int8", str(tmp_path)]) == 2
     assert "is 112×96 pixels (height × width) · --int8 wants 32×24" in capsys.readouterr().err
     assert decode((tmp_path / "a.png").read_bytes()).shape == (112, 96, 3)
-
-
-def test_ranges_come_from_crops_spread_over_the_folder_and_from_all_of_them(tmp_path, monkeypatch):
-    for k in range(21):
-        write_picture(tmp_path / "crops" / f"{k:02d}.png", noise(k))
-    np.testing.assert_array_equal(calibration_crops(tmp_path, (32, 24)), [noise(k) for k in range(21)])
-    form = InputFormat("rgb", "nchw", "float32")
-    reader = _Reader(np.stack([noise(k) for k in range(21)]), form)
-    fed = [batch["images"] for batch in iter(reader.get_next, None)]
-    np.testing.assert_array_equal(np.concatenate(fed), [noise(k)[..., ::-1].transpose(2, 0, 1) for k in range(21)])
-    monkeypatch.setattr("sphereface.export.quantise.NUM_PICTURES", 3)
-    np.testing.assert_array_equal(calibration_crops(tmp_path, (32, 24)), [noise(0), noise(10), noise(20)])
 
 
 def test_without_the_extra_a_line_says_what_to_install(checkpoint, monkeypatch, capsys, tmp_path):
@@ -220,3 +309,30 @@ def test_without_the_extra_a_line_says_what_to_install(checkpoint, monkeypatch, 
         output = str(tmp_path / "face")
         assert main(["export", str(checkpoint), "--format", file_format, "--output", output]) == 2
         assert f"--format: {name} is not installed · pip install" in capsys.readouterr().err
+
+
+def test_a_network_that_saw_smaller_crops_last_keeps_its_names(checkpoint, tmp_path):
+    safetensors = pytest.importorskip("safetensors.torch")
+    safetensors_open = pytest.importorskip("safetensors").safe_open
+    state = load_checkpoint(checkpoint)
+    small = {key: value for key, value in state.items() if key not in ("format", "id")} | {"seen_size": [16, 12]}
+    save_checkpoint(tmp_path / "small.pt", small, {})
+    assert run([str(tmp_path / "small.pt"), "--format", "safetensors"]) == 0
+    file = tmp_path / "small.safetensors"
+    assert safetensors.load_file(file).keys() == state["model"].keys()
+    with safetensors_open(str(file), framework="pt") as opened:
+        assert json.loads(opened.metadata()["seen_size"]) == [[16, 12]]
+
+
+@pytest.mark.parametrize("file_format", ["onnx", "torchscript"])
+def test_a_network_that_cannot_be_traced_is_one_line(checkpoint, tmp_path, monkeypatch, file_format):
+    needs("onnx", "onnxscript", "onnxruntime")
+
+    def untraceable(self, images):
+        raise RuntimeError("a step that depends on a value\nand a long story")
+
+    monkeypatch.setattr(SphereNet, "embed", untraceable)
+    with pytest.raises(UserError, match="PyTorch cannot trace this network") as caught:
+        run([str(checkpoint), "--format", file_format, "--output", str(tmp_path / "x.bin")])
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "x.bin").exists()

@@ -3,12 +3,16 @@
     sphereface export best.pt --format onnx                          # feeds: NHWC, uint8, BGR
     sphereface export best.pt --format onnx --order rgb
     sphereface export best.pt --format onnx --layout nchw --dtype float32    # for OpenCV's dnn: blobFromImages(crops)
+    sphereface export best.pt --format onnx --dtype float16          # half precision, half the size
+    sphereface export best.pt --format onnx --batch 1                # a fixed batch size, for phones
+    sphereface export best.pt --format onnx --mirror join            # with the mirror image, as the evaluation does
     sphereface export best.pt --format onnx --int8 data/crops        # and best-int8.onnx, ranges from these crops
     sphereface export best.pt --format torchscript --output face.torchscript
     sphereface export best.pt --format safetensors                   # the weights alone
 
-Normalisation is inside (not in safetensors, which hold no graph): feed pixels from 0 to 255. The batch is free.
-Every file is run and compared with PyTorch once written. OUTPUT.md is its model card.
+Normalisation is inside (not in safetensors, which hold no graph): feed pixels from 0 to 255. The batch size is free
+unless --batch fixes it. The command runs every file and compares it with PyTorch. OUTPUT.md is its model card.
+docs/deploy.md lists the options that each runtime needs.
 """
 
 from __future__ import annotations
@@ -20,27 +24,39 @@ from pathlib import Path
 
 from ..checkpoint import sha256_of
 from ..errors import UserError
-from ..export.card import Exported, card
-from ..export.formats import write_onnx, write_safetensors, write_torchscript
-from ..export.graph import DTYPES, LAYOUTS, ORDERS, InputFormat, PixelsToEmbedding
+from ..export.card import Exported, Quantised, card
+from ..export.formats import DEFAULT_OPSET, Export, write_onnx, write_safetensors, write_torchscript
+from ..export.graph import DTYPES, LAYOUTS, MIRRORS, ORDERS, InputFormat
+from ..export.onnx_graph import IR_VERSIONS
 from ..export.quantise import calibration_crops, quantise
 from ..files import write_whole
 from ..models import LoadedModel, load_model
+from ..models.loading import sizes_seen
 from .parser import new_parser
 
 FORMATS = ("onnx", "torchscript", "safetensors")
 
 
 def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
-    """What the command line says."""
+    """Read the command line."""
     parser = new_parser(__doc__, "export", program)
     add = parser.add_argument
     add("checkpoint", metavar="CKPT", type=Path, help="such as runs/…/best.pt")
     add("--format", choices=FORMATS, required=True)
     add("--output", metavar="FILE", type=Path, help="default: the checkpoint's name with .onnx, .torchscript, …")
-    add("--order", choices=ORDERS, default="bgr", help="of the channels that are fed (%(default)s)")
-    add("--layout", choices=LAYOUTS, default="nhwc", help="of the pixels that are fed (%(default)s)")
-    add("--dtype", choices=DTYPES, default="uint8", help="of the pixels that are fed, 0 to 255 (%(default)s)")
+    add("--order", choices=ORDERS, default="bgr", help="channel order of the pixels that you feed (%(default)s)")
+    add("--layout", choices=LAYOUTS, default="nhwc", help="layout of the pixels that you feed (%(default)s)")
+    help_text = "type of the pixels that you feed, 0 to 255; float16: the network is in half precision (%(default)s)"
+    add("--dtype", choices=DTYPES, default="uint8", help=help_text)
+    add(
+        "--mirror",
+        choices=MIRRORS,
+        default="none",
+        help="add or append the embedding of the mirror image (%(default)s)",
+    )
+    add("--batch", metavar="N", type=int, help="fix the batch size; default: any batch size")
+    help_text = f"of ONNX, {min(IR_VERSIONS)} to {max(IR_VERSIONS)}; older runtimes read older ones ({DEFAULT_OPSET})"
+    add("--opset", metavar="N", type=int, help=help_text)
     add("--int8", metavar="DIR", type=Path, help="with onnx: an 8-bit copy too; DIR: aligned crops to take ranges from")
     add("--licence", metavar="TEXT", help="of the weights, for the card")
     return parser.parse_args(argv)
@@ -49,29 +65,31 @@ def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
 def run(argv: Sequence[str] | None, program: str = "sphereface export") -> int:
     """Export, compare, write the card."""
     args = parse(argv, program)
-    form = InputFormat(args.order, args.layout, args.dtype)
-    if args.int8 and args.format != "onnx":
-        raise UserError(f"--int8: got --format {args.format} · allowed: onnx")
-    if args.format == "safetensors" and form != InputFormat():
-        raise UserError("--order, --layout, --dtype: safetensors hold weights alone, fed by nobody · leave them out")
-    output: Path = args.output or args.checkpoint.with_suffix(f".{args.format}")
-    if output.suffix == ".pt" or output.resolve() == args.checkpoint.resolve():
-        raise UserError(f"--output: got {output} · allowed: a name that does not end in .pt, as checkpoints do")
+    output = _checked(args)
     loaded = load_model(args.checkpoint)
+    opset = DEFAULT_OPSET if args.opset is None else args.opset
+    export = Export(
+        loaded.model, InputFormat(args.order, args.layout, args.dtype), args.mirror, batch=args.batch, opset=opset
+    )
     crops = calibration_crops(args.int8, loaded.input_size) if args.int8 else None
     sha256 = sha256_of(args.checkpoint)
-    difference = _write(loaded, form, output, args.format, sha256)
-    print(f"{output}: {'weights' if difference is None else form.describe(loaded.input_size)}")
-    if difference is not None:
+    difference = _write(export, loaded, output, args.format, sha256)
+    if difference is None:
+        print(f"{output}: weights")
+    else:
+        print(f"{output}: {export.form.describe(export.size, export.batch)}")
         print(f"largest difference from PyTorch: {difference:.1e} of the largest number")
-    quantised = output.with_name(f"{output.stem}-int8{output.suffix}") if crops is not None else None
-    if crops is not None and quantised is not None:
-        quantise(output, quantised, crops, form)
-        print(f"{quantised}: in 8-bit integers, ranges from {len(crops)} crops · evaluate it before you use it")
+    quantised = None
+    if crops is not None:
+        path = output.with_name(f"{output.stem}-int8{output.suffix}")
+        quantised = Quantised(path, quantise(export, output, path, crops))
+        print(
+            f"{path}: in 8-bit integers, ranges from {len(crops)} crops · smallest cosine with PyTorch "
+            f"{quantised.cosine:.3f} · evaluate it before you use it"
+        )
     about = Exported(
-        output, None if args.format == "safetensors" else form, args.checkpoint, sha256, loaded.meta,
-        loaded.input_size, loaded.model.embedding_dim, args.licence, quantised,
-    )  # fmt: skip
+        output, args.format, export, args.checkpoint, sha256, loaded.meta, difference, args.licence, quantised
+    )
     path = output.with_name(f"{output.name}.md")
     try:
         write_whole(path, card(about))
@@ -81,16 +99,43 @@ def run(argv: Sequence[str] | None, program: str = "sphereface export") -> int:
     return 0
 
 
-def _write(loaded: LoadedModel, form: InputFormat, path: Path, file_format: str, sha256: str) -> float | None:
-    """Write the file; the largest difference from PyTorch, where it can be run."""
-    graph, size = PixelsToEmbedding(loaded.model, form).eval(), loaded.input_size
+def _checked(args: argparse.Namespace) -> Path:
+    """Refuse options that do not go together; return the file to write."""
+    if args.int8 and args.format != "onnx":
+        raise UserError(f"--int8: got --format {args.format} · allowed: onnx")
+    if args.int8 and args.dtype == "float16":
+        raise UserError("--int8: got --dtype float16 · allowed: uint8, float32 · export the two files one by one")
+    if args.opset is not None and args.format != "onnx":
+        raise UserError(f"--opset: got --format {args.format} · allowed: onnx · leave --opset out")
+    if args.opset is not None and args.opset not in IR_VERSIONS:
+        allowed = f"{min(IR_VERSIONS)} to {max(IR_VERSIONS)}"
+        raise UserError(f"--opset: got {args.opset} · allowed: {allowed} · leave it out for {DEFAULT_OPSET}")
+    if args.batch is not None and args.batch < 1:
+        raise UserError(f"--batch: got {args.batch} · allowed: 1 or more · leave it out for any batch size")
+    plain = InputFormat(args.order, args.layout, args.dtype) == InputFormat()
+    if args.format == "safetensors" and not (plain and args.mirror == "none" and args.batch is None):
+        raise UserError(
+            "--order, --layout, --dtype, --mirror, --batch: safetensors hold the weights alone, without a graph · "
+            "leave them out"
+        )
+    output: Path = args.output or args.checkpoint.with_suffix(f".{args.format}")
+    if output.suffix == ".pt" or output.resolve() == args.checkpoint.resolve():
+        raise UserError(f"--output: got {output} · allowed: a name that does not end in .pt, as checkpoints do")
+    return output
+
+
+def _write(export: Export, loaded: LoadedModel, path: Path, file_format: str, sha256: str) -> float | None:
+    """Write the file; return the largest difference from PyTorch, where it can be run."""
     about = {
         "checkpoint_sha256": sha256,
         "step": str(loaded.meta.get("step")),
         "model": json.dumps(loaded.meta["config"]["model"]),
+        "seen_size": json.dumps(sizes_seen(loaded.model)),
     }
     if file_format == "safetensors":
-        write_safetensors(graph, path, {**about, "input": "(B, 3, H, W) float32 = (pixel - 127.5) / 128, BGR"})
+        spec = loaded.model.input_spec
+        write_safetensors(loaded.model, path, {**about, "input": spec.describe().replace("−", "-")})
         return None
     write = write_onnx if file_format == "onnx" else write_torchscript
-    return write(graph, size, path, {**about, "input": form.describe(size)})
+    about |= {"input": export.form.describe(export.size, export.batch), "mirror": export.mirror}
+    return write(export, path, about)

@@ -7,30 +7,30 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
+from ..input_spec import InputSpec
 from .augment import OnDevice, augment
-
-PIXEL_MEAN = 127.5
-PIXEL_SCALE = 128.0
 
 
 def to_input(
     images: torch.Tensor,
+    spec: InputSpec,
     mirror: torch.Tensor | None = None,
     selected: OnDevice | None = None,
     size: Sequence[int] | None = None,
 ) -> torch.Tensor:
-    """Mirror, shrink, augment, normalise and reorder a batch: (pixel − 127.5) / 128 (SphereFace recipe).
+    """Mirror, shrink, augment, normalise and reorder a batch into what a network reads.
 
     Runs on the device the batch is on, so only bytes travel there.
 
     Args:
         images: (B, H, W, 3) uint8 in [0, 255], BGR.
+        spec: channel order and scale of the network's input; SphereFace's is BGR, (pixel − 127.5) / 128.
         mirror: (B,) bool, which pictures to mirror left-right; None mirrors none.
         size: (h, w) to shrink to, at most (H, W); None leaves the size as it is.
         selected: the rows and strengths of each augmentation (see :func:`~sphereface.data.augment.augment`).
 
     Returns:
-        (B, 3, h, w) float32 in [−0.996, 0.996], BGR, laid out channels-last in memory.
+        (B, 3, h, w) float32 as ``spec`` says, laid out channels-last in memory.
     """
     images = images.permute(0, 3, 1, 2)
     pixels = images.to(torch.float32)
@@ -40,7 +40,14 @@ def to_input(
         pixels = shrunk(pixels, size)
     if selected:
         pixels = augment(pixels, selected)
-    return pixels.sub_(PIXEL_MEAN).div_(PIXEL_SCALE)
+    if spec.order == "rgb":  # reversed within each pixel, so that memory stays channels-last
+        pixels = pixels.permute(0, 2, 3, 1).flip(3).permute(0, 3, 1, 2)
+    return pixels.sub_(_per_channel(spec.mean, pixels)).div_(_per_channel(spec.std, pixels))
+
+
+def _per_channel(values: tuple[float, ...], like: torch.Tensor) -> torch.Tensor | float:
+    """One number, or three as (3, 1, 1) on the device of ``like``."""
+    return values[0] if len(values) == 1 else torch.tensor(values, device=like.device).view(3, 1, 1)
 
 
 def _mirrored(images: torch.Tensor, pixels: torch.Tensor, mirror: torch.Tensor) -> torch.Tensor:
@@ -57,14 +64,16 @@ def shrunk(images: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
     return F.interpolate(images, (height, width), mode="area")
 
 
-def to_pixels(inputs: torch.Tensor) -> torch.Tensor:
+def to_pixels(inputs: torch.Tensor, spec: InputSpec) -> torch.Tensor:
     """Undo the normalisation of :func:`to_input`, to look at what the network sees.
 
     Args:
-        inputs: (B, 3, H, W) float, BGR.
+        inputs: (B, 3, H, W) float, as ``spec`` says.
+        spec: of :func:`to_input`.
 
     Returns:
         (B, 3, H, W) uint8, RGB.
     """
-    pixels = (inputs.float() * PIXEL_SCALE + PIXEL_MEAN).round().clamp(0, 255)
-    return pixels.to(torch.uint8).flip(1)
+    pixels = inputs.float() * _per_channel(spec.std, inputs) + _per_channel(spec.mean, inputs)
+    pixels = pixels.round().clamp(0, 255).to(torch.uint8)
+    return pixels if spec.order == "rgb" else pixels.flip(1)

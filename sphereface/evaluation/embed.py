@@ -19,6 +19,7 @@ from tqdm import tqdm
 from ..data.images import BadImage, Picture, decode_into
 from ..data.transforms import to_input
 from ..errors import UserError, listed
+from ..models import Backbone
 
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -27,10 +28,9 @@ R = TypeVar("R")
 
 
 def embed_files(
-    model: nn.Module,
+    model: Backbone,
     files: Sequence[Picture],
     *,
-    input_size: tuple[int, int],
     device: torch.device | str,
     flip: bool = True,
     batch_size: int = 64,
@@ -40,13 +40,12 @@ def embed_files(
 ) -> npt.NDArray[np.float32]:
     """Embed picture files.
 
-    A crop as high as the network's input and wider, or as wide and higher, is cut to its centre
+    A crop as high as the network's input (``model.input_spec``) and wider, or as wide and higher, is cut to its centre
     (:func:`~sphereface.data.images.centre_crop`); any other size is an error.
 
     Args:
-        model: (B, 3, H, W) float32 → (B, D). Run in evaluation mode and left in the mode it was in.
+        model: (B, 3, H, W) float → (B, D). Run in evaluation mode and left in the mode it was in.
         files: N pictures, aligned crops: paths, or anything else with ``read_bytes``.
-        input_size: (H, W) in pixels that the network reads.
         device: where the model is.
         flip: append the embedding of the mirror image, taken in the same batch.
         batch_size: pictures at a time; with ``flip`` the network sees twice as many.
@@ -73,7 +72,7 @@ def embed_files(
         torch.autocast(device.type, dtype=dtype, enabled=dtype is not None),
         tqdm(total=len(files), desc=progress, unit="img", disable=progress is None, leave=False) as bar,
     ):
-        for batch in _map_ahead(pool, lambda chunk: _load(chunk, input_size), chunks, ahead=workers):
+        for batch in _map_ahead(pool, lambda chunk: _load(chunk, model.input_spec.size), chunks, ahead=workers):
             problems += batch.problems
             if not problems:  # else only look for more of them, so that the error lists them all
                 embedded = embed_batch(model, batch.images, device, flip)
@@ -87,7 +86,7 @@ def embed_files(
     return features
 
 
-def check_files(files: Sequence[Picture], *, input_size: tuple[int, int]) -> None:
+def check_files(files: Sequence[Picture], input_size: tuple[int, int]) -> None:
     """Read pictures as :func:`embed_files` does, and raise its error for those that it could not use."""
     problems = _load(files, input_size).problems
     if problems:
@@ -101,20 +100,20 @@ class _Batch:
 
 
 def embed_batch(
-    model: nn.Module, images: npt.NDArray[np.uint8], device: torch.device, flip: bool
+    model: Backbone, images: npt.NDArray[np.uint8], device: torch.device, flip: bool
 ) -> npt.NDArray[np.float32]:
     """Embed crops that are decoded; the model's mode, autograd and autocast are the caller's business.
 
     Args:
-        model: (B, 3, H, W) float32 → (B, D).
-        images: (B, H, W, 3) uint8, BGR.
+        model: (B, 3, H, W) float → (B, D), as its ``input_spec`` says.
+        images: (B, H, W, 3) uint8, BGR, of the size that the model reads.
         device: where the model is.
         flip: append the embeddings of the mirror images.
 
     Returns:
         (B, D) float32, or (B, 2D) with ``flip``; not normalised.
     """
-    x = to_input(torch.from_numpy(images).to(device))  # (B, 3, H, W)
+    x = to_input(torch.from_numpy(images).to(device), model.input_spec)  # (B, 3, H, W)
     if flip:
         x = torch.cat([x, x.flip(3)])  # (2B, 3, H, W)
     features: torch.Tensor = model(x).float()

@@ -54,7 +54,7 @@ class Embedder:
         self.checkpoint, self.flip, self.precision = checkpoint, flip, precision
         self.loaded: LoadedModel = load_model(checkpoint, device)
         self._options: dict[str, Any] = {
-            "input_size": self.loaded.input_size, "device": device, "flip": flip,
+            "device": device, "flip": flip,
             "precision": precision, "batch_size": batch_size, "progress": progress,
         }  # fmt: skip
         self._file = None

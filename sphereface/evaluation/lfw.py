@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
 
 from ..data.bins import is_bin, read_bin
 from ..data.images import Picture
 from ..data.pairs import Pairs, read_pairs
 from ..errors import UserError
 from ..metrics import BoolArray, FloatArray, IntArray, accuracy_at, best_threshold
+from ..models import Backbone
 from .embed import embed_files
 from .templates import Templates
 
@@ -223,10 +223,9 @@ def load_pair_set(name: str, root: str | Path, pairs: str | Path, *, dev_train: 
 
 
 def evaluate(
-    model: nn.Module,
+    model: Backbone,
     pair_set: PairSet,
     *,
-    input_size: tuple[int, int],
     device: torch.device | str,
     flip: bool = True,
     subtract_mean: bool = True,
@@ -244,7 +243,6 @@ def evaluate(
     features = embed(
         model,
         pair_set.files,
-        input_size=input_size,
         device=device,
         flip=flip,
         batch_size=batch_size,

@@ -10,7 +10,9 @@ from typing import Any
 
 import yaml
 
-from .graph import InputFormat
+from ..input_spec import InputSpec
+from .formats import Export
+from .onnx_graph import IR_VERSIONS
 
 _TRAINING_KEYS = (
     "steps",
@@ -26,33 +28,51 @@ _TRAINING_KEYS = (
 
 
 @dataclass(frozen=True)
+class Quantised:
+    """The 8-bit copy beside an export.
+
+    Attributes:
+        path: the file.
+        cosine: the smallest one between its embedding of a crop and PyTorch's, over some of the crops that gave ranges.
+    """
+
+    path: Path
+    cosine: float
+
+
+@dataclass(frozen=True)
 class Exported:
     """What a card is about.
 
     Attributes:
         path: the file.
-        form: what it is fed; None for bare weights.
+        file_format: ``"onnx"``, ``"torchscript"`` or ``"safetensors"``.
+        export: the network, and how it was exported.
         checkpoint, checkpoint_sha256: where it comes from.
         meta: what the checkpoint says of itself.
-        size: (height, width) of a crop.
-        dim: length of an embedding.
+        difference: from PyTorch, relative to the largest number; None for bare weights.
         licence: of the weights, as their owner says; None: not said.
         quantised: the 8-bit copy beside it.
     """
 
     path: Path
-    form: InputFormat | None
+    file_format: str
+    export: Export
     checkpoint: Path
     checkpoint_sha256: str
     meta: Mapping[str, Any]
-    size: tuple[int, int]
-    dim: int
+    difference: float | None = None
     licence: str | None = None
-    quantised: Path | None = None
+    quantised: Quantised | None = None
+
+    @property
+    def dim(self) -> int:
+        """Length of an embedding that the file gives."""
+        return self.export.model.embedding_dim * (2 if self.export.mirror == "join" else 1)
 
 
 def card(exported: Exported) -> str:
-    """The card in Markdown."""
+    """Return the card in Markdown."""
     parts = [
         _what(exported), _use(exported), _data(exported.meta), _recipe(exported.meta), _worth(exported), _LIMITS,
         _licence(exported.licence),
@@ -62,42 +82,82 @@ def card(exported: Exported) -> str:
 
 def _what(exported: Exported) -> str:
     meta = exported.meta
-    networks = meta.get("config", {}).get("model", {}).get("networks", 1)
-    what = "A SphereFace network" if networks == 1 else f"{networks} SphereFace networks, side by side"
+    model = meta.get("config", {}).get("model", {})
+    name, networks = model.get("name", "spherenet"), model.get("networks", 1)
+    what = f"A `{name}` network" if networks == 1 else f"{networks} `{name}` networks, side by side"
     return (
         f"# {exported.path.name}\n\n"
-        f"{what} (Liu et al., CVPR 2017): an aligned face crop to {exported.dim} numbers, to be compared by cosine.\n\n"
+        f"{what} for face recognition: it turns an aligned face crop into {exported.dim} numbers. Compare these by "
+        "cosine.\n\n"
         f"Exported from `{exported.checkpoint.name}`, step {meta.get('step', 'unknown')}, "
         f"SHA-256 `{exported.checkpoint_sha256}`."
     )
 
 
 def _use(exported: Exported) -> str:
-    height, width = exported.size
-    if exported.form is None:
+    spec = exported.export.model.input_spec
+    if exported.file_format == "safetensors":
         given = (
-            "The weights alone: input and output are the network's, (B, 3, "
-            f"{height}, {width}) float32 = (pixel − 127.5) / 128 in BGR → (B, {exported.dim}). The metadata holds the "
-            "architecture under `model`."
+            f"The weights alone: the network reads {spec.describe()} and returns (B, {exported.dim}). The metadata "
+            "holds the architecture under `model`."
         )
     else:
-        given = (
-            f"- `images`: {exported.form.describe(exported.size)}; any B. Normalisation is inside.\n"
-            f"- `embedding`: (B, {exported.dim}) float32, not normalised."
-        )
-    int8 = f"\n- `{exported.quantised.name}`: the same in 8-bit integers." if exported.quantised else ""
+        given = _tensors(exported)
+    int8 = f"\n\n{_int8(exported.quantised)}" if exported.quantised else ""
+    return f"## Input and output\n\n{given}{int8}\n\n{_alignment(spec)}\n{_MIRRORS[exported.export.mirror]}"
+
+
+def _tensors(exported: Exported) -> str:
+    """Describe what a program feeds and what it gets."""
+    export, spec = exported.export, exported.export.model.input_spec
+    fed = export.form.order.upper()
+    order = f"The graph converts {fed} to {spec.order.upper()}." if fed != spec.order.upper() else "The graph keeps it."
+    lines = [
+        f"- `images`: {export.form.describe(export.size, export.batch)}.",
+        f"- Batch size: {'any' if export.batch is None else export.batch}.",
+        f"- Channel order: feed {fed}; the network was trained on {spec.order.upper()}. {order}",
+        f"- Scale: {spec.scale()}, inside the graph. Feed pixels as they are.",
+        f"- `embedding`: ({export.batch or 'B'}, {exported.dim}) float32, not normalised.",
+        f"- Weights and arithmetic: {'float16' if export.form.half else 'float32'}.",
+    ]
+    if exported.file_format == "onnx":
+        lines.append(f"- ONNX opset {export.opset}, IR version {IR_VERSIONS[export.opset]}.")
+    if exported.difference is not None:
+        lines.append(f"- Largest difference from PyTorch in float32: {exported.difference:.1e} of the largest number.")
+    return "\n".join(lines)
+
+
+def _int8(quantised: Quantised) -> str:
     return (
-        f"## Input and output\n\n{given}{int8}\n\n"
-        f"Crops are {height} high × {width} wide, aligned by five landmarks to SphereFace's template "
-        "(`sphereface align`). The evaluation joins the embeddings of a crop and of its mirror image."
+        f"`{quantised.path.name}` is the same network in 8-bit integers (QDQ format). Its smallest cosine with the "
+        f"32-bit network is {quantised.cosine:.3f}, on a few of the crops that gave its ranges. It is faster only "
+        "where the processor has 8-bit instructions. Measure its accuracy on your pairs before you use it. OpenCV and "
+        "other runtimes compute 8-bit layers in their own way: compare a batch with single crops there."
     )
+
+
+def _alignment(spec: InputSpec) -> str:
+    """Say how the crops of this network are aligned."""
+    names = {(112, 96): "SphereFace's", (112, 112): "ArcFace's"}
+    size = f"Crops are {spec.height} high × {spec.width} wide, aligned by five landmarks to"
+    if spec.size in names:
+        command = f"`sphereface align --size {spec.height}x{spec.width}`"
+        return f"{size} {names[spec.size]} template ({command}), as the training crops must be."
+    return f"{size} the template of the training crops."
+
+
+_MIRRORS = {
+    "none": "The file embeds the crop alone. `sphereface eval` joins the embeddings of a crop and of its mirror image.",
+    "add": "The file adds the embeddings of the crop and of its mirror image. `sphereface eval` joins them instead.",
+    "join": "The file joins the embeddings of the crop and of its mirror image, as `sphereface eval` does.",
+}
 
 
 def _data(meta: Mapping[str, Any]) -> str:
     name = PurePath(str(meta.get("config", {}).get("data", {}).get("train", "unknown"))).name
     size = ""
     if "num_images" in meta and "class_names" in meta:
-        size = f", {meta['num_images']:,} pictures of {len(meta['class_names']):,} people"
+        size = f", {meta['num_images']:,} images of {len(meta['class_names']):,} people"
     return f"## Training data\n\n`{name}`{size}."
 
 
@@ -116,9 +176,12 @@ def _worth(exported: Exported) -> str:
             "## Evaluation\n\nNo evaluation of this checkpoint lies beside it: nothing is known of its accuracy. "
             f"`sphereface eval --ckpt {exported.checkpoint.name}` makes one."
         )
-    head = "| pairs | pictures | accuracy (± standard error) | AUC | EER | TAR at FAR |\n|---|---|---|---|---|---|"
-    int8 = "\n\nOf the 32-bit network; the 8-bit one was not evaluated here." if exported.quantised else ""
+    head = "| pairs | images | accuracy (± standard error) | AUC | EER | TAR at FAR |\n|---|---|---|---|---|---|"
+    int8 = "\n\n" + _OTHERS if exported.quantised or exported.export.form.half else ""
     return "\n".join(["## Evaluation\n", head, *rows]) + int8
+
+
+_OTHERS = "These are figures of the 32-bit network. The copy in lower precision was not evaluated here."
 
 
 def _row(found: Mapping[str, Any]) -> str:
@@ -154,7 +217,7 @@ Comparing faces of people who agreed to it, research on open-set face recognitio
 ## Limits
 
 - A cosine is no proof of identity. Choose thresholds on pairs like those you will meet (`sphereface eval`).
-- Accuracy differs with age, skin colour, sex, pose, light and picture quality; none of that was measured here. Measure
+- Accuracy differs with age, skin colour, sex, pose, light and image quality; none of that was measured here. Measure
   it on your people before any decision rests on it.
 - LFW holds mostly frontal photographs of adults known to the press: figures on it promise nothing elsewhere.
 - Nothing tells a face from a photograph of it: there is no liveness detection.

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import logging
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,59 +16,121 @@ import torch
 
 from ..errors import UserError
 from ..files import write_whole
-from .graph import INPUT_NAME, OUTPUT_NAME, PixelsToEmbedding, example_crops
+from ..models import Backbone
+from ..models.loading import bare_weights
+from .graph import INPUT_NAME, OUTPUT_NAME, InputFormat, PixelsToEmbedding, example_crops, expected
+from .needs import needs
+from .onnx_graph import OLDEST_TRACED, at_opset, multiply_before_erf, tidy
 
 Run = Callable[[npt.NDArray[np.generic]], npt.NDArray[np.float32]]
 
 TOLERANCE = 1e-4
 """Largest difference from PyTorch's embedding, relative to its largest number, that an export may have."""
 
+HALF_TOLERANCE = 2e-2
+"""The same for an export in half precision."""
 
-def needs(module: str) -> Any:
-    """Import one of the extra's packages. Raises UserError where it is not installed."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise UserError(
-            f"--format: {module} is not installed · pip install '.[export]' in this project's folder"
-        ) from error
+DEFAULT_OPSET = 17
 
 
-def write_onnx(graph: PixelsToEmbedding, size: tuple[int, int], path: Path, about: Mapping[str, str]) -> float:
-    """Write ONNX with a free batch size, weights inside, ``about`` as its metadata.
+@dataclass(frozen=True)
+class Export:
+    """A network and how it is exported.
+
+    Attributes:
+        model: in evaluation mode.
+        form: what is fed.
+        mirror: see :class:`~sphereface.export.graph.PixelsToEmbedding`.
+        batch: the one batch size that the file takes; None: any.
+        opset: of ONNX.
+    """
+
+    model: Backbone
+    form: InputFormat = field(default_factory=InputFormat)
+    mirror: str = "none"
+    batch: int | None = None
+    opset: int = DEFAULT_OPSET
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of a crop."""
+        return self.model.input_spec.size
+
+    def graph(self) -> PixelsToEmbedding:
+        """Build the network from pixels to embeddings."""
+        return PixelsToEmbedding(self.model, self.form, self.mirror).eval()
+
+    def example(self, count: int) -> torch.Tensor:
+        """Return pixels to trace with: of the fixed batch size, or else ``count`` crops."""
+        return torch.from_numpy(self.form.feed(example_crops(self.size, self.batch or count)))
+
+
+def write_onnx(export: Export, path: Path, about: Mapping[str, str]) -> float:
+    """Write ONNX, weights inside, ``about`` as its metadata.
 
     Returns:
         The largest relative difference from PyTorch, in onnxruntime.
 
     Raises:
-        UserError: a package is missing, the file cannot be written, or it gives other embeddings.
+        UserError: a package is missing, the operator set is out of reach, the file cannot be written, or it gives other
+            embeddings.
     """
     onnx = needs("onnx")
     needs("onnxscript")
     needs("onnxruntime")
-    example = torch.from_numpy(graph.form.feed(example_crops(size, 2)))
-    log = logging.getLogger("torch.onnx")
-    level, log.disabled = log.disabled, True  # notes on operators of torchvision that no network here has
+    proto = tidy(at_opset(_traced(export), export.opset), export.opset)
+    multiply_before_erf(proto)
+    onnx.helper.set_model_props(proto, dict(about))
+    _write(path, proto.SerializeToString())
+    return check(export, onnx_runner(path), path)
+
+
+def _traced(export: Export) -> Any:
+    """Trace with PyTorch's exporter; its notes on operators of torchvision, which no network has, are left out."""
+    logs = [logging.getLogger(name) for name in ("torch.onnx", "torch.onnx._internal.exporter._registration")]
+    before = [log.disabled for log in logs]
+    dynamic = None if export.batch else ({0: torch.export.Dim("batch")},)
     try:
+        for log in logs:
+            log.disabled = True
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
-                graph, (example,), dynamo=True, verbose=False, optimize=True,
+                export.graph(), (export.example(2),), dynamo=True, verbose=False, optimize=True,
                 input_names=[INPUT_NAME], output_names=[OUTPUT_NAME],
-                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                opset_version=max(export.opset, OLDEST_TRACED), dynamic_shapes=dynamic,
             )  # fmt: skip
+    except Exception as error:  # whatever the exporter, or the network that it traces, raises
+        raise _untraceable("onnx", "torchscript", error) from error
     finally:
-        log.disabled = level
+        for log, disabled in zip(logs, before, strict=True):
+            log.disabled = disabled
     assert program is not None
-    proto = program.model_proto
-    onnx.helper.set_model_props(proto, dict(about))
-    _write(path, proto.SerializeToString())
-    return check(graph, size, onnx_runner(path), path)
+    return program.model_proto
+
+
+def _untraceable(file_format: str, other: str, error: Exception) -> UserError:
+    return UserError(
+        f"--format {file_format}: PyTorch cannot trace this network ({_first_line(error)}) · try --format {other}, or "
+        "write the network's forward() without steps that depend on the values in a tensor"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:160]}"
 
 
 def onnx_runner(path: Path) -> Run:
     """Run an ONNX file in onnxruntime, on the processor."""
-    session = needs("onnxruntime").InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    runtime = needs("onnxruntime")
+    options = runtime.SessionOptions()
+    options.log_severity_level = 3  # errors; it warns of batches that were traced with another size
+    try:
+        session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has its own exceptions, which name the node
+        raise UserError(
+            f"{path}: onnxruntime {runtime.__version__} refuses it ({_first_line(error)}) · try another --opset"
+        ) from error
 
     def run(images: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
         return np.asarray(session.run([OUTPUT_NAME], {INPUT_NAME: images})[0])
@@ -76,12 +138,14 @@ def onnx_runner(path: Path) -> Run:
     return run
 
 
-def write_torchscript(graph: PixelsToEmbedding, size: tuple[int, int], path: Path, about: Mapping[str, str]) -> float:
-    """Write TorchScript, with ``about.json`` inside; otherwise as :func:`write_onnx`."""
-    example = torch.from_numpy(graph.form.feed(example_crops(size, 2)))
+def write_torchscript(export: Export, path: Path, about: Mapping[str, str]) -> float:
+    """Write TorchScript, traced with one crop, with ``about.json`` inside; otherwise as :func:`write_onnx`."""
     with warnings.catch_warnings():  # TorchScript is not developed further; programs in C++ still load it
         warnings.simplefilter("ignore")
-        traced = torch.jit.trace(graph, example)  # type: ignore[no-untyped-call]
+        try:
+            traced = torch.jit.trace(export.graph(), export.example(1))  # type: ignore[no-untyped-call]
+        except Exception as error:  # as above
+            raise _untraceable("torchscript", "onnx", error) from error
         extra = {"about.json": json.dumps(dict(about))}
         _write(path, lambda file: torch.jit.save(traced, file, _extra_files=extra))
         loaded = torch.jit.load(str(path))  # type: ignore[no-untyped-call]
@@ -90,39 +154,62 @@ def write_torchscript(graph: PixelsToEmbedding, size: tuple[int, int], path: Pat
         with torch.inference_mode():
             return np.asarray(loaded(torch.from_numpy(images)).numpy())
 
-    return check(graph, size, run, path)
+    return check(export, run, path)
 
 
-def write_safetensors(graph: PixelsToEmbedding, path: Path, about: Mapping[str, str]) -> None:
+def write_safetensors(model: Backbone, path: Path, about: Mapping[str, str]) -> None:
     """Write the bare weights under their names in this package; no graph, so no normalisation either.
 
     Raises:
         UserError: safetensors is not installed, or the file cannot be written.
     """
     save = needs("safetensors.torch").save
-    weights = {name: value.contiguous() for name, value in graph.model.state_dict().items()}
+    weights = {name: value.contiguous() for name, value in bare_weights(model).items()}
     _write(path, save(weights, metadata=dict(about)))
 
 
-def check(graph: PixelsToEmbedding, size: tuple[int, int], run: Run, path: Path) -> float:
-    """Compare a written network with PyTorch, on another batch size than it was traced with.
+def check(export: Export, run: Run, path: Path) -> float:
+    """Compare a written network with PyTorch: on a batch of another size than it was traced with, and on single crops.
 
     Returns:
         max |difference| / max |embedding|.
 
     Raises:
-        UserError: above :data:`TOLERANCE`; the file is removed.
+        UserError: it cannot run them, or differs by more than the tolerance; the file is removed.
     """
-    images = graph.form.feed(example_crops(size, 3))
-    with torch.inference_mode():
-        wanted = graph(torch.from_numpy(images)).numpy()
-    difference = float(np.abs(run(images) - wanted).max() / np.abs(wanted).max())
-    if not difference <= TOLERANCE:
+    crops = example_crops(export.size, export.batch or 3)
+    wanted = expected(export.model, crops, export.mirror)
+    try:
+        difference = float(np.max([_off(found, wanted) for found in batch_and_singles(run, export, crops)]))
+    except Exception as error:  # each runtime raises its own
         path.unlink()
         raise UserError(
-            f"{path}: gives other embeddings than PyTorch (off by {difference:.1e}, allowed {TOLERANCE:.0e}) · removed"
+            f"{path}: cannot be run on {len(crops)} crops ({type(error).__name__}) · removed · "
+            "give it a fixed batch size with --batch"
+        ) from error
+    allowed = HALF_TOLERANCE if export.form.half else TOLERANCE
+    if not difference <= allowed:
+        path.unlink()
+        advice = " · export with --dtype float32 instead" if export.form.half else ""
+        raise UserError(
+            f"{path}: gives other embeddings than PyTorch (off by {difference:.1e}, allowed {allowed:.0e}) · removed"
+            f"{advice}"
         )
     return difference
+
+
+def batch_and_singles(run: Run, export: Export, crops: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.float32]]:
+    """Embed crops as one batch and, where the batch is free, one by one: each (B, D)."""
+    found = [run(export.form.feed(crops))]
+    if export.batch is None:
+        found.append(np.concatenate([run(export.form.feed(crops[k : k + 1])) for k in range(len(crops))]))
+    return found
+
+
+def _off(found: npt.NDArray[np.float32], wanted: npt.NDArray[np.float32]) -> float:
+    if found.shape != wanted.shape:
+        return float("inf")
+    return float(np.abs(found.astype(np.float32) - wanted).max() / np.abs(wanted).max())
 
 
 def _write(path: Path, data: Any) -> None:

@@ -6,6 +6,7 @@ import logging
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,15 +14,20 @@ import numpy.typing as npt
 from ..data.images import IMAGE_SUFFIXES, BadImage, decode
 from ..errors import UserError
 from ..files import write_whole
-from .formats import needs
-from .graph import INPUT_NAME, InputFormat
+from .formats import Export, batch_and_singles, onnx_runner
+from .graph import INPUT_NAME, InputFormat, expected
+from .needs import needs
+from .onnx_graph import left_in_float32, split_bias, tidy
 
-NUM_PICTURES = 256
+NUM_IMAGES = 256
 _BATCH = 16
+_CHECKED = 8
+_SAME_ROW = 1e-3
+"""Largest difference that the rest of a batch may make to a crop's embedding, relative to its largest number."""
 
 
 def calibration_crops(folder: Path, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """Read up to :data:`NUM_PICTURES` crops, evenly spread over all below a folder.
+    """Read up to :data:`NUM_IMAGES` crops, evenly spread over all below a folder.
 
     Returns:
         (N, H, W, 3) uint8, BGR.
@@ -34,7 +40,7 @@ def calibration_crops(folder: Path, size: tuple[int, int]) -> npt.NDArray[np.uin
         raise UserError(
             f"--int8: got {folder} · allowed: a folder with aligned crops, such as some of the training set"
         )
-    chosen = [files[k] for k in np.unique(np.linspace(0, len(files) - 1, NUM_PICTURES).round().astype(int))]
+    chosen = [files[k] for k in np.unique(np.linspace(0, len(files) - 1, NUM_IMAGES).round().astype(int))]
     crops = []
     for path in chosen:
         try:
@@ -49,19 +55,26 @@ def calibration_crops(folder: Path, size: tuple[int, int]) -> npt.NDArray[np.uin
     return np.stack(crops)
 
 
-def quantise(source: Path, destination: Path, crops: npt.NDArray[np.uint8], form: InputFormat) -> None:
-    """Write an 8-bit copy of an ONNX network.
+def quantise(export: Export, source: Path, destination: Path, crops: npt.NDArray[np.uint8]) -> float:
+    """Write an 8-bit copy of an ONNX network, then run it.
 
     Weights get a scale for each output channel, activations one for each tensor, from their least and greatest values
-    on the crops (onnxruntime's QDQ format, signed).
+    on the crops (onnxruntime's QDQ format, signed). The bias of a linear layer becomes an addition in float32; see also
+    :func:`~.onnx_graph.left_in_float32`.
 
     Args:
+        export: what ``source`` was written from.
         source: of :func:`~.formats.write_onnx`.
         destination: the new file.
         crops: (N, H, W, 3) uint8, BGR.
-        form: how ``source`` wants them.
+
+    Returns:
+        The smallest cosine between the embeddings of a crop by the new file and by PyTorch, over some of the crops.
+
+    Raises:
+        UserError: the file cannot be written, or the embedding of a crop depends on the other crops of its batch.
     """
-    tools = needs("onnxruntime.quantization")
+    onnx, tools = needs("onnx"), needs("onnxruntime.quantization")
     needs("onnxruntime.quantization.shape_inference")
     log = logging.getLogger()
     level = log.level
@@ -70,24 +83,57 @@ def quantise(source: Path, destination: Path, crops: npt.NDArray[np.uint8], form
         with tempfile.TemporaryDirectory() as folder:
             prepared, part = Path(folder) / "prepared.onnx", Path(folder) / "quantised.onnx"
             tools.shape_inference.quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
+            proto = onnx.load(str(prepared))
+            left_out = split_bias(proto) + left_in_float32(proto)
+            onnx.save(proto, str(prepared))
             tools.quantize_static(
-                str(prepared), str(part), _Reader(crops, form), quant_format=tools.QuantFormat.QDQ, per_channel=True,
-                activation_type=tools.QuantType.QInt8, weight_type=tools.QuantType.QInt8,
+                str(prepared), str(part), _Reader(crops, export.form, export.batch),
+                quant_format=tools.QuantFormat.QDQ, per_channel=True, activation_type=tools.QuantType.QInt8,
+                weight_type=tools.QuantType.QInt8, nodes_to_exclude=left_out,
             )  # fmt: skip
-            write_whole(destination, part.read_bytes())
+            quantised = tidy(onnx.load(str(part)), export.opset)
+        write_whole(destination, quantised.SerializeToString())
     except OSError as error:
         raise UserError(f"{destination}: cannot be written ({error.strerror})") from error
     finally:
         log.setLevel(level)
+    return check_eight_bits(export, destination, crops)
+
+
+def check_eight_bits(export: Export, path: Path, crops: npt.NDArray[np.uint8]) -> float:
+    """Run an 8-bit network on a batch and on single crops; see :func:`quantise`."""
+    few = np.resize(crops, (export.batch or _CHECKED, *crops.shape[1:]))  # repeats them where there are too few
+    run = onnx_runner(path)
+    found = batch_and_singles(run, export, few)
+    if export.batch is not None:  # no single crops: the same crops in other rows
+        found.append(np.roll(run(export.form.feed(np.roll(few, 1, axis=0))), -1, axis=0))
+    difference = float(np.abs(found[0] - found[-1]).max() / np.abs(found[0]).max())
+    if not difference <= _SAME_ROW:
+        path.unlink()
+        raise UserError(
+            f"{path}: a crop in a batch and alone give other embeddings (off by {difference:.1e}, allowed "
+            f"{_SAME_ROW:.0e}) · removed · use the network without --int8"
+        )
+    wanted = expected(export.model, few, export.mirror)
+    return float(np.min(_cosines(found[0], wanted)))
+
+
+def _cosines(left: npt.NDArray[Any], right: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    left, right = left.astype(np.float64), right.astype(np.float64)
+    lengths = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
+    cosines: npt.NDArray[np.float64] = (left * right).sum(axis=1) / lengths
+    return cosines
 
 
 class _Reader:
     """Batches as onnxruntime asks for them, one call after the other."""
 
-    def __init__(self, crops: npt.NDArray[np.uint8], form: InputFormat) -> None:
-        starts: Sequence[int] = range(0, len(crops), _BATCH)
+    def __init__(self, crops: npt.NDArray[np.uint8], form: InputFormat, batch: int | None = None) -> None:
+        number = batch or _BATCH
+        starts: Sequence[int] = range(0, len(crops), number)
+        parts = (crops[start : start + number] for start in starts)
         self._batches: Iterator[dict[str, npt.NDArray[np.generic]]] = (
-            {INPUT_NAME: form.feed(crops[start : start + _BATCH])} for start in starts
+            {INPUT_NAME: form.feed(np.resize(part, (number, *part.shape[1:])) if batch else part)} for part in parts
         )
 
     def get_next(self) -> dict[str, npt.NDArray[np.generic]] | None:

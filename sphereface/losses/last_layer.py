@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
-from .margins import Margin
+from .margins import Margin, check_target
 from .products import add_product, product, put_product
 
 CLASS_BLOCK = 2048
@@ -178,6 +178,7 @@ class Targets:
         self._row_norms = row_norms if layer.rows == "plain" else None
         lengths = self.norms if self._row_norms is None else self.norms * row_norms
         target = margin.target(self.cosines, lengths, lam)
+        check_target(margin, target, self.cosines)
         has_angle = row_norms >= _TINY  # a zero W_y: logit and gradient 0, whatever the margin
         self._d_plain, self._d_weight, self._d_norm = target.d_plain, target.d_weight, target.d_norm * has_angle
         b = 0.0 if layer.bias is None else layer.bias[labels]

@@ -85,6 +85,36 @@ def scatter_head(head: MarginHead, optimizer: dict[Any, Any], state: State, entr
             }
 
 
+@torch.no_grad()
+def take_known(head: MarginHead, state: Mapping[str, Tensor], rows: Tensor) -> list[str]:
+    """Fill a head from another one's whole state, as far as its identities are known; each rank fills its own rows.
+
+    A shared bias and the running statistics of a margin are taken whole.
+
+    Args:
+        head: what to fill.
+        state: of the other head, with ``weight`` (C', D).
+        rows: (C,) int64, for each class of ``head`` its row there, or −1 to leave the class as it is.
+
+    Returns:
+        Names of what the other head does not have, which is left as it is.
+    """
+    own = rows[head.shard.start : head.shard.stop]
+    known = (own >= 0).nonzero().flatten()
+    left = []
+    for name, value in head.state_dict(keep_vars=True).items():
+        theirs = state.get(name)
+        per_class = name in _class_names(head)
+        shape = (len(state["weight"]), *value.shape[1:]) if per_class else tuple(value.shape)
+        if not isinstance(theirs, Tensor) or tuple(theirs.shape) != shape:
+            left.append(name)
+        elif per_class:
+            value[known.to(value.device)] = theirs[own[known].to(theirs.device)].to(value)
+        else:
+            value.copy_(theirs)
+    return left
+
+
 def whole_shapes(head: MarginHead) -> dict[str, tuple[int, ...]]:
     """Names and shapes of what :func:`scatter_head` takes as ``state``."""
     per_class = _class_names(head)

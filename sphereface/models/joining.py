@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..backbone_options import MOST_NETWORKS, BackboneOptions
 from ..checkpoint import BadCheckpoint
-from ..config import MOST_NETWORKS, ModelConfig, differences
+from ..config import differences
 from ..errors import UserError
-from ..options import to_plain
-from . import build_whole, check_weights, model_config, seen_sizes
+from .loading import check_weights, model_options, seen_sizes, shapes_of
 
 _TOTALS = ("step", "total_steps", "images_seen", "seconds")
 _OF_ONE = ("best", "best_step", "evaluated_step")  # which say nothing of all together
@@ -32,7 +32,7 @@ class Part:
     """
 
     origin: str
-    model: ModelConfig
+    model: BackboneOptions
     weights: Mapping[str, Tensor]
     seen_size: tuple[int, int]
 
@@ -47,10 +47,8 @@ def networks_of(state: Mapping[str, Any], path: Path) -> list[Part]:
     Raises:
         BadCheckpoint: no network, or one whose weights do not fit the architecture that the file names.
     """
-    config, weights = model_config(state, path)
-    with torch.device("meta"):  # shapes only
-        shapes = {name: value.shape for name, value in build_whole(config).state_dict().items()}
-    check_weights(shapes, weights, path)
+    config, weights = model_options(state, path)
+    check_weights(shapes_of(config), weights, path)
     one, sizes = replace(config, networks=1), seen_sizes(state, config, path)
     if config.networks == 1:
         return [Part(str(path), one, weights, sizes[0])]
@@ -84,7 +82,7 @@ def join(states: Sequence[Mapping[str, Any]], paths: Sequence[Path]) -> dict[str
         raise UserError(f"networks to join: got {len(parts)} · allowed: 2 to {MOST_NETWORKS}")
     first, first_path = parts[0]
     for number, (part, path) in enumerate(parts):
-        if lines := differences(to_plain(first.model), to_plain(part.model)):
+        if lines := differences(first.model.to_dict(), part.model.to_dict()):
             raise UserError(
                 f"{path}: another architecture than {first_path} (model.{lines[0]}) · allowed: networks of one "
                 "architecture"
@@ -94,7 +92,7 @@ def join(states: Sequence[Mapping[str, Any]], paths: Sequence[Path]) -> dict[str
                 where = "that file" if path == other_path else str(other_path)
                 raise UserError(f"{path}: holds the same network as {where} · give each network once")
     weights = {f"networks.{k}.{name}": w for k, (part, _) in enumerate(parts) for name, w in part.weights.items()}
-    model = to_plain(replace(first.model, networks=len(parts)))
+    model = replace(first.model, networks=len(parts)).to_dict()
     meta = _joined_meta([state["meta"] for state in states], model, [part.origin for part, _ in parts])
     return {"meta": meta, "seen_size": [list(part.seen_size) for part, _ in parts], "model": weights}
 

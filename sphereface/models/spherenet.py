@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 
+from ..backbone_options import BackboneOptions
 from ..errors import UserError
+from ..input_spec import InputSpec
+from ..options import option
+from .backbone import ConvBackbone, half, register
 from .prelu import PReLU
+from .recompute import run_units
 
 Norm = Literal["none", "batch"]
 
@@ -20,6 +24,52 @@ UNITS = {4: (0, 0, 0, 0), 10: (0, 1, 2, 0), 20: (1, 2, 4, 1), 36: (2, 4, 8, 2), 
 """Residual units in the four stages, by depth."""
 
 WIDTHS = (64, 128, 256, 512)
+
+
+@register("spherenet")
+@dataclass(frozen=True)
+class SphereNetOptions(BackboneOptions):
+    """Options of the Sphere CNN; the defaults are the released 20-layer network (RECIPE §2).
+
+    Attributes:
+        depth: 4, 10, 20, 36 or 64 layers.
+        units: residual units of each stage, such as [3, 7, 16, 3]; null takes those of ``depth``.
+        widths: channels of the four stages.
+        norm: see :class:`SphereNet`.
+    """
+
+    input_size: tuple[int, ...] = option((112, 96), low=16)
+    input_order: str = option("bgr", choices=("bgr", "rgb"))
+    input_std: float | tuple[float, ...] = option(128.0, above=0)
+    depth: int = option(20, choices=sorted(UNITS))
+    units: tuple[int, ...] | None = option(None, low=0, high=100)
+    widths: tuple[int, ...] = option(WIDTHS, low=1)
+    norm: str = option("none", choices=["none", "batch"])
+
+    @property
+    def batch_statistics(self) -> bool:
+        """Only with ``norm: batch``."""
+        return self.norm == "batch"
+
+    def problems(self) -> list[str]:
+        """As the base's, and the four stages."""
+        found = super().problems()
+        if len(self.widths) != 4:
+            found.append(f"model.widths: got {list(self.widths)} · allowed: four stage widths")
+        if self.units is not None and len(self.units) != 4:
+            found.append(f"model.units: got {list(self.units)} · allowed: four numbers of residual units, or null")
+        return found
+
+    def build(self) -> SphereNet:
+        """Make the network."""
+        return SphereNet(
+            self.depth,
+            widths=self.widths,
+            embedding_dim=self.embedding_dim,
+            input_size=self.input_size,
+            norm="batch" if self.norm == "batch" else "none",
+            units=self.units,
+        )
 
 
 class ResidualUnit(nn.Module):
@@ -58,20 +108,11 @@ class Stage(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y: torch.Tensor = self.relu(self.norm(self.conv(x)))
-        for unit in self.units:
-            if self.recompute and torch.is_grad_enabled():  # nothing in a unit is random
-                y = checkpoint(unit, y, use_reentrant=False, preserve_rng_state=False)
-            else:
-                y = unit(y)
-        return y
+        return run_units(self.units, y, recompute=self.recompute)
 
 
-class SphereNet(nn.Module):
+class SphereNet(ConvBackbone):
     """Face crop to embedding: four stages, then one linear layer, ``fc5``, on the C×H×W-flattened map.
-
-    ``seen_size`` is ``input_size`` unless somebody sets it to a smaller (height, width): then crops are shrunk to it,
-    those that are not of it already, and the last map is enlarged to what ``fc5`` expects. Half the sides cost a
-    quarter of the time, and what is learned so carries over to whole crops (progressive resizing).
 
     Args:
         depth: 4, 10, 20, 36 or 64 layers; 20 is the released network (22.67 M parameters).
@@ -101,48 +142,28 @@ class SphereNet(nn.Module):
             raise UserError(f"model.depth: got {depth} · allowed: {', '.join(map(str, UNITS))}")
         units = UNITS[depth] if units is None else units
         height, width = input_size
-        self.input_size = (height, width)
-        self.seen_size = self.input_size
+        self.input_spec = InputSpec(height, width)
         self.embedding_dim = embedding_dim
         channels = (3, *widths)
         self.stages = nn.Sequential(*(Stage(channels[i], channels[i + 1], units[i], norm) for i in range(len(widths))))
-        for _ in widths:
-            height, width = (height + 1) // 2, (width + 1) // 2
-        self.map_size = (height, width)
+        height, width = self.map_size = half(height, len(widths)), half(width, len(widths))
         self.fc5 = nn.Linear(widths[-1] * height * width, embedding_dim)
         caffe_xavier_(self.fc5.weight)
         nn.init.zeros_(self.fc5.bias)
         self.norm5 = nn.BatchNorm1d(embedding_dim) if norm == "batch" else nn.Identity()
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Embed normalised crops.
+    def feature_map(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the last map: (B, 3, H, W) → (B, widths[3], H/16, W/16), sides rounded up."""
+        maps: torch.Tensor = self.stages(images)
+        return maps
 
-        Args:
-            images: (B, 3, H, W) float in [−1, 1], BGR, (H, W) = ``input_size``.
-
-        Returns:
-            (B, embedding_dim), not normalised.
-
-        Raises:
-            UserError: crops of another size or without three channels.
-        """
-        sizes = (3, *self.input_size), (3, *self.seen_size)  # no set: TorchScript's tracer compares, and cannot hash
-        if images.ndim != 4 or images.shape[1:] not in sizes:
-            height, width = self.input_size
-            raise UserError(
-                f"network input: got {tuple(images.shape)} · allowed: (batch, 3, {height}, {width}) · "
-                "align the pictures to this size, or build the network with model.input_size of the pictures"
-            )
-        if images.shape[2:] != self.seen_size:
-            images = F.interpolate(images, self.seen_size, mode="area")
-        maps = self.stages(images)  # (B, C, H/16, W/16)
-        if maps.shape[2:] != self.map_size:
-            maps = F.interpolate(maps, self.map_size, mode="bilinear")
-        features: torch.Tensor = self.norm5(self.fc5(maps.flatten(1)))  # C, H, W order, as Caffe flattens
-        return features
+    def embed(self, maps: torch.Tensor) -> torch.Tensor:
+        """Return the embeddings: flattened in the order C, H, W, as Caffe does, then fc5."""
+        embeddings: torch.Tensor = self.norm5(self.fc5(maps.flatten(1)))
+        return embeddings
 
     def recompute_units(self, wanted: bool) -> None:
-        """Whether training keeps of a residual unit its input alone, and computes the rest again in the backward."""
+        """Set whether training keeps only the input of each residual unit and computes the rest again."""
         for stage in self.stages:
             assert isinstance(stage, Stage)
             stage.recompute = wanted

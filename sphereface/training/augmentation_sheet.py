@@ -11,6 +11,7 @@ from ..data.crops import CropBatches
 from ..data.loader import batches
 from ..data.sampler import Augmentation, BatchOrder
 from ..data.transforms import to_input, to_pixels
+from ..input_spec import InputSpec
 
 _PICTURES = 8
 _GAP = 4  # pixels between pictures
@@ -55,7 +56,8 @@ def _row(crops: CropBatches, augmentation: Augmentation, seed: int) -> list[npt.
     """Eight pictures, the same in every row, each with a gap to its right and below."""
     order = BatchOrder(len(crops.source), _PICTURES, seed=seed, augmentation=augmentation)
     batch = next(batches(crops, order, workers=0, pin_memory=False))
-    pixels = to_pixels(to_input(batch.images, batch.mirror, batch.augment)).flip(1)  # RGB → BGR
+    spec = InputSpec(*crops.size)  # any scale will do: it is undone at once
+    pixels = to_pixels(to_input(batch.images, spec, batch.mirror, batch.augment), spec).flip(1)  # RGB → BGR
     framed = torch.nn.functional.pad(pixels, (0, _GAP, 0, _GAP), value=255)
     return [np.asarray(picture, dtype=np.uint8) for picture in framed.permute(0, 2, 3, 1).numpy()]
 

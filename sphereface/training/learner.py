@@ -9,11 +9,12 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.profiler import record_function
 
-from ..checkpoint import BadCheckpoint, load_checkpoint
+from ..checkpoint import BadCheckpoint
 from ..config import Config
 from ..data.batch import Batch
 from ..data.prefetch import moved
@@ -22,7 +23,9 @@ from ..device import precision_on
 from ..losses.distributed_head import make_head
 from ..losses.head import HeadOutput
 from ..losses.whole_head import gather_head, scatter_head, sharded_parameters, whole_shapes
-from ..models import build_model, check_weights, load_weights
+from ..models import build_model
+from ..models.backbone import Backbone, ConvBackbone, Resized, check_backbone, check_resizable
+from ..models.loading import check_weights, load_weights, seen_sizes
 from .average import MovingAverage
 from .deferred import DeferredCheck, can_defer
 from .distributed import World
@@ -61,7 +64,9 @@ class Learner:
     def __init__(self, config: Config, num_classes: int, device: torch.device, world: World | None = None) -> None:
         self.config, self.device, self.world = config, device, world or World()
         self.dtype = precision_on(device, config.train.precision)
-        self.model = build_model(config.model).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model: Backbone = build_model(config.model).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.seen_size = self.model.input_spec.size
+        check_backbone(self.model, self._stage_sizes())
         self.model.recompute_units(config.train.recompute)
         self.head = make_head(
             config.model.embedding_dim, num_classes, config.loss, seed=config.seed, ranks=self.world.ranks
@@ -75,32 +80,55 @@ class Learner:
         self.scaler = loss_scaler(device, self.world, enabled=self.dtype is torch.float16)
         late = can_defer(device, self.scaler, self.optimizer)
         self.deferred = DeferredCheck(device, self.optimizer, self.head) if late else None
+        self._called = Resized(self.model, self.seen_size) if isinstance(self.model, ConvBackbone) else self.model
         if config.train.compile:
-            self.model.compile()
+            self._called.compile()
         share = config.train.batch_size // self.world.size
-        check_pieces(config.train.micro_batch, share, self.world)
-        self._replica = replicated(self.model, self.world, pieces=(config.train.micro_batch or share) < share)
+        statistics = config.model.batch_statistics
+        check_pieces(config.train.micro_batch, share, self.world, batch_statistics=statistics)
+        self._replica = replicated(self._called, self.world, pieces=(config.train.micro_batch or share) < share)
 
     @property
     def network(self) -> nn.Module:
-        """What a step calls: the model, or what makes it one of several processes'."""
-        return self.model if self._replica is None else self._replica
+        """What a step calls: the backbone with its crops resized, replicated over several processes."""
+        return self._called if self._replica is None else self._replica
 
     @property
     def parts(self) -> dict[str, nn.Module]:
         """What is trained, under the names that checkpoints and ``train.lr_mult`` use."""
         return {"model": self.model, "head": self.head}
 
+    def _stage_sizes(self) -> list[tuple[int, int]]:
+        """(height, width) of the crops that the network will see; refuses what the backbone cannot see."""
+        sizes = [self.model.input_spec.size]
+        for number, stage in enumerate(self.config.stages):
+            if stage.input_size is not None:
+                sizes.append((stage.input_size[0], stage.input_size[1]))
+                check_resizable(self.model, sizes[-1], f"train.stages[{number}].input_size")
+        return sizes
+
+    def _see(self, size: tuple[int, int]) -> None:
+        """Have the network see crops of this (height, width)."""
+        self.seen_size = size
+        if isinstance(self._called, Resized):
+            self._called.seen_size = size
+
     def inputs(self, batch: Batch, size: tuple[int, int] | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """A batch on the device: (B, 3, *size) float32, mirrored, shrunk, augmented, normalised, and (B,) labels."""
         there = moved(batch, self.device)
-        return to_input(there.images, there.mirror, there.augment, size), there.labels
+        return to_input(there.images, self.model.input_spec, there.mirror, there.augment, size), there.labels
 
-    def forward(self, batch: Batch, setting: Setting) -> tuple[HeadOutput, torch.Tensor]:
-        """Loss of one batch, ready for the backward pass, and its (B, D) embeddings. No weight is changed."""
+    def forward(self, batch: Batch, setting: Setting, piece: int = 0) -> tuple[HeadOutput, torch.Tensor]:
+        """Loss of one batch, or of one piece of it, ready for the backward pass, and its (B, D) embeddings.
+
+        No weight is changed. What dropout draws depends on seed, step, process and piece alone, so that a resumed
+        run draws the same, on each of its processes something else.
+        """
         images, labels = self.inputs(batch, setting.input_size)
+        draws = np.random.SeedSequence((self.config.seed, setting.step, self.world.rank, piece))
+        torch.manual_seed(int(draws.generate_state(1, np.uint64)[0] >> 1))
         self.model.train()
-        self.model.seen_size = setting.input_size or self.model.input_size
+        self._see(setting.input_size or self.model.input_spec.size)
         keep_fixed_statistics(self.parts, self.factors)
         self.head.margin = setting.margin
         with self.autocast():
@@ -118,11 +146,11 @@ class Learner:
         size, images = self.config.train.micro_batch or len(batch.labels), len(batch.labels)
         outputs, embeddings = [], []
         pieces = batch.split(size)
-        for piece in pieces:
+        for number, piece in enumerate(pieces):
             share = len(piece.labels) / images
             with nullcontext() if piece is pieces[-1] else gradients_stay(self.network):
                 with record_function("forward"):  # names for --profile
-                    output, embedded = self.forward(piece, setting)
+                    output, embedded = self.forward(piece, setting, number)
                 with record_function("backward"):
                     self.scaler.scale(output.loss * share).backward()  # type: ignore[no-untyped-call]
             # detached, or the log's window would keep the graphs
@@ -189,10 +217,10 @@ class Learner:
         raise NotFinite(f"the gradient's norm is {norm}" if math.isfinite(loss) else f"the loss is {loss}")
 
     @contextmanager
-    def evaluated(self) -> Iterator[nn.Module]:
+    def evaluated(self) -> Iterator[Backbone]:
         """The network as it is to be evaluated: with averaged weights where there is an average."""
         with nullcontext() if self.average is None else self.average.applied():
-            yield self.model
+            yield self._called
 
     def _buffers(self) -> Iterator[torch.Tensor]:
         yield from self.model.buffers()
@@ -212,30 +240,7 @@ class Learner:
         """Half precision for the convolutions and products; the head keeps norms, ψ and log-sum-exp in fp32."""
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not torch.float32)
 
-    # ---------------------------------------------------------------- starting, saving and resuming
-
-    def start_from(self, path: Path) -> None:
-        """Take the network, and nothing else, from a checkpoint: averaged weights where it has them.
-
-        Raises:
-            BadCheckpoint: no checkpoint, or of another network.
-        """
-        state = load_checkpoint(path, device=self.device)
-        if "model" not in state:
-            raise BadCheckpoint(f"{path}: holds no network")
-        if len(of := state.get("meta", {}).get("networks", ())) > 1:
-            raise BadCheckpoint(f"{path}: holds {len(of)} networks side by side · give one of them: {', '.join(of)}")
-        load_weights(self.model, state.get("average", state["model"]), path)
-        if self.average is not None:
-            self.average.restore(self.model.state_dict(), 0)
-        about = state.get("meta", {})
-        log.info(
-            "network from %s (%s, step %s); the head is new; λ is %d updates ahead of its schedule",
-            path,
-            about.get("run", "an unnamed run"),
-            about.get("step", "?"),
-            self.config.train.lambda_start,
-        )
+    # ---------------------------------------------------------------- saving and resuming
 
     def state(self) -> dict[str, Any]:
         """Everything that the next step depends on, but for the batch, the rate and λ: tensors and plain values.
@@ -252,7 +257,7 @@ class Learner:
         return {
             **average,
             "average_updates": 0 if self.average is None else self.average.updates,
-            "seen_size": list(self.model.seen_size),
+            "seen_size": list(self.seen_size),
             "model": self.model.state_dict(),
             "head": head,
             "optimizer": {**optimizer, **{f"head.{name}": entries for name, entries in of_head.items()}},
@@ -281,8 +286,7 @@ class Learner:
             if parameter.requires_grad:
                 entries = optimizer[f"model.{name}"]
                 self.optimizer.state[parameter] = {key: _own(value, self.device) for key, value in entries.items()}
-        height, width = state.get("seen_size", self.model.input_size)
-        self.model.seen_size = (height, width)
+        self._see(seen_sizes(state, self.config.model, path)[0])
         self.scaler.load_state_dict(scaler)
         if self.average is not None:  # switched on for a run that had none: it starts from the weights
             self.average.restore(state.get("average", weights), state.get("average_updates", 0))

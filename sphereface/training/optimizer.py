@@ -237,12 +237,17 @@ def make_optimizer(
         UserError: AdamW with sampled negatives.
     """
     train = config.train
+
+    def grouped(usual: float) -> list[dict[str, Any]]:
+        rate = usual if train.bias_lr_mult is None else train.bias_lr_mult
+        return parameter_groups(parts, factors, bias_rate=rate, decay=train.decay)
+
     if train.optimizer == "adamw":
         if config.loss.sample_rate < 1:
             raise UserError("train.optimizer: got adamw with loss.sample_rate below 1 · allowed there: sgd, muon")
-        groups = parameter_groups(parts, factors, bias_rate=1.0)  # the double one is SGD's recipe
+        groups = grouped(1.0)  # the double rate of biases is SGD's recipe
         return AdamW(groups, lr=train.lr, betas=(train.betas[0], train.betas[1]), weight_decay=train.weight_decay)
-    groups = parameter_groups(parts, factors)
+    groups = grouped(2.0)
     if train.optimizer == "muon":
         return Muon(
             groups,

@@ -7,7 +7,10 @@ from typing import Any
 
 from torch import nn
 
+from ..config import DecayConfig
 from ..errors import UserError
+
+_RECIPE_DECAY = DecayConfig()
 
 
 def part_factor(name: str, factors: Mapping[str, float]) -> float:
@@ -53,37 +56,56 @@ def keep_fixed_statistics(modules: Mapping[str, nn.Module], factors: Mapping[str
 
 
 def parameter_groups(
-    modules: Mapping[str, nn.Module], factors: Mapping[str, float], *, bias_rate: float = 2.0
+    modules: Mapping[str, nn.Module],
+    factors: Mapping[str, float],
+    *,
+    bias_rate: float = 2.0,
+    decay: DecayConfig = _RECIPE_DECAY,
 ) -> list[dict[str, Any]]:
-    """Trainable parameters with the recipe's multipliers, times the factors of their parts.
+    """Return the trainable parameters in groups, with the recipe's multipliers times the factors of their parts.
 
-    Biases of convolutions and linear layers learn at twice the rate, without decay. All weights and the slopes of
-    PReLU have rate and decay 1. Scale and shift of a batch normalisation (not in the recipe) are not decayed.
-    Fixed parameters are left out.
+    Biases of convolutions and linear layers learn at ``bias_rate``; everything else has rate 1. Weights are decayed;
+    ``decay`` says which of the others are: biases, scale and shift of normalisation layers (with other vectors that
+    multiply a map, such as a layer scale), and slopes of PReLU. What a backbone's ``no_weight_decay()`` names is
+    never decayed. Fixed parameters are left out.
 
     Args:
         modules: by the names that ``factors`` uses, such as ``model`` and ``head``.
         factors: of parts' rates.
         bias_rate: of biases.
+        decay: ``train.decay``.
 
     Returns:
         Optimiser groups with ``params``, ``lr_mult``, ``decay_mult``.
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for prefix, module in modules.items():
-        for name, parameter, rate, decay in _multipliers(prefix, module, bias_rate):
+        for name, parameter, kind in _kinds(prefix, module):
             if parameter.requires_grad:
-                groups.setdefault((rate * part_factor(name, factors), decay), []).append(parameter)
-    return [{"params": params, "lr_mult": rate, "decay_mult": decay} for (rate, decay), params in groups.items()]
+                rate = (bias_rate if kind == "biases" else 1.0) * part_factor(name, factors)
+                decayed = kind == "weights" or (kind != "never" and getattr(decay, kind))
+                groups.setdefault((rate, 1.0 if decayed else 0.0), []).append(parameter)
+    return [{"params": params, "lr_mult": rate, "decay_mult": share} for (rate, share), params in groups.items()]
 
 
-def _multipliers(prefix: str, module: nn.Module, bias_rate: float) -> Iterator[tuple[str, nn.Parameter, float, float]]:
+def _kinds(prefix: str, module: nn.Module) -> Iterator[tuple[str, nn.Parameter, str]]:
+    """Name, parameter and kind of each: weights, biases, norms, slopes, or never (decayed)."""
+    never = {f"{prefix}.{name}" for name in getattr(module, "no_weight_decay", set)()}
     for path, layer in module.named_modules(prefix=prefix):
         for name, parameter in layer.named_parameters(recurse=False):
-            if isinstance(layer, nn.modules.batchnorm._BatchNorm):
-                rate, decay = 1.0, 0.0
+            if f"{path}.{name}" in never:
+                kind = "never"
+            elif is_norm(layer):
+                kind = "norms"
             elif name == "bias":
-                rate, decay = bias_rate, 0.0
+                kind = "biases"
+            elif isinstance(layer, nn.PReLU):
+                kind = "slopes"
             else:
-                rate, decay = 1.0, 1.0
-            yield f"{path}.{name}", parameter, rate, decay
+                kind = "weights" if parameter.ndim > 1 else "norms"
+            yield f"{path}.{name}", parameter, kind
+
+
+def is_norm(layer: nn.Module) -> bool:
+    """Whether a layer normalises its input: batch, layer, group, instance or RMS normalisation, of any library."""
+    return "Norm" in type(layer).__name__ or isinstance(layer, nn.modules.batchnorm._BatchNorm)

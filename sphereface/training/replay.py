@@ -10,6 +10,7 @@ from ..checkpoint import BadCheckpoint, load_checkpoint
 from ..config import config_from_dict
 from ..data.batch import Batch
 from ..losses.margins import MARGINS
+from ..models import BACKBONES
 from .learner import Learner
 from .plan import Plan
 
@@ -32,7 +33,7 @@ def replay(path: Path, device: torch.device) -> str:
     if "batch" not in state or "position" not in state:
         raise BadCheckpoint(f"{path}: holds no batch · allowed: a nonfinite-….pt of a run folder")
     meta, batch = state["meta"], Batch(**state["batch"])
-    config = config_from_dict(meta["config"], source=str(path), losses=MARGINS)
+    config = config_from_dict(meta["config"], source=str(path), losses=MARGINS, backbones=BACKBONES)
     learner = Learner(config, len(meta["class_names"]), device)
     setting = Plan(config, meta["total_steps"]).at(state["position"], meta["step"])
     learner.restore(state, path)

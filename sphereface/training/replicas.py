@@ -62,12 +62,28 @@ def loss_scaler(device: torch.device, world: World, *, enabled: bool) -> torch.a
     return ShardedGradScaler(device.type, enabled=enabled)
 
 
-def check_pieces(micro_batch: int | None, share: int, world: World) -> None:
-    """Pieces of a batch must be alike on several processes: their head takes as many samples each time.
+def check_pieces(micro_batch: int | None, share: int, world: World, *, batch_statistics: bool) -> None:
+    """Refuse pieces of a batch that cannot be trained on.
+
+    On several processes they must be alike, since the head takes as many samples each time. With batch normalisation
+    none may be a single image.
+
+    Args:
+        micro_batch: ``train.micro_batch``.
+        share: images of a batch in each process.
+        world: the processes.
+        batch_statistics: whether the network normalises over a piece.
 
     Raises:
-        UserError: they would not be.
+        UserError: they are not so.
     """
+    size = min(micro_batch or share, share)
+    if batch_statistics and 1 in (size, share % size):
+        raise UserError(
+            f"train.micro_batch: got {micro_batch} for {share} images in each process, which leaves a piece of one "
+            "image · allowed with batch normalisation: pieces of two images or more · set another train.micro_batch or "
+            "train.batch_size"
+        )
     if world.size > 1 and micro_batch is not None and micro_batch < share and share % micro_batch:
         raise UserError(
             f"train.micro_batch: got {micro_batch} for the {share} pictures of each of {world.size} processes · "

@@ -21,7 +21,8 @@ from ..files import write_whole
 from ..losses.head import MarginHead
 from ..losses.margins import MARGINS
 from ..losses.whole_head import whole_shapes
-from ..models import SphereNet
+from ..models import BACKBONES
+from ..models.backbone import Backbone
 from .augmentation_sheet import augmentation_sheet
 from .distributed import World, processes
 from .monitor import start_logging
@@ -55,7 +56,7 @@ def run_training(
     """
     with processes(device) as (world, place):
         start_logging(quiet=not world.first)
-        config = load_config(config_name, overrides, losses=MARGINS)
+        config = load_config(config_name, overrides, losses=MARGINS, backbones=BACKBONES)
         if config.model.networks == 1:
             result = _train_one(config, resume, place, world)
         else:
@@ -128,7 +129,7 @@ def dry_run(config_name: str, overrides: Sequence[str] = (), *, device: str = "a
     """
     with processes(device) as (world, place):
         start_logging(quiet=not world.first)
-        config = load_config(config_name, overrides, losses=MARGINS)
+        config = load_config(config_name, overrides, losses=MARGINS, backbones=BACKBONES)
         trainer = Trainer(single_runs(config)[0], place, world)
         table = describe(trainer, config)
         if not world.first:
@@ -147,7 +148,7 @@ def profile_run(config_name: str, overrides: Sequence[str] = (), *, steps: int, 
         Where the trace is, and the table of where the time goes.
     """
     start_logging()
-    config = load_config(config_name, overrides, losses=MARGINS)
+    config = load_config(config_name, overrides, losses=MARGINS, backbones=BACKBONES)
     folder = Path(config.runs_dir) / f"{config.name}-profile"
     table = profile_training(Trainer(single_runs(config)[0], choose_device(device)), steps, folder)
     return f"trace, for ui.perfetto.dev or TensorBoard: {folder / 'steps.pt.trace.json'}\n\n{table}"
@@ -232,13 +233,13 @@ def head_parameters(head: MarginHead) -> int:
     return sum(math.prod(whole_shapes(head)[name]) for name, _ in head.named_parameters())
 
 
-def multiply_adds(model: SphereNet) -> int:
+def multiply_adds(model: Backbone) -> int:
     """Multiply-adds of one picture's forward pass through a network, the head not counted."""
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(torch.zeros(1, 3, *model.input_size, device=device))
+        model(torch.zeros(1, 3, *model.input_spec.size, device=device))
     model.train(was_training)
     return int(counter.get_total_flops()) // 2
 

@@ -27,6 +27,7 @@ from ..config import Config, config_from_dict
 from ..errors import UserError
 from ..files import lock_file, write_whole
 from ..losses.margins import MARGINS
+from ..models import BACKBONES
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +127,7 @@ class RunFolder:
             values = yaml.safe_load((self.path / "config.yaml").read_text(encoding="utf-8"))
             if not isinstance(values, dict):
                 return False
-            known = config_from_dict(values, source=str(self.path), losses=MARGINS)
+            known = config_from_dict(values, source=str(self.path), losses=MARGINS, backbones=BACKBONES)
         except (OSError, ValueError, yaml.YAMLError, UserError):
             return False
         return _what_trains(known) == _what_trains(config)

@@ -15,8 +15,9 @@ from typing import Any
 
 import torch
 
+from ..backbone_options import MOST_NETWORKS
 from ..checkpoint import load_checkpoint
-from ..config import MOST_NETWORKS, Config
+from ..config import Config
 from ..errors import Stopped, UserError
 from ..models import load_model
 from ..models.joining import join
@@ -184,7 +185,7 @@ def _evaluate(
 
 def _with(config: Config, **changes: Any) -> Config:
     """The configuration with other values; what is resolved of it (the loss and the stages) is as it was."""
-    changed = replace(config, **changes)
-    for name in ("loss", "stages"):
-        object.__setattr__(changed, name, getattr(config, name))
+    changed = replace(config, **{key: value for key, value in changes.items() if key != "model"})
+    for name in ("model", "loss", "stages"):
+        object.__setattr__(changed, name, changes.get(name, getattr(config, name)))
     return changed

@@ -13,17 +13,20 @@ from typing import Any
 import torch
 
 from ..checkpoint import BadCheckpoint, load_checkpoint
-from ..config import Config, differences
+from ..config import Config, config_from_dict, differences
 from ..data.batch import Batch
 from ..data.prefetch import moved, prefetched
 from ..device import make_deterministic, use_machine
 from ..errors import Stopped, UserError
+from ..losses.margins import MARGINS
+from ..models import BACKBONES
 from .distributed import World
 from .learner import Learner, NotFinite
 from .nonfinite import NonFiniteGuard
 from .plan import Plan, Setting
 from .progress import Progress, Stopwatch
 from .run_folder import RunFolder, versions
+from .starting import start_from
 from .stopping import Interruption, StopRequest
 from .training_set import TrainingSet
 from .validation import Validator
@@ -94,7 +97,7 @@ class Trainer:
         setting = self.setting()
         if setting.stage != self._stage:
             self._stage = setting.stage
-            height, width = setting.input_size or self.config.model.input_size
+            height, width = setting.input_size or self.config.model.input_spec.size
             place = f"step {self.progress.step + 1}: stage {setting.stage + 1}"
             log.info("%s: crops of %d×%d, loss %s", place, height, width, setting.margin)
         result = self.learner.step(batch, setting, at_once=self._one_by_one)
@@ -124,7 +127,7 @@ class Trainer:
         run.take_up()
         again = False
         if resume_from is None and self.config.train.init_from is not None:
-            self.learner.start_from(Path(self.config.train.init_from))
+            start_from(self.learner, Path(self.config.train.init_from), self.source.class_names)
         if resume_from is not None:
             self.restore(resume_from)
             run.set_abandoned_aside(self.progress.step)
@@ -347,5 +350,13 @@ class Trainer:
         self.saved_at = self.progress.step
         self.last_saved = path
         log.info("resumed from %s at step %d", path, self.progress.step)
-        for line in differences(meta["config"], self.config.to_dict()):
+        for line in differences(_with_defaults(meta["config"], path), self.config.to_dict()):
             log.warning("resumed with another setting: %s", line)
+
+
+def _with_defaults(config: dict[str, Any], path: Path) -> dict[str, Any]:
+    """A checkpoint's plain configuration with the keys that its build did not know yet, at their defaults."""
+    try:
+        return config_from_dict(config, source=str(path), losses=MARGINS, backbones=BACKBONES).to_dict()
+    except UserError:  # a key that is gone: compare as it is
+        return config

@@ -39,7 +39,7 @@ class TrainingSet:
             min_images=data.min_images,
         )
         self.source = kept(source, (data.keep_mb << 20) // local_processes())
-        self.crops = CropBatches(self.source, config.model.input_size)
+        self.crops = CropBatches(self.source, config.model.input_spec.size)
         self.augmentation = Augmentation(data.mirror, data.crop_shift, data.augment)
         self.order(0)  # which may refuse
         check_sample(self.crops)

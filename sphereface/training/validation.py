@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from ..config import Config, PairSetConfig
 from ..data.images import Picture
@@ -15,6 +14,7 @@ from ..data.pairs import is_lfw_view2
 from ..errors import UserError
 from ..evaluation.embed import check_files, embed_files
 from ..evaluation.lfw import Features, PairSet, Verification, evaluate, load_pair_set
+from ..models import Backbone
 from .distributed import World
 from .stopping import Interruption, StopRequest
 
@@ -53,17 +53,12 @@ class Validator:
         try:
             pair_set = load_pair_set(name, given.images, given.pairs, dev_train=given.dev_train)
             files = pair_set.files[:: max(1, len(pair_set.files) // _PROBES)]
-            check_files(files, input_size=self._input_size)
+            check_files(files, self.config.model.input_spec.size)
         except UserError as error:
             raise UserError(f"eval.sets.{name}: {error} · or train without it: --set eval.sets={{}}") from error
         return pair_set
 
-    @property
-    def _input_size(self) -> tuple[int, int]:
-        height, width = self.config.model.input_size
-        return height, width
-
-    def evaluate(self, model: nn.Module) -> Iterator[tuple[str, Verification]]:
+    def evaluate(self, model: Backbone) -> Iterator[tuple[str, Verification]]:
         """(name, outcome) of each set, the same on all processes. The network's mode is left as it was.
 
         Raises:
@@ -73,7 +68,6 @@ class Validator:
             verification = evaluate(
                 model,
                 pair_set,
-                input_size=self._input_size,
                 device=self.device,
                 batch_size=self.config.eval.batch_size,
                 precision=self.config.eval.precision,
@@ -81,7 +75,7 @@ class Validator:
             )
             yield pair_set.name, verification
 
-    def _embed(self, model: nn.Module, files: Sequence[Picture], **options: Any) -> Features:
+    def _embed(self, model: Backbone, files: Sequence[Picture], **options: Any) -> Features:
         """:func:`embed_files`, each process its part of the files; all rows on all processes."""
         share = -(-len(files) // self.world.size)
         first = self.world.rank * share

@@ -177,8 +177,9 @@ class Watch:
 
     def _contact_sheet(self, batch: Batch) -> None:
         here = moved(batch, "cpu")
-        inputs = to_input(here.images, here.mirror, here.augment)[:_SHEET]
-        sheet = torchvision.utils.make_grid(to_pixels(inputs), nrow=8, padding=2)
+        spec = self._config.model.input_spec
+        inputs = to_input(here.images, spec, here.mirror, here.augment)[:_SHEET]
+        sheet = torchvision.utils.make_grid(to_pixels(inputs, spec), nrow=8, padding=2)
         cv2.imwrite(str(self._folder / "crops.png"), sheet.flip(0).permute(1, 2, 0).numpy())  # RGB → BGR
         self._monitor.image(self._progress.step, "train/crops_as_the_network_sees_them", sheet)
 

@@ -12,6 +12,7 @@ import torch
 
 from sphereface.data.augment import ON_DEVICE, affine, augment, erase, grey, low_resolution, photometric
 from sphereface.data.transforms import to_input
+from sphereface.input_spec import InputSpec
 
 from ..pictures import picture
 
@@ -157,9 +158,9 @@ def test_input_is_mirrored_then_augmented_then_normalised():
     images = torch.from_numpy(np.stack([picture(i, 0, (14, 12)) for i in range(2)]))
     before = images.clone()
     selected = {"erase": (torch.tensor([1]), of([0.0, 0.0, 1.0, 0.25]))}
-    out = to_input(images, torch.tensor([False, True]), selected)
+    out = to_input(images, InputSpec(), torch.tensor([False, True]), selected)
     assert torch.equal(images, before)
     assert out.is_contiguous(memory_format=torch.channels_last)
-    assert torch.equal(out[0], to_input(images)[0])
+    assert torch.equal(out[0], to_input(images, InputSpec())[0])
     assert (out[1, :, :, :3] == 0).all()  # middle grey, on the left after the mirror
-    assert torch.equal(out[1, :, :, 3:], to_input(images)[1].flip(2)[:, :, 3:])
+    assert torch.equal(out[1, :, :, 3:], to_input(images, InputSpec())[1].flip(2)[:, :, 3:])

@@ -19,6 +19,7 @@ from sphereface.data.sampler import Augmentation, BatchOrder
 from sphereface.data.sources import FolderSource
 from sphereface.data.transforms import to_input, to_pixels
 from sphereface.errors import UserError
+from sphereface.input_spec import InputSpec
 
 from ..pictures import make_training_set, picture, write
 
@@ -87,25 +88,30 @@ def test_shift_moves_the_picture_and_replicates_its_border():
 
 def test_where_waiting_costs_time_the_number_of_mirrored_pictures_is_not_asked_for():
     images, mirror = torch.zeros(2, 5, 4, 3, dtype=torch.uint8), torch.tensor([False, True])
-    assert to_input(images.to("meta"), mirror.to("meta")).shape == (2, 3, 5, 4)  # which has no numbers to tell
+    assert to_input(images.to("meta"), InputSpec(), mirror.to("meta")).shape == (
+        2,
+        3,
+        5,
+        4,
+    )  # which has no numbers to tell
 
 
 def test_input_is_normalised_bgr_and_mirrored_where_asked():
     images = torch.randint(0, 256, (2, 5, 4, 3), dtype=torch.uint8)
-    out = to_input(images, torch.tensor([False, True]))
+    out = to_input(images, InputSpec(), torch.tensor([False, True]))
     assert out.shape == (2, 3, 5, 4)
     for b, c, y, x in itertools.product(range(2), range(3), range(5), range(4)):
         column = 3 - x if b == 1 else x
         assert out[b, c, y, x].item() == pytest.approx((int(images[b, y, column, c]) - 127.5) / 128)
     assert out.is_contiguous(memory_format=torch.channels_last)
-    assert torch.equal(to_pixels(to_input(images)), images.permute(0, 3, 1, 2).flip(1))
+    assert torch.equal(to_pixels(to_input(images, InputSpec()), InputSpec()), images.permute(0, 3, 1, 2).flip(1))
 
 
 def test_shrunk_before_it_is_augmented():
     """Half the sides: means of four pixels, of the mirrored picture; an erased box has the small picture's pixels."""
     images = torch.randint(0, 256, (2, 4, 6, 3), dtype=torch.uint8)
     box = (torch.tensor([1]), torch.tensor([[0.0, 0.0, 0.5, 1.0]]))  # the upper half
-    out = to_input(images, torch.tensor([False, True]), {"erase": box}, (2, 3))
+    out = to_input(images, InputSpec(), torch.tensor([False, True]), {"erase": box}, (2, 3))
     assert out.shape == (2, 3, 2, 3)
     mean = images[0, 2:4, 4:6].double().mean((0, 1))
     torch.testing.assert_close(out[0, :, 1, 2].double(), (mean - 127.5) / 128, rtol=0, atol=1e-6)

@@ -8,6 +8,8 @@ import torch
 from torch import nn
 
 from sphereface.data.pairs import Pairs
+from sphereface.input_spec import InputSpec
+from sphereface.models import Backbone
 
 
 def random_pairs(seed, *, num_names=12, num_folds=4, num_each=6):
@@ -67,19 +69,22 @@ def _write_lines(path, lines):
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-class Pixels(nn.Module):
+class Pixels(Backbone):
     """The input itself as embedding: (B, 3, H, W) → (B, 3·H·W)."""
+
+    input_spec = InputSpec(32, 24)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         assert not self.training
         return x.flatten(1)
 
 
-class Projection(nn.Module):
+class Projection(Backbone):
     """A fixed random projection of the input to eight numbers."""
 
     def __init__(self, num_inputs: int) -> None:
         super().__init__()
+        self.input_spec = InputSpec(32, 24)
         self.linear = nn.Linear(num_inputs, 8)
         with torch.no_grad():
             self.linear.weight.copy_(torch.from_numpy(np.random.default_rng(0).standard_normal((8, num_inputs))))

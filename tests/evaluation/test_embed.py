@@ -8,6 +8,7 @@ from torch import nn
 
 from sphereface.errors import UserError
 from sphereface.evaluation.embed import _map_ahead, embed_files
+from sphereface.input_spec import InputSpec
 
 from .crops import Pixels, Projection, noise, write_picture
 
@@ -24,7 +25,8 @@ def pictures(folder, count):
 
 
 def embed(model, files, **options):
-    return embed_files(model, files, **{"input_size": SIZE, "device": "cpu", **options})
+    model.input_spec = InputSpec(*SIZE)
+    return embed_files(model, files, **{"device": "cpu", **options})
 
 
 def test_picture_and_mirror_image_are_joined_in_the_order_of_the_files(tmp_path):

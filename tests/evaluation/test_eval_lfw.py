@@ -40,7 +40,7 @@ def test_view2_end_to_end(work, capsys):
     written = json.loads((output / "verification.json").read_text(encoding="utf-8"))
     loaded = load_model(work / "run/best.pt")
     pair_set = load_pair_set("crops", work / "crops", work / "crops/pairs.txt")
-    result = evaluate(loaded.model, pair_set, input_size=loaded.input_size, device="cpu")
+    result = evaluate(loaded.model, pair_set, device="cpu")
     assert [fold["accuracy"] for fold in written["folds"]] == result.accuracies.tolist()
     assert (written["checkpoint"], written["step"], written["run"]) == (str(work / "run/best.pt"), 7, "tiny")
     assert (written["flip"], written["subtract_mean"], written["num_images"]) == (True, True, 32)
@@ -123,7 +123,7 @@ def test_every_path_reports_the_same_accuracy(work, tmp_path, capsys):
     assert folds[1:] == folds[:1] * 3
     loaded = load_model(work / "run/best.pt")
     pair_set = load_pair_set("crops", crops, crops / "pairs.txt")
-    result = evaluate(loaded.model, pair_set, input_size=loaded.input_size, device="cpu")
+    result = evaluate(loaded.model, pair_set, device="cpu")
     assert [fold["accuracy"] for fold in folds[0]] == result.accuracies.tolist()
 
 

@@ -225,7 +225,7 @@ def pixel_features(pair_set):
 def test_a_set_of_view2_from_folder_to_accuracy(tmp_path):
     root = write_set(tmp_path)
     pair_set = load_pair_set("faces", root, root / "pairs.txt")
-    result = evaluate(Pixels(), pair_set, input_size=(32, 24), device="cpu", batch_size=5)
+    result = evaluate(Pixels(), pair_set, device="cpu", batch_size=5)
     expected = verify(pixel_features(pair_set), pair_set.pairs)
     np.testing.assert_allclose(result.scores, expected.scores, atol=1e-6)
     np.testing.assert_array_equal(result.accuracies, [1.0, 1.0])  # people of noise are easy to tell apart
@@ -235,7 +235,7 @@ def test_flip_and_mean_reach_the_protocol(tmp_path):
     root = write_set(tmp_path)
     pair_set = load_pair_set("faces", root, root / "pairs.txt")
     model = Projection(3 * 32 * 24)
-    options = {"input_size": (32, 24), "device": "cpu"}
+    options = {"device": "cpu"}
     seen = set()
     for flip, subtract_mean in itertools.product([True, False], repeat=2):
         result = evaluate(model, pair_set, flip=flip, subtract_mean=subtract_mean, **options)
@@ -256,7 +256,7 @@ def test_a_set_of_view1_embeds_both_lists(tmp_path, named):
     pair_set = load_pair_set("view 1", root, root / "pairsDevTest.txt", dev_train=dev_train)
     assert len(pair_set.files) == 32  # 16 pictures of each list
     assert pair_set.pairs.names == pair_set.dev_train.names
-    result = evaluate(Pixels(), pair_set, input_size=(32, 24), device="cpu")
+    result = evaluate(Pixels(), pair_set, device="cpu")
     expected = verify_view1(pixel_features(pair_set), pair_set.dev_train, pair_set.pairs)
     np.testing.assert_allclose(result.scores, expected.scores, atol=1e-6)
     assert result.accuracies.tolist() == [1.0]
@@ -307,7 +307,7 @@ def test_a_bin_is_a_pair_set_like_any_other(tmp_path):
     images = write_bin(tmp_path / "own.bin")
     pair_set = load_pair_set("own", "anywhere", tmp_path / "own.bin")
     assert (pair_set.name, pair_set.root, len(pair_set.files)) == ("own", tmp_path / "own.bin", 45)
-    result = evaluate(Pixels(), pair_set, input_size=(32, 24), device="cpu", batch_size=7)
+    result = evaluate(Pixels(), pair_set, device="cpu", batch_size=7)
     plain = np.stack([np.concatenate([x.ravel(), x[:, ::-1].ravel()]) for x in images]).astype(np.float64)
     features = (plain - 127.5) / 128  # the order of H, W and C changes no cosine
     rows = np.arange(46)
@@ -321,7 +321,7 @@ def test_a_bin_is_a_pair_set_like_any_other(tmp_path):
 def test_a_wider_bin_is_cut_to_its_centre(tmp_path):
     images = write_bin(tmp_path / "own.bin", width=32)
     pair_set = load_pair_set("own", tmp_path, tmp_path / "own.bin")
-    features = embed_files(Pixels(), pair_set.files, input_size=(32, 24), device="cpu", flip=False)
+    features = embed_files(Pixels(), pair_set.files, device="cpu", flip=False)
     expected = (images[3][:, 4:28].transpose(2, 0, 1).ravel() - 127.5) / 128
     np.testing.assert_allclose(features[3], expected, rtol=0, atol=1e-6)
 
@@ -332,7 +332,7 @@ def test_a_bad_picture_in_a_bin_is_named(tmp_path):
     (tmp_path / "a.bin").write_bytes(pickle.dumps((images, [True, False] * 5)))
     pair_set = load_pair_set("a", tmp_path, tmp_path / "a.bin")
     with pytest.raises(UserError, match=r"1 of 20 pictures .*\n.*a\.bin, picture 13: not a picture"):
-        evaluate(Pixels(), pair_set, input_size=(32, 24), device="cpu")
+        evaluate(Pixels(), pair_set, device="cpu")
 
 
 def test_a_bin_has_folds_and_needs_no_dev_train(tmp_path):

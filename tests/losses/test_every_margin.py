@@ -14,6 +14,7 @@ from sphereface.losses.head import MarginHead
 from sphereface.losses.margin_softmax import margin_logits, margin_softmax
 from sphereface.losses.margins import MARGINS, make_margin
 from sphereface.losses.margins.base import ScaledMargin
+from sphereface.models import BACKBONES
 from sphereface.training.optimizer import SGD
 from sphereface.training.parts import parameter_groups
 
@@ -234,7 +235,9 @@ def test_each_hazard_leaves_loss_and_gradients_finite(options, hazard, chunk_siz
 
 @pytest.mark.parametrize("name", NAMES)
 def test_two_training_steps_from_a_configuration(name):
-    config = load_config("demo.yaml", [f"loss.name={name}", "loss.mhe=0.1", "loss.chunk_size=3"], losses=MARGINS)
+    config = load_config(
+        "demo.yaml", [f"loss.name={name}", "loss.mhe=0.1", "loss.chunk_size=3"], losses=MARGINS, backbones=BACKBONES
+    )
     assert config.loss.name == config.to_dict()["loss"]["name"] == name
     head = MarginHead(8, 5, config.loss, generator=torch.Generator().manual_seed(0))
     torch.manual_seed(0)

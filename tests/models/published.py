@@ -1,15 +1,21 @@
-"""Published weights made for tests: a ``.caffemodel`` byte by byte, the PyTorch port's network, its old files."""
+"""Published weights made for tests: a ``.caffemodel`` byte by byte, the PyTorch port, each publisher's containers."""
 
 from __future__ import annotations
 
+import argparse
+import contextlib
+import json
 import pickle
 import struct
-from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+import types
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+import safetensors.torch
 import torch
 from torch import nn
 
@@ -200,4 +206,99 @@ def write_python2_pth(path: Path, state: Mapping[str, torch.Tensor], *, numel: i
         file.write(pickle.dumps(list(pickler.storages), protocol=2))
         for tensor in pickler.storages.values():
             file.write(struct.pack("<q", tensor.numel()) + tensor.numpy().tobytes())
+    return path
+
+
+# ---------------------------------------------------------------- the containers of the other publishers
+
+State = Mapping[str, torch.Tensor]
+
+
+def behind(prefix: str, state: State) -> OrderedDict[str, torch.Tensor]:
+    """The state dict of a module that holds the network as its part ``prefix``."""
+    return OrderedDict((f"{prefix}{key}", value) for key, value in state.items())
+
+
+def optimizer_state(state: State) -> dict:
+    """What ``SGD.state_dict()`` is like: numbered tensors, which are no weights."""
+    first = next(iter(state.values()))
+    return {"state": {0: {"momentum_buffer": first.clone()}}, "param_groups": [{"lr": 0.1, "params": [0]}]}
+
+
+def arcface_checkpoint(path: Path, state: State, head: torch.Tensor) -> Path:
+    """``checkpoint_gpu_N.pt`` of arcface_torch/train_v2.py: ``head`` (classes of this process, D)."""
+    content = {
+        "epoch": 20,
+        "global_step": 1234,
+        "state_dict_backbone": OrderedDict(state),
+        "state_dict_softmax_fc": OrderedDict(weight=head),
+        "state_optimizer": optimizer_state(state),
+        "state_lr_scheduler": {"base_lr": 0.1, "last_epoch": 1234, "base_lrs": [0.1]},
+    }
+    torch.save(content, path)
+    return path
+
+
+def lightning_checkpoint(path: Path, state: State, head: torch.Tensor, *, age: str = "1.8") -> Path:
+    """AdaFace's ``.ckpt``: Lightning 1.8 names a callback by a text, 1.4 by its class; ``head`` is (D, classes)."""
+    if age == "1.8":
+        key = "ModelCheckpoint{'monitor': 'val_acc', 'mode': 'max', 'every_n_train_steps': 0}"
+        torch.save(_lightning_content(state, head, key, {"arch": "ir_18", "lr_milestones": [12, 20]}), path)
+        return path
+    with class_of_another_package("pytorch_lightning.callbacks.model_checkpoint", "ModelCheckpoint") as cls:
+        hparams = {"args": argparse.Namespace(lr=0.1), "output_dir": Path("experiments/x"), "best": np.float64(0.97)}
+        torch.save(_lightning_content(state, head, cls, hparams), path)
+    return path
+
+
+def _lightning_content(state: State, head: torch.Tensor, callback: object, hparams: Mapping[str, object]) -> dict:
+    buffers = {"head.t": torch.zeros(1), "head.batch_mean": torch.ones(1), "head.batch_std": torch.ones(1)}
+    return {
+        "epoch": 25,
+        "global_step": 99,
+        "pytorch-lightning_version": "1.8.6",
+        "state_dict": behind("model.", state) | {"head.kernel": head, **buffers},
+        "callbacks": {callback: {"best_model_score": torch.tensor(0.97), "best_model_path": "x.ckpt"}},
+        "optimizer_states": [optimizer_state(state)],
+        "lr_schedulers": [{"milestones": Counter([12, 20, 24]), "gamma": 0.1}],
+        "hparams_name": "kwargs",
+        "hyper_parameters": dict(hparams),
+    }
+
+
+@contextlib.contextmanager
+def class_of_another_package(module: str, name: str) -> Iterator[type]:
+    """A class that pickles as one of a package that is not installed."""
+    made = type(name, (), {"__module__": module})
+    parts = module.split(".")
+    names = [".".join(parts[: i + 1]) for i in range(len(parts))]
+    sys.modules.update({name: types.ModuleType(name) for name in names})
+    setattr(sys.modules[module], name, made)
+    try:
+        yield made
+    finally:
+        for name in names:
+            del sys.modules[name]
+
+
+def magface_checkpoint(path: Path, state: State, head: torch.Tensor, *, split: bool) -> Path:
+    """MagFace's ``.pth``: with the head split over processes (C, D), or whole (D, C)."""
+    if split:
+        whole = behind("features.module.", state) | {"parallel_fc.weight": head}
+    else:
+        whole = behind("module.features.", state) | {"module.fc.weight": head}
+    torch.save({"epoch": 25, "arch": "iresnet18", "state_dict": whole, "optimizer": optimizer_state(state)}, path)
+    return path
+
+
+def hugging_face_folder(path: Path, state: State, *, color_space: str | None) -> Path:
+    """CVLface's folder: its wrapper holds the model, which holds the net."""
+    path.mkdir()
+    safetensors.torch.save_file(dict(behind("model.net.", state)), path / "model.safetensors", {"format": "pt"})
+    conf = {"input_size": [3, 112, 112], "name": "ir50", "yaml_path": "models/iresnet/configs/v1_ir50.yaml"}
+    if color_space:
+        conf["color_space"] = color_space
+    config = {"architectures": ["CVLFaceRecognitionModel"], "auto_map": {"AutoModel": "wrapper.X"}, "conf": conf}
+    (path / "config.json").write_text(json.dumps(config))
+    (path / "wrapper.py").write_text("raise SystemExit('code of a folder was run')")
     return path

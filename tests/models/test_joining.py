@@ -12,21 +12,21 @@ import torch
 from sphereface.checkpoint import load_checkpoint, save_checkpoint
 from sphereface.commands.export import run as export
 from sphereface.commands.join import run
-from sphereface.config import ModelConfig
+from sphereface.config import parse_model
 from sphereface.errors import UserError
-from sphereface.models import build_model, load_model
-from sphereface.options import to_plain
+from sphereface.models import BACKBONES, build_model, load_model
+from sphereface.models.spherenet import SphereNetOptions
 
 IMAGES = torch.rand(5, 3, 32, 24, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
 def network(path: Path, seed: int, *, depth: int = 4, **meta: object) -> Path:
     """A checkpoint as a run of that seed leaves it: 10 steps of 8 pictures in 3 seconds."""
-    config = ModelConfig(depth=depth, widths=(4, 4, 4, 8), embedding_dim=16, input_size=(32, 24))
+    config = SphereNetOptions(depth=depth, widths=(4, 4, 4, 8), embedding_dim=16, input_size=(32, 24))
     torch.manual_seed(seed)
     weights = build_model(config).state_dict()
     about = {
-        "config": {"model": to_plain(config), "seed": seed, "train": {"lr": 0.1}, "loss": {"m": 4}, "name": path.stem},
+        "config": {"model": config.to_dict(), "seed": seed, "train": {"lr": 0.1}, "loss": {"m": 4}, "name": path.stem},
         **{"run": path.stem, "step": 10, "total_steps": 10, "images_seen": 80, "seconds": 3.0},
         **{"class_names": ["a", "b"], "num_images": 20, "best": 0.9, "best_step": 5, "evaluated_step": 10},
         **meta,
@@ -124,7 +124,7 @@ def test_the_card_of_networks_of_unlike_data_names_no_data(three, tmp_path):
     join(*paths, output=tmp_path / "x.pt")
     assert export([str(tmp_path / "x.pt"), "--format", "torchscript", "--output", str(tmp_path / "x.ts")]) == 0
     card = (tmp_path / "x.ts.md").read_text()
-    assert "2 SphereFace networks, side by side" in card
+    assert "2 `spherenet` networks, side by side" in card
     assert "set4" not in card
     join(*(network(tmp_path / f"{n}.pt", n, config={**config, "data": {"train": "one"}}) for n in (6, 7)),
          output=tmp_path / "y.pt")  # fmt: skip
@@ -135,7 +135,7 @@ def test_the_card_of_networks_of_unlike_data_names_no_data(three, tmp_path):
 def test_imported_networks_have_no_steps_to_add(three, tmp_path):
     config = {"model": load_checkpoint(three[0])["meta"]["config"]["model"]}
     torch.manual_seed(9)
-    weights = build_model(ModelConfig(**{**config["model"], "input_size": (32, 24)})).state_dict()
+    weights = build_model(parse_model(config["model"], BACKBONES, [])).state_dict()
     save_checkpoint(tmp_path / "imported.pt", {"meta": {"config": config, "run": "theirs"}, "model": weights}, {})
     state = join(three[0], tmp_path / "imported.pt", output=tmp_path / "both.pt")
     assert not ({"step", "total_steps", "images_seen", "seconds", "num_images"} & state["meta"].keys())

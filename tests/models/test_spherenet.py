@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from sphereface.errors import UserError
-from sphereface.models import SphereNet
+from sphereface.models import Resized, SphereNet
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "spherenet20_forward.npz"
 
@@ -138,8 +138,8 @@ def test_a_smaller_seen_size_shrinks_the_crop_and_enlarges_the_map():
     seen: list[torch.Tensor] = []
     net.stages.register_forward_hook(lambda module, args, out: seen.extend([args[0], out]))
     crop = torch.rand(2, 3, 64, 32)
-    net.seen_size = (32, 16)
-    small = net(crop)
+    small_net = Resized(net, (32, 16))
+    small = small_net(crop)
     shrunk, maps = seen
     assert shrunk.shape == (2, 3, 32, 16)
     torch.testing.assert_close(shrunk[:, :, 2, 5], crop[:, :, 4:6, 10:12].mean((2, 3)))
@@ -147,7 +147,7 @@ def test_a_smaller_seen_size_shrinks_the_crop_and_enlarges_the_map():
     rows = torch.tensor([[1.0, 0.0], [0.75, 0.25], [0.25, 0.75], [0.0, 1.0]])  # bilinear, from two rows to four
     enlarged = torch.einsum("ij,bcjk->bcik", rows, maps).expand(2, 4, 4, 2)
     torch.testing.assert_close(small, net.fc5(enlarged.flatten(1)))
-    torch.testing.assert_close(net(shrunk), small)  # of that size already
-    net.seen_size = net.input_size
-    assert net(crop).shape == (2, 8)
+    torch.testing.assert_close(small_net(shrunk), small)  # of that size already
+    small_net.seen_size = net.input_spec.size
+    assert small_net(crop).shape == (2, 8)
     assert seen[-2] is crop

@@ -1,4 +1,4 @@
-"""``import_weights.py``: from a published file to an evaluation and to a run that starts from it."""
+"""``sphereface import`` and its script: from a published file to an evaluation and to a run that starts from it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,6 +14,11 @@ import eval_lfw
 import train
 from scripts import import_weights
 from sphereface.checkpoint import load_checkpoint
+from sphereface.commands import import_
+from sphereface.config import load_config, parse_model
+from sphereface.input_spec import InputSpec
+from sphereface.losses.margins import MARGINS
+from sphereface.models import BACKBONES
 from tests.models.published import caffemodel, input_layer, sphere_tensors
 from tests.pictures import make_pairs, make_training_set
 
@@ -43,8 +49,10 @@ def published(tmp_path) -> Path:
 def test_says_what_it_made(tmp_path, published, capsys):
     assert run(published, tmp_path / "new" / "out.pt") == 0
     assert capsys.readouterr().out == (
-        f"{tmp_path}/new/out.pt: SphereNet of 10 layers (2, 3, 4, 5), 32x24 pixels → 6 numbers\n"
-        "no fc6 in the file: no head\n"
+        f"{tmp_path}/new/out.pt: spherenet depth 10 norm none, embeddings of 6 numbers\n"
+        "recognised as wy1iu/sphereface, SphereFace-20\n"
+        "reads (B, 3, 32, 24) float32 = (pixel − 127.5) / 128, BGR\n"
+        "no head in the file\n"
     )
     assert json.loads((tmp_path / "new" / "out.json").read_text())["run"] == "imported from published.caffemodel"
 
@@ -84,15 +92,41 @@ def test_it_is_no_run_to_resume(tmp_path, published, monkeypatch, capsys):
     assert re.fullmatch(r"error: .*out.pt.*\n", capsys.readouterr().err.splitlines(keepends=True)[-1])
 
 
-def test_input_size_and_rgb(tmp_path):
+def test_the_input_is_recorded_and_the_weights_stay(tmp_path):
     (tmp_path / "x").write_bytes(caffemodel(tensors := sphere_tensors(places=6)))
     assert run(tmp_path / "x", tmp_path / "a.pt", "--input-size", "48x32") == 0
-    assert run(tmp_path / "x", tmp_path / "b.pt", "--input-size", "48x32", "--rgb") == 0
+    asked = ["--input-size", "48x32", "--rgb", "--mean", "123.7,116.3,103.5", "--std", "1"]
+    assert run(tmp_path / "x", tmp_path / "b.pt", *asked) == 0
     states = [load_checkpoint(tmp_path / f"{name}.pt") for name in "ab"]
-    assert [state["meta"]["config"]["model"]["input_size"] for state in states] == [[48, 32]] * 2
-    plain, turned = (state["model"]["stages.0.conv.weight"].numpy() for state in states)
-    assert (plain == tensors["conv1_1.weight"]).all()
-    assert (turned == tensors["conv1_1.weight"][:, ::-1]).all()
+    specs = [parse_model(state["meta"]["config"]["model"], BACKBONES, []).input_spec for state in states]
+    assert specs == [InputSpec(48, 32, "bgr"), InputSpec(48, 32, "rgb", (123.7, 116.3, 103.5), (1.0,))]
+    for state in states:
+        assert (state["model"]["stages.0.conv.weight"].numpy() == tensors["conv1_1.weight"]).all()
+
+
+def test_head_and_names(tmp_path, capsys):
+    head = np.arange(24, dtype=np.float32).reshape(4, 6)
+    (tmp_path / "x").write_bytes(caffemodel({**sphere_tensors(), "fc6.weight": head}))
+    (tmp_path / "names").write_text("a\nb\nc\nd\n")
+    assert run(tmp_path / "x", tmp_path / "out.pt", "--names", tmp_path / "names") == 0
+    assert capsys.readouterr().out.endswith("head: 4 identities\n")
+    state = load_checkpoint(tmp_path / "out.pt")
+    assert (state["head"]["weight"].numpy() == head).all()
+    assert state["meta"]["class_names"] == ["a", "b", "c", "d"]
+
+
+def test_the_publisher_that_the_user_names(tmp_path, capsys):
+    torch.save({"conv1_1.weight": torch.ones(2, 3, 3, 3)}, tmp_path / "x")
+    assert run(tmp_path / "x", tmp_path / "out.pt", "--publisher", "magface") == 2
+    assert "no known network of publisher magface · the first keys are conv1_1.weight\n" in capsys.readouterr().err
+
+
+def test_the_command_does_the_same(tmp_path, published, capsys):
+    assert import_.run([str(published), str(tmp_path / "out.pt")]) == 0
+    assert "recognised as wy1iu/sphereface" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="0"):
+        import_.run(["--help"])
+    assert "sphereface import backbone.pth arcface-r50.pt" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -100,11 +134,19 @@ def test_input_size_and_rgb(tmp_path):
     [
         (["none.pth", "out.pt"], r"error: none.pth: cannot be read: No such file or directory\n"),
         (["x", "out.pth"], r"error: out.pth: got the ending '.pth' · allowed: .pt\n"),
-        (["x", "there.pt"], r"error: there.pt: there already · move it and its .json away, or give another name\n"),
-        (["x", "beside.pt"], r"error: beside.pt: there already .*\n"),
+        (["x", "there.pt"], r"error: there.pt: exists already · move it and its .json away, or give another name\n"),
+        (["x", "beside.pt"], r"error: beside.pt: exists already .*\n"),
         (["x", "out.pt", "--input-size", "112"], r"error: --input-size: got '112' · allowed: height x width .*\n"),
-        (["x", "out.pt", "--input-size", "16x16"], r"error: x: pictures of 16x16 give fc5 5 numbers, .* for 210 .*\n"),
-        (["x", "x/out.pt"], r"error: x/out.pt: cannot be written: .* · give another place\n"),
+        (
+            ["x", "out.pt", "--input-size", "16x16"],
+            r"error: x: images of 16x16 give the embedding layer 5 numbers, .* for 210 .*\n",
+        ),
+        (["x", "out.pt", "--mean", "1,2"], r"error: --mean: got '1,2' · allowed: one number, or three with .*\n"),
+        (["x", "out.pt", "--std", "a"], r"error: --std: got 'a' · allowed: one number, or three with .*\n"),
+        (["x", "out.pt", "--std", "0"], r"error: x: model.input_std: got 0.0 · allowed: .*\n"),
+        (["x", "out.pt", "--names", "no"], r"error: x: --names: there is no head that they could name .*\n"),
+        (["x", "out.pt", "--head", "no"], r"error: no: cannot be read: No such file or directory\n"),
+        (["x", "x/out.pt"], r"error: x/out.pt: cannot be written: .* · give another path\n"),
         (["text", "out.pt"], r"error: text: truncated, damaged or not a .caffemodel \(byte 0: .*\) · get it again\n"),
     ],
 )
@@ -118,3 +160,13 @@ def test_bad_arguments_end_in_one_line(tmp_path, monkeypatch, capsys, arguments,
     assert re.fullmatch(message, capsys.readouterr().err)
     assert sorted(path.name for path in tmp_path.iterdir()) == before
     assert (tmp_path / "there.pt").read_text() == "name: mine"
+
+
+def test_the_configuration_in_the_guide(tmp_path):
+    page = (Path(__file__).parents[2] / "docs/pretrained.md").read_text(encoding="utf-8")
+    (tmp_path / "tuned.yaml").write_text(page.split("```yaml\n")[1].split("```")[0])
+    config = load_config(str(tmp_path / "tuned.yaml"), losses=MARGINS, backbones=BACKBONES)
+    published = InputSpec(112, 112, "rgb", (127.5,), (127.5,))
+    assert (config.model.name, config.model.input_spec, config.train.init_from) == (
+        "iresnet", published, "arcface-r50.pt",
+    )  # fmt: skip

@@ -11,6 +11,7 @@ import torch
 
 from sphereface.config import Config, load_config
 from sphereface.losses.margins import MARGINS
+from sphereface.models import BACKBONES
 from sphereface.training.run_folder import RunFolder
 from sphereface.training.trainer import Trainer
 
@@ -28,7 +29,7 @@ eval: {every_steps: 6}
 
 
 def load(path: Path, *overrides: str) -> Config:
-    return load_config(str(path), overrides, losses=MARGINS)
+    return load_config(str(path), overrides, losses=MARGINS, backbones=BACKBONES)
 
 
 def metrics_of(run: Path, name: str) -> dict[int, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -35,7 +36,23 @@ REPLICATED = [*LONG, "loss.distributed=replicated"]
 SAVED = [*LONG, "train.ema=0.9", "checkpoint.every_steps=100"]
 SHORT = ["train.steps=10", "train.milestones=[]", "log.tensorboard=false"]
 
+BACKBONES = {
+    "iresnet": "name: iresnet, depth: 18, dropout: 0.2",
+    "ir": "name: ir, depth: 18, se: true",
+    "mobilefacenet": "name: mobilefacenet",
+    "sfnet": "name: sfnet, depth: 4",
+    "timm": "name: timm, architecture: convnext_atto",
+}
+HALF = ["train.steps=3", "train.milestones=[]", "train.precision=bf16", "train.recompute=true", "train.lr=0.001"]
+
 CASES = {
+    **{
+        f"backbone {name}": {
+            "size": 2,
+            "set": [f"model={{{given}, input_size: [32, 32], embedding_dim: 8}}", *HALF, "log.tensorboard=false"],
+        }
+        for name, given in BACKBONES.items()
+    },
     "one": {"size": 1, "set": LONG},
     "sharded 2": {"size": 2, "set": LONG},
     "sharded 4": {"size": 4, "set": LONG},
@@ -173,6 +190,17 @@ def test_every_process_evaluates_its_part_and_all_come_to_the_same_bits(results)
     assert len(first["evaluations"]) == 5
     assert first["evaluations"] == second["evaluations"]
     assert first["chosen"] == second["chosen"]
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_every_backbone_trains_in_bf16_with_recomputation_on_two_processes(results, name):
+    case = f"backbone {name}"
+    assert results.codes[case] == [0, 0], results.said(case)
+    losses = metrics_of(results.run(case), "train/loss")
+    assert len(losses) == 3
+    assert all(math.isfinite(loss) for loss in losses.values())
+    alike_on_all(results, case)
+    assert results.state(case)["meta"]["config"]["model"]["name"] == name
 
 
 def test_a_clock_is_the_first_processs(results):

@@ -12,6 +12,7 @@ import yaml
 from scripts import pack_faces
 from sphereface.config import load_config
 from sphereface.losses.margins import MARGINS
+from sphereface.models import BACKBONES
 from sphereface.training.trainer import Trainer
 
 from ..data.recs import insightface_records, write_rec
@@ -67,7 +68,7 @@ def losses(data: dict[str, object], steps: int, folder: Path) -> list[float]:
     values = {**SETTINGS, "data": {**SETTINGS["data"], **data}}
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(values), encoding="utf-8")
-    trainer = Trainer(load_config(str(path), losses=MARGINS), torch.device("cpu"))
+    trainer = Trainer(load_config(str(path), losses=MARGINS, backbones=BACKBONES), torch.device("cpu"))
     feed = trainer.feed()
     return [float(trainer.train_step(next(feed)).output.loss) for _ in range(steps)]
 

@@ -13,7 +13,7 @@ from sphereface.config import config_from_dict
 from sphereface.data.batch import Batch
 from sphereface.losses.head import MarginHead
 from sphereface.losses.margins import MARGINS
-from sphereface.models import SphereNet
+from sphereface.models import BACKBONES, SphereNet
 from sphereface.training.optimizer import make_optimizer
 from sphereface.training.trainer import Trainer
 
@@ -47,9 +47,11 @@ def make_trainer(about: dict, data: Path) -> Trainer:
             "weight_decay": solver["weight_decay"],
         },
     }
-    trainer = Trainer(config_from_dict(config, source="golden", losses=MARGINS), torch.device("cpu"))
+    trainer = Trainer(
+        config_from_dict(config, source="golden", losses=MARGINS, backbones=BACKBONES), torch.device("cpu")
+    )
     learner = trainer.learner
-    learner.model = SphereNet(units=(1,), widths=(8,), embedding_dim=16, input_size=(28, 24))
+    learner._called = learner.model = SphereNet(units=(1,), widths=(8,), embedding_dim=16, input_size=(28, 24))
     learner.head = MarginHead(16, 10, trainer.config.loss)
     learner.optimizer = make_optimizer(trainer.config, learner.parts, learner.factors, learner.dtype)
     return trainer

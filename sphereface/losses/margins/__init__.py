@@ -13,7 +13,7 @@ Importing this package does not import torch: a configuration can be checked wit
 """
 
 from . import adaptive, additive, binary, plain  # each enters its margins into MARGINS
-from .base import MARGINS, Margin, Target, check_options, make_margin, register
+from .base import MARGINS, Margin, Target, check_options, check_target, make_margin, register
 from .multiplicative import multiple_angle
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "additive",
     "binary",
     "check_options",
+    "check_target",
     "make_margin",
     "multiple_angle",
     "plain",

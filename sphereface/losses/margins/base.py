@@ -130,6 +130,21 @@ class ScaledMargin(Margin):
         return self.s
 
 
+def check_target(margin: Margin, target: object, cos: Tensor) -> None:
+    """Refuse a margin that does not return a :class:`Target` of N numbers each.
+
+    Raises:
+        UserError: it does not.
+    """
+    if isinstance(target, Target) and all(part is None or part.shape == cos.shape for part in target):
+        return
+    got = [None if part is None else tuple(part.shape) for part in target] if isinstance(target, Target) else target
+    raise UserError(
+        f"loss.name: {margin.name!r}: target() returned {got} · allowed: a Target whose logit, d_plain and d_norm are "
+        f"tensors of the shape of cos, {tuple(cos.shape)}"
+    )
+
+
 def falling_cosine(cos: Tensor, multiplier: float = 1.0, addend: Tensor | float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
     """ψ(φ), φ = multiplier · θ + addend: the cosine, but falling for ever where cos φ would turn and rise.
 
@@ -158,6 +173,8 @@ def register(name: str) -> Callable[[type[M]], type[M]]:
     """Give a margin its name in the configuration."""
 
     def enter(cls: type[M]) -> type[M]:
+        if name in MARGINS:
+            raise ValueError(f"a margin named {name!r} is registered already · give yours another name")
         cls.name = name
         MARGINS[name] = cls
         return cls

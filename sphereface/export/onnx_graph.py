@@ -1,0 +1,147 @@
+"""What is done to an ONNX graph so that older and smaller runtimes load it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ..errors import UserError
+from .needs import needs
+
+IR_VERSIONS = {17: 8, 18: 8, 19: 9, 20: 9}
+"""The file format (IR) that belongs to an operator set. onnxruntime 1.16 reads IR 9 and opset 19, not newer."""
+
+OLDEST_TRACED = 18
+"""PyTorch's exporter writes no older operator set; ONNX's own converter makes 17 of it."""
+
+
+def at_opset(proto: Any, opset: int) -> Any:
+    """Convert a model to an operator set.
+
+    Raises:
+        UserError: ONNX's converter cannot.
+    """
+    onnx = needs("onnx")
+    if _opset(proto) == opset:
+        return proto
+    try:
+        proto = onnx.version_converter.convert_version(proto, opset)
+        for node in _nodes(proto.graph):
+            _drop_newer_attribute(node)
+        onnx.checker.check_model(proto, full_check=True)
+    except Exception as error:  # they raise what their C++ raises
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"--opset: got {opset} · this network cannot be converted to it ({reason}) · try --opset {OLDEST_TRACED}"
+        ) from error
+    return proto
+
+
+def tidy(proto: Any, opset: int) -> Any:
+    """Remove what is not computed with: shapes of inner values, unused imports, notes of the exporter.
+
+    The shapes name the free batch, which tract then cannot fix. An import of an operator set that no node uses is
+    enough for an old onnxruntime to refuse the file. The notes hold paths of this machine.
+
+    Args:
+        proto: changed in place.
+        opset: of the standard operators; the file format (IR) follows from it.
+    """
+    used = {node.domain for node in _nodes(proto.graph)}
+    kept = [(entry.domain, entry.version) for entry in proto.opset_import if entry.domain in used | {""}]
+    del proto.opset_import[:]
+    for domain, version in kept:
+        proto.opset_import.add(domain=domain, version=version)
+    del proto.graph.value_info[:]
+    for part in (proto.graph, *_nodes(proto.graph), *proto.graph.input, *proto.graph.output, *proto.graph.initializer):
+        part.ClearField("doc_string")
+        part.ClearField("metadata_props")
+    proto.ir_version = IR_VERSIONS[opset]
+    return proto
+
+
+def multiply_before_erf(proto: Any) -> None:
+    """Replace the division by √2 before each Erf, half of a GELU, by a multiplication.
+
+    The result is the same, and OpenCV 4 and 5 load a GELU in this form.
+
+    Args:
+        proto: changed in place.
+    """
+    numpy_helper = needs("onnx.numpy_helper")
+    constants = {tensor.name: tensor for tensor in proto.graph.initializer}
+    into_erf = {node.input[0] for node in proto.graph.node if node.op_type == "Erf"}
+    for node in proto.graph.node:
+        if node.op_type != "Div" or node.output[0] not in into_erf or node.input[1] not in constants:
+            continue
+        name = f"{node.input[1]}_inverse"
+        if name not in constants:
+            divisor = numpy_helper.to_array(constants[node.input[1]])
+            constants[name] = numpy_helper.from_array((1 / divisor).astype(divisor.dtype), name)
+            proto.graph.initializer.append(constants[name])
+        node.op_type, node.input[1] = "Mul", name
+
+
+def split_bias(proto: Any) -> list[str]:
+    """Replace each Gemm that has a bias by one without it, followed by an Add.
+
+    OpenCV 4 computes an 8-bit Gemm with a bias right for the first row of a batch only.
+
+    Args:
+        proto: changed in place.
+
+    Returns:
+        The names of the new nodes.
+    """
+    onnx = needs("onnx")
+    nodes, added = [], []
+    for number, node in enumerate(proto.graph.node):
+        nodes.append(node)
+        if node.op_type != "Gemm" or len(node.input) < 3 or not node.input[2]:
+            continue
+        bias, output = node.input[2], node.output[0]
+        del node.input[2:]
+        node.output[0] = f"{output}_without_bias"
+        add = onnx.helper.make_node("Add", [node.output[0], bias], [output], name=f"add_bias_{number}")
+        nodes.append(add)
+        added.append(add.name)
+    del proto.graph.node[:]
+    proto.graph.node.extend(nodes)
+    return added
+
+
+def _drop_newer_attribute(node: Any) -> None:
+    """Remove ``noop_with_empty_axes``, which came with opset 18 and onnx 1.23 leaves in a reduction of opset 17."""
+    if node.op_type.startswith("Reduce"):
+        kept = [attribute for attribute in node.attribute if attribute.name != "noop_with_empty_axes"]
+        del node.attribute[:]
+        node.attribute.extend(kept)
+
+
+def left_in_float32(proto: Any) -> list[str]:
+    """Name the nodes that quantisation leaves out, because OpenCV fails on them in 8 bits; each costs little time.
+
+    Batch normalisation that no convolution absorbs: onnxruntime gives its scale and zero point different shapes, which
+    OpenCV 5 refuses. The convolutions of squeeze-and-excitation, on a map of one pixel: OpenCV 5.0 computes an 8-bit
+    convolution before a sigmoid wrong.
+    """
+    names = [node.name for node in proto.graph.node if node.op_type == "BatchNormalization"]
+    one_pixel = {node.output[0] for node in proto.graph.node if node.op_type in ("ReduceMean", "GlobalAveragePool")}
+    for node in proto.graph.node:  # in the order of computation
+        if node.op_type in ("Conv", "Relu", "PRelu", "BatchNormalization") and node.input[0] in one_pixel:
+            one_pixel.add(node.output[0])
+            names += [node.name] if node.op_type == "Conv" else []
+    return names
+
+
+def _opset(proto: Any) -> int:
+    (version,) = (entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx"))
+    return int(version)
+
+
+def _nodes(graph: Any) -> Iterator[Any]:
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _nodes(inner)

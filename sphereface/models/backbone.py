@@ -1,0 +1,215 @@
+"""What a backbone is: the interface that the rest of the program knows, and the registry of ``model.name``.
+
+To add a backbone, write one file with an options class and a network, and register the class
+(docs/extend.md). Nothing else changes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..backbone_options import BackboneOptions
+from ..errors import UserError
+from ..input_spec import InputSpec
+
+BACKBONES: dict[str, type[BackboneOptions]] = {}
+"""The options class of each backbone, by ``model.name``."""
+
+O = TypeVar("O", bound=BackboneOptions)  # noqa: E741
+
+
+def register(name: str) -> Callable[[type[O]], type[O]]:
+    """Give a backbone its name in the configuration. Decorates its options class."""
+
+    def enter(cls: type[O]) -> type[O]:
+        if name in BACKBONES:
+            raise ValueError(f"a backbone named {name!r} is registered already · give yours another name")
+        if (
+            not issubclass(cls, BackboneOptions)
+            or not dataclasses.is_dataclass(cls)
+            or "__dataclass_fields__" not in vars(cls)
+        ):
+            raise TypeError(f"{cls.__name__} is no dataclass that extends BackboneOptions · see docs/extend.md")
+        cls.name = name
+        BACKBONES[name] = cls
+        return cls
+
+    return enter
+
+
+class Backbone(nn.Module):
+    """Aligned crops to embeddings: ``forward`` takes (B, 3, H, W) float and returns (B, D).
+
+    Attributes:
+        input_spec: what ``forward`` reads. :func:`sphereface.models.build_model` sets it from the options.
+        embedding_dim: D. Set likewise.
+    """
+
+    input_spec: InputSpec
+    embedding_dim: int
+
+    def recompute_units(self, wanted: bool) -> None:
+        """Set whether training keeps less for the backward pass and computes it again (``train.recompute``).
+
+        Raises:
+            UserError: this backbone cannot.
+        """
+        if wanted:
+            raise UserError(
+                f"train.recompute: got true · {type(self).__name__} cannot recompute its units · set it to false"
+            )
+
+
+class ConvBackbone(Backbone):
+    """A backbone that makes a feature map first: it can train on smaller crops (``train.stages[].input_size``).
+
+    A subclass implements :meth:`feature_map` and :meth:`embed`.
+
+    Attributes:
+        map_size: (h, w) of the feature map of a whole crop.
+    """
+
+    map_size: tuple[int, int]
+
+    def feature_map(self, images: Tensor) -> Tensor:
+        """Return the last feature map: (B, 3, H, W) → (B, C, h, w)."""
+        raise NotImplementedError
+
+    def embed(self, maps: Tensor) -> Tensor:
+        """Return the embeddings of feature maps of ``map_size``: (B, C, h, w) → (B, D), not normalised."""
+        raise NotImplementedError
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Embed normalised crops.
+
+        Args:
+            images: (B, 3, H, W) float, as :attr:`input_spec` says.
+
+        Returns:
+            (B, D), not normalised.
+
+        Raises:
+            UserError: crops of another size or without three channels.
+        """
+        check_images(images, self.input_spec.size)
+        return self.embed(self.feature_map(images))
+
+
+def check_images(images: Tensor, *sizes: tuple[int, int]) -> None:
+    """Refuse what is not (B, 3, H, W) with (H, W) one of ``sizes``, the first of which is named."""
+    if images.ndim == 4 and images.shape[1:] in [(3, *size) for size in sizes]:  # no set: a tracer cannot hash
+        return
+    height, width = sizes[0]
+    raise UserError(
+        f"network input: got {tuple(images.shape)} · allowed: (batch, 3, {height}, {width}) · "
+        "align the images to this size, or build the network with model.input_size of the images"
+    )
+
+
+class Resized(Backbone):
+    """A backbone that sees smaller crops: progressive resizing.
+
+    Crops are shrunk to ``seen_size``, and the last feature map is enlarged to what the embedding layer expects.
+    Half the sides cost a quarter of the time, and what is learned so carries over to whole crops.
+
+    Args:
+        backbone: its weights are shared, not copied.
+        seen_size: (height, width) in pixels, at most the backbone's own; it may be changed at any time.
+    """
+
+    def __init__(self, backbone: Backbone, seen_size: tuple[int, int]) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.input_spec, self.embedding_dim = backbone.input_spec, backbone.embedding_dim
+        self.seen_size = seen_size
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Embed normalised crops of the backbone's size, or of ``seen_size`` already. (B, 3, H, W) → (B, D)."""
+        whole = self.input_spec.size
+        if self.seen_size == whole:
+            result: Tensor = self.backbone(images)
+            return result
+        check_images(images, whole, self.seen_size)
+        if images.shape[2:] != self.seen_size:
+            images = F.interpolate(images, self.seen_size, mode="area")
+        backbone = self.backbone
+        assert isinstance(backbone, ConvBackbone)
+        maps = backbone.feature_map(images)
+        if maps.shape[2:] != backbone.map_size:
+            maps = F.interpolate(maps, backbone.map_size, mode="bilinear")
+        return backbone.embed(maps)
+
+
+def resized(backbone: Backbone, seen_size: tuple[int, int], key: str) -> Backbone:
+    """Return the backbone as it sees crops of ``seen_size``: itself where that is its own size.
+
+    Raises:
+        UserError: it makes no feature map, so it cannot; ``key`` names what asked for it.
+    """
+    if seen_size == backbone.input_spec.size:
+        return backbone
+    check_resizable(backbone, seen_size, key)
+    return Resized(backbone, seen_size)
+
+
+@torch.no_grad()
+def check_backbone(backbone: Backbone, seen_sizes: Sequence[tuple[int, int]]) -> None:
+    """Embed a black crop, at each size that training will use, so that a wrong network ends before the first step.
+
+    Raises:
+        UserError: the network cannot embed it, or gives something else than (1, D).
+    """
+    was_training, weight = backbone.training, next(backbone.parameters())
+    backbone.eval()
+    try:
+        for size in seen_sizes:
+            where = "model.input_size" if size == backbone.input_spec.size else "train.stages[].input_size"
+            crop = torch.zeros(1, 3, *size, device=weight.device)
+            try:
+                found = tuple(resized(backbone, size, where)(crop).shape)
+            except UserError:
+                raise
+            except Exception as error:  # whatever a network raises
+                reason = (str(error).strip().splitlines() or [""])[0]
+                raise UserError(
+                    f"{where}: got {list(size)} · {type(backbone).__name__} cannot embed such a crop "
+                    f"({type(error).__name__}: {reason}) · set a size that the network supports"
+                ) from error
+            if found != (1, backbone.embedding_dim):
+                raise UserError(
+                    f"model.name: {type(backbone).__name__} gives {found} for one crop · allowed: (1, "
+                    f"{backbone.embedding_dim}), model.embedding_dim numbers"
+                )
+    finally:
+        backbone.train(was_training)
+
+
+def check_resizable(backbone: Backbone, seen_size: tuple[int, int], key: str) -> None:
+    """Refuse another crop size for a backbone without a feature map; see :func:`resized`."""
+    if not isinstance(backbone, ConvBackbone):
+        height, width = backbone.input_spec.size
+        raise UserError(
+            f"{key}: got {list(seen_size)} · {type(backbone).__name__} makes no feature map, so it reads crops of one "
+            f"size only · allowed: [{height}, {width}]"
+        )
+
+
+def set_batch_norm(model: nn.Module, *, momentum: float | None, eps: float | None) -> None:
+    """Set momentum and eps of every batch normalisation layer; None leaves them as they are."""
+    for layer in model.modules():
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            layer.momentum = layer.momentum if momentum is None else momentum
+            layer.eps = layer.eps if eps is None else eps
+
+
+def half(side: int, times: int = 1) -> int:
+    """Length of a side after ``times`` stride-2 convolutions that round up."""
+    for _ in range(times):
+        side = (side + 1) // 2
+    return side

@@ -1,0 +1,165 @@
+"""Build a backbone from its options, or read it from a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..backbone_options import BackboneOptions
+from ..checkpoint import BadCheckpoint, load_checkpoint
+from ..config import parse_model
+from ..errors import ConfigError
+from ..input_spec import InputSpec
+from .backbone import BACKBONES, Backbone, Resized, resized, set_batch_norm
+from .pointwise import slice_strided_pointwise
+from .side_by_side import SideBySide
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A backbone read from a checkpoint, in evaluation mode.
+
+    Attributes:
+        model: (B, 3, H, W) float as its ``input_spec`` says → (B, D) embedding.
+        meta: what the checkpoint says of itself: ``step``, ``run``, ``config``, ``versions``, ….
+    """
+
+    model: Backbone
+    meta: dict[str, Any]
+
+    @property
+    def spec(self) -> InputSpec:
+        """What the network reads."""
+        return self.model.input_spec
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """(height, width) of the crops in pixels."""
+        return self.spec.size
+
+
+def build_model(options: BackboneOptions) -> Backbone:
+    """Build one network of ``model:``, with fresh weights from torch's generator."""
+    model: Backbone = options.build()
+    slice_strided_pointwise(model)
+    model.input_spec, model.embedding_dim = options.input_spec, options.embedding_dim
+    set_batch_norm(model, momentum=options.batch_norm.momentum, eps=options.batch_norm.eps)
+    return model
+
+
+def build_all(options: BackboneOptions) -> Backbone:
+    """Build all that ``model:`` describes, which may be several networks side by side."""
+    if options.networks == 1:
+        return build_model(options)
+    return SideBySide([build_model(options) for _ in range(options.networks)])
+
+
+def load_model(path: Path, device: torch.device | str = "cpu") -> LoadedModel:
+    """Read the backbone of a checkpoint: with averaged weights (``train.ema``) where it has them.
+
+    Raises:
+        BadCheckpoint: the file is missing, damaged, or its weights do not fit the network it names.
+    """
+    state = load_checkpoint(path, device=device)
+    options, weights = model_options(state, path)
+    check_weights(shapes_of(options), weights, path)  # before anything is allocated for what the file claims
+    sizes = seen_sizes(state, options, path)
+    model = build_all(options)
+    model.load_state_dict(weights)
+    if isinstance(model, SideBySide):
+        model.networks = torch.nn.ModuleList(
+            resized(network, size, f"{path}: seen_size") for network, size in zip(model.backbones(), sizes, strict=True)
+        )
+    else:
+        model = resized(model, sizes[0], f"{path}: seen_size")
+    model.to(device).eval()
+    return LoadedModel(model, state["meta"])
+
+
+def model_options(state: Mapping[str, Any], path: Path) -> tuple[BackboneOptions, Mapping[str, torch.Tensor]]:
+    """Return what a checkpoint says of its backbone, and the weights: averaged (``train.ema``) where it has them.
+
+    Raises:
+        BadCheckpoint: it holds no network.
+        ConfigError: it describes a network that this program does not know.
+    """
+    try:
+        given, weights = state["meta"]["config"]["model"], state.get("average", state["model"])
+    except KeyError as error:
+        raise BadCheckpoint(f"{path}: holds no {error} entry, so it is not a training checkpoint") from error
+    except TypeError as error:
+        raise BadCheckpoint(f"{path}: its meta is not that of a training checkpoint") from error
+    problems: list[str] = []
+    options = parse_model(given, BACKBONES, problems)
+    if options is None or problems:
+        raise ConfigError(str(path), problems)
+    return options, weights
+
+
+def seen_sizes(state: Mapping[str, Any], options: BackboneOptions, path: Path) -> list[tuple[int, int]]:
+    """Return (height, width) of the crops that each network of a checkpoint saw last: smaller amid some runs.
+
+    Raises:
+        BadCheckpoint: it says none, or not as many as it has networks.
+    """
+    number, whole = options.networks, options.input_spec.size
+    given = state.get("seen_size", whole if number == 1 else [whole] * number)
+    try:
+        sizes = [(int(height), int(width)) for height, width in ([given] if number == 1 else given)]
+    except (TypeError, ValueError, OverflowError) as error:
+        raise BadCheckpoint(f"{path}: seen_size: got {given!r} · allowed: height and width of each network") from error
+    if len(sizes) != number:
+        raise BadCheckpoint(f"{path}: seen_size: got {given!r} · allowed: that of its {number} networks")
+    if not all(1 <= height <= whole[0] and 1 <= width <= whole[1] for height, width in sizes):
+        raise BadCheckpoint(f"{path}: seen_size: got {given!r} · allowed: from [1, 1] to {list(whole)}")
+    return sizes
+
+
+def shapes_of(options: BackboneOptions) -> dict[str, torch.Size]:
+    """Return the names and shapes of the weights that ``model:`` describes; nothing is allocated."""
+    with torch.device("meta"):
+        return {name: value.shape for name, value in build_all(options).state_dict().items()}
+
+
+def sizes_seen(model: Backbone) -> list[tuple[int, int]]:
+    """Return (height, width) of the crops that each network of a loaded model sees inside."""
+    if isinstance(model, SideBySide):
+        return [size for network in model.backbones() for size in sizes_seen(network)]
+    return [model.seen_size if isinstance(model, Resized) else model.input_spec.size]
+
+
+def bare_weights(model: Backbone) -> dict[str, torch.Tensor]:
+    """Return the state dict of a loaded model as its checkpoint has it, however small the crops that it sees."""
+    if isinstance(model, Resized):
+        return bare_weights(model.backbone)
+    if isinstance(model, SideBySide):
+        return {
+            f"networks.{number}.{name}": value
+            for number, network in enumerate(model.backbones())
+            for name, value in bare_weights(network).items()
+        }
+    return dict(model.state_dict())
+
+
+def load_weights(module: torch.nn.Module, weights: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Fill a module, or say in one line what of the checkpoint does not fit it."""
+    check_weights({name: value.shape for name, value in module.state_dict().items()}, weights, path)
+    module.load_state_dict(weights)
+
+
+def check_weights(shapes: Mapping[str, Sequence[int]], weights: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Say in one line what of a checkpoint does not fit the shapes that are wanted."""
+    if not isinstance(weights, Mapping) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
+        raise BadCheckpoint(f"{path}: the weights in it are not tensors with names")
+    expected = {name: tuple(shape) for name, shape in shapes.items()}
+    found = {name: tuple(value.shape) for name, value in weights.items()}
+    if expected != found:
+        name = sorted(n for n in expected.keys() | found.keys() if expected.get(n) != found.get(n))[0]
+        raise BadCheckpoint(
+            f"{path}: another architecture: {name} is {found.get(name, 'missing')} in the file, "
+            f"{expected.get(name, 'absent')} in this network · use the config that it was trained with"
+        )

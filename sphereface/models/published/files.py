@@ -1,0 +1,214 @@
+"""Read a file of weights from any publisher: tensors by name, and never anything that could run code."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import pickle
+import re
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor
+
+from ...checkpoint import BadCheckpoint
+from ..caffemodel import read_caffemodel
+from .plain_pickles import STAND_INS
+
+# the first bytes of files that are not weights, but that users have
+_OTHERS = {
+    b"7z\xbc\xaf\x27\x1c": "a 7z archive · unpack it first (7z x) and give the .pth in it",
+    b"\x1f\x8b": "a gzip archive · unpack it first",
+    b"Rar!": "a rar archive · unpack it first",
+    b"\x89HDF": "an HDF5 file · allowed: the binary .caffemodel, a .pth or .safetensors",
+    b"<": "a web page in place of the file · download it again with a browser",
+}
+_PICKLE, _ZIP = b"\x80", b"PK\x03\x04"
+_DAMAGED = "truncated, damaged or not a {kind} · download it again"
+_AXES = {"conv": 4, "relu": 1, "fc": 2}  # of the first blob of a Caffe layer; a bias has one
+_DEEPEST = 4  # dictionaries inside each other; publishers use up to three
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a file of weights holds.
+
+    Attributes:
+        tensors: by key. The keys of dictionaries inside each other are joined with a slash:
+            ``state_dict/model.conv1.weight``.
+        kind: ``"caffe"``, ``"torch"`` or ``"safetensors"``.
+        input_size: (height, width) in pixels, where the file states it.
+        order: ``"bgr"`` or ``"rgb"``, where a configuration of CVLface beside it states the channel order.
+        about_order: which file states it, in a line.
+    """
+
+    tensors: dict[str, Tensor]
+    kind: str
+    input_size: tuple[int, int] | None = None
+    order: str | None = None
+    about_order: str = ""
+
+
+def read_contents(path: Path) -> Contents:
+    """Read a ``.caffemodel``, a file of ``torch.save``, a ``.safetensors``, or a Hugging Face folder.
+
+    Raises:
+        BadCheckpoint: one line: the file cannot be read, is damaged, or is none of these.
+    """
+    if path.is_dir():
+        return _read_folder(path)
+    try:
+        with path.open("rb") as file:
+            start = file.read(9)
+        if start.startswith((_PICKLE, _ZIP)):
+            return _with_order(path, Contents(_read_torch(path, zipped=start.startswith(_ZIP)), "torch"))
+        if what := next((what for magic, what in _OTHERS.items() if start.startswith(magic)), None):
+            raise BadCheckpoint(f"{path}: {what}")
+        if start[8:] == b"{":
+            return _with_order(path, Contents(_read_safetensors(path), "safetensors"))
+        return _read_caffe(path)
+    except OSError as error:
+        raise BadCheckpoint(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+# ---------------------------------------------------------------- Hugging Face folders
+
+
+def _read_folder(path: Path) -> Contents:
+    weights = next((f for f in (path / "model.safetensors", path / "pretrained_model/model.pt") if f.is_file()), None)
+    if weights is None or not (path / "config.json").is_file():
+        missing = "model.safetensors" if weights is None else "config.json"
+        raise BadCheckpoint(
+            f"{path}: a folder without {missing} · allowed: one file of weights, or a Hugging Face folder of CVLface "
+            "with config.json and model.safetensors"
+        )
+    return read_contents(weights)
+
+
+def _with_order(path: Path, contents: Contents) -> Contents:
+    """Add the channel order that CVLface states in a file beside the weights.
+
+    CVLface's own wrapper replaces what ``config.json`` says by ``pretrained_model/model.yaml``, so that file decides.
+    """
+    parent = path.parent
+    stated = {}
+    for file in (path.with_suffix(".yaml"), parent / "pretrained_model/model.yaml", parent / "config.json"):
+        if order := _color_space(file):
+            stated[file.name] = order
+    if not stated:
+        return contents
+    decides, order = next(iter(stated.items()))
+    note = f"channel order: {order.upper()}, as {decides} says"
+    if len(set(stated.values())) > 1:
+        others = ", ".join(f"{name} says {value.upper()}" for name, value in stated.items() if value != order)
+        note += f"; {others} · compare --order rgb with --order bgr on your own pairs"
+    return Contents(contents.tensors, contents.kind, order=order, about_order=note)
+
+
+def _color_space(path: Path) -> str | None:
+    """Return the ``color_space`` of a CVLface configuration, ``"bgr"`` or ``"rgb"``; None where there is none."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        found: Any = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except (OSError, ValueError, yaml.YAMLError, RecursionError):
+        return None  # a file of another program
+    if isinstance(found, Mapping) and isinstance(found.get("conf"), Mapping):
+        found = found["conf"]
+    order = str(found.get("color_space")).lower() if isinstance(found, Mapping) else None
+    return order if order in ("bgr", "rgb") else None
+
+
+# ---------------------------------------------------------------- the three kinds of file
+
+
+def _read_caffe(path: Path) -> Contents:
+    """Read layers as ``conv1_1.weight``, …: blob 0 is the weight (of a PReLU the slopes), blob 1 the bias."""
+    caffe = read_caffemodel(path)
+    found = {}
+    for layer, blobs in caffe.blobs.items():
+        for blob, array in enumerate(blobs):
+            name = f"{layer}.{('weight', 'bias')[blob] if blob < 2 else blob}"
+            axes = _AXES.get(layer.rstrip("0123456789_"), array.ndim) if blob == 0 else 1
+            extra = max(array.ndim - axes, 0)  # older files write every shape with four axes, ones in front
+            keep = array.shape[extra:] if set(array.shape[:extra]) <= {1} else array.shape
+            found[name] = torch.from_numpy(array.reshape(keep))
+    images = [shape for shape in caffe.input_shapes if len(shape) == 4 and shape[1] == 3]
+    return Contents(found, "caffe", (images[0][2], images[0][3]) if images else None)
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    if importlib.util.find_spec("safetensors") is None:
+        raise BadCheckpoint(f"{path}: safetensors is not installed · pip install '.[export]' in this project's folder")
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        tensors: dict[str, Tensor] = load_file(path)
+    except SafetensorError as error:
+        raise BadCheckpoint(f"{path}: {_DAMAGED.format(kind='.safetensors')}") from error
+    return tensors
+
+
+def _read_torch(path: Path, *, zipped: bool) -> dict[str, Tensor]:
+    if zipped:
+        _check_zip(path)
+    state = _load_pickle(path)
+    if isinstance(state, dict) and "format" in state and "model" in state:
+        raise BadCheckpoint(f"{path}: a checkpoint of this program already · use it as it is")
+    tensors = dict(_flat(state, path)) if isinstance(state, Mapping) else {}
+    if not tensors:
+        raise BadCheckpoint(f"{path}: holds no state dict · allowed: a dictionary of names and tensors")
+    claimed = sum(value.numel() * value.element_size() for value in tensors.values())
+    if claimed > path.stat().st_size:  # with strides of 0, a few bytes pose as any number of them
+        raise BadCheckpoint(f"{path}: refused: its tensors claim {claimed:,} bytes, more than the file has")
+    return tensors
+
+
+def _flat(
+    state: Mapping[Any, Any], path: Path, prefix: str = "", depth: int = 1, seen: set[int] | None = None
+) -> Iterator[tuple[str, Tensor]]:
+    """Yield each tensor under the path of its keys; a dictionary that occurs again, also in itself, is left out."""
+    seen = set() if seen is None else seen
+    seen.add(id(state))
+    for key, value in state.items():
+        if not isinstance(key, str):
+            continue  # the state of an optimizer
+        name = f"{prefix}{key}"
+        if isinstance(value, Tensor):
+            if value.layout is not torch.strided or value.device.type != "cpu" or value.is_quantized:
+                raise BadCheckpoint(
+                    f"{path}: {name}: got a {value.layout} tensor on {value.device} · allowed: plain tensors"
+                )
+            yield name, value
+        elif isinstance(value, Mapping) and depth < _DEEPEST and id(value) not in seen:
+            yield from _flat(value, path, f"{name}/", depth + 1, seen)
+
+
+def _load_pickle(path: Path) -> object:
+    try:
+        with torch.serialization.safe_globals(STAND_INS):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # damage anywhere in the file can surface as any exception of the unpickler
+        if isinstance(error, pickle.UnpicklingError) and (found := re.search(r"GLOBAL ([\w.]+)", str(error))):
+            raise BadCheckpoint(
+                f"{path}: refused: holds objects other than tensors and plain values, which could run code "
+                f"({found[1]}) · where you trust the file, load it with its publisher's program and save the weights "
+                "alone: torch.save(net.state_dict(), …)"
+            ) from error
+        raise BadCheckpoint(f"{path}: {_DAMAGED.format(kind='.pth')}") from error
+
+
+def _check_zip(path: Path) -> None:
+    """Refuse what unpacks to more than the file: torch's own files are stored, not compressed."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            unpacked = sum(member.file_size for member in file.infolist())
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        raise BadCheckpoint(f"{path}: {_DAMAGED.format(kind='.pth')}") from error
+    if unpacked > path.stat().st_size:
+        raise BadCheckpoint(f"{path}: refused: would unpack to {unpacked:,} bytes, more than the file has")

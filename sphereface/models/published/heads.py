@@ -1,0 +1,96 @@
+"""The head of published weights: its rows, and the names of its identities."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ...checkpoint import BadCheckpoint
+from ...errors import UserError
+from .files import Contents
+
+_PARTS = ("state_dict_softmax_fc/weight", "partial_fc.weight")  # each process saves its own share of these
+
+
+def find_head(
+    sources: Sequence[Contents], layouts: Mapping[str, str], dim: int, path: Path
+) -> tuple[dict[str, Tensor], str]:
+    """Find the head, or the parts of it in several files.
+
+    Args:
+        sources: the files, in order of the parts.
+        layouts: where a weight may be, and its layout: ``"CD"``, ``"DC"``, or ``"either"`` to go by ``dim``.
+        dim: D, the length of an embedding.
+        path: the file of the network, for messages.
+
+    Returns:
+        ``weight`` (C, D) float32 and, where it has one, ``bias`` (C,), or nothing; and a line that says which.
+
+    Raises:
+        BadCheckpoint: parts were asked for and one does not fit.
+    """
+    found = [(key, contents) for contents in sources for key in layouts if key in contents.tensors]
+    if any(all(contents is not source for _, contents in found) for source in sources[1:]):
+        raise BadCheckpoint(f"{path}: --head: a file without a head · allowed keys: {', '.join(layouts) or 'none'}")
+    if not found:
+        return {}, "no head in the file"
+    parts = []
+    for key, contents in found:
+        part = _rows(contents.tensors[key], layouts[key], dim)
+        if part is None:
+            shape = tuple(contents.tensors[key].shape)
+            if len(sources) > 1:
+                raise BadCheckpoint(f"{path}: --head: {key} is {shape} · allowed: rows of {dim} numbers")
+            return {}, f"head left out: {key} {shape} is no head for embeddings of {dim} numbers"
+        parts.append(part)
+    head = {"weight": torch.cat(parts) if len(parts) > 1 else parts[0]}
+    key, contents = found[0]
+    bias = contents.tensors.get(f"{key.removesuffix('weight')}bias") if key.endswith("weight") else None
+    if bias is not None:
+        if tuple(bias.shape) != (len(head["weight"]),) or not is_finite(bias):
+            return {}, f"head left out: its bias is {tuple(bias.shape)}, for {len(head['weight']):,} identities"
+        head["bias"] = bias.detach().to(torch.float32).contiguous()
+    about = f"head: {len(head['weight']):,} identities"
+    if len(parts) > 1:
+        about += f" from {len(parts)} files"
+    elif key in _PARTS:
+        about += " of one process (--head takes the files of the others)"
+    return head, about
+
+
+def read_names(path: Path, num_classes: int) -> tuple[str, ...]:
+    """Read the names of identities, one on each line.
+
+    Raises:
+        UserError: the file cannot be read, or does not have a name for each row of the head.
+    """
+    try:
+        names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+    except (OSError, ValueError) as error:
+        raise UserError(f"--names {path}: cannot be read as UTF-8 text ({error})") from error
+    if len(names) != num_classes:
+        raise UserError(f"--names {path}: got {len(names):,} lines · allowed: {num_classes:,}, one for each identity")
+    if "" in names or len(set(names)) != len(names):
+        raise UserError(f"--names {path}: got an empty or repeated name · allowed: a name of its own on each line")
+    return names
+
+
+def _rows(weight: Tensor, layout: str, dim: int) -> Tensor | None:
+    """Return the weight as (C, D) float32; None where it is no head, or its layout cannot be told."""
+    if weight.ndim != 2 or not weight.numel() or not is_finite(weight):
+        return None
+    rows, columns = weight.shape
+    if layout == "either":
+        if rows == columns:
+            return None  # as many identities as numbers: either axis could be the identities
+        layout = "CD" if columns == dim else "DC"
+    turned = weight.T if layout == "DC" else weight
+    return turned.detach().to(torch.float32).contiguous() if turned.shape[1] == dim else None
+
+
+def is_finite(value: Tensor) -> bool:
+    """Return whether a tensor holds floating-point numbers, all of them finite in float32. It must not be empty."""
+    return value.is_floating_point() and all(bool(torch.isfinite(end)) for end in torch.aminmax(value.float()))

@@ -1,0 +1,198 @@
+"""Turn a file of published weights into a checkpoint of this project."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...backbone_options import BackboneOptions
+from ...checkpoint import BadCheckpoint, save_checkpoint
+from ...config import parse_model
+from ..backbone import BACKBONES
+from ..loading import build_model
+from .adapters import Adapter, recognise
+from .files import Contents, read_contents
+from .heads import find_head, is_finite, read_names
+from .shapes import input_size
+
+_MOST_LISTED = 10
+
+
+@dataclass(frozen=True)
+class InputOverrides:
+    """What the user says of the network's input, in place of what is published; None keeps that.
+
+    Attributes:
+        size: (height, width) in pixels.
+        order: ``"bgr"`` or ``"rgb"``.
+        mean, std: a pixel p from 0 to 255 becomes (p − mean) / std; one number, or one a channel.
+    """
+
+    size: tuple[int, int] | None = None
+    order: str | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+    def options(self) -> dict[str, Any]:
+        """Return them as options of ``model:``, without the size."""
+        given = {"input_order": self.order, "input_mean": _plain(self.mean), "input_std": _plain(self.std)}
+        return {key: value for key, value in given.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published network in this project's terms.
+
+    Attributes:
+        source: repository and network that the file was recognised as.
+        options: ``model:`` of a configuration, with the input that the network reads.
+        weights: state dict of the network; float32, but for counters.
+        head: ``weight`` (C, D), and ``bias`` (C,) where there is one; or empty.
+        class_names: of the C identities, where the user gave them.
+        notes: what the user should know, one line each.
+    """
+
+    source: str
+    options: BackboneOptions
+    weights: dict[str, Tensor]
+    head: dict[str, Tensor]
+    class_names: tuple[str, ...] | None
+    notes: tuple[str, ...]
+
+
+def import_published(
+    path: Path,
+    *,
+    publisher: str | None = None,
+    overrides: InputOverrides | None = None,
+    head_files: Sequence[Path] = (),
+    names_file: Path | None = None,
+) -> Published:
+    """Read published weights. Depth, widths and embedding length follow from the shapes.
+
+    Args:
+        path: a file of any known publisher, or a Hugging Face folder.
+        publisher: a name of :data:`~sphereface.models.published.adapters.PUBLISHERS`; None recognises it by content.
+        overrides: of the input.
+        head_files: files that hold the head, or the parts of it in order of their ranks.
+        names_file: a text file with the name of an identity on each line.
+
+    Raises:
+        BadCheckpoint: one line: what in the file is missing, damaged, unknown, or of another shape.
+    """
+    contents = read_contents(path)
+    overrides = overrides or InputOverrides()
+    try:
+        adapter, prefix = recognise(contents, publisher)
+        options, notes = _options(contents, adapter, prefix, overrides)
+        weights = _weights(contents, adapter, prefix, options)
+    except BadCheckpoint as error:
+        raise BadCheckpoint(f"{path}: {error}") from error
+    sources = [contents, *(read_contents(file) for file in head_files)]
+    head, about_head = find_head(sources, adapter.heads, options.embedding_dim, path)
+    if names_file and not head:
+        raise BadCheckpoint(
+            f"{path}: --names: there is no head that they could name ({about_head}) · leave --names out"
+        )
+    class_names = read_names(names_file, len(head["weight"])) if names_file else None
+    if head and class_names is None:
+        about_head += ", without their names"
+    return Published(adapter.source, options, weights, head, class_names, (*notes, about_head))
+
+
+def save_published(published: Published, path: Path, *, origin: str) -> None:
+    """Write a checkpoint that ``sphereface eval --ckpt`` and ``train.init_from`` read.
+
+    It holds no optimiser and no step, so no run can be resumed from it.
+
+    Args:
+        published: what was read.
+        path: ``….pt``; its ``.json`` comes beside it.
+        origin: where it is from, in words: kept as the name of the run.
+    """
+    model = published.options.to_dict()
+    meta: dict[str, Any] = {"config": {"model": model}, "run": origin, "source": published.source}
+    if published.class_names is not None:
+        meta["class_names"] = list(published.class_names)
+    head = {"head": published.head} if published.head else {}
+    summary = {"run": origin, "source": published.source, "model": model, "notes": list(published.notes)}
+    save_checkpoint(path, {"meta": meta, "model": published.weights, **head}, summary)
+
+
+# ---------------------------------------------------------------- the network
+
+
+def _options(
+    contents: Contents, adapter: Adapter, prefix: str, overrides: InputOverrides
+) -> tuple[BackboneOptions, tuple[str, ...]]:
+    """Return the network that names and shapes tell, and notes on where its input is from."""
+    shapes = {
+        key.removeprefix(prefix): tuple(value.shape)
+        for key, value in contents.tensors.items()
+        if key.startswith(prefix)
+    }
+    found = adapter.options_of(shapes)
+    stated = overrides.size or contents.input_size
+    size = input_size(found.pop("columns"), found.pop("channels"), stated)
+    beside = {"input_order": contents.order} if adapter.order_beside and contents.order else {}
+    values = {**adapter.given, **beside, **overrides.options(), **found, "input_size": list(size)}
+    problems: list[str] = []
+    options = parse_model(values, BACKBONES, problems)
+    if options is None or problems:
+        raise BadCheckpoint(problems[0])
+    notes = [contents.about_order] if beside and overrides.order is None else []
+    if not stated and size != adapter.size:
+        notes.append(f"the file does not state the size of its images: taken as {size[0]}x{size[1]}")
+    return options, tuple(notes)
+
+
+def _weights(contents: Contents, adapter: Adapter, prefix: str, options: BackboneOptions) -> dict[str, Tensor]:
+    """Return the state dict of the network, after a comparison of all names and shapes."""
+    with torch.device("meta"):  # shapes only, so no file makes this allocate
+        wanted = build_model(options).state_dict()
+    theirs = {key: f"{prefix}{name}" for key in wanted if (name := adapter.names(key)) is not None}
+    problems = _differences(contents.tensors, {theirs[key]: wanted[key] for key in theirs}, adapter, prefix)
+    if problems:
+        more = f"; and {len(problems) - _MOST_LISTED} more" if len(problems) > _MOST_LISTED else ""
+        raise BadCheckpoint(f"not the network of {adapter.source}: {'; '.join(problems[:_MOST_LISTED])}{more}")
+    weights = {}
+    for key, like in wanted.items():
+        value = contents.tensors.get(theirs.get(key, ""))
+        if value is None:
+            weights[key] = torch.zeros(like.shape, dtype=like.dtype)
+            continue
+        weights[key] = value.detach().to(like.dtype).contiguous()
+        if like.is_floating_point() and not (value.is_floating_point() and is_finite(weights[key])):
+            raise BadCheckpoint(f"{theirs[key]}: holds other than finite real numbers · download the file again")
+        if key.endswith("running_var") and bool((weights[key] < 0).any()):
+            raise BadCheckpoint(f"{theirs[key]}: holds a negative variance · download the file again")
+    return weights
+
+
+def _differences(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], adapter: Adapter, prefix: str) -> list[str]:
+    """Return a text for each key that is missing, unknown or of another shape."""
+    problems = []
+    for key, like in wanted.items():
+        if key not in found:
+            if not key.endswith("num_batches_tracked"):  # PyTorch before 0.4.1 kept no such counters
+                problems.append(f"{key} is missing")
+        elif found[key].shape != like.shape:
+            problems.append(f"{key} is {tuple(found[key].shape)}, not {tuple(like.shape)}")
+    dictionary = prefix[: prefix.rfind("/") + 1]  # of the file, in which the network is
+    beside = {*adapter.heads, *adapter.ignored}
+    for key in found:
+        inside = key.startswith(dictionary) and "/" not in key[len(dictionary) :]
+        if inside and key not in wanted and key not in beside:
+            problems.append(f"{key} is unknown")
+    return problems
+
+
+def _plain(numbers: tuple[float, ...] | None) -> float | list[float] | None:
+    if numbers is None:
+        return None
+    return numbers[0] if len(numbers) == 1 else list(numbers)

@@ -1,0 +1,155 @@
+"""OpenSphere's Sphere CNN (Liu et al., CVPR 2017, in its form with ReLU), with or without batch normalisation.
+
+Structure, names and initial values follow https://github.com/ydwen/opensphere. It differs from
+:mod:`sphereface.models.spherenet`, the released network of the paper, in its activation, which follows the sum of a
+unit, in its biases and in its initial values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+from torch import Tensor, nn
+
+from ..backbone_options import BackboneOptions
+from ..options import option
+from .backbone import ConvBackbone, half, register
+from .full_precision import full_precision
+from .recompute import run_units
+
+UNITS = {4: (0, 0, 0, 0), 10: (0, 1, 2, 0), 20: (1, 2, 4, 1), 36: (2, 4, 8, 2), 64: (3, 8, 16, 3)}
+"""Residual units in the four stages, by depth."""
+
+WIDTHS = (64, 128, 256, 512)
+
+EMBEDDING_SCALE = 0.1
+"""Initial scale of the batch normalisation that ends the network."""
+
+
+@register("sfnet")
+@dataclass(frozen=True)
+class SFNetOptions(BackboneOptions):
+    """Options of OpenSphere's Sphere CNN; input and defaults are the publisher's.
+
+    Attributes:
+        depth: 4, 10, 20, 36 or 64 layers.
+        norm: ``batch`` puts batch normalisation after each convolution, which then has no bias, and after the
+            embedding layer. ``none`` is the paper's.
+        dropout: share of the last feature map that training sets to 0, before the embedding layer.
+    """
+
+    depth: int = option(20, choices=sorted(UNITS))
+    norm: str = option("none", choices=["none", "batch"])
+    dropout: float = option(0.0, low=0, high=0.9)
+
+    @property
+    def batch_statistics(self) -> bool:
+        """Only with ``norm: batch``."""
+        return self.norm == "batch"
+
+    def build(self) -> SFNet:
+        """Make the network."""
+        return SFNet(
+            self.depth,
+            batch_norm=self.batch_statistics,
+            embedding_dim=self.embedding_dim,
+            input_size=self.input_size,
+            dropout=self.dropout,
+        )
+
+
+class ConvBlock(nn.Module):
+    """relu(bn(conv(x))) with stride 2. Without batch normalisation the convolution has a bias."""
+
+    def __init__(self, channels_in: int, channels: int, *, batch_norm: bool) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels_in, channels, 3, 2, padding=1, bias=not batch_norm)
+        self.bn1 = _norm(channels, batch_norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, channels_in, h, w) → (B, channels, h/2, w/2), sides rounded up."""
+        y: Tensor = self.bn1(self.conv1(x))
+        return y.relu_()
+
+
+class SFNetUnit(nn.Module):
+    """relu(x + bn(conv(relu(bn(conv(x)))))): the activation follows the sum."""
+
+    def __init__(self, channels: int, *, batch_norm: bool) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, bias=not batch_norm)
+        self.bn1 = _norm(channels, batch_norm)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=not batch_norm)
+        self.bn2 = _norm(channels, batch_norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) → (B, C, h, w)."""
+        y: Tensor = self.bn1(self.conv1(x)).relu_()
+        y = self.bn2(self.conv2(y))
+        return (y + x).relu_()
+
+
+class SFNet(ConvBackbone):
+    """Face crop to embedding: four stages that halve the sides, then one linear layer.
+
+    Args:
+        depth: 4, 10, 20, 36 or 64 layers.
+        batch_norm: see :class:`SFNetOptions`.
+        embedding_dim: length of an embedding.
+        input_size: (height, width) of the crops in pixels.
+        dropout: before the linear layer.
+    """
+
+    def __init__(
+        self,
+        depth: int = 20,
+        *,
+        batch_norm: bool = False,
+        embedding_dim: int = 512,
+        input_size: Sequence[int] = (112, 112),
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.recompute = False
+        norm: nn.Module = nn.Identity()
+        if batch_norm:
+            norm = nn.BatchNorm1d(embedding_dim)
+            nn.init.constant_(norm.weight, EMBEDDING_SCALE)
+        self.features = norm  # the publisher's name
+        channels = (3, *WIDTHS)
+        self.layer1, self.layer2, self.layer3, self.layer4 = (
+            _stage(channels[i], channels[i + 1], units, batch_norm) for i, units in enumerate(UNITS[depth])
+        )
+        height, width = self.map_size = half(input_size[0], 4), half(input_size[1], 4)
+        self.dropout = nn.Dropout(dropout)
+        self.fc = nn.Linear(WIDTHS[-1] * height * width, embedding_dim)
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+
+    def feature_map(self, images: Tensor) -> Tensor:
+        """Return the last feature map: (B, 3, H, W) → (B, 512, H/16, W/16), sides rounded up."""
+        return run_units(chain(self.layer1, self.layer2, self.layer3, self.layer4), images, recompute=self.recompute)
+
+    def embed(self, maps: Tensor) -> Tensor:
+        """Return the embeddings of feature maps: (B, 512, h, w) → (B, D), not normalised."""
+        return full_precision(self._head, maps, self.fc.weight)
+
+    def _head(self, maps: Tensor) -> Tensor:
+        result: Tensor = self.features(self.fc(self.dropout(maps.flatten(1))))
+        return result
+
+    def recompute_units(self, wanted: bool) -> None:
+        """Set whether training keeps only the input of each unit for the backward pass."""
+        self.recompute = wanted
+
+
+def _norm(channels: int, batch_norm: bool) -> nn.Module:
+    return nn.BatchNorm2d(channels) if batch_norm else nn.Identity()
+
+
+def _stage(channels_in: int, channels: int, units: int, batch_norm: bool) -> nn.Sequential:
+    first = ConvBlock(channels_in, channels, batch_norm=batch_norm)
+    return nn.Sequential(first, *(SFNetUnit(channels, batch_norm=batch_norm) for _ in range(units)))

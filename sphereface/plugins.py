@@ -1,0 +1,71 @@
+"""Backbones and margins from outside the package: the files and modules that SPHEREFACE_PLUGINS names.
+
+Only the user's environment chooses them. No configuration and no checkpoint can cause an import.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+from .errors import UserError
+
+VARIABLE = "SPHEREFACE_PLUGINS"
+
+
+def load_plugins(value: str | None = None) -> list[str]:
+    """Import each plugin once, so that what it registers can be named in a configuration.
+
+    Args:
+        value: Python files (``my_net.py``) and modules (``my_package.nets``), separated by commas; None reads the
+            environment variable SPHEREFACE_PLUGINS.
+
+    Returns:
+        The names of the modules.
+
+    Raises:
+        UserError: a file or module that is not there, or that fails when it is imported.
+    """
+    names = [name.strip() for name in (os.environ.get(VARIABLE, "") if value is None else value).split(",")]
+    return [_load(name) for name in names if name]
+
+
+def _load(name: str) -> str:
+    path = Path(name)
+    module_name = path.stem if path.suffix == ".py" else name
+    if module_name in sys.modules and path.suffix != ".py":
+        return module_name
+    try:
+        if path.suffix == ".py":
+            _load_file(path, module_name)
+        else:
+            importlib.import_module(name)
+    except UserError:
+        raise
+    except Exception as error:  # whatever a stranger's module raises
+        reason = (str(error).strip().splitlines() or [""])[0]
+        raise UserError(f"{VARIABLE}: {name}: cannot be imported ({type(error).__name__}: {reason})") from error
+    return module_name
+
+
+def _load_file(path: Path, module_name: str) -> None:
+    if not path.is_file():
+        raise UserError(f"{VARIABLE}: {path}: no such file · allowed: Python files and modules, separated by commas")
+    known = sys.modules.get(module_name)
+    if known is not None:
+        if getattr(known, "__file__", None) == str(path.resolve()):
+            return
+        raise UserError(f"{VARIABLE}: {path}: a module named {module_name} is imported already · rename the file")
+    spec = importlib.util.spec_from_file_location(module_name, path.resolve())
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module  # before it runs, as the import system does: dataclasses look it up
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[module_name]
+        raise

@@ -1,0 +1,121 @@
+"""Start from a trained network (``train.init_from``): its weights, and the head's rows of known identities."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..backbone_options import BackboneOptions
+from ..checkpoint import BadCheckpoint, load_checkpoint
+from ..errors import UserError
+from ..losses.whole_head import take_known
+from ..models.loading import load_weights, model_options
+from .learner import Learner
+
+log = logging.getLogger(__name__)
+
+
+def start_from(learner: Learner, path: Path, class_names: Sequence[str]) -> None:
+    """Take the network of a checkpoint, averaged weights where it has them, and the head as ``train.init_head`` says.
+
+    Args:
+        learner: with fresh weights.
+        path: the checkpoint.
+        class_names: the identities of the training set, in label order.
+
+    Raises:
+        BadCheckpoint: no checkpoint, or of another network.
+        UserError: the network reads other input than the configuration gives it, or ``keep`` has nothing to keep.
+    """
+    state = load_checkpoint(path, device=learner.device)
+    if "model" not in state:
+        raise BadCheckpoint(f"{path}: holds no network")
+    theirs, weights = model_options(state, path)
+    about = state["meta"]
+    if theirs.networks > 1:
+        raise BadCheckpoint(
+            f"{path}: holds {theirs.networks} networks side by side · give one of them: "
+            f"{', '.join(map(str, about.get('networks', ())))}"
+        )
+    load_weights(learner.model, weights, path)
+    _check_input(learner, theirs, path)
+    if learner.average is not None:
+        learner.average.restore(learner.model.state_dict(), 0)
+    head = _start_head(learner, state, class_names, path)
+    log.info(
+        "network from %s (%s, step %s); %s; λ is %d updates ahead of its schedule",
+        path,
+        about.get("run", "an unnamed run"),
+        about.get("step", "?"),
+        head,
+        learner.config.train.lambda_start,
+    )
+
+
+def _check_input(learner: Learner, options: BackboneOptions, path: Path) -> None:
+    """Refuse what the network was not trained with: its weights would fit, and its embeddings be wrong in silence."""
+    theirs, ours = options.input_spec, learner.model.input_spec
+    if (theirs.order, theirs.mean, theirs.std) != (ours.order, ours.mean, ours.std):
+        mean, std = ([*values] if len(values) > 1 else values[0] for values in (theirs.mean, theirs.std))
+        raise UserError(
+            f"train.init_from: {path} reads {theirs.scale()} in {theirs.order.upper()}, this configuration gives it "
+            f"{ours.scale()} in {ours.order.upper()} · set model.input_order={theirs.order}, "
+            f"model.input_mean={mean}, model.input_std={std}"
+        )
+    eps, wanted = options.batch_norm.eps, learner.config.model.batch_norm.eps
+    if eps != wanted:
+        raise UserError(
+            f"train.init_from: {path} has model.batch_norm.eps {eps}, this configuration {wanted} · set "
+            f"model.batch_norm.eps={'null' if eps is None else eps}"
+        )
+
+
+def _start_head(learner: Learner, state: Mapping[str, Any], class_names: Sequence[str], path: Path) -> str:
+    """Fill the head's rows of identities that the checkpoint knows; say in words what was done."""
+    wanted = learner.config.train.init_head
+    if wanted == "new":
+        return "the head is new"
+    rows, why_not = _known_rows(state, class_names, learner.model.embedding_dim, by_number=wanted == "keep")
+    if rows is None:
+        if wanted == "keep":
+            raise UserError(
+                f"train.init_head: got keep, but {path} {why_not} · allowed there: new, which starts a fresh head"
+            )
+        return f"the head is new, because the checkpoint {why_not}"
+    left = take_known(learner.head, state["head"], rows)
+    known = int((rows >= 0).sum())
+    fresh = f"; its {', '.join(left)} starts fresh too" if left else ""
+    return f"the head has the rows of {known:,} of {len(class_names):,} identities, the rest start fresh{fresh}"
+
+
+def _known_rows(
+    state: Mapping[str, Any], class_names: Sequence[str], dim: int, *, by_number: bool
+) -> tuple[torch.Tensor | None, str]:
+    """(C,) int64: the checkpoint's row of each identity, −1 where it has none; or None, and why."""
+    head = state.get("head")
+    weight = head.get("weight") if isinstance(head, Mapping) else None
+    if not isinstance(weight, torch.Tensor) or weight.ndim != 2:
+        return None, "has no head"
+    if weight.shape[1] != dim:
+        return None, f"has a head for embeddings of {weight.shape[1]} numbers, not {dim}"
+    if not bool(torch.isfinite(weight).all()):
+        return None, "has a head with numbers that are not finite"
+    names = state["meta"].get("class_names")
+    if names is None and not by_number:
+        return None, "does not name its identities"
+    if names is None:
+        if len(weight) != len(class_names):
+            here = f"{len(class_names):,}"
+            return None, f"does not name its identities, and has {len(weight):,} of them where data.train has {here}"
+        return torch.arange(len(class_names)), ""
+    if not isinstance(names, list) or len(names) != len(weight):
+        return None, f"has a head of {len(weight):,} rows, and not as many names"
+    row_of = {name: row for row, name in enumerate(names) if isinstance(name, str)}
+    rows = torch.tensor([row_of.get(name, -1) for name in class_names])
+    if not bool((rows >= 0).any()):
+        return None, "has none of the identities of data.train"
+    return rows, ""

@@ -1,0 +1,107 @@
+"""The 8-bit copy: near the network in onnxruntime and OpenCV, in a batch as alone."""
+
+import cv2
+import numpy as np
+import pytest
+
+from sphereface.errors import UserError
+from sphereface.export import quantise as module
+from sphereface.export.formats import Export, onnx_runner, write_onnx
+from sphereface.export.graph import InputFormat
+from sphereface.export.quantise import _Reader, calibration_crops, check_eight_bits, quantise
+
+from ..evaluation.crops import noise, write_picture
+from .networks import by_formula, crops_of, needs, network
+
+FORM = InputFormat("bgr", "nchw", "float32")
+CROPS = crops_of(count=12)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return network("spherenet")
+
+
+@pytest.fixture(scope="module")
+def files(model, tmp_path_factory):
+    needs("onnx", "onnxscript", "onnxruntime")
+    folder = tmp_path_factory.mktemp("int8")
+    export = Export(model, FORM)
+    write_onnx(export, folder / "face.onnx", {})
+    return folder / "face-int8.onnx", quantise(export, folder / "face.onnx", folder / "face-int8.onnx", CROPS)
+
+
+def cosines(left, right):
+    return (left * right).sum(axis=1) / np.linalg.norm(left, axis=1) / np.linalg.norm(right, axis=1)
+
+
+def test_a_trained_bias_is_added_apart_and_right_for_every_row_of_a_batch(files, model):
+    """OpenCV 4 computes an 8-bit Gemm with a bias right for the first row only, and OpenCV 5 refuses it."""
+    import onnx
+
+    path, smallest = files
+    proto = onnx.load(str(path))
+    assert [len(node.input) for node in proto.graph.node if node.op_type == "Gemm"] == [2]
+    assert model.fc5.bias.detach().abs().min() > 0
+    wanted, net, fed = by_formula(model, CROPS), cv2.dnn.readNetFromONNX(str(path)), FORM.feed(CROPS)
+    net.setInput(fed[:5])
+    batch = net.forward().copy()
+    net.setInput(fed[4:5])
+    np.testing.assert_allclose(net.forward()[0], batch[4], rtol=1e-4, atol=1e-5)
+    assert cosines(batch, wanted[:5]).min() > 0.98
+    found = onnx_runner(path)(fed)
+    assert cosines(found, wanted).min() > 0.98
+    assert 0.98 < smallest < 1
+    assert [entry.domain for entry in proto.opset_import] == [""]
+    assert proto.ir_version == 8
+
+
+def test_a_copy_whose_rows_depend_on_each_other_is_removed(model, tmp_path, monkeypatch):
+    path = tmp_path / "wrong-int8.onnx"
+    path.write_bytes(b"x")
+    right = by_formula(model, CROPS)
+
+    def run(fed):
+        found = right[: len(fed)].copy()
+        found[1:] += 1  # as OpenCV 4 does
+        return found
+
+    monkeypatch.setattr(module, "onnx_runner", lambda _: run)
+    with pytest.raises(UserError, match="a crop in a batch and alone give other embeddings"):
+        check_eight_bits(Export(model, FORM), path, CROPS)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("name", ["iresnet", "ir", "mobilefacenet"])
+def test_opencv_takes_every_backbones_copy(name, tmp_path):
+    """It refuses batch normalisation in 8 bits, and computed squeeze-and-excitation wrong, in silence."""
+    needs("onnx", "onnxscript", "onnxruntime")
+    model, source, path = network(name), tmp_path / "face.onnx", tmp_path / "face-int8.onnx"
+    export = Export(model, FORM)
+    write_onnx(export, source, {})
+    assert quantise(export, source, path, CROPS) > 0.9
+    net = cv2.dnn.readNetFromONNX(str(path))
+    for count in (1, 5):
+        net.setInput(FORM.feed(CROPS[:count]))
+        assert cosines(net.forward(), by_formula(model, CROPS[:count])).min() > 0.9
+
+
+def test_a_fixed_batch_is_fed_whole(model, tmp_path):
+    needs("onnx", "onnxscript", "onnxruntime")
+    export = Export(model, FORM, batch=5)
+    write_onnx(export, tmp_path / "face.onnx", {})
+    assert quantise(export, tmp_path / "face.onnx", tmp_path / "face-int8.onnx", CROPS) > 0.98
+    sizes = [len(batch["images"]) for batch in iter(_Reader(CROPS, FORM, 5).get_next, None)]
+    assert sizes == [5, 5, 5]
+
+
+def test_ranges_come_from_crops_spread_over_the_folder_and_from_all_of_them(tmp_path, monkeypatch):
+    for k in range(21):
+        write_picture(tmp_path / "crops" / f"{k:02d}.png", noise(k))
+    np.testing.assert_array_equal(calibration_crops(tmp_path, (32, 24)), [noise(k) for k in range(21)])
+    form = InputFormat("rgb", "nchw", "float32")
+    reader = _Reader(np.stack([noise(k) for k in range(21)]), form)
+    fed = [batch["images"] for batch in iter(reader.get_next, None)]
+    np.testing.assert_array_equal(np.concatenate(fed), [noise(k)[..., ::-1].transpose(2, 0, 1) for k in range(21)])
+    monkeypatch.setattr("sphereface.export.quantise.NUM_IMAGES", 3)
+    np.testing.assert_array_equal(calibration_crops(tmp_path, (32, 24)), [noise(0), noise(10), noise(20)])

@@ -1,0 +1,152 @@
+"""Heads: orientation, parts in several files, names of identities; and what does not fit."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from sphereface.checkpoint import BadCheckpoint, load_checkpoint
+from sphereface.errors import UserError
+from sphereface.models.published import import_published, save_published
+from sphereface.models.published.files import Contents
+from sphereface.models.published.heads import find_head
+
+from .golden import golden
+from .published import arcface_checkpoint, behind
+
+WEIGHT = torch.arange(15.0).reshape(5, 3)  # 5 identities, 3 numbers
+PATH = Path("x.pth")
+
+
+@pytest.fixture(autouse=True)
+def no_files_are_left(tmp_path):
+    """Some of these files have 50 MB, and pytest keeps those of three runs."""
+    yield
+    shutil.rmtree(tmp_path)
+
+
+def found(weight: torch.Tensor, layout: str, dim: int = 3, **more: torch.Tensor) -> tuple[dict, str]:
+    return find_head([Contents({"fc.weight": weight, **more}, "torch")], {"fc.weight": layout}, dim, PATH)
+
+
+@pytest.mark.parametrize(
+    ("weight", "layout"), [(WEIGHT, "CD"), (WEIGHT.T, "DC"), (WEIGHT, "either"), (WEIGHT.T, "either")]
+)
+def test_orientation(weight, layout):
+    head, about = found(weight, layout)
+    assert torch.equal(head["weight"], WEIGHT)
+    assert head["weight"].is_contiguous()
+    assert about == "head: 5 identities"
+
+
+@pytest.mark.parametrize(
+    ("weight", "layout"),
+    [
+        (WEIGHT, "DC"),
+        (WEIGHT.T, "CD"),
+        (torch.ones(3, 3), "either"),  # either axis could be the identities
+        (torch.ones(3), "CD"),
+        (torch.full((5, 3), float("nan")), "CD"),
+        (torch.ones(5, 3, dtype=torch.int32), "CD"),
+    ],
+)
+def test_what_is_no_head_is_left_out_with_a_note(weight, layout):
+    head, about = found(weight, layout)
+    assert head == {}
+    assert about == f"head left out: fc.weight {tuple(weight.shape)} is no head for embeddings of 3 numbers"
+
+
+def test_biases():
+    head, _ = found(WEIGHT, "CD", **{"fc.bias": torch.arange(5.0)})
+    assert head["bias"].tolist() == [0, 1, 2, 3, 4]
+    head, about = found(WEIGHT, "CD", **{"fc.bias": torch.ones(4)})
+    assert (head, about) == ({}, "head left out: its bias is (4,), for 5 identities")
+
+
+def test_a_square_head_where_the_layout_is_known():
+    weight = torch.arange(9.0).reshape(3, 3)
+    assert torch.equal(found(weight, "DC")[0]["weight"], weight.T)
+    assert torch.equal(found(weight, "CD")[0]["weight"], weight)
+
+
+# ---------------------------------------------------------------- files
+
+
+@pytest.fixture(scope="module")
+def arcface() -> dict:
+    return golden("arcface_r18").state
+
+
+def test_a_head_in_parts(tmp_path, arcface):
+    parts = [torch.full((rows, 512), float(rank)) for rank, rows in enumerate((4, 3, 3))]
+    paths = [arcface_checkpoint(tmp_path / f"checkpoint_gpu_{i}.pt", arcface, p) for i, p in enumerate(parts)]
+    published = import_published(paths[0], head_files=paths[1:])
+    assert torch.equal(published.head["weight"], torch.cat(parts))
+    assert published.notes[-1] == "head: 10 identities from 3 files, without their names"
+
+
+def test_a_head_in_its_own_file(tmp_path):
+    state = golden("opensphere_sfnet20").state
+    torch.save(behind("module.", state), tmp_path / "backbone_1.pth")
+    weight = torch.arange(7 * 512.0).reshape(512, 7)
+    torch.save({"module.w": weight, "module.b": torch.zeros(1)}, tmp_path / "head_1.pth")
+    published = import_published(
+        tmp_path / "backbone_1.pth", publisher="opensphere", head_files=[tmp_path / "head_1.pth"]
+    )
+    assert torch.equal(published.head["weight"], weight.T)
+    assert published.notes[-1] == "head: 7 identities, without their names"
+
+
+def test_head_files_that_do_not_fit(tmp_path, arcface):
+    torch.save(arcface, tmp_path / "x.pt")
+    for content, message in (
+        ({"other": torch.ones(2)}, r"x.pt: --head: a file without a head · allowed keys: state_dict_softmax_fc/weight"),
+        (
+            {"state_dict_softmax_fc": {"weight": torch.ones(3, 511)}},
+            r"--head: state_dict_softmax_fc/weight is \(3, 511\) · allowed: rows of 512 numbers",
+        ),
+    ):
+        torch.save(content, tmp_path / "head.pt")
+        with pytest.raises(BadCheckpoint, match=message):
+            import_published(tmp_path / "x.pt", head_files=[tmp_path / "head.pt"])
+
+
+def test_names_of_identities(tmp_path, arcface):
+    path = arcface_checkpoint(tmp_path / "x.pt", arcface, torch.ones(3, 512))
+    (tmp_path / "names.txt").write_text("Ada\nÉmilie du Châtelet\nGrace\n", encoding="utf-8")
+    published = import_published(path, names_file=tmp_path / "names.txt")
+    assert published.notes[-1] == "head: 3 identities of one process (--head takes the files of the others)"
+    save_published(published, tmp_path / "out.pt", origin="a test")
+    meta = load_checkpoint(tmp_path / "out.pt")["meta"]
+    assert meta["class_names"] == ["Ada", "Émilie du Châtelet", "Grace"]
+    save_published(import_published(path), tmp_path / "none.pt", origin="a test")
+    assert "class_names" not in load_checkpoint(tmp_path / "none.pt")["meta"]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"a\nb\n", "got 2 lines · allowed: 3, one for each identity"),
+        (b"a\nb\nb\n", "got an empty or repeated name"),
+        (b"a\n\nb\n", "got an empty or repeated name"),
+        (b"\xff\xfe\n\n\n", "cannot be read as UTF-8 text"),
+        (None, "cannot be read as UTF-8 text"),
+    ],
+)
+def test_names_that_do_not_fit(tmp_path, arcface, data, message):
+    path = arcface_checkpoint(tmp_path / "x.pt", arcface, torch.ones(3, 512))
+    if data is not None:
+        (tmp_path / "names.txt").write_bytes(data)
+    with pytest.raises(UserError, match=re.escape(f"--names {tmp_path}/names.txt: {message}")):
+        import_published(path, names_file=tmp_path / "names.txt")
+
+
+def test_names_without_a_head(tmp_path, arcface):
+    torch.save(arcface, tmp_path / "x.pt")
+    (tmp_path / "names.txt").write_text("a\n")
+    with pytest.raises(UserError, match="there is no head that they could name"):
+        import_published(tmp_path / "x.pt", names_file=tmp_path / "names.txt")

@@ -1,0 +1,226 @@
+"""The examples of docs/extend.md: a backbone and a margin from outside go through every command."""
+
+from __future__ import annotations
+
+import doctest
+import re
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from sphereface.checkpoint import load_checkpoint
+from sphereface.cli import main
+from sphereface.config import load_config
+from sphereface.errors import UserError
+from sphereface.evaluation import embed_files
+from sphereface.export.formats import onnx_runner
+from sphereface.losses.head import MarginHead
+from sphereface.losses.margins import MARGINS
+from sphereface.models import BACKBONES, Resized, load_model
+from sphereface.plugins import load_plugins
+from sphereface.training.learner import Learner
+
+from .pictures import make_pairs, make_training_set
+
+PAGE = (Path(__file__).parents[1] / "docs" / "extend.md").read_text(encoding="utf-8")
+SETTINGS = [
+    *("data.train=train", "data.workers=0", "eval.sets={mine: pairs}", "eval.select=mine", "log.tensorboard=false"),
+    *("train.batch_size=10", "train.epochs=null", "train.steps=6", "train.max_minutes=null"),
+    *("checkpoint.every_steps=2", "checkpoint.keep=9", "eval.every_steps=3"),
+]
+
+
+def block(start: str) -> str:
+    """The code block of the page that holds a text."""
+    blocks = re.findall(r"^```(?:python|yaml)\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
+    (found,) = [text for text in blocks if start in text and ">>>" not in text]
+    return found
+
+
+@pytest.fixture
+def outside(tmp_path, monkeypatch):
+    """A folder with the page's files, the current one; what they register is gone afterwards."""
+    monkeypatch.chdir(tmp_path)
+    before = [(registry, dict(registry)) for registry in (BACKBONES, MARGINS)]
+    (tmp_path / "my_net.py").write_text(block("class MyNet("), encoding="utf-8")
+    (tmp_path / "my_margin.py").write_text(block("class MyMargin("), encoding="utf-8")
+    (tmp_path / "my.yaml").write_text(block("extends: demo.yaml"), encoding="utf-8")
+    make_training_set(tmp_path / "train", 5, 4)
+    make_pairs(tmp_path / "pairs", folds=2, each=3)
+    monkeypatch.setenv("SPHEREFACE_PLUGINS", "my_net.py,my_margin.py")
+    yield tmp_path
+    for registry, names in before:
+        registry.clear()
+        registry.update(names)
+    for name in ("my_net", "my_margin"):
+        sys.modules.pop(name, None)
+
+
+def run(*arguments: object) -> None:
+    assert main([str(argument) for argument in arguments]) == 0
+
+
+def train(*more: str) -> Path:
+    settings = [argument for value in (*SETTINGS, *more) for argument in ("--set", value)]
+    run("train", "--config", "my.yaml", *settings)
+    return max(Path("runs/my-run").iterdir(), key=lambda folder: folder.stat().st_mtime_ns)
+
+
+def test_a_backbone_from_outside_goes_through_every_command(outside, capsys):
+    folder = train("train.stages=[{until: 0.5, input_size: [56, 48]}]")
+    state = load_checkpoint(folder / "last.pt")
+    assert state["meta"]["config"]["model"]["name"] == "my-net"
+    assert state["model"]["head.weight"].shape == (32, 8 * 14 * 12)
+    best = folder / "best.pt"
+    run("eval", "--ckpt", best, "--lfw", "pairs", "--pairs", "pairs/pairs.txt", "--no-cache")
+    run("export", best, "--format", "onnx", "--output", "my.onnx")
+    images = sorted(Path("pairs").rglob("*.png"))[:2]
+    crops = np.stack([cv2.imread(str(path)) for path in images])
+    wanted = embed_files(load_model(best).model, images, device="cpu", flip=False)
+    np.testing.assert_allclose(onnx_runner(Path("my.onnx"))(crops), wanted, rtol=1e-4, atol=1e-5)
+    run("verify", *images, "--ckpt", best, "--aligned")
+    run("embed", "pairs", "gallery.npz", "--ckpt", best, "--aligned")
+    capsys.readouterr()
+    run("search", "gallery.npz", images[0], "--ckpt", best, "--aligned")
+    assert "Anna_0" in capsys.readouterr().out
+
+
+def test_a_resumed_run_of_it_is_the_same_to_the_bit(outside):
+    whole = train("train.stages=[{until: 0.5, input_size: [56, 48]}]")
+    state = load_checkpoint(whole / "last.pt")
+    assert isinstance(load_model(whole / "step-00000002.pt").model, Resized)
+    (whole / "last.pt").unlink()
+    settings = (*SETTINGS, "train.stages=[{until: 0.5, input_size: [56, 48]}]")
+    options = [argument for value in settings for argument in ("--set", value)]
+    run("train", "--config", "my.yaml", "--resume", whole / "step-00000002.pt", *options)
+    again = load_checkpoint(whole / "last.pt")
+    assert all(torch.equal(value, again["model"][name]) for name, value in state["model"].items())
+
+
+def test_two_of_them_join(outside):
+    train("seed=1")
+    train("model.networks=2")
+    (joined,) = [p for p in Path("runs/my-run").glob("*/last.pt") if "networks" in load_checkpoint(p)["meta"]]
+    model = load_model(joined).model
+    assert model(torch.zeros(1, 3, 112, 96)).shape == (1, 64)
+
+
+def test_a_backbone_without_a_feature_map_refuses_smaller_crops_by_name(outside):
+    text = (outside / "my_net.py").read_text(encoding="utf-8")
+    plain = text.replace("ConvBackbone", "Backbone") + (
+        "\n\nMyNet.forward = lambda self, images: self.embed(self.feature_map(images))\n"
+    )
+    (outside / "my_net.py").write_text(plain, encoding="utf-8")
+    load_plugins()
+    config = run_config("train.stages=[{until: 0.5, input_size: [56, 48]}]")
+    with pytest.raises(UserError, match=r"train.stages\[0\].input_size: got \[56, 48\] · MyNet makes no feature map"):
+        Learner(config, 3, torch.device("cpu"))
+
+
+def test_what_the_page_says_one_can_try_alone(outside, monkeypatch):
+    monkeypatch.syspath_prepend(str(outside))
+    blocks = [
+        text for text in re.findall(r"^```python\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL) if ">>>" in text
+    ]
+    assert len(blocks) == 2
+    examples = doctest.DocTestParser().get_doctest("\n".join(blocks), {}, "docs/extend.md", "extend.md", 0)
+    output: list[str] = []
+    assert doctest.DocTestRunner(verbose=False).run(examples, out=output.append).failed == 0, "".join(output)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "problem"),
+    [
+        ("    def build(", "    def built(", "whose options class has no build"),
+        ("@dataclass(frozen=True)\n", "", "MyNetOptions is no dataclass that extends BackboneOptions"),
+        (
+            "self.map_size = map_size",
+            "self.maps = map_size",
+            "MyNet cannot embed such a crop .AttributeError: .*map_size",
+        ),
+        ("maps.flatten(1)", "maps.flatten(1)[:, 1:]", r"model.input_size: got \[112, 96\] · MyNet cannot embed"),
+        (
+            "return self.head(maps.flatten(1))",
+            "return maps",
+            r"MyNet gives \(1, 16, 14, 12\) for one crop · allowed: \(1, 32",
+        ),
+    ],
+)
+def test_a_wrong_backbone_ends_before_the_first_step_in_one_line(outside, before, after, problem):
+    text = (outside / "my_net.py").read_text(encoding="utf-8")
+    assert before in text
+    (outside / "my_net.py").write_text(text.replace(before, after), encoding="utf-8")
+    with pytest.raises(UserError, match=problem) as caught:
+        start_training()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("logit", ["self.s", "cos[:1]", "None"])
+def test_a_wrong_margin_is_one_line(outside, logit):
+    text = (outside / "my_margin.py").read_text(encoding="utf-8")
+    changed = re.sub(
+        r"logit=.*,\n", f"logit=torch.as_tensor({logit}),\n" if logit != "None" else "logit=cos.sum(),\n", text
+    )
+    (outside / "my_margin.py").write_text(changed.replace("from torch import", "import torch\nfrom torch import"))
+    load_plugins()
+    head = MarginHead(4, 3, MARGINS["my-margin"]())
+    with pytest.raises(UserError, match="'my-margin': target.. returned .* allowed: a Target"):
+        head(torch.randn(5, 4), torch.tensor([0, 1, 2, 0, 1]))
+
+
+def test_a_margin_from_outside_trains(outside):
+    folder = train("loss.name=my-margin", "loss.s=30")
+    assert load_checkpoint(folder / "last.pt")["meta"]["config"]["loss"] == {
+        **load_checkpoint(folder / "last.pt")["meta"]["config"]["loss"], "name": "my-margin", "m": 0.2, "s": 30.0,
+    }  # fmt: skip
+
+
+def test_without_the_plugin_the_checkpoint_says_what_is_missing(outside, monkeypatch, capsys):
+    folder = train()
+    del BACKBONES["my-net"]
+    monkeypatch.setenv("SPHEREFACE_PLUGINS", "")
+    assert main(["export", str(folder / "last.pt"), "--format", "safetensors"]) == 2
+    said = capsys.readouterr().err
+    assert "model.name: got 'my-net'" in said
+    assert "SPHEREFACE_PLUGINS" in said
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ("none.py", "none.py: no such file"),
+        ("no_such_module", "no_such_module: cannot be imported"),
+        ("broken.py", r"broken.py: cannot be imported \(ZeroDivisionError"),
+        ("json.py", "a module named json is imported already"),
+        ("again.py", "a backbone named 'spherenet' is registered already · give yours another name"),
+    ],
+)
+def test_a_plugin_that_cannot_be_loaded_is_one_line(outside, value, problem):
+    (outside / "broken.py").write_text("1 / 0\n", encoding="utf-8")
+    (outside / "json.py").write_text("\n", encoding="utf-8")
+    again = (outside / "my_net.py").read_text(encoding="utf-8").replace('"my-net"', '"spherenet"')
+    (outside / "again.py").write_text(again, encoding="utf-8")
+    with pytest.raises(UserError, match=problem):
+        load_plugins(value)
+
+
+def test_a_key_of_another_backbone_is_refused(outside):
+    load_plugins()
+    with pytest.raises(UserError, match="model.widht: unknown key · did you mean 'width'"):
+        run_config("model={name: my-net, widht: 4}")
+    with pytest.raises(UserError, match="model.depth: unknown key"):
+        run_config("model={name: my-net, depth: 20}")
+
+
+def start_training() -> None:
+    load_plugins()
+    model = "model={name: my-net, embedding_dim: 32, input_size: [112, 96]}"
+    Learner(run_config(model, "train.stages=[{until: 0.5, input_size: [56, 48]}]"), 3, torch.device("cpu"))
+
+
+def run_config(*overrides: str):
+    return load_config("my.yaml", overrides, losses=MARGINS, backbones=BACKBONES)

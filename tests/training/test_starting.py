@@ -1,0 +1,159 @@
+"""``train.init_from`` and ``train.init_head``: which rows of a head are kept, and what is refused."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import torch
+
+from sphereface.checkpoint import load_checkpoint, save_checkpoint
+from sphereface.errors import UserError
+from sphereface.losses.distributed_head import ShardedHead
+from sphereface.losses.head import MarginHead
+from sphereface.losses.margins import make_margin
+from sphereface.losses.shards import Shard
+from sphereface.losses.whole_head import take_known
+from sphereface.training.starting import start_from
+from sphereface.training.trainer import Trainer
+
+from ..pictures import make_training_set
+from .runs import CPU, load, train
+
+
+@pytest.fixture
+def first(config_file):
+    """A checkpoint of id00 … id04."""
+    return train(config_file, "train.steps=2", "train.milestones=[]") / "last.pt"
+
+
+def started(config_file, checkpoint, *more):
+    """A trainer's fresh head rows, its head after the start, and its identities."""
+    trainer = Trainer(load(config_file, f"train.init_from={checkpoint}", *more), CPU)
+    fresh = trainer.learner.head.weight.detach().clone()
+    start_from(trainer.learner, checkpoint, trainer.source.class_names)
+    return fresh, trainer.learner.head.weight.detach(), trainer.source.class_names
+
+
+def without_names(checkpoint, path):
+    state = load_checkpoint(checkpoint)
+    del state["meta"]["class_names"]
+    save_checkpoint(path, {key: value for key, value in state.items() if key not in ("format", "id")}, {})
+    return path
+
+
+@pytest.mark.parametrize("how", ["keep", "auto"])
+def test_rows_of_known_identities_are_taken_by_name(config_file, first, tmp_path, how, caplog):
+    other = make_training_set(tmp_path / "other", 7, 4, size=(32, 32))
+    (other / "id01").rename(other / "new")  # id00, id02 … id06, new; the checkpoint knows id00 … id04
+    with caplog.at_level(logging.INFO):
+        fresh, head, names = started(config_file, first, f"data.train={other}", f"train.init_head={how}")
+    theirs = load_checkpoint(first)
+    row_of = {name: theirs["head"]["weight"][k] for k, name in enumerate(theirs["meta"]["class_names"])}
+    kept = [name for k, name in enumerate(names) if torch.equal(head[k], row_of.get(name, torch.zeros(8)))]
+    left = [name for k, name in enumerate(names) if torch.equal(head[k], fresh[k])]
+    assert (kept, left) == (["id00", "id02", "id03", "id04"], ["id05", "id06", "new"])
+    assert "the head has the rows of 4 of 7 identities, the rest start fresh" in caplog.text
+
+
+def test_new_takes_none(config_file, first):
+    fresh, head, _ = started(config_file, first)
+    assert torch.equal(fresh, head)
+
+
+def test_without_names_keep_goes_by_number_and_auto_starts_fresh(config_file, first, tmp_path, caplog):
+    unnamed = without_names(first, tmp_path / "unnamed.pt")
+    _, head, _ = started(config_file, unnamed, "train.init_head=keep")
+    assert torch.equal(head, load_checkpoint(first)["head"]["weight"])
+    with caplog.at_level(logging.INFO):
+        fresh, head, _ = started(config_file, unnamed, "train.init_head=auto")
+    assert torch.equal(fresh, head)
+    assert "the head is new, because the checkpoint does not name its identities" in caplog.text
+
+
+def test_what_keep_cannot_keep_is_one_line(config_file, first, tmp_path):
+    other = make_training_set(tmp_path / "other", 6, 4, size=(32, 32))
+    unnamed = without_names(first, tmp_path / "unnamed.pt")
+    keep = (f"data.train={other}", "train.init_head=keep")
+    with pytest.raises(UserError, match="init_head: got keep, but .* has 5 of them where data.train has 6"):
+        started(config_file, unnamed, *keep)
+    for name in sorted(other.iterdir()):
+        name.rename(other / f"other-{name.name}")
+    with pytest.raises(UserError, match="has none of the identities of data.train · allowed there: new"):
+        started(config_file, first, *keep)
+    state = {key: value for key, value in load_checkpoint(first).items() if key not in ("format", "id", "head")}
+    save_checkpoint(tmp_path / "headless.pt", state, {})
+    with pytest.raises(UserError, match="has no head"):
+        started(config_file, tmp_path / "headless.pt", *keep)
+
+
+def test_another_channel_order_or_scale_is_refused(config_file, first):
+    with pytest.raises(UserError, match=r"reads \(pixel − 127.5\) / 128 in BGR, .* in RGB · set model.input_order=bgr"):
+        started(config_file, first, "model.input_order=rgb")
+    with pytest.raises(UserError, match=r"gives it pixel / 128 in BGR"):
+        started(config_file, first, "model.input_mean=0")
+
+
+@pytest.mark.parametrize("loss", ["softmax", "sphereface2", "adaface"])
+def test_biases_and_running_figures_of_a_head_are_kept_too(config_file, loss):
+    """softmax has a bias for each class, sphereface2 one for all, adaface running statistics of the norms."""
+    first = train(config_file, "train.steps=4", "train.milestones=[]", f"loss.name={loss}") / "last.pt"
+    trainer = Trainer(load(config_file, f"loss.name={loss}", f"train.init_from={first}", "train.init_head=keep"), CPU)
+    start_from(trainer.learner, first, trainer.source.class_names)
+    theirs, ours = load_checkpoint(first)["head"], trainer.learner.head.state_dict()
+    assert theirs.keys() == ours.keys()
+    assert len(theirs) > 1
+    assert all(torch.equal(value, ours[name]) for name, value in theirs.items())
+
+
+def test_what_the_other_head_lacks_is_named(config_file, first, caplog):
+    with caplog.at_level(logging.INFO):
+        started(config_file, first, "train.init_head=keep", "loss.name=softmax")
+    assert "5 of 5 identities, the rest start fresh; its bias starts fresh too" in caplog.text
+
+
+def test_keep_without_a_start_is_refused(config_file):
+    with pytest.raises(UserError, match="train.init_head: got keep without train.init_from"):
+        load(config_file, "train.init_head=keep")
+
+
+def test_another_eps_is_refused(config_file, first):
+    with pytest.raises(UserError, match=r"has model.batch_norm.eps None, this configuration 0.1 · set .*eps=null"):
+        started(config_file, first, "model.batch_norm.eps=0.1")
+
+
+def test_three_equal_numbers_are_one(config_file, first):
+    started(config_file, first, "model.input_mean=[127.5, 127.5, 127.5]")
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda s: s.update(head=[1]), "has no head"),
+        (lambda s: s["meta"].update(class_names=5), "a head of 5 rows, and not as many names"),
+        (lambda s: s["meta"].update(class_names=["id00"]), "a head of 5 rows, and not as many names"),
+        (lambda s: s["head"]["weight"].fill_(float("nan")), "not finite"),
+        (lambda s: s.update(meta=None), "its meta is not that of a training checkpoint"),
+    ],
+)
+def test_a_damaged_start_is_one_line(config_file, first, tmp_path, damage, reason):
+    state = load_checkpoint(first)
+    damage(state)
+    bad = tmp_path / "bad.pt"
+    save_checkpoint(bad, {key: value for key, value in state.items() if key not in ("format", "id")}, {})
+    with pytest.raises(UserError, match=reason):
+        started(config_file, bad, "train.init_head=keep")
+
+
+def test_each_rank_fills_its_own_rows():
+    margin = make_margin("cosface")
+    whole = torch.arange(20.0).view(10, 2)
+    rows = torch.tensor([9, -1, 0, 3, -1, 5, 2])
+    for rank in range(3):
+        head = MarginHead(2, 7, margin, shard=Shard.of(7, rank, 3))
+        before = head.weight.detach().clone()
+        assert take_known(head, {"weight": whole}, rows) == []
+        for k, label in enumerate(range(head.shard.start, head.shard.stop)):
+            expected = before[k] if rows[label] < 0 else whole[rows[label]]
+            assert torch.equal(head.weight[k], expected)
+    assert issubclass(ShardedHead, MarginHead)
