@@ -40,7 +40,7 @@ bench: setup   ## the benchmarks of docs/, one after the other in their short fo
 	$(BIN)/python scripts/prepare_orl.py
 	$(BIN)/python benchmarks/bench_loss.py --quick
 	$(BIN)/python benchmarks/bench_train.py --quick
-	$(BIN)/python benchmarks/train_memory.py --depth 20
+	$(BIN)/python benchmarks/train_memory.py --model sphere20
 	$(BIN)/python benchmarks/bench_data.py --rounds 2
 	$(BIN)/python benchmarks/bench_embed.py data/orl-112x96/verify --count 100 --rounds 2
 	$(BIN)/python benchmarks/bench_scaling.py

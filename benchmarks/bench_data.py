@@ -41,6 +41,7 @@ from sphereface.data.packing import pack
 from sphereface.data.sampler import Augmentation, BatchOrder
 from sphereface.data.sources import Source, kept, open_path
 from sphereface.data.transforms import to_input
+from sphereface.input_spec import InputSpec
 
 FACES = Path(__file__).resolve().parents[2] / "shared" / "faces" / "train"
 BATCH = 128
@@ -190,7 +191,12 @@ def build(folder: Path, scratch: Path) -> dict[tuple[str, int], Measure]:
         for name, source in sources.items():
             add(name, workers, feed(source, size, workers))
         stream = feed(sources["folder"], size, workers)
-        add("folder, on to the network's input", workers, stream, lambda batch: to_input(batch.images, batch.mirror))
+        add(
+            "folder, on to the network's input",
+            workers,
+            stream,
+            lambda batch: to_input(batch.images, InputSpec(), batch.mirror),
+        )
         add("torchvision", workers, torchvision_feed(folder, workers))
     return measures
 
@@ -246,7 +252,7 @@ def _step(source: Source, size: Sequence[int], augmentation: Augmentation) -> Ca
 
     def step() -> object:
         batch = next(stream)
-        return to_input(batch.images, batch.mirror, batch.augment)
+        return to_input(batch.images, InputSpec(), batch.mirror, batch.augment)
 
     step()
     return step

@@ -1,17 +1,16 @@
-"""What a training step costs: Sphere-20, batch 64, C = 10572, beside a plain port and the machine's own peak.
+"""What a training step costs: a network, batch 64, C = 10572, beside its plain form and the machine's own peak.
 
-    python benchmarks/bench_train.py              about a minute and a half
+    python benchmarks/bench_train.py              Sphere-20, about a minute and a half
+    python benchmarks/bench_train.py --model iresnet50 mobilefacenet
     python benchmarks/bench_train.py --quick      three rounds
     python benchmarks/bench_train.py --compile    with two rows more: the step with train.compile; minutes of compiling
     python benchmarks/bench_train.py --json out.json
 
-``sphereface`` is the trainer's own step from uint8 pixels to changed weights; ``backbone`` the bare forward and
-backward of its network; ``plain port`` the same network in fp32, NCHW, with A-Softmax by autograd and torch.optim.SGD,
-from ready-made floats, in a process of its own with torch's settings. All take turns, round by round, so that a
-machine that changes its speed changes it for all; images/s are medians, ratios medians of the rounds' ratios.
-
-``peak`` is the best square product of size 4096 in the same number type, by whichever library of torch is fastest
-(MKL or oneDNN), in images/s of this network: work = 6 · multiply-adds of the backbone · images/s.
+``sphereface`` is the trainer's own step from uint8 pixels to changed weights; ``backbone`` is the bare forward and
+backward of its network; ``plain port`` is the same network as its publisher trains it: in fp32, NCHW, with torch's own
+layers, A-Softmax by autograd and torch.optim.SGD, from ready-made floats, in a process of its own with torch's
+settings. All take turns, round by round, so that a machine that changes its speed changes it for all; images/s are
+medians, ratios medians of the rounds' ratios.
 """
 
 from __future__ import annotations
@@ -31,10 +30,12 @@ from typing import Any
 import torch
 from plain_port import plain_step
 
+from sphereface.backbone_options import BackboneOptions
 from sphereface.config import load_config
 from sphereface.data.batch import Batch
 from sphereface.device import use_machine
 from sphereface.losses.margins import MARGINS
+from sphereface.models import BACKBONES
 from sphereface.training.learner import Learner
 from sphereface.training.plan import Plan
 from sphereface.training.run import multiply_adds
@@ -52,21 +53,36 @@ class Size:
 
     batch: int = 64
     classes: int = 10_572
-    widths: tuple[int, ...] = (64, 128, 256, 512)
-    embedding_dim: int = 512
+    model: str = "sphere20"
+    tiny: bool = False
     product: int = 4096
 
+    def options(self) -> BackboneOptions:
+        """The network's options."""
+        name, options = MODELS[self.model]
+        small: dict[str, Any] = {"embedding_dim": 8, "input_size": (32, 32)} if self.tiny else {}
+        if self.tiny and name == "spherenet":
+            small["widths"] = (4, 4, 4, 4)
+        return BACKBONES[name](**options, **small)
 
-TINY = Size(batch=4, classes=50, widths=(4, 4, 4, 4), embedding_dim=8, product=64)
+
+MODELS: dict[str, tuple[str, dict[str, Any]]] = {
+    **{f"sphere{depth}": ("spherenet", {"depth": depth}) for depth in (4, 10, 20, 36, 64)},
+    **{f"iresnet{depth}": ("iresnet", {"depth": depth}) for depth in (18, 50, 100)},
+    "mobilefacenet": ("mobilefacenet", {}),
+}
+"""``model.name`` and options, by what ``--model`` calls it."""
 
 
 def own_steps(size: Size, precision: str, overrides: Sequence[str] = ()) -> tuple[Step, Step, int]:
-    """The step of this project, its backbone's forward and backward, and the multiply-adds of a picture."""
-    model = [f"model.widths={list(size.widths)}", f"model.embedding_dim={size.embedding_dim}"]
-    config = load_config("sphere20", [*model, f"train.precision={precision}", *overrides], losses=MARGINS)
+    """The step of this project, its backbone's forward and backward, and the multiply-adds of an image."""
+    model = f"model={json.dumps(size.options().to_dict())}"
+    config = load_config(
+        "sphere20", [model, f"train.precision={precision}", *overrides], losses=MARGINS, backbones=BACKBONES
+    )
     learner = Learner(config, size.classes, torch.device("cpu"))
     setting = replace(Plan(config, 28_000).at(0), lr=1e-4)
-    pixels = torch.randint(0, 256, (size.batch, 112, 96, 3), dtype=torch.uint8)
+    pixels = torch.randint(0, 256, (size.batch, *config.model.input_spec.size, 3), dtype=torch.uint8)
     batch = Batch(pixels, torch.randint(size.classes, (size.batch,)), torch.rand(size.batch) < 0.5, [])
     images, _ = learner.inputs(batch)
 
@@ -90,7 +106,7 @@ def products(size: int, dtype: torch.dtype) -> list[Step]:
 def serve_port(pipe: Connection, size: Size, threads: int) -> None:
     """The port's process: a step and its seconds for each message, until an empty one."""
     torch.set_num_threads(threads)
-    step = plain_step(size.batch, size.classes, size.widths, size.embedding_dim)
+    step = plain_step(size.options(), size.batch, size.classes)
     step()
     pipe.send(seconds(step))
     while pipe.recv():
@@ -169,19 +185,26 @@ def show(rows: list[dict[str, Any]], rates: dict[Contest, list[float]], work: in
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print, and write the rows if asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", nargs="+", choices=MODELS, default=["sphere20"], help="the networks (sphere20)")
     parser.add_argument("--quick", action="store_true", help="three rounds in place of nine")
     parser.add_argument("--compile", action="store_true", help="also the step with train.compile")
     parser.add_argument("--tiny", action="store_true", help="toy sizes: whether the benchmark itself works")
     parser.add_argument("--json", metavar="PATH", type=Path, help="write the rows as a list of objects")
     args = parser.parse_args(argv)
-    size, rounds = (TINY, 1) if args.tiny else (Size(), 3 if args.quick else 9)
-    threads = torch.get_num_threads()
-    print(f"torch {torch.__version__}, {threads} threads, batch {size.batch}, C = {size.classes}", flush=True)
-    rates, work = measure(size, rounds=rounds, compiled=args.compile)
-    rows = table(rates, size.batch)
-    show(rows, rates, work)
+    every: list[dict[str, Any]] = []
+    for model in args.model:
+        size = Size(4, 50, model, tiny=True, product=64) if args.tiny else Size(model=model)
+        rounds = 1 if args.tiny else 3 if args.quick else 9
+        threads = torch.get_num_threads()
+        print(
+            f"torch {torch.__version__}, {threads} threads, {model}, batch {size.batch}, C = {size.classes}", flush=True
+        )
+        rates, work = measure(size, rounds=rounds, compiled=args.compile)
+        rows = table(rates, size.batch)
+        show(rows, rates, work)
+        every += [{"model": model, **row} for row in rows]
     if args.json:
-        args.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+        args.json.write_text(json.dumps(every, indent=2) + "\n", encoding="utf-8")
     return 0
 
 

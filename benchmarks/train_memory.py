@@ -1,9 +1,11 @@
-"""The memory of a training step at batch 256, by depth: the peak of a process of its own (Linux).
+"""The memory of a training step, by network: the peak of a process of its own (Linux).
 
-    python benchmarks/train_memory.py
+    python benchmarks/train_memory.py                                              Sphere-4 … 64, batch 256
+    python benchmarks/train_memory.py --batch 64 --model iresnet50 mobilefacenet --plain
 
 MiB beyond what the process had after its imports: weights, momentum, gradients, C = 10572 classes, and what the
-forward pass keeps. ``recompute`` is train.recompute: units keep their input alone.
+forward pass keeps. ``recompute`` is train.recompute: units keep their input alone. ``plain`` is the network as its
+publisher trains it (see bench_train.py).
 """
 
 from __future__ import annotations
@@ -15,21 +17,25 @@ import time
 from collections.abc import Sequence
 
 import torch
-from bench_train import Size, own_steps
+from bench_train import MODELS, Size, Step, own_steps
 from peak_memory import kib
+from plain_port import plain_step
 
 from sphereface.device import use_machine
 
-DEPTHS = (4, 10, 20, 36, 64)
 STATUS = "/proc/self/status"
 
 
-def peak(depth: int, size: Size, precision: str, recompute: bool) -> tuple[float, float]:
-    """MiB, and seconds of the step; to be called in a process of its own."""
-    use_machine(torch.device("cpu"))
-    before = kib(STATUS, "VmRSS:")
-    options = [f"model.depth={depth}", f"train.recompute={str(recompute).lower()}"]
-    step, _, _ = own_steps(size, precision, options)
+def peak(size: Size, form: str, recompute: bool) -> tuple[float, float]:
+    """MiB, and seconds of the second step; to be called in a process of its own."""
+    if form == "plain":
+        before = kib(STATUS, "VmRSS:")
+        step: Step = plain_step(size.options(), size.batch, size.classes)
+    else:
+        use_machine(torch.device("cpu"))
+        before = kib(STATUS, "VmRSS:")
+        step, _, _ = own_steps(size, form, [f"train.recompute={str(recompute).lower()}"])
+    step()
     began = time.perf_counter()
     step()
     return (kib(STATUS, "VmHWM:") - before) / 1024, time.perf_counter() - began
@@ -38,17 +44,24 @@ def peak(depth: int, size: Size, precision: str, recompute: bool) -> tuple[float
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print, a line for each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batch", type=int, default=256, help="pictures (256)")
-    parser.add_argument("--precision", default="bf16", choices=["fp32", "bf16"], help="number type (bf16)")
-    parser.add_argument("--depth", type=int, nargs="+", default=DEPTHS, help="of the network (all)")
+    parser.add_argument("--batch", type=int, default=256, help="images (256)")
+    parser.add_argument(
+        "--precision", nargs="+", default=["bf16"], choices=["fp32", "bf16"], help="number types (bf16)"
+    )
+    parser.add_argument(
+        "--model", nargs="+", choices=MODELS, default=[name for name in MODELS if name.startswith("sphere")],
+        help="the networks (SphereNet's depths)",
+    )  # fmt: skip
+    parser.add_argument("--plain", action="store_true", help="also the network's plain form")
     args = parser.parse_args(argv)
-    print(f"batch {args.batch}, {args.precision}\n{'depth':>5}{'recompute':>11}{'MiB':>9}{'s':>7}")
+    print(f"batch {args.batch}\n{'network':16}{'form':>7}{'recompute':>11}{'MiB':>9}{'s':>7}")
     spawn = multiprocessing.get_context("spawn")
-    for depth in args.depth:
-        for recompute in (False, True):
+    for model in args.model:
+        forms = [(kind, again) for kind in args.precision for again in (False, True)]
+        for form, recompute in [("plain", False)] * args.plain + forms:
             with spawn.Pool(1) as pool:
-                mib, seconds = pool.apply(peak, (depth, Size(batch=args.batch), args.precision, recompute))
-            print(f"{depth:5}{'yes' if recompute else 'no':>11}{mib:9,.0f}{seconds:7.1f}", flush=True)
+                mib, seconds = pool.apply(peak, (Size(batch=args.batch, model=model), form, recompute))
+            print(f"{model:16}{form:>7}{'yes' if recompute else 'no':>11}{mib:9,.0f}{seconds:7.1f}", flush=True)
     return 0
 
 

@@ -10,10 +10,11 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-def bench(tmp_path_factory):
+@pytest.fixture(scope="module", params=["sphere20", "mobilefacenet"])
+def bench(tmp_path_factory, request):
     path = tmp_path_factory.mktemp("bench") / "rows.json"
     command = [sys.executable, str(ROOT / "benchmarks" / "bench_train.py"), "--tiny", "--json", str(path)]
+    command += ["--model", request.param]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=250)
     assert done.returncode == 0, done.stderr
     return done.stdout, json.loads(path.read_text(encoding="utf-8"))
@@ -21,7 +22,7 @@ def bench(tmp_path_factory):
 
 def test_rows(bench):
     printed, rows = bench
-    keys = ("name", "dtype", "batch", "images_per_s", "ratio_to_port", "share_of_peak")
+    keys = ("model", "name", "dtype", "batch", "images_per_s", "ratio_to_port", "share_of_peak")
     assert {tuple(row) for row in rows} == {keys}
     both = {(name, kind) for name in ("sphereface", "backbone", "peak") for kind in ("fp32", "bf16")}
     assert {(row["name"], row["dtype"]) for row in rows} == {("plain port", "fp32"), *both}
@@ -42,10 +43,13 @@ def test_ratios_are_to_the_port_and_to_the_peak_of_the_same_type(bench):
 
 def test_the_plain_port_has_the_networks_size(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    from plain_port import plain_network
+    from plain_port import plain_form
+    from torch import nn
 
-    from sphereface.models import SphereNet
+    from sphereface.models import BACKBONES, build_model
 
-    widths = (64, 128, 256, 512)
-    sizes = [sum(p.numel() for p in net.parameters()) for net in (plain_network(widths, 512), SphereNet(20))]
-    assert sizes[0] == sizes[1]
+    for options in (BACKBONES["spherenet"](), BACKBONES["mobilefacenet"]()):
+        plain, own = plain_form(options), build_model(options)
+        sizes = [sum(p.numel() for p in net.parameters()) for net in (plain, own)]
+        assert sizes[0] == sizes[1]
+        assert {type(layer) for layer in plain.modules() if isinstance(layer, nn.PReLU)} == {nn.PReLU}
