@@ -18,6 +18,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import yaml
+
+from ..backbone_options import BackboneOptions
 from ..errors import UserError
 from ..input_spec import ORDERS
 from ..models.published import PUBLISHERS, InputOverrides, Published, import_published, save_published
@@ -76,8 +79,16 @@ def _report(published: Published, output: Path) -> str:
         f"recognised as {published.source}",
         f"reads {options.input_spec.describe()}",
         *published.notes,
+        f"to train from it: --set train.init_from={output} --set 'model={_changed(options)}'",
     ]
     return "\n".join(lines)
+
+
+def _changed(options: BackboneOptions) -> str:
+    """Return what a configuration must say of the network, as YAML on one line; defaults are left out."""
+    usual = type(options)().to_dict()
+    changed = {key: value for key, value in options.to_dict().items() if key == "name" or value != usual.get(key)}
+    return yaml.safe_dump(changed, default_flow_style=True, sort_keys=False, width=10**6).strip()
 
 
 def _size(text: str | None) -> tuple[int, int] | None:

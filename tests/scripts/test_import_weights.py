@@ -48,13 +48,19 @@ def published(tmp_path) -> Path:
 
 def test_says_what_it_made(tmp_path, published, capsys):
     assert run(published, tmp_path / "new" / "out.pt") == 0
-    assert capsys.readouterr().out == (
+    printed, _, training = capsys.readouterr().out.rpartition("to train from it: ")
+    assert printed == (
         f"{tmp_path}/new/out.pt: spherenet depth 10 norm none, embeddings of 6 numbers\n"
         "recognised as wy1iu/sphereface, SphereFace-20\n"
         "reads (B, 3, 32, 24) float32 = (pixel − 127.5) / 128, BGR\n"
         "no head in the file\n"
     )
-    assert json.loads((tmp_path / "new" / "out.json").read_text())["run"] == "imported from published.caffemodel"
+    about = json.loads((tmp_path / "new" / "out.json").read_text())
+    assert about["run"] == "imported from published.caffemodel"
+    start, model = re.findall(r"--set '?([^']*?)'?(?: |\n)(?=--|$)", training)
+    assert start == f"train.init_from={tmp_path}/new/out.pt"
+    config = load_config("sphere20.yaml", [start, model], losses=MARGINS, backbones=BACKBONES)
+    assert config.to_dict()["model"] == about["model"]
 
 
 def test_evaluates_on_pairs(tmp_path, published, capsys):
@@ -109,7 +115,7 @@ def test_head_and_names(tmp_path, capsys):
     (tmp_path / "x").write_bytes(caffemodel({**sphere_tensors(), "fc6.weight": head}))
     (tmp_path / "names").write_text("a\nb\nc\nd\n")
     assert run(tmp_path / "x", tmp_path / "out.pt", "--names", tmp_path / "names") == 0
-    assert capsys.readouterr().out.endswith("head: 4 identities\n")
+    assert "head: 4 identities\n" in capsys.readouterr().out
     state = load_checkpoint(tmp_path / "out.pt")
     assert (state["head"]["weight"].numpy() == head).all()
     assert state["meta"]["class_names"] == ["a", "b", "c", "d"]
