@@ -36,7 +36,7 @@ faults: setup   ## the long proofs
 	$(BIN)/python -m pytest -m slow --timeout 3600
 
 bench: setup   ## the benchmarks of docs/, one after the other in their short forms, with outside peers (extra: bench)
-	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	$(BIN)/python -m pip install --quiet --editable '.[bench,faiss]'
 	$(BIN)/python scripts/prepare_orl.py
 	$(BIN)/python benchmarks/bench_loss.py --quick
 	$(BIN)/python benchmarks/bench_train.py --quick
@@ -44,6 +44,8 @@ bench: setup   ## the benchmarks of docs/, one after the other in their short fo
 	$(BIN)/python benchmarks/bench_data.py --rounds 2
 	$(BIN)/python benchmarks/bench_embed.py data/orl-112x96/verify --count 100 --rounds 2
 	$(BIN)/python benchmarks/bench_scaling.py
+	$(BIN)/python benchmarks/bench_search.py --rounds 3
+	$(BIN)/python benchmarks/bench_templates.py
 
 clean:   ## remove environment, caches and builds; data/ and runs/ stay
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

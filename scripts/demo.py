@@ -14,7 +14,7 @@ from pathlib import Path
 from sphereface.config import load_config
 from sphereface.data.orl import pixel_features, prepare_orl
 from sphereface.errors import reports_user_errors
-from sphereface.evaluation import Report, evaluate, format_table, load_pair_set, write_report
+from sphereface.evaluation import PairsResult, Report, evaluate, format_table, load_pair_set, write_report
 from sphereface.losses.margins import MARGINS
 from sphereface.models import BACKBONES, load_model
 from sphereface.plugins import load_plugins
@@ -44,11 +44,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     pair_set = load_pair_set("ORL, 10 people unseen in training", orl.verify, orl.pairs)
     loaded = load_model(checkpoint)
-    outcome = evaluate(loaded.model, pair_set, device="cpu")
-    report = Report(pair_set, outcome, about={"checkpoint": str(checkpoint)})
+    result = evaluate(loaded.model, pair_set, device="cpu")
+    assert isinstance(result, PairsResult)
+    outcome = result.verification
+    report = Report(pair_set.name, pair_set.images, (result,), about={"checkpoint": str(checkpoint)})
     output = checkpoint.parent / "eval-pairs"
     write_report(report, output)
-    pixels = pair_set.verify(pixel_features(pair_set.files))
+    pixels = pair_set.verify(pixel_features(pair_set.images.found()))
 
     print(f"\n{format_table(report)}\n")
     print(f"{'comparing pixels':32}{pixels.mean:7.2%} ± {pixels.standard_error:.2%}")

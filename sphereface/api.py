@@ -14,12 +14,12 @@ import torch
 from tqdm import tqdm
 
 from .alignment.detector import Detector
-from .checkpoint import sha256_of
 from .device import choose_device
 from .errors import UserError
 from .evaluation.calibration import Calibration, calibration_path, read_calibration
 from .evaluation.embed import embed_batch
 from .faces import BadPicture, Face, FaceReader, Image, Pixels
+from .files import sha256_of
 from .models import load_model
 
 __all__ = ["BadPicture", "Embedded", "Face", "FaceEmbedder", "Image", "Match"]
@@ -174,12 +174,13 @@ class FaceEmbedder:
             )
         return result.embeddings
 
-    def try_embed(self, images: Sequence[Image], *, progress: str | None = None) -> Embedded:
+    def try_embed(self, images: Sequence[Image], *, progress: str | None = None, normalise: bool = True) -> Embedded:
         """As :meth:`embed`, but leave out what cannot be used and say why.
 
         Args:
             images: N pictures.
             progress: title of a progress bar on stderr; None draws none.
+            normalise: see :meth:`embed_crops`.
         """
         if isinstance(images, str | Path | bytes) or (isinstance(images, np.ndarray) and images.ndim == 3):
             raise UserError("images: got a single picture · allowed: a list of pictures, as in embed([picture])")
@@ -192,7 +193,8 @@ class FaceEmbedder:
                 found = dict(self._faces(images, numbers, problems))
                 if found:
                     rows += found
-                    features.append(self.embed_crops(np.stack([face.crop for face in found.values()])))
+                    crops = np.stack([face.crop for face in found.values()])
+                    features.append(self.embed_crops(crops, normalise=normalise))
                 bar.update(len(numbers))
         return Embedded(np.array(rows, dtype=np.int64), np.concatenate(features), problems)
 
@@ -236,21 +238,23 @@ class FaceEmbedder:
             far=point.far,
         )
 
-    def embed_crops(self, crops: Pixels) -> npt.NDArray[np.float32]:
+    def embed_crops(self, crops: Pixels, *, normalise: bool = True) -> npt.NDArray[np.float32]:
         """Embed crops at once.
 
         Args:
             crops: (B, H, W, 3) uint8, BGR, (H, W) = :attr:`input_size`; those of :meth:`face`.
+            normalise: return unit vectors; False: what the network gives, with ``flip`` the embedding of the crop and
+                then that of its mirror image in each row.
 
         Returns:
-            (B, D) float32 unit vectors.
+            (B, D) float32.
         """
         with torch.inference_mode():
-            features = embed_batch(self._loaded.model, crops, self._device, self.flip).astype(np.float64)
-        norms = np.linalg.norm(features, axis=1, keepdims=True)
+            features = embed_batch(self._loaded.model, crops, self._device, self.flip)
+        norms = np.linalg.norm(features.astype(np.float64), axis=1, keepdims=True)
         if not (norms > 0).all() or not np.isfinite(norms).all():
             raise UserError(f"{self.checkpoint}: gives embeddings that are zero or not finite · its training diverged")
-        return np.asarray(features / norms, dtype=np.float32)
+        return np.asarray(features / norms, dtype=np.float32) if normalise else features
 
     def check_operating_point(self, far: float | None, prior: float | None) -> None:
         """Say at once whether decisions can be made at ``far`` and ``prior``, see :meth:`verify`.

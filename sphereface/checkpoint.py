@@ -7,7 +7,6 @@ mean is the business of whoever saves them.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import pickle
@@ -20,7 +19,7 @@ from typing import Any
 import torch
 
 from .errors import UserError
-from .files import flush_folder, write_whole
+from .files import flush_folder, sha256_of, write_whole
 
 FORMAT = 1
 
@@ -105,15 +104,6 @@ def _check_sidecar(path: Path, save_id: str) -> None:
         return  # the kill came between the two files: this one describes the checkpoint before
     if sidecar.get("sha256") != sha256_of(path):
         raise BadCheckpoint(f"{path}: altered since it was saved (its SHA-256 is not the one in {path.stem}.json)")
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, as 64 hexadecimal digits."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _first_line(error: BaseException) -> str:

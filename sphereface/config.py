@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from .augmentation import Augment
 from .backbone_options import BackboneOptions
 from .config_files import find_config, merge, read_yaml, set_value
-from .errors import ConfigError
+from .errors import ConfigError, UserError
 from .options import fill_options, option, parse_options, suggest, to_plain
+from .places import Places, check_set_name, parse_places
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class PairSetConfig:
-    """One verification set: pictures and the pairs to compare."""
+    """One list of pairs among ``eval.sets``, with its images; other sets are a text, see :mod:`sphereface.places`."""
 
     images: str = option()
     pairs: str = option()
@@ -173,12 +175,9 @@ class Config:
         del plain["stages"]  # train.stages has them as they were given
         return plain
 
-    def pair_sets(self) -> dict[str, PairSetConfig]:
-        """``eval.sets`` by name; a bare folder stands for ``{images: folder, pairs: folder/pairs.txt}``.
-
-        A ``.bin`` file of InsightFace holds pictures and pairs: its path stands for both.
-        """
-        return _parse_pair_sets(self.eval.sets, [])
+    def evaluation_sets(self) -> dict[str, Places]:
+        """Return ``eval.sets`` by name: where each set is, in the grammar of ``sphereface eval --sets``."""
+        return _parse_sets(self.eval.sets, [])
 
 
 _CHOOSING = ("loss=", "loss.name=", "model=", "model.name=")  # overrides that come first: they replace a section
@@ -329,15 +328,22 @@ def _wrong_sizes(config: Config) -> list[str]:
     ]
 
 
-def _parse_pair_sets(sets: Mapping[str, object], problems: list[str]) -> dict[str, PairSetConfig]:
+def _parse_sets(sets: Mapping[str, object], problems: list[str]) -> dict[str, Places]:
+    """Return where each set is: a text ``[KIND:]PLACE[,PLACE…]``, or a mapping of a list of pairs."""
     parsed = {}
     for name, value in sets.items():
-        given = value
-        if isinstance(value, str):
-            given = {"images": value, "pairs": value if value.lower().endswith(".bin") else f"{value}/pairs.txt"}
-        pair_set = parse_options(PairSetConfig, given, prefix=f"eval.sets.{name}", problems=problems)
+        try:
+            check_set_name(name)
+            if isinstance(value, str):
+                parsed[name] = parse_places(value)
+                continue
+        except UserError as error:
+            problems.append(f"eval.sets.{name}: {error}")
+            continue
+        pair_set = parse_options(PairSetConfig, value, prefix=f"eval.sets.{name}", problems=problems)
         if pair_set is not None:
-            parsed[name] = pair_set
+            paths = (pair_set.images, pair_set.pairs, pair_set.dev_train)
+            parsed[name] = Places("pairs", tuple(Path(path) for path in paths if path is not None))
     return parsed
 
 
@@ -345,7 +351,7 @@ def _contradictions(config: Config) -> list[str]:
     """What is wrong with keys that are each fine alone."""
     train = config.train
     problems: list[str] = []
-    _parse_pair_sets(config.eval.sets, problems)
+    _parse_sets(config.eval.sets, problems)
     if not config.data.train:
         problems.append(
             "data.train: missing · allowed: a folder of identities, a .rec, a list, a .zip, or several of them · "

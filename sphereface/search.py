@@ -1,9 +1,11 @@
-"""Galleries of embeddings, and who in one is most like somebody: exactly, or by an index where it is too large."""
+"""Galleries of embeddings, and search for the rows most similar to a query: exact, or approximate by an index."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 import zipfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,20 +19,22 @@ from .files import write_whole
 Embeddings = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
 
-_FORMAT = 1
-_BLOCK = 65536  # gallery rows compared at a time: 8 queries × 65,536 scores are 2 MB
-_LINKS, _BREADTH = 32, 128  # of the HNSW graph: neighbours of a node, candidates held while building and searching
+_FORMATS = (1, 2)
+_ROWS = 4096  # normalised at a time
+_BLOCK = 32_768  # gallery rows in one matrix product; with fewer, threads wait for each other too often on busy cores
+_QUERIES = 64  # queries in one matrix product; the scores of a block take at most 8 MiB
+_LINKS, _BREADTH = 32, 128  # HNSW: neighbours of a node; candidates kept while building and searching
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """Embeddings of one checkpoint with the pictures that they are of. Biometric data: keep it as such.
+    """Embeddings of one checkpoint and the paths of their images. This is biometric data: protect it.
 
     Attributes:
-        paths: (N,) of the pictures.
+        paths: (N,) paths of the images.
         embeddings: (N, D) float32 unit vectors.
-        checkpoint_sha256: the checkpoint that made them.
-        settings: how pictures became crops: ``"aligned crops"``, or detector, pick and template origin.
+        checkpoint_sha256: the checkpoint that computed the embeddings.
+        settings: how images became crops: ``"aligned crops"``, or detector, pick and template origin.
     """
 
     paths: tuple[str, ...]
@@ -38,42 +42,43 @@ class Gallery:
     checkpoint_sha256: str
     settings: str
 
-    def save(self, path: Path) -> None:
-        """Write it as ``.npz``: ``paths``, ``embeddings``, ``checkpoint_sha256``, ``settings``.
 
-        Raises:
-            UserError: another suffix, or it cannot be written.
-        """
-        if path.suffix != ".npz":
-            raise UserError(f"{path}: got suffix {path.suffix!r} · allowed: .npz")
-        arrays: dict[str, Any] = {
-            "paths": np.array(self.paths, dtype=np.str_),
-            "embeddings": self.embeddings,
-            "checkpoint_sha256": np.array(self.checkpoint_sha256),
-            "settings": np.array(self.settings),
-            "format": np.array(_FORMAT),
-        }
-        try:
-            write_whole(path, lambda file: np.savez(file, **arrays))
-        except OSError as error:
-            raise UserError(f"{path}: cannot be written ({error.strerror})") from error
+def make_gallery(
+    root: str,
+    names: Sequence[str],
+    image: Embeddings,
+    mirror: Embeddings | None,
+    *,
+    checkpoint_sha256: str,
+    settings: str,
+) -> Gallery:
+    """Join the embeddings of images and mirror images and divide them by their lengths.
+
+    Args:
+        root: folder of the images.
+        names: N, relative to ``root``.
+        image, mirror: (N, D) float32 each, as the network gives them.
+        checkpoint_sha256, settings: see :class:`Gallery`.
+    """
+    parts = [image] if mirror is None else [image, mirror]
+    units = np.empty((len(names), sum(part.shape[1] for part in parts)), dtype=np.float32)
+    for start in range(0, len(units), _ROWS):
+        rows = np.concatenate([part[start : start + _ROWS] for part in parts], axis=1)
+        with np.errstate(invalid="ignore"):  # a row of zeros becomes NaN, which the search names
+            units[start : start + _ROWS] = rows / np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
+    paths = tuple(os.path.join(root, name) for name in names)  # noqa: PTH118 -- Path costs 20 times as much
+    return Gallery(paths, units, checkpoint_sha256, settings)
 
 
 def load_gallery(path: Path, *, checkpoint_sha256: str, settings: str) -> Gallery:
-    """Read a gallery for queries by the same checkpoint, made into crops alike.
+    """Read a gallery for queries that use the same checkpoint and the same settings.
 
     Raises:
-        UserError: missing, damaged, or made otherwise.
+        UserError: the file is missing or damaged, or its checkpoint or settings differ.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
-            if int(file["format"]) != _FORMAT:
-                raise ValueError("another format")
-            embeddings = np.asarray(file["embeddings"], dtype=np.float32)
-            paths = tuple(file["paths"].tolist())
-            gallery = Gallery(paths, embeddings, str(file["checkpoint_sha256"]), str(file["settings"]))
-        if embeddings.ndim != 2 or len(paths) != len(embeddings):
-            raise ValueError(f"{len(paths)} paths, embeddings {embeddings.shape}")
+            gallery = _read_gallery(file)
     except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
         raise UserError(f"{path}: not a gallery ({error}) · make one: sphereface embed DIR {path.name}") from error
     if gallery.checkpoint_sha256 != checkpoint_sha256:
@@ -86,54 +91,118 @@ def load_gallery(path: Path, *, checkpoint_sha256: str, settings: str) -> Galler
     return gallery
 
 
+def _read_gallery(file: Mapping[str, npt.NDArray[Any]]) -> Gallery:
+    """Read format 1, unit vectors with the whole paths, or 2, the table that evaluations read too."""
+    number = int(file["format"])
+    if number not in _FORMATS:
+        raise ValueError(f"format {number}, a newer version wrote it")
+    names = file["paths" if number == 1 else "names"].tolist()
+    parts = [np.asarray(file[key], dtype=np.float32) for key in ("embeddings", "mirror") if key in file]
+    if any(part.ndim != 2 or len(part) != len(names) for part in parts):
+        raise ValueError(f"{len(names)} names, embeddings {' and '.join(str(part.shape) for part in parts)}")
+    sha256, settings = str(file["checkpoint_sha256"]), str(file["settings"])
+    if number == 1:
+        return Gallery(tuple(names), parts[0], sha256, settings)
+    mirror = parts[1] if len(parts) > 1 else None
+    return make_gallery(str(file["root"]), names, parts[0], mirror, checkpoint_sha256=sha256, settings=settings)
+
+
 def nearest(gallery: Embeddings, queries: Embeddings, k: int) -> tuple[Rows, Embeddings]:
-    """The k rows of a gallery with the highest cosines, exactly, block by block.
+    """Return the k gallery rows with the highest cosines for each query, exactly.
+
+    A cosine is summed in float64 and rounded to float32. It depends on the two vectors only, not on the block, the
+    other queries or the BLAS library, so identical rows have equal cosines.
 
     Args:
         gallery: (N, D) float32 unit vectors.
         queries: (Q, D) float32 unit vectors.
-        k: how many; of fewer rows all.
+        k: number of rows per query; N if k is larger.
 
     Returns:
-        (Q, k) int64 rows and (Q, k) float32 cosines, the highest first; of equal ones the first row first.
+        (Q, k) int64 rows and (Q, k) float32 cosines. The highest cosine is first; of equal cosines the lower row.
+
+    Raises:
+        UserError: a gallery row or a query holds NaN or infinity.
     """
+    _check_finite(queries, "queries")
     k = min(k, len(gallery))
-    best = np.full((len(queries), 0), 0, dtype=np.int64)
-    scores = np.empty((len(queries), 0), dtype=np.float32)
+    rows = np.zeros((len(queries), k), dtype=np.int64)
+    cosines = np.full((len(queries), k), -np.inf, dtype=np.float32)
+    for start in range(0, len(queries) if k else 0, _QUERIES):
+        part = slice(start, start + _QUERIES)
+        _scan(gallery, queries[part], rows[part], cosines[part])
+    return rows, cosines
+
+
+def _scan(gallery: Embeddings, queries: Embeddings, rows: Rows, cosines: Embeddings) -> None:
+    """Compare all gallery rows with the queries; write the best into ``rows`` and ``cosines``, both (Q, k)."""
+    k = rows.shape[1]
+    slack = (gallery.shape[1] + 1) * float(np.finfo(np.float32).eps)  # twice the largest rounding error of a score
     for start in range(0, len(gallery), _BLOCK):
-        block = queries @ gallery[start : start + _BLOCK].T  # (Q, block)
-        rows = np.broadcast_to(np.arange(start, start + block.shape[1]), block.shape)
-        scores, best = np.hstack([scores, block]), np.hstack([best, rows])
-        order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-        scores, best = np.take_along_axis(scores, order, axis=1), np.take_along_axis(best, order, axis=1)
-    return best, scores
+        block = gallery[start : start + _BLOCK]
+        scores = block @ queries.T  # (block, Q): BLAS is faster this way round than with queries @ block.T
+        _check_finite(scores, "gallery", start)
+        floor = cosines[:, -1] - slack
+        for query in np.unique(np.flatnonzero(scores > floor) % len(queries)):  # few after the first blocks
+            found = _shortlist(scores[:, query], floor[query], k, slack)
+            exact = (block[found] * queries[query].astype(np.float64)).sum(axis=1).astype(np.float32)
+            all_rows = np.concatenate([rows[query], start + found])  # ascending where cosines are equal
+            all_cosines = np.concatenate([cosines[query], exact])
+            order = np.argsort(-all_cosines, kind="stable")[:k]
+            rows[query], cosines[query] = all_rows[order], all_cosines[order]
+
+
+def _shortlist(scores: Embeddings, floor: np.float32, k: int, slack: float) -> Rows:
+    """Return the rows over ``floor`` that can be among the best k of the block."""
+    found = np.flatnonzero(scores > floor)
+    if len(found) > k:
+        floor = np.partition(scores[found], -k)[-k] - slack
+        found = found[scores[found] >= floor]
+    return found
+
+
+def _check_finite(values: Embeddings, name: str, first: int = 0) -> None:
+    """Raise a UserError that names the first row with NaN or infinity; ``first`` is the number of row 0."""
+    if not np.isfinite(values).all():
+        row = first + int(np.argmin(np.isfinite(values).all(axis=1)))
+        raise UserError(f"{name}: row {row} holds NaN or infinity · allowed: unit vectors · embed this image again")
 
 
 def nearest_by_index(gallery: Gallery, queries: Embeddings, k: int, folder: Path) -> tuple[Rows, Embeddings]:
-    """As :func:`nearest`, by a graph (faiss, HNSW) that visits few rows and may miss some of the k.
+    """Search like :func:`nearest`, with an HNSW graph (faiss) that visits few rows and may miss some of the k.
 
-    The graph is built once and kept in ``folder`` under the hash of the embeddings; only give a folder whose files you
-    trust, for faiss does not guard against forged ones.
+    The graph is built once and kept in ``folder`` under the hash of the embeddings. Only give a folder whose files you
+    trust: faiss does not protect against forged files.
+
+    Returns:
+        (Q, K) int64 rows and (Q, K) float32 cosines, the highest first. K is the largest number of rows found for one
+        query, at most k. A query with fewer ends in row -1, cosine -inf; a single query never does.
 
     Raises:
-        UserError: faiss is not installed, or the graph cannot be kept.
+        UserError: faiss is not installed, the graph cannot be written, or a vector holds NaN or infinity.
     """
     faiss = _import_faiss()
-    path = folder / f"{hashlib.sha256(gallery.embeddings.tobytes()).hexdigest()[:16]}.faiss"
+    _check_finite(queries, "queries")
+    embeddings = np.ascontiguousarray(gallery.embeddings)
+    path = folder / f"{hashlib.sha256(embeddings.data).hexdigest()[:16]}.faiss"
     if path.is_file():
         index = faiss.read_index(str(path))
     else:
-        index = faiss.IndexHNSWFlat(gallery.embeddings.shape[1], _LINKS, faiss.METRIC_INNER_PRODUCT)
+        _check_finite(embeddings.sum(axis=1, keepdims=True), "gallery")
+        index = faiss.IndexHNSWFlat(embeddings.shape[1], _LINKS, faiss.METRIC_INNER_PRODUCT)
         index.hnsw.efConstruction = _BREADTH
-        index.add(gallery.embeddings)
+        index.add(embeddings)
         try:
             write_whole(path, faiss.serialize_index(index).tobytes(), durable=False)
         except OSError as error:
             raise UserError(f"{path}: the index cannot be kept there ({error.strerror})") from error
-    k = min(k, len(gallery.embeddings))
+    k = min(k, len(embeddings))
     index.hnsw.efSearch = max(_BREADTH, 2 * k)
-    scores, rows = index.search(queries, k)
-    return np.asarray(rows, dtype=np.int64), np.asarray(scores, dtype=np.float32)
+    scores, ids = index.search(queries, k)
+    cosines, rows = np.asarray(scores, dtype=np.float32), np.asarray(ids, dtype=np.int64)
+    cosines[rows < 0] = -np.inf  # faiss fills the places after the last row found with id -1
+    most = int((rows >= 0).sum(axis=1).max(initial=0))
+    return rows[:, :most], cosines[:, :most]
 
 
 def _import_faiss() -> Any:

@@ -16,8 +16,10 @@ from sphereface.checkpoint import sha256_of
 from sphereface.cli import COMMANDS, main
 from sphereface.commands.search import _caption
 from sphereface.commands.verify import _title, describe
+from sphereface.evaluation import embed_files
 from sphereface.evaluation.calibration import Calibration, Threshold, calibration_path, write_calibration
 from sphereface.face_figures import pair_figure, search_figure
+from sphereface.models import load_model
 
 from .alignment.faces import ByColour
 from .evaluation.checkpoints import write_checkpoint
@@ -230,12 +232,15 @@ def test_embed_then_search(work, capsys):
     gallery = work / "gallery.npz"
     assert main(["embed", str(work / "gallery"), str(gallery), *options(work, "--aligned")]) == 0
     captured = capsys.readouterr()
-    assert captured.out == f"{gallery}: 6 embeddings of 32 numbers\n"
-    assert "left out 1 of 7 pictures:\n  - " in captured.err
+    assert captured.out == f"{gallery}: 6 embeddings of 16 numbers, and as many of mirror images\n"
+    assert "left out 1 of 7 images:\n  - " in captured.err
     assert "broken.jpg: not a picture" in captured.err
     with np.load(gallery, allow_pickle=False) as file:
-        assert file["paths"].tolist() == [str(work / f"gallery/P{p}/{k}.png") for p in range(3) for k in range(2)]
-        np.testing.assert_allclose(np.linalg.norm(file["embeddings"], axis=1), 1, atol=1e-6)
+        names = [f"P{p}/{k}.png" for p in range(3) for k in range(2)]
+        assert (file["names"].tolist(), str(file["root"])) == (names, str(work / "gallery"))
+        model = load_model(work / "best.pt").model
+        wanted = embed_files(model, [work / "gallery" / name for name in names], device="cpu")
+        np.testing.assert_allclose(np.hstack([file["embeddings"], file["mirror"]]), wanted, rtol=1e-4, atol=1e-5)
         assert str(file["checkpoint_sha256"]) == sha256_of(work / "best.pt")
     alone = FaceEmbedder(work / "best.pt", align=False, device="cpu")
     for place in (gallery, work / "gallery"):  # kept, or embedded for this search
@@ -256,6 +261,24 @@ def test_embed_then_search(work, capsys):
         "made of aligned crops, with mirror images, the query of aligned crops, without mirror images · give the same"
         in capsys.readouterr().err
     )
+
+
+def test_embed_of_a_list_and_without_mirror_images(work, capsys):
+    (work / "some.txt").write_text("query1.png\n\ngallery/P2/1.png\n", encoding="utf-8")
+    table = work / "some.npz"
+    assert main(["embed", str(work / "some.txt"), str(table), *options(work, "--aligned", "--no-flip")]) == 0
+    assert capsys.readouterr().out == f"{table}: 2 embeddings of 16 numbers\n"
+    with np.load(table, allow_pickle=False) as file:
+        assert (file["names"].tolist(), str(file["root"])) == (["query1.png", "gallery/P2/1.png"], str(work))
+        assert sorted(file) == ["checkpoint_sha256", "embeddings", "format", "names", "root", "settings"]
+    search = ["search", str(table), str(work / "query1.png"), *options(work, "--aligned", "--no-flip")]
+    assert main(search) == 0
+    assert capsys.readouterr().out.splitlines()[0] == f"  1   1.0000  {work / 'query1.png'}"
+
+
+def test_a_bin_is_embedded_with_aligned_only(work, capsys):
+    assert main(["embed", str(work / "lfw.bin"), str(work / "x.npz"), *options(work)]) == 2
+    assert capsys.readouterr().err == f"error: {work / 'lfw.bin'}: a .bin holds aligned crops · add --aligned\n"
 
 
 def test_a_search_says_who_of_what_it_found_it_is(work, capsys):
@@ -306,7 +329,11 @@ def test_search_by_a_graph_finds_the_same(work, capsys):
         (["search", "none.npz", "query0.png"], "none.npz: not a gallery"),
         (["search", "gallery", "none.png"], "none.png: cannot be read (No such file or directory)"),
         (["embed", "gallery", "out.txt"], "out.txt: got suffix '.txt' · allowed: .npz"),
-        (["embed", "none", "out.npz"], "none: not a folder · allowed: a folder of pictures"),
+        (["embed", "none", "out.npz"], "none: not a folder · allowed: a folder of images, a .bin, or a list of images"),
+        (["embed", "query0.png", "out.npz"], "query0.png: not a folder · allowed: a folder of images, a .bin"),
+        (["embed", "lines.txt", "out.npz"], "lines.txt: 1 of 2 lines name no file: 'none.png' · allowed: the path of"),
+        (["embed", "empty.txt", "out.npz"], "empty.txt: no lines · allowed: the path of an image on each line"),
+        (["embed", "none.bin", "out.npz"], "none.bin: cannot be read (No such file or directory)"),
         (["verify", "query0.png", "query1.png", "--far", "0.1"], "far, prior: need "),
         (["search", "gallery", "query0.png", "--far", "0.1"], "far, prior: need "),
         (["verify", "query0.png", "query1.png", "--save-plot", "pair.docx"], "--save-plot: cannot write pair.docx"),
@@ -314,6 +341,8 @@ def test_search_by_a_graph_finds_the_same(work, capsys):
 )
 def test_errors_are_one_line_and_exit_code_2(work, monkeypatch, capsys, command, message):
     monkeypatch.chdir(work)
+    (work / "lines.txt").write_text("query0.png\nnone.png\n", encoding="utf-8")
+    (work / "empty.txt").write_text("\n", encoding="utf-8")
     assert main([*command, *options(work, "--aligned")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: {message}")

@@ -14,6 +14,7 @@ from sphereface.config_files import find_config
 from sphereface.errors import ConfigError, UserError
 from sphereface.losses.margins import MARGINS
 from sphereface.models import BACKBONES
+from sphereface.places import Places
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 SHIPPED = sorted(CONFIGS.glob("*.yaml"))
@@ -236,13 +237,40 @@ def test_differences_name_the_whole_key():
 
 
 def test_a_bare_folder_is_a_pair_set(tmp_path):
-    sets = load(GOOD, tmp_path, "eval.sets.mine=data/mine").pair_sets()
-    assert (sets["mine"].images, sets["mine"].pairs) == ("data/mine", "data/mine/pairs.txt")
+    sets = load(GOOD, tmp_path, "eval.sets.mine=data/mine").evaluation_sets()
+    assert sets["mine"] == Places(None, (Path("data/mine"),))
 
 
 def test_a_bin_file_is_a_pair_set(tmp_path):
-    sets = load(GOOD, tmp_path, "eval.sets.cfp=faces/cfp_fp.bin").pair_sets()
-    assert (sets["cfp"].images, sets["cfp"].pairs) == ("faces/cfp_fp.bin", "faces/cfp_fp.bin")
+    sets = load(GOOD, tmp_path, "eval.sets.cfp=faces/cfp_fp.bin").evaluation_sets()
+    assert sets["cfp"] == Places(None, (Path("faces/cfp_fp.bin"),))
+
+
+def test_sets_have_the_grammar_of_the_command_line(tmp_path):
+    """A mapping is a list of pairs; a text names places, and a protocol before a colon."""
+    given = (
+        "eval.sets={a: {images: crops, pairs: p.txt, dev_train: t.txt}, b: 'ijb:meta/ijbc', c: 'crops,list.txt,p.txt'}"
+    )
+    sets = load(GOOD, tmp_path, given).evaluation_sets()
+    assert sets == {
+        "a": Places("pairs", (Path("crops"), Path("p.txt"), Path("t.txt"))),
+        "b": Places("ijb", (Path("meta/ijbc"),)),
+        "c": Places(None, (Path("crops"), Path("list.txt"), Path("p.txt"))),
+    }
+
+
+@pytest.mark.parametrize(
+    ("sets", "problem"),
+    [
+        ("{1: crops}", "eval.sets.1: got the name 1 · allowed: a text without slashes"),
+        ("{a/b: crops}", "eval.sets.a/b: got the name 'a/b' · allowed: a text without slashes"),
+        ("{a: 'crops,,x'}", "eval.sets.a: got 'crops,,x' · allowed: .* without empty places"),
+        ("{a: {images: crops}}", "eval.sets.a.pairs: missing"),
+    ],
+)
+def test_sets_that_cannot_be_are_refused_before_training(tmp_path, sets, problem):
+    with pytest.raises(ConfigError, match=problem):
+        load(GOOD, tmp_path, f"eval.sets={sets}")
 
 
 def test_another_loss_takes_no_options_of_the_old_one(tmp_path):

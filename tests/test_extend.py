@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import json
 import re
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from sphereface.cli import main
 from sphereface.config import load_config
 from sphereface.errors import UserError
 from sphereface.evaluation import embed_files
+from sphereface.evaluation.protocols import PROTOCOLS
 from sphereface.export.formats import onnx_runner
 from sphereface.losses.head import MarginHead
 from sphereface.losses.margins import MARGINS
@@ -45,9 +47,10 @@ def block(start: str) -> str:
 def outside(tmp_path, monkeypatch):
     """A folder with the page's files, the current one; what they register is gone afterwards."""
     monkeypatch.chdir(tmp_path)
-    before = [(registry, dict(registry)) for registry in (BACKBONES, MARGINS)]
+    before = [(registry, dict(registry)) for registry in (BACKBONES, MARGINS, PROTOCOLS)]
     (tmp_path / "my_net.py").write_text(block("class MyNet("), encoding="utf-8")
     (tmp_path / "my_margin.py").write_text(block("class MyMargin("), encoding="utf-8")
+    (tmp_path / "my_protocol.py").write_text(block("class TripletSet("), encoding="utf-8")
     (tmp_path / "my.yaml").write_text(block("extends: demo.yaml"), encoding="utf-8")
     make_training_set(tmp_path / "train", 5, 4)
     make_pairs(tmp_path / "pairs", folds=2, each=3)
@@ -56,7 +59,7 @@ def outside(tmp_path, monkeypatch):
     for registry, names in before:
         registry.clear()
         registry.update(names)
-    for name in ("my_net", "my_margin"):
+    for name in ("my_net", "my_margin", "my_protocol"):
         sys.modules.pop(name, None)
 
 
@@ -177,6 +180,28 @@ def test_a_margin_from_outside_trains(outside):
     assert load_checkpoint(folder / "last.pt")["meta"]["config"]["loss"] == {
         **load_checkpoint(folder / "last.pt")["meta"]["config"]["loss"], "name": "my-margin", "m": 0.2, "s": 30.0,
     }  # fmt: skip
+
+
+def test_a_protocol_from_outside_reports_and_selects(outside, monkeypatch, capsys):
+    monkeypatch.setenv("SPHEREFACE_PLUGINS", "my_net.py,my_protocol.py")
+    images = sorted(path.relative_to("pairs").as_posix() for path in Path("pairs").rglob("*.png"))
+    lines = [f"{images[k]} {images[k]} {images[-1 - k]}" for k in range(4)]  # an image is nearest to itself
+    Path("triplets.txt").write_text("\n".join(lines), encoding="utf-8")
+    folder = train("eval.sets={mine: 'triplets:pairs,triplets.txt'}")
+    assert "mine triplet accuracy 100.00 %" in (folder / "train.log").read_text(encoding="utf-8")
+    assert load_checkpoint(folder / "best.pt")["meta"]["best"] == 1.0
+    capsys.readouterr()
+    sets = ["--sets", "mine=triplets:pairs,triplets.txt"]
+    run("eval", "--ckpt", folder / "best.pt", *sets, "--html", "--output", "out")
+    printed = capsys.readouterr().out
+    assert re.search(r"accuracy +100.00% +of 4 triplets", printed)
+    assert json.loads(Path("out/mine/result.json").read_text(encoding="utf-8"))["num_triplets"] == 4
+    assert "of 4 triplets" in Path("out/report.html").read_text(encoding="utf-8")
+    np.savez("table.npz", names=np.array(images), embeddings=-np.eye(len(images)))  # no image is read
+    for path in Path("pairs").rglob("*.png"):
+        path.unlink()
+    run("eval", "--embeddings", "table.npz", *sets, "--output", "out")
+    assert "100.00%" in capsys.readouterr().out
 
 
 def test_without_the_plugin_the_checkpoint_says_what_is_missing(outside, monkeypatch, capsys):

@@ -26,4 +26,9 @@ def test_the_wheel_carries_every_module_and_config(tmp_path):
         assert "sphereface = sphereface.cli:main" in file.read(entries).decode()
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "sphereface").rglob("*.py")}
     configs = {f"sphereface/configs/{path.name}" for path in (ROOT / "configs").glob("*.yaml")}
-    assert modules | configs | {"sphereface/py.typed", "sphereface/evaluation/page.css"} <= carried
+    assert (
+        modules
+        | configs
+        | {"sphereface/py.typed", "sphereface/evaluation/page.css", "sphereface/evaluation/report.html.j2"}
+        <= carried
+    )

@@ -1,11 +1,19 @@
-"""Galleries and searches: exact beside a loop, faiss beside exact, files of other checkpoints refused."""
+"""Exact search beside float64 loops, the graph of faiss beside exact search, and gallery files that are refused."""
 
 from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tracemalloc
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from sphereface import search
+from sphereface.commands import search as search_command
 from sphereface.errors import UserError
 from sphereface.search import Gallery, load_gallery, nearest, nearest_by_index
 
@@ -16,26 +24,113 @@ def units(count, dim=16, seed=0):
 
 
 def by_loop(gallery, query, k):
-    scores = [sum(float(a) * float(b) for a, b in zip(row, query, strict=True)) for row in gallery]
-    return sorted(range(len(gallery)), key=lambda n: (-scores[n], n))[:k]
+    """Rows and float32 cosines, by Python's own float64 numbers and its sort."""
+    scores = [np.float32(sum(a * b for a, b in zip(row, query.tolist(), strict=True))) for row in gallery.tolist()]
+    rows = sorted(range(len(gallery)), key=lambda n: (-scores[n], n))[:k]
+    return rows, [scores[n] for n in rows]
 
 
-@pytest.mark.parametrize("block", [1, 7, 64, 65536])
-def test_blocks_give_what_a_loop_gives(monkeypatch, block):
-    monkeypatch.setattr(search, "_BLOCK", block)
-    gallery, queries = units(100), units(3, seed=1)
-    rows, cosines = nearest(gallery, queries, 9)
+def assert_as_by_loop(gallery, queries, k):
+    rows, cosines = nearest(gallery, queries, k)
+    assert (rows.dtype, cosines.dtype) == (np.int64, np.float32)
+    assert rows.shape == cosines.shape == (len(queries), min(k, len(gallery)))
     for query, found, scores in zip(queries, rows, cosines, strict=True):
-        assert found.tolist() == by_loop(gallery, query, 9)
-        np.testing.assert_allclose(scores, gallery[found] @ query, rtol=1e-5)
+        wanted, wanted_scores = by_loop(gallery, query, k)
+        assert found.tolist() == wanted
+        assert scores.tolist() == wanted_scores
 
 
-def test_of_equal_pictures_the_first_comes_first_and_k_may_exceed_the_gallery(monkeypatch):
+@pytest.mark.parametrize("block", [1, 7, 50, 64, 32_768])
+@pytest.mark.parametrize("num_rows", [100, 101])
+@pytest.mark.parametrize("k", [1, 9, 60])
+def test_blocks_give_what_a_loop_gives(monkeypatch, block, num_rows, k):
+    monkeypatch.setattr(search, "_BLOCK", block)
+    monkeypatch.setattr(search, "_QUERIES", 3)
+    for num_queries in (1, 3, 4, 8):
+        assert_as_by_loop(units(num_rows), units(num_queries, seed=1), k)
+
+
+@pytest.mark.parametrize("block", [7, 64, 32_768])
+@pytest.mark.parametrize("k", [1, 10, 60, 200])
+def test_of_equal_embeddings_the_lower_row_comes_first(monkeypatch, block, k):
+    """BLAS gives equal rows unequal cosines where they are the last few of a product, with 512 numbers each."""
+    monkeypatch.setattr(search, "_BLOCK", block)
+    gallery = units(4, 512)[np.random.default_rng(2).integers(0, 4, size=101)]
+    for num_queries in (1, 3):
+        queries = np.concatenate([gallery[-1:], units(num_queries - 1, 512, seed=1)])
+        assert_as_by_loop(gallery, queries, k)
+        assert_as_by_loop(np.repeat(gallery[:1], 101, axis=0), queries, k)
+
+
+@pytest.mark.parametrize("block", [7, 32_768])
+def test_embeddings_closer_than_float32_products_can_tell(monkeypatch, block):
+    monkeypatch.setattr(search, "_BLOCK", block)
+    near = units(1, 512) + 3e-7 * units(200, 512, seed=1)
+    for queries in (units(1, 512), units(5, 512, seed=3)):
+        assert_as_by_loop(near, queries, 10)
+
+
+@pytest.mark.parametrize("step", [1, -1])
+def test_a_gallery_in_the_order_of_its_cosines(monkeypatch, step):
+    monkeypatch.setattr(search, "_BLOCK", 16)
+    angles = np.linspace(0, np.pi, 150)[::step]
+    gallery = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    assert_as_by_loop(gallery, np.eye(2, dtype=np.float32), 10)
+
+
+def test_of_equal_images_the_first_comes_first_and_k_may_exceed_the_gallery(monkeypatch):
     monkeypatch.setattr(search, "_BLOCK", 2)
     gallery = np.repeat(np.eye(2, dtype=np.float32), [3, 2], axis=0)
     rows, cosines = nearest(gallery, np.eye(2, dtype=np.float32)[:1], 10)
     assert rows.tolist() == [[0, 1, 2, 3, 4]]
     assert cosines.tolist() == [[1, 1, 1, 0, 0]]
+
+
+def test_nothing_to_search_in_or_for():
+    for gallery, queries, k, shape in ((0, 2, 5, (2, 0)), (3, 0, 2, (0, 2)), (3, 2, 0, (2, 0))):
+        rows, cosines = nearest(units(gallery), units(queries), k)
+        assert rows.shape == cosines.shape == shape
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_vector_that_is_not_finite_is_refused(monkeypatch, tmp_path, value):
+    monkeypatch.setattr(search, "_BLOCK", 7)
+    gallery, queries = units(30), units(3, seed=1)
+    damaged, damaged_queries = gallery.copy(), queries.copy()
+    damaged[17, 3] = damaged_queries[2, 0] = value
+    line = r"row {} holds NaN or infinity · allowed: unit vectors · embed this image again"
+    with pytest.raises(UserError, match="gallery: " + line.format(17)):
+        nearest(damaged, queries, 5)
+    with pytest.raises(UserError, match="queries: " + line.format(2)):
+        nearest(gallery, damaged_queries, 5)
+    pytest.importorskip("faiss", reason="pip install '.[faiss]'")
+    with pytest.raises(UserError, match="gallery: " + line.format(17)):
+        nearest_by_index(Gallery(("a",) * 30, damaged, "", ""), queries, 5, tmp_path)
+    with pytest.raises(UserError, match="queries: " + line.format(2)):
+        nearest_by_index(Gallery(("a",) * 30, gallery, "", ""), damaged_queries, 5, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def peak_memory(gallery, queries, k):
+    tracemalloc.start()
+    nearest(gallery, queries, k)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak
+
+
+@pytest.mark.parametrize("num_queries", [1, 20])
+def test_memory_does_not_grow_with_the_gallery(monkeypatch, num_queries):
+    monkeypatch.setattr(search, "_BLOCK", 256)
+    small, large, queries = units(2_000, 64), units(10_000, 64), units(num_queries, 64, seed=1)
+    assert peak_memory(large, queries, 10) < 1.2 * peak_memory(small, queries, 10)
+    assert peak_memory(large, queries, 10) < large.nbytes / 4
+
+
+def test_memory_grows_with_the_results_of_the_queries_alone(monkeypatch):
+    monkeypatch.setattr(search, "_QUERIES", 50)
+    gallery, queries = units(300), units(2_000, seed=1)
+    assert peak_memory(gallery, queries, 1) < 300 * 2_000 * 4 / 4  # a quarter of the scores
 
 
 def test_the_graph_finds_nearly_all_and_is_built_once(tmp_path, monkeypatch):
@@ -59,29 +154,128 @@ def test_the_graph_finds_nearly_all_and_is_built_once(tmp_path, monkeypatch):
     assert kept.stat().st_size > 3000 * 16 * 4
 
 
+def fake_faiss(monkeypatch, ids, scores):
+    """Let a search by index find these ids, in faiss's form: -1 and the lowest float where there is no more."""
+    found = (np.array(scores, dtype=np.float32), np.array(ids))
+    index = SimpleNamespace(hnsw=SimpleNamespace(), add=lambda rows: None, search=lambda queries, k: found)
+    fake = SimpleNamespace(IndexHNSWFlat=lambda *_: index, METRIC_INNER_PRODUCT=0, read_index=lambda _: index)
+    fake.serialize_index = lambda _: np.zeros(1, np.uint8)
+    monkeypatch.setattr(search, "_import_faiss", lambda: fake)
+
+
+LOWEST = np.finfo(np.float32).min
+
+
+def test_places_that_the_graph_leaves_empty_are_dropped(tmp_path, monkeypatch):
+    gallery = Gallery(tuple("abcde"), units(5), "", "")
+    fake_faiss(monkeypatch, [[4, 2, -1, -1]], [[0.9, 0.5, LOWEST, LOWEST]])
+    rows, cosines = nearest_by_index(gallery, units(1), 4, tmp_path)
+    assert rows.tolist() == [[4, 2]]
+    np.testing.assert_array_equal(cosines, np.float32([[0.9, 0.5]]))
+    fake_faiss(monkeypatch, [[4, -1, -1], [1, 0, -1]], [[0.9, LOWEST, LOWEST], [0.8, 0.7, LOWEST]])
+    rows, cosines = nearest_by_index(gallery, units(2), 3, tmp_path)
+    assert rows.tolist() == [[4, -1], [1, 0]]
+    np.testing.assert_array_equal(cosines, np.float32([[0.9, -np.inf], [0.8, 0.7]]))
+    fake_faiss(monkeypatch, [[-1]], [[LOWEST]])
+    assert nearest_by_index(gallery, units(1), 1, tmp_path)[0].shape == (1, 0)
+
+
+def test_the_graph_of_a_gallery_with_many_equal_embeddings_gives_no_row_twice_or_below_zero(tmp_path):
+    pytest.importorskip("faiss", reason="pip install '.[faiss]'")
+    gallery = Gallery(tuple(map(str, range(1000))), np.repeat(units(10), 100, axis=0), "", "")
+    rows, cosines = nearest_by_index(gallery, units(1, seed=9), 1000, tmp_path)
+    assert 10 < rows.shape[1] <= 1000  # faiss 1.15 finds 85
+    assert rows.min() >= 0
+    assert len(np.unique(rows)) == rows.size
+    np.testing.assert_allclose(cosines[0], gallery.embeddings[rows[0]] @ units(1, seed=9)[0], atol=1e-6)
+
+
+def test_the_command_prints_what_the_graph_found_and_says_how_many_are_missing(tmp_path, monkeypatch, capsys):
+    """faiss's id -1 was once printed as the last image of the gallery."""
+    embedder = SimpleNamespace(
+        check_operating_point=lambda *_: None,
+        face=lambda _: SimpleNamespace(num_faces=1, crop=np.zeros((112, 96, 3), np.uint8)),
+        embed_crops=lambda _: units(1),
+        calibration=None,
+    )
+    monkeypatch.setattr(search_command, "make_embedder", lambda *_: embedder)
+    monkeypatch.setattr(search_command, "_gallery", lambda *_: Gallery(tuple("abcde"), units(5), "", ""))
+    argv = [str(tmp_path / "gallery.npz"), "query.png", "--ckpt", "best.pt", "--top", "9", "--index"]
+    fake_faiss(monkeypatch, [[3, 1, -1, -1, -1]], [[0.9, 0.5, LOWEST, LOWEST, LOWEST]])
+    assert search_command.run([*argv, "faiss"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == "  1   0.9000  d\n  2   0.5000  b\n"
+    assert captured.err == "note: --index faiss: found 2 of 5 · use --index exact to compare all images\n"
+    assert search_command.run([*argv, "exact"]) == 0
+    captured = capsys.readouterr()
+    assert len(captured.out.splitlines()) == 5
+    assert captured.err == ""
+
+
 def test_without_faiss_a_line_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "faiss", None)
     with pytest.raises(UserError, match="--index faiss: not installed · pip install"):
         nearest_by_index(Gallery(("a",), units(1), "", ""), units(1), 1, tmp_path)
 
 
-def test_a_gallery_is_read_as_it_was_written_and_by_its_checkpoint_alone(tmp_path):
-    gallery = Gallery(("a/1.jpg", "ü/2.jpg"), units(2), "ab" * 32, "aligned crops")
-    path = tmp_path / "gallery.npz"
-    gallery.save(path)
+def test_the_benchmark_runs_at_a_toy_size(tmp_path):
+    pytest.importorskip("faiss", reason="pip install '.[faiss]'")
+    program = Path(__file__).parents[1] / "benchmarks" / "bench_search.py"
+    command = [sys.executable, program, "--rows", "5000", "--dim", "32", "--queries", "1", "3", "--rounds", "1"]
+    done = subprocess.run([*command, "--json", tmp_path / "rows.json"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "rows.json").read_text(encoding="utf-8"))
+    assert [row["queries"] for row in rows] == [1, 3]
+    assert all(row["ratio"] == pytest.approx(row["nearest"] / row["faiss"]) for row in rows)
+    assert all(row["same_cosines"] for row in rows)
+    assert done.stdout.count("100.0%") == 2
+
+
+def test_a_gallery_of_the_first_format_is_read_by_its_checkpoint_alone(tmp_path):
+    path, embeddings = tmp_path / "gallery.npz", units(2)
+    old = {"paths": ["a/1.jpg", "ü/2.jpg"], "embeddings": embeddings, "format": 1}
+    np.savez(path, **old, checkpoint_sha256="ab" * 32, settings="aligned crops")
     found = load_gallery(path, checkpoint_sha256="ab" * 32, settings="aligned crops")
-    assert (found.paths, found.checkpoint_sha256, found.settings) == (gallery.paths, "ab" * 32, "aligned crops")
-    np.testing.assert_array_equal(found.embeddings, gallery.embeddings)
+    assert (found.paths, found.checkpoint_sha256, found.settings) == (
+        ("a/1.jpg", "ü/2.jpg"),
+        "ab" * 32,
+        "aligned crops",
+    )
+    np.testing.assert_array_equal(found.embeddings, embeddings)
     with pytest.raises(UserError, match=r"made by another checkpoint \(SHA-256 abababababab…"):
         load_gallery(path, checkpoint_sha256="cd" * 32, settings="aligned crops")
     with pytest.raises(UserError, match="made of aligned crops, the query of mtcnn"):
         load_gallery(path, checkpoint_sha256="ab" * 32, settings="mtcnn")
-    with pytest.raises(UserError, match=r"got suffix '.txt' · allowed: .npz"):
-        gallery.save(tmp_path / "gallery.txt")
+
+
+@pytest.mark.parametrize("flip", [True, False])
+def test_a_table_is_joined_and_divided_by_its_lengths(tmp_path, monkeypatch, flip):
+    monkeypatch.setattr(search, "_ROWS", 3)
+    rng = np.random.default_rng(0)
+    image, mirror = (rng.standard_normal((8, 5)).astype(np.float32) * 7 for _ in range(2))
+    names = [f"P{k}/ü.jpg" for k in range(8)]
+    more = {"mirror": mirror} if flip else {}
+    path = tmp_path / "t.npz"
+    np.savez(path, names=names, embeddings=image, root="crops", format=2, checkpoint_sha256="ab", settings="s", **more)
+    found = load_gallery(path, checkpoint_sha256="ab", settings="s")
+    rows = np.hstack([image, mirror]) if flip else image
+    wanted = [[x / sum(y * y for y in row) ** 0.5 for x in row] for row in rows.astype(np.float64).tolist()]
+    assert found.embeddings.dtype == np.float32
+    np.testing.assert_allclose(found.embeddings, wanted, rtol=2e-7)
+    assert found.paths == tuple(f"crops/{name}" for name in names)
 
 
 @pytest.mark.parametrize(
-    "arrays", [None, {}, {"format": 2}, {"format": 1, "paths": ["a"], "embeddings": [[1.0], [0.0]]}]
+    "arrays",
+    [
+        None,
+        {},
+        {"format": 2},
+        {"format": 3, "names": ["a"], "embeddings": [[1.0]], "root": ""},
+        {"format": 1, "paths": ["a"], "embeddings": [[1.0], [0.0]]},
+        {"format": 2, "names": ["a"], "embeddings": [[1.0]], "mirror": [[1.0], [0.0]], "root": ""},
+        {"format": 2, "names": ["a"], "embeddings": [["x"]], "root": ""},
+    ],
 )
 def test_what_is_no_gallery_is_one_line(tmp_path, arrays):
     path = tmp_path / "gallery.npz"

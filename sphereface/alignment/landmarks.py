@@ -1,8 +1,9 @@
-"""Five-point landmark files: one picture a line, ``file x1 y1 … x5 y5``.
+"""Five-point landmark files: one image a line, ``file x1 y1 … x5 y5 [score]``.
 
-Coordinates are pixels of the picture, the first pixel at 0, in the order of ``similarity.TEMPLATES``. Fields
+Coordinates are pixels of the image, the first pixel at 0, in the order of ``similarity.TEMPLATES``. Fields
 are separated by tabs, or by spaces where no file name has any. File names are relative to the folder of
-pictures, with forward slashes. Blank lines are skipped.
+images, with forward slashes. Blank lines are skipped. An eleventh number is the detector's score, as in IJB-C's
+``ijbc_name_5pts_score.txt``; alignment ignores it. All lines have a score, or none has.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def read_landmarks(path: Path) -> LandmarkTable:
     """Read a landmark file whole.
 
     Raises:
-        UserError: it cannot be read, a line is not as above, or a picture has two lines.
+        UserError: it cannot be read, a line is not as above, only some lines have a score, or an image has two lines.
     """
     try:
         data = path.read_bytes()
@@ -76,20 +77,27 @@ def can_hold(name: str) -> bool:
 
 def _entries(text: str, path: Path) -> Iterator[tuple[int, str, Points]]:
     """Yield (line number, file name, (5, 2) points) of each line that is not blank."""
+    first: tuple[int, int] | None = None  # number of the first line, and of its fields after the name
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         name, fields = _split(line.strip())
         try:
-            coordinates = np.array([float(field) for field in fields])
+            values = np.array([float(field) for field in fields])
         except ValueError:
-            coordinates = np.empty(0)
-        if len(coordinates) != _NUM_COORDINATES:
+            values = np.empty(0)
+        if len(values) not in (_NUM_COORDINATES, _NUM_COORDINATES + 1):
             raise UserError(
-                f"{path}, line {number}: got {_quote(line)} · allowed: a file name and ten numbers"
-                " · a file name with spaces needs tabs as separators"
+                f"{path}, line {number}: got {_quote(line)} · allowed: a file name and ten numbers, or eleven with "
+                "the detector's score · a file name with spaces needs tabs as separators"
             )
-        yield number, name, coordinates.reshape(5, 2)
+        first = first or (number, len(values))
+        if len(values) != first[1]:
+            raise UserError(
+                f"{path}, line {number}: got {len(values)} numbers, and {first[1]} in line {first[0]} · allowed: the "
+                "detector's score as the eleventh number in every line, or in none"
+            )
+        yield number, name, values[:_NUM_COORDINATES].reshape(5, 2)
 
 
 def _split(line: str) -> tuple[str, list[str]]:

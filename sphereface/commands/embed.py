@@ -1,12 +1,17 @@
-"""A folder of pictures to a file of embeddings, for search or for programs of your own.
+"""Images to a table of embeddings, for search, for evaluation, or for programs of your own.
 
     sphereface embed photographs gallery.npz --ckpt best.pt
-    sphereface embed data/crops gallery.npz --ckpt best.pt --aligned
+    sphereface embed data/crops crops.npz --ckpt best.pt --aligned
+    sphereface embed lfw.bin lfw.npz --ckpt best.pt --aligned       # the images of an InsightFace set
+    sphereface embed files.txt some.npz --ckpt best.pt              # one path on each line, relative to the list
 
-OUT.npz holds paths (N,) below DIR as it was given, embeddings (N, D) float32 unit vectors, the checkpoint's SHA-256,
-and how pictures became crops. Pictures without a face, and files that are no pictures, are left out and listed. Many
-photographs? Align them once on all cores (sphereface align), then embed the crops with --aligned. Embeddings are
-biometric data of the people on the pictures.
+    sphereface search gallery.npz query.jpg --ckpt best.pt
+    sphereface eval --embeddings crops.npz --lfw data/crops --pairs pairs.txt
+
+OUT.npz holds names (N,) relative to IMAGES, embeddings (N, D) float32 as the network gives them, mirror (N, D) for the
+mirror images, the folder, the checkpoint's SHA-256, and how images became crops. The command lists and leaves out
+images that it cannot use. For many photographs, align them once on all cores (sphereface align), then embed the crops
+with --aligned. Embeddings are biometric data of the people on the images.
 """
 
 from __future__ import annotations
@@ -14,55 +19,141 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
 
 from ..alignment.align import list_pictures
 from ..api import FaceEmbedder
+from ..data.bins import BinPicture, is_bin, read_bin
+from ..data.images import IMAGE_SUFFIXES
 from ..errors import UserError
-from ..search import Gallery
+from ..evaluation.embedding_table import SUFFIX, write_table
+from ..faces import Image
+from ..search import Gallery, make_gallery
 from .face_options import add_face_options, make_embedder
 from .parser import new_parser
+
+FORMAT = 2
+"""Of the file: 1 had unit vectors and whole paths."""
 
 _MOST_LISTED = 10
 
 
+@dataclass(frozen=True)
+class EmbeddedImages:
+    """Embeddings of N images as the network gives them.
+
+    Attributes:
+        root: folder of the images, or the file that they are in, as the user wrote it.
+        names: relative to ``root``.
+        image: (N, D) float32.
+        mirror: (N, D) float32, of the mirror images; None without.
+    """
+
+    root: str
+    names: tuple[str, ...]
+    image: npt.NDArray[np.float32]
+    mirror: npt.NDArray[np.float32] | None
+
+
 def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
-    """What the command line says."""
+    """Parse the command line."""
     parser = new_parser(__doc__, "embed", program)
-    parser.add_argument("folder", metavar="DIR", type=Path, help="pictures, in folders of any depth")
+    help_text = "a folder of any depth, a .bin of InsightFace, or a text file with a path on each line"
+    parser.add_argument("images", metavar="IMAGES", type=Path, help=help_text)
     parser.add_argument("output", metavar="OUT.npz", type=Path, help="the file to write")
     add_face_options(parser)
     return parser.parse_args(argv)
 
 
 def run(argv: Sequence[str] | None, program: str = "sphereface embed") -> int:
-    """Embed, write, say how it went."""
+    """Embed, write, report."""
     args = parse(argv, program)
-    if args.output.suffix != ".npz":
-        raise UserError(f"{args.output}: got suffix {args.output.suffix!r} · allowed: .npz")
+    if args.output.suffix != SUFFIX:
+        raise UserError(f"{args.output}: got suffix {args.output.suffix!r} · allowed: {SUFFIX}")
+    if is_bin(args.images) and not args.aligned:
+        raise UserError(f"{args.images}: a .bin holds aligned crops · add --aligned")
     embedder = make_embedder(args)
-    gallery = embed_folder(embedder, args.folder)
-    gallery.save(args.output)
-    print(f"{args.output}: {len(gallery.paths):,} embeddings of {embedder.dim} numbers")
+    found = embed_images(embedder, args.images)
+    write_table(
+        args.output, found.names, found.image, found.mirror,
+        root=found.root, checkpoint_sha256=embedder.sha256, settings=embedder.settings, format=FORMAT,
+    )  # fmt: skip
+    both = "" if found.mirror is None else ", and as many of mirror images"
+    print(f"{args.output}: {len(found.names):,} embeddings of {found.image.shape[1]} numbers{both}")
     return 0
 
 
-def embed_folder(embedder: FaceEmbedder, folder: Path) -> Gallery:
-    """Embed every picture below a folder; what cannot be used is listed on stderr.
+def embed_images(embedder: FaceEmbedder, place: Path) -> EmbeddedImages:
+    """Embed the images of a folder, a ``.bin`` or a list. Those that cannot be used are listed on stderr.
 
     Raises:
-        UserError: no folder, no pictures in it, or none that can be used.
+        UserError: there are no images, or none that can be used.
     """
-    if not folder.is_dir():
-        raise UserError(f"{folder}: not a folder · allowed: a folder of pictures")
-    files = [folder / name for name in list_pictures(folder)]
-    result = embedder.try_embed(files, progress="embedding")
+    root, names, images = _find(place)
+    result = embedder.try_embed(images, progress="embedding", normalise=False)
     problems = list(result.problems.values())
     if problems:
         more = [f"… and {len(problems) - _MOST_LISTED} more"] if len(problems) > _MOST_LISTED else []
-        lines = [f"left out {len(problems)} of {len(files)} pictures:", *problems[:_MOST_LISTED], *more]
+        lines = [f"left out {len(problems)} of {len(names)} images:", *problems[:_MOST_LISTED], *more]
         print("\n  - ".join(lines), file=sys.stderr)
     if not len(result.rows):
-        raise UserError(f"{folder}: none of its {len(files)} pictures can be used · --aligned, if they are crops")
-    paths = tuple(str(files[row]) for row in result.rows)
-    return Gallery(paths, result.embeddings, embedder.sha256, embedder.settings)
+        raise UserError(f"{place}: none of its {len(names)} images can be used · add --aligned if they are crops")
+    parts = np.split(result.embeddings, 2, axis=1) if embedder.flip else [result.embeddings, None]
+    return EmbeddedImages(str(root), tuple(names[row] for row in result.rows), *parts)
+
+
+def embed_folder(embedder: FaceEmbedder, folder: Path) -> Gallery:
+    """Embed the images of a folder for one search; see :func:`embed_images`."""
+    found = embed_images(embedder, folder)
+    return make_gallery(
+        found.root, found.names, found.image, found.mirror,
+        checkpoint_sha256=embedder.sha256, settings=embedder.settings,
+    )  # fmt: skip
+
+
+def _find(place: Path) -> tuple[Path, Sequence[str], Sequence[Image]]:
+    """Return the root, the names and the images of a folder, a ``.bin`` or a list."""
+    if place.is_dir():
+        names = list_pictures(place)
+        return place, names, [place / name for name in names]
+    if is_bin(place):
+        pictures, pairs = read_bin(place)
+        return place, pairs.names, _Bytes(pictures)
+    if place.suffix.lower() in IMAGE_SUFFIXES or not place.is_file():
+        raise UserError(f"{place}: not a folder · allowed: a folder of images, a .bin, or a list of images")
+    names = _read_list(place)
+    return place.parent, names, [place.parent / name for name in names]
+
+
+def _read_list(path: Path) -> list[str]:
+    """Read a path from each line that is not blank."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as UTF-8 text ({error})") from None
+    names = [line.strip() for line in lines if line.strip()]
+    missing = [name for name in names if not (path.parent / name).is_file()]
+    if not names or missing:
+        got = f"{len(missing):,} of {len(names):,} lines name no file: {missing[0]!r}" if missing else "no lines"
+        raise UserError(f"{path}: {got} · allowed: the path of an image on each line, relative to the list's folder")
+    return names
+
+
+class _Bytes(Sequence[Image]):
+    """The encoded images of a ``.bin``, each read when it is needed."""
+
+    def __init__(self, pictures: Sequence[BinPicture]) -> None:
+        self.pictures = pictures
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, row: int) -> bytes:  # type: ignore[override]  # no slices
+        try:
+            return self.pictures[row].read_bytes()
+        except OSError as error:
+            raise UserError(f"{self.pictures[row]}: cannot be read ({error.strerror})") from error

@@ -1,18 +1,21 @@
-"""Verify a checkpoint on LFW as the SphereFace paper does, and on any other set of pairs.
+"""Evaluate a network on LFW as the SphereFace paper does, and on the field's other benchmarks.
 
     sphereface eval --ckpt runs/sphere20/TIME/last.pt
     sphereface eval --ckpt best.pt --pairs data/pairsDevTest.txt
     sphereface eval --ckpt best.pt --lfw my/crops --pairs my/pairs.txt
     sphereface eval --ckpt best.pt --sets lfw=data/lfw-112x96,data/pairs.txt cfp=cfp_fp.bin
-    sphereface eval --ckpt best.pt --identification --all-pairs --html
+    sphereface eval --ckpt best.pt --suite data/bins --html
+    sphereface eval --ckpt best.pt --ijb data/ijbc,data/ijbc-crops
+    sphereface eval --embeddings mine.npz --identification --all-pairs --quality
+    sphereface eval --onnx mine.onnx --spec arcface --sets own=my/crops
     sphereface eval --ckpt best.pt --calibrate
     sphereface eval --compare a/best.pt b/best.pt
 
-Features of crop and mirror image are joined, centred, and compared by cosine. View 2
-(pairs.txt) is for reporting: each fold is tested with the mean and the threshold of the
-others. View 1 is for choosing between models: both come from pairsDevTrain.txt. Crops
-are aligned, of the network's size; 112x112 ones are cut to 112x96 where need be.
-docs/evaluation.md says what each figure means.
+LFW's protocol joins the embeddings of a crop and its mirror image, centres them, and compares
+them by cosine. View 2 (pairs.txt) is for reporting: each fold is tested with the mean and the
+threshold of the others. View 1 is for choosing between models: both come from
+pairsDevTrain.txt. Crops are aligned and have the network's size; 112x112 ones are cut to
+112x96 where the network needs it. docs/evaluation.md explains every figure and every set.
 """
 
 import argparse
@@ -20,13 +23,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..data.bins import is_bin
-from ..device import DEVICES, choose_device
 from ..errors import UserError
 from ..evaluation import (
-    Embedder,
+    EvaluationSet,
     PairSet,
+    PairsResult,
+    QualitySet,
     Report,
-    Verification,
+    Rule,
+    allowed_forms,
     calibration_path,
     compare,
     evaluate_set,
@@ -34,76 +39,90 @@ from ..evaluation import (
     format_comparison,
     format_table,
     load_pair_set,
+    load_set,
     parse_sets,
     write_calibration,
     write_comparison,
     write_html,
     write_report,
 )
-from ..evaluation.sets import ALLOWED
+from ..evaluation.source import Source
+from ..evaluation.suite import suite_of, suite_sets, write_suite
+from ..evaluation.table import format_rows
+from ..places import Places
+from .eval_source import add_source_options, open_source, source_path
 from .parser import new_parser
+
+NORM = "norm"
 
 
 def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
-    """What the command line says."""
-    parser = new_parser(__doc__, "eval", program, argparse.RawTextHelpFormatter)
+    """Parse the command line."""
+    parser = new_parser(__doc__, "eval", program)
     add = parser.add_argument
-    which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--ckpt", metavar="FILE", type=Path, help="checkpoint, such as runs/…/best.pt")
-    which.add_argument("--compare", metavar=("A", "B"), type=Path, nargs=2, help="does checkpoint B beat A?")
+    add_source_options(parser)
     add("--lfw", metavar="DIR", type=Path, default="data/lfw-112x96", help="aligned crops (%(default)s)")
     add("--pairs", metavar="FILE", type=Path, default="data/pairs.txt", help="list of pairs (%(default)s)")
     add("--dev-train", metavar="FILE", type=Path, help="of view 1 (pairsDevTrain.txt beside --pairs)")
-    add("--sets", metavar="NAME=…", nargs="+", help="instead of --lfw and --pairs:\n" + ALLOWED.replace(", ", ",\n"))
+    parser.epilog = "SET (KIND: may be left out where the form is clear):\n" + "\n".join(
+        f"  {form}" for form in allowed_forms()
+    )
+    add("--sets", metavar="NAME=SET", nargs="+", help="any sets in place of --lfw and --pairs; SET: see below")
+    add("--suite", metavar="DIR", type=Path, help="every .bin in a folder, in one table with the mean of the five")
+    add("--ijb", metavar="DIR[,CROPS]", help="IJB-B or IJB-C by their own files: the same as --sets ijb=ijb:DIR,CROPS")
     add("--identification", action="store_true", help="rank 1 and 5, DIR@FAR among all people in the folder")
-    add("--all-pairs", action="store_true", help="every picture in the folder against every other")
-    add("--html", action="store_true", help="report.html too: holds the hardest pairs as pictures")
-    add("--calibrate", action="store_true", help="keep what scores mean beside the checkpoint, for sphereface verify")
-    add("--no-flip", dest="flip", action="store_false", help="leave the mirror images out")
-    add("--no-mean", dest="mean", action="store_false", help="do not centre the features")
-    add("--output", metavar="DIR", type=Path, help="for the results (eval-<pairs> or eval beside the checkpoint)")
-    add("--no-cache", dest="cache", action="store_false", help="do not keep embeddings beside the checkpoint")
-    add("--device", default="auto", help=f"{', '.join(DEVICES)} or cuda:N (%(default)s)")
-    add("--precision", choices=["fp32", "bf16"], default="fp32", help="of the network (%(default)s)")
-    add("--batch-size", metavar="N", type=int, default=64, help="crops at a time (%(default)s)")
+    add("--all-pairs", action="store_true", help="every image in the folder against every other")
+    add(
+        "--quality",
+        metavar="FILE",
+        nargs="?",
+        const=NORM,
+        help="error-versus-discard by embedding length, or by a file",
+    )
+    add("--html", action="store_true", help="write report.html too, which shows the hardest pairs")
+    add("--calibrate", action="store_true", help="keep what scores mean beside the file, for sphereface verify")
+    add("--no-mean", dest="centre", action="store_false", help="do not centre the embeddings")
+    add("--output", metavar="DIR", type=Path, help="for the results (eval-<pairs> or eval beside the file)")
     return parser.parse_args(argv)
 
 
 def run(argv: Sequence[str] | None, program: str = "sphereface eval") -> int:
-    """Embed, verify, print and write."""
+    """Embed, evaluate, print and write."""
     args = parse(argv, program)
-    if args.batch_size < 1:
-        raise UserError(f"--batch-size: got {args.batch_size} · allowed: 1 or more")
     if args.compare:
         return _compare(args)
-    embedder, sets, reports = _embedder(args, args.ckpt), _sets(args), []
-    if args.calibrate and (len(sets) > 1 or sets[0].templates is not None):
+    source = open_source(source_path(args), args)
+    sets, rule, reports = _sets(args, [source]), Rule(subtract_mean=args.centre), []
+    if args.calibrate and (len(sets) > 1 or not isinstance(sets[0], PairSet)):
         raise UserError(
-            f"--calibrate: got {', '.join(pair_set.name for pair_set in sets)} · allowed: one set, of single pictures"
+            f"--calibrate: got {', '.join(each.name for each in sets)} · allowed: one set, of pairs of images"
         )
-    for pair_set in sets:
-        report = evaluate_set(
-            embedder, pair_set, subtract_mean=args.mean, identification=args.identification, every_pair=args.all_pairs
-        )
+    more = [_others(args, each) for each in sets]  # what they cannot be used for is said before anything is embedded
+    for each, others in zip(sets, more, strict=True):
+        report = evaluate_set(source, each, rule=rule, more=others)
         reports.append(report)
-        write_report(report, folder := _folder(args, pair_set))
-        print(f"{format_table(report)}\n\nwritten: table.txt, verification.json and roc.png in {folder}\n")
+        files = write_report(report, folder := _folder(args, each))
+        print(f"{format_table(report)}\n\nwritten: {', '.join(files)} in {folder}\n")
+    if args.suite:
+        write_suite(suite := suite_of(reports), _output(args))
+        print(f"{format_rows(suite.rows())}\n\nwritten: suite.txt, suite.json in {_output(args)}\n")
     if args.calibrate:
-        print(_calibrate(args, reports))
+        print(_calibrate(source, reports))
     if args.html:
         print(f"written: {write_html(reports, _output(args))}")
     return 0
 
 
-def _calibrate(args: argparse.Namespace, reports: Sequence[Report]) -> str:
-    """Write the calibration beside the checkpoint, and say what it holds."""
+def _calibrate(source: Source, reports: Sequence[Report]) -> str:
+    """Write the calibration beside the source, and say what it holds."""
     (report,) = reports
-    assert report.cosines is not None
+    result = report.results[0]
+    assert isinstance(result, PairsResult)
     calibration = fit_calibration(
-        report.cosines, report.pair_set.pairs.same,
-        checkpoint_sha256=report.about["checkpoint_sha256"], flip=report.flip, source=str(report.pair_set.pairs.path),
+        result.cosines, result.pairs.same,
+        checkpoint_sha256=source.sha256, flip=result.embeddings.flip, source=str(result.pairs.path),
     )  # fmt: skip
-    write_calibration(calibration, path := calibration_path(args.ckpt))
+    write_calibration(calibration, path := calibration_path(source.path))
     rows = "\n".join(f"{p.far:7g} {p.threshold:10.4f} {p.tar:8.2%}" for p in calibration.thresholds)
     return (
         f"    FAR  threshold      TAR  (of cosines without a mean subtracted)\n{rows}\n"
@@ -112,48 +131,69 @@ def _calibrate(args: argparse.Namespace, reports: Sequence[Report]) -> str:
     )
 
 
-def _sets(args: argparse.Namespace) -> list[PairSet]:
+def _sets(args: argparse.Namespace, sources: Sequence[Source]) -> list[EvaluationSet]:
+    find_images = any(source.reads_images for source in sources)
+    if sum(map(bool, (args.suite, args.sets, args.ijb))) > 1:
+        raise UserError("--suite, --sets, --ijb: got more than one of them · allowed: one; --sets takes any sets")
+    if args.ijb:
+        return parse_sets([f"ijb=ijb:{args.ijb}"], find_images=find_images)
+    if args.suite:
+        return suite_sets(args.suite, find_images=find_images)
     if args.sets:
-        return parse_sets(args.sets)
+        return parse_sets(args.sets, find_images=find_images)
     name = args.pairs.stem if is_bin(args.pairs) else args.lfw.resolve().name
-    return [load_pair_set(name, args.lfw, args.pairs, dev_train=args.dev_train)]
+    return [load_pair_set(name, args.lfw, args.pairs, dev_train=args.dev_train, find_images=find_images)]
+
+
+def _others(args: argparse.Namespace, evaluation_set: EvaluationSet) -> list[EvaluationSet]:
+    """Return the protocols that ``--quality``, ``--identification`` and ``--all-pairs`` add to a set."""
+    kinds = ["identification"] * args.identification + ["all-pairs"] * args.all_pairs
+    quality: list[EvaluationSet] = []
+    if args.quality is not None:
+        if not isinstance(evaluation_set, PairSet):
+            raise UserError(f"{evaluation_set.name}: is no list of pairs of images · --quality needs one")
+        quality = [QualitySet.of(evaluation_set, None if args.quality is NORM else Path(args.quality))]
+    root = evaluation_set.images.root
+    if kinds and (not isinstance(evaluation_set, PairSet) or not root.is_dir()):
+        raise UserError(
+            f"{evaluation_set.name}: got {root} · allowed with --identification and --all-pairs: a folder of people, "
+            "DIR/<person>/<image>, no templates and no .bin"
+        )
+    return quality + [load_set(evaluation_set.name, Places(kind, (root,))) for kind in kinds]
 
 
 def _output(args: argparse.Namespace) -> Path:
-    name = "eval" if args.sets else f"eval-{args.pairs.stem}"
-    output: Path = args.output or args.ckpt.parent / name
+    name = "eval-suite" if args.suite else "eval" if args.sets or args.ijb else f"eval-{args.pairs.stem}"
+    output: Path = args.output or source_path(args).parent / name
     return output
 
 
-def _folder(args: argparse.Namespace, pair_set: PairSet) -> Path:
+def _folder(args: argparse.Namespace, evaluation_set: EvaluationSet) -> Path:
     """Where the results of a set go: several sets have a folder each."""
-    return _output(args) / pair_set.name if args.sets else _output(args)
+    return _output(args) / evaluation_set.name if args.sets or args.suite or args.ijb else _output(args)
 
 
-def _embedder(args: argparse.Namespace, checkpoint: Path) -> Embedder:
-    return Embedder(
-        checkpoint, device=choose_device(args.device), flip=args.flip, precision=args.precision,
-        batch_size=args.batch_size, cache=checkpoint.parent / "embeddings" if args.cache else None,
-        progress="embedding",
-    )  # fmt: skip
+def unequal_lines(a: Sequence[str], b: Sequence[str]) -> list[str]:
+    """Return the lines in which the headings of two results differ, such as what became of the mirror images."""
+    return [line for pair in zip(a, b, strict=False) if pair[0] != pair[1] for line in pair]
 
 
 def _compare(args: argparse.Namespace) -> int:
-    """Say of each set which checkpoint is better."""
+    """Say of each set which file is better."""
     if args.identification or args.all_pairs or args.html or args.calibrate:
         raise UserError(
             "--compare: compares accuracies · leave --identification, --all-pairs, --html and --calibrate out"
         )
-    a, b = (_embedder(args, checkpoint) for checkpoint in args.compare)
-    sets = _sets(args)
+    sources = [open_source(path, args) for path in args.compare]
+    sets = _sets(args, sources)
     print(f"A {args.compare[0]}\nB {args.compare[1]}")
-    for pair_set in sets:
-        outcome = compare(*(_verify(embedder, pair_set, args.mean) for embedder in (a, b)))
-        print(f"\n{format_comparison(pair_set.name, outcome)}")
+    for each in sets:
+        rule = Rule(subtract_mean=args.centre)
+        a, b = (evaluate_set(source, each, rule=rule).results[0] for source in sources)
+        outcome = compare(a, b)
+        for name, line in zip("AB", unequal_lines(a.heading(), b.heading()), strict=False):
+            print(f"{name}: {line}")
+        print(f"\n{format_comparison(each.name, outcome)}")
         if args.output:
-            write_comparison(outcome, pair_set.name, _folder(args, pair_set))
+            write_comparison(outcome, each.name, _folder(args, each))
     return 0
-
-
-def _verify(embedder: Embedder, pair_set: PairSet, subtract_mean: bool) -> Verification:
-    return pair_set.verify(embedder.embed(pair_set.files), subtract_mean=subtract_mean)

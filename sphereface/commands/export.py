@@ -22,14 +22,13 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..checkpoint import sha256_of
 from ..errors import UserError
 from ..export.card import Exported, Quantised, card
 from ..export.formats import DEFAULT_OPSET, Export, write_onnx, write_safetensors, write_torchscript
 from ..export.graph import DTYPES, LAYOUTS, MIRRORS, ORDERS, InputFormat
 from ..export.onnx_graph import IR_VERSIONS
 from ..export.quantise import calibration_crops, quantise
-from ..files import write_whole
+from ..files import sha256_of, write_whole
 from ..models import LoadedModel, load_model
 from ..models.loading import sizes_seen
 from .parser import new_parser

@@ -9,7 +9,7 @@ The most alike may still be a stranger. With a calibration (sphereface eval --ca
 over the threshold at a false accept rate (FAR), and for how many of the gallery a stranger would pass by chance.
 
 A folder is embedded for this one search; sphereface embed keeps its embeddings in a .npz. All of the gallery is
-compared, block by block, which takes a tenth of a second for 100,000 pictures. --index faiss builds a graph once, kept
+compared, block by block, which takes a tenth of a second for 1,000,000 images. --index faiss builds a graph once, kept
 beside the .npz, and then visits few rows and may miss some: for galleries of many millions, searched often.
 """
 
@@ -66,6 +66,7 @@ def run(argv: Sequence[str] | None, program: str = "sphereface search") -> int:
         rows, cosines = nearest_by_index(gallery, query, args.top, args.gallery.parent)
     else:
         rows, cosines = nearest(gallery.embeddings, query, args.top)
+    sys.stderr.write(_note_on_missing(rows.shape[1], min(args.top, len(gallery.paths))))
     paths = [gallery.paths[row] for row in rows[0]]
     for place, (path, cosine) in enumerate(zip(paths, cosines[0], strict=True), start=1):
         print(f"{place:3d}  {cosine:7.4f}  {path}")
@@ -99,6 +100,13 @@ def _gallery(path: Path, embedder: FaceEmbedder) -> Gallery:
     if path.is_dir():
         return embed_folder(embedder, path)
     return load_gallery(path, checkpoint_sha256=embedder.sha256, settings=embedder.settings)
+
+
+def _note_on_missing(num_found: int, num_wanted: int) -> str:
+    """A line where an index found fewer rows than wanted; else nothing."""
+    if num_found == num_wanted:
+        return ""
+    return f"note: --index faiss: found {num_found} of {num_wanted} · use --index exact to compare all images\n"
 
 
 def _crop(embedder: FaceEmbedder, path: str) -> Pixels | None:

@@ -1,8 +1,8 @@
-"""Lists of face pairs in the text format of LFW: ``pairs.txt`` (view 2) and ``pairsDev*.txt`` (view 1).
+"""Lists of face pairs: LFW's ``pairs.txt`` (view 2) and ``pairsDev*.txt`` (view 1); :mod:`.pair_lists` has other forms.
 
 View 2 opens with the number of folds and the number n of pairs of each kind in a fold, view 1 with n alone.
 Then come n lines ``name n1 n2`` (one person) and n lines ``name1 n1 name2 n2`` (two people), in view 2 once
-for each fold. Fields are separated by tabs, or by spaces where no name holds one. Picture k of a person is
+for each fold. Fields are separated by tabs, or by spaces where no name holds one. Image k of a person is
 ``name/name_%04d.jpg``, or another of :data:`SUFFIXES`.
 """
 
@@ -10,6 +10,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
+import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +22,7 @@ import numpy.typing as npt
 
 from ..errors import UserError, listed
 from .images import IMAGE_SUFFIXES
+from .pair_lists import Line, PairRows, image_name, is_number, quoted, read_lines, read_list
 
 SUFFIXES = (".jpg", *sorted(IMAGE_SUFFIXES - {".jpg"}))  # tried in this order, each in upper case too
 _LFW_VIEW2_TEXT = """
@@ -30,17 +34,16 @@ _LFW_VIEW2_TEXT = """
 fe2958f4 3599fac0 fc2a8934 fd40adea eff1a3ef 6142d6ce 44ab241d c780e276 5d6e9467 987d1b1d
 """
 _LFW_VIEW2 = frozenset(_LFW_VIEW2_TEXT.split())  # hashes of 60 of its 6,000 pairs
-
-_Line = tuple[int, list[str]]  # its number in the file, from 1, and its fields
+_LFW_STEM = re.compile(r"(.+)_[0-9]{4}")  # of an image's name
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pairs of pictures, as rows into a list of names.
+    """Pairs of images, as rows into a list of names.
 
     Attributes:
         path: the file they came from.
-        names: pictures relative to a root (``Name/Name_0001.jpg``): sorted, each once.
+        names: images relative to a root (``Name/Name_0001.jpg``): sorted, each once.
         left, right: (P,) int64 rows into ``names``; pairs in the order of the file, repeated ones kept.
         same: (P,) bool, True where the pair is of one person.
         fold: (P,) int64 from 1 to ``num_folds``; all 0 in view 1.
@@ -61,16 +64,23 @@ class Pairs:
     def resolve(self, root: str | Path) -> list[Path]:
         """Find each of ``names`` under ``root``, whichever of :data:`SUFFIXES` it has there.
 
+        If none of them lies where the list says, and no two of them end alike, the images may also lie in one flat
+        folder: ``root/Name_0001.jpg`` for ``Name/Name_0001.jpg``.
+
         Returns:
             The files, in the order of ``names``.
 
         Raises:
-            UserError: ``root`` is no folder, or pictures are missing: how many, and the first ten.
+            UserError: ``root`` is no folder, or images are missing: how many, and the first ten.
         """
         root = Path(root)
         if not root.is_dir():
             raise UserError(f"{root}: no such folder · expected the aligned crops that {self.path} lists")
-        found = [_find(root / name) for name in self.names]
+        found = _find_all(root, self.names)
+        if not any(found):
+            last_parts = [name.rpartition("/")[2] for name in self.names]
+            if len(set(last_parts)) == len(last_parts):
+                found = _find_all(root, last_parts)
         missing = [name for name, file in zip(self.names, found, strict=True) if file is None]
         if missing:
             raise UserError(
@@ -87,7 +97,7 @@ class Pairs:
 
 
 def read_pairs(path: str | Path) -> Pairs:
-    """Read a list of pairs. Its first line says whether it is of view 2 or view 1.
+    """Read a list of pairs. Its first lines show its form: LFW's view 2 or view 1, or one of :mod:`.pair_lists`.
 
     Within a fold the pairs may be in any order. Windows line ends, a byte order mark and blank lines do no
     harm.
@@ -97,83 +107,97 @@ def read_pairs(path: str | Path) -> Pairs:
             there and what was expected.
     """
     path = Path(path)
-    header, *lines = _read_lines(path)
-    num_folds, num_each = _parse_header(path, header)
-    sides = [_parse_line(path, line) for line in lines]
-    same = np.array([len(fields) == 3 for _, fields in lines], dtype=bool)
-    _check_counts(path, [number for number, _ in lines], same, max(1, num_folds), num_each)
-    names, rows = np.unique(np.array(sides), return_inverse=True)
-    rows = rows.reshape(-1, 2).astype(np.int64)
-    fold = np.arange(len(same)) // (2 * num_each) + 1 if num_folds else np.zeros(len(same))
+    lines = read_lines(path)
+    read = _read_lfw if _is_lfw_header(lines[0]) else read_list
+    rows = read(path, lines)
+    names = sorted({name for pair in rows.sides for name in pair})
+    row = {name: index for index, name in enumerate(names)}
+    sides = np.array([[row[left], row[right]] for left, right in rows.sides], dtype=np.int64)
     return Pairs(
         path=path,
-        names=tuple(names.tolist()),
-        left=rows[:, 0],
-        right=rows[:, 1],
-        same=same,
-        fold=fold.astype(np.int64),
-        num_folds=num_folds,
+        names=tuple(names),
+        left=sides[:, 0],
+        right=sides[:, 1],
+        same=rows.same,
+        fold=rows.fold,
+        num_folds=rows.num_folds,
     )
 
 
+def _find_all(root: Path, names: Sequence[str]) -> list[Path | None]:
+    """The file of each name, None where it is missing: no file for two names unless one of them is its own."""
+    found = [_find(root / name) for name in names]
+    uses = Counter(file for file in found if file is not None)
+    return [
+        file if file is None or uses[file] == 1 or file == root / name else None
+        for file, name in zip(found, names, strict=True)
+    ]
+
+
 def _find(file: Path) -> Path | None:
-    candidates = (file.with_suffix(case) for suffix in SUFFIXES for case in (suffix, suffix.upper()))
-    return next((candidate for candidate in candidates if candidate.is_file()), None)
+    if os.path.isfile(file):  # noqa: PTH113 -- Path.is_file raises where a folder may not be searched
+        return file
+    known = file.suffix.lower() in IMAGE_SUFFIXES
+    stem = str(file)[: -len(file.suffix)] if known else str(file)  # not with_suffix: 'frame.0001' has none
+    candidates = (stem + case for suffix in SUFFIXES for case in (suffix, suffix.upper()))
+    return next((Path(candidate) for candidate in candidates if os.path.isfile(candidate)), None)  # noqa: PTH113
 
 
-def _read_lines(path: Path) -> list[_Line]:
-    """The fields of every line that is not blank; at least one line."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file · expected a list of pairs such as LFW's pairs.txt") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as UTF-8 text ({error})") from None
-    lines = [(number, _split(line)) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
-    if not lines:
-        raise UserError(f"{path}: is empty · expected a list of pairs such as LFW's pairs.txt")
-    return lines
+# ---------------------------------------------------------------- the form of LFW
 
 
-def _split(line: str) -> list[str]:
+def _is_lfw_header(line: Line) -> bool:
+    """Whether a line is made of whole numbers alone."""
+    return all(field.isascii() and field.isdecimal() for field in _split(line))
+
+
+def _read_lfw(path: Path, lines: Sequence[Line]) -> PairRows:
+    num_folds, num_each = _parse_header(path, lines[0])
+    lines = lines[1:]
+    sides = [_parse_line(path, line) for line in lines]
+    same = np.array([len(_split(line)) == 3 for line in lines], dtype=bool)
+    _check_counts(path, [line.number for line in lines], same, max(1, num_folds), num_each)
+    fold = np.arange(len(same)) // (2 * num_each) + 1 if num_folds else np.zeros(len(same))
+    return PairRows(sides, same, fold.astype(np.int64), num_folds)
+
+
+def _split(line: Line) -> list[str]:
     """Split at tabs if there are any, since a name may then hold spaces, else at spaces."""
-    separator = "\t" if "\t" in line else None
-    return [field.strip() for field in line.strip().split(separator)]
+    return line.fields("\t" if "\t" in line.text else None)
 
 
-def _parse_header(path: Path, header: _Line) -> tuple[int, int]:
+def _parse_header(path: Path, header: Line) -> tuple[int, int]:
     """(number of folds, 0 for view 1; pairs of each kind in a fold)."""
-    number, fields = header
+    fields = _split(header)
     numbers = [int(field) for field in fields if _is_count(field)]
     if len(numbers) == len(fields) == 1:
         return 0, numbers[0]
     if len(numbers) == len(fields) == 2 and numbers[0] >= 2:  # a lone fold has no others to set its threshold
         return numbers[0], numbers[1]
     raise UserError(
-        f"{path}, line {number}: got {' '.join(fields)!r} · expected the numbers of folds (2 or more) and "
+        f"{path}, line {header.number}: got {quoted(' '.join(fields))} · expected the numbers of folds (2 or more) and "
         "of pairs of each kind in a fold ('10 300'), or for view 1 the number of pairs of each kind ('500')"
     )
 
 
-def _parse_line(path: Path, line: _Line) -> tuple[str, str]:
-    """One line of pairs to the names of its two pictures."""
-    number, fields = line
+def _parse_line(path: Path, line: Line) -> tuple[str, str]:
+    """One line of pairs to the names of its two images."""
+    fields = _split(line)
     if len(fields) == 3 and _is_count(fields[1]) and _is_count(fields[2]):
-        return _picture(fields[0], fields[1]), _picture(fields[0], fields[2])
-    if len(fields) == 4 and _is_count(fields[1]) and _is_count(fields[3]):
-        return _picture(fields[0], fields[1]), _picture(fields[2], fields[3])
-    raise UserError(
-        f"{path}, line {number}: got {' | '.join(fields)!r} · expected 'name n1 n2' or 'name1 n1 name2 n2' "
-        "with picture numbers from 1, separated by tabs (or by spaces if no name holds one)"
-    )
+        people = (fields[0], fields[0])
+    elif len(fields) == 4 and _is_count(fields[1]) and _is_count(fields[3]):
+        people = (fields[0], fields[2])
+    else:
+        raise UserError(
+            f"{path}, line {line.number}: got {quoted(' | '.join(fields))} · expected 'name n1 n2' or "
+            "'name1 n1 name2 n2' with image numbers from 1, separated by tabs (or by spaces if no name holds one)"
+        )
+    left, right = (f"{name}/{name}_{int(n):04d}.jpg" for name, n in zip(people, (fields[1], fields[-1]), strict=True))
+    return image_name(path, line.number, left), image_name(path, line.number, right)
 
 
 def _is_count(field: str) -> bool:
-    return field.isascii() and field.isdigit() and int(field) > 0
-
-
-def _picture(name: str, number: str) -> str:
-    return f"{name}/{name}_{int(number):04d}.jpg"
+    return is_number(field) and int(field) > 0
 
 
 def _check_counts(
@@ -204,15 +228,24 @@ def _check_counts(
 
 
 def is_lfw_view2(pairs: Pairs) -> bool:
-    """Whether a quarter or more of LFW's view 2 is among these pairs, in whatever order or layout.
+    """Whether a quarter or more of LFW's view 2 is among these pairs, in whatever order, form or layout of folders.
 
-    One in a hundred of view 2's 6,000 pairs is known here by a hash; a quarter of them has to be found. A ``.bin``
-    keeps no names: there the file's own name decides, ``lfw.bin`` and the like.
+    One in a hundred of view 2's 6,000 pairs is known here by a hash; a quarter of them has to be found. SLLFW, which
+    has view 2's pairs of one person, counts as well. A ``.bin`` keeps no names: there the file's own name decides,
+    ``lfw.bin`` and the like.
     """
     if pairs.path.suffix.lower() == ".bin":
         return pairs.path.stem.lower().startswith("lfw")
+    names = [_as_in_lfw(name) for name in pairs.names]
     hashes = {
-        hashlib.sha256(" ".join(sorted((pairs.names[left], pairs.names[right]))).encode()).hexdigest()[:8]
+        hashlib.sha256(" ".join(sorted((names[left], names[right]))).encode()).hexdigest()[:8]
         for left, right in zip(pairs.left.tolist(), pairs.right.tolist(), strict=True)
     }
     return len(hashes & _LFW_VIEW2) * 4 >= len(_LFW_VIEW2)
+
+
+def _as_in_lfw(name: str) -> str:
+    """``Name/Name_0001.jpg`` for an image of that name in any folder, of any suffix; other names as they are."""
+    stem = Path(name).stem
+    match = _LFW_STEM.fullmatch(stem)
+    return f"{match[1]}/{stem}.jpg" if match else name

@@ -1,142 +1,266 @@
-"""Small charts as SVG text, drawn so that they can be read at the width of a phone."""
+"""Draw the charts of reports with matplotlib: into axes, as a figure for PNG files and TensorBoard, as SVG for HTML."""
 
 from __future__ import annotations
 
+import io
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import re
+from collections.abc import Mapping
+from html import escape
+from typing import TYPE_CHECKING
 
+import matplotlib
 import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
-from ..metrics import FloatArray, IntArray, Roc
+from ..metrics import MIN_IMPOSTORS, FloatArray, IntArray, Roc, auc, equal_error_rate, tar_at_far
 
-WIDTH, HEIGHT = 400.0, 260.0
-_LEFT, _RIGHT, _TOP, _BOTTOM = 44.0, 10.0, 10.0, 36.0
-_MOST_POINTS = 600
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
+    from .result import Chart
 
-@dataclass
-class _Chart:
-    """A frame with axes; x and y are in data units, which run over the given ranges."""
+GENUINE, IMPOSTOR = "#1f77b4", "#e07b39"
+SERIES = (GENUINE, IMPOSTOR, "#2a9d6f", "#8e5bb5", "#b8444f", "#7a6a3f")
+"""Colours of curves, in order. A ``Chart.draw`` that names no colours gets these."""
+INK, SOFT, LINE, PAPER = "#1c2430", "#5b6675", "#dde2e8", "#ffffff"
 
-    x_range: tuple[float, float]
-    y_range: tuple[float, float]
-    parts: list[str] = field(default_factory=list)
-
-    def x(self, value: float) -> float:
-        low, high = self.x_range
-        return _LEFT + (value - low) / (high - low) * (WIDTH - _LEFT - _RIGHT)
-
-    def y(self, value: float) -> float:
-        low, high = self.y_range
-        return HEIGHT - _BOTTOM - (value - low) / (high - low) * (HEIGHT - _TOP - _BOTTOM)
-
-    def x_tick(self, value: float, label: str) -> None:
-        x = self.x(value)
-        self.parts.append(f'<path class="grid" d="M{x:.1f} {_TOP}V{HEIGHT - _BOTTOM}"/>')
-        self.text(x, HEIGHT - _BOTTOM + 14, label, "middle")
-
-    def y_tick(self, value: float, label: str) -> None:
-        y = self.y(value)
-        self.parts.append(f'<path class="grid" d="M{_LEFT} {y:.1f}H{WIDTH - _RIGHT}"/>')
-        self.text(_LEFT - 5, y + 4, label, "end")
-
-    def text(self, x: float, y: float, label: str, anchor: str, style: str = "tick") -> None:
-        self.parts.append(f'<text class="{style}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{label}</text>')
-
-    def line(self, xs: Sequence[float], ys: Sequence[float], style: str) -> None:
-        points = " ".join(f"{self.x(a):.1f},{self.y(b):.1f}" for a, b in zip(xs, ys, strict=True))
-        self.parts.append(f'<polyline class="{style}" points="{points}"/>')
-
-    def box(self, x0: float, x1: float, y0: float, y1: float, style: str, title: str = "") -> None:
-        left, top = self.x(x0), self.y(y1)
-        tip = f"<title>{title}</title>" if title else ""
-        self.parts.append(
-            f'<rect class="{style}" x="{left:.1f}" y="{top:.1f}" width="{self.x(x1) - left:.1f}" '
-            f'height="{self.y(y0) - top:.1f}">{tip}</rect>'
-        )
-
-    def dot(self, x: float, y: float, title: str) -> None:
-        self.parts.append(
-            f'<circle class="dot" cx="{self.x(x):.1f}" cy="{self.y(y):.1f}" r="4"><title>{title}</title></circle>'
-        )
-
-    def svg(self, label: str, x_label: str) -> str:
-        self.text((_LEFT + WIDTH - _RIGHT) / 2, HEIGHT - 4, x_label, "middle", "axis")
-        body = "".join(self.parts)
-        return f'<svg viewBox="0 0 {WIDTH:.0f} {HEIGHT:.0f}" role="img" aria-label="{label}">{body}</svg>'
+# page.css gives these variables other values in the dark scheme and in print
+_VARIABLES = {
+    **{colour: f"series-{number}" for number, colour in enumerate(SERIES, start=1)},
+    **{INK: "ink", "#000000": "ink", SOFT: "soft", LINE: "line", PAPER: "paper"},
+}
+_FIGURE_SIZE = (6.4, 4.4)  # inches
+_SVG_SIZE = (4.3, 3.2)  # one point is about one pixel at the width of a phone, so text keeps its size there
+_MOST_POINTS = 400
 
 
-def roc_chart(curve: Roc, resolvable_from: float, points: Sequence[tuple[float, float]]) -> str:
-    """TAR over FAR on a log axis, from the lowest FAR that the pairs can show.
+def draw_roc(axes: Axes, curve: Roc, *, area: float | None = None, eer: float | None = None) -> None:
+    """Draw TAR over FAR. FAR has a log axis, because recognisers differ at low rates.
+
+    The legend holds AUC and EER. Points mark TAR at the usual false accept rates that the impostor pairs resolve.
+    The region with fewer than :data:`~sphereface.metrics.MIN_IMPOSTORS` impostor pairs is shaded.
 
     Args:
-        curve: the ROC.
-        resolvable_from: the FAR below which too few impostor pairs lie: shaded.
-        points: (FAR, TAR) to mark.
+        axes: where to draw.
+        curve: the ROC curve, or points of it.
+        area, eer: AUC and EER for the legend; None computes them from the curve.
     """
-    lowest = -max(1, math.ceil(math.log10(curve.num_impostor)))
-    chart = _Chart((lowest, 0), (0, 1))
-    chart.box(lowest, min(0.0, math.log10(resolvable_from)), 0, 1, "unsure", "too few impostor pairs")
-    for power in range(lowest, 1):
-        chart.x_tick(power, f"1e{power}" if power else "1")
-    for tenth in range(0, 11, 2):
-        chart.y_tick(tenth / 10, f"{10 * tenth}%")
-    far, tar = _thinned(np.log10(np.maximum(curve.far, 10.0**lowest)), curve.tar)
-    chart.line(far.repeat(2)[1:].tolist(), tar.repeat(2)[:-1].tolist(), "curve")
-    for rate, share in points:
-        chart.dot(math.log10(rate), share, f"TAR {share:.2%} at FAR {rate:g}")
-    return chart.svg("ROC curve", "false accept rate, log scale")
+    lowest = 0.5 / curve.num_impostor  # a log axis has no 0; the lowest rate above it is twice as high
+    at = _thinned(curve.false_accepts)
+    far = np.maximum(curve.false_accepts[at] / curve.num_impostor, lowest)
+    tar = curve.true_accepts[at] / curve.num_genuine
+    area, eer = auc(curve) if area is None else area, equal_error_rate(curve) if eer is None else eer
+    label = f"AUC {area:.4f}, EER {eer:.2%}"
+    axes.step(far, tar, where="post", color=GENUINE, linewidth=2, label=label)
+    points = [point for point in tar_at_far(curve) if point.resolvable]
+    axes.plot(
+        [point.far for point in points],
+        [point.tar for point in points],
+        linestyle="",
+        marker="o",
+        markersize=6,
+        color=GENUINE,
+        markerfacecolor=PAPER,
+        markeredgewidth=1.8,
+    )
+    unsure = min(1.0, MIN_IMPOSTORS / curve.num_impostor)
+    note = f"fewer than {MIN_IMPOSTORS} impostor pairs"
+    axes.axvspan(lowest, unsure, color=SOFT, alpha=0.15, linewidth=0, label=note)
+    axes.set(xscale="log", xlim=(lowest, 1), ylim=(0, 1.02))
+    axes.set(xlabel="false accept rate (1e-3 is 1 in 1,000)", ylabel="true accept rate")
+    axes.xaxis.set_major_locator(LogLocator(numticks=8))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda rate, _: _power(rate)))
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    _legend(axes, columns=1)
 
 
-def histogram_chart(genuine: IntArray, impostor: IntArray, threshold: float | None) -> str:
-    """Scores of genuine and of impostor pairs, each as a share of its kind, with the mean threshold."""
-    shares = [counts / max(1, counts.sum()) for counts in (genuine, impostor)]
-    used = np.flatnonzero(genuine + impostor)
-    edges = np.linspace(-1, 1, len(genuine) + 1)
-    low, high = (edges[used[0]], edges[used[-1] + 1]) if len(used) else (-1.0, 1.0)
-    top = max(float(share.max()) for share in shares) or 1.0
-    chart = _Chart((math.floor(low * 5) / 5, math.ceil(high * 5) / 5), (0, top * 1.05))
-    for value in np.arange(chart.x_range[0], chart.x_range[1] + 0.01, 0.2):
-        chart.x_tick(float(value), f"{value:.1f}".replace("-0.0", "0.0").replace("-", "−"))
-    step = _round_step(top / 4)
-    for k in range(int(top * 1.05 / step) + 1):
-        chart.y_tick(k * step, f"{100 * k * step:.3g}%")
-    for share, style in zip(shares, ("impostor", "genuine")[::-1], strict=True):
-        for k in np.flatnonzero(share).tolist():
-            chart.box(edges[k], edges[k + 1], 0, float(share[k]), style, f"{edges[k]:.2f}: {share[k]:.2%}")
+def draw_scores(axes: Axes, genuine_counts: IntArray, impostor_counts: IntArray, threshold: float | None) -> None:
+    """Draw the histograms of genuine and of impostor scores, each as a share of its kind.
+
+    Args:
+        axes: where to draw.
+        genuine_counts: (B,) int, genuine pairs in equal bins over [-1, 1], see
+            :func:`~sphereface.metrics.score_histogram`.
+        impostor_counts: (B,) int likewise.
+        threshold: a line marks it; None for none.
+    """
+    edges = np.linspace(-1, 1, len(genuine_counts) + 1)
+    for counts, colour, label in (
+        (impostor_counts, IMPOSTOR, "two people"),
+        (genuine_counts, GENUINE, "one person"),
+    ):
+        share = counts / max(1, int(counts.sum()))
+        axes.stairs(share, edges, fill=True, color=colour, alpha=0.55, linewidth=0, label=label)
+        axes.stairs(share, edges, color=colour, linewidth=1.2)
     if threshold is not None:
-        chart.line([threshold, threshold], [0, top * 1.05], "threshold")
-    return chart.svg("histograms of scores", "cosine")
+        axes.axvline(threshold, color=INK, linestyle=(0, (4, 3)), linewidth=1.4, label=f"threshold {threshold:.3f}")
+    used = np.flatnonzero(genuine_counts + impostor_counts)
+    low, high = (edges[used[0]], edges[used[-1] + 1]) if len(used) else (-1.0, 1.0)
+    axes.set(xlim=(max(-1, low - 0.04), min(1, high + 0.04)), xlabel="cosine", ylabel="share of the pairs of its kind")
+    axes.set_ylim(bottom=0)
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    _legend(axes, columns=3)
 
 
-def folds_chart(accuracies: FloatArray) -> str:
-    """A bar for each fold, from just below the lowest; the dashed line is their mean."""
-    low = math.floor((float(accuracies.min()) - 0.01) * 50) / 50
-    chart = _Chart((0.4, len(accuracies) + 0.6), (max(0.0, low), 1.0))
-    step = _round_step((1 - chart.y_range[0]) / 4)
-    for k in range(int((1 - chart.y_range[0]) / step + 1e-9) + 1):
-        chart.y_tick(1 - k * step, f"{100 * (1 - k * step):.3g}%")
-    mean, folds = float(accuracies.mean()), list(enumerate(accuracies.tolist(), start=1))
-    for fold, accuracy in folds:
-        chart.box(fold - 0.36, fold + 0.36, chart.y_range[0], accuracy, "bar", f"fold {fold}: {accuracy:.2%}")
-        chart.text(chart.x(fold), HEIGHT - _BOTTOM + 14, str(fold), "middle")
-    chart.line([0.4, len(accuracies) + 0.6], [mean, mean], "threshold")
-    for fold, accuracy in folds if len(folds) <= 10 else ():
-        chart.text(chart.x(fold), chart.y(accuracy) - 3, f"{100 * accuracy:.1f}", "middle", "value")
-    return chart.svg("accuracy of each fold", "fold")
+def draw_folds(axes: Axes, accuracies: FloatArray) -> None:
+    """Draw the accuracy of each fold and a line at their mean. The axis of the accuracy does not start at 0.
+
+    Args:
+        axes: where to draw.
+        accuracies: (K,) float in [0, 1].
+    """
+    folds = np.arange(1, len(accuracies) + 1)
+    mean = float(np.mean(accuracies))
+    axes.axhline(mean, color=INK, linestyle=(0, (4, 3)), linewidth=1.2, label=f"mean {mean:.2%}")
+    axes.plot(folds, accuracies, linestyle="", marker="o", markersize=7, color=GENUINE, label="accuracy of the fold")
+    if len(accuracies) <= 10:
+        for fold, accuracy in zip(folds, accuracies, strict=True):
+            axes.annotate(
+                f"{100 * accuracy:.1f}",
+                (float(fold), float(accuracy)),
+                xytext=(0, 7),
+                textcoords="offset points",
+                ha="center",
+                fontsize=8,
+                color=INK,
+            )
+    low, high = float(np.min(accuracies)), float(np.max(accuracies))
+    room = max(0.005, 0.18 * (high - low))
+    axes.set(xlim=(0.4, len(accuracies) + 0.6), ylim=(low - room, high + 1.5 * room), xlabel="fold", ylabel="accuracy")
+    axes.xaxis.set_major_locator(FixedLocator(folds.tolist()) if len(folds) <= 10 else MaxNLocator(10, integer=True))
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    _legend(axes, columns=2)
 
 
-def _round_step(step: float) -> float:
-    """The next larger of 1, 2, 5 × 10ⁿ."""
-    power = 10.0 ** math.floor(math.log10(step))
-    return next(m * power for m in (1, 2, 5, 10) if m * power >= step * (1 - 1e-9))
+def draw_discard(axes: Axes, fractions: FloatArray, errors: Mapping[str, FloatArray]) -> None:
+    """Draw error-versus-discard curves: the error that is left when the worst images are left out.
+
+    Args:
+        axes: where to draw.
+        fractions: (K,) share of the images left out, in [0, 1].
+        errors: label → (K,) error rate in [0, 1]; NaN leaves a gap.
+    """
+    for number, (label, error) in enumerate(errors.items()):
+        axes.plot(fractions, error, color=SERIES[number % len(SERIES)], linewidth=2, label=label)
+    axes.set(xlabel="share of images left out, worst quality first", ylabel="error rate", xlim=(0, max(fractions)))
+    axes.set_ylim(bottom=0)
+    axes.xaxis.set_major_formatter(PercentFormatter(1))
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    _legend(axes, columns=2)
 
 
-def _thinned(x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """At most so many points, chosen evenly along x: more are narrower than a line."""
-    if len(x) <= _MOST_POINTS:
-        return x, y
-    wanted = np.linspace(x[0], x[-1], _MOST_POINTS)
-    at = np.unique(np.append(np.searchsorted(x, wanted, side="right") - 1, len(x) - 1))
-    return x[at], y[at]
+def figure_of(chart: Chart, size: tuple[float, float] = _FIGURE_SIZE) -> Figure:
+    """Return the chart as a figure with its title, for a PNG file or TensorBoard. No global state changes.
+
+    Args:
+        chart: of a result.
+        size: width and height in inches.
+    """
+    figure = _drawn(chart, size)
+    figure.suptitle(chart.title, color=INK, fontsize=12, parse_math=False)
+    return figure
+
+
+def svg_of(chart: Chart, prefix: str = "") -> str:
+    """Return the chart as an ``<svg>`` element for a page that has the variables of page.css.
+
+    It has no title, because the page shows one above it. Its colours are CSS variables, its text is text, and its
+    width is that of the element around it.
+
+    Args:
+        chart: of a result.
+        prefix: starts every id, so that several charts fit into one page; ``chart.name`` if empty.
+    """
+    figure, written = _drawn(chart, _SVG_SIZE), io.StringIO()
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    # matplotlib takes these two only from its global settings; the context restores them
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "sphereface"}):
+        figure.savefig(written, format="svg", transparent=True, metadata=nothing)
+    return _for_page(written.getvalue(), chart.title, prefix or chart.name)
+
+
+def _drawn(chart: Chart, size: tuple[float, float]) -> Figure:
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots()
+    axes.set_prop_cycle(color=SERIES)
+    axes.grid(color=LINE, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(LINE)
+    axes.tick_params(length=0, labelsize=9.5, labelcolor=SOFT)
+    chart.draw(axes)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.label.set(color=SOFT, fontsize=10)
+    return figure
+
+
+def _legend(axes: Axes, columns: int) -> None:
+    """Put the legend above the axes, where it hides no curve."""
+    legend = axes.legend(
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+        borderaxespad=0.2,
+        frameon=False,
+        ncols=columns,
+        fontsize=9.5,
+        labelcolor=SOFT,
+        handlelength=1.3,
+        handletextpad=0.5,
+        columnspacing=1.2,
+    )
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+
+
+def _power(rate: float) -> str:
+    """0.001 → 1e-3, 1 → 1."""
+    power = round(math.log10(rate))
+    return f"1e{power}" if power else "1"
+
+
+def _thinned(false_accepts: IntArray) -> IntArray:
+    """Return the rows of a curve that a chart with a log axis needs, rising: the last of each count of false accepts.
+
+    Between two of them the curve moves by less than a line's width. The cost does not grow with the curve's length
+    but for the binary search: the curve of all pairs of a folder has millions of points.
+    """
+    most = int(false_accepts[-1])
+    counts = np.append(0, np.unique(np.geomspace(1, max(1, most), _MOST_POINTS).round().astype(np.int64)))
+    rows = np.searchsorted(false_accepts, counts, side="right") - 1
+    return np.asarray(np.unique(rows), dtype=np.int64)
+
+
+def _for_page(svg: str, title: str, prefix: str) -> str:
+    """Turn matplotlib's SVG document into an element of a page."""
+    svg = svg[svg.index("<svg") :].strip().replace("xlink:href", "href")
+    view_box = re.search(r'viewBox="([^"]+)"', svg)
+    assert view_box is not None
+    head = f'<svg viewBox="{view_box[1]}" role="img" aria-label="{escape(title)}">'
+    svg = head + svg[svg.index(">") + 1 :]
+    svg = re.sub(r"<!--.*?-->|<style.*?</style>|<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"font-family: [^;\"]+;? ?", "", svg)  # the page has a font
+    svg = re.sub(r"(font: (?:[a-z]+ |\d{3} )*[\d.]+px) [^;\"]+", r"\1 system-ui", svg)
+    svg = _rename_ids(svg, prefix)
+    svg = re.sub(r"#[0-9a-f]{6}(?=[;\"])", lambda colour: _variable(colour[0]), svg)
+    svg = re.sub(r' (?:d|x|y|width|height|transform)="[^"]+"', lambda places: _rounded(places[0]), svg)
+    return re.sub(r"\s*\n\s*", " ", svg).replace("> <", "><")
+
+
+def _rename_ids(svg: str, prefix: str) -> str:
+    """Give the ids that something refers to a prefix, and remove the others."""
+    plain = re.sub(r"[^A-Za-z0-9]+", "-", prefix)
+    used = set(re.findall(r'(?:href="|url\()#([^")]+)', svg))
+    svg = re.sub(r' id="([^"]+)"', lambda match: f' id="{plain}-{match[1]}"' if match[1] in used else "", svg)
+    return re.sub(r'((?:href="|url\()#)([^")]+)', lambda match: f"{match[1]}{plain}-{match[2]}", svg)
+
+
+def _rounded(places: str) -> str:
+    """Cut coordinates to hundredths of a pixel."""
+    return re.sub(r"(\.\d\d)\d+", r"\1", places)
+
+
+def _variable(colour: str) -> str:
+    return f"var(--{_VARIABLES[colour]})" if colour in _VARIABLES else colour

@@ -1,4 +1,4 @@
-"""Two checkpoints on one verification set: whether B beats A, or it is noise."""
+"""Two recognisers on one verification set: whether B beats A, or it is noise."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import numpy as np
 from ..errors import UserError
 from ..metrics import Interval, mcnemar, mean_difference
 from .lfw import Verification
-from .write import make_folder
+from .protocols import PairsResult
+from .result import Result
+from .write import make_folder, write_result
 
 SIGNIFICANT = 0.05
 
@@ -47,12 +49,19 @@ class Comparison:
         return "B beats A" if self.difference > 0 else "A beats B"
 
 
-def compare(a: Verification, b: Verification) -> Comparison:
-    """Compare two outcomes on the same pairs.
+def compare(a: Result, b: Result) -> Comparison:
+    """Compare the results of two recognisers on the same pairs.
 
     Raises:
-        UserError: the list has no folds and no view 1, so there is no accuracy to compare.
+        UserError: they are no pairs, or the list has no folds and no view 1, so there is no accuracy to compare.
     """
+    if not isinstance(a, PairsResult) or not isinstance(b, PairsResult):
+        raise UserError("--compare: got a set that is no list of pairs · allowed: lists that yield an accuracy")
+    return compare_verifications(a.verification, b.verification)
+
+
+def compare_verifications(a: Verification, b: Verification) -> Comparison:
+    """As :func:`compare`, of verifications."""
     if not len(a.accuracies):
         raise UserError("--compare: got pairs without folds · allowed: lists that yield an accuracy")
     only_a, only_b, p_value = mcnemar(a.correct, b.correct)
@@ -70,7 +79,7 @@ def format_comparison(name: str, result: Comparison) -> str:
             f"{name}: {result.verdict}",
             f"  accuracy     A {result.accuracy_a:.2%}   B {result.accuracy_b:.2%}",
             f"  B − A        {100 * result.difference:+.2f} points, 95 % interval {low:+.2f} to {high:+.2f} "
-            f"({result.unit} drawn anew)",
+            f"({result.unit} resampled)",
             f"  McNemar      right only by A {result.only_a}, only by B {result.only_b}: p = {result.p_value:.2g}",
         ]
     )
@@ -80,4 +89,4 @@ def write_comparison(result: Comparison, name: str, directory: Path) -> None:
     """Write ``compare.json`` into a folder, which is made if need be."""
     make_folder(directory)
     text = json.dumps({"name": name, **asdict(result), "verdict": result.verdict}, indent=2)
-    (directory / "compare.json").write_text(text + "\n", encoding="utf-8")
+    write_result(directory / "compare.json", text + "\n")

@@ -1,10 +1,11 @@
-"""Embeddings of one checkpoint, each picture embedded once: what was embedded before comes from a file."""
+"""Embeddings of one checkpoint, each image embedded once: what was embedded before comes from a file."""
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,47 +13,57 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..checkpoint import sha256_of
 from ..data.images import Picture
 from ..errors import UserError
 from ..files import write_whole
-from ..models import LoadedModel, load_model
+from ..models import Backbone, load_model
 from .embed import embed_files
+from .embeddings import Embeddings, split_mirror
+from .images import Images
+from .source import Source
+
+log = logging.getLogger(__name__)
 
 _DIGEST_BYTES = 16
-_FORMAT = 1  # raise it when pictures are decoded, cut or normalised in another way
+_FORMAT = 1  # raise it when images are decoded, cut or normalised in another way
 
 Digests = npt.NDArray[np.uint8]
 
 
-class Embedder:
-    """A checkpoint that embeds pictures; see :func:`embed_files` for the arguments not named here.
+class Embedder(Source):
+    """A network that embeds images; see :func:`embed_files` for the arguments not named here.
 
-    Embeddings are kept in one file for each checkpoint (by its SHA-256), kind of device, precision and flip, and found
-    there by the content of the picture (its BLAKE2b), so a moved or renamed crop is known and a changed one is not.
-    They are biometric data of the people on the pictures: the folder is the user's, to keep or delete.
+    Embeddings are kept in one file for each network (by the SHA-256 of its file), kind of device, precision and flip,
+    and found there by the content of the image (its BLAKE2b), so a moved or renamed crop is known and a changed one is
+    not. They are biometric data of the people on the images: the folder is the user's, to keep or delete.
 
     Args:
-        checkpoint: ``….pt``.
+        path: file of the network.
+        model: the network, on its device.
+        about: facts of it for table and JSON.
+        fusion: how image and mirror image are put together, see :data:`~sphereface.evaluation.embeddings.FUSIONS`.
         cache: folder of the kept embeddings; None keeps none.
-
-    Raises:
-        BadCheckpoint: see :func:`load_model`.
+        variant: names what else the embeddings depend on, besides the file and the options; part of the cache's name.
     """
 
     def __init__(
         self,
-        checkpoint: Path,
+        path: Path,
+        model: Backbone,
         *,
         device: torch.device,
+        about: Mapping[str, Any] | None = None,
         flip: bool = True,
+        fusion: str = "join",
         precision: str = "fp32",
         batch_size: int = 64,
         cache: Path | None = None,
         progress: str | None = None,
+        variant: str = "",
     ) -> None:
-        self.checkpoint, self.flip, self.precision = checkpoint, flip, precision
-        self.loaded: LoadedModel = load_model(checkpoint, device)
+        super().__init__(path)
+        self.model, self.flip, self.fusion, self.precision = model, flip, fusion, precision
+        self._about = about or {}
         self._options: dict[str, Any] = {
             "device": device, "flip": flip,
             "precision": precision, "batch_size": batch_size, "progress": progress,
@@ -60,22 +71,46 @@ class Embedder:
         self._file = None
         if cache is not None:
             flipped = "flip" if flip else "plain"
-            name = f"{sha256_of(checkpoint)[:16]}-{device.type}-{precision}-{flipped}-v{_FORMAT}.npz"
-            self._file = cache / name
+            parts = [self.sha256[:16], device.type, precision, flipped, *([variant] if variant else []), f"v{_FORMAT}"]
+            self._file = cache / f"{'-'.join(parts)}.npz"
 
-    def embed(self, files: Sequence[Picture]) -> npt.NDArray[np.float32]:
-        """(N, D) or with flip (N, 2D) float32, a row for each picture; not normalised.
+    @classmethod
+    def of_checkpoint(cls, path: Path, *, device: torch.device, **options: Any) -> Embedder:
+        """Load a checkpoint. ``options`` are those of the class.
 
         Raises:
-            UserError: pictures that cannot be used, or a damaged file of kept embeddings.
+            BadCheckpoint: see :func:`load_model`.
+        """
+        loaded = load_model(path, device)
+        about = {"step": loaded.meta.get("step"), "run": loaded.meta.get("run"), "config": loaded.meta.get("config")}
+        return cls(path, loaded.model, device=device, about=about, **options)
+
+    def about(self) -> Mapping[str, Any]:
+        """The file, its SHA-256, and what it says of itself."""
+        return {
+            "checkpoint": str(self.path),
+            "checkpoint_sha256": self.sha256,
+            "precision": self.precision,
+            **self._about,
+        }
+
+    def embeddings(self, images: Images, set_name: str) -> Embeddings:  # noqa: ARG002 - tables need the name
+        """Embed the images of a set."""
+        return split_mirror(self.embed(images.found()), self.flip, self.fusion)
+
+    def embed(self, files: Sequence[Picture]) -> npt.NDArray[np.float32]:
+        """(N, D) or with flip (N, 2D) float32, a row for each image; not normalised.
+
+        Raises:
+            UserError: images that cannot be used, or a damaged file of kept embeddings.
         """
         if self._file is None:
-            return embed_files(self.loaded.model, files, **self._options)
+            return embed_files(self.model, files, **self._options)
         digests = [_digest(file) for file in files]
         known = self._read()
         new = {digest: file for digest, file in zip(digests, files, strict=True) if digest not in known}
         if new:
-            features = embed_files(self.loaded.model, list(new.values()), **self._options)
+            features = embed_files(self.model, list(new.values()), **self._options)
             known.update(zip(new, features, strict=True))
             self._write(known)
         return np.stack([known[digest] for digest in digests])
@@ -99,10 +134,10 @@ class Embedder:
         features = np.stack(list(known.values()))
         try:
             write_whole(self._file, lambda file: np.savez(file, digests=digests, features=features), durable=False)
-        except OSError as error:
-            raise UserError(
-                f"{self._file}: embeddings cannot be kept there ({error.strerror}) · use --no-cache"
-            ) from error
+        except OSError as error:  # they are still in memory, and the evaluation goes on
+            log.warning(
+                "%s: embeddings cannot be kept there (%s) · --no-cache does not try", self._file, error.strerror
+            )
 
 
 def _digest(file: Picture) -> bytes:

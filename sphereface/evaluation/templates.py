@@ -1,6 +1,6 @@
-"""Templates: several pictures or video frames of one person compared as one (IJB, YTF).
+"""Templates: several images or video frames of one person compared as one (IJB, YTF).
 
-The list of pictures has a line ``path template [media]`` for each picture, the list of pairs a line
+The list of images has a line ``path template [media]`` for each image, the list of pairs a line
 ``template template same [fold]`` with same = 1 for one person and 0 for two. Fields are separated by tabs, or by
 spaces where no path holds one. IJB-B and IJB-C come with such files: ``ijbc_face_tid_mid.txt`` and
 ``ijbc_template_pair_label.txt``.
@@ -8,28 +8,35 @@ spaces where no path holds one. IJB-B and IJB-C come with such files: ``ijbc_fac
 
 from __future__ import annotations
 
+import os
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from ..data.pairs import Pairs
 from ..errors import UserError, listed
-from ..metrics import FloatArray, IntArray
-from .people import Features, unit_rows
+from ..metrics import BoolArray, FloatArray, IntArray
+from .columns import integer_blocks, is_integer, lines_of
+from .embeddings import Features
+from .pooling import PoolMode, pool
+from .template_rows import RowOfTemplate
+
+_WHAT = "a list of templates"
+_MODE = PoolMode(normalise=True, detector_score=False, flip="none")
+_Columns = tuple[IntArray, IntArray, BoolArray, IntArray]
 
 
 @dataclass(frozen=True)
 class Templates:
-    """Which pictures make up which template.
+    """Which images make up which template.
 
     Attributes:
         path: the list they came from.
         names: (T,) of the templates, in order of appearance.
-        template: (N,) int64, the template of each picture.
+        template: (N,) int64, the template of each image.
         media: (N,) int64, numbered so that equal numbers mean one medium of one template (a video's frames).
     """
 
@@ -39,58 +46,90 @@ class Templates:
     media: IntArray
 
     def pool(self, features: Features) -> FloatArray:
-        """One embedding for each template.
+        """Pool the embeddings of images to one embedding for each template.
 
-        Each picture's embedding is normalised, those of a medium are averaged, the media of a template are added, the
-        sum is normalised: a video of 300 frames weighs as much as one photograph.
+        Each image's embedding is normalised, those of a medium are averaged, the media of a template are added, the
+        sum is normalised: a video of 300 frames weighs as much as one photograph. This is test mode N0D0F0 of
+        :mod:`.pooling`. An undefined embedding is left out.
 
         Args:
-            features: (N, F) float, a row for each picture.
+            features: (N, F) float, a row for each image.
 
         Returns:
-            (T, F) float64 unit vectors.
+            (T, F) float64 unit vectors; NaN where a template has no direction.
         """
-        units = unit_rows(features, None)
-        frames = np.bincount(self.media)
-        pooled = np.zeros((len(self.names), features.shape[1]))
-        np.add.at(pooled, self.template, units / frames[self.media][:, None])
-        norms = np.linalg.norm(pooled, axis=1, keepdims=True)
-        return np.asarray(np.divide(pooled, norms, out=np.full_like(pooled, np.nan), where=norms > 0))
+        return pool(features, None, self.template, self.media, mode=_MODE).templates
 
 
 def read_templates(root: Path, path: Path) -> tuple[Templates, tuple[Path, ...]]:
-    """Read the list of pictures.
+    """Read the list of images.
 
     Returns:
-        The templates, and the (N,) pictures under ``root``.
+        The templates, and the (N,) images under ``root``.
 
     Raises:
-        UserError: no such file, a line of another form, or missing pictures.
+        UserError: no such file, a line of another form, or missing images.
     """
-    files: list[Path] = []
+    images: list[str] = []
     names: dict[str, int] = {}
     media: dict[tuple[str, ...], int] = {}
     template, medium = array("q"), array("q")
     for number, fields in _lines(path):
         if len(fields) not in (2, 3):
             raise UserError(f"{path}, line {number}: got {' | '.join(fields)!r} · expected 'path template [media]'")
-        files.append(root / fields[0])
+        images.append(fields[0])
         template.append(names.setdefault(fields[1], len(names)))
         key = (fields[1], fields[2]) if len(fields) == 3 else (str(number),)  # unnamed: a medium of its own
         medium.append(media.setdefault(key, len(media)))
-    missing = [file for file in files if not file.is_file()]
+    missing = _missing(root, images)
     if missing:
-        raise UserError(f"{path}: {len(missing)} of its {len(files)} pictures are not under {root}:{listed(missing)}")
-    return Templates(path, tuple(names), _int64(template), _int64(medium)), tuple(files)
+        raise UserError(f"{path}: {len(missing)} of its {len(images)} pictures are not under {root}:{listed(missing)}")
+    files = tuple([root / image for image in images])
+    return Templates(path, tuple(names), _int64(template), _int64(medium)), files
 
 
 def read_template_pairs(path: Path, templates: Templates) -> Pairs:
     """Read the list of pairs of templates, as rows into ``templates.names``.
 
+    Where all names are integers, millions of lines are read in seconds.
+
     Raises:
         UserError: no such file, a line of another form, an unknown template, pairs of one kind only, or folds that
             are not 1 to K with 2 or more.
     """
+    columns = _read_integers(path, templates.names)
+    left, right, same, fold = columns if columns is not None else _read_fields(path, templates)
+    _check(path, same, fold)
+    return Pairs(path, templates.names, left, right, same, fold, int(fold.max()))
+
+
+def _read_integers(path: Path, names: tuple[str, ...]) -> _Columns | None:
+    """The columns of a file of integers; None if it is no such file or has a fault, to be read line by line."""
+    if not all(is_integer(name) and name == str(int(name)) for name in names):
+        return None
+    ids = np.array([int(name) for name in names], dtype=np.int64)
+    row_of = RowOfTemplate(np.sort(ids))
+    order = np.argsort(ids)
+    blocks: list[_Columns] = []
+    try:
+        for block in integer_blocks(path, _WHAT):
+            if block.shape[1] not in (3, 4) or block.min() < 0 or block[:, 2].max() > 1:
+                return None
+            rows = row_of(np.ascontiguousarray(block[:, :2].T))
+            if rows.min() < 0:
+                return None
+            fold = block[:, 3].astype(np.int64) if block.shape[1] == 4 else np.zeros(len(block), dtype=np.int64)
+            blocks.append((order[rows[0]], order[rows[1]], block[:, 2] == 1, fold))
+    except ValueError:
+        return None
+    if not blocks:
+        return None
+    left, right, same, folds = zip(*blocks, strict=True)
+    return np.concatenate(left), np.concatenate(right), np.concatenate(same), np.concatenate(folds)
+
+
+def _read_fields(path: Path, templates: Templates) -> _Columns:
+    """The columns of a file with any names."""
     row = {name: index for index, name in enumerate(templates.names)}
     left, right, same, fold = array("q"), array("q"), array("b"), array("q")
     for number, fields in _lines(path):
@@ -105,32 +144,34 @@ def read_template_pairs(path: Path, templates: Templates) -> Pairs:
         right.append(row[fields[1]])
         same.append(int(fields[2]))
         fold.append(int(fields[3]) if len(fields) == 4 else 0)
-    is_same, folds = np.array(same, dtype=bool), _int64(fold)
-    _check(path, is_same, folds)
-    return Pairs(path, templates.names, _int64(left), _int64(right), is_same, folds, int(folds.max()))
+    return _int64(left), _int64(right), np.array(same, dtype=bool), _int64(fold)
 
 
-def _check(path: Path, same: npt.NDArray[np.bool_], folds: IntArray) -> None:
+def _missing(root: Path, images: Sequence[str]) -> list[Path]:
+    """The images that are not there. Listing a folder is faster than asking for each of its files."""
+    present: set[str] = set()
+    for folder in {image.rpartition("/")[0] for image in images}:
+        try:
+            with os.scandir(root / folder) as entries:
+                before = f"{folder}/" if folder else ""
+                present.update(before + entry.name for entry in entries if entry.is_file())
+        except OSError:
+            continue
+    return [root / image for image in images if image not in present and not (root / image).is_file()]
+
+
+def _check(path: Path, same: BoolArray, folds: IntArray) -> None:
     if same.all() or not same.any():
         raise UserError(f"{path}: {same.sum()} pairs of one person and {(~same).sum()} of two · both are needed")
-    found = np.unique(folds).tolist()
+    found = np.unique(folds).tolist() if folds.any() else [0]
     if found != [0] and (found != list(range(1, len(found) + 1)) or len(found) < 2):
         raise UserError(f"{path}: has folds {found[:12]} · allowed: none at all, or 1 to K with K of 2 or more")
 
 
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     """(number from 1, fields) of each line that is not blank; at least one."""
-    empty = True
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    empty = False
-                    yield number, [field.strip() for field in line.strip().split("\t" if "\t" in line else None)]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as UTF-8 text ({error}) · expected a list of templates") from None
-    if empty:
-        raise UserError(f"{path}: is empty · expected a list of templates")
+    for number, line in lines_of(path, _WHAT):
+        yield number, [field.strip() for field in line.split("\t")] if "\t" in line else line.split()
 
 
 def _int64(values: array[int]) -> IntArray:

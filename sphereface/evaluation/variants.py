@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from ..data.pairs import Pairs
-from ..metrics import best_accuracy, kfold_distance_accuracy
+from ..metrics import FloatArray, best_accuracy, kfold_distance_accuracy
+from .embeddings import Embeddings, undefined_rows
 from .lfw import pair_cosines, verify
-from .people import Features, unit_rows
+from .people import unit_rows
 
 
 @dataclass(frozen=True)
@@ -30,21 +30,22 @@ class Variant:
     spread: float | None
 
 
-def plain_variants(features: Features, pairs: Pairs, *, flip: bool) -> tuple[Variant, ...]:
+def plain_variants(embeddings: Embeddings, pairs: Pairs) -> tuple[Variant, ...]:
     """Accuracies by other rules. None of them is SphereFace's protocol.
 
     Args:
-        features: (M, F) float, a row for each of ``pairs.names``, of picture and mirror image if ``flip``.
+        embeddings: M of them, a row for each of ``pairs.names``.
         pairs: the pairs.
-        flip: the two halves of a feature are of the picture and of its mirror image.
     """
-    optimistic = best_accuracy(pair_cosines(np.asarray(features, dtype=np.float64), pairs), pairs.same)
+    features = np.asarray(embeddings.features(), dtype=np.float64)
+    optimistic = best_accuracy(pair_cosines(features, pairs), pairs.same)
     last = Variant("best-threshold", "one threshold, the best on these very pairs: optimistic", optimistic, None)
     if not pairs.num_folds:
         return (last,)
-    folds = kfold_distance_accuracy(_squared_distances(features, pairs, flip), pairs.same, num_folds=pairs.num_folds)
+    distances = _squared_distances(embeddings, pairs)
+    folds = kfold_distance_accuracy(distances, pairs.same, num_folds=pairs.num_folds)
     uncentred = verify(features, pairs, subtract_mean=False)
-    added = "picture + mirror image" if flip else "picture"
+    added = "image + mirror image" if embeddings.flip else "image"
     return (
         Variant(
             "insightface",
@@ -62,9 +63,11 @@ def plain_variants(features: Features, pairs: Pairs, *, flip: bool) -> tuple[Var
     )
 
 
-def _squared_distances(features: Features, pairs: Pairs, flip: bool) -> npt.NDArray[np.float64]:
-    half = features.shape[1] // 2
-    units = unit_rows(features[:, :half] + features[:, half:] if flip else features, None).astype(np.float64)
+def _squared_distances(embeddings: Embeddings, pairs: Pairs) -> FloatArray:
+    """(P,) squared distances of unit vectors; NaN where an embedding is undefined."""
+    added = embeddings.features("add")
+    units = unit_rows(added, None).astype(np.float64)
+    units[undefined_rows(added)] = np.nan
     difference = units[pairs.left] - units[pairs.right]
-    distances: npt.NDArray[np.float64] = np.einsum("ij,ij->i", difference, difference)
+    distances: FloatArray = np.einsum("ij,ij->i", difference, difference)
     return distances

@@ -1,5 +1,6 @@
 """What scores and features are worth, as figures. Numpy only: arrays in, numbers out."""
 
+from .discard import error_versus_discard, partial_area
 from .paired import mcnemar, mean_difference
 from .plain import FoldAccuracy, best_accuracy, kfold_distance_accuracy
 from .resampling import Interval, Intervals, bootstrap
@@ -41,9 +42,11 @@ __all__ = [
     "bootstrap",
     "d_prime",
     "equal_error_rate",
+    "error_versus_discard",
     "kfold_distance_accuracy",
     "mcnemar",
     "mean_difference",
+    "partial_area",
     "roc",
     "score_histogram",
     "tar_at_far",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -69,15 +70,92 @@ def bootstrap(
         replicates: how often to draw; less often beyond a million pairs, but at least 50 times.
         seed: of the draws.
     """
-    replicates = min(replicates, max(_FEWEST, _MOST_WORK // len(same)))
+    replicates = num_replicates(len(same), replicates)
+    figures = resample(
+        scores, same, people, lambda curve, _: _figures(curve, targets), replicates=replicates, seed=seed
+    )
+    first, second, *rest = percentile_intervals(figures)
+    return Intervals("pairs" if people is None else "people", replicates, first, second, tuple(rest))
+
+
+def num_replicates(num_pairs: int, most: int = REPLICATES) -> int:
+    """Return how often to draw: less often beyond a million pairs, but at least 50 times."""
+    return min(most, max(_FEWEST, _MOST_WORK // num_pairs))
+
+
+def resample(
+    scores: FloatArray,
+    same: BoolArray,
+    people: People | None,
+    figures: Callable[[Roc, IntArray], Sequence[float] | FloatArray],
+    *,
+    replicates: int = REPLICATES,
+    seed: int = 0,
+) -> FloatArray:
+    """Return any figures of each bootstrap replicate. :func:`bootstrap` explains what is drawn.
+
+    Args:
+        scores, same, people: as for :func:`bootstrap`.
+        figures: takes the ROC curve of a replicate, and (P,) how often each pair counts in it. The curve may have no
+            pairs of a kind.
+        replicates: how often to draw.
+        seed: of the draws.
+
+    Returns:
+        (replicates, K) float64.
+    """
     rng = np.random.default_rng(seed)
     draws = _draw_pairs(same, rng) if people is None else _draw_people(same, people, rng)
     curves = _Reweighted(scores, same)
-    figures = np.array([_figures(curves.roc(next(draws)), targets) for _ in range(replicates)])
+    rows = [figures(curves.roc(weights), weights) for _, weights in zip(range(replicates), draws, strict=False)]
+    return np.array(rows, dtype=np.float64)
+
+
+def rates_at(curve: Roc, thresholds: Sequence[float]) -> tuple[FloatArray, FloatArray]:
+    """Return the false and the true accept rate of ``score > threshold`` at fixed thresholds.
+
+    Args:
+        curve: with pairs of both kinds.
+        thresholds: T scores, in any order.
+
+    Returns:
+        Two arrays (T,) of rates in [0, 1].
+    """
+    at = np.searchsorted(-curve.threshold, -np.asarray(thresholds), side="left")
+    return curve.far[at], curve.tar[at]
+
+
+def bootstrap_means(
+    values: FloatArray, subject: npt.NDArray[np.integer[Any]], *, replicates: int = REPLICATES, seed: int = 0
+) -> tuple[Interval, ...]:
+    """Return an interval of the mean of each column, over subjects.
+
+    As many subjects as there are are drawn with replacement. A row counts as often as its subject was drawn.
+
+    Args:
+        values: (N, K) float, such as 1 for a search that finds the right person and 0 for one that does not.
+        subject: (N,) integers.
+        replicates: how often to draw.
+        seed: of the draws.
+    """
+    subjects, number = np.unique(subject, return_inverse=True)
+    sums = np.zeros((len(subjects), values.shape[1]))
+    np.add.at(sums, number, values)
+    rng = np.random.default_rng(seed)
+    drawn = (rng.integers(0, len(subjects), len(subjects)) for _ in range(replicates))
+    times = np.stack([np.bincount(rows, minlength=len(subjects)) for rows in drawn])  # (replicates, subjects)
+    return percentile_intervals((times @ sums) / (times @ np.bincount(number))[:, None])
+
+
+def percentile_intervals(figures: FloatArray) -> tuple[Interval, ...]:
+    """Return the 95 % percentile interval of each column of (replicates, K); NaN are left out."""
     tail = 100 * (1 - LEVEL) / 2
-    low, high = np.nanpercentile(figures, [tail, 100 - tail], axis=0)
-    first, second, *rest = (Interval(float(a), float(b)) for a, b in zip(low, high, strict=True))
-    return Intervals("pairs" if people is None else "people", replicates, first, second, tuple(rest))
+    intervals = []
+    for column in figures.T:
+        known = column[~np.isnan(column)]
+        low, high = np.percentile(known, [tail, 100 - tail]) if len(known) else (np.nan, np.nan)
+        intervals.append(Interval(float(low), float(high)))
+    return tuple(intervals)
 
 
 class _Reweighted:

@@ -296,10 +296,11 @@ class Trainer:
         progress, step = self.progress, self.progress.step
         before = progress.best, progress.best_step
         progress.evaluated_step = step
-        for name, verification in outcomes:
-            watch.evaluation(name, verification)
-            if name == self.config.eval.select and (progress.best is None or verification.mean > progress.best):
-                progress.best, progress.best_step = verification.mean, step
+        for name, result in outcomes:
+            watch.evaluation(name, result)
+            _, figure = result.headline()
+            if name == self.config.eval.select and (progress.best is None or figure > progress.best):
+                progress.best, progress.best_step = figure, step
         if progress.best_step == step:
             self._save(run, last=last)
             if self.saved_at == step:

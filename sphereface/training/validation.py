@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..config import Config, PairSetConfig
+from ..config import Config
 from ..data.images import Picture
 from ..data.pairs import is_lfw_view2
 from ..errors import UserError
+from ..evaluation import EvaluationSet, PairSet, Result, evaluate, load_set
 from ..evaluation.embed import check_files, embed_files
-from ..evaluation.lfw import Features, PairSet, Verification, evaluate, load_pair_set
+from ..evaluation.embeddings import Features
 from ..models import Backbone
+from ..places import Places
 from .distributed import World
 from .stopping import Interruption, StopRequest
 
@@ -39,41 +41,41 @@ class Validator:
     ) -> None:
         self.config, self.device = config, device
         self.world, self.stop = world or World(), stop or StopRequest()
-        self.sets = [self._load(name, given) for name, given in config.pair_sets().items()]
-        for pair_set in self.sets:
-            if pair_set.name == config.eval.select and is_lfw_view2(pair_set.pairs):
+        self.sets = [self._load(name, places) for name, places in config.evaluation_sets().items()]
+        for each in self.sets:
+            if each.name == config.eval.select and isinstance(each, PairSet) and is_lfw_view2(each.pairs):
                 raise UserError(
-                    f"eval.select: got {pair_set.name!r}, which is LFW's view 2 · allowed: LFW's view 1 "
+                    f"eval.select: got {each.name!r}, which is LFW's view 2 · allowed: LFW's view 1 "
                     "(pairsDevTest.txt) or pairs of other people · view 2 reports, and a checkpoint chosen on it "
                     "would report too much"
                 )
 
-    def _load(self, name: str, given: PairSetConfig) -> PairSet:
-        """Read a set, and a few of its pictures, so that a set that does not fit ends the run now and not in hours."""
+    def _load(self, name: str, places: Places) -> EvaluationSet:
+        """Read a set, and a few of its images, so that a set that does not fit ends the run now and not in hours."""
         try:
-            pair_set = load_pair_set(name, given.images, given.pairs, dev_train=given.dev_train)
-            files = pair_set.files[:: max(1, len(pair_set.files) // _PROBES)]
-            check_files(files, self.config.model.input_spec.size)
+            loaded = load_set(name, places)
+            files = loaded.images.found()
+            check_files(files[:: max(1, len(files) // _PROBES)], self.config.model.input_spec.size)
         except UserError as error:
             raise UserError(f"eval.sets.{name}: {error} · or train without it: --set eval.sets={{}}") from error
-        return pair_set
+        return loaded
 
-    def evaluate(self, model: Backbone) -> Iterator[tuple[str, Verification]]:
-        """(name, outcome) of each set, the same on all processes. The network's mode is left as it was.
+    def evaluate(self, model: Backbone) -> Iterator[tuple[str, Result]]:
+        """Yield (name, result) of each set, the same on all processes. The network's mode is left as it was.
 
         Raises:
             Interruption: a signal came; nothing was changed.
         """
-        for pair_set in self.sets:
-            verification = evaluate(
+        for each in self.sets:
+            result = evaluate(
                 model,
-                pair_set,
+                each,
                 device=self.device,
                 batch_size=self.config.eval.batch_size,
                 precision=self.config.eval.precision,
                 embed=self._embed,
             )
-            yield pair_set.name, verification
+            yield each.name, result
 
     def _embed(self, model: Backbone, files: Sequence[Picture], **options: Any) -> Features:
         """:func:`embed_files`, each process its part of the files; all rows on all processes."""

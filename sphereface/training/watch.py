@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
@@ -21,8 +21,8 @@ from ..data.batch import Batch
 from ..data.loader import BadImages
 from ..data.prefetch import moved
 from ..data.transforms import to_input, to_pixels
-from ..evaluation.lfw import Verification
-from ..evaluation.roc_plot import roc_figure
+from ..evaluation.charts import figure_of
+from ..evaluation.result import Result
 from ..losses.head import HeadOutput
 from .monitor import Monitor
 from .progress import Progress
@@ -129,17 +129,17 @@ class Watch:
         """The last steps taken in do not count; nothing was written of them."""
         del self._window[len(self._window) - steps :]
 
-    def evaluation(self, name: str, verification: Verification) -> None:
-        """Report the outcome of one verification set."""
-        step, accuracy = self._progress.step, verification.mean
-        error = verification.standard_error
-        spread = "" if math.isnan(error) else f" ± {100 * error:.2f}"
-        log.info("step %d · %s accuracy %.2f%s %%", step, name, 100 * accuracy, spread)
-        folds = {f"eval/{name}/fold_{k}": float(a) for k, a in enumerate(verification.accuracies, start=1)}
-        figures = {f"eval/{name}/accuracy": accuracy, **folds}
+    def evaluation(self, name: str, result: Result) -> None:
+        """Report the result of one evaluation set."""
+        step = self._progress.step
+        log.info("step %d · %s %s", step, name, result.line())
+        figures = {f"eval/{name}/{tag}": value for tag, value in result.scalars().items()}
         self._monitor.scalars(step, figures, images_seen=self._progress.images_seen)
         if self._config.log.tensorboard:
-            self._monitor.figure(step, f"eval/{name}/roc", roc_figure(verification, title=name))
+            for chart in result.figures()[:1]:
+                self._monitor.figure(
+                    step, f"eval/{name}/{chart.name}", figure_of(replace(chart, title=f"{name}: {chart.title}"))
+                )
 
     def _training_figures(self) -> None:
         results, self._window = self._window, []
@@ -207,7 +207,7 @@ class QuietWatch(Watch):
     def take_back(self, steps: int) -> None:
         """The first process does."""
 
-    def evaluation(self, name: str, verification: Verification) -> None:
+    def evaluation(self, name: str, result: Result) -> None:
         """The first process does."""
 
 

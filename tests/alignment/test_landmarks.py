@@ -58,7 +58,13 @@ def test_last_line_needs_no_newline_and_the_digest_is_the_files(write):
             f"a.jpg {SPACES}\nb.jpg 1 2 3\n",
             r"landmarks\.txt, line 2: got 'b\.jpg 1 2 3' · allowed: .* ten numbers",
         ),
-        (f"a.jpg {SPACES} 11\n", "line 1: got"),
+        (f"a.jpg {SPACES} 11 12\n", "line 1: got"),
+        (f"a.jpg {SPACES} high\n", r"line 1: got .* eleven with the detector's score"),
+        (
+            f"a.jpg {SPACES} 0.9\n\nb.jpg {SPACES}\n",
+            r"line 3: got 10 numbers, and 11 in line 1 · allowed: the detector's score .* in every line, or in none",
+        ),
+        (f"a.jpg {SPACES}\nb.jpg {SPACES} 0.9\n", "line 2: got 11 numbers, and 10 in line 1"),
         (f"\n\na.jpg {SPACES[:-4]}x\n", "line 3: got"),
         (f"a b.jpg {SPACES}\n", "line 1: .* a file name with spaces needs tabs"),
         (f"a.jpg\t{TABS}\nb.jpg\t{TABS}\na.jpg\t{TABS}\n", r"line 3: a second line for a\.jpg"),
@@ -77,3 +83,26 @@ def test_malformed_files_name_line_and_content(write, content, message):
 def test_absent_file(tmp_path):
     with pytest.raises(UserError, match=r"none\.txt: No such file"):
         read_landmarks(tmp_path / "none.txt")
+
+
+def test_scores_of_ijb_c_are_read_over(write):
+    """Three lines in the form of ijbc_name_5pts_score.txt, of other numbers."""
+    table = read_landmarks(
+        write(
+            "1.jpg 40.1 50.2 80.3 51.4 60.5 70.6 45.7 90.8 75.9 91.0 0.999512\n"
+            "2.jpg 1 2 3 4 5 6 7 8 9 10 1\n"
+            "10.jpg 30 40 50 40 40 50 32 60 48 60 -1\n"
+        )
+    )
+    assert list(table.points) == ["1.jpg", "2.jpg", "10.jpg"]
+    assert table.points["1.jpg"].tolist() == [[40.1, 50.2], [80.3, 51.4], [60.5, 70.6], [45.7, 90.8], [75.9, 91.0]]
+    assert np.array_equal(table.points["2.jpg"], FIVE_POINTS)
+    assert table.points["10.jpg"].tolist() == [[30, 40], [50, 40], [40, 50], [32, 60], [48, 60]]
+
+
+def test_a_score_changes_no_point(write):
+    without = read_landmarks(write(f"a.jpg {SPACES}\nb.jpg {SPACES}\n"))
+    scored = read_landmarks(write(f"a.jpg\t{TABS}\t0.5\nb.jpg\t{TABS}\t0.25\n"))
+    assert list(without.points) == list(scored.points)
+    for name, points in without.points.items():
+        np.testing.assert_array_equal(scored.points[name], points)

@@ -12,7 +12,7 @@ from sphereface.data.make_pairs import _different, _two_of, pairs_text, split
 from sphereface.data.pairs import read_pairs
 from sphereface.data.sources import open_source
 from sphereface.errors import UserError
-from sphereface.evaluation.lfw import load_pair_set
+from sphereface.evaluation import load_pair_set
 
 from ..pictures import make_training_set, write
 
@@ -148,7 +148,7 @@ def test_training_and_verification_share_nobody(faces, tmp_path, capsys):
     assert set(left.class_names) | held_out == {folder.name for folder in faces.iterdir()}
     assert not set(left.class_names) & held_out
     pixels = {path.read_bytes() for path in faces.rglob("*.*g")}
-    assert all(picture.read_bytes() in pixels for picture in pair_set.files)
+    assert all(picture.read_bytes() in pixels for picture in pair_set.images.files)
     for name in held_out:
         kept = sorted(path.read_bytes() for path in (faces / name).iterdir())
         assert sorted(path.read_bytes() for path in (own / name).iterdir()) == kept
@@ -159,7 +159,7 @@ def test_of_a_source_that_is_no_folder(faces, tmp_path):
     rows = [f"{path.relative_to(faces)} {10 + i // 3}\n" for i, path in enumerate(sorted(faces.rglob("*.png")))]
     listing.write_text("".join(rows), encoding="utf-8")
     assert main([str(listing), str(tmp_path / "own"), "--folds", "2", "--people", "5"]) == 0
-    assert len(load_pair_set("own", tmp_path / "own", tmp_path / "own/pairs.txt").files) > 5
+    assert len(load_pair_set("own", tmp_path / "own", tmp_path / "own/pairs.txt").images) > 5
 
 
 @pytest.mark.parametrize(

@@ -117,11 +117,26 @@ LINES = VIEW2.splitlines()
     ("lines", "message"),
     [
         ([], r"pairs.txt: is empty · expected a list of pairs"),
-        (["people"], r"line 1: got 'people' · expected the numbers of folds"),
+        (
+            ["people"],
+            r"line 1: got 'people' · expected LFW's first line \('10 300' in view 2, '500' in view 1\), 'image image",
+        ),
         (["10 300 7"], r"line 1: got '10 300 7'"),
         (["1 2", *LINES[1:5]], r"line 1: got '1 2' · expected the numbers of folds \(2 or more\)"),
         (["0"], r"line 1: got '0'"),
-        (LINES[1:], r"line 1: got 'Ann 1 2'"),
+        (LINES[1:], r"line 1: got 'Ann\\t1\\t2' · expected LFW's first line"),
+        (["Ann\t1\tBob\t2"], r"line 1: got 'Ann\\t1\\tBob\\t2' · expected LFW's first line"),
+        (["10 ²"], r"line 1: got '10 ²' · expected LFW's first line"),
+        (["1" * 5000], r"line 1: got '1{99}…' · expected the numbers of folds"),
+        ([LINES[0], "Ann\t1\t²"], r"line 2: got 'Ann \| 1 \| ²'"),
+        ([LINES[0], "Ann\t1\t" + "9" * 5000], r"line 2: got 'Ann \| 1 \| 9+…'"),
+        (
+            [LINES[0], "A\0n\t1\t2"],
+            r"line 2: got the image 'A\\x00n/A\\x00n_0001\.jpg' · allowed: names without control",
+        ),
+        ([LINES[0], "é" * 130 + "\t1\t2"], r"line 2: got an image's name of 530 bytes, 'é+…' · allowed: 255 bytes"),
+        ([LINES[0], "..\t1\t2"], r"line 2: got the image '\.\./\.\._0001\.jpg' · allowed: names below the folder"),
+        ([LINES[0], "/etc/x\t1\t2"], r"line 2: got the image '/etc/x//etc/x_0001\.jpg' · allowed: names below"),
         ([*LINES[:3], "Ann\t1", *LINES[3:]], r"line 4: got 'Ann \| 1' · expected 'name n1 n2' or"),
         ([*LINES[:3], "Ann\t0\t1", *LINES[3:]], r"line 4: got 'Ann \| 0 \| 1' · .* numbers from 1"),
         ([*LINES[:3], "Ann van Dam 1 2", *LINES[3:]], r"line 4: got 'Ann \| van \| Dam \| 1 \| 2' · .* tabs"),
@@ -222,6 +237,43 @@ def test_a_root_that_is_no_folder(tmp_path):
         pairs.resolve(tmp_path / "crops")
 
 
+def test_a_flat_folder(tmp_path):
+    pairs = read_pairs(written(tmp_path, VIEW2))
+    flat = [name.split("/")[1] for name in pairs.names]
+    touch(tmp_path / "flat", [*flat[:-1], flat[-1].replace(".jpg", ".png")])
+    found = [file.relative_to(tmp_path / "flat").as_posix() for file in pairs.resolve(tmp_path / "flat")]
+    assert found == [*flat[:-1], flat[-1].replace(".jpg", ".png")]
+
+
+def test_the_folders_of_the_list_come_before_a_flat_folder(tmp_path):
+    """One image where the list says: the others are missing, and none is taken from elsewhere."""
+    pairs = read_pairs(written(tmp_path, VIEW2))
+    touch(tmp_path, [*(name.split("/")[1] for name in pairs.names), pairs.names[3]])
+    with pytest.raises(UserError, match="9 of the 10 pictures"):
+        pairs.resolve(tmp_path)
+
+
+def test_a_flat_folder_is_not_taken_for_names_that_end_alike(tmp_path):
+    lines = [f"a/{k}.jpg b/{k}.jpg {k % 2}" for k in range(20)]
+    pairs = read_pairs(written(tmp_path, "\n".join(lines)))
+    touch(tmp_path / "flat", [f"{k}.jpg" for k in range(20)])
+    with pytest.raises(UserError, match="40 of the 40 pictures"):
+        pairs.resolve(tmp_path / "flat")
+
+
+def test_two_names_never_mean_one_file(tmp_path):
+    """a.png is missing; that a.jpg is there does not help, since the list means another image by it."""
+    names = ("a.jpg", "a.png", "b.png", "b.webp", "frame.0001", "frame.0002")
+    rows = np.zeros(1, np.int64)
+    pairs = Pairs(tmp_path / "list.txt", names, rows, rows, rows == 0, rows, 0)
+    touch(tmp_path, ["a.jpg", "b.jpg", "frame.0001.png", "frame.0002", "frame.jpg"])
+    with pytest.raises(UserError) as error:
+        pairs.resolve(tmp_path)
+    assert str(error.value).splitlines()[1:] == ["  - a.png", "  - b.png", "  - b.webp"]
+    kept = dataclasses.replace(pairs, names=("a.jpg", "frame.0001", "frame.0002"))
+    assert [file.name for file in kept.resolve(tmp_path)] == ["a.jpg", "frame.0001.png", "frame.0002"]
+
+
 def test_rows_over_other_names(tmp_path):
     pairs = read_pairs(written(tmp_path, VIEW2))
     names = ["Aa/Aa_0001.jpg", *reversed(pairs.names), "Zz/Zz_0001.jpg"]
@@ -250,3 +302,32 @@ def test_other_pairs_are_not_view2(tmp_path):
     assert not is_lfw_view2(read_pairs(written(tmp_path, VIEW2)))
     pairs = golden_pairs()
     assert not is_lfw_view2(dataclasses.replace(pairs, right=np.roll(pairs.right, 450)))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{folder}/{stem}.jpg",
+        "lfw_112x112/{folder}/{stem}.png",
+        "{stem}.jpg",
+        "lfw\\{folder}\\{stem}.jpg",
+    ],
+)
+@pytest.mark.parametrize("order", ["of LFW", "pairs of one person first"])
+def test_view2_as_a_list_of_paths_is_known_and_has_its_own_folds(tmp_path, line, order):
+    lfw = golden_pairs()
+    names = [line.format(folder=name.split("/")[0], stem=name.split("/")[1][:-4]) for name in lfw.names]
+    rows = np.arange(6000) if order == "of LFW" else np.argsort(~lfw.same, kind="stable")
+    text = "".join(f"{names[lfw.left[i]]} {names[lfw.right[i]]} {lfw.same[i]:d}\n" for i in rows)
+    pairs = read_pairs(written(tmp_path, text))
+    assert is_lfw_view2(pairs)
+    np.testing.assert_array_equal(pairs.fold, lfw.fold[rows])
+    np.testing.assert_array_equal(pairs.same, lfw.same[rows])
+
+
+def test_half_of_view2_as_in_sllfw_is_known(tmp_path):
+    lfw = golden_pairs()
+    lines = [name for i in np.flatnonzero(lfw.same) for name in (lfw.names[lfw.left[i]], lfw.names[lfw.right[i]])]
+    lines += [f"{name}/{name}_0001.jpg" for k in range(20) for name in (f"Ann{k}", f"Bob{k}")]
+    pairs = read_pairs(written(tmp_path, "\n".join(lines)))
+    assert is_lfw_view2(pairs)

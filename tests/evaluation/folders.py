@@ -14,7 +14,7 @@ needs_lfw = pytest.mark.skipif(not LFW.is_dir(), reason=f"the pictures of LFW ar
 def made_up_people(counts):
     """People with so many pictures each; no file is there."""
     person = np.repeat(np.arange(len(counts)), counts)
-    files = tuple(Path(f"P{p}/P{p}_{k}.jpg") for k, p in enumerate(person))
+    files = tuple(Path(f"people/P{p}/P{p}_{k}.jpg") for k, p in enumerate(person))
     return People(Path("people"), tuple(f"P{p}" for p in range(len(counts))), person, files)
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from sphereface.errors import UserError
-from sphereface.evaluation import all_pairs as module
-from sphereface.evaluation.all_pairs import BINS, FAR_TARGETS, all_pairs
+from sphereface.evaluation.protocols import all_pairs as module
+from sphereface.evaluation.protocols.all_pairs import BINS, FAR_TARGETS, all_pairs
 from sphereface.metrics import auc, equal_error_rate, roc, tar_at_far
 
 from .folders import LFW, cosine, made_up_features, made_up_people, needs_lfw
@@ -77,7 +77,7 @@ def test_a_feature_without_direction_scores_zero():
 @pytest.mark.parametrize("counts", [[5], [1, 1, 1]])
 def test_needs_pairs_of_both_kinds(counts):
     people = made_up_people(counts)
-    with pytest.raises(UserError, match="comparing all pictures needs both"):
+    with pytest.raises(UserError, match="comparing all images needs both"):
         all_pairs(made_up_features(people), people)
 
 

@@ -147,6 +147,6 @@ def test_eval_writes_it_beside_the_checkpoint(tmp_path, capsys):
     assert written["checkpoint_sha256"] == before
     sets = [f"a={tmp_path / 'crops'}", f"b={tmp_path / 'crops'}"]
     assert main(["--ckpt", str(checkpoint), "--sets", *sets, "--device", "cpu", "--calibrate"]) == 2
-    assert "--calibrate: got a, b · allowed: one set, of single pictures" in capsys.readouterr().err
+    assert "--calibrate: got a, b · allowed: one set, of pairs of images" in capsys.readouterr().err
     assert main(["--compare", str(checkpoint), str(checkpoint), "--calibrate"]) == 2
     assert "leave --identification, --all-pairs, --html and --calibrate out" in capsys.readouterr().err

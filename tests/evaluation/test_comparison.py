@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from sphereface.errors import UserError
-from sphereface.evaluation.comparison import compare, format_comparison, write_comparison
+from sphereface.evaluation.comparison import compare_verifications as compare
+from sphereface.evaluation.comparison import format_comparison, write_comparison
 from sphereface.evaluation.lfw import Verification
 
 

@@ -35,11 +35,11 @@ def embedded(monkeypatch):
 
 def test_what_was_embedded_before_is_not_embedded_again(work, embedded):
     folder, files = work
-    first = Embedder(folder / "best.pt", device=CPU, cache=folder / "kept")
+    first = Embedder.of_checkpoint(folder / "best.pt", device=CPU, cache=folder / "kept")
     features = first.embed(files[:3])
-    expected = embed_files(first.loaded.model, files[:3], device="cpu")
+    expected = embed_files(first.model, files[:3], device="cpu")
     np.testing.assert_array_equal(features, expected)
-    again = Embedder(folder / "best.pt", device=CPU, cache=folder / "kept")
+    again = Embedder.of_checkpoint(folder / "best.pt", device=CPU, cache=folder / "kept")
     np.testing.assert_array_equal(again.embed(files[2::-1]), expected[::-1])
     assert embedded == [["0.png", "1.png", "2.png"]]
     again.embed(files)
@@ -48,7 +48,7 @@ def test_what_was_embedded_before_is_not_embedded_again(work, embedded):
 
 def test_content_counts_and_not_the_name(work, embedded):
     folder, files = work
-    embedder = Embedder(folder / "best.pt", device=CPU, cache=folder / "kept")
+    embedder = Embedder.of_checkpoint(folder / "best.pt", device=CPU, cache=folder / "kept")
     before = embedder.embed(files)
     moved = files[1].rename(folder / "moved.png")
     write_picture(files[0], noise(77))
@@ -67,21 +67,21 @@ def test_each_checkpoint_flip_and_precision_has_its_own(work, embedded):
         ("best.pt", {"flip": False}),
         ("best.pt", {"precision": "bf16"}),
     ):
-        Embedder(folder / name, device=CPU, cache=folder / "kept", **options).embed(files[:1])
+        Embedder.of_checkpoint(folder / name, device=CPU, cache=folder / "kept", **options).embed(files[:1])
     assert len(embedded) == len(list((folder / "kept").glob("*.npz"))) == 4
 
 
 def test_equal_pictures_are_embedded_once(work, embedded):
     folder, files = work
     twin = write_picture(folder / "twin.png", noise(0))
-    features = Embedder(folder / "best.pt", device=CPU, cache=folder / "kept").embed([files[0], twin])
+    features = Embedder.of_checkpoint(folder / "best.pt", device=CPU, cache=folder / "kept").embed([files[0], twin])
     np.testing.assert_array_equal(features[0], features[1])
     assert embedded == [["twin.png"]] or embedded == [["0.png"]]
 
 
 def test_without_a_folder_nothing_is_kept(work, embedded):
     folder, files = work
-    embedder = Embedder(folder / "best.pt", device=CPU)
+    embedder = Embedder.of_checkpoint(folder / "best.pt", device=CPU)
     np.testing.assert_array_equal(embedder.embed(files), embedder.embed(files))
     assert len(embedded) == 2
     assert not list(folder.glob("**/*.npz"))
@@ -90,7 +90,7 @@ def test_without_a_folder_nothing_is_kept(work, embedded):
 def test_bad_pictures_are_listed_and_nothing_is_kept(work):
     folder, files = work
     files[1].write_bytes(b"")
-    embedder = Embedder(folder / "best.pt", device=CPU, cache=folder / "kept")
+    embedder = Embedder.of_checkpoint(folder / "best.pt", device=CPU, cache=folder / "kept")
     with pytest.raises(UserError, match="2 of 6 pictures cannot be used"):
         embedder.embed([*files, folder / "none.png"])
     assert not (folder / "kept").exists()
@@ -98,7 +98,7 @@ def test_bad_pictures_are_listed_and_nothing_is_kept(work):
 
 def test_a_damaged_file_is_said(work):
     folder, files = work
-    embedder = Embedder(folder / "best.pt", device=CPU, cache=folder / "kept")
+    embedder = Embedder.of_checkpoint(folder / "best.pt", device=CPU, cache=folder / "kept")
     embedder.embed(files)
     (kept,) = (folder / "kept").glob("*.npz")
     kept.write_bytes(kept.read_bytes()[:200])
@@ -106,8 +106,9 @@ def test_a_damaged_file_is_said(work):
         embedder.embed(files)
 
 
-def test_a_folder_that_cannot_be_written(work):
+def test_a_folder_that_cannot_be_written_costs_nothing_but_the_cache(work, caplog):
     folder, files = work
     (folder / "kept").write_text("a file", encoding="utf-8")
-    with pytest.raises(UserError, match="embeddings cannot be kept there .* use --no-cache"):
-        Embedder(folder / "best.pt", device=CPU, cache=folder / "kept").embed(files)
+    features = Embedder.of_checkpoint(folder / "best.pt", device=CPU, cache=folder / "kept").embed(files)
+    np.testing.assert_array_equal(features, Embedder.of_checkpoint(folder / "best.pt", device=CPU).embed(files))
+    assert "embeddings cannot be kept there" in caplog.text

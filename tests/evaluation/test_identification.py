@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from sphereface.errors import UserError
-from sphereface.evaluation import identification as module
-from sphereface.evaluation.identification import identify
 from sphereface.evaluation.people import list_people, unit_rows
+from sphereface.evaluation.protocols import identification as module
+from sphereface.evaluation.protocols.identification import identify
 
 from .crops import noise, write_picture
 from .folders import LFW, cosine, made_up_features, made_up_people, needs_lfw
@@ -80,11 +80,11 @@ def test_people_are_listed_by_name(tmp_path):
     ]
     assert people.person.tolist() == [0, 1, 1]
     assert people.first.tolist() == [True, True, False]
-    assert people.pictures.tolist() == [1, 2, 2]
+    assert people.num_images.tolist() == [1, 2, 2]
 
 
 def test_a_folder_without_people_is_an_error(tmp_path):
-    with pytest.raises(UserError, match="holds no pictures · expected DIR/<person>/<picture>"):
+    with pytest.raises(UserError, match="holds no images · expected DIR/<person>/<image>"):
         list_people(tmp_path)
     with pytest.raises(UserError, match="cannot be read"):
         list_people(tmp_path / "none")

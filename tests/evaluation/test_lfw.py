@@ -10,21 +10,20 @@ import pytest
 
 from sphereface.data.pairs import Pairs
 from sphereface.errors import UserError
+from sphereface.evaluation import evaluate as evaluate_result
+from sphereface.evaluation import load_pair_set
 from sphereface.evaluation.embed import embed_files
-from sphereface.evaluation.lfw import (
-    Verification,
-    evaluate,
-    fold_means,
-    load_pair_set,
-    pair_cosines,
-    verify,
-    verify_view1,
-)
+from sphereface.evaluation.lfw import Verification, fold_means, pair_cosines, verify, verify_view1
 
 from .crops import Pixels, Projection, random_pairs, write_set
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "lfw_protocol.npz"
 GRID = [k / 10000 for k in range(-10000, 10001)]
+
+
+def evaluate(*args, **options):
+    """The verification of a set of pairs."""
+    return evaluate_result(*args, **options).verification
 
 
 @pytest.fixture(scope="module")
@@ -200,6 +199,40 @@ def test_a_feature_without_direction_gives_wrong_pairs_not_a_crash():
     assert (result.accuracies[wrong] < 1).all()
 
 
+@pytest.mark.parametrize("value", [0.0, math.nan, math.inf])
+@pytest.mark.parametrize("subtract_mean", [True, False])
+def test_one_undefined_embedding_costs_its_own_pairs_only(value, subtract_mean):
+    """The others are decided as if the pairs of that image were not in the list."""
+    pairs, features = random_pairs(0), random_features(0).astype(np.float64)
+    features[0] = value
+    touched = (pairs.left == 0) | (pairs.right == 0)
+    result = verify(features, pairs, subtract_mean=subtract_mean)
+    np.testing.assert_array_equal(np.isnan(result.scores), touched)
+    assert not result.correct[touched].any()
+    for fold in range(1, pairs.num_folds + 1):
+        sides = np.concatenate([pairs.left[pairs.fold != fold], pairs.right[pairs.fold != fold]])
+        mean = features[sides[sides != 0]].mean(axis=0) if subtract_mean else 0
+        own = np.flatnonzero((pairs.fold == fold) & ~touched)
+        for pair in own:
+            a, b = features[pairs.left[pair]] - mean, features[pairs.right[pair]] - mean
+            assert result.scores[pair] == pytest.approx(a @ b / np.sqrt((a @ a) * (b @ b)), abs=1e-12)
+
+
+@pytest.mark.parametrize("value", [0.0, math.nan])
+def test_one_undefined_embedding_in_view1(value):
+    train, test = random_pairs(0, num_folds=0), random_pairs(1, num_folds=0)
+    features = random_features(0).astype(np.float64)
+    features[3] = value
+    result = verify_view1(features, train, test)
+    touched = (test.left == 3) | (test.right == 3)
+    np.testing.assert_array_equal(np.isnan(result.scores), touched)
+    sides = np.concatenate([train.left, train.right])
+    mean = features[sides[sides != 3]].mean(axis=0)
+    pair = int(np.flatnonzero(~touched)[0])
+    a, b = features[test.left[pair]] - mean, features[test.right[pair]] - mean
+    assert result.scores[pair] == pytest.approx(a @ b / np.sqrt((a @ a) * (b @ b)), abs=1e-12)
+
+
 def test_a_network_that_diverged_scores_zero():
     pairs = random_pairs(0)
     result = verify(np.full((12, 5), np.nan, dtype=np.float32), pairs)
@@ -217,7 +250,7 @@ def test_features_of_other_pictures_are_refused():
 
 def pixel_features(pair_set):
     """What :class:`Pixels` makes of the files, read on their own, and of their mirror images."""
-    images = np.stack([cv2.imread(str(file)) for file in pair_set.files]).astype(np.float32)
+    images = np.stack([cv2.imread(str(file)) for file in pair_set.images.files]).astype(np.float32)
     x = ((images - 127.5) / 128).transpose(0, 3, 1, 2)
     return np.concatenate([x.reshape(len(x), -1), x[:, :, :, ::-1].reshape(len(x), -1)], axis=1)
 
@@ -239,7 +272,7 @@ def test_flip_and_mean_reach_the_protocol(tmp_path):
     seen = set()
     for flip, subtract_mean in itertools.product([True, False], repeat=2):
         result = evaluate(model, pair_set, flip=flip, subtract_mean=subtract_mean, **options)
-        features = embed_files(model, pair_set.files, flip=flip, **options)
+        features = embed_files(model, pair_set.images.files, flip=flip, **options)
         expected = verify(features, pair_set.pairs, subtract_mean=subtract_mean)
         np.testing.assert_allclose(result.scores, expected.scores, atol=1e-6)
         seen.add(float(np.round(result.scores[0], 4)))
@@ -254,8 +287,8 @@ def test_a_set_of_view1_embeds_both_lists(tmp_path, named):
         dev_train = tmp_path / "train.txt"
         (root / "pairsDevTrain.txt").rename(dev_train)
     pair_set = load_pair_set("view 1", root, root / "pairsDevTest.txt", dev_train=dev_train)
-    assert len(pair_set.files) == 32  # 16 pictures of each list
-    assert pair_set.pairs.names == pair_set.dev_train.names
+    assert len(pair_set.images.files) == 32  # 16 pictures of each list
+    assert pair_set.images.names == pair_set.pairs.names == pair_set.dev_train.names
     result = evaluate(Pixels(), pair_set, device="cpu")
     expected = verify_view1(pixel_features(pair_set), pair_set.dev_train, pair_set.pairs)
     np.testing.assert_allclose(result.scores, expected.scores, atol=1e-6)
@@ -306,7 +339,7 @@ def write_bin(path, num_pairs=23, height=32, width=24):
 def test_a_bin_is_a_pair_set_like_any_other(tmp_path):
     images = write_bin(tmp_path / "own.bin")
     pair_set = load_pair_set("own", "anywhere", tmp_path / "own.bin")
-    assert (pair_set.name, pair_set.root, len(pair_set.files)) == ("own", tmp_path / "own.bin", 45)
+    assert (pair_set.name, pair_set.images.root, len(pair_set.images.files)) == ("own", tmp_path / "own.bin", 45)
     result = evaluate(Pixels(), pair_set, device="cpu", batch_size=7)
     plain = np.stack([np.concatenate([x.ravel(), x[:, ::-1].ravel()]) for x in images]).astype(np.float64)
     features = (plain - 127.5) / 128  # the order of H, W and C changes no cosine
@@ -321,7 +354,7 @@ def test_a_bin_is_a_pair_set_like_any_other(tmp_path):
 def test_a_wider_bin_is_cut_to_its_centre(tmp_path):
     images = write_bin(tmp_path / "own.bin", width=32)
     pair_set = load_pair_set("own", tmp_path, tmp_path / "own.bin")
-    features = embed_files(Pixels(), pair_set.files, device="cpu", flip=False)
+    features = embed_files(Pixels(), pair_set.images.files, device="cpu", flip=False)
     expected = (images[3][:, 4:28].transpose(2, 0, 1).ravel() - 127.5) / 128
     np.testing.assert_allclose(features[3], expected, rtol=0, atol=1e-6)
 

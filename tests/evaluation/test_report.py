@@ -1,4 +1,3 @@
-import dataclasses
 import json
 import math
 from pathlib import Path
@@ -8,115 +7,118 @@ import numpy as np
 import pytest
 
 from sphereface.data.pairs import Pairs
-from sphereface.evaluation import Report, format_table, roc_figure, to_dict, write_report
-from sphereface.evaluation.lfw import PairSet, Verification
-from sphereface.evaluation.table import count, percent, scientific
-from sphereface.evaluation.variants import Variant
+from sphereface.errors import UserError
+from sphereface.evaluation import Embeddings, Images, PairsResult, Report, format_table, to_dict, write_report
+from sphereface.evaluation import write as module
+from sphereface.evaluation.lfw import Verification
+from sphereface.evaluation.result import Rows
+from sphereface.evaluation.table import WIDTH, format_rows
+from sphereface.evaluation.words import count, layman_rates, percent, scientific
+from sphereface.metrics import OperatingPoint
+
+NAMES = tuple(f"{k:06d}.jpg" for k in range(8))
 
 
-def toy_report(*, view=2, nan=False, **flags):
+def toy_result(*, view=2, scores=(0.9, 0.1, 0.3, 0.4), flip=True, subtract_mean=True):
     """Two folds (or view 1) of 1 + 1 pairs: scores 0.9 and 0.1, 0.3 and 0.4, of same and different people."""
     folds = 2 if view == 2 else 0
-    num_pairs = 4
-    same = np.array([True, False, True, False])
+    same = np.array([True, False] * (len(scores) // 2))
     fold = np.array([1, 1, 2, 2]) if folds else np.zeros(4, dtype=np.int64)
-    names = tuple(f"A/A_{k:04d}.jpg" for k in range(8))
-    rows = np.arange(num_pairs), np.arange(num_pairs) + 4
-    pairs = Pairs(Path("data/pairs.txt"), names, *rows, same, fold, folds)
-    dev_train = None if folds else Pairs(Path("data/pairsDevTrain.txt"), names, *rows, same, fold, 0)
-    scores = np.array([math.nan if nan else 0.9, 0.1, 0.3, 0.4])
+    if len(scores) > 4:
+        fold = same * 1
+    rows = np.arange(len(same)) % 4, np.arange(len(same)) % 4 + 4
+    pairs = Pairs(Path("data/pairs.txt"), NAMES, *rows, same, fold, folds)
+    dev_train = None if folds else Pairs(Path("data/pairsDevTrain.txt"), NAMES, *rows, same, fold, 0)
     accuracies = np.array([1.0, 0.0] if folds else [0.75])
-    result = Verification(np.array([0.35, 0.5][: len(accuracies)]), accuracies, scores, same, fold)
-    pair_set = PairSet("toy", Path("data/toy"), pairs, tuple(map(Path, names)), dev_train)
-    return Report(pair_set, result, **flags)
+    outcome = Verification(np.array([0.35, 0.5][: len(accuracies)]), accuracies, np.array(scores), same, fold)
+    x = np.random.default_rng(3).standard_normal((8, 6))
+    embeddings = Embeddings(x, x[:, ::-1] if flip else None)
+    return PairsResult(outcome, pairs, embeddings, dev_train, subtract_mean, num_images=8)
 
 
-def test_table_of_ten_folds():
+def toy_report(*, about=None, num_undefined=0, **options):
+    images = Images(Path("data/toy"), NAMES, tuple(map(Path, NAMES)))
+    return Report("toy", images, (toy_result(**options),), about or {}, num_undefined)
+
+
+def test_table_of_two_folds():
     report = toy_report(about={"checkpoint": "runs/toy/best.pt", "step": 12, "run": None})
-    assert format_table(report).splitlines() == [
-        "toy: pairs.txt, 2 folds of 1 + 1 pairs, 8 pictures",
-        "features of picture and mirror image",
+    lines = format_table(report).splitlines()
+    assert lines[:12] == [
+        "toy: pairs.txt, 2 folds of 1 + 1 pairs, 8 images",
+        "embeddings of image and mirror image, joined",
         "threshold and mean of each fold from the other folds",
         "checkpoint runs/toy/best.pt, step 12",
         "",
-        " fold   threshold   accuracy",
-        "    1     0.35000   100.00%",
-        "    2     0.50000     0.00%",
+        " accuracy   50.00 ± 50.00%   mean ± standard error of the folds",
+        " AUC        0.75000          [0.00000, 1.00000]",
+        " EER        50.00%           [0.00%, 100.00%]",
+        " d′         1.476",
+        "[ ]: 95 % intervals, 1,000 bootstrap draws of pairs.",
         "",
-        "accuracy  50.00 ± 50.00%  (mean ± standard error)",
-        "AUC       0.75000   [0.00000, 1.00000]",
-        "EER       50.00%    [0.00%, 100.00%]",
-        "d′        1.476",
-        "",
-        " FAR       TAR                      threshold   impostors it rests on",
-        " 1e-1  not resolvable                            0.2 of 2",
-        " 1e-2  not resolvable                            0.02 of 2",
-        " 1e-3  not resolvable                            0.002 of 2",
-        " 1e-4  not resolvable                            0.0002 of 2",
-        "",
-        "[ ]: 95 % intervals, pairs drawn anew 1,000 times",
+        "TAR at FAR",
     ]
+    folds = lines.index("Folds")
+    assert lines[folds + 1 : folds + 4] == [
+        " fold   threshold   accuracy",
+        "    1     0.35000    100.00%",
+        "    2     0.50000      0.00%",
+    ]
+    assert ["1e-1", "not", "resolvable", "0.2", "of", "2"] in [line.split() for line in lines]
+    assert max(map(len, lines)) <= WIDTH
 
 
 def test_table_of_view1_has_no_folds():
     table = format_table(toy_report(view=1))
-    assert "toy: pairs.txt, view 1, 2 + 2 pairs, 8 pictures" in table
+    assert "toy: pairs.txt, view 1, 2 + 2 pairs, 8 images" in table
     assert "threshold and mean from pairsDevTrain.txt" in table
-    assert "accuracy  75.00%  at threshold 0.35000" in table
+    assert " accuracy   75.00%    at threshold 0.35000" in table
     assert "fold" not in table
 
 
 def test_departures_from_the_protocol_are_said():
     table = format_table(toy_report(flip=False, subtract_mean=False))
-    assert "features of picture only, NO mirror image" in table
+    assert "embeddings of the image only, NO mirror image" in table
     assert "threshold of each fold from the other folds; NO mean subtracted" in table
 
 
-def test_pairs_without_a_score_are_said():
-    assert "1 pairs have no score (NaN) and count as wrong." in format_table(toy_report(nan=True))
+def test_pairs_and_embeddings_without_a_direction_are_said():
+    table = format_table(toy_report(scores=(math.nan, 0.1, 0.3, 0.4), num_undefined=3))
+    assert "1 pairs have no score (NaN) and count as wrong." in table
+    assert "3 of 8 images have an embedding that is zero or not finite" in table
     assert "NaN" not in format_table(toy_report())
+    assert "not finite" not in format_table(toy_report())
 
 
 def test_rates_that_rest_on_few_pairs_have_no_figure():
     rng = np.random.default_rng(0)
     same = np.arange(2000) % 2 == 0
-    scores = rng.random(2000) + 0.3 * same
-    base = toy_report()
-    result = Verification(base.verification.thresholds, base.verification.accuracies, scores, same, same * 1)
-    report = Report(base.pair_set, result)
+    report = toy_report(scores=tuple(rng.random(2000) + 0.3 * same))
+    (result,) = report.results
     rows = [line.split() for line in format_table(report).splitlines() if line.startswith(" 1e-")]
     assert [row[0] for row in rows] == ["1e-1", "1e-2", "1e-3", "1e-4"]
     assert ["%" in row[1] for row in rows] == [True, True, False, False]  # ten are enough
     assert rows[1][-3:] == ["10", "of", "1,000"]
     assert rows[2][1:] == ["not", "resolvable", "1", "of", "1,000"]
     plain = to_dict(report)["tar_at_far"]
-    assert plain[1]["tar"] == report.points[1].tar
+    assert plain[1]["tar"] == result.points[1].tar
     low, high = plain[1]["interval"]
     assert low <= plain[1]["tar"] <= high
     assert [plain[2][key] for key in ("tar", "threshold", "interval", "false_accepts")] == [None] * 4
-    log, _ = roc_figure(result).axes
-    (marks,) = [line for line in log.lines if line.get_marker() == "o"]
-    assert marks.get_xdata().tolist() == [0.1, 0.01]
 
 
 def test_other_rules_are_named_as_such():
-    base = toy_report()
-    variants = (
-        Variant("insightface", "InsightFace's way", 0.9, 0.01),
-        Variant("best-threshold", "optimistic", 0.95, None),
-    )
-    report = dataclasses.replace(base, variants=variants, fisher=0.25)
-    table = format_table(report)
-    assert "Not the protocol above, but what other code bases report:\n  90.00 ± 1.00%   InsightFace's way\n" in table
-    assert "\n  95.00%          optimistic" in table
-    assert "AFS       0.2500" in table
-    assert to_dict(report)["other_rules"][1] == {
-        "name": "best-threshold",
-        "rule": "optimistic",
-        "accuracy": 0.95,
-        "spread": None,
-    }
-    assert to_dict(report)["angular_fisher_score"] == 0.25
+    table, plain = format_table(toy_report()), to_dict(toy_report())
+    assert "Not the protocol above, but what other code bases report\n" in table
+    assert [rule["name"] for rule in plain["other_rules"]] == ["insightface", "uncentred", "best-threshold"]
+    assert "InsightFace: image + mirror image, threshold on" in table  # and on, in the next line
+
+
+def test_long_text_goes_on_in_lines_of_its_own():
+    lines = format_rows(Rows(("a", "what"), (("1", "word " * 40),))).splitlines()
+    assert len(lines) > 2
+    assert max(map(len, lines)) <= WIDTH
+    assert all(line.startswith("     word") for line in lines[2:])
 
 
 def test_numbers_as_text():
@@ -125,21 +127,35 @@ def test_numbers_as_text():
     assert [percent(0.9, 0.012), percent(0.9, None), percent(0.9, math.nan)] == ["90.00 ± 1.20%", "90.00%", "90.00%"]
 
 
+@pytest.mark.parametrize(
+    ("tar", "sentence"),
+    [
+        (0.84, "Of 100 pairs of one person, the recogniser accepts 84."),
+        (0.9962, "Of 1,000 pairs of one person, the recogniser accepts 996."),
+        (0.00004, "Of 10,000 pairs of one person, the recogniser accepts 0."),
+        (1.0, "Of 100 pairs of one person, the recogniser accepts 100."),
+    ],
+)
+def test_rates_in_numbers_of_pairs(tar, sentence):
+    points = [OperatingPoint(1e-2, 0.99, 0.2, 100, 10_000), OperatingPoint(1e-3, tar, 0.312, 10, 10_000)]
+    first, second = layman_rates([*points, OperatingPoint(1e-4, 0.1, 0.4, 1, 10_000)])
+    assert first == f"{sentence} Of 1,000 pairs of two people, it accepts 1 by mistake."
+    assert "threshold 0.3120" in second
+    (none,) = layman_rates([OperatingPoint(1e-2, 0.5, 0.2, 1, 100)])
+    assert "too few pairs of two people" in none
+
+
 def test_dict_is_plain_and_in_full_precision():
     report = toy_report(flip=False, about={"checkpoint": "best.pt", "step": 12})
     plain = to_dict(report)
     assert json.loads(json.dumps(plain, allow_nan=False)) == plain
     assert plain["checkpoint"] == "best.pt"
     assert plain["step"] == 12
-    assert (plain["view"], plain["pairs"], plain["images"]) == (
-        2,
-        str(Path("data/pairs.txt")),
-        str(Path("data/toy")),
-    )
-    assert (plain["flip"], plain["subtract_mean"], plain["dev_train"]) == (False, True, None)
+    assert (plain["view"], plain["pairs"], plain["images"]) == (2, str(Path("data/pairs.txt")), str(Path("data/toy")))
+    assert (plain["flip"], plain["mirror"], plain["subtract_mean"]) == (False, "none", True)
     assert (plain["num_images"], plain["num_genuine"], plain["num_impostor"]) == (8, 2, 2)
     assert plain["accuracy"] == 0.5
-    assert plain["standard_error"] == report.verification.standard_error
+    assert plain["standard_error"] == report.results[0].verification.standard_error
     assert plain["folds"] == [
         {"fold": 1, "threshold": 0.35, "accuracy": 1.0},
         {"fold": 2, "threshold": 0.5, "accuracy": 0.0},
@@ -163,38 +179,64 @@ def test_what_is_not_finite_is_none():
     plain = to_dict(toy_report(view=1))
     assert plain["standard_error"] is None
     assert (plain["view"], plain["dev_train"]) == (1, str(Path("data/pairsDevTrain.txt")))
-    report = toy_report()
-    swapped = Verification(
-        report.verification.thresholds,
-        report.verification.accuracies,
-        np.array([0.1, math.nan, 0.2, math.nan]),  # NaN impostors: no threshold keeps them out but +inf
-        report.verification.same,
-        report.verification.fold,
-    )
-    assert to_dict(Report(report.pair_set, swapped))["tar_at_far"][0]["threshold"] is None
+    nan = to_dict(toy_report(scores=(0.1, math.nan, 0.2, math.nan)))  # no threshold but +inf keeps NaN impostors out
+    assert nan["tar_at_far"][0]["threshold"] is None
 
 
 @pytest.mark.parametrize("view", [1, 2])
 def test_files_are_written(tmp_path, view):
     report = toy_report(view=view)
-    write_report(report, tmp_path / "new" / "folder")
     folder = tmp_path / "new" / "folder"
-    assert sorted(file.name for file in folder.iterdir()) == ["roc.png", "table.txt", "verification.json"]
+    names = write_report(report, folder)
+    charts = ["roc.png", "scores.png"] + ["folds.png"] * (view == 2)
+    assert sorted(file.name for file in folder.iterdir()) == sorted(["table.txt", "verification.json", *charts])
+    assert sorted(names) == sorted(file.name for file in folder.iterdir())
     assert (folder / "table.txt").read_text(encoding="utf-8") == format_table(report) + "\n"
     assert json.loads((folder / "verification.json").read_text(encoding="utf-8")) == to_dict(report)
-    height, width, _ = cv2.imread(str(folder / "roc.png")).shape
-    assert (width, height) == (1500, 675)
+    for chart in charts:
+        assert min(cv2.imread(str(folder / chart)).shape[:2]) > 400
 
 
-def test_roc_figure_leaves_no_global_state():
+def test_a_full_disk_leaves_the_earlier_files(tmp_path, monkeypatch):
+    """Results are replaced as a whole; what cannot be written is one line."""
+    write_report(toy_report(), tmp_path)
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+
+    def full(path, data, **_):
+        path.with_name(f".{path.name}.part").write_bytes(bytes(data)[:10])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module, "write_whole", full)
+    with pytest.raises(UserError, match=r"table\.txt: cannot be written \(No space left on device\) · an earlier file"):
+        write_report(toy_report(view=1), tmp_path)
+    assert {name: (tmp_path / name).read_bytes() for name in before} == before
+
+
+def test_nothing_is_written_before_everything_is_computed(tmp_path, monkeypatch):
+    monkeypatch.setattr(PairsResult, "to_dict", lambda self: {"nan": math.nan})
+    with pytest.raises(ValueError, match="Out of range float"):
+        write_report(toy_report(), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_charts_leave_no_global_state(tmp_path):
     import matplotlib.pyplot as plt
 
-    figure = roc_figure(toy_report().verification, title="toy")
+    write_report(toy_report(), tmp_path)
     assert plt.get_fignums() == []
-    assert figure.get_suptitle() == "toy · accuracy 50.00 ± 50.00% · 2 genuine and 2 impostor pairs"
-    log, linear = figure.axes
-    assert (log.get_xscale(), linear.get_xscale()) == ("log", "linear")
-    for axes in figure.axes:
-        assert "false accept rate" in axes.get_xlabel()
-        assert axes.get_ylabel() == "true accept rate (TAR)"
-    assert [text.get_text() for text in linear.get_legend().get_texts()] == ["AUC 0.7500", "EER 50.00%"]
+
+
+def test_the_hardest_pairs_come_first():
+    genuine, impostor = toy_result().examples()
+    assert [example.images for example in genuine.items] == [(2, 6), (0, 4)]  # scores 0.3, 0.9
+    assert [example.images for example in impostor.items] == [(3, 7), (1, 5)]  # 0.4, 0.1
+    assert [example.text[0] for example in genuine.items] == ["0.300 ✗", "0.900 ✓"]
+
+
+def test_what_a_training_log_shows():
+    result = toy_result()
+    assert result.headline() == ("accuracy", 0.5)
+    assert result.line() == "accuracy 50.00 ± 50.00 %"
+    assert result.scalars() == {"accuracy": 0.5, "fold_1": 1.0, "fold_2": 0.0}
+    assert toy_result(view=1).scalars() == {"accuracy": 0.75}
+    assert toy_result(view=1).line() == "accuracy 75.00 %"

@@ -3,7 +3,8 @@ import pytest
 
 from sphereface.data.pairs import read_pairs
 from sphereface.errors import UserError
-from sphereface.evaluation.sets import parse_sets, people_of, people_of_names
+from sphereface.evaluation import Embeddings, parse_sets
+from sphereface.evaluation.people import people_of, people_of_names
 from sphereface.evaluation.variants import plain_variants
 
 from .crops import random_pairs, write_set
@@ -12,13 +13,13 @@ from .crops import random_pairs, write_set
 def test_a_folder_alone_and_with_its_list(tmp_path):
     root = write_set(tmp_path / "crops")
     own, other = parse_sets([f"own={root}", f"other={root},{root}/pairsDevTest.txt"])
-    assert (own.name, own.root, own.pairs.num_folds) == ("own", root, 2)
+    assert (own.name, own.images.root, own.pairs.num_folds) == ("own", root, 2)
     assert (other.pairs.num_folds, other.dev_train is not None) == (0, True)
 
 
-@pytest.mark.parametrize("text", ["lfw", "=crops", "lfw=", "lfw=a,", "lfw=a,b,c,d", "a/b=crops", ".x=crops"])
+@pytest.mark.parametrize("text", ["lfw", "=crops", "lfw=", "lfw=a,", "lfw=a,,b", "a/b=crops", ".x=crops"])
 def test_another_form_is_an_error(text):
-    with pytest.raises(UserError, match="--sets: got '.*' · allowed: name=DIR"):
+    with pytest.raises(UserError, match="(?s)--sets: got '.*': .* · allowed .*NAME=pairs:DIR"):
         parse_sets([text])
 
 
@@ -46,7 +47,7 @@ def test_variants_by_hand():
     """Two folds; features of picture and mirror image joined."""
     pairs = random_pairs(1, num_folds=2, num_each=10)
     features = np.random.default_rng(0).standard_normal((12, 8)).astype(np.float32)
-    insightface, uncentred, best = plain_variants(features, pairs, flip=True)
+    insightface, uncentred, best = plain_variants(Embeddings(features[:, :4], features[:, 4:]), pairs)
     x = features[:, :4].astype(float) + features[:, 4:]
     x /= np.linalg.norm(x, axis=1, keepdims=True)
     distances = ((x[pairs.left] - x[pairs.right]) ** 2).sum(axis=1)
@@ -64,11 +65,11 @@ def test_variants_by_hand():
     ]
     assert "optimistic" in best.rule
     assert best.accuracy >= uncentred.accuracy
-    plain, *_ = plain_variants(features, pairs, flip=False)
-    assert plain.rule.startswith("InsightFace: picture,")
+    plain, *_ = plain_variants(Embeddings(features), pairs)
+    assert plain.rule.startswith("InsightFace: image,")
 
 
 def test_without_folds_only_the_optimistic_one():
     pairs = random_pairs(1, num_folds=0)
-    (only,) = plain_variants(np.random.default_rng(0).standard_normal((12, 8)), pairs, flip=True)
+    (only,) = plain_variants(Embeddings(np.random.default_rng(0).standard_normal((12, 8))), pairs)
     assert (only.name, only.spread) == ("best-threshold", None)

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from sphereface.errors import UserError
-from sphereface.evaluation.sets import parse_sets
+from sphereface.evaluation import parse_sets
+from sphereface.evaluation.embeddings import Embeddings
+from sphereface.evaluation.protocols.base import Rule
 from sphereface.evaluation.templates import Templates, read_template_pairs, read_templates
 
 from .crops import noise, write_picture
@@ -46,9 +48,9 @@ def test_opposite_pictures_have_no_direction():
 
 def test_pairs_without_folds_are_uncentred_cosines(folder):
     (pair_set,) = parse_sets([f"ijb={folder},{folder}/list.txt,{folder}/pairs.txt"])
-    assert (pair_set.name, pair_set.pairs.num_folds, len(pair_set.files)) == ("ijb", 0, 6)
+    assert (pair_set.name, pair_set.pairs.num_folds, len(pair_set.images)) == ("ijb", 0, 6)
     x = np.random.default_rng(1).standard_normal((6, 5)) + 1
-    result = pair_set.verify(x)
+    result = pair_set.evaluate(Embeddings(x), Rule()).verification
     pooled = pair_set.templates.pool(x)
     np.testing.assert_allclose(result.scores, [pooled[0] @ pooled[1], pooled[1] @ pooled[2]], atol=1e-9)
     assert result.same.tolist() == [True, False]
@@ -59,7 +61,7 @@ def test_pairs_with_folds_follow_the_protocol(folder):
     (folder / "pairs.txt").write_text("t1 t2 1 1\nt1 33 0 1\nt2 33 0 2\nt1 t1 1 2\n", encoding="utf-8")
     (pair_set,) = parse_sets([f"ytf={folder},{folder}/list.txt,{folder}/pairs.txt"])
     x = np.random.default_rng(1).standard_normal((6, 5)) + 1
-    result = pair_set.verify(x)
+    result = pair_set.evaluate(Embeddings(x), Rule()).verification
     pooled = pair_set.templates.pool(x)
     mean = np.mean([pooled[row] for row in (1, 2, 0, 0)], axis=0)  # both sides of fold 2
     a, b = pooled[0] - mean, pooled[1] - mean
@@ -104,3 +106,79 @@ def test_a_bad_list_of_pairs(folder, text, message):
 def test_a_missing_list(tmp_path):
     with pytest.raises(UserError, match="none.txt: cannot be read .* expected a list of templates"):
         read_templates(tmp_path, tmp_path / "none.txt")
+
+
+INTEGERS = "7 33 1\n250 7 0\n33 33 1\n"
+
+
+@pytest.fixture
+def numbered(tmp_path):
+    return Templates(tmp_path / "list.txt", ("33", "7", "250"), np.arange(3), np.arange(3))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [INTEGERS, INTEGERS.replace(" ", "\t"), INTEGERS.replace("\n", "\r\n"), "7 33 1 1\n250 7 0 2\n33 33 1 2\n"],
+)
+@pytest.mark.parametrize("lines", [1, 100])
+def test_integers_are_read_as_names_are(tmp_path, numbered, text, lines, monkeypatch):
+    monkeypatch.setattr("sphereface.evaluation.columns._LINES", lines)
+    path = tmp_path / "pairs.txt"
+    path.write_bytes(text.encode())
+    fast = read_template_pairs(path, numbered)
+    monkeypatch.setattr("sphereface.evaluation.templates._read_integers", lambda path, names: None)
+    slow = read_template_pairs(path, numbered)
+    assert (fast.left.tolist(), fast.right.tolist()) == ([1, 2, 0], [0, 1, 0])
+    assert fast.same.tolist() == [True, False, True]
+    assert fast.num_folds == slow.num_folds
+    for name in ("left", "right", "same", "fold"):
+        np.testing.assert_array_equal(getattr(fast, name), getattr(slow, name), strict=True)
+
+
+def test_integers_are_not_read_line_by_line(tmp_path, numbered, monkeypatch):
+    (tmp_path / "pairs.txt").write_text(INTEGERS)
+    monkeypatch.setattr("sphereface.evaluation.templates._read_fields", None)
+    assert len(read_template_pairs(tmp_path / "pairs.txt", numbered)) == 3
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("7 34 1", "line 4: template '34' is not in"),
+        ("7 33 2", "line 4: got '7 \\| 33 \\| 2'"),
+        ("7 33 -1", "line 4: got '7 \\| 33 \\| -1'"),
+        ("7 33", "line 4: got '7 \\| 33'"),
+        ("7 33 1 -2", "line 4: got '7 \\| 33 \\| 1 \\| -2'"),
+        ("7 x 1", "line 4: template 'x' is not in"),
+        ("7 33 1 1", "has folds \\[0, 1\\]"),
+    ],
+)
+def test_a_bad_line_among_integers(tmp_path, numbered, line, message):
+    (tmp_path / "pairs.txt").write_text(INTEGERS + line + "\n")
+    with pytest.raises(UserError, match=message):
+        read_template_pairs(tmp_path / "pairs.txt", numbered)
+
+
+def test_names_with_leading_zeros_are_no_integers(tmp_path):
+    templates = Templates(tmp_path / "list.txt", ("07", "7"), np.arange(2), np.arange(2))
+    (tmp_path / "pairs.txt").write_text("07 7 0\n7 7 1\n")
+    pairs = read_template_pairs(tmp_path / "pairs.txt", templates)
+    assert (pairs.left.tolist(), pairs.right.tolist()) == ([0, 1], [1, 1])
+
+
+def test_images_in_subfolders(tmp_path):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    for name in ("a/b/c.png", "a/d.png", "e.png"):
+        (tmp_path / name).touch()
+    (tmp_path / "list.txt").write_text("a/b/c.png 1\n./a/d.png 1\ne.png 1\na/../e.png 2\n")
+    _, files = read_templates(tmp_path, tmp_path / "list.txt")
+    assert files == tuple(tmp_path / name for name in ("a/b/c.png", "a/d.png", "e.png", "a/../e.png"))
+    (tmp_path / "list.txt").write_text("a/b/c.png 1\na/e.png 1\nf/d.png 1\na/b 1\n")
+    with pytest.raises(UserError, match="3 of its 4 pictures are not under .*\n  - .*a/e.png\n.*f/d.png\n.*a/b$"):
+        read_templates(tmp_path, tmp_path / "list.txt")
+
+
+def test_an_undefined_image_is_left_out_of_its_medium():
+    templates = Templates(Path("list"), ("a", "b"), np.array([0, 0, 0, 1]), np.array([0, 0, 1, 2]))
+    x = np.array([[1.0, 0.0], [np.nan, 1.0], [0.0, 2.0], [0.0, 0.0]])
+    np.testing.assert_allclose(templates.pool(x), [[0.5**0.5, 0.5**0.5], [np.nan, np.nan]])

@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 
 from sphereface.metrics import auc, bootstrap, equal_error_rate, roc, tar_at_far
-from sphereface.metrics.resampling import _draw_pairs, _draw_people, _Reweighted
+from sphereface.metrics.resampling import (
+    _draw_pairs,
+    _draw_people,
+    _Reweighted,
+    bootstrap_means,
+    num_replicates,
+    percentile_intervals,
+    rates_at,
+    resample,
+)
 
 
 def toy(seed=0, num_pairs=60, levels=12):
@@ -96,3 +105,62 @@ def test_draws_without_one_kind_are_passed_over():
     people = np.array([0, 0]), np.array([0, 1])  # person 1 alone: no genuine pair
     result = bootstrap(np.array([0.9, 0.1]), same, people, replicates=60)
     assert (result.auc.low, result.auc.high) == (1.0, 1.0)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_rates_at_a_threshold_are_those_of_a_loop(seed):
+    scores, same = toy(seed)
+    scores[0] = np.nan  # genuine: never accepted
+    scores[1] = np.nan  # impostor: always accepted
+    thresholds = [0.5, -np.inf, 7 / 12, 0.0, 5.0, np.nextafter(7 / 12, 0)]
+    far, tar = rates_at(roc(scores, same), thresholds)
+    for number, threshold in enumerate(thresholds):
+        accepted = [score > threshold for score in scores.tolist()]
+        accepted[:2] = [threshold == -np.inf and False, True]
+        assert tar[number] == pytest.approx(np.mean(np.array(accepted)[same]))
+        assert far[number] == pytest.approx(np.mean(np.array(accepted)[~same]))
+
+
+def test_resample_gives_the_curve_and_the_weights_of_each_draw():
+    scores, same = toy()
+    draws = _draw_pairs(same, np.random.default_rng(5))
+
+    def figures(curve, weights):
+        np.testing.assert_array_equal(weights, next(draws))
+        return [auc(curve), weights[3]]
+
+    got = resample(scores, same, None, figures, replicates=4, seed=5)
+    assert got.shape == (4, 2)
+    again = _draw_pairs(same, np.random.default_rng(5))
+    for row in got:
+        weights = next(again)
+        assert row[0] == pytest.approx(auc(roc(scores.repeat(weights), same.repeat(weights))))
+        assert row[1] == weights[3]
+
+
+def test_means_are_drawn_by_subject():
+    values = np.array([[1.0, 0.0], [1.0, 4.0], [0.0, 2.0]])
+    subject = np.array([7, 7, 3])
+    rng = np.random.default_rng(2)
+    means = []
+    for _ in range(100):
+        rows = [row for drawn in rng.integers(0, 2, 2) for row in np.flatnonzero(subject == (3, 7)[drawn])]
+        means.append(values[rows].mean(axis=0))
+    low, high = np.percentile(means, [2.5, 97.5], axis=0)
+    got = bootstrap_means(values, subject, replicates=100, seed=2)
+    assert [interval.low for interval in got] == pytest.approx(low.tolist())
+    assert [interval.high for interval in got] == pytest.approx(high.tolist())
+
+
+def test_intervals_leave_out_what_is_undefined():
+    figures = np.column_stack([np.arange(101.0), np.full(101, np.nan)])
+    figures[0, 0] = np.nan
+    known, unknown = percentile_intervals(figures)
+    assert (known.low, known.high) == pytest.approx((1 + 0.025 * 99, 1 + 0.975 * 99))
+    assert math.isnan(unknown.low)
+    assert math.isnan(unknown.high)
+
+
+def test_long_lists_are_drawn_less_often():
+    assert (num_replicates(1000), num_replicates(5_000_000), num_replicates(10**9)) == (1000, 200, 50)
+    assert num_replicates(1000, 30) == 30

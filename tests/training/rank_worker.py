@@ -118,10 +118,10 @@ def main(rank: int, size: int, port: int, folder: Path, case: dict[str, Any]) ->
 
 def kept(found: list[Any], outcomes: Any) -> Any:
     """Writes down all of an evaluation, and hands it on."""
-    for name, verification in outcomes:
-        plain = {key: repr(value) for key, value in dataclasses.asdict(verification).items()}
+    for name, result in outcomes:
+        plain = {key: repr(value) for key, value in dataclasses.asdict(result.verification).items()}
         found.append([name, plain])
-        yield name, verification
+        yield name, result
 
 
 def child(rank: int, size: int, port: int, folder: Path, case: dict[str, Any]) -> None:

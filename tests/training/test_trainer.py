@@ -11,12 +11,12 @@ import cv2
 import pytest
 import torch
 import yaml
-from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sphereface.checkpoint import BadCheckpoint, load_checkpoint
 from sphereface.data.sampler import Augmentation, BatchOrder
 from sphereface.errors import UserError
+from sphereface.evaluation import Result
 from sphereface.models import SphereNet, load_model
 from sphereface.training.learner import NotFinite
 from sphereface.training.run import dry_run, multiply_adds, run_training
@@ -389,15 +389,20 @@ def test_view_two_may_not_select(config_file, monkeypatch):
 def test_best_is_the_best_by_the_selecting_set(config_file, monkeypatch):
     accuracies = iter([0.5, 0.9, 0.7, 0.8])
 
-    class Fake:
-        standard_error = 0.1
+    class Fake(Result):
+        def __init__(self, accuracy):
+            self.accuracy = accuracy
 
-        def __init__(self):
-            self.mean = next(accuracies)
-            self.accuracies = [self.mean]
+        def headline(self):
+            return "accuracy", self.accuracy
 
-    monkeypatch.setattr("sphereface.training.validation.evaluate", lambda *a, **k: Fake())
-    monkeypatch.setattr("sphereface.training.watch.roc_figure", lambda *a, **k: Figure())
+        def rows(self):
+            return ()
+
+        def to_dict(self):
+            return {}
+
+    monkeypatch.setattr("sphereface.training.validation.evaluate", lambda *a, **k: Fake(next(accuracies)))
     run = train(config_file, "eval.every_steps=3")
     assert load_checkpoint(run / "best.pt")["meta"]["step"] == 6
     assert load_checkpoint(run / "last.pt")["meta"]["step"] == 12

@@ -1,0 +1,152 @@
+"""Options of ``sphereface eval`` that say whose embeddings are evaluated."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import zipfile
+from pathlib import Path
+
+from ..errors import UserError
+from ..evaluation.embedding_table import EmbeddingTable
+from ..evaluation.source import Source
+from ..input_spec import ORDERS
+from ..onnx_input import LAYOUTS, MIRRORS, PRESETS, OnnxOptions
+
+_ALL = {"--ckpt", "--onnx", "--embeddings"}
+_FITS = {
+    **{
+        key: {"--onnx"}
+        for key in ("spec", "size", "layout", "order", "pixel_mean", "pixel_std", "input", "output_name")
+    },
+    "precision": {"--ckpt"},
+    **{key: {"--ckpt", "--onnx"} for key in ("device", "batch_size", "no_cache")},
+}
+"""Which kinds of file an option is for. ``--mirror`` is for all."""
+
+
+def add_source_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--ckpt``, ``--embeddings``, ``--onnx``, ``--compare`` and what belongs to them."""
+    add = parser.add_argument
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--ckpt", metavar="FILE", type=Path, help="checkpoint, such as runs/…/best.pt")
+    which.add_argument("--onnx", metavar="FILE", type=Path, help="network in an ONNX file")
+    which.add_argument("--embeddings", metavar="FILE.npz", type=Path, help="table of names and embeddings; no images")
+    help_text = "does B beat A? Each a checkpoint, an ONNX file or a table"
+    which.add_argument("--compare", metavar=("A", "B"), type=Path, nargs=2, help=help_text)
+    add("--mirror", choices=MIRRORS, help="add or join the mirror images' embeddings (join, or as --spec has it)")
+    add("--no-flip", dest="mirror", action="store_const", const="none", help="the same as --mirror none")
+    add("--spec", choices=list(PRESETS), help="what the ONNX file reads: the input of this publisher's networks")
+    add("--size", metavar="HxW", help="of the crops that the ONNX file reads, where it does not say so")
+    add("--layout", choices=LAYOUTS, help="of the ONNX file's input, where its shape does not tell")
+    add("--order", choices=ORDERS, help="of the channels that the ONNX file reads")
+    add(
+        "--mean",
+        dest="pixel_mean",
+        metavar="M",
+        help="subtracted from a pixel of 0 to 255 for the ONNX file: one number or three",
+    )
+    add("--std", dest="pixel_std", metavar="S", help="then divides it: one number or three")
+    add("--input", metavar="NAME", help="of the ONNX file, where it has several")
+    add("--output-name", metavar="NAME", help="output of the ONNX file that holds embeddings, where it has several")
+    add("--no-cache", action="store_true", help="do not keep embeddings beside the file")
+    add("--device", help="auto, cuda, mps, cpu or cuda:N (auto)")
+    add("--precision", choices=["fp32", "bf16"], help="of a checkpoint's network (fp32)")
+    add("--batch-size", metavar="N", type=int, help="crops at a time (64)")
+
+
+def source_path(args: argparse.Namespace) -> Path:
+    """Return the file that is evaluated (not compared): results go to a folder beside it."""
+    path: Path = args.ckpt or args.onnx or args.embeddings
+    return path
+
+
+def open_source(path: Path, args: argparse.Namespace) -> Source:
+    """Open a checkpoint, an ONNX file or a table of embeddings.
+
+    Raises:
+        UserError: it cannot be used, or an option does not fit it.
+    """
+    _check_options(args)
+    if args.embeddings or (args.compare and kind_of(path) == "--embeddings"):
+        return EmbeddingTable(path, mirror=args.mirror)
+    # PyTorch is imported here, since a table does without
+    import torch
+
+    from ..device import choose_device
+    from ..evaluation.embedder import Embedder
+
+    device = choose_device(args.device or "auto")
+    cache = None if args.no_cache else path.parent / "embeddings"
+    batch_size = 64 if args.batch_size is None else args.batch_size
+    if args.onnx or (args.compare and kind_of(path) == "--onnx"):
+        from ..evaluation.onnx_embedder import OnnxEmbedder
+        from ..models.onnx_backbone import runs_on
+
+        if args.device in (None, "auto") and not runs_on(device):
+            device = torch.device("cpu")
+        source = OnnxEmbedder(
+            path, _onnx_options(args), mirror=args.mirror, device=device, batch_size=batch_size, cache=cache,
+            progress="embedding",
+        )  # fmt: skip
+        sys.stderr.writelines(f"note: {path}: {note}\n" for note in source.model.notes)
+        return source
+    mirror = args.mirror or "join"
+    return Embedder.of_checkpoint(
+        path, device=device, flip=mirror != "none", fusion="join" if mirror == "none" else mirror,
+        precision=args.precision or "fp32", batch_size=batch_size, cache=cache, progress="embedding",
+    )  # fmt: skip
+
+
+def kind_of(path: Path) -> str:
+    """Return the option that a file is for: by its content where it is a zip archive, else by its suffix."""
+    if path.is_file() and zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            arrays = all(name.endswith(".npy") for name in archive.namelist())
+        return "--embeddings" if arrays else "--ckpt"
+    return {".onnx": "--onnx", ".npz": "--embeddings"}.get(path.suffix.lower(), "--ckpt")
+
+
+def _check_options(args: argparse.Namespace) -> None:
+    """Refuse options that fit none of the files."""
+    if args.batch_size is not None and args.batch_size < 1:
+        raise UserError(f"--batch-size: got {args.batch_size} · allowed: 1 or more")
+    kinds = {kind_of(path) for path in args.compare or ()} or {
+        kind for kind in _ALL if getattr(args, kind.removeprefix("--")) is not None
+    }
+    for name, fits in _FITS.items():
+        if getattr(args, name) not in (None, False) and not kinds & fits:
+            option = "--" + name.removeprefix("pixel_").replace("_", "-")
+            got = " and ".join(sorted(kinds)) if args.compare is None else "these two files"
+            raise UserError(f"{option}: is for {' and '.join(sorted(fits))} · got {got} · omit {option}")
+
+
+def _onnx_options(args: argparse.Namespace) -> OnnxOptions:
+    return OnnxOptions(
+        args.spec, _size(args.size), args.layout, args.order, _numbers("--mean", args.pixel_mean),
+        _numbers("--std", args.pixel_std), args.input, args.output_name,
+    )  # fmt: skip
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    found = re.fullmatch(r"([1-9]\d{1,3})x([1-9]\d{1,3})", text)
+    if found is None:
+        raise UserError(f"--size: got {text!r} · allowed: height x width in pixels, such as 112x96")
+    return int(found[1]), int(found[2])
+
+
+def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
+    if text is None:
+        return None
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    wrong = any(not abs(number) < 1e6 or (option == "--std" and number <= 0) for number in numbers)
+    if len(numbers) not in (1, 3) or wrong:
+        positive = " above 0" if option == "--std" else ""
+        raise UserError(f"{option}: got {text!r} · allowed: one number{positive}, or three with commas between them")
+    return numbers

@@ -1,0 +1,252 @@
+"""The files that come with IJB-B and IJB-C, as NIST and InsightFace distribute them.
+
+| file | a line |
+|---|---|
+| ``ijbc_face_tid_mid.txt`` | ``image template medium``, one for each image |
+| ``ijbc_template_pair_label.txt`` | ``template template 0`` (two subjects) or ``1`` (one) |
+| ``ijbc_name_5pts_score.txt`` | ``image``, ten landmark numbers ``x y``, detector score |
+
+Fields are separated by spaces or tabs. Templates and media are integers in [0, 2^31). :mod:`.ijb_subjects` reads the
+csv files of 1:N search.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import UserError
+from ..metrics import BoolArray, FloatArray, IntArray
+from .columns import Int32Array, bad_line, integer_blocks, is_integer, lines_of
+from .template_rows import RowOfTemplate
+
+_MEDIA, _PAIRS, _SCORES = "*_face_tid_mid.txt", "*_template_pair_label.txt", "*_name_5pts_score.txt"
+_GALLERIES, _PROBES = ("*_1N_gallery_[GS]1.csv", "*_1N_gallery_[GS]2.csv"), "*_1N_probe_mixed.csv"
+_LANDMARKS = 10
+_MEDIA_LINE = "'image template medium', the last two integers"
+_PAIR_LINE = "'template template 0' or 'template template 1'"
+_SCORE_LINE = "an image, ten landmark numbers and a detector score"
+
+
+@dataclass(frozen=True)
+class IjbFiles:
+    """The files of one benchmark.
+
+    Attributes:
+        name: what they start with, such as ``"ijbc"``.
+        media: the list of images.
+        pairs: the pairs of templates.
+        scores: landmarks and detector scores; None if there is no such file.
+        galleries: the two galleries of 1:N search; () if they or the probes are missing.
+        probes: the probes of 1:N search; None likewise.
+    """
+
+    name: str
+    media: Path
+    pairs: Path
+    scores: Path | None
+    galleries: tuple[Path, ...]
+    probes: Path | None
+
+
+@dataclass(frozen=True)
+class ImageList:
+    """Which images make up which template.
+
+    Attributes:
+        images: (N,) names of the images, in the order of the file.
+        template, media: (N,) int64.
+    """
+
+    images: tuple[str, ...]
+    template: IntArray
+    media: IntArray
+
+    @property
+    def templates(self) -> IntArray:
+        """(T,) int64: each template once, sorted."""
+        return np.unique(self.template)
+
+
+@dataclass(frozen=True)
+class TemplatePairs:
+    """Pairs of templates.
+
+    Attributes:
+        left, right: (P,) int32 rows into the sorted templates.
+        same: (P,) bool, True where both are of one subject.
+    """
+
+    left: Int32Array
+    right: Int32Array
+    same: BoolArray
+
+
+@dataclass(frozen=True)
+class Detections:
+    """What a face detector found in each image.
+
+    Attributes:
+        landmarks: (N, 5, 2) float64, ``(x, y)`` in pixels: eyes, nose, corners of the mouth, left first.
+        score: (N,) float64.
+    """
+
+    landmarks: FloatArray
+    score: FloatArray
+
+
+def find_ijb(directory: Path, *, detector_scores: bool = False, identification: bool = False) -> IjbFiles:
+    """Find the files of IJB-B or IJB-C in a folder, or in its subfolder ``meta``.
+
+    Args:
+        directory: the folder.
+        detector_scores: the landmarks and detector scores are needed.
+        identification: the galleries and probes of 1:N search are needed.
+
+    Raises:
+        UserError: no such folder, files that are needed and missing, or files of more than one benchmark.
+    """
+    if not directory.is_dir():
+        raise UserError(f"{directory}: no such folder · expected the folder with {_MEDIA} and {_PAIRS}")
+    folders = [folder for folder in (directory / "meta", directory) if _matches(folder, _MEDIA)]
+    folder = folders[0] if folders else directory
+    required = [_MEDIA, _PAIRS]
+    required += [_SCORES] if detector_scores else []
+    required += [*_GALLERIES, _PROBES] if identification else []
+    found = {pattern: _only(folder, pattern) for pattern in (_MEDIA, _PAIRS, _SCORES, *_GALLERIES, _PROBES)}
+    missing = [pattern for pattern in required if found[pattern] is None]
+    if missing:
+        raise UserError(f"{folder}: has no {' and no '.join(missing)} · copy the files of IJB-B or IJB-C there")
+    media, pairs = found[_MEDIA], found[_PAIRS]
+    assert media is not None
+    assert pairs is not None
+    search = [found[pattern] for pattern in (*_GALLERIES, _PROBES)]
+    complete = [path for path in search if path is not None]
+    galleries = tuple(complete[:2]) if len(complete) == len(search) else ()
+    name = media.name.removesuffix(_MEDIA[1:])
+    return IjbFiles(name, media, pairs, found[_SCORES], galleries, found[_PROBES] if galleries else None)
+
+
+def read_image_list(path: Path) -> ImageList:
+    """Read ``*_face_tid_mid.txt``.
+
+    Raises:
+        UserError: the file cannot be read, or a line has another form.
+    """
+    images, numbers = [], []
+    for number, line in lines_of(path, f"lines {_MEDIA_LINE}"):
+        fields = line.split()
+        if len(fields) != 3 or not (is_integer(fields[1]) and is_integer(fields[2])):
+            raise bad_line(path, number, line, _MEDIA_LINE)
+        images.append(fields[0])
+        numbers.append((int(fields[1]), int(fields[2])))
+    template, media = np.array(numbers, dtype=np.int64).T.copy()
+    return ImageList(tuple(images), template, media)
+
+
+def read_template_pairs(path: Path, templates: IntArray) -> TemplatePairs:
+    """Read ``*_template_pair_label.txt``: 15.7 million lines in IJB-C.
+
+    Args:
+        path: the file.
+        templates: (T,) all templates, sorted.
+
+    Raises:
+        UserError: the file cannot be read, a line of another form, or a template that is not among ``templates``.
+    """
+    row = RowOfTemplate(templates)
+    left, right, same = [], [], []
+    try:
+        for block in integer_blocks(path, f"lines {_PAIR_LINE}"):
+            rows, labels = _rows_of_block(block, row)
+            left.append(rows[0])
+            right.append(rows[1])
+            same.append(labels)
+    except ValueError:
+        raise _first_bad_pair(path, templates) from None
+    if not left:
+        raise UserError(f"{path}: is empty · expected lines {_PAIR_LINE}")
+    return TemplatePairs(np.concatenate(left), np.concatenate(right), np.concatenate(same))
+
+
+def read_detections(path: Path, images: Sequence[str]) -> Detections:
+    """Read ``*_name_5pts_score.txt``.
+
+    Args:
+        path: the file.
+        images: (N,) names of the images; the file lists the same in the same order.
+
+    Raises:
+        UserError: the file cannot be read, a line of another form, or other images.
+    """
+    numbers = np.empty((len(images), _LANDMARKS + 1))
+    row = 0
+    for number, line in lines_of(path, f"lines with {_SCORE_LINE}"):
+        fields = line.split()
+        values = _floats(fields[1:])
+        if len(values) != _LANDMARKS + 1:
+            raise bad_line(path, number, line, _SCORE_LINE)
+        if row == len(images) or fields[0] != images[row]:
+            expected = "no more lines" if row == len(images) else repr(images[row])
+            raise UserError(
+                f"{path}, line {number}: got image {fields[0]!r} · expected {expected}: "
+                "the images of *_face_tid_mid.txt in their order"
+            )
+        numbers[row] = values
+        row += 1
+    if row < len(images):
+        raise UserError(f"{path}: ends after {row} images · *_face_tid_mid.txt has {len(images)}, next {images[row]!r}")
+    return Detections(numbers[:, :_LANDMARKS].reshape(-1, 5, 2), numbers[:, _LANDMARKS].copy())
+
+
+def _matches(folder: Path, pattern: str) -> list[Path]:
+    return sorted(folder.glob(pattern))
+
+
+def _only(folder: Path, pattern: str) -> Path | None:
+    found = _matches(folder, pattern)
+    if len(found) > 1:
+        names = " and ".join(path.name for path in found)
+        raise UserError(f"{folder}: has {names} · allowed: one {pattern} · keep each benchmark in a folder of its own")
+    return found[0] if found else None
+
+
+def _rows_of_block(block: Int32Array, row: RowOfTemplate) -> tuple[Int32Array, BoolArray]:
+    """Rows (2, lines) of the templates and the labels (lines,) of a block.
+
+    Raises:
+        ValueError: it is not three columns of known templates and labels.
+    """
+    if block.shape[1] != 3 or block.min() < 0 or block[:, 2].max() > 1:
+        raise ValueError
+    rows = row(np.ascontiguousarray(block[:, :2].T))
+    if rows.min() < 0:
+        raise ValueError
+    return rows, block[:, 2] == 1
+
+
+def _first_bad_pair(path: Path, templates: IntArray) -> UserError:
+    known = set(templates.tolist())
+    for number, line in lines_of(path, f"lines {_PAIR_LINE}"):
+        fields = line.split()
+        if len(fields) != 3 or not all(map(is_integer, fields)) or int(fields[2]) > 1:
+            return bad_line(path, number, line, _PAIR_LINE)
+        for field in fields[:2]:
+            if int(field) not in known:
+                return UserError(
+                    f"{path}, line {number}: template {field} is not in *_face_tid_mid.txt · use files of one benchmark"
+                )
+    return UserError(f"{path}: cannot be read as lines {_PAIR_LINE}")
+
+
+def _floats(fields: Sequence[str]) -> list[float]:
+    """The fields as finite numbers; [] if one of them is none."""
+    try:
+        values = [float(field) for field in fields]
+    except ValueError:
+        return []
+    return values if math.isfinite(sum(values)) else []

@@ -1,0 +1,89 @@
+"""The csv files of IJB-B and IJB-C that say who is enrolled and who is searched.
+
+| file | a line |
+|---|---|
+| ``ijbc_1N_gallery_G1.csv``, ``_G2.csv`` | a header, then ``template,subject``; IJB-B calls them ``_S1`` and ``_S2`` |
+| ``ijbc_1N_probe_mixed.csv`` | likewise |
+
+NIST's own files have a line for each image and more columns, such as ``FILENAME``. Templates and subjects are integers
+in [0, 2^31).
+"""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import UserError
+from ..metrics import IntArray
+from .columns import bad_line, is_integer, open_text, unreadable
+
+
+@dataclass(frozen=True)
+class TemplateSubjects:
+    """The subjects of some templates, each template once, sorted.
+
+    Attributes:
+        template, subject: (n,) int64.
+    """
+
+    template: IntArray
+    subject: IntArray
+
+
+def read_template_subjects(path: Path, *, gallery: bool = False) -> TemplateSubjects:
+    """Read a list of templates and their subjects: the probes or a gallery of 1:N search.
+
+    A template that has several lines counts once.
+
+    Args:
+        path: a csv file with a header. Columns ``TEMPLATE_ID`` and ``SUBJECT_ID`` are taken by name where the header
+            has them, else the first two.
+        gallery: a subject may have one template only.
+
+    Raises:
+        UserError: the file cannot be read, a line of another form, a template with two subjects, or a subject that
+            is enrolled twice.
+    """
+    subject_of: dict[int, int] = {}
+    for number, template, subject in _template_lines(path):
+        known = subject_of.setdefault(template, subject)
+        if known != subject:
+            raise UserError(
+                f"{path}, line {number}: template {template} has subject {subject}, but {known} before · "
+                "a template has one subject"
+            )
+    templates = np.array(sorted(subject_of), dtype=np.int64)
+    subjects = np.array([subject_of[template] for template in templates.tolist()], dtype=np.int64)
+    if gallery:
+        found, counts = np.unique(subjects, return_counts=True)
+        if (counts > 1).any():
+            again = found[counts > 1][0]
+            names = ", ".join(map(str, templates[subjects == again].tolist()))
+            raise UserError(f"{path}: subject {again} has templates {names} · a gallery has one for each subject")
+    return TemplateSubjects(templates, subjects)
+
+
+def _template_lines(path: Path) -> list[tuple[int, int, int]]:
+    """(number, template, subject) of each line after the header."""
+    what = "a csv file with a header and lines 'template,subject'"
+    with open_text(path, what) as file:
+        try:
+            lines = [(number, line) for number, line in enumerate(csv.reader(file), start=1) if any(line)]
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise unreadable(path, error, what) from None
+    if len(lines) < 2:
+        raise UserError(f"{path}: has no templates · expected {what}")
+    header = [name.strip().upper() for name in lines[0][1]]
+    named = "TEMPLATE_ID" in header and "SUBJECT_ID" in header
+    columns = (header.index("TEMPLATE_ID"), header.index("SUBJECT_ID")) if named else (0, 1)
+    found = []
+    for number, line in lines[1:]:
+        fields = [line[column].strip() if column < len(line) else "" for column in columns]
+        if not all(map(is_integer, fields)):
+            raise bad_line(path, number, ",".join(line), "integers for template and subject")
+        found.append((number, int(fields[0]), int(fields[1])))
+    return found

@@ -1,0 +1,39 @@
+"""The images of a set: their names, and where they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..data.images import Picture
+
+
+@dataclass(frozen=True)
+class Images:
+    """The images of a set.
+
+    Attributes:
+        root: folder of the images, or the file that they are in.
+        names: (N,) of the images, relative to ``root``; a table of embeddings names its rows in the same way.
+        files: (N,) the images; None where they were not looked for, because their embeddings come from a table.
+    """
+
+    root: Path
+    names: tuple[str, ...]
+    files: tuple[Picture, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def found(self) -> tuple[Picture, ...]:
+        """Return the images on disk. The set must have been loaded with ``find_images``."""
+        if self.files is None:
+            raise ValueError(f"{self.root}: these images were not looked for on disk")
+        return self.files
+
+    def label(self, row: int) -> str:
+        """Return the file of an image relative to ``root``, or its name where it is no file of its own."""
+        file = None if self.files is None else self.files[row]
+        if isinstance(file, Path) and file.is_relative_to(self.root):
+            return file.relative_to(self.root).as_posix()
+        return self.names[row].replace("\\", "/")

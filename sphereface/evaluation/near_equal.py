@@ -1,0 +1,61 @@
+"""Images of two people that show one photograph: errors of a set, found by their pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from ..data.images import BadImage, Picture, decode
+from ..metrics import IntArray
+
+NEARLY_EQUAL = 0.97
+"""Correlation of two thumbnails from which on they count as one photograph.
+
+On LFW's 13,233 images as they come, five pairs of two names lie above it. On crops aligned by MTCNN four do (0.987 and
+more): the crops of the fifth photograph show two different faces. Crops of different photographs reach 0.967.
+"""
+_SIDE = 32
+_ROWS = 512  # thumbnails compared with all later ones at a time
+
+
+def nearly_equal(files: Sequence[Picture], person: IntArray) -> list[tuple[float, int, int]]:
+    """Find pairs of images of two people that are nearly equal.
+
+    Args:
+        files: N images.
+        person: (N,) who is on each.
+
+    Returns:
+        (correlation, row, row) of each pair, the highest first. An image that cannot be read is in none.
+    """
+    thumbnails = np.stack([_thumbnail(file) for file in files])
+    found = []
+    for start, correlations in _blocks(thumbnails):
+        left, right = np.nonzero(correlations >= NEARLY_EQUAL)
+        values = correlations[left, right].tolist()
+        left, right = left + start, right + start
+        wanted = (right > left) & (person[left] != person[right])
+        triples = zip(values, left.tolist(), right.tolist(), strict=True)
+        found += [triple for triple, keep in zip(triples, wanted.tolist(), strict=True) if keep]
+    return sorted(found, reverse=True)
+
+
+def _blocks(thumbnails: npt.NDArray[np.float32]) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
+    for start in range(0, len(thumbnails), _ROWS):
+        yield start, thumbnails[start : start + _ROWS] @ thumbnails[start:].T
+
+
+def _thumbnail(file: Picture) -> npt.NDArray[np.float32]:
+    """(1024,) grey values with mean 0 and length 1; zeros where the image cannot be read or has one colour."""
+    try:
+        image = decode(file.read_bytes())
+    except (OSError, BadImage):
+        return np.zeros(_SIDE * _SIDE, dtype=np.float32)
+    small = cv2.resize(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
+    values = small.astype(np.float32).ravel()
+    values -= values.mean()
+    length = float(np.linalg.norm(values))
+    return values / length if length else values

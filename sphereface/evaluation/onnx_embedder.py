@@ -1,0 +1,73 @@
+"""Embeddings of a network in an ONNX file."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import UserError
+from ..models.onnx_backbone import OnnxBackbone
+from ..onnx_input import OnnxOptions
+from .embedder import Embedder
+
+
+class OnnxEmbedder(Embedder):
+    """An ONNX file that embeds images.
+
+    Args:
+        path: the file.
+        options: what the file does not say of its input.
+        mirror: ``"join"``, ``"add"`` or ``"none"``; None: as the publisher does, or ``"join"``.
+        device: CPU or CUDA.
+        more: options of :class:`Embedder`: batch_size, cache, progress.
+
+    Raises:
+        UserError: the file cannot be used, or it and the options contradict each other.
+    """
+
+    model: OnnxBackbone
+
+    def __init__(
+        self,
+        path: Path,
+        options: OnnxOptions | None = None,
+        *,
+        mirror: str | None = None,
+        device: torch.device,
+        **more: Any,
+    ) -> None:
+        model = OnnxBackbone(path, options, device=device)
+        inside = model.reads.mirror_inside
+        if inside != "none" and mirror is not None:
+            raise UserError(
+                f"{path}: --mirror: got {mirror} · the file embeds the mirror image itself ({inside}) · omit it, or "
+                "export again with --mirror none"
+            )
+        used = "none" if inside != "none" else mirror or model.reads.mirror
+        self.model = model
+        fusion = "join" if used == "none" else used
+        reads = repr((model.reads, model.input_name, model.output_name, model.one_by_one))
+        variant = hashlib.sha256(reads.encode()).hexdigest()[:8]
+        super().__init__(path, model, device=device, flip=used != "none", fusion=fusion, variant=variant, **more)
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 of the file, with its external weights."""
+        return self.model.sha256()
+
+    def about(self) -> Mapping[str, Any]:
+        """The file, its SHA-256, and what it was fed."""
+        inside = self.model.reads.mirror_inside
+        return {
+            "onnx": str(self.path),
+            "onnx_sha256": self.sha256,
+            "input": self.model.reads.describe(),
+            "output": self.model.output_name,
+            "mirror_inside": None if inside == "none" else inside,
+            "notes": "; ".join(self.model.notes) or None,
+        }

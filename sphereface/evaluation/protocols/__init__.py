@@ -1,0 +1,94 @@
+"""Protocols: what a set of images is worth evaluating for. One module each, registered under the kind of the set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ...errors import UserError
+from ...options import suggest
+from ...places import Places, check_set_name, parse_places
+from ..images import Images
+from .all_pairs import AllPairs, AllPairsSet
+from .base import PROTOCOLS, EvaluationSet, Rule, register_protocol
+from .groups import GroupSet
+from .identification import Identification, IdentificationSet
+from .ijb import IjbSet
+from .ijb_result import Ijb
+from .pairs import PairSet, load_pair_set
+from .pairs_result import PairsResult
+from .quality import Quality, QualitySet
+from .templates import TemplateSet
+from .tinyface import TinyFaceSet
+
+__all__ = [
+    "PROTOCOLS",
+    "AllPairs",
+    "AllPairsSet",
+    "EvaluationSet",
+    "GroupSet",
+    "Identification",
+    "IdentificationSet",
+    "Ijb",
+    "IjbSet",
+    "Images",
+    "PairSet",
+    "PairsResult",
+    "Quality",
+    "QualitySet",
+    "Rule",
+    "TemplateSet",
+    "TinyFaceSet",
+    "allowed_forms",
+    "load_pair_set",
+    "load_set",
+    "parse_sets",
+    "register_protocol",
+]
+
+
+def allowed_forms() -> list[str]:
+    """Return what a set may be, a line for each protocol."""
+    return [f"{kind}:{protocol.form}" for kind, protocol in PROTOCOLS.items()]
+
+
+def load_set(name: str, places: Places, *, find_images: bool = True) -> EvaluationSet:
+    """Read a set by the protocol that its kind names, or that recognises its form.
+
+    Raises:
+        UserError: an unknown kind, or what the protocol's ``load`` raises.
+    """
+    if places.kind is not None:
+        if places.kind not in PROTOCOLS:
+            raise UserError(f"{name}: got the kind {places.kind!r}{suggest(places.kind, PROTOCOLS)}")
+        protocol = PROTOCOLS[places.kind]
+    else:
+        protocol = next(known for known in _in_order() if known.recognises(places.paths))
+    return protocol.load(name, places.paths, find_images=find_images)
+
+
+def parse_sets(given: Sequence[str], *, find_images: bool = True) -> list[EvaluationSet]:
+    """Read the sets that ``--sets`` names, each as ``NAME=[KIND:]PLACE[,PLACE…]``.
+
+    Raises:
+        UserError: another form, a name given twice, or what :func:`load_set` raises.
+    """
+    sets: dict[str, EvaluationSet] = {}
+    for text in given:
+        name, equals, places = text.partition("=")
+        try:
+            check_set_name(name)
+            if not equals:
+                raise UserError("no '=' after the name")
+            where = parse_places(places)
+        except UserError as error:
+            forms = "".join(f"\n  NAME={form}" for form in allowed_forms())
+            raise UserError(f"--sets: got {text!r}: {error} · allowed (KIND: may be left out):{forms}") from None
+        if name in sets:
+            raise UserError(f"--sets: got {name!r} twice · allowed: each name once, since it names a folder of results")
+        sets[name] = load_set(name, where, find_images=find_images)
+    return list(sets.values())
+
+
+def _in_order() -> list[type[EvaluationSet]]:
+    """All protocols, those from outside the package first and pairs, which recognises every form, last."""
+    return sorted(PROTOCOLS.values(), key=lambda protocol: protocol is PairSet)

@@ -1,0 +1,210 @@
+"""Every image against every other: false accept rates that a list of a few thousand pairs cannot resolve."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ...errors import UserError
+from ...metrics import IntArray, OperatingPoint, Roc, auc, equal_error_rate, tar_at_far
+from ..charts import draw_roc
+from ..embeddings import Embeddings, Features
+from ..images import Images
+from ..near_equal import nearly_equal
+from ..people import People, list_people, mean_of, unit_rows
+from ..result import Chart, Result, Rows
+from ..words import layman_rates, plain_point, tar_rows
+from .base import EvaluationSet, Rule, refuse_places, register_protocol
+
+FAR_TARGETS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
+BINS = 1 << 16
+"""Scores are told apart to 2 / 65,536 = 3.1e-5."""
+_MOST_LISTED = 20
+_ROWS = 256  # images compared with all later ones at a time: 256 × 13,233 scores are 14 MB
+
+
+@dataclass(frozen=True)
+class AllPairs(Result):
+    """The outcome of comparing N images with each other, N (N − 1) / 2 pairs.
+
+    Attributes:
+        curve: the ROC of the binned scores. Its points are points of the exact curve, those at the edges of bins; so at
+            any wanted FAR its TAR is at most the exact one.
+        points: TAR at each of :data:`FAR_TARGETS`.
+        num_images: N.
+        subtract_mean: features were centred with the mean of all N images, each counted once.
+        twins: (correlation, image, image): pairs of images of two people that show one photograph, see
+            :func:`~sphereface.evaluation.near_equal.nearly_equal`.
+    """
+
+    key: ClassVar[str] = "all_pairs"
+
+    curve: Roc
+    points: tuple[OperatingPoint, ...]
+    num_images: int
+    subtract_mean: bool
+    twins: tuple[tuple[float, str, str], ...] = ()
+
+    @property
+    def auc(self) -> float:
+        """Area under the curve; pairs in one bin count half."""
+        return auc(self.curve)
+
+    @property
+    def eer(self) -> float:
+        """Equal error rate."""
+        return equal_error_rate(self.curve)
+
+    def headline(self) -> tuple[str, float]:
+        """TAR at the lowest FAR that the pairs resolve."""
+        point = [point for point in self.points if point.resolvable][-1:]
+        return (f"TAR at FAR {point[0].far:g}", point[0].tar) if point else ("AUC", self.auc)
+
+    def heading(self) -> list[str]:
+        """How many images and pairs."""
+        mean = "centred with the mean of all these images" if self.subtract_mean else "NO mean subtracted"
+        return [
+            f"all pairs: {self.num_images:,} images, {self.curve.num_genuine:,} + {self.curve.num_impostor:,} "
+            f"pairs; {mean}"
+        ]
+
+    def summary(self) -> list[str]:
+        """Rates at a threshold, in numbers of pairs."""
+        return layman_rates(self.points)
+
+    def rows(self) -> Sequence[Rows]:
+        """AUC, EER, TAR at FAR, and images that are nearly equal."""
+        key = (("AUC", f"{self.auc:.5f}", ""), ("EER", f"{self.eer:.2%}", ""))
+        tables = [Rows((), key, "All pairs", key=True), replace(tar_rows(self.points), title="TAR at FAR, all pairs")]
+        if self.twins:
+            shown = self.twins[:_MOST_LISTED]
+            cells = tuple((f"{value:.3f}", left, right) for value, left, right in shown)
+            more = f" {len(self.twins) - len(shown)} more are in the JSON file." if len(self.twins) > len(shown) else ""
+            note = f"They count as pairs of two people, so each costs a false accept.{more}"
+            header = ("correlation", "image", "image of another name")
+            tables.append(Rows(header, cells, "One photograph under two names", note))
+        return tables
+
+    def figures(self) -> Sequence[Chart]:
+        """ROC."""
+        return (Chart("roc-all-pairs", "ROC of all pairs", lambda axes: draw_roc(axes, self.curve)),)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All figures."""
+        return {
+            "num_images": self.num_images,
+            "num_genuine": self.curve.num_genuine,
+            "num_impostor": self.curve.num_impostor,
+            "subtract_mean": self.subtract_mean,
+            "auc": self.auc,
+            "eer": self.eer,
+            "tar_at_far": [plain_point(point) for point in self.points],
+            "nearly_equal": [{"correlation": c, "left": left, "right": right} for c, left, right in self.twins],
+        }
+
+
+@register_protocol("all-pairs")
+@dataclass(frozen=True)
+class AllPairsSet(EvaluationSet):
+    """A folder of people, every image against every other: see :func:`all_pairs`."""
+
+    form = "DIR (DIR/<person>/<image>)"
+
+    name: str
+    images: Images
+    people: People
+
+    @classmethod
+    def load(cls, name: str, places: Sequence[Path], *, find_images: bool = True) -> AllPairsSet:  # noqa: ARG003
+        """List the people of a folder.
+
+        Raises:
+            UserError: no such folder, no two images are of one person, or all are.
+        """
+        refuse_places(cls, name, places, 1)
+        people = list_people(places[0])
+        check_kinds(people)
+        return cls(name, people.images, people)
+
+    def evaluate(self, embeddings: Embeddings, rule: Rule) -> AllPairs:
+        """Compare all images, and look for one photograph under two names."""
+        result = all_pairs(embeddings.features(), self.people, subtract_mean=rule.subtract_mean)
+        names = self.images.names
+        twins = nearly_equal(self.people.files, self.people.person)
+        return replace(result, twins=tuple((value, names[left], names[right]) for value, left, right in twins))
+
+
+def all_pairs(features: Features, people: People, *, subtract_mean: bool = True) -> AllPairs:
+    """Compare all images by cosine, centred with the mean of all of them.
+
+    That mean knows the images that are tested (not who is on them), unlike the fold means of the LFW protocol:
+    figures with and without it are not to be mixed. Held are 2 × :data:`BINS` counts and one block of scores, no pairs.
+
+    Args:
+        features: (N, F) float, a row for each of ``people.files``. One without a direction scores 0 with all.
+        people: who is on them; the images of one person stand together.
+        subtract_mean: False compares uncentred features.
+
+    Raises:
+        UserError: no two images are of one person, or all are.
+    """
+    check_kinds(people)
+    rows = unit_rows(features, mean_of(features) if subtract_mean else None)
+    every, genuine = np.zeros(BINS, dtype=np.int64), np.zeros(BINS, dtype=np.int64)
+    ends = np.searchsorted(people.person, people.person, side="right")  # first image of the next person
+    for start, bins in _binned_blocks(rows):
+        every += np.bincount(bins.ravel(), minlength=BINS)
+        genuine += np.bincount(_genuine(bins, start, ends), minlength=BINS)
+        every -= np.bincount(_twice(bins), minlength=BINS)
+    curve = _curve(genuine, every - genuine)
+    return AllPairs(curve, tar_at_far(curve, FAR_TARGETS), len(rows), subtract_mean)
+
+
+def check_kinds(people: People) -> None:
+    """Refuse people without pairs of both kinds.
+
+    Raises:
+        UserError: no two images are of one person, or all are.
+    """
+    images = np.bincount(people.person)
+    genuine, every = int((images * (images - 1)).sum()) // 2, len(people.files) * (len(people.files) - 1) // 2
+    if not 0 < genuine < every:
+        raise UserError(
+            f"{people.root}: {genuine:,} pairs of one person and {every - genuine:,} of two · "
+            "comparing all images needs both"
+        )
+
+
+def _binned_blocks(rows: Features) -> Iterator[tuple[int, IntArray]]:
+    """(first row, bin of each of up to ``_ROWS`` images against all from the first row on)."""
+    for start in range(0, len(rows), _ROWS):
+        scores = (rows[start : start + _ROWS] * np.float32(BINS / 2)) @ rows[start:].T
+        scores += np.float32(BINS / 2)  # −1 … 1 is now 0 … BINS
+        np.clip(scores, 0, BINS - 1, out=scores)
+        yield start, scores.astype(np.int64)
+
+
+def _genuine(bins: IntArray, start: int, ends: IntArray) -> IntArray:
+    """Bins of the pairs of one person, each pair once."""
+    spans = [bins[row, row + 1 : ends[start + row] - start] for row in range(len(bins))]
+    return np.concatenate(spans)
+
+
+def _twice(bins: IntArray) -> IntArray:
+    """What a block counts too much: each image with itself, and with the earlier ones of the block again."""
+    square = bins[:, : len(bins)]
+    return square[np.tril_indices(len(bins))]
+
+
+def _curve(genuine: IntArray, impostor: IntArray) -> Roc:
+    """Accept all bins from one on, for each bin that holds a score."""
+    used = np.flatnonzero(genuine + impostor)[::-1]
+    return Roc(
+        threshold=np.append(np.inf, used * (2 / BINS) - 1),  # lower edges of the bins
+        false_accepts=np.append(0, np.cumsum(impostor[used])),
+        true_accepts=np.append(0, np.cumsum(genuine[used])),
+    )

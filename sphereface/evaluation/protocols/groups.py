@@ -1,0 +1,223 @@
+"""Pairs in groups of people, such as RFW's: how equally well a recogniser works for each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ...data.pair_lists import Line, image_name, is_number, quoted, read_lines
+from ...data.pairs import Pairs
+from ...errors import UserError
+from ...metrics import BoolArray, IntArray
+from ..embeddings import Embeddings
+from ..images import Images
+from ..lfw import pair_cosines, verify
+from ..people import people_of
+from .base import EvaluationSet, Rule, refuse_places, register_protocol
+from .groups_result import Groups
+from .groups_scores import GroupScores
+
+NUM_FOLDS = 10
+"""Folds of a group whose list does not number them."""
+_LIST_FORM = "'image image 0|1 GROUP [fold]'"
+
+
+@dataclass(frozen=True)
+class Group:
+    """The pairs of one group.
+
+    Attributes:
+        name: of the group.
+        pairs: with folds; over the images of this group.
+        rows: (M,) rows of these images among all images of the set.
+    """
+
+    name: str
+    pairs: Pairs
+    rows: IntArray
+
+
+@register_protocol("groups")
+@dataclass(frozen=True)
+class GroupSet(EvaluationSet):
+    """Pairs in groups. Two images of a pair belong to the same group.
+
+    Attributes:
+        name: what reports call it.
+        images: of all groups, named relative to the folder, by name.
+        source: the list, or the folder of lists.
+        groups: two or more, by name.
+    """
+
+    form = "DIR (RFW: DIR/txts/<group>/<group>_pairs.txt, DIR/data/<group>/) or DIR,LIST"
+
+    name: str
+    images: Images
+    source: Path
+    groups: tuple[Group, ...]
+
+    @classmethod
+    def load(cls, name: str, places: Sequence[Path], *, find_images: bool = True) -> GroupSet:
+        """Read the lists of all groups.
+
+        Raises:
+            UserError: a list is missing or malformed, there is only one group, a group lacks pairs of a kind or
+                fills no folds, or images are missing.
+        """
+        refuse_places(cls, name, places, 2)
+        root, source = places[0], places[-1]
+        lists = read_group_list(source) if len(places) == 2 else _read_rfw(root)
+        if len(lists) < 2:
+            raise UserError(f"{source}: got the groups {', '.join(lists) or 'none'} · allowed: two groups or more")
+        names = tuple(sorted({name for pairs in lists.values() for name in pairs.names}))
+        row = {name: number for number, name in enumerate(names)}
+        groups = tuple(
+            Group(group, pairs, np.array([row[name] for name in pairs.names], dtype=np.int64))
+            for group, pairs in sorted(lists.items())
+        )
+        files = _find(root, names, groups) if find_images else None
+        return cls(name, Images(root, names, files), source, groups)
+
+    @classmethod
+    def recognises(cls, places: Sequence[Path]) -> bool:
+        """RFW's folder. A list needs ``groups:`` before it."""
+        return len(places) == 1 and any(places[0].glob("txts/*/*_pairs.txt"))
+
+    def evaluate(self, embeddings: Embeddings, rule: Rule) -> Groups:
+        """Verify the pairs of each group."""
+        features = embeddings.features()
+        scores = []
+        for group in self.groups:
+            own = features[group.rows].astype(np.float64)
+            outcome = verify(own, group.pairs, subtract_mean=rule.subtract_mean)
+            cosines = pair_cosines(own, group.pairs)
+            scores.append(GroupScores(group.name, outcome, cosines, people_of(group.pairs)))
+        return Groups(self.source, tuple(scores), embeddings, rule.subtract_mean)
+
+
+def read_group_list(path: Path) -> dict[str, Pairs]:
+    """Read a list with a pair a line: ``image image 0|1 GROUP [fold]``.
+
+    The label is 1 for one person and 0 for two. Fields are separated by tabs, commas or spaces, in all lines alike.
+    Without folds, each group has ten.
+
+    Returns:
+        Group → its pairs, in the order of the list.
+
+    Raises:
+        UserError: no such file, a line of another form, or a group that lacks pairs.
+    """
+    lines = read_lines(path)
+    separator = next((each for each in ("\t", ",") if each in lines[0].text), None)
+    num_fields = len(lines[0].fields(separator))
+    found: dict[str, list[_Row]] = {}
+    for line in lines:
+        group, row = _parse_line(path, line, separator, num_fields)
+        found.setdefault(group, []).append(row)
+    return {group: _pairs(path, group, rows) for group, rows in found.items()}
+
+
+class _Row(NamedTuple):
+    left: str
+    right: str
+    same: bool
+    fold: int | None = None
+
+
+def _parse_line(path: Path, line: Line, separator: str | None, num_fields: int) -> tuple[str, _Row]:
+    fields = line.fields(separator)
+    if len(fields) != num_fields or len(fields) not in (4, 5) or not all(fields):
+        raise UserError(
+            f"{path}, line {line.number}: got {quoted(line.text)} · expected {_LIST_FORM}, separated by tabs, commas "
+            "or spaces, with or without a fold in all lines alike"
+        )
+    left, right, label, group, *fold = fields
+    if label not in ("0", "1"):
+        raise UserError(
+            f"{path}, line {line.number}: got the label {quoted(label)} · allowed: 1 for one person, 0 for two people, "
+            f"as in {_LIST_FORM}"
+        )
+    if fold and not is_number(fold[0]):
+        raise UserError(f"{path}, line {line.number}: got the fold {quoted(fold[0])} · allowed: whole numbers from 0")
+    left, right = (image_name(path, line.number, side) for side in (left, right))
+    return group, _Row(left, right, label == "1", int(fold[0]) if fold else None)
+
+
+def _read_rfw(root: Path) -> dict[str, Pairs]:
+    """Read the list of each group in RFW's form, ``name n1 n2`` or ``name1 n1 name2 n2`` a line, without a header."""
+    folders = sorted(path for path in (root / "txts").glob("*") if path.is_dir() and not path.name.startswith("."))
+    if not folders:
+        raise UserError(
+            f"{root}: has no folder txts with a folder for each group · allowed: RFW's folder 'test', or DIR,LIST with "
+            f"a list of lines {_LIST_FORM}"
+        )
+    lists = {}
+    for folder in folders:
+        path = folder / f"{folder.name}_pairs.txt"
+        rows = [_parse_rfw(path, line, f"data/{folder.name}") for line in read_lines(path)]
+        lists[folder.name] = _pairs(path, folder.name, rows)
+    return lists
+
+
+def _parse_rfw(path: Path, line: Line, folder: str) -> _Row:
+    fields = line.fields("\t" if "\t" in line.text else None)
+    numbers = [fields[at] for at in ((1, 2) if len(fields) == 3 else (1, 3)) if at < len(fields)]
+    if len(fields) not in (3, 4) or not all(is_number(number) and int(number) for number in numbers):
+        raise UserError(
+            f"{path}, line {line.number}: got {quoted(line.text)} · expected RFW's 'name n1 n2' or "
+            "'name1 n1 name2 n2' with image numbers from 1"
+        )
+    people = (fields[0], fields[0] if len(fields) == 3 else fields[2])
+    left, right = (
+        image_name(path, line.number, f"{folder}/{name}/{name}_{int(number):04d}.jpg")
+        for name, number in zip(people, numbers, strict=True)
+    )
+    return _Row(left, right, len(fields) == 3)
+
+
+def _pairs(path: Path, group: str, rows: Sequence[_Row]) -> Pairs:
+    """Check that a group has pairs of both kinds in each fold, and number its images."""
+    same = np.array([row.same for row in rows], dtype=bool)
+    given = [row.fold for row in rows if row.fold is not None]
+    if given:
+        folds, number = np.unique(given, return_inverse=True)
+        fold, num_folds = number.astype(np.int64) + 1, len(folds)
+    else:
+        fold, num_folds = _ten_folds(same), NUM_FOLDS
+    for kind, what in ((True, "one person"), (False, "two people")):
+        filled = len(np.unique(fold[same == kind]))
+        if filled < max(num_folds, 2):
+            raise UserError(
+                f"{path}: group {group} has {np.count_nonzero(same == kind):,} pairs of {what}, in {filled} folds · "
+                f"allowed: pairs of one person and of two people in every fold ({max(num_folds, 2)}) of each group · "
+                "add pairs, or leave this group out"
+            )
+    names = tuple(sorted({name for row in rows for name in (row.left, row.right)}))
+    at = {name: number for number, name in enumerate(names)}
+    left, right = (
+        np.array([at[name] for name in side], dtype=np.int64) for side in zip(*(r[:2] for r in rows), strict=True)
+    )
+    return Pairs(path, names, left, right, same, fold, num_folds)
+
+
+def _ten_folds(same: BoolArray) -> IntArray:
+    """(P,) folds from 1: each has a tenth of the pairs of each kind, in the order of the list.
+
+    RFW's lists have 300 pairs of each kind in turn, so these are its ten runs of 600 lines.
+    """
+    fold = np.ones(len(same), dtype=np.int64)
+    for kind in (True, False):
+        for number, rows in enumerate(np.array_split(np.flatnonzero(same == kind), NUM_FOLDS), start=1):
+            fold[rows] = number
+    return fold
+
+
+def _find(root: Path, names: Sequence[str], groups: Sequence[Group]) -> tuple[Path, ...]:
+    found = dict[str, Path]()
+    for group in groups:
+        found.update(zip(group.pairs.names, group.pairs.resolve(root), strict=True))
+    return tuple(found[name] for name in names)

@@ -1,0 +1,63 @@
+"""The charts of pairs in groups."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.ticker import PercentFormatter
+
+from ...metrics import FloatArray, Interval
+from ..charts import GENUINE, IMPOSTOR, INK
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def draw_accuracies(axes: Axes, names: Sequence[str], values: FloatArray, intervals: Sequence[Interval]) -> None:
+    """Draw the accuracy of each group as a point with its interval. The axis of the accuracy does not start at 0.
+
+    Args:
+        axes: where to draw.
+        names: of the groups.
+        values: (G,) float in [0, 1].
+        intervals: of the values.
+    """
+    _draw_intervals(axes, names, intervals)
+    axes.plot(values, np.arange(len(names)), linestyle="", marker="o", markersize=7, color=GENUINE)
+    axes.set_xlabel("accuracy")
+
+
+def draw_rates(
+    axes: Axes, names: Sequence[str], values: FloatArray, intervals: Sequence[Interval], wanted: float
+) -> None:
+    """Draw the false accept rate of each group as a bar with its interval, and a line at the rate over all groups.
+
+    Args:
+        axes: where to draw.
+        names: of the groups.
+        values: (G,) float in [0, 1].
+        intervals: of the values.
+        wanted: the rate over all groups.
+    """
+    axes.barh(np.arange(len(names)), values, height=0.55, color=IMPOSTOR)
+    _draw_intervals(axes, names, intervals)
+    axes.axvline(wanted, color=INK, linestyle=(0, (4, 3)), linewidth=1.4)
+    axes.set_xlim(left=0)
+    axes.set_xlabel("false accept rate")
+
+
+def _draw_intervals(axes: Axes, names: Sequence[str], intervals: Sequence[Interval]) -> None:
+    rows = np.arange(len(names))
+    axes.hlines(rows, [i.low for i in intervals], [i.high for i in intervals], color=INK, linewidth=1.6, zorder=3)
+    axes.set_yticks(rows, labels=[name.replace("$", r"\$") for name in names])
+    axes.set_ylim(len(names) - 0.4, -0.6)  # the first group is at the top
+    axes.xaxis.set_major_formatter(PercentFormatter(1))
+
+
+def far_drawer(
+    names: Sequence[str], values: FloatArray, intervals: Sequence[Interval], wanted: float
+) -> Callable[[Axes], None]:
+    """Return what draws :func:`draw_rates` into axes."""
+    return lambda axes: draw_rates(axes, names, values, intervals, wanted)

@@ -1,0 +1,133 @@
+"""Figures of pairs in groups: of each group, at its own and at common thresholds, and their spread."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ...metrics import BoolArray, FloatArray, IntArray, Interval, OperatingPoint, Roc, equal_error_rate, roc, tar_at_far
+from ...metrics.resampling import LEVEL, People, rates_at
+from ..lfw import Verification
+from ..words import plain_interval, span
+
+FARS = (1e-2, 1e-3)
+ACCURACY, EER, OWN, COMMON_TAR, COMMON_FAR = 0, 1, 2, 2 + len(FARS), 2 + 2 * len(FARS)
+"""Columns of the figures of a group; the last three start one column for each of :data:`FARS`."""
+
+
+@dataclass(frozen=True)
+class GroupScores:
+    """The scores of one group.
+
+    Attributes:
+        name: of the group.
+        verification: by the LFW protocol within the group.
+        scores: (P,) float64, cosines without a mean subtracted.
+        people: who is on the left and the right of each pair, as for
+            :func:`~sphereface.metrics.resampling.bootstrap`; None if unknown.
+    """
+
+    name: str
+    verification: Verification
+    scores: FloatArray
+    people: People | None
+
+    @property
+    def same(self) -> BoolArray:
+        """(P,) bool."""
+        return self.verification.same
+
+    @cached_property
+    def curve(self) -> Roc:
+        """ROC of the cosines without a mean subtracted."""
+        return roc(self.scores, self.same)
+
+    @cached_property
+    def points(self) -> tuple[OperatingPoint, ...]:
+        """TAR at each of :data:`FARS` at the group's own threshold."""
+        return tar_at_far(self.curve, FARS)
+
+    def figures(self, curve: Roc, weights: IntArray, thresholds: Sequence[float]) -> FloatArray:
+        """Return accuracy, EER, TAR at own thresholds, TAR and FAR at common thresholds; NaN without both kinds."""
+        if not curve.num_genuine or not curve.num_impostor:
+            return np.full(COMMON_FAR + len(FARS), np.nan)
+        own = [point.tar for point in tar_at_far(curve, FARS)]
+        far, tar = rates_at(curve, thresholds)
+        return np.array([self._accuracy(weights), equal_error_rate(curve), *own, *tar, *far])
+
+    def _accuracy(self, weights: IntArray) -> float:
+        """Mean of the folds' accuracies, where pairs count as often as weights say; thresholds stay as they are."""
+        fold = self.verification.fold
+        correct, total = np.bincount(fold, weights * self.verification.correct), np.bincount(fold, weights)
+        return float(np.mean(correct[total > 0] / total[total > 0]))
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How far the groups are apart in one figure.
+
+    The intervals are value ± c, not below 0, where 95 % of the bootstrap draws have errors of the groups whose own
+    spread is at most c. So an interval starts at 0 where equal groups could show this spread by chance.
+
+    Attributes:
+        name: of the figure.
+        difference: highest − lowest.
+        deviation: standard deviation over the groups (ddof = 1).
+        difference_interval, deviation_interval: 95 % intervals.
+    """
+
+    name: str
+    difference: float
+    deviation: float
+    difference_interval: Interval
+    deviation_interval: Interval
+
+    @property
+    def beyond_chance(self) -> bool:
+        """Whether the groups differ more than equal groups would by chance."""
+        return self.difference_interval.low > 0
+
+    @property
+    def sentence(self) -> str:
+        """The same in words."""
+        how = "does not" if self.beyond_chance else "could"
+        return f"Chance alone {how} explain this difference."
+
+    @classmethod
+    def of(cls, name: str, values: FloatArray, replicates: FloatArray) -> Spread:
+        """Measure a figure.
+
+        Args:
+            name: of the figure.
+            values: (G,) of the groups.
+            replicates: (R, G) of the bootstrap draws; NaN where there is none.
+        """
+        errors = replicates - values
+        errors = errors[~np.isnan(errors).any(axis=1)]
+        both = []
+        for spread in (np.ptp, lambda array, axis=None: np.std(array, axis=axis, ddof=1)):
+            value = float(spread(values))
+            margin = float(np.quantile(spread(errors, axis=1), LEVEL)) if len(errors) else np.nan
+            both.append((value, Interval(float(np.maximum(0.0, value - margin)), value + margin)))
+        (difference, first), (deviation, second) = both
+        return cls(name, difference, deviation, first, second)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all figures for JSON."""
+        return {
+            "figure": self.name,
+            "highest_minus_lowest": self.difference,
+            "highest_minus_lowest_interval": plain_interval(self.difference_interval),
+            "standard_deviation": self.deviation,
+            "standard_deviation_interval": plain_interval(self.deviation_interval),
+            "beyond_chance": self.beyond_chance,
+        }
+
+
+def span_in_points(interval: Interval) -> str:
+    """Return an interval in percentage points."""
+    return span(Interval(100 * interval.low, 100 * interval.high), ".2f")

@@ -1,0 +1,263 @@
+"""IJB-B and IJB-C by their own files: 1:1 verification of templates and 1:N identification."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ...errors import UserError, listed
+from ...metrics import FloatArray, IntArray
+from ...metrics.identification import (
+    FPIRS,
+    Searches,
+    bootstrap_searches,
+    field_rank_rates,
+    field_recall,
+    mates,
+    num_impostors_of_field,
+    open_set,
+    rank_rates,
+    search,
+)
+from ...metrics.ijb import (
+    IJB_FARS,
+    SortedScores,
+    auc_sorted,
+    equal_error_rate_sorted,
+    tar_at_far_sorted,
+    tpr_at_nearest_fpr,
+)
+from ...metrics.subjects import REPLICATES, bootstrap_tar, subjects_of
+from ..embeddings import Embeddings
+from ..ijb_files import (
+    ImageList,
+    TemplatePairs,
+    find_ijb,
+    read_detections,
+    read_image_list,
+    read_template_pairs,
+)
+from ..ijb_subjects import TemplateSubjects, read_template_subjects
+from ..images import Images
+from ..pair_products import pair_products
+from ..pooling import Flip, Pooled, PoolMode, pool
+from ..template_rows import rows_of
+from .base import EvaluationSet, Rule, register_protocol
+from .ijb_result import FieldFigures, GalleryFigures, Ijb, SearchFigures
+
+_MODE = re.compile(r"[Nn][01][Dd][01][Ff][012]")
+
+
+@dataclass(frozen=True)
+class SearchLists:
+    """The lists of 1:N identification: two galleries, and the probes that are searched in both."""
+
+    galleries: tuple[TemplateSubjects, ...]
+    probes: TemplateSubjects
+    paths: tuple[Path, ...]  # of the galleries, then of the probes
+
+
+@register_protocol("ijb")
+@dataclass(frozen=True)
+class IjbSet(EvaluationSet):
+    """IJB-B or IJB-C.
+
+    Attributes:
+        name: what reports call it.
+        images: in the order of ``*_face_tid_mid.txt``.
+        benchmark: what its files start with, such as ``"ijbc"``.
+        image_list: which images make up which template.
+        pairs: of templates, as rows into the sorted templates.
+        detector_score: (N,) float64; None without its file.
+        searches: of 1:N identification; None without its files.
+        modes: test modes that the user named; () for the default.
+        pairs_path: the list of pairs.
+    """
+
+    form = "DIR[,CROPS][,MODE…] (DIR: ijbc_face_tid_mid.txt, …; MODE: N1D1F2, …)"
+
+    name: str
+    images: Images
+    benchmark: str
+    image_list: ImageList
+    pairs: TemplatePairs
+    detector_score: FloatArray | None
+    searches: SearchLists | None
+    modes: tuple[PoolMode, ...]
+    pairs_path: Path
+
+    @classmethod
+    def load(cls, name: str, places: Sequence[Path], *, find_images: bool = True) -> IjbSet:
+        """Read the lists of IJB-B or IJB-C.
+
+        Args:
+            name: what reports call it.
+            places: the folder with the lists (or with their subfolder ``meta``), then the folder of the aligned crops,
+                then test modes, of which the first is reported in full. The last two may be left out: without a
+                folder of crops they lie below the first.
+            find_images: look for the crops on disk.
+
+        Raises:
+            UserError: a list is missing or malformed, or crops are missing.
+        """
+        directory, *others = places
+        modes = tuple(PoolMode.parse(str(place)) for place in others if _MODE.fullmatch(str(place)))
+        folders = [place for place in others if not _MODE.fullmatch(str(place))]
+        if len(folders) > 1:
+            raise UserError(f"{name}: got the folders {', '.join(map(str, folders))} · allowed: {cls.kind}:{cls.form}")
+        files = find_ijb(directory, detector_scores=any(mode.detector_score for mode in modes))
+        image_list = read_image_list(files.media)
+        crops = folders[0] if folders else directory
+        found = _find(crops, image_list.images, files.scores) if find_images else None
+        lists = None
+        if files.probes is not None:
+            galleries = tuple(read_template_subjects(path, gallery=True) for path in files.galleries)
+            probes = read_template_subjects(files.probes)
+            lists = SearchLists(galleries, probes, (*files.galleries, files.probes))
+        score = None if files.scores is None else read_detections(files.scores, image_list.images).score
+        return cls(
+            name,
+            Images(crops, image_list.images, found),
+            files.name,
+            image_list,
+            read_template_pairs(files.pairs, image_list.templates),
+            score,
+            lists,
+            modes,
+            files.pairs,
+        )
+
+    @classmethod
+    def recognises(cls, places: Sequence[Path]) -> bool:
+        """A folder that holds the list of images of IJB-B or IJB-C."""
+        folders = (places[0], places[0] / "meta")
+        return any(folder.is_dir() and any(folder.glob("*_face_tid_mid.txt")) for folder in folders)
+
+    def evaluate(self, embeddings: Embeddings, rule: Rule) -> Ijb:  # noqa: ARG002 - IJB subtracts no mean
+        """Pool the templates by each mode, verify the pairs, search the probes."""
+        modes = self.modes or (self._default_mode(embeddings),)
+        field = []
+        for number, mode in enumerate(modes):
+            pooled = self._pool(embeddings, mode)
+            scores = pair_products(pooled.templates, self.pairs.left, self.pairs.right)
+            ordered = SortedScores.of(scores, self.pairs.same)
+            found = None if self.searches is None else self._search_both(pooled, self.searches)
+            field.append(
+                FieldFigures(
+                    mode.name,
+                    tuple(tpr_at_nearest_fpr(ordered).tolist()),
+                    None if found is None else tuple(field_rank_rates(found).tolist()),
+                    None if found is None else field_recall(found),
+                )
+            )
+            if number == 0:
+                first, first_scores, first_ordered = pooled, scores, ordered
+        subject = self._subjects(first)
+        intervals = bootstrap_tar(
+            first_scores, self.pairs.same, subject[self.pairs.left], subject[self.pairs.right], replicates=REPLICATES
+        )
+        return Ijb(
+            benchmark=self.benchmark,
+            pairs=self.pairs_path,
+            num_images=len(self.images),
+            num_templates=len(first.ids),
+            num_subjects=int(subject.max()) + 1,
+            num_genuine=len(first_ordered.genuine),
+            num_impostor=len(first_ordered.impostor),
+            num_undefined_templates=int(np.isnan(first.templates).any(axis=1).sum()),
+            mode=modes[0].name,
+            points=tar_at_far_sorted(first_ordered, IJB_FARS),
+            intervals=intervals,
+            auc=auc_sorted(first_ordered),
+            eer=equal_error_rate_sorted(first_ordered),
+            search=None if self.searches is None else self._search_figures(first, self.searches),
+            field=tuple(field),
+            scores=first_ordered,
+        )
+
+    def _default_mode(self, embeddings: Embeddings) -> PoolMode:
+        """N1D1F2, InsightFace's default, less what the detector scores or the mirror images are missing for."""
+        flip: Flip = "add" if embeddings.flip else "none"
+        return PoolMode(normalise=False, detector_score=self.detector_score is not None, flip=flip)
+
+    def _pool(self, embeddings: Embeddings, mode: PoolMode) -> Pooled:
+        if mode.flip != "none" and not embeddings.flip:
+            raise UserError(
+                f"{self.name}: test mode {mode.name} needs embeddings of mirror images, and there are none · "
+                f"allowed: F0, such as {mode.name[:-1]}0"
+            )
+        return pool(
+            embeddings.image,
+            embeddings.mirror,
+            self.image_list.template,
+            self.image_list.media,
+            mode=mode,
+            detector_score=self.detector_score,
+        )
+
+    def _subjects(self, pooled: Pooled) -> IntArray:
+        """(T,) who each template is of: by the lists of 1:N search, and by the genuine pairs."""
+        known = np.full(len(pooled.ids), -1, dtype=np.int64)
+        if self.searches is not None:
+            lists = (*self.searches.galleries, self.searches.probes)
+            for path, subjects in zip(self.searches.paths, lists, strict=True):
+                known[rows_of(pooled.ids, subjects.template, path)] = subjects.subject
+        return subjects_of(len(pooled.ids), self.pairs.left, self.pairs.right, self.pairs.same, known)
+
+    def _search_both(self, pooled: Pooled, lists: SearchLists) -> Searches:
+        """Search both galleries as one, as the field does."""
+        rows = [
+            rows_of(pooled.ids, gallery.template, path)
+            for gallery, path in zip(lists.galleries, lists.paths[:-1], strict=True)
+        ]
+        subjects = np.concatenate([gallery.subject for gallery in lists.galleries])
+        probes = rows_of(pooled.ids, lists.probes.template, lists.paths[-1])
+        most = num_impostors_of_field(len(probes), max(FPIRS))
+        return search(
+            pooled.templates[probes],
+            pooled.templates[np.concatenate(rows)],
+            mates(lists.probes.subject, subjects),
+            num_impostors=most,
+        )
+
+    def _search_figures(self, pooled: Pooled, lists: SearchLists) -> SearchFigures:
+        """Search each gallery apart: the probes of the other gallery's subjects are not enrolled in it."""
+        probes = pooled.templates[rows_of(pooled.ids, lists.probes.template, lists.paths[-1])]
+        found = [
+            search(
+                probes,
+                pooled.templates[rows_of(pooled.ids, gallery.template, path)],
+                mates(lists.probes.subject, gallery.subject),
+            )
+            for gallery, path in zip(lists.galleries, lists.paths[:-1], strict=True)
+        ]
+        intervals, of_mean = bootstrap_searches(found, lists.probes.subject, replicates=REPLICATES)
+        galleries = tuple(
+            GalleryFigures(
+                name=path.stem.rpartition("_")[2],
+                num_enrolled=len(gallery.template),
+                num_mated=int(searches.is_mated.sum()),
+                num_nonmated=int((~searches.is_mated).sum()),
+                ranks=tuple(rank_rates(searches).tolist()),
+                points=open_set(searches),
+                intervals=own,
+            )
+            for path, gallery, searches, own in zip(lists.paths[:-1], lists.galleries, found, intervals, strict=True)
+        )
+        return SearchFigures(galleries, of_mean)
+
+
+def _find(crops: Path, names: Sequence[str], scores: Path | None) -> tuple[Path, ...]:
+    files = tuple(crops / name for name in names)
+    missing = [name for name, file in zip(names, files, strict=True) if not file.is_file()]
+    if missing:
+        made = f"sphereface align --landmarks {scores or '…'} IMAGES CROPS"
+        raise UserError(
+            f"{crops}: {len(missing)} of the {len(names)} crops are missing · make them: {made}, then ijb:DIR,CROPS"
+            f"{listed(missing)}"
+        )
+    return files

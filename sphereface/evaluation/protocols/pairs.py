@@ -1,0 +1,125 @@
+"""Pairs of images: LFW's two views, and every other list of pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...data.bins import is_bin, read_bin
+from ...data.pairs import Pairs, read_pairs
+from ...errors import UserError
+from ..embeddings import Embeddings, Features
+from ..images import Images
+from ..lfw import Verification, verify, verify_view1, verify_without_folds
+from .base import EvaluationSet, Rule, refuse_places, register_protocol
+from .pairs_result import PairsResult
+
+_VIEW1_TRAIN = "pairsDevTrain.txt"
+
+
+@register_protocol("pairs")
+@dataclass(frozen=True)
+class PairSet(EvaluationSet):
+    """A list of pairs with its images.
+
+    Attributes:
+        name: what reports call it.
+        images: named as ``pairs.names``, in that order.
+        pairs: the pairs that are reported.
+        dev_train: for view 1, the list that mean and threshold come from; it shares the names of ``pairs``.
+    """
+
+    form = "DIR (with DIR/pairs.txt), DIR,PAIRS or FILE.bin"
+
+    name: str
+    images: Images
+    pairs: Pairs
+    dev_train: Pairs | None = None
+
+    @classmethod
+    def load(cls, name: str, places: Sequence[Path], *, find_images: bool = True) -> PairSet:
+        """Read a list of pairs and find its images (see :func:`load_pair_set`)."""
+        refuse_places(cls, name, places, 3)
+        place = places[0]
+        if len(places) > 1:
+            dev_train = places[2] if len(places) == 3 else None
+            return load_pair_set(name, place, places[1], dev_train=dev_train, find_images=find_images)
+        if place.is_file():  # a .bin, or a list that lies beside its images
+            return load_pair_set(name, place.parent, place, find_images=find_images)
+        return load_pair_set(name, place, place / "pairs.txt", find_images=find_images)
+
+    @classmethod
+    def recognises(cls, places: Sequence[Path]) -> bool:
+        """Every set that no other protocol recognises is a list of pairs."""
+        return bool(places)
+
+    def verify(self, features: Features, *, subtract_mean: bool = True) -> Verification:
+        """Verify by the rule of this list's view. ``features``: (M, F) float, a row for each image."""
+        if self.dev_train is not None:
+            return verify_view1(features, self.dev_train, self.pairs, subtract_mean=subtract_mean)
+        if not self.pairs.num_folds:
+            return verify_without_folds(features, self.pairs)
+        return verify(features, self.pairs, subtract_mean=subtract_mean)
+
+    def evaluate(self, embeddings: Embeddings, rule: Rule) -> PairsResult:
+        """Verify the pairs."""
+        features = embeddings.features()
+        return PairsResult(
+            self.verify(features, subtract_mean=rule.subtract_mean),
+            self.pairs,
+            embeddings,
+            dev_train=self.dev_train,
+            subtract_mean=rule.subtract_mean,
+            num_images=len(self.images),
+        )
+
+
+def load_pair_set(
+    name: str, root: str | Path, pairs: str | Path, *, dev_train: str | Path | None = None, find_images: bool = True
+) -> PairSet:
+    """Read a list of pairs and find its images, or read an InsightFace ``.bin``, which holds both.
+
+    Args:
+        name: what reports call it.
+        root: folder of aligned crops, ``<root>/Name/Name_0001.jpg``; of no effect with a ``.bin``.
+        pairs: a list of view 2, or pairsDevTest of view 1, or a ``.bin`` (see :func:`~sphereface.data.bins.read_bin`).
+        dev_train: for view 1: pairsDevTrain. None looks for ``pairsDevTrain.txt`` beside ``pairs``.
+        find_images: look for the images on disk.
+
+    Raises:
+        UserError: a list that is missing or malformed, missing images, or view 1 without its pairsDevTrain.
+    """
+    inside, test = read_bin(pairs) if is_bin(pairs) else (None, read_pairs(pairs))
+    if test.num_folds:
+        if dev_train is not None:
+            raise UserError(f"{dev_train}: is for view 1, but {pairs} has folds · leave it out")
+        if inside is not None:
+            return PairSet(name, Images(Path(pairs), test.names, inside), test)
+        files = tuple(test.resolve(root)) if find_images else None
+        return PairSet(name, Images(Path(root), test.names, files), test)
+    train = _read_dev_train(test, dev_train)
+    names = tuple(sorted({*test.names, *train.names}))
+    found = dict[str, Path]()
+    if find_images:
+        for pairs_of_list in (test, train):
+            found.update(zip(pairs_of_list.names, pairs_of_list.resolve(root), strict=True))
+    files = tuple(found[name] for name in names) if find_images else None
+    return PairSet(name, Images(Path(root), names, files), test.over(names), train.over(names))
+
+
+def _read_dev_train(test: Pairs, given: str | Path | None) -> Pairs:
+    path = test.path.with_name(_VIEW1_TRAIN) if given is None else Path(given)
+    if not path.is_file():
+        raise UserError(
+            f"{test.path}: has no folds (view 1), so mean and threshold come from pairsDevTrain · "
+            f"{path} is no such file · put it there, or name it (dev_train)"
+        )
+    if path.samefile(test.path):
+        raise UserError(
+            f"{test.path}: is also the list that the threshold is chosen on · test on pairsDevTest of view 1"
+        )
+    train = read_pairs(path)
+    if train.num_folds:
+        raise UserError(f"{path}: has folds (view 2) · expected pairsDevTrain of view 1")
+    return train

@@ -1,0 +1,278 @@
+"""The result of a list of pairs: accuracy by the LFW protocol, ROC, TAR at FAR, with intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ...data.bins import is_bin
+from ...data.pairs import Pairs
+from ...metrics import (
+    FloatArray,
+    Intervals,
+    OperatingPoint,
+    Roc,
+    angular_fisher_score,
+    auc,
+    bootstrap,
+    d_prime,
+    equal_error_rate,
+    roc,
+    score_histogram,
+    tar_at_far,
+)
+from ..charts import draw_folds, draw_roc, draw_scores
+from ..embeddings import Embeddings
+from ..lfw import Verification, pair_cosines
+from ..people import people_of, people_of_names
+from ..result import Chart, Example, Examples, Result, Rows
+from ..variants import Variant, plain_variants
+from ..words import finite, layman_rates, percent, plain_interval, plain_point, span, tar_rows
+
+HARDEST = 12
+"""Pairs of each kind that reports show."""
+
+
+@dataclass(frozen=True)
+class PairsResult(Result):
+    """The outcome of one list of pairs.
+
+    Attributes:
+        verification: scores, thresholds, accuracies.
+        pairs: the pairs that are reported, as rows into the embeddings.
+        embeddings: of the compared images (or templates).
+        dev_train: in view 1 the list that mean and threshold come from.
+        subtract_mean: the embeddings were centred, as the protocol wants.
+        num_images: images of the set.
+        templates: the list of templates, where several images are compared as one.
+        first_image: (M,) the first image of each of ``pairs.names``; None where they are the images.
+    """
+
+    file_name: ClassVar[str] = "verification.json"
+    key: ClassVar[str] = "verification"
+
+    verification: Verification
+    pairs: Pairs
+    embeddings: Embeddings
+    dev_train: Pairs | None = None
+    subtract_mean: bool = True
+    num_images: int = 0
+    templates: Path | None = None
+    first_image: tuple[int, ...] | None = None
+
+    @cached_property
+    def curve(self) -> Roc:
+        """ROC of all scores."""
+        return roc(self.verification.scores, self.verification.same)
+
+    @cached_property
+    def points(self) -> tuple[OperatingPoint, ...]:
+        """TAR at the usual false accept rates, also at those that the pairs cannot resolve."""
+        return tar_at_far(self.curve)
+
+    @cached_property
+    def intervals(self) -> Intervals:
+        """How far the figures would move with other people (or pairs)."""
+        return bootstrap(self.verification.scores, self.verification.same, people_of(self.pairs))
+
+    @cached_property
+    def cosines(self) -> FloatArray:
+        """(P,) cosines without a mean subtracted: what a calibration is made from."""
+        return pair_cosines(np.asarray(self.embeddings.features(), dtype=np.float64), self.pairs)
+
+    @cached_property
+    def variants(self) -> tuple[Variant, ...]:
+        """Accuracies by the rules of other code bases."""
+        return plain_variants(self.embeddings, self.pairs)
+
+    @cached_property
+    def fisher(self) -> float | None:
+        """Angular Fisher score of the images; None where their names do not say who is on them."""
+        people = people_of_names(self.pairs.names) if self.templates is None else None
+        defined = ~self.embeddings.undefined()
+        if people is None or not defined.any():
+            return None
+        return angular_fisher_score(self.embeddings.features()[defined], people[defined])
+
+    def headline(self) -> tuple[str, float]:
+        """Accuracy; where the list has no folds, TAR at the lowest FAR that the pairs resolve."""
+        if len(self.verification.accuracies):
+            return "accuracy", self.verification.mean
+        resolvable = [point for point in self.points if point.resolvable]
+        if not resolvable:
+            return "AUC", auc(self.curve)
+        return f"TAR at FAR {resolvable[-1].far:g}", resolvable[-1].tar
+
+    def line(self) -> str:
+        """The headline with its standard error."""
+        error = self.verification.standard_error
+        return (
+            super().line()
+            if math.isnan(error)
+            else f"accuracy {100 * self.verification.mean:.2f} ± {100 * error:.2f} %"
+        )
+
+    def scalars(self) -> dict[str, float]:
+        """The headline, and the accuracy of each fold."""
+        folds = enumerate(self.verification.accuracies.tolist(), start=1)
+        several = len(self.verification.accuracies) > 1
+        return {**super().scalars(), **({f"fold_{k}": accuracy for k, accuracy in folds} if several else {})}
+
+    def heading(self) -> list[str]:
+        """What was compared, and by which rule."""
+        return [
+            f"{self.pairs.path.name}, {self._size()}, {self.num_images:,} images",
+            mirror_line(self.embeddings),
+            self._rule(),
+        ]
+
+    def summary(self) -> list[str]:
+        """Rates at a threshold, in numbers of pairs."""
+        return layman_rates(self.points)
+
+    def rows(self) -> Sequence[Rows]:
+        """Key figures, TAR at FAR, folds, and the accuracies by other rules."""
+        tables = [self._key_rows(), self._tar_rows(), self._fold_rows()]
+        if self.variants:
+            cells = tuple((v.name, percent(v.accuracy, v.spread), v.rule) for v in self.variants)
+            title = "Not the protocol above, but what other code bases report"
+            tables.append(Rows(("rule", "accuracy", "what it does"), cells, title))
+        return [table for table in tables if table.rows]
+
+    def figures(self) -> Sequence[Chart]:
+        """ROC, histograms of the scores, folds."""
+        result, curve = self.verification, self.curve
+        counts = score_histogram(result.scores, result.same)
+        threshold = float(result.thresholds.mean()) if len(result.thresholds) else None
+        charts = [
+            Chart("roc", "ROC", lambda axes: draw_roc(axes, curve)),
+            Chart("scores", "Scores", lambda axes: draw_scores(axes, *counts, threshold)),
+        ]
+        if len(result.accuracies) > 1:
+            charts.append(Chart("folds", "Folds", lambda axes: draw_folds(axes, result.accuracies)))
+        return charts
+
+    def examples(self) -> Sequence[Examples]:
+        """The hardest pairs of either kind."""
+        note = (
+            "✓: decided rightly at the threshold of its fold, ✗: wrongly." if len(self.verification.thresholds) else ""
+        )
+        if self.templates is not None:
+            note += " The report shows the first image of each template."
+        return (
+            Examples("Hardest genuine pairs: one person, lowest scores", self._hardest(genuine=True), note),
+            Examples("Hardest impostor pairs: two people, highest scores", self._hardest(genuine=False), note),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """All figures; rates are fractions, and what the pairs cannot resolve is None."""
+        result, curve, intervals = self.verification, self.curve, self.intervals
+        folds = zip(result.thresholds.tolist(), result.accuracies.tolist(), strict=True)
+        genuine, impostor = score_histogram(result.scores, result.same)
+        return {
+            "view": 2 if self.dev_train is None else 1,
+            "pairs": str(self.pairs.path),
+            "dev_train": None if self.dev_train is None else str(self.dev_train.path),
+            "templates": None if self.templates is None else str(self.templates),
+            "flip": self.embeddings.flip,
+            "mirror": self.embeddings.fusion if self.embeddings.flip else "none",
+            "subtract_mean": self.subtract_mean,
+            "num_images": self.num_images,
+            "num_genuine": curve.num_genuine,
+            "num_impostor": curve.num_impostor,
+            "num_undefined": result.num_undefined,
+            "accuracy": finite(result.mean),
+            "standard_error": finite(result.standard_error),
+            "folds": [{"fold": k, "threshold": t, "accuracy": a} for k, (t, a) in enumerate(folds, start=1)],
+            "auc": auc(curve),
+            "auc_interval": plain_interval(intervals.auc),
+            "eer": equal_error_rate(curve),
+            "eer_interval": plain_interval(intervals.eer),
+            "tar_at_far": [
+                {**plain_point(point), "interval": plain_interval(interval) if point.resolvable else None}
+                for point, interval in zip(self.points, intervals.tar, strict=True)
+            ],
+            "intervals": {"level": 0.95, "unit": intervals.unit, "replicates": intervals.replicates},
+            "d_prime": finite(d_prime(result.scores, result.same)),
+            "angular_fisher_score": None if self.fisher is None else finite(self.fisher),
+            "histogram": {"from": -1, "to": 1, "genuine": genuine.tolist(), "impostor": impostor.tolist()},
+            "other_rules": [asdict(variant) for variant in self.variants],
+        }
+
+    def _size(self) -> str:
+        pairs = self.pairs
+        genuine, num_each = int(pairs.same.sum()), len(pairs) // 2 // max(1, pairs.num_folds)
+        if self.dev_train is not None:
+            return f"view 1, {num_each} + {num_each} pairs"
+        regular = 2 * genuine == len(pairs) and not len(pairs) % max(1, pairs.num_folds)
+        if pairs.num_folds and regular and self.templates is None and not is_bin(pairs.path):
+            return f"{pairs.num_folds} folds of {num_each} + {num_each} pairs"
+        folds = f" in {pairs.num_folds} folds" if pairs.num_folds else ", no folds"
+        of = f" of {len(pairs.names):,} templates" if self.templates is not None else ""
+        return f"{len(pairs):,} pairs{of}{folds}, {genuine:,} of one person"
+
+    def _rule(self) -> str:
+        if self.dev_train is not None:
+            rule = f"threshold and mean from {self.dev_train.path.name}"
+        elif self.pairs.num_folds:
+            rule = "threshold and mean of each fold from the other folds"
+        else:
+            return "cosines without a mean subtracted; no folds, so no accuracy"
+        return rule if self.subtract_mean else rule.replace("threshold and mean", "threshold") + "; NO mean subtracted"
+
+    def _fold_rows(self) -> Rows:
+        result = self.verification
+        rows = enumerate(zip(result.thresholds, result.accuracies, strict=True), start=1)
+        cells = tuple((str(k), f"{threshold:.5f}", f"{accuracy:.2%}") for k, (threshold, accuracy) in rows)
+        return Rows(("fold", "threshold", "accuracy"), cells if len(cells) > 1 else (), "Folds")
+
+    def _key_rows(self) -> Rows:
+        result, intervals = self.verification, self.intervals
+        figures = []
+        if len(result.accuracies):
+            several = len(result.accuracies) > 1
+            note = "mean ± standard error of the folds" if several else f"at threshold {result.thresholds[0]:.5f}"
+            figures.append(("accuracy", percent(result.mean, result.standard_error), note))
+        figures += [
+            ("AUC", f"{auc(self.curve):.5f}", span(intervals.auc, ".5f")),
+            ("EER", f"{equal_error_rate(self.curve):.2%}", span(intervals.eer, ".2%")),
+            ("d′", f"{d_prime(result.scores, result.same):.3f}", ""),
+        ]
+        if self.fisher is not None:
+            figures.append(("AFS", f"{self.fisher:.4f}", ""))
+        note = f"[ ]: 95 % intervals, {intervals.replicates:,} bootstrap draws of {intervals.unit}."
+        if result.num_undefined:
+            note += f" {result.num_undefined} pairs have no score (NaN) and count as wrong."
+        return Rows((), tuple(figures), "Figures", note, key=True)
+
+    def _tar_rows(self) -> Rows:
+        return replace(tar_rows(self.points, self.intervals.tar), title="TAR at FAR")
+
+    def _hardest(self, *, genuine: bool) -> tuple[Example, ...]:
+        result, pairs = self.verification, self.pairs
+        rows = np.flatnonzero((result.same == genuine) & ~np.isnan(result.scores))
+        rows = rows[np.argsort(result.scores[rows] if genuine else -result.scores[rows], kind="stable")][:HARDEST]
+        examples = []
+        for row in rows.tolist():
+            sides = (int(pairs.left[row]), int(pairs.right[row]))
+            mark = "" if not len(result.thresholds) else " ✓" if result.correct[row] else " ✗"
+            images = sides if self.first_image is None else tuple(self.first_image[side] for side in sides)
+            text = [f"{result.scores[row]:z.3f}".replace("-", "−") + mark]
+            if self.templates is not None:
+                text.append(" · ".join(f"template {pairs.names[side]}" for side in sides))
+            examples.append(Example(images, tuple(text)))
+        return tuple(examples)
+
+
+def mirror_line(embeddings: Embeddings) -> str:
+    """Return the line of a heading that says what became of mirror images."""
+    if not embeddings.flip:
+        return "embeddings of the image only, NO mirror image"
+    how = "joined" if embeddings.fusion == "join" else "added"
+    return f"embeddings of image and mirror image, {how}"

@@ -1,0 +1,249 @@
+"""Does a measure of quality find the images that cause errors? Error-versus-discard curves on a list of pairs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ...data.pairs import Pairs
+from ...errors import UserError
+from ...metrics import FloatArray, error_versus_discard, partial_area, roc, tar_at_far
+from ..charts import draw_discard
+from ..embeddings import Embeddings
+from ..images import Images
+from ..lfw import pair_cosines
+from ..result import Chart, Result, Rows
+from ..words import percent, scientific
+from .base import EvaluationSet, Rule, refuse_places, register_protocol
+from .pairs import PairSet
+
+FRACTIONS: FloatArray = np.arange(0, 51) / 100
+"""Shares of the genuine pairs that are left out."""
+_SHOWN = (0, 5, 10, 20)
+_AREA = 20  # per cent: the partial area is that of 0 to 20 % left out
+
+
+@dataclass(frozen=True)
+class Discard:
+    """The curve at one threshold.
+
+    Attributes:
+        far: false accept rate of the threshold, over all impostor pairs.
+        threshold: a cosine.
+        error: (51,) share of the genuine pairs that are rejected (FNMR), at :data:`FRACTIONS`.
+    """
+
+    far: float
+    threshold: float
+    error: FloatArray
+
+    @property
+    def area(self) -> float:
+        """Mean error from 0 to 20 % left out."""
+        return partial_area(FRACTIONS[: _AREA + 1], self.error[: _AREA + 1])
+
+    @property
+    def best_area(self) -> float:
+        """The same of a measure that knows every error: it leaves these pairs out first."""
+        left = np.maximum(0, self.error[0] - FRACTIONS) / (1 - FRACTIONS)
+        return partial_area(FRACTIONS[: _AREA + 1], left[: _AREA + 1])
+
+
+@dataclass(frozen=True)
+class Quality(Result):
+    """Error-versus-discard curves of one measure of quality.
+
+    Attributes:
+        measure: what the quality is.
+        curves: one for each false accept rate that the pairs resolve.
+        num_genuine: pairs of one person.
+        pairs: the list.
+    """
+
+    key: ClassVar[str] = "quality"
+
+    measure: str
+    curves: tuple[Discard, ...]
+    num_genuine: int
+    pairs: Path
+
+    def headline(self) -> tuple[str, float]:
+        """How much of the area a perfect measure would save this one saves, at the lowest false accept rate."""
+        return "saved by quality", _saved(self.curves[-1]) if self.curves else math.nan
+
+    def heading(self) -> list[str]:
+        """What is left out, by which measure."""
+        return [
+            f"quality: {self.measure}; the quality of a pair is the lower one of its two images",
+            f"share of the {self.num_genuine:,} genuine pairs of {self.pairs.name} that are rejected, while those with "
+            "the lowest quality are left out; the threshold stays; cosines without a mean subtracted",
+        ]
+
+    def summary(self) -> list[str]:
+        """What leaving out a tenth of the pairs does."""
+        if not self.curves:
+            return ["This list has too few pairs of two people for a threshold."]
+        before, after = self.curves[-1].error[0], self.curves[-1].error[10]
+        return [
+            f"At the threshold for 1 false accept in {round(1 / self.curves[-1].far):,}, the recogniser rejects "
+            f"{before:.1%} of the pairs of one person. Without the tenth of lowest quality, it rejects {after:.1%}."
+        ]
+
+    def rows(self) -> Sequence[Rows]:
+        """FNMR at some of the fractions, and the partial area."""
+        header = ("FAR", "threshold", *(f"{n} % left out" for n in _SHOWN), "mean of 0–20 %", "perfect", "saved")
+        cells = tuple(
+            (
+                scientific(curve.far),
+                f"{curve.threshold:.5f}",
+                *(percent(float(curve.error[n])) for n in _SHOWN),
+                percent(curve.area),
+                percent(curve.best_area),
+                f"{_saved(curve):.1%}",
+            )
+            for curve in self.curves
+        )
+        note = (
+            "Error: share of genuine pairs rejected. Perfect: a measure that leaves out exactly the rejected pairs. "
+            "Saved: how far the measure comes from no effect (0 %) to perfect (100 %); below 0 it does harm."
+        )
+        return (Rows(header, cells, "Error versus discard", note),) if cells else ()
+
+    def figures(self) -> Sequence[Chart]:
+        """The curves."""
+        errors = {f"FAR {scientific(curve.far)}": curve.error for curve in self.curves}
+        return (Chart("discard", "Error versus discard", lambda axes: draw_discard(axes, FRACTIONS, errors)),)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All curves."""
+        return {
+            "measure": self.measure,
+            "num_genuine": self.num_genuine,
+            "fractions": FRACTIONS.tolist(),
+            "curves": [
+                {
+                    "far": curve.far,
+                    "threshold": curve.threshold,
+                    "fnmr": curve.error.tolist(),
+                    "partial_area_20": curve.area,
+                    "partial_area_20_perfect": curve.best_area,
+                }
+                for curve in self.curves
+            ],
+        }
+
+
+def _saved(curve: Discard) -> float:
+    """Share of the possible gain in partial area; NaN where nothing can be gained."""
+    possible = curve.error[0] - curve.best_area
+    return float((curve.error[0] - curve.area) / possible) if possible > 0 else math.nan
+
+
+@register_protocol("quality")
+@dataclass(frozen=True)
+class QualitySet(EvaluationSet):
+    """A list of pairs, and the quality of its images.
+
+    Attributes:
+        name: what reports call it.
+        images: those of the pairs.
+        pairs: the pairs.
+        quality: (M,) of each image, from a file; None: that of the table of embeddings, else the length of the
+            embedding, before normalisation.
+        source: what the quality is from, for people.
+    """
+
+    form = "DIR,PAIRS[,QUALITY.txt]"
+
+    name: str
+    images: Images
+    pairs: Pairs
+    quality: FloatArray | None = None
+    source: str = ""
+
+    @classmethod
+    def load(cls, name: str, places: Sequence[Path], *, find_images: bool = True) -> QualitySet:
+        """Read a list of pairs, and a file with a line ``image quality`` for each of its images.
+
+        Raises:
+            UserError: a list or the file is missing or malformed, or images have no quality.
+        """
+        refuse_places(cls, name, places, 3)
+        pair_set = PairSet.load(name, places[:2], find_images=find_images)
+        return cls.of(pair_set, places[2] if len(places) == 3 else None)
+
+    @classmethod
+    def of(cls, pair_set: PairSet, file: Path | None) -> QualitySet:
+        """Return the same pairs with the quality of a file; None takes the length of the embeddings."""
+        quality = None if file is None else read_quality(file, pair_set.images.names)
+        return cls(pair_set.name, pair_set.images, pair_set.pairs, quality, "" if file is None else file.name)
+
+    def evaluate(self, embeddings: Embeddings, rule: Rule) -> Quality:  # noqa: ARG002 - thresholds of plain cosines
+        """Draw the curves at the false accept rates that the pairs resolve."""
+        quality, measure = self.quality, f"from {self.source}"
+        if quality is None and embeddings.quality is not None:
+            quality, measure = embeddings.quality, "that of the table of embeddings"
+        if quality is None:
+            quality, measure = (
+                np.linalg.norm(embeddings.image.astype(np.float64), axis=1),
+                "length of the embedding ‖x‖",
+            )
+        scores = pair_cosines(np.asarray(embeddings.features(), dtype=np.float64), self.pairs)
+        same = self.pairs.same
+        of_pair = np.minimum(quality[self.pairs.left], quality[self.pairs.right])[same]
+        curves = tuple(
+            Discard(
+                point.far,
+                point.threshold,
+                error_versus_discard(~(scores[same] > point.threshold), of_pair, FRACTIONS),
+            )
+            for point in tar_at_far(roc(scores, same))
+            if point.resolvable
+        )
+        return Quality(measure, curves, int(same.sum()), self.pairs.path)
+
+
+def read_quality(path: Path, names: Sequence[str]) -> FloatArray:
+    """Read the quality of images: a line ``image quality`` each, separated by a tab, a comma or spaces.
+
+    Args:
+        path: the file. Its first line may be a header.
+        names: (M,) of the images.
+
+    Returns:
+        (M,) float64, in the order of ``names``.
+
+    Raises:
+        UserError: no such file, a line of another form, or images without a quality.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as UTF-8 text ({error}) · expected lines 'image quality'") from None
+    found: dict[str, float] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        name, value = _split(line)
+        try:
+            found[name] = float(value)
+        except ValueError:
+            if number > 1:
+                raise UserError(f"{path}, line {number}: got {line[:80]!r} · expected 'image quality'") from None
+    missing = [name for name in names if name not in found]
+    if missing:
+        raise UserError(
+            f"{path}: {len(missing)} of {len(names)} images have no quality there, the first is {missing[0]}"
+        )
+    return np.array([found[name] for name in names], dtype=np.float64)
+
+
+def _split(line: str) -> tuple[str, str]:
+    separator = "\t" if "\t" in line else "," if "," in line else " "
+    name, _, value = line.strip().rpartition(separator)
+    return name.strip(), value

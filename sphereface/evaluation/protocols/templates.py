@@ -1,0 +1,80 @@
+"""Pairs of templates by two lists: several images or video frames of one person are compared as one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ...data.pairs import Pairs
+from ..embeddings import Embeddings
+from ..images import Images
+from ..lfw import verify, verify_without_folds
+from ..templates import Templates, read_template_pairs, read_templates
+from .base import EvaluationSet, Rule, refuse_places, register_protocol
+from .pairs_result import PairsResult
+
+
+@register_protocol("templates")
+@dataclass(frozen=True)
+class TemplateSet(EvaluationSet):
+    """Templates and pairs of them.
+
+    Attributes:
+        name: what reports call it.
+        images: of the list of templates, a row for each of its lines.
+        templates: which of the images make up each template.
+        pairs: rows into ``templates.names``.
+    """
+
+    form = "DIR,TEMPLATES,PAIRS"
+
+    name: str
+    images: Images
+    templates: Templates
+    pairs: Pairs
+
+    @classmethod
+    def load(cls, name: str, places: Sequence[Path], *, find_images: bool = True) -> TemplateSet:
+        """Read the list of templates and that of pairs (see :mod:`~sphereface.evaluation.templates`)."""
+        refuse_places(cls, name, places, 3, least=3)
+        root, templates_list, pairs = places
+        templates, files = read_templates(root, templates_list)
+        names = tuple(file.relative_to(root).as_posix() for file in files)
+        found = files if find_images else None
+        return cls(name, Images(root, names, found), templates, read_template_pairs(pairs, templates))
+
+    @classmethod
+    def recognises(cls, places: Sequence[Path]) -> bool:
+        """Three paths are a folder, a list of templates and a list of pairs."""
+        return len(places) == 3
+
+    def evaluate(self, embeddings: Embeddings, rule: Rule) -> PairsResult:
+        """Pool the embeddings of each template and verify the pairs, with folds by the LFW protocol."""
+        pooled = self.pooled(embeddings)
+        features = pooled.features()
+        if self.pairs.num_folds:
+            outcome = verify(features, self.pairs, subtract_mean=rule.subtract_mean)
+        else:
+            outcome = verify_without_folds(features, self.pairs)
+        first = np.full(len(self.templates.names), len(self.templates.template))
+        np.minimum.at(first, self.templates.template, np.arange(len(self.templates.template)))
+        return PairsResult(
+            outcome,
+            self.pairs,
+            pooled,
+            subtract_mean=rule.subtract_mean,
+            num_images=len(self.images),
+            templates=self.templates.path,
+            first_image=tuple(first.tolist()),
+        )
+
+    def pooled(self, embeddings: Embeddings) -> Embeddings:
+        """Return one embedding for each template, of its images and of their mirror images."""
+        pooled = self.templates.pool(embeddings.features())
+        if not embeddings.flip or embeddings.fusion == "add":
+            return Embeddings(pooled)
+        image, mirror = np.split(pooled, 2, axis=1)
+        return Embeddings(image, mirror)

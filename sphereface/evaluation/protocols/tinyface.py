@@ -1,0 +1,105 @@
+"""TinyFace: search low-resolution probes in a gallery that also holds many images of other people."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ...data.images import IMAGE_SUFFIXES
+from ...errors import UserError, listed
+from ...metrics import IntArray
+from ..embeddings import Embeddings
+from ..images import Images
+from .base import EvaluationSet, Rule, refuse_places, register_protocol
+from .tinyface_result import TinyFace
+from .tinyface_search import FOLDERS, Roles, search
+
+
+@register_protocol("tinyface")
+@dataclass(frozen=True)
+class TinyFaceSet(EvaluationSet):
+    """A folder in TinyFace's form: see :func:`search`."""
+
+    form = "DIR (with Probe, Gallery_Match and Gallery_Distractor in DIR or in DIR/Testing_Set)"
+
+    name: str
+    images: Images
+    roles: Roles
+
+    @classmethod
+    def load(cls, name: str, places: Sequence[Path], *, find_images: bool = True) -> TinyFaceSet:  # noqa: ARG003
+        """List the three folders, which have to exist: the names of their files say who is on the images.
+
+        Raises:
+            UserError: a folder is missing or empty, a file's name does not start with a number, or no probe has an
+                image in the gallery.
+        """
+        refuse_places(cls, name, places, 1)
+        root = places[0]
+        test = _test_folder(root)
+        if test is None:
+            missing = [folder for folder in FOLDERS if not (root / folder).is_dir()]
+            raise UserError(
+                f"{name}: {root} has no {', '.join(missing)} · allowed: a folder with {', '.join(FOLDERS)}, in it or "
+                "in its Testing_Set · give the folder of TinyFace, or of its aligned copy"
+            )
+        parts = [_list_images(test / folder) for folder in FOLDERS]
+        probe, match = (_subjects(part) for part in parts[:2])
+        files = tuple(file for part in parts for file in part)
+        roles = Roles(probe, match, len(parts[2]))
+        if not len(roles.searched):
+            raise UserError(f"{test}: no probe has an image of the same person in Gallery_Match · compare their names")
+        return cls(name, Images(root, tuple(file.relative_to(root).as_posix() for file in files), files), roles)
+
+    @classmethod
+    def recognises(cls, places: Sequence[Path]) -> bool:
+        """One folder with TinyFace's three folders."""
+        return len(places) == 1 and _test_folder(places[0]) is not None
+
+    def evaluate(self, embeddings: Embeddings, rule: Rule) -> TinyFace:
+        """Search every probe, and once more without a mean subtracted unless that is the rule."""
+        features = embeddings.features()
+        field = search(features, self.roles, subtract_mean=False)
+        own = search(features, self.roles) if rule.subtract_mean else field
+        return TinyFace(self.roles, embeddings, rule.subtract_mean, own, field)
+
+
+def _test_folder(root: Path) -> Path | None:
+    """The folder that holds the three folders, if there is one."""
+    for folder in (root, root / "Testing_Set"):
+        if all((folder / part).is_dir() for part in FOLDERS):
+            return folder
+    return None
+
+
+def _list_images(folder: Path) -> list[Path]:
+    """All images below a folder, sorted by path. Names that start with a dot are passed over."""
+    found = [
+        Path(directory) / name
+        for directory, _, names in os.walk(folder)
+        for name in names
+        if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
+    ]
+    if not found:
+        raise UserError(f"{folder}: holds no images · expected those of TinyFace")
+    return sorted(found)
+
+
+def _subjects(files: Sequence[Path]) -> IntArray:
+    """(N,) who is on each image: the number before the first underscore of its name."""
+    numbers = [file.name.partition("_")[0] for file in files]
+    wrong = [
+        file.name
+        for file, number in zip(files, numbers, strict=True)
+        if not (number.isascii() and number.isdecimal() and len(number) < 19 and "_" in file.name)
+    ]
+    if wrong:
+        raise UserError(
+            f"{files[0].parent}: got {len(wrong)} names without a person's number · allowed: names such as 17_1.jpg, "
+            f"where 17 is the person:{listed(wrong)}"
+        )
+    return np.array([int(number) for number in numbers], dtype=np.int64)

@@ -1,0 +1,132 @@
+"""Search TinyFace's probes in its gallery."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ...metrics import BoolArray, FloatArray, IntArray
+from ..embeddings import Features, undefined_rows
+from ..people import mean_of, unit_rows
+
+FOLDERS = ("Probe", "Gallery_Match", "Gallery_Distractor")
+_CELLS = 2**24  # scores computed at a time: 64 MB
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Which images are probes and which are in the gallery. Images stand in the order of :data:`FOLDERS`.
+
+    Attributes:
+        probe_subject: (Q,) int64.
+        match_subject: (M,) int64, of the images of Gallery_Match.
+        num_distractors: images of people who are not among the probes' subjects.
+    """
+
+    probe_subject: IntArray
+    match_subject: IntArray
+    num_distractors: int
+
+    @property
+    def num_probes(self) -> int:
+        """Q."""
+        return len(self.probe_subject)
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """Images in each of :data:`FOLDERS`."""
+        return self.num_probes, len(self.match_subject), self.num_distractors
+
+    @property
+    def has_mate(self) -> BoolArray:
+        """(Q,) bool: probes whose subject is in the gallery."""
+        return np.isin(self.probe_subject, self.match_subject)
+
+    @property
+    def searched(self) -> IntArray:
+        """Subjects of the probes that have a mate."""
+        return self.probe_subject[self.has_mate]
+
+
+@dataclass(frozen=True)
+class Searches:
+    """The outcome of searching Q probes, whose subjects are all in the gallery.
+
+    Attributes:
+        rank: (Q,) int64 from 1, of the best image of the right person. Images count, not people: two images of one
+            other person take two ranks. One more than the gallery has images where nothing right is found.
+        precision: (Q,) float64 in [0, 1], average precision: the mean, over all images of the right person, of the
+            share of right images from rank 1 to this image. An image that is not found adds 0.
+        script_precision: (Q,) float64, the same by the script that comes with TinyFace (``compute_AP.m``). It takes
+            the mean of the precision at the image's rank and at the rank before it, which is 1 before rank 1.
+    """
+
+    rank: IntArray
+    precision: FloatArray
+    script_precision: FloatArray
+
+
+def search(features: Features, roles: Roles, *, subtract_mean: bool = True) -> Searches:
+    """Search every probe whose subject is in the gallery, by cosine.
+
+    A mean is that of the gallery's images, distractors included: what a system knows before it searches. An undefined
+    embedding (zero or not finite) costs only its own searches: such a probe finds nobody, and such an image of the
+    gallery takes no rank. Held at a time are 64 MB of scores and one float32 copy of the gallery.
+
+    Args:
+        features: (N, F) float, probes, then Gallery_Match, then Gallery_Distractor.
+        roles: who is on them.
+        subtract_mean: False compares uncentred features, as the field does.
+    """
+    num_probes = roles.num_probes
+    gallery = features[num_probes:]
+    mean = mean_of(gallery) if subtract_mean else None
+    undefined = undefined_rows(gallery)
+    entries, probes = unit_rows(gallery, mean), unit_rows(features[:num_probes], mean)
+    own = _rows_of(roles.match_subject)
+    searched = np.flatnonzero(roles.has_mate)
+    lost = undefined_rows(features[:num_probes])
+    found = [(len(gallery) + 1, 0.0, 0.0)] * len(searched)
+    for start, scores in _score_blocks(probes[searched], entries):
+        scores[:, undefined] = -np.inf
+        for number, row in enumerate(scores, start):
+            if not lost[searched[number]]:
+                right = own[int(roles.probe_subject[searched[number]])]
+                found[number] = _measure(row, right)
+    rank, precision, script = (np.array(column) for column in zip(*found, strict=True))
+    return Searches(rank.astype(np.int64), precision, script)
+
+
+def _measure(scores: npt.NDArray[np.float32], right: IntArray) -> tuple[int, float, float]:
+    """Rank of the best right image, average precision, and that of TinyFace's script; no sorting of the gallery.
+
+    Args:
+        scores: (G,) of one probe with the gallery; −∞ where undefined.
+        right: rows of the gallery with the right person.
+    """
+    own = np.sort(scores[right])[::-1]
+    own = own[own > -np.inf]
+    above = np.array([np.count_nonzero(scores >= score) - np.count_nonzero(own >= score) for score in own])
+    number = np.arange(1, len(own) + 1)
+    rank = number + above
+    precision = number / rank
+    before = np.divide(number - 1, rank - 1, out=np.ones(len(own)), where=rank > 1)
+    first = int(rank[0]) if len(own) else len(scores) + 1
+    return first, float(precision.sum()) / len(right), float((precision + before).sum()) / 2 / len(right)
+
+
+def _score_blocks(probes: Features, gallery: Features) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
+    """(number of the first probe, scores of some probes with the whole gallery)."""
+    size = max(1, _CELLS // len(gallery))
+    for start in range(0, len(probes), size):
+        yield start, probes[start : start + size] @ gallery.T
+
+
+def _rows_of(subject: IntArray) -> dict[int, IntArray]:
+    """Rows of each subject."""
+    order = np.argsort(subject, kind="stable")
+    names, first = np.unique(subject[order], return_index=True)
+    return dict(zip(names.tolist(), np.split(order, first[1:]), strict=True))

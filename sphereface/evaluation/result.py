@@ -1,0 +1,124 @@
+"""What a protocol returns: one shape for the table, JSON, HTML and TensorBoard."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A table of a report, as text.
+
+    Attributes:
+        header: names of the columns; empty for key figures (see ``key``).
+        rows: the cells, as many in each row as there are columns.
+        title: what the table shows.
+        note: a sentence below it.
+        key: the rows are the key figures of the result: ``(name, value, explanation)``. The HTML report shows them
+            large.
+    """
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    title: str = ""
+    note: str = ""
+    key: bool = False
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart of a report.
+
+    Attributes:
+        name: of its file: ``roc`` becomes ``roc.png``.
+        title: what it shows.
+        draw: draws it into matplotlib axes, labels included.
+        note: a sentence below it.
+    """
+
+    name: str
+    title: str
+    draw: Callable[[Axes], None]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Example:
+    """A few images that stand side by side in a report.
+
+    Attributes:
+        images: rows of the set's images.
+        text: lines below them.
+    """
+
+    images: tuple[int, ...]
+    text: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Images that show where a recogniser fails. ``title`` says which these are, ``note`` is a sentence below it."""
+
+    title: str
+    items: tuple[Example, ...]
+    note: str = ""
+
+
+class Result(ABC):
+    """The outcome of one protocol on one set.
+
+    A protocol of your own implements :meth:`headline`, :meth:`rows` and :meth:`to_dict`; every other method has a
+    default.
+    """
+
+    file_name: ClassVar[str] = "result.json"
+    """Name of the JSON file that holds :meth:`to_dict`."""
+    key: ClassVar[str] = "result"
+    """Key of :meth:`to_dict` in the JSON file of another protocol that ran on the same images."""
+
+    @abstractmethod
+    def headline(self) -> tuple[str, float]:
+        """Return the name and the value of the main figure, a fraction that is higher for a better recogniser.
+
+        ``eval.select`` chooses checkpoints by it, and tables of several sets show it.
+        """
+
+    @abstractmethod
+    def rows(self) -> Sequence[Rows]:
+        """Return the tables of the report, the most important first."""
+
+    @abstractmethod
+    def to_dict(self) -> dict[str, Any]:
+        """Return all figures as plain types for JSON, in full precision, with None for what is not finite."""
+
+    def heading(self) -> list[str]:
+        """Return a few lines that say what was compared and by which rule."""
+        return []
+
+    def summary(self) -> list[str]:
+        """Return one to three sentences that a reader without knowledge of the field understands."""
+        return []
+
+    def figures(self) -> Sequence[Chart]:
+        """Return the charts of the report. TensorBoard shows the first one."""
+        return ()
+
+    def examples(self) -> Sequence[Examples]:
+        """Return images to look at, such as the hardest pairs."""
+        return ()
+
+    def scalars(self) -> dict[str, float]:
+        """Return the figures that TensorBoard plots over the steps of a run: tag → value."""
+        name, value = self.headline()
+        return {name.lower().replace(" ", "_"): value}
+
+    def line(self) -> str:
+        """Return the headline as text, for a log: ``accuracy 95.20 ± 0.42 %``."""
+        name, value = self.headline()
+        return f"{name} {100 * value:.2f} %"

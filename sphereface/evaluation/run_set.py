@@ -1,0 +1,55 @@
+"""One set through its protocol, each image embedded once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .images import Images
+from .protocols import EvaluationSet, Rule
+from .report import Report
+from .source import Source
+
+
+def evaluate_set(
+    source: Source, evaluation_set: EvaluationSet, *, rule: Rule | None = None, more: Sequence[EvaluationSet] = ()
+) -> Report:
+    """Evaluate the embeddings of a source on a set.
+
+    Args:
+        source: a checkpoint, an ONNX file or a table.
+        evaluation_set: the set.
+        rule: the same for all sets.
+        more: other protocols on images of the same folder; images that several share are embedded once.
+
+    Raises:
+        UserError: images that cannot be used or have no embedding.
+    """
+    sets = (evaluation_set, *more)
+    images, rows = _union([each.images for each in sets])
+    embeddings = source.embeddings(images, evaluation_set.name)
+    results = tuple(
+        each.evaluate(embeddings if len(sets) == 1 else embeddings.at(chosen), rule or Rule())
+        for each, chosen in zip(sets, rows, strict=True)
+    )
+    undefined = int(embeddings.undefined().sum())
+    return Report(evaluation_set.name, evaluation_set.images, results, source.about(), undefined)
+
+
+def _union(parts: Sequence[Images]) -> tuple[Images, list[Any]]:
+    """Return all images once, and for each part the rows of its images among them."""
+    if len(parts) == 1:
+        return parts[0], [slice(None)]
+    keys: list[tuple[Any, ...]] = [part.files or part.names for part in parts]
+    row: dict[Any, int] = {
+        key: number for number, key in enumerate(dict.fromkeys(key for part in keys for key in part))
+    }
+    names: list[Any] = [None] * len(row)
+    for part, own in zip(parts, keys, strict=True):
+        for name, key in zip(part.names, own, strict=True):
+            names[row[key]] = name
+    files = None if parts[0].files is None else tuple(row)
+    rows = [np.array([row[key] for key in own], dtype=np.int64) for own in keys]
+    return Images(parts[0].root, tuple(names), files), rows

@@ -1,0 +1,153 @@
+"""Several sets in one table with their mean: the five verification sets that papers report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..data.bins import is_bin
+from ..errors import UserError
+from ..metrics import auc
+from ..places import Places
+from .protocols import EvaluationSet, PairsResult, load_set
+from .report import Report
+from .result import Rows
+from .table import format_rows
+from .words import finite, percent, scientific
+from .write import make_folder, write_result
+
+FIVE = ("lfw", "cfp_fp", "agedb_30", "calfw", "cplfw")
+"""The sets whose mean papers report, by the names of InsightFace's files."""
+_FAR = 1e-2
+
+
+@dataclass(frozen=True)
+class Suite:
+    """The results of several lists of pairs, by the names of the sets."""
+
+    results: dict[str, PairsResult]
+
+    def rows(self) -> Rows:
+        """Return a row for each set, then the means."""
+        header = ("set", "pairs", "accuracy", "InsightFace's rule", "AUC", f"TAR at FAR {scientific(_FAR)}")
+        cells = []
+        for name, result in self.results.items():
+            accuracy, spread = result.verification.mean, result.verification.standard_error
+            cells.append(
+                (
+                    name,
+                    f"{len(result.pairs):,}",
+                    percent(accuracy, spread),
+                    percent(_insightface(result)),
+                    f"{_area(result):.5f}",
+                    _tar(result),
+                )
+            )
+        for label, names in self.means().items():
+            chosen = [self.results[name] for name in names]
+            mean = percent(float(np.mean([result.verification.mean for result in chosen])))
+            other = percent(float(np.mean([_insightface(result) for result in chosen])))
+            cells.append((label, "", mean, other, f"{np.mean([_area(result) for result in chosen]):.5f}", ""))
+        note = (
+            "accuracy: SphereFace's protocol, mean and threshold of each fold from the other folds. "
+            "InsightFace's rule: not centred, threshold on the distance; most papers report this one."
+        )
+        return Rows(header, tuple(cells), "", note)
+
+    def means(self) -> dict[str, tuple[str, ...]]:
+        """Return which sets each mean is of: the five, where they are all there, and all sets."""
+        names = {_plain(name): name for name in self.results}
+        five = tuple(names[name] for name in FIVE if name in names)
+        means = {"mean of the five": five} if len(five) == len(FIVE) else {}
+        if not means or len(five) < len(self.results):
+            means[f"mean of all {len(self.results)}"] = tuple(self.results)
+        return means
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all figures as plain types for JSON."""
+        return {
+            "sets": {
+                name: {
+                    "accuracy": finite(result.verification.mean),
+                    "standard_error": finite(result.verification.standard_error),
+                    "insightface": finite(_insightface(result)),
+                    "auc": _area(result),
+                }
+                for name, result in self.results.items()
+            },
+            "means": {
+                label: {
+                    "sets": list(names),
+                    "accuracy": finite(float(np.mean([self.results[name].verification.mean for name in names]))),
+                    "insightface": finite(float(np.mean([_insightface(self.results[name]) for name in names]))),
+                }
+                for label, names in self.means().items()
+            },
+        }
+
+
+def suite_sets(directory: Path, *, find_images: bool = True) -> list[EvaluationSet]:
+    """Load the ``.bin`` files of a folder, and its folders that hold a ``pairs.txt``; the five first.
+
+    Raises:
+        UserError: no such folder, or it holds none of either.
+    """
+    try:
+        found = sorted(directory.iterdir())
+    except OSError as error:
+        raise UserError(f"{directory}: cannot be read ({error.strerror}) · expected a folder of .bin files") from None
+    places = {path.stem if is_bin(path) else path.name: path for path in found if is_bin(path) or _has_pairs(path)}
+    if not places:
+        raise UserError(f"{directory}: holds no .bin file and no folder with a pairs.txt · expected {', '.join(FIVE)}")
+    order = sorted(places, key=lambda name: (FIVE.index(_plain(name)) if _plain(name) in FIVE else len(FIVE), name))
+    return [load_set(name, Places("pairs", (places[name],)), find_images=find_images) for name in order]
+
+
+def suite_of(reports: Sequence[Report]) -> Suite:
+    """Return the lists of pairs with an accuracy among reports."""
+    results = {report.name: report.results[0] for report in reports}
+    return Suite(
+        {
+            name: result
+            for name, result in results.items()
+            if isinstance(result, PairsResult) and len(result.verification.accuracies)
+        }
+    )
+
+
+def write_suite(suite: Suite, directory: Path) -> None:
+    """Write ``suite.txt`` and ``suite.json`` into a folder, which is made if need be.
+
+    Raises:
+        UserError: they cannot be written.
+    """
+    make_folder(directory)
+    write_result(directory / "suite.txt", format_rows(suite.rows()) + "\n")
+    write_result(directory / "suite.json", json.dumps(suite.to_dict(), indent=2, ensure_ascii=False) + "\n")
+
+
+def _has_pairs(path: Path) -> bool:
+    return path.is_dir() and (path / "pairs.txt").is_file()
+
+
+def _plain(name: str) -> str:
+    """agedb-30 and AgeDB_30 are one set."""
+    return name.lower().replace("-", "_")
+
+
+def _insightface(result: PairsResult) -> float:
+    return next((v.accuracy for v in result.variants if v.name == "insightface"), float("nan"))
+
+
+def _area(result: PairsResult) -> float:
+    return auc(result.curve)
+
+
+def _tar(result: PairsResult) -> str:
+    point = next(point for point in result.points if point.far == _FAR)
+    return f"{point.tar:.2%}" if point.resolvable else "not resolvable"

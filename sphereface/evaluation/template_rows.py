@@ -1,0 +1,55 @@
+"""From the numbers of templates to rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import UserError
+from ..metrics import IntArray
+from .columns import Int32Array
+
+_LARGEST_TABLE = 2**24
+
+
+class RowOfTemplate:
+    """Look up the rows of millions of templates; −1 for those that are unknown.
+
+    Args:
+        templates: (T,) integers, sorted.
+    """
+
+    def __init__(self, templates: IntArray) -> None:
+        self._templates = templates
+        self._table: Int32Array | None = None
+        if templates[-1] <= _LARGEST_TABLE:  # else too much memory
+            self._table = np.full(int(templates[-1]) + 2, -1, dtype=np.int32)  # the last is for all beyond
+            self._table[templates] = np.arange(len(templates))
+
+    def __call__(self, ids: Int32Array) -> Int32Array:
+        if self._table is not None:
+            return np.asarray(self._table[np.minimum(ids, len(self._table) - 1)])
+        rows = np.minimum(np.searchsorted(self._templates, ids), len(self._templates) - 1)
+        return np.where(self._templates[rows] == ids, rows, -1).astype(np.int32)
+
+
+def rows_of(templates: IntArray, ids: IntArray, path: Path) -> IntArray:
+    """Rows of some templates.
+
+    Args:
+        templates: (T,) all templates, sorted.
+        ids: (n,) the wanted ones.
+        path: the file that names them, for errors.
+
+    Returns:
+        (n,) int64 rows into ``templates``.
+
+    Raises:
+        UserError: one of them is not among ``templates``.
+    """
+    rows = np.minimum(np.searchsorted(templates, ids), len(templates) - 1)
+    unknown = ids[templates[rows] != ids]
+    if len(unknown):
+        raise UserError(f"{path}: template {unknown[0]} is not in *_face_tid_mid.txt · use files of one benchmark")
+    return rows.astype(np.int64)

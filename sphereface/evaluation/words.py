@@ -1,0 +1,94 @@
+"""Figures as text, and in plain types for JSON."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from ..metrics import Interval, OperatingPoint
+from .result import Rows
+
+
+def scientific(far: float) -> str:
+    """0.001 → 1e-3."""
+    return np.format_float_scientific(far, exp_digits=1, trim="-")
+
+
+def count(value: float) -> str:
+    """8730.7 → 8,730: whole pairs; what is less than ten keeps its fraction."""
+    return f"{math.floor(value + 1e-9):,}" if value >= 10 else f"{value:.2g}"
+
+
+def percent(value: float, spread: float | None = None) -> str:
+    """0.9 and 0.01 → 90.00 ± 1.00%; without a spread 90.00%."""
+    without = spread is None or math.isnan(spread)
+    return f"{100 * value:.2f}%" if without else f"{100 * value:.2f} ± {100 * (spread or 0):.2f}%"
+
+
+def span(interval: Interval, form: str) -> str:
+    """[low, high]."""
+    return f"[{interval.low:{form}}, {interval.high:{form}}]"
+
+
+def finite(value: float) -> float | None:
+    """Return a number for JSON: None where it is not finite."""
+    return value if math.isfinite(value) else None
+
+
+def plain_interval(interval: Interval) -> list[float | None]:
+    """Return an interval for JSON."""
+    return [finite(interval.low), finite(interval.high)]
+
+
+def plain_point(point: OperatingPoint) -> dict[str, Any]:
+    """Return an operating point for JSON; its figures are None where the pairs cannot resolve it."""
+    plain = {**asdict(point), "threshold": finite(point.threshold), "rests_on": point.rests_on}
+    return plain if point.resolvable else {**plain, "tar": None, "threshold": None, "false_accepts": None}
+
+
+def tar_rows(
+    points: Sequence[OperatingPoint], intervals: Sequence[Interval] = (), rates: tuple[str, str] = ("FAR", "TAR")
+) -> Rows:
+    """Return the table of accept rates: one row for each false accept rate.
+
+    Args:
+        points: the operating points.
+        intervals: of the true accept rates, in the same order; empty for none.
+        rates: names of the two rates.
+    """
+    rows = []
+    for number, point in enumerate(points):
+        used = f"{count(point.rests_on)} of {point.num_impostor:,}"
+        middle = [span(intervals[number], ".2%")] if intervals else []
+        figures = [f"{point.tar:.2%}", *middle, f"{point.threshold:.5f}"]
+        if not point.resolvable:
+            figures = ["not resolvable", *("" for _ in figures[1:])]
+        rows.append((scientific(point.far), *figures, used))
+    header = (rates[0], rates[1], *(["95 % interval"] if intervals else []), "threshold", "impostors used")
+    return Rows(header, tuple(rows))
+
+
+def layman_rates(points: Sequence[OperatingPoint]) -> list[str]:
+    """Return what the lowest false accept rate that the pairs resolve means, in numbers of pairs."""
+    resolvable = [point for point in points if point.resolvable]
+    if not resolvable:
+        return ["This list has too few pairs of two people to say how often the recogniser confuses people."]
+    point = resolvable[-1]
+    accepted, of = _in_whole_numbers(point.tar)
+    return [
+        f"Of {of:,} pairs of one person, the recogniser accepts {accepted:,}. "
+        f"Of {round(1 / point.far):,} pairs of two people, it accepts 1 by mistake.",
+        f"Both hold at the threshold {point.threshold:.4f}: it accepts a pair whose cosine is higher.",
+    ]
+
+
+def _in_whole_numbers(share: float) -> tuple[int, int]:
+    """0.84 → (84, 100); a share near 0 or 1 gets a larger whole, so that it does not become "all" or "none"."""
+    for of in (100, 1_000, 10_000):
+        if 0 < round(share * of) < of:
+            return round(share * of), of
+    return (round(share * 100), 100) if share in (0.0, 1.0) else (round(share * 10_000), 10_000)

@@ -1,0 +1,426 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from sphereface.errors import UserError
+from sphereface.evaluation.charts import svg_of
+from sphereface.evaluation.embeddings import Embeddings
+from sphereface.evaluation.lfw import Verification, verify
+from sphereface.evaluation.protocols import PairSet, Rule, load_set
+from sphereface.evaluation.protocols.groups import GroupSet, read_group_list
+from sphereface.evaluation.protocols.groups_result import Groups
+from sphereface.evaluation.protocols.groups_scores import FARS, GroupScores, Spread
+from sphereface.evaluation.table import format_rows
+from sphereface.metrics import Interval, OperatingPoint, equal_error_rate, roc
+from sphereface.places import Places
+
+from .folders import cosine
+
+
+def write_list(path, groups=("B", "A"), *, num_people=40, num_each=60, fold=None, separator=" "):
+    """Pairs of made-up people; genuine and impostor pairs in turn."""
+    rng = np.random.default_rng(0)
+    lines = []
+    for group in groups:
+        for number in range(num_each):
+            person, other = rng.choice(num_people, 2, replace=False)
+            for same, right in ((1, person), (0, other)):
+                left = f"{group}/p{person}/{rng.integers(3)}.jpg"
+                fields = [left, f"{group}/p{right}/{3 + rng.integers(3)}.jpg", str(same), group]
+                lines.append(separator.join([*fields, *([str(fold(number))] if fold else [])]))
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+def made_up(found, *, spread=None, seed=0, dims=10):
+    """Each person around a point of their own; ``spread`` of a group says how far their images lie from it."""
+    rng = np.random.default_rng(seed)
+    centres: dict[str, np.ndarray] = {}
+    rows = []
+    for name in found.images.names:
+        group, _, _ = name.partition("/")
+        centre = centres.setdefault(name.rpartition("/")[0], rng.standard_normal(dims) + 0.7)
+        rows.append(centre + (spread or {}).get(group, 1.0) * rng.standard_normal(dims))
+    return np.array(rows)
+
+
+def lines_of(path):
+    return [line.split() for line in path.read_text().splitlines()]
+
+
+def load(path, *, find_images=False):
+    return load_set("g", Places("groups", (path.parent, path)), find_images=find_images)
+
+
+@pytest.fixture
+def outcome(tmp_path):
+    path = write_list(tmp_path / "list.txt", num_each=600, num_people=120)
+    found = load(path)
+    features = made_up(found, spread={"A": 0.8, "B": 1.6})
+    return path, found, features, found.evaluate(Embeddings(features), Rule())
+
+
+def test_figures_are_those_of_plain_loops(outcome):
+    path, found, features, result = outcome
+    row = {name: features[number] for number, name in enumerate(found.images.names)}
+    scores = {"A": ([], []), "B": ([], [])}
+    for left, right, same, group in lines_of(path):
+        scores[group][int(same)].append(cosine(row[left], row[right]))
+    impostors = sorted(scores["A"][0] + scores["B"][0], reverse=True)
+    commons = [impostors[12], None]  # 12 of 1,200 may pass; at 1e-3 1.2, which is not resolvable
+    assert result.common[0].threshold == pytest.approx(commons[0])
+    assert [point.resolvable for point in result.common] == [True, False]
+    for number, (group, (impostor, genuine)) in enumerate(scores.items()):
+        got = result.figures_of_groups[number]
+        assert result.groups[number].name == group
+        assert got[1] == pytest.approx(equal_error_rate(roc(result.groups[number].scores, result.groups[number].same)))
+        own = sorted(impostor, reverse=True)[6]  # 6 of 600 may pass
+        assert got[2] == pytest.approx(np.mean([score > own for score in genuine]))
+        assert got[4] == pytest.approx(np.mean([score > result.common[0].threshold for score in genuine]))
+        assert got[6] == pytest.approx(np.mean([score > result.common[0].threshold for score in impostor]))
+        assert [point.resolvable for point in result.groups[number].points] == [False, False]
+    assert result.figures_of_groups[:, 6].mean() == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("subtract_mean", [True, False])
+def test_accuracy_is_the_lfw_protocol_within_the_group(outcome, subtract_mean):
+    _, found, features, _ = outcome
+    result = found.evaluate(Embeddings(features), Rule(subtract_mean=subtract_mean))
+    for number, group in enumerate(found.groups):
+        alone = verify(features[group.rows], group.pairs, subtract_mean=subtract_mean)
+        assert result.figures_of_groups[number, 0] == pytest.approx(alone.mean)
+        assert group.pairs.num_folds == 10
+    assert result.headline()[1] == pytest.approx(result.figures_of_groups[:, 0].mean())
+    assert ("NO mean" in result.heading()[2]) is not subtract_mean
+    centred = found.evaluate(Embeddings(features), Rule(subtract_mean=not subtract_mean))
+    np.testing.assert_array_equal(result.figures_of_groups[:, 1:], centred.figures_of_groups[:, 1:])
+    assert (result.figures_of_groups[:, 0] != centred.figures_of_groups[:, 0]).any()
+
+
+def test_intervals_hold_the_figures(outcome):
+    *_, result = outcome
+    assert result.unit == "people"
+    for values, intervals in zip(result.figures_of_groups, result.intervals, strict=True):
+        for value, interval in zip(values, intervals, strict=True):
+            assert interval.low <= value <= interval.high
+            assert interval.low < interval.high or value == 0
+    for spread in result.spreads:
+        assert 0 <= spread.difference_interval.low <= spread.difference <= spread.difference_interval.high
+        assert 0 <= spread.deviation_interval.low <= spread.deviation <= spread.deviation_interval.high
+    assert [spread.name for spread in result.spreads] == [
+        "accuracy",
+        "EER",
+        "TAR, common threshold for FAR 1e-2",
+        "FAR, common threshold for FAR 1e-2",
+    ]
+
+
+def test_a_replicate_counts_people_as_often_as_they_are_drawn(tmp_path):
+    """The first replicate of the first group, by loops over pairs that are repeated."""
+    found = load(write_list(tmp_path / "list.txt", num_each=40, num_people=10))
+    features = made_up(found)
+    result = found.evaluate(Embeddings(features), Rule())
+    group = result.groups[0]
+    left, right = group.people
+    num_people = max(left.max(), right.max()) + 1
+    drawn = np.random.default_rng(0).integers(0, num_people, num_people).tolist()
+    times = np.array([drawn.count(person) for person in range(num_people)])
+    repeat = np.where(group.same, times[left], times[left] * times[right])
+    scores, same = group.scores.repeat(repeat), group.same.repeat(repeat)
+    assert result.replicates[0, 0, 1] == pytest.approx(equal_error_rate(roc(scores, same)))
+    threshold = result.common[0].threshold
+    assert result.replicates[0, 0, 4] == pytest.approx(np.mean(scores[same] > threshold))
+    assert result.replicates[0, 0, 6] == pytest.approx(np.mean(scores[~same] > threshold))
+    correct, fold = group.verification.correct.repeat(repeat), group.verification.fold.repeat(repeat)
+    expected = np.mean([correct[fold == k].mean() for k in np.unique(fold)])
+    assert result.replicates[0, 0, 0] == pytest.approx(expected)
+
+
+def test_groups_are_drawn_on_their_own(tmp_path):
+    """Two groups with the same pairs and embeddings have the same figures, but not the same draws."""
+    path = write_list(tmp_path / "list.txt", groups=("A",))
+    path.write_text(f"{path.read_text()}\n{path.read_text().replace('A/', 'B/').replace(' A', ' B')}", encoding="utf-8")
+    found = load(path)
+    half = np.random.default_rng(0).standard_normal((len(found.images) // 2, 8))
+    result = found.evaluate(Embeddings(np.concatenate([half, half])), Rule())
+    assert result.figures_of_groups[0].tolist() == result.figures_of_groups[1].tolist()
+    errors = result.replicates[:, :, 1] - result.figures_of_groups[:, 1]
+    assert abs(np.corrcoef(errors.T)[0, 1]) < 0.2
+
+
+def test_a_real_difference_is_beyond_chance_and_an_equal_one_is_not(tmp_path):
+    path = write_list(tmp_path / "list.txt", num_each=600, num_people=120)
+    found = load(path)
+    different = found.evaluate(Embeddings(made_up(found, spread={"A": 0.5, "B": 1.6})), Rule())
+    equal = found.evaluate(Embeddings(made_up(found)), Rule())
+    assert different.spreads[0].beyond_chance
+    assert not equal.spreads[0].beyond_chance
+    assert "of group B correctly" in different.summary()[0]
+    assert different.summary()[0].endswith("Chance alone does not explain this difference.")
+    assert equal.summary()[0].endswith("Chance alone could explain this difference.")
+
+
+def test_spread_by_hand():
+    values = np.array([0.9, 0.7, 0.8])
+    errors = np.array([[0.01, -0.01, 0.0], [0.0, 0.1, 0.2], [np.nan, 5.0, 0.0]])
+    spread = Spread.of("accuracy", values, values + errors)
+    margin = 0.02 + 0.95 * (0.2 - 0.02)  # the 95 % quantile of the two spreads
+    assert spread.difference == pytest.approx(0.2)
+    assert spread.deviation == pytest.approx(0.1)  # ddof = 1
+    assert spread.difference_interval.low == pytest.approx(0.2 - margin)
+    assert spread.difference_interval.high == pytest.approx(0.2 + margin)
+    assert spread.deviation_interval.high == pytest.approx(0.1 + 0.01 + 0.95 * (0.1 - 0.01))
+    wide = Spread.of("accuracy", values, values + 10 * errors)
+    assert wide.difference_interval.low == 0
+    assert (spread.beyond_chance, wide.beyond_chance) == (True, False)
+
+
+def test_who_is_on_the_images_may_be_unknown(tmp_path):
+    path = tmp_path / "list.txt"
+    rng = np.random.default_rng(0)
+    lines = [f"{rng.integers(30)}.jpg {rng.integers(30)}.jpg {k % 2} {'AB'[k // 2 % 2]}" for k in range(200)]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    found = load(path)
+    result = found.evaluate(Embeddings(rng.standard_normal((len(found.images), 4))), Rule())
+    assert result.unit == "pairs"
+    assert "bootstrap draws of pairs" in result.rows()[1].note
+    weights = result.replicates[:, 0]
+    assert np.isfinite(weights).all()
+
+
+def test_undefined_embeddings_count_as_wrong(outcome):
+    path, found, features, result = outcome
+    broken = features.copy()
+    row = list(found.images.names).index(lines_of(path)[0][0])
+    broken[row] = np.nan
+    worse = found.evaluate(Embeddings(broken), Rule())
+    b = worse.groups[1]
+    touched = np.isnan(b.scores)
+    assert touched.sum() >= 1
+    threshold = worse.common[0].threshold
+    with np.errstate(invalid="ignore"):
+        accepted = np.where(touched, ~b.same, b.scores > threshold)
+    assert worse.figures_of_groups[1, 6] == pytest.approx(accepted[~b.same].mean())
+    assert worse.figures_of_groups[1, 4] == pytest.approx(accepted[b.same].mean())
+    assert f"{touched.sum()} pairs have no score (NaN)" in worse.rows()[1].note
+    np.testing.assert_array_equal(worse.groups[0].scores, result.groups[0].scores)
+
+
+def test_tables_json_and_charts(outcome):
+    *_, result = outcome
+    tables = [format_rows(rows) for rows in result.rows()]
+    assert "not resolvable" in tables[2]  # own thresholds
+    assert "impostor pairs accepted" in tables[3]
+    assert tables[4].splitlines()[-1].split()[:3] == ["all", "not", "resolvable"]
+    accepted = [row[3] for row in result.rows()[3].rows]
+    counts = [int((g.scores[~g.same] > result.common[0].threshold).sum()) for g in result.groups]
+    assert accepted == [f"{count} of 600" for count in counts]
+    plain = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+    assert [group["name"] for group in plain["groups"]] == ["A", "B"]
+    assert plain["groups"][0]["at_common_threshold"][1]["far"] is None
+    assert plain["groups"][0]["at_common_threshold"][0]["far"] == pytest.approx(counts[0] / 600)
+    assert plain["groups"][0]["tar_at_far"][0]["tar"] is None
+    assert plain["spread"][0]["highest_minus_lowest"] == pytest.approx(np.ptp(result.figures_of_groups[:, 0]))
+    assert result.scalars()["accuracy_B"] == plain["groups"][1]["accuracy"]
+    assert result.scalars()["lowest_accuracy"] == min(group["accuracy"] for group in plain["groups"])
+    charts = result.figures()
+    assert [chart.name for chart in charts] == ["accuracies", "far-1e-2"]
+    for chart in charts:
+        axes = Figure().subplots()
+        chart.draw(axes)
+        assert [label.get_text() for label in axes.get_yticklabels()] == ["A", "B"]
+        assert "<svg" in svg_of(chart)
+    bars = [bar.get_width() for bar in axes.patches]
+    assert bars == pytest.approx(result.figures_of_groups[:, 6].tolist())
+
+
+def scores_of(far_count, *, name, num=1000):
+    """Impostors of which so many score 0.9, genuine pairs that all score 0.95."""
+    impostor = np.linspace(-0.5, 0, num)
+    impostor[:far_count] = 0.9
+    scores = np.concatenate([impostor, np.full(num, 0.95)])
+    same = np.arange(2 * num) >= num
+    fold = np.arange(2 * num) % 2 + 1
+    outcome = Verification(np.array([0.92, 0.92]), np.array([1.0, 1.0]), scores, same, fold)
+    return GroupScores(name, outcome, scores, None)
+
+
+@pytest.mark.parametrize(
+    ("counts", "sentence"),
+    [
+        ((30, 10), "The recogniser confuses two people of group A 3.0 times as often as two of group B at the same"),
+        ((40, 0), "At the same threshold, the recogniser confuses 4.00% of the pairs of two people of group A, and "),
+    ],
+)
+def test_the_sentence_about_confusions(counts, sentence, monkeypatch):
+    groups = tuple(scores_of(count, name=name) for count, name in zip(counts, "AB", strict=True))
+    result = Groups(Path("list.txt"), groups, Embeddings(np.ones((4, 2))))
+    monkeypatch.setitem(result.__dict__, "common", tuple(OperatingPoint(far, 1.0, 0.5, 40, 2000) for far in FARS))
+    assert result.summary()[1].startswith(sentence)
+    assert result.spreads[-1].difference == pytest.approx((counts[0] - counts[1]) / 1000)
+    assert result.spreads[0].difference_interval == Interval(0.0, 0.0)
+    assert ("which is too narrow" in result.rows()[3].note) == (0 in counts)
+
+
+def test_too_few_pairs_are_said_so(tmp_path):
+    found = load(write_list(tmp_path / "list.txt", num_each=20))
+    result = found.evaluate(Embeddings(made_up(found)), Rule())
+    assert result.summary()[1].startswith("There are too few pairs of two people")
+    assert [chart.name for chart in result.figures()] == ["accuracies"]
+    assert [spread.name for spread in result.spreads] == ["accuracy", "EER"]
+
+
+# ---------------------------------------------------------------- the list
+
+
+@pytest.mark.parametrize("separator", [" ", "\t", ","])
+def test_a_list(tmp_path, separator):
+    path = write_list(tmp_path / "list.txt", separator=separator)
+    found = load(path)
+    assert [group.name for group in found.groups] == ["A", "B"]
+    assert found.images.files is None
+    assert list(found.images.names) == sorted(set(found.images.names))
+    got = []
+    for group in reversed(found.groups):
+        names = [found.images.names[row] for row in group.rows]
+        assert names == list(group.pairs.names)
+        for left, right, same in zip(group.pairs.left, group.pairs.right, group.pairs.same, strict=True):
+            got.append([names[left], names[right], str(int(same)), group.name])
+    assert got == [line.split(separator) for line in path.read_text().splitlines()]
+
+
+def test_folds_of_the_list(tmp_path):
+    path = write_list(tmp_path / "list.txt", fold=lambda number: 3 * (number % 4))
+    for pairs in read_group_list(path).values():
+        assert pairs.num_folds == 4
+        assert pairs.fold.tolist() == [number // 2 % 4 + 1 for number in range(120)]
+
+
+def test_without_folds_there_are_ten_consecutive_ones(tmp_path):
+    for pairs in read_group_list(write_list(tmp_path / "list.txt")).values():
+        assert pairs.fold.tolist() == [number // 12 + 1 for number in range(120)]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("a/1.jpg a/2.jpg 1", r"list.txt, line 3: got 'a/1.jpg a/2.jpg 1' · expected 'image image 0\|1 GROUP"),
+        ("a/1.jpg a/2.jpg 1 A 2", "line 3: got .* with or without a fold in all lines alike"),
+        ("a/1.jpg a/2.jpg 2 A", "line 3: got the label '2' · allowed: 1 for one person"),
+        ("a/1.jpg ../2.jpg 1 A", "line 3: got the image '../2.jpg'"),
+    ],
+)
+def test_lines_of_another_form(tmp_path, line, message):
+    path = tmp_path / "list.txt"
+    path.write_text(f"a/1.jpg a/2.jpg 1 A\na/1.jpg b/2.jpg 0 A\n{line}\n", encoding="utf-8")
+    with pytest.raises(UserError, match=message):
+        read_group_list(path)
+
+
+def test_a_fold_that_is_no_number(tmp_path):
+    path = tmp_path / "list.txt"
+    path.write_text("a/1.jpg a/2.jpg 1 A one\n", encoding="utf-8")
+    with pytest.raises(UserError, match="line 1: got the fold 'one' · allowed: whole numbers"):
+        read_group_list(path)
+
+
+def test_a_group_with_one_kind_of_pairs(tmp_path):
+    path = write_list(tmp_path / "list.txt")
+    more = "".join(f"C/p{k}/1.jpg C/p{k}/2.jpg 1 C\n" for k in range(30))
+    path.write_text(path.read_text() + "\n" + more, encoding="utf-8")
+    with pytest.raises(UserError, match="group C has 0 pairs of two people, in 0 folds · allowed: pairs of") as error:
+        load(path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_fold_without_a_kind_and_one_fold(tmp_path):
+    path = tmp_path / "list.txt"
+    path.write_text("a/1 a/2 1 A 1\na/1 b/1 0 A 1\na/1 a/3 1 A 2\n", encoding="utf-8")
+    with pytest.raises(UserError, match="group A has 1 pairs of two people, in 1 folds"):
+        read_group_list(path)
+    path.write_text("a/1 a/2 1 A 1\na/1 b/1 0 A 1\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"group A has 1 pairs of one person, in 1 folds .* every fold \(2\)"):
+        read_group_list(path)
+
+
+def test_one_group_has_no_spread(tmp_path):
+    with pytest.raises(UserError, match="got the groups A · allowed: two groups or more"):
+        load(write_list(tmp_path / "list.txt", groups=("A",)))
+
+
+def test_images_of_a_list(tmp_path):
+    path = write_list(tmp_path / "list.txt")
+    for name in load(path).images.names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    found = load(path, find_images=True)
+    assert [file.relative_to(tmp_path).as_posix() for file in found.images.found()] == list(found.images.names)
+    (tmp_path / found.images.names[0]).unlink()
+    with pytest.raises(UserError, match=r"1 of the \d+ pictures in .*list.txt are missing"):
+        load(path, find_images=True)
+
+
+# ---------------------------------------------------------------- RFW
+
+
+def write_rfw(root, groups=("Asian", "African"), *, images=True):
+    """Ten folds of 2 + 2 pairs, in RFW's form: tabs, no header."""
+    for group in groups:
+        folder = root / "txts" / group
+        folder.mkdir(parents=True)
+        lines = []
+        for fold in range(10):
+            lines += [f"m.{fold}{k}\t1\t{k + 2}" for k in range(2)]
+            lines += [f"m.{fold}{k}\t2\tm.{(fold + 1) % 10}{k}\t{k + 1}" for k in range(2)]
+        (folder / f"{group}_pairs.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        (folder / f"{group}_images.txt").write_text("m.00_0001.jpg\t0\n", encoding="utf-8")
+        for person in (f"m.{fold}{k}" for fold in range(10) for k in range(2)) if images else ():
+            for number in range(1, 4):
+                path = root / "data" / group / person / f"{person}_{number:04d}.jpg"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(b"")
+    return root
+
+
+@pytest.mark.parametrize("find_images", [True, False])
+def test_rfw_is_recognised_and_read(tmp_path, find_images):
+    found = load_set("rfw", Places(None, (write_rfw(tmp_path, images=find_images),)), find_images=find_images)
+    assert isinstance(found, GroupSet)
+    assert [group.name for group in found.groups] == ["African", "Asian"]
+    pairs = found.groups[1].pairs
+    assert pairs.fold.tolist() == [number // 4 + 1 for number in range(40)]
+    assert pairs.same.tolist() == [True, True, False, False] * 10
+    sides = [(pairs.names[left], pairs.names[right]) for left, right in zip(pairs.left, pairs.right, strict=True)]
+    assert sides[1] == ("data/Asian/m.01/m.01_0001.jpg", "data/Asian/m.01/m.01_0003.jpg")
+    assert sides[3] == ("data/Asian/m.01/m.01_0002.jpg", "data/Asian/m.11/m.11_0002.jpg")
+    assert len(set(found.images.names)) == len(found.images)
+    if find_images:
+        assert [f.relative_to(tmp_path).as_posix() for f in found.images.found()] == list(found.images.names)
+    result = found.evaluate(Embeddings(made_up(found)), Rule())
+    assert result.unit == "people"  # the same name in two groups is two people of the bootstrap
+
+
+def test_rfw_errors(tmp_path):
+    with pytest.raises(UserError, match="has no folder txts with a folder for each group"):
+        load_set("rfw", Places("groups", (tmp_path,)))
+    root = write_rfw(tmp_path, images=False)
+    with pytest.raises(UserError, match=r"pictures in .*African_pairs.txt are missing"):
+        load_set("rfw", Places(None, (root,)))
+    (root / "txts" / "Asian" / "Asian_pairs.txt").write_text("m.1\t1\tm.2\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"Asian_pairs.txt, line 1: got .* expected RFW's 'name n1 n2'"):
+        load_set("rfw", Places(None, (root,)), find_images=False)
+    (root / "txts" / "Asian" / "Asian_pairs.txt").unlink()
+    with pytest.raises(UserError, match="Asian_pairs.txt: no such file"):
+        load_set("rfw", Places(None, (root,)), find_images=False)
+    with pytest.raises(UserError, match="rfw: got 3 paths · allowed: groups:DIR"):
+        load_set("rfw", Places("groups", (root, root, root)))
+
+
+def test_other_places_are_pairs(tmp_path):
+    path = write_list(tmp_path / "list.txt")
+    assert not GroupSet.recognises([tmp_path])
+    assert not GroupSet.recognises([tmp_path, path])
+    assert PairSet.recognises([tmp_path, path])

@@ -1,0 +1,174 @@
+"""IJB-B and IJB-C as a set: golden values of InsightFace's own functions, and NIST's definitions by plain loops."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sphereface.errors import UserError
+from sphereface.evaluation import Embeddings, Rule, format_table, load_set
+from sphereface.evaluation.report import Report
+from sphereface.places import Places
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "ijb"
+WHOLE = Path(__file__).parents[3] / "shared" / "golden" / "ijb" / "ijb.npz"
+MODES = [f"N{n}D{d}F{f}" for n in (1, 0) for d in (1, 0) for f in (2, 1, 0)]
+
+
+@pytest.fixture(scope="module")
+def golden():
+    with np.load(GOLDEN / "ijb.npz", allow_pickle=False) as file:
+        return dict(file)
+
+
+@pytest.fixture(scope="module")
+def embeddings(golden):
+    features = golden["features"]
+    return Embeddings(features[:, :32], features[:, 32:])
+
+
+def load(*modes, folder=GOLDEN):
+    return load_set("ijb", Places(None, (folder, *map(Path, modes))), find_images=False)
+
+
+@pytest.fixture(scope="module")
+def result(embeddings):
+    return load().evaluate(embeddings, Rule())
+
+
+def test_the_folder_is_recognised():
+    loaded = load()
+    assert (loaded.kind, loaded.benchmark, len(loaded.images), len(loaded.pairs.same)) == ("ijb", "ijbx", 1223, 8628)
+    assert loaded.images.names[0] == (GOLDEN / "ijbx_face_tid_mid.txt").read_text().split()[0]
+
+
+def test_the_fields_figures_equal_its_own_code(golden, embeddings):
+    modes = [mode for mode in MODES if f"{mode}.tpr_at_nearest_fpr" in golden]
+    assert "N1D1F2" in modes
+    check_field(golden, embeddings, modes)
+
+
+@pytest.mark.skipif(not WHOLE.is_file(), reason=f"the values of all test modes are not at {WHOLE}")
+def test_the_fields_figures_of_all_twelve_modes(embeddings):
+    with np.load(WHOLE, allow_pickle=False) as file:
+        check_field(dict(file), embeddings, MODES)
+
+
+def check_field(golden, embeddings, modes):
+    outcome = load(*modes).evaluate(embeddings, Rule())
+    assert [each.mode for each in outcome.field] == modes
+    for each in outcome.field:
+        # the golden targets are 1e-4 … 1e-1, ours 1e-6 … 1e-1
+        np.testing.assert_allclose(each.tpr[2:], golden[f"{each.mode}.tpr_at_nearest_fpr"], rtol=0, atol=1e-12)
+        np.testing.assert_allclose(each.top, golden[f"{each.mode}.top1_5_10"], rtol=0, atol=1e-12)
+        found = [(point.far, point.recall, point.threshold) for point in each.recall]
+        # which InsightFace prints with ten decimals
+        np.testing.assert_allclose(found, golden[f"{each.mode}.far_recall_threshold"], rtol=0, atol=1e-10)
+
+
+def csv(name):
+    lines = (GOLDEN / name).read_text().splitlines()[1:]
+    return {int(a): int(b) for a, b in (line.split(",") for line in lines)}
+
+
+def pooled_by_hand(features):
+    """N1D1F2: image + mirror image, times the detector score; media averaged, added, normalised."""
+    media: dict[int, dict[int, list]] = {}
+    lines = zip(
+        (GOLDEN / "ijbx_face_tid_mid.txt").read_text().splitlines(),
+        (GOLDEN / "ijbx_name_5pts_score.txt").read_text().splitlines(),
+        features.astype(np.float64),
+        strict=True,
+    )
+    for line, detection, row in lines:
+        _, template, medium = line.split()
+        rows = media.setdefault(int(template), {}).setdefault(int(medium), [])
+        rows.append((row[:32] + row[32:]) * float(detection.split()[-1]))
+    sums = {template: sum(np.mean(rows, axis=0) for rows in each.values()) for template, each in media.items()}
+    return {template: row / np.linalg.norm(row) for template, row in sums.items()}
+
+
+def test_honest_figures_by_plain_loops(golden, result):
+    """TAR from sorted impostors, rank k and FNIR from every search one by one."""
+    templates = pooled_by_hand(golden["features"])
+    pairs = [line.split() for line in (GOLDEN / "ijbx_template_pair_label.txt").read_text().splitlines()]
+    scores = np.array([templates[int(a)] @ templates[int(b)] for a, b, _ in pairs])
+    same = np.array([label == "1" for *_, label in pairs])
+    impostors = np.sort(scores[~same])[::-1]
+    for point in result.points:
+        allowed = int(point.far * len(impostors) + 1e-9)
+        assert point.tar == pytest.approx(np.mean(scores[same] > impostors[allowed]), abs=1e-12)
+    probes = csv("ijbx_1N_probe_mixed.csv")
+    for gallery in result.search.galleries:
+        enrolled = csv(f"ijbx_1N_gallery_{gallery.name}.csv")
+        ranks, mated, strangers = [], [], []
+        for template, subject in probes.items():
+            all_scores = {who: templates[template] @ templates[entry] for entry, who in enrolled.items()}
+            if subject in all_scores:
+                ranks.append(sum(score >= all_scores[subject] for score in all_scores.values()))
+                mated.append((ranks[-1], all_scores[subject]))
+            else:
+                strangers.append(max(all_scores.values()))
+        assert (gallery.num_mated, gallery.num_nonmated) == (len(mated), len(strangers))
+        for rate, k in zip(gallery.ranks, (1, 5, 10), strict=True):
+            assert rate == pytest.approx(np.mean(np.array(ranks) <= k))
+        for point in gallery.points:
+            allowed = int(point.fpir * len(strangers) + 1e-9)
+            threshold = sorted(strangers, reverse=True)[allowed]
+            missed = np.mean([not (rank == 1 and score > threshold) for rank, score in mated])
+            assert point.fnir == pytest.approx(missed)
+    assert result.search.mean_ranks[0] == pytest.approx(np.mean([g.ranks[0] for g in result.search.galleries]))
+
+
+def test_intervals_are_over_subjects_and_hold_the_figure(result):
+    assert result.num_subjects == 60
+    for point, interval in zip(result.points, result.intervals, strict=True):
+        if point.resolvable:
+            assert interval.low < point.tar < interval.high
+
+
+def test_report(result, tmp_path):
+    loaded = load()
+    table = format_table(Report("ijb", loaded.images, (result,)))
+    assert "ijbx, 8,628 pairs of 184 templates (210 genuine), 1,223 images of 60 subjects" in table
+    assert "As InsightFace computes it: TPR at the nearest FPR" in table
+    assert result.headline()[0] == "TAR at FAR 1e-2"  # the lowest that 8,418 impostor pairs resolve above 1e-4
+    plain = result.to_dict()
+    assert plain["insightface"][0]["tpr_at_nearest_fpr"]["1e-4"] == result.field[0].tpr[2]
+    assert plain["identification"]["galleries"][0]["fnir_at_fpir"][0]["fnir"] is None  # 60 searches: not resolvable
+    (chart,) = result.figures()
+    assert chart.name == "roc"
+
+
+def test_without_lists_of_identification_and_detector_scores(tmp_path, embeddings):
+    for name in ("ijbx_face_tid_mid.txt", "ijbx_template_pair_label.txt"):
+        shutil.copy(GOLDEN / name, tmp_path / name)
+    outcome = load(folder=tmp_path).evaluate(embeddings, Rule())
+    assert (outcome.mode, outcome.search, outcome.field[0].top) == ("N1D0F2", None, None)
+    plain = load(folder=tmp_path).evaluate(Embeddings(embeddings.image), Rule())
+    assert plain.mode == "N1D0F0"
+    with pytest.raises(UserError, match=r"has no \*_name_5pts_score\.txt"):
+        load("N1D1F2", folder=tmp_path)
+
+
+def test_a_mode_that_needs_mirror_images(embeddings):
+    with pytest.raises(UserError, match="test mode N0D0F1 needs embeddings of mirror images.*such as N0D0F0"):
+        load("N0D0F1").evaluate(Embeddings(embeddings.image), Rule())
+
+
+def test_an_undefined_embedding_costs_its_template_at_most(embeddings, result):
+    broken = embeddings.image.copy()
+    broken[7] = np.nan
+    outcome = load().evaluate(Embeddings(broken, embeddings.mirror), Rule())
+    assert outcome.auc == pytest.approx(result.auc, abs=0.01)
+    assert outcome.num_undefined_templates == 0  # its template has other images
+
+
+def test_crops_that_are_not_there(tmp_path):
+    with pytest.raises(UserError, match=r"1223 of the 1223 crops are missing · make them: sphereface align"):
+        load_set("ijb", Places(None, (GOLDEN, tmp_path)))
+    with pytest.raises(UserError, match="got the folders"):
+        load_set("ijb", Places(None, (GOLDEN, tmp_path, tmp_path)))

@@ -1,0 +1,120 @@
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sphereface.errors import UserError
+from sphereface.evaluation import Embeddings, Images, PairSet, QualitySet, Rule
+from sphereface.evaluation.protocols.quality import FRACTIONS, read_quality
+
+from .crops import random_pairs
+
+
+def pair_set(num_each=100):
+    pairs = random_pairs(2, num_names=60, num_folds=2, num_each=num_each)
+    return PairSet("own", Images(Path("own"), pairs.names), pairs)
+
+
+def embeddings(pairs, seed=0):
+    """Vectors whose direction follows the pairs a little, so that there is something to reject."""
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal((len(pairs.names), 5)) + 0.4
+
+
+def test_by_the_length_of_the_embedding_as_a_loop_would():
+    given = pair_set()
+    x = embeddings(given.pairs)
+    result = QualitySet.of(given, None).evaluate(Embeddings(x), Rule())
+    pairs, length = given.pairs, np.sqrt((x * x).sum(axis=1))
+    cosine = np.array([x[a] @ x[b] / (length[a] * length[b]) for a, b in zip(pairs.left, pairs.right, strict=True)])
+    assert [curve.far for curve in result.curves] == [0.1]  # 200 impostor pairs resolve no lower rate
+    (curve,) = result.curves
+    allowed = np.sort(cosine[~pairs.same])[::-1]
+    assert curve.threshold == pytest.approx(allowed[20], abs=1e-12)  # 20 of 200 are above it
+    genuine = np.flatnonzero(pairs.same)
+    quality = np.array([min(length[pairs.left[p]], length[pairs.right[p]]) for p in genuine])
+    wrong = cosine[genuine] <= curve.threshold
+    assert 0 < wrong.sum() < len(wrong)
+    for number in (0, 10, 37, 50):
+        rng, rates = np.random.default_rng(1), []
+        for _ in range(300):
+            order = np.lexsort([rng.random(len(quality)), quality])
+            rates.append(wrong[order[int(number / 100 * len(wrong) + 1e-9) :]].mean())
+        assert curve.error[number] == pytest.approx(np.mean(rates), abs=0.004)
+    assert len(curve.error) == len(FRACTIONS) == 51
+    assert "length of the embedding" in result.heading()[0]
+
+
+def test_a_measure_that_knows_every_error_is_perfect(tmp_path):
+    given = pair_set()
+    x = embeddings(given.pairs)
+    base = QualitySet.of(given, None)
+    threshold = base.evaluate(Embeddings(x), Rule()).curves[0].threshold
+    pairs = given.pairs
+    units = x / np.linalg.norm(x, axis=1, keepdims=True)
+    wrong = np.array([u @ v <= threshold for u, v in zip(units[pairs.left], units[pairs.right], strict=True)])
+    # quality per image cannot know pairs, so give each pair images of its own
+    rows = np.arange(len(pairs))
+    own = dataclasses.replace(
+        pairs, names=tuple(f"{k}.jpg" for k in range(2 * len(pairs))), left=rows, right=rows + len(pairs)
+    )
+    quality = np.concatenate([~wrong, np.ones(len(pairs))]).astype(float)
+    features = np.concatenate([x[pairs.left], x[pairs.right]])
+    perfect = QualitySet("own", Images(Path("own"), own.names), own, quality, "file").evaluate(
+        Embeddings(features), Rule()
+    )
+    name, saved = perfect.headline()
+    assert name == "saved by quality"
+    assert saved == pytest.approx(1.0, abs=0.01)
+    constant = QualitySet("own", Images(Path("own"), own.names), own, np.ones(len(quality)), "file")
+    assert constant.evaluate(Embeddings(features), Rule()).headline()[1] == pytest.approx(0.0, abs=1e-9)
+    worst = QualitySet("own", Images(Path("own"), own.names), own, np.tile(wrong, 2).astype(float), "file")
+    assert worst.evaluate(Embeddings(features), Rule()).headline()[1] < -0.01
+
+
+def test_the_quality_of_a_table_comes_before_the_length():
+    given = pair_set()
+    x = embeddings(given.pairs)
+    quality = np.random.default_rng(3).random(len(x))
+    result = QualitySet.of(given, None).evaluate(Embeddings(x, quality=quality), Rule())
+    other = QualitySet.of(given, None).evaluate(Embeddings(x), Rule())
+    assert "that of the table" in result.heading()[0]
+    assert not np.array_equal(result.curves[0].error, other.curves[0].error)
+
+
+def test_an_undefined_embedding_is_an_error_of_the_lowest_quality():
+    given = pair_set()
+    x = embeddings(given.pairs)
+    x[4] = np.nan
+    (curve,) = QualitySet.of(given, None).evaluate(Embeddings(x), Rule()).curves
+    assert np.isfinite(curve.error).all()
+    touched = given.pairs.same & ((given.pairs.left == 4) | (given.pairs.right == 4))
+    assert touched.sum() / given.pairs.same.sum() <= curve.error[0]
+
+
+def test_a_file_of_quality(tmp_path):
+    path = tmp_path / "quality.txt"
+    path.write_text("image,quality\na b.jpg,0.5\nc.jpg, 2e-1\n\n", encoding="utf-8")
+    assert read_quality(path, ["c.jpg", "a b.jpg"]).tolist() == [0.2, 0.5]
+    with pytest.raises(UserError, match=r"1 of 2 images have no quality there, the first is x\.jpg"):
+        read_quality(path, ["c.jpg", "x.jpg"])
+    path.write_text("c.jpg 0.5\nd.jpg good\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"quality\.txt, line 2: got 'd\.jpg good' · expected 'image quality'"):
+        read_quality(path, ["c.jpg"])
+    with pytest.raises(UserError, match="cannot be read as UTF-8 text"):
+        read_quality(tmp_path / "none.txt", ["c.jpg"])
+
+
+def test_rows_and_chart():
+    given = pair_set(600)
+    result = QualitySet.of(given, None).evaluate(Embeddings(embeddings(given.pairs)), Rule())
+    assert [curve.far for curve in result.curves] == [0.1, 0.01]
+    (rows,) = result.rows()
+    assert [row[0] for row in rows.rows] == ["1e-1", "1e-2"]
+    assert all(len(row) == len(rows.header) for row in rows.rows)
+    (chart,) = result.figures()
+    assert chart.name == "discard"
+    plain = result.to_dict()
+    assert plain["curves"][1]["fnmr"] == result.curves[1].error.tolist()
+    assert "1 false accept in 100" in result.summary()[0]

@@ -1,0 +1,77 @@
+import json
+import pickle
+
+import cv2
+import numpy as np
+import pytest
+
+from sphereface.errors import UserError
+from sphereface.evaluation import Embeddings, Report, Rule
+from sphereface.evaluation.suite import FIVE, suite_of, suite_sets, write_suite
+
+from .crops import write_set
+
+
+def write_bin(path, seed, num_pairs=40):
+    rng = np.random.default_rng(seed)
+    images = [cv2.imencode(".png", rng.integers(0, 256, (8, 8, 3), dtype=np.uint8))[1].tobytes() for _ in range(80)]
+    path.parent.mkdir(exist_ok=True, parents=True)
+    path.write_bytes(pickle.dumps((images, [k % 2 == 0 for k in range(num_pairs)]), 4))
+
+
+def reports_of(sets):
+    rng = np.random.default_rng(0)
+    return [
+        Report(each.name, each.images, (each.evaluate(Embeddings(rng.standard_normal((len(each.images), 6))), Rule()),))
+        for each in sets
+    ]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for seed, name in enumerate(("agedb_30", "cfp_ff", "cplfw", "lfw", "calfw", "cfp_fp")):
+        write_bin(tmp_path / "suite" / f"{name}.bin", seed)
+    (tmp_path / "suite" / "notes.txt").write_text("x", encoding="utf-8")
+    return tmp_path / "suite"
+
+
+def test_the_five_come_first_and_have_a_mean_of_their_own(folder):
+    sets = suite_sets(folder)
+    assert [each.name for each in sets] == [*FIVE, "cfp_ff"]
+    suite = suite_of(reports_of(sets))
+    accuracy = {name: result.verification.mean for name, result in suite.results.items()}
+    rows = suite.rows().rows
+    assert [row[0] for row in rows] == [*FIVE, "cfp_ff", "mean of the five", "mean of all 6"]
+    assert rows[-2][2] == f"{100 * sum(accuracy[name] for name in FIVE) / 5:.2f}%"
+    assert rows[-1][2] == f"{100 * sum(accuracy.values()) / 6:.2f}%"
+    assert suite.to_dict()["means"]["mean of the five"]["accuracy"] == pytest.approx(
+        np.mean([accuracy[name] for name in FIVE])
+    )
+
+
+def test_without_one_of_them_there_is_no_mean_of_the_five(folder):
+    (folder / "calfw.bin").unlink()
+    suite = suite_of(reports_of(suite_sets(folder)))
+    assert list(suite.means()) == ["mean of all 5"]
+
+
+def test_folders_with_a_list_are_sets_too(tmp_path):
+    write_set(tmp_path / "suite" / "AgeDB-30")
+    write_bin(tmp_path / "suite" / "lfw.bin", 0)
+    sets = suite_sets(tmp_path / "suite")
+    assert [each.name for each in sets] == ["lfw", "AgeDB-30"]
+    assert sets[1].pairs.path.name == "pairs.txt"
+
+
+def test_files_of_a_suite(folder, tmp_path):
+    suite = suite_of(reports_of(suite_sets(folder)))
+    write_suite(suite, tmp_path / "out")
+    assert "mean of the five" in (tmp_path / "out" / "suite.txt").read_text(encoding="utf-8")
+    assert set(json.loads((tmp_path / "out" / "suite.json").read_text(encoding="utf-8"))["sets"]) == {*FIVE, "cfp_ff"}
+
+
+def test_a_folder_without_sets(tmp_path):
+    with pytest.raises(UserError, match=r"holds no \.bin file and no folder with a pairs\.txt"):
+        suite_sets(tmp_path)
+    with pytest.raises(UserError, match="cannot be read"):
+        suite_sets(tmp_path / "none")
