@@ -31,6 +31,7 @@ from ..errors import UserError
 from ..files import write_whole
 from .embeddings import Embeddings
 from .images import Images
+from .mapped_array import map_array
 from .source import Source
 
 SUFFIX = ".npz"
@@ -38,6 +39,7 @@ _SEVERAL = -1  # row of a name that belongs to several rows with different embed
 _MOST_SHOWN = 3
 _NUMBERS = ("embeddings", "mirror", "quality")
 _TEXTS = ("root", "checkpoint_sha256")
+_LARGE = ("embeddings", "mirror")  # mapped, not read
 _READ = ("names", "paths", *_NUMBERS, *_TEXTS)
 
 Array = npt.NDArray[Any]
@@ -90,7 +92,7 @@ class EmbeddingTable(Source):
         Raises:
             UserError: images without a row, or with several.
         """
-        rows = self._rows(images, set_name)
+        rows = _as_slice(self._rows(images, set_name))
         quality = None if self._quality is None else self._quality[rows].astype(np.float64)
         mirror = None if self._mirror is None else _single(self._mirror[rows])
         fusion = "join" if self.mirror == "none" else self.mirror
@@ -208,7 +210,8 @@ def _read(path: Path, skip: Sequence[str]) -> dict[str, Any]:
             path.open("rb").close()  # a missing file is said as such
             raise _wrong(path, "not a .npz file, which is a zip archive")
         with np.load(path, allow_pickle=False) as file:
-            found = {key: file[key] for key in _READ if key in file and key not in skip}
+            wanted = [key for key in _READ if key in file and key not in skip]
+            found = {key: map_array(path, key) if key in _LARGE else file[key] for key in wanted}
     except OSError as error:
         raise UserError(
             f"{path}: cannot be read ({error.strerror or error}) · expected a table of embeddings"
@@ -253,6 +256,13 @@ def _wrong(path: Path, what: str) -> UserError:
         f"{path}: {what} · allowed: names (N,) text, embeddings (N, D) float, and if wanted mirror (N, D), "
         "quality (N,) · write it with numpy.savez"
     )
+
+
+def _as_slice(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64] | slice:
+    """Return consecutive rows as a slice, which makes no copy: a table in the order of the set is used in place."""
+    if len(rows) and np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows))):
+        return slice(int(rows[0]), int(rows[0]) + len(rows))
+    return rows
 
 
 def _single(array: Array) -> npt.NDArray[np.float32]:

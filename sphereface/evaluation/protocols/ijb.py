@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +47,7 @@ from ..pair_products import pair_products
 from ..pooling import Flip, Pooled, PoolMode, pool
 from ..template_rows import rows_of
 from .base import EvaluationSet, Rule, register_protocol
-from .ijb_result import FieldFigures, GalleryFigures, Ijb, SearchFigures
+from .ijb_result import FieldFigures, GalleryFigures, Ijb, SearchFigures, thinned_curve
 
 _MODE = re.compile(r"[Nn][01][Dd][01][Ff][012]")
 
@@ -140,43 +140,48 @@ class IjbSet(EvaluationSet):
     def evaluate(self, embeddings: Embeddings, rule: Rule) -> Ijb:  # noqa: ARG002 - IJB subtracts no mean
         """Pool the templates by each mode, verify the pairs, search the probes."""
         modes = self.modes or (self._default_mode(embeddings),)
-        field = []
-        for number, mode in enumerate(modes):
-            pooled = self._pool(embeddings, mode)
-            scores = pair_products(pooled.templates, self.pairs.left, self.pairs.right)
-            ordered = SortedScores.of(scores, self.pairs.same)
-            found = None if self.searches is None else self._search_both(pooled, self.searches)
-            field.append(
-                FieldFigures(
-                    mode.name,
-                    tuple(tpr_at_nearest_fpr(ordered).tolist()),
-                    None if found is None else tuple(field_rank_rates(found).tolist()),
-                    None if found is None else field_recall(found),
-                )
-            )
-            if number == 0:
-                first, first_scores, first_ordered = pooled, scores, ordered
-        subject = self._subjects(first)
+        first = self._pool(embeddings, modes[0])
+        subject = self._subjects(first).astype(np.int32)
+        scores = pair_products(first.templates, self.pairs.left, self.pairs.right)
         intervals = bootstrap_tar(
-            first_scores, self.pairs.same, subject[self.pairs.left], subject[self.pairs.right], replicates=REPLICATES
+            scores, self.pairs.same, subject[self.pairs.left], subject[self.pairs.right], replicates=REPLICATES
         )
-        return Ijb(
+        ordered = SortedScores.of(scores, self.pairs.same)
+        del scores  # 125 MB on IJB-C
+        field = [self._field_figures(modes[0], first, ordered)]
+        result = Ijb(
             benchmark=self.benchmark,
             pairs=self.pairs_path,
             num_images=len(self.images),
             num_templates=len(first.ids),
             num_subjects=int(subject.max()) + 1,
-            num_genuine=len(first_ordered.genuine),
-            num_impostor=len(first_ordered.impostor),
+            num_genuine=len(ordered.genuine),
+            num_impostor=len(ordered.impostor),
             num_undefined_templates=int(np.isnan(first.templates).any(axis=1).sum()),
             mode=modes[0].name,
-            points=tar_at_far_sorted(first_ordered, IJB_FARS),
+            points=tar_at_far_sorted(ordered, IJB_FARS),
             intervals=intervals,
-            auc=auc_sorted(first_ordered),
-            eer=equal_error_rate_sorted(first_ordered),
+            auc=auc_sorted(ordered),
+            eer=equal_error_rate_sorted(ordered),
             search=None if self.searches is None else self._search_figures(first, self.searches),
-            field=tuple(field),
-            scores=first_ordered,
+            field=(),
+            curve=thinned_curve(ordered),
+        )
+        for mode in modes[1:]:
+            pooled = self._pool(embeddings, mode)
+            ordered = SortedScores.of(
+                pair_products(pooled.templates, self.pairs.left, self.pairs.right), self.pairs.same
+            )
+            field.append(self._field_figures(mode, pooled, ordered))
+        return replace(result, field=tuple(field))
+
+    def _field_figures(self, mode: PoolMode, pooled: Pooled, scores: SortedScores) -> FieldFigures:
+        found = None if self.searches is None else self._search_both(pooled, self.searches)
+        return FieldFigures(
+            mode.name,
+            tuple(tpr_at_nearest_fpr(scores).tolist()),
+            None if found is None else tuple(field_rank_rates(found).tolist()),
+            None if found is None else field_recall(found),
         )
 
     def _default_mode(self, embeddings: Embeddings) -> PoolMode:

@@ -81,7 +81,10 @@ class FieldFigures:
 
 @dataclass(frozen=True)
 class Ijb(Result):
-    """The outcome of IJB-B or IJB-C. Every figure but those of ``field`` is of the test mode ``mode``."""
+    """The outcome of IJB-B or IJB-C. Every figure but those of ``field`` is of the test mode ``mode``.
+
+    ``curve`` holds as many points of the ROC curve as a chart can show.
+    """
 
     key: ClassVar[str] = "ijb"
 
@@ -100,7 +103,7 @@ class Ijb(Result):
     eer: float
     search: SearchFigures | None
     field: tuple[FieldFigures, ...]
-    scores: SortedScores
+    curve: Roc
 
     def headline(self) -> tuple[str, float]:
         """TAR at FAR 1e-4, the figure that papers quote, or at the lowest FAR that the pairs resolve above it."""
@@ -151,7 +154,7 @@ class Ijb(Result):
 
     def figures(self) -> Sequence[Chart]:
         """ROC."""
-        return (Chart("roc", "ROC", lambda axes: draw_roc(axes, _thinned(self.scores), area=self.auc, eer=self.eer)),)
+        return (Chart("roc", "ROC", lambda axes: draw_roc(axes, self.curve, area=self.auc, eer=self.eer)),)
 
     def to_dict(self) -> dict[str, Any]:
         """All figures; what the pairs cannot resolve is None."""
@@ -194,7 +197,7 @@ class Ijb(Result):
         return tables
 
 
-def _thinned(scores: SortedScores) -> Roc:
+def thinned_curve(scores: SortedScores) -> Roc:
     """Return points of the ROC curve, as many as a chart can show: drawn from all of 15 million takes seconds."""
     number = len(scores.impostor)
     counts = np.unique(np.append(np.geomspace(1, number, _POINTS).astype(np.int64), np.arange(min(number, 100)) + 1))

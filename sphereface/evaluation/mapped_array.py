@@ -1,0 +1,74 @@
+"""Arrays of an ``.npz`` file as they lie on the disk, without a copy in memory."""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+_LOCAL_HEADER = struct.Struct("<4s5H3I2H")  # of the zip format: the last two are the lengths of name and extra field
+_BLOCK = 1 << 20
+
+
+def map_array(path: Path, name: str) -> npt.NDArray[Any]:
+    """Return one array of an ``.npz`` file, mapped read-only where the file stores it without compression.
+
+    ``numpy.load`` reads an array of an ``.npz`` whole, and ignores ``mmap_mode``.
+
+    Args:
+        path: the file.
+        name: of the array.
+
+    Raises:
+        OSError, ValueError, KeyError, zipfile.BadZipFile: as ``numpy.load`` does; damaged bytes are found by the
+            file's checksum, and an array of Python objects is refused.
+    """
+    with zipfile.ZipFile(path) as archive:
+        member = archive.getinfo(f"{name}.npy")
+        if member.compress_type != zipfile.ZIP_STORED:
+            with archive.open(member) as stream:
+                return np.asarray(np.lib.format.read_array(stream, allow_pickle=False))
+    with path.open("rb") as file:
+        start = _start_of(file, member)
+        _check(file, start, member)
+        file.seek(start)
+        version = np.lib.format.read_magic(file)
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read_header(file)
+        if dtype.hasobject:
+            raise ValueError("Object arrays cannot be loaded when allow_pickle=False")
+        size = int(np.prod(shape, dtype=object)) * dtype.itemsize
+        if size > start + member.file_size - file.tell():
+            raise ValueError(f"{name}: shape {shape} needs {size:,} bytes, more than there are")
+        order: Literal["F", "C"] = "F" if fortran else "C"
+        if not size:
+            return np.empty(shape, dtype=dtype, order=order)
+        return np.memmap(path, dtype=dtype, mode="r", offset=file.tell(), shape=shape, order=order)
+
+
+def _start_of(file: BinaryIO, member: zipfile.ZipInfo) -> int:
+    """Return where the bytes of a member begin."""
+    file.seek(member.header_offset)
+    header = file.read(_LOCAL_HEADER.size)
+    if len(header) < _LOCAL_HEADER.size or not header.startswith(b"PK\x03\x04"):
+        raise zipfile.BadZipFile("bad local header")
+    *_, name, extra = _LOCAL_HEADER.unpack(header)
+    return int(member.header_offset + _LOCAL_HEADER.size + name + extra)
+
+
+def _check(file: BinaryIO, start: int, member: zipfile.ZipInfo) -> None:
+    """Compare the bytes of a member with its checksum, block by block."""
+    file.seek(start)
+    found, left = 0, member.file_size
+    while left:
+        block = file.read(min(_BLOCK, left))
+        if not block:
+            raise zipfile.BadZipFile(f"{member.filename} ends early")
+        found, left = zlib.crc32(block, found), left - len(block)
+    if found != member.CRC:
+        raise zipfile.BadZipFile(f"bad CRC-32 of {member.filename}")

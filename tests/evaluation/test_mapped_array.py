@@ -1,0 +1,62 @@
+import zipfile
+
+import numpy as np
+import pytest
+
+from sphereface.evaluation.mapped_array import map_array
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_an_array_is_mapped_as_numpy_reads_it(tmp_path, dtype, order):
+    array = np.asarray(np.random.default_rng(0).standard_normal((7, 5)), dtype=dtype, order=order)
+    np.savez(tmp_path / "a.npz", names=np.array(["x" * 50]), embeddings=array)
+    found = map_array(tmp_path / "a.npz", "embeddings")
+    assert isinstance(found, np.memmap)
+    np.testing.assert_array_equal(found, array)
+    assert found.dtype == array.dtype
+    with pytest.raises(ValueError, match="read-only"):
+        found[0, 0] = 0
+
+
+def test_a_compressed_array_is_read(tmp_path):
+    array = np.arange(12.0).reshape(3, 4)
+    np.savez_compressed(tmp_path / "a.npz", embeddings=array)
+    found = map_array(tmp_path / "a.npz", "embeddings")
+    assert not isinstance(found, np.memmap)
+    np.testing.assert_array_equal(found, array)
+
+
+def test_an_empty_array(tmp_path):
+    np.savez(tmp_path / "a.npz", embeddings=np.empty((0, 4)))
+    assert map_array(tmp_path / "a.npz", "embeddings").shape == (0, 4)
+
+
+def test_damaged_bytes_are_found(tmp_path):
+    np.savez(tmp_path / "a.npz", embeddings=np.zeros((100, 10)))
+    data = bytearray((tmp_path / "a.npz").read_bytes())
+    data[4000] ^= 1
+    (tmp_path / "a.npz").write_bytes(data)
+    with pytest.raises(zipfile.BadZipFile, match="bad CRC-32 of embeddings.npy"):
+        map_array(tmp_path / "a.npz", "embeddings")
+
+
+def test_objects_are_refused(tmp_path):
+    np.savez(tmp_path / "a.npz", embeddings=np.array([1, "a"], dtype=object))
+    with pytest.raises(ValueError, match="allow_pickle=False"):
+        map_array(tmp_path / "a.npz", "embeddings")
+
+
+def test_a_shape_larger_than_the_file(tmp_path):
+    header = str({"descr": "<f8", "fortran_order": False, "shape": (10**9, 10**9)})
+    member = b"\x93NUMPY\x01\x00" + len(header + "\n").to_bytes(2, "little") + (header + "\n").encode()
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("embeddings.npy", member + bytes(80))
+    with pytest.raises(ValueError, match="more than there are"):
+        map_array(tmp_path / "a.npz", "embeddings")
+
+
+def test_a_name_that_is_not_there(tmp_path):
+    np.savez(tmp_path / "a.npz", names=np.zeros(1))
+    with pytest.raises(KeyError):
+        map_array(tmp_path / "a.npz", "embeddings")
