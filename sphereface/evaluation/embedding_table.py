@@ -26,11 +26,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..data.images import IMAGE_SUFFIXES
 from ..errors import UserError
 from ..files import write_whole
 from .embeddings import Embeddings
-from .images import Images
+from .images import Images, stem_of
 from .mapped_array import map_array
 from .source import Source
 
@@ -134,7 +133,7 @@ class EmbeddingTable(Source):
         for way in ways:
             row = self._exact.get(way)
             if row is None:
-                row = self._stems.get(_stem(way))
+                row = self._stems.get(stem_of(way))
             if row is not None:
                 return row
         return None
@@ -160,9 +159,9 @@ class EmbeddingTable(Source):
         """Name without suffix → row, or :data:`_SEVERAL`."""
         rows = dict[str, int]()
         for name, row in self._exact.items():
-            first = rows.setdefault(_stem(name), row)
+            first = rows.setdefault(stem_of(name), row)
             if first != row and (first == _SEVERAL or not self._equal(first, row)):
-                rows[_stem(name)] = _SEVERAL
+                rows[stem_of(name)] = _SEVERAL
         return rows
 
     def _equal(self, a: int, b: int) -> bool:
@@ -268,12 +267,6 @@ def _as_slice(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64] | slice:
 def _single(array: Array) -> npt.NDArray[np.float32]:
     with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and counted as undefined
         return array.astype(np.float32, copy=False)
-
-
-def _stem(name: str) -> str:
-    """Return a name without the suffix of an image; other dots, as in ``frame.0001``, belong to the name."""
-    stem, dot, suffix = name.rpartition(".")
-    return stem if dot and f".{suffix.lower()}" in IMAGE_SUFFIXES else name
 
 
 def _some(names: Sequence[str]) -> str:

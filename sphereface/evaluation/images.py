@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..data.images import Picture
+from ..data.images import IMAGE_SUFFIXES, Picture
 
 
 @dataclass(frozen=True)
@@ -37,3 +37,9 @@ class Images:
         if isinstance(file, Path) and file.is_relative_to(self.root):
             return file.relative_to(self.root).as_posix()
         return self.names[row].replace("\\", "/")
+
+
+def stem_of(name: str) -> str:
+    """Return a name without the suffix of an image; other dots, as in ``frame.0001``, belong to the name."""
+    stem, dot, suffix = name.rpartition(".")
+    return stem if dot and f".{suffix.lower()}" in IMAGE_SUFFIXES else name

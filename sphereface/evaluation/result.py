@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -121,4 +122,4 @@ class Result(ABC):
     def line(self) -> str:
         """Return the headline as text, for a log: ``accuracy 95.20 ± 0.42 %``."""
         name, value = self.headline()
-        return f"{name} {100 * value:.2f} %"
+        return f"{name} not defined" if math.isnan(value) else f"{name} {100 * value:.2f} %"

@@ -21,6 +21,7 @@ from ..errors import UserError, listed
 from ..metrics import BoolArray, FloatArray, IntArray
 from .columns import integer_blocks, is_integer, lines_of
 from .embeddings import Features
+from .images import Images
 from .pooling import PoolMode, pool
 from .template_rows import RowOfTemplate
 
@@ -61,11 +62,16 @@ class Templates:
         return pool(features, None, self.template, self.media, mode=_MODE).templates
 
 
-def read_templates(root: Path, path: Path) -> tuple[Templates, tuple[Path, ...]]:
+def read_templates(root: Path, path: Path, *, find_images: bool = True) -> tuple[Templates, Images]:
     """Read the list of images.
 
+    Args:
+        root: folder of the images.
+        path: the list.
+        find_images: look for the images on disk.
+
     Returns:
-        The templates, and the (N,) images under ``root``.
+        The templates, and the N images.
 
     Raises:
         UserError: no such file, a line of another form, or missing images.
@@ -81,11 +87,11 @@ def read_templates(root: Path, path: Path) -> tuple[Templates, tuple[Path, ...]]
         template.append(names.setdefault(fields[1], len(names)))
         key = (fields[1], fields[2]) if len(fields) == 3 else (str(number),)  # unnamed: a medium of its own
         medium.append(media.setdefault(key, len(media)))
-    missing = _missing(root, images)
+    missing = _missing(root, images) if find_images else []
     if missing:
-        raise UserError(f"{path}: {len(missing)} of its {len(images)} pictures are not under {root}:{listed(missing)}")
-    files = tuple([root / image for image in images])
-    return Templates(path, tuple(names), _int64(template), _int64(medium)), files
+        raise UserError(f"{path}: {len(missing)} of its {len(images)} images are not under {root}:{listed(missing)}")
+    files = tuple([root / image for image in images]) if find_images else None
+    return Templates(path, tuple(names), _int64(template), _int64(medium)), Images(root, tuple(images), files)
 
 
 def read_template_pairs(path: Path, templates: Templates) -> Pairs:

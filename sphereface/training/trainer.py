@@ -299,7 +299,9 @@ class Trainer:
         for name, result in outcomes:
             watch.evaluation(name, result)
             _, figure = result.headline()
-            if name == self.config.eval.select and (progress.best is None or figure > progress.best):
+            if name == self.config.eval.select and (
+                figure > progress.best if progress.best is not None else not math.isnan(figure)
+            ):
                 progress.best, progress.best_step = figure, step
         if progress.best_step == step:
             self._save(run, last=last)

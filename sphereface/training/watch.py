@@ -133,7 +133,7 @@ class Watch:
         """Report the result of one evaluation set."""
         step = self._progress.step
         log.info("step %d · %s %s", step, name, result.line())
-        figures = {f"eval/{name}/{tag}": value for tag, value in result.scalars().items()}
+        figures = {f"eval/{name}/{tag}": value for tag, value in result.scalars().items() if not math.isnan(value)}
         self._monitor.scalars(step, figures, images_seen=self._progress.images_seen)
         if self._config.log.tensorboard:
             for chart in result.figures()[:1]:

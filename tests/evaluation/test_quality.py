@@ -97,8 +97,13 @@ def test_a_file_of_quality(tmp_path):
     path = tmp_path / "quality.txt"
     path.write_text("image,quality\na b.jpg,0.5\nc.jpg, 2e-1\n\n", encoding="utf-8")
     assert read_quality(path, ["c.jpg", "a b.jpg"]).tolist() == [0.2, 0.5]
+    assert read_quality(path, ["c.png", "a b.JPG"]).tolist() == [0.2, 0.5]  # the suffix may differ
     with pytest.raises(UserError, match=r"1 of 2 images have no quality there, the first is x\.jpg"):
         read_quality(path, ["c.jpg", "x.jpg"])
+    path.write_text("c.jpg 1\nc.png 2\n", encoding="utf-8")
+    assert read_quality(path, ["c.png"]).tolist() == [2]
+    with pytest.raises(UserError, match="1 of 1 images have no quality"):
+        read_quality(path, ["c.bmp"])
     path.write_text("c.jpg 0.5\nd.jpg good\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"quality\.txt, line 2: got 'd\.jpg good' · expected 'image quality'"):
         read_quality(path, ["c.jpg"])

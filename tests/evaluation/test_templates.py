@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from sphereface.errors import UserError
-from sphereface.evaluation import parse_sets
+from sphereface.evaluation import load_set, parse_sets
 from sphereface.evaluation.embeddings import Embeddings
 from sphereface.evaluation.protocols.base import Rule
 from sphereface.evaluation.templates import Templates, read_template_pairs, read_templates
+from sphereface.places import Places
 
 from .crops import noise, write_picture
 
@@ -25,9 +26,9 @@ def folder(tmp_path):
 
 
 def test_media_are_averaged_then_added(folder):
-    templates, files = read_templates(folder, folder / "list.txt")
+    templates, images = read_templates(folder, folder / "list.txt")
     assert templates.names == ("t1", "t2", "33")
-    assert [file.name for file in files] == [f"{name}.png" for name in "abcdef"]
+    assert [file.name for file in images.files] == [f"{name}.png" for name in "abcdef"]
     x = np.random.default_rng(0).standard_normal((6, 5)) * np.array([[1], [9], [2], [1], [7], [3]])
     u = [row / np.sqrt(row @ row) for row in x]
     expected = [(u[0] + u[1]) / 2 + u[2], u[3] + u[4], u[5]]  # without a name each picture is its own medium
@@ -74,7 +75,7 @@ def test_pairs_with_folds_follow_the_protocol(folder):
     [
         ("a.png\n", "line 1: got 'a.png' · expected 'path template \\[media\\]'"),
         ("a.png t m x\n", "line 1: got 'a.png | t | m | x'"),
-        ("a.png t1\nnone.png t1\n", "1 of its 2 pictures are not under .*\n  - .*none.png"),
+        ("a.png t1\nnone.png t1\n", "1 of its 2 images are not under .*\n  - .*none.png"),
         ("\n\n", "is empty"),
     ],
 )
@@ -171,10 +172,10 @@ def test_images_in_subfolders(tmp_path):
     for name in ("a/b/c.png", "a/d.png", "e.png"):
         (tmp_path / name).touch()
     (tmp_path / "list.txt").write_text("a/b/c.png 1\n./a/d.png 1\ne.png 1\na/../e.png 2\n")
-    _, files = read_templates(tmp_path, tmp_path / "list.txt")
-    assert files == tuple(tmp_path / name for name in ("a/b/c.png", "a/d.png", "e.png", "a/../e.png"))
+    _, images = read_templates(tmp_path, tmp_path / "list.txt")
+    assert images.files == tuple(tmp_path / name for name in ("a/b/c.png", "a/d.png", "e.png", "a/../e.png"))
     (tmp_path / "list.txt").write_text("a/b/c.png 1\na/e.png 1\nf/d.png 1\na/b 1\n")
-    with pytest.raises(UserError, match="3 of its 4 pictures are not under .*\n  - .*a/e.png\n.*f/d.png\n.*a/b$"):
+    with pytest.raises(UserError, match="3 of its 4 images are not under .*\n  - .*a/e.png\n.*f/d.png\n.*a/b$"):
         read_templates(tmp_path, tmp_path / "list.txt")
 
 
@@ -182,3 +183,13 @@ def test_an_undefined_image_is_left_out_of_its_medium():
     templates = Templates(Path("list"), ("a", "b"), np.array([0, 0, 0, 1]), np.array([0, 0, 1, 2]))
     x = np.array([[1.0, 0.0], [np.nan, 1.0], [0.0, 2.0], [0.0, 0.0]])
     np.testing.assert_allclose(templates.pool(x), [[0.5**0.5, 0.5**0.5], [np.nan, np.nan]])
+
+
+def test_a_table_of_embeddings_needs_no_images(tmp_path):
+    (tmp_path / "list.txt").write_text("a.png 1\nb.png 1\nc.png 2\n", encoding="utf-8")
+    (tmp_path / "pairs.txt").write_text("1 1 1\n1 2 0\n", encoding="utf-8")
+    places = Places(None, (tmp_path, tmp_path / "list.txt", tmp_path / "pairs.txt"))
+    loaded = load_set("t", places, find_images=False)
+    assert (loaded.images.names, loaded.images.files) == (("a.png", "b.png", "c.png"), None)
+    with pytest.raises(UserError, match="3 of its 3 images are not under"):
+        load_set("t", places)

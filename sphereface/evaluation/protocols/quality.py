@@ -15,7 +15,7 @@ from ...errors import UserError
 from ...metrics import FloatArray, error_versus_discard, partial_area, roc, tar_at_far
 from ..charts import draw_discard
 from ..embeddings import Embeddings
-from ..images import Images
+from ..images import Images, stem_of
 from ..lfw import pair_cosines
 from ..result import Chart, Result, Rows
 from ..words import percent, scientific
@@ -213,7 +213,7 @@ def read_quality(path: Path, names: Sequence[str]) -> FloatArray:
 
     Args:
         path: the file. Its first line may be a header.
-        names: (M,) of the images.
+        names: (M,) of the images. Their suffixes may differ from those in the file.
 
     Returns:
         (M,) float64, in the order of ``names``.
@@ -229,18 +229,22 @@ def read_quality(path: Path, names: Sequence[str]) -> FloatArray:
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        name, value = _split(line)
+        name, text = _split(line)
         try:
-            found[name] = float(value)
+            found[name] = float(text)
         except ValueError:
             if number > 1:
                 raise UserError(f"{path}, line {number}: got {line[:80]!r} · expected 'image quality'") from None
-    missing = [name for name in names if name not in found]
+    stems: dict[str, float | None] = {}
+    for name, value in found.items():  # a.png and a.jpg are one image, unless the file has both
+        stems[stem_of(name)] = None if stem_of(name) in stems else value
+    values = [found.get(name, stems.get(stem_of(name))) for name in names]
+    missing = [name for name, known in zip(names, values, strict=True) if known is None]
     if missing:
         raise UserError(
             f"{path}: {len(missing)} of {len(names)} images have no quality there, the first is {missing[0]}"
         )
-    return np.array([found[name] for name in names], dtype=np.float64)
+    return np.array(values, dtype=np.float64)
 
 
 def _split(line: str) -> tuple[str, str]:

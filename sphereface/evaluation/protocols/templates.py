@@ -41,10 +41,8 @@ class TemplateSet(EvaluationSet):
         """Read the list of templates and that of pairs (see :mod:`~sphereface.evaluation.templates`)."""
         refuse_places(cls, name, places, 3, least=3)
         root, templates_list, pairs = places
-        templates, files = read_templates(root, templates_list)
-        names = tuple(file.relative_to(root).as_posix() for file in files)
-        found = files if find_images else None
-        return cls(name, Images(root, names, found), templates, read_template_pairs(pairs, templates))
+        templates, images = read_templates(root, templates_list, find_images=find_images)
+        return cls(name, images, templates, read_template_pairs(pairs, templates))
 
     @classmethod
     def recognises(cls, places: Sequence[Path]) -> bool:

@@ -1,0 +1,62 @@
+"""Every kind of evaluation set in ``eval.sets``: evaluated while training, shown, and able to choose the checkpoint."""
+
+from __future__ import annotations
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from sphereface.checkpoint import load_checkpoint
+from sphereface.errors import UserError
+
+from .runs import metrics_of, train
+
+
+@pytest.fixture
+def sets(faces, tmp_path):
+    """The faces of the pairs as templates, as groups, with qualities, and as a gallery."""
+    images = sorted(path.relative_to(faces / "pairs").as_posix() for path in (faces / "pairs").rglob("*.png"))
+    people = sorted({image.split("/")[0] for image in images})
+    of = {person: [image for image in images if image.startswith(f"{person}/")] for person in people}
+    lines, pairs = [], []
+    for number, person in enumerate(people):
+        lines += [f"{image} {2 * number + k % 2}" for k, image in enumerate(of[person])]
+        pairs.append(f"{2 * number} {2 * number + 1} 1")
+        pairs.append(f"{2 * number} {2 * ((number + 1) % len(people))} 0")
+    (tmp_path / "list.txt").write_text("\n".join(lines), encoding="utf-8")
+    (tmp_path / "template_pairs.txt").write_text("\n".join(pairs), encoding="utf-8")
+    (tmp_path / "quality.txt").write_text("\n".join(f"{x} {k}" for k, x in enumerate(images)), encoding="utf-8")
+    return {
+        "t": f"{faces / 'pairs'},{tmp_path / 'list.txt'},{tmp_path / 'template_pairs.txt'}",
+        "q": f"quality:{faces / 'pairs'},{faces / 'pairs' / 'pairs.txt'},{tmp_path / 'quality.txt'}",
+        "a": f"all-pairs:{faces / 'pairs'}",
+    }
+
+
+def test_sets_of_every_kind_are_evaluated_and_shown(config_file, sets, caplog):
+    caplog.set_level("INFO")
+    given = "{" + ", ".join(f"{name}: '{place}'" for name, place in sets.items()) + "}"
+    run = train(config_file, f"eval.sets={given}", "eval.select=t")
+    steps = [6, 12]
+    assert list(metrics_of(run, "eval/t/auc")) == steps  # too few impostors for a rate, and no folds
+    events = EventAccumulator(str(run), size_guidance={"images": 0}).Reload()
+    assert {"eval/t/roc", "eval/a/roc-all-pairs"} <= set(events.Tags()["images"])
+    found = metrics_of(run, "eval/t/auc")
+    assert load_checkpoint(run / "best.pt")["meta"]["best"] == max(found.values())
+    assert "step 12 · t AUC " in caplog.text
+    assert "step 12 · q saved by quality not defined" in caplog.text  # too few impostors for a threshold
+    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    assert not any("eval/q" in line for line in lines)
+    assert not any("NaN" in line for line in lines)
+
+
+def test_a_figure_that_is_not_defined_chooses_nothing(config_file, sets):
+    run = train(config_file, f"eval.sets={{q: '{sets['q']}'}}", "eval.select=q")
+    assert not (run / "best.pt").exists()
+    assert load_checkpoint(run / "last.pt")["meta"]["best"] is None
+
+
+def test_a_set_that_does_not_fit_ends_the_run_at_its_start(config_file, sets):
+    with pytest.raises(UserError, match=r"eval\.sets\.x: .*none: cannot be read .* or train without it"):
+        train(config_file, "eval.sets={x: 'all-pairs:none'}", "eval.select=null")
+    with pytest.raises(UserError, match=r"eval\.sets\.x: x: got the kind 'tinyfaces' · did you mean 'tinyface'"):
+        train(config_file, "eval.sets={x: 'tinyfaces:none'}", "eval.select=null")
