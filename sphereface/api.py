@@ -137,12 +137,12 @@ class FaceEmbedder:
         """What cosines mean; None where no file was given and none lies beside the checkpoint.
 
         Raises:
-            UserError: the file is damaged or belongs to another checkpoint.
+            UserError: the file is damaged, or belongs to another checkpoint or another use of mirror images.
         """
         path = self._calibration or calibration_path(self.checkpoint)
         if self._calibration is None and not path.exists():
             return None
-        return read_calibration(path, checkpoint_sha256=self.sha256, flip=self.flip)
+        return read_calibration(path, checkpoint_sha256=self.sha256, mirror="join" if self.flip else "none")
 
     def face(self, image: Image) -> Face:
         """Find, align and cut out the face of a picture, turned as its EXIF says; or check that it is a crop.

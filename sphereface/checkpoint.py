@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from .errors import UserError
+from .errors import UserError, first_line
 from .files import flush_folder, sha256_of, write_whole
 
 FORMAT = 1
@@ -84,7 +84,7 @@ def load_checkpoint(path: Path, *, device: torch.device | str = "cpu", mapped: b
                 f"{path}: refused: holds objects other than tensors and plain values, which could run code"
             ) from error
         # torch's own words on its unpickler, half a page on how to switch its safety off, tell a user nothing
-        reason = "" if "Weights only load failed" in str(error) else f" ({_first_line(error)})"
+        reason = "" if "Weights only load failed" in str(error) else f" ({first_line(error)})"
         raise BadCheckpoint(f"{path}: truncated, damaged or not a checkpoint{reason}") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT or not isinstance(state.get("id"), str):
         raise BadCheckpoint(
@@ -104,7 +104,3 @@ def _check_sidecar(path: Path, save_id: str) -> None:
         return  # the kill came between the two files: this one describes the checkpoint before
     if sidecar.get("sha256") != sha256_of(path):
         raise BadCheckpoint(f"{path}: altered since it was saved (its SHA-256 is not the one in {path.stem}.json)")
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]

@@ -72,6 +72,11 @@ def listed(lines: Sequence[object]) -> str:
     return first + (f"\n  … and {len(lines) - _MOST_LISTED} more" if len(lines) > _MOST_LISTED else "")
 
 
+def first_line(error: BaseException) -> str:
+    """Return what an error says in one line of at most 160 characters: its first, or its type where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+
+
 def reports_user_errors(main: Main) -> Main:
     """Make ``main(argv) -> exit code`` end on one line instead of a traceback.
 

@@ -2,19 +2,44 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
+import lzma
 import os
+import re
+import secrets
+import struct
+import time
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, BinaryIO
+
+_TOKEN_BYTES = 6
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.part", re.DOTALL)
+_LONGEST = 255 - len("..") - 2 * _TOKEN_BYTES - len(".part")  # bytes of a name
+_LEFT_AFTER_S = 3600
+_cleaned = set[str]()  # folders in which this process has looked for what killed writers left
+
+
+DAMAGED = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError,  # of the archive
+    ValueError, SyntaxError, tokenize.TokenError,  # of a header, which numpy reads as a literal of Python
+    ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError,  # of figures in either that are nonsense
+)  # fmt: skip
+"""What ``numpy.load`` and what maps its arrays raise for a damaged file, besides OSError and MemoryError."""
 
 
 def write_whole(path: Path, data: bytes | str | Callable[[BinaryIO], object], *, durable: bool = True) -> None:
     """Replace a file as a whole: a kill at any moment leaves the old one or the new one.
 
-    The new one is written beside it under a name that starts with a dot and ends in ``.part``, always the same, so
-    that what a kill leaves is overwritten by the next try.
+    The new one is written beside it as ``.NAME.<12 hexadecimal digits>.part``, a name of its own for each call, then
+    renamed. Several threads or processes may write one file at the same time: the last rename wins. What a killed
+    writer leaves is removed once it is older than an hour, by the first call in each process that writes to the folder;
+    so is ``.NAME.part`` of older versions, by the next call for the same file.
 
     Args:
         path: the file; its folder is made if need be.
@@ -24,10 +49,11 @@ def write_whole(path: Path, data: bytes | str | Callable[[BinaryIO], object], *,
     Raises:
         OSError: the file system refuses; an earlier file is untouched.
     """
-    part = path.with_name(f".{path.name}.part")
     path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(path)
+    part = path.with_name(f".{_shortened(path.name)}.{secrets.token_hex(_TOKEN_BYTES)}.part")
     try:
-        with part.open("wb") as file:
+        with part.open("xb") as file:  # not tempfile, whose files only their owner may read
             if callable(data):
                 data(file)
             else:
@@ -41,6 +67,26 @@ def write_whole(path: Path, data: bytes | str | Callable[[BinaryIO], object], *,
         raise
     if durable:
         flush_folder(path.parent)
+
+
+def _shortened(name: str) -> str:
+    """Return so much of a name that the temporary name is no longer than a file system allows."""
+    encoded = os.fsencode(name)
+    return name if len(encoded) <= _LONGEST else encoded[:_LONGEST].decode("utf-8", "ignore")
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove what killed writers left: they are old, since a writer at work changes its file all the time."""
+    oldest = time.time() - _LEFT_AFTER_S
+    found = [path.with_name(f".{path.name}.part")]
+    if (folder := str(path.parent.absolute())) not in _cleaned:  # listed once: a folder may hold a million files
+        _cleaned.add(folder)
+        with contextlib.suppress(OSError), os.scandir(folder) as entries:
+            found += [Path(entry.path) for entry in entries if _TEMPORARY.fullmatch(entry.name)]
+    for part in found:
+        with contextlib.suppress(OSError):  # another process removed it, or it belongs to somebody else
+            if part.stat().st_mtime < oldest:
+                part.unlink()
 
 
 def flush_folder(folder: Path) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from .errors import UserError
 
-_KIND = re.compile(r"([a-z][a-z0-9-]+):(?!//)(.*)", re.DOTALL)  # two letters or more: C:\crops is a path
+_NAME = "[a-z][a-z0-9-]+"
+_KIND = re.compile(rf"({_NAME}):(?!//)(.*)", re.DOTALL)  # two letters or more: C:\crops is a path
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,11 @@ def parse_places(text: str) -> Places:
     if not all(part.strip() for part in parts):
         raise UserError(f"got {text!r} · allowed: [KIND:]PLACE[,PLACE…] without empty places")
     return Places(kind, tuple(map(Path, parts)))
+
+
+def is_kind(name: str) -> bool:
+    """Say whether a text can name a protocol before a colon."""
+    return re.fullmatch(_NAME, name) is not None
 
 
 def check_set_name(name: object) -> str:

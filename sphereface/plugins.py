@@ -11,7 +11,7 @@ import os
 import sys
 from pathlib import Path
 
-from .errors import UserError
+from .errors import UserError, first_line
 
 VARIABLE = "SPHEREFACE_PLUGINS"
 
@@ -46,8 +46,9 @@ def _load(name: str) -> str:
     except UserError:
         raise
     except Exception as error:  # whatever a stranger's module raises
-        reason = (str(error).strip().splitlines() or [""])[0]
-        raise UserError(f"{VARIABLE}: {name}: cannot be imported ({type(error).__name__}: {reason})") from error
+        raise UserError(
+            f"{VARIABLE}: {name}: cannot be imported ({type(error).__name__}: {first_line(error)})"
+        ) from error
     return module_name
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import UserError
-from .files import write_whole
+from .files import DAMAGED, write_whole
 
 Embeddings = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
 
 _FORMATS = (1, 2)
 _ROWS = 4096  # normalised at a time
+_UNIT = 1e-3  # how far the length of a unit vector may be from 1
 _BLOCK = 32_768  # gallery rows in one matrix product; with fewer, threads wait for each other too often on busy cores
 _QUERIES = 64  # queries in one matrix product; the scores of a block take at most 8 MiB
 _LINKS, _BREADTH = 32, 128  # HNSW: neighbours of a node; candidates kept while building and searching
@@ -79,7 +79,7 @@ def load_gallery(path: Path, *, checkpoint_sha256: str, settings: str) -> Galler
     try:
         with np.load(path, allow_pickle=False) as file:
             gallery = _read_gallery(file)
-    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
+    except (OSError, *DAMAGED) as error:
         raise UserError(f"{path}: not a gallery ({error}) · make one: sphereface embed DIR {path.name}") from error
     if gallery.checkpoint_sha256 != checkpoint_sha256:
         raise UserError(
@@ -102,6 +102,9 @@ def _read_gallery(file: Mapping[str, npt.NDArray[Any]]) -> Gallery:
         raise ValueError(f"{len(names)} names, embeddings {' and '.join(str(part.shape) for part in parts)}")
     sha256, settings = str(file["checkpoint_sha256"]), str(file["settings"])
     if number == 1:
+        lengths = np.linalg.norm(parts[0].astype(np.float64), axis=1)
+        if (np.abs(lengths - 1) > _UNIT).any():
+            raise ValueError(f"row {int(np.argmax(np.abs(lengths - 1)))} is no unit vector")
         return Gallery(tuple(names), parts[0], sha256, settings)
     mirror = parts[1] if len(parts) > 1 else None
     return make_gallery(str(file["root"]), names, parts[0], mirror, checkpoint_sha256=sha256, settings=settings)
@@ -125,6 +128,11 @@ def nearest(gallery: Embeddings, queries: Embeddings, k: int) -> tuple[Rows, Emb
         UserError: a gallery row or a query holds NaN or infinity.
     """
     _check_finite(queries, "queries")
+    if gallery.shape[1:] != queries.shape[1:]:
+        raise UserError(
+            f"gallery: has embeddings of {gallery.shape[1]} numbers, the query of {queries.shape[1]} · both must come "
+            "from one network · embed the gallery again"
+        )
     k = min(k, len(gallery))
     rows = np.zeros((len(queries), k), dtype=np.int64)
     cosines = np.full((len(queries), k), -np.inf, dtype=np.float32)

@@ -31,6 +31,7 @@ from ..evaluation import (
     QualitySet,
     Report,
     Rule,
+    TemplateSet,
     allowed_forms,
     calibration_path,
     compare,
@@ -80,7 +81,7 @@ def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
         help="error-versus-discard by embedding length, or by a file",
     )
     add("--html", action="store_true", help="write report.html too, which shows the hardest pairs")
-    add("--calibrate", action="store_true", help="keep what scores mean beside the file, for sphereface verify")
+    add("--calibrate", action="store_true", help="keep what scores mean beside the file; of a checkpoint, for verify")
     add("--no-mean", dest="centre", action="store_false", help="do not centre the embeddings")
     add("--output", metavar="DIR", type=Path, help="for the results (eval-<pairs> or eval beside the file)")
     return parser.parse_args(argv)
@@ -91,6 +92,7 @@ def run(argv: Sequence[str] | None, program: str = "sphereface eval") -> int:
     args = parse(argv, program)
     if args.compare:
         return _compare(args)
+    _check_sets(args)
     source = open_source(source_path(args), args)
     sets, rule, reports = _sets(args, [source]), Rule(subtract_mean=args.centre), []
     if args.calibrate and (len(sets) > 1 or not isinstance(sets[0], PairSet)):
@@ -101,11 +103,13 @@ def run(argv: Sequence[str] | None, program: str = "sphereface eval") -> int:
     for each, others in zip(sets, more, strict=True):
         report = evaluate_set(source, each, rule=rule, more=others)
         reports.append(report)
+        print(format_table(report), end="\n\n")  # before anything is written, which may fail
         files = write_report(report, folder := _folder(args, each))
-        print(f"{format_table(report)}\n\nwritten: {', '.join(files)} in {folder}\n")
+        print(f"written: {', '.join(files)} in {folder}\n")
     if args.suite:
-        write_suite(suite := suite_of(reports), _output(args))
-        print(f"{format_rows(suite.rows())}\n\nwritten: suite.txt, suite.json in {_output(args)}\n")
+        print(format_rows((suite := suite_of(reports)).rows()), end="\n\n")
+        write_suite(suite, _output(args))
+        print(f"written: suite.txt, suite.json in {_output(args)}\n")
     if args.calibrate:
         print(_calibrate(source, reports))
     if args.html:
@@ -120,9 +124,10 @@ def _calibrate(source: Source, reports: Sequence[Report]) -> str:
     assert isinstance(result, PairsResult)
     calibration = fit_calibration(
         result.cosines, result.pairs.same,
-        checkpoint_sha256=source.sha256, flip=result.embeddings.flip, source=str(result.pairs.path),
+        checkpoint_sha256=source.sha256, mirror=result.embeddings.mirrored, source=str(result.pairs.path),
     )  # fmt: skip
-    write_calibration(calibration, path := calibration_path(source.path))
+    path = calibration_path(source.path, is_checkpoint="checkpoint" in source.about())
+    write_calibration(calibration, path)
     rows = "\n".join(f"{p.far:7g} {p.threshold:10.4f} {p.tar:8.2%}" for p in calibration.thresholds)
     return (
         f"    FAR  threshold      TAR  (of cosines without a mean subtracted)\n{rows}\n"
@@ -131,17 +136,26 @@ def _calibrate(source: Source, reports: Sequence[Report]) -> str:
     )
 
 
+def _check_sets(args: argparse.Namespace) -> None:
+    """Refuse options that name sets in two ways."""
+    given = [name for name in ("suite", "sets", "ijb") if getattr(args, name) is not None]
+    if len(given) > 1:
+        raise UserError("--suite, --sets, --ijb: got more than one of them · allowed: one; --sets takes any sets")
+    if given and args.dev_train is not None:
+        raise UserError(
+            f"--dev-train: got it with --{given[0]} · allowed with --pairs; in a set write pairs:DIR,PAIRS,DEVTRAIN"
+        )
+
+
 def _sets(args: argparse.Namespace, sources: Sequence[Source]) -> list[EvaluationSet]:
     find_images = any(source.reads_images for source in sources)
-    if sum(map(bool, (args.suite, args.sets, args.ijb))) > 1:
-        raise UserError("--suite, --sets, --ijb: got more than one of them · allowed: one; --sets takes any sets")
-    if args.ijb:
+    if args.ijb is not None:
         return parse_sets([f"ijb=ijb:{args.ijb}"], find_images=find_images)
     if args.suite:
         return suite_sets(args.suite, find_images=find_images)
     if args.sets:
         return parse_sets(args.sets, find_images=find_images)
-    name = args.pairs.stem if is_bin(args.pairs) else args.lfw.resolve().name
+    name = args.pairs.stem if is_bin(args.pairs) else args.lfw.resolve().name or "set"
     return [load_pair_set(name, args.lfw, args.pairs, dev_train=args.dev_train, find_images=find_images)]
 
 
@@ -163,14 +177,18 @@ def _others(args: argparse.Namespace, evaluation_set: EvaluationSet) -> list[Eva
 
 
 def _output(args: argparse.Namespace) -> Path:
-    name = "eval-suite" if args.suite else "eval" if args.sets or args.ijb else f"eval-{args.pairs.stem}"
-    output: Path = args.output or source_path(args).parent / name
-    return output
+    name = "eval-suite" if args.suite else "eval" if args.sets or args.ijb is not None else f"eval-{args.pairs.stem}"
+    if args.output is not None:
+        return Path(args.output)
+    source = source_path(args)
+    if args.ckpt is None:  # several of them may lie in one folder, beside a checkpoint
+        name = f"{source.name}-{name}"
+    return source.parent / name
 
 
 def _folder(args: argparse.Namespace, evaluation_set: EvaluationSet) -> Path:
     """Where the results of a set go: several sets have a folder each."""
-    return _output(args) / evaluation_set.name if args.sets or args.suite or args.ijb else _output(args)
+    return _output(args) / evaluation_set.name if args.sets or args.suite or args.ijb is not None else _output(args)
 
 
 def unequal_lines(a: Sequence[str], b: Sequence[str]) -> list[str]:
@@ -180,12 +198,16 @@ def unequal_lines(a: Sequence[str], b: Sequence[str]) -> list[str]:
 
 def _compare(args: argparse.Namespace) -> int:
     """Say of each set which file is better."""
-    if args.identification or args.all_pairs or args.html or args.calibrate:
+    if args.identification or args.all_pairs or args.html or args.calibrate or args.quality is not None:
         raise UserError(
-            "--compare: compares accuracies · leave --identification, --all-pairs, --html and --calibrate out"
+            "--compare: compares accuracies · omit --identification, --all-pairs, --quality, --html and --calibrate"
         )
+    _check_sets(args)
     sources = [open_source(path, args) for path in args.compare]
     sets = _sets(args, sources)
+    others = [each.name for each in sets if not isinstance(each, (PairSet, TemplateSet))]
+    if others:
+        raise UserError(f"--compare: got {', '.join(others)} · allowed: lists of pairs, of images or of templates")
     print(f"A {args.compare[0]}\nB {args.compare[1]}")
     for each in sets:
         rule = Rule(subtract_mean=args.centre)

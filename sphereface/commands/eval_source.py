@@ -101,10 +101,12 @@ def open_source(path: Path, args: argparse.Namespace) -> Source:
 
 def kind_of(path: Path) -> str:
     """Return the option that a file is for: by its content where it is a zip archive, else by its suffix."""
-    if path.is_file() and zipfile.is_zipfile(path):
+    try:
         with zipfile.ZipFile(path) as archive:
             arrays = all(name.endswith(".npy") for name in archive.namelist())
         return "--embeddings" if arrays else "--ckpt"
+    except (OSError, zipfile.BadZipFile):  # not there, no archive, or a damaged one: who opens it says so
+        pass
     return {".onnx": "--onnx", ".npz": "--embeddings"}.get(path.suffix.lower(), "--ckpt")
 
 

@@ -109,9 +109,8 @@ def read_lines(path: Path) -> list[Line]:
 def read_list(path: Path, lines: Sequence[Line]) -> PairRows:
     """Read a list in one of the forms above.
 
-    Folds as the list numbers them, 1 to K or 0 to K − 1. Without numbers there are ten: each takes a tenth of the
-    pairs of one person and a tenth of the pairs of two people, in the order of the list. For LFW's pairs these are
-    LFW's folds, whether the list has all pairs of one person first or 300 of each kind in turn.
+    Folds as the list numbers them, 1 to K or 0 to K − 1. Without numbers there are ten (see :func:`with_folds`). For
+    LFW's pairs these are LFW's folds, whether the list has all pairs of one person first or 300 of each kind in turn.
 
     Args:
         path: the file, for messages.
@@ -247,7 +246,7 @@ def _read_labelled(path: Path, rows: Sequence[_Row], *, label_first: bool) -> Pa
         sides.append((image_name(path, number, left), image_name(path, number, right)))
     same = np.array([row.fields[0 if label_first else 2] == "1" for row in rows], dtype=bool)
     if len(rows[0].fields) == 3:
-        return PairRows(sides, same, _consecutive_folds(path, same, NUM_FOLDS), NUM_FOLDS)
+        return with_folds(path, sides, same)
     fold = _given_folds(path, rows)
     _check_kinds(path, rows, same, fold)
     return PairRows(sides, same, fold, int(fold.max()))
@@ -291,13 +290,25 @@ def _given_folds(path: Path, rows: Sequence[_Row]) -> IntArray:
     return np.asarray(values - expected[0] + 1, dtype=np.int64)
 
 
+def with_folds(path: Path, sides: Sequence[tuple[str, str]], same: BoolArray) -> PairRows:
+    """Return pairs that their list puts in no folds, in ten; in fewer where it has fewer than ten pairs of a kind.
+
+    Each fold takes the same share of the pairs of one person and of two people, in the order of the list.
+
+    Raises:
+        UserError: fewer than two pairs of a kind.
+    """
+    num_folds = max(2, min(NUM_FOLDS, int(same.sum()), int((~same).sum())))
+    return PairRows(sides, same, _consecutive_folds(path, same, num_folds), num_folds)
+
+
 def _consecutive_folds(path: Path, same: BoolArray, num_folds: int) -> IntArray:
     """(P,) folds from 1. Each kind of pairs is divided into consecutive runs; the first runs may be longer by one."""
     num_genuine, num_impostor = int(same.sum()), int((~same).sum())
     if min(num_genuine, num_impostor) < num_folds:
         raise UserError(
             f"{path}: has {num_genuine} pairs of one person and {num_impostor} of two people · allowed: {num_folds} or "
-            f"more of each for {num_folds} folds · add pairs, or number fewer folds ('{Form.LABEL_LAST.value}')"
+            f"more of each for {num_folds} folds, because a fold's threshold comes from the others · add pairs"
         )
     fold = np.zeros(len(same), dtype=np.int64)
     for kind in (True, False):
@@ -338,7 +349,7 @@ def _read_flagged(path: Path, rows: Sequence[_Row]) -> PairRows:
     flags = np.array([int(row.fields[1]) for row in rows[0::2]], dtype=np.int64)
     same = flags > 0
     if flags.max() <= 1:
-        return PairRows(sides, same, _consecutive_folds(path, same, NUM_FOLDS), NUM_FOLDS)
+        return with_folds(path, sides, same)
     own = _given_folds(path, [row for row in rows[0::2] if int(row.fields[1]) > 0])
     fold = _consecutive_folds(path, same, int(own.max()))
     fold[same] = own
@@ -354,4 +365,4 @@ def _read_by_folder(path: Path, rows: Sequence[_Row]) -> PairRows:
                 f"'{Form.FOLDER.value}', since the folder says who is on it"
             )
     same = np.array([left.rpartition("/")[0] == right.rpartition("/")[0] for left, right in sides], dtype=bool)
-    return PairRows(sides, same, _consecutive_folds(path, same, NUM_FOLDS), NUM_FOLDS)
+    return with_folds(path, sides, same)

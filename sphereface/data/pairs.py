@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from ..errors import UserError, listed
 from .images import IMAGE_SUFFIXES
-from .pair_lists import Line, PairRows, image_name, is_number, quoted, read_lines, read_list
+from .pair_lists import Line, PairRows, image_name, is_number, quoted, read_lines, read_list, with_folds
 
 SUFFIXES = (".jpg", *sorted(IMAGE_SUFFIXES - {".jpg"}))  # tried in this order, each in upper case too
 _LFW_VIEW2_TEXT = """
@@ -108,7 +108,7 @@ def read_pairs(path: str | Path) -> Pairs:
     """
     path = Path(path)
     lines = read_lines(path)
-    read = _read_lfw if _is_lfw_header(lines[0]) else read_list
+    read = _read_lfw if _is_lfw_header(lines[0]) else _read_headless if _is_lfw_line(lines[0]) else read_list
     rows = read(path, lines)
     names = sorted({name for pair in rows.sides for name in pair})
     row = {name: index for index, name in enumerate(names)}
@@ -149,6 +149,19 @@ def _find(file: Path) -> Path | None:
 def _is_lfw_header(line: Line) -> bool:
     """Whether a line is made of whole numbers alone."""
     return all(field.isascii() and field.isdecimal() for field in _split(line))
+
+
+def _is_lfw_line(line: Line) -> bool:
+    """Whether a line is ``name n1 n2`` or ``name1 n1 name2 n2``: a list of LFW's form without its first line."""
+    fields = _split(line)
+    counts = [_is_count(field) for field in fields]
+    return all(fields) and counts in ([False, True, True], [False, True, False, True])
+
+
+def _read_headless(path: Path, lines: Sequence[Line]) -> PairRows:
+    """RFW's lists, and LFW's without the first line: the folds are tenths of the list."""
+    same = np.array([len(_split(line)) == 3 for line in lines], dtype=bool)
+    return with_folds(path, [_parse_line(path, line) for line in lines], same)
 
 
 def _read_lfw(path: Path, lines: Sequence[Line]) -> PairRows:

@@ -1,7 +1,8 @@
 """What a cosine means: the probability of one person, and thresholds at stated false accept rates.
 
 Both are learnt from the scores of an evaluation and kept beside the checkpoint as ``NAME.calibration.json``, tied to it
-by its SHA-256. Scores are plain cosines without a mean subtracted, for two photographs have none of their own.
+by its SHA-256 and by the use of mirror images. Scores are plain cosines without a mean subtracted, because two
+photographs have none of their own.
 """
 
 from __future__ import annotations
@@ -22,6 +23,13 @@ from ..metrics import BoolArray, FloatArray, roc, tar_at_far
 FAR_TARGETS = (1e-1, 5e-2, 2e-2, 1e-2, 5e-3, 2e-3, 1e-3, 5e-4, 2e-4, 1e-4, 5e-5, 2e-5, 1e-5)
 _FORMAT = 1
 _STEPS = 100
+_LARGEST = 1e9  # slope and offset: a cosine times 1e9 is still far from the largest number of float64
+_HIGHEST_COSINE = 1.001  # rounding may leave a cosine above 1
+_MIRROR = {
+    "join": "with mirror images joined",
+    "add": "with mirror images added",
+    "none": "without mirror images",
+}
 
 
 @dataclass(frozen=True)
@@ -43,11 +51,13 @@ class Calibration:
 
     Attributes:
         checkpoint_sha256: the checkpoint that it belongs to.
-        flip: embeddings are of picture and mirror image.
+        flip: embeddings are of image and mirror image.
         source: the pairs that it was learnt from, for people.
         slope, offset: P(one person) = 1 / (1 + exp(−(slope × cosine + offset))), where ``prior`` of the pairs are.
         prior: the share of genuine pairs among those that it was learnt from.
         thresholds: at each false accept rate that rests on ten impostor pairs or more, from the highest down.
+        mirror: ``"join"``, ``"add"`` or ``"none"``: how the embeddings of image and mirror image became one; empty:
+            joined with ``flip``, as in files that do not say it.
     """
 
     checkpoint_sha256: str
@@ -57,6 +67,11 @@ class Calibration:
     offset: float
     prior: float
     thresholds: tuple[Threshold, ...]
+    mirror: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.mirror:
+            object.__setattr__(self, "mirror", "join" if self.flip else "none")
 
     def probability(self, cosine: float, prior: float | None = None) -> float:
         """P(one person), in [0, 1].
@@ -88,7 +103,7 @@ class Calibration:
 
 
 def fit_calibration(
-    cosines: FloatArray, same: BoolArray, *, checkpoint_sha256: str, flip: bool, source: str
+    cosines: FloatArray, same: BoolArray, *, checkpoint_sha256: str, mirror: str, source: str
 ) -> Calibration:
     """Learn what cosines mean from pairs that are known.
 
@@ -96,25 +111,33 @@ def fit_calibration(
     it finite where the two kinds do not overlap, by Newton's method.
 
     Args:
-        cosines: (P,) float64. Pairs without a score (NaN) are left out of the regression; in the thresholds they count
-            against the checkpoint, as everywhere.
+        cosines: (P,) float64. Pairs without a score (NaN) are left out of the regression; in the thresholds the
+            genuine ones count as rejected.
         same: (P,) bool.
-        checkpoint_sha256, flip, source: see :class:`Calibration`.
+        checkpoint_sha256, mirror, source: see :class:`Calibration`.
 
     Raises:
-        UserError: too few pairs for any threshold, or cosines that are lower for one person than for two.
+        UserError: too few pairs with a score for any threshold, or cosines that are lower for one person than for two.
     """
-    points = [point for point in tar_at_far(roc(cosines, same), FAR_TARGETS) if point.resolvable]
+    defined = np.isfinite(cosines)
+    genuine, impostor = int((same & defined).sum()), int((~same & defined).sum())
+    if not genuine or not impostor:
+        raise UserError(
+            f"{source}: got {genuine} genuine and {impostor} impostor pairs with a score · allowed: one or more of "
+            "each · add pairs"
+        )
+    resolvable = [point for point in tar_at_far(roc(cosines, same), FAR_TARGETS) if point.resolvable]
+    points = [point for point in resolvable if math.isfinite(point.threshold)]
     if not points:
         raise UserError(
-            f"{source}: {(~same).sum()} impostor pairs · a threshold at FAR 0.1, the highest, needs 100 · add pairs"
+            f"{source}: {impostor} impostor pairs · a threshold at FAR 0.1, the highest, needs 100 · add pairs"
         )
-    defined = np.isfinite(cosines)
     slope, offset = platt(cosines[defined], same[defined])
-    if slope <= 0:
+    if not slope > 0:
         raise UserError(f"{source}: genuine pairs score no higher than impostor pairs · nothing to calibrate")
     thresholds = tuple(Threshold(p.far, p.threshold, p.tar, p.num_impostor) for p in points)
-    return Calibration(checkpoint_sha256, flip, source, slope, offset, float(same[defined].mean()), thresholds)
+    prior = float(same[defined].mean())
+    return Calibration(checkpoint_sha256, mirror != "none", source, slope, offset, prior, thresholds, mirror)
 
 
 def platt(scores: FloatArray, same: BoolArray) -> tuple[float, float]:
@@ -142,56 +165,117 @@ def platt(scores: FloatArray, same: BoolArray) -> tuple[float, float]:
     return float(weights[0]), float(weights[1])
 
 
-def calibration_path(checkpoint: Path) -> Path:
-    """Where the calibration of a checkpoint lies: ``best.calibration.json`` beside ``best.pt``."""
-    return checkpoint.with_suffix(".calibration.json")
+def calibration_path(file: Path, *, is_checkpoint: bool = True) -> Path:
+    """Return where the calibration of a file lies.
+
+    A checkpoint ``best.pt`` has ``best.calibration.json`` beside it. An ONNX file or a table has its whole name in
+    front, ``best.npz.calibration.json``, because it may lie beside a checkpoint of the same name.
+    """
+    return file.with_suffix(".calibration.json") if is_checkpoint else file.with_name(f"{file.name}.calibration.json")
 
 
 def write_calibration(calibration: Calibration, path: Path) -> None:
-    """Write it as JSON. Raises UserError where that cannot be done."""
+    """Write it as JSON.
+
+    Raises:
+        UserError: the file system refuses, or :func:`read_calibration` would refuse what it holds.
+    """
+    values = {"format": _FORMAT, **asdict(calibration)}
     try:
-        write_whole(path, json.dumps({"format": _FORMAT, **asdict(calibration)}, indent=2, ensure_ascii=False) + "\n")
+        _calibration_of(values)
+    except ValueError as error:
+        raise UserError(f"{path}: not written: {error} · evaluate on other pairs") from error
+    text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False)
+    try:
+        write_whole(path, text + "\n")
     except OSError as error:
         raise UserError(f"{path}: the calibration cannot be written ({error.strerror})") from error
 
 
-def read_calibration(path: Path, *, checkpoint_sha256: str, flip: bool) -> Calibration:
-    """Read a calibration for the checkpoint with this SHA-256, embedding pictures with or without mirror images.
+def read_calibration(path: Path, *, checkpoint_sha256: str, mirror: str) -> Calibration:
+    """Read a calibration for the checkpoint with this SHA-256 and this use of mirror images.
+
+    Args:
+        path: the file.
+        checkpoint_sha256: of the checkpoint.
+        mirror: ``"join"``, ``"add"`` or ``"none"``.
 
     Raises:
         UserError: the file is missing or malformed, or was made for another checkpoint or other embeddings.
     """
-    remake = "make one: sphereface eval --ckpt … --calibrate"
+    remake = f"make one: sphereface eval --ckpt … --mirror {mirror} --calibrate"
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if found.pop("format") != _FORMAT:
-            raise ValueError("another format")
-        numbers = {key: float(found[key]) for key in ("slope", "offset", "prior")}
-        calibration = Calibration(**{**found, **numbers, "thresholds": _thresholds(found["thresholds"])})
+        calibration = _calibration_of(json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}) · {remake}") from error
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UserError(f"{path}: not a calibration ({error}) · {remake}") from error
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        reason = f"no {error}" if isinstance(error, KeyError) else error
+        raise UserError(f"{path}: not a calibration ({reason}) · {remake}") from error
     if calibration.checkpoint_sha256 != checkpoint_sha256:
         raise UserError(
             f"{path}: made for another checkpoint (SHA-256 {calibration.checkpoint_sha256[:12]}…, "
             f"this one has {checkpoint_sha256[:12]}…) · {remake}"
         )
-    if calibration.flip != flip:
-        names = {True: "with", False: "without"}
-        raise UserError(
-            f"{path}: made {names[calibration.flip]} mirror images, embeddings here are {names[flip]} · {remake}"
-        )
+    if calibration.mirror != mirror:
+        raise UserError(f"{path}: made {_MIRROR[calibration.mirror]}, embeddings here are {_MIRROR[mirror]} · {remake}")
     return calibration
+
+
+def _calibration_of(values: dict[str, Any]) -> Calibration:
+    """Check and build a calibration. A ValueError says which value is wrong; a TypeError or KeyError which key."""
+    found = dict(values)
+    if found.pop("format") != _FORMAT:
+        raise ValueError("another format")
+    found["slope"] = _number(found, "slope", 0, _LARGEST)
+    found["offset"] = _number(found, "offset", -_LARGEST, _LARGEST)
+    found["prior"] = _number(found, "prior", 0, 1)
+    if found["slope"] == 0 or found["prior"] in (0, 1):
+        raise ValueError(f"slope {found['slope']:g}, prior {found['prior']:g} · allowed: above 0, and prior below 1")
+    for key, kind in (("checkpoint_sha256", str), ("source", str), ("flip", bool)):
+        if not isinstance(found[key], kind):
+            raise ValueError(
+                f"{key}: got {_short(found[key])} · allowed: {'true or false' if kind is bool else 'text'}"
+            )
+    mirror = found.get("mirror", "join" if found["flip"] else "none")
+    if mirror not in tuple(_MIRROR) or (mirror != "none") != found["flip"]:
+        raise ValueError(f"mirror: got {_short(mirror)} with flip {found['flip']} · allowed: {', '.join(_MIRROR)}")
+    return Calibration(**{**found, "mirror": mirror, "thresholds": _thresholds(found["thresholds"])})
 
 
 def _thresholds(found: Sequence[dict[str, Any]]) -> tuple[Threshold, ...]:
     points = tuple(
-        Threshold(float(p["far"]), float(p["threshold"]), float(p["tar"]), int(p["num_impostor"])) for p in found
+        Threshold(
+            far=_number(point, "far", 0, 1),
+            threshold=_number(point, "threshold", -_HIGHEST_COSINE, _HIGHEST_COSINE),
+            tar=_number(point, "tar", 0, 1),
+            num_impostor=_count(point, "num_impostor"),
+        )
+        for point in found
     )
     if not points:
         raise ValueError("no thresholds")
+    rates = [point.far for point in points]
+    if sorted(set(rates), reverse=True) != rates:
+        raise ValueError("thresholds: far does not fall from each to the next")
     return points
+
+
+def _number(values: dict[str, Any], key: str, lowest: float, highest: float) -> float:
+    value = values[key]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not lowest <= value <= highest:
+        raise ValueError(f"{key}: got {_short(value)} · allowed: a number from {lowest:g} to {highest:g}")
+    return float(value)
+
+
+def _count(values: dict[str, Any], key: str) -> int:
+    value = values[key]
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{key}: got {_short(value)} · allowed: 1 or more")
+    return value
+
+
+def _short(value: object) -> str:
+    return repr(value)[:40]
 
 
 def _cross_entropy(logits: FloatArray, target: FloatArray) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import torch
 
 from ..data.images import Picture
 from ..errors import UserError
-from ..files import write_whole
+from ..files import DAMAGED, write_whole
 from ..models import Backbone, load_model
 from .embed import embed_files
 from .embeddings import Embeddings, split_mirror
@@ -122,8 +121,10 @@ class Embedder(Source):
         try:
             with np.load(self._file, allow_pickle=False) as kept:
                 digests, features = kept["digests"], kept["features"]
+            if digests.ndim != 2 or features.ndim != 2 or features.dtype != np.float32:
+                raise ValueError(f"digests {digests.shape}, features {features.shape} {features.dtype}")
             return {row.tobytes(): feature for row, feature in zip(digests, features, strict=True)}
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except (OSError, *DAMAGED) as error:
             raise UserError(
                 f"{self._file}: damaged file of kept embeddings ({error}) · delete it, or use --no-cache"
             ) from None

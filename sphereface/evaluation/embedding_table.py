@@ -3,11 +3,12 @@
 ===============  =======================  ================================================================
 array            shape                    meaning
 ===============  =======================  ================================================================
-``names``        (N,) text                of the images, relative to their folder: ``Ann/Ann_0001.jpg``
+``names``        (N,) text                of the images, relative to their folder: ``Ann/Ann_0001.jpg``; a backslash
+                                          is the same as a slash
 ``embeddings``   (N, D) float             a row for each image
 ``mirror``       (N, D) float, optional   the same for the mirror images
 ``quality``      (N,) float, optional     higher for a better image
-``root``         text, optional           folder of the images
+``root``         text, optional           folder of the images, or the ``.bin`` that they are in
 ===============  =======================  ================================================================
 
 Galleries of older versions have ``paths`` in place of ``names``. Other arrays are allowed and not read.
@@ -16,18 +17,19 @@ Galleries of older versions have ``paths`` in place of ``names``. Other arrays a
 from __future__ import annotations
 
 import os
+import warnings
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ..data.bins import is_bin
 from ..errors import UserError
-from ..files import write_whole
+from ..files import DAMAGED, write_whole
 from .embeddings import Embeddings
 from .images import Images, stem_of
 from .mapped_array import map_array
@@ -36,9 +38,10 @@ from .source import Source
 SUFFIX = ".npz"
 _SEVERAL = -1  # row of a name that belongs to several rows with different embeddings
 _MOST_SHOWN = 3
+_LONGEST_REASON = 200  # characters of a message of numpy, which may quote a damaged header
+_FIRST_OF_BIN = "000000"
 _NUMBERS = ("embeddings", "mirror", "quality")
 _TEXTS = ("root", "checkpoint_sha256")
-_LARGE = ("embeddings", "mirror")  # mapped, not read
 _READ = ("names", "paths", *_NUMBERS, *_TEXTS)
 
 Array = npt.NDArray[Any]
@@ -66,6 +69,7 @@ class EmbeddingTable(Source):
         self._mirror: Array | None = arrays.get("mirror")
         self._quality: Array | None = arrays.get("quality")
         self._root = Path(arrays.get("root") or ".")
+        self._bin: Path | None = None  # whose images the names without a prefix were taken for
         self._by: str | None = arrays.get("checkpoint_sha256")
         if self._mirror is None and mirror in ("join", "add"):
             raise UserError(f"{path}: --mirror: got {mirror} · the table has no array 'mirror' · omit it")
@@ -84,12 +88,14 @@ class EmbeddingTable(Source):
     def embeddings(self, images: Images, set_name: str) -> Embeddings:
         """Return the rows of a set's images.
 
-        A row is found by ``set_name/name``, then by ``name``, each first as it is and then without the suffix; then by
-        the place of the image relative to the table's ``root``. Where nothing is found so, the last parts of the names
-        are compared, because images may lie in one flat folder.
+        Where the table has names that start with ``set_name/``, all images of the set must be among them. Otherwise a
+        row is found by the name of the image, or by its place relative to the table's ``root``. Each is compared as it
+        is and then without the suffix. Where no image is found so, the last parts of the names are compared, because
+        images may lie in one flat folder. The images of every ``.bin`` have the same names, ``000000`` and so on:
+        names without a prefix serve one ``.bin``, the table's ``root`` where that is one.
 
         Raises:
-            UserError: images without a row, or with several.
+            UserError: images without a row, or with several; a ``.bin`` that the names may not belong to.
         """
         rows = _as_slice(self._rows(images, set_name))
         quality = None if self._quality is None else self._quality[rows].astype(np.float64)
@@ -99,12 +105,16 @@ class EmbeddingTable(Source):
 
     def _rows(self, images: Images, set_name: str) -> npt.NDArray[np.int64]:
         prefix = f"{set_name}/"
-        prefixes = (prefix, "") if any(name.startswith(prefix) for name in self._names) else ("",)
-        found = [self._find(self._ways(images, name, prefixes)) for name in images.names]
+        if not any(name.startswith(prefix) for name in self._names):
+            prefix = ""
+        names = [_with_slashes(name) for name in images.names]
+        if not prefix and is_bin(images.root) and any(self._find([name]) is not None for name in names):
+            self._check_bin(images.root, set_name)
+        found = [self._find(self._ways(images.root, name, prefix)) for name in names]
         if not any(row is not None for row in found):
-            last = [name.rpartition("/")[2] for name in images.names]
+            last = [name.rpartition("/")[2] for name in names]
             if len(set(last)) == len(last):
-                found = [self._find([name]) for name in last]
+                found = [self._find([prefix + name]) for name in last]
         several = [name for name, row in zip(images.names, found, strict=True) if row == _SEVERAL]
         if several:
             raise UserError(
@@ -113,21 +123,40 @@ class EmbeddingTable(Source):
             )
         missing = [name for name, row in zip(images.names, found, strict=True) if row is None]
         if missing:
+            allowed = (
+                f"these names with {prefix} in front" if prefix else f"these names, also with {set_name}/ in front"
+            )
             raise UserError(
                 f"{self.path}: has no embedding for {len(missing):,} of the {len(images):,} images of {set_name}: "
-                f"{_some(missing)} · names in the table: {_some(self._names)} · "
-                f"allowed: these names, also with {set_name}/ in front or another suffix"
+                f"{_some(missing)} · names in the table: {_some([n for n in self._names if n.startswith(prefix)])} · "
+                f"allowed: {allowed} or another suffix"
             )
         return np.array(found, dtype=np.int64)
 
-    def _ways(self, images: Images, name: str, prefixes: Sequence[str]) -> Iterator[str]:
+    def _check_bin(self, file: Path, set_name: str) -> None:
+        """Refuse a ``.bin`` whose images have the names of another one's in this table."""
+        example = f"{set_name}/{_FIRST_OF_BIN}"
+        own = PureWindowsPath(self._root).name  # knows slashes and backslashes
+        if is_bin(own) and own.casefold() != file.name.casefold():
+            raise UserError(
+                f"{self.path}: got {file.name} for {set_name} · allowed: {own}, the root of the table · embed "
+                f"{file.name}, or for a table of several sets put {set_name}/ before the names, as in {example}"
+            )
+        place = file.resolve()
+        if self._bin not in (None, place):
+            raise UserError(
+                f"{self.path}: got {file} for {set_name} after {self._bin} · allowed: one .bin for names without a "
+                f"prefix, since each names its images {_FIRST_OF_BIN}, … · put {set_name}/ before the names, as in "
+                f"{example}"
+            )
+        self._bin = place
+
+    def _ways(self, folder: Path, name: str, prefix: str) -> Iterator[str]:
         """Return the names that the row of an image may have, one after the other."""
-        yield from (prefix + name for prefix in prefixes)
-        place = os.path.normpath(images.root.absolute() / name)
+        yield prefix + name
+        place = os.path.normpath(folder.absolute() / name)
         root = os.path.normpath(self._root.absolute())
-        yield place
-        if place.startswith(root + os.sep):
-            yield Path(place[len(root) + 1 :]).as_posix()
+        yield from (way for way in _places(place, root) if way.startswith(prefix))
 
     def _find(self, ways: Iterable[str]) -> int | None:
         for way in ways:
@@ -208,46 +237,73 @@ def _read(path: Path, skip: Sequence[str]) -> dict[str, Any]:
         if not zipfile.is_zipfile(path):
             path.open("rb").close()  # a missing file is said as such
             raise _wrong(path, "not a .npz file, which is a zip archive")
-        with np.load(path, allow_pickle=False) as file:
-            wanted = [key for key in _READ if key in file and key not in skip]
-            found = {key: map_array(path, key) if key in _LARGE else file[key] for key in wanted}
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be read ({error.strerror or error}) · expected a table of embeddings"
-        ) from None
+        with zipfile.ZipFile(path) as archive:
+            members = {name.removesuffix(".npy") for name in archive.namelist()}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of Python, about a damaged header
+            found = {key: map_array(path, key) for key in _READ if key in members and key not in skip}
     except MemoryError as error:
         raise UserError(f"{path}: needs more memory than there is ({error})") from None
-    except (ValueError, EOFError, KeyError, zipfile.BadZipFile, NotImplementedError, zlib.error) as error:
-        if "allow_pickle" in str(error):
+    except (OSError, *DAMAGED) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise UserError(f"{path}: cannot be read ({error.strerror}) · expected a table of embeddings") from None
+        if "Object arrays" in str(error):
             raise _wrong(path, "holds an array of Python objects, which could run code") from None
-        raise _wrong(path, f"damaged ({error})") from None
+        raise _wrong(path, f"damaged ({_reason(error)})") from None
     names = found.pop("names", found.pop("paths", None))
     if names is None or "embeddings" not in found:
         raise _wrong(path, f"has no array {'names' if names is None else 'embeddings'}")
     _check(path, found, names)
-    return {**found, "names": _texts(path, names), **{key: str(found[key]) for key in _TEXTS if key in found}}
+    texts = [_with_slashes(name).removeprefix("./") for name in _texts(path, "names", names)]
+    return {**found, "names": texts, **{key: _text(path, key, found[key]) for key in _TEXTS if key in found}}
 
 
 def _check(path: Path, found: Mapping[str, Array], names: Array) -> None:
     if names.ndim != 1 or not len(names):
         raise _wrong(path, f"names: got shape {names.shape}")
+    shape = found["embeddings"].shape
     for key in (key for key in _NUMBERS if key in found):
         array = found[key]
-        wanted = (len(names),) if key == "quality" else (len(names), found["embeddings"].shape[-1])
-        if array.dtype.kind != "f":
+        wanted = (len(names),) if key == "quality" else (len(names), *shape[1:2])
+        if array.dtype.kind != "f" or array.dtype.itemsize > np.dtype(np.float64).itemsize:
             raise _wrong(path, f"{key}: got {array.dtype}, not float16, float32 or float64")
-        if array.shape != wanted or 0 in array.shape:
+        if len(shape) != 2 or array.shape != wanted or 0 in array.shape:
             raise _wrong(path, f"{key}: got shape {array.shape} with {len(names):,} names")
 
 
-def _texts(path: Path, names: Array) -> list[str]:
-    if names.dtype.kind not in "US":
-        raise _wrong(path, f"names: got {names.dtype}, not text")
+def _texts(path: Path, key: str, array: Array) -> list[str]:
+    if array.dtype.kind not in "US":
+        raise _wrong(path, f"{key}: got {array.dtype}, not text")
     try:
-        texts = np.char.decode(names, "utf-8") if names.dtype.kind == "S" else names
+        return list((np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array).tolist())
     except UnicodeDecodeError as error:
-        raise _wrong(path, f"names: bytes that are not UTF-8 ({error.reason})") from None
-    return [name.removeprefix("./") for name in texts.tolist()]
+        raise _wrong(path, f"{key}: bytes that are not UTF-8 ({error.reason})") from None
+    except (ValueError, SystemError) as error:  # of numpy, for numbers that are no characters of Unicode
+        raise _wrong(path, f"damaged ({key}: {_reason(error)})") from None
+
+
+def _text(path: Path, key: str, array: Array) -> str:
+    if array.size != 1:
+        raise _wrong(path, f"{key}: got shape {array.shape}, not one text")
+    return _texts(path, key, array.reshape(1))[0]
+
+
+def _reason(error: Exception) -> str:
+    """Return what an error says, on one line."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    text = "".join(letter if letter.isprintable() else "?" for letter in text)
+    return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]}…"
+
+
+def _with_slashes(name: str) -> str:
+    return name.replace("\\", "/")
+
+
+def _places(place: str, root: str) -> Iterator[str]:
+    """Return the place of an image, and the same relative to a folder that it is in."""
+    yield _with_slashes(place)
+    if place.startswith(root + os.sep):
+        yield _with_slashes(place[len(root) + 1 :])
 
 
 def _wrong(path: Path, what: str) -> UserError:

@@ -12,6 +12,8 @@ from ..metrics import BoolArray, FloatArray, IntArray
 
 Features = npt.NDArray[np.floating[Any]]
 
+_ROWS = 4096  # looked at at a time
+
 FUSIONS = ("join", "add")
 """How an image and its mirror image become one vector: joined to 2D numbers (SphereFace), or added (InsightFace)."""
 
@@ -40,6 +42,11 @@ class Embeddings:
         """Whether there are embeddings of mirror images."""
         return self.mirror is not None
 
+    @property
+    def mirrored(self) -> str:
+        """What becomes of mirror images: ``"join"``, ``"add"`` or ``"none"``."""
+        return self.fusion if self.flip else "none"
+
     def features(self, fusion: str | None = None) -> Features:
         """Return what protocols compare: (N, D) float, or (N, 2D) where the mirror images' embeddings are joined.
 
@@ -67,10 +74,15 @@ def undefined_rows(*parts: Features) -> BoolArray:
     """Return (N,) bool: rows that hold a number that is not finite in any part, or only zeros in all of them.
 
     Args:
-        parts: (N, D) float each. The sum of squares of a row must fit the type: |x| < 1e19 for float32.
+        parts: (N, D) float each.
     """
-    squares = sum(np.einsum("ij,ij->i", part, part) for part in parts)
-    return np.asarray(~np.isfinite(squares) | (squares == 0))
+    finite, zero = np.ones(len(parts[0]), dtype=bool), np.ones(len(parts[0]), dtype=bool)
+    for part in parts:
+        for start in range(0, len(part), _ROWS):
+            block = slice(start, start + _ROWS)
+            finite[block] &= np.isfinite(part[block]).all(axis=1)
+            zero[block] &= ~part[block].any(axis=1)
+    return ~finite | zero
 
 
 def split_mirror(features: Features, flip: bool, fusion: str = "join") -> Embeddings:

@@ -13,6 +13,12 @@ import numpy.typing as npt
 
 _LOCAL_HEADER = struct.Struct("<4s5H3I2H")  # of the zip format: the last two are the lengths of name and extra field
 _BLOCK = 1 << 20
+_ENCRYPTED = 1  # bit of a member's flags
+_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+    (3, 0): np.lib.format.read_array_header_2_0,  # differs in names of fields, which no array of numbers has
+}
 
 
 def map_array(path: Path, name: str) -> npt.NDArray[Any]:
@@ -25,21 +31,27 @@ def map_array(path: Path, name: str) -> npt.NDArray[Any]:
         name: of the array.
 
     Raises:
-        OSError, ValueError, KeyError, zipfile.BadZipFile: as ``numpy.load`` does; damaged bytes are found by the
-            file's checksum, and an array of Python objects is refused.
+        OSError, MemoryError, or one of :data:`DAMAGED`: as ``numpy.load`` does; damaged bytes are found by the file's
+            checksum, and an array of Python objects is refused.
     """
     with zipfile.ZipFile(path) as archive:
         member = archive.getinfo(f"{name}.npy")
+        if member.flag_bits & _ENCRYPTED:
+            raise zipfile.BadZipFile(f"{member.filename} is encrypted")
         if member.compress_type != zipfile.ZIP_STORED:
             with archive.open(member) as stream:
-                return np.asarray(np.lib.format.read_array(stream, allow_pickle=False))
+                array = np.lib.format.read_array(stream, allow_pickle=False)
+                while stream.read(_BLOCK):  # the checksum is compared at the end
+                    pass
+                return np.asarray(array)
     with path.open("rb") as file:
         start = _start_of(file, member)
         _check(file, start, member)
         file.seek(start)
         version = np.lib.format.read_magic(file)
-        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = read_header(file)
+        if version not in _HEADERS:
+            raise ValueError(f"{name}: version {version} of numpy's format")
+        shape, fortran, dtype = _HEADERS[version](file)
         if dtype.hasobject:
             raise ValueError("Object arrays cannot be loaded when allow_pickle=False")
         size = int(np.prod(shape, dtype=object)) * dtype.itemsize

@@ -90,7 +90,7 @@ def unit_rows(features: Features, mean: FloatArray | None) -> npt.NDArray[np.flo
     if mean is not None:
         centred -= mean.astype(np.float32)
     centred[undefined] = 0
-    norms = np.sqrt(np.einsum("ij,ij->i", centred, centred))
+    norms = np.sqrt(np.einsum("ij,ij->i", centred, centred, dtype=np.float64))  # 1e25 squared is no float32
     centred /= np.where(norms > 0, norms, 1)[:, None]
     return centred
 

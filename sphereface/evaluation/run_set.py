@@ -34,7 +34,7 @@ def evaluate_set(
         each.evaluate(embeddings if len(sets) == 1 else embeddings.at(chosen), rule or Rule())
         for each, chosen in zip(sets, rows, strict=True)
     )
-    undefined = int(embeddings.undefined().sum())
+    undefined = int(embeddings.at(rows[0]).undefined().sum())
     return Report(evaluation_set.name, evaluation_set.images, results, source.about(), undefined)
 
 

@@ -43,7 +43,7 @@ class Suite:
                     name,
                     f"{len(result.pairs):,}",
                     percent(accuracy, spread),
-                    percent(_insightface(result)),
+                    _known(_insightface(result)),
                     f"{_area(result):.5f}",
                     _tar(result),
                 )
@@ -51,7 +51,7 @@ class Suite:
         for label, names in self.means().items():
             chosen = [self.results[name] for name in names]
             mean = percent(float(np.mean([result.verification.mean for result in chosen])))
-            other = percent(float(np.mean([_insightface(result) for result in chosen])))
+            other = _known(float(np.mean([_insightface(result) for result in chosen])))
             cells.append((label, "", mean, other, f"{np.mean([_area(result) for result in chosen]):.5f}", ""))
         note = (
             "accuracy: SphereFace's protocol, mean and threshold of each fold from the other folds. "
@@ -101,7 +101,13 @@ def suite_sets(directory: Path, *, find_images: bool = True) -> list[EvaluationS
         found = sorted(directory.iterdir())
     except OSError as error:
         raise UserError(f"{directory}: cannot be read ({error.strerror}) · expected a folder of .bin files") from None
-    places = {path.stem if is_bin(path) else path.name: path for path in found if is_bin(path) or _has_pairs(path)}
+    found = [path for path in found if not path.name.startswith(".") and (is_bin(path) or _has_pairs(path))]
+    places = {path.stem if is_bin(path) else path.name: path for path in found}
+    if len({_plain(name) for name in places}) < len(found):
+        names = ", ".join(path.name for path in found)
+        raise UserError(
+            f"{directory}: holds {names} · allowed: one of each name; lfw.bin, lfw/ and LFW.bin are one name"
+        )
     if not places:
         raise UserError(f"{directory}: holds no .bin file and no folder with a pairs.txt · expected {', '.join(FIVE)}")
     order = sorted(places, key=lambda name: (FIVE.index(_plain(name)) if _plain(name) in FIVE else len(FIVE), name))
@@ -142,6 +148,10 @@ def _plain(name: str) -> str:
 
 def _insightface(result: PairsResult) -> float:
     return next((v.accuracy for v in result.variants if v.name == "insightface"), float("nan"))
+
+
+def _known(share: float) -> str:
+    return "" if np.isnan(share) else percent(share)
 
 
 def _area(result: PairsResult) -> float:

@@ -139,7 +139,7 @@ def _read_fields(path: Path, templates: Templates) -> _Columns:
     row = {name: index for index, name in enumerate(templates.names)}
     left, right, same, fold = array("q"), array("q"), array("b"), array("q")
     for number, fields in _lines(path):
-        if len(fields) not in (3, 4) or fields[2] not in ("0", "1") or (len(fields) == 4 and not fields[3].isdigit()):
+        if len(fields) not in (3, 4) or fields[2] not in ("0", "1") or (len(fields) == 4 and not is_integer(fields[3])):
             raise UserError(
                 f"{path}, line {number}: got {' | '.join(fields)!r} · expected 'template template 0|1 [fold]'"
             )

@@ -43,7 +43,7 @@ def plain_variants(embeddings: Embeddings, pairs: Pairs) -> tuple[Variant, ...]:
     if not pairs.num_folds:
         return (last,)
     distances = _squared_distances(embeddings, pairs)
-    folds = kfold_distance_accuracy(distances, pairs.same, num_folds=pairs.num_folds)
+    folds = kfold_distance_accuracy(distances, pairs.same, pairs.fold)
     uncentred = verify(features, pairs, subtract_mean=False)
     added = "image + mirror image" if embeddings.flip else "image"
     return (

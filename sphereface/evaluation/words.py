@@ -74,7 +74,7 @@ def tar_rows(
 
 def layman_rates(points: Sequence[OperatingPoint]) -> list[str]:
     """Return what the lowest false accept rate that the pairs resolve means, in numbers of pairs."""
-    resolvable = [point for point in points if point.resolvable]
+    resolvable = [point for point in points if point.resolvable and math.isfinite(point.threshold)]
     if not resolvable:
         return ["This list has too few pairs of two people to say how often the recogniser confuses people."]
     point = resolvable[-1]
@@ -88,7 +88,7 @@ def layman_rates(points: Sequence[OperatingPoint]) -> list[str]:
 
 def _in_whole_numbers(share: float) -> tuple[int, int]:
     """0.84 → (84, 100); a share near 0 or 1 gets a larger whole, so that it does not become "all" or "none"."""
-    for of in (100, 1_000, 10_000):
-        if 0 < round(share * of) < of:
-            return round(share * of), of
-    return (round(share * 100), 100) if share in (0.0, 1.0) else (round(share * 10_000), 10_000)
+    for power in range(2, 10):
+        if 0 < round(share * 10**power) < 10**power:
+            return round(share * 10**power), 10**power
+    return round(share * 100), 100

@@ -204,9 +204,18 @@ def evaluations(checkpoint: Path, sha256: str) -> list[dict[str, Any]]:
             outcome = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue  # not ours to mend; the card says what it rests on
-        if isinstance(outcome, dict) and outcome.get("checkpoint_sha256") == sha256:
+        if isinstance(outcome, dict) and outcome.get("checkpoint_sha256") == sha256 and _is_whole(outcome):
             found.append(outcome)
     return found
+
+
+def _is_whole(outcome: Mapping[str, Any]) -> bool:
+    """Whether a report has the figures of a card: one of a stranger may lack them, or hold other things there."""
+    try:
+        _row(outcome)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return False
+    return True
 
 
 _LIMITS = """\

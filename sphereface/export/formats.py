@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..errors import UserError
+from ..errors import UserError, first_line
 from ..files import write_whole
 from ..models import Backbone
 from ..models.loading import bare_weights
@@ -111,13 +111,13 @@ def _traced(export: Export) -> Any:
 
 def _untraceable(file_format: str, other: str, error: Exception) -> UserError:
     return UserError(
-        f"--format {file_format}: PyTorch cannot trace this network ({_first_line(error)}) · try --format {other}, or "
+        f"--format {file_format}: PyTorch cannot trace this network ({_described(error)}) · try --format {other}, or "
         "write the network's forward() without steps that depend on the values in a tensor"
     )
 
 
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:160]}"
+def _described(error: Exception) -> str:
+    return f"{type(error).__name__}: {first_line(error)}"
 
 
 def onnx_runner(path: Path) -> Run:
@@ -129,7 +129,7 @@ def onnx_runner(path: Path) -> Run:
         session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime has its own exceptions, which name the node
         raise UserError(
-            f"{path}: onnxruntime {runtime.__version__} refuses it ({_first_line(error)}) · try another --opset"
+            f"{path}: onnxruntime {runtime.__version__} refuses it ({_described(error)}) · try another --opset"
         ) from error
 
     def run(images: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ..errors import UserError
+from ..errors import UserError, first_line
 from .needs import needs
 
 IR_VERSIONS = {17: 8, 18: 8, 19: 9, 20: 9}
@@ -30,9 +30,9 @@ def at_opset(proto: Any, opset: int) -> Any:
             _drop_newer_attribute(node)
         onnx.checker.check_model(proto, full_check=True)
     except Exception as error:  # they raise what their C++ raises
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
-            f"--opset: got {opset} · this network cannot be converted to it ({reason}) · try --opset {OLDEST_TRACED}"
+            f"--opset: got {opset} · this network cannot be converted to it ({first_line(error)}) · "
+            f"try --opset {OLDEST_TRACED}"
         ) from error
     return proto
 

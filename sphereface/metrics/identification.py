@@ -1,7 +1,8 @@
 """Figures of 1:N identification: ranks, open-set errors as NIST defines them, and the field's "recall at far".
 
 A probe is searched in a gallery. The search is mated if the gallery holds the subject of the probe: that entry is its
-mate. The scores are inner products of unit vectors. An undefined vector (NaN) finds nobody.
+mate. The scores are inner products of unit vectors. An undefined vector (NaN) finds nobody: a mated search is a miss,
+and a non-mated search is left out.
 """
 
 from __future__ import annotations
@@ -16,12 +17,19 @@ import numpy.typing as npt
 
 from .ijb import num_allowed
 from .resampling import LEVEL, Interval
-from .verification import MIN_IMPOSTORS, BoolArray, FloatArray, IntArray
+from .verification import MIN_IMPOSTORS, BoolArray, FloatArray, IntArray, counted
 
 Ids = npt.NDArray[np.integer[Any]]
 
 RANKS = (1, 5, 10)
 FPIRS = (0.01, 0.1)
+TIE = 1e-12
+"""Float64 scores that differ by this or less tie, because a matrix product rounds equal rows differently by position.
+
+Two sums of the D products of unit vectors differ by at most 2·D·2⁻⁵³, which is 1e-13 for D = 512.
+"""
+TIE_FLOAT32 = 2e-6
+"""The same for float32 scores: four times the largest difference that was measured for equal rows, 5e-7 at D = 2048."""
 _CELLS = 2**22  # scores computed at a time: 32 MB
 
 
@@ -32,11 +40,13 @@ class Searches:
     Attributes:
         mate: (Q,) int64 row of the mate in the gallery; −1 for a non-mated search.
         mate_score: (Q,) float64; −∞ without a mate, and where it is undefined.
-        rank: (Q,) int64 from 1: how many entries score at least as high as the mate, so that ties count against it.
-            One more than the gallery holds without a mate, and where the score of the mate is undefined.
-        rank_in_order: (Q,) int64, the same, but of equal scores the entry that stands first in the gallery wins.
-        best: (Q,) float64, the highest score of all entries; −∞ if none is defined because of the gallery, +∞ if
-            the probe itself is undefined, so that it counts as a false positive.
+        rank: (Q,) int64 from 1: how many entries score at least as high as the mate, less :data:`TIE`, so that ties
+            count against it. One more than the gallery holds without a mate, and where the score of the mate is
+            undefined.
+        rank_in_order: (Q,) int64, the same without a tolerance, and of equal scores the entry that stands first in
+            the gallery wins.
+        best: (Q,) float64, the highest score of all entries; −∞ if none is defined because of the gallery, NaN if
+            the probe itself is undefined.
         top_impostors: (K,) float64, the highest scores of probes with entries other than their mates, falling.
     """
 
@@ -52,6 +62,19 @@ class Searches:
         """(Q,) bool."""
         return self.mate >= 0
 
+    @property
+    def is_found(self) -> BoolArray:
+        """(Q,) bool: mated searches whose mate has a score. The ranks of all others are no ranks of an entry."""
+        return self.mate_score > -np.inf
+
+    @property
+    def is_counted_nonmated(self) -> BoolArray:
+        """(Q,) bool: non-mated searches of defined probes; all non-mated searches if none of their probes is defined.
+
+        This is the rule of :func:`~.verification.counted`.
+        """
+        return ~self.is_mated & counted(self.best, self.is_mated)
+
 
 @dataclass(frozen=True)
 class OpenSetPoint:
@@ -63,7 +86,7 @@ class OpenSetPoint:
             that is too low. NaN without mated searches.
         threshold: the lowest one at which the rate of false positives does not exceed ``fpir``.
         false_positives: non-mated searches with a candidate there.
-        num_nonmated: all non-mated searches.
+        num_nonmated: all non-mated searches that count, see :attr:`Searches.is_counted_nonmated`.
     """
 
     fpir: float
@@ -152,7 +175,7 @@ def search(probes: FloatArray, gallery: FloatArray, mate: IntArray, *, num_impos
         score[rows][mated] = own
         scores[mated, column] = -np.inf
         top = _highest(top, scores, num_impostors)
-    best[np.isnan(probes).any(axis=1)] = np.inf
+    best[np.isnan(probes).any(axis=1)] = np.nan
     return Searches(mate, score, rank, in_order, best, np.sort(top)[::-1])
 
 
@@ -168,13 +191,13 @@ def rank_rates(searches: Searches, ranks: Sequence[int] = RANKS, *, weights: Int
         (R,) float64 in [0, 1]; NaN without mated searches.
     """
     weights = np.ones(len(searches.mate), dtype=np.int64) if weights is None else weights
-    counted = weights * searches.is_mated
-    return np.array([_share(counted[searches.rank <= k].sum(), counted.sum()) for k in ranks])
+    total, found = (weights * searches.is_mated).sum(), weights * searches.is_found
+    return np.array([_share(found[searches.rank <= k].sum(), total) for k in ranks])
 
 
 def field_rank_rates(searches: Searches, ranks: Sequence[int] = RANKS) -> FloatArray:
     """Return top 1, 5 and 10 as InsightFace's ``ijb_1n.py`` counts them: of equal scores the first entry wins."""
-    return np.array([float(np.mean(searches.rank_in_order <= k)) for k in ranks])
+    return np.array([float(np.mean(searches.is_found & (searches.rank_in_order <= k))) for k in ranks])
 
 
 def field_recall(searches: Searches, fars: Sequence[float] = FPIRS) -> tuple[FieldPoint, ...]:
@@ -205,9 +228,10 @@ def open_set(
 ) -> tuple[OpenSetPoint, ...]:
     """Return FNIR at FPIR, as NIST defines them.
 
-    FPIR(t) is the share of non-mated searches whose best candidate scores t or more. FNIR(t) is the share of
-    mated searches whose mate scores less than t or is not among the first ``rank`` entries. NIST's FRVT reports
-    identification with a threshold at rank 1.
+    FPIR(t) is the share of non-mated searches whose best candidate scores t or more. Non-mated searches of undefined
+    probes are left out; if all of them are undefined, each is a false positive at every threshold. FNIR(t) is the
+    share of mated searches whose mate scores less than t or is not among the first ``rank`` entries. NIST's FRVT
+    reports identification with a threshold at rank 1.
 
     Args:
         searches: from :func:`search`.
@@ -216,9 +240,11 @@ def open_set(
         weights: (Q,) how often each search counts; once if None.
     """
     weights = np.ones(len(searches.mate), dtype=np.int64) if weights is None else weights
-    mated = searches.is_mated
-    falling = np.argsort(-searches.best[~mated], kind="stable")
-    best, passed = searches.best[~mated][falling], np.cumsum(weights[~mated][falling])
+    mated, nonmated = searches.is_mated, np.flatnonzero(searches.is_counted_nonmated)
+    best = np.where(np.isnan(searches.best[nonmated]), np.inf, searches.best[nonmated])
+    falling = np.argsort(-best, kind="stable")
+    best, weight = best[falling], weights[nonmated][falling]
+    passed = np.cumsum(weight)
     num_nonmated = int(passed[-1]) if len(passed) else 0
     in_rank = mated & (searches.rank <= rank)
     points = []
@@ -226,7 +252,7 @@ def open_set(
         first = int(np.searchsorted(passed, num_allowed(target, num_nonmated), side="right"))
         highest_rejected = float(best[first]) if first < len(best) else -np.inf
         found = weights[in_rank & (searches.mate_score > highest_rejected)].sum()
-        false_positives = int(weights[~mated][searches.best[~mated] > highest_rejected].sum())
+        false_positives = int(weight[best > highest_rejected].sum())
         threshold = float(np.nextafter(highest_rejected, np.inf)) if first < len(best) else -np.inf
         fnir = 1 - _share(found, weights[mated].sum())
         points.append(OpenSetPoint(target, fnir, threshold, false_positives, num_nonmated))
@@ -286,7 +312,7 @@ def _ranks(scores: FloatArray, mated: IntArray, column: IntArray, own: FloatArra
     """Ranks of the mates of some rows of ``scores``: with ties against them, and with ties in the gallery's order."""
     bar = np.full((len(scores), 1), np.inf)
     bar[mated, 0] = own
-    rank = np.count_nonzero(scores >= bar, axis=1)[mated]
+    rank = np.count_nonzero(scores >= bar - TIE, axis=1)[mated]
     in_order = np.count_nonzero(scores > bar, axis=1)[mated] + 1
     for tied in np.flatnonzero(rank > in_order):
         in_order[tied] += np.count_nonzero(scores[mated[tied], : column[tied]] == own[tied])

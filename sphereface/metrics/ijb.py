@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .verification import FAR_TARGETS, BoolArray, FloatArray, IntArray, OperatingPoint
+from .verification import FAR_TARGETS, BoolArray, FloatArray, IntArray, OperatingPoint, counted
 
 IJB_FARS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 """The false accept rates of InsightFace's IJB table."""
@@ -25,7 +25,7 @@ class SortedScores:
 
     Attributes:
         genuine: (G,) float64, rising. NaN counts as −∞.
-        impostor: (I,) float64, rising. NaN counts as +∞.
+        impostor: (I,) float64, rising, of the impostor pairs that count; +∞ if all of them are NaN.
     """
 
     genuine: FloatArray
@@ -36,13 +36,14 @@ class SortedScores:
         """Sort the scores of pairs.
 
         Args:
-            scores: (P,) float. A NaN ranks where it does most harm: lowest if genuine, highest if impostor.
+            scores: (P,) float. :func:`~.verification.roc` says where a NaN ranks, and which pairs count.
             same: (P,) bool, with at least one pair of each kind.
 
         Raises:
             ValueError: all pairs are of one kind.
         """
-        genuine, impostor = (_sorted(scores[kind], nan) for kind, nan in ((same, -np.inf), (~same, np.inf)))
+        counting = ~same & counted(scores, same)
+        genuine, impostor = (_sorted(scores[kind], nan) for kind, nan in ((same, -np.inf), (counting, np.inf)))
         if not len(genuine) or not len(impostor):
             raise ValueError(f"genuine and impostor pairs are needed; got {len(genuine)} and {len(impostor)}")
         return cls(genuine, impostor)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .verification import BoolArray, FloatArray, roc
+from .verification import BoolArray, FloatArray, IntArray
 
 DISTANCE_GRID: FloatArray = np.arange(0, 4, 0.01)
 """Thresholds on squared distances of unit vectors, which lie in [0, 4]."""
@@ -20,23 +20,22 @@ class FoldAccuracy:
     deviation: float
 
 
-def kfold_distance_accuracy(distances: FloatArray, same: BoolArray, *, num_folds: int = 10) -> FoldAccuracy:
-    """Accuracy as InsightFace, FaceNet and their descendants compute it.
+def kfold_distance_accuracy(distances: FloatArray, same: BoolArray, fold: IntArray) -> FoldAccuracy:
+    """Accuracy as InsightFace, FaceNet and their descendants compute it, on the folds of the list.
 
-    The list is cut into consecutive folds; each is decided with the first threshold of :data:`DISTANCE_GRID` that is
-    best on the others: one person where distance < threshold.
+    Each fold is decided with the first threshold of :data:`DISTANCE_GRID` that is best on the other folds: one person
+    where distance < threshold. These code bases cut their lists into consecutive folds; this function does not.
 
     Args:
         distances: (P,) squared Euclidean distances of unit vectors. NaN is wrong.
         same: (P,) bool.
-        num_folds: 2 to P.
+        fold: (P,) the number of each pair's fold, from 1 to K, with K ≥ 2.
     """
     right = np.where(same, distances < DISTANCE_GRID[:, None], distances >= DISTANCE_GRID[:, None])  # (T, P)
-    sizes = np.array([len(part) for part in np.array_split(same, num_folds)])
-    starts = np.cumsum(sizes) - sizes
-    per_fold = np.add.reduceat(right.astype(np.int64), starts, axis=1)  # (T, K)
+    numbers, sizes = np.unique(fold, return_counts=True)
+    per_fold = np.stack([right[:, fold == number].sum(axis=1) for number in numbers], axis=1)  # (T, K)
     best = np.argmax(per_fold.sum(axis=1, keepdims=True) - per_fold, axis=0)  # (K,) on the other folds
-    accuracies = per_fold[best, np.arange(num_folds)] / sizes
+    accuracies = per_fold[best, np.arange(len(numbers))] / sizes
     return FoldAccuracy(float(accuracies.mean()), float(accuracies.std()))
 
 
@@ -44,10 +43,13 @@ def best_accuracy(scores: FloatArray, same: BoolArray) -> float:
     """The highest accuracy of a single threshold chosen on these very pairs: an optimistic figure.
 
     Args:
-        scores: (P,) float. NaN is wrong.
-        same: (P,) bool, with pairs of both kinds.
+        scores: (P,) float. NaN is wrong at every threshold and still counts.
+        same: (P,) bool.
     """
-    curve = roc(scores, same)
-    finite = curve.threshold < np.inf  # at +inf, NaN impostors would count as rejected
-    correct = curve.true_accepts + (curve.num_impostor - curve.false_accepts)
-    return float(correct[finite].max() / len(same))
+    defined = ~np.isnan(scores)
+    genuine, impostor = (np.sort(scores[defined & kind]) for kind in (same, ~same))
+    thresholds = np.append(genuine, impostor)
+    accepted = len(genuine) - np.searchsorted(genuine, thresholds, side="right")
+    rejected = np.searchsorted(impostor, thresholds, side="right")
+    correct = np.append(accepted + rejected, len(genuine))  # the last one is below all scores
+    return float(correct.max() / len(same))

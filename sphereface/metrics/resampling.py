@@ -9,7 +9,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .verification import FAR_TARGETS, BoolArray, FloatArray, IntArray, Roc, auc, equal_error_rate, roc, tar_at_far
+from .verification import (
+    FAR_TARGETS,
+    BoolArray,
+    FloatArray,
+    IntArray,
+    Roc,
+    auc,
+    counted,
+    equal_error_rate,
+    roc,
+    tar_at_far,
+)
 
 REPLICATES = 1000
 LEVEL = 0.95
@@ -63,7 +74,7 @@ def bootstrap(
     makes intervals too narrow where people recur.
 
     Args:
-        scores: (P,) float. NaN ranks as in :func:`roc`.
+        scores: (P,) float. NaN ranks as in :func:`roc`. The pairs that count are the same in every replicate.
         same: (P,) bool, with pairs of both kinds.
         people: see :data:`People`; None if unknown.
         targets: false accept rates.
@@ -96,8 +107,8 @@ def resample(
 
     Args:
         scores, same, people: as for :func:`bootstrap`.
-        figures: takes the ROC curve of a replicate, and (P,) how often each pair counts in it. The curve may have no
-            pairs of a kind.
+        figures: takes the ROC curve of a replicate, and (P,) how often each pair was drawn, undefined impostor pairs
+            included. The curve may have no pairs of a kind.
         replicates: how often to draw.
         seed: of the draws.
 
@@ -162,8 +173,9 @@ class _Reweighted:
     """The ROC curve of pairs that count more or less than once; they are sorted only once."""
 
     def __init__(self, scores: FloatArray, same: BoolArray) -> None:
+        kept = np.flatnonzero(counted(scores, same))
         ranked = np.where(np.isnan(scores), np.where(same, -np.inf, np.inf), scores)
-        self._order = np.argsort(-ranked, kind="stable")
+        self._order = kept[np.argsort(-ranked[kept], kind="stable")]
         ranked = ranked[self._order]
         self._same = same[self._order]
         self._last_of_ties = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))

@@ -14,7 +14,7 @@ import scipy.sparse.csgraph  # type: ignore[import-untyped]
 
 from .ijb import IJB_FARS, num_allowed
 from .resampling import LEVEL, Interval
-from .verification import BoolArray, FloatArray, IntArray
+from .verification import BoolArray, FloatArray, IntArray, counted
 
 Ids = npt.NDArray[np.integer[Any]]
 
@@ -71,7 +71,7 @@ def bootstrap_tar(
     lies among them. The weight of all impostors comes from the numbers of pairs between two subjects.
 
     Args:
-        scores: (P,) float. NaN ranks lowest if genuine, highest if impostor.
+        scores: (P,) float. NaN ranks lowest if genuine. :func:`~.verification.counted` says which impostor pairs count.
         same: (P,) bool, with pairs of both kinds.
         left_subject, right_subject: (P,) integers from 0.
         fars: false accept rates.
@@ -86,10 +86,11 @@ def bootstrap_tar(
     times = np.stack(
         [np.bincount(rng.integers(0, num_subjects, num_subjects), minlength=num_subjects) for _ in range(replicates)]
     )
-    totals = _impostor_weights(times, same, left_subject, right_subject)
+    impostor = ~same & counted(scores, same)
+    totals = _impostor_weights(times, impostor, left_subject, right_subject)
     genuine = _genuine(scores, same, left_subject)
-    top = _TopImpostors(scores, same, left_subject, right_subject)
-    top.extend(math.ceil(_MARGIN * max(fars) * np.count_nonzero(~same)) + 1000)
+    top = _TopImpostors(scores, impostor, left_subject, right_subject)
+    top.extend(math.ceil(_MARGIN * max(fars) * np.count_nonzero(impostor)) + 1000)
     allowed = np.array([[num_allowed(far, total) for far in fars] for total in totals])
     passed = top.passed(times)
     while (passed[-1] <= allowed.max(axis=1)).any() and not top.is_complete:
@@ -115,9 +116,9 @@ class _Genuine:
 class _TopImpostors:
     """The highest impostor scores, falling, and the subjects of each; more of them when :meth:`extend` asks."""
 
-    def __init__(self, scores: FloatArray, same: BoolArray, left: Ids, right: Ids) -> None:
-        self._all, self._same, self._left, self._right = scores, same, left, right
-        self._num_impostors = int(np.count_nonzero(~same))
+    def __init__(self, scores: FloatArray, impostor: BoolArray, left: Ids, right: Ids) -> None:
+        self._all, self._impostor, self._left, self._right = scores, impostor, left, right
+        self._num_impostors = int(np.count_nonzero(impostor))
         self.scores: FloatArray = np.empty(0)
 
     @property
@@ -127,13 +128,12 @@ class _TopImpostors:
     def extend(self, number: int) -> None:
         """Hold the highest ``number`` scores or more: all that tie with the last of them."""
         number = min(number, self._num_impostors)
-        values = self._all[~self._same]
-        values[np.isnan(values)] = np.inf
+        values = self._all[self._impostor]  # all of them NaN, or none
         values.partition(len(values) - number)
         cut = values[len(values) - number]
         del values
         with np.errstate(invalid="ignore"):
-            rows = np.flatnonzero(~(self._all < cut) & ~self._same)  # NaN is not below
+            rows = np.flatnonzero(~(self._all < cut) & self._impostor)  # NaN is not below
         found = np.where(np.isnan(self._all[rows]), np.inf, self._all[rows])
         order = np.argsort(-found)
         self.scores, rows = found[order], rows[order]
@@ -184,16 +184,17 @@ def _tars(times: IntArray, genuine: _Genuine, thresholds: Sequence[float]) -> Fl
     return accepted[above] / accepted[-1] if accepted[-1] else np.full(len(above), np.nan)
 
 
-def _impostor_weights(times: IntArray, same: BoolArray, left: Ids, right: Ids) -> FloatArray:
+def _impostor_weights(times: IntArray, impostor: BoolArray, left: Ids, right: Ids) -> FloatArray:
     """(R,) the weight of all impostor pairs in each replicate: Σ w[left] × w[right].
 
     Args:
         times: (R, S) how often each subject was drawn.
+        impostor: (P,) bool, the impostor pairs that count.
     """
     size = times.shape[1]
     counts = scipy.sparse.csr_array((size, size), dtype=np.float64)
-    for start in range(0, len(same), _CHUNK):
-        chosen = ~same[start : start + _CHUNK]
+    for start in range(0, len(impostor), _CHUNK):
+        chosen = impostor[start : start + _CHUNK]
         sides = left[start : start + _CHUNK][chosen], right[start : start + _CHUNK][chosen]
         counts += scipy.sparse.coo_array((np.ones(len(sides[0])), sides), shape=(size, size)).tocsr()
     weights = times.T.astype(np.float64)  # (S, R); all sums are integers below 2^53, thus exact

@@ -1,7 +1,8 @@
 """Verification metrics on arrays of scores: thresholds, accuracy, ROC, AUC, EER, TAR@FAR.
 
 A score is high for a likely match. A pair is accepted when ``score > threshold``. A pair of one person is
-genuine, a pair of two people an impostor pair. A NaN score is wrong at every threshold and still counts.
+genuine, a pair of two people an impostor pair. A NaN score is undefined. In an accuracy it is wrong at every threshold
+and still counts. In a curve, :func:`counted` says which of the undefined pairs count.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ class Roc:
 
     @property
     def num_impostor(self) -> int:
-        """Impostor pairs behind the curve."""
+        """Impostor pairs behind the curve: those that :func:`counted` counts."""
         return int(self.false_accepts[-1])
 
     @property
@@ -98,11 +99,31 @@ class Roc:
         return self.true_accepts / self.num_genuine
 
 
+def counted(scores: FloatArray, same: BoolArray) -> BoolArray:
+    """Say which pairs count in a curve and in the number of its pairs.
+
+    An undefined genuine pair counts, and is never accepted. An undefined impostor pair has no score that could be
+    accepted or rejected, so it is left out: otherwise, a single undefined embedding could use up all the impostor
+    pairs that a false accept rate lets pass. If no impostor pair is defined, all of them count and rank highest, so
+    that a network that has diverged gets a TAR of 0.
+
+    Args:
+        scores: (P,) float; NaN is undefined.
+        same: (P,) bool.
+
+    Returns:
+        (P,) bool.
+    """
+    defined = ~np.isnan(scores)
+    return defined | same if (defined & ~same).any() else np.ones(len(same), dtype=bool)
+
+
 def roc(scores: FloatArray, same: BoolArray) -> Roc:
     """The ROC curve, with one point for each distinct score: equal scores are accepted together.
 
     Args:
-        scores: (P,) float. A NaN ranks where it does most harm: lowest if genuine, highest if impostor.
+        scores: (P,) float. A NaN ranks lowest if genuine. If impostor, :func:`counted` leaves it out, or it ranks
+            highest where no impostor pair is defined.
         same: (P,) bool, with at least one pair of each kind.
 
     Raises:
@@ -111,6 +132,8 @@ def roc(scores: FloatArray, same: BoolArray) -> Roc:
     same = np.asarray(same, dtype=bool)
     if same.all() or not same.any():
         raise ValueError(f"a ROC needs genuine and impostor pairs; got {same.sum()} and {(~same).sum()}")
+    kept = counted(scores, same)
+    scores, same = scores[kept], same[kept]
     ranked = np.where(np.isnan(scores), np.where(same, -np.inf, np.inf), scores).astype(np.float64)
     order = np.argsort(-ranked, kind="stable")
     ranked, same = ranked[order], same[order]
@@ -146,7 +169,7 @@ class OperatingPoint:
         tar: true accept rate there.
         threshold: accept score > threshold.
         false_accepts: impostor pairs accepted there; fewer than ``far`` allows where scores tie.
-        num_impostor: all impostor pairs.
+        num_impostor: all impostor pairs that count, see :func:`counted`.
     """
 
     far: float

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..backbone_options import BackboneOptions
-from ..errors import UserError
+from ..errors import UserError, first_line
 from ..input_spec import InputSpec
 
 BACKBONES: dict[str, type[BackboneOptions]] = {}
@@ -176,10 +176,9 @@ def check_backbone(backbone: Backbone, seen_sizes: Sequence[tuple[int, int]]) ->
             except UserError:
                 raise
             except Exception as error:  # whatever a network raises
-                reason = (str(error).strip().splitlines() or [""])[0]
                 raise UserError(
                     f"{where}: got {list(size)} · {type(backbone).__name__} cannot embed such a crop "
-                    f"({type(error).__name__}: {reason}) · set a size that the network supports"
+                    f"({type(error).__name__}: {first_line(error)}) · set a size that the network supports"
                 ) from error
             if found != (1, backbone.embedding_dim):
                 raise UserError(

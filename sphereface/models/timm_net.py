@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..backbone_options import BackboneOptions
-from ..errors import UserError
+from ..errors import UserError, first_line
 from ..options import option
 from .backbone import Backbone, ConvBackbone, check_images, register
 from .full_precision import full_precision
@@ -191,8 +191,7 @@ def _prepare(network: nn.Module, options: TimmOptions) -> tuple[int, ...]:
 
 
 def _unfit(options: TimmOptions, error: Exception) -> UserError:
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
     return UserError(
         f"model.input_size: got {list(options.input_size)} · {options.architecture} of timm cannot be built for it: "
-        f"{reason} · set a size that the network supports (often a multiple of 32), or another architecture"
+        f"{first_line(error)} · set a size that the network supports (often a multiple of 32), or another architecture"
     )

@@ -133,8 +133,17 @@ class RunFolder:
         return _what_trains(known) == _what_trains(config)
 
     def result(self, config: Config) -> Path:
-        """The checkpoint to use: ``best.pt``, or ``last.pt`` where no set was to choose a best."""
-        return self.path / ("last.pt" if config.eval.select is None else "best.pt")
+        """The checkpoint to use: ``best.pt``, or ``last.pt`` where no set chose a best one."""
+        chosen = config.eval.select is not None and not self._chose_none()
+        return self.path / ("best.pt" if chosen else "last.pt")
+
+    def _chose_none(self) -> bool:
+        """Whether the figure of the selecting set was never defined, so that no checkpoint is the best."""
+        try:
+            last = json.loads((self.path / "last.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return False
+        return isinstance(last, dict) and last.get("best", 0.0) is None and not (self.path / "best.pt").is_file()
 
     def take_up(self) -> None:
         """Claim the folder for this process until its end, and remove what a kill left half-written.
@@ -149,7 +158,7 @@ class RunFolder:
                 "own without --resume"
             )
         for part in self.path.glob(".*.part"):
-            part.unlink()
+            part.unlink(missing_ok=True)
 
     def write_start(self, config: Config, about: Mapping[str, Any]) -> None:
         """Write what is needed to repeat the run: resolved config, versions, revision, command."""

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 
 import cv2
 import numpy as np
@@ -123,7 +125,8 @@ def test_second_run_keeps_whole_crops_and_makes_the_rest(source, landmarks, crop
     (crops / CROPS[1]).write_bytes(wanted[CROPS[1]][:900])  # half a JPEG, as a full disk or a power cut leaves it
     (crops / CROPS[2]).write_bytes(wanted[CROPS[2]][:0])
     (crops / CROPS[3]).unlink()
-    (crops / ".top.jpg.part").write_bytes(b"half")  # what a kill leaves
+    (crops / ".top.jpg.part").write_bytes(b"half")  # what a kill left two hours ago
+    os.utime(crops / ".top.jpg.part", (time.time() - 7200,) * 2)
 
     report = align_folder(source, crops, landmarks)
     assert (report.aligned, report.kept) == (3, 1)

@@ -1,11 +1,15 @@
 import json
 import math
+import re
+from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
 from eval_lfw import main
+from sphereface.api import FaceEmbedder
 from sphereface.checkpoint import sha256_of
 from sphereface.errors import UserError
 from sphereface.evaluation.calibration import (
@@ -19,7 +23,7 @@ from sphereface.evaluation.calibration import (
 )
 
 from .checkpoints import write_checkpoint
-from .crops import write_set
+from .crops import noise, write_set
 
 SHA = "ab" * 32
 
@@ -31,7 +35,7 @@ def made_up(genuine=300, impostor=600, seed=0):
 
 
 def fit(scores, same):
-    return fit_calibration(scores, same, checkpoint_sha256=SHA, flip=True, source="pairs.txt")
+    return fit_calibration(scores, same, checkpoint_sha256=SHA, mirror="join", source="pairs.txt")
 
 
 def known(**changes):
@@ -111,23 +115,172 @@ def test_a_pair_without_a_score_is_no_evidence():
 def test_a_file_belongs_to_one_checkpoint(tmp_path):
     path = tmp_path / "best.calibration.json"
     write_calibration(known(), path)
-    assert read_calibration(path, checkpoint_sha256=SHA, flip=True) == known()
+    assert read_calibration(path, checkpoint_sha256=SHA, mirror="join") == known()
     with pytest.raises(UserError, match=r"made for another checkpoint \(SHA-256 abababababab…, this one has cdcd"):
-        read_calibration(path, checkpoint_sha256="cd" * 32, flip=True)
-    with pytest.raises(UserError, match="made with mirror images, embeddings here are without"):
-        read_calibration(path, checkpoint_sha256=SHA, flip=False)
+        read_calibration(path, checkpoint_sha256="cd" * 32, mirror="join")
+
+
+WORDS = {
+    "join": "with mirror images joined",
+    "add": "with mirror images added",
+    "none": "without mirror images",
+}
+
+
+@pytest.mark.parametrize("made", WORDS)
+@pytest.mark.parametrize("wanted", WORDS)
+def test_a_file_belongs_to_one_use_of_mirror_images(tmp_path, made, wanted):
+    path = tmp_path / "best.calibration.json"
+    scores, same = made_up()
+    calibration = fit_calibration(scores, same, checkpoint_sha256=SHA, mirror=made, source="pairs.txt")
+    assert (calibration.mirror, calibration.flip) == (made, made != "none")
+    write_calibration(calibration, path)
+    if made == wanted:
+        assert read_calibration(path, checkpoint_sha256=SHA, mirror=wanted) == calibration
+    else:
+        with pytest.raises(UserError) as raised:
+            read_calibration(path, checkpoint_sha256=SHA, mirror=wanted)
+        assert str(raised.value) == (
+            f"{path}: made {WORDS[made]}, embeddings here are {WORDS[wanted]} · make one: sphereface eval --ckpt … "
+            f"--mirror {wanted} --calibrate"
+        )
+
+
+def stored(**changes):
+    return {"format": 1, **asdict(known()), "thresholds": [asdict(known().thresholds[0])], **changes}
+
+
+def test_files_of_older_versions_joined(tmp_path):
+    path = tmp_path / "best.calibration.json"
+    for flip, mirror in ((True, "join"), (False, "none")):
+        old = stored(flip=flip)
+        del old["mirror"]
+        path.write_text(json.dumps(old))
+        assert read_calibration(path, checkpoint_sha256=SHA, mirror=mirror).mirror == mirror
+        with pytest.raises(UserError, match="made with"):
+            read_calibration(path, checkpoint_sha256=SHA, mirror="add")
+
+
+def point(**changes):
+    return {"far": 0.1, "threshold": 0.4, "tar": 0.9, "num_impostor": 600, **changes}
+
+
+NOT_NUMBERS = [math.nan, math.inf, -math.inf, "0.4", None, True, [0.4], 10**400]
 
 
 @pytest.mark.parametrize(
-    "text", ["{", "[]", "{}", '{"format": 2}', '{"format": 1, "slope": "steep", "offset": 0, "prior": 0.5}']
+    ("key", "values"),
+    [
+        ("slope", [*NOT_NUMBERS, 0, -1.0]),
+        ("offset", NOT_NUMBERS),
+        ("prior", [*NOT_NUMBERS, 0, 1, -0.1, 1.1]),
+        ("checkpoint_sha256", [None, 3, ["a"]]),
+        ("source", [None, 3]),
+        ("flip", [None, 1, "true"]),
+        ("mirror", [None, "", "both", "none", True, ["join"]]),
+        ("thresholds", [None, [], {}, "x", [3], [point(), point()], [point(far=0.1), point(far=0.2)]]),
+        ("far", [*NOT_NUMBERS, -0.1, 1.1]),
+        ("threshold", [*NOT_NUMBERS, -1.01, 1.01]),
+        ("tar", [*NOT_NUMBERS, -0.1, 1.1]),
+        ("num_impostor", [*NOT_NUMBERS[:-1], 0, -1, 1.5]),
+        ("other", [1]),
+    ],
+)
+def test_values_that_cannot_be_are_one_line(tmp_path, key, values):
+    path = tmp_path / "best.calibration.json"
+    path.write_text(json.dumps(stored()))
+    assert read_calibration(path, checkpoint_sha256=SHA, mirror="join") == known()
+    for value in values:
+        changed = stored(thresholds=[point(**{key: value})]) if key in point() else stored(**{key: value})
+        path.write_text(json.dumps(changed))
+        with pytest.raises(UserError, match=r"not a calibration \(.* · make one: sphereface eval") as raised:
+            read_calibration(path, checkpoint_sha256=SHA, mirror="join")
+        assert len(str(raised.value).splitlines()) == 1
+    if key != "mirror" and key != "other":
+        changed = stored(thresholds=[{k: v for k, v in point().items() if k != key}])
+        if key not in point():
+            changed = {k: v for k, v in stored().items() if k != key}
+        path.write_text(json.dumps(changed))
+        with pytest.raises(UserError, match=rf"not a calibration \(no '{key}'\)"):
+            read_calibration(path, checkpoint_sha256=SHA, mirror="join")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"slope": math.nan},
+        {"offset": math.inf},
+        {"thresholds": (Threshold(0.1, math.inf, 0.0, 600),)},
+        {"thresholds": (Threshold(0.1, 0.4, math.nan, 600),)},
+    ],
+)
+def test_what_is_not_finite_is_never_written(tmp_path, changes):
+    path = tmp_path / "best.calibration.json"
+    with pytest.raises(UserError, match=r"not written: \w+: got (nan|inf) · allowed: a number from"):
+        write_calibration(known(**changes), path)
+    assert not path.exists()
+
+
+def test_a_threshold_that_is_not_finite_is_left_out():
+    scores, same = made_up()
+    scores[-20:] = np.inf
+    assert [each.far for each in fit(scores, same).thresholds] == [0.1, 0.05]  # of 600, 0.02 lets 12 pass
+    scores[-70:] = np.inf
+    with pytest.raises(UserError, match="530 impostor pairs · a threshold at FAR 0.1"):
+        fit(scores, same)
+
+
+@pytest.mark.parametrize(("lost", "message"), [(True, "got 0 genuine and 600"), (False, "got 300 genuine and 0")])
+def test_one_kind_without_any_score(lost, message):
+    scores, same = made_up()
+    scores[same == lost] = np.nan
+    with pytest.raises(UserError, match=f"{message} impostor pairs with a score · allowed: one or more of each"):
+        fit(scores, same)
+
+
+def test_the_file_of_an_onnx_file_or_a_table_has_its_whole_name():
+    assert calibration_path(Path("a/best.pt")) == Path("a/best.calibration.json")
+    assert calibration_path(Path("a/best.npz"), is_checkpoint=False) == Path("a/best.npz.calibration.json")
+    assert calibration_path(Path("a/best.onnx"), is_checkpoint=False) == Path("a/best.onnx.calibration.json")
+
+
+def test_a_calibration_of_added_embeddings_is_not_for_verify(tmp_path, capsys):
+    checkpoint = write_checkpoint(tmp_path / "run" / "best.pt", input_size=(112, 96))
+    write_set(tmp_path / "crops", people=20, pictures=6, height=112, width=96)
+    files = ["--ckpt", checkpoint, "--lfw", tmp_path / "crops", "--pairs", tmp_path / "crops/pairs.txt"]
+    arguments = [str(part) for part in (*files, "--device", "cpu", "--calibrate", "--mirror")]
+    crop = noise(0, 112, 96)
+    for mirror, flip in (("add", None), ("join", True), ("none", False)):
+        assert main([*arguments, mirror]) == 0, capsys.readouterr().err
+        for each in (True, False):
+            embedder = FaceEmbedder(checkpoint, align=False, flip=each, device="cpu")
+            if each == flip:
+                assert embedder.verify(crop, crop).probability > 0
+            else:
+                with pytest.raises(UserError, match=f"made {WORDS[mirror]}, embeddings here are"):
+                    embedder.verify(crop, crop)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        "{}",
+        '{"format": 2}',
+        '{"format": 1, "slope": "steep", "offset": 0, "prior": 0.5}',
+        "[" * 5000,
+        "3",
+        "null",
+    ],
 )
 def test_a_damaged_file_is_one_line(tmp_path, text):
     path = tmp_path / "best.calibration.json"
     path.write_text(text)
     with pytest.raises(UserError, match="not a calibration .* · make one: sphereface eval"):
-        read_calibration(path, checkpoint_sha256=SHA, flip=True)
+        read_calibration(path, checkpoint_sha256=SHA, mirror="join")
     with pytest.raises(UserError, match="cannot be read"):
-        read_calibration(tmp_path / "none.json", checkpoint_sha256=SHA, flip=True)
+        read_calibration(tmp_path / "none.json", checkpoint_sha256=SHA, mirror="join")
 
 
 def test_eval_writes_it_beside_the_checkpoint(tmp_path, capsys):
@@ -140,7 +293,7 @@ def test_eval_writes_it_beside_the_checkpoint(tmp_path, capsys):
     path = calibration_path(checkpoint)
     assert path == tmp_path / "run" / "best.calibration.json"
     assert str(path) in capsys.readouterr().out
-    calibration = read_calibration(path, checkpoint_sha256=before, flip=False)
+    calibration = read_calibration(path, checkpoint_sha256=before, mirror="none")
     assert calibration.prior == 0.5
     assert sha256_of(checkpoint) == before
     written = json.loads((tmp_path / "run/eval-pairs/verification.json").read_text(encoding="utf-8"))
@@ -149,4 +302,4 @@ def test_eval_writes_it_beside_the_checkpoint(tmp_path, capsys):
     assert main(["--ckpt", str(checkpoint), "--sets", *sets, "--device", "cpu", "--calibrate"]) == 2
     assert "--calibrate: got a, b · allowed: one set, of pairs of images" in capsys.readouterr().err
     assert main(["--compare", str(checkpoint), str(checkpoint), "--calibrate"]) == 2
-    assert "leave --identification, --all-pairs, --html and --calibrate out" in capsys.readouterr().err
+    assert re.search(r"^error: --compare: compares accuracies · .*--calibrate", capsys.readouterr().err)

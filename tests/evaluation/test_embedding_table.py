@@ -1,8 +1,11 @@
 """How rows of a table are found for images, what the arrays may be, and what is refused."""
 
+import io
 import os
 import re
+import time
 import tracemalloc
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -36,12 +39,17 @@ def found(path, *names, root="crops", set_name="lfw", **options):
     [
         (["A/1.jpg", "A/2.jpg", "B/1.jpg"], ["B/1.jpg", "A/1.jpg"]),
         (["lfw/A/1.jpg", "cfp/B/1.jpg", "lfw/B/1.jpg"], ["B/1.jpg", "A/1.jpg"]),  # a set's name in front
-        (["A/1.jpg", "lfw/A/1.jpg", "B/1.jpg"], ["B/1.jpg", "A/1.jpg"]),  # goes before the name alone
+        (["A/1.jpg", "lfw/A/1.jpg", "lfw/B/1.jpg"], ["B/1.jpg", "A/1.jpg"]),  # goes before the name alone
+        (["A\\1.jpg", ".\\A\\2.jpg", "B\\1.jpg"], ["B/1.jpg", "A/1.jpg"]),  # written on Windows
+        (["A/1.jpg", "A/2.jpg", "B/1.jpg"], ["B\\1.jpg", "A\\1.jpg"]),
+        (["lfw\\A\\1.png", "x", "lfw\\B\\1"], ["B/1.jpg", "A/1.jpg"]),
         (["A/1.png", "A/2.jpg", "B/1.PNG"], ["B/1.jpg", "A/1.jpg"]),  # other suffixes
         (["A/1", "A/2", "B/1"], ["B/1.jpg", "A/1.jpg"]),
         (["lfw/A/1.png", "x", "lfw/B/1"], ["B/1.jpg", "A/1.jpg"]),
         (["./A/1.jpg", "./A/2.jpg", "./B/1.jpg"], ["B/1.jpg", "A/1.jpg"]),
         (["a1.jpg", "1.jpg", "3.jpg"], ["B/3.jpg", "A/a1.png"]),  # one flat folder
+        (["lfw/a1.jpg", "3.jpg", "lfw/3.jpg"], ["B/3.jpg", "A/a1.png"]),  # flat, with the set's name in front
+        (["lfw\\a1.jpg", "3.jpg", "lfw\\3.jpg"], ["B/3.jpg", "A/a1.png"]),
         (["frame.0001", "frame.0002", "frame.0003"], ["frame.0003", "frame.0001"]),  # that is no suffix
         (["000000", "000001", "000002"], ["000002", "000000"]),  # of a .bin
     ],
@@ -65,6 +73,84 @@ def test_rows_are_found_by_the_place_of_the_image(tmp_path, monkeypatch):
     for paths in (["data/lfw/A/1.jpg"], [str(tmp_path / "data/lfw/A/1.jpg")]):  # a gallery of format 1
         np.savez("old.npz", paths=np.array(paths), embeddings=values[:1], format=1)
         np.testing.assert_array_equal(found(Path("old.npz"), "A/1.jpg", root="data/lfw").image, values[:1])
+
+
+@pytest.mark.parametrize(
+    ("table", "missing", "shown"),
+    [
+        (["lfw/A/1.jpg", "B/1.jpg"], "1 of the 2 images of lfw: B/1.jpg", "lfw/A/1.jpg"),
+        (["lfw/a1.jpg", "B/1.jpg"], "2 of the 2 images of lfw: A/1.jpg, B/1.jpg", "lfw/a1.jpg"),
+        (["lfw/1.jpg", "A/1.jpg", "B/1.jpg"], "2 of the 2 images of lfw: A/1.jpg, B/1.jpg", "lfw/1.jpg"),
+        (["lfw\\A\\1.jpg", "B\\1.jpg"], "1 of the 2 images of lfw: B/1.jpg", "lfw/A/1.jpg"),
+    ],
+)
+def test_a_set_with_a_prefix_is_whole_under_it(tmp_path, table, missing, shown):
+    """Names without the prefix belong to other sets, even where the root of the table says where they are."""
+    for more in ({}, {"root": "crops"}, {"root": str(Path("crops").absolute())}):
+        path = save(tmp_path / "t.npz", table, **more)
+        with pytest.raises(UserError) as raised:
+            found(path, "A/1.jpg", "B/1.jpg")
+        assert str(raised.value) == (
+            f"{path}: has no embedding for {missing} · names in the table: {shown} · allowed: these names with lfw/ in "
+            "front or another suffix"
+        )
+
+
+def test_a_prefix_in_the_place_of_the_image_counts(tmp_path):
+    values = rows(2)
+    path = save(tmp_path / "t.npz", ["lfw/test/A/1.jpg", "A/1.jpg"], values, root="data")
+    np.testing.assert_array_equal(found(path, "A/1.jpg", root="data/lfw/test").image, values[:1])
+
+
+BIN = [f"{k:06d}" for k in range(4)]
+
+
+@pytest.mark.parametrize("root", ["lfw.bin", "data/lfw.bin", "C:\\data\\lfw.bin", "LFW.BIN"])
+def test_a_table_of_a_bin_serves_no_other(tmp_path, root):
+    path = save(tmp_path / "t.npz", BIN, values := rows(4), root=root)
+    table = EmbeddingTable(path)
+    with pytest.raises(UserError) as raised:
+        table.embeddings(images(*BIN[1:3], root="bins/agedb_30.bin"), "agedb_30")
+    own = "LFW.BIN" if root == "LFW.BIN" else "lfw.bin"
+    assert str(raised.value) == (
+        f"{path}: got agedb_30.bin for agedb_30 · allowed: {own}, the root of the table · embed agedb_30.bin, or for a "
+        "table of several sets put agedb_30/ before the names, as in agedb_30/000000"
+    )
+    for _ in range(2):
+        result = table.embeddings(images(*BIN[1:3], root="bins/lfw.bin"), "anything")
+        np.testing.assert_array_equal(result.image, values[1:3])
+    prefixed = save(tmp_path / "p.npz", [*BIN, *(f"agedb_30/{name}" for name in BIN)], both := rows(8), root=root)
+    result = found(prefixed, *BIN, root="agedb_30.bin", set_name="agedb_30")
+    np.testing.assert_array_equal(result.image, both[4:])
+
+
+@pytest.mark.parametrize("more", [{}, {"root": "crops"}])
+def test_names_without_a_prefix_serve_one_bin(tmp_path, more):
+    path = save(tmp_path / "t.npz", [*BIN, *(f"cfp/{name}" for name in BIN)], values := rows(8), **more)
+    table = EmbeddingTable(path)
+    for root in ("lfw.bin", "lfw.bin", "./lfw.bin"):
+        np.testing.assert_array_equal(table.embeddings(images(*BIN, root=root), "lfw").image, values[:4])
+    np.testing.assert_array_equal(table.embeddings(images(*BIN, root="cfp.bin"), "cfp").image, values[4:])
+    for root, name in (("agedb_30.bin", "agedb_30"), ("other/lfw.bin", "lfw")):
+        with pytest.raises(UserError) as raised:
+            table.embeddings(images(*BIN, root=root), name)
+        assert str(raised.value) == (
+            f"{path}: got {root} for {name} after {Path('lfw.bin').resolve()} · allowed: one .bin for names without a "
+            f"prefix, since each names its images 000000, … · put {name}/ before the names, as in {name}/000000"
+        )
+
+
+def test_the_place_in_a_bin_tells_several_apart(tmp_path):
+    path = save(tmp_path / "t.npz", [f"bins/{b}.bin/{name}" for b in ("a", "b") for name in BIN], values := rows(8))
+    table = EmbeddingTable(path)
+    for k, name in enumerate("ab"):
+        result = table.embeddings(images(*BIN, root=f"bins/{name}.bin"), name)
+        np.testing.assert_array_equal(result.image, values[4 * k : 4 * k + 4])
+
+
+def test_names_that_differ_only_in_the_slash_are_one(tmp_path):
+    with pytest.raises(UserError, match="1 names occur again with another embedding: A/1.jpg"):
+        found(save(tmp_path / "t.npz", ["A/1.jpg", "A\\1.jpg"]), "A/1.jpg")
 
 
 def test_mirror_images_and_qualities(tmp_path):
@@ -149,8 +235,17 @@ class Danger:
         ({"names": ["a", "b"]}, "has no array embeddings"),
         ({"names": ["a", "b"], "embeddings": rows(3)}, "embeddings: got shape (3, 4) with 2 names"),
         ({"names": ["a", "b"], "embeddings": rows(2)[0]}, "embeddings: got shape (4,) with 2 names"),
+        ({"names": ["a", "b"], "embeddings": rows(2)[:, 0]}, "embeddings: got shape (2,) with 2 names"),
         ({"names": ["a", "b"], "embeddings": rows(2)[None]}, "embeddings: got shape (1, 2, 4) with 2 names"),
         ({"names": ["a", "b"], "embeddings": rows(2, 0)}, "embeddings: got shape (2, 0) with 2 names"),
+        ({"names": ["a", "b"], "embeddings": np.float32(1)}, "embeddings: got shape () with 2 names"),
+        ({"names": ["a", "b"], "embeddings": rows(2), "mirror": np.float32(1)}, "mirror: got shape () with 2 names"),
+        ({"names": ["a", "b"], "embeddings": rows(2), "quality": np.float32(1)}, "quality: got shape () with 2 names"),
+        ({"names": "a", "embeddings": rows(2)}, "names: got shape ()"),
+        ({"names": ["a", "b"], "embeddings": rows(2), "root": ["x", "y"]}, "root: got shape (2,), not one text"),
+        ({"names": ["a", "b"], "embeddings": rows(2), "root": 3}, "root: got int64, not text"),
+        ({"names": ["a", "b"], "embeddings": rows(2).astype("g")}, f"embeddings: got {np.dtype('g')}, not float16"),
+        ({"names": np.array([0x110000, 98], "<u4").view("<U1"), "embeddings": rows(2)}, "damaged (names: "),
         ({"names": [["a", "b"]], "embeddings": rows(2)}, "names: got shape (1, 2)"),
         ({"names": np.array([], "U"), "embeddings": rows(0)}, "names: got shape (0,)"),
         ({"names": [1, 2], "embeddings": rows(2)}, "names: got int64, not text"),
@@ -203,6 +298,141 @@ def test_what_is_no_npz_is_one_line(tmp_path, content):
     with pytest.raises(UserError, match=re.escape(message)) as raised:
         EmbeddingTable(path)
     assert len(str(raised.value).splitlines()) == 1
+
+
+def zipped(path, compression=zipfile.ZIP_STORED, **members):
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, content in members.items():
+            archive.writestr(f"{name}.npy", content)
+    return path
+
+
+def npy(array):
+    np.save(file := io.BytesIO(), array)
+    return file.getvalue()
+
+
+def with_header(array, change):
+    """The bytes of an array with the text of its header changed."""
+    content = npy(array)
+    length = int.from_bytes(content[8:10], "little")
+    header = change(content[10 : 10 + length].rstrip() + b"\n")
+    return content[:8] + len(header).to_bytes(2, "little") + header + content[10 + length :]
+
+
+HEADERS = {
+    "bracket": lambda text: text.replace(b"}", b""),
+    "indent": lambda text: b"  1\n 2\n" + text,
+    "quote": lambda text: text.replace(b"'descr'", b"'descr"),
+    "huge": lambda text: text.replace(b"(2,", b"(99999999999999999999999,"),
+    "negative": lambda text: text.replace(b"(2,", b"(-2,"),
+    "dtype": lambda text: text.replace(b"<", b"@"),
+    "long": lambda text: text + b" " * 20_000 + b"\n",
+    "nested": lambda text: b"(" * 3000 + text,
+    "bytes": lambda text: text.replace(b"'shape'", b"'\xff\x00shape'"),
+    "escape": lambda text: text.replace(b"'shape'", b"'sh\\dape'"),  # Python warns of it
+    "empty": lambda _: b"",
+}
+
+
+@pytest.mark.parametrize("key", ["names", "embeddings", "mirror", "quality", "root"])
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA])
+@pytest.mark.parametrize("change", HEADERS.values(), ids=HEADERS)
+def test_a_damaged_header_is_one_line(tmp_path, recwarn, key, compression, change):
+    arrays = {"names": np.array(["aa", "bb"]), "embeddings": rows(2), "mirror": rows(2), "quality": rows(2)[:, 0]}
+    arrays = {**arrays, "root": np.array("x")}
+    members = {name: npy(array) for name, array in arrays.items()}
+    members[key] = with_header(arrays[key], change)
+    path = zipped(tmp_path / "t.npz", compression, **members)
+    if members[key] == with_header(arrays[key], lambda text: text):  # no such place in this header
+        assert EmbeddingTable(path).embeddings(images("aa"), "lfw").image.shape == (1, 4)
+        return
+    with pytest.raises(UserError, match=r"t.npz: (damaged|needs more|\w+: got)") as raised:
+        EmbeddingTable(path)
+    assert len(str(raised.value).splitlines()) == 1
+    assert len(str(raised.value)) < 500
+    assert not recwarn.list
+
+
+def test_an_encrypted_file_is_one_line(tmp_path):
+    members = {"names": npy(np.array(["a", "b"])), "embeddings": npy(rows(2))}
+    for name in members:
+        for compression in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            data = bytearray(zipped(tmp_path / "t.npz", compression, **members).read_bytes())
+            at = data.rindex(f"{name}.npy".encode()) - 46  # in the central directory
+            data[at + 8] |= 1
+            data[data.index(f"{name}.npy".encode()) - 30 + 6] |= 1
+            (tmp_path / "t.npz").write_bytes(data)
+            with pytest.raises(UserError, match=rf"t.npz: damaged \(.*{name}.npy.* is encrypted.*\) · allowed: names"):
+                EmbeddingTable(tmp_path / "t.npz")
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+@pytest.mark.parametrize("key", ["names", "embeddings"])
+def test_a_damaged_compressed_member_is_one_line(tmp_path, compression, key):
+    members = {"names": npy(np.array([f"{k}" for k in range(99)])), "embeddings": npy(rows(99))}
+    whole = zipped(tmp_path / "t.npz", compression, **members).read_bytes()
+    start = whole.index(f"{key}.npy".encode()) + len(f"{key}.npy")
+    for at in (8, 9, 10, 11, 12, 20, 40, 80):
+        data = bytearray(whole)
+        data[start + at : start + at + 4] = bytes(byte ^ 0xFF for byte in whole[start + at : start + at + 4])
+        (tmp_path / "t.npz").write_bytes(data)
+        with pytest.raises(UserError, match=r"t.npz: (damaged \(|needs more memory)") as raised:
+            EmbeddingTable(tmp_path / "t.npz")
+        assert len(str(raised.value).splitlines()) == 1
+
+
+def test_a_member_that_is_no_array_is_one_line(tmp_path):
+    for key in ("names", "embeddings", "quality", "root"):
+        members = {"names": npy(np.array(["a", "b"])), "embeddings": npy(rows(2)), key: b"text, and no array"}
+        with pytest.raises(UserError, match=r"t.npz: damaged \(the magic string is not correct"):
+            EmbeddingTable(zipped(tmp_path / "t.npz", **members))
+
+
+def mutated(data, rng):
+    """Bytes with some flipped, cut off, or written over with lengths and other numbers."""
+    data, kind = bytearray(data), rng.integers(5)
+    if kind == 0:
+        return data[: rng.integers(len(data))]
+    for at in rng.integers(len(data), size=rng.integers(1, 6)):
+        if kind == 1:
+            data[at] ^= 1 << rng.integers(8)
+        elif kind == 2:
+            data[at : at + 4] = int(rng.choice([0, 1, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1])).to_bytes(4, "little")
+        elif kind == 3:
+            data[at] = rng.choice(list(b"0129(){}[],'<>|OUSVfcmM:-+eLj \\\n\0"))
+        else:
+            del data[at : at + rng.integers(1, 9)]
+            data = data or bytearray(1)
+    return data
+
+
+def test_mutated_tables_are_read_or_refused_in_one_line(tmp_path, recwarn):
+    """Members are damaged before they are zipped, so that the checksum holds, or the whole file is."""
+    rng, path, refused, lines = np.random.default_rng(0), tmp_path / "t.npz", 0, set()
+    arrays = {"names": np.array(["A/1.jpg", "B/1.jpg", "C/1.jpg"]), "embeddings": rows(3), "mirror": rows(3)}
+    arrays |= {"quality": rows(3)[:, 0], "root": np.array("crops"), "checkpoint_sha256": np.array("ab" * 32)}
+    kinds = [zipfile.ZIP_STORED, zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2]
+    for number in range(2000):
+        members = {key: npy(array) for key, array in arrays.items()}
+        if number % 2:
+            key = rng.choice(list(members))
+            members[key] = bytes(mutated(members[key][: 10 + 130 * (number % 4 == 1)], rng)) + members[key][140:]
+        zipped(path, kinds[rng.integers(len(kinds))], **members)
+        if not number % 2:
+            path.write_bytes(mutated(path.read_bytes(), rng))
+        start = time.monotonic()
+        try:
+            table = EmbeddingTable(path)
+            table.about()
+            table.embeddings(images("A/1.jpg", "C/1.jpg"), "lfw")
+        except UserError as error:
+            refused += 1
+            lines |= {len(str(error).splitlines())}
+        assert time.monotonic() - start < 2
+    assert lines == {1}
+    assert 500 < refused < 2000
+    assert [str(w.message) for w in recwarn.list] == []
 
 
 def test_what_it_says_of_itself(tmp_path):

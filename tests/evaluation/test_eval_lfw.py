@@ -136,7 +136,7 @@ def test_compare(work, tmp_path, capsys):
     assert main(["--compare", same[0], str(work / "other/best.pt"), *crops]) == 0
     assert "B − A" in capsys.readouterr().out
     assert main(["--compare", *same, *crops, "--html"]) == 2
-    assert "leave --identification, --all-pairs, --html and --calibrate out" in capsys.readouterr().err
+    assert "omit --identification, --all-pairs, --quality, --html and --calibrate" in capsys.readouterr().err
 
 
 def test_protocols_that_need_people_say_so(work, tmp_path, capsys):

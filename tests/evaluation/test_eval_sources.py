@@ -145,11 +145,52 @@ def test_results_and_calibration_go_beside_the_file(work, capsys):
     told = {}
     for name in ("best.pt", "own.onnx", "table.npz"):
         assert main([option_of(name), str(work / name), *place, "--calibrate"]) == 0
-        told[name] = json.loads((work / f"{Path(name).stem}.calibration.json").read_text(encoding="utf-8"))
+        beside = "best.calibration.json" if name == "best.pt" else f"{name}.calibration.json"
+        told[name] = json.loads((work / beside).read_text(encoding="utf-8"))
         assert (work / "eval-pairs" / "verification.json").is_file()
     assert told["own.onnx"]["slope"] == pytest.approx(told["best.pt"]["slope"], rel=1e-3)
     assert told["table.npz"]["offset"] == pytest.approx(told["best.pt"]["offset"], rel=1e-3)
     assert len({each["checkpoint_sha256"] for each in told.values()}) == 3
+
+
+def test_files_of_one_name_have_calibrations_of_their_own(work, tmp_path, capsys):
+    for name, source in (("best.pt", "best.pt"), ("best.onnx", "own.onnx"), ("best.npz", "table.npz")):
+        (tmp_path / name).write_bytes((work / source).read_bytes())
+    (tmp_path / "best.json").write_bytes((work / "best.json").read_bytes())
+    place = ["--lfw", str(work / "crops"), "--pairs", str(work / "crops" / "pairs.txt")]
+    for name, mirror in (("best.pt", "join"), ("best.onnx", "none"), ("best.npz", "add")):
+        assert main([option_of(name), str(tmp_path / name), *place, "--calibrate", "--mirror", mirror]) == 0
+        beside = "best.calibration.json" if name == "best.pt" else f"{name}.calibration.json"
+        assert f"written: {tmp_path / beside}\n" in capsys.readouterr().out
+    for beside, name, mirror in (
+        ("best.calibration.json", "best.pt", "join"),
+        ("best.onnx.calibration.json", "best.onnx", "none"),
+        ("best.npz.calibration.json", "best.npz", "add"),
+    ):
+        found = json.loads((tmp_path / beside).read_text(encoding="utf-8"))
+        assert found["checkpoint_sha256"] == hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()
+        assert (found["mirror"], found["flip"]) == (mirror, mirror != "none")
+
+
+def test_a_table_of_one_bin_answers_for_no_other(work, tmp_path, capsys):
+    bins = tmp_path / "bins"
+    bins.mkdir()
+    lfw, agedb = write_bin(work, bins / "lfw.bin"), write_bin(work, bins / "agedb_30.bin")
+    argv = ["embed", str(lfw), str(tmp_path / "lfw.npz"), "--ckpt", str(work / "best.pt"), "--aligned"]
+    assert console([*argv, "--device", "cpu"]) == 0
+    evaluation = ["--embeddings", str(tmp_path / "lfw.npz"), "--output", str(tmp_path / "out")]
+    assert main([*evaluation, "--pairs", str(lfw)]) == 0
+    capsys.readouterr()
+    for place in (["--suite", str(bins)], ["--pairs", str(agedb)], ["--sets", f"a={agedb}"]):
+        assert main([*evaluation, *place]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"error: {tmp_path / 'lfw.npz'}: got agedb_30.bin for a")
+        assert " · allowed: lfw.bin, the root of the table · embed agedb_30.bin, or for a table" in line
+    with np.load(tmp_path / "lfw.npz") as table:
+        np.savez(tmp_path / "lfw.npz", names=table["names"], embeddings=table["embeddings"])
+    assert main([*evaluation, "--suite", str(bins)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("put agedb_30/ before the names, as in agedb_30/000000") or "put lfw/ before" in line
 
 
 def test_a_table_needs_no_images_on_disk(work, tmp_path, capsys):

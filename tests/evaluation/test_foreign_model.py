@@ -111,6 +111,23 @@ def test_suite(work, tmp_path, capsys):
     assert (tmp_path / "report.html").is_file()
 
 
+def test_a_table_of_several_bins_goes_through_the_suite(work, tmp_path):
+    """NAME/ before the six digits says which .bin an embedding is of."""
+    rows = {}
+    for name in ("lfw", "cfp_fp"):
+        encoded, _ = pickle.loads((work / "bins" / f"{name}.bin").read_bytes())
+        images = np.stack([cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) for data in encoded])
+        own = by_formula(images, **SPEC, dim=16), by_formula(images[:, :, ::-1], **SPEC, dim=16)
+        rows |= {f"{name}/{k:06d}": pair for k, pair in enumerate(zip(*own, strict=True))}
+    image, mirror = (np.stack(part) for part in zip(*rows.values(), strict=True))
+    np.savez(tmp_path / "bins.npz", names=np.array(list(rows)), embeddings=image, mirror=mirror)
+    run(work, tmp_path / "t", "--embeddings", tmp_path / "bins.npz", "--mirror", "add", "--suite", work / "bins")
+    run(work, tmp_path / "o", "--onnx", work / "foreign.onnx", "--spec", "arcface", "--suite", work / "bins")
+    table, onnx = (json.loads((tmp_path / way / "suite.json").read_text(encoding="utf-8")) for way in "to")
+    assert nearly(table, onnx)
+    assert 0 < table["sets"]["lfw"]["accuracy"] <= 1
+
+
 def test_compare_a_file_with_a_table(work, tmp_path, capsys):
     sets = [option.format(work=work) for option in LFW]
     base = ["--spec", "arcface", *sets]
@@ -134,5 +151,5 @@ def test_calibration_lies_beside_the_table(work, tmp_path):
     ]
     (tmp_path / "list.txt").write_text("\n".join(lines), encoding="utf-8")
     run(work, tmp_path / "out", "--embeddings", work / "mine.npz", "--calibrate", "--pairs", tmp_path / "list.txt")
-    calibration = json.loads((work / "mine.calibration.json").read_text(encoding="utf-8"))
+    calibration = json.loads((work / "mine.npz.calibration.json").read_text(encoding="utf-8"))
     assert calibration["slope"] > 0

@@ -202,8 +202,12 @@ def test_undefined_embeddings_count_as_wrong(outcome):
     assert touched.sum() >= 1
     threshold = worse.common[0].threshold
     with np.errstate(invalid="ignore"):
-        accepted = np.where(touched, ~b.same, b.scores > threshold)
-    assert worse.figures_of_groups[1, 6] == pytest.approx(accepted[~b.same].mean())
+        accepted = b.scores > threshold  # False for NaN
+    impostors = sorted(score for g in worse.groups for score in g.scores[~g.same].tolist() if not np.isnan(score))
+    assert (touched & ~b.same).any()
+    assert worse.common[0].num_impostor == len(impostors) < sum((~g.same).sum() for g in worse.groups)
+    assert threshold == impostors[::-1][int(0.01 * len(impostors))]
+    assert worse.figures_of_groups[1, 6] == pytest.approx(accepted[~b.same & ~touched].mean())
     assert worse.figures_of_groups[1, 4] == pytest.approx(accepted[b.same].mean())
     assert f"{touched.sum()} pairs have no score (NaN)" in worse.rows()[1].note
     np.testing.assert_array_equal(worse.groups[0].scores, result.groups[0].scores)

@@ -54,6 +54,79 @@ def test_the_true_person_stands_last_among_ties():
     assert (result.rank1, result.rank5) == (0.0, 1.0)
 
 
+@pytest.mark.parametrize("size", [2, 7, 101, 500])
+@pytest.mark.parametrize("dims", [512, 511, 2049])
+def test_equal_images_of_the_gallery_tie_wherever_they_stand(dims, size):
+    """A matrix product rounds equal rows differently by their position."""
+    for seed in range(50):
+        rng = np.random.default_rng(seed)
+        row = unit_rows(rng.standard_normal((1, dims)), None)
+        probes = unit_rows(row + rng.standard_normal((3, dims)) / dims**0.5, None)
+        _, rank = module._search(probes, np.tile(row, (size, 1)), rng.integers(0, size, 3))
+        assert rank.tolist() == [size] * 3
+
+
+def test_a_tie_is_no_wider_than_rounding():
+    angles = np.arccos([0.5, 0.5 + 1e-6, 0.5 - 1e-6, 0.5 - 1e-5])
+    gallery = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    _, rank = module._search(np.array([[1.0, 0.0]], dtype=np.float32), gallery, np.array([0]))
+    assert rank.tolist() == [3]
+
+
+@pytest.mark.parametrize("bad", [np.nan, 0.0, np.inf])
+@pytest.mark.parametrize("subtract_mean", [True, False])
+def test_an_undefined_embedding_costs_its_own_searches(bad, subtract_mean):
+    """Undefined: a person of the gallery, a probe and 20 of 60 impostors; six impostors may pass at FAR 0.1."""
+    counts = [2, 3, 2, 4, *[1] * 60]
+    people = made_up_people(counts)
+    features = made_up_features(people, spread=1.2)
+    strangers = np.flatnonzero(people.num_images == 1)
+    broken = features.copy()
+    broken[[2, 8, *strangers[:20]]] = bad  # the gallery's image of person 1, a probe of person 3
+    got = identify(broken, people, subtract_mean=subtract_mean)
+    kept = np.setdiff1d(np.arange(len(features)), [2, 3, 4, 8, *strangers[:20]])
+    ranks, tops, impostors = loop_identify(
+        features[kept], made_up_people([2, 2, 3, *[1] * 40]), subtract_mean
+    )  # person 1 is in no list
+    assert (got.num_gallery, got.num_probes, got.num_impostors) == (4, 7, 60)
+    assert (got.rank1, got.rank5) == (np.sum(ranks == 1) / 7, np.sum(ranks <= 5) / 7)  # three probes are missed
+    assert got.rank5 == 4 / 7
+    (point, *_) = got.open_set
+    threshold = np.sort(impostors)[::-1][4]
+    assert (point.num_impostor, point.false_accepts) == (40, 4)
+    assert point.threshold == pytest.approx(threshold, abs=1e-6)
+    assert point.tar == np.sum((ranks == 1) & (tops > threshold + 1e-7)) / 7
+
+
+@pytest.mark.parametrize("bad", [np.nan, 0.0])
+def test_an_undefined_person_of_the_gallery_takes_no_rank(bad):
+    """Its score would be 0, which is more than a negative cosine."""
+    probes = np.array([[-1.0, 0.0], [-1.0, 0.0]], dtype=np.float32)
+    gallery = np.array([[bad, bad], [0.6, 0.8], [0.8, 0.6]], dtype=np.float32)
+    top, rank = module._search(probes, gallery, np.array([1, 0]))
+    assert top.tolist() == pytest.approx([-0.6, -0.6])
+    assert rank.tolist() == [1, 4]
+
+
+@pytest.mark.parametrize("bad", [np.nan, 0.0])
+def test_undefined_impostors_alone_keep_every_probe_out(bad):
+    people = made_up_people([2, 3, 1, 1])
+    features = made_up_features(people, spread=0.01)
+    features[5:] = bad
+    result = identify(features, people, subtract_mean=False)
+    assert result.rank1 == 1
+    assert [point.tar for point in result.open_set] == [0] * 4
+    assert all(point.num_impostor == 2 for point in result.open_set)
+
+
+def test_a_network_that_has_diverged_finds_nobody():
+    people = made_up_people([2, 3, 1, 1])
+    for features in (np.zeros((7, 4)), np.ones((7, 4))):  # the second is equal to its mean
+        result = identify(features, people)
+        assert (result.rank1, result.rank5) == (0, 0)
+        assert [point.tar for point in result.open_set] == [0] * 4
+
+
 @pytest.mark.parametrize("counts", [[1, 1, 1], [2, 3]])
 def test_needs_enrolled_people_and_strangers(counts):
     people = made_up_people(counts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -121,6 +122,29 @@ def test_honest_figures_by_plain_loops(golden, result):
             missed = np.mean([not (rank == 1 and score > threshold) for rank, score in mated])
             assert point.fnir == pytest.approx(missed)
     assert result.search.mean_ranks[0] == pytest.approx(np.mean([g.ranks[0] for g in result.search.galleries]))
+
+
+def test_subjects_come_from_the_lists_of_identification_too(golden, embeddings):
+    """Templates that no genuine pair joins are of one subject where the lists say so."""
+    loaded = load()
+    without = dataclasses.replace(loaded.pairs, same=loaded.pairs.same & (np.arange(len(loaded.pairs.same)) % 7 == 0))
+    both = dataclasses.replace(loaded, pairs=without).evaluate(embeddings, Rule())
+    neither = dataclasses.replace(loaded, pairs=without, searches=None).evaluate(embeddings, Rule())
+    assert both.num_subjects < neither.num_subjects
+
+
+def test_galleries_that_share_a_subject(tmp_path, embeddings):
+    for file in GOLDEN.glob("ijbx*"):
+        shutil.copy(file, tmp_path / file.name)
+    shutil.copy(GOLDEN / "ijbx_1N_gallery_G1.csv", tmp_path / "ijbx_1N_gallery_G2.csv")
+    outcome = load(folder=tmp_path).evaluate(embeddings, Rule())
+    assert outcome.field[0].top is None  # the field searches both as one
+    assert len(outcome.search.galleries) == 2
+
+
+def test_a_mode_that_does_not_exist(tmp_path):
+    with pytest.raises(UserError, match="got N9D1F2: no folder of crops and no test mode"):
+        load("N9D1F2")
 
 
 def test_intervals_are_over_subjects_and_hold_the_figure(result):

@@ -41,6 +41,52 @@ def test_damaged_bytes_are_found(tmp_path):
         map_array(tmp_path / "a.npz", "embeddings")
 
 
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_the_checksum_is_compared_also_where_the_array_is_compressed(tmp_path, compression):
+    path = tmp_path / "a.npz"
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).standard_normal((100, 10)))
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        archive.writestr("embeddings.npy", (tmp_path / "a.npy").read_bytes() + np.random.default_rng(1).bytes(50_000))
+    data = bytearray(path.read_bytes())
+    data[data.rindex(b"embeddings.npy") - 30] ^= 1  # the checksum in the central directory
+    path.write_bytes(data)
+    with pytest.raises(zipfile.BadZipFile, match="[Bb]ad CRC-32"):
+        map_array(path, "embeddings")
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_an_encrypted_array_is_refused(tmp_path, compression):
+    path = tmp_path / "a.npz"
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        archive.writestr("embeddings.npy", bytes(100))
+    data = bytearray(path.read_bytes())
+    data[data.rindex(b"embeddings.npy") - 46 + 8] |= 1
+    path.write_bytes(data)
+    with pytest.raises(zipfile.BadZipFile, match="embeddings.npy is encrypted"):
+        map_array(path, "embeddings")
+
+
+@pytest.mark.parametrize("value", [np.array("text"), np.array(["a", "bc"]), np.float32(3)])
+def test_texts_and_single_values(tmp_path, value):
+    np.savez(tmp_path / "a.npz", x=value)
+    found = map_array(tmp_path / "a.npz", "x")
+    assert found.dtype == value.dtype
+    np.testing.assert_array_equal(found, value)
+
+
+@pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0), (4, 0), (0, 9)])
+def test_versions_of_the_format(tmp_path, version):
+    header = str({"descr": "<f8", "fortran_order": False, "shape": (2,)}).encode() + b"\n"
+    length = len(header).to_bytes(2 if version == (1, 0) else 4, "little")
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("x.npy", b"\x93NUMPY" + bytes(version) + length + header + np.arange(2.0).tobytes())
+    if version in ((4, 0), (0, 9)):
+        with pytest.raises(ValueError, match="x: version"):
+            map_array(tmp_path / "a.npz", "x")
+    else:
+        np.testing.assert_array_equal(map_array(tmp_path / "a.npz", "x"), [0, 1])
+
+
 def test_objects_are_refused(tmp_path):
     np.savez(tmp_path / "a.npz", embeddings=np.array([1, "a"], dtype=object))
     with pytest.raises(ValueError, match="allow_pickle=False"):

@@ -66,7 +66,7 @@ def test_a_measure_that_knows_every_error_is_perfect(tmp_path):
     )
     name, saved = perfect.headline()
     assert name == "saved by quality"
-    assert saved == pytest.approx(1.0, abs=0.01)
+    assert saved == pytest.approx(1.0, abs=1e-12)
     constant = QualitySet("own", Images(Path("own"), own.names), own, np.ones(len(quality)), "file")
     assert constant.evaluate(Embeddings(features), Rule()).headline()[1] == pytest.approx(0.0, abs=1e-9)
     worst = QualitySet("own", Images(Path("own"), own.names), own, np.tile(wrong, 2).astype(float), "file")
@@ -83,14 +83,27 @@ def test_the_quality_of_a_table_comes_before_the_length():
     assert not np.array_equal(result.curves[0].error, other.curves[0].error)
 
 
-def test_an_undefined_embedding_is_an_error_of_the_lowest_quality():
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_undefined_embedding_is_an_error_of_the_lowest_quality(value):
     given = pair_set()
     x = embeddings(given.pairs)
-    x[4] = np.nan
+    x[4] = value
     (curve,) = QualitySet.of(given, None).evaluate(Embeddings(x), Rule()).curves
     assert np.isfinite(curve.error).all()
     touched = given.pairs.same & ((given.pairs.left == 4) | (given.pairs.right == 4))
-    assert touched.sum() / given.pairs.same.sum() <= curve.error[0]
+    assert 0 < touched.sum() / given.pairs.same.sum() <= curve.error[0]
+    share = int(np.ceil(100 * touched.sum() / given.pairs.same.sum()))
+    kept = (given.pairs.same & ~touched).sum()
+    wrong = curve.error[0] * given.pairs.same.sum() - touched.sum()  # of the pairs of the other images
+    assert curve.error[share] == pytest.approx(wrong / kept, abs=0.03)  # its pairs go first
+
+
+def test_a_score_at_the_threshold_is_rejected():
+    """Accepted is what scores above it, as everywhere."""
+    given = pair_set()
+    x = np.ones((len(given.pairs.names), 3))  # every cosine is 1, so 1 is the threshold
+    (curve,) = QualitySet.of(given, None).evaluate(Embeddings(x), Rule()).curves
+    assert curve.error.tolist() == [1.0] * 51
 
 
 def test_a_file_of_quality(tmp_path):
@@ -106,6 +119,9 @@ def test_a_file_of_quality(tmp_path):
         read_quality(path, ["c.bmp"])
     path.write_text("c.jpg 0.5\nd.jpg good\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"quality\.txt, line 2: got 'd\.jpg good' · expected 'image quality'"):
+        read_quality(path, ["c.jpg"])
+    path.write_text("c.jpg 0.5\nc.jpg 0.6\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"line 2: c\.jpg has a quality before · allowed: one for each image"):
         read_quality(path, ["c.jpg"])
     with pytest.raises(UserError, match="cannot be read as UTF-8 text"):
         read_quality(tmp_path / "none.txt", ["c.jpg"])

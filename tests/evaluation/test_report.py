@@ -84,8 +84,9 @@ def test_departures_from_the_protocol_are_said():
 
 def test_pairs_and_embeddings_without_a_direction_are_said():
     table = format_table(toy_report(scores=(math.nan, 0.1, 0.3, 0.4), num_undefined=3))
-    assert "1 pairs have no score (NaN) and count as wrong." in table
+    assert "1 pairs have no score (NaN)" in table
     assert "3 of 8 images have an embedding that is zero or not finite" in table
+    assert to_dict(toy_report(num_undefined=3))["num_undefined_embeddings"] == 3
     assert "NaN" not in format_table(toy_report())
     assert "not finite" not in format_table(toy_report())
 
@@ -132,7 +133,9 @@ def test_numbers_as_text():
     [
         (0.84, "Of 100 pairs of one person, the recogniser accepts 84."),
         (0.9962, "Of 1,000 pairs of one person, the recogniser accepts 996."),
-        (0.00004, "Of 10,000 pairs of one person, the recogniser accepts 0."),
+        (0.00004, "Of 100,000 pairs of one person, the recogniser accepts 4."),
+        (0.99999, "Of 100,000 pairs of one person, the recogniser accepts 99,999."),
+        (0.0, "Of 100 pairs of one person, the recogniser accepts 0."),
         (1.0, "Of 100 pairs of one person, the recogniser accepts 100."),
     ],
 )
@@ -179,7 +182,7 @@ def test_what_is_not_finite_is_none():
     plain = to_dict(toy_report(view=1))
     assert plain["standard_error"] is None
     assert (plain["view"], plain["dev_train"]) == (1, str(Path("data/pairsDevTrain.txt")))
-    nan = to_dict(toy_report(scores=(0.1, math.nan, 0.2, math.nan)))  # no threshold but +inf keeps NaN impostors out
+    nan = to_dict(toy_report(scores=(0.1, math.nan, 0.2, math.nan)))  # no impostor is defined
     assert nan["tar_at_far"][0]["threshold"] is None
 
 

@@ -1,11 +1,16 @@
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from sphereface.data.pairs import read_pairs
 from sphereface.errors import UserError
-from sphereface.evaluation import Embeddings, parse_sets
+from sphereface.evaluation import Embeddings, load_set, parse_sets, register_protocol
 from sphereface.evaluation.people import people_of, people_of_names
+from sphereface.evaluation.protocols import PROTOCOLS
 from sphereface.evaluation.variants import plain_variants
+from sphereface.places import Places, check_set_name, parse_places
 
 from .crops import random_pairs, write_set
 
@@ -29,6 +34,31 @@ def test_a_name_given_twice(tmp_path):
         parse_sets([f"a={root}", f"a={root}"])
 
 
+def test_the_grammar_of_places():
+    assert parse_places("tinyface:/data/tiny") == Places("tinyface", (Path("/data/tiny"),))
+    assert parse_places("a/b,c:d") == Places(None, (Path("a/b"), Path("c:d")))
+    assert parse_places("https://x") == Places(None, (Path("https://x"),))
+    assert parse_places("C:/crops") == Places(None, (Path("C:/crops"),))
+
+
+@pytest.mark.parametrize("name", ["a\\b", "a\0b", "", 3])
+def test_a_name_that_is_no_folder(name):
+    with pytest.raises(UserError, match="allowed: a text without slashes"):
+        check_set_name(name)
+
+
+@pytest.mark.parametrize("kind", ["Faces9", "x", "9faces", "pairs", "my_faces"])
+def test_a_kind_that_no_text_can_name(kind):
+    with pytest.raises(UserError, match="register_protocol: got"):
+        register_protocol(kind)
+    assert kind == "pairs" or kind not in PROTOCOLS
+
+
+def test_an_unknown_kind(tmp_path):
+    with pytest.raises(UserError, match="x: got the kind 'tinyfce' · did you mean 'tinyface'"):
+        load_set("x", parse_places(f"tinyfce:{tmp_path}"))
+
+
 def test_who_is_on_each_side(tmp_path):
     pairs = read_pairs(write_set(tmp_path / "crops") / "pairs.txt")
     left, right = people_of(pairs)
@@ -43,9 +73,14 @@ def test_names_that_do_not_say_who():
     assert people_of(random_pairs(0)) is None  # one folder for all, but pairs of two people
 
 
-def test_variants_by_hand():
-    """Two folds; features of picture and mirror image joined."""
+@pytest.mark.parametrize("genuine_first", [False, True])
+def test_variants_by_hand(genuine_first):
+    """Two folds, in the list's order or not; features of picture and mirror image joined."""
     pairs = random_pairs(1, num_folds=2, num_each=10)
+    if genuine_first:
+        order = np.argsort(~pairs.same, kind="stable")
+        columns = {name: getattr(pairs, name)[order] for name in ("left", "right", "same", "fold")}
+        pairs = replace(pairs, **columns)
     features = np.random.default_rng(0).standard_normal((12, 8)).astype(np.float32)
     insightface, uncentred, best = plain_variants(Embeddings(features[:, :4], features[:, 4:]), pairs)
     x = features[:, :4].astype(float) + features[:, 4:]

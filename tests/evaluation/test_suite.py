@@ -63,6 +63,28 @@ def test_folders_with_a_list_are_sets_too(tmp_path):
     assert sets[1].pairs.path.name == "pairs.txt"
 
 
+def test_names_are_told_apart_without_case_and_dashes(folder):
+    write_bin(folder / "AgeDB-30.bin", 9)
+    with pytest.raises(UserError, match="allowed: one of each name"):
+        suite_sets(folder)
+    (folder / "agedb_30.bin").unlink()
+    suite = suite_of(reports_of(suite_sets(folder)))
+    assert suite.means()["mean of the five"][2] == "AgeDB-30"
+    (folder / "cfp_ff.bin").unlink()
+    (folder / "._lfw.bin").write_bytes(b"what macOS leaves")
+    suite = suite_of(reports_of(suite_sets(folder)))
+    assert list(suite.means()) == ["mean of the five"]
+
+
+def test_a_figure_that_a_set_does_not_have_is_blank(tmp_path):
+    crops = write_set(tmp_path / "suite" / "own")
+    (crops / "pairs.txt").write_text((crops / "pairsDevTest.txt").read_text(), encoding="utf-8")
+    write_bin(tmp_path / "suite" / "lfw.bin", 0)
+    rows = suite_of(reports_of(suite_sets(tmp_path / "suite"))).rows().rows
+    assert [row[3] for row in rows if row[0] in ("own", "mean of all 2")] == ["", ""]  # view 1 has no folds
+    assert rows[0][3].endswith("%")
+
+
 def test_files_of_a_suite(folder, tmp_path):
     suite = suite_of(reports_of(suite_sets(folder)))
     write_suite(suite, tmp_path / "out")

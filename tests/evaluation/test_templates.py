@@ -185,6 +185,19 @@ def test_an_undefined_image_is_left_out_of_its_medium():
     np.testing.assert_allclose(templates.pool(x), [[0.5**0.5, 0.5**0.5], [np.nan, np.nan]])
 
 
+@pytest.mark.parametrize("fusion", ["join", "add"])
+def test_image_and_mirror_image_of_templates(folder, fusion):
+    loaded = load_set("t", Places(None, (folder, folder / "list.txt", folder / "pairs.txt")))
+    x, y = np.random.default_rng(0).standard_normal((2, 6, 4))
+    result = loaded.evaluate(Embeddings(x, y, fusion), Rule())
+    whole = x + y if fusion == "add" else np.concatenate([x, y], axis=1)
+    rows = whole / np.linalg.norm(whole, axis=1, keepdims=True)
+    t1, t2, t3 = (rows[0] + rows[1]) / 2 + rows[2], rows[3] + rows[4], rows[5]
+    cosines = [a @ b / np.sqrt((a @ a) * (b @ b)) for a, b in ((t1, t2), (t2, t3))]
+    np.testing.assert_allclose(result.verification.scores, cosines, rtol=0, atol=1e-7)
+    assert result.heading()[1] == f"embeddings of image and mirror image, {'joined' if fusion == 'join' else 'added'}"
+
+
 def test_a_table_of_embeddings_needs_no_images(tmp_path):
     (tmp_path / "list.txt").write_text("a.png 1\nb.png 1\nc.png 2\n", encoding="utf-8")
     (tmp_path / "pairs.txt").write_text("1 1 1\n1 2 0\n", encoding="utf-8")
@@ -193,3 +206,11 @@ def test_a_table_of_embeddings_needs_no_images(tmp_path):
     assert (loaded.images.names, loaded.images.files) == (("a.png", "b.png", "c.png"), None)
     with pytest.raises(UserError, match="3 of its 3 images are not under"):
         load_set("t", places)
+
+
+@pytest.mark.parametrize("fold", ["²", "9" * 20, "9" * 5000, "-1", "1.5"])
+def test_a_fold_that_is_no_number(folder, fold):
+    (folder / "pairs.txt").write_text(f"t1 t2 1 {fold}\nt2 33 0 1\n", encoding="utf-8")
+    templates, _ = read_templates(folder, folder / "list.txt")
+    with pytest.raises(UserError, match=r"pairs\.txt, line 1: got .* · expected 'template template 0\|1 \[fold\]'"):
+        read_template_pairs(folder / "pairs.txt", templates)

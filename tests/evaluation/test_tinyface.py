@@ -11,7 +11,7 @@ from sphereface.evaluation.protocols import Rule, load_set
 from sphereface.evaluation.protocols import tinyface_result as result_module
 from sphereface.evaluation.protocols import tinyface_search as module
 from sphereface.evaluation.protocols.tinyface import TinyFaceSet
-from sphereface.evaluation.protocols.tinyface_result import OFFICIAL
+from sphereface.evaluation.protocols.tinyface_result import OFFICIAL, Rates
 from sphereface.evaluation.protocols.tinyface_search import Roles, search
 from sphereface.evaluation.table import format_rows
 from sphereface.places import Places
@@ -104,6 +104,28 @@ def test_ties_count_against_the_right_person():
     got = search(features, Roles(np.array([3]), np.array([3, 3, 8]), 3), subtract_mean=False)
     assert got.rank.tolist() == [5]  # after 8 and three distractors
     assert got.precision.tolist() == pytest.approx([(1 / 5 + 2 / 6) / 2])
+
+
+@pytest.mark.parametrize("dims", [512, 511, 2049])
+@pytest.mark.parametrize("num_distractors", [1, 100, 998])
+def test_equal_images_of_the_gallery_tie_wherever_they_stand(dims, num_distractors):
+    """A matrix product rounds equal rows differently by their position."""
+    for seed in range(50):
+        rng = np.random.default_rng(seed)
+        row, probes = rng.standard_normal(dims), rng.standard_normal((3, dims))
+        features = np.concatenate([probes + row, np.tile(row, (3 + num_distractors, 1))]).astype(np.float32)
+        roles = Roles(np.array([5, 6, 6]), rng.permutation([5, 6, 6]), num_distractors)
+        got = search(features, roles, subtract_mean=False)
+        size = num_distractors + 3
+        assert got.rank.tolist() == [size, size - 1, size - 1]  # 5 is last, 6 has the two last places
+        assert got.precision.tolist() == pytest.approx([1 / size, *[(1 / (size - 1) + 2 / size) / 2] * 2])
+
+
+def test_a_tie_is_no_wider_than_rounding():
+    angles = np.arccos([0.5, 0.5 + 1e-6, 0.5 - 1e-6, 0.5 - 1e-5])
+    gallery = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    features = np.concatenate([[[1.0, 0.0]], gallery])
+    assert search(features, Roles(np.array([3]), np.array([3]), 3), subtract_mean=False).rank.tolist() == [3]
 
 
 @pytest.mark.parametrize("bad", [np.nan, 0.0, np.inf])
@@ -242,3 +264,9 @@ def test_other_places_are_not_recognised(tmp_path):
     assert not TinyFaceSet.recognises([tmp_path, tmp_path])
     with pytest.raises(UserError, match="tf: got 2 paths · allowed: tinyface:DIR"):
         load_set("tf", Places("tinyface", (tmp_path, tmp_path)))
+
+
+def test_a_probe_that_finds_nothing_is_not_found_in_a_small_gallery():
+    """Its rank is one more than the gallery has images, which may be less than 5."""
+    rates = Rates.of(np.array([1, 4]), np.array([1.0, 0.0]), np.array([0, 1]))
+    assert rates.ranks == (0.5, 0.5, 0.5)

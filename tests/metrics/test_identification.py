@@ -157,12 +157,66 @@ def test_undefined_vectors_find_nobody():
     searches = search(probes, gallery, np.array([0, 1, 2, -1, -1]), num_impostors=3)
     assert searches.rank.tolist() == [1, 4, 4, 4, 4]
     assert searches.mate_score.tolist() == [1, -np.inf, -np.inf, -np.inf, -np.inf]
-    assert searches.best.tolist() == [1, 0, np.inf, np.inf, 0]  # an undefined probe is a false positive
+    np.testing.assert_array_equal(searches.best, [1, 0, np.nan, np.nan, 0])
     assert searches.top_impostors.tolist() == [0, 0, 0]
-    (point,) = open_set(searches, (0.5,))
-    assert (point.fnir, point.false_positives) == (pytest.approx(2 / 3), 1)
+    assert rank_rates(searches, (1, 4, 10)).tolist() == pytest.approx([1 / 3] * 3)  # also beyond the gallery's size
+    assert field_rank_rates(searches, (1, 4, 10)).tolist() == pytest.approx([1 / 5] * 3)
+    (point,) = open_set(searches, (0.5,))  # one of the two non-mated probes is defined, and its best score is 0
+    assert (point.fnir, point.false_positives, point.num_nonmated) == (pytest.approx(2 / 3), 0, 1)
+    assert 0 < point.threshold < 1e-300
     (point,) = open_set(searches, (1.0,))
     assert point.fnir == pytest.approx(2 / 3)  # even with no threshold at all
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_undefined_nonmated_probes_are_left_out(seed):
+    probes, gallery, probe_subject, gallery_subject = made(seed)
+    mate = mates(probe_subject, gallery_subject)
+    strangers = np.flatnonzero(mate < 0)
+    lost = strangers[: len(strangers) // 2]
+    kept = np.setdiff1d(np.arange(len(probes)), lost)
+    weights = np.random.default_rng(seed).integers(0, 3, len(probes))
+    expected = search(probes[kept], gallery, mate[kept])
+    broken = probes.copy()
+    broken[lost] = np.nan
+    found = search(broken, gallery, mate)
+    assert open_set(found, FPIRS) == open_set(expected, FPIRS)
+    assert open_set(found, FPIRS, weights=weights) == open_set(expected, FPIRS, weights=weights[kept])
+    for one, other in zip(
+        bootstrap_searches([found], np.arange(len(probes)), replicates=9)[0],
+        bootstrap_searches([search(probes, gallery, mate)], np.arange(len(probes)), replicates=9)[0],
+        strict=True,
+    ):
+        assert one.rank == other.rank
+
+
+def test_without_a_defined_nonmated_probe_nothing_is_found():
+    probes = np.eye(3)[[0, 1, 2, 0, 1]]
+    probes[3:] = np.nan
+    searches = search(probes, np.eye(3), np.array([0, 1, 2, -1, -1]))
+    for point in open_set(searches, (0.0, 0.1, 0.5)):
+        assert (point.fnir, point.threshold, point.num_nonmated) == (1, np.inf, 2)
+    assert rank_rates(searches, (1,)).tolist() == [1]
+
+
+@pytest.mark.parametrize("size", [2, 7, 101, 1000])
+@pytest.mark.parametrize("dim", [512, 511, 2049])
+def test_equal_gallery_rows_tie_wherever_they_stand(dim, size):
+    """A matrix product rounds equal rows differently by their position."""
+    for seed in range(50):
+        rng = np.random.default_rng(seed)
+        row = units(rng, 1, dim)
+        probes = units(rng, 3, dim) + row
+        probes /= np.linalg.norm(probes, axis=1, keepdims=True)
+        mate = rng.integers(0, size, 3)
+        found = search(probes, np.tile(row, (size, 1)), mate)
+        assert found.rank.tolist() == [size] * 3
+
+
+def test_a_tie_is_no_wider_than_rounding():
+    gallery = np.array([[1.0, 0], [1 - 1e-11, 0], [1 + 1e-13, 0], [1 - 1e-13, 0]])
+    assert search(np.array([[1.0, 0]]), gallery, np.array([0])).rank.tolist() == [3]
+    assert search(np.array([[1.0, 0]]), gallery, np.array([0])).rank_in_order.tolist() == [2]
 
 
 def test_searches_of_one_kind():

@@ -80,6 +80,15 @@ def test_honest_figures_equal_those_of_the_curve(seed, count, decimals):
     assert equal_error_rate_sorted(found) == pytest.approx(equal_error_rate(curve), abs=1e-12)
 
 
+def test_without_a_defined_impostor_pair_the_figures_are_those_of_the_curve():
+    scores, same = np.array([0.3, np.nan, np.nan, np.nan, 0.2]), np.array([True, True, False, False, True])
+    curve, found = roc(scores, same), SortedScores.of(scores, same)
+    assert found.impostor.tolist() == [np.inf, np.inf]
+    assert tar_at_far_sorted(found, FARS) == tar_at_far(curve, FARS)
+    assert [point.tar for point in tar_at_far_sorted(found, (0.1, 0.5))] == [0, 0]
+    assert tpr_at_nearest_fpr(found, (1e-3,)).tolist() == [0]
+
+
 @pytest.mark.parametrize("gap", [-3.0, 3.0])
 def test_kinds_that_do_not_overlap(gap):
     scores = np.array([0.0, 0.1, 0.2, gap, gap + 0.1])
@@ -94,7 +103,7 @@ def test_scores_are_sorted_by_kind_and_not_changed():
     scores, same = np.array([0.3, np.nan, 0.1, np.nan, 0.2]), np.array([True, True, False, False, True])
     found = SortedScores.of(scores, same)
     assert found.genuine.tolist() == [-np.inf, 0.2, 0.3]
-    assert found.impostor.tolist() == [0.1, np.inf]
+    assert found.impostor.tolist() == [0.1]  # an undefined impostor pair is left out
     np.testing.assert_array_equal(scores, [0.3, np.nan, 0.1, np.nan, 0.2])
 
 

@@ -35,6 +35,22 @@ def test_a_pair_that_counts_thrice_is_as_three_pairs(seed):
     assert got == [(p.tar, p.false_accepts) for p in tar_at_far(repeated, [0.3, 0.1, 0.01])]
 
 
+@pytest.mark.parametrize("share", [0.3, 1.0])
+@pytest.mark.parametrize("seed", range(5))
+def test_undefined_pairs_that_are_repeated(seed, share):
+    scores, same = toy(seed)
+    rng = np.random.default_rng(seed)
+    scores[rng.random(len(scores)) < share] = np.nan
+    weights = rng.integers(0, 4, len(scores))
+    weighted, repeated = _Reweighted(scores, same).roc(weights), roc(scores.repeat(weights), same.repeat(weights))
+    assert weighted.num_genuine == repeated.num_genuine == weights[same].sum()
+    defined = ~same & ~np.isnan(scores) if share < 1 else ~same
+    assert weighted.num_impostor == repeated.num_impostor == weights[defined].sum()
+    assert auc(weighted) == pytest.approx(auc(repeated), abs=1e-12)
+    got = [(p.tar, p.false_accepts) for p in tar_at_far(weighted, [0.3, 0.1, 0.01])]
+    assert got == [(p.tar, p.false_accepts) for p in tar_at_far(repeated, [0.3, 0.1, 0.01])]
+
+
 def test_people_weigh_once_in_genuine_pairs_and_by_product_in_impostor_pairs():
     same = np.array([True, False, False, True])
     people = np.array([0, 0, 1, 2]), np.array([0, 1, 2, 2])
@@ -111,14 +127,14 @@ def test_draws_without_one_kind_are_passed_over():
 def test_rates_at_a_threshold_are_those_of_a_loop(seed):
     scores, same = toy(seed)
     scores[0] = np.nan  # genuine: never accepted
-    scores[1] = np.nan  # impostor: always accepted
+    scores[1] = np.nan  # impostor: left out
     thresholds = [0.5, -np.inf, 7 / 12, 0.0, 5.0, np.nextafter(7 / 12, 0)]
     far, tar = rates_at(roc(scores, same), thresholds)
     for number, threshold in enumerate(thresholds):
         accepted = [score > threshold for score in scores.tolist()]
-        accepted[:2] = [threshold == -np.inf and False, True]
         assert tar[number] == pytest.approx(np.mean(np.array(accepted)[same]))
-        assert far[number] == pytest.approx(np.mean(np.array(accepted)[~same]))
+        impostors = [accepted[row] for row in range(2, len(same)) if not same[row]]
+        assert far[number] == pytest.approx(np.mean(impostors))
 
 
 def test_resample_gives_the_curve_and_the_weights_of_each_draw():

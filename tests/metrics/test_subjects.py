@@ -31,6 +31,21 @@ def test_intervals_equal_those_of_the_whole_curve(seed, decimals):
     assert bootstrap_tar(scores, same, left, right, FARS, replicates=60, seed=seed) == expected.tar
 
 
+@pytest.mark.parametrize("share", [0.3, 1.0])
+def test_intervals_with_many_undefined_impostors(share):
+    scores, same, left, right = made(5)
+    scores[~same & (np.random.default_rng(5).random(len(scores)) < share)] = np.nan
+    expected = bootstrap(scores, same, (left, right), targets=FARS, replicates=60, seed=5)
+    found = bootstrap_tar(scores, same, left, right, FARS, replicates=60, seed=5)
+    assert found == expected.tar
+    kept = same | ~np.isnan(scores)
+    if share < 1:  # as without these pairs
+        assert found == bootstrap_tar(scores[kept], same[kept], left[kept], right[kept], FARS, replicates=60, seed=5)
+        assert found[2].low > 0
+    else:
+        assert [(interval.low, interval.high) for interval in found[:4]] == [(0, 0)] * 4
+
+
 @pytest.mark.parametrize(("chunk", "block"), [(100, 1), (700, 7), (2**21, 2**21)])
 def test_few_impostors_are_looked_at_and_more_where_a_draw_needs_them(chunk, block, monkeypatch):
     monkeypatch.setattr(module, "_CHUNK", chunk)

@@ -14,6 +14,7 @@ from sphereface.metrics import (
     roc,
     tar_at_far,
 )
+from sphereface.metrics.verification import counted
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "lfw_protocol.npz"
 
@@ -125,11 +126,64 @@ def test_roc_of_one_kind_is_refused(same):
         roc(np.array([0.1, 0.2]), np.array([same, same]))
 
 
-def test_nan_ranks_where_it_does_most_harm():
+def test_a_nan_genuine_pair_is_never_accepted_and_a_nan_impostor_pair_is_left_out():
     curve = roc(*arrays(genuine=[0.9, math.nan], impostor=[0.1, math.nan]))
-    assert auc(curve) == 0.25  # of four comparisons only 0.9 > 0.1 is won
-    assert tar_at_far(curve, [0.4])[0].tar == 0.0  # the NaN impostor alone uses up a FAR of 0.5
-    assert tar_at_far(curve, [0.5])[0].tar == 0.5
+    assert (curve.num_genuine, curve.num_impostor) == (2, 1)
+    assert auc(curve) == 0.5  # of two comparisons 0.9 > 0.1 is won
+    assert tar_at_far(curve, [0.4])[0] == tar_at_far(roc(*arrays([0.9, -math.inf], [0.1])), [0.4])[0]
+    assert tar_at_far(curve, [0.4])[0].tar == 0.5
+
+
+def test_without_a_defined_impostor_pair_nothing_is_found():
+    curve = roc(*arrays(genuine=[0.9, math.nan, 0.8], impostor=[math.nan, math.nan]))
+    assert (curve.num_genuine, curve.num_impostor, auc(curve)) == (3, 2, 0.0)
+    for point in tar_at_far(curve, [0.0, 0.1, 0.5]):
+        assert (point.tar, point.threshold, point.num_impostor) == (0.0, math.inf, 2)
+    curve = roc(*arrays(genuine=[math.nan] * 3, impostor=[math.nan] * 20))  # a network that has diverged
+    assert [point.tar for point in tar_at_far(curve, [0.1, 0.01])] == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("share", [0.2, 0.9, 1.0])
+@pytest.mark.parametrize("seed", range(10))
+def test_counted_as_a_loop(seed, share):
+    rng = np.random.default_rng(seed)
+    scores, same = random_ties(rng, 12, levels=4)
+    scores[rng.random(12) < share] = np.nan
+    defined = [not math.isnan(score) for score, genuine in zip(scores, same, strict=True) if not genuine]
+    expected = [
+        bool(genuine or not any(defined) or not math.isnan(score))
+        for score, genuine in zip(scores.tolist(), same, strict=True)
+    ]
+    assert counted(scores, same).tolist() == expected
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_figures_with_undefined_pairs_by_loops(seed):
+    rng = np.random.default_rng(seed)
+    scores, same = random_ties(rng, 60, levels=20)
+    scores[rng.random(60) < 0.3] = np.nan
+    impostor = [score for score in scores[~same].tolist() if not math.isnan(score)]
+    genuine = [-1.0 if math.isnan(score) else score for score in scores[same].tolist()]  # below all scores
+    curve = roc(scores, same)
+    won = [1.0 if g > i else 0.5 if g == i else 0.0 for g in genuine for i in impostor]
+    assert auc(curve) == pytest.approx(sum(won) / len(won), abs=1e-12)
+    for point in tar_at_far(curve, [0.5, 0.1, 0.05, 0.01]):
+        threshold = sorted(impostor, reverse=True)[int(point.far * len(impostor) + 1e-9)]
+        assert (point.threshold, point.num_impostor) == (threshold, len(impostor))
+        assert point.tar == np.mean([score > threshold for score in genuine])
+        assert point.false_accepts == sum(score > threshold for score in impostor)
+
+
+def test_one_undefined_embedding_costs_its_own_pairs():
+    """It has 30 impostor pairs, more than the 10 that FAR 0.01 lets pass."""
+    rng = np.random.default_rng(0)
+    scores, same = arrays(genuine=rng.standard_normal(200) + 4, impostor=rng.standard_normal(1000))
+    (before,) = tar_at_far(roc(scores, same), [0.01])
+    scores[np.r_[0, 500:530]] = np.nan
+    (after,) = tar_at_far(roc(scores, same), [0.01])
+    assert after.threshold == pytest.approx(before.threshold, abs=0.1)
+    assert after.tar > 0.9 > 0
+    assert (after.num_impostor, after.false_accepts) == (970, 9)
 
 
 def test_infinite_scores_are_scores():

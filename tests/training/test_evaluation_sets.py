@@ -7,8 +7,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from sphereface.checkpoint import load_checkpoint
 from sphereface.errors import UserError
+from sphereface.training.run_folder import RunFolder
 
-from .runs import metrics_of, train
+from .runs import load, metrics_of, train
 
 
 @pytest.fixture
@@ -53,6 +54,8 @@ def test_a_figure_that_is_not_defined_chooses_nothing(config_file, sets):
     run = train(config_file, f"eval.sets={{q: '{sets['q']}'}}", "eval.select=q")
     assert not (run / "best.pt").exists()
     assert load_checkpoint(run / "last.pt")["meta"]["best"] is None
+    config = load(config_file, f"eval.sets={{q: '{sets['q']}'}}", "eval.select=q")
+    assert RunFolder(run).result(config) == run / "last.pt"
 
 
 def test_a_set_that_does_not_fit_ends_the_run_at_its_start(config_file, sets):

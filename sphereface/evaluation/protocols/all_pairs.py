@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -133,9 +134,13 @@ class AllPairsSet(EvaluationSet):
     def evaluate(self, embeddings: Embeddings, rule: Rule) -> AllPairs:
         """Compare all images, and look for one photograph under two names."""
         result = all_pairs(embeddings.features(), self.people, subtract_mean=rule.subtract_mean)
+        return replace(result, twins=self._twins)
+
+    @cached_property
+    def _twins(self) -> tuple[tuple[float, str, str], ...]:
         names = self.images.names
-        twins = nearly_equal(self.people.files, self.people.person)
-        return replace(result, twins=tuple((value, names[left], names[right]) for value, left, right in twins))
+        found = nearly_equal(self.people.files, self.people.person)
+        return tuple((value, names[left], names[right]) for value, left, right in found)
 
 
 def all_pairs(features: Features, people: People, *, subtract_mean: bool = True) -> AllPairs:

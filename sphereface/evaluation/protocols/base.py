@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import ClassVar, TypeVar
 
 from ...errors import UserError
+from ...places import is_kind
 from ..embeddings import Embeddings
 from ..images import Images
 from ..result import Result
@@ -71,13 +72,14 @@ def register_protocol(kind: str) -> Callable[[S], S]:
     """Add a protocol under the name that ``--sets NAME=KIND:…`` and ``eval.sets`` use.
 
     Raises:
-        UserError: the name is taken, or it is not letters, digits and dashes.
+        UserError: the name is taken, or it is not small letters, digits and dashes after a letter, two or more.
     """
+    if kind in PROTOCOLS or not is_kind(kind):
+        allowed = "two or more small letters, digits and dashes, a letter first"
+        taken = "already a protocol" if kind in PROTOCOLS else f"allowed: {allowed}"
+        raise UserError(f"register_protocol: got {kind!r} · {taken} · choose another name")
 
     def register(protocol: S) -> S:
-        if kind in PROTOCOLS or not kind.replace("-", "").isalnum():
-            taken = "already a protocol" if kind in PROTOCOLS else "letters, digits and dashes are allowed"
-            raise UserError(f"register_protocol: got {kind!r} · {taken} · choose another name")
         protocol.kind = kind
         PROTOCOLS[kind] = protocol
         return protocol

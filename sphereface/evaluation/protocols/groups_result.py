@@ -103,7 +103,7 @@ class Groups(Result):
         mean = "threshold and mean" if self.subtract_mean else "NO mean subtracted; threshold"
         return [
             f"{self.source.name}, {len(self.groups)} groups, {num_pairs:,} pairs, {len(self.embeddings):,} images",
-            mirror_line(self.embeddings),
+            mirror_line(self.embeddings.mirrored),
             f"accuracy: {mean} of each fold from the group's other folds; "
             "all other figures: cosines without a mean subtracted, so that the groups share one scale",
         ]
@@ -220,7 +220,10 @@ class Groups(Result):
         )
         undefined = sum(group.verification.num_undefined for group in self.groups)
         if undefined:
-            note += f" {undefined:,} pairs have no score (NaN) and count as wrong."
+            note += (
+                f" {undefined:,} pairs have no score (NaN). They count as wrong in the accuracy; EER, TAR, FAR and the "
+                "numbers of pairs leave out the impostor pairs among them."
+            )
         header = ("group", "pairs", "accuracy", "95 % interval", "EER", "95 % interval")
         return Rows(header, tuple(rows), "Each group", note)
 

@@ -43,7 +43,7 @@ class GroupScores:
 
     @cached_property
     def curve(self) -> Roc:
-        """ROC of the cosines without a mean subtracted."""
+        """ROC of the cosines without a mean subtracted; undefined impostor pairs are not among its pairs."""
         return roc(self.scores, self.same)
 
     @cached_property

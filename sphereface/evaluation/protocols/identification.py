@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ...errors import UserError
-from ...metrics import FAR_TARGETS, IntArray, OperatingPoint, roc, tar_at_far
+from ...metrics import FAR_TARGETS, BoolArray, IntArray, OperatingPoint, roc, tar_at_far
+from ...metrics.identification import TIE_FLOAT32
 from ..embeddings import Embeddings, Features
 from ..images import Images
 from ..people import People, list_people, mean_of, unit_rows
@@ -31,7 +32,8 @@ class Identification(Result):
         num_impostors: images of people who are not enrolled.
         rank1, rank5: share of the probes whose person is the first, or among the first five, of the gallery.
         open_set: at each false alarm rate, the share of probes found at rank 1 with a score over the threshold
-            (DIR, as ``tar``); ``far`` is the share of impostors whose best score is over it.
+            (DIR, as ``tar``); ``far`` is the share of impostors whose best score is over it. ``num_impostor`` leaves
+            out impostors whose embedding is undefined.
         subtract_mean: features were centred with the mean of the gallery's images.
     """
 
@@ -113,7 +115,9 @@ def identify(features: Features, people: People, *, subtract_mean: bool = True) 
     """Image 1 of everyone with two or more images is the gallery, their others are probes, all else impostors.
 
     Scores are cosines, centred with the mean of the gallery's images: what a system knows before anyone is searched.
-    Where scores tie, the true person stands last.
+    Where scores tie, or differ by rounding alone, the true person stands last. An undefined embedding (zero or not
+    finite) costs only its own searches: a probe finds nobody, a person of the gallery is not found and takes no rank,
+    and an impostor is left out. If all impostors are undefined, no threshold keeps them out.
 
     Args:
         features: (N, F) float, a row for each of ``people.files``.
@@ -136,7 +140,7 @@ def identify(features: Features, people: People, *, subtract_mean: bool = True) 
         num_probes=len(probes),
         num_impostors=len(impostors),
         rank1=float(np.mean(rank <= 1)),
-        rank5=float(np.mean(rank <= 5)),
+        rank5=float(np.mean(rank <= min(5, len(gallery)))),  # a probe that is not found has a rank after the last
         open_set=tar_at_far(curve, FAR_TARGETS),
         subtract_mean=subtract_mean,
     )
@@ -167,11 +171,27 @@ def _place(people: People, gallery: IntArray, probes: IntArray) -> IntArray:
 
 
 def _search(probes: Features, gallery: Features, own: IntArray) -> tuple[Features, IntArray]:
-    """The best score of each probe, and the rank of row ``own`` of the gallery for it, from 1."""
+    """Search unit vectors; those without a direction are 0 or NaN.
+
+    Returns:
+        The best score of each probe, and the rank of row ``own`` of the gallery for it, from 1. A probe without a
+        direction has the score NaN. One more than the gallery holds is the rank where either has no direction.
+    """
     top, rank = np.empty(len(probes), dtype=np.float32), np.empty(len(probes), dtype=np.int64)
+    undefined = _without_direction(gallery)
     for start in range(0, len(probes), _BLOCK):
         block = slice(start, start + _BLOCK)
         scores = probes[block] @ gallery.T  # (block, gallery)
+        scores[:, undefined] = -np.inf
+        mate = np.take_along_axis(scores, own[block, None], axis=1)
         top[block] = scores.max(axis=1)
-        rank[block] = (scores >= np.take_along_axis(scores, own[block, None], axis=1)).sum(axis=1)
+        rank[block] = (scores >= mate - np.float32(TIE_FLOAT32)).sum(axis=1)
+    lost = _without_direction(probes)
+    top[lost] = np.nan
+    rank[lost | undefined[own]] = len(gallery) + 1
     return top, rank
+
+
+def _without_direction(units: Features) -> BoolArray:
+    """(N,) bool: rows of unit vectors that are 0 or NaN instead."""
+    return np.asarray(~(np.einsum("ij,ij->i", units, units) > 0))

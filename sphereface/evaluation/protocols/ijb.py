@@ -107,8 +107,13 @@ class IjbSet(EvaluationSet):
         directory, *others = places
         modes = tuple(PoolMode.parse(str(place)) for place in others if _MODE.fullmatch(str(place)))
         folders = [place for place in others if not _MODE.fullmatch(str(place))]
-        if len(folders) > 1:
-            raise UserError(f"{name}: got the folders {', '.join(map(str, folders))} · allowed: {cls.kind}:{cls.form}")
+        if len(folders) > 1 or not (find_images or all(folder.is_dir() for folder in folders)):
+            raise UserError(
+                f"{name}: got {', '.join(map(str, folders))}: no folder of crops and no test mode · allowed: "
+                f"{cls.kind}:{cls.form}"
+                if len(folders) == 1
+                else f"{name}: got the folders {', '.join(map(str, folders))} · allowed: {cls.kind}:{cls.form}"
+            )
         files = find_ijb(directory, detector_scores=any(mode.detector_score for mode in modes))
         image_list = read_image_list(files.media)
         crops = folders[0] if folders else directory
@@ -213,13 +218,15 @@ class IjbSet(EvaluationSet):
                 known[rows_of(pooled.ids, subjects.template, path)] = subjects.subject
         return subjects_of(len(pooled.ids), self.pairs.left, self.pairs.right, self.pairs.same, known)
 
-    def _search_both(self, pooled: Pooled, lists: SearchLists) -> Searches:
-        """Search both galleries as one, as the field does."""
+    def _search_both(self, pooled: Pooled, lists: SearchLists) -> Searches | None:
+        """Search both galleries as one, as the field does; None where a subject is in both, or a probe in neither."""
         rows = [
             rows_of(pooled.ids, gallery.template, path)
             for gallery, path in zip(lists.galleries, lists.paths[:-1], strict=True)
         ]
         subjects = np.concatenate([gallery.subject for gallery in lists.galleries])
+        if len(np.unique(subjects)) < len(subjects) or not np.isin(lists.probes.subject, subjects).all():
+            return None
         probes = rows_of(pooled.ids, lists.probes.template, lists.paths[-1])
         most = num_impostors_of_field(len(probes), max(FPIRS))
         return search(

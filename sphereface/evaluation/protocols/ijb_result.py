@@ -120,7 +120,7 @@ class Ijb(Result):
             f"templates by test mode {self.mode} of InsightFace, cosines without a mean subtracted",
         ]
         if self.num_undefined_templates:
-            lines.append(f"{self.num_undefined_templates:,} templates have no direction; their pairs count as wrong")
+            lines.append(f"{self.num_undefined_templates:,} templates have no direction; no pair of them is accepted")
         return lines
 
     def summary(self) -> list[str]:

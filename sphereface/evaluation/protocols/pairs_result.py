@@ -51,6 +51,7 @@ class PairsResult(Result):
         subtract_mean: the embeddings were centred, as the protocol wants.
         num_images: images of the set.
         templates: the list of templates, where several images are compared as one.
+        mirror: what became of mirror images: ``"join"``, ``"add"`` or ``"none"``; None: what ``embeddings`` says.
         first_image: (M,) the first image of each of ``pairs.names``; None where they are the images.
     """
 
@@ -64,6 +65,7 @@ class PairsResult(Result):
     subtract_mean: bool = True
     num_images: int = 0
     templates: Path | None = None
+    mirror: str | None = None
     first_image: tuple[int, ...] | None = None
 
     @cached_property
@@ -128,7 +130,7 @@ class PairsResult(Result):
         """What was compared, and by which rule."""
         return [
             f"{self.pairs.path.name}, {self._size()}, {self.num_images:,} images",
-            mirror_line(self.embeddings),
+            mirror_line(self._mirror()),
             self._rule(),
         ]
 
@@ -180,8 +182,8 @@ class PairsResult(Result):
             "pairs": str(self.pairs.path),
             "dev_train": None if self.dev_train is None else str(self.dev_train.path),
             "templates": None if self.templates is None else str(self.templates),
-            "flip": self.embeddings.flip,
-            "mirror": self.embeddings.fusion if self.embeddings.flip else "none",
+            "flip": self._mirror() != "none",
+            "mirror": self._mirror(),
             "subtract_mean": self.subtract_mean,
             "num_images": self.num_images,
             "num_genuine": curve.num_genuine,
@@ -204,6 +206,9 @@ class PairsResult(Result):
             "histogram": {"from": -1, "to": 1, "genuine": genuine.tolist(), "impostor": impostor.tolist()},
             "other_rules": [asdict(variant) for variant in self.variants],
         }
+
+    def _mirror(self) -> str:
+        return self.embeddings.mirrored if self.mirror is None else self.mirror
 
     def _size(self) -> str:
         pairs = self.pairs
@@ -248,7 +253,7 @@ class PairsResult(Result):
             figures.append(("AFS", f"{self.fisher:.4f}", ""))
         note = f"[ ]: 95 % intervals, {intervals.replicates:,} bootstrap draws of {intervals.unit}."
         if result.num_undefined:
-            note += f" {result.num_undefined} pairs have no score (NaN) and count as wrong."
+            note += f" {result.num_undefined} pairs have no score (NaN): wrong in the accuracy, not accepted."
         return Rows((), tuple(figures), "Figures", note, key=True)
 
     def _tar_rows(self) -> Rows:
@@ -270,9 +275,8 @@ class PairsResult(Result):
         return tuple(examples)
 
 
-def mirror_line(embeddings: Embeddings) -> str:
+def mirror_line(mirror: str) -> str:
     """Return the line of a heading that says what became of mirror images."""
-    if not embeddings.flip:
+    if mirror == "none":
         return "embeddings of the image only, NO mirror image"
-    how = "joined" if embeddings.fusion == "join" else "added"
-    return f"embeddings of image and mirror image, {how}"
+    return f"embeddings of image and mirror image, {'joined' if mirror == 'join' else 'added'}"

@@ -18,7 +18,7 @@ from ..embeddings import Embeddings
 from ..images import Images, stem_of
 from ..lfw import pair_cosines
 from ..result import Chart, Result, Rows
-from ..words import percent, scientific
+from ..words import finite, percent, scientific
 from .base import EvaluationSet, Rule, refuse_places, register_protocol
 from .pairs import PairSet
 
@@ -36,11 +36,13 @@ class Discard:
         far: false accept rate of the threshold, over all impostor pairs.
         threshold: a cosine.
         error: (51,) share of the genuine pairs that are rejected (FNMR), at :data:`FRACTIONS`.
+        best: (51,) the same of a measure that knows every error and leaves these pairs out first.
     """
 
     far: float
     threshold: float
     error: FloatArray
+    best: FloatArray
 
     @property
     def area(self) -> float:
@@ -49,9 +51,8 @@ class Discard:
 
     @property
     def best_area(self) -> float:
-        """The same of a measure that knows every error: it leaves these pairs out first."""
-        left = np.maximum(0, self.error[0] - FRACTIONS) / (1 - FRACTIONS)
-        return partial_area(FRACTIONS[: _AREA + 1], left[: _AREA + 1])
+        """The same of a measure that knows every error."""
+        return partial_area(FRACTIONS[: _AREA + 1], self.best[: _AREA + 1])
 
 
 @dataclass(frozen=True)
@@ -112,10 +113,15 @@ class Quality(Result):
             "Error: share of genuine pairs rejected. Perfect: a measure that leaves out exactly the rejected pairs. "
             "Saved: how far the measure comes from no effect (0 %) to perfect (100 %); below 0 it does harm."
         )
-        return (Rows(header, cells, "Error versus discard", note),) if cells else ()
+        if not cells:
+            few = "The list has too few pairs of two people for a threshold."
+            return (Rows((), (("error", "not resolvable", few),), "Error versus discard", key=True),)
+        return (Rows(header, cells, "Error versus discard", note),)
 
     def figures(self) -> Sequence[Chart]:
         """The curves."""
+        if not self.curves:
+            return ()
         errors = {f"FAR {scientific(curve.far)}": curve.error for curve in self.curves}
         return (Chart("discard", "Error versus discard", lambda axes: draw_discard(axes, FRACTIONS, errors)),)
 
@@ -128,7 +134,7 @@ class Quality(Result):
             "curves": [
                 {
                     "far": curve.far,
-                    "threshold": curve.threshold,
+                    "threshold": finite(curve.threshold),
                     "fnmr": curve.error.tolist(),
                     "partial_area_20": curve.area,
                     "partial_area_20_perfect": curve.best_area,
@@ -193,19 +199,18 @@ class QualitySet(EvaluationSet):
                 np.linalg.norm(embeddings.image.astype(np.float64), axis=1),
                 "length of the embedding ‖x‖",
             )
+        quality = np.where(embeddings.undefined(), -np.inf, quality)
         scores = pair_cosines(np.asarray(embeddings.features(), dtype=np.float64), self.pairs)
         same = self.pairs.same
         of_pair = np.minimum(quality[self.pairs.left], quality[self.pairs.right])[same]
-        curves = tuple(
-            Discard(
-                point.far,
-                point.threshold,
-                error_versus_discard(~(scores[same] > point.threshold), of_pair, FRACTIONS),
-            )
-            for point in tar_at_far(roc(scores, same))
-            if point.resolvable
-        )
-        return Quality(measure, curves, int(same.sum()), self.pairs.path)
+        curves = []
+        for point in tar_at_far(roc(scores, same)):
+            if point.resolvable:
+                errors = ~(scores[same] > point.threshold)
+                curve = error_versus_discard(errors, of_pair, FRACTIONS)
+                best = error_versus_discard(errors, (~errors).astype(np.float64), FRACTIONS)
+                curves.append(Discard(point.far, point.threshold, curve, best))
+        return Quality(measure, tuple(curves), int(same.sum()), self.pairs.path)
 
 
 def read_quality(path: Path, names: Sequence[str]) -> FloatArray:
@@ -231,6 +236,8 @@ def read_quality(path: Path, names: Sequence[str]) -> FloatArray:
             continue
         name, text = _split(line)
         try:
+            if name in found:
+                raise UserError(f"{path}, line {number}: {name} has a quality before · allowed: one for each image")
             found[name] = float(text)
         except ValueError:
             if number > 1:

@@ -66,6 +66,7 @@ class TemplateSet(EvaluationSet):
             subtract_mean=rule.subtract_mean,
             num_images=len(self.images),
             templates=self.templates.path,
+            mirror=embeddings.mirrored,
             first_image=tuple(first.tolist()),
         )
 

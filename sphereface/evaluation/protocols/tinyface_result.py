@@ -47,7 +47,7 @@ class Rates:
             rank, precision: (Q,) as in :class:`Searches`.
             subject: (Q,) integers, on whom the intervals are based.
         """
-        hits = rank[:, None] <= np.array(RANKS)
+        hits = (rank[:, None] <= np.array(RANKS)) & (precision > 0)[:, None]  # nothing found has no precision
         *intervals, last = bootstrap_means(np.column_stack([hits, precision]), subject)
         shares = tuple(hits.mean(axis=0).tolist())
         return cls(tuple(hits.sum(axis=0).tolist()), shares, float(precision.mean()), tuple(intervals), last)
@@ -110,7 +110,7 @@ class TinyFace(Result):
         return [
             f"TinyFace: {roles.num_probes:,} probes of {len(np.unique(roles.probe_subject)):,} people, gallery of "
             f"{len(roles.match_subject):,} images of them and {roles.num_distractors:,} of others",
-            mirror_line(self.embeddings),
+            mirror_line(self.embeddings.mirrored),
             mean,
         ]
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...metrics import BoolArray, FloatArray, IntArray
+from ...metrics.identification import TIE_FLOAT32
 from ..embeddings import Features, undefined_rows
 from ..people import mean_of, unit_rows
 
@@ -74,7 +75,8 @@ def search(features: Features, roles: Roles, *, subtract_mean: bool = True) -> S
 
     A mean is that of the gallery's images, distractors included: what a system knows before it searches. An undefined
     embedding (zero or not finite) costs only its own searches: such a probe finds nobody, and such an image of the
-    gallery takes no rank. Held at a time are 64 MB of scores and one float32 copy of the gallery.
+    gallery takes no rank. Scores that differ by rounding alone tie, and ties count against the right person. Held at a
+    time are 64 MB of scores and one float32 copy of the gallery.
 
     Args:
         features: (N, F) float, probes, then Gallery_Match, then Gallery_Distractor.
@@ -109,7 +111,8 @@ def _measure(scores: npt.NDArray[np.float32], right: IntArray) -> tuple[int, flo
     """
     own = np.sort(scores[right])[::-1]
     own = own[own > -np.inf]
-    above = np.array([np.count_nonzero(scores >= score) - np.count_nonzero(own >= score) for score in own])
+    bars = own - np.float32(TIE_FLOAT32)
+    above = np.array([np.count_nonzero(scores >= bar) - np.count_nonzero(own >= bar) for bar in bars])
     number = np.arange(1, len(own) + 1)
     rank = number + above
     precision = number / rank

@@ -1,0 +1,170 @@
+"""Files are whole or not there, also where several writers meet and where writers were killed."""
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from sphereface import files
+from sphereface.files import write_whole
+
+WRITER = """
+import sys
+from pathlib import Path
+from sphereface.files import write_whole
+for _ in range(150):
+    parts = [sys.argv[2].encode() * 1000] * 20
+    write_whole(Path(sys.argv[1]), lambda file: [file.write(part) for part in parts], durable=False)
+"""
+
+
+def listed(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def aged(path, seconds):
+    path.write_bytes(b"half")
+    os.utime(path, (time.time() - seconds,) * 2)
+    return path
+
+
+def test_bytes_texts_and_functions_are_written(tmp_path):
+    path = tmp_path / "new" / "a.txt"
+    for data in (b"\xc3\xbc", "ü", lambda file: file.write("ü".encode())):
+        write_whole(path, data)
+        assert path.read_text(encoding="utf-8") == "ü"
+    assert listed(path.parent) == ["a.txt"]
+
+
+def test_a_failed_write_leaves_the_earlier_file_alone(tmp_path):
+    path = tmp_path / "a"
+    write_whole(path, b"old")
+
+    def full(file):
+        file.write(b"half")
+        (name,) = (name for name in listed(tmp_path) if name != "a")
+        assert name.startswith(".a.")
+        assert name.endswith(".part")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        write_whole(path, full)
+    assert path.read_bytes() == b"old"
+    assert listed(tmp_path) == ["a"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+def test_others_may_read_what_the_umask_lets_them(tmp_path):
+    for mask, mode in ((0o022, 0o644), (0o077, 0o600), (0o002, 0o664)):
+        before = os.umask(mask)
+        try:
+            write_whole(tmp_path / "a", b"x")
+        finally:
+            os.umask(before)
+        assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == mode
+
+
+def test_a_writer_that_overtakes_another_damages_nothing(tmp_path):
+    """The first writer is half through when the second one writes and renames all of its file."""
+    path = tmp_path / "a"
+
+    def overtaken(file):
+        file.write(b"first ")
+        file.flush()
+        write_whole(path, b"second")
+        file.write(b"writer")
+        file.flush()
+        assert path.read_bytes() == b"second"
+
+    write_whole(path, overtaken)
+    assert path.read_bytes() == b"first writer"
+    assert listed(tmp_path) == ["a"]
+
+
+def test_threads_that_write_one_file(tmp_path):
+    path, problems = tmp_path / "a", []
+    wanted = {bytes([letter]) * 20_000 for letter in b"abcd"}
+    write_whole(path, b"a" * 20_000)
+
+    def write(content):
+        try:
+            for _ in range(100):
+                write_whole(path, lambda file: [file.write(content[:1000]) for _ in range(20)], durable=False)
+                if path.read_bytes() not in wanted:
+                    problems.append("a mixed file")
+        except OSError as error:
+            problems.append(repr(error))
+
+    threads = [threading.Thread(target=write, args=(content,)) for content in wanted]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert problems == []
+    assert listed(tmp_path) == ["a"]
+
+
+def test_processes_that_write_one_file(tmp_path):
+    path = tmp_path / "a"
+    write_whole(path, b"a" * 20_000)
+    writers = [
+        subprocess.Popen([sys.executable, "-c", WRITER, str(path), letter], stderr=subprocess.PIPE) for letter in "ab"
+    ]
+    while any(writer.poll() is None for writer in writers):
+        assert path.read_bytes() in (b"a" * 20_000, b"b" * 20_000)
+    assert [writer.communicate()[1] for writer in writers] == [b"", b""]
+    assert [writer.returncode for writer in writers] == [0, 0]
+    assert listed(tmp_path) == ["a"]
+
+
+def test_what_killed_writers_left_is_removed_after_an_hour(tmp_path):
+    old = [".a.0123456789ab.part", ".b.c.ba9876543210.part", ".a.part"]
+    kept = [
+        ".b.part",  # of an older version, and of another file: nobody knows whether it is still written
+        ".a.names.txt.part",  # not a name of this module: pack_faces writes one for hours
+        ".a.0123456789ab.part.txt",
+        "a.0123456789ab.part",
+    ]
+    for name in (*old, *kept):
+        aged(tmp_path / name, 3700)
+    aged(tmp_path / ".a.aaaaaaaaaaaa.part", 3500)  # of a writer that may be at work
+    write_whole(tmp_path / "a", b"x")
+    assert listed(tmp_path) == sorted(["a", ".a.aaaaaaaaaaaa.part", *kept])
+
+
+def test_a_folder_is_listed_once(tmp_path, monkeypatch):
+    calls, scandir = [], os.scandir
+    monkeypatch.setattr(files.os, "scandir", lambda folder: calls.append(folder) or scandir(folder))
+    for name in "abcabc":
+        write_whole(tmp_path / name, b"x")
+    assert calls == [str(tmp_path)]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL")
+def test_a_killed_writer_leaves_the_old_file(tmp_path):
+    path = tmp_path / "a"
+    write_whole(path, b"old")
+    script = (
+        "import os, signal, sys\nfrom pathlib import Path\nfrom sphereface.files import write_whole\n"
+        "def half(file):\n    file.write(b'half')\n    file.flush()\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "write_whole(Path(sys.argv[1]), half)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", script, str(path)], check=False).returncode == -signal.SIGKILL
+    assert path.read_bytes() == b"old"
+    (part,) = (name for name in listed(tmp_path) if name != "a")
+    aged(tmp_path / part, 4000)
+    files._cleaned.discard(str(tmp_path))
+    write_whole(path, b"new")
+    assert listed(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize("letter", ["x", "ü", "王"])
+def test_a_name_as_long_as_a_file_system_allows(tmp_path, letter):
+    name = letter * (255 // len(letter.encode()))
+    write_whole(tmp_path / name, b"x")
+    assert listed(tmp_path) == [name]
