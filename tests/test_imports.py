@@ -17,6 +17,7 @@ ALLOWED = {
     "config_files": {"errors", "options"},
     "input_spec": set(),
     "onnx_input": {"errors", "input_spec"},
+    "extras": {"errors"},
     "backbone_options": {"errors", "input_spec", "options"},
     "config": {"errors", "options", "augmentation", "backbone_options", "config_files", "places"},
     "schedules": {"errors"},
@@ -26,7 +27,19 @@ ALLOWED = {
     "device": {"errors"},
     "plots": {"errors"},
     "plugins": {"errors"},
-    "models": {*("errors", "files", "options", "input_spec", "onnx_input", "backbone_options", "config", "checkpoint")},
+    "models": {
+        *(
+            "errors",
+            "extras",
+            "files",
+            "options",
+            "input_spec",
+            "onnx_input",
+            "backbone_options",
+            "config",
+            "checkpoint",
+        )
+    },
     "losses": {"errors", "options", "schedules"},
     "geometry": {"losses"},
     "alignment": {"errors", "files", "data"},
@@ -43,7 +56,7 @@ ALLOWED = {
     "faces": {"errors", "data", "alignment", "evaluation"},
     "api": {"errors", "files", "checkpoint", "device", "models", "alignment", "evaluation", "faces"},
     "search": {"errors", "files"},
-    "export": {"errors", "files", "checkpoint", "models", "data", "input_spec"},
+    "export": {"errors", "extras", "files", "checkpoint", "models", "data", "input_spec"},
     "face_figures": {"errors"},
     "cli": {"errors", "plugins"},
     "commands": {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 import zipfile
 from pathlib import Path
@@ -13,7 +12,9 @@ from ..evaluation.embedding_table import EmbeddingTable
 from ..evaluation.source import Source
 from ..input_spec import ORDERS
 from ..onnx_input import LAYOUTS, MIRRORS, PRESETS, OnnxOptions
+from .input_options import parse_numbers, parse_size
 
+_LARGEST = 1e6  # of a mean or a standard deviation of pixels
 _ALL = {"--ckpt", "--onnx", "--embeddings"}
 _FITS = {
     **{
@@ -126,29 +127,12 @@ def _check_options(args: argparse.Namespace) -> None:
 
 def _onnx_options(args: argparse.Namespace) -> OnnxOptions:
     return OnnxOptions(
-        args.spec, _size(args.size), args.layout, args.order, _numbers("--mean", args.pixel_mean),
-        _numbers("--std", args.pixel_std), args.input, args.output_name,
-    )  # fmt: skip
-
-
-def _size(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    found = re.fullmatch(r"([1-9]\d{1,3})x([1-9]\d{1,3})", text)
-    if found is None:
-        raise UserError(f"--size: got {text!r} · allowed: height x width in pixels, such as 112x96")
-    return int(found[1]), int(found[2])
-
-
-def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
-    if text is None:
-        return None
-    try:
-        numbers = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        numbers = ()
-    wrong = any(not abs(number) < 1e6 or (option == "--std" and number <= 0) for number in numbers)
-    if len(numbers) not in (1, 3) or wrong:
-        positive = " above 0" if option == "--std" else ""
-        raise UserError(f"{option}: got {text!r} · allowed: one number{positive}, or three with commas between them")
-    return numbers
+        args.spec,
+        parse_size("--size", args.size),
+        args.layout,
+        args.order,
+        parse_numbers("--mean", args.pixel_mean, fits=lambda mean: abs(mean) < _LARGEST),
+        parse_numbers("--std", args.pixel_std, fits=lambda std: 0 < std < _LARGEST, which=" above 0"),
+        args.input,
+        args.output_name,
+    )

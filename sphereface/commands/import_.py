@@ -14,7 +14,6 @@ checkpoint, and every command uses them. No code in FILE is run. docs/pretrained
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from ..backbone_options import BackboneOptions
 from ..errors import UserError
 from ..input_spec import ORDERS
 from ..models.published import PUBLISHERS, InputOverrides, Published, import_published, save_published
+from .input_options import parse_numbers, parse_size
 from .parser import new_parser
 
 
@@ -57,7 +57,10 @@ def run(argv: Sequence[str] | None, program: str = "sphereface import") -> int:
         args.file,
         publisher=args.publisher,
         overrides=InputOverrides(
-            _size(args.input_size), args.order, _numbers("--mean", args.mean), _numbers("--std", args.std)
+            parse_size("--input-size", args.input_size),
+            args.order,
+            parse_numbers("--mean", args.mean),
+            parse_numbers("--std", args.std),
         ),
         head_files=args.head,
         names_file=args.names,
@@ -89,24 +92,3 @@ def _changed(options: BackboneOptions) -> str:
     usual = type(options)().to_dict()
     changed = {key: value for key, value in options.to_dict().items() if key == "name" or value != usual.get(key)}
     return yaml.safe_dump(changed, default_flow_style=True, sort_keys=False, width=10**6).strip()
-
-
-def _size(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    found = re.fullmatch(r"([1-9]\d{1,3})x([1-9]\d{1,3})", text)
-    if found is None:
-        raise UserError(f"--input-size: got {text!r} · allowed: height x width in pixels, such as 112x96")
-    return int(found[1]), int(found[2])
-
-
-def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
-    if text is None:
-        return None
-    try:
-        numbers = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        numbers = ()
-    if len(numbers) not in (1, 3):
-        raise UserError(f"{option}: got {text!r} · allowed: one number, or three with commas between them")
-    return numbers

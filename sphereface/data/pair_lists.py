@@ -299,10 +299,10 @@ def with_folds(path: Path, sides: Sequence[tuple[str, str]], same: BoolArray) ->
         UserError: fewer than two pairs of a kind.
     """
     num_folds = max(2, min(NUM_FOLDS, int(same.sum()), int((~same).sum())))
-    return PairRows(sides, same, _consecutive_folds(path, same, num_folds), num_folds)
+    return PairRows(sides, same, _checked_folds(path, same, num_folds), num_folds)
 
 
-def _consecutive_folds(path: Path, same: BoolArray, num_folds: int) -> IntArray:
+def _checked_folds(path: Path, same: BoolArray, num_folds: int) -> IntArray:
     """(P,) folds from 1. Each kind of pairs is divided into consecutive runs; the first runs may be longer by one."""
     num_genuine, num_impostor = int(same.sum()), int((~same).sum())
     if min(num_genuine, num_impostor) < num_folds:
@@ -310,6 +310,11 @@ def _consecutive_folds(path: Path, same: BoolArray, num_folds: int) -> IntArray:
             f"{path}: has {num_genuine} pairs of one person and {num_impostor} of two people · allowed: {num_folds} or "
             f"more of each for {num_folds} folds, because a fold's threshold comes from the others · add pairs"
         )
+    return consecutive_folds(same, num_folds)
+
+
+def consecutive_folds(same: BoolArray, num_folds: int) -> IntArray:
+    """Return (P,) folds from 1: each has the same share of the pairs of each kind, in the order of the list."""
     fold = np.zeros(len(same), dtype=np.int64)
     for kind in (True, False):
         for number, rows in enumerate(np.array_split(np.flatnonzero(same == kind), num_folds), start=1):
@@ -351,7 +356,7 @@ def _read_flagged(path: Path, rows: Sequence[_Row]) -> PairRows:
     if flags.max() <= 1:
         return with_folds(path, sides, same)
     own = _given_folds(path, [row for row in rows[0::2] if int(row.fields[1]) > 0])
-    fold = _consecutive_folds(path, same, int(own.max()))
+    fold = _checked_folds(path, same, int(own.max()))
     fold[same] = own
     return PairRows(sides, same, fold, int(own.max()))
 

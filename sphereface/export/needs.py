@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
-from ..errors import UserError
+from ..extras import import_extra
 
 
 def needs(module: str) -> Any:
     """Import one of the extra's packages. Raises UserError where it is not installed."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise UserError(
-            f"--format: {module} is not installed · pip install '.[export]' in this project's folder"
-        ) from error
+    return import_extra("--format", module)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
+from ..extras import import_extra
 from ..files import sha256_of
 from ..onnx_input import FileFacts, OnnxInput, OnnxOptions, resolve_input
 from .backbone import Backbone, check_images
@@ -58,7 +58,7 @@ class OnnxBackbone(Backbone):
     def __init__(self, path: Path, options: OnnxOptions | None = None, *, device: torch.device = CPU) -> None:
         super().__init__()
         options = options or OnnxOptions()
-        runtime = _import("onnxruntime")
+        runtime = import_extra("--onnx", "onnxruntime")
         graph, self.files = _read(path)
         self.path = path
         self._session = _session(runtime, path, device)
@@ -153,18 +153,9 @@ class OnnxBackbone(Backbone):
 # ---------------------------------------------------------------- reading the file
 
 
-def _import(module: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise UserError(
-            f"--onnx: {module} is not installed · pip install '.[export]' in this project's folder"
-        ) from error
-
-
 def _read(path: Path) -> tuple[Any, tuple[Path, ...]]:
     """Read the graph without its external weights; return it and all files."""
-    onnx = _import("onnx")
+    onnx = import_extra("--onnx", "onnx")
     if not path.is_file():
         raise UserError(f"{path}: no such ONNX file")
     try:
@@ -258,7 +249,7 @@ def _chosen(path: Path, kind: str, values: Sequence[Any], wanted: str | None) ->
 
 def runs_on(device: torch.device) -> bool:
     """Say whether the installed onnxruntime has a provider for a device."""
-    return _provider(device) in _import("onnxruntime").get_available_providers()
+    return _provider(device) in import_extra("--onnx", "onnxruntime").get_available_providers()
 
 
 def _provider(device: torch.device) -> str:

@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...data.pair_lists import Line, image_name, is_number, quoted, read_lines
+from ...data.pair_lists import NUM_FOLDS, Line, consecutive_folds, image_name, is_number, quoted, read_lines
 from ...data.pairs import Pairs
 from ...errors import UserError
-from ...metrics import BoolArray, IntArray
+from ...metrics import IntArray
 from ..embeddings import Embeddings
 from ..images import Images
 from ..lfw import pair_cosines, verify
@@ -21,7 +21,6 @@ from .base import EvaluationSet, Rule, refuse_places, register_protocol
 from .groups_result import Groups
 from .groups_scores import GroupScores
 
-NUM_FOLDS = 10
 """Folds of a group whose list does not number them."""
 _LIST_FORM = "'image image 0|1 GROUP [fold]'"
 
@@ -187,7 +186,8 @@ def _pairs(path: Path, group: str, rows: Sequence[_Row]) -> Pairs:
         folds, number = np.unique(given, return_inverse=True)
         fold, num_folds = number.astype(np.int64) + 1, len(folds)
     else:
-        fold, num_folds = _ten_folds(same), NUM_FOLDS
+        # RFW's lists have 300 pairs of each kind in turn, so these are its ten runs of 600 lines
+        fold, num_folds = consecutive_folds(same, NUM_FOLDS), NUM_FOLDS
     for kind, what in ((True, "one person"), (False, "two people")):
         filled = len(np.unique(fold[same == kind]))
         if filled < max(num_folds, 2):
@@ -202,18 +202,6 @@ def _pairs(path: Path, group: str, rows: Sequence[_Row]) -> Pairs:
         np.array([at[name] for name in side], dtype=np.int64) for side in zip(*(r[:2] for r in rows), strict=True)
     )
     return Pairs(path, names, left, right, same, fold, num_folds)
-
-
-def _ten_folds(same: BoolArray) -> IntArray:
-    """(P,) folds from 1: each has a tenth of the pairs of each kind, in the order of the list.
-
-    RFW's lists have 300 pairs of each kind in turn, so these are its ten runs of 600 lines.
-    """
-    fold = np.ones(len(same), dtype=np.int64)
-    for kind in (True, False):
-        for number, rows in enumerate(np.array_split(np.flatnonzero(same == kind), NUM_FOLDS), start=1):
-            fold[rows] = number
-    return fold
 
 
 def _find(root: Path, names: Sequence[str], groups: Sequence[Group]) -> tuple[Path, ...]:

@@ -1,0 +1,47 @@
+"""Options that describe the input of a network: sizes and numbers for each channel."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from ..errors import UserError
+
+
+def parse_size(option: str, text: str | None) -> tuple[int, int] | None:
+    """Return (height, width) of a text such as ``112x96``; None for None.
+
+    Raises:
+        UserError: another form.
+    """
+    if text is None:
+        return None
+    found = re.fullmatch(r"([1-9]\d{1,3})x([1-9]\d{1,3})", text)
+    if found is None:
+        raise UserError(f"{option}: got {text!r} · allowed: height x width in pixels, such as 112x96")
+    return int(found[1]), int(found[2])
+
+
+def parse_numbers(
+    option: str, text: str | None, *, fits: Callable[[float], bool] = lambda _: True, which: str = ""
+) -> tuple[float, ...] | None:
+    """Return one number for all channels, or three; None for None.
+
+    Args:
+        option: for messages.
+        text: numbers with commas between them.
+        fits: says whether a number is allowed.
+        which: what it allows, for messages: ``" above 0"``.
+
+    Raises:
+        UserError: another form, or a number that does not fit.
+    """
+    if text is None:
+        return None
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) not in (1, 3) or not all(map(fits, numbers)):
+        raise UserError(f"{option}: got {text!r} · allowed: one number{which}, or three with commas between them")
+    return numbers
