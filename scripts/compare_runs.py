@@ -11,9 +11,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from sphereface.errors import UserError, reports_user_errors
+from sphereface.files import write_whole
 from sphereface.plots import curves_figure, learning_figure, summary_table
 
 
@@ -33,8 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if path is None:
             continue
         figure = draw(runs)
+        kind = path.suffix.lower().removeprefix(".") or "png"
         try:
-            figure.savefig(path, dpi=110)
+            write_whole(path, partial(figure.savefig, dpi=110, format=kind), durable=False)
         except (OSError, ValueError) as error:
             raise UserError(f"--{option}: cannot write {path}: {error}") from error
         print(f"curves: {path}")

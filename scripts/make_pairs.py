@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from sphereface.data.make_pairs import PEOPLE_NAME, split, write_pairs
-from sphereface.data.sources import open_path
+from sphereface.data.sources import FolderSource, open_path
 from sphereface.errors import UserError, reports_user_errors
 
 
@@ -46,6 +46,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if getattr(args, option) is not None and getattr(args, option) < 1:
             raise UserError(f"--{option}: got {getattr(args, option)} · allowed: 1 or more")
     source = open_path(args.source, root=args.root, key="SRC")
+    if isinstance(source, FolderSource) and args.destination.resolve().is_relative_to(source.root.resolve()):
+        raise UserError(
+            f"DST: {args.destination}: inside {source.root} · give a folder elsewhere: training would take the copies "
+            "for images of one more person"
+        )
     counts = np.bincount(source.labels, minlength=len(source.class_names)).tolist()
     chosen = split(counts, folds=args.folds, people=args.people, pairs=args.pairs, seed=args.seed)
     write_pairs(source, chosen, args.destination)

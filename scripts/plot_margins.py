@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from PIL import Image  # comes with matplotlib
 
 from sphereface.errors import UserError, reports_user_errors
+from sphereface.files import write_whole
 from sphereface.geometry.curves import every_curve
 from sphereface.geometry.digits import Learned, learn_all
 from sphereface.geometry.figures import boundaries_figure, extents_figure, features_figure, margins_figure
@@ -68,11 +69,11 @@ def _table(dim: int, results: Sequence[Learned]) -> str:
 
 
 def _write(figure: Figure, path: Path) -> None:
-    drawn = io.BytesIO()
+    drawn, small = io.BytesIO(), io.BytesIO()
     figure.savefig(drawn, dpi=110)
+    Image.open(drawn).convert("RGB").quantize(128).save(small, "PNG", optimize=True)  # a third of the size
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.open(drawn).convert("RGB").quantize(128).save(path, optimize=True)  # a third of the size
+        write_whole(path, small.getvalue(), durable=False)
     except OSError as error:
         raise UserError(f"--output: cannot write {path}: {error.strerror or error}") from error
     print(f"{path}: {path.stat().st_size / 1000:.0f} kB")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,10 @@ import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
+from .alignment.crop_template import template_for
 from .alignment.detector import Detector
 from .device import choose_device
-from .errors import UserError
+from .errors import UserError, listed
 from .evaluation.calibration import Calibration, calibration_path, read_calibration
 from .evaluation.embed import embed_batch
 from .faces import BadPicture, Face, FaceReader, Image, Pixels
@@ -24,7 +25,7 @@ from .models import load_model
 
 __all__ = ["BadPicture", "Embedded", "Face", "FaceEmbedder", "Image", "Match"]
 
-_MOST_LISTED = 10
+_UNIT = 1e-3  # how far the length of a unit vector may be from 1
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,11 @@ class Match:
         cosine: in [−1, 1].
         probability: of one person, in [0, 1]. None without a calibration, like all that follow.
         prior: the share of genuine pairs that it holds for.
-        same: the decision, cosine > threshold.
+        same: the decision, cosine > threshold. None too where no rate was stated and each threshold of the calibration
+            refuses more than one in ten genuine pairs: the checkpoint is too weak to decide.
         threshold: a cosine.
         far: the false accept rate of that threshold on the evaluation's impostor pairs, at most.
+        tar: the share of the evaluation's genuine pairs that it accepts.
     """
 
     cosine: float
@@ -46,6 +49,7 @@ class Match:
     same: bool | None = None
     threshold: float | None = None
     far: float | None = None
+    tar: float | None = None
 
 
 @dataclass(frozen=True)
@@ -53,18 +57,22 @@ class Embedded:
     """What came of a list of N pictures.
 
     Attributes:
-        rows: (M,) int64, which of them could be used.
+        rows: (M,) int64, which of them could be used; one several times with ``on_several="all"``.
         embeddings: (M, D) float32 unit vectors of these.
         problems: number of a picture that could not → why.
+        num_faces: number of an image with several faces → how many.
     """
 
     rows: npt.NDArray[np.int64]
     embeddings: npt.NDArray[np.float32]
     problems: dict[int, str]
+    num_faces: dict[int, int] = field(default_factory=dict)
 
 
 class FaceEmbedder:
     """A checkpoint that embeds and compares faces. Not for two threads at a time; make one for each.
+
+    Its ``reader`` makes the crops.
 
     Args:
         checkpoint: ``….pt``.
@@ -76,7 +84,10 @@ class FaceEmbedder:
         batch_size: pictures in memory at a time, and mirror images as many.
         calibration: from ``sphereface eval --calibrate``; None: the one beside the checkpoint, if there is one.
         detector: with ``align``; None: MTCNN, which ``pip install '.[align]'`` brings.
-        template_origin: as the crops were made that it was trained on, 0 or 1 (docs/alignment.md).
+        template_origin: use the published template with this origin, 0 or 1 (docs/alignment.md); None: the template
+            of the training crops, if the checkpoint records it, else the published one with origin 0.
+        on_several: of an image with several faces ``"take"`` the one that ``pick`` says, ``"skip"`` it as a problem,
+            or with :meth:`try_embed` take ``"all"``.
 
     Raises:
         UserError: the checkpoint cannot be used (:class:`~sphereface.checkpoint.BadCheckpoint`), the detector is not
@@ -94,16 +105,21 @@ class FaceEmbedder:
         batch_size: int = 64,
         calibration: str | Path | None = None,
         detector: Detector | None = None,
-        template_origin: int = 0,
+        template_origin: int | None = None,
+        on_several: str = "take",
     ) -> None:
         if batch_size < 1:
             raise UserError(f"batch_size: got {batch_size} · allowed: 1 or more")
+        if template_origin not in (None, 0, 1):
+            raise UserError(f"template_origin: got {template_origin} · allowed: 0, 1")
         self.checkpoint, self.flip = Path(checkpoint), flip
         self._device, self._batch_size = choose_device(device), batch_size
         self._loaded = load_model(self.checkpoint, self._device)
-        self._reader = FaceReader(
-            self.input_size, aligned=not align, pick=pick, detector=detector, template_origin=template_origin
-        )
+        self.reader = FaceReader(
+            self.input_size, aligned=not align, pick=pick, detector=detector,
+            template=template_for(self.meta, self.input_size, self.checkpoint, template_origin) if align else None,
+            on_several=on_several,
+        )  # fmt: skip
         self._calibration = None if calibration is None else Path(calibration)
 
     @property
@@ -125,7 +141,7 @@ class FaceEmbedder:
     def settings(self) -> str:
         """How a picture becomes an embedding, besides the checkpoint: embeddings of other settings do not compare."""
         mirrored = "with mirror images" if self.flip else "without mirror images"
-        return f"{self._reader.settings}, {mirrored}"
+        return f"{self.reader.settings}, {mirrored}"
 
     @cached_property
     def sha256(self) -> str:
@@ -150,7 +166,7 @@ class FaceEmbedder:
         Raises:
             BadPicture: unreadable, without a face, or a crop of a wrong size.
         """
-        return self._reader.read(image, _name(image, None))
+        return self.reader.read(image, _name(image, None))
 
     def embed(self, images: Sequence[Image]) -> npt.NDArray[np.float32]:
         """Embed pictures, ``batch_size`` at a time.
@@ -164,14 +180,14 @@ class FaceEmbedder:
         Raises:
             BadPicture: how many cannot be used, and the first ten with reasons.
         """
+        if self.reader.on_several == "all":
+            raise UserError("on_several: got 'all' with embed, which returns a row for each image · use try_embed")
         result = self.try_embed(images)
         if result.problems:
-            listed = list(result.problems.values())[:_MOST_LISTED]
+            problems = list(result.problems.values())
             if len(images) == 1:
-                raise BadPicture(listed[0])
-            raise BadPicture(
-                "\n  - ".join([f"{len(result.problems)} of {len(images)} pictures cannot be used:", *listed])
-            )
+                raise BadPicture(problems[0])
+            raise BadPicture(f"{len(problems)} of {len(images)} pictures cannot be used:{listed(problems)}")
         return result.embeddings
 
     def try_embed(self, images: Sequence[Image], *, progress: str | None = None, normalise: bool = True) -> Embedded:
@@ -186,24 +202,27 @@ class FaceEmbedder:
             raise UserError("images: got a single picture · allowed: a list of pictures, as in embed([picture])")
         rows: list[int] = []
         problems: dict[int, str] = {}
+        num_faces: dict[int, int] = {}
         features = [np.empty((0, self.dim), dtype=np.float32)]
         with tqdm(total=len(images), desc=progress, unit="img", disable=progress is None, leave=False) as bar:
             for start in range(0, len(images), self._batch_size):
                 numbers = range(start, min(start + self._batch_size, len(images)))
-                found = dict(self._faces(images, numbers, problems))
-                if found:
-                    rows += found
-                    crops = np.stack([face.crop for face in found.values()])
+                found = list(self._faces(images, numbers, problems))
+                rows += [number for number, _ in found]
+                num_faces |= {number: face.num_faces for number, face in found if face.num_faces > 1}
+                for first in range(0, len(found), self._batch_size):
+                    crops = np.stack([face.crop for _, face in found[first : first + self._batch_size]])
                     features.append(self.embed_crops(crops, normalise=normalise))
                 bar.update(len(numbers))
-        return Embedded(np.array(rows, dtype=np.int64), np.concatenate(features), problems)
+        return Embedded(np.array(rows, dtype=np.int64), np.concatenate(features), problems, num_faces)
 
     def verify(self, a: Image, b: Image, *, far: float | None = None, prior: float | None = None) -> Match:
         """Compare two pictures.
 
         Args:
             a, b: the pictures.
-            far: the false accept rate to decide at, one of the calibration's; None: the lowest that it has.
+            far: the false accept rate to decide at, one of the calibration's; None: the lowest that accepts 90 % of the
+                genuine pairs.
             prior: how many of the pairs that you meet are of one person; None: as many as in the evaluation.
 
         Returns:
@@ -222,8 +241,12 @@ class FaceEmbedder:
         far: float | None = None,
         prior: float | None = None,
     ) -> Match:
-        """Compare two embeddings (D,); otherwise as :meth:`verify`."""
+        """Compare two embeddings (D,), unit vectors; otherwise as :meth:`verify`."""
         self.check_operating_point(far, prior)
+        if np.shape(a) != np.shape(b) or not all(
+            abs(np.linalg.norm(row.astype(np.float64)) - 1) <= _UNIT for row in (a, b)
+        ):
+            raise UserError(f"embeddings: got shapes {np.shape(a)} and {np.shape(b)} · allowed: two unit vectors (D,)")
         cosine = float(np.clip(np.dot(a.astype(np.float64), b.astype(np.float64)), -1, 1))
         calibration = self.calibration
         if calibration is None:
@@ -233,9 +256,10 @@ class FaceEmbedder:
             cosine,
             probability=calibration.probability(cosine, prior),
             prior=calibration.prior if prior is None else prior,
-            same=cosine > point.threshold,
+            same=None if far is None and point.weak else cosine > point.threshold,
             threshold=point.threshold,
             far=point.far,
+            tar=point.tar,
         )
 
     def embed_crops(self, crops: Pixels, *, normalise: bool = True) -> npt.NDArray[np.float32]:
@@ -276,7 +300,8 @@ class FaceEmbedder:
         """The faces of some pictures, by number; what cannot be used goes to ``problems``."""
         for number in numbers:
             try:
-                yield number, self._reader.read(images[number], _name(images[number], number))
+                for face in self.reader.read_faces(images[number], _name(images[number], number)):
+                    yield number, face
             except BadPicture as error:
                 problems[number] = str(error)
 

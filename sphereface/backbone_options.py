@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from .errors import UserError
+from .errors import UserError, shown
 from .input_spec import ORDERS, InputSpec
 from .options import option, to_plain
 
@@ -68,11 +68,11 @@ class BackboneOptions:
         """What is wrong with options that are each fine alone, a line for each; a subclass extends it."""
         found = []
         if len(self.input_size) != 2:
-            found.append(f"model.input_size: got {list(self.input_size)} · allowed: [height, width]")
+            found.append(f"model.input_size: got {shown(list(self.input_size))} · allowed: [height, width]")
         for key in ("input_mean", "input_std"):
             values = _numbers(getattr(self, key))
             if len(values) not in (1, 3):
-                found.append(f"model.{key}: got {list(values)} · allowed: one number, or three")
+                found.append(f"model.{key}: got {shown(list(values))} · allowed: one number, or three")
         return found
 
     def to_dict(self) -> dict[str, Any]:

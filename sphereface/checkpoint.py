@@ -1,8 +1,8 @@
 """Checkpoint files: whole or not there, checked when read, and never able to run code.
 
 A checkpoint is ``NAME.pt`` (tensors and plain values, loaded with ``weights_only=True``) with ``NAME.json`` beside it:
-the human-readable part and the SHA-256 of the ``.pt``. This module knows nothing of training; what the entries
-mean is the business of whoever saves them.
+the human-readable part and the SHA-256 of the ``.pt``. This module checks the form of what it reads: types and ranges
+of ``meta``, plain tensors by name in ``model``, ``average`` and ``head``. It knows nothing of training.
 """
 
 from __future__ import annotations
@@ -11,17 +11,25 @@ import json
 import os
 import pickle
 import shutil
+import stat
 import uuid
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
-from .errors import UserError, first_line
-from .files import flush_folder, sha256_of, write_whole
+from .checkpoint_meta import checked_meta
+from .errors import UserError, first_line, shown_key
+from .files import DAMAGED, costly_pickle, flush_folder, sha256_of, write_whole
+from .small_files import read_json
 
 FORMAT = 1
+_NUMBERS = frozenset(
+    {torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16, torch.int8}
+    | {torch.uint8, torch.bool}
+)
 
 
 class BadCheckpoint(UserError):
@@ -39,10 +47,41 @@ def save_checkpoint(path: Path, state: Mapping[str, Any], summary: Mapping[str, 
     Raises:
         OSError: the disk is full or not writable; an earlier file under ``path`` is untouched.
     """
-    save_id = uuid.uuid4().hex
-    write_whole(path, lambda file: torch.save({"format": FORMAT, "id": save_id, **state}, file))
-    sidecar = {"id": save_id, "sha256": sha256_of(path), "bytes": path.stat().st_size, **summary}
-    write_whole(path.with_suffix(".json"), json.dumps(sidecar, indent=2) + "\n")
+    save_id, beside = uuid.uuid4().hex, path.with_suffix(".json")
+
+    def write(file: BinaryIO) -> None:
+        try:
+            torch.save({"format": FORMAT, "id": save_id, **state}, file)
+        except RuntimeError as error:  # torch wants to finish the archive on the full disk, too
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
+        file.flush()
+        written = Path(file.name)
+        sidecar = {"id": save_id, "sha256": sha256_of(written), "bytes": written.stat().st_size, **summary}
+        write_whole(beside, json.dumps(sidecar, indent=2) + "\n")  # first: a file by its name has its .json
+
+    try:
+        write_whole(path, write)
+    except BaseException:
+        if not path.exists():
+            beside.unlink(missing_ok=True)
+        raise
+
+
+def occupied(path: Path) -> Path | None:
+    """The file that saving a checkpoint under a new name would replace; None: there is none.
+
+    A ``.json`` that a killed save left without its ``.pt`` is none.
+    """
+    beside = path.with_suffix(".json")
+    if path.exists():
+        return path
+    try:
+        left = {"id", "sha256", "bytes"} <= read_json(beside).keys()
+    except (OSError, ValueError):
+        left = False
+    return beside if beside.exists() and not left else None
 
 
 def link_checkpoint(path: Path, name: str) -> Path:
@@ -54,6 +93,9 @@ def link_checkpoint(path: Path, name: str) -> Path:
     for source, other in ((path, target), (path.with_suffix(".json"), target.with_suffix(".json"))):
         unfinished = other.with_name(f".{other.name}.part")
         unfinished.unlink(missing_ok=True)
+        if not source.exists():  # a checkpoint that was copied without its .json
+            other.unlink(missing_ok=True)
+            continue
         try:
             os.link(source, unfinished)
         except OSError:
@@ -74,10 +116,11 @@ def load_checkpoint(path: Path, *, device: torch.device | str = "cpu", mapped: b
     Raises:
         BadCheckpoint: one line that says which file and what is wrong with it.
     """
-    if not path.is_file():
-        raise BadCheckpoint(f"{path}: no such checkpoint file")
+    _check_file(path)
     try:
         state = torch.load(path, map_location=device, weights_only=True, mmap=mapped)
+    except torch.OutOfMemoryError:
+        raise
     except Exception as error:  # damage anywhere in the file can surface as any exception of the unpickler
         if isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error):  # names a class or function
             raise BadCheckpoint(
@@ -92,15 +135,65 @@ def load_checkpoint(path: Path, *, device: torch.device | str = "cpu", mapped: b
             "sphereface import makes a checkpoint of them"
         )
     _check_sidecar(path, state["id"])
+    _check_tensors(path, state)
+    if "meta" in state:
+        try:
+            state["meta"] = checked_meta(state["meta"])
+        except ValueError as error:
+            raise BadCheckpoint(f"{path}: {error}") from error
     return state
+
+
+def _check_file(path: Path) -> None:
+    """Refuse what is no file, and an archive that unpacks to more than it is: torch compresses no entry."""
+    try:
+        size = path.stat().st_size if stat.S_ISREG(path.stat().st_mode) else None
+    except (FileNotFoundError, NotADirectoryError):
+        size = None
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+        reason = error.strerror if isinstance(error, OSError) else first_line(error)
+        raise BadCheckpoint(f"{shown_key(str(path))}: cannot be read ({reason})") from error
+    if size is None:
+        raise BadCheckpoint(f"{path}: no such checkpoint file")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries, costly = archive.infolist(), costly_pickle(archive)
+    except (*DAMAGED, OSError) as error:
+        raise BadCheckpoint(f"{path}: truncated, damaged or not a checkpoint") from error
+    if any(entry.compress_type for entry in entries) or sum(entry.file_size for entry in entries) > size:
+        raise BadCheckpoint(
+            f"{path}: refused: its entries unpack to more than the file · allowed: as torch.save writes"
+        )
+    if costly:
+        raise BadCheckpoint(f"{path}: refused: {costly}")
+
+
+def _check_tensors(path: Path, state: Mapping[str, Any]) -> None:
+    """Refuse weights that are not plain tensors of numbers by name, each with as many numbers stored as it claims."""
+    room = 2 * path.stat().st_size  # networks may share a few tensors, such as counters
+    for name, value in _weights_of(path, state):
+        if not isinstance(value, torch.Tensor) or not isinstance(name, str):
+            raise BadCheckpoint(f"{path}: the weights in it are not tensors with names")
+        if value.layout is not torch.strided or value.dtype not in _NUMBERS or value.is_meta:
+            raise BadCheckpoint(f"{path}: {shown_key(name)}: got a tensor of {value.dtype} · allowed: plain numbers")
+        room -= value.nbytes
+        if value.nbytes > value.untyped_storage().nbytes() or room < 0:
+            raise BadCheckpoint(f"{path}: {shown_key(name)}: claims more numbers than the file holds")
+
+
+def _weights_of(path: Path, state: Mapping[str, Any]) -> Iterator[tuple[object, object]]:
+    for part in ("model", "average", "head"):
+        if not isinstance(weights := state.get(part, {}), Mapping):
+            raise BadCheckpoint(f"{path}: the weights in it are not tensors with names")
+        yield from weights.items()
 
 
 def _check_sidecar(path: Path, save_id: str) -> None:
     try:
-        sidecar = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        sidecar = read_json(path.with_suffix(".json"))
     except (OSError, ValueError):
         return  # a checkpoint that was copied without it
-    if not isinstance(sidecar, dict) or sidecar.get("id") != save_id:
+    if sidecar.get("id") != save_id:
         return  # the kill came between the two files: this one describes the checkpoint before
     if sidecar.get("sha256") != sha256_of(path):
         raise BadCheckpoint(f"{path}: altered since it was saved (its SHA-256 is not the one in {path.stem}.json)")

@@ -1,7 +1,7 @@
 """The configuration of a run: YAML over defaults, ``--set a.b=c`` over YAML, checked as a whole. No torch.
 
-Defaults live here and nowhere else. A section that is chosen by its ``name`` (``model`` and ``loss``) is described by
-the part that implements it; :func:`load_config` is given those descriptions as ``backbones`` and ``losses``.
+Sections and their defaults are in :mod:`sphereface.config_sections`. A section that its ``name`` chooses (``model`` and
+``loss``) is described by the part that implements it; :func:`load_config` gets those as ``backbones`` and ``losses``.
 """
 
 from __future__ import annotations
@@ -11,139 +11,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .augmentation import Augment
 from .backbone_options import BackboneOptions
-from .config_files import find_config, merge, read_yaml, set_value
-from .errors import ConfigError, UserError
+from .config_files import check_stages, find_config, merge, read_yaml, set_value
+from .config_sections import (
+    CheckpointConfig,
+    DataConfig,
+    EvalConfig,
+    LogConfig,
+    PairSetConfig,
+    Stage,
+    StageConfig,
+    TrainConfig,
+)
+from .errors import ConfigError, UserError, shown, shown_key
 from .options import fill_options, option, parse_options, suggest, to_plain
-from .places import Places, check_set_name, parse_places
-
-
-@dataclass(frozen=True)
-class DataConfig:
-    """Where the training crops are and how they are fed."""
-
-    train: str | tuple[str, ...] = option()
-    root: str | None = option(None)
-    merge: bool = option(False)
-    exclude: tuple[str, ...] = option(())
-    exclude_file: str | None = option(None)
-    min_images: int = option(1, low=1)
-    mirror: bool = option(True)
-    crop_shift: int = option(0, low=0, high=16)
-    augment: Augment = field(default_factory=Augment)
-    balance: float = option(0.0, low=0, high=1)
-    workers: int = option(2, low=0)
-    keep_mb: int = option(1024, low=0, high=2**20 - 1)
-    max_bad_share: float = option(0.01, low=0, high=1)
-
-
-@dataclass(frozen=True)
-class MuonConfig:
-    """Of ``train.optimizer: muon``: for the weights of convolutions; everything else has the settings of SGD."""
-
-    lr: float = option(0.02, above=0)
-    weight_decay: float = option(0.005, low=0)
-
-
-@dataclass(frozen=True)
-class DecayConfig:
-    """Which parameters ``train.weight_decay`` acts on, besides the weights of convolutions and linear layers."""
-
-    biases: bool = option(False)
-    norms: bool = option(False)
-    slopes: bool = option(True)
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """Optimisation: how long, how fast, in which arithmetic."""
-
-    batch_size: int = option(512, low=1)
-    steps: int | None = option(None, low=1)
-    epochs: float | None = option(None, above=0)
-    max_minutes: float | None = option(None, above=0)
-    lr: float = option(0.1, above=0)
-    schedule: str = option("step", choices=["step", "cosine", "linear", "one-cycle"])
-    milestones: tuple[int, ...] = option((), low=1)
-    lr_decay: float = option(0.1, above=0, high=1)
-    warmup_steps: int = option(0, low=0)
-    stages: tuple[dict[str, Any], ...] = option(())
-    optimizer: str = option("sgd", choices=["sgd", "adamw", "muon"])
-    muon: MuonConfig = field(default_factory=MuonConfig)
-    momentum: str = option("caffe", choices=["caffe", "torch"])
-    mu: float = option(0.9, low=0, high=0.9999)
-    betas: tuple[float, ...] = option((0.9, 0.999), low=0, high=0.9999)
-    weight_decay: float = option(5e-4, low=0)
-    decay: DecayConfig = field(default_factory=DecayConfig)
-    bias_lr_mult: float | None = option(None, low=0)
-    lr_mult: dict[str, Any] = option({})
-    clip_grad_norm: float | None = option(None, above=0)
-    micro_batch: int | None = option(None, low=1)
-    ema: float | None = option(None, above=0, high=0.999999)
-    init_from: str | None = option(None)
-    init_head: str = option("new", choices=["new", "keep", "auto"])
-    lambda_start: int = option(0, low=0)
-    on_nonfinite: str = option("stop", choices=["stop", "skip"])
-    nonfinite_limit: int = option(10, low=1)
-    precision: str = option("fp32", choices=["fp32", "bf16", "fp16"])
-    compile: bool = option(False)
-    recompute: bool = option(False)
-
-
-@dataclass(frozen=True)
-class StageConfig:
-    """A part of a run, from the stage before to ``until`` (a share of the run): another loss, smaller crops."""
-
-    until: float = option(above=0, high=0.9999)
-    loss: dict[str, Any] = option({})
-    input_size: tuple[int, ...] | None = option(None, low=16)
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A resolved stage: its ``loss`` is an options object, as the configuration's is; crops are shrunk to its size."""
-
-    until: float
-    loss: Any
-    input_size: tuple[int, ...] | None = None
-
-
-@dataclass(frozen=True)
-class PairSetConfig:
-    """One list of pairs among ``eval.sets``, with its images; other sets are a text, see :mod:`sphereface.places`."""
-
-    images: str = option()
-    pairs: str = option()
-    dev_train: str | None = option(None)
-
-
-@dataclass(frozen=True)
-class EvalConfig:
-    """Verification sets seen during training, and which of them picks best.pt."""
-
-    every_steps: int = option(1000, low=1)
-    sets: dict[str, Any] = option({})
-    select: str | None = option(None)
-    batch_size: int = option(128, low=1)
-    precision: str = option("fp32", choices=["fp32", "bf16"])
-
-
-@dataclass(frozen=True)
-class LogConfig:
-    """What is written while training."""
-
-    every_steps: int = option(20, low=1)
-    histogram_every_steps: int = option(500, low=1)
-    tensorboard: bool = option(True)
-
-
-@dataclass(frozen=True)
-class CheckpointConfig:
-    """How often the whole state is saved, and how many of those files stay."""
-
-    every_steps: int = option(1000, low=1)
-    keep: int = option(3, low=1)
+from .places import Places, check_set_name, check_set_names, parse_places
 
 
 @dataclass(frozen=True)
@@ -181,6 +63,7 @@ class Config:
 
 
 _CHOOSING = ("loss=", "loss.name=", "model=", "model.name=")  # overrides that come first: they replace a section
+_MOST_NAME = 100  # bytes
 _OF_YOUR_OWN = " · one of your own: name its file in SPHEREFACE_PLUGINS (docs/extend.md)"
 
 
@@ -192,7 +75,7 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             lines += differences(old, new, f"{name}.")
         elif old != new:
-            lines.append(f"{name}: {old!r} → {new!r}")
+            lines.append(f"{name}: {shown(old)} → {shown(new)}")
     return lines
 
 
@@ -216,9 +99,11 @@ def load_config(
         UserError: no such file, or not YAML.
     """
     path = find_config(name)
-    values = read_yaml(path)
+    written = read_yaml(path)
+    values = dict(written)
     for override in sorted(overrides, key=lambda text: not text.startswith(_CHOOSING)):
         set_value(values, override)
+    check_stages(written, values, "--set")
     return config_from_dict(values, source=str(path), losses=losses, backbones=backbones)
 
 
@@ -273,11 +158,11 @@ def _parse_named(
     """Fill the option class that the key ``name`` of a section chooses; None where something is wrong."""
     values = {} if values is None else values
     if not isinstance(values, Mapping):
-        problems.append(f"{prefix}: got {values!r} · allowed: a mapping with the key name")
+        problems.append(f"{prefix}: got {shown(values)} · allowed: a mapping with the key name")
         return None
     name = values.get("name", default)
     if not isinstance(name, str) or name not in classes:
-        problems.append(f"{prefix}.name: got {name!r}{suggest(str(name), classes)}{_OF_YOUR_OWN}")
+        problems.append(f"{prefix}.name: got {shown(name)}{suggest(shown(name), classes)}{_OF_YOUR_OWN}")
         return None
     options = {key: value for key, value in values.items() if key != "name"}
     return parse_options(classes[name], options, prefix=prefix, problems=problems)
@@ -298,7 +183,7 @@ def _parse_stages(
         stages.append(Stage(stage.until, resolved, stage.input_size))
     shares = [stage.until for stage in stages]
     if shares != sorted(set(shares)):
-        problems.append(f"train.stages: got until {shares} · allowed: increasing shares of the run")
+        problems.append(f"train.stages: got until {shown(shares)} · allowed: increasing shares of the run")
     return tuple(stages)
 
 
@@ -322,7 +207,7 @@ def _wrong_sizes(config: Config) -> list[str]:
     """Stages that would enlarge the crops, or whose size is no (height, width)."""
     whole = config.model.input_size
     return [
-        f"train.stages[{number}].input_size: got {list(size)} · allowed: [height, width], at most {list(whole)}"
+        f"train.stages[{number}].input_size: got {shown(list(size))} · allowed: [height, width], at most {list(whole)}"
         for number, size in enumerate(stage.input_size for stage in config.stages)
         if size is not None and (len(size) != 2 or size[0] > whole[0] or size[1] > whole[1])
     ]
@@ -338,12 +223,16 @@ def _parse_sets(sets: Mapping[str, object], problems: list[str]) -> dict[str, Pl
                 parsed[name] = parse_places(value)
                 continue
         except UserError as error:
-            problems.append(f"eval.sets.{name}: {error}")
+            problems.append(f"eval.sets.{shown_key(name)}: {error}")
             continue
-        pair_set = parse_options(PairSetConfig, value, prefix=f"eval.sets.{name}", problems=problems)
+        pair_set = parse_options(PairSetConfig, value, prefix=f"eval.sets.{shown_key(name)}", problems=problems)
         if pair_set is not None:
             paths = (pair_set.images, pair_set.pairs, pair_set.dev_train)
             parsed[name] = Places("pairs", tuple(Path(path) for path in paths if path is not None))
+    try:
+        check_set_names(parsed)
+    except UserError as error:
+        problems.append(f"eval.sets: {error}")
     return parsed
 
 
@@ -351,11 +240,14 @@ def _contradictions(config: Config) -> list[str]:
     """What is wrong with keys that are each fine alone."""
     train = config.train
     problems: list[str] = []
+    parts = config.name.split("/")  # folders of runs_dir
+    if any(part in ("", ".", "..") or not part.isprintable() or len(part.encode()) > _MOST_NAME for part in parts):
+        problems.append(f"name: got {shown(config.name)} · allowed: the name of a folder, which is made in runs_dir")
     _parse_sets(config.eval.sets, problems)
-    if not config.data.train:
+    if not config.data.train or (isinstance(config.data.train, tuple) and "" in config.data.train):
         problems.append(
-            "data.train: missing · allowed: a folder of identities, a .rec, a list, a .zip, or several of them · "
-            "set it, or --set data.train=PATH"
+            "data.train: missing or empty · allowed: a folder of identities, a .rec, a list, a .zip, or several of "
+            "them · set it, or --set data.train=PATH"
         )
     if (train.steps is None) == (train.epochs is None):
         got = "neither" if train.steps is None else "both"
@@ -364,11 +256,11 @@ def _contradictions(config: Config) -> list[str]:
             "it is the length of the schedule, also where train.max_minutes ends the run"
         )
     if list(train.milestones) != sorted(set(train.milestones)):
-        problems.append(f"train.milestones: got {list(train.milestones)} · allowed: increasing steps")
+        problems.append(f"train.milestones: got {shown(list(train.milestones))} · allowed: increasing steps")
     if train.schedule != "step" and train.milestones:
         problems.append(f"train.milestones: got some with schedule {train.schedule} · allowed: only with schedule step")
     if len(train.betas) != 2:
-        problems.append(f"train.betas: got {list(train.betas)} · allowed: two numbers")
+        problems.append(f"train.betas: got {shown(list(train.betas))} · allowed: two numbers")
     if train.micro_batch is not None and train.micro_batch > train.batch_size:
         problems.append(f"train.micro_batch: got {train.micro_batch} · allowed: at most batch_size {train.batch_size}")
     if train.init_head != "new" and train.init_from is None:
@@ -377,5 +269,5 @@ def _contradictions(config: Config) -> list[str]:
         problems.append("train.batch_size: got 1 with batch normalisation in the model · allowed there: 2 or more")
     if config.eval.select is not None and config.eval.select not in config.eval.sets:
         known = suggest(config.eval.select, config.eval.sets) if config.eval.sets else " · eval.sets is empty"
-        problems.append(f"eval.select: got {config.eval.select!r}{known}")
+        problems.append(f"eval.select: got {shown(config.eval.select)}{known}")
     return problems

@@ -6,30 +6,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from .errors import UserError
+from .errors import UserError, shown, shown_key
 from .options import suggest
+from .small_files import is_file, read_text, reason
+from .yaml_text import parse_yaml
 
 _PACKAGE = Path(__file__).resolve().parent
 SHIPPED_CONFIG_DIRS = (_PACKAGE.parent / "configs", _PACKAGE / "configs")  # a checkout, an installed wheel
 
+_MOST_BYTES = 1 << 18  # of a file; PyYAML reads that in seconds
+_MOST_FILES = 20  # one on top of the other
+
 NAMED = {"loss": "a-softmax", "model": "spherenet"}
 """Sections whose other keys depend on their key ``name``, and the name where the file gives none."""
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML in which a key may stand once only: of two, one would be lost in silence."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """As the safe loader does, but a repeated key is an error with its line."""
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.YAMLError(f"the key {key!r} stands twice, again in line {key_node.start_mark.line + 1}")
-            seen.add(key)
-        return super().construct_mapping(node, deep)
 
 
 def find_config(name: str) -> Path:
@@ -38,51 +27,112 @@ def find_config(name: str) -> Path:
     folders = [Path()] if len(wanted.parts) > 1 else [Path(), Path("configs"), *SHIPPED_CONFIG_DIRS]
     for folder in folders:
         for candidate in (folder / wanted, folder / f"{name}.yaml"):
-            if candidate.is_file():
+            if is_file(candidate):
                 return candidate
+    try:
+        wanted.stat()
+    except PermissionError as error:
+        raise UserError(f"--config: {shown_key(name)}: cannot be read ({error.strerror})") from error
+    except (OSError, ValueError):
+        pass  # not there, or a name that no file can have
     shipped = sorted({p.name for d in SHIPPED_CONFIG_DIRS if d.is_dir() for p in d.glob("*.yaml")})
-    raise UserError(f"--config: no file {name!r} here or in configs/{suggest(name, shipped)}")
+    raise UserError(f"--config: no file {shown(name)} here or in configs/{suggest(name, shipped)}")
 
 
 def read_yaml(path: Path, _below: tuple[Path, ...] = ()) -> dict[str, Any]:
     """One YAML file, on top of the file that its key ``extends`` names (looked up as ``--config`` is)."""
-    if path in _below:
-        raise UserError(f"{path}: extends: goes in a circle over {' → '.join(str(p) for p in (*_below, path))}")
+    if len(_below) > _MOST_FILES or any(path.samefile(below) for below in _below):
+        raise UserError(f"{path}: extends: goes in a circle over {' → '.join(map(str, (*_below, path)[:_MOST_FILES]))}")
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)  # noqa: S506 -- a SafeLoader
-    except (yaml.YAMLError, ValueError, OSError) as error:
-        raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from error
+        values = parse_yaml(read_text(path, most=_MOST_BYTES))
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path}: not readable as YAML: {reason(error)}") from error
     values = {} if values is None else values
     if not isinstance(values, dict):
         raise UserError(f"{path}: got {type(values).__name__} · allowed: a mapping of keys to values")
     parent = values.pop("extends", None)
     if parent is None:
         return values
-    beside = path.parent / str(parent)
-    parent_path = beside if beside.is_file() else find_config(str(parent))
-    return merge(read_yaml(parent_path, (*_below, path)), values)
+    if not isinstance(parent, str):
+        raise UserError(f"{path}: extends: got {shown(parent)} · allowed: the path or the name of one file")
+    beside = path.parent / parent
+    below = read_yaml(beside if is_file(beside) else find_config(parent), (*_below, path))
+    merged = merge(below, values)
+    check_stages(below, merged, str(path))
+    return merged
+
+
+def check_stages(before: Mapping[str, Any], after: Mapping[str, Any], source: str) -> None:
+    """Refuse a change of the loss beneath stages whose options were written for another one.
+
+    A stage that does not name its loss has the run's. ``m: 1`` is a multiplier in a-softmax and a radian in arcface.
+
+    Args:
+        before: the configuration that has the stages.
+        after: the same on whose top something was put.
+        source: what was put there, for messages.
+
+    Raises:
+        UserError: the loss has another name, and a stage without a name is still as it was.
+    """
+    stages, old, new = _stages(after), loss_name(before), loss_name(after)
+    if old == new or stages is not _stages(before):
+        return
+    for number, stage in enumerate(stages or ()):
+        loss = stage.get("loss") if isinstance(stage, dict) else None
+        if isinstance(loss, dict) and loss and "name" not in loss:
+            raise UserError(
+                f"{source}: loss.name: got {shown(new)}, but train.stages[{number}].loss {shown(loss)} was written for "
+                f"{shown(old)} · give that stage a loss with a name, or set train.stages=[]"
+            )
+
+
+def loss_name(values: Mapping[str, Any]) -> object:
+    """Return the name of the loss that a configuration chooses."""
+    loss = values.get("loss")
+    return loss.get("name", NAMED["loss"]) if isinstance(loss, dict) else NAMED["loss"]
+
+
+def _stages(values: Mapping[str, Any]) -> list[Any] | None:
+    train = values.get("train")
+    stages = train.get("stages") if isinstance(train, dict) else None
+    return stages if isinstance(stages, list) else None
 
 
 def set_value(values: dict[str, Any], override: str) -> None:
     """Put what one ``--set`` got, ``key.sub=value``, into a configuration. Raises UserError where it is none."""
     key, equals, text = override.partition("=")
     if not equals or not all(key.split(".")):
-        raise UserError(f"--set: got {override!r} · allowed: key.sub=value, for example train.lr=0.05")
+        raise UserError(f"--set: got {shown(override)} · allowed: key.sub=value, for example train.lr=0.05")
     try:
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:
-        raise UserError(f"--set {key}: the value {text!r} is not YAML") from error
+        value = parse_yaml(text)
+    except ValueError as error:
+        raise UserError(f"--set {shown_key(key)}: the value {shown(text)} is not YAML ({reason(error)})") from error
     section, _, name = key.partition(".")
+    if section in NAMED and not name and isinstance(value, dict) and "name" not in value:
+        _check_unnamed(section, values.get(section), value)
     if name == "name" and section in NAMED:
         values[section] = _of_another_name(section, values.get(section), value)
     *parents, last = key.split(".")
     for parent in parents:
         below = {} if values.get(parent) is None else values[parent]
         if not isinstance(below, dict):
-            raise UserError(f"--set {key}: {parent} is {below!r} · allowed there: a mapping, such as {{{last}: …}}")
+            raise UserError(
+                f"--set {key}: {parent} is {shown(below)} · allowed there: a mapping, such as {{{last}: …}}"
+            )
         values[parent] = dict(below)
         values = values[parent]
     values[last] = value
+
+
+def _check_unnamed(section: str, before: object, value: dict[str, Any]) -> None:
+    """Refuse a section without a name in place of one with a name: it would choose the default in silence."""
+    name = before.get("name", NAMED[section]) if isinstance(before, dict) else NAMED[section]
+    if name != NAMED[section]:
+        raise UserError(
+            f"--set {section}: got {shown(value)} without a name, in place of {shown(name)} · add name: {shown(name)}, "
+            f"or name: {NAMED[section]}, or set single keys, such as {section}.KEY=VALUE"
+        )
 
 
 def _of_another_name(section: str, options: object, name: object) -> dict[str, Any]:

@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import functools
+import os
+import re
+import reprlib
+import select
 import sys
+import traceback
+import unicodedata
 from collections.abc import Sequence
 from typing import Protocol
 
-_MOST_LISTED = 10
+MOST_LISTED = 10
+_MOST_SHOWN = 200  # characters of a value in a message
+_BROKEN_PIPE = 141  # as a shell reports a program that SIGPIPE ended
+_NO_MEMORY = re.compile(
+    r"can't allocate memory|out of memory|insufficient memory|storage size calculation overflowed|bad alloc"
+    r"|can't start new thread",
+    re.I,
+)
+_VALUES = reprlib.Repr()
+_VALUES.maxlevel = 3
+_VALUES.maxlist = _VALUES.maxtuple = _VALUES.maxdict = _VALUES.maxset = MOST_LISTED
+_VALUES.maxstring = _VALUES.maxother = _VALUES.maxlong = 120
 
 
 class Main(Protocol):
@@ -61,42 +80,159 @@ class ConfigError(UserError):
         if len(self.problems) == 1:
             text = f"{source}: {self.problems[0]}"
         else:
-            listed = "".join(f"\n  - {problem}" for problem in self.problems)
-            text = f"{source}: {len(self.problems)} problems:{listed}"
+            text = f"{source}: {len(self.problems)} problems:{listed(self.problems)}"
         super().__init__(text)
 
 
 def listed(lines: Sequence[object]) -> str:
     """The first ten, each on a line of its own after a dash, and how many more there are."""
-    first = "".join(f"\n  - {line}" for line in lines[:_MOST_LISTED])
-    return first + (f"\n  … and {len(lines) - _MOST_LISTED} more" if len(lines) > _MOST_LISTED else "")
+    first = "".join(f"\n  - {line}" for line in lines[:MOST_LISTED])
+    return first + (f"\n  … and {len(lines) - MOST_LISTED} more" if len(lines) > MOST_LISTED else "")
+
+
+def shown(value: object) -> str:
+    """Return a value as messages quote it: its ``repr``, shortened where it is long or nested.
+
+    A value from a file may repeat itself without end. The result is one line of at most about 200 characters.
+    """
+    try:
+        text = _VALUES.repr(value)
+    except ValueError:  # of an integer with more digits than Python converts to text
+        text = f"a value of type {type(value).__name__} that is too long to show"
+    if "\n" in text:  # of an array
+        text = " ".join(text.split())
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
+
+
+def shown_key(key: object) -> str:
+    """Return a key as messages quote it: a short text of printable characters as it is, else :func:`shown`."""
+    plain = isinstance(key, str) and 0 < len(key) <= _MOST_SHOWN and key.isprintable()
+    return str(key) if plain else shown(key)
+
+
+def printable(name: str) -> str:
+    r"""Return a name as one line that any log can write: ``\udcxx`` for bytes that are no UTF-8, ``\n`` for a break."""
+    if name.isprintable():
+        return name
+    return "".join(repr(sign)[1:-1] if is_unprintable(sign) else sign for sign in name)
+
+
+def is_unprintable(sign: str) -> bool:
+    """Say whether a sign is a control character, a line break of any kind, or a byte that is no UTF-8."""
+    return unicodedata.category(sign) in ("Cc", "Cs", "Zl", "Zp")
 
 
 def first_line(error: BaseException) -> str:
-    """Return what an error says in one line of at most 160 characters: its first, or its type where it says nothing."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+    """Return the first line of an error in printable characters, at most 160; its type where it says nothing."""
+    return printable((str(error).strip().splitlines() or [type(error).__name__])[0])[:160]
 
 
 def reports_user_errors(main: Main) -> Main:
     """Make ``main(argv) -> exit code`` end on one line instead of a traceback.
 
     A :class:`UserError` returns 2, :class:`Stopped` its own code, Ctrl-C 130; :class:`ToldElsewhere` prints nothing.
+    Errors of the machine that no other code handled return 2 as well: no memory, or a file that the system refuses. A
+    reader that closes the pipe (``| head``) ends the program quietly, with 141.
     """
 
     @functools.wraps(main)
     def wrapper(argv: Sequence[str] | None = None) -> int:
+        _replace_closed_streams()
         try:
-            return main(argv)
+            code = main(argv)
         except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 2
+            code = _report(str(error))
         except Stopped as stop:
             print(stop, file=sys.stderr)
-            return stop.exit_code
+            code = stop.exit_code
         except ToldElsewhere as told:
-            return told.exit_code
+            code = told.exit_code
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
-            return 130
+            code = 130
+        except Exception as error:
+            line = _line_on_machine(error)
+            if line is None:
+                raise
+            if isinstance(error, BrokenPipeError) and _output_is_closed():
+                _drop_output()
+                return _BROKEN_PIPE
+            _forget_frames(error)
+            return _flush_output() or _report(line)
+        except SystemExit:  # of argparse, which printed its help
+            if failed := _flush_output():
+                return failed
+            raise
+        return _flush_output() or code
 
     return wrapper
+
+
+def _replace_closed_streams() -> None:
+    """Let output go nowhere where its stream is closed (``>&-``): the next file opened would have its number."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123 -- until the end
+
+
+def _report(line: str) -> int:
+    print(f"error: {line}", file=sys.stderr)
+    return 2
+
+
+def _forget_frames(error: Exception) -> None:
+    """Drop what the failed calls held; what is only half made may fail at that, which would print a traceback."""
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    try:
+        traceback.clear_frames(error.__traceback__)
+    finally:
+        sys.unraisablehook = hook
+
+
+def _line_on_machine(error: Exception) -> str | None:
+    """Return the line on an error that the machine caused: no memory, or a file that the system refuses; else None.
+
+    torch, OpenCV and ONNX Runtime have classes of their own for the first; their messages tell.
+    """
+    no_memory = isinstance(error, OSError) and error.errno == errno.ENOMEM  # as a process of workers is not started
+    if isinstance(error, OSError) and not no_memory:
+        if error.errno is None:
+            return None
+        place = f"{shown_key(os.fsdecode(error.filename))}: " if isinstance(error.filename, str | bytes) else ""
+        return f"{place}{error.strerror} · check the path, its permissions, and the free space"
+    if no_memory or isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
+        return (
+            f"out of memory ({first_line(error)}) · use smaller batches, smaller images or a smaller network, "
+            "or a machine with more memory"
+        )
+    return None
+
+
+def _flush_output() -> int:
+    """Write out what was printed; return the exit code of a failure: of a full disk 2, of a closed pipe 141; else 0."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _drop_output()
+        return _BROKEN_PIPE
+    except OSError as error:
+        _drop_output()
+        return _report(f"standard output: {error.strerror} · free some space, or write to another place")
+    return 0
+
+
+def _output_is_closed() -> bool:
+    """Whether standard output is a pipe without a reader; a broken pipe may also be one to a worker process."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # not every system can poll
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), 0)
+        return bool(poll.poll(0))
+    return False
+
+
+def _drop_output() -> None:
+    """Let Python's own flush at the exit write nowhere: it would fail again, with a traceback."""
+    with contextlib.suppress(OSError, ValueError):  # a stream without a file
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)

@@ -8,12 +8,14 @@ from typing import Any
 from .errors import UserError
 
 
-def import_extra(option: str, module: str) -> Any:
-    """Import a module of the extra ``export``.
+def import_extra(option: str, module: str, extra: str = "export", *, instead: str = "") -> Any:
+    """Import a module of an extra.
 
     Args:
-        option: of the command line, which needs it.
+        option: of the command line or the configuration, which needs it.
         module: its name.
+        extra: what to install, as ``pip install '.[EXTRA]'``.
+        instead: what to choose without it, such as ``"--index exact"``.
 
     Raises:
         UserError: it is not installed.
@@ -21,6 +23,7 @@ def import_extra(option: str, module: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
+        other = f", or {instead}" if instead else ""
         raise UserError(
-            f"{option}: {module} is not installed · pip install '.[export]' in this project's folder"
+            f"{option}: {module} is not installed · pip install '.[{extra}]' in this project's folder{other}"
         ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
-from .errors import UserError
+from .errors import UserError, first_line
+from .files import write_whole
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -54,13 +56,36 @@ def search_figure(query: Pixels, results: Sequence[Pixels | None], captions: Seq
     return figure
 
 
+def check_plot(path: Path | None, images: Sequence[str]) -> None:
+    """Check ``--save-plot`` before any work.
+
+    Args:
+        path: the file to write, if any.
+        images: files that are read, which the plot must not replace.
+
+    Raises:
+        UserError: it is a folder, one of ``images``, or of an unknown format.
+    """
+    if path is None:
+        return
+    if path.is_dir() or os.path.realpath(path) in map(os.path.realpath, images):
+        what = "a folder" if path.is_dir() else "an image that is read"
+        raise UserError(f"--save-plot: got {path}, {what} · allowed: the name of a new file")
+    if (kind := _kind(path)) not in (kinds := Figure().canvas.get_supported_filetypes()):
+        raise UserError(f"--save-plot: got {path}, of the format {kind} · allowed: {', '.join(sorted(kinds))}")
+
+
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure, in the format of the suffix. Raises UserError where that cannot be done."""
+    """Write a figure whole, in the format of the suffix. Raises UserError where that cannot be done."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=110)
+        write_whole(path, lambda file: figure.savefig(file, dpi=110, format=_kind(path)), durable=False)
     except (OSError, ValueError) as error:
-        raise UserError(f"--save-plot: cannot write {path}: {error}") from error
+        why = getattr(error, "strerror", None) or first_line(error)  # without the name of the temporary file
+        raise UserError(f"--save-plot: {path} cannot be written ({why}) · give another place, or free space") from error
+
+
+def _kind(path: Path) -> str:
+    return path.suffix.lower().removeprefix(".") or "png"
 
 
 def _show(axes: Any, crop: Pixels, title: str, size: str = "small") -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,15 +11,22 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from .alignment.detector import PICKS, Detector, NoFace, find_face
+from .alignment.crop import Finder
+from .alignment.crop_template import CropTemplate, published_template
+from .alignment.detector import PICKS, Detector, FoundFace, NoFace, SeveralFaces, find_faces
+from .alignment.fit import check_fit, looks_like_a_face
 from .alignment.mtcnn import Mtcnn
 from .alignment.similarity import TEMPLATES, BadLandmarks, Size, align
 from .data.images import BadImage, centre_crop, decode
 from .errors import UserError
+from .files import read_plain
 
 Pixels = npt.NDArray[np.uint8]
 Image = str | Path | bytes | Pixels
 """A picture: the path of a file, its encoded bytes, or its pixels (H, W, 3) uint8 in BGR."""
+
+
+ON_SEVERAL = ("take", "skip", "all")
 
 
 class BadPicture(UserError):
@@ -30,7 +39,7 @@ class Face:
 
     Attributes:
         crop: (H, W, 3) uint8, BGR, of the network's size.
-        num_faces: among how many it was chosen; 1 where nothing was searched.
+        num_faces: how many the image has; 1 where nothing was searched.
     """
 
     crop: Pixels
@@ -45,33 +54,43 @@ class FaceReader:
         aligned: pictures are crops of that size already (112×112 ones are cut to 112×96 where need be).
         pick: of several faces on a photograph, the one nearest its ``"centre"``, or the ``"largest"``.
         detector: for photographs; None: MTCNN.
-        template_origin: of the alignment, 0 or 1.
+        template: where the landmarks are to lie; None: the published template with origin 0.
+        on_several: of a photograph with several faces ``"take"`` the one that ``pick`` says, ``"skip"`` (refuse) the
+            photograph, or return ``"all"`` in :meth:`read_faces`.
 
     Raises:
         UserError: an argument is not allowed, or MTCNN is not installed.
     """
 
     def __init__(
-        self, size: Size, *, aligned: bool, pick: str = "centre", detector: Detector | None, template_origin: int = 0
+        self,
+        size: Size,
+        *,
+        aligned: bool,
+        pick: str = "centre",
+        detector: Detector | None,
+        template: CropTemplate | None = None,
+        on_several: str = "take",
     ) -> None:
+        if on_several not in ON_SEVERAL:
+            raise UserError(f"on_several: got {on_several!r} · allowed: {', '.join(ON_SEVERAL)}")
         if pick not in PICKS:
             raise UserError(f"pick: got {pick!r} · allowed: {', '.join(PICKS)}")
-        if template_origin not in (0, 1):
-            raise UserError(f"template_origin: got {template_origin} · allowed: 0, 1")
-        if not aligned and size not in TEMPLATES:
+        if not aligned and template is None and size not in TEMPLATES:
             raise UserError(
                 f"the network reads {size[0]}×{size[1]} crops (height × width), for which there is no template · "
                 "give it crops of that size and align=False (--aligned)"
             )
-        self.size, self.pick, self.origin = size, pick, template_origin
-        self._detector = None if aligned else detector or Mtcnn()
+        self.size, self.template = size, None if aligned else template or published_template(size, 0)
+        self._finder = None if aligned else Finder(detector or Mtcnn(), pick, on_several == "skip")
+        self.pick, self.on_several = pick, on_several
 
     @property
     def settings(self) -> str:
         """All that a crop depends on besides the picture, in a line."""
-        if self._detector is None:
+        if self._finder is None or self.template is None:
             return "aligned crops"
-        return f"{self._detector.name}, pick {self.pick}, template origin {self.origin}"
+        return f"{self._finder.detector.name}, pick {self._finder.pick}, {self.template.describe()}"
 
     def read(self, image: Image, name: str) -> Face:
         """Find, align and cut out the face of a picture, turned as its EXIF says; or check that it is a crop.
@@ -83,16 +102,30 @@ class FaceReader:
         Raises:
             BadPicture: unreadable, without a face, or a crop of a wrong size.
         """
-        try:
+        with _explained(name):
             pixels = _pixels(image)
-            if self._detector is None:
-                return Face(self._checked(pixels), 1)
-            found = find_face(pixels, self._detector, self.pick)
-            return Face(align(pixels, found.points, size=self.size, origin=self.origin), found.num_faces)
-        except OSError as error:
-            raise BadPicture(f"{name}: cannot be read ({error.strerror or error})") from error
-        except (BadImage, NoFace, BadLandmarks, cv2.error) as error:
-            raise BadPicture(f"{name}: {error}") from error
+            return (
+                Face(self._checked(pixels), 1) if self._finder is None else self._cut(pixels, self._finder.find(pixels))
+            )
+
+    def read_faces(self, image: Image, name: str) -> list[Face]:
+        """Read one face as :meth:`read`, or with ``on_several="all"`` all of a photograph, from left to right.
+
+        Of several faces, those whose landmarks do not lie like a face are left out.
+        """
+        if self._finder is None or self.on_several != "all":
+            return [self.read(image, name)]
+        with _explained(name):
+            pixels = _pixels(image)
+            faces = find_faces(pixels, self._finder.detector).left_to_right()
+            good = [found for found in faces if looks_like_a_face(found.points, pixels.shape)]
+            if not good:
+                check_fit(faces[0].points, pixels.shape)
+            return [self._cut(pixels, found) for found in good]
+
+    def _cut(self, pixels: Pixels, found: FoundFace) -> Face:
+        assert self.template is not None
+        return Face(align(pixels, found.points, size=self.size, target=self.template.array), found.num_faces)
 
     def _checked(self, pixels: Pixels) -> Pixels:
         try:
@@ -101,9 +134,19 @@ class FaceReader:
             raise BadImage(f"{error} · a photograph? leave --aligned out (align=True)") from None
 
 
+@contextlib.contextmanager
+def _explained(name: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise BadPicture(f"{name}: cannot be read ({error.strerror or error})") from error
+    except (BadImage, NoFace, SeveralFaces, BadLandmarks, cv2.error) as error:
+        raise BadPicture(f"{name}: {error}") from error
+
+
 def _pixels(image: Image) -> Pixels:
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
             raise BadImage(f"got an array {image.shape} {image.dtype} · allowed: (H, W, 3) uint8, BGR")
         return np.ascontiguousarray(image)
-    return decode(image if isinstance(image, bytes) else Path(image).read_bytes())
+    return decode(image if isinstance(image, bytes) else read_plain(Path(image)))

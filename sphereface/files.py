@@ -9,6 +9,7 @@ import lzma
 import os
 import re
 import secrets
+import stat
 import struct
 import time
 import tokenize
@@ -22,6 +23,8 @@ _TOKEN_BYTES = 6
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.part", re.DOTALL)
 _LONGEST = 255 - len("..") - 2 * _TOKEN_BYTES - len(".part")  # bytes of a name
 _LEFT_AFTER_S = 3600
+_LONGEST_PICKLE = 1 << 22  # bytes of the pickle of a small file of weights: 25,000 tensors
+BYTEARRAY = b"bytearray\n"  # as a pickle of torch.save names it
 _cleaned = set[str]()  # folders in which this process has looked for what killed writers left
 
 
@@ -47,11 +50,13 @@ def write_whole(path: Path, data: bytes | str | Callable[[BinaryIO], object], *,
         durable: flush to the disk before the rename, so that it lasts through a power cut too.
 
     Raises:
-        OSError: the file system refuses; an earlier file is untouched.
+        OSError: the file system refuses, or there is something else than a file; it is untouched.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not path.is_file():  # root could replace a device, such as /dev/null, for all programs
+        raise OSError(errno.EEXIST, "a folder, a device or a pipe is there", str(path))
     _remove_leftovers(path)
-    part = path.with_name(f".{_shortened(path.name)}.{secrets.token_hex(_TOKEN_BYTES)}.part")
+    part = temporary_name(path)
     try:
         with part.open("xb") as file:  # not tempfile, whose files only their owner may read
             if callable(data):
@@ -67,6 +72,11 @@ def write_whole(path: Path, data: bytes | str | Callable[[BinaryIO], object], *,
         raise
     if durable:
         flush_folder(path.parent)
+
+
+def temporary_name(path: Path) -> Path:
+    """Return a hidden name beside a file, of its own for each call: ``.NAME.<12 hexadecimal digits>.part``."""
+    return path.with_name(f".{_shortened(path.name)}.{secrets.token_hex(_TOKEN_BYTES)}.part")
 
 
 def _shortened(name: str) -> str:
@@ -100,27 +110,71 @@ def flush_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def regular_file(path: str, flags: int) -> int:
+    """Open a file for reading: an ``opener`` for :func:`open`. What waits for a writer or never ends is refused.
+
+    Raises:
+        OSError: it cannot be opened, or is a folder, a FIFO, a socket or a device.
+    """
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        number = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
+        raise OSError(number, os.strerror(number) if number == errno.EISDIR else "no plain file", path)
+    return descriptor
+
+
+def read_plain(path: Path) -> bytes:
+    """Return the content of a file; see :func:`regular_file`."""
+    with open(path, "rb", opener=regular_file) as file:
+        return file.read()
+
+
+def costly_pickle(archive: zipfile.ZipFile) -> str:
+    """Say why the pickle in a zip of ``torch.save`` must not be loaded, though ``weights_only`` would; empty if it may.
+
+    The safe unpickler makes a ``bytearray`` of any length that a file names, and takes a microsecond for each byte.
+
+    Raises:
+        Those of :data:`DAMAGED`, and OSError.
+    """
+    for entry in archive.infolist():
+        if entry.filename.rpartition("/")[2] != "data.pkl":
+            continue
+        most = max(_LONGEST_PICKLE, sum(each.file_size for each in archive.infolist()) // 2)
+        if entry.file_size > most:
+            return f"its data.pkl has {entry.file_size:,} bytes · allowed: {most:,}"
+        if BYTEARRAY in archive.read(entry):
+            return "it holds a bytearray, which can claim any size"
+    return ""
+
+
 def lock_file(path: Path) -> IO[str] | None:
     """Take an exclusive lock that lasts until the returned file is closed or this process ends, however it ends.
 
     A lock of POSIX's record kind: processes that this one forks do not hold it on when this one is killed. Where the
-    system or the file system knows no such locks, nothing is locked.
+    system or the file system knows no such locks, nothing is locked. The holder may remove or move the file.
 
     Returns:
         The open file; None where another process holds the lock.
     """
-    file = path.open("a", encoding="utf-8")
-    try:
-        import fcntl  # not on every system
+    while True:
+        file = path.open("a", encoding="utf-8")
+        try:
+            import fcntl  # not on every system
 
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except ImportError:
-        pass
-    except OSError as error:
-        if error.errno in (errno.EACCES, errno.EAGAIN):
-            file.close()
-            return None
-    return file
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except ImportError:
+            return file
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                file.close()
+                return None
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        file.close()  # its last holder has just removed or moved it
 
 
 def sha256_of(path: Path) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import UserError
+from .errors import UserError, shown
 from .input_spec import ORDERS, InputSpec
 
 LAYOUTS = ("nchw", "nhwc")
@@ -143,7 +143,7 @@ def resolve_input(facts: FileFacts, options: OnnxOptions) -> OnnxInput:
         UserError: something is not said, or the two contradict each other.
     """
     if options.spec is not None and options.spec not in PRESETS:
-        raise UserError(f"--spec: got {options.spec!r} · allowed: {', '.join(PRESETS)}")
+        raise UserError(f"--spec: got {shown(options.spec)} · allowed: {', '.join(PRESETS)}")
     exported = facts.order is not None
     if exported and options.spec is not None:
         raise UserError(
@@ -230,7 +230,7 @@ def _scale(
 
 def _order(facts: FileFacts, options: OnnxOptions, preset: Preset | None) -> str | None:
     if options.order is not None and options.order not in ORDERS:
-        raise UserError(f"--order: got {options.order!r} · allowed: {', '.join(ORDERS)}")
+        raise UserError(f"--order: got {shown(options.order)} · allowed: {', '.join(ORDERS)}")
     if options.order is not None and facts.order not in (None, options.order):
         raise _contradiction(facts, "--order", options.order, facts.order)
     return facts.order or options.order or (preset.spec.order if preset else None)

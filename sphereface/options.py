@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import math
+import re
 import types
 import typing
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
-from .errors import UserError
+from .errors import UserError, shown, shown_key
 
 T = TypeVar("T")
+
+_DECIMAL = re.compile(r"[-+]?(?:[0-9]{1,300}(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
+_LONGEST_NAME = 100  # characters of a name for which a near one is looked for
 
 
 def option(
@@ -45,31 +48,49 @@ def option(
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def parse_options(cls: type[T], values: object, *, prefix: str, problems: list[str]) -> T | None:
+def parse_options(cls: type[T], values: object, *, prefix: str, problems: list[str], exact: bool = False) -> T | None:
     """Fill an option class from a mapping.
 
     Args:
         cls: a frozen dataclass of :func:`option` fields and nested option classes.
-        values: what YAML gave for it; None stands for an empty mapping.
+        values: what YAML or JSON gave for it; None stands for an empty mapping.
         prefix: the dotted key of this mapping, "" at the top.
         problems: gets one line for each thing that is wrong.
+        exact: refuse an integer where a text is wanted, and a text where a number is. YAML may read the one as the
+            other, JSON does not.
 
     Returns:
         The filled class, or None where something was wrong with it.
     """
     found = len(problems)
-    filled = fill_options(cls, values, prefix=prefix, problems=problems)
-    return filled if len(problems) == found else None
+    filled = _fill(cls, values, prefix, problems, exact)
+    if len(problems) > found:
+        return None
+    try:
+        return cls(**filled)
+    except UserError as error:  # from __post_init__: values that are each fine alone
+        problems.append(f"{prefix}: {error}" if prefix else str(error))
+        return None
 
 
-def fill_options(cls: type[T], values: object, *, prefix: str, problems: list[str]) -> T:
+def fill_options(cls: type[T], values: object, *, prefix: str, problems: list[str], exact: bool = False) -> T:
     """As :func:`parse_options`, but what was wrong gets its default, or None, so that the rest can be checked too."""
+    filled = _fill(cls, values, prefix, problems, exact)
+    try:
+        return cls(**filled)
+    except UserError as error:
+        problems.append(f"{prefix}: {error}")
+        return cls()
+
+
+def _fill(cls: type[Any], values: object, prefix: str, problems: list[str], exact: bool) -> dict[str, Any]:
+    """Return a value for each field; what was wrong has its default, or None."""
     values = {} if values is None else values
     if not isinstance(values, Mapping):
-        problems.append(f"{prefix}: got {values!r} · allowed: a mapping of keys to values")
+        problems.append(f"{prefix}: got {shown(values)} · allowed: a mapping of keys to values")
         values = {}
     hints = typing.get_type_hints(cls)
-    fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
+    fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
     for key in values:
         if key not in fields:
             problems.append(f"{_join(prefix, key)}: unknown key{suggest(str(key), fields)}")
@@ -77,25 +98,22 @@ def fill_options(cls: type[T], values: object, *, prefix: str, problems: list[st
     for name, field in fields.items():
         key = _join(prefix, name)
         if dataclasses.is_dataclass(hints[name]):
-            filled[name] = fill_options(hints[name], values.get(name), prefix=key, problems=problems)
+            nested = typing.cast("type[Any]", hints[name])
+            filled[name] = fill_options(nested, values.get(name), prefix=key, problems=problems, exact=exact)
         elif name in values:
-            filled[name] = _convert(values[name], hints[name], field, key, problems)
+            filled[name] = _convert(values[name], hints[name], field, key, problems, exact)
         else:
             filled[name] = _default(field)
             if filled[name] is dataclasses.MISSING:
                 problems.append(f"{key}: missing · allowed: {describe(hints[name], field.metadata)}")
                 filled[name] = None
-    try:
-        return cls(**filled)
-    except UserError as error:  # from __post_init__: values that are each fine alone
-        problems.append(f"{prefix}: {error}")
-        return cls()
+    return filled
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
     """' · did you mean …?' for a near miss, else the list of what is known."""
     known = list(known)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(name[:_LONGEST_NAME], known, n=1, cutoff=0.6)
     return f" · did you mean {near[0]!r}?" if near else f" · known: {', '.join(known)}"
 
 
@@ -112,17 +130,23 @@ def describe(hint: Any, metadata: Mapping[str, Any]) -> str:
         element = typing.get_args(base)[0]
         kinds = {int: "a list of integers", float: "a list of numbers", str: "a list of texts"}
         kind = kinds.get(element, "a list of mappings")
+    if origin is dict and typing.get_args(base)[1] is float:
+        kind = "a mapping of names to numbers"
     low, high, above = metadata.get("low"), metadata.get("high"), metadata.get("above")
     if low is not None and high is not None:
-        kind += f" from {low:g} to {high:g}"
+        kind += f" from {_number(low)} to {_number(high)}"
     elif low is not None:
-        kind += f" of at least {low:g}"
+        kind += f" of at least {_number(low)}"
     elif above is not None:
         kind += f" above {above:g}" + (f", at most {high:g}" if high is not None else "")
     elif high is not None:
         kind += f" of at most {high:g}"
     kind += "".join(f" or {word}" for word in metadata.get("words", ()))
     return kind + (" or null" if optional else "")
+
+
+def _number(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:g}"
 
 
 def to_plain(options: Any) -> Any:
@@ -137,7 +161,7 @@ def to_plain(options: Any) -> Any:
 
 
 def _join(prefix: str, key: object) -> str:
-    return f"{prefix}.{key}" if prefix else str(key)
+    return f"{prefix}.{shown_key(key)}" if prefix else shown_key(key)
 
 
 def _kind_of(hint: Any, metadata: Mapping[str, Any]) -> tuple[Any, bool]:
@@ -156,45 +180,100 @@ def _default(field: dataclasses.Field[Any]) -> Any:
     return field.default
 
 
-def _convert(value: object, hint: Any, field: dataclasses.Field[Any], key: str, problems: list[str]) -> Any:
+def _convert(
+    value: object, hint: Any, field: dataclasses.Field[Any], key: str, problems: list[str], exact: bool
+) -> Any:
     base, optional = _kind_of(hint, field.metadata)
     if (value is None and optional) or (isinstance(value, str) and value in field.metadata.get("words", ())):
         return value
-    converted = _to_type(value, base)
+    if _is_list_of_classes(base) and isinstance(value, (list, tuple)):
+        element = typing.get_args(base)[0]
+        found = (
+            parse_options(element, each, prefix=f"{key}[{number}]", problems=problems, exact=exact)
+            for number, each in enumerate(value)
+        )
+        return tuple(each for each in found if each is not None)
+    if typing.get_origin(base) is dict and isinstance(value, Mapping):
+        kind = typing.get_args(base)[1]
+        return {
+            name: each if kind is Any else _checked(each, kind, field, _join(key, name), problems, exact)
+            for name, each in value.items()
+            if _is_text(name, key, problems)
+        }
+    return _checked(value, hint, field, key, problems, exact)
+
+
+def _checked(
+    value: object, hint: Any, field: dataclasses.Field[Any], key: str, problems: list[str], exact: bool
+) -> Any:
+    """Return one value as its hint wants it; where it cannot be, add a problem and return the default, or None."""
+    base, _ = _kind_of(hint, field.metadata)
+    converted = _to_type(value, base, exact)
     if converted is _NOT_OF_TYPE or not _in_range(converted, field.metadata):
-        problems.append(f"{key}: got {value!r} · allowed: {describe(hint, field.metadata)}")
+        advice = _QUOTES if _wants_quotes(value, base) and not field.metadata.get("choices") else ""
+        problems.append(f"{key}: got {shown(value)} · allowed: {describe(hint, field.metadata)}{advice}")
         default = _default(field)
         return None if default is dataclasses.MISSING else default
     return converted
 
 
 _NOT_OF_TYPE = object()
+_QUOTES = " · put a name that looks like a number, true, false or null into quotes"
 
 
-def _to_type(value: object, kind: Any) -> Any:
-    """The value as ``kind``, or _NOT_OF_TYPE. Nothing is rounded, and a bool is no number."""
+def _is_list_of_classes(base: Any) -> bool:
+    return typing.get_origin(base) is tuple and dataclasses.is_dataclass(typing.get_args(base)[0])
+
+
+def _is_text(name: object, key: str, problems: list[str]) -> bool:
+    if not isinstance(name, str):
+        problems.append(f"{key}: got the key {shown(name)} · allowed: texts as keys")
+    return isinstance(name, str)
+
+
+def _wants_quotes(value: object, base: Any) -> bool:
+    """Whether a text is wanted where YAML found a number, a truth value or null."""
+    single = typing.get_origin(base) not in (tuple, dict)  # in quotes, it would still be no list and no mapping
+    several = value if isinstance(value, (list, tuple)) else [value] * single
+    return "str" in str(base) and any(each is None or isinstance(each, (bool, float)) for each in several)
+
+
+def _to_type(value: object, kind: Any, exact: bool) -> Any:
+    """The value as ``kind``, or _NOT_OF_TYPE. Nothing is rounded, and a bool is no number.
+
+    Unless ``exact``, an integer is a text where a text is wanted, and a text of decimal digits is a number where a
+    number is: YAML reads the name 45 as an integer, and the number 010 as a text.
+    """
     if typing.get_origin(kind) is typing.Union:
-        found = (_to_type(value, allowed) for allowed in typing.get_args(kind))
+        found = (_to_type(value, allowed, exact) for allowed in typing.get_args(kind))
         return next((one for one in found if one is not _NOT_OF_TYPE), _NOT_OF_TYPE)
     if typing.get_origin(kind) is tuple:
         if not isinstance(value, (list, tuple)):
             return _NOT_OF_TYPE
-        elements = tuple(_to_type(element, typing.get_args(kind)[0]) for element in value)
+        elements = tuple(_to_type(element, typing.get_args(kind)[0], exact) for element in value)
         return _NOT_OF_TYPE if any(element is _NOT_OF_TYPE for element in elements) else elements
     if typing.get_origin(kind) is dict or kind is dict:
         return dict(value) if isinstance(value, Mapping) else _NOT_OF_TYPE
     if kind in (int, float):
-        return _to_number(value, kind)
+        return _to_number(value, kind, exact)
+    if kind is str and isinstance(value, int) and not isinstance(value, bool) and not exact:
+        return str(value) if abs(value) < _LONGEST_INTEGER else _NOT_OF_TYPE
+    if isinstance(value, str) and "\0" in value:  # no path and no name can hold it
+        return _NOT_OF_TYPE
     return value if isinstance(value, kind) else _NOT_OF_TYPE
 
 
-def _to_number(value: object, kind: type) -> Any:
-    if isinstance(value, str):  # PyYAML reads 1e-4 as a text
-        try:
-            value = float(value)
-        except ValueError:
-            return _NOT_OF_TYPE
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+_LONGEST_INTEGER = 10**300  # float64 holds it, and Python writes it out
+
+
+def _to_number(value: object, kind: type, exact: bool) -> Any:
+    if isinstance(value, str) and not exact and _DECIMAL.fullmatch(value):
+        value = float(value) if set(value) & set(".eE") else int(value)
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, float))
+        or not -_LONGEST_INTEGER < value < _LONGEST_INTEGER  # nor NaN, nor infinity
+    ):
         return _NOT_OF_TYPE
     if kind is int and value != int(value):
         return _NOT_OF_TYPE

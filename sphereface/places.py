@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import UserError
+from .errors import UserError, shown
 
 _NAME = "[a-z][a-z0-9-]+"
 _KIND = re.compile(rf"({_NAME}):(?!//)(.*)", re.DOTALL)  # two letters or more: C:\crops is a path
+_LONGEST_NAME = 100  # bytes: file names are made of it
+_NOT_IN_NAMES = re.compile(r"[/\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ def parse_places(text: str) -> Places:
     kind, places = found.groups() if found else (None, text)
     parts = places.split(",")
     if not all(part.strip() for part in parts):
-        raise UserError(f"got {text!r} · allowed: [KIND:]PLACE[,PLACE…] without empty places")
+        raise UserError(f"got {shown(text)} · allowed: [KIND:]PLACE[,PLACE…] without empty places")
     return Places(kind, tuple(map(Path, parts)))
 
 
@@ -45,11 +48,40 @@ def is_kind(name: str) -> bool:
 
 
 def check_set_name(name: object) -> str:
-    """Return the name of a set if it can name a folder of results.
+    """Return the name of a set if it can name a folder of results and a curve.
 
     Raises:
-        UserError: it is no text, or holds a slash, or starts with a dot.
+        UserError: it is no text, is long or blank at an end, holds a slash or a control character, or starts with a
+            dot.
     """
-    if not isinstance(name, str) or not name or "/" in name or "\\" in name or name.startswith(".") or "\0" in name:
-        raise UserError(f"got the name {name!r} · allowed: a text without slashes that does not start with a dot")
+    allowed = (
+        isinstance(name, str)
+        and name == name.strip()
+        and 0 < len(name.encode("utf-8", "replace")) <= _LONGEST_NAME
+        and not name.startswith(".")
+        and not _NOT_IN_NAMES.search(name)
+    )
+    if not allowed or not isinstance(name, str):
+        raise UserError(
+            f"got the name {shown(name)} · allowed: a text without slashes that does not start with a dot, without "
+            f"line breaks and blanks at its ends, of at most {_LONGEST_NAME} bytes"
+        )
     return name
+
+
+def check_set_names(names: Iterable[object]) -> None:
+    """Refuse sets whose results would take one place: a folder where upper case is not told, or a curve.
+
+    TensorBoard writes every sign but letters, digits, ``-``, ``_`` and ``.`` as ``_``.
+
+    Raises:
+        UserError: as :func:`check_set_name`, or two names are alike.
+    """
+    seen: dict[str, str] = {}
+    for name in map(check_set_name, names):
+        first = seen.setdefault(re.sub(r"[^-\w.]", "_", name).casefold(), name)
+        if first != name:
+            raise UserError(
+                f"got the names {shown(first)} and {shown(name)} · allowed: names that differ in more than upper case "
+                "and signs, since each names a folder of results and a curve · rename one"
+            )

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, PercentFormatter
 
-from .errors import UserError
+from .errors import UserError, first_line
 
 PANELS = {
     "train/loss": "loss",
@@ -36,15 +36,19 @@ def read_metrics(run: Path) -> dict[str, tuple[list[float], list[float]]]:
     path = run / "metrics.jsonl"
     if not path.is_file():
         raise UserError(f"{run}: no metrics.jsonl in it · allowed: a run folder, runs/<name>/<time>")
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as UTF-8 text ({first_line(error)})") from error
     curves: dict[str, tuple[list[float], list[float]]] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(lines, start=1):
         try:
-            values = dict(json.loads(line))
-        except (ValueError, TypeError) as error:
+            values = {name: float(value) for name, value in json.loads(line).items()}
+        except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise UserError(f"{path}, line {number}: not a line of metrics: {line[:60]!r}") from error
         for name, value in values.items():
             xs, ys = curves.setdefault(name, ([], []))
-            xs.append(values.get("images_seen", 0))
+            xs.append(values.get("images_seen", 0.0))
             ys.append(value)
     return curves
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,8 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .errors import UserError
-from .files import DAMAGED, write_whole
+from .errors import UserError, first_line, shown_key
+from .evaluation.table_file import NotATable, read_table
+from .extras import import_extra
+from .files import write_whole
+
+log = logging.getLogger(__name__)
 
 Embeddings = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
@@ -77,37 +82,44 @@ def load_gallery(path: Path, *, checkpoint_sha256: str, settings: str) -> Galler
         UserError: the file is missing or damaged, or its checkpoint or settings differ.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            gallery = _read_gallery(file)
-    except (OSError, *DAMAGED) as error:
-        raise UserError(f"{path}: not a gallery ({error}) · make one: sphereface embed DIR {path.name}") from error
+        gallery = _gallery_of(read_table(path))
+    except (NotATable, ValueError) as error:
+        reason = error.reason if isinstance(error, NotATable) else str(error)
+        raise UserError(f"{path}: not a gallery ({reason}) · make one: sphereface embed DIR {path.name}") from error
     if gallery.checkpoint_sha256 != checkpoint_sha256:
         raise UserError(
-            f"{path}: made by another checkpoint (SHA-256 {gallery.checkpoint_sha256[:12]}…, this one has "
+            f"{path}: made by another checkpoint (SHA-256 {shown_key(gallery.checkpoint_sha256[:12])}…, this one has "
             f"{checkpoint_sha256[:12]}…) · embed it anew"
         )
     if gallery.settings != settings:
-        raise UserError(f"{path}: made of {gallery.settings}, the query of {settings} · give the same options for both")
+        raise UserError(
+            f"{path}: made of {shown_key(gallery.settings)}, the query of {settings} · give the same options for both"
+        )
     return gallery
 
 
-def _read_gallery(file: Mapping[str, npt.NDArray[Any]]) -> Gallery:
-    """Read format 1, unit vectors with the whole paths, or 2, the table that evaluations read too."""
-    number = int(file["format"])
-    if number not in _FORMATS:
-        raise ValueError(f"format {number}, a newer version wrote it")
-    names = file["paths" if number == 1 else "names"].tolist()
-    parts = [np.asarray(file[key], dtype=np.float32) for key in ("embeddings", "mirror") if key in file]
-    if any(part.ndim != 2 or len(part) != len(names) for part in parts):
-        raise ValueError(f"{len(names)} names, embeddings {' and '.join(str(part.shape) for part in parts)}")
-    sha256, settings = str(file["checkpoint_sha256"]), str(file["settings"])
-    if number == 1:
-        lengths = np.linalg.norm(parts[0].astype(np.float64), axis=1)
-        if (np.abs(lengths - 1) > _UNIT).any():
-            raise ValueError(f"row {int(np.argmax(np.abs(lengths - 1)))} is no unit vector")
-        return Gallery(tuple(names), parts[0], sha256, settings)
-    mirror = parts[1] if len(parts) > 1 else None
-    return make_gallery(str(file["root"]), names, parts[0], mirror, checkpoint_sha256=sha256, settings=settings)
+def _gallery_of(table: Mapping[str, Any]) -> Gallery:
+    """Check format 1, unit vectors with the whole paths, or 2, the table that evaluations read too.
+
+    Raises:
+        ValueError: it lacks something, or is of another format.
+    """
+    missing = [key for key in ("format", "checkpoint_sha256", "settings") if key not in table]
+    if missing or table["format"] not in _FORMATS:
+        raise ValueError(
+            f"has no array {missing[0]}" if missing else f"format {table['format']}, a newer version wrote it"
+        )
+    image, mirror = (
+        None if key not in table else np.asarray(table[key], dtype=np.float32) for key in ("embeddings", "mirror")
+    )
+    assert image is not None
+    about = {key: table[key] for key in ("checkpoint_sha256", "settings")}
+    if table["format"] == 1:
+        off = np.abs(np.linalg.norm(image.astype(np.float64), axis=1) - 1)
+        if not (off <= _UNIT).all():  # nor NaN
+            raise ValueError(f"row {int(np.argmin(off <= _UNIT))} is no unit vector")
+        return Gallery(tuple(table["names"]), image, **about)
+    return make_gallery(table.get("root", "."), table["names"], image, mirror, **about)
 
 
 def nearest(gallery: Embeddings, queries: Embeddings, k: int) -> tuple[Rows, Embeddings]:
@@ -169,6 +181,12 @@ def _shortlist(scores: Embeddings, floor: np.float32, k: int, slack: float) -> R
     return found
 
 
+def count_over(gallery: Embeddings, query: Embeddings, threshold: float) -> int:
+    """Return how many rows of a gallery (N, D) have a cosine with a query (D,) above a threshold."""
+    blocks = (gallery[start : start + _BLOCK] for start in range(0, len(gallery), _BLOCK))
+    return sum(int((block @ query > threshold).sum()) for block in blocks)
+
+
 def _check_finite(values: Embeddings, name: str, first: int = 0) -> None:
     """Raise a UserError that names the first row with NaN or infinity; ``first`` is the number of row 0."""
     if not np.isfinite(values).all():
@@ -187,37 +205,46 @@ def nearest_by_index(gallery: Gallery, queries: Embeddings, k: int, folder: Path
         query, at most k. A query with fewer ends in row -1, cosine -inf; a single query never does.
 
     Raises:
-        UserError: faiss is not installed, the graph cannot be written, or a vector holds NaN or infinity.
+        UserError: faiss is not installed, or a vector holds NaN or infinity.
     """
-    faiss = _import_faiss()
+    faiss = import_extra("--index faiss", "faiss", "faiss", instead="--index exact")
     _check_finite(queries, "queries")
     embeddings = np.ascontiguousarray(gallery.embeddings)
-    path = folder / f"{hashlib.sha256(embeddings.data).hexdigest()[:16]}.faiss"
-    if path.is_file():
-        index = faiss.read_index(str(path))
-    else:
-        _check_finite(embeddings.sum(axis=1, keepdims=True), "gallery")
-        index = faiss.IndexHNSWFlat(embeddings.shape[1], _LINKS, faiss.METRIC_INNER_PRODUCT)
-        index.hnsw.efConstruction = _BREADTH
-        index.add(embeddings)
-        try:
-            write_whole(path, faiss.serialize_index(index).tobytes(), durable=False)
-        except OSError as error:
-            raise UserError(f"{path}: the index cannot be kept there ({error.strerror})") from error
+    index = _index(faiss, embeddings, folder)
     k = min(k, len(embeddings))
     index.hnsw.efSearch = max(_BREADTH, 2 * k)
     scores, ids = index.search(queries, k)
     cosines, rows = np.asarray(scores, dtype=np.float32), np.asarray(ids, dtype=np.int64)
-    cosines[rows < 0] = -np.inf  # faiss fills the places after the last row found with id -1
-    most = int((rows >= 0).sum(axis=1).max(initial=0))
-    return rows[:, :most], cosines[:, :most]
+    found = (rows >= 0) & (rows < len(embeddings))
+    rows[~found], cosines[~found] = -1, -np.inf  # faiss fills the places after the last row found with id -1
+    order = np.argsort(-cosines, axis=1, kind="stable")[:, : int(found.sum(axis=1).max(initial=0))]
+    return np.take_along_axis(rows, order, axis=1), np.take_along_axis(cosines, order, axis=1)
 
 
-def _import_faiss() -> Any:
+def _index(faiss: Any, embeddings: Embeddings, folder: Path) -> Any:
+    """Return the graph that ``folder`` keeps for these embeddings, or build it and keep it there."""
+    path = folder / f"{hashlib.sha256(embeddings.data).hexdigest()[:16]}.faiss"
+    kept = _kept_index(faiss, path)
+    if kept is not None and (kept.ntotal, kept.d) == embeddings.shape:
+        return kept
+    _check_finite(embeddings.sum(axis=1, keepdims=True), "gallery")
+    index = faiss.IndexHNSWFlat(embeddings.shape[1], _LINKS, faiss.METRIC_INNER_PRODUCT)
+    index.hnsw.efConstruction = _BREADTH
+    index.add(embeddings)
     try:
-        import faiss
-    except ImportError as error:
-        raise UserError(
-            "--index faiss: not installed · pip install '.[faiss]' in this project's folder, or --index exact"
-        ) from error
-    return faiss
+        write_whole(path, faiss.serialize_index(index).tobytes(), durable=False)
+    except OSError as error:
+        log.warning("%s: the index cannot be kept there (%s), the next search builds it again", path, error.strerror)
+    return index
+
+
+def _kept_index(faiss: Any, path: Path) -> Any:
+    """Return the graph of a file; None where there is none, or a damaged one."""
+    if not path.is_file():
+        return None
+    try:
+        index = faiss.read_index(str(path))
+    except (RuntimeError, MemoryError) as error:  # of faiss
+        log.warning("%s: a damaged index (%s), built again", path, first_line(error))
+        return None
+    return index if hasattr(index, "hnsw") else None

@@ -163,16 +163,38 @@ def test_verify_says_what_the_calibration_knows(checkpoint, crops, tmp_path):
     with pytest.raises(UserError, match="far, prior: need .*best.calibration.json, which is not there"):
         alone.verify(crops[0], crops[1], far=0.1)
 
-    points = (Threshold(0.1, match.cosine - 0.001, 0.9, 600), Threshold(0.05, match.cosine, 0.8, 600))
+    points = (
+        Threshold(0.1, match.cosine - 0.001, 0.95, 600),
+        Threshold(0.05, match.cosine, 0.9, 600),
+        Threshold(0.02, match.cosine + 0.001, 0.8, 600),
+    )
     path = tmp_path / "known.json"
     write_calibration(Calibration(sha256_of(checkpoint), True, "pairs.txt", 2.0, -1.0, 0.5, points), path)
     e = FaceEmbedder(checkpoint, align=False, device="cpu", calibration=path)
     first, last = e.verify(crops[0], crops[1], far=0.1), e.verify(crops[0], crops[1])
     assert (first.same, first.far) == (True, 0.1)
-    assert (last.same, last.far) == (False, 0.05)  # a cosine on the threshold is not above it
+    assert (last.same, last.far, last.tar) == (False, 0.05, 0.9)  # a cosine on the threshold is not above it
+    assert e.verify(crops[0], crops[1], far=0.02).same is False
     assert last.probability == pytest.approx(1 / (1 + np.exp(1 - 2 * match.cosine)))
     assert e.verify(crops[0], crops[1], prior=0.01).probability < last.probability
     assert e.verify(crops[0], crops[0]).cosine == pytest.approx(1, abs=1e-6)
+
+
+def test_where_each_threshold_refuses_many_genuine_pairs_nothing_is_decided(checkpoint, crops, tmp_path):
+    points = (Threshold(0.1, -0.9, 0.89, 600), Threshold(0.05, -0.8, 0.16, 600))
+    path = tmp_path / "weak.json"
+    write_calibration(Calibration(sha256_of(checkpoint), True, "pairs.txt", 2.0, -1.0, 0.5, points), path)
+    e = FaceEmbedder(checkpoint, align=False, device="cpu", calibration=path)
+    weak, told = e.verify(crops[0], crops[0]), e.verify(crops[0], crops[0], far=0.05)
+    assert (weak.same, weak.far, weak.tar, weak.threshold) == (None, 0.1, 0.89, -0.9)
+    assert weak.probability is not None
+    assert (told.same, told.far, told.tar) == (True, 0.05, 0.16)
+
+
+@pytest.mark.parametrize("b", [[1.01, 0], [np.nan, 0], [1e30, 0], [0, 0], [1, 0, 0]])
+def test_what_is_no_unit_vector_is_not_compared(aligned, b):
+    with pytest.raises(UserError, match=r"embeddings: got shapes \(2,\) and \([23],\) · allowed: two unit vectors"):
+        aligned.match(np.array([1, 0], np.float32), np.array(b, np.float32))
 
 
 def test_a_cosine_is_never_beyond_one(aligned):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
 
-from sphereface.checkpoint import BadCheckpoint, link_checkpoint, load_checkpoint, save_checkpoint
+from sphereface import checkpoint_meta
+from sphereface.checkpoint import BadCheckpoint, link_checkpoint, load_checkpoint, occupied, save_checkpoint
 
 STATE = {"weights": {"a": torch.arange(1000.0)}, "meta": {"step": 3, "names": ["x", "y"], "best": None}}
 
@@ -40,6 +42,21 @@ def test_a_failed_save_leaves_the_old_file_whole(saved, monkeypatch):
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(OSError, match="No space"):
         save_checkpoint(saved, {"weights": {}}, {})
+    assert load_checkpoint(saved)["meta"]["step"] == 3
+    assert sorted(p.name for p in saved.parent.iterdir()) == ["step.json", "step.pt"]
+
+
+@pytest.mark.parametrize("room", [0, 64, 5000, 9000, 400_000, 404_000])
+def test_a_disk_that_is_full_at_any_byte_is_an_error_of_the_system(saved, room):
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    state = {"weights": {"a": torch.arange(100_000.0), "b": torch.arange(1000.0)}, "meta": {"step": 4}}
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+        with pytest.raises(OSError, match="File too large"):
+            save_checkpoint(saved, state, {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert load_checkpoint(saved)["meta"]["step"] == 3
     assert sorted(p.name for p in saved.parent.iterdir()) == ["step.json", "step.pt"]
 
@@ -108,3 +125,86 @@ def test_a_file_of_something_else(tmp_path):
         load_checkpoint(tmp_path / "other.pt")
     with pytest.raises(BadCheckpoint, match="no such checkpoint file"):
         load_checkpoint(tmp_path / "missing.pt")
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("n" * 300, "cannot be read .File name too long."), ("a\0b", "cannot be read .embedded null byte."),
+     ("file/x.pt", "no such checkpoint file"), ("folder", "no such checkpoint file"), ("fifo", "no such checkpoint")],
+)  # fmt: skip
+def test_a_name_of_no_checkpoint_is_one_line(tmp_path, name, reason):
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(BadCheckpoint, match=reason):
+        load_checkpoint(tmp_path / name)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "[1]", "\udcff"])
+def test_a_sidecar_of_something_else_is_passed_over(saved, text):
+    saved.with_suffix(".json").write_text(text, errors="surrogateescape")
+    assert load_checkpoint(saved)["meta"]["step"] == 3
+
+
+def test_a_sidecar_that_waits_for_a_writer_is_passed_over(saved):
+    saved.with_suffix(".json").unlink()
+    os.mkfifo(saved.with_suffix(".json"))
+    assert load_checkpoint(saved)["meta"]["step"] == 3
+
+
+def nested(depth):
+    value: list = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def repeated(depth):
+    value: list = ["x"]
+    for _ in range(depth):
+        value = [value, value]
+    return value
+
+
+@pytest.mark.parametrize("value", [nested(300), repeated(9), torch.ones(2), b"x", {1: 2}])
+@pytest.mark.parametrize("key", ["config", "other"])
+def test_a_meta_that_is_not_plain_is_one_line(tmp_path, monkeypatch, key, value):
+    monkeypatch.setattr(checkpoint_meta, "_MOST_VALUES", 400)
+    save_checkpoint(tmp_path / "a.pt", {"meta": {key: {"a": value}}}, {})
+    with pytest.raises(BadCheckpoint, match=f"a.pt: meta.{key}: got .* · allowed: ") as caught:
+        load_checkpoint(tmp_path / "a.pt")
+    assert len(str(caught.value)) < 600
+
+
+def test_a_second_name_of_a_file_without_its_sidecar_has_none_either(saved):
+    link_checkpoint(saved, "best")
+    saved.with_suffix(".json").unlink()
+    link_checkpoint(saved, "best")
+    assert not (saved.parent / "best.json").exists()
+
+
+def test_a_kill_before_the_file_has_its_name_leaves_no_name_occupied(tmp_path, monkeypatch):
+    path, replace = tmp_path / "a.pt", Path.replace
+
+    def killed(self, target):
+        if target == path:
+            os._exit(9)
+        return replace(self, target)
+
+    child = os.fork()
+    if child == 0:
+        monkeypatch.setattr(Path, "replace", killed)
+        save_checkpoint(path, STATE, {})
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert (path.exists(), path.with_suffix(".json").exists()) == (False, True)
+    assert occupied(path) is None
+    save_checkpoint(path, STATE, {})
+    sidecar = json.loads(path.with_suffix(".json").read_text())
+    assert (sidecar["id"], sidecar["bytes"]) == (load_checkpoint(path)["id"], path.stat().st_size)
+    assert occupied(path) == path
+
+
+def test_a_file_of_the_user_beside_a_checkpoint_is_kept(tmp_path):
+    (tmp_path / "a.json").write_text('{"mine": 1}')
+    assert occupied(tmp_path / "a.pt") == tmp_path / "a.json"

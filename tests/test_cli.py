@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +15,7 @@ from sphereface.alignment import mtcnn
 from sphereface.api import FaceEmbedder, Match
 from sphereface.checkpoint import sha256_of
 from sphereface.cli import COMMANDS, main
-from sphereface.commands.search import _caption
+from sphereface.commands.search import _caption, decision
 from sphereface.commands.verify import _title, describe
 from sphereface.evaluation import embed_files
 from sphereface.evaluation.calibration import Calibration, Threshold, calibration_path, write_calibration
@@ -104,7 +105,7 @@ def test_verify_without_and_with_a_calibration(work, capsys):
     assert second.startswith("no calibration beside the checkpoint")
     assert (work / "pair.png").stat().st_size > 5000
 
-    points = (Threshold(0.1, -0.5, 0.9, 600), Threshold(0.01, 0.99999, 0.1, 600))
+    points = (Threshold(0.1, -0.5, 0.9, 600), Threshold(0.02, 0.99999, 0.16, 600))
     known = Calibration(sha256_of(work / "best.pt"), True, "pairs.txt", 4.0, -2.0, 0.5, points)
     write_calibration(known, calibration_path(work / "best.pt"))
     assert main(["verify", *pictures, *options(work, "--aligned", "--far", "0.1")]) == 0
@@ -113,11 +114,22 @@ def test_verify_without_and_with_a_calibration(work, capsys):
     probability = 1 / (1 + np.exp(2 - 4 * cosine))
     assert lines[1].endswith("% of one person, if 0.5 of the pairs are")
     assert float(lines[1].split()[1].rstrip("%")) == pytest.approx(100 * probability, abs=0.02)  # of a rounded cosine
-    assert lines[2] == "decision     one person: cosine > -0.5000, the threshold at FAR 0.1"
-    assert main(["verify", *pictures, *options(work, "--aligned")]) == 0
-    assert "two people: cosine ≤ 1.0000, the threshold at FAR 0.01" in capsys.readouterr().out
+    assert lines[2] == "decision     one person: cosine > -0.5000, the threshold at FAR 0.1, TAR 90.0%"
+    assert main(["verify", *pictures, *options(work, "--aligned")]) == 0  # the lowest with a TAR of 90 %
+    assert capsys.readouterr().out.splitlines() == lines
+    assert main(["verify", *pictures, *options(work, "--aligned", "--far", "0.02")]) == 0
+    decided = capsys.readouterr().out.splitlines()[2:]
+    assert decided[0] == "decision     two people: cosine ≤ 1.0000, the threshold at FAR 0.02, TAR 16.0%"
+    assert decided[1].strip() == "this threshold refuses 84.0% of the genuine pairs · a higher --far refuses fewer"
     assert main(["verify", *pictures, *options(work, "--aligned", "--far", "0.2")]) == 2
-    assert "error: FAR: got 0.2 · allowed: 0.1, 0.01 (what pairs.txt can resolve)" in capsys.readouterr().err
+    assert "error: FAR: got 0.2 · allowed: 0.1, 0.02 (what pairs.txt can resolve)" in capsys.readouterr().err
+
+    write_calibration(replace(known, thresholds=(replace(points[0], tar=0.89),)), calibration_path(work / "best.pt"))
+    assert main(["verify", *pictures, *options(work, "--aligned", "--save-plot", work / "pair.png")]) == 0
+    assert capsys.readouterr().out.splitlines()[2:4] == [
+        "decision     none: too weak to decide. At FAR 0.1, the highest known, TAR is 89.0%",
+        "             --far 0.1 decides all the same, at cosine -0.5000",
+    ]
 
     write_checkpoint(work / "best.pt", seed=1, input_size=(112, 96))
     assert main(["verify", *pictures, *options(work, "--aligned")]) == 2
@@ -125,7 +137,9 @@ def test_verify_without_and_with_a_calibration(work, capsys):
 
 
 def test_a_calibration_elsewhere_and_another_prior(work, capsys):
-    known = Calibration(sha256_of(work / "best.pt"), True, "pairs.txt", 4.0, -2.0, 0.5, (Threshold(0.1, -0.5, 0.9, 9),))
+    known = Calibration(
+        sha256_of(work / "best.pt"), True, "pairs.txt", 4.0, -2.0, 0.5, (Threshold(0.1, -0.5, 0.9, 900),)
+    )
     write_calibration(known, work / "known.json")
     more = options(work, "--aligned", "--calibration", work / "known.json", "--prior", 0.2)
     assert main(["verify", str(work / "query0.png"), str(work / "query1.png"), *more]) == 0
@@ -148,8 +162,16 @@ def test_nobody_is_told_that_they_are_certain(probability, shown):
     match = Match(0.5, probability, 0.5, True, 0.3, 0.1)
     calibration = Calibration("", True, "pairs.txt", 1.0, 0.0, 0.5, ())
     lines = describe(match, SimpleNamespace(calibration=calibration))
+    assert lines[-1].strip() == "(learnt from pairs.txt)"
     assert lines[1] == f"probability  {shown} of one person, if 0.5 of the pairs are"
     assert _title(match) == f"cosine 0.500, P(one person) = {shown}\nat FAR 0.1: one person"
+
+
+def test_the_source_of_a_stranger_s_calibration_writes_nothing_to_the_terminal():
+    calibration = Calibration("", True, "x\n\x1b[31m" + "y" * 10_000, 1.0, 0.0, 0.5, ())
+    line = describe(Match(0.5, 0.5, 0.5, True, 0.3, 0.1), SimpleNamespace(calibration=calibration))[-1]
+    assert line.isprintable()
+    assert len(line) < 300
 
 
 @pytest.mark.parametrize(
@@ -276,6 +298,14 @@ def test_embed_of_a_list_and_without_mirror_images(work, capsys):
     assert capsys.readouterr().out.splitlines()[0] == f"  1   1.0000  {work / 'query1.png'}"
 
 
+def test_no_image_that_can_be_used_gets_advice_that_can_help(work, capsys):
+    (work / "texts").mkdir()
+    (work / "texts" / "text.png").write_text("x")
+    command = ["embed", str(work / "texts"), str(work / "x.npz"), *options(work, "--aligned")]
+    assert main(command) == 2
+    assert capsys.readouterr().err.endswith(f"error: {work / 'texts'}: none of its 1 images can be used\n")
+
+
 def test_a_bin_is_embedded_with_aligned_only(work, capsys):
     assert main(["embed", str(work / "lfw.bin"), str(work / "x.npz"), *options(work)]) == 2
     assert capsys.readouterr().err == f"error: {work / 'lfw.bin'}: a .bin holds aligned crops · add --aligned\n"
@@ -288,23 +318,55 @@ def test_a_search_says_who_of_what_it_found_it_is(work, capsys):
     assert len(plain) == 5
     cosines = [float(line.split()[1]) for line in plain]
     between = (cosines[1] + cosines[2]) / 2
-    points = tuple(Threshold(far, at, 0.9, 600) for far, at in ((0.1, -1.0), (0.05, between), (0.01, 0.99999)))
+    points = tuple(Threshold(far, at, 0.9, 1000) for far, at in ((0.1, -1.0), (0.05, between), (0.01, 0.99999)))
     known = Calibration(sha256_of(work / "best.pt"), True, "pairs.txt", 4.0, -2.0, 0.5, points)
     write_calibration(known, work / "known.json")
     for far, told, passes in (
-        ("0.1", "the first 5  cosine > -1.0000", "0.6"),
+        ("0.1", "the first 6  cosine > -1.0000", "0.6"),
         ("0.05", f"the first 2  cosine > {between:.4f}", "0.3"),
         ("0.01", "nobody       cosine ≤ 1.0000", "0.06"),
     ):
         more = options(work, "--aligned", "--calibration", work / "known.json", "--far", far)
         assert main([*search, *more]) == 0
         *found, decided, chance = capsys.readouterr().out.splitlines()
+        if far == "0.1":  # all 6 are over the threshold, 5 are shown
+            found, decided, note = found[:-1], found[-1], decided
+            assert note == "          --top 6 shows them all"
         assert found == plain
-        assert decided == f"decision  {told}, the threshold at FAR {far}"
-        assert chance.strip() == f"a stranger would pass for {passes} of these 6 pictures by chance"
+        assert decided == f"decision  {told}, the threshold at FAR {far}, TAR 90.0%"
+        assert chance.strip() == f"a stranger would pass for {passes} of these 6 images by chance"
     lowest = options(work, "--aligned", "--calibration", work / "known.json")
     assert main([*search, *lowest]) == 0
-    assert "the threshold at FAR 0.01\n" in capsys.readouterr().out
+    assert "the threshold at FAR 0.01, TAR 90.0%\n" in capsys.readouterr().out
+
+
+def test_a_search_says_when_it_is_too_weak_to_decide(work, capsys):
+    points = (Threshold(0.1, 0.2, 0.5, 600), Threshold(0.02, 0.3, 0.16, 600))
+    known = Calibration(sha256_of(work / "best.pt"), True, "pairs.txt", 4.0, -2.0, 0.5, points)
+    write_calibration(known, calibration_path(work / "best.pt"))
+    search = ["search", str(work / "gallery"), str(work / "query1.png"), *options(work, "--aligned")]
+    assert main(search) == 0
+    assert capsys.readouterr().out.splitlines()[5:] == [
+        "decision  none: too weak to decide. At FAR 0.1, the highest known, TAR is 50.0%",
+        "          --far 0.1 decides all the same, at cosine 0.2000",
+    ]
+    assert main([*search, "--far", "0.02"]) == 0
+    _, weak, chance = capsys.readouterr().out.splitlines()[-3:]
+    assert weak.strip() == "this threshold refuses 84.0% of the genuine pairs · a higher --far refuses fewer"
+    assert chance.strip() == "a stranger would pass for 0.12 of these 6 images by chance"
+
+
+def test_a_decision_counts_the_whole_gallery():
+    cosines = np.full(5, 0.9, np.float32)
+    point = Threshold(0.001, 0.5, 0.95, 10_000)
+    told = {num: decision(point, cosines, 1000, num).splitlines() for num in (None, 5, 7)}
+    assert told[None][0].startswith("decision  at least 5   cosine > 0.5000")
+    assert told[None][1].strip() == "--top 1000 shows them all"
+    assert told[5][0].startswith("decision  the first 5  cosine > 0.5000")
+    assert told[7][0].startswith("decision  the first 7  cosine > 0.5000")
+    assert told[7][1].strip() == "--top 7 shows them all"
+    assert len(told[5]) == 2
+    assert told[7][2].strip() == "a stranger would pass for 1 of these 1,000 images by chance"
 
 
 def test_search_by_a_graph_finds_the_same(work, capsys):
@@ -326,23 +388,30 @@ def test_search_by_a_graph_finds_the_same(work, capsys):
             ["search", "gallery", "query0.png", "--index", "faiss"],
             "--index faiss: got the folder gallery · allowed: a .npz",
         ),
-        (["search", "none.npz", "query0.png"], "none.npz: not a gallery"),
+        (["search", "none.npz", "query0.png"], "none.npz: cannot be read (No such file or directory)"),
         (["search", "gallery", "none.png"], "none.png: cannot be read (No such file or directory)"),
         (["embed", "gallery", "out.txt"], "out.txt: got suffix '.txt' · allowed: .npz"),
         (["embed", "none", "out.npz"], "none: not a folder · allowed: a folder of images, a .bin, or a list of images"),
         (["embed", "query0.png", "out.npz"], "query0.png: not a folder · allowed: a folder of images, a .bin"),
         (["embed", "lines.txt", "out.npz"], "lines.txt: 1 of 2 lines name no file: 'none.png' · allowed: the path of"),
         (["embed", "empty.txt", "out.npz"], "empty.txt: no lines · allowed: the path of an image on each line"),
+        (["embed", "faces.zip", "out.npz"], "faces.zip: not a folder · allowed: a folder of images, a .bin"),
+        (["embed", "gallery", "folder.npz"], "folder.npz: cannot be written · allowed: a file in a folder where"),
+        (["embed", "gallery", "empty.txt/x/out.npz"], "empty.txt/x/out.npz: cannot be written · allowed: a file"),
         (["embed", "none.bin", "out.npz"], "none.bin: cannot be read (No such file or directory)"),
         (["verify", "query0.png", "query1.png", "--far", "0.1"], "far, prior: need "),
         (["search", "gallery", "query0.png", "--far", "0.1"], "far, prior: need "),
-        (["verify", "query0.png", "query1.png", "--save-plot", "pair.docx"], "--save-plot: cannot write pair.docx"),
+        (["verify", "query0.png", "query1.png", "--save-plot", "pair.docx"], "--save-plot: got pair.docx, of the"),
+        (["verify", "query0.png", "query1.png", "--save-plot", "query1.png"], "--save-plot: got query1.png, an image"),
+        (["search", "gallery", "query0.png", "--save-plot", "query0.png"], "--save-plot: got query0.png, an image"),
     ],
 )
 def test_errors_are_one_line_and_exit_code_2(work, monkeypatch, capsys, command, message):
     monkeypatch.chdir(work)
     (work / "lines.txt").write_text("query0.png\nnone.png\n", encoding="utf-8")
     (work / "empty.txt").write_text("\n", encoding="utf-8")
+    (work / "faces.zip").write_text("PK", encoding="utf-8")
+    (work / "folder.npz").mkdir(exist_ok=True)
     assert main([*command, *options(work, "--aligned")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: {message}")

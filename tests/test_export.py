@@ -210,6 +210,21 @@ def test_the_card_says_what_is_known_of_this_checkpoint_alone(tmp_path, capsys):
     assert "| eval-pairs, pairs.txt | 13,233 | 89.63 ± 0.53 % | 0.9632 | 10.20% | 87.50% at 0.1 |" in text
     assert "eval-old" not in text
     assert "/home/me" not in text
+
+    (tmp_path / "eval-pairs" / "verification.json").write_text("[" * 100_000)
+    strange: list[dict[str, object]] = [
+        {"auc": float("nan")}, {"auc": 1.5}, {"accuracy": True}, {"accuracy": "0.9"}, {"eer": None}, {"eer": -0.1},
+        {"num_images": -1}, {"num_images": 10**400}, {"name": 3}, {"pairs": None}, {"tar_at_far": 5},
+        {"tar_at_far": [3]}, {"tar_at_far": [{"far": 0.1}]}, {"tar_at_far": [{"far": 0.1, "tar": 2}]},
+        {"standard_error": float("inf")},
+    ]  # fmt: skip
+    for number, change in enumerate([*strange, {"name": "a|b\nc", "auc": 0.1234}]):
+        (tmp_path / f"eval-{number}").mkdir()
+        (tmp_path / f"eval-{number}" / "verification.json").write_text(json.dumps({**found, **change, "more": [1]}))
+    assert main([*arguments, "--licence", "CC BY-NC 4.0"]) == 0
+    text = card.read_text(encoding="utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("| ") and "pairs.txt" in line]
+    assert rows == [r"| 'a¦b\nc', pairs.txt | 13,233 | 89.63 ± 0.53 % | 0.1234 | 10.20% | 87.50% at 0.1 |"]
     assert "## Licence\n\nCC BY-NC 4.0\n" in text
     capsys.readouterr()
 
@@ -231,7 +246,9 @@ def test_the_card_says_what_is_known_of_this_checkpoint_alone(tmp_path, capsys):
         (["--format", "onnx", "--batch", "0"], "--batch: got 0 · allowed: 1 or more"),
         (["--format", "onnx", "--int8", "x", "--dtype", "float16"], "--int8: got --dtype float16 · allowed: uint8,"),
         (["--format", "torchscript", "--output", "face.pt"], "--output: got face.pt · allowed: a name that does not"),
-        (["--format", "onnx", "--int8", "nowhere"], "--int8: got nowhere · allowed: a folder with aligned crops"),
+        (["--format", "onnx", "--int8", "nowhere"], "--int8: nowhere: cannot be read (No such file"),
+        (["--format", "torchscript", "--output", ""], "--output: got the folder . · allowed: the name of a file"),
+        (["--format", "onnx", "--batch", "99999999999"], "out of memory (Unable to allocate"),
         (["--format", "torchscript", "--output", "/dev/null/x"], "/dev/null/x: cannot be written"),
     ],
 )

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from sphereface import files
-from sphereface.files import write_whole
+from sphereface.files import lock_file, write_whole
 
 WRITER = """
 import sys
@@ -168,3 +168,45 @@ def test_a_name_as_long_as_a_file_system_allows(tmp_path, letter):
     name = letter * (255 // len(letter.encode()))
     write_whole(tmp_path / name, b"x")
     assert listed(tmp_path) == [name]
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "link to a device"])
+def test_what_is_no_file_is_not_replaced(tmp_path, kind):
+    path = tmp_path / "there"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/null")
+    before = path.lstat()
+    with pytest.raises(OSError, match="a folder, a device or a pipe is there"):
+        write_whole(path, b"new")
+    assert path.lstat() == before
+    assert listed(tmp_path) == ["there"]
+
+
+def test_a_link_that_leads_nowhere_is_replaced(tmp_path):
+    (tmp_path / "link").symlink_to("nowhere")
+    write_whole(tmp_path / "link", b"new")
+    assert (tmp_path / "link").read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("how", ["removed", "moved"])
+def test_a_lock_that_its_holder_has_just_let_go_is_taken_anew(tmp_path, monkeypatch, how):
+    """Otherwise two processes would each hold a lock of one name."""
+    fcntl = pytest.importorskip("fcntl")
+    path, taken = tmp_path / ".lock", []
+    lockf = fcntl.lockf
+
+    def late(file, flags):
+        taken.append(file)
+        if len(taken) == 1:  # between the opening of the file and its lock
+            path.unlink() if how == "removed" else path.rename(tmp_path / "moved")
+        lockf(file, flags)
+
+    monkeypatch.setattr(fcntl, "lockf", late)
+    with lock_file(path) as lock:
+        assert os.path.samestat(os.fstat(lock.fileno()), path.stat())
+        assert len(taken) == 2
+        assert taken[0].closed

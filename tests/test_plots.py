@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from matplotlib.figure import Figure
 
 from scripts import compare_runs
 from sphereface.errors import UserError
@@ -76,3 +77,34 @@ def test_a_broken_line_is_named(run):
     (run / "metrics.jsonl").write_text('{"step": 1}\n{"ste')
     with pytest.raises(UserError, match="metrics.jsonl, line 2: not a line of metrics"):
         read_metrics(run)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"\xff\xfe", "cannot be read as UTF-8 text"),
+        (b"[" * 100_000, "line 1: not a line of metrics"),
+        (b'{"train/loss": null}', "line 1: not a line of metrics"),
+        (b'{"train/loss": [1]}', "line 1: not a line of metrics"),
+        (b'{"train/loss": 1' + b"0" * 400 + b"}", "line 1: not a line of metrics"),
+        (b"[1, 2]", "line 1: not a line of metrics"),
+    ],
+)
+def test_metrics_of_something_else_are_one_line(tmp_path, data, message):
+    (tmp_path / "metrics.jsonl").write_bytes(data)
+    with pytest.raises(UserError, match=message) as told:
+        read_metrics(tmp_path)
+    assert len(str(told.value)) < 300
+
+
+def test_a_figure_that_cannot_be_written_leaves_the_earlier_one(run, tmp_path, monkeypatch, capsys):
+    def failing(self, file, **_):
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    (tmp_path / "c.png").write_bytes(b"earlier")
+    monkeypatch.setattr(Figure, "savefig", failing)
+    assert compare_runs.main([str(run), "--output", str(tmp_path / "c.png")]) == 2
+    assert (tmp_path / "c.png").read_bytes() == b"earlier"
+    assert "cannot write" in capsys.readouterr().err
+    assert not list(tmp_path.glob(".*.part"))

@@ -157,10 +157,12 @@ def test_the_graph_finds_nearly_all_and_is_built_once(tmp_path, monkeypatch):
 def fake_faiss(monkeypatch, ids, scores):
     """Let a search by index find these ids, in faiss's form: -1 and the lowest float where there is no more."""
     found = (np.array(scores, dtype=np.float32), np.array(ids))
-    index = SimpleNamespace(hnsw=SimpleNamespace(), add=lambda rows: None, search=lambda queries, k: found)
+    index = SimpleNamespace(
+        hnsw=SimpleNamespace(), add=lambda rows: None, search=lambda queries, k: found, ntotal=0, d=0
+    )
     fake = SimpleNamespace(IndexHNSWFlat=lambda *_: index, METRIC_INNER_PRODUCT=0, read_index=lambda _: index)
     fake.serialize_index = lambda _: np.zeros(1, np.uint8)
-    monkeypatch.setattr(search, "_import_faiss", lambda: fake)
+    monkeypatch.setattr(search, "import_extra", lambda *_, **__: fake)
 
 
 LOWEST = np.finfo(np.float32).min
@@ -212,9 +214,64 @@ def test_the_command_prints_what_the_graph_found_and_says_how_many_are_missing(t
     assert captured.err == ""
 
 
+def test_a_row_of_any_length_is_no_nearer_than_its_direction(tmp_path):
+    rows = units(6, dim=5)
+    image = rows.copy()
+    image[4] *= np.float32(1e30)
+    path = tmp_path / "t.npz"
+    np.savez(
+        path, names=[f"{k}.jpg" for k in range(6)], embeddings=image, root="c", format=2, checkpoint_sha256="ab",
+        settings="s",
+    )  # fmt: skip
+    found = load_gallery(path, checkpoint_sha256="ab", settings="s")
+    np.testing.assert_allclose(found.embeddings, rows, rtol=1e-6)
+    assert nearest(found.embeddings, rows[2:3], 1)[0].tolist() == [[2]]
+
+
+@pytest.mark.parametrize("block", [3, 1000])
+def test_rows_over_a_threshold_are_counted_in_blocks(monkeypatch, block):
+    monkeypatch.setattr(search, "_BLOCK", block)
+    gallery, query = units(50, seed=3), units(1, seed=4)[0]
+    wanted = sum(sum(a * b for a, b in zip(row, query.tolist(), strict=True)) > 0.1 for row in gallery.tolist())
+    assert 0 < wanted < 50
+    assert search.count_over(gallery, query, 0.1) == wanted
+
+
+@pytest.mark.parametrize("damage", ["cut", "of fewer rows", "of another kind", "closed folder"])
+def test_a_kept_graph_that_does_not_fit_is_built_again(tmp_path, damage, caplog, monkeypatch):
+    faiss = pytest.importorskip("faiss", reason="pip install '.[faiss]'")
+    gallery = Gallery(tuple(map(str, range(40))), units(40), "", "")
+    query = units(2, seed=5)
+    wanted, _ = nearest_by_index(gallery, query, 3, tmp_path)
+    (kept,) = tmp_path.glob("*.faiss")
+    if damage == "cut":
+        kept.write_bytes(kept.read_bytes()[:50])
+    elif damage == "closed folder":
+        kept.unlink()
+        monkeypatch.setattr(search, "write_whole", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "No space left")))
+    else:
+        small = faiss.IndexHNSWFlat(16, 4) if damage == "of fewer rows" else faiss.IndexFlatIP(16)
+        small.add(units(40, seed=9)[: 3 if damage == "of fewer rows" else 40])
+        faiss.write_index(small, str(kept))
+    assert nearest_by_index(gallery, query, 3, tmp_path)[0].tolist() == wanted.tolist()
+    if damage == "closed folder":
+        assert "the index cannot be kept there (No space left)" in caplog.text
+    else:
+        assert faiss.read_index(str(kept)).ntotal == 40
+
+
+def test_ids_beyond_the_gallery_are_no_rows(tmp_path, monkeypatch):
+    fake_faiss(monkeypatch, [[4, 5, 2]], [[0.9, 0.8, 0.5]])
+    rows, cosines = nearest_by_index(Gallery(tuple("abcde"), units(5), "", ""), units(1), 3, tmp_path)
+    assert rows.tolist() == [[4, 2]]
+    np.testing.assert_array_equal(cosines, np.float32([[0.9, 0.5]]))
+
+
 def test_without_faiss_a_line_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "faiss", None)
-    with pytest.raises(UserError, match="--index faiss: not installed · pip install"):
+    with pytest.raises(
+        UserError, match=r"--index faiss: faiss is not installed · pip install '.\[faiss\]' .*, or --index exact"
+    ):
         nearest_by_index(Gallery(("a",), units(1), "", ""), units(1), 1, tmp_path)
 
 
@@ -275,6 +332,20 @@ def test_a_table_is_joined_and_divided_by_its_lengths(tmp_path, monkeypatch, fli
         {"format": 1, "paths": ["a"], "embeddings": [[1.0], [0.0]]},
         {"format": 2, "names": ["a"], "embeddings": [[1.0]], "mirror": [[1.0], [0.0]], "root": ""},
         {"format": 2, "names": ["a"], "embeddings": [["x"]], "root": ""},
+        {"format": 2, "names": ["a"], "embeddings": [[1]], "root": ""},
+        {"format": 2, "names": ["a"], "embeddings": [[True]], "root": ""},
+        {"format": 2, "names": ["a"], "embeddings": [[1j]], "root": ""},
+        {"format": 2, "names": "a", "embeddings": [[1.0]], "root": ""},
+        {"format": 2, "names": [1], "embeddings": [[1.0]], "root": ""},
+        {"format": 2.0, "names": ["a"], "embeddings": [[1.0]], "root": ""},
+        {"format": [2, 2], "names": ["a"], "embeddings": [[1.0]], "root": ""},
+        {"format": True, "names": ["a"], "embeddings": [[1.0]], "root": ""},
+        {"format": 2, "names": ["a"], "embeddings": [[1.0]], "root": 3},
+        {"format": 2, "names": ["a"], "embeddings": [[1.0]], "mirror": [[1]], "root": ""},
+        {"format": 1, "paths": ["a"], "embeddings": [[np.nan]]},
+        {"format": 1, "paths": ["a"], "embeddings": [[np.inf]]},
+        {"format": 1, "paths": ["a"], "embeddings": [[1.01]]},
+        {"format": 1, "paths": ["a"], "embeddings": [[1e30]]},
     ],
 )
 def test_what_is_no_gallery_is_one_line(tmp_path, arrays):

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+import eval_lfw
 import train
 from sphereface.commands import train as command
+from sphereface.commands.train import how_to_evaluate
+from sphereface.places import Places
 
-from .pictures import make_training_set
+from .pictures import make_pairs, make_training_set
 
 ROOT = Path(__file__).parents[1]
 
@@ -29,6 +34,8 @@ def test_help_shows_examples(capsys):
         (["--config", "sphere21"], "error: --config: no file 'sphere21' here or in configs/ · did you mean"),
         (["--config", "sphere20", "--set", "train.lr=-1"], "train.lr: got -1 · allowed: a number above 0"),
         (["--config", "sphere20", "--device", "tpu"], "error: --device: got 'tpu'"),
+        (["--config", "demo", "--resume", "auto", "--dry-run"], "error: --resume: got it with --dry-run or --profile"),
+        (["--config", "demo", "--resume", "auto", "--profile", "2"], "error: --resume: got it with --dry-run or"),
         (["--config", "demo", "--set", "data.train=/nowhere"], "error: data.train: got '/nowhere' (nothing there)"),
     ],
 )
@@ -59,9 +66,10 @@ def test_options_reach_what_they_are_for(monkeypatch, capsys, more, called, give
     assert "told" in capsys.readouterr().out
 
 
-def test_a_whole_run_as_a_process(tmp_path):
+def settings(tmp_path, **more) -> list[str]:
+    """Command-line options of a tiny run."""
     data = make_training_set(tmp_path / "crops", 3, 4, size=(32, 32))
-    settings = {
+    values = {
         "runs_dir": tmp_path / "runs",
         "data.train": data,
         "data.workers": 1,
@@ -71,11 +79,58 @@ def test_a_whole_run_as_a_process(tmp_path):
         "train.batch_size": 4,
         "train.warmup_steps": 0,
         "eval.sets": "{}",
+        **more,
     }
-    overrides = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
-    command = [sys.executable, str(ROOT / "train.py"), "--config", "demo.yaml", "--device", "cpu", *overrides]
+    return ["--device", "cpu", *(part for key, value in values.items() for part in ("--set", f"{key}={value}"))]
+
+
+def test_a_whole_run_as_a_process(tmp_path):
+    command = [sys.executable, str(ROOT / "train.py"), "--config", "demo.yaml", *settings(tmp_path)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     (run,) = (tmp_path / "runs" / "demo").iterdir()
-    assert f"python eval_lfw.py --ckpt {run}/last.pt" in done.stdout
+    assert done.stdout == f"evaluate it on LFW: python eval_lfw.py --ckpt {run}/last.pt\n"
     assert "done: 3 steps" in done.stderr
+
+
+def test_the_last_line_evaluates_on_the_runs_own_sets(tmp_path, capsys):
+    """As printed, copied into a shell."""
+    place = make_pairs(tmp_path / "some pairs", size=(32, 32))
+    sets = f"{{own: {place}, again: {{images: {place}, pairs: {place / 'pairs.txt'}}}}}"
+    more = {"eval.sets": sets, "eval.select": "own", "log.tensorboard": "false"}
+    assert train.main(["--config", "demo.yaml", *settings(tmp_path, **more)]) == 0
+    (run,) = (tmp_path / "runs" / "demo").iterdir()
+    (line,) = capsys.readouterr().out.splitlines()
+    words, given = line.split(": ", 1)
+    assert words == "evaluate it on its own sets"
+    python, script, *arguments = shlex.split(given)
+    assert (python, script) == ("python", "eval_lfw.py")
+    assert arguments[:3] == ["--ckpt", f"{run}/best.pt", "--sets"]
+    assert eval_lfw.main([*arguments, "--device", "cpu"]) == 0
+    assert {folder.name for folder in (run / "eval").iterdir()} == {"own", "again"}
+
+
+def test_the_command_in_words(monkeypatch):
+    sets = {
+        "lfw": Places(None, (Path("data/lfw"), Path("data/pairs.txt"))),
+        "cfp": Places("pairs", (Path("my crops"), Path("p.txt"), Path("dev.txt"))),
+        "odd": Places("pairs", (Path("a,b"), Path("p.txt"))),
+        "a=b": Places(None, (Path("lfw"),)),
+        "colon": Places(None, (Path("./tiny:x"), Path("p.txt"))),
+    }
+    monkeypatch.setattr(command, "saved_config", lambda folder: SimpleNamespace(evaluation_sets=lambda: sets))
+    assert how_to_evaluate("sphereface train", Path("runs/a/last.pt")) == (
+        "evaluate it on its own sets but odd, a=b: sphereface eval --ckpt runs/a/last.pt --sets "
+        "lfw=data/lfw,data/pairs.txt 'cfp=pairs:my crops,p.txt,dev.txt' colon=./tiny:x,p.txt"
+    )
+
+
+def test_an_error_in_training_is_told_once(tmp_path, capsys):
+    """On the terminal by the program; train.log has it too."""
+    more = {"train.lr": "1e30", "train.schedule": "step", "log.tensorboard": "false"}
+    assert train.main(["--config", "demo.yaml", *settings(tmp_path, **more)]) == 2
+    said = capsys.readouterr().err
+    assert said.count("not updated") == 1
+    assert said.splitlines()[-1].startswith("error: step ")
+    (run,) = (tmp_path / "runs" / "demo").iterdir()
+    assert (run / "train.log").read_text(encoding="utf-8").count("not updated") == 1

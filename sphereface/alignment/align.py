@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tqdm import tqdm
 
 from ..data.images import IMAGE_SUFFIXES
+from ..data.walking import Walked, walk_images
 from ..errors import UserError
 from .crop import Cropper, CropSpec, Finder, Task, crop_name
 from .landmarks import LandmarkTable, can_hold
+from .one_at_a_time import only_writer
+from .orders import refuse_wrong_landmarks
 from .progress import LANDMARKS_NAME, Progress
 from .report import REPORT_NAME, AlignReport, Outcome, Settings, Status, earlier_settings
 from .similarity import Points
@@ -67,25 +70,43 @@ def align_folder(
         progress: show a bar on stderr.
 
     Raises:
-        UserError: nothing could be aligned, ``destination`` holds other crops, or it cannot be written.
+        UserError: most landmarks of a table do not fit their images, nothing could be aligned, ``destination`` holds
+            other crops, another process aligns into it, or it cannot be written. Of these, only what cannot be
+            written and the last image's failure come after the first crop.
     """
     if isinstance(landmarks, LandmarkTable):
         landmarks = Landmarks(table=landmarks)
     check_folders(source, destination)
-    names = list_pictures(source)
-    report = AlignReport(_settings(spec, landmarks))
-    _check_destination(destination, report.settings, names)
-    found = Progress(destination) if landmarks.finder else None
-    tasks, failures = match(names, landmarks, found.known if found else {})
-    for failure in failures:
-        report.add(failure)
-    report.save(destination, finished=False)  # a killed run has left its settings
+    walked = list_images(source)
+    warnings = _check_tables(walked.names, landmarks, source)
+    report = AlignReport(_settings(spec, landmarks), not_read=walked.not_read(), warnings=warnings)
+    with only_writer(destination):
+        _check_destination(destination, report.settings, walked.names)
+        work = Cropper(source, destination, spec, landmarks.finder, landmarks.centre)
+        _align_all(work, walked.names, landmarks, report, workers=workers, progress=progress)
+    if not report.crops:
+        reasons = ", ".join(f"{reason}: {count}" for reason, count in report.failed_by_reason().items())
+        path = destination / REPORT_NAME
+        raise UserError(f"{source}: none of {len(walked.names)} images could be aligned ({reasons}) · see {path}")
+    return report
 
-    work = Cropper(source, destination, spec, landmarks.finder, landmarks.centre)
-    chunk = DETECTION_CHUNK if landmarks.finder else CHUNK
+
+def _align_all(
+    work: Cropper, names: Sequence[str], landmarks: Landmarks, report: AlignReport, *, workers: int, progress: bool
+) -> None:
+    """Make all crops; keep the report, and the landmarks of a detector, in their folder."""
+    folder = work.destination
+    found = Progress(folder) if landmarks.finder else None
     try:
-        with tqdm(total=len(tasks), unit="picture", disable=not progress) as bar:
+        tasks, failures = match(names, landmarks, found.known if found else {})
+        for failure in failures:
+            report.add(failure)
+        report.save(folder, finished=False)  # a killed run has left its settings
+        chunk = DETECTION_CHUNK if found else CHUNK
+        with tqdm(total=len(tasks), unit="image", disable=not progress) as bar:
             for outcome in run_in_chunks(work, tasks, workers, chunk=chunk):
+                if found and outcome.num_faces == 1:
+                    outcome = replace(outcome, num_faces=found.num_faces(outcome.name))
                 report.add(outcome)
                 if found:
                     found.add(outcome)
@@ -93,34 +114,34 @@ def align_folder(
     finally:
         if found:
             found.close()
-
     if found:
         found.write_landmarks()
-    path = report.save(destination, finished=True)
+    report.save(folder, finished=True)
     if found:
         found.forget()
-    if not report.crops:
-        reasons = ", ".join(f"{reason}: {count}" for reason, count in report.failed_by_reason().items())
-        raise UserError(f"{source}: none of {len(names)} pictures could be aligned ({reasons}) · see {path}")
-    return report
 
 
-def list_pictures(folder: Path) -> list[str]:
-    """Find the pictures below ``folder``, told by suffix.
-
-    Returns:
-        Their names relative to it, with forward slashes, sorted.
+def list_images(folder: Path) -> Walked:
+    """Find the images below ``folder``, told by suffix, and count what is not read.
 
     Raises:
-        UserError: there are none.
+        UserError: there are none, or a folder cannot be read.
     """
-    names = []
-    for parent, _, files in os.walk(folder):
-        pictures = [file for file in files if Path(file).suffix.lower() in IMAGE_SUFFIXES]
-        names += [(Path(parent) / file).relative_to(folder).as_posix() for file in pictures]
-    if not names:
-        raise UserError(f"{folder}: no pictures below it · allowed: {' '.join(sorted(IMAGE_SUFFIXES))}")
-    return sorted(names)
+    walked = walk_images(folder)
+    if not walked.names:
+        not_read = f" ({walked.not_read()})" if walked.passed_over else ""
+        raise UserError(f"{folder}: no images below it{not_read} · allowed: {' '.join(sorted(IMAGE_SUFFIXES))}")
+    return walked
+
+
+def _check_tables(names: Sequence[str], landmarks: Landmarks, source: Path) -> list[str]:
+    """Refuse tables of landmarks in a wrong order; return the warnings."""
+    warnings = []
+    for table in (landmarks.table, landmarks.other):
+        if table is not None:
+            points = {name: table.points[name] for name in names if name in table.points}
+            warnings.append(refuse_wrong_landmarks(points, source, table.source))
+    return [warning for warning in warnings if warning]
 
 
 def match(names: Sequence[str], landmarks: Landmarks, found: Mapping[str, Points]) -> tuple[list[Task], list[Outcome]]:
@@ -170,6 +191,8 @@ def _settings(spec: CropSpec, landmarks: Landmarks) -> Settings:
         settings["landmarks_sha256"] = landmarks.table.digest
     if landmarks.finder:
         settings |= {"detector": landmarks.finder.detector.name, "pick": landmarks.finder.pick}
+        if landmarks.finder.skip_several:
+            settings["on_several"] = "skip"
     if landmarks.centre:
         settings["on_failure"] = "centre"
     if landmarks.other:
@@ -188,7 +211,11 @@ def check_folders(source: Path, destination: Path) -> None:
 
 
 def _check_destination(destination: Path, settings: Settings, names: Sequence[str]) -> None:
-    """Refuse to mix these crops with those of other settings, or of unknown ones."""
+    """Refuse to mix these crops with those of other settings, or of unknown ones, or to write outside the folder."""
+    root = destination.resolve()
+    for parent in {os.path.dirname(crop_name(name)) for name in names}:  # noqa: PTH120 -- texts, of many names
+        if not (destination / parent).resolve().is_relative_to(root):
+            raise UserError(f"{destination / parent}: a link to another folder · delete it, or give another folder")
     earlier = earlier_settings(destination)
     if earlier is None:
         ours = [LANDMARKS_NAME] * ("detector" in settings) + [crop_name(name) for name in names]

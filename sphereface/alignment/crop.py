@@ -10,7 +10,9 @@ import cv2
 import numpy as np
 
 from ..data.images import BadImage, decode
-from .detector import Detector, NoFace, find_face
+from ..files import read_plain
+from .detector import Detector, FoundFace, NoFace, SeveralFaces, find_face
+from .fit import check_fit, looks_like_a_face
 from .report import Outcome, Status, write_or_explain
 from .similarity import SPHEREFACE_SIZE, BadLandmarks, Image, Points, Size, align, template
 
@@ -39,10 +41,31 @@ class CropSpec:
 
 @dataclass(frozen=True)
 class Finder:
-    """How to find the face of a picture: a detector, and which of several faces to take (``detector.PICKS``)."""
+    """How to find the face of an image.
+
+    Args:
+        detector: any.
+        pick: which of several faces to take, a key of ``detector.PICKS``.
+        skip_several: leave an image with several faces out.
+    """
 
     detector: Detector
     pick: str = "centre"
+    skip_several: bool = False
+
+    def find(self, image: Image) -> FoundFace:
+        """Find the one face of an image, (H, W, 3) uint8, BGR.
+
+        Raises:
+            NoFace: there is none.
+            SeveralFaces: there are several, and ``skip_several``.
+            BadLandmarks: the detector's landmarks do not lie like a face.
+        """
+        found = find_face(image, self.detector, self.pick)
+        if self.skip_several and found.num_faces > 1:
+            raise SeveralFaces(f"{found.num_faces} faces")
+        check_fit(found.points, image.shape)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +114,11 @@ class Cropper:
             UserError: the crop cannot be written.
         """
         path = self.destination / crop_name(task.name)
-        if task.points is not None and _is_whole_crop(path, self.spec.size):
+        known = task.points is not None and looks_like_a_face(task.points)
+        if known and _is_whole_crop(path, self.spec.size):
             return Outcome(task.name, Status.KEPT, points=task.points)
         try:
-            image = decode((self.source / task.name).read_bytes())
+            image = decode(read_plain(self.source / task.name))
             outcome, crop = self._align(image, task)
         except OSError as error:
             return Outcome(task.name, Status.UNREADABLE, error.strerror or str(error))
@@ -106,8 +130,10 @@ class Cropper:
 
     def _align(self, image: Image, task: Task) -> tuple[Outcome, Image | None]:
         try:
-            points = self._points(image, task)
-            return Outcome(task.name, Status.ALIGNED, points=points), self._cut(image, points)
+            points, num_faces = self._points(image, task)
+            return Outcome(task.name, Status.ALIGNED, "", points, num_faces), self._cut(image, points)
+        except SeveralFaces as error:
+            return Outcome(task.name, Status.SEVERAL_FACES, str(error)), None
         except NoFace as error:
             status, reason = (Status.NO_FACE if self.finder else Status.NO_LANDMARKS), str(error)
         except BadLandmarks as error:
@@ -115,21 +141,29 @@ class Cropper:
         reason = f"{status.value}{reason and ': '}{reason}"
         if task.other_points is not None:
             try:
+                check_fit(task.other_points, image.shape)
                 crop = self._cut(image, task.other_points)
                 return Outcome(task.name, Status.OTHER_LANDMARKS, reason, task.other_points), crop
             except BadLandmarks as error:
                 return Outcome(task.name, Status.BAD_LANDMARKS, f"{reason}; of the other file: {error}"), None
         if self.centre:
-            points = centre_points(image.shape[0], image.shape[1], self.spec)
-            return Outcome(task.name, Status.CENTRED, reason, points), self._cut(image, points)
-        return Outcome(task.name, status, reason.removeprefix(status.value).removeprefix(": ")), None
+            try:
+                points = centre_points(image.shape[0], image.shape[1], self.spec)
+                return Outcome(task.name, Status.CENTRED, reason, points), self._cut(image, points)
+            except BadLandmarks:
+                height, width = image.shape[:2]
+                reason = f"{reason}; too small for a crop: {height}×{width} pixels"
+        return Outcome(task.name, status, reason.removeprefix(status.value).lstrip(":; ")), None
 
-    def _points(self, image: Image, task: Task) -> Points:
+    def _points(self, image: Image, task: Task) -> tuple[Points, int]:
+        """Return the landmarks of the face to crop, and how many faces there were to choose from."""
         if task.points is not None:
-            return task.points
+            check_fit(task.points, image.shape)
+            return task.points, 1
         if self.finder is None:
             raise NoFace("")
-        return find_face(image, self.finder.detector, self.finder.pick).points
+        found = self.finder.find(image)
+        return found.points, found.num_faces
 
     def _cut(self, image: Image, points: Points) -> Image:
         return align(image, points, size=self.spec.size, target=self.spec.landmarks)
@@ -160,6 +194,6 @@ def _encode(crop: Image, quality: int) -> bytes:
 
 def _is_whole_crop(path: Path, size: Size) -> bool:
     try:
-        return decode(path.read_bytes()).shape[:2] == size
+        return decode(read_plain(path)).shape[:2] == size
     except (OSError, BadImage):
         return False

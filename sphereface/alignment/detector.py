@@ -24,6 +24,10 @@ class NoFace(ValueError):
     """A picture in which no face was found. The message says why, without the picture's name."""
 
 
+class SeveralFaces(ValueError):
+    """An image with several faces that is to be left out. The message says how many, without the image's name."""
+
+
 @dataclass(frozen=True)
 class Faces:
     """All faces of one picture.
@@ -72,6 +76,29 @@ class FoundFace:
     padded: bool
 
 
+@dataclass(frozen=True)
+class FoundFaces:
+    """All faces of an image.
+
+    Args:
+        found: in pixels of the image; at least one.
+        padded: found only in the second try, on the image with a border.
+    """
+
+    found: Faces
+    padded: bool
+
+    def face(self, index: int) -> FoundFace:
+        """Return one of them."""
+        points = np.round(self.found.points[index], 2)
+        return FoundFace(points, float(self.found.scores[index]), len(self.found), self.padded)
+
+    def left_to_right(self) -> list[FoundFace]:
+        """Return all of them, from the left of the image to the right."""
+        middles = self.found.boxes[:, 0] + self.found.boxes[:, 2]
+        return [self.face(int(index)) for index in np.argsort(middles, kind="stable")]
+
+
 Pick = Callable[[Faces, tuple[float, float]], int]
 
 
@@ -92,16 +119,15 @@ def largest(faces: Faces, centre: tuple[float, float]) -> int:
 PICKS: dict[str, Pick] = {"centre": nearest, "largest": largest}
 
 
-def find_face(image: Image, detector: Detector, pick: str = "centre") -> FoundFace:
-    """Find the one face of a picture, if need be in a second try with a border half as wide as the picture.
+def find_faces(image: Image, detector: Detector) -> FoundFaces:
+    """Find all faces of an image, if need be in a second try with a border half as wide as the image.
 
-    The border helps with tight crops, where the face is cut by the edge or fills the picture. Pictures of more than
+    The border helps with tight crops, where the face is cut by the edge or fills the image. Images of more than
     ``LONGEST_SIDE`` pixels are searched at that size and the points mapped back.
 
     Args:
         image: (H, W, 3) uint8, BGR.
         detector: any.
-        pick: of several faces, a key of ``PICKS``: the one nearest the centre, or the largest.
 
     Raises:
         NoFace: neither try found one.
@@ -119,11 +145,27 @@ def find_face(image: Image, detector: Detector, pick: str = "centre") -> FoundFa
     if not len(faces):
         raise NoFace(f"no face found in {width}x{height} pixels, nor with a border around them")
 
-    centre = (border[0] + (image.shape[1] - 1) / 2, border[1] + (image.shape[0] - 1) / 2)
-    chosen = PICKS[pick](faces, centre)
     ratios = np.array([width / image.shape[1], height / image.shape[0]])
-    points = (faces.points[chosen] - border + 0.5) * ratios - 0.5  # pixel centres lie at halves of the pixel's edges
-    return FoundFace(np.round(points, 2), float(faces.scores[chosen]), len(faces), padded=border != (0, 0))
+    points = (faces.points - border + 0.5) * ratios - 0.5  # pixel centres lie at halves of the pixel's edges
+    boxes = (faces.boxes - [*border, *border] + 0.5) * [*ratios, *ratios] - 0.5
+    return FoundFaces(Faces(boxes, faces.scores, points), padded=border != (0, 0))
+
+
+def find_face(image: Image, detector: Detector, pick: str = "centre") -> FoundFace:
+    """Find the faces of an image as :func:`find_faces`, and choose one.
+
+    Args:
+        image: (H, W, 3) uint8, BGR.
+        detector: any.
+        pick: of several faces, a key of ``PICKS``: the one nearest the centre, or the largest.
+
+    Raises:
+        NoFace: neither try found one.
+    """
+    faces = find_faces(image, detector)
+    centre = ((image.shape[1] - 1) / 2, (image.shape[0] - 1) / 2)
+    chosen = PICKS[pick](faces.found, centre)
+    return faces.face(chosen)
 
 
 def _with_border(image: Image, across: int, down: int) -> Image:

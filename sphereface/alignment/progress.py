@@ -1,7 +1,8 @@
 """The landmarks that a detector has found so far, so that a killed run loses none and its file comes out the same.
 
-While a run lasts, each picture's line is appended to ``align-progress.txt``; at its end the lines, sorted by name, are
-``landmarks.txt``, whole or not there. What failed or was cropped otherwise is not remembered but tried again.
+While a run lasts, each image's line is appended to ``align-progress.txt``, with the number of faces as the score. At
+the end the lines, sorted by name and without that number, are ``landmarks.txt``, whole or not there. What failed or was
+cropped otherwise is not remembered but tried again.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ import contextlib
 from pathlib import Path
 from typing import IO
 
+from ..errors import UserError
+from ..files import read_plain
 from .landmarks import landmark_line, read_landmarks
-from .report import Outcome, Status, cannot_write, earlier_fallbacks, write_or_explain
+from .report import Outcome, Status, cannot_write, earlier_run, write_or_explain
 from .similarity import Points
 
 LANDMARKS_NAME = "landmarks.txt"
@@ -30,11 +33,18 @@ class Progress:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self.known = _earlier(folder)
+        self.known, self._num_faces = _earlier(folder)
         self._crops: dict[str, Points] = {}
-        lines = [landmark_line(name, points) for name, points in self.known.items()]
+        lines = [landmark_line(name, points, self.num_faces(name)) for name, points in self.known.items()]
         write_or_explain(folder / PROGRESS_NAME, "".join(lines).encode())  # without the half line that a kill left
-        self._file: IO[bytes] = (folder / PROGRESS_NAME).open("ab")
+        try:
+            self._file: IO[bytes] = (folder / PROGRESS_NAME).open("ab")
+        except OSError as error:
+            raise cannot_write(folder / PROGRESS_NAME, error) from error
+
+    def num_faces(self, name: str) -> int:
+        """Among how many faces an earlier run chose the one of an image; 1 where it is not known."""
+        return self._num_faces.get(name, 1)
 
     def add(self, outcome: Outcome) -> None:
         """Remember one picture's landmarks.
@@ -48,7 +58,7 @@ class Progress:
         if outcome.status is not Status.ALIGNED or outcome.name in self.known:
             return
         try:
-            self._file.write(landmark_line(outcome.name, outcome.points).encode())
+            self._file.write(landmark_line(outcome.name, outcome.points, outcome.num_faces).encode())
             self._file.flush()
         except OSError as error:
             raise cannot_write(self._folder / PROGRESS_NAME, error) from error
@@ -68,17 +78,35 @@ class Progress:
     def forget(self) -> None:
         """Remove what only a run that goes on would need."""
         self.close()
-        (self._folder / PROGRESS_NAME).unlink(missing_ok=True)
+        try:
+            (self._folder / PROGRESS_NAME).unlink(missing_ok=True)
+        except OSError as error:
+            raise cannot_write(self._folder / PROGRESS_NAME, error) from error
 
 
-def _earlier(folder: Path) -> dict[str, Points]:
-    """Landmarks that a detector found in earlier runs: of the killed one, else of the finished one."""
+def _earlier(folder: Path) -> tuple[dict[str, Points], dict[str, int]]:
+    """Landmarks and numbers of faces that a detector found, in the killed run, else in the finished one."""
     progress, finished = folder / PROGRESS_NAME, folder / LANDMARKS_NAME
-    if progress.exists():
-        whole = progress.read_bytes().rpartition(b"\n")[0]
-        write_or_explain(progress, whole + b"\n" if whole else b"")
-        return dict(read_landmarks(progress).points) if whole else {}
-    if not finished.exists() or not finished.stat().st_size:
-        return {}
-    others = earlier_fallbacks(folder)
-    return {name: points for name, points in read_landmarks(finished).points.items() if name not in others}
+    if whole := _whole_lines(progress):
+        write_or_explain(progress, whole)
+        table = read_landmarks(progress)
+        return dict(table.points), {name: int(score) for name, score in table.scores.items() if 1 < score < 1e6}
+    if progress.exists() or not finished.exists() or not finished.stat().st_size:
+        return {}, {}
+    earlier = earlier_run(folder)
+    others = earlier.fallbacks if earlier else frozenset()
+    several = earlier.several_faces if earlier else frozenset()
+    points = {name: points for name, points in read_landmarks(finished).points.items() if name not in others}
+    return points, dict.fromkeys(several, 2)
+
+
+def _whole_lines(path: Path) -> bytes:
+    """What a progress file holds up to its last line end, after which a kill may have left half a line."""
+    try:
+        data = read_plain(path)
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}) · delete it, or give another folder") from error
+    whole, end, _ = data.rpartition(b"\n")
+    return whole + end

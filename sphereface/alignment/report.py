@@ -8,14 +8,22 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from ..errors import UserError
-from ..files import write_whole
+from ..files import read_plain, write_whole
+from .fit import LARGEST_RESIDUAL, fit
 from .similarity import Points
 
 REPORT_NAME = "align-report.json"
 
 Settings = Mapping[str, str | int]
+
+_LARGEST = 256 << 20  # bytes: of ten million images, one in ten listed
+_MOST_SETTINGS = 50
+_LONGEST = 1000  # characters of a setting
 
 
 class Status(str, Enum):
@@ -29,7 +37,8 @@ class Status(str, Enum):
     NO_FACE = "no face found"
     NO_PICTURE = "landmarks for a missing picture"
     UNREADABLE = "unreadable image"
-    BAD_LANDMARKS = "landmarks that determine no crop"
+    BAD_LANDMARKS = "landmarks unlike a face"
+    SEVERAL_FACES = "several faces"
     NAME_TAKEN = "crop name taken"
     UNWRITABLE_NAME = "name that a landmark file cannot hold"
 
@@ -39,12 +48,21 @@ FALLBACKS = frozenset({Status.CENTRED, Status.OTHER_LANDMARKS})
 
 @dataclass(frozen=True)
 class Outcome:
-    """One picture: its name relative to the folder, how it went, why not better, and the crop's landmarks if any."""
+    """One image.
+
+    Args:
+        name: relative to the folder.
+        status: how it went.
+        detail: why not better.
+        points: (5, 2), the crop's landmarks if it has any.
+        num_faces: among how many faces this one was chosen; 1 where nothing was searched.
+    """
 
     name: str
     status: Status
     detail: str = ""
     points: Points | None = None
+    num_faces: int = 1
 
 
 @dataclass(frozen=True)
@@ -66,6 +84,9 @@ class AlignReport:
         kept: whole crops found there, made by an earlier run with the same settings.
         fallbacks: pictures whose crop was made as ``--on-failure`` says, in the order met.
         failures: pictures without a crop, in the order met.
+        several_faces: images of which one of several faces was taken, in the order met.
+        not_read: a sentence about files that are no images; empty without any.
+        warnings: sentences for people.
     """
 
     settings: Settings
@@ -73,6 +94,10 @@ class AlignReport:
     kept: int = 0
     fallbacks: list[Failure] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
+    several_faces: list[str] = field(default_factory=list)
+    not_read: str = ""
+    warnings: list[str] = field(default_factory=list)
+    _points: list[Points] = field(default_factory=list)
 
     @property
     def crops(self) -> int:
@@ -88,6 +113,14 @@ class AlignReport:
         else:
             listed = self.fallbacks if outcome.status in FALLBACKS else self.failures
             listed.append(Failure(outcome.name, outcome.status.value, outcome.detail))
+        if outcome.points is not None and outcome.status in (Status.ALIGNED, Status.KEPT):
+            self._points.append(outcome.points)
+            if outcome.num_faces > 1:
+                self.several_faces.append(outcome.name)
+
+    def median_residual(self) -> float | None:
+        """Return how far the landmarks lie from the template in the middle one of the crops, see ``fit.fit``."""
+        return round(float(np.median(fit(np.stack(self._points))[0])), 2) if self._points else None
 
     def failed_by_reason(self) -> dict[str, int]:
         """Return reason → number of failures, the most frequent first."""
@@ -104,6 +137,10 @@ class AlignReport:
             "fallback": len(self.fallbacks),
             "failed": len(self.failures),
             "failed_by_reason": self.failed_by_reason(),
+            "median_residual": self.median_residual(),
+            "several_faces": sorted(self.several_faces),
+            "not_read": self.not_read,
+            "warnings": self.warnings,
             "fallbacks": _by_name(self.fallbacks),
             "failures": _by_name(self.failures),
         }
@@ -117,8 +154,25 @@ class AlignReport:
         rows.append(("not aligned", len(self.failures), ""))
         rows += [(f"  {reason}", count, example) for reason, count, example in _rows(self.failures)]
         width = max(len(label) for label, _, _ in rows)
-        text = "\n".join(f"{label:{width}}  {count:>9,}{example}" for label, count, example in rows)
+        lines = [f"{label:{width}}  {count:>9,}{example}" for label, count, example in rows]
+        text = "\n".join([*lines, *self._notes()])
         return text.encode("utf-8", "backslashreplace").decode()  # file names need not be valid Unicode
+
+    def _notes(self) -> list[str]:
+        notes = [*self.warnings, self.not_read] if self.not_read else list(self.warnings)
+        if self.several_faces:
+            pick = (
+                "the largest was taken"
+                if self.settings.get("pick") == "largest"
+                else "the one nearest the centre was taken"
+            )
+            notes.append(
+                f"several faces in {len(self.several_faces):,} images: {pick}   e.g. {min(self.several_faces)} · "
+                "or leave them out: --on-several skip"
+            )
+        if (residual := self.median_residual()) is not None:
+            notes.append(f"median misfit of the landmarks: {residual:.1f} crop pixels (allowed: {LARGEST_RESIDUAL:g})")
+        return notes
 
 
 def _by_name(listed: list[Failure]) -> list[dict[str, str]]:
@@ -135,29 +189,81 @@ def _rows(listed: list[Failure]) -> list[tuple[str, int, str]]:
     return rows
 
 
-def earlier_fallbacks(folder: Path) -> set[str]:
-    """Return the pictures whose crop a finished run made as ``--on-failure`` says; the report is a readable one."""
+@dataclass(frozen=True)
+class EarlierRun:
+    """What the report of an earlier run, finished or not, tells.
+
+    Attributes:
+        settings: of its crops.
+        fallbacks: images whose crop was made as ``--on-failure`` says.
+        several_faces: images of which one of several faces was taken.
+    """
+
+    settings: Settings
+    fallbacks: frozenset[str]
+    several_faces: frozenset[str]
+
+
+def earlier_run(folder: Path) -> EarlierRun | None:
+    """Read the report in ``folder``; None where there is none.
+
+    Raises:
+        UserError: there is a report but it cannot be read, or it is not one of this program.
+    """
     path = folder / REPORT_NAME
-    report = json.loads(path.read_bytes()) if path.exists() else {}
-    return {row["file"] for row in report.get("fallbacks", [])}
+    try:
+        if path.exists() and path.stat().st_size > _LARGEST:
+            raise ValueError(f"larger than {_LARGEST >> 20} MiB")
+        report = json.loads(read_plain(path))
+        settings = _settings_of(report["settings"])
+        fallbacks = frozenset(_text(row["file"]) for row in _list(report.get("fallbacks", [])))
+        several = frozenset(_text(name) for name in _list(report.get("several_faces", [])))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UserError(
+            f"{path}: not a report of this program ({_reason(error)}) · delete it and the crops beside it, "
+            "or give another folder"
+        ) from error
+    return EarlierRun(settings, fallbacks, several)
 
 
 def earlier_settings(folder: Path) -> Settings | None:
-    """Return the settings that an earlier run, finished or not, left in ``folder``; None where none ran.
+    """Return the settings that :func:`earlier_run` reads; None where there is no report."""
+    earlier = earlier_run(folder)
+    return None if earlier is None else earlier.settings
 
-    Raises:
-        UserError: there is a report but it cannot be read.
-    """
-    path = folder / REPORT_NAME
-    if not path.exists():
-        return None
-    try:
-        return dict(json.loads(path.read_bytes())["settings"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path}: not a report of this program ({error}) · delete it and the crops beside it, "
-            "or give another folder"
-        ) from error
+
+def _settings_of(value: Any) -> Settings:
+    if not isinstance(value, dict) or len(value) > _MOST_SETTINGS:
+        raise TypeError(
+            f"settings: got {type(value).__name__}, allowed: up to {_MOST_SETTINGS} names with a value each"
+        )
+    for name, setting in value.items():
+        whole = isinstance(setting, int) and not isinstance(setting, bool) and abs(setting) < _LONGEST**3
+        text = isinstance(setting, str) and len(setting) <= _LONGEST and setting.isprintable()
+        if not (whole or text) or len(name) > _LONGEST or not name.isprintable():
+            raise TypeError(f"settings: {name[:40]!r} holds neither a whole number nor a text")
+    return dict(value)
+
+
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError(f"got {type(value).__name__} where a list is wanted")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"got {type(value).__name__} where the name of a file is wanted")
+    return value
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "nested too deep"
+    text = f"no {error}" if isinstance(error, KeyError) else getattr(error, "strerror", None) or str(error)
+    return text.splitlines()[0][:200] if text else type(error).__name__
 
 
 def write_or_explain(path: Path, data: bytes) -> None:

@@ -41,6 +41,7 @@ TEMPLATES: Final[dict[Size, tuple[tuple[float, float], ...]]] = {
 
 _NUM_LANDMARKS = 5
 _SMALLEST_SPREAD = 1.0  # pixels; points closer together than this say nothing about rotation or scale
+_FARTHEST = 1e7  # pixels; squares of larger numbers may overflow
 _SMALLEST_SCALE = 1e-3  # crop pixels per picture pixel; below it the points do not look like a face
 
 
@@ -146,4 +147,6 @@ def _as_complex(points: Points) -> npt.NDArray[np.complex128]:
         raise BadLandmarks(f"landmarks of shape {points.shape}; wanted (5, 2)")
     if not np.isfinite(points).all():
         raise BadLandmarks("the landmarks are not finite numbers")
+    if np.abs(points).max() > _FARTHEST:
+        raise BadLandmarks(f"the landmarks are not pixels of an image (got {np.abs(points).max():.3g})")
     return points[:, 0] + 1j * points[:, 1]

@@ -14,8 +14,9 @@ A landmark file has one picture a line, its fields separated by tabs (or by spac
     file  x1 y1  x2 y2  x3 y3  x4 y4  x5 y5
 
 the eye on the left of the picture, the eye on the right, the nose tip, the mouth's corner left and right; in
-pixels, the first pixel at 0; the file's name relative to SRC. Whatever could not be aligned is counted at the
-end and listed with its reason in DST/align-report.json. Killed half way? The same command goes on.
+pixels, the first pixel at 0; the file's name relative to SRC. Landmarks in another order are refused before anything
+is written. Whatever could not be aligned is counted at the end and listed with its reason in DST/align-report.json; so
+are images with several faces and files that are no images. After a kill, repeat the command: it continues.
 """
 
 from __future__ import annotations
@@ -58,6 +59,11 @@ def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
         help="what to do with a picture without a face: leave it out, crop its middle, or use the landmarks of a "
         "file; the last two keep a verification set whole and are counted (default: %(default)s)",
     )
+    add(
+        "--on-several",
+        metavar="take|skip",
+        help="what to do with an image with several faces: take one, as --pick says, or leave it out (take)",
+    )
     add("--size", choices=SIZES, help="height x width of a crop (default: 112x96)")
     add(
         "--template-origin",
@@ -92,14 +98,31 @@ def sources(args: argparse.Namespace) -> Landmarks:
     """Where the landmarks come from."""
     if args.pick and not args.detector:
         raise UserError(f"--pick: got {args.pick} with --landmarks, which has one face a picture · leave it out")
+    _check_on_several(args)
     table = read_landmarks(args.landmarks) if args.landmarks else None
-    finder = Finder(Mtcnn(), args.pick or "centre") if args.detector else None
+    finder = Finder(Mtcnn(), args.pick or "centre", args.on_several == "skip") if args.detector else None
     kind, _, file = args.on_failure.partition(" ")
     if kind == "landmarks" and file:
         return Landmarks(table, finder, other=read_landmarks(Path(file)))
     if args.on_failure not in ("skip", "centre"):
         raise UserError(f"--on-failure: got {args.on_failure} · allowed: skip, centre, landmarks FILE")
     return Landmarks(table, finder, centre=args.on_failure == "centre")
+
+
+def _check_on_several(args: argparse.Namespace) -> None:
+    if args.on_several == "all":
+        raise UserError(
+            "--on-several: got all · allowed: take, skip · the folder of an identity holds one person: for all faces "
+            "of an image use sphereface embed --on-several all"
+        )
+    if args.on_several not in (None, "take", "skip"):
+        raise UserError(f"--on-several: got {args.on_several} · allowed: take, skip")
+    if args.on_several and not args.detector:
+        raise UserError(
+            f"--on-several: got {args.on_several} with --landmarks, which has one face an image · leave it out"
+        )
+    if args.on_several == "skip" and args.pick:
+        raise UserError(f"--pick: got {args.pick} with --on-several skip, which picks none · leave one of them out")
 
 
 def crop_spec(args: argparse.Namespace) -> CropSpec:

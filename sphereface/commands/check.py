@@ -23,9 +23,12 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+from matplotlib.figure import Figure
+
 from ..data import check_report
 from ..data.check import Limits, inspect, judge
 from ..data.sources import open_path
+from ..data.walking import check_writable, what_lies_at
 from ..errors import UserError
 from ..files import write_whole
 from .parser import new_parser
@@ -69,20 +72,25 @@ def run(argv: Sequence[str] | None, program: str = "sphereface check") -> int:
     source = open_path(args.source, root=args.root, key="SRC")
     if len(source) == 0:
         raise UserError(f"{args.source}: got no pictures · allowed: SRC/<identity>/<picture>, a list, .zip or .rec")
+    output = args.output or Path("runs/check") / args.source.resolve().stem
+    for option, folder in (("--output", output), ("--write-list", args.write_list and args.write_list.parent)):
+        if folder is not None and what_lies_at(folder, option) not in ("folder", "nothing"):
+            raise UserError(f"{option}: {folder}: got a file · allowed: a folder, which is made if need be")
+    for path in (output / "report.json", *([args.write_list] if args.write_list else [])):
+        check_writable(path)
     if args.write_list:
         check_report.check_listable(source)
     seen = inspect(source, workers=args.workers, progress=True)
     findings = judge(source, seen, limits)
     print(check_report.table(source, seen, findings, limits))
-    output = args.output or Path("runs/check") / args.source.resolve().stem
     warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a box in the place of such a name
     try:
         write_whole(
             output / "report.json",
             json.dumps(check_report.to_dict(source, seen, findings, limits), indent=1, ensure_ascii=False) + "\n",
         )
-        check_report.histogram(findings, limits).savefig(output / "histogram.png", dpi=120)
-        check_report.contact_sheet(source, findings, limits).savefig(output / "contact-sheet.jpg", dpi=120)
+        _save(check_report.histogram(findings, limits), output / "histogram.png")
+        _save(check_report.contact_sheet(source, findings, limits), output / "contact-sheet.jpg")
         print(f"\nwritten: report.json, histogram.png and contact-sheet.jpg in {output}")
         if args.write_list:
             write_whole(args.write_list, check_report.clean_list(source, findings, args.write_list.parent))
@@ -90,3 +98,8 @@ def run(argv: Sequence[str] | None, program: str = "sphereface check") -> int:
     except OSError as error:
         raise UserError(f"{error.filename or output}: cannot be written ({error.strerror})") from error
     return 0 if findings.clean else 1
+
+
+def _save(figure: Figure, path: Path) -> None:
+    """Write a figure as a whole."""
+    write_whole(path, lambda file: figure.savefig(file, format=path.suffix[1:], dpi=120), durable=False)

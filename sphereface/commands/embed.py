@@ -10,14 +10,18 @@
 
 OUT.npz holds names (N,) relative to IMAGES, embeddings (N, D) float32 as the network gives them, mirror (N, D) for the
 mirror images, the folder, the checkpoint's SHA-256, and how images became crops. The command lists and leaves out
-images that it cannot use. For many photographs, align them once on all cores (sphereface align), then embed the crops
-with --aligned. Embeddings are biometric data of the people on the images.
+images that it cannot use, and counts files that are no images. It says how many images have several faces: it takes one
+of these, or with --on-several all every one, named IMAGE#1, IMAGE#2, … from the left. For many photographs, align them
+once on all cores (sphereface align), then embed the crops with --aligned. Embeddings are biometric data of the people
+on the images.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,21 +29,21 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ..alignment.align import list_pictures
-from ..api import FaceEmbedder
+from ..alignment.align import list_images
+from ..api import Embedded, FaceEmbedder
 from ..data.bins import BinPicture, is_bin, read_bin
 from ..data.images import IMAGE_SUFFIXES
-from ..errors import UserError
+from ..data.text_files import read_text_lines
+from ..data.walking import check_writable
+from ..errors import UserError, listed, shown
 from ..evaluation.embedding_table import SUFFIX, write_table
 from ..faces import Image
 from ..search import Gallery, make_gallery
-from .face_options import add_face_options, make_embedder
+from .face_options import add_face_options, add_on_several, chosen_on_several, make_embedder, note_on_several
 from .parser import new_parser
 
 FORMAT = 2
 """Of the file: 1 had unit vectors and whole paths."""
-
-_MOST_LISTED = 10
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,7 @@ def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
     parser.add_argument("images", metavar="IMAGES", type=Path, help=help_text)
     parser.add_argument("output", metavar="OUT.npz", type=Path, help="the file to write")
     add_face_options(parser)
+    add_on_several(parser)
     return parser.parse_args(argv)
 
 
@@ -76,7 +81,8 @@ def run(argv: Sequence[str] | None, program: str = "sphereface embed") -> int:
         raise UserError(f"{args.output}: got suffix {args.output.suffix!r} · allowed: {SUFFIX}")
     if is_bin(args.images) and not args.aligned:
         raise UserError(f"{args.images}: a .bin holds aligned crops · add --aligned")
-    embedder = make_embedder(args)
+    check_writable(args.output)
+    embedder = make_embedder(args, on_several=chosen_on_several(args))
     found = embed_images(embedder, args.images)
     write_table(
         args.output, found.names, found.image, found.mirror,
@@ -97,13 +103,24 @@ def embed_images(embedder: FaceEmbedder, place: Path) -> EmbeddedImages:
     result = embedder.try_embed(images, progress="embedding", normalise=False)
     problems = list(result.problems.values())
     if problems:
-        more = [f"… and {len(problems) - _MOST_LISTED} more"] if len(problems) > _MOST_LISTED else []
-        lines = [f"left out {len(problems)} of {len(names)} images:", *problems[:_MOST_LISTED], *more]
-        print("\n  - ".join(lines), file=sys.stderr)
+        print(f"left out {len(problems)} of {len(names)} images:{listed(problems)}", file=sys.stderr)
+    sys.stderr.write(note_on_several(names, result, embedder))
     if not len(result.rows):
-        raise UserError(f"{place}: none of its {len(names)} images can be used · add --aligned if they are crops")
+        advice = "" if embedder.reader.template is None else " · add --aligned if they are crops"
+        raise UserError(f"{place}: none of its {len(names)} images can be used{advice}")
     parts = np.split(result.embeddings, 2, axis=1) if embedder.flip else [result.embeddings, None]
-    return EmbeddedImages(str(root), tuple(names[row] for row in result.rows), *parts)
+    return EmbeddedImages(str(root), _names_of_rows(names, result), *parts)
+
+
+def _names_of_rows(names: Sequence[str], result: Embedded) -> tuple[str, ...]:
+    """Name each row by its image; of several rows of one image, add their numbers."""
+    rows = result.rows.tolist()
+    count, seen = Counter(rows), Counter[int]()
+    named = []
+    for row in rows:
+        seen[row] += 1
+        named.append(names[row] if count[row] == 1 else f"{names[row]}#{seen[row]}")
+    return tuple(named)
 
 
 def embed_folder(embedder: FaceEmbedder, folder: Path) -> Gallery:
@@ -118,12 +135,14 @@ def embed_folder(embedder: FaceEmbedder, folder: Path) -> Gallery:
 def _find(place: Path) -> tuple[Path, Sequence[str], Sequence[Image]]:
     """Return the root, the names and the images of a folder, a ``.bin`` or a list."""
     if place.is_dir():
-        names = list_pictures(place)
-        return place, names, [place / name for name in names]
+        walked = list_images(place)
+        if not_read := walked.not_read():
+            print(f"{place}: {not_read}", file=sys.stderr)
+        return place, walked.names, walked.images
     if is_bin(place):
         pictures, pairs = read_bin(place)
         return place, pairs.names, _Bytes(pictures)
-    if place.suffix.lower() in IMAGE_SUFFIXES or not place.is_file():
+    if place.suffix.lower() in {*IMAGE_SUFFIXES, ".zip", ".rec", ".idx"} or not place.is_file():
         raise UserError(f"{place}: not a folder · allowed: a folder of images, a .bin, or a list of images")
     names = _read_list(place)
     return place.parent, names, [place.parent / name for name in names]
@@ -131,14 +150,11 @@ def _find(place: Path) -> tuple[Path, Sequence[str], Sequence[Image]]:
 
 def _read_list(path: Path) -> list[str]:
     """Read a path from each line that is not blank."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as UTF-8 text ({error})") from None
+    lines = read_text_lines(path, "a list of images", strict=True)
     names = [line.strip() for line in lines if line.strip()]
-    missing = [name for name in names if not (path.parent / name).is_file()]
+    missing = [name for name in names if not os.path.isfile(path.parent / name)]  # noqa: PTH113 -- never raises
     if not names or missing:
-        got = f"{len(missing):,} of {len(names):,} lines name no file: {missing[0]!r}" if missing else "no lines"
+        got = f"{len(missing):,} of {len(names):,} lines name no file: {shown(missing[0])}" if missing else "no lines"
         raise UserError(f"{path}: {got} · allowed: the path of an image on each line, relative to the list's folder")
     return names
 

@@ -1,6 +1,7 @@
 """Evaluate a network on LFW as the SphereFace paper does, and on the field's other benchmarks.
 
     sphereface eval --ckpt runs/sphere20/TIME/last.pt
+    sphereface eval --ckpt latest                         # the newest run's
     sphereface eval --ckpt best.pt --pairs data/pairsDevTest.txt
     sphereface eval --ckpt best.pt --lfw my/crops --pairs my/pairs.txt
     sphereface eval --ckpt best.pt --sets lfw=data/lfw-112x96,data/pairs.txt cfp=cfp_fp.bin
@@ -23,6 +24,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..data.bins import is_bin
+from ..data.walking import check_writable
 from ..errors import UserError
 from ..evaluation import (
     EvaluationSet,
@@ -100,6 +102,7 @@ def run(argv: Sequence[str] | None, program: str = "sphereface eval") -> int:
             f"--calibrate: got {', '.join(each.name for each in sets)} · allowed: one set, of pairs of images"
         )
     more = [_others(args, each) for each in sets]  # what they cannot be used for is said before anything is embedded
+    check_writable(_output(args) / "table.txt")
     for each, others in zip(sets, more, strict=True):
         report = evaluate_set(source, each, rule=rule, more=others)
         reports.append(report)
@@ -208,6 +211,8 @@ def _compare(args: argparse.Namespace) -> int:
     others = [each.name for each in sets if not isinstance(each, (PairSet, TemplateSet))]
     if others:
         raise UserError(f"--compare: got {', '.join(others)} · allowed: lists of pairs, of images or of templates")
+    if args.output:
+        check_writable(args.output / "compare.json")
     print(f"A {args.compare[0]}\nB {args.compare[1]}")
     for each in sets:
         rule = Rule(subtract_mean=args.centre)

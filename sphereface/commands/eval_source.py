@@ -10,8 +10,10 @@ from pathlib import Path
 from ..errors import UserError
 from ..evaluation.embedding_table import EmbeddingTable
 from ..evaluation.source import Source
+from ..files import DAMAGED
 from ..input_spec import ORDERS
 from ..onnx_input import LAYOUTS, MIRRORS, PRESETS, OnnxOptions
+from .checkpoint_option import HELP, checkpoint_path
 from .input_options import parse_numbers, parse_size
 
 _LARGEST = 1e6  # of a mean or a standard deviation of pixels
@@ -31,11 +33,11 @@ def add_source_options(parser: argparse.ArgumentParser) -> None:
     """Add ``--ckpt``, ``--embeddings``, ``--onnx``, ``--compare`` and what belongs to them."""
     add = parser.add_argument
     which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--ckpt", metavar="FILE", type=Path, help="checkpoint, such as runs/…/best.pt")
+    which.add_argument("--ckpt", metavar="FILE", type=checkpoint_path, help=HELP)
     which.add_argument("--onnx", metavar="FILE", type=Path, help="network in an ONNX file")
     which.add_argument("--embeddings", metavar="FILE.npz", type=Path, help="table of names and embeddings; no images")
     help_text = "does B beat A? Each a checkpoint, an ONNX file or a table"
-    which.add_argument("--compare", metavar=("A", "B"), type=Path, nargs=2, help=help_text)
+    which.add_argument("--compare", metavar=("A", "B"), type=checkpoint_path, nargs=2, help=help_text)
     add("--mirror", choices=MIRRORS, help="add or join the mirror images' embeddings (join, or as --spec has it)")
     add("--no-flip", dest="mirror", action="store_const", const="none", help="the same as --mirror none")
     add("--spec", choices=list(PRESETS), help="what the ONNX file reads: the input of this publisher's networks")
@@ -106,7 +108,7 @@ def kind_of(path: Path) -> str:
         with zipfile.ZipFile(path) as archive:
             arrays = all(name.endswith(".npy") for name in archive.namelist())
         return "--embeddings" if arrays else "--ckpt"
-    except (OSError, zipfile.BadZipFile):  # not there, no archive, or a damaged one: who opens it says so
+    except (OSError, *DAMAGED):  # not there, no archive, or a damaged one: who opens it says so
         pass
     return {".onnx": "--onnx", ".npz": "--embeddings"}.get(path.suffix.lower(), "--ckpt")
 

@@ -31,6 +31,7 @@ from ..export.quantise import calibration_crops, quantise
 from ..files import sha256_of, write_whole
 from ..models import LoadedModel, load_model
 from ..models.loading import sizes_seen
+from .checkpoint_option import HELP, checkpoint_path
 from .parser import new_parser
 
 FORMATS = ("onnx", "torchscript", "safetensors")
@@ -40,7 +41,7 @@ def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
     """Read the command line."""
     parser = new_parser(__doc__, "export", program)
     add = parser.add_argument
-    add("checkpoint", metavar="CKPT", type=Path, help="such as runs/…/best.pt")
+    add("checkpoint", metavar="CKPT", type=checkpoint_path, help=HELP)
     add("--format", choices=FORMATS, required=True)
     add("--output", metavar="FILE", type=Path, help="default: the checkpoint's name with .onnx, .torchscript, …")
     add("--order", choices=ORDERS, default="bgr", help="channel order of the pixels that you feed (%(default)s)")
@@ -118,6 +119,8 @@ def _checked(args: argparse.Namespace) -> Path:
             "leave them out"
         )
     output: Path = args.output or args.checkpoint.with_suffix(f".{args.format}")
+    if output.is_dir():
+        raise UserError(f"--output: got the folder {output} · allowed: the name of a file")
     if output.suffix == ".pt" or output.resolve() == args.checkpoint.resolve():
         raise UserError(f"--output: got {output} · allowed: a name that does not end in .pt, as checkpoints do")
     return output

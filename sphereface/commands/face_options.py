@@ -3,30 +3,77 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from ..api import FaceEmbedder
+from ..api import Embedded, FaceEmbedder
 from ..device import DEVICES
+from ..errors import UserError
+from ..faces import ON_SEVERAL
+from .checkpoint_option import HELP, checkpoint_path
 
 
 def add_face_options(parser: argparse.ArgumentParser) -> None:
     """Which network, and how pictures become crops."""
     add = parser.add_argument
-    add("--ckpt", metavar="FILE", type=Path, required=True, help="checkpoint, such as runs/…/best.pt")
+    add("--ckpt", metavar="FILE", type=checkpoint_path, required=True, help=HELP)
     add("--aligned", action="store_true", help="pictures are aligned crops already; default: find and align the face")
     add("--pick", choices=["centre", "largest"], help="of several faces: nearest the picture's centre, or the largest")
-    add("--template-origin", type=int, choices=(0, 1), default=0, help="as its training crops had it (%(default)s)")
+    add(
+        "--template-origin",
+        type=int,
+        choices=(0, 1),
+        help="align to the published template with this origin (default: the template of the training crops, where the "
+        "checkpoint records it, else the published one with origin 0)",
+    )
     add("--no-flip", dest="flip", action="store_false", help="leave the mirror images out")
     add("--device", default="auto", help=f"{', '.join(DEVICES)} or cuda:N (%(default)s)")
     add("--batch-size", metavar="N", type=int, default=64, help="pictures at a time (%(default)s)")
 
 
-def make_embedder(args: argparse.Namespace, calibration: Path | None = None) -> FaceEmbedder:
-    """The embedder that the options describe."""
-    return FaceEmbedder(
+def add_on_several(parser: argparse.ArgumentParser) -> None:
+    """Add the option of what to do with an image of several faces."""
+    help_text = "of an image with several faces: take one (--pick says which), skip the image, or take all (take)"
+    parser.add_argument("--on-several", choices=ON_SEVERAL, help=help_text)
+
+
+def chosen_on_several(args: argparse.Namespace) -> str:
+    """Return what ``--on-several`` says. Raises UserError where no face is searched or none is picked."""
+    if args.on_several and args.aligned:
+        raise UserError(f"--on-several: got {args.on_several} with --aligned, which searches no face · leave one out")
+    if args.on_several in ("skip", "all") and args.pick:
+        raise UserError(
+            f"--pick: got {args.pick} with --on-several {args.on_several}, which picks none · leave one out"
+        )
+    return args.on_several or "take"
+
+
+def make_embedder(args: argparse.Namespace, calibration: Path | None = None, on_several: str = "take") -> FaceEmbedder:
+    """The embedder that the options describe; says on stderr where its template is not the published one."""
+    embedder = FaceEmbedder(
         args.ckpt, align=not args.aligned, pick=args.pick or "centre", flip=args.flip, device=args.device,
         batch_size=args.batch_size, calibration=calibration, template_origin=args.template_origin,
+        on_several=on_several,
     )  # fmt: skip
+    template = embedder.reader.template
+    if args.template_origin is None and template is not None and template.origin != 0:
+        sys.stderr.write(f"note: faces are aligned like the training crops of {args.ckpt}: {template.compare()}\n")
+    return embedder
+
+
+def note_on_several(names: Sequence[str], result: Embedded, embedder: FaceEmbedder) -> str:
+    """A line on images of which one of several faces was taken, or all; else nothing."""
+    if not result.num_faces:
+        return ""
+    first = min(result.num_faces)
+    choice = (
+        "all were taken" if embedder.reader.on_several == "all" else f"one was taken, by --pick {embedder.reader.pick}"
+    )
+    return (
+        f"note: several faces in {len(result.num_faces):,} of {len(names):,} images, such as {names[first]} "
+        f"({result.num_faces[first]}): {choice} · --on-several: {', '.join(ON_SEVERAL)}\n"
+    )
 
 
 def note_on_faces(name: str, num_faces: int, pick: str | None) -> str:

@@ -17,12 +17,12 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
-
 from ..backbone_options import BackboneOptions
+from ..checkpoint import occupied
 from ..errors import UserError
 from ..input_spec import ORDERS
 from ..models.published import PUBLISHERS, InputOverrides, Published, import_published, save_published
+from ..yaml_text import dump_yaml
 from .input_options import parse_numbers, parse_size
 from .parser import new_parser
 
@@ -51,7 +51,7 @@ def run(argv: Sequence[str] | None, program: str = "sphereface import") -> int:
     output: Path = args.output
     if output.suffix != ".pt":
         raise UserError(f"{output}: got the ending {output.suffix!r} · allowed: .pt")
-    if any(path.exists() for path in (output, output.with_suffix(".json"))):
+    if occupied(output) is not None:
         raise UserError(f"{output}: exists already · move it and its .json away, or give another name")
     published = import_published(
         args.file,
@@ -91,4 +91,4 @@ def _changed(options: BackboneOptions) -> str:
     """Return what a configuration must say of the network, as YAML on one line; defaults are left out."""
     usual = type(options)().to_dict()
     changed = {key: value for key, value in options.to_dict().items() if key == "name" or value != usual.get(key)}
-    return yaml.safe_dump(changed, default_flow_style=True, sort_keys=False, width=10**6).strip()
+    return dump_yaml(changed, default_flow_style=True, width=10**6).strip()

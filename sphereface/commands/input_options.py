@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 
-from ..errors import UserError
+from ..errors import UserError, shown
 
 
 def parse_size(option: str, text: str | None) -> tuple[int, int] | None:
@@ -18,7 +19,7 @@ def parse_size(option: str, text: str | None) -> tuple[int, int] | None:
         return None
     found = re.fullmatch(r"([1-9]\d{1,3})x([1-9]\d{1,3})", text)
     if found is None:
-        raise UserError(f"{option}: got {text!r} · allowed: height x width in pixels, such as 112x96")
+        raise UserError(f"{option}: got {shown(text)} · allowed: height x width in pixels, such as 112x96")
     return int(found[1]), int(found[2])
 
 
@@ -42,6 +43,6 @@ def parse_numbers(
         numbers = tuple(float(part) for part in text.split(","))
     except ValueError:
         numbers = ()
-    if len(numbers) not in (1, 3) or not all(map(fits, numbers)):
-        raise UserError(f"{option}: got {text!r} · allowed: one number{which}, or three with commas between them")
+    if len(numbers) not in (1, 3) or not all(math.isfinite(number) and fits(number) for number in numbers):
+        raise UserError(f"{option}: got {shown(text)} · allowed: one number{which}, or three with commas between them")
     return numbers

@@ -20,10 +20,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint import load_checkpoint, save_checkpoint
+from ..checkpoint import load_checkpoint, occupied, save_checkpoint
 from ..config import differences
 from ..errors import UserError
 from ..models.joining import join
+from .checkpoint_option import HELP, checkpoint_path
 from .parser import new_parser
 
 
@@ -31,7 +32,7 @@ def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
     """What the command line says."""
     parser = new_parser(__doc__, "join", program)
     add = parser.add_argument
-    add("checkpoints", metavar="CKPT", type=Path, nargs="+", help="such as runs/…/best.pt; two networks or more in all")
+    add("checkpoints", metavar="CKPT", type=checkpoint_path, nargs="+", help=f"{HELP}; two networks or more in all")
     add("--output", metavar="FILE.pt", type=Path, required=True, help="the checkpoint to write")
     return parser.parse_args(argv)
 
@@ -65,9 +66,8 @@ def run(argv: Sequence[str] | None, program: str = "sphereface join") -> int:
 def _check_name(output: Path) -> None:
     if output.suffix != ".pt":
         raise UserError(f"--output: got {output} · allowed: a name that ends in .pt, such as joined.pt")
-    for path in (output, output.with_suffix(".json")):  # which comes beside it
-        if path.exists():
-            raise UserError(f"--output: {path} is there already · allowed: the name of a new checkpoint")
+    if (there := occupied(output)) is not None:
+        raise UserError(f"--output: {there} is there already · allowed: the name of a new checkpoint")
 
 
 def _unlike(first: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:

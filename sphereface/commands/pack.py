@@ -4,20 +4,27 @@
 
 SRC is whatever data.train may be: a folder of identities, a list file, a zip, a .rec. Pictures are kept byte for
 byte, unless --quality or --size asks for new JPEGs. A .rec that is kept as it is, is copied record by record; one
-without .idx gets its .idx that way. Whatever interrupts a pack, there is no DST.rec that is not whole.
+without .idx gets its .idx that way. Whatever interrupts a pack, there is no DST.rec that is not whole. The report of
+sphereface align, which tells training how the crops were aligned, is copied beside it, but not with --size.
 """
 
 from __future__ import annotations
 
 import argparse
+import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..alignment.crop_template import folders_of, report_near
+from ..alignment.report import REPORT_NAME
 from ..data.packing import Encoding, pack
 from ..data.sources import open_path
 from ..errors import UserError
+from ..files import read_plain
 from .parser import new_parser
+
+log = logging.getLogger(__name__)
 
 
 def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
@@ -48,12 +55,28 @@ def encoding_of(args: argparse.Namespace) -> Encoding | None:
     return Encoding(quality, size)
 
 
+def _report(source: Path, root: Path | None) -> dict[str, bytes]:
+    """Return the one report of ``sphereface align`` that all crops have, name → content; nothing without."""
+    reports = {report_near(folder) for folder in folders_of(source, root)}
+    if len(reports) > 1:
+        log.warning("%s: the crops are of several folders of sphereface align: no %s is copied", source, REPORT_NAME)
+    path = reports.pop()
+    if path is None or reports:
+        return {}
+    try:
+        return {REPORT_NAME: read_plain(path)}
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}) · let this user read it, or delete it") from error
+
+
 def run(argv: Sequence[str] | None, program: str = "sphereface pack") -> int:
     """Pack, then say what was written."""
     args = parse(argv, program)
     encoding = encoding_of(args)
     source = open_path(args.source, root=args.root, key="SRC")
-    pack(source, args.destination, encoding, progress=True)
+    resized = encoding is not None and encoding.size is not None
+    more = {} if resized else _report(args.source, args.root)
+    pack(source, args.destination, encoding, more=more, progress=True)
     size = args.destination.stat().st_size
     print(
         f"{args.destination}: {len(source):,} pictures of {len(source.class_names):,} identities, "

@@ -5,8 +5,9 @@
     sphereface search gallery.npz query.jpg --ckpt best.pt --far 0.001      # who of them is it, or nobody?
     sphereface search gallery.npz query.jpg --ckpt best.pt --index faiss    # pip install '.[faiss]'
 
-The most alike may still be a stranger. With a calibration (sphereface eval --calibrate) it is said which cosines lie
-over the threshold at a false accept rate (FAR), and for how many of the gallery a stranger would pass by chance.
+The most alike may still be a stranger. With a calibration (sphereface eval --calibrate) the command says how many
+images of the gallery are over the threshold at a false accept rate (FAR), and for how many a stranger would pass by
+chance. Without --far, it decides as sphereface verify does.
 
 A folder is embedded for this one search; sphereface embed keeps its embeddings in a .npz. All of the gallery is
 compared, block by block, which takes a tenth of a second for 1,000,000 images. --index faiss builds a graph once, kept
@@ -25,10 +26,10 @@ import numpy.typing as npt
 
 from ..api import FaceEmbedder
 from ..errors import UserError
-from ..evaluation.calibration import Threshold
-from ..face_figures import save_figure, search_figure
+from ..evaluation.calibration import Calibration, Threshold
+from ..face_figures import check_plot, save_figure, search_figure
 from ..faces import BadPicture, Pixels
-from ..search import Gallery, load_gallery, nearest, nearest_by_index
+from ..search import Gallery, count_over, load_gallery, nearest, nearest_by_index
 from .embed import embed_folder
 from .face_options import add_face_options, make_embedder, note_on_faces
 from .parser import new_parser
@@ -41,7 +42,8 @@ def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
     add("gallery", metavar="GALLERY", type=Path, help="a folder of pictures, or the .npz of sphereface embed")
     add("query", metavar="QUERY", help="a picture")
     add("--top", metavar="K", type=int, default=5, help="how many to show (%(default)s)")
-    add("--far", type=float, help="false accept rate to decide at (the lowest that the calibration has)")
+    help_text = "false accept rate to decide at (the lowest of the calibration that accepts 90%% of the genuine pairs)"
+    add("--far", type=float, help=help_text)
     add("--calibration", metavar="FILE", type=Path, help="default: NAME.calibration.json beside the checkpoint")
     add("--index", choices=["exact", "faiss"], default="exact", help="compare all, or follow a graph (%(default)s)")
     add("--save-plot", metavar="FILE", type=Path, help="draw the query and what was found (.png, .jpg, .svg, .pdf)")
@@ -56,6 +58,7 @@ def run(argv: Sequence[str] | None, program: str = "sphereface search") -> int:
         raise UserError(f"--top: got {args.top} · allowed: 1 or more")
     if args.index == "faiss" and args.gallery.is_dir():
         raise UserError(f"--index faiss: got the folder {args.gallery} · allowed: a .npz, made by sphereface embed")
+    check_plot(args.save_plot, [args.query])
     embedder = make_embedder(args, args.calibration)
     embedder.check_operating_point(args.far, None)
     face = embedder.face(args.query)
@@ -71,7 +74,7 @@ def run(argv: Sequence[str] | None, program: str = "sphereface search") -> int:
     for place, (path, cosine) in enumerate(zip(paths, cosines[0], strict=True), start=1):
         print(f"{place:3d}  {cosine:7.4f}  {path}")
     if embedder.calibration is not None:
-        print(decision(embedder.calibration.at(args.far), cosines[0], len(gallery.paths)))
+        print(_decide(embedder.calibration, args.far, gallery, query, cosines[0]))
     if args.save_plot:
         captions = [f"{cosine:.3f}\n{_caption(path)}" for path, cosine in zip(paths, cosines[0], strict=True)]
         crops = [_crop(embedder, path) for path in paths]
@@ -80,20 +83,57 @@ def run(argv: Sequence[str] | None, program: str = "sphereface search") -> int:
     return 0
 
 
-def decision(point: Threshold, cosines: npt.NDArray[np.float32], num_gallery: int) -> str:
-    """Whether any of what was found is the person of the query.
+def _decide(
+    calibration: Calibration,
+    far: float | None,
+    gallery: Gallery,
+    query: npt.NDArray[np.float32],
+    cosines: npt.NDArray[np.float32],
+) -> str:
+    """Decide on all images of the gallery, of which ``cosines`` (K,) are the highest."""
+    point = calibration.at(far)
+    if far is None and point.weak:
+        return (
+            f"decision  none: too weak to decide. At FAR {point.far:g}, the highest known, TAR is {point.tar:.1%}\n"
+            f"          --far {point.far:g} decides all the same, at cosine {point.threshold:.4f}"
+        )
+    num_over = None
+    if (cosines > point.threshold).all() and len(cosines) < len(gallery.paths):  # there may be more than are shown
+        num_over = count_over(gallery.embeddings, query[0], point.threshold)
+    return decision(point, cosines, len(gallery.paths), num_over)
+
+
+def decision(point: Threshold, cosines: npt.NDArray[np.float32], num_gallery: int, num_over: int | None = None) -> str:
+    """Say whether any image of the gallery shows the person of the query.
 
     Args:
         point: where to decide.
-        cosines: (K,) of what was found, the highest first.
-        num_gallery: N pictures that were compared: a stranger passes for FAR · N of them, on average.
+        cosines: (K,) of the nearest images, which were printed, the highest first.
+        num_gallery: N images that were compared: a stranger passes for FAR · N of them, on average.
+        num_over: how many of these N are over the threshold; None: as many as of the nearest, at least.
     """
-    over = int((cosines > point.threshold).sum())
-    who = ("nobody" if over == 0 else "the first" if over == 1 else f"the first {over}").ljust(12)
-    return (
-        f"decision  {who} cosine {'>' if over else '≤'} {point.threshold:.4f}, the threshold at FAR {point.far:g}\n"
-        f"          a stranger would pass for {point.far * num_gallery:.2g} of these {num_gallery:,} pictures by chance"
+    shown = int((cosines > point.threshold).sum())
+    over = max(shown, num_over or 0)
+    least = "at least " if num_over is None and shown == len(cosines) < num_gallery else ""
+    who = (
+        ("nobody" if over == 0 else "the first" if over == 1 else f"the first {over}")
+        if not least
+        else f"{least}{over}"
     )
+    lines = [
+        f"decision  {who:12} cosine {'>' if over else '≤'} {point.threshold:.4f}, the threshold at FAR {point.far:g}, "
+        f"TAR {point.tar:.1%}"
+    ]
+    if least or over > shown:
+        lines.append(f"          --top {over if not least else num_gallery} shows them all")
+    if point.weak:
+        lines.append(
+            f"          this threshold refuses {1 - point.tar:.1%} of the genuine pairs · a higher --far refuses fewer"
+        )
+    lines.append(
+        f"          a stranger would pass for {point.far * num_gallery:.2g} of these {num_gallery:,} images by chance"
+    )
+    return "\n".join(lines)
 
 
 def _gallery(path: Path, embedder: FaceEmbedder) -> Gallery:

@@ -13,10 +13,15 @@ The run is written to runs/<name>/<time>/; watch it with: tensorboard --logdir r
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Sequence
+from pathlib import Path
 
 from ..errors import UserError
-from ..training.run import dry_run, profile_run, replay_step, run_training
+from ..places import parse_places
+from ..training.dry_run import dry_run
+from ..training.run import profile_run, replay_step, run_training
+from ..training.same_run import saved_config
 from .parser import new_parser
 
 
@@ -40,18 +45,20 @@ def make_parser(program: str) -> argparse.ArgumentParser:
         "PATH: a run folder or a checkpoint, gone on with in its folder",
     )
     parser.add_argument("--device", default="auto", help="auto (default), cuda, cuda:N, mps or cpu")
-    parser.add_argument(
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument(
         "--dry-run",
         action="store_true",
-        help="build everything, push one batch through, print sizes, cost, memory and the config; train nothing",
+        help="build everything, measure some steps of each stage, print sizes, memory, estimated time and the config; "
+        "train nothing",
     )
-    parser.add_argument(
+    only.add_argument(
         "--profile",
         metavar="N",
         type=int,
         help="record N training steps: a trace for TensorBoard or Perfetto, and a table of where the time goes",
     )
-    parser.add_argument(
+    only.add_argument(
         "--replay",
         metavar="FILE",
         help="repeat the step that a run kept as nonfinite-….pt and say which layer went wrong first; train nothing",
@@ -67,6 +74,10 @@ def run(argv: Sequence[str] | None, program: str = "sphereface train") -> int:
         return 0
     if args.config is None:
         raise UserError("--config: missing · allowed: a file in configs/, or a path to a YAML file")
+    if args.resume is not None and (args.dry_run or args.profile is not None):
+        raise UserError(
+            "--resume: got it with --dry-run or --profile, which measure a new run · omit --resume to measure"
+        )
     if args.dry_run:
         if table := dry_run(args.config, args.overrides, device=args.device):
             print(table)
@@ -75,7 +86,38 @@ def run(argv: Sequence[str] | None, program: str = "sphereface train") -> int:
         print(profile_run(args.config, args.overrides, steps=args.profile, device=args.device))
         return 0
     checkpoint = run_training(args.config, args.overrides, resume=args.resume, device=args.device)
-    evaluation = "sphereface eval" if program == "sphereface train" else "python eval_lfw.py"
     if checkpoint is not None:  # of several processes the first tells
-        print(f"evaluate it on LFW: {evaluation} --ckpt {checkpoint}")
+        print(how_to_evaluate(program, Path(checkpoint)))
     return 0
+
+
+def how_to_evaluate(program: str, checkpoint: Path) -> str:
+    """Return the last line of a run: the command that evaluates its checkpoint on its own sets, to be copied.
+
+    Without ``eval.sets`` it is on LFW. A set with a comma in a path, or an equals sign in its name,
+    cannot be written on a command line: it is left out, and named.
+
+    Args:
+        program: that trained.
+        checkpoint: the run's result, in the run's folder.
+    """
+    try:
+        sets = saved_config(checkpoint.parent).evaluation_sets()
+    except UserError:  # the folder is moved already: no reason to fail at the end of a run
+        sets = {}
+    command = ["sphereface", "eval"] if program == "sphereface train" else ["python", "eval_lfw.py"]
+    command += ["--ckpt", str(checkpoint)]
+    texts, left_out = [], []
+    for name, places in sets.items():
+        text = ",".join(map(str, places.paths))
+        if places.kind is not None:
+            text = f"{places.kind}:{text}"
+        elif parse_places(text).kind is not None:  # a folder tiny:x is no protocol
+            text = f"./{text}"
+        if "=" in name or any("," in str(path) for path in places.paths):
+            left_out.append(name)
+        else:
+            texts.append(f"{name}={text}")
+    but = f" but {', '.join(left_out)}" if left_out else ""
+    where = f"its own sets{but}" if texts else "LFW"
+    return f"evaluate it on {where}: {shlex.join([*command, *['--sets'] * bool(texts), *texts])}"

@@ -8,7 +8,9 @@
 Finds the face on each, aligns and embeds it, and prints their cosine. What a cosine means depends on the checkpoint:
 sphereface eval --ckpt best.pt --calibrate learns it from pairs that are known and keeps it in best.calibration.json.
 With it come the probability of one person, and the decision at a false accept rate (FAR): the share of pairs of two
-people that would pass. Exit code: 0 whatever the outcome, 2 where a picture cannot be used.
+people that would pass. The true accept rate (TAR) is the share of pairs of one person that pass. Without --far, the
+command decides at the lowest FAR with a TAR of 90 % or more, and does not decide where there is none. Exit code: 0
+whatever the outcome, 2 where a picture cannot be used.
 """
 
 from __future__ import annotations
@@ -16,12 +18,15 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from math import nan
 from pathlib import Path
 
 import numpy as np
 
 from ..api import FaceEmbedder, Match
-from ..face_figures import pair_figure, save_figure
+from ..errors import shown_key
+from ..evaluation.calibration import LEAST_TAR
+from ..face_figures import check_plot, pair_figure, save_figure
 from .face_options import add_face_options, make_embedder, note_on_faces
 from .parser import new_parser
 
@@ -31,7 +36,8 @@ def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
     parser = new_parser(__doc__, "verify", program)
     add = parser.add_argument
     add("pictures", metavar="PICTURE", nargs=2, help="two photographs")
-    add("--far", type=float, help="false accept rate to decide at (the lowest that the calibration has)")
+    help_text = "false accept rate to decide at (the lowest of the calibration that accepts 90%% of the genuine pairs)"
+    add("--far", type=float, help=help_text)
     add("--prior", type=float, help="share of one-person pairs among those you meet (as in the evaluation)")
     add("--calibration", metavar="FILE", type=Path, help="default: NAME.calibration.json beside the checkpoint")
     add("--save-plot", metavar="FILE", type=Path, help="draw both crops side by side (.png, .jpg, .svg, .pdf)")
@@ -42,6 +48,7 @@ def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
 def run(argv: Sequence[str] | None, program: str = "sphereface verify") -> int:
     """Compare, print, draw."""
     args = parse(argv, program)
+    check_plot(args.save_plot, args.pictures)
     embedder = make_embedder(args, args.calibration)
     embedder.check_operating_point(args.far, args.prior)
     faces = [embedder.face(picture) for picture in args.pictures]
@@ -69,13 +76,29 @@ def describe(match: Match, embedder: FaceEmbedder) -> list[str]:
         ]
     calibration = embedder.calibration
     assert calibration is not None
-    person, sign = ("one person", ">") if match.same else ("two people", "≤")
     return [
         *lines,
         f"probability  {_percent(match.probability)} of one person, if {match.prior:.3g} of the pairs are",
-        f"decision     {person}: cosine {sign} {match.threshold:.4f}, the threshold at FAR {match.far:g}",
-        f"             (learnt from {calibration.source})",
+        *_decision(match),
+        f"             (learnt from {shown_key(calibration.source)})",
     ]
+
+
+def _decision(match: Match) -> list[str]:
+    """Say what was decided at which rates, or why nothing was."""
+    threshold, far, tar = (nan if value is None else value for value in (match.threshold, match.far, match.tar))
+    if match.same is None:
+        return [
+            f"decision     none: too weak to decide. At FAR {far:g}, the highest known, TAR is {tar:.1%}",
+            f"             --far {far:g} decides all the same, at cosine {threshold:.4f}",
+        ]
+    person, sign = ("one person", ">") if match.same else ("two people", "≤")
+    lines = [f"decision     {person}: cosine {sign} {threshold:.4f}, the threshold at FAR {far:g}, TAR {tar:.1%}"]
+    if tar < LEAST_TAR:
+        lines.append(
+            f"             this threshold refuses {1 - tar:.1%} of the genuine pairs · a higher --far refuses fewer"
+        )
+    return lines
 
 
 def _percent(probability: float) -> str:
@@ -88,5 +111,7 @@ def _percent(probability: float) -> str:
 def _title(match: Match) -> str:
     if match.probability is None:
         return f"cosine {match.cosine:.3f}"
-    person = "one person" if match.same else "two people"
-    return f"cosine {match.cosine:.3f}, P(one person) = {_percent(match.probability)}\nat FAR {match.far:g}: {person}"
+    title = f"cosine {match.cosine:.3f}, P(one person) = {_percent(match.probability)}\n"
+    if match.same is None:
+        return f"{title}too weak to decide"
+    return f"{title}at FAR {match.far:g}: {'one person' if match.same else 'two people'}"

@@ -17,7 +17,8 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import UserError
+from ..errors import UserError, first_line
+from ..files import regular_file
 from .pair_lists import NUM_FOLDS
 from .pairs import Pairs
 from .pickled import RAW, Array, Bytes, Machine, Refused, decoded, numbers_of
@@ -40,7 +41,7 @@ class BinPicture:
 
     def read_bytes(self) -> bytes:
         """The encoded image. Raises OSError where the file is gone, or is another one by now."""
-        with self.path.open("rb") as file:
+        with open(self.path, "rb", opener=regular_file) as file:
             file.seek(self.offset)
             data = file.read(self.length)
         try:
@@ -77,7 +78,10 @@ def read_bin(path: str | Path) -> tuple[tuple[BinPicture, ...], Pairs]:
     """
     path = Path(path)
     try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        with (
+            open(path, "rb", opener=regular_file) as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+        ):
             images, same = _check(Machine(data).run(), data)
             rows = _rows(images, data)
     except Refused as error:
@@ -85,7 +89,7 @@ def read_bin(path: str | Path) -> tuple[tuple[BinPicture, ...], Pairs]:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}) · expected a verification set (.bin)") from None
     except ValueError as error:  # of mmap, for an empty file, or pickletools, for one that is cut off
-        raise UserError(f"{path}: is not a whole pickle ({error}) · download or copy it again") from None
+        raise UserError(f"{path}: is not a whole pickle ({first_line(error)}) · download or copy it again") from None
     numbers = np.unique(rows, return_index=True)[1].tolist()
     pictures = tuple(BinPicture(path, n, images[n].offset, images[n].length, images[n].coding) for n in numbers)
     sizes = [len(part) for part in np.array_split(np.arange(len(same)), NUM_FOLDS)]

@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
-from ..errors import UserError
+from ..errors import UserError, printable
 from .check import Findings, Limits, Seen
 from .images import BadImage, decode
 from .sources import Source
+from .sources.listing import parse_list
 
 _SHOWN = 12  # pictures of a kind on the contact sheet
 _SAMPLED = 6  # identities on it, in rows of up to _SHOWN pictures
@@ -48,7 +49,7 @@ def to_dict(source: Source, seen: Seen, findings: Findings, limits: Limits) -> d
         return [source.name(index) for index in indices]
 
     def identities(labels: Sequence[int]) -> dict[str, int]:
-        return {source.class_names[label]: int(findings.counts[label]) for label in labels}
+        return {printable(source.class_names[label]): int(findings.counts[label]) for label in labels}
 
     return {
         "num_images": len(source),
@@ -68,44 +69,56 @@ def to_dict(source: Source, seen: Seen, findings: Findings, limits: Limits) -> d
         "grey": names(findings.grey),
         "num_clean_images": int(findings.keep.sum()),
         "num_clean_identities": len(np.unique(source.labels[findings.keep])),
-        "images_per_identity": dict(zip(source.class_names, findings.counts.tolist(), strict=True)),
+        "images_per_identity": dict(zip(map(printable, source.class_names), findings.counts.tolist(), strict=True)),
     }
 
 
-def clean_list(source: Source, findings: Findings, folder: Path) -> str:
-    """The clean pictures as a list that ``data.train`` takes: ``path label`` a line, labels without gaps.
+def clean_list(source: Source, findings: Findings, folder: Path) -> bytes:
+    """The clean images as a list that ``data.train`` takes: ``path label`` a line, labels without gaps.
 
     Args:
-        source: pictures that are files of their own.
+        source: images that are files of their own.
         findings: which of them are clean.
         folder: where the list will be: paths are relative to it.
 
     Raises:
-        UserError: nothing is left.
+        UserError: nothing is left, or an image that no line of a list can name.
     """
     rows = np.flatnonzero(findings.keep)
     if len(rows) == 0:
-        raise UserError("--write-list: no picture is clean, so there is nothing to list · see the report")
-    labels = np.unique(source.labels[rows], return_inverse=True)[1].tolist()
-    start = folder.resolve()
-    lines = (
-        f"{os.path.relpath(Path(source.name(row)).resolve(), start)} {label}\n"
-        for row, label in zip(rows.tolist(), labels, strict=True)
-    )
-    return "".join(lines)
+        raise UserError("--write-list: no image is clean, so there is nothing to list · see the report")
+    labels = np.unique(source.labels[rows], return_inverse=True)[1]
+    start = os.path.realpath(folder)  # not the images: an identity's folder may be a link, whose own name counts
+    paths = [_listed(os.path.relpath(source.name(row), start)) for row in rows.tolist()]
+    text = "".join(f"{path} {label}\n" for path, label in zip(paths, labels.tolist(), strict=True)).encode()
+    read, read_labels = parse_list(text, "--write-list")
+    if read != paths or not np.array_equal(read_labels, labels):
+        raise UserError(f"--write-list: {folder}: cannot be named in a list from here · give a file in another folder")
+    return text
+
+
+def _listed(path: str) -> str:
+    """A relative path as a list keeps it: a line loses blanks, and a byte order mark, at its start."""
+    return f"./{path}" if path[0].isspace() or path[0] == "\ufeff" else path
 
 
 def check_listable(source: Source) -> None:
-    """See that a list could name the pictures of a source, before all of them are read.
+    """See that a list can name the images of a source, before all of them are read.
 
     Raises:
-        UserError: they are inside another file.
+        UserError: they are inside another file, or one has a name that no line of a list can hold.
     """
-    if not Path(source.name(0)).is_file():
+    if source.mapped:
         raise UserError(
             f"--write-list: {source.name(0)} is no file of its own, so no list can name it · allowed: a folder or "
             "a list · of a zip or .rec, leave whole identities out with data.exclude"
         )
+    for name in map(source.name, range(len(source))):
+        if "\\" in name and not os.path.isfile(name):  # noqa: PTH113 -- escaped: the file has another name
+            raise UserError(
+                f"--write-list: {name}: no line of a list can hold this name · allowed: names in UTF-8 without line "
+                "breaks and other control characters · rename it"
+            )
 
 
 def histogram(findings: Findings, limits: Limits) -> Figure:
@@ -132,7 +145,7 @@ def contact_sheet(source: Source, findings: Findings, limits: Limits) -> Figure:
     sample = np.sort(np.random.default_rng(0).choice(clean, min(_SAMPLED, len(clean)), replace=False))
     for label in sample.tolist():
         pictures = np.flatnonzero(findings.keep & (source.labels == label)).tolist()
-        rows.append((f"sample: {source.class_names[label]}, {len(pictures)} pictures", pictures))
+        rows.append((f"sample: {printable(source.class_names[label])}, {len(pictures)} pictures", pictures))
     strips = [(title, _strip(source, indices[:_SHOWN], findings.size)) for title, indices in rows if indices]
     figure = Figure(figsize=(12, max(1.35 * len(strips), 1.5)), layout="constrained")
     grid = figure.subplots(max(len(strips), 1), 1, squeeze=False)[:, 0]
@@ -181,7 +194,7 @@ def _describe(source: Source, seen: Seen, findings: Findings, item: Any) -> str:
     if isinstance(item, list):
         return " = ".join(source.name(index) for index in item)
     if item < 0:
-        return f"{source.class_names[~item]}: {findings.counts[~item]}"
+        return f"{printable(source.class_names[~item])}: {findings.counts[~item]}"
     height, width = seen.sizes[item].tolist()
     return f"{source.name(item)}: {seen.reasons.get(item) or f'{height}×{width}'}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 import cv2
@@ -10,13 +11,19 @@ import numpy as np
 import numpy.typing as npt
 import simplejpeg
 
-from .picture_size import picture_size
+from ..errors import first_line
+from ..files import read_plain
+from .jpeg_markers import first_image, first_scan
+from .picture_layout import layout_fault
+from .picture_size import picture_size, unscaled_maximum
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".pgm", ".ppm"})
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".pgm", ".ppm"})
 
 MOST_PIXELS = 200_000_000
-"""A larger picture is not decoded: a few kilobytes can say that they are 900 million pixels, 3 GB of memory. The best
-of today's telephones and cameras take 200 million, 600 MB."""
+"""A larger image is not decoded: a few kilobytes can claim 900 million pixels, 3 GB of memory. The best of today's
+telephones and cameras take 200 million, 600 MB."""
+PIXELS_A_BYTE, ALWAYS_ALLOWED = 100, 16_000_000
+"""An image of more than 16 million pixels must have a byte for every 100 of them: photographs have 5 and more."""
 _NOT_READ = {
     b"GIF8": "a GIF",
     b"II*\0": "a TIFF",
@@ -29,7 +36,14 @@ _ALLOWED = "allowed: JPEG, PNG, BMP, WebP, PGM, PPM"
 JPEG_END = b"\xff\xd9"
 _JPEG_START = b"\xff\xd8"
 _JPEG_SCAN = b"\xff\xda"  # cannot occur inside entropy-coded data, where 0xff is stuffed
+_MOST_SCANS = 100  # a progressive JPEG has about ten; each costs a pass over all pixels, and takes ten bytes
 _EXIF = b"Exif\0\0"
+_HARMLESS = (
+    "Could not determine subsampling level",  # simplejpeg knows the usual ones: not 3x1, nor any of CMYK's
+    "Invalid SOS parameters for sequential JPEG",  # which no decoder heeds; some cameras write them
+    "Unknown Adobe color transform code",
+    "unknown JFIF revision number",
+)
 
 
 class Picture(Protocol):
@@ -41,6 +55,15 @@ class Picture(Protocol):
     def read_bytes(self) -> bytes:
         """The encoded picture. Raises OSError where it cannot be read."""
         ...
+
+
+def read_encoded(picture: Picture) -> bytes:
+    """Return the encoded image; a path that names a FIFO or a device is refused, not waited for.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return read_plain(picture) if isinstance(picture, Path) else picture.read_bytes()
 
 
 class BadImage(ValueError):
@@ -61,15 +84,15 @@ def decode(data: bytes) -> npt.NDArray[np.uint8]:
         (H, W, 3) uint8 in [0, 255], BGR.
 
     Raises:
-        BadImage: the bytes are empty, no picture of these formats, end before the picture does, or would be more than
-            :data:`MOST_PIXELS`.
+        BadImage: the bytes are empty, no image of these formats, damaged as far as the format shows it (see
+            ``docs/data.md``), or claim more pixels than :data:`MOST_PIXELS`, or than so few bytes can hold.
     """
     _check_size(data)
-    if _is_plain_jpeg(data):
-        try:
-            return np.asarray(simplejpeg.decode_jpeg(data, "BGR"), dtype=np.uint8)
-        except ValueError:
-            pass  # damaged: OpenCV says what it makes of it
+    if data.startswith(_JPEG_START):
+        plain = _is_plain_jpeg(data)
+        image = _strict(data, "BGR" if plain else "GRAY")  # OpenCV decodes what is damaged without a word
+        if plain and image is not None:
+            return image
     return _decode_any(data)
 
 
@@ -87,10 +110,13 @@ def decode_into(data: bytes, out: npt.NDArray[np.uint8]) -> None:
         try:
             image = simplejpeg.decode_jpeg(data, "BGR", buffer=out)
         except ValueError:
-            pass  # damaged, or larger than wanted
+            pass  # damaged, or larger than wanted: decode() finds out which
         else:
             if image.shape == out.shape:
                 return
+    height, width = _check_size(data)
+    if min(height, width) > max(out.shape[:2]):  # too large, whichever way it is turned: not worth decoding
+        raise _wrong_size((height, width), out.shape)
     out[...] = centre_crop(decode(data), out.shape[:2])
 
 
@@ -110,8 +136,12 @@ def centre_crop(image: npt.NDArray[np.uint8], size: Sequence[int]) -> npt.NDArra
     (height, width), (wanted_height, wanted_width) = image.shape[:2], size
     top, left = (height - wanted_height) // 2, (width - wanted_width) // 2
     if height < wanted_height or width < wanted_width or (height > wanted_height and width > wanted_width):
-        raise BadImage(f"{height}×{width} pixels (height × width) where {wanted_height}×{wanted_width} are wanted")
+        raise _wrong_size((height, width), size)
     return image[top : top + wanted_height, left : left + wanted_width]
+
+
+def _wrong_size(size: Sequence[int], wanted: Sequence[int]) -> BadImage:
+    return BadImage(f"{size[0]}×{size[1]} pixels (height × width) where {wanted[0]}×{wanted[1]} are wanted")
 
 
 def _is_plain_jpeg(data: bytes) -> bool:
@@ -122,11 +152,37 @@ def _is_plain_jpeg(data: bytes) -> bool:
     if not data.startswith(_JPEG_START):
         return False
     scan = data.find(_JPEG_SCAN)
-    return data[scan + 4 : scan + 5] in (b"\x01", b"\x03") and data.find(_EXIF, 0, scan) < 0
+    if data.find(_JPEG_SCAN, scan + 2) >= 0:  # the first may be one of a thumbnail
+        scan = first_scan(data)
+    return scan > 0 and data[scan + 4 : scan + 5] in (b"\x01", b"\x03") and data.find(_EXIF, 0, scan) < 0
 
 
-def _check_size(data: bytes) -> None:
-    """Look before decoding. What tells no size is not decoded at all, which leaves out OpenCV's rarer formats."""
+def _strict(data: bytes, colours: str) -> npt.NDArray[np.uint8] | None:
+    """Decode a JPEG, and refuse what libjpeg only warns of: it fills in grey, or goes on with wrong pixels.
+
+    Zeros before the end marker are allowed: some cameras fill up to a block with them. None: whole as far as its
+    markers show, but of a kind that only OpenCV decodes.
+    """
+    try:
+        return np.asarray(simplejpeg.decode_jpeg(data, colours), dtype=np.uint8)
+    except ValueError as error:
+        _, end = first_image(data)
+        if end < 0 and data.rfind(JPEG_END) < data.rfind(_JPEG_SCAN):
+            raise BadImage(f"truncated JPEG ({len(data)} bytes, no end marker)") from None
+        whole = data[: max(end, 0)].rstrip(b"\0") + JPEG_END
+        if "extraneous bytes before marker 0xd9" in str(error) and len(whole) < end + 2:
+            return _strict(whole, colours)
+        if end > 0 and any(words in str(error) for words in _HARMLESS):
+            return None
+        raise BadImage(f"damaged JPEG ({first_line(error)})") from None
+
+
+def _check_size(data: bytes) -> tuple[int, int]:
+    """Look before decoding. What tells no size is not decoded at all, which leaves out OpenCV's rarer formats.
+
+    Returns:
+        Height and width in pixels, before EXIF turns them.
+    """
     if not data:
         raise BadImage("the file is empty (0 bytes)")
     if kind := _NOT_READ.get(data[:4]) or _NOT_READ.get(data[4:8]):
@@ -134,17 +190,30 @@ def _check_size(data: bytes) -> None:
     size = picture_size(data)
     if size is None:
         raise BadImage(f"not a picture, or a damaged one · {_ALLOWED}")
-    if size[0] * size[1] > MOST_PIXELS:
+    pixels, most = size[0] * size[1], max(ALWAYS_ALLOWED, PIXELS_A_BYTE * len(data))
+    if pixels > MOST_PIXELS:
         raise BadImage(f"{size[0]}×{size[1]} pixels (height × width) · allowed: {MOST_PIXELS:,} in all")
+    if pixels > most:
+        raise BadImage(
+            f"{size[0]}×{size[1]} pixels (height × width) in {len(data):,} bytes · allowed for so few bytes: {most:,}"
+        )
+    if not data.startswith(_JPEG_START):
+        if fault := layout_fault(data):
+            raise BadImage(fault)
+    elif data.count(_JPEG_SCAN) > _MOST_SCANS and (scans := first_image(data)[0]) > _MOST_SCANS:
+        raise BadImage(f"a JPEG of {scans:,} scans · allowed: {_MOST_SCANS}")
+    return size
 
 
 def _decode_any(data: bytes) -> npt.NDArray[np.uint8]:
-    if data.startswith(_JPEG_START) and data.rfind(JPEG_END) < data.rfind(_JPEG_SCAN):
-        raise BadImage(f"truncated JPEG ({len(data)} bytes, no end marker)")  # OpenCV would fill in grey
+    most = unscaled_maximum(data)
+    depth = cv2.IMREAD_ANYDEPTH if most else 0
     try:
-        image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR)
+        image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR | depth)
     except cv2.error as error:
         raise BadImage(f"undecodable: {error.err}") from error
     if image is None:
         raise BadImage("a damaged picture: OpenCV cannot decode it")
+    if most:
+        image = np.rint(np.minimum(image, most) * (255 / most))
     return np.asarray(image, dtype=np.uint8)

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import itertools
 import math
 import random
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
-from ..errors import UserError
-from ..files import write_whole
+from ..errors import UserError, is_unprintable
+from ..files import lock_file, write_whole
 from .images import BadImage, decode
 from .sources import Source
+from .sources.selection import names_text
+from .walking import is_of_the_system, what_lies_at
 
-PAIRS_NAME, PEOPLE_NAME = "pairs.txt", "people.txt"
+PAIRS_NAME, PEOPLE_NAME, NAMES_NAME = "pairs.txt", "people.txt", "names.tsv"
 LFW_PAIRS = 300  # of each kind in a fold of LFW
 _SHARE_HELD_OUT = 0.1
+_LOCK_NAME = ".lock"
+_LONGEST_NAME = 200  # bytes: an image's name adds _0001.jpg, and a file's name has at most 255
 _SUFFIXES = {b"\xff\xd8": ".jpg", b"\x89P": ".png", b"BM": ".bmp", b"RI": ".webp", b"P5": ".pgm", b"P6": ".ppm"}
 
 Side = tuple[int, int]  # a person of the fold, and which of their pictures, both from 0
@@ -83,33 +91,77 @@ def split(
 
 
 def write_pairs(source: Source, chosen: Split, folder: Path) -> None:
-    """Write the held-out people as LFW is laid out: ``Name/Name_0001.jpg`` …, ``pairs.txt``, and ``people.txt``.
+    """Write the held-out people as LFW is laid out: ``Name/Name_0001.jpg`` …, ``pairs.txt``, ``people.txt``.
 
-    Pictures are copied byte for byte, all those of each person, numbered in the order of the source. ``people.txt``
-    lists whom training has to leave out (``data.exclude_file``). ``pairs.txt`` is written last.
+    Images are copied byte for byte, all those of each person, numbered in the order of the source. ``people.txt``
+    lists whom training has to leave out (``data.exclude_file``). ``names.tsv`` says which image of the source became
+    which file. Everything is checked first, then written into a folder beside this one, ``.NAME.part``, which takes
+    its name at the end: there is a whole set or none.
 
     Raises:
-        UserError: the folder is not empty, two people's names differ in forbidden signs alone, a picture cannot be
-            decoded, or the disk refuses.
+        UserError: the folder is not empty, two people's names differ in forbidden signs alone, no line of a file can
+            hold a name, an image cannot be decoded, another process writes the same set, or the disk refuses.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    kind = what_lies_at(folder)
+    if kind not in ("nothing", "folder") or (kind == "folder" and any(folder.iterdir())):
         raise UserError(f"{folder}: is there already · allowed: a new or empty folder")
     names = {label: _file_name(source.class_names[label]) for label in chosen.people}
     if len(set(names.values())) < len(names):
         raise UserError(f"{folder}: two people's names would be one folder (of {', '.join(names.values())[:200]})")
+    people = names_text([source.class_names[label] for label in chosen.people], folder / PEOPLE_NAME)
+    images = _images(source, chosen, names)
+    target = folder.resolve()
+    part = target.with_name(f".{target.name}.part")
     try:
-        for label in chosen.people:
-            start, end = np.searchsorted(source.labels, [label, label + 1]).tolist()  # grouped by identity
-            for number, index in enumerate(range(start, end), start=1):
-                data = _whole_picture(source, index)
-                path = folder / names[label] / f"{names[label]}_{number:04d}{_SUFFIXES[data[:2]]}"
-                write_whole(path, data, durable=False)
-        write_whole(folder / PEOPLE_NAME, "".join(f"{source.class_names[label]}\n" for label in chosen.people))
-        write_whole(folder / PAIRS_NAME, pairs_text(chosen, names))
+        part.mkdir(parents=True, exist_ok=True)
+        with _lock_of(part):
+            try:
+                _write_part(source, images, people, pairs_text(chosen, names), part)
+                part.replace(target)  # with the lock in it: until then nobody else may write to it
+            except BaseException:
+                shutil.rmtree(part, ignore_errors=True)
+                raise
+            (target / _LOCK_NAME).unlink()
     except OSError as error:
-        raise UserError(
-            f"{error.filename or folder}: {error.strerror or error} · remove {folder}, try again"
-        ) from error
+        raise UserError(f"{error.filename or folder}: {error.strerror or error} · nothing is written") from error
+
+
+def _lock_of(part: Path) -> IO[str]:
+    lock = lock_file(part / _LOCK_NAME)
+    if lock is None:
+        raise UserError(f"{part}: another process writes this set now · wait for it, or give another folder")
+    return lock
+
+
+def _images(source: Source, chosen: Split, names: dict[int, str]) -> dict[str, int]:
+    """The new name of each image → its index. Each is decoded, so that nothing is written where one cannot be used."""
+    images = {}
+    for label in chosen.people:
+        start, end = np.searchsorted(source.labels, [label, label + 1]).tolist()  # grouped by identity
+        for number, index in enumerate(range(start, end), start=1):
+            suffix = _SUFFIXES[_whole_picture(source, index)[:2]]
+            images[f"{names[label]}/{names[label]}_{number:04d}{suffix}"] = index
+    return images
+
+
+def _write_part(source: Source, images: dict[str, int], people: bytes, pairs: str, part: Path) -> None:
+    """Write the set into the folder ``part``, which may hold what a killed process left."""
+    for left in [path for path in part.iterdir() if path.name != _LOCK_NAME]:
+        shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
+    for name, index in images.items():
+        write_whole(part / name, source.read(index), durable=False)
+    write_whole(part / NAMES_NAME, _names_table(source, images))
+    write_whole(part / PEOPLE_NAME, people)
+    write_whole(part / PAIRS_NAME, pairs)
+
+
+def _names_table(source: Source, images: dict[str, int]) -> str:
+    """A line ``new name <tab> image of the source`` for each image, quoted as csv does where a name needs it."""
+    text = io.StringIO()
+    table = csv.writer(text, delimiter="\t", lineterminator="\n")
+    table.writerow(("file", "source"))
+    table.writerows((name, source.name(index)) for name, index in images.items())
+    return text.getvalue()
 
 
 def pairs_text(chosen: Split, names: dict[int, str]) -> str:
@@ -182,9 +234,10 @@ def _different(size: Sequence[int], num: int, rng: random.Random) -> list[Pair]:
 
 
 def _file_name(name: str) -> str:
-    """A person's name as a folder and in a line of ``pairs.txt``: no separators of paths or fields."""
-    cleaned = "".join("_" if sign in '/\\:*?"<>|' or ord(sign) < 32 else sign for sign in name).strip()
-    return f"_{cleaned}" if cleaned.startswith(".") or not cleaned else cleaned
+    """A person's name as a folder and in a line of ``pairs.txt``: not too long, no separators of paths or fields."""
+    cleaned = "".join("_" if sign in '/\\:*?"<>|' or is_unprintable(sign) else sign for sign in name).strip()
+    cleaned = cleaned.encode()[:_LONGEST_NAME].decode("utf-8", "ignore").strip()
+    return f"_{cleaned}" if is_of_the_system(cleaned) or not cleaned else cleaned
 
 
 def _whole_picture(source: Source, index: int) -> bytes:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from ..files import regular_file
 
 
 class MappedFile:
@@ -32,7 +33,8 @@ class MappedFile:
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror})") from error
         if self.size <= 0:
-            kind = "0 bytes" if self.size == 0 else "a folder" if path.is_dir() else "nothing there"
+            other = "no plain file" if path.exists() else "nothing there"
+            kind = "0 bytes" if self.size == 0 else "a folder" if path.is_dir() else other
             raise UserError(f"{path}: got {kind} · allowed: a file with pictures in it")
         self._map: mmap.mmap | None = None
         self._process = 0
@@ -40,7 +42,7 @@ class MappedFile:
     def view(self) -> mmap.mmap:
         """The bytes of the file. Raises OSError where it cannot be opened, or is no longer as long as it was."""
         if self._map is None or self._process != os.getpid():
-            with self.path.open("rb") as file:
+            with open(self.path, "rb", opener=regular_file) as file:
                 if os.fstat(file.fileno()).st_size != self.size:
                     raise OSError(f"{self.path} has changed since it was opened")
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)

@@ -27,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import UserError
+from ..files import temporary_name
 from .images import decode
 
 NUM_PEOPLE = 40
@@ -72,15 +73,18 @@ def prepare_orl(output: Path) -> OrlFolder:
     if _is_whole(output):
         return OrlFolder(folder.train, folder.verify, folder.pairs, made=False)
     source = find_orl()
-    part = output.with_name(output.name + ".part")
+    part = temporary_name(output)  # of its own, should two processes prepare the data at once
     try:
-        shutil.rmtree(part, ignore_errors=True)
         _write(source, part)
         if output.exists():
             shutil.rmtree(output)
         part.rename(output)
     except OSError as error:
+        if _is_whole(output):  # another process was faster
+            return OrlFolder(folder.train, folder.verify, folder.pairs, made=False)
         raise UserError(f"{output}: cannot be written ({error.strerror}) · give another place") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
     return folder
 
 

@@ -6,8 +6,9 @@ import contextlib
 import errno
 import itertools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 
 import cv2
@@ -15,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ..errors import UserError
-from ..files import flush_folder
+from ..files import flush_folder, lock_file, read_plain, temporary_name
 from .images import BadImage, decode
 from .recordio import EXACT_IN_FLOAT, RecordWriter, record_content
 from .sources.base import Source
@@ -38,7 +39,14 @@ class Encoding:
     size: tuple[int, int] | None = None
 
 
-def pack(source: Source, rec: Path, encoding: Encoding | None = None, *, progress: bool = False) -> None:
+def pack(
+    source: Source,
+    rec: Path,
+    encoding: Encoding | None = None,
+    *,
+    more: Mapping[str, bytes] | None = None,
+    progress: bool = False,
+) -> None:
     """Write a source to ``rec``, its ``.idx`` and ``property`` beside it.
 
     A ``.rec`` that is not encoded anew keeps its records as they are. Everything else gets InsightFace's form: key 0
@@ -47,37 +55,82 @@ def pack(source: Source, rec: Path, encoding: Encoding | None = None, *, progres
     Pictures stay byte for byte, unless ``encoding`` is given. Where identities have names, they are written to
     ``<name>.identities.txt``, a line each, which mxnet does not know.
 
-    All is written under names that start with a dot and end in ``.part``, and renamed at the end, the ``.rec`` last:
-    whatever interrupts this, a ``.rec`` is whole, with all that belongs to it.
+    All is written under names of its own that start with a dot and end in ``.part``, and renamed at the end, the
+    ``.rec`` last: whatever interrupts this, a ``.rec`` is whole, with all that belongs to it. Of two processes that
+    pack to one place at once, the second ends at once.
+
+    Args:
+        source: of the images.
+        rec: the file to write.
+        encoding: of new JPEGs; None: keep the images as they are.
+        more: other files to write beside it: name → content.
+        progress: show a bar on stderr.
 
     Raises:
-        UserError: ``rec`` is there already, a picture cannot be read, or the disk is full. What was begun is removed.
+        UserError: there are no images, ``rec`` is there already or being written, an image cannot be read, or the disk
+            is full. What was begun is removed.
     """
-    _check_target(source, rec)
-    finals = [rec.with_suffix(".idx"), rec.with_name("property"), *([names_path(rec)] if source.named else []), rec]
-    parts = [path.with_name(f".{path.name}.part") for path in finals]
+    if len(source) == 0:
+        raise UserError(f"{rec}: got no images to pack · allowed: a source with one or more · nothing was written")
+    texts = {rec.with_name("property"): _property(source, encoding)}  # before anything is written
+    texts |= {rec.with_name(name): content for name, content in (more or {}).items()}
+    if source.named:
+        texts[names_path(rec)] = "".join(f"{name}\n" for name in source.class_names).encode("utf-8", "surrogateescape")
+    try:
+        with _locked(rec):
+            _check_target(source, rec, more or {})
+            _write(source, rec, encoding, texts, progress=progress)
+    except OSError as error:
+        why = "the disk is full" if error.errno in _DISK_FULL else error.strerror or str(error)
+        raise UserError(f"{rec}: cannot be written: {why} · make room, or give another place") from error
+
+
+@contextlib.contextmanager
+def _locked(rec: Path) -> Iterator[None]:
+    """Keep other processes from packing to the same place. Folders that are empty in the end are removed again."""
+    missing = [folder for folder in (rec.parent, *rec.parent.parents) if not folder.exists()]
+    path = rec.with_name(".pack.lock")  # of the folder, since property is of the folder
+    lock = None
     try:
         rec.parent.mkdir(parents=True, exist_ok=True)
+        lock = lock_file(path)
+        if lock is None:
+            raise UserError(f"{rec}: another process is packing to this folder · wait for it, or give another folder")
+        yield
+    finally:
+        if lock is not None:
+            with lock, contextlib.suppress(OSError):
+                path.unlink()
+        with contextlib.suppress(OSError):
+            for folder in missing:
+                folder.rmdir()
+
+
+def _write(
+    source: Source, rec: Path, encoding: Encoding | None, texts: Mapping[Path, bytes], *, progress: bool
+) -> None:
+    """Write all files of a pack under other names, then rename them."""
+    finals = [rec.with_suffix(".idx"), *texts, rec]
+    parts = [temporary_name(path) for path in finals]
+    try:
+        for old in (old for final in finals for old in rec.parent.glob(f".{escape(final.name)}.*.part")):
+            old.unlink()  # of a pack that was killed
         names_path(rec).unlink(missing_ok=True)  # of an earlier try: with no .rec beside it, it belongs to nothing
         total, records = _records(source, encoding)
-        texts = [_property(source, encoding), "".join(f"{name}\n" for name in source.class_names)]
         with tqdm(records, total=total, unit=" records", disable=not progress) as bar:
-            _write_parts(parts, bar, texts)
+            _write_parts(parts, bar, list(texts.values()))
         for part, final in zip(parts, finals, strict=True):
             if final == rec:
                 flush_folder(rec.parent)  # the others first, through a power cut too
             part.replace(final)
         flush_folder(rec.parent)
-    except OSError as error:
-        why = "the disk is full" if error.errno in _DISK_FULL else error.strerror or str(error)
-        raise UserError(f"{rec}: cannot be written: {why} · make room, or give another place") from error
     finally:
         for part in parts:
             with contextlib.suppress(OSError):
                 part.unlink()
 
 
-def _check_target(source: Source, rec: Path) -> None:
+def _check_target(source: Source, rec: Path, more: Mapping[str, bytes]) -> None:
     if rec.suffix != ".rec":
         raise UserError(f"{rec}: got the ending {rec.suffix!r} · allowed: .rec")
     if rec.exists():
@@ -87,13 +140,16 @@ def _check_target(source: Source, rec: Path) -> None:
         raise UserError(f"{rec}: the property beside it belongs to {others[0]} · give another folder")
     if any("\n" in name or "\r" in name for name in source.class_names):
         raise UserError(f"{rec}: an identity's name holds a line break · rename it")
+    for name, content in more.items():
+        if (path := rec.with_name(name)).exists() and read_plain(path) != content:
+            raise UserError(f"{path}: is there already and belongs to other images · give another folder")
 
 
-def _write_parts(parts: list[Path], records: Iterable[tuple[int, bytes]], texts: list[str]) -> None:
-    """Write the parts of ``.idx``, of as many texts as are wanted, and of ``.rec``, all of it to the disk."""
+def _write_parts(parts: list[Path], records: Iterable[tuple[int, bytes]], texts: list[bytes]) -> None:
+    """Write the parts of ``.idx``, of the texts, and of ``.rec``, all of it to the disk."""
     index, *others, rec = parts
-    for part, text in zip(others, texts, strict=False):
-        part.write_bytes(text.encode("utf-8", "surrogateescape"))
+    for part, text in zip(others, texts, strict=True):
+        part.write_bytes(text)
     with rec.open("wb") as rec_file, index.open("wb") as index_file:
         writer = RecordWriter(rec_file, index_file)
         for key, content in records:
@@ -163,13 +219,13 @@ def _encoded(data: bytes, encoding: Encoding) -> bytes:
     return jpeg.tobytes()
 
 
-def _property(source: Source, encoding: Encoding | None) -> str:
+def _property(source: Source, encoding: Encoding | None) -> bytes:
     """InsightFace's ``property``: identities, height and width of the pictures."""
     try:
         height, width = decode(_picture(source, 0, encoding)).shape[:2]
     except BadImage as error:
         raise _bad_picture(source.name(0), str(error)) from error
-    return f"{len(source.class_names)},{height},{width}"
+    return f"{len(source.class_names)},{height},{width}".encode()
 
 
 def _bad_picture(name: str, why: str) -> UserError:

@@ -33,6 +33,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import UserError
+from .text_files import read_text_lines
 
 NUM_FOLDS = 10
 """Folds of a list that does not number its own, as in LFW and InsightFace."""
@@ -89,18 +90,13 @@ class PairRows:
 
 
 def read_lines(path: Path) -> list[Line]:
-    """Read the lines that are not blank, at least one. Windows line ends and a byte order mark do no harm.
+    """Read the lines that are not blank, at least one. Line ends of any system and a byte order mark do no harm.
 
     Raises:
         UserError: no such file, no text, or an empty file.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file · expected a list of pairs such as LFW's pairs.txt") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as UTF-8 text ({error})") from None
-    lines = [Line(number, line.strip()) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+    text = read_text_lines(path, "a list of pairs such as LFW's pairs.txt", strict=True)
+    lines = [Line(number, line.strip()) for number, line in enumerate(text, start=1) if line.strip()]
     if not lines:
         raise UserError(f"{path}: is empty · expected a list of pairs such as LFW's pairs.txt")
     return lines

@@ -23,6 +23,7 @@ import numpy.typing as npt
 from ..errors import UserError, listed
 from .images import IMAGE_SUFFIXES
 from .pair_lists import Line, PairRows, image_name, is_number, quoted, read_lines, read_list, with_folds
+from .walking import what_lies_at
 
 SUFFIXES = (".jpg", *sorted(IMAGE_SUFFIXES - {".jpg"}))  # tried in this order, each in upper case too
 _LFW_VIEW2_TEXT = """
@@ -74,7 +75,7 @@ class Pairs:
             UserError: ``root`` is no folder, or images are missing: how many, and the first ten.
         """
         root = Path(root)
-        if not root.is_dir():
+        if what_lies_at(root) != "folder":
             raise UserError(f"{root}: no such folder · expected the aligned crops that {self.path} lists")
         found = _find_all(root, self.names)
         if not any(found):

@@ -18,7 +18,9 @@ from typing import IO, Any, cast
 import numpy as np
 import numpy.typing as npt
 
-MOST_OPERATIONS = 10_000_000  # 600,000 images as arrays; bounds time (half a minute) and memory (1 GB)
+MOST_OPERATIONS, BYTES_AN_OPERATION = 2_500_000, 50
+"""A pickle may have so many operations, and another one for every 50 bytes: an image takes up to 17, and a kilobyte and
+more. That bounds the time that a small file takes (seconds) and its memory (250 MB)."""
 
 RAW, LATIN_IN_UTF8, LATIN_IN_ESCAPES, QUOTED = "raw", "utf-8", "raw-unicode-escape", "quoted"
 """How bytes are written: as they are; by Python 3 as text of their code points, in UTF-8 (protocols 1 and 2) or with
@@ -155,9 +157,10 @@ class Machine:
 
     def run(self) -> Any:
         """The value that the pickle describes, its bytes as :class:`Bytes`."""
+        most = MOST_OPERATIONS + len(self.data) // BYTES_AN_OPERATION
         for count, (name, argument, position) in enumerate(self._operations()):
-            if count >= MOST_OPERATIONS:
-                raise Refused(f"more than {MOST_OPERATIONS:,} operations · a verification set needs far fewer")
+            if count >= most:
+                raise Refused(f"more than {most:,} operations · a verification set of this size needs far fewer")
             try:
                 if name == "STOP":
                     return self._pop()

@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 import struct
 
+from .jpeg_markers import header_markers
+
 _PNM = re.compile(rb"P[1-6](?:\s|#[^\n]*\n)+(\d{1,9})(?:\s|#[^\n]*\n)+(\d{1,9})\s")
+_PNM_MOST = re.compile(rb"(?:\s|#[^\n]*\n)*(\d{1,5})\s")
 
 
 def picture_size(data: bytes) -> tuple[int, int] | None:
@@ -32,22 +35,21 @@ def picture_size(data: bytes) -> tuple[int, int] | None:
     return (int(found[2]), int(found[1])) if (found := _PNM.match(data, 0, 4096)) else None
 
 
+def unscaled_maximum(data: bytes) -> int | None:
+    """The number that stands for white in a PGM or PPM whose values OpenCV does not scale to 255; None in any other."""
+    size = _PNM.match(data, 0, 4096)
+    most = size and data[1:2] in b"2356" and _PNM_MOST.match(data, size.end(), size.end() + 4096)
+    if not most or int(most[1]) in (0, 255, 65535):
+        return None
+    return None if data[1:2] in b"23" and int(most[1]) < 255 else int(most[1])
+
+
 def _jpeg(data: bytes) -> tuple[int, int] | None:
-    """From the frame header (SOF0 to SOF15), looked for as libjpeg does: bytes between two segments are skipped."""
-    at = 2
-    while (at := data.find(b"\xff", at)) >= 0:
-        (marker,) = struct.unpack_from("B", data, at + 1)
-        if marker == 0xFF:  # padding
-            at += 1
-        elif marker in (0x00, 0x01) or 0xD0 <= marker <= 0xD7:  # nothing follows these
-            at += 2
-        elif marker in (0xD9, 0xDA):  # the end, or pixels already
-            return None
-        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+    """From the frame header (SOF0 to SOF15)."""
+    for marker, at in header_markers(data):
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             height, width = struct.unpack_from(">HH", data, at + 5)
             return height, width
-        else:
-            at += 2 + struct.unpack_from(">H", data, at + 2)[0]
     return None
 
 

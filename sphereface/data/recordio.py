@@ -22,10 +22,7 @@ from __future__ import annotations
 
 import mmap
 import struct
-import warnings
-from array import array
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -36,11 +33,12 @@ from ..errors import UserError
 MAGIC = 0xCED7230A
 EXACT_IN_FLOAT = 2**24  # labels are float32: whole numbers above this are not all exact
 _MAGIC_BYTES = struct.pack("<I", MAGIC)
-_LENGTH_BITS = 29
-_LENGTH_MASK = (1 << _LENGTH_BITS) - 1
-_PART = struct.Struct("<II")  # magic, cflag and length
+LENGTH_BITS = 29
+LENGTH_MASK = (1 << LENGTH_BITS) - 1
+PART = struct.Struct("<II")  # magic, cflag and length, the beginning of a part
 _START = struct.Struct("<III")  # the same and the flag of the record
 _HEAD = struct.Struct("<IfQQ")  # flag, label, id, id2
+_MOST_HEAD_PARTS = 16  # that a head with two labels can be cut into, and more
 
 Buffer = bytes | mmap.mmap
 
@@ -74,8 +72,8 @@ def read_picture(buffer: Buffer, offset: int) -> bytes:
     """The encoded picture of the record at an offset. Raises OSError where no whole record is there."""
     if 0 <= offset <= len(buffer) - _START.size:
         magic, word, flag = _START.unpack_from(buffer, offset)
-        start, end = offset + _PART.size + _HEAD.size + 4 * flag, offset + _PART.size + word
-        if magic == MAGIC and word <= _LENGTH_MASK and start <= end <= len(buffer):  # cflag 0: nearly all of them
+        start, end = offset + PART.size + _HEAD.size + 4 * flag, offset + PART.size + word
+        if magic == MAGIC and word <= LENGTH_MASK and start <= end <= len(buffer):  # cflag 0: nearly all of them
             return buffer[start:end]
     content = read_content(buffer, offset)
     start = _content_start(content, offset)
@@ -84,28 +82,33 @@ def read_picture(buffer: Buffer, offset: int) -> bytes:
 
 def read_content(buffer: Buffer, offset: int) -> bytes:
     """The whole record at an offset, its parts joined. Raises OSError where no whole record is there."""
+    return _joined(buffer, offset)[0]
+
+
+def _joined(buffer: Buffer, offset: int, most: int | None = None) -> tuple[bytes, bool]:
+    """The parts of the record at an offset, at most so many, and whether these are all."""
     parts: list[bytes] = []
     while True:
         cflag, data, offset = _read_part(buffer, offset)
         if (cflag in (0, 1)) != (not parts):
             raise OSError(f"no whole record: a part of kind {cflag} where another is due")
         parts.append(data)
-        if cflag in (0, 3):
-            return _MAGIC_BYTES.join(parts)
+        if cflag in (0, 3) or len(parts) == most:
+            return _MAGIC_BYTES.join(parts), cflag in (0, 3)
 
 
 def _read_part(buffer: Buffer, offset: int) -> tuple[int, bytes, int]:
     """Its cflag, its bytes, and where the next one begins."""
-    if not 0 <= offset <= len(buffer) - _PART.size:
+    if not 0 <= offset <= len(buffer) - PART.size:
         raise OSError(f"the record at byte {offset} is cut off: the file ends at {len(buffer)}")
-    magic, word = _PART.unpack_from(buffer, offset)
+    magic, word = PART.unpack_from(buffer, offset)
     if magic != MAGIC:
         raise OSError(f"no record at byte {offset}: {magic:#010x} stands in the place of the mark {MAGIC:#010x}")
-    start, length = offset + _PART.size, word & _LENGTH_MASK
+    start, length = offset + PART.size, word & LENGTH_MASK
     data = buffer[start : start + length]
     if len(data) < length:
         raise OSError(f"the record at byte {offset} is cut off: {len(data)} of {length} bytes")
-    return word >> _LENGTH_BITS, data, start + length + -length % 4
+    return word >> LENGTH_BITS, data, start + length + -length % 4
 
 
 def _content_start(content: bytes, offset: int) -> int:
@@ -137,7 +140,7 @@ def read_heads(buffer: Buffer, offsets: npt.NDArray[np.int64], name: str) -> Hea
             "the .idx belongs to another file, or one of them is damaged: copy both again, or make an index "
             "with scripts/pack_faces.py from a copy of the .rec without .idx"
         )
-    length = (words[at + 1] & _LENGTH_MASK).astype(np.int64)
+    length = (words[at + 1] & LENGTH_MASK).astype(np.int64)
     flag = words[at + 2].astype(np.int64)
     last = len(words) - 1
     first, second = (words[np.minimum(at + 8 + i, last)].view("<f4") for i in range(2))
@@ -146,74 +149,35 @@ def read_heads(buffer: Buffer, offsets: npt.NDArray[np.int64], name: str) -> Hea
         second=np.where(flag > 1, second, np.float32(np.nan)),
         id=words[at + 4].astype(np.uint64) | words[at + 5].astype(np.uint64) << np.uint64(32),
         flag=flag,
-        empty=(words[at + 1] >> _LENGTH_BITS == 0) & (length <= _HEAD.size + 4 * flag),
+        empty=(words[at + 1] >> LENGTH_BITS == 0) & (length <= _HEAD.size + 4 * flag),
     )
-    for row in np.flatnonzero((words[at + 1] >> _LENGTH_BITS != 0) & (length < 32)):  # cut inside the head
-        _read_cut_head(buffer, int(offsets[row]), heads, row)
+    cut = words[at + 1] >> LENGTH_BITS != 0
+    if (short := ~cut & (length < _HEAD.size)).any():
+        row = short.argmax()
+        raise UserError(
+            f"{name}: the record at byte {offsets[row]} has {length[row]} bytes · allowed: {_HEAD.size} or more, the "
+            "head of an image record · is this a .rec of images?"
+        )
+    for row in np.flatnonzero(cut & (length < 32)):  # cut inside the head
+        try:
+            _read_cut_head(buffer, int(offsets[row]), heads, row)
+        except OSError as error:
+            raise UserError(f"{name}: truncated or damaged: {error} · copy .rec and .idx again") from error
     return heads
 
 
 def _read_cut_head(buffer: Buffer, offset: int, heads: Heads, row: np.intp) -> None:
-    content = read_content(buffer, offset)
-    start = _content_start(content, offset)
+    content, whole = _joined(buffer, offset, _MOST_HEAD_PARTS)
+    size = len(content) if len(content) < _HEAD.size else _content_start(content, offset) if whole else _HEAD.size
+    if size < _HEAD.size:
+        raise OSError(f"the record at byte {offset} is too short: {size} bytes")
     flag, label, number, _ = _HEAD.unpack_from(content)
-    labels = np.frombuffer(content, "<f4", count=flag, offset=_HEAD.size)
-    heads.flag[row], heads.id[row], heads.empty[row] = flag, number, start == len(content)
+    labels = np.frombuffer(content, "<f4", count=min(flag, (len(content) - _HEAD.size) // 4), offset=_HEAD.size)
+    if len(labels) < min(flag, 2):
+        raise OSError(f"the record at byte {offset} has a head in more than {_MOST_HEAD_PARTS} parts")
+    heads.flag[row], heads.id[row], heads.empty[row] = flag, number, whole and size == len(content)
     heads.label[row] = labels[0] if flag else label
     heads.second[row] = labels[1] if flag > 1 else np.nan
-
-
-def find_records(buffer: Buffer, name: str) -> npt.NDArray[np.int64]:
-    """Where records begin, found by walking through the whole file.
-
-    Raises:
-        UserError: the file ends inside a record, or is no RecordIO.
-    """
-    found, offset, size, cflag = array("q"), 0, len(buffer), 0
-    while offset < size:
-        magic, word = _PART.unpack_from(buffer, offset) if offset + _PART.size <= size else (MAGIC, size)
-        if magic != MAGIC:
-            raise UserError(f"{name}: byte {offset} begins no record · allowed: a .rec file as mxnet writes it")
-        cflag = word >> _LENGTH_BITS
-        if cflag in (0, 1):
-            found.append(offset)
-        length = word & _LENGTH_MASK
-        offset += _PART.size + length + -length % 4
-    if offset > size or cflag in (1, 2):
-        raise UserError(f"{name}: truncated: the file ends at byte {size}, inside its last record · copy it again")
-    return np.array(found, dtype=np.int64)
-
-
-def read_index(path: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Keys and offsets of an ``.idx``, in its order.
-
-    Returns:
-        Two (R,) int64 arrays.
-
-    Raises:
-        UserError: it cannot be read, is no such file, or has a key twice.
-    """
-    try:
-        text = path.read_bytes()
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # numpy only warns where a text stops being numbers
-            numbers = np.fromstring(text, dtype=np.int64, sep=" ")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    except (ValueError, DeprecationWarning):
-        numbers = np.empty(0, np.int64)
-    num_lines = text.count(b"\n") + (not text.endswith(b"\n"))
-    if len(numbers) != 2 * num_lines or len(numbers) == 0:
-        raise UserError(
-            f"{path}: got a text that is no index · allowed: a line 'key<tab>offset' for each record · move it "
-            "away, and the .rec is read without it"
-        )
-    keys, offsets = numbers[::2].copy(), numbers[1::2].copy()
-    ordered = np.sort(keys)
-    twice = ordered[1:][ordered[1:] == ordered[:-1]]
-    if len(twice):
-        raise UserError(f"{path}: the key {twice[0]} stands twice · allowed: once · make a new index")
-    return keys, offsets
 
 
 # -------------------------------------------------------------------- writing
@@ -250,13 +214,13 @@ class RecordWriter:
             ValueError: it has 2^29 bytes or more, which the format has no number for.
             OSError: the disk is full.
         """
-        if len(content) > _LENGTH_MASK:
-            raise ValueError(f"a record of {len(content)} bytes · allowed: less than {_LENGTH_MASK + 1}")
+        if len(content) > LENGTH_MASK:
+            raise ValueError(f"a record of {len(content)} bytes · allowed: less than {LENGTH_MASK + 1}")
         parts = _cut(content)
         data = bytearray()
         for number, part in enumerate(parts):
             cflag = 0 if len(parts) == 1 else 1 if number == 0 else 3 if number == len(parts) - 1 else 2
-            data += _PART.pack(MAGIC, cflag << _LENGTH_BITS | len(part)) + part
+            data += PART.pack(MAGIC, cflag << LENGTH_BITS | len(part)) + part
         data += bytes(-len(data) % 4)
         self._index.write(b"%d\t%d\n" % (key, self._offset))
         self._records.write(data)

@@ -7,24 +7,30 @@ photographs have none of their own.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..errors import UserError
+from ..errors import UserError, shown, shown_key
 from ..files import write_whole
 from ..metrics import BoolArray, FloatArray, roc, tar_at_far
+from ..metrics.verification import MIN_IMPOSTORS
+from ..options import option
+from ..small_files import parse_form, read_json, reason
 
+LEAST_TAR = 0.9
+"""Share of genuine pairs that a threshold must accept, to decide where the user states no false accept rate."""
 FAR_TARGETS = (1e-1, 5e-2, 2e-2, 1e-2, 5e-3, 2e-3, 1e-3, 5e-4, 2e-4, 1e-4, 5e-5, 2e-5, 1e-5)
 _FORMAT = 1
 _STEPS = 100
 _LARGEST = 1e9  # slope and offset: a cosine times 1e9 is still far from the largest number of float64
 _HIGHEST_COSINE = 1.001  # rounding may leave a cosine above 1
+_BELOW_ONE = math.nextafter(1, 0)
 _MIRROR = {
     "join": "with mirror images joined",
     "add": "with mirror images added",
@@ -39,10 +45,15 @@ class Threshold:
     ``num_impostor`` is how many impostor pairs it was measured on.
     """
 
-    far: float
-    threshold: float
-    tar: float
-    num_impostor: int
+    far: float = option(above=0, high=1)
+    threshold: float = option(low=-_HIGHEST_COSINE, high=_HIGHEST_COSINE)
+    tar: float = option(low=0, high=1)
+    num_impostor: int = option(low=1)
+
+    @property
+    def weak(self) -> bool:
+        """Whether it refuses more than one in ten genuine pairs."""
+        return self.tar < LEAST_TAR
 
 
 @dataclass(frozen=True)
@@ -60,14 +71,14 @@ class Calibration:
             joined with ``flip``, as in files that do not say it.
     """
 
-    checkpoint_sha256: str
-    flip: bool
-    source: str
-    slope: float
-    offset: float
-    prior: float
-    thresholds: tuple[Threshold, ...]
-    mirror: str = ""
+    checkpoint_sha256: str = option()
+    flip: bool = option()
+    source: str = option()
+    slope: float = option(above=0, high=_LARGEST)
+    offset: float = option(low=-_LARGEST, high=_LARGEST)
+    prior: float = option(above=0, high=_BELOW_ONE)
+    thresholds: tuple[Threshold, ...] = option()
+    mirror: str = option("", choices=list(_MIRROR))
 
     def __post_init__(self) -> None:
         if not self.mirror:
@@ -86,13 +97,16 @@ class Calibration:
         return _sigmoid(self.slope * cosine + self.offset + moved)
 
     def at(self, far: float | None = None) -> Threshold:
-        """The threshold at a false accept rate; None: at the lowest one that the evaluation could resolve.
+        """The threshold at a false accept rate.
+
+        None: at the lowest rate that accepts :data:`LEAST_TAR` of the genuine pairs, since a lower one refuses too many
+        of them. Where there is none, at the highest rate; its threshold is weak (:attr:`Threshold.weak`).
 
         Raises:
             UserError: the evaluation has none at that rate.
         """
         if far is None:
-            return self.thresholds[-1]
+            return next((point for point in reversed(self.thresholds) if not point.weak), self.thresholds[0])
         for point in self.thresholds:
             if math.isclose(point.far, far, rel_tol=1e-6):
                 return point
@@ -205,15 +219,14 @@ def read_calibration(path: Path, *, checkpoint_sha256: str, mirror: str) -> Cali
     """
     remake = f"make one: sphereface eval --ckpt … --mirror {mirror} --calibrate"
     try:
-        calibration = _calibration_of(json.loads(path.read_text(encoding="utf-8")))
+        calibration = _calibration_of(read_json(path))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}) · {remake}") from error
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-        reason = f"no {error}" if isinstance(error, KeyError) else error
-        raise UserError(f"{path}: not a calibration ({reason}) · {remake}") from error
+    except ValueError as error:
+        raise UserError(f"{path}: not a calibration ({reason(error)}) · {remake}") from error
     if calibration.checkpoint_sha256 != checkpoint_sha256:
         raise UserError(
-            f"{path}: made for another checkpoint (SHA-256 {calibration.checkpoint_sha256[:12]}…, "
+            f"{path}: made for another checkpoint (SHA-256 {shown_key(calibration.checkpoint_sha256[:12])}…, "
             f"this one has {checkpoint_sha256[:12]}…) · {remake}"
         )
     if calibration.mirror != mirror:
@@ -222,60 +235,25 @@ def read_calibration(path: Path, *, checkpoint_sha256: str, mirror: str) -> Cali
 
 
 def _calibration_of(values: dict[str, Any]) -> Calibration:
-    """Check and build a calibration. A ValueError says which value is wrong; a TypeError or KeyError which key."""
-    found = dict(values)
-    if found.pop("format") != _FORMAT:
-        raise ValueError("another format")
-    found["slope"] = _number(found, "slope", 0, _LARGEST)
-    found["offset"] = _number(found, "offset", -_LARGEST, _LARGEST)
-    found["prior"] = _number(found, "prior", 0, 1)
-    if found["slope"] == 0 or found["prior"] in (0, 1):
-        raise ValueError(f"slope {found['slope']:g}, prior {found['prior']:g} · allowed: above 0, and prior below 1")
-    for key, kind in (("checkpoint_sha256", str), ("source", str), ("flip", bool)):
-        if not isinstance(found[key], kind):
-            raise ValueError(
-                f"{key}: got {_short(found[key])} · allowed: {'true or false' if kind is bool else 'text'}"
-            )
-    mirror = found.get("mirror", "join" if found["flip"] else "none")
-    if mirror not in tuple(_MIRROR) or (mirror != "none") != found["flip"]:
-        raise ValueError(f"mirror: got {_short(mirror)} with flip {found['flip']} · allowed: {', '.join(_MIRROR)}")
-    return Calibration(**{**found, "mirror": mirror, "thresholds": _thresholds(found["thresholds"])})
-
-
-def _thresholds(found: Sequence[dict[str, Any]]) -> tuple[Threshold, ...]:
-    points = tuple(
-        Threshold(
-            far=_number(point, "far", 0, 1),
-            threshold=_number(point, "threshold", -_HIGHEST_COSINE, _HIGHEST_COSINE),
-            tar=_number(point, "tar", 0, 1),
-            num_impostor=_count(point, "num_impostor"),
+    """Check and build a calibration. A ValueError says which value is wrong."""
+    if values.get("format") != _FORMAT or isinstance(values["format"], bool):
+        raise ValueError(f"format: got {shown(values.get('format'))} · allowed: {_FORMAT}")
+    found = parse_form({key: value for key, value in values.items() if key != "format"}, Calibration)
+    if (found.mirror != "none") != found.flip:
+        raise ValueError(f"mirror: got {found.mirror} with flip {found.flip} · allowed: none without flip, else others")
+    if not found.thresholds:
+        raise ValueError("thresholds: got none · allowed: one or more")
+    if any(point.far * point.num_impostor + 1e-9 < MIN_IMPOSTORS for point in found.thresholds):
+        raise ValueError(
+            f"thresholds: far × num_impostor is below {MIN_IMPOSTORS}, too few impostor pairs for the rate"
         )
-        for point in found
-    )
-    if not points:
-        raise ValueError("no thresholds")
-    rates = [point.far for point in points]
-    if sorted(set(rates), reverse=True) != rates:
-        raise ValueError("thresholds: far does not fall from each to the next")
-    return points
-
-
-def _number(values: dict[str, Any], key: str, lowest: float, highest: float) -> float:
-    value = values[key]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not lowest <= value <= highest:
-        raise ValueError(f"{key}: got {_short(value)} · allowed: a number from {lowest:g} to {highest:g}")
-    return float(value)
-
-
-def _count(values: dict[str, Any], key: str) -> int:
-    value = values[key]
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{key}: got {_short(value)} · allowed: 1 or more")
-    return value
-
-
-def _short(value: object) -> str:
-    return repr(value)[:40]
+    for before, after in itertools.pairwise(found.thresholds):
+        if after.far >= before.far or after.tar > before.tar or after.threshold < before.threshold:
+            raise ValueError(
+                f"thresholds: far {after.far:g} after {before.far:g} · allowed: from each to the next, far falls, "
+                "tar does not rise, and threshold does not fall"
+            )
+    return found
 
 
 def _cross_entropy(logits: FloatArray, target: FloatArray) -> float:

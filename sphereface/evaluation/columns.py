@@ -13,6 +13,8 @@ from typing import TextIO
 import numpy as np
 import numpy.typing as npt
 
+from ..data.pair_lists import quoted
+from ..data.text_files import open_text
 from ..errors import UserError
 
 Int32Array = npt.NDArray[np.int32]
@@ -22,21 +24,22 @@ _MOST_DIGITS = len(str(_LARGEST))
 _LINES = 2**20  # lines parsed at a time: 12 MB with three columns
 
 
-def open_text(path: Path, what: str) -> TextIO:
-    """Open a UTF-8 file, with or without a byte order mark.
+def open_columns(path: Path, what: str) -> TextIO:
+    """Open a UTF-8 file, with or without a byte order mark, with line ends of any system.
 
     Raises:
         UserError: it cannot be opened. ``what`` says what was expected there.
     """
     try:
-        return path.open(encoding="utf-8-sig")
+        return open_text(path)
     except OSError as error:
         raise unreadable(path, error, what) from None
 
 
 def unreadable(path: Path, error: Exception, what: str) -> UserError:
     """The error of a file that cannot be opened, or is no UTF-8 text."""
-    return UserError(f"{path}: cannot be read as UTF-8 text ({error}) · expected {what}")
+    reason = error.strerror if isinstance(error, OSError) else error
+    return UserError(f"{path}: cannot be read as UTF-8 text ({reason}) · expected {what}")
 
 
 def lines_of(path: Path, what: str) -> Iterator[tuple[int, str]]:
@@ -46,10 +49,12 @@ def lines_of(path: Path, what: str) -> Iterator[tuple[int, str]]:
         UserError: the file cannot be read, or has no such line.
     """
     empty = True
-    with open_text(path, what) as file:
+    with open_columns(path, what) as file:
         try:
             for number, line in enumerate(file, start=1):
                 stripped = line.strip()
+                if "\0" in line:
+                    raise UserError(f"{path}, line {number}: holds a NUL byte, so it is no text · expected {what}")
                 if stripped:
                     empty = False
                     yield number, stripped
@@ -74,7 +79,7 @@ def integer_blocks(path: Path, what: str) -> Iterator[Int32Array]:
         ValueError: a line has another number of columns than the first of its block, or a field that is no int32.
             Neither numpy's message nor its line number is fit for a user: read the lines again to find the fault.
     """
-    with open_text(path, what) as file:
+    with open_columns(path, what) as file:
         while True:
             try:
                 block = _load(file)
@@ -92,7 +97,7 @@ def is_integer(field: str) -> bool:
 
 def bad_line(path: Path, number: int, line: str, expected: str) -> UserError:
     """The error of a line of another form than ``expected``."""
-    return UserError(f"{path}, line {number}: got {line!r} · expected {expected}")
+    return UserError(f"{path}, line {number}: got {quoted(line)} · expected {expected}")
 
 
 def _load(file: TextIO) -> Int32Array:

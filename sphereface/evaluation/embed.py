@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from ..data.images import BadImage, Picture, decode_into
+from ..data.images import BadImage, Picture, decode_into, read_encoded
 from ..data.transforms import to_input
 from ..errors import UserError, listed
 from ..models import Backbone
@@ -127,7 +127,7 @@ def _load(files: Sequence[Picture], input_size: tuple[int, int]) -> _Batch:
     problems = []
     for row, file in enumerate(files):
         try:
-            decode_into(file.read_bytes(), images[row])
+            decode_into(read_encoded(file), images[row])
         except (OSError, BadImage) as error:
             problems.append(f"{file}: {error}")
     return _Batch(images, problems)

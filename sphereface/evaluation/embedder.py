@@ -12,13 +12,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..data.images import Picture
-from ..errors import UserError
+from ..data.images import Picture, read_encoded
+from ..errors import UserError, first_line
 from ..files import DAMAGED, write_whole
 from ..models import Backbone, load_model
 from .embed import embed_files
 from .embeddings import Embeddings, split_mirror
 from .images import Images
+from .mapped_array import map_array
 from .source import Source
 
 log = logging.getLogger(__name__)
@@ -119,14 +120,17 @@ class Embedder(Source):
         if not self._file.exists():
             return {}
         try:
-            with np.load(self._file, allow_pickle=False) as kept:
-                digests, features = kept["digests"], kept["features"]
-            if digests.ndim != 2 or features.ndim != 2 or features.dtype != np.float32:
-                raise ValueError(f"digests {digests.shape}, features {features.shape} {features.dtype}")
-            return {row.tobytes(): feature for row, feature in zip(digests, features, strict=True)}
-        except (OSError, *DAMAGED) as error:
+            digests, features = (np.array(map_array(self._file, key)) for key in ("digests", "features"))
+            if digests.shape[1:] != (_DIGEST_BYTES,) or digests.dtype != np.uint8:
+                raise ValueError(f"digests: got {digests.dtype} of shape {digests.shape}")
+            wanted = (len(digests), self.model.embedding_dim * (2 if self.flip else 1))
+            if features.shape != wanted or features.dtype != np.float32:
+                raise ValueError(f"features: got {features.dtype} of shape {features.shape}, not float32 of {wanted}")
+            finite = np.isfinite(features).all(axis=1)  # the others are embedded again
+            return {row.tobytes(): feature for row, feature in zip(digests[finite], features[finite], strict=True)}
+        except (OSError, MemoryError, *DAMAGED) as error:
             raise UserError(
-                f"{self._file}: damaged file of kept embeddings ({error}) · delete it, or use --no-cache"
+                f"{self._file}: damaged file of kept embeddings ({first_line(error)}) · delete it, or use --no-cache"
             ) from None
 
     def _write(self, known: dict[bytes, npt.NDArray[np.float32]]) -> None:
@@ -144,7 +148,7 @@ class Embedder(Source):
 def _digest(file: Picture) -> bytes:
     """A file that cannot be read has its name's digest: :func:`embed_files` then lists it with the others."""
     try:
-        data = file.read_bytes()
+        data = read_encoded(file)
     except OSError:
         data = b"unreadable: " + str(file).encode()
     return hashlib.blake2b(data, digest_size=_DIGEST_BYTES).digest()

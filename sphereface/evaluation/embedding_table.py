@@ -17,8 +17,6 @@ Galleries of older versions have ``paths`` in place of ``names``. Other arrays a
 from __future__ import annotations
 
 import os
-import warnings
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path, PureWindowsPath
@@ -29,22 +27,16 @@ import numpy.typing as npt
 
 from ..data.bins import is_bin
 from ..errors import UserError
-from ..files import DAMAGED, write_whole
+from ..files import write_whole
 from .embeddings import Embeddings
 from .images import Images, stem_of
-from .mapped_array import map_array
 from .source import Source
+from .table_file import Array, read_table, with_slashes
 
 SUFFIX = ".npz"
 _SEVERAL = -1  # row of a name that belongs to several rows with different embeddings
 _MOST_SHOWN = 3
-_LONGEST_REASON = 200  # characters of a message of numpy, which may quote a damaged header
 _FIRST_OF_BIN = "000000"
-_NUMBERS = ("embeddings", "mirror", "quality")
-_TEXTS = ("root", "checkpoint_sha256")
-_READ = ("names", "paths", *_NUMBERS, *_TEXTS)
-
-Array = npt.NDArray[Any]
 
 
 class EmbeddingTable(Source):
@@ -63,7 +55,7 @@ class EmbeddingTable(Source):
 
     def __init__(self, path: Path, *, mirror: str | None = None) -> None:
         super().__init__(path)
-        arrays = _read(path, skip=("mirror",) if mirror == "none" else ())
+        arrays = read_table(path, skip=("mirror",) if mirror == "none" else ())
         self._names: list[str] = arrays["names"]
         self._image: Array = arrays["embeddings"]
         self._mirror: Array | None = arrays.get("mirror")
@@ -107,7 +99,7 @@ class EmbeddingTable(Source):
         prefix = f"{set_name}/"
         if not any(name.startswith(prefix) for name in self._names):
             prefix = ""
-        names = [_with_slashes(name) for name in images.names]
+        names = [with_slashes(name) for name in images.names]
         if not prefix and is_bin(images.root) and any(self._find([name]) is not None for name in names):
             self._check_bin(images.root, set_name)
         found = [self._find(self._ways(images.root, name, prefix)) for name in names]
@@ -228,89 +220,11 @@ def write_table(
         raise UserError(f"{path}: cannot be written ({error.strerror})") from error
 
 
-# ---------------------------------------------------------------- reading
-
-
-def _read(path: Path, skip: Sequence[str]) -> dict[str, Any]:
-    """Read and check the arrays of a table."""
-    try:
-        if not zipfile.is_zipfile(path):
-            path.open("rb").close()  # a missing file is said as such
-            raise _wrong(path, "not a .npz file, which is a zip archive")
-        with zipfile.ZipFile(path) as archive:
-            members = {name.removesuffix(".npy") for name in archive.namelist()}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of Python, about a damaged header
-            found = {key: map_array(path, key) for key in _READ if key in members and key not in skip}
-    except MemoryError as error:
-        raise UserError(f"{path}: needs more memory than there is ({error})") from None
-    except (OSError, *DAMAGED) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise UserError(f"{path}: cannot be read ({error.strerror}) · expected a table of embeddings") from None
-        if "Object arrays" in str(error):
-            raise _wrong(path, "holds an array of Python objects, which could run code") from None
-        raise _wrong(path, f"damaged ({_reason(error)})") from None
-    names = found.pop("names", found.pop("paths", None))
-    if names is None or "embeddings" not in found:
-        raise _wrong(path, f"has no array {'names' if names is None else 'embeddings'}")
-    _check(path, found, names)
-    texts = [_with_slashes(name).removeprefix("./") for name in _texts(path, "names", names)]
-    return {**found, "names": texts, **{key: _text(path, key, found[key]) for key in _TEXTS if key in found}}
-
-
-def _check(path: Path, found: Mapping[str, Array], names: Array) -> None:
-    if names.ndim != 1 or not len(names):
-        raise _wrong(path, f"names: got shape {names.shape}")
-    shape = found["embeddings"].shape
-    for key in (key for key in _NUMBERS if key in found):
-        array = found[key]
-        wanted = (len(names),) if key == "quality" else (len(names), *shape[1:2])
-        if array.dtype.kind != "f" or array.dtype.itemsize > np.dtype(np.float64).itemsize:
-            raise _wrong(path, f"{key}: got {array.dtype}, not float16, float32 or float64")
-        if len(shape) != 2 or array.shape != wanted or 0 in array.shape:
-            raise _wrong(path, f"{key}: got shape {array.shape} with {len(names):,} names")
-
-
-def _texts(path: Path, key: str, array: Array) -> list[str]:
-    if array.dtype.kind not in "US":
-        raise _wrong(path, f"{key}: got {array.dtype}, not text")
-    try:
-        return list((np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array).tolist())
-    except UnicodeDecodeError as error:
-        raise _wrong(path, f"{key}: bytes that are not UTF-8 ({error.reason})") from None
-    except (ValueError, SystemError) as error:  # of numpy, for numbers that are no characters of Unicode
-        raise _wrong(path, f"damaged ({key}: {_reason(error)})") from None
-
-
-def _text(path: Path, key: str, array: Array) -> str:
-    if array.size != 1:
-        raise _wrong(path, f"{key}: got shape {array.shape}, not one text")
-    return _texts(path, key, array.reshape(1))[0]
-
-
-def _reason(error: Exception) -> str:
-    """Return what an error says, on one line."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    text = "".join(letter if letter.isprintable() else "?" for letter in text)
-    return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]}…"
-
-
-def _with_slashes(name: str) -> str:
-    return name.replace("\\", "/")
-
-
 def _places(place: str, root: str) -> Iterator[str]:
     """Return the place of an image, and the same relative to a folder that it is in."""
-    yield _with_slashes(place)
+    yield with_slashes(place)
     if place.startswith(root + os.sep):
-        yield _with_slashes(place[len(root) + 1 :])
-
-
-def _wrong(path: Path, what: str) -> UserError:
-    return UserError(
-        f"{path}: {what} · allowed: names (N,) text, embeddings (N, D) float, and if wanted mirror (N, D), "
-        "quality (N,) · write it with numpy.savez"
-    )
+        yield with_slashes(place[len(root) + 1 :])
 
 
 def _as_slice(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64] | slice:

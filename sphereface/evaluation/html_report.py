@@ -16,7 +16,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from ..data.images import BadImage, decode
+from ..data.images import BadImage, decode, read_encoded
 from .charts import svg_of
 from .glossary import GLOSSARY, anchor, find_terms, short_definition
 from .result import Chart, Example, Examples, Result, Rows
@@ -225,7 +225,7 @@ def _data_uri(report: Report, row: int) -> str:
     if report.images.files is None:
         return ""
     try:
-        image = decode(report.images.files[row].read_bytes())
+        image = decode(read_encoded(report.images.files[row]))
     except (OSError, BadImage):
         return ""
     scale = _LONGEST_SIDE / max(image.shape[:2])

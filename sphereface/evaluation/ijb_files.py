@@ -19,6 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ..data.pair_lists import quoted
+from ..data.walking import check_readable
 from ..errors import UserError
 from ..metrics import BoolArray, FloatArray, IntArray
 from .columns import Int32Array, bad_line, integer_blocks, is_integer, lines_of
@@ -156,7 +158,8 @@ def read_template_pairs(path: Path, templates: IntArray) -> TemplatePairs:
         templates: (T,) all templates, sorted.
 
     Raises:
-        UserError: the file cannot be read, a line of another form, or a template that is not among ``templates``.
+        UserError: the file cannot be read, a line of another form, a template that is not among ``templates``, or pairs
+            of one kind only.
     """
     row = RowOfTemplate(templates)
     left, right, same = [], [], []
@@ -170,7 +173,13 @@ def read_template_pairs(path: Path, templates: IntArray) -> TemplatePairs:
         raise _first_bad_pair(path, templates) from None
     if not left:
         raise UserError(f"{path}: is empty · expected lines {_PAIR_LINE}")
-    return TemplatePairs(np.concatenate(left), np.concatenate(right), np.concatenate(same))
+    pairs = TemplatePairs(np.concatenate(left), np.concatenate(right), np.concatenate(same))
+    if pairs.same.all() or not pairs.same.any():
+        num_same = np.count_nonzero(pairs.same)
+        raise UserError(
+            f"{path}: has {num_same:,} pairs of one subject and {len(pairs.same) - num_same:,} of two · both are needed"
+        )
+    return pairs
 
 
 def read_detections(path: Path, images: Sequence[str]) -> Detections:
@@ -191,19 +200,22 @@ def read_detections(path: Path, images: Sequence[str]) -> Detections:
         if len(values) != _LANDMARKS + 1:
             raise bad_line(path, number, line, _SCORE_LINE)
         if row == len(images) or fields[0] != images[row]:
-            expected = "no more lines" if row == len(images) else repr(images[row])
+            expected = "no more lines" if row == len(images) else quoted(images[row])
             raise UserError(
-                f"{path}, line {number}: got image {fields[0]!r} · expected {expected}: "
+                f"{path}, line {number}: got image {quoted(fields[0])} · expected {expected}: "
                 "the images of *_face_tid_mid.txt in their order"
             )
         numbers[row] = values
         row += 1
     if row < len(images):
-        raise UserError(f"{path}: ends after {row} images · *_face_tid_mid.txt has {len(images)}, next {images[row]!r}")
+        raise UserError(
+            f"{path}: ends after {row} images · *_face_tid_mid.txt has {len(images)}, next {quoted(images[row])}"
+        )
     return Detections(numbers[:, :_LANDMARKS].reshape(-1, 5, 2), numbers[:, _LANDMARKS].copy())
 
 
 def _matches(folder: Path, pattern: str) -> list[Path]:
+    check_readable(folder, "")  # glob would find nothing in a closed folder
     return sorted(folder.glob(pattern))
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from ..errors import UserError
 from ..metrics import IntArray
-from .columns import bad_line, is_integer, open_text, unreadable
+from .columns import bad_line, is_integer, open_columns, unreadable
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,10 @@ def read_template_subjects(path: Path, *, gallery: bool = False) -> TemplateSubj
 def _template_lines(path: Path) -> list[tuple[int, int, int]]:
     """(number, template, subject) of each line after the header."""
     what = "a csv file with a header and lines 'template,subject'"
-    with open_text(path, what) as file:
+    with open_columns(path, what) as file:
         try:
-            lines = [(number, line) for number, line in enumerate(csv.reader(file), start=1) if any(line)]
+            reader = csv.reader(file)
+            lines = [(reader.line_num, line) for line in reader if any(line)]
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise unreadable(path, error, what) from None
     if len(lines) < 2:

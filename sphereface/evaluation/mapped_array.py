@@ -6,13 +6,15 @@ import struct
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import IO, Any, BinaryIO, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 _LOCAL_HEADER = struct.Struct("<4s5H3I2H")  # of the zip format: the last two are the lengths of name and extra field
 _BLOCK = 1 << 20
+_MOST_UNPACKED = 1 << 27  # bytes of a compressed array, unless it shrank by less than a hundred times: numbers do
+_MOST_SHRUNK = 100
 _ENCRYPTED = 1  # bit of a member's flags
 _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
@@ -39,28 +41,37 @@ def map_array(path: Path, name: str) -> npt.NDArray[Any]:
         if member.flag_bits & _ENCRYPTED:
             raise zipfile.BadZipFile(f"{member.filename} is encrypted")
         if member.compress_type != zipfile.ZIP_STORED:
+            if member.file_size > max(_MOST_UNPACKED, _MOST_SHRUNK * member.compress_size):
+                raise ValueError(f"{name}: unpacks from {member.compress_size:,} to {member.file_size:,} bytes")
             with archive.open(member) as stream:
-                array = np.lib.format.read_array(stream, allow_pickle=False)
-                while stream.read(_BLOCK):  # the checksum is compared at the end
-                    pass
-                return np.asarray(array)
+                shape, order, dtype = _header(stream, name, member.file_size)
+                data = stream.read()  # to the end, where the checksum is compared
+            return np.asarray(np.ndarray(shape, dtype, data, order=order))
     with path.open("rb") as file:
         start = _start_of(file, member)
         _check(file, start, member)
         file.seek(start)
-        version = np.lib.format.read_magic(file)
-        if version not in _HEADERS:
-            raise ValueError(f"{name}: version {version} of numpy's format")
-        shape, fortran, dtype = _HEADERS[version](file)
-        if dtype.hasobject:
-            raise ValueError("Object arrays cannot be loaded when allow_pickle=False")
-        size = int(np.prod(shape, dtype=object)) * dtype.itemsize
-        if size > start + member.file_size - file.tell():
-            raise ValueError(f"{name}: shape {shape} needs {size:,} bytes, more than there are")
-        order: Literal["F", "C"] = "F" if fortran else "C"
-        if not size:
+        shape, order, dtype = _header(file, name, member.file_size)
+        if 0 in shape or not dtype.itemsize:
             return np.empty(shape, dtype=dtype, order=order)
         return np.memmap(path, dtype=dtype, mode="r", offset=file.tell(), shape=shape, order=order)
+
+
+def _header(file: IO[bytes], name: str, num_bytes: int) -> tuple[tuple[int, ...], Literal["F", "C"], np.dtype[Any]]:
+    """Read shape, order and type of an array that takes at most ``num_bytes`` with its header."""
+    start = file.tell()
+    version = np.lib.format.read_magic(file)
+    if version not in _HEADERS:
+        raise ValueError(f"{name}: version {version} of numpy's format")
+    shape, fortran, dtype = _HEADERS[version](file)
+    if dtype.hasobject:
+        raise ValueError("Object arrays cannot be loaded when allow_pickle=False")
+    size = int(np.prod(shape, dtype=object)) * dtype.itemsize
+    if size > start + num_bytes - file.tell():
+        raise ValueError(f"{name}: shape {shape} needs {size:,} bytes, more than there are")
+    if any(side < 0 for side in shape):
+        raise ValueError(f"{name}: shape {shape}")
+    return shape, "F" if fortran else "C", dtype
 
 
 def _start_of(file: BinaryIO, member: zipfile.ZipInfo) -> int:

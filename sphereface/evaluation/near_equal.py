@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ..data.images import BadImage, Picture, decode
+from ..data.images import BadImage, Picture, decode, read_encoded
 from ..metrics import IntArray
 
 NEARLY_EQUAL = 0.97
@@ -51,7 +51,7 @@ def _blocks(thumbnails: npt.NDArray[np.float32]) -> Iterator[tuple[int, npt.NDAr
 def _thumbnail(file: Picture) -> npt.NDArray[np.float32]:
     """(1024,) grey values with mean 0 and length 1; zeros where the image cannot be read or has one colour."""
     try:
-        image = decode(file.read_bytes())
+        image = decode(read_encoded(file))
     except (OSError, BadImage):
         return np.zeros(_SIDE * _SIDE, dtype=np.float32)
     small = cv2.resize(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ..data.images import IMAGE_SUFFIXES
 from ..data.pairs import Pairs
+from ..data.walking import say_left_out, walk_images
 from ..errors import UserError
 from ..metrics import BoolArray, FloatArray, IntArray
 from .embeddings import Features, undefined_rows
@@ -51,26 +51,18 @@ class People:
 
 
 def list_people(root: Path) -> People:
-    """Every image in ``root/<person>/``. Names that start with a dot, and folders without images, are passed over.
+    """Every image in ``root/<person>/``, at any depth. Files that are not read are logged; see :func:`walk_images`.
 
     Raises:
-        UserError: the folder cannot be read, or holds no such image.
+        UserError: the folder, or one in it, cannot be read, or it holds no such image.
     """
-    try:
-        folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-        found = {folder.name: files for folder in folders if (files := _images(folder))}
-    except OSError as error:
-        raise UserError(f"{root}: cannot be read ({error.strerror}) · expected a folder of people") from error
+    walked = walk_images(root)
+    found = walked.identities()
+    say_left_out(walked)
     if not found:
         raise UserError(f"{root}: holds no images · expected DIR/<person>/<image>")
     person = np.repeat(np.arange(len(found), dtype=np.int64), [len(files) for files in found.values()])
-    return People(root, tuple(found), person, tuple(file for files in found.values() for file in files))
-
-
-def _images(folder: Path) -> list[Path]:
-    return sorted(
-        path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-    )
+    return People(root, tuple(found), person, tuple(root / name for names in found.values() for name in names))
 
 
 def unit_rows(features: Features, mean: FloatArray | None) -> npt.NDArray[np.float32]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +12,18 @@ from typing import Any
 import numpy as np
 
 from ..data.bins import is_bin
-from ..errors import UserError
+from ..data.walking import is_of_the_system, what_lies_at
+from ..errors import UserError, printable
 from ..metrics import auc
-from ..places import Places
+from ..places import Places, check_set_names
 from .protocols import EvaluationSet, PairsResult, load_set
 from .report import Report
 from .result import Rows
 from .table import format_rows
 from .words import finite, percent, scientific
 from .write import make_folder, write_result
+
+log = logging.getLogger(__name__)
 
 FIVE = ("lfw", "cfp_fp", "agedb_30", "calfw", "cplfw")
 """The sets whose mean papers report, by the names of InsightFace's files."""
@@ -101,13 +105,20 @@ def suite_sets(directory: Path, *, find_images: bool = True) -> list[EvaluationS
         found = sorted(directory.iterdir())
     except OSError as error:
         raise UserError(f"{directory}: cannot be read ({error.strerror}) · expected a folder of .bin files") from None
-    found = [path for path in found if not path.name.startswith(".") and (is_bin(path) or _has_pairs(path))]
+    rest = [path.name for path in found if not is_of_the_system(path.name) and not (is_bin(path) or _has_pairs(path))]
+    if rest:
+        log.warning("%s: %d entries are no sets, such as %s", directory, len(rest), printable(rest[0]))
+    found = [path for path in found if not is_of_the_system(path.name) and (is_bin(path) or _has_pairs(path))]
     places = {path.stem if is_bin(path) else path.name: path for path in found}
     if len({_plain(name) for name in places}) < len(found):
         names = ", ".join(path.name for path in found)
         raise UserError(
             f"{directory}: holds {names} · allowed: one of each name; lfw.bin, lfw/ and LFW.bin are one name"
         )
+    try:
+        check_set_names(places)
+    except UserError as error:
+        raise UserError(f"{directory}: {error}") from None
     if not places:
         raise UserError(f"{directory}: holds no .bin file and no folder with a pairs.txt · expected {', '.join(FIVE)}")
     order = sorted(places, key=lambda name: (FIVE.index(_plain(name)) if _plain(name) in FIVE else len(FIVE), name))
@@ -138,7 +149,7 @@ def write_suite(suite: Suite, directory: Path) -> None:
 
 
 def _has_pairs(path: Path) -> bool:
-    return path.is_dir() and (path / "pairs.txt").is_file()
+    return what_lies_at(path) == "folder" and what_lies_at(path / "pairs.txt") == "file"
 
 
 def _plain(name: str) -> str:

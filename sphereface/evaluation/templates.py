@@ -16,8 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ..data.pair_lists import quoted
 from ..data.pairs import Pairs
-from ..errors import UserError, listed
+from ..errors import UserError, listed, printable
 from ..metrics import BoolArray, FloatArray, IntArray
 from .columns import integer_blocks, is_integer, lines_of
 from .embeddings import Features
@@ -82,12 +83,14 @@ def read_templates(root: Path, path: Path, *, find_images: bool = True) -> tuple
     template, medium = array("q"), array("q")
     for number, fields in _lines(path):
         if len(fields) not in (2, 3):
-            raise UserError(f"{path}, line {number}: got {' | '.join(fields)!r} · expected 'path template [media]'")
+            raise UserError(
+                f"{path}, line {number}: got {quoted(' | '.join(fields))} · expected 'path template [media]'"
+            )
         images.append(fields[0])
         template.append(names.setdefault(fields[1], len(names)))
         key = (fields[1], fields[2]) if len(fields) == 3 else (str(number),)  # unnamed: a medium of its own
         medium.append(media.setdefault(key, len(media)))
-    missing = _missing(root, images) if find_images else []
+    missing = [printable(str(path)) for path in _missing(root, images)] if find_images else []
     if missing:
         raise UserError(f"{path}: {len(missing)} of its {len(images)} images are not under {root}:{listed(missing)}")
     files = tuple([root / image for image in images]) if find_images else None
@@ -141,11 +144,11 @@ def _read_fields(path: Path, templates: Templates) -> _Columns:
     for number, fields in _lines(path):
         if len(fields) not in (3, 4) or fields[2] not in ("0", "1") or (len(fields) == 4 and not is_integer(fields[3])):
             raise UserError(
-                f"{path}, line {number}: got {' | '.join(fields)!r} · expected 'template template 0|1 [fold]'"
+                f"{path}, line {number}: got {quoted(' | '.join(fields))} · expected 'template template 0|1 [fold]'"
             )
         for name in fields[:2]:
             if name not in row:
-                raise UserError(f"{path}, line {number}: template {name!r} is not in {templates.path}")
+                raise UserError(f"{path}, line {number}: template {quoted(name)} is not in {templates.path}")
         left.append(row[fields[0]])
         right.append(row[fields[1]])
         same.append(int(fields[2]))
@@ -163,7 +166,8 @@ def _missing(root: Path, images: Sequence[str]) -> list[Path]:
                 present.update(before + entry.name for entry in entries if entry.is_file())
         except OSError:
             continue
-    return [root / image for image in images if image not in present and not (root / image).is_file()]
+    # not Path.is_file, which raises where a name is too long or a folder is closed
+    return [root / image for image in images if image not in present and not os.path.isfile(root / image)]  # noqa: PTH113
 
 
 def _check(path: Path, same: BoolArray, folds: IntArray) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path, PurePath
 from typing import Any
 
-import yaml
-
+from ..alignment.crop_template import template_of_meta
+from ..errors import shown_key
 from ..input_spec import InputSpec
+from ..options import option
+from ..small_files import parse_form, read_json
+from ..yaml_text import dump_yaml
 from .formats import Export
 from .onnx_graph import IR_VERSIONS
 
@@ -104,7 +107,7 @@ def _use(exported: Exported) -> str:
     else:
         given = _tensors(exported)
     int8 = f"\n\n{_int8(exported.quantised)}" if exported.quantised else ""
-    return f"## Input and output\n\n{given}{int8}\n\n{_alignment(spec)}\n{_MIRRORS[exported.export.mirror]}"
+    return f"## Input and output\n\n{given}{int8}\n\n{_alignment(spec, exported)}\n{_MIRRORS[exported.export.mirror]}"
 
 
 def _tensors(exported: Exported) -> str:
@@ -136,8 +139,16 @@ def _int8(quantised: Quantised) -> str:
     )
 
 
-def _alignment(spec: InputSpec) -> str:
+def _alignment(spec: InputSpec, exported: Exported) -> str:
     """Say how the crops of this network are aligned."""
+    template = template_of_meta(exported.meta, spec.size, exported.checkpoint)
+    if template is not None and template.origin != 0:
+        points = " ".join(f"({x:g}, {y:g})" for x, y in template.points)
+        return (
+            f"Crops are {spec.height} high × {spec.width} wide. Five landmarks are aligned to {points}: left eye, "
+            "right eye, nose tip, left and right mouth corner, as (x, y) with the first pixel at 0, as in the training "
+            "crops (`sphereface align --like TRAINING-CROPS`)."
+        )
     names = {(112, 96): "SphereFace's", (112, 112): "ArcFace's"}
     size = f"Crops are {spec.height} high × {spec.width} wide, aligned by five landmarks to"
     if spec.size in names:
@@ -165,7 +176,7 @@ def _recipe(meta: Mapping[str, Any]) -> str:
     config = meta.get("config", {})
     training = {key: config["train"][key] for key in _TRAINING_KEYS if key in config.get("train", {})}
     parts = {"model": config.get("model"), "loss": config.get("loss"), "train": training}
-    text = yaml.safe_dump({key: value for key, value in parts.items() if value}, sort_keys=False, allow_unicode=True)
+    text = dump_yaml({key: value for key, value in parts.items() if value})
     return f"## Recipe\n\n```yaml\n{text}```"
 
 
@@ -184,38 +195,62 @@ def _worth(exported: Exported) -> str:
 _OTHERS = "These are figures of the 32-bit network. The copy in lower precision was not evaluated here."
 
 
-def _row(found: Mapping[str, Any]) -> str:
-    accuracy, error = found["accuracy"], found["standard_error"]
-    spread = "" if error is None else f" ± {100 * error:.2f}"
-    shown = "none (no folds)" if accuracy is None else f"{100 * accuracy:.2f}{spread} %"
-    points = [f"{p['tar']:.2%} at {p['far']:g}" for p in found["tar_at_far"] if p["tar"] is not None]
-    name, pairs = found["name"], PurePath(found["pairs"]).name
+@dataclass(frozen=True)
+class _Point:
+    """Of ``tar_at_far`` in a report; ``tar`` is None where the pairs are too few for ``far``."""
+
+    far: float = option(low=0, high=1)
+    tar: float | None = option(low=0, high=1)
+
+
+@dataclass(frozen=True)
+class _Report:
+    """What a card takes from a ``verification.json``."""
+
+    checkpoint_sha256: str = option()
+    name: str = option()
+    pairs: str = option()
+    num_images: int = option(low=0)
+    accuracy: float | None = option(low=0, high=1)
+    standard_error: float | None = option(low=0, high=1)
+    auc: float = option(low=0, high=1)
+    eer: float = option(low=0, high=1)
+    tar_at_far: tuple[_Point, ...] = option()
+
+
+def _row(found: _Report) -> str:
+    spread = "" if found.standard_error is None else f" ± {100 * found.standard_error:.2f}"
+    accuracy = "none (no folds)" if found.accuracy is None else f"{100 * found.accuracy:.2f}{spread} %"
+    points = [f"{point.tar:.2%} at {point.far:g}" for point in found.tar_at_far if point.tar is not None]
     return (
-        f"| {name}, {pairs} | {found['num_images']:,} | {shown} | {found['auc']:.4f} | {found['eer']:.2%} | "
-        f"{', '.join(points) or 'not resolvable'} |"
+        f"| {_cell(found.name)}, {_cell(PurePath(found.pairs).name)} | {found.num_images:,} | {accuracy} | "
+        f"{found.auc:.4f} | {found.eer:.2%} | {', '.join(points) or 'not resolvable'} |"
     )
 
 
-def evaluations(checkpoint: Path, sha256: str) -> list[dict[str, Any]]:
+def _cell(text: str) -> str:
+    """Return a text for one cell of a table: on one line, without what ends a cell."""
+    return shown_key(text).replace("|", "¦")
+
+
+def evaluations(checkpoint: Path, sha256: str) -> list[_Report]:
     """What ``sphereface eval`` found for this very checkpoint, in the folders beside it."""
     found = []
     for path in sorted(checkpoint.parent.glob("eval*/**/verification.json")):
-        try:
-            outcome = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue  # not ours to mend; the card says what it rests on
-        if isinstance(outcome, dict) and outcome.get("checkpoint_sha256") == sha256 and _is_whole(outcome):
-            found.append(outcome)
+        with contextlib.suppress(OSError, ValueError):  # not ours to mend; the card says what it rests on
+            values = _known(read_json(path), _Report)
+            if values.get("checkpoint_sha256") == sha256:
+                points = values.get("tar_at_far")
+                values["tar_at_far"] = [_known(each, _Point) for each in points] if isinstance(points, list) else points
+                found.append(parse_form(values, _Report))
     return found
 
 
-def _is_whole(outcome: Mapping[str, Any]) -> bool:
-    """Whether a report has the figures of a card: one of a stranger may lack them, or hold other things there."""
-    try:
-        _row(outcome)
-    except (KeyError, TypeError, ValueError, AttributeError):
-        return False
-    return True
+def _known(values: object, form: type[Any]) -> Any:
+    """Return what a form declares; reports hold much more."""
+    if not isinstance(values, dict):
+        return values
+    return {field.name: values[field.name] for field in fields(form) if field.name in values}
 
 
 _LIMITS = """\

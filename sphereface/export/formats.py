@@ -100,6 +100,8 @@ def _traced(export: Export) -> Any:
                 input_names=[INPUT_NAME], output_names=[OUTPUT_NAME],
                 opset_version=max(export.opset, OLDEST_TRACED), dynamic_shapes=dynamic,
             )  # fmt: skip
+    except MemoryError:
+        raise
     except Exception as error:  # whatever the exporter, or the network that it traces, raises
         raise _untraceable("onnx", "torchscript", error) from error
     finally:

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..data.images import IMAGE_SUFFIXES, BadImage, decode
+from ..data.images import BadImage, decode
+from ..data.walking import walk_images
 from ..errors import UserError
 from ..files import write_whole
 from .formats import Export, batch_and_singles, onnx_runner
@@ -35,7 +36,13 @@ def calibration_crops(folder: Path, size: tuple[int, int]) -> npt.NDArray[np.uin
     Raises:
         UserError: none there, or one that is unreadable or of another size.
     """
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    try:
+        walked = walk_images(folder)
+    except UserError as error:
+        raise UserError(f"--int8: {error}") from error
+    if sentence := walked.not_read():
+        logging.getLogger(__name__).warning("%s: %s", folder, sentence)
+    files = sorted(walked.images)
     if not files:
         raise UserError(
             f"--int8: got {folder} · allowed: a folder with aligned crops, such as some of the training set"

@@ -56,7 +56,7 @@ def binary_margin(
         loss, best_other, gradients = _sum_over_classes(layer, targets, margin, bias.to(layer.dtype), wanted=wanted)
     if any(wanted):
         loss = with_gradients(loss, *zip(inputs, gradients, strict=True))
-    return HeadOutput(loss, targets.plain >= best_other, targets.cosines, targets.norms)
+    return HeadOutput(loss, targets.beat(best_other), targets.cosines, targets.norms)
 
 
 def _sum_over_classes(

@@ -184,7 +184,16 @@ class Targets:
         b = 0.0 if layer.bias is None else layer.bias[labels]
         self.plain = (along if self._row_norms is None else along * row_norms) + b
         self.logits = target.logit * has_angle + b
+        lengths = self.norms if layer.scale is None else layer.scale
+        self._rounding = 16 * torch.finfo(layer.dtype).eps * lengths  # between two ways to compute one logit
         self._places = _places_in_blocks(labels, layer.blocks)
+
+    def beat(self, best_other: Tensor) -> Tensor:
+        """(N,) bool: the plain target logit is above the highest of all others, (N,), by more than rounding.
+
+        So a tie is a mistake: where all logits are equal, nothing is told apart, and the accuracy is 0.
+        """
+        return self.plain - best_other > self._rounding
 
     def put(self, index: int, block: Tensor, values: Tensor | float) -> None:
         """Set the target entries of the ``index``-th block, (B, N), from N values or one for all."""

@@ -30,7 +30,7 @@ class HeadOutput(NamedTuple):
     loss: Tensor
     """() mean cross entropy, float32 (float64 for float64 inputs)."""
     correct: Tensor
-    """(N,) bool: the plain target logit, without margin, reaches all other logits."""
+    """(N,) bool: the plain target logit, without margin, is above all other logits; a tie is a mistake."""
     cosines: Tensor
     """(N,) cos θ between x_i and W_y, in [-1, 1]; 0 where either is zero."""
     norms: Tensor
@@ -76,7 +76,7 @@ def margin_softmax(
     loss, best_other = _MarginSoftmax.apply(x, weight, bias, layer, targets, keep)
     term = margin.norm_term(torch.linalg.vector_norm(x.to(layer.dtype), dim=1))
     total = loss if term is None else loss + targets.once(term).mean()
-    return HeadOutput(total, targets.plain >= best_other, targets.cosines, targets.norms)
+    return HeadOutput(total, targets.beat(best_other), targets.cosines, targets.norms)
 
 
 def margin_logits(

@@ -9,6 +9,7 @@ its message before anything is taken, so that no file makes the reader allocate 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..checkpoint import BadCheckpoint
+from ..files import regular_file
 
 Array = npt.NDArray[np.float32]
 
@@ -65,7 +67,8 @@ def read_caffemodel(path: Path) -> CaffeModel:
         BadCheckpoint: one line that says what is wrong: truncated, too large, or no Caffe model at all.
         OSError: the file cannot be read.
     """
-    size = path.stat().st_size
+    with open(path, "rb", opener=regular_file) as file:
+        size = os.fstat(file.fileno()).st_size
     if not 0 < size <= _MAX_BYTES:
         raise BadCheckpoint(f"{path}: got {size:,} bytes · allowed for a .caffemodel: 1 to {_MAX_BYTES:,}")
     data = np.memmap(path, np.uint8, "r").data
@@ -136,7 +139,11 @@ def _blob(data: memoryview, span: slice, layer: str) -> Array:
     if len(raw) != math.prod(axes) * np.dtype(kind).itemsize:
         raise _Damaged(f"layer {layer!r}: {len(raw):,} bytes of numbers for the shape {axes}")
     with np.errstate(over="ignore"):  # a double beyond float32 is inf, and found as such by whoever uses it
-        return np.frombuffer(raw, kind).astype(np.float32, copy=False).reshape(axes)
+        numbers = np.frombuffer(raw, kind).astype(np.float32, copy=False)
+    try:
+        return numbers.reshape(axes)
+    except (ValueError, OverflowError):  # no number at all, and an axis longer than there can be
+        raise _Damaged(f"layer {layer!r}: the shape {axes}") from None
 
 
 def _dims(data: memoryview, span: slice) -> tuple[int, ...]:

@@ -13,8 +13,8 @@ from torch import Tensor
 from ..backbone_options import MOST_NETWORKS, BackboneOptions
 from ..checkpoint import BadCheckpoint
 from ..config import differences
-from ..errors import UserError
-from .loading import check_weights, model_options, seen_sizes, shapes_of
+from ..errors import UserError, shown
+from .loading import check_network, model_options, seen_sizes
 
 _TOTALS = ("step", "total_steps", "images_seen", "seconds")
 _OF_ONE = ("best", "best_step", "evaluated_step")  # which say nothing of all together
@@ -48,14 +48,16 @@ def networks_of(state: Mapping[str, Any], path: Path) -> list[Part]:
         BadCheckpoint: no network, or one whose weights do not fit the architecture that the file names.
     """
     config, weights = model_options(state, path)
-    check_weights(shapes_of(config), weights, path)
+    check_network(config, weights, path)
     one, sizes = replace(config, networks=1), seen_sizes(state, config, path)
     if config.networks == 1:
         return [Part(str(path), one, weights, sizes[0])]
     starts = [f"networks.{number}." for number in range(config.networks)]
     origins = state["meta"].get("networks", [str(path)] * config.networks)
-    if not isinstance(origins, list) or len(origins) != config.networks:
-        raise BadCheckpoint(f"{path}: meta.networks: got {origins!r} · allowed: the {config.networks} files it is of")
+    if len(origins) != config.networks:
+        raise BadCheckpoint(
+            f"{path}: meta.networks: got {shown(origins)} · allowed: the {config.networks} files it is of"
+        )
     return [
         Part(str(origin), one, {n.removeprefix(start): w for n, w in weights.items() if n.startswith(start)}, size)
         for origin, start, size in zip(origins, starts, sizes, strict=True)

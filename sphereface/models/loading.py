@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from ..backbone_options import BackboneOptions
 from ..checkpoint import BadCheckpoint, load_checkpoint
 from ..config import parse_model
-from ..errors import ConfigError
+from ..errors import ConfigError, UserError, first_line, shown
 from ..input_spec import InputSpec
 from .backbone import BACKBONES, Backbone, Resized, resized, set_batch_norm
 from .pointwise import slice_strided_pointwise
@@ -66,7 +66,7 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> LoadedModel:
     """
     state = load_checkpoint(path, device=device)
     options, weights = model_options(state, path)
-    check_weights(shapes_of(options), weights, path)  # before anything is allocated for what the file claims
+    check_network(options, weights, path)  # before anything is allocated for what the file claims
     sizes = seen_sizes(state, options, path)
     model = build_all(options)
     model.load_state_dict(weights)
@@ -111,18 +111,48 @@ def seen_sizes(state: Mapping[str, Any], options: BackboneOptions, path: Path) -
     try:
         sizes = [(int(height), int(width)) for height, width in ([given] if number == 1 else given)]
     except (TypeError, ValueError, OverflowError) as error:
-        raise BadCheckpoint(f"{path}: seen_size: got {given!r} · allowed: height and width of each network") from error
+        raise BadCheckpoint(
+            f"{path}: seen_size: got {shown(given)} · allowed: height and width of each network"
+        ) from error
     if len(sizes) != number:
-        raise BadCheckpoint(f"{path}: seen_size: got {given!r} · allowed: that of its {number} networks")
+        raise BadCheckpoint(f"{path}: seen_size: got {shown(given)} · allowed: that of its {number} networks")
     if not all(1 <= height <= whole[0] and 1 <= width <= whole[1] for height, width in sizes):
-        raise BadCheckpoint(f"{path}: seen_size: got {given!r} · allowed: from [1, 1] to {list(whole)}")
+        raise BadCheckpoint(f"{path}: seen_size: got {shown(given)} · allowed: from [1, 1] to {list(whole)}")
     return sizes
+
+
+def check_network(
+    options: BackboneOptions, weights: Mapping[str, torch.Tensor], path: Path, *, finite: bool = True
+) -> None:
+    """Compare the weights of a checkpoint with the network that it describes; nothing is allocated.
+
+    Args:
+        options: what the checkpoint describes.
+        weights: what it holds.
+        path: the checkpoint, for messages.
+        finite: refuse weights that are not.
+
+    Raises:
+        BadCheckpoint: names or shapes differ, a weight is not finite, or no such network can be built.
+    """
+    try:
+        shapes = shapes_of(options)
+    except UserError as error:
+        raise BadCheckpoint(f"{path}: {error}") from error
+    except (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
+        raise BadCheckpoint(f"{path}: describes a network that cannot be built ({first_line(error)})") from error
+    check_weights(shapes, weights, path)
+    if finite:
+        check_finite(weights, path)
 
 
 def shapes_of(options: BackboneOptions) -> dict[str, torch.Size]:
     """Return the names and shapes of the weights that ``model:`` describes; nothing is allocated."""
     with torch.device("meta"):
-        return {name: value.shape for name, value in build_all(options).state_dict().items()}
+        shapes = {name: value.shape for name, value in build_model(replace(options, networks=1)).state_dict().items()}
+    if options.networks == 1:
+        return shapes
+    return {f"networks.{k}.{name}": shape for k in range(options.networks) for name, shape in shapes.items()}
 
 
 def sizes_seen(model: Backbone) -> list[tuple[int, int]]:
@@ -153,8 +183,6 @@ def load_weights(module: torch.nn.Module, weights: Mapping[str, torch.Tensor], p
 
 def check_weights(shapes: Mapping[str, Sequence[int]], weights: Mapping[str, torch.Tensor], path: Path) -> None:
     """Say in one line what of a checkpoint does not fit the shapes that are wanted."""
-    if not isinstance(weights, Mapping) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
-        raise BadCheckpoint(f"{path}: the weights in it are not tensors with names")
     expected = {name: tuple(shape) for name, shape in shapes.items()}
     found = {name: tuple(value.shape) for name, value in weights.items()}
     if expected != found:
@@ -163,3 +191,10 @@ def check_weights(shapes: Mapping[str, Sequence[int]], weights: Mapping[str, tor
             f"{path}: another architecture: {name} is {found.get(name, 'missing')} in the file, "
             f"{expected.get(name, 'absent')} in this network · use the config that it was trained with"
         )
+
+
+def check_finite(weights: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Refuse weights that are not finite: every embedding would be undefined."""
+    for name, value in weights.items():
+        if not bool((value.float() if value.dtype is torch.float64 else value).isfinite().all()):
+            raise BadCheckpoint(f"{path}: {name} holds numbers that are not finite · use a checkpoint from before")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,9 +14,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ..errors import UserError
+from ..errors import UserError, printable, shown
 from ..extras import import_extra
-from ..files import sha256_of
+from ..files import regular_file, sha256_of
 from ..onnx_input import FileFacts, OnnxInput, OnnxOptions, resolve_input
 from .backbone import Backbone, check_images
 
@@ -24,6 +25,7 @@ _EXPORTED = re.compile(r"\(\w+, \d+, \d+, \d+\) \w+, pixels 0 to 255, (BGR|RGB)"
 _PASSED = ("Cast", "Identity", "Transpose")  # operators that may come before the scaling
 _SCALING = ("Sub", "Add", "Mul", "Div")
 _LONGEST_REASON = 200
+_MOST_PIXELS = 1 << 24  # of a batch: 1,300 images of 112×112
 _NUM_FIRST = 8  # nodes that InsightFace looks at
 _SAME = 1e-3  # largest relative difference between an embedding alone and in a batch; float16 gives 5e-4
 
@@ -126,6 +128,11 @@ class OnnxBackbone(Backbone):
     def _probe(self) -> int:
         """Embed three crops of noise, alone and together; return D."""
         spec = self.input_spec
+        if math.prod((*spec.size, self.reads.batch or 1)) > _MOST_PIXELS:
+            raise UserError(
+                f"{self.path}: reads {self.reads.batch or 1} images of {spec.size[0]}×{spec.size[1]} pixels at once · "
+                f"allowed: {_MOST_PIXELS:,} pixels in all"
+            )
         pixels = np.random.default_rng(0).integers(0, 256, (3, 3, *spec.size)).astype(np.float32)
         mean, std = (np.array(values, dtype=np.float32).reshape(-1, 1, 1) for values in (spec.mean, spec.std))
         images = (pixels - mean) / std
@@ -156,10 +163,13 @@ class OnnxBackbone(Backbone):
 def _read(path: Path) -> tuple[Any, tuple[Path, ...]]:
     """Read the graph without its external weights; return it and all files."""
     onnx = import_extra("--onnx", "onnx")
-    if not path.is_file():
-        raise UserError(f"{path}: no such ONNX file")
     try:
-        proto = onnx.load(str(path), load_external_data=False)
+        with open(path, "rb", opener=regular_file) as file:
+            proto = onnx.load(file, load_external_data=False)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such ONNX file") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}) · allowed: an ONNX file") from error
     except Exception as error:  # protobuf's own exceptions
         raise UserError(f"{path}: not an ONNX file, or a damaged one ({_reason(error)})") from error
     if not proto.graph.output:
@@ -189,9 +199,15 @@ def _inside(path: Path, place: str) -> Path:
     """Return a file of weights. Old versions of onnxruntime read any file that a graph names, so this one checks."""
     file = path.parent / place
     folders = (path.parent.resolve(), path.resolve().parent)  # they differ for links, as in Hugging Face's cache
-    if not place or Path(place).is_absolute() or not any(file.resolve().is_relative_to(each) for each in folders):
-        raise UserError(f"{path}: names the file of weights {place!r} · allowed: a file in its own folder · refused")
-    if not file.is_file():
+    try:
+        inside = any(file.resolve().is_relative_to(each) for each in folders)
+        there = inside and file.is_file()
+    except (OSError, ValueError, RuntimeError):  # too long, a zero byte, links in a circle
+        inside = there = False
+    if not place or Path(place).is_absolute() or not inside:
+        named = shown(place)
+        raise UserError(f"{path}: names the file of weights {named} · allowed: a file in its own folder · refused")
+    if not there:
         raise UserError(f"{path}: its file of weights {place} is missing · put it beside the .onnx")
     return file
 
@@ -280,4 +296,4 @@ def _session(runtime: Any, path: Path, device: torch.device) -> Any:
 def _reason(error: Exception) -> str:
     """Return the message of onnxruntime or protobuf on one line, without its codes and the path."""
     text = re.sub(r"\[ONNXRuntimeError\] : \d+ : \w+ : |Load model from .* failed:", "", " ".join(str(error).split()))
-    return f"{type(error).__name__}: {text[:_LONGEST_REASON]}"
+    return f"{type(error).__name__}: {printable(text[:_LONGEST_REASON])}"

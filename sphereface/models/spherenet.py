@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ..backbone_options import BackboneOptions
-from ..errors import UserError
+from ..errors import UserError, shown
 from ..input_spec import InputSpec
 from ..options import option
 from .backbone import ConvBackbone, half, register
@@ -55,9 +55,9 @@ class SphereNetOptions(BackboneOptions):
         """As the base's, and the four stages."""
         found = super().problems()
         if len(self.widths) != 4:
-            found.append(f"model.widths: got {list(self.widths)} · allowed: four stage widths")
+            found.append(f"model.widths: got {shown(list(self.widths))} · allowed: four stage widths")
         if self.units is not None and len(self.units) != 4:
-            found.append(f"model.units: got {list(self.units)} · allowed: four numbers of residual units, or null")
+            found.append(f"model.units: got {shown(list(self.units))} · allowed: four numbers of units, or null")
         return found
 
     def build(self) -> SphereNet:

@@ -6,7 +6,6 @@ timm is imported when such a network is built, so the package works without it. 
 from __future__ import annotations
 
 import difflib
-import importlib
 import math
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -16,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from ..backbone_options import BackboneOptions
-from ..errors import UserError, first_line
+from ..errors import UserError, first_line, shown
+from ..extras import import_extra
 from ..options import option
 from .backbone import Backbone, ConvBackbone, check_images, register
 from .full_precision import full_precision
@@ -115,11 +115,11 @@ class TimmMaps(TimmNet, ConvBackbone):
 
 def _make_network(options: TimmOptions) -> tuple[nn.Module, bool]:
     """Return a timm network without classifier, and whether it reads crops of one size only."""
-    timm, name = _timm(), options.architecture
+    timm, name = import_extra("model.name", "timm", "timm"), options.architecture
     if not timm.is_model(name):
-        near = difflib.get_close_matches(name, timm.list_models(), n=3)
+        near = difflib.get_close_matches(name[:100], timm.list_models(), n=3)
         raise UserError(
-            f"model.architecture: got {name!r}, which timm {timm.__version__} does not have · "
+            f"model.architecture: got {shown(name)}, which timm {timm.__version__} does not have · "
             f"{'did you mean ' + ', '.join(near) if near else 'allowed: a name from timm.list_models()'}"
         )
     published = timm.get_pretrained_cfg(name)
@@ -136,13 +136,6 @@ def _make_network(options: TimmOptions) -> tuple[nn.Module, bool]:
             ) from error
         raise _unfit(options, error) from error
     return network, fixed_size
-
-
-def _timm() -> Any:
-    try:
-        return importlib.import_module("timm")
-    except ImportError as error:
-        raise UserError("model.name: got timm · the package timm is missing · run `pip install '.[timm]'`") from error
 
 
 def _features(network: Any, images: Tensor) -> Tensor:

@@ -14,7 +14,6 @@ import torch
 from torch import nn
 from torch.profiler import record_function
 
-from ..checkpoint import BadCheckpoint
 from ..config import Config
 from ..data.batch import Batch
 from ..data.prefetch import moved
@@ -22,15 +21,15 @@ from ..data.transforms import to_input
 from ..device import precision_on
 from ..losses.distributed_head import make_head
 from ..losses.head import HeadOutput
-from ..losses.whole_head import gather_head, scatter_head, sharded_parameters, whole_shapes
+from ..losses.whole_head import gather_head, scatter_head, sharded_parameters
 from ..models import build_model
 from ..models.backbone import Backbone, ConvBackbone, Resized, check_backbone, check_resizable
-from ..models.loading import check_weights, load_weights, seen_sizes
+from ..models.loading import load_weights, seen_sizes
 from .average import MovingAverage
 from .deferred import DeferredCheck, can_defer
 from .distributed import World
 from .optimizer import gradient_values, make_optimizer
-from .parts import check_parts, freeze, keep_fixed_statistics
+from .parts import check_parts, check_trained, freeze, keep_fixed_statistics
 from .plan import Setting
 from .replicas import (
     average_statistics,
@@ -75,6 +74,7 @@ class Learner:
         names = [name for prefix, part in self.parts.items() for name, _ in part.named_parameters(prefix)]
         self.factors = check_parts(config.train.lr_mult, names)
         freeze(self.parts, self.factors)
+        check_trained(self.parts, has_start=config.train.init_from is not None)
         self.optimizer = make_optimizer(config, self.parts, self.factors, self.dtype)
         self.average = None if config.train.ema is None else MovingAverage(self.model, config.train.ema)
         self.scaler = loss_scaler(device, self.world, enabled=self.dtype is torch.float16)
@@ -253,6 +253,7 @@ class Learner:
             return {}
         head, of_head = whole_head
         optimizer = {f"model.{n}": self.optimizer.state[p] for n, p in self.model.named_parameters() if p.requires_grad}
+        untouched: dict[str, Any] = {f"head.{n}": {} for n, p in self.head.named_parameters() if p.requires_grad}
         average = {} if self.average is None else {"average": self.average.weights()}
         return {
             **average,
@@ -260,7 +261,7 @@ class Learner:
             "seen_size": list(self.seen_size),
             "model": self.model.state_dict(),
             "head": head,
-            "optimizer": {**optimizer, **{f"head.{name}": entries for name, entries in of_head.items()}},
+            "optimizer": {**optimizer, **untouched, **{f"head.{name}": entries for name, entries in of_head.items()}},
             "scaler": self.scaler.state_dict(),
             "rng": rng_states(self.device),
         }
@@ -268,16 +269,12 @@ class Learner:
     def restore(self, state: dict[str, Any], path: Path) -> None:
         """Become what :meth:`state` described, on however many processes that was.
 
-        Raises:
-            BadCheckpoint: an entry is missing, or belongs to another network.
+        Args:
+            state: compared with this learner already (:func:`~sphereface.training.resuming.check_state`).
+            path: the checkpoint, for messages.
         """
-        try:
-            weights, head = state["model"], state["head"]
-            optimizer, scaler, rng = state["optimizer"], state["scaler"], state["rng"]
-        except KeyError as error:
-            raise BadCheckpoint(f"{path}: has no {error} entry, so no training can go on from it") from error
+        weights, head, optimizer = state["model"], state["head"], state["optimizer"]
         load_weights(self.model, weights, path)
-        check_weights(whole_shapes(self.head), head, path)
         of_head = {
             name.removeprefix("head."): entries for name, entries in optimizer.items() if name.startswith("head.")
         }
@@ -287,10 +284,10 @@ class Learner:
                 entries = optimizer[f"model.{name}"]
                 self.optimizer.state[parameter] = {key: _own(value, self.device) for key, value in entries.items()}
         self._see(seen_sizes(state, self.config.model, path)[0])
-        self.scaler.load_state_dict(scaler)
+        self.scaler.load_state_dict(state["scaler"])
         if self.average is not None:  # switched on for a run that had none: it starts from the weights
             self.average.restore(state.get("average", weights), state.get("average_updates", 0))
-        restore_rng(rng, self.device)
+        restore_rng(state["rng"], self.device)
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """The trained parameters of network and head, as ``model.…`` and ``head.…``."""

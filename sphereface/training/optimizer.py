@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import nn
@@ -39,9 +39,11 @@ class SGD(Optimizer):
 
     Attributes:
         found_inf: (), on the device of the parameters, or None: where it is 1, a step changes nothing.
+        state_keys: what is kept of each parameter.
     """
 
     found_inf: torch.Tensor | None = None
+    state_keys: ClassVar[tuple[str, ...]] = ("velocity",)
 
     def __init__(
         self,
@@ -205,9 +207,11 @@ class AdamW(torch.optim.AdamW):
 
     Attributes:
         found_inf: as :class:`SGD`'s. Heeded by torch's fused kernel, which is used on CUDA.
+        state_keys: as :class:`SGD`'s.
     """
 
     found_inf: torch.Tensor | None = None
+    state_keys: ClassVar[tuple[str, ...]] = ("step", "exp_avg", "exp_avg_sq")
 
     def __init__(
         self, groups: list[dict[str, Any]], *, lr: float, betas: tuple[float, float], weight_decay: float

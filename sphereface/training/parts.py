@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from ..config import DecayConfig
+from ..config_sections import DecayConfig
 from ..errors import UserError
 
 _RECIPE_DECAY = DecayConfig()
@@ -45,6 +45,28 @@ def freeze(modules: Mapping[str, nn.Module], factors: Mapping[str, float]) -> No
         for name, parameter in module.named_parameters(prefix):
             if part_factor(name, factors) == 0.0:
                 parameter.requires_grad_(False)
+
+
+def check_trained(modules: Mapping[str, nn.Module], *, has_start: bool) -> None:
+    """Refuse a run that trains nothing, or a head alone over a network of random weights.
+
+    Args:
+        modules: ``model`` and ``head``, fixed parameters fixed.
+        has_start: the network gets its weights from ``train.init_from``.
+
+    Raises:
+        UserError: it does so.
+    """
+    trained = {prefix for prefix, module in modules.items() if any(p.requires_grad for p in module.parameters())}
+    if not trained:
+        raise UserError(
+            "train.lr_mult: got 0 for every parameter, so nothing is trained · allowed: a factor above 0 for some part"
+        )
+    if "model" not in trained and not has_start:
+        raise UserError(
+            "train.lr_mult: got 0 for the whole network, which stays random · allowed: that with train.init_from, "
+            "which gives the network its weights · set train.init_from, or a factor above 0 for a part of the model"
+        )
 
 
 def keep_fixed_statistics(modules: Mapping[str, nn.Module], factors: Mapping[str, float]) -> None:

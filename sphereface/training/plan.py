@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-from ..config import Config, Stage
+from ..config import Config
+from ..config_sections import Stage
 from ..losses.margins import Margin
 from ..schedules import cosine_rate, linear_rate, one_cycle_rate, step_rate, warmup_factor
+
+_HIGH_FOR_ADAMW = 0.01
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,12 @@ class Plan:
         step = int(position) if step is None else step
         return Setting(self.rate(position), margin, lam, stage, step, None if size is None else (size[0], size[1]))
 
+    def stages(self) -> list[tuple[float, Setting]]:
+        """Each stage: its share of the run, in (0, 1], and the setting of its first update."""
+        ends = [stage.until for stage in self._stages]
+        begins = [0.0, *ends[:-1]]
+        return [(end - begin, self.at(begin * self._total)) for begin, end in zip(begins, ends, strict=True)]
+
     def rate(self, position: float) -> float:
         """Learning rate of the update after ``position`` finished ones."""
         train, steps = self._train, self._total
@@ -74,3 +84,47 @@ class Plan:
         else:
             rate = step_rate(position, lr=train.lr, milestones=train.milestones, decay=train.lr_decay)
         return rate * warmup_factor(position, train.warmup_steps)
+
+
+def doubtful(config: Config, total_steps: int) -> list[str]:
+    """Return a line for each setting that is allowed but hardly meant: for warnings, since a user may try anything.
+
+    These are settings beyond the end of a run, which have no effect or too little, and a rate of sgd with adamw.
+
+    Args:
+        config: the resolved configuration.
+        total_steps: length of the run, in updates.
+    """
+    train, end = config.train, f"the run has {total_steps:,} steps"
+    late = [milestone for milestone in train.milestones if milestone >= total_steps]
+    lines = []
+    if late:
+        lines.append(f"train.milestones: {', '.join(map(str, late))} {'is' if len(late) == 1 else 'are'} never reached")
+    if train.warmup_steps >= total_steps:
+        lines.append(f"train.warmup_steps: got {train.warmup_steps}, so the learning rate never reaches train.lr")
+    lines += _empty_stages(config, total_steps)
+    last, least = Plan(config, total_steps).at(total_steps - 1), getattr(config.loss, "lambda_min", None)
+    if least is not None and config.loss.m > 1 and last.lam > 2 * max(least, 1.0):
+        lines.append(
+            f"loss.lambda_min: got {least:g}, but λ is still {last.lam:.4g} at the end: the margin hardly acts"
+        )
+    if config.eval.sets and config.eval.every_steps > total_steps:
+        lines.append(f"eval.every_steps: got {config.eval.every_steps}, so the run is evaluated at its end only")
+    if config.log.every_steps > total_steps:
+        lines.append(f"log.every_steps: got {config.log.every_steps}, so no figures are written")
+    lines = [f"{line} · {end}" for line in lines]
+    if train.optimizer == "adamw" and train.lr > _HIGH_FOR_ADAMW:
+        lines.append(f"train.lr: got {train.lr:g} with train.optimizer adamw, which mostly needs 0.001 or less")
+    return lines
+
+
+def _empty_stages(config: Config, total_steps: int) -> list[str]:
+    """Stages between two of the run's steps."""
+    ends = [0.0, *(stage.until for stage in config.stages), 1.0]
+    first = [math.ceil(end * total_steps) for end in ends]  # the first update after each end
+    names = [*(f"train.stages[{number}]" for number in range(len(config.stages))), "loss"]
+    return [
+        f"{name}: this stage has no step"
+        for name, begin, after in zip(names, first[:-1], first[1:], strict=True)
+        if begin >= after
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 
@@ -50,3 +51,35 @@ class Stopwatch:
         now = time.perf_counter()
         seconds, self._last = now - self._last, now
         return seconds
+
+
+class TimeLeft:
+    """Estimates when a run ends, from what it has done since this was made, evaluations and saving included.
+
+    Args:
+        share: how much of the run is done, in [0, 1].
+    """
+
+    def __init__(self, share: Callable[[], float]) -> None:
+        self._share, self._first, self._start = share, share(), time.perf_counter()
+
+    def words(self) -> str:
+        """``about 3 h 12 min left``; nothing where that is not known yet, or at the end."""
+        share = self._share()
+        done = share - self._first
+        if done <= 0 or share >= 1:
+            return ""
+        return f"about {duration((time.perf_counter() - self._start) * (1 - share) / done)} left"
+
+
+def duration(seconds: float) -> str:
+    """Return a time in words, of two units at most: ``45 s``, ``12 min``, ``3 h 12 min``, ``2 d 3 h``."""
+    if seconds < 99.5:
+        return f"{seconds:.0f} s" if seconds >= 9.5 else f"{seconds:.2g} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min"
+    return f"{hours // 24:,} d {hours % 24} h"

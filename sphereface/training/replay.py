@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from ..checkpoint import BadCheckpoint, load_checkpoint
-from ..config import config_from_dict
+from ..config import Config, config_from_dict
 from ..data.batch import Batch
+from ..errors import first_line, shown, shown_key
 from ..losses.margins import MARGINS
 from ..models import BACKBONES
+from ..models.loading import check_network
 from .learner import Learner
 from .plan import Plan
+from .resuming import check_state
 
 
 def replay(path: Path, device: torch.device) -> str:
@@ -30,17 +36,28 @@ def replay(path: Path, device: torch.device) -> str:
         BadCheckpoint: no such file, damaged, or not of this kind.
     """
     state = load_checkpoint(path, device=device)
-    if "batch" not in state or "position" not in state:
+    if "batch" not in state or "position" not in state or "meta" not in state:
         raise BadCheckpoint(f"{path}: holds no batch · allowed: a nonfinite-….pt of a run folder")
-    meta, batch = state["meta"], Batch(**state["batch"])
+    meta = state["meta"]
+    for key in ("config", "class_names", "total_steps", "step"):
+        if key not in meta:
+            raise BadCheckpoint(f"{path}: has no meta.{key} · allowed: a nonfinite-….pt of a run folder")
     config = config_from_dict(meta["config"], source=str(path), losses=MARGINS, backbones=BACKBONES)
+    batch, position = _checked_batch(state, config, path), _checked_position(state, path)
+    check_network(config.model, state.get("model", {}), path, finite=False)
     learner = Learner(config, len(meta["class_names"]), device)
-    setting = Plan(config, meta["total_steps"]).at(state["position"], meta["step"])
+    setting = Plan(config, meta["total_steps"]).at(position, meta["step"])
+    check_state(learner, state, path, finite=False)
     learner.restore(state, path)
     bad_outputs: list[str] = []
     for name, layer in learner.model.named_modules():
         layer.register_forward_hook(lambda _m, _i, out, name=name: _note(bad_outputs, name, out))
-    output, _ = learner.forward(batch, setting)
+    try:
+        output, _ = learner.forward(batch, setting)
+    except torch.OutOfMemoryError:
+        raise
+    except (IndexError, RuntimeError) as error:
+        raise BadCheckpoint(f"{path}: its batch cannot be repeated ({first_line(error)})") from error
     output.loss.backward()  # type: ignore[no-untyped-call]
     bad_weights = [name for name, p in learner.named_parameters() if not p.isfinite().all()]
     bad_gradients = [
@@ -56,6 +73,58 @@ def replay(path: Path, device: torch.device) -> str:
         "gradients not finite": ", ".join(bad_gradients) or "none",
     }
     return "".join(f"{name:26}{value}\n" for name, value in rows.items())
+
+
+def _checked_position(state: Mapping[str, Any], path: Path) -> float:
+    position, last = state["position"], state["meta"]["total_steps"]
+    if isinstance(position, bool) or not isinstance(position, (int, float)) or not 0 <= position <= last:
+        raise BadCheckpoint(f"{path}: position: got {shown(position)} · allowed: a number from 0 to {last}")
+    return position
+
+
+def _checked_batch(state: Mapping[str, Any], config: Config, path: Path) -> Batch:
+    """The batch of a kept step, its tensors of the types and shapes that :class:`Batch` has."""
+    given = state["batch"]
+    if not isinstance(given, Mapping) or not {"images", "labels", "mirror"} <= given.keys():
+        raise BadCheckpoint(f"{path}: batch: got {shown(given)} · allowed: images, labels and mirror")
+    number = len(given["labels"]) if isinstance(given["labels"], torch.Tensor) and given["labels"].ndim else 0
+    wanted = {
+        "images": (torch.uint8, (number, *config.model.input_spec.size, 3)),
+        "labels": (torch.int64, (number,)),
+        "mirror": (torch.bool, (number,)),
+    }
+    for name, (dtype, shape) in wanted.items():
+        value = given[name]
+        if not isinstance(value, torch.Tensor) or value.dtype is not dtype or tuple(value.shape) != shape or not number:
+            raise BadCheckpoint(f"{path}: batch.{name}: no {dtype} tensor of the shape {shape}")
+    labels, num_classes = given["labels"], len(state["meta"]["class_names"])
+    if int(labels.min()) < 0 or int(labels.max()) >= num_classes:
+        raise BadCheckpoint(f"{path}: batch.labels: got labels outside of 0 … {num_classes - 1}")
+    return Batch(
+        given["images"], labels, given["mirror"], [], _checked_augment(given.get("augment", {}), number, config, path)
+    )
+
+
+def _checked_augment(
+    augment: object, number: int, config: Config, path: Path
+) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    checked: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+    kinds = config.data.augment
+    columns = {kind.name: getattr(kinds, kind.name).columns for kind in fields(kinds)}
+    for name, pair in augment.items() if isinstance(augment, Mapping) else [("", augment)]:
+        rows, strengths = pair if isinstance(pair, (tuple, list)) and len(pair) == 2 else (None, None)
+        if (
+            not isinstance(rows, torch.Tensor)
+            or not isinstance(strengths, torch.Tensor)
+            or (rows.dtype, rows.ndim, strengths.ndim) != (torch.int64, 1, 2)
+            or tuple(strengths.shape) != (len(rows), columns.get(name))
+            or not bool(((rows >= 0) & (rows < number)).all() and strengths.isfinite().all())
+        ):
+            raise BadCheckpoint(
+                f"{path}: batch.augment.{shown_key(name)}: no rows of the batch, and a strength for each"
+            )
+        checked[str(name)] = rows, strengths
+    return checked
 
 
 def _note(found: list[str], name: str, output: object) -> None:

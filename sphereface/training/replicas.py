@@ -79,8 +79,13 @@ def check_pieces(micro_batch: int | None, share: int, world: World, *, batch_sta
     """
     size = min(micro_batch or share, share)
     if batch_statistics and 1 in (size, share % size):
+        got = (
+            f"train.micro_batch: got {micro_batch}"
+            if micro_batch is not None
+            else f"train.batch_size: got {share * world.size}"
+        )
         raise UserError(
-            f"train.micro_batch: got {micro_batch} for {share} images in each process, which leaves a piece of one "
+            f"{got} for {share} images in each process, which leaves a piece of one "
             "image · allowed with batch normalisation: pieces of two images or more · set another train.micro_batch or "
             "train.batch_size"
         )

@@ -4,35 +4,32 @@ from __future__ import annotations
 
 import json
 import logging
-import platform
+import os
 import shutil
-import subprocess
+import stat
 import sys
 import time
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 
-import torch
 import yaml
 
-from ..checkpoint import (
-    BadCheckpoint,
-    link_checkpoint,
-    load_checkpoint,
-    save_checkpoint,
-)
-from ..config import Config, config_from_dict
-from ..errors import UserError
+from ..config import Config, differences
+from ..errors import UserError, first_line, shown_key
 from ..files import lock_file, write_whole
-from ..losses.margins import MARGINS
-from ..models import BACKBONES
+from ..small_files import read_json
+from .run_checkpoints import RunCheckpoints
+from .same_run import saved_config, started_at, what_trains
 
 log = logging.getLogger(__name__)
 
+_MOST_DIFFERENCES = 5
+_WRITTEN_THROUGH = frozenset({".lock", "train.log", "metrics.jsonl", "crops.png"})  # a link would lead elsewhere
+_OF_FILES = frozenset({".pt", ".json", ".yaml", ".jsonl", ".log", ".png", ".lock"})
 
-class RunFolder:
+
+class RunFolder(RunCheckpoints):
     """One run's files: ``config.yaml``, ``run.json``, ``train.log``, ``metrics.jsonl``, events, checkpoints.
 
     Args:
@@ -40,8 +37,10 @@ class RunFolder:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        super().__init__(path)
         self._lock: IO[str] | None = None
+        self._new = False  # whether this process made it, and nothing is in it yet
+        self._started = False  # whether this process wrote what it trains
 
     @classmethod
     def create(cls, config: Config) -> RunFolder:
@@ -56,81 +55,101 @@ class RunFolder:
                 continue
             except OSError as error:
                 raise UserError(f"runs_dir: cannot make {path}: {error.strerror}") from error
-            return cls(path)
+            run = cls(path)
+            run._new = True
+            return run
         raise UserError(f"runs_dir: {parent} has a hundred runs of this second")
 
     @classmethod
     def of_resume(cls, resume: str, config: Config) -> tuple[RunFolder, Path | None]:
-        """The folder and checkpoint that ``--resume`` means.
+        """As :meth:`find`; where ``auto`` finds no run, a new folder."""
+        return cls.find(resume, config) or (cls.create(config), None)
+
+    @classmethod
+    def find(cls, resume: str, config: Config) -> tuple[RunFolder, Path | None] | None:
+        """Find the folder and the checkpoint that ``--resume`` means; nothing is written.
 
         Args:
             resume: ``auto``, a run folder, or a checkpoint file in one.
             config: the resolved configuration; ``auto`` looks for the newest unfinished run of this one.
 
         Returns:
-            The folder to go on in, and the checkpoint to go on from (None: start from the beginning).
+            The folder to resume in, and the checkpoint to resume from (None: start from the beginning). None where
+            ``auto`` finds no unfinished run.
+
+        Raises:
+            UserError: no run folder, or none with a checkpoint.
         """
         if resume == "auto":
-            unfinished = cls.newest(config, finished=False)
+            runs = cls._runs(config, finished=False)
+            unfinished = _same(runs)
             if unfinished is None:
-                log.info("resume auto: no unfinished run of this config, starting a new one")
-                return cls.create(config), None
+                log.info("resume auto: %s", _why_new(runs))
+                return None
             checkpoint = unfinished.newest_checkpoint()
             where = checkpoint.name if checkpoint else "no checkpoint yet: from the beginning"
-            log.info("resume auto: going on in %s (%s)", unfinished.path, where)
+            log.info("resume auto: resuming in %s (%s)", unfinished.path, where)
             return unfinished, checkpoint
         path = Path(resume)
-        if path.is_dir():
+        mode = _mode(path)
+        if stat.S_ISDIR(mode):
             folder = cls(path)
             checkpoint = folder.newest_checkpoint()
-            if checkpoint is None or folder.about() is None:
+            if checkpoint is None:
                 raise UserError(
                     f"--resume: {path} is no run folder with a checkpoint (run.json, step-*.pt) · "
                     "start anew without --resume"
                 )
+            folder._check_about(checkpoint)
             return folder, checkpoint
-        if not path.is_file():
+        if not stat.S_ISREG(mode):
             raise UserError(f"--resume: got {resume!r} · allowed: auto, a run folder, or a checkpoint file")
         folder = cls(path.parent)
-        if folder.about() is None:
-            raise UserError(f"--resume: {path} lies in no run folder (no run.json beside it) · allowed: one that does")
+        folder._check_about(path)
         return folder, path
+
+    def _check_about(self, checkpoint: Path) -> None:
+        """Whether ``run.json`` lies beside a checkpoint: without it, the folder is no run's."""
+        if self.about() is None:
+            raise UserError(
+                f"--resume: {self.path} is no run folder: its run.json is missing or damaged · put it back, or start a "
+                f"new run from the weights: train.init_from={checkpoint}, without --resume"
+            )
 
     @classmethod
     def newest(cls, config: Config, *, finished: bool) -> RunFolder | None:
-        """The newest run of this configuration that did, or did not, reach its end.
+        """Return the newest run of this configuration that did, or did not, reach its end.
 
-        Settings of log, checkpoints, workers and memory may differ: they do not change what is trained.
+        Settings that do not change what is trained may differ (:func:`~sphereface.training.same_run.what_trains`).
         """
+        return _same(cls._runs(config, finished=finished))
+
+    @classmethod
+    def _runs(cls, config: Config, *, finished: bool) -> list[tuple[RunFolder, list[str]]]:
+        """The runs of this name, the newest first, each with what it trains otherwise; unreadable ones are named."""
         parent = Path(config.runs_dir) / config.name
-        folders = [cls(path) for path in parent.iterdir()] if parent.is_dir() else []
-        matching = [
-            (about.get("started", ""), folder.path.name, folder)
-            for folder in folders
-            if (about := folder.about())
-            and (about.get("status") == "finished") == finished
-            and folder._trains_as(config)
-        ]
-        return max(matching, key=lambda found: found[:2])[2] if matching else None
+        try:
+            folders = [cls(path) for path in parent.iterdir()] if parent.is_dir() else []
+        except OSError as error:
+            raise UserError(f"runs_dir: {parent}: cannot be read ({error.strerror})") from error
+        abouts = [(about, folder) for folder in folders if (about := folder.about())]
+        abouts.sort(key=lambda found: (started_at(found[0]), found[1].path.name), reverse=True)
+        runs, wanted = [], what_trains(config)
+        for about, folder in abouts:
+            if (about.get("status") == "finished") != finished:
+                continue
+            try:
+                runs.append((folder, differences(what_trains(saved_config(folder.path)), wanted)))
+            except UserError as error:
+                log.warning("resume auto: %s passed over: %s", folder.path, " ".join(str(error).split())[:300])
+        return runs
 
     def about(self) -> dict[str, Any] | None:
         """What ``run.json`` says; None where this is no run folder."""
         try:
-            about = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
+            return read_json(self.path / "run.json")
         except (OSError, ValueError):
             return None
-        return about if isinstance(about, dict) else None
-
-    def _trains_as(self, config: Config) -> bool:
-        """Whether this run's configuration, keys that it did not know yet at their defaults, trains as that one."""
-        try:
-            values = yaml.safe_load((self.path / "config.yaml").read_text(encoding="utf-8"))
-            if not isinstance(values, dict):
-                return False
-            known = config_from_dict(values, source=str(self.path), losses=MARGINS, backbones=BACKBONES)
-        except (OSError, ValueError, yaml.YAMLError, UserError):
-            return False
-        return _what_trains(known) == _what_trains(config)
 
     def result(self, config: Config) -> Path:
         """The checkpoint to use: ``best.pt``, or ``last.pt`` where no set chose a best one."""
@@ -140,84 +159,81 @@ class RunFolder:
     def _chose_none(self) -> bool:
         """Whether the figure of the selecting set was never defined, so that no checkpoint is the best."""
         try:
-            last = json.loads((self.path / "last.json").read_text(encoding="utf-8"))
+            last = read_json(self.path / "last.json")
         except (OSError, ValueError):
             return False
-        return isinstance(last, dict) and last.get("best", 0.0) is None and not (self.path / "best.pt").is_file()
+        return last.get("best", 0.0) is None and not (self.path / "best.pt").is_file()
 
-    def take_up(self) -> None:
-        """Claim the folder for this process until its end, and remove what a kill left half-written.
+    def claim(self) -> None:
+        """Claim the folder for this process until its end. Called again, it does nothing.
 
         Raises:
-            UserError: another process trains in it.
+            UserError: another process trains in it, it cannot be written, or it holds what is no plain file.
         """
-        self._lock = lock_file(self.path / ".lock")
+        if self._lock is not None:
+            return
+        self._check_plain()
+        try:
+            self._lock = lock_file(self.path / ".lock")
+        except OSError as error:
+            raise UserError(
+                f"{self.path}: the run folder cannot be written ({error.strerror}) · make it writable, or start a run "
+                "of your own without --resume"
+            ) from error
         if self._lock is None:
             raise UserError(
                 f"{self.path}: another process trains in this run folder · wait for its end, or start a run of your "
                 "own without --resume"
             )
-        for part in self.path.glob(".*.part"):
-            part.unlink(missing_ok=True)
+
+    def _check_plain(self) -> None:
+        """Refuse a folder in which a write would end elsewhere or never, as a stranger's may be."""
+        try:
+            with os.scandir(self.path) as entries:
+                found = [(entry.name, entry.is_symlink(), _mode(Path(entry.path))) for entry in entries]
+        except OSError as error:
+            raise UserError(f"{self.path}: the run folder cannot be read ({error.strerror})") from error
+        for name, link, mode in found:
+            folder = stat.S_ISDIR(mode) and Path(f"x{name}").suffix not in _OF_FILES
+            if not (stat.S_ISREG(mode) or folder) or (link and name in _WRITTEN_THROUGH):
+                raise UserError(f"{self.path / shown_key(name)}: no plain file · a run cannot use it: remove it")
 
     def write_start(self, config: Config, about: Mapping[str, Any]) -> None:
-        """Write what is needed to repeat the run: resolved config, versions, revision, command."""
-        write_whole(self.path / "config.yaml", yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True))
+        """Write what is needed to repeat the run: resolved config, versions, revision, command.
+
+        What a kill left half-written is removed.
+
+        Raises:
+            UserError: the folder cannot be written.
+        """
         started = (self.about() or {}).get("started") or time.strftime("%Y-%m-%dT%H:%M:%S%z")
-        self._write_about({"status": "running", "started": started, "command": sys.argv, **about})
+        try:
+            for part in self.path.glob(".*.part"):
+                part.unlink(missing_ok=True)
+            text = yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True)
+            write_whole(self.path / "config.yaml", text)
+            self._write_about({"status": "running", "started": started, "command": sys.argv, **about})
+        except OSError as error:
+            if self._new:
+                shutil.rmtree(self.path, ignore_errors=True)
+            raise UserError(
+                f"{self.path}: the run folder cannot be written ({error.strerror}) · make room, or set runs_dir to a "
+                "folder on another disk"
+            ) from error
+        self._new, self._started = False, True
 
     def write_status(self, status: str, **figures: Any) -> None:
-        """Say in ``run.json`` how the run stands: running, finished or stopped, with its last figures."""
-        self._write_about({**(self.about() or {}), "status": status, **figures})
+        """Say in ``run.json`` how the run stands: running, finished or stopped, with its last figures.
 
-    def save(self, state: Mapping[str, Any], *, step: int, keep: int, summary: Mapping[str, Any]) -> Path:
-        """Save ``step-<step>.pt``, point ``last.pt`` at it, and drop all but the ``keep`` newest."""
-        path = self._step_path(step)
-        save_checkpoint(path, state, {"step": step, **summary})
-        link_checkpoint(path, "last")
-        for old in self._step_checkpoints()[keep:]:
-            old.unlink()
-            old.with_suffix(".json").unlink(missing_ok=True)
-        return path
-
-    def room(self, state: Mapping[str, Any]) -> str:
-        """What a checkpoint takes, and what its disk has left, in words."""
-        needed, free = _bytes_of(state) / 2**20, shutil.disk_usage(self.path).free / 2**20
-        missing = f", {needed - free:.1f} MiB are missing" if needed > free else ""
-        return f"a checkpoint takes {needed:.1f} MiB, {free:.1f} MiB are free{missing}"
-
-    def mark_best(self, step: int) -> None:
-        """Point ``best.pt`` at the checkpoint of this step."""
-        link_checkpoint(self._step_path(step), "best")
-
-    def set_abandoned_aside(self, step: int) -> None:
-        """Move checkpoints of later steps, which a run resumed at ``step`` leaves behind, into ``abandoned/``."""
-        later = [path for path in self._step_checkpoints() if path > self._step_path(step)]
-        for path in later:
-            aside = self.path / "abandoned"
-            aside.mkdir(exist_ok=True)
-            for file in (path, path.with_suffix(".json")):
-                if file.exists():
-                    file.replace(aside / file.name)
-            log.warning("%s is of a later step than %d, where this run goes on: moved to %s", path.name, step, aside)
-
-    def newest_checkpoint(self) -> Path | None:
-        """The newest checkpoint that reads back whole; a damaged one is named and stepped over."""
-        for path in self._step_checkpoints():
-            try:
-                load_checkpoint(path)
-            except BadCheckpoint as error:
-                log.warning("%s · trying the one before", error)
-                continue
-            return path
-        last = self.path / "last.pt"
-        return last if last.is_file() else None
-
-    def _step_path(self, step: int) -> Path:
-        return self.path / f"step-{step:08d}.pt"
-
-    def _step_checkpoints(self) -> list[Path]:
-        return sorted(self.path.glob("step-*.pt"), reverse=True)
+        Of a run that this process did not start, nothing is said; a full disk is only logged.
+        """
+        if not self._started:
+            return
+        try:
+            self._write_about({**(self.about() or {}), "status": status, **figures})
+        except OSError as error:
+            reason = error.strerror
+            log.warning("%s could not be written (%s): it does not say %r", self.path / "run.json", reason, status)
 
     def _write_about(self, about: Mapping[str, Any]) -> None:
         write_whole(self.path / "run.json", json.dumps(about, indent=2) + "\n")
@@ -226,7 +242,7 @@ class RunFolder:
 class QuietFolder(RunFolder):
     """A run's folder as all its processes but the first have it: they write nothing."""
 
-    def take_up(self) -> None:
+    def claim(self) -> None:
         """The first process does."""
 
     def write_start(self, config: Config, about: Mapping[str, Any]) -> None:
@@ -242,51 +258,40 @@ class QuietFolder(RunFolder):
     def mark_best(self, step: int) -> None:
         """The first process does."""
 
-    def set_abandoned_aside(self, step: int) -> None:
-        """The first process does."""
+    def branch_at(self, checkpoint: Path, step: int, best_step: int | None) -> bool:  # noqa: ARG002
+        """The first process does, whose answer counts."""
+        return True
 
 
-def _what_trains(config: Config) -> dict[str, Any]:
-    """A plain configuration without the settings that leave weights and figures as they are."""
-    plain = config.to_dict()
-    for section in ("log", "checkpoint"):
-        del plain[section]
-    for name in ("workers", "keep_mb"):
-        del plain["data"][name]
-    return plain
+def _same(runs: list[tuple[RunFolder, list[str]]]) -> RunFolder | None:
+    """The first run that trains nothing otherwise."""
+    return next((folder for folder, lines in runs if not lines), None)
 
 
-def _bytes_of(value: object) -> int:
-    if isinstance(value, torch.Tensor):
-        return value.nbytes
-    if isinstance(value, Mapping):
-        return sum(_bytes_of(part) for part in value.values())
-    return sum(_bytes_of(part) for part in value) if isinstance(value, (list, tuple)) else 0
+def _why_new(runs: list[tuple[RunFolder, list[str]]]) -> str:
+    """Say that a new run starts, and how the unfinished run that is most like it differs."""
+    text = "no unfinished run of this configuration, starting a new one"
+    if not runs:
+        return text
+    nearest, lines = min(runs, key=lambda run: len(run[1]))
+    more = f" · and {len(lines) - _MOST_DIFFERENCES} more" if len(lines) > _MOST_DIFFERENCES else ""
+    return (
+        f"{text} · the nearest unfinished one, {nearest.path}, trains otherwise: "
+        f"{' · '.join(line[:200] for line in lines[:_MOST_DIFFERENCES])}{more} · "
+        f"to resume that one all the same: --resume {nearest.path}"
+    )
 
 
-def versions() -> dict[str, str]:
-    """Package versions, Python, platform and the git revision of this code ('+' where it was changed since)."""
-    names = ("sphereface", "torchvision", "numpy", "opencv-python")
-    found = {"torch": str(torch.__version__)}  # with the build, such as +cu130
-    for name in names:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = "not installed as a package"
-    return {
-        **found,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "revision": _git_revision(),
-    }
+def _mode(path: Path) -> int:
+    """The kind of a file (see :mod:`stat`); 0 where there is none.
 
-
-def _git_revision() -> str:
-    root = Path(__file__).resolve().parents[2]
-    if not (root / ".git").exists():
-        return "unknown"
-    describe = ["git", "-C", str(root), "describe", "--always", "--dirty=+", "--abbrev=12"]
+    Raises:
+        UserError: the system does not tell.
+    """
     try:
-        return subprocess.run(describe, capture_output=True, text=True, check=True, timeout=10).stdout.strip()  # noqa: S603
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
+        return path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+        reason = error.strerror if isinstance(error, OSError) else first_line(error)
+        raise UserError(f"{shown_key(str(path))}: cannot be read ({reason})") from error

@@ -24,9 +24,10 @@ from ..models.joining import join
 from .distributed import World
 from .monitor import Monitor, start_logging
 from .progress import Progress
-from .run_folder import QuietFolder, RunFolder, versions
+from .run_folder import QuietFolder, RunFolder
 from .stopping import Interruption, StopRequest
 from .validation import Validator
+from .versions import versions
 from .watch import Watch
 
 log = logging.getLogger(__name__)
@@ -108,16 +109,16 @@ def _join(
     Resumed, an earlier one of the very same networks is taken as it is, and a folder that was not finished taken up.
     """
     done = None if resume is None else _finished(config, world)
-    if done is not None and load_checkpoint(done, mapped=True)["meta"]["networks"] == [str(p) for p in checkpoints]:
+    if done is not None and load_checkpoint(done, mapped=True)["meta"].get("networks") == [str(p) for p in checkpoints]:
         return done
     states = [load_checkpoint(path, mapped=True) for path in checkpoints]
     _check_data(states, checkpoints)
     state = join(states, checkpoints)
     run = _folder(config, resume, world)
+    run.claim()
     start_logging(run.path, quiet=not world.first)
     state["meta"] |= {"config": config.to_dict(), "run": run.path.name, "versions": versions()}
     meta = state["meta"]
-    run.take_up()
     run.write_start(config, meta["versions"])
     if world.first:
         _save(config, run, state)
@@ -145,7 +146,7 @@ def _folder(config: Config, resume: str | None, world: World) -> RunFolder:
 def _check_data(states: Sequence[dict[str, Any]], checkpoints: Sequence[Path]) -> None:
     first = states[0]["meta"]
     for state, path in zip(states, checkpoints, strict=True):
-        if any(state["meta"][key] != first[key] for key in ("class_names", "num_images")):
+        if any(state["meta"].get(key) != first.get(key) for key in ("class_names", "num_images", "sample")):
             raise UserError(
                 f"{path}: trained on other data than {checkpoints[0]}, though of the same name · train all "
                 "networks on the same: start without --resume"
@@ -170,7 +171,8 @@ def _evaluate(
 ) -> None:
     """Raises Interruption where a signal comes."""
     model = load_model(run.result(config), device).model
-    outcomes = Validator(config, device, world, stop).evaluate(model)
+    validator = Validator(config, device, world, stop)
+    outcomes = validator.evaluate(model)
     if not world.first:
         list(outcomes)
         return
@@ -178,7 +180,7 @@ def _evaluate(
         monitor.scalars(meta["step"], {"train/minutes": meta["seconds"] / 60}, images_seen=meta["images_seen"])
     progress = Progress(step=meta["step"], images_seen=meta["images_seen"], seconds=meta["seconds"])
     sizes = {"num_images": meta["num_images"], "num_classes": len(meta["class_names"])}
-    with Watch(config, run.path, progress, lambda: 1.0, **sizes) as watch:
+    with Watch(config, run.path, progress, lambda: 1.0, **sizes, doing=lambda: validator.doing) as watch:
         for name, outcome in outcomes:
             watch.evaluation(name, outcome)
 

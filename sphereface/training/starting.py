@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,11 @@ from ..backbone_options import BackboneOptions
 from ..checkpoint import BadCheckpoint, load_checkpoint
 from ..errors import UserError
 from ..losses.whole_head import take_known
-from ..models.loading import load_weights, model_options
+from ..models.loading import check_finite, load_weights, model_options
 from .learner import Learner
 
-log = logging.getLogger(__name__)
 
-
-def start_from(learner: Learner, path: Path, class_names: Sequence[str]) -> None:
+def start_from(learner: Learner, path: Path, class_names: Sequence[str]) -> str:
     """Take the network of a checkpoint, averaged weights where it has them, and the head as ``train.init_head`` says.
 
     Args:
@@ -27,13 +24,14 @@ def start_from(learner: Learner, path: Path, class_names: Sequence[str]) -> None
         path: the checkpoint.
         class_names: the identities of the training set, in label order.
 
+    Returns:
+        What was taken, in one line for the log.
+
     Raises:
         BadCheckpoint: no checkpoint, or of another network.
         UserError: the network reads other input than the configuration gives it, or ``keep`` has nothing to keep.
     """
     state = load_checkpoint(path, device=learner.device)
-    if "model" not in state:
-        raise BadCheckpoint(f"{path}: holds no network")
     theirs, weights = model_options(state, path)
     about = state["meta"]
     if theirs.networks > 1:
@@ -41,18 +39,15 @@ def start_from(learner: Learner, path: Path, class_names: Sequence[str]) -> None
             f"{path}: holds {theirs.networks} networks side by side · give one of them: "
             f"{', '.join(map(str, about.get('networks', ())))}"
         )
+    check_finite(weights, path)
     load_weights(learner.model, weights, path)
     _check_input(learner, theirs, path)
     if learner.average is not None:
         learner.average.restore(learner.model.state_dict(), 0)
     head = _start_head(learner, state, class_names, path)
-    log.info(
-        "network from %s (%s, step %s); %s; λ is %d updates ahead of its schedule",
-        path,
-        about.get("run", "an unnamed run"),
-        about.get("step", "?"),
-        head,
-        learner.config.train.lambda_start,
+    return (
+        f"network from {path} ({about.get('run', 'an unnamed run')}, step {about.get('step', '?')}); {head}; "
+        f"λ is {learner.config.train.lambda_start} updates ahead of its schedule"
     )
 
 

@@ -10,26 +10,27 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from ..checkpoint import BadCheckpoint, load_checkpoint
-from ..config import Config, config_from_dict, differences
+from ..config import Config
 from ..data.batch import Batch
 from ..data.prefetch import moved, prefetched
 from ..device import make_deterministic, use_machine
 from ..errors import Stopped, UserError
-from ..losses.margins import MARGINS
-from ..models import BACKBONES
 from .distributed import World
 from .learner import Learner, NotFinite
 from .nonfinite import NonFiniteGuard
-from .plan import Plan, Setting
+from .plan import Plan, Setting, doubtful
 from .progress import Progress, Stopwatch
-from .run_folder import RunFolder, versions
+from .resuming import check_sections, check_state, same_choice, setting_changes
+from .run_folder import RunFolder
 from .starting import start_from
 from .stopping import Interruption, StopRequest
 from .training_set import TrainingSet
 from .validation import Validator
+from .versions import versions
 from .watch import QuietWatch, StepResult, Watch
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,7 @@ class Trainer:
         self.learner = Learner(config, self.num_classes, device, self.world)
         self.stop = StopRequest(quiet=not self.world.first)
         self.validator = Validator(config, device, self.world, self.stop)
+        self.validator.warn_of_shared_people(self.source)
         self.stopwatch = Stopwatch()
         self.versions = versions()  # of the code that trains, whatever is committed meanwhile
         self.last_saved: Path | None = None
@@ -67,6 +69,8 @@ class Trainer:
         self.total_steps = config.train.steps or math.ceil((config.train.epochs or 0) * per_epoch)
         self.plan = Plan(config, self.total_steps)
         self._stage = 0
+        self._begun = False
+        self._news: list[tuple[int, str]] = []  # of the begin, for the log of a run folder that may not be there yet
         self._one_by_one = False  # steps are waited for: one of the next is known to be bad
 
     # ---------------------------------------------------------------- schedules
@@ -114,27 +118,50 @@ class Trainer:
 
     # ---------------------------------------------------------------- the run
 
+    def begin(self, resume_from: Path | None = None) -> None:
+        """Take a checkpoint to resume from, or else the weights of ``train.init_from``. Nothing is written.
+
+        Called again, it does nothing.
+
+        Raises:
+            UserError: the checkpoint is damaged, or does not fit the configuration or the data.
+        """
+        if self._begun:
+            return
+        self._begun = True
+        if resume_from is not None:
+            self.restore(resume_from)
+        elif self.config.train.init_from is not None:
+            line = start_from(self.learner, Path(self.config.train.init_from), self.source.class_names)
+            self._news.append((logging.INFO, line))
+
     def fit(self, run: RunFolder, resume_from: Path | None = None) -> Progress:
         """Train to the end of the schedule, evaluating and saving on the way.
 
         Args:
             run: where everything is written.
-            resume_from: a checkpoint of the same network and identities to go on from.
+            resume_from: a checkpoint in that folder, of the same network and identities, to resume from.
 
         Returns:
             The final progress.
+
+        Raises:
+            UserError: another process trains in the folder, the checkpoint does not fit (nothing is written then), or
+                the run cannot continue.
         """
-        run.take_up()
+        run.claim()
+        self.begin(resume_from)
         again = False
-        if resume_from is None and self.config.train.init_from is not None:
-            start_from(self.learner, Path(self.config.train.init_from), self.source.class_names)
         if resume_from is not None:
-            self.restore(resume_from)
-            run.set_abandoned_aside(self.progress.step)
-            if self.progress.best_step == self.progress.step:  # the kill may have come before best.pt was made
-                run.mark_best(self.progress.step)
+            progress = self.progress
+            if not self.world.from_first(run.branch_at(resume_from, progress.step, progress.best_step)):
+                progress.best = progress.best_step = None
             again = self._evaluation_is_due(last=self.share() >= 1.0)  # it may have come in an evaluation
         run.write_start(self.config, self.versions)
+        for level, line in self._news:
+            log.log(level, "%s", line)
+        for line in doubtful(self.config, self.total_steps):
+            log.warning("%s", line)
         with self.stop, self._watch(run, again) as watch:
             if again:
                 self._evaluate(run, watch, last=False)
@@ -156,6 +183,9 @@ class Trainer:
             self.share,
             num_images=len(self.source),
             num_classes=self.num_classes,
+            most_images=int(np.bincount(self.source.labels).max()),
+            total_steps=self.total_steps,
+            doing=lambda: self.validator.doing,
             evaluates_again=evaluates_again,
         )
 
@@ -333,33 +363,29 @@ class Trainer:
         return {"meta": meta, **self.learner.state()}
 
     def restore(self, path: Path) -> None:
-        """Go on from a checkpoint: the next step is the one that the saved run would have taken.
+        """Continue from a checkpoint: the next step is the one that the saved run would have taken.
 
-        Settings are those of this trainer's configuration; what differs from the saved one's is logged.
+        Settings are those of this trainer's configuration; what differs from the saved one's is logged by :meth:`fit`.
 
         Raises:
-            BadCheckpoint: it is damaged, of another network, or of other training data.
+            BadCheckpoint: it is damaged, of another network or optimiser, or of other training data.
         """
         state = load_checkpoint(path, mapped=self.world.size > 1)  # of a sharded head each process takes its rows
+        check_sections(state, path)
+        meta = state["meta"]
         try:
-            meta = state["meta"]
-            self.data.check(meta, path)
+            self.data.check(meta, path)  # first: of other identities, the head has another shape too
+            check_state(self.learner, state, path)
             progress = {name: meta[name] for name in asdict(self.progress)}
         except KeyError as error:
-            raise BadCheckpoint(f"{path}: has no {error} entry, so no training can go on from it") from error
+            raise BadCheckpoint(f"{path}: has no {error} entry, so no training can resume from it") from error
+        if not same_choice(meta, self.config):
+            progress["best"] = progress["best_step"] = None
         self.learner.restore(state, path)
         for name, value in progress.items():
             setattr(self.progress, name, value)
         self.saved_at = self.progress.step
         self.last_saved = path
-        log.info("resumed from %s at step %d", path, self.progress.step)
-        for line in differences(_with_defaults(meta["config"], path), self.config.to_dict()):
-            log.warning("resumed with another setting: %s", line)
-
-
-def _with_defaults(config: dict[str, Any], path: Path) -> dict[str, Any]:
-    """A checkpoint's plain configuration with the keys that its build did not know yet, at their defaults."""
-    try:
-        return config_from_dict(config, source=str(path), losses=MARGINS, backbones=BACKBONES).to_dict()
-    except UserError:  # a key that is gone: compare as it is
-        return config
+        self._news.append((logging.INFO, f"resumed from {path} at step {self.progress.step}"))
+        changes = setting_changes(meta, self.config, path)
+        self._news += [(logging.WARNING, f"resumed with another setting: {line}") for line in changes]

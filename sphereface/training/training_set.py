@@ -1,19 +1,26 @@
-"""The pictures that a run trains on, and the order in which they come to each of its processes."""
+"""The images that a run trains on, and the order in which they come to each of its processes."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from ..alignment.crop_template import training_template
 from ..checkpoint import BadCheckpoint
 from ..config import Config
 from ..data.batch import Batch
 from ..data.crops import CropBatches, check_sample
+from ..data.images import BadImage
 from ..data.loader import batches
 from ..data.sampler import Augmentation, BatchOrder, identity_weights
-from ..data.sources import kept, open_source
+from ..data.sources import Source, kept, open_source
 from .distributed import World, local_processes
+
+_SAMPLED = 1000
 
 
 class TrainingSet:
@@ -43,6 +50,8 @@ class TrainingSet:
         self.augmentation = Augmentation(data.mirror, data.crop_shift, data.augment)
         self.order(0)  # which may refuse
         check_sample(self.crops)
+        self.sample = sample_of(self.source)
+        self.template = training_template(data.train, data.root, config.model.input_spec.size)
 
     def order(self, start: int) -> BatchOrder:
         """Which pictures come to this process, after ``start`` that have come to all."""
@@ -63,19 +72,59 @@ class TrainingSet:
 
     def about(self) -> dict[str, Any]:
         """What a checkpoint says of it."""
-        return {"class_names": self.source.class_names, "num_images": len(self.source)}
+        template = {} if self.template is None else {"template": self.template.to_meta()}
+        names = self.source.class_names
+        return {"class_names": names, "num_images": len(self.source), "sample": self.sample, **template}
 
     def check(self, meta: Mapping[str, Any], path: Path) -> None:
-        """Refuse a checkpoint of other data.
+        """Refuse a checkpoint of other data: other identities, another number of images, or other images.
+
+        Checkpoints of versions that kept no sample of the images pass without a comparison of images.
 
         Raises:
             BadCheckpoint: it is.
         """
         names, images = self.source.class_names, len(self.source)
+        advice = f"resume with the data of that run, or start a new run from its weights: train.init_from={path}"
         if meta["class_names"] != names or meta["num_images"] != images:
             others = " (or other names)" if len(meta["class_names"]) == len(names) else ""
             raise BadCheckpoint(
-                f"{path}: trained on {meta['num_images']} pictures of {len(meta['class_names'])} identities, "
-                f"data.train now has {images} of {len(names)}{others} · "
-                "resume with the data that the run was started with"
+                f"{path}: trained on {meta['num_images']} images of {len(meta['class_names'])} identities, "
+                f"data.train now has {images} of {len(names)}{others} · {advice}"
             )
+        before = meta.get("sample", self.sample)
+        if len(before) != len(self.sample):
+            raise BadCheckpoint(f"{path}: meta.sample: got {len(before)} entries · allowed: {len(self.sample)}")
+        changed = [
+            names[label]
+            for label, old, new in zip(sampled_labels(len(names)), before, self.sample, strict=True)
+            if old and new and old != new
+        ]
+        if changed:
+            raise BadCheckpoint(
+                f"{path}: trained on other images: of {len(before)} identities compared, {len(changed)} have another "
+                f"first image in data.train: {', '.join(changed[:5])}{', …' if len(changed) > 5 else ''} · {advice}"
+            )
+
+
+def sampled_labels(num_classes: int) -> list[int]:
+    """Return the labels of up to 1,000 identities, evenly spaced."""
+    count = min(num_classes, _SAMPLED)
+    return [index * num_classes // count for index in range(count)]
+
+
+def sample_of(source: Source) -> list[str]:
+    """Return the first half of the SHA-256 of one stored image of each sampled identity, its first; nothing is decoded.
+
+    A source of the same images has the same sample, be it a folder, a list, a zip or a record file.
+
+    Returns:
+        32 hexadecimal digits for each identity of :func:`sampled_labels`; "" for an image that cannot be read.
+    """
+    sample = []
+    for index in np.searchsorted(source.labels, sampled_labels(len(source.class_names))):
+        try:
+            sample.append(hashlib.sha256(source.read(int(index))).hexdigest()[:32])
+        except (BadImage, OSError):
+            sample.append("")
+    return sample

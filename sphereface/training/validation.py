@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,8 @@ import torch
 from ..config import Config
 from ..data.images import Picture
 from ..data.pairs import is_lfw_view2
-from ..errors import UserError
+from ..data.sources import Source, shared_names
+from ..errors import UserError, shown
 from ..evaluation import EvaluationSet, PairSet, Result, evaluate, load_set
 from ..evaluation.embed import check_files, embed_files
 from ..evaluation.embeddings import Features
@@ -19,6 +22,8 @@ from ..models import Backbone
 from ..places import Places
 from .distributed import World
 from .stopping import Interruption, StopRequest
+
+log = logging.getLogger(__name__)
 
 _PROBES = 32
 
@@ -34,7 +39,13 @@ class Validator:
 
     Raises:
         UserError: a set cannot be read, or ``eval.select`` names LFW's view 2, which only reports.
+
+    Attributes:
+        doing: how far a running evaluation is, in words; empty between evaluations.
     """
+
+    doing = ""
+    _name = ""
 
     def __init__(
         self, config: Config, device: torch.device, world: World | None = None, stop: StopRequest | None = None
@@ -48,6 +59,18 @@ class Validator:
                     f"eval.select: got {each.name!r}, which is LFW's view 2 · allowed: LFW's view 1 "
                     "(pairsDevTest.txt) or pairs of other people · view 2 reports, and a checkpoint chosen on it "
                     "would report too much"
+                )
+
+    def warn_of_shared_people(self, source: Source) -> None:
+        """Warn of each set with people who have the names of identities that the network is trained on."""
+        for each in self.sets:
+            if shared := shared_names(source, each.images.names):
+                log.warning(
+                    "eval.sets.%s: %d people have the names of identities in data.train, such as %s: if they are the "
+                    "same people, its figures will be too good · leave them out: data.exclude_file",
+                    each.name,
+                    len(shared),
+                    shown(shared[0]),
                 )
 
     def _load(self, name: str, places: Places) -> EvaluationSet:
@@ -67,6 +90,7 @@ class Validator:
             Interruption: a signal came; nothing was changed.
         """
         for each in self.sets:
+            self._name = each.name
             result = evaluate(
                 model,
                 each,
@@ -75,7 +99,26 @@ class Validator:
                 precision=self.config.eval.precision,
                 embed=self._embed,
             )
+            self.doing = ""
             yield each.name, result
+
+    @contextmanager
+    def _counting(self, model: Backbone, images: int, flip: bool) -> Iterator[None]:
+        """Keep :attr:`doing` at the number of images that went through the network, of ``images``."""
+        done = 0
+
+        def count(*call: Any) -> None:
+            nonlocal done
+            done += len(call[2]) // (2 if flip else 1)
+            self.doing = f"evaluating {self._name}: {done:,} of {images:,} images"
+
+        self.doing = f"evaluating {self._name}"
+        hook = model.register_forward_hook(count)
+        try:
+            yield
+        finally:
+            hook.remove()
+            self.doing = f"evaluating {self._name}: comparing"
 
     def _embed(self, model: Backbone, files: Sequence[Picture], **options: Any) -> Features:
         """:func:`embed_files`, each process its part of the files; all rows on all processes."""
@@ -84,7 +127,7 @@ class Validator:
         own = [files[index % len(files)] for index in range(first, first + share)]  # as many on each
         features: Features = np.empty((0, 0), dtype=np.float32)
         try:
-            with self.stop.interruptible():
+            with self.stop.interruptible(), self._counting(model, len(own), options.get("flip", True)):
                 features = embed_files(model, own, **options)
         except Interruption:
             pass  # the others have to hear of it first

@@ -23,9 +23,12 @@ from ..data.prefetch import moved
 from ..data.transforms import to_input, to_pixels
 from ..evaluation.charts import figure_of
 from ..evaluation.result import Result
+from ..files import write_whole
 from ..losses.head import HeadOutput
-from .monitor import Monitor
-from .progress import Progress
+from .collapse import collapse_watch
+from .heartbeat import Heartbeat
+from .monitor import FILE_ONLY, Monitor
+from .progress import Progress, TimeLeft
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +62,9 @@ class Watch:
         progress: the trainer's own, read here.
         share: how much of the run is done, in [0, 1].
         num_images, num_classes: size of the training set.
+        most_images: number of images of the identity that has the most; 0: not known.
+        total_steps: length of the run.
+        doing: what takes long now, such as an evaluation, in words; nothing in training.
         evaluates_again: the evaluation of the present step will be made once more.
     """
 
@@ -71,6 +77,9 @@ class Watch:
         *,
         num_images: int,
         num_classes: int,
+        most_images: int = 0,
+        total_steps: int = 0,
+        doing: Callable[[], str] = str,
         evaluates_again: bool = False,
     ) -> None:
         self._again = evaluates_again
@@ -81,7 +90,10 @@ class Watch:
         self._images_tried = 0
         self._window: list[StepResult] = []
         self._seconds = progress.seconds  # when it began
-        self._collapse = CollapseWatch(num_classes)
+        self._doing = doing
+        self._left = TimeLeft(share)
+        self._heart = Heartbeat(self._say_how_far)
+        self._collapse = collapse_watch(config, num_classes, most_images / max(num_images, 1), total_steps)
         self._stack = ExitStack()
 
     def __enter__(self) -> Watch:
@@ -98,6 +110,7 @@ class Watch:
             )
         )
         self._monitor.text(self._progress.step, "config", _as_markdown(self._config))
+        self._stack.enter_context(self._heart)
         return self
 
     def __exit__(
@@ -112,7 +125,8 @@ class Watch:
     def step(self, result: StepResult, batch: Batch) -> None:
         """Take in one step; say, write and draw what is due. ``batch``: this process's, with the ``bad`` of all."""
         step, every = self._progress.step, self._config.log
-        if self._images_tried == 0:
+        first = self._images_tried == 0
+        if first:
             self._contact_sheet(batch)
         self._images_tried += len(result.output.correct)  # by all processes
         for line in self._bad.add(batch.bad, self._images_tried):
@@ -120,6 +134,8 @@ class Watch:
         self._window.append(result)
         if step % every.every_steps == 0:
             self._training_figures()
+        elif first:
+            self._say_how_far()
         if step % every.histogram_every_steps == 0:
             self._monitor.histogram(step, "train/target_angle_deg", _angles(result.output))
             self._monitor.histogram(step, "train/embedding_norm", result.output.norms)
@@ -162,25 +178,38 @@ class Watch:
             f"loss {figures['train/loss']:.4f} acc {figures['train/accuracy']:6.2%} λ {figures['train/lambda']:.4g} "
             f"lr {figures['train/lr']:.3g} {figures['train/images_per_s']:.0f} img/s"
         )
-        if self._bar.disable:  # no terminal: lines instead of a bar
-            log.info("step %d · %.1f %% · %s", self._progress.step, 100 * self._share(), line)
-        else:
-            self._bar.set_postfix_str(f"step {self._progress.step} {line}", refresh=False)
+        self._bar.set_postfix_str(f"step {self._progress.step} {line}", refresh=False)
+        self._say(line)
         warning = self._collapse.look(
             self._progress.step,
             loss=figures["train/loss"],
             accuracy=figures["train/accuracy"],
             likeness=figures["train/embedding_likeness"],
+            images=images,
         )
         if warning:
             log.warning("%s", warning)
+
+    def _say_how_far(self) -> None:
+        waiting = "waiting for the first step" if self._images_tried == 0 and self._share() < 1.0 else ""
+        self._say(self._doing() or waiting)
+
+    def _say(self, more: str) -> None:
+        """How far the run is, in a line; where there is a terminal, the bar shows it, and the line is for the file."""
+        parts = [f"step {self._progress.step}", f"{100 * self._share():.1f} %", self._left.words(), more]
+        log.info("%s", " · ".join(filter(None, parts)), extra=None if self._bar.disable else FILE_ONLY)
+        self._heart.told()
 
     def _contact_sheet(self, batch: Batch) -> None:
         here = moved(batch, "cpu")
         spec = self._config.model.input_spec
         inputs = to_input(here.images, spec, here.mirror, here.augment)[:_SHEET]
         sheet = torchvision.utils.make_grid(to_pixels(inputs, spec), nrow=8, padding=2)
-        cv2.imwrite(str(self._folder / "crops.png"), sheet.flip(0).permute(1, 2, 0).numpy())  # RGB → BGR
+        png = cv2.imencode(".png", sheet.flip(0).permute(1, 2, 0).numpy())[1]  # RGB → BGR
+        try:
+            write_whole(self._folder / "crops.png", png.tobytes(), durable=False)
+        except OSError as error:
+            log.warning("crops.png could not be written to %s: %s · training continues", self._folder, error.strerror)
         self._monitor.image(self._progress.step, "train/crops_as_the_network_sees_them", sheet)
 
     def _advance(self) -> None:
@@ -209,46 +238,6 @@ class QuietWatch(Watch):
 
     def evaluation(self, name: str, result: Result) -> None:
         """The first process does."""
-
-
-class CollapseWatch:
-    """Notices a network that tells nothing apart: a loss that sits at ln C, or embeddings that are all alike.
-
-    Args:
-        num_classes: C.
-    """
-
-    _BAND = 0.03  # of ln C, either way
-    _ALIKE = 0.98  # mean cosine between the embeddings of a batch
-    _WINDOWS = 5  # log windows in a row
-    _PATIENCE = 200  # steps before it is looked at: every run starts near ln C
-    _REMEDIES = (
-        "usual remedies: a larger loss.lambda_min, a larger train.batch_size, a lower train.lr, model.norm batch, "
-        "or loss.m 1 first"
-    )
-
-    def __init__(self, num_classes: int) -> None:
-        self.level = math.log(num_classes)
-        self.chance = 1.0 / num_classes
-        self._in_a_row = 0
-
-    def look(self, step: int, *, loss: float, accuracy: float, likeness: float) -> str | None:
-        """Judge one log window; returns the warning when a collapse has just lasted long enough to be one.
-
-        Args:
-            step: finished updates.
-            loss, accuracy: means of the window; an accuracy well above chance is no collapse.
-            likeness: mean cosine between the embeddings of a batch.
-        """
-        stuck = abs(loss - self.level) < self._BAND * self.level
-        alike = likeness > self._ALIKE
-        collapsed = (stuck or alike) and accuracy < 5 * self.chance and step > self._PATIENCE
-        self._in_a_row = self._in_a_row + 1 if collapsed else 0
-        if self._in_a_row != self._WINDOWS:
-            return None
-        signs = [f"the loss sits at ln C = {self.level:.2f}"] * stuck
-        signs += [f"the embeddings are all alike (mean cosine {likeness:.3f})"] * alike
-        return f"step {step}: {' and '.join(signs)}: nothing is being learned · {self._REMEDIES}"
 
 
 def _angles(output: HeadOutput) -> torch.Tensor:

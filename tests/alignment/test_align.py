@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from sphereface.alignment.align import align_folder
+from sphereface.alignment.align import Landmarks, align_folder
 from sphereface.alignment.crop import CropSpec
 from sphereface.alignment.landmarks import LandmarkTable, read_landmarks
 from sphereface.alignment.similarity import template
@@ -90,8 +90,8 @@ def test_what_cannot_be_aligned_is_reported_with_its_reason(source, landmarks, c
         "empty.jpg": ("unreadable image", "the file is empty (0 bytes)"),
         "half.jpg": ("unreadable image", f"truncated JPEG ({len(jpeg) // 2} bytes, no end marker)"),
         "text.png": ("unreadable image", "not a picture, or a damaged one · allowed: JPEG, PNG, BMP, WebP, PGM, PPM"),
-        "same.jpg": ("landmarks that determine no crop", "the landmarks lie in one place (spread 0 pixels)"),
-        "nan.jpg": ("landmarks that determine no crop", "the landmarks are not finite numbers"),
+        "same.jpg": ("landmarks unlike a face", "the landmarks lie in one place (spread 0 pixels)"),
+        "nan.jpg": ("landmarks unlike a face", "the landmarks are not finite numbers"),
         "top.png": ("crop name taken", "another picture became top.jpg"),
         "unknown.jpg": ("no landmarks for this picture", ""),
         "gone/1.jpg": ("landmarks for a missing picture", ""),
@@ -111,11 +111,28 @@ def test_what_cannot_be_aligned_is_reported_with_its_reason(source, landmarks, c
     assert table[3].split()[-1] == "bytes)"
 
 
-def test_picture_that_cannot_be_opened_is_reported(source, landmarks, crops):
+def test_an_image_too_small_for_a_crop_of_its_middle_is_listed(source, landmarks, crops):
+    for name, (height, width) in {"one.png": (1, 1), "thin.png": (1, 900)}.items():
+        (source / name).write_bytes(cv2.imencode(".png", np.zeros((height, width, 3), np.uint8))[1].tobytes())
+    report = align_folder(source, crops, Landmarks(table=landmarks, centre=True))
+    reason = "no landmarks for this picture"
+    assert failures(report) == {
+        "one.png": (reason, "too small for a crop: 1×1 pixels"),
+        "thin.png": (reason, "too small for a crop: 1×900 pixels"),
+    }
+    assert files(crops) == sorted([*CROPS, "align-report.json"])
+
+
+def test_what_is_not_read_is_told(source, landmarks, crops):
     (source / "top.bmp").unlink()
     (source / "top.bmp").symlink_to("nowhere")
+    (source / "ann/phone.HEIC").write_bytes(b"")
+    (source / "scan.tiff").write_bytes(b"")
     report = align_folder(source, crops, landmarks)
-    assert failures(report) == {"top.bmp": ("unreadable image", "No such file or directory")}
+    assert failures(report) == {"top.bmp": ("landmarks for a missing picture", "")}
+    told = "3 files were not read: 1 .heic, 1 .tiff, 1 links that lead nowhere"
+    assert told in report.table()
+    assert json.loads((crops / "align-report.json").read_text())["not_read"].startswith(told)
 
 
 def test_second_run_keeps_whole_crops_and_makes_the_rest(source, landmarks, crops):
@@ -183,7 +200,7 @@ def test_bad_folders(source, landmarks, crops, tmp_path):
     (tmp_path / "empty").mkdir()
     for first, second, message in [
         (tmp_path / "none", crops, "none: not a folder"),
-        (tmp_path / "empty", crops, r"empty: no pictures below it · allowed: .*\.jpg"),
+        (tmp_path / "empty", crops, r"empty: no images below it · allowed: .*\.jpg"),
         (source, source.with_name("landmarks.txt"), r"landmarks\.txt: a file · allowed: a folder"),
         (source, source, ": inside .* · give one elsewhere"),
         (source, source / "crops", ": inside .* · give one elsewhere"),
@@ -195,7 +212,7 @@ def test_bad_folders(source, landmarks, crops, tmp_path):
 def test_nothing_aligned_is_an_error_but_leaves_the_report(source, crops):
     with pytest.raises(
         UserError,
-        match=r"none of 4 pictures could be aligned \(no landmarks for this picture: 4.*align-report",
+        match=r"none of 4 images could be aligned \(no landmarks for this picture: 4.*align-report",
     ):
         align_folder(source, crops, LandmarkTable({"other.jpg": template()}, ""))
     assert json.loads((crops / "align-report.json").read_text())["failed"] == 5

@@ -93,9 +93,9 @@ def test_useless_landmarks_fall_back_too(source, tmp_path):
     table = LandmarkTable({"a/1.jpg": np.ones((5, 2)), "a/2.png": template()}, "")
     report = align_folder(source, tmp_path / "a", Landmarks(table=table, centre=True))
     details = {row.file: row.detail for row in report.fallbacks}
-    assert details["a/1.jpg"].startswith("landmarks that determine no crop: the landmarks lie in one place")
+    assert details["a/1.jpg"].startswith("landmarks unlike a face: the landmarks lie in one place")
     assert len(details) == 24  # all but a/2.png and the unreadable one
-    both = Landmarks(table=table, other=LandmarkTable({"a/1.jpg": np.zeros((5, 2))}, ""))
+    both = Landmarks(table=table, other=LandmarkTable({"a/1.jpg": np.zeros((5, 2)), "a/2.png": template()}, ""))
     (failure,) = [row for row in align_folder(source, tmp_path / "b", both).failures if row.file == "a/1.jpg"]
     assert "of the other file: the landmarks lie in one place" in failure.detail
 
@@ -224,5 +224,5 @@ def test_nothing_found_is_an_error(tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "1.jpg").write_bytes(encode(ByColour.picture((50, 50), []), ".jpg"))
     for _ in range(2):
-        with pytest.raises(UserError, match=r"none of 1 pictures could be aligned \(no face found: 1\)"):
+        with pytest.raises(UserError, match=r"none of 1 images could be aligned \(no face found: 1\)"):
             align_folder(tmp_path / "in", tmp_path / "out", Landmarks(finder=FINDER))

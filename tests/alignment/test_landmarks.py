@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 
 import numpy as np
 import pytest
@@ -56,7 +57,7 @@ def test_last_line_needs_no_newline_and_the_digest_is_the_files(write):
     [
         (
             f"a.jpg {SPACES}\nb.jpg 1 2 3\n",
-            r"landmarks\.txt, line 2: got 'b\.jpg 1 2 3' · allowed: .* ten numbers",
+            r"landmarks\.txt, line 2: got 'b\.jpg 1 2 3', 3 numbers · allowed: .* ten numbers",
         ),
         (f"a.jpg {SPACES} 11 12\n", "line 1: got"),
         (f"a.jpg {SPACES} high\n", r"line 1: got .* eleven with the detector's score"),
@@ -80,6 +81,26 @@ def test_malformed_files_name_line_and_content(write, content, message):
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("count", "told"),
+    [(5, ", 5 numbers ·"), (136, r", 136 numbers \(68 points: .*mouth corners\) ·"), (212, "106 points")],
+)
+def test_files_of_another_number_of_points_are_told(write, count, told):
+    with pytest.raises(UserError, match=f"line 1: got .*{told}"):
+        read_landmarks(write("a.jpg " + " ".join(["3"] * count) + "\n"))
+
+
+def test_numbers_with_underscores_are_no_numbers(write):
+    with pytest.raises(UserError, match="line 1: got 'a.jpg 1_0 "):
+        read_landmarks(write("a.jpg " + " ".join(["1_0"] * 10)))
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="pipe: no plain file · allowed: a landmark file"):
+        read_landmarks(tmp_path / "pipe")
+
+
 def test_absent_file(tmp_path):
     with pytest.raises(UserError, match=r"none\.txt: No such file"):
         read_landmarks(tmp_path / "none.txt")
@@ -97,6 +118,7 @@ def test_scores_of_ijb_c_are_read_over(write):
     assert list(table.points) == ["1.jpg", "2.jpg", "10.jpg"]
     assert table.points["1.jpg"].tolist() == [[40.1, 50.2], [80.3, 51.4], [60.5, 70.6], [45.7, 90.8], [75.9, 91.0]]
     assert np.array_equal(table.points["2.jpg"], FIVE_POINTS)
+    assert table.scores == {"1.jpg": 0.999512, "2.jpg": 1, "10.jpg": -1}
     assert table.points["10.jpg"].tolist() == [[30, 40], [50, 40], [40, 50], [32, 60], [48, 60]]
 
 

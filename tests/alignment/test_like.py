@@ -167,7 +167,7 @@ def test_an_aligned_folder_goes_on_with_its_template():
     near = [(x + 0.4, y - 0.4) for x, y in points]
     far = [(x + 0.6, y) for x, y in points]
     for other, same in ((near, True), (far, False)):
-        earlier = {"template": " ".join(f"{x:.2f},{y:.2f}" for x, y in other)}
+        earlier = {"size": "112x96", "template": " ".join(f"{x:.2f},{y:.2f}" for x, y in other)}
         went_on = like.template_to_go_on_with(measured, earlier)
         np.testing.assert_allclose(went_on.points, other if same else points, atol=0.0051)
 

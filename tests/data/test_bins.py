@@ -496,8 +496,21 @@ def test_tuples_in_tuples_as_a_shape(tmp_path):
 def test_the_number_of_operations_is_bounded(tmp_path, monkeypatch):
     monkeypatch.setattr(pickled, "MOST_OPERATIONS", 1000)
     assert read_bin(packed(tmp_path / "a.bin"))
-    with pytest.raises(UserError, match="more than 1,000 operations"):
-        read_bin(raw(tmp_path / "b.bin", b"\x80\x04]", b"\x94" * 2000, b"."))
+    with pytest.raises(UserError, match="more than 1,040 operations"):
+        read_bin(raw(tmp_path / "b.bin", b"\x80\x04]", b"\x94" * 2000, b"."))  # 2,004 bytes
+
+
+@pytest.mark.parametrize("kind", ["fifo", "folder"])
+def test_what_is_no_file_is_one_line_and_never_waited_for(tmp_path, kind):
+    os.mkfifo(tmp_path / "a.bin") if kind == "fifo" else (tmp_path / "a.bin").mkdir()
+    with pytest.raises(UserError, match=r"a.bin: cannot be read \(.*\) · expected a verification set"):
+        read_bin(tmp_path / "a.bin")
+
+
+def test_a_message_does_not_repeat_a_long_number(tmp_path):
+    with pytest.raises(UserError, match="is not a whole pickle") as caught:
+        read_bin(raw(tmp_path / "a.bin", b"I" + b"x" * 100_000 + b"\n."))
+    assert len(str(caught.value)) < 500
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 4, 5])

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
+import zipfile
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -8,9 +11,10 @@ import pytest
 
 from scripts.check_faces import main
 from sphereface.data.check import Limits, inspect, judge, look
-from sphereface.data.check_report import contact_sheet, histogram, table, to_dict
+from sphereface.data.check_report import check_listable, clean_list, contact_sheet, histogram, table, to_dict
 from sphereface.data.sources import FolderSource, ListSource, open_source
 from sphereface.errors import UserError
+from sphereface.files import write_whole
 
 from ..pictures import make_training_set, picture, write
 
@@ -190,10 +194,62 @@ def test_the_program_writes_a_list_that_trains(faces, tmp_path, capsys):
     assert main([*again, "--max-images", "5"]) == 1  # one has six
 
 
+@pytest.mark.skipif(os.name != "posix", reason="links and names of POSIX")
+def test_a_list_of_any_names_reads_back(tmp_path):
+    for number, name in enumerate((" a b", "c  d", "\ufeffe", "f-1", "g/s1", "g/s2", "Zoë\u2028"[:3])):
+        write(tmp_path / "pool" / name / " 1 2.png", picture(number, 1, SIZE))
+    (tmp_path / "pool" / "linked").symlink_to("f-1", target_is_directory=True)
+    write(tmp_path / "pool/f-1/3.png", picture(40, 1, SIZE))
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "there").symlink_to("lists", target_is_directory=True)
+    source = FolderSource(tmp_path / "pool")
+    check_listable(source)
+    limits = Limits(SIZE, 1, 9)
+    findings = judge(source, inspect(source, workers=0), limits)
+    left = [name for name in source.class_names if name not in ("f-1", "linked")]  # the same images twice
+    rows = [row for row in range(len(source)) if source.class_names[source.labels[row]] in left]
+    for place in (tmp_path / "pool", tmp_path / "there", tmp_path / "new" / "folder"):
+        write_whole(place / "clean.txt", clean_list(source, findings, place))
+        clean = open_source(place / "clean.txt")
+        assert clean.class_names == left
+        assert [clean.read(row) for row in range(len(clean))] == [source.read(row) for row in rows]
+
+
+def test_what_no_list_can_name_or_nothing_clean_writes_no_list(tmp_path, capsys, monkeypatch):
+    write(tmp_path / "pool/a/1.png", picture(0, 1, SIZE))
+    with zipfile.ZipFile(tmp_path / "pool.zip", "w") as file:
+        file.write(tmp_path / "pool/a/1.png", "a/1.png")
+    more = ["--output", str(tmp_path / "out"), "--workers", "0", "--write-list", str(tmp_path / "l.txt")]
+    assert main([str(tmp_path / "pool"), *more]) == 2  # one image is too few for an identity
+    assert "--write-list: no image is clean" in capsys.readouterr().err
+    monkeypatch.setattr("sphereface.commands.check.inspect", lambda *_, **__: pytest.fail("read"))
+    assert main([str(tmp_path / "pool.zip"), *more]) == 2
+    assert "pool.zip/a/1.png is no file of its own, so no list can name it" in capsys.readouterr().err
+    assert not (tmp_path / "l.txt").exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names of POSIX")
+@pytest.mark.parametrize("name", [b"a\nb", b"a\tb", b"caf\xe9", b"a\x1b[1mb"])
+def test_a_name_that_no_list_can_hold_is_told_before_any_image_is_read(tmp_path, capsys, monkeypatch, name):
+    write(tmp_path / "pool/a/1.png", picture(0, 1, SIZE))
+    write(tmp_path / "pool" / os.fsdecode(name) / "1.png", picture(1, 1, SIZE))
+    arguments = [str(tmp_path / "pool"), "--output", str(tmp_path / "out"), "--workers", "0", "--min-images", "1"]
+    assert main(arguments) == 0  # report, table and sheet can show it
+    capsys.readouterr()
+    monkeypatch.setattr("sphereface.commands.check.inspect", lambda *_, **__: pytest.fail("read"))
+    assert main([*arguments, "--write-list", str(tmp_path / "l.txt")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "no line of a list can hold this name" in line
+    assert not (tmp_path / "l.txt").exists()
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
         (["--size", "112"], "--size: got '112' · allowed: height x width"),
+        (["--output", __file__], "--output: "),
+        (["--write-list", f"{__file__}/l.txt"], "--write-list: "),
+        (["--write-list", str(Path(__file__).parent)], f"{Path(__file__).parent}: cannot be written · allowed: a file"),
         (["--workers", "-1"], "--workers: got -1 · allowed: 0 (this process alone) or more"),
         (["--min-images", "9", "--max-images", "5"], "--min-images, --max-images: got 9 and 5"),
     ],

@@ -43,7 +43,7 @@ def test_grey_and_sixteen_bit_become_three_channels_of_eight_bit():
         (encode(".jpg", np.zeros((64, 64, 3), np.uint8))[:-40], "truncated JPEG"),
         (
             encode(".png", np.random.default_rng(0).integers(0, 255, (64, 64, 3)).astype(np.uint8))[:200],
-            "picture",
+            "truncated PNG",
         ),
     ],
 )

@@ -1,7 +1,13 @@
 from __future__ import annotations
 
+import csv
+import errno
 import itertools
+import os
 import random
+import subprocess
+import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -162,6 +168,15 @@ def test_of_a_source_that_is_no_folder(faces, tmp_path):
     assert len(load_pair_set("own", tmp_path / "own", tmp_path / "own/pairs.txt").images) > 5
 
 
+def test_a_set_inside_the_training_folder_is_refused(faces, tmp_path, capsys):
+    (tmp_path / "link").symlink_to(faces, target_is_directory=True)
+    for place in (faces / "verify", tmp_path / "link/deep/er"):
+        assert main([str(faces), str(place), "--folds", "2"]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"error: DST: {place}: inside {faces} · ")
+    assert len(list(faces.iterdir())) == 9
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
@@ -191,7 +206,134 @@ def test_a_bad_picture_ends_before_pairs_are_written(faces, tmp_path, capsys):
     assert main([str(faces), str(tmp_path / "own"), "--folds", "2"]) == 2
     assert "truncated JPEG" in (text := capsys.readouterr().err)
     assert "check_faces.py SRC --write-list" in text
-    assert not (tmp_path / "own" / "pairs.txt").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["faces"]
+
+
+def test_which_image_became_which_file_is_written_down(faces, tmp_path):
+    (faces / "id03/002.png").rename(faces / 'id03/a "b"\n.png')
+    own = tmp_path / "own"
+    assert main([str(faces), str(own), "--folds", "2", "--people", "7"]) == 0
+    with (own / "names.tsv").open(encoding="utf-8", newline="") as file:
+        header, *rows = csv.reader(file, delimiter="\t")
+    assert header == ["file", "source"]
+    assert {file for file, _ in rows} == {path.relative_to(own).as_posix() for path in own.glob("*/*.png")}
+    for file, source in rows:
+        assert (own / file).read_bytes() == Path(source.replace("\\n", "\n")).read_bytes()
+    assert not any(path.name.startswith(".") for path in [*own.iterdir(), *tmp_path.iterdir()])
+    assert len(load_pair_set("own", own, own / "pairs.txt").images) > 5
+
+
+def test_names_with_blanks_at_their_ends_do_not_leak_into_training(faces, tmp_path):
+    """Held out as 'id03 ', such people stayed in training where the list was read without its blanks."""
+    for number, folder in enumerate(sorted(faces.iterdir())):
+        folder.rename(faces / (f"id{number:02d} " if number % 2 else f" id{number:02d}"))
+    own = tmp_path / "own"
+    assert main([str(faces), str(own), "--folds", "2", "--people", "6"]) == 0
+    held_out = (own / "people.txt").read_text(encoding="utf-8").split("\n")[:-1]
+    assert len(held_out) == 6
+    left = open_source(faces, exclude_file=own / "people.txt")
+    assert set(left.class_names) == {folder.name for folder in faces.iterdir()} - set(held_out)
+    assert len(left.class_names) == 3
+    assert load_pair_set("own", own, own / "pairs.txt").pairs.num_folds == 2
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names that other systems forbid")
+def test_names_that_only_some_file_systems_know(faces, tmp_path):
+    odd = [
+        "Thumbs.db",
+        "n" * 251,
+        ".x"[1:] + "\x7f\x85",
+        "a:b?",
+        os.fsdecode(b"caf\xe9"),
+        "\u2028y",
+        "-",
+        "王" * 80,
+        "é" * 120,
+    ]
+    for folder, name in zip(sorted(faces.iterdir()), odd, strict=True):
+        if name != "Thumbs.db":  # which nobody reads
+            folder.rename(faces / name)
+    own = tmp_path / "own"
+    assert main([str(faces), str(own), "--folds", "2", "--people", "7"]) == 0
+    pair_set = load_pair_set("own", own, own / "pairs.txt")  # all files are found
+    assert pair_set.pairs.num_folds == 2
+    left = open_source(faces, exclude_file=own / "people.txt")
+    assert len(left.class_names) == 2
+    assert len(list(own.glob("*/*.png"))) == 7 * 3
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names that other systems forbid")
+@pytest.mark.parametrize("name", ["a\nb", "a\tb", "a\rb", " ", "\ufeffa"])
+def test_a_name_that_no_line_can_hold_is_refused_before_anything_is_written(faces, tmp_path, capsys, name):
+    for number, folder in enumerate(sorted(faces.iterdir())):
+        folder.rename(faces / f"{name}{number}") if name != " " else number or folder.rename(faces / name)
+    assert main([str(faces), str(tmp_path / "own"), "--folds", "2", "--people", "7", "--seed", "1"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "people.txt: cannot list the identity " in line
+    assert [path.name for path in tmp_path.iterdir()] == ["faces"]
+
+
+def test_a_full_disk_and_a_kill_leave_no_half_set(faces, tmp_path, capsys, monkeypatch):
+    from sphereface.data import make_pairs
+
+    arguments = [str(faces), str(tmp_path / "own"), "--folds", "2"]
+    write, written = make_pairs.write_whole, []
+
+    def full(path, data, **options):
+        if len(written) == 5:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        written.append(path)
+        write(path, data, **options)
+
+    monkeypatch.setattr(make_pairs, "write_whole", full)
+    assert main(arguments) == 2
+    assert "No space left on device · nothing is written" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["faces"]
+    monkeypatch.undo()
+    part = tmp_path / ".own.part"  # as a killed process leaves it
+    (part / "id77").mkdir(parents=True)
+    (part / "id77/id77_0001.png").write_bytes(b"x")
+    (part / "pairs.txt").write_text("x", encoding="utf-8")
+    (tmp_path / "own").mkdir()
+    assert main(arguments) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["faces", "own"]
+    assert not (tmp_path / "own/id77").exists()
+    assert main([str(faces), str(tmp_path / "other"), "--folds", "2"]) == 0
+    for path in (tmp_path / "other").rglob("*.*"):
+        assert path.read_bytes() == (tmp_path / "own" / path.relative_to(tmp_path / "other")).read_bytes()
+
+
+def test_of_two_at_once_one_is_told(faces, tmp_path, capsys):
+    part = tmp_path / ".own.part"
+    part.mkdir()
+    program = (
+        "import sys, pathlib; from sphereface.files import lock_file; "
+        f"lock = lock_file(pathlib.Path({str(part / '.lock')!r})); print('locked', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"locked\n"
+        assert main([str(faces), str(tmp_path / "own"), "--folds", "2"]) == 2
+        assert "another process writes this set now · wait for it" in capsys.readouterr().err
+        assert not (tmp_path / "own").exists()
+        other.stdin.close()
+    assert main([str(faces), str(tmp_path / "own"), "--folds", "2"]) == 0
+
+
+def test_the_set_is_locked_until_it_has_its_name(faces, tmp_path, monkeypatch):
+    """Or another process would clear it, between its last file and the rename."""
+    replace, other = Path.replace, []
+    program = "import sys; from pathlib import Path; from sphereface.files import lock_file; "
+    program += "print(lock_file(Path(sys.argv[1])) is not None)"
+
+    def seen(path, target):
+        if path.name == ".own.part":
+            other.append(subprocess.check_output([sys.executable, "-c", program, str(path / ".lock")], text=True))
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", seen)
+    assert main([str(faces), str(tmp_path / "own"), "--folds", "2"]) == 0
+    assert other == ["False\n"]
+    assert not (tmp_path / "own/.lock").exists()
 
 
 def test_names_that_are_no_file_names(faces, tmp_path):

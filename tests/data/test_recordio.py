@@ -11,16 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sphereface.data.recordio import (
-    RecordWriter,
-    find_records,
-    read_content,
-    read_heads,
-    read_index,
-    read_picture,
-    record_content,
-)
+from sphereface.data.record_index import find_records, read_index
+from sphereface.data.recordio import RecordWriter, read_content, read_heads, read_picture, record_content
 from sphereface.data.sources import RecordSource
+from sphereface.data.sources import records as source_of_records
 from sphereface.errors import UserError
 
 from .recs import MAGIC, framed, image_record, insightface_records, write_rec
@@ -262,11 +256,15 @@ def test_header_record_without_identity_records(tmp_path):
     assert source.labels.tolist() == [0, 0, 0, 1, 2, 2]
 
 
-def test_header_beyond_what_float32_counts(tmp_path):
-    """17 million pictures, whose header and ranges are rounded: here, a header that says more than there is."""
+def test_header_beyond_what_float32_counts(tmp_path, monkeypatch):
+    """17 million images, whose header and ranges are rounded."""
     records = insightface_records(PEOPLE)
     records[6] = (0, image_record([2.0**24 + 2, 2.0**24 + 6], 0))
-    source = RecordSource(write_rec(tmp_path / "train.rec", records))
+    with pytest.raises(UserError, match=r"its header record announces 16777217 images, there are 10 · copy .rec and"):
+        RecordSource(write_rec(tmp_path / "train.rec", records))
+    monkeypatch.setattr(source_of_records, "EXACT_IN_FLOAT", 4)
+    monkeypatch.setattr(source_of_records, "_ROUNDED", 1 + 1 / 8)
+    source = RecordSource(write_rec(tmp_path / "train.rec", insightface_records(PEOPLE)))
     assert source.labels.tolist() == [0, 0, 0, 1, 2, 2]
     assert [source.read(i) for i in range(6)] == [picture for person in PEOPLE for picture in person]
 
@@ -332,8 +330,16 @@ def test_a_property_of_another_set_is_said(tmp_path, caplog):
     RecordSource(rec)
     assert not caplog.records
     (tmp_path / "property").write_text("10572,112,112")
-    RecordSource(rec)
-    assert "property announces 10572 identities, the records hold 3" in caplog.text
+    with pytest.raises(UserError, match=r"property: announces '10572' identities, train.rec holds 3 · copy both again"):
+        RecordSource(rec)
+
+
+def test_a_property_that_counts_labels_without_images_is_said(tmp_path, caplog):
+    people = [[b"a0", b"a1"], [], [b"c0"]]
+    rec = write_rec(tmp_path / "train.rec", [r for r in insightface_records(people) if r[0] < 4 and r[0]])
+    (tmp_path / "property").write_text("3,112,96")
+    assert RecordSource(rec).class_names == ["0", "2"]
+    assert "property announces 3 identities, the records hold 2" in caplog.text
 
 
 def test_names_of_identities(tmp_path):
@@ -344,3 +350,8 @@ def test_names_of_identities(tmp_path):
         (tmp_path / "train.identities.txt").write_text(text, encoding="utf-8")
         with pytest.raises(UserError, match=r"got 2 different names · allowed: one on each of 3 lines"):
             RecordSource(rec)
+    (tmp_path / "train.identities.txt").write_bytes("Ann\r\nBéla\r\n王\r\n".encode("utf-8-sig"))
+    assert RecordSource(rec).class_names == ["Ann", "Béla", "王"]
+    (tmp_path / "train.identities.txt").write_bytes("Ann\nBéla\n王\n".encode("utf-16"))
+    with pytest.raises(UserError, match=r"train.identities.txt: cannot be read as UTF-8 text \(it is UTF-16\)"):
+        RecordSource(rec)

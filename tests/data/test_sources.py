@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import pickle
 import struct
+import tempfile
 import tracemalloc
 import unicodedata
 import zipfile
@@ -14,7 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from sphereface.data.packing import pack
 from sphereface.data.sources import (
     FolderSource,
     JoinedSource,
@@ -24,9 +28,10 @@ from sphereface.data.sources import (
     ZipSource,
     open_path,
     open_source,
+    shared_names,
 )
 from sphereface.data.sources.base import TextTable, read_file
-from sphereface.data.sources.selection import read_names
+from sphereface.data.sources.selection import names_text, read_names
 from sphereface.errors import UserError
 
 from ..pictures import make_training_set, picture, write
@@ -131,6 +136,60 @@ def test_a_folder_that_may_not_be_read(tmp_path):
         FolderSource(tmp_path)
 
 
+@pytest.mark.parametrize("flat", [True, False])
+def test_everything_below_the_first_folder_is_the_identitys_in_a_folder_and_in_a_zip(tmp_path, caplog, flat):
+    below = {"q0": ["1.jpg", "s2/0.jpg", "s2/x/y.jpg"], "q1": ["1.jpg"], "q4": ["video/1.jpg", "video/2.jpg"]}
+    if not flat:  # nobody has an image in the first folder itself
+        below = {identity: [f"session/{name}" for name in names] for identity, names in below.items()}
+    folder = tmp_path / "set"
+    for identity, names in below.items():
+        for name in names:
+            put(folder / identity / name, f"{identity}/{name}".encode())
+    put(folder / "loose.jpg")
+    put(folder / "q1/a.heic")
+    members = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    texts = []
+    for place, above in ((folder, ""), (tmp_path / "s.zip", ""), (tmp_path / "t.zip", "some/where/")):
+        if above or place.suffix:
+            zip_of(place, {above + name: data for name, data in members.items()})
+        caplog.clear()
+        source = open_path(place)
+        assert contents(source) == [(who, f"{who}/{name}") for who in below for name in below[who]]
+        assert source.class_names == list(below)
+        texts.append([record.getMessage().partition(f"{place}: ")[2].replace(above, "") for record in caplog.records])
+    assert texts[0] == texts[1] == texts[2]
+    assert texts[0][:2] == [
+        "images in no identity's folder are left out: 1, such as loose.jpg",
+        f"{4 if flat else 6} images lie deeper than <identity>/<image>: the first folder is their identity",
+    ]
+    assert texts[0][2].startswith("1 file was not read: 1 .heic")
+
+
+@given(
+    st.lists(
+        st.text("aeé\u0301 .-_", min_size=1, max_size=6).map(str.strip).filter(lambda n: n and n[0] != "."),
+        min_size=2,
+        max_size=12,
+    )
+)
+@settings(max_examples=30, deadline=None)
+def test_the_order_of_flat_folders_is_what_it_was(names):
+    """Labels and images of checkpoints rest on it: folders by composed name, then images likewise."""
+    with tempfile.TemporaryDirectory() as place:
+        root = Path(place)
+        for number, name in enumerate(names):
+            put(root / name / f"{names[-number]}{number}.jpg", f"{name}/{number}".encode())
+        composed = {unicodedata.normalize("NFC", folder.name) for folder in root.iterdir()}
+        files = [path.relative_to(root).as_posix() for path in root.glob("*/*")]
+        source = FolderSource(root)
+        assert source.class_names == sorted(composed)
+        expected = sorted(files, key=lambda name: [unicodedata.normalize("NFC", part) for part in name.split("/")])
+        found = [source.name(i).removeprefix(f"{root}/") for i in range(len(source))]
+        plain = [unicodedata.normalize("NFC", name) for name in found]
+        assert plain == [unicodedata.normalize("NFC", name) for name in expected]
+        assert [source.read(i) for i in range(len(source))] == [(root / name).read_bytes() for name in found]
+
+
 # -------------------------------------------------------------------- list
 
 
@@ -182,12 +241,87 @@ def test_names_of_a_lists_identities(tmp_path, lines, names):
         ("a/0.jpg ٣\n", r"line 1"),
         ("a/0.jpg 2147483648\n", r"line 1"),
         ("7\n", r"line 1: got '7'"),
-        ("nowhere/0.jpg 0\nnowhere/1.jpg 1\n", r"none of 2 sampled pictures is there, the first: .*0.jpg · .*--root"),
+        ("nowhere/0.jpg 0\nnowhere/1.jpg 1\n", r"none of 2 sampled images is there, the first: .*0.jpg · .*--root"),
     ],
 )
 def test_lists_that_are_none(tmp_path, text, message):
     with pytest.raises(UserError, match=message):
         ListSource(put(tmp_path / "l.txt", text.encode()))
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".lst"])
+def test_lists_of_insightface_and_of_im2rec_are_told_by_their_columns(tmp_path, suffix):
+    put_people(tmp_path, {"a": 2, "b c": 1})
+    rows = [("a/0.jpg", 3), ("a/1.jpg", 3), ("b c/0.jpg", 7)]
+    forms = {
+        "plain": [f"{path} {label}" for path, label in rows],
+        "insightface": [f"1\t{path}\t{label}" for path, label in rows],
+        "with a box": [f"1\t{path}\t{label}\t1\t2\t3\t4" for path, label in rows],
+        "im2rec": [f"{k}\t{label}.000000\t{path}" for k, (path, label) in enumerate(rows)],
+        "im2rec, whole": [f"{k + 1}\t{label}\t{path}" for k, (path, label) in enumerate(rows)],
+    }
+    for name, lines in forms.items():
+        for end in ("\n", "\r\n", "\r"):
+            source = open_path(put(tmp_path / f"{name}{suffix}", end.join(lines).encode()))
+            assert contents(source) == [("a", "a/0"), ("a", "a/1"), ("b c", "b c/0")], (name, end)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"1\ta/0.jpg\t0\n0\ta/0.jpg\t1\n", r"line 2: got .* allowed: '1<tab>path<tab>label' .* aligned"),
+        (b"1\ta/0.jpg\t0\na/0.jpg 1\n", r"line 2: .* '1<tab>path<tab>label'"),
+        (b"0\t1.0\ta/0.jpg\n1\t1.5\ta/0.jpg\n", r"line 2: .* 'number<tab>label<tab>path' as im2rec has it"),
+        (b"0\t1.0\t2.0\ta/0.jpg\n", r"line 1: .* one label, the label a whole number"),
+        (b"0\t-1.0\ta/0.jpg\n", r"line 1"),
+        (b"0\tnan\ta/0.jpg\n", r"line 1"),
+        (b"0\t1e3\ta/0.jpg\n", r"line 1"),
+        (b"a/0.jpg " + b"9" * 5000 + b"\n", r"line 1: .* whole number from 0 to 2147483647$"),
+        (b"0\t" + b"9" * 5000 + b"\ta/0.jpg\n", r"line 1"),
+        ("a/0.jpg ²\n".encode(), r"line 1: got 'a/0.jpg ²'"),
+        (b"a/0.jpg 0\na/\0.jpg 1\n", r"l.txt, line 2: holds a NUL byte"),
+        (b"a/0.jpg 0\na/\x1b[31m.jpg 1\n", r"line 2: got"),
+        (b"a\tb/0.jpg\t0\n", r"line 1: got 'a\\\\tb/0.jpg\\\\t0'"),
+        ("a/0.jpg 0\n".encode("utf-16"), r"cannot be read as UTF-8 text \(it is UTF-16\)"),
+        (b"n" * 300 + b".jpg 0\n", r"none of 1 sampled images is there, the first: .*nnn"),
+    ],
+)
+def test_lines_of_a_list_that_are_wrong_end_in_one_line(tmp_path, text, message):
+    put(tmp_path / "a/0.jpg")
+    with pytest.raises(UserError, match=message) as error:
+        ListSource(put(tmp_path / "l.txt", text))
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 600
+
+
+@pytest.mark.skipif(os.name != "posix", reason="FIFOs of POSIX")
+@pytest.mark.parametrize("name", ["l.txt", "l.lst", "l.zip", "l.rec", "train.rec"])
+def test_what_waits_for_a_writer_is_not_opened(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(UserError, match=r"got .* \(something else\) · allowed: a folder"):
+        open_path(tmp_path / name)
+
+
+def test_a_list_names_the_first_folder_as_a_folder_does(tmp_path):
+    folder = tmp_path / "set"
+    names = ["q0/1.jpg", "q0/s2/0.jpg", "q1/1.jpg", "q4/v/1.jpg"]
+    for name in names:
+        put(folder / name, name.encode())
+    lines = [f"set/{name} {label}" for name, label in zip(names, (0, 0, 1, 2), strict=True)]
+    listed = ListSource(put(tmp_path / "l.txt", "\n".join(lines).encode()))
+    assert listed.named
+    assert contents(listed) == contents(FolderSource(folder))
+
+
+def test_folders_beside_a_rec_that_are_not_read_are_said(tmp_path, caplog):
+    faces = make_training_set(tmp_path / "faces", 2, 2)
+    pack(FolderSource(faces), faces / "train.rec")
+    (faces / ".git").mkdir()
+    assert isinstance(open_path(faces), RecordSource)
+    assert "faces: train.rec is read, not the folders beside it: 2, such as id00" in caplog.text
+    caplog.clear()
+    open_path(faces / "train.rec")
+    assert not caplog.text
 
 
 # -------------------------------------------------------------------- zip
@@ -210,8 +344,9 @@ def test_a_zip_of_folders_is_as_the_folder(tmp_path, method, above):
 def test_loose_pictures_and_deeper_folders_in_a_zip(tmp_path, caplog):
     members = {"top.jpg": b"", "x/sheet.jpg": b"", "x/train/a/0.jpg": b"1", "x/val/a/0.jpg": b"2", "x/b/0.jpg": b"3"}
     source = ZipSource(zip_of(tmp_path / "f.zip", members))
-    assert contents(source) == [("b", "3"), ("train/a", "1"), ("val/a", "2")]
-    assert "passed over 2 pictures that lie in no identity's folder" in caplog.text
+    assert contents(source) == [("b", "3"), ("train", "1"), ("val", "2")]
+    assert "f.zip: images in no identity's folder are left out: 2, such as top.jpg" in caplog.text
+    assert "f.zip: 2 images lie deeper than <identity>/<image>: the first folder is their identity" in caplog.text
 
 
 def test_a_zip_with_a_list_in_it(tmp_path):
@@ -256,6 +391,18 @@ def patched(path: Path, old: bytes, new: bytes) -> Path:
     data = path.read_bytes()
     assert old in data
     return put(path, data.replace(old, new))
+
+
+def test_a_zip_that_may_not_be_read(tmp_path, monkeypatch):
+    """It is said to be closed, not damaged."""
+    path = zip_of(tmp_path / "f.zip", {"a/0.jpg": b"x" * 100})
+
+    def closed(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("sphereface.data.sources.zipped.zipfile.ZipFile", closed)
+    with pytest.raises(UserError, match=r"f\.zip: cannot be read \(Permission denied\) · let this user read it$"):
+        ZipSource(path)
 
 
 def test_zips_that_cannot_be_used(tmp_path):
@@ -506,6 +653,7 @@ def test_exclude_and_min_images_close_the_gaps_and_are_told(tmp_path, caplog):
     assert [source.read(i).decode() for i in range(6)] == [f"id0{p}/{k}" for p in (1, 3) for k in range(3)]
     assert source.name(3) == str(tmp_path / "id03/0.jpg")
     assert [record.message for record in caplog.records] == [
+        "data.exclude: 1 of 2 names are not in data.train: 'nobody'",
         "data: exclude: 1 identities with 3 pictures left out; 1 of 2 listed are there",
         "data: min_images 3: 1 identities with 2 pictures left out",
     ]
@@ -518,6 +666,83 @@ def test_a_list_of_nobody_who_is_there_is_told_too(tmp_path, caplog):
     caplog.clear()
     open_source(tmp_path, min_images=1)
     assert not caplog.records
+
+
+def test_a_file_that_names_nobody_of_the_training_set_is_an_error(tmp_path, caplog):
+    put_people(tmp_path / "set", {"Anna": 1, "Bert": 1, "Carl": 1})
+    names = put(tmp_path / "names.txt", b"Somebody_Else\nAnother\n")
+    with pytest.raises(UserError, match=r"names.txt: got 2 names, such as 'Another' · .* nobody would be left out"):
+        open_source(tmp_path / "set", exclude_file=names)
+    with pytest.raises(UserError, match=r"nobody would be left out"):  # whatever data.exclude names
+        open_source(tmp_path / "set", exclude_file=names, exclude=["Anna"])
+    put(names, b"Somebody_Else\nAnna\nAnother\n")
+    assert open_source(tmp_path / "set", exclude_file=names).class_names == ["Bert", "Carl"]
+    (warning, told) = caplog.records
+    assert warning.levelname == "WARNING"
+    assert warning.getMessage() == (
+        f"data.exclude_file: {names}: 2 of 3 names are not in data.train: 'Another', 'Somebody_Else'"
+    )
+    assert told.getMessage() == "data: exclude: 1 identities with 1 pictures left out; 1 of 3 listed are there"
+    rec = write_rec(tmp_path / "web" / "train.rec", insightface_records([[b"0"], [b"1"], [b"2"]]))
+    with pytest.raises(UserError, match=r"data.train, which knows its identities by number alone"):
+        open_source(rec, exclude_file=names)
+
+
+@pytest.mark.parametrize(
+    ("listed", "there"),
+    [
+        ("Anna ", "Anna"),
+        ("Anna", "Anna "),
+        ("anna", "Anna"),
+        (" Anna", "Anna"),
+        ("Anna_B", "Anna_b"),
+        ("Ａnna", "Anna"),
+    ],
+)
+def test_a_name_that_differs_in_blanks_or_upper_case_alone_is_an_error(tmp_path, listed, there):
+    put_people(tmp_path / "set", {there: 1, "Bert": 1, "Carl": 1})
+    names = put(tmp_path / "names.txt", f"Bert\n{listed}\n".encode())
+    message = rf"got '{listed}', and data.train has '{there}' · allowed: names exactly as data.train has them"
+    with pytest.raises(UserError, match=rf"data.exclude_file: .*names.txt: {message}"):
+        open_source(tmp_path / "set", exclude_file=names)
+    with pytest.raises(UserError, match=rf"data.exclude: {message}"):
+        open_source(tmp_path / "set", exclude=[listed])
+    assert open_source(tmp_path / "set", exclude=[there]).class_names == ["Bert", "Carl"]
+
+
+NAMES = st.text(st.characters(codec="utf-8") | st.sampled_from("\ufeff \t\r\n\u2028\x85\x1c"), min_size=1, max_size=8)
+
+
+@given(st.lists(NAMES, min_size=1, max_size=5))
+@settings(deadline=None)
+def test_a_list_of_names_is_read_as_it_was_written_or_refused(names):
+    with tempfile.TemporaryDirectory() as place:
+        path = Path(place) / "names.txt"
+        try:
+            path.write_bytes(names_text(names, path))
+        except UserError as refusal:
+            text = str(refusal)
+            refused = [name for name in names if not name.strip() or set(name) & set("\t\r\n\0") or name[0] == "\ufeff"]
+            assert refused
+            assert "\n" not in text
+        else:
+            assert read_names(path) == [unicodedata.normalize("NFC", name) for name in names]
+
+
+def test_names_that_training_and_evaluation_share(tmp_path):
+    images = [
+        "Ann/Ann_0001.jpg",
+        "data/Asian/Bo/Bo_0001.jpg",
+        "c/v/1.jpg",
+        "loose.jpg",
+        unicodedata.normalize("NFD", "é/1.jpg"),
+    ]
+    source = FolderSource(put_people(tmp_path / "set", {"Ann": 1, "Bo": 1, "c": 1, "é": 1, "Asian": 1, "loose.jpg": 1}))
+    assert shared_names(source, images) == ["Ann", "Bo", "c", "é"]
+    joined = open_source([tmp_path / "set", put_people(tmp_path / "more", {"Dan": 1})])
+    assert shared_names(joined, [*images, "Dan/1.jpg"]) == ["Ann", "Bo", "Dan", "c", "é"]
+    rec = RecordSource(write_rec(tmp_path / "web" / "train.rec", insightface_records([[b"0"], [b"1"]])))
+    assert shared_names(rec, ["0/1.jpg"]) == []  # numbers of two sets have nothing to do with each other
 
 
 def test_leaving_out_of_a_joined_set(tmp_path):
@@ -542,7 +767,7 @@ def test_names_are_compared_in_composed_form(tmp_path):
     ("text", "names"),
     [
         ("2\n3\nAnn_A\t1\nBo\t12\n1\nCy\t3\n", ["Ann_A", "Bo", "Cy"]),  # LFW's people.txt
-        ("Ann A\n\n0166921\r\nBo \n", ["Ann A", "0166921", "Bo"]),
+        ("Ann A\n \n\n0166921\r\nBo \n Cy\r D", ["Ann A", "0166921", "Bo ", " Cy", " D"]),  # blanks are of the name
         ("\ufeffAnn\n", ["Ann"]),
     ],
 )
@@ -559,7 +784,7 @@ def test_lfws_own_list_of_people():
 
 
 def test_files_of_names_that_are_none(tmp_path):
-    with pytest.raises(UserError, match=r"data.exclude_file: .*x.txt: cannot be read \(No such file"):
+    with pytest.raises(UserError, match=r"data.exclude_file: .*x.txt: no such file"):
         read_names(tmp_path / "x.txt")
     with pytest.raises(UserError, match=r"data.exclude_file: .*x.txt: got no name"):
         read_names(put(tmp_path / "x.txt", b"\n \n"))

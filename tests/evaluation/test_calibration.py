@@ -1,5 +1,6 @@
 import json
 import math
+import os
 import re
 from dataclasses import asdict
 from pathlib import Path
@@ -89,13 +90,50 @@ def test_thresholds_let_as_many_impostors_pass_as_they_say():
     for point in calibration.thresholds:
         assert (scores[~same] > point.threshold).sum() == round(600 * point.far)
         assert (scores[same] > point.threshold).mean() == pytest.approx(point.tar)
-    assert calibration.at() == calibration.thresholds[-1]
     assert calibration.at(0.05) == calibration.thresholds[1]
     for far in (0.001, 0.03, 0.2):  # none for another
         with pytest.raises(
             UserError, match=rf"FAR: got {far} · allowed: 0.1, 0.05, 0.02 \(what pairs.txt can resolve\)"
         ):
             calibration.at(far)
+
+
+@pytest.mark.parametrize(
+    ("tars", "far", "weak"),
+    [
+        ([0.99, 0.95, 0.91, 0.9], 0.01, False),  # the lowest that accepts nine in ten
+        ([0.99, 0.95, 0.91, 0.8999], 0.02, False),
+        ([0.9, 0.5, 0.4, 0.16], 0.1, False),
+        ([0.89, 0.5, 0.4, 0.16], 0.1, True),  # none does
+    ],
+)
+def test_a_decision_at_no_stated_rate_accepts_nine_in_ten_genuine_pairs(tars, far, weak):
+    rates = (0.1, 0.05, 0.02, 0.01)
+    points = tuple(Threshold(rate, 0.4, tar, 1000) for rate, tar in zip(rates, tars, strict=True))
+    point = known(thresholds=points).at()
+    assert (point.far, point.weak) == (far, weak)
+
+
+def test_a_rate_rests_on_ten_impostor_pairs(tmp_path):
+    path = tmp_path / "best.calibration.json"
+    for far, num, fits in ((0.1, 100, True), (0.1, 99, False), (1e-5, 1_000_000, True), (1e-5, 100, False)):
+        path.write_text(json.dumps(stored(thresholds=[point(far=far, num_impostor=num)])))
+        if fits:
+            assert read_calibration(path, checkpoint_sha256=SHA, mirror="join").thresholds[0].far == far
+        else:
+            with pytest.raises(UserError, match="far × num_impostor is below 10, too few impostor pairs"):
+                read_calibration(path, checkpoint_sha256=SHA, mirror="join")
+
+
+@pytest.mark.parametrize("change", [{"far": 0.1}, {"far": 0.2}, {"tar": 0.95}, {"threshold": 0.39}])
+def test_a_lower_rate_has_no_lower_threshold_and_no_higher_tar(tmp_path, change):
+    path = tmp_path / "best.calibration.json"
+    second = {"far": 0.05, "threshold": 0.4, "tar": 0.9}
+    path.write_text(json.dumps(stored(thresholds=[point(), point(**second)])))
+    assert len(read_calibration(path, checkpoint_sha256=SHA, mirror="join").thresholds) == 2
+    path.write_text(json.dumps(stored(thresholds=[point(), point(**{**second, **change})])))
+    with pytest.raises(UserError, match=r"thresholds: far .* after 0.1 · allowed: from each to the next, far falls"):
+        read_calibration(path, checkpoint_sha256=SHA, mirror="join")
 
 
 def test_what_cannot_be_calibrated_is_refused():
@@ -201,7 +239,7 @@ def test_values_that_cannot_be_are_one_line(tmp_path, key, values):
         if key not in point():
             changed = {k: v for k, v in stored().items() if k != key}
         path.write_text(json.dumps(changed))
-        with pytest.raises(UserError, match=rf"not a calibration \(no '{key}'\)"):
+        with pytest.raises(UserError, match=rf"not a calibration \((thresholds\[0\]\.)?{key}: missing · allowed: "):
             read_calibration(path, checkpoint_sha256=SHA, mirror="join")
 
 
@@ -216,7 +254,7 @@ def test_values_that_cannot_be_are_one_line(tmp_path, key, values):
 )
 def test_what_is_not_finite_is_never_written(tmp_path, changes):
     path = tmp_path / "best.calibration.json"
-    with pytest.raises(UserError, match=r"not written: \w+: got (nan|inf) · allowed: a number from"):
+    with pytest.raises(UserError, match=r"not written: [\w\[\].]+: got (nan|inf) · allowed: a number "):
         write_calibration(known(**changes), path)
     assert not path.exists()
 
@@ -269,16 +307,26 @@ def test_a_calibration_of_added_embeddings_is_not_for_verify(tmp_path, capsys):
         "{}",
         '{"format": 2}',
         '{"format": 1, "slope": "steep", "offset": 0, "prior": 0.5}',
-        "[" * 5000,
+        "[" * 100_000,
+        '{"a": ' * 100_000,
+        '{"format": 1, "format": 1}',
+        '{"format": true}',
+        '{"format": 1, "slope": 1' + "0" * 5000 + "}",
         "3",
         "null",
+        " " * (1 << 24) + "{}",
+        b"\xff\xfe",
     ],
 )
 def test_a_damaged_file_is_one_line(tmp_path, text):
     path = tmp_path / "best.calibration.json"
-    path.write_text(text)
-    with pytest.raises(UserError, match="not a calibration .* · make one: sphereface eval"):
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(UserError, match="not a calibration .* · make one: sphereface eval") as raised:
         read_calibration(path, checkpoint_sha256=SHA, mirror="join")
+    assert len(str(raised.value)) < 600
+    os.mkfifo(tmp_path / "fifo.json")  # opening it would wait for a writer
+    with pytest.raises(UserError, match="cannot be read"):
+        read_calibration(tmp_path / "fifo.json", checkpoint_sha256=SHA, mirror="join")
     with pytest.raises(UserError, match="cannot be read"):
         read_calibration(tmp_path / "none.json", checkpoint_sha256=SHA, mirror="join")
 

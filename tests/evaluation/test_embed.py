@@ -1,3 +1,4 @@
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
@@ -177,3 +178,10 @@ def test_gradients_are_off(tmp_path):
 
     embed(Watching(), pictures(tmp_path, 2))
     assert seen == [True]
+
+
+def test_a_fifo_among_the_images_is_listed_and_not_waited_for(tmp_path):
+    files = pictures(tmp_path, 2)
+    os.mkfifo(tmp_path / "waits.png")
+    with pytest.raises(UserError, match=r"1 of 3 pictures cannot be used:\n  - .*waits.png: .*no plain file"):
+        embed(Pixels(), [*files, tmp_path / "waits.png"])

@@ -106,6 +106,45 @@ def test_a_damaged_file_is_said(work):
         embedder.embed(files)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"digests": np.array(5)},
+        {"features": np.array(5)},
+        {"digests": np.zeros((1, 16), np.uint8)},
+        {"digests": lambda kept: kept["digests"][:, :8]},
+        {"digests": lambda kept: kept["digests"].astype(np.int64)},
+        {"features": lambda kept: kept["features"][:, :-1]},
+        {"features": lambda kept: kept["features"][:-1]},
+        {"features": lambda kept: kept["features"].astype(np.float64)},
+        {"features": lambda kept: np.array(kept["features"], dtype=object)},
+    ],
+)
+def test_kept_embeddings_of_another_form_are_refused(work, change):
+    folder, files = work
+    embedder = Embedder.of_checkpoint(folder / "best.pt", device=CPU, cache=folder / "kept")
+    embedder.embed(files)
+    (path,) = (folder / "kept").glob("*.npz")
+    kept = dict(np.load(path))
+    np.savez(path, **{**kept, **{key: made(kept) if callable(made) else made for key, made in change.items()}})
+    with pytest.raises(UserError, match="damaged file of kept embeddings .* delete it, or use --no-cache"):
+        embedder.embed(files)
+    np.savez(path, **kept)
+    assert len(embedder.embed(files)) == len(files)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_kept_embeddings_that_are_not_finite_are_made_again(work, value):
+    folder, files = work
+    embedder = Embedder.of_checkpoint(folder / "best.pt", device=CPU, cache=folder / "kept")
+    wanted = embedder.embed(files)
+    (path,) = (folder / "kept").glob("*.npz")
+    kept = dict(np.load(path))
+    kept["features"][0, 0] = value
+    np.savez(path, **kept)
+    np.testing.assert_allclose(embedder.embed(files), wanted, atol=1e-6)
+
+
 def test_a_folder_that_cannot_be_written_costs_nothing_but_the_cache(work, caplog):
     folder, files = work
     (folder / "kept").write_text("a file", encoding="utf-8")

@@ -127,6 +127,19 @@ def test_every_path_reports_the_same_accuracy(work, tmp_path, capsys):
     assert [fold["accuracy"] for fold in folds[0]] == result.accuracies.tolist()
 
 
+@pytest.mark.parametrize("compare", [False, True])
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_embedded(
+    work, tmp_path, compare, monkeypatch, capsys
+):
+    monkeypatch.setattr("sphereface.commands.eval.evaluate_set", lambda *args, **options: pytest.fail("embedded"))
+    (tmp_path / "file").write_text("x")
+    best = str(work / "run/best.pt")
+    what = ["--compare", best, best] if compare else ["--ckpt", best]
+    assert main([*what, "--sets", f"own={work / 'crops'}", "--device", "cpu", "--output", str(tmp_path / "file")]) == 2
+    name = "compare.json" if compare else "table.txt"
+    assert f"file/{name}: cannot be written · allowed: a file in a folder" in capsys.readouterr().err
+
+
 def test_compare(work, tmp_path, capsys):
     crops = ["--sets", f"own={work / 'crops'}", "--device", "cpu", "--output", str(tmp_path)]
     same = [str(work / "run/best.pt")] * 2

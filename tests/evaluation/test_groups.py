@@ -428,3 +428,10 @@ def test_other_places_are_pairs(tmp_path):
     assert not GroupSet.recognises([tmp_path])
     assert not GroupSet.recognises([tmp_path, path])
     assert PairSet.recognises([tmp_path, path])
+
+
+def test_a_group_with_an_endless_name_is_told_in_one_line(tmp_path):
+    (tmp_path / "list.txt").write_text(f"a.png b.png 1 {'x' * 100_000}\n", encoding="utf-8")
+    with pytest.raises(UserError, match="group 'xxx") as error:
+        read_group_list(tmp_path / "list.txt")
+    assert len(str(error.value)) < 600

@@ -212,3 +212,9 @@ NUMBERS = "1 2 3 4 5 6 7 8 9 10"
 def test_bad_detections(write, text, message):
     with pytest.raises(UserError, match=re.escape(message)):
         read_detections(write(text), ["a.jpg", "b.jpg"])
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_pairs_of_one_kind_only(write, label):
+    with pytest.raises(UserError, match=rf"list.txt: has {3 * label} pairs of one subject and {3 - 3 * label} of two"):
+        read_template_pairs(write(f"1 4 {label}\n" * 3), TEMPLATES)

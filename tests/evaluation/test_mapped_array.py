@@ -3,6 +3,7 @@ import zipfile
 import numpy as np
 import pytest
 
+from sphereface.evaluation import mapped_array
 from sphereface.evaluation.mapped_array import map_array
 
 
@@ -106,3 +107,26 @@ def test_a_name_that_is_not_there(tmp_path):
     np.savez(tmp_path / "a.npz", names=np.zeros(1))
     with pytest.raises(KeyError):
         map_array(tmp_path / "a.npz", "embeddings")
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+@pytest.mark.parametrize("shape", ["(1000000000000,)", "(-1,)", "(3, -2)", "(4,)"])
+def test_a_header_that_claims_another_shape_costs_no_memory(tmp_path, compression, shape):
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    data = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + bytes(12)
+    with zipfile.ZipFile(tmp_path / "a.npz", "w", compression) as archive:
+        archive.writestr("embeddings.npy", data)
+    with pytest.raises(ValueError, match=r"embeddings: shape \("):
+        map_array(tmp_path / "a.npz", "embeddings")
+
+
+def test_a_compressed_array_that_unpacks_to_gigabytes_is_refused(tmp_path, monkeypatch):
+    np.savez_compressed(tmp_path / "a.npz", embeddings=np.zeros(100_000))
+    assert len(map_array(tmp_path / "a.npz", "embeddings")) == 100_000
+    assert mapped_array._MOST_UNPACKED <= 1 << 28  # bytes: a list of names takes several times its array's memory
+    monkeypatch.setattr(mapped_array, "_MOST_UNPACKED", 1000)
+    with pytest.raises(ValueError, match=r"embeddings: unpacks from \d+ to 800,128 bytes"):
+        map_array(tmp_path / "a.npz", "embeddings")
+    numbers = np.random.default_rng(0).standard_normal(1000)  # of real numbers a hundredth is never enough
+    np.savez_compressed(tmp_path / "b.npz", embeddings=numbers)
+    np.testing.assert_array_equal(map_array(tmp_path / "b.npz", "embeddings"), numbers)

@@ -121,9 +121,9 @@ def test_a_file_of_quality(tmp_path):
     with pytest.raises(UserError, match=r"quality\.txt, line 2: got 'd\.jpg good' · expected 'image quality'"):
         read_quality(path, ["c.jpg"])
     path.write_text("c.jpg 0.5\nc.jpg 0.6\n", encoding="utf-8")
-    with pytest.raises(UserError, match=r"line 2: c\.jpg has a quality before · allowed: one for each image"):
+    with pytest.raises(UserError, match=r"line 2: 'c\.jpg' has a quality before · allowed: one for each image"):
         read_quality(path, ["c.jpg"])
-    with pytest.raises(UserError, match="cannot be read as UTF-8 text"):
+    with pytest.raises(UserError, match=r"none\.txt: no such file · expected lines 'image quality'"):
         read_quality(tmp_path / "none.txt", ["c.jpg"])
 
 

@@ -10,7 +10,7 @@ from sphereface.evaluation import Embeddings, load_set, parse_sets, register_pro
 from sphereface.evaluation.people import people_of, people_of_names
 from sphereface.evaluation.protocols import PROTOCOLS
 from sphereface.evaluation.variants import plain_variants
-from sphereface.places import Places, check_set_name, parse_places
+from sphereface.places import Places, check_set_name, check_set_names, parse_places
 
 from .crops import random_pairs, write_set
 
@@ -41,10 +41,35 @@ def test_the_grammar_of_places():
     assert parse_places("C:/crops") == Places(None, (Path("C:/crops"),))
 
 
-@pytest.mark.parametrize("name", ["a\\b", "a\0b", "", 3])
+ODD_NAMES = ["a\nb", " a", "a ", "a\x1b[1m", "\u2028", "a" * 101, "\udce9", None, True, ("a",), "..", "a/b"]
+
+
+@pytest.mark.parametrize("name", ["a\\b", "a\0b", "", 3, *ODD_NAMES])
 def test_a_name_that_is_no_folder(name):
     with pytest.raises(UserError, match="allowed: a text without slashes"):
         check_set_name(name)
+
+
+def test_names_whose_results_would_take_one_place():
+    check_set_names(["lfw", "cfp-fp", "cfp_fp.112", "Zoë 2", "a" * 100])
+    for two in (["LFW", "lfw"], ["a b", "a_b"], ["a:b", "a?b"], ["x", "É", "é"]):
+        with pytest.raises(UserError, match=r"got the names '.*' and '.*' · allowed: names that differ in more than"):
+            check_set_names(two)
+    with pytest.raises(UserError, match="got the name 3"):
+        check_set_names(["a", 3])
+
+
+def test_two_sets_of_one_place_on_the_command_line(tmp_path):
+    root = write_set(tmp_path / "crops")
+    with pytest.raises(UserError, match="--sets: got 'A=.*: got the names 'a' and 'A'"):
+        parse_sets([f"a={root}", f"A={root}"])
+
+
+@pytest.mark.parametrize("place", ["n" * 300, "a\0b"])
+@pytest.mark.parametrize("kind", ["", "groups:", "tinyface:", "ijb:", "all-pairs:"])
+def test_a_place_that_nobody_can_look_at(place, kind):
+    with pytest.raises(UserError, match=r"^x: .*: cannot be read \((File name too long|embedded null byte)\)$"):
+        load_set("x", parse_places(f"{kind}{place}"))
 
 
 @pytest.mark.parametrize("kind", ["Faces9", "x", "9faces", "pairs", "my_faces"])

@@ -1,4 +1,5 @@
 import json
+import logging
 import pickle
 
 import cv2
@@ -33,6 +34,21 @@ def folder(tmp_path):
         write_bin(tmp_path / "suite" / f"{name}.bin", seed)
     (tmp_path / "suite" / "notes.txt").write_text("x", encoding="utf-8")
     return tmp_path / "suite"
+
+
+def test_what_is_no_set_is_counted_and_names_of_one_place_refused(folder, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("sphereface"), "propagate", True)
+    (folder / ".DS_Store").write_bytes(b"")
+    (folder / "old").mkdir()
+    assert len(suite_sets(folder)) == 6
+    assert "suite: 2 entries are no sets, such as notes.txt" in caplog.text
+    for name in ("my set.bin", "my_set.bin"):
+        write_bin(folder / name, 9)
+    with pytest.raises(UserError, match="suite: got the names 'my set' and 'my_set' · allowed"):
+        suite_sets(folder)
+    (folder / "my set.bin").rename(folder / "my\nset.bin")
+    with pytest.raises(UserError, match=r"suite: got the name 'my\\nset' · allowed: a text without slashes"):
+        suite_sets(folder)
 
 
 def test_the_five_come_first_and_have_a_mean_of_their_own(folder):

@@ -214,3 +214,26 @@ def test_a_fold_that_is_no_number(folder, fold):
     templates, _ = read_templates(folder, folder / "list.txt")
     with pytest.raises(UserError, match=r"pairs\.txt, line 1: got .* · expected 'template template 0\|1 \[fold\]'"):
         read_template_pairs(folder / "pairs.txt", templates)
+
+
+@pytest.mark.parametrize("field", ["²", "9" * 5000, "-1", "nan", "1.0", "٣", "+1x", "0x1", "1_0"])
+@pytest.mark.parametrize("column", [0, 1, 2, 3])
+def test_numbers_that_are_none_end_in_one_line(tmp_path, field, column):
+    for k in (0, 1):
+        write_picture(tmp_path / f"{k}.png", noise(k))
+    (tmp_path / "list.txt").write_text("0.png 0\n1.png 1\n", encoding="utf-8")
+    lines = [["0", "1", "0", "1"], ["0", "0", "1", "2"]]
+    lines[1][column] = field
+    (tmp_path / "pairs.txt").write_text("\n".join(map(" ".join, lines)), encoding="utf-8")
+    templates, _ = read_templates(tmp_path, tmp_path / "list.txt")
+    with pytest.raises(UserError, match=r"pairs.txt, line 2: ") as error:
+        read_template_pairs(tmp_path / "pairs.txt", templates)
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 400
+
+
+@pytest.mark.parametrize("name", ["n" * 300 + ".png", "d/" * 2500 + "x.png"])
+def test_an_image_with_a_name_that_no_disk_holds_is_missing(tmp_path, name):
+    (tmp_path / "list.txt").write_text(f"{name} 0\n", encoding="utf-8")
+    with pytest.raises(UserError, match="1 of its 1 images are not under"):
+        read_templates(tmp_path, tmp_path / "list.txt")

@@ -254,3 +254,18 @@ def test_two_training_steps_from_a_configuration(name):
         optimizer.step()
         losses.append(out.loss.item())
     assert losses[2] < losses[0]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_equal_logits_are_no_correct_answer(name):
+    """A network that collapsed tells nothing apart: its accuracy is not 100 %."""
+    head = MarginHead(8, 100, make_margin(name), generator=torch.Generator().manual_seed(0)).eval()
+    labels = torch.arange(16)
+    assert not head(torch.zeros(16, 8), labels, 5.0).correct.any()  # embeddings of no length
+    with torch.no_grad():
+        head.weight.copy_(head.weight[:1].expand(100, 8))
+    embeddings = torch.randn(16, 8, generator=torch.Generator().manual_seed(1))
+    assert not head(embeddings, labels, 5.0).correct.any()  # one direction for all classes
+    with torch.no_grad():
+        head.weight[3] += 0.5 * embeddings[3] / embeddings[3].norm()
+    assert head(embeddings, labels, 5.0).correct.nonzero().flatten().tolist() == [3]

@@ -345,5 +345,5 @@ def test_recomputation_that_an_architecture_lacks():
 
 def test_without_timm(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(UserError, match=r"timm is missing · run `pip install '.\[timm\]'`"):
+    with pytest.raises(UserError, match=r"model.name: timm is not installed · pip install '.\[timm\]'"):
         TimmOptions().build()

@@ -1,7 +1,9 @@
 """ONNX files of every input against NumPy; what a file says and what has to be told; each error in one line."""
 
+import os
 import re
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -383,3 +385,35 @@ def test_a_link_to_a_file_with_its_weights_works_as_in_a_cache(tmp_path):
     for name in ("a.onnx", "a.data"):
         (snapshot / name).symlink_to(blobs / name)
     assert OnnxBackbone(snapshot / "a.onnx", TOLD).embedding_dim == DIM
+
+
+@pytest.mark.parametrize("kind", ["fifo", "folder", "nothing", "long"])
+def test_what_is_no_file_is_one_line_and_never_waited_for(tmp_path, kind):
+    path = tmp_path / ("n" * 300 if kind == "long" else "a.onnx")
+    if kind in ("fifo", "folder"):
+        os.mkfifo(path) if kind == "fifo" else path.mkdir()
+    message = {"fifo": "no plain file", "folder": "Is a directory", "nothing": "no such ONNX", "long": "name too long"}
+    with pytest.raises(UserError, match=message[kind]):
+        OnnxBackbone(path, TOLD)
+
+
+@pytest.mark.parametrize("place", ["a\0b", "n" * 300, "circle", "x/" * 3000])
+def test_external_weights_at_odd_places_are_refused(tmp_path, place):
+    path = write_onnx(tmp_path / "a.onnx", external="a.data")
+    (tmp_path / "circle").symlink_to("circle")
+    proto = onnx.load(path, load_external_data=False)
+    for tensor in proto.graph.initializer:
+        tensor.external_data[0].value = place
+    path.write_bytes(proto.SerializeToString())
+    with pytest.raises(UserError, match="names the file of weights '.*' · allowed: a file in its own folder") as caught:
+        OnnxBackbone(path, TOLD)
+    assert len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize(("shape", "batch"), [(["B", 3, "h", "w"], 1), ([2**40, 3, 6, 4], 2**40)])
+def test_an_input_of_any_size_costs_no_memory(tmp_path, shape, batch):
+    path = write_onnx(tmp_path / "a.onnx", shape=shape)
+    with pytest.raises(
+        UserError, match=rf"reads {batch} images of \d+×\d+ pixels at once · allowed: 16,777,216 pixels"
+    ):
+        OnnxBackbone(path, TOLD if batch > 1 else replace(TOLD, size=(2**15, 2**14)))

@@ -94,6 +94,13 @@ def test_a_safetensors_cut_off_anywhere(tmp_path):
             import_published(write(tmp_path / "y", data[:length]))
 
 
+def test_without_safetensors_the_message_says_how_to_install_it(tmp_path, monkeypatch):
+    safetensors.torch.save_file({"net.input_layer.0.weight": torch.ones(9)}, tmp_path / "x.safetensors")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(BadCheckpoint, match=r"safetensors is not installed · pip install '.\[export\]'"):
+        read_contents(tmp_path / "x.safetensors")
+
+
 def test_a_safetensors_that_claims_more_than_it_has(tmp_path):
     header = json.dumps({"w": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}}).encode()
     path = write(tmp_path / "x", len(header).to_bytes(8, "little") + header + b"\0" * 16)

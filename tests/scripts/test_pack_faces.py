@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from scripts import pack_faces
+from sphereface.alignment.crop_template import training_template
 from sphereface.data import packing
 from sphereface.data.images import decode
 from sphereface.data.recordio import RecordWriter
@@ -35,6 +36,10 @@ def run(*arguments) -> int:
 
 def written(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
+
+
+def parts_of(rec: Path) -> list[Path]:
+    return list(rec.parent.glob(f".{rec.name}.*.part"))
 
 
 @pytest.mark.skipif(not GOLDEN.is_dir(), reason="the files that mxnet wrote are not on this machine")
@@ -156,7 +161,7 @@ def test_a_picture_that_cannot_be_read_ends_it_by_name(tmp_path, capsys, row, en
     assert run(folder, tmp_path / "new" / "x.rec", *encode) == 2
     line = capsys.readouterr().err.splitlines()[-1]
     assert re.fullmatch(rf"error: .*id0{row // 2}/00{row % 2}.png: the file is empty .* --write-list.*", line)
-    assert written(tmp_path / "new") == []
+    assert not (tmp_path / "new").exists()
 
 
 def test_what_vanishes_meanwhile_is_no_full_disk(tmp_path):
@@ -164,7 +169,7 @@ def test_what_vanishes_meanwhile_is_no_full_disk(tmp_path):
     (tmp_path / "faces/id01/001.png").unlink()
     with pytest.raises(UserError, match=r"001.png: No such file or directory · nothing was packed"):
         packing.pack(source, tmp_path / "new" / "x.rec")
-    assert written(tmp_path / "new") == []
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_disk_that_fills_up_leaves_nothing(tmp_path, monkeypatch, capsys):
@@ -183,7 +188,7 @@ def test_a_disk_that_fills_up_leaves_nothing(tmp_path, monkeypatch, capsys):
     assert line == (
         f"error: {tmp_path}/new/x.rec: cannot be written: the disk is full · make room, or give another place"
     )
-    assert written(tmp_path / "new") == []
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
@@ -192,6 +197,7 @@ def test_a_disk_that_is_full_at_the_last_write(tmp_path, monkeypatch):
     source = open_path(make_training_set(tmp_path / "faces", 2, 1))
     (tmp_path / "new").mkdir()
     (tmp_path / "new" / ".x.rec.part").symlink_to("/dev/full")
+    monkeypatch.setattr(packing, "temporary_name", lambda path: path.with_name(f".{path.name}.part"))
     with pytest.raises(UserError, match="the disk is full"):
         packing.pack(source, tmp_path / "new" / "x.rec")
     assert written(tmp_path / "new") == []
@@ -223,6 +229,51 @@ def test_interrupted_between_any_two_renames_it_never_looks_whole(tmp_path, monk
         packing.pack(source, rec)
     assert written(rec.parent) == ["property", "train.identities.txt", "train.idx", "train.rec"]
     assert [RecordSource(rec).read(i) for i in range(4)] == [source.read(i) for i in range(4)]
+
+
+@pytest.mark.parametrize("form", ["folder", "folders", "files"])
+def test_nothing_to_pack_is_one_line_and_makes_nothing(tmp_path, capsys, form):
+    (tmp_path / "empty" / ("a" if form != "folder" else "")).mkdir(parents=True)
+    if form == "files":
+        (tmp_path / "empty" / "a" / "notes.md").write_text("x")
+    assert run(tmp_path / "empty", tmp_path / "deep" / "new" / "x.rec") == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith(f"error: {tmp_path}/deep/new/x.rec: got no images to pack · allowed: ")
+    assert written(tmp_path) == ["empty"]
+
+
+HOLD = "import fcntl, sys; f = open(sys.argv[1], 'a'); fcntl.lockf(f, fcntl.LOCK_EX); print(1, flush=True); input()"
+
+
+def test_the_second_of_two_packs_to_one_folder_ends_in_one_line(tmp_path, capsys):
+    folder = make_training_set(tmp_path / "faces", 2, 1)
+    new = tmp_path / "new"
+    new.mkdir()
+    holder = [sys.executable, "-c", HOLD, str(new / ".pack.lock")]
+    with subprocess.Popen(holder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "1\n"
+        assert run(folder, new / "x.rec") == 2
+        assert "x.rec: another process is packing to this folder · wait for it" in capsys.readouterr().err
+        assert written(new) == [".pack.lock"]  # of the other one, which still needs it
+        other.communicate("\n")
+    assert run(folder, new / "x.rec") == 0
+    assert written(new) == ["property", "x.identities.txt", "x.idx", "x.rec"]
+
+
+def test_a_lock_that_its_owner_removed_meanwhile_is_none(tmp_path, monkeypatch):
+    """Between opening and locking it, the process before ended: a third one may lock a new file."""
+    real = packing.lock_file
+
+    def removed(path):
+        file = real(path)
+        path.unlink()
+        path.write_text("of a third process")
+        return file
+
+    monkeypatch.setattr(packing, "lock_file", removed)
+    with pytest.raises(UserError, match="another process is packing"):
+        packing.pack(open_path(make_training_set(tmp_path / "faces", 2, 1)), tmp_path / "x.rec")
+    assert (tmp_path / ".pack.lock").read_text() == "of a third process"
 
 
 def test_names_of_an_earlier_try_do_not_stay(tmp_path):
@@ -258,16 +309,44 @@ def test_a_killed_pack_leaves_no_rec_and_can_be_done_again(tmp_path):
     command = [sys.executable, str(ROOT / "scripts/pack_faces.py"), str(tmp_path / "faces"), str(rec)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
-    part, deadline = rec.with_name(".train.rec.part"), time.monotonic() + 60
-    while not (part.exists() and part.stat().st_size > 2**20) and time.monotonic() < deadline:
+    deadline = time.monotonic() + 60
+    while not any(part.stat().st_size > 2**20 for part in parts_of(rec)) and time.monotonic() < deadline:
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     process.wait(30)
     assert not rec.exists()
-    assert part.exists()
+    assert parts_of(rec)
     assert all(name.startswith(".") for name in written(rec.parent))
     subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, timeout=120)
     assert written(rec.parent) == ["property", "train.identities.txt", "train.idx", "train.rec"]
     source = RecordSource(rec)
     assert np.bincount(source.labels).tolist() == [4_000, 3_999]
     assert source.read(7_998) == first.read_bytes()
+
+
+def test_the_report_of_align_is_copied_but_not_for_another_size(tmp_path, capsys, caplog):
+    faces = make_training_set(tmp_path / "faces", 2, 2)
+    report = b'{"settings": {"size": "112x96", "template_origin": 1}}'
+    (faces / "align-report.json").write_bytes(report)
+    listed = "".join(f"faces/{path.parent.name}/{path.name} {path.parent.name[-1]}\n" for path in faces.rglob("*.png"))
+    (tmp_path / "list.txt").write_text(listed)
+    for number, source in enumerate((faces, tmp_path / "list.txt", tmp_path / "0/train.rec")):
+        assert run(source, tmp_path / str(number) / "train.rec", *(["--quality", "90"] if number else [])) == 0
+        assert (tmp_path / str(number) / "align-report.json").read_bytes() == report
+        assert training_template(str(tmp_path / str(number) / "train.rec"), None, (112, 96)).origin == 1
+    assert run(faces, tmp_path / "small" / "train.rec", "--size", "56x48") == 0
+    assert not (tmp_path / "small" / "align-report.json").exists()
+
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken/align-report.json").write_text("{}")
+    assert run(faces, tmp_path / "taken/train.rec") == 2
+    assert "align-report.json: is there already and belongs to other images" in capsys.readouterr().err
+    assert written(tmp_path / "taken") == ["align-report.json"]
+
+    (tmp_path / "list.txt").write_text(f"{listed}other/x/1.png 2\n")
+    assert run(tmp_path / "list.txt", tmp_path / "mixed/train.rec") == 2  # of the missing image
+    make_training_set(tmp_path / "other", 1, 1)
+    (tmp_path / "list.txt").write_text(f"{listed}{next((tmp_path / 'other').rglob('*.png')).relative_to(tmp_path)} 2\n")
+    assert run(tmp_path / "list.txt", tmp_path / "mixed/train.rec") == 0
+    assert "list.txt: the crops are of several folders of sphereface align" in caplog.text
+    assert not (tmp_path / "mixed/align-report.json").exists()

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from sphereface.checkpoint import load_checkpoint
-from sphereface.config import DecayConfig
+from sphereface.config_sections import DecayConfig
 from sphereface.errors import UserError
 from sphereface.training.parts import parameter_groups
 from sphereface.training.trainer import Trainer

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sphereface.checkpoint import load_checkpoint
 from sphereface.errors import UserError
 from sphereface.training.run_folder import RunFolder
+from sphereface.training.trainer import Trainer
 
-from .runs import load, metrics_of, train
+from .runs import CPU, load, metrics_of, train
 
 
 @pytest.fixture
@@ -63,3 +66,20 @@ def test_a_set_that_does_not_fit_ends_the_run_at_its_start(config_file, sets):
         train(config_file, "eval.sets={x: 'all-pairs:none'}", "eval.select=null")
     with pytest.raises(UserError, match=r"eval\.sets\.x: x: got the kind 'tinyfaces' · did you mean 'tinyface'"):
         train(config_file, "eval.sets={x: 'tinyfaces:none'}", "eval.select=null")
+
+
+def test_people_of_a_set_who_are_trained_on_are_named_at_the_start(config_file, faces, tmp_path, caplog):
+    both = tmp_path / "both"
+    for part in ("train", "pairs"):
+        shutil.copytree(faces / part, both / part)
+    person = next(folder for folder in sorted((both / "pairs").iterdir()) if folder.is_dir())
+    shutil.copytree(person, both / "train" / person.name)
+    sets = f"eval.sets.mine={both / 'pairs'}"
+    Trainer(load(config_file, sets, f"data.train={both / 'train'}"), CPU)
+    (line,) = [record.getMessage() for record in caplog.records if "have the names" in record.getMessage()]
+    assert line.startswith(
+        f"eval.sets.mine: 1 people have the names of identities in data.train, such as '{person.name}'"
+    )
+    caplog.clear()
+    Trainer(load(config_file, sets, f"data.train={faces / 'train'}"), CPU)
+    assert "have the names" not in caplog.text

@@ -283,18 +283,17 @@ def test_settings_that_cannot_be(config_file, override, problem):
 # ---------------------------------------------------------------- another network to start from
 
 
-def test_a_run_starts_from_another_network_with_a_new_head(config_file, tmp_path, caplog):
+def test_a_run_starts_from_another_network_with_a_new_head(config_file, tmp_path):
     first = train(config_file, "train.steps=4", "train.milestones=[]")
     other = make_training_set(tmp_path / "other", 3, 6, size=(32, 32))
     overrides = (f"data.train={other}", f"train.init_from={first / 'last.pt'}", "train.lambda_start=9")
     trainer = Trainer(load(config_file, *overrides), CPU)
     head = trainer.learner.head.weight.detach().clone()
-    with caplog.at_level(logging.INFO):
-        start_from(trainer.learner, first / "last.pt", trainer.source.class_names)
+    said = start_from(trainer.learner, first / "last.pt", trainer.source.class_names)
     state = load_checkpoint(first / "last.pt")
     assert all(torch.equal(value, state["model"][name]) for name, value in trainer.learner.model.state_dict().items())
     assert torch.equal(trainer.learner.head.weight, head)
-    assert "the head is new; λ is 9 updates ahead of its schedule" in caplog.text
+    assert "the head is new; λ is 9 updates ahead of its schedule" in said
     assert trainer.setting().lam == pytest.approx(1000 / (1 + 10 * 10))
     run = train(config_file, *overrides, "train.lr=1e-9", "train.milestones=[]")
     for name, value in load_checkpoint(run / "last.pt")["model"].items():

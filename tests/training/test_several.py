@@ -16,7 +16,8 @@ from sphereface.checkpoint import load_checkpoint, save_checkpoint
 from sphereface.commands.export import run as export_main
 from sphereface.errors import Stopped, UserError
 from sphereface.models import SideBySide, load_model
-from sphereface.training.run import dry_run, run_training
+from sphereface.training.dry_run import dry_run
+from sphereface.training.run import run_training
 from sphereface.training.run_folder import RunFolder
 from sphereface.training.several import single_runs
 from sphereface.training.trainer import Trainer
@@ -161,7 +162,7 @@ def test_a_joined_file_is_nothing_to_resume_from(config_file):
     del state["meta"]["class_names"]  # as where networks of other pictures were joined
     path = folders(config_file)[0] / "joined.pt"
     save_checkpoint(path, {key: state[key] for key in ("meta", "model", "seen_size")}, {})
-    with pytest.raises(UserError, match=r"joined.pt: has no 'class_names' entry, so no training can go on from it"):
+    with pytest.raises(UserError, match=r"joined.pt: has no 'head' entry, so no training can resume from it"):
         run_training(str(config_file), ["seed=500"], resume=str(path))
 
 
@@ -201,7 +202,7 @@ def test_networks_of_other_pictures_are_refused_before_another_is_trained(config
     make_training_set(tmp_path / "more", 6, 7, size=(32, 32))
     before = folders(config_file)
     monkeypatch.delattr(Trainer, "train_step")
-    with pytest.raises(UserError, match=r"best.pt: trained on 35 pictures of 5 identities, data.train now has 42 of 6"):
+    with pytest.raises(UserError, match=r"best.pt: trained on 35 images of 5 identities, data.train now has 42 of 6"):
         run_training(str(config_file), ["model.networks=3", *values], resume="auto")
     assert folders(config_file) == before
 

@@ -31,7 +31,8 @@ def started(config_file, checkpoint, *more):
     """A trainer's fresh head rows, its head after the start, and its identities."""
     trainer = Trainer(load(config_file, f"train.init_from={checkpoint}", *more), CPU)
     fresh = trainer.learner.head.weight.detach().clone()
-    start_from(trainer.learner, checkpoint, trainer.source.class_names)
+    line = start_from(trainer.learner, checkpoint, trainer.source.class_names)
+    logging.getLogger("sphereface").info("%s", line)
     return fresh, trainer.learner.head.weight.detach(), trainer.source.class_names
 
 
@@ -129,11 +130,11 @@ def test_three_equal_numbers_are_one(config_file, first):
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
-        (lambda s: s.update(head=[1]), "has no head"),
-        (lambda s: s["meta"].update(class_names=5), "a head of 5 rows, and not as many names"),
+        (lambda s: s.update(head=[1]), "the weights in it are not tensors with names"),
+        (lambda s: s["meta"].update(class_names=5), "meta.class_names: got 5 · allowed: a list of texts"),
         (lambda s: s["meta"].update(class_names=["id00"]), "a head of 5 rows, and not as many names"),
         (lambda s: s["head"]["weight"].fill_(float("nan")), "not finite"),
-        (lambda s: s.update(meta=None), "its meta is not that of a training checkpoint"),
+        (lambda s: s.update(meta=None), "meta: got None · allowed: a mapping"),
     ],
 )
 def test_a_damaged_start_is_one_line(config_file, first, tmp_path, damage, reason):

@@ -18,11 +18,11 @@ from sphereface.data.sampler import Augmentation, BatchOrder
 from sphereface.errors import UserError
 from sphereface.evaluation import Result
 from sphereface.models import SphereNet, load_model
+from sphereface.training.dry_run import dry_run, multiply_adds
 from sphereface.training.learner import NotFinite
-from sphereface.training.run import dry_run, multiply_adds, run_training
+from sphereface.training.run import run_training
 from sphereface.training.run_folder import RunFolder
 from sphereface.training.trainer import Trainer
-from sphereface.training.watch import CollapseWatch
 
 from ..pictures import make_pairs, make_training_set
 from .runs import CPU, load, metrics_of, train
@@ -133,7 +133,7 @@ def test_a_checkpoint_outside_a_run_folder_is_refused(config_file, tmp_path):
     mine.mkdir()
     (mine / "config.yaml").write_text("mine")
     copy = shutil.copy(run / "last.pt", mine / "mine.pt")
-    with pytest.raises(UserError, match="--resume: .*mine.pt lies in no run folder"):
+    with pytest.raises(UserError, match="--resume: .*mine is no run folder: its run.json is missing or damaged"):
         RunFolder.of_resume(str(copy), load(config_file))
     assert (mine / "config.yaml").read_text() == "mine"
 
@@ -267,8 +267,13 @@ def test_auto_ignores_finished_runs_and_other_configs(config_file):
         ("data.keep_mb=7", True),
         ("log.every_steps=3", True),
         ("checkpoint.keep=9", True),
+        ("data.max_bad_share=0.5", True),
+        ("eval.every_steps=5", True),
+        ("eval.batch_size=5", True),
+        ("eval.precision=bf16", True),
+        ("train.on_nonfinite=skip", True),
         ("data.mirror=false", False),
-        ("eval.every_steps=5", False),
+        ("eval.select=null", False),
         ("train.steps=13", False),
     ],
 )
@@ -287,11 +292,25 @@ def test_auto_finds_a_run_of_before_a_setting_was_there(config_file):
     assert RunFolder.of_resume("auto", load(config_file, "train.recompute=true"))[0].path != unfinished
 
 
-@pytest.mark.parametrize("text", ["", "[1, 2]", "{model: 3}", "a: [", "{name: tiny}"])
-def test_auto_passes_over_a_damaged_configuration(config_file, text):
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "got no mapping"),
+        ("[1, 2]", "got no mapping"),
+        ("{model: 3}", "model: got 3"),
+        ("a: [", "cannot be read"),
+        ("{name: tiny}", "data.train"),
+        ("{trian: 3, modell: 4}", "problems: - trian: unknown key"),
+    ],
+)
+def test_auto_passes_over_a_damaged_configuration(config_file, text, reason, caplog):
     unfinished = train(config_file, stop_at=5)
     (unfinished / "config.yaml").write_text(text)
+    caplog.clear()
     assert RunFolder.of_resume("auto", load(config_file))[0].path != unfinished
+    (line,) = [record.getMessage() for record in caplog.records if "passed over" in record.getMessage()]
+    assert reason in line
+    assert "\n" not in line
 
 
 def test_auto_steps_back_from_a_damaged_checkpoint(config_file, caplog):
@@ -302,6 +321,14 @@ def test_auto_steps_back_from_a_damaged_checkpoint(config_file, caplog):
         _, checkpoint = RunFolder.of_resume("auto", load(config_file))
     assert checkpoint == part / "step-00000006.pt"
     assert "step-00000008.pt: truncated" in caplog.text
+
+
+def test_a_damaged_run_json_is_named_with_the_checkpoint_that_is_left(config_file):
+    run = train(config_file, "train.steps=2")
+    (run / "run.json").write_text("[" * 100_000, encoding="utf-8")
+    message = r"its run\.json is missing or damaged · put it back, or .* train\.init_from=.*step-00000002\.pt, without"
+    with pytest.raises(UserError, match=message):
+        RunFolder.of_resume(str(run), load(config_file))
 
 
 @pytest.mark.parametrize("resume", ["nowhere", "."])
@@ -318,7 +345,7 @@ def test_resume_refuses_another_network_and_other_data(config_file, tmp_path):
     with pytest.raises(BadCheckpoint, match=r"another architecture: fc5.bias is \(8,\) in the file, \(16,\)"):
         Trainer(load(config_file, "model.embedding_dim=16"), CPU).restore(run / "last.pt")
     other = make_training_set(tmp_path / "other", 5, 6, size=(32, 32))
-    with pytest.raises(BadCheckpoint, match="trained on 35 pictures of 5 identities, data.train now has 30 of 5"):
+    with pytest.raises(BadCheckpoint, match="trained on 35 images of 5 identities, data.train now has 30 of 5"):
         Trainer(load(config_file, f"data.train={other}"), CPU).restore(run / "last.pt")
 
 
@@ -431,25 +458,10 @@ def test_epochs_are_turned_into_steps(config_file):
     assert trainer.total_steps == math.ceil(3 * 35 / 8)
 
 
-def test_a_collapse_is_named_once():
-    def said(loss, accuracy, likeness):
-        watch = CollapseWatch(1000)
-        looks = [watch.look(step, loss=loss, accuracy=accuracy, likeness=likeness) for step in range(20, 1000, 20)]
-        return [text for text in looks if text]
-
-    (stuck,) = said(math.log(1000) * 1.01, 0.001, 0.1)
-    assert "the loss sits at ln C = 6.91: nothing is being learned" in stuck
-    (alike,) = said(3.0, 0.001, 0.99)
-    assert "the embeddings are all alike (mean cosine 0.990)" in alike
-    assert not said(6.9, 0.2, 0.1)
-    assert not said(3.0, 0.001, 0.5)
-    assert not said(3.0, 0.2, 0.99)
-
-
 def test_dry_run_describes_and_writes_a_contact_sheet_alone(config_file, tmp_path):
     out = dry_run(str(config_file), device="cpu")
     assert "identities                  5" in out
-    assert "multiply-adds per picture" in out
+    assert "multiply-adds per image" in out
     assert yaml.safe_load(out.split("# the resolved configuration\n")[1])["model"]["depth"] == 10
     sheet = tmp_path / "runs" / "tiny-dry-run.png"
     assert list((tmp_path / "runs").rglob("*")) == [sheet]

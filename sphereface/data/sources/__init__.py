@@ -1,31 +1,33 @@
 """Where training crops come from: index → (encoded bytes, label). Nothing here decodes or shuffles.
 
-==================================  ===========================================================
+==================================  ==================================================================================
 ``data.train``                      what it is
-==================================  ===========================================================
+==================================  ==================================================================================
 a folder                            one folder an identity (:class:`FolderSource`)
 a folder with ``train.rec`` in it   RecordIO (:class:`RecordSource`)
 ``….rec``                           the same
-``….txt``                           a list, ``path label`` a line (:class:`ListSource`)
+``….txt``, ``….lst``                a list: ``path label`` a line, or InsightFace's or im2rec's (:class:`ListSource`)
 ``….zip``                           a zip of folders, or of pictures and a list (:class:`ZipSource`)
 a list of these                     all of them as one set (:class:`JoinedSource`)
-==================================  ===========================================================
+==================================  ==================================================================================
 """
 
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ...errors import UserError
-from .base import Source, nfc
+from ...errors import UserError, printable
+from ..walking import is_of_the_system, nfc, what_lies_at
+from .base import Source
 from .folder import FolderSource
 from .joined import JoinedSource
 from .kept import KeptSource, kept
 from .listing import ListSource
 from .records import RecordSource
-from .selection import SelectedSource, read_names, with_pictures, without
+from .selection import SelectedSource, check_names, read_names, shared_names, with_pictures, without
 from .zipped import ZipSource
 
 __all__ = [
@@ -40,11 +42,12 @@ __all__ = [
     "kept",
     "open_path",
     "open_source",
+    "shared_names",
 ]
 
 log = logging.getLogger(__name__)
 
-_ALLOWED = "a folder of identities (root/<identity>/*.jpg), a .rec, a list (.txt), a .zip"
+_ALLOWED = "a folder of identities (root/<identity>/*.jpg), a .rec, a list (.txt, .lst), a .zip"
 
 
 def open_source(
@@ -96,30 +99,45 @@ def open_path(path: Path, *, root: Path | str | None = None, key: str = "data.tr
     Raises:
         UserError: nothing is there, or it is no source.
     """
-    if path.is_dir():
+    kind = what_lies_at(path, key)
+    if kind == "folder":
         in_records = (path / "train.rec").exists() or (path / "train.idx").exists()
-        return RecordSource(path) if in_records else FolderSource(path)
-    if path.suffix == ".rec" and not path.exists() and path.with_suffix(".idx").exists():
+        if not in_records:
+            return FolderSource(path)
+        if folders := [entry.name for entry in os.scandir(path) if entry.is_dir() and not is_of_the_system(entry.name)]:
+            such = printable(min(folders))
+            log.warning(
+                "data: %s: train.rec is read, not the folders beside it: %d, such as %s", path, len(folders), such
+            )
+        return RecordSource(path)
+    if path.suffix == ".rec" and kind == "nothing" and path.with_suffix(".idx").exists():
         raise UserError(f"{key}: {path}: only its .idx is there · allowed: the .rec, with the pictures, beside it")
-    if not path.exists():
+    if kind == "nothing":
         raise UserError(f"{key}: got {str(path)!r} (nothing there) · allowed: {_ALLOWED} · see data/README.md")
     kinds: dict[str, Callable[[Path], Source]] = {".rec": RecordSource, ".zip": ZipSource}
-    if path.suffix.lower() in kinds:
+    if kind == "file" and path.suffix.lower() in kinds:
         return kinds[path.suffix.lower()](path)
-    if path.suffix.lower() == ".txt":
+    if kind == "file" and path.suffix.lower() in (".txt", ".lst"):
         return ListSource(path, root)
     hint = " · give the .rec beside it" if path.suffix == ".idx" else ""
-    raise UserError(f"{key}: got {str(path)!r} (a file) · allowed: {_ALLOWED}{hint}")
+    raise UserError(f"{key}: got {str(path)!r} ({'a file' if kind == 'file' else kind}) · allowed: {_ALLOWED}{hint}")
 
 
 def _exclude(sources: list[Source], names: set[str], file: Path | str | None) -> list[Source]:
-    if file is not None:
-        names = names | set(read_names(file))
-    if not names:
+    """The sources less the identities of these names and of those in a file.
+
+    Raises:
+        UserError: nobody in the file is in data.train, or a name differs from one there in blanks or upper case alone.
+    """
+    from_file = set() if file is None else set(read_names(file))
+    if not names and not from_file:
         return sources
-    left = [without(source, names) for source in sources]
-    found = names & {name for source in sources for name in source.class_names}
-    log.info("data: exclude: %s; %d of %d listed are there", _dropped(sources, left), len(found), len(names))
+    found = check_names(names, "data.exclude", sources)
+    found |= check_names(from_file, f"data.exclude_file: {file}", sources, required=True)
+    left = [without(source, names | from_file) for source in sources]
+    log.info(
+        "data: exclude: %s; %d of %d listed are there", _dropped(sources, left), len(found), len(names | from_file)
+    )
     return left
 
 

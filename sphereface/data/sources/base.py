@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
-import unicodedata
+import stat
 from array import array
 from collections.abc import Iterable
 from typing import Protocol
@@ -49,7 +50,8 @@ class Source(Protocol):
 
 
 _CHUNK = 1 << 14  # bytes: nearly every crop in one piece
-_READ = os.O_RDONLY | getattr(os, "O_BINARY", 0)
+_READ = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)  # a FIFO must not be waited for
+_LONGEST = 2**29  # bytes of an image's file: no camera's is as long, and a device has no end
 
 
 class TextTable:
@@ -90,16 +92,6 @@ def without_gaps(given: npt.NDArray[np.int64], name: str) -> tuple[npt.NDArray[n
     return classes.astype(np.int32), values
 
 
-def nfc(name: str) -> str:
-    """A name in Unicode's composed form: macOS writes é as two characters, others as one."""
-    return unicodedata.normalize("NFC", name)
-
-
-def printable(name: str) -> str:
-    r"""A name that any log can write: bytes that are no UTF-8 become ``\udcxx``."""
-    return name.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
 def smallest_index(indices: npt.NDArray[np.int64]) -> npt.NDArray[np.unsignedinteger]:
     """Indices (none negative) in the smallest type that holds them."""
     return indices.astype(np.min_scalar_type(int(indices.max(initial=0))))
@@ -112,8 +104,14 @@ def read_file(path: str) -> bytes:
         data = os.read(descriptor, _CHUNK)
         if len(data) < _CHUNK and data.endswith(JPEG_END):  # nearly always; saves asking for the end of the file
             return data
-        while part := os.read(descriptor, _CHUNK):
-            data += part
-        return data
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "no plain file", path)
+        parts, length = [data], len(data)
+        while part := os.read(descriptor, _CHUNK if length < _CHUNK else length):  # doubled: few parts of a large one
+            parts.append(part)
+            length += len(part)
+            if length > _LONGEST:
+                raise OSError(errno.EFBIG, f"more than {_LONGEST:,} bytes", path)
+        return b"".join(parts)
     finally:
         os.close(descriptor)

@@ -30,8 +30,9 @@ def kept(source: Source, limit: int) -> Source:
         return source
     try:
         return KeptSource(source, limit)
-    except OSError as error:
-        log.warning("data.keep_mb: no memory for %d MiB (%s): every picture is read anew", limit >> 20, error.strerror)
+    except (OSError, OverflowError, ValueError) as error:  # more than any system has
+        why = error.strerror if isinstance(error, OSError) else "too many"
+        log.warning("data.keep_mb: no memory for %d MiB (%s): every picture is read anew", limit >> 20, why)
         return source
 
 

@@ -1,30 +1,53 @@
-"""A text file with a line ``path label`` for each picture."""
+"""A text file with a line for each image: its path, and the label of its identity.
+
+==============================================  ==============================================================
+a line                                          who writes it so
+==============================================  ==============================================================
+``path label``                                  the original's ``CASIA-WebFace-112X96.txt``; paths may hold spaces
+``1 <tab> path <tab> label``                    InsightFace's ``train.lst``; 1 says that the image is aligned
+``number <tab> label <tab> path``               MXNet's ``im2rec``; it writes labels as ``3.000000``
+==============================================  ==============================================================
+
+The first line shows which form a list has, whatever its suffix; all lines have one form. Labels are whole numbers.
+"""
 
 from __future__ import annotations
 
 import os
 import posixpath
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from ...errors import UserError
-from .base import TextTable, nfc, printable, read_file, without_gaps
+from ...errors import UserError, printable
+from ...files import regular_file
+from ..text_files import text_lines
+from ..walking import nfc
+from .base import TextTable, read_file, without_gaps
+from .folder import first_folders
 
 _MAX_LABEL = 2**31 - 1
 _SAMPLED = 8
+_LONGEST_QUOTE = 200  # characters of a line in a message
+_WHOLE = re.compile(r"([0-9]{1,10})(?:\.0{0,20})?")  # more digits than any label has cost time
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+_Row = tuple[str, str]  # path, label
+_Parser = Callable[[str], _Row | None]
 
 
 class ListSource:
-    """Pictures that a list file names, as the original's ``CASIA-WebFace-112X96.txt`` does.
+    """Images that a list file names, as the original's ``CASIA-WebFace-112X96.txt`` does.
 
-    Classes are in the order of the labels, gaps closed; their pictures are sorted by path. Where the pictures of
-    each label lie in a folder of their own, its name is the identity's; else the label is.
-    Memory: the path and 8 bytes a picture, about 300 while reading.
+    Classes are in the order of the labels, gaps closed; their images are sorted by path. Where each label has a folder
+    of its own, that folder's name is the identity's; else the label is.
+    Memory: the path and 8 bytes an image, about 300 while reading.
 
     Args:
-        path: the list: a line ``path label`` a picture; paths may hold spaces.
+        path: the list, in one of the forms above.
         root: what paths are relative to; None: the folder of the list.
 
     Raises:
@@ -37,9 +60,10 @@ class ListSource:
         self.path = Path(path)
         self.root = self.path.parent if root is None else Path(root)
         try:
-            text = self.path.read_bytes()
-        except OSError as error:
-            raise UserError(f"{self.path}: cannot be read ({error.strerror})") from error
+            with open(self.path, "rb", opener=regular_file) as file:
+                text = file.read()
+        except (OSError, ValueError) as error:
+            raise UserError(f"{self.path}: cannot be read ({getattr(error, 'strerror', error)})") from error
         listing = Listing(text, str(self.path))
         self.labels, self.class_names, self.named = listing.labels, listing.class_names, listing.named
         self._paths = TextTable(listing.paths)
@@ -56,9 +80,10 @@ class ListSource:
 
     def _check_some(self) -> None:
         sample = np.unique(np.linspace(0, len(self) - 1, _SAMPLED).astype(int)).tolist()
-        if not any((self.root / self._paths[index]).is_file() for index in sample):
+        if not any(os.path.isfile(self.root / self._paths[index]) for index in sample):  # noqa: PTH113 -- never raises
             raise UserError(
-                f"{self.path}: none of {len(sample)} sampled pictures is there, the first: {self.name(sample[0])} · "
+                f"{self.path}: none of {len(sample)} sampled images is there, the first: "
+                f"{self.name(sample[0])[:_LONGEST_QUOTE]} · "
                 "paths are relative to the list's folder · put it there, or name another with data.root (--root)"
             )
 
@@ -79,40 +104,85 @@ class Listing:
         order = sorted(range(len(paths)), key=lambda row: (given[row], composed[row]))
         self.paths = [paths[row] for row in order]
         self.labels, values = without_gaps(given[order], name)
-        starts = np.searchsorted(self.labels, np.arange(len(values))).tolist()
-        parents = [posixpath.basename(posixpath.dirname(composed[row])) for row in order]
-        folders = [parents[start] for start in starts]
-        self.named = len({*folders, ""}) > len(folders) and all(
-            parent == folders[label] for parent, label in zip(parents, self.labels.tolist(), strict=True)
-        )
-        self.class_names = folders if self.named else [str(value) for value in values.tolist()]
+        ordered = [composed[row] for row in order]
+        names = _names(first_folders(ordered)[0], self.labels) or _names(list(map(_parent, ordered)), self.labels)
+        self.named = names is not None
+        self.class_names = names or [str(value) for value in values.tolist()]
 
 
 def parse_list(text: bytes, name: str) -> tuple[list[str], npt.NDArray[np.int64]]:
-    """Paths and labels of the lines ``path label``; empty lines are passed over.
+    """Paths and labels of a list's lines, in its order; blank lines are passed over.
 
     Args:
         text: the file, UTF-8.
         name: what to call it in a message.
 
     Raises:
-        UserError: a line has no whole label of 0 or more, or there is no line.
+        UserError: it is no text, a line has another form or no whole label of 0 or more, or there is no line.
     """
     paths: list[str] = []
     labels: list[int] = []
-    lines = text.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape").split("\n")
-    for number, line in enumerate(lines, 1):
-        fields = line.strip().rsplit(None, 1)
-        if not fields:
+    parse: _Parser = _path_label
+    form = ""
+    for number, line in enumerate(text_lines(text, name), 1):
+        if not line.strip():
             continue
-        label = int(fields[-1]) if fields[-1].isascii() and fields[-1].removeprefix("-").isdigit() else -1
-        if len(fields) != 2 or not 0 <= label <= _MAX_LABEL:
+        if not form:
+            parse, form = _form_of(line)
+        path, given = parse(line) or ("", "")
+        whole = _WHOLE.fullmatch(given)
+        if not path or whole is None or int(whole[1]) > _MAX_LABEL or _CONTROL.search(path):
             raise UserError(
-                f"{name}, line {number}: got {printable(line.strip())[:200]!r} · allowed: 'path label', "
+                f"{name}, line {number}: got {printable(line.strip())[:_LONGEST_QUOTE]!r} · allowed: {form}, "
                 f"the label a whole number from 0 to {_MAX_LABEL}"
             )
-        paths.append(fields[0])
-        labels.append(label)
+        paths.append(path)
+        labels.append(int(whole[1]))
     if not paths:
-        raise UserError(f"{name}: got no line · allowed: a line 'path label' for each picture")
+        raise UserError(f"{name}: got no line · allowed: a line 'path label' for each image")
     return paths, np.array(labels, dtype=np.int64)
+
+
+def _form_of(line: str) -> tuple[_Parser, str]:
+    """How a list's lines are read, by the first of them, and the words for it."""
+    fields = line.split("\t")
+    numbers = [_WHOLE.fullmatch(field.strip()) is not None for field in fields]
+    if len(fields) >= 3 and fields[0].strip() in ("0", "1") and not numbers[1] and numbers[2]:
+        return _insightface, "'1<tab>path<tab>label' as InsightFace has it, 1 for an image that is aligned"
+    if len(fields) >= 3 and numbers[0] and numbers[1]:
+        return _im2rec, "'number<tab>label<tab>path' as im2rec has it, one label"
+    return _path_label, "'path label'"
+
+
+def _path_label(line: str) -> _Row | None:
+    fields = line.strip().rsplit(None, 1)
+    return (fields[0], fields[1]) if len(fields) == 2 and fields[1].isdecimal() else None
+
+
+def _insightface(line: str) -> _Row | None:
+    fields = line.split("\t")  # a box and landmarks may follow, of no use for an aligned image
+    return (fields[1], fields[2].strip()) if len(fields) >= 3 and fields[0].strip() == "1" else None
+
+
+def _im2rec(line: str) -> _Row | None:
+    fields = line.split("\t")
+    return (fields[2], fields[1].strip()) if len(fields) == 3 and _WHOLE.fullmatch(fields[0].strip()) else None
+
+
+def _names(folders: Sequence[str], labels: npt.NDArray[np.int32]) -> list[str] | None:
+    """The folder of each label, where each has one of its own; else None.
+
+    Args:
+        folders: (N,) of the images.
+        labels: (N,) rising, without gaps.
+    """
+    starts = np.searchsorted(labels, np.arange(int(labels[-1]) + 1)).tolist()
+    names = [folders[start] for start in starts]
+    if "" in names or len(set(names)) < len(names):
+        return None
+    alike = all(folder == names[label] for folder, label in zip(folders, labels.tolist(), strict=True))
+    return names if alike else None
+
+
+def _parent(path: str) -> str:
+    return posixpath.basename(posixpath.dirname(path))

@@ -9,14 +9,20 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ...errors import UserError
+from ...errors import UserError, shown
+from ...files import regular_file
 from ..mapped import MappedFile
-from ..recordio import EXACT_IN_FLOAT, Buffer, Heads, find_records, read_content, read_heads, read_index, read_picture
-from .base import nfc, smallest_index, without_gaps
+from ..record_index import check_no_gaps, find_records, read_index
+from ..recordio import EXACT_IN_FLOAT, Buffer, Heads, read_content, read_heads, read_picture
+from ..text_files import read_text_lines
+from ..walking import nfc
+from .base import smallest_index, without_gaps
 
 log = logging.getLogger(__name__)
 
 _SAMPLED = 64
+_LONGEST_PROPERTY = 100  # characters
+_ROUNDED = 1 + 2 / EXACT_IN_FLOAT  # numbers of float32 are right within this factor
 
 
 class RecordSource:
@@ -57,7 +63,7 @@ class RecordSource:
         names = _read_names(names_path(self.path), int(values[-1]) + 1)
         self.named = names is not None
         self.class_names = [names[value] if names else str(value) for value in values.tolist()]
-        self._compare_property()
+        self._compare_property(int(values[-1]))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -87,15 +93,25 @@ class RecordSource:
         _check_end(buffer, self.path, path, int(offsets[order[-1]]))
         spread = order[np.unique(np.linspace(0, len(order) - 1, _SAMPLED).astype(np.int64))]
         read_heads(buffer, offsets[spread], str(self.path))  # or the index belongs to another file
+        check_no_gaps(buffer, offsets[order], np.searchsorted(offsets[order], offsets[spread]), str(self.path))
         return keys[order], offsets[order]
 
-    def _compare_property(self) -> None:
+    def _compare_property(self, highest: int) -> None:
+        """Compare with the number of identities that ``property`` announces: another one means half a copy."""
         path = self.path.with_name("property")
         if self.path.name != "train.rec" or not path.is_file():
             return
-        announced = path.read_text(encoding="utf-8", errors="replace").split(",")[0].strip()
-        if announced != str(len(self.class_names)):
-            log.warning("data: %s announces %s identities, the records hold %d", path, announced, len(self.class_names))
+        with open(path, encoding="utf-8", errors="replace", opener=regular_file) as file:
+            announced = file.read(_LONGEST_PROPERTY).split(",")[0].strip()
+        found = len(self.class_names)
+        if announced == str(found):
+            return
+        if announced != str(highest + 1):  # the number of labels, some of which no image has
+            raise UserError(
+                f"{path}: announces {shown(announced)} identities, {self.path.name} holds {found} · copy both again, "
+                "or move property away where it belongs to another set"
+            )
+        log.warning("data: %s announces %s identities, the records hold %d", path, announced, found)
 
 
 def names_path(rec: Path) -> Path:
@@ -126,14 +142,40 @@ class _Records:
         header = self._header()
         if header is None:
             rows = self.by_key
-            return rows, self._labels(rows, self._heads(rows))
+            return rows, self._labels(rows, self._all_heads())
+        if header.first_identity - 1 > len(self.keys) * _ROUNDED:
+            raise self._other_count(header.first_identity - 1, len(self.keys))
         if header.end > EXACT_IN_FLOAT:  # the numbers of header and identity records are rounded
-            heads = self._heads(self.by_key)
+            heads = self._all_heads()
             rows = self.by_key[~heads.empty]
+            self._check_last_key(header)
+            if not header.first_identity - 1 <= len(rows) * _ROUNDED <= header.first_identity * _ROUNDED**2:
+                raise self._other_count(header.first_identity - 1, len(rows))
             return rows, self._labels(rows, heads.of(~heads.empty))
         rows = self.rows(np.arange(1, header.first_identity))
+        self._check_last_key(header)
         labels = self._labels_of_ranges(header)
         return rows, self._labels(rows, self._heads(rows)) if labels is None else labels
+
+    def _all_heads(self) -> Heads:
+        """The heads of all records by key; here, where each is read anyway, no gap between them stays unnoticed."""
+        heads = self._heads(self.by_key)
+        check_no_gaps(self.buffer, self.offsets, np.arange(len(self.offsets)), self.name)
+        return heads
+
+    def _check_last_key(self, header: _Header) -> None:
+        """Whether a record has a key beyond those that the header record announces."""
+        last = int(self.keys[self.by_key[-1]])
+        if last >= header.end * _ROUNDED:
+            raise UserError(
+                f"{self.name}: its header record announces the keys 0 to {header.end - 1}, the index has the key "
+                f"{last} · one of them is of another set: copy .rec and .idx again"
+            )
+
+    def _other_count(self, announced: int, found: int) -> UserError:
+        return UserError(
+            f"{self.name}: its header record announces {announced} images, there are {found} · copy .rec and .idx again"
+        )
 
     def _header(self) -> _Header | None:
         row = self.by_key[0]
@@ -208,8 +250,8 @@ def _check_end(buffer: Buffer, path: Path, index: Path, last: int) -> None:
 def _read_names(path: Path, num_labels: int) -> list[str] | None:
     if not path.is_file():
         return None
-    text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
-    names = [nfc(name) for name in text.removesuffix("\n").split("\n")]
+    lines = read_text_lines(path, "a name a line")
+    names = [nfc(name) for name in (lines if lines[-1] else lines[:-1])]
     if len(names) < num_labels or len(set(names)) < len(names):
         raise UserError(
             f"{path}: got {len(set(names))} different names · allowed: one on each of {num_labels} lines · "

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import logging
+import unicodedata
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from ...errors import UserError
-from .base import Source, nfc, smallest_index
+from ...errors import UserError, shown
+from ..text_files import read_text_lines, text_lines
+from ..walking import nfc
+from .base import Source, smallest_index
+
+log = logging.getLogger(__name__)
+
+_SHOWN = 5
 
 
 class SelectedSource:
@@ -53,20 +61,106 @@ def _selected(source: Source, keep: npt.NDArray[np.bool_]) -> Source:
 
 
 def read_names(path: Path | str) -> list[str]:
-    """Identities that a file lists, a name a line.
+    """Identities that a file lists, a name a line: all of the line but its end, blanks included.
 
-    In a file with tabs, such as LFW's ``people.txt`` (``Name <tab> pictures`` below lines that count), names are what
+    In a file with tabs, such as LFW's ``people.txt`` (``Name <tab> images`` below lines that count), names are what
     stands before the first tab, and lines without one are no names.
 
     Raises:
-        UserError: it cannot be read or lists nobody.
+        UserError: it cannot be read, is no text, or lists nobody.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8-sig", errors="surrogateescape")
-    except OSError as error:
-        raise UserError(f"data.exclude_file: {path}: cannot be read ({error.strerror})") from error
-    lines = [line for line in text.split("\n") if "\t" in line or "\t" not in text]
-    names = [nfc(name) for line in lines if (name := line.partition("\t")[0].strip())]
+        lines = read_text_lines(Path(path), "a name a line, or 'name<tab>…'")
+    except UserError as error:
+        raise UserError(f"data.exclude_file: {error}") from None
+    names = _names(lines)
     if not names:
         raise UserError(f"data.exclude_file: {path}: got no name · allowed: a name a line, or 'name<tab>…'")
     return names
+
+
+def names_text(names: Sequence[str], place: Path) -> bytes:
+    """The file that :func:`read_names` reads these names from.
+
+    Args:
+        names: of identities.
+        place: where the file will be, for messages.
+
+    Raises:
+        UserError: a name that no line can hold: it has a line break, or a tab, or is blank.
+    """
+    for name in names:
+        if _names(text_lines(_encoded(name), "")) != [nfc(name)]:
+            raise UserError(
+                f"{place}: cannot list the identity {shown(name)} · allowed: names that are one line of text, without "
+                "tabs · rename its folder"
+            )
+    return b"".join(map(_encoded, names))
+
+
+def check_names(names: Collection[str], key: str, sources: Sequence[Source], *, required: bool = False) -> set[str]:
+    """Return which of a list of identities the sources know, each by the names that it has itself.
+
+    A warning says how many they do not know, and the first of them.
+
+    Args:
+        names: in Unicode's composed form.
+        key: the setting that lists them, for messages.
+        sources: the training set's.
+        required: one of the names, if there are any, has to be known.
+
+    Raises:
+        UserError: a name is not there, but one is that differs in blanks, in upper case or in kinds of letters alone;
+            or none is there where one has to be.
+    """
+    known = {name for source in sources for name in source.class_names}
+    missing = sorted(name for name in names if name not in known)
+    plain = {_plain(name): name for name in known} if missing else {}
+    for name in missing:
+        if (like := plain.get(_plain(name))) is not None:
+            raise UserError(
+                f"{key}: got {shown(name)}, and data.train has {shown(like)} · allowed: names exactly as data.train "
+                "has them, with their blanks and their upper case · correct the name"
+            )
+    if required and names and len(missing) == len(names):
+        numbered = "" if any(source.named for source in sources) else ", which knows its identities by number alone"
+        raise UserError(
+            f"{key}: got {len(names):,} names, such as {shown(missing[0])} · allowed: names of identities in "
+            f"data.train{numbered}: none of these is there, so nobody would be left out · give the list that belongs "
+            "to this training set, or none"
+        )
+    if missing:
+        such = ", ".join(map(shown, missing[:_SHOWN])) + (", …" if len(missing) > _SHOWN else "")
+        log.warning("%s: %d of %d names are not in data.train: %s", key, len(missing), len(names), such)
+    return known & set(names)
+
+
+def shared_names(source: Source, images: Sequence[str]) -> list[str]:
+    """Names that identities of a training set and people on images have in common, sorted.
+
+    Args:
+        source: the training set; where it knows its identities by number alone, nothing is in common.
+        images: names of images. The first and the last folder of each may name the person on it.
+    """
+    if not source.named:
+        return []
+    known = {name.partition("/")[2] or name for name in source.class_names}  # joined: the source's name comes first
+    people = {
+        folder for image in images for folder in (*image.split("/")[:1], *image.split("/")[-2:-1]) if "/" in image
+    }
+    return sorted(known & {nfc(name) for name in people})
+
+
+def _plain(name: str) -> str:
+    """A name without what is lost when it is typed or passed on: blanks, upper case, ligatures and wide letters."""
+    return "".join(unicodedata.normalize("NFKC", name).casefold().split())
+
+
+def _names(lines: Sequence[str]) -> list[str]:
+    tabs = any("\t" in line for line in lines)
+    found = (line.partition("\t")[0] for line in lines if "\t" in line or not tabs)
+    return [nfc(name) for name in found if name.strip()]
+
+
+def _encoded(name: str) -> bytes:
+    return f"{name}\n".encode("utf-8", "surrogateescape")

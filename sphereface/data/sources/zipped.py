@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import codecs
 import logging
 import posixpath
 import re
 import struct
 import zipfile
 import zlib
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from ...errors import UserError
+from ...errors import UserError, first_line, printable, shown
+from ...files import DAMAGED
 from ..mapped import MappedFile
-from .base import TextTable, nfc, printable
-from .folder import is_picture
+from ..text_files import text_lines
+from ..walking import Walked, is_image, is_of_the_system, nfc, say_left_out, what_is
+from .base import TextTable
+from .folder import first_folders
 from .listing import Listing, parse_list
 
 log = logging.getLogger(__name__)
@@ -23,16 +29,18 @@ log = logging.getLogger(__name__)
 _LOCAL = struct.Struct("<4s22xHH")  # PKWARE APPNOTE 4.3.7: signature … length of name, length of extra field
 _ENCRYPTED = 0x1
 _MAX_PICTURE = 2**26  # bytes; what says it is larger is no face crop
-_MAX_LIST = 2**30
-_FIRST = 2**14  # bytes that hold the first line of a list
+_LIST_LINE = 100  # bytes of a list's line beside the name of its image: the label, folders above, blanks
+_LIST_REST = 2**16  # bytes of a list beside its lines
+_FIRST = 2**14  # bytes that hold the first lines of a list
+_FIRST_LINES = 20
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
 class ZipSource:
-    """A zip of folders (``…/<identity>/<picture>``) or of pictures and one list file (``path label`` a line).
+    """A zip of folders (``…/<identity>/…/<image>``) or of images and one list file (``path label`` a line).
 
-    As in a folder, classes and pictures are sorted by name, and names that start with a dot are passed over, as is
-    macOS's ``__MACOSX``. The identity is the path of a picture's folder below what all have in common.
+    As in a folder, classes and images are sorted by name, what systems put there is passed over, and the first folder,
+    below the one that all have in common, is the identity of every image below it.
     Members are checked against their CRC. Memory: the name and 29 bytes a picture, about 1000 while opening.
 
     Args:
@@ -48,12 +56,16 @@ class ZipSource:
         self.path = Path(path)
         self._file = MappedFile(self.path)
         members = _members(self.path)
-        pictures = {name: info for name, info in members.items() if is_picture(name)}
-        self._check(pictures)
-        lists = [name for name in members if name.lower().endswith(".txt") and self._is_list(name, members)]
+        pictures = {name: info for name, info in members.items() if is_image(name)}
+        texts = {name: info for name, info in members.items() if name.lower().endswith((".txt", ".lst"))}
+        self._check(pictures, texts)
+        self._longest_list = _LIST_REST + sum(4 * len(name) + _LIST_LINE for name in members)
+        whole = sum(info.file_size for info in texts.values()) <= self._longest_list
+        lists = [name for name in texts if self._is_list(name, members, whole=whole)]
+        lists = [name for name in lists if name.lower().endswith(".txt")] or lists
         if len(lists) > 1:
             raise UserError(f"{self.path}: got {len(lists)} list files ({', '.join(lists[:3])}) · allowed: one")
-        names = self._listed(lists[0], members) if lists else self._grouped(pictures)
+        names = self._listed(lists[0], members) if lists else self._grouped(members)
         infos = [members[name] for name in names]
         self._names = TextTable(names)
         self._offsets = np.array([info.header_offset for info in infos], dtype=np.int64)
@@ -77,7 +89,7 @@ class ZipSource:
         if max(size, packed) > limit:
             raise OSError(f"{size:,} bytes where at most {limit:,} are allowed")
         buffer = self._file.view()
-        if offset + _LOCAL.size > len(buffer):
+        if not 0 <= offset <= len(buffer) - _LOCAL.size:
             raise OSError(f"the zip ends before it, at byte {len(buffer)}")
         signature, name_length, extra_length = _LOCAL.unpack_from(buffer, offset)
         if signature != b"PK\x03\x04":
@@ -85,10 +97,10 @@ class ZipSource:
         start = offset + _LOCAL.size + name_length + extra_length
         return buffer[start : start + packed]
 
-    def _check(self, pictures: dict[str, zipfile.ZipInfo]) -> None:
+    def _check(self, pictures: dict[str, zipfile.ZipInfo], texts: dict[str, zipfile.ZipInfo]) -> None:
         if not pictures:
             raise UserError(f"{self.path}: got no pictures · allowed: <identity>/<picture>, or pictures and a list")
-        for name, info in pictures.items():
+        for name, info in (*pictures.items(), *texts.items()):
             if info.flag_bits & _ENCRYPTED:
                 raise UserError(f"{self.path}: {name} is encrypted · allowed: a zip without password: pack it anew")
             if info.compress_type not in _METHODS:
@@ -97,46 +109,56 @@ class ZipSource:
                     "8 (deflate): pack it anew, for example with zip -0 -r"
                 )
 
-    def _is_list(self, name: str, members: dict[str, zipfile.ZipInfo]) -> bool:
-        """Whether its first line names a member: a text beside folders of pictures mostly does not."""
-        info = members[name]
+    def _is_list(self, name: str, members: dict[str, zipfile.ZipInfo], *, whole: bool) -> bool:
+        """Whether one of its first lines names a member: a text beside folders of images mostly does not.
+
+        Args:
+            name: of the text.
+            members: all.
+            whole: read all of it, so that any damage is found, and not only its beginning.
+
+        Raises:
+            UserError: it is damaged. It may have been the list, and without that the labels are others.
+        """
+        start = self._text(members[name]) if whole else self._start(members[name])
+        return any(path and _below(name, path) in members for path in map(_listed_path, _first_lines(start)))
+
+    def _start(self, info: zipfile.ZipInfo) -> bytes:
+        """So much of a member that its first lines are in it."""
         try:
             start = self._packed_bytes(info.header_offset, min(info.compress_size, _FIRST), 0, _FIRST)
-            if info.compress_type == zipfile.ZIP_DEFLATED:
-                start = zlib.decompressobj(-zlib.MAX_WBITS).decompress(start, _FIRST)
-            (path,), _ = parse_list(start.lstrip(b"\xef\xbb\xbf \r\n").partition(b"\n")[0], name)
-        except (UserError, OSError, zlib.error):
-            return False
-        return _below(name, path) in members
+            deflated = info.compress_type == zipfile.ZIP_DEFLATED
+            return zlib.decompressobj(-zlib.MAX_WBITS).decompress(start, _FIRST) if deflated else start
+        except (OSError, zlib.error) as error:
+            raise UserError(f"{self.path}: {printable(info.filename)}: damaged zip: {error}") from error
 
     def _text(self, info: zipfile.ZipInfo) -> bytes:
         try:
-            packed = self._packed_bytes(info.header_offset, info.compress_size, info.file_size, _MAX_LIST)
+            packed = self._packed_bytes(info.header_offset, info.compress_size, info.file_size, self._longest_list)
             deflated = info.compress_type == zipfile.ZIP_DEFLATED
             return _unpacked(packed, info.file_size, info.CRC, deflated=deflated)
         except OSError as error:
-            raise UserError(f"{self.path}: {info.filename}: {error}") from error
+            raise UserError(f"{self.path}: {printable(info.filename)}: {error}") from error
 
     def _listed(self, name: str, members: dict[str, zipfile.ZipInfo]) -> list[str]:
         listing = Listing(self._text(members[name]), f"{self.path}/{name}")
         names = [_below(name, path) for path in listing.paths]
         for path in names:
             if path not in members:
-                raise UserError(f"{self.path}: {name} lists {path!r}, which is not in the zip · pack it whole")
+                raise UserError(f"{self.path}: {name} lists {shown(path)}, which is not in the zip · pack it whole")
         self.labels, self.class_names, self.named = listing.labels, listing.class_names, listing.named
         return names
 
-    def _grouped(self, pictures: dict[str, zipfile.ZipInfo]) -> list[str]:
-        folders = {posixpath.dirname(name) for name in pictures}
-        above = {parent for folder in folders for parent in _parents(folder)}
-        loose = [name for name in pictures if posixpath.dirname(name) in above or "/" not in name]
-        if loose:
-            log.info("data: %s: passed over %d pictures that lie in no identity's folder", self.path, len(loose))
-        root = posixpath.commonpath([f"/{posixpath.dirname(folder)}" for folder in folders - above - {""}] or ["/"])
+    def _grouped(self, members: Mapping[str, zipfile.ZipInfo]) -> list[str]:
+        """The images by identity: the first folder below the one that all identities share, as in a folder."""
+        pictures = [name for name in members if is_image(name)]
         by_identity: dict[str, list[str]] = {}
-        for name in pictures.keys() - set(loose):
-            identity = posixpath.relpath(f"/{posixpath.dirname(name)}", root)
-            by_identity.setdefault(nfc(identity), []).append(name)
+        identities, deeper = first_folders(pictures)
+        for name, identity in zip(pictures, identities, strict=True):
+            by_identity.setdefault(identity, []).append(name)
+        loose = sorted(by_identity.pop("", []))
+        others = Counter(what_is(name) for name in members if not is_image(name))
+        say_left_out(Walked(self.path, passed_over=others), loose=loose, num_deeper=deeper)
         self.class_names = sorted(by_identity)
         self.named = True
         counts = [len(by_identity[name]) for name in self.class_names]
@@ -144,27 +166,64 @@ class ZipSource:
         return [name for each in self.class_names for name in sorted(by_identity[each], key=lambda n: (nfc(n), n))]
 
 
+def _first_lines(start: bytes) -> list[str]:
+    """The first lines of a text that are not blank; of one in UTF-16 too, which :func:`.parse_list` then refuses."""
+    if start[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        start = start.decode("utf-16", "ignore").encode()
+    return [line for line in text_lines(start.partition(b"\0")[0], "") if line.strip()][:_FIRST_LINES]
+
+
+def _listed_path(line: str) -> str:
+    """The path in a line of a list; empty where it is none."""
+    try:
+        return parse_list(line.encode("utf-8", "surrogateescape"), "")[0][0]
+    except UserError:
+        return ""
+
+
 def _members(path: Path) -> dict[str, zipfile.ZipInfo]:
     """The files of a zip by name.
 
     Raises:
-        UserError: no zip, or a name that leads out of it.
+        UserError: no zip, a name that leads out of it or occurs twice, or members that lie over each other.
     """
     try:
         with zipfile.ZipFile(path) as file:
             infos = file.infolist()
-    except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError, struct.error) as error:
-        raise UserError(f"{path}: no whole zip ({error}) · copy it again, or test it with: unzip -t") from error
-    members = {}
+            end = file.start_dir
+    except PermissionError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}) · let this user read it") from error
+    except (*DAMAGED, OSError) as error:
+        raise UserError(f"{path}: no whole zip ({first_line(error)}) · copy it again, or test: unzip -t") from error
+    _check_places(path, infos, end)
+    members: dict[str, zipfile.ZipInfo] = {}
     for info in infos:
         name = _utf8_name(info).replace("\\", "/")
         parts = name.split("/")
-        if name.startswith("/") or ".." in parts or re.match(r"[A-Za-z]:", name):
-            raise UserError(f"{path}: got a member {printable(name)!r} · allowed: names that stay inside the zip")
-        parts = [part for part in parts if part != "."]
-        if not any(part.startswith(".") for part in parts) and "__MACOSX" not in parts and parts[-1]:
-            members["/".join(parts)] = info
+        if name.startswith("/") or ".." in parts or re.match(r"[A-Za-z]:", name) or "\0" in info.orig_filename:
+            got = printable(info.orig_filename if "\0" in info.orig_filename else name)
+            raise UserError(f"{path}: got a member {shown(got)} · allowed: names that stay inside the zip")
+        parts = [part for part in parts if part not in (".", "")] + [""] * (parts[-1] in (".", ""))
+        if not any(map(is_of_the_system, parts)) and parts[-1]:
+            if (name := "/".join(parts)) in members:
+                raise UserError(f"{path}: got two members named {shown(printable(name))} · allowed: one · pack it anew")
+            members[name] = info
     return members
+
+
+def _check_places(path: Path, infos: list[zipfile.ZipInfo], end: int) -> None:
+    """Whether each member lies in the file, behind the one before: what lies over another unpacks to far more."""
+    reached = 0
+    for info in sorted(infos, key=lambda info: info.header_offset):
+        if info.header_offset < reached:
+            why = "before the file" if info.header_offset < 0 else "over another one"
+            raise UserError(f"{path}: its member {shown(printable(info.filename))} lies {why} · copy it again")
+        reached = info.header_offset + _LOCAL.size + info.compress_size
+        if reached > end:
+            raise UserError(
+                f"{path}: its member {shown(printable(info.filename))} ends at byte {reached}, behind the last one, "
+                f"{end} · copy it again"
+            )
 
 
 def _utf8_name(info: zipfile.ZipInfo) -> str:
@@ -192,10 +251,4 @@ def _unpacked(packed: bytes, size: int, crc: int, *, deflated: bool) -> bytes:
 
 def _below(list_name: str, path: str) -> str:
     """The member that a list in the zip means: its paths are relative to the list's own folder."""
-    return posixpath.normpath(posixpath.join(posixpath.dirname(list_name), path))
-
-
-def _parents(folder: str) -> list[str]:
-    """All folders above one, but the top: 'a/b/c' → 'a/b', 'a'."""
-    parts = folder.split("/")
-    return ["/".join(parts[:depth]) for depth in range(1, len(parts))]
+    return posixpath.normpath(posixpath.join(posixpath.dirname(list_name), path.replace("\\", "/")))

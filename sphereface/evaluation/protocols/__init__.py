@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ...data.walking import check_readable
 from ...errors import UserError
 from ...options import suggest
-from ...places import Places, check_set_name, parse_places
+from ...places import Places, check_set_name, check_set_names, parse_places
 from ..images import Images
 from .all_pairs import AllPairs, AllPairsSet
 from .base import PROTOCOLS, EvaluationSet, Rule, register_protocol
@@ -57,6 +58,8 @@ def load_set(name: str, places: Places, *, find_images: bool = True) -> Evaluati
     Raises:
         UserError: an unknown kind, or what the protocol's ``load`` raises.
     """
+    for path in places.paths:
+        check_readable(path, name)
     if places.kind is not None:
         if places.kind not in PROTOCOLS:
             raise UserError(f"{name}: got the kind {places.kind!r}{suggest(places.kind, PROTOCOLS)}")
@@ -80,6 +83,7 @@ def parse_sets(given: Sequence[str], *, find_images: bool = True) -> list[Evalua
             if not equals:
                 raise UserError("no '=' after the name")
             where = parse_places(places)
+            check_set_names([known for known in sets if known != name] + [name])
         except UserError as error:
             forms = "".join(f"\n  NAME={form}" for form in allowed_forms())
             raise UserError(f"--sets: got {text!r}: {error} · allowed (KIND: may be left out):{forms}") from None

@@ -11,7 +11,7 @@ import numpy as np
 
 from ...data.pair_lists import NUM_FOLDS, Line, consecutive_folds, image_name, is_number, quoted, read_lines
 from ...data.pairs import Pairs
-from ...errors import UserError
+from ...errors import UserError, shown_key
 from ...metrics import IntArray
 from ..embeddings import Embeddings
 from ..images import Images
@@ -71,7 +71,9 @@ class GroupSet(EvaluationSet):
         root, source = places[0], places[-1]
         lists = read_group_list(source) if len(places) == 2 else _read_rfw(root)
         if len(lists) < 2:
-            raise UserError(f"{source}: got the groups {', '.join(lists) or 'none'} · allowed: two groups or more")
+            raise UserError(
+                f"{source}: got the groups {', '.join(map(shown_key, lists)) or 'none'} · allowed: two groups or more"
+            )
         names = tuple(sorted({name for pairs in lists.values() for name in pairs.names}))
         row = {name: number for number, name in enumerate(names)}
         groups = tuple(
@@ -191,10 +193,10 @@ def _pairs(path: Path, group: str, rows: Sequence[_Row]) -> Pairs:
     for kind, what in ((True, "one person"), (False, "two people")):
         filled = len(np.unique(fold[same == kind]))
         if filled < max(num_folds, 2):
+            got = f"{np.count_nonzero(same == kind):,} pairs of {what}, in {filled} folds"
             raise UserError(
-                f"{path}: group {group} has {np.count_nonzero(same == kind):,} pairs of {what}, in {filled} folds · "
-                f"allowed: pairs of one person and of two people in every fold ({max(num_folds, 2)}) of each group · "
-                "add pairs, or leave this group out"
+                f"{path}: group {shown_key(group)} has {got} · allowed: pairs of one person and of two people in every "
+                f"fold ({max(num_folds, 2)}) of each group · add pairs, or leave this group out"
             )
     names = tuple(sorted({name for row in rows for name in (row.left, row.right)}))
     at = {name: number for number, name in enumerate(names)}

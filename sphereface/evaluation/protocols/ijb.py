@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...errors import UserError, listed
+from ...errors import UserError, listed, printable
 from ...metrics import FloatArray, IntArray
 from ...metrics.identification import (
     FPIRS,
@@ -265,7 +266,7 @@ class IjbSet(EvaluationSet):
 
 def _find(crops: Path, names: Sequence[str], scores: Path | None) -> tuple[Path, ...]:
     files = tuple(crops / name for name in names)
-    missing = [name for name, file in zip(names, files, strict=True) if not file.is_file()]
+    missing = [printable(name) for name, file in zip(names, files, strict=True) if not os.path.isfile(file)]  # noqa: PTH113 -- never raises
     if missing:
         made = f"sphereface align --landmarks {scores or '…'} IMAGES CROPS"
         raise UserError(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ...data.bins import is_bin, read_bin
 from ...data.pairs import Pairs, read_pairs
+from ...data.walking import what_lies_at
 from ...errors import UserError
 from ..embeddings import Embeddings, Features
 from ..images import Images
@@ -110,7 +111,7 @@ def load_pair_set(
 
 def _read_dev_train(test: Pairs, given: str | Path | None) -> Pairs:
     path = test.path.with_name(_VIEW1_TRAIN) if given is None else Path(given)
-    if not path.is_file():
+    if what_lies_at(path) != "file":
         raise UserError(
             f"{test.path}: has no folds (view 1), so mean and threshold come from pairsDevTrain · "
             f"{path} is no such file · put it there, or name it (dev_train)"

@@ -10,7 +10,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ...data.pair_lists import quoted
 from ...data.pairs import Pairs
+from ...data.text_files import read_text_lines
 from ...errors import UserError
 from ...metrics import FloatArray, error_versus_discard, partial_area, roc, tar_at_far
 from ..charts import draw_discard
@@ -226,10 +228,7 @@ def read_quality(path: Path, names: Sequence[str]) -> FloatArray:
     Raises:
         UserError: no such file, a line of another form, or images without a quality.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as UTF-8 text ({error}) · expected lines 'image quality'") from None
+    lines = read_text_lines(path, "lines 'image quality'", strict=True)
     found: dict[str, float] = {}
     for number, line in enumerate(lines, start=1):
         if not line.strip():
@@ -237,11 +236,16 @@ def read_quality(path: Path, names: Sequence[str]) -> FloatArray:
         name, text = _split(line)
         try:
             if name in found:
-                raise UserError(f"{path}, line {number}: {name} has a quality before · allowed: one for each image")
+                raise UserError(
+                    f"{path}, line {number}: {quoted(name)} has a quality before · allowed: one for each image"
+                )
             found[name] = float(text)
         except ValueError:
             if number > 1:
-                raise UserError(f"{path}, line {number}: got {line[:80]!r} · expected 'image quality'") from None
+                raise UserError(f"{path}, line {number}: got {quoted(line)} · expected 'image quality'") from None
+            continue
+        if not math.isfinite(found[name]):
+            raise UserError(f"{path}, line {number}: got {quoted(line)} · allowed: a quality that is a finite number")
     stems: dict[str, float | None] = {}
     for name, value in found.items():  # a.png and a.jpg are one image, unless the file has both
         stems[stem_of(name)] = None if stem_of(name) in stems else value

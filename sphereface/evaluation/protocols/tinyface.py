@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import os
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from ...data.images import IMAGE_SUFFIXES
-from ...errors import UserError, listed
+from ...data.walking import walk_images
+from ...errors import UserError, listed, printable
 from ...metrics import IntArray
 from ..embeddings import Embeddings
 from ..images import Images
 from .base import EvaluationSet, Rule, refuse_places, register_protocol
 from .tinyface_result import TinyFace
 from .tinyface_search import FOLDERS, Roles, search
+
+log = logging.getLogger(__name__)
 
 
 @register_protocol("tinyface")
@@ -77,23 +79,20 @@ def _test_folder(root: Path) -> Path | None:
 
 
 def _list_images(folder: Path) -> list[Path]:
-    """All images below a folder, sorted by path. Names that start with a dot are passed over."""
-    found = [
-        Path(directory) / name
-        for directory, _, names in os.walk(folder)
-        for name in names
-        if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
-    ]
-    if not found:
+    """All images below a folder, sorted by path."""
+    walked = walk_images(folder)
+    if sentence := walked.not_read():
+        log.warning("%s: %s", folder, sentence)
+    if not walked.names:
         raise UserError(f"{folder}: holds no images · expected those of TinyFace")
-    return sorted(found)
+    return sorted(walked.images)
 
 
 def _subjects(files: Sequence[Path]) -> IntArray:
     """(N,) who is on each image: the number before the first underscore of its name."""
     numbers = [file.name.partition("_")[0] for file in files]
     wrong = [
-        file.name
+        printable(file.name)
         for file, number in zip(files, numbers, strict=True)
         if not (number.isascii() and number.isdecimal() and len(number) < 19 and "_" in file.name)
     ]

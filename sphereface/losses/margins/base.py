@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeVar
 
-from ...errors import UserError
+from ...errors import UserError, shown
 from ...options import option, parse_options, suggest
 
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ def make_margin(name: str, **options: object) -> Margin:
 
 def _parse(name: str, options: Mapping[str, object]) -> tuple[Margin | None, list[str]]:
     if name not in MARGINS:
-        return None, [f"loss.name: got {name!r}{suggest(str(name), MARGINS)}"]
+        return None, [f"loss.name: got {shown(name)}{suggest(str(name), MARGINS)}"]
     problems: list[str] = []
     margin: Any = parse_options(MARGINS[name], options, prefix="loss", problems=problems)
     return margin, problems

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import mmap
 import pickle
 import re
 import zipfile
@@ -17,6 +18,8 @@ import yaml
 from torch import Tensor
 
 from ...checkpoint import BadCheckpoint
+from ...errors import first_line, shown, shown_key
+from ...files import BYTEARRAY, DAMAGED, costly_pickle, regular_file
 from ..caffemodel import read_caffemodel
 from .plain_pickles import STAND_INS
 
@@ -31,6 +34,12 @@ _OTHERS = {
 _PICKLE, _ZIP = b"\x80", b"PK\x03\x04"
 _DAMAGED = "truncated, damaged or not a {kind} · download it again"
 _AXES = {"conv": 4, "relu": 1, "fc": 2}  # of the first blob of a Caffe layer; a bias has one
+_NUMBERS = frozenset(
+    {torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16, torch.int8}
+    | {torch.uint8, torch.bool}
+)
+_LONGEST_KEY = 160  # characters; the longest of the publishers have some 80
+_LONGEST_CONFIGURATION = 1 << 14  # bytes; CVLface's have some 2,000
 _DEEPEST = 4  # dictionaries inside each other; publishers use up to three
 
 
@@ -60,10 +69,10 @@ def read_contents(path: Path) -> Contents:
     Raises:
         BadCheckpoint: one line: the file cannot be read, is damaged, or is none of these.
     """
-    if path.is_dir():
-        return _read_folder(path)
     try:
-        with path.open("rb") as file:
+        if path.is_dir():
+            return _read_folder(path)
+        with open(path, "rb", opener=regular_file) as file:
             start = file.read(9)
         if start.startswith((_PICKLE, _ZIP)):
             return _with_order(path, Contents(_read_torch(path, zipped=start.startswith(_ZIP)), "torch"))
@@ -72,8 +81,9 @@ def read_contents(path: Path) -> Contents:
         if start[8:] == b"{":
             return _with_order(path, Contents(_read_safetensors(path), "safetensors"))
         return _read_caffe(path)
-    except OSError as error:
-        raise BadCheckpoint(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+        reason = error.strerror if isinstance(error, OSError) else None
+        raise BadCheckpoint(f"{shown_key(str(path))}: cannot be read: {reason or first_line(error)}") from error
 
 
 # ---------------------------------------------------------------- Hugging Face folders
@@ -113,14 +123,17 @@ def _with_order(path: Path, contents: Contents) -> Contents:
 def _color_space(path: Path) -> str | None:
     """Return the ``color_space`` of a CVLface configuration, ``"bgr"`` or ``"rgb"``; None where there is none."""
     try:
-        text = path.read_text(encoding="utf-8")
+        with open(path, "rb", opener=regular_file) as file:
+            text = file.read(_LONGEST_CONFIGURATION + 1)
+        if len(text) > _LONGEST_CONFIGURATION:
+            return None
         found: Any = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (OSError, ValueError, yaml.YAMLError, RecursionError):
+    except (OSError, *DAMAGED, yaml.YAMLError):
         return None  # a file of another program
     if isinstance(found, Mapping) and isinstance(found.get("conf"), Mapping):
         found = found["conf"]
-    order = str(found.get("color_space")).lower() if isinstance(found, Mapping) else None
-    return order if order in ("bgr", "rgb") else None
+    order = found.get("color_space") if isinstance(found, Mapping) else None
+    return order.lower() if isinstance(order, str) and order.lower() in ("bgr", "rgb") else None
 
 
 # ---------------------------------------------------------------- the three kinds of file
@@ -137,6 +150,7 @@ def _read_caffe(path: Path) -> Contents:
             extra = max(array.ndim - axes, 0)  # older files write every shape with four axes, ones in front
             keep = array.shape[extra:] if set(array.shape[:extra]) <= {1} else array.shape
             found[name] = torch.from_numpy(array.reshape(keep))
+            _check_plain(name, found[name], path)
     images = [shape for shape in caffe.input_shapes if len(shape) == 4 and shape[1] == 3]
     return Contents(found, "caffe", (images[0][2], images[0][3]) if images else None)
 
@@ -149,14 +163,15 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
     try:
         tensors: dict[str, Tensor] = load_file(path)
-    except SafetensorError as error:
+    except (SafetensorError, *DAMAGED) as error:
         raise BadCheckpoint(f"{path}: {_DAMAGED.format(kind='.safetensors')}") from error
+    for name, value in tensors.items():
+        _check_plain(name, value, path)
     return tensors
 
 
 def _read_torch(path: Path, *, zipped: bool) -> dict[str, Tensor]:
-    if zipped:
-        _check_zip(path)
+    _check_costs(path, zipped=zipped)
     state = _load_pickle(path)
     if isinstance(state, dict) and "format" in state and "model" in state:
         raise BadCheckpoint(f"{path}: a checkpoint of this program already · use it as it is")
@@ -180,13 +195,25 @@ def _flat(
             continue  # the state of an optimizer
         name = f"{prefix}{key}"
         if isinstance(value, Tensor):
-            if value.layout is not torch.strided or value.device.type != "cpu" or value.is_quantized:
-                raise BadCheckpoint(
-                    f"{path}: {name}: got a {value.layout} tensor on {value.device} · allowed: plain tensors"
-                )
+            _check_plain(name, value, path)
             yield name, value
         elif isinstance(value, Mapping) and depth < _DEEPEST and id(value) not in seen:
             yield from _flat(value, path, f"{name}/", depth + 1, seen)
+
+
+def _check_plain(name: str, value: Tensor, path: Path) -> None:
+    if not name.isprintable() or len(name) > _LONGEST_KEY:  # messages and reports repeat it
+        raise BadCheckpoint(
+            f"{path}: got a tensor named {shown(name)} · allowed: up to {_LONGEST_KEY} printable characters"
+        )
+    if value.layout is not torch.strided or value.device.type != "cpu" or value.is_quantized:
+        raise BadCheckpoint(
+            f"{path}: {shown_key(name)}: got a {value.layout} tensor on {value.device} · allowed: plain tensors"
+        )
+    if value.dtype not in _NUMBERS:
+        raise BadCheckpoint(
+            f"{path}: {shown_key(name)}: got numbers of {value.dtype} · allowed: float16 to float64, integers"
+        )
 
 
 def _load_pickle(path: Path) -> object:
@@ -203,12 +230,24 @@ def _load_pickle(path: Path) -> object:
         raise BadCheckpoint(f"{path}: {_DAMAGED.format(kind='.pth')}") from error
 
 
-def _check_zip(path: Path) -> None:
-    """Refuse what unpacks to more than the file: torch's own files are stored, not compressed."""
+def _check_costs(path: Path, *, zipped: bool) -> None:
+    """Refuse what takes more memory than the file has: torch's own files are stored, not compressed."""
+    if not zipped:
+        with (
+            open(path, "rb", opener=regular_file) as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+        ):
+            if data.find(BYTEARRAY) >= 0:
+                raise BadCheckpoint(f"{path}: refused: it holds a bytearray, which can claim any size")
+        return
     try:
-        with zipfile.ZipFile(path) as file:
-            unpacked = sum(member.file_size for member in file.infolist())
-    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            unpacked = sum(member.file_size for member in members)
+            costly = costly_pickle(archive) if unpacked <= path.stat().st_size else ""
+    except DAMAGED as error:
         raise BadCheckpoint(f"{path}: {_DAMAGED.format(kind='.pth')}") from error
-    if unpacked > path.stat().st_size:
+    if unpacked > path.stat().st_size or any(member.compress_type for member in members):
         raise BadCheckpoint(f"{path}: refused: would unpack to {unpacked:,} bytes, more than the file has")
+    if costly:
+        raise BadCheckpoint(f"{path}: refused: {costly}")

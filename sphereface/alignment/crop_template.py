@@ -1,0 +1,234 @@
+"""The template that crops were aligned to: read from their report, kept in checkpoints, used for new photographs.
+
+``sphereface align`` writes the template into ``align-report.json``. Training copies it into the checkpoint, so that
+verify, embed and search bring faces to where the network saw them.
+"""
+
+from __future__ import annotations
+
+import logging
+import posixpath
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..data.sources.listing import parse_list
+from ..errors import UserError
+from ..files import read_plain
+from .fit import looks_like_a_face
+from .report import REPORT_NAME, Settings, earlier_settings
+from .similarity import TEMPLATES, Points, Size, similarity, template
+
+log = logging.getLogger(__name__)
+
+_LONGEST_SIDE = 4096  # pixels of a crop
+_SHOWN = 5
+_SAME = 0.01  # pixels: reports hold six digits
+
+
+@dataclass(frozen=True)
+class CropTemplate:
+    """Where the five landmarks lie in crops.
+
+    Args:
+        size: (height, width) of the crops in pixels.
+        points: five (x, y) in pixels, the first pixel at 0, ordered as ``similarity.TEMPLATES``.
+
+    Raises:
+        ValueError: the size is not allowed, or the points are not finite, outside the crop or unlike a face.
+    """
+
+    size: Size
+    points: tuple[tuple[float, float], ...]
+
+    def __post_init__(self) -> None:
+        height, width = self.size
+        if not (8 <= height <= _LONGEST_SIDE and 8 <= width <= _LONGEST_SIDE):
+            raise ValueError(f"size {height}x{width}, allowed: 8 to {_LONGEST_SIDE}")
+        points = self.array
+        if points.shape != (5, 2) or not np.isfinite(points).all():
+            raise ValueError("no five points with a finite x and y each")
+        if (points < -width).any() or (points > [2 * width, 2 * height]).any() or not looks_like_a_face(points):
+            raise ValueError(f"points that are not those of a face in a crop of {height}x{width}")
+
+    @property
+    def array(self) -> Points:
+        """The points as (5, 2) float64."""
+        return np.array(self.points, dtype=np.float64)
+
+    @property
+    def origin(self) -> int | None:
+        """The origin, 0 or 1, with which this is the published template; None: it is another."""
+        if self.size in TEMPLATES:
+            for origin in (0, 1):
+                if np.abs(self.array - template(self.size, origin)).max() <= _SAME:
+                    return origin
+        return None
+
+    def cut_to(self, size: Size) -> CropTemplate:
+        """Return the template of the middle of the crops, as training and evaluation cut 112×112 crops to 112×96."""
+        top, left = (self.size[0] - size[0]) // 2, (self.size[1] - size[1]) // 2
+        return CropTemplate(size, tuple((x - left, y - top) for x, y in self.points))
+
+    def to_meta(self) -> dict[str, Any]:
+        """Return it as a checkpoint keeps it."""
+        return {"size": list(self.size), "points": [list(point) for point in self.points]}
+
+    def compare(self, more: str = "") -> str:
+        """Return where the points lie, ``more``, and how that compares with the published template of this size."""
+        places = " ".join(f"{x:.1f},{y:.1f}" for x, y in self.points)
+        text = f"crops of {self.size[0]}×{self.size[1]}, landmarks at {places}{more}"
+        if self.size not in TEMPLATES:
+            return text
+        published = template(self.size)
+        right, down = (self.array - published).mean(axis=0)
+        matrix = similarity(published, self.array)
+        scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
+        return (
+            f"{text}: {abs(right):.1f} pixels {'right' if right >= 0 else 'left'} of the template, "
+            f"{abs(down):.1f} {'below' if down >= 0 else 'above'}, {scale:.3f} times as large"
+        )
+
+    def describe(self) -> str:
+        """Return what makes it differ from others, in a few words."""
+        if self.origin is not None:
+            return f"template origin {self.origin}"
+        return "template " + " ".join(f"{x:g},{y:g}" for x, y in self.points)
+
+
+def published_template(size: Size, origin: int) -> CropTemplate:
+    """Return the published template of a size that has one, see ``similarity.template``."""
+    return CropTemplate(size, tuple((float(x), float(y)) for x, y in template(size, origin)))
+
+
+def template_for(meta: Mapping[str, Any], size: Size, path: Path, origin: int | None) -> CropTemplate | None:
+    """Return the template to align photographs to for a network.
+
+    Args:
+        meta, size, path: see :func:`template_of_meta`.
+        origin: of the published template, 0 or 1, where the user says so; None: the checkpoint's template.
+
+    Returns:
+        The template; None where the checkpoint names none, or none of this size was published.
+
+    Raises:
+        UserError: see :func:`template_of_meta`.
+    """
+    if origin is None:
+        return template_of_meta(meta, size, path)
+    return published_template(size, origin) if size in TEMPLATES else None
+
+
+def template_of_meta(meta: Mapping[str, Any], size: Size, path: Path) -> CropTemplate | None:
+    """Return the template that a checkpoint names; None where it names none.
+
+    Args:
+        meta: of the checkpoint.
+        size: (height, width) that its network reads.
+        path: what messages call the checkpoint.
+
+    Raises:
+        UserError: it is not one of this project's, or of crops of another size.
+    """
+    value = meta.get("template")
+    if value is None:
+        return None
+    try:
+        height, width = (int(side) for side in value["size"])
+        if (height, width) != size:
+            raise ValueError(f"size {height}x{width}, but the network reads {size[0]}x{size[1]}")
+        return CropTemplate(size, tuple((float(x), float(y)) for x, y in value["points"]))
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise UserError(
+            f"{path}: meta.template: {str(error)[:200]} · allowed: size and points of the training crops · "
+            "align the images yourself and use --aligned"
+        ) from error
+
+
+def template_of_settings(settings: Settings) -> CropTemplate:
+    """Return the template that the settings of ``align-report.json`` tell.
+
+    Raises:
+        ValueError: they tell none, or none that is possible.
+    """
+    found = re.fullmatch(r"(\d{1,4})x(\d{1,4})", str(settings.get("size")), re.ASCII)
+    if found is None:
+        raise ValueError("settings.size is not a height and a width, such as 112x96")
+    size = (int(found[1]), int(found[2]))
+    if "template" not in settings:
+        origin = settings.get("template_origin")
+        if size not in TEMPLATES or origin not in (0, 1):
+            raise ValueError(f"settings: no template of {size[0]}x{size[1]} with origin {origin}")
+        return published_template(size, int(origin))
+    pairs = [text.split(",") for text in str(settings["template"]).split()]
+    try:
+        points = tuple((float(x), float(y)) for x, y in pairs)
+    except ValueError:
+        raise ValueError("settings.template is not five x,y") from None
+    return CropTemplate(size, points)
+
+
+def training_template(train: str | Sequence[str], root: str | Path | None, size: Size) -> CropTemplate | None:
+    """Return the template of training crops, from the reports of ``sphereface align`` in or right above their folders.
+
+    What cannot be known is a warning, never an error: training does not depend on it.
+
+    Args:
+        train: folders of crops, and files that hold or list crops.
+        root: what the paths of lists are relative to; None: their folder.
+        size: (height, width) that the network reads.
+
+    Returns:
+        Their template, cut to ``size``; None where there is no report, or they do not agree.
+    """
+    paths = [Path(path) for path in ([train] if isinstance(train, str) else train)]
+    found = {place: _template_near(place, size) for path in paths for place in folders_of(path, root)}
+    known = [one for one in found.values() if one is not None]
+    if not known:
+        return None
+    if len(known) == len(found) and all(np.abs(one.array - known[0].array).max() <= _SAME for one in known):
+        return known[0]
+    some = list(found.items())[:_SHOWN]
+    listed = "; ".join(f"{place}: {one.describe() if one else f'no {REPORT_NAME}'}" for place, one in some)
+    log.warning("data.train: the crops are not of one template (%s) · the checkpoint records none", listed)
+    return None
+
+
+def folders_of(path: Path, root: str | Path | None) -> list[Path]:
+    """Return the folders of identities that a list names; what is no list stands for itself.
+
+    Args:
+        path: a folder of crops, or a file that holds or lists crops.
+        root: what the paths of a list are relative to; None: its folder.
+    """
+    if path.suffix.lower() not in (".txt", ".lst") or path.is_dir():
+        return [path]
+    base = path.parent if root is None else Path(root)
+    try:
+        names, _ = parse_list(read_plain(path), str(path))
+    except (OSError, UserError):  # which whoever opens it says
+        return [base]
+    return [base / folder for folder in sorted({posixpath.dirname(posixpath.dirname(name)) for name in names})]
+
+
+def report_near(place: Path) -> Path | None:
+    """Return the report of ``sphereface align`` in a folder of crops, beside a file of them, or in the folder above."""
+    folder = place if place.is_dir() else place.parent
+    reports = (folder / REPORT_NAME, folder.parent / REPORT_NAME)
+    return next((path for path in reports if path.exists()), None)
+
+
+def _template_near(place: Path, size: Size) -> CropTemplate | None:
+    path = report_near(place)
+    settings = None
+    try:
+        if path is not None:
+            settings = earlier_settings(path.parent)
+        return None if settings is None else template_of_settings(settings).cut_to(size)
+    except (UserError, ValueError) as error:
+        log.warning("data.train: the template of the crops is not known: %s: %s", path, error)
+        return None

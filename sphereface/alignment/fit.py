@@ -1,0 +1,122 @@
+"""Judge five landmarks: whether they lie like the points of a face, in the expected order, inside the image.
+
+The points are fitted by a similarity to the published template as it looks when the head turns to the left or right, in
+steps of 15 degrees. A face seen from the side is then as good a fit as one seen from the front. A wrong order leaves a
+large residual, since a similarity cannot reflect, or a large angle. docs/alignment.md states what was measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from .similarity import SPHEREFACE_SIZE, BadLandmarks, Points, similarity, template
+
+Floats = npt.NDArray[np.float64]
+
+LARGEST_RESIDUAL = 9.0
+"""Crop pixels, root mean square over the five points: the largest of 11,331 right fits is 7.9."""
+LARGEST_ANGLE = 120.0
+"""Degrees, of one image. People lie down; nobody stands on their head. The largest of 11,331 faces is 47."""
+LARGEST_OUTSIDE = 20.0
+"""Crop pixels that a point may lie outside its image. Where the edge cuts a face, MTCNN goes as far as 12."""
+
+_DEPTHS = (0.0, 0.0, 22.0, 7.0, 7.0)  # crop pixels in front of the eyes: nose tip 40 mm, mouth 12 mm, eyes 63 mm apart
+_TURNS = np.radians(np.arange(-90, 91, 15))
+
+
+def _views() -> npt.NDArray[np.complex128]:
+    """Return the template for each turn of the head, (K, 5), its mean at 0."""
+    x, y = template(SPHEREFACE_SIZE).T
+    across = np.outer(np.cos(_TURNS), x - x[:2].mean()) + np.outer(np.sin(_TURNS), _DEPTHS)
+    views = across + 1j * y
+    return np.asarray(views - views.mean(axis=1, keepdims=True))
+
+
+_VIEWS = _views()
+
+
+def fit(points: Floats) -> tuple[Floats, Floats]:
+    """Fit the landmarks of many faces to the template.
+
+    Args:
+        points: (N, 5, 2) float64, (x, y) in pixels of the images.
+
+    Returns:
+        (N,) residuals, root mean squares over the five points in pixels of a 112×96 crop; infinity where the points
+        are not finite or all in one place. (N,) angles in degrees, in [-180, 180]; how far the face is from upright.
+    """
+    with np.errstate(all="ignore"):
+        z = points[..., 0] + 1j * points[..., 1]
+        z = z - z.mean(axis=1, keepdims=True)
+        z = z / np.abs(z).max(axis=1, keepdims=True)  # against overflow: the residual depends on no scale
+        products = z.conj() @ _VIEWS.T  # (N, K)
+        lost = np.abs(products) ** 2 / (np.abs(z) ** 2).sum(axis=1, keepdims=True)
+        squares = (np.abs(_VIEWS) ** 2).sum(axis=1) - lost  # Σ|a·z − w|² of the best a
+    squares = np.where(np.isfinite(squares), np.maximum(squares, 0), np.inf)
+    best = squares.argmin(axis=1)
+    rows = np.arange(len(points))
+    angles = np.degrees(np.angle(np.nan_to_num(products[rows, best])))
+    return np.sqrt(squares[rows, best] / points.shape[1]), angles
+
+
+def looks_like_a_face(points: Points, image_size: Sequence[int] | None = None) -> bool:
+    """Tell whether :func:`check_fit` accepts five points."""
+    try:
+        check_fit(points, image_size)
+    except BadLandmarks:
+        return False
+    return True
+
+
+def check_fit(points: Points, image_size: Sequence[int] | None = None) -> None:
+    """Refuse five points that do not lie like a face, are turned upside down, or lie outside their image.
+
+    Args:
+        points: (5, 2), (x, y) in pixels of the image.
+        image_size: (height, width, …) of the image; None: unknown.
+
+    Raises:
+        BadLandmarks: they do; the message says which.
+    """
+    matrix = similarity(points, template(SPHEREFACE_SIZE))  # refuses what is not finite or in one place
+    if has_same_points(points[None])[0]:
+        raise BadLandmarks("two of the landmarks are the same point")
+    (residual,), (angle,) = fit(np.asarray(points, dtype=np.float64)[None])
+    if residual > LARGEST_RESIDUAL:
+        raise BadLandmarks(
+            f"the landmarks do not lie like a face: fitted to the template they are {residual:.1f} crop pixels off "
+            f"(allowed: {LARGEST_RESIDUAL:g}); in the wrong order?"
+        )
+    if abs(angle) > LARGEST_ANGLE:
+        raise BadLandmarks(
+            f"the landmarks are turned by {angle:.0f} degrees (allowed: {LARGEST_ANGLE:g}); the mouth above the eyes?"
+        )
+    if image_size is None:
+        return
+    outside = float(far_outside(points[None], np.array([image_size[:2]]))[0])
+    if outside * np.hypot(matrix[0, 0], matrix[1, 0]) > LARGEST_OUTSIDE:
+        height, width = image_size[:2]
+        raise BadLandmarks(
+            f"a landmark lies {outside:.4g} pixels outside the image of {width}x{height}; of another image, or of one "
+            "of another size?"
+        )
+
+
+def has_same_points(points: Floats) -> npt.NDArray[np.bool_]:
+    """Tell for each face of (N, 5, 2) whether two of its landmarks are the same point."""
+    first, second = np.triu_indices(points.shape[1], k=1)
+    return np.asarray((points[:, first] == points[:, second]).all(axis=2).any(axis=1))
+
+
+def far_outside(points: Floats, sizes: npt.NDArray[np.int_]) -> Floats:
+    """Return how many pixels the farthest landmark of each image lies outside it, 0 where none does.
+
+    Args:
+        points: (N, 5, 2), (x, y).
+        sizes: (N, 2), (height, width).
+    """
+    last = sizes[:, None, ::-1] - 1.0
+    return np.asarray(np.maximum(0, np.maximum(-points, points - last)).max(axis=(1, 2)))

@@ -1,0 +1,163 @@
+"""Landmark files in another order: refuse the file before anything is written, and name its likely order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from itertools import permutations
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ..data.picture_size import picture_size
+from ..errors import UserError
+from ..files import regular_file
+from .fit import LARGEST_RESIDUAL, Floats, far_outside, fit, has_same_points
+from .similarity import Points
+
+_MOST_TURNED = 60.0  # degrees, of most faces of a file: orders that fit when turned are 90 or 180 degrees off
+_UPRIGHT = 45.0  # degrees that the median face may be turned in the order that is named
+_OUTSIDE = 2.0  # pixels: a detector's points rarely lie outside at all
+_SAMPLE = 100  # faces that candidates are tried on, and images whose size is read
+_FEWEST_TO_DOUBT = 4  # images, all of whose landmarks are the same or lie in one quarter
+_HEADER = 1 << 16  # bytes of an image that are read for its size
+
+_NAMES = ("left eye", "right eye", "nose tip", "left mouth corner", "right mouth corner")
+_EXPECTED = (
+    "x1 y1 … x5 y5 of left eye, right eye, nose tip, left mouth corner, right mouth corner, as seen in the image"
+)
+_LAYOUTS: Mapping[str, Callable[[Floats], Floats]] = {
+    "": lambda points: points,
+    "x1 … x5 y1 … y5": lambda points: points.reshape(-1, 2, 5).transpose(0, 2, 1),
+    "y1 x1 … y5 x5": lambda points: points[..., ::-1],
+    "y1 … y5 x1 … x5": lambda points: points.reshape(-1, 2, 5).transpose(0, 2, 1)[..., ::-1],
+    "y counted from the bottom": lambda points: points * [1, -1],
+}
+# dlib's five points: both corners of the right eye and of the left, the base of the nose; its mean shape, 1 = its width
+_DLIB = np.array([(0.860, 0.213), (0.646, 0.229), (0.121, 0.214), (0.334, 0.229), (0.490, 0.628)])
+_DLIB_RESIDUAL = 0.08  # of the width; points of any other order leave 0.2 or more
+
+
+def refuse_wrong_landmarks(points: Mapping[str, Points], folder: Path, file: str) -> str:
+    """Refuse landmarks of which most do not fit their images.
+
+    Args:
+        points: name of an image below ``folder`` → its (5, 2) landmarks.
+        folder: of the images.
+        file: what the message calls the landmarks.
+
+    Returns:
+        A warning about landmarks that are all the same, or look as if they belong to smaller images; else nothing.
+
+    Raises:
+        UserError: most of them are not laid out like a face, turned, or outside the image. It names the likely order.
+    """
+    if not points:
+        return ""
+    stacked = np.stack([np.asarray(five, dtype=np.float64) for five in points.values()])
+    residuals, angles = fit(stacked)
+    with np.errstate(all="ignore"):
+        spread = np.abs(stacked - stacked.mean(axis=1, keepdims=True)).max(axis=(1, 2))
+    turned = np.abs(angles) > _MOST_TURNED
+    wrong = (residuals > LARGEST_RESIDUAL) | turned | (spread < 1) | has_same_points(stacked)
+    if wrong.mean() > 0.5:
+        finite = np.isfinite(residuals)
+        off = ""
+        if finite.any():
+            medians = np.median(residuals[finite]), np.median(np.abs(angles[finite]))
+            off = f" (median {medians[0]:.0f} crop pixels off, turned by {medians[1]:.0f} degrees)"
+        raise UserError(
+            f"{file}: those of {wrong.sum():,} of {len(wrong):,} images do not lie like a face"
+            f"{off} · allowed: {_EXPECTED} · {likely_order(stacked[wrong])}"
+        )
+    warning = _check_sizes(dict(zip(points, stacked, strict=True)), folder, file)
+    if len(stacked) >= _FEWEST_TO_DOUBT and (stacked == stacked[0]).all():
+        return f"{file}: all {len(stacked):,} images have the same landmarks: look at some crops"
+    return warning
+
+
+def likely_order(points: Floats) -> str:
+    """Say in which known order (N, 5, 2) landmarks would fit faces, or that none does."""
+    points = points[np.linspace(0, len(points) - 1, min(_SAMPLE, len(points))).astype(int)]
+    points = points[np.isfinite(points).all(axis=(1, 2))]
+    if not len(points):
+        return "they are not finite numbers"
+    if np.abs(points).max() <= 1.5:
+        zeros = not points.any()
+        return (
+            "they are zeros" if zeros else "they look like shares of the image's sides, 0 to 1: multiply them by these"
+        )
+    if np.median(has_same_points(points)) > 0:
+        return "points of a face are the same"
+    if _looks_like_dlib(points):
+        return (
+            "they look like dlib's five points (corners of the eyes, nose), which have no mouth: use another detector"
+        )
+    candidates = {
+        (layout, order): fit(arrange(points)[:, order])
+        for layout, arrange in _LAYOUTS.items()
+        for order in permutations(range(5))
+    }
+    medians = {
+        key: float(np.median(residuals))
+        for key, (residuals, angles) in candidates.items()
+        if np.median(np.abs(angles)) <= _UPRIGHT
+    }
+    key = min(medians, key=medians.__getitem__, default=None)
+    if key is None or medians[key] > LARGEST_RESIDUAL / 2:
+        return "no order of five points fits them: of other images, or no face's?"
+    turned = ", or turn the images upright" if np.median(fit(points)[0]) <= LARGEST_RESIDUAL else ""
+    return f"they look like {_describe(*key)}: rewrite them{turned}"
+
+
+def _describe(layout: str, order: tuple[int, ...]) -> str:
+    if order == tuple(range(5)) and layout:
+        return layout
+    named = ", ".join(_NAMES[order.index(k)] for k in range(5))  # the template's point i is the file's point order[i]
+    return f"{layout + ' of ' if layout else ''}{named}"
+
+
+def _looks_like_dlib(points: Floats) -> bool:
+    z, w = (five[..., 0] + 1j * five[..., 1] for five in (points, _DLIB))
+    z, w = z - z.mean(axis=1, keepdims=True), w - w.mean()
+    with np.errstate(all="ignore"):
+        scale = (z.conj() * w).sum(axis=1, keepdims=True) / (np.abs(z) ** 2).sum(axis=1, keepdims=True)
+        residuals = np.sqrt((np.abs(scale * z - w) ** 2).mean(axis=1))
+    return bool(np.median(np.nan_to_num(residuals, nan=np.inf)) < _DLIB_RESIDUAL)
+
+
+def _check_sizes(points: Mapping[str, Points], folder: Path, file: str) -> str:
+    """Compare landmarks with the sizes of some images; see :func:`refuse_wrong_landmarks`."""
+    names = list(points)
+    chosen = [names[int(i)] for i in np.linspace(0, len(names) - 1, min(_SAMPLE, len(names)))]
+    found = {name: size for name in chosen if (size := _size(folder / name)) is not None}
+    if not found:
+        return ""
+    sizes = np.array(list(found.values()))
+    some = np.stack([points[name] for name in found])
+    outside = far_outside(some, sizes)
+    if (outside > _OUTSIDE).mean() > 0.5:
+        name = list(found)[int(np.argmax(outside))]
+        height, width = found[name]
+        raise UserError(
+            f"{file}: those of {(outside > _OUTSIDE).sum()} of {len(found)} images that were looked at lie "
+            f"outside the image, those of {name} by {outside.max():.4g} pixels where it has {width}x{height} · "
+            "allowed: pixels of these images · scale them, if they were found in images of another size"
+        )
+    if len(found) >= _FEWEST_TO_DOUBT and (some < sizes[:, None, ::-1] / 2).all():
+        return (
+            f"{file}: all landmarks of {len(found)} images that were looked at lie in the upper left quarter, as those "
+            "of images of half the size would: look at some crops"
+        )
+    return ""
+
+
+def _size(path: Path) -> npt.NDArray[np.int_] | None:
+    """Return (height, width) of an image from its first bytes; None where unknown, or where its EXIF may turn it."""
+    try:
+        with open(path, "rb", opener=regular_file) as file:
+            data = file.read(_HEADER)
+    except OSError:
+        return None
+    size = None if b"Exif\0\0" in data else picture_size(data)
+    return None if size is None else np.array(size)

@@ -1,0 +1,76 @@
+"""What the ``meta`` of a checkpoint may hold: a type and a range for each key that any command uses. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from .errors import shown, shown_key
+from .options import option, parse_options
+
+_MOST = 2**53  # of steps and images: float64 holds every integer up to it
+
+
+@dataclass(frozen=True)
+class CheckpointMeta:
+    """The form of ``meta``. Each key may be absent; a checkpoint may have others, which no command computes with."""
+
+    step: int = option(0, low=0, high=_MOST)
+    images_seen: int = option(0, low=0, high=_MOST)
+    seconds: float = option(0.0, low=0, high=1e12)
+    best: float | None = option(None, low=-1e30, high=1e30)
+    best_step: int | None = option(None, low=0, high=_MOST)
+    evaluated_step: int | None = option(None, low=0, high=_MOST)
+    total_steps: int = option(1, low=1, high=_MOST)
+    num_images: int = option(1, low=1, high=_MOST)
+    run: str = option("")
+    config: dict[str, Any] = option({})
+    class_names: tuple[str, ...] = option(())
+    sample: tuple[str, ...] = option(())
+    networks: tuple[str, ...] = option(())
+    versions: dict[str, str] = option({})
+
+
+_KNOWN = frozenset(field.name for field in fields(CheckpointMeta))
+_MOST_VALUES = 2_000_000  # in all; a list that contains another one many times multiplies it
+_DEEPEST = 10
+_SECTIONS = ("model", "data", "train", "loss", "eval")
+
+
+def checked_meta(meta: object) -> dict[str, Any]:
+    """Return the ``meta`` of a checkpoint, its known keys checked.
+
+    Raises:
+        ValueError: it is no mapping, or the first key of a wrong type or out of range.
+    """
+    if not isinstance(meta, Mapping):
+        raise ValueError(f"meta: got {shown(meta)} · allowed: a mapping of keys to values")
+    known = {key: value for key, value in meta.items() if key in _KNOWN}
+    problems: list[str] = []
+    filled = parse_options(CheckpointMeta, known, prefix="meta", problems=problems, exact=True)
+    if filled is None:
+        raise ValueError(problems[0])
+    room = [_MOST_VALUES]
+    for key, value in meta.items():
+        if (key == "config" or key not in _KNOWN) and not _is_plain(value, room):
+            raise ValueError(f"meta.{shown_key(key)}: got {shown(value)} · allowed: texts, numbers, lists and mappings")
+    for name in _SECTIONS:
+        if not isinstance(section := filled.config.get(name, {}), Mapping):
+            raise ValueError(f"meta.config.{name}: got {shown(section)} · allowed: a mapping of keys to values")
+    return {**meta, **{key: _as_saved(getattr(filled, key)) for key in known}}
+
+
+def _is_plain(value: object, room: list[int], depth: int = 0) -> bool:
+    room[0] -= 1
+    if room[0] < 0 or depth > _DEEPEST:
+        return False
+    if isinstance(value, Mapping):
+        return all(isinstance(key, str) and _is_plain(each, room, depth + 1) for key, each in value.items())
+    if isinstance(value, (list, tuple)):
+        return all(_is_plain(each, room, depth + 1) for each in value)
+    return value is None or isinstance(value, (str, int, float))
+
+
+def _as_saved(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,63 @@
+"""Which file a checkpoint on the command line means: a file, a run folder, a folder of runs, or ``latest``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from ..errors import UserError
+
+LATEST = "latest"
+HELP = "checkpoint, such as runs/…/best.pt; a run folder or runs/NAME: the newest run's; latest: the newest of runs/"
+_RUNS = Path("runs")
+_RESULTS = ("best.pt", "last.pt")
+
+
+def checkpoint_path(text: str) -> Path:
+    """Return the checkpoint file that an option or argument means; the ``type`` of these options.
+
+    A file is taken as it is, and so is what is not there: who opens it says so. Of a run folder it is ``best.pt``, or
+    ``last.pt`` where no set chose a best one; of a folder of runs, and of ``latest``, that of the run that was started
+    last. Which file was taken is said on stderr.
+
+    Raises:
+        UserError: a folder, or ``latest``, without any checkpoint.
+    """
+    if not text:
+        raise UserError("--ckpt: got an empty name · allowed: a checkpoint file, a run folder, or latest")
+    path = Path(text)
+    try:
+        if path.is_file() or not (path.is_dir() or text == LATEST):
+            return path
+        found = _newest(path if path.is_dir() else _RUNS)
+    except OSError as error:
+        raise UserError(f"--ckpt: {text}: cannot be read ({error.strerror}) · name a checkpoint file") from error
+    if found is None:
+        where = f"no run in {_RUNS}/ has a checkpoint" if text == LATEST else "no checkpoint in this folder"
+        raise UserError(
+            f"--ckpt: got {text!r}: {where} · allowed: a checkpoint file, a run folder with best.pt or last.pt, a "
+            f"folder of such runs, or {LATEST}, which looks in {_RUNS}/ here"
+        )
+    sys.stderr.write(f"note: {text}: the checkpoint {found} is used\n")
+    return found
+
+
+def _newest(folder: Path) -> Path | None:
+    """The checkpoint of a run folder, or of the newest run in a folder of runs, or of folders of runs."""
+    if own := _result(folder):
+        return own
+    # imported here: a table of embeddings needs neither torch nor this
+    from ..training.run_folder import RunFolder
+    from ..training.same_run import started_at
+
+    runs = []
+    for depth in ("*/run.json", "*/*/run.json"):
+        for file in folder.glob(depth):
+            checkpoint, about = _result(file.parent), RunFolder(file.parent).about()
+            if checkpoint and about:
+                runs.append((started_at(about), file.parent.name, checkpoint))
+    return max(runs)[2] if runs else None
+
+
+def _result(folder: Path) -> Path | None:
+    return next((folder / name for name in _RESULTS if (folder / name).is_file()), None)

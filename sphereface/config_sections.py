@@ -1,0 +1,136 @@
+"""The sections of a configuration with their defaults, which live here and nowhere else. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from .augmentation import Augment
+from .options import option
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the training crops are and how they are fed."""
+
+    train: str | tuple[str, ...] = option()
+    root: str | None = option(None)
+    merge: bool = option(False)
+    exclude: tuple[str, ...] = option(())
+    exclude_file: str | None = option(None)
+    min_images: int = option(1, low=1)
+    mirror: bool = option(True)
+    crop_shift: int = option(0, low=0, high=16)
+    augment: Augment = field(default_factory=Augment)
+    balance: float = option(0.0, low=0, high=1)
+    workers: int = option(2, low=0)
+    keep_mb: int = option(1024, low=0, high=2**20 - 1)
+    max_bad_share: float = option(0.01, low=0, high=1)
+
+
+@dataclass(frozen=True)
+class MuonConfig:
+    """Of ``train.optimizer: muon``: for the weights of convolutions; everything else has the settings of SGD."""
+
+    lr: float = option(0.02, above=0)
+    weight_decay: float = option(0.005, low=0)
+
+
+@dataclass(frozen=True)
+class DecayConfig:
+    """Which parameters ``train.weight_decay`` acts on, besides the weights of convolutions and linear layers."""
+
+    biases: bool = option(False)
+    norms: bool = option(False)
+    slopes: bool = option(True)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Optimisation: how long, how fast, in which arithmetic."""
+
+    batch_size: int = option(512, low=1)
+    steps: int | None = option(None, low=1)
+    epochs: float | None = option(None, above=0)
+    max_minutes: float | None = option(None, above=0)
+    lr: float = option(0.1, above=0)
+    schedule: str = option("step", choices=["step", "cosine", "linear", "one-cycle"])
+    milestones: tuple[int, ...] = option((), low=1)
+    lr_decay: float = option(0.1, above=0, high=1)
+    warmup_steps: int = option(0, low=0)
+    stages: tuple[dict[str, Any], ...] = option(())
+    optimizer: str = option("sgd", choices=["sgd", "adamw", "muon"])
+    muon: MuonConfig = field(default_factory=MuonConfig)
+    momentum: str = option("caffe", choices=["caffe", "torch"])
+    mu: float = option(0.9, low=0, high=0.9999)
+    betas: tuple[float, ...] = option((0.9, 0.999), low=0, high=0.9999)
+    weight_decay: float = option(5e-4, low=0)
+    decay: DecayConfig = field(default_factory=DecayConfig)
+    bias_lr_mult: float | None = option(None, low=0)
+    lr_mult: dict[str, float] = option({}, low=0)
+    clip_grad_norm: float | None = option(None, above=0)
+    micro_batch: int | None = option(None, low=1)
+    ema: float | None = option(None, above=0, high=0.999999)
+    init_from: str | None = option(None)
+    init_head: str = option("new", choices=["new", "keep", "auto"])
+    lambda_start: int = option(0, low=0)
+    on_nonfinite: str = option("stop", choices=["stop", "skip"])
+    nonfinite_limit: int = option(10, low=1)
+    precision: str = option("fp32", choices=["fp32", "bf16", "fp16"])
+    compile: bool = option(False)
+    recompute: bool = option(False)
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """A part of a run, from the stage before to ``until`` (a share of the run): another loss, smaller crops."""
+
+    until: float = option(above=0, high=0.9999)
+    loss: dict[str, Any] = option({})
+    input_size: tuple[int, ...] | None = option(None, low=16)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A resolved stage: its ``loss`` is an options object, as the configuration's is; crops are shrunk to its size."""
+
+    until: float
+    loss: Any
+    input_size: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class PairSetConfig:
+    """One list of pairs among ``eval.sets``, with its images; other sets are a text, see :mod:`sphereface.places`."""
+
+    images: str = option()
+    pairs: str = option()
+    dev_train: str | None = option(None)
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """Verification sets seen during training, and which of them picks best.pt."""
+
+    every_steps: int = option(1000, low=1)
+    sets: dict[str, Any] = option({})
+    select: str | None = option(None)
+    batch_size: int = option(128, low=1)
+    precision: str = option("fp32", choices=["fp32", "bf16"])
+
+
+@dataclass(frozen=True)
+class LogConfig:
+    """What is written while training."""
+
+    every_steps: int = option(20, low=1)
+    histogram_every_steps: int = option(500, low=1)
+    tensorboard: bool = option(True)
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """How often the whole state is saved, and how many of those files stay."""
+
+    every_steps: int = option(1000, low=1)
+    keep: int = option(3, low=1)

@@ -1,0 +1,67 @@
+"""The markers of a JPEG, found as libjpeg finds them: bytes between two segments are skipped."""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator
+
+SCAN, END = 0xDA, 0xD9
+_IN_SCAN = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")  # a marker among entropy-coded data but for a restart
+_ALONE = frozenset({0x00, 0x01, *range(0xD0, 0xD8)})  # nothing follows these
+
+
+def header_markers(data: bytes) -> Iterator[tuple[int, int]]:
+    """Yield (marker, place of its 0xff) of each segment up to the first scan or the end.
+
+    A thumbnail in a segment is passed over with its segment.
+
+    Args:
+        data: a JPEG.
+
+    Raises:
+        struct.error: it ends before.
+    """
+    at = 2
+    while (at := data.find(b"\xff", at)) >= 0:
+        (marker,) = struct.unpack_from("B", data, at + 1)
+        if marker == 0xFF:  # padding
+            at += 1
+        elif marker in _ALONE:
+            at += 2
+        else:
+            yield marker, at
+            if marker in (SCAN, END):
+                return
+            at += 2 + struct.unpack_from(">H", data, at + 2)[0]
+
+
+def first_scan(data: bytes) -> int:
+    """Return the place of the 0xff of the first scan's marker; -1 where there is none."""
+    try:
+        return next((at for marker, at in header_markers(data) if marker == SCAN), -1)
+    except struct.error:
+        return -1
+
+
+def first_image(data: bytes) -> tuple[int, int]:
+    """Count the scans of the first image of a JPEG and find its end; telephones append a film or more images.
+
+    Args:
+        data: a JPEG.
+
+    Returns:
+        The number of scans, and the place of the 0xff of the end marker; -1 where there is none.
+    """
+    scans = 0
+    try:
+        marker, at = list(header_markers(data))[-1]
+        while marker != END:
+            scans += marker == SCAN
+            behind = at + 2 if marker in _ALONE else at + 2 + struct.unpack_from(">H", data, at + 2)[0]
+            if (found := _IN_SCAN.search(data, behind)) is None:
+                return scans, -1
+            marker, at = data[found.end() - 1], found.end() - 2
+    except (struct.error, IndexError):
+        return scans, -1
+    return scans, at

@@ -1,0 +1,130 @@
+"""The arrays of a table of embeddings, checked; :mod:`sphereface.evaluation.embedding_table` says what they mean."""
+
+from __future__ import annotations
+
+import os
+import warnings
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import UserError
+from ..files import DAMAGED, regular_file
+from .mapped_array import map_array
+
+_LONGEST_REASON = 200  # characters of a message of numpy, which may quote a damaged header
+_NUMBERS = ("embeddings", "mirror", "quality")
+_TEXTS = ("root", "checkpoint_sha256", "settings")
+_INTEGERS = ("format",)
+_READ = ("names", "paths", *_NUMBERS, *_TEXTS, *_INTEGERS)
+
+Array = npt.NDArray[Any]
+
+
+class NotATable(UserError):
+    """A file is no table of embeddings.
+
+    Args:
+        path: the file.
+        reason: why.
+    """
+
+    def __init__(self, path: Path, reason: str) -> None:
+        self.reason = reason
+        super().__init__(
+            f"{path}: {reason} · allowed: names (N,) text, embeddings (N, D) float, and if wanted mirror (N, D), "
+            "quality (N,) · write it with numpy.savez"
+        )
+
+
+def read_table(path: Path, skip: Sequence[str] = ()) -> dict[str, Any]:
+    """Read and check a table.
+
+    Args:
+        path: the ``.npz`` file.
+        skip: keys not to read.
+
+    Returns:
+        ``names``, a list of N texts with slashes; ``embeddings`` (N, D) of floats. Where the file has them: ``mirror``
+        (N, D) and ``quality`` (N,) of floats; the texts ``root``, ``checkpoint_sha256``, ``settings``; the integer
+        ``format``.
+
+    Raises:
+        NotATable: the file is none. UserError: it cannot be read.
+    """
+    try:
+        os.close(regular_file(str(path), os.O_RDONLY))  # a missing file is said as such; a FIFO would block
+        if not zipfile.is_zipfile(path):
+            raise NotATable(path, "not a .npz file, which is a zip archive")
+        with zipfile.ZipFile(path) as archive:
+            members = {name.removesuffix(".npy") for name in archive.namelist()}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of Python, about a damaged header
+            found = {key: map_array(path, key) for key in _READ if key in members and key not in skip}
+    except MemoryError as error:
+        raise UserError(f"{path}: needs more memory than there is ({error})") from None
+    except (OSError, *DAMAGED) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise UserError(f"{path}: cannot be read ({error.strerror}) · expected a table of embeddings") from None
+        if "Object arrays" in str(error):
+            raise NotATable(path, "holds an array of Python objects, which could run code") from None
+        raise NotATable(path, f"damaged ({_reason(error)})") from None
+    names = found.pop("names", found.pop("paths", None))
+    if names is None or "embeddings" not in found:
+        raise NotATable(path, f"has no array {'names' if names is None else 'embeddings'}")
+    _check(path, found, names)
+    texts = [with_slashes(name).removeprefix("./") for name in _texts(path, "names", names)]
+    more: dict[str, Any] = {key: _text(path, key, found[key]) for key in _TEXTS if key in found}
+    more |= {key: _integer(path, key, found[key]) for key in _INTEGERS if key in found}
+    return {**found, **more, "names": texts}
+
+
+def _check(path: Path, found: Mapping[str, Array], names: Array) -> None:
+    if names.ndim != 1 or not len(names):
+        raise NotATable(path, f"names: got shape {names.shape}")
+    shape = found["embeddings"].shape
+    for key in (key for key in _NUMBERS if key in found):
+        array = found[key]
+        wanted = (len(names),) if key == "quality" else (len(names), *shape[1:2])
+        if array.dtype.kind != "f" or array.dtype.itemsize > np.dtype(np.float64).itemsize:
+            raise NotATable(path, f"{key}: got {array.dtype}, not float16, float32 or float64")
+        if len(shape) != 2 or array.shape != wanted or 0 in array.shape:
+            raise NotATable(path, f"{key}: got shape {array.shape} with {len(names):,} names")
+
+
+def _texts(path: Path, key: str, array: Array) -> list[str]:
+    if array.dtype.kind not in "US":
+        raise NotATable(path, f"{key}: got {array.dtype}, not text")
+    try:
+        return list((np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array).tolist())
+    except UnicodeDecodeError as error:
+        raise NotATable(path, f"{key}: bytes that are not UTF-8 ({error.reason})") from None
+    except (ValueError, SystemError) as error:  # of numpy, for numbers that are no characters of Unicode
+        raise NotATable(path, f"damaged ({key}: {_reason(error)})") from None
+
+
+def _text(path: Path, key: str, array: Array) -> str:
+    if array.size != 1:
+        raise NotATable(path, f"{key}: got shape {array.shape}, not one text")
+    return _texts(path, key, array.reshape(1))[0]
+
+
+def _integer(path: Path, key: str, array: Array) -> int:
+    if array.size != 1 or array.dtype.kind not in "iu":
+        raise NotATable(path, f"{key}: got {array.dtype} of shape {array.shape}, not one integer")
+    return int(array.reshape(1)[0])
+
+
+def _reason(error: Exception) -> str:
+    """Return what an error says, on one line."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    text = "".join(letter if letter.isprintable() else "?" for letter in text)
+    return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]}…"
+
+
+def with_slashes(name: str) -> str:
+    return name.replace("\\", "/")

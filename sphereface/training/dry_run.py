@@ -1,0 +1,169 @@
+"""What ``--dry-run`` does: build everything, measure it, describe it, train nothing."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import torch
+
+from ..config import Config, load_config
+from ..errors import UserError
+from ..files import write_whole
+from ..losses.head import MarginHead
+from ..losses.margins import MARGINS
+from ..losses.whole_head import whole_shapes
+from ..models import BACKBONES
+from ..yaml_text import dump_yaml
+from .augmentation_sheet import augmentation_sheet
+from .distributed import processes
+from .heartbeat import Heartbeat
+from .measuring import RunCost, StageCost, measure, multiply_adds
+from .monitor import start_logging
+from .plan import doubtful
+from .progress import duration
+from .several import single_runs
+from .trainer import Trainer
+
+__all__ = ["describe", "dry_run", "headline", "multiply_adds"]
+
+log = logging.getLogger(__name__)
+
+
+def dry_run(config_name: str, overrides: Sequence[str] = (), *, device: str = "auto") -> str | None:
+    """Build everything, measure some steps of each stage, and describe them; train nothing.
+
+    Nothing is written but ``runs_dir/<name>-dry-run.png``, on which each augmentation is seen.
+
+    Args:
+        config_name, overrides, device: as for :func:`run_training`.
+
+    Returns:
+        A table of sizes, costs, memory and the estimated time, then the resolved configuration as YAML. None on all
+        processes but the first, of which it tells.
+    """
+    with processes(device) as (world, place):
+        start_logging(quiet=not world.first)
+        config = load_config(config_name, overrides, losses=MARGINS, backbones=BACKBONES)
+        with Heartbeat(lambda: log.info("dry run: reading the data and building the network")):
+            trainer = Trainer(single_runs(config)[0], place, world)
+            trainer.begin()  # from train.init_from, if there is one
+        table = describe(trainer, config)
+        if not world.first:
+            return None
+        return f"{'augmentation, to look at':28}{write_sheet(trainer)}\n{table}"
+
+
+def write_sheet(trainer: Trainer) -> Path:
+    """Draw what augmentation does (see :func:`augmentation_sheet`).
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    config = trainer.config
+    path = Path(config.runs_dir) / f"{config.name}-dry-run.png"
+    sheet = augmentation_sheet(trainer.data.crops, trainer.data.augmentation, seed=config.seed)
+    try:
+        write_whole(path, cv2.imencode(".png", sheet)[1].tobytes(), durable=False)
+    except OSError as error:
+        raise UserError(
+            f"runs_dir: {path}: cannot be written ({error.strerror}) · set runs_dir to a folder that can"
+        ) from error
+    return path
+
+
+def length(trainer: Trainer) -> str:
+    """When the run ends, in words."""
+    train = trainer.config.train
+    clock = "" if train.max_minutes is None else f" or {train.max_minutes:g} minutes, whichever comes first"
+    share = f" ({trainer.world.size} processes, {train.batch_size // trainer.world.size} each)"
+    shared = share if trainer.world.size > 1 else ""
+    return f"{trainer.total_steps:,} steps of {train.batch_size} pictures{shared}{clock}"
+
+
+def headline(trainer: Trainer) -> str:
+    """The run in one line."""
+    train = trainer.config.train
+    return (
+        f"{len(trainer.source):,} pictures of {trainer.num_classes:,} identities · "
+        f"{parameters(trainer.learner.model):,} + {head_parameters(trainer.learner.head):,} parameters · "
+        f"{length(trainer)} · {trainer.device} {train.precision}"
+    )
+
+
+def describe(trainer: Trainer, config: Config) -> str:
+    """Return what ``--dry-run`` prints: sizes, cost and memory of each stage of one network, and the configuration.
+
+    Args:
+        trainer: as it is before its first step, and as it stays.
+        config: the resolved configuration, of all networks.
+    """
+    for line in doubtful(trainer.config, trainer.total_steps):
+        log.warning("%s", line)
+    cost = measure(trainer)
+    networks = config.model.networks
+    rows = {
+        "identities": f"{trainer.num_classes:,}",
+        "images": f"{len(trainer.source):,}",
+        "network parameters": f"{parameters(trainer.learner.model):,}",
+        "head parameters": f"{head_parameters(trainer.learner.head):,}",
+        "multiply-adds per image": f"{max(stage.multiply_adds for stage in cost.stages):,}",
+        "length": length(trainer) if networks == 1 else f"{networks} networks, each {length(trainer)}",
+        "device": f"{trainer.device}, {trainer.config.train.precision}",
+        "loss of one batch": f"{cost.stages[0].loss:.4f}",
+        **_stage_rows(trainer, cost.stages),
+        "loading of one batch": f"{cost.loading_seconds:.3g} s, {trainer.config.data.workers} workers",
+        "estimated time": _estimate(trainer, cost, networks),
+        "checkpoint": f"{cost.checkpoint_mib:,.1f} MiB, the newest {config.checkpoint.keep} and the best are kept",
+    }
+    table = "".join(f"{name:28}{value}\n" for name, value in rows.items())
+    resolved = dump_yaml(config.to_dict())
+    return f"{table}\n# the resolved configuration\n{resolved}"
+
+
+def _stage_rows(trainer: Trainer, stages: Sequence[StageCost]) -> dict[str, str]:
+    """A row for each stage, in the order of the run."""
+    where = f"on {trainer.device}" if trainer.device.type == "cuda" else "(whole process)"
+    rows, end = {}, 0.0
+    for number, stage in enumerate(stages, start=1):
+        end += stage.share
+        rows[f"stage {number}, to {end:.0%}"] = (
+            f"crops {stage.size[0]}×{stage.size[1]} · {stage.multiply_adds:,} multiply-adds per image · "
+            f"peak memory {stage.memory_mib:,.0f} MiB {where} · {stage.step_seconds:.3g} s per step"
+        )
+    return rows
+
+
+def run_seconds(trainer: Trainer, cost: RunCost) -> float:
+    """Estimate how long the training of one network takes, evaluations and checkpoints not counted.
+
+    Loading goes on beside the steps on another device; on a CPU both need the same cores.
+    """
+    beside = trainer.device.type != "cpu" and trainer.config.data.workers > 0
+    steps, loading = [(stage.share, stage.step_seconds) for stage in cost.stages], cost.loading_seconds
+    per_step = sum(share * (max(step, loading) if beside else step + loading) for share, step in steps)
+    return trainer.total_steps * per_step
+
+
+def _estimate(trainer: Trainer, cost: RunCost, networks: int) -> str:
+    seconds, minutes = run_seconds(trainer, cost), trainer.config.train.max_minutes
+    if minutes is not None and 60 * minutes < seconds:
+        text = f"{duration(60 * minutes)} (train.max_minutes; all steps would take about {duration(seconds)})"
+        seconds = 60 * minutes
+    else:
+        text = f"about {duration(seconds)}"
+    all_of_them = f", {duration(networks * seconds)} for {networks} networks" if networks > 1 else ""
+    return f"{text}{all_of_them}, without evaluations and checkpoints"
+
+
+def parameters(module: torch.nn.Module) -> int:
+    """Number of parameters, fixed ones included."""
+    return sum(p.numel() for p in module.parameters())
+
+
+def head_parameters(head: MarginHead) -> int:
+    """Number of parameters of a head, those on other processes included."""
+    return sum(math.prod(whole_shapes(head)[name]) for name, _ in head.named_parameters())

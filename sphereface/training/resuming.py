@@ -1,0 +1,161 @@
+"""Whether a run can resume from a checkpoint: everything is compared before anything is changed or written."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..checkpoint import BadCheckpoint
+from ..config import Config, config_from_dict, differences
+from ..config_sections import TrainConfig
+from ..errors import UserError, first_line, shown, shown_key
+from ..losses.margins import MARGINS
+from ..losses.whole_head import whole_shapes
+from ..models import BACKBONES
+from ..models.loading import check_finite, check_weights, seen_sizes
+from .learner import Learner
+
+_SCALER = {
+    "scale": (0.0, 1e38), "growth_factor": (1.0, 1e6), "backoff_factor": (0.0, 1.0),
+    "growth_interval": (0.0, 1e9), "_growth_tracker": (-1.0, 1e9),
+}  # fmt: skip
+"""Open lower and closed upper bounds of what a gradient scaler saves."""
+
+
+def check_state(learner: Learner, state: Mapping[str, Any], path: Path, *, finite: bool = True) -> None:
+    """Compare a checkpoint with a learner that shall become what it describes; nothing is changed.
+
+    Args:
+        learner: of the configuration.
+        state: what :func:`load_checkpoint` read.
+        path: from where.
+        finite: refuse weights that are not.
+
+    Raises:
+        BadCheckpoint: an entry is missing, damaged, of another network, or of another way to train it.
+    """
+    check_sections(state, path)
+    shapes = {name: value.shape for name, value in learner.model.state_dict().items()}
+    check_weights(shapes, state["model"], path)
+    head = {f"head.{name}": value for name, value in state["head"].items()}
+    check_weights({f"head.{name}": shape for name, shape in whole_shapes(learner.head).items()}, head, path)
+    weights = [state["model"], head]
+    if learner.average is not None and "average" in state:
+        check_weights(shapes, state["average"], path)
+        weights.append(state["average"])
+    for each in weights if finite else ():
+        check_finite(each, path)
+    updates = state.get("average_updates", 0)
+    if isinstance(updates, bool) or not isinstance(updates, int) or not 0 <= updates <= 2**53:
+        raise BadCheckpoint(f"{path}: average_updates: got {shown(updates)} · allowed: a number of updates")
+    seen_sizes(state, learner.config.model, path)
+    _check_kind(learner.config.train, state["meta"], path)
+    _check_optimizer(learner, state["optimizer"], path)
+    if learner.scaler.is_enabled():
+        _check_scaler(state["scaler"], state["meta"], path)
+    _check_rng(state["rng"], learner.device, path)
+
+
+def check_sections(state: Mapping[str, Any], path: Path) -> None:
+    """Refuse a checkpoint that is not of a training, such as a joined one."""
+    for part in ("meta", "model", "head", "optimizer", "scaler", "rng"):
+        if not isinstance(state.get(part), Mapping):
+            raise BadCheckpoint(f"{path}: has no {part!r} entry, so no training can resume from it")
+
+
+def setting_changes(meta: Mapping[str, Any], config: Config, path: Path) -> list[str]:
+    """Return what differs between the configuration of a checkpoint and this one, a line each.
+
+    Keys that the version of the checkpoint did not know have their defaults.
+    """
+    before = meta.get("config", {})
+    with contextlib.suppress(UserError):  # of a key that is gone: compare as it is
+        before = config_from_dict(before, source=str(path), losses=MARGINS, backbones=BACKBONES).to_dict()
+    return differences(before, config.to_dict())
+
+
+def same_choice(meta: Mapping[str, Any], config: Config) -> bool:
+    """Whether the best checkpoint until then was chosen by the set that chooses it now."""
+    before = meta.get("config", {}).get("eval", {})
+    after = config.to_dict()["eval"]
+    select, sets = before.get("select"), before.get("sets")
+    chosen = sets.get(select) if isinstance(sets, Mapping) and isinstance(select, str) else None
+    return bool(select == after["select"] and chosen == after["sets"].get(select))
+
+
+def _check_kind(train: TrainConfig, meta: Mapping[str, Any], path: Path) -> None:
+    """Refuse another optimiser, or the other form of SGD's momentum, whose state means something else."""
+    before, usual = meta.get("config", {}).get("train", {}), TrainConfig()
+    optimizer, momentum = before.get("optimizer", usual.optimizer), before.get("momentum", usual.momentum)
+    if optimizer != train.optimizer:
+        key, got, had = "train.optimizer", train.optimizer, optimizer
+    elif train.optimizer == "sgd" and momentum != train.momentum:
+        key, got, had = "train.momentum", train.momentum, momentum
+    else:
+        return
+    raise BadCheckpoint(
+        f"{key}: got {got}, {path} was trained with {shown(had)}, whose state cannot be used · resume with "
+        f"{key}={shown_key(had)}, {_start_anew(path)}"
+    )
+
+
+def _start_anew(path: Path) -> str:
+    return f"or start a new run from its weights: train.init_from={path}, without --resume"
+
+
+def _check_optimizer(learner: Learner, optimizer: Mapping[str, Any], path: Path) -> None:
+    head = {f"head.{name}": shape for name, shape in whole_shapes(learner.head).items()}
+    keys = frozenset(learner.optimizer.state_keys)
+    for name, parameter in learner.named_parameters():
+        entries = optimizer.get(name)
+        if entries is None:
+            raise BadCheckpoint(
+                f"train.lr_mult: {name} is trained now, {path} has no state of the optimiser for it (it was fixed "
+                f"then) · resume with the same fixed parts, {_start_anew(path)}"
+            )
+        if not isinstance(entries, Mapping) or (entries and frozenset(entries) != keys):
+            raise BadCheckpoint(f"{path}: optimizer.{name}: got {shown(entries)} · allowed: {', '.join(sorted(keys))}")
+        for key, value in entries.items():
+            shape = () if key == "step" else tuple(head.get(name, parameter.shape))
+            _check_numbers(value, shape, f"{path}: optimizer.{name}.{key}", at_least_0=key in ("step", "exp_avg_sq"))
+
+
+def _check_numbers(value: object, shape: Sequence[int], where: str, *, at_least_0: bool) -> None:
+    plain = isinstance(value, torch.Tensor) and value.layout is torch.strided and not value.is_meta
+    if not isinstance(value, torch.Tensor) or not plain or not value.is_floating_point():
+        raise BadCheckpoint(f"{where}: got {shown(value)} · allowed: a tensor of floating numbers")
+    if tuple(value.shape) != tuple(shape):
+        raise BadCheckpoint(f"{where}: got the shape {tuple(value.shape)} · allowed: {tuple(shape)}")
+    good = (value >= 0) if at_least_0 else value.isfinite()  # a mean of squares may overflow in a sound run
+    if not bool(good.all()):
+        raise BadCheckpoint(f"{where}: holds numbers that are {'negative' if at_least_0 else 'not finite'}")
+
+
+def _check_scaler(scaler: Mapping[str, Any], meta: Mapping[str, Any], path: Path) -> None:
+    if not scaler:
+        had = meta.get("config", {}).get("train", {}).get("precision", "fp32")
+        raise BadCheckpoint(
+            f"train.precision: got fp16, {path} was trained in {shown(had)}, without a loss scale · resume with that "
+            f"precision, {_start_anew(path)}"
+        )
+    for key, (above, most) in _SCALER.items():
+        value = scaler.get(key)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not above < value <= most:
+            raise BadCheckpoint(
+                f"{path}: scaler.{key}: got {shown(value)} · allowed: above {above:g}, at most {most:g}"
+            )
+
+
+def _check_rng(rng: Mapping[str, Any], device: torch.device, path: Path) -> None:
+    for key, place in {"torch": torch.device("cpu"), device.type: device}.items():
+        if key == "cpu" or (key != "torch" and key not in rng):
+            continue
+        try:
+            torch.Generator(place).set_state(rng[key].cpu())
+        except (KeyError, AttributeError, TypeError, RuntimeError) as error:
+            reason = "missing" if isinstance(error, KeyError) else first_line(error)
+            raise BadCheckpoint(f"{path}: rng.{key}: no state of a random generator ({reason})") from error

@@ -1,0 +1,142 @@
+"""The checkpoints of a run folder: ``step-*.pt``, and ``last.pt`` and ``best.pt``, which are second names of two."""
+
+from __future__ import annotations
+
+import filecmp
+import logging
+import re
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..checkpoint import BadCheckpoint, link_checkpoint, load_checkpoint, save_checkpoint
+
+log = logging.getLogger(__name__)
+
+
+class RunCheckpoints:
+    """What a run folder does with checkpoints.
+
+    Args:
+        path: the folder; it must exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def save(self, state: Mapping[str, Any], *, step: int, keep: int, summary: Mapping[str, Any]) -> Path:
+        """Save ``step-<step>.pt``, point ``last.pt`` at it, and drop all but the ``keep`` newest."""
+        path = self._step_path(step)
+        save_checkpoint(path, state, {"step": step, **summary})
+        link_checkpoint(path, "last")
+        for old in self._step_checkpoints()[keep:]:
+            old.unlink()
+            old.with_suffix(".json").unlink(missing_ok=True)
+        return path
+
+    def room(self, state: Mapping[str, Any]) -> str:
+        """What a checkpoint takes, and what its disk has left, in words."""
+        needed, free = bytes_of(state) / 2**20, shutil.disk_usage(self.path).free / 2**20
+        missing = f", {needed - free:.1f} MiB are missing" if needed > free else ""
+        return f"a checkpoint takes {needed:.1f} MiB, {free:.1f} MiB are free{missing}"
+
+    def mark_best(self, step: int) -> None:
+        """Point ``best.pt`` at the checkpoint of this step."""
+        link_checkpoint(self._step_path(step), "best")
+
+    def branch_at(self, checkpoint: Path, step: int, best_step: int | None) -> bool:
+        """Make the folder that of a run which stands at a checkpoint: what is of later steps is set aside.
+
+        Checkpoints of later steps, among them ``last.pt`` and ``best.pt``, move to a folder ``abandoned`` of their
+        own. The checkpoint becomes the newest one, also where its ``step-*.pt`` had been deleted.
+
+        Args:
+            checkpoint: a file in this folder.
+            step: its step.
+            best_step: the step that was the best until then; None: none was.
+
+        Returns:
+            Whether ``best.pt`` is the checkpoint of ``best_step``, if there was one; False where it exists no more.
+        """
+        own, last, best = self._step_path(step), self.path / "last.pt", self.path / "best.pt"
+        aside = [path for path in self._step_checkpoints() if _step_of(path) > step]
+        if own.is_file() and not filecmp.cmp(own, checkpoint, shallow=False):
+            self._set_aside([own], step)
+        if not own.is_file():
+            link_checkpoint(checkpoint, own.stem)
+        in_last, in_best = _step_in(last), _step_in(best)
+        if in_last is not None and in_last > step and self._step_path(in_last) not in aside:
+            aside.append(last)
+        if best.is_file() and (best_step is None or in_best is None or in_best > step):
+            aside.append(best)
+        self._set_aside(aside, step)
+        link_checkpoint(own, "last")
+        if best_step is not None and in_best != best_step and self._step_path(best_step).is_file():
+            self.mark_best(best_step)  # a kill may have come before best.pt was made
+            in_best = best_step
+        return best_step is None or in_best == best_step
+
+    def _set_aside(self, paths: Iterable[Path], step: int) -> None:
+        aside: Path | None = None
+        for path in paths:
+            aside = aside or self._new_folder("abandoned")
+            for file in (path, path.with_suffix(".json")):
+                if file.exists():
+                    file.replace(aside / file.name)
+            log.warning("%s is not of the run that resumes at step %d: moved to %s", path.name, step, aside)
+
+    def _new_folder(self, name: str) -> Path:
+        number = 1
+        while True:
+            path = self.path / (name if number == 1 else f"{name}-{number}")
+            try:
+                path.mkdir()
+            except FileExistsError:
+                number += 1
+            else:
+                return path
+
+    def newest_checkpoint(self) -> Path | None:
+        """The newest checkpoint that reads back whole; a damaged one is named and stepped over."""
+        for path in self._step_checkpoints():
+            try:
+                load_checkpoint(path)
+            except BadCheckpoint as error:
+                log.warning("%s · trying the one before", error)
+                continue
+            return path
+        last = self.path / "last.pt"
+        return last if last.is_file() else None
+
+    def _step_path(self, step: int) -> Path:
+        return self.path / f"step-{step:08d}.pt"
+
+    def _step_checkpoints(self) -> list[Path]:
+        return sorted((path for path in self.path.glob("step-*.pt") if _step_of(path) >= 0), key=_step_of, reverse=True)
+
+
+def _step_of(path: Path) -> int:
+    """The step that the name of a ``step-*.pt`` says; −1: none."""
+    digits = re.fullmatch(r"step-(\d{8,15})\.pt", path.name, re.ASCII)
+    return int(digits[1]) if digits else -1
+
+
+def _step_in(path: Path) -> int | None:
+    """The step of a checkpoint; None where there is no whole one."""
+    try:
+        step: int | None = load_checkpoint(path, mapped=True).get("meta", {}).get("step")
+    except BadCheckpoint:
+        return None
+    return step
+
+
+def bytes_of(value: object) -> int:
+    """Bytes of all tensors in nested dicts and lists."""
+    if isinstance(value, torch.Tensor):
+        return value.nbytes
+    if isinstance(value, Mapping):
+        return sum(bytes_of(part) for part in value.values())
+    return sum(bytes_of(part) for part in value) if isinstance(value, (list, tuple)) else 0

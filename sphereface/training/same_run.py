@@ -1,0 +1,82 @@
+"""Which settings decide what is trained: how ``--resume auto`` compares a configuration with those of earlier runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..config import Config, config_from_dict
+from ..errors import UserError
+from ..losses.margins import MARGINS
+from ..models import BACKBONES
+from ..small_files import read_text, reason
+
+_OTHER = {
+    "data": ("workers", "keep_mb", "max_bad_share"),
+    "eval": ("every_steps", "batch_size", "precision", "sets"),
+    "train": ("on_nonfinite", "nonfinite_limit"),
+}
+"""Keys that change neither the weights of a step nor the data; of ``eval.sets``, the selecting one stays."""
+
+
+def what_trains(config: Config) -> dict[str, Any]:
+    """Return a plain configuration without the settings that do not change what is trained, its paths normalised.
+
+    Left out are how much is logged, how often checkpoints are saved and evaluated, workers, memory, and how many
+    unusable images or steps that are not finite end the run. The set that selects ``best.pt`` is kept.
+    """
+    plain = config.to_dict()
+    sets, select = plain["eval"]["sets"], plain["eval"]["select"]
+    for section in ("log", "checkpoint"):
+        del plain[section]
+    for section, names in _OTHER.items():
+        for name in names:
+            del plain[section][name]
+    plain["runs_dir"] = _normal(plain["runs_dir"])
+    plain["data"] |= {key: _normal(plain["data"][key]) for key in ("train", "root", "exclude_file")}
+    plain["train"]["init_from"] = _normal(plain["train"]["init_from"])
+    plain["eval"]["selecting set"] = _normal(sets.get(select))
+    return plain
+
+
+def _normal(paths: Any) -> Any:
+    """Return paths in one spelling: relative or absolute, with or without a slash at the end."""
+    if isinstance(paths, Mapping):
+        return {key: _normal(path) for key, path in paths.items()}
+    if isinstance(paths, (list, tuple)):
+        return [_normal(path) for path in paths]
+    return os.path.abspath(paths) if isinstance(paths, str) else paths  # noqa: PTH100 -- links stay
+
+
+def saved_config(folder: Path) -> Config:
+    """Read the configuration of a run folder; keys that its version did not know have their defaults.
+
+    Raises:
+        UserError: it is missing, damaged, or of a version whose keys this one does not know.
+    """
+    path = folder / "config.yaml"
+    try:
+        values = yaml.safe_load(read_text(path))
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: cannot be read ({reason(error)})") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: got no mapping of keys to values")
+    return config_from_dict(values, source=str(path), losses=MARGINS, backbones=BACKBONES)
+
+
+def started_at(about: Mapping[str, Any]) -> datetime:
+    """Return when a run started, by its ``run.json``; long ago where that does not say.
+
+    A time without a zone is one of this machine's.
+    """
+    for form in ("%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M:%S"):
+        try:
+            return datetime.strptime(about["started"], form).astimezone(timezone.utc)
+        except (KeyError, TypeError, ValueError, OverflowError):
+            continue
+    return datetime.min.replace(tzinfo=timezone.utc)

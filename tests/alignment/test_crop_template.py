@@ -1,0 +1,152 @@
+"""The template of crops: from a report, in a checkpoint, and refused where it is none."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import numpy as np
+import pytest
+
+from sphereface.alignment.align import align_folder
+from sphereface.alignment.crop import CropSpec
+from sphereface.alignment.crop_template import (
+    CropTemplate,
+    published_template,
+    template_of_meta,
+    template_of_settings,
+    training_template,
+)
+from sphereface.alignment.landmarks import read_landmarks
+from sphereface.alignment.similarity import template
+from sphereface.errors import UserError
+from tests.alignment.faces import write_photographs
+
+SIZE = (112, 96)
+MOVED = tuple((float(x), float(y)) for x, y in (template() - [2, 3]).round(2))
+
+
+def text(points):
+    return " ".join(f"{x:g},{y:g}" for x, y in points)
+
+
+def write_report(folder, **settings):
+    folder.mkdir(parents=True, exist_ok=True)
+    report = {"settings": {"size": "112x96", "template_origin": 0, "quality": 95, **settings}}
+    (folder / "align-report.json").write_text(json.dumps(report))
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        (CropSpec(), template()),
+        (CropSpec(origin=1), template() - 1),
+        (CropSpec(target=MOVED), np.array(MOVED)),
+        (CropSpec(size=(112, 112)), template()),  # training cuts the middle out
+    ],
+)
+def test_what_align_writes_is_what_training_reads(tmp_path, spec, expected):
+    landmarks = read_landmarks(write_photographs(tmp_path / "in", ["a/1.png"]))
+    align_folder(tmp_path / "in", tmp_path / "crops", landmarks, spec)
+    found = training_template(str(tmp_path / "crops"), None, SIZE)
+    assert found.size == SIZE
+    np.testing.assert_allclose(found.array, expected, atol=1e-4)
+
+
+def test_the_report_is_found_for_folders_parts_of_them_and_lists(tmp_path):
+    write_report(tmp_path / "crops", template=text(MOVED))
+    (tmp_path / "crops/train").mkdir()
+    (tmp_path / "crops/train.txt").write_text("")
+    (tmp_path / "list.txt").write_text("")
+    for train, root in (("crops", None), ("crops/train", None), ("crops/train.txt", None), ("list.txt", "crops")):
+        found = training_template((str(tmp_path / train),), root and tmp_path / root, SIZE)
+        np.testing.assert_allclose(found.array, MOVED, atol=1e-9)
+    assert training_template(str(tmp_path / "other/deep"), None, SIZE) is None
+
+
+def test_a_list_of_crops_elsewhere_has_the_report_of_their_folder(tmp_path, caplog):
+    write_report(tmp_path / "crops", template=text(MOVED))
+    write_report(tmp_path / "more", template=text(template()))
+    listed = "crops/anna/1.jpg 0\ncrops/bob/1.jpg 1\n"
+    (tmp_path / "clean.txt").write_text(listed)
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists/clean.txt").write_text(listed)
+    for path, root in (("clean.txt", None), ("lists/clean.txt", tmp_path)):
+        np.testing.assert_allclose(training_template(str(tmp_path / path), root, SIZE).array, MOVED)
+    (tmp_path / "clean.txt").write_text(f"{listed}more/carl/1.jpg 2\n")
+    assert training_template(str(tmp_path / "clean.txt"), None, SIZE) is None
+    assert "not of one template" in caplog.text
+    (tmp_path / "clean.txt").write_text("no list")
+    assert training_template(str(tmp_path / "clean.txt"), None, SIZE) is None
+
+
+def test_several_sources_must_agree(tmp_path, caplog):
+    a, b, c = (write_report(tmp_path / name, template=text(MOVED)) for name in "abc")
+    write_report(tmp_path / "c", template=text(template()))
+    (tmp_path / "d").mkdir()
+    with caplog.at_level(logging.WARNING):
+        np.testing.assert_allclose(training_template((a, b), None, SIZE).array, MOVED)
+        assert not caplog.records
+        assert training_template((a, c), None, SIZE) is None
+        assert "not of one template" in caplog.text
+        caplog.clear()
+        assert training_template((a, str(tmp_path / "d")), None, SIZE) is None
+        assert "no align-report.json" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"size": "112"}, {"size": "99999x96"}, {"size": "0x0"}, {"size": "²x96"}, {"template_origin": 2},
+        {"size": "64x64"}, {"template": "1,2 3,4"}, {"template": text(MOVED) + " 3,4"}, {"template": "nan,nan " * 5},
+        {"template": "inf,1 " * 5}, {"template": "1,2,3 " * 5}, {"template": "x,y " * 5}, {"template": "0,0 " * 5},
+        {"template": text(np.array(MOVED) * 1e6)}, {"template": text(np.array(MOVED)[[1, 0, 2, 4, 3]])},
+        {"template": ""},
+    ],
+)  # fmt: skip
+def test_a_report_with_an_impossible_template_is_a_warning_in_training_and_refused_elsewhere(
+    tmp_path, caplog, settings
+):
+    folder = write_report(tmp_path / "crops", **settings)
+    assert training_template(folder, None, SIZE) is None
+    assert "the template of the crops is not known" in caplog.text
+    with pytest.raises(ValueError, match=r"settings|size|points"):
+        template_of_settings({"size": "112x96", "template_origin": 0, **settings})
+
+
+def test_a_report_of_a_stranger_does_not_stop_training(tmp_path, caplog):
+    (tmp_path / "align-report.json").write_text("{")
+    assert training_template(str(tmp_path), None, SIZE) is None
+    assert "not a report of this program" in caplog.text
+
+
+def test_a_checkpoint_keeps_it(tmp_path):
+    kept = CropTemplate(SIZE, MOVED)
+    meta = {"template": json.loads(json.dumps(kept.to_meta()))}
+    assert template_of_meta(meta, SIZE, tmp_path) == kept
+    assert template_of_meta({}, SIZE, tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        5, "x", {}, {"size": [112, 96]}, {"size": [112, 112], "points": MOVED}, {"size": 3, "points": MOVED},
+        {"size": [112, 96, 3], "points": MOVED}, {"size": [float("nan"), 96], "points": MOVED},
+        {"size": [float("inf"), 96], "points": MOVED}, {"size": [112, 96], "points": MOVED[:4]},
+        {"size": [112, 96], "points": [[float("nan"), 1]] * 5}, {"size": [112, 96], "points": [[1, 2, 3]] * 5},
+        {"size": [112, 96], "points": [["x", "y"]] * 5}, {"size": [112, 96], "points": [[1e300, 1]] * 5},
+        {"size": [112, 96], "points": [[10**400, 1]] * 5}, {"size": [112, 96], "points": MOVED[::-1]},
+    ],
+)  # fmt: skip
+def test_a_checkpoint_with_another_template_is_one_line(tmp_path, value):
+    with pytest.raises(UserError, match=r"x\.pt: meta\.template: .* allowed: size and points") as raised:
+        template_of_meta({"template": value}, SIZE, tmp_path / "x.pt")
+    assert "\n" not in str(raised.value)
+
+
+def test_how_it_is_told():
+    assert published_template(SIZE, 1).describe() == "template origin 1"
+    assert published_template(SIZE, 0).describe() == "template origin 0"
+    assert CropTemplate(SIZE, MOVED).describe() == f"template {text(MOVED)}"
+    assert "2.0 pixels left of the template, 3.0 above, 1.000" in CropTemplate(SIZE, MOVED).compare()

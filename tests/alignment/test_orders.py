@@ -1,0 +1,163 @@
+"""Landmark files of another order or of other images are refused before anything is written."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sphereface.alignment.align import Landmarks, align_folder
+from sphereface.alignment.landmarks import LandmarkTable, landmark_line, read_landmarks
+from sphereface.alignment.orders import likely_order, refuse_wrong_landmarks
+from sphereface.alignment.similarity import template
+from sphereface.errors import UserError
+from tests.alignment.faces import write_photographs
+
+FACE = template() + np.array([30, 20])
+NAMES = [f"{k}.png" for k in range(6)]
+L_EYE, R_EYE, NOSE, L_MOUTH, R_MOUTH = FACE
+X, Y = FACE.T
+# likely order as told → numbers as such a file has them
+ORDERS = {
+    "right eye, left eye, nose tip, right mouth corner, left mouth corner": [R_EYE, L_EYE, NOSE, R_MOUTH, L_MOUTH],
+    "right eye, left eye, nose tip, left mouth corner, right mouth corner": [R_EYE, L_EYE, NOSE, L_MOUTH, R_MOUTH],
+    "left eye, right eye, nose tip, right mouth corner, left mouth corner": [L_EYE, R_EYE, NOSE, R_MOUTH, L_MOUTH],
+    "left mouth corner, right mouth corner, nose tip, left eye, right eye": [L_MOUTH, R_MOUTH, NOSE, L_EYE, R_EYE],
+    "nose tip, left eye, right eye, left mouth corner, right mouth corner": [NOSE, L_EYE, R_EYE, L_MOUTH, R_MOUTH],
+    "x1 … x5 y1 … y5": [*X, *Y],
+    "y1 … y5 x1 … x5": [*Y, *X],
+    "y1 x1 … y5 x5": FACE[:, ::-1],
+    "y1 x1 … y5 x5 of right eye, left eye, nose tip, right mouth corner, left mouth corner": (
+        FACE[[1, 0, 2, 4, 3], ::-1]
+    ),
+    "y counted from the bottom": FACE * [1, -1] + [0, 160],
+    "x1 … x5 y1 … y5 of right eye, left eye, nose tip, right mouth corner, left mouth corner": (
+        FACE[[1, 0, 2, 4, 3]].T
+    ),
+}
+OTHER = {
+    "multiply them": FACE / 160,
+    "they are zeros": FACE * 0,
+    "not finite numbers": FACE * np.nan,
+    "points of a face are the same": FACE[[0, 0, 2, 3, 3]],
+    "no order of five points fits them": [(10, 10), (30, 10), (50, 10), (70, 10), (90, 11)],
+    "dlib's five points": [(97, 50), (80, 52), (40, 50), (56, 52), (68.2, 82)],
+}
+
+
+def table(numbers, count=6, source="my.txt"):
+    rng = np.random.default_rng(0)
+    points = np.array(numbers, dtype=float).reshape(5, 2)
+    moved = {name: points + points.any() * rng.normal(0, 0.001, (5, 2)) for name in NAMES[:count]}
+    if len(np.unique(points, axis=0)) < 5:
+        moved = dict.fromkeys(NAMES[:count], points)
+    return LandmarkTable(moved, "digest", source)
+
+
+@pytest.mark.parametrize(("told", "numbers"), [*ORDERS.items(), *OTHER.items()])
+def test_a_wrong_order_is_refused_and_named_and_nothing_is_written(tmp_path, told, numbers):
+    write_photographs(tmp_path / "in", NAMES)
+    with pytest.raises(UserError, match=r"my\.txt: those of 6 of 6 images do not lie like a face") as raised:
+        align_folder(tmp_path / "in", tmp_path / "out", table(numbers))
+    assert "\n" not in str(raised.value)
+    assert f"they look like {told}: rewrite" in str(raised.value) if told in ORDERS else told in str(raised.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_other_file_is_judged_too(tmp_path):
+    write_photographs(tmp_path / "in", NAMES)
+    both = Landmarks(table(FACE, 3), other=table(FACE[[1, 0, 2, 4, 3]], source="other.txt"))
+    with pytest.raises(UserError, match=r"other\.txt: those of 6 of 6"):
+        align_folder(tmp_path / "in", tmp_path / "out", both)
+
+
+def test_a_file_on_disk_is_named(tmp_path):
+    write_photographs(tmp_path / "in", NAMES)
+    (tmp_path / "bad.txt").write_text("".join(landmark_line(name, FACE[[1, 0, 2, 4, 3]]) for name in NAMES))
+    with pytest.raises(UserError, match=r"bad\.txt: those of"):
+        align_folder(tmp_path / "in", tmp_path / "out", read_landmarks(tmp_path / "bad.txt"))
+
+
+def test_where_most_are_right_the_wrong_ones_are_listed_and_not_aligned(tmp_path):
+    write_photographs(tmp_path / "in", NAMES)
+    points = dict(table(FACE).points)
+    points |= {"1.png": FACE[[1, 0, 2, 4, 3]], "3.png": FACE + 100, "4.png": FACE[[4, 3, 2, 1, 0]]}
+    report = align_folder(tmp_path / "in", tmp_path / "out", LandmarkTable(points, ""))
+    reasons = {failure.file: (failure.reason, failure.detail) for failure in report.failures}
+    assert {reason for reason, _ in reasons.values()} == {"landmarks unlike a face"}
+    assert "crop pixels off" in reasons["1.png"][1]
+    assert "outside the image of 160x160" in reasons["3.png"][1]
+    assert "turned by" in reasons["4.png"][1]
+    assert report.aligned == 3
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.jpg")) == ["0.jpg", "2.jpg", "5.jpg"]
+    assert "median misfit of the landmarks: 0.0 crop pixels" in report.table()
+
+
+def test_a_crop_of_an_older_version_is_not_kept_for_landmarks_unlike_a_face(tmp_path):
+    write_photographs(tmp_path / "in", NAMES)
+    right = table(FACE)
+    align_folder(tmp_path / "in", tmp_path / "out", right)
+    wrong = LandmarkTable({**right.points, "1.png": FACE[[1, 0, 2, 4, 3]]}, right.digest)
+    report = align_folder(tmp_path / "in", tmp_path / "out", wrong)
+    assert (report.kept, [failure.file for failure in report.failures]) == (5, ["1.png"])
+
+
+def test_other_landmarks_that_are_unlike_a_face_are_not_used(tmp_path):
+    write_photographs(tmp_path / "in", NAMES)
+    other = LandmarkTable({**table(FACE).points, "5.png": FACE[[1, 0, 2, 4, 3]]}, "")
+    report = align_folder(tmp_path / "in", tmp_path / "out", Landmarks(table(FACE, 3), other=other))
+    ((name, detail),) = ((failure.file, failure.detail) for failure in report.failures)
+    assert name == "5.png"
+    assert "of the other file: the landmarks do not lie like a face" in detail
+    assert not (tmp_path / "out/5.jpg").exists()
+
+
+def test_points_outside_most_images_are_refused(tmp_path):
+    write_photographs(tmp_path / "in", NAMES)
+    with pytest.raises(
+        UserError, match=r"those of 6 of 6 images .* outside the image, .* by \d+(\.\d+)? pixels .* scale"
+    ):
+        align_folder(tmp_path / "in", tmp_path / "out", table(FACE * 2))
+    assert not (tmp_path / "out").exists()
+
+
+def test_points_of_smaller_images_are_a_warning(tmp_path):
+    write_photographs(tmp_path / "in", NAMES)
+    report = align_folder(tmp_path / "in", tmp_path / "out", table(FACE / 2))
+    assert "my.txt: all landmarks of 6 images that were looked at lie in the upper left quarter" in report.table()
+    assert not align_folder(tmp_path / "in", tmp_path / "b", table(FACE)).warnings
+
+
+def test_the_same_points_for_all_images_are_a_warning(tmp_path):
+    write_photographs(tmp_path / "in", NAMES)
+    same = dict.fromkeys(NAMES, FACE)
+    told = refuse_wrong_landmarks(same, tmp_path / "in", "my.txt")
+    assert told == "my.txt: all 6 images have the same landmarks: look at some crops"
+    assert refuse_wrong_landmarks(dict.fromkeys(NAMES[:3], FACE), tmp_path / "in", "my.txt") == ""
+    with pytest.raises(UserError, match="outside the image"):
+        refuse_wrong_landmarks(dict.fromkeys(NAMES, FACE * 2), tmp_path / "in", "my.txt")
+
+
+@pytest.mark.parametrize("degrees", [100, -110])
+def test_faces_that_lie_are_refused_as_a_file_but_not_as_an_image(tmp_path, degrees):
+    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    lying = (FACE - [80, 80]) @ np.array([[c, s], [-s, c]]) + [80, 80]
+    write_photographs(tmp_path / "in", NAMES)
+    with pytest.raises(UserError, match="or turn the images upright"):
+        refuse_wrong_landmarks(table(lying).points, tmp_path / "in", "x")
+    one = {**table(FACE).points, "0.png": lying}
+    assert align_folder(tmp_path / "in", tmp_path / "out", LandmarkTable(one, "")).aligned == 6
+
+
+def test_images_that_cannot_be_opened_are_not_judged_by_their_size(tmp_path):
+    assert refuse_wrong_landmarks({"none.jpg": FACE * 2}, tmp_path, "x") == ""
+    assert refuse_wrong_landmarks({}, tmp_path, "x") == ""
+
+
+def test_noise_of_a_detector_does_not_change_the_name():
+    rng = np.random.default_rng(1)
+    noisy = FACE + rng.normal(0, 3, (50, 5, 2))
+    for name, order in (
+        ("right eye, left eye, nose tip, right mouth", [1, 0, 2, 4, 3]),
+        ("nose tip, left eye", [2, 0, 1, 3, 4]),
+    ):
+        assert name in likely_order(noisy[:, order])

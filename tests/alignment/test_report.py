@@ -1,0 +1,139 @@
+"""The report beside the crops: written, read again, and refused where a stranger wrote it."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import numpy as np
+import pytest
+
+from sphereface.alignment.align import Landmarks, align_folder
+from sphereface.alignment.crop import CropSpec, Finder
+from sphereface.alignment.fit import fit
+from sphereface.alignment.landmarks import landmark_line, read_landmarks
+from sphereface.alignment.report import AlignReport, Outcome, Status, earlier_run
+from sphereface.alignment.similarity import template
+from sphereface.errors import UserError
+from tests.alignment.faces import ByColour, encode, write_photographs
+
+SETTINGS = {"size": "112x96", "template_origin": 0, "quality": 95}
+
+
+def write(folder, content):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "align-report.json").write_text(content if isinstance(content, str) else json.dumps(content))
+
+
+def test_what_is_saved_is_read_again(tmp_path):
+    report = AlignReport(SETTINGS)
+    points = template()
+    report.add(Outcome("b.jpg", Status.ALIGNED, "", points, 3))
+    report.add(Outcome("c.jpg", Status.KEPT, "", points * np.array([1, 1.2]), 1))
+    report.add(Outcome("a.jpg", Status.KEPT, "", points, 2))
+    report.add(Outcome("d.jpg", Status.CENTRED, "no face found", points))
+    report.add(Outcome("e.jpg", Status.SEVERAL_FACES, "2 faces"))
+    report.save(tmp_path, finished=True)
+    earlier = earlier_run(tmp_path)
+    assert earlier.settings == SETTINGS
+    assert earlier.fallbacks == {"d.jpg"}
+    assert earlier.several_faces == {"a.jpg", "b.jpg"}
+    assert json.loads((tmp_path / "align-report.json").read_text())["median_residual"] == 0
+    assert "several faces in 2 images: the one nearest the centre was taken   e.g. a.jpg" in report.table()
+    assert "  several faces" in report.table()
+    assert earlier_run(tmp_path / "none") is None
+
+
+def test_the_median_residual_is_that_of_the_middle_crop():
+    report = AlignReport(SETTINGS)
+    moved = [template() + np.outer([0, 0, 1, 0, 0], [0, far]) for far in (0, 2, 5, 8, 11)]
+    for points in moved:
+        report.add(Outcome("x", Status.ALIGNED, "", points))
+    report.add(Outcome("y", Status.CENTRED, "", moved[0]))
+    assert report.median_residual() == pytest.approx(float(fit(moved[2][None])[0][0]), abs=0.006)
+    assert AlignReport(SETTINGS).median_residual() is None
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"settings": {**SETTINGS, "quality": float("nan")}},
+        {"settings": {**SETTINGS, "quality": 1e300}},
+        {"settings": {**SETTINGS, "quality": None}},
+        {"settings": {**SETTINGS, "quality": True}},
+        {"settings": {**SETTINGS, "quality": [[[]]]}},
+        {"settings": {**SETTINGS, "size": "x" * 5000}},
+        {"settings": {**SETTINGS, "size": "two\nlines"}},
+        {"settings": {f"k{k}": 1 for k in range(99)}},
+        {"settings": [["size", 3]]},
+        {"settings": SETTINGS, "fallbacks": 5},
+        {"settings": SETTINGS, "fallbacks": {"file": "x"}},
+        {"settings": SETTINGS, "fallbacks": [{"file": 3}]},
+        {"settings": SETTINGS, "fallbacks": [{}]},
+        {"settings": SETTINGS, "fallbacks": ["file"]},
+        {"settings": SETTINGS, "several_faces": [1]},
+        '{"settings": {"quality": ' + "9" * 5000 + "}}",
+        "[" * 100_000,
+        "\udcff",
+    ],
+    ids=lambda content: str(content)[:60].replace("\udcff", "bytes"),
+)
+def test_a_stranger_s_report_is_one_line(tmp_path, content):
+    write(tmp_path, content if content != "\udcff" else "")
+    if content == "\udcff":
+        (tmp_path / "align-report.json").write_bytes(b"\xff")
+    with pytest.raises(
+        UserError, match=r"align-report\.json: not a report of this program \(.+\) · delete it"
+    ) as raised:
+        earlier_run(tmp_path)
+    assert "\n" not in str(raised.value)
+    assert len(str(raised.value)) < 600
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder"])
+def test_a_report_that_is_no_file_is_refused_and_not_waited_for(tmp_path, kind):
+    path = tmp_path / "align-report.json"
+    os.mkfifo(path) if kind == "pipe" else path.mkdir()
+    with pytest.raises(UserError, match="not a report of this program"):
+        earlier_run(tmp_path)
+
+
+def test_crops_are_not_written_through_a_link(tmp_path):
+    landmarks = read_landmarks(write_photographs(tmp_path / "in", ["a/1.png", "b/1.png"]))
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/a").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match=r"out/a: a link to another folder"):
+        align_folder(tmp_path / "in", tmp_path / "out", landmarks)
+    assert not list((tmp_path / "elsewhere").iterdir())
+    (tmp_path / "linked").symlink_to(tmp_path / "elsewhere")  # the destination itself may be a link
+    assert align_folder(tmp_path / "in", tmp_path / "linked", landmarks).aligned == 2
+
+
+def test_landmarks_of_a_stranger_cannot_leave_the_folder_nor_be_believed(tmp_path):
+    """Names come from the images alone; points are judged like a detector's."""
+    (tmp_path / "in").mkdir()
+    for k in range(2):
+        (tmp_path / f"in/{k}.png").write_bytes(encode(ByColour.picture((140, 150), [(60, 70)], seed=k), ".png"))
+    finder = Landmarks(finder=Finder(ByColour()))
+    align_folder(tmp_path / "in", tmp_path / "out", finder, CropSpec())
+    (tmp_path / "out/0.jpg").unlink()
+    face = template() + 20
+    lines = [("../../x.png", face), ("/etc/x.png", face), ("0.png", face[[1, 0, 2, 4, 3]]), ("1.png", face * np.nan)]
+    (tmp_path / "out/landmarks.txt").write_text("".join(landmark_line(*line) for line in lines))
+    before = sorted(path.name for path in tmp_path.iterdir())
+    with pytest.raises(UserError, match="none of 2 images could be aligned .landmarks unlike a face: 2"):
+        align_folder(tmp_path / "in", tmp_path / "out", finder, CropSpec())
+    assert not (tmp_path / "out/0.jpg").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("score", ["inf", "nan", "-1", "1e300", "2.5"])
+def test_any_score_in_the_progress_of_a_stranger(tmp_path, score):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/0.png").write_bytes(encode(ByColour.picture((140, 150), [(60, 70)]), ".png"))
+    finder = Landmarks(finder=Finder(ByColour()))
+    align_folder(tmp_path / "in", tmp_path / "out", finder)
+    line = (tmp_path / "out/landmarks.txt").read_text().strip()
+    (tmp_path / "out/align-progress.txt").write_text(f"{line}\t{score}\n")
+    assert align_folder(tmp_path / "in", tmp_path / "out", finder).kept == 1

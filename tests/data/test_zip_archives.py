@@ -1,0 +1,214 @@
+"""Zips of strangers: each is read rightly, or refused in one line that costs little."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import tracemalloc
+import warnings
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from sphereface.data.sources import ZipSource
+from sphereface.errors import UserError
+
+TWO = {"a/0.jpg": b"x" * 100, "b/0.jpg": b"y" * 100}
+
+
+def zip_of(path: Path, members: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> Path:
+    with zipfile.ZipFile(path, "w", method) as file:
+        for name, data in members.items():
+            file.writestr(name, data)
+    return path
+
+
+def central(data: bytes, number: int) -> int:
+    """Where a member's entry of the directory begins."""
+    at = -1
+    for _ in range(number + 1):
+        at = data.index(b"PK\x01\x02", at + 1)
+    return at
+
+
+def with_entry(path: Path, number: int, place: int, form: str, value: int) -> Path:
+    """The zip with one number of a member's entry changed."""
+    data = bytearray(path.read_bytes())
+    struct.pack_into(form, data, central(data, number) + place, value)
+    path.write_bytes(data)
+    return path
+
+
+OFFSET, PACKED, SIZE, FLAGS, METHOD = 42, 20, 24, 8, 10
+
+
+@pytest.mark.parametrize(
+    ("place", "form", "value", "message"),
+    [
+        (OFFSET, "<I", 0, r"its member 'b/0.jpg' lies over another one · copy it again"),
+        (OFFSET, "<I", 50, r"its member 'b/0.jpg' lies over another one"),
+        (OFFSET, "<I", 2**31, r"its member 'b/0.jpg' ends at byte 2147483778, behind the last one"),
+        (PACKED, "<I", 2**31, r"its member 'b/0.jpg' ends at byte \d+, behind the last one, \d+ · copy it again"),
+        (METHOD, "<H", 99, r"b/0.jpg is compressed by method 99"),
+        (FLAGS, "<H", 1, r"b/0.jpg is encrypted"),
+    ],
+)
+def test_an_entry_that_lies(tmp_path, place, form, value, message):
+    with pytest.raises(UserError, match=message):
+        ZipSource(with_entry(zip_of(tmp_path / "f.zip", TWO), 1, place, form, value))
+
+
+def test_a_directory_that_begins_later_than_it_says_puts_members_before_the_file(tmp_path):
+    path = zip_of(tmp_path / "f.zip", TWO)
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<I", data, data.rindex(b"PK\x05\x06") + 16, central(data, 0) + 20)
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=r"its member 'a/0.jpg' lies before the file"):
+        ZipSource(path)
+
+
+def test_bytes_before_the_archive_are_allowed(tmp_path):
+    path = zip_of(tmp_path / "f.zip", TWO)
+    path.write_bytes(b"#!/bin/sh a program that unpacks itself\n" + path.read_bytes())
+    assert [ZipSource(path).read(k) for k in (0, 1)] == list(TWO.values())
+
+
+def test_zip64_numbers(tmp_path):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, data in TWO.items():
+            with archive.open(name, "w", force_zip64=True) as member:
+                member.write(data)
+    (tmp_path / "f.zip").write_bytes(file.getvalue())
+    assert [ZipSource(tmp_path / "f.zip").read(k) for k in (0, 1)] == list(TWO.values())
+    data = bytearray(zip_of(tmp_path / "g.zip", TWO).read_bytes())
+    at = central(data, 1)
+    struct.pack_into("<I", data, at + OFFSET, 2**32 - 1)
+    struct.pack_into("<H", data, at + 30, 12)
+    name = at + 46 + len("b/0.jpg")
+    data[name:name] = struct.pack("<HHQ", 1, 8, 2**63 + 5)
+    struct.pack_into("<I", data, data.rindex(b"PK\x05\x06") + 12, data.rindex(b"PK\x05\x06") - central(data, 0))
+    (tmp_path / "g.zip").write_bytes(data)
+    with pytest.raises(UserError, match=r"its member 'b/0.jpg' ends at byte 92233720368547759\d\d, behind the last"):
+        ZipSource(tmp_path / "g.zip")
+
+
+@pytest.mark.parametrize("again", ["a/0.jpg", "./a/0.jpg", "a//0.jpg", "a\\0.jpg", "a/./0.jpg"])
+def test_two_members_of_one_name(tmp_path, again):
+    with zipfile.ZipFile(tmp_path / "f.zip", "w") as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # zipfile's own, of the same name twice
+        for name in (*TWO, again):
+            file.writestr(zipfile.ZipInfo(name), b"z" * 100)
+    with pytest.raises(UserError, match=r"got two members named 'a/0.jpg' · allowed: one"):
+        ZipSource(tmp_path / "f.zip")
+
+
+@pytest.mark.parametrize(
+    "name", ["/a/2.jpg", "../2.jpg", "a/../../2.jpg", "C:/a/2.jpg", "\\\\host\\2.jpg", "..\\2.jpg"]
+)
+def test_names_that_lead_out_of_the_zip(tmp_path, name):
+    with pytest.raises(UserError, match=r"got a member .* allowed: names that stay inside the zip"):
+        ZipSource(zip_of(tmp_path / "f.zip", {**TWO, name: b"x"}))
+
+
+def test_a_name_with_a_zero_byte_is_refused_and_not_cut(tmp_path):
+    path = zip_of(tmp_path / "f.zip", {**TWO, "c/0.jpg?.exe": b"x"})
+    path.write_bytes(path.read_bytes().replace(b"c/0.jpg?", b"c/0.jpg\0"))
+    with pytest.raises(UserError, match=r"got a member '.*0.jpg.*x00.exe' · allowed: names that stay inside"):
+        ZipSource(path)
+
+
+def test_a_list_that_unpacks_to_far_more_than_lines_for_its_images(tmp_path):
+    text = b"a/0.jpg 0\nb/0.jpg 1\n" + b"\n" * 10_000_000
+    path = zip_of(tmp_path / "f.zip", {**TWO, "list.txt": text}, zipfile.ZIP_DEFLATED)
+    tracemalloc.start()
+    try:
+        with pytest.raises(UserError, match=r"list.txt: 10,000,020 bytes where at most 65,\d\d\d are allowed"):
+            ZipSource(path)
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    finally:
+        tracemalloc.stop()
+    many = [f"images/{k:09d}.jpg" for k in range(3000)]
+    text = "".join(f"{name} {k // 2}\n" for k, name in enumerate(many))
+    source = ZipSource(zip_of(tmp_path / "g.zip", {**dict.fromkeys(many, b"x"), "list.txt": text.encode()}))
+    assert (len(source), len(source.class_names)) == (3000, 1500)
+
+
+@pytest.mark.parametrize(("place", "value", "message"), [(FLAGS, 1, "encrypted"), (METHOD, 12, "by method 12")])
+def test_a_list_that_cannot_be_read_is_not_passed_over(tmp_path, place, value, message):
+    """Without it the folders would be the identities: other labels, in silence."""
+    path = zip_of(tmp_path / "f.zip", {**TWO, "list.txt": b"a/0.jpg 0\nb/0.jpg 0\n"})
+    with pytest.raises(UserError, match=f"list.txt is (compressed )?{message}"):
+        ZipSource(with_entry(path, 2, place, "<H", value))
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_a_damaged_list_is_an_error(tmp_path, method):
+    text = b"a/0.jpg 0\nb/0.jpg 0\n"
+    path = zip_of(tmp_path / "f.zip", {**TWO, "list.txt": text}, method)
+    with zipfile.ZipFile(path) as file:
+        start = file.getinfo("list.txt").header_offset
+    data = bytearray(path.read_bytes())
+    data[start + 30 + len("list.txt") + 4] ^= 0xFF
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=r"list.txt: damaged zip"):
+        ZipSource(path)
+    data[start : start + 4] = b"PK\0\0"
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=r"list.txt: damaged zip: no member begins where its directory says"):
+        ZipSource(path)
+
+
+@pytest.mark.parametrize("kind", ["fifo", "folder", "nothing"])
+def test_what_is_no_file_is_one_line_and_never_waited_for(tmp_path, kind):
+    if kind != "nothing":
+        os.mkfifo(tmp_path / "f.zip") if kind == "fifo" else (tmp_path / "f.zip").mkdir()
+    got = {"fifo": "no plain file", "folder": "a folder", "nothing": "nothing there"}[kind]
+    with pytest.raises(UserError, match=f"f.zip: got {got} · allowed: a file"):
+        ZipSource(tmp_path / "f.zip")
+
+
+LISTED = "a/1.jpg 0\na/2.jpg 5\nb/1.jpg 5\n"  # the folders would give a, a, b
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("list.txt", LISTED.replace("\n", "\r").encode()),
+        ("list.txt", LISTED.replace("\n", "\r\n").encode("utf-8-sig")),
+        ("list.txt", b"\n \t \n" * 30 + LISTED.encode()),
+        ("list.txt", LISTED.replace("/", "\\").encode()),
+        ("train.lst", b"1\t0.0\ta/1.jpg\n2\t5.0\ta/2.jpg\n3\t5.0\tb/1.jpg\n"),
+    ],
+)
+def test_a_list_of_any_line_ends_and_suffix_gives_the_labels(tmp_path, name, text):
+    images = dict.fromkeys(("a/1.jpg", "a/2.jpg", "b/1.jpg"), b"x")
+    source = ZipSource(zip_of(tmp_path / "f.zip", {**images, name: text}))
+    assert [(source.name(i)[-7:], label) for i, label in enumerate(source.labels.tolist())] == [
+        ("a/1.jpg", 0), ("a/2.jpg", 1), ("b/1.jpg", 1),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (LISTED.encode("utf-16"), "f.zip/list.txt: cannot be read as UTF-8 text (it is UTF-16)"),
+        (b"c/1.jpg 0\n" + LISTED.encode(), "list.txt lists 'c/1.jpg', which is not in the zip"),
+        (LISTED.encode() + b"\0", "f.zip/list.txt, line 4: holds a NUL byte"),
+    ],
+)
+def test_a_list_that_is_not_right_is_no_reason_to_take_the_folders(tmp_path, text, message):
+    images = dict.fromkeys(("a/1.jpg", "a/2.jpg", "b/1.jpg"), b"x")
+    with pytest.raises(UserError) as caught:
+        ZipSource(zip_of(tmp_path / "f.zip", {**images, "list.txt": text}))
+    assert message in str(caught.value)
+
+
+def test_texts_that_are_no_lists_and_a_second_list(tmp_path):
+    images = dict.fromkeys(("a/1.jpg", "a/2.jpg", "b/1.jpg"), b"x")
+    texts = {"pairs.txt": b"a/1.jpg a/2.jpg 1\n", "about.txt": b"Faces of 2 people, 3\n", "x.lst": b"\0\xff\xfe" * 9}
+    assert ZipSource(zip_of(tmp_path / "f.zip", {**images, **texts})).class_names == ["a", "b"]
+    both = {"list.txt": LISTED.encode(), "train.lst": b"1\t7\ta/1.jpg\n"}
+    assert len(ZipSource(zip_of(tmp_path / "g.zip", {**images, **both}))) == 3

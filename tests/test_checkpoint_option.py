@@ -1,0 +1,117 @@
+"""What ``--ckpt`` may name beside a file: a run folder, a folder of runs, ``latest``."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from sphereface.commands import checkpoint_option, eval_source, face_options
+from sphereface.commands.checkpoint_option import checkpoint_path
+from sphereface.commands.export import parse as parse_export
+from sphereface.commands.join import parse as parse_join
+from sphereface.commands.parser import new_parser
+from sphereface.errors import UserError
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def make_run(folder: str, started: str | None, *names: str) -> Path:
+    path = Path(folder)
+    path.mkdir(parents=True)
+    for name in names:
+        (path / name).write_bytes(b"checkpoint")
+    if started is not None:
+        (path / "run.json").write_text(json.dumps({"started": started, "status": "finished"}))
+    return path
+
+
+def three_runs() -> None:
+    """The newest of ``a`` is named as if it were older, and started in another time zone."""
+    make_run("runs/a/20260101-120000", "2026-01-01T12:00:00+0000", "best.pt", "last.pt", "step-00000010.pt")
+    make_run("runs/a/20260101-080000", "2026-01-01T08:00:00-0500", "last.pt")  # 13:00 in Greenwich
+    make_run("runs/b/20260101-150000", "2026-01-01T15:00:00+0500", "best.pt")  # 10:00
+    make_run("runs/b/20260102-000000", "2026-01-02T00:00:00+0000")  # no checkpoint yet
+    make_run("runs/b-profile", None)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("latest", "runs/a/20260101-080000/last.pt"),
+        ("runs", "runs/a/20260101-080000/last.pt"),
+        ("runs/a", "runs/a/20260101-080000/last.pt"),
+        ("runs/b/", "runs/b/20260101-150000/best.pt"),
+        ("runs/a/20260101-120000", "runs/a/20260101-120000/best.pt"),
+    ],
+)
+def test_which_is_taken_and_said(text, found, capsys):
+    three_runs()
+    assert checkpoint_path(text) == Path(found)
+    assert capsys.readouterr().err == f"note: {text}: the checkpoint {found} is used\n"
+
+
+def test_a_file_is_taken_as_it_is(capsys):
+    three_runs()
+    Path("latest").write_bytes(b"a checkpoint of that name")
+    for text in ("latest", "runs/a/20260101-120000/last.pt", "not/there.pt", "x" * 200 + ".pt"):
+        assert checkpoint_path(text) == Path(text)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("text", ["latest", "runs/c", "runs/c/1"])
+def test_nothing_there(text):
+    make_run("runs/c/1", "2026-01-01T12:00:00+0000", "config.yaml")
+    with pytest.raises(
+        UserError, match=f"^--ckpt: got '{text}': no .* · allowed: a checkpoint file, a run folder with"
+    ):
+        checkpoint_path(text)
+
+
+def test_a_strangers_run_json_is_no_run():
+    path = make_run("runs/a/1", None, "best.pt")
+    (path / "run.json").write_text("[" * 100_000)
+    with pytest.raises(UserError, match="no run in runs/ has a checkpoint"):
+        checkpoint_path("latest")
+    (path / "run.json").write_text(json.dumps({"started": 7}))
+    assert checkpoint_path("latest") == path / "best.pt"
+
+
+def test_a_name_too_long_or_a_folder_that_may_not_be_read_is_one_line(monkeypatch):
+    with pytest.raises(UserError, match="--ckpt: x+: cannot be read"):
+        checkpoint_path("x" * 5000)
+    three_runs()
+
+    def closed(*_: object) -> None:
+        raise PermissionError(13, os.strerror(13))
+
+    monkeypatch.setattr(checkpoint_option, "_newest", closed)
+    with pytest.raises(UserError, match=r"--ckpt: runs/a: cannot be read \(Permission denied\)"):
+        checkpoint_path("runs/a")
+
+
+def test_every_command_that_takes_a_checkpoint(capsys):
+    three_runs()
+    found = Path("runs/a/20260101-080000/last.pt")
+    evaluation = new_parser("", "eval", "sphereface eval")
+    eval_source.add_source_options(evaluation)
+    assert evaluation.parse_args(["--ckpt", "latest"]).ckpt == found
+    assert evaluation.parse_args(["--compare", "runs/a", "latest"]).compare == [found, found]
+    faces = new_parser("", "verify", "sphereface verify")  # which embed and search share
+    face_options.add_face_options(faces)
+    assert faces.parse_args(["--ckpt", "latest"]).ckpt == found
+    assert parse_export(["latest", "--format", "onnx"], "sphereface export").checkpoint == found
+    joined = parse_join(["runs/a", "runs/b", "--output", "x.pt"], "sphereface join").checkpoints
+    assert joined == [found, Path("runs/b/20260101-150000/best.pt")]
+
+
+def test_an_empty_name_is_not_this_folder():
+    three_runs()
+    with pytest.raises(UserError, match="^--ckpt: got an empty name · allowed: a checkpoint file, a run folder"):
+        checkpoint_path("")

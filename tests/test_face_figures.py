@@ -1,0 +1,69 @@
+"""Figures of crops are written whole or not at all."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from sphereface.errors import UserError
+from sphereface.face_figures import check_plot, pair_figure, save_figure
+
+CROP = np.full((112, 96, 3), 90, np.uint8)
+
+
+@pytest.fixture
+def figure():
+    return pair_figure([CROP, CROP], ["a", "b"], "cosine 1.000")
+
+
+@pytest.mark.parametrize("name", ["x.png", "x.PNG", "x.jpg", "folder/x.png", "x"])
+def test_a_figure_is_written_in_the_format_of_its_suffix(figure, tmp_path, name):
+    save_figure(figure, tmp_path / name)
+    assert cv2.imread(str(tmp_path / name)).shape[2] == 3
+    assert [path.name for path in (tmp_path / name).parent.iterdir()] == [(tmp_path / name).name]
+
+
+def test_an_earlier_figure_survives_a_failure(figure, tmp_path, monkeypatch):
+    (tmp_path / "x.png").write_bytes(b"earlier")
+
+    def full_disk(file, **kwargs):
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(figure, "savefig", full_disk)
+    message = r"--save-plot: .*x\.png cannot be written \(No space left on device\) · give another place"
+    with pytest.raises(UserError, match=message) as raised:
+        save_figure(figure, tmp_path / "x.png")
+    assert "\n" not in str(raised.value)
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"earlier"]
+
+
+def test_an_unknown_format_writes_nothing(figure, tmp_path):
+    with pytest.raises(UserError, match=r"x\.docx cannot be written \(Format 'docx' is not supported"):
+        save_figure(figure, tmp_path / "x.docx")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("a.png", "a.png, an image that is read · allowed: the name of a new file"),
+        ("folder/../a.png", "a.png, an image that is read"),
+        ("link.png", "link.png, an image that is read"),
+        ("folder", "folder, a folder · allowed: the name of a new file"),
+        ("x.docx", "x.docx, of the format docx · allowed: .*jpg.*png"),
+    ],
+)
+def test_a_plot_is_refused_before_any_work(tmp_path, name, message):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "a.png").write_bytes(b"photograph")
+    (tmp_path / "link.png").symlink_to("a.png")
+    with pytest.raises(UserError, match=f"^--save-plot: got .*{message}"):
+        check_plot(tmp_path / name, [str(tmp_path / "b.png"), str(tmp_path / "a.png")])
+
+
+@pytest.mark.parametrize("name", [None, "x", "x.png", "x.JPG", "new/x.pdf", "old.svg"])
+def test_other_plots_are_allowed(tmp_path, name):
+    (tmp_path / "old.svg").write_bytes(b"an earlier plot")
+    check_plot(name and tmp_path / name, ["a.png", "nowhere"])

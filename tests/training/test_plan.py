@@ -1,0 +1,93 @@
+"""The schedules of a run as its configuration has them, and settings that lie beyond its end."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from sphereface.training.dry_run import dry_run
+from sphereface.training.plan import Plan, doubtful
+
+from .runs import load, train
+
+FLAT = "train.milestones=[]"
+
+
+def rates(config_file, *overrides: str, steps: int = 12) -> list[float]:
+    plan = Plan(load(config_file, *overrides), steps)
+    return [plan.at(position).lr for position in range(steps)]
+
+
+def test_the_rate_rises_in_the_warm_up(config_file):
+    found = rates(config_file, "train.lr=0.8", "train.warmup_steps=3")
+    assert found == pytest.approx([0.2, 0.4, 0.6, 0.8, 0.8, 0.8, 0.4, 0.4, 0.4, 0.2, 0.2, 0.2])
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ("linear", [0.8, 0.6, 0.4, 0.2]),
+        ("cosine", [0.8, 0.682842712, 0.4, 0.117157288]),
+        ("step", [0.8, 0.8, 0.8, 0.8]),
+    ],
+)
+def test_each_schedule_is_the_one_named(config_file, schedule, expected):
+    overrides = ("train.lr=0.8", f"train.schedule={schedule}", FLAT)
+    assert rates(config_file, *overrides, steps=4) == pytest.approx(expected)
+    warm = rates(config_file, *overrides, "train.warmup_steps=1", steps=4)
+    assert warm == pytest.approx([expected[0] / 2, *expected[1:]])
+
+
+def test_stages_with_their_shares(config_file):
+    stages = "train.stages=[{until: 0.25, input_size: [16, 16], loss: {m: 1}}, {until: 0.5}]"
+    found = Plan(load(config_file, stages), 12).stages()
+    assert [share for share, _ in found] == pytest.approx([0.25, 0.25, 0.5])
+    assert [setting.step for _, setting in found] == [0, 3, 6]
+    assert [setting.input_size for _, setting in found] == [(16, 16), None, None]
+    assert [setting.margin.m for _, setting in found] == [1, 4, 4]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "lines"),
+    [
+        ((), []),
+        (("train.milestones=[6, 11]",), []),
+        (("train.milestones=[6, 12]",), ["train.milestones: 12 is never reached"]),
+        (("train.milestones=[12, 90]",), ["train.milestones: 12, 90 are never reached"]),
+        (("train.warmup_steps=11",), []),
+        (("train.warmup_steps=12",), ["train.warmup_steps: got 12, so the learning rate never reaches train.lr"]),
+        (("train.stages=[{until: 0.51}, {until: 0.55}]",), ["train.stages[1]: this stage has no step"]),
+        (("train.stages=[{until: 0.5}, {until: 0.6}]",), []),
+        (("train.stages=[{until: 0.99}]",), ["loss: this stage has no step"]),
+        (("loss.lambda_gamma=0.12",), ["loss.lambda_min: got 5, but λ is still 409.8 at the end"]),
+        (("loss.lambda_gamma=0.12", "loss.m=1"), []),
+        (("loss.lambda_gamma=0.12", "train.lambda_start=5000"), []),
+        (("loss.name=arcface",), []),
+        (("eval.every_steps=13",), ["eval.every_steps: got 13, so the run is evaluated at its end only"]),
+        (("eval.every_steps=13", "eval.sets={}", "eval.select=null"), []),
+        (("log.every_steps=12",), []),
+        (("log.every_steps=13",), ["log.every_steps: got 13, so no figures are written"]),
+    ],
+)
+def test_settings_beyond_the_end_are_named(config_file, overrides, lines):
+    found = doubtful(load(config_file, *overrides), 12)
+    assert len(found) == len(lines)
+    assert all(
+        got.startswith(line) and got.endswith(" · the run has 12 steps") for got, line in zip(found, lines, strict=True)
+    )
+
+
+@pytest.mark.parametrize(("lr", "warned"), [("0.1", True), ("0.011", True), ("0.01", False), ("0.001", False)])
+def test_a_learning_rate_of_sgd_is_named_with_adamw(config_file, lr, warned):
+    found = doubtful(load(config_file, "train.optimizer=adamw", f"train.lr={lr}"), 12)
+    assert found == [f"train.lr: got {lr} with train.optimizer adamw, which mostly needs 0.001 or less"] * warned
+    assert doubtful(load(config_file, f"train.lr={lr}"), 12) == []
+
+
+def test_a_run_and_a_dry_run_warn(config_file, caplog, capsys):
+    with caplog.at_level(logging.WARNING):
+        train(config_file, "train.steps=2")
+    assert "train.milestones: 6, 9 are never reached · the run has 2 steps" in caplog.text
+    dry_run(str(config_file), ["train.steps=2"], device="cpu")
+    assert "train.milestones: 6, 9 are never reached · the run has 2 steps" in capsys.readouterr().err

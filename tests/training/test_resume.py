@@ -1,0 +1,489 @@
+"""Resume: everything is compared before anything is written, and what is of another branch is set aside."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import shutil
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from sphereface.checkpoint import BadCheckpoint, load_checkpoint, save_checkpoint
+from sphereface.data.packing import pack
+from sphereface.data.sources import open_source
+from sphereface.errors import UserError
+from sphereface.files import write_whole
+from sphereface.training import monitor, run_folder
+from sphereface.training.resuming import _check_scaler, same_choice
+from sphereface.training.run import run_training
+from sphereface.training.run_folder import RunFolder
+from sphereface.training.trainer import Trainer
+from sphereface.training.training_set import sample_of, sampled_labels
+
+from .runs import CPU, load, train
+
+SHORT = ("train.steps=4", "train.milestones=[]", "checkpoint.every_steps=2", "eval.every_steps=2")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, faces) -> Path:
+    """The configuration of a run that is finished: checkpoints of steps 2 and 4, the best of step 2."""
+    import yaml
+
+    from .runs import TINY
+
+    root = tmp_path_factory.mktemp("finished")
+    values = yaml.safe_load(TINY)
+    values["runs_dir"] = str(root / "runs")
+    values["data"]["train"] = str(faces / "train")
+    values["eval"] |= {"sets": {"mine": str(faces / "pairs")}, "select": "mine"}
+    (root / "tiny.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+    run_training(str(root / "tiny.yaml"), SHORT, device="cpu")
+    return root / "tiny.yaml"
+
+
+@pytest.fixture
+def run(finished, tmp_path) -> Path:
+    """A copy of its folder."""
+    (folder,) = (finished.parent / "runs" / "tiny").iterdir()
+    return Path(shutil.copytree(folder, tmp_path / "run"))
+
+
+@pytest.fixture
+def trainer(finished) -> Trainer:
+    return Trainer(load(finished, *SHORT), CPU)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def altered(checkpoint: Path, change, output: Path | None = None) -> Path:
+    state = {key: value for key, value in load_checkpoint(checkpoint).items() if key not in ("format", "id")}
+    change(state)
+    save_checkpoint(output or checkpoint, state, {})
+    return output or checkpoint
+
+
+# ---------------------------------------------------------------- refused before anything is written
+
+
+def unfreeze(state):
+    del state["optimizer"]["model.stages.0.conv.weight"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "change", "message"),
+    [
+        ("train.optimizer=adamw", None, "^train.optimizer: got adamw, .* trained with 'sgd', .*train.init_from=/"),
+        ("train.optimizer=muon", None, "^train.optimizer: got muon, .* trained with 'sgd', .*train.init_from=/"),
+        ("train.momentum=torch", None, "^train.momentum: got torch, .* trained with 'caffe', .*train.init_from=/"),
+        ("seed=0", unfreeze, "^train.lr_mult: model.stages.0.conv.weight is trained now, .*train.init_from=/"),
+        ("model.embedding_dim=16", None, "another architecture: fc5.bias"),
+        ("loss.name=softmax", None, "another architecture: head.bias is missing"),
+        ("data.exclude=[id00]", None, "trained on 35 images of 5 identities, data.train now has 28 of 4"),
+    ],
+)
+def test_a_run_that_cannot_resume_is_left_as_it_was(finished, run, setting, change, message):
+    if change is not None:
+        altered(run / "step-00000004.pt", change)
+    before = contents(run)
+    with pytest.raises(UserError, match=message):
+        run_training(str(finished), [*SHORT, setting], resume=str(run), device="cpu")
+    assert contents(run) == before
+    assert json.loads(before["run.json"])["status"] == "finished"
+
+
+def test_fit_alone_compares_before_it_writes(finished, run):
+    before = contents(run)
+    with pytest.raises(BadCheckpoint, match="train.optimizer: got adamw"):
+        train(finished, *SHORT, "train.optimizer=adamw", resume=str(run))
+    assert contents(run) == before
+
+
+def test_a_disk_that_fails_before_the_start_leaves_a_run_finished(finished, run, monkeypatch):
+    before = (run / "run.json").read_bytes()
+    monkeypatch.setattr(RunFolder, "branch_at", full)
+    with pytest.raises(OSError, match="No space left"):
+        run_training(str(finished), SHORT, resume=str(run), device="cpu")
+    assert (run / "run.json").read_bytes() == before
+
+
+def test_a_start_that_does_not_fit_makes_no_folder(finished, run, tmp_path):
+    more = [f"runs_dir={tmp_path / 'none'}", f"train.init_from={run / 'last.pt'}", "model.embedding_dim=16"]
+    with pytest.raises(UserError, match="another architecture"):
+        run_training(str(finished), [*SHORT, *more], device="cpu")
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_best_checkpoint_that_is_removed_during_the_run_is_told(config_file, monkeypatch):
+    marked = RunFolder.mark_best
+
+    def removed(run, step):
+        marked(run, step)
+        (run.path / "best.pt").unlink()
+
+    monkeypatch.setattr(RunFolder, "mark_best", removed)
+    with pytest.raises(UserError, match=r"best.pt: it was saved, and something removed it"):
+        run_training(str(config_file), SHORT, device="cpu")
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s["meta"].update(images_seen=NAN), "meta.images_seen: got nan · allowed: an integer"),
+        (lambda s: s["meta"].update(images_seen=-1), "meta.images_seen: got -1"),
+        (lambda s: s["meta"].update(step="x"), "meta.step: got 'x'"),
+        (lambda s: s["meta"].update(step=True), "meta.step: got True"),
+        (lambda s: s["meta"].update(step=10**400), "meta.step: got"),
+        (lambda s: s["meta"].update(best=math.inf), "meta.best: got inf"),
+        (lambda s: s["meta"].update(class_names=None), "meta.class_names: got None · allowed: a list of texts"),
+        (lambda s: s["meta"].update(config=None), "meta.config: got None"),
+        (lambda s: s["meta"]["config"].update(train=5), "meta.config.train: got 5"),
+        (lambda s: s["meta"].update(extra={"a": torch.ones(3)}), "meta.extra: got .* · allowed: texts, numbers"),
+        (lambda s: s["meta"].pop("images_seen"), "has no 'images_seen' entry"),
+        (lambda s: s["meta"].pop("class_names"), "has no 'class_names' entry"),
+        (lambda s: s["meta"].update(sample=["a"]), "meta.sample: got 1 entries · allowed: 5"),
+        (lambda s: s.pop("meta"), "has no 'meta' entry"),
+        (lambda s: s.update(optimizer=[]), "has no 'optimizer' entry"),
+        (lambda s: s.update(optimizer={}), "no state of the optimiser"),
+        (lambda s: s["optimizer"].update({"head.weight": {"exp_avg": 1}}), "optimizer.head.weight: got .*: velocity"),
+        (lambda s: s["optimizer"]["head.weight"].update(velocity=None), "head.weight.velocity: got None"),
+        (lambda s: s["optimizer"]["head.weight"].update(velocity=torch.ones(5, 7)), r"shape \(5, 7\) .* \(5, 8\)"),
+        (lambda s: s["optimizer"]["head.weight"]["velocity"].fill_(NAN), "velocity: holds numbers that are not finite"),
+        (lambda s: s["optimizer"]["head.weight"].update(velocity=torch.ones(5, 8, device="meta")), "velocity: got"),
+        (lambda s: s["model"]["fc5.bias"].fill_(NAN), "fc5.bias holds numbers that are not finite"),
+        (lambda s: s["head"]["weight"].fill_(math.inf), "weight holds numbers that are not finite"),
+        (lambda s: s.update(average_updates=-1), "average_updates: got -1"),
+        (lambda s: s.update(seen_size=5), "seen_size: got 5"),
+        (lambda s: s.update(rng={}), "rng.torch: .*missing"),
+        (lambda s: s.update(rng={"torch": 7}), "rng.torch: no state of a random generator"),
+        (lambda s: s["rng"].update(torch=torch.zeros(9, dtype=torch.uint8)), "rng.torch: no state"),
+        (lambda s: s.update(scaler=None), "has no 'scaler' entry"),
+    ],
+)
+def test_a_damaged_leaf_is_one_line_and_changes_nothing(trainer, run, change, message):
+    bad = altered(run / "step-00000004.pt", change)
+    before = {name: value.clone() for name, value in trainer.learner.model.state_dict().items()}
+    with pytest.raises(BadCheckpoint, match=message) as caught:
+        trainer.restore(bad)
+    assert len(str(caught.value)) < 1000
+    assert "\n" not in str(caught.value)
+    assert all(torch.equal(value, before[name]) for name, value in trainer.learner.model.state_dict().items())
+    assert trainer.progress.step == 0
+
+
+def test_a_run_without_a_loss_scale_cannot_resume_with_one(tmp_path):
+    scaler = torch.amp.GradScaler("cpu").state_dict()
+    meta = {"config": {"train": {"precision": "bf16"}}}
+    _check_scaler(scaler, meta, tmp_path)
+    with pytest.raises(BadCheckpoint, match=r"train.precision: got fp16, .* trained in 'bf16', without a loss scale"):
+        _check_scaler({}, meta, tmp_path)
+    for key, value in (("scale", 0.0), ("scale", NAN), ("growth_interval", "x"), ("_growth_tracker", -1)):
+        with pytest.raises(BadCheckpoint, match=f"scaler.{key}: got"):
+            _check_scaler({**scaler, key: value}, meta, tmp_path)
+
+
+# ---------------------------------------------------------------- what a resumed run has
+
+
+def test_the_random_generator_and_the_size_of_crops_are_those_of_the_checkpoint(finished, run):
+    stages = "train.stages=[{until: 0.5, input_size: [16, 16]}]"
+    smaller = altered(run / "step-00000004.pt", lambda s: s.update(seen_size=[16, 16]))
+    torch.manual_seed(1234)
+    trainer = Trainer(load(finished, *SHORT, stages), CPU)
+    trainer.restore(smaller)
+    assert torch.equal(torch.get_rng_state(), load_checkpoint(smaller)["rng"]["torch"])
+    assert trainer.learner.seen_size == (16, 16)
+    images, seen = torch.zeros(1, 3, 32, 32), []
+    trainer.learner.model.stages[0].register_forward_hook(lambda _m, given, _o: seen.append(given[0].shape[2:]))
+    with trainer.learner.evaluated() as model, torch.no_grad():
+        model(images)
+    assert seen == [(16, 16)]
+
+
+def test_another_set_that_selects_forgets_the_best(finished, run, faces):
+    meta = load_checkpoint(run / "last.pt")["meta"]
+    assert meta["best_step"] == 2
+    assert same_choice(meta, load(finished, *SHORT, "eval.every_steps=1"))
+    others = (f"eval.sets={{own: {faces / 'pairs'}}}", "eval.select=own")
+    assert not same_choice(meta, load(finished, *SHORT, *others))
+    trainer = Trainer(load(finished, *SHORT, *others), CPU)
+    trainer.restore(run / "last.pt")
+    assert (trainer.progress.best, trainer.progress.best_step) == (None, None)
+
+
+# ---------------------------------------------------------------- branches
+
+
+def test_resume_of_best_gives_the_run_again_and_loses_no_checkpoint(finished, run, tmp_path):
+    whole = load_checkpoint(run / "last.pt")
+    for name in ("step-00000002.pt", "step-00000002.json"):
+        (run / name).unlink()  # as if rotated away
+    train(finished, *SHORT, resume=str(run / "best.pt"))
+    again = load_checkpoint(run / "last.pt")
+    assert again["meta"]["step"] == 4
+    assert all(torch.equal(value, again["model"][name]) for name, value in whole["model"].items())
+    assert load_checkpoint(run / "abandoned" / "step-00000004.pt")["id"] == whole["id"]
+    assert load_checkpoint(run / "best.pt")["meta"]["step"] == 2
+
+
+def checkpoint(folder: Path, name: str, step: int, mark: int = 0) -> Path:
+    save_checkpoint(folder / name, {"meta": {"step": step}, "mark": mark}, {"step": step})
+    return folder / name
+
+
+def steps_of(folder: Path) -> dict[str, int]:
+    return {path.stem: load_checkpoint(path)["meta"]["step"] for path in sorted(folder.glob("*.pt"))}
+
+
+def made(tmp_path: Path, steps: list[int], *, last: int, best: int | None) -> RunFolder:
+    for step in steps:
+        checkpoint(tmp_path, f"step-{step:08d}.pt", step)
+    checkpoint(tmp_path, "last.pt", last)
+    if best is not None:
+        checkpoint(tmp_path, "best.pt", best)
+    return RunFolder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("steps", "last", "best", "resumed", "best_step", "left", "aside", "right"),
+    [
+        # the newest one: nothing moves
+        ([2, 4], 4, 2, "step-00000004.pt", 2, [2, 4], {}, True),
+        # killed before last.pt was made
+        ([2, 4], 2, 2, "step-00000004.pt", 2, [2, 4], {}, True),
+        # best.pt is of a later step: aside, and the earlier best is found again
+        ([2, 4, 6], 6, 6, "step-00000004.pt", 2, [2, 4], {"step-00000006": 6, "best": 6}, True),
+        # … or is gone
+        ([4, 6], 6, 6, "step-00000004.pt", 2, [4], {"step-00000006": 6, "best": 6}, False),
+        # from best.pt, whose own step-*.pt was deleted
+        ([4, 6], 6, 2, "best.pt", 2, [2], {"step-00000004": 4, "step-00000006": 6}, True),
+        # only last.pt is left of the later steps
+        ([4], 9, 4, "step-00000004.pt", 4, [4], {"last": 9}, True),
+        # killed between the checkpoint and best.pt
+        ([2, 4], 4, 2, "step-00000004.pt", 4, [2, 4], {}, True),
+        # there was no best then
+        ([2, 4], 4, 4, "step-00000002.pt", None, [2], {"step-00000004": 4, "best": 4}, True),
+    ],
+)
+def test_what_is_of_another_branch_is_set_aside(tmp_path, steps, last, best, resumed, best_step, left, aside, right):
+    run = made(tmp_path, steps, last=last, best=best)
+    step = load_checkpoint(tmp_path / resumed)["meta"]["step"]
+    assert run.branch_at(tmp_path / resumed, step, best_step) == right
+    found = steps_of(tmp_path)
+    assert found.pop("last") == step
+    assert found.pop("best", None) == (best_step if right else None)
+    assert sorted(found.values()) == left
+    assert steps_of(tmp_path / "abandoned") == aside
+    assert RunFolder(tmp_path).newest_checkpoint() == tmp_path / f"step-{step:08d}.pt"
+
+
+def test_two_branches_that_are_left_do_not_overwrite_each_other(tmp_path):
+    run = made(tmp_path, [2, 4], last=4, best=None)
+    run.branch_at(tmp_path / "step-00000002.pt", 2, None)
+    checkpoint(tmp_path, "step-00000004.pt", 4, mark=1)
+    run.branch_at(tmp_path / "step-00000002.pt", 2, None)
+    marks = [load_checkpoint(tmp_path / name / "step-00000004.pt")["mark"] for name in ("abandoned", "abandoned-2")]
+    assert marks == [0, 1]
+
+
+def test_another_file_of_the_same_step_takes_its_place(tmp_path):
+    run = made(tmp_path, [2], last=2, best=None)
+    mine = checkpoint(tmp_path, "mine.pt", 2, mark=1)
+    mine.with_suffix(".json").unlink()
+    run.branch_at(mine, 2, None)
+    assert load_checkpoint(tmp_path / "step-00000002.pt")["mark"] == 1
+    assert load_checkpoint(tmp_path / "abandoned" / "step-00000002.pt")["mark"] == 0
+
+
+# ---------------------------------------------------------------- the data
+
+
+def exchanged(faces: Path, root: Path) -> Path:
+    data = Path(shutil.copytree(faces / "train", root / "train"))
+    for name, other in (("id00", "kept"), ("id03", "id00"), ("kept", "id03")):
+        (data / name).rename(data / other)
+    return data
+
+
+def test_folders_of_two_people_exchanged_are_noticed(finished, run, faces, tmp_path):
+    data, before = exchanged(faces, tmp_path), contents(run)
+    with pytest.raises(
+        UserError, match=r"of 5 identities compared, 2 have another first image.*: id00, id03 · .*init_"
+    ):
+        run_training(str(finished), [*SHORT, f"data.train={data}"], resume=str(run), device="cpu")
+    assert contents(run) == before
+
+
+def test_a_checkpoint_without_a_sample_resumes(run, trainer):
+    trainer.restore(altered(run / "last.pt", lambda s: s["meta"].pop("sample")))
+    assert trainer.progress.step == 4
+
+
+def test_an_image_that_cannot_be_read_is_not_compared(run, trainer):
+    trainer.restore(altered(run / "last.pt", lambda s: s["meta"]["sample"].__setitem__(1, "")))
+    with pytest.raises(BadCheckpoint, match="1 have another first image in data.train: id01 ·"):
+        trainer.restore(altered(run / "last.pt", lambda s: s["meta"]["sample"].__setitem__(1, "0" * 32)))
+
+
+def test_every_form_of_the_same_images_has_the_same_sample(faces, tmp_path):
+    folder = faces / "train"
+    images = sorted(folder.rglob("*.png"))
+    lines = [f"{path} {int(path.parent.name[2:])}" for path in images]
+    (tmp_path / "list.txt").write_text("\n".join(lines) + "\n")
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        for path in images:
+            archive.write(path, str(path.relative_to(folder)))
+    source = open_source(str(folder))
+    pack(source, tmp_path / "rec" / "train.rec")
+    expected = sample_of(source)
+    assert len(set(expected)) == 5
+    assert all(len(digest) == 32 for digest in expected)
+    for form in ("list.txt", "all.zip", "rec"):
+        assert sample_of(open_source(str(tmp_path / form))) == expected
+
+
+def test_the_sample_is_spread_evenly():
+    assert sampled_labels(3) == [0, 1, 2]
+    assert sampled_labels(1000) == list(range(1000))
+    assert sampled_labels(2500)[:4] == [0, 2, 5, 7]
+    assert sampled_labels(10**6) == list(range(0, 10**6, 1000))
+
+
+# ---------------------------------------------------------------- auto
+
+
+def unfinished(config_file: Path, name: str, started: object, *overrides: str) -> Path:
+    config = load(config_file, *SHORT, *overrides)
+    path = Path(config.runs_dir) / config.name / name
+    path.mkdir(parents=True)
+    run = RunFolder(path)
+    run.write_start(config, {})
+    write_whole(path / "run.json", json.dumps({"status": "stopped", "started": started}))
+    return path
+
+
+def auto(config_file: Path, *overrides: str) -> Path | None:
+    found = RunFolder.find("auto", load(config_file, *SHORT, *overrides))
+    return None if found is None else found[0].path
+
+
+def test_auto_takes_the_newest_run_across_time_zones(config_file):
+    unfinished(config_file, "b", "2026-03-01T10:00:00+0000")
+    newest = unfinished(config_file, "a", "2026-03-01T06:00:00-0500")  # 11:00 UTC
+    unfinished(config_file, "c", "2026-03-01T12:00:00+0900")  # 03:00 UTC
+    for name, started in enumerate(
+        (None, 5, "nonsense", ["x"], "0001-01-01T00:00:00+2359", "9999-12-31T23:59:59-2359")
+    ):
+        unfinished(config_file, f"z{name}", started)
+    assert auto(config_file) == newest
+
+
+def test_auto_knows_a_path_in_another_spelling(config_file, faces, monkeypatch):
+    path = unfinished(config_file, "a", "2026-03-01T10:00:00+0000")
+    monkeypatch.chdir(faces)
+    assert auto(config_file, f"data.train={faces}/train/") == path
+    assert auto(config_file, "data.train=./train") == path
+    assert auto(config_file, f"data.train={faces}/pairs/../train") == path
+    assert auto(config_file, f"data.train={faces}/pairs") is None
+
+
+def test_a_new_run_says_what_keeps_it_from_resuming(config_file, caplog):
+    unfinished(config_file, "far", "2026-03-02T10:00:00+0000", "train.lr=0.01", "seed=7")
+    unfinished(config_file, "near", "2026-03-01T10:00:00+0000", "seed=7")
+    with caplog.at_level(logging.INFO):
+        assert auto(config_file) is None
+    assert "resume auto: no unfinished run of this configuration, starting a new one" in caplog.text
+    assert "tiny/near, trains otherwise: seed: 7 → 0 · to resume that one all the same: --resume" in caplog.text
+
+
+# ---------------------------------------------------------------- a stranger's folder
+
+
+def fifo(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("metrics.jsonl", fifo),
+        (".lock", fifo),
+        ("step-00000009.pt", fifo),
+        ("train.log", lambda path: (path.unlink(), path.symlink_to("/dev/null"))),
+        ("crops.png", lambda path: (path.unlink(missing_ok=True), path.symlink_to(path.with_name("run.json")))),
+        ("best.pt", lambda path: (path.unlink(missing_ok=True), path.mkdir())),
+    ],
+)
+def test_a_folder_in_which_a_write_would_end_elsewhere_is_refused(finished, run, name, make):
+    make(run / name)
+    before = (run / "config.yaml").read_bytes(), (run / "run.json").read_bytes()
+    with pytest.raises(UserError, match=f"{name}: no plain file"):
+        train(finished, *SHORT, resume=str(run / "step-00000004.pt"))
+    assert before == ((run / "config.yaml").read_bytes(), (run / "run.json").read_bytes())
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "[]", '{"a": 1, "a": 2}', "\x00", '"x"'])
+def test_a_run_json_of_something_else_is_no_run_folder(finished, run, text):
+    (run / "run.json").write_text(text)
+    with pytest.raises(UserError, match="no run folder with a checkpoint"):
+        RunFolder.find(str(run), load(finished, *SHORT))
+
+
+@pytest.mark.parametrize("name", ["n" * 300, "a\0b", "n" * 300 + "/x.pt"])
+def test_a_name_that_no_file_can_have_is_one_line(finished, name):
+    with pytest.raises(UserError, match="cannot be read"):
+        RunFolder.find(name, load(finished, *SHORT))
+
+
+def test_metrics_of_something_else_are_dropped_line_by_line(tmp_path):
+    good = b'{"step": 1, "train/loss": 2.0}\n'
+    (tmp_path / "metrics.jsonl").write_bytes(good + b'{"step": "x"}\n[1]\n7\n{"step": 2, "x": "\xc3\n' + b"[" * 10**5)
+    with monitor.Monitor(tmp_path, tensorboard=False, step=5):
+        pass
+    assert (tmp_path / "metrics.jsonl").read_bytes() == good
+
+
+# ---------------------------------------------------------------- disks
+
+
+def full(*_args, **_kwargs):
+    raise OSError(28, "No space left on device")
+
+
+def test_a_disk_that_is_full_at_the_start_is_one_line_and_leaves_no_folder(finished, tmp_path, monkeypatch):
+    monkeypatch.setattr(run_folder, "write_whole", full)
+    with pytest.raises(UserError, match="run folder cannot be written .No space left on device. · make room"):
+        run_training(str(finished), [*SHORT, f"runs_dir={tmp_path / 'r'}"], device="cpu")
+    assert list((tmp_path / "r" / "tiny").iterdir()) == []
+
+
+def test_a_disk_that_is_full_at_the_end_does_not_hide_the_reason(finished, tmp_path, monkeypatch):
+    def last_step(self):
+        monkeypatch.setattr(run_folder, "write_whole", full)
+        monkeypatch.setattr(RunFolder, "save", full)
+        return 1.0
+
+    monkeypatch.setattr(Trainer, "share", last_step)
+    with pytest.raises(UserError, match="checkpoint could not be written .*No space left .* make room, then"):
+        run_training(str(finished), [*SHORT, f"runs_dir={tmp_path / 'r'}"], device="cpu")
+
+
+def test_figures_that_cannot_be_written_from_the_start_only_warn(tmp_path, monkeypatch, caplog):
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", full)
+        watch = monitor.Monitor(tmp_path, tensorboard=False, step=0)
+    with watch:
+        watch.scalars(1, {"train/loss": 2.0}, images_seen=8)
+    assert caplog.text.count("could not be written") == 1
+    assert json.loads((tmp_path / "metrics.jsonl").read_text())["train/loss"] == 2.0
