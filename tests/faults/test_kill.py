@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import random
 import time
@@ -16,10 +15,10 @@ import yaml
 from sphereface.checkpoint import load_checkpoint
 
 from ..pictures import make_training_set
-from .sitting import sit
+from .session import train
 
 KILLS = int(os.environ.get("SPHEREFACE_KILLS", "200"))
-STEPS_A_KILL = 15  # a sitting lives for about five
+STEPS_A_KILL = 15  # a session lives for about five
 
 
 def write_config(path: Path, data: Path, runs: Path, steps: int) -> Path:
@@ -36,22 +35,14 @@ def write_config(path: Path, data: Path, runs: Path, steps: int) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def server():
-    """Starts each sitting as a fork of a process that has torch imported but never used: in a tenth of a second."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.faults.sitting"])
-    return context
-
-
 def start(server, config: Path) -> BaseProcess:
-    process = server.Process(target=sit, args=(str(config),))
+    process = server.Process(target=train, args=(str(config),))
     process.start()
     return process
 
 
 def final_state(runs: Path) -> dict:
-    (run,) = (runs / "killed").iterdir()  # one folder: every sitting went on in place
+    (run,) = (runs / "killed").iterdir()  # one folder: every session resumed in place
     return load_checkpoint(run / "last.pt")
 
 

@@ -1,4 +1,4 @@
-"""One sitting of a run, in a process of its own."""
+"""One session of a run, in a process of its own."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import torch
 from sphereface.training.run import run_training
 
 
-def sit(config: str) -> None:
-    """Go on with the newest unfinished run of a configuration, to its end."""
+def train(config: str) -> None:
+    """Resume the newest unfinished run of a configuration, to its end."""
     torch.set_num_threads(1)
     sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 -- until the process ends
     run_training(config, resume="auto", device="cpu")

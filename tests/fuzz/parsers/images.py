@@ -1,0 +1,58 @@
+"""Encoded images: the walk over their headers, and decoding."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from sphereface.data.images import BadImage, decode, decode_into
+from sphereface.data.picture_size import picture_size
+
+from ...pictures import picture
+from ..registry import register
+
+SIZE = (32, 24)
+_FLAGS: dict[str, list[int]] = {
+    "baseline.jpg": [cv2.IMWRITE_JPEG_QUALITY, 80],
+    "progressive.jpg": [cv2.IMWRITE_JPEG_PROGRESSIVE, 1],
+    "restart.jpg": [cv2.IMWRITE_JPEG_RST_INTERVAL, 2],
+    "plain.png": [], "plain.bmp": [], "plain.webp": [], "plain.ppm": [], "plain.pgm": [],
+}  # fmt: skip
+
+
+def make_images(folder: Path) -> None:
+    for number, (name, flags) in enumerate(_FLAGS.items()):
+        _write(folder / name, picture(number, 0, SIZE), flags)
+    _write(folder / "deep.png", picture(1, 1, SIZE).astype(np.uint16) * 257, [])
+    _write(folder / "alpha.png", np.dstack([picture(1, 2, SIZE), np.full(SIZE, 128, np.uint8)]), [])
+    jpeg = (folder / "baseline.jpg").read_bytes()
+    turned = b"Exif\0\0MM\0*\0\0\0\x08\0\1\1\x12\0\3\0\0\0\1\0\6\0\0\0\0\0\0"  # orientation 6
+    (folder / "exif.jpg").write_bytes(b"\xff\xd8\xff\xe1" + (len(turned) + 2).to_bytes(2, "big") + turned + jpeg[2:])
+
+
+def _write(path: Path, image: np.ndarray, flags: list[int]) -> None:
+    suffix = path.suffix if path.suffix != ".pgm" else ".pgm"
+    ok, data = cv2.imencode(suffix, image if path.suffix != ".pgm" else image[..., 0], flags)
+    assert ok
+    path.write_bytes(data.tobytes())
+
+
+def parse_image(_folder: Path, path: Path) -> None:
+    data = path.read_bytes()
+    size = picture_size(data)
+    with contextlib.suppress(BadImage):
+        image = decode(data)
+        assert image.dtype == np.uint8
+        assert image.ndim == 3
+        assert image.shape[2] == 3
+        assert size is not None
+        assert sorted(image.shape[:2]) == sorted(size), (image.shape, size)
+    out = np.zeros((*SIZE, 3), np.uint8)
+    with contextlib.suppress(BadImage):
+        decode_into(data, out)
+
+
+register("image", make_images, parse_image, reads="data.images data.picture_size")

@@ -1,0 +1,158 @@
+"""Training sets of every form, verification sets in one file, and what goes with them."""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from sphereface.data.bins import read_bin
+from sphereface.data.images import BadImage, decode
+from sphereface.data.sources import Source, open_path, open_source, read_names
+
+from ...data.recs import image_record, insightface_records, write_rec
+from ...pictures import make_training_set
+from ..registry import register
+from .images import SIZE
+
+PEOPLE, EACH = 3, 3
+
+
+def _people(folder: Path) -> list[list[bytes]]:
+    root = make_training_set(folder / "people", PEOPLE, EACH, SIZE)
+    return [[path.read_bytes() for path in sorted(person.iterdir())] for person in sorted(root.iterdir())]
+
+
+def check_source(source: Source) -> None:
+    """Read a source as training does: damage of one image is an OSError or a BadImage, which the feed counts."""
+    assert len(source) == len(source.labels)
+    assert len(source)
+    assert source.labels.min() >= 0
+    assert source.labels.max() < len(source.class_names)
+    assert len(set(source.class_names)) == len(source.class_names)
+    for index in range(min(len(source), 20)):
+        source.name(index)
+        with contextlib.suppress(OSError, BadImage):
+            decode(source.read(index))
+
+
+def _parse_at(*names: str):
+    def parse(folder: Path, path: Path) -> None:
+        check_source(open_path(folder / names[0] if names else path))
+
+    return parse
+
+
+def make_folder_source(folder: Path) -> None:
+    _people(folder)
+    (folder / "exclude.txt").write_text("id00\nnobody\n", encoding="utf-8")
+
+
+def parse_folder_source(folder: Path, _path: Path) -> None:
+    read_names(folder / "exclude.txt")
+    check_source(open_source(folder / "people", exclude_file=folder / "exclude.txt"))
+
+
+def make_list(folder: Path) -> None:
+    _people(folder)
+    lines = [
+        f"{path.relative_to(folder).as_posix()} {label}"
+        for label, person in enumerate(sorted((folder / "people").iterdir()))
+        for path in sorted(person.iterdir())
+    ]
+    (folder / "list.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def make_lst(folder: Path) -> None:
+    """mxnet's: number, label, path, between tabs."""
+    make_list(folder)
+    rows = [line.split() for line in (folder / "list.txt").read_text().splitlines()]
+    lines = [f"{number}\t{label}.000000\t{path}" for number, (path, label) in enumerate(rows)]
+    (folder / "list.lst").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def make_rec(folder: Path) -> None:
+    write_rec(folder / "rec" / "train.rec", insightface_records(_people(folder)))
+    (folder / "rec" / "property").write_text(f"{PEOPLE},112,112", encoding="utf-8")
+
+
+def make_plain_rec(folder: Path) -> None:
+    """im2rec's: no header, labels in the records; one of the records in parts."""
+    people = _people(folder)
+    records = [
+        (
+            number,
+            image_record(
+                float(number % PEOPLE), number, people[number % PEOPLE][0] + b"\x0a\x23\xd7\xce" * (number == 1)
+            ),
+        )
+        for number in range(PEOPLE * EACH)
+    ]
+    write_rec(folder / "rec" / "train.rec", records)
+
+
+def make_zip(folder: Path) -> None:
+    make_list(folder)
+    for name, method in (("stored.zip", zipfile.ZIP_STORED), ("deflated.zip", zipfile.ZIP_DEFLATED)):
+        with zipfile.ZipFile(folder / name, "w", method) as file:
+            for path in sorted((folder / "people").rglob("*.png")):
+                file.write(path, path.relative_to(folder).as_posix())
+    with zipfile.ZipFile(folder / "listed.zip", "w") as file:
+        for path in sorted((folder / "people").rglob("*.png")):
+            file.write(path, path.relative_to(folder).as_posix())
+        file.write(folder / "list.txt", "list.txt")
+
+
+def make_joined(folder: Path) -> None:
+    make_list(folder)
+    make_zip(folder)
+    (folder / "stored.zip").unlink()
+    (folder / "deflated.zip").unlink()
+
+
+def parse_joined(folder: Path, _path: Path) -> None:
+    for merge in (False, True):
+        check_source(open_source([folder / "list.txt", folder / "listed.zip"], merge=merge, min_images=2))
+
+
+def make_bin(folder: Path) -> None:
+    images = [image for person in _people(folder) for image in person]
+    pairs = [(k % 9, (k + 1) % 9 if k % 2 else (k + 3) % 9) for k in range(20)]
+    encoded = [images[index] for pair in pairs for index in pair]
+    for protocol in (2, 4):
+        (folder / f"{protocol}.bin").write_bytes(pickle.dumps((encoded, [k % 2 == 1 for k in range(20)]), protocol))
+    arrays = [np.frombuffer(image, np.uint8) for image in encoded]
+    (folder / "numpy.bin").write_bytes(pickle.dumps((arrays, np.arange(20) % 2 == 1), 4))
+
+
+def parse_bin(_folder: Path, path: Path) -> None:
+    images, pairs = read_bin(path)
+    assert pairs.left.max() < len(images)
+    assert pairs.right.max() < len(images)
+    for image in images[:20]:
+        with contextlib.suppress(OSError, BadImage):
+            decode(image.read_bytes())
+
+
+register(
+    "folder",
+    make_folder_source,
+    parse_folder_source,
+    reads="data.sources.folder data.sources.selection data.sources.base",
+)
+register("list", make_list, _parse_at("list.txt"), files="list.txt", reads="data.sources.listing data.text_files")
+register("lst", make_lst, _parse_at(), files="list.lst", reads="data.sources.listing")
+register("rec", make_rec, _parse_at("rec"), files="rec/*", reads="data.recordio data.record_index data.sources.records")
+register(
+    "rec-plain",
+    make_plain_rec,
+    _parse_at("rec"),
+    files="rec/*",
+    reads="data.recordio data.record_index data.sources.records",
+)
+register("zip", make_zip, _parse_at(), files="*.zip", reads="data.sources.zipped")
+register("joined", make_joined, parse_joined, files="list*", reads="data.sources.joined data.sources.selection")
+register("bin", make_bin, parse_bin, files="*.bin", reads="data.bins data.pickled")
