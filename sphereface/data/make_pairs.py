@@ -25,7 +25,6 @@ from .walking import is_of_the_system, what_lies_at
 PAIRS_NAME, PEOPLE_NAME, NAMES_NAME = "pairs.txt", "people.txt", "names.tsv"
 LFW_PAIRS = 300  # of each kind in a fold of LFW
 _SHARE_HELD_OUT = 0.1
-_LOCK_NAME = ".lock"
 _LONGEST_NAME = 200  # bytes: an image's name adds _0001.jpg, and a file's name has at most 255
 _SUFFIXES = {b"\xff\xd8": ".jpg", b"\x89P": ".png", b"BM": ".bmp", b"RI": ".webp", b"P5": ".pgm", b"P6": ".ppm"}
 
@@ -102,9 +101,7 @@ def write_pairs(source: Source, chosen: Split, folder: Path) -> None:
         UserError: the folder is not empty, two people's names differ in forbidden signs alone, no line of a file can
             hold a name, an image cannot be decoded, another process writes the same set, or the disk refuses.
     """
-    kind = what_lies_at(folder)
-    if kind not in ("nothing", "folder") or (kind == "folder" and any(folder.iterdir())):
-        raise UserError(f"{folder}: is there already · allowed: a new or empty folder")
+    _check_new(folder)
     names = {label: _file_name(source.class_names[label]) for label in chosen.people}
     if len(set(names.values())) < len(names):
         raise UserError(f"{folder}: two people's names would be one folder (of {', '.join(names.values())[:200]})")
@@ -113,24 +110,33 @@ def write_pairs(source: Source, chosen: Split, folder: Path) -> None:
     target = folder.resolve()
     part = target.with_name(f".{target.name}.part")
     try:
-        part.mkdir(parents=True, exist_ok=True)
-        with _lock_of(part):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        lock = target.with_name(f".{target.name}.lock")
+        with _held(lock, folder):  # until the set has its name: before that nobody else may write to it
             try:
+                _check_new(folder)  # another process may just have finished it
                 _write_part(source, images, people, pairs_text(chosen, names), part)
-                part.replace(target)  # with the lock in it: until then nobody else may write to it
+                part.replace(target)
             except BaseException:
                 shutil.rmtree(part, ignore_errors=True)
                 raise
-            (target / _LOCK_NAME).unlink()
+            finally:
+                lock.unlink()
     except OSError as error:
         raise UserError(f"{error.filename or folder}: {error.strerror or error} · nothing is written") from error
 
 
-def _lock_of(part: Path) -> IO[str]:
-    lock = lock_file(part / _LOCK_NAME)
-    if lock is None:
-        raise UserError(f"{part}: another process writes this set now · wait for it, or give another folder")
-    return lock
+def _check_new(folder: Path) -> None:
+    kind = what_lies_at(folder)
+    if kind not in ("nothing", "folder") or (kind == "folder" and any(folder.iterdir())):
+        raise UserError(f"{folder}: is there already · allowed: a new or empty folder")
+
+
+def _held(lock: Path, folder: Path) -> IO[str]:
+    file = lock_file(lock)
+    if file is None:
+        raise UserError(f"{folder}: another process writes this set now · wait for it, or give another folder")
+    return file
 
 
 def _images(source: Source, chosen: Split, names: dict[int, str]) -> dict[str, int]:
@@ -146,8 +152,9 @@ def _images(source: Source, chosen: Split, names: dict[int, str]) -> dict[str, i
 
 def _write_part(source: Source, images: dict[str, int], people: bytes, pairs: str, part: Path) -> None:
     """Write the set into the folder ``part``, which may hold what a killed process left."""
-    for left in [path for path in part.iterdir() if path.name != _LOCK_NAME]:
-        shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
+    if part.is_dir():
+        shutil.rmtree(part)
+    part.mkdir()
     for name, index in images.items():
         write_whole(part / name, source.read(index), durable=False)
     write_whole(part / NAMES_NAME, _names_table(source, images))

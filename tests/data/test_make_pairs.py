@@ -304,11 +304,10 @@ def test_a_full_disk_and_a_kill_leave_no_half_set(faces, tmp_path, capsys, monke
 
 
 def test_of_two_at_once_one_is_told(faces, tmp_path, capsys):
-    part = tmp_path / ".own.part"
-    part.mkdir()
+    lock = tmp_path / ".own.lock"
     program = (
         "import sys, pathlib; from sphereface.files import lock_file; "
-        f"lock = lock_file(pathlib.Path({str(part / '.lock')!r})); print('locked', flush=True); sys.stdin.read()"
+        f"lock = lock_file(pathlib.Path({str(lock)!r})); print('locked', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout.readline() == b"locked\n"
@@ -327,13 +326,15 @@ def test_the_set_is_locked_until_it_has_its_name(faces, tmp_path, monkeypatch):
 
     def seen(path, target):
         if path.name == ".own.part":
-            other.append(subprocess.check_output([sys.executable, "-c", program, str(path / ".lock")], text=True))
+            other.append(
+                subprocess.check_output([sys.executable, "-c", program, str(tmp_path / ".own.lock")], text=True)
+            )
         return replace(path, target)
 
     monkeypatch.setattr(Path, "replace", seen)
     assert main([str(faces), str(tmp_path / "own"), "--folds", "2"]) == 0
     assert other == ["False\n"]
-    assert not (tmp_path / "own/.lock").exists()
+    assert [path.name for path in tmp_path.glob(".own*")] == []
 
 
 def test_names_that_are_no_file_names(faces, tmp_path):
