@@ -12,7 +12,7 @@ import torch
 from ..backbone_options import BackboneOptions
 from ..checkpoint import BadCheckpoint, load_checkpoint
 from ..config import parse_model
-from ..errors import ConfigError, UserError, first_line, shown
+from ..errors import ConfigError, UserError, first_line, shown, shown_key
 from ..input_spec import InputSpec
 from .backbone import BACKBONES, Backbone, Resized, resized, set_batch_norm
 from .pointwise import slice_strided_pointwise
@@ -188,7 +188,7 @@ def check_weights(shapes: Mapping[str, Sequence[int]], weights: Mapping[str, tor
     if expected != found:
         name = sorted(n for n in expected.keys() | found.keys() if expected.get(n) != found.get(n))[0]
         raise BadCheckpoint(
-            f"{path}: another architecture: {name} is {found.get(name, 'missing')} in the file, "
+            f"{path}: another architecture: {shown_key(name)} is {found.get(name, 'missing')} in the file, "
             f"{expected.get(name, 'absent')} in this network · use the config that it was trained with"
         )
 

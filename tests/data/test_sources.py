@@ -808,3 +808,10 @@ def test_paths_that_are_half_a_recordio(tmp_path):
 def test_empty_files(tmp_path, suffix):
     with pytest.raises(UserError, match=r"x\..*: got (0 bytes|no line)"):
         open_path(put(tmp_path / f"x{suffix}", b""))
+
+
+@pytest.mark.parametrize("text", ["2\na\t4\nb\n1\nc\t3\n", "a\t\nb\nc\n", "a\nb\tx\ty\nc\n"])
+def test_a_tab_in_one_line_hides_no_name_of_another(tmp_path, text):
+    path = tmp_path / "people.txt"
+    path.write_text(text, encoding="utf-8")
+    assert read_names(path) == ["a", "b", "c"]

@@ -63,8 +63,8 @@ def _selected(source: Source, keep: npt.NDArray[np.bool_]) -> Source:
 def read_names(path: Path | str) -> list[str]:
     """Identities that a file lists, a name a line: all of the line but its end, blanks included.
 
-    In a file with tabs, such as LFW's ``people.txt`` (``Name <tab> images`` below lines that count), names are what
-    stands before the first tab, and lines without one are no names.
+    A name ends at the first tab. In a file with tabs, such as LFW's ``people.txt`` (``Name <tab> images`` below lines
+    that count), a number alone on its line is no name.
 
     Raises:
         UserError: it cannot be read, is no text, or lists nobody.
@@ -157,8 +157,8 @@ def _plain(name: str) -> str:
 
 
 def _names(lines: Sequence[str]) -> list[str]:
-    tabs = any("\t" in line for line in lines)
-    found = (line.partition("\t")[0] for line in lines if "\t" in line or not tabs)
+    tabs = any("\t" in line for line in lines)  # then a number alone is a count, as in LFW's file
+    found = (line.partition("\t")[0] for line in lines if not (tabs and line.strip().isdecimal()))
     return [nfc(name) for name in found if name.strip()]
 
 
