@@ -31,6 +31,7 @@ from sphereface.data.sources import (
     shared_names,
 )
 from sphereface.data.sources.base import TextTable, read_file
+from sphereface.data.sources.folder import first_folders
 from sphereface.data.sources.selection import names_text, read_names
 from sphereface.errors import UserError
 
@@ -815,3 +816,19 @@ def test_a_tab_in_one_line_hides_no_name_of_another(tmp_path, text):
     path = tmp_path / "people.txt"
     path.write_text(text, encoding="utf-8")
     assert read_names(path) == ["a", "b", "c"]
+
+
+def test_the_first_folder_of_random_trees_and_of_a_very_deep_one():
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        names = {"/".join([*(f"d{n}" for n in rng.integers(0, 3, rng.integers(0, 4))), f"{i}.jpg"]) for i in range(8)}
+        folders = {name.rpartition("/")[0] for name in names} - {""}
+        leaves = [f for f in folders if not any(other.startswith(f"{f}/") for other in folders)]
+        depth = len(os.path.commonpath([f"/{f.rpartition(chr(47))[0]}" for f in leaves] or ["/"]).strip("/").split("/"))
+        shared = os.path.commonpath([f"/{f.rpartition(chr(47))[0]}" for f in leaves] or ["/"]).strip("/")
+        skip = depth if shared else 0
+        for name, identity in zip(sorted(names), first_folders(sorted(names))[0], strict=True):
+            parts = name.split("/")
+            inside = parts[:skip] == (shared.split("/") if shared else [])
+            assert identity == (parts[skip] if inside and len(parts) > skip + 1 else "")
+    assert first_folders(["p1/1.jpg", "p2/" + "a/" * 100_000 + "1.jpg"]) == (["p1", "p2"], 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -74,18 +75,13 @@ def first_folders(names: Sequence[str]) -> tuple[list[str], int]:
         The identities, and how many images lie deeper than in the first folder.
     """
     folders = {name.rpartition("/")[0] for name in names}
-    above = {parent for folder in folders for parent in _parents(folder)}
+    ordered = sorted(f"{folder}/" for folder in folders if folder)  # what lies in a folder comes right after it
+    above = {folder[:-1] for folder, following in pairwise(ordered) if following.startswith(folder)}
     shared = _common([folder.rpartition("/")[0] for folder in folders - above - {""}])
     prefix = f"{shared}/" if shared else ""
     below = [name.removeprefix(prefix) if name.startswith(prefix) else "" for name in names]
     deeper = sum(name.count("/") > 1 for name in below)
     return [nfc(name.partition("/")[0]) if "/" in name else "" for name in below], deeper
-
-
-def _parents(folder: str) -> list[str]:
-    """All folders above one, but the top: 'a/b/c' → 'a/b', 'a'."""
-    parts = folder.split("/")
-    return ["/".join(parts[:depth]) for depth in range(1, len(parts))]
 
 
 def _common(folders: Sequence[str]) -> str:
