@@ -36,9 +36,9 @@ from sphereface.data.batch import Batch
 from sphereface.device import use_machine
 from sphereface.losses.margins import MARGINS
 from sphereface.models import BACKBONES
+from sphereface.training.dry_run import multiply_adds
 from sphereface.training.learner import Learner
 from sphereface.training.plan import Plan
-from sphereface.training.run import multiply_adds
 
 Step = Callable[[], object]
 Contest = tuple[str, str]

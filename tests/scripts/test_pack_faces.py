@@ -260,22 +260,6 @@ def test_the_second_of_two_packs_to_one_folder_ends_in_one_line(tmp_path, capsys
     assert written(new) == ["property", "x.identities.txt", "x.idx", "x.rec"]
 
 
-def test_a_lock_that_its_owner_removed_meanwhile_is_none(tmp_path, monkeypatch):
-    """Between opening and locking it, the process before ended: a third one may lock a new file."""
-    real = packing.lock_file
-
-    def removed(path):
-        file = real(path)
-        path.unlink()
-        path.write_text("of a third process")
-        return file
-
-    monkeypatch.setattr(packing, "lock_file", removed)
-    with pytest.raises(UserError, match="another process is packing"):
-        packing.pack(open_path(make_training_set(tmp_path / "faces", 2, 1)), tmp_path / "x.rec")
-    assert (tmp_path / ".pack.lock").read_text() == "of a third process"
-
-
 def test_names_of_an_earlier_try_do_not_stay(tmp_path):
     for name in ("x.identities.txt", ".x.identities.txt.part"):
         (tmp_path / name).write_text("Somebody\nElse\n")

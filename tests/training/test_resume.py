@@ -436,7 +436,7 @@ def test_a_folder_in_which_a_write_would_end_elsewhere_is_refused(finished, run,
 @pytest.mark.parametrize("text", ["[" * 100_000, "[]", '{"a": 1, "a": 2}', "\x00", '"x"'])
 def test_a_run_json_of_something_else_is_no_run_folder(finished, run, text):
     (run / "run.json").write_text(text)
-    with pytest.raises(UserError, match="no run folder with a checkpoint"):
+    with pytest.raises(UserError, match="is no run folder: its run.json is missing or damaged"):
         RunFolder.find(str(run), load(finished, *SHORT))
 
 
