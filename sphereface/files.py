@@ -15,7 +15,7 @@ import time
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, BinaryIO
 
@@ -175,6 +175,26 @@ def lock_file(path: Path) -> IO[str] | None:
             if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 return file
         file.close()  # its last holder has just removed or moved it
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[bool]:
+    """Hold the lock of :func:`lock_file` while a block runs, then remove the file, whose folder is made if need be.
+
+    Yields:
+        True; False where another process holds the lock.
+
+    Raises:
+        OSError: the file system refuses.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = lock_file(path)
+    try:
+        yield file is not None
+    finally:
+        if file is not None:
+            with file, contextlib.suppress(OSError):
+                path.unlink()
 
 
 def sha256_of(path: Path) -> str:

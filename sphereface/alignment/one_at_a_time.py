@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import UserError
-from ..files import lock_file
+from ..files import locked
 from .report import cannot_write
 
 LOCK_NAME = ".align.lock"
@@ -23,16 +23,11 @@ def only_writer(folder: Path) -> Iterator[None]:
     path = folder / LOCK_NAME
     if path.is_symlink() or (path.exists() and not path.is_file()):
         raise UserError(f"{path}: no plain file · delete it")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = lock_file(path)
-    except OSError as error:
-        raise cannot_write(path, error) from error
-    if lock is None:
-        raise UserError(f"{folder}: another align writes into it · wait for it, or give another folder")
-    try:
+    with contextlib.ExitStack() as stack:
+        try:
+            alone = stack.enter_context(locked(path))
+        except OSError as error:
+            raise cannot_write(path, error) from error
+        if not alone:
+            raise UserError(f"{folder}: another align writes into it · wait for it, or give another folder")
         yield
-    finally:
-        with contextlib.suppress(OSError):
-            path.unlink(missing_ok=True)
-        lock.close()

@@ -11,12 +11,11 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
 from ..errors import UserError, is_unprintable
-from ..files import lock_file, write_whole
+from ..files import locked, write_whole
 from .images import BadImage, decode
 from .sources import Source
 from .sources.selection import names_text
@@ -110,18 +109,16 @@ def write_pairs(source: Source, chosen: Split, folder: Path) -> None:
     target = folder.resolve()
     part = target.with_name(f".{target.name}.part")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        lock = target.with_name(f".{target.name}.lock")
-        with _held(lock, folder):  # until the set has its name: before that nobody else may write to it
-            try:
+        with locked(target.with_name(f".{target.name}.lock")) as alone:
+            if not alone:
+                raise UserError(f"{folder}: another process writes this set now · wait for it, or give another folder")
+            try:  # the lock is held until the set has its name: before that nobody else may write to it
                 _check_new(folder)  # another process may just have finished it
                 _write_part(source, images, people, pairs_text(chosen, names), part)
                 part.replace(target)
             except BaseException:
                 shutil.rmtree(part, ignore_errors=True)
                 raise
-            finally:
-                lock.unlink()
     except OSError as error:
         raise UserError(f"{error.filename or folder}: {error.strerror or error} · nothing is written") from error
 
@@ -130,13 +127,6 @@ def _check_new(folder: Path) -> None:
     kind = what_lies_at(folder)
     if kind not in ("nothing", "folder") or (kind == "folder" and any(folder.iterdir())):
         raise UserError(f"{folder}: is there already · allowed: a new or empty folder")
-
-
-def _held(lock: Path, folder: Path) -> IO[str]:
-    file = lock_file(lock)
-    if file is None:
-        raise UserError(f"{folder}: another process writes this set now · wait for it, or give another folder")
-    return file
 
 
 def _images(source: Source, chosen: Split, names: dict[int, str]) -> dict[str, int]:

@@ -16,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ..errors import UserError
-from ..files import flush_folder, lock_file, read_plain, temporary_name
+from ..files import flush_folder, locked, read_plain, temporary_name
 from .images import BadImage, decode
 from .recordio import EXACT_IN_FLOAT, RecordWriter, record_content
 from .sources.base import Source
@@ -89,18 +89,14 @@ def pack(
 def _locked(rec: Path) -> Iterator[None]:
     """Keep other processes from packing to the same place. Folders that are empty in the end are removed again."""
     missing = [folder for folder in (rec.parent, *rec.parent.parents) if not folder.exists()]
-    path = rec.with_name(".pack.lock")  # of the folder, since property is of the folder
-    lock = None
     try:
-        rec.parent.mkdir(parents=True, exist_ok=True)
-        lock = lock_file(path)
-        if lock is None:
-            raise UserError(f"{rec}: another process is packing to this folder · wait for it, or give another folder")
-        yield
+        with locked(rec.with_name(".pack.lock")) as alone:  # of the folder, since property is of the folder
+            if not alone:
+                raise UserError(
+                    f"{rec}: another process is packing to this folder · wait for it, or give another folder"
+                )
+            yield
     finally:
-        if lock is not None:
-            with lock, contextlib.suppress(OSError):
-                path.unlink()
         with contextlib.suppress(OSError):
             for folder in missing:
                 folder.rmdir()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TextIO
 
 from ..errors import UserError
-from ..files import regular_file
+from ..files import read_plain, regular_file
 
 _BOM = "\ufeff"
 
@@ -60,8 +60,7 @@ def read_text_lines(path: Path, expected: str, *, strict: bool = False) -> list[
         UserError: it cannot be read, or is no text.
     """
     try:
-        with open(path, "rb", opener=regular_file) as file:
-            text = file.read()
+        text = read_plain(path)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file · expected {expected}") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import UserError, printable
-from ...files import regular_file
+from ...files import read_plain
 from ..text_files import text_lines
 from ..walking import nfc
 from .base import TextTable, read_file, without_gaps
@@ -60,8 +60,7 @@ class ListSource:
         self.path = Path(path)
         self.root = self.path.parent if root is None else Path(root)
         try:
-            with open(self.path, "rb", opener=regular_file) as file:
-                text = file.read()
+            text = read_plain(self.path)
         except (OSError, ValueError) as error:
             raise UserError(f"{self.path}: cannot be read ({getattr(error, 'strerror', error)})") from error
         listing = Listing(text, str(self.path))
