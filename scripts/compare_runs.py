@@ -15,8 +15,10 @@ from functools import partial
 from pathlib import Path
 
 from sphereface.errors import UserError, reports_user_errors
+from sphereface.face_figures import FIGURE_MARK, draw_into
 from sphereface.files import write_whole
 from sphereface.plots import curves_figure, learning_figure, summary_table
+from sphereface.small_files import check_replaceable
 
 
 @reports_user_errors
@@ -29,19 +31,32 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--learning", metavar="PNG", type=Path, help="draw accuracy over images and over minutes into this file"
     )
     args = parser.parse_args(argv)
-    runs = {"/".join(path.resolve().parts[-2:]): path for path in args.runs}
+    runs = labelled(args.runs)
+    plots = [("output", args.output, curves_figure), ("learning", args.learning, learning_figure)]
+    for option, path, _ in plots:
+        if path is not None:
+            check_replaceable(path, FIGURE_MARK, f"--{option}")
     print(summary_table(runs))
-    for option, path, draw in (("output", args.output, curves_figure), ("learning", args.learning, learning_figure)):
+    for option, path, draw in plots:
         if path is None:
             continue
         figure = draw(runs)
         kind = path.suffix.lower().removeprefix(".") or "png"
         try:
-            write_whole(path, partial(figure.savefig, dpi=110, format=kind), durable=False)
+            write_whole(path, partial(draw_into, figure, kind=kind), durable=False)
         except (OSError, ValueError) as error:
             raise UserError(f"--{option}: cannot write {path}: {error}") from error
         print(f"curves: {path}")
     return 0
+
+
+def labelled(paths: Sequence[Path]) -> dict[str, Path]:
+    """Label run folders by their last two names, ``<name>/<time>``, or by more of them where these are alike."""
+    found = {path.resolve().parts: path for path in paths}
+    length = 2
+    while len({parts[-length:] for parts in found}) < len(found):
+        length += 1
+    return {"/".join(parts[-length:]): path for parts, path in found.items()}
 
 
 if __name__ == "__main__":

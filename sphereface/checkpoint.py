@@ -129,7 +129,9 @@ def load_checkpoint(path: Path, *, device: torch.device | str = "cpu", mapped: b
         # torch's own words on its unpickler, half a page on how to switch its safety off, tell a user nothing
         reason = "" if "Weights only load failed" in str(error) else f" ({first_line(error)})"
         raise BadCheckpoint(f"{path}: truncated, damaged or not a checkpoint{reason}") from error
-    if not isinstance(state, dict) or state.get("format") != FORMAT or not isinstance(state.get("id"), str):
+    mark = state.get("format") if isinstance(state, dict) else None  # a stranger's may be a tensor
+    known = type(mark) is int and mark == FORMAT
+    if not isinstance(state, dict) or not known or not isinstance(state.get("id"), str):
         raise BadCheckpoint(
             f"{path}: not a checkpoint of this program (no format {FORMAT} mark) · published weights? "
             "sphereface import makes a checkpoint of them"
@@ -147,7 +149,11 @@ def load_checkpoint(path: Path, *, device: torch.device | str = "cpu", mapped: b
 def _check_file(path: Path) -> None:
     """Refuse what is no file, and an archive that unpacks to more than it is: torch compresses no entry."""
     try:
-        size = path.stat().st_size if stat.S_ISREG(path.stat().st_mode) else None
+        about = path.stat()
+        if not stat.S_ISREG(about.st_mode):
+            what = "a folder" if stat.S_ISDIR(about.st_mode) else "a device or a pipe"
+            raise BadCheckpoint(f"{path}: got {what} · allowed: a checkpoint file")
+        size: int | None = about.st_size
     except (FileNotFoundError, NotADirectoryError):
         size = None
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name

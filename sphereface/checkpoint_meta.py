@@ -10,6 +10,7 @@ from .errors import shown, shown_key
 from .options import option, parse_options
 
 _MOST = 2**53  # of steps and images: float64 holds every integer up to it
+_MOST_BEST = 1 + 1e-6  # a fraction, and how far rounding may lift it
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class CheckpointMeta:
     step: int = option(0, low=0, high=_MOST)
     images_seen: int = option(0, low=0, high=_MOST)
     seconds: float = option(0.0, low=0, high=1e12)
-    best: float | None = option(None, low=-1e30, high=1e30)
+    best: float | None = option(None, low=-1e3, high=_MOST_BEST)
     best_step: int | None = option(None, low=0, high=_MOST)
     evaluated_step: int | None = option(None, low=0, high=_MOST)
     total_steps: int = option(1, low=1, high=_MOST)

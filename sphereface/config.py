@@ -117,7 +117,7 @@ def config_from_dict(
     """Check a configuration given as nested mappings; see :func:`load_config`."""
     problems: list[str] = []
     rest = {key: value for key, value in values.items() if key not in ("loss", "model")}
-    config = fill_options(Config, rest, prefix="", problems=problems)
+    config = fill_options(Config, rest, prefix="", problems=problems, others=("extends", "model", "loss"))
     model = parse_model(values.get("model"), backbones, problems)
     object.__setattr__(config, "model", model or BackboneOptions())
     loss = _parse_named(values.get("loss"), losses, problems, "loss", "a-softmax")
@@ -165,7 +165,7 @@ def _parse_named(
         problems.append(f"{prefix}.name: got {shown(name)}{suggest(shown(name), classes)}{_OF_YOUR_OWN}")
         return None
     options = {key: value for key, value in values.items() if key != "name"}
-    return parse_options(classes[name], options, prefix=prefix, problems=problems)
+    return parse_options(classes[name], options, prefix=prefix, problems=problems, others=("name",))
 
 
 def _parse_stages(

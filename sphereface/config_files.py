@@ -21,8 +21,16 @@ NAMED = {"loss": "a-softmax", "model": "spherenet"}
 """Sections whose other keys depend on their key ``name``, and the name where the file gives none."""
 
 
-def find_config(name: str) -> Path:
-    """The file behind ``--config``: a path, or the bare name of a file in ``configs/`` (``.yaml`` may be left out)."""
+def find_config(name: str, key: str = "--config") -> Path:
+    """The file behind ``--config``: a path, or the bare name of a file in ``configs/`` (``.yaml`` may be left out).
+
+    Args:
+        name: the path or the name.
+        key: where it was given, for messages.
+
+    Raises:
+        UserError: there is no such file, or its folder is closed.
+    """
     wanted = Path(name)
     folders = [Path()] if len(wanted.parts) > 1 else [Path(), Path("configs"), *SHIPPED_CONFIG_DIRS]
     for folder in folders:
@@ -32,11 +40,11 @@ def find_config(name: str) -> Path:
     try:
         wanted.stat()
     except PermissionError as error:
-        raise UserError(f"--config: {shown_key(name)}: cannot be read ({error.strerror})") from error
+        raise UserError(f"{key}: {shown_key(name)}: cannot be read ({error.strerror})") from error
     except (OSError, ValueError):
         pass  # not there, or a name that no file can have
     shipped = sorted({p.name for d in SHIPPED_CONFIG_DIRS if d.is_dir() for p in d.glob("*.yaml")})
-    raise UserError(f"--config: no file {shown(name)} here or in configs/{suggest(name, shipped)}")
+    raise UserError(f"{key}: no file {shown(name)} here or in configs/{suggest(name, shipped)}")
 
 
 def read_yaml(path: Path, _below: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -56,7 +64,7 @@ def read_yaml(path: Path, _below: tuple[Path, ...] = ()) -> dict[str, Any]:
     if not isinstance(parent, str):
         raise UserError(f"{path}: extends: got {shown(parent)} · allowed: the path or the name of one file")
     beside = path.parent / parent
-    below = read_yaml(beside if is_file(beside) else find_config(parent), (*_below, path))
+    below = read_yaml(beside if is_file(beside) else find_config(parent, f"{path}: extends"), (*_below, path))
     merged = merge(below, values)
     check_stages(below, merged, str(path))
     return merged
@@ -100,10 +108,21 @@ def _stages(values: Mapping[str, Any]) -> list[Any] | None:
 
 
 def set_value(values: dict[str, Any], override: str) -> None:
-    """Put what one ``--set`` got, ``key.sub=value``, into a configuration. Raises UserError where it is none."""
+    """Put what one ``--set`` got, ``key.sub=value``, into a configuration.
+
+    A mapping sets its own keys and leaves the others, as that of an extending file does (:func:`merge`); an empty one
+    empties. A whole ``loss`` or ``model`` takes the place of the one before.
+
+    Raises:
+        UserError: it is no such text, or it cannot be put there.
+    """
     key, equals, text = override.partition("=")
     if not equals or not all(key.split(".")):
         raise UserError(f"--set: got {shown(override)} · allowed: key.sub=value, for example train.lr=0.05")
+    if key == "extends":
+        raise UserError(
+            "--set extends: allowed: in a file only · name that file in --config, or a file that extends it"
+        )
     try:
         value = parse_yaml(text)
     except ValueError as error:
@@ -122,6 +141,14 @@ def set_value(values: dict[str, Any], override: str) -> None:
             )
         values[parent] = dict(below)
         values = values[parent]
+    if value is None and isinstance(values.get(last), dict):
+        raise UserError(
+            f"--set {shown_key(key)}: got nothing in place of {shown(values[last])} · allowed: a mapping, such as "
+            f"{{KEY: VALUE}} · leave --set {shown_key(key)} out to keep what the file says"
+        )
+    before = values.get(last)
+    if isinstance(value, dict) and value and isinstance(before, dict) and key not in NAMED:
+        value = merge({last: before}, {last: value})[last]
     values[last] = value
 
 
@@ -143,11 +170,13 @@ def _of_another_name(section: str, options: object, name: object) -> dict[str, A
 
 
 def merge(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """One configuration on top of another, section by section."""
+    """One configuration on top of another, section by section. A section without keys (null) says nothing."""
     merged = dict(below)
     for key, value in above.items():
         if key in NAMED and isinstance(value, Mapping) and "name" in value:
             merged[key] = _of_another_name(key, merged.get(key), value["name"])
+        if value is None and isinstance(merged.get(key), dict):
+            continue
         if isinstance(value, Mapping) and isinstance(merged.get(key), dict) and key != "sets":
             merged[key] = merge(merged[key], value)  # but verification sets are those of the file that names some
         else:

@@ -8,6 +8,8 @@ from typing import Any
 from .augmentation import Augment
 from .options import option
 
+_MOST_BATCH = 2**20
+
 
 @dataclass(frozen=True)
 class DataConfig:
@@ -23,7 +25,7 @@ class DataConfig:
     crop_shift: int = option(0, low=0, high=16)
     augment: Augment = field(default_factory=Augment)
     balance: float = option(0.0, low=0, high=1)
-    workers: int = option(2, low=0)
+    workers: int = option(2, low=0, high=256)
     keep_mb: int = option(1024, low=0, high=2**20 - 1)
     max_bad_share: float = option(0.01, low=0, high=1)
 
@@ -49,9 +51,9 @@ class DecayConfig:
 class TrainConfig:
     """Optimisation: how long, how fast, in which arithmetic."""
 
-    batch_size: int = option(512, low=1)
+    batch_size: int = option(512, low=1, high=_MOST_BATCH)
     steps: int | None = option(None, low=1)
-    epochs: float | None = option(None, above=0)
+    epochs: float | None = option(None, above=0, high=1e6)
     max_minutes: float | None = option(None, above=0)
     lr: float = option(0.1, above=0)
     schedule: str = option("step", choices=["step", "cosine", "linear", "one-cycle"])
@@ -115,7 +117,7 @@ class EvalConfig:
     every_steps: int = option(1000, low=1)
     sets: dict[str, Any] = option({})
     select: str | None = option(None)
-    batch_size: int = option(128, low=1)
+    batch_size: int = option(128, low=1, high=_MOST_BATCH)
     precision: str = option("fp32", choices=["fp32", "bf16"])
 
 

@@ -86,7 +86,7 @@ class ConfigError(UserError):
 
 def listed(lines: Sequence[object]) -> str:
     """The first ten, each on a line of its own after a dash, and how many more there are."""
-    first = "".join(f"\n  - {line}" for line in lines[:MOST_LISTED])
+    first = "".join(f"\n  - {printable(str(line))}" for line in lines[:MOST_LISTED])
     return first + (f"\n  … and {len(lines) - MOST_LISTED} more" if len(lines) > MOST_LISTED else "")
 
 
@@ -117,6 +117,11 @@ def printable(name: str) -> str:
     return "".join(repr(sign)[1:-1] if is_unprintable(sign) else sign for sign in name)
 
 
+def printable_lines(text: str) -> str:
+    """Return a text of several lines, each as :func:`printable`: it may quote a name that a terminal would obey."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
 def is_unprintable(sign: str) -> bool:
     """Say whether a sign is a control character, a line break of any kind, or a byte that is no UTF-8."""
     return unicodedata.category(sign) in ("Cc", "Cs", "Zl", "Zp")
@@ -143,7 +148,7 @@ def reports_user_errors(main: Main) -> Main:
         except UserError as error:
             code = _report(str(error))
         except Stopped as stop:
-            print(stop, file=sys.stderr)
+            print(printable_lines(str(stop)), file=sys.stderr)
             code = stop.exit_code
         except ToldElsewhere as told:
             code = told.exit_code
@@ -176,7 +181,7 @@ def _replace_closed_streams() -> None:
 
 
 def _report(line: str) -> int:
-    print(f"error: {line}", file=sys.stderr)
+    print(f"error: {printable_lines(line)}", file=sys.stderr)
     return 2
 
 

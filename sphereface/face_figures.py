@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
+from PIL import Image
+from PIL.ExifTags import Base
 
-from .errors import UserError, first_line
+from .errors import UserError, first_line, printable
 from .files import write_whole
+from .small_files import check_replaceable
 
 Pixels = npt.NDArray[np.uint8]
 
+FIGURE_MARK = b"Matplotlib"
+"""In every file of a figure, so that no photograph is replaced by one."""
 _ACROSS = 5  # results in a row of a contact sheet
 _LONGEST = 26  # letters of a name over one of two pictures
 _LONGEST_OF_MANY = 20  # over one on a contact sheet, in smaller letters
@@ -64,7 +70,7 @@ def check_plot(path: Path | None, images: Sequence[str]) -> None:
         images: files that are read, which the plot must not replace.
 
     Raises:
-        UserError: it is a folder, one of ``images``, or of an unknown format.
+        UserError: it is a folder, one of ``images``, of an unknown format, or a file that holds no figure.
     """
     if path is None:
         return
@@ -73,15 +79,26 @@ def check_plot(path: Path | None, images: Sequence[str]) -> None:
         raise UserError(f"--save-plot: got {path}, {what} · allowed: the name of a new file")
     if (kind := _kind(path)) not in (kinds := Figure().canvas.get_supported_filetypes()):
         raise UserError(f"--save-plot: got {path}, of the format {kind} · allowed: {', '.join(sorted(kinds))}")
+    check_replaceable(path, FIGURE_MARK, "--save-plot")
 
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure whole, in the format of the suffix. Raises UserError where that cannot be done."""
     try:
-        write_whole(path, lambda file: figure.savefig(file, dpi=110, format=_kind(path)), durable=False)
+        write_whole(path, lambda file: draw_into(figure, file, _kind(path)), durable=False)
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or first_line(error)  # without the name of the temporary file
         raise UserError(f"--save-plot: {path} cannot be written ({why}) · give another place, or free space") from error
+
+
+def draw_into(figure: Figure, file: BinaryIO, kind: str) -> None:
+    """Write a figure with :data:`FIGURE_MARK` in it, which Matplotlib itself writes in other formats than these."""
+    exif = Image.Exif()
+    exif[Base.Software] = FIGURE_MARK.decode()
+    more: dict[str, Any] = {"pil_kwargs": {"exif": exif}} if kind in ("jpg", "jpeg", "webp", "tif", "tiff") else {}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # of names in other scripts
+        figure.savefig(file, dpi=110, format=kind, **more)
 
 
 def _kind(path: Path) -> str:
@@ -99,4 +116,5 @@ def _lines(caption: str) -> str:
 
 
 def _short(name: str, longest: int = _LONGEST) -> str:
+    name = printable(name)
     return name if len(name) <= longest else f"…{name[-longest + 1 :]}"

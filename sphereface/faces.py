@@ -18,7 +18,7 @@ from .alignment.fit import check_fit, looks_like_a_face
 from .alignment.mtcnn import Mtcnn
 from .alignment.similarity import TEMPLATES, BadLandmarks, Size, align
 from .data.images import BadImage, centre_crop, decode
-from .errors import UserError
+from .errors import UserError, printable
 from .files import read_plain
 
 Pixels = npt.NDArray[np.uint8]
@@ -139,9 +139,9 @@ def _explained(name: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise BadPicture(f"{name}: cannot be read ({error.strerror or error})") from error
+        raise BadPicture(f"{printable(name)}: cannot be read ({error.strerror or error})") from error
     except (BadImage, NoFace, SeveralFaces, BadLandmarks, cv2.error) as error:
-        raise BadPicture(f"{name}: {error}") from error
+        raise BadPicture(f"{printable(name)}: {error}") from error
 
 
 def _pixels(image: Image) -> Pixels:
@@ -149,4 +149,8 @@ def _pixels(image: Image) -> Pixels:
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
             raise BadImage(f"got an array {image.shape} {image.dtype} · allowed: (H, W, 3) uint8, BGR")
         return np.ascontiguousarray(image)
-    return decode(image if isinstance(image, bytes) else read_plain(Path(image)))
+    if isinstance(image, bytes):
+        return decode(image)
+    if "\0" in str(image):
+        raise BadImage("holds a NUL character, which no name of a file has")
+    return decode(read_plain(Path(image)))

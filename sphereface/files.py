@@ -23,6 +23,7 @@ _TOKEN_BYTES = 6
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.part", re.DOTALL)
 _LONGEST = 255 - len("..") - 2 * _TOKEN_BYTES - len(".part")  # bytes of a name
 _LEFT_AFTER_S = 3600
+_LONGEST_END = 22 + 2**16  # bytes of the end record of a zip with its comment (PKWARE APPNOTE 4.3.16)
 _LONGEST_PICKLE = 1 << 22  # bytes of the pickle of a small file of weights: 25,000 tensors
 BYTEARRAY = b"bytearray\n"  # as a pickle of torch.save names it
 _cleaned = set[str]()  # folders in which this process has looked for what killed writers left
@@ -131,6 +132,30 @@ def read_plain(path: Path) -> bytes:
         return file.read()
 
 
+def check_directory(archive: zipfile.ZipFile) -> None:
+    """Compare the number of members with the one in the end record, which :mod:`zipfile` ignores.
+
+    A wrong length in one entry of the directory hides the entries behind it. Without zip64, some programs write the
+    number of more than 65,535 members modulo 65,536.
+
+    Raises:
+        zipfile.BadZipFile: they differ.
+    """
+    assert archive.fp is not None
+    size = archive.fp.seek(0, os.SEEK_END)
+    archive.fp.seek(max(0, size - _LONGEST_END - 76))  # 76: the two records of zip64, in front of the end record
+    tail = archive.fp.read()
+    at = tail.rfind(b"PK\x05\x06")
+    (count,), found = struct.unpack_from("<H", tail, at + 10), len(archive.infolist())
+    zip64 = tail[max(0, at - 76) : at]
+    if zip64[:4] == b"PK\x06\x06" and zip64[56:60] == b"PK\x06\x07":
+        (count,) = struct.unpack_from("<Q", zip64, 32)
+    elif found >= 1 << 16:
+        count += found >> 16 << 16
+    if count != found:
+        raise zipfile.BadZipFile(f"its end counts {count:,} members, its directory lists {found:,}")
+
+
 def costly_pickle(archive: zipfile.ZipFile) -> str:
     """Say why the pickle in a zip of ``torch.save`` must not be loaded, though ``weights_only`` would; empty if it may.
 
@@ -195,6 +220,13 @@ def locked(path: Path) -> Iterator[bool]:
         if file is not None:
             with file, contextlib.suppress(OSError):
                 path.unlink()
+
+
+def in_words(num_bytes: int) -> str:
+    """Return a number of bytes in words, three digits or more of it: ``524 bytes``, ``12.3 KiB``, ``1,024.0 MiB``."""
+    if num_bytes < 1 << 10:
+        return f"{num_bytes:,} bytes"
+    return f"{num_bytes / 2**10:.1f} KiB" if num_bytes < 1 << 20 else f"{num_bytes / 2**20:,.1f} MiB"
 
 
 def sha256_of(path: Path) -> str:

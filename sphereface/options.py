@@ -48,7 +48,9 @@ def option(
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def parse_options(cls: type[T], values: object, *, prefix: str, problems: list[str], exact: bool = False) -> T | None:
+def parse_options(
+    cls: type[T], values: object, *, prefix: str, problems: list[str], exact: bool = False, others: Iterable[str] = ()
+) -> T | None:
     """Fill an option class from a mapping.
 
     Args:
@@ -58,12 +60,13 @@ def parse_options(cls: type[T], values: object, *, prefix: str, problems: list[s
         problems: gets one line for each thing that is wrong.
         exact: refuse an integer where a text is wanted, and a text where a number is. YAML may read the one as the
             other, JSON does not.
+        others: keys of this mapping that the caller reads and has taken out: they are known, too.
 
     Returns:
         The filled class, or None where something was wrong with it.
     """
     found = len(problems)
-    filled = _fill(cls, values, prefix, problems, exact)
+    filled = _fill(cls, values, prefix, problems, exact, others)
     if len(problems) > found:
         return None
     try:
@@ -73,9 +76,11 @@ def parse_options(cls: type[T], values: object, *, prefix: str, problems: list[s
         return None
 
 
-def fill_options(cls: type[T], values: object, *, prefix: str, problems: list[str], exact: bool = False) -> T:
+def fill_options(
+    cls: type[T], values: object, *, prefix: str, problems: list[str], exact: bool = False, others: Iterable[str] = ()
+) -> T:
     """As :func:`parse_options`, but what was wrong gets its default, or None, so that the rest can be checked too."""
-    filled = _fill(cls, values, prefix, problems, exact)
+    filled = _fill(cls, values, prefix, problems, exact, others)
     try:
         return cls(**filled)
     except UserError as error:
@@ -83,7 +88,9 @@ def fill_options(cls: type[T], values: object, *, prefix: str, problems: list[st
         return cls()
 
 
-def _fill(cls: type[Any], values: object, prefix: str, problems: list[str], exact: bool) -> dict[str, Any]:
+def _fill(
+    cls: type[Any], values: object, prefix: str, problems: list[str], exact: bool, others: Iterable[str]
+) -> dict[str, Any]:
     """Return a value for each field; what was wrong has its default, or None."""
     values = {} if values is None else values
     if not isinstance(values, Mapping):
@@ -93,7 +100,7 @@ def _fill(cls: type[Any], values: object, prefix: str, problems: list[str], exac
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
     for key in values:
         if key not in fields:
-            problems.append(f"{_join(prefix, key)}: unknown key{suggest(str(key), fields)}")
+            problems.append(f"{_join(prefix, key)}: unknown key{suggest(str(key), (*others, *fields))}")
     filled: dict[str, Any] = {}
     for name, field in fields.items():
         key = _join(prefix, name)
@@ -138,7 +145,7 @@ def describe(hint: Any, metadata: Mapping[str, Any]) -> str:
     elif low is not None:
         kind += f" of at least {_number(low)}"
     elif above is not None:
-        kind += f" above {above:g}" + (f", at most {high:g}" if high is not None else "")
+        kind += f" above {above:g}" + (f" and at most {high:g}" if high is not None else "")
     elif high is not None:
         kind += f" of at most {high:g}"
     kind += "".join(f" or {word}" for word in metadata.get("words", ()))
@@ -211,6 +218,8 @@ def _checked(
     converted = _to_type(value, base, exact)
     if converted is _NOT_OF_TYPE or not _in_range(converted, field.metadata):
         advice = _QUOTES if _wants_quotes(value, base) and not field.metadata.get("choices") else ""
+        if base is int and isinstance(value, int) and abs(value) > _MOST_INTEGER:
+            advice = f" · integers go up to {_MOST_INTEGER:,}"
         problems.append(f"{key}: got {shown(value)} · allowed: {describe(hint, field.metadata)}{advice}")
         default = _default(field)
         return None if default is dataclasses.MISSING else default
@@ -264,6 +273,7 @@ def _to_type(value: object, kind: Any, exact: bool) -> Any:
 
 
 _LONGEST_INTEGER = 10**300  # float64 holds it, and Python writes it out
+_MOST_INTEGER = 2**53  # float64 holds every integer up to it, torch takes it as a size, checkpoints tell such steps
 
 
 def _to_number(value: object, kind: type, exact: bool) -> Any:
@@ -275,7 +285,7 @@ def _to_number(value: object, kind: type, exact: bool) -> Any:
         or not -_LONGEST_INTEGER < value < _LONGEST_INTEGER  # nor NaN, nor infinity
     ):
         return _NOT_OF_TYPE
-    if kind is int and value != int(value):
+    if kind is int and (value != int(value) or abs(value) > _MOST_INTEGER):
         return _NOT_OF_TYPE
     return kind(value)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -71,10 +72,9 @@ def curves_figure(runs: Mapping[str, Path]) -> Figure:
         axes.grid(alpha=0.3)
         if "accuracy" in title:
             axes.yaxis.set_major_formatter(PercentFormatter(1))
-        if name == "train/lambda":
+        if name == "train/lambda" and any((np.asarray(line.get_ydata()) > 0).any() for line in axes.get_lines()):
             axes.set_yscale("log")
-        if axes.get_legend_handles_labels()[1]:
-            axes.legend(fontsize="small")
+        _legend(axes)
     return figure
 
 
@@ -106,15 +106,16 @@ def learning_figure(runs: Mapping[str, Path]) -> Figure:
                 recipe = label.partition("/")[0]
                 images, accuracies = curves.get(name, ([], []))
                 x = images if per == "images seen" else _minutes(curves, images)
-                text = None if recipe in labelled or not images else recipe
+                text = None if recipe in labelled or not images else _label(recipe)
                 style, size = ("*", 11) if len(images) == 1 else ("-o", 3)
                 axes.plot(x, accuracies, style, color=f"C{recipes.index(recipe)}", label=text, markersize=size)
-                labelled.add(text)
-            axes.set(title=name.removeprefix("eval/").removesuffix("/accuracy"), xlabel=per)
+                labelled.add(recipe if text else None)
+            axes.set(xlabel=per)
+            axes.set_title(name.removeprefix("eval/").removesuffix("/accuracy"), parse_math=False)
             axes.yaxis.set_major_formatter(PercentFormatter(1))
             axes.xaxis.set_major_formatter(EngFormatter(sep=""))
             axes.grid(alpha=0.3)
-            axes.legend(fontsize="small", loc="best")
+            _legend(axes)
     return figure
 
 
@@ -135,7 +136,8 @@ def summary_table(runs: Mapping[str, Path]) -> str:
         )
         for name in _eval_names(curves) or [""]:  # a run without any set has its line too
             accuracies = curves[name][1] if name else []
-            last, best = (f"{accuracies[-1]:.2%}", f"{max(accuracies):.2%}") if accuracies else ("–", "–")
+            best_of = max((value for value in accuracies if not math.isnan(value)), default=math.nan)
+            last, best = (f"{accuracies[-1]:.2%}", f"{best_of:.2%}") if accuracies else ("–", "–")
             rows.append(
                 [label, images, minutes, loss, name.removeprefix("eval/").removesuffix("/accuracy"), last, best]
             )
@@ -150,7 +152,19 @@ def _draw(axes: Any, name: str, curves: Mapping[str, tuple[Sequence[float], ...]
     for style, found in zip(("-o", "--s", ":^", "-.d") * len(names), names, strict=False):
         which = found.removeprefix("eval/").removesuffix("/accuracy") if name == "eval" else ""
         text = " · ".join(part for part in (label, which) if part)
-        axes.plot(*curves[found], style if name == "eval" else "-", color=colour, label=text or None, markersize=4)
+        axes.plot(*curves[found], style if name == "eval" else "-", color=colour, label=_label(text), markersize=4)
+
+
+def _label(text: str) -> str | None:
+    """Return a label that Matplotlib shows: it leaves out labels that start with an underscore."""
+    return f" {text}" if text.startswith("_") else text or None
+
+
+def _legend(axes: Any) -> None:
+    """Add the legend, if there are labels. Dollar signs of names are no formulas."""
+    if axes.get_legend_handles_labels()[1]:
+        for text in axes.legend(fontsize="small").get_texts():
+            text.set_parse_math(False)
 
 
 def _eval_names(curves: Mapping[str, object]) -> list[str]:

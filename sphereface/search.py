@@ -82,24 +82,25 @@ def load_gallery(path: Path, *, checkpoint_sha256: str, settings: str) -> Galler
         UserError: the file is missing or damaged, or its checkpoint or settings differ.
     """
     try:
-        gallery = _gallery_of(read_table(path))
+        table = _checked(read_table(path))
+        if table["checkpoint_sha256"] != checkpoint_sha256:
+            raise UserError(
+                f"{path}: made by another checkpoint (SHA-256 {shown_key(table['checkpoint_sha256'][:12])}…, this one "
+                f"has {checkpoint_sha256[:12]}…) · embed it anew"
+            )
+        if table["settings"] != settings:
+            raise UserError(
+                f"{path}: made of {shown_key(table['settings'])}, the query of {settings} · give the same options for "
+                "both"
+            )
+        return _gallery_of(table)
     except (NotATable, ValueError) as error:
         reason = error.reason if isinstance(error, NotATable) else str(error)
         raise UserError(f"{path}: not a gallery ({reason}) · make one: sphereface embed DIR {path.name}") from error
-    if gallery.checkpoint_sha256 != checkpoint_sha256:
-        raise UserError(
-            f"{path}: made by another checkpoint (SHA-256 {shown_key(gallery.checkpoint_sha256[:12])}…, this one has "
-            f"{checkpoint_sha256[:12]}…) · embed it anew"
-        )
-    if gallery.settings != settings:
-        raise UserError(
-            f"{path}: made of {shown_key(gallery.settings)}, the query of {settings} · give the same options for both"
-        )
-    return gallery
 
 
-def _gallery_of(table: Mapping[str, Any]) -> Gallery:
-    """Check format 1, unit vectors with the whole paths, or 2, the table that evaluations read too.
+def _checked(table: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a table of a known format.
 
     Raises:
         ValueError: it lacks something, or is of another format.
@@ -109,9 +110,19 @@ def _gallery_of(table: Mapping[str, Any]) -> Gallery:
         raise ValueError(
             f"has no array {missing[0]}" if missing else f"format {table['format']}, a newer version wrote it"
         )
-    image, mirror = (
-        None if key not in table else np.asarray(table[key], dtype=np.float32) for key in ("embeddings", "mirror")
-    )
+    return table
+
+
+def _gallery_of(table: Mapping[str, Any]) -> Gallery:
+    """Return the gallery of format 1, unit vectors with the whole paths, or 2, the table that evaluations read too.
+
+    Raises:
+        ValueError: a row of format 1 is no unit vector.
+    """
+    with np.errstate(over="ignore"):  # beside an infinite number, which the search names
+        image, mirror = (
+            None if key not in table else np.asarray(table[key], dtype=np.float32) for key in ("embeddings", "mirror")
+        )
     assert image is not None
     about = {key: table[key] for key in ("checkpoint_sha256", "settings")}
     if table["format"] == 1:
@@ -137,14 +148,9 @@ def nearest(gallery: Embeddings, queries: Embeddings, k: int) -> tuple[Rows, Emb
         (Q, k) int64 rows and (Q, k) float32 cosines. The highest cosine is first; of equal cosines the lower row.
 
     Raises:
-        UserError: a gallery row or a query holds NaN or infinity.
+        UserError: a gallery row or a query holds NaN or infinity, or they have different lengths.
     """
-    _check_finite(queries, "queries")
-    if gallery.shape[1:] != queries.shape[1:]:
-        raise UserError(
-            f"gallery: has embeddings of {gallery.shape[1]} numbers, the query of {queries.shape[1]} · both must come "
-            "from one network · embed the gallery again"
-        )
+    _check_queries(gallery, queries)
     k = min(k, len(gallery))
     rows = np.zeros((len(queries), k), dtype=np.int64)
     cosines = np.full((len(queries), k), -np.inf, dtype=np.float32)
@@ -187,6 +193,15 @@ def count_over(gallery: Embeddings, query: Embeddings, threshold: float) -> int:
     return sum(int((block @ query > threshold).sum()) for block in blocks)
 
 
+def _check_queries(gallery: Embeddings, queries: Embeddings) -> None:
+    _check_finite(queries, "queries")
+    if gallery.shape[1:] != queries.shape[1:]:
+        raise UserError(
+            f"gallery: has embeddings of {gallery.shape[1]} numbers, the query of {queries.shape[1]} · both must come "
+            "from one network · embed the gallery again"
+        )
+
+
 def _check_finite(values: Embeddings, name: str, first: int = 0) -> None:
     """Raise a UserError that names the first row with NaN or infinity; ``first`` is the number of row 0."""
     if not np.isfinite(values).all():
@@ -197,18 +212,19 @@ def _check_finite(values: Embeddings, name: str, first: int = 0) -> None:
 def nearest_by_index(gallery: Gallery, queries: Embeddings, k: int, folder: Path) -> tuple[Rows, Embeddings]:
     """Search like :func:`nearest`, with an HNSW graph (faiss) that visits few rows and may miss some of the k.
 
-    The graph is built once and kept in ``folder`` under the hash of the embeddings. Only give a folder whose files you
-    trust: faiss does not protect against forged files.
+    The graph is built once and kept in ``folder`` under the hash of the embeddings. A kept graph of another kind,
+    metric or gallery is built again. Only give a folder whose files you trust: faiss does not protect against forged
+    files.
 
     Returns:
         (Q, K) int64 rows and (Q, K) float32 cosines, the highest first. K is the largest number of rows found for one
         query, at most k. A query with fewer ends in row -1, cosine -inf; a single query never does.
 
     Raises:
-        UserError: faiss is not installed, or a vector holds NaN or infinity.
+        UserError: faiss is not installed, a vector holds NaN or infinity, or gallery and queries differ in length.
     """
     faiss = import_extra("--index faiss", "faiss", "faiss", instead="--index exact")
-    _check_finite(queries, "queries")
+    _check_queries(gallery.embeddings, queries)
     embeddings = np.ascontiguousarray(gallery.embeddings)
     index = _index(faiss, embeddings, folder)
     k = min(k, len(embeddings))
@@ -224,8 +240,8 @@ def nearest_by_index(gallery: Gallery, queries: Embeddings, k: int, folder: Path
 def _index(faiss: Any, embeddings: Embeddings, folder: Path) -> Any:
     """Return the graph that ``folder`` keeps for these embeddings, or build it and keep it there."""
     path = folder / f"{hashlib.sha256(embeddings.data).hexdigest()[:16]}.faiss"
-    kept = _kept_index(faiss, path)
-    if kept is not None and (kept.ntotal, kept.d) == embeddings.shape:
+    kept = _kept_index(faiss, path, embeddings)
+    if kept is not None:
         return kept
     _check_finite(embeddings.sum(axis=1, keepdims=True), "gallery")
     index = faiss.IndexHNSWFlat(embeddings.shape[1], _LINKS, faiss.METRIC_INNER_PRODUCT)
@@ -238,13 +254,26 @@ def _index(faiss: Any, embeddings: Embeddings, folder: Path) -> Any:
     return index
 
 
-def _kept_index(faiss: Any, path: Path) -> Any:
-    """Return the graph of a file; None where there is none, or a damaged one."""
+def _kept_index(faiss: Any, path: Path, embeddings: Embeddings) -> Any:
+    """Return the graph of a file; None where there is none, a damaged one, or one of other embeddings."""
     if not path.is_file():
         return None
     try:
         index = faiss.read_index(str(path))
+        if _is_graph_of(faiss, index, embeddings):
+            return index
     except (RuntimeError, MemoryError) as error:  # of faiss
         log.warning("%s: a damaged index (%s), built again", path, first_line(error))
         return None
-    return index if hasattr(index, "hnsw") else None
+    log.warning("%s: not the index of this gallery, built again", path)
+    return None
+
+
+def _is_graph_of(faiss: Any, index: Any, embeddings: Embeddings) -> bool:
+    """Tell whether an index is a graph by cosine that holds exactly these rows."""
+    if not isinstance(index, faiss.IndexHNSWFlat) or (index.ntotal, index.d) != embeddings.shape:
+        return False
+    if {index.metric_type, index.storage.metric_type} != {faiss.METRIC_INNER_PRODUCT}:
+        return False
+    blocks = ((start, embeddings[start : start + _BLOCK]) for start in range(0, len(embeddings), _BLOCK))
+    return all(np.array_equal(index.reconstruct_n(start, len(block)), block) for start, block in blocks)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import mmap
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .errors import first_line, shown
+from .errors import UserError, first_line, shown
 from .files import regular_file
 from .options import parse_options
 
@@ -22,6 +24,61 @@ def is_file(path: Path) -> bool:
     try:
         return path.is_file()
     except OSError:
+        return False
+
+
+def check_replaceable(path: Path, mark: bytes, key: str) -> None:
+    """Refuse to replace a file that this package did not write. Nothing there, or an empty file, is allowed.
+
+    Args:
+        path: the file to write.
+        mark: what is in every such file that this package writes.
+        key: the option that names it, for the message.
+
+    Raises:
+        UserError: there is a file without the mark, or one that cannot be read.
+    """
+    try:
+        with open(path, "rb", opener=regular_file) as file:
+            if not os.fstat(file.fileno()).st_size:
+                return
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                known = data.find(mark) >= 0
+    except (FileNotFoundError, NotADirectoryError):  # which who writes there says
+        return
+    except OSError as error:
+        raise UserError(f"{key}: {path} cannot be written ({error.strerror}) · give another name") from error
+    if not known:
+        raise UserError(
+            f"{key}: got {path}, a file that this command did not write · allowed: a new name, or that of an earlier "
+            "result · give another name, or move the file away"
+        )
+
+
+def check_results(directory: Path, names: Iterable[str], mark: bytes, key: str = "--output") -> None:
+    """Refuse to replace files of a folder of results, before hours of work.
+
+    Its JSON files are known by their mark, the other files by such a JSON file beside them.
+
+    Args:
+        directory: the folder, which need not be there.
+        names: of the files to write.
+        mark, key: as for :func:`check_replaceable`.
+
+    Raises:
+        UserError: one of them is a file that this package did not write.
+    """
+    ours = any(_is_marked(path, mark) for path in directory.glob("*.json"))
+    for name in names:
+        if name.endswith(".json") or not ours:
+            check_replaceable(directory / name, mark, key)
+
+
+def _is_marked(path: Path, mark: bytes) -> bool:
+    try:
+        check_replaceable(path, mark, "")
+        return path.stat().st_size > 0
+    except (OSError, UserError):
         return False
 
 

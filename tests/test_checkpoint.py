@@ -130,7 +130,7 @@ def test_a_file_of_something_else(tmp_path):
 @pytest.mark.parametrize(
     ("name", "reason"),
     [("n" * 300, "cannot be read .File name too long."), ("a\0b", "cannot be read .embedded null byte."),
-     ("file/x.pt", "no such checkpoint file"), ("folder", "no such checkpoint file"), ("fifo", "no such checkpoint")],
+     ("file/x.pt", "no such checkpoint file"), ("folder", "got a folder"), ("fifo", "got a device or a pipe")],
 )  # fmt: skip
 def test_a_name_of_no_checkpoint_is_one_line(tmp_path, name, reason):
     (tmp_path / "file").write_text("x")
@@ -208,3 +208,17 @@ def test_a_kill_before_the_file_has_its_name_leaves_no_name_occupied(tmp_path, m
 def test_a_file_of_the_user_beside_a_checkpoint_is_kept(tmp_path):
     (tmp_path / "a.json").write_text('{"mine": 1}')
     assert occupied(tmp_path / "a.pt") == tmp_path / "a.json"
+
+
+@pytest.mark.parametrize("mark", [torch.zeros(0), torch.ones(2), torch.ones(1), True, 1.0, "1", [1]])
+def test_a_mark_of_another_type_is_one_line(tmp_path, mark):
+    torch.save({"format": mark, "id": "x"}, tmp_path / "x.pt")
+    with pytest.raises(BadCheckpoint, match="x.pt: not a checkpoint of this program"):
+        load_checkpoint(tmp_path / "x.pt")
+
+
+def test_a_folder_and_a_device_are_called_so(tmp_path):
+    with pytest.raises(BadCheckpoint, match=r"got a folder · allowed: a checkpoint file"):
+        load_checkpoint(tmp_path)
+    with pytest.raises(BadCheckpoint, match=r"/dev/null: got a device or a pipe · allowed: a checkpoint file"):
+        load_checkpoint(Path("/dev/null"))

@@ -74,13 +74,37 @@ def test_nothing_there(text):
         checkpoint_path(text)
 
 
-def test_a_strangers_run_json_is_no_run():
-    path = make_run("runs/a/1", None, "best.pt")
-    (path / "run.json").write_text("[" * 100_000)
-    with pytest.raises(UserError, match="no run in runs/ has a checkpoint"):
+@pytest.mark.parametrize("damage", ["[" * 100_000, "{", "[]", '{"started": 7}', "{}", '{"started": "soon"}', None])
+@pytest.mark.parametrize("text", ["latest", "runs/a"])
+def test_a_run_that_does_not_say_when_it_started_is_named(damage, text, capsys):
+    path = make_run("runs/a/2", None, "last.pt")
+    if damage is not None:
+        (path / "run.json").write_text(damage)
+    with pytest.raises(UserError, match=f"got '{text}': no "):
+        checkpoint_path(text)
+    older = make_run("runs/a/1", "2026-01-01T12:00:00+0000", "best.pt")
+    make_run("runs/a/3", None)  # no run, or one without a checkpoint yet
+    capsys.readouterr()
+    assert checkpoint_path(text) == older / "best.pt"
+    note, used = capsys.readouterr().err.splitlines()
+    assert note.startswith(f"note: {path}: passed over, since its run.json does not say when it started (")
+    assert note.endswith(" · to use it, name last.pt in it")
+    assert used == f"note: {text}: the checkpoint {older / 'best.pt'} is used"
+    assert checkpoint_path(str(path)) == path / "last.pt"
+
+
+def test_a_closed_folder_of_runs_is_one_line(monkeypatch):
+    three_runs()
+    real = Path.iterdir
+
+    def closed(path: Path) -> object:
+        if path.name == "b":
+            raise PermissionError(13, os.strerror(13))
+        return real(path)
+
+    monkeypatch.setattr(Path, "iterdir", closed)
+    with pytest.raises(UserError, match=r"--ckpt: latest: cannot be read \(Permission denied\)"):
         checkpoint_path("latest")
-    (path / "run.json").write_text(json.dumps({"started": 7}))
-    assert checkpoint_path("latest") == path / "best.pt"
 
 
 def test_a_name_too_long_or_a_folder_that_may_not_be_read_is_one_line(monkeypatch):

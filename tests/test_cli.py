@@ -404,6 +404,7 @@ def test_search_by_a_graph_finds_the_same(work, capsys):
         (["verify", "query0.png", "query1.png", "--save-plot", "pair.docx"], "--save-plot: got pair.docx, of the"),
         (["verify", "query0.png", "query1.png", "--save-plot", "query1.png"], "--save-plot: got query1.png, an image"),
         (["search", "gallery", "query0.png", "--save-plot", "query0.png"], "--save-plot: got query0.png, an image"),
+        (["search", "gallery", "query0.png", "--save-plot", "gallery/x.png"], "--save-plot: got gallery/x.png, inside"),
     ],
 )
 def test_errors_are_one_line_and_exit_code_2(work, monkeypatch, capsys, command, message):

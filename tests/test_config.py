@@ -288,6 +288,56 @@ def test_an_unknown_key_suggests_the_nearest(tmp_path):
     )
 
 
+def test_every_key_of_a_mapping_is_known(tmp_path):
+    """Also those that its own options class does not read."""
+    (top,) = problems_of(GOOD + "zzzz: 1\n", tmp_path)
+    listed_keys = top.removeprefix("zzzz: unknown key · known: ").split(", ")
+    sections = {field.name for field in dataclasses.fields(Config)} - {"stages"}
+    assert sorted(listed_keys) == sorted(sections | {"extends"})
+    for wrong, right in (("modle", "model"), ("lss", "loss"), ("extend", "extends")):
+        assert f"{wrong}: unknown key · did you mean {right!r}?" in problems_of(f"{GOOD}{wrong}: {{}}\n", tmp_path)
+    for section in ("loss", "model"):
+        assert f"{section}.nam: unknown key · did you mean 'name'?" in problems_of(GOOD, tmp_path, f"{section}.nam=x")
+        (line,) = problems_of(GOOD, tmp_path, f"{section}.zzzz=x")
+        assert " · known: name, " in line
+    (line,) = problems_of(GOOD, tmp_path, "train.stages=[{until: 0.5, loss: {nam: x}}]")
+    assert line == "train.stages[0].loss.nam: unknown key · did you mean 'name'?"
+
+
+@pytest.mark.parametrize("parent", ["none.yaml", "spere20", "closed/x"])
+def test_a_bad_extends_names_the_file_that_has_it(tmp_path, monkeypatch, parent):
+    stat = Path.stat
+
+    def closed(path, **options):
+        if str(path) == "closed/x":
+            raise PermissionError(13, "Permission denied")
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", closed)
+    (tmp_path / "below.yaml").write_text(f"extends: {parent}\n", encoding="utf-8")
+    with pytest.raises(UserError) as raised:
+        load("extends: below.yaml\n" + GOOD, tmp_path)
+    assert str(raised.value).startswith(f"{tmp_path}/below.yaml: extends: ")
+    assert "--config" not in str(raised.value)
+    with pytest.raises(UserError, match=r"^--set extends: allowed: in a file only · name that file in --config"):
+        load(GOOD, tmp_path, "extends=sphere20")
+
+
+@pytest.mark.parametrize(
+    ("key", "low", "most"),
+    [
+        ("data.workers", 0, 256), ("train.batch_size", 1, 2**20), ("eval.batch_size", 1, 2**20),
+        ("train.steps", None, 2**53), ("train.warmup_steps", None, 2**53), ("model.embedding_dim", None, 2**53),
+    ],
+)  # fmt: skip
+def test_sizes_are_bounded(tmp_path, key, low, most):
+    """What is larger starts thousands of processes, is no size for torch, or gives a checkpoint that is refused."""
+    load(GOOD, tmp_path, f"{key}={most}")
+    (line,) = problems_of(GOOD, tmp_path, f"{key}={most + 1}")
+    assert line.startswith(f"{key}: got {most + 1} · allowed: an integer ")
+    assert low is None or line.endswith(f" from {low} to {most}")
+
+
 def test_every_problem_is_reported_at_once(tmp_path):
     text = """
 model: {depth: 18, embedding_dim: 0}
@@ -302,7 +352,7 @@ dataa: 3
         "model.embedding_dim: got 0 · allowed: an integer of at least 2",
         "loss.m: got 1.7 · allowed: an integer from 1 to 4",
         "loss.gradient: got 'exakt' · allowed: one of exact, caffe",
-        "train.batch_size: got 'many' · allowed: an integer of at least 1",
+        "train.batch_size: got 'many' · allowed: an integer from 1 to 1048576",
         "train.lr: got -1 · allowed: a number above 0",
         "train.momentum: got True · allowed: one of caffe, torch",
         "dataa: unknown key · did you mean 'data'?",
@@ -359,6 +409,28 @@ def test_a_bad_type_does_not_hide_a_contradiction(tmp_path):
 def test_a_bad_value_is_reported_once(tmp_path):
     (problem,) = problems_of(GOOD, tmp_path, "train.steps=many")
     assert problem == "train.steps: got 'many' · allowed: an integer of at least 1 or null"
+
+
+SECTIONS = """
+data: {train: FACES, mirror: false}
+train: {steps: 5, batch_size: 8, muon: {lr: 0.5, weight_decay: 0.25}, lr_mult: {head: 2}}
+eval: {batch_size: 3, sets: {a: A}, select: a}
+"""
+
+
+def test_a_mapping_that_is_set_leaves_the_keys_it_does_not_have(tmp_path):
+    sections = ("train={steps: 9, muon: {lr: 0.125}}", "eval={every_steps: 7}", "data={workers: 1}")
+    config = load(SECTIONS, tmp_path, *sections)
+    train = config.train
+    assert (train.steps, train.batch_size, train.muon.lr, train.muon.weight_decay) == (9, 8, 0.125, 0.25)
+    assert (config.eval.every_steps, config.eval.batch_size, dict(config.eval.sets)) == (7, 3, {"a": "A"})
+    assert (config.data.mirror, config.data.workers) == (False, 1)
+
+
+def test_sets_are_replaced_and_an_empty_mapping_empties(tmp_path):
+    assert load(SECTIONS, tmp_path, "eval={sets: {b: B}, select: b}").eval.sets == {"b": "B"}
+    assert load(SECTIONS, tmp_path, "train.lr_mult={}").train.lr_mult == {}
+    assert load(SECTIONS, tmp_path, "eval.sets={}", "eval.select=null").eval.sets == {}
 
 
 def test_one_training_set_or_several(tmp_path):
@@ -513,3 +585,27 @@ def test_a_closed_folder_is_not_said_to_be_empty(monkeypatch):
     monkeypatch.setattr(Path, "stat", closed)
     with pytest.raises(UserError, match=r"^--config: closed/x\.yaml: cannot be read \(Permission denied\)$"):
         find_config("closed/x.yaml")
+
+
+@pytest.mark.parametrize(
+    "section", ["loss", "model", "data", "train", "eval", "log", "checkpoint", "data: {augment", "train: {decay"]
+)
+def test_a_section_without_keys_keeps_what_it_extends(tmp_path, section):
+    base = (
+        "seed: 3\nloss: {name: arcface, m: 0.3}\nmodel: {name: iresnet, depth: 34}\nlog: {every_steps: 7}\n"
+        "data: {train: crops, mirror: false, augment: {jpeg: {p: 0.5}}}\ncheckpoint: {keep: 5}\n"
+        "train: {steps: 10, lr: 0.3, decay: {biases: true}}\neval: {every_steps: 9, sets: {a: b}}\n"
+    )
+    (tmp_path / "base.yaml").write_text(base, encoding="utf-8")
+    own = f"extends: base.yaml\n{section}:{' }' * ('{' in section)}\n"
+    assert load(own, tmp_path) == load(base, tmp_path)
+
+
+@pytest.mark.parametrize("override", ["loss=", "loss=null", "data=", "train=", "eval=~", "train.decay=", "eval.sets="])
+def test_nothing_in_place_of_a_section_is_refused(tmp_path, override):
+    own = GOOD + "loss: {name: arcface}\neval: {sets: {a: b}}\n"
+    own = own.replace("steps: 10", "steps: 10, decay: {biases: true}")
+    with pytest.raises(
+        UserError, match=rf"--set {override.partition('=')[0]}: got nothing in place of .* · allowed: a m"
+    ):
+        load(own, tmp_path, override)

@@ -13,7 +13,17 @@ import numpy as np
 import pytest
 import torch
 
-from sphereface.errors import ConfigError, UserError, first_line, listed, reports_user_errors, shown, shown_key
+from sphereface.errors import (
+    ConfigError,
+    Stopped,
+    UserError,
+    first_line,
+    listed,
+    printable_lines,
+    reports_user_errors,
+    shown,
+    shown_key,
+)
 
 ROOT = Path(__file__).parents[1]
 
@@ -227,3 +237,21 @@ def test_the_first_line_of_an_error_can_be_printed():
     assert first_line(ValueError("a\x1b[2Jb\nsecond")) == "a\\x1b[2Jb"
     assert first_line(ValueError("\udcff" + "x" * 500)) == "\\udcff" + "x" * 154
     assert first_line(KeyError()) == "KeyError"
+
+
+def test_what_a_terminal_would_obey_is_escaped(capsys):
+    name = "a\x1b[31m\x9b2J\x07\udcff"
+    safe = r"a\x1b[31m\x9b2J\x07\udcff"
+
+    @reports_user_errors
+    def fails(argv=None):
+        raise UserError(f"{name}: x\n  - {name}")
+
+    @reports_user_errors
+    def stops(argv=None):
+        raise Stopped(f"{name}: saved", 3)
+
+    assert (fails(), stops()) == (2, 3)
+    assert capsys.readouterr().err == f"error: {safe}: x\n  - {safe}\n{safe}: saved\n"
+    assert listed([f"{name}\n: x"]) == f"\n  - {safe}\\n: x"
+    assert printable_lines(f"ü 安 😀\n{name}") == f"ü 安 😀\n{safe}"

@@ -18,6 +18,7 @@ from sphereface.export import formats
 from sphereface.export.formats import Export
 from sphereface.export.graph import InputFormat, PixelsToEmbedding
 from sphereface.models import SphereNet, load_model
+from sphereface.small_files import check_replaceable
 
 from .evaluation.checkpoints import write_checkpoint
 from .evaluation.crops import noise, write_picture
@@ -213,7 +214,7 @@ def test_the_card_says_what_is_known_of_this_checkpoint_alone(tmp_path, capsys):
 
     (tmp_path / "eval-pairs" / "verification.json").write_text("[" * 100_000)
     strange: list[dict[str, object]] = [
-        {"auc": float("nan")}, {"auc": 1.5}, {"accuracy": True}, {"accuracy": "0.9"}, {"eer": None}, {"eer": -0.1},
+        {"auc": float("nan")}, {"auc": 1.5}, {"accuracy": True}, {"accuracy": "0.9"}, {"eer": "0.1"}, {"eer": -0.1},
         {"num_images": -1}, {"num_images": 10**400}, {"name": 3}, {"pairs": None}, {"tar_at_far": 5},
         {"tar_at_far": [3]}, {"tar_at_far": [{"far": 0.1}]}, {"tar_at_far": [{"far": 0.1, "tar": 2}]},
         {"standard_error": float("inf")},
@@ -245,11 +246,16 @@ def test_the_card_says_what_is_known_of_this_checkpoint_alone(tmp_path, capsys):
         (["--format", "torchscript", "--opset", "17"], "--opset: got --format torchscript · allowed: onnx"),
         (["--format", "onnx", "--batch", "0"], "--batch: got 0 · allowed: 1 or more"),
         (["--format", "onnx", "--int8", "x", "--dtype", "float16"], "--int8: got --dtype float16 · allowed: uint8,"),
-        (["--format", "torchscript", "--output", "face.pt"], "--output: got face.pt · allowed: a name that does not"),
+        (
+            ["--format", "torchscript", "--output", "face.pt"],
+            "--output: got face.pt · allowed: a name that ends in .torchscript",
+        ),
         (["--format", "onnx", "--int8", "nowhere"], "--int8: nowhere: cannot be read (No such file"),
         (["--format", "torchscript", "--output", ""], "--output: got the folder . · allowed: the name of a file"),
         (["--format", "onnx", "--batch", "99999999999"], "out of memory (Unable to allocate"),
-        (["--format", "torchscript", "--output", "/dev/null/x"], "/dev/null/x: cannot be written"),
+        (["--format", "onnx", "--output", "photo.jpg"], "--output: got photo.jpg · allowed: a name that ends in .onnx"),
+        (["--format", "safetensors", "--output", "x"], "--output: got x · allowed: a name that ends in .safetensors"),
+        (["--format", "torchscript", "--output", "/dev/null/x.ts"], "/dev/null/x.ts: cannot be written"),
     ],
 )
 def test_wrong_arguments_are_one_line(checkpoint, capsys, more, message):
@@ -323,9 +329,43 @@ def test_int8_takes_crops_of_the_networks_size_alone(checkpoint, tmp_path, capsy
 def test_without_the_extra_a_line_says_what_to_install(checkpoint, monkeypatch, capsys, tmp_path):
     for name, file_format in (("onnx", "onnx"), ("safetensors.torch", "safetensors")):
         monkeypatch.setitem(__import__("sys").modules, name, None)
-        output = str(tmp_path / "face")
+        output = str(tmp_path / f"face.{file_format}")
         assert main(["export", str(checkpoint), "--format", file_format, "--output", output]) == 2
         assert f"--format: {name} is not installed · pip install" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("file_format", ["torchscript", "safetensors"])
+def test_an_export_replaces_an_export_and_nothing_else(checkpoint, tmp_path, capsys, file_format):
+    if file_format == "safetensors":
+        needs("safetensors")
+    output = tmp_path / f"face.{file_format}"
+    card = tmp_path / f"{output.name}.md"
+    command = ["export", str(checkpoint), "--format", file_format, "--output", str(output)]
+    for _ in range(2):
+        assert main(command) == 0
+    for path in (output, card):
+        ours = path.read_bytes()
+        path.write_bytes(b"of somebody else")
+        capsys.readouterr()
+        assert main(command) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"error: --output: got {path}, a file that this command did not write · allowed")
+        assert path.read_bytes() == b"of somebody else"
+        path.write_bytes(ours)
+    output.unlink()
+    assert main(command) == 0  # of an earlier export, only the card is left
+
+
+def test_onnx_files_are_known_again(onnx_file, checkpoint, capsys):
+    both = (onnx_file, onnx_file.with_name("face-int8.onnx"))
+    for path in both:
+        check_replaceable(path, b"checkpoint_sha256", "--output")
+    ours = both[1].read_bytes()
+    both[1].write_bytes(b"of somebody else")
+    command = ["export", str(checkpoint), "--format", "onnx", "--output", str(onnx_file)]
+    assert main([*command, "--int8", str(onnx_file.parent / "crops")]) == 2
+    assert f"--output: got {both[1]}, a file that this command did not write" in capsys.readouterr().err
+    both[1].write_bytes(ours)
 
 
 def test_a_network_that_saw_smaller_crops_last_keeps_its_names(checkpoint, tmp_path):
@@ -345,11 +385,28 @@ def test_a_network_that_saw_smaller_crops_last_keeps_its_names(checkpoint, tmp_p
 def test_a_network_that_cannot_be_traced_is_one_line(checkpoint, tmp_path, monkeypatch, file_format):
     needs("onnx", "onnxscript", "onnxruntime")
 
+    embed, calls = SphereNet.embed, []
+
     def untraceable(self, images):
-        raise RuntimeError("a step that depends on a value\nand a long story")
+        if calls:  # the first call checks the embeddings
+            raise RuntimeError("a step that depends on a value\nand a long story")
+        calls.append(images)
+        return embed(self, images)
 
     monkeypatch.setattr(SphereNet, "embed", untraceable)
     with pytest.raises(UserError, match="PyTorch cannot trace this network") as caught:
-        run([str(checkpoint), "--format", file_format, "--output", str(tmp_path / "x.bin")])
+        run([str(checkpoint), "--format", file_format, "--output", str(tmp_path / f"x.{file_format}")])
     assert "\n" not in str(caught.value)
-    assert not (tmp_path / "x.bin").exists()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("file_format", ["onnx", "torchscript", "safetensors"])
+@pytest.mark.parametrize(("number", "what"), [(0.0, "all zero"), (3e38, "not finite")])
+def test_a_network_that_tells_nothing_is_not_exported(checkpoint, tmp_path, capsys, recwarn, file_format, number, what):
+    state = {key: value for key, value in load_checkpoint(checkpoint).items() if key not in ("format", "id")}
+    state["model"] = {name: torch.full_like(value, number) for name, value in state["model"].items()}
+    save_checkpoint(tmp_path / "dead.pt", state, {})
+    assert main(["export", str(tmp_path / "dead.pt"), "--format", file_format]) == 2
+    assert f"dead.pt: its embeddings of 3 crops are {what} · allowed" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dead.json", "dead.pt"]
+    assert not [warning for warning in recwarn if warning.category is RuntimeWarning]

@@ -17,6 +17,7 @@ from sphereface.cli import main
 from sphereface.errors import UserError
 from sphereface.export.card import Exported, card
 from sphereface.export.formats import Export
+from sphereface.faces import BadPicture
 from sphereface.models import load_model
 
 from .alignment.faces import ByColour, encode
@@ -192,3 +193,11 @@ def test_a_pipe_is_no_image(like, tmp_path):
     os.mkfifo(tmp_path / "x.jpg")
     with pytest.raises(UserError, match=r"x\.jpg: cannot be read"):
         FaceEmbedder(like, detector=ByColour(), device="cpu").face(tmp_path / "x.jpg")
+
+
+def test_a_name_with_a_nul_or_what_a_terminal_would_obey_is_one_line(like):
+    embedder = FaceEmbedder(like, align=False)
+    with pytest.raises(BadPicture, match=r"^a\\x00b: holds a NUL character"):
+        embedder.face("a\0b")
+    with pytest.raises(BadPicture, match=r"^a\\x1b\[2J\\n: cannot be read .No such file"):
+        embedder.face("a\x1b[2J\n")

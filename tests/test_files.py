@@ -11,7 +11,7 @@ import time
 import pytest
 
 from sphereface import files
-from sphereface.files import lock_file, write_whole
+from sphereface.files import in_words, lock_file, write_whole
 
 WRITER = """
 import sys
@@ -31,6 +31,17 @@ def aged(path, seconds):
     path.write_bytes(b"half")
     os.utime(path, (time.time() - seconds,) * 2)
     return path
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (0, "0 bytes"), (1023, "1,023 bytes"), (1024, "1.0 KiB"), (40_000, "39.1 KiB"), (2**20 - 1, "1024.0 KiB"),
+        (2**20, "1.0 MiB"), (3 * 2**30, "3,072.0 MiB"),
+    ],
+)  # fmt: skip
+def test_a_number_of_bytes_in_words(number, words):
+    assert in_words(number) == words
 
 
 def test_bytes_texts_and_functions_are_written(tmp_path):

@@ -66,12 +66,12 @@ ALLOWED = {
         *("errors", "extras", "files", "checkpoint", "models", "data", "alignment", "input_spec", "options"),
         *("small_files", "yaml_text"),
     },
-    "face_figures": {"errors", "files"},
+    "face_figures": {"errors", "files", "small_files"},
     "cli": {"errors", "plugins"},
     "commands": {
         *("errors", "files", "config", "checkpoint", "device", "models", "data", "alignment", "evaluation"),
         *("training", "faces", "api", "search", "export", "face_figures", "input_spec", "backbone_options", "places"),
-        *("onnx_input", "yaml_text"),
+        *("onnx_input", "small_files", "yaml_text"),
     },
 }
 WITHOUT_TORCH = {

@@ -73,6 +73,40 @@ def test_program(run, tmp_path, capsys):
     assert "no metrics.jsonl in it · allowed: a run folder" in capsys.readouterr().err
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["_hidden", "a$b$_{", "漢字", "plain"])
+def test_names_of_runs_are_shown_as_they_are(tmp_path, name):
+    folder = tmp_path / name / "1"
+    folder.mkdir(parents=True)
+    lines = [
+        {"images_seen": k, "train/lambda": 0.0, f"eval/{name}/accuracy": [0.5, float("nan"), 0.25][k]} for k in range(3)
+    ]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    plots = ["--output", str(tmp_path / "c.jpg"), "--learning", str(tmp_path / "l.png")]
+    assert compare_runs.main([str(folder), *plots]) == 0
+    (above, _) = learning_figure({f"{name}/1": folder}).axes
+    assert [text.get_text().strip() for text in above.get_legend().get_texts()] == [name]
+    assert "25.00%  50.00%" in summary_table({"a": folder})
+
+
+def test_runs_of_one_name_and_time_are_told_apart(tmp_path):
+    paths = [tmp_path / top / "runs" / "a" / "1" for top in ("x", "y")]
+    assert compare_runs.labelled(paths) == {"x/runs/a/1": paths[0], "y/runs/a/1": paths[1]}
+    assert compare_runs.labelled([paths[0], paths[0] / ".." / "1"]).keys() == {"a/1"}
+
+
+@pytest.mark.parametrize("option", ["--output", "--learning"])
+def test_a_figure_replaces_a_figure_and_no_photograph(run, tmp_path, capsys, option):
+    path = tmp_path / "c.png"
+    for _ in range(2):
+        assert compare_runs.main([str(run), option, str(path)]) == 0
+    path.write_bytes(b"a photograph")
+    assert compare_runs.main([str(run), option, str(path)]) == 2
+    told = capsys.readouterr().err
+    assert f"{option}: got {path}, a file that this command did not write · allowed: a new name" in told
+    assert path.read_bytes() == b"a photograph"
+
+
 def test_a_broken_line_is_named(run):
     (run / "metrics.jsonl").write_text('{"step": 1}\n{"ste')
     with pytest.raises(UserError, match="metrics.jsonl, line 2: not a line of metrics"):
@@ -102,9 +136,9 @@ def test_a_figure_that_cannot_be_written_leaves_the_earlier_one(run, tmp_path, m
         file.write(b"half")
         raise OSError(28, "No space left on device")
 
-    (tmp_path / "c.png").write_bytes(b"earlier")
+    (tmp_path / "c.png").write_bytes(b"earlier, by Matplotlib")
     monkeypatch.setattr(Figure, "savefig", failing)
     assert compare_runs.main([str(run), "--output", str(tmp_path / "c.png")]) == 2
-    assert (tmp_path / "c.png").read_bytes() == b"earlier"
+    assert (tmp_path / "c.png").read_bytes() == b"earlier, by Matplotlib"
     assert "cannot write" in capsys.readouterr().err
     assert not list(tmp_path.glob(".*.part"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import subprocess
 import sys
 import tracemalloc
@@ -13,9 +14,12 @@ import numpy as np
 import pytest
 
 from sphereface import search
+from sphereface.alignment.similarity import align, template
 from sphereface.commands import search as search_command
 from sphereface.errors import UserError
+from sphereface.faces import FaceReader
 from sphereface.search import Gallery, load_gallery, nearest, nearest_by_index
+from tests.alignment.faces import ByColour, encode
 
 
 def units(count, dim=16, seed=0):
@@ -108,6 +112,8 @@ def test_a_vector_that_is_not_finite_is_refused(monkeypatch, tmp_path, value):
         nearest_by_index(Gallery(("a",) * 30, damaged, "", ""), queries, 5, tmp_path)
     with pytest.raises(UserError, match="queries: " + line.format(2)):
         nearest_by_index(Gallery(("a",) * 30, gallery, "", ""), damaged_queries, 5, tmp_path)
+    with pytest.raises(UserError, match="gallery: has embeddings of 16 numbers, the query of 8 · "):
+        nearest_by_index(Gallery(("a",) * 30, gallery, "", ""), units(3, 8), 5, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -148,7 +154,7 @@ def test_the_graph_finds_nearly_all_and_is_built_once(tmp_path, monkeypatch):
     np.testing.assert_array_equal(
         nearest_by_index(other, queries, 3, tmp_path)[0], nearest(other.embeddings, queries, 3)[0]
     )
-    monkeypatch.setattr(faiss, "IndexHNSWFlat", None)  # building again would fail
+    monkeypatch.setattr(faiss, "serialize_index", None)  # building again would fail
     again, _ = nearest_by_index(gallery, queries, 5, tmp_path)
     np.testing.assert_array_equal(again, rows)
     assert kept.stat().st_size > 3000 * 16 * 4
@@ -160,7 +166,11 @@ def fake_faiss(monkeypatch, ids, scores):
     index = SimpleNamespace(
         hnsw=SimpleNamespace(), add=lambda rows: None, search=lambda queries, k: found, ntotal=0, d=0
     )
-    fake = SimpleNamespace(IndexHNSWFlat=lambda *_: index, METRIC_INNER_PRODUCT=0, read_index=lambda _: index)
+
+    def read_index(_):
+        raise RuntimeError("no index")
+
+    fake = SimpleNamespace(IndexHNSWFlat=lambda *_: index, METRIC_INNER_PRODUCT=0, read_index=read_index)
     fake.serialize_index = lambda _: np.zeros(1, np.uint8)
     monkeypatch.setattr(search, "import_extra", lambda *_, **__: fake)
 
@@ -214,10 +224,21 @@ def test_the_command_prints_what_the_graph_found_and_says_how_many_are_missing(t
     assert captured.err == ""
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("row", [[np.inf, 1e300], [1e-320, 0.0], [np.nan, 1.0], [0.0, 0.0]])
+def test_a_row_without_a_direction_is_named_without_a_warning_of_numpy(tmp_path, row):
+    path = tmp_path / "t.npz"
+    about = {"root": "c", "format": 2, "checkpoint_sha256": "ab", "settings": "s"}
+    np.savez(path, names=["a", "b"], embeddings=np.array([[1, 0], row]), **about)
+    found = load_gallery(path, checkpoint_sha256="ab", settings="s")
+    with pytest.raises(UserError, match="gallery: row 1 holds NaN or infinity"):
+        nearest(found.embeddings, units(1, 2), 1)
+
+
 def test_a_row_of_any_length_is_no_nearer_than_its_direction(tmp_path):
     rows = units(6, dim=5)
     image = rows.copy()
-    image[4] *= np.float32(1e30)
+    image[4] *= np.float32(1e6)
     path = tmp_path / "t.npz"
     np.savez(
         path, names=[f"{k}.jpg" for k in range(6)], embeddings=image, root="c", format=2, checkpoint_sha256="ab",
@@ -237,7 +258,17 @@ def test_rows_over_a_threshold_are_counted_in_blocks(monkeypatch, block):
     assert search.count_over(gallery, query, 0.1) == wanted
 
 
-@pytest.mark.parametrize("damage", ["cut", "of fewer rows", "of another kind", "closed folder"])
+DAMAGES = {
+    "of fewer rows": lambda faiss: (faiss.IndexHNSWFlat(16, 4, 0), units(40)[:3]),
+    "of another kind": lambda faiss: (faiss.IndexFlatIP(16), units(40)),
+    "of another metric": lambda faiss: (faiss.IndexHNSWFlat(16, 4), units(40)),
+    "of other rows": lambda faiss: (faiss.IndexHNSWFlat(16, 4, 0), np.concatenate([units(40)[:39], units(1, seed=8)])),
+    "of another order": lambda faiss: (faiss.IndexHNSWFlat(16, 4, 0), units(40)[::-1].copy()),
+    "of another width": lambda faiss: (faiss.IndexHNSWFlat(8, 4, 0), units(40, 8)),
+}
+
+
+@pytest.mark.parametrize("damage", ["cut", "closed folder", *DAMAGES])
 def test_a_kept_graph_that_does_not_fit_is_built_again(tmp_path, damage, caplog, monkeypatch):
     faiss = pytest.importorskip("faiss", reason="pip install '.[faiss]'")
     gallery = Gallery(tuple(map(str, range(40))), units(40), "", "")
@@ -250,14 +281,18 @@ def test_a_kept_graph_that_does_not_fit_is_built_again(tmp_path, damage, caplog,
         kept.unlink()
         monkeypatch.setattr(search, "write_whole", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "No space left")))
     else:
-        small = faiss.IndexHNSWFlat(16, 4) if damage == "of fewer rows" else faiss.IndexFlatIP(16)
-        small.add(units(40, seed=9)[: 3 if damage == "of fewer rows" else 40])
-        faiss.write_index(small, str(kept))
+        other, rows = DAMAGES[damage](faiss)
+        other.add(rows)
+        faiss.write_index(other, str(kept))
+    monkeypatch.setattr(search, "_BLOCK", 13)
     assert nearest_by_index(gallery, query, 3, tmp_path)[0].tolist() == wanted.tolist()
     if damage == "closed folder":
         assert "the index cannot be kept there (No space left)" in caplog.text
     else:
-        assert faiss.read_index(str(kept)).ntotal == 40
+        again = faiss.read_index(str(kept))
+        np.testing.assert_array_equal(again.reconstruct_n(0, 40), gallery.embeddings)
+        assert again.metric_type == faiss.METRIC_INNER_PRODUCT
+        assert ("a damaged index" if damage == "cut" else "not the index of this gallery") in caplog.text
 
 
 def test_ids_beyond_the_gallery_are_no_rows(tmp_path, monkeypatch):
@@ -346,6 +381,7 @@ def test_a_table_is_joined_and_divided_by_its_lengths(tmp_path, monkeypatch, fli
         {"format": 1, "paths": ["a"], "embeddings": [[np.inf]]},
         {"format": 1, "paths": ["a"], "embeddings": [[1.01]]},
         {"format": 1, "paths": ["a"], "embeddings": [[1e30]]},
+        {"format": 2, "names": ["a"], "embeddings": [[1e30]], "root": ""},
     ],
 )
 def test_what_is_no_gallery_is_one_line(tmp_path, arrays):
@@ -358,8 +394,110 @@ def test_what_is_no_gallery_is_one_line(tmp_path, arrays):
         load_gallery(path, checkpoint_sha256="ab", settings="s")
 
 
+@pytest.mark.parametrize(
+    ("rows", "dim", "mirror"), [(4_000_000, 1, False), (8_000, 512, False), (8_000, 300, True)], ids=str
+)
+def test_a_small_file_that_unpacks_to_a_large_gallery_is_refused_before_its_names_are_read(tmp_path, rows, dim, mirror):
+    path = tmp_path / "gallery.npz"
+    arrays = {"embeddings": np.ones((rows, dim), np.float16)} | ({"mirror": np.ones((rows, dim))} if mirror else {})
+    about = {"format": 2, "root": "", "checkpoint_sha256": "ab", "settings": "s"}
+    np.savez_compressed(path, names=np.full(rows, "a"), **arrays, **about)
+    assert path.stat().st_size < 200_000
+    tracemalloc.start()
+    try:
+        with pytest.raises(UserError, match=r"not a gallery .*: [\d,]+ bytes, far more than the file has"):
+            load_gallery(path, checkpoint_sha256="ab", settings="s")
+        assert tracemalloc.get_traced_memory()[1] < 80_000_000
+    finally:
+        tracemalloc.stop()
+    random = np.random.default_rng(0).standard_normal((3_000, 512)).astype(np.float16)
+    np.savez_compressed(path, names=np.full(3_000, "a"), embeddings=random, **about)
+    assert len(load_gallery(path, checkpoint_sha256="ab", settings="s").paths) == 3_000
+
+
+@pytest.mark.parametrize("about", [{"checkpoint_sha256": "another"}, {"settings": "another"}])
+def test_a_gallery_of_another_kind_is_refused_before_it_is_normalised(tmp_path, monkeypatch, about):
+    path = tmp_path / "gallery.npz"
+    told = {"format": 2, "root": "", "checkpoint_sha256": "ab", "settings": "s"} | about
+    np.savez(path, names=["a"], embeddings=units(1), **told)
+    monkeypatch.setattr(search, "make_gallery", lambda *_, **__: pytest.fail("normalised"))
+    with pytest.raises(UserError, match="another"):
+        load_gallery(path, checkpoint_sha256="ab", settings="s")
+
+
+def test_a_directory_that_hides_the_mirror_images_is_refused(tmp_path):
+    path = tmp_path / "gallery.npz"
+    np.savez(
+        path, format=2, root="", checkpoint_sha256="a", settings="s", names="ab", embeddings=units(1), mirror=units(1)
+    )
+    data = bytearray(path.read_bytes())
+    end = data.rindex(b"PK\x05\x06")
+    last = data.rindex(b"PK\x01\x02", 0, end)
+    before = data.rindex(b"PK\x01\x02", 0, last)
+    data[before + 32 : before + 34] = (end - last).to_bytes(2, "little")
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=r"not a gallery \(damaged \(its end counts 7 members, its directory lists 6"):
+        load_gallery(path, checkpoint_sha256="ab", settings="s")
+
+
 def test_a_pickle_inside_is_not_loaded(tmp_path):
     path = tmp_path / "gallery.npz"
     np.savez(path, format=1, paths=np.array([{"a": 1}], dtype=object), embeddings=units(1))
     with pytest.raises(UserError, match="not a gallery"):
         load_gallery(path, checkpoint_sha256="ab", settings="s")
+
+
+def run_search(monkeypatch, gallery, *more, reader=None):
+    embedder = SimpleNamespace(
+        check_operating_point=lambda *_: None,
+        face=lambda _: SimpleNamespace(num_faces=1, crop=np.zeros((112, 96, 3), np.uint8)),
+        embed_crops=lambda _: units(1),
+        calibration=None,
+        reader=reader,
+    )
+    monkeypatch.setattr(search_command, "make_embedder", lambda *_: embedder)
+    monkeypatch.setattr(search_command, "_gallery", lambda *_: gallery)
+    return search_command.run(["gallery.npz", "query.png", "--ckpt", "best.pt", *more])
+
+
+def test_names_that_a_terminal_would_obey_are_escaped(tmp_path, monkeypatch, capsys):
+    gallery = Gallery(("a\x1b[31m\n", "b\r\x9b\u2028", "ü 安\udcff"), np.repeat(units(1), 3, axis=0), "", "")
+    plot = ("--save-plot", str(tmp_path / "x.png"))
+    assert run_search(monkeypatch, gallery, *plot, reader=FaceReader((112, 96), aligned=True, detector=None)) == 0
+    captured = capsys.readouterr()
+    names = [line.split("  ")[-1] for line in captured.out.splitlines()[:3]]
+    assert names == [r"a\x1b[31m\n", r"b\r\x9b\u2028", r"ü 安\udcff"]
+    assert captured.err.startswith(r"note: 3 of 3 images cannot be shown: a\x1b[31m\n: cannot be read (No such file")
+    assert captured.err.count("\n") == 1
+
+
+def test_a_row_is_shown_by_its_face_or_as_an_image_of_its_bin(tmp_path, monkeypatch):
+    middles = [(20, 20), (60, 70), (120, 100)]
+    (tmp_path / "a.png").write_bytes(encode(ByColour.picture((140, 150), middles), ".png"))
+    (tmp_path / "a.png#9").write_bytes(encode(ByColour.picture((140, 150), middles[:1]), ".png"))
+    reader = FaceReader((112, 96), aligned=False, detector=ByColour())
+    root = str(tmp_path / "a.png")
+    crops = search_command._crops(
+        reader, [f"{root}#{k}" for k in (1, 2, 3, 4, 9)] + [root, f"{root}#0", f"{root}#\u00b2"]
+    )
+    every = [align(ByColour.picture((140, 150), middles), around(middle)) for middle in middles]
+    wanted = [*every, None, every[0], every[1], None, None]
+    for crop, image in zip(crops, wanted, strict=True):
+        assert (crop is None) == (image is None)
+        assert image is None or np.abs(crop.astype(int) - image).max() <= 1
+    assert reader.on_several == "take"
+
+
+def around(middle):
+    return (template() - template().mean(axis=0)) / 4 + middle
+
+
+def test_an_image_of_a_bin_is_shown(tmp_path, capsys):
+    images = [encode(np.full((112, 96, 3), 20 * k, np.uint8), ".png") for k in range(4)]
+    (tmp_path / "x.bin").write_bytes(pickle.dumps((images * 5, [True, False] * 5)))
+    reader = FaceReader((112, 96), aligned=True, detector=None)
+    names = ["000002", "000007", "a\0b"]
+    crops = search_command._crops(reader, [str(tmp_path / "x.bin" / name) for name in names] + ["a\0b", "c\0#1"])
+    assert crops[0].mean() == 40
+    assert crops[1:] == [None] * 4
+    assert "4 of 5 images cannot be shown: " in capsys.readouterr().err

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from sphereface.errors import UserError
 from sphereface.options import option
-from sphereface.small_files import is_file, parse_form, read_form, read_json, read_text, reason
+from sphereface.small_files import check_replaceable, is_file, parse_form, read_form, read_json, read_text, reason
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ def test_a_form_is_filled(tmp_path):
         ({"name": 3}, "name: got 3 · allowed: a text"),
         ({"name": None}, "name: got None · allowed: a text"),
         ({"name": "a\0b"}, r"name: got 'a\\x00b' · allowed: a text"),
-        ({"share": "0.5"}, "share: got '0.5' · allowed: a number above 0, at most 1"),
+        ({"share": "0.5"}, "share: got '0.5' · allowed: a number above 0 and at most 1"),
         ({"share": True}, "share: got True · allowed"),
         ({"share": float("nan")}, "share: got nan · allowed"),
         ({"share": float("inf")}, "share: got inf · allowed"),
@@ -113,3 +114,18 @@ def test_what_is_no_file_is_not_opened(tmp_path):
             read_text(path)
         assert not is_file(path)
     assert not is_file(tmp_path / ("n" * 300))
+
+
+def test_what_may_be_replaced(tmp_path):
+    path = tmp_path / "x.bin"
+    for missing in (path, tmp_path / "no" / "x.bin"):
+        check_replaceable(missing, b"mark", "--output")
+    for data in (b"", b"mark", b"before" * 5000 + b"mark"):
+        path.write_bytes(data)
+        check_replaceable(path, b"mark", "--output")
+    check_replaceable(path / "below", b"mark", "--output")
+    path.write_bytes(b"mar k")
+    with pytest.raises(UserError, match=r"--output: got .*x\.bin, a file that this command did not write · allowed: a"):
+        check_replaceable(path, b"mark", "--output")
+    with pytest.raises(UserError, match=r"--output: .* cannot be written \(Is a directory\) · give another name"):
+        check_replaceable(tmp_path, b"mark", "--output")

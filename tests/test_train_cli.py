@@ -134,3 +134,9 @@ def test_an_error_in_training_is_told_once(tmp_path, capsys):
     assert said.splitlines()[-1].startswith("error: step ")
     (run,) = (tmp_path / "runs" / "demo").iterdir()
     assert (run / "train.log").read_text(encoding="utf-8").count("not updated") == 1
+
+
+@pytest.mark.parametrize("option", ["resume", "replay"])
+def test_an_empty_path_is_refused(option, capsys):
+    assert train.main(["--config", "sphere20.yaml", f"--{option}", ""]) == 2
+    assert capsys.readouterr().err.startswith(f"error: --{option}: got an empty text · allowed: a path")

@@ -81,7 +81,7 @@ def align_folder(
     warnings = _check_tables(walked.names, landmarks, source)
     report = AlignReport(_settings(spec, landmarks), not_read=walked.not_read(), warnings=warnings)
     with only_writer(destination):
-        _check_destination(destination, report.settings, walked.names)
+        report.warnings += _check_destination(destination, report.settings, walked.names)
         work = Cropper(source, destination, spec, landmarks.finder, landmarks.centre)
         _align_all(work, walked.names, landmarks, report, workers=workers, progress=progress)
     if not report.crops:
@@ -96,7 +96,7 @@ def _align_all(
 ) -> None:
     """Make all crops; keep the report, and the landmarks of a detector, in their folder."""
     folder = work.destination
-    found = Progress(folder) if landmarks.finder else None
+    found = Progress(folder, work.is_current) if landmarks.finder else None
     try:
         tasks, failures = match(names, landmarks, found.known if found else {})
         for failure in failures:
@@ -105,7 +105,7 @@ def _align_all(
         chunk = DETECTION_CHUNK if found else CHUNK
         with tqdm(total=len(tasks), unit="image", disable=not progress) as bar:
             for outcome in run_in_chunks(work, tasks, workers, chunk=chunk):
-                if found and outcome.num_faces == 1:
+                if found and outcome.status is Status.KEPT:
                     outcome = replace(outcome, num_faces=found.num_faces(outcome.name))
                 report.add(outcome)
                 if found:
@@ -210,8 +210,12 @@ def check_folders(source: Path, destination: Path) -> None:
         raise UserError(f"{destination}: inside {source} · give one elsewhere: crops would be taken for pictures")
 
 
-def _check_destination(destination: Path, settings: Settings, names: Sequence[str]) -> None:
-    """Refuse to mix these crops with those of other settings, or of unknown ones, or to write outside the folder."""
+def _check_destination(destination: Path, settings: Settings, names: Sequence[str]) -> list[str]:
+    """Refuse to mix these crops with those of other settings, or of unknown ones, or to write outside the folder.
+
+    Returns:
+        A warning about images there that are crops of none of ``names``, if there are any.
+    """
     root = destination.resolve()
     for parent in {os.path.dirname(crop_name(name)) for name in names}:  # noqa: PTH120 -- texts, of many names
         if not (destination / parent).resolve().is_relative_to(root):
@@ -229,3 +233,11 @@ def _check_destination(destination: Path, settings: Settings, names: Sequence[st
             if earlier.get(key) != settings.get(key)
         ]
         raise UserError(f"{destination}: holds crops of {'; '.join(changed)} · give another folder, or delete this one")
+    crops = {crop_name(name) for name in names}
+    left = [name for name in walk_images(destination).names if name not in crops]
+    if not left:
+        return []
+    return [
+        f"{len(left):,} images in {destination} are the crop of no image in the source, such as {min(left)}: they stay "
+        "there · delete those that are not wanted"
+    ]

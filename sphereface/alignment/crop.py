@@ -1,7 +1,14 @@
-"""One photograph to one crop: by known landmarks, by a detector, or as was asked where neither helps."""
+"""One photograph to one crop: by known landmarks, by a detector, or as was asked where neither helps.
+
+A crop by its own landmarks gets the modification time of its photograph. A later run keeps it while both times are
+equal and the photograph's file was not changed since: neither written, renamed nor copied (its status change time). A
+photograph whose crop was made as ``--on-failure`` says is aligned again.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -13,8 +20,11 @@ from ..data.images import BadImage, decode
 from ..files import read_plain
 from .detector import Detector, FoundFace, NoFace, SeveralFaces, find_face
 from .fit import check_fit, looks_like_a_face
-from .report import Outcome, Status, write_or_explain
+from .report import Outcome, Status, cannot_write, write_or_explain
 from .similarity import SPHEREFACE_SIZE, BadLandmarks, Image, Points, Size, align, template
+
+_SAME_TIME = 1000  # nanoseconds: some file systems keep a time only to 100
+_ANOTHER_TIME = 3_600_000_000_000  # nanoseconds: an hour
 
 
 @dataclass(frozen=True)
@@ -108,25 +118,39 @@ class Cropper:
         return [self.make(task) for task in tasks]
 
     def make(self, task: Task) -> Outcome:
-        """Align one picture and write its crop, unless a whole one by the same landmarks is there.
+        """Align one image and write its crop, unless a current one is there; where there is none now, delete the old.
 
         Raises:
-            UserError: the crop cannot be written.
+            UserError: the crop cannot be written, or not be deleted.
         """
-        path = self.destination / crop_name(task.name)
-        known = task.points is not None and looks_like_a_face(task.points)
+        path, photograph = self.destination / crop_name(task.name), self.source / task.name
+        known = task.points is not None and looks_like_a_face(task.points) and self.is_current(task.name)
         if known and _is_whole_crop(path, self.spec.size):
             return Outcome(task.name, Status.KEPT, points=task.points)
         try:
-            image = decode(read_plain(self.source / task.name))
-            outcome, crop = self._align(image, task)
+            before = photograph.stat()
+            outcome, crop = self._align(decode(read_plain(photograph)), task)
         except OSError as error:
             return Outcome(task.name, Status.UNREADABLE, error.strerror or str(error))
         except (BadImage, cv2.error) as error:  # some OpenCV cannot warp what is over 32,767 pixels wide
-            return Outcome(task.name, Status.UNREADABLE, str(error))
-        if crop is not None:
-            write_or_explain(path, _encode(crop, self.spec.quality))
+            outcome, crop = Outcome(task.name, Status.UNREADABLE, str(error)), None
+        if crop is None:
+            _delete(path)
+            return outcome
+        write_or_explain(path, _encode(crop, self.spec.quality))
+        if outcome.status is Status.ALIGNED:
+            with contextlib.suppress(OSError):  # then the next run makes this crop again
+                _stamp(path, photograph, before)
         return outcome
+
+    def is_current(self, name: str) -> bool:
+        """Tell whether an image has a crop by its own landmarks, and was not replaced since."""
+        try:
+            photograph, crop = (self.source / name).stat(), (self.destination / crop_name(name)).stat()
+        except OSError:
+            return False
+        same_time = abs(photograph.st_mtime_ns - crop.st_mtime_ns) < _SAME_TIME
+        return same_time and photograph.st_ctime_ns <= crop.st_ctime_ns
 
     def _align(self, image: Image, task: Task) -> tuple[Outcome, Image | None]:
         try:
@@ -190,6 +214,30 @@ def _encode(crop: Image, quality: int) -> bytes:
     done, data = cv2.imencode(".jpg", crop, [cv2.IMWRITE_JPEG_QUALITY, quality])
     assert done
     return bytes(data.tobytes())
+
+
+def _stamp(crop: Path, photograph: Path, before: os.stat_result) -> None:
+    """Give a crop the time of its photograph, or another where that is not the one that ``before`` describes any more.
+
+    The crop is stamped first: a photograph that is replaced after the second look has a later status change time.
+
+    Raises:
+        OSError: the time cannot be set.
+    """
+    os.utime(crop, ns=(before.st_mtime_ns, before.st_mtime_ns))
+    after = photograph.stat()
+    if any(getattr(before, key) != getattr(after, key) for key in ("st_mtime_ns", "st_ctime_ns", "st_ino", "st_size")):
+        another = after.st_mtime_ns + _ANOTHER_TIME
+        os.utime(crop, ns=(another, another))
+
+
+def _delete(crop: Path) -> None:
+    """Delete the crop that an earlier run made of an image which has none now."""
+    try:
+        if crop.is_file():
+            crop.unlink()
+    except OSError as error:
+        raise cannot_write(crop, error) from error
 
 
 def _is_whole_crop(path: Path, size: Size) -> bool:

@@ -18,6 +18,8 @@ Floats = npt.NDArray[np.float64]
 
 LARGEST_RESIDUAL = 9.0
 """Crop pixels, root mean square over the five points: the largest of 11,331 right fits is 7.9."""
+LARGE_MEDIAN = 5.0
+"""Crop pixels, the median of a folder's images: of 11,331 right fits it is 2.3, of 70 faces seen from the side 1.9."""
 LARGEST_ANGLE = 120.0
 """Degrees, of one image. People lie down; nobody stands on their head. The largest of 11,331 faces is 47."""
 LARGEST_OUTSIDE = 20.0
@@ -81,7 +83,7 @@ def check_fit(points: Points, image_size: Sequence[int] | None = None) -> None:
     Raises:
         BadLandmarks: they do; the message says which.
     """
-    matrix = similarity(points, template(SPHEREFACE_SIZE))  # refuses what is not finite or in one place
+    similarity(points, template(SPHEREFACE_SIZE))  # refuses what is not finite or in one place
     if has_same_points(points[None])[0]:
         raise BadLandmarks("two of the landmarks are the same point")
     (residual,), (angle,) = fit(np.asarray(points, dtype=np.float64)[None])
@@ -96,8 +98,8 @@ def check_fit(points: Points, image_size: Sequence[int] | None = None) -> None:
         )
     if image_size is None:
         return
-    outside = float(far_outside(points[None], np.array([image_size[:2]]))[0])
-    if outside * np.hypot(matrix[0, 0], matrix[1, 0]) > LARGEST_OUTSIDE:
+    (outside,), (in_crop,) = far_outside(points[None], np.array([image_size[:2]]))
+    if in_crop > LARGEST_OUTSIDE:
         height, width = image_size[:2]
         raise BadLandmarks(
             f"a landmark lies {outside:.4g} pixels outside the image of {width}x{height}; of another image, or of one "
@@ -111,12 +113,20 @@ def has_same_points(points: Floats) -> npt.NDArray[np.bool_]:
     return np.asarray((points[:, first] == points[:, second]).all(axis=2).any(axis=1))
 
 
-def far_outside(points: Floats, sizes: npt.NDArray[np.int_]) -> Floats:
-    """Return how many pixels the farthest landmark of each image lies outside it, 0 where none does.
+def far_outside(points: Floats, sizes: npt.NDArray[np.int_]) -> tuple[Floats, Floats]:
+    """Return how far the farthest landmark of each image lies outside it, 0 where none does.
 
     Args:
-        points: (N, 5, 2), (x, y).
+        points: (N, 5, 2), (x, y), finite.
         sizes: (N, 2), (height, width).
+
+    Returns:
+        (N,) in pixels of the image, (N,) in pixels of a 112×96 crop.
     """
     last = sizes[:, None, ::-1] - 1.0
-    return np.asarray(np.maximum(0, np.maximum(-points, points - last)).max(axis=(1, 2)))
+    pixels = np.asarray(np.maximum(0, np.maximum(-points, points - last)).max(axis=(1, 2)))
+    (z, w) = (five[..., 0] + 1j * five[..., 1] for five in (points, template(SPHEREFACE_SIZE)))
+    z = z - z.mean(axis=1, keepdims=True)
+    with np.errstate(all="ignore"):
+        scales = np.abs(z.conj() @ (w - w.mean())) / (np.abs(z) ** 2).sum(axis=1)  # as in :func:`.similarity`
+    return pixels, pixels * np.nan_to_num(scales)

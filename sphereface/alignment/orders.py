@@ -12,12 +12,13 @@ import numpy.typing as npt
 from ..data.picture_size import picture_size
 from ..errors import UserError
 from ..files import regular_file
-from .fit import LARGEST_RESIDUAL, Floats, far_outside, fit, has_same_points
-from .similarity import Points
+from .fit import LARGE_MEDIAN, LARGEST_OUTSIDE, LARGEST_RESIDUAL, Floats, far_outside, fit, has_same_points
+from .similarity import FARTHEST, SMALLEST_SPREAD, Points
 
+_BETTER = 0.8  # of the median residual: another order that leaves less is named
 _MOST_TURNED = 60.0  # degrees, of most faces of a file: orders that fit when turned are 90 or 180 degrees off
 _UPRIGHT = 45.0  # degrees that the median face may be turned in the order that is named
-_OUTSIDE = 2.0  # pixels: a detector's points rarely lie outside at all
+_OUTSIDE = 2.0  # pixels: a detector's points rarely lie outside at all; more are a warning
 _SAMPLE = 100  # faces that candidates are tried on, and images whose size is read
 _FEWEST_TO_DOUBT = 4  # images, all of whose landmarks are the same or lie in one quarter
 _HEADER = 1 << 16  # bytes of an image that are read for its size
@@ -47,7 +48,8 @@ def refuse_wrong_landmarks(points: Mapping[str, Points], folder: Path, file: str
         file: what the message calls the landmarks.
 
     Returns:
-        A warning about landmarks that are all the same, or look as if they belong to smaller images; else nothing.
+        A warning about landmarks that are all the same, fit badly, or look as if they belong to smaller images; else
+        nothing.
 
     Raises:
         UserError: most of them are not laid out like a face, turned, or outside the image. It names the likely order.
@@ -56,10 +58,8 @@ def refuse_wrong_landmarks(points: Mapping[str, Points], folder: Path, file: str
         return ""
     stacked = np.stack([np.asarray(five, dtype=np.float64) for five in points.values()])
     residuals, angles = fit(stacked)
-    with np.errstate(all="ignore"):
-        spread = np.abs(stacked - stacked.mean(axis=1, keepdims=True)).max(axis=(1, 2))
     turned = np.abs(angles) > _MOST_TURNED
-    wrong = (residuals > LARGEST_RESIDUAL) | turned | (spread < 1) | has_same_points(stacked)
+    wrong = (residuals > LARGEST_RESIDUAL) | turned | _is_in_one_place(stacked) | has_same_points(stacked)
     if wrong.mean() > 0.5:
         finite = np.isfinite(residuals)
         off = ""
@@ -70,18 +70,35 @@ def refuse_wrong_landmarks(points: Mapping[str, Points], folder: Path, file: str
             f"{file}: those of {wrong.sum():,} of {len(wrong):,} images do not lie like a face"
             f"{off} · allowed: {_EXPECTED} · {likely_order(stacked[wrong])}"
         )
-    warning = _check_sizes(dict(zip(points, stacked, strict=True)), folder, file)
+    right = {name: five for name, five, is_wrong in zip(points, stacked, wrong.tolist(), strict=True) if not is_wrong}
+    warning = _check_sizes(right, folder, file)
     if len(stacked) >= _FEWEST_TO_DOUBT and (stacked == stacked[0]).all():
         return f"{file}: all {len(stacked):,} images have the same landmarks: look at some crops"
-    return warning
+    return warning or _check_order(stacked[~wrong], file)
+
+
+def _check_order(points: Floats, file: str) -> str:
+    """Warn about (N, 5, 2) landmarks that could be faces, but fit badly on the whole, or better in another order."""
+    median = float(np.median(fit(points)[0]))
+    best = _best_order(_some(points)) if len(points) >= _FEWEST_TO_DOUBT else None
+    better = best is not None and best[1] < _BETTER * median
+    if median <= LARGE_MEDIAN and not better:
+        return ""
+    advice = (
+        f"; they look like {_describe(*best[0])}, which leaves {best[1]:.1f}" if best is not None and better else ""
+    )
+    return (
+        f"{file}: the landmarks fit badly: median misfit {median:.1f} crop pixels, usual are 2 to 3{advice} · "
+        "look at some crops"
+    )
 
 
 def likely_order(points: Floats) -> str:
     """Say in which known order (N, 5, 2) landmarks would fit faces, or that none does."""
-    points = points[np.linspace(0, len(points) - 1, min(_SAMPLE, len(points))).astype(int)]
-    points = points[np.isfinite(points).all(axis=(1, 2))]
+    points = _some(points)
+    points = points[(np.abs(points) <= FARTHEST).all(axis=(1, 2))]  # nor NaN
     if not len(points):
-        return "they are not finite numbers"
+        return f"they are not finite numbers, or over {FARTHEST:,.0f}"
     if np.abs(points).max() <= 1.5:
         zeros = not points.any()
         return (
@@ -89,10 +106,32 @@ def likely_order(points: Floats) -> str:
         )
     if np.median(has_same_points(points)) > 0:
         return "points of a face are the same"
+    if np.median(_is_in_one_place(points)) > 0:
+        return "they lie in one place, a pixel or two apart: scale them to pixels of these images"
     if _looks_like_dlib(points):
         return (
             "they look like dlib's five points (corners of the eyes, nose), which have no mouth: use another detector"
         )
+    best = _best_order(points)
+    if best is None or best[1] > LARGEST_RESIDUAL / 2:
+        return "no order of five points fits them: of other images, or no face's?"
+    turned = ", or turn the images upright" if np.median(fit(points)[0]) <= LARGEST_RESIDUAL else ""
+    return f"they look like {_describe(*best[0])}: rewrite them{turned}"
+
+
+def _is_in_one_place(points: Floats) -> npt.NDArray[np.bool_]:
+    """Tell for each face of (N, 5, 2) whether its points lie too near each other, as :func:`.similarity` does."""
+    with np.errstate(all="ignore"):
+        squares = ((points - points.mean(axis=1, keepdims=True)) ** 2).sum(axis=2).mean(axis=1)
+    return np.asarray(squares < SMALLEST_SPREAD**2)
+
+
+def _some(points: Floats) -> Floats:
+    return np.asarray(points[np.linspace(0, len(points) - 1, min(_SAMPLE, len(points))).astype(int)])
+
+
+def _best_order(points: Floats) -> tuple[tuple[str, tuple[int, ...]], float] | None:
+    """Return the layout and order in which (N, 5, 2) points fit upright faces best, and the median residual of that."""
     candidates = {
         (layout, order): fit(arrange(points)[:, order])
         for layout, arrange in _LAYOUTS.items()
@@ -103,11 +142,7 @@ def likely_order(points: Floats) -> str:
         for key, (residuals, angles) in candidates.items()
         if np.median(np.abs(angles)) <= _UPRIGHT
     }
-    key = min(medians, key=medians.__getitem__, default=None)
-    if key is None or medians[key] > LARGEST_RESIDUAL / 2:
-        return "no order of five points fits them: of other images, or no face's?"
-    turned = ", or turn the images upright" if np.median(fit(points)[0]) <= LARGEST_RESIDUAL else ""
-    return f"they look like {_describe(*key)}: rewrite them{turned}"
+    return min(medians.items(), key=lambda item: item[1], default=None)
 
 
 def _describe(layout: str, order: tuple[int, ...]) -> str:
@@ -135,14 +170,18 @@ def _check_sizes(points: Mapping[str, Points], folder: Path, file: str) -> str:
         return ""
     sizes = np.array(list(found.values()))
     some = np.stack([points[name] for name in found])
-    outside = far_outside(some, sizes)
+    outside, in_crop = far_outside(some, sizes)
     if (outside > _OUTSIDE).mean() > 0.5:
         name = list(found)[int(np.argmax(outside))]
         height, width = found[name]
-        raise UserError(
+        what = (
             f"{file}: those of {(outside > _OUTSIDE).sum()} of {len(found)} images that were looked at lie "
-            f"outside the image, those of {name} by {outside.max():.4g} pixels where it has {width}x{height} · "
-            "allowed: pixels of these images · scale them, if they were found in images of another size"
+            f"outside the image, those of {name} by {outside.max():.4g} pixels where it has {width}x{height}"
+        )
+        if (in_crop > LARGEST_OUTSIDE).mean() <= 0.5:  # the edge may cut the faces
+            return f"{what}: if the edge does not cut the faces, they are of images of another size: look at some crops"
+        raise UserError(
+            f"{what} · allowed: pixels of these images · scale them, if they were found in images of another size"
         )
     if len(found) >= _FEWEST_TO_DOUBT and (some < sizes[:, None, ::-1] / 2).all():
         return (

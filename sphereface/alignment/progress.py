@@ -8,12 +8,14 @@ cropped otherwise is not remembered but tried again.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
 from ..errors import UserError
 from ..files import read_plain
-from .landmarks import landmark_line, read_landmarks
+from .fit import looks_like_a_face
+from .landmarks import LandmarkTable, landmark_line, read_landmarks
 from .report import Outcome, Status, cannot_write, earlier_run, write_or_explain
 from .similarity import Points
 
@@ -26,14 +28,17 @@ class Progress:
 
     Args:
         folder: of the crops.
+        is_current: name of an image → whether its crop is there and it was not replaced since. The landmarks of others
+            are forgotten, and those that do not lie like a face.
 
     Raises:
         UserError: what an earlier run left cannot be read, or nothing can be written.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, is_current: Callable[[str], bool] = lambda _: True) -> None:
         self._folder = folder
-        self.known, self._num_faces = _earlier(folder)
+        known, self._num_faces = _earlier(folder)
+        self.known = {name: points for name, points in known.items() if is_current(name) and looks_like_a_face(points)}
         self._crops: dict[str, Points] = {}
         lines = [landmark_line(name, points, self.num_faces(name)) for name, points in self.known.items()]
         write_or_explain(folder / PROGRESS_NAME, "".join(lines).encode())  # without the half line that a kill left
@@ -89,15 +94,24 @@ def _earlier(folder: Path) -> tuple[dict[str, Points], dict[str, int]]:
     progress, finished = folder / PROGRESS_NAME, folder / LANDMARKS_NAME
     if whole := _whole_lines(progress):
         write_or_explain(progress, whole)
-        table = read_landmarks(progress)
+        table = _own(progress)
         return dict(table.points), {name: int(score) for name, score in table.scores.items() if 1 < score < 1e6}
     if progress.exists() or not finished.exists() or not finished.stat().st_size:
         return {}, {}
     earlier = earlier_run(folder)
     others = earlier.fallbacks if earlier else frozenset()
     several = earlier.several_faces if earlier else frozenset()
-    points = {name: points for name, points in read_landmarks(finished).points.items() if name not in others}
+    points = {name: points for name, points in _own(finished).points.items() if name not in others}
     return points, dict.fromkeys(several, 2)
+
+
+def _own(path: Path) -> LandmarkTable:
+    try:
+        return read_landmarks(path)
+    except UserError as error:
+        raise UserError(
+            f"{error} · an earlier align wrote this file, now damaged: delete it, and the faces are searched again"
+        ) from error
 
 
 def _whole_lines(path: Path) -> bytes:

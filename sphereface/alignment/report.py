@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import UserError
+from ..errors import UserError, printable
 from ..files import read_plain, write_whole
-from .fit import LARGEST_RESIDUAL, fit
+from .fit import LARGE_MEDIAN, LARGEST_RESIDUAL, fit
 from .similarity import Points
 
 REPORT_NAME = "align-report.json"
@@ -155,8 +155,7 @@ class AlignReport:
         rows += [(f"  {reason}", count, example) for reason, count, example in _rows(self.failures)]
         width = max(len(label) for label, _, _ in rows)
         lines = [f"{label:{width}}  {count:>9,}{example}" for label, count, example in rows]
-        text = "\n".join([*lines, *self._notes()])
-        return text.encode("utf-8", "backslashreplace").decode()  # file names need not be valid Unicode
+        return "\n".join(map(printable, [*lines, *self._notes()]))  # file names hold anything
 
     def _notes(self) -> list[str]:
         notes = [*self.warnings, self.not_read] if self.not_read else list(self.warnings)
@@ -171,7 +170,10 @@ class AlignReport:
                 "or leave them out: --on-several skip"
             )
         if (residual := self.median_residual()) is not None:
-            notes.append(f"median misfit of the landmarks: {residual:.1f} crop pixels (allowed: {LARGEST_RESIDUAL:g})")
+            notes.append(
+                f"median misfit of the landmarks: {residual:.1f} crop pixels (usual: 2 to 3, allowed: "
+                f"{LARGEST_RESIDUAL:g})" + " · that is large: look at some crops" * (residual > LARGE_MEDIAN)
+            )
         return notes
 
 

@@ -40,9 +40,12 @@ TEMPLATES: Final[dict[Size, tuple[tuple[float, float], ...]]] = {
 }
 
 _NUM_LANDMARKS = 5
-_SMALLEST_SPREAD = 1.0  # pixels; points closer together than this say nothing about rotation or scale
-_FARTHEST = 1e7  # pixels; squares of larger numbers may overflow
+SMALLEST_SPREAD = 1.0  # pixels; points closer together than this say nothing about rotation or scale
 _SMALLEST_SCALE = 1e-3  # crop pixels per picture pixel; below it the points do not look like a face
+
+
+FARTHEST = 1e7
+"""Pixels; squares of larger numbers may overflow."""
 
 
 class BadLandmarks(ValueError):
@@ -93,7 +96,7 @@ def similarity(points: Points, target: Points) -> npt.NDArray[np.float64]:
     z, w = _as_complex(points), _as_complex(target)
     z_mean, w_mean = z.mean(), w.mean()
     spread = float(np.sqrt(np.mean(np.abs(z - z_mean) ** 2)))
-    if spread < _SMALLEST_SPREAD:
+    if spread < SMALLEST_SPREAD:
         raise BadLandmarks(f"the landmarks lie in one place (spread {spread:.3g} pixels)")
 
     # vdot conjugates its first argument
@@ -147,6 +150,6 @@ def _as_complex(points: Points) -> npt.NDArray[np.complex128]:
         raise BadLandmarks(f"landmarks of shape {points.shape}; wanted (5, 2)")
     if not np.isfinite(points).all():
         raise BadLandmarks("the landmarks are not finite numbers")
-    if np.abs(points).max() > _FARTHEST:
+    if np.abs(points).max() > FARTHEST:
         raise BadLandmarks(f"the landmarks are not pixels of an image (got {np.abs(points).max():.3g})")
     return points[:, 0] + 1j * points[:, 1]

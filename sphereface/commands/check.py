@@ -27,10 +27,11 @@ from matplotlib.figure import Figure
 
 from ..data import check_report
 from ..data.check import Limits, inspect, judge
-from ..data.sources import open_path
+from ..data.sources import FolderSource, open_path
 from ..data.walking import check_writable, what_lies_at
 from ..errors import UserError
 from ..files import write_whole
+from ..small_files import check_results
 from .parser import new_parser
 
 
@@ -76,9 +77,21 @@ def run(argv: Sequence[str] | None, program: str = "sphereface check") -> int:
     for option, folder in (("--output", output), ("--write-list", args.write_list and args.write_list.parent)):
         if folder is not None and what_lies_at(folder, option) not in ("folder", "nothing"):
             raise UserError(f"{option}: {folder}: got a file · allowed: a folder, which is made if need be")
+    if isinstance(source, FolderSource) and output.resolve().is_relative_to(source.root.resolve()):
+        raise UserError(
+            f"--output: got {output}{'' if args.output else ' (the default)'}, inside {source.root} · allowed: a "
+            "folder elsewhere: training would take the report's images for one more person · give --output DIR"
+        )
     for path in (output / "report.json", *([args.write_list] if args.write_list else [])):
         check_writable(path)
+    check_results(output, ("report.json", "histogram.png", "contact-sheet.jpg"), b'"num_identities"')
     if args.write_list:
+        if args.write_list.suffix.lower() != ".txt":
+            raise UserError(f"--write-list: got {args.write_list} · allowed: a name that ends in .txt, as lists do")
+        if args.write_list.exists() and args.write_list.samefile(args.source):
+            raise UserError(
+                f"--write-list: {args.write_list}: is SRC itself · allowed: another file, so that SRC stays"
+            )
         check_report.check_listable(source)
     seen = inspect(source, workers=args.workers, progress=True)
     findings = judge(source, seen, limits)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-from ..errors import UserError
+from ..errors import UserError, shown, shown_key
+from ..small_files import read_json, reason
 
 LATEST = "latest"
 HELP = "checkpoint, such as runs/…/best.pt; a run folder or runs/NAME: the newest run's; latest: the newest of runs/"
@@ -43,20 +45,36 @@ def checkpoint_path(text: str) -> Path:
 
 
 def _newest(folder: Path) -> Path | None:
-    """The checkpoint of a run folder, or of the newest run in a folder of runs, or of folders of runs."""
+    """The checkpoint of a run folder, or of the newest run in a folder of runs, or of folders of runs.
+
+    A run whose ``run.json`` does not say when it started is passed over, with a note.
+    """
     if own := _result(folder):
         return own
     # imported here: a table of embeddings needs neither torch nor this
-    from ..training.run_folder import RunFolder
     from ..training.same_run import started_at
 
     runs = []
-    for depth in ("*/run.json", "*/*/run.json"):
-        for file in folder.glob(depth):
-            checkpoint, about = _result(file.parent), RunFolder(file.parent).about()
-            if checkpoint and about:
-                runs.append((started_at(about), file.parent.name, checkpoint))
+    for run in _run_folders(folder):
+        if checkpoint := _result(run):
+            try:
+                about = read_json(run / "run.json")
+                if started_at(about) == started_at({}):
+                    raise ValueError(f"started: got {shown(about.get('started'))}")
+                runs.append((started_at(about), run.name, checkpoint))
+            except (OSError, ValueError) as error:
+                why = reason(error)
+                note = f"passed over, since its run.json does not say when it started ({why}) · to use it, name"
+                sys.stderr.write(f"note: {shown_key(str(run))}: {note} {checkpoint.name} in it\n")
     return max(runs)[2] if runs else None
+
+
+def _run_folders(folder: Path) -> Iterator[Path]:
+    """The folders in a folder, and the folders in those."""
+    for path in sorted(folder.iterdir() if folder.exists() else ()):
+        if path.is_dir():
+            yield path
+            yield from (below for below in sorted(path.iterdir()) if below.is_dir())
 
 
 def _result(folder: Path) -> Path | None:

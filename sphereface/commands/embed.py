@@ -39,6 +39,7 @@ from ..errors import UserError, listed, shown
 from ..evaluation.embedding_table import SUFFIX, write_table
 from ..faces import Image
 from ..search import Gallery, make_gallery
+from ..small_files import check_replaceable
 from .face_options import add_face_options, add_on_several, chosen_on_several, make_embedder, note_on_several
 from .parser import new_parser
 
@@ -82,6 +83,7 @@ def run(argv: Sequence[str] | None, program: str = "sphereface embed") -> int:
     if is_bin(args.images) and not args.aligned:
         raise UserError(f"{args.images}: a .bin holds aligned crops · add --aligned")
     check_writable(args.output)
+    check_replaceable(args.output, b"checkpoint_sha256", "OUT.npz")
     embedder = make_embedder(args, on_several=chosen_on_several(args))
     found = embed_images(embedder, args.images)
     write_table(

@@ -52,7 +52,9 @@ from ..evaluation import (
 from ..evaluation.source import Source
 from ..evaluation.suite import suite_of, suite_sets, write_suite
 from ..evaluation.table import format_rows
+from ..evaluation.write import JSON_FILES, MARK
 from ..places import Places
+from ..small_files import check_replaceable, check_results
 from .eval_source import add_source_options, open_source, source_path
 from .parser import new_parser
 
@@ -103,6 +105,7 @@ def run(argv: Sequence[str] | None, program: str = "sphereface eval") -> int:
         )
     more = [_others(args, each) for each in sets]  # what they cannot be used for is said before anything is embedded
     check_writable(_output(args) / "table.txt")
+    _check_output(args, sets)
     for each, others in zip(sets, more, strict=True):
         report = evaluate_set(source, each, rule=rule, more=others)
         reports.append(report)
@@ -118,6 +121,16 @@ def run(argv: Sequence[str] | None, program: str = "sphereface eval") -> int:
     if args.html:
         print(f"written: {write_html(reports, _output(args))}")
     return 0
+
+
+def _check_output(args: argparse.Namespace, sets: Sequence[EvaluationSet]) -> None:
+    """Refuse to replace files that are no results of an evaluation, before hours of embedding."""
+    for each in sets:
+        check_results(_folder(args, each), ("table.txt", *JSON_FILES), MARK)
+    if args.suite:
+        check_results(_output(args), ("suite.json", "suite.txt"), b'"insightface"')
+    if args.html:
+        check_replaceable(_output(args) / "report.html", b"Face recognition report", "--output")
 
 
 def _calibrate(source: Source, reports: Sequence[Report]) -> str:
@@ -211,8 +224,9 @@ def _compare(args: argparse.Namespace) -> int:
     others = [each.name for each in sets if not isinstance(each, (PairSet, TemplateSet))]
     if others:
         raise UserError(f"--compare: got {', '.join(others)} · allowed: lists of pairs, of images or of templates")
-    if args.output:
-        check_writable(args.output / "compare.json")
+    for each in sets if args.output else ():
+        check_writable(_folder(args, each) / "compare.json")
+        check_replaceable(_folder(args, each) / "compare.json", b'"verdict"', "--output")
     print(f"A {args.compare[0]}\nB {args.compare[1]}")
     for each in sets:
         rule = Rule(subtract_mean=args.centre)

@@ -23,18 +23,22 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import UserError
-from ..export.card import Exported, Quantised, card
-from ..export.formats import DEFAULT_OPSET, Export, write_onnx, write_safetensors, write_torchscript
-from ..export.graph import DTYPES, LAYOUTS, MIRRORS, ORDERS, InputFormat
+from ..export.card import CARD_MARK, Exported, Quantised, card
+from ..export.formats import DEFAULT_OPSET, Export, check_embeddings, write_onnx, write_safetensors, write_torchscript
+from ..export.graph import DTYPES, LAYOUTS, MIRRORS, ORDERS, InputFormat, example_crops, expected
 from ..export.onnx_graph import IR_VERSIONS
 from ..export.quantise import calibration_crops, quantise
 from ..files import sha256_of, write_whole
 from ..models import LoadedModel, load_model
 from ..models.loading import sizes_seen
+from ..small_files import check_replaceable
 from .checkpoint_option import HELP, checkpoint_path
 from .parser import new_parser
 
-FORMATS = ("onnx", "torchscript", "safetensors")
+SUFFIXES = {"onnx": (".onnx",), "torchscript": (".torchscript", ".ts"), "safetensors": (".safetensors",)}
+"""Of the files, by format."""
+_SHA256 = "checkpoint_sha256"
+_MARK = _SHA256.encode()  # in every exported file, as the name of an entry
 
 
 def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
@@ -42,7 +46,7 @@ def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
     parser = new_parser(__doc__, "export", program)
     add = parser.add_argument
     add("checkpoint", metavar="CKPT", type=checkpoint_path, help=HELP)
-    add("--format", choices=FORMATS, required=True)
+    add("--format", choices=list(SUFFIXES), required=True)
     add("--output", metavar="FILE", type=Path, help="default: the checkpoint's name with .onnx, .torchscript, …")
     add("--order", choices=ORDERS, default="bgr", help="channel order of the pixels that you feed (%(default)s)")
     add("--layout", choices=LAYOUTS, default="nhwc", help="layout of the pixels that you feed (%(default)s)")
@@ -71,6 +75,7 @@ def run(argv: Sequence[str] | None, program: str = "sphereface export") -> int:
     export = Export(
         loaded.model, InputFormat(args.order, args.layout, args.dtype), args.mirror, batch=args.batch, opset=opset
     )
+    check_embeddings(expected(loaded.model, example_crops(export.size)), args.checkpoint)
     crops = calibration_crops(args.int8, loaded.input_size) if args.int8 else None
     sha256 = sha256_of(args.checkpoint)
     difference = _write(export, loaded, output, args.format, sha256)
@@ -81,7 +86,7 @@ def run(argv: Sequence[str] | None, program: str = "sphereface export") -> int:
         print(f"largest difference from PyTorch: {difference:.1e} of the largest number")
     quantised = None
     if crops is not None:
-        path = output.with_name(f"{output.stem}-int8{output.suffix}")
+        path = _int8_path(output)
         quantised = Quantised(path, quantise(export, output, path, crops))
         print(
             f"{path}: in 8-bit integers, ranges from {len(crops)} crops · smallest cosine with PyTorch "
@@ -90,7 +95,7 @@ def run(argv: Sequence[str] | None, program: str = "sphereface export") -> int:
     about = Exported(
         output, args.format, export, args.checkpoint, sha256, loaded.meta, difference, args.licence, quantised
     )
-    path = output.with_name(f"{output.name}.md")
+    path = _card_path(output)
     try:
         write_whole(path, card(about))
     except OSError as error:
@@ -121,15 +126,26 @@ def _checked(args: argparse.Namespace) -> Path:
     output: Path = args.output or args.checkpoint.with_suffix(f".{args.format}")
     if output.is_dir():
         raise UserError(f"--output: got the folder {output} · allowed: the name of a file")
-    if output.suffix == ".pt" or output.resolve() == args.checkpoint.resolve():
-        raise UserError(f"--output: got {output} · allowed: a name that does not end in .pt, as checkpoints do")
+    if output.suffix.lower() not in (allowed_suffixes := SUFFIXES[args.format]):
+        raise UserError(f"--output: got {output} · allowed: a name that ends in {' or '.join(allowed_suffixes)}")
+    for path in (output, *([_int8_path(output)] if args.int8 else [])):
+        check_replaceable(path, _MARK, "--output")
+    check_replaceable(_card_path(output), CARD_MARK.encode(), "--output")
     return output
+
+
+def _int8_path(output: Path) -> Path:
+    return output.with_name(f"{output.stem}-int8{output.suffix}")
+
+
+def _card_path(output: Path) -> Path:
+    return output.with_name(f"{output.name}.md")
 
 
 def _write(export: Export, loaded: LoadedModel, path: Path, file_format: str, sha256: str) -> float | None:
     """Write the file; return the largest difference from PyTorch, where it can be run."""
     about = {
-        "checkpoint_sha256": sha256,
+        _SHA256: sha256,
         "step": str(loaded.meta.get("step")),
         "model": json.dumps(loaded.meta["config"]["model"]),
         "seen_size": json.dumps(sizes_seen(loaded.model)),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..api import Embedded, FaceEmbedder
 from ..device import DEVICES
-from ..errors import UserError
+from ..errors import UserError, printable
 from ..faces import ON_SEVERAL
 from .checkpoint_option import HELP, checkpoint_path
 
@@ -71,7 +71,7 @@ def note_on_several(names: Sequence[str], result: Embedded, embedder: FaceEmbedd
         "all were taken" if embedder.reader.on_several == "all" else f"one was taken, by --pick {embedder.reader.pick}"
     )
     return (
-        f"note: several faces in {len(result.num_faces):,} of {len(names):,} images, such as {names[first]} "
+        f"note: several faces in {len(result.num_faces):,} of {len(names):,} images, such as {printable(names[first])} "
         f"({result.num_faces[first]}): {choice} · --on-several: {', '.join(ON_SEVERAL)}\n"
     )
 
@@ -80,4 +80,4 @@ def note_on_faces(name: str, num_faces: int, pick: str | None) -> str:
     """A line on a picture with several faces, of which nobody said which to take; else nothing."""
     if num_faces < 2 or pick is not None:
         return ""
-    return f"note: {name}: {num_faces} faces, the one nearest the centre was taken · or say --pick largest\n"
+    return f"note: {printable(name)}: {num_faces} faces, the one nearest the centre was taken · or say --pick largest\n"

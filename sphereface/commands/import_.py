@@ -20,11 +20,16 @@ from pathlib import Path
 from ..backbone_options import BackboneOptions
 from ..checkpoint import occupied
 from ..errors import UserError
+from ..export.formats import check_embeddings
+from ..export.graph import example_crops, expected
 from ..input_spec import ORDERS
+from ..models.loading import build_model
 from ..models.published import PUBLISHERS, InputOverrides, Published, import_published, save_published
 from ..yaml_text import dump_yaml
 from .input_options import parse_numbers, parse_size
 from .parser import new_parser
+
+_WHITE = 255
 
 
 def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
@@ -59,12 +64,15 @@ def run(argv: Sequence[str] | None, program: str = "sphereface import") -> int:
         overrides=InputOverrides(
             parse_size("--input-size", args.input_size),
             args.order,
-            parse_numbers("--mean", args.mean),
-            parse_numbers("--std", args.std),
+            parse_numbers("--mean", args.mean, fits=lambda mean: 0 <= mean <= _WHITE, which=f" from 0 to {_WHITE}"),
+            parse_numbers("--std", args.std, fits=lambda std: 1e-3 <= std <= 1e3, which=" from 0.001 to 1000"),
         ),
         head_files=args.head,
         names_file=args.names,
     )
+    model = build_model(published.options).eval()
+    model.load_state_dict(published.weights)
+    check_embeddings(expected(model, example_crops(model.input_spec.size)), args.file)
     try:
         save_published(published, output, origin=f"imported from {args.file.name}")
     except OSError as error:

@@ -23,6 +23,7 @@ from typing import Any
 from ..checkpoint import load_checkpoint, occupied, save_checkpoint
 from ..config import differences
 from ..errors import UserError
+from ..files import locked
 from ..models.joining import join
 from .checkpoint_option import HELP, checkpoint_path
 from .parser import new_parser
@@ -41,13 +42,18 @@ def run(argv: Sequence[str] | None, program: str = "sphereface join") -> int:
     """Join, then say what was written."""
     args = parse(argv, program)
     paths, output = args.checkpoints, args.output
+    if output.suffix != ".pt":
+        raise UserError(f"--output: got {output} · allowed: a name that ends in .pt, such as joined.pt")
     try:
-        _check_name(output)
         states = [load_checkpoint(path, mapped=True) for path in paths]
         state = join(states, paths)
         meta = state["meta"]
         meta["run"] = output.stem
-        save_checkpoint(output, state, {"networks": len(meta["networks"]), "of": meta["networks"]})
+        with locked(output.with_name(f".{output.stem}.lck")) as alone:
+            if not alone:
+                raise UserError(f"--output: another process is writing {output} · wait for it, or give another name")
+            _check_free(output)  # within the lock, which removes what a kill left of it
+            save_checkpoint(output, state, {"networks": len(meta["networks"]), "of": meta["networks"]})
     except OSError as error:
         raise UserError(f"{output}: cannot be written ({error.strerror})") from error
     for path, other in zip(paths[1:], states[1:], strict=True):
@@ -63,9 +69,7 @@ def run(argv: Sequence[str] | None, program: str = "sphereface join") -> int:
     return 0
 
 
-def _check_name(output: Path) -> None:
-    if output.suffix != ".pt":
-        raise UserError(f"--output: got {output} · allowed: a name that ends in .pt, such as joined.pt")
+def _check_free(output: Path) -> None:
     if (there := occupied(output)) is not None:
         raise UserError(f"--output: {there} is there already · allowed: the name of a new checkpoint")
 

@@ -17,6 +17,9 @@ beside the .npz, and then visits few rows and may miss some: for galleries of ma
 from __future__ import annotations
 
 import argparse
+import copy
+import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,14 +28,17 @@ import numpy as np
 import numpy.typing as npt
 
 from ..api import FaceEmbedder
-from ..errors import UserError
+from ..data.bins import is_bin, read_bin
+from ..errors import UserError, printable
 from ..evaluation.calibration import Calibration, Threshold
 from ..face_figures import check_plot, save_figure, search_figure
-from ..faces import BadPicture, Pixels
+from ..faces import BadPicture, FaceReader, Pixels
 from ..search import Gallery, count_over, load_gallery, nearest, nearest_by_index
 from .embed import embed_folder
 from .face_options import add_face_options, make_embedder, note_on_faces
 from .parser import new_parser
+
+_NUMBER = re.compile("[1-9][0-9]{0,5}")  # of a face in an image, see sphereface embed --on-several all
 
 
 def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
@@ -59,6 +65,11 @@ def run(argv: Sequence[str] | None, program: str = "sphereface search") -> int:
     if args.index == "faiss" and args.gallery.is_dir():
         raise UserError(f"--index faiss: got the folder {args.gallery} · allowed: a .npz, made by sphereface embed")
     check_plot(args.save_plot, [args.query])
+    if args.save_plot and args.gallery.is_dir() and args.save_plot.resolve().is_relative_to(args.gallery.resolve()):
+        raise UserError(
+            f"--save-plot: got {args.save_plot}, inside the gallery {args.gallery} · allowed: a file elsewhere: the "
+            "next search would take it for an image of the gallery"
+        )
     embedder = make_embedder(args, args.calibration)
     embedder.check_operating_point(args.far, None)
     face = embedder.face(args.query)
@@ -72,13 +83,15 @@ def run(argv: Sequence[str] | None, program: str = "sphereface search") -> int:
     sys.stderr.write(_note_on_missing(rows.shape[1], min(args.top, len(gallery.paths))))
     paths = [gallery.paths[row] for row in rows[0]]
     for place, (path, cosine) in enumerate(zip(paths, cosines[0], strict=True), start=1):
-        print(f"{place:3d}  {cosine:7.4f}  {path}")
+        print(f"{place:3d}  {cosine:7.4f}  {printable(path)}")
     if embedder.calibration is not None:
         print(_decide(embedder.calibration, args.far, gallery, query, cosines[0]))
     if args.save_plot:
-        captions = [f"{cosine:.3f}\n{_caption(path)}" for path, cosine in zip(paths, cosines[0], strict=True)]
-        crops = [_crop(embedder, path) for path in paths]
-        save_figure(search_figure(face.crop, crops, captions, _caption(args.query)), args.save_plot)
+        captions = [
+            f"{cosine:.3f}\n{_caption(printable(path))}" for path, cosine in zip(paths, cosines[0], strict=True)
+        ]
+        crops = _crops(embedder.reader, paths)
+        save_figure(search_figure(face.crop, crops, captions, _caption(printable(args.query))), args.save_plot)
         print(f"written: {args.save_plot}")
     return 0
 
@@ -149,12 +162,38 @@ def _note_on_missing(num_found: int, num_wanted: int) -> str:
     return f"note: --index faiss: found {num_found} of {num_wanted} · use --index exact to compare all images\n"
 
 
-def _crop(embedder: FaceEmbedder, path: str) -> Pixels | None:
-    """What is shown of a result; None where the picture has gone."""
-    try:
-        return np.asarray(embedder.face(path).crop)
-    except BadPicture:
-        return None
+def _crops(reader: FaceReader, paths: Sequence[str]) -> list[Pixels | None]:
+    """Return what is shown of the results; None, and a line on stderr, where the image cannot be read any more."""
+    crops: list[Pixels | None] = []
+    problems = []
+    for path in paths:
+        try:
+            crops.append(_crop(reader, path))
+        except (UserError, OSError) as error:
+            crops.append(None)
+            problems.append(str(error))
+    if problems:
+        sys.stderr.write(f"note: {len(problems)} of {len(paths)} images cannot be shown: {printable(problems[0])}\n")
+    return crops
+
+
+def _crop(reader: FaceReader, path: str) -> Pixels:
+    """Read a row of a gallery: an image file, one face of several (``IMAGE#2``), or an image of a ``.bin``."""
+    file, _, number = path.rpartition("#")
+    parent, name = os.path.split(path)
+    if _NUMBER.fullmatch(number) and os.path.isfile(file) and not os.path.isfile(path):  # noqa: PTH113 -- never raises
+        every = copy.copy(reader)
+        every.on_several = "all"
+        faces = every.read_faces(file, path)
+        if int(number) <= len(faces):
+            return faces[int(number) - 1].crop
+        raise BadPicture(f"{path}: {len(faces)} faces were found")
+    if is_bin(parent) and os.path.isfile(parent):  # noqa: PTH113
+        images, pairs = read_bin(parent)
+        if name not in pairs.names:
+            raise BadPicture(f"{path}: no such image in it")
+        return reader.read(images[pairs.names.index(name)].read_bytes(), path).crop
+    return reader.read(path, path).crop
 
 
 def _caption(path: str) -> str:

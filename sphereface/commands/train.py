@@ -69,6 +69,9 @@ def make_parser(program: str) -> argparse.ArgumentParser:
 def run(argv: Sequence[str] | None, program: str = "sphereface train") -> int:
     """Parse and call; returns the exit code."""
     args = make_parser(program).parse_args(argv)
+    for option in ("resume", "replay"):
+        if getattr(args, option) == "":
+            raise UserError(f"--{option}: got an empty text · allowed: a path{', or auto' * (option == 'resume')}")
     if args.replay is not None:
         print(replay_step(args.replay, device=args.device))
         return 0

@@ -17,11 +17,11 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import UserError, first_line
+from ..errors import UserError, first_line, shown
 from ..files import regular_file
 from .pair_lists import NUM_FOLDS
 from .pairs import Pairs
-from .pickled import RAW, Array, Bytes, Machine, Refused, decoded, numbers_of
+from .pickled import RAW, Array, Bytes, Machine, Refused, Text, decoded, numbers_of
 
 BIN_SUFFIX = ".bin"
 
@@ -82,7 +82,13 @@ def read_bin(path: str | Path) -> tuple[tuple[BinPicture, ...], Pairs]:
             open(path, "rb", opener=regular_file) as file,
             mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
         ):
-            images, same = _check(Machine(data).run(), data)
+            value = Machine(data).run()
+            if left := len(data) - data.tell():
+                raise Refused(
+                    f"{left:,} bytes follow the end of its pickle at byte {data.tell():,} · allowed: one pickle, and "
+                    "nothing after it · download or copy it again"
+                )
+            images, same = _check(value, data)
             rows = _rows(images, data)
     except Refused as error:
         raise UserError(f"{path}: {error}") from None
@@ -130,8 +136,12 @@ def _check(value: Any, data: mmap.mmap) -> tuple[list[Bytes], npt.NDArray[np.boo
     if len(images) != 2 * len(parts[1]):
         raise Refused(f"has {len(images)} images for {len(parts[1])} pairs · expected two for each pair")
     answers = _answers(parts[1], data)
-    if not all(isinstance(answer, int) and answer in (0, 1) for answer in answers):
-        raise Refused("its second list holds something else than True and False")
+    for number, answer in enumerate(answers, 1):
+        if not isinstance(answer, int) or answer not in (0, 1):
+            raise Refused(
+                f"its second list holds something else than True and False: {_described(answer)} in place {number} · "
+                "allowed: True (or 1) for a pair of one person, False (or 0) for one of two"
+            )
     same = np.array(answers, dtype=bool)
     if len(same) < NUM_FOLDS or same.all() or not same.any():
         raise Refused(
@@ -139,6 +149,12 @@ def _check(value: Any, data: mmap.mmap) -> tuple[list[Bytes], npt.NDArray[np.boo
             f"allowed: both kinds, {NUM_FOLDS} pairs or more, for {NUM_FOLDS} folds"
         )
     return images, np.asarray(same)
+
+
+def _described(value: Any) -> str:
+    if isinstance(value, (int, float)):
+        return shown(value)
+    return {Bytes: "bytes", Text: "a text"}.get(type(value), f"a value of type {type(value).__name__}")
 
 
 def _answers(labels: Sequence[Any] | Array, data: mmap.mmap) -> Sequence[Any]:

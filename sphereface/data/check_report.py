@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
-from ..errors import UserError, printable
+from ..errors import UserError, printable, printable_lines
 from .check import Findings, Limits, Seen
 from .images import BadImage, decode
 from .sources import Source
@@ -39,7 +39,7 @@ def table(source: Source, seen: Seen, findings: Findings, limits: Limits) -> str
     identities = len(np.unique(source.labels[findings.keep]))
     lines += [f"{kept:12,}  clean pictures, of {identities:,} identities"]
     examples = _examples(source, seen, findings, limits)
-    return "\n".join([*lines, *(["", *examples] if examples else [])])
+    return printable_lines("\n".join([*lines, *(["", *examples] if examples else [])]))
 
 
 def to_dict(source: Source, seen: Seen, findings: Findings, limits: Limits) -> dict[str, Any]:

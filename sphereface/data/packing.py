@@ -67,19 +67,19 @@ def pack(
         progress: show a bar on stderr.
 
     Raises:
-        UserError: there are no images, ``rec`` is there already or being written, an image cannot be read, or the disk
-            is full. What was begun is removed.
+        UserError: there are no images, ``rec`` or another file that this writes is there already with another content,
+            ``rec`` is being written, an image cannot be read, or the disk is full. What was begun is removed.
     """
     if len(source) == 0:
         raise UserError(f"{rec}: got no images to pack · allowed: a source with one or more · nothing was written")
     texts = {rec.with_name("property"): _property(source, encoding)}  # before anything is written
     texts |= {rec.with_name(name): content for name, content in (more or {}).items()}
     if source.named:
-        texts[names_path(rec)] = "".join(f"{name}\n" for name in source.class_names).encode("utf-8", "surrogateescape")
+        texts[names_path(rec)] = _names(source, encoding)
     try:
         with _locked(rec):
-            _check_target(source, rec, more or {})
-            _write(source, rec, encoding, texts, progress=progress)
+            _check_target(source, rec)
+            _write(source, rec, encoding, _left_to_write(rec, texts), progress=progress)
     except OSError as error:
         why = "the disk is full" if error.errno in _DISK_FULL else error.strerror or str(error)
         raise UserError(f"{rec}: cannot be written: {why} · make room, or give another place") from error
@@ -108,37 +108,59 @@ def _write(
     """Write all files of a pack under other names, then rename them."""
     finals = [rec.with_suffix(".idx"), *texts, rec]
     parts = [temporary_name(path) for path in finals]
+    renamed: list[Path] = []
     try:
-        for old in (old for final in finals for old in rec.parent.glob(f".{escape(final.name)}.*.part")):
-            old.unlink()  # of a pack that was killed
-        names_path(rec).unlink(missing_ok=True)  # of an earlier try: with no .rec beside it, it belongs to nothing
+        if _of_killed(rec) and not source.named:
+            names_path(rec).unlink(missing_ok=True)  # of that pack: with no .rec beside it, it belongs to nothing
+        for old in (old for final in finals for old in _of_killed(final)):
+            old.unlink()
         total, records = _records(source, encoding)
         with tqdm(records, total=total, unit=" records", disable=not progress) as bar:
             _write_parts(parts, bar, list(texts.values()))
         for part, final in zip(parts, finals, strict=True):
             if final == rec:
                 flush_folder(rec.parent)  # the others first, through a power cut too
+            renamed.append(final)
             part.replace(final)
         flush_folder(rec.parent)
     finally:
-        for part in parts:
+        for left in (*parts, *([] if rec.exists() else renamed)):
             with contextlib.suppress(OSError):
-                part.unlink()
+                left.unlink()
 
 
-def _check_target(source: Source, rec: Path, more: Mapping[str, bytes]) -> None:
+def _of_killed(path: Path) -> list[Path]:
+    """Return what packs that were killed left of a file."""
+    return list(path.parent.glob(f".{escape(path.name)}.*.part"))
+
+
+def _left_to_write(rec: Path, texts: Mapping[Path, bytes]) -> dict[Path, bytes]:
+    """Return the texts that are not there already.
+
+    Raises:
+        UserError: another content is there, or an ``.idx``, unless a pack to this place was killed, which left them.
+    """
+    equal = {path for path, text in texts.items() if path.is_file() and read_plain(path) == text}
+    for path in (rec.with_suffix(".idx"), names_path(rec), *texts):
+        if os.path.lexists(path) and path not in equal and not _of_killed(rec):
+            raise UserError(
+                f"{path}: is there already and belongs to other images · move it away, or give another folder or name"
+            )
+    return {path: text for path, text in texts.items() if path not in equal}
+
+
+def _check_target(source: Source, rec: Path) -> None:
     if rec.suffix != ".rec":
         raise UserError(f"{rec}: got the ending {rec.suffix!r} · allowed: .rec")
-    if rec.exists():
+    if os.path.lexists(rec):
         raise UserError(f"{rec}: there already · move it away, or give another name")
     others = [path.name for path in rec.parent.glob("*.rec")] if rec.with_name("property").exists() else []
     if others:
         raise UserError(f"{rec}: the property beside it belongs to {others[0]} · give another folder")
     if any("\n" in name or "\r" in name for name in source.class_names):
         raise UserError(f"{rec}: an identity's name holds a line break · rename it")
-    for name, content in more.items():
-        if (path := rec.with_name(name)).exists() and read_plain(path) != content:
-            raise UserError(f"{path}: is there already and belongs to other images · give another folder")
+    if source.named and not all(name.strip() for name in source.class_names):
+        raise UserError(f"{rec}: an identity's name is blank · rename it")
 
 
 def _write_parts(parts: list[Path], records: Iterable[tuple[int, bytes]], texts: list[bytes]) -> None:
@@ -215,6 +237,13 @@ def _encoded(data: bytes, encoding: Encoding) -> bytes:
     return jpeg.tobytes()
 
 
+def _names(source: Source, encoding: Encoding | None) -> bytes:
+    """Return the file of names: that of a ``.rec`` whose labels stay as they are, or a line for each identity."""
+    if isinstance(source, RecordSource) and encoding is None:
+        return read_plain(names_path(source.path))
+    return "".join(f"{name}\n" for name in source.class_names).encode("utf-8", "surrogateescape")
+
+
 def _property(source: Source, encoding: Encoding | None) -> bytes:
     """InsightFace's ``property``: identities, height and width of the pictures."""
     try:
@@ -226,6 +255,6 @@ def _property(source: Source, encoding: Encoding | None) -> bytes:
 
 def _bad_picture(name: str, why: str) -> UserError:
     return UserError(
-        f"{name}: {why} · nothing was packed · list the whole pictures with scripts/check_faces.py --write-list, and "
-        "pack that list"
+        f"{name}: {why} · nothing was packed · of a folder or a list, list the whole images with "
+        "scripts/check_faces.py --write-list, and pack that list; copy a zip or a .rec again"
     )

@@ -45,7 +45,9 @@ _LONGEST_QUOTE = 100  # characters of a bad line worth showing
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _PATH = re.compile(r"[./\\]")  # what images' names have and names of columns have not
-_SEPARATORS = ("\t", ",", None)  # None: any run of spaces
+_OPPOSITE = re.compile(r"diff|dis|impost|negativ|unlike|mis.?match|(non|not|un)[-_ ]?(match|same)", re.IGNORECASE)
+_SEPARATORS = ("\t", ",", ";", None)  # None: any run of spaces
+_QUOTED = re.compile(r'"([^"]*)"')  # as spreadsheets write fields
 
 BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
@@ -68,8 +70,9 @@ class Line:
     text: str
 
     def fields(self, separator: str | None) -> list[str]:
-        """The fields between the separators, None being any run of spaces."""
-        return [field.strip() for field in self.text.split(separator)]
+        """The fields between the separators, None being any run of spaces, without the quotes around them."""
+        fields = (field.strip() for field in self.text.split(separator))
+        return [found.group(1) if (found := _QUOTED.fullmatch(field)) else field for field in fields]
 
 
 @dataclass(frozen=True)
@@ -213,12 +216,24 @@ def _recognise(path: Path, lines: Sequence[Line]) -> _Layout:
             fields = line.fields(separator)
             form = _form(fields)
             if form is not None and (index == 0 or _names_columns(lines[0].fields(separator), fields)):
+                if index:
+                    _check_label_name(path, lines[0], lines[0].fields(separator), form)
                 return _Layout(form, separator, len(fields), lines[index:])
     raise UserError(
         f"{path}, line {lines[0].number}: got {quoted(lines[0].text)} · expected LFW's first line ('10 300' in view 2, "
         f"'500' in view 1), '{Form.LABEL_LAST.value}', '{Form.LABEL_FIRST.value}', or two lines a pair, each "
         f"'{Form.FLAG.value}' or '{Form.FOLDER.value}'"
     )
+
+
+def _check_label_name(path: Path, line: Line, names: Sequence[str], form: Form) -> None:
+    """Refuse a column of labels whose name says that a 1 means two people."""
+    name = names[{Form.LABEL_LAST: 2, Form.LABEL_FIRST: 0}.get(form, -1)]
+    if _OPPOSITE.search(name):
+        raise UserError(
+            f"{path}, line {line.number}: got the column {quoted(name)} · allowed: labels that are 1 for one person "
+            "and 0 for two people · exchange 0 and 1, and name the column 'same'"
+        )
 
 
 def _names_columns(first: Sequence[str], second: Sequence[str]) -> bool:

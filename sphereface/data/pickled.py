@@ -18,6 +18,8 @@ from typing import IO, Any, cast
 import numpy as np
 import numpy.typing as npt
 
+from ..errors import shown
+
 MOST_OPERATIONS, BYTES_AN_OPERATION = 2_500_000, 50
 """A pickle may have so many operations, and another one for every 50 bytes: an image takes up to 17, and a kilobyte and
 more. That bounds the time that a small file takes (seconds) and its memory (250 MB)."""
@@ -28,7 +30,7 @@ escapes (protocol 0); by Python 2 between quotes, with escapes (protocol 0)."""
 
 _OPERATIONS = {operation.code.encode("latin-1"): operation for operation in pickletools.opcodes}
 _PUSHED = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
-_ARGUMENT_PUSHED = frozenset({"BININT", "BININT1", "BININT2", "INT"})
+_ARGUMENT_PUSHED = frozenset({"BININT", "BININT1", "BININT2", "INT", "BINFLOAT", "FLOAT"})
 _BYTES = {  # and the width of the length before them
     **{"SHORT_BINSTRING": 1, "SHORT_BINBYTES": 1, "BINSTRING": 4, "BINBYTES": 4},
     **{"BINBYTES8": 8, "BYTEARRAY8": 8},
@@ -55,6 +57,7 @@ _GLOBALS = {
 }
 _LATIN = frozenset({"latin1", "latin-1"})
 _DTYPES = {"u1": "|", "b1": "|", "i1": "|", "i2": "<", "i4": "<", "i8": "<"}  # and their byte order
+_TYPES = ", ".join(_DTYPES)
 _LONGEST_TEXT = 100  # bytes of the texts that name something
 _MOST_ARGUMENTS = 9  # of a call, or parts of a state
 
@@ -302,7 +305,9 @@ class Machine:
             return (arguments[0],)
         if (name, count) in ((_EMPTY_BYTES, 0), (_BYTEARRAY, 0)):
             return (Bytes(0, 0, RAW, 0),)
-        if (name, count) == (_DTYPE, 3) and _is_in(values[0], _DTYPES):
+        if (name, count) == (_DTYPE, 3) and isinstance(values[0], str):
+            if values[0] not in _DTYPES:
+                raise Refused(f"an array or a number of numpy's type {shown(values[0])}, which is none of {_TYPES}")
             return (_Dtype(values[0]),)
         if (name, count) == (_RECONSTRUCT, 3) and getattr(values[0], "name", None) == _NDARRAY:
             return (Array(None, ""),)  # BUILD fills it in

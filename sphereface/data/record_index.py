@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import warnings
 from array import array
 from pathlib import Path
@@ -90,7 +91,7 @@ def find_records(buffer: Buffer, name: str) -> npt.NDArray[np.int64]:
 
 
 def read_index(path: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Keys and offsets of an ``.idx``, in its order.
+    """Keys and offsets of an ``.idx``, in its order; blank lines at its ends and a byte order mark are passed over.
 
     Returns:
         Two (R,) int64 arrays.
@@ -100,7 +101,7 @@ def read_index(path: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]
     """
     try:
         with open(path, "rb", opener=regular_file) as file:
-            text = file.read()
+            text = file.read().removeprefix(codecs.BOM_UTF8).strip()
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # numpy only warns where a text stops being numbers
             numbers = np.fromstring(text, dtype=np.int64, sep=" ")
@@ -108,7 +109,7 @@ def read_index(path: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     except (ValueError, DeprecationWarning):
         numbers = np.empty(0, np.int64)
-    num_lines = text.count(b"\n") + (not text.endswith(b"\n"))
+    num_lines = text.count(b"\n") + 1
     if len(numbers) != 2 * num_lines or len(numbers) == 0:
         raise UserError(
             f"{path}: got a text that is no index · allowed: a line 'key<tab>offset' for each record · move it "

@@ -36,8 +36,9 @@ _MAGIC_BYTES = struct.pack("<I", MAGIC)
 LENGTH_BITS = 29
 LENGTH_MASK = (1 << LENGTH_BITS) - 1
 PART = struct.Struct("<II")  # magic, cflag and length, the beginning of a part
-_START = struct.Struct("<III")  # the same and the flag of the record
+_START = struct.Struct("<IIIf")  # the same, the flag of the record, and its single label
 _HEAD = struct.Struct("<IfQQ")  # flag, label, id, id2
+_LABEL = struct.Struct("<f")
 _MOST_HEAD_PARTS = 16  # that a head with two labels can be cut into, and more
 
 Buffer = bytes | mmap.mmap
@@ -68,16 +69,35 @@ class Heads(NamedTuple):
 # -------------------------------------------------------------------- reading
 
 
-def read_picture(buffer: Buffer, offset: int) -> bytes:
-    """The encoded picture of the record at an offset. Raises OSError where no whole record is there."""
+def read_picture(buffer: Buffer, offset: int, label: float | None = None) -> bytes:
+    """Return the encoded image of the record at an offset.
+
+    Args:
+        buffer: the file.
+        offset: where the record begins.
+        label: what its label, or the first of several, has to be; None: anything.
+
+    Raises:
+        OSError: no whole record is there, or it has another label.
+    """
     if 0 <= offset <= len(buffer) - _START.size:
-        magic, word, flag = _START.unpack_from(buffer, offset)
+        magic, word, flag, found = _START.unpack_from(buffer, offset)
         start, end = offset + PART.size + _HEAD.size + 4 * flag, offset + PART.size + word
         if magic == MAGIC and word <= LENGTH_MASK and start <= end <= len(buffer):  # cflag 0: nearly all of them
+            _check_label(_LABEL.unpack_from(buffer, offset + PART.size + _HEAD.size)[0] if flag else found, label)
             return buffer[start:end]
     content = read_content(buffer, offset)
     start = _content_start(content, offset)
+    flag, found, _, _ = _HEAD.unpack_from(content)
+    _check_label(_LABEL.unpack_from(content, _HEAD.size)[0] if flag else found, label)
     return content[start:]
+
+
+def _check_label(found: float, label: float | None) -> None:
+    if label is not None and found != label:  # NaN too
+        raise OSError(
+            f"its record has the label {found:g}, its identity has {label:g}: .rec and .idx are damaged, or of two sets"
+        )
 
 
 def read_content(buffer: Buffer, offset: int) -> bytes:

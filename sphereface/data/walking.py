@@ -120,7 +120,8 @@ def walk_images(root: Path | str) -> Walked:
     left, entered = [""], set[tuple[str, str]]()
     while left:
         below = left.pop()
-        for entry in _entries(start + below):
+        entries = _entries(start + below)
+        for entry in entries if below else sorted(entries, key=lambda entry: entry.name):  # of two links the first
             name = below + entry.name
             if is_of_the_system(entry.name):
                 continue
@@ -261,9 +262,11 @@ def _is_entered(entry: os.DirEntry[str], name: str, start: str, entered: set[tup
     target = os.path.join(os.path.realpath(entry.path), "")  # noqa: PTH118
     above = os.path.join(os.path.realpath(os.path.dirname(entry.path)), "")  # noqa: PTH118, PTH120
     root = os.path.join(os.path.realpath(start), "")  # noqa: PTH118
-    identity = name.partition("/")[0]
-    inside = "/" in name and target.startswith(root)
-    if above.startswith(target) or inside or (identity, target) in entered:
+    identity, nested, _ = name.partition("/")
+    key = (identity if nested else "", target)  # no two identities are links to one folder
+    read = not any(map(is_of_the_system, target.removeprefix(root).split("/")))
+    inside = target.startswith(root) and read
+    if above.startswith(target) or inside or key in entered:
         return False
-    entered.add((identity, target))
+    entered.update({key, (identity, target)})
     return True

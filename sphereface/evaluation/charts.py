@@ -52,7 +52,7 @@ def draw_roc(axes: Axes, curve: Roc, *, area: float | None = None, eer: float | 
     far = np.maximum(curve.false_accepts[at] / curve.num_impostor, lowest)
     tar = curve.true_accepts[at] / curve.num_genuine
     area, eer = auc(curve) if area is None else area, equal_error_rate(curve) if eer is None else eer
-    label = f"AUC {area:.4f}, EER {eer:.2%}"
+    label = "AUC and EER not resolvable" if math.isnan(area) else f"AUC {area:.4f}, EER {eer:.2%}"
     axes.step(far, tar, where="post", color=GENUINE, linewidth=2, label=label)
     points = [point for point in tar_at_far(curve) if point.resolvable]
     axes.plot(

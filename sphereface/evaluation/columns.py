@@ -5,6 +5,8 @@ numpy's reader is as fast as pyarrow's for such files, so that no other library 
 
 from __future__ import annotations
 
+import math
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +23,7 @@ Int32Array = npt.NDArray[np.int32]
 
 _LARGEST = 2**31 - 1
 _MOST_DIGITS = len(str(_LARGEST))
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,9})?")
 _LINES = 2**20  # lines parsed at a time: 12 MB with three columns
 
 
@@ -93,6 +96,12 @@ def integer_blocks(path: Path, what: str) -> Iterator[Int32Array]:
 def is_integer(field: str) -> bool:
     """Whether a field is a plain integer in [0, 2^31)."""
     return field.isascii() and field.isdigit() and len(field) <= _MOST_DIGITS and int(field) <= _LARGEST
+
+
+def finite_number(field: str) -> float | None:
+    """Return a decimal number in ASCII; None for all else, such as ``1_000``, which Python reads, ``nan`` or 1e999."""
+    value = float(field) if _NUMBER.fullmatch(field) else math.inf
+    return value if math.isfinite(value) else None
 
 
 def bad_line(path: Path, number: int, line: str, expected: str) -> UserError:

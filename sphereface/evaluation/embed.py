@@ -37,6 +37,7 @@ def embed_files(
     precision: str = "fp32",
     workers: int | None = None,
     progress: str | None = None,
+    num_files: int | None = None,
 ) -> npt.NDArray[np.float32]:
     """Embed picture files.
 
@@ -52,6 +53,7 @@ def embed_files(
         precision: ``"fp32"``, or ``"bf16"`` / ``"fp16"`` for autocast.
         workers: decoding threads, and batches held ready; None: one for each processor, at most 8.
         progress: title of a progress bar on stderr; None draws none.
+        num_files: of how many pictures messages speak, where others are known already; None: of N.
 
     Returns:
         (N, D) float32, or (N, 2D) with ``flip``; not normalised.
@@ -82,7 +84,7 @@ def embed_files(
             done += len(batch.images)
             bar.update(len(batch.images))
     if problems:
-        raise UserError(_describe(problems, len(files)))
+        raise UserError(_describe(problems, num_files or len(files)))
     return features
 
 

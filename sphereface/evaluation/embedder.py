@@ -17,7 +17,7 @@ from ..errors import UserError, first_line
 from ..files import DAMAGED, write_whole
 from ..models import Backbone, load_model
 from .embed import embed_files
-from .embeddings import Embeddings, split_mirror
+from .embeddings import Embeddings, oversized_rows, split_mirror
 from .images import Images
 from .mapped_array import map_array
 from .source import Source
@@ -110,7 +110,7 @@ class Embedder(Source):
         known = self._read()
         new = {digest: file for digest, file in zip(digests, files, strict=True) if digest not in known}
         if new:
-            features = embed_files(self.model, list(new.values()), **self._options)
+            features = embed_files(self.model, list(new.values()), num_files=len(files), **self._options)
             known.update(zip(new, features, strict=True))
             self._write(known)
         return np.stack([known[digest] for digest in digests])
@@ -126,12 +126,15 @@ class Embedder(Source):
             wanted = (len(digests), self.model.embedding_dim * (2 if self.flip else 1))
             if features.shape != wanted or features.dtype != np.float32:
                 raise ValueError(f"features: got {features.dtype} of shape {features.shape}, not float32 of {wanted}")
-            finite = np.isfinite(features).all(axis=1)  # the others are embedded again
-            return {row.tobytes(): feature for row, feature in zip(digests[finite], features[finite], strict=True)}
+            good = np.isfinite(features).all(axis=1) & ~oversized_rows(features)
         except (OSError, MemoryError, *DAMAGED) as error:
             raise UserError(
                 f"{self._file}: damaged file of kept embeddings ({first_line(error)}) · delete it, or use --no-cache"
             ) from None
+        if not good.all():
+            wrong, many = np.count_nonzero(~good), len(good)
+            log.warning("%s: %d of %d embeddings are out of range: computed again", self._file, wrong, many)
+        return {row.tobytes(): feature for row, feature in zip(digests[good], features[good], strict=True)}
 
     def _write(self, known: dict[bytes, npt.NDArray[np.float32]]) -> None:
         assert self._file is not None

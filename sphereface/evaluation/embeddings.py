@@ -13,6 +13,8 @@ from ..metrics import BoolArray, FloatArray, IntArray
 Features = npt.NDArray[np.floating[Any]]
 
 _ROWS = 4096  # looked at at a time
+LARGEST = 1e6
+"""Of a number of an embedding. Those of trained networks stay below 1,000: what lies beyond this is no embedding."""
 
 FUSIONS = ("join", "add")
 """How an image and its mirror image become one vector: joined to 2D numbers (SphereFace), or added (InsightFace)."""
@@ -83,6 +85,19 @@ def undefined_rows(*parts: Features) -> BoolArray:
             finite[block] &= np.isfinite(part[block]).all(axis=1)
             zero[block] &= ~part[block].any(axis=1)
     return ~finite | zero
+
+
+def oversized_rows(rows: Features) -> BoolArray:
+    """Return (N,) bool: rows of finite numbers with one beyond ±:data:`LARGEST`.
+
+    Args:
+        rows: (N, D) float.
+    """
+    found = np.zeros(len(rows), dtype=bool)
+    for start in range(0, len(rows), _ROWS):
+        largest = np.abs(rows[start : start + _ROWS]).max(axis=1).astype(np.float64)  # NaN where one is NaN
+        found[start : start + _ROWS] = (largest > LARGEST) & (largest < np.inf)
+    return found
 
 
 def split_mirror(features: Features, flip: bool, fusion: str = "join") -> Embeddings:

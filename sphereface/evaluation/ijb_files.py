@@ -12,7 +12,6 @@ csv files of 1:N search.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,12 +22,15 @@ from ..data.pair_lists import quoted
 from ..data.walking import check_readable
 from ..errors import UserError
 from ..metrics import BoolArray, FloatArray, IntArray
-from .columns import Int32Array, bad_line, integer_blocks, is_integer, lines_of
+from .columns import Int32Array, bad_line, finite_number, integer_blocks, is_integer, lines_of
+from .labels import check_labels
 from .template_rows import RowOfTemplate
 
 _MEDIA, _PAIRS, _SCORES = "*_face_tid_mid.txt", "*_template_pair_label.txt", "*_name_5pts_score.txt"
 _GALLERIES, _PROBES = ("*_1N_gallery_[GS]1.csv", "*_1N_gallery_[GS]2.csv"), "*_1N_probe_mixed.csv"
 _LANDMARKS = 10
+_LARGEST_COORDINATE = 100_000  # pixels; a landmark may lie beyond its image
+_HIGHEST_SCORE = 1.001  # a share, rounded
 _MEDIA_LINE = "'image template medium', the last two integers"
 _PAIR_LINE = "'template template 0' or 'template template 1'"
 _SCORE_LINE = "an image, ten landmark numbers and a detector score"
@@ -45,6 +47,7 @@ class IjbFiles:
         scores: landmarks and detector scores; None if there is no such file.
         galleries: the two galleries of 1:N search; () if they or the probes are missing.
         probes: the probes of 1:N search; None likewise.
+        missing: the forms of the names of optional files that are not there.
     """
 
     name: str
@@ -53,6 +56,7 @@ class IjbFiles:
     scores: Path | None
     galleries: tuple[Path, ...]
     probes: Path | None
+    missing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ class Detections:
 
     Attributes:
         landmarks: (N, 5, 2) float64, ``(x, y)`` in pixels: eyes, nose, corners of the mouth, left first.
-        score: (N,) float64.
+        score: (N,) float64 in [0, 1].
     """
 
     landmarks: FloatArray
@@ -130,7 +134,8 @@ def find_ijb(directory: Path, *, detector_scores: bool = False, identification: 
     complete = [path for path in search if path is not None]
     galleries = tuple(complete[:2]) if len(complete) == len(search) else ()
     name = media.name.removesuffix(_MEDIA[1:])
-    return IjbFiles(name, media, pairs, found[_SCORES], galleries, found[_PROBES] if galleries else None)
+    lacking = tuple(pattern for pattern, path in found.items() if path is None)
+    return IjbFiles(name, media, pairs, found[_SCORES], galleries, found[_PROBES] if galleries else None, lacking)
 
 
 def read_image_list(path: Path) -> ImageList:
@@ -158,8 +163,8 @@ def read_template_pairs(path: Path, templates: IntArray) -> TemplatePairs:
         templates: (T,) all templates, sorted.
 
     Raises:
-        UserError: the file cannot be read, a line of another form, a template that is not among ``templates``, or pairs
-            of one kind only.
+        UserError: the file cannot be read, a line of another form, a template that is not among ``templates``, pairs of
+            one kind only, or labels that contradict each other.
     """
     row = RowOfTemplate(templates)
     left, right, same = [], [], []
@@ -179,6 +184,7 @@ def read_template_pairs(path: Path, templates: IntArray) -> TemplatePairs:
         raise UserError(
             f"{path}: has {num_same:,} pairs of one subject and {len(pairs.same) - num_same:,} of two · both are needed"
         )
+    check_labels(path, pairs.left, pairs.right, pairs.same, templates.tolist())
     return pairs
 
 
@@ -190,7 +196,7 @@ def read_detections(path: Path, images: Sequence[str]) -> Detections:
         images: (N,) names of the images; the file lists the same in the same order.
 
     Raises:
-        UserError: the file cannot be read, a line of another form, or other images.
+        UserError: the file cannot be read, a line of another form, numbers out of range, or other images.
     """
     numbers = np.empty((len(images), _LANDMARKS + 1))
     row = 0
@@ -199,6 +205,11 @@ def read_detections(path: Path, images: Sequence[str]) -> Detections:
         values = _floats(fields[1:])
         if len(values) != _LANDMARKS + 1:
             raise bad_line(path, number, line, _SCORE_LINE)
+        if max(map(abs, values[:-1])) > _LARGEST_COORDINATE or not 0 <= values[-1] <= _HIGHEST_SCORE:
+            raise UserError(
+                f"{path}, line {number}: got {quoted(' '.join(fields[1:]))} · allowed: landmarks within "
+                f"±{_LARGEST_COORDINATE:,} pixels and a detector score from 0 to 1"
+            )
         if row == len(images) or fields[0] != images[row]:
             expected = "no more lines" if row == len(images) else quoted(images[row])
             raise UserError(
@@ -257,8 +268,5 @@ def _first_bad_pair(path: Path, templates: IntArray) -> UserError:
 
 def _floats(fields: Sequence[str]) -> list[float]:
     """The fields as finite numbers; [] if one of them is none."""
-    try:
-        values = [float(field) for field in fields]
-    except ValueError:
-        return []
-    return values if math.isfinite(sum(values)) else []
+    values = [number for field in fields if (number := finite_number(field)) is not None]
+    return values if len(values) == len(fields) else []

@@ -20,6 +20,7 @@ import numpy as np
 from ..errors import UserError
 from ..metrics import IntArray
 from .columns import bad_line, is_integer, open_columns, unreadable
+from .template_rows import rows_of
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,34 @@ class TemplateSubjects:
     subject: IntArray
 
 
+@dataclass(frozen=True)
+class SearchLists:
+    """The lists of 1:N identification: two galleries, and the probes that are searched in both."""
+
+    galleries: tuple[TemplateSubjects, ...]
+    probes: TemplateSubjects
+    paths: tuple[Path, ...]  # of the galleries, then of the probes
+
+    def subjects(self, templates: IntArray) -> IntArray:
+        """(T,) subject of each of the (T,) sorted templates; −1 where no list names it.
+
+        Raises:
+            UserError: a list names another template, or one with another subject than a list before.
+        """
+        known = np.full(len(templates), -1, dtype=np.int64)
+        for path, listed in zip(self.paths, (*self.galleries, self.probes), strict=True):
+            rows = rows_of(templates, listed.template, path)
+            unlike = np.flatnonzero((known[rows] >= 0) & (known[rows] != listed.subject))
+            if len(unlike):
+                at = int(unlike[0])
+                raise UserError(
+                    f"{path}: template {listed.template[at]} has subject {listed.subject[at]}, but "
+                    f"{known[rows[at]]} in another list, {len(unlike):,} such templates · a template has one subject"
+                )
+            known[rows] = listed.subject
+        return known
+
+
 def read_template_subjects(path: Path, *, gallery: bool = False) -> TemplateSubjects:
     """Read a list of templates and their subjects: the probes or a gallery of 1:N search.
 
@@ -45,8 +74,8 @@ def read_template_subjects(path: Path, *, gallery: bool = False) -> TemplateSubj
         gallery: a subject may have one template only.
 
     Raises:
-        UserError: the file cannot be read, a line of another form, a template with two subjects, or a subject that
-            is enrolled twice.
+        UserError: the file cannot be read, has no header, a line of another form, a template with two subjects, or a
+            subject that is enrolled twice.
     """
     subject_of: dict[int, int] = {}
     for number, template, subject in _template_lines(path):
@@ -79,6 +108,8 @@ def _template_lines(path: Path) -> list[tuple[int, int, int]]:
     if len(lines) < 2:
         raise UserError(f"{path}: has no templates · expected {what}")
     header = [name.strip().upper() for name in lines[0][1]]
+    if any(map(is_integer, header)):
+        raise bad_line(path, lines[0][0], ",".join(lines[0][1]), "a header, the names of the columns")
     named = "TEMPLATE_ID" in header and "SUBJECT_ID" in header
     columns = (header.index("TEMPLATE_ID"), header.index("SUBJECT_ID")) if named else (0, 1)
     found = []

@@ -88,8 +88,10 @@ def unit_rows(features: Features, mean: FloatArray | None) -> npt.NDArray[np.flo
 
 
 def mean_of(features: Features) -> FloatArray:
-    """Return the (F,) float64 mean of features (N, F); those that are zero or not finite are left out."""
+    """Return the (F,) float64 mean of features (N, F) without those that are zero or not finite; 0 if all are."""
     undefined = undefined_rows(features)
+    if undefined.all():
+        return np.zeros(features.shape[1])
     mean: FloatArray = (features[~undefined] if undefined.any() else features).mean(axis=0, dtype=np.float64)
     return mean
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,18 +11,17 @@ from typing import Any
 import numpy as np
 
 from ..data.bins import is_bin
-from ..data.walking import is_of_the_system, what_lies_at
-from ..errors import UserError, printable
+from ..data.walking import what_lies_at
+from ..errors import UserError
 from ..metrics import auc
 from ..places import Places, check_set_names
+from .parts import parts_of
 from .protocols import EvaluationSet, PairsResult, load_set
 from .report import Report
 from .result import Rows
 from .table import format_rows
-from .words import finite, percent, scientific
+from .words import figure, finite, percent, scientific
 from .write import make_folder, write_result
-
-log = logging.getLogger(__name__)
 
 FIVE = ("lfw", "cfp_fp", "agedb_30", "calfw", "cplfw")
 """The sets whose mean papers report, by the names of InsightFace's files."""
@@ -48,7 +46,7 @@ class Suite:
                     f"{len(result.pairs):,}",
                     percent(accuracy, spread),
                     _known(_insightface(result)),
-                    f"{_area(result):.5f}",
+                    figure(_area(result), ".5f"),
                     _tar(result),
                 )
             )
@@ -56,7 +54,8 @@ class Suite:
             chosen = [self.results[name] for name in names]
             mean = percent(float(np.mean([result.verification.mean for result in chosen])))
             other = _known(float(np.mean([_insightface(result) for result in chosen])))
-            cells.append((label, "", mean, other, f"{np.mean([_area(result) for result in chosen]):.5f}", ""))
+            area = figure(float(np.mean([_area(result) for result in chosen])), ".5f")
+            cells.append((label, "", mean, other, area, ""))
         note = (
             "accuracy: SphereFace's protocol, mean and threshold of each fold from the other folds. "
             "InsightFace's rule: not centred, threshold on the distance; most papers report this one."
@@ -80,7 +79,7 @@ class Suite:
                     "accuracy": finite(result.verification.mean),
                     "standard_error": finite(result.verification.standard_error),
                     "insightface": finite(_insightface(result)),
-                    "auc": _area(result),
+                    "auc": finite(_area(result)),
                 }
                 for name, result in self.results.items()
             },
@@ -101,14 +100,7 @@ def suite_sets(directory: Path, *, find_images: bool = True) -> list[EvaluationS
     Raises:
         UserError: no such folder, or it holds none of either.
     """
-    try:
-        found = sorted(directory.iterdir())
-    except OSError as error:
-        raise UserError(f"{directory}: cannot be read ({error.strerror}) · expected a folder of .bin files") from None
-    rest = [path.name for path in found if not is_of_the_system(path.name) and not (is_bin(path) or _has_pairs(path))]
-    if rest:
-        log.warning("%s: %d entries are no sets, such as %s", directory, len(rest), printable(rest[0]))
-    found = [path for path in found if not is_of_the_system(path.name) and (is_bin(path) or _has_pairs(path))]
+    found = parts_of(directory, lambda path: is_bin(path) or _has_pairs(path), "sets")
     places = {path.stem if is_bin(path) else path.name: path for path in found}
     if len({_plain(name) for name in places}) < len(found):
         names = ", ".join(path.name for path in found)
@@ -144,8 +136,8 @@ def write_suite(suite: Suite, directory: Path) -> None:
         UserError: they cannot be written.
     """
     make_folder(directory)
-    write_result(directory / "suite.txt", format_rows(suite.rows()) + "\n")
     write_result(directory / "suite.json", json.dumps(suite.to_dict(), indent=2, ensure_ascii=False) + "\n")
+    write_result(directory / "suite.txt", format_rows(suite.rows()) + "\n")
 
 
 def _has_pairs(path: Path) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
+from ..errors import printable
 from .report import Report
 from .result import Rows
 
@@ -18,7 +19,7 @@ def format_table(report: Report) -> str:
     parts = [_head(report)]
     for number, result in enumerate(report.results):
         lines = [] if number == 0 else result.heading()
-        heading = [part for line in lines for part in textwrap.wrap(line, WIDTH)]
+        heading = [part for line in lines for part in textwrap.wrap(printable(line), WIDTH)]
         blocks = [format_rows(rows) for rows in result.rows()]
         parts += ["\n".join(heading)] * bool(heading) + blocks
     return "\n\n".join(parts)
@@ -28,7 +29,7 @@ def _head(report: Report) -> str:
     first, *others = report.results[0].heading() or [""]
     about = [f"{key} {report.about[key]}" for key in _ORIGIN if report.about.get(key) is not None]
     lines = [f"{report.name}: {first}", *others, *([", ".join(about)] if about else [])]
-    lines = [part for line in lines for part in textwrap.wrap(line, WIDTH, break_long_words=False)]
+    lines = [part for line in lines for part in textwrap.wrap(printable(line), WIDTH, break_long_words=False)]
     if report.num_undefined:
         lines.append(
             f"{report.num_undefined:,} of {len(report.images):,} images have an embedding that is zero or not finite"
@@ -38,12 +39,12 @@ def _head(report: Report) -> str:
 
 def format_rows(rows: Rows) -> str:
     """Return one table as aligned columns, its title above and its note below."""
-    cells = [*([rows.header] if rows.header else []), *rows.rows]
+    cells = [[printable(cell) for cell in row] for row in [*([rows.header] if rows.header else []), *rows.rows]]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     text = [_is_text(number, rows) for number in range(len(widths))]
     lines = [_line(row, widths, text) for row in cells]
-    title = [rows.title] if rows.title and not rows.key else []
-    note = textwrap.wrap(rows.note, WIDTH) if rows.note else []
+    title = [printable(rows.title)] if rows.title and not rows.key else []
+    note = textwrap.wrap(printable(rows.note), WIDTH) if rows.note else []
     return "\n".join([*title, *lines, *note])
 
 

@@ -13,10 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import UserError
-from ..files import DAMAGED, regular_file
+from ..files import DAMAGED, check_directory, regular_file
+from .embeddings import LARGEST, oversized_rows
 from .mapped_array import map_array
 
 _LONGEST_REASON = 200  # characters of a message of numpy, which may quote a damaged header
+_MOST_SHRUNK = 20  # times that compression may shrink embeddings: numbers of a network hardly shrink
+_FEW = 1 << 22  # bytes of embeddings that may shrink to anything
 _NUMBERS = ("embeddings", "mirror", "quality")
 _TEXTS = ("root", "checkpoint_sha256", "settings")
 _INTEGERS = ("format",)
@@ -61,6 +64,7 @@ def read_table(path: Path, skip: Sequence[str] = ()) -> dict[str, Any]:
         if not zipfile.is_zipfile(path):
             raise NotATable(path, "not a .npz file, which is a zip archive")
         with zipfile.ZipFile(path) as archive:
+            check_directory(archive)
             members = {name.removesuffix(".npy") for name in archive.namelist()}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of Python, about a damaged header
@@ -92,8 +96,20 @@ def _check(path: Path, found: Mapping[str, Array], names: Array) -> None:
         wanted = (len(names),) if key == "quality" else (len(names), *shape[1:2])
         if array.dtype.kind != "f" or array.dtype.itemsize > np.dtype(np.float64).itemsize:
             raise NotATable(path, f"{key}: got {array.dtype}, not float16, float32 or float64")
+        if array.nbytes > max(_FEW, _MOST_SHRUNK * path.stat().st_size):  # before the texts, which cost more
+            raise NotATable(path, f"{key}: {array.nbytes:,} bytes, far more than the file has")
         if len(shape) != 2 or array.shape != wanted or 0 in array.shape:
             raise NotATable(path, f"{key}: got shape {array.shape} with {len(names):,} names")
+        _check_range(path, key, array)
+
+
+def _check_range(path: Path, key: str, array: Array) -> None:
+    """Refuse numbers beyond what is allowed. Embeddings that are not finite are left to the evaluation to count."""
+    wrong = ~np.isfinite(array) if key == "quality" else oversized_rows(array)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        wanted = "finite numbers" if key == "quality" else f"numbers up to ±{LARGEST:,.0f}"
+        raise NotATable(path, f"{key}: row {row} holds {np.max(np.abs(array[row])):g}, expected {wanted}")
 
 
 def _texts(path: Path, key: str, array: Array) -> list[str]:

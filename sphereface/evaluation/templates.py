@@ -23,10 +23,12 @@ from ..metrics import BoolArray, FloatArray, IntArray
 from .columns import integer_blocks, is_integer, lines_of
 from .embeddings import Features
 from .images import Images
+from .labels import check_labels
 from .pooling import PoolMode, pool
 from .template_rows import RowOfTemplate
 
 _WHAT = "a list of templates"
+_NO_FOLD = -1
 _MODE = PoolMode(normalise=True, detector_score=False, flip="none")
 _Columns = tuple[IntArray, IntArray, BoolArray, IntArray]
 
@@ -103,12 +105,13 @@ def read_template_pairs(path: Path, templates: Templates) -> Pairs:
     Where all names are integers, millions of lines are read in seconds.
 
     Raises:
-        UserError: no such file, a line of another form, an unknown template, pairs of one kind only, or folds that
-            are not 1 to K with 2 or more.
+        UserError: no such file, a line of another form, an unknown template, pairs of one kind only (in all or in a
+            fold), folds that are not 1 to K or 0 to K - 1 with 2 or more, or labels that contradict each other.
     """
     columns = _read_integers(path, templates.names)
     left, right, same, fold = columns if columns is not None else _read_fields(path, templates)
-    _check(path, same, fold)
+    fold = _folds(path, same, fold)
+    check_labels(path, left, right, same, templates.names, fold=fold)
     return Pairs(path, templates.names, left, right, same, fold, int(fold.max()))
 
 
@@ -127,7 +130,7 @@ def _read_integers(path: Path, names: tuple[str, ...]) -> _Columns | None:
             rows = row_of(np.ascontiguousarray(block[:, :2].T))
             if rows.min() < 0:
                 return None
-            fold = block[:, 3].astype(np.int64) if block.shape[1] == 4 else np.zeros(len(block), dtype=np.int64)
+            fold = block[:, 3].astype(np.int64) if block.shape[1] == 4 else np.full(len(block), _NO_FOLD)
             blocks.append((order[rows[0]], order[rows[1]], block[:, 2] == 1, fold))
     except ValueError:
         return None
@@ -152,7 +155,7 @@ def _read_fields(path: Path, templates: Templates) -> _Columns:
         left.append(row[fields[0]])
         right.append(row[fields[1]])
         same.append(int(fields[2]))
-        fold.append(int(fields[3]) if len(fields) == 4 else 0)
+        fold.append(int(fields[3]) if len(fields) == 4 else _NO_FOLD)
     return _int64(left), _int64(right), np.array(same, dtype=bool), _int64(fold)
 
 
@@ -170,12 +173,27 @@ def _missing(root: Path, images: Sequence[str]) -> list[Path]:
     return [root / image for image in images if image not in present and not os.path.isfile(root / image)]  # noqa: PTH113
 
 
-def _check(path: Path, same: BoolArray, folds: IntArray) -> None:
+def _folds(path: Path, same: BoolArray, given: IntArray) -> IntArray:
+    """(P,) folds from 1, or all 0 where the list has none; ``given`` numbers them from 0 or 1."""
     if same.all() or not same.any():
         raise UserError(f"{path}: {same.sum()} pairs of one person and {(~same).sum()} of two · both are needed")
-    found = np.unique(folds).tolist() if folds.any() else [0]
-    if found != [0] and (found != list(range(1, len(found) + 1)) or len(found) < 2):
-        raise UserError(f"{path}: has folds {found[:12]} · allowed: none at all, or 1 to K with K of 2 or more")
+    none = given == _NO_FOLD
+    if none.all():
+        return np.zeros_like(given)
+    allowed = "allowed: no fold at all, or 0 to K-1 or 1 to K with K of 2 or more, in every line"
+    if none.any():
+        raise UserError(f"{path}: {none.sum():,} of {len(given):,} pairs have no fold · {allowed}")
+    found = np.unique(given)
+    if len(found) < 2 or found[0] > 1 or found[-1] - found[0] != len(found) - 1:
+        raise UserError(f"{path}: has folds {found[:12].tolist()} · {allowed}")
+    for kind, what in ((True, "one person"), (False, "two people")):
+        absent = np.setdiff1d(found, given[same == kind])
+        if len(absent):
+            raise UserError(
+                f"{path}: fold {absent[0]} has no pair of {what} · allowed: pairs of both kinds in each fold · move "
+                "pairs between the folds, or leave out their column"
+            )
+    return np.asarray(given - found[0] + 1, dtype=np.int64)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:

@@ -12,6 +12,14 @@ import numpy as np
 from ..metrics import Interval, OperatingPoint
 from .result import Rows
 
+NOT_RESOLVABLE = "not resolvable"
+"""In place of a figure that the scores do not tell."""
+
+
+def figure(value: float, form: str) -> str:
+    """Return a figure as text by a format; NaN → not resolvable."""
+    return NOT_RESOLVABLE if math.isnan(value) else f"{value:{form}}"
+
 
 def scientific(far: float) -> str:
     """0.001 → 1e-3."""
@@ -24,13 +32,17 @@ def count(value: float) -> str:
 
 
 def percent(value: float, spread: float | None = None) -> str:
-    """0.9 and 0.01 → 90.00 ± 1.00%; without a spread 90.00%."""
+    """0.9 and 0.01 → 90.00 ± 1.00%; without a spread 90.00%; NaN → not resolvable."""
+    if math.isnan(value):
+        return NOT_RESOLVABLE
     without = spread is None or math.isnan(spread)
     return f"{100 * value:.2f}%" if without else f"{100 * value:.2f} ± {100 * (spread or 0):.2f}%"
 
 
 def span(interval: Interval, form: str) -> str:
-    """[low, high]."""
+    """[low, high]; nothing where they could not be computed."""
+    if math.isnan(interval.low):
+        return ""
     return f"[{interval.low:{form}}, {interval.high:{form}}]"
 
 
@@ -66,7 +78,7 @@ def tar_rows(
         middle = [span(intervals[number], ".2%")] if intervals else []
         figures = [f"{point.tar:.2%}", *middle, f"{point.threshold:.5f}"]
         if not point.resolvable:
-            figures = ["not resolvable", *("" for _ in figures[1:])]
+            figures = [NOT_RESOLVABLE, *("" for _ in figures[1:])]
         rows.append((scientific(point.far), *figures, used))
     header = (rates[0], rates[1], *(["95 % interval"] if intervals else []), "threshold", "impostors used")
     return Rows(header, tuple(rows))

@@ -10,9 +10,17 @@ from typing import Any
 
 from ..errors import UserError
 from ..files import write_whole
+from ..small_files import check_results
 from .charts import figure_of
 from .report import Report
 from .table import format_table
+
+MARK = b'"num_undefined_embeddings"'
+"""In every JSON file of a report."""
+
+
+JSON_FILES = ("verification.json", "groups.json", "tinyface.json", "result.json")
+"""Of the protocols that are shipped; each report writes one."""
 
 
 def write_report(report: Report, directory: str | Path) -> list[str]:
@@ -24,7 +32,7 @@ def write_report(report: Report, directory: str | Path) -> list[str]:
         The names of the files.
 
     Raises:
-        UserError: the folder or a file cannot be written; earlier files stay.
+        UserError: the folder or a file cannot be written, or is not of an evaluation; earlier files stay.
     """
     directory = Path(directory)
     files: dict[str, bytes] = {"table.txt": (format_table(report) + "\n").encode()}
@@ -35,8 +43,9 @@ def write_report(report: Report, directory: str | Path) -> list[str]:
             figure_of(replace(chart, title=f"{report.name}: {chart.title}")).savefig(buffer, dpi=150, format="png")
             files[f"{chart.name}.png"] = buffer.getvalue()
     make_folder(directory)
-    for name, data in files.items():
-        write_result(directory / name, data)
+    check_results(directory, files, MARK)
+    for name in sorted(files, key=lambda name: not name.endswith(".json")):  # by which the others are known as ours
+        write_result(directory / name, files[name])
     return list(files)
 
 

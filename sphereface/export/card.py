@@ -28,6 +28,8 @@ _TRAINING_KEYS = (
     "precision",
     "ema",
 )
+CARD_MARK = "for face recognition: it turns an aligned face crop into"
+"""In every card."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +92,7 @@ def _what(exported: Exported) -> str:
     what = f"A `{name}` network" if networks == 1 else f"{networks} `{name}` networks, side by side"
     return (
         f"# {exported.path.name}\n\n"
-        f"{what} for face recognition: it turns an aligned face crop into {exported.dim} numbers. Compare these by "
-        "cosine.\n\n"
+        f"{what} {CARD_MARK} {exported.dim} numbers. Compare these by cosine.\n\n"
         f"Exported from `{exported.checkpoint.name}`, step {meta.get('step', 'unknown')}, "
         f"SHA-256 `{exported.checkpoint_sha256}`."
     )
@@ -213,8 +214,8 @@ class _Report:
     num_images: int = option(low=0)
     accuracy: float | None = option(low=0, high=1)
     standard_error: float | None = option(low=0, high=1)
-    auc: float = option(low=0, high=1)
-    eer: float = option(low=0, high=1)
+    auc: float | None = option(low=0, high=1)
+    eer: float | None = option(low=0, high=1)
     tar_at_far: tuple[_Point, ...] = option()
 
 
@@ -222,9 +223,11 @@ def _row(found: _Report) -> str:
     spread = "" if found.standard_error is None else f" ± {100 * found.standard_error:.2f}"
     accuracy = "none (no folds)" if found.accuracy is None else f"{100 * found.accuracy:.2f}{spread} %"
     points = [f"{point.tar:.2%} at {point.far:g}" for point in found.tar_at_far if point.tar is not None]
+    area = "not resolvable" if found.auc is None else f"{found.auc:.4f}"
+    equal = "not resolvable" if found.eer is None else f"{found.eer:.2%}"
     return (
         f"| {_cell(found.name)}, {_cell(PurePath(found.pairs).name)} | {found.num_images:,} | {accuracy} | "
-        f"{found.auc:.4f} | {found.eer:.2%} | {', '.join(points) or 'not resolvable'} |"
+        f"{area} | {equal} | {', '.join(points) or 'not resolvable'} |"
     )
 
 

@@ -214,6 +214,20 @@ def _off(found: npt.NDArray[np.float32], wanted: npt.NDArray[np.float32]) -> flo
     return float(np.abs(found.astype(np.float32) - wanted).max() / np.abs(wanted).max())
 
 
+def check_embeddings(wanted: npt.NDArray[np.float32], path: Path) -> None:
+    """Refuse a network whose embeddings of some crops, (B, D), tell nothing: not finite, or all zero.
+
+    Raises:
+        UserError: it is such a network; ``path`` is its file.
+    """
+    what = "not finite" if not np.isfinite(wanted).all() else "all zero" if not wanted.any() else None
+    if what is not None:
+        raise UserError(
+            f"{path}: its embeddings of {len(wanted)} crops are {what} · allowed: a network that can tell faces "
+            "apart · its weights are damaged, or their training failed"
+        )
+
+
 def _write(path: Path, data: Any) -> None:
     try:
         write_whole(path, data)

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .ijb import num_allowed
-from .resampling import LEVEL, Interval
+from .resampling import Interval, percentile_intervals
 from .verification import MIN_IMPOSTORS, BoolArray, FloatArray, IntArray, counted
 
 Ids = npt.NDArray[np.integer[Any]]
@@ -108,7 +108,7 @@ class FieldPoint:
     Attributes:
         far: its name for a number of impostor scores divided by the number of probes.
         recall: share of the probes whose mate scores above the threshold.
-        threshold: a score.
+        threshold: a score. Both are NaN where too few impostor scores are defined.
     """
 
     far: float
@@ -213,6 +213,9 @@ def field_recall(searches: Searches, fars: Sequence[float] = FPIRS) -> tuple[Fie
     points = []
     for far in fars:
         k = num_impostors_of_field(len(searches.mate), far)
+        if k > len(searches.top_impostors):  # undefined scores are not among them
+            points.append(FieldPoint(far, math.nan, math.nan))
+            continue
         threshold = float(searches.top_impostors[k - 1])
         points.append(FieldPoint(far, float(np.mean(searches.mate_score > threshold)), threshold))
     return tuple(points)
@@ -334,7 +337,5 @@ def _share(part: float, whole: float) -> float:
 
 def _intervals(figures: FloatArray, num_ranks: int) -> SearchIntervals:
     """Figures: (replicates, ranks + targets)."""
-    tail = 100 * (1 - LEVEL) / 2
-    bounds = np.nanpercentile(figures, [tail, 100 - tail], axis=0).T
-    found = [Interval(float(low), float(high)) for low, high in bounds]
-    return SearchIntervals(tuple(found[:num_ranks]), tuple(found[num_ranks:]))
+    found = percentile_intervals(figures)
+    return SearchIntervals(found[:num_ranks], found[num_ranks:])

@@ -8,6 +8,7 @@ Here genuine and impostor scores are sorted apart, and each figure looks up the 
 from __future__ import annotations
 
 import bisect
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -48,6 +49,11 @@ class SortedScores:
             raise ValueError(f"genuine and impostor pairs are needed; got {len(genuine)} and {len(impostor)}")
         return cls(genuine, impostor)
 
+    @property
+    def is_defined(self) -> bool:
+        """Whether a pair has a score; if not, the curve has no area."""
+        return bool(np.isfinite(self.genuine[-1]) or np.isfinite(self.impostor[0]))
+
     def rates_above(self, threshold: float) -> tuple[float, float]:
         """False and true accept rate of ``score > threshold``."""
         false, true = (_number_above(kind, threshold) / len(kind) for kind in (self.impostor, self.genuine))
@@ -85,13 +91,17 @@ def tar_at_far_sorted(scores: SortedScores, targets: Sequence[float] = FAR_TARGE
 
 
 def auc_sorted(scores: SortedScores) -> float:
-    """Return the area under the ROC curve: P(genuine score > impostor score) + ½ P(equal)."""
+    """Return the area under the ROC curve, as :func:`~.verification.auc` does."""
+    if not scores.is_defined:
+        return math.nan
     below, up_to = (np.searchsorted(scores.impostor, scores.genuine, side=side) for side in ("left", "right"))
     return float((below.mean() + up_to.mean()) / 2 / len(scores.impostor))
 
 
 def equal_error_rate_sorted(scores: SortedScores) -> float:
-    """Return the rate at which FAR = 1 − TAR, on the straight lines between the points of the ROC curve."""
+    """Return the rate at which FAR = 1 − TAR, as :func:`~.verification.equal_error_rate` does."""
+    if not scores.is_defined:
+        return math.nan
     after = _highest_with_more_false_accepts(scores)
     low = (1.0, 1.0) if after is None else scores.rates_above(after)
     high = scores.rates_above(_next_above(scores, after))

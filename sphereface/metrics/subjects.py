@@ -13,7 +13,7 @@ import scipy.sparse  # type: ignore[import-untyped]
 import scipy.sparse.csgraph  # type: ignore[import-untyped]
 
 from .ijb import IJB_FARS, num_allowed
-from .resampling import LEVEL, Interval
+from .resampling import Interval, percentile_intervals
 from .verification import BoolArray, FloatArray, IntArray, counted
 
 Ids = npt.NDArray[np.integer[Any]]
@@ -100,9 +100,7 @@ def bootstrap_tar(
     for index, (drawn, total) in enumerate(zip(times, totals, strict=True)):
         thresholds = [top.threshold(drawn, passed[:, index], most) for most in allowed[index]]
         figures[index] = _tars(drawn, genuine, thresholds) if total else np.nan
-    tail = 100 * (1 - LEVEL) / 2
-    bounds = np.nanpercentile(figures, [tail, 100 - tail], axis=0).T
-    return tuple(Interval(float(low), float(high)) for low, high in bounds)
+    return percentile_intervals(figures)
 
 
 @dataclass(frozen=True)

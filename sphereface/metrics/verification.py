@@ -7,6 +7,7 @@ and still counts. In a curve, :func:`counted` says which of the undefined pairs 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -89,6 +90,11 @@ class Roc:
         return int(self.true_accepts[-1])
 
     @property
+    def is_defined(self) -> bool:
+        """Whether a pair has a score; if not, the curve has no area."""
+        return bool(np.isfinite(self.threshold).any())
+
+    @property
     def far(self) -> FloatArray:
         """(K,) false accept rate: accepted impostor pairs / all impostor pairs."""
         return self.false_accepts / self.num_impostor
@@ -146,13 +152,17 @@ def roc(scores: FloatArray, same: BoolArray) -> Roc:
 
 
 def auc(curve: Roc) -> float:
-    """Area under the ROC curve: P(genuine score > impostor score) + ½ P(equal)."""
+    """Area under the ROC curve: P(genuine score > impostor score) + ½ P(equal). NaN if no score is defined."""
+    if not curve.is_defined:
+        return math.nan
     width = np.diff(curve.far)
     return float(np.sum(width * (curve.tar[1:] + curve.tar[:-1]) / 2))
 
 
 def equal_error_rate(curve: Roc) -> float:
-    """The rate at which FAR = 1 − TAR, on the straight lines that join the points of the curve."""
+    """The rate at which FAR = 1 − TAR, on the straight lines between the points. NaN if no score is defined."""
+    if not curve.is_defined:
+        return math.nan
     far, excess = curve.far, curve.far - (1 - curve.tar)  # excess rises from −1 to 1
     after = int(np.argmax(excess >= 0))
     before = after - 1

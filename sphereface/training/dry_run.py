@@ -11,8 +11,9 @@ import cv2
 import torch
 
 from ..config import Config, load_config
+from ..data.walking import check_writable
 from ..errors import UserError
-from ..files import write_whole
+from ..files import in_words, write_whole
 from ..losses.head import MarginHead
 from ..losses.margins import MARGINS
 from ..losses.whole_head import whole_shapes
@@ -48,6 +49,7 @@ def dry_run(config_name: str, overrides: Sequence[str] = (), *, device: str = "a
     with processes(device) as (world, place):
         start_logging(quiet=not world.first)
         config = load_config(config_name, overrides, losses=MARGINS, backbones=BACKBONES)
+        _check_sheet(config)
         with Heartbeat(lambda: log.info("dry run: reading the data and building the network")):
             trainer = Trainer(single_runs(config)[0], place, world)
             trainer.begin()  # from train.init_from, if there is one
@@ -57,6 +59,18 @@ def dry_run(config_name: str, overrides: Sequence[str] = (), *, device: str = "a
         return f"{'augmentation, to look at':28}{write_sheet(trainer)}\n{table}"
 
 
+def _check_sheet(config: Config) -> None:
+    """Refuse a ``runs_dir`` in which nothing can be written, before minutes of reading and measuring."""
+    try:
+        check_writable(_sheet(config))
+    except UserError as error:
+        raise UserError(f"runs_dir: {error}") from None
+
+
+def _sheet(config: Config) -> Path:
+    return Path(config.runs_dir) / f"{config.name}-dry-run.png"
+
+
 def write_sheet(trainer: Trainer) -> Path:
     """Draw what augmentation does (see :func:`augmentation_sheet`).
 
@@ -64,7 +78,7 @@ def write_sheet(trainer: Trainer) -> Path:
         UserError: the file cannot be written.
     """
     config = trainer.config
-    path = Path(config.runs_dir) / f"{config.name}-dry-run.png"
+    path = _sheet(config)
     sheet = augmentation_sheet(trainer.data.crops, trainer.data.augmentation, seed=config.seed)
     try:
         write_whole(path, cv2.imencode(".png", sheet)[1].tobytes(), durable=False)
@@ -117,7 +131,7 @@ def describe(trainer: Trainer, config: Config) -> str:
         **_stage_rows(trainer, cost.stages),
         "loading of one batch": f"{cost.loading_seconds:.3g} s, {trainer.config.data.workers} workers",
         "estimated time": _estimate(trainer, cost, networks),
-        "checkpoint": f"{cost.checkpoint_mib:,.1f} MiB, the newest {config.checkpoint.keep} and the best are kept",
+        "checkpoint": f"{in_words(cost.checkpoint_bytes)}, the newest {config.checkpoint.keep} and the best are kept",
     }
     table = "".join(f"{name:28}{value}\n" for name, value in rows.items())
     resolved = dump_yaml(config.to_dict())

@@ -57,12 +57,12 @@ class RunCost:
     Attributes:
         stages: in the order of the run.
         loading_seconds: to load one batch, with all workers and nothing else to do.
-        checkpoint_mib: size of a checkpoint.
+        checkpoint_bytes: size of a checkpoint.
     """
 
     stages: list[StageCost]
     loading_seconds: float
-    checkpoint_mib: float
+    checkpoint_bytes: int
 
 
 def measure(trainer: Trainer) -> RunCost:
@@ -90,7 +90,7 @@ def measure(trainer: Trainer) -> RunCost:
             with Heartbeat(lambda at=place: log.info("dry run: %s: still measuring", at), first=EVERY):  # type: ignore[misc]
                 costs[number] = _measured(trainer, batch, setting, share, place)
         checkpoint = bytes_of(trainer.state(""))
-    return RunCost([costs[number] for number in range(len(stages))], loading, checkpoint / 2**20)
+    return RunCost([costs[number] for number in range(len(stages))], loading, checkpoint)
 
 
 def multiply_adds(model: Backbone, size: tuple[int, int] | None = None) -> int:

@@ -17,6 +17,7 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from ..errors import printable_lines
 from ..files import write_whole
 
 log = logging.getLogger(__name__)
@@ -167,6 +168,14 @@ class _LogFile(logging.FileHandler):
             super().close()
 
 
+class _Printable(logging.Formatter):
+    """Escapes what a terminal would obey in names that a message quotes."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line of a message."""
+        return printable_lines(super().format(record))
+
+
 def start_logging(folder: Path | None = None, *, quiet: bool = False) -> None:
     """Send the package's log to the terminal and, once there is a run folder, to its ``train.log``; quiet: nowhere."""
     logger = logging.getLogger("sphereface")
@@ -174,7 +183,7 @@ def start_logging(folder: Path | None = None, *, quiet: bool = False) -> None:
     logger.propagate = False
     if not any(isinstance(handler, _BarHandler) for handler in logger.handlers):
         terminal = _BarHandler()
-        terminal.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+        terminal.setFormatter(_Printable("%(asctime)s %(message)s", "%H:%M:%S"))
         logger.addHandler(terminal)
     for old in [h for h in logger.handlers if isinstance(h, logging.FileHandler)]:
         old.close()
@@ -185,7 +194,7 @@ def start_logging(folder: Path | None = None, *, quiet: bool = False) -> None:
         except OSError as error:
             logger.warning("%s cannot be written: %s · training goes on", folder / "train.log", error.strerror)
             return
-        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        file.setFormatter(_Printable("%(asctime)s %(levelname)s %(message)s"))
         logger.addHandler(file)
 
 

@@ -98,11 +98,12 @@ class SGD(Optimizer):
     ) -> None:
         """All in one pass over memory by torch's kernel: g += decay·w, v ← mu·v + (1 − dampening)·g, w ← w − lr·v."""
         rate = group["lr"] * group["lr_mult"]
-        caffe = self.momentum_form == "caffe"
+        moving = group["mu"] > 0  # without momentum, both forms are the same, and the kernel wants no velocities
+        caffe = moving and self.momentum_form == "caffe"
         torch._fused_sgd_(
             params,
             gradients,
-            velocities,
+            velocities if moving else [],
             weight_decay=group["weight_decay"] * group["decay_mult"],
             momentum=group["mu"],
             lr=1.0 if caffe else rate,

@@ -113,6 +113,10 @@ def doubtful(config: Config, total_steps: int) -> list[str]:
     if config.log.every_steps > total_steps:
         lines.append(f"log.every_steps: got {config.log.every_steps}, so no figures are written")
     lines = [f"{line} · {end}" for line in lines]
+    for loss in (*(stage.loss for stage in config.stages), config.loss):
+        base, floor = getattr(loss, "lambda_base", math.inf), getattr(loss, "lambda_min", -math.inf)
+        if floor > base:
+            lines.append(f"loss.lambda_min: got {floor:g}, above loss.lambda_base {base:g}: λ is {floor:g} throughout")
     if train.optimizer == "adamw" and train.lr > _HIGH_FOR_ADAMW:
         lines.append(f"train.lr: got {train.lr:g} with train.optimizer adamw, which mostly needs 0.001 or less")
     return lines

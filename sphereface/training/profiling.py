@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import closing
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from ..errors import UserError
-from ..files import write_whole
+from ..files import temporary_name, write_whole
 from .learner import NotFinite
 from .trainer import Trainer
 
@@ -55,7 +56,7 @@ def profile_training(trainer: Trainer, steps: int, folder: Path) -> str:
                         with record_function("data"):
                             batch = next(feed)
                         trainer.train_step(batch)
-        record.export_chrome_trace(str(folder / "steps.pt.trace.json"))
+        _write_trace(record, folder / "steps.pt.trace.json")
         table = describe(record.key_averages(), steps, cuda=cuda)
         write_whole(folder / "table.txt", table.encode(), durable=False)
     except NotFinite as error:
@@ -63,6 +64,22 @@ def profile_training(trainer: Trainer, steps: int, folder: Path) -> str:
     except OSError as error:
         raise UserError(f"--profile: {folder} cannot be written ({error.strerror}) · set runs_dir elsewhere") from error
     return table
+
+
+def _write_trace(record: profile, path: Path) -> None:
+    """Write the trace as a whole. Raises OSError where it is not; then nothing of it stays.
+
+    The profiler only logs that its write failed, and leaves ``NAME.tmp``.
+    """
+    part = temporary_name(path)
+    try:
+        record.export_chrome_trace(str(part))
+        if not part.is_file():
+            raise OSError(errno.EIO, "the profiler could not write its trace; the disk may be full", str(path))
+        part.replace(path)
+    finally:
+        for left in (part, part.with_name(f"{part.name}.tmp")):
+            left.unlink(missing_ok=True)
 
 
 def describe(events: Any, steps: int, *, cuda: bool) -> str:

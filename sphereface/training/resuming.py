@@ -24,6 +24,7 @@ _SCALER = {
     "growth_interval": (0.0, 1e9), "_growth_tracker": (-1.0, 1e9),
 }  # fmt: skip
 """Open lower and closed upper bounds of what a gradient scaler saves."""
+_MOST_NAMED = 5
 
 
 def check_state(learner: Learner, state: Mapping[str, Any], path: Path, *, finite: bool = True) -> None:
@@ -76,6 +77,23 @@ def setting_changes(meta: Mapping[str, Any], config: Config, path: Path) -> list
     with contextlib.suppress(UserError):  # of a key that is gone: compare as it is
         before = config_from_dict(before, source=str(path), losses=MARGINS, backbones=BACKBONES).to_dict()
     return differences(before, config.to_dict())
+
+
+def resume_warnings(learner: Learner, state: Mapping[str, Any], path: Path, total_steps: int) -> list[str]:
+    """Return what a user should know of a run that resumes.
+
+    That is other settings, momentum that starts from zero, and steps beyond the end of the run (``total_steps``).
+    """
+    lines = [f"resumed with another setting: {line}" for line in setting_changes(state["meta"], learner.config, path)]
+    if (step := state["meta"]["step"]) > total_steps:
+        lines.append(f"{path}: is of step {step:,}, past the end of this run at {total_steps:,}: nothing is trained")
+    empty = [name for name, _ in learner.named_parameters() if not state["optimizer"][name]]
+    if empty and step > 0:
+        lines.append(
+            f"{path}: optimizer: has no state of {len(empty)} parameters ({', '.join(empty[:_MOST_NAMED])}"
+            f"{', …' if len(empty) > _MOST_NAMED else ''}): their optimiser starts from zero"
+        )
+    return lines
 
 
 def same_choice(meta: Mapping[str, Any], config: Config) -> bool:

@@ -68,6 +68,11 @@ def _train_one(
     if like is not None:
         trainer.data.check(load_checkpoint(like, mapped=True)["meta"], like)
     run, checkpoint = open_run(trainer, resume)
+    result = run.result(config)
+    if world.from_first(run.ended_with(trainer.progress) and trainer.share() >= 1.0 and result.is_file()):
+        trainer.tell_begin()
+        log.info("%s: the run is finished, nothing is left to train: %s", run.path, result)
+        return result
     start_logging(run.path, quiet=not world.first)
     log.info("%s", headline(trainer))
     log.info("run folder %s · watch it: tensorboard --logdir %s", run.path, config.runs_dir)

@@ -13,8 +13,11 @@ from typing import Any
 import torch
 
 from ..checkpoint import BadCheckpoint, link_checkpoint, load_checkpoint, save_checkpoint
+from ..files import in_words
 
 log = logging.getLogger(__name__)
+
+_MOST_NAMED = 5
 
 
 class RunCheckpoints:
@@ -39,9 +42,9 @@ class RunCheckpoints:
 
     def room(self, state: Mapping[str, Any]) -> str:
         """What a checkpoint takes, and what its disk has left, in words."""
-        needed, free = bytes_of(state) / 2**20, shutil.disk_usage(self.path).free / 2**20
-        missing = f", {needed - free:.1f} MiB are missing" if needed > free else ""
-        return f"a checkpoint takes {needed:.1f} MiB, {free:.1f} MiB are free{missing}"
+        needed, free = bytes_of(state), shutil.disk_usage(self.path).free
+        missing = f", {in_words(needed - free)} are missing" if needed > free else ""
+        return f"a checkpoint takes {in_words(needed)}, {in_words(free)} are free{missing}"
 
     def mark_best(self, step: int) -> None:
         """Point ``best.pt`` at the checkpoint of this step."""
@@ -68,7 +71,7 @@ class RunCheckpoints:
         if not own.is_file():
             link_checkpoint(checkpoint, own.stem)
         in_last, in_best = _step_in(last), _step_in(best)
-        if in_last is not None and in_last > step and self._step_path(in_last) not in aside:
+        if in_last is not None and in_last > step and not any(_step_in(path) == in_last for path in aside):
             aside.append(last)
         if best.is_file() and (best_step is None or in_best is None or in_best > step):
             aside.append(best)
@@ -82,11 +85,13 @@ class RunCheckpoints:
     def _set_aside(self, paths: Iterable[Path], step: int) -> None:
         aside: Path | None = None
         for path in paths:
+            whole = _step_in(path) is not None
+            why = f"is not of the run that resumes at step {step}" if whole else "is damaged"
             aside = aside or self._new_folder("abandoned")
             for file in (path, path.with_suffix(".json")):
                 if file.exists():
                     file.replace(aside / file.name)
-            log.warning("%s is not of the run that resumes at step %d: moved to %s", path.name, step, aside)
+            log.warning("%s %s: moved to %s", path.name, why, aside)
 
     def _new_folder(self, name: str) -> Path:
         number = 1
@@ -100,16 +105,30 @@ class RunCheckpoints:
                 return path
 
     def newest_checkpoint(self) -> Path | None:
-        """The newest checkpoint that reads back whole; a damaged one is named and stepped over."""
-        for path in self._step_checkpoints():
+        """The newest checkpoint that reads back whole, None where there is none; each damaged one is named in the log.
+
+        Raises:
+            BadCheckpoint: there are some, and all of them are damaged.
+        """
+        damaged: dict[str, str] = {}
+        for path in (*self._step_checkpoints(), self.path / "last.pt", self.path / "best.pt"):
+            if not path.is_file():
+                continue
             try:
                 load_checkpoint(path)
             except BadCheckpoint as error:
-                log.warning("%s · trying the one before", error)
+                damaged[path.name] = str(error)
                 continue
+            for reason in damaged.values():
+                log.warning("%s · %s is taken instead", reason, path.name)
             return path
-        last = self.path / "last.pt"
-        return last if last.is_file() else None
+        if not damaged:
+            return None
+        names = ", ".join([*damaged][:_MOST_NAMED]) + (", …" if len(damaged) > _MOST_NAMED else "")
+        raise BadCheckpoint(
+            f"--resume: every checkpoint of {self.path} is damaged ({names}; first {next(iter(damaged.values()))}) · "
+            "put a whole one there, or start a new run without --resume"
+        )
 
     def _step_path(self, step: int) -> Path:
         return self.path / f"step-{step:08d}.pt"

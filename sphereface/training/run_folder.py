@@ -19,12 +19,12 @@ from ..config import Config, differences
 from ..errors import UserError, first_line, shown_key
 from ..files import lock_file, write_whole
 from ..small_files import read_json
+from .progress import Progress
 from .run_checkpoints import RunCheckpoints
-from .same_run import saved_config, started_at, what_trains
+from .same_run import saved_config, started_at, unknown_runs, what_trains, why_new
 
 log = logging.getLogger(__name__)
 
-_MOST_DIFFERENCES = 5
 _WRITTEN_THROUGH = frozenset({".lock", "train.log", "metrics.jsonl", "crops.png"})  # a link would lead elsewhere
 _OF_FILES = frozenset({".pt", ".json", ".yaml", ".jsonl", ".log", ".png", ".lock"})
 
@@ -84,7 +84,7 @@ class RunFolder(RunCheckpoints):
             runs = cls._runs(config, finished=False)
             unfinished = _same(runs)
             if unfinished is None:
-                log.info("resume auto: %s", _why_new(runs))
+                log.info("resume auto: %s", why_new([(folder.path, lines) for folder, lines in runs]))
                 return None
             checkpoint = unfinished.newest_checkpoint()
             where = checkpoint.name if checkpoint else "no checkpoint yet: from the beginning"
@@ -132,6 +132,8 @@ class RunFolder(RunCheckpoints):
             folders = [cls(path) for path in parent.iterdir()] if parent.is_dir() else []
         except OSError as error:
             raise UserError(f"runs_dir: {parent}: cannot be read ({error.strerror})") from error
+        for line in unknown_runs(folder.path for folder in folders if not folder.about() and not finished):
+            log.warning("resume auto: %s", line)
         abouts = [(about, folder) for folder in folders if (about := folder.about())]
         abouts.sort(key=lambda found: (started_at(found[0]), found[1].path.name), reverse=True)
         runs, wanted = [], what_trains(config)
@@ -143,6 +145,12 @@ class RunFolder(RunCheckpoints):
             except UserError as error:
                 log.warning("resume auto: %s passed over: %s", folder.path, " ".join(str(error).split())[:300])
         return runs
+
+    def ended_with(self, progress: Progress) -> bool:
+        """Whether the run reached its end so, its last evaluation included, by its ``run.json``."""
+        told = {"status": "finished", "step": progress.step, "best_step": progress.best_step}
+        about = self.about() or {}
+        return all(about.get(key) == value for key, value in told.items())
 
     def about(self) -> dict[str, Any] | None:
         """What ``run.json`` says; None where this is no run folder."""
@@ -266,20 +274,6 @@ class QuietFolder(RunFolder):
 def _same(runs: list[tuple[RunFolder, list[str]]]) -> RunFolder | None:
     """The first run that trains nothing otherwise."""
     return next((folder for folder, lines in runs if not lines), None)
-
-
-def _why_new(runs: list[tuple[RunFolder, list[str]]]) -> str:
-    """Say that a new run starts, and how the unfinished run that is most like it differs."""
-    text = "no unfinished run of this configuration, starting a new one"
-    if not runs:
-        return text
-    nearest, lines = min(runs, key=lambda run: len(run[1]))
-    more = f" · and {len(lines) - _MOST_DIFFERENCES} more" if len(lines) > _MOST_DIFFERENCES else ""
-    return (
-        f"{text} · the nearest unfinished one, {nearest.path}, trains otherwise: "
-        f"{' · '.join(line[:200] for line in lines[:_MOST_DIFFERENCES])}{more} · "
-        f"to resume that one all the same: --resume {nearest.path}"
-    )
 
 
 def _mode(path: Path) -> int:

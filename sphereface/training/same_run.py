@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ _OTHER = {
     "train": ("on_nonfinite", "nonfinite_limit"),
 }
 """Keys that change neither the weights of a step nor the data; of ``eval.sets``, the selecting one stays."""
+_MOST_DIFFERENCES = 5
 
 
 def what_trains(config: Config) -> dict[str, Any]:
@@ -42,6 +43,41 @@ def what_trains(config: Config) -> dict[str, Any]:
     plain["train"]["init_from"] = _normal(plain["train"]["init_from"])
     plain["eval"]["selecting set"] = _normal(sets.get(select))
     return plain
+
+
+def why_new(runs: Sequence[tuple[Path, list[str]]]) -> str:
+    """Say that a new run starts, and how the unfinished run that is most like it differs.
+
+    Args:
+        runs: folders of unfinished runs, each with what it trains otherwise, a line each.
+    """
+    text = "no unfinished run of this configuration, starting a new one"
+    if not runs:
+        return text
+    nearest, lines = min(runs, key=lambda run: len(run[1]))
+    more = f" · and {len(lines) - _MOST_DIFFERENCES} more" if len(lines) > _MOST_DIFFERENCES else ""
+    return (
+        f"{text} · the nearest unfinished one, {nearest}, trains otherwise: "
+        f"{' · '.join(line[:200] for line in lines[:_MOST_DIFFERENCES])}{more} · "
+        f"to resume that one all the same: --resume {nearest}"
+    )
+
+
+def unknown_runs(folders: Iterable[Path]) -> Iterator[str]:
+    """Name, a line each, the folders without a readable ``run.json`` that may be those of runs all the same."""
+    for folder in folders:
+        try:
+            names = [path.name for path in folder.iterdir()]
+        except NotADirectoryError:
+            continue
+        except OSError as error:
+            yield f"{folder} passed over: it cannot be read ({error.strerror})"
+            continue
+        if "run.json" in names or any(name.endswith(".pt") for name in names):
+            yield (
+                f"{folder} passed over: its run.json is missing or damaged · to resume that run, put its run.json back "
+                "and repeat the command; to use its weights in a new run, set train.init_from"
+            )
 
 
 def _normal(paths: Any) -> Any:

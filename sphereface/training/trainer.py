@@ -24,7 +24,7 @@ from .learner import Learner, NotFinite
 from .nonfinite import NonFiniteGuard
 from .plan import Plan, Setting, doubtful
 from .progress import Progress, Stopwatch
-from .resuming import check_sections, check_state, same_choice, setting_changes
+from .resuming import check_sections, check_state, resume_warnings, same_choice
 from .run_folder import RunFolder
 from .starting import start_from
 from .stopping import Interruption, StopRequest
@@ -135,6 +135,11 @@ class Trainer:
             line = start_from(self.learner, Path(self.config.train.init_from), self.source.class_names)
             self._news.append((logging.INFO, line))
 
+    def tell_begin(self) -> None:
+        """Log what :meth:`begin` found, such as settings that differ from those of the checkpoint."""
+        for level, line in self._news:
+            log.log(level, "%s", line)
+
     def fit(self, run: RunFolder, resume_from: Path | None = None) -> Progress:
         """Train to the end of the schedule, evaluating and saving on the way.
 
@@ -158,8 +163,7 @@ class Trainer:
                 progress.best = progress.best_step = None
             again = self._evaluation_is_due(last=self.share() >= 1.0)  # it may have come in an evaluation
         run.write_start(self.config, self.versions)
-        for level, line in self._news:
-            log.log(level, "%s", line)
+        self.tell_begin()
         for line in doubtful(self.config, self.total_steps):
             log.warning("%s", line)
         with self.stop, self._watch(run, again) as watch:
@@ -380,12 +384,11 @@ class Trainer:
         except KeyError as error:
             raise BadCheckpoint(f"{path}: has no {error} entry, so no training can resume from it") from error
         if not same_choice(meta, self.config):
-            progress["best"] = progress["best_step"] = None
+            progress |= dict.fromkeys(("best", "best_step", "evaluated_step"))
         self.learner.restore(state, path)
         for name, value in progress.items():
             setattr(self.progress, name, value)
         self.saved_at = self.progress.step
         self.last_saved = path
         self._news.append((logging.INFO, f"resumed from {path} at step {self.progress.step}"))
-        changes = setting_changes(meta, self.config, path)
-        self._news += [(logging.WARNING, f"resumed with another setting: {line}") for line in changes]
+        self._news += [(logging.WARNING, line) for line in resume_warnings(self.learner, state, path, self.total_steps)]

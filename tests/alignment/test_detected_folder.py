@@ -208,8 +208,8 @@ def test_a_full_disk_ends_the_run_in_one_line_and_it_can_go_on(source, tmp_path,
     init = progress.Progress.__init__
     with monkeypatch.context() as patch:
 
-        def short(self, folder):
-            init(self, folder)
+        def short(self, folder, is_current):
+            init(self, folder, is_current)
             self._file = Full(self._file)
 
         patch.setattr(progress.Progress, "__init__", short)

@@ -105,7 +105,13 @@ def test_a_face_that_the_edge_cuts_and_one_of_an_unknown_image_are_accepted():
 
 def test_how_far_outside_by_hand():
     points = np.array([[[0, 0]] * 4 + [[-3, 5]], [[9, 4]] * 5, [[9, 4]] * 4 + [[9, 9]]], dtype=float)
-    assert far_outside(points, np.array([[5, 10], [5, 10], [5, 10]])).tolist() == [3, 0, 5]
+    assert far_outside(points, np.array([[5, 10], [5, 10], [5, 10]]))[0].tolist() == [3, 0, 5]
+    faces = np.stack([3 * FRONT - [9, 0], FRONT / 2])  # a crop pixel is 3 pixels of the first image, half of the other
+    least = faces[0].min(axis=0)
+    pixels, in_crop = far_outside(faces - least - [12, 0], np.array([[999, 999], [999, 999]]))
+    assert pixels[0] == pytest.approx(12)
+    assert in_crop[0] == pytest.approx(4)
+    assert in_crop[1] == pytest.approx(2 * pixels[1])
 
 
 def test_landmarks_that_are_no_numbers_leave_no_residual():

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
 from sphereface.alignment.align import Landmarks, align_folder
+from sphereface.alignment.crop import Finder
+from sphereface.alignment.detector import Faces
 from sphereface.alignment.landmarks import LandmarkTable, landmark_line, read_landmarks
 from sphereface.alignment.orders import likely_order, refuse_wrong_landmarks
 from sphereface.alignment.similarity import template
@@ -37,7 +41,7 @@ ORDERS = {
 OTHER = {
     "multiply them": FACE / 160,
     "they are zeros": FACE * 0,
-    "not finite numbers": FACE * np.nan,
+    "they are not finite numbers": FACE * np.nan,
     "points of a face are the same": FACE[[0, 0, 2, 3, 3]],
     "no order of five points fits them": [(10, 10), (30, 10), (50, 10), (70, 10), (90, 11)],
     "dlib's five points": [(97, 50), (80, 52), (40, 50), (56, 52), (68.2, 82)],
@@ -92,6 +96,37 @@ def test_where_most_are_right_the_wrong_ones_are_listed_and_not_aligned(tmp_path
     assert "median misfit of the landmarks: 0.0 crop pixels" in report.table()
 
 
+def face_with(order, layout=lambda five: five, noise=1.5):
+    faces = FACE + np.random.default_rng(0).normal(0, noise, (40, 5, 2))
+    return {f"{k}.png": layout(five[list(order)]) for k, five in enumerate(faces)}
+
+
+@pytest.mark.parametrize(
+    ("points", "misfit", "named"),
+    [  # two mistakes at once, each of which alone is refused
+        (face_with([0, 3, 2, 1, 4], lambda five: five[:, ::-1]), 5.9, "y1 x1 … y5 x5 of left eye, left mouth corner"),
+        (
+            face_with([3, 4, 2, 0, 1], lambda five: five * [1, -1] + [0, 300]),
+            3.4,
+            "y counted from the bottom of left mo",
+        ),
+        (face_with([0, 1, 2, 3, 4]), 1.5, ""),
+        (face_with([0, 1, 2, 3, 4], noise=1e-6), 0.0, ""),
+        (face_with([0, 1, 2, 3, 4], noise=6.5), 5.7, ""),
+    ],
+)
+def test_landmarks_that_fit_badly_or_better_in_another_order_are_a_warning(tmp_path, points, misfit, named):
+    told = refuse_wrong_landmarks(points, tmp_path, "my.txt")
+    if misfit > 5 or named:
+        found = re.match(
+            r"my\.txt: the landmarks fit badly: median misfit ([\d.]+) crop pixels, usual are 2 to 3", told
+        )
+        assert float(found[1]) == pytest.approx(misfit, abs=0.4)
+        assert ("they look like " + named in told) if named else "they look like" not in told
+    else:
+        assert not told
+
+
 def test_a_crop_of_an_older_version_is_not_kept_for_landmarks_unlike_a_face(tmp_path):
     write_photographs(tmp_path / "in", NAMES)
     right = table(FACE)
@@ -120,6 +155,46 @@ def test_points_outside_most_images_are_refused(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_align_accepts_its_own_landmarks_of_faces_that_the_edge_cuts(tmp_path):
+    """A face three times as large as its crop: its eyes are 30 pixels of the photograph outside, 10 of the crop."""
+    side = 480
+    write_photographs(tmp_path / "in", NAMES, side)
+    large = template() * 3
+    points = {name: large - [large[:, 0].min() + 30, 0] + [0, k] for k, name in enumerate(NAMES)}
+    first = align_folder(tmp_path / "in", tmp_path / "out", Landmarks(finder=Finder(Known(points))))
+    assert first.aligned == 6
+    again = align_folder(tmp_path / "in", tmp_path / "again", read_landmarks(tmp_path / "out/landmarks.txt"))
+    assert again.aligned == 6
+    for name in NAMES:
+        crop = name.replace("png", "jpg")
+        assert (tmp_path / "out" / crop).read_bytes() == (tmp_path / "again" / crop).read_bytes()
+    assert "those of 6 of 6 images that were looked at lie outside the image" in again.table()
+    assert "if the edge does not cut the faces" in again.table()
+    further = {name: five - [33, 0] for name, five in points.items()}  # 21 of the crop
+    with pytest.raises(UserError, match=r"by 63 pixels where it has 480x480 · allowed: pixels of these images · scale"):
+        refuse_wrong_landmarks(further, tmp_path / "in", "my.txt")
+
+
+class Known:
+    """A detector that finds the faces of the photographs in their order."""
+
+    name = "known"
+
+    def __init__(self, points):
+        self.left = list(points.values())
+
+    def __call__(self, image):
+        return Faces(np.array([[0.0, 0.0, 9.0, 9.0]]), np.ones(1), self.left.pop(0)[None])
+
+
+@pytest.mark.parametrize("share", [30, 40, 60])
+def test_landmarks_of_far_smaller_images_lie_in_one_place(tmp_path, share):
+    write_photographs(tmp_path / "in", NAMES)
+    message = r"do not lie like a face .* they lie in one place, a pixel or two apart: scale them to pixels"
+    with pytest.raises(UserError, match=message):
+        align_folder(tmp_path / "in", tmp_path / "out", table(FACE / share + 3))
+
+
 def test_points_of_smaller_images_are_a_warning(tmp_path):
     write_photographs(tmp_path / "in", NAMES)
     report = align_folder(tmp_path / "in", tmp_path / "out", table(FACE / 2))
@@ -135,6 +210,23 @@ def test_the_same_points_for_all_images_are_a_warning(tmp_path):
     assert refuse_wrong_landmarks(dict.fromkeys(NAMES[:3], FACE), tmp_path / "in", "my.txt") == ""
     with pytest.raises(UserError, match="outside the image"):
         refuse_wrong_landmarks(dict.fromkeys(NAMES, FACE * 2), tmp_path / "in", "my.txt")
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("value", [1e300, -1.7e308, np.inf, np.nan, 1e8])
+@pytest.mark.parametrize("count", [1, 4, 6])
+def test_huge_numbers_are_refused_without_a_warning_of_numpy(tmp_path, value, count):
+    write_photographs(tmp_path / "in", NAMES)
+    points = dict(table(FACE).points)
+    for name in NAMES[:count]:
+        points[name] = FACE.copy()
+        points[name][1, 0] = value
+    if count == 1:
+        report = align_folder(tmp_path / "in", tmp_path / "out", LandmarkTable(points, ""))
+        assert [failure.file for failure in report.failures] == NAMES[:1]
+    else:
+        with pytest.raises(UserError, match="they are not finite numbers, or over 10,000,000"):
+            align_folder(tmp_path / "in", tmp_path / "out", LandmarkTable(points, ""))
 
 
 @pytest.mark.parametrize("degrees", [100, -110])

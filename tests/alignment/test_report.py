@@ -44,6 +44,27 @@ def test_what_is_saved_is_read_again(tmp_path):
     assert earlier_run(tmp_path / "none") is None
 
 
+def test_names_that_a_terminal_would_obey_are_escaped():
+    report = AlignReport({}, warnings=["w\x1b[2J"], not_read="r\x9b")
+    report.add(Outcome("a\x1b]0;x\x07\n\udcff.png", Status.NO_FACE, "d\x1b"))
+    report.add(Outcome("ü\r.png", Status.ALIGNED, points=template(), num_faces=2))
+    assert all(
+        part in report.table() for part in (r"a\x1b]0;x\x07\n\udcff.png: d\x1b", r"e.g. ü\r.png", r"w\x1b[2J", r"r\x9b")
+    )
+    assert all(line.isprintable() for line in report.table().split("\n"))
+
+
+@pytest.mark.parametrize(("off", "told"), [(0, False), (4, False), (6, True)])
+def test_a_large_median_misfit_is_said(off, told):
+    """The two eyes and two corners are moved along a square whose fit leaves all of it: by hand, off · sqrt(4/5)."""
+    moved = template() - template().mean(axis=0)
+    moved[[0, 1, 3, 4], 1] += np.array([1, -1, -1, 1]) * off
+    report = AlignReport({})
+    report.add(Outcome("a.png", Status.ALIGNED, points=moved + 50))
+    assert ("that is large: look at some crops" in report.table()) == told
+    assert report.median_residual() == pytest.approx(off * 0.8**0.5, rel=0.15)
+
+
 def test_the_median_residual_is_that_of_the_middle_crop():
     report = AlignReport(SETTINGS)
     moved = [template() + np.outer([0, 0, 1, 0, 0], [0, far]) for far in (0, 2, 5, 8, 11)]
@@ -117,14 +138,17 @@ def test_landmarks_of_a_stranger_cannot_leave_the_folder_nor_be_believed(tmp_pat
         (tmp_path / f"in/{k}.png").write_bytes(encode(ByColour.picture((140, 150), [(60, 70)], seed=k), ".png"))
     finder = Landmarks(finder=Finder(ByColour()))
     align_folder(tmp_path / "in", tmp_path / "out", finder, CropSpec())
+    wanted = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} | {"align-report.json": b""}
     (tmp_path / "out/0.jpg").unlink()
     face = template() + 20
     lines = [("../../x.png", face), ("/etc/x.png", face), ("0.png", face[[1, 0, 2, 4, 3]]), ("1.png", face * np.nan)]
     (tmp_path / "out/landmarks.txt").write_text("".join(landmark_line(*line) for line in lines))
     before = sorted(path.name for path in tmp_path.iterdir())
-    with pytest.raises(UserError, match="none of 2 images could be aligned .landmarks unlike a face: 2"):
-        align_folder(tmp_path / "in", tmp_path / "out", finder, CropSpec())
-    assert not (tmp_path / "out/0.jpg").exists()
+    report = align_folder(tmp_path / "in", tmp_path / "out", finder, CropSpec())
+    assert (report.aligned, report.kept) == (2, 0)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} | {
+        "align-report.json": b""
+    } == wanted
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 

@@ -353,7 +353,6 @@ def test_the_arrays_below_are_spelt_rightly(tmp_path):
         pytest.param(b"X\x06\0\0\0systemC\x03abc\x85R", id="a text called"),
         pytest.param(b"}", id="a dict"),
         pytest.param(b"\x8f", id="a set"),
-        pytest.param(b"G" + b"\0" * 8, id="a float"),
         pytest.param(b"Q", id="a persistent id"),
         pytest.param(b"Pabc\n", id="a persistent id in text"),
         pytest.param(b"\x82\x01", id="an extension"),
@@ -415,6 +414,30 @@ def test_tricks_are_refused(tmp_path, body):
 def test_another_content_is_an_error(tmp_path, value):
     with pytest.raises(UserError, match="holds no pair of lists|list holds something else"):
         read_bin(raw(tmp_path / "a.bin", pickle.dumps(value, 4)))
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (1.0, "False: 1.0 in place 3 · allowed: True .or 1. for a pair of one person"),
+        (float("nan"), "False: nan in place 3"),
+        (-1, "False: -1 in place 3"),
+        (2**40, "the operation LONG1"),
+        ("yes", "False: a text in place 3"),
+        (b"1", "False: bytes in place 3"),
+        (None, "False: a value of type NoneType in place 3"),
+        (np.float32(1), "of numpy's type 'f4', which is none of u1, b1, i1, i2, i4, i8"),
+        (np.uint64(1), "of numpy's type 'u8', which is none of"),
+    ],
+)
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+def test_an_answer_that_is_none_is_named(tmp_path, answer, message, protocol):
+    data = pickle.dumps((PICTURES, [*SAME[:2], answer, *SAME[3:]]), protocol)
+    with pytest.raises(UserError, match=message if protocol or "LONG1" not in message else "LONG"):
+        read_bin(raw(tmp_path / "a.bin", data))
+    if isinstance(answer, np.generic):
+        with pytest.raises(UserError, match=message):
+            read_bin(raw(tmp_path / "a.bin", pickle.dumps((PICTURES, np.array([answer] * 10)), protocol)))
 
 
 @pytest.mark.parametrize(
@@ -534,3 +557,14 @@ def test_an_ordinary_unpickler_would_have_run_it(tmp_path):
     marker = tmp_path / "was-run"
     pickle.load(io.BytesIO(pickle.dumps(([Run(eval, harm(marker))], SAME))))
     assert marker.exists()
+
+
+def test_bytes_after_the_end_of_the_pickle_are_refused(tmp_path):
+    path = packed(tmp_path / "a.bin")
+    data = path.read_bytes()
+    for rest in (b"\0", b"junk", data):
+        path.write_bytes(data + rest)
+        with pytest.raises(
+            UserError, match=f"a.bin: {len(rest):,} bytes follow the end of its pickle at byte {len(data):,}"
+        ):
+            read_bin(path)

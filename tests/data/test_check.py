@@ -178,6 +178,11 @@ def test_the_program_writes_a_list_that_trains(faces, tmp_path, capsys):
         "--size",
         "16x12",
     ]
+    photo = tmp_path / "photo.jpg"
+    photo.write_bytes(b"a photograph")
+    assert main([*arguments, "--write-list", str(photo)]) == 2
+    assert "photo.jpg · allowed: a name that ends in .txt" in capsys.readouterr().err
+    assert (photo.read_bytes(), (tmp_path / "out").exists()) == (b"a photograph", False)
     assert main([*arguments, "--write-list", str(tmp_path / "lists" / "clean.txt")]) == 1
     assert "clean pictures, of 7 identities" in capsys.readouterr().out
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
@@ -198,21 +203,45 @@ def test_the_program_writes_a_list_that_trains(faces, tmp_path, capsys):
 def test_a_list_of_any_names_reads_back(tmp_path):
     for number, name in enumerate((" a b", "c  d", "\ufeffe", "f-1", "g/s1", "g/s2", "Zoë\u2028"[:3])):
         write(tmp_path / "pool" / name / " 1 2.png", picture(number, 1, SIZE))
-    (tmp_path / "pool" / "linked").symlink_to("f-1", target_is_directory=True)
-    write(tmp_path / "pool/f-1/3.png", picture(40, 1, SIZE))
+    write(tmp_path / "elsewhere/3.png", picture(40, 1, SIZE))
+    (tmp_path / "pool" / "linked").symlink_to("../elsewhere", target_is_directory=True)
     (tmp_path / "lists").mkdir()
     (tmp_path / "there").symlink_to("lists", target_is_directory=True)
     source = FolderSource(tmp_path / "pool")
     check_listable(source)
     limits = Limits(SIZE, 1, 9)
     findings = judge(source, inspect(source, workers=0), limits)
-    left = [name for name in source.class_names if name not in ("f-1", "linked")]  # the same images twice
-    rows = [row for row in range(len(source)) if source.class_names[source.labels[row]] in left]
+    assert "linked" in source.class_names
     for place in (tmp_path / "pool", tmp_path / "there", tmp_path / "new" / "folder"):
         write_whole(place / "clean.txt", clean_list(source, findings, place))
         clean = open_source(place / "clean.txt")
-        assert clean.class_names == left
-        assert [clean.read(row) for row in range(len(clean))] == [source.read(row) for row in rows]
+        assert clean.class_names == source.class_names
+        assert [clean.read(row) for row in range(len(clean))] == [source.read(row) for row in range(len(source))]
+
+
+def test_the_clean_list_does_not_replace_the_list_that_was_checked(faces, tmp_path, capsys, monkeypatch):
+    listed = tmp_path / "l.txt"
+    listed.write_text("".join(f"{path} {path.parent.name[-1]}\n" for path in sorted(faces.glob("*/*.png"))))
+    before = listed.read_bytes()
+    monkeypatch.setattr("sphereface.commands.check.inspect", lambda *_, **__: pytest.fail("read"))
+    (tmp_path / "same.txt").symlink_to(listed)
+    for name in ("l.txt", "same.txt"):
+        assert main([str(listed), "--output", str(tmp_path / "out"), "--write-list", str(tmp_path / name)]) == 2
+        assert f"{name}: is SRC itself · allowed: another file" in capsys.readouterr().err
+    assert listed.read_bytes() == before
+
+
+@pytest.mark.parametrize("output", [None, "faces", "faces/id00/out", "link/out"])
+def test_a_report_inside_the_images_is_refused(faces, tmp_path, capsys, monkeypatch, output):
+    monkeypatch.setattr("sphereface.commands.check.inspect", lambda *_, **__: pytest.fail("read"))
+    (tmp_path / "link").symlink_to("faces")
+    monkeypatch.chdir(tmp_path if output else faces)
+    assert main(["faces" if output else ".", *(["--output", output] if output else [])]) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
+    given = output or "runs/check/faces (the default)"
+    assert line.startswith(f"error: --output: got {given}, inside {'faces' if output else '.'} · allowed: a folder")
+    assert line.endswith("give --output DIR")
+    assert not list(faces.rglob("report.json"))
 
 
 def test_what_no_list_can_name_or_nothing_clean_writes_no_list(tmp_path, capsys, monkeypatch):

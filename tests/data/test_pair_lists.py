@@ -51,6 +51,8 @@ def labelled(separator="\t", first=0, label_first=False, columns=""):
         ("tabs, folds from 0", labelled(first=0), "utf-8"),
         ("commas", labelled(","), "utf-8"),
         ("commas and spaces", labelled(" , "), "utf-8"),
+        ("semicolons", labelled(";"), "utf-8"),
+        ("quotes", "\n".join(f'"{line}"' for line in labelled('","').splitlines()), "utf-8"),
         ("spaces", labelled("  ").replace("c d", "c_d"), "utf-8"),
         ("the label first", labelled(label_first=True), "utf-8"),
         ("columns", labelled(",", columns="img1,img2,label,fold"), "utf-8"),
@@ -266,7 +268,7 @@ def test_blank_lines_and_names_of_columns_keep_the_line_numbers_true(tmp_path):
 
 # ---------------------------------------------------------------- any list at all
 
-STEMS = st.text(st.characters(codec="utf-8", exclude_characters="\t,/\\:", exclude_categories=("Z", "C")), min_size=1)
+STEMS = st.text(st.characters(codec="utf-8", exclude_characters="\t,;/\\:", exclude_categories=("Z", "C")), min_size=1)
 IMAGES = STEMS.filter(lambda stem: stem.encode() < b"x" * 200).map(lambda stem: f"d/{stem[:50]}.jpg")
 
 
@@ -274,7 +276,7 @@ IMAGES = STEMS.filter(lambda stem: stem.encode() < b"x" * 200).map(lambda stem: 
 @given(
     st.lists(st.tuples(IMAGES, IMAGES, st.booleans()), min_size=0, max_size=30),
     st.integers(2, 5),
-    st.sampled_from(["\t", ",", " "]),
+    st.sampled_from(["\t", ",", ";", " "]),
     st.booleans(),
 )
 def test_whatever_is_written_reads_back(tmp_path, given_pairs, num_folds, separator, label_first):
@@ -316,3 +318,28 @@ def test_few_pairs_have_fewer_folds(tmp_path, lines, num_folds):
     assert pairs.num_folds == num_folds
     for fold in range(1, num_folds + 1):
         assert set(pairs.same[pairs.fold == fold].tolist()) == {True, False}
+
+
+@pytest.mark.parametrize(
+    ("names", "refused"),
+    [
+        ("file1,file2,different", True),
+        ("file1,file2,is_diff", True),
+        ("file1,file2,Impostor", True),
+        ("file1,file2,not_same", True),
+        ("file1,file2,mismatch", True),
+        ("file1,file2,same", False),
+        ("file1,file2,label", False),
+        ("different,file2,label", False),
+        ("file1,file2,issame", False),
+    ],
+)
+def test_a_column_of_labels_that_means_the_opposite(tmp_path, names, refused):
+    text = "\n".join([names, *(f"a/{k}.jpg,b/{k}.jpg,{k % 2}" for k in range(8))])
+    if not refused:
+        assert len(read(tmp_path, text)) == 8
+        return
+    with pytest.raises(
+        UserError, match="line 1: got the column '.*' · allowed: labels that are 1 for one person and 0"
+    ):
+        read(tmp_path, text)

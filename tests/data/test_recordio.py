@@ -188,8 +188,10 @@ def test_an_index_that_is_none(tmp_path, text, message):
         read_index(tmp_path / "a.idx")
 
 
-def test_index_as_others_write_it(tmp_path):
-    (tmp_path / "a.idx").write_bytes(b"3\t0\r\n1\t99999999999")  # beyond 32 bits; no line end at the end
+@pytest.mark.parametrize("end", [b"", b"\n", b"\r\n\r\n", b"\n\n \n"])
+@pytest.mark.parametrize("start", [b"", b"\xef\xbb\xbf", b"\n"])
+def test_index_as_others_write_it(tmp_path, start, end):
+    (tmp_path / "a.idx").write_bytes(start + b"3\t0\r\n1\t99999999999" + end)  # beyond 32 bits
     keys, offsets = read_index(tmp_path / "a.idx")
     assert (keys.tolist(), offsets.tolist()) == ([3, 1], [0, 99999999999])
 
@@ -213,11 +215,32 @@ def test_a_file_of_insightface(tmp_path, arrays, index, place):
     assert source.name(3) == f"{tmp_path / 'train.rec'}, record 4"
 
 
-def test_with_whole_ranges_only_the_ends_of_identities_are_looked_at(tmp_path):
-    """Of 5.8 million pictures, not one read each: a wrong label inside a range is not even seen."""
+@pytest.mark.parametrize("label", [-7.0, 1.0, 0.5, float("nan"), float("inf"), [1.0, 0.0], [float("nan"), 0.0]])
+@pytest.mark.parametrize("image", [b"a", b"abc" + MAGIC + b"d" * 9, b"abcd" + MAGIC + b"d" * 9])
+def test_with_whole_ranges_a_wrong_label_inside_one_is_found_when_its_image_is_read(tmp_path, label, image):
+    """Opening does not read each of 5.8 million records."""
     records = insightface_records([[b"a"] * 5, [b"b"] * 4])
-    records[2] = (3, image_record(-7.0, 3, b"a"))
-    assert RecordSource(write_rec(tmp_path / "train.rec", records)).labels.tolist() == [0] * 5 + [1] * 4
+    records[2] = (3, image_record(label, 3, image))
+    source = RecordSource(write_rec(tmp_path / "train.rec", records))
+    assert source.labels.tolist() == [0] * 5 + [1] * 4
+    with pytest.raises(
+        OSError, match=r"its record has the label (-7|1|0.5|nan|inf), its identity has 0: .rec and .idx"
+    ):
+        source.read(2)
+    assert [source.read(i) for i in (0, 1, 3, 4, 5, 6, 7, 8)] == [b"a"] * 4 + [b"b"] * 4
+
+
+def test_offsets_that_two_identities_exchanged_in_the_index(tmp_path):
+    rec = write_rec(tmp_path / "train.rec", insightface_records([[b"a0", b"a1", b"a2"], [b"b0", b"b1", b"b2"]]))
+    lines = rec.with_suffix(".idx").read_text().splitlines()
+    (second, fifth) = (lines[row].split("\t")[1] for row in (1, 4))
+    lines[1], lines[4] = f"2\t{fifth}", f"5\t{second}"
+    rec.with_suffix(".idx").write_text("\n".join(lines))
+    source = RecordSource(rec)
+    assert [source.read(i) for i in (0, 2, 3, 5)] == [b"a0", b"a2", b"b0", b"b2"]
+    for row, found, wanted in ((1, 1, 0), (4, 0, 1)):
+        with pytest.raises(OSError, match=f"has the label {found}, its identity has {wanted}"):
+            source.read(row)
 
 
 @pytest.mark.parametrize(
@@ -342,13 +365,41 @@ def test_a_property_that_counts_labels_without_images_is_said(tmp_path, caplog):
     assert "property announces 3 identities, the records hold 2" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("Ann\n\nBo\n", r"txt, line 2: got a blank line for a name · allowed: one on each of 3 lines · move it away"),
+        ("\nAnn\nBo\n", r"txt, line 1: got a blank line"),
+        ("Ann\n \nBo\nCy\n", r"txt, line 2: got a blank line"),
+        ("Ann\nBo\nAnn\n", r"got 2 different names, 'Ann' twice · allowed"),
+        ("Zoe\u0308\nZo\u00eb\nBo\nCy\n", r"got 3 different names, 'Zoë' twice · allowed"),
+        ("\n\n", r"got 0 different names · allowed"),
+    ],
+)
+def test_names_that_are_blank_or_stand_twice(tmp_path, text, message):
+    rec = write_rec(tmp_path / "train.rec", insightface_records(PEOPLE))
+    (tmp_path / "train.identities.txt").write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=message):
+        RecordSource(rec)
+
+
+def test_blank_lines_behind_the_names_and_more_names_than_labels(tmp_path, caplog):
+    rec = write_rec(tmp_path / "train.rec", insightface_records(PEOPLE))
+    (tmp_path / "train.identities.txt").write_text("Ann\nBo\nCy\n\n \n", encoding="utf-8")
+    assert RecordSource(rec).class_names == ["Ann", "Bo", "Cy"]
+    assert not caplog.records
+    (tmp_path / "train.identities.txt").write_text("Ann\nBo\nCy\nDan\n", encoding="utf-8")
+    assert RecordSource(rec).class_names == ["Ann", "Bo", "Cy"]
+    assert "train.identities.txt has 4 names, the labels need 3: is it of another .rec?" in caplog.text
+
+
 def test_names_of_identities(tmp_path):
     rec = write_rec(tmp_path / "train.rec", insightface_records(PEOPLE))
     (tmp_path / "train.identities.txt").write_text("Ann\nBéla\n王\n", encoding="utf-8")
     assert RecordSource(rec).class_names == ["Ann", "Béla", "王"]
     for text in ("Ann\nBéla\n", "Ann\nAnn\nBo\n"):
         (tmp_path / "train.identities.txt").write_text(text, encoding="utf-8")
-        with pytest.raises(UserError, match=r"got 2 different names · allowed: one on each of 3 lines"):
+        with pytest.raises(UserError, match=r"got 2 different names(, 'Ann' twice)? · allowed: one on each of 3 "):
             RecordSource(rec)
     (tmp_path / "train.identities.txt").write_bytes("Ann\r\nBéla\r\n王\r\n".encode("utf-8-sig"))
     assert RecordSource(rec).class_names == ["Ann", "Béla", "王"]

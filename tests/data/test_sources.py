@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import multiprocessing
 import os
 import pickle
+import re
 import struct
 import tempfile
 import tracemalloc
@@ -26,6 +28,7 @@ from sphereface.data.sources import (
     RecordSource,
     SelectedSource,
     ZipSource,
+    kept,
     open_path,
     open_source,
     shared_names,
@@ -229,6 +232,22 @@ def test_names_of_a_lists_identities(tmp_path, lines, names):
     source = ListSource(put(tmp_path / "l.txt", "\n".join(lines).encode()))
     assert source.class_names == names
     assert source.named == (names == ["y", "x"])
+
+
+def test_lines_that_name_one_image_twice_are_told(tmp_path, caplog):
+    put_people(tmp_path, {"a": 2, "b": 1})
+    lines = ["a/0.jpg 0", "./a/0.jpg 0", "a/1.jpg 0", "b/../a/0.jpg 1", "b/0.jpg 1", f"{tmp_path}/a/0.jpg 1"]
+    assert len(ListSource(put(tmp_path / "l.txt", "\n".join(lines).encode()))) == 6
+    sentence = "l.txt: 3 lines name an image that another line names, such as a/0.jpg: each line counts"
+    assert sentence in caplog.text
+    assert "l.txt: 1 images have two labels or more, such as a/0.jpg: of two identities · delete the" in caplog.text
+    caplog.clear()
+    ListSource(put(tmp_path / "l.txt", "\n".join(lines[:3] + lines[4:5]).encode()))
+    assert sentence.replace("3 lines name", "1 lines name") in caplog.text
+    assert "two labels" not in caplog.text
+    caplog.clear()
+    ListSource(put(tmp_path / "l.txt", "\n".join(lines[2:3] + lines[4:5]).encode()))
+    assert not caplog.records
 
 
 @pytest.mark.parametrize(
@@ -633,6 +652,81 @@ def test_sets_of_several_kinds_and_three_of_them(tmp_path):
     assert [source.read(i).decode() for i in range(6)] == ["0", "1", "2", "b/0", "b/1", "c/0"]
 
 
+def test_numbered_names_of_sets_are_no_other_sets_name(tmp_path):
+    sets = [tmp_path / "one" / "f", tmp_path / "two" / "f", tmp_path / "f#1", tmp_path / "f##2"]
+    for number, place in enumerate(sets):
+        put_people(place, {f"p{number}": 1})
+    assert open_source(sets[:2]).class_names == ["f#1/p0", "f#2/p1"]
+    assert open_source(sets[1:]).class_names == ["f/p1", "f#1/p2", "f##2/p3"]
+    assert open_source(sets).class_names == ["f###1/p0", "f###2/p1", "f#1/p2", "f##2/p3"]
+
+
+def test_merging_one_source_is_told(tmp_path, caplog):
+    open_source(put_people(tmp_path, {"a": 1, "b": 1}), merge=True)
+    assert [record.getMessage() for record in caplog.records] == [
+        "data.merge: changes nothing, since data.train has one source"
+    ]
+
+
+@pytest.mark.parametrize("merge", [False, True])
+def test_one_place_given_twice_is_refused(tmp_path, monkeypatch, merge):
+    monkeypatch.chdir(tmp_path)
+    put_people(Path("set"), {"a": 1, "b": 2})
+    put_people(Path("set/b"), {"c": 1, "d": 1})
+    Path("link").symlink_to("set")
+    zip_of(Path("z.zip"), {"e/0.jpg": b"e0", "f/0.jpg": b"f0"})
+    Path("y.zip").symlink_to("z.zip")
+    rec = write_rec(Path("web/train.rec"), insightface_records([[b"0"], [b"1"]]))
+    put(Path("web/train.identities.txt"), b"g\nh\n")
+    for one, other, how in [
+        ("set", "set", "the same place"),
+        ("set", "./set/", "the same place"),
+        ("set", str(tmp_path / "set"), "the same place"),
+        ("set", "link", "the same place"),
+        ("set", "set/b", "of which set/b is inside the other"),
+        ("link", "set/b", "of which set/b is inside the other"),
+        ("z.zip", "y.zip", "the same place"),
+        (str(rec), "web", "the same place"),
+    ]:
+        for paths in ([one, "more", other], [other, "more", one]):
+            put_people(Path("more"), {"x": 1})
+            message = f"got {Path(paths[0])} and {Path(paths[2])}, {how} · allowed: sets that have no image in common"
+            with pytest.raises(UserError, match=re.escape(message)):
+                open_source(paths, merge=merge)
+
+
+def test_a_copy_of_a_set_in_any_form_is_told(tmp_path, caplog):
+    forms = [tmp_path / name for name in ("folder", "list.txt", "a.zip", "b.zip", "rec")]
+    all_forms(tmp_path, dict.fromkeys("abcdefghijklmnopqrst", 2))
+    put(forms[1], b"".join(b"folder/" + line for line in forms[1].read_bytes().splitlines(keepends=True)))
+    for one, other in itertools.permutations(forms, 2):
+        caplog.clear()
+        open_source([one, other])
+        (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+        assert warning == (
+            f"data.train: {one} and {other} hold the same images: the first image of 8 of 8 identities compared is the "
+            "same · leave one of them out"
+        )
+    caplog.clear()
+    put(tmp_path / "folder/i/0.jpg", b"another image")
+    open_source([tmp_path / "folder", tmp_path / "a.zip"])
+    open_source([tmp_path / "folder", put_people(tmp_path / "others", {"x": 1, "y": 1})])
+    assert "hold the same" not in caplog.text
+
+
+def test_a_root_without_a_list_is_refused(tmp_path):
+    folder = put_people(tmp_path / "set", {"a": 1, "b": 1})
+    zipped = zip_of(tmp_path / "z.zip", {"c/0.jpg": b"c", "d/0.jpg": b"d"})
+    listed = put(tmp_path / "l.txt", b"0.jpg 0\n")
+    for train in (folder, zipped, [folder, zipped]):
+        message = "data.root: got 'x', and there is no list whose paths it could be for · allowed: with a list"
+        with pytest.raises(UserError, match=message):
+            open_source(train, root="x")
+    with pytest.raises(UserError, match="--root: got 'x', and there is no list"):
+        open_path(folder, root="x", key="SRC")
+    assert len(open_source([folder, listed], root=folder / "a")) == 3
+
+
 def test_numbers_are_no_names_to_merge_by(tmp_path):
     rec = write_rec(tmp_path / "web" / "train.rec", insightface_records([[b"0"], [b"1"]]))
     with pytest.raises(UserError, match=r"data.merge: train knows its identities by number alone"):
@@ -698,6 +792,10 @@ def test_a_file_that_names_nobody_of_the_training_set_is_an_error(tmp_path, capl
         (" Anna", "Anna"),
         ("Anna_B", "Anna_b"),
         ("Ａnna", "Anna"),
+        ("Anna/", "Anna"),
+        ("anna/000.jpg", "Anna"),
+        ("Anna # left", "Anna"),
+        ("Anna,Dora", "Anna"),
     ],
 )
 def test_a_name_that_differs_in_blanks_or_upper_case_alone_is_an_error(tmp_path, listed, there):
@@ -727,7 +825,7 @@ def test_a_list_of_names_is_read_as_it_was_written_or_refused(names):
             assert refused
             assert "\n" not in text
         else:
-            assert read_names(path) == [unicodedata.normalize("NFC", name) for name in names]
+            assert read_names(path)[0] == [unicodedata.normalize("NFC", name) for name in names]
 
 
 def test_names_that_training_and_evaluation_share(tmp_path):
@@ -744,6 +842,21 @@ def test_names_that_training_and_evaluation_share(tmp_path):
     assert shared_names(joined, [*images, "Dan/1.jpg"]) == ["Ann", "Bo", "Dan", "c", "é"]
     rec = RecordSource(write_rec(tmp_path / "web" / "train.rec", insightface_records([[b"0"], [b"1"]])))
     assert shared_names(rec, ["0/1.jpg"]) == []  # numbers of two sets have nothing to do with each other
+
+
+def test_names_that_one_part_of_a_joined_set_shares(tmp_path):
+    rec = write_rec(tmp_path / "web" / "train.rec", insightface_records([[b"0"], [b"1"], [b"2", b"3"]])).parent
+    named = put_people(tmp_path / "set", {"Ann": 2, "Bo": 1, "0": 2})
+    images = ["Ann/1.jpg", "0/1.jpg", "1/1.jpg", "2/1.jpg"]
+    for paths in ([rec, named], [named, rec]):
+        joined = open_source(paths)
+        selected = open_source(paths, min_images=2)
+        assert isinstance(selected, SelectedSource)
+        for source in (joined, selected, kept(joined, 1000), kept(selected, 1000)):
+            assert shared_names(source, images) == ["0", "Ann"]
+    assert shared_names(open_source([rec, named], exclude=["Ann"]), images) == ["0"]
+    again = write_rec(tmp_path / "more" / "x.rec", insightface_records([[b"0"], [b"1"]]))
+    assert shared_names(open_source([rec, again]), images) == []
 
 
 def test_leaving_out_of_a_joined_set(tmp_path):
@@ -770,18 +883,39 @@ def test_names_are_compared_in_composed_form(tmp_path):
         ("2\n3\nAnn_A\t1\nBo\t12\n1\nCy\t3\n", ["Ann_A", "Bo", "Cy"]),  # LFW's people.txt
         ("Ann A\n \n\n0166921\r\nBo \n Cy\r D", ["Ann A", "0166921", "Bo ", " Cy", " D"]),  # blanks are of the name
         ("\ufeffAnn\n", ["Ann"]),
+        ("0001\t\n0002\t4\n", ["0001", "0002"]),  # a tab behind it: a name
     ],
 )
 def test_files_of_names(tmp_path, text, names):
-    assert read_names(put(tmp_path / "names.txt", text.encode())) == names
+    assert read_names(put(tmp_path / "names.txt", text.encode()))[0] == names
 
 
 @pytest.mark.skipif(not Path("../shared/faces/lfw/people.txt").exists(), reason="LFW's list is not on this machine")
 def test_lfws_own_list_of_people():
-    names = read_names("../shared/faces/lfw/people.txt")
+    names, counts = read_names("../shared/faces/lfw/people.txt")
+    assert counts[0] == "10"
     assert len(names) == len(set(names)) == 5749
     assert "Aaron_Eckhart" in names
     assert not any(name.isdigit() for name in names)
+
+
+@pytest.mark.parametrize("text", ["0001\t4\n0002\n0003\n", "0001\t\n0002\n", "7\n0001\t1\n 0003 \n"])
+def test_a_number_that_may_be_a_count_or_an_identity_is_refused(tmp_path, text):
+    put_people(tmp_path / "set", {"0001": 1, "0002": 1, "0003": 1, "0004": 1, "0005": 1})
+    names = put(tmp_path / "names.txt", text.encode())
+    with pytest.raises(
+        UserError, match=r"names.txt: got a line ' ?000[23] ?' without a tab .* has an identity of that"
+    ):
+        open_source(tmp_path / "set", exclude_file=names)
+    put(names, text.replace("0002", "9").replace(" 0003 ", "9").replace("0003", "9").encode())
+    assert open_source(tmp_path / "set", exclude_file=names).class_names == ["0002", "0003", "0004", "0005"]
+    put(names, text.replace("\t4", "").replace("\t1", "").replace("\t", "").replace(" ", "").encode())
+    assert "0001" not in open_source(tmp_path / "set", exclude_file=names).class_names
+
+
+def test_no_source_is_refused():
+    with pytest.raises(UserError, match=r"data.train: got no source · allowed: a folder"):
+        open_source([])
 
 
 def test_files_of_names_that_are_none(tmp_path):
@@ -815,7 +949,7 @@ def test_empty_files(tmp_path, suffix):
 def test_a_tab_in_one_line_hides_no_name_of_another(tmp_path, text):
     path = tmp_path / "people.txt"
     path.write_text(text, encoding="utf-8")
-    assert read_names(path) == ["a", "b", "c"]
+    assert read_names(path)[0] == ["a", "b", "c"]
 
 
 def test_the_first_folder_of_random_trees_and_of_a_very_deep_one():

@@ -141,6 +141,22 @@ def test_links_to_folders_are_followed_once_and_loops_counted(tmp_path):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="links of POSIX")
+def test_no_two_identities_are_links_to_the_same_images(tmp_path):
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    put(root / "m/1.jpg")
+    put(root / ".versions/2/1.jpg")
+    put(outside / "1.jpg")
+    for name in ("y", "c", "x", "b"):
+        (root / name).symlink_to(outside)  # the first by name counts
+    (root / "a").symlink_to("m")
+    (root / "z").symlink_to("m")
+    (root / "v").symlink_to(".versions/2")  # which is read through this link alone
+    walked = walk_images(root)
+    assert walked.names == ["b/1.jpg", "m/1.jpg", "v/1.jpg"]
+    assert walked.passed_over == {"links to folders that are read anyway": 5}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links of POSIX")
 def test_folders_that_link_to_each_other_end(tmp_path):
     for number in range(12):  # all ways through them would be 12!
         put(tmp_path / f"out/{number}/x.jpg")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import struct
 import tracemalloc
+import unicodedata
 import warnings
 import zipfile
 from pathlib import Path
@@ -206,9 +208,67 @@ def test_a_list_that_is_not_right_is_no_reason_to_take_the_folders(tmp_path, tex
     assert message in str(caught.value)
 
 
+def test_images_that_the_list_does_not_name_are_told(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("sphereface"), "propagate", True)
+    images = dict.fromkeys(("x/a/1.jpg", "x/a/2.jpg", "x/b/1.jpg", "y/c.png", "__MACOSX/1.jpg"), b"x")
+    text = b"a/1.jpg 0\na/1.jpg 0\nb/1.jpg 1\n"
+    assert len(ZipSource(zip_of(tmp_path / "f.zip", {**images, "x/list.txt": text}))) == 3
+    assert "f.zip: x/list.txt does not list 2 of 4 images, such as x/a/2.jpg" in caplog.text
+    caplog.clear()
+    ZipSource(zip_of(tmp_path / "g.zip", {**dict.fromkeys(("a/1.jpg", "b/1.jpg"), b"x"), "l.txt": text[10:]}))
+    assert not caplog.records
+
+
 def test_texts_that_are_no_lists_and_a_second_list(tmp_path):
     images = dict.fromkeys(("a/1.jpg", "a/2.jpg", "b/1.jpg"), b"x")
     texts = {"pairs.txt": b"a/1.jpg a/2.jpg 1\n", "about.txt": b"Faces of 2 people, 3\n", "x.lst": b"\0\xff\xfe" * 9}
     assert ZipSource(zip_of(tmp_path / "f.zip", {**images, **texts})).class_names == ["a", "b"]
-    both = {"list.txt": LISTED.encode(), "train.lst": b"1\t7\ta/1.jpg\n"}
-    assert len(ZipSource(zip_of(tmp_path / "g.zip", {**images, **both}))) == 3
+    for other in ("train.lst", "other.txt"):
+        both = {"list.txt": LISTED.encode(), other: b"1\t7\ta/1.jpg\n"}
+        with pytest.raises(UserError, match=f"got 2 list files .list.txt, {other}. · allowed: one"):
+            ZipSource(zip_of(tmp_path / "g.zip", {**images, **both}))
+
+
+@pytest.mark.parametrize(("zipped", "listed"), [("NFD", "NFC"), ("NFC", "NFD"), ("NFD", "NFD")])
+def test_a_list_names_members_in_any_form_of_unicode(tmp_path, zipped, listed):
+    names = ["Zo\u00eb/1.jpg", "Jos\u00e9/1.jpg"]
+    images = {unicodedata.normalize(zipped, name): name.encode() for name in names}
+    text = "".join(f"{unicodedata.normalize(listed, name)} {k}\n" for k, name in enumerate(names)).encode()
+    source = ZipSource(zip_of(tmp_path / "f.zip", {**images, "list.txt": text}))
+    assert [source.read(k).decode() for k in (0, 1)] == names
+    assert source.class_names == names_of(names)
+
+
+def names_of(paths: list[str]) -> list[str]:
+    return [path.partition("/")[0] for path in paths]
+
+
+def test_a_directory_that_hides_members_is_refused(tmp_path):
+    """The comment of an entry is as long as the entries behind it, the list among them."""
+    labels = "".join(f"P{k}/0.jpg {k // 2}\n" for k in range(4)).encode()
+    path = zip_of(tmp_path / "f.zip", {**{f"P{k}/0.jpg": b"x" for k in range(4)}, "list.txt": labels})
+    assert ZipSource(path).labels.tolist() == [0, 0, 1, 1]
+    whole = path.read_bytes()
+    end = whole.rindex(b"PK\x05\x06")
+    with_entry(path, 2, 32, "<H", end - central(whole, 3))
+    with pytest.raises(UserError, match=r"no whole zip \(its end counts 5 members, its directory lists 3\)"):
+        ZipSource(path)
+
+
+@pytest.mark.parametrize("comment", [b"", b"made by hand", b"c" * 65535])
+@pytest.mark.parametrize("before", [b"", b"#!/bin/sh\n" * 9])
+def test_a_directory_of_zip64_and_comments_are_counted(tmp_path, comment, before, monkeypatch):
+    monkeypatch.setattr(zipfile, "ZIP_FILECOUNT_LIMIT", 1)  # from here on the end record is zip64's, too
+    with zipfile.ZipFile(tmp_path / "f.zip", "w") as file:
+        for name, data in TWO.items():
+            file.writestr(name, data)
+        file.comment = comment
+    data = before + (tmp_path / "f.zip").read_bytes()
+    (tmp_path / "f.zip").write_bytes(data)
+    assert b"PK\x06\x06" in data
+    assert len(ZipSource(tmp_path / "f.zip")) == 2
+    changed = bytearray(data)
+    struct.pack_into("<Q", changed, changed.rindex(b"PK\x06\x06") + 32, 3)
+    (tmp_path / "f.zip").write_bytes(changed)
+    with pytest.raises(UserError, match="its end counts 3 members, its directory lists 2"):
+        ZipSource(tmp_path / "f.zip")

@@ -91,3 +91,15 @@ def test_all_pairs_of_lfw_are_counted():
     assert 242257 + 87307271 == 13233 * 13232 // 2
     assert result.points[-1].resolvable  # 1e-6
     assert result.points[-1].false_accepts <= 87
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("subtract_mean", [True, False])
+def test_features_that_are_all_undefined_have_no_area_as_in_a_list_of_pairs(subtract_mean):
+    people = made_up_people([2, 3, 1])
+    result = all_pairs(np.zeros((6, 4), dtype=np.float32), people, subtract_mean=subtract_mean)
+    curve = roc(np.full(15, np.nan), np.arange(15) < 4)
+    assert (result.curve.num_genuine, result.curve.num_impostor) == (4, 11)
+    assert np.isnan([result.auc, result.eer, auc(curve), equal_error_rate(curve)]).all()
+    assert [point.tar for point in result.points] == [point.tar for point in tar_at_far(curve, FAR_TARGETS)]
+    assert (result.to_dict()["auc"], result.rows()[0].rows[0][1]) == (None, "not resolvable")

@@ -1,3 +1,5 @@
+import logging
+
 import numpy as np
 import pytest
 import torch
@@ -133,8 +135,9 @@ def test_kept_embeddings_of_another_form_are_refused(work, change):
     assert len(embedder.embed(files)) == len(files)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_kept_embeddings_that_are_not_finite_are_made_again(work, value):
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e30, -2e6])
+def test_kept_embeddings_that_are_out_of_range_are_made_again(work, value, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("sphereface"), "propagate", True)
     folder, files = work
     embedder = Embedder.of_checkpoint(folder / "best.pt", device=CPU, cache=folder / "kept")
     wanted = embedder.embed(files)
@@ -143,6 +146,10 @@ def test_kept_embeddings_that_are_not_finite_are_made_again(work, value):
     kept["features"][0, 0] = value
     np.savez(path, **kept)
     np.testing.assert_allclose(embedder.embed(files), wanted, atol=1e-6)
+    assert f"1 of {len(files)} embeddings are out of range: computed again" in caplog.text
+    caplog.clear()
+    embedder.embed(files)
+    assert caplog.text == ""  # the file is whole again
 
 
 def test_a_folder_that_cannot_be_written_costs_nothing_but_the_cache(work, caplog):
@@ -151,3 +158,13 @@ def test_a_folder_that_cannot_be_written_costs_nothing_but_the_cache(work, caplo
     features = Embedder.of_checkpoint(folder / "best.pt", device=CPU, cache=folder / "kept").embed(files)
     np.testing.assert_array_equal(features, Embedder.of_checkpoint(folder / "best.pt", device=CPU).embed(files))
     assert "embeddings cannot be kept there" in caplog.text
+
+
+def test_a_bad_picture_is_counted_among_all_of_them(work):
+    folder, files = work
+    embedder = Embedder.of_checkpoint(folder / "best.pt", device=CPU, cache=folder / "kept")
+    embedder.embed(files)
+    bad = files[0].with_name("bad.png")
+    bad.write_bytes(b"no picture")
+    with pytest.raises(UserError, match=f"1 of {len(files) + 1} pictures cannot be used"):
+        embedder.embed([*files, bad])

@@ -182,7 +182,7 @@ def test_every_float_becomes_float32(tmp_path, dtype):
 
 def test_numbers_that_are_not_finite_are_left_to_the_evaluation(tmp_path):
     values = rows(4, dtype=np.float64)
-    values[0, 1], values[1, 1], values[2] = np.nan, 1e300, 0
+    values[0, 1], values[1, 1], values[2] = np.nan, np.inf, 0
     result = found(save(tmp_path / "t.npz", ["a", "b", "c", "d"], values), "a", "b", "c", "d")
     assert result.undefined().tolist() == [True, True, True, False]
 
@@ -255,6 +255,15 @@ class Danger:
         ({"names": ["a", "b"], "embeddings": rows(2), "mirror": rows(2, 3)}, "mirror: got shape (2, 3) with 2 names"),
         ({"names": ["a", "b"], "embeddings": rows(2), "quality": rows(2)}, "quality: got shape (2, 4) with 2 names"),
         ({"names": ["a", "b"], "embeddings": rows(2), "quality": ["x", "y"]}, "quality: got <U1, not float16"),
+        *(
+            ({"names": ["a", "b"], "embeddings": rows(2), "quality": [1, value]}, f"quality: row 1 holds {shown}, exp")
+            for value, shown in ((np.nan, "nan"), (np.inf, "inf"), (-np.inf, "inf"))
+        ),
+        *(
+            ({"names": ["a", "b"], "embeddings": rows(2, 2), key: [[1, -value], [0, 1]]}, f"{key}: row 0 holds {shown}")
+            for key in ("embeddings", "mirror")
+            for value, shown in ((1e30, "1e+30"), (1.01e6, "1.01e+06"), (1e300, "1e+300"))
+        ),
         (
             {"names": np.array(["a", "b"], dtype=object), "embeddings": rows(2)},
             "holds an array of Python objects, which",

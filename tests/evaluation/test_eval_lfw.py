@@ -136,7 +136,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_anything_is_embedded(
     best = str(work / "run/best.pt")
     what = ["--compare", best, best] if compare else ["--ckpt", best]
     assert main([*what, "--sets", f"own={work / 'crops'}", "--device", "cpu", "--output", str(tmp_path / "file")]) == 2
-    name = "compare.json" if compare else "table.txt"
+    name = "own/compare.json" if compare else "table.txt"
     assert f"file/{name}: cannot be written · allowed: a file in a folder" in capsys.readouterr().err
 
 
@@ -195,3 +195,34 @@ def test_people_that_a_protocol_cannot_use_are_refused_before_they_are_embedded(
     base = ["--ckpt", str(tmp_path / "best.pt"), "--sets", f"own={tmp_path / 'crops'}", "--device", "cpu"]
     assert main([*base, "--identification"]) == 2
     assert "and 0 with one · identification needs both" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("more", "name"),
+    [
+        ((), "table.txt"),
+        ((), "verification.json"),
+        (("--html",), "report.html"),
+        (("--compare", "{a}", "{b}"), "compare.json"),
+        (("--suite", "{suite}"), "suite.json"),
+        (("--suite", "{suite}"), "suite.txt"),
+        (("--suite", "{suite}"), "crops/table.txt"),
+    ],
+)
+def test_a_file_of_somebody_else_is_kept(work, tmp_path, capsys, monkeypatch, more, name):
+    monkeypatch.setattr(Embedder, "embed", None)  # refused before anything is embedded
+    path = tmp_path / "out" / name
+    path.parent.mkdir(parents=True)
+    path.write_text("my notes", encoding="utf-8")
+    (tmp_path / "suite").mkdir()
+    (tmp_path / "suite" / "crops").symlink_to(work / "crops")
+    places = {"a": work / "run/best.pt", "b": work / "other/best.pt", "suite": tmp_path / "suite"}
+    command = [part.format(**places) for part in more]
+    command += [] if more[:1] == ("--compare",) else ["--ckpt", str(places["a"])]
+    command += (
+        [] if more[:1] == ("--suite",) else ["--lfw", str(work / "crops"), "--pairs", str(work / "crops/pairs.txt")]
+    )
+    assert main([*command, "--device", "cpu", "--output", str(tmp_path / "out")]) == 2
+    assert f"--output: got {path}, a file that this command did not write" in capsys.readouterr().err
+    assert [file for file in (tmp_path / "out").rglob("*") if file.is_file()] == [path]
+    assert path.read_text(encoding="utf-8") == "my notes"

@@ -224,6 +224,9 @@ def test_embed_writes_the_table_of_folders_lists_and_bins(work, tmp_path, capsys
             joined["names"] += [prefix + name for name in part["names"].tolist()]
             joined["embeddings"].append(part["embeddings"])
             joined["mirror"].append(part["mirror"])
+    np.savez(tmp_path / "mine.npz", weights=np.ones(3))
+    assert console(["embed", str(lfw), str(tmp_path / "mine.npz"), *ckpt]) == 2
+    assert "mine.npz, a file that this command did not write · allowed: a new name" in capsys.readouterr().err
     arrays = {key: np.concatenate(value) for key, value in joined.items() if key != "names"}
     np.savez(tmp_path / "all.npz", names=np.array(joined["names"]), **arrays)
     assert joined["names"][:2] == ["Alone/Alone_0001.jpg", "P0/P0_0001.jpg"]

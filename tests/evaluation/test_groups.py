@@ -1,4 +1,5 @@
 import json
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -181,7 +182,8 @@ def test_spread_by_hand():
 def test_who_is_on_the_images_may_be_unknown(tmp_path):
     path = tmp_path / "list.txt"
     rng = np.random.default_rng(0)
-    lines = [f"{rng.integers(30)}.jpg {rng.integers(30)}.jpg {k % 2} {'AB'[k // 2 % 2]}" for k in range(200)]
+    right = [60 * (k % 2) + 30 + rng.integers(30) for k in range(200)]  # no pair has both labels
+    lines = [f"{rng.integers(30)}.jpg {right[k]}.jpg {k % 2} {'AB'[k // 2 % 2]}" for k in range(200)]
     path.write_text("\n".join(lines), encoding="utf-8")
     found = load(path)
     result = found.evaluate(Embeddings(rng.standard_normal((len(found.images), 4))), Rule())
@@ -421,6 +423,33 @@ def test_rfw_errors(tmp_path):
         load_set("rfw", Places(None, (root,)), find_images=False)
     with pytest.raises(UserError, match="rfw: got 3 paths · allowed: groups:DIR"):
         load_set("rfw", Places("groups", (root, root, root)))
+
+
+def test_a_part_of_rfw_that_is_no_folder_is_said(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("sphereface"), "propagate", True)
+    root = write_rfw(tmp_path, images=False)
+    (root / "txts" / "Indian").write_text("../elsewhere/Indian", encoding="utf-8")  # a link as Windows unpacks it
+    assert [group.name for group in load_set("rfw", Places(None, (root,)), find_images=False).groups] == [
+        "African",
+        "Asian",
+    ]
+    assert "txts: 1 entries are no groups, such as Indian" in caplog.text
+    (root / "txts" / "Caucasian").symlink_to("nowhere")
+    with pytest.raises(UserError, match="txts/Caucasian: a link that leads nowhere, to nowhere · put back what"):
+        load_set("rfw", Places(None, (root,)), find_images=False)
+    (root / "txts" / "Caucasian").unlink()
+    (root / "data" / "Caucasian").mkdir(parents=True)
+    load_set("rfw", Places(None, (root,)), find_images=False)
+    assert "txts: has no list of groups of data: Caucasian" in caplog.text
+
+
+def test_a_pair_with_two_labels_within_a_group(tmp_path):
+    path = write_list(tmp_path / "list.txt")
+    left, right, _, group = path.read_text(encoding="utf-8").splitlines()[0].split()
+    with path.open("a", encoding="utf-8") as file:
+        file.write(f"\n{right} {left} 0 {group}\n")
+    with pytest.raises(UserError, match="as one person and as two people, 1 such pairs · allowed: one label"):
+        load(path)
 
 
 def test_other_places_are_pairs(tmp_path):

@@ -203,6 +203,10 @@ NUMBERS = "1 2 3 4 5 6 7 8 9 10"
         (f"a.jpg {NUMBERS}\n", f"line 1: got 'a.jpg {NUMBERS}' · expected an image, ten landmark numbers and a"),
         (f"a.jpg {NUMBERS} 1 1\n", "line 1: got"),
         (f"a.jpg {NUMBERS} nan\n", "line 1: got"),
+        (f"a.jpg {NUMBERS} 1_0\n", "line 1: got"),
+        (f"a.jpg {NUMBERS} 0.5\nb.jpg {NUMBERS} 1.1\n", f"line 2: got '{NUMBERS} 1.1' · allowed: landmarks within"),
+        (f"a.jpg {NUMBERS} -0.1\n", "±100,000 pixels and a detector score from 0 to 1"),
+        (f"a.jpg -1e30 {NUMBERS[2:]} 1\n", "line 1: got '-1e30 2 3"),
         (f"a.jpg {NUMBERS} high\n", "line 1: got"),
         (f"a.jpg {NUMBERS} 1\nc.jpg {NUMBERS} 1\n", "line 2: got image 'c.jpg' · expected 'b.jpg': the images of"),
         (f"a.jpg {NUMBERS} 1\n", "ends after 1 images · *_face_tid_mid.txt has 2, next 'b.jpg'"),
@@ -212,6 +216,11 @@ NUMBERS = "1 2 3 4 5 6 7 8 9 10"
 def test_bad_detections(write, text, message):
     with pytest.raises(UserError, match=re.escape(message)):
         read_detections(write(text), ["a.jpg", "b.jpg"])
+
+
+def test_templates_with_two_labels(write):
+    with pytest.raises(UserError, match=r"list.txt: got 4 with 1 as one person and as two people, 1 such pairs"):
+        read_template_pairs(write("1 4 1\n4 1 0\n"), TEMPLATES)
 
 
 @pytest.mark.parametrize("label", [0, 1])

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import logging
+import re
 import shutil
 from pathlib import Path
 
@@ -10,7 +13,7 @@ import numpy as np
 import pytest
 
 from sphereface.errors import UserError
-from sphereface.evaluation import Embeddings, Rule, format_table, load_set
+from sphereface.evaluation import Embeddings, Rule, format_table, load_set, write_report
 from sphereface.evaluation.report import Report
 from sphereface.places import Places
 
@@ -139,6 +142,7 @@ def test_galleries_that_share_a_subject(tmp_path, embeddings):
     shutil.copy(GOLDEN / "ijbx_1N_gallery_G1.csv", tmp_path / "ijbx_1N_gallery_G2.csv")
     outcome = load(folder=tmp_path).evaluate(embeddings, Rule())
     assert outcome.field[0].top is None  # the field searches both as one
+    assert outcome.left_out[0].startswith("InsightFace's 1:N is left out: a subject is in both galleries")
     assert len(outcome.search.galleries) == 2
 
 
@@ -167,15 +171,33 @@ def test_report(result, tmp_path):
     assert chart.name == "roc"
 
 
-def test_without_lists_of_identification_and_detector_scores(tmp_path, embeddings):
+def test_without_lists_of_identification_and_detector_scores(tmp_path, embeddings, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("sphereface"), "propagate", True)
     for name in ("ijbx_face_tid_mid.txt", "ijbx_template_pair_label.txt"):
         shutil.copy(GOLDEN / name, tmp_path / name)
     outcome = load(folder=tmp_path).evaluate(embeddings, Rule())
     assert (outcome.mode, outcome.search, outcome.field[0].top) == ("N1D0F2", None, None)
+    lines = (
+        "detector scores are not used: there is no *_name_5pts_score.txt",
+        "1:N search is left out: there is no *_1N_gallery_[GS]1.csv and no *_1N_gallery_[GS]2.csv and no "
+        "*_1N_probe_mixed.csv",
+    )
+    assert outcome.to_dict()["left_out"] == list(lines)
+    assert tuple(outcome.heading()[-2:]) == lines
+    assert all(line in caplog.text for line in lines)  # before anything is embedded
     plain = load(folder=tmp_path).evaluate(Embeddings(embeddings.image), Rule())
     assert plain.mode == "N1D0F0"
     with pytest.raises(UserError, match=r"has no \*_name_5pts_score\.txt"):
         load("N1D1F2", folder=tmp_path)
+
+
+def test_a_gallery_that_is_missing_is_named(tmp_path, embeddings, result):
+    for path in GOLDEN.glob("*.*"):
+        if not path.name.endswith("_G2.csv"):
+            shutil.copy(path, tmp_path)
+    outcome = load(folder=tmp_path).evaluate(embeddings, Rule())
+    assert outcome.left_out == ("1:N search is left out: there is no *_1N_gallery_[GS]2.csv",)
+    assert (result.left_out, result.to_dict()["left_out"]) == ((), [])
 
 
 def test_a_mode_that_needs_mirror_images(embeddings):
@@ -196,3 +218,94 @@ def test_crops_that_are_not_there(tmp_path):
         load_set("ijb", Places(None, (GOLDEN, tmp_path)))
     with pytest.raises(UserError, match="got the folders"):
         load_set("ijb", Places(None, (GOLDEN, tmp_path, tmp_path)))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("number", [np.nan, 0.0])
+def test_embeddings_that_are_all_undefined_leave_a_whole_report(embeddings, number, tmp_path):
+    loaded = load()
+    images = np.full_like(embeddings.image, number)
+    outcome = loaded.evaluate(Embeddings(images, images), Rule())
+    assert np.isnan([outcome.auc, outcome.eer, *(point.recall for point in outcome.field[0].recall)]).all()
+    report = Report("ijb", loaded.images, (outcome,))
+    table = format_table(report)
+    assert "nan" not in table
+    assert re.search(r"AUC +not resolvable", table)
+    write_report(report, tmp_path)
+    written = json.loads((tmp_path / "result.json").read_text())
+    assert (written["auc"], written["eer"]) == (None, None)
+    assert written["insightface"][0]["recall_at_its_far"][0] == {"far": 0.01, "recall": None, "threshold": None}
+
+
+@pytest.mark.filterwarnings("error")
+def test_detector_scores_of_zero_leave_a_whole_report(embeddings):
+    loaded = dataclasses.replace(load(), detector_score=np.zeros(len(load().images)))
+    assert np.isnan(loaded.evaluate(embeddings, Rule()).field[0].recall[0].recall)
+
+
+def changed(folder, name, change):
+    for file in GOLDEN.glob("ijbx*"):
+        shutil.copy(file, folder / file.name)
+    lines = (folder / name).read_text().splitlines()
+    (folder / name).write_text("\n".join(change(lines)) + "\n")
+    return folder
+
+
+def test_subjects_that_contradict_the_pairs_are_counted(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("sphereface"), "propagate", True)
+    shift = {}
+
+    def rotate(lines):
+        rows = [line.split(",") for line in lines[1:]]
+        subjects = sorted({subject for _, subject in rows})
+        shift.update(zip(subjects, subjects[1:] + subjects[:1], strict=True))
+        return [lines[0], *(f"{template},{shift[subject]}" for template, subject in rows)]
+
+    folder = changed(tmp_path, "ijbx_1N_probe_mixed.csv", rotate)
+    known = {}
+    for name in ("1N_gallery_G1", "1N_gallery_G2", "1N_probe_mixed"):
+        lines = (folder / f"ijbx_{name}.csv").read_text().splitlines()[1:]
+        known.update(line.split(",")[:2] for line in lines)
+    unlike = alike = 0
+    for line in (folder / "ijbx_template_pair_label.txt").read_text().splitlines():
+        left, right, label = line.split()
+        if left in known and right in known:
+            unlike += label == "1" and known[left] != known[right]
+            alike += label == "0" and known[left] == known[right]
+    assert unlike
+    line = (
+        f"pair_label.txt: {unlike:,} pairs of one person are of two subjects, and {alike:,} pairs of two people of one"
+    )
+    loaded = load(folder=folder)
+    assert line in caplog.text
+    assert line in loaded.left_out[0]
+    caplog.clear()
+    assert (load().left_out, caplog.text) == ((), "")
+
+
+def test_images_that_are_listed_again_are_counted(tmp_path):
+    def again(lines):
+        name, template, _ = lines[0].split()
+        other = next(line.split()[1] for line in reversed(lines) if line.split()[1] != template)
+        return [*lines, lines[0], lines[1], f"{name} {other} 9999"]
+
+    for path in tmp_path, GOLDEN:
+        if path is tmp_path:
+            changed(path, "ijbx_face_tid_mid.txt", again)
+            (path / "ijbx_name_5pts_score.txt").unlink()
+    doubts = load(folder=tmp_path).left_out[1:]
+    assert doubts == (
+        "ijbx_face_tid_mid.txt: 2 lines are there already, and count again in their templates",
+        "ijbx_face_tid_mid.txt: 1 images are in templates of two subjects or more",
+    )
+
+
+def test_a_template_with_two_subjects_in_two_lists(tmp_path):
+    def exchanged(lines):
+        probe = (GOLDEN / "ijbx_1N_probe_mixed.csv").read_text().splitlines()[1].split(",")
+        return [*lines, f"{probe[0]},999999"]
+
+    with pytest.raises(
+        UserError, match=r"probe_mixed.csv: template \d+ has subject \d+, but 999999 in another list, 1 su"
+    ):
+        load(folder=changed(tmp_path, "ijbx_1N_gallery_G1.csv", exchanged))

@@ -47,6 +47,7 @@ def test_columns_of_other_names_are_taken_by_place(write):
         ("t,s\n5,1\n5,2\n", "line 3: template 5 has subject 2, but 1 before · a template has one subject"),
         ("t,s\n", "has no templates · expected a csv file with a header"),
         ("", "has no templates"),
+        ("5,1\n6,2\n", "line 1: got '5,1' · expected a header, the names of the columns"),
         (b"t,s\n\xff,1\n", "cannot be read as UTF-8 text"),
     ],
 )

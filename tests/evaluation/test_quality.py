@@ -127,6 +127,18 @@ def test_a_file_of_quality(tmp_path):
         read_quality(tmp_path / "none.txt", ["c.jpg"])
 
 
+@pytest.mark.parametrize("number", ["1_0", "nan", "inf", "1e999", "٣", "high", "0x1", ""])
+@pytest.mark.parametrize("before", ["", "\n \n", "image quality\n", "\nimage\tquality\n"])
+def test_a_line_without_a_quality_is_no_header(tmp_path, number, before):
+    path = tmp_path / "quality.txt"
+    path.write_text(f"{before}a/1.jpg {number}\nb/1.jpg 0.5\n", encoding="utf-8")
+    line = 1 + before.count("\n")
+    with pytest.raises(UserError, match=rf"quality\.txt, line {line}: got 'a/1\.jpg .*' · expected 'image quality'"):
+        read_quality(path, ["b/1.jpg"])
+    path.write_text(f"{before}a/1.jpg 1\nb/1.jpg 5e-1\n", encoding="utf-8")
+    assert read_quality(path, ["b/1.jpg"]).tolist() == [0.5]
+
+
 def test_rows_and_chart():
     given = pair_set(600)
     result = QualitySet.of(given, None).evaluate(Embeddings(embeddings(given.pairs)), Rule())

@@ -122,6 +122,12 @@ def test_long_text_goes_on_in_lines_of_its_own():
     assert all(line.startswith("     word") for line in lines[2:])
 
 
+def test_what_a_terminal_would_obey_is_escaped():
+    rows = Rows(("group\x1b[2J", "a"), (("x\n\x9b\udcff", "1"),), title="t\x1b", note="n\x07")
+    lines = format_rows(rows).splitlines()
+    assert [" ".join(line.split()) for line in lines] == [r"t\x1b", r"group\x1b[2J a", r"x\n\x9b\udcff 1", r"n\x07"]
+
+
 def test_numbers_as_text():
     assert [scientific(far) for far in (0.1, 1e-6)] == ["1e-1", "1e-6"]
     assert [count(value) for value in (8730.7, 10.0, 9.5, 0.3)] == ["8,730", "10", "9.5", "0.3"]
@@ -210,7 +216,9 @@ def test_a_full_disk_leaves_the_earlier_files(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(module, "write_whole", full)
-    with pytest.raises(UserError, match=r"table\.txt: cannot be written \(No space left on device\) · an earlier file"):
+    with pytest.raises(
+        UserError, match=r"verification\.json: cannot be written \(No space left on device\) · an earlier"
+    ):
         write_report(toy_report(view=1), tmp_path)
     assert {name: (tmp_path / name).read_bytes() for name in before} == before
 
@@ -243,3 +251,29 @@ def test_what_a_training_log_shows():
     assert result.scalars() == {"accuracy": 0.5, "fold_1": 1.0, "fold_2": 0.0}
     assert toy_result(view=1).scalars() == {"accuracy": 0.75}
     assert toy_result(view=1).line() == "accuracy 75.00 %"
+
+
+def test_results_replace_results_and_nothing_else(tmp_path):
+    for _ in range(2):
+        names = write_report(toy_report(), tmp_path)
+    for name in names:
+        ours = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(b"of somebody else")
+        if name.endswith(".json"):
+            with pytest.raises(UserError, match=r"--output: got .*, a file that this command did not write"):
+                write_report(toy_report(), tmp_path)
+            assert (tmp_path / name).read_bytes() == b"of somebody else"
+        (tmp_path / name).write_bytes(ours)
+    (tmp_path / "stranger").mkdir()
+    (tmp_path / "stranger" / "roc.png").write_bytes(b"of somebody else")
+    with pytest.raises(UserError, match="roc.png, a file that this command did not write"):
+        write_report(toy_report(), tmp_path / "stranger")
+    assert [path.name for path in (tmp_path / "stranger").iterdir()] == ["roc.png"]
+
+
+def test_exchanged_labels_are_asked_about():
+    good, bad = (
+        toy_result(scores=tuple(side * x for x in np.linspace(0.9, 0.1, 40) * np.tile([1, -1], 20))) for side in (1, -1)
+    )
+    assert "are the labels exchanged? A label of 1 means one person" in bad.rows()[0].note
+    assert "exchanged" not in good.rows()[0].note

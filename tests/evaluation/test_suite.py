@@ -51,6 +51,15 @@ def test_what_is_no_set_is_counted_and_names_of_one_place_refused(folder, caplog
         suite_sets(folder)
 
 
+def test_a_link_that_leads_nowhere_is_a_set_that_is_missing(folder):
+    (folder / "lfw.bin").rename(folder.parent / "elsewhere.bin")
+    (folder / "lfw.bin").symlink_to(folder.parent / "elsewhere.bin")
+    assert "lfw" in [each.name for each in suite_sets(folder)]
+    (folder.parent / "elsewhere.bin").unlink()
+    with pytest.raises(UserError, match=r"suite/lfw\.bin: a link that leads nowhere, to .*elsewhere\.bin · put back"):
+        suite_sets(folder)
+
+
 def test_the_five_come_first_and_have_a_mean_of_their_own(folder):
     sets = suite_sets(folder)
     assert [each.name for each in sets] == [*FIVE, "cfp_ff"]

@@ -184,7 +184,7 @@ def test_a_label_out_of_range_is_told_before_sampling():
 @pytest.mark.parametrize(
     ("name", "options", "line"),
     [
-        ("arcface", {"sample_rate": 0}, "loss.sample_rate: got 0 · allowed: a number above 0, at most 1"),
+        ("arcface", {"sample_rate": 0}, "loss.sample_rate: got 0 · allowed: a number above 0 and at most 1"),
         ("arcface", {"sample_rate": 1.5}, "loss.sample_rate: got 1.5"),
         ("arcface", {"sample_rate": 0.1, "mhe": 1}, "loss: got sample_rate 0.1 with mhe 1 · allowed: one of them"),
         ("magface", {"sample_rate": 0.1, "mhe": 1}, "loss: got sample_rate 0.1 with mhe 1 · allowed: one of them"),

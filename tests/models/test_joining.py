@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +12,13 @@ import pytest
 import torch
 
 from sphereface.checkpoint import load_checkpoint, save_checkpoint
+from sphereface.commands import join as command
 from sphereface.commands.export import run as export
 from sphereface.commands.join import run
 from sphereface.config import parse_model
 from sphereface.errors import UserError
 from sphereface.models import BACKBONES, build_model, load_model
+from sphereface.models.joining import join as models_join
 from sphereface.models.spherenet import SphereNetOptions
 
 IMAGES = torch.rand(5, 3, 32, 24, generator=torch.Generator().manual_seed(0)) * 2 - 1
@@ -242,3 +246,44 @@ def test_where_the_output_may_be(three, tmp_path, name, message):
         join(*three, output=tmp_path / name)
     assert three[0].read_bytes() == before
     assert (tmp_path / "kept.json").read_text() == "mine"
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from sphereface.files import lock_file
+held = lock_file(Path(sys.argv[1]))
+print(1, flush=True)
+input()
+"""
+
+
+def test_the_second_of_two_that_join_to_one_file_ends_in_one_line(three, tmp_path):
+    output = tmp_path / "new" / "abc.pt"
+    output.parent.mkdir()
+    holder = [sys.executable, "-c", HOLD, str(output.with_name(".abc.lck"))]
+    with subprocess.Popen(holder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "1\n"
+        with pytest.raises(UserError, match=r"^--output: another process is writing .*abc.pt · wait for it"):
+            join(*three, output=output)
+        other.communicate("\n")
+    join(*three, output=output)
+    assert sorted(path.name for path in output.parent.iterdir()) == ["abc.json", "abc.pt"]
+
+
+def test_a_file_that_came_while_networks_were_read_is_kept(three, tmp_path, monkeypatch):
+    output = tmp_path / "abc.pt"
+
+    def slow(states, paths):
+        output.write_bytes(b"mine")
+        return models_join(states, paths)
+
+    monkeypatch.setattr(command, "join", slow)
+    with pytest.raises(UserError, match=r"--output: .*abc.pt is there already"):
+        join(*three, output=output)
+    assert output.read_bytes() == b"mine"
+
+
+def test_a_name_as_long_as_a_file_system_allows(three, tmp_path):
+    join(*three, output=tmp_path / ("x" * 250 + ".pt"))  # 255 bytes, with its .json

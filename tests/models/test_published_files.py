@@ -17,9 +17,11 @@ import safetensors.torch
 import torch
 
 from sphereface.checkpoint import BadCheckpoint
+from sphereface.cli import main
 from sphereface.models.published import import_published, save_published
 from sphereface.models.published.files import read_contents
 
+from .golden import golden
 from .published import Port, caffemodel, sphere_tensors, write_python2_pth
 
 
@@ -211,7 +213,7 @@ def test_a_few_bytes_that_pose_as_many(tmp_path):
     state = {name: torch.from_numpy(value) for name, value in sphere_tensors().items()}
     state["conv1_1.weight"] = torch.zeros(1).as_strided((10**12, 3, 3, 3), (0, 0, 0, 0))
     torch.save(state, tmp_path / "x.pth")
-    with pytest.raises(BadCheckpoint, match="its tensors claim 108,000,000,00.*more than the file has"):
+    with pytest.raises(BadCheckpoint, match="its tensors claim 108,000,000,00.* bytes, the file has"):
         import_published(tmp_path / "x.pth")
 
 
@@ -259,3 +261,20 @@ def test_functions_are_refused_by_name(tmp_path, function):
     torch.save({"state_dict": {"w": torch.ones(2)}, "hyper_parameters": Calls()}, tmp_path / "x.ckpt")
     with pytest.raises(BadCheckpoint, match=rf"could run code \([\w.]*{function.__name__}\)"):
         import_published(tmp_path / "x.ckpt")
+
+
+@pytest.mark.parametrize(("number", "what"), [(0.0, "all zero"), (3e38, "not finite")])
+def test_a_network_that_tells_nothing_is_not_imported(tmp_path, capsys, number, what):
+    state = golden("arcface_r18").state
+    state = {key: torch.full_like(value, number) if value.ndim else value for key, value in state.items()}
+    torch.save(state, tmp_path / "x.pth")
+    assert main(["import", str(tmp_path / "x.pth"), str(tmp_path / "x.pt")]) == 2
+    assert f"x.pth: its embeddings of 3 crops are {what} · allowed" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["x.pth"]
+
+
+@pytest.mark.parametrize(("option", "allowed"), [("--std=1e-30", "0.001 to 1000"), ("--mean=-1", "0 to 255")])
+def test_numbers_of_the_input_out_of_range(tmp_path, capsys, option, allowed):
+    assert main(["import", "x.pth", str(tmp_path / "x.pt"), option]) == 2
+    name, _, number = option.partition("=")
+    assert capsys.readouterr().err.startswith(f"error: {name}: got '{number}' · allowed: one number from {allowed}")

@@ -150,3 +150,24 @@ def test_names_without_a_head(tmp_path, arcface):
     (tmp_path / "names.txt").write_text("a\n")
     with pytest.raises(UserError, match="there is no head that they could name"):
         import_published(tmp_path / "x.pt", names_file=tmp_path / "names.txt")
+
+
+def test_a_part_that_occurs_again(tmp_path, arcface):
+    one = arcface_checkpoint(tmp_path / "a.pt", arcface, torch.full((4, 512), 1.0))
+    other = arcface_checkpoint(tmp_path / "b.pt", arcface, torch.full((4, 512), 2.0))
+    copy = tmp_path / "c.pt"
+    torch.save({**torch.load(other), "epoch": 3}, copy)  # of the same head, but not the same bytes
+    for heads, names in (
+        ([other, other], "file 2 of --head holds the same 4 identities as file 1 of --head"),
+        ([other, copy], "file 2 of --head holds the same 4 identities as file 1 of --head"),
+        ([one], "file 1 of --head holds the same 4 identities as FILE"),
+    ):
+        with pytest.raises(BadCheckpoint, match=f"--head: {names} · allowed: the part of each process once"):
+            import_published(one, head_files=heads)
+    assert len(import_published(one, head_files=[other]).head["weight"]) == 8
+
+
+def test_a_head_under_two_names_of_one_file_counts_once():
+    sources = [Contents({"a": WEIGHT, "b": WEIGHT.clone()}, "torch")]
+    head, about = find_head(sources, {"a": "CD", "b": "CD"}, 3, PATH)
+    assert (head["weight"].tolist(), about) == (WEIGHT.tolist(), "head: 5 identities")

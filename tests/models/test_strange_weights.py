@@ -178,3 +178,22 @@ def test_whole_files_are_read_as_before(tmp_path):
         assert found.keys() == state.keys()
         assert all(torch.equal(found[key], state[key]) for key in state)
     assert len(read_contents(tmp_path / "x.caffemodel").tensors) == len(state)
+
+
+@pytest.mark.parametrize(("keys", "fine"), [(1, True), (4, True), (5, False)])
+def test_numbers_that_several_keys_share(tmp_path, keys, fine):
+    weight = torch.ones(300, 300)
+    (tmp_path / "x.pth").write_bytes(saved({f"net{k}": {"w": weight} for k in range(keys)}))
+    if fine:
+        assert len(read_contents(tmp_path / "x.pth").tensors) == keys
+        return
+    with pytest.raises(
+        BadCheckpoint, match=r"tensors claim 1,800,000 bytes, the file has 36\d,\d+ · allowed: for each"
+    ):
+        read_contents(tmp_path / "x.pth")
+
+
+def test_a_few_bytes_that_pose_as_many(tmp_path):
+    (tmp_path / "x.pth").write_bytes(saved({"w": torch.ones(1).expand(2, 300), "more": torch.ones(5000)}))
+    with pytest.raises(BadCheckpoint, match=r"x.pth: refused: its tensors claim 22,400 bytes"):
+        read_contents(tmp_path / "x.pth")

@@ -147,9 +147,15 @@ def test_the_command_does_the_same(tmp_path, published, capsys):
             ["x", "out.pt", "--input-size", "16x16"],
             r"error: x: images of 16x16 give the embedding layer 5 numbers, .* for 210 .*\n",
         ),
-        (["x", "out.pt", "--mean", "1,2"], r"error: --mean: got '1,2' · allowed: one number, or three with .*\n"),
-        (["x", "out.pt", "--std", "a"], r"error: --std: got 'a' · allowed: one number, or three with .*\n"),
-        (["x", "out.pt", "--std", "0"], r"error: x: model.input_std: got 0.0 · allowed: .*\n"),
+        (
+            ["x", "out.pt", "--mean", "1,2"],
+            r"error: --mean: got '1,2' · allowed: one number from 0 to 255, or three with .*\n",
+        ),
+        (
+            ["x", "out.pt", "--std", "a"],
+            r"error: --std: got 'a' · allowed: one number from 0.001 to 1000, or three with .*\n",
+        ),
+        (["x", "out.pt", "--std", "0"], r"error: --std: got '0' · allowed: one number from 0.001 to 1000.*\n"),
         (["x", "out.pt", "--names", "no"], r"error: x: --names: there is no head that they could name .*\n"),
         (["x", "out.pt", "--head", "no"], r"error: no: cannot be read: No such file or directory\n"),
         (["x", "x/out.pt"], r"error: x/out.pt: cannot be written: .* · give another path\n"),

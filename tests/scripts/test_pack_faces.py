@@ -261,11 +261,85 @@ def test_the_second_of_two_packs_to_one_folder_ends_in_one_line(tmp_path, capsys
 
 
 def test_names_of_an_earlier_try_do_not_stay(tmp_path):
-    for name in ("x.identities.txt", ".x.identities.txt.part"):
+    for name in ("x.identities.txt", "x.idx", "property", ".x.rec.0123456789ab.part"):
         (tmp_path / name).write_text("Somebody\nElse\n")
     rec = write_rec(tmp_path / "old" / "train.rec", insightface_records([[jpeg(0)], [jpeg(1)]]))
     packing.pack(open_path(rec), tmp_path / "x.rec")
     assert RecordSource(tmp_path / "x.rec").class_names == ["0", "1"]
+    assert written(tmp_path) == ["old", "property", "x.idx", "x.rec"]
+
+
+@pytest.mark.parametrize("name", ["x.identities.txt", "x.idx", "property", "align-report.json", "x.rec"])
+@pytest.mark.parametrize("kind", ["file", "link", "folder"])
+def test_what_a_stranger_has_there_is_never_replaced(tmp_path, capsys, name, kind):
+    faces, new = make_training_set(tmp_path / "faces", 2, 1), tmp_path / "new"
+    (faces / "align-report.json").write_text('{"settings": {}}')
+    new.mkdir()
+    place = new / name
+    if kind == "folder":
+        place.mkdir()
+    elif kind == "link":
+        place.symlink_to(tmp_path / "nothing")
+    else:
+        place.write_text("mine")
+    assert run(faces, new / "x.rec") == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert re.fullmatch(rf"error: {place}: (is )?there already.* · move it away, or give another .*", line)
+    assert written(new) == [name]
+    assert kind != "file" or place.read_text() == "mine"
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_a_list_is_not_replaced_by_the_names_of_its_own_pack(tmp_path):
+    faces = make_training_set(tmp_path / "faces", 2, 1)
+    text = "".join(f"faces/{path.parent.name}/{path.name} {path.parent.name[-1]}\n" for path in faces.rglob("*.png"))
+    (tmp_path / "x.identities.txt").write_text(text)
+    assert run(tmp_path / "x.identities.txt", tmp_path / "x.rec") == 2
+    assert (tmp_path / "x.identities.txt").read_text() == text
+    assert written(tmp_path) == ["faces", "x.identities.txt"]
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_report_that_lies_there_stays_when_a_pack_fails(tmp_path, monkeypatch, killed):
+    faces = make_training_set(tmp_path / "faces", 2, 1)
+    (faces / "align-report.json").write_text('{"settings": {}}')
+    if killed:
+        (faces / ".train.rec.0123456789ab.part").write_bytes(b"")
+    before, source = written(faces), open_path(faces)
+    more = {"align-report.json": (faces / "align-report.json").read_bytes()}
+
+    replace = Path.replace
+
+    def dying(self, target):
+        if target.name == "train.rec":  # the last
+            raise KeyboardInterrupt
+        replace(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", dying)
+        with pytest.raises(KeyboardInterrupt):
+            packing.pack(source, faces / "train.rec", more=more)
+    assert written(faces) == [name for name in before if not name.startswith(".")]
+    assert run(faces, faces / "train.rec") == 0
+    assert (faces / "align-report.json").read_text() == '{"settings": {}}'
+
+
+def test_names_of_labels_with_gaps_stay_with_their_labels(tmp_path):
+    records = insightface_records([[jpeg(0)], [], [jpeg(1)]])
+    rec = write_rec(tmp_path / "old" / "x.rec", [record for record in records if 0 < record[0] < 3])
+    rec.with_suffix(".identities.txt").write_text("Ann\nBo\nCy\n")
+    packing.pack(open_path(rec), tmp_path / "a" / "x.rec")
+    packing.pack(open_path(rec), tmp_path / "b" / "x.rec", packing.Encoding())
+    for name in "ab":
+        assert RecordSource(tmp_path / name / "x.rec").class_names == ["Ann", "Cy"]
+
+
+def test_a_blank_name_is_refused_before_anything_is_written(tmp_path):
+    for name in ("a", " "):
+        write(tmp_path / "faces" / name / "0.png", picture(0, 0))
+    with pytest.raises(UserError, match="an identity's name is blank · rename it"):
+        packing.pack(open_path(tmp_path / "faces"), tmp_path / "new" / "x.rec")
+    assert not (tmp_path / "new").exists()
 
 
 def test_odd_names_survive_and_line_breaks_are_refused(tmp_path):

@@ -106,7 +106,7 @@ def test_it_says_early_what_it_does(config_file, capsys):
 def test_the_size_of_a_checkpoint_is_that_of_a_saved_one(config_file, tmp_path):
     config = load(config_file, BATCH_NORM, "train.ema=0.9", "train.steps=1", "train.milestones=[]")
     trainer = Trainer(config, CPU)
-    expected = measure(trainer).checkpoint_mib * 2**20
+    expected = measure(trainer).checkpoint_bytes
     trainer.fit(RunFolder.create(config))
     saved = sum(_numbers(torch.load(next(tmp_path.glob("runs/tiny/*/last.pt")), weights_only=True)))
     assert expected == pytest.approx(saved, rel=1e-3)
@@ -123,7 +123,7 @@ def _numbers(value):
 
 
 def cost(*stages: tuple[float, float], loading: float = 0.5) -> RunCost:
-    return RunCost([StageCost(share, (32, 32), 1, 1.0, step, 1.0) for share, step in stages], loading, 1.0)
+    return RunCost([StageCost(share, (32, 32), 1, 1.0, step, 1.0) for share, step in stages], loading, 1)
 
 
 def test_the_estimate_adds_stages_and_loading(config_file, monkeypatch):
@@ -225,3 +225,10 @@ def test_slow_steps_are_taken_once(config_file, monkeypatch):
 
 def test_it_is_where_it_was():
     assert dry_run_of_run is dry_run
+
+
+def test_a_runs_dir_that_cannot_be_a_folder_is_told_before_the_data_is_read(config_file, tmp_path, monkeypatch):
+    (tmp_path / "taken").write_text("x")
+    monkeypatch.setattr(command, "Trainer", None)
+    with pytest.raises(UserError, match=r"runs_dir: .*taken/tiny-dry-run.png: cannot be written"):
+        dry_run(str(config_file), [f"runs_dir={tmp_path / 'taken'}"], device="cpu")

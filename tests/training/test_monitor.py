@@ -25,6 +25,14 @@ class Full:
         raise OSError(28, "No space left on device")
 
 
+def test_what_a_terminal_would_obey_is_escaped(tmp_path, capsys):
+    start_logging(tmp_path)
+    logging.getLogger("sphereface").warning("data: %s: is no image", "a\x1b[2J\udcff")
+    start_logging()
+    for text in (capsys.readouterr().err, (tmp_path / "train.log").read_text()):
+        assert text.endswith(r"data: a\x1b[2J\udcff: is no image" + "\n")
+
+
 def test_a_log_file_on_a_full_disk_is_told_once(tmp_path, capsys):
     start_logging(tmp_path)
     logger = logging.getLogger("sphereface")

@@ -44,6 +44,30 @@ def test_both_forms_against_a_loop_through_a_rate_drop(momentum):
     assert trace[-1] != pytest.approx(descend(other, rates)[-1], rel=1e-3)
 
 
+@pytest.mark.parametrize("make", ["caffe", "torch", "muon"])
+def test_without_momentum(make):
+    """mu 0 is allowed; both forms are then w − lr·(g + decay·w). Sampled negatives have sparse gradients."""
+    w = torch.tensor([[1.0, 2.0], [3.0, 4.0]], dtype=torch.float64, requires_grad=True)
+    if make == "muon":
+        group = {"params": [w], "lr_mult": 1.0, "decay_mult": 1.0}
+        optimizer = Muon([group], lr=0.1, mu=0.0, weight_decay=0.01, muon_lr=0.1, muon_decay=0.0)
+    else:
+        optimizer = SGD([w], lr=0.1, mu=0.0, weight_decay=0.01, momentum=make)
+    expected = w.detach().clone()
+    for lr in (0.1, 0.02):
+        optimizer.set_lr(lr)
+        w.grad = (w.detach() - 3.0).clone()
+        optimizer.step()
+        expected -= lr * (expected - 3.0 + 0.01 * expected)
+        assert torch.allclose(w, expected, rtol=1e-12)
+    w.grad = torch.sparse_coo_tensor(
+        [[1]], torch.tensor([[5.0, 6.0]], dtype=torch.float64), (2, 2), check_invariants=True
+    )
+    optimizer.step()
+    expected[1] -= 0.02 * (torch.tensor([5.0, 6.0], dtype=torch.float64) + 0.01 * expected[1])
+    assert torch.allclose(w, expected, rtol=1e-12)
+
+
 def test_torch_form_is_torch_optim_sgd():
     torch.manual_seed(0)
     ours = [torch.rand(4, 3, requires_grad=True), torch.rand(5, requires_grad=True)]

@@ -91,3 +91,21 @@ def test_a_run_and_a_dry_run_warn(config_file, caplog, capsys):
     assert "train.milestones: 6, 9 are never reached · the run has 2 steps" in caplog.text
     dry_run(str(config_file), ["train.steps=2"], device="cpu")
     assert "train.milestones: 6, 9 are never reached · the run has 2 steps" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("overrides", "warned"),
+    [
+        (("loss.lambda_min=20", "loss.lambda_base=5"), ["got 20, above loss.lambda_base 5: λ is 20 throughout"]),
+        (
+            ("train.stages=[{until: 0.5, loss: {lambda_min: 2000}}]",),
+            ["got 2000, above loss.lambda_base 1000: λ is 2000 th"],
+        ),
+        (("loss.lambda_min=5", "loss.lambda_base=5"), []),
+        (("loss.name=arcface",), []),
+    ],
+)
+def test_a_floor_of_lambda_above_its_start_is_named(config_file, overrides, warned):
+    found = [line for line in doubtful(load(config_file, *overrides), 10**6) if "above" in line]
+    assert len(found) == len(warned)
+    assert all(line.startswith(f"loss.lambda_min: {start}") for line, start in zip(found, warned, strict=True))

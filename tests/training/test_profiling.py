@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
+from torch.profiler import profile
 
 import train
 
@@ -37,6 +39,17 @@ def test_a_number_of_steps_out_of_range_is_one_line(config_file, capsys, steps, 
     assert train.main(["--config", str(config_file), "--profile", steps, "--device", "cpu"]) == 2
     assert capsys.readouterr().err.splitlines()[-1] == f"error: --profile: got {steps} · allowed: 1 to 100 steps"
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_trace_that_the_profiler_does_not_write_is_one_line_and_leaves_nothing(config_file, capsys, monkeypatch):
+    def on_a_full_disk(_, path):
+        """The profiler logs that, and leaves its own temporary file."""
+        Path(f"{path}.tmp").write_bytes(b"{")
+
+    monkeypatch.setattr(profile, "export_chrome_trace", on_a_full_disk)
+    assert train.main(["--config", str(config_file), "--profile", "1", "--device", "cpu"]) == 2
+    assert "cannot be written (the profiler could not write its trace; the disk may be full)" in capsys.readouterr().err
+    assert list((config_file.parent / "runs" / "tiny-profile").iterdir()) == []
 
 
 def test_a_loss_that_is_not_finite_is_one_line(config_file, capsys):

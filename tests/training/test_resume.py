@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import os
+import re
 import shutil
 import zipfile
 from pathlib import Path
@@ -110,7 +111,7 @@ def test_a_disk_that_fails_before_the_start_leaves_a_run_finished(finished, run,
     before = (run / "run.json").read_bytes()
     monkeypatch.setattr(RunFolder, "branch_at", full)
     with pytest.raises(OSError, match="No space left"):
-        run_training(str(finished), SHORT, resume=str(run), device="cpu")
+        run_training(str(finished), [*SHORT, "train.steps=6"], resume=str(run), device="cpu")
     assert (run / "run.json").read_bytes() == before
 
 
@@ -145,6 +146,8 @@ NAN = float("nan")
         (lambda s: s["meta"].update(step=True), "meta.step: got True"),
         (lambda s: s["meta"].update(step=10**400), "meta.step: got"),
         (lambda s: s["meta"].update(best=math.inf), "meta.best: got inf"),
+        (lambda s: s["meta"].update(best=1e30), r"meta.best: got 1e\+30 · allowed: a number from -1000 to 1 or null"),
+        (lambda s: s["meta"].update(best=1.01), "meta.best: got 1.01"),
         (lambda s: s["meta"].update(class_names=None), "meta.class_names: got None · allowed: a list of texts"),
         (lambda s: s["meta"].update(config=None), "meta.config: got None"),
         (lambda s: s["meta"]["config"].update(train=5), "meta.config.train: got 5"),
@@ -219,6 +222,116 @@ def test_another_set_that_selects_forgets_the_best(finished, run, faces):
     trainer = Trainer(load(finished, *SHORT, *others), CPU)
     trainer.restore(run / "last.pt")
     assert (trainer.progress.best, trainer.progress.best_step) == (None, None)
+    altered(run / "step-00000004.pt", lambda s: s["meta"].update(evaluated_step=4))  # by the other one
+    result = run_training(str(finished), (*SHORT, *others), resume=str(run), device="cpu")  # only evaluates
+    assert load_checkpoint(result)["meta"]["best_step"] == 4
+
+
+def test_momentum_that_is_not_there_is_told(trainer, run, caplog):
+    """A parameter that no step used has none, so that it is no reason to refuse a checkpoint."""
+    trainer.restore(run / "last.pt")
+    assert not any("starts from zero" in line for _, line in trainer._news)
+    part = altered(run / "last.pt", lambda s: s["optimizer"].update({"head.weight": {}, "model.fc5.bias": {}}))
+    trainer.restore(part)
+    assert (
+        logging.WARNING,
+        f"{part}: optimizer: has no state of 2 parameters (model.fc5.bias, head.weight): their optimiser starts from "
+        "zero",
+    ) in trainer._news
+
+
+def test_a_finished_run_is_not_written_to_again(finished, run, capsys):
+    before = {name: (data, (run / name).stat().st_mtime_ns) for name, data in contents(run).items()}
+    for checkpoint in (run, run / "last.pt"):
+        result = run_training(str(finished), (*SHORT, "train.lr=0.07"), resume=str(checkpoint), device="cpu")
+        assert result == run / "best.pt"
+    assert before == {name: (data, (run / name).stat().st_mtime_ns) for name, data in contents(run).items()}
+    said = capsys.readouterr().err
+    assert f"{run}: the run is finished, nothing is left to train: {run / 'best.pt'}" in said
+    assert re.search(r"resumed with another setting: train.lr: [0-9.]+ → 0.07\n", said)
+
+
+def test_a_checkpoint_past_the_end_of_the_run_is_told(finished, run, capsys):
+    shorter = (*SHORT, "train.steps=3")
+    run_training(str(finished), shorter, resume=str(run / "last.pt"), device="cpu")
+    said = capsys.readouterr().err
+    assert f"{run / 'last.pt'}: is of step 4, past the end of this run at 3: nothing is trained" in said
+    assert "resumed with another setting: train.steps: 4 → 3" in said
+
+
+def test_what_a_kill_left_of_the_end_is_made_up_for(finished, run):
+    about = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**about, "status": "running"}))
+    run_training(str(finished), SHORT, resume=str(run), device="cpu")
+    assert json.loads((run / "run.json").read_text())["status"] == "finished"
+    (run / "best.pt").unlink()
+    run_training(str(finished), SHORT, resume=str(run), device="cpu")
+    assert load_checkpoint(run / "best.pt")["meta"]["step"] == 2
+
+
+# ---------------------------------------------------------------- damaged checkpoints
+
+
+def damage(path: Path) -> None:
+    """Leave its other names whole, as a copied folder has them."""
+    data = path.read_bytes()[:100]
+    path.unlink()
+    path.write_bytes(data)
+
+
+def test_a_damaged_checkpoint_is_named_with_the_one_that_is_taken(finished, run, caplog):
+    config = load(finished, *SHORT)
+    damage(run / "step-00000004.pt")
+    assert RunFolder.find(str(run), config)[1] == run / "step-00000002.pt"
+    damage(run / "step-00000002.pt")
+    caplog.clear()
+    assert RunFolder.find(str(run), config)[1] == run / "last.pt"
+    messages = [record.getMessage() for record in caplog.records]
+    assert [message.partition(":")[0] for message in messages] == [
+        str(run / "step-00000004.pt"), str(run / "step-00000002.pt"),
+    ]  # fmt: skip
+    assert all(message.endswith(" · last.pt is taken instead") for message in messages)
+    damage(run / "last.pt")
+    assert RunFolder.find(str(run), config)[1] == run / "best.pt"
+
+
+@pytest.mark.parametrize("by", ["path", "auto"])
+def test_a_run_whose_checkpoints_are_all_damaged_is_refused(config_file, by):
+    run = train(config_file, *SHORT, stop_at=3)
+    for path in run.glob("*.pt"):
+        damage(path)
+    before = contents(run)
+    with pytest.raises(UserError) as raised:
+        RunFolder.find("auto" if by == "auto" else str(run), load(config_file, *SHORT))
+    assert re.fullmatch(
+        rf"--resume: every checkpoint of {run} is damaged \(step-00000002.pt, last.pt, best.pt; first "
+        rf"{run}/step-00000002.pt: truncated, .*\) · put a whole one there, or start a new run without --resume",
+        str(raised.value),
+    )
+    assert before == contents(run)
+
+
+def test_what_is_set_aside_as_damaged_is_called_so(finished, run, caplog):
+    damage(run / "best.pt")
+    damage(run / "step-00000004.pt")
+    with caplog.at_level(logging.WARNING):
+        RunFolder(run).branch_at(run / "step-00000002.pt", 2, 2)
+    for name in ("step-00000004.pt", "best.pt"):
+        assert f"{name} is damaged: moved to {run / 'abandoned'}" in caplog.text
+    assert "last.pt is not of the run that resumes at step 2: moved to" in caplog.text
+
+
+@pytest.mark.parametrize("text", [None, "{", "{}", "[]"])
+def test_auto_names_a_run_that_it_cannot_know(config_file, caplog, text):
+    run = train(config_file, *SHORT, stop_at=3)
+    (run / "run.json").unlink() if text is None else (run / "run.json").write_text(text)
+    (run.parent / "notes").mkdir()  # no run's
+    (run.parent / "notes.txt").write_text("")
+    caplog.clear()
+    assert RunFolder.find("auto", load(config_file, *SHORT)) is None
+    lines = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(lines) == 1
+    assert lines[0].startswith(f"resume auto: {run} passed over: its run.json is missing or damaged · ")
 
 
 # ---------------------------------------------------------------- branches

@@ -14,16 +14,17 @@ a list of these                     all of them as one set (:class:`JoinedSource
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ...errors import UserError, printable
+from ...errors import UserError, printable, shown, shown_key
 from ..walking import is_of_the_system, nfc, what_lies_at
 from .base import Source
 from .folder import FolderSource
-from .joined import JoinedSource
+from .joined import JoinedSource, num_copied
 from .kept import KeptSource, kept
 from .listing import ListSource
 from .records import RecordSource
@@ -63,17 +64,23 @@ def open_source(
 
     Args:
         train: one path or several; the format is told from each.
-        root: what the paths of a list are relative to; None: its folder.
+        root: what the paths of a list are relative to; None: its folder. Allowed with a list alone.
         merge: of several sources, take identities of the same name for one.
         exclude: identities to leave out, by the names they have in their own source.
         exclude_file: a file of more of them, such as LFW's ``people.txt``.
         min_images: identities with fewer pictures, all sources together, are left out.
 
     Raises:
-        UserError: something is no source, or fewer than two identities are left.
+        UserError: something is no source, or is there twice, or fewer than two identities are left.
     """
     paths = [Path(train)] if isinstance(train, (str, Path)) else [Path(path) for path in train]
-    sources = [open_path(path, root=root) for path in paths]
+    if not paths:
+        raise UserError(f"data.train: got no source · allowed: {_ALLOWED}, or several of them")
+    sources = [_open(path, root, "data.train") for path in paths]
+    _check_root(root, sources, "data.root")
+    _check_apart(paths, sources)
+    if merge and len(sources) == 1:
+        log.warning("data.merge: changes nothing, since data.train has one source")
     sources = _exclude(sources, {nfc(name) for name in exclude}, exclude_file)
     source = sources[0] if len(sources) == 1 else JoinedSource(sources, _tags(paths), merge=merge)
     left = with_pictures(source, min_images)
@@ -97,8 +104,14 @@ def open_path(path: Path, *, root: Path | str | None = None, key: str = "data.tr
         key: what to call the setting in a message.
 
     Raises:
-        UserError: nothing is there, or it is no source.
+        UserError: nothing is there, it is no source, or ``root`` is given and it is no list.
     """
+    source = _open(path, root, key)
+    _check_root(root, [source], "data.root" if key == "data.train" else "--root")
+    return source
+
+
+def _open(path: Path, root: Path | str | None, key: str) -> Source:
     kind = what_lies_at(path, key)
     if kind == "folder":
         in_records = (path / "train.rec").exists() or (path / "train.idx").exists()
@@ -123,17 +136,61 @@ def open_path(path: Path, *, root: Path | str | None = None, key: str = "data.tr
     raise UserError(f"{key}: got {str(path)!r} ({'a file' if kind == 'file' else kind}) · allowed: {_ALLOWED}{hint}")
 
 
+def _check_root(root: Path | str | None, sources: Sequence[Source], key: str) -> None:
+    if root is not None and not any(isinstance(source, ListSource) for source in sources):
+        raise UserError(
+            f"{key}: got {str(root)!r}, and there is no list whose paths it could be for · allowed: with a list (.txt, "
+            ".lst) alone · leave it out"
+        )
+
+
+def _check_apart(paths: Sequence[Path], sources: Sequence[Source]) -> None:
+    """See that no two paths lead to the same images: each would count twice, or be of two identities.
+
+    Copies of a set elsewhere, in whatever form, are a warning.
+
+    Raises:
+        UserError: two lead to one place, be it through a link, or one is a folder inside another.
+    """
+    places = [
+        Path(os.path.realpath(source.path if isinstance(source, RecordSource) else path))
+        for path, source in zip(paths, sources, strict=True)
+    ]
+    for one, other in itertools.permutations(range(len(paths)), 2):
+        outer, inner = places[one], places[other]
+        both = " and ".join(shown_key(str(paths[row])) for row in sorted((one, other)))
+        if outer == inner or (inner.is_dir() and outer in inner.parents):
+            how = "the same place" if outer == inner else f"of which {shown_key(str(paths[other]))} is inside the other"
+            raise UserError(
+                f"data.train: got {both}, {how} · allowed: sets that have no image in common · leave one of them out"
+            )
+        if one < other and (count := num_copied(sources[one], sources[other])):
+            sentence = (
+                "data.train: %s hold the same images: the first image of %d of %d identities compared is the same"
+            )
+            log.warning(f"{sentence} · leave one of them out", both, count, count)
+
+
 def _exclude(sources: list[Source], names: set[str], file: Path | str | None) -> list[Source]:
     """The sources less the identities of these names and of those in a file.
 
     Raises:
-        UserError: nobody in the file is in data.train, or a name differs from one there in blanks or upper case alone.
+        UserError: nobody in the file is in data.train, a name differs from one there in blanks or upper case alone, or
+            a line may be a name or a count.
     """
-    from_file = set() if file is None else set(read_names(file))
-    if not names and not from_file:
+    listed, counts = ([], []) if file is None else read_names(file)
+    if not names and not listed:
         return sources
+    from_file = set(listed)
     found = check_names(names, "data.exclude", sources)
     found |= check_names(from_file, f"data.exclude_file: {file}", sources, required=True)
+    known = {name for source in sources for name in source.class_names}
+    if doubtful := next((count for count in counts if count.strip() in known), None):
+        raise UserError(
+            f"data.exclude_file: {file}: got a line {shown(doubtful)} without a tab beside lines with tabs, where "
+            "it is a count, and data.train has an identity of that name · allowed: a tab behind each name, or no tabs "
+            "at all · add the tab, or delete the line if it is a count"
+        )
     left = [without(source, names | from_file) for source in sources]
     log.info(
         "data: exclude: %s; %d of %d listed are there", _dropped(sources, left), len(found), len(names | from_file)
@@ -148,6 +205,9 @@ def _dropped(before: Sequence[Source], after: Sequence[Source]) -> str:
 
 
 def _tags(paths: Sequence[Path]) -> list[str]:
-    """A name for each source: that of its file or folder, numbered where two are alike."""
+    """A name for each source, no two alike: that of its file or folder, numbered where two are alike."""
     names = [path.stem if path.suffix and not path.is_dir() else path.name for path in map(Path.absolute, paths)]
-    return [name if names.count(name) == 1 else f"{name}#{i}" for i, name in enumerate(names, 1)]
+    mark = "#"
+    while not {f"{name}{mark}{i}" for i, name in enumerate(names, 1)}.isdisjoint(names):
+        mark += "#"
+    return [name if names.count(name) == 1 else f"{name}{mark}{i}" for i, name in enumerate(names, 1)]

@@ -26,7 +26,7 @@ class Source(Protocol):
     Attributes:
         labels: (N,) int32 in [0, C), the class of each picture, without gaps.
         class_names: the C identities; label = position.
-        named: whether those are names; False where the data know identities by number alone.
+        named: whether those are names, of some at least; False where the data know identities by number alone.
         mapped: whether all pictures are in memory, or in files mapped into it, so that reading one is a copy; False
             where a file has to be opened for some.
     """

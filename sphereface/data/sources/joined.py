@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -11,6 +12,8 @@ import numpy.typing as npt
 
 from ...errors import UserError
 from .base import Source, smallest_index
+
+_COMPARED = 8  # identities
 
 
 class JoinedSource:
@@ -24,6 +27,9 @@ class JoinedSource:
         tags: what to call each of them, no two alike.
         merge: merge identities of the same name.
 
+    Attributes:
+        numbered: the tags of sources that know their identities by number alone.
+
     Raises:
         UserError: ``merge`` with a source that knows no names.
     """
@@ -32,7 +38,8 @@ class JoinedSource:
         self._sources = list(sources)
         self._starts = [0, *itertools.accumulate(len(source) for source in sources)]
         self._order: npt.NDArray[np.unsignedinteger] | None = None
-        self.named = all(source.named for source in sources)
+        self.named = any(source.named for source in sources)
+        self.numbered = frozenset(tag for tag, source in zip(tags, sources, strict=True) if not source.named)
         self.mapped = all(source.mapped for source in sources)
         if merge:
             self._merge(tags)
@@ -72,3 +79,23 @@ class JoinedSource:
         )
         order = np.argsort(labels, kind="stable")
         self.labels, self._order = labels[order], smallest_index(order)
+
+
+def num_copied(one: Source, other: Source) -> int:
+    """Return how many identities of two sources were compared, if the first image is the same in all; else 0.
+
+    Identities are compared by name; where a source knows numbers alone, by place, if there are equally many.
+    """
+    if one.named and other.named:
+        place = {name: row for row, name in enumerate(other.class_names)}
+        rows = [(row, place[name]) for row, name in enumerate(one.class_names) if name in place]
+    else:
+        rows = [(row, row) for row in range(len(one.class_names)) if len(one.class_names) == len(other.class_names)]
+    chosen = rows[:: max(1, len(rows) // _COMPARED)][:_COMPARED]
+    return len(chosen) if all(_first(one, a) == _first(other, b) != b"" for a, b in chosen) else 0
+
+
+def _first(source: Source, label: int) -> bytes:
+    with contextlib.suppress(OSError):
+        return source.read(int(np.searchsorted(source.labels, label)))
+    return b""

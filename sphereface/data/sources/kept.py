@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 
 from .base import Source
+from .selection import numbered_of
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +59,7 @@ class KeptSource:
     def __init__(self, source: Source, limit: int) -> None:
         self._source = source
         self.labels, self.class_names, self.named = source.labels, source.class_names, source.named
+        self.numbered = numbered_of(source)
         self._pictures = mmap.mmap(-1, limit, **_FLAGS)
         self._limit = limit
         words = memoryview(mmap.mmap(-1, 8 * len(source) + 16, **_FLAGS)).cast("Q")

@@ -13,9 +13,11 @@ The first line shows which form a list has, whatever its suffix; all lines have 
 
 from __future__ import annotations
 
+import logging
 import os
 import posixpath
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -28,6 +30,8 @@ from ..text_files import text_lines
 from ..walking import nfc
 from .base import TextTable, read_file, without_gaps
 from .folder import first_folders
+
+log = logging.getLogger(__name__)
 
 _MAX_LABEL = 2**31 - 1
 _SAMPLED = 8
@@ -63,7 +67,7 @@ class ListSource:
             text = read_plain(self.path)
         except (OSError, ValueError) as error:
             raise UserError(f"{self.path}: cannot be read ({getattr(error, 'strerror', error)})") from error
-        listing = Listing(text, str(self.path))
+        listing = Listing(text, str(self.path), f"{self.root.absolute()}/")
         self.labels, self.class_names, self.named = listing.labels, listing.class_names, listing.named
         self._paths = TextTable(listing.paths)
         self._check_some()
@@ -92,21 +96,39 @@ class Listing:
 
     Args:
         text, name: as for :func:`parse_list`, with its errors.
+        root: the folder that the paths are relative to, with a slash at its end: an absolute path may begin with it.
 
     Attributes:
         paths, labels, class_names, named: as a source has them.
     """
 
-    def __init__(self, text: bytes, name: str) -> None:
+    def __init__(self, text: bytes, name: str, root: str = "") -> None:
         paths, given = parse_list(text, name)
-        composed = [nfc(posixpath.normpath(path)) for path in paths]
+        composed = [nfc(posixpath.normpath(path.removeprefix(root))) for path in paths]
         order = sorted(range(len(paths)), key=lambda row: (given[row], composed[row]))
         self.paths = [paths[row] for row in order]
         self.labels, values = without_gaps(given[order], name)
+        if len(set(composed)) < len(composed):
+            _say_repeated(composed, given.tolist(), printable(name))
         ordered = [composed[row] for row in order]
         names = _names(first_folders(ordered)[0], self.labels) or _names(list(map(_parent, ordered)), self.labels)
         self.named = names is not None
         self.class_names = names or [str(value) for value in values.tolist()]
+
+
+def _say_repeated(paths: Sequence[str], labels: Sequence[int], name: str) -> None:
+    """Log how many lines name an image again, and how many images are of two identities."""
+    repeated = len(paths) - len(set(paths))
+    such = next(path for path, count in Counter(paths).items() if count > 1)
+    sentence = "%d lines name an image that another line names, such as %s: each line counts"
+    log.warning(f"data: %s: {sentence}", name, repeated, printable(such))
+    several = [
+        path for path, count in Counter(path for path, _ in set(zip(paths, labels, strict=True))).items() if count > 1
+    ]
+    if several:
+        such = printable(several[0])
+        sentence = "%d images have two labels or more, such as %s: of two identities · delete the wrong lines"
+        log.warning(f"data: %s: {sentence}, or check the list with --write-list", name, len(several), such)
 
 
 def parse_list(text: bytes, name: str) -> tuple[list[str], npt.NDArray[np.int64]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,7 +38,7 @@ class RecordSource:
     ``scripts/pack_faces.py`` writes beside the ``.rec``, has a name on line label + 1.
 
     Memory: 16 bytes a picture. Opening reads the heads of the identity records; where there are none, those of all
-    records; and without ``.idx`` it walks through the file.
+    records; and without ``.idx`` it walks through the file. The label of each record is compared when it is read.
 
     Args:
         path: the ``.rec``, or a folder with a ``train.rec``.
@@ -60,6 +61,7 @@ class RecordSource:
         self.labels, values = without_gaps(given[order], str(self.path))
         self._offsets = offsets[images][order]
         self._keys = smallest_index(keys[images][order])
+        self._values = values
         names = _read_names(names_path(self.path), int(values[-1]) + 1)
         self.named = names is not None
         self.class_names = [names[value] if names else str(value) for value in values.tolist()]
@@ -69,7 +71,8 @@ class RecordSource:
         return len(self.labels)
 
     def read(self, index: int) -> bytes:
-        return read_picture(self._file.view(), int(self._offsets[index]))
+        """Return the encoded image. Raises OSError where no whole record of its identity is there."""
+        return read_picture(self._file.view(), int(self._offsets[index]), float(self._values[self.labels[index]]))
 
     def name(self, index: int) -> str:
         return f"{self.path}, record {self._keys[index]}"
@@ -250,11 +253,15 @@ def _check_end(buffer: Buffer, path: Path, index: Path, last: int) -> None:
 def _read_names(path: Path, num_labels: int) -> list[str] | None:
     if not path.is_file():
         return None
-    lines = read_text_lines(path, "a name a line")
-    names = [nfc(name) for name in (lines if lines[-1] else lines[:-1])]
+    names = [nfc(name) for name in read_text_lines(path, "a name a line")]
+    while names and not names[-1].strip():
+        names.pop()
+    allowed = f"allowed: one on each of {num_labels} lines · move it away where it belongs to another .rec"
+    if blank := [number for number, name in enumerate(names, 1) if not name.strip()]:
+        raise UserError(f"{path}, line {blank[0]}: got a blank line for a name · {allowed}")
     if len(names) < num_labels or len(set(names)) < len(names):
-        raise UserError(
-            f"{path}: got {len(set(names))} different names · allowed: one on each of {num_labels} lines · "
-            "move it away where it belongs to another .rec"
-        )
+        such = next((f", {shown(name)} twice" for name, count in Counter(names).items() if count > 1), "")
+        raise UserError(f"{path}: got {len(set(names))} different names{such} · {allowed}")
+    if len(names) > num_labels:
+        log.warning("data: %s has %d names, the labels need %d: is it of another .rec?", path, len(names), num_labels)
     return names

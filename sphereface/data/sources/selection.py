@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import unicodedata
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from .base import Source, smallest_index
 log = logging.getLogger(__name__)
 
 _SHOWN = 5
+_BEFORE = re.compile(r"\s*[/#,]")  # begins a path below an identity's folder, a comment, or a second name
 
 
 class SelectedSource:
@@ -35,6 +37,7 @@ class SelectedSource:
         self._rows = smallest_index(rows)
         self.class_names = [name for name, stays in zip(source.class_names, keep.tolist(), strict=True) if stays]
         self.named, self.mapped = source.named, source.mapped
+        self.numbered = numbered_of(source)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -44,6 +47,12 @@ class SelectedSource:
 
     def name(self, index: int) -> str:
         return self._source.name(int(self._rows[index]))
+
+
+def numbered_of(source: Source) -> frozenset[str]:
+    """Return the first parts of joined names, ``<tag>/<number>``, that are no names of people; see ``JoinedSource``."""
+    numbered: frozenset[str] = getattr(source, "numbered", frozenset())
+    return numbered
 
 
 def without(source: Source, names: Collection[str]) -> Source:
@@ -60,11 +69,14 @@ def _selected(source: Source, keep: npt.NDArray[np.bool_]) -> Source:
     return source if keep.all() else SelectedSource(source, keep)
 
 
-def read_names(path: Path | str) -> list[str]:
+def read_names(path: Path | str) -> tuple[list[str], list[str]]:
     """Identities that a file lists, a name a line: all of the line but its end, blanks included.
 
     A name ends at the first tab. In a file with tabs, such as LFW's ``people.txt`` (``Name <tab> images`` below lines
-    that count), a number alone on its line is no name.
+    that count), a number alone on its line is no name but a count.
+
+    Returns:
+        The names, and the counts as texts.
 
     Raises:
         UserError: it cannot be read, is no text, or lists nobody.
@@ -73,10 +85,10 @@ def read_names(path: Path | str) -> list[str]:
         lines = read_text_lines(Path(path), "a name a line, or 'name<tab>…'")
     except UserError as error:
         raise UserError(f"data.exclude_file: {error}") from None
-    names = _names(lines)
+    names, counts = _names(lines)
     if not names:
         raise UserError(f"data.exclude_file: {path}: got no name · allowed: a name a line, or 'name<tab>…'")
-    return names
+    return names, counts
 
 
 def names_text(names: Sequence[str], place: Path) -> bytes:
@@ -90,7 +102,7 @@ def names_text(names: Sequence[str], place: Path) -> bytes:
         UserError: a name that no line can hold: it has a line break, or a tab, or is blank.
     """
     for name in names:
-        if _names(text_lines(_encoded(name), "")) != [nfc(name)]:
+        if _names(text_lines(_encoded(name), ""))[0] != [nfc(name)]:
             raise UserError(
                 f"{place}: cannot list the identity {shown(name)} · allowed: names that are one line of text, without "
                 "tabs · rename its folder"
@@ -110,17 +122,17 @@ def check_names(names: Collection[str], key: str, sources: Sequence[Source], *, 
         required: one of the names, if there are any, has to be known.
 
     Raises:
-        UserError: a name is not there, but one is that differs in blanks, in upper case or in kinds of letters alone;
-            or none is there where one has to be.
+        UserError: a name is not there, but one is that differs in blanks, in upper case or in kinds of letters alone,
+            or that it begins with, before a slash, a comma or a #; or none is there where one has to be.
     """
     known = {name for source in sources for name in source.class_names}
     missing = sorted(name for name in names if name not in known)
     plain = {_plain(name): name for name in known} if missing else {}
     for name in missing:
-        if (like := plain.get(_plain(name))) is not None:
+        if (like := plain.get(_plain(name)) or plain.get(_plain(_BEFORE.split(name)[0]))) is not None:
             raise UserError(
                 f"{key}: got {shown(name)}, and data.train has {shown(like)} · allowed: names exactly as data.train "
-                "has them, with their blanks and their upper case · correct the name"
+                "has them, with their blanks and their upper case, a line each · correct the name"
             )
     if required and names and len(missing) == len(names):
         numbered = "" if any(source.named for source in sources) else ", which knows its identities by number alone"
@@ -139,12 +151,13 @@ def shared_names(source: Source, images: Sequence[str]) -> list[str]:
     """Names that identities of a training set and people on images have in common, sorted.
 
     Args:
-        source: the training set; where it knows its identities by number alone, nothing is in common.
+        source: the training set; identities that it knows by number alone have nothing in common with people.
         images: names of images. The first and the last folder of each may name the person on it.
     """
     if not source.named:
         return []
-    known = {name.partition("/")[2] or name for name in source.class_names}  # joined: the source's name comes first
+    numbered = numbered_of(source)  # joined: the source's name comes first
+    known = {name.rpartition("/")[2] or name for name in source.class_names if name.partition("/")[0] not in numbered}
     people = {
         folder for image in images for folder in (*image.split("/")[:1], *image.split("/")[-2:-1]) if "/" in image
     }
@@ -156,10 +169,17 @@ def _plain(name: str) -> str:
     return "".join(unicodedata.normalize("NFKC", name).casefold().split())
 
 
-def _names(lines: Sequence[str]) -> list[str]:
-    tabs = any("\t" in line for line in lines)  # then a number alone is a count, as in LFW's file
-    found = (line.partition("\t")[0] for line in lines if not (tabs and line.strip().isdecimal()))
-    return [nfc(name) for name in found if name.strip()]
+def _names(lines: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return names and counts: in a file with tabs, a number alone on its line is a count, as in LFW's."""
+    tabs = any("\t" in line for line in lines)
+    names: list[str] = []
+    counts: list[str] = []
+    for line in lines:
+        name = nfc(line.partition("\t")[0])
+        is_count = tabs and "\t" not in line and name.strip().isdecimal()
+        if name.strip():
+            (counts if is_count else names).append(name)
+    return names, counts
 
 
 def _encoded(name: str) -> bytes:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import UserError, first_line, printable, shown
-from ...files import DAMAGED
+from ...files import DAMAGED, check_directory
 from ..mapped import MappedFile
 from ..text_files import text_lines
 from ..walking import Walked, is_image, is_of_the_system, nfc, say_left_out, what_is
@@ -61,11 +61,12 @@ class ZipSource:
         self._check(pictures, texts)
         self._longest_list = _LIST_REST + sum(4 * len(name) + _LIST_LINE for name in members)
         whole = sum(info.file_size for info in texts.values()) <= self._longest_list
-        lists = [name for name in texts if self._is_list(name, members, whole=whole)]
-        lists = [name for name in lists if name.lower().endswith(".txt")] or lists
+        composed = {nfc(name): name for name in members}  # a list may be of a system that writes é in another form
+        lists = [name for name in texts if self._is_list(name, texts[name], composed, whole=whole)]
         if len(lists) > 1:
-            raise UserError(f"{self.path}: got {len(lists)} list files ({', '.join(lists[:3])}) · allowed: one")
-        names = self._listed(lists[0], members) if lists else self._grouped(members)
+            such = printable(", ".join(lists[:3]))
+            raise UserError(f"{self.path}: got {len(lists)} list files ({such}) · allowed: one · take the others out")
+        names = self._listed(lists[0], members, composed) if lists else self._grouped(members)
         infos = [members[name] for name in names]
         self._names = TextTable(names)
         self._offsets = np.array([info.header_offset for info in infos], dtype=np.int64)
@@ -109,19 +110,20 @@ class ZipSource:
                     "8 (deflate): pack it anew, for example with zip -0 -r"
                 )
 
-    def _is_list(self, name: str, members: dict[str, zipfile.ZipInfo], *, whole: bool) -> bool:
+    def _is_list(self, name: str, info: zipfile.ZipInfo, composed: Mapping[str, str], *, whole: bool) -> bool:
         """Whether one of its first lines names a member: a text beside folders of images mostly does not.
 
         Args:
-            name: of the text.
-            members: all.
+            name, info: the text.
+            composed: all members' names by their composed form.
             whole: read all of it, so that any damage is found, and not only its beginning.
 
         Raises:
             UserError: it is damaged. It may have been the list, and without that the labels are others.
         """
-        start = self._text(members[name]) if whole else self._start(members[name])
-        return any(path and _below(name, path) in members for path in map(_listed_path, _first_lines(start)))
+        start = self._text(info) if whole else self._start(info)
+        paths = map(_listed_path, _first_lines(start))
+        return any(path and nfc(_below(name, path)) in composed for path in paths)
 
     def _start(self, info: zipfile.ZipInfo) -> bytes:
         """So much of a member that its first lines are in it."""
@@ -140,12 +142,16 @@ class ZipSource:
         except OSError as error:
             raise UserError(f"{self.path}: {printable(info.filename)}: {error}") from error
 
-    def _listed(self, name: str, members: dict[str, zipfile.ZipInfo]) -> list[str]:
+    def _listed(self, name: str, members: Mapping[str, zipfile.ZipInfo], composed: Mapping[str, str]) -> list[str]:
         listing = Listing(self._text(members[name]), f"{self.path}/{name}")
-        names = [_below(name, path) for path in listing.paths]
-        for path in names:
-            if path not in members:
+        below = [_below(name, path) for path in listing.paths]
+        names = [path if path in members else composed.get(nfc(path), "") for path in below]
+        for found, path in zip(names, below, strict=True):
+            if not found:
                 raise UserError(f"{self.path}: {name} lists {shown(path)}, which is not in the zip · pack it whole")
+        if rest := sorted({member for member in members if is_image(member)} - set(names)):
+            such = (len(rest), len(rest) + len(set(names)), printable(rest[0]))
+            log.warning("data: %s: %s does not list %d of %d images, such as %s", self.path, printable(name), *such)
         self.labels, self.class_names, self.named = listing.labels, listing.class_names, listing.named
         return names
 
@@ -189,6 +195,7 @@ def _members(path: Path) -> dict[str, zipfile.ZipInfo]:
     """
     try:
         with zipfile.ZipFile(path) as file:
+            check_directory(file)
             infos = file.infolist()
             end = file.start_dir
     except PermissionError as error:

@@ -18,7 +18,7 @@ from ..images import Images
 from ..near_equal import nearly_equal
 from ..people import People, list_people, mean_of, unit_rows
 from ..result import Chart, Result, Rows
-from ..words import layman_rates, plain_point, tar_rows
+from ..words import figure, finite, layman_rates, percent, plain_point, tar_rows
 from .base import EvaluationSet, Rule, refuse_places, register_protocol
 
 FAR_TARGETS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
@@ -79,7 +79,7 @@ class AllPairs(Result):
 
     def rows(self) -> Sequence[Rows]:
         """AUC, EER, TAR at FAR, and images that are nearly equal."""
-        key = (("AUC", f"{self.auc:.5f}", ""), ("EER", f"{self.eer:.2%}", ""))
+        key = (("AUC", figure(self.auc, ".5f"), ""), ("EER", percent(self.eer), ""))
         tables = [Rows((), key, "All pairs", key=True), replace(tar_rows(self.points), title="TAR at FAR, all pairs")]
         if self.twins:
             shown = self.twins[:_MOST_LISTED]
@@ -101,8 +101,8 @@ class AllPairs(Result):
             "num_genuine": self.curve.num_genuine,
             "num_impostor": self.curve.num_impostor,
             "subtract_mean": self.subtract_mean,
-            "auc": self.auc,
-            "eer": self.eer,
+            "auc": finite(self.auc),
+            "eer": finite(self.eer),
             "tar_at_far": [plain_point(point) for point in self.points],
             "nearly_equal": [{"correlation": c, "left": left, "right": right} for c, left, right in self.twins],
         }
@@ -165,7 +165,7 @@ def all_pairs(features: Features, people: People, *, subtract_mean: bool = True)
         every += np.bincount(bins.ravel(), minlength=BINS)
         genuine += np.bincount(_genuine(bins, start, ends), minlength=BINS)
         every -= np.bincount(_twice(bins), minlength=BINS)
-    curve = _curve(genuine, every - genuine)
+    curve = _curve(genuine, every - genuine) if rows.any() else _undefined(genuine, every - genuine)
     return AllPairs(curve, tar_at_far(curve, FAR_TARGETS), len(rows), subtract_mean)
 
 
@@ -203,6 +203,12 @@ def _twice(bins: IntArray) -> IntArray:
     """What a block counts too much: each image with itself, and with the earlier ones of the block again."""
     square = bins[:, : len(bins)]
     return square[np.tril_indices(len(bins))]
+
+
+def _undefined(genuine: IntArray, impostor: IntArray) -> Roc:
+    """The curve of :func:`~sphereface.metrics.roc` where no image has a direction, so that no pair has a score."""
+    threshold = np.array([np.inf, -np.inf, -np.inf])
+    return Roc(threshold, impostor.sum() * np.array([0, 1, 1]), genuine.sum() * np.array([0, 0, 1]))
 
 
 def _curve(genuine: IntArray, impostor: IntArray) -> Roc:

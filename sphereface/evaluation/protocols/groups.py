@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,17 +12,21 @@ import numpy as np
 
 from ...data.pair_lists import NUM_FOLDS, Line, consecutive_folds, image_name, is_number, quoted, read_lines
 from ...data.pairs import Pairs
+from ...data.walking import is_of_the_system, what_lies_at
 from ...errors import UserError, shown_key
 from ...metrics import IntArray
 from ..embeddings import Embeddings
 from ..images import Images
+from ..labels import check_labels
 from ..lfw import pair_cosines, verify
+from ..parts import parts_of
 from ..people import people_of
 from .base import EvaluationSet, Rule, refuse_places, register_protocol
 from .groups_result import Groups
 from .groups_scores import GroupScores
 
-"""Folds of a group whose list does not number them."""
+log = logging.getLogger(__name__)
+
 _LIST_FORM = "'image image 0|1 GROUP [fold]'"
 
 
@@ -150,18 +155,27 @@ def _parse_line(path: Path, line: Line, separator: str | None, num_fields: int) 
 
 def _read_rfw(root: Path) -> dict[str, Pairs]:
     """Read the list of each group in RFW's form, ``name n1 n2`` or ``name1 n1 name2 n2`` a line, without a header."""
-    folders = sorted(path for path in (root / "txts").glob("*") if path.is_dir() and not path.name.startswith("."))
+    lists = root / "txts"
+    folders = parts_of(lists, lambda path: what_lies_at(path) == "folder", "groups") if lists.is_dir() else []
     if not folders:
         raise UserError(
             f"{root}: has no folder txts with a folder for each group · allowed: RFW's folder 'test', or DIR,LIST with "
             f"a list of lines {_LIST_FORM}"
         )
-    lists = {}
+    without = set(_folders(root / "data")) - {folder.name for folder in folders}
+    if without:
+        log.warning("%s: has no list of groups of data: %s", lists, ", ".join(map(shown_key, sorted(without))))
+    found = {}
     for folder in folders:
         path = folder / f"{folder.name}_pairs.txt"
         rows = [_parse_rfw(path, line, f"data/{folder.name}") for line in read_lines(path)]
-        lists[folder.name] = _pairs(path, folder.name, rows)
-    return lists
+        found[folder.name] = _pairs(path, folder.name, rows)
+    return found
+
+
+def _folders(path: Path) -> list[str]:
+    """The names of the folders in a folder that may not be there."""
+    return [each.name for each in path.glob("*/") if not is_of_the_system(each.name)]
 
 
 def _parse_rfw(path: Path, line: Line, folder: str) -> _Row:
@@ -203,6 +217,7 @@ def _pairs(path: Path, group: str, rows: Sequence[_Row]) -> Pairs:
     left, right = (
         np.array([at[name] for name in side], dtype=np.int64) for side in zip(*(r[:2] for r in rows), strict=True)
     )
+    check_labels(path, left, right, same, names, fold=fold)
     return Pairs(path, names, left, right, same, fold, num_folds)
 
 

@@ -14,7 +14,7 @@ from ...metrics import FloatArray, IntArray, Interval, OperatingPoint, Roc, roc,
 from ...metrics.resampling import LEVEL, num_replicates, percentile_intervals, resample
 from ..embeddings import Embeddings
 from ..result import Chart, Result, Rows
-from ..words import count, finite, percent, plain_interval, plain_point, scientific, span
+from ..words import count, figure, finite, percent, plain_interval, plain_point, scientific, span
 from .groups_charts import draw_accuracies, far_drawer
 from .groups_scores import ACCURACY, COMMON_FAR, COMMON_TAR, EER, FARS, OWN, GroupScores, Spread, span_in_points
 from .pairs_result import mirror_line
@@ -197,7 +197,7 @@ class Groups(Result):
 
     def _cells(self, group: int, column: int, form: str = ".2%") -> tuple[str, str]:
         """A figure and its interval."""
-        return f"{self.figures_of_groups[group, column]:{form}}", span(self.intervals[group][column], form)
+        return figure(self.figures_of_groups[group, column], form), span(self.intervals[group][column], form)
 
     def _key_rows(self) -> Rows:
         accuracies = self.figures_of_groups[:, ACCURACY]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Sequence
@@ -42,24 +43,19 @@ from ..ijb_files import (
     read_image_list,
     read_template_pairs,
 )
-from ..ijb_subjects import TemplateSubjects, read_template_subjects
+from ..ijb_subjects import SearchLists, read_template_subjects
 from ..images import Images
+from ..labels import list_doubts
 from ..pair_products import pair_products
 from ..pooling import Flip, Pooled, PoolMode, pool
 from ..template_rows import rows_of
 from .base import EvaluationSet, Rule, register_protocol
 from .ijb_result import FieldFigures, GalleryFigures, Ijb, SearchFigures, thinned_curve
 
+log = logging.getLogger(__name__)
+
+_NO_FIELD = "InsightFace's 1:N is left out: a subject is in both galleries, or the subject of a probe in neither"
 _MODE = re.compile(r"[Nn][01][Dd][01][Ff][012]")
-
-
-@dataclass(frozen=True)
-class SearchLists:
-    """The lists of 1:N identification: two galleries, and the probes that are searched in both."""
-
-    galleries: tuple[TemplateSubjects, ...]
-    probes: TemplateSubjects
-    paths: tuple[Path, ...]  # of the galleries, then of the probes
 
 
 @register_protocol("ijb")
@@ -77,6 +73,7 @@ class IjbSet(EvaluationSet):
         searches: of 1:N identification; None without its files.
         modes: test modes that the user named; () for the default.
         pairs_path: the list of pairs.
+        left_out: what the lists that are not there cost, and where lists contradict each other, a line each.
     """
 
     form = "DIR[,CROPS][,MODE…] (DIR: ijbc_face_tid_mid.txt, …; MODE: N1D1F2, …)"
@@ -90,6 +87,7 @@ class IjbSet(EvaluationSet):
     searches: SearchLists | None
     modes: tuple[PoolMode, ...]
     pairs_path: Path
+    left_out: tuple[str, ...] = ()
 
     @classmethod
     def load(cls, name: str, places: Sequence[Path], *, find_images: bool = True) -> IjbSet:
@@ -124,17 +122,21 @@ class IjbSet(EvaluationSet):
             galleries = tuple(read_template_subjects(path, gallery=True) for path in files.galleries)
             probes = read_template_subjects(files.probes)
             lists = SearchLists(galleries, probes, (*files.galleries, files.probes))
+        pairs = read_template_pairs(files.pairs, image_list.templates)
+        known = _known(image_list.templates, lists)
+        doubts = list_doubts(image_list, pairs, known, (files.media, files.pairs))
         score = None if files.scores is None else read_detections(files.scores, image_list.images).score
         return cls(
             name,
             Images(crops, image_list.images, found),
             files.name,
             image_list,
-            read_template_pairs(files.pairs, image_list.templates),
+            pairs,
             score,
             lists,
             modes,
             files.pairs,
+            _logged([*_left_out(files.missing), *doubts]),
         )
 
     @classmethod
@@ -172,6 +174,7 @@ class IjbSet(EvaluationSet):
             search=None if self.searches is None else self._search_figures(first, self.searches),
             field=(),
             curve=thinned_curve(ordered),
+            left_out=self.left_out if field[0].top or self.searches is None else (*self.left_out, _NO_FIELD),
         )
         for mode in modes[1:]:
             pooled = self._pool(embeddings, mode)
@@ -212,11 +215,7 @@ class IjbSet(EvaluationSet):
 
     def _subjects(self, pooled: Pooled) -> IntArray:
         """(T,) who each template is of: by the lists of 1:N search, and by the genuine pairs."""
-        known = np.full(len(pooled.ids), -1, dtype=np.int64)
-        if self.searches is not None:
-            lists = (*self.searches.galleries, self.searches.probes)
-            for path, subjects in zip(self.searches.paths, lists, strict=True):
-                known[rows_of(pooled.ids, subjects.template, path)] = subjects.subject
+        known = _known(pooled.ids, self.searches)
         return subjects_of(len(pooled.ids), self.pairs.left, self.pairs.right, self.pairs.same, known)
 
     def _search_both(self, pooled: Pooled, lists: SearchLists) -> Searches | None:
@@ -262,6 +261,25 @@ class IjbSet(EvaluationSet):
             for path, gallery, searches, own in zip(lists.paths[:-1], lists.galleries, found, intervals, strict=True)
         )
         return SearchFigures(galleries, of_mean)
+
+
+def _known(templates: IntArray, lists: SearchLists | None) -> IntArray:
+    """(T,) subject of each template by the lists of 1:N search; −1 where they do not say."""
+    return np.full(len(templates), -1, dtype=np.int64) if lists is None else lists.subjects(templates)
+
+
+def _left_out(missing: Sequence[str]) -> list[str]:
+    """Say what lists that are not there cost."""
+    scores, search = ([form for form in missing if ("score" in form) == kind] for kind in (True, False))
+    lines = [f"detector scores are not used: there is no {form}" for form in scores]
+    return lines + ([f"1:N search is left out: there is no {' and no '.join(search)}"] if search else [])
+
+
+def _logged(lines: Sequence[str]) -> tuple[str, ...]:
+    """Log lines of the report, before hours of embedding."""
+    for line in lines:
+        log.warning("ijb: %s", line)
+    return tuple(lines)
 
 
 def _find(crops: Path, names: Sequence[str], scores: Path | None) -> tuple[Path, ...]:

@@ -16,7 +16,7 @@ from ...metrics.ijb import IJB_FARS, SortedScores
 from ...metrics.subjects import REPLICATES
 from ..charts import draw_roc
 from ..result import Chart, Result, Rows
-from ..words import finite, layman_rates, percent, plain_interval, plain_point, scientific, span, tar_rows
+from ..words import figure, finite, layman_rates, percent, plain_interval, plain_point, scientific, span, tar_rows
 
 _POINTS = 2000
 
@@ -83,7 +83,7 @@ class FieldFigures:
 class Ijb(Result):
     """The outcome of IJB-B or IJB-C. Every figure but those of ``field`` is of the test mode ``mode``.
 
-    ``curve`` holds as many points of the ROC curve as a chart can show.
+    ``curve`` holds as many points of the ROC curve as a chart can show. ``left_out`` says what was not computed.
     """
 
     key: ClassVar[str] = "ijb"
@@ -104,6 +104,7 @@ class Ijb(Result):
     search: SearchFigures | None
     field: tuple[FieldFigures, ...]
     curve: Roc
+    left_out: tuple[str, ...] = ()
 
     def headline(self) -> tuple[str, float]:
         """TAR at FAR 1e-4, the figure that papers quote, or at the lowest FAR that the pairs resolve above it."""
@@ -121,12 +122,12 @@ class Ijb(Result):
         ]
         if self.num_undefined_templates:
             lines.append(f"{self.num_undefined_templates:,} templates have no direction; no pair of them is accepted")
-        return lines
+        return [*lines, *self.left_out]
 
     def summary(self) -> list[str]:
         """Rates in numbers of pairs and of searches."""
         lines = layman_rates([point for point in self.points if point.far >= 1e-4 * (1 - 1e-9)][::-1])
-        if self.search is not None:
+        if self.search is not None and not math.isnan(self.search.mean_ranks[0]):
             lines.append(
                 f"Of 100 searches for a person who is enrolled, {100 * self.search.mean_ranks[0]:.0f} find that person "
                 "first."
@@ -135,13 +136,13 @@ class Ijb(Result):
 
     def rows(self) -> Sequence[Rows]:
         """1:1, 1:N, and the field's own figures."""
-        key = [("AUC", f"{self.auc:.6f}", ""), ("EER", f"{self.eer:.2%}", "")]
+        key = [("AUC", figure(self.auc, ".6f"), ""), ("EER", percent(self.eer), "")]
         if self.search is not None:
             rank = span(self.search.intervals_of_mean.rank[0], ".2%")
-            key.insert(0, ("rank 1", percent(self.search.mean_ranks[0]), f"mean of the galleries, {rank}"))
+            key.insert(0, ("rank 1", percent(self.search.mean_ranks[0]), f"mean of the galleries, {rank}".rstrip(", ")))
         name, value = self.headline()
         if name != "AUC":
-            point = next(number for number, p in enumerate(self.points) if p.tar == value and p.resolvable)
+            point = next(row for row, p in enumerate(self.points) if p.tar == value and p.resolvable)
             key.insert(0, (name, percent(value), span(self.intervals[point], ".2%")))
         note = f"[ ]: 95 % intervals, {REPLICATES} bootstrap draws of subjects."
         tables = [
@@ -168,8 +169,9 @@ class Ijb(Result):
             "num_genuine": self.num_genuine,
             "num_impostor": self.num_impostor,
             "num_undefined_templates": self.num_undefined_templates,
-            "auc": self.auc,
-            "eer": self.eer,
+            "left_out": list(self.left_out),
+            "auc": finite(self.auc),
+            "eer": finite(self.eer),
             "tar_at_far": [
                 {**plain_point(point), "interval": plain_interval(interval) if point.resolvable else None}
                 for point, interval in zip(self.points, self.intervals, strict=True)
@@ -211,7 +213,7 @@ def _search_rows(search: SearchFigures) -> list[Rows]:
     ranks, errors = [], []
     for each in search.galleries:
         counts = (each.num_enrolled, each.num_mated, each.num_nonmated)
-        ranks.append((each.name, *(f"{number:,}" for number in counts), *map(percent, each.ranks)))
+        ranks.append((each.name, *(f"{size:,}" for size in counts), *map(percent, each.ranks)))
         rates = [point.fnir if point.resolvable else math.nan for point in each.points]
         errors.append((each.name, *_with_intervals(rates, each.intervals.fnir)))
     intervals = search.intervals_of_mean
@@ -235,7 +237,7 @@ def _search_rows(search: SearchFigures) -> list[Rows]:
 def _with_intervals(rates: Sequence[float], intervals: Sequence[Interval]) -> list[str]:
     """Return rates as text; NaN is what the searches cannot resolve."""
     return [
-        "not resolvable" if math.isnan(rate) else f"{percent(rate)} {span(interval, '.1%')}"
+        f"{percent(rate)} {'' if math.isnan(rate) else span(interval, '.1%')}".strip()
         for rate, interval in zip(rates, intervals, strict=True)
     ]
 
@@ -272,5 +274,7 @@ def _plain_field(each: FieldFigures) -> dict[str, Any]:
         "mode": each.mode,
         "tpr_at_nearest_fpr": {scientific(far): tpr for far, tpr in zip(IJB_FARS, each.tpr, strict=True)},
         "top": None if each.top is None else {str(k): rate for k, rate in zip(RANKS, each.top, strict=True)},
-        "recall_at_its_far": None if each.recall is None else [asdict(point) for point in each.recall],
+        "recall_at_its_far": None
+        if each.recall is None
+        else [{key: finite(value) for key, value in asdict(point).items()} for point in each.recall],
     }

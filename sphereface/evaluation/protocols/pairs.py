@@ -12,6 +12,7 @@ from ...data.walking import what_lies_at
 from ...errors import UserError
 from ..embeddings import Embeddings, Features
 from ..images import Images
+from ..labels import check_labels, shared_pairs
 from ..lfw import Verification, verify, verify_view1, verify_without_folds
 from .base import EvaluationSet, Rule, refuse_places, register_protocol
 from .pairs_result import PairsResult
@@ -89,9 +90,11 @@ def load_pair_set(
         find_images: look for the images on disk.
 
     Raises:
-        UserError: a list that is missing or malformed, missing images, or view 1 without its pairsDevTrain.
+        UserError: a list that is missing, malformed or contradicts itself, missing images, or view 1 without its
+            pairsDevTrain, or with one that has pairs of the tested list.
     """
     inside, test = read_bin(pairs) if is_bin(pairs) else (None, read_pairs(pairs))
+    check_labels(test.path, test.left, test.right, test.same, test.names, refuse=inside is None, fold=test.fold)
     if test.num_folds:
         if dev_train is not None:
             raise UserError(f"{dev_train}: is for view 1, but {pairs} has folds · leave it out")
@@ -106,7 +109,13 @@ def load_pair_set(
         for pairs_of_list in (test, train):
             found.update(zip(pairs_of_list.names, pairs_of_list.resolve(root), strict=True))
     files = tuple(found[name] for name in names) if find_images else None
-    return PairSet(name, Images(Path(root), names, files), test.over(names), train.over(names))
+    test, train = test.over(names), train.over(names)
+    if shared := shared_pairs((test.left, test.right), (train.left, train.right), len(names)):
+        raise UserError(
+            f"{train.path}: has {shared:,} of the {len(test):,} pairs of {test.path} · allowed: other pairs, since "
+            "mean and threshold come from it"
+        )
+    return PairSet(name, Images(Path(root), names, files), test, train)
 
 
 def _read_dev_train(test: Pairs, given: str | Path | None) -> Pairs:
@@ -123,4 +132,5 @@ def _read_dev_train(test: Pairs, given: str | Path | None) -> Pairs:
     train = read_pairs(path)
     if train.num_folds:
         raise UserError(f"{path}: has folds (view 2) · expected pairsDevTrain of view 1")
+    check_labels(path, train.left, train.right, train.same, train.names, fold=train.fold)
     return train

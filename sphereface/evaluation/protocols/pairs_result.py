@@ -33,7 +33,7 @@ from ..lfw import Verification, pair_cosines
 from ..people import people_of, people_of_names
 from ..result import Chart, Example, Examples, Result, Rows
 from ..variants import Variant, plain_variants
-from ..words import finite, layman_rates, percent, plain_interval, plain_point, span, tar_rows
+from ..words import figure, finite, layman_rates, percent, plain_interval, plain_point, span, tar_rows
 
 HARDEST = 12
 """Pairs of each kind that reports show."""
@@ -192,9 +192,9 @@ class PairsResult(Result):
             "accuracy": finite(result.mean),
             "standard_error": finite(result.standard_error),
             "folds": [{"fold": k, "threshold": t, "accuracy": a} for k, (t, a) in enumerate(folds, start=1)],
-            "auc": auc(curve),
+            "auc": finite(auc(curve)),
             "auc_interval": plain_interval(intervals.auc),
-            "eer": equal_error_rate(curve),
+            "eer": finite(equal_error_rate(curve)),
             "eer_interval": plain_interval(intervals.eer),
             "tar_at_far": [
                 {**plain_point(point), "interval": plain_interval(interval) if point.resolvable else None}
@@ -245,15 +245,17 @@ class PairsResult(Result):
             note = "mean ± standard error of the folds" if several else f"at threshold {result.thresholds[0]:.5f}"
             figures.append(("accuracy", percent(result.mean, result.standard_error), note))
         figures += [
-            ("AUC", f"{auc(self.curve):.5f}", span(intervals.auc, ".5f")),
-            ("EER", f"{equal_error_rate(self.curve):.2%}", span(intervals.eer, ".2%")),
-            ("d′", f"{d_prime(result.scores, result.same):.3f}", ""),
+            ("AUC", figure(auc(self.curve), ".5f"), span(intervals.auc, ".5f")),
+            ("EER", percent(equal_error_rate(self.curve)), span(intervals.eer, ".2%")),
+            ("d′", figure(d_prime(result.scores, result.same), ".3f"), ""),
         ]
         if self.fisher is not None:
-            figures.append(("AFS", f"{self.fisher:.4f}", ""))
+            figures.append(("AFS", figure(self.fisher, ".4f"), ""))
         note = f"[ ]: 95 % intervals, {intervals.replicates:,} bootstrap draws of {intervals.unit}."
         if result.num_undefined:
             note += f" {result.num_undefined} pairs have no score (NaN): wrong in the accuracy, not accepted."
+        if intervals.auc.high < 0.5:
+            note += " AUC is below 0.5: are the labels exchanged? A label of 1 means one person."
         return Rows((), tuple(figures), "Figures", note, key=True)
 
     def _tar_rows(self) -> Rows:

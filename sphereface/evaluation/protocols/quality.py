@@ -16,6 +16,7 @@ from ...data.text_files import read_text_lines
 from ...errors import UserError
 from ...metrics import FloatArray, error_versus_discard, partial_area, roc, tar_at_far
 from ..charts import draw_discard
+from ..columns import finite_number
 from ..embeddings import Embeddings
 from ..images import Images, stem_of
 from ..lfw import pair_cosines
@@ -219,7 +220,7 @@ def read_quality(path: Path, names: Sequence[str]) -> FloatArray:
     """Read the quality of images: a line ``image quality`` each, separated by a tab, a comma or spaces.
 
     Args:
-        path: the file. Its first line may be a header.
+        path: the file. Its first line may be a header, without digits, dots and slashes.
         names: (M,) of the images. Their suffixes may differ from those in the file.
 
     Returns:
@@ -230,22 +231,19 @@ def read_quality(path: Path, names: Sequence[str]) -> FloatArray:
     """
     lines = read_text_lines(path, "lines 'image quality'", strict=True)
     found: dict[str, float] = {}
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
+    filled = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+    for index, (number, line) in enumerate(filled):
         name, text = _split(line)
-        try:
-            if name in found:
-                raise UserError(
-                    f"{path}, line {number}: {quoted(name)} has a quality before · allowed: one for each image"
-                )
-            found[name] = float(text)
-        except ValueError:
-            if number > 1:
-                raise UserError(f"{path}, line {number}: got {quoted(line)} · expected 'image quality'") from None
-            continue
-        if not math.isfinite(found[name]):
-            raise UserError(f"{path}, line {number}: got {quoted(line)} · allowed: a quality that is a finite number")
+        value = finite_number(text)
+        if value is None and index == 0 and not any(sign in line for sign in "./\\0123456789"):
+            continue  # names of columns: no file, no number
+        if value is None or not name:
+            raise UserError(
+                f"{path}, line {number}: got {quoted(line)} · expected 'image quality', a finite decimal number"
+            )
+        if name in found:
+            raise UserError(f"{path}, line {number}: {quoted(name)} has a quality before · allowed: one for each image")
+        found[name] = value
     stems: dict[str, float | None] = {}
     for name, value in found.items():  # a.png and a.jpg are one image, unless the file has both
         stems[stem_of(name)] = None if stem_of(name) in stems else value
@@ -261,4 +259,4 @@ def read_quality(path: Path, names: Sequence[str]) -> FloatArray:
 def _split(line: str) -> tuple[str, str]:
     separator = "\t" if "\t" in line else "," if "," in line else " "
     name, _, value = line.strip().rpartition(separator)
-    return name.strip(), value
+    return name.strip(), value.strip()

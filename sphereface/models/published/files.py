@@ -40,6 +40,7 @@ _NUMBERS = frozenset(
 )
 _LONGEST_KEY = 160  # characters; the longest of the publishers have some 80
 _LONGEST_CONFIGURATION = 1 << 14  # bytes; CVLface's have some 2,000
+_KEYS = 4  # for the same numbers, such as a network that was saved as model and as average
 _DEEPEST = 4  # dictionaries inside each other; publishers use up to three
 
 
@@ -178,9 +179,13 @@ def _read_torch(path: Path, *, zipped: bool) -> dict[str, Tensor]:
     tensors = dict(_flat(state, path)) if isinstance(state, Mapping) else {}
     if not tensors:
         raise BadCheckpoint(f"{path}: holds no state dict · allowed: a dictionary of names and tensors")
-    claimed = sum(value.numel() * value.element_size() for value in tensors.values())
-    if claimed > path.stat().st_size:  # with strides of 0, a few bytes pose as any number of them
-        raise BadCheckpoint(f"{path}: refused: its tensors claim {claimed:,} bytes, more than the file has")
+    size, claimed = path.stat().st_size, sum(value.nbytes for value in tensors.values())
+    if any(value.nbytes > value.untyped_storage().nbytes() for value in tensors.values()) or claimed > _KEYS * size:
+        # with strides of 0, a few bytes pose as any number of them; a tensor may be stored once for several keys
+        raise BadCheckpoint(
+            f"{path}: refused: its tensors claim {claimed:,} bytes, the file has {size:,} · allowed: for each tensor "
+            f"numbers of its own, or the same ones under up to {_KEYS} keys"
+        )
     return tensors
 
 

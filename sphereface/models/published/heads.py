@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -30,22 +31,32 @@ def find_head(
         ``weight`` (C, D) float32 and, where it has one, ``bias`` (C,), or nothing; and a line that says which.
 
     Raises:
-        BadCheckpoint: parts were asked for and one does not fit.
+        BadCheckpoint: parts were asked for and one does not fit, or occurs twice.
     """
     found = [(key, contents) for contents in sources for key in layouts if key in contents.tensors]
     if any(all(contents is not source for _, contents in found) for source in sources[1:]):
         raise BadCheckpoint(f"{path}: --head: a file without a head · allowed keys: {', '.join(layouts) or 'none'}")
     if not found:
         return {}, "no head in the file"
-    parts = []
+    parts: list[Tensor] = []
+    first: dict[bytes, int] = {}  # which source each part was found in
     for key, contents in found:
+        number = next(row for row, source in enumerate(sources) if source is contents)
         part = _rows(contents.tensors[key], layouts[key], dim)
         if part is None:
             shape = tuple(contents.tensors[key].shape)
             if len(sources) > 1:
                 raise BadCheckpoint(f"{path}: --head: {key} is {shape} · allowed: rows of {dim} numbers")
             return {}, f"head left out: {key} {shape} is no head for embeddings of {dim} numbers"
-        parts.append(part)
+        before = first.setdefault(hashlib.sha256(part.numpy().data).digest(), number)
+        if before != number:
+            names = ["FILE" if row == 0 else f"file {row} of --head" for row in (before, number)]
+            raise BadCheckpoint(
+                f"{path}: --head: {names[1]} holds the same {len(part):,} identities as {names[0]} · allowed: the part "
+                "of each process once"
+            )
+        if not parts or len(first) > len(parts):  # else one file holds it under two names
+            parts.append(part)
     head = {"weight": torch.cat(parts) if len(parts) > 1 else parts[0]}
     key, contents = found[0]
     bias = contents.tensors.get(f"{key.removesuffix('weight')}bias") if key.endswith("weight") else None

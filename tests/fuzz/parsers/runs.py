@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 import yaml
 
+from sphereface.commands.checkpoint_option import checkpoint_path
 from sphereface.errors import UserError
 from sphereface.plots import read_metrics
 from sphereface.training.replay import replay
@@ -72,6 +73,11 @@ def parse_run(folder: Path, path: Path) -> None:
     _train(folder, resume=resume)
 
 
+def parse_run_as_checkpoint(folder: Path, _path: Path) -> None:
+    """``--ckpt`` of a folder of runs."""
+    checkpoint_path(str(folder / "runs"))
+
+
 def parse_metrics(_folder: Path, path: Path) -> None:
     read_metrics(path.parent)
 
@@ -102,6 +108,14 @@ register(
     files="runs/*/*/[!.]*.*[!g]",
     output="runs",
     reads="training.run_folder training.monitor training.same_run",
+)
+register(
+    "run-as-checkpoint",
+    make_run,
+    parse_run_as_checkpoint,
+    files="runs/*/*/run.json",
+    output="runs",
+    reads="commands.checkpoint_option",
 )
 register("replay", make_kept, parse_kept, files="nonfinite.pt", reads="training.replay training.plan")
 register("metrics", make_metrics, parse_metrics, reads="plots")
