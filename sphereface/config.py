@@ -263,8 +263,11 @@ def _contradictions(config: Config) -> list[str]:
         problems.append(f"train.betas: got {shown(list(train.betas))} · allowed: two numbers")
     if train.micro_batch is not None and train.micro_batch > train.batch_size:
         problems.append(f"train.micro_batch: got {train.micro_batch} · allowed: at most batch_size {train.batch_size}")
-    if train.init_head != "new" and train.init_from is None:
-        problems.append(f"train.init_head: got {train.init_head} without train.init_from · allowed there: new")
+    problems += train.teacher.problems()
+    if train.init_head in ("keep", "auto") and train.init_from is None:
+        problems.append(f"train.init_head: got {train.init_head} without train.init_from · allowed there: new, teacher")
+    if train.init_head == "teacher" and not train.teacher.given:
+        problems.append("train.init_head: got teacher without train.teacher · allowed there: new, keep, auto")
     if train.batch_size == 1 and config.model.batch_statistics:
         problems.append("train.batch_size: got 1 with batch normalisation in the model · allowed there: 2 or more")
     if config.eval.select is not None and config.eval.select not in config.eval.sets:

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .augmentation import Augment
-from .options import option
+from .errors import shown, shown_key
+from .options import option, suggest
 
 _MOST_BATCH = 2**20
 
@@ -47,6 +48,57 @@ class DecayConfig:
     slopes: bool = option(True)
 
 
+TEACHER_LOSSES = ("cosine", "l2", "rkd-distance", "rkd-angle", "similarity", "correlation", "queue")
+"""Names of the losses that compare a network with its teacher; :mod:`sphereface.losses.teacher` computes them."""
+
+
+@dataclass(frozen=True)
+class TeacherConfig:
+    """Another network, from whose embeddings this one learns: one of ``embeddings``, ``onnx``, ``checkpoint``."""
+
+    embeddings: str | None = option(None)
+    onnx: str | None = option(None)
+    checkpoint: str | None = option(None)
+    input: dict[str, Any] = option({})
+    loss: dict[str, float] = option({}, above=0)
+    label_weight: float = option(1.0, low=0)
+    warmup_steps: int = option(0, low=0)
+    view: str = option("stored", choices=["stored", "same"])
+    center: bool = option(False)
+    queue_size: int = option(16384, low=1, high=2**20)
+    temperatures: tuple[float, ...] = option((0.2, 0.01), above=0)
+
+    @property
+    def given(self) -> dict[str, str]:
+        """The keys that name a teacher, and what they name."""
+        keys = {"embeddings": self.embeddings, "onnx": self.onnx, "checkpoint": self.checkpoint}
+        return {key: value for key, value in keys.items() if value is not None}
+
+    def problems(self) -> list[str]:
+        """Return what is wrong with keys that are each fine alone, a line each."""
+        prefix = "train.teacher"
+        given = self.given
+        found = [
+            f"{prefix}.loss.{shown_key(name)}: unknown loss{suggest(name, TEACHER_LOSSES)}"
+            for name in self.loss
+            if name not in TEACHER_LOSSES
+        ]
+        if len(given) > 1:
+            found.append(f"{prefix}: got {' and '.join(given)} · allowed: one of embeddings, onnx, checkpoint")
+        if given and not self.loss:
+            found.append(f"{prefix}.loss: missing · allowed: {{name: weight}}, such as {{cosine: 10}}")
+        if not given and self != TeacherConfig():
+            found.append(f"{prefix}: got no teacher · allowed: one of embeddings, onnx, checkpoint, each a file")
+        if self.input and self.onnx is None:
+            found.append(f"{prefix}.input: got {shown(self.input)} without {prefix}.onnx · allowed there: nothing")
+        if self.view == "same" and self.embeddings is not None:
+            found.append(f"{prefix}.view: got same with {prefix}.embeddings · allowed there: stored")
+        if len(self.temperatures) != 2:
+            got = shown(list(self.temperatures))
+            found.append(f"{prefix}.temperatures: got {got} · allowed: two numbers, of the student and of the teacher")
+        return found
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """Optimisation: how long, how fast, in which arithmetic."""
@@ -74,7 +126,8 @@ class TrainConfig:
     micro_batch: int | None = option(None, low=1)
     ema: float | None = option(None, above=0, high=0.999999)
     init_from: str | None = option(None)
-    init_head: str = option("new", choices=["new", "keep", "auto"])
+    init_head: str = option("new", choices=["new", "keep", "auto", "teacher"])
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
     lambda_start: int = option(0, low=0)
     on_nonfinite: str = option("stop", choices=["stop", "skip"])
     nonfinite_limit: int = option(10, low=1)

@@ -19,6 +19,8 @@ class Batch(NamedTuple):
         mirror: (B,) bool: which pictures the device is to mirror.
         bad: (path, reason) of each picture that could not be used; another one stands in its place.
         augment: what else the device is to do: by the augmentation's name, (k,) rows and (k, columns) strengths.
+        indices: (B,) int64, of the images in the source; None where they come from none.
+        teacher: (B, T) float16 or float32, what a teacher's network gives for these images; None without one.
     """
 
     images: torch.Tensor
@@ -26,6 +28,8 @@ class Batch(NamedTuple):
     mirror: torch.Tensor
     bad: list[tuple[str, str]]
     augment: Mapping[str, tuple[torch.Tensor, torch.Tensor]] = MappingProxyType({})
+    indices: torch.Tensor | None = None
+    teacher: torch.Tensor | None = None
 
     def split(self, size: int) -> list[Batch]:
         """Pieces of at most ``size`` pictures, in order."""
@@ -41,7 +45,9 @@ class Batch(NamedTuple):
             rows = torch.cat([rows + start for start, rows, _ in parts])
             augment[name] = rows, torch.cat([strengths for _, _, strengths in parts])
         images, labels, mirror = (torch.cat(parts) for parts in zip(*(piece[:3] for piece in pieces), strict=True))
-        return cls(images, labels, mirror, [bad for piece in pieces for bad in piece.bad], augment)
+        bad = [bad for piece in pieces for bad in piece.bad]
+        indices, teacher = _cat([piece.indices for piece in pieces]), _cat([piece.teacher for piece in pieces])
+        return cls(images, labels, mirror, bad, augment, indices, teacher)
 
     def _piece(self, start: int, stop: int) -> Batch:
         augment = {}
@@ -49,4 +55,11 @@ class Batch(NamedTuple):
             here = (rows >= start) & (rows < stop)
             if here.any():
                 augment[name] = rows[here] - start, strengths[here]
-        return Batch(self.images[start:stop], self.labels[start:stop], self.mirror[start:stop], [], augment)
+        own = slice(start, stop)
+        indices, teacher = (None if part is None else part[own] for part in (self.indices, self.teacher))
+        return Batch(self.images[own], self.labels[own], self.mirror[own], [], augment, indices, teacher)
+
+
+def _cat(parts: Sequence[torch.Tensor | None]) -> torch.Tensor | None:
+    there = [part for part in parts if part is not None]
+    return torch.cat(there) if len(there) == len(parts) else None

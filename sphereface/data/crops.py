@@ -25,11 +25,13 @@ class Filled(NamedTuple):
 
     Attributes:
         labels: (B,) int64.
+        indices: (B,) int64, the images that are in the places: where one could not be used, another one's.
         bad: (path, reason) of each picture that could not be used.
         failure: why there is no batch at all: an error that a worker cannot raise in the training process.
     """
 
     labels: npt.NDArray[np.int64]
+    indices: npt.NDArray[np.int64]
     bad: list[tuple[str, str]]
     failure: str | None = None
 
@@ -60,7 +62,7 @@ class CropBatches:
         return filled
 
     def _fill(self, draw: Draw, images: npt.NDArray[np.uint8], pictures: Iterator[Encoded]) -> Filled:
-        labels = self.source.labels[draw.indices].astype(np.int64)
+        labels, indices = self.source.labels[draw.indices].astype(np.int64), draw.indices.astype(np.int64)
         bad: list[tuple[str, str]] = []
         for row, (index, image) in enumerate(zip(draw.indices.tolist(), images, strict=True)):
             try:
@@ -71,10 +73,10 @@ class CropBatches:
                 if used is None:
                     name, why = bad[-1]
                     failure = f"data.train: {len(bad)} pictures in a row are unusable, the last: {name}: {why}"
-                    return Filled(labels, bad, failure)
-                labels[row] = self.source.labels[used]
+                    return Filled(labels, indices, bad, failure)
+                labels[row], indices[row] = self.source.labels[used], used
         _augment(images, draw)
-        return Filled(labels, bad)
+        return Filled(labels, indices, bad)
 
     def load(self, index: int) -> npt.NDArray[np.uint8]:
         """One picture of the right size, (H, W, 3) uint8. Raises BadImage or OSError."""

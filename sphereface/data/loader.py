@@ -151,7 +151,8 @@ def _batch(images: torch.Tensor, filled: Filled, draw: Draw) -> Batch:
         for name, (rows, strengths) in draw.augment.items()
         if name in ON_DEVICE
     }
-    return Batch(images, torch.from_numpy(filled.labels), torch.from_numpy(draw.mirror), filled.bad, selected)
+    labels, indices = torch.from_numpy(filled.labels), torch.from_numpy(filled.indices)
+    return Batch(images, labels, torch.from_numpy(draw.mirror), filled.bad, selected, indices)
 
 
 def _slots(shape: tuple[int, ...], *, shared: bool) -> torch.Tensor:

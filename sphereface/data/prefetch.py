@@ -11,13 +11,16 @@ from .batch import Batch
 
 
 def moved(batch: Batch, device: torch.device | str) -> Batch:
-    """The batch with all its tensors on a device; the host does not wait for what comes from pinned memory."""
+    """The batch with all that the network needs on a device; the host waits for nothing that is in pinned memory."""
 
     def there(part: torch.Tensor) -> torch.Tensor:
         return part.to(device, non_blocking=torch.device(device).type == "cuda")
 
     augment = {name: (there(rows), there(strengths)) for name, (rows, strengths) in batch.augment.items()}
-    return Batch(there(batch.images), there(batch.labels), there(batch.mirror), batch.bad, augment)
+    teacher = None if batch.teacher is None else there(batch.teacher)
+    return Batch(
+        there(batch.images), there(batch.labels), there(batch.mirror), batch.bad, augment, batch.indices, teacher
+    )
 
 
 def prefetched(batches: Generator[Batch], device: torch.device) -> Generator[Batch]:
@@ -39,8 +42,9 @@ def prefetched(batches: Generator[Batch], device: torch.device) -> Generator[Bat
     with closing(batches):
         for batch in batches:
             with torch.cuda.stream(aside):
-                images, labels, mirror, *_ = moved(batch._replace(augment={}), device)
+                there = moved(batch._replace(augment={}), device)
             computing.wait_stream(aside)
-            for part in (images, labels, mirror):
-                part.record_stream(computing)  # or a later copy would be given its memory while it is in use
-            yield batch._replace(images=images, labels=labels, mirror=mirror)
+            for part in (there.images, there.labels, there.mirror, there.teacher):
+                if part is not None:
+                    part.record_stream(computing)  # or a later copy would be given its memory while it is in use
+            yield there._replace(augment=batch.augment)

@@ -63,6 +63,7 @@ class Embedder(Source):
     ) -> None:
         super().__init__(path)
         self.model, self.flip, self.fusion, self.precision = model, flip, fusion, precision
+        self.device, self.variant = device, variant
         self._about = about or {}
         self._options: dict[str, Any] = {
             "device": device, "flip": flip,

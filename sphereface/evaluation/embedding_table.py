@@ -95,6 +95,14 @@ class EmbeddingTable(Source):
         fusion = "join" if self.mirror == "none" else self.mirror
         return Embeddings(_single(self._image[rows]), mirror, fusion, quality)
 
+    def located(self, images: Images, set_name: str) -> tuple[Array, Array | None, npt.NDArray[np.int64]]:
+        """Return the table's arrays as they lie, images and mirror images, and the (N,) rows of a set's images.
+
+        Raises:
+            UserError: see :meth:`embeddings`.
+        """
+        return self._image, self._mirror, self._rows(images, set_name)
+
     def _rows(self, images: Images, set_name: str) -> npt.NDArray[np.int64]:
         prefix = f"{set_name}/"
         if not any(name.startswith(prefix) for name in self._names):

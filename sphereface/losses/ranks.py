@@ -73,6 +73,16 @@ def gathered(x: Tensor, ranks: Ranks) -> Tensor:
     return everything
 
 
+def together(x: Tensor, ranks: Ranks) -> Tensor:
+    """(n, D) of each rank → (R·n, D) on all, where each computes the same loss of all of them.
+
+    The gradient of a rank's own rows is R times the loss's, because DistributedDataParallel divides by R afterwards.
+    Nothing is sent back: compare :func:`gathered`, for ranks that each compute a part of the loss.
+    """
+    everything: Tensor = _Together.apply(x, ranks)
+    return everything
+
+
 def averaged(parameter: Tensor, ranks: Ranks) -> Tensor:
     """A parameter that each rank holds whole; its gradient is the mean of all ranks', as the network's is."""
     same: Tensor = _Averaged.apply(parameter, ranks)
@@ -89,6 +99,18 @@ class _Gathered(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         return ctx.ranks.scatter_sum(grad).mul_(ctx.ranks.size).to(ctx.dtype), None
+
+
+class _Together(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, ranks: Ranks) -> Tensor:
+        ctx.ranks, ctx.own = ranks, slice(ranks.rank * len(x), (ranks.rank + 1) * len(x))
+        return ranks.gather(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return grad[ctx.own] * ctx.ranks.size, None
 
 
 class _Averaged(torch.autograd.Function):

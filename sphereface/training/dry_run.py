@@ -51,7 +51,7 @@ def dry_run(config_name: str, overrides: Sequence[str] = (), *, device: str = "a
         config = load_config(config_name, overrides, losses=MARGINS, backbones=BACKBONES)
         _check_sheet(config)
         with Heartbeat(lambda: log.info("dry run: reading the data and building the network")):
-            trainer = Trainer(single_runs(config)[0], place, world)
+            trainer = Trainer(single_runs(config)[0], place, world, to_measure=True)
             trainer.begin()  # from train.init_from, if there is one
         table = describe(trainer, config)
         if not world.first:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,10 +21,12 @@ from ..data.transforms import to_input
 from ..device import precision_on
 from ..losses.distributed_head import make_head
 from ..losses.head import HeadOutput
+from ..losses.teacher import TeacherHead
 from ..losses.whole_head import gather_head, scatter_head, sharded_parameters
 from ..models import build_model
 from ..models.backbone import Backbone, ConvBackbone, Resized, check_backbone, check_resizable
 from ..models.loading import load_weights, seen_sizes
+from ..schedules import warmup_factor
 from .average import MovingAverage
 from .deferred import DeferredCheck, can_defer
 from .distributed import World
@@ -41,6 +43,7 @@ from .replicas import (
     replicated,
 )
 from .rng import restore_rng, rng_states
+from .teacher import Teacher
 from .watch import StepResult
 
 log = logging.getLogger(__name__)
@@ -48,6 +51,22 @@ log = logging.getLogger(__name__)
 
 class NotFinite(ArithmeticError):
     """Loss or gradient of a step is not finite; nothing was updated."""
+
+
+class Forward(NamedTuple):
+    """What one batch, or one piece of it, gives.
+
+    Attributes:
+        total: () what is minimised.
+        output: of the head, of this process's samples.
+        embeddings: (B, D).
+        teacher: () the weighted losses that compare them with the teacher's; None without one.
+    """
+
+    total: torch.Tensor
+    output: HeadOutput
+    embeddings: torch.Tensor
+    teacher: torch.Tensor | None
 
 
 class Learner:
@@ -58,9 +77,17 @@ class Learner:
         num_classes: C.
         device: where all of it is.
         world: the processes that train together; None for this one alone. They call every method together.
+        teacher: whom the network learns from besides the labels; None for nobody.
     """
 
-    def __init__(self, config: Config, num_classes: int, device: torch.device, world: World | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        num_classes: int,
+        device: torch.device,
+        world: World | None = None,
+        teacher: Teacher | None = None,
+    ) -> None:
         self.config, self.device, self.world = config, device, world or World()
         self.dtype = precision_on(device, config.train.precision)
         self.model: Backbone = build_model(config.model).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -71,6 +98,12 @@ class Learner:
             config.model.embedding_dim, num_classes, config.loss, seed=config.seed, ranks=self.world.ranks
         )
         self.head.to(device)
+        self.teacher = teacher
+        self.teacher_head: TeacherHead | None = None
+        if teacher is not None:
+            options, dim = config.train.teacher, config.model.embedding_dim
+            self.teacher_head = TeacherHead(dim, teacher.dim, options, seed=config.seed, ranks=self.world.ranks)
+            self.teacher_head.to(device)
         names = [name for prefix, part in self.parts.items() for name, _ in part.named_parameters(prefix)]
         self.factors = check_parts(config.train.lr_mult, names)
         freeze(self.parts, self.factors)
@@ -96,7 +129,8 @@ class Learner:
     @property
     def parts(self) -> dict[str, nn.Module]:
         """What is trained, under the names that checkpoints and ``train.lr_mult`` use."""
-        return {"model": self.model, "head": self.head}
+        teacher = {} if self.teacher_head is None else {"teacher": self.teacher_head}
+        return {"model": self.model, "head": self.head, **teacher}
 
     def _stage_sizes(self) -> list[tuple[int, int]]:
         """(height, width) of the crops that the network will see; refuses what the backbone cannot see."""
@@ -118,8 +152,8 @@ class Learner:
         there = moved(batch, self.device)
         return to_input(there.images, self.model.input_spec, there.mirror, there.augment, size), there.labels
 
-    def forward(self, batch: Batch, setting: Setting, piece: int = 0) -> tuple[HeadOutput, torch.Tensor]:
-        """Loss of one batch, or of one piece of it, ready for the backward pass, and its (B, D) embeddings.
+    def forward(self, batch: Batch, setting: Setting, piece: int = 0) -> Forward:
+        """Loss of one batch, or of one piece of it, ready for the backward pass.
 
         No weight is changed. What dropout draws depends on seed, step, process and piece alone, so that a resumed
         run draws the same, on each of its processes something else.
@@ -133,32 +167,44 @@ class Learner:
         self.head.margin = setting.margin
         with self.autocast():
             embeddings = self.network(images)  # (B, D)
-            output: HeadOutput = self.head(embeddings, labels, setting.lam, setting.step)
-        return output, embeddings
+            share = self.config.train.teacher.label_weight if self.teacher_head is not None else 1.0
+            judged = embeddings if share > 0 else embeddings.detach()  # without labels: they train the head alone
+            output: HeadOutput = self.head(judged, labels, setting.lam, setting.step)
+        total = output.loss if share in (0.0, 1.0) else share * output.loss
+        if self.teacher_head is None:
+            return Forward(total, output, embeddings, None)
+        taught = self.teacher_head(embeddings, self._of_teacher(batch))
+        return Forward(
+            total + warmup_factor(setting.step, self.config.train.teacher.warmup_steps) * taught,
+            output,
+            embeddings,
+            taught,
+        )
 
-    def gradients(self, batch: Batch, setting: Setting) -> tuple[HeadOutput, torch.Tensor]:
+    def _of_teacher(self, batch: Batch) -> torch.Tensor:
+        """(B, T) what the teacher gives for the images of a batch: kept, or as they are augmented now."""
+        assert self.teacher is not None
+        return self.teacher.of_batch(moved(batch, self.device))
+
+    def gradients(self, batch: Batch, setting: Setting) -> Forward:
         """The gradient of the mean loss of one batch in every parameter's ``.grad``, taken in pieces where told so.
 
         Returns:
-            Outputs and embeddings of all pieces together, detached. Of several processes, those of this one.
+            What all pieces gave together, detached. Of several processes, those of this one.
         """
         self.optimizer.zero_grad(set_to_none=True)
         size, images = self.config.train.micro_batch or len(batch.labels), len(batch.labels)
-        outputs, embeddings = [], []
+        done: list[Forward] = []
         pieces = batch.split(size)
         for number, piece in enumerate(pieces):
             share = len(piece.labels) / images
             with nullcontext() if piece is pieces[-1] else gradients_stay(self.network):
                 with record_function("forward"):  # names for --profile
-                    output, embedded = self.forward(piece, setting, number)
+                    given = self.forward(piece, setting, number)
                 with record_function("backward"):
-                    self.scaler.scale(output.loss * share).backward()  # type: ignore[no-untyped-call]
-            # detached, or the log's window would keep the graphs
-            outputs.append(HeadOutput(output.loss.detach() * share, *(part.detach() for part in output[1:])))
-            embeddings.append(embedded.detach())
-        loss = torch.stack([output.loss for output in outputs]).sum()
-        rest = (torch.cat(parts) for parts in zip(*(output[1:] for output in outputs), strict=True))
-        return HeadOutput(loss, *rest), torch.cat(embeddings)
+                    self.scaler.scale(given.total * share).backward()  # type: ignore[no-untyped-call]
+            done.append(_detached(given, share))  # or the log's window would keep the graphs
+        return _joined(done)
 
     def step(self, batch: Batch, setting: Setting, *, at_once: bool = False) -> StepResult:
         """One update of network and head: the only place where the optimiser moves.
@@ -176,16 +222,17 @@ class Learner:
         """
         statistics = [buffer.clone() for buffer in self._buffers()]
         self.optimizer.set_lr(setting.lr)
-        output, embeddings = self.gradients(batch, setting)
+        _, output, embeddings, taught = self.gradients(batch, setting)
         self.scaler.unscale_(self.optimizer)
         output, likeness = figures_of_all(output, embeddings, self.world)
+        checked = output.loss if taught is None else output.loss + taught
         norm = self._clip_gradients()
         if self.deferred is not None and at_once:
             self.deferred.reset()
         if self.deferred is None or at_once:
-            self._check_finite(float(output.loss), float(norm), statistics)
+            self._check_finite(float(checked), float(norm), statistics)
         else:
-            self.deferred.look(output.loss, norm)
+            self.deferred.look(checked, norm)
         with record_function("optimiser"):
             self.scaler.step(self.optimizer)
         self.scaler.update()
@@ -194,7 +241,7 @@ class Learner:
             self.deferred.put_back(self._buffers(), statistics)
         if self.average is not None:
             self.average.update(unless=None if self.deferred is None else self.deferred.tripped)
-        return StepResult(output, likeness=likeness, grad_norm=norm, lr=setting.lr, lam=setting.lam)
+        return StepResult(output, likeness=likeness, grad_norm=norm, lr=setting.lr, lam=setting.lam, teacher=taught)
 
     def lost_steps(self) -> int:
         """How many of the last steps changed nothing: the first that was not finite, and all after it.
@@ -223,8 +270,8 @@ class Learner:
             yield self._called
 
     def _buffers(self) -> Iterator[torch.Tensor]:
-        yield from self.model.buffers()
-        yield from self.head.buffers()
+        for part in self.parts.values():
+            yield from part.buffers()
 
     def _clip_gradients(self) -> torch.Tensor:
         """Norm over all gradients; scaled down to ``train.clip_grad_norm`` where there is one."""
@@ -252,11 +299,15 @@ class Learner:
         if whole_head is None:
             return {}
         head, of_head = whole_head
-        optimizer = {f"model.{n}": self.optimizer.state[p] for n, p in self.model.named_parameters() if p.requires_grad}
+        optimizer = {
+            name: self.optimizer.state[p] for name, p in self.named_parameters() if not name.startswith("head.")
+        }
         untouched: dict[str, Any] = {f"head.{n}": {} for n, p in self.head.named_parameters() if p.requires_grad}
         average = {} if self.average is None else {"average": self.average.weights()}
+        teacher = {} if self.teacher_head is None else {"teacher": self.teacher_head.state_dict()}
         return {
             **average,
+            **teacher,
             "average_updates": 0 if self.average is None else self.average.updates,
             "seen_size": list(self.seen_size),
             "model": self.model.state_dict(),
@@ -279,9 +330,11 @@ class Learner:
             name.removeprefix("head."): entries for name, entries in optimizer.items() if name.startswith("head.")
         }
         scatter_head(self.head, self.optimizer.state, head, of_head)
-        for name, parameter in self.model.named_parameters():
-            if parameter.requires_grad:
-                entries = optimizer[f"model.{name}"]
+        if self.teacher_head is not None:
+            self.teacher_head.load_state_dict(state["teacher"])
+        for name, parameter in self.named_parameters():
+            if not name.startswith("head."):
+                entries = optimizer[name]
                 self.optimizer.state[parameter] = {key: _own(value, self.device) for key, value in entries.items()}
         self._see(seen_sizes(state, self.config.model, path)[0])
         self.scaler.load_state_dict(state["scaler"])
@@ -293,6 +346,26 @@ class Learner:
         """The trained parameters of network and head, as ``model.…`` and ``head.…``."""
         for prefix, module in self.parts.items():
             yield from ((f"{prefix}.{name}", p) for name, p in module.named_parameters() if p.requires_grad)
+
+
+def _detached(given: Forward, share: float) -> Forward:
+    """A piece's part of what its batch gives; ``share``: of the batch's images."""
+    output = HeadOutput(given.output.loss.detach() * share, *(part.detach() for part in given.output[1:]))
+    teacher = None if given.teacher is None else given.teacher.detach() * share
+    return Forward(given.total.detach() * share, output, given.embeddings.detach(), teacher)
+
+
+def _joined(pieces: list[Forward]) -> Forward:
+    """What the batch gives of which these are the pieces."""
+    loss = torch.stack([piece.output.loss for piece in pieces]).sum()
+    rest = (torch.cat(parts) for parts in zip(*(piece.output[1:] for piece in pieces), strict=True))
+    taught = [piece.teacher for piece in pieces if piece.teacher is not None]
+    return Forward(
+        torch.stack([piece.total for piece in pieces]).sum(),
+        HeadOutput(loss, *rest),
+        torch.cat([piece.embeddings for piece in pieces]),
+        torch.stack(taught).sum() if taught else None,
+    )
 
 
 def _own(value: Any, device: torch.device) -> Any:

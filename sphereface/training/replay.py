@@ -53,12 +53,13 @@ def replay(path: Path, device: torch.device) -> str:
     for name, layer in learner.model.named_modules():
         layer.register_forward_hook(lambda _m, _i, out, name=name: _note(bad_outputs, name, out))
     try:
-        output, _ = learner.forward(batch, setting)
+        given = learner.forward(batch, setting)
+        output = given.output
     except torch.OutOfMemoryError:
         raise
     except (IndexError, RuntimeError) as error:
         raise BadCheckpoint(f"{path}: its batch cannot be repeated ({first_line(error)})") from error
-    output.loss.backward()  # type: ignore[no-untyped-call]
+    given.total.backward()  # type: ignore[no-untyped-call]
     bad_weights = [name for name, p in learner.named_parameters() if not p.isfinite().all()]
     bad_gradients = [
         name for name, p in learner.named_parameters() if p.grad is not None and not p.grad.isfinite().all()

@@ -14,6 +14,7 @@ from ..config import Config, config_from_dict, differences
 from ..config_sections import TrainConfig
 from ..errors import UserError, first_line, shown, shown_key
 from ..losses.margins import MARGINS
+from ..losses.teacher import TeacherHead
 from ..losses.whole_head import whole_shapes
 from ..models import BACKBONES
 from ..models.loading import check_finite, check_weights, seen_sizes
@@ -48,6 +49,8 @@ def check_state(learner: Learner, state: Mapping[str, Any], path: Path, *, finit
     if learner.average is not None and "average" in state:
         check_weights(shapes, state["average"], path)
         weights.append(state["average"])
+    if learner.teacher_head is not None:
+        weights.append(_teacher_weights(learner.teacher_head, state, path))
     for each in weights if finite else ():
         check_finite(each, path)
     updates = state.get("average_updates", 0)
@@ -59,6 +62,15 @@ def check_state(learner: Learner, state: Mapping[str, Any], path: Path, *, finit
     if learner.scaler.is_enabled():
         _check_scaler(state["scaler"], state["meta"], path)
     _check_rng(state["rng"], learner.device, path)
+
+
+def _teacher_weights(head: TeacherHead, state: Mapping[str, Any], path: Path) -> Mapping[str, torch.Tensor]:
+    """Return what the checkpoint has of projection and queue, compared with what is wanted."""
+    if not isinstance(state.get("teacher"), Mapping):
+        raise BadCheckpoint(f"{path}: has no 'teacher' entry, so no training with train.teacher can resume from it")
+    found = {f"teacher.{name}": value for name, value in state["teacher"].items()}
+    check_weights({f"teacher.{name}": value.shape for name, value in head.state_dict().items()}, found, path)
+    return found
 
 
 def check_sections(state: Mapping[str, Any], path: Path) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from ..backbone_options import BackboneOptions
@@ -51,6 +53,25 @@ def start_from(learner: Learner, path: Path, class_names: Sequence[str]) -> str:
     )
 
 
+def start_head_from_teacher(learner: Learner, labels: npt.NDArray[np.integer[Any]]) -> None:
+    """Set the head's rows to the teacher's mean of each identity, lifted to the student's width.
+
+    A (T, D) matrix of orthonormal rows keeps the angles between them where D ≥ T; with fewer dimensions they are those
+    of a random projection.
+
+    Args:
+        learner: with a teacher.
+        labels: (N,) of the training images.
+    """
+    assert learner.teacher is not None
+    means = torch.from_numpy(learner.teacher.class_means(labels, learner.head.num_classes))  # (C, T)
+    dim = learner.model.embedding_dim
+    noise = torch.randn(max(means.shape[1], dim), min(means.shape[1], dim), generator=torch.Generator().manual_seed(0))
+    basis = torch.linalg.qr(noise)[0]
+    lifted = means @ (basis if len(basis) == means.shape[1] else basis.T)
+    take_known(learner.head, {"weight": lifted}, torch.arange(len(lifted)))
+
+
 def _check_input(learner: Learner, options: BackboneOptions, path: Path) -> None:
     """Refuse what the network was not trained with: its weights would fit, and its embeddings be wrong in silence."""
     theirs, ours = options.input_spec, learner.model.input_spec
@@ -72,7 +93,7 @@ def _check_input(learner: Learner, options: BackboneOptions, path: Path) -> None
 def _start_head(learner: Learner, state: Mapping[str, Any], class_names: Sequence[str], path: Path) -> str:
     """Fill the head's rows of identities that the checkpoint knows; say in words what was done."""
     wanted = learner.config.train.init_head
-    if wanted == "new":
+    if wanted in ("new", "teacher"):
         return "the head is new"
     rows, why_not = _known_rows(state, class_names, learner.model.embedding_dim, by_number=wanted == "keep")
     if rows is None:

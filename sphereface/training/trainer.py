@@ -26,8 +26,9 @@ from .plan import Plan, Setting, doubtful
 from .progress import Progress, Stopwatch
 from .resuming import check_sections, check_state, resume_warnings, same_choice
 from .run_folder import RunFolder
-from .starting import start_from
+from .starting import start_from, start_head_from_teacher
 from .stopping import Interruption, StopRequest
+from .teacher import open_teacher
 from .training_set import TrainingSet
 from .validation import Validator
 from .versions import versions
@@ -43,21 +44,25 @@ class Trainer:
         config: the resolved configuration.
         device: where the network runs.
         world: the processes that train together; None for this one alone.
+        to_measure: the run is only measured: the training images are not embedded by a teacher.
 
     Raises:
         UserError: the data, the verification sets or the device do not fit the configuration.
     """
 
-    def __init__(self, config: Config, device: torch.device, world: World | None = None) -> None:
+    def __init__(
+        self, config: Config, device: torch.device, world: World | None = None, *, to_measure: bool = False
+    ) -> None:
         self.config, self.device, self.world = config, device, world or World()
         torch.manual_seed(config.seed)
         make_deterministic(config.deterministic)
         use_machine(device, deterministic=config.deterministic)
         self.data = TrainingSet(config, self.world)
         self.source = self.data.source
+        self.data.teacher = open_teacher(config, self.source, device, self.world, pretend=to_measure)
         self.num_classes = len(self.source.class_names)
         self.progress = Progress()
-        self.learner = Learner(config, self.num_classes, device, self.world)
+        self.learner = Learner(config, self.num_classes, device, self.world, self.data.teacher)
         self.stop = StopRequest(quiet=not self.world.first)
         self.validator = Validator(config, device, self.world, self.stop)
         self.validator.warn_of_shared_people(self.source)
@@ -131,9 +136,13 @@ class Trainer:
         self._begun = True
         if resume_from is not None:
             self.restore(resume_from)
-        elif self.config.train.init_from is not None:
+            return
+        if self.config.train.init_from is not None:
             line = start_from(self.learner, Path(self.config.train.init_from), self.source.class_names)
             self._news.append((logging.INFO, line))
+        if self.config.train.init_head == "teacher":
+            start_head_from_teacher(self.learner, self.source.labels)
+            self._news.append((logging.INFO, "the head starts at the teacher's mean of each identity"))
 
     def tell_begin(self) -> None:
         """Log what :meth:`begin` found, such as settings that differ from those of the checkpoint."""

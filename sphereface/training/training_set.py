@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Generator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from ..data.loader import batches
 from ..data.sampler import Augmentation, BatchOrder, identity_weights
 from ..data.sources import Source, kept, open_source
 from .distributed import World, local_processes
+from .teacher import Teacher
 
 _SAMPLED = 1000
 
@@ -51,6 +53,7 @@ class TrainingSet:
         self.order(0)  # which may refuse
         check_sample(self.crops)
         self.sample = sample_of(self.source)
+        self.teacher: Teacher | None = None
         self.template = training_template(data.train, data.root, config.model.input_spec.size)
 
     def order(self, start: int) -> BatchOrder:
@@ -68,13 +71,17 @@ class TrainingSet:
 
     def batches(self, start: int, *, pin_memory: bool) -> Generator[Batch]:
         """The endless batches after ``start`` pictures, of each the part of this process."""
-        return batches(self.crops, self.order(start), workers=self.config.data.workers, pin_memory=pin_memory)
+        feed = batches(self.crops, self.order(start), workers=self.config.data.workers, pin_memory=pin_memory)
+        with closing(feed):
+            for batch in feed:
+                yield batch if self.teacher is None else self.teacher.attached(batch, pin_memory=pin_memory)
 
     def about(self) -> dict[str, Any]:
         """What a checkpoint says of it."""
         template = {} if self.template is None else {"template": self.template.to_meta()}
         names = self.source.class_names
-        return {"class_names": names, "num_images": len(self.source), "sample": self.sample, **template}
+        teacher = {} if self.teacher is None else {"teacher": self.teacher.sha256}
+        return {"class_names": names, "num_images": len(self.source), "sample": self.sample, **template, **teacher}
 
     def check(self, meta: Mapping[str, Any], path: Path) -> None:
         """Refuse a checkpoint of other data: other identities, another number of images, or other images.
@@ -91,6 +98,14 @@ class TrainingSet:
             raise BadCheckpoint(
                 f"{path}: trained on {meta['num_images']} images of {len(meta['class_names'])} identities, "
                 f"data.train now has {images} of {len(names)}{others} · {advice}"
+            )
+        teacher = None if self.teacher is None else self.teacher.sha256
+        if meta.get("teacher") != teacher:
+            was, now = (
+                "no teacher" if sha is None else f"one of SHA-256 {sha:.8}…" for sha in (meta.get("teacher"), teacher)
+            )
+            raise BadCheckpoint(
+                f"{path}: train.teacher: trained with {was}, now with {now} · {advice.replace('data', 'teacher', 1)}"
             )
         before = meta.get("sample", self.sample)
         if len(before) != len(self.sample):

@@ -44,6 +44,7 @@ class StepResult:
         likeness: mean cosine between the embeddings of the batch, on the device.
         grad_norm: L2 norm over all gradients, before clipping, on the device.
         lr, lam: learning rate and λ of this update.
+        teacher: weighted losses that compare the network with its teacher, on the device; None without one.
     """
 
     output: HeadOutput
@@ -51,6 +52,7 @@ class StepResult:
     grad_norm: torch.Tensor
     lr: float
     lam: float
+    teacher: torch.Tensor | None = None
 
 
 class Watch:
@@ -173,9 +175,14 @@ class Watch:
             "train/images_per_s": images / seconds,
             "train/minutes": self._progress.seconds / 60,
         }
+        taught = [r.teacher for r in results if r.teacher is not None]
+        if taught:
+            figures["train/teacher_loss"] = _mean(torch.stack(taught))
         self._monitor.scalars(self._progress.step, figures, images_seen=self._progress.images_seen)
+        teacher = f"teacher {figures['train/teacher_loss']:.4f} " if taught else ""
         line = (
-            f"loss {figures['train/loss']:.4f} acc {figures['train/accuracy']:6.2%} λ {figures['train/lambda']:.4g} "
+            f"loss {figures['train/loss']:.4f} {teacher}"
+            f"acc {figures['train/accuracy']:6.2%} λ {figures['train/lambda']:.4g} "
             f"lr {figures['train/lr']:.3g} {figures['train/images_per_s']:.0f} img/s"
         )
         self._bar.set_postfix_str(f"step {self._progress.step} {line}", refresh=False)

@@ -268,10 +268,11 @@ def test_a_loss_or_a_gradient_alone_is_enough(config_file, deferring, bad):
     gradients = learner.gradients
 
     def spoilt(*args):
-        output, embeddings = gradients(*args)
+        given = gradients(*args)
         if bad == "gradient":
             learner.model.fc5.bias.grad[0] = math.inf
-        return output._replace(loss=output.loss * (math.inf if bad == "loss" else 1)), embeddings
+        loss = given.output.loss * (math.inf if bad == "loss" else 1)
+        return given._replace(output=given.output._replace(loss=loss))
 
     learner.gradients = spoilt
     before = learner.model.fc5.weight.detach().clone()

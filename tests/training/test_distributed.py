@@ -10,11 +10,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
 
-from sphereface.checkpoint import load_checkpoint
+from sphereface.checkpoint import load_checkpoint, save_checkpoint
 from sphereface.config import Config
 from sphereface.data.batch import Batch
 from sphereface.errors import UserError
@@ -24,9 +25,10 @@ from sphereface.training.nonfinite import NonFiniteGuard
 from sphereface.training.replay import replay
 from sphereface.training.replicas import average_statistics, loss_scaler
 from sphereface.training.stopping import Interruption, StopRequest
+from sphereface.training.trainer import Trainer
 
 from ..pictures import make_pairs, make_training_set
-from .runs import CPU, TINY, metrics_of
+from .runs import CPU, TINY, load, metrics_of
 
 ROOT = Path(__file__).parents[2]
 LONG = ["train.steps=30", "log.tensorboard=false"]
@@ -35,6 +37,15 @@ CLIPPED = [*LONG, "train.clip_grad_norm=0.5", "train.ema=0.9", "loss.name=adafac
 REPLICATED = [*LONG, "loss.distributed=replicated"]
 SAVED = [*LONG, "train.ema=0.9", "checkpoint.every_steps=100"]
 SHORT = ["train.steps=10", "train.milestones=[]", "log.tensorboard=false"]
+
+TAUGHT = [
+    "train.lr=0.005",
+    *SHORT,
+    "train.teacher.embeddings=ROOT/teacher.npz",
+    "train.teacher.loss={cosine: 2, rkd-distance: 1, rkd-angle: 1, similarity: 3, correlation: 4, queue: 1}",
+    "train.teacher.queue_size=20",
+]
+TAUGHT_BY_NETWORK = [*SHORT, "train.lr=0.005", "train.teacher.checkpoint=ROOT/teacher.pt", "train.teacher.loss={correlation: 10}"]
 
 BACKBONES = {
     "iresnet": "name: iresnet, depth: 18, dropout: 0.2",
@@ -54,6 +65,10 @@ CASES = {
         for name, given in BACKBONES.items()
     },
     "one": {"size": 1, "set": LONG},
+    "teacher 1": {"size": 1, "set": TAUGHT},
+    "teacher 2": {"size": 2, "set": TAUGHT},
+    "teacher network 1": {"size": 1, "set": TAUGHT_BY_NETWORK},
+    "teacher network 2": {"size": 2, "set": TAUGHT_BY_NETWORK},
     "sharded 2": {"size": 2, "set": LONG},
     "sharded 4": {"size": 4, "set": LONG},
     "replicated 2": {"size": 2, "set": REPLICATED},
@@ -103,6 +118,15 @@ class Results:
         return load_checkpoint(self.run(case) / "last.pt")
 
 
+def make_teachers(root: Path, config: Path) -> None:
+    """A table of random embeddings, and a checkpoint of an untrained network."""
+    names = sorted(str(path.relative_to(root / "train")) for path in (root / "train").rglob("*.png"))
+    rows = np.random.default_rng(5).standard_normal((len(names), 6)).astype(np.float32)
+    np.savez(root / "teacher.npz", names=np.array(names), embeddings=rows)
+    master = Trainer(load(config, "seed=9"), CPU)
+    save_checkpoint(root / "teacher.pt", master.state("master"), {})
+
+
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     root = tmp_path_factory.mktemp("processes")
@@ -112,10 +136,12 @@ def results(tmp_path_factory):
     values["checkpoint"]["keep"] = 100
     config = root / "tiny.yaml"
     config.write_text(yaml.safe_dump(values), encoding="utf-8")
+    make_teachers(root, config)
     cases = {}
     for name, case in CASES.items():
         runs = root / "runs" / ("saved-on-4" if name.startswith("goes on") else name.replace(" ", "-"))
-        cases[name] = {**case, "config": str(config), "set": [*case["set"], f"runs_dir={runs}"]}
+        overrides = [text.replace("ROOT", str(root)) for text in case["set"]]
+        cases[name] = {**case, "config": str(config), "set": [*overrides, f"runs_dir={runs}"]}
     (root / "cases.json").write_text(json.dumps(cases))
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "tests.training.rank_worker", str(root)]
@@ -163,6 +189,20 @@ def test_any_number_of_processes_has_the_losses_of_one(results, case):
     near(b["optimizer"]["head.weight"], a["optimizer"]["head.weight"])
     assert b["meta"]["images_seen"] == 240
     alike_on_all(results, case)
+
+
+@pytest.mark.parametrize("case", ["teacher", "teacher network"])
+def test_two_processes_learn_from_a_teacher_as_one_does(results, case):
+    """Pairs and triples are of the batch of both; a network's embeddings are computed by both."""
+    assert results.codes[f"{case} 2"] == [0, 0], results.said(f"{case} 2")
+    one, two = results.run(f"{case} 1"), results.run(f"{case} 2")
+    assert len(metrics_of(one, "train/teacher_loss")) == 10
+    for figure in ("train/loss", "train/teacher_loss", "train/grad_norm"):
+        close(metrics_of(two, figure), metrics_of(one, figure))
+    a, b = results.state(f"{case} 1"), results.state(f"{case} 2")
+    for part in ("model", "head", "teacher"):
+        near(b[part], a[part])
+    alike_on_all(results, f"{case} 2")
 
 
 def test_with_batch_norm_two_processes_are_one_with_two_pieces(results):

@@ -1,0 +1,219 @@
+"""The teacher of a run (``train.teacher``): another network, or a table of what it gave for the training images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ..config import Config
+from ..config_sections import TeacherConfig
+from ..data.batch import Batch
+from ..data.sources import Source
+from ..data.transforms import to_input
+from ..errors import UserError, listed
+from ..evaluation.embedder import Embedder
+from ..evaluation.embedding_table import EmbeddingTable
+from ..evaluation.images import Images
+from ..evaluation.onnx_embedder import OnnxEmbedder
+from ..models.backbone import Backbone
+from ..onnx_input import OnnxOptions
+from ..options import parse_options
+from .distributed import World
+from .teacher_table import kept_embeddings
+
+_ROWS = 4096  # looked at at a time
+_PRETENDED = 1000  # embeddings in the place of a teacher's, while a run is measured
+
+Array = npt.NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class Table:
+    """The teacher's embeddings of the N images of the training set, where they lie.
+
+    Attributes:
+        image: (M, T) float, perhaps mapped from a file.
+        mirror: (M, T) float, of the mirror images, which are added; None without.
+        index: (N,) int64, the row of each image.
+        mean: (T,) subtracted from each; None subtracts nothing.
+    """
+
+    image: Array
+    mirror: Array | None
+    index: npt.NDArray[np.int64]
+    mean: npt.NDArray[np.float32] | None = None
+
+    def at(self, images: npt.NDArray[np.int64] | slice) -> npt.NDArray[np.float32]:
+        """(n, T) of some of the images."""
+        rows = self.index[images]
+        values: npt.NDArray[np.float32] = self.image[rows].astype(np.float32)
+        if self.mirror is not None:
+            values += self.mirror[rows]
+        return values if self.mean is None else values - self.mean
+
+    def blocks(self) -> list[slice]:
+        """The images, some at a time."""
+        return [slice(start, start + _ROWS) for start in range(0, len(self.index), _ROWS)]
+
+
+def normalized(rows: Array) -> Array:
+    """Rows divided by their lengths; a row of zeros stays one."""
+    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12))
+
+
+@dataclass
+class Teacher:
+    """What a student is compared with: kept embeddings, or a network that sees each batch as it is augmented.
+
+    Attributes:
+        dim: T, numbers in an embedding.
+        sha256: of the teacher's file.
+        table: kept embeddings; None with ``network``.
+        network: the teacher; None with ``table``.
+    """
+
+    dim: int
+    sha256: str
+    table: Table | None = None
+    network: Backbone | None = field(default=None, repr=False)
+
+    def attached(self, batch: Batch, *, pin_memory: bool) -> Batch:
+        """The batch with what the teacher gives for its images, where that is kept."""
+        if self.table is None or batch.indices is None:
+            return batch
+        values = torch.from_numpy(self.table.at(batch.indices.numpy()))
+        return batch._replace(teacher=values.pin_memory() if pin_memory else values)
+
+    @torch.no_grad()
+    def of_batch(self, batch: Batch) -> Tensor:
+        """(B, T) what it gives for a batch on its device: kept, or of the crops as they are augmented, not shrunk."""
+        if batch.teacher is not None:
+            return batch.teacher
+        assert self.network is not None
+        embedded: Tensor = self.network(to_input(batch.images, self.network.input_spec, batch.mirror, batch.augment))
+        return embedded
+
+    def class_means(self, labels: npt.NDArray[np.integer[Any]], num_classes: int) -> npt.NDArray[np.float32]:
+        """(C, T) mean direction of the images of each identity, of length 1."""
+        if self.table is None:
+            raise UserError("train.init_head: got teacher with train.teacher.view same · allowed there: view stored")
+        sums = np.zeros((num_classes, self.dim), dtype=np.float64)
+        for block in self.table.blocks():
+            rows = self.table.at(block)
+            np.add.at(sums, labels[block], np.nan_to_num(normalized(rows)))
+        means: npt.NDArray[np.float32] = normalized(sums).astype(np.float32)
+        return means
+
+
+def open_teacher(
+    config: Config, source: Source, device: torch.device, world: World, *, pretend: bool = False
+) -> Teacher | None:
+    """Open what ``train.teacher`` names, and embed the training images where that is due.
+
+    Args:
+        config: the resolved configuration.
+        source: the training set.
+        device: where the teacher's network runs.
+        world: the processes of the run; they call this together.
+        pretend: embed nothing: random embeddings take the place of the teacher's, for a run that is only measured.
+
+    Returns:
+        None where ``train.teacher`` names nothing.
+
+    Raises:
+        UserError: it cannot be used, or has nothing for some of the images.
+    """
+    options = config.train.teacher
+    if not options.given:
+        return None
+    if options.embeddings is not None:
+        path = Path(options.embeddings)
+        found = EmbeddingTable(path)
+        sha256, table = found.sha256, _located(found, config.data.train, source)
+    else:
+        embedder = _embedder(options, device)
+        path, sha256, dim = embedder.path, embedder.sha256, embedder.model.embedding_dim
+        if options.view == "same":
+            _check_size(embedder.model, path, config)
+            return Teacher(dim, sha256, network=embedder.model.eval().requires_grad_(False))
+        if pretend:
+            rows = np.random.default_rng(0).standard_normal((_PRETENDED, dim), dtype=np.float32)
+            return Teacher(dim, sha256, Table(rows, None, np.arange(len(source)) % _PRETENDED))
+        kept = kept_embeddings(embedder, source, Path(config.runs_dir), world)
+        table = Table(kept, None, np.arange(len(source)))
+    mean = _checked_mean(table, path, source, all_there=options.embeddings is not None)
+    if options.center:
+        table = Table(table.image, table.mirror, table.index, mean)
+    return Teacher(table.image.shape[1], sha256, table)
+
+
+def _embedder(options: TeacherConfig, device: torch.device) -> Embedder:
+    """The network of a checkpoint or of an ONNX file."""
+    if options.checkpoint is not None:
+        return Embedder.of_checkpoint(Path(options.checkpoint), device=device)
+    assert options.onnx is not None
+    problems: list[str] = []
+    reads = parse_options(OnnxOptions, options.input, prefix="train.teacher.input", problems=problems)
+    if reads is None:
+        raise UserError(problems[0])
+    return OnnxEmbedder(Path(options.onnx), reads, device=device, mirror=None)
+
+
+def _check_size(network: Backbone, path: Path, config: Config) -> None:
+    theirs, ours = network.input_spec.size, config.model.input_spec.size
+    if theirs != ours:
+        got, allowed = (f"{height}×{width}" for height, width in (theirs, ours))
+        raise UserError(
+            f"train.teacher.view: got same, but {path} reads crops of {got} · allowed with view same: crops of "
+            f"{allowed}, as the network that is trained · set train.teacher.view=stored"
+        )
+
+
+def _located(table: EmbeddingTable, train: str | Sequence[str], source: Source) -> Table:
+    """Find the rows of the training images by their names below the source that they are in."""
+    roots = [f"{root.rstrip('/')}/" for root in ([train] if isinstance(train, str) else train)]
+
+    def below(name: str) -> str:
+        return next((name[len(root) :] for root in roots if name.startswith(root)), name)
+
+    names = tuple(below(source.name(index)) for index in range(len(source)))
+    return Table(*table.located(Images(Path(roots[0]), names), "data.train"))
+
+
+def _checked_mean(table: Table, path: Path, source: Source, *, all_there: bool) -> npt.NDArray[np.float32]:
+    """(T,) the mean of all embeddings.
+
+    Args:
+        table: of the teacher.
+        path: of the teacher, for messages.
+        source: the training set.
+        all_there: no row may be NaN; else such rows are of images that training cannot use either.
+
+    Raises:
+        UserError: an embedding has no direction.
+    """
+    total, count = np.zeros(table.image.shape[1], dtype=np.float64), 0
+    bad: list[int] = []
+    for block in table.blocks():
+        with np.errstate(over="ignore", invalid="ignore"):
+            rows = table.at(block)
+            sound = np.isfinite(np.square(rows).sum(axis=1)) & rows.any(axis=1)
+            absent = np.isnan(rows).all(axis=1) & (not all_there)
+        bad += (block.start + np.flatnonzero(~sound & ~absent)).tolist()
+        total += rows[sound].sum(axis=0, dtype=np.float64)
+        count += int(sound.sum())
+    if bad:
+        lines = [source.name(index) for index in bad[:10]]
+        raise UserError(
+            f"train.teacher: {path}: {len(bad):,} of {len(table.index):,} embeddings are zero, not finite or too large "
+            f"· allowed: a direction for each image · embed these images again, or leave them out of data.train:"
+            f"{listed(lines)}"
+        )
+    return (total / max(count, 1)).astype(np.float32)

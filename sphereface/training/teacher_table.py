@@ -1,0 +1,172 @@
+"""A teacher's embeddings of all training images: computed once, kept in a file, continued after a kill."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from tqdm import tqdm
+
+from ..data.crops import CropBatches, reason
+from ..data.images import BadImage
+from ..data.sources import Source
+from ..errors import UserError, listed
+from ..evaluation.embed import embed_batch
+from ..evaluation.embedder import Embedder
+from ..files import temporary_name
+from .distributed import World
+
+log = logging.getLogger(__name__)
+
+_BLOCK = 1024  # images between two marks of what is done
+_BATCH = 64
+_READ = 20_000  # images whose bytes are part of the file's name
+_FOLDER = "teachers"
+
+Rows = npt.NDArray[np.float32]
+
+
+def kept_embeddings(embedder: Embedder, source: Source, runs_dir: Path, world: World) -> Rows:
+    """Return a teacher's embeddings of a training set, mapped from a file that is made if need be.
+
+    The file is ``runs_dir/teachers/….npy``, named by the teacher, how it is used, and the content of the images. A
+    second file marks which blocks of images are done. Several processes share the blocks.
+
+    Args:
+        embedder: the teacher; image and mirror image are added where it uses mirror images.
+        source: N images. One that cannot be decoded gets NaN: training does not use it either.
+        runs_dir: must be one folder for all processes.
+        world: they call this together.
+
+    Returns:
+        (N, T) float32, read-only.
+
+    Raises:
+        UserError: images of another size than the teacher reads, or a folder that cannot be written.
+    """
+    crops = CropBatches(source, embedder.model.input_spec.size)
+    _check_crops(crops, embedder.path)
+    name = f"{embedder.path.stem[:40]}-{_key(embedder, source)}"
+    path = runs_dir / _FOLDER / f"{name}.npy"
+    marks = path.with_suffix(".done")
+    try:
+        if world.first:
+            _make(path, marks, len(source), embedder.model.embedding_dim)
+        world.sums(0.0)  # all wait for it
+        rows = np.load(path, mmap_mode="r+")
+        done = np.memmap(marks, dtype=np.uint8, mode="r+")
+        missing = np.flatnonzero(done == 0)
+        if len(missing):
+            log.info("teacher: %s embeds %s images, kept in %s", embedder.path, f"{len(source):,}", path)
+            _fill(embedder, crops, rows, done, missing[world.rank :: world.size], show=world.first)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"train.teacher: {path}: cannot be used ({error}) · delete it, or set another runs_dir"
+        ) from None
+    world.sums(0.0)
+    if not np.memmap(marks, dtype=np.uint8, mode="r").all():
+        raise UserError(f"runs_dir: {runs_dir} is not one folder for all processes · allowed with train.teacher: one")
+    kept: Rows = np.load(path, mmap_mode="r")
+    return kept
+
+
+def _make(path: Path, marks: Path, num_images: int, dim: int) -> None:
+    """Make both files where they are not there, the marks last; another run may do the same at this moment."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists() or np.load(path, mmap_mode="r").shape != (num_images, dim):
+        marks.unlink(missing_ok=True)
+        part = temporary_name(path)
+        np.lib.format.open_memmap(part, mode="w+", dtype=np.float32, shape=(num_images, dim)).flush()
+        part.replace(path)
+    blocks = -(-num_images // _BLOCK)
+    if not marks.exists() or marks.stat().st_size != blocks:
+        part = temporary_name(marks)
+        part.write_bytes(bytes(blocks))
+        part.replace(marks)
+
+
+def _fill(
+    embedder: Embedder,
+    crops: CropBatches,
+    rows: Rows,
+    done: npt.NDArray[np.uint8],
+    blocks: npt.NDArray[np.int64],
+    *,
+    show: bool,
+) -> None:
+    """Embed blocks of images, and mark each after its rows are on the disk."""
+    workers = min(8, os.cpu_count() or 1)
+    with (
+        ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool,
+        torch.inference_mode(),
+        tqdm(total=len(blocks) * _BLOCK, desc="teacher", unit="img", disable=None if show else True) as bar,
+    ):
+        embedder.model.eval()
+        for block in blocks.tolist():
+            start, stop = block * _BLOCK, min((block + 1) * _BLOCK, len(crops.source))
+            for first in range(start, stop, _BATCH):
+                last = min(first + _BATCH, stop)
+                rows[first:last] = _embedded(embedder, crops, range(first, last), pool)
+                bar.update(last - first)
+            rows.flush()  # type: ignore[attr-defined]
+            done[block] = 1
+
+
+def _embedded(embedder: Embedder, crops: CropBatches, indices: range, pool: ThreadPoolExecutor) -> Rows:
+    """(n, T), NaN for images that cannot be decoded."""
+    images = np.zeros((len(indices), *crops.size, 3), dtype=np.uint8)
+    usable = np.array(list(pool.map(lambda place: _load(crops, indices[place], images[place]), range(len(indices)))))
+    found = embed_batch(embedder.model, images, embedder.device, embedder.flip)
+    if embedder.flip:
+        found = found[:, : found.shape[1] // 2] + found[:, found.shape[1] // 2 :]
+    found[~usable] = np.nan
+    return found
+
+
+def _load(crops: CropBatches, index: int, image: npt.NDArray[np.uint8]) -> bool:
+    try:
+        image[:] = crops.load(index)
+    except (BadImage, OSError):
+        return False
+    return True
+
+
+def _check_crops(crops: CropBatches, path: Path) -> None:
+    """Refuse images that the teacher cannot read, by a few of them."""
+    indices = np.unique(np.linspace(0, len(crops.source) - 1, 32).astype(np.int64)).tolist()
+    failures = []
+    for index in indices:
+        try:
+            crops.load(index)
+        except (BadImage, OSError) as error:
+            failures.append(f"{crops.source.name(index)}: {reason(error)}")
+    if len(failures) * 2 > len(indices):
+        height, width = crops.size
+        raise UserError(
+            f"train.teacher: {path} reads crops of {height}×{width}, {len(failures)} of {len(indices)} sampled images "
+            "of data.train are not so · align the images to the teacher's crops (model.input_size may be smaller in "
+            f"one direction), or give train.teacher.embeddings:{listed(failures[:3])}"
+        )
+
+
+def _key(embedder: Embedder, source: Source) -> str:
+    """Digest of the teacher, of how it is used, and of the images: of up to 20,000 the bytes, of the rest how many."""
+    digest = hashlib.sha256(f"{embedder.sha256} {embedder.variant} {embedder.flip} {len(source)}".encode())
+    for index in _spread(len(source)):
+        try:
+            digest.update(hashlib.blake2b(source.read(index), digest_size=16).digest())
+        except (BadImage, OSError):
+            digest.update(b"cannot be read")
+    return digest.hexdigest()[:20]
+
+
+def _spread(number: int) -> Iterator[int]:
+    count = min(number, _READ)
+    return (index * number // count for index in range(count))

@@ -1,0 +1,368 @@
+"""``train.teacher``: whole runs that learn from a table, from a checkpoint, and from an ONNX file."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sphereface.checkpoint import BadCheckpoint, load_checkpoint
+from sphereface.cli import main
+from sphereface.errors import ConfigError, UserError
+from sphereface.training import teacher_table
+from sphereface.training.dry_run import dry_run
+from sphereface.training.trainer import Trainer
+
+from ..pictures import make_training_set
+from .runs import CPU, load, metrics_of, train
+
+T = 6
+EVERY_LOSS = (
+    "train.teacher.loss={cosine: 2, l2: 0.5, rkd-distance: 1, rkd-angle: 1, similarity: 3, correlation: 4, queue: 1}"
+)
+SHORT = ("train.steps=6", "train.milestones=[]", "log.tensorboard=false")
+
+
+def names_of(faces: Path) -> list[str]:
+    return sorted(str(path.relative_to(faces / "train")) for path in (faces / "train").rglob("*.png"))
+
+
+@pytest.fixture
+def table(faces, tmp_path) -> Path:
+    """A table of random embeddings of the training set, in another order than the set's."""
+    names = names_of(faces)
+    assert len(names) == 35
+    rows = np.random.default_rng(5).standard_normal((len(names), T)).astype(np.float16)
+    np.savez(tmp_path / "teacher.npz", names=np.array(names)[::-1], embeddings=rows[::-1])
+    return tmp_path / "teacher.npz"
+
+
+@pytest.fixture
+def told(table) -> tuple[str, ...]:
+    return (f"train.teacher.embeddings={table}", EVERY_LOSS, "train.teacher.queue_size=20", *SHORT)
+
+
+def exported(checkpoint: Path, output: Path) -> Path:
+    pytest.importorskip("onnxscript", reason="pip install '.[export]'")
+    assert main(["export", str(checkpoint), "--format", "onnx", "--output", str(output)]) == 0
+    return output
+
+
+def checkpoint_of(config_file: Path) -> Path:
+    return train(config_file, "train.steps=2", "train.milestones=[]", "name=master", "seed=3") / "last.pt"
+
+
+def test_each_image_of_a_batch_has_the_row_of_its_own_name(config_file, told, table, faces):
+    trainer = Trainer(load(config_file, *told), CPU)
+    rows = dict(zip(*(np.load(table)[key].tolist() for key in ("names", "embeddings")), strict=True))
+    feed = trainer.feed()
+    for _ in range(6):  # past the end of an epoch
+        batch = next(feed)
+        names = [str(Path(trainer.source.name(i)).relative_to(faces / "train")) for i in batch.indices.tolist()]
+        np.testing.assert_array_equal(batch.teacher.numpy(), np.array([rows[name] for name in names], dtype=np.float32))
+        assert [trainer.source.class_names[label] for label in batch.labels] == [name.split("/")[0] for name in names]
+    feed.close()
+
+
+def test_an_image_that_stands_in_for_a_bad_one_brings_its_own_row(config_file, told, faces, tmp_path):
+    root = make_training_set(tmp_path / "some", 5, 7, size=(32, 32))
+    bad = sorted(root.rglob("*.png"))[3]
+    bad.write_bytes(b"no image")
+    trainer = Trainer(load(config_file, *told, f"data.train={root}", "data.max_bad_share=1"), CPU)
+    feed = trainer.feed()
+    seen = [next(feed) for _ in range(5)]
+    feed.close()
+    assert 3 not in torch.cat([batch.indices for batch in seen]).tolist()
+    for batch in seen:
+        np.testing.assert_array_equal(batch.teacher.numpy(), trainer.data.teacher.table.at(batch.indices.numpy()))
+
+
+def test_a_run_goes_on_to_the_bit_with_projection_and_queue(config_file, told):
+    whole = load_checkpoint(train(config_file, *told, "name=whole", "checkpoint.every_steps=3") / "last.pt")
+    died = train(config_file, *told, "name=died", "checkpoint.every_steps=3", stop_at=4)
+    again = load_checkpoint(train(config_file, *told, "name=died", resume=str(died)) / "last.pt")
+    assert whole["teacher"].keys() == {"weight", "queue"}
+    for part in ("model", "head", "teacher"):
+        for name, value in whole[part].items():
+            assert torch.equal(again[part][name], value), name
+    velocity = whole["optimizer"]["teacher.weight"]["velocity"]
+    assert torch.equal(again["optimizer"]["teacher.weight"]["velocity"], velocity)
+    assert bool(velocity.any())
+
+
+def test_pieces_of_a_batch_give_the_gradient_of_the_whole_for_losses_of_single_images(config_file, told):
+    single = (*told, "train.teacher.loss={cosine: 2, l2: 0.5}", "loss.name=cosface")
+    gradients = []
+    for pieces in ("null", "2"):
+        trainer = Trainer(load(config_file, *single, f"train.micro_batch={pieces}"), CPU)
+        feed = trainer.feed()
+        trainer.learner.gradients(next(feed), trainer.setting())
+        feed.close()
+        gradients.append({name: p.grad.clone() for name, p in trainer.learner.named_parameters()})
+    assert "teacher.weight" in gradients[0]
+    for name, value in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], value, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def step_of(config_file, *overrides: str) -> dict[str, torch.Tensor]:
+    trainer = Trainer(load(config_file, *overrides), CPU)
+    feed = trainer.feed()
+    trainer.learner.gradients(next(feed), trainer.setting())
+    feed.close()
+    return {name: p.grad.clone() for name, p in trainer.learner.named_parameters()}
+
+
+def test_label_weight_scales_the_gradient_of_the_labels(config_file, told):
+    of_labels = step_of(config_file, *SHORT)
+    double = step_of(config_file, *told, "train.teacher.label_weight=2")
+    single = step_of(config_file, *told)
+    for name, gradient in of_labels.items():
+        torch.testing.assert_close(double[name] - single[name], gradient, rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_without_labels_they_train_the_head_alone(config_file, told):
+    none, single, of_labels = (
+        step_of(config_file, *told, "train.teacher.label_weight=0"),
+        step_of(config_file, *told),
+        step_of(config_file, *SHORT),
+    )
+    assert torch.equal(none["head.weight"], of_labels["head.weight"])
+    for name in of_labels:
+        if name.startswith("model."):
+            torch.testing.assert_close(none[name] + of_labels[name], single[name], rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_warm_up_raises_the_weight_from_step_to_step(config_file, told):
+    trainer = Trainer(load(config_file, *told, "train.teacher.warmup_steps=4"), CPU)
+    feed = trainer.feed()
+    given = trainer.learner.forward(next(feed), trainer.setting())
+    feed.close()
+    share = float((given.total - given.output.loss).detach()) / float(given.teacher.detach())
+    assert share == pytest.approx(0.2, rel=1e-4)  # as the learning rate's, which is whole after four steps
+
+
+def test_its_loss_is_in_the_figures_and_falls(config_file, told, caplog):
+    caplog.set_level(logging.INFO)
+    run = train(config_file, *told, "train.steps=30", "train.teacher.loss={cosine: 10}", "train.lr=0.02")
+    losses = list(metrics_of(run, "train/teacher_loss").values())
+    assert len(losses) == 30
+    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
+    assert any(" · loss " in line and " teacher " in line for line in caplog.messages)
+
+
+def test_the_center_is_the_mean_over_all_images(config_file, told, table):
+    trainer = Trainer(load(config_file, *told, "train.teacher.center=true"), CPU)
+    rows = np.load(table)["embeddings"].astype(np.float64)[::-1]
+    np.testing.assert_allclose(kept(trainer), rows - rows.mean(0), atol=1e-5)
+
+
+# ---------------------------------------------------------------- a network as the teacher
+
+
+def embedded(checkpoint_or_onnx: Path, config_file, kind: str, *more: str) -> Trainer:
+    given = (f"train.teacher.{kind}={checkpoint_or_onnx}", "train.teacher.loss={correlation: 1}", *SHORT, *more)
+    return Trainer(load(config_file, *given), CPU)
+
+
+def kept(trainer: Trainer) -> np.ndarray:
+    return trainer.data.teacher.table.at(slice(None))
+
+
+def by_hand(checkpoint: Path, trainer: Trainer) -> np.ndarray:
+    """What the network gives for image and mirror image, one at a time, added."""
+    from sphereface.models import load_model
+
+    model = load_model(checkpoint).model.eval()
+    rows = []
+    for index in range(len(trainer.source)):
+        crop = trainer.data.crops.load(index).astype(np.float32)
+        pixels = torch.from_numpy((crop - 127.5) / 128).permute(2, 0, 1)[None]
+        with torch.no_grad():
+            rows.append((model(pixels) + model(pixels.flip(3)))[0].numpy())
+    return np.stack(rows)
+
+
+def test_a_checkpoint_embeds_every_image_once(config_file, monkeypatch):
+    master = checkpoint_of(config_file)
+    trainer = embedded(master, config_file, "checkpoint")
+    np.testing.assert_allclose(kept(trainer), by_hand(master, trainer), rtol=1e-4, atol=1e-4)
+    monkeypatch.setattr(teacher_table, "embed_batch", None)  # nothing is embedded again
+    again = embedded(master, config_file, "checkpoint")
+    np.testing.assert_array_equal(kept(again), kept(trainer))
+
+
+def test_what_was_embedded_before_a_kill_is_not_embedded_again(config_file, monkeypatch):
+    master = checkpoint_of(config_file)
+    whole = embedded(master, config_file, "checkpoint", "runs_dir=" + str(config_file.parent / "other"))
+    monkeypatch.setattr(teacher_table, "_BLOCK", 8)
+    real, calls = teacher_table.embed_batch, []
+
+    def dying(model, images, *rest):
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        calls.append(len(images))
+        return real(model, images, *rest)
+
+    monkeypatch.setattr(teacher_table, "embed_batch", dying)
+    with pytest.raises(KeyboardInterrupt):
+        embedded(master, config_file, "checkpoint")
+    monkeypatch.setattr(
+        teacher_table, "embed_batch", lambda m, images, *rest: calls.append(len(images)) or real(m, images, *rest)
+    )
+    again = embedded(master, config_file, "checkpoint")
+    assert calls == [8, 8, 8, 8, 3]
+    np.testing.assert_allclose(kept(again), kept(whole), rtol=1e-5, atol=1e-5)
+
+
+def test_an_onnx_file_is_a_teacher_too(config_file, tmp_path):
+    master = checkpoint_of(config_file)
+    trainer = embedded(exported(master, tmp_path / "master.onnx"), config_file, "onnx")
+    np.testing.assert_allclose(kept(trainer), by_hand(master, trainer), rtol=1e-3, atol=1e-3)
+
+
+def test_the_same_view_is_what_the_student_sees(config_file):
+    master = checkpoint_of(config_file)
+    trainer = embedded(master, config_file, "checkpoint", "train.teacher.view=same")
+    feed = trainer.feed()
+    batch = next(feed)
+    feed.close()
+    assert bool(batch.mirror.any())
+    found = trainer.data.teacher.of_batch(batch)
+    from sphereface.models import load_model
+
+    model = load_model(master).model.eval()
+    pixels = ((batch.images.float() - 127.5) / 128).permute(0, 3, 1, 2)
+    pixels = torch.stack([one.flip(2) if mirror else one for one, mirror in zip(pixels, batch.mirror, strict=True)])
+    with torch.no_grad():
+        torch.testing.assert_close(found, model(pixels), rtol=1e-4, atol=1e-4)
+    assert bool(torch.isfinite(trainer.learner.forward(batch, trainer.setting()).total))
+
+
+def test_a_dry_run_embeds_nothing(config_file, monkeypatch):
+    master = checkpoint_of(config_file)
+    monkeypatch.setattr(teacher_table, "embed_batch", None)
+    given = (f"train.teacher.checkpoint={master}", EVERY_LOSS, *SHORT)
+    assert "estimated time" in dry_run(str(config_file), given, device="cpu")
+
+
+# ---------------------------------------------------------------- the head from the teacher's means
+
+
+def test_the_head_starts_at_the_means_of_the_teacher(config_file, told, table, faces):
+    trainer = Trainer(load(config_file, *told, "train.init_head=teacher"), CPU)
+    trainer.begin()
+    rows = np.load(table)["embeddings"].astype(np.float64)
+    means = {}
+    for name, row in zip(np.load(table)["names"].tolist(), rows, strict=True):
+        means.setdefault(name.split("/")[0], []).append(row / np.linalg.norm(row))
+    wanted = np.stack([np.sum(means[name], axis=0) for name in trainer.source.class_names])
+    wanted /= np.linalg.norm(wanted, axis=1, keepdims=True)
+    weight = trainer.learner.head.weight.detach().double().numpy()  # (5, 8), T = 6 of them used
+    np.testing.assert_allclose(weight @ weight.T, wanted @ wanted.T, atol=1e-5)
+
+
+# ---------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("train.teacher.loss={cosin: 1}", "train.teacher.loss.cosin: unknown loss · did you mean 'cosine'?"),
+        ("train.teacher.loss={}", "train.teacher.loss: missing"),
+        ("train.teacher.loss={cosine: 0}", "train.teacher.loss.cosine: got 0"),
+        ("train.teacher.onnx=a.onnx", "got embeddings and onnx · allowed: one of"),
+        ("train.teacher.input={spec: arcface}", "without train.teacher.onnx"),
+        ("train.teacher.view=same", "train.teacher.view: got same with train.teacher.embeddings"),
+        ("train.teacher.temperatures=[1]", "train.teacher.temperatures: got [1.0] · allowed: two numbers"),
+        ("train.teacher.embeddings=null", "train.teacher: got no teacher"),
+    ],
+)
+def test_keys_that_contradict_each_other_are_one_line(config_file, told, override, line):
+    with pytest.raises(ConfigError) as error:
+        load(config_file, *told, override)
+    assert line in str(error.value)
+
+
+def test_a_head_from_a_teacher_needs_one(config_file):
+    with pytest.raises(ConfigError, match="got teacher without train.teacher"):
+        load(config_file, "train.init_head=teacher")
+
+
+def altered(table: Path, change) -> None:
+    arrays = dict(np.load(table))
+    change(arrays)
+    np.savez(table, **arrays)
+
+
+def drop_one(arrays):
+    arrays["names"], arrays["embeddings"] = arrays["names"][1:], arrays["embeddings"][1:]
+
+
+def poison(value):
+    def change(arrays):
+        arrays["embeddings"][4, 2 if value else slice(None)] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (drop_one, "has no embedding for 1 of the 35 images of data.train"),
+        (poison(np.nan), "1 of 35 embeddings are zero, not finite"),
+        (poison(np.inf), "1 of 35 embeddings are zero, not finite"),
+        (poison(0.0), "1 of 35 embeddings are zero, not finite"),
+    ],
+)
+def test_a_table_that_does_not_fit_is_one_line(config_file, told, table, change, line):
+    altered(table, change)
+    with pytest.raises(UserError) as error:
+        Trainer(load(config_file, *told), CPU)
+    assert line in str(error.value)
+
+
+def test_crops_of_another_size_than_the_teacher_reads_are_refused(config_file, tmp_path):
+    other = train(config_file, "train.steps=2", "train.milestones=[]", "name=other", "model.input_size=[32, 24]",
+                  "eval.sets={}", "eval.select=null")  # fmt: skip
+    large = make_training_set(tmp_path / "large", 5, 7, size=(40, 40))
+    with pytest.raises(UserError, match="reads crops of 32×24, 32 of 32 sampled images of data.train are not so"):
+        embedded(other / "last.pt", config_file, "checkpoint", f"data.train={large}", "model.input_size=[40, 40]")
+    with pytest.raises(UserError, match="got same, but .* reads crops of 32×24"):
+        embedded(other / "last.pt", config_file, "checkpoint", "train.teacher.view=same")
+
+
+def test_another_teacher_is_refused_on_resume(config_file, told, table):
+    run = train(config_file, *told, "checkpoint.every_steps=3", stop_at=4)
+    altered(table, lambda arrays: arrays.update(embeddings=arrays["embeddings"] * np.float16(2)))
+    with pytest.raises(BadCheckpoint, match="train.teacher: trained with one of SHA-256 .* now with one of SHA-256"):
+        train(config_file, *told, resume=str(run))
+    with pytest.raises(BadCheckpoint, match="now with no teacher"):
+        train(config_file, *SHORT, resume=str(run))
+
+
+def test_a_checkpoint_without_the_teachers_part_is_refused(config_file, told):
+    from .test_resume import altered as altered_checkpoint
+
+    run = train(config_file, *told, "checkpoint.every_steps=3", stop_at=4)
+    for change, line in (
+        (lambda state: state.pop("teacher"), "has no 'teacher' entry"),
+        (lambda state: state["teacher"].pop("queue"), "teacher.queue"),
+        (lambda state: state["teacher"].update(weight=torch.zeros(2, 2)), "teacher.weight"),
+        (lambda state: state["teacher"]["weight"].fill_(float("nan")), "not finite"),
+    ):
+        step = sorted(run.glob("step-*.pt"))[-1]
+        before = step.read_bytes()
+        altered_checkpoint(step, change)
+        trainer = Trainer(load(config_file, *told), CPU)
+        with pytest.raises(UserError, match=line):
+            trainer.begin(step)
+        step.write_bytes(before)
+
+
+def test_the_student_is_evaluated_and_exported_without_its_teacher(config_file, told, table, tmp_path):
+    run = train(config_file, *told)
+    table.unlink()
+    assert exported(run / "last.pt", tmp_path / "student.onnx").stat().st_size > 1000
