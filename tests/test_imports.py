@@ -17,7 +17,7 @@ ALLOWED = {
     "small_files": {"errors", "files", "options"},
     "yaml_text": {"errors"},
     "config_files": {"errors", "options", "small_files", "yaml_text"},
-    "config_sections": {"options", "augmentation"},
+    "config_sections": {"errors", "options", "augmentation"},
     "input_spec": set(),
     "onnx_input": {"errors", "input_spec"},
     "extras": {"errors"},
@@ -56,7 +56,7 @@ ALLOWED = {
     "training": {
         *("errors", "options", "config", "config_sections", "small_files", "yaml_text"),
         *("schedules", "metrics", "checkpoint", "device", "files"),
-        *("input_spec", "backbone_options", "places"),
+        *("input_spec", "backbone_options", "places", "onnx_input"),
         *("models", "losses", "data", "alignment", "evaluation"),
     },
     "faces": {"errors", "files", "data", "alignment", "evaluation"},

@@ -45,7 +45,12 @@ TAUGHT = [
     "train.teacher.loss={cosine: 2, rkd-distance: 1, rkd-angle: 1, similarity: 3, correlation: 4, queue: 1}",
     "train.teacher.queue_size=20",
 ]
-TAUGHT_BY_NETWORK = [*SHORT, "train.lr=0.005", "train.teacher.checkpoint=ROOT/teacher.pt", "train.teacher.loss={correlation: 10}"]
+TAUGHT_BY_NETWORK = [
+    *SHORT,
+    "train.lr=0.005",
+    "train.teacher.checkpoint=ROOT/teacher.pt",
+    "train.teacher.loss={correlation: 10}",
+]
 
 BACKBONES = {
     "iresnet": "name: iresnet, depth: 18, dropout: 0.2",

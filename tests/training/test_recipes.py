@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,6 +15,14 @@ from sphereface.training.trainer import Trainer
 
 from ..pictures import make_training_set
 
+
+def make_teacher(faces: Path, path: Path) -> None:
+    """A table of random embeddings, where the recipes with a teacher expect one."""
+    names = [str(image.relative_to(faces)) for image in sorted(faces.rglob("*.png"))]
+    path.parent.mkdir()
+    np.savez(path, names=names, embeddings=np.random.default_rng(0).standard_normal((len(names), 128)))
+
+
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 
 
@@ -22,6 +31,7 @@ def test_two_steps(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shape = load_config(path.name, losses=MARGINS, backbones=BACKBONES).model.input_spec.size
     make_training_set(tmp_path / "faces", 4, 3, size=shape)
+    make_teacher(tmp_path / "faces", tmp_path / "data/teacher.npz")
     more = ["data.train=faces", "data.exclude=[]", "data.workers=0", "train.batch_size=4", "model.networks=1"]
     config = load_config(path.name, [*more, "eval.sets={}", "eval.select=null"], losses=MARGINS, backbones=BACKBONES)
     trainer = Trainer(config, torch.device("cpu"))
