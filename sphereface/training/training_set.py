@@ -46,6 +46,7 @@ class TrainingSet:
             exclude=data.exclude,
             exclude_file=data.exclude_file,
             min_images=data.min_images,
+            least=1 if config.train.teacher.given and config.train.teacher.label_weight == 0 else 2,
         )
         self.source = kept(source, (data.keep_mb << 20) // local_processes())
         self.crops = CropBatches(self.source, config.model.input_spec.size)

@@ -241,6 +241,38 @@ def test_the_same_view_is_what_the_student_sees(config_file):
     assert bool(torch.isfinite(trainer.learner.forward(batch, trainer.setting()).total))
 
 
+def test_an_ensemble_teaches_one_network(config_file, tmp_path):
+    """Its embedding has those of both networks, each of length 1."""
+    parts = [
+        train(config_file, "train.steps=2", "train.milestones=[]", f"name=part{seed}", f"seed={seed}") / "last.pt"
+        for seed in (3, 4)
+    ]
+    assert main(["join", *map(str, parts), "--output", str(tmp_path / "both.pt")]) == 0
+    trainer = embedded(tmp_path / "both.pt", config_file, "checkpoint", "train.teacher.loss={cosine: 1}")
+    assert trainer.learner.teacher_head.weight.shape == (16, 8)
+    single = [kept(embedded(part, config_file, "checkpoint")) for part in parts]
+    found = kept(trainer)
+    for columns, rows in zip((slice(0, 8), slice(8, 16)), single, strict=True):
+        cosines = (
+            (found[:, columns] * rows).sum(1) / np.linalg.norm(found[:, columns], axis=1) / np.linalg.norm(rows, axis=1)
+        )
+        assert cosines.min() > 0.8  # not 1: lengths of image and mirror image differ before they are added
+
+
+def test_images_without_labels_lie_in_one_folder(config_file, told, faces, tmp_path):
+    (tmp_path / "loose" / "all").mkdir(parents=True)
+    for name in names_of(faces):
+        (tmp_path / "loose" / "all" / name.replace("/", "-")).write_bytes((faces / "train" / name).read_bytes())
+    table = tmp_path / "teacher.npz"
+    altered(
+        table, lambda arrays: arrays.update(names=np.array([f"all/{n.replace('/', '-')}" for n in arrays["names"]]))
+    )
+    told = (*told, f"data.train={tmp_path / 'loose'}", "train.teacher.label_weight=0")
+    before = Trainer(load(config_file, *told), CPU).learner.model.state_dict()
+    after = load_checkpoint(train(config_file, *told) / "last.pt")["model"]
+    assert all(not torch.equal(after[name], before[name]) for name in before)
+
+
 def test_a_dry_run_embeds_nothing(config_file, monkeypatch):
     master = checkpoint_of(config_file)
     monkeypatch.setattr(teacher_table, "embed_batch", None)

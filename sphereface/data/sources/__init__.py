@@ -59,6 +59,7 @@ def open_source(
     exclude: Sequence[str] = (),
     exclude_file: Path | str | None = None,
     min_images: int = 1,
+    least: int = 2,
 ) -> Source:
     """The training set that the section ``data`` describes. What is left out is logged.
 
@@ -69,9 +70,10 @@ def open_source(
         exclude: identities to leave out, by the names they have in their own source.
         exclude_file: a file of more of them, such as LFW's ``people.txt``.
         min_images: identities with fewer pictures, all sources together, are left out.
+        least: identities that have to be left: 2, or 1 where labels are not used.
 
     Raises:
-        UserError: something is no source, or is there twice, or fewer than two identities are left.
+        UserError: something is no source, or is there twice, or too few identities are left.
     """
     paths = [Path(train)] if isinstance(train, (str, Path)) else [Path(path) for path in train]
     if not paths:
@@ -86,7 +88,7 @@ def open_source(
     left = with_pictures(source, min_images)
     if left is not source:
         log.info("data: min_images %d: %s", min_images, _dropped([source], [left]))
-    if len(left.class_names) < 2:
+    if len(left.class_names) < least:
         raise UserError(
             f"data.train: {', '.join(map(str, paths))}: got {len(left.class_names)} identities with {min_images} or "
             f"more pictures, of {len(source.class_names)} in all · allowed: two or more · a folder of identities "
