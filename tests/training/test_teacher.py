@@ -270,7 +270,7 @@ def test_images_without_labels_lie_in_one_folder(config_file, told, faces, tmp_p
     told = (*told, f"data.train={tmp_path / 'loose'}", "train.teacher.label_weight=0")
     before = Trainer(load(config_file, *told), CPU).learner.model.state_dict()
     after = load_checkpoint(train(config_file, *told) / "last.pt")["model"]
-    assert all(not torch.equal(after[name], before[name]) for name in before)
+    assert not torch.equal(after["fc5.weight"], before["fc5.weight"])
 
 
 def test_a_dry_run_embeds_nothing(config_file, monkeypatch):
