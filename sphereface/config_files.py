@@ -169,6 +169,10 @@ def _of_another_name(section: str, options: object, name: object) -> dict[str, A
     return {"name": name}
 
 
+_WHOLE = ("sets", "losses")
+"""Mappings that are not merged: verification sets, and losses of a teacher, are those of the file that names some."""
+
+
 def merge(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """One configuration on top of another, section by section. A section without keys (null) says nothing."""
     merged = dict(below)
@@ -177,8 +181,8 @@ def merge(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
             merged[key] = _of_another_name(key, merged.get(key), value["name"])
         if value is None and isinstance(merged.get(key), dict):
             continue
-        if isinstance(value, Mapping) and isinstance(merged.get(key), dict) and key != "sets":
-            merged[key] = merge(merged[key], value)  # but verification sets are those of the file that names some
+        if isinstance(value, Mapping) and isinstance(merged.get(key), dict) and key not in _WHOLE:
+            merged[key] = merge(merged[key], value)
         else:
             merged[key] = value
     return merged

@@ -60,7 +60,7 @@ class TeacherConfig:
     onnx: str | None = option(None)
     checkpoint: str | None = option(None)
     input: dict[str, Any] = option({})
-    loss: dict[str, float] = option({}, above=0)
+    losses: dict[str, float] = option({}, above=0)
     label_weight: float = option(1.0, low=0)
     warmup_steps: int = option(0, low=0)
     view: str = option("stored", choices=["stored", "same"])
@@ -79,14 +79,14 @@ class TeacherConfig:
         prefix = "train.teacher"
         given = self.given
         found = [
-            f"{prefix}.loss.{shown_key(name)}: unknown loss{suggest(name, TEACHER_LOSSES)}"
-            for name in self.loss
+            f"{prefix}.losses.{shown_key(name)}: unknown loss{suggest(name, TEACHER_LOSSES)}"
+            for name in self.losses
             if name not in TEACHER_LOSSES
         ]
         if len(given) > 1:
             found.append(f"{prefix}: got {' and '.join(given)} · allowed: one of embeddings, onnx, checkpoint")
-        if given and not self.loss:
-            found.append(f"{prefix}.loss: missing · allowed: {{name: weight}}, such as {{cosine: 10}}")
+        if given and not self.losses:
+            found.append(f"{prefix}.losses: missing · allowed: {{name: weight}}, such as {{cosine: 10}}")
         if not given and self != TeacherConfig():
             found.append(f"{prefix}: got no teacher · allowed: one of embeddings, onnx, checkpoint, each a file")
         if self.input and self.onnx is None:

@@ -41,7 +41,7 @@ class TeacherOptions(Protocol):
     """The part of ``train.teacher`` that the losses use."""
 
     @property
-    def loss(self) -> Mapping[str, float]:
+    def losses(self) -> Mapping[str, float]:
         """Weight of each loss."""
 
     @property
@@ -146,10 +146,10 @@ class TeacherHead(nn.Module):
         super().__init__()
         self.options, self.ranks, self.teacher_dim = options, ranks, teacher_dim
         self.weight: nn.Parameter | None = None
-        if {QUEUE, *OF_PROJECTION} & options.loss.keys():
+        if {QUEUE, *OF_PROJECTION} & options.losses.keys():
             self.weight = nn.Parameter(torch.empty(teacher_dim, embedding_dim))
             nn.init.xavier_uniform_(self.weight, generator=torch.Generator().manual_seed(seed))
-        in_use = QUEUE in options.loss
+        in_use = QUEUE in options.losses
         self.register_buffer("queue", torch.zeros(options.queue_size, teacher_dim) if in_use else None)
 
     def forward(self, embeddings: Tensor, teacher: Tensor) -> Tensor:
@@ -168,7 +168,7 @@ class TeacherHead(nn.Module):
     def _loss(self, x: Tensor, teacher: Tensor) -> Tensor:
         loss = x.new_zeros(())
         projected = self._projected(x)
-        for name, weight in self.options.loss.items():
+        for name, weight in self.options.losses.items():
             if name == QUEUE:
                 assert projected is not None
                 assert self.queue is not None
@@ -195,7 +195,7 @@ class TeacherHead(nn.Module):
 
     def extra_repr(self) -> str:
         """Shown by ``print(head)``."""
-        return ", ".join(f"{weight:g} {name}" for name, weight in self.options.loss.items())
+        return ", ".join(f"{weight:g} {name}" for name, weight in self.options.losses.items())
 
 
 def _cosines(rows: Tensor) -> Tensor:

@@ -141,7 +141,9 @@ def test_the_queue_loss_is_a_cross_entropy_over_the_filled_places_and_ones_own()
 
 
 def head(**loss: float) -> TeacherHead:
-    options = TeacherConfig(embeddings="x", loss={name.replace("_", "-"): w for name, w in loss.items()}, queue_size=10)
+    options = TeacherConfig(
+        embeddings="x", losses={name.replace("_", "-"): w for name, w in loss.items()}, queue_size=10
+    )
     return TeacherHead(D, T, options, seed=3)
 
 

@@ -42,14 +42,14 @@ TAUGHT = [
     "train.lr=0.005",
     *SHORT,
     "train.teacher.embeddings=ROOT/teacher.npz",
-    "train.teacher.loss={cosine: 2, rkd-distance: 1, rkd-angle: 1, similarity: 3, correlation: 4, queue: 1}",
+    "train.teacher.losses={cosine: 2, rkd-distance: 1, rkd-angle: 1, similarity: 3, correlation: 4, queue: 1}",
     "train.teacher.queue_size=20",
 ]
 TAUGHT_BY_NETWORK = [
     *SHORT,
     "train.lr=0.005",
     "train.teacher.checkpoint=ROOT/teacher.pt",
-    "train.teacher.loss={correlation: 10}",
+    "train.teacher.losses={correlation: 10}",
 ]
 
 BACKBONES = {

@@ -21,7 +21,7 @@ from .runs import CPU, load, metrics_of, train
 
 T = 6
 EVERY_LOSS = (
-    "train.teacher.loss={cosine: 2, l2: 0.5, rkd-distance: 1, rkd-angle: 1, similarity: 3, correlation: 4, queue: 1}"
+    "train.teacher.losses={cosine: 2, l2: 0.5, rkd-distance: 1, rkd-angle: 1, similarity: 3, correlation: 4, queue: 1}"
 )
 SHORT = ("train.steps=6", "train.milestones=[]", "log.tensorboard=false")
 
@@ -94,7 +94,7 @@ def test_a_run_goes_on_to_the_bit_with_projection_and_queue(config_file, told):
 
 
 def test_pieces_of_a_batch_give_the_gradient_of_the_whole_for_losses_of_single_images(config_file, told):
-    single = (*told, "train.teacher.loss={cosine: 2, l2: 0.5}", "loss.name=cosface")
+    single = (*told, "train.teacher.losses={cosine: 2, l2: 0.5}", "loss.name=cosface")
     gradients = []
     for pieces in ("null", "2"):
         trainer = Trainer(load(config_file, *single, f"train.micro_batch={pieces}"), CPU)
@@ -146,7 +146,7 @@ def test_warm_up_raises_the_weight_from_step_to_step(config_file, told):
 
 def test_its_loss_is_in_the_figures_and_falls(config_file, told, caplog):
     caplog.set_level(logging.INFO)
-    run = train(config_file, *told, "train.steps=30", "train.teacher.loss={cosine: 10}", "train.lr=0.02")
+    run = train(config_file, *told, "train.steps=30", "train.teacher.losses={cosine: 10}", "train.lr=0.02")
     losses = list(metrics_of(run, "train/teacher_loss").values())
     assert len(losses) == 30
     assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
@@ -163,7 +163,7 @@ def test_the_center_is_the_mean_over_all_images(config_file, told, table):
 
 
 def embedded(checkpoint_or_onnx: Path, config_file, kind: str, *more: str) -> Trainer:
-    given = (f"train.teacher.{kind}={checkpoint_or_onnx}", "train.teacher.loss={correlation: 1}", *SHORT, *more)
+    given = (f"train.teacher.{kind}={checkpoint_or_onnx}", "train.teacher.losses={correlation: 1}", *SHORT, *more)
     return Trainer(load(config_file, *given), CPU)
 
 
@@ -248,7 +248,7 @@ def test_an_ensemble_teaches_one_network(config_file, tmp_path):
         for seed in (3, 4)
     ]
     assert main(["join", *map(str, parts), "--output", str(tmp_path / "both.pt")]) == 0
-    trainer = embedded(tmp_path / "both.pt", config_file, "checkpoint", "train.teacher.loss={cosine: 1}")
+    trainer = embedded(tmp_path / "both.pt", config_file, "checkpoint", "train.teacher.losses={cosine: 1}")
     assert trainer.learner.teacher_head.weight.shape == (16, 8)
     single = [kept(embedded(part, config_file, "checkpoint")) for part in parts]
     found = kept(trainer)
@@ -302,9 +302,9 @@ def test_the_head_starts_at_the_means_of_the_teacher(config_file, told, table, f
 @pytest.mark.parametrize(
     ("override", "line"),
     [
-        ("train.teacher.loss={cosin: 1}", "train.teacher.loss.cosin: unknown loss · did you mean 'cosine'?"),
-        ("train.teacher.loss={}", "train.teacher.loss: missing"),
-        ("train.teacher.loss={cosine: 0}", "train.teacher.loss.cosine: got 0"),
+        ("train.teacher.losses={cosin: 1}", "train.teacher.losses.cosin: unknown loss · did you mean 'cosine'?"),
+        ("train.teacher.losses={}", "train.teacher.losses: missing"),
+        ("train.teacher.losses={cosine: 0}", "train.teacher.losses.cosine: got 0"),
         ("train.teacher.onnx=a.onnx", "got embeddings and onnx · allowed: one of"),
         ("train.teacher.input={spec: arcface}", "without train.teacher.onnx"),
         ("train.teacher.view=same", "train.teacher.view: got same with train.teacher.embeddings"),
