@@ -1,4 +1,4 @@
-"""Pack a training set into one RecordIO file, as mxnet and InsightFace write it: DST.rec, DST.idx, property.
+"""Pack a training set into one RecordIO file, as mxnet and InsightFace write it, or into tar files for WebDataset.
 
 The same as ``sphereface pack``; ``--help`` shows examples.
 """

@@ -15,7 +15,7 @@ COMMANDS = {
     "train": "train a network (train.py)",
     "eval": "verify a checkpoint on LFW and other sets of pairs, compare two (eval_lfw.py)",
     "align": "photographs to aligned crops, by a detector or from landmarks",
-    "pack": "a training set into one .rec file",
+    "pack": "a training set into one .rec file, or into tar files",
     "check": "say what is wrong with a training set",
     "verify": "are two photographs of one person?",
     "embed": "a folder of pictures to a file of embeddings",

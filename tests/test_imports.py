@@ -47,7 +47,7 @@ ALLOWED = {
     "losses": {"errors", "options", "schedules"},
     "geometry": {"losses"},
     "alignment": {"errors", "files", "data"},
-    "data": {"errors", "files", "augmentation", "input_spec"},
+    "data": {"errors", "extras", "files", "augmentation", "input_spec"},
     "places": {"errors"},
     "evaluation": {
         *("errors", "files", "metrics", "checkpoint", "data", "models", "options", "places", "onnx_input"),

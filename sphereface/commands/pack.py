@@ -1,11 +1,14 @@
-"""Pack a training set into one RecordIO file, as mxnet and InsightFace write it: DST.rec, DST.idx, property.
+"""Pack a training set into one RecordIO file, as mxnet and InsightFace write it (DST.rec, DST.idx, property), or into
+tar files, as WebDataset reads them (DST.tar, or DST-00000-of-00010.tar, ...).
 
     sphereface pack data/CASIA-WebFace-112x96 data/casia/train.rec
+    sphereface pack data/CASIA-WebFace-112x96 data/shards/casia.tar --shard-mb 1024
 
-SRC is whatever data.train may be: a folder of identities, a list file, a zip, a .rec. Pictures are kept byte for
-byte, unless --quality or --size asks for new JPEGs. A .rec that is kept as it is, is copied record by record; one
-without .idx gets its .idx that way. Whatever interrupts a pack, there is no DST.rec that is not whole. The report of
-sphereface align, which tells training how the crops were aligned, is copied beside it, but not with --size.
+SRC is whatever data.train may be: a folder of identities, a list file, a zip, a .rec, tar, Parquet, Arrow or LMDB
+files. Images are kept byte for byte, unless --quality or --size asks for new JPEGs. A .rec that is kept as it is, is
+copied record by record; one without .idx gets its .idx that way. Whatever interrupts a pack, it leaves the whole set or
+none. The report of sphereface align, which tells training how the crops were aligned, is copied beside it, but not
+with --size.
 """
 
 from __future__ import annotations
@@ -13,29 +16,33 @@ from __future__ import annotations
 import argparse
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..alignment.crop_template import folders_of, report_near
 from ..alignment.report import REPORT_NAME
 from ..data.packing import Encoding, pack
-from ..data.sources import open_path
+from ..data.sources import Source, open_path
+from ..data.tar_packing import pack_tar
 from ..errors import UserError
 from ..files import read_plain
 from .parser import new_parser
 
 log = logging.getLogger(__name__)
 
+_MOST_MB = 1_000_000
+
 
 def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
     """What the command line says."""
     parser = new_parser(__doc__, "pack", program)
     add = parser.add_argument
-    add("source", metavar="SRC", type=Path, help="folder of identities, list (.txt), .zip or .rec")
-    add("destination", metavar="DST.rec", type=Path, help="the file to write; training takes it as data.train")
+    add("source", metavar="SRC", type=Path, help="a training set in any form")
+    add("destination", metavar="DST", type=Path, help="the .rec or .tar to write; training takes it as data.train")
     add("--root", metavar="FOLDER", type=Path, help="what the paths in a list are relative to (default: its folder)")
     add("--quality", type=int, help="encode anew as JPEG of this quality, 1 to 100 (with --size: 95)")
     add("--size", metavar="HxW", help="encode anew, resized to this height and width in pixels, such as 112x96")
+    add("--shard-mb", type=int, help="of a .tar: write several files of at most this many MiB (default: one file)")
     return parser.parse_args(argv)
 
 
@@ -73,13 +80,32 @@ def run(argv: Sequence[str] | None, program: str = "sphereface pack") -> int:
     """Pack, then say what was written."""
     args = parse(argv, program)
     encoding = encoding_of(args)
+    if args.shard_mb is not None and not 1 <= args.shard_mb <= _MOST_MB:
+        raise UserError(f"--shard-mb: got {args.shard_mb} · allowed: 1 to {_MOST_MB:,}")
     source = open_path(args.source, root=args.root, key="SRC")
     resized = encoding is not None and encoding.size is not None
     more = {} if resized else _report(args.source, args.root)
-    pack(source, args.destination, encoding, more=more, progress=True)
-    size = args.destination.stat().st_size
+    files = _packed(source, args, encoding, more)
+    size = sum(path.stat().st_size for path in files)
+    place = str(files[0])
+    if len(files) > 1:
+        last = len(files) - 1
+        place = place.replace("-00000-of-", f"-{{00000..{last:05d}}}-of-")
     print(
-        f"{args.destination}: {len(source):,} pictures of {len(source.class_names):,} identities, "
-        f"{size / 2**20:,.1f} MiB · train on it: --set data.train={args.destination}"
+        f"{place}: {len(source):,} pictures of {len(source.class_names):,} identities, "
+        f"{size / 2**20:,.1f} MiB · train on it: --set data.train={place}"
     )
     return 0
+
+
+def _packed(
+    source: Source, args: argparse.Namespace, encoding: Encoding | None, more: Mapping[str, bytes]
+) -> Sequence[Path]:
+    """Pack to the form that the destination's ending says; return the files that hold the images."""
+    if args.destination.suffix == ".tar":
+        most_bytes = None if args.shard_mb is None else args.shard_mb << 20
+        return pack_tar(source, args.destination, encoding, most_bytes=most_bytes, more=more, progress=True)
+    if args.shard_mb is not None:
+        raise UserError("--shard-mb: allowed with a destination that ends in .tar · leave it out")
+    pack(source, args.destination, encoding, more=more, progress=True)
+    return [args.destination]

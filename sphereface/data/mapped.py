@@ -21,13 +21,19 @@ class MappedFile:
 
     Args:
         path: the file.
+        size: the bytes that it must have; None: as it is now.
 
     Raises:
-        UserError: no such file, or an empty one.
+        UserError: no such file, or an empty one; with ``size`` only :meth:`view` says so.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, size: int | None = None) -> None:
         self.path = path
+        self._map: mmap.mmap | None = None
+        self._process = 0
+        if size is not None:
+            self.size = size
+            return
         try:
             self.size = path.stat().st_size if path.is_file() else -1
         except OSError as error:
@@ -36,8 +42,6 @@ class MappedFile:
             other = "no plain file" if path.exists() else "nothing there"
             kind = "0 bytes" if self.size == 0 else "a folder" if path.is_dir() else other
             raise UserError(f"{path}: got {kind} · allowed: a file with pictures in it")
-        self._map: mmap.mmap | None = None
-        self._process = 0
 
     def view(self) -> mmap.mmap:
         """The bytes of the file. Raises OSError where it cannot be opened, or is no longer as long as it was."""

@@ -76,26 +76,30 @@ def pack(
     texts |= {rec.with_name(name): content for name, content in (more or {}).items()}
     if source.named:
         texts[names_path(rec)] = _names(source, encoding)
-    try:
-        with _locked(rec):
-            _check_target(source, rec)
-            _write(source, rec, encoding, _left_to_write(rec, texts), progress=progress)
-    except OSError as error:
-        why = "the disk is full" if error.errno in _DISK_FULL else error.strerror or str(error)
-        raise UserError(f"{rec}: cannot be written: {why} · make room, or give another place") from error
+    with packing_to(rec):
+        _check_target(source, rec)
+        left = left_to_write(rec, texts, (rec.with_suffix(".idx"), names_path(rec)))
+        _write(source, rec, encoding, left, progress=progress)
 
 
 @contextlib.contextmanager
-def _locked(rec: Path) -> Iterator[None]:
-    """Keep other processes from packing to the same place. Folders that are empty in the end are removed again."""
-    missing = [folder for folder in (rec.parent, *rec.parent.parents) if not folder.exists()]
+def packing_to(path: Path) -> Iterator[None]:
+    """Keep other processes from packing to the same folder. Folders that are empty in the end are removed again.
+
+    Raises:
+        UserError: another process packs to it, or the block raises an OSError: nothing can be written.
+    """
+    missing = [folder for folder in (path.parent, *path.parent.parents) if not folder.exists()]
     try:
-        with locked(rec.with_name(".pack.lock")) as alone:  # of the folder, since property is of the folder
+        with locked(path.with_name(".pack.lock")) as alone:  # of the folder, since property is of the folder
             if not alone:
                 raise UserError(
-                    f"{rec}: another process is packing to this folder · wait for it, or give another folder"
+                    f"{path}: another process is packing to this folder · wait for it, or give another folder"
                 )
             yield
+    except OSError as error:
+        why = "the disk is full" if error.errno in _DISK_FULL else error.strerror or str(error)
+        raise UserError(f"{path}: cannot be written: {why} · make room, or give another place") from error
     finally:
         with contextlib.suppress(OSError):
             for folder in missing:
@@ -110,9 +114,9 @@ def _write(
     parts = [temporary_name(path) for path in finals]
     renamed: list[Path] = []
     try:
-        if _of_killed(rec) and not source.named:
+        if left_by_killed(rec) and not source.named:
             names_path(rec).unlink(missing_ok=True)  # of that pack: with no .rec beside it, it belongs to nothing
-        for old in (old for final in finals for old in _of_killed(final)):
+        for old in (old for final in finals for old in left_by_killed(final)):
             old.unlink()
         total, records = _records(source, encoding)
         with tqdm(records, total=total, unit=" records", disable=not progress) as bar:
@@ -129,29 +133,35 @@ def _write(
                 left.unlink()
 
 
-def _of_killed(path: Path) -> list[Path]:
+def left_by_killed(path: Path) -> list[Path]:
     """Return what packs that were killed left of a file."""
     return list(path.parent.glob(f".{escape(path.name)}.*.part"))
 
 
-def _left_to_write(rec: Path, texts: Mapping[Path, bytes]) -> dict[Path, bytes]:
+def left_to_write(path: Path, texts: Mapping[Path, bytes], others: Iterable[Path] = ()) -> dict[Path, bytes]:
     """Return the texts that are not there already.
 
+    Args:
+        path: the file to pack.
+        texts: what is to lie beside it.
+        others: more files that must not be there, beside the texts.
+
     Raises:
-        UserError: another content is there, or an ``.idx``, unless a pack to this place was killed, which left them.
+        UserError: another content is there, or one of the others, unless a pack to this place was killed, which left
+            them.
     """
-    equal = {path for path, text in texts.items() if path.is_file() and read_plain(path) == text}
-    for path in (rec.with_suffix(".idx"), names_path(rec), *texts):
-        if os.path.lexists(path) and path not in equal and not _of_killed(rec):
+    equal = {each for each, text in texts.items() if each.is_file() and read_plain(each) == text}
+    for each in (*others, *texts):
+        if os.path.lexists(each) and each not in equal and not left_by_killed(path):
             raise UserError(
-                f"{path}: is there already and belongs to other images · move it away, or give another folder or name"
+                f"{each}: is there already and belongs to other images · move it away, or give another folder or name"
             )
-    return {path: text for path, text in texts.items() if path not in equal}
+    return {each: text for each, text in texts.items() if each not in equal}
 
 
 def _check_target(source: Source, rec: Path) -> None:
     if rec.suffix != ".rec":
-        raise UserError(f"{rec}: got the ending {rec.suffix!r} · allowed: .rec")
+        raise UserError(f"{rec}: got the ending {rec.suffix!r} · allowed: .rec, .tar")
     if os.path.lexists(rec):
         raise UserError(f"{rec}: there already · move it away, or give another name")
     others = [path.name for path in rec.parent.glob("*.rec")] if rec.with_name("property").exists() else []
@@ -201,7 +211,7 @@ def _copied(source: RecordSource, keys: list[int], offsets: list[int]) -> Iterat
 
 def _pictures(source: Source, encoding: Encoding | None, first: int) -> Iterator[tuple[int, bytes]]:
     for row in range(len(source)):
-        yield first + row, record_content(int(source.labels[row]), first + row, _picture(source, row, encoding))
+        yield first + row, record_content(int(source.labels[row]), first + row, packed_image(source, row, encoding))
 
 
 def _identities(source: Source) -> Iterator[tuple[int, bytes]]:
@@ -213,7 +223,8 @@ def _identities(source: Source) -> Iterator[tuple[int, bytes]]:
         yield key, record_content(both, key)
 
 
-def _picture(source: Source, row: int, encoding: Encoding | None) -> bytes:
+def packed_image(source: Source, row: int, encoding: Encoding | None) -> bytes:
+    """Return an image as it is packed: byte for byte, or encoded anew. Raises UserError where it cannot be."""
     name = source.name(row)
     try:
         data = source.read(row)
@@ -247,7 +258,7 @@ def _names(source: Source, encoding: Encoding | None) -> bytes:
 def _property(source: Source, encoding: Encoding | None) -> bytes:
     """InsightFace's ``property``: identities, height and width of the pictures."""
     try:
-        height, width = decode(_picture(source, 0, encoding)).shape[:2]
+        height, width = decode(packed_image(source, 0, encoding)).shape[:2]
     except BadImage as error:
         raise _bad_picture(source.name(0), str(error)) from error
     return f"{len(source.class_names)},{height},{width}".encode()

@@ -132,7 +132,7 @@ def test_joined_sources_are_packed_too(tmp_path):
     ("arguments", "message"),
     [
         (["nowhere", "x.rec"], r"error: SRC: got 'nowhere' \(nothing there\) .*\n"),
-        (["faces", "x.zip"], r"error: x.zip: got the ending '.zip' · allowed: .rec\n"),
+        (["faces", "x.zip"], r"error: x.zip: got the ending '.zip' · allowed: .rec, .tar\n"),
         (["faces", "there.rec"], r"error: there.rec: there already · move it away, or give another name\n"),
         (["faces", "one/x.rec"], r"error: one/x.rec: the property beside it belongs to other.rec · .*\n"),
         (["faces", "x.rec", "--quality", "0"], r"error: --quality: got 0 · allowed: 1 to 100\n"),

@@ -8,6 +8,12 @@ a folder with ``train.rec`` in it   RecordIO (:class:`RecordSource`)
 ``….rec``                           the same
 ``….txt``, ``….lst``                a list: ``path label`` a line, or InsightFace's or im2rec's (:class:`ListSource`)
 ``….zip``                           a zip of folders, or of pictures and a list (:class:`ZipSource`)
+``….tar``                           images with ``.cls``, ``.json`` or ``.txt``, or in folders (:class:`TarSource`)
+``….parquet``                       a table of images and labels (:class:`ParquetSource`)
+``….arrow``                         the same, as ``save_to_disk`` writes it (:class:`ArrowSource`)
+``….lmdb``, ``data.mdb``            LMDB of ``[image, label]`` (:class:`LmdbSource`)
+a folder of ``.tar`` …              all of them: ``.tar``, ``.parquet``, ``.arrow``; or the folder of ``data.mdb``
+``x-{000..099}.tar``                the same, named by a pattern
 a list of these                     all of them as one set (:class:`JoinedSource`)
 ==================================  ==================================================================================
 """
@@ -22,23 +28,32 @@ from pathlib import Path
 
 from ...errors import UserError, printable, shown, shown_key
 from ..walking import is_of_the_system, nfc, what_lies_at
+from .arrow import ArrowSource
 from .base import Source
 from .folder import FolderSource
 from .joined import JoinedSource, num_copied
 from .kept import KeptSource, kept
 from .listing import ListSource
+from .lmdb import LmdbSource
+from .parquet import ParquetSource
 from .records import RecordSource
 from .selection import SelectedSource, check_names, read_names, shared_names, with_pictures, without
+from .shards import is_pattern
+from .tar import TarSource
 from .zipped import ZipSource
 
 __all__ = [
+    "ArrowSource",
     "FolderSource",
     "JoinedSource",
     "KeptSource",
     "ListSource",
+    "LmdbSource",
+    "ParquetSource",
     "RecordSource",
     "SelectedSource",
     "Source",
+    "TarSource",
     "ZipSource",
     "kept",
     "open_path",
@@ -48,7 +63,15 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-_ALLOWED = "a folder of identities (root/<identity>/*.jpg), a .rec, a list (.txt, .lst), a .zip"
+_ALLOWED = (
+    "a folder of identities (root/<id>/*.jpg), a .rec, a list (.txt, .lst), a .zip, .tar, .parquet, .arrow, .lmdb"
+)
+_SHARDS = (".tar", ".parquet", ".arrow")
+"""Forms of which several files may be one set: in a folder, or named by a pattern."""
+_FILES: dict[str, Callable[[Path], Source]] = {
+    **{".rec": RecordSource, ".zip": ZipSource, ".tar": TarSource, ".parquet": ParquetSource, ".arrow": ArrowSource},
+    **dict.fromkeys((".lmdb", ".mdb"), LmdbSource),
+}
 
 
 def open_source(
@@ -114,28 +137,46 @@ def open_path(path: Path, *, root: Path | str | None = None, key: str = "data.tr
 
 
 def _open(path: Path, root: Path | str | None, key: str) -> Source:
-    kind = what_lies_at(path, key)
+    kind, suffix = what_lies_at(path, key), path.suffix.lower()
     if kind == "folder":
-        in_records = (path / "train.rec").exists() or (path / "train.idx").exists()
-        if not in_records:
-            return FolderSource(path)
-        if folders := [entry.name for entry in os.scandir(path) if entry.is_dir() and not is_of_the_system(entry.name)]:
+        return _folder_form(path)(path)
+    if path.suffix == ".rec" and kind == "nothing" and path.with_suffix(".idx").exists():
+        raise UserError(f"{key}: {path}: only its .idx is there · allowed: the .rec, with the pictures, beside it")
+    if kind == "nothing" and not (is_pattern(path) and suffix in _SHARDS):
+        raise UserError(f"{key}: got {str(path)!r} (nothing there) · allowed: {_ALLOWED} · see data/README.md")
+    if kind in ("file", "nothing") and suffix in _FILES:
+        return _FILES[suffix](path)
+    if kind == "file" and suffix in (".txt", ".lst"):
+        return ListSource(path, root)
+    hint = {".idx": " · give the .rec beside it", ".gz": " · unpack it first", ".tgz": " · unpack it first"}
+    raise UserError(
+        f"{key}: got {str(path)!r} ({'a file' if kind == 'file' else kind}) · allowed: {_ALLOWED}{hint.get(suffix, '')}"
+    )
+
+
+def _folder_form(path: Path) -> Callable[[Path], Source]:
+    """What a folder is: one file or shards in it say so; else it is one of identities."""
+    names = {entry.name: entry.is_dir() for entry in os.scandir(path) if not is_of_the_system(entry.name)}
+    folders = [name for name, is_folder in names.items() if is_folder]
+    if "train.rec" in names or "train.idx" in names:
+        if folders:
             such = printable(min(folders))
             log.warning(
                 "data: %s: train.rec is read, not the folders beside it: %d, such as %s", path, len(folders), such
             )
-        return RecordSource(path)
-    if path.suffix == ".rec" and kind == "nothing" and path.with_suffix(".idx").exists():
-        raise UserError(f"{key}: {path}: only its .idx is there · allowed: the .rec, with the pictures, beside it")
-    if kind == "nothing":
-        raise UserError(f"{key}: got {str(path)!r} (nothing there) · allowed: {_ALLOWED} · see data/README.md")
-    kinds: dict[str, Callable[[Path], Source]] = {".rec": RecordSource, ".zip": ZipSource}
-    if kind == "file" and path.suffix.lower() in kinds:
-        return kinds[path.suffix.lower()](path)
-    if kind == "file" and path.suffix.lower() in (".txt", ".lst"):
-        return ListSource(path, root)
-    hint = " · give the .rec beside it" if path.suffix == ".idx" else ""
-    raise UserError(f"{key}: got {str(path)!r} ({'a file' if kind == 'file' else kind}) · allowed: {_ALLOWED}{hint}")
+        return RecordSource
+    if "dataset_dict.json" in names:
+        raise UserError(
+            f"{path}: holds several data sets · allowed: one of them: {', '.join(sorted(map(printable, folders)))}"
+        )
+    if "data.mdb" in names:
+        return LmdbSource
+    found = [suffix for suffix in _SHARDS if any(name.lower().endswith(suffix) for name in names)]
+    if folders or not found:
+        return FolderSource
+    if len(found) > 1:
+        raise UserError(f"{path}: got files {' and '.join(found)} · allowed: files of one form · give one of them")
+    return _FILES[found[0]]
 
 
 def _check_root(root: Path | str | None, sources: Sequence[Source], key: str) -> None:

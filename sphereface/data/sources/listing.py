@@ -33,7 +33,7 @@ from .folder import first_folders
 
 log = logging.getLogger(__name__)
 
-_MAX_LABEL = 2**31 - 1
+MOST_LABEL = 2**31 - 1
 _SAMPLED = 8
 _LONGEST_QUOTE = 200  # characters of a line in a message
 _WHOLE = re.compile(r"([0-9]{1,10})(?:\.0{0,20})?")  # more digits than any label has cost time
@@ -111,7 +111,8 @@ class Listing:
         if len(set(composed)) < len(composed):
             _say_repeated(composed, given.tolist(), printable(name))
         ordered = [composed[row] for row in order]
-        names = _names(first_folders(ordered)[0], self.labels) or _names(list(map(_parent, ordered)), self.labels)
+        folders = first_folders(ordered)[0]
+        names = names_of_labels(folders, self.labels) or names_of_labels(list(map(_parent, ordered)), self.labels)
         self.named = names is not None
         self.class_names = names or [str(value) for value in values.tolist()]
 
@@ -151,17 +152,23 @@ def parse_list(text: bytes, name: str) -> tuple[list[str], npt.NDArray[np.int64]
         if not form:
             parse, form = _form_of(line)
         path, given = parse(line) or ("", "")
-        whole = _WHOLE.fullmatch(given)
-        if not path or whole is None or int(whole[1]) > _MAX_LABEL or _CONTROL.search(path):
+        label = whole_number(given)
+        if not path or label is None or _CONTROL.search(path):
             raise UserError(
                 f"{name}, line {number}: got {printable(line.strip())[:_LONGEST_QUOTE]!r} · allowed: {form}, "
-                f"the label a whole number from 0 to {_MAX_LABEL}"
+                f"the label a whole number from 0 to {MOST_LABEL}"
             )
         paths.append(path)
-        labels.append(int(whole[1]))
+        labels.append(label)
     if not paths:
         raise UserError(f"{name}: got no line · allowed: a line 'path label' for each image")
     return paths, np.array(labels, dtype=np.int64)
+
+
+def whole_number(text: str) -> int | None:
+    """Return the label that a text is: a whole number from 0 to :data:`MOST_LABEL`; None where it is none."""
+    whole = _WHOLE.fullmatch(text)
+    return int(whole[1]) if whole is not None and int(whole[1]) <= MOST_LABEL else None
 
 
 def _form_of(line: str) -> tuple[_Parser, str]:
@@ -190,8 +197,8 @@ def _im2rec(line: str) -> _Row | None:
     return (fields[2], fields[1].strip()) if len(fields) == 3 and _WHOLE.fullmatch(fields[0].strip()) else None
 
 
-def _names(folders: Sequence[str], labels: npt.NDArray[np.int32]) -> list[str] | None:
-    """The folder of each label, where each has one of its own; else None.
+def names_of_labels(folders: Sequence[str], labels: npt.NDArray[np.int32]) -> list[str] | None:
+    """Return the folder of each label, where each has one of its own; else None.
 
     Args:
         folders: (N,) of the images.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import codecs
 import logging
 import posixpath
-import re
 import struct
 import zipfile
 import zlib
@@ -19,10 +18,11 @@ from ...errors import UserError, first_line, printable, shown
 from ...files import DAMAGED, check_directory
 from ..mapped import MappedFile
 from ..text_files import text_lines
-from ..walking import Walked, is_image, is_of_the_system, nfc, say_left_out, what_is
+from ..walking import Walked, is_image, nfc, say_left_out, what_is
 from .base import TextTable
 from .folder import first_folders
 from .listing import Listing, parse_list
+from .members import member_name
 
 log = logging.getLogger(__name__)
 
@@ -205,14 +205,11 @@ def _members(path: Path) -> dict[str, zipfile.ZipInfo]:
     _check_places(path, infos, end)
     members: dict[str, zipfile.ZipInfo] = {}
     for info in infos:
-        name = _utf8_name(info).replace("\\", "/")
-        parts = name.split("/")
-        if name.startswith("/") or ".." in parts or re.match(r"[A-Za-z]:", name) or "\0" in info.orig_filename:
-            got = printable(info.orig_filename if "\0" in info.orig_filename else name)
-            raise UserError(f"{path}: got a member {shown(got)} · allowed: names that stay inside the zip")
-        parts = [part for part in parts if part not in (".", "")] + [""] * (parts[-1] in (".", ""))
-        if not any(map(is_of_the_system, parts)) and parts[-1]:
-            if (name := "/".join(parts)) in members:
+        if "\0" in info.orig_filename:  # which zipfile cuts off
+            got = shown(printable(info.orig_filename))
+            raise UserError(f"{path}: got a member {got} · allowed: names that stay inside the zip")
+        if name := member_name(_utf8_name(info), path):
+            if name in members:
                 raise UserError(f"{path}: got two members named {shown(printable(name))} · allowed: one · pack it anew")
             members[name] = info
     return members

@@ -1,0 +1,164 @@
+"""The columns of a table of images, as Hugging Face's ``datasets`` writes them: an image and a label a row."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from ...errors import UserError, printable
+from ...extras import import_extra
+from .grouping import Grouped, Label, by_label, checked_label
+
+LABEL_COLUMNS = ("identity", "label", "cls")
+_IMAGE_COLUMNS = ("image", "img", "jpg")
+_SHOWN = 8
+
+
+class Columns(NamedTuple):
+    """What of a table is read.
+
+    Attributes:
+        image: the column of the images.
+        nested: whether it is ``struct<bytes, path>``; else it is bytes alone.
+        label: the column of the labels.
+        names: of the identities, by label; None where the table has none.
+    """
+
+    image: str
+    nested: bool
+    label: str
+    names: list[str] | None
+
+    @property
+    def paths(self) -> str | None:
+        """The column of the images' paths."""
+        return f"{self.image}.path" if self.nested else None
+
+    @property
+    def bytes(self) -> str:
+        """The column of the encoded images, as Parquet calls it."""
+        return f"{self.image}.bytes" if self.nested else self.image
+
+
+def pyarrow(module: str = "pyarrow") -> Any:
+    """Import pyarrow or a part of it. Raises UserError where it is not installed."""
+    return import_extra("data.train", module, "parquet")
+
+
+def find_columns(schema: Any, place: str) -> Columns:
+    """Find the image and the label of a table by its types, Hugging Face's features, and the columns' names.
+
+    Args:
+        schema: a ``pyarrow.Schema``.
+        place: for messages.
+
+    Raises:
+        UserError: there is no such column, or several.
+    """
+    features = _features(schema)
+    images = [field.name for field in schema if _is_image(field.type)]
+    image = _chosen(images, _of_type(features, "Image") or [name for name in _IMAGE_COLUMNS if name in images])
+    labels = [field.name for field in schema if _is_label(field.type)]
+    label = _chosen([], [name for name in LABEL_COLUMNS if name in labels] or _of_type(features, "ClassLabel"))
+    if image not in images or label not in labels or schema.names.count(image) + schema.names.count(label) != 2:
+        what = "the image" if image not in images else "the label"
+        columns = ", ".join(f"{printable(field.name)[:40]}: {str(field.type)[:40]}" for field in list(schema)[:_SHOWN])
+        raise UserError(
+            f"{place}: cannot tell which column holds {what}, got {printable(columns)} · allowed: image (struct<bytes, "
+            f"path> or binary) and one of {', '.join(LABEL_COLUMNS)} (integers or texts) · rename them"
+        )
+    feature = features.get(label)
+    names = feature.get("names") if isinstance(feature, dict) else None
+    return Columns(image, _is_struct(schema.field(image).type), label, _checked_names(names, f"{place}, {label}"))
+
+
+def grouped_rows(paths: Sequence[str | None], labels: Sequence[Any], columns: Columns, place: str) -> Grouped:
+    """Group rows by identity; those of an identity are in the order of their paths, without paths in that of the rows.
+
+    Args:
+        paths: of the images; None: unknown.
+        labels: whole numbers or texts, as the table has them; None: unknown.
+        columns, place: the columns, and what to call the table.
+
+    Raises:
+        UserError: a label is missing or wrong.
+    """
+    known: dict[Any, Label | None] = {None: None}
+    for value in set(labels) - {None}:
+        known[value] = _named(checked_label(value, f"{place}, column {columns.label}"), columns, place)
+    complete = all(path is not None for path in paths)
+    names = [str(path) if complete else f"{row:010d}" for row, path in enumerate(paths)]
+    return by_label(names, [known[value] for value in labels], place, f"the column {columns.label}")
+
+
+def no_bytes(place: str, missing: int, total: int) -> UserError:
+    """Return the error for rows that hold a path in place of an image."""
+    return UserError(
+        f"{place}: {missing:,} of {total:,} rows hold no image, only a path at most, as to_parquet writes a "
+        "folder of images · train on the folder itself, or write the images with datasets: "
+        "dataset.with_format('arrow').map(datasets.table.embed_table_storage, batched=True)"
+    )
+
+
+def _named(label: Label, columns: Columns, place: str) -> Label:
+    if not isinstance(label, int) or columns.names is None:
+        return label
+    if label >= len(columns.names):
+        raise UserError(
+            f"{place}, column {columns.label}: got {label} · allowed: 0 to {len(columns.names) - 1}, of which the "
+            "table has the names"
+        )
+    return columns.names[label]
+
+
+def _checked_names(names: Any, place: str) -> list[str] | None:
+    if not isinstance(names, list) or not names or names == [str(number) for number in range(len(names))]:
+        return None
+    checked = [str(checked_label(name, place)) for name in names]
+    if len(set(checked)) < len(checked):
+        raise UserError(
+            f"{place}: got {len(checked)} names, {len(set(checked))} of them different · allowed: one for each label"
+        )
+    return checked
+
+
+def _features(schema: Any) -> dict[str, Any]:
+    """What ``datasets`` says of the columns; nothing where that is no such JSON, since types and names may do."""
+    try:
+        features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return {}
+    return features if isinstance(features, dict) else {}
+
+
+def _of_type(features: dict[str, Any], kind: str) -> list[str]:
+    return [name for name, feature in features.items() if isinstance(feature, dict) and feature.get("_type") == kind]
+
+
+def _chosen(only: Sequence[str], preferred: Sequence[str]) -> str:
+    return preferred[0] if preferred else only[0] if len(only) == 1 else ""
+
+
+def _is_struct(kind: Any) -> bool:
+    return bool(pyarrow().types.is_struct(kind))
+
+
+def _is_image(kind: Any) -> bool:
+    types = pyarrow().types
+    if types.is_struct(kind):
+        fields = {field.name: field.type for field in kind}
+        return (
+            "bytes" in fields and "path" in fields and _is_binary(fields["bytes"]) and types.is_string(fields["path"])
+        )
+    return _is_binary(kind)
+
+
+def _is_binary(kind: Any) -> bool:
+    types = pyarrow().types
+    return bool(types.is_binary(kind) or types.is_large_binary(kind))
+
+
+def _is_label(kind: Any) -> bool:
+    types = pyarrow().types
+    return bool(types.is_integer(kind) or types.is_string(kind) or types.is_large_string(kind))

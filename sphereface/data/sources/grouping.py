@@ -1,0 +1,119 @@
+"""Images of which each has a label or a folder, grouped by identity."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ...errors import UserError, printable, shown
+from ..walking import nfc
+from .base import without_gaps
+from .folder import first_folders
+from .listing import MOST_LABEL, names_of_labels
+
+Label = int | str
+
+_LONGEST_NAME = 1_000
+_BREAKS = re.compile(r"[\x00-\x1f\x7f\u2028\u2029]")
+
+
+class Grouped(NamedTuple):
+    """The images of a source.
+
+    Attributes:
+        rows: (N,) int64, where each image stood; those of one identity are side by side.
+        labels: (N,) int32, rising, without gaps.
+        class_names: the identities.
+        named: whether those are names.
+    """
+
+    rows: npt.NDArray[np.int64]
+    labels: npt.NDArray[np.int32]
+    class_names: list[str]
+    named: bool
+
+
+def by_folder(names: Sequence[str]) -> tuple[Grouped, list[str], int]:
+    """Group images by the first folder of their names, below the one that all share.
+
+    Args:
+        names: with forward slashes, in normal form.
+
+    Returns:
+        The images that lie in a folder; the names of the others, sorted; how many lie deeper than in the first folder.
+    """
+    identities, num_deeper = first_folders(names)
+    loose = sorted(name for name, identity in zip(names, identities, strict=True) if not identity)
+    rows = [row for row, identity in enumerate(identities) if identity]
+    return _by_name(names, identities, rows), loose, num_deeper
+
+
+def by_label(names: Sequence[str], labels: Sequence[Label | None], place: str, what: str) -> Grouped:
+    """Group images by label: numbers in their order, names sorted.
+
+    Where each number has a folder of its own, in the names of the images, that folder's name is the identity's.
+
+    Args:
+        names: of the images.
+        labels: of each; see :func:`checked_label`.
+        place, what: for messages: where the images are, and what should hold a label.
+
+    Raises:
+        UserError: some images have no label, or some have numbers and others names.
+    """
+    if missing := [row for row, label in enumerate(labels) if label is None]:
+        such = printable(names[missing[0]])
+        raise UserError(
+            f"{place}: {len(missing):,} of {len(labels):,} images have no label, such as {such} · allowed: {what} for "
+            "each image"
+        )
+    numbers = [label for label in labels if isinstance(label, int)]
+    if 0 < len(numbers) < len(labels):
+        name = next(label for label in labels if isinstance(label, str))
+        raise UserError(
+            f"{place}: got numbers for some identities and names for others, {numbers[0]} and {shown(name)} · allowed: "
+            "numbers for all, or names for all"
+        )
+    if not numbers:
+        return _by_name(names, [nfc(str(label)) for label in labels], range(len(names)))
+    return _by_number(names, numbers, place)
+
+
+def checked_label(value: object, place: str) -> Label:
+    """Return a label from a file as a whole number from 0, or as a name.
+
+    Raises:
+        UserError: it is neither.
+    """
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    number = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_LABEL
+    name = isinstance(value, str) and value.strip() and len(value) <= _LONGEST_NAME and not _BREAKS.search(value)
+    if not number and not name:
+        raise UserError(
+            f"{place}: got {shown(value)} · allowed: an identity's number, 0 to {MOST_LABEL}, or its name in one line"
+        )
+    assert isinstance(value, (int, str))
+    return value
+
+
+def _by_name(names: Sequence[str], identities: Sequence[str], rows: Sequence[int]) -> Grouped:
+    ordered = sorted(rows, key=lambda row: (identities[row], nfc(names[row]), names[row]))  # equal names: as they lie
+    class_names = sorted({identities[row] for row in rows})
+    place = {name: label for label, name in enumerate(class_names)}
+    labels = np.array([place[identities[row]] for row in ordered], dtype=np.int32)
+    return Grouped(np.array(ordered, dtype=np.int64), labels, class_names, True)
+
+
+def _by_number(names: Sequence[str], numbers: Sequence[int], place: str) -> Grouped:
+    ordered = sorted(range(len(numbers)), key=lambda row: (numbers[row], nfc(names[row]), names[row]))
+    labels, values = without_gaps(np.array([numbers[row] for row in ordered], dtype=np.int64), place)
+    composed = [nfc(names[row]) for row in ordered]
+    folders = names_of_labels(first_folders(composed)[0], labels)
+    folders = folders or names_of_labels([name.rpartition("/")[0] for name in composed], labels)
+    class_names = folders or [str(value) for value in values.tolist()]
+    return Grouped(np.array(ordered, dtype=np.int64), labels, class_names, folders is not None)

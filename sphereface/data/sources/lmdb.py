@@ -1,0 +1,81 @@
+"""LMDB as Vec2Face, HSFace and the trainers of their authors ship face sets.
+
+The writer is ``imagelist2lmdb.py`` of github.com/vitoralbiero/face_analysis_pytorch and of
+github.com/HaiyuWu/SOTA-Face-Recognition-Train-and-Test: the keys ``0``, ``1``, …, each with the MessagePack of
+``[encoded image, label]``, and ``__len__``, ``__keys__`` and ``__classnum__``. Other layouts (pickles, Caffe's datum)
+are refused.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ...errors import UserError, shown
+from ..lmdb_entries import Entry, lmdb_entries
+from ..mapped import MappedFile
+from ..msgpack_image import image_and_label, int_at
+from ..recordio import Buffer
+from .base import TextTable
+from .grouping import by_label, checked_label
+from .spans import MappedFiles, Spans, SpanSource
+
+_DATA = "data.mdb"
+_KEPT_FOR_ITSELF = b"__"
+
+
+class LmdbSource(SpanSource):
+    """The images of an LMDB file of ``[encoded image, label]``; neither lmdb nor msgpack has to be installed.
+
+    Classes are in the order of the labels, gaps closed; images in the order of their keys, those of numbers by number.
+    Opening looks at every entry. Memory: the key and 16 bytes an image, about 300 while opening.
+
+    Args:
+        path: a folder with ``data.mdb``, or the file itself.
+
+    Raises:
+        UserError: no LMDB file, a truncated or damaged one, one of another layout, or with another number of images
+            than it says; no images.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path) / _DATA if Path(path).is_dir() else Path(path)
+        buffer = MappedFile(self.path).view()
+        keys: list[str] = []
+        labels: list[int] = []
+        starts: list[int] = []
+        sizes: list[int] = []
+        announced = None
+        for entry in lmdb_entries(buffer, self.path):
+            if entry.key.startswith(_KEPT_FOR_ITSELF):
+                if entry.key == b"__len__":
+                    announced = int_at(buffer, entry.start, entry.start + entry.size)
+                continue
+            start, size, label = _image(buffer, entry, self.path)
+            keys.append(entry.key.decode("utf-8", "surrogateescape"))
+            labels.append(label)
+            starts.append(start)
+            sizes.append(size)
+        if not keys or (announced is not None and announced != len(keys)):
+            say = "no images" if not keys else f"{len(keys):,} images where its __len__ says {announced:,}"
+            raise UserError(f"{self.path}: got {say} · allowed: all images of the set · copy it again")
+        width = max(map(len, keys))
+        ordered = [key.zfill(width) if key.isdecimal() else key for key in keys]
+        grouped = by_label(ordered, labels, str(self.path), "a label")
+        spans = Spans([0] * len(keys), starts, sizes).ordered(grouped.rows)
+        names = TextTable(keys[row] for row in grouped.rows.tolist())
+        super().__init__(MappedFiles([self.path]), spans, names, grouped)
+
+
+def _image(buffer: Buffer, entry: Entry, path: Path) -> tuple[int, int, int]:
+    found = image_and_label(buffer, entry.start, entry.size)
+    place = f"{path}, key {shown(entry.key)}"
+    if found is None:
+        start = bytes(buffer[entry.start : entry.start + min(entry.size, 8)])
+        what = "a pickle, which may run anything" if start[:1] == b"\x80" else f"a record that begins {shown(start)}"
+        raise UserError(
+            f"{place}: got {what} · allowed: MessagePack of [encoded image, label] · write the images into a folder or "
+            "a tar file with the program that made this one"
+        )
+    label = checked_label(found[2], place)
+    assert isinstance(label, int)
+    return found[0], found[1], label

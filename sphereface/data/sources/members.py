@@ -1,0 +1,33 @@
+"""Names of members of an archive that a stranger made."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from ...errors import UserError, printable, shown
+from ..walking import is_of_the_system
+
+_DRIVE = re.compile(r"[A-Za-z]:")
+
+
+def member_name(name: str, archive: Path) -> str:
+    """Return a member's name in normal form; empty for a folder and for what systems put beside images.
+
+    Args:
+        name: as the archive has it.
+        archive: for messages.
+
+    Raises:
+        UserError: the name leads out of the archive.
+    """
+    name = name.replace("\\", "/")
+    parts = name.split("/")
+    if name.startswith("/") or ".." in parts or _DRIVE.match(name) or "\0" in name:
+        raise UserError(
+            f"{archive}: got a member {shown(printable(name))} · "
+            f"allowed: names that stay inside the {archive.suffix.lower()[1:] or 'archive'}"
+        )
+    kept = [part for part in parts if part not in (".", "")]
+    folder = parts[-1] in (".", "")
+    return "" if folder or any(map(is_of_the_system, kept)) else "/".join(kept)

@@ -1,0 +1,268 @@
+"""Parquet files of Hugging Face: ``push_to_hub``, ``to_parquet``, or any table with an image and a label a row."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from mmap import mmap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...errors import UserError, first_line, printable
+from ..mapped import MappedFile
+from .base import TextTable, smallest_index
+from .columns import Columns, find_columns, grouped_rows, no_bytes, pyarrow
+from .shards import shard_paths
+from .spans import MappedFiles
+
+log = logging.getLogger(__name__)
+
+_MOST_GROUP = 2**28  # bytes of the images of a row group that has to be unpacked as a whole
+_KEPT_BYTES = 2**26
+_MOST_OPEN = 64
+_BATCH = 1_024
+_SLOW_GROUP = 2**22  # bytes
+_MOST_MISSED, _MOST_AGAIN = 32, 100  # images that are not found before the search ends
+_BETWEEN, _MOST_SKIPPED = 2**16, 2**20  # bytes between images that are found: headers of pages, and other images
+
+
+class ParquetSource:
+    """The images of one or several Parquet files (extra ``parquet``).
+
+    Identities are those of the label's names, sorted; without names the labels in their order, gaps closed. Opening
+    reads labels and paths. The first image of a row group that is read has the whole group read. The process then notes
+    where those images lie that are not compressed, as ``datasets`` writes them, and reads them through a map. Of the
+    others it keeps up to 64 MiB. Memory: 20 bytes an image beside those.
+
+    Args:
+        path: a ``.parquet``, a folder of them, or a pattern such as ``train-{00000..00009}-of-00010.parquet``.
+
+    Raises:
+        UserError: pyarrow or a file is missing, a file is truncated or damaged, has no such columns, row groups that
+            are too large, or rows without an image; no images.
+    """
+
+    mapped = False
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        files = shard_paths(self.path, ".parquet")
+        tables = [_Table(file) for file in files]
+        if not files or sum(len(table.labels) for table in tables) == 0:
+            raise UserError(f"{self.path}: got no images · allowed: Parquet files with rows")
+        self._columns = tables[0].columns
+        if (largest := max(table.largest for table in tables)) > _SLOW_GROUP:
+            log.warning(
+                "data: %s: its images are compressed in row groups of up to %d MiB, and each image that is read "
+                "unpacks one · write it with compression='none', or pack it with sphereface pack",
+                *(printable(str(self.path)), largest >> 20),
+            )
+        if other := next((table for table in tables if table.columns != self._columns), None):
+            raise UserError(f"{other.path}: has other columns than {files[0].name} · allowed: files of one data set")
+        paths = [name for table in tables for name in table.paths]
+        grouped = grouped_rows(paths, [v for table in tables for v in table.labels], self._columns, str(self.path))
+        self.labels, self.class_names, self.named = grouped.labels, grouped.class_names, grouped.named
+        self._rows = smallest_index(grouped.rows)
+        self._paths = TextTable(path or "" for path in paths)
+        self._groups = _Groups(MappedFiles(files), tables, self._columns.bytes)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def read(self, index: int) -> bytes:
+        """Return the encoded image. Raises OSError where it cannot be read."""
+        return self._groups.read(int(self._rows[index]))
+
+    def name(self, index: int) -> str:
+        """Return what to call the image: its file, its row and its path."""
+        row = int(self._rows[index])
+        file, within = self._groups.place(row)
+        path = self._paths[row]
+        return printable(f"{file}/row {within}" + (f" ({path})" if path else ""))
+
+
+class _Table:
+    """One file: its labels, its paths, the rows of its row groups, and the bytes of the largest that is compressed."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        MappedFile(path)  # is there, and not empty
+        try:
+            with pyarrow("pyarrow.parquet").ParquetFile(path, memory_map=True) as file:
+                self.columns = find_columns(file.schema_arrow, str(path))
+                self.counts, self.largest = _checked_groups(file.metadata, self.columns, path)
+                wanted = [self.columns.label, *([self.columns.paths] if self.columns.paths else [])]
+                table = file.read(columns=wanted, use_threads=False)
+                table.validate(full=True)
+        except (pyarrow().ArrowException, OSError, ValueError, OverflowError) as error:
+            raise UserError(f"{path}: truncated or damaged ({first_line(error)}) · copy it again") from error
+        self.labels: list[Any] = table.column(self.columns.label).to_pylist()
+        self.paths: list[str | None] = [None] * len(self.labels)
+        if self.columns.paths:
+            self.paths = [row and row["path"] for row in table.column(self.columns.image).to_pylist()]
+        if len(self.labels) != sum(self.counts):
+            raise UserError(f"{path}: holds {len(self.labels)} rows of {sum(self.counts)} · copy it again")
+
+
+def _checked_groups(metadata: Any, columns: Columns, path: Path) -> tuple[list[int], int]:
+    """Return the rows of each row group, and the bytes of the largest one whose images are compressed."""
+    missing, largest, counts = 0, 0, []
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        found = [group.column(i) for i in range(group.num_columns) if group.column(i).path_in_schema == columns.bytes]
+        if len(found) != 1 or group.num_rows < 0:
+            raise UserError(f"{path}: damaged: row group {number} lacks the column {columns.bytes} · copy it again")
+        if found[0].compression != "UNCOMPRESSED":
+            largest = max(largest, found[0].total_uncompressed_size)
+        if largest > _MOST_GROUP:
+            raise UserError(
+                f"{path}: row group {number} holds {found[0].total_uncompressed_size:,} bytes of compressed images · "
+                f"allowed: {_MOST_GROUP:,}, since a group is unpacked as a whole · write it again with "
+                "row_group_size=1000, or compression='none'"
+            )
+        statistics = found[0].statistics
+        missing += statistics.null_count if statistics is not None and statistics.has_null_count else 0
+        counts.append(group.num_rows)
+    if missing:
+        raise no_bytes(str(path), missing, sum(counts))
+    return counts, largest
+
+
+class _Groups:
+    """The row groups of all files: where images lie as far as that is known, and those groups that were used last."""
+
+    def __init__(self, files: MappedFiles, tables: list[_Table], column: str) -> None:
+        self._files, self._column = files, column
+        counts = [count for table in tables for count in table.counts]
+        self._firsts = np.cumsum([0, *counts])  # the row with which each group begins
+        self._file = np.repeat(np.arange(len(tables)), [len(table.counts) for table in tables])
+        self._first_groups = np.cumsum([0, *(len(table.counts) for table in tables)])  # of each file
+        self._starts = np.zeros(self._firsts[-1], dtype=np.int64)  # 0: unknown; a file begins with its magic
+        self._sizes = np.zeros(self._firsts[-1], dtype=np.uint32)
+        self._forget()
+
+    def _forget(self) -> None:
+        """Begin without open files: those of pyarrow, and a lock, are of the process that made them."""
+        self._open: OrderedDict[int, Any] = OrderedDict()
+        self._kept: OrderedDict[int, dict[int, bytes | None]] = OrderedDict()
+        self._lock = threading.Lock()
+        self._process = os.getpid()
+
+    def __getstate__(self) -> dict[str, Any]:
+        left_behind = {"_open", "_kept", "_lock", "_process"}
+        return {key: value for key, value in self.__dict__.items() if key not in left_behind}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._forget()
+
+    def place(self, row: int) -> tuple[Path, int]:
+        """Return the file of a row, and the number of the row in it."""
+        file = int(self._file[self._group(row)])
+        return self._files.files[file].path, int(row - self._firsts[self._first_groups[file]])
+
+    def read(self, row: int) -> bytes:
+        """Return the image of a row. Raises OSError where it cannot be read."""
+        group = self._group(row)
+        if self._process != os.getpid():
+            self._forget()
+        with self._lock:  # a thread reads ahead
+            if not self._starts[row] and group not in self._kept:
+                self._load(group)
+            if self._starts[row]:
+                return self._files.read(int(self._file[group]), int(self._starts[row]), int(self._sizes[row]))
+            self._kept.move_to_end(group)
+            image = self._kept[group][row]
+        if image is None:
+            raise OSError("the row holds no image")
+        return image
+
+    def _group(self, row: int) -> int:
+        return int(np.searchsorted(self._firsts, row, side="right")) - 1
+
+    def _load(self, group: int) -> None:
+        """Note where the images of a group lie as they are, and keep the others."""
+        file, first, end = int(self._file[group]), int(self._firsts[group]), int(self._firsts[group + 1])
+        number, row = int(group - self._first_groups[file]), first
+        rest: dict[int, bytes | None] = {}
+        try:
+            opened = self._opened(file)
+            finder = _Finder(self._files.view(file), *_chunk(opened.metadata, number, self._column))
+            for image in _images(opened, number, self._column):
+                found = -1 if image is None else finder.find(image)
+                if found < 0:
+                    rest[row] = image
+                elif row < end:
+                    self._starts[row], self._sizes[row] = found, len(image or b"")
+                row += 1
+        except (pyarrow().ArrowException, ValueError, OverflowError, OSError) as error:
+            self._starts[first:end] = 0
+            raise OSError(f"damaged Parquet ({first_line(error)})") from error
+        if row != end:
+            raise OSError("damaged Parquet: the row group holds another number of rows")
+        self._kept[group] = rest
+        while len(self._kept) > 1 and sum(map(_num_bytes, self._kept.values())) > _KEPT_BYTES:
+            self._kept.popitem(last=False)
+
+    def _opened(self, file: int) -> Any:
+        opened = self._open.pop(file, None)
+        if opened is None:
+            opened = pyarrow("pyarrow.parquet").ParquetFile(self._files.files[file].path, memory_map=True)
+        self._open[file] = opened
+        if len(self._open) > _MOST_OPEN:
+            self._open.popitem(last=False)
+        return opened
+
+
+class _Finder:
+    """Looks for images in the bytes of their column, where most lie one after another unless they were compressed.
+
+    Args:
+        view: the file.
+        start, size: the column of a row group in it.
+    """
+
+    def __init__(self, view: mmap, start: int, size: int) -> None:
+        self._view, self._start, self._end = view, start, start + size
+        self._at, self._skipped = start, 0
+        self._again, self._missed = 0, 0
+
+    def find(self, image: bytes) -> int:
+        """Return where the image lies; -1 where it is not found at a bearable cost."""
+        if self._missed > _MOST_MISSED:  # in a row: the column is compressed
+            return -1
+        end = min(self._end, self._at + self._skipped + len(image) + _BETWEEN)
+        found = self._view.find(image, self._at, end)
+        if found >= 0:
+            self._at, self._skipped, self._missed = found + len(image), 0, 0
+            return found
+        self._skipped = min(self._skipped + len(image), _MOST_SKIPPED)
+        self._missed += 1
+        if self._again < _MOST_AGAIN:  # an equal one came before, and a dictionary holds it once
+            self._again += 1
+            found = self._view.find(image, self._start, self._at)
+        return found
+
+
+def _num_bytes(images: Mapping[int, bytes | None]) -> int:
+    return sum(len(image or b"") for image in images.values())
+
+
+def _chunk(metadata: Any, number: int, column: str) -> tuple[int, int]:
+    """Return where a column of a row group lies in the file, and how many bytes it takes."""
+    group = metadata.row_group(number)
+    found = next(group.column(i) for i in range(group.num_columns) if group.column(i).path_in_schema == column)
+    first = found.dictionary_page_offset if found.has_dictionary_page else found.data_page_offset
+    return max(first, 4), found.total_compressed_size
+
+
+def _images(opened: Any, number: int, column: str) -> Iterator[bytes | None]:
+    """Return the images of a row group."""
+    for batch in opened.iter_batches(_BATCH, row_groups=[number], columns=[column], use_threads=False):
+        images = batch.column(0)
+        yield from (images.field(0) if pyarrow().types.is_struct(images.type) else images).to_pylist()

@@ -1,0 +1,95 @@
+"""Sets that lie in several files: a folder of them, or a pattern such as ``faces-{000000..000099}.tar``."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from ...errors import UserError, printable, shown
+from ..walking import is_of_the_system, what_lies_at
+
+log = logging.getLogger(__name__)
+
+_RANGE = re.compile(r"\{(\d{1,9})\.\.(\d{1,9})\}")
+_OF = re.compile(r"(.*?)-?(\d+)-of-(\d+)(\..*)?")  # as Hugging Face, and scripts/pack_faces.py, number them
+_MOST = 100_000
+
+
+def is_pattern(path: Path) -> bool:
+    """Say whether a path names several files by a range in braces."""
+    return _RANGE.search(path.name) is not None
+
+
+def expanded(path: Path) -> list[Path]:
+    """Return the files that a pattern names, in its order; a path without a range is one file.
+
+    Raises:
+        UserError: a range runs backwards, or there are too many files.
+    """
+    parts = _RANGE.split(path.name)  # text, first, last, text, …, text
+    choices: list[Sequence[str]] = [[parts[0]]]
+    for first, last, text in zip(parts[1::3], parts[2::3], parts[3::3], strict=True):
+        low, high = int(first), int(last)
+        if not low <= high < low + _MOST:
+            raise UserError(
+                f"{path}: got {{{first}..{last}}} · allowed: a range that rises, of at most {_MOST:,} numbers, such as "
+                "{000000..000099}"
+            )
+        choices.append([f"{number:0{len(first)}d}{text}" for number in range(low, high + 1)])
+    if max(map(len, choices)) ** (len(choices) - 1) > _MOST:
+        raise UserError(f"{path}: got a pattern of more than {_MOST:,} files · allowed: one range")
+    return [path.with_name("".join(names)) for names in itertools.product(*choices)]
+
+
+def names_ending(folder: Path, suffix: str) -> list[str]:
+    """Return the names in a folder that end so, sorted; those that systems put there are passed over."""
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries if entry.name.lower().endswith(suffix)]
+    return sorted(name for name in names if not is_of_the_system(name))
+
+
+def shard_paths(path: Path, suffix: str) -> list[Path]:
+    """Return the files of a set, sorted by name or in the order of the pattern.
+
+    Args:
+        path: a file, a folder of files, or a pattern.
+        suffix: of the files, in lower case.
+
+    Raises:
+        UserError: some are not there, as far as a pattern or their names (``-00003-of-00010``) say how many there are.
+    """
+    if what_lies_at(path) == "folder":
+        paths = [path / name for name in names_ending(path, suffix)]
+        _check_folder(path, paths)
+        return paths
+    paths = expanded(path)
+    missing = [each for each in paths if what_lies_at(each) != "file"]
+    if missing:
+        raise UserError(
+            f"{path}: {len(missing):,} of {len(paths):,} files are not there, the first: {printable(missing[0].name)} "
+            "· allowed: all files of the set · copy the rest, or name those that are there"
+        )
+    return paths
+
+
+def _check_folder(folder: Path, paths: Sequence[Path]) -> None:
+    """See that of numbered files none is missing: an error where a name says how many there are, else a warning."""
+    numbered: dict[tuple[str, str], set[int]] = {}
+    numbers: list[int] = []
+    for path in paths:
+        if found := _OF.fullmatch(path.name):
+            numbered.setdefault((found[1], found[3]), set()).add(int(found[2]))
+        elif found := re.fullmatch(r".*?(\d{1,9})\.[^.\d]*", path.name):
+            numbers.append(int(found[1]))
+    for (name, count), seen in sorted(numbered.items()):
+        if len(seen) != int(count[:9]):
+            raise UserError(
+                f"{folder}: got {len(seen):,} of the {printable(count)} files {shown(printable(name))} · "
+                "allowed: all files of the set · copy the rest"
+            )
+    if len(numbers) == len(paths) > 1 and (gap := max(numbers) - min(numbers) + 1 - len(set(numbers))) > 0:
+        log.warning("data: %s: between the first and the last file %d numbers are missing", printable(str(folder)), gap)

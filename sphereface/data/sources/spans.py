@@ -1,0 +1,110 @@
+"""Images that lie as they are inside a few files: each is a span of bytes, read through a memory map."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from mmap import mmap
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ...errors import printable
+from ..mapped import MappedFile
+from .base import smallest_index
+from .grouping import Grouped
+
+MOST_BYTES = 2**26
+"""Of one image: what is larger is no face crop."""
+_MOST_OPEN = 256  # maps in a process: each holds a file open, of which many systems allow 1,024
+
+
+class Names(Protocol):
+    """What to call each image: a table of texts, or a rule."""
+
+    def __getitem__(self, index: int, /) -> str: ...
+
+
+class MappedFiles:
+    """Several files, of which a process maps those that it used last. Picklable: nothing open travels.
+
+    Args:
+        paths: of the files.
+
+    Raises:
+        UserError: one is not there, or is empty.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.files = [MappedFile(path) for path in paths]
+        self._open: OrderedDict[int, MappedFile] = OrderedDict()
+
+    def view(self, number: int) -> mmap:
+        """Return a file's bytes. Raises OSError where it cannot be opened, or is no longer as long as it was."""
+        file = self._open.pop(number, None) or MappedFile(self.files[number].path, size=self.files[number].size)
+        self._open[number] = file
+        if len(self._open) > _MOST_OPEN:
+            self._open.popitem(last=False)
+        return file.view()
+
+    def read(self, number: int, start: int, size: int) -> bytes:
+        """Return bytes of a file. Raises OSError where it cannot be opened, or ends before them."""
+        data = self.view(number)[start : start + size]
+        if len(data) != size:
+            raise OSError(f"the file ends before it, at byte {self.files[number].size}")
+        return data
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_open": OrderedDict()}
+
+
+class Spans:
+    """Where images lie.
+
+    Attributes:
+        file: (N,) the number of the file of each.
+        start: (N,) int64, the first byte.
+        size: (N,) uint32, bytes.
+    """
+
+    def __init__(self, file: npt.ArrayLike, start: npt.ArrayLike, size: npt.ArrayLike) -> None:
+        self.file = smallest_index(np.asarray(file, dtype=np.int64))
+        self.start = np.asarray(start, dtype=np.int64)
+        self.size = np.minimum(np.asarray(size, dtype=np.int64), 2**32 - 1).astype(np.uint32)
+
+    def ordered(self, order: npt.NDArray[np.int64]) -> Spans:
+        """Return the spans in another order."""
+        return Spans(self.file[order], self.start[order], self.size[order])
+
+
+class SpanSource:
+    """A source whose images are spans of mapped files. Memory: 13 to 16 bytes an image and its name.
+
+    Args:
+        files: that hold the images.
+        spans: of the N images, in the order of the source.
+        names: of the N images.
+        grouped: their identities.
+    """
+
+    mapped = True
+
+    def __init__(self, files: MappedFiles, spans: Spans, names: Names, grouped: Grouped) -> None:
+        self._files, self._spans, self._names = files, spans, names
+        self.labels, self.class_names, self.named = grouped.labels, grouped.class_names, grouped.named
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def read(self, index: int) -> bytes:
+        """Return the encoded image. Raises OSError where it cannot be read."""
+        size = int(self._spans.size[index])
+        if size > MOST_BYTES:
+            raise OSError(f"{size:,} bytes where at most {MOST_BYTES:,} are allowed")
+        return self._files.read(int(self._spans.file[index]), int(self._spans.start[index]), size)
+
+    def name(self, index: int) -> str:
+        """Return what to call the image: the file that holds it, and its name in there."""
+        return printable(f"{self._files.files[self._spans.file[index]].path}/{self._names[index]}")

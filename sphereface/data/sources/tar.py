@@ -1,0 +1,170 @@
+"""Tar files of images, as WebDataset and img2dataset write them, or as ``tar`` packs a folder of identities.
+
+=======================  ==========================================================================================
+the identity is in       what it is
+=======================  ==========================================================================================
+``KEY.cls``              a number, as WebDataset's own examples have it
+``KEY.json``             ``identity``, ``label`` or ``cls``, the first that is there: a number or a name
+``KEY.txt``              a number; other texts are captions
+the path                 the first folder, as in a folder of identities
+=======================  ==========================================================================================
+
+KEY is the image's name without its last suffix: ``J.Smith_0001.jpg`` and ``J.Smith_0001.cls`` belong together. One set
+takes its identities from one of these, the first of which any image has.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from pathlib import Path
+
+from ...errors import UserError, printable, shown
+from ..mapped import MappedFile
+from ..recordio import Buffer
+from ..tar_members import Member, tar_members
+from ..walking import NO_FILE, Walked, is_image, say_left_out, what_is
+from .base import TextTable
+from .grouping import Grouped, Label, by_folder, by_label, checked_label
+from .listing import whole_number
+from .members import member_name
+from .shards import shard_paths
+from .spans import MappedFiles, Spans, SpanSource
+
+_KINDS = (".cls", ".json", ".txt")
+_JSON_KEYS = ("identity", "label", "cls")
+_MOST_TEXT = 2**20  # bytes of a member with a label
+_LONGEST_NUMBER = 64  # bytes
+
+
+class TarSource(SpanSource):
+    """The images of one or several tar files, read where they lie: nothing is extracted, no link is followed.
+
+    Identities by number are in the order of the numbers, gaps closed; those by name or folder are sorted by name. The
+    images of an identity are sorted by name. Opening reads every header, and the members that hold labels.
+    Memory: the name and 16 bytes an image, about 400 while opening.
+
+    Args:
+        path: a ``.tar``, a folder of them, or a pattern such as ``faces-{000000..000099}.tar``.
+
+    Raises:
+        UserError: a file is missing, cut off or no tar file, a name leads out of it or occurs twice, a label is wrong,
+            or some images have none; no images.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        paths = shard_paths(self.path, ".tar")
+        index = _Index()
+        for number, shard in enumerate(paths):
+            _Shard(index, number, shard).read()
+        if not index.names:
+            raise UserError(
+                f"{self.path}: got no images · allowed: <identity>/<image>, or images with .cls, .json or .txt"
+            )
+        grouped = index.grouped(self.path)
+        rows = grouped.rows
+        spans = Spans(index.files, index.starts, index.sizes).ordered(rows)
+        names = TextTable(index.names[row] for row in rows.tolist())
+        super().__init__(MappedFiles(paths), spans, names, grouped)
+
+
+class _Index:
+    """What all shards hold, an entry an image, in their order."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.files: list[int] = []
+        self.starts: list[int] = []
+        self.sizes: list[int] = []
+        self.labels: dict[str, list[Label | None]] = {kind: [] for kind in _KINDS}
+        self.others: Counter[str] = Counter()
+
+    def grouped(self, path: Path) -> Grouped:
+        """The images by identity; what is left out is logged."""
+        kind = next((kind for kind in _KINDS if any(label is not None for label in self.labels[kind])), None)
+        walked = Walked(path, passed_over=self.others)
+        if kind is None:
+            grouped, loose, num_deeper = by_folder(self.names)
+            say_left_out(walked, loose=loose, num_deeper=num_deeper)
+            return grouped
+        say_left_out(walked)
+        return by_label(self.names, self.labels[kind], str(path), f"a member {kind}")
+
+
+class _Shard:
+    """One tar file. A label may lie before or behind its image."""
+
+    def __init__(self, index: _Index, number: int, path: Path) -> None:
+        self.index, self.number, self.path = index, number, path
+        self.rows: dict[str, int] = {}  # of the last image with this key
+        self.early: dict[tuple[str, str], Label] = {}
+        self._same: dict[str, str] = {}  # a name that many images have is held once
+
+    def read(self) -> None:
+        """Add what lies in it to the index."""
+        buffer = MappedFile(self.path).view()
+        for member in tar_members(buffer, self.path):
+            name = member_name(member.name, self.path)
+            key, suffix = os.path.splitext(name)  # noqa: PTH122 -- five times as fast as Path
+            if not member.plain:
+                self.index.others[NO_FILE] += bool(name)
+            elif is_image(name):
+                self._add_image(member, name, key)
+            elif suffix.lower() in _KINDS:
+                self._add_label(buffer, member, key, suffix.lower())
+            elif name:
+                self.index.others[what_is(name)] += 1
+        for _, kind in self.early:
+            self.index.others[f"{kind} that belong to no image"] += 1
+
+    def _add_image(self, member: Member, name: str, key: str) -> None:
+        index, row = self.index, self.rows.get(key)
+        if row is not None and index.names[row] == name and all(of[row] is None for of in index.labels.values()):
+            raise UserError(
+                f"{self.path}: got two members named {shown(printable(name))} · allowed: one · pack it anew"
+            )
+        self.rows[key] = len(index.names)  # WebDataset allows a key again once the image before has its label
+        index.names.append(name)
+        index.files.append(self.number)
+        index.starts.append(member.start)
+        index.sizes.append(member.size)
+        for kind, labels in index.labels.items():
+            labels.append(self.early.pop((key, kind), None) if self.early else None)
+
+    def _add_label(self, buffer: Buffer, member: Member, key: str, kind: str) -> None:
+        label = _label_in(buffer, member, kind, f"{self.path}/{printable(member.name)}")
+        row, labels = self.rows.get(key), self.index.labels[kind]
+        if isinstance(label, str):
+            label = self._same.setdefault(label, label)
+        if label is None:
+            self.index.others[f"{kind} without an identity"] += 1
+        elif row is not None and labels[row] is None:
+            labels[row] = label
+        else:
+            self.early[key, kind] = label
+
+
+def _label_in(buffer: Buffer, member: Member, kind: str, place: str) -> Label | None:
+    """The label that a member holds; None for a caption, or JSON of something else.
+
+    Raises:
+        UserError: a ``.cls`` holds no number, or JSON is damaged or names no possible identity.
+    """
+    content = bytes(buffer[member.start : member.start + min(member.size, _MOST_TEXT + 1)])
+    if kind != ".json":
+        number = whole_number(content.decode("ascii", "replace").strip()) if len(content) <= _LONGEST_NUMBER else None
+        if number is None and kind == ".cls":
+            raise UserError(f"{place}: got {shown(content[:_LONGEST_NUMBER])} · allowed: the number of an identity")
+        return number
+    if len(content) > _MOST_TEXT:
+        raise UserError(f"{place}: got more than {_MOST_TEXT:,} bytes · allowed: JSON with identity, label or cls")
+    try:
+        values = json.loads(content)
+    except (ValueError, RecursionError):
+        raise UserError(
+            f"{place}: holds no JSON · allowed: an object with identity, label or cls · copy it again"
+        ) from None
+    key = next((key for key in _JSON_KEYS if isinstance(values, dict) and values.get(key) is not None), None)
+    return None if key is None else checked_label(values[key], f"{place}, {key}")

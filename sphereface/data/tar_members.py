@@ -1,0 +1,152 @@
+"""The members of a tar file, from its headers alone: nothing is extracted, and no link is followed.
+
+The formats are those of POSIX (ustar and pax) and of GNU. Python's :mod:`tarfile` is not used: it takes a header that
+is cut in half for the end of the archive, and needs six times as long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ..errors import UserError, printable, shown
+from .recordio import Buffer
+
+_BLOCK = 512
+_ZEROS = bytes(_BLOCK)
+_LONGEST_NAME = 2**16  # bytes; no file system allows as many
+_PLAIN = (b"0", b"\0", b"7")
+_WITHOUT_DATA = b"123456"  # links, devices, folders, FIFOs: whatever size their header has
+_GZIP, _ZSTD, _XZ, _BZ2 = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ", b"BZh"
+_COMPRESSED = {_GZIP: "gzip", _ZSTD: "zstd", _XZ: "xz", _BZ2: "bzip2"}
+
+
+class Member(NamedTuple):
+    """A member of a tar file.
+
+    Attributes:
+        name: as the archive has it; bytes that are no UTF-8 as Python keeps those of file names.
+        start: the first byte of its content.
+        size: of its content in bytes.
+        plain: whether it is a file; folders, links and devices are not.
+    """
+
+    name: str
+    start: int
+    size: int
+    plain: bool
+
+
+def tar_members(buffer: Buffer, path: Path) -> Iterator[Member]:
+    """Return the members of a tar file in their order, each of which lies whole in the file.
+
+    Args:
+        buffer: the file.
+        path: for messages.
+
+    Raises:
+        UserError: it is no tar file, compressed, cut off (inside a member or before its end mark of two blocks of
+            zeros), or more follows behind its end mark.
+    """
+    offset, total = 0, len(buffer)
+    longer: dict[str, bytes] = {}  # what an extended header says of the next member
+    while (head := bytes(buffer[offset : offset + _BLOCK])) != _ZEROS:
+        size, kind = _checked(head, offset, total, path)
+        start = offset + _BLOCK
+        if kind in b"LKxXg":
+            offset = _next(start, size, total, path, "a long name")
+            if kind != b"g" and kind != b"K":
+                longer |= _extended(bytes(buffer[start : start + size]), kind, path)
+            continue
+        if "size" in longer:
+            size = _number(longer["size"], path)
+        name = (longer.get("path") or _name(head)).decode("utf-8", "surrogateescape")
+        plain = kind in _PLAIN and not name.endswith("/")
+        if kind == b"S" or any(key.startswith("GNU.sparse") for key in longer):
+            raise UserError(f"{path}: {shown(printable(name))} is a sparse file · allowed: files that are stored whole")
+        if kind in _WITHOUT_DATA:
+            size = 0
+        offset = _next(start, size, total, path, shown(printable(name)))
+        longer = {}
+        yield Member(name, start, size, plain)
+    _check_end(buffer, offset, path)
+
+
+def _checked(head: bytes, offset: int, total: int, path: Path) -> tuple[int, bytes]:
+    """Return the size and the type of a header."""
+    if offset == 0:
+        for magic, program in _COMPRESSED.items():
+            if head.startswith(magic):
+                raise UserError(f"{path}: is compressed by {program} · allowed: a tar file as it is · unpack it first")
+    if len(head) < _BLOCK:
+        why = "without the two blocks of zeros that end a tar file" if not head else "inside a header"
+        raise UserError(f"{path}: truncated: it ends at byte {total}, {why} · copy it again")
+    if sum(head) - sum(head[148:156]) + 8 * ord(" ") != _octal(head[148:156]):
+        what = "no tar file" if offset == 0 else f"damaged: no header begins at byte {offset}"
+        raise UserError(f"{path}: {what} · copy it again")
+    return _number(head[124:136], path), head[156:157]
+
+
+def _number(field: bytes, path: Path) -> int:
+    if field[:1] == b"\x80":  # GNU: above 8 GiB, in base 256
+        return int.from_bytes(field[1:], "big")
+    number = _octal(field) if len(field) == 12 else _decimal(field)
+    if number < 0:
+        raise UserError(f"{path}: damaged: a header has the size {shown(field)} · copy it again")
+    return number
+
+
+def _octal(field: bytes) -> int:
+    digits = field.strip(b"\0 ")
+    return int(digits or b"0", 8) if not digits.strip(b"01234567") else -1
+
+
+def _decimal(field: bytes) -> int:
+    return int(field) if field.isdigit() and len(field) < 20 else -1
+
+
+def _name(head: bytes) -> bytes:
+    name = head[:100].partition(b"\0")[0]
+    prefix = head[345:500].partition(b"\0")[0] if head[257:263] == b"ustar\0" else b""
+    return prefix + b"/" + name if prefix else name
+
+
+def _next(start: int, size: int, total: int, path: Path, name: str) -> int:
+    """Return where the next header begins."""
+    if start + size > total:
+        raise UserError(f"{path}: truncated: it ends at byte {total}, inside {name} · copy it again")
+    return start + size + -size % _BLOCK
+
+
+def _extended(content: bytes, kind: bytes, path: Path) -> dict[str, bytes]:
+    """Return what an extended header says: a long name of GNU's, or the records of pax, ``length key=value``."""
+    if len(content) > _LONGEST_NAME:
+        raise UserError(f"{path}: got a header of {len(content):,} bytes · allowed: {_LONGEST_NAME:,} · copy it again")
+    if kind == b"L":
+        return {"path": content.partition(b"\0")[0]}
+    found = {}
+    while content.strip(b"\0"):
+        digits, _, rest = content.partition(b" ")
+        length = _decimal(digits)
+        key, equals, value = content[len(digits) + 1 : max(length, 0)].partition(b"=")
+        if not rest or not equals or not value.endswith(b"\n"):
+            raise UserError(f"{path}: damaged: an extended header holds {shown(content[:40])} · copy it again")
+        found[key.decode("utf-8", "replace")] = value[:-1]
+        content = content[length:]
+    return found
+
+
+def _check_end(buffer: Buffer, offset: int, path: Path) -> None:
+    """See that the end mark is whole, and that nothing but zeros follows it."""
+    if bytes(buffer[offset + _BLOCK : offset + 2 * _BLOCK]) != _ZEROS:
+        raise UserError(f"{path}: truncated: its end mark at byte {offset} is not two blocks of zeros · copy it again")
+    rest = np.frombuffer(buffer, np.uint8, offset=offset)
+    if rest.any():
+        at = offset + int(rest.argmax())
+        raise UserError(
+            f"{path}: more follows behind its end mark, at byte {at} · allowed: one tar file, not several joined by "
+            "cat · give them as files of a folder"
+        )

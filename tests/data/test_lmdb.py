@@ -1,0 +1,163 @@
+"""LMDB as face trainers write it: read without the library, or refused in one line. Writers are lmdb and msgpack."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import struct
+
+import lmdb
+import msgpack
+import numpy as np
+import pytest
+
+from sphereface.data.lmdb_entries import lmdb_entries
+from sphereface.data.mapped import MappedFile
+from sphereface.data.msgpack_image import image_and_label, int_at
+from sphereface.data.sources import LmdbSource, open_path, open_source
+from sphereface.errors import UserError
+
+from .shards import face_lmdb, write_lmdb
+
+
+def images_of(count: int) -> list[tuple[bytes, int]]:
+    rng = np.random.default_rng(count)
+    return [(rng.bytes(int(rng.integers(1, 5000))), k * 3 // count) for k in range(count)]
+
+
+@pytest.mark.parametrize("count", [3, 40, 3000])
+@pytest.mark.parametrize("folder", [False, True])
+def test_every_image_is_read_as_lmdb_reads_it(tmp_path, count, folder):
+    images = images_of(count)
+    path = face_lmdb(tmp_path / "f.lmdb", images, folder=folder)
+    source = pickle.loads(pickle.dumps(open_source(path)))
+    assert isinstance(source, LmdbSource)
+    assert [(source.read(row), int(label)) for row, label in enumerate(source.labels)] == images
+    assert source.class_names == ["0", "1", "2"]
+    assert not source.named
+    assert source.mapped
+    file = path / "data.mdb" if folder else path
+    assert source.name(2) == f"{file}/2"
+    buffer = MappedFile(file).view()
+    with lmdb.open(str(path), subdir=folder, readonly=True, lock=False).begin() as transaction:
+        expected = list(transaction.cursor())
+    assert [(e.key, buffer[e.start : e.start + e.size]) for e in lmdb_entries(buffer, file)] == expected
+
+
+def test_the_newer_of_two_transactions_counts(tmp_path):
+    path = tmp_path / "f.lmdb"
+    for count in (4, 9, 6):  # more pages, then freed ones
+        environment = lmdb.open(str(path), subdir=False, map_size=2**26)
+        with environment.begin(write=True) as transaction:
+            for key in [bytes(key) for key, _ in transaction.cursor()]:
+                transaction.delete(key)
+            for key, image in enumerate(images_of(count)):
+                transaction.put(b"%d" % key, msgpack.dumps(image))
+        environment.close()
+        source = open_path(path)
+        assert [source.read(row) for row in range(len(source))] == [data for data, _ in images_of(count)]
+
+
+@pytest.mark.parametrize("label", [0, 127, 128, 255, 256, 65535, 65536, 2**31 - 1, -1, -32, -33, -200, -40_000, 2**40])
+def test_labels_of_every_width(label):
+    for data in (b"", b"x", b"x" * 31, b"x" * 32, b"x" * 255, b"x" * 256, b"x" * 70_000):
+        for use_bin in (True, False):
+            for more in ((), (b"mask",), (1.5,)):
+                record = b"??" + msgpack.dumps((data, label, *more), use_bin_type=use_bin)
+                found = image_and_label(record, 2, len(record) - 2)
+                if -32 <= label < 0:
+                    assert found is None or found[2] == label  # as no label is
+                else:
+                    assert found is not None
+                    assert (record[found[0] : found[0] + found[1]], found[2]) == (data, label)
+
+
+def test_a_record_with_an_embedding_before_its_label(tmp_path):
+    record = msgpack.dumps((b"image", b"\0" * 2048, 7))
+    assert image_and_label(record, 0, len(record)) == (3, 5, 7)
+    for end in range(len(record)):
+        assert image_and_label(record, 0, end) is None
+    assert int_at(msgpack.dumps(300), 0, 2) is None
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {b"0": pickle.dumps((b"image", 1))},
+            r"key b'0': got a pickle, which may run anything · allowed: Mess",
+        ),
+        ({b"0": b"\x08\x03\x10\x70"}, r"key b'0': got a record that begins b'\\x08\\x03\\x10p' · allowed"),
+        ({b"0": b""}, r"key b'0': got a record that begins b''"),
+        ({b"0": msgpack.dumps((b"x", -40_000))}, r"key b'0': got -40000 · allowed: an identity's number"),
+        ({b"0": msgpack.dumps((b"x", 2**33))}, r"key b'0': got 8589934592"),
+        ({b"0": msgpack.dumps((b"x", 1)), b"__len__": msgpack.dumps(2)}, r"got 1 images where its __len__ says 2"),
+        ({b"__len__": msgpack.dumps(2)}, r"got no images · allowed: all images of the set"),
+    ],
+)
+def test_other_layouts_are_refused(tmp_path, values, message):
+    with pytest.raises(UserError, match=message) as caught:
+        open_path(write_lmdb(tmp_path / "f.lmdb", values.items()))
+    assert "\n" not in str(caught.value)
+
+
+def test_several_databases_are_refused(tmp_path):
+    with lmdb.open(str(tmp_path), max_dbs=2, map_size=2**24) as environment:
+        inner = environment.open_db(b"inner")
+        with environment.begin(write=True) as transaction:
+            transaction.put(b"0", b"x", db=inner)
+    with pytest.raises(UserError, match=r"data\.mdb: holds several databases, or several values of a key"):
+        open_path(tmp_path)
+
+
+def test_a_file_that_is_cut_anywhere_is_an_error(tmp_path):
+    whole = face_lmdb(tmp_path / "f.lmdb", images_of(40)).read_bytes()
+    path = tmp_path / "cut.lmdb"
+    for cut in [1, 100, 4096, 5000, 8192, *range(9000, len(whole), 4099), len(whole) - 1]:
+        path.write_bytes(whole[:cut])
+        with pytest.raises(UserError, match=r"(no LMDB file|truncated: it has \d+ bytes of \d+|damaged)"):
+            open_path(path)
+    path.write_bytes(whole + bytes(2**20))  # as after a writer that made room
+    assert len(open_path(path)) == 40
+
+
+def test_what_is_no_lmdb_or_another_version(tmp_path):
+    whole = face_lmdb(tmp_path / "f.lmdb", images_of(4)).read_bytes()
+    (tmp_path / "x.lmdb").write_bytes(b"\xff\xd8" * 5000)
+    with pytest.raises(UserError, match=r"x\.lmdb: no LMDB file · allowed: data\.mdb, or a file that lmdb wrote"):
+        open_path(tmp_path / "x.lmdb")
+    (tmp_path / "v.lmdb").write_bytes(whole[:20] + struct.pack("<I", 2) + whole[24:])
+    with pytest.raises(UserError, match=r"got version 2 of LMDB's format · allowed: 1, that of LMDB 0\.9"):
+        open_path(tmp_path / "v.lmdb")
+
+
+def test_a_tree_that_leads_in_a_circle(tmp_path):
+    path = face_lmdb(tmp_path / "f.lmdb", images_of(3000))
+    data = bytearray(path.read_bytes())
+    newest = max((0, 4096), key=lambda at: struct.unpack_from("<Q", data, at + 16 + 24 + 96 + 8))
+    root = struct.unpack_from("<Q", data, newest + 16 + 24 + 48 + 40)[0]
+    (first,) = struct.unpack_from("<H", data, root * 4096 + 16)
+    struct.pack_into("<HHH", data, root * 4096 + first, root, 0, 0)  # its first child is itself
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=r"damaged: page \d+ is not what its tree needs · copy it again"):
+        open_path(path)
+
+
+def test_the_number_of_entries_is_checked(tmp_path):
+    path = face_lmdb(tmp_path / "f.lmdb", images_of(4))
+    data = bytearray(path.read_bytes())
+    for meta in (0, 4096):
+        struct.pack_into("<Q", data, meta + 16 + 24 + 48 + 32, 99)
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=r"holds 7 entries where it says 99 · copy it again"):
+        open_path(path)
+
+
+def test_keys_that_are_no_numbers_and_folders_in_them(tmp_path, caplog):
+    people = [("Ann/1.jpg", 4), ("Ann/2.jpg", 4), ("Bo/1.jpg", 9)]
+    values = [(key.encode(), msgpack.dumps((os.urandom(9), label))) for key, label in people]
+    with caplog.at_level(logging.INFO):
+        source = open_path(write_lmdb(tmp_path / "f.lmdb", values))
+    assert source.class_names == ["Ann", "Bo"]
+    assert "labels from 4 to 9 with gaps" in caplog.text

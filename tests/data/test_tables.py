@@ -1,0 +1,256 @@
+"""Parquet and Arrow as Hugging Face writes them: read as the folder, or refused in one line."""
+
+from __future__ import annotations
+
+import json
+import logging
+import multiprocessing
+import os
+import pickle
+import sys
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from sphereface.data.sources import ArrowSource, ParquetSource, open_path, open_source
+from sphereface.errors import UserError
+
+from .shards import IMAGE, table_of, write_arrow, write_parquet
+
+IMAGES = [(f"{k:02d}.jpg", os.urandom(20) + os.urandom(20 + k) * 9) for k in range(30)]  # which can be compressed
+LABELS = [k // 10 for k in range(30)]
+NAMES = ["Ann", "Bo", "Cy"]
+EXPECTED = [(NAMES[label], data) for label, (_, data) in zip(LABELS, IMAGES, strict=True)]
+
+
+def content(source) -> list[tuple[str, bytes]]:
+    return [(source.class_names[label], source.read(row)) for row, label in enumerate(source.labels.tolist())]
+
+
+def table() -> pa.Table:
+    return table_of(IMAGES, LABELS, NAMES)
+
+
+OPTIONS = {
+    "uncompressed": {"compression": "none", "use_dictionary": False},  # as datasets 5 writes
+    "snappy": {},
+    "dictionary": {"compression": "none"},
+    "zstd": {"compression": "zstd", "data_page_version": "2.0"},
+    "one group": {"compression": "none", "row_group_size": 1000, "data_page_size": 100},
+    "no statistics": {"write_statistics": False},
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_parquet_in_every_way_of_writing(tmp_path, name):
+    path = write_parquet(tmp_path / "t.parquet", table(), **OPTIONS[name])
+    source = pickle.loads(pickle.dumps(open_path(path)))
+    assert isinstance(source, ParquetSource)
+    assert source.named
+    for _ in range(2):
+        assert content(source) == EXPECTED
+    located = int((source._groups._starts > 0).sum())
+    assert (
+        located == 30 if OPTIONS[name].get("compression") == "none" else located < 9
+    )  # of some, statistics hold a copy
+    assert source.name(11) == f"{path}/row 11 (11.jpg)"
+    everything = list(range(29, -1, -1))
+    assert [source.read(row) for row in everything] == [EXPECTED[row][1] for row in everything]
+
+
+def test_images_that_occur_again_in_a_dictionary(tmp_path):
+    images = [(f"{k:03d}.jpg", b"%d" % (k % 3) * 40) for k in range(250)]
+    path = write_parquet(
+        tmp_path / "t.parquet", table_of(images, [0] * 250, ["a"]), row_group_size=125, compression="none"
+    )
+    assert [data for _, data in content(open_path(path))] == [data for _, data in images]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_arrow_files_and_streams(tmp_path, stream):
+    source = open_path(write_arrow(tmp_path / "t.arrow", table(), stream=stream))
+    assert isinstance(source, ArrowSource)
+    assert content(pickle.loads(pickle.dumps(source))) == EXPECTED
+    assert source.mapped
+
+
+def test_a_folder_of_save_to_disk(tmp_path):
+    for number in range(2):
+        write_arrow(tmp_path / f"data-0000{number}-of-00002.arrow", table().slice(15 * number, 15))
+    write_arrow(tmp_path / "cache-0123.arrow", table())  # which map() leaves there
+    (tmp_path / "state.json").write_text("{}")
+    (tmp_path / "dataset_info.json").write_text("{}")
+    assert content(open_source(tmp_path)) == EXPECTED
+    (tmp_path / "data-00001-of-00002.arrow").unlink()
+    with pytest.raises(UserError, match=r"got 1 of the 00002 files 'data' · allowed: all files of the set"):
+        open_path(tmp_path)
+    (tmp_path / "dataset_dict.json").write_text("{}")
+    (tmp_path / "train").mkdir()
+    with pytest.raises(UserError, match=r"holds several data sets · allowed: one of them: train"):
+        open_path(tmp_path)
+
+
+def test_a_folder_of_parquet_files_and_a_pattern(tmp_path):
+    for number in range(3):
+        write_parquet(tmp_path / f"train-0000{number}-of-00003.parquet", table().slice(10 * number, 10))
+    for path in (tmp_path, tmp_path / "train-{00000..00002}-of-00003.parquet"):
+        source = open_source(path)
+        assert content(source) == EXPECTED
+    assert source.name(25) == f"{tmp_path}/train-00002-of-00003.parquet/row 5 (25.jpg)"
+
+
+@pytest.mark.parametrize("write", [write_parquet, write_arrow])
+def test_the_columns_that_others_write(tmp_path, write):
+    suffix = "." + write.__name__.partition("_")[2]
+    images = [data for _, data in IMAGES]
+    plain = pa.table({"jpg": pa.array(images, pa.large_binary()), "id": LABELS, "cls": pa.array(LABELS, pa.int8())})
+    assert content(open_path(write(tmp_path / f"a{suffix}", plain))) == [
+        (str(k), i) for k, i in zip(LABELS, images, strict=True)
+    ]
+    texts = pa.table({"image": pa.array(images, pa.binary()), "identity": [NAMES[label] for label in LABELS]})
+    assert content(open_path(write(tmp_path / f"b{suffix}", texts))) == EXPECTED
+    numbers = table_of(IMAGES, LABELS, ["0", "1", "2"])
+    source = open_path(write(tmp_path / f"c{suffix}", numbers))
+    assert source.class_names == ["0", "1", "2"]
+    assert not source.named
+    order = [29, *range(29)]
+    mixed = table().take(order)
+    assert content(open_path(write(tmp_path / f"d{suffix}", mixed))) == EXPECTED  # by path in an identity
+
+
+def test_rows_that_hold_no_image(tmp_path):
+    images = [(path, None if k == 3 else data) for k, (path, data) in enumerate(IMAGES)]
+    message = r"1 of 30 rows hold no image, only a path at most, as to_parquet writes a folder .* · train on the folder"
+    with pytest.raises(UserError, match=message):
+        open_path(write_parquet(tmp_path / "t.parquet", table_of(images, LABELS, NAMES)))
+    with pytest.raises(UserError, match=message.replace("30", "6")):
+        open_path(write_arrow(tmp_path / "t.arrow", table_of(images, LABELS, NAMES)))
+    unseen = write_parquet(tmp_path / "u.parquet", table_of(images, LABELS, NAMES), write_statistics=False)
+    with pytest.raises(OSError, match="the row holds no image"):
+        open_path(unseen).read(3)
+
+
+def _labels(values, names=None):
+    return table_of(IMAGES[: len(values)], values, names)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (_labels([0, 1, -1], NAMES), r"column label: got -1 · allowed: an identity's number"),
+        (_labels([0, 1, 3], NAMES), r"column label: got 3 · allowed: 0 to 2, of which the table has the names"),
+        (_labels([0, 1, None], NAMES), r"1 of 3 images have no label, such as 02\.jpg · allowed: the column label"),
+        (_labels([0, 1, 2], ["a", "b", "a"]), r"got 3 names, 2 of them different · allowed: one for each label"),
+        (_labels([0, 1, 2], ["a", "b", 7.5]), r"label: got 7\.5 · allowed"),
+        (_labels([0.5, 1.5]), r"cannot tell which column holds the label, got image: struct<.*>, label: double"),
+        (pa.table({"a": [b"1"], "b": [b"2"], "label": [1]}), r"which column holds the image, got a: binary, b: binary"),
+        (pa.table({"image": ["text"], "label": [1]}), r"which column holds the image, got image: string"),
+        (
+            pa.table({"image": [b"x"], "person": [1]}),
+            r"the label, .* one of identity, label, cls \(integers",
+        ),
+        (_labels([0, 1]).slice(0, 0), r"got no images"),
+    ],
+)
+def test_tables_that_cannot_be_a_training_set(tmp_path, rows, message):
+    for path in (write_parquet(tmp_path / "t.parquet", rows), write_arrow(tmp_path / "t.arrow", rows)):
+        with pytest.raises(UserError, match=message) as caught:
+            open_path(path)
+        assert "\n" not in str(caught.value)
+
+
+def test_features_that_are_no_json_are_passed_over(tmp_path):
+    for features in (b"{", b"[]", json.dumps({"info": {"features": [1]}}).encode(), b"\xff"):
+        path = write_parquet(tmp_path / "t.parquet", table().replace_schema_metadata({b"huggingface": features}))
+        assert open_path(path).class_names == ["0", "1", "2"]
+
+
+def test_files_that_are_cut_or_compressed(tmp_path):
+    for write, name in ((write_parquet, "t.parquet"), (write_arrow, "t.arrow")):
+        path = write(tmp_path / name, table())
+        whole = path.read_bytes()
+        for part in (len(whole) // 3, len(whole) // 2, len(whole) - 1 if write is write_parquet else len(whole) - 20):
+            path.write_bytes(whole[:part])
+            with pytest.raises(
+                UserError, match=r"truncated(: it lacks its end mark| or damaged \(.*\)) · copy it again"
+            ):
+                open_path(path)
+    path = write_arrow(tmp_path / "z.arrow", table(), options=pa.ipc.IpcWriteOptions(compression="lz4"))
+    with pytest.raises(UserError, match=r"is compressed · allowed: Arrow files as save_to_disk writes them"):
+        open_path(path)
+    write_arrow(tmp_path / "two" / "a.arrow", table())
+    write_arrow(tmp_path / "two" / "b.arrow", table().rename_columns(["image", "cls"]))
+    with pytest.raises(UserError, match=r"b\.arrow: has other columns than a\.arrow"):
+        open_path(tmp_path / "two")
+
+
+def test_an_arrow_file_without_its_end_is_an_error(tmp_path):
+    """A stream that stops between two batches is read in silence by pyarrow."""
+    path = write_arrow(tmp_path / "t.arrow", table())
+    path.write_bytes(path.read_bytes()[:-8])  # the end mark
+    with pa.OSFile(str(path)) as file:
+        assert pa.ipc.open_stream(file).read_all().num_rows == 30
+    with pytest.raises(UserError, match=r"truncated: it lacks its end mark · copy it again"):
+        open_path(path)
+
+
+def test_row_groups_too_large_to_unpack(tmp_path, monkeypatch, caplog):
+    path = write_parquet(tmp_path / "t.parquet", table())
+    with caplog.at_level(logging.WARNING):
+        monkeypatch.setattr("sphereface.data.sources.parquet._SLOW_GROUP", 100)
+        open_path(path)
+    assert "each image that is read unpacks" in caplog.text
+    monkeypatch.setattr("sphereface.data.sources.parquet._MOST_GROUP", 1000)
+    with pytest.raises(UserError, match=r"row group \d holds [\d,]+ bytes of compressed images · allowed: 1,000"):
+        open_path(path)
+
+
+def _read(source, queue):
+    queue.put([source.read(row) for row in range(len(source))])
+
+
+@pytest.mark.parametrize("name", ["snappy", "uncompressed"])
+def test_workers_that_are_forked_after_reading(tmp_path, name):
+    source = open_path(write_parquet(tmp_path / "t.parquet", table(), **OPTIONS[name]))
+    source.read(0)
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    worker = context.Process(target=_read, args=(source, queue))
+    worker.start()
+    assert queue.get(timeout=30) == [data for _, data in EXPECTED]
+    worker.join()
+
+
+def test_groups_that_do_not_fit_are_dropped(tmp_path, monkeypatch):
+    monkeypatch.setattr("sphereface.data.sources.parquet._KEPT_BYTES", 10)
+    source = open_path(write_parquet(tmp_path / "t.parquet", table()))
+    assert content(source) == EXPECTED
+    assert len(source._groups._kept) == 1
+
+
+def test_without_pyarrow_one_line_says_what_to_install(tmp_path, monkeypatch):
+    path = write_parquet(tmp_path / "t.parquet", table())
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(UserError, match=r"data\.train: pyarrow\S* is not installed · pip install '\.\[parquet\]'"):
+        open_path(path)
+
+
+def test_damage_of_a_row_group_is_of_its_images(tmp_path):
+    path = write_parquet(tmp_path / "t.parquet", table())
+    source = open_path(path)
+    start = pq.ParquetFile(path).metadata.row_group(1).column(0).data_page_offset
+    data = bytearray(path.read_bytes())
+    data[start : start + 40] = b"\xff" * 40
+    path.write_bytes(data)
+    with pytest.raises(OSError, match="damaged Parquet"):
+        source.read(12)
+    assert source.read(25) == EXPECTED[25][1]
+
+
+def test_a_null_struct_is_a_row_without_an_image(tmp_path):
+    rows = pa.table({"image": pa.array([{"bytes": b"x", "path": "a"}, None], IMAGE), "label": [0, 1]})
+    for path in (write_parquet(tmp_path / "t.parquet", rows), write_arrow(tmp_path / "t.arrow", rows)):
+        with pytest.raises(UserError, match=r"1 of 2 rows hold no image"):
+            open_path(path)

@@ -1,0 +1,336 @@
+"""Tar files: each is read rightly, or refused in one line. Writers are tarfile, webdataset and tar."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import pickle
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+import webdataset
+
+from sphereface.data.mapped import MappedFile
+from sphereface.data.sources import TarSource, open_path, open_source
+from sphereface.data.sources.spans import _MOST_OPEN
+from sphereface.data.tar_members import tar_members
+from sphereface.errors import UserError
+
+from .shards import write_tar
+
+FOUR = [("a/0.jpg", b"A0"), ("a/1.jpg", b"A1" * 400), ("b/0.jpg", b"B0"), ("b/1.jpg", b"B1")]
+
+
+def content(source) -> list[tuple[str, bytes]]:
+    return [(source.class_names[label], source.read(row)) for row, label in enumerate(source.labels.tolist())]
+
+
+EXPECTED = [(name[0], data) for name, data in FOUR]
+
+
+# ---------------------------------------------------------------- members
+
+
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_members_are_those_that_tarfile_finds(tmp_path, form):
+    long = "d" * 90 + "/" + "e" * 90 + ".jpg"
+    names = ["plain.jpg", long, "./dot.jpg", "sub/fo lder/ü.jpg"]
+    names += ["x" * 300 + "/1.jpg"] if form != tarfile.USTAR_FORMAT else []
+    path = write_tar(tmp_path / "t.tar", [(name, os.urandom(k * 300)) for k, name in enumerate(names)], form)
+    with tarfile.open(path) as file:
+        expected = [(member.name, member.offset_data, member.size) for member in file]
+    found = [(m.name, m.start, m.size) for m in tar_members(MappedFile(path).view(), path)]
+    assert found == expected
+    assert len(found) == len(names)
+
+
+def test_what_tar_itself_writes(tmp_path):
+    for name, data in FOUR:
+        (tmp_path / "faces" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "faces" / name).write_bytes(data)
+    for number, options in enumerate((["--format=gnu"], ["--format=pax"], ["--format=v7"], ["-b", "1"])):
+        path = tmp_path / f"{number}.tar"
+        subprocess.run(["tar", *options, "-cf", path, "-C", tmp_path, "faces"], check=True)
+        assert content(open_path(path)) == EXPECTED
+
+
+def test_links_devices_and_folders_are_never_followed(tmp_path, caplog):
+    (tmp_path / "secret.jpg").write_bytes(b"secret")
+    with tarfile.open(tmp_path / "t.tar", "w") as file:
+        for name, kind in (("a/l.jpg", tarfile.SYMTYPE), ("a/h.jpg", tarfile.LNKTYPE), ("a/f.jpg", tarfile.FIFOTYPE)):
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, str(tmp_path / "secret.jpg")
+            file.addfile(info)
+        info = tarfile.TarInfo("a/d.jpg")
+        info.type = tarfile.DIRTYPE
+        file.addfile(info)
+    joined = (tmp_path / "t.tar").read_bytes().rstrip(b"\0")
+    rest = write_tar(tmp_path / "u.tar", FOUR).read_bytes()
+    (tmp_path / "t.tar").write_bytes(joined + bytes(-len(joined) % 512) + rest)
+    with caplog.at_level(logging.WARNING):
+        assert content(open_path(tmp_path / "t.tar")) == EXPECTED
+    assert "3 files were not read: 3 that are no plain files" in caplog.text or "4 files were not read" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["/etc/a.jpg", "../a.jpg", "a/../../b.jpg", "C:/a.jpg", "..\\a.jpg", "a/..", "/a/l"])
+def test_a_name_that_leads_out_is_refused(tmp_path, name):
+    write_tar(tmp_path / "t.tar", [*FOUR, (name, b"x")])
+    with pytest.raises(UserError, match=r"t\.tar: got a member .* · allowed: names that stay inside the tar"):
+        open_path(tmp_path / "t.tar")
+
+
+# ---------------------------------------------------------------- half a copy
+
+
+def test_a_tar_that_is_cut_anywhere_is_an_error(tmp_path):
+    whole = write_tar(tmp_path / "whole.tar", FOUR).read_bytes()
+    end = len(whole.rstrip(b"\0"))
+    end += -end % 512 + 1024  # two blocks of zeros
+    path = tmp_path / "cut.tar"
+    for cut in [*range(1, end, 127), *range(512, end, 512), end - 1]:
+        path.write_bytes(whole[:cut])
+        with pytest.raises(UserError, match=r"^\S*cut\.tar: (truncated|no tar file)[^\n]* · copy it again$"):
+            open_path(path)
+    path.write_bytes(whole[:end])
+    assert content(open_path(path)) == EXPECTED
+
+
+def test_python_passes_over_half_a_header_and_this_does_not(tmp_path):
+    path = write_tar(tmp_path / "t.tar", FOUR)
+    with tarfile.open(path) as file:
+        last = file.getmembers()[-1].offset
+    path.write_bytes(path.read_bytes()[: last + 200])
+    with tarfile.open(path) as file:
+        assert len(file.getmembers()) == 3  # in silence
+    with pytest.raises(UserError, match=r"truncated: it ends at byte \d+, inside a header"):
+        open_path(path)
+
+
+def test_what_is_no_tar_is_named(tmp_path):
+    import gzip
+
+    whole = write_tar(tmp_path / "t.tar", FOUR).read_bytes()
+    (tmp_path / "z.tar").write_bytes(gzip.compress(whole))
+    with pytest.raises(UserError, match=r"z\.tar: is compressed by gzip · allowed: a tar file as it is · unpack it"):
+        open_path(tmp_path / "z.tar")
+    (tmp_path / "z.tar").rename(tmp_path / "z.tar.gz")
+    with pytest.raises(UserError, match=r"allowed: .* · unpack it first"):
+        open_path(tmp_path / "z.tar.gz")
+    (tmp_path / "j.tar").write_bytes(b"\xff\xd8" * 600)
+    with pytest.raises(UserError, match=r"j\.tar: no tar file · copy it again"):
+        open_path(tmp_path / "j.tar")
+    (tmp_path / "two.tar").write_bytes(whole + whole)
+    with pytest.raises(UserError, match=r"two\.tar: more follows behind its end mark, at byte \d+ · .*joined by cat"):
+        open_path(tmp_path / "two.tar")
+    damaged = bytearray(whole)
+    damaged[1024 + 3] ^= 1  # in the second header
+    (tmp_path / "d.tar").write_bytes(damaged)
+    with pytest.raises(UserError, match=r"d\.tar: damaged: no header begins at byte 1024 · copy it again"):
+        open_path(tmp_path / "d.tar")
+
+
+def test_a_member_that_claims_more_than_the_file_holds(tmp_path):
+    info = tarfile.TarInfo("a/0.jpg")
+    info.size = 2**40
+    (tmp_path / "t.tar").write_bytes(info.tobuf(tarfile.GNU_FORMAT) + bytes(2048))
+    with pytest.raises(UserError, match=r"truncated: it ends at byte 2560, inside 'a/0\.jpg'"):
+        open_path(tmp_path / "t.tar")
+
+
+def test_a_sparse_member_is_refused(tmp_path):
+    with (tmp_path / "0.jpg").open("wb") as file:
+        file.truncate(1 << 20)
+    for form in ("gnu", "pax"):
+        subprocess.run(
+            ["tar", f"--format={form}", "-S", "-cf", tmp_path / "s.tar", "-C", tmp_path, "0.jpg"], check=True
+        )
+        with pytest.raises(UserError, match=r"is a sparse file · allowed: files that are stored whole"):
+            open_path(tmp_path / "s.tar")
+
+
+# ---------------------------------------------------------------- identities
+
+
+def labelled(kind: str, values: list[bytes]) -> list[tuple[str, bytes]]:
+    rows = [(f"{number:03d}", data, value) for number, ((_, data), value) in enumerate(zip(FOUR, values, strict=True))]
+    return [member for key, data, value in rows for member in ((f"{key}.jpg", data), (f"{key}.{kind}", value))]
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "names"),
+    [
+        ("cls", [b"3", b"3", b"7", b"7"], ["3", "7"]),
+        ("txt", [b"3\n", b"3\n", b"7\n", b"7"], ["3", "7"]),
+        ("json", [b'{"label": 3}'] * 2 + [b'{"cls": 7, "x": null}'] * 2, ["3", "7"]),
+        ("json", [b'{"identity": "Ann", "label": 9}'] * 2 + [b'{"identity": "Bo", "label": 1}'] * 2, ["Ann", "Bo"]),
+    ],
+)
+def test_where_the_identity_comes_from(tmp_path, kind, values, names):
+    members = labelled(kind, values)
+    expected = [(name, data) for name, (_, data) in zip([names[0]] * 2 + [names[1]] * 2, FOUR, strict=True)]
+    for order in (members, members[::-1], sorted(members, key=lambda m: m[0][-3:]), sorted(members)):
+        source = TarSource(write_tar(tmp_path / "t.tar", order))
+        assert content(source) == expected
+        assert source.named == (names == ["Ann", "Bo"])
+
+
+def test_a_set_of_webdatasets_own_writer(tmp_path):
+    with webdataset.ShardWriter(str(tmp_path / "f-%04d.tar"), maxcount=3, verbose=0) as writer:
+        for number, (name, data) in enumerate(FOUR):
+            writer.write({"__key__": f"{number:05d}", "jpg": data, "cls": "ab".index(name[0])})
+    expected = [("01"["ab".index(name)], data) for name, data in EXPECTED]
+    for path in (tmp_path, tmp_path / "f-{0000..0001}.tar"):
+        assert content(open_source(path)) == expected
+
+
+def test_a_key_may_come_again_once_the_image_before_has_its_label(tmp_path):
+    """Trainers name the key after the file, and every identity has a 000.jpg."""
+    with webdataset.TarWriter(str(tmp_path / "t.tar")) as writer:
+        for name, data in FOUR:
+            writer.write({"__key__": Path(name).stem, "jpg": data, "cls": "ab".index(name[0])})
+    assert content(open_path(tmp_path / "t.tar")) == [("01"["ab".index(name)], data) for name, data in EXPECTED]
+    write_tar(tmp_path / "twice.tar", [*FOUR, FOUR[0]])
+    with pytest.raises(UserError, match=r"got two members named 'a/0\.jpg' · allowed: one · pack it anew"):
+        open_path(tmp_path / "twice.tar")
+
+
+def test_names_with_dots_stay_two_images(tmp_path):
+    """webdataset ends a key at the first dot, and makes these one sample, or an error."""
+    members = [
+        ("J.Smith_0001.jpg", b"1"),
+        ("J.Smith_0001.cls", b"0"),
+        ("J.Smith_0002.jpg", b"2"),
+        ("J.Smith_0002.cls", b"0"),
+    ]
+    members += [("K.Lee.jpg", b"3"), ("K.Lee.cls", b"1")]
+    source = open_path(write_tar(tmp_path / "t.tar", members))
+    assert content(source) == [("0", b"1"), ("0", b"2"), ("1", b"3")]
+
+
+def test_captions_are_no_labels(tmp_path, caplog):
+    members = [*FOUR, *((name.replace("jpg", "txt"), b"a man with a hat") for name, _ in FOUR)]
+    with caplog.at_level(logging.WARNING):
+        assert content(open_path(write_tar(tmp_path / "t.tar", members))) == EXPECTED
+    assert "4 files were not read: 4 .txt without an identity" in caplog.text
+
+
+def test_names_come_from_folders_where_each_label_has_one(tmp_path):
+    members = [m for name, data in FOUR for m in ((name, data), (f"{name[:3]}.cls", b"10"[name[0] == "b" :][:1]))]
+    source = open_path(write_tar(tmp_path / "t.tar", members))
+    assert source.class_names == ["b", "a"]  # in the order of the labels
+    assert source.named
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        (labelled("cls", [b"3", b"3", b"x", b"7"]), r"t\.tar/002\.cls: got b'x' · allowed: the number of an identity"),
+        (labelled("cls", [b"3", b"3", b"-1", b"7"]), r"002\.cls: got b'-1'"),
+        (labelled("cls", [b"3", b"3", b"9" * 30, b"7"]), r"002\.cls: got b'9{30}'"),
+        (
+            labelled("cls", [b"1"] * 4)[:-1],
+            r"1 of 4 images have no label, such as 003\.jpg · allowed: a member \.cls for",
+        ),
+        (labelled("json", [b"{}", b'{"label": 1}'] * 2), r"2 of 4 images have no label, such as 000\.jpg"),
+        (
+            labelled("json", [b'{"label": 1', b'{"label": 1}'] * 2),
+            r"000\.json: holds no JSON · allowed: an object with",
+        ),
+        (
+            labelled("json", [b'{"label": "x"}', b'{"label": 1}'] * 2),
+            r"numbers for some .* names for others, 1 and 'x'",
+        ),
+        (labelled("json", [b'{"label": true}'] * 4), r"000\.json, label: got True · allowed: an identity's number"),
+        (labelled("json", [b'{"label": [1]}'] * 4), r"000\.json, label: got \[1\]"),
+        (labelled("json", [b'{"identity": "a\\nb"}'] * 4), r"000\.json, identity: got 'a\\nb'"),
+        (labelled("json", [b"[" * 5000] * 4), r"000\.json: holds no JSON"),
+        ([("a/x.heic", b"x")], r"got no images · allowed: <identity>/<image>, or images with \.cls, \.json or \.txt"),
+    ],
+)
+def test_wrong_labels_end_in_one_line(tmp_path, members, message):
+    with pytest.raises(UserError, match=message) as caught:
+        open_path(write_tar(tmp_path / "t.tar", members))
+    assert "\n" not in str(caught.value)
+
+
+def test_only_the_first_kind_of_label_counts(tmp_path):
+    members = [*labelled("cls", [b"3", b"3", b"7", b"7"]), *labelled("json", [b'{"label": 1}'] * 4)[1::2]]
+    assert open_path(write_tar(tmp_path / "t.tar", members)).class_names == ["3", "7"]
+
+
+# ---------------------------------------------------------------- shards
+
+
+def test_a_folder_a_pattern_and_one_file_are_the_same_set(tmp_path):
+    write_tar(tmp_path / "s" / "x-000009.tar", FOUR[:3])
+    write_tar(tmp_path / "s" / "x-000010.tar", FOUR[3:])
+    write_tar(tmp_path / "one.tar", FOUR)
+    for path in (tmp_path / "s", tmp_path / "s" / "x-{000009..000010}.tar", tmp_path / "one.tar"):
+        source = pickle.loads(pickle.dumps(open_path(path)))
+        assert content(source) == EXPECTED
+    assert source.mapped
+    assert open_path(tmp_path / "s").name(3) == f"{tmp_path}/s/x-000010.tar/b/1.jpg"
+
+
+def test_shards_that_are_missing(tmp_path, caplog):
+    write_tar(tmp_path / "x-0.tar", FOUR)
+    with pytest.raises(UserError, match=r"2 of 3 files are not there, the first: x-1\.tar · allowed: all files of"):
+        open_path(tmp_path / "x-{0..2}.tar")
+    with pytest.raises(UserError, match=r"got \{2\.\.0\} · allowed: a range that rises"):
+        open_path(tmp_path / "x-{2..0}.tar")
+    with pytest.raises(UserError, match=r"got \{0\.\.999999999\} · allowed: .* of at most 100,000 numbers"):
+        open_path(tmp_path / "x-{0..999999999}.tar")
+    write_tar(tmp_path / "x-3.tar", [("c/0.jpg", b"C")])
+    with caplog.at_level(logging.WARNING):
+        open_path(tmp_path)
+    assert "between the first and the last file 2 numbers are missing" in caplog.text
+    write_tar(tmp_path / "of" / "x-00000-of-00002.tar", FOUR)
+    with pytest.raises(UserError, match=r"got 1 of the 00002 files 'x' · allowed: all files of the set"):
+        open_path(tmp_path / "of")
+
+
+def test_a_folder_of_identities_with_a_tar_beside_stays_one(tmp_path, caplog):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "0.jpg").write_bytes(b"x")
+    write_tar(tmp_path / "original.tar", FOUR)
+    with caplog.at_level(logging.WARNING):
+        assert open_path(tmp_path).class_names == ["a"]
+    assert "1 file was not read: 1 .tar" in caplog.text
+    (tmp_path / "two").mkdir()
+    write_tar(tmp_path / "two" / "a.tar", FOUR)
+    (tmp_path / "two" / "a.parquet").write_bytes(b"x")
+    with pytest.raises(UserError, match=r"got files \.tar and \.parquet · allowed: files of one form"):
+        open_path(tmp_path / "two")
+
+
+def test_more_shards_than_a_process_may_hold_open(tmp_path):
+    import resource
+
+    count = _MOST_OPEN + 40
+    for number in range(count):
+        write_tar(tmp_path / f"{number:04d}.tar", [(f"{number % 2}/{number}.jpg", b"%d" % number)])
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (_MOST_OPEN + 30, hard))
+    try:
+        source = open_path(tmp_path)
+        for _ in range(2):
+            assert {int(source.read(row)) for row in range(count)} == set(range(count))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_an_image_that_is_gone_or_too_large_is_an_oserror(tmp_path):
+    path = write_tar(tmp_path / "t.tar", FOUR)
+    source = pickle.loads(pickle.dumps(open_path(path)))
+    path.write_bytes(path.read_bytes() + bytes(512))
+    with pytest.raises(OSError, match="has changed since it was opened"):
+        source.read(0)
+
+
+def test_the_label_of_another_kind_in_json_of_img2dataset(tmp_path):
+    text = json.dumps({"url": "http://x", "key": "000", "status": "success", "identity": "Ann", "label": 4}).encode()
+    members = [("000.jpg", b"1"), ("000.json", text), ("000.txt", b"a caption")]
+    assert open_path(write_tar(tmp_path / "t.tar", members)).class_names == ["Ann"]
