@@ -4,7 +4,7 @@ r"""Make a verification set of own pictures, and tell training whom to leave out
     python train.py --config faces-60min --set data.train=data/faces \
         --set data.exclude_file=data/faces-verify/people.txt --set eval.sets.own=data/faces-verify
 
-SRC is whatever data.train may be: a folder of identities, a list file, a zip, a .rec. Of some of its people all
+SRC is whatever data.train may be: a folder of identities, a list, a zip, a .rec, a tar. Of some of its people all
 pictures are copied to DST/<Name>/<Name>_0001.jpg …, as LFW is laid out, with DST/pairs.txt: ten folds, as many pairs
 of one person as of two, nobody in two folds. DST/people.txt lists them for data.exclude_file, so that training and
 verification share nobody. The same seed makes the same set.
@@ -28,7 +28,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """What the command line says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("source", metavar="SRC", type=Path, help="folder of identities, list (.txt), .zip or .rec")
+    add("source", metavar="SRC", type=Path, help="a training set in any form")
     add("destination", metavar="DST", type=Path, help="new folder for pictures, pairs.txt and people.txt")
     add("--root", metavar="DIR", type=Path, help="what the paths of a list are relative to (default: its folder)")
     add("--folds", metavar="N", type=int, default=10, help="default: %(default)s")

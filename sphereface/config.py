@@ -246,8 +246,8 @@ def _contradictions(config: Config) -> list[str]:
     _parse_sets(config.eval.sets, problems)
     if not config.data.train or (isinstance(config.data.train, tuple) and "" in config.data.train):
         problems.append(
-            "data.train: missing or empty · allowed: a folder of identities, a .rec, a list, a .zip, or several of "
-            "them · set it, or --set data.train=PATH"
+            "data.train: missing or empty · allowed: a folder of identities, a .rec, a list, a .zip, .tar, "
+            ".parquet, .arrow or .lmdb, or several of them · set it, or --set data.train=PATH"
         )
     if (train.steps is None) == (train.epochs is None):
         got = "neither" if train.steps is None else "both"

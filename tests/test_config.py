@@ -385,7 +385,7 @@ dataa: 3
         (["data.train=[a, 5.5]"], r"data.train: got \['a', 5.5\] · allowed: a text or a list of texts · put a name"),
         (
             ["data.train=[]"],
-            "data.train: missing or empty · allowed: a folder of identities, a .rec, a list, a .zip, or several",
+            "data.train: missing or empty · allowed: a folder of identities, a .rec, a list, a .zip, .tar, .parquet",
         ),
         (["data.train=[a, '']"], "data.train: missing or empty · allowed: a folder of identities"),
         (["data.train=''"], "data.train: missing or empty · allowed: a folder of identities"),

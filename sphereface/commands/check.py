@@ -3,7 +3,7 @@
     sphereface check data/faces
     sphereface check data/faces --write-list data/faces-clean.txt
 
-SRC is whatever data.train may be: a folder of identities, a list file, a zip, a .rec. Looked for: unreadable,
+SRC is whatever data.train may be: a folder of identities, a list, a zip, a .rec, a tar. Looked for: unreadable,
 truncated and grey pictures, pictures of another size, copies (the same pixels twice), the same picture under two
 identities, identities with too few or too many images, gaps between labels. A table is printed; report.json,
 histogram.png and contact-sheet.jpg go to --output. The sheet shows the faces: keep it where the faces are.
@@ -39,7 +39,7 @@ def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
     """What the command line says."""
     parser = new_parser(__doc__, "check", program)
     add = parser.add_argument
-    add("source", metavar="SRC", type=Path, help="folder of identities, list (.txt), .zip or .rec")
+    add("source", metavar="SRC", type=Path, help="a training set in any form")
     add("--root", metavar="DIR", type=Path, help="what the paths of a list are relative to (default: its folder)")
     add("--output", metavar="DIR", type=Path, help="for report and pictures (default: runs/check/<name of SRC>)")
     add("--write-list", metavar="FILE.txt", type=Path, help="write the clean pictures as a list for data.train")
@@ -72,7 +72,7 @@ def run(argv: Sequence[str] | None, program: str = "sphereface check") -> int:
     limits = limits_of(args)
     source = open_path(args.source, root=args.root, key="SRC")
     if len(source) == 0:
-        raise UserError(f"{args.source}: got no pictures · allowed: SRC/<identity>/<picture>, a list, .zip or .rec")
+        raise UserError(f"{args.source}: got no pictures · allowed: SRC/<identity>/<picture>, or another form")
     output = args.output or Path("runs/check") / args.source.resolve().stem
     for option, folder in (("--output", output), ("--write-list", args.write_list and args.write_list.parent)):
         if folder is not None and what_lies_at(folder, option) not in ("folder", "nothing"):

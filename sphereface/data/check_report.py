@@ -108,17 +108,32 @@ def check_listable(source: Source) -> None:
     Raises:
         UserError: they are inside another file, or one has a name that no line of a list can hold.
     """
-    if source.mapped:
+    names = list(map(source.name, range(len(source))))
+    inside = next((name for name in names if source.mapped), "") or _inside_a_file(names)
+    if inside:
         raise UserError(
-            f"--write-list: {source.name(0)} is no file of its own, so no list can name it · allowed: a folder or "
-            "a list · of a zip or .rec, leave whole identities out with data.exclude"
+            f"--write-list: {inside} is no file of its own, so no list can name it · allowed: a folder or "
+            "a list · of another form, leave whole identities out with data.exclude"
         )
-    for name in map(source.name, range(len(source))):
+    for name in names:
         if "\\" in name and not os.path.isfile(name):  # noqa: PTH113 -- escaped: the file has another name
             raise UserError(
                 f"--write-list: {name}: no line of a list can hold this name · allowed: names in UTF-8 without line "
                 "breaks and other control characters · rename it"
             )
+
+
+def _inside_a_file(names: Sequence[str]) -> str:
+    """Return one of these images that lies inside a file, such as ``x.parquet/row 3``; empty where none does."""
+    folders = {os.path.dirname(name): name for name in names}  # noqa: PTH120 -- a text: a million of them
+    return next(
+        (
+            name
+            for folder, name in folders.items()
+            if any(os.path.isfile(part) for part in (folder, *Path(folder).parents))  # noqa: PTH113 -- never raises
+        ),
+        "",
+    )
 
 
 def histogram(findings: Findings, limits: Limits) -> Figure:

@@ -186,7 +186,7 @@ def _check_size(data: bytes) -> tuple[int, int]:
     if not data:
         raise BadImage("the file is empty (0 bytes)")
     if kind := _NOT_READ.get(data[:4]) or _NOT_READ.get(data[4:8]):
-        raise BadImage(f"{kind}, whatever its name · {_ALLOWED}")
+        raise BadImage(f"{kind}, whatever its name · {_ALLOWED} · convert it first")
     size = picture_size(data)
     if size is None:
         raise BadImage(f"not a picture, or a damaged one · {_ALLOWED}")

@@ -41,6 +41,7 @@ _OF_THE_SYSTEM = frozenset(
 _OWN = frozenset({"align-report.json", "landmarks.txt", "pairs.txt", "people.txt", "names.tsv"})
 """What this package writes beside the images of a folder."""
 _NOWHERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
+_HEIC = frozenset({".heic", ".heif"})  # what telephones write
 _MOST_KINDS = 8
 _LONGEST_SUFFIX = 12
 _LONGEST_SHOWN = 200  # characters of a path that is too long
@@ -101,7 +102,8 @@ class Walked:
         if rest := sum(count for _, count in kinds[_MOST_KINDS:]):
             counts.append(f"{rest:,} of {len(kinds) - _MOST_KINDS:,} other kinds")
         were = "file was" if total == 1 else "files were"
-        return f"{total:,} {were} not read: {', '.join(counts)} · images are {' '.join(sorted(IMAGE_SUFFIXES))}"
+        remedy = " · convert HEIC first (heif-convert; sips on a Mac)" if _HEIC & set(self.passed_over) else ""
+        return f"{total:,} {were} not read: {', '.join(counts)} · images are {' '.join(sorted(IMAGE_SUFFIXES))}{remedy}"
 
 
 def walk_images(root: Path | str) -> Walked:

@@ -95,7 +95,7 @@ def test_what_is_none_of_these_formats_has_no_size(data):
     ],
 )
 def test_other_formats_are_refused_by_their_names(data, kind):
-    with pytest.raises(BadImage, match=rf"^{kind}, whatever its name · allowed: JPEG, PNG, BMP, WebP, PGM, PPM$"):
+    with pytest.raises(BadImage, match=rf"^{kind}, whatever its name · .*PPM · convert it first$"):
         decode(data)
 
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from sphereface.data.check_report import check_listable
 from sphereface.data.sources import ArrowSource, ParquetSource, open_path, open_source
 from sphereface.errors import UserError
 
@@ -254,3 +255,13 @@ def test_a_null_struct_is_a_row_without_an_image(tmp_path):
     for path in (write_parquet(tmp_path / "t.parquet", rows), write_arrow(tmp_path / "t.arrow", rows)):
         with pytest.raises(UserError, match=r"1 of 2 rows hold no image"):
             open_path(path)
+
+
+def test_no_list_can_name_a_row(tmp_path):
+    """Also where the images of another source are files of their own."""
+    write_parquet(tmp_path / "t.parquet", table())
+    (tmp_path / "faces" / "z").mkdir(parents=True)
+    (tmp_path / "faces" / "z" / "0.jpg").write_bytes(b"x")
+    for place in (tmp_path / "t.parquet", [tmp_path / "faces", tmp_path / "t.parquet"]):
+        with pytest.raises(UserError, match=r"t\.parquet/row \d+ \(\d+\.jpg\) is no file of its own, so no list"):
+            check_listable(open_source(place))

@@ -242,6 +242,8 @@ def test_the_sentence_on_what_was_not_read():
     assert not_read(Counter({".tiff": 7, ".heic": 30})).startswith(
         "37 files were not read: 30 .heic, 7 .tiff · images are"
     )
+    assert not_read(Counter({".heif": 1})).endswith(".webp · convert HEIC first (heif-convert; sips on a Mac)")
+    assert "convert" not in not_read(Counter({".gif": 1}))
     assert not_read(Counter({".gif": 1})).startswith("1 file was not read: 1 .gif · ")
     many = not_read(Counter({f".{number:04d}": 1 for number in range(5000)}))
     assert "5,000 files were not read: 1 .0000, " in many

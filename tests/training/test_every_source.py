@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import webdataset
 import yaml
 
 from scripts import pack_faces
@@ -16,6 +17,7 @@ from sphereface.models import BACKBONES
 from sphereface.training.trainer import Trainer
 
 from ..data.recs import insightface_records, write_rec
+from ..data.shards import face_lmdb, table_of, write_arrow, write_parquet, write_tar
 from ..pictures import make_training_set
 
 SETTINGS = {
@@ -45,6 +47,8 @@ def forms(tmp_path_factory) -> dict[str, dict[str, object]]:
     people = [[path.read_bytes() for path in sorted(person.iterdir())] for person in sorted(folder.iterdir())]
     write_rec(root / "hand" / "train.rec", insightface_records(people, arrays=True))
     assert pack_faces.main([str(folder), str(root / "packed" / "train.rec")]) == 0
+    more = shards_and_tables(root, [(name, (folder / name).read_bytes()) for name in pictures])
+    assert pack_faces.main([str(folder), str(root / "shards" / "f.tar"), "--shard-mb", "1"]) == 0
     parts = [root / "some", root / "others"]
     for part, names in zip(parts, (["id03", "id00", "id01"], ["id02", "id04", "id00"]), strict=True):
         part.mkdir()
@@ -61,7 +65,38 @@ def forms(tmp_path_factory) -> dict[str, dict[str, object]]:
         "rec by hand": {"train": str(root / "hand")},
         "rec packed": {"train": str(root / "packed" / "train.rec"), "workers": 2},
         "merged": {"train": [str(part) for part in parts], "merge": True},
+        "tar packed": {"train": str(root / "shards"), "workers": 2},
+        **more,
     }
+
+
+def shards_and_tables(root: Path, images: list[tuple[str, bytes]]) -> dict[str, dict[str, object]]:
+    """Tar, Parquet, Arrow and LMDB of images ``id<number>/<name>``, written by others than this package."""
+    labels = [int(name[2:4]) for name, _ in images]
+    half = len(images) // 2
+    write_tar(root / "tar" / "f-000.tar", [(f"faces/{name}", data) for name, data in images[half:]])
+    write_tar(root / "tar" / "f-001.tar", [(f"faces/{name}", data) for name, data in images[:half]])
+    samples = [(f"{n:04d}", data, label) for n, ((_, data), label) in enumerate(zip(images, labels, strict=True))]
+    with webdataset.TarWriter(str(root / "wds.tar")) as writer:
+        for key, data, label in samples:
+            writer.write({"__key__": key, "png": data, "cls": label})
+    table = table_of([(name[5:], data) for name, data in images], labels, sorted({name[:4] for name, _ in images}))
+    write_parquet(root / "snappy.parquet", table)
+    write_parquet(root / "parquet" / "train-00000-of-00002.parquet", table.slice(0, half), compression="none")
+    write_parquet(root / "parquet" / "train-00001-of-00002.parquet", table.slice(half), compression="none")
+    write_arrow(root / "arrow" / "data-00000-of-00001.arrow", table)
+    face_lmdb(root / "f.lmdb", [(data, label) for _, data, label in samples])
+    places = {
+        "tar": root / "tar" / "f-{000..001}.tar",
+        "webdataset": root / "wds.tar",
+        "parquet": root / "parquet",
+        "snappy": root / "snappy.parquet",
+        "arrow": root / "arrow",
+        "lmdb": root / "f.lmdb",
+    }
+    found: dict[str, dict[str, object]] = {name: {"train": str(path)} for name, path in places.items()}
+    found["parquet in workers"] = {"train": str(root / "parquet"), "workers": 2, "keep_mb": 0}
+    return found
 
 
 def losses(data: dict[str, object], steps: int, folder: Path) -> list[float]:

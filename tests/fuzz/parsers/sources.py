@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import pickle
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from sphereface.data.images import BadImage, decode
 from sphereface.data.sources import Source, open_path, open_source, read_names
 
 from ...data.recs import image_record, insightface_records, write_rec
+from ...data.shards import face_lmdb, table_of, write_arrow, write_parquet, write_tar
 from ...pictures import make_training_set
 from ..registry import register
 from .images import SIZE
@@ -137,6 +140,41 @@ def parse_bin(_folder: Path, path: Path) -> None:
             decode(image.read_bytes())
 
 
+def make_tar(folder: Path) -> None:
+    """With folders, and with each kind of label; in each of the forms that tar knows."""
+    people = _people(folder)
+    images = [(label, number, data) for label, person in enumerate(people) for number, data in enumerate(person)]
+    write_tar(folder / "folders.tar", [(f"id{a}/{b}.png", data) for a, b, data in images], tarfile.USTAR_FORMAT)
+    long = "n" * 120
+    write_tar(folder / "gnu.tar", [(f"{long}{a}/{b}.png", data) for a, b, data in images], tarfile.GNU_FORMAT)
+    write_tar(folder / "pax.tar", [(f"{long}{a}/ü{b}.png", data) for a, b, data in images], tarfile.PAX_FORMAT)
+    for kind in ("cls", "txt", "json"):
+        members: list[tuple[str, bytes]] = []
+        for a, b, data in images:
+            label = json.dumps({"identity": f"id{a}"}) if kind == "json" else str(a)
+            members += [(f"{a}{b}.png", data), (f"{a}{b}.{kind}", label.encode())]
+        write_tar(folder / f"{kind}.tar", members)
+
+
+def make_tables(folder: Path) -> None:
+    """Parquet and Arrow, as datasets and others write them."""
+    people = _people(folder)
+    images = [(f"{a}{b}.png", data) for a, person in enumerate(people) for b, data in enumerate(person)]
+    labels = [label for label, person in enumerate(people) for _ in person]
+    table = table_of(images, labels, ["Ann", "Bo", "Cy"])
+    write_parquet(folder / "snappy.parquet", table, row_group_size=4)
+    write_parquet(folder / "plain.parquet", table, row_group_size=4, compression="none", use_dictionary=False)
+    write_parquet(folder / "zstd.parquet", table, compression="zstd", data_page_version="2.0")
+    write_arrow(folder / "stream.arrow", table)
+    write_arrow(folder / "file.arrow", table, stream=False)
+
+
+def make_lmdb(folder: Path) -> None:
+    people = _people(folder)
+    face_lmdb(folder / "big.lmdb", [(data, label) for label, person in enumerate(people) for data in person])
+    face_lmdb(folder / "small.lmdb", [(b"x" * (number % 50), number % 3) for number in range(300)])  # in the leaves
+
+
 register(
     "folder",
     make_folder_source,
@@ -154,5 +192,15 @@ register(
     reads="data.recordio data.record_index data.sources.records",
 )
 register("zip", make_zip, _parse_at(), files="*.zip", reads="data.sources.zipped")
+register(
+    "tar",
+    make_tar,
+    _parse_at(),
+    files="*.tar",
+    reads="data.tar_members data.sources.tar data.sources.members data.sources.grouping data.sources.spans",
+)
+register("parquet", make_tables, _parse_at(), files="*.parquet", reads="data.sources.parquet data.sources.columns")
+register("arrow", make_tables, _parse_at(), files="*.arrow", reads="data.sources.arrow data.sources.columns")
+register("lmdb", make_lmdb, _parse_at(), files="*.lmdb", reads="data.lmdb_entries data.msgpack_image data.sources.lmdb")
 register("joined", make_joined, parse_joined, files="list*", reads="data.sources.joined data.sources.selection")
 register("bin", make_bin, parse_bin, files="*.bin", reads="data.bins data.pickled")
