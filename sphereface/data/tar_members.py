@@ -57,7 +57,7 @@ def tar_members(buffer: Buffer, path: Path) -> Iterator[Member]:
         size, kind = _checked(head, offset, total, path)
         start = offset + _BLOCK
         if kind in b"LKxXg":
-            offset = _next(start, size, total, path, "a long name")
+            offset = _next(start, size, total, path, "")
             if kind != b"g" and kind != b"K":
                 longer |= _extended(bytes(buffer[start : start + size]), kind, path)
             continue
@@ -69,7 +69,7 @@ def tar_members(buffer: Buffer, path: Path) -> Iterator[Member]:
             raise UserError(f"{path}: {shown(printable(name))} is a sparse file · allowed: files that are stored whole")
         if kind in _WITHOUT_DATA:
             size = 0
-        offset = _next(start, size, total, path, shown(printable(name)))
+        offset = _next(start, size, total, path, name)
         longer = {}
         yield Member(name, start, size, plain)
     _check_end(buffer, offset, path)
@@ -117,7 +117,8 @@ def _name(head: bytes) -> bytes:
 def _next(start: int, size: int, total: int, path: Path, name: str) -> int:
     """Return where the next header begins."""
     if start + size > total:
-        raise UserError(f"{path}: truncated: it ends at byte {total}, inside {name} · copy it again")
+        what = shown(printable(name)) if name else "a long name"
+        raise UserError(f"{path}: truncated: it ends at byte {total}, inside {what} · copy it again")
     return start + size + -size % _BLOCK
 
 
