@@ -46,6 +46,8 @@ from .parser import new_parser
 FORMAT = 2
 """Of the file: 1 had unit vectors and whole paths."""
 
+_SETS = (".zip", ".rec", ".idx", ".tar", ".parquet", ".arrow", ".lmdb")  # training sets, which are no galleries
+
 
 @dataclass(frozen=True)
 class EmbeddedImages:
@@ -144,7 +146,7 @@ def _find(place: Path) -> tuple[Path, Sequence[str], Sequence[Image]]:
     if is_bin(place):
         pictures, pairs = read_bin(place)
         return place, pairs.names, _Bytes(pictures)
-    if place.suffix.lower() in {*IMAGE_SUFFIXES, ".zip", ".rec", ".idx"} or not place.is_file():
+    if place.suffix.lower() in {*IMAGE_SUFFIXES, *_SETS} or not place.is_file():
         raise UserError(f"{place}: not a folder · allowed: a folder of images, a .bin, or a list of images")
     names = _read_list(place)
     return place.parent, names, [place.parent / name for name in names]

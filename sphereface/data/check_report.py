@@ -130,7 +130,7 @@ def _inside_a_file(names: Sequence[str]) -> str:
         (
             name
             for folder, name in folders.items()
-            if any(os.path.isfile(part) for part in (folder, *Path(folder).parents))  # noqa: PTH113 -- never raises
+            if any(os.path.isfile(part) for part in (Path(folder), *Path(folder).parents))  # noqa: PTH113 -- never raises
         ),
         "",
     )

@@ -19,6 +19,7 @@ from sphereface.training.trainer import Trainer
 from ..data.recs import insightface_records, write_rec
 from ..data.shards import face_lmdb, table_of, write_arrow, write_parquet, write_tar
 from ..pictures import make_training_set
+from .runs import TINY, metrics_of, train
 
 SETTINGS = {
     "name": "same",
@@ -116,3 +117,17 @@ def test_every_form_of_the_same_pictures_gives_the_same_losses(forms, tmp_path, 
         assert losses(data, steps, tmp_path) == expected, name
     changed = {"train": forms["folder"]["train"], "exclude": ["id04"]}
     assert losses(changed, steps, tmp_path) != expected
+
+
+@pytest.mark.parametrize("name", ["tar", "tar packed", "webdataset", "parquet", "snappy", "arrow", "lmdb"])
+def test_a_killed_run_resumes_to_the_image_from_every_new_form(forms, tmp_path, name):
+    data = {"crop_shift": 2, "workers": 0, **forms[name]}
+    path = tmp_path / "config.yaml"
+    path.write_text(TINY.replace("data: {workers: 0, crop_shift: 2}", yaml.safe_dump({"data": data})), encoding="utf-8")
+    options = ["train.steps=8", "eval.sets={}", "log.tensorboard=false"]
+    whole = train(path, *options, f"runs_dir={tmp_path / 'whole'}")
+    killed = train(path, *options, f"runs_dir={tmp_path / 'killed'}", stop_at=6)
+    resumed = train(path, *options, f"runs_dir={tmp_path / 'killed'}", resume=str(killed))
+    expected = metrics_of(whole, "train/loss")
+    assert len(expected) == 8
+    assert metrics_of(resumed, "train/loss") == expected
