@@ -336,3 +336,12 @@ def test_the_label_of_another_kind_in_json_of_img2dataset(tmp_path):
     text = json.dumps({"url": "http://x", "key": "000", "status": "success", "identity": "Ann", "label": 4}).encode()
     members = [("000.jpg", b"1"), ("000.json", text), ("000.txt", b"a caption")]
     assert open_path(write_tar(tmp_path / "t.tar", members)).class_names == ["Ann"]
+
+
+def test_a_folder_that_may_not_be_read_is_one_line(tmp_path, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(UserError, match=r"cannot be read \(Permission denied\) · allowed: a folder of images"):
+        open_path(tmp_path)

@@ -156,7 +156,10 @@ def _open(path: Path, root: Path | str | None, key: str) -> Source:
 
 def _folder_form(path: Path) -> Callable[[Path], Source]:
     """What a folder is: one file or shards in it say so; else it is one of identities."""
-    names = {entry.name: entry.is_dir() for entry in os.scandir(path) if not is_of_the_system(entry.name)}
+    try:
+        names = {entry.name: entry.is_dir() for entry in os.scandir(path) if not is_of_the_system(entry.name)}
+    except OSError:  # which the walk through a folder tells in one line
+        return FolderSource
     folders = [name for name, is_folder in names.items() if is_folder]
     if "train.rec" in names or "train.idx" in names:
         if folders:
