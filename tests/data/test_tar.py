@@ -249,6 +249,7 @@ def test_names_come_from_folders_where_each_label_has_one(tmp_path):
         (labelled("json", [b'{"label": [1]}'] * 4), r"000\.json, label: got \[1\]"),
         (labelled("json", [b'{"identity": "a\\nb"}'] * 4), r"000\.json, identity: got 'a\\nb'"),
         (labelled("json", [b"[" * 5000] * 4), r"000\.json: holds no JSON"),
+        ([("a.jpg", b"x"), ("b.jpg", b"y")], r"t\.tar: got 2 images, all without an identity · allowed: <identity>/"),
         ([("a/x.heic", b"x")], r"got no images · allowed: <identity>/<image>, or images with \.cls, \.json or \.txt"),
     ],
 )

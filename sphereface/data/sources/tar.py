@@ -59,12 +59,11 @@ class TarSource(SpanSource):
         index = _Index()
         for number, shard in enumerate(paths):
             _Shard(index, number, shard).read()
-        if not index.names:
-            raise UserError(
-                f"{self.path}: got no images · allowed: <identity>/<image>, or images with .cls, .json or .txt"
-            )
         grouped = index.grouped(self.path)
         rows = grouped.rows
+        if len(rows) == 0:
+            say = f"{len(index.names):,} images, all without an identity" if index.names else "no images"
+            raise UserError(f"{self.path}: got {say} · allowed: <identity>/<image>, or images with .cls, .json or .txt")
         spans = Spans(index.files, index.starts, index.sizes).ordered(rows)
         names = TextTable(index.names[row] for row in rows.tolist())
         super().__init__(MappedFiles(paths), spans, names, grouped)
