@@ -208,8 +208,9 @@ def test_names_with_dots_stay_two_images(tmp_path):
         ("J.Smith_0002.cls", b"0"),
     ]
     members += [("K.Lee.jpg", b"3"), ("K.Lee.cls", b"1")]
-    source = open_path(write_tar(tmp_path / "t.tar", members))
-    assert content(source) == [("0", b"1"), ("0", b"2"), ("1", b"3")]
+    for order in (members, sorted(members, key=lambda member: member[0][-3:], reverse=True)):  # all images first
+        source = open_path(write_tar(tmp_path / "t.tar", order))
+        assert content(source) == [("0", b"1"), ("0", b"2"), ("1", b"3")]
 
 
 def test_captions_are_no_labels(tmp_path, caplog):
