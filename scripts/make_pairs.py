@@ -17,8 +17,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
+from sphereface.data.identities import Labels
 from sphereface.data.make_pairs import PEOPLE_NAME, split, write_pairs
 from sphereface.data.sources import FolderSource, open_path
 from sphereface.errors import UserError, reports_user_errors
@@ -51,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"DST: {args.destination}: inside {source.root} · give a folder elsewhere: training would take the copies "
             "for images of one more person"
         )
-    counts = np.bincount(source.labels, minlength=len(source.class_names)).tolist()
+    counts = Labels.of(source.labels).counts.tolist()
     chosen = split(counts, folds=args.folds, people=args.people, pairs=args.pairs, seed=args.seed)
     write_pairs(source, chosen, args.destination)
     each = len(chosen.same[0])

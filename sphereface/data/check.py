@@ -152,10 +152,11 @@ def judge(source: Source, seen: Seen, limits: Limits) -> Findings:
     size = limits.size or _commonest(source, seen)
     keep = (seen.sizes == size).all(axis=1)
     wrong_size = np.flatnonzero((seen.sizes[:, 0] > 0) & ~keep).tolist()
-    repeated, shared = _same_pixels(seen.digests, source.labels, np.flatnonzero(keep))
+    labels = np.asarray(source.labels)
+    repeated, shared = _same_pixels(seen.digests, labels, np.flatnonzero(keep))
     keep[[index for group in repeated for index in group[1:]]] = False
     keep[[index for group in shared for index in group]] = False
-    counts = np.bincount(source.labels[keep], minlength=len(source.class_names))
+    counts = np.bincount(labels[keep], minlength=len(source.class_names))
     few = counts < limits.min_images
     return Findings(
         size=size,
@@ -169,7 +170,7 @@ def judge(source: Source, seen: Seen, limits: Limits) -> Findings:
         too_few=np.flatnonzero(few).tolist(),
         too_many=np.flatnonzero(counts > limits.max_images).tolist(),
         gaps=[] if source.named else _gaps([int(name) for name in source.class_names if name.isdecimal()]),
-        keep=keep & ~few[source.labels],
+        keep=keep & ~few[labels],
     )
 
 

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from ..errors import UserError, printable, printable_lines
 from .check import Findings, Limits, Seen
+from .identities import Labels
 from .images import BadImage, decode
 from .sources import Source
 from .sources.listing import parse_list
@@ -28,7 +29,7 @@ def table(source: Source, seen: Seen, findings: Findings, limits: Limits) -> str
     """The findings as text, with the first few of each kind."""
     height, width = findings.size
     kept = int(findings.keep.sum())
-    counts = np.bincount(source.labels, minlength=len(source.class_names))
+    counts = Labels.of(source.labels).counts
     lines = [
         f"{len(source):,} pictures of {len(source.class_names):,} identities, {height}×{width} (height × width)",
         f"pictures an identity: {counts.min()} to {counts.max()}, median {np.median(counts):g}",
@@ -36,7 +37,7 @@ def table(source: Source, seen: Seen, findings: Findings, limits: Limits) -> str
     ]
     rows = [(what, len(found)) for what, found in _kinds(findings, limits).items()]
     lines += [f"{count:12,}  {what}" for what, count in rows]
-    identities = len(np.unique(source.labels[findings.keep]))
+    identities = len(np.unique(np.asarray(source.labels)[findings.keep]))
     lines += [f"{kept:12,}  clean pictures, of {identities:,} identities"]
     examples = _examples(source, seen, findings, limits)
     return printable_lines("\n".join([*lines, *(["", *examples] if examples else [])]))
@@ -68,7 +69,7 @@ def to_dict(source: Source, seen: Seen, findings: Findings, limits: Limits) -> d
         "label_gaps": findings.gaps,
         "grey": names(findings.grey),
         "num_clean_images": int(findings.keep.sum()),
-        "num_clean_identities": len(np.unique(source.labels[findings.keep])),
+        "num_clean_identities": len(np.unique(np.asarray(source.labels)[findings.keep])),
         "images_per_identity": dict(zip(map(printable, source.class_names), findings.counts.tolist(), strict=True)),
     }
 
@@ -156,10 +157,11 @@ def histogram(findings: Findings, limits: Limits) -> Figure:
 def contact_sheet(source: Source, findings: Findings, limits: Limits) -> Figure:
     """The first pictures of each kind of finding, and a seeded sample of clean identities, a row each."""
     rows = [(f"{what}: {len(found):,}", _indices(found)) for what, found in _kinds(findings, limits).items() if found]
-    clean = np.unique(source.labels[findings.keep])
+    clean = np.unique(np.asarray(source.labels)[findings.keep])
     sample = np.sort(np.random.default_rng(0).choice(clean, min(_SAMPLED, len(clean)), replace=False))
     for label in sample.tolist():
-        pictures = np.flatnonzero(findings.keep & (source.labels == label)).tolist()
+        start, end = Labels.of(source.labels).firsts[label : label + 2]
+        pictures = (start + np.flatnonzero(findings.keep[start:end])).tolist()
         rows.append((f"sample: {printable(source.class_names[label])}, {len(pictures)} pictures", pictures))
     strips = [(title, _strip(source, indices[:_SHOWN], findings.size)) for title, indices in rows if indices]
     figure = Figure(figsize=(12, max(1.35 * len(strips), 1.5)), layout="constrained")

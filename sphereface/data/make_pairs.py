@@ -12,10 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from ..errors import UserError, is_unprintable
 from ..files import locked, write_whole
+from .identities import Labels
 from .images import BadImage, decode
 from .sources import Source
 from .sources.selection import names_text
@@ -133,7 +132,7 @@ def _images(source: Source, chosen: Split, names: dict[int, str]) -> dict[str, i
     """The new name of each image → its index. Each is decoded, so that nothing is written where one cannot be used."""
     images = {}
     for label in chosen.people:
-        start, end = np.searchsorted(source.labels, [label, label + 1]).tolist()  # grouped by identity
+        start, end = Labels.of(source.labels).firsts[label : label + 2].tolist()
         for number, index in enumerate(range(start, end), start=1):
             suffix = _SUFFIXES[_whole_picture(source, index)[:2]]
             images[f"{names[label]}/{names[label]}_{number:04d}{suffix}"] = index

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from ..errors import UserError
 from ..files import flush_folder, locked, read_plain, temporary_name
+from .identities import Labels
 from .images import BadImage, decode
 from .recordio import EXACT_IN_FLOAT, RecordWriter, record_content
 from .sources.base import Source
@@ -218,7 +219,7 @@ def _identities(source: Source) -> Iterator[tuple[int, bytes]]:
     """The header record and one for each identity."""
     num_classes, first = len(source.class_names), len(source) + 1
     yield 0, record_content((first, first + num_classes), 0)
-    edges = (1 + np.searchsorted(source.labels, np.arange(num_classes + 1))).tolist()
+    edges = (1 + Labels.of(source.labels).firsts).tolist()
     for key, both in enumerate(itertools.pairwise(edges), first):
         yield key, record_content(both, key)
 

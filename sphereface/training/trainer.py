@@ -10,12 +10,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from ..checkpoint import BadCheckpoint, load_checkpoint
 from ..config import Config
 from ..data.batch import Batch
+from ..data.identities import Labels
 from ..data.prefetch import moved, prefetched
 from ..device import make_deterministic, use_machine
 from ..errors import Stopped, UserError
@@ -196,7 +196,7 @@ class Trainer:
             self.share,
             num_images=len(self.source),
             num_classes=self.num_classes,
-            most_images=int(np.bincount(self.source.labels).max()),
+            most_images=int(Labels.of(self.source.labels).counts.max()),
             total_steps=self.total_steps,
             doing=lambda: self.validator.doing,
             evaluates_again=evaluates_again,
@@ -395,6 +395,7 @@ class Trainer:
         if not same_choice(meta, self.config):
             progress |= dict.fromkeys(("best", "best_step", "evaluated_step"))
         self.learner.restore(state, path)
+        self.data.resume(meta)
         for name, value in progress.items():
             setattr(self.progress, name, value)
         self.saved_at = self.progress.step

@@ -8,16 +8,15 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..alignment.crop_template import training_template
 from ..checkpoint import BadCheckpoint
 from ..config import Config
 from ..data.batch import Batch
 from ..data.crops import CropBatches, check_sample
+from ..data.identities import Labels
 from ..data.images import BadImage
 from ..data.loader import batches
-from ..data.sampler import Augmentation, BatchOrder, identity_weights
+from ..data.sampler import NEWEST, ORDERS, Augmentation, Balance, BatchOrder
 from ..data.sources import Source, kept, open_source
 from .distributed import World, local_processes
 from .teacher import Teacher
@@ -51,6 +50,7 @@ class TrainingSet:
         self.source = kept(source, (data.keep_mb << 20) // local_processes())
         self.crops = CropBatches(self.source, config.model.input_spec.size)
         self.augmentation = Augmentation(data.mirror, data.crop_shift, data.augment)
+        self.order_version = NEWEST
         self.order(0)  # which may refuse
         check_sample(self.crops)
         self.sample = sample_of(self.source)
@@ -59,13 +59,15 @@ class TrainingSet:
 
     def order(self, start: int) -> BatchOrder:
         """Which pictures come to this process, after ``start`` that have come to all."""
+        strength = self.config.data.balance
         return BatchOrder(
             len(self.source),
             self.config.train.batch_size,
             seed=self.config.seed,
             augmentation=self.augmentation,
             start=start,
-            weights=identity_weights(self.source.labels, self.config.data.balance),
+            balance=Balance(Labels.of(self.source.labels).firsts, strength) if strength else None,
+            version=self.order_version,
             rank=self.world.rank,
             num_ranks=self.world.size,
         )
@@ -78,21 +80,26 @@ class TrainingSet:
                 yield batch if self.teacher is None else self.teacher.attached(batch, pin_memory=pin_memory)
 
     def about(self) -> dict[str, Any]:
-        """What a checkpoint says of it."""
+        """What a checkpoint says of it, and of the order in which its images come."""
         template = {} if self.template is None else {"template": self.template.to_meta()}
-        names = self.source.class_names
         teacher = {} if self.teacher is None else {"teacher": self.teacher.sha256}
-        return {"class_names": names, "num_images": len(self.source), "sample": self.sample, **template, **teacher}
+        names = list(self.source.class_names)
+        data = {"class_names": names, "num_images": len(self.source), "sample": self.sample, **template, **teacher}
+        return {**data, "order": self.order_version}
+
+    def resume(self, meta: Mapping[str, Any]) -> None:
+        """Take the order of a checkpoint that :meth:`check` accepts: its run goes through the images as it began."""
+        self.order_version = meta.get("order", 1)
 
     def check(self, meta: Mapping[str, Any], path: Path) -> None:
-        """Refuse a checkpoint of other data: other identities, another number of images, or other images.
+        """Refuse a checkpoint of other data: other identities, another number of images, other images or their order.
 
         Checkpoints of versions that kept no sample of the images pass without a comparison of images.
 
         Raises:
             BadCheckpoint: it is.
         """
-        names, images = self.source.class_names, len(self.source)
+        names, images = list(self.source.class_names), len(self.source)
         advice = f"resume with the data of that run, or start a new run from its weights: train.init_from={path}"
         if meta["class_names"] != names or meta["num_images"] != images:
             others = " (or other names)" if len(meta["class_names"]) == len(names) else ""
@@ -107,6 +114,12 @@ class TrainingSet:
             )
             raise BadCheckpoint(
                 f"{path}: train.teacher: trained with {was}, now with {now} · {advice.replace('data', 'teacher', 1)}"
+            )
+        if meta.get("order", 1) not in ORDERS:
+            raise BadCheckpoint(
+                f"{path}: meta.order: got {meta['order']}, an order of images of a later version · allowed: "
+                f"{', '.join(map(str, ORDERS))} · resume with that version, or start a new run from its weights: "
+                f"train.init_from={path}"
             )
         before = meta.get("sample", self.sample)
         if len(before) != len(self.sample):
@@ -138,7 +151,7 @@ def sample_of(source: Source) -> list[str]:
         32 hexadecimal digits for each identity of :func:`sampled_labels`; "" for an image that cannot be read.
     """
     sample = []
-    for index in np.searchsorted(source.labels, sampled_labels(len(source.class_names))):
+    for index in Labels.of(source.labels).firsts[sampled_labels(len(source.class_names))]:
         try:
             sample.append(hashlib.sha256(source.read(int(index))).hexdigest()[:32])
         except (BadImage, OSError):

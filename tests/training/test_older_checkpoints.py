@@ -55,6 +55,7 @@ def test_it_resumes_to_the_same_weights(run, expected, caplog):
         for key, value in state[part].items():
             np.testing.assert_allclose(value.numpy(), expected[f"{name}.{key}"], err_msg=key, **CLOSE)
     np.testing.assert_allclose(state["head"]["weight"].numpy(), expected["head"], **CLOSE)
+    assert state["meta"]["order"] == 1  # that of the build which began it
 
 
 def test_resume_auto_finds_it(run):

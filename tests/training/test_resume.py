@@ -448,6 +448,39 @@ def test_an_image_that_cannot_be_read_is_not_compared(run, trainer):
         trainer.restore(altered(run / "last.pt", lambda s: s["meta"]["sample"].__setitem__(1, "0" * 32)))
 
 
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_run_resumes_in_the_order_that_it_began_with(config_file, monkeypatch, version):
+    def weights(folder):
+        state = load_checkpoint(folder / "last.pt")
+        assert state["meta"]["order"] == version
+        return torch.cat([value.flatten() for value in state["model"].values()])
+
+    monkeypatch.setattr("sphereface.training.training_set.NEWEST", version)
+    whole = weights(train(config_file))
+    killed = train(config_file, stop_at=9)  # in the third epoch
+    if version == 1:
+        altered(killed / "last.pt", lambda s: s["meta"].pop("order"))  # as an earlier build saves it
+    monkeypatch.setattr("sphereface.training.training_set.NEWEST", 2)
+    assert torch.equal(weights(train(config_file, resume=str(killed))), whole)
+
+
+def test_a_new_run_has_the_newest_order_and_the_order_matters(config_file, monkeypatch):
+    new = load_checkpoint(train(config_file, "train.steps=2") / "last.pt")
+    monkeypatch.setattr("sphereface.training.training_set.NEWEST", 1)
+    old = load_checkpoint(train(config_file, "train.steps=2") / "last.pt")
+    assert (new["meta"]["order"], old["meta"]["order"]) == (2, 1)
+    assert not torch.equal(new["head"]["weight"], old["head"]["weight"])
+
+
+def test_an_order_of_a_later_version_is_refused(finished, run):
+    altered(run / "step-00000004.pt", lambda s: s["meta"].__setitem__("order", 3))
+    before = contents(run)
+    message = r"meta.order: got 3, an order of images of a later version · allowed: 1, 2 · .*train.init_from=/"
+    with pytest.raises(UserError, match=message):
+        run_training(str(finished), SHORT, resume=str(run), device="cpu")
+    assert contents(run) == before
+
+
 def test_every_form_of_the_same_images_has_the_same_sample(faces, tmp_path):
     folder = faces / "train"
     images = sorted(folder.rglob("*.png"))

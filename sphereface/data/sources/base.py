@@ -7,12 +7,13 @@ import logging
 import os
 import stat
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from ..identities import Labels
 from ..images import JPEG_END
 
 log = logging.getLogger(__name__)
@@ -24,16 +25,20 @@ class Source(Protocol):
     A source can be pickled and used in any number of processes: nothing open travels along.
 
     Attributes:
-        labels: (N,) int32 in [0, C), the class of each picture, without gaps.
+        labels: (N,) in [0, C), the class of each picture, without gaps, kept by identity.
         class_names: the C identities; label = position.
         named: whether those are names, of some at least; False where the data know identities by number alone.
         mapped: whether all pictures are in memory, or in files mapped into it, so that reading one is a copy; False
             where a file has to be opened for some.
     """
 
-    labels: npt.NDArray[np.int32]
-    class_names: list[str]
     named: bool
+
+    @property
+    def labels(self) -> Labels: ...
+
+    @property
+    def class_names(self) -> Sequence[str]: ...
 
     @property
     def mapped(self) -> bool: ...
@@ -75,21 +80,22 @@ class TextTable:
         return self._block[self._ends[index] : self._ends[index + 1]].decode("utf-8", "surrogateescape")
 
 
-def without_gaps(given: npt.NDArray[np.int64], name: str) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+def without_gaps(given: npt.NDArray[np.int64], name: str) -> tuple[Labels, npt.NDArray[np.int64]]:
     """Labels as classes; gaps are logged.
 
     Args:
-        given: (N,) labels, none negative.
+        given: (N,) labels, none negative, that never fall.
         name: of the file that has them.
 
     Returns:
-        (N,) the classes, in [0, C), and (C,) their labels, rising.
+        The classes, and (C,) int64 their labels, rising.
     """
-    values, classes = np.unique(given, return_inverse=True)
+    starts = np.flatnonzero(np.append(True, given[1:] != given[:-1]))
+    values = given[starts]
     if values[-1] != len(values) - 1:
         rest = (name, values[0], values[-1], len(values))
         log.info("data: %s: labels from %d to %d with gaps: its %d identities are numbered anew", *rest)
-    return classes.astype(np.int32), values
+    return Labels(np.append(starts, len(given))), values
 
 
 def smallest_index(indices: npt.NDArray[np.int64]) -> npt.NDArray[np.unsignedinteger]:

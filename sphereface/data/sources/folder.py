@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
-
 from ...errors import UserError, printable
+from ..identities import Labels
 from ..walking import nfc, say_left_out, walk_images, what_lies_at
 from .base import TextTable, read_file
 
@@ -45,7 +44,7 @@ class FolderSource:
         self.class_names = list(identities)
         self._paths = TextTable(name for names in identities.values() for name in names)
         counts = [len(names) for names in identities.values()]
-        self.labels = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+        self.labels = Labels.of_counts(counts)
         folders = {name.partition("/")[0] for name in walked.names if "/" in name}
         if len(folders) > len(identities):
             log.info("data: %s: folders that differ in Unicode's form alone count as one identity", self.root)

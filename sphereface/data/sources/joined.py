@@ -8,10 +8,10 @@ from bisect import bisect_right
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from ...errors import UserError
-from .base import Source, smallest_index
+from ..identities import Labels, Runs
+from .base import Source
 
 _COMPARED = 8  # identities
 
@@ -20,7 +20,7 @@ class JoinedSource:
     """Several sources as one training set.
 
     Kept apart, identities are those of the first source, then those of the second …, called ``<tag>/<name>``. Merged,
-    those of one name are one identity, and classes are sorted by name. Memory: 4 bytes a picture, merged up to 12.
+    those of one name are one identity, and classes are sorted by name. Memory: 8 bytes an identity, merged 24 more.
 
     Args:
         sources: two or more.
@@ -37,7 +37,7 @@ class JoinedSource:
     def __init__(self, sources: Sequence[Source], tags: Sequence[str], *, merge: bool) -> None:
         self._sources = list(sources)
         self._starts = [0, *itertools.accumulate(len(source) for source in sources)]
-        self._order: npt.NDArray[np.unsignedinteger] | None = None
+        self._order: Runs | None = None
         self.named = any(source.named for source in sources)
         self.numbered = frozenset(tag for tag, source in zip(tags, sources, strict=True) if not source.named)
         self.mapped = all(source.mapped for source in sources)
@@ -45,9 +45,7 @@ class JoinedSource:
             self._merge(tags)
         else:
             self.class_names = [f"{t}/{n}" for t, s in zip(tags, sources, strict=True) for n in s.class_names]
-            firsts = np.cumsum([0, *(len(source.class_names) for source in sources)]).astype(np.int32)
-            parts = [source.labels + first for source, first in zip(sources, firsts[:-1], strict=True)]
-            self.labels = np.concatenate(parts).astype(np.int32)
+            self.labels = Labels.of_counts(np.concatenate([Labels.of(source.labels).counts for source in sources]))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -61,7 +59,7 @@ class JoinedSource:
         return source.name(row)
 
     def _find(self, index: int) -> tuple[Source, int]:
-        row = int(index if self._order is None else self._order[index])
+        row = index if self._order is None else self._order[index]
         number = bisect_right(self._starts, row) - 1
         return self._sources[number], row - self._starts[number]
 
@@ -74,11 +72,11 @@ class JoinedSource:
                 )
         self.class_names = sorted({name for source in self._sources for name in source.class_names})
         place = {name: row for row, name in enumerate(self.class_names)}
-        labels = np.concatenate(
-            [np.array([place[name] for name in s.class_names], np.int32)[s.labels] for s in self._sources]
-        )
-        order = np.argsort(labels, kind="stable")
-        self.labels, self._order = labels[order], smallest_index(order)
+        classes = np.array([place[name] for source in self._sources for name in source.class_names])  # of each run
+        counts = np.concatenate([Labels.of(source.labels).counts for source in self._sources])
+        order = np.argsort(classes, kind="stable")
+        self._order = Runs((np.cumsum(counts) - counts)[order], counts[order])
+        self.labels = Labels.of_counts(np.bincount(classes, weights=counts).astype(np.int64))
 
 
 def num_copied(one: Source, other: Source) -> int:
@@ -97,5 +95,5 @@ def num_copied(one: Source, other: Source) -> int:
 
 def _first(source: Source, label: int) -> bytes:
     with contextlib.suppress(OSError):
-        return source.read(int(np.searchsorted(source.labels, label)))
+        return source.read(int(Labels.of(source.labels).firsts[label]))
     return b""

@@ -26,6 +26,7 @@ import numpy.typing as npt
 
 from ...errors import UserError, printable
 from ...files import read_plain
+from ..identities import Labels
 from ..text_files import text_lines
 from ..walking import nfc
 from .base import TextTable, read_file, without_gaps
@@ -197,15 +198,14 @@ def _im2rec(line: str) -> _Row | None:
     return (fields[2], fields[1].strip()) if len(fields) == 3 and _WHOLE.fullmatch(fields[0].strip()) else None
 
 
-def names_of_labels(folders: Sequence[str], labels: npt.NDArray[np.int32]) -> list[str] | None:
+def names_of_labels(folders: Sequence[str], labels: Labels) -> list[str] | None:
     """Return the folder of each label, where each has one of its own; else None.
 
     Args:
         folders: (N,) of the images.
-        labels: (N,) rising, without gaps.
+        labels: of the images.
     """
-    starts = np.searchsorted(labels, np.arange(int(labels[-1]) + 1)).tolist()
-    names = [folders[start] for start in starts]
+    names = [folders[start] for start in labels.firsts[:-1].tolist()]
     if "" in names or len(set(names)) < len(names):
         return None
     alike = all(folder == names[label] for folder, label in zip(folders, labels.tolist(), strict=True))

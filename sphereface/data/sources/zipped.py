@@ -16,6 +16,7 @@ import numpy as np
 
 from ...errors import UserError, first_line, printable, shown
 from ...files import DAMAGED, check_directory
+from ..identities import Labels
 from ..mapped import MappedFile
 from ..text_files import text_lines
 from ..walking import Walked, is_image, nfc, say_left_out, what_is
@@ -168,7 +169,7 @@ class ZipSource:
         self.class_names = sorted(by_identity)
         self.named = True
         counts = [len(by_identity[name]) for name in self.class_names]
-        self.labels = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+        self.labels = Labels.of_counts(counts)
         return [name for each in self.class_names for name in sorted(by_identity[each], key=lambda n: (nfc(n), n))]
 
 

@@ -33,8 +33,8 @@ def check_source(source: Source) -> None:
     """Read a source as training does: damage of one image is an OSError or a BadImage, which the feed counts."""
     assert len(source) == len(source.labels)
     assert len(source)
-    assert source.labels.min() >= 0
-    assert source.labels.max() < len(source.class_names)
+    assert np.asarray(source.labels).min() >= 0
+    assert np.asarray(source.labels).max() < len(source.class_names)
     assert len(set(source.class_names)) == len(source.class_names)
     for index in range(min(len(source), 20)):
         source.name(index)

@@ -1,0 +1,80 @@
+"""What the orders of training have in common: an epoch of N slots, an image a slot, and what is drawn for each slot.
+
+:mod:`sphereface.data.keyed_order` is the order of new runs. :mod:`sphereface.data.stored_order` is that of runs that an
+earlier build began. :class:`sphereface.data.sampler.BatchOrder` cuts either into batches.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ..augmentation import Augment
+
+ORDER, MIRROR, SHIFT, SLOTS = range(4)  # one stream of random numbers a purpose
+AUGMENT = 16  # the first of the augmentations' streams
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What may happen to a training crop; the recipe's is the mirror alone.
+
+    Attributes:
+        mirror: each picture is mirrored left-right with probability ½.
+        crop_shift: each picture is moved by up to so many pixels either way, its border replicated.
+        augment: the others, each with its probability.
+    """
+
+    mirror: bool = True
+    crop_shift: int = 0
+    augment: Augment = field(default_factory=Augment)
+
+    def streams(self) -> dict[str, tuple[int, int]]:
+        """By the name of each enabled augmentation: its stream, and how many numbers it takes for an image."""
+        kinds = enumerate(self.augment.kinds().items())
+        return {name: (AUGMENT + row, 1 + kind.columns) for row, (name, kind) in kinds if kind.p > 0}
+
+
+class Balance(NamedTuple):
+    """How often the images of each identity come, where that is not equally often.
+
+    Attributes:
+        firsts: (C + 1,) int64; the images of identity c are ``firsts[c]`` … ``firsts[c + 1]`` − 1.
+        strength: 1: every identity equally often; between 0 and 1: n^(−strength) an image, of an identity with n.
+    """
+
+    firsts: npt.NDArray[np.int64]
+    strength: float
+
+
+class Slots(NamedTuple):
+    """What is drawn for K slots of an epoch.
+
+    Attributes:
+        indices: (K,) int64 into the source.
+        mirror: (K,) bool.
+        shift: (K, 2) int64, (down, right) in pixels.
+        uniforms: (K, 1 + columns) float32 in [0, 1) for each enabled augmentation.
+    """
+
+    indices: npt.NDArray[np.int64]
+    mirror: npt.NDArray[np.bool_]
+    shift: npt.NDArray[np.int64]
+    uniforms: dict[str, npt.NDArray[np.float32]]
+
+
+class Order(Protocol):
+    """An order of training, a function of (seed, epoch, place) alone."""
+
+    def slots(self, epoch: int, start: int, stop: int) -> Slots:
+        """Return what is drawn for the slots at the places from ``start`` to ``stop`` − 1 of an epoch."""
+        ...
+
+
+def philox(seed: int, epoch: int, purpose: int) -> np.random.Philox:
+    """Return the generator of one purpose in one epoch."""
+    counter = np.array([0, 0, 0, purpose], dtype=np.uint64)
+    return np.random.Philox(key=np.array([seed, epoch], dtype=np.uint64), counter=counter)
