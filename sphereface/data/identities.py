@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Iterator, Sequence
 from typing import Any, overload
 
 import numpy as np
@@ -89,6 +91,37 @@ class Labels:
         """Return the labels as a list."""
         numbers: list[int] = np.asarray(self).tolist()
         return numbers
+
+
+class NumberNames(Sequence[str]):
+    """The names of C identities that are known by number alone, made when they are asked for.
+
+    Args:
+        numbers: (C,) integers.
+    """
+
+    def __init__(self, numbers: npt.NDArray[np.integer]) -> None:
+        self._numbers = numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        """Return one name, or some."""
+        found = self._numbers[index]
+        return [str(number) for number in found.tolist()] if isinstance(index, slice) else str(found)
+
+    def __iter__(self) -> Iterator[str]:
+        return map(str, self._numbers.tolist())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and len(other) == len(self) and all(map(operator.eq, self, other))
+
+    __hash__ = None  # type: ignore[assignment]  # as a list
 
 
 class Runs:

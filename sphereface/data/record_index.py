@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import warnings
 from array import array
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,19 @@ import numpy.typing as npt
 
 from ..errors import UserError
 from ..files import regular_file
-from .recordio import LENGTH_BITS, LENGTH_MASK, MAGIC, PART, Buffer
+from .recordio import LENGTH_BITS, LENGTH_MASK, MAGIC, PART, Buffer, read_content
+
+_CHUNK = 1 << 20  # records looked at together
+
+
+def rising(numbers: npt.NDArray[np.int64]) -> bool:
+    """Whether each number is above the one before, as keys and offsets nearly always are."""
+    return bool((numbers[1:] > numbers[:-1]).all())
+
+
+def chunks(count: int) -> Iterator[slice]:
+    """Cut so many records into parts whose arrays need little memory."""
+    return (slice(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK))
 
 
 def check_no_gaps(buffer: Buffer, offsets: npt.NDArray[np.int64], rows: npt.NDArray[np.int64], name: str) -> None:
@@ -28,7 +41,8 @@ def check_no_gaps(buffer: Buffer, offsets: npt.NDArray[np.int64], rows: npt.NDAr
         UserError: bytes of the file belong to no record of the index, or to two.
     """
     words = np.frombuffer(buffer, "<u4", count=len(buffer) // 4)
-    starts, nexts = offsets[rows], np.append(offsets[1:], len(buffer))[rows]
+    starts, nexts = offsets[rows], offsets[np.minimum(rows + 1, len(offsets) - 1)]
+    nexts[rows == len(offsets) - 1] = len(buffer)
     word = words[starts // 4 + 1]
     length = (word & LENGTH_MASK).astype(np.int64)
     ends = starts + PART.size + length + -length % 4
@@ -116,13 +130,13 @@ def read_index(path: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]
             "away, and the .rec is read without it"
         )
     keys, offsets = numbers[::2].copy(), numbers[1::2].copy()
-    ordered = np.sort(keys)
+    ordered = keys if rising(keys) else np.sort(keys, kind="stable")
     twice = ordered[1:][ordered[1:] == ordered[:-1]]
     if len(twice):
         raise UserError(f"{path}: the key {twice[0]} stands twice · allowed: once · make a new index")
     if ordered[0] < 0:
         raise UserError(f"{path}: got the key {ordered[0]} · allowed: 0 or more · make a new index")
-    places = np.sort(offsets)
+    places = offsets if rising(offsets) else np.sort(offsets, kind="stable")
     if len(twice := places[1:][places[1:] == places[:-1]]):
         first, second = keys[offsets == twice[0]][:2]
         raise UserError(
@@ -130,3 +144,16 @@ def read_index(path: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]
             "each · make a new index"
         )
     return keys, offsets
+
+
+def check_end(buffer: Buffer, path: Path, index: Path, last: int) -> None:
+    """Whether the last record of the index is whole: a copy that was cut short is noticed at once."""
+    if last >= len(buffer):
+        raise UserError(
+            f"{index}: points to byte {last}, {path.name} has {len(buffer)} · "
+            ".rec and .idx belong together, and this .rec is truncated or another one: copy both again"
+        )
+    try:
+        read_content(buffer, last)
+    except OSError as error:
+        raise UserError(f"{path}: truncated or damaged: its last record: {error} · copy .rec and .idx again") from error

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sphereface.data import record_labels
 from sphereface.data.record_index import find_records, read_index
 from sphereface.data.recordio import RecordWriter, read_content, read_heads, read_picture, record_content
 from sphereface.data.sources import RecordSource
-from sphereface.data.sources import records as source_of_records
 from sphereface.errors import UserError
 
 from .recs import MAGIC, framed, image_record, insightface_records, write_rec
@@ -285,8 +285,8 @@ def test_header_beyond_what_float32_counts(tmp_path, monkeypatch):
     records[6] = (0, image_record([2.0**24 + 2, 2.0**24 + 6], 0))
     with pytest.raises(UserError, match=r"its header record announces 16777217 images, there are 10 · copy .rec and"):
         RecordSource(write_rec(tmp_path / "train.rec", records))
-    monkeypatch.setattr(source_of_records, "EXACT_IN_FLOAT", 4)
-    monkeypatch.setattr(source_of_records, "_ROUNDED", 1 + 1 / 8)
+    monkeypatch.setattr(record_labels, "EXACT_IN_FLOAT", 4)
+    monkeypatch.setattr(record_labels, "_ROUNDED", 1 + 1 / 8)
     source = RecordSource(write_rec(tmp_path / "train.rec", insightface_records(PEOPLE)))
     assert source.labels.tolist() == [0, 0, 0, 1, 2, 2]
     assert [source.read(i) for i in range(6)] == [picture for person in PEOPLE for picture in person]

@@ -80,22 +80,30 @@ class TextTable:
         return self._block[self._ends[index] : self._ends[index + 1]].decode("utf-8", "surrogateescape")
 
 
-def without_gaps(given: npt.NDArray[np.int64], name: str) -> tuple[Labels, npt.NDArray[np.int64]]:
-    """Labels as classes; gaps are logged.
+def grouped(given: npt.NDArray[np.int64]) -> tuple[Labels, npt.NDArray[np.int64]]:
+    """Labels as classes, without gaps.
 
     Args:
-        given: (N,) labels, none negative, that never fall.
-        name: of the file that has them.
+        given: (N,) labels that never fall.
 
     Returns:
         The classes, and (C,) int64 their labels, rising.
     """
     starts = np.flatnonzero(np.append(True, given[1:] != given[:-1]))
     values = given[starts]
+    return Labels(np.append(starts, len(given))), values
+
+
+def say_gaps(values: npt.NDArray[np.int64], name: str) -> None:
+    """Log gaps between labels, which are closed.
+
+    Args:
+        values: (C,) labels, rising, none negative.
+        name: of the file that has them.
+    """
     if values[-1] != len(values) - 1:
         rest = (name, values[0], values[-1], len(values))
         log.info("data: %s: labels from %d to %d with gaps: its %d identities are numbered anew", *rest)
-    return Labels(np.append(starts, len(given))), values
 
 
 def smallest_index(indices: npt.NDArray[np.int64]) -> npt.NDArray[np.unsignedinteger]:

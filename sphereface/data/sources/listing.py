@@ -29,7 +29,7 @@ from ...files import read_plain
 from ..identities import Labels
 from ..text_files import text_lines
 from ..walking import nfc
-from .base import TextTable, read_file, without_gaps
+from .base import TextTable, grouped, read_file, say_gaps
 from .folder import first_folders
 
 log = logging.getLogger(__name__)
@@ -108,7 +108,8 @@ class Listing:
         composed = [nfc(posixpath.normpath(path.removeprefix(root))) for path in paths]
         order = sorted(range(len(paths)), key=lambda row: (given[row], composed[row]))
         self.paths = [paths[row] for row in order]
-        self.labels, values = without_gaps(given[order], name)
+        self.labels, values = grouped(given[order])
+        say_gaps(values, name)
         if len(set(composed)) < len(composed):
             _say_repeated(composed, given.tolist(), printable(name))
         ordered = [composed[row] for row in order]

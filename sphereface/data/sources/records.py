@@ -5,25 +5,28 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from ...errors import UserError, shown
 from ...files import regular_file
+from ..identities import Labels, NumberNames
+from ..index_file import Arrays, Index, Stamp, indexed
 from ..mapped import MappedFile
-from ..record_index import check_no_gaps, find_records, read_index
-from ..recordio import EXACT_IN_FLOAT, Buffer, Heads, read_content, read_heads, read_picture
+from ..record_index import check_end, check_no_gaps, find_records, read_index, rising
+from ..record_labels import Records
+from ..recordio import read_content, read_heads, read_picture
 from ..text_files import read_text_lines
 from ..walking import nfc
-from .base import smallest_index, without_gaps
+from .base import grouped, say_gaps, smallest_index
 
 log = logging.getLogger(__name__)
 
 _SAMPLED = 64
 _LONGEST_PROPERTY = 100  # characters
-_ROUNDED = 1 + 2 / EXACT_IN_FLOAT  # numbers of float32 are right within this factor
+_FEWEST_BYTES = 1 << 26  # of a .rec that is worth an index: 20,000 crops, which are opened in 10 ms
+_FORM = 1  # of the arrays of an index
 
 
 class RecordSource:
@@ -37,8 +40,11 @@ class RecordSource:
     that was packed. Identities are called by their label, unless ``<name>.identities.txt``, which
     ``scripts/pack_faces.py`` writes beside the ``.rec``, has a name on line label + 1.
 
-    Memory: 16 bytes a picture. Opening reads the heads of the identity records; where there are none, those of all
-    records; and without ``.idx`` it walks through the file. The label of each record is compared when it is read.
+    The first opening reads the ``.idx`` and the heads of the identity records; where there are none, those of all
+    records; and without ``.idx`` it walks through the file. What it finds is kept in an index beside the ``.rec``
+    (:mod:`sphereface.data.index_file`), which later openings and all processes map. Memory: 16 bytes an identity; of a
+    ``.rec`` of less than 64 MiB, which has no index, 12 more an image. The label of each record is compared when it is
+    read.
 
     Args:
         path: the ``.rec``, or a folder with a ``train.rec``.
@@ -52,19 +58,12 @@ class RecordSource:
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path) / "train.rec" if Path(path).is_dir() else Path(path)
         self._file = MappedFile(self.path)
-        keys, offsets = self.index()
-        records = _Records(self._file.view(), str(self.path), keys, offsets)
-        images, given = records.images()
-        if len(images) == 0:
-            raise UserError(f"{self.path}: got no pictures · allowed: a .rec of labelled pictures")
-        order = np.lexsort((keys[images], given))
-        self.labels, values = without_gaps(given[order], str(self.path))
-        self._offsets = offsets[images][order]
-        self._keys = smallest_index(keys[images][order])
-        self._values = values
+        self._index = self._opened()
+        self.labels, values = Labels(self._index["firsts"]), self._index["values"]
+        say_gaps(values, str(self.path))
         names = _read_names(names_path(self.path), int(values[-1]) + 1)
         self.named = names is not None
-        self.class_names = [names[value] if names else str(value) for value in values.tolist()]
+        self.class_names = [names[value] for value in values.tolist()] if names else NumberNames(values)
         self._compare_property(int(values[-1]))
 
     def __len__(self) -> int:
@@ -72,10 +71,11 @@ class RecordSource:
 
     def read(self, index: int) -> bytes:
         """Return the encoded image. Raises OSError where no whole record of its identity is there."""
-        return read_picture(self._file.view(), int(self._offsets[index]), float(self._values[self.labels[index]]))
+        label = self._index["values"][self.labels[index]]
+        return read_picture(self._file.view(), int(self._index["offsets"][index]), float(label))
 
     def name(self, index: int) -> str:
-        return f"{self.path}, record {self._keys[index]}"
+        return f"{self.path}, record {self._index['keys'][index]}"
 
     def content(self, offset: int) -> bytes:
         """The whole record at an offset, its head included."""
@@ -92,12 +92,53 @@ class RecordSource:
                 raise UserError(f"{self.path}: records share an id · allowed with no .idx beside it: an id each")
             return keys, offsets
         keys, offsets = read_index(path)
-        order = np.argsort(offsets, kind="stable")
-        _check_end(buffer, self.path, path, int(offsets[order[-1]]))
-        spread = order[np.unique(np.linspace(0, len(order) - 1, _SAMPLED).astype(np.int64))]
+        if not rising(offsets):
+            order = np.argsort(offsets, kind="stable")
+            keys, offsets = keys[order], offsets[order]
+        check_end(buffer, self.path, path, int(offsets[-1]))
+        spread = _spread(len(offsets))
         read_heads(buffer, offsets[spread], str(self.path))  # or the index belongs to another file
-        check_no_gaps(buffer, offsets[order], np.searchsorted(offsets[order], offsets[spread]), str(self.path))
-        return keys[order], offsets[order]
+        check_no_gaps(buffer, offsets, spread, str(self.path))
+        return keys, offsets
+
+    def _opened(self) -> Index:
+        stamp = self._stamp()
+        if self._file.size < _FEWEST_BYTES:
+            return Index(self._arrays(), None, stamp)
+        return indexed(self.path, stamp, self._arrays, self._problem)
+
+    def _stamp(self) -> Stamp:
+        stamp = {"form": _FORM}
+        for path in (self.path, self.path.with_suffix(".idx")):
+            if path.exists():
+                stat = path.stat()
+                stamp |= {f"bytes{path.suffix}": stat.st_size, f"ns{path.suffix}": stat.st_mtime_ns}
+        return stamp
+
+    def _arrays(self) -> Arrays:
+        """What an index holds: of each image the offset and the key of its record, of each identity where its images
+        begin and its label.
+        """
+        keys, offsets = self.index()
+        images, given = Records(self._file.view(), str(self.path), keys, offsets).images()
+        if len(images) == 0:
+            raise UserError(f"{self.path}: got no pictures · allowed: a .rec of labelled pictures")
+        if (given[1:] < given[:-1]).any():  # their keys rise
+            order = np.argsort(given, kind="stable")
+            images, given = images[order], given[order]
+        labels, values = grouped(given)
+        places, numbers = offsets[images], smallest_index(keys[images])
+        return {"offsets": places, "keys": numbers, "firsts": labels.firsts, "values": values}
+
+    def _problem(self, arrays: Arrays) -> str:
+        """Say what is wrong with the arrays of an index: they make no sense, or a sample has other labels."""
+        offsets, keys, firsts, values = (arrays[name] for name in ("offsets", "keys", "firsts", "values"))
+        whole = len(firsts) == len(values) + 1 > 1 and firsts[0] == 0 and len(offsets) == len(keys) == firsts[-1]
+        if not (whole and (firsts[1:] > firsts[:-1]).all() and values[0] >= 0 and (values[1:] > values[:-1]).all()):
+            return "its figures make no sense"
+        rows = _spread(len(offsets))
+        heads = read_heads(self._file.view(), offsets[rows], str(self.path))
+        return "" if (heads.label == values[Labels(firsts)[rows]]).all() else "records have other labels than it says"
 
     def _compare_property(self, highest: int) -> None:
         """Compare with the number of identities that ``property`` announces: another one means half a copy."""
@@ -117,137 +158,14 @@ class RecordSource:
         log.warning("data: %s announces %s identities, the records hold %d", path, announced, found)
 
 
+def _spread(count: int) -> npt.NDArray[np.int64]:
+    """A sample of the numbers below ``count``, the first and the last among them."""
+    return np.unique(np.linspace(0, count - 1, _SAMPLED).astype(np.int64))
+
+
 def names_path(rec: Path) -> Path:
     """Where the identities of a ``.rec`` have their names."""
     return rec.with_suffix(".identities.txt")
-
-
-class _Header(NamedTuple):
-    first_identity: int
-    end: int
-
-
-class _Records:
-    """All records of one file, and which of them are pictures of whom.
-
-    Args:
-        buffer: the file.
-        name: what to call it in a message.
-        keys, offsets: (R,) int64.
-    """
-
-    def __init__(self, buffer: Buffer, name: str, keys: npt.NDArray[np.int64], offsets: npt.NDArray[np.int64]) -> None:
-        self.buffer, self.name, self.keys, self.offsets = buffer, name, keys, offsets
-        self.by_key = np.argsort(keys, kind="stable")
-
-    def images(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Rows of the pictures, and their labels."""
-        header = self._header()
-        if header is None:
-            rows = self.by_key
-            return rows, self._labels(rows, self._all_heads())
-        if header.first_identity - 1 > len(self.keys) * _ROUNDED:
-            raise self._other_count(header.first_identity - 1, len(self.keys))
-        if header.end > EXACT_IN_FLOAT:  # the numbers of header and identity records are rounded
-            heads = self._all_heads()
-            rows = self.by_key[~heads.empty]
-            self._check_last_key(header)
-            if not header.first_identity - 1 <= len(rows) * _ROUNDED <= header.first_identity * _ROUNDED**2:
-                raise self._other_count(header.first_identity - 1, len(rows))
-            return rows, self._labels(rows, heads.of(~heads.empty))
-        rows = self.rows(np.arange(1, header.first_identity))
-        self._check_last_key(header)
-        labels = self._labels_of_ranges(header)
-        return rows, self._labels(rows, self._heads(rows)) if labels is None else labels
-
-    def _all_heads(self) -> Heads:
-        """The heads of all records by key; here, where each is read anyway, no gap between them stays unnoticed."""
-        heads = self._heads(self.by_key)
-        check_no_gaps(self.buffer, self.offsets, np.arange(len(self.offsets)), self.name)
-        return heads
-
-    def _check_last_key(self, header: _Header) -> None:
-        """Whether a record has a key beyond those that the header record announces."""
-        last = int(self.keys[self.by_key[-1]])
-        if last >= header.end * _ROUNDED:
-            raise UserError(
-                f"{self.name}: its header record announces the keys 0 to {header.end - 1}, the index has the key "
-                f"{last} · one of them is of another set: copy .rec and .idx again"
-            )
-
-    def _other_count(self, announced: int, found: int) -> UserError:
-        return UserError(
-            f"{self.name}: its header record announces {announced} images, there are {found} · copy .rec and .idx again"
-        )
-
-    def _header(self) -> _Header | None:
-        row = self.by_key[0]
-        if self.keys[row] != 0:
-            return None
-        heads = self._heads(self.by_key[:1])
-        if heads.flag[0] < 2 or not heads.empty[0]:
-            return None
-        first, end = float(heads.label[0]), float(heads.second[0])
-        if not (1 <= first <= end < 2**62):  # NaN too
-            raise UserError(f"{self.name}: its header record says ({first:g}, {end:g}) · allowed: keys, 1 or more")
-        return _Header(int(first), int(end))
-
-    def rows(self, keys: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """The rows of some keys. Raises UserError where one is missing."""
-        places = np.minimum(np.searchsorted(self.keys, keys, sorter=self.by_key), len(self.keys) - 1)
-        rows = self.by_key[places]
-        missing = self.keys[rows] != keys
-        if missing.any():
-            raise UserError(
-                f"{self.name}: its header record announces {len(keys)} records, of which the index lacks "
-                f"{missing.sum()}, the first key {keys[missing.argmax()]} · copy .rec and .idx again"
-            )
-        return rows
-
-    def _labels_of_ranges(self, header: _Header) -> npt.NDArray[np.int64] | None:
-        """Labels of the keys 1 … a − 1 by the identity records; None where those do not say it beyond doubt."""
-        identities = np.arange(header.first_identity, header.end)
-        if len(identities) == 0 or not np.isin(identities, self.keys).all():
-            return None
-        ranges = self._heads(self.rows(identities))
-        if not (ranges.empty & (ranges.flag >= 2)).all():
-            return None
-        order = np.argsort(ranges.label, kind="stable")
-        edges = np.append(ranges.label[order], ranges.second[order][-1])
-        if not (np.array_equal(edges[1:], ranges.second[order]) and (edges == np.floor(edges)).all()):  # NaN too
-            return None
-        if edges[0] != 1 or edges[-1] != header.first_identity or not (edges[:-1] < edges[1:]).all():
-            return None
-        keys = edges.astype(np.int64)
-        labels, last = (self._labels(rows, self._heads(rows)) for rows in map(self.rows, (keys[:-1], keys[1:] - 1)))
-        return np.repeat(labels, np.diff(keys)) if (labels == last).all() else None
-
-    def _heads(self, rows: npt.NDArray[np.int64]) -> Heads:
-        return read_heads(self.buffer, self.offsets[rows], self.name)
-
-    def _labels(self, rows: npt.NDArray[np.int64], heads: Heads) -> npt.NDArray[np.int64]:
-        with np.errstate(invalid="ignore"):
-            wrong = ~((heads.label >= 0) & (heads.label < 2**31) & (heads.label == np.floor(heads.label)))
-        if wrong.any():
-            row = wrong.argmax()
-            raise UserError(
-                f"{self.name}: record {self.keys[rows[row]]} has the label {heads.label[row]:g} · "
-                "allowed: whole numbers of 0 or more"
-            )
-        return heads.label.astype(np.int64)
-
-
-def _check_end(buffer: Buffer, path: Path, index: Path, last: int) -> None:
-    """Whether the last record of the index is whole: a copy that was cut short is noticed at once."""
-    if last >= len(buffer):
-        raise UserError(
-            f"{index}: points to byte {last}, {path.name} has {len(buffer)} · "
-            ".rec and .idx belong together, and this .rec is truncated or another one: copy both again"
-        )
-    try:
-        read_content(buffer, last)
-    except OSError as error:
-        raise UserError(f"{path}: truncated or damaged: its last record: {error} · copy .rec and .idx again") from error
 
 
 def _read_names(path: Path, num_labels: int) -> list[str] | None:

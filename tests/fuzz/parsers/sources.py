@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import pickle
+import shutil
 import tarfile
 import zipfile
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 
 from sphereface.data.bins import read_bin
 from sphereface.data.images import BadImage, decode
-from sphereface.data.sources import Source, open_path, open_source, read_names
+from sphereface.data.sources import Source, open_path, open_source, read_names, records
 
 from ...data.recs import image_record, insightface_records, write_rec
 from ...data.shards import face_lmdb, table_of, write_arrow, write_parquet, write_tar
@@ -175,6 +176,34 @@ def make_lmdb(folder: Path) -> None:
     face_lmdb(folder / "small.lmdb", [(b"x" * (number % 50), number % 3) for number in range(300)])  # in the leaves
 
 
+@contextlib.contextmanager
+def _indexed():
+    """Let a small .rec have an index too."""
+    fewest, records._FEWEST_BYTES = records._FEWEST_BYTES, 0
+    try:
+        yield
+    finally:
+        records._FEWEST_BYTES = fewest
+
+
+def make_rec_index(folder: Path) -> None:
+    write_rec(folder / "rec" / "train.rec", insightface_records(_people(folder)))
+    with _indexed():
+        open_path(folder / "rec")
+
+
+def parse_rec_index(folder: Path, _path: Path) -> None:
+    """Whatever the index says, what is read is what the records hold, or an error of one image."""
+    copy = folder / "out" / "rec"
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(folder / "rec", copy)  # with the times of the files
+    plain = open_path(copy)
+    with _indexed():
+        source = open_path(copy)
+    check_source(source)
+    assert source.labels.tolist() == plain.labels.tolist()
+
+
 register(
     "folder",
     make_folder_source,
@@ -183,14 +212,21 @@ register(
 )
 register("list", make_list, _parse_at("list.txt"), files="list.txt", reads="data.sources.listing data.text_files")
 register("lst", make_lst, _parse_at(), files="list.lst", reads="data.sources.listing")
-register("rec", make_rec, _parse_at("rec"), files="rec/*", reads="data.recordio data.record_index data.sources.records")
+register(
+    "rec",
+    make_rec,
+    _parse_at("rec"),
+    files="rec/*",
+    reads="data.recordio data.record_index data.record_labels data.sources.records",
+)
 register(
     "rec-plain",
     make_plain_rec,
     _parse_at("rec"),
     files="rec/*",
-    reads="data.recordio data.record_index data.sources.records",
+    reads="data.recordio data.record_index data.record_labels data.sources.records",
 )
+register("rec-index", make_rec_index, parse_rec_index, files="rec/.train.rec.index", reads="data.index_file")
 register("zip", make_zip, _parse_at(), files="*.zip", reads="data.sources.zipped")
 register(
     "tar",
