@@ -104,6 +104,7 @@ def header(change) -> bytes:
         lambda data: data + b"\0",
         lambda data: b"X" + data[1:],
         lambda data: data[:30] + b"#" + data[31:],
+        lambda data: data.replace(b'["<i8", 5]', b'["<i8", 6]'),
         lambda data: data[:8] + struct.pack("<I", 2**32 - 1) + data[12:],
         lambda data: header(lambda about: about.pop("stamp")),
         lambda data: header(lambda about: about["arrays"].update(a=["<i8", -1])),
