@@ -55,6 +55,13 @@ def test_ranks_together_see_the_batches_of_one(num_ranks, start, version):
     assert by_place(together) == begun
 
 
+@pytest.mark.parametrize("version", [1, 2])
+def test_batches_are_the_same_in_whatever_order_they_are_asked_for(version):
+    stream = order(version=version)
+    for start in (60, 0, 130, 48, 0):  # epochs 1, 0, 2, 0 and 1, 0
+        assert by_place([stream.draw(start)]) == by_place([order(version=version).draw(start)])
+
+
 def test_a_pictures_randomness_is_of_seed_epoch_and_index_alone():
     small, large = by_place(take(25, iter(order(50, 2)))), by_place(take(1, iter(order(50, 50))))
     assert sorted(small, key=lambda place: place[0]) == sorted(large, key=lambda place: place[0])
