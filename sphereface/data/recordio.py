@@ -160,18 +160,19 @@ def read_heads(buffer: Buffer, offsets: npt.NDArray[np.int64], name: str) -> Hea
             "the .idx belongs to another file, or one of them is damaged: copy both again, or make an index "
             "with scripts/pack_faces.py from a copy of the .rec without .idx"
         )
-    length = (words[at + 1] & LENGTH_MASK).astype(np.int64)
-    flag = words[at + 2].astype(np.int64)
-    last = len(words) - 1
-    first, second = (words[np.minimum(at + 8 + i, last)].view("<f4") for i in range(2))
+    begun = np.lib.stride_tricks.sliding_window_view(words, 8)[at] if len(at) else np.empty((0, 8), words.dtype)
+    cut, length = begun[:, 1] >> LENGTH_BITS != 0, (begun[:, 1] & LENGTH_MASK).astype(np.int64)
+    flag = begun[:, 2].astype(np.int64)
+    label, second = begun[:, 3].copy().view("<f4"), np.full(len(at), np.nan, np.float32)
+    for array, rows in enumerate((np.flatnonzero(flag > 0), np.flatnonzero(flag > 1))):  # labels behind the head
+        (label, second)[array][rows] = words[np.minimum(at[rows] + 8 + array, len(words) - 1)].view("<f4")
     heads = Heads(
-        label=np.where(flag > 0, first, words[at + 3].view("<f4")),
-        second=np.where(flag > 1, second, np.float32(np.nan)),
-        id=words[at + 4].astype(np.uint64) | words[at + 5].astype(np.uint64) << np.uint64(32),
+        label=label,
+        second=second,
+        id=begun[:, 4].astype(np.uint64) | begun[:, 5].astype(np.uint64) << np.uint64(32),
         flag=flag,
-        empty=(words[at + 1] >> LENGTH_BITS == 0) & (length <= _HEAD.size + 4 * flag),
+        empty=~cut & (length <= _HEAD.size + 4 * flag),
     )
-    cut = words[at + 1] >> LENGTH_BITS != 0
     if (short := ~cut & (length < _HEAD.size)).any():
         row = short.argmax()
         raise UserError(
