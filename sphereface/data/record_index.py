@@ -16,6 +16,7 @@ from ..files import regular_file
 from .recordio import LENGTH_BITS, LENGTH_MASK, MAGIC, PART, Buffer, read_content
 
 _CHUNK = 1 << 20  # records looked at together
+_BLOCK = 1 << 20  # bytes of text read together: numpy grows and copies its array again and again for a large one
 
 
 def rising(numbers: npt.NDArray[np.int64]) -> bool:
@@ -115,21 +116,18 @@ def read_index(path: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]
     """
     try:
         with open(path, "rb", opener=regular_file) as file:
-            text = file.read().removeprefix(codecs.BOM_UTF8).strip()
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # numpy only warns where a text stops being numbers
-            numbers = np.fromstring(text, dtype=np.int64, sep=" ")
+            text = file.read()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    except (ValueError, DeprecationWarning):
-        numbers = np.empty(0, np.int64)
-    num_lines = text.count(b"\n") + 1
-    if len(numbers) != 2 * num_lines or len(numbers) == 0:
+    if text.startswith(codecs.BOM_UTF8) or text[:1].isspace() or text[-2:-1].isspace():  # seldom: it copies the text
+        text = text.removeprefix(codecs.BOM_UTF8).strip()
+    pairs = _pairs(text, len(text) - text.endswith(b"\n"))
+    if pairs is None:
         raise UserError(
             f"{path}: got a text that is no index · allowed: a line 'key<tab>offset' for each record · move it "
             "away, and the .rec is read without it"
         )
-    keys, offsets = numbers[::2].copy(), numbers[1::2].copy()
+    keys, offsets = pairs
     ordered = keys if rising(keys) else np.sort(keys, kind="stable")
     twice = ordered[1:][ordered[1:] == ordered[:-1]]
     if len(twice):
@@ -144,6 +142,28 @@ def read_index(path: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]
             "each · make a new index"
         )
     return keys, offsets
+
+
+def _pairs(text: bytes, stop: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None:
+    """The two numbers of each line before ``stop``, read in blocks of lines; None where a line has not two."""
+    num_lines = text.count(b"\n", 0, stop) + 1
+    keys, offsets = np.empty(num_lines, np.int64), np.empty(num_lines, np.int64)
+    row = start = 0
+    while start < stop:
+        end = text.find(b"\n", start + _BLOCK, stop)
+        end = stop if end < 0 else end
+        count = text.count(b"\n", start, end) + 1
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")  # numpy only warns where a text stops being numbers
+                numbers = np.fromstring(text[start:end], dtype=np.int64, sep=" ")
+        except (ValueError, DeprecationWarning):
+            return None
+        if len(numbers) != 2 * count:
+            return None
+        keys[row : row + count], offsets[row : row + count] = numbers[::2], numbers[1::2]
+        row, start = row + count, end + 1
+    return (keys, offsets) if row == num_lines else None
 
 
 def check_end(buffer: Buffer, path: Path, index: Path, last: int) -> None:

@@ -141,6 +141,8 @@ def test_where_the_folder_may_not_be_written_it_is_in_the_cache(source, monkeypa
         assert (made, index.path) == (1, places[1])
         assert opened(source)[1] == 0
     assert caplog.messages == []
+    monkeypatch.setattr(index_file, "_places", lambda _: places)
+    assert opened(source)[0].path == places[1]  # found there, though the folder may be written by now
 
 
 def test_where_no_folder_may_be_written_it_is_in_memory_and_one_line_says_so(source, monkeypatch, tmp_path, caplog):

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sphereface.data import record_labels
+from sphereface.data import record_index, record_labels
 from sphereface.data.record_index import find_records, read_index
 from sphereface.data.recordio import RecordWriter, read_content, read_heads, read_picture, record_content
 from sphereface.data.sources import RecordSource
@@ -406,3 +406,27 @@ def test_names_of_identities(tmp_path):
     (tmp_path / "train.identities.txt").write_bytes("Ann\nBéla\n王\n".encode("utf-16"))
     with pytest.raises(UserError, match=r"train.identities.txt: cannot be read as UTF-8 text \(it is UTF-16\)"):
         RecordSource(rec)
+
+
+@pytest.mark.parametrize("block", [1, 7, 64, 10_000])
+@pytest.mark.parametrize("form", ["{}\n", "{}", "\ufeff{}\n\n", " {} \r\n"])
+def test_an_index_is_read_in_blocks_of_lines(tmp_path, monkeypatch, block, form):
+    monkeypatch.setattr(record_index, "_BLOCK", block)
+    pairs = [(key, key * 97 % 5000 * 4) for key in range(300)]
+    (tmp_path / "a.idx").write_text(form.format("\n".join(f"{key}\t{offset}" for key, offset in pairs)))
+    keys, offsets = read_index(tmp_path / "a.idx")
+    assert list(zip(keys.tolist(), offsets.tolist(), strict=True)) == pairs
+
+
+@pytest.mark.parametrize("block", [1, 7, 64, 10_000])
+@pytest.mark.parametrize("line", ["7", "7\t8\t9", "x\t8", "", "7\t"])
+@pytest.mark.parametrize("place", [0, 150, 299])
+def test_a_line_without_two_numbers_is_an_error_in_any_block(tmp_path, monkeypatch, block, line, place):
+    monkeypatch.setattr(record_index, "_BLOCK", block)
+    lines = [f"{key}\t{4 * key}" for key in range(300)]
+    lines[place] = line
+    if line == "" and place != 150:
+        lines[150] = ""  # at its ends blank lines are passed over
+    (tmp_path / "a.idx").write_text("\n".join(lines) + "\n")
+    with pytest.raises(UserError, match=r"a.idx: got a text that is no index"):
+        read_index(tmp_path / "a.idx")
