@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
 from ..backbone_options import BackboneOptions
 from ..checkpoint import BadCheckpoint, load_checkpoint
+from ..data.identities import Labels
 from ..errors import UserError
 from ..losses.whole_head import take_known
 from ..models.loading import check_finite, load_weights, model_options
@@ -53,7 +52,7 @@ def start_from(learner: Learner, path: Path, class_names: Sequence[str]) -> str:
     )
 
 
-def start_head_from_teacher(learner: Learner, labels: npt.NDArray[np.integer[Any]]) -> None:
+def start_head_from_teacher(learner: Learner, labels: Labels) -> None:
     """Set the head's rows to the teacher's mean of each identity, lifted to the student's width.
 
     A (T, D) matrix of orthonormal rows keeps the angles between them where D ≥ T; with fewer dimensions they are those

@@ -15,6 +15,7 @@ from torch import Tensor
 from ..config import Config
 from ..config_sections import TeacherConfig
 from ..data.batch import Batch
+from ..data.identities import Labels
 from ..data.sources import Source
 from ..data.transforms import to_input
 from ..errors import UserError, listed
@@ -100,7 +101,7 @@ class Teacher:
         embedded: Tensor = self.network(to_input(batch.images, self.network.input_spec, batch.mirror, batch.augment))
         return embedded
 
-    def class_means(self, labels: npt.NDArray[np.integer[Any]], num_classes: int) -> npt.NDArray[np.float32]:
+    def class_means(self, labels: Labels, num_classes: int) -> npt.NDArray[np.float32]:
         """(C, T) mean direction of the images of each identity, of length 1."""
         if self.table is None:
             raise UserError("train.init_head: got teacher with train.teacher.view same · allowed there: view stored")

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import UserError, printable, shown
+from ..identities import Labels
 from ..walking import nfc
-from .base import without_gaps
+from .base import grouped, say_gaps
 from .folder import first_folders
 from .listing import MOST_LABEL, names_of_labels
 
@@ -26,13 +27,13 @@ class Grouped(NamedTuple):
 
     Attributes:
         rows: (N,) int64, where each image stood; those of one identity are side by side.
-        labels: (N,) int32, rising, without gaps.
+        labels: of the images in that order.
         class_names: the identities.
         named: whether those are names.
     """
 
     rows: npt.NDArray[np.int64]
-    labels: npt.NDArray[np.int32]
+    labels: Labels
     class_names: list[str]
     named: bool
 
@@ -106,12 +107,13 @@ def _by_name(names: Sequence[str], identities: Sequence[str], rows: Sequence[int
     class_names = sorted({identities[row] for row in rows})
     place = {name: label for label, name in enumerate(class_names)}
     labels = np.array([place[identities[row]] for row in ordered], dtype=np.int32)
-    return Grouped(np.array(ordered, dtype=np.int64), labels, class_names, True)
+    return Grouped(np.array(ordered, dtype=np.int64), Labels.of(labels), class_names, True)
 
 
 def _by_number(names: Sequence[str], numbers: Sequence[int], place: str) -> Grouped:
     ordered = sorted(range(len(numbers)), key=lambda row: (numbers[row], nfc(names[row]), names[row]))
-    labels, values = without_gaps(np.array([numbers[row] for row in ordered], dtype=np.int64), place)
+    labels, values = grouped(np.array([numbers[row] for row in ordered], dtype=np.int64))
+    say_gaps(values, place)
     composed = [nfc(names[row]) for row in ordered]
     folders = names_of_labels(first_folders(composed)[0], labels)
     folders = folders or names_of_labels([name.rpartition("/")[0] for name in composed], labels)
