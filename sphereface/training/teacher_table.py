@@ -17,10 +17,10 @@ from tqdm import tqdm
 from ..data.crops import CropBatches, reason
 from ..data.images import BadImage
 from ..data.sources import Source
-from ..errors import UserError, listed
+from ..errors import UserError, first_line, listed
 from ..evaluation.embed import embed_batch
 from ..evaluation.embedder import Embedder
-from ..files import temporary_name
+from ..files import DAMAGED, temporary_name
 from .distributed import World
 
 log = logging.getLogger(__name__)
@@ -60,16 +60,15 @@ def kept_embeddings(embedder: Embedder, source: Source, runs_dir: Path, world: W
         if world.first:
             _make(path, marks, len(source), embedder.model.embedding_dim)
         world.sums(0.0)  # all wait for it
-        rows = np.load(path, mmap_mode="r+")
-        done = np.memmap(marks, dtype=np.uint8, mode="r+")
-        missing = np.flatnonzero(done == 0)
-        if len(missing):
-            log.info("teacher: %s embeds %s images, kept in %s", embedder.path, f"{len(source):,}", path)
-            _fill(embedder, crops, rows, done, missing[world.rank :: world.size], show=world.first)
-    except (OSError, ValueError) as error:
+        rows, done = np.load(path, mmap_mode="r+"), np.memmap(marks, dtype=np.uint8, mode="r+")
+    except (OSError, *DAMAGED) as error:
         raise UserError(
-            f"train.teacher: {path}: cannot be used ({error}) · delete it, or set another runs_dir"
+            f"train.teacher: {path}: cannot be used ({first_line(error)}) · delete it, or set another runs_dir"
         ) from None
+    missing = np.flatnonzero(done == 0)
+    if len(missing):
+        log.info("teacher: %s embeds %s images, kept in %s", embedder.path, f"{len(source):,}", path)
+        _fill(embedder, crops, rows, done, missing[world.rank :: world.size], show=world.first)
     world.sums(0.0)
     if not np.memmap(marks, dtype=np.uint8, mode="r").all():
         raise UserError(f"runs_dir: {runs_dir} is not one folder for all processes · allowed with train.teacher: one")
@@ -80,7 +79,7 @@ def kept_embeddings(embedder: Embedder, source: Source, runs_dir: Path, world: W
 def _make(path: Path, marks: Path, num_images: int, dim: int) -> None:
     """Make both files where they are not there, the marks last; another run may do the same at this moment."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.exists() or np.load(path, mmap_mode="r").shape != (num_images, dim):
+    if _shape_of(path) != (num_images, dim):
         marks.unlink(missing_ok=True)
         part = temporary_name(path)
         np.lib.format.open_memmap(part, mode="w+", dtype=np.float32, shape=(num_images, dim)).flush()
@@ -90,6 +89,15 @@ def _make(path: Path, marks: Path, num_images: int, dim: int) -> None:
         part = temporary_name(marks)
         part.write_bytes(bytes(blocks))
         part.replace(marks)
+
+
+def _shape_of(path: Path) -> tuple[int, ...] | None:
+    """Shape of the float32 array in a file; None where there is none that is whole."""
+    try:
+        kept = np.load(path, mmap_mode="r")
+    except (OSError, *DAMAGED):
+        return None
+    return kept.shape if kept.dtype == np.float32 and kept.flags.c_contiguous else None
 
 
 def _fill(

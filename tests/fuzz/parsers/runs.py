@@ -14,10 +14,14 @@ import torch
 import yaml
 
 from sphereface.commands.checkpoint_option import checkpoint_path
+from sphereface.config import load_config
 from sphereface.errors import UserError
+from sphereface.losses.margins import MARGINS
+from sphereface.models import BACKBONES
 from sphereface.plots import read_metrics
 from sphereface.training.replay import replay
 from sphereface.training.run import run_training
+from sphereface.training.trainer import Trainer
 
 from ...pictures import make_training_set
 from ..registry import register
@@ -82,6 +86,22 @@ def parse_metrics(_folder: Path, path: Path) -> None:
     read_metrics(path.parent)
 
 
+def make_teacher(folder: Path) -> None:
+    """Kept embeddings of a teacher."""
+    make_training_set(folder / "people", 3, 3, (16, 16))
+    _write_config(folder)
+    _train(folder)
+    (_run(folder) / "last.pt").rename(folder / "teacher.pt")
+    _write_config(folder, teacher={"checkpoint": "teacher.pt", "losses": {"cosine": 1}})
+    parse_teacher(folder, folder)
+
+
+def parse_teacher(folder: Path, _path: Path) -> None:
+    """Open them; what cannot be read is an error, what is of another shape is made again."""
+    os.chdir(folder)
+    Trainer(load_config("config.yaml", losses=MARGINS, backbones=BACKBONES), torch.device("cpu"))
+
+
 def make_kept(folder: Path) -> None:
     """A step that was not finite, as training keeps it."""
     make_training_set(folder / "people", 3, 3, (16, 16))
@@ -116,6 +136,14 @@ register(
     files="runs/*/*/run.json",
     output="runs",
     reads="commands.checkpoint_option",
+)
+register(
+    "teacher",
+    make_teacher,
+    parse_teacher,
+    files="runs/teachers/*",
+    output="runs",
+    reads="training.teacher_table training.teacher",
 )
 register("replay", make_kept, parse_kept, files="nonfinite.pt", reads="training.replay training.plan")
 register("metrics", make_metrics, parse_metrics, reads="plots")
