@@ -114,7 +114,7 @@ def _turn(source: Path) -> Iterator[Path | None]:
 
 def _known(place: Path, stamp: Stamp, check: Callable[[Arrays], str]) -> Index | None:
     """The index in a file, if it is one of this state of the source."""
-    if not place.is_file():
+    if not os.path.isfile(place):  # noqa: PTH113 -- raises nothing where a folder may not be searched
         return None
     try:
         index = _open_again(place, stamp)

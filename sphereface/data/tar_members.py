@@ -62,7 +62,7 @@ def tar_members(buffer: Buffer, path: Path) -> Iterator[Member]:
                 longer |= _extended(bytes(buffer[start : start + size]), kind, path)
             continue
         if "size" in longer:
-            size = _number(longer["size"], path)
+            size = _not_negative(_decimal(longer["size"]), longer["size"], path)
         name = (longer.get("path") or _name(head)).decode("utf-8", "surrogateescape")
         plain = kind in _PLAIN and not name.endswith("/")
         if kind == b"S" or any(key.startswith("GNU.sparse") for key in longer):
@@ -93,7 +93,10 @@ def _checked(head: bytes, offset: int, total: int, path: Path) -> tuple[int, byt
 def _number(field: bytes, path: Path) -> int:
     if field[:1] == b"\x80":  # GNU: above 8 GiB, in base 256
         return int.from_bytes(field[1:], "big")
-    number = _octal(field) if len(field) == 12 else _decimal(field)
+    return _not_negative(_octal(field), field, path)
+
+
+def _not_negative(number: int, field: bytes, path: Path) -> int:
     if number < 0:
         raise UserError(f"{path}: damaged: a header has the size {shown(field)} · copy it again")
     return number

@@ -173,6 +173,16 @@ def test_without_a_home_the_cache_is_left_out(source, monkeypatch):
     assert index_file._places(source) == [source.parent / ".set.rec.index"]
 
 
+def test_a_cache_that_may_not_be_looked_into_is_left_out(source, monkeypatch, tmp_path):
+    """Such as /root for another user. A name that is too long raises OSError for root too."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / ("x" * 300)))
+    index, made = opened(source)
+    assert (made, index.path) == (1, source.parent / ".set.rec.index")
+    places = index_file._places(source)
+    monkeypatch.setattr(index_file, "_places", lambda _: places[1:])
+    assert opened(source)[0].path is None
+
+
 def _make_slowly(source, queue):
     def make():
         queue.put("made")

@@ -249,6 +249,7 @@ def test_names_come_from_folders_where_each_label_has_one(tmp_path):
         (labelled("json", [b'{"label": true}'] * 4), r"000\.json, label: got True · allowed: an identity's number"),
         (labelled("json", [b'{"label": [1]}'] * 4), r"000\.json, label: got \[1\]"),
         (labelled("json", [b'{"identity": "a\\nb"}'] * 4), r"000\.json, identity: got 'a\\nb'"),
+        (labelled("json", [b'{"identity": "a\\ud800"}'] * 4), r"000\.json, identity: got 'a\\ud800'"),
         (labelled("json", [b"[" * 5000] * 4), r"000\.json: holds no JSON"),
         ([("a.jpg", b"x"), ("b.jpg", b"y")], r"t\.tar: got 2 images, all without an identity · allowed: <identity>/"),
         ([("a/x.heic", b"x")], r"got no images · allowed: <identity>/<image>, or images with \.cls, \.json or \.txt"),
@@ -347,3 +348,39 @@ def test_a_folder_that_may_not_be_read_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(UserError, match=r"cannot be read \(Permission denied\) · allowed: a folder of images"):
         open_path(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "pair", [("x-{0..1}.tar", "x-{1..2}.tar"), (".", "x-2.tar"), ("x-0.tar", "l-{0..0}.tar"), ("x-{0..2}.tar", ".")]
+)
+def test_two_sets_that_have_a_file_in_common_are_refused(tmp_path, pair):
+    """Each image would be there twice, under two identities."""
+    for number in range(3):
+        members = [(f"{number}{name}", data) for name, data in FOUR]
+        write_tar(tmp_path / f"x-{number}.tar", members)
+    if pair[1].startswith("l-"):
+        (tmp_path / "l-0.tar").symlink_to("x-0.tar")
+    with pytest.raises(UserError, match=r"data\.train: got .* and .*, which have files in common, such as '.*x-"):
+        open_source([tmp_path / name for name in pair])
+    assert len(open_source([tmp_path / "x-{0..1}.tar", tmp_path / "x-2.tar"])) == 12
+
+
+def test_a_folder_with_several_sets_is_read_with_a_warning(tmp_path, caplog):
+    """Hugging Face puts the files of train and test into one folder."""
+    write_tar(tmp_path / "train-00000-of-00002.tar", FOUR[:2])
+    write_tar(tmp_path / "train-00001-of-00002.tar", FOUR[2:])
+    with caplog.at_level(logging.WARNING):
+        open_path(tmp_path)
+    assert "several sets" not in caplog.text
+    write_tar(tmp_path / "test-00000-of-00001.tar", [("c/0.jpg", b"C")])
+    with caplog.at_level(logging.WARNING):
+        assert len(open_path(tmp_path)) == 5
+    assert "holds several sets, and all are read as one: test, train · give a pattern" in caplog.text
+
+
+def test_the_size_of_an_extended_header_is_decimal_however_many_digits_it_has(tmp_path):
+    info = tarfile.TarInfo("a/0.jpg")
+    info.size, info.pax_headers = 512, {"size": f"{512:012d}"}
+    path = tmp_path / "t.tar"
+    path.write_bytes(info.tobuf(tarfile.PAX_FORMAT) + b"x" * 512 + bytes(1024))
+    assert [member.size for member in tar_members(path.read_bytes(), path)] == [512]

@@ -39,6 +39,7 @@ from .parquet import ParquetSource
 from .records import RecordSource
 from .selection import SelectedSource, check_names, read_names, shared_names, with_pictures, without
 from .shards import is_pattern
+from .spans import SpanSource
 from .tar import TarSource
 from .zipped import ZipSource
 
@@ -202,6 +203,7 @@ def _check_apart(paths: Sequence[Path], sources: Sequence[Source]) -> None:
         Path(os.path.realpath(source.path if isinstance(source, RecordSource) else path))
         for path, source in zip(paths, sources, strict=True)
     ]
+    files = [_real_files(source) for source in sources] if len(sources) > 1 else []
     for one, other in itertools.permutations(range(len(paths)), 2):
         outer, inner = places[one], places[other]
         both = " and ".join(shown_key(str(paths[row])) for row in sorted((one, other)))
@@ -210,11 +212,22 @@ def _check_apart(paths: Sequence[Path], sources: Sequence[Source]) -> None:
             raise UserError(
                 f"data.train: got {both}, {how} · allowed: sets that have no image in common · leave one of them out"
             )
+        if shared := files[one] & files[other]:
+            raise UserError(
+                f"data.train: got {both}, which have files in common, such as {shown(printable(min(shared)))} · "
+                "allowed: sets that have no image in common · leave the files out of one of them"
+            )
         if one < other and (count := num_copied(sources[one], sources[other])):
             sentence = (
                 "data.train: %s hold the same images: the first image of %d of %d identities compared is the same"
             )
             log.warning(f"{sentence} · leave one of them out", both, count, count)
+
+
+def _real_files(source: Source) -> set[str]:
+    """Return the files of a set of shards, which two patterns, or a folder and a file in it, may have in common."""
+    files = source.files if isinstance(source, (SpanSource, ParquetSource)) else []
+    return set(map(os.path.realpath, files))
 
 
 def _exclude(sources: list[Source], names: set[str], file: Path | str | None) -> list[Source]:

@@ -19,7 +19,7 @@ from .listing import MOST_LABEL, names_of_labels
 Label = int | str
 
 _LONGEST_NAME = 1_000
-_BREAKS = re.compile(r"[\x00-\x1f\x7f\u2028\u2029]")
+_NO_LINE = re.compile(r"[\x00-\x1f\x7f\u2028\u2029\ud800-\udfff]")  # line breaks, and what no UTF-8 file can hold
 
 
 class Grouped(NamedTuple):
@@ -93,7 +93,7 @@ def checked_label(value: object, place: str) -> Label:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     number = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_LABEL
-    name = isinstance(value, str) and value.strip() and len(value) <= _LONGEST_NAME and not _BREAKS.search(value)
+    name = isinstance(value, str) and value.strip() and len(value) <= _LONGEST_NAME and not _NO_LINE.search(value)
     if not number and not name:
         raise UserError(
             f"{place}: got {shown(value)} · allowed: an identity's number, 0 to {MOST_LABEL}, or its name in one line"

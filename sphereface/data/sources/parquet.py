@@ -51,7 +51,7 @@ class ParquetSource:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-        files = shard_paths(self.path, ".parquet")
+        self.files = files = shard_paths(self.path, ".parquet")
         tables = [_Table(file) for file in files]
         if not files or sum(len(table.labels) for table in tables) == 0:
             raise UserError(f"{self.path}: got no images · allowed: Parquet files with rows")

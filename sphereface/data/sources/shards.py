@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 _RANGE = re.compile(r"\{(\d{1,9})\.\.(\d{1,9})\}")
 _OF = re.compile(r"(.*?)-?(\d+)-of-(\d+)(\..*)?")  # as Hugging Face, and scripts/pack_faces.py, number them
 _MOST = 100_000
+_SHOWN = 5
 
 
 def is_pattern(path: Path) -> bool:
@@ -91,5 +92,13 @@ def _check_folder(folder: Path, paths: Sequence[Path]) -> None:
                 f"{folder}: got {len(seen):,} of the {printable(count)} files {shown(printable(name))} · "
                 "allowed: all files of the set · copy the rest"
             )
+    if len(sets := sorted({name for name, _ in numbered})) > 1:  # Hugging Face puts train and test side by side
+        shown_sets = ", ".join(printable(name) for name in sets[:_SHOWN]) + (", …" if len(sets) > _SHOWN else "")
+        log.warning(
+            "data: %s: holds several sets, and all are read as one: %s · give a pattern to read one of them, such as "
+            "train-{00000..00009}-of-00010.parquet",
+            printable(str(folder)),
+            shown_sets,
+        )
     if len(numbers) == len(paths) > 1 and (gap := max(numbers) - min(numbers) + 1 - len(set(numbers))) > 0:
         log.warning("data: %s: between the first and the last file %d numbers are missing", printable(str(folder)), gap)

@@ -98,6 +98,11 @@ class SpanSource:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def files(self) -> list[Path]:
+        """The files that hold the images."""
+        return [file.path for file in self._files.files]
+
     def read(self, index: int) -> bytes:
         """Return the encoded image. Raises OSError where it cannot be read."""
         size = int(self._spans.size[index])
