@@ -191,7 +191,8 @@ class TeacherHead(nn.Module):
     @torch.no_grad()
     def _enqueue(self, teacher: Tensor) -> None:
         assert self.queue is not None
-        self.queue = torch.cat([normalize(teacher), self.queue])[: len(self.queue)]
+        newest = normalize(teacher)[: len(self.queue)]
+        self.queue = torch.cat([newest, self.queue[: len(self.queue) - len(newest)]])  # no view: it is saved whole
 
     def extra_repr(self) -> str:
         """Shown by ``print(head)``."""

@@ -19,6 +19,7 @@ from ..models.loading import check_network
 from .learner import Learner
 from .plan import Plan
 from .resuming import check_state
+from .teacher import Teacher, same_view
 
 
 def replay(path: Path, device: torch.device) -> str:
@@ -45,7 +46,8 @@ def replay(path: Path, device: torch.device) -> str:
     config = config_from_dict(meta["config"], source=str(path), losses=MARGINS, backbones=BACKBONES)
     batch, position = _checked_batch(state, config, path), _checked_position(state, path)
     check_network(config.model, state.get("model", {}), path, finite=False)
-    learner = Learner(config, len(meta["class_names"]), device)
+    teacher = _teacher(batch, config, device)
+    learner = Learner(config, len(meta["class_names"]), device, teacher=teacher)
     setting = Plan(config, meta["total_steps"]).at(position, meta["step"])
     check_state(learner, state, path, finite=False)
     learner.restore(state, path)
@@ -71,6 +73,7 @@ def replay(path: Path, device: torch.device) -> str:
         "first layer not finite": bad_outputs[0] if bad_outputs else "none",
         "largest embedding": f"‖x‖ = {float(output.norms.max()):.4g}",
         "loss": f"{float(output.loss.detach()):.6g}",
+        **({} if given.teacher is None else {"loss of the teacher": f"{float(given.teacher.detach()):.6g}"}),
         "gradients not finite": ", ".join(bad_gradients) or "none",
     }
     return "".join(f"{name:26}{value}\n" for name, value in rows.items())
@@ -101,9 +104,24 @@ def _checked_batch(state: Mapping[str, Any], config: Config, path: Path) -> Batc
     labels, num_classes = given["labels"], len(state["meta"]["class_names"])
     if int(labels.min()) < 0 or int(labels.max()) >= num_classes:
         raise BadCheckpoint(f"{path}: batch.labels: got labels outside of 0 … {num_classes - 1}")
-    return Batch(
-        given["images"], labels, given["mirror"], [], _checked_augment(given.get("augment", {}), number, config, path)
-    )
+    augment = _checked_augment(given.get("augment", {}), number, config, path)
+    taught = given.get("teacher")
+    stored = bool(config.train.teacher.given) and config.train.teacher.view == "stored"
+    if stored and (
+        not isinstance(taught, torch.Tensor)
+        or taught.dtype not in (torch.float16, torch.float32)
+        or taught.ndim != 2
+        or len(taught) != number
+    ):
+        raise BadCheckpoint(f"{path}: batch.teacher: no floating tensor of the shape ({number}, T)")
+    return Batch(given["images"], labels, given["mirror"], [], augment, teacher=taught if stored else None)
+
+
+def _teacher(batch: Batch, config: Config, device: torch.device) -> Teacher | None:
+    """Return the teacher of the run: the batch holds what it gave, or its network sees the batch again."""
+    if batch.teacher is not None:
+        return Teacher(batch.teacher.shape[1], "")
+    return same_view(config, device) if config.train.teacher.given else None
 
 
 def _checked_augment(

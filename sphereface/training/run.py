@@ -134,7 +134,8 @@ def profile_run(config_name: str, overrides: Sequence[str] = (), *, steps: int, 
     start_logging()
     config = load_config(config_name, overrides, losses=MARGINS, backbones=BACKBONES)
     folder = Path(config.runs_dir) / f"{config.name}-profile"
-    table = profile_training(Trainer(single_runs(config)[0], choose_device(device)), steps, folder)
+    trainer = Trainer(single_runs(config)[0], choose_device(device), to_measure=True)
+    table = profile_training(trainer, steps, folder)
     return f"trace, for ui.perfetto.dev or TensorBoard: {folder / 'steps.pt.trace.json'}\n\n{table}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,9 @@ from torch import Tensor
 from ..config import Config
 from ..config_sections import TeacherConfig
 from ..data.batch import Batch
+from ..data.crops import CropBatches
 from ..data.identities import Labels
+from ..data.images import BadImage
 from ..data.sources import Source
 from ..data.transforms import to_input
 from ..errors import UserError, listed
@@ -139,20 +142,32 @@ def open_teacher(
         found = EmbeddingTable(path)
         sha256, table = found.sha256, _located(found, config.data.train, source)
     else:
+        if options.view == "same":
+            return same_view(config, device)
         embedder = _embedder(options, device)
         path, sha256, dim = embedder.path, embedder.sha256, embedder.model.embedding_dim
-        if options.view == "same":
-            _check_size(embedder.model, path, config)
-            return Teacher(dim, sha256, network=embedder.model.eval().requires_grad_(False))
         if pretend:
             rows = np.random.default_rng(0).standard_normal((_PRETENDED, dim), dtype=np.float32)
             return Teacher(dim, sha256, Table(rows, None, np.arange(len(source)) % _PRETENDED))
         kept = kept_embeddings(embedder, source, Path(config.runs_dir), world)
         table = Table(kept, None, np.arange(len(source)))
-    mean = _checked_mean(table, path, source, all_there=options.embeddings is not None)
+    crops = None if options.embeddings is not None else CropBatches(source, config.model.input_spec.size)
+    mean = _checked_mean(table, path, source, crops)
     if options.center:
         table = Table(table.image, table.mirror, table.index, mean)
     return Teacher(table.image.shape[1], sha256, table)
+
+
+def same_view(config: Config, device: torch.device) -> Teacher:
+    """Open a teacher whose network sees each batch as it is augmented.
+
+    Raises:
+        UserError: it cannot be used, or reads crops of another size than the student.
+    """
+    embedder = _embedder(config.train.teacher, device)
+    network = embedder.model
+    _check_size(network, embedder.path, config)
+    return Teacher(network.embedding_dim, embedder.sha256, network=network.eval().requires_grad_(False))
 
 
 def _embedder(options: TeacherConfig, device: torch.device) -> Embedder:
@@ -178,24 +193,31 @@ def _check_size(network: Backbone, path: Path, config: Config) -> None:
 
 
 def _located(table: EmbeddingTable, train: str | Sequence[str], source: Source) -> Table:
-    """Find the rows of the training images by their names below the source that they are in."""
+    """Find the rows of the training images by their names below the source that they are in.
+
+    Images of several sources that have one name below them are found by their whole names.
+    """
     roots = [f"{root.rstrip('/')}/" for root in ([train] if isinstance(train, str) else train)]
 
     def below(name: str) -> str:
         return next((name[len(root) :] for root in roots if name.startswith(root)), name)
 
-    names = tuple(below(source.name(index)) for index in range(len(source)))
+    whole = [source.name(index) for index in range(len(source))]
+    names = tuple(map(below, whole))
+    if len(roots) > 1:
+        times = Counter(names)
+        names = tuple(short if times[short] == 1 else name for short, name in zip(names, whole, strict=True))
     return Table(*table.located(Images(Path(roots[0]), names), "data.train"))
 
 
-def _checked_mean(table: Table, path: Path, source: Source, *, all_there: bool) -> npt.NDArray[np.float32]:
+def _checked_mean(table: Table, path: Path, source: Source, crops: CropBatches | None) -> npt.NDArray[np.float32]:
     """(T,) the mean of all embeddings.
 
     Args:
         table: of the teacher.
         path: of the teacher, for messages.
         source: the training set.
-        all_there: no row may be NaN; else such rows are of images that training cannot use either.
+        crops: as training reads them: rows of images that it cannot use either may be NaN. None: no row may be NaN.
 
     Raises:
         UserError: an embedding has no direction.
@@ -206,15 +228,26 @@ def _checked_mean(table: Table, path: Path, source: Source, *, all_there: bool) 
         with np.errstate(over="ignore", invalid="ignore"):
             rows = table.at(block)
             sound = np.isfinite(np.square(rows).sum(axis=1)) & rows.any(axis=1)
-            absent = np.isnan(rows).all(axis=1) & (not all_there)
-        bad += (block.start + np.flatnonzero(~sound & ~absent)).tolist()
+            absent = np.asarray(np.isnan(rows).all(axis=1))
+        for index in (block.start + np.flatnonzero(~sound)).tolist():
+            if crops is None or not absent[index - block.start] or _usable(crops, index):
+                bad.append(index)
         total += rows[sound].sum(axis=0, dtype=np.float64)
         count += int(sound.sum())
     if bad:
         lines = [source.name(index) for index in bad[:10]]
         raise UserError(
-            f"train.teacher: {path}: {len(bad):,} of {len(table.index):,} embeddings are zero, not finite or too large "
+            f"train.teacher: {path}: {len(bad):,} of {len(table.index):,} embeddings are zero, not finite or too large"
+            f"{'' if crops is None else ', or of images of another size than the teacher reads'} "
             f"· allowed: a direction for each image · embed these images again, or leave them out of data.train:"
             f"{listed(lines)}"
         )
     return (total / max(count, 1)).astype(np.float32)
+
+
+def _usable(crops: CropBatches, index: int) -> bool:
+    try:
+        crops.load(index)
+    except (BadImage, OSError):
+        return False
+    return True

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import os
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,7 +22,7 @@ from ..data.sources import Source
 from ..errors import UserError, first_line, listed
 from ..evaluation.embed import embed_batch
 from ..evaluation.embedder import Embedder
-from ..files import DAMAGED, temporary_name
+from ..files import DAMAGED, locked, temporary_name
 from .distributed import World
 
 log = logging.getLogger(__name__)
@@ -29,6 +31,8 @@ _BLOCK = 1024  # images between two marks of what is done
 _BATCH = 64
 _READ = 20_000  # images whose bytes are part of the file's name
 _FOLDER = "teachers"
+_WAIT_S = 0.1  # between two looks at a lock
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Rows = npt.NDArray[np.float32]
 
@@ -58,14 +62,14 @@ def kept_embeddings(embedder: Embedder, source: Source, runs_dir: Path, world: W
     marks = path.with_suffix(".done")
     try:
         if world.first:
-            _make(path, marks, len(source), embedder.model.embedding_dim)
+            _make_alone(path, marks, len(source), embedder.model.embedding_dim)
         world.sums(0.0)  # all wait for it
         rows, done = np.load(path, mmap_mode="r+"), np.memmap(marks, dtype=np.uint8, mode="r+")
     except (OSError, *DAMAGED) as error:
         raise UserError(
             f"train.teacher: {path}: cannot be used ({first_line(error)}) · delete it, or set another runs_dir"
         ) from None
-    missing = np.flatnonzero(done == 0)
+    missing = world.from_first(np.flatnonzero(done == 0))  # some may be marked before the next process looks
     if len(missing):
         log.info("teacher: %s embeds %s images, kept in %s", embedder.path, f"{len(source):,}", path)
         _fill(embedder, crops, rows, done, missing[world.rank :: world.size], show=world.first)
@@ -76,19 +80,45 @@ def kept_embeddings(embedder: Embedder, source: Source, runs_dir: Path, world: W
     return kept
 
 
+def _make_alone(path: Path, marks: Path, num_images: int, dim: int) -> None:
+    """Make both files while no other run does; else a run could fill a file that another one has replaced."""
+    while True:
+        with locked(path.with_suffix(".lock")) as held:
+            if held:
+                return _make(path, marks, num_images, dim)
+        time.sleep(_WAIT_S)
+
+
 def _make(path: Path, marks: Path, num_images: int, dim: int) -> None:
-    """Make both files where they are not there, the marks last; another run may do the same at this moment."""
+    """Make both files where they are not there, the marks last."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if _shape_of(path) != (num_images, dim):
         marks.unlink(missing_ok=True)
         part = temporary_name(path)
-        np.lib.format.open_memmap(part, mode="w+", dtype=np.float32, shape=(num_images, dim)).flush()
-        part.replace(path)
+        try:
+            np.lib.format.open_memmap(part, mode="w+", dtype=np.float32, shape=(num_images, dim)).flush()
+            _reserve(part)
+            part.replace(path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
     blocks = -(-num_images // _BLOCK)
     if not marks.exists() or marks.stat().st_size != blocks:
         part = temporary_name(marks)
         part.write_bytes(bytes(blocks))
         part.replace(marks)
+
+
+def _reserve(path: Path) -> None:
+    """Take the room of a file on the disk: writing to a mapped file on a full disk kills the process (SIGBUS)."""
+    if not hasattr(os, "posix_fallocate"):
+        return
+    try:
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    except OSError as error:  # some file systems cannot reserve
+        if error.errno in _FULL:
+            raise
 
 
 def _shape_of(path: Path) -> tuple[int, ...] | None:

@@ -163,6 +163,9 @@ def test_the_queue_keeps_the_newest_of_training_and_nothing_of_evaluation():
     queued.eval()(drawn(N, D).float(), drawn(N, T, seed=5).float())
     wanted = torch.nn.functional.normalize(torch.cat([batches[1], batches[0]]))[:10]
     assert torch.equal(queued.queue, wanted)
+    assert queued.queue.untyped_storage().nbytes() == 4 * 10 * T  # a checkpoint saves the storage whole
+    queued.train()(drawn(12, D).float(), drawn(12, T, seed=6).float())  # more than it has places
+    assert torch.equal(queued.queue, torch.nn.functional.normalize(drawn(12, T, seed=6).float())[:10])
 
 
 def test_a_projection_and_a_queue_are_there_where_a_loss_uses_them():

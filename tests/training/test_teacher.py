@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import logging
+import os
+import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
-from sphereface.checkpoint import BadCheckpoint, load_checkpoint
+from sphereface.checkpoint import BadCheckpoint, load_checkpoint, save_checkpoint
 from sphereface.cli import main
 from sphereface.errors import ConfigError, UserError
 from sphereface.training import teacher_table
+from sphereface.training.distributed import World
 from sphereface.training.dry_run import dry_run
+from sphereface.training.replay import replay
 from sphereface.training.trainer import Trainer
 
 from ..pictures import make_training_set
@@ -172,6 +179,40 @@ def test_the_center_is_the_mean_over_all_images(config_file, told, table):
     np.testing.assert_allclose(kept(trainer), rows - rows.mean(0), atol=1e-5)
 
 
+def test_images_of_two_sources_with_one_name_have_rows_of_their_own(config_file, told, faces, tmp_path):
+    other = make_training_set(tmp_path / "other", 5, 7, size=(32, 32))
+    sources = f"data.train=[{faces / 'train'}, {other}]"
+    with pytest.raises(UserError, match="has no embedding for 70 of the 70 images"):
+        Trainer(load(config_file, *told, sources), CPU)
+    names = [str(root / name) for root in (faces / "train", other) for name in names_of(faces)]
+    rows = np.random.default_rng(8).standard_normal((70, T)).astype(np.float32)
+    np.savez(tmp_path / "teacher.npz", names=np.array(names), embeddings=rows)
+    trainer = Trainer(load(config_file, *told, sources), CPU)
+    row_of = dict(zip(names, rows, strict=True))
+    np.testing.assert_array_equal(kept(trainer), [row_of[trainer.source.name(index)] for index in range(70)])
+
+
+def keep_step(trainer: Trainer, path: Path) -> float:
+    """Keep the next step as the guard does; what the teacher's losses are in it."""
+    feed = trainer.feed()
+    batch = next(feed)
+    feed.close()
+    state = trainer.state("run")
+    save_checkpoint(path, {**state, "batch": {**batch._asdict(), "augment": {}}, "position": 0}, {})
+    return float(trainer.learner.forward(batch, trainer.setting()).teacher.detach())
+
+
+def test_a_kept_step_is_repeated_with_its_teacher(config_file, told, table, tmp_path):
+    loss = keep_step(Trainer(load(config_file, *told), CPU), tmp_path / "kept.pt")
+    table.unlink()  # the batch holds its rows
+    assert f"loss of the teacher       {loss:.6g}\n" in replay(tmp_path / "kept.pt", CPU)
+    state = {key: value for key, value in load_checkpoint(tmp_path / "kept.pt").items() if key not in ("format", "id")}
+    state["batch"]["teacher"] = None
+    save_checkpoint(tmp_path / "kept.pt", state, {})
+    with pytest.raises(BadCheckpoint, match="batch.teacher: no floating tensor of the shape"):
+        replay(tmp_path / "kept.pt", CPU)
+
+
 # ---------------------------------------------------------------- a network as the teacher
 
 
@@ -228,6 +269,76 @@ def test_what_was_embedded_before_a_kill_is_not_embedded_again(config_file, monk
     again = embedded(master, config_file, "checkpoint")
     assert calls == [8, 8, 8, 8, 3]
     np.testing.assert_allclose(kept(again), kept(whole), rtol=1e-5, atol=1e-5)
+
+
+def test_processes_share_the_blocks_that_the_first_found_missing(config_file, monkeypatch):
+    """Another process may have marked a block before this one looks."""
+
+    class Second(World):
+        def sums(self, *values):
+            return list(values)
+
+        def from_first(self, value):
+            return np.arange(5)
+
+    master = checkpoint_of(config_file)
+    monkeypatch.setattr(teacher_table, "_BLOCK", 8)
+    trainer = embedded(master, config_file, "checkpoint")
+    next((Path(trainer.config.runs_dir) / "teachers").glob("*.done")).write_bytes(bytes([1, 0, 0, 0, 0]))
+    shares = []
+    monkeypatch.setattr(teacher_table, "_fill", lambda *args, **_: shares.append(args[4].tolist()))
+    embedder = teacher_table.Embedder.of_checkpoint(master, device=CPU)
+    with pytest.raises(UserError, match="is not one folder for all processes"):
+        teacher_table.kept_embeddings(embedder, trainer.source, Path(trainer.config.runs_dir), Second(1, 2))
+    assert shares == [[1, 3]]
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(config_file, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    master = checkpoint_of(config_file)
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(UserError, match="No space left on device"):
+        embedded(master, config_file, "checkpoint")
+    assert list((config_file.parent / "runs" / "teachers").iterdir()) == []
+
+
+def test_two_runs_make_the_files_one_after_the_other(monkeypatch, tmp_path):
+    path, events = tmp_path / "a.npy", []
+    answers = iter([False, True])
+
+    @contextlib.contextmanager
+    def lock(_):
+        events.append("lock")
+        yield next(answers)
+        events.append("unlock")
+
+    monkeypatch.setattr(teacher_table, "locked", lock)
+    monkeypatch.setattr(teacher_table, "_make", lambda *_: events.append("make"))
+    monkeypatch.setattr(teacher_table.time, "sleep", lambda _: events.append("wait"))
+    teacher_table._make_alone(path, path.with_suffix(".done"), 10, 3)
+    assert events == ["lock", "unlock", "wait", "lock", "make", "unlock"]
+
+
+def test_an_image_that_the_student_reads_and_the_teacher_does_not_is_named(config_file, faces, tmp_path):
+    master = checkpoint_of(config_file)
+    shutil.copytree(faces / "train", tmp_path / "mixed")
+    narrow, broken = sorted((tmp_path / "mixed").rglob("*.png"))[3:5]
+    cv2.imwrite(str(narrow), cv2.imread(str(narrow))[:, 4:28])
+    broken.write_bytes(b"no image")  # neither reads it
+    student = ("model.input_size=[32, 24]", "eval.sets={}", "eval.select=null", f"data.train={tmp_path / 'mixed'}")
+    with pytest.raises(UserError, match="1 of 35 embeddings .* another size than the teacher reads") as error:
+        embedded(master, config_file, "checkpoint", *student)
+    assert str(narrow) in str(error.value)
+    narrow.unlink()
+    assert np.isnan(kept(embedded(master, config_file, "checkpoint", *student))).any(axis=1).sum() == 1
+
+
+def test_a_kept_step_is_repeated_with_the_network_of_its_teacher(config_file, tmp_path):
+    trainer = embedded(checkpoint_of(config_file), config_file, "checkpoint", "train.teacher.view=same")
+    loss = keep_step(trainer, tmp_path / "kept.pt")
+    assert f"loss of the teacher       {loss:.6g}\n" in replay(tmp_path / "kept.pt", CPU)
 
 
 def test_an_onnx_file_is_a_teacher_too(config_file, tmp_path):
