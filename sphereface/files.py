@@ -23,6 +23,7 @@ _TOKEN_BYTES = 6
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.part", re.DOTALL)
 _LONGEST = 255 - len("..") - 2 * _TOKEN_BYTES - len(".part")  # bytes of a name
 _LEFT_AFTER_S = 3600
+_WAIT_S = 0.05  # between two looks at a lock
 _LONGEST_END = 22 + 2**16  # bytes of the end record of a zip with its comment (PKWARE APPNOTE 4.3.16)
 _LONGEST_PICKLE = 1 << 22  # bytes of the pickle of a small file of weights: 25,000 tensors
 BYTEARRAY = b"bytearray\n"  # as a pickle of torch.save names it
@@ -220,6 +221,17 @@ def locked(path: Path) -> Iterator[bool]:
         if file is not None:
             with file, contextlib.suppress(OSError):
                 path.unlink()
+
+
+@contextlib.contextmanager
+def locked_in_turn(path: Path) -> Iterator[None]:
+    """As :func:`locked`, but wait until no other process holds the lock."""
+    while True:
+        with locked(path) as alone:
+            if alone:
+                yield
+                return
+        time.sleep(_WAIT_S)
 
 
 def in_words(num_bytes: int) -> str:

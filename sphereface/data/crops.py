@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import cv2
@@ -97,22 +97,33 @@ class CropBatches:
         return None
 
 
+def unusable(crops: CropBatches, indices: Iterable[int]) -> list[str]:
+    """Return a line for each of some images that cannot be used: its name, and why."""
+    lines = []
+    for index in indices:
+        try:
+            crops.load(index)
+        except (BadImage, OSError) as error:
+            lines.append(f"{crops.source.name(index)}: {reason(error)}")
+    return lines
+
+
+def unusable_sample(crops: CropBatches) -> tuple[list[str], int]:
+    """Return :func:`unusable` of a few images that are spread over the source, and how many those are."""
+    indices = np.unique(np.linspace(0, len(crops.source) - 1, _PROBES).astype(np.int64))
+    return unusable(crops, indices.tolist()), len(indices)
+
+
 def check_sample(crops: CropBatches) -> None:
     """Read a few pictures spread over the source, so that a set of another size ends at once and not in training.
 
     Raises:
         UserError: more than half of them are unusable.
     """
-    indices = np.unique(np.linspace(0, len(crops.source) - 1, _PROBES).astype(np.int64))
-    failures = []
-    for index in indices:
-        try:
-            crops.load(int(index))
-        except (BadImage, OSError) as error:
-            failures.append(f"{crops.source.name(int(index))}: {reason(error)}")
-    if len(failures) * 2 > len(indices):
+    failures, count = unusable_sample(crops)
+    if len(failures) * 2 > count:
         raise UserError(
-            f"data.train: {len(failures)} of {len(indices)} sampled pictures are unusable, the first: {failures[0]} · "
+            f"data.train: {len(failures)} of {count} sampled pictures are unusable, the first: {failures[0]} · "
             "align the pictures to this size, or set model.input_size to [height, width] of the pictures"
         )
 

@@ -14,7 +14,6 @@ import json
 import logging
 import os
 import struct
-import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -24,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import UserError, first_line
-from ..files import DAMAGED, locked, write_whole
+from ..files import DAMAGED, locked_in_turn, write_whole
 from .mapped import MappedFile
 
 log = logging.getLogger(__name__)
@@ -36,7 +35,6 @@ _START = struct.Struct("<8sII")  # mark, length and CRC-32 of the header
 _MARK = b"sphidx1\n"
 _ALIGNED = 64  # bytes: where arrays begin
 _LONGEST_HEADER = 1 << 16  # bytes
-_WAIT_S = 0.05  # between two looks at whether another process is done
 
 
 class Index:
@@ -103,8 +101,7 @@ def _turn(source: Path) -> Iterator[Path | None]:
     with contextlib.ExitStack() as stack:
         for place in _places(source):
             try:
-                while not stack.enter_context(locked(place.with_name(f"{place.name}.lock"))):
-                    time.sleep(_WAIT_S)
+                stack.enter_context(locked_in_turn(place.with_name(f"{place.name}.lock")))
             except OSError:
                 continue
             yield place

@@ -16,9 +16,8 @@ from torch import Tensor
 from ..config import Config
 from ..config_sections import TeacherConfig
 from ..data.batch import Batch
-from ..data.crops import CropBatches
+from ..data.crops import CropBatches, unusable
 from ..data.identities import Labels
-from ..data.images import BadImage
 from ..data.sources import Source
 from ..data.transforms import to_input
 from ..errors import UserError, listed
@@ -230,7 +229,7 @@ def _checked_mean(table: Table, path: Path, source: Source, crops: CropBatches |
             sound = np.isfinite(np.square(rows).sum(axis=1)) & rows.any(axis=1)
             absent = np.asarray(np.isnan(rows).all(axis=1))
         for index in (block.start + np.flatnonzero(~sound)).tolist():
-            if crops is None or not absent[index - block.start] or _usable(crops, index):
+            if crops is None or not absent[index - block.start] or not unusable(crops, [index]):
                 bad.append(index)
         total += rows[sound].sum(axis=0, dtype=np.float64)
         count += int(sound.sum())
@@ -243,11 +242,3 @@ def _checked_mean(table: Table, path: Path, source: Source, crops: CropBatches |
             f"{listed(lines)}"
         )
     return (total / max(count, 1)).astype(np.float32)
-
-
-def _usable(crops: CropBatches, index: int) -> bool:
-    try:
-        crops.load(index)
-    except (BadImage, OSError):
-        return False
-    return True

@@ -6,7 +6,6 @@ import errno
 import hashlib
 import logging
 import os
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,13 +15,13 @@ import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
-from ..data.crops import CropBatches, reason
+from ..data.crops import CropBatches, unusable_sample
 from ..data.images import BadImage
 from ..data.sources import Source
 from ..errors import UserError, first_line, listed
 from ..evaluation.embed import embed_batch
 from ..evaluation.embedder import Embedder
-from ..files import DAMAGED, locked, temporary_name
+from ..files import DAMAGED, locked_in_turn, temporary_name, write_whole
 from .distributed import World
 
 log = logging.getLogger(__name__)
@@ -31,7 +30,6 @@ _BLOCK = 1024  # images between two marks of what is done
 _BATCH = 64
 _READ = 20_000  # images whose bytes are part of the file's name
 _FOLDER = "teachers"
-_WAIT_S = 0.1  # between two looks at a lock
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Rows = npt.NDArray[np.float32]
@@ -62,7 +60,8 @@ def kept_embeddings(embedder: Embedder, source: Source, runs_dir: Path, world: W
     marks = path.with_suffix(".done")
     try:
         if world.first:
-            _make_alone(path, marks, len(source), embedder.model.embedding_dim)
+            with locked_in_turn(path.with_suffix(".lock")):  # or a run could fill a file that another has replaced
+                _make(path, marks, len(source), embedder.model.embedding_dim)
         world.sums(0.0)  # all wait for it
         rows, done = np.load(path, mmap_mode="r+"), np.memmap(marks, dtype=np.uint8, mode="r+")
     except (OSError, *DAMAGED) as error:
@@ -80,15 +79,6 @@ def kept_embeddings(embedder: Embedder, source: Source, runs_dir: Path, world: W
     return kept
 
 
-def _make_alone(path: Path, marks: Path, num_images: int, dim: int) -> None:
-    """Make both files while no other run does; else a run could fill a file that another one has replaced."""
-    while True:
-        with locked(path.with_suffix(".lock")) as held:
-            if held:
-                return _make(path, marks, num_images, dim)
-        time.sleep(_WAIT_S)
-
-
 def _make(path: Path, marks: Path, num_images: int, dim: int) -> None:
     """Make both files where they are not there, the marks last."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -104,9 +94,7 @@ def _make(path: Path, marks: Path, num_images: int, dim: int) -> None:
             raise
     blocks = -(-num_images // _BLOCK)
     if not marks.exists() or marks.stat().st_size != blocks:
-        part = temporary_name(marks)
-        part.write_bytes(bytes(blocks))
-        part.replace(marks)
+        write_whole(marks, bytes(blocks))
 
 
 def _reserve(path: Path) -> None:
@@ -178,17 +166,11 @@ def _load(crops: CropBatches, index: int, image: npt.NDArray[np.uint8]) -> bool:
 
 def _check_crops(crops: CropBatches, path: Path) -> None:
     """Refuse images that the teacher cannot read, by a few of them."""
-    indices = np.unique(np.linspace(0, len(crops.source) - 1, 32).astype(np.int64)).tolist()
-    failures = []
-    for index in indices:
-        try:
-            crops.load(index)
-        except (BadImage, OSError) as error:
-            failures.append(f"{crops.source.name(index)}: {reason(error)}")
-    if len(failures) * 2 > len(indices):
+    failures, count = unusable_sample(crops)
+    if len(failures) * 2 > count:
         height, width = crops.size
         raise UserError(
-            f"train.teacher: {path} reads crops of {height}×{width}, {len(failures)} of {len(indices)} sampled images "
+            f"train.teacher: {path} reads crops of {height}×{width}, {len(failures)} of {count} sampled images "
             "of data.train are not so · align the images to the teacher's crops (model.input_size may be smaller in "
             f"one direction), or give train.teacher.embeddings:{listed(failures[:3])}"
         )

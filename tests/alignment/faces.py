@@ -60,3 +60,16 @@ class ByColour:
         middles = middles[1:]
         around = (template() - template().mean(axis=0)) / 4
         return Faces(np.hstack([middles - 4, middles + 4]), np.full(len(middles), 0.95), middles[:, None] + around)
+
+
+class DiesAfter(ByColour):
+    """The same detector, killed after so many images."""
+
+    def __init__(self, count: int, error: type[BaseException] = KeyboardInterrupt) -> None:
+        self.count, self.error = count, error
+
+    def __call__(self, image: np.ndarray) -> Faces:
+        self.count -= 1
+        if self.count < 0:
+            raise self.error
+        return super().__call__(image)

@@ -14,7 +14,7 @@ from sphereface.alignment.crop import CropSpec, Finder
 from sphereface.alignment.landmarks import LandmarkTable, read_landmarks
 from sphereface.alignment.similarity import template
 from sphereface.errors import UserError
-from tests.alignment.faces import ByColour, encode
+from tests.alignment.faces import ByColour, DiesAfter, encode
 
 FINDER = Finder(ByColour())
 FACELESS, BROKEN = "a/no face.jpg", "empty.jpg"
@@ -104,17 +104,6 @@ class Interrupted(Exception):
     pass
 
 
-class DiesAfter(ByColour):
-    def __init__(self, count):
-        self.count = count
-
-    def __call__(self, image):
-        self.count -= 1
-        if self.count < 0:
-            raise Interrupted
-        return super().__call__(image)
-
-
 @pytest.mark.parametrize("centre", [False, True])
 @pytest.mark.parametrize("torn", [b"", b"b/9.jpg\t1.0\t2", b"b/9.jp\xd0"])
 def test_a_run_that_went_on_gives_what_an_undisturbed_one_gives(source, tmp_path, centre, torn):
@@ -122,14 +111,16 @@ def test_a_run_that_went_on_gives_what_an_undisturbed_one_gives(source, tmp_path
     align_folder(source, wanted, Landmarks(finder=FINDER, centre=centre))
     for count in (9, 5):  # killed twice
         with pytest.raises(Interrupted):
-            align_folder(source, out, Landmarks(finder=Finder(DiesAfter(count)), centre=centre))
+            align_folder(source, out, Landmarks(finder=Finder(DiesAfter(count, Interrupted)), centre=centre))
         with (out / "align-progress.txt").open("ab") as file:
             file.write(torn)
         assert not (out / "landmarks.txt").exists()
     report = align_folder(source, out, Landmarks(finder=FINDER, centre=centre))
     assert report.kept > 5
     assert crops_and_landmarks(out) == crops_and_landmarks(wanted)
-    detector = DiesAfter(2)  # enough for what failed, in two tries: a finished run detects nothing else anew
+    detector = DiesAfter(
+        2, Interrupted
+    )  # enough for what failed, in two tries: a finished run detects nothing else anew
     third = align_folder(source, out, Landmarks(finder=Finder(detector), centre=centre))
     assert (third.kept, len(third.fallbacks)) == (24, int(centre))
     assert crops_and_landmarks(out) == crops_and_landmarks(wanted)

@@ -13,7 +13,7 @@ from sphereface.alignment.detector import find_face, find_faces
 from sphereface.alignment.landmarks import read_landmarks
 from sphereface.commands import align as command
 from sphereface.errors import UserError
-from tests.alignment.faces import ByColour, encode
+from tests.alignment.faces import ByColour, DiesAfter, encode
 
 FINDER = Landmarks(finder=Finder(ByColour()))
 SKIPPING = Landmarks(finder=Finder(ByColour(), skip_several=True), centre=True)
@@ -26,17 +26,6 @@ def source(tmp_path):
         faces = [(60, 70), (120, 100), (20, 20)][: 1 + k % 3]
         (tmp_path / f"in/{k}.png").write_bytes(encode(ByColour.picture((140, 150), faces, seed=k), ".png"))
     return tmp_path / "in"
-
-
-class DiesAfter(ByColour):
-    def __init__(self, count):
-        self.count = count
-
-    def __call__(self, image):
-        self.count -= 1
-        if self.count < 0:
-            raise KeyboardInterrupt
-        return super().__call__(image)
 
 
 def report_of(folder):

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from sphereface import files
 from sphereface.checkpoint import BadCheckpoint, load_checkpoint, save_checkpoint
 from sphereface.cli import main
 from sphereface.errors import ConfigError, UserError
@@ -314,10 +315,10 @@ def test_two_runs_make_the_files_one_after_the_other(monkeypatch, tmp_path):
         yield next(answers)
         events.append("unlock")
 
-    monkeypatch.setattr(teacher_table, "locked", lock)
-    monkeypatch.setattr(teacher_table, "_make", lambda *_: events.append("make"))
-    monkeypatch.setattr(teacher_table.time, "sleep", lambda _: events.append("wait"))
-    teacher_table._make_alone(path, path.with_suffix(".done"), 10, 3)
+    monkeypatch.setattr(files, "locked", lock)
+    monkeypatch.setattr(files.time, "sleep", lambda _: events.append("wait"))
+    with files.locked_in_turn(path):
+        events.append("make")
     assert events == ["lock", "unlock", "wait", "lock", "make", "unlock"]
 
 
