@@ -23,8 +23,8 @@ $(READY): pyproject.toml
 demo: setup   ## train on 30 people of the ORL faces, verify on 10 others, in about a minute
 	$(BIN)/python scripts/demo.py
 
-test: setup   ## all tests but the long ones
-	$(BIN)/python -m pytest -m "not slow"
+test: setup   ## all tests but the long ones, on every processor
+	$(BIN)/python -m pytest -m "not slow" --numprocesses auto --maxprocesses 8 --dist worksteal
 
 check: setup   ## what CI runs: format, lint, types, tests
 	$(BIN)/ruff format --check .

@@ -6,16 +6,10 @@ The same as ``sphereface check``; ``--help`` shows examples.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 
-from sphereface.commands.check import run
-from sphereface.errors import reports_user_errors
+from sphereface.cli import main_of
 
-
-@reports_user_errors
-def main(argv: Sequence[str] | None = None) -> int:
-    """Parse and call; returns the exit code."""
-    return run(argv, "python scripts/check_faces.py")
+main = main_of("check", "python scripts/check_faces.py")
 
 
 if __name__ == "__main__":

@@ -6,18 +6,10 @@ The same as ``sphereface join``; ``--help`` shows examples.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 
-from sphereface.commands.join import run
-from sphereface.errors import reports_user_errors
-from sphereface.plugins import load_plugins
+from sphereface.cli import main_of
 
-
-@reports_user_errors
-def main(argv: Sequence[str] | None = None) -> int:
-    """Parse and call; returns the exit code."""
-    load_plugins()
-    return run(argv, "python scripts/join_networks.py")
+main = main_of("join", "python scripts/join_networks.py")
 
 
 if __name__ == "__main__":

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -16,12 +16,12 @@ from tqdm import tqdm
 from .alignment.crop_template import template_for
 from .alignment.detector import Detector
 from .device import choose_device
-from .errors import UserError, listed
+from .errors import UserError, listed, shown
 from .evaluation.calibration import Calibration, calibration_path, read_calibration
 from .evaluation.embed import embed_batch
 from .faces import BadPicture, Face, FaceReader, Image, Pixels
-from .files import sha256_of
 from .models import load_model
+from .weights import DEFAULT, resolve
 
 __all__ = ["BadPicture", "Embedded", "Face", "FaceEmbedder", "Image", "Match"]
 
@@ -75,7 +75,8 @@ class FaceEmbedder:
     Its ``reader`` makes the crops.
 
     Args:
-        checkpoint: ``….pt``.
+        checkpoint: ``….pt``; by default :data:`~sphereface.weights.DEFAULT`, the network that ships with this package
+            (its data, accuracy and limits: ``docs/use.md``).
         align: find the face of each picture and align it; False: pictures are aligned crops of the network's size
             already (112×112 ones are cut to 112×96 where need be).
         pick: of several faces on a picture, the one nearest its ``"centre"``, or the ``"largest"``.
@@ -96,7 +97,7 @@ class FaceEmbedder:
 
     def __init__(
         self,
-        checkpoint: str | Path,
+        checkpoint: str | Path = DEFAULT,
         *,
         align: bool = True,
         pick: str = "centre",
@@ -108,11 +109,11 @@ class FaceEmbedder:
         template_origin: int | None = None,
         on_several: str = "take",
     ) -> None:
-        if batch_size < 1:
-            raise UserError(f"batch_size: got {batch_size} · allowed: 1 or more")
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
+            raise UserError(f"batch_size: got {batch_size!r} · allowed: a whole number, 1 or more")
         if template_origin not in (None, 0, 1):
             raise UserError(f"template_origin: got {template_origin} · allowed: 0, 1")
-        self.checkpoint, self.flip = Path(checkpoint), flip
+        self.checkpoint, self.flip = resolve(checkpoint), flip
         self._device, self._batch_size = choose_device(device), batch_size
         self._loaded = load_model(self.checkpoint, self._device)
         self.reader = FaceReader(
@@ -143,10 +144,10 @@ class FaceEmbedder:
         mirrored = "with mirror images" if self.flip else "without mirror images"
         return f"{self.reader.settings}, {mirrored}"
 
-    @cached_property
+    @property
     def sha256(self) -> str:
-        """SHA-256 of the checkpoint: embeddings of different checkpoints do not compare."""
-        return sha256_of(self.checkpoint)
+        """SHA-256 of the checkpoint as it was read: embeddings of different checkpoints do not compare."""
+        return self._loaded.sha256
 
     @cached_property
     def calibration(self) -> Calibration | None:
@@ -168,11 +169,11 @@ class FaceEmbedder:
         """
         return self.reader.read(image, _name(image, None))
 
-    def embed(self, images: Sequence[Image]) -> npt.NDArray[np.float32]:
+    def embed(self, images: Iterable[Image]) -> npt.NDArray[np.float32]:
         """Embed pictures, ``batch_size`` at a time.
 
         Args:
-            images: N pictures: a list of :data:`Image`, or an array (N, H, W, 3) uint8 in BGR.
+            images: N pictures: a list or generator of :data:`Image`, or an array (N, H, W, 3) uint8 in BGR.
 
         Returns:
             (N, D) float32 unit vectors: their matrix product is the cosines.
@@ -182,6 +183,7 @@ class FaceEmbedder:
         """
         if self.reader.on_several == "all":
             raise UserError("on_several: got 'all' with embed, which returns a row for each image · use try_embed")
+        images = _listed(images)
         result = self.try_embed(images)
         if result.problems:
             problems = list(result.problems.values())
@@ -190,7 +192,7 @@ class FaceEmbedder:
             raise BadPicture(f"{len(problems)} of {len(images)} pictures cannot be used:{listed(problems)}")
         return result.embeddings
 
-    def try_embed(self, images: Sequence[Image], *, progress: str | None = None, normalise: bool = True) -> Embedded:
+    def try_embed(self, images: Iterable[Image], *, progress: str | None = None, normalise: bool = True) -> Embedded:
         """As :meth:`embed`, but leave out what cannot be used and say why.
 
         Args:
@@ -198,8 +200,7 @@ class FaceEmbedder:
             progress: title of a progress bar on stderr; None draws none.
             normalise: see :meth:`embed_crops`.
         """
-        if isinstance(images, str | Path | bytes) or (isinstance(images, np.ndarray) and images.ndim == 3):
-            raise UserError("images: got a single picture · allowed: a list of pictures, as in embed([picture])")
+        images = _listed(images)
         rows: list[int] = []
         problems: dict[int, str] = {}
         num_faces: dict[int, int] = {}
@@ -235,19 +236,15 @@ class FaceEmbedder:
 
     def match(
         self,
-        a: npt.NDArray[np.float32],
-        b: npt.NDArray[np.float32],
+        a: npt.ArrayLike,
+        b: npt.ArrayLike,
         *,
         far: float | None = None,
         prior: float | None = None,
     ) -> Match:
-        """Compare two embeddings (D,), unit vectors; otherwise as :meth:`verify`."""
+        """Compare two embeddings (D,), unit vectors of D = :attr:`dim` numbers; otherwise as :meth:`verify`."""
         self.check_operating_point(far, prior)
-        if np.shape(a) != np.shape(b) or not all(
-            abs(np.linalg.norm(row.astype(np.float64)) - 1) <= _UNIT for row in (a, b)
-        ):
-            raise UserError(f"embeddings: got shapes {np.shape(a)} and {np.shape(b)} · allowed: two unit vectors (D,)")
-        cosine = float(np.clip(np.dot(a.astype(np.float64), b.astype(np.float64)), -1, 1))
+        cosine = float(np.clip(np.dot(self._unit_vector("a", a), self._unit_vector("b", b)), -1, 1))
         calibration = self.calibration
         if calibration is None:
             return Match(cosine)
@@ -296,6 +293,18 @@ class FaceEmbedder:
                 f"make it: sphereface eval --ckpt {self.checkpoint} --calibrate"
             )
 
+    def _unit_vector(self, key: str, value: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        allowed = f"allowed: a unit vector of {self.dim} numbers, a row of what embed returns"
+        try:
+            row = np.asarray(value, dtype=np.float64)
+        except (TypeError, ValueError):
+            raise UserError(f"{key}: got {shown(value)} · {allowed}") from None
+        if row.shape != (self.dim,):
+            raise UserError(f"{key}: got shape {row.shape} · {allowed}")
+        if not abs(np.linalg.norm(row) - 1) <= _UNIT:
+            raise UserError(f"{key}: got a vector of length {np.linalg.norm(row):g} · {allowed}")
+        return row
+
     def _faces(self, images: Sequence[Image], numbers: range, problems: dict[int, str]) -> Iterator[tuple[int, Face]]:
         """The faces of some pictures, by number; what cannot be used goes to ``problems``."""
         for number in numbers:
@@ -304,6 +313,20 @@ class FaceEmbedder:
                     yield number, face
             except BadPicture as error:
                 problems[number] = str(error)
+
+
+def _listed(images: Iterable[Image]) -> Sequence[Image]:
+    """Return images that can be counted; a generator is read to its end."""
+    if isinstance(images, str | Path | bytes | bytearray | memoryview) or (
+        isinstance(images, np.ndarray) and images.ndim == 3
+    ):
+        raise UserError("images: got a single picture · allowed: a list of pictures, as in embed([picture])")
+    if hasattr(images, "__len__") and hasattr(images, "__getitem__"):
+        return cast(Sequence[Image], images)
+    try:
+        return list(images)
+    except TypeError:
+        raise UserError(f"images: got {shown(images)} · allowed: a list of pictures") from None
 
 
 def _name(image: Image, number: int | None) -> str:

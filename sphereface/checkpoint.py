@@ -7,6 +7,8 @@ of ``meta``, plain tensors by name in ``model``, ``average`` and ``head``. It kn
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import pickle
@@ -22,7 +24,17 @@ import torch
 
 from .checkpoint_meta import checked_meta
 from .errors import UserError, first_line, shown_key
-from .files import DAMAGED, costly_pickle, flush_folder, sha256_of, write_whole
+from .file_kinds import TORCHSCRIPT, kind_of
+from .files import (
+    DAMAGED,
+    costly_pickle,
+    flush_folder,
+    locked,
+    regular_file,
+    sha256_of,
+    sha256_of_open,
+    write_whole,
+)
 from .small_files import read_json
 
 FORMAT = 1
@@ -84,6 +96,44 @@ def occupied(path: Path) -> Path | None:
     return beside if beside.exists() and not left else None
 
 
+class _Counted(io.BytesIO):
+    """A file that keeps nothing but its length."""
+
+    length = 0
+
+    def write(self, data: Any) -> int:
+        """Count the bytes."""
+        self.length += len(data)
+        return len(data)
+
+
+def saved_bytes(state: Mapping[str, Any]) -> int:
+    """Return the length of the ``.pt`` that :func:`save_checkpoint` would write; nothing is written."""
+    file = _Counted()
+    torch.save({"format": FORMAT, "id": uuid.uuid4().hex, **state}, file)
+    return file.length
+
+
+@contextlib.contextmanager
+def new_checkpoint(path: Path, key: str) -> Iterator[None]:
+    """Keep the name of a new checkpoint for this process while a block writes it.
+
+    Args:
+        path: ``….pt``.
+        key: the option or argument that names it, for messages.
+
+    Raises:
+        UserError: a checkpoint is there, or another process writes it.
+        OSError: the file system refuses.
+    """
+    with locked(path.with_name(f".{path.stem}.lck")) as alone:
+        if not alone:
+            raise UserError(f"{key}: another process is writing {path} · wait for it, or give another name")
+        if (there := occupied(path)) is not None:  # within the lock, which removes what a kill left of it
+            raise UserError(f"{key}: {there} is there already · allowed: the name of a new checkpoint")
+        yield
+
+
 def link_checkpoint(path: Path, name: str) -> Path:
     """Give a saved checkpoint a second name in its folder (``last``, ``best``), atomically, without a second copy.
 
@@ -116,9 +166,45 @@ def load_checkpoint(path: Path, *, device: torch.device | str = "cpu", mapped: b
     Raises:
         BadCheckpoint: one line that says which file and what is wrong with it.
     """
-    _check_file(path)
+    return load_with_sha256(path, device=device, mapped=mapped)[0]
+
+
+def load_with_sha256(
+    path: Path, *, device: torch.device | str = "cpu", mapped: bool = False
+) -> tuple[dict[str, Any], str]:
+    """Read a checkpoint as :func:`load_checkpoint`, and the SHA-256 of the same bytes.
+
+    The file is opened once, so a training run may replace ``last.pt`` at the same time.
+
+    Returns:
+        The checkpoint, and 64 hexadecimal digits.
+
+    Raises:
+        BadCheckpoint: as :func:`load_checkpoint`; or the file was written to while it was read, or with ``mapped``
+            replaced.
+    """
+    _check_kind(path)
     try:
-        state = torch.load(path, map_location=device, weights_only=True, mmap=mapped)
+        with open(path, "rb", opener=regular_file) as file:
+            before = os.fstat(file.fileno())
+            state = _read(path, file, before.st_size, device=device, mapped=mapped)
+            sha256 = sha256_of_open(file)
+            after = os.fstat(file.fileno())
+            replaced = mapped and not os.path.samestat(after, path.stat())  # torch opened it again, by its name
+    except OSError as error:
+        raise BadCheckpoint(f"{path}: cannot be read ({error.strerror})") from error
+    if replaced or (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size):
+        raise BadCheckpoint(f"{path}: changed while it was read · run the command again")
+    _check_sidecar(path, state["id"], sha256)
+    return state, sha256
+
+
+def _read(path: Path, file: BinaryIO, size: int, *, device: torch.device | str, mapped: bool) -> dict[str, Any]:
+    """Read an open checkpoint of ``size`` bytes and check its form."""
+    _check_archive(path, file, size)
+    file.seek(0)
+    try:
+        state = torch.load(path if mapped else file, map_location=device, weights_only=True, mmap=mapped)
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # damage anywhere in the file can surface as any exception of the unpickler
@@ -136,8 +222,7 @@ def load_checkpoint(path: Path, *, device: torch.device | str = "cpu", mapped: b
             f"{path}: not a checkpoint of this program (no format {FORMAT} mark) · published weights? "
             "sphereface import makes a checkpoint of them"
         )
-    _check_sidecar(path, state["id"])
-    _check_tensors(path, state)
+    _check_tensors(path, state, size)
     if "meta" in state:
         try:
             state["meta"] = checked_meta(state["meta"])
@@ -146,26 +231,31 @@ def load_checkpoint(path: Path, *, device: torch.device | str = "cpu", mapped: b
     return state
 
 
-def _check_file(path: Path) -> None:
-    """Refuse what is no file, and an archive that unpacks to more than it is: torch compresses no entry."""
+def _check_kind(path: Path) -> None:
+    """Refuse what is no file."""
     try:
-        about = path.stat()
-        if not stat.S_ISREG(about.st_mode):
-            what = "a folder" if stat.S_ISDIR(about.st_mode) else "a device or a pipe"
-            raise BadCheckpoint(f"{path}: got {what} · allowed: a checkpoint file")
-        size: int | None = about.st_size
+        mode: int | None = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
-        size = None
+        mode = None
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
         reason = error.strerror if isinstance(error, OSError) else first_line(error)
         raise BadCheckpoint(f"{shown_key(str(path))}: cannot be read ({reason})") from error
-    if size is None:
+    if mode is None:
         raise BadCheckpoint(f"{path}: no such checkpoint file")
+    if not stat.S_ISREG(mode):
+        what = "a folder" if stat.S_ISDIR(mode) else "a device or a pipe"
+        raise BadCheckpoint(f"{path}: got {what} · allowed: a checkpoint file")
+
+
+def _check_archive(path: Path, file: BinaryIO, size: int) -> None:
+    """Refuse an archive that unpacks to more than it is: torch compresses no entry."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(file) as archive:
             entries, costly = archive.infolist(), costly_pickle(archive)
     except (*DAMAGED, OSError) as error:
-        raise BadCheckpoint(f"{path}: truncated, damaged or not a checkpoint") from error
+        raise BadCheckpoint(f"{path}: {kind_of(path) or 'truncated, damaged or not a checkpoint'}") from error
+    if any(entry.filename.endswith("/constants.pkl") for entry in entries):
+        raise BadCheckpoint(f"{path}: {TORCHSCRIPT}")
     if any(entry.compress_type for entry in entries) or sum(entry.file_size for entry in entries) > size:
         raise BadCheckpoint(
             f"{path}: refused: its entries unpack to more than the file · allowed: as torch.save writes"
@@ -174,9 +264,9 @@ def _check_file(path: Path) -> None:
         raise BadCheckpoint(f"{path}: refused: {costly}")
 
 
-def _check_tensors(path: Path, state: Mapping[str, Any]) -> None:
+def _check_tensors(path: Path, state: Mapping[str, Any], size: int) -> None:
     """Refuse weights that are not plain tensors of numbers by name, each with as many numbers stored as it claims."""
-    room = 2 * path.stat().st_size  # networks may share a few tensors, such as counters
+    room = 2 * size  # networks may share a few tensors, such as counters
     for name, value in _weights_of(path, state):
         if not isinstance(value, torch.Tensor) or not isinstance(name, str):
             raise BadCheckpoint(f"{path}: the weights in it are not tensors with names")
@@ -194,12 +284,12 @@ def _weights_of(path: Path, state: Mapping[str, Any]) -> Iterator[tuple[object, 
         yield from weights.items()
 
 
-def _check_sidecar(path: Path, save_id: str) -> None:
+def _check_sidecar(path: Path, save_id: str, sha256: str) -> None:
     try:
         sidecar = read_json(path.with_suffix(".json"))
     except (OSError, ValueError):
         return  # a checkpoint that was copied without it
     if sidecar.get("id") != save_id:
         return  # the kill came between the two files: this one describes the checkpoint before
-    if sidecar.get("sha256") != sha256_of(path):
+    if sidecar.get("sha256") != sha256:
         raise BadCheckpoint(f"{path}: altered since it was saved (its SHA-256 is not the one in {path.stem}.json)")

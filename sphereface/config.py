@@ -6,6 +6,7 @@ Sections and their defaults are in :mod:`sphereface.config_sections`. A section 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,10 +23,13 @@ from .config_sections import (
     Stage,
     StageConfig,
     TrainConfig,
+    current_log,
 )
 from .errors import ConfigError, UserError, shown, shown_key
 from .options import fill_options, option, parse_options, suggest, to_plain
 from .places import Places, check_set_name, check_set_names, parse_places
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,8 @@ def load_config(
     for override in sorted(overrides, key=lambda text: not text.startswith(_CHOOSING)):
         set_value(values, override)
     check_stages(written, values, "--set")
+    if isinstance(section := values.get("log"), Mapping) and "tensorboard" in section:
+        log.warning("log.tensorboard: the key is log.sinks now, a list such as [jsonl, tensorboard]")
     return config_from_dict(values, source=str(path), losses=losses, backbones=backbones)
 
 
@@ -117,6 +123,8 @@ def config_from_dict(
     """Check a configuration given as nested mappings; see :func:`load_config`."""
     problems: list[str] = []
     rest = {key: value for key, value in values.items() if key not in ("loss", "model")}
+    if isinstance(section := values.get("log"), Mapping):
+        rest["log"] = current_log(section)
     config = fill_options(Config, rest, prefix="", problems=problems, others=("extends", "model", "loss"))
     model = parse_model(values.get("model"), backbones, problems)
     object.__setattr__(config, "model", model or BackboneOptions())

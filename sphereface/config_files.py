@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from .errors import UserError, shown, shown_key
@@ -43,8 +44,19 @@ def find_config(name: str, key: str = "--config") -> Path:
         raise UserError(f"{key}: {shown_key(name)}: cannot be read ({error.strerror})") from error
     except (OSError, ValueError):
         pass  # not there, or a name that no file can have
-    shipped = sorted({p.name for d in SHIPPED_CONFIG_DIRS if d.is_dir() for p in d.glob("*.yaml")})
-    raise UserError(f"{key}: no file {shown(name)} here or in configs/{suggest(name, shipped)}")
+    raise UserError(f"{key}: no file {shown(name)} here or in configs/{suggest(name, list(shipped_configs()))}")
+
+
+def shipped_configs() -> dict[str, str]:
+    """Return the files that come with this package, in order of their names, with the first comment of each."""
+    found = {path.name: path for folder in SHIPPED_CONFIG_DIRS if folder.is_dir() for path in folder.glob("*.yaml")}
+    return {name: _first_comment(found[name]) for name in sorted(found)}
+
+
+def _first_comment(path: Path) -> str:
+    with path.open(encoding="utf-8") as file:
+        line = file.readline()
+    return shorten(line.lstrip("# "), 80, placeholder=" …") if line.startswith("#") else ""
 
 
 def read_yaml(path: Path, _below: tuple[Path, ...] = ()) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -180,7 +181,19 @@ class LogConfig:
 
     every_steps: int = option(20, low=1)
     histogram_every_steps: int = option(500, low=1)
-    tensorboard: bool = option(True)
+    sinks: tuple[str, ...] = option(("jsonl", "tensorboard"))
+
+
+def current_log(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a ``log:`` section in which ``sinks`` says what the older key ``tensorboard`` (true or false) said."""
+    rest = {key: value for key, value in values.items() if key != "tensorboard"}
+    sinks = rest.get("sinks", LogConfig().sinks)
+    wanted = values.get("tensorboard")
+    if not isinstance(wanted, bool) or not isinstance(sinks, (list, tuple)):
+        return dict(values)
+    others = [name for name in sinks if name != "tensorboard"]
+    kept = sinks if wanted and "tensorboard" in sinks else [*others, "tensorboard"] if wanted else others
+    return {**rest, "sinks": list(kept)}
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 
+from .choices import DEVICES
 from .errors import UserError
 
-DEVICES = ("auto", "cuda", "mps", "cpu")
 _TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
 

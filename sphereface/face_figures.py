@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.figure import Figure
-from PIL import Image
-from PIL.ExifTags import Base
 
 from .errors import UserError, first_line, printable
 from .files import write_whole
 from .small_files import check_replaceable
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -35,7 +36,7 @@ def pair_figure(crops: Sequence[Pixels], names: Sequence[str], title: str) -> Fi
         names: of the pictures.
         title: the outcome.
     """
-    figure = Figure(figsize=(4.2, 3.2), layout="constrained")
+    figure = _new_figure(figsize=(4.2, 3.2), layout="constrained")
     figure.suptitle(title, fontsize="medium")
     for axes, crop, name in zip(figure.subplots(1, 2), crops, names, strict=True):
         _show(axes, crop, _short(name))
@@ -52,7 +53,7 @@ def search_figure(query: Pixels, results: Sequence[Pixels | None], captions: Seq
         name: of the query, in lines as well.
     """
     rows = -(-len(results) // _ACROSS)
-    figure = Figure(figsize=(1.5 * (_ACROSS + 1), 2.2 * rows), layout="constrained")
+    figure = _new_figure(figsize=(1.5 * (_ACROSS + 1), 2.2 * rows), layout="constrained")
     grid = figure.subplots(rows, _ACROSS + 1, squeeze=False)
     for axes in grid.flat:
         axes.axis("off")
@@ -77,7 +78,7 @@ def check_plot(path: Path | None, images: Sequence[str]) -> None:
     if path.is_dir() or os.path.realpath(path) in map(os.path.realpath, images):
         what = "a folder" if path.is_dir() else "an image that is read"
         raise UserError(f"--save-plot: got {path}, {what} · allowed: the name of a new file")
-    if (kind := _kind(path)) not in (kinds := Figure().canvas.get_supported_filetypes()):
+    if (kind := _kind(path)) not in (kinds := _new_figure().canvas.get_supported_filetypes()):
         raise UserError(f"--save-plot: got {path}, of the format {kind} · allowed: {', '.join(sorted(kinds))}")
     check_replaceable(path, FIGURE_MARK, "--save-plot")
 
@@ -85,7 +86,9 @@ def check_plot(path: Path | None, images: Sequence[str]) -> None:
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure whole, in the format of the suffix. Raises UserError where that cannot be done."""
     try:
-        write_whole(path, lambda file: draw_into(figure, file, _kind(path)), durable=False)
+        drawn = io.BytesIO()  # Pillow does not notice a short write to a file
+        draw_into(figure, drawn, _kind(path))
+        write_whole(path, drawn.getvalue(), durable=False)
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or first_line(error)  # without the name of the temporary file
         raise UserError(f"--save-plot: {path} cannot be written ({why}) · give another place, or free space") from error
@@ -93,12 +96,22 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 def draw_into(figure: Figure, file: BinaryIO, kind: str) -> None:
     """Write a figure with :data:`FIGURE_MARK` in it, which Matplotlib itself writes in other formats than these."""
+    from PIL import Image
+    from PIL.ExifTags import Base
+
     exif = Image.Exif()
     exif[Base.Software] = FIGURE_MARK.decode()
     more: dict[str, Any] = {"pil_kwargs": {"exif": exif}} if kind in ("jpg", "jpeg", "webp", "tif", "tiff") else {}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")  # of names in other scripts
         figure.savefig(file, dpi=110, format=kind, **more)
+
+
+def _new_figure(**options: Any) -> Figure:
+    """Make an empty figure. Matplotlib is imported here, since most comparisons draw none."""
+    from matplotlib.figure import Figure
+
+    return Figure(**options)
 
 
 def _kind(path: Path) -> str:

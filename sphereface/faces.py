@@ -13,20 +13,19 @@ import numpy.typing as npt
 
 from .alignment.crop import Finder
 from .alignment.crop_template import CropTemplate, published_template
-from .alignment.detector import PICKS, Detector, FoundFace, NoFace, SeveralFaces, find_faces
+from .alignment.detector import Detector, FoundFace, NoFace, SeveralFaces, find_faces
 from .alignment.fit import check_fit, looks_like_a_face
 from .alignment.mtcnn import Mtcnn
-from .alignment.similarity import TEMPLATES, BadLandmarks, Size, align
+from .alignment.similarity import BadLandmarks, align
+from .alignment.templates import TEMPLATES, Size
+from .choices import ON_SEVERAL, PICKS
 from .data.images import BadImage, centre_crop, decode
-from .errors import UserError, printable
+from .errors import UserError, printable, shown
 from .files import read_plain
 
 Pixels = npt.NDArray[np.uint8]
-Image = str | Path | bytes | Pixels
+Image = str | Path | bytes | bytearray | memoryview | Pixels
 """A picture: the path of a file, its encoded bytes, or its pixels (H, W, 3) uint8 in BGR."""
-
-
-ON_SEVERAL = ("take", "skip", "all")
 
 
 class BadPicture(UserError):
@@ -149,8 +148,10 @@ def _pixels(image: Image) -> Pixels:
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
             raise BadImage(f"got an array {image.shape} {image.dtype} · allowed: (H, W, 3) uint8, BGR")
         return np.ascontiguousarray(image)
-    if isinstance(image, bytes):
-        return decode(image)
+    if isinstance(image, bytes | bytearray | memoryview):
+        return decode(bytes(image))
+    if not isinstance(image, str | Path):
+        raise BadImage(f"got {shown(image)} · allowed: the path of a file, its bytes, or its pixels (H, W, 3) uint8")
     if "\0" in str(image):
         raise BadImage("holds a NUL character, which no name of a file has")
     return decode(read_plain(Path(image)))

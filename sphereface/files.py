@@ -241,10 +241,22 @@ def in_words(num_bytes: int) -> str:
     return f"{num_bytes / 2**10:.1f} KiB" if num_bytes < 1 << 20 else f"{num_bytes / 2**20:,.1f} MiB"
 
 
+def moment(path: Path) -> tuple[int, ...]:
+    """Return what changes when a file is replaced or written to: device, inode, length, time of the last change."""
+    about = path.stat()
+    return about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns
+
+
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file, as 64 hexadecimal digits."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
+        return sha256_of_open(file)
+
+
+def sha256_of_open(file: BinaryIO) -> str:
+    """SHA-256 of an open file from its start to its end, as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    file.seek(0)
+    while block := file.read(1 << 20):
+        digest.update(block)
     return digest.hexdigest()

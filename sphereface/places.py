@@ -14,6 +14,18 @@ _KIND = re.compile(rf"({_NAME}):(?!//)(.*)", re.DOTALL)  # two letters or more: 
 _LONGEST_NAME = 100  # bytes: file names are made of it
 _NOT_IN_NAMES = re.compile(r"[/\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
+FORMS = {
+    "all-pairs": "DIR (DIR/<person>/<image>)",
+    "groups": "DIR (RFW: DIR/txts/<group>/<group>_pairs.txt, DIR/data/<group>/) or DIR,LIST",
+    "identification": "DIR (DIR/<person>/<image>)",
+    "ijb": "DIR[,CROPS][,MODE…] (DIR: ijbc_face_tid_mid.txt, …; MODE: N1D1F2, …)",
+    "pairs": "DIR (with DIR/pairs.txt), DIR,PAIRS or FILE.bin",
+    "quality": "DIR,PAIRS[,QUALITY.txt]",
+    "templates": "DIR,TEMPLATES,PAIRS",
+    "tinyface": "DIR (with Probe, Gallery_Match and Gallery_Distractor in DIR or in DIR/Testing_Set)",
+}
+"""What a set of each protocol may be. ``register_protocol`` adds those from outside the package."""
+
 
 @dataclass(frozen=True)
 class Places:
@@ -40,6 +52,11 @@ def parse_places(text: str) -> Places:
     if not all(part.strip() for part in parts):
         raise UserError(f"got {shown(text)} · allowed: [KIND:]PLACE[,PLACE…] without empty places")
     return Places(kind, tuple(map(Path, parts)))
+
+
+def allowed_forms() -> list[str]:
+    """Return what a set may be, a line for each protocol."""
+    return [f"{kind}:{form}" for kind, form in FORMS.items()]
 
 
 def is_kind(name: str) -> bool:

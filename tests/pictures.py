@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 
 
 def picture(identity: int, number: int, size: tuple[int, int] = (112, 96)) -> np.ndarray:
@@ -16,6 +19,18 @@ def picture(identity: int, number: int, size: tuple[int, int] = (112, 96)) -> np
     smooth = cv2.resize(of_identity, (width, height), interpolation=cv2.INTER_LINEAR)
     rough = cv2.resize(of_picture, (width, height), interpolation=cv2.INTER_LINEAR)
     return np.clip(smooth + rough, 0, 255).astype(np.uint8)
+
+
+@contextlib.contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """No file can grow beyond so many bytes: a write that would is short, then fails, as on a full disk."""
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def write(path: Path, image: np.ndarray) -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import cv2
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from sphereface.alignment.similarity import align, template
 from sphereface.api import BadPicture, FaceEmbedder
 from sphereface.checkpoint import sha256_of
 from sphereface.errors import UserError
-from sphereface.evaluation import embed_files
+from sphereface.evaluation import Embedder, embed_files
 from sphereface.evaluation.calibration import Calibration, Threshold, calibration_path, write_calibration
 from sphereface.models import load_model
 
@@ -54,7 +56,9 @@ def test_embeddings_are_those_of_the_evaluation_as_unit_vectors(checkpoint, crop
 
 def test_paths_bytes_and_pixels_are_one_picture(crops, aligned, tmp_path):
     path = write_picture(tmp_path / "a.png", crops[0])
-    found = aligned.embed([path, str(path), path.read_bytes(), crops[0], np.asfortranarray(crops[0])])
+    found = aligned.embed(
+        [path, str(path), path.read_bytes(), bytearray(path.read_bytes()), crops[0], np.asfortranarray(crops[0])]
+    )
     assert (np.abs(found - found[0]) < 1e-6).all()
     np.testing.assert_array_equal(aligned.embed(crops), aligned.embed(list(crops)))
 
@@ -126,9 +130,16 @@ def test_what_cannot_be_used_is_named_with_its_reason(checkpoint, tmp_path):
 
 
 def test_wrong_arguments_are_one_line(checkpoint, crops, aligned):
-    for single in ("a.jpg", b"", crops[0]):
+    for single in ("a.jpg", b"", bytearray(b"x"), crops[0]):
         with pytest.raises(UserError, match="images: got a single picture · allowed: a list"):
             aligned.embed(single)
+    for strange in (None, 3, 1.5, {"a": 1}, ["a.png"]):
+        with pytest.raises(
+            BadPicture, match=r"^picture 0: got .* · allowed: the path of a file, its bytes, or its pixels"
+        ):
+            aligned.embed([strange])
+    with pytest.raises(UserError, match="images: got 3 · allowed: a list of pictures"):
+        aligned.embed(3)
     for wrong in (crops[0].astype(np.float32), crops[0, :, :, 0], crops[0, :0]):
         with pytest.raises(BadPicture, match=r"got an array .* · allowed: \(H, W, 3\) uint8, BGR"):
             aligned.embed([wrong])
@@ -139,6 +150,9 @@ def test_wrong_arguments_are_one_line(checkpoint, crops, aligned):
     for options, message in (
         ({"pick": "smallest"}, "pick: got 'smallest' · allowed: centre, largest"),
         ({"batch_size": 0}, "batch_size: got 0"),
+        ({"batch_size": 2.5}, "batch_size: got 2.5 · allowed: a whole number"),
+        ({"batch_size": True}, "batch_size: got True"),
+        ({"batch_size": "8"}, "batch_size: got '8'"),
         ({"template_origin": 2}, "template_origin: got 2"),
         ({"device": "tpu"}, "got 'tpu'"),
         ({"calibration": "none.json"}, "none.json: cannot be read"),
@@ -191,15 +205,56 @@ def test_where_each_threshold_refuses_many_genuine_pairs_nothing_is_decided(chec
     assert (told.same, told.far, told.tar) == (True, 0.05, 0.16)
 
 
-@pytest.mark.parametrize("b", [[1.01, 0], [np.nan, 0], [1e30, 0], [0, 0], [1, 0, 0]])
-def test_what_is_no_unit_vector_is_not_compared(aligned, b):
-    with pytest.raises(UserError, match=r"embeddings: got shapes \(2,\) and \([23],\) · allowed: two unit vectors"):
-        aligned.match(np.array([1, 0], np.float32), np.array(b, np.float32))
+def unit(*numbers: float) -> np.ndarray:
+    """A vector (32,) that begins with these numbers."""
+    return np.array([*numbers, *[0] * (32 - len(numbers))], dtype=np.float32)
+
+
+@pytest.mark.parametrize(
+    ("b", "said"),
+    [
+        (unit(1.01), "a vector of length 1.01"),
+        (unit(np.nan), "a vector of length nan"),
+        (unit(1e30), "a vector of length 1e[+]30"),
+        (unit(), "a vector of length 0"),
+        (unit(1)[:16], r"shape \(16,\)"),
+        (unit(1)[None], r"shape \(1, 32\)"),
+        (1.0, r"shape \(\)"),
+        (None, "shape|None"),
+        ("a.jpg", "'a.jpg'"),
+        ([[1], [1, 2]], ".*"),
+    ],
+)
+def test_what_is_no_unit_vector_of_this_network_is_not_compared(aligned, b, said):
+    with pytest.raises(UserError, match=rf"^b: got {said}.* · allowed: a unit vector of 32 numbers, a row of what"):
+        aligned.match(unit(1), b)
+    with pytest.raises(UserError, match="^a: got "):
+        aligned.match(b, unit(1))
 
 
 def test_a_cosine_is_never_beyond_one(aligned):
-    a = np.array([1.000001, 0], dtype=np.float32)  # as rounding may leave a unit vector
+    a = unit(1.000001)  # as rounding may leave a unit vector
     assert (aligned.match(a, a).cosine, aligned.match(a, -a).cosine) == (1.0, -1.0)
+
+
+def test_lists_and_generators(crops, aligned):
+    wanted = aligned.embed(crops)
+    np.testing.assert_array_equal(aligned.embed(crop for crop in crops), wanted)
+    np.testing.assert_array_equal(aligned.try_embed(iter(list(crops))).embeddings, wanted)
+    assert aligned.match(wanted[0].tolist(), wanted[1].tolist()) == aligned.match(wanted[0], wanted[1])
+
+
+def test_the_hash_is_that_of_the_weights_that_were_read(checkpoint, crops, tmp_path):
+    """A training run replaces last.pt while it is in use."""
+    path = tmp_path / "last.pt"
+    for name in (checkpoint, checkpoint.with_suffix(".json")):
+        shutil.copy(name, path.with_suffix(name.suffix))
+    e = FaceEmbedder(path, align=False, device="cpu")
+    write_checkpoint(path, seed=5, input_size=(112, 96))
+    assert e.sha256 == sha256_of(checkpoint) != sha256_of(path)
+    np.testing.assert_array_equal(e.embed(crops), FaceEmbedder(checkpoint, align=False, device="cpu").embed(crops))
+    source = Embedder.of_checkpoint(checkpoint, device=torch.device("cpu"))
+    assert source.sha256 == e.sha256
 
 
 @pytest.mark.parametrize("value", [0.0, np.nan, np.inf])

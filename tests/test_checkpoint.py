@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pickle
@@ -11,7 +12,17 @@ import pytest
 import torch
 
 from sphereface import checkpoint_meta
-from sphereface.checkpoint import BadCheckpoint, link_checkpoint, load_checkpoint, occupied, save_checkpoint
+from sphereface.checkpoint import (
+    BadCheckpoint,
+    link_checkpoint,
+    load_checkpoint,
+    load_with_sha256,
+    new_checkpoint,
+    occupied,
+    save_checkpoint,
+    saved_bytes,
+)
+from sphereface.errors import UserError
 
 STATE = {"weights": {"a": torch.arange(1000.0)}, "meta": {"step": 3, "names": ["x", "y"], "best": None}}
 
@@ -80,8 +91,16 @@ def test_truncated(saved, share):
 
 def test_what_is_no_checkpoint_is_told_so_and_no_more(saved):
     """Not in torch's words: they say how to switch its safety off."""
-    saved.write_bytes(b"\x08\x0a an ONNX file begins like this" * 9)
-    with pytest.raises(BadCheckpoint, match="step.pt: truncated, damaged or not a checkpoint$"):
+    for data, said in (
+        (bytes(range(256)), "truncated, damaged or not a checkpoint$"),
+        (b"\x08\x0a\x12\x07pytorch\x1a" + bytes(40), "an ONNX file · sphereface eval --onnx"),
+        (b"mine\n", "a text file, which holds no weights"),
+    ):
+        saved.write_bytes(data)
+        with pytest.raises(BadCheckpoint, match=f"step.pt: {said}"):
+            load_checkpoint(saved)
+    torch.jit.save(torch.jit.script(torch.nn.Identity()), saved)
+    with pytest.raises(BadCheckpoint, match="step.pt: a TorchScript program · give the weights"):
         load_checkpoint(saved)
 
 
@@ -222,3 +241,62 @@ def test_a_folder_and_a_device_are_called_so(tmp_path):
         load_checkpoint(tmp_path)
     with pytest.raises(BadCheckpoint, match=r"/dev/null: got a device or a pipe · allowed: a checkpoint file"):
         load_checkpoint(Path("/dev/null"))
+
+
+def meanwhile(monkeypatch, act):
+    """Do something between the opening of a checkpoint and the reading of its weights."""
+    load = torch.load
+
+    def slow(*args, **options):
+        act()
+        return load(*args, **options)
+
+    monkeypatch.setattr(torch, "load", slow)
+
+
+def test_the_hash_is_that_of_the_weights_though_a_run_replaces_the_file(saved, monkeypatch):
+    before = hashlib.sha256(saved.read_bytes()).hexdigest()
+    meanwhile(monkeypatch, lambda: save_checkpoint(saved, {"meta": {"step": 4}}, {}))
+    state, digest = load_with_sha256(saved)
+    assert (state["meta"]["step"], digest) == (3, before)
+    assert hashlib.sha256(saved.read_bytes()).hexdigest() != before
+
+
+def test_a_mapped_checkpoint_that_is_replaced_is_refused(saved, monkeypatch):
+    meanwhile(monkeypatch, lambda: save_checkpoint(saved, {"meta": {"step": 4}}, {}))
+    with pytest.raises(BadCheckpoint, match="step.pt: changed while it was read · run the command again"):
+        load_with_sha256(saved, mapped=True)
+
+
+def test_a_file_that_is_written_to_while_it_is_read_is_refused(saved, monkeypatch):
+    meanwhile(monkeypatch, lambda: os.utime(saved, ns=(1, 1)))
+    with pytest.raises(BadCheckpoint, match="step.pt: changed while it was read"):
+        load_with_sha256(saved)
+
+
+def test_a_second_name_given_meanwhile_is_no_change(saved, monkeypatch):
+    meanwhile(monkeypatch, lambda: link_checkpoint(saved, "best"))
+    assert load_checkpoint(saved)["meta"]["step"] == 3
+
+
+@pytest.mark.parametrize("state", [STATE, {}, {"meta": {"names": ["ü" * k for k in range(90)]}}])
+def test_the_size_is_known_before_it_is_written(tmp_path, state):
+    save_checkpoint(tmp_path / "a.pt", state, {})
+    assert saved_bytes(state) == (tmp_path / "a.pt").stat().st_size
+
+
+def test_a_new_name_is_for_one_process(tmp_path):
+    path = tmp_path / "a.pt"
+    with new_checkpoint(path, "--output"):
+        child = os.fork()
+        if child == 0:
+            try:
+                with new_checkpoint(path, "--output"):
+                    os._exit(0)
+            except UserError as error:
+                os._exit(3 if "--output: another process is writing" in str(error) else 4)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
+        save_checkpoint(path, STATE, {})
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a.json", "a.pt"]
+    with pytest.raises(UserError, match="OUT: .*a.pt is there already"), new_checkpoint(path, "OUT"):
+        pass

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from sphereface.commands import checkpoint_option, eval_source, face_options
+from sphereface.commands import checkpoint_option, face_options, source_options
 from sphereface.commands.checkpoint_option import checkpoint_path
-from sphereface.commands.export import parse as parse_export
-from sphereface.commands.join import parse as parse_join
 from sphereface.commands.parser import new_parser
+from sphereface.commands.parsers.export import parse as parse_export
+from sphereface.commands.parsers.join import parse as parse_join
 from sphereface.errors import UserError
+from sphereface.weights import CARD, CHECKPOINT, DEFAULT
 
 
 @pytest.fixture(autouse=True)
@@ -124,7 +125,7 @@ def test_every_command_that_takes_a_checkpoint(capsys):
     three_runs()
     found = Path("runs/a/20260101-080000/last.pt")
     evaluation = new_parser("", "eval", "sphereface eval")
-    eval_source.add_source_options(evaluation)
+    source_options.add_source_options(evaluation)
     assert evaluation.parse_args(["--ckpt", "latest"]).ckpt == found
     assert evaluation.parse_args(["--compare", "runs/a", "latest"]).compare == [found, found]
     faces = new_parser("", "verify", "sphereface verify")  # which embed and search share
@@ -133,6 +134,20 @@ def test_every_command_that_takes_a_checkpoint(capsys):
     assert parse_export(["latest", "--format", "onnx"], "sphereface export").checkpoint == found
     joined = parse_join(["runs/a", "runs/b", "--output", "x.pt"], "sphereface join").checkpoints
     assert joined == [found, Path("runs/b/20260101-150000/best.pt")]
+
+
+def test_the_network_that_ships_is_the_default_where_faces_are_compared_and_is_said(capsys):
+    faces = new_parser("", "verify", "sphereface verify")  # which embed and search share
+    face_options.add_face_options(faces)
+    said = f"note: the network {DEFAULT}, which ships with this package, is used · its limits: {CARD}\n"
+    for given in ([], ["--ckpt", DEFAULT]):
+        assert faces.parse_args(given).ckpt == CHECKPOINT
+        assert capsys.readouterr().err == said
+    assert faces.parse_args(["--ckpt", "mine.pt"]).ckpt == Path("mine.pt")
+    assert capsys.readouterr().err == ""
+    assert DEFAULT in faces.format_help()
+    make_run(DEFAULT, None, "last.pt")  # a folder of that name
+    assert checkpoint_path(DEFAULT) == Path(DEFAULT, "last.pt")
 
 
 def test_an_empty_name_is_not_this_folder():

@@ -77,7 +77,7 @@ def test_help_names_every_command_and_loads_nothing_large(capsys):
         "import sys; from sphereface.cli import main; main(['--help']); import sphereface; "
         "sys.exit(bool({'torch', 'cv2', 'numpy', 'matplotlib'} & set(sys.modules)))"
     )
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, timeout=60).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True).returncode == 0
 
 
 def test_an_unknown_command_is_one_line(capsys):
@@ -89,10 +89,7 @@ def test_an_unknown_command_is_one_line(capsys):
     assert main(["--version"]) == 0
 
 
-def test_the_old_programs_are_the_same(capsys):
-    for path, name in (("train.py", "train"), ("scripts/pack_faces.py", "pack"), ("scripts/join_networks.py", "join")):
-        text = (ROOT / path).read_text(encoding="utf-8")
-        assert f"from sphereface.commands.{name} import run" in text
+def test_a_wrong_config_is_one_line(capsys):
     assert main(["train", "--config", "sphere21"]) == 2
     assert "error: --config: no file 'sphere21'" in capsys.readouterr().err
 

@@ -161,7 +161,7 @@ def test_a_reader_that_leaves_ends_it_quietly(unbuffered):
     process.stdout.close()
     assert process.stderr is not None
     assert process.stderr.read() == b""
-    assert process.wait(timeout=60) == 141
+    assert process.wait(timeout=600) == 141
 
 
 def test_a_reader_that_leaves_before_the_last_line_ends_it_quietly():
@@ -175,7 +175,7 @@ def test_a_reader_that_leaves_before_the_last_line_ends_it_quietly():
     assert process.stdout is not None
     process.stdout.close()
     process.stdout = None
-    assert process.communicate(b"go\n", timeout=60)[1] == b""
+    assert process.communicate(b"go\n")[1] == b""
     assert process.returncode == 141
 
 
@@ -186,7 +186,7 @@ def test_a_full_disk_under_the_output_is_one_line(unbuffered):
     with Path("/dev/full").open("w", encoding="utf-8") as full:
         done = subprocess.run(
             [sys.executable, "-c", PROGRAM], cwd=ROOT, stdout=full, stderr=subprocess.PIPE, env=environment,
-            timeout=60, check=False, text=True,
+            check=False, text=True,
         )  # fmt: skip
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1

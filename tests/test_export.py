@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -10,8 +12,7 @@ import pytest
 import torch
 
 from sphereface.checkpoint import load_checkpoint, save_checkpoint, sha256_of
-from sphereface.cli import main
-from sphereface.commands.export import run
+from sphereface.cli import main, run_command
 from sphereface.data.images import decode
 from sphereface.errors import UserError
 from sphereface.export import formats
@@ -165,7 +166,7 @@ def test_a_file_that_gives_other_embeddings_is_removed(checkpoint, tmp_path):
     path.write_bytes(b"x")
     assert formats.check(export, right, path) < 1e-6
     half = Export(export.model, InputFormat(dtype="float16"))
-    with pytest.raises(UserError, match="allowed 2e-02.* removed · export with --dtype float32 instead"):
+    with pytest.raises(UserError, match="allowed 2e-02.* not written · export with --dtype float32 instead"):
         formats.check(half, lambda fed: np.full((len(fed), 16), np.inf, np.float32), path)
 
 
@@ -374,7 +375,7 @@ def test_a_network_that_saw_smaller_crops_last_keeps_its_names(checkpoint, tmp_p
     state = load_checkpoint(checkpoint)
     small = {key: value for key, value in state.items() if key not in ("format", "id")} | {"seen_size": [16, 12]}
     save_checkpoint(tmp_path / "small.pt", small, {})
-    assert run([str(tmp_path / "small.pt"), "--format", "safetensors"]) == 0
+    assert run_command("export", [str(tmp_path / "small.pt"), "--format", "safetensors"]) == 0
     file = tmp_path / "small.safetensors"
     assert safetensors.load_file(file).keys() == state["model"].keys()
     with safetensors_open(str(file), framework="pt") as opened:
@@ -395,7 +396,9 @@ def test_a_network_that_cannot_be_traced_is_one_line(checkpoint, tmp_path, monke
 
     monkeypatch.setattr(SphereNet, "embed", untraceable)
     with pytest.raises(UserError, match="PyTorch cannot trace this network") as caught:
-        run([str(checkpoint), "--format", file_format, "--output", str(tmp_path / f"x.{file_format}")])
+        run_command(
+            "export", [str(checkpoint), "--format", file_format, "--output", str(tmp_path / f"x.{file_format}")]
+        )
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())
 
@@ -410,3 +413,69 @@ def test_a_network_that_tells_nothing_is_not_exported(checkpoint, tmp_path, caps
     assert f"dead.pt: its embeddings of 3 crops are {what} · allowed" in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dead.json", "dead.pt"]
     assert not [warning for warning in recwarn if warning.category is RuntimeWarning]
+
+
+def spoilt(checkpoint, path):
+    """A network whose activations exceed float16, so an export in half precision fails its check."""
+    state = {key: value for key, value in load_checkpoint(checkpoint).items() if key not in ("format", "id")}
+    state["model"] = {
+        name: value * (3e5 if ".conv." in name else 1e-5 if name == "fc5.weight" else 1)
+        for name, value in state["model"].items()
+    }
+    save_checkpoint(path, state, {})
+    return path
+
+
+def test_an_export_that_fails_leaves_the_earlier_file_and_its_card(checkpoint, tmp_path, capsys):
+    output = tmp_path / "face.torchscript"
+    command = ["--format", "torchscript", "--output", str(output)]
+    assert main(["export", str(checkpoint), *command]) == 0
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert before.keys() == {"face.torchscript", "face.torchscript.md"}
+    bad = spoilt(checkpoint, tmp_path / "bad.pt")
+    assert main(["export", str(bad), *command, "--dtype", "float16"]) == 2
+    error = capsys.readouterr().err
+    assert f"error: {output}: gives other embeddings than PyTorch" in error
+    assert error.count("\n") == 1
+    after = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.stem != "bad"}
+    assert after == before
+
+
+def test_an_8_bit_copy_that_fails_leaves_all_earlier_files(checkpoint, tmp_path, monkeypatch, capsys):
+    needs("onnx", "onnxscript", "onnxruntime")
+    write_picture(tmp_path / "crops" / "a.png", noise(0))
+    output = tmp_path / "face.onnx"
+    command = [
+        "export",
+        str(checkpoint),
+        "--format",
+        "onnx",
+        "--output",
+        str(output),
+        "--int8",
+        str(tmp_path / "crops"),
+    ]
+    assert main(command) == 0
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("face*")}
+    assert before.keys() == {"face.onnx", "face-int8.onnx", "face.onnx.md"}
+    monkeypatch.setattr("sphereface.export.quantise._SAME_ROW", -1.0)
+    assert main(["export", str(write_checkpoint(tmp_path / "b.pt", seed=1)), *command[2:]]) == 2
+    assert f"error: {tmp_path}/face-int8.onnx: a crop in a batch and alone" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("face*")} == before
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_two_exports_to_one_file_at_once(checkpoint, tmp_path, capsys):
+    output = tmp_path / "a.torchscript"
+    lock = tmp_path / ".a.torchscript.lck"
+    other = subprocess.Popen(
+        [sys.executable, "-c", "import sys, pathlib; from sphereface.files import lock_file; "
+         "lock = lock_file(pathlib.Path(sys.argv[1])); print(flush=True); sys.stdin.read()", str(lock)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    with other:
+        other.stdout.readline()
+        assert main(["export", str(checkpoint), "--format", "torchscript", "--output", str(output)]) == 2
+        assert "another process is writing it · wait for it" in capsys.readouterr().err
+        assert not output.exists()
+        other.stdin.close()

@@ -23,6 +23,7 @@ from sphereface.export.formats import onnx_runner
 from sphereface.losses.head import MarginHead
 from sphereface.losses.margins import MARGINS
 from sphereface.models import BACKBONES, Resized, load_model
+from sphereface.places import FORMS
 from sphereface.plugins import load_plugins
 from sphereface.training.learner import Learner
 
@@ -47,7 +48,7 @@ def block(start: str) -> str:
 def outside(tmp_path, monkeypatch):
     """A folder with the page's files, the current one; what they register is gone afterwards."""
     monkeypatch.chdir(tmp_path)
-    before = [(registry, dict(registry)) for registry in (BACKBONES, MARGINS, PROTOCOLS)]
+    before = [(registry, dict(registry)) for registry in (BACKBONES, MARGINS, PROTOCOLS, FORMS)]
     (tmp_path / "my_net.py").write_text(block("class MyNet("), encoding="utf-8")
     (tmp_path / "my_margin.py").write_text(block("class MyMargin("), encoding="utf-8")
     (tmp_path / "my_protocol.py").write_text(block("class TripletSet("), encoding="utf-8")

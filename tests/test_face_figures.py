@@ -9,6 +9,8 @@ import pytest
 from sphereface.errors import UserError
 from sphereface.face_figures import check_plot, pair_figure, save_figure, search_figure
 
+from .pictures import files_of_at_most
+
 CROP = np.full((112, 96, 3), 90, np.uint8)
 
 
@@ -44,6 +46,13 @@ def test_an_earlier_figure_survives_a_failure(figure, tmp_path, monkeypatch):
         save_figure(figure, tmp_path / "x.png")
     assert "\n" not in str(raised.value)
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"earlier"]
+
+
+@pytest.mark.parametrize("name", ["x.png", "x.jpg", "x.webp", "x.tif", "x.pdf"])
+def test_a_disk_that_is_full_before_the_end_is_an_error(figure, tmp_path, name):
+    with files_of_at_most(1000), pytest.raises(UserError, match="cannot be written"):  # Pillow ignores short writes
+        save_figure(figure, tmp_path / name)
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_unknown_format_writes_nothing(figure, tmp_path):

@@ -18,17 +18,19 @@ def test_the_wheel_carries_every_module_and_config(tmp_path):
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--quiet"]
-    subprocess.run([*build, "--wheel-dir", str(tmp_path), str(source)], check=True, timeout=120)
+    subprocess.run([*build, "--wheel-dir", str(tmp_path), str(source)], check=True)
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as file:
         carried = set(file.namelist())
         (entries,) = (name for name in carried if name.endswith(".dist-info/entry_points.txt"))
         assert "sphereface = sphereface.cli:main" in file.read(entries).decode()
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "sphereface").rglob("*.py")}
+    weights = {f"sphereface/weights/sphere10-small{end}" for end in (".pt", ".json", ".calibration.json", ".pt.md")}
     configs = {f"sphereface/configs/{path.name}" for path in (ROOT / "configs").glob("*.yaml")}
     assert (
         modules
         | configs
+        | weights
         | {"sphereface/py.typed", "sphereface/evaluation/page.css", "sphereface/evaluation/report.html.j2"}
         <= carried
     )

@@ -8,6 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from scripts import compare_runs
+from sphereface.commands.compare_runs import labelled
 from sphereface.errors import UserError
 from sphereface.plots import curves_figure, learning_figure, read_metrics, summary_table
 
@@ -91,8 +92,15 @@ def test_names_of_runs_are_shown_as_they_are(tmp_path, name):
 
 def test_runs_of_one_name_and_time_are_told_apart(tmp_path):
     paths = [tmp_path / top / "runs" / "a" / "1" for top in ("x", "y")]
-    assert compare_runs.labelled(paths) == {"x/runs/a/1": paths[0], "y/runs/a/1": paths[1]}
-    assert compare_runs.labelled([paths[0], paths[0] / ".." / "1"]).keys() == {"a/1"}
+    assert labelled(paths) == {"x/runs/a/1": paths[0], "y/runs/a/1": paths[1]}
+    assert labelled([paths[0], paths[0] / ".." / "1"]).keys() == {"a/1"}
+
+
+def test_two_figures_are_not_drawn_over_each_other(run, tmp_path, capsys):
+    path = tmp_path / "c.png"
+    assert compare_runs.main([str(run), "--output", str(path), "--learning", str(tmp_path / "x" / ".." / "c.png")]) == 2
+    assert f"--output, --learning: got {path} for both · allowed: a file for each figure" in capsys.readouterr().err
+    assert not path.exists()
 
 
 @pytest.mark.parametrize("option", ["--output", "--learning"])

@@ -21,7 +21,8 @@ from ..files import read_plain
 from .detector import Detector, FoundFace, NoFace, SeveralFaces, find_face
 from .fit import check_fit, looks_like_a_face
 from .report import Outcome, Status, cannot_write, write_or_explain
-from .similarity import SPHEREFACE_SIZE, BadLandmarks, Image, Points, Size, align, template
+from .similarity import BadLandmarks, Image, Points, align, template
+from .templates import SPHEREFACE_SIZE, Size
 
 _SAME_TIME = 1000  # nanoseconds: some file systems keep a time only to 100
 _ANOTHER_TIME = 3_600_000_000_000  # nanoseconds: an hour
@@ -32,7 +33,7 @@ class CropSpec:
     """What a crop looks like.
 
     Args:
-        size: (height, width) in pixels; without ``target`` a key of ``similarity.TEMPLATES``.
+        size: (height, width) in pixels; without ``target`` a key of ``templates.TEMPLATES``.
         origin: what the template's numbers call the first pixel, 0 or 1.
         quality: of the JPEG, 1 to 100.
         target: five (x, y) where the landmarks are to lie, the first pixel at 0; None: the template's.
@@ -55,7 +56,7 @@ class Finder:
 
     Args:
         detector: any.
-        pick: which of several faces to take, a key of ``detector.PICKS``.
+        pick: which of several faces to take, one of ``choices.PICKS``.
         skip_several: leave an image with several faces out.
     """
 

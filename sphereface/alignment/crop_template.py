@@ -21,7 +21,8 @@ from ..errors import UserError
 from ..files import read_plain
 from .fit import looks_like_a_face
 from .report import REPORT_NAME, Settings, earlier_settings
-from .similarity import TEMPLATES, Points, Size, similarity, template
+from .similarity import Points, similarity, template
+from .templates import TEMPLATES, Size
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ class CropTemplate:
 
     Args:
         size: (height, width) of the crops in pixels.
-        points: five (x, y) in pixels, the first pixel at 0, ordered as ``similarity.TEMPLATES``.
+        points: five (x, y) in pixels, the first pixel at 0, ordered as ``templates.TEMPLATES``.
 
     Raises:
         ValueError: the size is not allowed, or the points are not finite, outside the crop or unlike a face.

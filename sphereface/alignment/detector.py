@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from ..choices import PICKS
 from .similarity import Image, Points
 
 LONGEST_SIDE = 2000  # pixels; larger pictures are searched at this size, which bounds time and memory
@@ -35,7 +36,7 @@ class Faces:
     Args:
         boxes: (N, 4) float64, x1, y1, x2, y2 in pixels; may reach past the picture.
         scores: (N,) float64 in [0, 1].
-        points: (N, 5, 2) float64, (x, y) in pixels, ordered as ``similarity.TEMPLATES``.
+        points: (N, 5, 2) float64, (x, y) in pixels, ordered as ``templates.TEMPLATES``.
     """
 
     boxes: npt.NDArray[np.float64]
@@ -116,7 +117,7 @@ def largest(faces: Faces, centre: tuple[float, float]) -> int:
     return int(np.lexsort((np.hypot(*(middles - centre).T), -sides.prod(axis=1)))[0])
 
 
-PICKS: dict[str, Pick] = {"centre": nearest, "largest": largest}
+_PICKS: dict[str, Pick] = dict(zip(PICKS, (nearest, largest), strict=True))
 
 
 def find_faces(image: Image, detector: Detector) -> FoundFaces:
@@ -157,14 +158,14 @@ def find_face(image: Image, detector: Detector, pick: str = "centre") -> FoundFa
     Args:
         image: (H, W, 3) uint8, BGR.
         detector: any.
-        pick: of several faces, a key of ``PICKS``: the one nearest the centre, or the largest.
+        pick: of several faces, one of ``choices.PICKS``: the one nearest the centre, or the largest.
 
     Raises:
         NoFace: neither try found one.
     """
     faces = find_faces(image, detector)
     centre = ((image.shape[1] - 1) / 2, (image.shape[0] - 1) / 2)
-    chosen = PICKS[pick](faces.found, centre)
+    chosen = _PICKS[pick](faces.found, centre)
     return faces.face(chosen)
 
 

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from .similarity import SPHEREFACE_SIZE, BadLandmarks, Points, similarity, template
+from .similarity import BadLandmarks, Points, similarity, template
+from .templates import SPHEREFACE_SIZE
 
 Floats = npt.NDArray[np.float64]
 

@@ -1,6 +1,6 @@
 """Five-point landmark files: one image a line, ``file x1 y1 … x5 y5 [score]``.
 
-Coordinates are pixels of the image, the first pixel at 0, in the order of ``similarity.TEMPLATES``. Fields
+Coordinates are pixels of the image, the first pixel at 0, in the order of ``templates.TEMPLATES``. Fields
 are separated by tabs, or by spaces where no file name has any. File names are relative to the folder of
 images, with forward slashes. Blank lines are skipped. An eleventh number is the detector's score, as in IJB-C's
 ``ijbc_name_5pts_score.txt``; alignment ignores it. All lines have a score, or none has.

@@ -21,7 +21,8 @@ from .crop import Finder
 from .crop_template import CropTemplate, template_of_settings
 from .detector import NoFace
 from .report import REPORT_NAME
-from .similarity import BadLandmarks, Points, Size
+from .similarity import BadLandmarks, Points
+from .templates import Size
 
 _FEWEST_FACES = 20  # the median of so many points, each off by a pixel or so, is good to some tenths
 _SCATTER = 0.1  # of the width, the median distance from the median: aligned crops have 0.01 to 0.02
@@ -34,7 +35,7 @@ class MeasuredTemplate:
 
     Args:
         size: (height, width) of the crops in pixels.
-        points: five (x, y), ordered as ``similarity.TEMPLATES``: medians over the crops, to 1/100 pixel.
+        points: five (x, y), ordered as ``templates.TEMPLATES``: medians over the crops, to 1/100 pixel.
         found: crops in which a face was found.
         searched: crops that were looked at.
     """

@@ -7,37 +7,14 @@ z, so it cannot occur.
 
 from __future__ import annotations
 
-from typing import Final
-
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from .templates import SPHEREFACE_SIZE, TEMPLATES, Size
+
 Image = npt.NDArray[np.uint8]
 Points = npt.NDArray[np.float64]
-Size = tuple[int, int]  # (height, width) in pixels
-
-SPHEREFACE_SIZE: Final[Size] = (112, 96)
-
-# (x, y) of: the eye on the left of the picture, the eye on the right, nose tip, mouth corner left, right.
-TEMPLATES: Final[dict[Size, tuple[tuple[float, float], ...]]] = {
-    # SphereFace, preprocess/code/face_align_demo.m
-    (112, 96): (
-        (30.2946, 51.6963),
-        (65.5318, 51.5014),
-        (48.0252, 71.7366),
-        (33.5493, 92.3655),
-        (62.7299, 92.2041),
-    ),
-    # ArcFace (InsightFace): the same face, 8 pixels further right in a wider crop
-    (112, 112): (
-        (38.2946, 51.6963),
-        (73.5318, 51.5014),
-        (56.0252, 71.7366),
-        (41.5493, 92.3655),
-        (70.7299, 92.2041),
-    ),
-}
 
 _NUM_LANDMARKS = 5
 SMALLEST_SPREAD = 1.0  # pixels; points closer together than this say nothing about rotation or scale

@@ -1,1 +1,1 @@
-"""What the command line can do: a module for each ``sphereface COMMAND``, with ``run(argv, program) -> exit code``."""
+"""What the command line can do: a module for each ``sphereface COMMAND``, with ``run(args) -> exit code``."""

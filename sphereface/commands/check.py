@@ -1,53 +1,29 @@
-"""Check a training set: read and decode every picture, and say what is wrong with it.
-
-    sphereface check data/faces
-    sphereface check data/faces --write-list data/faces-clean.txt
-
-SRC is whatever data.train may be: a folder of identities, a list, a zip, a .rec, a tar. Looked for: unreadable,
-truncated and grey pictures, pictures of another size, copies (the same pixels twice), the same picture under two
-identities, identities with too few or too many images, gaps between labels. A table is printed; report.json,
-histogram.png and contact-sheet.jpg go to --output. The sheet shows the faces: keep it where the faces are.
-
-The clean list leaves out what is unusable or repeated and, of a picture under two identities, every copy; it trains
-with --set data.train=data/faces-clean.txt. Exit code: 0 nothing is wrong, 1 something is, 2 it could not be checked.
-Grey pictures and gaps are reported, but nothing is wrong with them.
-"""
+"""Do what ``sphereface check`` says; its options are in :mod:`sphereface.commands.parsers.check`."""
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
-import os
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from ..alignment.report import earlier_run
 from ..data import check_report
-from ..data.check import Limits, inspect, judge
-from ..data.sources import FolderSource, open_path
+from ..data.check import Findings, Limits, Seen, inspect, judge
+from ..data.sources import FolderSource, Source, open_path
+from ..data.suspicions import Suspicion, near_duplicates, several_faces, without
 from ..data.walking import check_writable, what_lies_at
 from ..errors import UserError
 from ..files import write_whole
 from ..small_files import check_results
-from .parser import new_parser
 
-
-def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
-    """What the command line says."""
-    parser = new_parser(__doc__, "check", program)
-    add = parser.add_argument
-    add("source", metavar="SRC", type=Path, help="a training set in any form")
-    add("--root", metavar="DIR", type=Path, help="what the paths of a list are relative to (default: its folder)")
-    add("--output", metavar="DIR", type=Path, help="for report and pictures (default: runs/check/<name of SRC>)")
-    add("--write-list", metavar="FILE.txt", type=Path, help="write the clean pictures as a list for data.train")
-    add("--size", metavar="HxW", help="height and width all must have, as 112x96 (default: what most have)")
-    add("--min-images", metavar="N", type=int, default=2, help="of an identity (default: %(default)s)")
-    add("--max-images", metavar="N", type=int, default=1000, help="of an identity (default: %(default)s)")
-    add("--workers", metavar="N", type=int, default=os.cpu_count(), help="processes (default: one a core, %(default)s)")
-    return parser.parse_args(argv)
+BY_NETWORK = ("unlike-own", "same-person", "in-verification")
+"""Suspicions that need ``--ckpt``."""
 
 
 def limits_of(args: argparse.Namespace) -> Limits:
@@ -66,10 +42,53 @@ def limits_of(args: argparse.Namespace) -> Limits:
     return Limits((int(size[1]), int(size[2])), args.min_images, args.max_images)
 
 
-def run(argv: Sequence[str] | None, program: str = "sphereface check") -> int:
+def check_options(args: argparse.Namespace) -> None:
+    """Refuse options that need another one."""
+    if args.against and not args.ckpt:
+        raise UserError("--against: needs a network to compare people · add --ckpt FILE")
+    needs = [kind for kind in args.leave_out or () if kind in BY_NETWORK and not args.ckpt]
+    if needs:
+        raise UserError(f"--leave-out: got {needs[0]}, which only a network finds · add --ckpt FILE")
+    if "in-verification" in (args.leave_out or ()) and not args.against:
+        raise UserError("--leave-out: got in-verification without a verification set · add --against SET")
+    if args.leave_out and not args.write_list:
+        raise UserError("--leave-out: is for the list of clean images · add --write-list FILE.txt, or omit it")
+
+
+def open_network(args: argparse.Namespace, source: Source) -> Callable[[Seen, Findings, Path], list[Suspicion]] | None:
+    """Return what finds the suspicions that need a network; None without ``--ckpt``.
+
+    Raises:
+        UserError: the network, or a verification set, cannot be read, or the images are of another size.
+    """
+    if not args.ckpt:
+        return None
+    # imported here: a check without a network does not need them
+    from ..device import choose_device
+    from ..evaluation import load_set
+    from ..evaluation.embed_source import check_size
+    from ..evaluation.embedder import Embedder
+    from ..evaluation.label_suspicions import LabelSuspicions
+    from ..places import parse_places
+
+    embedder = Embedder.of_checkpoint(args.ckpt, device=choose_device(args.device), flip=False)
+    check_size(source, embedder)
+    sets = [load_set(text, parse_places(text)) for text in args.against or ()]
+    return lambda seen, findings, kept: LabelSuspicions(source, seen, findings, embedder, kept).all(sets)
+
+
+def _several_faces(source: Source) -> list[Suspicion]:
+    """Crops of images with several faces, where the report of ``sphereface align`` lies beside the crops."""
+    if not isinstance(source, FolderSource) or (earlier := earlier_run(source.root)) is None:
+        return []
+    paths = [source.name(row).removeprefix(f"{source.root}/") for row in range(len(source))]
+    return [several_faces(source, paths, earlier.several_faces)]
+
+
+def run(args: argparse.Namespace) -> int:
     """Check, print, write."""
-    args = parse(argv, program)
     limits = limits_of(args)
+    check_options(args)
     source = open_path(args.source, root=args.root, key="SRC")
     if len(source) == 0:
         raise UserError(f"{args.source}: got no pictures · allowed: SRC/<identity>/<picture>, or another form")
@@ -93,26 +112,37 @@ def run(argv: Sequence[str] | None, program: str = "sphereface check") -> int:
                 f"--write-list: {args.write_list}: is SRC itself · allowed: another file, so that SRC stays"
             )
         check_report.check_listable(source)
+    by_network = open_network(args, source)
+    several = _several_faces(source)
     seen = inspect(source, workers=args.workers, progress=True)
     findings = judge(source, seen, limits)
-    print(check_report.table(source, seen, findings, limits))
+    suspicions = [*near_duplicates(source, seen, findings), *several]
+    suspicions += by_network(seen, findings, output / "embeddings") if by_network else []
+    left_out = args.leave_out or ()
+    findings = without(source, findings, suspicions, left_out, limits)
+    print(check_report.table(source, seen, findings, limits, suspicions, left_out))
     warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a box in the place of such a name
+    place = output
+    found = check_report.to_dict(source, seen, findings, limits, suspicions, left_out)
     try:
         write_whole(
             output / "report.json",
-            json.dumps(check_report.to_dict(source, seen, findings, limits), indent=1, ensure_ascii=False) + "\n",
+            json.dumps(found, indent=1, ensure_ascii=False) + "\n",
         )
         _save(check_report.histogram(findings, limits), output / "histogram.png")
-        _save(check_report.contact_sheet(source, findings, limits), output / "contact-sheet.jpg")
+        _save(check_report.contact_sheet(source, findings, limits, suspicions), output / "contact-sheet.jpg")
         print(f"\nwritten: report.json, histogram.png and contact-sheet.jpg in {output}")
         if args.write_list:
+            place = args.write_list
             write_whole(args.write_list, check_report.clean_list(source, findings, args.write_list.parent))
             print(f"written: {args.write_list} · train on it: --set data.train={args.write_list}")
     except OSError as error:
-        raise UserError(f"{error.filename or output}: cannot be written ({error.strerror})") from error
+        raise UserError(f"{error.filename or place}: cannot be written ({error.strerror})") from error
     return 0 if findings.clean else 1
 
 
 def _save(figure: Figure, path: Path) -> None:
     """Write a figure as a whole."""
-    write_whole(path, lambda file: figure.savefig(file, format=path.suffix[1:], dpi=120), durable=False)
+    drawn = io.BytesIO()  # Pillow does not notice a short write to a file
+    figure.savefig(drawn, format=path.suffix[1:], dpi=120)
+    write_whole(path, drawn.getvalue(), durable=False)

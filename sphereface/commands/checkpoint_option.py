@@ -1,4 +1,4 @@
-"""Which file a checkpoint on the command line means: a file, a run folder, a folder of runs, or ``latest``."""
+"""Which file a checkpoint on the command line means: a file, a folder, ``latest``, or the network that ships."""
 
 from __future__ import annotations
 
@@ -8,9 +8,14 @@ from pathlib import Path
 
 from ..errors import UserError, shown, shown_key
 from ..small_files import read_json, reason
+from ..training.started import started_at
+from ..weights import CARD, CHECKPOINT, DEFAULT, resolve
 
 LATEST = "latest"
-HELP = "checkpoint, such as runs/…/best.pt; a run folder or runs/NAME: the newest run's; latest: the newest of runs/"
+HELP = (
+    "checkpoint, such as runs/…/best.pt; a run folder or runs/NAME: the newest run's; latest: the newest of runs/; "
+    f"{DEFAULT}: the network that ships with this package"
+)
 _RUNS = Path("runs")
 _RESULTS = ("best.pt", "last.pt")
 
@@ -20,14 +25,17 @@ def checkpoint_path(text: str) -> Path:
 
     A file is taken as it is, and so is what is not there: who opens it says so. Of a run folder it is ``best.pt``, or
     ``last.pt`` where no set chose a best one; of a folder of runs, and of ``latest``, that of the run that was started
-    last. Which file was taken is said on stderr.
+    last. The name of the network that ships with this package means its file. Stderr says which file was taken.
 
     Raises:
         UserError: a folder, or ``latest``, without any checkpoint.
     """
     if not text:
         raise UserError("--ckpt: got an empty name · allowed: a checkpoint file, a run folder, or latest")
-    path = Path(text)
+    path = resolve(text)
+    if path == CHECKPOINT:
+        sys.stderr.write(f"note: the network {DEFAULT}, which ships with this package, is used · its limits: {CARD}\n")
+        return path
     try:
         if path.is_file() or not (path.is_dir() or text == LATEST):
             return path
@@ -51,9 +59,6 @@ def _newest(folder: Path) -> Path | None:
     """
     if own := _result(folder):
         return own
-    # imported here: a table of embeddings needs neither torch nor this
-    from ..training.same_run import started_at
-
     runs = []
     for run in _run_folders(folder):
         if checkpoint := _result(run):

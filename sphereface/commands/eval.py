@@ -1,23 +1,4 @@
-"""Evaluate a network on LFW as the SphereFace paper does, and on the field's other benchmarks.
-
-    sphereface eval --ckpt runs/sphere20/TIME/last.pt
-    sphereface eval --ckpt latest                         # the newest run's
-    sphereface eval --ckpt best.pt --pairs data/pairsDevTest.txt
-    sphereface eval --ckpt best.pt --lfw my/crops --pairs my/pairs.txt
-    sphereface eval --ckpt best.pt --sets lfw=data/lfw-112x96,data/pairs.txt cfp=cfp_fp.bin
-    sphereface eval --ckpt best.pt --suite data/bins --html
-    sphereface eval --ckpt best.pt --ijb data/ijbc,data/ijbc-crops
-    sphereface eval --embeddings mine.npz --identification --all-pairs --quality
-    sphereface eval --onnx mine.onnx --spec arcface --sets own=my/crops
-    sphereface eval --ckpt best.pt --calibrate
-    sphereface eval --compare a/best.pt b/best.pt
-
-LFW's protocol joins the embeddings of a crop and its mirror image, centres them, and compares
-them by cosine. View 2 (pairs.txt) is for reporting: each fold is tested with the mean and the
-threshold of the others. View 1 is for choosing between models: both come from
-pairsDevTrain.txt. Crops are aligned and have the network's size; 112x112 ones are cut to
-112x96 where the network needs it. docs/evaluation.md explains every figure and every set.
-"""
+"""Do what ``sphereface eval`` says; its options are in :mod:`sphereface.commands.parsers.eval`."""
 
 import argparse
 from collections.abc import Sequence
@@ -34,7 +15,6 @@ from ..evaluation import (
     Report,
     Rule,
     TemplateSet,
-    allowed_forms,
     calibration_path,
     compare,
     evaluate_set,
@@ -49,51 +29,24 @@ from ..evaluation import (
     write_html,
     write_report,
 )
+from ..evaluation.labels import num_repeated_impostors
+from ..evaluation.run_set import check_set
 from ..evaluation.source import Source
 from ..evaluation.suite import suite_of, suite_sets, write_suite
 from ..evaluation.table import format_rows
-from ..evaluation.write import JSON_FILES, MARK
+from ..evaluation.write import JSON_FILES, MARK, remove_marked
 from ..places import Places
 from ..small_files import check_replaceable, check_results
-from .eval_source import add_source_options, open_source, source_path
-from .parser import new_parser
+from ..weights import output_place
+from .eval_source import open_source, source_path
+from .parsers.eval import LFW, NORM, PAIRS
 
-NORM = "norm"
-
-
-def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
-    """Parse the command line."""
-    parser = new_parser(__doc__, "eval", program)
-    add = parser.add_argument
-    add_source_options(parser)
-    add("--lfw", metavar="DIR", type=Path, default="data/lfw-112x96", help="aligned crops (%(default)s)")
-    add("--pairs", metavar="FILE", type=Path, default="data/pairs.txt", help="list of pairs (%(default)s)")
-    add("--dev-train", metavar="FILE", type=Path, help="of view 1 (pairsDevTrain.txt beside --pairs)")
-    parser.epilog = "SET (KIND: may be left out where the form is clear):\n" + "\n".join(
-        f"  {form}" for form in allowed_forms()
-    )
-    add("--sets", metavar="NAME=SET", nargs="+", help="any sets in place of --lfw and --pairs; SET: see below")
-    add("--suite", metavar="DIR", type=Path, help="every .bin in a folder, in one table with the mean of the five")
-    add("--ijb", metavar="DIR[,CROPS]", help="IJB-B or IJB-C by their own files: the same as --sets ijb=ijb:DIR,CROPS")
-    add("--identification", action="store_true", help="rank 1 and 5, DIR@FAR among all people in the folder")
-    add("--all-pairs", action="store_true", help="every image in the folder against every other")
-    add(
-        "--quality",
-        metavar="FILE",
-        nargs="?",
-        const=NORM,
-        help="error-versus-discard by embedding length, or by a file",
-    )
-    add("--html", action="store_true", help="write report.html too, which shows the hardest pairs")
-    add("--calibrate", action="store_true", help="keep what scores mean beside the file; of a checkpoint, for verify")
-    add("--no-mean", dest="centre", action="store_false", help="do not centre the embeddings")
-    add("--output", metavar="DIR", type=Path, help="for the results (eval-<pairs> or eval beside the file)")
-    return parser.parse_args(argv)
+HTML_MARK, SUITE_MARK = b"<h1>Face recognition report</h1>", b'"insightface"'
+"""In every report.html and suite.json."""
 
 
-def run(argv: Sequence[str] | None, program: str = "sphereface eval") -> int:
+def run(args: argparse.Namespace) -> int:
     """Embed, evaluate, print and write."""
-    args = parse(argv, program)
     if args.compare:
         return _compare(args)
     _check_sets(args)
@@ -104,8 +57,12 @@ def run(argv: Sequence[str] | None, program: str = "sphereface eval") -> int:
             f"--calibrate: got {', '.join(each.name for each in sets)} · allowed: one set, of pairs of images"
         )
     more = [_others(args, each) for each in sets]  # what they cannot be used for is said before anything is embedded
+    for each, others in zip(sets, more, strict=True):
+        check_set(source, each, others)
     check_writable(_output(args) / "table.txt")
     _check_output(args, sets)
+    if args.calibrate:
+        check_replaceable(_calibration_path(source), b'"checkpoint_sha256"', "--calibrate")
     for each, others in zip(sets, more, strict=True):
         report = evaluate_set(source, each, rule=rule, more=others)
         reports.append(report)
@@ -120,7 +77,19 @@ def run(argv: Sequence[str] | None, program: str = "sphereface eval") -> int:
         print(_calibrate(source, reports))
     if args.html:
         print(f"written: {write_html(reports, _output(args))}")
+    _remove_earlier(args)
     return 0
+
+
+def _remove_earlier(args: argparse.Namespace) -> None:
+    """Remove the files of an earlier evaluation that would stand beside the figures of this one."""
+    marks = {} if args.html else {"report.html": HTML_MARK}
+    marks |= {} if args.suite else {"suite.json": SUITE_MARK}
+    removed = [name for name, mark in marks.items() if remove_marked(_output(args) / name, mark)]
+    if "suite.json" in removed:
+        (_output(args) / "suite.txt").unlink(missing_ok=True)
+    if removed:
+        print(f"removed: {', '.join(removed)} of an earlier evaluation in {_output(args)}")
 
 
 def _check_output(args: argparse.Namespace, sets: Sequence[EvaluationSet]) -> None:
@@ -128,9 +97,13 @@ def _check_output(args: argparse.Namespace, sets: Sequence[EvaluationSet]) -> No
     for each in sets:
         check_results(_folder(args, each), ("table.txt", *JSON_FILES), MARK)
     if args.suite:
-        check_results(_output(args), ("suite.json", "suite.txt"), b'"insightface"')
+        check_results(_output(args), ("suite.json", "suite.txt"), SUITE_MARK)
     if args.html:
-        check_replaceable(_output(args) / "report.html", b"Face recognition report", "--output")
+        check_replaceable(_output(args) / "report.html", HTML_MARK, "--output")
+
+
+def _calibration_path(source: Source) -> Path:
+    return calibration_path(output_place(source.path), is_checkpoint="checkpoint" in source.about())
 
 
 def _calibrate(source: Source, reports: Sequence[Report]) -> str:
@@ -141,8 +114,9 @@ def _calibrate(source: Source, reports: Sequence[Report]) -> str:
     calibration = fit_calibration(
         result.cosines, result.pairs.same,
         checkpoint_sha256=source.sha256, mirror=result.embeddings.mirrored, source=str(result.pairs.path),
+        num_repeated=num_repeated_impostors(result.pairs, result.cosines),
     )  # fmt: skip
-    path = calibration_path(source.path, is_checkpoint="checkpoint" in source.about())
+    path = _calibration_path(source)
     write_calibration(calibration, path)
     rows = "\n".join(f"{p.far:7g} {p.threshold:10.4f} {p.tar:8.2%}" for p in calibration.thresholds)
     return (
@@ -153,7 +127,7 @@ def _calibrate(source: Source, reports: Sequence[Report]) -> str:
 
 
 def _check_sets(args: argparse.Namespace) -> None:
-    """Refuse options that name sets in two ways."""
+    """Refuse options that name sets in two ways, and set ``--lfw`` and ``--pairs`` where they are not given."""
     given = [name for name in ("suite", "sets", "ijb") if getattr(args, name) is not None]
     if len(given) > 1:
         raise UserError("--suite, --sets, --ijb: got more than one of them · allowed: one; --sets takes any sets")
@@ -161,6 +135,15 @@ def _check_sets(args: argparse.Namespace) -> None:
         raise UserError(
             f"--dev-train: got it with --{given[0]} · allowed with --pairs; in a set write pairs:DIR,PAIRS,DEVTRAIN"
         )
+    unused = [name for name in ("lfw", "pairs") if getattr(args, name) is not None]
+    if given and unused:
+        raise UserError(
+            f"--{unused[0]}: got it with --{given[0]} · allowed: one of them · omit one; --sets takes lists of pairs "
+            "too, as NAME=DIR,PAIRS"
+        )
+    if args.lfw is not None and args.pairs is not None and is_bin(args.pairs):
+        raise UserError(f"--lfw: got it with {args.pairs}, which holds its images · omit --lfw")
+    args.lfw, args.pairs = args.lfw or LFW, args.pairs or PAIRS
 
 
 def _sets(args: argparse.Namespace, sources: Sequence[Source]) -> list[EvaluationSet]:
@@ -199,7 +182,7 @@ def _output(args: argparse.Namespace) -> Path:
     source = source_path(args)
     if args.ckpt is None:  # several of them may lie in one folder, beside a checkpoint
         name = f"{source.name}-{name}"
-    return source.parent / name
+    return output_place(source).parent / name
 
 
 def _folder(args: argparse.Namespace, evaluation_set: EvaluationSet) -> Path:
@@ -224,14 +207,18 @@ def _compare(args: argparse.Namespace) -> int:
     others = [each.name for each in sets if not isinstance(each, (PairSet, TemplateSet))]
     if others:
         raise UserError(f"--compare: got {', '.join(others)} · allowed: lists of pairs, of images or of templates")
+    for each in sets:
+        for source in sources:
+            check_set(source, each)
     for each in sets if args.output else ():
         check_writable(_folder(args, each) / "compare.json")
         check_replaceable(_folder(args, each) / "compare.json", b'"verdict"', "--output")
     print(f"A {args.compare[0]}\nB {args.compare[1]}")
     for each in sets:
         rule = Rule(subtract_mean=args.centre)
-        a, b = (evaluate_set(source, each, rule=rule).results[0] for source in sources)
-        outcome = compare(a, b)
+        reports = [evaluate_set(source, each, rule=rule) for source in sources]
+        a, b = (report.results[0] for report in reports)
+        outcome = compare(a, b, (reports[0].num_undefined, reports[1].num_undefined))
         for name, line in zip("AB", unequal_lines(a.heading(), b.heading()), strict=False):
             print(f"{name}: {line}")
         print(f"\n{format_comparison(each.name, outcome)}")

@@ -1,4 +1,4 @@
-"""Options of ``sphereface eval`` that say whose embeddings are evaluated."""
+"""Opens what ``sphereface eval`` evaluates: see :mod:`sphereface.commands.source_options`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from ..errors import UserError
 from ..evaluation.embedding_table import EmbeddingTable
 from ..evaluation.source import Source
 from ..files import DAMAGED
-from ..input_spec import ORDERS
-from ..onnx_input import LAYOUTS, MIRRORS, PRESETS, OnnxOptions
-from .checkpoint_option import HELP, checkpoint_path
+from ..onnx_input import OnnxOptions
+from ..weights import output_place
 from .input_options import parse_numbers, parse_size
 
 _LARGEST = 1e6  # of a mean or a standard deviation of pixels
@@ -27,36 +26,6 @@ _FITS = {
     **{key: {"--ckpt", "--onnx"} for key in ("device", "batch_size", "no_cache")},
 }
 """Which kinds of file an option is for. ``--mirror`` is for all."""
-
-
-def add_source_options(parser: argparse.ArgumentParser) -> None:
-    """Add ``--ckpt``, ``--embeddings``, ``--onnx``, ``--compare`` and what belongs to them."""
-    add = parser.add_argument
-    which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--ckpt", metavar="FILE", type=checkpoint_path, help=HELP)
-    which.add_argument("--onnx", metavar="FILE", type=Path, help="network in an ONNX file")
-    which.add_argument("--embeddings", metavar="FILE.npz", type=Path, help="table of names and embeddings; no images")
-    help_text = "does B beat A? Each a checkpoint, an ONNX file or a table"
-    which.add_argument("--compare", metavar=("A", "B"), type=checkpoint_path, nargs=2, help=help_text)
-    add("--mirror", choices=MIRRORS, help="add or join the mirror images' embeddings (join, or as --spec has it)")
-    add("--no-flip", dest="mirror", action="store_const", const="none", help="the same as --mirror none")
-    add("--spec", choices=list(PRESETS), help="what the ONNX file reads: the input of this publisher's networks")
-    add("--size", metavar="HxW", help="of the crops that the ONNX file reads, where it does not say so")
-    add("--layout", choices=LAYOUTS, help="of the ONNX file's input, where its shape does not tell")
-    add("--order", choices=ORDERS, help="of the channels that the ONNX file reads")
-    add(
-        "--mean",
-        dest="pixel_mean",
-        metavar="M",
-        help="subtracted from a pixel of 0 to 255 for the ONNX file: one number or three",
-    )
-    add("--std", dest="pixel_std", metavar="S", help="then divides it: one number or three")
-    add("--input", metavar="NAME", help="of the ONNX file, where it has several")
-    add("--output-name", metavar="NAME", help="output of the ONNX file that holds embeddings, where it has several")
-    add("--no-cache", action="store_true", help="do not keep embeddings beside the file")
-    add("--device", help="auto, cuda, mps, cpu or cuda:N (auto)")
-    add("--precision", choices=["fp32", "bf16"], help="of a checkpoint's network (fp32)")
-    add("--batch-size", metavar="N", type=int, help="crops at a time (64)")
 
 
 def source_path(args: argparse.Namespace) -> Path:
@@ -81,7 +50,7 @@ def open_source(path: Path, args: argparse.Namespace) -> Source:
     from ..evaluation.embedder import Embedder
 
     device = choose_device(args.device or "auto")
-    cache = None if args.no_cache else path.parent / "embeddings"
+    cache = None if args.no_cache else output_place(path).parent / "embeddings"
     batch_size = 64 if args.batch_size is None else args.batch_size
     if args.onnx or (args.compare and kind_of(path) == "--onnx"):
         from ..evaluation.onnx_embedder import OnnxEmbedder

@@ -1,74 +1,41 @@
-"""Export a checkpoint for programs without this package, with a model card.
-
-    sphereface export best.pt --format onnx                          # feeds: NHWC, uint8, BGR
-    sphereface export best.pt --format onnx --order rgb
-    sphereface export best.pt --format onnx --layout nchw --dtype float32    # for OpenCV's dnn: blobFromImages(crops)
-    sphereface export best.pt --format onnx --dtype float16          # half precision, half the size
-    sphereface export best.pt --format onnx --batch 1                # a fixed batch size, for phones
-    sphereface export best.pt --format onnx --mirror join            # with the mirror image, as the evaluation does
-    sphereface export best.pt --format onnx --int8 data/crops        # and best-int8.onnx, ranges from these crops
-    sphereface export best.pt --format torchscript --output face.torchscript
-    sphereface export best.pt --format safetensors                   # the weights alone
-
-Normalisation is inside (not in safetensors, which hold no graph): feed pixels from 0 to 255. The batch size is free
-unless --batch fixes it. The command runs every file and compares it with PyTorch. OUTPUT.md is its model card.
-docs/deploy.md lists the options that each runtime needs.
-"""
+"""Do what ``sphereface export`` says; its options are in :mod:`sphereface.commands.parsers.export`."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
+from ..alignment.crop import Finder
+from ..alignment.crop_template import CropTemplate
+from ..alignment.like import measure_template
+from ..alignment.mtcnn import Mtcnn
+from ..checkpoint import new_checkpoint
+from ..choices import DEFAULT_OPSET, IR_VERSIONS
 from ..errors import UserError
 from ..export.card import CARD_MARK, Exported, Quantised, card
-from ..export.formats import DEFAULT_OPSET, Export, check_embeddings, write_onnx, write_safetensors, write_torchscript
-from ..export.graph import DTYPES, LAYOUTS, MIRRORS, ORDERS, InputFormat, example_crops, expected
-from ..export.onnx_graph import IR_VERSIONS
+from ..export.checkpoint_file import CHECKPOINT_DTYPES, check_free, write_small_checkpoint
+from ..export.formats import Export, check_embeddings, write_onnx, write_safetensors, write_torchscript
+from ..export.graph import InputFormat, example_crops, expected
 from ..export.quantise import calibration_crops, quantise
-from ..files import sha256_of, write_whole
+from ..export.staging import staged
+from ..files import write_whole
 from ..models import LoadedModel, load_model
 from ..models.loading import sizes_seen
 from ..small_files import check_replaceable
-from .checkpoint_option import HELP, checkpoint_path
-from .parser import new_parser
+from ..weights import output_place
+from .parsers.export import SUFFIXES
 
-SUFFIXES = {"onnx": (".onnx",), "torchscript": (".torchscript", ".ts"), "safetensors": (".safetensors",)}
-"""Of the files, by format."""
 _SHA256 = "checkpoint_sha256"
 _MARK = _SHA256.encode()  # in every exported file, as the name of an entry
 
 
-def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
-    """Read the command line."""
-    parser = new_parser(__doc__, "export", program)
-    add = parser.add_argument
-    add("checkpoint", metavar="CKPT", type=checkpoint_path, help=HELP)
-    add("--format", choices=list(SUFFIXES), required=True)
-    add("--output", metavar="FILE", type=Path, help="default: the checkpoint's name with .onnx, .torchscript, …")
-    add("--order", choices=ORDERS, default="bgr", help="channel order of the pixels that you feed (%(default)s)")
-    add("--layout", choices=LAYOUTS, default="nhwc", help="layout of the pixels that you feed (%(default)s)")
-    help_text = "type of the pixels that you feed, 0 to 255; float16: the network is in half precision (%(default)s)"
-    add("--dtype", choices=DTYPES, default="uint8", help=help_text)
-    add(
-        "--mirror",
-        choices=MIRRORS,
-        default="none",
-        help="add or append the embedding of the mirror image (%(default)s)",
-    )
-    add("--batch", metavar="N", type=int, help="fix the batch size; default: any batch size")
-    help_text = f"of ONNX, {min(IR_VERSIONS)} to {max(IR_VERSIONS)}; older runtimes read older ones ({DEFAULT_OPSET})"
-    add("--opset", metavar="N", type=int, help=help_text)
-    add("--int8", metavar="DIR", type=Path, help="with onnx: an 8-bit copy too; DIR: aligned crops to take ranges from")
-    add("--licence", metavar="TEXT", help="of the weights, for the card")
-    return parser.parse_args(argv)
-
-
-def run(argv: Sequence[str] | None, program: str = "sphereface export") -> int:
+def run(args: argparse.Namespace) -> int:
     """Export, compare, write the card."""
-    args = parse(argv, program)
     output = _checked(args)
     loaded = load_model(args.checkpoint)
     opset = DEFAULT_OPSET if args.opset is None else args.opset
@@ -77,31 +44,47 @@ def run(argv: Sequence[str] | None, program: str = "sphereface export") -> int:
     )
     check_embeddings(expected(loaded.model, example_crops(export.size)), args.checkpoint)
     crops = calibration_crops(args.int8, loaded.input_size) if args.int8 else None
-    sha256 = sha256_of(args.checkpoint)
-    difference = _write(export, loaded, output, args.format, sha256)
+    about = Exported(output, args.format, export, args.checkpoint, loaded.sha256, loaded.meta, licence=args.licence)
+    as_checkpoint = args.format == "checkpoint"
+    lines = _export_checkpoint(args, loaded, about) if as_checkpoint else _export(loaded, about, crops)
+    print("\n".join([*lines, f"model card: {_card_path(output)}"]))
+    return 0
+
+
+def _export_checkpoint(args: argparse.Namespace, loaded: LoadedModel, about: Exported) -> list[str]:
+    """Write a checkpoint and its card; return what to say."""
+    output = about.path
+    with new_checkpoint(output, "--output"), staged(_card_path(output)) as (card_part,):
+        difference = _write_checkpoint(args, loaded, output, loaded.sha256)
+        write_whole(card_part, card(replace(about, difference=difference)))
+    return [
+        f"{output}: {output.stat().st_size / 1e6:.1f} MB, weights in {args.dtype}",
+        f"largest difference from {args.checkpoint}: {difference:.1e} of the largest number",
+    ]
+
+
+def _export(loaded: LoadedModel, about: Exported, crops: npt.NDArray[np.uint8] | None) -> list[str]:
+    """Write a file, its 8-bit copy and the card, which replace earlier ones once all are good; return what to say."""
+    output, export, eight_bits = about.path, about.export, _int8_path(about.path)
+    more = [] if crops is None else [eight_bits]
+    with staged(output, _card_path(output), *more) as (part, card_part, *int8_part):
+        difference = _write(export, loaded, part, about.file_format, loaded.sha256)
+        quantised = None
+        if crops is not None:
+            quantised = Quantised(eight_bits, quantise(export, part, int8_part[0], crops))
+        write_whole(card_part, card(replace(about, difference=difference, quantised=quantised)))
     if difference is None:
-        print(f"{output}: weights")
-    else:
-        print(f"{output}: {export.form.describe(export.size, export.batch)}")
-        print(f"largest difference from PyTorch: {difference:.1e} of the largest number")
-    quantised = None
-    if crops is not None:
-        path = _int8_path(output)
-        quantised = Quantised(path, quantise(export, output, path, crops))
-        print(
-            f"{path}: in 8-bit integers, ranges from {len(crops)} crops · smallest cosine with PyTorch "
+        return [f"{output}: weights"]
+    lines = [
+        f"{output}: {export.form.describe(export.size, export.batch)}",
+        f"largest difference from PyTorch: {difference:.1e} of the largest number",
+    ]
+    if crops is not None and quantised is not None:
+        lines.append(
+            f"{eight_bits}: in 8-bit integers, ranges from {len(crops)} crops · smallest cosine with PyTorch "
             f"{quantised.cosine:.3f} · evaluate it before you use it"
         )
-    about = Exported(
-        output, args.format, export, args.checkpoint, sha256, loaded.meta, difference, args.licence, quantised
-    )
-    path = _card_path(output)
-    try:
-        write_whole(path, card(about))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from error
-    print(f"model card: {path}")
-    return 0
+    return lines
 
 
 def _checked(args: argparse.Namespace) -> Path:
@@ -117,21 +100,37 @@ def _checked(args: argparse.Namespace) -> Path:
         raise UserError(f"--opset: got {args.opset} · allowed: {allowed} · leave it out for {DEFAULT_OPSET}")
     if args.batch is not None and args.batch < 1:
         raise UserError(f"--batch: got {args.batch} · allowed: 1 or more · leave it out for any batch size")
-    plain = InputFormat(args.order, args.layout, args.dtype) == InputFormat()
-    if args.format == "safetensors" and not (plain and args.mirror == "none" and args.batch is None):
+    plain = InputFormat(args.order, args.layout) == InputFormat() and args.mirror == "none" and args.batch is None
+    if args.format == "safetensors" and not (plain and args.dtype == "uint8"):
         raise UserError(
             "--order, --layout, --dtype, --mirror, --batch: safetensors hold the weights alone, without a graph · "
             "leave them out"
         )
-    output: Path = args.output or args.checkpoint.with_suffix(f".{args.format}")
+    if args.format == "checkpoint":
+        _check_for_checkpoint(args, plain)
+    elif args.like is not None:
+        raise UserError(f"--like: got --format {args.format} · allowed: checkpoint · leave --like out")
+    output: Path = args.output or output_place(args.checkpoint).with_suffix(f".{args.format}")
     if output.is_dir():
         raise UserError(f"--output: got the folder {output} · allowed: the name of a file")
     if output.suffix.lower() not in (allowed_suffixes := SUFFIXES[args.format]):
         raise UserError(f"--output: got {output} · allowed: a name that ends in {' or '.join(allowed_suffixes)}")
+    if args.format == "checkpoint":
+        check_free(output)
     for path in (output, *([_int8_path(output)] if args.int8 else [])):
         check_replaceable(path, _MARK, "--output")
     check_replaceable(_card_path(output), CARD_MARK.encode(), "--output")
     return output
+
+
+def _check_for_checkpoint(args: argparse.Namespace, plain: bool) -> None:
+    """Refuse options that a checkpoint cannot keep."""
+    if not plain:
+        raise UserError("--order, --layout, --mirror, --batch: a checkpoint has no graph · leave them out")
+    if args.dtype not in CHECKPOINT_DTYPES:
+        raise UserError(f"--dtype: got {args.dtype} with --format checkpoint · allowed: {', '.join(CHECKPOINT_DTYPES)}")
+    if args.output is None:
+        raise UserError("--output: got none with --format checkpoint · allowed: a new name that ends in .pt")
 
 
 def _int8_path(output: Path) -> Path:
@@ -142,6 +141,22 @@ def _card_path(output: Path) -> Path:
     return output.with_name(f"{output.name}.md")
 
 
+def _write_checkpoint(args: argparse.Namespace, loaded: LoadedModel, path: Path, sha256: str) -> float:
+    """Write the checkpoint; return the largest difference from the one that it comes from."""
+    template = None if args.like is None else _template_like(args.like, loaded.input_size)
+    return write_small_checkpoint(loaded, path, dtype=args.dtype, about={_SHA256: sha256}, template=template)
+
+
+def _template_like(crops: Path, size: tuple[int, int]) -> CropTemplate:
+    """Measure where faces lie in training crops, cut to ``size`` as training cuts them, and say it."""
+    measured = measure_template(crops, Finder(Mtcnn()), progress=True)
+    print(f"{crops}: {measured.describe()}")
+    if measured.size != size and (measured.size, size) != ((112, 112), (112, 96)):
+        (height, width), (high, wide) = measured.size, size
+        raise UserError(f"--like: got crops of {height}x{width} · allowed: {high}x{wide}, which the network reads")
+    return CropTemplate(measured.size, measured.points).cut_to(size)
+
+
 def _write(export: Export, loaded: LoadedModel, path: Path, file_format: str, sha256: str) -> float | None:
     """Write the file; return the largest difference from PyTorch, where it can be run."""
     about = {
@@ -149,6 +164,7 @@ def _write(export: Export, loaded: LoadedModel, path: Path, file_format: str, sh
         "step": str(loaded.meta.get("step")),
         "model": json.dumps(loaded.meta["config"]["model"]),
         "seen_size": json.dumps(sizes_seen(loaded.model)),
+        **({"template": json.dumps(loaded.meta["template"])} if "template" in loaded.meta else {}),
     }
     if file_format == "safetensors":
         spec = loaded.model.input_spec

@@ -6,20 +6,23 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ..api import Embedded, FaceEmbedder
-from ..device import DEVICES
+from ..choices import DEVICES, ON_SEVERAL, PICKS
 from ..errors import UserError, printable
-from ..faces import ON_SEVERAL
+from ..weights import CHECKPOINT, DEFAULT
 from .checkpoint_option import HELP, checkpoint_path
+
+if TYPE_CHECKING:
+    from ..api import Embedded, FaceEmbedder
 
 
 def add_face_options(parser: argparse.ArgumentParser) -> None:
     """Which network, and how pictures become crops."""
     add = parser.add_argument
-    add("--ckpt", metavar="FILE", type=checkpoint_path, required=True, help=HELP)
+    add("--ckpt", metavar="FILE", type=checkpoint_path, default=DEFAULT, help=f"{HELP} (%(default)s)")
     add("--aligned", action="store_true", help="pictures are aligned crops already; default: find and align the face")
-    add("--pick", choices=["centre", "largest"], help="of several faces: nearest the picture's centre, or the largest")
+    add("--pick", choices=PICKS, help="of several faces: nearest the picture's centre, or the largest")
     add(
         "--template-origin",
         type=int,
@@ -50,14 +53,17 @@ def chosen_on_several(args: argparse.Namespace) -> str:
 
 
 def make_embedder(args: argparse.Namespace, calibration: Path | None = None, on_several: str = "take") -> FaceEmbedder:
-    """The embedder that the options describe; says on stderr where its template is not the published one."""
+    """The embedder that the options describe; says on stderr where a user's template is not the published one."""
+    from ..api import FaceEmbedder  # here, since --help needs none of it
+
     embedder = FaceEmbedder(
         args.ckpt, align=not args.aligned, pick=args.pick or "centre", flip=args.flip, device=args.device,
         batch_size=args.batch_size, calibration=calibration, template_origin=args.template_origin,
         on_several=on_several,
     )  # fmt: skip
     template = embedder.reader.template
-    if args.template_origin is None and template is not None and template.origin != 0:
+    known = args.ckpt == CHECKPOINT or args.template_origin is not None
+    if not known and template is not None and template.origin != 0:
         sys.stderr.write(f"note: faces are aligned like the training crops of {args.ckpt}: {template.compare()}\n")
     return embedder
 

@@ -1,17 +1,4 @@
-"""Join networks that were trained apart to one checkpoint: their embeddings side by side, the mean of their cosines.
-
-    sphereface join runs/a/<time>/last.pt runs/b/<time>/last.pt --output joined.pt
-    sphereface eval --ckpt joined.pt
-
-What model.networks does with networks that one command trains one after another, this does with any of one
-architecture: trained at once on several machines, from other seeds, with other settings. A joined checkpoint brings
-each of its networks. Ten networks of a configuration, five on each of two machines, each network of its own seed:
-
-    sphereface train --config faces-long.yaml --set model.networks=5 --set seed=0     # on one
-    sphereface train --config faces-long.yaml --set model.networks=5 --set seed=1     # on the other
-
-Then join the two files that these commands name at their end.
-"""
+"""Do what ``sphereface join`` says; its options are in :mod:`sphereface.commands.parsers.join`."""
 
 from __future__ import annotations
 
@@ -20,27 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint import load_checkpoint, occupied, save_checkpoint
+from ..checkpoint import load_checkpoint, new_checkpoint, save_checkpoint
 from ..config import differences
 from ..errors import UserError
-from ..files import locked
 from ..models.joining import join
-from .checkpoint_option import HELP, checkpoint_path
-from .parser import new_parser
 
 
-def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
-    """What the command line says."""
-    parser = new_parser(__doc__, "join", program)
-    add = parser.add_argument
-    add("checkpoints", metavar="CKPT", type=checkpoint_path, nargs="+", help=f"{HELP}; two networks or more in all")
-    add("--output", metavar="FILE.pt", type=Path, required=True, help="the checkpoint to write")
-    return parser.parse_args(argv)
-
-
-def run(argv: Sequence[str] | None, program: str = "sphereface join") -> int:
+def run(args: argparse.Namespace) -> int:
     """Join, then say what was written."""
-    args = parse(argv, program)
     paths, output = args.checkpoints, args.output
     if output.suffix != ".pt":
         raise UserError(f"--output: got {output} · allowed: a name that ends in .pt, such as joined.pt")
@@ -49,10 +23,7 @@ def run(argv: Sequence[str] | None, program: str = "sphereface join") -> int:
         state = join(states, paths)
         meta = state["meta"]
         meta["run"] = output.stem
-        with locked(output.with_name(f".{output.stem}.lck")) as alone:
-            if not alone:
-                raise UserError(f"--output: another process is writing {output} · wait for it, or give another name")
-            _check_free(output)  # within the lock, which removes what a kill left of it
+        with new_checkpoint(output, "--output"):
             save_checkpoint(output, state, {"networks": len(meta["networks"]), "of": meta["networks"]})
     except OSError as error:
         raise UserError(f"{output}: cannot be written ({error.strerror})") from error
@@ -62,16 +33,11 @@ def run(argv: Sequence[str] | None, program: str = "sphereface join") -> int:
     for path, twin in _same_seeds(paths, states):
         print(f"note: {path} has seed and settings of {twin}: one network, trained twice?")
     dim = len(meta["networks"]) * meta["config"]["model"]["embedding_dim"]
-    evaluation = "sphereface eval" if program == "sphereface join" else "python eval_lfw.py"
+    evaluation = "sphereface eval" if args.program == "sphereface join" else "python eval_lfw.py"
     print(
         f"{output}: {len(meta['networks'])} networks, {dim} numbers a face · evaluate it: {evaluation} --ckpt {output}"
     )
     return 0
-
-
-def _check_free(output: Path) -> None:
-    if (there := occupied(output)) is not None:
-        raise UserError(f"--output: {there} is there already · allowed: the name of a new checkpoint")
 
 
 def _unlike(first: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
@@ -81,6 +47,8 @@ def _unlike(first: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     lines = differences(one, two)
     if "num_images" in first and "num_images" in other:
         lines += differences({"pictures": first["num_images"]}, {"pictures": other["num_images"]})
+    if (first.get("template") is None) != (other.get("template") is None):
+        lines.append("only one of them records the template of its crops; photographs are aligned to that one")
     if first.get("class_names") != other.get("class_names"):
         lines.append("other people, or not known which")
     return lines

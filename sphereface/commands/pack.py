@@ -1,15 +1,4 @@
-"""Pack a training set into one RecordIO file, as mxnet and InsightFace write it (DST.rec, DST.idx, property), or into
-tar files, as WebDataset reads them (DST.tar, or DST-00000-of-00010.tar, ...).
-
-    sphereface pack data/CASIA-WebFace-112x96 data/casia/train.rec
-    sphereface pack data/CASIA-WebFace-112x96 data/shards/casia.tar --shard-mb 1024
-
-SRC is whatever data.train may be: a folder of identities, a list file, a zip, a .rec, tar, Parquet, Arrow or LMDB
-files. Images are kept byte for byte, unless --quality or --size asks for new JPEGs. A .rec that is kept as it is, is
-copied record by record; one without .idx gets its .idx that way. Whatever interrupts a pack, it leaves the whole set or
-none. The report of sphereface align, which tells training how the crops were aligned, is copied beside it, but not
-with --size.
-"""
+"""Do what ``sphereface pack`` says; its options are in :mod:`sphereface.commands.parsers.pack`."""
 
 from __future__ import annotations
 
@@ -26,24 +15,10 @@ from ..data.sources import Source, open_path
 from ..data.tar_packing import pack_tar
 from ..errors import UserError
 from ..files import read_plain
-from .parser import new_parser
 
 log = logging.getLogger(__name__)
 
 _MOST_MB = 1_000_000
-
-
-def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
-    """What the command line says."""
-    parser = new_parser(__doc__, "pack", program)
-    add = parser.add_argument
-    add("source", metavar="SRC", type=Path, help="a training set in any form")
-    add("destination", metavar="DST", type=Path, help="the .rec or .tar to write; training takes it as data.train")
-    add("--root", metavar="FOLDER", type=Path, help="what the paths in a list are relative to (default: its folder)")
-    add("--quality", type=int, help="encode anew as JPEG of this quality, 1 to 100 (with --size: 95)")
-    add("--size", metavar="HxW", help="encode anew, resized to this height and width in pixels, such as 112x96")
-    add("--shard-mb", type=int, help="of a .tar: write several files of at most this many MiB (default: one file)")
-    return parser.parse_args(argv)
 
 
 def encoding_of(args: argparse.Namespace) -> Encoding | None:
@@ -76,13 +51,17 @@ def _report(source: Path, root: Path | None) -> dict[str, bytes]:
         raise UserError(f"{path}: cannot be read ({error.strerror}) · let this user read it, or delete it") from error
 
 
-def run(argv: Sequence[str] | None, program: str = "sphereface pack") -> int:
+def run(args: argparse.Namespace) -> int:
     """Pack, then say what was written."""
-    args = parse(argv, program)
     encoding = encoding_of(args)
     if args.shard_mb is not None and not 1 <= args.shard_mb <= _MOST_MB:
         raise UserError(f"--shard-mb: got {args.shard_mb} · allowed: 1 to {_MOST_MB:,}")
     source = open_path(args.source, root=args.root, key="SRC")
+    if args.source.is_dir() and args.destination.resolve().is_relative_to(args.source.resolve()):
+        raise UserError(
+            f"DST: got {args.destination}, inside {args.source} · allowed: a place elsewhere, or SRC "
+            "would be read in another form, or with its images twice"
+        )
     resized = encoding is not None and encoding.size is not None
     more = {} if resized else _report(args.source, args.root)
     files = _packed(source, args, encoding, more)

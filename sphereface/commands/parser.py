@@ -10,7 +10,7 @@ Formatter = type[argparse.HelpFormatter]
 def new_parser(
     doc: str | None, command: str, program: str, formatter: Formatter = argparse.RawDescriptionHelpFormatter
 ) -> argparse.ArgumentParser:
-    """Start the parser of a command.
+    """Start the parser of a command; what it returns has the ``program`` that was called.
 
     Args:
         doc: the module's docstring, with examples that begin ``sphereface <command>``.
@@ -19,4 +19,6 @@ def new_parser(
         formatter: of the help; it must leave the lines of ``doc`` as they are.
     """
     description = (doc or "").replace(f"sphereface {command}", program)
-    return argparse.ArgumentParser(prog=program, description=description, formatter_class=formatter)
+    parser = argparse.ArgumentParser(prog=program, description=description, formatter_class=formatter)
+    parser.set_defaults(program=program)
+    return parser

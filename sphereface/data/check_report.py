@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,28 @@ from .identities import Labels
 from .images import BadImage, decode
 from .sources import Source
 from .sources.listing import parse_list
+from .suspicions import Suspicion
 
 _SHOWN = 12  # pictures of a kind on the contact sheet
 _SAMPLED = 6  # identities on it, in rows of up to _SHOWN pictures
 _EXAMPLES = 3  # of a kind below the table
 
 
-def table(source: Source, seen: Seen, findings: Findings, limits: Limits) -> str:
-    """The findings as text, with the first few of each kind."""
+def table(
+    source: Source,
+    seen: Seen,
+    findings: Findings,
+    limits: Limits,
+    suspicions: Sequence[Suspicion] = (),
+    left_out: Collection[str] = (),
+) -> str:
+    """The findings and suspicions as text, with the first few of each kind.
+
+    Args:
+        source, seen, findings, limits: see :mod:`~sphereface.data.check`.
+        suspicions: of the same source.
+        left_out: kinds of suspicions that ``findings.keep`` leaves out too.
+    """
     height, width = findings.size
     kept = int(findings.keep.sum())
     counts = Labels.of(source.labels).counts
@@ -38,12 +52,37 @@ def table(source: Source, seen: Seen, findings: Findings, limits: Limits) -> str
     rows = [(what, len(found)) for what, found in _kinds(findings, limits).items()]
     lines += [f"{count:12,}  {what}" for what, count in rows]
     identities = len(np.unique(np.asarray(source.labels)[findings.keep]))
+    lines += [_suspicion_row(suspicion, suspicion.kind in left_out) for suspicion in suspicions]
     lines += [f"{kept:12,}  clean pictures, of {identities:,} identities"]
-    examples = _examples(source, seen, findings, limits)
+    examples = [*_examples(source, seen, findings, limits), *_suspect_examples(suspicions)]
     return printable_lines("\n".join([*lines, *(["", *examples] if examples else [])]))
 
 
-def to_dict(source: Source, seen: Seen, findings: Findings, limits: Limits) -> dict[str, Any]:
+def _suspicion_row(suspicion: Suspicion, left_out: bool) -> str:
+    """A line such as ``12  groups of near-duplicates within an identity: 15 images, left out``."""
+    verb = "left out" if left_out else f"in the clean list · --leave-out {suspicion.kind}"
+    return f"{len(suspicion.suspects):12,}  {suspicion.title} (to look at: {len(suspicion.rows):,} images, {verb})"
+
+
+def _suspect_examples(suspicions: Sequence[Suspicion]) -> list[str]:
+    lines = []
+    for suspicion in suspicions:
+        if suspicion.suspects:
+            lines.append(f"{suspicion.title}; {suspicion.number} {suspicion.threshold}:")
+            lines += [f"  - {suspect.number:.3g} {suspect.text}" for suspect in suspicion.suspects[:_EXAMPLES]]
+        more = len(suspicion.suspects) - _EXAMPLES
+        lines += [f"  … and {more:,} more"] if more > 0 else []
+    return lines
+
+
+def to_dict(
+    source: Source,
+    seen: Seen,
+    findings: Findings,
+    limits: Limits,
+    suspicions: Sequence[Suspicion] = (),
+    left_out: Collection[str] = (),
+) -> dict[str, Any]:
     """All findings in plain types for JSON: every picture by its path, every identity by its name."""
 
     def names(indices: Sequence[int]) -> list[str]:
@@ -68,6 +107,20 @@ def to_dict(source: Source, seen: Seen, findings: Findings, limits: Limits) -> d
         "too_many_images": identities(findings.too_many),
         "label_gaps": findings.gaps,
         "grey": names(findings.grey),
+        "suspicions": {
+            suspicion.kind: {
+                "what": suspicion.title,
+                "number": suspicion.number,
+                "threshold": suspicion.threshold,
+                "left_out": suspicion.kind in left_out,
+                "images_to_leave_out": names(suspicion.rows.tolist()),
+                "suspects": [
+                    {"number": suspect.number, "what": suspect.text, "images": names(suspect.images)}
+                    for suspect in suspicion.suspects
+                ],
+            }
+            for suspicion in suspicions
+        },
         "num_clean_images": int(findings.keep.sum()),
         "num_clean_identities": len(np.unique(np.asarray(source.labels)[findings.keep])),
         "images_per_identity": dict(zip(map(printable, source.class_names), findings.counts.tolist(), strict=True)),
@@ -154,9 +207,13 @@ def histogram(findings: Findings, limits: Limits) -> Figure:
     return figure
 
 
-def contact_sheet(source: Source, findings: Findings, limits: Limits) -> Figure:
-    """The first pictures of each kind of finding, and a seeded sample of clean identities, a row each."""
+def contact_sheet(source: Source, findings: Findings, limits: Limits, suspicions: Sequence[Suspicion] = ()) -> Figure:
+    """The first pictures of each kind of finding and suspicion, and a seeded sample of clean identities, a row each."""
     rows = [(f"{what}: {len(found):,}", _indices(found)) for what, found in _kinds(findings, limits).items() if found]
+    rows += [
+        (f"{suspicion.title}: {len(suspicion.suspects):,}", [row for one in suspicion.suspects for row in one.images])
+        for suspicion in suspicions
+    ]
     clean = np.unique(np.asarray(source.labels)[findings.keep])
     sample = np.sort(np.random.default_rng(0).choice(clean, min(_SAMPLED, len(clean)), replace=False))
     for label in sample.tolist():

@@ -95,6 +95,8 @@ class PairRows:
 def read_lines(path: Path) -> list[Line]:
     """Read the lines that are not blank, at least one. Line ends of any system and a byte order mark do no harm.
 
+    The leading column of row numbers that pandas writes is left out: ``,left,right,same`` above ``0,a.jpg,b.jpg,1``.
+
     Raises:
         UserError: no such file, no text, or an empty file.
     """
@@ -102,7 +104,17 @@ def read_lines(path: Path) -> list[Line]:
     lines = [Line(number, line.strip()) for number, line in enumerate(text, start=1) if line.strip()]
     if not lines:
         raise UserError(f"{path}: is empty · expected a list of pairs such as LFW's pairs.txt")
-    return lines
+    return _without_row_numbers(lines)
+
+
+def _without_row_numbers(lines: list[Line]) -> list[Line]:
+    separator = lines[0].text[0]
+    if separator not in ",;":
+        return lines
+    parts = [line.text.partition(separator) for line in lines]
+    if [first for first, _, _ in parts] != ["", *map(str, range(len(lines) - 1))]:
+        return lines
+    return [Line(line.number, rest) for line, (_, _, rest) in zip(lines, parts, strict=True)]
 
 
 def read_list(path: Path, lines: Sequence[Line]) -> PairRows:
@@ -227,11 +239,24 @@ def _recognise(path: Path, lines: Sequence[Line]) -> _Layout:
 
 
 def _check_label_name(path: Path, line: Line, names: Sequence[str], form: Form) -> None:
-    """Refuse a column of labels whose name says that a 1 means two people."""
-    name = names[{Form.LABEL_LAST: 2, Form.LABEL_FIRST: 0}.get(form, -1)]
+    check_label_name(path, line.number, names[{Form.LABEL_LAST: 2, Form.LABEL_FIRST: 0}.get(form, -1)])
+
+
+def is_heading(first: Sequence[str], second: Sequence[str]) -> bool:
+    """Say whether a first line names columns above a line ``… … 0|1 …``: plain words without a label."""
+    plain = not any(_PATH.search(field) or _INTEGER.fullmatch(field) or not field for field in first)
+    return plain and len(first) == len(second) > 2 and second[2] in ("0", "1")
+
+
+def check_label_name(path: Path, number: int, name: str) -> None:
+    """Refuse a column of labels whose name says that a 1 means two people.
+
+    Raises:
+        UserError: it does.
+    """
     if _OPPOSITE.search(name):
         raise UserError(
-            f"{path}, line {line.number}: got the column {quoted(name)} · allowed: labels that are 1 for one person "
+            f"{path}, line {number}: got the column {quoted(name)} · allowed: labels that are 1 for one person "
             "and 0 for two people · exchange 0 and 1, and name the column 'same'"
         )
 

@@ -1,6 +1,7 @@
 """What an embedding is worth: images to embeddings, embeddings to results, results to reports.
 
-What needs PyTorch is imported when it is used: a table of embeddings is evaluated without it.
+Each name is imported when it is used: a table of embeddings is evaluated without PyTorch, two images are compared
+without what draws charts.
 """
 
 from __future__ import annotations
@@ -8,35 +9,34 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from .calibration import calibration_path, fit_calibration, write_calibration
-from .comparison import compare, format_comparison, write_comparison
-from .embeddings import Embeddings
-from .html_report import write_html
-from .images import Images
-from .lfw import Verification, verify, verify_view1
-from .protocols import (
-    EvaluationSet,
-    PairSet,
-    PairsResult,
-    QualitySet,
-    Rule,
-    TemplateSet,
-    allowed_forms,
-    load_pair_set,
-    load_set,
-    parse_sets,
-    register_protocol,
-)
-from .report import Report
-from .result import Chart, Example, Examples, Result, Rows
-from .run_set import evaluate_set
-from .table import format_table
-from .write import to_dict, write_report
-
 if TYPE_CHECKING:
+    from .calibration import calibration_path, fit_calibration, write_calibration
+    from .comparison import compare, format_comparison, write_comparison
     from .embed import embed_files
     from .embedder import Embedder
+    from .embeddings import Embeddings
     from .evaluate_network import evaluate
+    from .html_report import write_html
+    from .images import Images
+    from .lfw import Verification, verify, verify_view1
+    from .protocols import (
+        EvaluationSet,
+        PairSet,
+        PairsResult,
+        QualitySet,
+        Rule,
+        TemplateSet,
+        allowed_forms,
+        load_pair_set,
+        load_set,
+        parse_sets,
+        register_protocol,
+    )
+    from .report import Report
+    from .result import Chart, Example, Examples, Result, Rows
+    from .run_set import evaluate_set
+    from .table import format_table
+    from .write import to_dict, write_report
 
 __all__ = [
     "Chart",
@@ -77,10 +77,60 @@ __all__ = [
     "write_report",
 ]
 
-_WITH_TORCH = {"Embedder": "embedder", "embed_files": "embed", "evaluate": "evaluate_network"}
+_NAMES_OF = {
+    "calibration": (
+        "calibration_path",
+        "fit_calibration",
+        "write_calibration",
+    ),
+    "comparison": (
+        "compare",
+        "format_comparison",
+        "write_comparison",
+    ),
+    "embed": ("embed_files",),
+    "embedder": ("Embedder",),
+    "embeddings": ("Embeddings",),
+    "evaluate_network": ("evaluate",),
+    "html_report": ("write_html",),
+    "images": ("Images",),
+    "lfw": (
+        "Verification",
+        "verify",
+        "verify_view1",
+    ),
+    "protocols": (
+        "EvaluationSet",
+        "PairSet",
+        "PairsResult",
+        "QualitySet",
+        "Rule",
+        "TemplateSet",
+        "allowed_forms",
+        "load_pair_set",
+        "load_set",
+        "parse_sets",
+        "register_protocol",
+    ),
+    "report": ("Report",),
+    "result": (
+        "Chart",
+        "Example",
+        "Examples",
+        "Result",
+        "Rows",
+    ),
+    "run_set": ("evaluate_set",),
+    "table": ("format_table",),
+    "write": (
+        "to_dict",
+        "write_report",
+    ),
+}
+_MODULE_OF = {name: module for module, names in _NAMES_OF.items() for name in names}
 
 
 def __getattr__(name: str) -> object:
-    if name not in _WITH_TORCH:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{_WITH_TORCH[name]}", __name__), name)
+    return getattr(importlib.import_module(f".{_MODULE_OF[name]}", __name__), name)

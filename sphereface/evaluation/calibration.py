@@ -18,7 +18,7 @@ import numpy as np
 
 from ..errors import UserError, shown, shown_key
 from ..files import write_whole
-from ..metrics import BoolArray, FloatArray, roc, tar_at_far
+from ..metrics import BoolArray, FloatArray, auc, roc, tar_at_far
 from ..metrics.verification import MIN_IMPOSTORS
 from ..options import option
 from ..small_files import parse_form, read_json, reason
@@ -28,6 +28,7 @@ LEAST_TAR = 0.9
 FAR_TARGETS = (1e-1, 5e-2, 2e-2, 1e-2, 5e-3, 2e-3, 1e-3, 5e-4, 2e-4, 1e-4, 5e-5, 2e-5, 1e-5)
 _FORMAT = 1
 _STEPS = 100
+_SURE = 2.0  # standard deviations of AUC under chance: 1 in 44 recognisers that know nothing is above
 _LARGEST = 1e9  # slope and offset: a cosine times 1e9 is still far from the largest number of float64
 _HIGHEST_COSINE = 1.001  # rounding may leave a cosine above 1
 _BELOW_ONE = math.nextafter(1, 0)
@@ -117,7 +118,7 @@ class Calibration:
 
 
 def fit_calibration(
-    cosines: FloatArray, same: BoolArray, *, checkpoint_sha256: str, mirror: str, source: str
+    cosines: FloatArray, same: BoolArray, *, checkpoint_sha256: str, mirror: str, source: str, num_repeated: int = 0
 ) -> Calibration:
     """Learn what cosines mean from pairs that are known.
 
@@ -129,9 +130,10 @@ def fit_calibration(
             genuine ones count as rejected.
         same: (P,) bool.
         checkpoint_sha256, mirror, source: see :class:`Calibration`.
+        num_repeated: impostor pairs with a score that the list has before; thresholds do not rest on them.
 
     Raises:
-        UserError: too few pairs with a score for any threshold, or cosines that are lower for one person than for two.
+        UserError: too few pairs with a score for any threshold, or cosines that do not tell one person from two.
     """
     defined = np.isfinite(cosines)
     genuine, impostor = int((same & defined).sum()), int((~same & defined).sum())
@@ -140,16 +142,25 @@ def fit_calibration(
             f"{source}: got {genuine} genuine and {impostor} impostor pairs with a score · allowed: one or more of "
             "each · add pairs"
         )
-    resolvable = [point for point in tar_at_far(roc(cosines, same), FAR_TARGETS) if point.resolvable]
+    curve = roc(cosines, same)
+    resolvable = [point for point in tar_at_far(curve, FAR_TARGETS, num_repeated=num_repeated) if point.resolvable]
     points = [point for point in resolvable if math.isfinite(point.threshold)]
     if not points:
         raise UserError(
-            f"{source}: {impostor} impostor pairs · a threshold at FAR 0.1, the highest, needs 100 · add pairs"
+            f"{source}: {impostor - num_repeated} impostor pairs · a threshold at FAR 0.1, the highest, needs 100 · "
+            "add pairs"
         )
     slope, offset = platt(cosines[defined], same[defined])
     if not slope > 0:
         raise UserError(f"{source}: genuine pairs score no higher than impostor pairs · nothing to calibrate")
-    thresholds = tuple(Threshold(p.far, p.threshold, p.tar, p.num_impostor) for p in points)
+    area = auc(roc(cosines[defined], same[defined]))
+    chance = 0.5 + _SURE * math.sqrt((genuine + impostor + 1) / (12 * genuine * impostor))  # Mann and Whitney, 1947
+    if not area > chance:
+        raise UserError(
+            f"{source}: AUC {area:.4f}, chance alone reaches {chance:.4f} · these cosines do not tell one person from "
+            "two, so there is nothing to calibrate · use another recogniser, or add pairs"
+        )
+    thresholds = tuple(Threshold(p.far, p.threshold, p.tar, p.num_impostor - p.num_repeated) for p in points)
     prior = float(same[defined].mean())
     return Calibration(checkpoint_sha256, mirror != "none", source, slope, offset, prior, thresholds, mirror)
 

@@ -36,7 +36,9 @@ _SVG_SIZE = (4.3, 3.2)  # one point is about one pixel at the width of a phone, 
 _MOST_POINTS = 400
 
 
-def draw_roc(axes: Axes, curve: Roc, *, area: float | None = None, eer: float | None = None) -> None:
+def draw_roc(
+    axes: Axes, curve: Roc, *, area: float | None = None, eer: float | None = None, num_repeated: int = 0
+) -> None:
     """Draw TAR over FAR. FAR has a log axis, because recognisers differ at low rates.
 
     The legend holds AUC and EER. Points mark TAR at the usual false accept rates that the impostor pairs resolve.
@@ -46,6 +48,7 @@ def draw_roc(axes: Axes, curve: Roc, *, area: float | None = None, eer: float | 
         axes: where to draw.
         curve: the ROC curve, or points of it.
         area, eer: AUC and EER for the legend; None computes them from the curve.
+        num_repeated: impostor pairs of the curve that the list has before.
     """
     lowest = 0.5 / curve.num_impostor  # a log axis has no 0; the lowest rate above it is twice as high
     at = _thinned(curve.false_accepts)
@@ -54,7 +57,7 @@ def draw_roc(axes: Axes, curve: Roc, *, area: float | None = None, eer: float | 
     area, eer = auc(curve) if area is None else area, equal_error_rate(curve) if eer is None else eer
     label = "AUC and EER not resolvable" if math.isnan(area) else f"AUC {area:.4f}, EER {eer:.2%}"
     axes.step(far, tar, where="post", color=GENUINE, linewidth=2, label=label)
-    points = [point for point in tar_at_far(curve) if point.resolvable]
+    points = [point for point in tar_at_far(curve, num_repeated=num_repeated) if point.resolvable]
     axes.plot(
         [point.far for point in points],
         [point.tar for point in points],
@@ -65,7 +68,7 @@ def draw_roc(axes: Axes, curve: Roc, *, area: float | None = None, eer: float | 
         markerfacecolor=PAPER,
         markeredgewidth=1.8,
     )
-    unsure = min(1.0, MIN_IMPOSTORS / curve.num_impostor)
+    unsure = min(1.0, MIN_IMPOSTORS / (curve.num_impostor - num_repeated))
     note = f"fewer than {MIN_IMPOSTORS} impostor pairs"
     axes.axvspan(lowest, unsure, color=SOFT, alpha=0.15, linewidth=0, label=note)
     axes.set(xscale="log", xlim=(lowest, 1), ylim=(0, 1.02))

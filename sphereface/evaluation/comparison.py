@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from ..metrics import Interval, mcnemar, mean_difference
 from .lfw import Verification
 from .protocols import PairsResult
 from .result import Result
-from .write import make_folder, write_result
+from .write import json_text, make_folder, write_result
 
 SIGNIFICANT = 0.05
 
@@ -29,6 +28,8 @@ class Comparison:
         difference: accuracy_b − accuracy_a.
         interval: its 95 % bootstrap interval.
         unit: what was drawn for it: ``"folds"``, or ``"pairs"`` where there is only one fold.
+        pairs_without_score: of A and of B; such a pair counts as wrong.
+        undefined_embeddings: of A and of B, images whose embedding is zero or not finite.
     """
 
     accuracy_a: float
@@ -39,6 +40,8 @@ class Comparison:
     difference: float
     interval: Interval
     unit: str
+    pairs_without_score: tuple[int, int] = (0, 0)
+    undefined_embeddings: tuple[int, int] = (0, 0)
 
     @property
     def verdict(self) -> str:
@@ -49,15 +52,19 @@ class Comparison:
         return "B beats A" if self.difference > 0 else "A beats B"
 
 
-def compare(a: Result, b: Result) -> Comparison:
+def compare(a: Result, b: Result, undefined_embeddings: tuple[int, int] = (0, 0)) -> Comparison:
     """Compare the results of two recognisers on the same pairs.
+
+    Args:
+        a, b: the results.
+        undefined_embeddings: of A and of B, images whose embedding is zero or not finite.
 
     Raises:
         UserError: they are no pairs, or the list has no folds and no view 1, so there is no accuracy to compare.
     """
     if not isinstance(a, PairsResult) or not isinstance(b, PairsResult):
         raise UserError("--compare: got a set that is no list of pairs · allowed: lists that yield an accuracy")
-    return compare_verifications(a.verification, b.verification)
+    return replace(compare_verifications(a.verification, b.verification), undefined_embeddings=undefined_embeddings)
 
 
 def compare_verifications(a: Verification, b: Verification) -> Comparison:
@@ -68,12 +75,20 @@ def compare_verifications(a: Verification, b: Verification) -> Comparison:
     folds = len(a.accuracies) > 1
     differences = b.accuracies - a.accuracies if folds else b.correct.astype(np.float64) - a.correct
     difference, interval = mean_difference(differences)
-    return Comparison(a.mean, b.mean, only_a, only_b, p_value, difference, interval, "folds" if folds else "pairs")
+    undefined = (a.num_undefined, b.num_undefined)
+    unit = "folds" if folds else "pairs"
+    return Comparison(a.mean, b.mean, only_a, only_b, p_value, difference, interval, unit, undefined)
 
 
 def format_comparison(name: str, result: Comparison) -> str:
     """The outcome as text."""
     low, high = 100 * result.interval.low, 100 * result.interval.high
+    undefined = [
+        f"  undefined    {name}: {images:,} images have an embedding that is zero or not finite; {pairs:,} pairs have "
+        "no score and count as wrong"
+        for name, images, pairs in zip("AB", result.undefined_embeddings, result.pairs_without_score, strict=True)
+        if images or pairs
+    ]
     return "\n".join(
         [
             f"{name}: {result.verdict}",
@@ -81,6 +96,7 @@ def format_comparison(name: str, result: Comparison) -> str:
             f"  B − A        {100 * result.difference:+.2f} points, 95 % interval {low:+.2f} to {high:+.2f} "
             f"({result.unit} resampled)",
             f"  McNemar      right only by A {result.only_a}, only by B {result.only_b}: p = {result.p_value:.2g}",
+            *undefined,
         ]
     )
 
@@ -88,5 +104,5 @@ def format_comparison(name: str, result: Comparison) -> str:
 def write_comparison(result: Comparison, name: str, directory: Path) -> None:
     """Write ``compare.json`` into a folder, which is made if need be."""
     make_folder(directory)
-    text = json.dumps({"name": name, **asdict(result), "verdict": result.verdict}, indent=2)
-    write_result(directory / "compare.json", text + "\n")
+    text = json_text({"name": name, **asdict(result), "verdict": result.verdict})
+    write_result(directory / "compare.json", text)

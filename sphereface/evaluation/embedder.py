@@ -40,6 +40,7 @@ class Embedder(Source):
     Args:
         path: file of the network.
         model: the network, on its device.
+        sha256: of the file that ``model`` was read from.
         about: facts of it for table and JSON.
         fusion: how image and mirror image are put together, see :data:`~sphereface.evaluation.embeddings.FUSIONS`.
         cache: folder of the kept embeddings; None keeps none.
@@ -51,6 +52,7 @@ class Embedder(Source):
         path: Path,
         model: Backbone,
         *,
+        sha256: str,
         device: torch.device,
         about: Mapping[str, Any] | None = None,
         flip: bool = True,
@@ -61,7 +63,7 @@ class Embedder(Source):
         progress: str | None = None,
         variant: str = "",
     ) -> None:
-        super().__init__(path)
+        super().__init__(path, sha256)
         self.model, self.flip, self.fusion, self.precision = model, flip, fusion, precision
         self.device, self.variant = device, variant
         self._about = about or {}
@@ -84,7 +86,7 @@ class Embedder(Source):
         """
         loaded = load_model(path, device)
         about = {"step": loaded.meta.get("step"), "run": loaded.meta.get("run"), "config": loaded.meta.get("config")}
-        return cls(path, loaded.model, device=device, about=about, **options)
+        return cls(path, loaded.model, sha256=loaded.sha256, device=device, about=about, **options)
 
     def about(self) -> Mapping[str, Any]:
         """The file, its SHA-256, and what it says of itself."""

@@ -7,7 +7,7 @@ array            shape                    meaning
                                           is the same as a slash
 ``embeddings``   (N, D) float             a row for each image
 ``mirror``       (N, D) float, optional   the same for the mirror images
-``quality``      (N,) float, optional     higher for a better image
+``quality``      (N,) numbers, optional   higher for a better image
 ``root``         text, optional           folder of the images, or the ``.bin`` that they are in
 ===============  =======================  ================================================================
 
@@ -31,7 +31,7 @@ from ..files import write_whole
 from .embeddings import Embeddings
 from .images import Images, stem_of
 from .source import Source
-from .table_file import Array, read_table, with_slashes
+from .table_file import Array, read_table_with_sha256, with_slashes
 
 SUFFIX = ".npz"
 _SEVERAL = -1  # row of a name that belongs to several rows with different embeddings
@@ -54,8 +54,8 @@ class EmbeddingTable(Source):
     reads_images = False
 
     def __init__(self, path: Path, *, mirror: str | None = None) -> None:
-        super().__init__(path)
-        arrays = read_table(path, skip=("mirror",) if mirror == "none" else ())
+        arrays, sha256 = read_table_with_sha256(path, skip=("mirror",) if mirror == "none" else ())
+        super().__init__(path, sha256)
         self._names: list[str] = arrays["names"]
         self._image: Array = arrays["embeddings"]
         self._mirror: Array | None = arrays.get("mirror")
@@ -87,13 +87,17 @@ class EmbeddingTable(Source):
         names without a prefix serve one ``.bin``, the table's ``root`` where that is one.
 
         Raises:
-            UserError: images without a row, or with several; a ``.bin`` that the names may not belong to.
+            UserError: images without a row, with several, or two with one; a ``.bin`` that the names may not belong to.
         """
         rows = _as_slice(self._rows(images, set_name))
         quality = None if self._quality is None else self._quality[rows].astype(np.float64)
         mirror = None if self._mirror is None else _single(self._mirror[rows])
         fusion = "join" if self.mirror == "none" else self.mirror
         return Embeddings(_single(self._image[rows]), mirror, fusion, quality)
+
+    def check(self, images: Images, set_name: str) -> None:
+        """Refuse images without a row, before any set is evaluated."""
+        self._rows(images, set_name)
 
     def located(self, images: Images, set_name: str) -> tuple[Array, Array | None, npt.NDArray[np.int64]]:
         """Return the table's arrays as they lie, images and mirror images, and the (N,) rows of a set's images.
@@ -131,7 +135,22 @@ class EmbeddingTable(Source):
                 f"{_some(missing)} · names in the table: {_some([n for n in self._names if n.startswith(prefix)])} · "
                 f"allowed: {allowed} or another suffix"
             )
-        return np.array(found, dtype=np.int64)
+        rows = [row for row in found if row is not None]
+        self._check_apart(images.names, rows, set_name)
+        return np.array(rows, dtype=np.int64)
+
+    def _check_apart(self, names: Sequence[str], rows: Sequence[int], set_name: str) -> None:
+        """Refuse one row for two images, such as ``002.png`` and ``002.jpg``. A name without a suffix is no second."""
+        if len(set(rows)) == len(rows):
+            return
+        first = dict[int, str]()
+        for name, row in zip(map(_plain, names), rows, strict=True):
+            other = first.setdefault(row, name)
+            if name not in (other, stem_of(other)) and stem_of(name) != other:
+                raise UserError(
+                    f"{self.path}: got one row, {self._names[row]}, for two images of {set_name}, {other} and {name} · "
+                    f"allowed: a row for each image · name the rows as {set_name} does, with suffixes"
+                )
 
     def _check_bin(self, file: Path, set_name: str) -> None:
         """Refuse a ``.bin`` whose images have the names of another one's in this table."""
@@ -226,6 +245,10 @@ def write_table(
         write_whole(path, lambda file: np.savez(file, **arrays))
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def _plain(name: str) -> str:
+    return with_slashes(os.path.normpath(name))
 
 
 def _places(place: str, root: str) -> Iterator[str]:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ..data.pairs import Pairs
 from ..errors import UserError, shown_key
-from ..metrics import BoolArray, IntArray
+from ..metrics import BoolArray, FloatArray, IntArray
 from ..metrics.subjects import subjects_of
+from ..metrics.verification import counted
 
 if TYPE_CHECKING:
     from .ijb_files import ImageList, TemplatePairs
@@ -66,6 +68,76 @@ def check_labels(
         _warn_of_repeats(path, _keys(left, right, len(names)), fold)
 
 
+def repeated_pairs(left: Rows, right: Rows, num_names: int) -> BoolArray:
+    """Return (P,) bool: pairs that the list has before, whichever side an image is on."""
+    keys = _keys(left, right, num_names)
+    found = np.zeros(len(keys), dtype=bool)
+    ordered = np.sort(keys)
+    if (ordered[1:] == ordered[:-1]).any():  # rare, and the order costs twice as much
+        order = np.argsort(keys, kind="stable")
+        found[order[1:]] = keys[order[1:]] == keys[order[:-1]]
+    return found
+
+
+def num_repeated_impostors(pairs: Pairs, scores: FloatArray) -> int:
+    """Count the impostor pairs of a ROC curve that the list has before. ``scores``: (P,) of the pairs."""
+    rows = np.flatnonzero(~pairs.same & counted(scores, pairs.same))
+    return int(repeated_pairs(pairs.left[rows], pairs.right[rows], len(pairs.names)).sum())
+
+
+def check_groups(path: Path, groups: Sequence[tuple[str, Pairs]]) -> None:
+    """Refuse a pair that two groups label differently; warn of pairs and images that two groups have.
+
+    Raises:
+        UserError: such a pair.
+    """
+    label = dict[tuple[str, str], tuple[str, bool]]()
+    group_of = dict[str, str]()
+    pairs_in_two, images_in_two = list[str](), set[str]()
+    for group, pairs in groups:
+        for a, b, same in zip(pairs.left.tolist(), pairs.right.tolist(), pairs.same.tolist(), strict=True):
+            key = pairs.names[min(a, b)], pairs.names[max(a, b)]
+            first, label_there = label.setdefault(key, (group, same))
+            if first != group:
+                text = f"{shown_key(key[0])} with {shown_key(key[1])} in {shown_key(first)} and {shown_key(group)}"
+                if label_there != same:
+                    raise UserError(
+                        f"{path}: got {text}, as one person and as two people · allowed: one label for a pair · "
+                        "correct the list"
+                    )
+                pairs_in_two.append(text)
+        images_in_two.update(name for name in pairs.names if group_of.setdefault(name, group) != group)
+    if pairs_in_two:
+        log.warning("%s: %s pairs are in two groups, such as %s", path, f"{len(pairs_in_two):,}", pairs_in_two[0])
+    elif images_in_two:
+        log.warning(
+            "%s: %s images are in pairs of two groups, such as %s",
+            path, f"{len(images_in_two):,}", shown_key(min(images_in_two)),
+        )  # fmt: skip
+
+
+def image_doubts(name: str, images: Sequence[str], template: Rows, subjects: Callable[[], Rows]) -> list[str]:
+    """Say, a line each, how many images a list of templates holds twice, and how many are of two people.
+
+    Args:
+        name: of the list.
+        images: (N,) their names.
+        template: (N,) rows of their templates.
+        subjects: returns (T,) who each template is of.
+    """
+    lines = []
+    _, number = np.unique(images, return_inverse=True)
+    seen = np.unique(np.stack([number, template]), axis=1)
+    if again := len(images) - seen.shape[1]:
+        lines.append(f"{name}: {again:,} lines are there already, and count again in their templates")
+    if seen.shape[1] > number.max() + 1:  # an image is in several templates
+        subject = subjects()
+        people = np.bincount(np.unique(np.stack([number, subject[template]]), axis=1)[0])
+        if shared := int((people > 1).sum()):
+            lines.append(f"{name}: {shared:,} images are in templates of two subjects or more")
+    return lines
+
+
 def list_doubts(images: ImageList, pairs: TemplatePairs, known: IntArray, paths: tuple[Path, Path]) -> list[str]:
     """Say, a line each, where the lists of IJB contradict each other or themselves, with counts.
 
@@ -88,17 +160,13 @@ def list_doubts(images: ImageList, pairs: TemplatePairs, known: IntArray, paths:
             f"{paths[1].name}: {unlike:,} pairs of one person are of two subjects, and {alike:,} pairs of two people "
             "of one subject, by the lists of 1:N search"
         )
-    _, number = np.unique(images.images, return_inverse=True)
-    row = np.searchsorted(images.templates, images.template)
-    seen = np.stack([number, row, images.media])
-    if again := seen.shape[1] - np.unique(seen, axis=1).shape[1]:
-        lines.append(f"{paths[0].name}: {again:,} lines are there already, and count again in their templates")
-    if seen.shape[1] > number.max() + 1:  # an image has several lines
-        subject = subjects_of(len(images.templates), pairs.left, pairs.right, pairs.same, known)
-        people = np.bincount(np.unique(np.stack([number, subject[row]]), axis=1)[0])
-        if shared := int((people > 1).sum()):
-            lines.append(f"{paths[0].name}: {shared:,} images are in templates of two subjects or more")
-    return lines
+    templates = images.templates
+
+    def subjects() -> IntArray:
+        return subjects_of(len(templates), pairs.left, pairs.right, pairs.same, known)
+
+    row = np.searchsorted(templates, images.template)
+    return lines + image_doubts(paths[0].name, images.images, row, subjects)
 
 
 def _warn_of_repeats(path: Path, keys: IntArray, fold: IntArray) -> None:

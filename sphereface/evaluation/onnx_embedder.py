@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -53,12 +52,10 @@ class OnnxEmbedder(Embedder):
         fusion = "join" if used == "none" else used
         reads = repr((model.reads, model.input_name, model.output_name, model.one_by_one))
         variant = hashlib.sha256(reads.encode()).hexdigest()[:8]
-        super().__init__(path, model, device=device, flip=used != "none", fusion=fusion, variant=variant, **more)
-
-    @cached_property
-    def sha256(self) -> str:
-        """SHA-256 of the file, with its external weights."""
-        return self.model.sha256()
+        super().__init__(
+            path, model, sha256=model.sha256, device=device,
+            flip=used != "none", fusion=fusion, variant=variant, **more,
+        )  # fmt: skip
 
     def about(self) -> Mapping[str, Any]:
         """The file, its SHA-256, and what it was fed."""

@@ -38,6 +38,16 @@ def evaluate_set(
     return Report(evaluation_set.name, evaluation_set.images, results, source.about(), undefined)
 
 
+def check_set(source: Source, evaluation_set: EvaluationSet, more: Sequence[EvaluationSet] = ()) -> None:
+    """Refuse a set that :func:`evaluate_set` would refuse, where that is known before the first set is evaluated.
+
+    Raises:
+        UserError: images that have no embedding.
+    """
+    images, _ = _union([each.images for each in (evaluation_set, *more)])
+    source.check(images, evaluation_set.name)
+
+
 def _union(parts: Sequence[Images]) -> tuple[Images, list[Any]]:
     """Return all images once, and for each part the rows of its images among them."""
     if len(parts) == 1:

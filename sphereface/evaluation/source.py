@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ..files import sha256_of
 from .embeddings import Embeddings
 from .images import Images
 
@@ -18,18 +16,14 @@ class Source(ABC):
 
     Args:
         path: the checkpoint, ONNX file or table. Results go to a folder beside it.
+        sha256: of the bytes that were read from it, 64 hexadecimal digits; it ties a calibration to them.
     """
 
     reads_images: ClassVar[bool] = True
     """Whether the images have to be on disk."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    @cached_property
-    def sha256(self) -> str:
-        """SHA-256 of the file, which ties a calibration to it."""
-        return sha256_of(self.path)
+    def __init__(self, path: Path, sha256: str) -> None:
+        self.path, self.sha256 = path, sha256
 
     @abstractmethod
     def embeddings(self, images: Images, set_name: str) -> Embeddings:
@@ -41,6 +35,13 @@ class Source(ABC):
 
         Raises:
             UserError: images cannot be used, or have no embedding.
+        """
+
+    def check(self, images: Images, set_name: str) -> None:  # noqa: B027 - images on disk were looked for
+        """Refuse images that :meth:`embeddings` would refuse, where that is known without work.
+
+        Raises:
+            UserError: as :meth:`embeddings`.
         """
 
     @abstractmethod

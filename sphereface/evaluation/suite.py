@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from .report import Report
 from .result import Rows
 from .table import format_rows
 from .words import figure, finite, percent, scientific
-from .write import make_folder, write_result
+from .write import json_text, make_folder, write_result
 
 FIVE = ("lfw", "cfp_fp", "agedb_30", "calfw", "cplfw")
 """The sets whose mean papers report, by the names of InsightFace's files."""
@@ -136,7 +135,7 @@ def write_suite(suite: Suite, directory: Path) -> None:
         UserError: they cannot be written.
     """
     make_folder(directory)
-    write_result(directory / "suite.json", json.dumps(suite.to_dict(), indent=2, ensure_ascii=False) + "\n")
+    write_result(directory / "suite.json", json_text(suite.to_dict()))
     write_result(directory / "suite.txt", format_rows(suite.rows()) + "\n")
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -13,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import UserError
-from ..files import DAMAGED, check_directory, regular_file
+from ..files import DAMAGED, check_directory, moment, regular_file, sha256_of
 from .embeddings import LARGEST, oversized_rows
 from .mapped_array import map_array
 
@@ -23,6 +25,7 @@ _FEW = 1 << 22  # bytes of embeddings that may shrink to anything
 _NUMBERS = ("embeddings", "mirror", "quality")
 _TEXTS = ("root", "checkpoint_sha256", "settings")
 _INTEGERS = ("format",)
+_CHANGED = "changed while it was read · run the command again"
 _READ = ("names", "paths", *_NUMBERS, *_TEXTS, *_INTEGERS)
 
 Array = npt.NDArray[Any]
@@ -57,10 +60,11 @@ def read_table(path: Path, skip: Sequence[str] = ()) -> dict[str, Any]:
         ``format``.
 
     Raises:
-        NotATable: the file is none. UserError: it cannot be read.
+        NotATable: the file is none. UserError: it cannot be read, or changed while it was read.
     """
     try:
         os.close(regular_file(str(path), os.O_RDONLY))  # a missing file is said as such; a FIFO would block
+        before = moment(path)
         if not zipfile.is_zipfile(path):
             raise NotATable(path, "not a .npz file, which is a zip archive")
         with zipfile.ZipFile(path) as archive:
@@ -69,6 +73,7 @@ def read_table(path: Path, skip: Sequence[str] = ()) -> dict[str, Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of Python, about a damaged header
             found = {key: map_array(path, key) for key in _READ if key in members and key not in skip}
+        changed = moment(path) != before  # each array is read from the file of this name
     except MemoryError as error:
         raise UserError(f"{path}: needs more memory than there is ({error})") from None
     except (OSError, *DAMAGED) as error:
@@ -77,6 +82,8 @@ def read_table(path: Path, skip: Sequence[str] = ()) -> dict[str, Any]:
         if "Object arrays" in str(error):
             raise NotATable(path, "holds an array of Python objects, which could run code") from None
         raise NotATable(path, f"damaged ({_reason(error)})") from None
+    if changed:
+        raise UserError(f"{path}: {_CHANGED}")
     names = found.pop("names", found.pop("paths", None))
     if names is None or "embeddings" not in found:
         raise NotATable(path, f"has no array {'names' if names is None else 'embeddings'}")
@@ -87,6 +94,25 @@ def read_table(path: Path, skip: Sequence[str] = ()) -> dict[str, Any]:
     return {**found, **more, "names": texts}
 
 
+def read_table_with_sha256(path: Path, skip: Sequence[str] = ()) -> tuple[dict[str, Any], str]:
+    """Read a table as :func:`read_table`, and the SHA-256 of the same file.
+
+    Raises:
+        UserError: as :func:`read_table`, or the file was replaced or written to while it was read.
+    """
+    before = None
+    with contextlib.suppress(OSError, ValueError):  # which read_table says
+        before = moment(path)
+    table = read_table(path, skip)
+    try:
+        sha256, after = sha256_of(path), moment(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}) · expected a table of embeddings") from error
+    if before != after:
+        raise UserError(f"{path}: {_CHANGED}")
+    return table, sha256
+
+
 def _check(path: Path, found: Mapping[str, Array], names: Array) -> None:
     if names.ndim != 1 or not len(names):
         raise NotATable(path, f"names: got shape {names.shape}")
@@ -94,7 +120,8 @@ def _check(path: Path, found: Mapping[str, Array], names: Array) -> None:
     for key in (key for key in _NUMBERS if key in found):
         array = found[key]
         wanted = (len(names),) if key == "quality" else (len(names), *shape[1:2])
-        if array.dtype.kind != "f" or array.dtype.itemsize > np.dtype(np.float64).itemsize:
+        allowed = "fiu" if key == "quality" else "f"
+        if array.dtype.kind not in allowed or array.dtype.itemsize > np.dtype(np.float64).itemsize:
             raise NotATable(path, f"{key}: got {array.dtype}, not float16, float32 or float64")
         if array.nbytes > max(_FEW, _MOST_SHRUNK * path.stat().st_size):  # before the texts, which cost more
             raise NotATable(path, f"{key}: {array.nbytes:,} bytes, far more than the file has")
@@ -115,6 +142,10 @@ def _check_range(path: Path, key: str, array: Array) -> None:
 def _texts(path: Path, key: str, array: Array) -> list[str]:
     if array.dtype.kind not in "US":
         raise NotATable(path, f"{key}: got {array.dtype}, not text")
+    if array.dtype.kind == "U" and array.dtype.itemsize and array.size:
+        letters = np.ascontiguousarray(array).reshape(-1).view(np.dtype("u4").newbyteorder(array.dtype.byteorder))
+        if letters.max() > sys.maxunicode:  # Python would fail later, at any use of the text
+            raise NotATable(path, f"damaged ({key}: numbers that are no characters of Unicode)")
     try:
         return list((np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array).tolist())
     except UnicodeDecodeError as error:

@@ -2,21 +2,23 @@
 
 The list of images has a line ``path template [media]`` for each image, the list of pairs a line
 ``template template same [fold]`` with same = 1 for one person and 0 for two. Fields are separated by tabs, or by
-spaces where no path holds one. IJB-B and IJB-C come with such files: ``ijbc_face_tid_mid.txt`` and
-``ijbc_template_pair_label.txt``.
+spaces where no path holds one. One line of column names may come first. IJB-B and IJB-C come with such files:
+``ijbc_face_tid_mid.txt`` and ``ijbc_template_pair_label.txt``.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from ..data.pair_lists import quoted
+from ..data.pair_lists import check_label_name, is_heading, quoted
 from ..data.pairs import Pairs
 from ..errors import UserError, listed, printable
 from ..metrics import BoolArray, FloatArray, IntArray
@@ -83,7 +85,7 @@ def read_templates(root: Path, path: Path, *, find_images: bool = True) -> tuple
     names: dict[str, int] = {}
     media: dict[tuple[str, ...], int] = {}
     template, medium = array("q"), array("q")
-    for number, fields in _lines(path):
+    for number, fields in _body(path, _names_columns):
         if len(fields) not in (2, 3):
             raise UserError(
                 f"{path}, line {number}: got {quoted(' | '.join(fields))} · expected 'path template [media]'"
@@ -144,7 +146,14 @@ def _read_fields(path: Path, templates: Templates) -> _Columns:
     """The columns of a file with any names."""
     row = {name: index for index, name in enumerate(templates.names)}
     left, right, same, fold = array("q"), array("q"), array("b"), array("q")
-    for number, fields in _lines(path):
+
+    def names_columns(first: list[str], second: list[str]) -> bool:
+        found = is_heading(first, second)
+        if found:
+            check_label_name(path, 1, first[2])
+        return found
+
+    for number, fields in _body(path, names_columns):
         if len(fields) not in (3, 4) or fields[2] not in ("0", "1") or (len(fields) == 4 and not is_integer(fields[3])):
             raise UserError(
                 f"{path}, line {number}: got {quoted(' | '.join(fields))} · expected 'template template 0|1 [fold]'"
@@ -194,6 +203,21 @@ def _folds(path: Path, same: BoolArray, given: IntArray) -> IntArray:
                 "pairs between the folds, or leave out their column"
             )
     return np.asarray(given - found[0] + 1, dtype=np.int64)
+
+
+def _body(path: Path, is_heading: Callable[[list[str], list[str]], bool]) -> Iterator[tuple[int, list[str]]]:
+    """The lines below a line of column names, or all lines."""
+    lines = _lines(path)
+    first = list(itertools.islice(lines, 2))
+    if len(first) == 2 and is_heading(first[0][1], first[1][1]):
+        del first[0]
+    return itertools.chain(first, lines)
+
+
+def _names_columns(first: list[str], second: list[str]) -> bool:
+    """Whether a first line of a list of images has plain words above a path."""
+    plain = not any(re.search(r"[./\\0-9]", field) for field in first)
+    return plain and len(first) == len(second) > 1 and re.search(r"[./\\]", second[0]) is not None
 
 
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 import json
+import math
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
 from ..files import write_whole
-from ..small_files import check_results
+from ..small_files import check_replaceable, check_results, read_json
 from .charts import figure_of
 from .report import Report
 from .table import format_table
@@ -19,6 +21,8 @@ MARK = b'"num_undefined_embeddings"'
 """In every JSON file of a report."""
 
 
+_OURS = re.compile(r"[^/\\\0]+\.(txt|json|png)")  # a name that a report gives to a file, and no path
+
 JSON_FILES = ("verification.json", "groups.json", "tinyface.json", "result.json")
 """Of the protocols that are shipped; each report writes one."""
 
@@ -26,7 +30,8 @@ JSON_FILES = ("verification.json", "groups.json", "tinyface.json", "result.json"
 def write_report(report: Report, directory: str | Path) -> list[str]:
     """Write the table, the figures as JSON and the charts of a report into a folder, which is made if need be.
 
-    Everything is computed before the first file is replaced, and each file is replaced as a whole.
+    Everything is computed before the first file is replaced, and each file is replaced as a whole. Then the files of
+    an earlier report in this folder that this one does not write are removed.
 
     Returns:
         The names of the files.
@@ -36,17 +41,61 @@ def write_report(report: Report, directory: str | Path) -> list[str]:
     """
     directory = Path(directory)
     files: dict[str, bytes] = {"table.txt": (format_table(report) + "\n").encode()}
-    files[report.results[0].file_name] = _json(to_dict(report))
+    json_name = report.results[0].file_name
+    plain = to_dict(report)
     for result in report.results:
         for chart in result.figures():
             buffer = io.BytesIO()
             figure_of(replace(chart, title=f"{report.name}: {chart.title}")).savefig(buffer, dpi=150, format="png")
             files[f"{chart.name}.png"] = buffer.getvalue()
+    files[json_name] = json_text({**plain, "files": [json_name, *files]}).encode()
     make_folder(directory)
     check_results(directory, files, MARK)
+    earlier = _earlier_files(directory)
     for name in sorted(files, key=lambda name: not name.endswith(".json")):  # by which the others are known as ours
         write_result(directory / name, files[name])
+    for name in earlier - set(files):
+        _remove(directory / name)
     return list(files)
+
+
+def remove_marked(path: Path, mark: bytes) -> bool:
+    """Remove a file of an earlier evaluation, if there is one with this mark, and say whether there was.
+
+    Raises:
+        UserError: it cannot be removed.
+    """
+    try:
+        check_replaceable(path, mark, "")
+    except UserError:  # a stranger's
+        return False
+    if not path.is_file():
+        return False
+    _remove(path)
+    return True
+
+
+def _earlier_files(directory: Path) -> set[str]:
+    """Names of the files that earlier reports wrote into a folder, as their JSON files say."""
+    found = set[str]()
+    for path in directory.glob("*.json"):
+        try:
+            values = read_json(path)
+        except (OSError, ValueError):
+            continue
+        names = values.get("files")
+        if "num_undefined_embeddings" in values and isinstance(names, list):
+            found |= {name for name in names if isinstance(name, str) and _OURS.fullmatch(name)}
+    return found
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{path}: is of an earlier evaluation and cannot be removed ({error.strerror}) · remove it, or --output DIR"
+        ) from error
 
 
 def to_dict(report: Report) -> dict[str, Any]:
@@ -84,5 +133,14 @@ def make_folder(directory: Path) -> None:
         raise UserError(f"{directory}: cannot be made a folder for the results ({error.strerror})") from error
 
 
-def _json(value: dict[str, Any]) -> bytes:
-    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+def json_text(value: dict[str, Any]) -> str:
+    """Return results as JSON, which has no NaN: a number that is not finite becomes null."""
+    return json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

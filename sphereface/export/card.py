@@ -9,13 +9,13 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from ..alignment.crop_template import template_of_meta
+from ..choices import IR_VERSIONS
 from ..errors import shown_key
 from ..input_spec import InputSpec
 from ..options import option
 from ..small_files import parse_form, read_json
 from ..yaml_text import dump_yaml
 from .formats import Export
-from .onnx_graph import IR_VERSIONS
 
 _TRAINING_KEYS = (
     "steps",
@@ -28,6 +28,7 @@ _TRAINING_KEYS = (
     "precision",
     "ema",
 )
+_TEACHER_FILES = ("embeddings", "onnx", "checkpoint", "input")
 CARD_MARK = "for face recognition: it turns an aligned face crop into"
 """In every card."""
 
@@ -51,7 +52,7 @@ class Exported:
 
     Attributes:
         path: the file.
-        file_format: ``"onnx"``, ``"torchscript"`` or ``"safetensors"``.
+        file_format: ``"onnx"``, ``"torchscript"``, ``"safetensors"`` or ``"checkpoint"``.
         export: the network, and how it was exported.
         checkpoint, checkpoint_sha256: where it comes from.
         meta: what the checkpoint says of itself.
@@ -105,10 +106,22 @@ def _use(exported: Exported) -> str:
             f"The weights alone: the network reads {spec.describe()} and returns (B, {exported.dim}). The metadata "
             "holds the architecture under `model`."
         )
+    elif exported.file_format == "checkpoint":
+        given = _checkpoint(exported)
     else:
         given = _tensors(exported)
     int8 = f"\n\n{_int8(exported.quantised)}" if exported.quantised else ""
     return f"## Input and output\n\n{given}{int8}\n\n{_alignment(spec, exported)}\n{_MIRRORS[exported.export.mirror]}"
+
+
+def _checkpoint(exported: Exported) -> str:
+    half = exported.export.form.half
+    return (
+        f"A checkpoint of this package: `sphereface verify a.jpg b.jpg --ckpt {exported.path.name}`. It holds the "
+        f"network alone, which reads {exported.export.model.input_spec.describe()} and returns (B, {exported.dim}). "
+        f"Stored in {'float16 (vectors in float32)' if half else 'float32'}; computes in float32. Largest difference "
+        f"from the checkpoint that it comes from: {exported.difference:.1e} of the largest number."
+    )
 
 
 def _tensors(exported: Exported) -> str:
@@ -166,19 +179,27 @@ _MIRRORS = {
 
 
 def _data(meta: Mapping[str, Any]) -> str:
-    name = PurePath(str(meta.get("config", {}).get("data", {}).get("train", "unknown"))).name
-    size = ""
-    if "num_images" in meta and "class_names" in meta:
-        size = f", {meta['num_images']:,} images of {len(meta['class_names']):,} people"
-    return f"## Training data\n\n`{name}`{size}."
+    train = meta.get("config", {}).get("data", {}).get("train")
+    people = len(meta["class_names"]) if "class_names" in meta else meta.get("num_identities")
+    parts = [] if train is None else [f"`{PurePath(str(train)).name}`"]
+    if "num_images" in meta and isinstance(people, int):
+        parts.append(f"{meta['num_images']:,} images of {people:,} people")
+    return f"## Training data\n\n{', '.join(parts) or 'Not recorded'}."
 
 
 def _recipe(meta: Mapping[str, Any]) -> str:
-    config = meta.get("config", {})
-    training = {key: config["train"][key] for key in _TRAINING_KEYS if key in config.get("train", {})}
-    parts = {"model": config.get("model"), "loss": config.get("loss"), "train": training}
-    text = dump_yaml({key: value for key, value in parts.items() if value})
-    return f"## Recipe\n\n```yaml\n{text}```"
+    return f"## Recipe\n\n```yaml\n{dump_yaml(recipe(meta.get('config', {})))}```"
+
+
+def recipe(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of a configuration a stranger may read: network, loss and how it was trained, without paths."""
+    given = config.get("train", {})
+    train = {key: given[key] for key in _TRAINING_KEYS if key in given}
+    teacher = given.get("teacher") or {}
+    if teacher.get("losses") or teacher.get("loss"):  # the second in runs of before the release
+        train["teacher"] = {key: value for key, value in teacher.items() if key not in _TEACHER_FILES}
+    parts = {"model": config.get("model"), "loss": config.get("loss"), "train": train}
+    return {key: value for key, value in parts.items() if value}
 
 
 def _worth(exported: Exported) -> str:

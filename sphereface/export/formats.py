@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ..choices import DEFAULT_OPSET
 from ..errors import UserError, first_line
 from ..files import write_whole
 from ..models import Backbone
@@ -29,8 +30,6 @@ TOLERANCE = 1e-4
 
 HALF_TOLERANCE = 2e-2
 """The same for an export in half precision."""
-
-DEFAULT_OPSET = 17
 
 
 @dataclass(frozen=True)
@@ -186,7 +185,7 @@ def check(export: Export, run: Run, path: Path) -> float:
     except Exception as error:  # each runtime raises its own
         path.unlink()
         raise UserError(
-            f"{path}: cannot be run on {len(crops)} crops ({type(error).__name__}) · removed · "
+            f"{path}: cannot be run on {len(crops)} crops ({type(error).__name__}) · not written · "
             "give it a fixed batch size with --batch"
         ) from error
     allowed = HALF_TOLERANCE if export.form.half else TOLERANCE
@@ -194,8 +193,8 @@ def check(export: Export, run: Run, path: Path) -> float:
         path.unlink()
         advice = " · export with --dtype float32 instead" if export.form.half else ""
         raise UserError(
-            f"{path}: gives other embeddings than PyTorch (off by {difference:.1e}, allowed {allowed:.0e}) · removed"
-            f"{advice}"
+            f"{path}: gives other embeddings than PyTorch (off by {difference:.1e}, allowed {allowed:.0e}) · not "
+            f"written{advice}"
         )
     return difference
 

@@ -12,13 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from ..data.transforms import to_input
-from ..input_spec import ORDERS, InputSpec
+from ..input_spec import InputSpec
 from ..models import Backbone
 
-LAYOUTS, DTYPES, MIRRORS = ("nhwc", "nchw"), ("uint8", "float32", "float16"), ("none", "add", "join")
 INPUT_NAME, OUTPUT_NAME = "images", "embedding"
-
-__all__ = ["DTYPES", "INPUT_NAME", "LAYOUTS", "MIRRORS", "ORDERS", "OUTPUT_NAME", "InputFormat", "PixelsToEmbedding"]
 
 _SAME = 1e-5
 """Largest relative difference between a network and its copy that reads the other channel order."""

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from ..choices import IR_VERSIONS
 from ..errors import UserError, first_line
 from .needs import needs
-
-IR_VERSIONS = {17: 8, 18: 8, 19: 9, 20: 9}
-"""The file format (IR) that belongs to an operator set. onnxruntime 1.16 reads IR 9 and opset 19, not newer."""
 
 OLDEST_TRACED = 18
 """PyTorch's exporter writes no older operator set; ONNX's own converter makes 17 of it."""

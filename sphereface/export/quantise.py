@@ -119,7 +119,7 @@ def check_eight_bits(export: Export, path: Path, crops: npt.NDArray[np.uint8]) -
         path.unlink()
         raise UserError(
             f"{path}: a crop in a batch and alone give other embeddings (off by {difference:.1e}, allowed "
-            f"{_SAME_ROW:.0e}) · removed · use the network without --int8"
+            f"{_SAME_ROW:.0e}) · not written · use the network without --int8"
         )
     wanted = expected(export.model, few, export.mirror)
     return float(np.min(_cosines(found[0], wanted)))

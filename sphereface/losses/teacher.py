@@ -64,9 +64,11 @@ def l2(projected: Tensor, teacher: Tensor) -> Tensor:
 
 
 def rkd_distance(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean Huber distance over pairs between distances, each divided by their mean. (N, D) and (N, T), N ≥ 2."""
+    """Mean Huber distance over pairs between distances, each divided by their mean. (N, D) and (N, T); 0 for N = 1."""
+    if len(student) == 1:
+        return 0.0 * student.sum()  # no pair
     ours, theirs = (_distances(normalize(rows)) for rows in (student, teacher))
-    pairs = max(len(student) * (len(student) - 1), 1)
+    pairs = len(student) * (len(student) - 1)
     return smooth_l1_loss(ours / (ours.sum() / pairs), theirs / (theirs.sum() / pairs), reduction="sum") / pairs
 
 
@@ -124,6 +126,8 @@ OF_EMBEDDINGS: Mapping[str, Loss] = {
     "correlation": correlation,
 }
 QUEUE = "queue"
+LEAST_IMAGES: Mapping[str, int] = {"rkd-distance": 3, "rkd-angle": 3, "similarity": 2, "correlation": 2}
+"""Of these losses that compare images with each other: of fewer they are 0. One distance, divided by itself, is 1."""
 
 
 class TeacherHead(nn.Module):

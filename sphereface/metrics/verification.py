@@ -180,6 +180,7 @@ class OperatingPoint:
         threshold: accept score > threshold.
         false_accepts: impostor pairs accepted there; fewer than ``far`` allows where scores tie.
         num_impostor: all impostor pairs that count, see :func:`counted`.
+        num_repeated: those of them that the list has before, which resolve nothing.
     """
 
     far: float
@@ -187,11 +188,12 @@ class OperatingPoint:
     threshold: float
     false_accepts: int
     num_impostor: int
+    num_repeated: int = 0
 
     @property
     def rests_on(self) -> float:
-        """How many impostor pairs ``far`` lets through: far × num_impostor."""
-        return self.far * self.num_impostor
+        """How many distinct impostor pairs ``far`` lets through: far × (num_impostor − num_repeated)."""
+        return self.far * (self.num_impostor - self.num_repeated)
 
     @property
     def resolvable(self) -> bool:
@@ -199,7 +201,9 @@ class OperatingPoint:
         return self.rests_on + 1e-9 >= MIN_IMPOSTORS  # 1e-5 × 1000000 is 10.000000000000002, or a bit less elsewhere
 
 
-def tar_at_far(curve: Roc, targets: Iterable[float] = FAR_TARGETS) -> tuple[OperatingPoint, ...]:
+def tar_at_far(
+    curve: Roc, targets: Iterable[float] = FAR_TARGETS, *, num_repeated: int = 0
+) -> tuple[OperatingPoint, ...]:
     """The highest TAR whose FAR does not exceed the target; nothing is interpolated.
 
     Of N impostor pairs, k = ⌊target × N⌋ may pass. The threshold is the (k+1)-th highest impostor score: it
@@ -209,6 +213,7 @@ def tar_at_far(curve: Roc, targets: Iterable[float] = FAR_TARGETS) -> tuple[Oper
     Args:
         curve: from :func:`roc`.
         targets: false accept rates in [0, 1].
+        num_repeated: impostor pairs of the curve that the list has before.
 
     Returns:
         One point for each target, in their order.
@@ -224,6 +229,7 @@ def tar_at_far(curve: Roc, targets: Iterable[float] = FAR_TARGETS) -> tuple[Oper
                 threshold=float(curve.threshold[at]),
                 false_accepts=int(curve.false_accepts[at]),
                 num_impostor=curve.num_impostor,
+                num_repeated=num_repeated,
             )
         )
     return tuple(points)

@@ -16,6 +16,7 @@ from ..config import differences
 from ..errors import UserError, shown
 from .loading import check_network, model_options, seen_sizes
 
+_SAME = 0.01  # pixels between landmarks of one template, by rounding
 _TOTALS = ("step", "total_steps", "images_seen", "seconds")
 _OF_ONE = ("best", "best_step", "evaluated_step")  # which say nothing of all together
 
@@ -74,11 +75,14 @@ def join(states: Sequence[Mapping[str, Any]], paths: Sequence[Path]) -> dict[str
     Returns:
         ``meta``, ``seen_size`` and ``model`` of a checkpoint with ``model.networks`` N. In ``meta``, steps, pictures
         and seconds are those of all together, ``networks`` the N files; sections of ``config``, names and number of
-        training pictures are there if they are the same in all.
+        training pictures are there if they are the same in all; ``template`` is that of the checkpoints that record
+        one.
 
     Raises:
-        UserError: networks of different architectures, the same one twice, fewer than two or too many.
+        UserError: networks of different architectures or of crops of different templates, the same one twice, fewer
+            than two or too many.
     """
+    _check_templates([state["meta"] for state in states], paths)
     parts = [(part, path) for state, path in zip(states, paths, strict=True) for part in networks_of(state, path)]
     if not 2 <= len(parts) <= MOST_NETWORKS:
         raise UserError(f"networks to join: got {len(parts)} · allowed: 2 to {MOST_NETWORKS}")
@@ -99,13 +103,46 @@ def join(states: Sequence[Mapping[str, Any]], paths: Sequence[Path]) -> dict[str
     return {"meta": meta, "seen_size": [list(part.seen_size) for part, _ in parts], "model": weights}
 
 
+def _check_templates(metas: Sequence[Mapping[str, Any]], paths: Sequence[Path]) -> None:
+    """Refuse networks of crops of different templates: a photograph is aligned once for all of them."""
+    known = [
+        (_points(meta, path), path) for meta, path in zip(metas, paths, strict=True) if meta.get("template") is not None
+    ]
+    for points, path in known[1:]:
+        first, first_path = known[0]
+        if points.shape != first.shape or not bool(((points - first).abs() <= _SAME).all()):
+            listed = " and ".join(
+                " ".join(f"{x:.1f},{y:.1f}" for x, y in each[1:].tolist()) for each in (first, points)
+            )
+            raise UserError(
+                f"{path}: its crops are of another template than those of {first_path} (meta.template: {listed}) · "
+                "allowed: networks of one template, because a photograph is aligned once for all of them"
+            )
+
+
+def _points(meta: Mapping[str, Any], path: Path) -> Tensor:
+    """Return (height, width) and the five landmarks (x, y) of a template: (6, 2) float64."""
+    try:
+        size, points = meta["template"]["size"], meta["template"]["points"]
+        found = torch.tensor([size, *points], dtype=torch.float64)
+    except (KeyError, TypeError, ValueError, OverflowError, RuntimeError) as error:
+        raise BadCheckpoint(
+            f"{path}: meta.template: got {shown(meta['template'])} · allowed: size and points of the training crops"
+        ) from error
+    if found.ndim != 2 or found.shape[1] != 2:
+        raise BadCheckpoint(f"{path}: meta.template: got {shown(meta['template'])} · allowed: a size and points (x, y)")
+    return found
+
+
 def _joined_meta(metas: Sequence[Mapping[str, Any]], model: Any, origins: list[str]) -> dict[str, Any]:
     def common(values: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         return {key: value for key, value in values[0].items() if all(other.get(key) == value for other in values)}
 
+    template = next(({"template": meta["template"]} for meta in metas if meta.get("template") is not None), {})
     summed = [key for key in _TOTALS if all(isinstance(meta.get(key), (int, float)) for meta in metas)]
     return {
         **{key: value for key, value in common(metas).items() if key not in (*_TOTALS, *_OF_ONE)},
+        **template,
         **{key: sum(meta[key] for meta in metas) for key in summed},
         "config": {**common([meta["config"] for meta in metas]), "model": model},
         "networks": origins,

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from ..backbone_options import BackboneOptions
-from ..checkpoint import BadCheckpoint, load_checkpoint
+from ..checkpoint import BadCheckpoint, load_with_sha256
 from ..config import parse_model
 from ..errors import ConfigError, UserError, first_line, shown, shown_key
 from ..input_spec import InputSpec
@@ -26,10 +27,12 @@ class LoadedModel:
     Attributes:
         model: (B, 3, H, W) float as its ``input_spec`` says → (B, D) embedding.
         meta: what the checkpoint says of itself: ``step``, ``run``, ``config``, ``versions``, ….
+        sha256: of the file that the weights were read from, 64 hexadecimal digits.
     """
 
     model: Backbone
     meta: dict[str, Any]
+    sha256: str
 
     @property
     def spec(self) -> InputSpec:
@@ -64,7 +67,7 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> LoadedModel:
     Raises:
         BadCheckpoint: the file is missing, damaged, or its weights do not fit the network it names.
     """
-    state = load_checkpoint(path, device=device)
+    state, sha256 = load_with_sha256(path, device=device)
     options, weights = model_options(state, path)
     check_network(options, weights, path)  # before anything is allocated for what the file claims
     sizes = seen_sizes(state, options, path)
@@ -77,7 +80,7 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> LoadedModel:
     else:
         model = resized(model, sizes[0], f"{path}: seen_size")
     model.to(device).eval()
-    return LoadedModel(model, state["meta"])
+    return LoadedModel(model, state["meta"], sha256)
 
 
 def model_options(state: Mapping[str, Any], path: Path) -> tuple[BackboneOptions, Mapping[str, torch.Tensor]]:
@@ -148,11 +151,28 @@ def check_network(
 
 def shapes_of(options: BackboneOptions) -> dict[str, torch.Size]:
     """Return the names and shapes of the weights that ``model:`` describes; nothing is allocated."""
-    with torch.device("meta"):
+    with torch.device("meta"), _Unfilled():
         shapes = {name: value.shape for name, value in build_model(replace(options, networks=1)).state_dict().items()}
     if options.networks == 1:
         return shapes
     return {f"networks.{k}.{name}": shape for k in range(options.networks) for name, shape in shapes.items()}
+
+
+class _Unfilled(TorchFunctionMode):
+    """Leave new weights without values.
+
+    PyTorch fills tensors of the meta device through its compiler, whose import takes longer than ``sphereface verify``.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if getattr(func, "__module__", None) == "torch.nn.init" or func in _FILLS:
+            return args[0] if args else (kwargs or {})["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
+_FILLS = (torch.Tensor.normal_, torch.Tensor.uniform_)
 
 
 def sizes_seen(model: Backbone) -> list[tuple[int, int]]:

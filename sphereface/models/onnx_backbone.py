@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..errors import UserError, printable, shown
 from ..extras import import_extra
-from ..files import regular_file, sha256_of
+from ..files import moment, regular_file, sha256_of
 from ..onnx_input import FileFacts, OnnxInput, OnnxOptions, resolve_input
 from .backbone import Backbone, check_images
 
@@ -51,6 +51,7 @@ class OnnxBackbone(Backbone):
         input_name, output_name: in the graph.
         one_by_one: whether images are run one by one though the file takes a batch.
         files: the file and its external weights.
+        sha256: of the file, or of the hashes of all files where weights lie in further ones.
         notes: what the user should know of.
 
     Raises:
@@ -63,7 +64,12 @@ class OnnxBackbone(Backbone):
         runtime = import_extra("--onnx", "onnxruntime")
         graph, self.files = _read(path)
         self.path = path
+        before = list(map(moment, self.files))
         self._session = _session(runtime, path, device)
+        hashes = [sha256_of(file) for file in self.files]
+        self.sha256 = hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
+        if before != list(map(moment, self.files)):
+            raise UserError(f"{path}: changed while it was read · run the command again")
         source = _chosen(path, "input", self._session.get_inputs(), options.input)
         self.output_name: str = _chosen(path, "output", self._session.get_outputs(), options.output).name
         self.input_name: str = source.name
@@ -72,12 +78,6 @@ class OnnxBackbone(Backbone):
         self.notes = list(self.reads.notes)
         self.one_by_one = False
         self.embedding_dim = self._probe()
-
-    def sha256(self) -> str:
-        """Return the SHA-256 of the file, or that of the hashes of all files where weights lie in further ones."""
-        if len(self.files) == 1:
-            return sha256_of(self.files[0])
-        return hashlib.sha256("".join(map(sha256_of, self.files)).encode()).hexdigest()
 
     def forward(self, images: Tensor) -> Tensor:
         """Embed normalised crops: (B, 3, H, W) float as ``input_spec`` says → (B, D) float32, not normalised."""

@@ -21,7 +21,7 @@ class _Window(NamedTuple):
     step: int
     loss: float
     accuracy: float
-    likeness: float
+    similarity: float
     images: int
 
 
@@ -54,19 +54,19 @@ class CollapseWatch:
         self._windows: deque[_Window] = deque()
         self._warned = False
 
-    def look(self, step: int, *, loss: float, accuracy: float, likeness: float, images: int) -> str | None:
+    def look(self, step: int, *, loss: float, accuracy: float, similarity: float, images: int) -> str | None:
         """Judge one log window; return the warning when a collapse has just lasted long enough to be one.
 
         Args:
             step: finished updates.
             loss, accuracy: means of the window, a fraction for the accuracy.
-            likeness: mean cosine between the embeddings of a batch.
+            similarity: mean cosine between the embeddings of a batch.
             images: number of images in the window.
         """
         if step <= self._first or self.chance >= 1.0:
             return None
         windows = self._windows
-        windows.append(_Window(step, loss, accuracy, likeness, images))
+        windows.append(_Window(step, loss, accuracy, similarity, images))
         if not self._at_chance([windows[-1]]):
             windows.clear()
             self._warned = False
@@ -84,10 +84,10 @@ class CollapseWatch:
 
     def _alike(self) -> str | None:
         last = list(self._windows)[-_ALIKE_WINDOWS:]
-        alike = len(last) == _ALIKE_WINDOWS and all(window.likeness > _ALIKE for window in last)
+        alike = len(last) == _ALIKE_WINDOWS and all(window.similarity > _ALIKE for window in last)
         if not alike or not self._at_chance(last):
             return None
-        return f"the embeddings are all alike (mean cosine {last[-1].likeness:.3f})"
+        return f"the embeddings are all alike (mean cosine {last[-1].similarity:.3f})"
 
     def _stuck(self) -> str | None:
         windows = list(self._windows)

@@ -224,7 +224,7 @@ class Learner:
         self.optimizer.set_lr(setting.lr)
         _, output, embeddings, taught = self.gradients(batch, setting)
         self.scaler.unscale_(self.optimizer)
-        output, likeness = figures_of_all(output, embeddings, self.world)
+        output, similarity = figures_of_all(output, embeddings, self.world)
         checked = output.loss if taught is None else output.loss + taught
         norm = self._clip_gradients()
         if self.deferred is not None and at_once:
@@ -241,7 +241,8 @@ class Learner:
             self.deferred.put_back(self._buffers(), statistics)
         if self.average is not None:
             self.average.update(unless=None if self.deferred is None else self.deferred.tripped)
-        return StepResult(output, likeness=likeness, grad_norm=norm, lr=setting.lr, lam=setting.lam, teacher=taught)
+        lam = setting.lam if setting.has_lambda else None
+        return StepResult(output, similarity=similarity, grad_norm=norm, lr=setting.lr, lam=lam, teacher=taught)
 
     def lost_steps(self) -> int:
         """How many of the last steps changed nothing: the first that was not finite, and all after it.

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..checkpoint import saved_bytes
 from ..data.batch import Batch
 from ..errors import UserError
 from ..models.backbone import Backbone, Resized
@@ -19,7 +20,6 @@ from .heartbeat import EVERY, Heartbeat
 from .learner import Learner, NotFinite
 from .plan import Setting
 from .rng import restore_rng, rng_states
-from .run_checkpoints import bytes_of
 from .trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ def measure(trainer: Trainer) -> RunCost:
             log.info("dry run: %s: some steps of %d images", place, trainer.config.train.batch_size)
             with Heartbeat(lambda at=place: log.info("dry run: %s: still measuring", at), first=EVERY):  # type: ignore[misc]
                 costs[number] = _measured(trainer, batch, setting, share, place)
-        checkpoint = bytes_of(trainer.state(""))
+        checkpoint = saved_bytes(trainer.state(""))
     return RunCost([costs[number] for number in range(len(stages))], loading, checkpoint)
 
 

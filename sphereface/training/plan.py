@@ -33,6 +33,11 @@ class Setting:
     step: int
     input_size: tuple[int, int] | None = None
 
+    @property
+    def has_lambda(self) -> bool:
+        """Whether the margin has a λ."""
+        return type(self.margin).lam is not Margin.lam
+
 
 class Plan:
     """The schedules of a run.
@@ -102,6 +107,9 @@ def doubtful(config: Config, total_steps: int) -> list[str]:
         lines.append(f"train.milestones: {', '.join(map(str, late))} {'is' if len(late) == 1 else 'are'} never reached")
     if train.warmup_steps >= total_steps:
         lines.append(f"train.warmup_steps: got {train.warmup_steps}, so the learning rate never reaches train.lr")
+    if train.teacher.warmup_steps >= total_steps:
+        got = f"train.teacher.warmup_steps: got {train.teacher.warmup_steps}"
+        lines.append(f"{got}, so the losses of the teacher never have their whole weights")
     lines += _empty_stages(config, total_steps)
     last, least = Plan(config, total_steps).at(total_steps - 1), getattr(config.loss, "lambda_min", None)
     if least is not None and config.loss.m > 1 and last.lam > 2 * max(least, 1.0):

@@ -75,7 +75,8 @@ def _train_one(
         return result
     start_logging(run.path, quiet=not world.first)
     log.info("%s", headline(trainer))
-    log.info("run folder %s · watch it: tensorboard --logdir %s", run.path, config.runs_dir)
+    watch = f" · watch it: tensorboard --logdir {config.runs_dir}" if "tensorboard" in config.log.sinks else ""
+    log.info("run folder %s%s", run.path, watch)
     progress = _fit(trainer, run, checkpoint)
     result = run.result(config)
     if world.first and not result.is_file():

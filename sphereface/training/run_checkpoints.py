@@ -10,14 +10,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from ..checkpoint import BadCheckpoint, link_checkpoint, load_checkpoint, save_checkpoint
+from ..checkpoint import BadCheckpoint, link_checkpoint, load_checkpoint, save_checkpoint, saved_bytes
 from ..files import in_words
 
 log = logging.getLogger(__name__)
 
 _MOST_NAMED = 5
+_ASIDE = "abandoned"  # name of the folder of checkpoints that a resume set aside
 
 
 class RunCheckpoints:
@@ -42,7 +41,7 @@ class RunCheckpoints:
 
     def room(self, state: Mapping[str, Any]) -> str:
         """What a checkpoint takes, and what its disk has left, in words."""
-        needed, free = bytes_of(state), shutil.disk_usage(self.path).free
+        needed, free = saved_bytes(state), shutil.disk_usage(self.path).free
         missing = f", {in_words(needed - free)} are missing" if needed > free else ""
         return f"a checkpoint takes {in_words(needed)}, {in_words(free)} are free{missing}"
 
@@ -87,7 +86,7 @@ class RunCheckpoints:
         for path in paths:
             whole = _step_in(path) is not None
             why = f"is not of the run that resumes at step {step}" if whole else "is damaged"
-            aside = aside or self._new_folder("abandoned")
+            aside = aside or self._new_folder(_ASIDE)
             for file in (path, path.with_suffix(".json")):
                 if file.exists():
                     file.replace(aside / file.name)
@@ -137,6 +136,22 @@ class RunCheckpoints:
         return sorted((path for path in self.path.glob("step-*.pt") if _step_of(path) >= 0), key=_step_of, reverse=True)
 
 
+def is_set_aside(checkpoint: Path) -> bool:
+    """Tell whether a checkpoint lies in a folder of those that :meth:`RunCheckpoints.branch_at` set aside."""
+    folder = checkpoint.parent
+    return re.fullmatch(rf"{_ASIDE}(-\d+)?", folder.name) is not None and (folder.parent / "run.json").is_file()
+
+
+def set_aside_advice(checkpoint: Path) -> str:
+    """Say what such a checkpoint is and how to train on from it."""
+    run = checkpoint.parent.parent
+    back = run / checkpoint.name
+    new = f"start a new run from its weights: train.init_from={checkpoint}, without --resume"
+    if not back.exists():
+        new = f"move it and its .json to {run} and give --resume {back}, or {new}"
+    return f"{checkpoint} was set aside when its run was resumed from an earlier step · {new}"
+
+
 def _step_of(path: Path) -> int:
     """The step that the name of a ``step-*.pt`` says; −1: none."""
     digits = re.fullmatch(r"step-(\d{8,15})\.pt", path.name, re.ASCII)
@@ -150,12 +165,3 @@ def _step_in(path: Path) -> int | None:
     except BadCheckpoint:
         return None
     return step
-
-
-def bytes_of(value: object) -> int:
-    """Bytes of all tensors in nested dicts and lists."""
-    if isinstance(value, torch.Tensor):
-        return value.nbytes
-    if isinstance(value, Mapping):
-        return sum(bytes_of(part) for part in value.values())
-    return sum(bytes_of(part) for part in value) if isinstance(value, (list, tuple)) else 0

@@ -20,8 +20,9 @@ from ..errors import UserError, first_line, shown_key
 from ..files import lock_file, write_whole
 from ..small_files import read_json
 from .progress import Progress
-from .run_checkpoints import RunCheckpoints
-from .same_run import saved_config, started_at, unknown_runs, what_trains, why_new
+from .run_checkpoints import RunCheckpoints, is_set_aside, set_aside_advice
+from .same_run import saved_config, unknown_runs, what_trains, why_new
+from .started import started_at
 
 log = logging.getLogger(__name__)
 
@@ -111,6 +112,8 @@ class RunFolder(RunCheckpoints):
     def _check_about(self, checkpoint: Path) -> None:
         """Whether ``run.json`` lies beside a checkpoint: without it, the folder is no run's."""
         if self.about() is None:
+            if is_set_aside(checkpoint):
+                raise UserError(f"--resume: {set_aside_advice(checkpoint)}")
             raise UserError(
                 f"--resume: {self.path} is no run folder: its run.json is missing or damaged · put it back, or start a "
                 f"new run from the weights: train.init_from={checkpoint}, without --resume"

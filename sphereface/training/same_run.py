@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +40,8 @@ def what_trains(config: Config) -> dict[str, Any]:
     plain["runs_dir"] = _normal(plain["runs_dir"])
     plain["data"] |= {key: _normal(plain["data"][key]) for key in ("train", "root", "exclude_file")}
     plain["train"]["init_from"] = _normal(plain["train"]["init_from"])
+    teacher = plain["train"]["teacher"]
+    teacher |= {key: _normal(teacher[key]) for key in ("embeddings", "onnx", "checkpoint")}
     plain["eval"]["selecting set"] = _normal(sets.get(select))
     return plain
 
@@ -103,16 +104,3 @@ def saved_config(folder: Path) -> Config:
     if not isinstance(values, dict):
         raise UserError(f"{path}: got no mapping of keys to values")
     return config_from_dict(values, source=str(path), losses=MARGINS, backbones=BACKBONES)
-
-
-def started_at(about: Mapping[str, Any]) -> datetime:
-    """Return when a run started, by its ``run.json``; long ago where that does not say.
-
-    A time without a zone is one of this machine's.
-    """
-    for form in ("%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M:%S"):
-        try:
-            return datetime.strptime(about["started"], form).astimezone(timezone.utc)
-        except (KeyError, TypeError, ValueError, OverflowError):
-            continue
-    return datetime.min.replace(tzinfo=timezone.utc)

@@ -25,6 +25,7 @@ from .distributed import World
 from .monitor import Monitor, start_logging
 from .progress import Progress
 from .run_folder import QuietFolder, RunFolder
+from .sinks import Session
 from .stopping import Interruption, StopRequest
 from .validation import Validator
 from .versions import versions
@@ -176,7 +177,7 @@ def _evaluate(
     if not world.first:
         list(outcomes)
         return
-    with Monitor(run.path, tensorboard=False, step=0) as monitor:
+    with Monitor(Session(run.path), ["jsonl"]) as monitor:
         monitor.scalars(meta["step"], {"train/minutes": meta["seconds"] / 60}, images_seen=meta["images_seen"])
     progress = Progress(step=meta["step"], images_seen=meta["images_seen"], seconds=meta["seconds"])
     sizes = {"num_images": meta["num_images"], "num_classes": len(meta["class_names"])}

@@ -25,6 +25,7 @@ from ..evaluation.embedder import Embedder
 from ..evaluation.embedding_table import EmbeddingTable
 from ..evaluation.images import Images
 from ..evaluation.onnx_embedder import OnnxEmbedder
+from ..losses.teacher import LEAST_IMAGES
 from ..models.backbone import Backbone
 from ..onnx_input import OnnxOptions
 from ..options import parse_options
@@ -32,6 +33,7 @@ from .distributed import World
 from .teacher_table import kept_embeddings
 
 _ROWS = 4096  # looked at at a time
+_SAME = 1e-5  # difference of two directions that rounding explains
 _PRETENDED = 1000  # embeddings in the place of a teacher's, while a run is measured
 
 Array = npt.NDArray[np.floating[Any]]
@@ -131,27 +133,28 @@ def open_teacher(
         None where ``train.teacher`` names nothing.
 
     Raises:
-        UserError: it cannot be used, or has nothing for some of the images.
+        UserError: it cannot be used, has nothing for some of the images, or one direction for all.
     """
     options = config.train.teacher
     if not options.given:
         return None
+    _check_pieces(config, world)
     if options.embeddings is not None:
         path = Path(options.embeddings)
-        found = EmbeddingTable(path)
+        found, place, crops = EmbeddingTable(path), str(path), None
         sha256, table = found.sha256, _located(found, config.data.train, source)
     else:
         if options.view == "same":
             return same_view(config, device)
         embedder = _embedder(options, device)
-        path, sha256, dim = embedder.path, embedder.sha256, embedder.model.embedding_dim
+        sha256, dim = embedder.sha256, embedder.model.embedding_dim
         if pretend:
             rows = np.random.default_rng(0).standard_normal((_PRETENDED, dim), dtype=np.float32)
             return Teacher(dim, sha256, Table(rows, None, np.arange(len(source)) % _PRETENDED))
-        kept = kept_embeddings(embedder, source, Path(config.runs_dir), world)
-        table = Table(kept, None, np.arange(len(source)))
-    crops = None if options.embeddings is not None else CropBatches(source, config.model.input_spec.size)
-    mean = _checked_mean(table, path, source, crops)
+        kept, path = kept_embeddings(embedder, source, Path(config.runs_dir), world)
+        table, place = Table(kept, None, np.arange(len(source))), f"{embedder.path}, kept in {path}"
+        crops = CropBatches(source, config.model.input_spec.size)
+    mean = _checked_mean(table, source, crops, place=place)
     if options.center:
         table = Table(table.image, table.mirror, table.index, mean)
     return Teacher(table.image.shape[1], sha256, table)
@@ -191,38 +194,69 @@ def _check_size(network: Backbone, path: Path, config: Config) -> None:
         )
 
 
+def _check_pieces(config: Config, world: World) -> None:
+    """Refuse losses of pairs and triples where no piece of a batch has as many images."""
+    share = config.train.batch_size // world.size
+    images = min(config.train.micro_batch or share, share) * world.size
+    for name in config.train.teacher.losses:
+        if images < (least := LEAST_IMAGES.get(name, 1)):
+            key = "batch_size" if images == config.train.batch_size else "micro_batch"
+            raise UserError(
+                f"train.{key}: got {getattr(config.train, key)}, so that {name} of train.teacher.losses sees {images} "
+                f"images at a time · allowed there: {least} or more · set a larger train.{key}, or another loss"
+            )
+
+
 def _located(table: EmbeddingTable, train: str | Sequence[str], source: Source) -> Table:
     """Find the rows of the training images by their names below the source that they are in.
 
-    Images of several sources that have one name below them are found by their whole names.
+    Images of several sources that have one name below them are found by their whole names. Images that a list names
+    are in no source: their names are paths.
     """
-    roots = [f"{root.rstrip('/')}/" for root in ([train] if isinstance(train, str) else train)]
+    roots = [f"{Path(root)}/" for root in ([train] if isinstance(train, str) else train)]  # as names of images begin
 
     def below(name: str) -> str:
         return next((name[len(root) :] for root in roots if name.startswith(root)), name)
 
     whole = [source.name(index) for index in range(len(source))]
+    _check_apart(whole, source)
     names = tuple(map(below, whole))
     if len(roots) > 1:
         times = Counter(names)
         names = tuple(short if times[short] == 1 else name for short, name in zip(names, whole, strict=True))
-    return Table(*table.located(Images(Path(roots[0]), names), "data.train"))
+    folder = Path(roots[0]) if len(roots) == 1 and names != tuple(whole) else Path()  # that the names are relative to
+    return Table(*table.located(Images(folder, names), "data.train"))
 
 
-def _checked_mean(table: Table, path: Path, source: Source, crops: CropBatches | None) -> npt.NDArray[np.float32]:
+def _check_apart(names: Sequence[str], source: Source) -> None:
+    """Refuse two images of one name: a row could belong to either. A list may name one file twice."""
+    first = dict[str, int]()
+    for index, name in enumerate(names if len(set(names)) < len(names) else ()):
+        other = first.setdefault(name, index)
+        if other != index and source.read(other) != source.read(index):
+            raise UserError(
+                f"train.teacher.embeddings: data.train has two images named {name}, and a table has one row for them · "
+                "allowed: a name for each image · pack the images with names of their own, or give "
+                "train.teacher.checkpoint"
+            )
+
+
+def _checked_mean(table: Table, source: Source, crops: CropBatches | None, *, place: str) -> npt.NDArray[np.float32]:
     """(T,) the mean of all embeddings.
 
     Args:
         table: of the teacher.
-        path: of the teacher, for messages.
         source: the training set.
         crops: as training reads them: rows of images that it cannot use either may be NaN. None: no row may be NaN.
+        place: the teacher and the file that holds its embeddings, for messages.
 
     Raises:
-        UserError: an embedding has no direction.
+        UserError: an embedding has no direction, or all have the same one.
     """
     total, count = np.zeros(table.image.shape[1], dtype=np.float64), 0
     bad: list[int] = []
+    one: Array | None = None  # direction
+    differ = False
     for block in table.blocks():
         with np.errstate(over="ignore", invalid="ignore"):
             rows = table.at(block)
@@ -233,12 +267,22 @@ def _checked_mean(table: Table, path: Path, source: Source, crops: CropBatches |
                 bad.append(index)
         total += rows[sound].sum(axis=0, dtype=np.float64)
         count += int(sound.sum())
+        if sound.any() and not differ:
+            directions = normalized(rows[sound])
+            one = directions[0] if one is None else one
+            differ = bool(np.abs(directions - one).max() > _SAME)
     if bad:
         lines = [source.name(index) for index in bad[:10]]
         raise UserError(
-            f"train.teacher: {path}: {len(bad):,} of {len(table.index):,} embeddings are zero, not finite or too large"
+            f"train.teacher: {place}: {len(bad):,} of {len(table.index):,} embeddings are zero, not finite or too large"
             f"{'' if crops is None else ', or of images of another size than the teacher reads'} "
-            f"· allowed: a direction for each image · embed these images again, or leave them out of data.train:"
-            f"{listed(lines)}"
+            "· allowed: a direction for each image · "
+            f"{'' if crops is None else 'delete the file to '}embed these images again, or leave them out of "
+            f"data.train:{listed(lines)}"
+        )
+    if not differ:
+        raise UserError(
+            f"train.teacher: {place}: all {count:,} embeddings have the same direction, so there is nothing to learn "
+            "from them · allowed: embeddings that tell images apart · give another teacher"
         )
     return (total / max(count, 1)).astype(np.float32)

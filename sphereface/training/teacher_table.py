@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -30,16 +31,19 @@ _BLOCK = 1024  # images between two marks of what is done
 _BATCH = 64
 _READ = 20_000  # images whose bytes are part of the file's name
 _FOLDER = "teachers"
+_KEY = 20  # hexadecimal digits of a file's name
+_DIGEST = 16  # bytes
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Rows = npt.NDArray[np.float32]
 
 
-def kept_embeddings(embedder: Embedder, source: Source, runs_dir: Path, world: World) -> Rows:
+def kept_embeddings(embedder: Embedder, source: Source, runs_dir: Path, world: World) -> tuple[Rows, Path]:
     """Return a teacher's embeddings of a training set, mapped from a file that is made if need be.
 
     The file is ``runs_dir/teachers/….npy``, named by the teacher, how it is used, and the content of the images. A
-    second file marks which blocks of images are done. Several processes share the blocks.
+    second file has a digest of each block of images that is done. A block that does not agree with its digest is
+    embedded again. Several processes share the blocks.
 
     Args:
         embedder: the teacher; image and mirror image are added where it uses mirror images.
@@ -48,7 +52,7 @@ def kept_embeddings(embedder: Embedder, source: Source, runs_dir: Path, world: W
         world: they call this together.
 
     Returns:
-        (N, T) float32, read-only.
+        (N, T) float32, read-only, and the file.
 
     Raises:
         UserError: images of another size than the teacher reads, or a folder that cannot be written.
@@ -63,20 +67,44 @@ def kept_embeddings(embedder: Embedder, source: Source, runs_dir: Path, world: W
             with locked_in_turn(path.with_suffix(".lock")):  # or a run could fill a file that another has replaced
                 _make(path, marks, len(source), embedder.model.embedding_dim)
         world.sums(0.0)  # all wait for it
-        rows, done = np.load(path, mmap_mode="r+"), np.memmap(marks, dtype=np.uint8, mode="r+")
+        rows, done = np.load(path, mmap_mode="r+"), _marks(marks, "r+")
     except (OSError, *DAMAGED) as error:
         raise UserError(
             f"train.teacher: {path}: cannot be used ({first_line(error)}) · delete it, or set another runs_dir"
         ) from None
-    missing = world.from_first(np.flatnonzero(done == 0))  # some may be marked before the next process looks
+    missing = world.from_first(_missing(rows, done, path) if world.first else np.empty(0, np.int64))
     if len(missing):
         log.info("teacher: %s embeds %s images, kept in %s", embedder.path, f"{len(source):,}", path)
-        _fill(embedder, crops, rows, done, missing[world.rank :: world.size], show=world.first)
+        _fill(embedder, crops, rows, done, missing[world.rank :: world.size], path, show=world.first)
     world.sums(0.0)
-    if not np.memmap(marks, dtype=np.uint8, mode="r").all():
+    if not _marks(marks, "r").any(axis=1).all():
         raise UserError(f"runs_dir: {runs_dir} is not one folder for all processes · allowed with train.teacher: one")
-    kept: Rows = np.load(path, mmap_mode="r")
-    return kept
+    return np.load(path, mmap_mode="r"), path
+
+
+def _marks(path: Path, mode: Literal["r", "r+"]) -> npt.NDArray[np.uint8]:
+    """(blocks, _DIGEST) uint8 the digest of each block, mapped; zeros where it is not done."""
+    return np.memmap(path, dtype=np.uint8, mode=mode).reshape(-1, _DIGEST)
+
+
+def _missing(rows: Rows, done: npt.NDArray[np.uint8], path: Path) -> npt.NDArray[np.int64]:
+    """Blocks that are not done, or are not what was marked, whose marks are removed."""
+    marked = np.flatnonzero(done.any(axis=1))
+    wrong = [block for block in marked.tolist() if done[block].tobytes() != _digest(rows, block, path)]
+    if wrong:
+        log.warning(
+            "teacher: %s: %d of %d blocks of embeddings were changed after they were computed: they are embedded again",
+            *(path, len(wrong), len(done)),
+        )
+        done[wrong] = 0
+    return np.flatnonzero(~done.any(axis=1))
+
+
+def _digest(rows: Rows, block: int, path: Path) -> bytes:
+    """Digest of a block of the file of this name, which says whose embeddings it holds."""
+    key = path.stem[-_KEY:].encode()
+    part = rows[block * _BLOCK : (block + 1) * _BLOCK]
+    return hashlib.blake2b(part.data, digest_size=_DIGEST, key=key).digest()
 
 
 def _make(path: Path, marks: Path, num_images: int, dim: int) -> None:
@@ -92,9 +120,9 @@ def _make(path: Path, marks: Path, num_images: int, dim: int) -> None:
         except BaseException:
             part.unlink(missing_ok=True)
             raise
-    blocks = -(-num_images // _BLOCK)
-    if not marks.exists() or marks.stat().st_size != blocks:
-        write_whole(marks, bytes(blocks))
+    size = -(-num_images // _BLOCK) * _DIGEST
+    if not marks.exists() or marks.stat().st_size != size:
+        write_whole(marks, bytes(size))
 
 
 def _reserve(path: Path) -> None:
@@ -124,6 +152,7 @@ def _fill(
     rows: Rows,
     done: npt.NDArray[np.uint8],
     blocks: npt.NDArray[np.int64],
+    path: Path,
     *,
     show: bool,
 ) -> None:
@@ -142,7 +171,7 @@ def _fill(
                 rows[first:last] = _embedded(embedder, crops, range(first, last), pool)
                 bar.update(last - first)
             rows.flush()  # type: ignore[attr-defined]
-            done[block] = 1
+            done[block] = np.frombuffer(_digest(rows, block, path), dtype=np.uint8)
 
 
 def _embedded(embedder: Embedder, crops: CropBatches, indices: range, pool: ThreadPoolExecutor) -> Rows:
@@ -184,7 +213,7 @@ def _key(embedder: Embedder, source: Source) -> str:
             digest.update(hashlib.blake2b(source.read(index), digest_size=16).digest())
         except (BadImage, OSError):
             digest.update(b"cannot be read")
-    return digest.hexdigest()[:20]
+    return digest.hexdigest()[:_KEY]
 
 
 def _spread(number: int) -> Iterator[int]:

@@ -19,6 +19,7 @@ from ..data.identities import Labels
 from ..data.prefetch import moved, prefetched
 from ..device import make_deterministic, use_machine
 from ..errors import Stopped, UserError
+from ..weights import resolve
 from .distributed import World
 from .learner import Learner, NotFinite
 from .nonfinite import NonFiniteGuard
@@ -26,6 +27,7 @@ from .plan import Plan, Setting, doubtful
 from .progress import Progress, Stopwatch
 from .resuming import check_sections, check_state, resume_warnings, same_choice
 from .run_folder import RunFolder
+from .sinks import check_sinks
 from .starting import start_from, start_head_from_teacher
 from .stopping import Interruption, StopRequest
 from .teacher import open_teacher
@@ -54,6 +56,7 @@ class Trainer:
         self, config: Config, device: torch.device, world: World | None = None, *, to_measure: bool = False
     ) -> None:
         self.config, self.device, self.world = config, device, world or World()
+        check_sinks(config.log.sinks)
         torch.manual_seed(config.seed)
         make_deterministic(config.deterministic)
         use_machine(device, deterministic=config.deterministic)
@@ -138,7 +141,7 @@ class Trainer:
             self.restore(resume_from)
             return
         if self.config.train.init_from is not None:
-            line = start_from(self.learner, Path(self.config.train.init_from), self.source.class_names)
+            line = start_from(self.learner, resolve(self.config.train.init_from), self.source.class_names)
             self._news.append((logging.INFO, line))
         if self.config.train.init_head == "teacher":
             start_head_from_teacher(self.learner, self.source.labels)

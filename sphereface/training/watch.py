@@ -29,6 +29,7 @@ from .collapse import collapse_watch
 from .heartbeat import Heartbeat
 from .monitor import FILE_ONLY, Monitor
 from .progress import Progress, TimeLeft
+from .sinks import Session
 
 log = logging.getLogger(__name__)
 
@@ -41,17 +42,18 @@ class StepResult:
 
     Attributes:
         output: loss, correct predictions at m = 1, target cosines and ‖x‖ of the batch of all processes, on the device.
-        likeness: mean cosine between the embeddings of the batch, on the device.
+        similarity: mean cosine between the embeddings of the batch, on the device.
         grad_norm: L2 norm over all gradients, before clipping, on the device.
-        lr, lam: learning rate and λ of this update.
+        lr: learning rate of this update.
+        lam: λ of this update; None where the loss has none.
         teacher: weighted losses that compare the network with its teacher, on the device; None without one.
     """
 
     output: HeadOutput
-    likeness: torch.Tensor
+    similarity: torch.Tensor
     grad_norm: torch.Tensor
     lr: float
-    lam: float
+    lam: float | None
     teacher: torch.Tensor | None = None
 
 
@@ -99,10 +101,9 @@ class Watch:
         self._stack = ExitStack()
 
     def __enter__(self) -> Watch:
-        tensorboard = self._config.log.tensorboard
-        self._monitor = self._stack.enter_context(
-            Monitor(self._folder, tensorboard=tensorboard, step=self._progress.step, evaluates_again=self._again)
-        )
+        config = self._config
+        session = Session(self._folder, config.name, config.to_dict(), self._progress.step, self._again)
+        self._monitor = self._stack.enter_context(Monitor(session, config.log.sinks))
         self._bar = self._stack.enter_context(
             tqdm(
                 total=100.0,
@@ -153,7 +154,7 @@ class Watch:
         log.info("step %d · %s %s", step, name, result.line())
         figures = {f"eval/{name}/{tag}": value for tag, value in result.scalars().items() if not math.isnan(value)}
         self._monitor.scalars(step, figures, images_seen=self._progress.images_seen)
-        if self._config.log.tensorboard:
+        if self._monitor.takes("image"):
             for chart in result.figures()[:1]:
                 self._monitor.figure(
                     step, f"eval/{name}/{chart.name}", figure_of(replace(chart, title=f"{name}: {chart.title}"))
@@ -168,21 +169,23 @@ class Watch:
             "train/accuracy": _mean(torch.cat([r.output.correct for r in results])),
             "train/embedding_norm_mean": _mean(torch.cat([r.output.norms for r in results])),
             "train/target_angle_deg_mean": _mean(torch.cat([_angles(r.output) for r in results])),
-            "train/embedding_likeness": _mean(torch.stack([r.likeness for r in results])),
-            "train/lambda": results[-1].lam,
+            "train/embedding_likeness": _mean(torch.stack([r.similarity for r in results])),
             "train/lr": results[-1].lr,
             "train/grad_norm": _mean(torch.stack([r.grad_norm for r in results])),
             "train/images_per_s": images / seconds,
             "train/minutes": self._progress.seconds / 60,
         }
+        if (lam := results[-1].lam) is not None:
+            figures["train/lambda"] = lam
         taught = [r.teacher for r in results if r.teacher is not None]
         if taught:
             figures["train/teacher_loss"] = _mean(torch.stack(taught))
         self._monitor.scalars(self._progress.step, figures, images_seen=self._progress.images_seen)
         teacher = f"teacher {figures['train/teacher_loss']:.4f} " if taught else ""
+        annealed = "" if lam is None else f"λ {lam:.4g} "
         line = (
             f"loss {figures['train/loss']:.4f} {teacher}"
-            f"acc {figures['train/accuracy']:6.2%} λ {figures['train/lambda']:.4g} "
+            f"acc {figures['train/accuracy']:6.2%} {annealed}"
             f"lr {figures['train/lr']:.3g} {figures['train/images_per_s']:.0f} img/s"
         )
         self._bar.set_postfix_str(f"step {self._progress.step} {line}", refresh=False)
@@ -191,7 +194,7 @@ class Watch:
             self._progress.step,
             loss=figures["train/loss"],
             accuracy=figures["train/accuracy"],
-            likeness=figures["train/embedding_likeness"],
+            similarity=figures["train/embedding_likeness"],
             images=images,
         )
         if warning:
@@ -211,8 +214,8 @@ class Watch:
         here = moved(batch, "cpu")
         spec = self._config.model.input_spec
         inputs = to_input(here.images, spec, here.mirror, here.augment)[:_SHEET]
-        sheet = torchvision.utils.make_grid(to_pixels(inputs, spec), nrow=8, padding=2)
-        png = cv2.imencode(".png", sheet.flip(0).permute(1, 2, 0).numpy())[1]  # RGB → BGR
+        sheet = torchvision.utils.make_grid(to_pixels(inputs, spec), nrow=8, padding=2).permute(1, 2, 0).numpy()
+        png = cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))[1]
         try:
             write_whole(self._folder / "crops.png", png.tobytes(), durable=False)
         except OSError as error:

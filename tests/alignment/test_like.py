@@ -14,6 +14,7 @@ from sphereface.alignment.crop import CropSpec, Finder, centre_points
 from sphereface.alignment.landmarks import read_landmarks
 from sphereface.alignment.like import measure_template
 from sphereface.alignment.similarity import align, template
+from sphereface.cli import run_command
 from sphereface.commands import align as command
 from sphereface.errors import UserError
 from tests.alignment.faces import SHIFT, ByColour, encode, smooth, write_photographs
@@ -115,7 +116,7 @@ def test_the_command_measures_then_aligns(tmp_path, monkeypatch, capsys):
         picture = ByColour.picture((200, 200), [(90 + k, 100)], seed=k)
         (photographs / f"{k}.png").write_bytes(encode(picture, ".png"))
     arguments = ["--detector", "mtcnn", "--like", str(crops), "--workers", "0", str(photographs)]
-    assert command.run([*arguments, str(tmp_path / "out")]) == 0
+    assert run_command("align", [*arguments, str(tmp_path / "out")]) == 0
     assert "crops of 112×96, landmarks at 40.6,55.0 " in capsys.readouterr().out
     again = [ByColour()(cv2.imread(str(tmp_path / f"out/{k}.jpg"))).points for k in range(3)]
     for points in again:
@@ -123,12 +124,12 @@ def test_the_command_measures_then_aligns(tmp_path, monkeypatch, capsys):
     # The folder has grown: its median is elsewhere, by a whole pixel as these squares are.
     write_crops(crops, [(45, 60)] * 20 + [(46, 60)] * 22)
     monkeypatch.setattr(like, "_SAME", 1.1)
-    assert command.run([*arguments, str(tmp_path / "out")]) == 0  # and nothing is refused
+    assert run_command("align", [*arguments, str(tmp_path / "out")]) == 0  # and nothing is refused
     with pytest.raises(UserError, match="missing: not a folder"):  # before any crop is searched
-        command.run([*arguments[:-1], str(tmp_path / "missing"), str(tmp_path / "other")])
+        run_command("align", [*arguments[:-1], str(tmp_path / "missing"), str(tmp_path / "other")])
     for option in (["--size", "112x96"], ["--template-origin", "0"]):
         with pytest.raises(UserError, match=f"{option[0]}: got {option[1]} with --like"):
-            command.run([*arguments, *option, str(tmp_path / "other")])
+            run_command("align", [*arguments, *option, str(tmp_path / "other")])
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ def test_the_second_is_refused_and_writes_nothing(tmp_path, holder):
     with pytest.raises(UserError, match=r"out: another align writes into it · wait for it, or give another folder"):
         align(tmp_path)
     assert names(tmp_path / "out") == [LOCK_NAME]
-    holder.communicate("\n", timeout=60)
+    holder.communicate("\n")
     assert names(tmp_path / "out") == []
     assert align(tmp_path).aligned == 2
 

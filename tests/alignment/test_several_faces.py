@@ -11,6 +11,7 @@ from sphereface.alignment.align import Landmarks, align_folder
 from sphereface.alignment.crop import Finder
 from sphereface.alignment.detector import find_face, find_faces
 from sphereface.alignment.landmarks import read_landmarks
+from sphereface.cli import run_command
 from sphereface.commands import align as command
 from sphereface.errors import UserError
 from tests.alignment.faces import ByColour, DiesAfter, encode
@@ -72,10 +73,12 @@ def test_all_faces_from_left_to_right():
 def test_the_command_says_how_many(source, tmp_path, monkeypatch, capsys, option, several):
     monkeypatch.setattr(command, "Mtcnn", ByColour)
     given = ["--detector", "mtcnn", "--workers", "0", str(source), str(tmp_path / "out"), *option]
-    assert command.run(given) == 0
+    assert run_command("align", given) == 0
     assert "several faces in 2 images: the one nearest the centre was taken" in capsys.readouterr().out
     assert report_of(tmp_path / "out")["several_faces"] == several
-    assert command.run([*given[: -len(option) or None][:-1], str(tmp_path / "large"), "--pick", "largest"]) == 0
+    assert (
+        run_command("align", [*given[: -len(option) or None][:-1], str(tmp_path / "large"), "--pick", "largest"]) == 0
+    )
     assert "several faces in 2 images: the largest was taken" in capsys.readouterr().out
 
 
@@ -90,12 +93,12 @@ def test_the_command_says_how_many(source, tmp_path, monkeypatch, capsys, option
 )
 def test_what_makes_no_sense_is_refused(source, tmp_path, arguments, message):
     with pytest.raises(UserError, match=message):
-        command.run([*arguments, str(source), str(tmp_path / "out")])
+        run_command("align", [*arguments, str(source), str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()
 
 
 def test_the_command_skips(source, tmp_path, monkeypatch):
     monkeypatch.setattr(command, "Mtcnn", ByColour)
     given = ["--detector", "mtcnn", "--on-several", "skip", "--workers", "0", str(source), str(tmp_path / "out")]
-    assert command.run(given) == 0
+    assert run_command("align", given) == 0
     assert report_of(tmp_path / "out")["failed_by_reason"] == {"several faces": 2}

@@ -11,7 +11,6 @@ import pytest
 from sphereface.losses.margins import MARGINS
 
 ROOT = Path(__file__).parents[2]
-pytestmark = pytest.mark.timeout(600)  # five seconds of work, in twenty processes that a busy machine may hold up
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +18,7 @@ def bench(tmp_path_factory):
     path = tmp_path_factory.mktemp("bench") / "rows.json"
     command = [sys.executable, str(ROOT / "benchmarks" / "bench_loss.py"), "--tiny", "--json", str(path)]
     env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}  # one thread waits for no other
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=590)
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout, json.loads(path.read_text(encoding="utf-8"))
 

@@ -38,14 +38,13 @@ def test_its_set_is_read_as_it_was_made(bench, tmp_path, monkeypatch):
     assert (tmp_path / ".train.rec.index").is_file()
 
 
-@pytest.mark.timeout(600)
 def test_a_process_costs_what_it_costs_for_fewer_images(tmp_path):
     """2 million images: their index is 28 MB, and the arrays of the order before this took 50."""
     rows_file = tmp_path / "rows.json"
     sizes = ["--images", "2000000", "--identities", "50000", "--processes", "3", "--repeats", "1"]
     command = [sys.executable, str(ROOT / "benchmarks" / "bench_scale.py"), *sizes, "--json", str(rows_file)]
     env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path)}
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=590)
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     rows = {row["what"]: row for row in json.loads(rows_file.read_text(encoding="utf-8"))}
     assert list(rows) == ["first opening", "later opening", "3 at once"]

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 
 from scripts.check_faces import main
+from sphereface.commands import check
 from sphereface.data.check import Limits, inspect, judge, look
 from sphereface.data.check_report import check_listable, clean_list, contact_sheet, histogram, table, to_dict
 from sphereface.data.sources import FolderSource, ListSource, open_source
 from sphereface.errors import UserError
 from sphereface.files import write_whole
 
-from ..pictures import make_training_set, picture, write
+from ..pictures import files_of_at_most, make_training_set, picture, write
 
 SIZE = (16, 12)
 LIMITS = Limits(min_images=3, max_images=5)
@@ -217,6 +218,27 @@ def test_a_list_of_any_names_reads_back(tmp_path):
         clean = open_source(place / "clean.txt")
         assert clean.class_names == source.class_names
         assert [clean.read(row) for row in range(len(clean))] == [source.read(row) for row in range(len(source))]
+
+
+def test_a_sheet_that_a_full_disk_cuts_off_is_an_error(faces, tmp_path):
+    source = FolderSource(faces)
+    sheet = contact_sheet(source, judge(source, inspect(source, workers=0), LIMITS), LIMITS)
+    with files_of_at_most(20_000), pytest.raises(OSError, match="File too large"):
+        check._save(sheet, tmp_path / "sheet.jpg")
+    assert not (tmp_path / "sheet.jpg").exists()
+
+
+def test_a_list_that_cannot_be_written_is_named(faces, tmp_path, capsys, monkeypatch):
+    real, place = check.write_whole, tmp_path / "clean.txt"
+
+    def full(path, *args, **kwargs):
+        if path == place:
+            raise OSError(28, "No space left on device")
+        real(path, *args, **kwargs)
+
+    monkeypatch.setattr(check, "write_whole", full)
+    assert main([str(faces), "--output", str(tmp_path / "out"), "--write-list", str(place)]) == 2
+    assert f"error: {place}: cannot be written (No space left" in capsys.readouterr().err
 
 
 def test_the_clean_list_does_not_replace_the_list_that_was_checked(faces, tmp_path, capsys, monkeypatch):

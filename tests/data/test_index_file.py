@@ -198,7 +198,7 @@ def test_of_several_processes_one_makes_it(source):
     processes = [context.Process(target=_make_slowly, args=(source, queue)) for _ in range(4)]
     for process in processes:
         process.start()
-    said = [queue.get(timeout=30) for _ in range(5)]
+    said = [queue.get(timeout=600) for _ in range(5)]
     for process in processes:
         process.join()
     assert said.count("made") == 1

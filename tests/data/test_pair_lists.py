@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sphereface.data.pair_lists import read_lines, read_list
 from sphereface.data.pairs import read_pairs
 from sphereface.errors import UserError
 
@@ -343,3 +344,16 @@ def test_a_column_of_labels_that_means_the_opposite(tmp_path, names, refused):
         UserError, match="line 1: got the column '.*' · allowed: labels that are 1 for one person and 0"
     ):
         read(tmp_path, text)
+
+
+@pytest.mark.parametrize("separator", [",", ";"])
+def test_the_row_numbers_of_pandas_are_left_out(tmp_path, separator):
+    path = tmp_path / "list.csv"
+    rows = [f"{k},a/{k}.jpg,b/{k}.jpg,{k % 2}" for k in range(20)]
+    path.write_text("\n".join([",left,right,same", *rows]).replace(",", separator), encoding="utf-8")
+    found = read_list(path, read_lines(path))
+    assert found.sides[3] == ("a/3.jpg", "b/3.jpg")
+    assert found.same.tolist() == [k % 2 == 1 for k in range(20)]
+    path.write_text("\n".join([",left,right,same", *rows[1:]]).replace(",", separator), encoding="utf-8")
+    with pytest.raises(UserError):  # no row numbers
+        read_list(path, read_lines(path))

@@ -557,7 +557,7 @@ def test_a_forked_child_opens_the_file_for_itself(tmp_path, form):
     queue = context.Queue()
     child = context.Process(target=child_reopens, args=(queue,))
     child.start()
-    assert queue.get(timeout=30) == (True, True)
+    assert queue.get(timeout=600) == (True, True)
     child.join(30)
 
 

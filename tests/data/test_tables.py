@@ -144,9 +144,12 @@ def _labels(values, names=None):
         (_labels([0, 1, None], NAMES), r"1 of 3 images have no label, such as 02\.jpg · allowed: the column label"),
         (_labels([0, 1, 2], ["a", "b", "a"]), r"got 3 names, 2 of them different · allowed: one for each label"),
         (_labels([0, 1, 2], ["a", "b", 7.5]), r"label: got 7\.5 · allowed"),
-        (_labels([0.5, 1.5]), r"cannot tell which column holds the label, got image: struct<.*>, label: double"),
+        (_labels([0.5, 1.5]), r"column label: got the type double · allowed: integers or texts · write it again"),
+        (_labels([True, False]), r"column label: got the type bool"),
+        (_labels([b"a", b"b"]), r"column label: got the type binary"),
         (pa.table({"a": [b"1"], "b": [b"2"], "label": [1]}), r"which column holds the image, got a: binary, b: binary"),
-        (pa.table({"image": ["text"], "label": [1]}), r"which column holds the image, got image: string"),
+        (pa.table({"image": ["text"], "label": [1]}), r"column image: got the type string · allowed: struct<bytes"),
+        (pa.table({"picture": ["text"], "label": [1]}), r"which column holds the image, got picture: string"),
         (
             pa.table({"image": [b"x"], "person": [1]}),
             r"the label, .* one of identity, label, cls \(integers",
@@ -159,6 +162,32 @@ def test_tables_that_cannot_be_a_training_set(tmp_path, rows, message):
         with pytest.raises(UserError, match=message) as caught:
             open_path(path)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "path_kind"),
+    [
+        (pa.dictionary(pa.int8(), pa.string()), pa.string()),  # categories of pandas
+        (pa.string_view(), pa.string_view()),  # texts of polars
+        (pa.large_string(), pa.large_string()),
+    ],
+)
+def test_texts_of_every_type_are_labels(tmp_path, kind, path_kind):
+    rows = [{"bytes": data, "path": path} for path, data in IMAGES]
+    image = pa.array(rows, pa.struct([("bytes", pa.binary()), ("path", path_kind)]))
+    texts = pa.table({"image": image, "label": pa.array([NAMES[k] for k in LABELS]).cast(kind)})
+    assert content(open_path(write_parquet(tmp_path / "t.parquet", texts, row_group_size=30))) == EXPECTED
+    for new in (pa.ipc.new_stream, pa.ipc.new_file):
+        with pa.OSFile(str(tmp_path / "t.arrow"), "wb") as out, new(out, texts.schema) as writer:
+            writer.write_table(texts)
+        assert content(open_path(tmp_path / "t.arrow")) == EXPECTED
+
+
+def test_names_in_both_forms_of_unicode_are_one_with_a_word(tmp_path, caplog):
+    names = ["Zo\xeb", "Zoe\u0308", "Ann"]
+    source = open_path(write_parquet(tmp_path / "t.parquet", table_of(IMAGES[:3], names)))
+    assert list(source.class_names) == ["Ann", "Zo\xeb"]
+    assert "1 identities have names that differ in Unicode's form alone, such as Zo\xeb" in caplog.text
 
 
 def test_features_that_are_no_json_are_passed_over(tmp_path):
@@ -219,7 +248,7 @@ def test_workers_that_are_forked_after_reading(tmp_path, name):
     queue = context.Queue()
     worker = context.Process(target=_read, args=(source, queue))
     worker.start()
-    assert queue.get(timeout=30) == [data for _, data in EXPECTED]
+    assert queue.get(timeout=600) == [data for _, data in EXPECTED]
     worker.join()
 
 

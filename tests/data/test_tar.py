@@ -188,13 +188,20 @@ def test_a_set_of_webdatasets_own_writer(tmp_path):
         assert content(open_source(path)) == expected
 
 
-def test_a_key_may_come_again_once_the_image_before_has_its_label(tmp_path):
+def test_folders_in_both_forms_of_unicode_are_one_with_a_word(tmp_path, caplog):
+    members = [("Zo\xeb/0.jpg", b"0"), ("Ann/0.jpg", b"2"), ("Zoe\u0308/1.jpg", b"1")]
+    assert content(open_path(write_tar(tmp_path / "t.tar", members)))[1:] == [("Zo\xeb", b"0"), ("Zo\xeb", b"1")]
+    assert "1 identities have names that differ in Unicode's form alone, such as Zo\xeb" in caplog.text
+
+
+def test_a_key_may_come_again_once_the_image_before_has_its_label(tmp_path, caplog):
     """Trainers name the key after the file, and every identity has a 000.jpg."""
     with webdataset.TarWriter(str(tmp_path / "t.tar")) as writer:
         for name, data in FOUR:
             writer.write({"__key__": Path(name).stem, "jpg": data, "cls": "ab".index(name[0])})
     assert content(open_path(tmp_path / "t.tar")) == [("01"["ab".index(name)], data) for name, data in EXPECTED]
-    write_tar(tmp_path / "twice.tar", [*FOUR, FOUR[0]])
+    assert "2 images have the name of an earlier one in the same tar file, such as 0.jpg: each counts" in caplog.text
+    write_tar(tmp_path / "twice.tar", [*FOUR, (FOUR[0][0][:-3] + "png", b"x"), FOUR[0]])
     with pytest.raises(UserError, match=r"got two members named 'a/0\.jpg' · allowed: one · pack it anew"):
         open_path(tmp_path / "twice.tar")
 

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import math
 import os
@@ -13,6 +14,7 @@ from eval_lfw import main
 from sphereface.api import FaceEmbedder
 from sphereface.checkpoint import sha256_of
 from sphereface.errors import UserError
+from sphereface.evaluation import Embedder
 from sphereface.evaluation.calibration import (
     Calibration,
     Threshold,
@@ -351,3 +353,43 @@ def test_eval_writes_it_beside_the_checkpoint(tmp_path, capsys):
     assert "--calibrate: got a, b · allowed: one set, of pairs of images" in capsys.readouterr().err
     assert main(["--compare", str(checkpoint), str(checkpoint), "--calibrate"]) == 2
     assert re.search(r"^error: --compare: compares accuracies · .*--calibrate", capsys.readouterr().err)
+
+
+def test_cosines_that_tell_nothing_are_refused():
+    rng = np.random.default_rng(0)
+    same = np.arange(3000) % 2 == 0
+    refused = 0
+    for _ in range(20):
+        with contextlib.suppress(UserError):
+            fit(rng.normal(0.3, 0.1, 3000), same)
+            continue
+        refused += 1
+    assert refused >= 17  # by chance 1 in 44 is not
+    even = np.repeat(rng.normal(0.3, 0.1, 1500), 2) + np.tile([1e-9, 0], 1500)  # AUC a little above 0.5
+    with pytest.raises(UserError, match=r"pairs.txt: AUC 0.500\d, chance alone reaches 0.5211 · these cosines do not"):
+        fit(even, same)
+    with pytest.raises(UserError, match="genuine pairs score no higher"):
+        fit(np.full(400, 0.5), np.arange(400) % 2 == 0)
+    with pytest.raises(UserError, match="0 genuine and 0 impostor pairs with a score"):
+        fit(np.full(400, np.nan), np.arange(400) % 2 == 0)
+    assert fit(rng.normal(0.3, 0.1, 3000) + 0.02 * same, same).slope > 0  # little, and beyond chance
+
+
+def test_a_pair_that_is_there_already_makes_no_threshold():
+    scores, same = made_up(300, 100)
+    scores, same = np.tile(scores, 2), np.tile(same, 2)
+    options = {"checkpoint_sha256": SHA, "mirror": "join", "source": "pairs.txt"}
+    assert [point.far for point in fit_calibration(scores, same, **options).thresholds] == [0.1, 0.05]
+    (point,) = fit_calibration(scores, same, num_repeated=100, **options).thresholds
+    assert (point.far, point.num_impostor) == (0.1, 100)
+
+
+def test_a_file_of_somebody_else_is_no_place_for_a_calibration(tmp_path, capsys, monkeypatch):
+    write_checkpoint(tmp_path / "best.pt")
+    write_set(tmp_path / "crops")
+    (tmp_path / "best.calibration.json").write_text('{"slope": 3, "mine": 1}', encoding="utf-8")
+    monkeypatch.setattr(Embedder, "embed", None)  # refused before anything is embedded
+    argv = ["--ckpt", str(tmp_path / "best.pt"), "--sets", f"own={tmp_path / 'crops'}", "--device", "cpu"]
+    assert main([*argv, "--calibrate"]) == 2
+    assert "--calibrate: got" in capsys.readouterr().err
+    assert (tmp_path / "best.calibration.json").read_text(encoding="utf-8") == '{"slope": 3, "mine": 1}'

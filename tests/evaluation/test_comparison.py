@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -79,3 +80,16 @@ def test_text_and_file(tmp_path):
     written = json.loads((tmp_path / "new" / "compare.json").read_text(encoding="utf-8"))
     assert (written["name"], written["verdict"], written["only_b"]) == ("lfw", "B beats A", 40)
     assert written["interval"] == {"low": result.interval.low, "high": result.interval.high}
+
+
+def test_pairs_without_a_score_and_undefined_embeddings_are_counted(tmp_path):
+    a, b = outcome([]), outcome([])
+    b.scores[:7] = np.nan
+    result = replace(compare(a, b), undefined_embeddings=(0, 1234))
+    assert result.pairs_without_score == (0, 7)
+    (line,) = (line for line in format_comparison("lfw", result).splitlines() if "undefined" in line)
+    assert "B: 1,234 images have an embedding that is zero or not finite; 7 pairs have no score" in line
+    write_comparison(result, "lfw", tmp_path)
+    written = json.loads((tmp_path / "compare.json").read_text(encoding="utf-8"))
+    assert (written["pairs_without_score"], written["undefined_embeddings"]) == ([0, 7], [0, 1234])
+    assert "undefined" not in format_comparison("lfw", compare(a, a))

@@ -3,6 +3,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from eval_lfw import main
@@ -226,3 +227,50 @@ def test_a_file_of_somebody_else_is_kept(work, tmp_path, capsys, monkeypatch, mo
     assert f"--output: got {path}, a file that this command did not write" in capsys.readouterr().err
     assert [file for file in (tmp_path / "out").rglob("*") if file.is_file()] == [path]
     assert path.read_text(encoding="utf-8") == "my notes"
+
+
+@pytest.mark.parametrize("option", ["--pairs", "--lfw"])
+@pytest.mark.parametrize("sets", ["--sets", "--suite", "--ijb"])
+def test_options_that_would_be_ignored_are_refused(work, capsys, option, sets):
+    command = ["--ckpt", str(work / "run/best.pt"), "--device", "cpu", option, str(work / "crops" / "pairs.txt")]
+    assert main([*command, sets, f"own={work / 'crops'}"]) == 2
+    assert f"{option}: got it with {sets} · allowed: one of them" in capsys.readouterr().err
+
+
+def test_the_folder_of_a_bin_is_refused(work, capsys):
+    command = ["--ckpt", str(work / "run/best.pt"), "--device", "cpu", "--pairs", "x.bin", "--lfw", str(work / "crops")]
+    assert main(command) == 2
+    assert "--lfw: got it with x.bin, which holds its images · omit --lfw" in capsys.readouterr().err
+
+
+def test_a_report_of_an_earlier_evaluation_is_removed(work, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(arguments(work, "--html", "--quality", "--output", out)) == 0
+    (out / "suite.json").write_text('{"insightface": 1}')
+    (out / "suite.txt").write_text("earlier")
+    assert {"report.html", "suite.txt"} <= {path.name for path in out.iterdir()}
+    capsys.readouterr()
+    assert main(arguments(work, "--output", out)) == 0
+    assert f"removed: report.html, suite.json of an earlier evaluation in {out}" in capsys.readouterr().out
+    written = json.loads((out / "verification.json").read_text(encoding="utf-8"))
+    assert {path.name for path in out.iterdir()} == set(written["files"])
+    (out / "report.html").write_text("<title>Face recognition report</title> of somebody else")
+    assert main(arguments(work, "--output", out)) == 0
+    assert (out / "report.html").is_file()
+
+
+def test_compare_says_how_many_embeddings_are_undefined(work, tmp_path, capsys):
+    names = sorted(path.relative_to(work / "crops").as_posix() for path in (work / "crops").rglob("*_000*.*"))
+    rows = np.random.default_rng(0).standard_normal((len(names), 4))
+    np.savez(tmp_path / "a.npz", names=np.array(names), embeddings=rows)
+    rows[::2] = np.nan
+    np.savez(tmp_path / "b.npz", names=np.array(names), embeddings=rows)
+    command = ["--compare", str(tmp_path / "a.npz"), str(tmp_path / "b.npz")]
+    place = ["--lfw", str(work / "crops"), "--pairs", str(work / "crops/pairs.txt"), "--output", str(tmp_path / "out")]
+    assert main([*command, *place]) == 0
+    printed = capsys.readouterr().out
+    assert "B: 16 images have an embedding that is zero or not finite;" in printed
+    assert "A: " not in printed.partition("undefined")[2]
+    written = json.loads((tmp_path / "out" / "compare.json").read_text(encoding="utf-8"))
+    assert written["undefined_embeddings"] == [0, 16]
+    assert written["pairs_without_score"][1] > 0

@@ -14,7 +14,9 @@ from sphereface.evaluation.protocols import PairSet, Rule, load_set
 from sphereface.evaluation.protocols.groups import GroupSet, read_group_list
 from sphereface.evaluation.protocols.groups_result import Groups
 from sphereface.evaluation.protocols.groups_scores import FARS, GroupScores, Spread
-from sphereface.evaluation.table import format_rows
+from sphereface.evaluation.report import Report
+from sphereface.evaluation.table import format_rows, format_table
+from sphereface.evaluation.write import write_report
 from sphereface.metrics import Interval, OperatingPoint, equal_error_rate, roc
 from sphereface.places import Places
 
@@ -464,3 +466,84 @@ def test_a_group_with_an_endless_name_is_told_in_one_line(tmp_path):
     with pytest.raises(UserError, match="group 'xxx") as error:
         read_group_list(tmp_path / "list.txt")
     assert len(str(error.value)) < 600
+
+
+@pytest.mark.parametrize("undefined", ["A", "AB"])
+@pytest.mark.parametrize("value", [np.nan, 0.0])
+def test_a_group_without_an_embedding_is_not_said_to_confuse_people(tmp_path, undefined, value):
+    found = load(write_list(tmp_path / "list.txt", num_each=1100, num_people=120))
+    features = made_up(found)
+    whole = found.evaluate(Embeddings(features), Rule())
+    features[[name[0] in undefined for name in found.images.names]] = value
+    result = found.evaluate(Embeddings(features), Rule())
+    report = Report("g", found.images, (result,), {}, 0)
+    write_report(report, tmp_path / "out")
+    plain = json.loads((tmp_path / "out" / "groups.json").read_text(encoding="utf-8"))
+    first, second = plain["groups"]
+    assert (first["accuracy"], first["eer"], first["num_impostor"]) == (0, None, 0)
+    assert [point["tar"] for point in first["tar_at_far"]] == [None, None]
+    assert [(point["tar"], point["far"]) for point in first["at_common_threshold"]] == [(None, None)] * 2
+    assert [spread["figure"] for spread in plain["spread"]] == ["accuracy"]
+    assert "No pair of two people of group A" in result.summary()[1]
+    text = format_table(report)
+    assert "nan" not in text
+    assert "times as often" not in text
+    if undefined == "A":
+        assert second["eer"] == pytest.approx(whole.figures_of_groups[1, 1])
+        assert second["num_impostor"] == 1100
+        assert second["at_common_threshold"][0]["far"] == pytest.approx(0.01)
+    svg_of(result.figures()[0])
+
+
+def test_pairs_and_images_of_two_groups_are_named(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("sphereface"), "propagate", True)
+    path = write_list(tmp_path / "list.txt")
+    load(path)
+    assert "two groups" not in caplog.text
+    text = path.read_text()
+    left, right, label, _ = text.splitlines()[0].split()
+    path.write_text(f"{text}\n{right} {left} {label} A")
+    load(path)
+    a, b = sorted((left, right))
+    assert f"list.txt: 1 pairs are in two groups, such as {a} with {b} in A and B" in caplog.text
+    path.write_text(f"{text}\n{right} {left} {1 - int(label)} A")
+    with pytest.raises(UserError, match=f"got {a} with {b} in A and B, as one person and as two people"):
+        load(path)
+    path.write_text(f"{text}\n{left} A/p0/0.jpg 0 A")
+    load(path)
+    assert f"list.txt: 1 images are in pairs of two groups, such as {left}" in caplog.text
+
+
+def test_pairs_that_are_there_already_resolve_no_rate_of_groups(tmp_path):
+    path = write_list(tmp_path / "list.txt", num_each=600, num_people=120)
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(lines * 10))
+    found = load(path)
+    result = found.evaluate(Embeddings(made_up(found)), Rule())
+    distinct = [len({frozenset(line.split()[:2]) for line in lines if line.endswith(f"0 {g}")}) for g in "AB"]
+    for group, number in zip(result.groups, distinct, strict=True):
+        assert group.points[1].num_impostor - group.points[1].num_repeated == number < 1000
+        assert not group.points[1].resolvable
+    assert result.common[1].num_impostor == 12_000
+    assert result.common[1].rests_on == pytest.approx(sum(distinct) / 1000)
+
+
+@pytest.mark.parametrize("separator", [",", "\t", " "])
+@pytest.mark.parametrize("heading", ["img1 img2 label group", "left right same group"])
+def test_a_list_of_groups_may_name_its_columns(tmp_path, separator, heading):
+    path = write_list(tmp_path / "list.txt", separator=separator)
+    wanted = read_group_list(path)
+    path.write_text(heading.replace(" ", separator) + "\n" + path.read_text())
+    found = read_group_list(path)
+    assert {name: pairs.names for name, pairs in found.items()} == {n: pairs.names for n, pairs in wanted.items()}
+    assert all((found[name].same == wanted[name].same).all() for name in wanted)
+    path.write_text(path.read_text().replace("label", "different").replace("same", "unlike"))
+    with pytest.raises(UserError, match=r"line 1: got the column '(different|unlike)' · allowed: labels that are 1"):
+        read_group_list(path)
+
+
+def test_a_group_of_control_characters_is_refused(tmp_path):
+    path = write_list(tmp_path / "list.txt", separator=",")
+    path.write_text(path.read_text().replace(",A\n", ",A\x1b[31m\n"))
+    with pytest.raises(UserError, match=r"got the group 'A\\x1b\[31m' · allowed: names without control characters"):
+        read_group_list(path)

@@ -372,7 +372,7 @@ def browse(page: Path, made: Path, *options: str) -> None:
         *(BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"),
         *(f"--user-data-dir={made.parent / 'profile'}", *options, page.as_uri()),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True)
     assert made.is_file(), done.stderr
     assert "Refused" not in done.stderr
 

@@ -309,3 +309,22 @@ def test_a_template_with_two_subjects_in_two_lists(tmp_path):
         UserError, match=r"probe_mixed.csv: template \d+ has subject \d+, but 999999 in another list, 1 su"
     ):
         load(folder=changed(tmp_path, "ijbx_1N_gallery_G1.csv", exchanged))
+
+
+def test_pairs_that_are_listed_again_resolve_no_rate(tmp_path):
+    """The field's figures count them; the others do not."""
+    changed(tmp_path, "ijbx_template_pair_label.txt", lambda lines: lines + lines[::-1])
+    once, twice = load(), load(folder=tmp_path)
+    number = len(once.pairs.same)
+    assert f"pair_label.txt: {number:,} of {2 * number:,} pairs are there already; only" in twice.left_out[-1]
+    assert once.distinct is once.pairs
+    x = np.random.default_rng(0).standard_normal((len(once.images), 8))
+    first, second = (found.evaluate(Embeddings(x), Rule()) for found in (once, twice))
+    assert first.points == second.points
+    assert first.num_impostor == second.num_impostor
+    assert first.intervals == second.intervals
+    assert first.field[0].tpr == second.field[0].tpr  # all pairs twice: the same curve
+    changed(tmp_path, "ijbx_template_pair_label.txt", lambda lines: lines[:number] + [lines[0]] * number)
+    third = load(folder=tmp_path).evaluate(Embeddings(x), Rule())
+    assert third.points == first.points
+    assert third.field[0].tpr != first.field[0].tpr

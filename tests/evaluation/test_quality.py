@@ -140,7 +140,7 @@ def test_a_line_without_a_quality_is_no_header(tmp_path, number, before):
 
 
 def test_rows_and_chart():
-    given = pair_set(600)
+    given = pair_set(1200)  # more than 1,000 impostor pairs differ
     result = QualitySet.of(given, None).evaluate(Embeddings(embeddings(given.pairs)), Rule())
     assert [curve.far for curve in result.curves] == [0.1, 0.01]
     (rows,) = result.rows()
@@ -151,3 +151,21 @@ def test_rows_and_chart():
     plain = result.to_dict()
     assert plain["curves"][1]["fnmr"] == result.curves[1].error.tolist()
     assert "1 false accept in 100" in result.summary()[0]
+
+
+def test_a_file_of_quality_may_have_whole_paths_or_last_parts(tmp_path):
+    path, names = tmp_path / "quality.txt", ["a/1.jpg", "b/2.jpg"]
+    forms = [
+        [f"./{name}" for name in names],
+        [name.replace("/", "\\") for name in names],
+        [str(tmp_path / "crops" / name) for name in names],
+        ["1.jpg", "2.png"],
+    ]
+    for form in forms:
+        path.write_text("".join(f"{name},{k}\n" for k, name in enumerate(form)), encoding="utf-8")
+        assert read_quality(path, names, tmp_path / "crops").tolist() == [0, 1]
+    with pytest.raises(UserError, match=r"2 of 2 images .* names in the file: 1.jpg, 2.png, … · allowed: those of"):
+        read_quality(path, ["a/1.jpg", "b/1.jpg"], tmp_path)  # the last parts do not differ
+    path.write_text("1.jpg 1\nb/2.jpg 2\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"1 of 2 images have no quality there, the first is a/1.jpg"):
+        read_quality(path, names, tmp_path)

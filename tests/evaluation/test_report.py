@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -26,12 +27,14 @@ def toy_result(*, view=2, scores=(0.9, 0.1, 0.3, 0.4), flip=True, subtract_mean=
     fold = np.array([1, 1, 2, 2]) if folds else np.zeros(4, dtype=np.int64)
     if len(scores) > 4:
         fold = same * 1
-    rows = np.arange(len(same)) % 4, np.arange(len(same)) % 4 + 4
-    pairs = Pairs(Path("data/pairs.txt"), NAMES, *rows, same, fold, folds)
-    dev_train = None if folds else Pairs(Path("data/pairsDevTrain.txt"), NAMES, *rows, same, fold, 0)
+    half = max(4, len(same))
+    rows = np.arange(len(same)), np.arange(len(same)) + half
+    names = NAMES if half == 4 else tuple(f"{k:04d}/{k:04d}_0001.jpg" for k in range(2 * half))
+    pairs = Pairs(Path("data/pairs.txt"), names, *rows, same, fold, folds)
+    dev_train = None if folds else Pairs(Path("data/pairsDevTrain.txt"), names, *rows, same, fold, 0)
     accuracies = np.array([1.0, 0.0] if folds else [0.75])
     outcome = Verification(np.array([0.35, 0.5][: len(accuracies)]), accuracies, np.array(scores), same, fold)
-    x = np.random.default_rng(3).standard_normal((8, 6))
+    x = np.random.default_rng(3).standard_normal((len(names), 6))
     embeddings = Embeddings(x, x[:, ::-1] if flip else None)
     return PairsResult(outcome, pairs, embeddings, dev_train, subtract_mean, num_images=8)
 
@@ -176,6 +179,7 @@ def test_dict_is_plain_and_in_full_precision():
         "threshold": None,
         "false_accepts": None,
         "num_impostor": 2,
+        "num_repeated": 0,
         "rests_on": 0.2,
         "interval": None,
     }
@@ -201,7 +205,9 @@ def test_files_are_written(tmp_path, view):
     assert sorted(file.name for file in folder.iterdir()) == sorted(["table.txt", "verification.json", *charts])
     assert sorted(names) == sorted(file.name for file in folder.iterdir())
     assert (folder / "table.txt").read_text(encoding="utf-8") == format_table(report) + "\n"
-    assert json.loads((folder / "verification.json").read_text(encoding="utf-8")) == to_dict(report)
+    written = json.loads((folder / "verification.json").read_text(encoding="utf-8"))
+    assert sorted(written.pop("files")) == sorted(names)
+    assert written == to_dict(report)
     for chart in charts:
         assert min(cv2.imread(str(folder / chart)).shape[:2]) > 400
 
@@ -224,8 +230,8 @@ def test_a_full_disk_leaves_the_earlier_files(tmp_path, monkeypatch):
 
 
 def test_nothing_is_written_before_everything_is_computed(tmp_path, monkeypatch):
-    monkeypatch.setattr(PairsResult, "to_dict", lambda self: {"nan": math.nan})
-    with pytest.raises(ValueError, match="Out of range float"):
+    monkeypatch.setattr(PairsResult, "to_dict", lambda self: {"set": {1, 2}})
+    with pytest.raises(TypeError, match="not JSON serializable"):
         write_report(toy_report(), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -277,3 +283,44 @@ def test_exchanged_labels_are_asked_about():
     )
     assert "are the labels exchanged? A label of 1 means one person" in bad.rows()[0].note
     assert "exchanged" not in good.rows()[0].note
+
+
+def test_a_number_that_is_not_finite_is_null(tmp_path, monkeypatch):
+    odd = {"a": math.nan, "b": [math.inf, 1.5, {"c": (-math.inf, np.float64("nan"))}], "d": "nan"}
+    monkeypatch.setattr(PairsResult, "to_dict", lambda self: odd)
+    write_report(toy_report(), tmp_path)
+    written = json.loads((tmp_path / "verification.json").read_text(encoding="utf-8"))
+    assert (written["a"], written["b"], written["d"]) == (None, [None, 1.5, {"c": [None, None]}], "nan")
+
+
+def test_files_of_an_earlier_report_are_removed_and_no_others(tmp_path, monkeypatch):
+    names = write_report(toy_report(), tmp_path)
+    assert "folds.png" in names
+    (tmp_path / "mine.png").write_bytes(b"mine")
+    (tmp_path / "mine.json").write_text('{"files": ["mine.png"]}')  # of somebody else
+    path = tmp_path / "verification.json"
+    written = json.loads(path.read_text(encoding="utf-8"))
+    assert sorted(written["files"]) == sorted(names)
+    outside = tmp_path.parent / f"{tmp_path.name}.png"
+    outside.write_bytes(b"mine")
+    written["files"] += [f"../{outside.name}", "..", str(outside), 3]
+    path.write_text(json.dumps(written), encoding="utf-8")
+    left = set(write_report(toy_report(view=1), tmp_path))
+    assert {file.name for file in tmp_path.iterdir()} == left | {"mine.png", "mine.json"}
+    assert "folds.png" not in left
+    assert outside.read_bytes() == b"mine"
+    monkeypatch.setattr(PairsResult, "file_name", "other.json")
+    write_report(toy_report(view=1), tmp_path)
+    assert not path.exists()
+    assert (tmp_path / "other.json").is_file()
+
+
+def test_a_pair_that_is_there_already_resolves_no_rate():
+    result = toy_result(scores=tuple(np.random.default_rng(0).random(200)))
+    assert [point.resolvable for point in result.points] == [True, False, False, False]  # 100 impostors
+    twice = replace(result.pairs, left=result.pairs.left // 4 * 4 + result.pairs.left % 2)
+    twice = replace(twice, right=twice.left + 200)
+    again = replace(result, pairs=twice)
+    assert [(point.num_impostor, point.num_repeated) for point in again.points] == [(100, 50)] * 4
+    assert again.points[0].tar == result.points[0].tar
+    assert not any(point.resolvable for point in again.points)

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from eval_lfw import main
 from sphereface.errors import UserError
 from sphereface.evaluation import Embeddings, Report, Rule
 from sphereface.evaluation.suite import FIVE, suite_of, suite_sets, write_suite
@@ -122,3 +123,16 @@ def test_a_folder_without_sets(tmp_path):
         suite_sets(tmp_path)
     with pytest.raises(UserError, match="cannot be read"):
         suite_sets(tmp_path / "none")
+
+
+def test_a_table_that_serves_one_bin_alone_is_refused_before_anything_is_written(tmp_path, capsys):
+    for seed, name in enumerate(("lfw", "x")):
+        write_bin(tmp_path / "suite" / f"{name}.bin", seed)
+    names = np.array([f"{k:06d}" for k in range(200)])
+    np.savez(tmp_path / "t.npz", names=names, embeddings=np.random.default_rng(0).standard_normal((200, 4)))
+    command = ["--embeddings", str(tmp_path / "t.npz"), "--suite", str(tmp_path / "suite")]
+    assert main([*command, "--output", str(tmp_path / "out")]) == 2
+    printed = capsys.readouterr()
+    assert "allowed: one .bin for names without a prefix" in printed.err
+    assert "accuracy" not in printed.out
+    assert not (tmp_path / "out").exists()

@@ -1,3 +1,4 @@
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -256,3 +257,35 @@ def test_an_image_with_a_name_that_no_disk_holds_is_missing(tmp_path, name):
     (tmp_path / "list.txt").write_text(f"{name} 0\n", encoding="utf-8")
     with pytest.raises(UserError, match="1 of its 1 images are not under"):
         read_templates(tmp_path, tmp_path / "list.txt")
+
+
+def test_lines_that_are_there_already_and_images_of_two_people_are_named(folder, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("sphereface"), "propagate", True)
+    places = Places("templates", (folder, folder / "list.txt", folder / "pairs.txt"))
+    load_set("s", places)
+    assert not caplog.text
+    (folder / "list.txt").write_text(LIST + "a.png t1 m1\nd.png t2\nd.png t2\n", encoding="utf-8")
+    load_set("s", places)
+    assert "list.txt: 3 lines are there already, and count again in their templates" in caplog.text
+    caplog.clear()
+    (folder / "list.txt").write_text(LIST + "a.png t2\n", encoding="utf-8")  # t1 and t2 are of one person
+    load_set("s", places)
+    assert not caplog.text
+    (folder / "list.txt").write_text(LIST + "a.png 33\n", encoding="utf-8")
+    load_set("s", places)
+    assert "list.txt: 1 images are in templates of two subjects or more" in caplog.text
+
+
+@pytest.mark.parametrize("separator", [" ", "\t"])
+def test_both_lists_may_name_their_columns(folder, separator):
+    heading = separator.join(["image", "template"])
+    lines = LIST.replace(" m1", "").replace(" m2", "").replace(" ", separator)
+    (folder / "list.txt").write_text(f"{heading}\n{lines}", encoding="utf-8")
+    templates, images = read_templates(folder, folder / "list.txt")
+    assert (templates.names, images.names[0]) == (("t1", "t2", "33"), "a.png")
+    names = separator.join(["template1", "template2", "same"])
+    (folder / "pairs.txt").write_text(f"{names}\n{PAIRS.replace(' ', separator)}", encoding="utf-8")
+    assert read_template_pairs(folder / "pairs.txt", templates).same.tolist() == [True, False]
+    (folder / "pairs.txt").write_text(f"{names.replace('same', 'different')}\n{PAIRS}", encoding="utf-8")
+    with pytest.raises(UserError, match="got the column 'different' · allowed: labels that are 1 for one person"):
+        read_template_pairs(folder / "pairs.txt", templates)

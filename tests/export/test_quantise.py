@@ -73,17 +73,14 @@ def test_a_copy_whose_rows_depend_on_each_other_is_removed(model, tmp_path, monk
 
 
 @pytest.mark.parametrize("name", ["iresnet", "ir", "mobilefacenet"])
-def test_opencv_takes_every_backbones_copy(name, tmp_path):
+def test_opencv_takes_every_backbones_copy(name, exported, tmp_path):
     """It refuses batch normalisation in 8 bits, and computed squeeze-and-excitation wrong, in silence."""
-    needs("onnx", "onnxscript", "onnxruntime")
-    model, source, path = network(name), tmp_path / "face.onnx", tmp_path / "face-int8.onnx"
-    export = Export(model, FORM)
-    write_onnx(export, source, {})
+    (export, source), path = exported(name), tmp_path / "face-int8.onnx"
     assert quantise(export, source, path, CROPS) > 0.9
     net = cv2.dnn.readNetFromONNX(str(path))
     for count in (1, 5):
-        net.setInput(FORM.feed(CROPS[:count]))
-        assert cosines(net.forward(), by_formula(model, CROPS[:count])).min() > 0.9
+        net.setInput(export.form.feed(CROPS[:count]))
+        assert cosines(net.forward(), by_formula(export.model, CROPS[:count])).min() > 0.9
 
 
 def test_a_fixed_batch_is_fed_whole(model, tmp_path):

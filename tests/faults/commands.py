@@ -17,7 +17,7 @@ import yaml
 
 from sphereface import cli
 from sphereface.alignment.landmarks import landmark_line
-from sphereface.alignment.similarity import TEMPLATES
+from sphereface.alignment.templates import TEMPLATES
 from sphereface.files import sha256_of
 
 from ..evaluation.checkpoints import write_checkpoint
@@ -152,7 +152,7 @@ COMMANDS: dict[str, Command] = {
     "check": Command(
         people, ("check", "people", "--output", OUT, "--write-list", f"{OUT}/clean.txt", "--workers", "0")
     ),
-    "make_pairs": Command(many_people, ("make_pairs", "people", OUT, "--folds", "2", "--people", "4")),
+    "make_pairs": Command(many_people, ("make-pairs", "people", OUT, "--folds", "2", "--people", "4")),
     "embed": Command(checkpoint_and_set, ("embed", "set", f"{OUT}/gallery.npz", "--aligned", *_CHECKPOINT)),
     "eval": Command(
         checkpoint_and_set,

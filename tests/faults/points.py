@@ -17,13 +17,14 @@ from pathlib import Path
 
 import torch
 
-from scripts import make_pairs
 from sphereface import cli
-from sphereface.commands import align, check, embed, export, import_, join, pack, search, train, verify  # noqa: F401
-from sphereface.commands import eval as eval_command  # noqa: F401 -- imported once, before each process is forked
 from sphereface.evaluation import charts, embedder, html_report  # noqa: F401
 from sphereface.export import formats  # noqa: F401
 from sphereface.training import run as training  # noqa: F401
+
+for _name in cli.COMMANDS:  # once, before each process is forked
+    cli.parser_of(_name)
+    cli.command_of(_name)
 
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _PATHS = {"os.rename": 1, "os.remove": 0, "os.mkdir": 0, "os.link": 1, "os.rmdir": 0}  # which argument names the place
@@ -58,7 +59,7 @@ def run(argv: list[str], folder: Path, out: Connection, at: At, parent: Connecti
     if at.size is not None:
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL if at.act == "kill" else signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (at.size, resource.RLIM_INFINITY))
-    code = make_pairs.main(argv[1:]) if argv[0] == "make_pairs" else cli.main(argv)
+    code = cli.main(argv)
     steps.on = False
     print("\nsteps", *steps.kinds, file=sys.stderr, flush=True)
     sys.stdout.flush()

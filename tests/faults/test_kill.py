@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import time
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -51,8 +52,8 @@ def steps_saved(runs: Path) -> set[str]:
 
 
 def wait_until_it_trains(process: BaseProcess, runs: Path) -> None:
-    before, deadline = steps_saved(runs), time.monotonic() + 120
-    while process.is_alive() and steps_saved(runs) == before and time.monotonic() < deadline:
+    before = steps_saved(runs)
+    while process.is_alive() and steps_saved(runs) == before:
         time.sleep(0.002)
 
 
@@ -65,18 +66,23 @@ def test_kills_at_random_moments(tmp_path, server, kills):
     assert whole.exitcode == 0
     runs = tmp_path / "runs"
     config = write_config(tmp_path / "killed.yaml", data, runs, steps)
-    moments = random.Random(kills)
-    for kill in range(kills):
+    moments, killed = random.Random(kills), 0
+    while killed < kills:
         process = start(server, config)
         if moments.random() < 0.8:  # else at any moment of the start
             wait_until_it_trains(process, runs)
         time.sleep(moments.uniform(0.0, 0.15))
-        assert process.is_alive(), f"the run ended before kill {kill + 1}"
         process.kill()
         process.join()
-    last = start(server, config)
-    last.join(600)
-    assert last.exitcode == 0
+        if process.exitcode == 0:  # a busy machine held this process up until the run had ended
+            break
+        assert process.exitcode == -signal.SIGKILL
+        killed += 1
+    else:
+        last = start(server, config)
+        last.join(600)
+        assert last.exitcode == 0
+    assert killed
     expected, found = final_state(tmp_path / "whole"), final_state(runs)
     assert expected["meta"]["step"] == found["meta"]["step"] == steps
     for part in ("model", "head", "average"):

@@ -23,7 +23,7 @@ READS = re.compile(
 )
 NO_PARSERS = {
     "alignment.like", "faces", "evaluation.near_equal", "evaluation.html_report", "export.quantise",
-    "evaluation.embed", "commands.search",  # decode images, which `image` covers
+    "evaluation.embed", "evaluation.embed_source", "commands.search",  # decode images, which `image` covers
     "losses.chunks", "device", "errors",  # the system's own files
     "data.orl",  # the demo's package, checked by SHA-256
     "data.packing", "files", "data.mapped",  # read what they wrote, or any bytes

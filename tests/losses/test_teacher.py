@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sphereface.config_sections import TEACHER_LOSSES, TeacherConfig
-from sphereface.losses.teacher import OF_EMBEDDINGS, OF_PROJECTION, QUEUE, TeacherHead, over_queue
+from sphereface.losses.teacher import LEAST_IMAGES, OF_EMBEDDINGS, OF_PROJECTION, QUEUE, TeacherHead, over_queue
 
 N, D, T = 7, 5, 4
 
@@ -109,6 +109,22 @@ def test_a_rotated_and_scaled_teacher_is_copied_at_no_cost(name):
     t = drawn(N, T, seed=4)
     rotation = torch.linalg.qr(drawn(D, D, seed=5))[0][:T]  # (T, D), orthonormal rows
     assert float(OF_EMBEDDINGS[name](3.0 * t @ rotation, t)) == pytest.approx(0.0, abs=1e-9)
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_one_image_alone_gives_a_finite_loss_and_gradient(name):
+    x, t = drawn(1, T, seed=6).requires_grad_(), drawn(1, T, seed=7)
+    loss = ({**OF_PROJECTION, **OF_EMBEDDINGS})[name](x, t)
+    loss.backward()
+    assert bool(x.grad.isfinite().all())
+    assert (name in OF_PROJECTION) != (abs(loss.item()) < 1e-12)
+
+
+@pytest.mark.parametrize("name", LEAST_IMAGES)
+def test_with_the_fewest_images_a_loss_is_not_zero(name):
+    for count in range(1, LEAST_IMAGES[name] + 1):
+        loss = float(OF_EMBEDDINGS[name](drawn(count, D, seed=6), drawn(count, T, seed=7)))
+        assert (loss > 1e-9) == (count == LEAST_IMAGES[name])
 
 
 @pytest.mark.parametrize("name", LOOPS)

@@ -12,9 +12,8 @@ import pytest
 import torch
 
 from sphereface.checkpoint import load_checkpoint, save_checkpoint
+from sphereface.cli import run_command
 from sphereface.commands import join as command
-from sphereface.commands.export import run as export
-from sphereface.commands.join import run
 from sphereface.config import parse_model
 from sphereface.errors import UserError
 from sphereface.models import BACKBONES, build_model, load_model
@@ -45,7 +44,7 @@ def three(tmp_path):
 
 
 def join(*paths: Path, output: Path) -> dict:
-    assert run([*map(str, paths), "--output", str(output)]) == 0
+    assert run_command("join", [*map(str, paths), "--output", str(output)]) == 0
     return load_checkpoint(output)
 
 
@@ -126,13 +125,19 @@ def test_the_card_of_networks_of_unlike_data_names_no_data(three, tmp_path):
     config = load_checkpoint(three[0])["meta"]["config"]
     paths = [network(tmp_path / f"{n}.pt", n, config={**config, "data": {"train": f"set{n}"}}) for n in (4, 5)]
     join(*paths, output=tmp_path / "x.pt")
-    assert export([str(tmp_path / "x.pt"), "--format", "torchscript", "--output", str(tmp_path / "x.ts")]) == 0
+    assert (
+        run_command("export", [str(tmp_path / "x.pt"), "--format", "torchscript", "--output", str(tmp_path / "x.ts")])
+        == 0
+    )
     card = (tmp_path / "x.ts.md").read_text()
     assert "2 `spherenet` networks, side by side" in card
     assert "set4" not in card
     join(*(network(tmp_path / f"{n}.pt", n, config={**config, "data": {"train": "one"}}) for n in (6, 7)),
          output=tmp_path / "y.pt")  # fmt: skip
-    assert export([str(tmp_path / "y.pt"), "--format", "torchscript", "--output", str(tmp_path / "y.ts")]) == 0
+    assert (
+        run_command("export", [str(tmp_path / "y.pt"), "--format", "torchscript", "--output", str(tmp_path / "y.ts")])
+        == 0
+    )
     assert "`one`" in (tmp_path / "y.ts.md").read_text()
 
 
@@ -287,3 +292,42 @@ def test_a_file_that_came_while_networks_were_read_is_kept(three, tmp_path, monk
 
 def test_a_name_as_long_as_a_file_system_allows(three, tmp_path):
     join(*three, output=tmp_path / ("x" * 250 + ".pt"))  # 255 bytes, with its .json
+
+
+def template(*, right: float = 0.0) -> dict:
+    return {"size": [32, 24], "points": [[4.0 + right, 5.0], [20.0, 5.0], [12.0, 12.0], [6.0, 20.0], [18.0, 20.0]]}
+
+
+@pytest.mark.parametrize(("right", "joins"), [(0.0, True), (0.004, True), (-0.004, True), (0.2, False), (-9.0, False)])
+def test_networks_of_crops_of_two_templates_are_refused(tmp_path, capsys, right, joins):
+    one = network(tmp_path / "a.pt", 0, template=template())
+    two = network(tmp_path / "b.pt", 1, template=template(right=right))
+    if joins:
+        assert join(one, two, output=tmp_path / "ab.pt")["meta"]["template"] == template()
+        assert "template" not in capsys.readouterr().out
+        return
+    message = (
+        r"b.pt: its crops are of another template than those of .*a.pt \(meta.template: 4.0,5.0 .* and "
+        rf"{4 + right:.1f},5.0 .*\) · allowed: networks of one template, "
+    )
+    with pytest.raises(UserError, match=message):
+        run_command("join", [str(one), str(two), "--output", str(tmp_path / "ab.pt")])
+    assert not (tmp_path / "ab.pt").exists()
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_the_template_that_one_network_alone_records_is_kept_and_said(tmp_path, capsys, first):
+    one = network(tmp_path / "a.pt", 0, **({"template": template()} if first else {}))
+    two = network(tmp_path / "b.pt", 1, **({} if first else {"template": template()}))
+    assert join(one, two, output=tmp_path / "ab.pt")["meta"]["template"] == template()
+    said = "only one of them records the template of its crops; photographs are aligned to that one"
+    assert f"note: {two} differs from {one}: {said}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "value", [7, {"size": [1, 2]}, {"size": [1, 2], "points": [[1, 2, 3]]}, {"size": 3, "points": []}]
+)
+def test_a_template_that_is_none_is_one_line(tmp_path, value):
+    one, two = network(tmp_path / "a.pt", 0, template=value), network(tmp_path / "b.pt", 1)
+    with pytest.raises(UserError, match="a.pt: meta.template: got "):
+        run_command("join", [str(one), str(two), "--output", str(tmp_path / "ab.pt")])

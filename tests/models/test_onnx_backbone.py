@@ -12,6 +12,7 @@ import torch
 from sphereface.data.transforms import to_input
 from sphereface.errors import UserError
 from sphereface.input_spec import InputSpec
+from sphereface.models import onnx_backbone
 from sphereface.models.published import ADAPTERS
 from sphereface.onnx_input import PRESETS, OnnxOptions
 
@@ -339,11 +340,11 @@ def test_external_weights_are_read_from_the_files_folder_and_belong_to_its_hash(
     assert model.files == (path, tmp_path / "a.data")
     crops = crops_of()
     np.testing.assert_array_equal(embed(model, crops), embed(inside, crops))
-    before = model.sha256()
+    before = model.sha256
     data = bytearray((tmp_path / "a.data").read_bytes())
     data[3] ^= 1
     (tmp_path / "a.data").write_bytes(data)
-    assert OnnxBackbone(path, TOLD).sha256() != before
+    assert OnnxBackbone(path, TOLD).sha256 != before
     (tmp_path / "a.data").unlink()
     with pytest.raises(UserError, match="its file of weights a.data is missing · put it beside the .onnx"):
         OnnxBackbone(path, TOLD)
@@ -417,3 +418,15 @@ def test_an_input_of_any_size_costs_no_memory(tmp_path, shape, batch):
         UserError, match=rf"reads {batch} images of \d+×\d+ pixels at once · allowed: 16,777,216 pixels"
     ):
         OnnxBackbone(path, TOLD if batch > 1 else replace(TOLD, size=(2**15, 2**14)))
+
+
+def test_a_file_that_is_replaced_while_it_is_read_is_refused(tmp_path, monkeypatch):
+    path, session = write_onnx(tmp_path / "a.onnx"), onnx_backbone._session
+
+    def replaced(*arguments):
+        write_onnx(tmp_path / "b.onnx", seed=1).replace(path)
+        return session(*arguments)
+
+    monkeypatch.setattr(onnx_backbone, "_session", replaced)
+    with pytest.raises(UserError, match="a.onnx: changed while it was read · run the command again"):
+        OnnxBackbone(path, TOLD)

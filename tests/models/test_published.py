@@ -10,10 +10,11 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 import torch.nn.functional as F
 
-from sphereface.checkpoint import load_checkpoint
+from sphereface.checkpoint import BadCheckpoint, load_checkpoint
 from sphereface.input_spec import InputSpec
 from sphereface.losses.head import MarginHead
 from sphereface.losses.margins import make_margin
@@ -247,6 +248,66 @@ def test_the_order_that_cvlface_states_twice(tmp_path):
 def test_a_configuration_of_another_program_beside_the_file(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"color_space": "BGR"}))
     assert import_published(saved(tmp_path / "x", network("arcface_r18").state)).options.input_order == "rgb"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "why"),
+    [
+        ("config.json", '{"conf": {"color_space": "BGR"}', "cannot be understood"),
+        ("config.json", '{"conf": {"color_space": "BGR "}}', "color_space: got 'BGR ' · allowed: BGR, RGB"),
+        ("config.json", '{"conf": {"color_space": "GRAY"}}', "color_space: got 'GRAY' · allowed: BGR, RGB"),
+        ("config.json", '{"conf": {"color_space": null}}', "color_space: got None · allowed: BGR, RGB"),
+        (
+            "config.json",
+            json.dumps({"conf": {"color_space": "BGR", "x": "y" * 20_000}}),
+            r"cannot be understood \(has more than 16,384 bytes\)",
+        ),
+        ("config.json", "[]", r"got \[\] · allowed: a mapping"),
+        ("config.json", '{"conf": "BGR"}', "got 'BGR' · allowed: a mapping"),
+        ("pretrained_model/model.yaml", "color_space: BGR\nsize: !!python/tuple [3, 112]\n", "cannot be understood"),
+        ("pretrained_model/model.yaml", "color_space: [BGR\n", "cannot be understood"),
+    ],
+)
+def test_a_configuration_that_cannot_be_understood_is_an_error(tmp_path, name, text, why):
+    folder = hugging_face_folder(tmp_path / "x", network("adaface_ir18").state, color_space="RGB")
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_text(text)
+    message = f"the channel order is not known: .*{name}: {why}.* · download that file again, or give --order rgb"
+    with pytest.raises(BadCheckpoint, match=message):
+        import_published(folder)
+    assert import_published(folder, overrides=InputOverrides(order="bgr")).options.input_order == "bgr"
+
+
+def test_a_configuration_that_is_damaged_does_not_concern_other_publishers(tmp_path):
+    (tmp_path / "config.json").write_text("{")
+    assert import_published(saved(tmp_path / "x", network("arcface_r18").state)).options.input_order == "rgb"
+
+
+def test_a_channel_order_that_no_file_states_is_said(tmp_path):
+    published = import_published(saved(tmp_path / "x", behind("net.", network("adaface_ir18").state)))
+    assert published.notes[0].startswith(
+        "channel order: RGB, because no config.json or model.yaml beside the file states"
+    )
+
+
+def test_the_configuration_of_a_folder_with_a_model_pt(tmp_path):
+    """Both files beside it count, and config.json lies one folder above."""
+    folder = hugging_face_folder(tmp_path / "x", network("adaface_ir18").state, color_space="BGR")
+    (folder / "pretrained_model").mkdir()
+    weights = safetensors.torch.load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    torch.save(weights, folder / "pretrained_model/model.pt")
+    for path in (folder, folder / "pretrained_model/model.pt"):
+        assert import_published(path).options.input_order == "bgr"
+
+
+def test_bare_names_of_an_iresnet_are_said_to_be_those_of_magface_too(tmp_path):
+    path = saved(tmp_path / "x", network("arcface_r18").state)
+    note = "its key names are also those of magface, whose networks read another input"
+    assert any(line.startswith(note) for line in import_published(path).notes)
+    assert not any("magface" in line for line in import_published(path, publisher="arcface").notes)
+    whole = arcface_checkpoint(tmp_path / "y", network("arcface_r18").state, HEAD)
+    assert not any("magface" in line for line in import_published(whole).notes)
 
 
 def test_overrides_of_the_input(tmp_path):

@@ -120,7 +120,9 @@ def test_a_safetensors_that_claims_more_than_it_has(tmp_path):
         (b"<!DOCTYPE html>", "a web page in place of the file"),
         (b"\x80\x02garbage", "truncated, damaged or not a .pth"),
         (b"PK\x03\x04garbage", "truncated, damaged or not a .pth"),
-        (b"layer {}", "truncated, damaged or not a .caffemodel"),
+        (b"layer {}", "a text file, which holds no weights · allowed: the binary .caffemodel, a .pth or .safetensors"),
+        (b"\x08\x0a\x12\x07pytorch", "an ONNX file · sphereface eval --onnx evaluates it"),
+        (b"\xff\x07", "truncated, damaged or not a .caffemodel"),
     ],
 )
 def test_other_files_are_named(tmp_path, data, message):

@@ -13,7 +13,7 @@ from sphereface.checkpoint import BadCheckpoint, load_checkpoint
 from sphereface.errors import UserError
 from sphereface.models.published import import_published, save_published
 from sphereface.models.published.files import Contents
-from sphereface.models.published.heads import find_head
+from sphereface.models.published.heads import find_head, read_names
 
 from .golden import golden
 from .published import arcface_checkpoint, behind
@@ -44,20 +44,32 @@ def test_orientation(weight, layout):
 
 
 @pytest.mark.parametrize(
-    ("weight", "layout"),
+    ("weight", "layout", "why"),
     [
-        (WEIGHT, "DC"),
-        (WEIGHT.T, "CD"),
-        (torch.ones(3, 3), "either"),  # either axis could be the identities
-        (torch.ones(3), "CD"),
-        (torch.full((5, 3), float("nan")), "CD"),
-        (torch.ones(5, 3, dtype=torch.int32), "CD"),
+        (WEIGHT, "DC", "(5, 3) is no head for embeddings of 3 numbers"),
+        (WEIGHT.T, "CD", "(3, 5) is no head for embeddings of 3 numbers"),
+        (torch.ones(5, 4), "either", "(5, 4) is no head for embeddings of 3 numbers"),
+        (torch.ones(3, 3), "either", "is (3, 3), and either axis could be the identities"),
+        (torch.ones(3), "CD", "(3,) is no head for embeddings of 3 numbers"),
+        (torch.ones(0, 3), "CD", "(0, 3) is no head for embeddings of 3 numbers"),
+        (torch.full((5, 3), float("nan")), "CD", "holds other than finite real numbers"),
+        (torch.ones(5, 3, dtype=torch.int32), "CD", "holds other than finite real numbers"),
     ],
 )
-def test_what_is_no_head_is_left_out_with_a_note(weight, layout):
+def test_what_is_no_head_is_left_out_with_a_note(weight, layout, why):
     head, about = found(weight, layout)
     assert head == {}
-    assert about == f"head left out: fc.weight {tuple(weight.shape)} is no head for embeddings of 3 numbers"
+    assert about == f"head left out: fc.weight {why}"
+
+
+def test_a_bias_that_is_not_finite():
+    _, about = found(WEIGHT, "CD", **{"fc.bias": torch.full((5,), float("inf"))})
+    assert about == "head left out: its bias holds other than finite real numbers"
+
+
+def test_names_with_a_byte_order_mark(tmp_path):
+    (tmp_path / "names.txt").write_text("Ada\nGrace\n", encoding="utf-8-sig")
+    assert read_names(tmp_path / "names.txt", 2) == ("Ada", "Grace")
 
 
 def test_biases():
@@ -107,7 +119,7 @@ def test_head_files_that_do_not_fit(tmp_path, arcface):
         ({"other": torch.ones(2)}, r"x.pt: --head: a file without a head · allowed keys: state_dict_softmax_fc/weight"),
         (
             {"state_dict_softmax_fc": {"weight": torch.ones(3, 511)}},
-            r"--head: state_dict_softmax_fc/weight is \(3, 511\) · allowed: rows of 512 numbers",
+            r"--head: state_dict_softmax_fc/weight \(3, 511\) is no head for .* · allowed: finite rows of 512 numbers",
         ),
     ):
         torch.save(content, tmp_path / "head.pt")

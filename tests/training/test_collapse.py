@@ -19,13 +19,13 @@ CASIA = 10_572
 
 
 def warnings(watch: CollapseWatch, windows, *, images: int = 10_240) -> list[str]:
-    """What a watch says to windows of (step, loss, accuracy, likeness)."""
-    looks = [watch.look(step, loss=loss, accuracy=a, likeness=like, images=images) for step, loss, a, like in windows]
+    """What a watch says to windows of (step, loss, accuracy, similarity)."""
+    looks = [watch.look(step, loss=loss, accuracy=a, similarity=like, images=images) for step, loss, a, like in windows]
     return [text for text in looks if text]
 
 
-def constant(loss: float, accuracy: float, likeness: float = 0.1, *, until: int = 2000):
-    return [(step, loss, accuracy, likeness) for step in range(20, until, 20)]
+def constant(loss: float, accuracy: float, similarity: float = 0.1, *, until: int = 2000):
+    return [(step, loss, accuracy, similarity) for step in range(20, until, 20)]
 
 
 @pytest.mark.parametrize(
@@ -58,15 +58,15 @@ def test_signs_in_words():
 
 
 @pytest.mark.parametrize(
-    ("loss", "accuracy", "likeness"),
+    ("loss", "accuracy", "similarity"),
     [
         (6.9, 0.2, 0.1),  # learned something
         (30.0, 0.2, 0.1),
         (3.0, 0.2, 0.99),
     ],
 )
-def test_who_has_learned_something_is_not_named(loss, accuracy, likeness):
-    assert not warnings(CollapseWatch(1000), constant(loss, accuracy, likeness))
+def test_who_has_learned_something_is_not_named(loss, accuracy, similarity):
+    assert not warnings(CollapseWatch(1000), constant(loss, accuracy, similarity))
 
 
 def test_a_loss_that_falls_is_not_named():
@@ -157,10 +157,10 @@ def test_no_run_that_learned_is_named():
         figures = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         watch, seen = CollapseWatch(CASIA), 0
         for line in (each for each in figures if "train/loss" in each):
-            loss, accuracy, likeness = (
+            loss, accuracy, similarity = (
                 line["train/loss"],
                 line["train/accuracy"],
                 line.get("train/embedding_likeness", 0),
             )
             images, seen = line["images_seen"] - seen, line["images_seen"]
-            assert watch.look(line["step"], loss=loss, accuracy=accuracy, likeness=likeness, images=images) is None
+            assert watch.look(line["step"], loss=loss, accuracy=accuracy, similarity=similarity, images=images) is None

@@ -31,7 +31,8 @@ from ..pictures import make_pairs, make_training_set
 from .runs import CPU, TINY, load, metrics_of
 
 ROOT = Path(__file__).parents[2]
-LONG = ["train.steps=30", "log.tensorboard=false"]
+STEPS = 20
+LONG = [f"train.steps={STEPS}", "log.tensorboard=false"]
 BATCH_NORM = [*LONG, "model.norm=batch", "train.batch_size=32", "train.lr=0.01"]
 CLIPPED = [*LONG, "train.clip_grad_norm=0.5", "train.ema=0.9", "loss.name=adaface"]
 REPLICATED = [*LONG, "loss.distributed=replicated"]
@@ -57,9 +58,9 @@ BACKBONES = {
     "ir": "name: ir, depth: 18, se: true",
     "mobilefacenet": "name: mobilefacenet",
     "sfnet": "name: sfnet, depth: 4",
-    "timm": "name: timm, architecture: convnext_atto",
+    "timm": "name: timm, architecture: test_convnext",
 }
-HALF = ["train.steps=3", "train.milestones=[]", "train.precision=bf16", "train.recompute=true", "train.lr=0.001"]
+HALF = ["train.steps=2", "train.milestones=[]", "train.precision=bf16", "train.recompute=true", "train.lr=0.001"]
 
 CASES = {
     **{
@@ -150,7 +151,7 @@ def results(tmp_path_factory):
     (root / "cases.json").write_text(json.dumps(cases))
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "tests.training.rank_worker", str(root)]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280, check=False)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return Results(root)
 
@@ -181,7 +182,7 @@ def test_any_number_of_processes_has_the_losses_of_one(results, case):
     assert results.codes["one"] == [0]
     assert results.codes[case] == [0] * CASES[case]["size"], results.said(case)
     one, several = results.run("one"), results.run(case)
-    assert len(metrics_of(one, "train/loss")) == 30
+    assert len(metrics_of(one, "train/loss")) == STEPS
     for figure in ("train/loss", "train/grad_norm", "train/embedding_norm_mean", "train/target_angle_deg_mean"):
         close(metrics_of(several, figure), metrics_of(one, figure))
     close(metrics_of(several, "train/embedding_likeness"), metrics_of(one, "train/embedding_likeness"))
@@ -192,7 +193,7 @@ def test_any_number_of_processes_has_the_losses_of_one(results, case):
     near(b["head"], a["head"])
     assert a["optimizer"].keys() == b["optimizer"].keys()
     near(b["optimizer"]["head.weight"], a["optimizer"]["head.weight"])
-    assert b["meta"]["images_seen"] == 240
+    assert b["meta"]["images_seen"] == 8 * STEPS
     alike_on_all(results, case)
 
 
@@ -232,7 +233,7 @@ def test_clipping_averages_and_running_figures_of_a_head_are_those_of_one(result
 
 def test_every_process_evaluates_its_part_and_all_come_to_the_same_bits(results):
     first, second = results.found("sharded 2")
-    assert len(first["evaluations"]) == 5
+    assert len(first["evaluations"]) == 4
     assert first["evaluations"] == second["evaluations"]
     assert first["chosen"] == second["chosen"]
 
@@ -242,7 +243,7 @@ def test_every_backbone_trains_in_bf16_with_recomputation_on_two_processes(resul
     case = f"backbone {name}"
     assert results.codes[case] == [0, 0], results.said(case)
     losses = metrics_of(results.run(case), "train/loss")
-    assert len(losses) == 3
+    assert len(losses) == 2
     assert all(math.isfinite(loss) for loss in losses.values())
     alike_on_all(results, case)
     assert results.state(case)["meta"]["config"]["model"]["name"] == name
@@ -279,12 +280,12 @@ def test_a_run_saved_on_four_processes_goes_on_with_two_and_with_one(results):
     assert [found["steps"] for found in results.found("saved on 4")] == [9] * 4  # the signal came to one of them
     assert [found["steps"] for found in results.found("goes on with 2")] == [18] * 2
     run = results.run("saved on 4")
-    assert {9, 18, 30} <= {int(path.stem.removeprefix("step-")) for path in run.glob("step-*.pt")}
+    assert {9, 18, STEPS} <= {int(path.stem.removeprefix("step-")) for path in run.glob("step-*.pt")}
     close(metrics_of(run, "train/loss"), metrics_of(results.run("whole"), "train/loss"))
     a, b = results.state("whole"), results.state("saved on 4")
     for part in ("model", "head", "average"):
         near(b[part], a[part])
-    assert a["average_updates"] == b["average_updates"] == 30
+    assert a["average_updates"] == b["average_updates"] == STEPS
 
 
 def test_a_stop_is_told_once(results):
@@ -305,7 +306,7 @@ def test_a_signal_to_one_process_ends_the_evaluation_on_all(results):
 
 def test_logs_and_files_come_from_the_first_process_alone(results):
     first, *others = results.said("sharded 4")
-    assert "step 30 " in first
+    assert f"step {STEPS} " in first
     assert "(4 processes, 2 each)" in first
     assert not any("step" in text or "warning" in text.lower() for text in others)
     out = results.said("sharded 4", "out")

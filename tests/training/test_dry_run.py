@@ -108,15 +108,7 @@ def test_the_size_of_a_checkpoint_is_that_of_a_saved_one(config_file, tmp_path):
     trainer = Trainer(config, CPU)
     expected = measure(trainer).checkpoint_bytes
     trainer.fit(RunFolder.create(config))
-    saved = sum(_numbers(torch.load(next(tmp_path.glob("runs/tiny/*/last.pt")), weights_only=True)))
-    assert expected == pytest.approx(saved, rel=1e-3)
-
-
-def _numbers(value):
-    if isinstance(value, torch.Tensor):
-        yield value.numel() * value.element_size()
-    for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
-        yield from _numbers(part)
+    assert expected == pytest.approx(next(tmp_path.glob("runs/tiny/*/last.pt")).stat().st_size, rel=1e-2)
 
 
 # ---------------------------------------------------------------- the estimate

@@ -253,18 +253,18 @@ def test_what_is_reported_of_pieces_is_of_the_whole_batch(config_file):
     assert b.output.cosines.shape == (8,)
     torch.testing.assert_close(b.output.cosines, a.output.cosines)
     assert float(b.output.loss) == pytest.approx(float(a.output.loss), rel=1e-6)
-    assert float(b.likeness) == pytest.approx(float(a.likeness), rel=1e-5)
+    assert float(b.similarity) == pytest.approx(float(a.similarity), rel=1e-5)
     assert float(b.grad_norm) == pytest.approx(float(a.grad_norm), rel=1e-5)
 
 
-def test_likeness_is_the_mean_cosine(config_file):
+def test_similarity_is_the_mean_cosine(config_file):
     trainer = Trainer(load(config_file), CPU)
     seen = []
     trainer.learner.model.register_forward_hook(lambda _m, _i, out: seen.append(out.detach().double()))
     result = trainer.train_step(next(trainer.feed()))
     x = seen[0]
     cosines = [float(x[i] @ x[j] / (x[i].norm() * x[j].norm())) for i in range(len(x)) for j in range(len(x))]
-    assert float(result.likeness) == pytest.approx(sum(cosines) / len(cosines), rel=1e-4)
+    assert float(result.similarity) == pytest.approx(sum(cosines) / len(cosines), rel=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import threading
 
 import pytest
 
-from sphereface.training import monitor
 from sphereface.training.monitor import Monitor, start_logging
+from sphereface.training.sinks import Session, tensorboard
 
 
 class Full:
@@ -45,7 +45,7 @@ def test_a_log_file_on_a_full_disk_is_told_once(tmp_path, capsys):
     said = capsys.readouterr().err
     assert "Traceback" not in said
     assert "Logging error" not in said
-    assert said.count("train.log could not be written: No space left on device · training goes on") == 1
+    assert said.count("train.log could not be written: No space left on device · training continues") == 1
     assert all(f"line {number}" in said for number in range(3))
 
 
@@ -62,7 +62,7 @@ def test_damaged_lines_are_dropped(tmp_path):
     damaged = [b"\xff\xfe", b"[" * 100_000, b"[1]", b'{"step": "2"}', b'{"loss": 1}', b"null", b'{"step": 1']
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b"\n".join([whole[0], *damaged, whole[1], whole[2]]))
-    with Monitor(tmp_path, tensorboard=False, step=2):
+    with Monitor(Session(tmp_path, step=2), ["jsonl"]):
         pass
     assert path.read_bytes() == b"\n".join([*whole[:2], b""])
 
@@ -71,9 +71,8 @@ def test_events_that_cannot_be_begun_are_told_once(tmp_path, monkeypatch, caplog
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(monitor, "SummaryWriter", full)
-    monkeypatch.setattr(full, "add_scalar", None, raising=False)
-    with caplog.at_level(logging.ERROR), Monitor(tmp_path, tensorboard=True, step=0) as watched:
+    monkeypatch.setattr(tensorboard, "SummaryWriter", full)
+    with caplog.at_level(logging.ERROR), Monitor(Session(tmp_path), ["jsonl", "tensorboard"]) as watched:
         watched.scalars(1, {"train/loss": 1.0}, images_seen=8)
         watched.scalars(2, {"train/loss": 1.0}, images_seen=16)
     assert caplog.text.count("could not be written") == 1
@@ -87,7 +86,7 @@ def test_events_on_a_full_disk_print_no_traceback_and_leave_no_empty_file(tmp_pa
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
-        with caplog.at_level(logging.ERROR), Monitor(tmp_path, tensorboard=True, step=0) as watched:
+        with caplog.at_level(logging.ERROR), Monitor(Session(tmp_path), ["jsonl", "tensorboard"]) as watched:
             for step in range(1, 4):
                 watched.text(step, "config", "x" * 100_000)
                 other = threading.Thread(target=lambda: 1 / 0)

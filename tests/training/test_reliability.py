@@ -24,6 +24,7 @@ from sphereface.errors import Stopped, UserError
 from sphereface.training import monitor
 from sphereface.training.replay import replay
 from sphereface.training.run_folder import RunFolder
+from sphereface.training.sinks import Session, tensorboard
 from sphereface.training.stopping import StopRequest
 
 from .runs import CPU, load, metrics_of, train, train_with
@@ -78,14 +79,13 @@ def test_a_second_ctrl_c_leaves_at_once(config_file):
 def test_a_signal_ends_an_evaluation_at_once_and_it_is_made_after_the_resume(config_file, monkeypatch):
     def endless(*_args, **_kwargs):
         os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(30)
+        time.sleep(60)  # which the signal cuts short
+        pytest.fail("the evaluation was not ended")
 
     with monkeypatch.context() as patch:
         patch.setattr("sphereface.training.validation.embed_files", endless)
-        started = time.monotonic()
         with pytest.raises(Stopped):
             train(config_file)
-        assert time.monotonic() - started < 20
     part = only_run(config_file)
     assert load_checkpoint(part / "last.pt")["meta"]["step"] == 6
     train(config_file, resume="auto")
@@ -141,7 +141,7 @@ def test_ctrl_c_in_a_terminal_reaches_the_workers_too(config_file):
             os.killpg(process.pid, signal.SIGINT)
             break
     rest = process.stderr.read()
-    assert process.wait(timeout=60) == 130, rest
+    assert process.wait(timeout=600) == 130, rest
     assert "stopped by SIGINT at step" in rest
     assert "Traceback" not in rest
     run = only_run(config_file)
@@ -211,7 +211,7 @@ def test_a_real_full_disk_costs_no_step(config_file, small_disk, caplog):
 
 @pytest.mark.parametrize("full_at_the_end", [False, True])
 def test_a_disk_too_full_to_open_events_stops_nothing(tmp_path, monkeypatch, caplog, full_at_the_end):
-    class OnFullDisk(monitor.SummaryWriter):
+    class OnFullDisk(tensorboard.SummaryWriter):
         full, opened = False, 0
 
         def __init__(self, *args, **kwargs):
@@ -219,9 +219,9 @@ def test_a_disk_too_full_to_open_events_stops_nothing(tmp_path, monkeypatch, cap
             self.refuse_when_full()
             super().__init__(*args, **kwargs)
 
-        def add_scalar(self, *args):
+        def _get_file_writer(self):
             self.refuse_when_full()
-            super().add_scalar(*args)
+            return super()._get_file_writer()
 
         def close(self):
             super().close()
@@ -231,8 +231,8 @@ def test_a_disk_too_full_to_open_events_stops_nothing(tmp_path, monkeypatch, cap
             if OnFullDisk.full:
                 raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(monitor, "SummaryWriter", OnFullDisk)
-    with monitor.Monitor(tmp_path, tensorboard=True, step=0) as watch:
+    monkeypatch.setattr(tensorboard, "SummaryWriter", OnFullDisk)
+    with monitor.Monitor(Session(tmp_path), ["jsonl", "tensorboard"]) as watch:
         for step, full in ((1, False), (2, True), (3, True), (4, False)):
             OnFullDisk.full = full
             watch.scalars(step, {"train/loss": 1.0, "train/lr": 0.1, "train/minutes": 2.0}, images_seen=8 * step)
@@ -240,9 +240,9 @@ def test_a_disk_too_full_to_open_events_stops_nothing(tmp_path, monkeypatch, cap
     assert caplog.text.count("could not be written") == 1
     assert OnFullDisk.opened == 3  # at first, at step 3 in vain, at step 4
     assert [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [1, 2, 3, 4]
-    events = EventAccumulator(str(tmp_path))
+    events = EventAccumulator(str(tmp_path), purge_orphaned_data=False)  # files of one second are read in any order
     events.Reload()
-    assert [event.step for event in events.Scalars("train/minutes")] == [1, 4]
+    assert {event.step for event in events.Scalars("train/minutes")} == {1, 4}
 
 
 # ---------------------------------------------------------------- not finite

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import math
 import os
 import re
 import shutil
+import typing
 import zipfile
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import pytest
 import torch
 
 from sphereface.checkpoint import BadCheckpoint, load_checkpoint, save_checkpoint
+from sphereface.config import Config
 from sphereface.data.packing import pack
 from sphereface.data.sources import open_source
 from sphereface.errors import UserError
@@ -23,6 +26,8 @@ from sphereface.training import monitor, run_folder
 from sphereface.training.resuming import _check_scaler, same_choice
 from sphereface.training.run import run_training
 from sphereface.training.run_folder import RunFolder
+from sphereface.training.same_run import what_trains
+from sphereface.training.sinks import Session
 from sphereface.training.trainer import Trainer
 from sphereface.training.training_set import sample_of, sampled_labels
 
@@ -409,6 +414,19 @@ def test_two_branches_that_are_left_do_not_overwrite_each_other(tmp_path):
     assert marks == [0, 1]
 
 
+def test_resume_from_a_checkpoint_that_was_set_aside_says_what_to_do(tmp_path):
+    run = made(tmp_path, [2, 4], last=4, best=None)
+    (tmp_path / "run.json").write_text('{"status": "running"}')
+    run.branch_at(tmp_path / "step-00000002.pt", 2, None)
+    aside = tmp_path / "abandoned" / "step-00000004.pt"
+    with pytest.raises(UserError) as caught:
+        RunFolder.find(str(aside), None)
+    back = tmp_path / "step-00000004.pt"
+    new = f"start a new run from its weights: train.init_from={aside}, without --resume"
+    start = f"--resume: {aside} was set aside when its run was resumed from an earlier step · "
+    assert str(caught.value) == f"{start}move it and its .json to {tmp_path} and give --resume {back}, or {new}"
+
+
 def test_another_file_of_the_same_step_takes_its_place(tmp_path):
     run = made(tmp_path, [2], last=2, best=None)
     mine = checkpoint(tmp_path, "mine.pt", 2, mark=1)
@@ -543,6 +561,38 @@ def test_auto_knows_a_path_in_another_spelling(config_file, faces, monkeypatch):
     assert auto(config_file, f"data.train={faces}/pairs") is None
 
 
+PATHS = {
+    "runs_dir", "data.train", "data.root", "data.exclude_file", "train.init_from",
+    "train.teacher.embeddings", "train.teacher.onnx", "train.teacher.checkpoint",
+}  # fmt: skip
+NAMES = {"name", "eval.select", "loss.name", "model.name"}  # keys of texts without choices that are no paths
+
+
+def texts_in(section: type, prefix: str = "") -> set[str]:
+    """Keys that take any text."""
+    hints, found = typing.get_type_hints(section), set[str]()
+    for field in dataclasses.fields(section):
+        kind, key = hints[field.name], f"{prefix}{field.name}"
+        if dataclasses.is_dataclass(kind):
+            found |= texts_in(kind, f"{key}.")
+        elif str in (kind, *typing.get_args(kind)) and typing.get_origin(kind) not in (tuple, dict):
+            found |= set() if field.metadata.get("choices") else {key}
+    return found
+
+
+def test_every_path_of_a_configuration_counts_in_any_spelling(config_file, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert texts_in(Config) - NAMES == PATHS
+    for key in sorted(PATHS):
+        more = ("train.teacher.losses={cosine: 1}",) if "teacher" in key else ()
+        one, other, third = (
+            what_trains(load(config_file, *more, f"{key}={spelling}"))
+            for spelling in ("a/x.npz", f"{tmp_path}/b/..//a/x.npz", "a/y.npz")
+        )
+        assert one == other, key
+        assert one != third, key
+
+
 def test_a_new_run_says_what_keeps_it_from_resuming(config_file, caplog):
     unfinished(config_file, "far", "2026-03-02T10:00:00+0000", "train.lr=0.01", "seed=7")
     unfinished(config_file, "near", "2026-03-01T10:00:00+0000", "seed=7")
@@ -595,7 +645,7 @@ def test_a_name_that_no_file_can_have_is_one_line(finished, name):
 def test_metrics_of_something_else_are_dropped_line_by_line(tmp_path):
     good = b'{"step": 1, "train/loss": 2.0}\n'
     (tmp_path / "metrics.jsonl").write_bytes(good + b'{"step": "x"}\n[1]\n7\n{"step": 2, "x": "\xc3\n' + b"[" * 10**5)
-    with monitor.Monitor(tmp_path, tensorboard=False, step=5):
+    with monitor.Monitor(Session(tmp_path, step=5), ["jsonl"]):
         pass
     assert (tmp_path / "metrics.jsonl").read_bytes() == good
 
@@ -628,7 +678,7 @@ def test_a_disk_that_is_full_at_the_end_does_not_hide_the_reason(finished, tmp_p
 def test_figures_that_cannot_be_written_from_the_start_only_warn(tmp_path, monkeypatch, caplog):
     with monkeypatch.context() as patch:
         patch.setattr(Path, "open", full)
-        watch = monitor.Monitor(tmp_path, tensorboard=False, step=0)
+        watch = monitor.Monitor(Session(tmp_path), ["jsonl"])
     with watch:
         watch.scalars(1, {"train/loss": 2.0}, images_seen=8)
     assert caplog.text.count("could not be written") == 1

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from sphereface.checkpoint import load_checkpoint, save_checkpoint
-from sphereface.commands.export import run as export_main
+from sphereface.cli import run_command
 from sphereface.errors import Stopped, UserError
 from sphereface.models import SideBySide, load_model
 from sphereface.training.dry_run import dry_run
@@ -282,7 +282,10 @@ def test_networks_side_by_side_start_no_other_training(config_file):
 def test_the_joined_checkpoint_is_exported_and_says_what_it_is(config_file, tmp_path):
     joined = run_training(str(config_file), TWO)
     output = tmp_path / "joined.torchscript"
-    assert export_main([str(joined), "--format", "torchscript", "--layout", "nchw", "--output", str(output)]) == 0
+    assert (
+        run_command("export", [str(joined), "--format", "torchscript", "--layout", "nchw", "--output", str(output)])
+        == 0
+    )
     pixels = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)
     with torch.no_grad():
         wanted = load_model(joined).model((pixels.float() - 127.5) / 128)

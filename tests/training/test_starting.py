@@ -16,6 +16,7 @@ from sphereface.losses.shards import Shard
 from sphereface.losses.whole_head import take_known
 from sphereface.training.starting import start_from
 from sphereface.training.trainer import Trainer
+from sphereface.weights import DEFAULT
 
 from ..pictures import make_training_set
 from .runs import CPU, load, train
@@ -55,6 +56,14 @@ def test_rows_of_known_identities_are_taken_by_name(config_file, first, tmp_path
     left = [name for k, name in enumerate(names) if torch.equal(head[k], fresh[k])]
     assert (kept, left) == (["id00", "id02", "id03", "id04"], ["id05", "id06", "new"])
     assert "the head has the rows of 4 of 7 identities, the rest start fresh" in caplog.text
+
+
+def test_the_network_that_ships_is_named(config_file, first, monkeypatch):
+    monkeypatch.setattr("sphereface.weights.CHECKPOINT", first)
+    trainer = Trainer(load(config_file, f"train.init_from={DEFAULT}"), CPU)
+    trainer.begin()
+    weights = load_checkpoint(first)["model"]
+    assert all(torch.equal(value, weights[name]) for name, value in trainer.learner.model.state_dict().items())
 
 
 def test_new_takes_none(config_file, first):

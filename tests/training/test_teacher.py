@@ -18,12 +18,14 @@ from sphereface import files
 from sphereface.checkpoint import BadCheckpoint, load_checkpoint, save_checkpoint
 from sphereface.cli import main
 from sphereface.errors import ConfigError, UserError
+from sphereface.losses.teacher import LEAST_IMAGES
 from sphereface.training import teacher_table
 from sphereface.training.distributed import World
 from sphereface.training.dry_run import dry_run
 from sphereface.training.replay import replay
 from sphereface.training.trainer import Trainer
 
+from ..data.shards import write_tar
 from ..pictures import make_training_set
 from .runs import CPU, load, metrics_of, train
 
@@ -214,6 +216,62 @@ def test_a_kept_step_is_repeated_with_its_teacher(config_file, told, table, tmp_
         replay(tmp_path / "kept.pt", CPU)
 
 
+def test_two_images_never_have_one_row(config_file, told, faces, tmp_path):
+    """``002.jpg``, another image, beside ``002.png``."""
+    shutil.copytree(faces / "train", tmp_path / "both")
+    image = sorted((tmp_path / "both").rglob("*.png"))[2]
+    cv2.imwrite(str(image.with_suffix(".jpg")), cv2.imread(str(image))[:, ::-1])
+    with pytest.raises(UserError, match=rf"one row, .*{image.stem}\.png, for two images .*\.jpg and .*\.png ·"):
+        Trainer(load(config_file, *told, f"data.train={tmp_path / 'both'}"), CPU)
+
+
+def test_two_members_of_one_name_never_have_one_row(config_file, told, faces, tmp_path):
+    images = [(name, (faces / "train" / name).read_bytes()) for name in names_of(faces)]
+    members = [m for name, data in images for m in ((name, data), (f"{name[:-4]}.cls", b"%d" % len(data)))]
+    again = write_tar(tmp_path / "again.tar", [*members, *members[:2]])
+    trainer = Trainer(load(config_file, *told, f"data.train={again}"), CPU)  # the same image twice: the same row
+    assert len(trainer.source) == 36
+    other = write_tar(tmp_path / "other.tar", [*members, (members[0][0], images[-1][1]), members[1]])
+    with pytest.raises(UserError, match=rf"two images named .*{members[0][0]}, and a table has one row"):
+        Trainer(load(config_file, *told, f"data.train={other}"), CPU)
+
+
+def test_every_spelling_of_a_folder_and_a_list_of_it_find_their_rows(config_file, told, faces, table, monkeypatch):
+    monkeypatch.chdir(faces)
+    wanted = kept(Trainer(load(config_file, *told), CPU))
+    for spelling in ("train", "./train", "train//", f"{faces.parent}//{faces.name}/./train"):
+        trainer = Trainer(load(config_file, *told, f"data.train={spelling}"), CPU)
+        np.testing.assert_array_equal(kept(trainer), wanted)
+    altered(table, lambda arrays: arrays.update(root=np.array(str(faces / "train"))))  # as sphereface embed writes it
+    text = "".join(f"train/{name} {number // 7}\n" for number, name in enumerate(names_of(faces)))
+    Path("list.txt").write_text(text, encoding="utf-8")
+    for spelling in ("list.txt", f"{faces}/list.txt"):
+        trainer = Trainer(load(config_file, *told, f"data.train={spelling}"), CPU)
+        np.testing.assert_array_equal(kept(trainer), wanted)
+
+
+@pytest.mark.parametrize(("name", "least"), LEAST_IMAGES.items())
+def test_a_loss_of_pairs_needs_a_pair_in_a_piece(config_file, told, name, least):
+    losses = (*told, f"train.teacher.losses={{{name}: 1}}")
+    message = f"train.micro_batch: got {least - 1}, so that {name} .* sees {least - 1} images .* {least} or more"
+    with pytest.raises(UserError, match=message):
+        Trainer(load(config_file, *losses, f"train.micro_batch={least - 1}"), CPU)
+    with pytest.raises(UserError, match=f"train.batch_size: got {least - 1}"):
+        Trainer(load(config_file, *losses, f"train.batch_size={least - 1}"), CPU)
+    train(config_file, *losses, "train.batch_size=7", "train.micro_batch=6", "train.steps=2")  # a piece of one
+
+
+def alike(arrays):
+    arrays["embeddings"] = np.linspace(1, 2, 35)[:, None] * np.arange(1.0, T + 1)
+
+
+@pytest.mark.parametrize("center", ["false", "true"])
+def test_a_teacher_that_tells_no_images_apart_is_refused(config_file, told, table, center):
+    altered(table, alike)
+    with pytest.raises(UserError, match=r"teacher\.npz: all 35 embeddings have the same direction"):
+        Trainer(load(config_file, *told, f"train.teacher.center={center}"), CPU)
+
+
 # ---------------------------------------------------------------- a network as the teacher
 
 
@@ -272,6 +330,38 @@ def test_what_was_embedded_before_a_kill_is_not_embedded_again(config_file, monk
     np.testing.assert_allclose(kept(again), kept(whole), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("value", [0.0, np.nan, 1e30, 1.0])
+def test_rows_that_were_changed_after_they_were_computed_are_embedded_again(config_file, monkeypatch, caplog, value):
+    master = checkpoint_of(config_file)
+    monkeypatch.setattr(teacher_table, "_BLOCK", 8)
+    wanted = kept(embedded(master, config_file, "checkpoint")).copy()
+    path = next((config_file.parent / "runs" / "teachers").glob("*.npy"))
+    rows = np.load(path)
+    rows[9] = value
+    np.save(path, rows)
+    np.testing.assert_array_equal(kept(embedded(master, config_file, "checkpoint")), wanted)
+    assert f"{path}: 1 of 5 blocks of embeddings were changed after they were computed" in caplog.text
+
+
+def test_the_file_of_another_teacher_is_not_believed(config_file):
+    one, other = (train(config_file, *SHORT, f"name=t{seed}", f"seed={seed}") / "last.pt" for seed in (3, 4))
+    wanted = kept(embedded(one, config_file, "checkpoint")).copy()
+    path = next((config_file.parent / "runs" / "teachers").glob("*.npy"))
+    embedded(other, config_file, "checkpoint")
+    strange = next(each for each in path.parent.glob("*.npy") if each != path)
+    for suffix in (".npy", ".done"):
+        shutil.copy(strange.with_suffix(suffix), path.with_suffix(suffix))
+    np.testing.assert_array_equal(kept(embedded(one, config_file, "checkpoint")), wanted)
+
+
+def test_a_teacher_that_gives_nothing_is_named_with_its_file(config_file, monkeypatch):
+    master = checkpoint_of(config_file)
+    real = teacher_table.embed_batch
+    monkeypatch.setattr(teacher_table, "embed_batch", lambda *args: real(*args) * 0)
+    with pytest.raises(UserError, match=r"last\.pt, kept in .*teachers/last-\w+\.npy: 35 of 35 .* delete the file"):
+        embedded(master, config_file, "checkpoint")
+
+
 def test_processes_share_the_blocks_that_the_first_found_missing(config_file, monkeypatch):
     """Another process may have marked a block before this one looks."""
 
@@ -285,7 +375,8 @@ def test_processes_share_the_blocks_that_the_first_found_missing(config_file, mo
     master = checkpoint_of(config_file)
     monkeypatch.setattr(teacher_table, "_BLOCK", 8)
     trainer = embedded(master, config_file, "checkpoint")
-    next((Path(trainer.config.runs_dir) / "teachers").glob("*.done")).write_bytes(bytes([1, 0, 0, 0, 0]))
+    marks = next((Path(trainer.config.runs_dir) / "teachers").glob("*.done"))
+    marks.write_bytes(marks.read_bytes()[:16] + bytes(4 * 16))
     shares = []
     monkeypatch.setattr(teacher_table, "_fill", lambda *args, **_: shares.append(args[4].tolist()))
     embedder = teacher_table.Embedder.of_checkpoint(master, device=CPU)

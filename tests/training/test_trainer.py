@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import math
@@ -349,7 +350,9 @@ def test_resume_refuses_another_network_and_other_data(config_file, tmp_path):
         Trainer(load(config_file, f"data.train={other}"), CPU).restore(run / "last.pt")
 
 
-def test_the_clock_ends_a_run_and_drives_the_schedules(config_file):
+def test_the_clock_ends_a_run_and_drives_the_schedules(config_file, monkeypatch):
+    now = itertools.count(0, 0.09)  # seconds: how long a step takes does not depend on the machine
+    monkeypatch.setattr("sphereface.training.progress.time.perf_counter", lambda: next(now))
     run = train(
         config_file,
         "train.max_minutes=0.02",

@@ -13,6 +13,7 @@ from .grouping import Grouped, Label, by_label, checked_label
 LABEL_COLUMNS = ("identity", "label", "cls")
 _IMAGE_COLUMNS = ("image", "img", "jpg")
 _SHOWN = 8
+_LONGEST_TYPE = 80  # characters of a type in a message
 
 
 class Columns(NamedTuple):
@@ -61,6 +62,16 @@ def find_columns(schema: Any, place: str) -> Columns:
     image = _chosen(images, _of_type(features, "Image") or [name for name in _IMAGE_COLUMNS if name in images])
     labels = [field.name for field in schema if _is_label(field.type)]
     label = _chosen([], [name for name in LABEL_COLUMNS if name in labels] or _of_type(features, "ClassLabel"))
+    for name, wanted, found, allowed in (
+        (image, _IMAGE_COLUMNS, images, "struct<bytes, path> or binary"),
+        (label, LABEL_COLUMNS, labels, "integers or texts"),
+    ):
+        named = next((each for each in wanted if each in schema.names), "")
+        if name not in found and named and named not in found and schema.names.count(named) == 1:
+            kind = printable(str(schema.field(named).type))[:_LONGEST_TYPE]
+            raise UserError(
+                f"{place}: column {named}: got the type {kind} · allowed: {allowed} · write it again with another type"
+            )
     if image not in images or label not in labels or schema.names.count(image) + schema.names.count(label) != 2:
         what = "the image" if image not in images else "the label"
         columns = ", ".join(f"{printable(field.name)[:40]}: {str(field.type)[:40]}" for field in list(schema)[:_SHOWN])
@@ -148,9 +159,7 @@ def _is_image(kind: Any) -> bool:
     types = pyarrow().types
     if types.is_struct(kind):
         fields = {field.name: field.type for field in kind}
-        return (
-            "bytes" in fields and "path" in fields and _is_binary(fields["bytes"]) and types.is_string(fields["path"])
-        )
+        return "bytes" in fields and "path" in fields and _is_binary(fields["bytes"]) and _is_text(fields["path"])
     return _is_binary(kind)
 
 
@@ -159,6 +168,13 @@ def _is_binary(kind: Any) -> bool:
     return bool(types.is_binary(kind) or types.is_large_binary(kind))
 
 
-def _is_label(kind: Any) -> bool:
+def _is_text(kind: Any) -> bool:
     types = pyarrow().types
-    return bool(types.is_integer(kind) or types.is_string(kind) or types.is_large_string(kind))
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
+
+
+def _is_label(kind: Any) -> bool:
+    """Integers or texts, or a dictionary of them: categories of pandas."""
+    types = pyarrow().types
+    kind = kind.value_type if types.is_dictionary(kind) else kind
+    return bool(types.is_integer(kind)) or _is_text(kind)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -45,9 +46,7 @@ class FolderSource:
         self._paths = TextTable(name for names in identities.values() for name in names)
         counts = [len(names) for names in identities.values()]
         self.labels = Labels.of_counts(counts)
-        folders = {name.partition("/")[0] for name in walked.names if "/" in name}
-        if len(folders) > len(identities):
-            log.info("data: %s: folders that differ in Unicode's form alone count as one identity", self.root)
+        say_forms({name.partition("/")[0] for name in walked.names if "/" in name})
         deeper = sum(name.count("/") > 1 for name in walked.names)
         say_left_out(walked, num_deeper=deeper)
 
@@ -80,7 +79,19 @@ def first_folders(names: Sequence[str]) -> tuple[list[str], int]:
     prefix = f"{shared}/" if shared else ""
     below = [name.removeprefix(prefix) if name.startswith(prefix) else "" for name in names]
     deeper = sum(name.count("/") > 1 for name in below)
-    return [nfc(name.partition("/")[0]) if "/" in name else "" for name in below], deeper
+    identities = [name.partition("/")[0] if "/" in name else "" for name in below]
+    say_forms(set(identities))
+    return list(map(nfc, identities)), deeper
+
+
+def say_forms(names: Iterable[str]) -> None:
+    """Log where different names of identities are one in Unicode's composed form."""
+    several = [name for name, count in Counter(map(nfc, names)).items() if count > 1]
+    if several:
+        sentence = (
+            "data: %d identities have names that differ in Unicode's form alone, such as %s: each is one identity"
+        )
+        log.warning(sentence, len(several), printable(several[0]))
 
 
 def _common(folders: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ from ...errors import UserError, printable, shown
 from ..identities import Labels
 from ..walking import nfc
 from .base import grouped, say_gaps
-from .folder import first_folders
+from .folder import first_folders, say_forms
 from .listing import MOST_LABEL, names_of_labels
 
 Label = int | str
@@ -80,6 +80,7 @@ def by_label(names: Sequence[str], labels: Sequence[Label | None], place: str, w
             "numbers for all, or names for all"
         )
     if not numbers:
+        say_forms({str(label) for label in labels})
         return _by_name(names, [nfc(str(label)) for label in labels], range(len(names)))
     return _by_number(names, numbers, place)
 

@@ -16,6 +16,7 @@ takes its identities from one of these, the first of which any image has.
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections import Counter
 from pathlib import Path
@@ -31,6 +32,8 @@ from .listing import whole_number
 from .members import member_name
 from .shards import shard_paths
 from .spans import MappedFiles, Spans, SpanSource
+
+log = logging.getLogger(__name__)
 
 _KINDS = (".cls", ".json", ".txt")
 _JSON_KEYS = ("identity", "label", "cls")
@@ -79,6 +82,7 @@ class _Index:
         self.sizes: list[int] = []
         self.labels: dict[str, list[Label | None]] = {kind: [] for kind in _KINDS}
         self.others: Counter[str] = Counter()
+        self.again: list[str] = []  # names that an earlier image of the same file has
 
     def grouped(self, path: Path) -> Grouped:
         """The images by identity; what is left out is logged."""
@@ -89,6 +93,12 @@ class _Index:
             say_left_out(walked, loose=loose, num_deeper=num_deeper)
             return grouped
         say_left_out(walked)
+        if self.again:
+            sentence = "images have the name of an earlier one in the same tar file, such as %s: each counts, with its"
+            log.warning(
+                f"data: %s: %d {sentence} own label · if tar -r was to replace them, pack the set anew",
+                *(printable(str(path)), len(self.again), printable(self.again[0])),
+            )
         return by_label(self.names, self.labels[kind], str(path), f"a member {kind}")
 
 
@@ -98,6 +108,7 @@ class _Shard:
     def __init__(self, index: _Index, number: int, path: Path) -> None:
         self.index, self.number, self.path = index, number, path
         self.rows: dict[str, int] = {}  # of the last image with this key
+        self.names: dict[str, int] = {}  # the same with this name
         self.early: dict[tuple[str, str], Label] = {}
         self._same: dict[str, str] = {}  # a name that many images have is held once
 
@@ -119,12 +130,14 @@ class _Shard:
             self.index.others[f"{kind} that belong to no image"] += 1
 
     def _add_image(self, member: Member, name: str, key: str) -> None:
-        index, row = self.index, self.rows.get(key)
-        if row is not None and index.names[row] == name and all(of[row] is None for of in index.labels.values()):
-            raise UserError(
-                f"{self.path}: got two members named {shown(printable(name))} · allowed: one · pack it anew"
-            )
-        self.rows[key] = len(index.names)  # WebDataset allows a key again once the image before has its label
+        index, row = self.index, self.names.get(name)
+        if row is not None:
+            if all(of[row] is None for of in index.labels.values()):
+                raise UserError(
+                    f"{self.path}: got two members named {shown(printable(name))} · allowed: one · pack it anew"
+                )
+            index.again.append(name)
+        self.rows[key] = self.names[name] = len(index.names)  # WebDataset allows a key again after its label
         index.names.append(name)
         index.files.append(self.number)
         index.starts.append(member.start)

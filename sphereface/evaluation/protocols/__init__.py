@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ...data.walking import check_readable
 from ...errors import UserError
 from ...options import suggest
-from ...places import Places, check_set_name, check_set_names, parse_places
+from ...places import Places, allowed_forms, check_set_name, check_set_names, parse_places
 from ..images import Images
 from .all_pairs import AllPairs, AllPairsSet
 from .base import PROTOCOLS, EvaluationSet, Rule, register_protocol
@@ -45,11 +45,6 @@ __all__ = [
     "parse_sets",
     "register_protocol",
 ]
-
-
-def allowed_forms() -> list[str]:
-    """Return what a set may be, a line for each protocol."""
-    return [f"{kind}:{protocol.form}" for kind, protocol in PROTOCOLS.items()]
 
 
 def load_set(name: str, places: Places, *, find_images: bool = True) -> EvaluationSet:

@@ -12,6 +12,7 @@ import numpy as np
 
 from ...errors import UserError
 from ...metrics import IntArray, OperatingPoint, Roc, auc, equal_error_rate, tar_at_far
+from ...places import FORMS
 from ..charts import draw_roc
 from ..embeddings import Embeddings, Features
 from ..images import Images
@@ -113,7 +114,7 @@ class AllPairs(Result):
 class AllPairsSet(EvaluationSet):
     """A folder of people, every image against every other: see :func:`all_pairs`."""
 
-    form = "DIR (DIR/<person>/<image>)"
+    form = FORMS["all-pairs"]
 
     name: str
     images: Images

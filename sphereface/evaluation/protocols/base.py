@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import ClassVar, TypeVar
 
 from ...errors import UserError
-from ...places import is_kind
+from ...places import FORMS, is_kind
 from ..embeddings import Embeddings
 from ..images import Images
 from ..result import Result
@@ -82,6 +82,7 @@ def register_protocol(kind: str) -> Callable[[S], S]:
     def register(protocol: S) -> S:
         protocol.kind = kind
         PROTOCOLS[kind] = protocol
+        FORMS.setdefault(kind, protocol.form)
         return protocol
 
     return register

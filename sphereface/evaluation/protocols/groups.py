@@ -10,14 +10,25 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...data.pair_lists import NUM_FOLDS, Line, consecutive_folds, image_name, is_number, quoted, read_lines
+from ...data.pair_lists import (
+    NUM_FOLDS,
+    Line,
+    check_label_name,
+    consecutive_folds,
+    image_name,
+    is_heading,
+    is_number,
+    quoted,
+    read_lines,
+)
 from ...data.pairs import Pairs
 from ...data.walking import is_of_the_system, what_lies_at
 from ...errors import UserError, shown_key
 from ...metrics import IntArray
+from ...places import FORMS
 from ..embeddings import Embeddings
 from ..images import Images
-from ..labels import check_labels
+from ..labels import check_groups, check_labels, num_repeated_impostors
 from ..lfw import pair_cosines, verify
 from ..parts import parts_of
 from ..people import people_of
@@ -57,7 +68,7 @@ class GroupSet(EvaluationSet):
         groups: two or more, by name.
     """
 
-    form = "DIR (RFW: DIR/txts/<group>/<group>_pairs.txt, DIR/data/<group>/) or DIR,LIST"
+    form = FORMS["groups"]
 
     name: str
     images: Images
@@ -79,6 +90,7 @@ class GroupSet(EvaluationSet):
             raise UserError(
                 f"{source}: got the groups {', '.join(map(shown_key, lists)) or 'none'} · allowed: two groups or more"
             )
+        check_groups(source, sorted(lists.items()))
         names = tuple(sorted({name for pairs in lists.values() for name in pairs.names}))
         row = {name: number for number, name in enumerate(names)}
         groups = tuple(
@@ -101,7 +113,8 @@ class GroupSet(EvaluationSet):
             own = features[group.rows].astype(np.float64)
             outcome = verify(own, group.pairs, subtract_mean=rule.subtract_mean)
             cosines = pair_cosines(own, group.pairs)
-            scores.append(GroupScores(group.name, outcome, cosines, people_of(group.pairs)))
+            repeated = num_repeated_impostors(group.pairs, cosines)
+            scores.append(GroupScores(group.name, outcome, cosines, people_of(group.pairs), repeated))
         return Groups(self.source, tuple(scores), embeddings, rule.subtract_mean)
 
 
@@ -109,7 +122,7 @@ def read_group_list(path: Path) -> dict[str, Pairs]:
     """Read a list with a pair a line: ``image image 0|1 GROUP [fold]``.
 
     The label is 1 for one person and 0 for two. Fields are separated by tabs, commas or spaces, in all lines alike.
-    Without folds, each group has ten.
+    Without folds, each group has ten. One line of column names may come first.
 
     Returns:
         Group → its pairs, in the order of the list.
@@ -120,6 +133,9 @@ def read_group_list(path: Path) -> dict[str, Pairs]:
     lines = read_lines(path)
     separator = next((each for each in ("\t", ",") if each in lines[0].text), None)
     num_fields = len(lines[0].fields(separator))
+    if len(lines) > 1 and is_heading(names := lines[0].fields(separator), lines[1].fields(separator)):
+        check_label_name(path, lines[0].number, names[2])
+        lines = lines[1:]
     found: dict[str, list[_Row]] = {}
     for line in lines:
         group, row = _parse_line(path, line, separator, num_fields)
@@ -142,6 +158,10 @@ def _parse_line(path: Path, line: Line, separator: str | None, num_fields: int) 
             "or spaces, with or without a fold in all lines alike"
         )
     left, right, label, group, *fold = fields
+    if not group.isprintable():
+        raise UserError(
+            f"{path}, line {line.number}: got the group {quoted(group)} · allowed: names without control characters"
+        )
     if label not in ("0", "1"):
         raise UserError(
             f"{path}, line {line.number}: got the label {quoted(label)} · allowed: 1 for one person, 0 for two people, "

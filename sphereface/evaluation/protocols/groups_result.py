@@ -10,13 +10,24 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ...metrics import FloatArray, IntArray, Interval, OperatingPoint, Roc, roc, tar_at_far
+from ...metrics import FloatArray, IntArray, Interval, OperatingPoint, Roc, roc
 from ...metrics.resampling import LEVEL, num_replicates, percentile_intervals, resample
 from ..embeddings import Embeddings
 from ..result import Chart, Result, Rows
 from ..words import count, figure, finite, percent, plain_interval, plain_point, scientific, span
 from .groups_charts import draw_accuracies, far_drawer
-from .groups_scores import ACCURACY, COMMON_FAR, COMMON_TAR, EER, FARS, OWN, GroupScores, Spread, span_in_points
+from .groups_scores import (
+    ACCURACY,
+    COMMON_FAR,
+    COMMON_TAR,
+    EER,
+    FARS,
+    OWN,
+    GroupScores,
+    Spread,
+    points_of,
+    span_in_points,
+)
 from .pairs_result import mirror_line
 
 _UNRESOLVABLE = "not resolvable"
@@ -45,7 +56,8 @@ class Groups(Result):
     def common(self) -> tuple[OperatingPoint, ...]:
         """TAR at each of :data:`FARS` over all pairs of all groups: the common thresholds."""
         scores = np.concatenate([group.scores for group in self.groups])
-        return tar_at_far(roc(scores, np.concatenate([group.same for group in self.groups])), FARS)
+        same = np.concatenate([group.same for group in self.groups])
+        return points_of(roc(scores, same), scores, same, sum(group.num_repeated for group in self.groups))
 
     @cached_property
     def figures_of_groups(self) -> FloatArray:
@@ -159,17 +171,31 @@ class Groups(Result):
     def _names(self) -> Iterator[tuple[int, str]]:
         """(column, name) of the figures that the pairs resolve in every group."""
         yield ACCURACY, "accuracy"
-        yield EER, "EER"
+        if all(group.num_impostor for group in self.groups):
+            yield EER, "EER"
         for number, far in enumerate(FARS):
             if all(group.points[number].resolvable for group in self.groups):
                 yield OWN + number, f"TAR at FAR {scientific(far)}, own threshold"
-        for number, point in enumerate(self.common):
-            if point.resolvable:
-                yield COMMON_TAR + number, f"TAR, common threshold for FAR {scientific(point.far)}"
-                yield COMMON_FAR + number, f"FAR, common threshold for FAR {scientific(point.far)}"
+        for number in self._compared():
+            point = self.common[number]
+            yield COMMON_TAR + number, f"TAR, common threshold for FAR {scientific(point.far)}"
+            yield COMMON_FAR + number, f"FAR, common threshold for FAR {scientific(point.far)}"
+
+    def _compared(self) -> list[int]:
+        """Which of the common thresholds say something of every group."""
+        if not all(group.num_impostor for group in self.groups):
+            return []
+        return [number for number, point in enumerate(self.common) if point.resolvable]
 
     def _confusions(self) -> Iterator[str]:
-        resolvable = [number for number, point in enumerate(self.common) if point.resolvable]
+        resolvable = self._compared()
+        without = [group.name for group in self.groups if not group.num_impostor]
+        if without:
+            yield (
+                f"No pair of two people of group {', '.join(without)} has a score, so nothing says how often people "
+                "are confused there."
+            )
+            return
         if not resolvable:
             yield "There are too few pairs of two people to say how often the recogniser confuses people of each group."
             return
@@ -212,7 +238,7 @@ class Groups(Result):
     def _group_rows(self) -> Rows:
         rows = []
         for number, group in enumerate(self.groups):
-            size = f"{group.curve.num_genuine:,} + {group.curve.num_impostor:,}"
+            size = f"{group.curve.num_genuine:,} + {group.num_impostor:,}"
             rows.append((group.name, size, *self._cells(number, ACCURACY), *self._cells(number, EER)))
         note = (
             f"Pairs are genuine + impostor. 95 % intervals: {len(self.replicates):,} bootstrap draws of {self.unit} "
@@ -246,10 +272,10 @@ class Groups(Result):
             return Rows(("group", "FAR", "impostors used"), (("all", _UNRESOLVABLE, used),), title)
         rows = []
         for row, group in enumerate(self.groups):
-            accepted = round(self.figures_of_groups[row, COMMON_FAR + number] * group.curve.num_impostor)
             far = self._cells(row, COMMON_FAR + number)
             tar = self._cells(row, COMMON_TAR + number)
-            rows.append((group.name, *far, f"{accepted:,} of {group.curve.num_impostor:,}", *tar))
+            accepted = round(np.nan_to_num(self.figures_of_groups[row, COMMON_FAR + number]) * group.num_impostor)
+            rows.append((group.name, *far, f"{accepted:,} of {group.num_impostor:,}", *tar))
         header = ("group", "FAR", "95 % interval", "impostor pairs accepted", "TAR", "95 % interval")
         note = f"Threshold {point.threshold:.5f}, where {used} impostor pairs of all groups may pass."
         if not self.figures_of_groups[:, COMMON_FAR + number].all():
@@ -284,18 +310,18 @@ class Groups(Result):
             known = point.resolvable
             rates: dict[str, Any] = {}
             for name, column in (("tar", COMMON_TAR + at), ("far", COMMON_FAR + at)):
-                rates[name] = float(values[column]) if known else None
+                rates[name] = finite(float(values[column])) if known else None
                 rates[f"{name}_interval"] = plain_interval(intervals[column]) if known else None
             common.append({"far_over_all_groups": point.far, **rates})
         return {
             "name": group.name,
             "num_genuine": group.curve.num_genuine,
-            "num_impostor": group.curve.num_impostor,
+            "num_impostor": group.num_impostor,
             "num_undefined": group.verification.num_undefined,
             "accuracy": float(values[ACCURACY]),
             "accuracy_interval": plain_interval(intervals[ACCURACY]),
             "standard_error": finite(group.verification.standard_error),
-            "eer": float(values[EER]),
+            "eer": finite(float(values[EER])),
             "eer_interval": plain_interval(intervals[EER]),
             "tar_at_far": own,
             "at_common_threshold": common,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -29,12 +29,14 @@ class GroupScores:
         scores: (P,) float64, cosines without a mean subtracted.
         people: who is on the left and the right of each pair, as for
             :func:`~sphereface.metrics.resampling.bootstrap`; None if unknown.
+        num_repeated: impostor pairs with a score that the list has before.
     """
 
     name: str
     verification: Verification
     scores: FloatArray
     people: People | None
+    num_repeated: int = 0
 
     @property
     def same(self) -> BoolArray:
@@ -46,18 +48,31 @@ class GroupScores:
         """ROC of the cosines without a mean subtracted; undefined impostor pairs are not among its pairs."""
         return roc(self.scores, self.same)
 
+    @property
+    def num_impostor(self) -> int:
+        """Impostor pairs behind the curve; 0 where none has a score."""
+        return self.curve.num_impostor if has_impostors(self.scores, self.same) else 0
+
     @cached_property
     def points(self) -> tuple[OperatingPoint, ...]:
         """TAR at each of :data:`FARS` at the group's own threshold."""
-        return tar_at_far(self.curve, FARS)
+        return points_of(self.curve, self.scores, self.same, self.num_repeated)
 
     def figures(self, curve: Roc, weights: IntArray, thresholds: Sequence[float]) -> FloatArray:
-        """Return accuracy, EER, TAR at own thresholds, TAR and FAR at common thresholds; NaN without both kinds."""
+        """Return accuracy, EER, TAR at own thresholds, TAR and FAR at common thresholds.
+
+        All are NaN where the curve lacks a kind of pairs. All but the accuracy are NaN where no impostor pair has a
+        score: the group would seem to be confused in every pair.
+        """
+        figures = np.full(COMMON_FAR + len(FARS), np.nan)
         if not curve.num_genuine or not curve.num_impostor:
-            return np.full(COMMON_FAR + len(FARS), np.nan)
-        own = [point.tar for point in tar_at_far(curve, FARS)]
-        far, tar = rates_at(curve, thresholds)
-        return np.array([self._accuracy(weights), equal_error_rate(curve), *own, *tar, *far])
+            return figures
+        figures[ACCURACY] = self._accuracy(weights)
+        if self.num_impostor:
+            own = [point.tar for point in tar_at_far(curve, FARS)]
+            far, tar = rates_at(curve, thresholds)
+            figures[EER:] = [equal_error_rate(curve), *own, *tar, *far]
+        return figures
 
     def _accuracy(self, weights: IntArray) -> float:
         """Mean of the folds' accuracies, where pairs count as often as weights say; thresholds stay as they are."""
@@ -126,6 +141,19 @@ class Spread:
             "standard_deviation_interval": plain_interval(self.deviation_interval),
             "beyond_chance": self.beyond_chance,
         }
+
+
+def has_impostors(scores: FloatArray, same: BoolArray) -> bool:
+    """Return whether an impostor pair has a score."""
+    return not np.isnan(scores[~same]).all()
+
+
+def points_of(curve: Roc, scores: FloatArray, same: BoolArray, num_repeated: int) -> tuple[OperatingPoint, ...]:
+    """Return TAR at each of :data:`FARS`, not resolvable where no impostor pair has a score."""
+    points = tar_at_far(curve, FARS, num_repeated=num_repeated)
+    if has_impostors(scores, same):
+        return points
+    return tuple(replace(point, num_impostor=0, num_repeated=0) for point in points)
 
 
 def span_in_points(interval: Interval) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from ...errors import UserError
 from ...metrics import FAR_TARGETS, BoolArray, IntArray, OperatingPoint, roc, tar_at_far
 from ...metrics.identification import TIE_FLOAT32
+from ...places import FORMS
 from ..embeddings import Embeddings, Features
 from ..images import Images
 from ..people import People, list_people, mean_of, unit_rows
@@ -88,7 +89,7 @@ class Identification(Result):
 class IdentificationSet(EvaluationSet):
     """A folder of people, searched in itself: see :func:`identify`."""
 
-    form = "DIR (DIR/<person>/<image>)"
+    form = FORMS["identification"]
 
     name: str
     images: Images

@@ -34,6 +34,7 @@ from ...metrics.ijb import (
     tpr_at_nearest_fpr,
 )
 from ...metrics.subjects import REPLICATES, bootstrap_tar, subjects_of
+from ...places import FORMS
 from ..embeddings import Embeddings
 from ..ijb_files import (
     ImageList,
@@ -45,7 +46,7 @@ from ..ijb_files import (
 )
 from ..ijb_subjects import SearchLists, read_template_subjects
 from ..images import Images
-from ..labels import list_doubts
+from ..labels import list_doubts, repeated_pairs
 from ..pair_products import pair_products
 from ..pooling import Flip, Pooled, PoolMode, pool
 from ..template_rows import rows_of
@@ -69,6 +70,7 @@ class IjbSet(EvaluationSet):
         benchmark: what its files start with, such as ``"ijbc"``.
         image_list: which images make up which template.
         pairs: of templates, as rows into the sorted templates.
+        distinct: the same without pairs that the list has before. Only the field's figures count these again.
         detector_score: (N,) float64; None without its file.
         searches: of 1:N identification; None without its files.
         modes: test modes that the user named; () for the default.
@@ -76,13 +78,14 @@ class IjbSet(EvaluationSet):
         left_out: what the lists that are not there cost, and where lists contradict each other, a line each.
     """
 
-    form = "DIR[,CROPS][,MODE…] (DIR: ijbc_face_tid_mid.txt, …; MODE: N1D1F2, …)"
+    form = FORMS["ijb"]
 
     name: str
     images: Images
     benchmark: str
     image_list: ImageList
     pairs: TemplatePairs
+    distinct: TemplatePairs
     detector_score: FloatArray | None
     searches: SearchLists | None
     modes: tuple[PoolMode, ...]
@@ -123,8 +126,14 @@ class IjbSet(EvaluationSet):
             probes = read_template_subjects(files.probes)
             lists = SearchLists(galleries, probes, (*files.galleries, files.probes))
         pairs = read_template_pairs(files.pairs, image_list.templates)
+        distinct = _distinct(pairs, len(image_list.templates))
         known = _known(image_list.templates, lists)
         doubts = list_doubts(image_list, pairs, known, (files.media, files.pairs))
+        if again := len(pairs.same) - len(distinct.same):
+            doubts.append(
+                f"{files.pairs.name}: {again:,} of {len(pairs.same):,} pairs are there already; only InsightFace's "
+                "figures count them again"
+            )
         score = None if files.scores is None else read_detections(files.scores, image_list.images).score
         return cls(
             name,
@@ -132,6 +141,7 @@ class IjbSet(EvaluationSet):
             files.name,
             image_list,
             pairs,
+            distinct,
             score,
             lists,
             modes,
@@ -150,13 +160,12 @@ class IjbSet(EvaluationSet):
         modes = self.modes or (self._default_mode(embeddings),)
         first = self._pool(embeddings, modes[0])
         subject = self._subjects(first).astype(np.int32)
-        scores = pair_products(first.templates, self.pairs.left, self.pairs.right)
-        intervals = bootstrap_tar(
-            scores, self.pairs.same, subject[self.pairs.left], subject[self.pairs.right], replicates=REPLICATES
-        )
-        ordered = SortedScores.of(scores, self.pairs.same)
+        pairs = self.distinct
+        scores = pair_products(first.templates, pairs.left, pairs.right)
+        intervals = bootstrap_tar(scores, pairs.same, subject[pairs.left], subject[pairs.right], replicates=REPLICATES)
+        ordered = SortedScores.of(scores, pairs.same)
         del scores  # 125 MB on IJB-C
-        field = [self._field_figures(modes[0], first, ordered)]
+        field = [self._field_figures(modes[0], first, ordered if pairs is self.pairs else self._all_scores(first))]
         result = Ijb(
             benchmark=self.benchmark,
             pairs=self.pairs_path,
@@ -178,11 +187,11 @@ class IjbSet(EvaluationSet):
         )
         for mode in modes[1:]:
             pooled = self._pool(embeddings, mode)
-            ordered = SortedScores.of(
-                pair_products(pooled.templates, self.pairs.left, self.pairs.right), self.pairs.same
-            )
-            field.append(self._field_figures(mode, pooled, ordered))
+            field.append(self._field_figures(mode, pooled, self._all_scores(pooled)))
         return replace(result, field=tuple(field))
+
+    def _all_scores(self, pooled: Pooled) -> SortedScores:
+        return SortedScores.of(pair_products(pooled.templates, self.pairs.left, self.pairs.right), self.pairs.same)
 
     def _field_figures(self, mode: PoolMode, pooled: Pooled, scores: SortedScores) -> FieldFigures:
         found = None if self.searches is None else self._search_both(pooled, self.searches)
@@ -261,6 +270,12 @@ class IjbSet(EvaluationSet):
             for path, gallery, searches, own in zip(lists.paths[:-1], lists.galleries, found, intervals, strict=True)
         )
         return SearchFigures(galleries, of_mean)
+
+
+def _distinct(pairs: TemplatePairs, num_templates: int) -> TemplatePairs:
+    """Return the pairs without those that the list has before; the same object where there are none."""
+    kept = ~repeated_pairs(pairs.left, pairs.right, num_templates)
+    return pairs if kept.all() else TemplatePairs(pairs.left[kept], pairs.right[kept], pairs.same[kept])
 
 
 def _known(templates: IntArray, lists: SearchLists | None) -> IntArray:

@@ -10,6 +10,7 @@ from ...data.bins import is_bin, read_bin
 from ...data.pairs import Pairs, read_pairs
 from ...data.walking import what_lies_at
 from ...errors import UserError
+from ...places import FORMS
 from ..embeddings import Embeddings, Features
 from ..images import Images
 from ..labels import check_labels, shared_pairs
@@ -32,7 +33,7 @@ class PairSet(EvaluationSet):
         dev_train: for view 1, the list that mean and threshold come from; it shares the names of ``pairs``.
     """
 
-    form = "DIR (with DIR/pairs.txt), DIR,PAIRS or FILE.bin"
+    form = FORMS["pairs"]
 
     name: str
     images: Images

@@ -29,6 +29,7 @@ from ...metrics import (
 )
 from ..charts import draw_folds, draw_roc, draw_scores
 from ..embeddings import Embeddings
+from ..labels import num_repeated_impostors
 from ..lfw import Verification, pair_cosines
 from ..people import people_of, people_of_names
 from ..result import Chart, Example, Examples, Result, Rows
@@ -76,7 +77,8 @@ class PairsResult(Result):
     @cached_property
     def points(self) -> tuple[OperatingPoint, ...]:
         """TAR at the usual false accept rates, also at those that the pairs cannot resolve."""
-        return tar_at_far(self.curve)
+        repeated = num_repeated_impostors(self.pairs, self.verification.scores)
+        return tar_at_far(self.curve, num_repeated=repeated)
 
     @cached_property
     def intervals(self) -> Intervals:
@@ -151,9 +153,10 @@ class PairsResult(Result):
         """ROC, histograms of the scores, folds."""
         result, curve = self.verification, self.curve
         counts = score_histogram(result.scores, result.same)
+        repeated = self.points[0].num_repeated
         threshold = float(result.thresholds.mean()) if len(result.thresholds) else None
         charts = [
-            Chart("roc", "ROC", lambda axes: draw_roc(axes, curve)),
+            Chart("roc", "ROC", lambda axes: draw_roc(axes, curve, num_repeated=repeated)),
             Chart("scores", "Scores", lambda axes: draw_scores(axes, *counts, threshold)),
         ]
         if len(result.accuracies) > 1:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,12 +14,14 @@ import numpy as np
 from ...data.pair_lists import quoted
 from ...data.pairs import Pairs
 from ...data.text_files import read_text_lines
-from ...errors import UserError
+from ...errors import UserError, shown_key
 from ...metrics import FloatArray, error_versus_discard, partial_area, roc, tar_at_far
+from ...places import FORMS
 from ..charts import draw_discard
 from ..columns import finite_number
 from ..embeddings import Embeddings
 from ..images import Images, stem_of
+from ..labels import num_repeated_impostors
 from ..lfw import pair_cosines
 from ..result import Chart, Result, Rows
 from ..words import finite, percent, scientific
@@ -167,7 +170,7 @@ class QualitySet(EvaluationSet):
         source: what the quality is from, for people.
     """
 
-    form = "DIR,PAIRS[,QUALITY.txt]"
+    form = FORMS["quality"]
 
     name: str
     images: Images
@@ -189,7 +192,7 @@ class QualitySet(EvaluationSet):
     @classmethod
     def of(cls, pair_set: PairSet, file: Path | None) -> QualitySet:
         """Return the same pairs with the quality of a file; None takes the length of the embeddings."""
-        quality = None if file is None else read_quality(file, pair_set.images.names)
+        quality = None if file is None else read_quality(file, pair_set.images.names, pair_set.images.root)
         return cls(pair_set.name, pair_set.images, pair_set.pairs, quality, "" if file is None else file.name)
 
     def evaluate(self, embeddings: Embeddings, rule: Rule) -> Quality:  # noqa: ARG002 - thresholds of plain cosines
@@ -207,7 +210,7 @@ class QualitySet(EvaluationSet):
         same = self.pairs.same
         of_pair = np.minimum(quality[self.pairs.left], quality[self.pairs.right])[same]
         curves = []
-        for point in tar_at_far(roc(scores, same)):
+        for point in tar_at_far(roc(scores, same), num_repeated=num_repeated_impostors(self.pairs, scores)):
             if point.resolvable:
                 errors = ~(scores[same] > point.threshold)
                 curve = error_versus_discard(errors, of_pair, FRACTIONS)
@@ -216,12 +219,14 @@ class QualitySet(EvaluationSet):
         return Quality(measure, tuple(curves), int(same.sum()), self.pairs.path)
 
 
-def read_quality(path: Path, names: Sequence[str]) -> FloatArray:
+def read_quality(path: Path, names: Sequence[str], root: Path | None = None) -> FloatArray:
     """Read the quality of images: a line ``image quality`` each, separated by a tab, a comma or spaces.
 
     Args:
         path: the file. Its first line may be a header, without digits, dots and slashes.
-        names: (M,) of the images. Their suffixes may differ from those in the file.
+        names: (M,) of the images. Their suffixes may differ from those in the file. Where the file has none of these
+            names, it may have whole paths, or the last parts of the names if these differ.
+        root: folder of the images.
 
     Returns:
         (M,) float64, in the order of ``names``.
@@ -241,19 +246,32 @@ def read_quality(path: Path, names: Sequence[str]) -> FloatArray:
             raise UserError(
                 f"{path}, line {number}: got {quoted(line)} · expected 'image quality', a finite decimal number"
             )
+        name = name.replace("\\", "/").removeprefix("./")
         if name in found:
             raise UserError(f"{path}, line {number}: {quoted(name)} has a quality before · allowed: one for each image")
         found[name] = value
     stems: dict[str, float | None] = {}
     for name, value in found.items():  # a.png and a.jpg are one image, unless the file has both
         stems[stem_of(name)] = None if stem_of(name) in stems else value
-    values = [found.get(name, stems.get(stem_of(name))) for name in names]
+    for way in _ways(names, root or Path()):
+        values = [found.get(name, stems.get(stem_of(name))) for name in way]
+        if any(value is not None for value in values):
+            break
     missing = [name for name, known in zip(names, values, strict=True) if known is None]
     if missing:
         raise UserError(
-            f"{path}: {len(missing)} of {len(names)} images have no quality there, the first is {missing[0]}"
+            f"{path}: {len(missing)} of {len(names)} images have no quality there, the first is {missing[0]} · "
+            f"names in the file: {', '.join(map(shown_key, list(found)[:2]))}, … · allowed: those of the list of pairs"
         )
     return np.array(values, dtype=np.float64)
+
+
+def _ways(names: Sequence[str], root: Path) -> Iterator[Sequence[str]]:
+    """The names that a file may have for all images, one way after the other."""
+    yield names
+    yield [os.path.normpath(root.absolute() / name).replace("\\", "/") for name in names]
+    last = [name.rpartition("/")[2] for name in names]
+    yield last if len(set(last)) == len(last) else names
 
 
 def _split(line: str) -> tuple[str, str]:

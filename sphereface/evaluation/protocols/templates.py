@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +10,18 @@ from pathlib import Path
 import numpy as np
 
 from ...data.pairs import Pairs
+from ...metrics import IntArray
+from ...metrics.subjects import subjects_of
+from ...places import FORMS
 from ..embeddings import Embeddings
 from ..images import Images
+from ..labels import image_doubts
 from ..lfw import verify, verify_without_folds
 from ..templates import Templates, read_template_pairs, read_templates
 from .base import EvaluationSet, Rule, refuse_places, register_protocol
 from .pairs_result import PairsResult
+
+log = logging.getLogger(__name__)
 
 
 @register_protocol("templates")
@@ -29,7 +36,7 @@ class TemplateSet(EvaluationSet):
         pairs: rows into ``templates.names``.
     """
 
-    form = "DIR,TEMPLATES,PAIRS"
+    form = FORMS["templates"]
 
     name: str
     images: Images
@@ -42,7 +49,10 @@ class TemplateSet(EvaluationSet):
         refuse_places(cls, name, places, 3, least=3)
         root, templates_list, pairs = places
         templates, images = read_templates(root, templates_list, find_images=find_images)
-        return cls(name, images, templates, read_template_pairs(pairs, templates))
+        found = read_template_pairs(pairs, templates)
+        for line in image_doubts(templates_list.name, images.names, templates.template, lambda: _subjects(found)):
+            log.warning("%s", line)
+        return cls(name, images, templates, found)
 
     @classmethod
     def recognises(cls, places: Sequence[Path]) -> bool:
@@ -77,3 +87,9 @@ class TemplateSet(EvaluationSet):
             return Embeddings(pooled)
         image, mirror = np.split(pooled, 2, axis=1)
         return Embeddings(image, mirror)
+
+
+def _subjects(pairs: Pairs) -> IntArray:
+    """(T,) who each template is of, by the genuine pairs."""
+    unknown = np.full(len(pairs.names), -1, dtype=np.int64)
+    return subjects_of(len(pairs.names), pairs.left, pairs.right, pairs.same, unknown)

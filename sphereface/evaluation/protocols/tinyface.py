@@ -12,6 +12,7 @@ import numpy as np
 from ...data.walking import walk_images
 from ...errors import UserError, listed, printable
 from ...metrics import IntArray
+from ...places import FORMS
 from ..embeddings import Embeddings
 from ..images import Images
 from .base import EvaluationSet, Rule, refuse_places, register_protocol
@@ -26,7 +27,7 @@ log = logging.getLogger(__name__)
 class TinyFaceSet(EvaluationSet):
     """A folder in TinyFace's form: see :func:`search`."""
 
-    form = "DIR (with Probe, Gallery_Match and Gallery_Distractor in DIR or in DIR/Testing_Set)"
+    form = FORMS["tinyface"]
 
     name: str
     images: Images

@@ -3,12 +3,11 @@
 Files are recognised by their contents. No code of a file is run, and no class that a file names is imported.
 """
 
-from .adapters import ADAPTERS, PUBLISHERS, Adapter
+from .adapters import ADAPTERS, Adapter
 from .importing import InputOverrides, Published, import_published, save_published
 
 __all__ = [
     "ADAPTERS",
-    "PUBLISHERS",
     "Adapter",
     "InputOverrides",
     "Published",

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ...checkpoint import BadCheckpoint
+from ...choices import PUBLISHERS, Publisher
 from .files import Contents
 from .key_names import CAFFE, SFNET_DEPRECATED, YAKHYO, same_names
 from .shapes import (
@@ -53,7 +54,7 @@ class Adapter:
         order_beside: whether a configuration beside the file decides the channel order.
     """
 
-    publisher: str
+    publisher: Publisher
     source: str
     prefixes: tuple[str, ...]
     marks: tuple[str, ...]
@@ -141,9 +142,6 @@ ADAPTERS = (
     ),
 )  # fmt: skip
 
-PUBLISHERS = tuple(dict.fromkeys(adapter.publisher for adapter in ADAPTERS))
-"""Values of ``--publisher``."""
-
 
 def recognise(contents: Contents, publisher: str | None) -> tuple[Adapter, str]:
     """Return the row that a file belongs to, and the prefix of its keys.
@@ -168,6 +166,15 @@ def recognise(contents: Contents, publisher: str | None) -> tuple[Adapter, str]:
         of = f"of publisher {publisher}" if publisher else f"· known publishers: {', '.join(PUBLISHERS)}"
         raise BadCheckpoint(f"no known network {of} · the first keys are {listed}")
     return found[0]
+
+
+def also_of(adapter: Adapter, prefix: str, contents: Contents) -> list[str]:
+    """Return other publishers whose key names a file has too, and whose networks read another input."""
+    return [
+        row.publisher
+        for row in ADAPTERS
+        if row.given != adapter.given and prefix in (*row.prefixes, *row.bare) and _fits(row, prefix, contents)
+    ]
 
 
 def _fits(row: Adapter, prefix: str, contents: Contents) -> bool:

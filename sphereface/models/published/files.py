@@ -9,7 +9,7 @@ import pickle
 import re
 import zipfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +19,11 @@ from torch import Tensor
 
 from ...checkpoint import BadCheckpoint
 from ...errors import first_line, shown, shown_key
+from ...file_kinds import SAFETENSORS, kind_of
 from ...files import BYTEARRAY, DAMAGED, costly_pickle, regular_file
 from ..caffemodel import read_caffemodel
 from .plain_pickles import STAND_INS
 
-# the first bytes of files that are not weights, but that users have
-_OTHERS = {
-    b"7z\xbc\xaf\x27\x1c": "a 7z archive · unpack it first (7z x) and give the .pth in it",
-    b"\x1f\x8b": "a gzip archive · unpack it first",
-    b"Rar!": "a rar archive · unpack it first",
-    b"\x89HDF": "an HDF5 file · allowed: the binary .caffemodel, a .pth or .safetensors",
-    b"<": "a web page in place of the file · download it again with a browser",
-}
 _PICKLE, _ZIP = b"\x80", b"PK\x03\x04"
 _DAMAGED = "truncated, damaged or not a {kind} · download it again"
 _AXES = {"conv": 4, "relu": 1, "fc": 2}  # of the first blob of a Caffe layer; a bias has one
@@ -55,6 +48,8 @@ class Contents:
         input_size: (height, width) in pixels, where the file states it.
         order: ``"bgr"`` or ``"rgb"``, where a configuration of CVLface beside it states the channel order.
         about_order: which file states it, in a line.
+        unknown_order: of such a configuration that cannot be understood: its name, and why.
+        metadata: of a ``.safetensors``.
     """
 
     tensors: dict[str, Tensor]
@@ -62,6 +57,8 @@ class Contents:
     input_size: tuple[int, int] | None = None
     order: str | None = None
     about_order: str = ""
+    unknown_order: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_contents(path: Path) -> Contents:
@@ -74,13 +71,14 @@ def read_contents(path: Path) -> Contents:
         if path.is_dir():
             return _read_folder(path)
         with open(path, "rb", opener=regular_file) as file:
-            start = file.read(9)
+            start = file.read(len(_ZIP))
+        what = kind_of(path)
+        if what == SAFETENSORS:
+            return _with_order(path, _read_safetensors(path))
+        if what is not None:
+            raise BadCheckpoint(f"{path}: {what}")
         if start.startswith((_PICKLE, _ZIP)):
             return _with_order(path, Contents(_read_torch(path, zipped=start.startswith(_ZIP)), "torch"))
-        if what := next((what for magic, what in _OTHERS.items() if start.startswith(magic)), None):
-            raise BadCheckpoint(f"{path}: {what}")
-        if start[8:] == b"{":
-            return _with_order(path, Contents(_read_safetensors(path), "safetensors"))
         return _read_caffe(path)
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
         reason = error.strerror if isinstance(error, OSError) else None
@@ -106,11 +104,15 @@ def _with_order(path: Path, contents: Contents) -> Contents:
 
     CVLface's own wrapper replaces what ``config.json`` says by ``pretrained_model/model.yaml``, so that file decides.
     """
-    parent = path.parent
+    folder = path.parent.parent if path.parent.name == "pretrained_model" else path.parent
     stated = {}
-    for file in (path.with_suffix(".yaml"), parent / "pretrained_model/model.yaml", parent / "config.json"):
-        if order := _color_space(file):
-            stated[file.name] = order
+    beside = (path.with_suffix(".yaml"), folder / "pretrained_model/model.yaml", folder / "config.json")
+    for file in dict.fromkeys(beside):
+        try:
+            if order := _color_space(file):
+                stated[file.name] = order
+        except ValueError as error:
+            return replace(contents, unknown_order=f"{file}: {first_line(error)}")
     if not stated:
         return contents
     decides, order = next(iter(stated.items()))
@@ -118,23 +120,37 @@ def _with_order(path: Path, contents: Contents) -> Contents:
     if len(set(stated.values())) > 1:
         others = ", ".join(f"{name} says {value.upper()}" for name, value in stated.items() if value != order)
         note += f"; {others} · compare --order rgb with --order bgr on your own pairs"
-    return Contents(contents.tensors, contents.kind, order=order, about_order=note)
+    return replace(contents, order=order, about_order=note)
 
 
 def _color_space(path: Path) -> str | None:
-    """Return the ``color_space`` of a CVLface configuration, ``"bgr"`` or ``"rgb"``; None where there is none."""
+    """Return the ``color_space`` of a CVLface configuration, ``"bgr"`` or ``"rgb"``; None where there is none.
+
+    Raises:
+        ValueError: the file is there, and cannot be read or understood.
+    """
     try:
         with open(path, "rb", opener=regular_file) as file:
             text = file.read(_LONGEST_CONFIGURATION + 1)
         if len(text) > _LONGEST_CONFIGURATION:
-            return None
+            raise ValueError(f"has more than {_LONGEST_CONFIGURATION:,} bytes")
         found: Any = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (OSError, *DAMAGED, yaml.YAMLError):
-        return None  # a file of another program
-    if isinstance(found, Mapping) and isinstance(found.get("conf"), Mapping):
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise ValueError(f"cannot be read ({error.strerror})") from error
+    except (*DAMAGED, yaml.YAMLError) as error:
+        raise ValueError(f"cannot be understood ({first_line(error)})") from error
+    if isinstance(found, Mapping) and "conf" in found:
         found = found["conf"]
-    order = found.get("color_space") if isinstance(found, Mapping) else None
-    return order.lower() if isinstance(order, str) and order.lower() in ("bgr", "rgb") else None
+    if not isinstance(found, Mapping):
+        raise ValueError(f"got {shown(found)} · allowed: a mapping of keys to values")
+    if "color_space" not in found:
+        return None
+    order = found["color_space"]
+    if not isinstance(order, str) or order.lower() not in ("bgr", "rgb"):
+        raise ValueError(f"color_space: got {shown(order)} · allowed: BGR, RGB")
+    return order.lower()
 
 
 # ---------------------------------------------------------------- the three kinds of file
@@ -156,19 +172,20 @@ def _read_caffe(path: Path) -> Contents:
     return Contents(found, "caffe", (images[0][2], images[0][3]) if images else None)
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
+def _read_safetensors(path: Path) -> Contents:
     if importlib.util.find_spec("safetensors") is None:
         raise BadCheckpoint(f"{path}: safetensors is not installed · pip install '.[export]' in this project's folder")
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from safetensors import SafetensorError, safe_open
 
     try:
-        tensors: dict[str, Tensor] = load_file(path)
+        with safe_open(path, framework="pt") as file:
+            tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 -- no dict
+            metadata = file.metadata() or {}
     except (SafetensorError, *DAMAGED) as error:
         raise BadCheckpoint(f"{path}: {_DAMAGED.format(kind='.safetensors')}") from error
     for name, value in tensors.items():
         _check_plain(name, value, path)
-    return tensors
+    return Contents(tensors, "safetensors", metadata=metadata)
 
 
 def _read_torch(path: Path, *, zipped: bool) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ...checkpoint import BadCheckpoint
 from ...errors import UserError
+from ...files import regular_file
 from .files import Contents
 
 _PARTS = ("state_dict_softmax_fc/weight", "partial_fc.weight")  # each process saves its own share of these
@@ -43,11 +44,10 @@ def find_head(
     for key, contents in found:
         number = next(row for row, source in enumerate(sources) if source is contents)
         part = _rows(contents.tensors[key], layouts[key], dim)
-        if part is None:
-            shape = tuple(contents.tensors[key].shape)
+        if isinstance(part, str):
             if len(sources) > 1:
-                raise BadCheckpoint(f"{path}: --head: {key} is {shape} · allowed: rows of {dim} numbers")
-            return {}, f"head left out: {key} {shape} is no head for embeddings of {dim} numbers"
+                raise BadCheckpoint(f"{path}: --head: {key} {part} · allowed: finite rows of {dim} numbers")
+            return {}, f"head left out: {key} {part}"
         before = first.setdefault(hashlib.sha256(part.numpy().data).digest(), number)
         if before != number:
             names = ["FILE" if row == 0 else f"file {row} of --head" for row in (before, number)]
@@ -61,8 +61,10 @@ def find_head(
     key, contents = found[0]
     bias = contents.tensors.get(f"{key.removesuffix('weight')}bias") if key.endswith("weight") else None
     if bias is not None:
-        if tuple(bias.shape) != (len(head["weight"]),) or not is_finite(bias):
+        if tuple(bias.shape) != (len(head["weight"]),):
             return {}, f"head left out: its bias is {tuple(bias.shape)}, for {len(head['weight']):,} identities"
+        if not is_finite(bias):
+            return {}, "head left out: its bias holds other than finite real numbers"
         head["bias"] = bias.detach().to(torch.float32).contiguous()
     about = f"head: {len(head['weight']):,} identities"
     if len(parts) > 1:
@@ -79,9 +81,11 @@ def read_names(path: Path, num_classes: int) -> tuple[str, ...]:
         UserError: the file cannot be read, or does not have a name for each row of the head.
     """
     try:
-        names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+        with open(path, "rb", opener=regular_file) as file:
+            text = file.read().decode("utf-8-sig")
     except (OSError, ValueError) as error:
         raise UserError(f"--names {path}: cannot be read as UTF-8 text ({error})") from error
+    names = tuple(line.strip() for line in text.splitlines())
     if len(names) != num_classes:
         raise UserError(f"--names {path}: got {len(names):,} lines · allowed: {num_classes:,}, one for each identity")
     if "" in names or len(set(names)) != len(names):
@@ -89,17 +93,22 @@ def read_names(path: Path, num_classes: int) -> tuple[str, ...]:
     return names
 
 
-def _rows(weight: Tensor, layout: str, dim: int) -> Tensor | None:
-    """Return the weight as (C, D) float32; None where it is no head, or its layout cannot be told."""
-    if weight.ndim != 2 or not weight.numel() or not is_finite(weight):
-        return None
-    rows, columns = weight.shape
+def _rows(weight: Tensor, layout: str, dim: int) -> Tensor | str:
+    """Return the weight as (C, D) float32; a text where it is no head, or its layout cannot be told."""
+    shape = tuple(weight.shape)
+    if weight.ndim != 2 or dim not in shape or not weight.numel():
+        return f"{shape} is no head for embeddings of {dim} numbers"
+    if not is_finite(weight):
+        return "holds other than finite real numbers"
+    rows, columns = shape
     if layout == "either":
         if rows == columns:
-            return None  # as many identities as numbers: either axis could be the identities
+            return f"is {shape}, and either axis could be the identities"
         layout = "CD" if columns == dim else "DC"
     turned = weight.T if layout == "DC" else weight
-    return turned.detach().to(torch.float32).contiguous() if turned.shape[1] == dim else None
+    if turned.shape[1] != dim:
+        return f"{shape} is no head for embeddings of {dim} numbers"
+    return turned.detach().to(torch.float32).contiguous()
 
 
 def is_finite(value: Tensor) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,11 @@ from ...backbone_options import BackboneOptions
 from ...checkpoint import BadCheckpoint, save_checkpoint
 from ...config import parse_model
 from ..backbone import BACKBONES
-from ..loading import build_model
-from .adapters import Adapter, recognise
+from ..loading import build_model, model_options
+from .adapters import Adapter, also_of, recognise
 from .files import Contents, read_contents
 from .heads import find_head, is_finite, read_names
+from .own_export import SOURCE, is_own, own_state
 from .shapes import input_size
 
 _MOST_LISTED = 10
@@ -55,6 +56,7 @@ class Published:
         head: ``weight`` (C, D), and ``bias`` (C,) where there is one; or empty.
         class_names: of the C identities, where the user gave them.
         notes: what the user should know, one line each.
+        stated: further entries of the checkpoint, which an export of this program states.
     """
 
     source: str
@@ -63,6 +65,7 @@ class Published:
     head: dict[str, Tensor]
     class_names: tuple[str, ...] | None
     notes: tuple[str, ...]
+    stated: Mapping[str, Any] = field(default_factory=dict)
 
 
 def import_published(
@@ -77,7 +80,7 @@ def import_published(
 
     Args:
         path: a file of any known publisher, or a Hugging Face folder.
-        publisher: a name of :data:`~sphereface.models.published.adapters.PUBLISHERS`; None recognises it by content.
+        publisher: a name of :data:`~sphereface.choices.PUBLISHERS`; None recognises it by content.
         overrides: of the input.
         head_files: files that hold the head, or the parts of it in order of their ranks.
         names_file: a text file with the name of an identity on each line.
@@ -87,12 +90,22 @@ def import_published(
     """
     contents = read_contents(path)
     overrides = overrides or InputOverrides()
+    if is_own(contents):
+        if publisher is not None or head_files or names_file is not None:
+            raise BadCheckpoint(f"{path}: {SOURCE} and which has no head · leave out --publisher, --head and --names")
+        return _own(contents, path, overrides)
     try:
         adapter, prefix = recognise(contents, publisher)
         options, notes = _options(contents, adapter, prefix, overrides)
         weights = _weights(contents, adapter, prefix, options)
     except BadCheckpoint as error:
         raise BadCheckpoint(f"{path}: {error}") from error
+    if publisher is None and (others := also_of(adapter, prefix, contents)):
+        notes = (
+            *notes,
+            f"its key names are also those of {', '.join(others)}, whose networks read another input · if it is "
+            "of such a publisher, give --publisher",
+        )
     sources = [contents, *(read_contents(file) for file in head_files)]
     head, about_head = find_head(sources, adapter.heads, options.embedding_dim, path)
     if names_file and not head:
@@ -117,11 +130,19 @@ def save_published(published: Published, path: Path, *, origin: str) -> None:
     """
     model = published.options.to_dict()
     meta: dict[str, Any] = {"config": {"model": model}, "run": origin, "source": published.source}
+    meta = {**published.stated.get("meta", {}), **meta}
     if published.class_names is not None:
         meta["class_names"] = list(published.class_names)
     head = {"head": published.head} if published.head else {}
     summary = {"run": origin, "source": published.source, "model": model, "notes": list(published.notes)}
-    save_checkpoint(path, {"meta": meta, "model": published.weights, **head}, summary)
+    save_checkpoint(path, {**published.stated, "meta": meta, "model": published.weights, **head}, summary)
+
+
+def _own(contents: Contents, path: Path, overrides: InputOverrides) -> Published:
+    size = {} if overrides.size is None else {"input_size": list(overrides.size)}
+    state = own_state(contents, path, {**overrides.options(), **size})
+    options, weights = model_options(state, path)
+    return Published(SOURCE, options, dict(weights), {}, None, ("no head in the file",), state)
 
 
 # ---------------------------------------------------------------- the network
@@ -140,12 +161,22 @@ def _options(
     stated = overrides.size or contents.input_size
     size = input_size(found.pop("columns"), found.pop("channels"), stated)
     beside = {"input_order": contents.order} if adapter.order_beside and contents.order else {}
+    if adapter.order_beside and contents.unknown_order and overrides.order is None:
+        raise BadCheckpoint(
+            f"the channel order is not known: {contents.unknown_order} · download that file again, or give --order rgb "
+            "or --order bgr"
+        )
     values = {**adapter.given, **beside, **overrides.options(), **found, "input_size": list(size)}
     problems: list[str] = []
     options = parse_model(values, BACKBONES, problems)
     if options is None or problems:
         raise BadCheckpoint(problems[0])
     notes = [contents.about_order] if beside and overrides.order is None else []
+    if adapter.order_beside and not beside and overrides.order is None:
+        notes.append(
+            f"channel order: {options.input_spec.order.upper()}, because no config.json or model.yaml beside the file "
+            "states one · compare --order rgb with --order bgr on your own pairs"
+        )
     if not stated and size != adapter.size:
         notes.append(f"the file does not state the size of its images: taken as {size[0]}x{size[1]}")
     return options, tuple(notes)

@@ -13,7 +13,7 @@ from sphereface.alignment.align import align_folder
 from sphereface.alignment.landmarks import landmark_line, read_landmarks
 from sphereface.alignment.mtcnn import find_weights, load_net
 from sphereface.alignment.progress import Progress
-from sphereface.alignment.similarity import TEMPLATES
+from sphereface.alignment.templates import TEMPLATES
 
 from ...pictures import make_training_set
 from ..registry import register

@@ -19,6 +19,7 @@ from sphereface.evaluation.calibration import (
     read_calibration,
     write_calibration,
 )
+from sphereface.evaluation.write import _earlier_files
 from sphereface.export.card import evaluations
 from sphereface.files import sha256_of
 from sphereface.losses.margins import MARGINS
@@ -113,6 +114,13 @@ def parse_reports(folder: Path, _path: Path) -> None:
     evaluations(folder / "a.pt", sha256_of(folder / "a.pt"))
 
 
+def make_earlier_report(folder: Path) -> None:
+    """What the next evaluation into a folder reads, to remove the files that it does not write."""
+    names = ["table.txt", "verification.json", "roc.png"]
+    text = json.dumps({"num_undefined_embeddings": 0, "files": names})
+    (folder / "verification.json").write_text(text, encoding="utf-8")
+
+
 def make_kinds(folder: Path) -> None:
     """Files that ``eval --compare`` tells apart by their content."""
     write_checkpoint(folder / "a.pt")
@@ -130,5 +138,12 @@ register(
     parse_calibration,
     files="*.calibration.json",
     reads="evaluation.calibration small_files",
+)
+register(
+    "earlier-report",
+    make_earlier_report,
+    lambda folder, _: _earlier_files(folder),
+    files="verification.json",
+    reads="evaluation.write",
 )
 register("reports", make_reports, parse_reports, files="eval*/**/*.json", reads="export.card")

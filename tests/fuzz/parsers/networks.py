@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
 
 import torch
 
+from sphereface.models import load_model
 from sphereface.models.caffemodel import read_caffemodel
 from sphereface.models.onnx_backbone import OnnxBackbone
 from sphereface.models.published.files import read_contents
 from sphereface.models.published.heads import read_names
-from sphereface.models.published.importing import import_published
+from sphereface.models.published.importing import import_published, save_published
 
+from ...evaluation.checkpoints import write_checkpoint
 from ...models.published import (
     Port,
     arcface_checkpoint,
@@ -73,6 +76,23 @@ def parse_container(folder: Path, path: Path) -> None:
     import_published(place)
 
 
+def make_own_export(folder: Path) -> None:
+    """The .safetensors of ``sphereface export``, whose metadata state the network."""
+    from sphereface.export.formats import write_safetensors
+
+    loaded = load_model(write_checkpoint(folder / "a.pt"))
+    about = {"checkpoint_sha256": loaded.sha256, "seen_size": "[[16, 12]]", "template": '{"size": [32, 24]}'}
+    model = json.dumps(loaded.meta["config"]["model"])
+    write_safetensors(loaded.model, folder / "a.safetensors", {**about, "model": model})
+    for name in ("a.pt", "a.json"):
+        (folder / name).unlink()
+
+
+def parse_own_export(folder: Path, path: Path) -> None:
+    save_published(import_published(path), folder / "out" / "back.pt", origin="a test")
+    load_model(folder / "out" / "back.pt")
+
+
 def make_onnx(folder: Path) -> None:
     from ...models.onnx_files import write_onnx
 
@@ -90,6 +110,11 @@ register("caffemodel", make_caffe, parse_caffe, reads="models.caffemodel")
 register(
     "port", make_port, parse_port, reads="models.published.importing models.published.heads models.published.shapes"
 )
-register("published", make_containers, parse_container, reads="models.published.files models.published.plain_pickles")
+register(
+    "published", make_containers, parse_container,
+    reads="models.published.files models.published.plain_pickles file_kinds",
+)  # fmt: skip
+if importlib.util.find_spec("safetensors") is not None:
+    register("own-export", make_own_export, parse_own_export, reads="models.published.own_export")
 if importlib.util.find_spec("onnxruntime") is not None:
     register("onnx", make_onnx, parse_onnx, reads="models.onnx_backbone onnx_input")

@@ -21,6 +21,7 @@ from sphereface.models import BACKBONES
 from sphereface.plots import read_metrics
 from sphereface.training.replay import replay
 from sphereface.training.run import run_training
+from sphereface.training.sinks.written import Written
 from sphereface.training.trainer import Trainer
 
 from ...pictures import make_training_set
@@ -127,7 +128,7 @@ register(
     parse_run,
     files="runs/*/*/[!.]*.*[!g]",
     output="runs",
-    reads="training.run_folder training.monitor training.same_run",
+    reads="training.run_folder training.sinks.jsonl training.same_run",
 )
 register(
     "run-as-checkpoint",
@@ -147,3 +148,9 @@ register(
 )
 register("replay", make_kept, parse_kept, files="nonfinite.pt", reads="training.replay training.plan")
 register("metrics", make_metrics, parse_metrics, reads="plots")
+register(
+    "sent-figures",
+    lambda folder: Written(folder / "wandb.json").add(20, ["train/loss", "eval/own/accuracy"], 3),
+    lambda _folder, path: Written(path).has(20, "train/loss"),
+    reads="training.sinks.written",
+)

