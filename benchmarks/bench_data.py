@@ -1,14 +1,16 @@
-"""How fast crops reach training: this project's feed beside its bound and beside plain torchvision, in one run.
+"""How fast crops reach training: this project's feed beside its bound and beside plain torchvision,
+in one run.
 
     python benchmarks/bench_data.py                      ../shared/faces/train, or else the ORL faces of the demo
     python benchmarks/bench_data.py --data FOLDER        any folder of identities
     python benchmarks/bench_data.py --json out.json
     python benchmarks/bench_data.py --augmentations      what each augmentation costs, and nothing else
 
-The bound is the fastest decoder on the same JPEGs, held in memory, in as many processes as decode in the feed.
-``torchvision`` is what a user would write: ImageFolder, RandomHorizontalFlip, ToTensor, Normalize, DataLoader; it hands
-out normalised floats, the feed bytes, so ``folder, on to the network's input`` adds what the device does to those.
-Rivals take turns, round by round; ratios are formed within a round, and medians shown. The files are in the page
+The bound is the fastest decoder on the same JPEGs, held in memory, in as many processes as decode
+in the feed. ``torchvision`` is what a user would write: ImageFolder, RandomHorizontalFlip,
+ToTensor, Normalize, DataLoader; it hands out normalised floats, the feed bytes, so ``folder, on to
+the network's input`` adds what the device does to those. Rivals take turns, round by round; ratios
+are formed within a round, and medians shown. The files are in the page
 cache: it is the feed that is measured, and no disk.
 """
 
@@ -47,7 +49,7 @@ FACES = Path(__file__).resolve().parents[2] / "shared" / "faces" / "train"
 BATCH = 128
 WORKERS = (0, 1, 2)
 MINIMUM_SECONDS = 0.4  # of one measurement
-TASK = 4  # batches that the feed decodes at a time, 512 pictures; two tasks a worker may be ready
+TASK = 4  # batches that the feed decodes at a time, 512 images; two tasks a worker may be ready
 SETTLE_SECONDS = 0.25  # workers go on until their queues are full again; the next rival is not to pay for it
 Measure = Callable[[], float]
 
@@ -76,7 +78,7 @@ _in_memory: list[bytes] = []  # inherited by the forked processes
 
 
 def decode_rate(name: str, count: int) -> float:
-    """Pictures a second of one decoder in this process, in an order as random as training's."""
+    """Images a second of one decoder in this process, in an order as random as training's."""
     decoder, order = DECODERS[name], np.random.default_rng().integers(0, len(_in_memory), count).tolist()
     out = np.empty_like(decode(_in_memory[0]))
     started = time.perf_counter()
@@ -93,7 +95,7 @@ class DecodePool:
         self.pool = multiprocessing.get_context("fork").Pool(processes, initializer=_one_thread)
 
     def rate(self) -> float:
-        """Pictures a second of all of them together."""
+        """Images a second of all of them together."""
         count = 5000
         started = time.perf_counter()
         self.pool.starmap(decode_rate, [(self.name, count)] * self.processes, chunksize=1)
@@ -109,7 +111,7 @@ def _one_thread() -> None:
 
 
 def stream_rate(stream: Iterator[Any], *, workers: int, each: Callable[[Any], object]) -> float:
-    """Pictures a second of an endless stream, in whole tasks, once all that was ready is gone."""
+    """Images a second of an endless stream, in whole tasks, once all that was ready is gone."""
     for _ in range((2 * workers + 1) * TASK):
         each(next(stream))
     started, count = time.perf_counter(), 0
@@ -230,7 +232,7 @@ def measure(measures: dict[tuple[str, int], Measure], rounds: int) -> list[dict[
 
 
 def measure_augmentations(source: Source) -> dict[str, float]:
-    """Microseconds that each adds to one picture it happens to, at batch 128, all cores."""
+    """Microseconds that each adds to one image it happens to, at batch 128, all cores."""
     size = decode(source.read(0)).shape[:2]
     plain = Augmentation(mirror=False)
     shapes = {"mirror": Augmentation(), "crop_shift": Augmentation(mirror=False, crop_shift=4)}
@@ -279,12 +281,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as scratch:
         folder = args.data or (FACES if FACES.is_dir() else orl_as_jpeg(Path(scratch)))
-        pictures = sum(1 for _ in folder.glob("*/*.jpg"))
+        images = sum(1 for _ in folder.glob("*/*.jpg"))
         machine = f"torch {torch.__version__}, {torch.get_num_threads()} threads"
-        print(f"{pictures:,} JPEGs of {folder.name}, batch {BATCH}, {machine}")
+        print(f"{images:,} JPEGs of {folder.name}, batch {BATCH}, {machine}")
         if args.augmentations:
             for name, micros in measure_augmentations(open_path(folder)).items():
-                print(f"{name:20}{micros:8.1f} µs a picture")
+                print(f"{name:20}{micros:8.1f} µs an image")
             return 0
         rows = measure(build(folder, Path(scratch)), args.rounds)
     print_rows(rows)

@@ -3,9 +3,10 @@
     python benchmarks/bench_deploy.py make best.pt OUT --crops data/crops     # in this project's environment
     VENV/bin/python benchmarks/bench_deploy.py run onnxruntime OUT            # in an environment with that runtime
 
-`run` needs numpy and the runtime; it prints a table row for each file. A difference is the largest one, divided by the
-largest number of PyTorch's embeddings. Runtimes: onnxruntime, opencv, openvino, tract; converted first: mnn, ncnn,
-litert (docs/deploy.md has the commands). onnxruntime-web: node benchmarks/bench_deploy_web.mjs OUT.
+`run` needs numpy and the runtime; it prints a table row for each file. A difference is the largest
+one, divided by the largest number of PyTorch's embeddings. Runtimes: onnxruntime, opencv, openvino,
+tract; converted first: mnn, ncnn, litert (docs/deploy.md has the commands). onnxruntime-web: node
+benchmarks/bench_deploy_web.mjs OUT.
 """
 
 from __future__ import annotations
@@ -157,7 +158,9 @@ def ncnn_f32(path: Path) -> Run:
 
 
 def litert(path: Path) -> Run:
-    """LiteRT, of OUT/one_float32.tflite, which onnx2tf makes; it takes one crop, NHWC, at a time."""
+    """LiteRT, of OUT/one_float32.tflite, which onnx2tf makes; it takes one crop, NHWC, at a
+    time.
+    """
     from ai_edge_litert.interpreter import Interpreter
 
     net = Interpreter(str(path.with_name("one_float32.tflite")), num_threads=1)
@@ -191,7 +194,9 @@ RUNTIMES: dict[str, tuple[Callable[[Path], Run], str, Sequence[str]]] = {
 
 
 def rows(runtime: str, folder: Path) -> Iterator[str]:
-    """Yield a table row for each file: the differences of a batch of one and of five, or the reason why not."""
+    """Yield a table row for each file: the differences of a batch of one and of five, or the reason
+    why not.
+    """
     load, package, names = RUNTIMES[runtime]
     crops = np.load(folder / "crops.npy")
     version = importlib.metadata.version(package)

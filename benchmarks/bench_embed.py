@@ -1,11 +1,12 @@
-"""How much of the network's bare forward speed is left when picture files are embedded.
+"""How much of the network's bare forward speed is left when image files are embedded.
 
-    python benchmarks/bench_embed.py DIR                Sphere-20, fp32, 256 pictures of DIR in each round
+    python benchmarks/bench_embed.py DIR                Sphere-20, fp32, 256 images of DIR in each round
     python benchmarks/bench_embed.py DIR --precision bf16 --count 1024
     python benchmarks/bench_embed.py DIR --model mobilefacenet
 
-Bare is the forward of the same batches (each picture with its mirror image), decoded before the clock starts. The two
-take turns, round by round; medians are shown, and the share of the time that decoding alone takes on one thread.
+Bare is the forward of the same batches (each image with its mirror image), decoded before the clock
+starts. The two take turns, round by round; medians are shown, and the share of the time that
+decoding alone takes on one thread.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ SIZE = (112, 96)
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """What the command line says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("images", type=Path, metavar="DIR", help="aligned crops, DIR/<person>/<picture>")
-    parser.add_argument("--count", type=int, default=256, help="pictures in each round (%(default)s)")
+    parser.add_argument("images", type=Path, metavar="DIR", help="aligned crops, DIR/<person>/<image>")
+    parser.add_argument("--count", type=int, default=256, help="images in each round (%(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="(%(default)s)")
     parser.add_argument("--batch-size", type=int, default=64, help="(%(default)s)")
     parser.add_argument("--model", choices=MODELS, default="sphere20", help="(%(default)s)")
@@ -74,9 +75,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             times[run].append(seconds(run))
     bare_s, embed_s = (statistics.median(times[run]) for run in (bare, embed))
     decode_s = seconds(lambda: [_load(chunk, SIZE) for chunk in chunks])
-    print(f"{args.model}, {args.precision}, {len(files)} pictures and their mirrors, {torch.get_num_threads()} threads")
-    print(f"bare forward  {len(files) / bare_s:8.1f} pictures/s")
-    print(f"embed_files   {len(files) / embed_s:8.1f} pictures/s, {bare_s / embed_s:.1%} of it")
+    print(f"{args.model}, {args.precision}, {len(files)} images and their mirrors, {torch.get_num_threads()} threads")
+    print(f"bare forward  {len(files) / bare_s:8.1f} images/s")
+    print(f"embed_files   {len(files) / embed_s:8.1f} images/s, {bare_s / embed_s:.1%} of it")
     print(f"decoding alone, one thread: {decode_s / embed_s:.1%} of the time of embed_files")
     return 0
 

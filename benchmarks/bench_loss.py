@@ -1,16 +1,18 @@
-"""What the loss costs: this project's heads beside a bare linear layer with cross entropy, in one run.
+"""What the loss costs: this project's heads beside a bare linear layer with cross entropy, in one
+run.
 
     python benchmarks/bench_loss.py                 N = 256 and 1024 at C = 10572 and 100000, D = 512; chunks to C = 10⁶
     python benchmarks/bench_loss.py --quick         N = 256 at C = 10572, within a minute
     python benchmarks/bench_loss.py --size 64 5000  another N and C
     python benchmarks/bench_loss.py --json out.json
 
-Each figure is forward and backward, gradients of embeddings and weights included. The losses take turns, round by
-round, so that a machine that changes its speed changes it for all; medians are shown. ``bare`` is F.linear without
-bias and F.cross_entropy; bf16 rows are compared with bare under bf16 autocast; ``textbook`` is A-Softmax as most
-ports write it, with ψ on all N×C logits by autograd; ``pml`` is pytorch-metric-learning (``pip install -e .[bench]``).
-``extra MB`` is what one step adds to the peak of a process of its own, beyond inputs, weights and gradients.
-In the last table the ratio is that of the times per class, to bare at C = 100000.
+Each figure is forward and backward, gradients of embeddings and weights included. The losses take
+turns, round by round, so that a machine that changes its speed changes it for all; medians are
+shown. ``bare`` is F.linear without bias and F.cross_entropy; bf16 rows are compared with bare under
+bf16 autocast; ``textbook`` is A-Softmax as most ports write it, with ψ on all N×C logits by
+autograd; ``pml`` is pytorch-metric-learning (``pip install -e .[bench]``). ``extra MB`` is what one
+step adds to the peak of a process of its own, beyond inputs, weights and gradients. In the last
+table the ratio is that of the times per class, to bare at C = 100000.
 """
 
 from __future__ import annotations
@@ -96,7 +98,9 @@ def _print(row: dict[str, Any], why_not: str) -> None:
 
 
 def tables(sizes: Sequence[tuple[int, int]], dim: int, *, chunks: bool) -> list[list[Case]]:
-    """What is measured together: each size, and the chunked losses from 100,000 to a million classes."""
+    """What is measured together: each size, and the chunked losses from 100,000 to a million
+    classes.
+    """
     found = [[Case(row, n, classes, dim) for row in all_rows()] for n, classes in sizes]
     if chunks:
         chunked = next(row for row in all_rows() if row.options.get("chunk_size"))

@@ -1,15 +1,18 @@
-"""What a training set of millions costs a process: opening, first batch, a new epoch, memory; beside another commit.
+"""What a training set of millions costs a process: opening, first batch, a new epoch, memory;
+beside another commit.
 
     python benchmarks/bench_scale.py                                     5.2 million images of 93,000 identities
     python benchmarks/bench_scale.py --images 42500000 --identities 2000000
     python benchmarks/bench_scale.py --base TREE                         the same with the package of a git worktree
 
-The set is a ``.rec`` in InsightFace's form whose images have four bytes: it has the index of a real one and not its
-size. "First batch" is the order, the labels and the bytes of 512 images; nothing is decoded. Every figure is of a new
-process, and the files are in the page cache. Memory is what a process has more than after its imports, by
-``/proc/self/smaps_rollup``: ``own`` is anonymous memory, ``mapped`` are pages of files, which all processes share and
-the system takes back when it needs room. Of several processes it is the sum of their proportional shares. "peak" is the
-largest resident size of a process, imports and mapped pages included.
+The set is a ``.rec`` in InsightFace's form whose images have four bytes: it has the index of a real
+one and not its size. "First batch" is the order, the labels and the bytes of 512 images; nothing is
+decoded. Every figure is of a new process, and the files are in the page cache. Memory is what a
+process has more than after its imports, by
+``/proc/self/smaps_rollup``: ``own`` is anonymous memory, ``mapped`` are pages of files, which all
+processes share and the system takes back when it needs room. Of several processes it is the sum of
+their proportional shares. "peak" is the largest resident size of a process, imports and mapped
+pages included.
 """
 
 from __future__ import annotations
@@ -44,7 +47,9 @@ _RANGE = np.dtype(
 
 
 def make_set(folder: Path, images: int, identities: int) -> Path:
-    """Write ``train.rec`` and ``train.idx``: N images, evenly over the identities, then a record for each identity."""
+    """Write ``train.rec`` and ``train.idx``: N images, evenly over the identities, then a record
+    for each identity.
+    """
     firsts = np.arange(identities + 1) * images // identities
     with (folder / "train.rec").open("wb") as rec, (folder / "train.idx").open("wb") as idx:
         place = 0
@@ -76,7 +81,9 @@ def _append(rec: Any, idx: Any, records: np.ndarray, place: int) -> int:
 
 
 def probe(path: Path) -> None:
-    """Open the set and take batches; between the two, wait for a line of the parent. Prints JSON."""
+    """Open the set and take batches; between the two, wait for a line of the parent. Prints
+    JSON.
+    """
     from sphereface.data.sampler import Augmentation, BatchOrder
     from sphereface.data.sources.records import RecordSource
 
@@ -123,7 +130,9 @@ def _memory() -> dict[str, float]:
 
 
 def measure(path: Path, tree: Path, processes: int) -> dict[str, float]:
-    """The figures of one process, or of several at the same time: the slowest, and the sum of memory."""
+    """The figures of one process, or of several at the same time: the slowest, and the sum of
+    memory.
+    """
     command = [sys.executable, __file__, "--probe", str(path)]
     environment = {**os.environ, "PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1"}
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}

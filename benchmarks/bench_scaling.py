@@ -1,12 +1,14 @@
-"""What a head over R processes holds and sends: formulas, and the same figures measured at small sizes.
+"""What a head over R processes holds and sends: formulas, and the same figures measured at small
+sizes.
 
     python benchmarks/bench_scaling.py              formula against measurement, over 2 and 4 gloo processes
     python benchmarks/bench_scaling.py --table      the formulas, to 10 million identities on 64 devices
     python benchmarks/bench_scaling.py --json out.json
 
-Bytes held are those of the tensors themselves, and of the allocator's record of one step. Bytes sent are the
-operating system's count of each process's sockets (Linux), so whatever gloo adds to its messages is in them. Ends with
-1 where a measured figure is above its formula by more than the share in ``ALLOWED``.
+Bytes held are those of the tensors themselves, and of the allocator's record of one step. Bytes
+sent are the operating system's count of each process's sockets (Linux), so whatever gloo adds to
+its messages is in them. Ends with 1 where a measured figure is above its formula by more than the
+share in ``ALLOWED``.
 """
 
 from __future__ import annotations
@@ -51,11 +53,13 @@ SMALL = [
 def held(
     *, ranks: int, n: int, classes: int, dim: int, rate: float, precision: str, cpu: bool = False
 ) -> dict[str, float]:
-    """Bytes on each rank: C/R rows of weights and momentum, and what a step makes of the K rows that it sees.
+    """Bytes on each rank: C/R rows of weights and momentum, and what a step makes of the K rows
+    that it sees.
 
-    ``step`` is all that a step holds at its peak beside weights and momentum: gradient, logits, the copy of sampled
-    rows, under autocast one product's operand and result in half precision, and 4 tensors of N·D. On a CPU products are
-    of a block of classes at a time, and oneDNN's want room of their own for what they give.
+    ``step`` is all that a step holds at its peak beside weights and momentum: gradient, logits, the
+    copy of sampled rows, under autocast one product's operand and result in half precision, and 4
+    tensors of N·D. On a CPU products are of a block of classes at a time, and oneDNN's want room of
+    their own for what they give.
     """
     rows = -(-classes // ranks)
     seen = rows if rate == 1 else -(-rows * rate // 1)
@@ -75,8 +79,9 @@ def held(
 def sent(*, ranks: int, n: int, dim: int, precision: str, **_: Any) -> tuple[float, float]:
     """Bytes that each rank sends in a forward and in a backward. No C in them.
 
-    By rings: an all-gather and a reduce-scatter send (R − 1)/R of the whole, an all-reduce twice that. Forward:
-    labels 8N, embeddings 4ND (2ND in half precision), maxima 4N, sums and three figures of the targets 16N.
+    By rings: an all-gather and a reduce-scatter send (R − 1)/R of the whole, an all-reduce twice
+    that. Forward: labels 8N, embeddings 4ND (2ND in half precision), maxima 4N, sums and three
+    figures of the targets 16N.
     Backward: gradient of the embeddings 4ND.
     """
     share, embeddings = (ranks - 1) / ranks, (4 if precision == "fp32" else 2) * n * dim
@@ -133,7 +138,9 @@ def measure(rank: int, folder: str, case: dict[str, Any]) -> None:
 
 
 def bytes_sent() -> int:
-    """What this process's TCP sockets have sent so far, by the kernel's count (tcpi_bytes_sent of TCP_INFO)."""
+    """What this process's TCP sockets have sent so far, by the kernel's count (tcpi_bytes_sent of
+    TCP_INFO).
+    """
     total = 0
     for entry in Path("/proc/self/fd").iterdir():
         try:
@@ -163,7 +170,9 @@ def peak(record: profile) -> int:
 
 
 def run(case: dict[str, Any]) -> list[dict[str, Any]]:
-    """A row for each figure of one case: formula, measured (the largest of the ranks), their ratio."""
+    """A row for each figure of one case: formula, measured (the largest of the ranks), their
+    ratio.
+    """
     spawn = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
         processes = [spawn.Process(target=measure, args=(rank, folder, case)) for rank in range(case["ranks"])]
@@ -200,7 +209,7 @@ def show(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def table() -> None:
-    """MiB on each device and MB that it sends in a step; D = 512, 128 pictures a device."""
+    """MiB on each device and MB that it sends in a step; D = 512, 128 images a device."""
     names = ("weights", "momentum", "gradient", "logits", "step")
     heading = ["C", "devices", "N", "`sample_rate`", *names, "step bf16", "sent", "sent bf16"]
     print(f"| {' | '.join(heading)} |\n|{'--:|' * len(heading)}")

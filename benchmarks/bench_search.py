@@ -4,11 +4,12 @@
     python benchmarks/bench_search.py --queries 1 8 --rounds 15
     python benchmarks/bench_search.py --rows 100000 --json out.json
 
-The vectors are random unit vectors, float32. The two programs take turns, round by round, and the table shows medians.
-``product`` is the matrix product of gallery and queries alone, in the same blocks: the search cannot take less time.
-The benchmark ends with exit status 1 if the two find different rows, other than rows whose cosines differ by less than
-rounding. It needs faiss-cpu (``pip install -e .[faiss]``), and 5 GB of memory: faiss keeps its own copy.
-Other programs on the same cores slow the two down unequally, so the load of the machine is printed.
+The vectors are random unit vectors, float32. The two programs take turns, round by round, and the
+table shows medians. ``product`` is the matrix product of gallery and queries alone, in the same
+blocks: the search cannot take less time. The benchmark ends with exit status 1 if the two find
+different rows, other than rows whose cosines differ by less than rounding. It needs faiss-cpu
+(``pip install -e .[faiss]``), and 5 GB of memory: faiss keeps its own copy. Other programs on the
+same cores slow the two down unequally, so the load of the machine is printed.
 """
 
 from __future__ import annotations
@@ -60,7 +61,9 @@ def unit_vectors(count: int, dim: int, rng: np.random.Generator) -> Embeddings:
 
 
 def medians(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Return the median milliseconds of each run; they take turns, and every other round in reverse order."""
+    """Return the median milliseconds of each run; they take turns, and every other round in reverse
+    order.
+    """
     times: dict[str, list[float]] = {name: [] for name in runs}
     for run in runs.values():
         run()
@@ -90,7 +93,9 @@ def versions() -> str:
 
 
 def measure(gallery: Embeddings, index: Any, queries: Embeddings, args: argparse.Namespace) -> dict[str, Any]:
-    """Return one row of the table: milliseconds, their ratio, and whether both programs find the same rows."""
+    """Return one row of the table: milliseconds, their ratio, and whether both programs find the
+    same rows.
+    """
     runs: dict[str, Callable[[], object]] = {
         "product": partial(product, gallery, queries),
         "nearest": partial(nearest, gallery, queries, args.top),

@@ -1,15 +1,18 @@
-"""What IJB-C's 1:1 verification costs from embeddings to TPR, beside the way of InsightFace's ``eval_ijbc.py``.
+"""What IJB-C's 1:1 verification costs from embeddings to TPR, beside the way of InsightFace's
+``eval_ijbc.py``.
 
     python benchmarks/bench_templates.py                  IJB-C's size, about five minutes and 2 GB of disk
     python benchmarks/bench_templates.py --rounds 3       three turns, medians
     python benchmarks/bench_templates.py --images 5000 --templates 700 --pairs 20000
     python benchmarks/bench_templates.py --json out.json
 
-The benchmark writes text files of IJB's form and random embeddings, with a seed, to a temporary folder. IJB-C compares
-3,531 enrolled templates with 19,593 others. ``sphereface`` is this project. ``field`` restates the functions of
-InsightFace: pandas (numpy without it), a loop over templates, products of 100,000 pairs at a time, scikit-learn's
-``roc_curve``. Both use the test mode N1D1F0. They take turns, each in a process of its own, which reports its seconds
-and its peak memory. The embeddings are 961 MB of it at IJB-C's size.
+The benchmark writes text files of IJB's form and random embeddings, with a seed, to a temporary
+folder. IJB-C compares 3,531 enrolled templates with 19,593 others. ``sphereface`` is this project.
+``field`` restates the functions of
+InsightFace: pandas (numpy without it), a loop over templates, products of 100,000 pairs at a time,
+scikit-learn's ``roc_curve``. Both use the test mode N1D1F0. They take turns, each in a process of
+its own, which reports its seconds and its peak memory. The embeddings are 961 MB of it at IJB-C's
+size.
 """
 
 from __future__ import annotations
@@ -79,7 +82,9 @@ def generate(folder: Path, size: Size) -> None:
 
 
 def _pairs(rng: np.random.Generator, size: Size, subject: Any) -> tuple[Any, Any]:
-    """Rows of ``size.pairs`` different pairs of an enrolled template and another, all genuine ones among them."""
+    """Rows of ``size.pairs`` different pairs of an enrolled template and another, all genuine ones
+    among them.
+    """
     others = size.templates - size.enrolled
     genuine = subject[size.enrolled :] * others + np.arange(others)
     share = min(1.0, 1.05 * size.pairs / (size.enrolled * others))

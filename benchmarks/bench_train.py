@@ -1,4 +1,5 @@
-"""What a training step costs: a network, batch 64, C = 10572, beside its plain form and the machine's own peak.
+"""What a training step costs: a network, batch 64, C = 10572, beside its plain form and the
+machine's own peak.
 
     python benchmarks/bench_train.py              Sphere-20, about a minute and a half
     python benchmarks/bench_train.py --model iresnet50 mobilefacenet
@@ -6,11 +7,12 @@
     python benchmarks/bench_train.py --compile    with two rows more: the step with train.compile; minutes of compiling
     python benchmarks/bench_train.py --json out.json
 
-``sphereface`` is the trainer's own step from uint8 pixels to changed weights; ``backbone`` is the bare forward and
-backward of its network; ``plain port`` is the same network as its publisher trains it: in fp32, NCHW, with torch's own
-layers, A-Softmax by autograd and torch.optim.SGD, from ready-made floats, in a process of its own with torch's
-settings. All take turns, round by round, so that a machine that changes its speed changes it for all; images/s are
-medians, ratios medians of the rounds' ratios.
+``sphereface`` is the trainer's own step from uint8 pixels to changed weights; ``backbone`` is the
+bare forward and backward of its network; ``plain port`` is the same network as its publisher trains
+it: in fp32, NCHW, with torch's own layers, A-Softmax by autograd and torch.optim.SGD, from
+ready-made floats, in a process of its own with torch's settings. All take turns, round by round, so
+that a machine that changes its speed changes it for all; images/s are medians, ratios medians of
+the rounds' ratios.
 """
 
 from __future__ import annotations
@@ -75,7 +77,9 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def own_steps(size: Size, precision: str, overrides: Sequence[str] = ()) -> tuple[Step, Step, int]:
-    """The step of this project, its backbone's forward and backward, and the multiply-adds of an image."""
+    """The step of this project, its backbone's forward and backward, and the multiply-adds of an
+    image.
+    """
     model = f"model={json.dumps(size.options().to_dict())}"
     config = load_config(
         "sphere20", [model, f"train.precision={precision}", *overrides], losses=MARGINS, backbones=BACKBONES
@@ -121,7 +125,7 @@ def seconds(step: Step) -> float:
 
 
 def measure(size: Size, *, rounds: int, compiled: bool = False) -> tuple[dict[Contest, list[float]], int]:
-    """Images/s of each in every round, and multiply-adds of a picture."""
+    """Images/s of each in every round, and multiply-adds of an image."""
     ours, theirs = multiprocessing.Pipe()
     context = multiprocessing.get_context("spawn")
     port = context.Process(target=serve_port, args=(theirs, size, torch.get_num_threads()), daemon=True)

@@ -13,9 +13,12 @@ _SHARE = 0.8
 
 
 def extra_mb(row: Row, n: int, classes: int, dim: int = DIM) -> float | None:
-    """MB (10⁶ bytes) beyond inputs, weights and their gradients; None if it does not fit into the free memory."""
+    """MB (10⁶ bytes) beyond inputs, weights and their gradients; None if it does not fit into the
+    free memory.
+    """
     context = multiprocessing.get_context("forkserver")
-    # Preloads torch once; no child has run anything before. The server's path lacks this folder, so not "rivals".
+    # Preloads torch once; no child has run anything before. The server's path lacks this folder, so
+    # not "rivals".
     context.set_forkserver_preload(["sphereface.losses.head"])
     with context.Pool(1) as pool:
         return pool.apply(_in_child, (row, n, classes, dim))

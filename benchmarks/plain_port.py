@@ -1,4 +1,6 @@
-"""Networks in plain PyTorch, as the public ports train them: fp32, NCHW, A-Softmax by autograd on N×C, torch's SGD."""
+"""Networks in plain PyTorch, as the public ports train them: fp32, NCHW, A-Softmax by autograd on
+N×C, torch's SGD.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +58,9 @@ def plain_form(options: BackboneOptions) -> nn.Module:
 
 
 def plain_step(options: BackboneOptions, batch: int, classes: int) -> Callable[[], None]:
-    """A closure that trains one step on ready-made floats: reading and normalising images is left out."""
+    """A closure that trains one step on ready-made floats: reading and normalising images is left
+    out.
+    """
     torch.manual_seed(0)
     network, dim = plain_form(options), options.embedding_dim
     weight = nn.Parameter(torch.randn(classes, dim) * dim**-0.5)

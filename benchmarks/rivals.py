@@ -1,4 +1,6 @@
-"""The losses that benchmarks/bench_loss.py compares: this project's, a bare softmax, and those of others."""
+"""The losses that benchmarks/bench_loss.py compares: this project's, a bare softmax, and those of
+others.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True, eq=False)  # each is itself: a dict has no hash
 class Row:
-    """A loss in the table. ``margin`` is this project's, with its options; None for a rival, known by its name."""
+    """A loss in the table. ``margin`` is this project's, with its options; None for a rival, known
+    by its name.
+    """
 
     name: str
     margin: str | None = None
@@ -62,7 +66,9 @@ def peers_are_installed() -> bool:
 
 
 def all_rows() -> list[Row]:
-    """Bare first; then the rivals, every margin of the registry, and what is measured on one margin alone."""
+    """Bare first; then the rivals, every margin of the registry, and what is measured on one margin
+    alone.
+    """
     ours = [Row(name, name) for name in sorted(MARGINS) if name != "a-softmax"]
     for gradient in ("exact", "caffe"):
         ours.insert(0, Row(f"a-softmax {gradient}", "a-softmax", {"gradient": gradient}))

@@ -3,9 +3,9 @@
     python benchmarks/train_memory.py                                              Sphere-4 … 64, batch 256
     python benchmarks/train_memory.py --batch 64 --model iresnet50 mobilefacenet --plain
 
-MiB beyond what the process had after its imports: weights, momentum, gradients, C = 10572 classes, and what the
-forward pass keeps. ``recompute`` is train.recompute: units keep their input alone. ``plain`` is the network as its
-publisher trains it (see bench_train.py).
+MiB beyond what the process had after its imports: weights, momentum, gradients, C = 10572 classes,
+and what the forward pass keeps. ``recompute`` is train.recompute: units keep their input alone.
+``plain`` is the network as its publisher trains it (see bench_train.py).
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Align a folder of photographs to face crops, by a detector or from a file of five landmarks a picture.
+"""Align a folder of photographs to face crops, by a detector or from a file of five landmarks an
+image.
 
 The same as ``sphereface align``; ``--help`` shows examples.
 """

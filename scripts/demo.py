@@ -1,7 +1,8 @@
-"""The main job on an embedded data set: train on 30 people of the ORL faces, verify on the 10 others.
+"""The main job on an embedded data set: train on 30 people of the ORL faces, verify on the 10
+others.
 
-Prepares data/orl-112x96, trains configs/demo.yaml, runs the ten-fold protocol on pairs of people that training
-never saw, and sets the result beside what comparing pixels gives on the same pairs.
+Prepares data/orl-112x96, trains configs/demo.yaml, runs the ten-fold protocol on pairs of people
+that training never saw, and sets the result beside what comparing pixels gives on the same pairs.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"\n{format_table(report)}\n")
     print(f"{'comparing pixels':32}{pixels.mean:7.2%} ± {pixels.standard_error:.2%}")
     print(f"{'this network':32}{outcome.mean:7.2%} ± {outcome.standard_error:.2%}")
-    print(f"\nROC picture: {output / 'roc.png'}\n\nnext:")
+    print(f"\nROC image: {output / 'roc.png'}\n\nnext:")
     print(f"  .venv/bin/tensorboard --logdir {checkpoint.parents[1]}")
     print(f"  .venv/bin/python eval_lfw.py --ckpt {checkpoint} --lfw {orl.verify} --pairs {orl.pairs}")
     return 0

@@ -1,4 +1,4 @@
-"""Make a verification set of own pictures, and tell training whom to leave out.
+"""Make a verification set of own images, and tell training whom to leave out.
 
 The same as ``sphereface make-pairs``; ``--help`` shows examples.
 """

@@ -1,4 +1,5 @@
-"""Pack a training set into one RecordIO file, as mxnet and InsightFace write it, or into tar files for WebDataset.
+"""Pack a training set into one RecordIO file, as mxnet and InsightFace write it, or into tar files
+for WebDataset.
 
 The same as ``sphereface pack``; ``--help`` shows examples.
 """

@@ -1,4 +1,5 @@
-"""Draw the pictures of docs/losses.md: target logits, decision regions, angles over m, features learned on digits.
+"""Draw the images of docs/losses.md: target logits, decision regions, angles over m, features
+learned on digits.
 
 The same as ``sphereface plot-margins``; ``--help`` shows examples.
 """

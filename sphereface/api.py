@@ -1,4 +1,6 @@
-"""The network as a Python object: pictures in, embeddings and comparisons out. docs/api.md shows it at work."""
+"""The network as a Python object: images in, embeddings and comparisons out. docs/api.md shows it
+at work.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +21,11 @@ from .device import choose_device
 from .errors import UserError, listed, shown
 from .evaluation.calibration import Calibration, calibration_path, read_calibration
 from .evaluation.embed import embed_batch
-from .faces import BadPicture, Face, FaceReader, Image, Pixels
+from .faces import Face, FaceReader, Image, Pixels, UnusableImage
 from .models import load_model
 from .weights import DEFAULT, resolve
 
-__all__ = ["BadPicture", "Embedded", "Face", "FaceEmbedder", "Image", "Match"]
+__all__ = ["Embedded", "Face", "FaceEmbedder", "Image", "Match", "UnusableImage"]
 
 _UNIT = 1e-3  # how far the length of a unit vector may be from 1
 
@@ -36,8 +38,9 @@ class Match:
         cosine: in [−1, 1].
         probability: of one person, in [0, 1]. None without a calibration, like all that follow.
         prior: the share of genuine pairs that it holds for.
-        same: the decision, cosine > threshold. None too where no rate was stated and each threshold of the calibration
-            refuses more than one in ten genuine pairs: the checkpoint is too weak to decide.
+        same: the decision, cosine > threshold. None too where no rate was stated and each threshold
+            of the calibration refuses more than one in ten genuine pairs: the checkpoint is too
+            weak to decide.
         threshold: a cosine.
         far: the false accept rate of that threshold on the evaluation's impostor pairs, at most.
         tar: the share of the evaluation's genuine pairs that it accepts.
@@ -54,12 +57,12 @@ class Match:
 
 @dataclass(frozen=True)
 class Embedded:
-    """What came of a list of N pictures.
+    """What came of a list of N images.
 
     Attributes:
         rows: (M,) int64, which of them could be used; one several times with ``on_several="all"``.
         embeddings: (M, D) float32 unit vectors of these.
-        problems: number of a picture that could not → why.
+        problems: number of an image that could not → why.
         num_faces: number of an image with several faces → how many.
     """
 
@@ -70,29 +73,33 @@ class Embedded:
 
 
 class FaceEmbedder:
-    """A checkpoint that embeds and compares faces. Not for two threads at a time; make one for each.
+    """A checkpoint that embeds and compares faces. Not for two threads at a time; make one for
+    each.
 
     Its ``reader`` makes the crops.
 
     Args:
-        checkpoint: ``….pt``; by default :data:`~sphereface.weights.DEFAULT`, the network that ships with this package
-            (its data, accuracy and limits: ``docs/use.md``).
-        align: find the face of each picture and align it; False: pictures are aligned crops of the network's size
-            already (112×112 ones are cut to 112×96 where need be).
-        pick: of several faces on a picture, the one nearest its ``"centre"``, or the ``"largest"``.
-        flip: embeddings are of the crop and its mirror image, as in the paper's evaluation; twice as long.
+        checkpoint: ``….pt``; by default :data:`~sphereface.weights.DEFAULT`, the network that ships
+            with this package (its data, accuracy and limits: ``docs/use.md``).
+        align: find the face of each image and align it; False: images are aligned crops of the
+            network's size already (112×112 ones are cut to 112×96 where need be).
+        pick: of several faces on an image, the one nearest its ``"centre"``, or the ``"largest"``.
+        flip: embeddings are of the crop and its mirror image, as in the paper's evaluation; twice
+            as long.
         device: ``"auto"``, ``"cuda"``, ``"cuda:N"``, ``"mps"`` or ``"cpu"``.
-        batch_size: pictures in memory at a time, and mirror images as many.
-        calibration: from ``sphereface eval --calibrate``; None: the one beside the checkpoint, if there is one.
+        batch_size: images in memory at a time, and mirror images as many.
+        calibration: from ``sphereface eval --calibrate``; None: the one beside the checkpoint, if
+            there is one.
         detector: with ``align``; None: MTCNN, which ``pip install '.[align]'`` brings.
-        template_origin: use the published template with this origin, 0 or 1 (docs/alignment.md); None: the template
-            of the training crops, if the checkpoint records it, else the published one with origin 0.
-        on_several: of an image with several faces ``"take"`` the one that ``pick`` says, ``"skip"`` it as a problem,
-            or with :meth:`try_embed` take ``"all"``.
+        template_origin: use the published template with this origin, 0 or 1 (docs/alignment.md);
+            None: the template of the training crops, if the checkpoint records it, else the
+            published one with origin 0.
+        on_several: of an image with several faces ``"take"`` the one that ``pick`` says, ``"skip"``
+            it as a problem, or with :meth:`try_embed` take ``"all"``.
 
     Raises:
-        UserError: the checkpoint cannot be used (:class:`~sphereface.checkpoint.BadCheckpoint`), the detector is not
-            installed, or an argument is not allowed.
+        UserError: the checkpoint cannot be used (:class:`~sphereface.checkpoint.BadCheckpoint`),
+            the detector is not installed, or an argument is not allowed.
     """
 
     def __init__(
@@ -140,13 +147,17 @@ class FaceEmbedder:
 
     @property
     def settings(self) -> str:
-        """How a picture becomes an embedding, besides the checkpoint: embeddings of other settings do not compare."""
+        """How an image becomes an embedding, besides the checkpoint: embeddings of other settings
+        do not compare.
+        """
         mirrored = "with mirror images" if self.flip else "without mirror images"
         return f"{self.reader.settings}, {mirrored}"
 
     @property
     def sha256(self) -> str:
-        """SHA-256 of the checkpoint as it was read: embeddings of different checkpoints do not compare."""
+        """SHA-256 of the checkpoint as it was read: embeddings of different checkpoints do not
+        compare.
+        """
         return self._loaded.sha256
 
     @cached_property
@@ -154,7 +165,8 @@ class FaceEmbedder:
         """What cosines mean; None where no file was given and none lies beside the checkpoint.
 
         Raises:
-            UserError: the file is damaged, or belongs to another checkpoint or another use of mirror images.
+            UserError: the file is damaged, or belongs to another checkpoint or another use of
+                mirror images.
         """
         path = self._calibration or calibration_path(self.checkpoint)
         if self._calibration is None and not path.exists():
@@ -162,24 +174,26 @@ class FaceEmbedder:
         return read_calibration(path, checkpoint_sha256=self.sha256, mirror="join" if self.flip else "none")
 
     def face(self, image: Image) -> Face:
-        """Find, align and cut out the face of a picture, turned as its EXIF says; or check that it is a crop.
+        """Find, align and cut out the face of an image, turned as its EXIF says; or check that it
+        is a crop.
 
         Raises:
-            BadPicture: unreadable, without a face, or a crop of a wrong size.
+            UnusableImage: unreadable, without a face, or a crop of a wrong size.
         """
         return self.reader.read(image, _name(image, None))
 
     def embed(self, images: Iterable[Image]) -> npt.NDArray[np.float32]:
-        """Embed pictures, ``batch_size`` at a time.
+        """Embed images, ``batch_size`` at a time.
 
         Args:
-            images: N pictures: a list or generator of :data:`Image`, or an array (N, H, W, 3) uint8 in BGR.
+            images: N images: a list or generator of :data:`Image`, or an array (N, H, W, 3) uint8
+                in BGR.
 
         Returns:
             (N, D) float32 unit vectors: their matrix product is the cosines.
 
         Raises:
-            BadPicture: how many cannot be used, and the first ten with reasons.
+            UnusableImage: how many cannot be used, and the first ten with reasons.
         """
         if self.reader.on_several == "all":
             raise UserError("on_several: got 'all' with embed, which returns a row for each image · use try_embed")
@@ -188,15 +202,15 @@ class FaceEmbedder:
         if result.problems:
             problems = list(result.problems.values())
             if len(images) == 1:
-                raise BadPicture(problems[0])
-            raise BadPicture(f"{len(problems)} of {len(images)} pictures cannot be used:{listed(problems)}")
+                raise UnusableImage(problems[0])
+            raise UnusableImage(f"{len(problems)} of {len(images)} images cannot be used:{listed(problems)}")
         return result.embeddings
 
     def try_embed(self, images: Iterable[Image], *, progress: str | None = None, normalise: bool = True) -> Embedded:
         """As :meth:`embed`, but leave out what cannot be used and say why.
 
         Args:
-            images: N pictures.
+            images: N images.
             progress: title of a progress bar on stderr; None draws none.
             normalise: see :meth:`embed_crops`.
         """
@@ -218,19 +232,21 @@ class FaceEmbedder:
         return Embedded(np.array(rows, dtype=np.int64), np.concatenate(features), problems, num_faces)
 
     def verify(self, a: Image, b: Image, *, far: float | None = None, prior: float | None = None) -> Match:
-        """Compare two pictures.
+        """Compare two images.
 
         Args:
-            a, b: the pictures.
-            far: the false accept rate to decide at, one of the calibration's; None: the lowest that accepts 90 % of the
-                genuine pairs.
-            prior: how many of the pairs that you meet are of one person; None: as many as in the evaluation.
+            a, b: the images.
+            far: the false accept rate to decide at, one of the calibration's; None: the lowest that
+                accepts 90 % of the genuine pairs.
+            prior: how many of the pairs that you meet are of one person; None: as many as in the
+                evaluation.
 
         Returns:
             Cosine, probability and decision; without a calibration the cosine alone.
 
         Raises:
-            UserError: a picture cannot be used, the calibration is not this checkpoint's, or it has no such FAR.
+            UserError: an image cannot be used, the calibration is not this checkpoint's, or it has
+                no such FAR.
         """
         return self.match(*self.embed([a, b]), far=far, prior=prior)
 
@@ -242,7 +258,9 @@ class FaceEmbedder:
         far: float | None = None,
         prior: float | None = None,
     ) -> Match:
-        """Compare two embeddings (D,), unit vectors of D = :attr:`dim` numbers; otherwise as :meth:`verify`."""
+        """Compare two embeddings (D,), unit vectors of D = :attr:`dim` numbers; otherwise as
+        :meth:`verify`.
+        """
         self.check_operating_point(far, prior)
         cosine = float(np.clip(np.dot(self._unit_vector("a", a), self._unit_vector("b", b)), -1, 1))
         calibration = self.calibration
@@ -264,8 +282,8 @@ class FaceEmbedder:
 
         Args:
             crops: (B, H, W, 3) uint8, BGR, (H, W) = :attr:`input_size`; those of :meth:`face`.
-            normalise: return unit vectors; False: what the network gives, with ``flip`` the embedding of the crop and
-                then that of its mirror image in each row.
+            normalise: return unit vectors; False: what the network gives, with ``flip`` the
+                embedding of the crop and then that of its mirror image in each row.
 
         Returns:
             (B, D) float32.
@@ -281,7 +299,8 @@ class FaceEmbedder:
         """Say at once whether decisions can be made at ``far`` and ``prior``, see :meth:`verify`.
 
         Raises:
-            UserError: there is no calibration for them, or it has no such FAR, or the prior is not between 0 and 1.
+            UserError: there is no calibration for them, or it has no such FAR, or the prior is not
+                between 0 and 1.
         """
         calibration = self.calibration
         if calibration is not None:
@@ -306,12 +325,12 @@ class FaceEmbedder:
         return row
 
     def _faces(self, images: Sequence[Image], numbers: range, problems: dict[int, str]) -> Iterator[tuple[int, Face]]:
-        """The faces of some pictures, by number; what cannot be used goes to ``problems``."""
+        """The faces of some images, by number; what cannot be used goes to ``problems``."""
         for number in numbers:
             try:
                 for face in self.reader.read_faces(images[number], _name(images[number], number)):
                     yield number, face
-            except BadPicture as error:
+            except UnusableImage as error:
                 problems[number] = str(error)
 
 
@@ -320,17 +339,17 @@ def _listed(images: Iterable[Image]) -> Sequence[Image]:
     if isinstance(images, str | Path | bytes | bytearray | memoryview) or (
         isinstance(images, np.ndarray) and images.ndim == 3
     ):
-        raise UserError("images: got a single picture · allowed: a list of pictures, as in embed([picture])")
+        raise UserError("images: got a single image · allowed: a list of images, as in embed([image])")
     if hasattr(images, "__len__") and hasattr(images, "__getitem__"):
         return cast(Sequence[Image], images)
     try:
         return list(images)
     except TypeError:
-        raise UserError(f"images: got {shown(images)} · allowed: a list of pictures") from None
+        raise UserError(f"images: got {shown(images)} · allowed: a list of images") from None
 
 
 def _name(image: Image, number: int | None) -> str:
-    """What messages call a picture: its path, or its place in the list."""
+    """What messages call an image: its path, or its place in the list."""
     if isinstance(image, str | Path):
         return str(image)
-    return "picture" if number is None else f"picture {number}"
+    return "image" if number is None else f"image {number}"

@@ -1,6 +1,7 @@
-"""What may happen to a training crop, and how much of it: settings, and numbers drawn for each picture. No torch.
+"""What may happen to a training crop, and how much of it: settings, and numbers drawn for each
+image. No torch.
 
-Each augmentation says here how uniform random numbers become the strengths for one picture;
+Each augmentation says here how uniform random numbers become the strengths for one image;
 ``data/augment.py`` applies them on the device, ``data/loader.py`` what only a worker can do.
 """
 
@@ -22,7 +23,9 @@ _BEST_QUALITY = 95
 
 
 class Kind(Protocol):
-    """One augmentation: with probability ``p`` it happens to a picture, as strongly as its ``columns`` numbers say."""
+    """One augmentation: with probability ``p`` it happens to an image, as strongly as its
+    ``columns`` numbers say.
+    """
 
     columns: ClassVar[int]
 
@@ -36,7 +39,9 @@ class Kind(Protocol):
 
 @dataclass(frozen=True)
 class Jpeg:
-    """Compressed again at a quality of [quality, 95]. The one that happens where pictures are decoded."""
+    """Compressed again at a quality of [quality, 95]. The one that happens where images are
+    decoded.
+    """
 
     p: float = option(0.0, low=0, high=1)
     quality: int = option(30, low=1, high=_BEST_QUALITY)
@@ -50,7 +55,9 @@ class Jpeg:
 
 @dataclass(frozen=True)
 class Affine:
-    """Turned about the centre by up to ``degrees`` either way, and zoomed by 1/(1 + scale) to 1 + scale."""
+    """Turned about the centre by up to ``degrees`` either way, and zoomed by 1/(1 + scale) to 1 +
+    scale.
+    """
 
     p: float = option(0.0, low=0, high=1)
     degrees: float = option(10.0, low=0, high=45)
@@ -65,7 +72,9 @@ class Affine:
 
 @dataclass(frozen=True)
 class LowResolution:
-    """Shrunk to a share of [scale, 1] of its height and width, and enlarged again (after AdaFace, CVPR 2022)."""
+    """Shrunk to a share of [scale, 1] of its height and width, and enlarged again (after AdaFace,
+    CVPR 2022).
+    """
 
     p: float = option(0.0, low=0, high=1)
     scale: float = option(0.25, low=0.05, high=1)
@@ -78,7 +87,9 @@ class LowResolution:
 
 @dataclass(frozen=True)
 class Photometric:
-    """Brightness, contrast, saturation and gamma times a factor of 1/(1 + strength) to 1 + strength each."""
+    """Brightness, contrast, saturation and gamma times a factor of 1/(1 + strength) to 1 + strength
+    each.
+    """
 
     p: float = option(0.0, low=0, high=1)
     brightness: float = option(0.3, low=0, high=4)
@@ -106,14 +117,18 @@ class Grey:
 
 @dataclass(frozen=True)
 class Erase:
-    """A box of middle grey over [0.02, area] of the picture, its sides' ratio from ½ to 2 times the picture's."""
+    """A box of middle grey over [0.02, area] of the image, its sides' ratio from ½ to 2 times the
+    image's.
+    """
 
     p: float = option(0.0, low=0, high=1)
     area: float = option(0.2, low=_SMALLEST_AREA, high=0.5)
     columns: ClassVar[int] = 4
 
     def strengths(self, u: Numbers) -> Numbers:
-        """(k, 4) uniform → (k, 4): top, left, bottom, right of the box as shares of the picture's sides."""
+        """(k, 4) uniform → (k, 4): top, left, bottom, right of the box as shares of the image's
+        sides.
+        """
         area = _SMALLEST_AREA + u[:, 0] * (self.area - _SMALLEST_AREA)
         ratio = _factor(1.0, u[:, 1])
         height, width = np.sqrt(area * ratio), np.sqrt(area / ratio)
@@ -141,7 +156,7 @@ class Augment:
         return {name: kind for name, kind in self.kinds().items() if kind.p > 0}
 
     def only(self, name: str) -> Augment:
-        """One of them alone, and on every picture: to look at it."""
+        """One of them alone, and on every image: to look at it."""
         return Augment(**{name: dataclasses.replace(getattr(self, name), p=1.0)})
 
 

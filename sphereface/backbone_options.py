@@ -19,7 +19,8 @@ MOST_NETWORKS = 100
 class BatchNormOptions:
     """Batch normalisation of the whole network; null keeps the backbone's own value.
 
-    ``eps`` is part of what an evaluation computes, so both belong to the model and travel in its checkpoint.
+    ``eps`` is part of what an evaluation computes, so both belong to the model and travel in its
+    checkpoint.
     """
 
     momentum: float | None = option(None, above=0, high=1)
@@ -28,14 +29,16 @@ class BatchNormOptions:
 
 @dataclass(frozen=True)
 class BackboneOptions:
-    """Base of every backbone's options. A subclass adds its own fields and implements :meth:`build`.
+    """Base of every backbone's options. A subclass adds its own fields and implements
+    :meth:`build`.
 
     Attributes:
         networks: how many networks are trained one after another and joined into one checkpoint.
         embedding_dim: D, the length of an embedding.
         input_size: (height, width) of the aligned crops in pixels.
         input_order: channel order that the network reads.
-        input_mean, input_std: a pixel p from 0 to 255 becomes (p − mean) / std; one number, or one a channel.
+        input_mean, input_std: a pixel p from 0 to 255 becomes (p − mean) / std; one number, or one
+            a channel.
         batch_norm: of all batch normalisation layers.
     """
 
@@ -50,7 +53,9 @@ class BackboneOptions:
     batch_norm: BatchNormOptions = field(default_factory=BatchNormOptions)
 
     def build(self) -> Any:
-        """Make the network, a :class:`sphereface.models.Backbone`, with fresh weights from torch's generator."""
+        """Make the network, a :class:`sphereface.models.Backbone`, with fresh weights from torch's
+        generator.
+        """
         raise UserError(f"model.name: got {self.name!r}, whose options class has no build() · see docs/extend.md")
 
     @property
@@ -61,11 +66,15 @@ class BackboneOptions:
 
     @property
     def batch_statistics(self) -> bool:
-        """Whether a training step needs two or more images at a time, because the network normalises over them."""
+        """Whether a training step needs two or more images at a time, because the network
+        normalises over them.
+        """
         return True
 
     def problems(self) -> list[str]:
-        """What is wrong with options that are each fine alone, a line for each; a subclass extends it."""
+        """What is wrong with options that are each fine alone, a line for each; a subclass extends
+        it.
+        """
         found = []
         if len(self.input_size) != 2:
             found.append(f"model.input_size: got {shown(list(self.input_size))} · allowed: [height, width]")

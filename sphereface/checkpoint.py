@@ -1,8 +1,9 @@
 """Checkpoint files: whole or not there, checked when read, and never able to run code.
 
-A checkpoint is ``NAME.pt`` (tensors and plain values, loaded with ``weights_only=True``) with ``NAME.json`` beside it:
-the human-readable part and the SHA-256 of the ``.pt``. This module checks the form of what it reads: types and ranges
-of ``meta``, plain tensors by name in ``model``, ``average`` and ``head``. It knows nothing of training.
+A checkpoint is ``NAME.pt`` (tensors and plain values, loaded with ``weights_only=True``) with
+``NAME.json`` beside it: the human-readable part and the SHA-256 of the ``.pt``. This module checks
+the form of what it reads: types and ranges of ``meta``, plain tensors by name in ``model``,
+``average`` and ``head``. It knows nothing of training.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ def save_checkpoint(path: Path, state: Mapping[str, Any], summary: Mapping[str, 
     """Write a checkpoint so that a kill at any moment leaves either the old file or the new one.
 
     Args:
-        path: ``….pt``. It is written under another name in the same folder, flushed to disk, then renamed.
+        path: ``….pt``. It is written under another name in the same folder, flushed to disk, then
+            renamed.
         state: nested dicts and lists of tensors, numbers, texts and None.
         summary: a few plain values for people, written to the ``.json`` (step, run, accuracy, …).
 
@@ -108,7 +110,9 @@ class _Counted(io.BytesIO):
 
 
 def saved_bytes(state: Mapping[str, Any]) -> int:
-    """Return the length of the ``.pt`` that :func:`save_checkpoint` would write; nothing is written."""
+    """Return the length of the ``.pt`` that :func:`save_checkpoint` would write; nothing is
+    written.
+    """
     file = _Counted()
     torch.save({"format": FORMAT, "id": uuid.uuid4().hex, **state}, file)
     return file.length
@@ -135,7 +139,8 @@ def new_checkpoint(path: Path, key: str) -> Iterator[None]:
 
 
 def link_checkpoint(path: Path, name: str) -> Path:
-    """Give a saved checkpoint a second name in its folder (``last``, ``best``), atomically, without a second copy.
+    """Give a saved checkpoint a second name in its folder (``last``, ``best``), atomically, without
+    a second copy.
 
     Where the file system has no hard links, it is copied.
     """
@@ -161,7 +166,8 @@ def load_checkpoint(path: Path, *, device: torch.device | str = "cpu", mapped: b
     Args:
         path: ``….pt``, with or without its ``.json``.
         device: where its tensors go.
-        mapped: leave them in the file until they are used, which one of many processes does with a part of them only.
+        mapped: leave them in the file until they are used, which one of many processes does with a
+            part of them only.
 
     Raises:
         BadCheckpoint: one line that says which file and what is wrong with it.
@@ -180,8 +186,8 @@ def load_with_sha256(
         The checkpoint, and 64 hexadecimal digits.
 
     Raises:
-        BadCheckpoint: as :func:`load_checkpoint`; or the file was written to while it was read, or with ``mapped``
-            replaced.
+        BadCheckpoint: as :func:`load_checkpoint`; or the file was written to while it was read, or
+            with ``mapped`` replaced.
     """
     _check_kind(path)
     try:
@@ -212,7 +218,8 @@ def _read(path: Path, file: BinaryIO, size: int, *, device: torch.device | str, 
             raise BadCheckpoint(
                 f"{path}: refused: holds objects other than tensors and plain values, which could run code"
             ) from error
-        # torch's own words on its unpickler, half a page on how to switch its safety off, tell a user nothing
+        # torch's own words on its unpickler, half a page on how to switch its safety off, tell a
+        # user nothing
         reason = "" if "Weights only load failed" in str(error) else f" ({first_line(error)})"
         raise BadCheckpoint(f"{path}: truncated, damaged or not a checkpoint{reason}") from error
     mark = state.get("format") if isinstance(state, dict) else None  # a stranger's may be a tensor
@@ -265,7 +272,9 @@ def _check_archive(path: Path, file: BinaryIO, size: int) -> None:
 
 
 def _check_tensors(path: Path, state: Mapping[str, Any], size: int) -> None:
-    """Refuse weights that are not plain tensors of numbers by name, each with as many numbers stored as it claims."""
+    """Refuse weights that are not plain tensors of numbers by name, each with as many numbers
+    stored as it claims.
+    """
     room = 2 * size  # networks may share a few tensors, such as counters
     for name, value in _weights_of(path, state):
         if not isinstance(value, torch.Tensor) or not isinstance(name, str):

@@ -1,4 +1,6 @@
-"""What the ``meta`` of a checkpoint may hold: a type and a range for each key that any command uses. No torch."""
+"""What the ``meta`` of a checkpoint may hold: a type and a range for each key that any command
+uses. No torch.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ _MOST_BEST = 1 + 1e-6  # a fraction, and how far rounding may lift it
 
 @dataclass(frozen=True)
 class CheckpointMeta:
-    """The form of ``meta``. Each key may be absent; a checkpoint may have others, which no command computes with."""
+    """The form of ``meta``. Each key may be absent; a checkpoint may have others, which no command
+    computes with.
+    """
 
     step: int = option(0, low=0, high=_MOST)
     images_seen: int = option(0, low=0, high=_MOST)

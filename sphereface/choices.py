@@ -1,6 +1,7 @@
 """The values that options allow, where the modules that use them import large libraries.
 
-The parsers of the commands name them in their help, which must not wait for PyTorch. This module imports nothing.
+The parsers of the commands name them in their help, which must not wait for PyTorch. This module
+imports nothing.
 """
 
 from __future__ import annotations

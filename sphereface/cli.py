@@ -1,7 +1,9 @@
-"""The console command ``sphereface``: which command does what; each one's modules are imported when it is called.
+"""The console command ``sphereface``: which command does what; each one's modules are imported when
+it is called.
 
-A command has two modules. The one in :mod:`sphereface.commands.parsers` reads its options and imports nothing large.
-The one in :mod:`sphereface.commands` does the work. ``--help`` and a wrong option need the first alone.
+A command has two modules. The one in :mod:`sphereface.commands.parsers` reads its options and
+imports nothing large. The one in :mod:`sphereface.commands` does the work. ``--help`` and a wrong
+option need the first alone.
 """
 
 from __future__ import annotations
@@ -71,7 +73,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def main_of(name: str, program: str) -> Main:
-    """Return the entry point of a script that is one command under a name of its own, such as ``python train.py``."""
+    """Return the entry point of a script that is one command under a name of its own, such as
+    ``python train.py``.
+    """
 
     @reports_user_errors
     def main(argv: Sequence[str] | None = None) -> int:

@@ -1,7 +1,9 @@
-"""The configuration of a run: YAML over defaults, ``--set a.b=c`` over YAML, checked as a whole. No torch.
+"""The configuration of a run: YAML over defaults, ``--set a.b=c`` over YAML, checked as a whole. No
+torch.
 
-Sections and their defaults are in :mod:`sphereface.config_sections`. A section that its ``name`` chooses (``model`` and
-``loss``) is described by the part that implements it; :func:`load_config` gets those as ``backbones`` and ``losses``.
+Sections and their defaults are in :mod:`sphereface.config_sections`. A section that its ``name``
+chooses (``model`` and ``loss``) is described by the part that implements it; :func:`load_config`
+gets those as ``backbones`` and ``losses``.
 """
 
 from __future__ import annotations
@@ -36,8 +38,8 @@ log = logging.getLogger(__name__)
 class Config:
     """A whole run, resolved.
 
-    ``model`` is the options object of the backbone that ``model.name`` chooses, ``loss`` that of the margin that
-    ``loss.name`` chooses; ``stages`` are those of ``train.stages``, before it.
+    ``model`` is the options object of the backbone that ``model.name`` chooses, ``loss`` that of
+    the margin that ``loss.name`` chooses; ``stages`` are those of ``train.stages``, before it.
     """
 
     name: str = option("run")
@@ -62,7 +64,9 @@ class Config:
         return plain
 
     def evaluation_sets(self) -> dict[str, Places]:
-        """Return ``eval.sets`` by name: where each set is, in the grammar of ``sphereface eval --sets``."""
+        """Return ``eval.sets`` by name: where each set is, in the grammar of ``sphereface eval
+        --sets``.
+        """
         return _parse_sets(self.eval.sets, [])
 
 
@@ -163,7 +167,9 @@ def parse_model(
 def _parse_named(
     values: object, classes: Mapping[str, type[Any]], problems: list[str], prefix: str, default: str
 ) -> Any:
-    """Fill the option class that the key ``name`` of a section chooses; None where something is wrong."""
+    """Fill the option class that the key ``name`` of a section chooses; None where something is
+    wrong.
+    """
     values = {} if values is None else values
     if not isinstance(values, Mapping):
         problems.append(f"{prefix}: got {shown(values)} · allowed: a mapping with the key name")
@@ -196,7 +202,9 @@ def _parse_stages(
 
 
 def _unlike_heads(config: Config) -> list[str]:
-    """Stages whose loss keeps other things in the head than the last one's does: one head cannot serve both."""
+    """Stages whose loss keeps other things in the head than the last one's does: one head cannot
+    serve both.
+    """
 
     def kept(loss: Any) -> dict[str, Any]:
         names = ("bias", "running", "distributed", "sample_rate")
@@ -222,7 +230,9 @@ def _wrong_sizes(config: Config) -> list[str]:
 
 
 def _parse_sets(sets: Mapping[str, object], problems: list[str]) -> dict[str, Places]:
-    """Return where each set is: a text ``[KIND:]PLACE[,PLACE…]``, or a mapping of a list of pairs."""
+    """Return where each set is: a text ``[KIND:]PLACE[,PLACE…]``, or a mapping of a list of
+    pairs.
+    """
     parsed = {}
     for name, value in sets.items():
         try:

@@ -1,4 +1,6 @@
-"""Configuration files: where they are, YAML on top of YAML, and single values on top of both. No torch."""
+"""Configuration files: where they are, YAML on top of YAML, and single values on top of both. No
+torch.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,8 @@ NAMED = {"loss": "a-softmax", "model": "spherenet"}
 
 
 def find_config(name: str, key: str = "--config") -> Path:
-    """The file behind ``--config``: a path, or the bare name of a file in ``configs/`` (``.yaml`` may be left out).
+    """The file behind ``--config``: a path, or the bare name of a file in ``configs/`` (``.yaml``
+    may be left out).
 
     Args:
         name: the path or the name.
@@ -48,7 +51,9 @@ def find_config(name: str, key: str = "--config") -> Path:
 
 
 def shipped_configs() -> dict[str, str]:
-    """Return the files that come with this package, in order of their names, with the first comment of each."""
+    """Return the files that come with this package, in order of their names, with the first comment
+    of each.
+    """
     found = {path.name: path for folder in SHIPPED_CONFIG_DIRS if folder.is_dir() for path in folder.glob("*.yaml")}
     return {name: _first_comment(found[name]) for name in sorted(found)}
 
@@ -60,7 +65,9 @@ def _first_comment(path: Path) -> str:
 
 
 def read_yaml(path: Path, _below: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """One YAML file, on top of the file that its key ``extends`` names (looked up as ``--config`` is)."""
+    """One YAML file, on top of the file that its key ``extends`` names (looked up as ``--config``
+    is).
+    """
     if len(_below) > _MOST_FILES or any(path.samefile(below) for below in _below):
         raise UserError(f"{path}: extends: goes in a circle over {' → '.join(map(str, (*_below, path)[:_MOST_FILES]))}")
     try:
@@ -85,7 +92,8 @@ def read_yaml(path: Path, _below: tuple[Path, ...] = ()) -> dict[str, Any]:
 def check_stages(before: Mapping[str, Any], after: Mapping[str, Any], source: str) -> None:
     """Refuse a change of the loss beneath stages whose options were written for another one.
 
-    A stage that does not name its loss has the run's. ``m: 1`` is a multiplier in a-softmax and a radian in arcface.
+    A stage that does not name its loss has the run's. ``m: 1`` is a multiplier in a-softmax and a
+    radian in arcface.
 
     Args:
         before: the configuration that has the stages.
@@ -122,8 +130,9 @@ def _stages(values: Mapping[str, Any]) -> list[Any] | None:
 def set_value(values: dict[str, Any], override: str) -> None:
     """Put what one ``--set`` got, ``key.sub=value``, into a configuration.
 
-    A mapping sets its own keys and leaves the others, as that of an extending file does (:func:`merge`); an empty one
-    empties. A whole ``loss`` or ``model`` takes the place of the one before.
+    A mapping sets its own keys and leaves the others, as that of an extending file does
+    (:func:`merge`); an empty one empties. A whole ``loss`` or ``model`` takes the place of the one
+    before.
 
     Raises:
         UserError: it is no such text, or it cannot be put there.
@@ -165,7 +174,9 @@ def set_value(values: dict[str, Any], override: str) -> None:
 
 
 def _check_unnamed(section: str, before: object, value: dict[str, Any]) -> None:
-    """Refuse a section without a name in place of one with a name: it would choose the default in silence."""
+    """Refuse a section without a name in place of one with a name: it would choose the default in
+    silence.
+    """
     name = before.get("name", NAMED[section]) if isinstance(before, dict) else NAMED[section]
     if name != NAMED[section]:
         raise UserError(
@@ -175,7 +186,9 @@ def _check_unnamed(section: str, before: object, value: dict[str, Any]) -> None:
 
 
 def _of_another_name(section: str, options: object, name: object) -> dict[str, Any]:
-    """The section once its name is ``name``: options of another loss or backbone mean something else, and go."""
+    """The section once its name is ``name``: options of another loss or backbone mean something
+    else, and go.
+    """
     if isinstance(options, dict) and options.get("name", NAMED[section]) == name:
         return options
     return {"name": name}
@@ -186,7 +199,9 @@ _WHOLE = ("sets", "losses")
 
 
 def merge(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """One configuration on top of another, section by section. A section without keys (null) says nothing."""
+    """One configuration on top of another, section by section. A section without keys (null) says
+    nothing.
+    """
     merged = dict(below)
     for key, value in above.items():
         if key in NAMED and isinstance(value, Mapping) and "name" in value:

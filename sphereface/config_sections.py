@@ -1,4 +1,6 @@
-"""The sections of a configuration with their defaults, which live here and nowhere else. No torch."""
+"""The sections of a configuration with their defaults, which live here and nowhere else. No
+torch.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class MuonConfig:
-    """Of ``train.optimizer: muon``: for the weights of convolutions; everything else has the settings of SGD."""
+    """Of ``train.optimizer: muon``: for the weights of convolutions; everything else has the
+    settings of SGD.
+    """
 
     lr: float = option(0.02, above=0)
     weight_decay: float = option(0.005, low=0)
@@ -42,7 +46,9 @@ class MuonConfig:
 
 @dataclass(frozen=True)
 class DecayConfig:
-    """Which parameters ``train.weight_decay`` acts on, besides the weights of convolutions and linear layers."""
+    """Which parameters ``train.weight_decay`` acts on, besides the weights of convolutions and
+    linear layers.
+    """
 
     biases: bool = option(False)
     norms: bool = option(False)
@@ -55,7 +61,9 @@ TEACHER_LOSSES = ("cosine", "l2", "rkd-distance", "rkd-angle", "similarity", "co
 
 @dataclass(frozen=True)
 class TeacherConfig:
-    """Another network, from whose embeddings this one learns: one of ``embeddings``, ``onnx``, ``checkpoint``."""
+    """Another network, from whose embeddings this one learns: one of ``embeddings``, ``onnx``,
+    ``checkpoint``.
+    """
 
     embeddings: str | None = option(None)
     onnx: str | None = option(None)
@@ -139,7 +147,9 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class StageConfig:
-    """A part of a run, from the stage before to ``until`` (a share of the run): another loss, smaller crops."""
+    """A part of a run, from the stage before to ``until`` (a share of the run): another loss,
+    smaller crops.
+    """
 
     until: float = option(above=0, high=0.9999)
     loss: dict[str, Any] = option({})
@@ -148,7 +158,9 @@ class StageConfig:
 
 @dataclass(frozen=True)
 class Stage:
-    """A resolved stage: its ``loss`` is an options object, as the configuration's is; crops are shrunk to its size."""
+    """A resolved stage: its ``loss`` is an options object, as the configuration's is; crops are
+    shrunk to its size.
+    """
 
     until: float
     loss: Any
@@ -157,7 +169,9 @@ class Stage:
 
 @dataclass(frozen=True)
 class PairSetConfig:
-    """One list of pairs among ``eval.sets``, with its images; other sets are a text, see :mod:`sphereface.places`."""
+    """One list of pairs among ``eval.sets``, with its images; other sets are a text, see
+    :mod:`sphereface.places`.
+    """
 
     images: str = option()
     pairs: str = option()
@@ -185,7 +199,9 @@ class LogConfig:
 
 
 def current_log(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a ``log:`` section in which ``sinks`` says what the older key ``tensorboard`` (true or false) said."""
+    """Return a ``log:`` section in which ``sinks`` says what the older key ``tensorboard`` (true or
+    false) said.
+    """
     rest = {key: value for key, value in values.items() if key != "tensorboard"}
     sinks = rest.get("sinks", LogConfig().sinks)
     wanted = values.get("tensorboard")

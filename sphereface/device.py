@@ -39,7 +39,8 @@ def precision_on(device: torch.device, precision: str) -> torch.dtype:
     """Number type of the autocast regions; fp32 means no autocast.
 
     Raises:
-        UserError: fp16 elsewhere than on CUDA, where nothing scales the loss against its narrow range.
+        UserError: fp16 elsewhere than on CUDA, where nothing scales the loss against its narrow
+            range.
     """
     if precision == "fp16" and device.type != "cuda":
         raise UserError(f"train.precision: got fp16 on {device.type} · allowed there: fp32, bf16")
@@ -49,7 +50,8 @@ def precision_on(device: torch.device, precision: str) -> torch.dtype:
 def make_deterministic(wanted: bool) -> None:
     """Whether torch refuses operations whose result depends on the order of threads.
 
-    On a CPU a run of this project repeats bit for bit without it, given as many threads. On CUDA it costs speed.
+    On a CPU a run of this project repeats bit for bit without it, given as many threads. On CUDA it
+    costs speed.
     """
     if wanted:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS asks for
@@ -58,11 +60,12 @@ def make_deterministic(wanted: bool) -> None:
 
 
 def use_machine(device: torch.device, *, deterministic: bool = False) -> None:
-    """Settings of the process that make training fast: they change how results are computed, not what.
+    """Settings of the process that make training fast: they change how results are computed, not
+    what.
 
-    On a CPU: as many threads as the process may use processors, and freed memory kept, since what one step frees the
-    next one asks for again, and fresh pages cost a tenth of the step. On CUDA: TF32 for what is fp32, and the
-    fastest convolution of each shape, which is tried out once.
+    On a CPU: as many threads as the process may use processors, and freed memory kept, since what
+    one step frees the next one asks for again, and fresh pages cost a tenth of the step. On CUDA:
+    TF32 for what is fp32, and the fastest convolution of each shape, which is tried out once.
 
     Args:
         device: where the network runs.
@@ -78,10 +81,12 @@ def use_machine(device: torch.device, *, deterministic: bool = False) -> None:
 
 
 def processors(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
-    """Processors that this process may use: those it may run on, or fewer where its container has a quota of time.
+    """Processors that this process may use: those it may run on, or fewer where its container has a
+    quota of time.
 
     Args:
-        quota: the container's: microseconds of processor time, or ``max``, and in how many microseconds.
+        quota: the container's: microseconds of processor time, or ``max``, and in how many
+            microseconds.
     """
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:

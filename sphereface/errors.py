@@ -38,7 +38,8 @@ class Main(Protocol):
 class UserError(Exception):
     """Something the user can mend: one line saying what was got, what is allowed and what to do.
 
-    Programs print it without a traceback and leave with exit code 2 (see :func:`reports_user_errors`).
+    Programs print it without a traceback and leave with exit code 2 (see
+    :func:`reports_user_errors`).
     """
 
 
@@ -55,7 +56,7 @@ class Stopped(Exception):
         self.exit_code = exit_code
 
 
-class ToldElsewhere(Exception):
+class ReportedElsewhere(Exception):
     """One of several processes ends for a reason that another one tells.
 
     Args:
@@ -93,7 +94,8 @@ def listed(lines: Sequence[object]) -> str:
 def shown(value: object) -> str:
     """Return a value as messages quote it: its ``repr``, shortened where it is long or nested.
 
-    A value from a file may repeat itself without end. The result is one line of at most about 200 characters.
+    A value from a file may repeat itself without end. The result is one line of at most about 200
+    characters.
     """
     try:
         text = _VALUES.repr(value)
@@ -105,39 +107,50 @@ def shown(value: object) -> str:
 
 
 def shown_key(key: object) -> str:
-    """Return a key as messages quote it: a short text of printable characters as it is, else :func:`shown`."""
+    """Return a key as messages quote it: a short text of printable characters as it is, else
+    :func:`shown`.
+    """
     plain = isinstance(key, str) and 0 < len(key) <= _MOST_SHOWN and key.isprintable()
     return str(key) if plain else shown(key)
 
 
 def printable(name: str) -> str:
-    r"""Return a name as one line that any log can write: ``\udcxx`` for bytes that are no UTF-8, ``\n`` for a break."""
+    r"""Return a name as one line that any log can write: ``\udcxx`` for bytes that are no UTF-8,
+    ``\n`` for a break.
+    """
     if name.isprintable():
         return name
     return "".join(repr(sign)[1:-1] if is_unprintable(sign) else sign for sign in name)
 
 
 def printable_lines(text: str) -> str:
-    """Return a text of several lines, each as :func:`printable`: it may quote a name that a terminal would obey."""
+    """Return a text of several lines, each as :func:`printable`: it may quote a name that a
+    terminal would obey.
+    """
     return "\n".join(map(printable, text.split("\n")))
 
 
 def is_unprintable(sign: str) -> bool:
-    """Say whether a sign is a control character, a line break of any kind, or a byte that is no UTF-8."""
+    """Say whether a sign is a control character, a line break of any kind, or a byte that is no
+    UTF-8.
+    """
     return unicodedata.category(sign) in ("Cc", "Cs", "Zl", "Zp")
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error in printable characters, at most 160; its type where it says nothing."""
+    """Return the first line of an error in printable characters, at most 160; its type where it
+    says nothing.
+    """
     return printable((str(error).strip().splitlines() or [type(error).__name__])[0])[:160]
 
 
 def reports_user_errors(main: Main) -> Main:
     """Make ``main(argv) -> exit code`` end on one line instead of a traceback.
 
-    A :class:`UserError` returns 2, :class:`Stopped` its own code, Ctrl-C 130; :class:`ToldElsewhere` prints nothing.
-    Errors of the machine that no other code handled return 2 as well: no memory, or a file that the system refuses. A
-    reader that closes the pipe (``| head``) ends the program quietly, with 141.
+    A :class:`UserError` returns 2, :class:`Stopped` its own code, Ctrl-C 130;
+    :class:`ReportedElsewhere` prints nothing. Errors of the machine that no other code handled
+    return 2 as well: no memory, or a file that the system refuses. A reader that closes the pipe
+    (``| head``) ends the program quietly, with 141.
     """
 
     @functools.wraps(main)
@@ -150,7 +163,7 @@ def reports_user_errors(main: Main) -> Main:
         except Stopped as stop:
             print(printable_lines(str(stop)), file=sys.stderr)
             code = stop.exit_code
-        except ToldElsewhere as told:
+        except ReportedElsewhere as told:
             code = told.exit_code
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
@@ -174,7 +187,9 @@ def reports_user_errors(main: Main) -> Main:
 
 
 def _replace_closed_streams() -> None:
-    """Let output go nowhere where its stream is closed (``>&-``): the next file opened would have its number."""
+    """Let output go nowhere where its stream is closed (``>&-``): the next file opened would have
+    its number.
+    """
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123 -- until the end
@@ -186,7 +201,9 @@ def _report(line: str) -> int:
 
 
 def _forget_frames(error: Exception) -> None:
-    """Drop what the failed calls held; what is only half made may fail at that, which would print a traceback."""
+    """Drop what the failed calls held; what is only half made may fail at that, which would print a
+    traceback.
+    """
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
     try:
         traceback.clear_frames(error.__traceback__)
@@ -195,7 +212,8 @@ def _forget_frames(error: Exception) -> None:
 
 
 def _line_on_machine(error: Exception) -> str | None:
-    """Return the line on an error that the machine caused: no memory, or a file that the system refuses; else None.
+    """Return the line on an error that the machine caused: no memory, or a file that the system
+    refuses; else None.
 
     torch, OpenCV and ONNX Runtime have classes of their own for the first; their messages tell.
     """
@@ -214,7 +232,9 @@ def _line_on_machine(error: Exception) -> str | None:
 
 
 def _flush_output() -> int:
-    """Write out what was printed; return the exit code of a failure: of a full disk 2, of a closed pipe 141; else 0."""
+    """Write out what was printed; return the exit code of a failure: of a full disk 2, of a closed
+    pipe 141; else 0.
+    """
     try:
         sys.stdout.flush()
     except BrokenPipeError:
@@ -227,7 +247,9 @@ def _flush_output() -> int:
 
 
 def _output_is_closed() -> bool:
-    """Whether standard output is a pipe without a reader; a broken pipe may also be one to a worker process."""
+    """Whether standard output is a pipe without a reader; a broken pipe may also be one to a worker
+    process.
+    """
     with contextlib.suppress(OSError, ValueError, AttributeError):  # not every system can poll
         poll = select.poll()
         poll.register(sys.stdout.fileno(), 0)

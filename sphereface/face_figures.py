@@ -24,7 +24,7 @@ Pixels = npt.NDArray[np.uint8]
 FIGURE_MARK = b"Matplotlib"
 """In every file of a figure, so that no photograph is replaced by one."""
 _ACROSS = 5  # results in a row of a contact sheet
-_LONGEST = 26  # letters of a name over one of two pictures
+_LONGEST = 26  # letters of a name over one of two images
 _LONGEST_OF_MANY = 20  # over one on a contact sheet, in smaller letters
 
 
@@ -33,7 +33,7 @@ def pair_figure(crops: Sequence[Pixels], names: Sequence[str], title: str) -> Fi
 
     Args:
         crops: two (H, W, 3) uint8, BGR.
-        names: of the pictures.
+        names: of the images.
         title: the outcome.
     """
     figure = _new_figure(figsize=(4.2, 3.2), layout="constrained")
@@ -48,7 +48,7 @@ def search_figure(query: Pixels, results: Sequence[Pixels | None], captions: Seq
 
     Args:
         query: (H, W, 3) uint8, BGR.
-        results: K crops alike; None where a picture is not there any more.
+        results: K crops alike; None where an image is not there any more.
         captions: K texts, one over each; a line that is too long loses its beginning.
         name: of the query, in lines as well.
     """
@@ -71,7 +71,8 @@ def check_plot(path: Path | None, images: Sequence[str]) -> None:
         images: files that are read, which the plot must not replace.
 
     Raises:
-        UserError: it is a folder, one of ``images``, of an unknown format, or a file that holds no figure.
+        UserError: it is a folder, one of ``images``, of an unknown format, or a file that holds no
+            figure.
     """
     if path is None:
         return
@@ -84,7 +85,9 @@ def check_plot(path: Path | None, images: Sequence[str]) -> None:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure whole, in the format of the suffix. Raises UserError where that cannot be done."""
+    """Write a figure whole, in the format of the suffix. Raises UserError where that cannot be
+    done.
+    """
     try:
         drawn = io.BytesIO()  # Pillow does not notice a short write to a file
         draw_into(figure, drawn, _kind(path))
@@ -95,7 +98,9 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 
 def draw_into(figure: Figure, file: BinaryIO, kind: str) -> None:
-    """Write a figure with :data:`FIGURE_MARK` in it, which Matplotlib itself writes in other formats than these."""
+    """Write a figure with :data:`FIGURE_MARK` in it, which Matplotlib itself writes in other
+    formats than these.
+    """
     from PIL import Image
     from PIL.ExifTags import Base
 

@@ -1,4 +1,6 @@
-"""Pictures of any kind to aligned crops: files, encoded bytes or pixels, photographs or crops already."""
+"""Images of any kind to aligned crops: files, encoded bytes or pixels, photographs or crops
+already.
+"""
 
 from __future__ import annotations
 
@@ -25,16 +27,18 @@ from .files import read_plain
 
 Pixels = npt.NDArray[np.uint8]
 Image = str | Path | bytes | bytearray | memoryview | Pixels
-"""A picture: the path of a file, its encoded bytes, or its pixels (H, W, 3) uint8 in BGR."""
+"""An image: the path of a file, its encoded bytes, or its pixels (H, W, 3) uint8 in BGR."""
 
 
-class BadPicture(UserError):
-    """A picture that cannot be used: unreadable, without a face, or of a wrong size. The message says which and why."""
+class UnusableImage(UserError):
+    """An image that cannot be used: unreadable, without a face, or of a wrong size. The message
+    says which and why.
+    """
 
 
 @dataclass(frozen=True)
 class Face:
-    """The face of a picture.
+    """The face of an image.
 
     Attributes:
         crop: (H, W, 3) uint8, BGR, of the network's size.
@@ -50,12 +54,14 @@ class FaceReader:
 
     Args:
         size: (height, width) of the crops in pixels.
-        aligned: pictures are crops of that size already (112×112 ones are cut to 112×96 where need be).
-        pick: of several faces on a photograph, the one nearest its ``"centre"``, or the ``"largest"``.
+        aligned: images are crops of that size already (112×112 ones are cut to 112×96 where need
+            be).
+        pick: of several faces on a photograph, the one nearest its ``"centre"``, or the
+            ``"largest"``.
         detector: for photographs; None: MTCNN.
         template: where the landmarks are to lie; None: the published template with origin 0.
-        on_several: of a photograph with several faces ``"take"`` the one that ``pick`` says, ``"skip"`` (refuse) the
-            photograph, or return ``"all"`` in :meth:`read_faces`.
+        on_several: of a photograph with several faces ``"take"`` the one that ``pick`` says,
+            ``"skip"`` (refuse) the photograph, or return ``"all"`` in :meth:`read_faces`.
 
     Raises:
         UserError: an argument is not allowed, or MTCNN is not installed.
@@ -86,20 +92,21 @@ class FaceReader:
 
     @property
     def settings(self) -> str:
-        """All that a crop depends on besides the picture, in a line."""
+        """All that a crop depends on besides the image, in a line."""
         if self._finder is None or self.template is None:
             return "aligned crops"
         return f"{self._finder.detector.name}, pick {self._finder.pick}, {self.template.describe()}"
 
     def read(self, image: Image, name: str) -> Face:
-        """Find, align and cut out the face of a picture, turned as its EXIF says; or check that it is a crop.
+        """Find, align and cut out the face of an image, turned as its EXIF says; or check that it
+        is a crop.
 
         Args:
-            image: the picture.
+            image: the image.
             name: what messages call it.
 
         Raises:
-            BadPicture: unreadable, without a face, or a crop of a wrong size.
+            UnusableImage: unreadable, without a face, or a crop of a wrong size.
         """
         with _explained(name):
             pixels = _pixels(image)
@@ -108,7 +115,8 @@ class FaceReader:
             )
 
     def read_faces(self, image: Image, name: str) -> list[Face]:
-        """Read one face as :meth:`read`, or with ``on_several="all"`` all of a photograph, from left to right.
+        """Read one face as :meth:`read`, or with ``on_several="all"`` all of a photograph, from
+        left to right.
 
         Of several faces, those whose landmarks do not lie like a face are left out.
         """
@@ -138,9 +146,9 @@ def _explained(name: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise BadPicture(f"{printable(name)}: cannot be read ({error.strerror or error})") from error
+        raise UnusableImage(f"{printable(name)}: cannot be read ({error.strerror or error})") from error
     except (BadImage, NoFace, SeveralFaces, BadLandmarks, cv2.error) as error:
-        raise BadPicture(f"{printable(name)}: {error}") from error
+        raise UnusableImage(f"{printable(name)}: {error}") from error
 
 
 def _pixels(image: Image) -> Pixels:

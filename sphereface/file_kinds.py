@@ -1,4 +1,6 @@
-"""What a file of a network is, by its first bytes: for messages about one of the wrong kind. No torch."""
+"""What a file of a network is, by its first bytes: for messages about one of the wrong kind. No
+torch.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,8 @@ _MAGIC = {
 
 
 def kind_of(path: Path) -> str | None:
-    """Return what a file is and what to do with it; None for weights of PyTorch or Caffe, and for what is unknown.
+    """Return what a file is and what to do with it; None for weights of PyTorch or Caffe, and for
+    what is unknown.
 
     Raises:
         OSError: it cannot be read.

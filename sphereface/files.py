@@ -41,10 +41,11 @@ DAMAGED = (
 def write_whole(path: Path, data: bytes | str | Callable[[BinaryIO], object], *, durable: bool = True) -> None:
     """Replace a file as a whole: a kill at any moment leaves the old one or the new one.
 
-    The new one is written beside it as ``.NAME.<12 hexadecimal digits>.part``, a name of its own for each call, then
-    renamed. Several threads or processes may write one file at the same time: the last rename wins. What a killed
-    writer leaves is removed once it is older than an hour, by the first call in each process that writes to the folder;
-    so is ``.NAME.part`` of older versions, by the next call for the same file.
+    The new one is written beside it as ``.NAME.<12 hexadecimal digits>.part``, a name of its own
+    for each call, then renamed. Several threads or processes may write one file at the same time:
+    the last rename wins. What a killed writer leaves is removed once it is older than an hour, by
+    the first call in each process that writes to the folder; so is ``.NAME.part`` of older
+    versions, by the next call for the same file.
 
     Args:
         path: the file; its folder is made if need be.
@@ -77,7 +78,9 @@ def write_whole(path: Path, data: bytes | str | Callable[[BinaryIO], object], *,
 
 
 def temporary_name(path: Path) -> Path:
-    """Return a hidden name beside a file, of its own for each call: ``.NAME.<12 hexadecimal digits>.part``."""
+    """Return a hidden name beside a file, of its own for each call: ``.NAME.<12 hexadecimal
+    digits>.part``.
+    """
     return path.with_name(f".{_shortened(path.name)}.{secrets.token_hex(_TOKEN_BYTES)}.part")
 
 
@@ -88,7 +91,9 @@ def _shortened(name: str) -> str:
 
 
 def _remove_leftovers(path: Path) -> None:
-    """Remove what killed writers left: they are old, since a writer at work changes its file all the time."""
+    """Remove what killed writers left: they are old, since a writer at work changes its file all
+    the time.
+    """
     oldest = time.time() - _LEFT_AFTER_S
     found = [path.with_name(f".{path.name}.part")]
     if (folder := str(path.parent.absolute())) not in _cleaned:  # listed once: a folder may hold a million files
@@ -113,7 +118,8 @@ def flush_folder(folder: Path) -> None:
 
 
 def regular_file(path: str, flags: int) -> int:
-    """Open a file for reading: an ``opener`` for :func:`open`. What waits for a writer or never ends is refused.
+    """Open a file for reading: an ``opener`` for :func:`open`. What waits for a writer or never
+    ends is refused.
 
     Raises:
         OSError: it cannot be opened, or is a folder, a FIFO, a socket or a device.
@@ -136,8 +142,8 @@ def read_plain(path: Path) -> bytes:
 def check_directory(archive: zipfile.ZipFile) -> None:
     """Compare the number of members with the one in the end record, which :mod:`zipfile` ignores.
 
-    A wrong length in one entry of the directory hides the entries behind it. Without zip64, some programs write the
-    number of more than 65,535 members modulo 65,536.
+    A wrong length in one entry of the directory hides the entries behind it. Without zip64, some
+    programs write the number of more than 65,535 members modulo 65,536.
 
     Raises:
         zipfile.BadZipFile: they differ.
@@ -158,9 +164,11 @@ def check_directory(archive: zipfile.ZipFile) -> None:
 
 
 def costly_pickle(archive: zipfile.ZipFile) -> str:
-    """Say why the pickle in a zip of ``torch.save`` must not be loaded, though ``weights_only`` would; empty if it may.
+    """Say why the pickle in a zip of ``torch.save`` must not be loaded, though ``weights_only``
+    would; empty if it may.
 
-    The safe unpickler makes a ``bytearray`` of any length that a file names, and takes a microsecond for each byte.
+    The safe unpickler makes a ``bytearray`` of any length that a file names, and takes a
+    microsecond for each byte.
 
     Raises:
         Those of :data:`DAMAGED`, and OSError.
@@ -177,10 +185,12 @@ def costly_pickle(archive: zipfile.ZipFile) -> str:
 
 
 def lock_file(path: Path) -> IO[str] | None:
-    """Take an exclusive lock that lasts until the returned file is closed or this process ends, however it ends.
+    """Take an exclusive lock that lasts until the returned file is closed or this process ends,
+    however it ends.
 
-    A lock of POSIX's record kind: processes that this one forks do not hold it on when this one is killed. Where the
-    system or the file system knows no such locks, nothing is locked. The holder may remove or move the file.
+    A lock of POSIX's record kind: processes that this one forks do not hold it on when this one is
+    killed. Where the system or the file system knows no such locks, nothing is locked. The holder
+    may remove or move the file.
 
     Returns:
         The open file; None where another process holds the lock.
@@ -205,7 +215,8 @@ def lock_file(path: Path) -> IO[str] | None:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[bool]:
-    """Hold the lock of :func:`lock_file` while a block runs, then remove the file, whose folder is made if need be.
+    """Hold the lock of :func:`lock_file` while a block runs, then remove the file, whose folder is
+    made if need be.
 
     Yields:
         True; False where another process holds the lock.
@@ -235,14 +246,18 @@ def locked_in_turn(path: Path) -> Iterator[None]:
 
 
 def in_words(num_bytes: int) -> str:
-    """Return a number of bytes in words, three digits or more of it: ``524 bytes``, ``12.3 KiB``, ``1,024.0 MiB``."""
+    """Return a number of bytes in words, three digits or more of it: ``524 bytes``, ``12.3 KiB``,
+    ``1,024.0 MiB``.
+    """
     if num_bytes < 1 << 10:
         return f"{num_bytes:,} bytes"
     return f"{num_bytes / 2**10:.1f} KiB" if num_bytes < 1 << 20 else f"{num_bytes / 2**20:,.1f} MiB"
 
 
 def moment(path: Path) -> tuple[int, ...]:
-    """Return what changes when a file is replaced or written to: device, inode, length, time of the last change."""
+    """Return what changes when a file is replaced or written to: device, inode, length, time of the
+    last change.
+    """
     about = path.stat()
     return about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns
 

@@ -1,4 +1,6 @@
-"""What an ONNX file reads: what the file says itself, what the user says, and where the two contradict. No torch."""
+"""What an ONNX file reads: what the file says itself, what the user says, and where the two
+contradict. No torch.
+"""
 
 from __future__ import annotations
 
@@ -42,19 +44,23 @@ _ARCFACE = _preset("rgb", 127.5, 127.5, "add")
 PRESETS: Mapping[str, Preset] = {
     # wy1iu/sphereface, test/code/evaluation.m
     "sphereface": _preset("bgr", 127.5, 128.0, "join", (112, 96)),
-    # deepinsight/insightface, python-package/insightface/model_zoo/arcface_onnx.py; the mirror images are added in
-    # recognition/arcface_torch/eval/verification.py and onnx_ijbc.py
+    # deepinsight/insightface, python-package/insightface/model_zoo/arcface_onnx.py; the mirror
+    # images are added in recognition/arcface_torch/eval/verification.py and onnx_ijbc.py
     "arcface": _ARCFACE,
     "insightface": _ARCFACE,
-    # mk-minchul/AdaFace, inference.py; utils.py adds the embeddings before they are divided by their lengths
+    # mk-minchul/AdaFace, inference.py; utils.py adds the embeddings before they are divided by
+    # their lengths
     "adaface": _preset("bgr", 127.5, 127.5, "add"),
-    # mk-minchul/CVLface, cvlface/research/recognition/code/run_v1/evaluations/verification_evaluator.py
+    # mk-minchul/CVLface,
+    # cvlface/research/recognition/code/run_v1/evaluations/verification_evaluator.py
     "cvlface": _preset("rgb", 127.5, 127.5, "add"),
     # IrvingMeng/MagFace, inference/gen_feat.py: cv2.imread, ToTensor, no mirror images
     "magface": _preset("bgr", 0.0, 255.0, "none"),
-    # opencv/opencv, modules/objdetect/src/face_recognize.cpp: blobFromImage(crop, 1, (112, 112), 0, swapRB=true)
+    # opencv/opencv, modules/objdetect/src/face_recognize.cpp: blobFromImage(crop, 1, (112, 112), 0,
+    # swapRB=true)
     "sface": _preset("rgb", 0.0, 1.0, "none"),
-    # davidsandberg/facenet, src/validate_on_lfw.py: fixed standardisation, --use_flipped_images concatenates
+    # davidsandberg/facenet, src/validate_on_lfw.py: fixed standardisation, --use_flipped_images
+    # concatenates
     "facenet": _preset("rgb", 127.5, 128.0, "join", (160, 160)),
 }
 """Values of ``--spec``. The comments name the publishers' files that they follow."""
@@ -91,9 +97,12 @@ class FileFacts:
         path: of the file.
         shape: of the input; None where the file leaves a length open.
         dtype: ``"float32"``, ``"float16"`` or ``"uint8"``.
-        order, mirror: of an export of this package, which also scales the pixels itself; None for other files.
-        first: the operator at the start of the graph that scales the input, such as ``"Sub"``; None without one.
-        insightface: whether InsightFace's own code takes the file for one that scales the pixels itself.
+        order, mirror: of an export of this package, which also scales the pixels itself; None for
+            other files.
+        first: the operator at the start of the graph that scales the input, such as ``"Sub"``; None
+            without one.
+        insightface: whether InsightFace's own code takes the file for one that scales the pixels
+            itself.
     """
 
     path: Path
@@ -115,7 +124,8 @@ class OnnxInput:
         dtype: of the array.
         batch: the one batch size that the file takes; None: any.
         mirror: how to use mirror images, where the user does not say.
-        mirror_inside: ``"add"`` or ``"join"`` where the file embeds the mirror images itself, else ``"none"``.
+        mirror_inside: ``"add"`` or ``"join"`` where the file embeds the mirror images itself, else
+            ``"none"``.
         notes: decisions that the user should know of.
     """
 
@@ -128,7 +138,9 @@ class OnnxInput:
     notes: tuple[str, ...] = ()
 
     def describe(self) -> str:
-        """Return the input in words: ``(B, 3, 112, 112) float32 = (pixel − 127.5) / 127.5, RGB``."""
+        """Return the input in words: ``(B, 3, 112, 112) float32 = (pixel − 127.5) / 127.5,
+        RGB``.
+        """
         height, width = self.spec.size
         sides = f"3, {height}, {width}" if self.layout == "nchw" else f"{height}, {width}, 3"
         scale = "pixel" if (self.spec.mean, self.spec.std) == _PIXELS else self.spec.scale()

@@ -1,7 +1,9 @@
-"""Typed, frozen option classes filled from YAML: one scheme for every setting of the project. No torch.
+"""Typed, frozen option classes filled from YAML: one scheme for every setting of the project. No
+torch.
 
-An option class is a frozen dataclass whose fields are made by :func:`option`. :func:`parse_options` fills one
-from a mapping and collects every problem, each as one line: key, value received, what is allowed.
+An option class is a frozen dataclass whose fields are made by :func:`option`. :func:`parse_options`
+fills one from a mapping and collects every problem, each as one line: key, value received, what is
+allowed.
 """
 
 from __future__ import annotations
@@ -58,8 +60,8 @@ def parse_options(
         values: what YAML or JSON gave for it; None stands for an empty mapping.
         prefix: the dotted key of this mapping, "" at the top.
         problems: gets one line for each thing that is wrong.
-        exact: refuse an integer where a text is wanted, and a text where a number is. YAML may read the one as the
-            other, JSON does not.
+        exact: refuse an integer where a text is wanted, and a text where a number is. YAML may read
+            the one as the other, JSON does not.
         others: keys of this mapping that the caller reads and has taken out: they are known, too.
 
     Returns:
@@ -79,7 +81,9 @@ def parse_options(
 def fill_options(
     cls: type[T], values: object, *, prefix: str, problems: list[str], exact: bool = False, others: Iterable[str] = ()
 ) -> T:
-    """As :func:`parse_options`, but what was wrong gets its default, or None, so that the rest can be checked too."""
+    """As :func:`parse_options`, but what was wrong gets its default, or None, so that the rest can
+    be checked too.
+    """
     filled = _fill(cls, values, prefix, problems, exact, others)
     try:
         return cls(**filled)
@@ -172,7 +176,9 @@ def _join(prefix: str, key: object) -> str:
 
 
 def _kind_of(hint: Any, metadata: Mapping[str, Any]) -> tuple[Any, bool]:
-    """The kind of value that a hint asks for, and whether null is one. With ``words``, its ``str`` stands for those."""
+    """The kind of value that a hint asks for, and whether null is one. With ``words``, its ``str``
+    stands for those.
+    """
     if typing.get_origin(hint) not in (typing.Union, types.UnionType):
         return hint, False
     kinds = typing.get_args(hint)
@@ -213,7 +219,9 @@ def _convert(
 def _checked(
     value: object, hint: Any, field: dataclasses.Field[Any], key: str, problems: list[str], exact: bool
 ) -> Any:
-    """Return one value as its hint wants it; where it cannot be, add a problem and return the default, or None."""
+    """Return one value as its hint wants it; where it cannot be, add a problem and return the
+    default, or None.
+    """
     base, _ = _kind_of(hint, field.metadata)
     converted = _to_type(value, base, exact)
     if converted is _NOT_OF_TYPE or not _in_range(converted, field.metadata):
@@ -250,7 +258,8 @@ def _wants_quotes(value: object, base: Any) -> bool:
 def _to_type(value: object, kind: Any, exact: bool) -> Any:
     """The value as ``kind``, or _NOT_OF_TYPE. Nothing is rounded, and a bool is no number.
 
-    Unless ``exact``, an integer is a text where a text is wanted, and a text of decimal digits is a number where a
+    Unless ``exact``, an integer is a text where a text is wanted, and a text of decimal digits is a
+    number where a
     number is: YAML reads the name 45 as an integer, and the number 010 as a text.
     """
     if typing.get_origin(kind) is typing.Union:

@@ -1,4 +1,6 @@
-"""The grammar of evaluation sets, the same on the command line and in a configuration: ``[KIND:]PLACE[,PLACE…]``."""
+"""The grammar of evaluation sets, the same on the command line and in a configuration:
+``[KIND:]PLACE[,PLACE…]``.
+"""
 
 from __future__ import annotations
 
@@ -68,8 +70,8 @@ def check_set_name(name: object) -> str:
     """Return the name of a set if it can name a folder of results and a curve.
 
     Raises:
-        UserError: it is no text, is long or blank at an end, holds a slash or a control character, or starts with a
-            dot.
+        UserError: it is no text, is long or blank at an end, holds a slash or a control character,
+            or starts with a dot.
     """
     allowed = (
         isinstance(name, str)
@@ -87,7 +89,8 @@ def check_set_name(name: object) -> str:
 
 
 def check_set_names(names: Iterable[object]) -> None:
-    """Refuse sets whose results would take one place: a folder where upper case is not told, or a curve.
+    """Refuse sets whose results would take one place: a folder where upper case is not told, or a
+    curve.
 
     TensorBoard writes every sign but letters, digits, ``-``, ``_`` and ``.`` as ``_``.
 

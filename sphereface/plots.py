@@ -1,4 +1,4 @@
-"""Pictures of runs: what ``metrics.jsonl`` holds, as curves."""
+"""Images of runs: what ``metrics.jsonl`` holds, as curves."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ def read_metrics(run: Path) -> dict[str, tuple[list[float], list[float]]]:
     """The curves of one run folder.
 
     Returns:
-        Metric → (images seen, value) in the order of training. The accuracy of each set is ``eval/<set>/accuracy``.
+        Metric → (images seen, value) in the order of training. The accuracy of each set is
+        ``eval/<set>/accuracy``.
 
     Raises:
         UserError: no ``metrics.jsonl`` there, or none that this program wrote.
@@ -79,10 +80,12 @@ def curves_figure(runs: Mapping[str, Path]) -> Figure:
 
 
 def learning_figure(runs: Mapping[str, Path]) -> Figure:
-    """Accuracy of every verification set over images seen (above) and over minutes of training (below).
+    """Accuracy of every verification set over images seen (above) and over minutes of training
+    (below).
 
-    Runs of one recipe, that is whose labels are alike up to the first ``/``, have one colour: the band that they
-    form is what chance does. A run with one evaluation, as joined networks have, is a star.
+    Runs of one recipe, that is whose labels are alike up to the first ``/``, have one colour: the
+    band that they form is what chance does. A run with one evaluation, as joined networks have, is
+    a star.
 
     Args:
         runs: label → run folder.

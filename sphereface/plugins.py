@@ -1,4 +1,5 @@
-"""Backbones and margins from outside the package: the files and modules that SPHEREFACE_PLUGINS names.
+"""Backbones and margins from outside the package: the files and modules that SPHEREFACE_PLUGINS
+names.
 
 Only the user's environment chooses them. No configuration and no checkpoint can cause an import.
 """
@@ -20,8 +21,8 @@ def load_plugins(value: str | None = None) -> list[str]:
     """Import each plugin once, so that what it registers can be named in a configuration.
 
     Args:
-        value: Python files (``my_net.py``) and modules (``my_package.nets``), separated by commas; None reads the
-            environment variable SPHEREFACE_PLUGINS.
+        value: Python files (``my_net.py``) and modules (``my_package.nets``), separated by commas;
+            None reads the environment variable SPHEREFACE_PLUGINS.
 
     Returns:
         The names of the modules.

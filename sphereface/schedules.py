@@ -1,4 +1,6 @@
-"""What changes with the step, as pure functions of it: λ of the margin and the learning rate. No torch."""
+"""What changes with the step, as pure functions of it: λ of the margin and the learning rate. No
+torch.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,10 @@ def annealed_lambda(t: float, *, base: float, gamma: float, power: float, minimu
     λ(t) = max(minimum, base · (1 + gamma·t)^(−power)), as the released Caffe layer computes it.
 
     Args:
-        t: 1-based count of forward passes; here finished optimiser updates + 1, so it survives a resume.
-        base, gamma, power, minimum: 1000, 0.12, 1 and 5 in the released recipe: λ(1) = 892.9, λ(1659) = 5.
+        t: 1-based count of forward passes; here finished optimiser updates + 1, so it survives a
+            resume.
+        base, gamma, power, minimum: 1000, 0.12, 1 and 5 in the released recipe: λ(1) = 892.9,
+            λ(1659) = 5.
 
     Returns:
         λ ≥ ``minimum``; the larger, the nearer the target logit is to the plain ‖x‖ cos θ.
@@ -23,7 +27,9 @@ def annealed_lambda(t: float, *, base: float, gamma: float, power: float, minimu
 
 
 def warmup_factor(position: float, warmup_steps: int) -> float:
-    """Linear warm-up: (position + 1) / (warmup_steps + 1), then 1 from position ``warmup_steps`` on."""
+    """Linear warm-up: (position + 1) / (warmup_steps + 1), then 1 from position ``warmup_steps``
+    on.
+    """
     if position >= warmup_steps:
         return 1.0
     return (position + 1.0) / (warmup_steps + 1.0)
@@ -50,7 +56,8 @@ def linear_rate(position: float, *, lr: float, steps: int) -> float:
 
 
 def one_cycle_rate(position: float, *, lr: float, steps: int) -> float:
-    """One cycle (Smith and Topin 2018): half a cosine from lr/25 up to ``lr`` over 30 % of the steps, then one down.
+    """One cycle (Smith and Topin 2018): half a cosine from lr/25 up to ``lr`` over 30 % of the
+    steps, then one down.
 
     It ends at lr/250000, as :class:`torch.optim.lr_scheduler.OneCycleLR` does with its defaults.
 

@@ -1,4 +1,6 @@
-"""Galleries of embeddings, and search for the rows most similar to a query: exact, or approximate by an index."""
+"""Galleries of embeddings, and search for the rows most similar to a query: exact, or approximate
+by an index.
+"""
 
 from __future__ import annotations
 
@@ -33,13 +35,15 @@ _LINKS, _BREADTH = 32, 128  # HNSW: neighbours of a node; candidates kept while 
 
 @dataclass(frozen=True)
 class Gallery:
-    """Embeddings of one checkpoint and the paths of their images. This is biometric data: protect it.
+    """Embeddings of one checkpoint and the paths of their images. This is biometric data: protect
+    it.
 
     Attributes:
         paths: (N,) paths of the images.
         embeddings: (N, D) float32 unit vectors.
         checkpoint_sha256: the checkpoint that computed the embeddings.
-        settings: how images became crops: ``"aligned crops"``, or detector, pick and template origin.
+        settings: how images became crops: ``"aligned crops"``, or detector, pick and template
+            origin.
     """
 
     paths: tuple[str, ...]
@@ -114,7 +118,8 @@ def _checked(table: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _gallery_of(table: Mapping[str, Any]) -> Gallery:
-    """Return the gallery of format 1, unit vectors with the whole paths, or 2, the table that evaluations read too.
+    """Return the gallery of format 1, unit vectors with the whole paths, or 2, the table that
+    evaluations read too.
 
     Raises:
         ValueError: a row of format 1 is no unit vector.
@@ -136,8 +141,8 @@ def _gallery_of(table: Mapping[str, Any]) -> Gallery:
 def nearest(gallery: Embeddings, queries: Embeddings, k: int) -> tuple[Rows, Embeddings]:
     """Return the k gallery rows with the highest cosines for each query, exactly.
 
-    A cosine is summed in float64 and rounded to float32. It depends on the two vectors only, not on the block, the
-    other queries or the BLAS library, so identical rows have equal cosines.
+    A cosine is summed in float64 and rounded to float32. It depends on the two vectors only, not on
+    the block, the other queries or the BLAS library, so identical rows have equal cosines.
 
     Args:
         gallery: (N, D) float32 unit vectors.
@@ -145,7 +150,8 @@ def nearest(gallery: Embeddings, queries: Embeddings, k: int) -> tuple[Rows, Emb
         k: number of rows per query; N if k is larger.
 
     Returns:
-        (Q, k) int64 rows and (Q, k) float32 cosines. The highest cosine is first; of equal cosines the lower row.
+        (Q, k) int64 rows and (Q, k) float32 cosines. The highest cosine is first; of equal cosines
+        the lower row.
 
     Raises:
         UserError: a gallery row or a query holds NaN or infinity, or they have different lengths.
@@ -161,7 +167,9 @@ def nearest(gallery: Embeddings, queries: Embeddings, k: int) -> tuple[Rows, Emb
 
 
 def _scan(gallery: Embeddings, queries: Embeddings, rows: Rows, cosines: Embeddings) -> None:
-    """Compare all gallery rows with the queries; write the best into ``rows`` and ``cosines``, both (Q, k)."""
+    """Compare all gallery rows with the queries; write the best into ``rows`` and ``cosines``, both
+    (Q, k).
+    """
     k = rows.shape[1]
     slack = (gallery.shape[1] + 1) * float(np.finfo(np.float32).eps)  # twice the largest rounding error of a score
     for start in range(0, len(gallery), _BLOCK):
@@ -188,7 +196,9 @@ def _shortlist(scores: Embeddings, floor: np.float32, k: int, slack: float) -> R
 
 
 def count_over(gallery: Embeddings, query: Embeddings, threshold: float) -> int:
-    """Return how many rows of a gallery (N, D) have a cosine with a query (D,) above a threshold."""
+    """Return how many rows of a gallery (N, D) have a cosine with a query (D,) above a
+    threshold.
+    """
     blocks = (gallery[start : start + _BLOCK] for start in range(0, len(gallery), _BLOCK))
     return sum(int((block @ query > threshold).sum()) for block in blocks)
 
@@ -203,25 +213,30 @@ def _check_queries(gallery: Embeddings, queries: Embeddings) -> None:
 
 
 def _check_finite(values: Embeddings, name: str, first: int = 0) -> None:
-    """Raise a UserError that names the first row with NaN or infinity; ``first`` is the number of row 0."""
+    """Raise a UserError that names the first row with NaN or infinity; ``first`` is the number of
+    row 0.
+    """
     if not np.isfinite(values).all():
         row = first + int(np.argmin(np.isfinite(values).all(axis=1)))
         raise UserError(f"{name}: row {row} holds NaN or infinity · allowed: unit vectors · embed this image again")
 
 
 def nearest_by_index(gallery: Gallery, queries: Embeddings, k: int, folder: Path) -> tuple[Rows, Embeddings]:
-    """Search like :func:`nearest`, with an HNSW graph (faiss) that visits few rows and may miss some of the k.
+    """Search like :func:`nearest`, with an HNSW graph (faiss) that visits few rows and may miss
+    some of the k.
 
-    The graph is built once and kept in ``folder`` under the hash of the embeddings. A kept graph of another kind,
-    metric or gallery is built again. Only give a folder whose files you trust: faiss does not protect against forged
-    files.
+    The graph is built once and kept in ``folder`` under the hash of the embeddings. A kept graph of
+    another kind, metric or gallery is built again. Only give a folder whose files you trust: faiss
+    does not protect against forged files.
 
     Returns:
-        (Q, K) int64 rows and (Q, K) float32 cosines, the highest first. K is the largest number of rows found for one
-        query, at most k. A query with fewer ends in row -1, cosine -inf; a single query never does.
+        (Q, K) int64 rows and (Q, K) float32 cosines, the highest first. K is the largest number of
+        rows found for one query, at most k. A query with fewer ends in row -1, cosine -inf; a
+        single query never does.
 
     Raises:
-        UserError: faiss is not installed, a vector holds NaN or infinity, or gallery and queries differ in length.
+        UserError: faiss is not installed, a vector holds NaN or infinity, or gallery and queries
+            differ in length.
     """
     faiss = import_extra("--index faiss", "faiss", "faiss", instead="--index exact")
     _check_queries(gallery.embeddings, queries)
@@ -238,7 +253,9 @@ def nearest_by_index(gallery: Gallery, queries: Embeddings, k: int, folder: Path
 
 
 def _index(faiss: Any, embeddings: Embeddings, folder: Path) -> Any:
-    """Return the graph that ``folder`` keeps for these embeddings, or build it and keep it there."""
+    """Return the graph that ``folder`` keeps for these embeddings, or build it and keep it
+    there.
+    """
     path = folder / f"{hashlib.sha256(embeddings.data).hexdigest()[:16]}.faiss"
     kept = _kept_index(faiss, path, embeddings)
     if kept is not None:
@@ -255,7 +272,9 @@ def _index(faiss: Any, embeddings: Embeddings, folder: Path) -> Any:
 
 
 def _kept_index(faiss: Any, path: Path, embeddings: Embeddings) -> Any:
-    """Return the graph of a file; None where there is none, a damaged one, or one of other embeddings."""
+    """Return the graph of a file; None where there is none, a damaged one, or one of other
+    embeddings.
+    """
     if not path.is_file():
         return None
     try:

@@ -1,4 +1,6 @@
-"""Small files that strangers may have written: checked before they are read, and JSON of a declared form. No torch."""
+"""Small files that strangers may have written: checked before they are read, and JSON of a declared
+form. No torch.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ MOST_BYTES = 1 << 24
 
 
 def is_file(path: Path) -> bool:
-    """Whether there is a file at a path; False also where the name is too long or the folder is closed."""
+    """Whether there is a file at a path; False also where the name is too long or the folder is
+    closed.
+    """
     try:
         return path.is_file()
     except OSError:
@@ -28,7 +32,8 @@ def is_file(path: Path) -> bool:
 
 
 def check_replaceable(path: Path, mark: bytes, key: str) -> None:
-    """Refuse to replace a file that this package did not write. Nothing there, or an empty file, is allowed.
+    """Refuse to replace a file that this package did not write. Nothing there, or an empty file, is
+    allowed.
 
     Args:
         path: the file to write.
@@ -90,7 +95,8 @@ def read_text(path: Path, *, most: int = MOST_BYTES) -> str:
         most: largest size in bytes.
 
     Raises:
-        OSError: the system refuses, or it is no regular file (:func:`~sphereface.files.regular_file`).
+        OSError: the system refuses, or it is no regular file
+            (:func:`~sphereface.files.regular_file`).
         ValueError: it is too large, or not UTF-8.
     """
     with open(path, "rb", opener=regular_file) as file:
@@ -119,8 +125,8 @@ def read_form(path: Path, form: type[T]) -> T:
     """Read an object of JSON into an option class, which declares types and ranges of its keys.
 
     Raises:
-        OSError, ValueError: as :func:`read_json`, and for the first key that is missing, unknown, of another type or
-            out of range.
+        OSError, ValueError: as :func:`read_json`, and for the first key that is missing, unknown,
+            of another type or out of range.
     """
     return parse_form(read_json(path), form)
 
@@ -135,7 +141,9 @@ def parse_form(values: dict[str, Any], form: type[T]) -> T:
 
 
 def reason(error: Exception) -> str:
-    """Return why a file could not be read, in one line: what the system says, or what is wrong with the content."""
+    """Return why a file could not be read, in one line: what the system says, or what is wrong with
+    the content.
+    """
     if isinstance(error, UnicodeDecodeError):
         return f"not UTF-8: {error.reason} at byte {error.start}"
     return (error.strerror if isinstance(error, OSError) else None) or first_line(error)

@@ -16,8 +16,9 @@ _MOST_SAID = 300  # characters of a message of PyYAML
 class _Loader(yaml.SafeLoader):
     """The types of YAML 1.2 in place of PyYAML's 1.1.
 
-    ``1e-1`` and ``.5`` are numbers; ``010``, ``0x1F``, ``1_000``, ``1:30``, ``yes``, ``on`` and dates are texts, as is
-    every key. So the names of identities stay as they are written. Options that want a number take ``010`` as 10.
+    ``1e-1`` and ``.5`` are numbers; ``010``, ``0x1F``, ``1_000``, ``1:30``, ``yes``, ``on`` and
+    dates are texts, as is every key. So the names of identities stay as they are written. Options
+    that want a number take ``010`` as 10.
     """
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 -- PyYAML declares it so
@@ -43,10 +44,12 @@ _Loader.add_constructor(_FLOAT, lambda _, node: float(node.value))
 
 
 def parse_yaml(text: str) -> Any:
-    """Parse YAML safely: with the types of YAML 1.2, texts as keys, and each key once in its mapping.
+    """Parse YAML safely: with the types of YAML 1.2, texts as keys, and each key once in its
+    mapping.
 
     Raises:
-        ValueError: it is no such YAML, is nested too deeply, or stands for too much once its aliases are written out.
+        ValueError: it is no such YAML, is nested too deeply, or stands for too much once its
+            aliases are written out.
     """
     try:
         loader = _Loader(text)
@@ -67,12 +70,16 @@ def parse_yaml(text: str) -> Any:
 
 
 def dump_yaml(values: Any, **options: Any) -> str:
-    """Write plain values as YAML that :func:`parse_yaml`, and PyYAML's own loader, read back as they are."""
+    """Write plain values as YAML that :func:`parse_yaml`, and PyYAML's own loader, read back as
+    they are.
+    """
     return str(yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, **options))
 
 
 def _check(node: yaml.Node, known: dict[int, int]) -> int:
-    """Check keys and aliases below a node; return how many nodes it stands for once its aliases are written out."""
+    """Check keys and aliases below a node; return how many nodes it stands for once its aliases are
+    written out.
+    """
     if isinstance(node, yaml.ScalarNode):
         return 1
     if id(node) not in known:

@@ -11,7 +11,7 @@ import torch
 
 import sphereface
 from sphereface.alignment.similarity import align, template
-from sphereface.api import BadPicture, FaceEmbedder
+from sphereface.api import FaceEmbedder, UnusableImage
 from sphereface.checkpoint import sha256_of
 from sphereface.errors import UserError
 from sphereface.evaluation import Embedder, embed_files
@@ -20,7 +20,7 @@ from sphereface.models import load_model
 
 from .alignment.faces import ByColour, encode
 from .evaluation.checkpoints import write_checkpoint
-from .evaluation.crops import noise, write_picture
+from .evaluation.crops import noise, write_image
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def aligned(checkpoint):
 
 
 def test_embeddings_are_those_of_the_evaluation_as_unit_vectors(checkpoint, crops, aligned, tmp_path):
-    files = [write_picture(tmp_path / f"{k}.png", crop) for k, crop in enumerate(crops)]
+    files = [write_image(tmp_path / f"{k}.png", crop) for k, crop in enumerate(crops)]
     model = load_model(checkpoint).model
     for flip in (True, False):
         e = FaceEmbedder(checkpoint, align=False, flip=flip, device="cpu", batch_size=2)
@@ -54,8 +54,8 @@ def test_embeddings_are_those_of_the_evaluation_as_unit_vectors(checkpoint, crop
     np.testing.assert_allclose(found[0], by_hand, atol=1e-6)
 
 
-def test_paths_bytes_and_pixels_are_one_picture(crops, aligned, tmp_path):
-    path = write_picture(tmp_path / "a.png", crops[0])
+def test_paths_bytes_and_pixels_are_one_image(crops, aligned, tmp_path):
+    path = write_image(tmp_path / "a.png", crops[0])
     found = aligned.embed(
         [path, str(path), path.read_bytes(), bytearray(path.read_bytes()), crops[0], np.asfortranarray(crops[0])]
     )
@@ -74,14 +74,14 @@ def test_nothing_in_gives_nothing_out(aligned):
 
 def test_photographs_are_searched_and_aligned(checkpoint):
     e = FaceEmbedder(checkpoint, detector=ByColour(), device="cpu")
-    picture = ByColour.picture((200, 160), [(80, 100), (20, 30)])
-    face = e.face(picture)
+    photograph = ByColour.image((200, 160), [(80, 100), (20, 30)])
+    face = e.face(photograph)
     assert face.num_faces == 2
     points = np.array([80, 100]) + (template() - template().mean(axis=0)) / 4
-    np.testing.assert_array_equal(face.crop, align(picture, np.round(points, 2)))
+    np.testing.assert_array_equal(face.crop, align(photograph, np.round(points, 2)))
     aligned = FaceEmbedder(checkpoint, align=False, device="cpu")
-    np.testing.assert_allclose(e.embed([encode(picture, ".png")]), aligned.embed([face.crop]), atol=1e-6)
-    shifted = FaceEmbedder(checkpoint, detector=ByColour(), device="cpu", template_origin=1).face(picture).crop
+    np.testing.assert_allclose(e.embed([encode(photograph, ".png")]), aligned.embed([face.crop]), atol=1e-6)
+    shifted = FaceEmbedder(checkpoint, detector=ByColour(), device="cpu", template_origin=1).face(photograph).crop
     assert (shifted != face.crop).any()
     assert "template origin 0, with mirror images" in e.settings
     assert e.settings != aligned.settings
@@ -94,57 +94,56 @@ def test_the_chosen_face_is_the_one_asked_for(checkpoint):
             faces.boxes[faces.boxes[:, 0] < 40] += [-9, -9, 9, 9]  # the one aside is larger
             return faces
 
-    picture = ByColour.picture((200, 160), [(80, 100), (30, 40)])
+    photograph = ByColour.image((200, 160), [(80, 100), (30, 40)])
     crops = {
-        pick: FaceEmbedder(checkpoint, detector=Two(), pick=pick).face(picture).crop for pick in ("centre", "largest")
+        pick: FaceEmbedder(checkpoint, detector=Two(), pick=pick).face(photograph).crop
+        for pick in ("centre", "largest")
     }
     only = {"centre": (80, 100), "largest": (30, 40)}
     for pick, middle in only.items():
         points = np.array(middle) + (template() - template().mean(axis=0)) / 4
-        np.testing.assert_array_equal(crops[pick], align(picture, np.round(points, 2)))
+        np.testing.assert_array_equal(crops[pick], align(photograph, np.round(points, 2)))
 
 
 def test_what_cannot_be_used_is_named_with_its_reason(checkpoint, tmp_path):
     e = FaceEmbedder(checkpoint, detector=ByColour(), device="cpu", batch_size=2)
-    good = ByColour.picture((120, 100), [(50, 60)])
-    empty = ByColour.picture((120, 100), [])
-    (tmp_path / "text.jpg").write_text("no picture")
+    good = ByColour.image((120, 100), [(50, 60)])
+    empty = ByColour.image((120, 100), [])
+    (tmp_path / "text.jpg").write_text("no image")
     result = e.try_embed([good, empty, tmp_path / "text.jpg", tmp_path / "none.jpg", good, b""])
     assert result.rows.tolist() == [0, 4]
     assert e.try_embed([empty, good]).rows.tolist() == [1]
     np.testing.assert_allclose(result.embeddings[0], result.embeddings[1], atol=1e-6)
     assert result.problems == {
-        1: "picture 1: no face found in 100x120 pixels, nor with a border around them",
-        2: f"{tmp_path / 'text.jpg'}: not a picture, or a damaged one · allowed: JPEG, PNG, BMP, WebP, PGM, PPM",
+        1: "image 1: no face found in 100x120 pixels, nor with a border around them",
+        2: f"{tmp_path / 'text.jpg'}: not an image, or a damaged one · allowed: JPEG, PNG, BMP, WebP, PGM, PPM",
         3: f"{tmp_path / 'none.jpg'}: cannot be read (No such file or directory)",
-        5: "picture 5: the file is empty (0 bytes)",
+        5: "image 5: the file is empty (0 bytes)",
     }
-    with pytest.raises(
-        BadPicture, match="^2 of 3 pictures cannot be used:\n  - picture 1: no face .*\n  - picture 2: "
-    ):
+    with pytest.raises(UnusableImage, match="^2 of 3 images cannot be used:\n  - image 1: no face .*\n  - image 2: "):
         e.embed([good, empty, b""])
-    with pytest.raises(BadPicture, match="^picture 0: no face found"):
+    with pytest.raises(UnusableImage, match="^image 0: no face found"):
         e.embed([empty])
-    with pytest.raises(BadPicture, match="^picture: no face found"):
+    with pytest.raises(UnusableImage, match="^image: no face found"):
         e.face(empty)
 
 
 def test_wrong_arguments_are_one_line(checkpoint, crops, aligned):
     for single in ("a.jpg", b"", bytearray(b"x"), crops[0]):
-        with pytest.raises(UserError, match="images: got a single picture · allowed: a list"):
+        with pytest.raises(UserError, match="images: got a single image · allowed: a list"):
             aligned.embed(single)
     for strange in (None, 3, 1.5, {"a": 1}, ["a.png"]):
         with pytest.raises(
-            BadPicture, match=r"^picture 0: got .* · allowed: the path of a file, its bytes, or its pixels"
+            UnusableImage, match=r"^image 0: got .* · allowed: the path of a file, its bytes, or its pixels"
         ):
             aligned.embed([strange])
-    with pytest.raises(UserError, match="images: got 3 · allowed: a list of pictures"):
+    with pytest.raises(UserError, match="images: got 3 · allowed: a list of images"):
         aligned.embed(3)
     for wrong in (crops[0].astype(np.float32), crops[0, :, :, 0], crops[0, :0]):
-        with pytest.raises(BadPicture, match=r"got an array .* · allowed: \(H, W, 3\) uint8, BGR"):
+        with pytest.raises(UnusableImage, match=r"got an array .* · allowed: \(H, W, 3\) uint8, BGR"):
             aligned.embed([wrong])
     with pytest.raises(
-        BadPicture, match=r"50×50 pixels .* where 112×96 are wanted · a photograph\? leave --aligned out"
+        UnusableImage, match=r"50×50 pixels .* where 112×96 are wanted · a photograph\? leave --aligned out"
     ):
         aligned.embed([noise(0, 50, 50)])
     for options, message in (

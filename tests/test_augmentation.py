@@ -37,7 +37,7 @@ def test_no_strength_changes_nothing():
         assert strengths(Grey(1), u) == []
 
 
-def test_a_box_lies_in_the_picture_and_has_its_area():
+def test_a_box_lies_in_the_image_and_has_its_area():
     u = np.random.default_rng(0).random((5000, 4), dtype=np.float32)
     top, left, bottom, right = Erase(1, area=0.5).strengths(u).T
     assert min(top.min(), left.min()) >= 0

@@ -24,7 +24,7 @@ from sphereface.models import load_model
 
 from .alignment.faces import ByColour
 from .evaluation.checkpoints import write_checkpoint
-from .evaluation.crops import noise, write_picture
+from .evaluation.crops import noise, write_image
 
 ROOT = Path(__file__).parents[1]
 
@@ -38,8 +38,8 @@ def work(tmp_path):
         face = noise(person, 112, 96).astype(int)
         for k in range(2):
             image = np.clip(face + rng.integers(-20, 21, face.shape), 0, 255).astype(np.uint8)
-            write_picture(tmp_path / "gallery" / f"P{person}" / f"{k}.png", image)
-        write_picture(tmp_path / f"query{person}.png", face.astype(np.uint8))
+            write_image(tmp_path / "gallery" / f"P{person}" / f"{k}.png", image)
+        write_image(tmp_path / f"query{person}.png", face.astype(np.uint8))
     return tmp_path
 
 
@@ -95,8 +95,8 @@ def test_a_wrong_config_is_one_line(capsys):
 
 
 def test_verify_without_and_with_a_calibration(work, capsys):
-    pictures = [str(work / "query0.png"), str(work / "gallery/P0/0.png")]
-    assert main(["verify", *pictures, *options(work, "--aligned", "--save-plot", work / "pair.png")]) == 0
+    images = [str(work / "query0.png"), str(work / "gallery/P0/0.png")]
+    assert main(["verify", *images, *options(work, "--aligned", "--save-plot", work / "pair.png")]) == 0
     first, second, _ = capsys.readouterr().out.splitlines()
     cosine = float(first.removeprefix("cosine "))
     assert second.startswith("no calibration beside the checkpoint")
@@ -105,31 +105,31 @@ def test_verify_without_and_with_a_calibration(work, capsys):
     points = (Threshold(0.1, -0.5, 0.9, 600), Threshold(0.02, 0.99999, 0.16, 600))
     known = Calibration(sha256_of(work / "best.pt"), True, "pairs.txt", 4.0, -2.0, 0.5, points)
     write_calibration(known, calibration_path(work / "best.pt"))
-    assert main(["verify", *pictures, *options(work, "--aligned", "--far", "0.1")]) == 0
+    assert main(["verify", *images, *options(work, "--aligned", "--far", "0.1")]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == first
     probability = 1 / (1 + np.exp(2 - 4 * cosine))
     assert lines[1].endswith("% of one person, if 0.5 of the pairs are")
     assert float(lines[1].split()[1].rstrip("%")) == pytest.approx(100 * probability, abs=0.02)  # of a rounded cosine
     assert lines[2] == "decision     one person: cosine > -0.5000, the threshold at FAR 0.1, TAR 90.0%"
-    assert main(["verify", *pictures, *options(work, "--aligned")]) == 0  # the lowest with a TAR of 90 %
+    assert main(["verify", *images, *options(work, "--aligned")]) == 0  # the lowest with a TAR of 90 %
     assert capsys.readouterr().out.splitlines() == lines
-    assert main(["verify", *pictures, *options(work, "--aligned", "--far", "0.02")]) == 0
+    assert main(["verify", *images, *options(work, "--aligned", "--far", "0.02")]) == 0
     decided = capsys.readouterr().out.splitlines()[2:]
     assert decided[0] == "decision     two people: cosine ≤ 1.0000, the threshold at FAR 0.02, TAR 16.0%"
     assert decided[1].strip() == "this threshold refuses 84.0% of the genuine pairs · a higher --far refuses fewer"
-    assert main(["verify", *pictures, *options(work, "--aligned", "--far", "0.2")]) == 2
+    assert main(["verify", *images, *options(work, "--aligned", "--far", "0.2")]) == 2
     assert "error: FAR: got 0.2 · allowed: 0.1, 0.02 (what pairs.txt can resolve)" in capsys.readouterr().err
 
     write_calibration(replace(known, thresholds=(replace(points[0], tar=0.89),)), calibration_path(work / "best.pt"))
-    assert main(["verify", *pictures, *options(work, "--aligned", "--save-plot", work / "pair.png")]) == 0
+    assert main(["verify", *images, *options(work, "--aligned", "--save-plot", work / "pair.png")]) == 0
     assert capsys.readouterr().out.splitlines()[2:4] == [
         "decision     none: too weak to decide. At FAR 0.1, the highest known, TAR is 89.0%",
         "             --far 0.1 decides all the same, at cosine -0.5000",
     ]
 
     write_checkpoint(work / "best.pt", seed=1, input_size=(112, 96))
-    assert main(["verify", *pictures, *options(work, "--aligned")]) == 2
+    assert main(["verify", *images, *options(work, "--aligned")]) == 2
     assert "made for another checkpoint" in capsys.readouterr().err
 
 
@@ -145,7 +145,7 @@ def test_a_calibration_elsewhere_and_another_prior(work, capsys):
     assert lines[1].endswith("% of one person, if 0.2 of the pairs are")
     assert float(lines[1].split()[1].rstrip("%")) == pytest.approx(100 * odds / (1 + odds), abs=0.02)
     assert lines[2].startswith("decision     one person: cosine > -0.5000")
-    for wrong, message in (("--far", "FAR: got 2"), ("--prior", "prior: got 2")):  # before any picture is read
+    for wrong, message in (("--far", "FAR: got 2"), ("--prior", "prior: got 2")):  # before any image is read
         assert main(["verify", "none.png", "none.png", *more, wrong, "2"]) == 2
         assert message in capsys.readouterr().err
 
@@ -196,7 +196,7 @@ def test_names_on_a_contact_sheet_do_not_run_into_each_other():
     assert not any(a.overlaps(b) for k, a in enumerate(boxes) for b in boxes[:k])
 
 
-def test_pictures_are_drawn_in_their_colours():
+def test_images_are_drawn_in_their_colours():
     blue = np.zeros((112, 96, 3), dtype=np.uint8)
     blue[..., 0] = 255
     red = blue[..., ::-1]
@@ -208,9 +208,9 @@ def test_pictures_are_drawn_in_their_colours():
 
 
 def test_verify_says_when_there_is_no_face_or_several(work, by_colour, capsys):
-    one = write_picture(work / "one.png", ByColour.picture((120, 100), [(50, 60)]))
-    two = write_picture(work / "two.png", ByColour.picture((120, 100), [(50, 60), (20, 20)]))
-    cat = write_picture(work / "cat.png", ByColour.picture((120, 100), []))
+    one = write_image(work / "one.png", ByColour.image((120, 100), [(50, 60)]))
+    two = write_image(work / "two.png", ByColour.image((120, 100), [(50, 60), (20, 20)]))
+    cat = write_image(work / "cat.png", ByColour.image((120, 100), []))
     assert main(["verify", str(one), str(cat), *options(work)]) == 2
     assert capsys.readouterr().err == (
         f"error: {cat}: no face found in 100x120 pixels, nor with a border around them\n"
@@ -230,8 +230,8 @@ def test_options_reach_the_network(work, monkeypatch, capsys):
             return faces
 
     monkeypatch.setattr("sphereface.faces.Mtcnn", OneLarger)
-    one, two = ByColour.picture((200, 160), [(80, 100)]), ByColour.picture((200, 160), [(80, 100), (30, 40)], seed=1)
-    files = [str(write_picture(work / "one.png", one)), str(write_picture(work / "two.png", two))]
+    one, two = ByColour.image((200, 160), [(80, 100)]), ByColour.image((200, 160), [(80, 100), (30, 40)], seed=1)
+    files = [str(write_image(work / "one.png", one)), str(write_image(work / "two.png", two))]
     shown = []
     for more, given in (
         ([], {}),
@@ -247,13 +247,13 @@ def test_options_reach_the_network(work, monkeypatch, capsys):
 
 
 def test_embed_then_search(work, capsys):
-    (work / "gallery" / "P0" / "00-broken.jpg").write_text("no picture")  # between others
+    (work / "gallery" / "P0" / "00-broken.jpg").write_text("no image")  # between others
     gallery = work / "gallery.npz"
     assert main(["embed", str(work / "gallery"), str(gallery), *options(work, "--aligned")]) == 0
     captured = capsys.readouterr()
     assert captured.out == f"{gallery}: 6 embeddings of 16 numbers, and as many of mirror images\n"
     assert "left out 1 of 7 images:\n  - " in captured.err
-    assert "broken.jpg: not a picture" in captured.err
+    assert "broken.jpg: not an image" in captured.err
     with np.load(gallery, allow_pickle=False) as file:
         names = [f"P{p}/{k}.png" for p in range(3) for k in range(2)]
         assert (file["names"].tolist(), str(file["root"])) == (names, str(work / "gallery"))

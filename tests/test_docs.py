@@ -71,14 +71,14 @@ def test_lambda_is_as_written_at_the_steps_that_are_named():
         assert (lam, share) == (f"{value:.1f}", f"{100 / (1 + value):.1f}")
 
 
-def test_every_picture_is_there():
-    pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", TEXT)
-    assert len(pictures) == 4
-    assert all((DOCS / picture).is_file() for picture in pictures)
+def test_every_image_is_there():
+    images = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", TEXT)
+    assert len(images) == 4
+    assert all((DOCS / image).is_file() for image in images)
 
 
 def links_of(page):
-    """Relative links and pictures of a page, code left out: (target as a path of the repository, anchor)."""
+    """Relative links and images of a page, code left out: (target as a path of the repository, anchor)."""
     text = (ROOT / page).read_text(encoding="utf-8")
     text = re.sub(r"^```.*?^```|`[^`\n]*`", "`", text, flags=re.MULTILINE | re.DOTALL)
     for target in re.findall(r"\]\(([^()\s]+)\)", text):

@@ -22,7 +22,7 @@ from sphereface.models import SphereNet, load_model
 from sphereface.small_files import check_replaceable
 
 from .evaluation.checkpoints import write_checkpoint
-from .evaluation.crops import noise, write_picture
+from .evaluation.crops import noise, write_image
 
 
 def needs(*modules):
@@ -53,7 +53,7 @@ def onnx_file(checkpoint, tmp_path_factory):
     needs("onnx", "onnxscript", "onnxruntime")
     folder = tmp_path_factory.mktemp("onnx")
     for k in range(20):
-        write_picture(folder / "crops" / f"{k}.png", noise(k))
+        write_image(folder / "crops" / f"{k}.png", noise(k))
     output = folder / "face.onnx"
     command = ["export", str(checkpoint), "--format", "onnx", "--output", str(output), "--int8", str(folder / "crops")]
     assert main(command) == 0
@@ -321,7 +321,7 @@ def test_the_mirror_image_inside_torchscript(checkpoint, crops, tmp_path):
 
 
 def test_int8_takes_crops_of_the_networks_size_alone(checkpoint, tmp_path, capsys):
-    write_picture(tmp_path / "a.png", noise(0, 112, 96))
+    write_image(tmp_path / "a.png", noise(0, 112, 96))
     assert main(["export", str(checkpoint), "--format", "onnx", "--int8", str(tmp_path)]) == 2
     assert "is 112×96 pixels (height × width) · --int8 wants 32×24" in capsys.readouterr().err
     assert decode((tmp_path / "a.png").read_bytes()).shape == (112, 96, 3)
@@ -443,7 +443,7 @@ def test_an_export_that_fails_leaves_the_earlier_file_and_its_card(checkpoint, t
 
 def test_an_8_bit_copy_that_fails_leaves_all_earlier_files(checkpoint, tmp_path, monkeypatch, capsys):
     needs("onnx", "onnxscript", "onnxruntime")
-    write_picture(tmp_path / "crops" / "a.png", noise(0))
+    write_image(tmp_path / "crops" / "a.png", noise(0))
     output = tmp_path / "face.onnx"
     command = [
         "export",

@@ -27,7 +27,7 @@ from sphereface.places import FORMS
 from sphereface.plugins import load_plugins
 from sphereface.training.learner import Learner
 
-from .pictures import make_pairs, make_training_set
+from .images import make_pairs, make_training_set
 
 PAGE = (Path(__file__).parents[1] / "docs" / "extend.md").read_text(encoding="utf-8")
 SETTINGS = [

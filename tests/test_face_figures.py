@@ -9,7 +9,7 @@ import pytest
 from sphereface.errors import UserError
 from sphereface.face_figures import check_plot, pair_figure, save_figure, search_figure
 
-from .pictures import files_of_at_most
+from .images import files_of_at_most
 
 CROP = np.full((112, 96, 3), 90, np.uint8)
 

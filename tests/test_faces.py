@@ -17,7 +17,7 @@ from sphereface.cli import main
 from sphereface.errors import UserError
 from sphereface.export.card import Exported, card
 from sphereface.export.formats import Export
-from sphereface.faces import BadPicture
+from sphereface.faces import UnusableImage
 from sphereface.models import load_model
 
 from .alignment.faces import ByColour, encode
@@ -25,7 +25,7 @@ from .evaluation.checkpoints import write_checkpoint
 
 SIZE = (112, 96)
 MOVED = tuple((float(x), float(y)) for x, y in (template() - [2, 3]).round(2))
-IMAGE = ByColour.picture((140, 150), [(60, 70)])
+IMAGE = ByColour.image((140, 150), [(60, 70)])
 LANDMARKS = np.array([60, 70]) + (template() - template().mean(axis=0)) / 4
 THREE = [(120, 100), (60, 70), (20, 20)]
 
@@ -103,7 +103,7 @@ def test_all_faces_give_a_row_each_and_those_unlike_a_face_none(like):
                 found.points[face] = found.points[face][[4, 3, 2, 1, 0]]
             return found
 
-    images = [IMAGE, ByColour.picture((140, 150), THREE), ByColour.picture((90, 90), [])]
+    images = [IMAGE, ByColour.image((140, 150), THREE), ByColour.image((90, 90), [])]
     every = FaceEmbedder(like, detector=ByColour(), device="cpu", on_several="all", batch_size=2)
     result = every.try_embed(images)
     assert result.rows.tolist() == [0, 1, 1, 1]
@@ -125,7 +125,7 @@ def test_all_faces_give_a_row_each_and_those_unlike_a_face_none(like):
 def photographs(tmp_path):
     (tmp_path / "in/a").mkdir(parents=True)
     (tmp_path / "in/a/one.png").write_bytes(encode(IMAGE, ".png"))
-    (tmp_path / "in/three.png").write_bytes(encode(ByColour.picture((140, 150), THREE), ".png"))
+    (tmp_path / "in/three.png").write_bytes(encode(ByColour.image((140, 150), THREE), ".png"))
     (tmp_path / "in/phone.heic").write_bytes(b"")
     return tmp_path / "in"
 
@@ -197,7 +197,7 @@ def test_a_pipe_is_no_image(like, tmp_path):
 
 def test_a_name_with_a_nul_or_what_a_terminal_would_obey_is_one_line(like):
     embedder = FaceEmbedder(like, align=False)
-    with pytest.raises(BadPicture, match=r"^a\\x00b: holds a NUL character"):
+    with pytest.raises(UnusableImage, match=r"^a\\x00b: holds a NUL character"):
         embedder.face("a\0b")
-    with pytest.raises(BadPicture, match=r"^a\\x1b\[2J\\n: cannot be read .No such file"):
+    with pytest.raises(UnusableImage, match=r"^a\\x1b\[2J\\n: cannot be read .No such file"):
         embedder.face("a\x1b[2J\n")

@@ -474,14 +474,14 @@ def test_names_that_a_terminal_would_obey_are_escaped(tmp_path, monkeypatch, cap
 
 def test_a_row_is_shown_by_its_face_or_as_an_image_of_its_bin(tmp_path, monkeypatch):
     middles = [(20, 20), (60, 70), (120, 100)]
-    (tmp_path / "a.png").write_bytes(encode(ByColour.picture((140, 150), middles), ".png"))
-    (tmp_path / "a.png#9").write_bytes(encode(ByColour.picture((140, 150), middles[:1]), ".png"))
+    (tmp_path / "a.png").write_bytes(encode(ByColour.image((140, 150), middles), ".png"))
+    (tmp_path / "a.png#9").write_bytes(encode(ByColour.image((140, 150), middles[:1]), ".png"))
     reader = FaceReader((112, 96), aligned=False, detector=ByColour())
     root = str(tmp_path / "a.png")
     crops = search_command._crops(
         reader, [f"{root}#{k}" for k in (1, 2, 3, 4, 9)] + [root, f"{root}#0", f"{root}#\u00b2"]
     )
-    every = [align(ByColour.picture((140, 150), middles), around(middle)) for middle in middles]
+    every = [align(ByColour.image((140, 150), middles), around(middle)) for middle in middles]
     wanted = [*every, None, every[0], every[1], None, None]
     for crop, image in zip(crops, wanted, strict=True):
         assert (crop is None) == (image is None)

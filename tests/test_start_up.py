@@ -16,7 +16,7 @@ from sphereface.models.published import ADAPTERS
 from sphereface.places import FORMS
 
 from .evaluation.checkpoints import write_checkpoint
-from .evaluation.crops import noise, write_picture
+from .evaluation.crops import noise, write_image
 
 ROOT = Path(__file__).parents[1]
 LARGE = {"torch", "torchvision", "cv2", "numpy", "sklearn", "scipy", "matplotlib", "tensorboard", "jinja2", "PIL"}
@@ -85,7 +85,7 @@ def test_two_images_are_compared_without_what_draws_and_evaluates(tmp_path):
     write_checkpoint(tmp_path / "best.pt", input_size=(112, 96), depth=10)  # with weights that normal_ draws
     images = [tmp_path / f"{person}.png" for person in range(2)]
     for person, path in enumerate(images):
-        write_picture(path, noise(person, 112, 96))
+        write_image(path, noise(person, 112, 96))
     options = ["--ckpt", tmp_path / "best.pt", "--device", "cpu", "--aligned"]
     code, text, said, imported = run("-m", "sphereface", "verify", *images, *options)
     assert (code, said) == (0, "")

@@ -16,7 +16,7 @@ from sphereface.commands import train as command
 from sphereface.commands.train import how_to_evaluate
 from sphereface.places import Places
 
-from .pictures import make_pairs, make_training_set
+from .images import make_pairs, make_training_set
 
 ROOT = Path(__file__).parents[1]
 

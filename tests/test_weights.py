@@ -127,7 +127,7 @@ def test_results_of_it_go_to_a_run_folder_here_and_not_into_the_package(here, mo
     before = sorted(package.iterdir())
     assert output_place(tiny) == Path("runs", DEFAULT, f"{DEFAULT}.pt")
     assert output_place(Path("runs/a/best.pt")) == Path("runs/a/best.pt")
-    write_set(here / "crops", people=20, pictures=6)  # 100 impostor pairs, which a calibration needs
+    write_set(here / "crops", people=20, images=6)  # 100 impostor pairs, which a calibration needs
     command = ["eval", "--ckpt", DEFAULT, "--lfw", "crops", "--pairs", "crops/pairs.txt", "--device", "cpu"]
     assert main([*command, "--calibrate"]) == 0
     assert (results / "eval-pairs" / "verification.json").is_file()

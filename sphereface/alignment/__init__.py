@@ -1,1 +1,3 @@
-"""From photographs with five landmarks to face crops: ``similarity`` for one, ``align`` for a folder."""
+"""From photographs with five landmarks to face crops: ``similarity`` for one, ``align`` for a
+folder.
+"""

@@ -1,7 +1,8 @@
-"""Align a folder of photographs: every picture with landmarks to one crop of the same name, in parallel.
+"""Align a folder of photographs: every image with landmarks to one crop of the same name, in
+parallel.
 
-A run can be killed at any time and started again: each crop is written whole or not at all, whole crops are
-kept, and crops of other settings are never mixed in.
+A run can be killed at any time and started again: each crop is written whole or not at all, whole
+crops are kept, and crops of other settings are never mixed in.
 """
 
 from __future__ import annotations
@@ -17,28 +18,28 @@ from ..data.images import IMAGE_SUFFIXES
 from ..data.walking import Walked, walk_images
 from ..errors import UserError
 from .crop import Cropper, CropSpec, Finder, Task, crop_name
+from .found_landmarks import LANDMARKS_NAME, FoundLandmarks
 from .landmarks import LandmarkTable, can_hold
 from .one_at_a_time import only_writer
 from .orders import refuse_wrong_landmarks
-from .progress import LANDMARKS_NAME, Progress
 from .report import REPORT_NAME, AlignReport, Outcome, Settings, Status, earlier_settings
 from .similarity import Points
 from .workers import run_in_chunks
 
-CHUNK = 32  # pictures a worker takes at a time: cropping takes about a millisecond each, handing over as long
+CHUNK = 32  # images a worker takes at a time: cropping takes about a millisecond each, handing over as long
 DETECTION_CHUNK = 4  # detection takes tens of them
 DEFAULT_SPEC = CropSpec()
 
 
 @dataclass(frozen=True)
 class Landmarks:
-    """Where the five points of a picture come from; one of ``table`` and ``finder``.
+    """Where the five points of an image come from; one of ``table`` and ``finder``.
 
     Args:
-        table: names relative to the folder of pictures.
+        table: names relative to the folder of images.
         finder: a detector, and which of several faces to take.
-        centre: crop the middle of a picture that has no landmarks, or useless ones.
-        other: landmarks for such pictures.
+        centre: crop the middle of an image that has no landmarks, or useless ones.
+        other: landmarks for such images.
     """
 
     table: LandmarkTable | None = None
@@ -56,23 +57,25 @@ def align_folder(
     workers: int = 0,
     progress: bool = False,
 ) -> AlignReport:
-    """Align every picture below ``source`` into ``destination``; the report is written there too.
+    """Align every image below ``source`` into ``destination``; the report is written there too.
 
-    ``source/a/b.png`` becomes ``destination/a/b.jpg``. Whole crops of an earlier run, settings alike, stay. With a
-    detector, the landmarks of all crops are written to ``destination/landmarks.txt``.
+    ``source/a/b.png`` becomes ``destination/a/b.jpg``. Whole crops of an earlier run, settings
+    alike, stay. With a detector, the landmarks of all crops are written to
+    ``destination/landmarks.txt``.
 
     Args:
-        source: folder of pictures, of any depth.
+        source: folder of images, of any depth.
         destination: folder for the crops, outside ``source``; made if absent.
-        landmarks: of the pictures, or how to come by them.
+        landmarks: of the images, or how to come by them.
         spec: size, template, quality.
         workers: processes; 0 aligns in this one.
         progress: show a bar on stderr.
 
     Raises:
-        UserError: most landmarks of a table do not fit their images, nothing could be aligned, ``destination`` holds
-            other crops, another process aligns into it, or it cannot be written. Of these, only what cannot be
-            written and the last image's failure come after the first crop.
+        UserError: most landmarks of a table do not fit their images, nothing could be aligned,
+            ``destination`` holds other crops, another process aligns into it, or it cannot be
+            written. Of these, only what cannot be written and the last image's failure come after
+            the first crop.
     """
     if isinstance(landmarks, LandmarkTable):
         landmarks = Landmarks(table=landmarks)
@@ -96,7 +99,7 @@ def _align_all(
 ) -> None:
     """Make all crops; keep the report, and the landmarks of a detector, in their folder."""
     folder = work.destination
-    found = Progress(folder, work.is_current) if landmarks.finder else None
+    found = FoundLandmarks(folder, work.is_current) if landmarks.finder else None
     try:
         tasks, failures = match(names, landmarks, found.known if found else {})
         for failure in failures:
@@ -145,16 +148,17 @@ def _check_tables(names: Sequence[str], landmarks: Landmarks, source: Path) -> l
 
 
 def match(names: Sequence[str], landmarks: Landmarks, found: Mapping[str, Points]) -> tuple[list[Task], list[Outcome]]:
-    """Bring pictures and landmarks together.
+    """Bring images and landmarks together.
 
     Args:
-        names: of the pictures.
+        names: of the images.
         landmarks: where they come from.
         found: by a detector in earlier runs.
 
     Returns:
-        The pictures that can be tried, in order, and the failures known already: no landmarks, no picture for
-        landmarks, two pictures that would become the same crop, a name that no landmark file can hold.
+        The images that can be tried, in order, and the failures known already: no landmarks, no
+        image for landmarks, two images that would become the same crop, a name that no landmark
+        file can hold.
     """
     tasks: list[Task] = []
     failures: list[Outcome] = []
@@ -169,17 +173,17 @@ def match(names: Sequence[str], landmarks: Landmarks, found: Mapping[str, Points
         elif landmarks.finder and not can_hold(name):
             failures.append(Outcome(name, Status.UNWRITABLE_NAME, "rename it"))
         elif crop in taken:
-            failures.append(Outcome(name, Status.NAME_TAKEN, f"another picture became {crop}"))
+            failures.append(Outcome(name, Status.NAME_TAKEN, f"another image became {crop}"))
         else:
             taken.add(crop)
             tasks.append(Task(name, points, other.get(name)))
     present = set(names)
-    failures += [Outcome(name, Status.NO_PICTURE) for name in given if name not in present]
+    failures += [Outcome(name, Status.NO_IMAGE) for name in given if name not in present]
     return tasks, failures
 
 
 def _settings(spec: CropSpec, landmarks: Landmarks) -> Settings:
-    """Everything that a crop's pixels depend on besides its picture."""
+    """Everything that a crop's pixels depend on besides its image."""
     settings: dict[str, str | int] = {
         "size": f"{spec.size[0]}x{spec.size[1]}",
         "template_origin": spec.origin,
@@ -201,17 +205,18 @@ def _settings(spec: CropSpec, landmarks: Landmarks) -> Settings:
 
 
 def check_folders(source: Path, destination: Path) -> None:
-    """Refuse what cannot be a folder of pictures and one for their crops: UserError."""
+    """Refuse what cannot be a folder of images and one for their crops: UserError."""
     if not source.is_dir():
-        raise UserError(f"{source}: not a folder · allowed: the folder of pictures")
+        raise UserError(f"{source}: not a folder · allowed: the folder of images")
     if destination.exists() and not destination.is_dir():
         raise UserError(f"{destination}: a file · allowed: a folder for the crops")
     if destination.resolve().is_relative_to(source.resolve()):
-        raise UserError(f"{destination}: inside {source} · give one elsewhere: crops would be taken for pictures")
+        raise UserError(f"{destination}: inside {source} · give one elsewhere: crops would be taken for images")
 
 
 def _check_destination(destination: Path, settings: Settings, names: Sequence[str]) -> list[str]:
-    """Refuse to mix these crops with those of other settings, or of unknown ones, or to write outside the folder.
+    """Refuse to mix these crops with those of other settings, or of unknown ones, or to write
+    outside the folder.
 
     Returns:
         A warning about images there that are crops of none of ``names``, if there are any.

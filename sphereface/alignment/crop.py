@@ -1,8 +1,10 @@
-"""One photograph to one crop: by known landmarks, by a detector, or as was asked where neither helps.
+"""One photograph to one crop: by known landmarks, by a detector, or as was asked where neither
+helps.
 
-A crop by its own landmarks gets the modification time of its photograph. A later run keeps it while both times are
-equal and the photograph's file was not changed since: neither written, renamed nor copied (its status change time). A
-photograph whose crop was made as ``--on-failure`` says is aligned again.
+A crop by its own landmarks gets the modification time of its photograph. A later run keeps it while
+both times are equal and the photograph's file was not changed since: neither written, renamed nor
+copied (its status change time). A photograph whose crop was made as ``--on-failure`` says is
+aligned again.
 """
 
 from __future__ import annotations
@@ -36,7 +38,8 @@ class CropSpec:
         size: (height, width) in pixels; without ``target`` a key of ``templates.TEMPLATES``.
         origin: what the template's numbers call the first pixel, 0 or 1.
         quality: of the JPEG, 1 to 100.
-        target: five (x, y) where the landmarks are to lie, the first pixel at 0; None: the template's.
+        target: five (x, y) where the landmarks are to lie, the first pixel at 0; None: the
+            template's.
     """
 
     size: Size = SPHEREFACE_SIZE
@@ -46,7 +49,9 @@ class CropSpec:
 
     @property
     def landmarks(self) -> Points:
-        """Where the landmarks are to lie: (5, 2) float64, (x, y) in pixels of the crop, the first pixel at 0."""
+        """Where the landmarks are to lie: (5, 2) float64, (x, y) in pixels of the crop, the first
+        pixel at 0.
+        """
         return template(self.size, self.origin) if self.target is None else np.array(self.target, dtype=np.float64)
 
 
@@ -81,14 +86,15 @@ class Finder:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One picture to align.
+    """One image to align.
 
     The landmarks travel with the task, so that the table of all is held once, not in every worker.
 
     Args:
-        name: relative to the folder of pictures.
+        name: relative to the folder of images.
         points: its (5, 2) landmarks, where known.
-        other_points: those to use where there are none, none can be found, or they determine no crop.
+        other_points: those to use where there are none, none can be found, or they determine no
+            crop.
     """
 
     name: str
@@ -101,11 +107,11 @@ class Cropper:
     """Makes the crops of a folder; picklable, so that each worker gets its own.
 
     Args:
-        source: folder of pictures.
+        source: folder of images.
         destination: folder for the crops.
         spec: what they look like.
-        finder: for pictures without landmarks.
-        centre: take the middle of a picture where nothing else helps.
+        finder: for images without landmarks.
+        centre: take the middle of an image where nothing else helps.
     """
 
     source: Path
@@ -115,11 +121,12 @@ class Cropper:
     centre: bool = False
 
     def __call__(self, tasks: Sequence[Task]) -> list[Outcome]:
-        """Align some pictures one after the other; the work of one process."""
+        """Align some images one after the other; the work of one process."""
         return [self.make(task) for task in tasks]
 
     def make(self, task: Task) -> Outcome:
-        """Align one image and write its crop, unless a current one is there; where there is none now, delete the old.
+        """Align one image and write its crop, unless a current one is there; where there is none
+        now, delete the old.
 
         Raises:
             UserError: the crop cannot be written, or not be deleted.
@@ -181,7 +188,9 @@ class Cropper:
         return Outcome(task.name, status, reason.removeprefix(status.value).lstrip(":; ")), None
 
     def _points(self, image: Image, task: Task) -> tuple[Points, int]:
-        """Return the landmarks of the face to crop, and how many faces there were to choose from."""
+        """Return the landmarks of the face to crop, and how many faces there were to choose
+        from.
+        """
         if task.points is not None:
             check_fit(task.points, image.shape)
             return task.points, 1
@@ -195,18 +204,18 @@ class Cropper:
 
 
 def crop_name(name: str) -> str:
-    """Return the crop's name for a picture's: the same, ending in .jpg."""
+    """Return the crop's name for an image's: the same, ending in .jpg."""
     return str(PurePosixPath(name).with_suffix(".jpg"))
 
 
 def centre_points(height: int, width: int, spec: CropSpec) -> Points:
-    """Landmarks whose crop is the largest rectangle of its shape about a picture's middle.
+    """Landmarks whose crop is the largest rectangle of its shape about an image's middle.
 
     Returns:
-        (5, 2) float64, (x, y) in pixels of the picture, to 1/100 pixel.
+        (5, 2) float64, (x, y) in pixels of the image, to 1/100 pixel.
     """
     crop_height, crop_width = spec.size
-    scale = min(height / crop_height, width / crop_width)  # picture pixels a crop pixel
+    scale = min(height / crop_height, width / crop_width)  # image pixels a crop pixel
     from_middle = spec.landmarks - [(crop_width - 1) / 2, (crop_height - 1) / 2]
     return np.asarray(np.round(from_middle * scale + [(width - 1) / 2, (height - 1) / 2], 2))
 
@@ -218,9 +227,11 @@ def _encode(crop: Image, quality: int) -> bytes:
 
 
 def _stamp(crop: Path, photograph: Path, before: os.stat_result) -> None:
-    """Give a crop the time of its photograph, or another where that is not the one that ``before`` describes any more.
+    """Give a crop the time of its photograph, or another where that is not the one that ``before``
+    describes any more.
 
-    The crop is stamped first: a photograph that is replaced after the second look has a later status change time.
+    The crop is stamped first: a photograph that is replaced after the second look has a later
+    status change time.
 
     Raises:
         OSError: the time cannot be set.

@@ -1,7 +1,8 @@
-"""The template that crops were aligned to: read from their report, kept in checkpoints, used for new photographs.
+"""The template that crops were aligned to: read from their report, kept in checkpoints, used for
+new photographs.
 
-``sphereface align`` writes the template into ``align-report.json``. Training copies it into the checkpoint, so that
-verify, embed and search bring faces to where the network saw them.
+``sphereface align`` writes the template into ``align-report.json``. Training copies it into the
+checkpoint, so that verify, embed and search bring faces to where the network saw them.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ class CropTemplate:
         points: five (x, y) in pixels, the first pixel at 0, ordered as ``templates.TEMPLATES``.
 
     Raises:
-        ValueError: the size is not allowed, or the points are not finite, outside the crop or unlike a face.
+        ValueError: the size is not allowed, or the points are not finite, outside the crop or
+            unlike a face.
     """
 
     size: Size
@@ -71,7 +73,9 @@ class CropTemplate:
         return None
 
     def cut_to(self, size: Size) -> CropTemplate:
-        """Return the template of the middle of the crops, as training and evaluation cut 112×112 crops to 112×96."""
+        """Return the template of the middle of the crops, as training and evaluation cut 112×112
+        crops to 112×96.
+        """
         top, left = (self.size[0] - size[0]) // 2, (self.size[1] - size[1]) // 2
         return CropTemplate(size, tuple((x - left, y - top) for x, y in self.points))
 
@@ -80,7 +84,9 @@ class CropTemplate:
         return {"size": list(self.size), "points": [list(point) for point in self.points]}
 
     def compare(self, more: str = "") -> str:
-        """Return where the points lie, ``more``, and how that compares with the published template of this size."""
+        """Return where the points lie, ``more``, and how that compares with the published template
+        of this size.
+        """
         places = " ".join(f"{x:.1f},{y:.1f}" for x, y in self.points)
         text = f"crops of {self.size[0]}×{self.size[1]}, landmarks at {places}{more}"
         if self.size not in TEMPLATES:
@@ -111,7 +117,8 @@ def template_for(meta: Mapping[str, Any], size: Size, path: Path, origin: int | 
 
     Args:
         meta, size, path: see :func:`template_of_meta`.
-        origin: of the published template, 0 or 1, where the user says so; None: the checkpoint's template.
+        origin: of the published template, 0 or 1, where the user says so; None: the checkpoint's
+            template.
 
     Returns:
         The template; None where the checkpoint names none, or none of this size was published.
@@ -174,7 +181,8 @@ def template_of_settings(settings: Settings) -> CropTemplate:
 
 
 def training_template(train: str | Sequence[str], root: str | Path | None, size: Size) -> CropTemplate | None:
-    """Return the template of training crops, from the reports of ``sphereface align`` in or right above their folders.
+    """Return the template of training crops, from the reports of ``sphereface align`` in or right
+    above their folders.
 
     What cannot be known is a warning, never an error: training does not depend on it.
 
@@ -217,7 +225,9 @@ def folders_of(path: Path, root: str | Path | None) -> list[Path]:
 
 
 def report_near(place: Path) -> Path | None:
-    """Return the report of ``sphereface align`` in a folder of crops, beside a file of them, or in the folder above."""
+    """Return the report of ``sphereface align`` in a folder of crops, beside a file of them, or in
+    the folder above.
+    """
     folder = place if place.is_dir() else place.parent
     reports = (folder / REPORT_NAME, folder.parent / REPORT_NAME)
     return next((path for path in reports if path.exists()), None)

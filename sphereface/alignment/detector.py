@@ -1,7 +1,7 @@
-"""What a face detector is to this package, and how one face of a picture is found with any of them.
+"""What a face detector is to this package, and how one face of an image is found with any of them.
 
-A detector is a callable: one picture, (H, W, 3) uint8 in BGR, to its :class:`Faces`. Pixel coordinates count from
-0, the first pixel's centre being 0.
+A detector is a callable: one image, (H, W, 3) uint8 in BGR, to its :class:`Faces`. Pixel
+coordinates count from 0, the first pixel's centre being 0.
 """
 
 from __future__ import annotations
@@ -17,24 +17,26 @@ import numpy.typing as npt
 from ..choices import PICKS
 from .similarity import Image, Points
 
-LONGEST_SIDE = 2000  # pixels; larger pictures are searched at this size, which bounds time and memory
+LONGEST_SIDE = 2000  # pixels; larger images are searched at this size, which bounds time and memory
 _GREY = (127, 127, 127)  # what a detector reads as zero: an even border that holds no face
 
 
 class NoFace(ValueError):
-    """A picture in which no face was found. The message says why, without the picture's name."""
+    """An image in which no face was found. The message says why, without the image's name."""
 
 
 class SeveralFaces(ValueError):
-    """An image with several faces that is to be left out. The message says how many, without the image's name."""
+    """An image with several faces that is to be left out. The message says how many, without the
+    image's name.
+    """
 
 
 @dataclass(frozen=True)
 class Faces:
-    """All faces of one picture.
+    """All faces of one image.
 
     Args:
-        boxes: (N, 4) float64, x1, y1, x2, y2 in pixels; may reach past the picture.
+        boxes: (N, 4) float64, x1, y1, x2, y2 in pixels; may reach past the image.
         scores: (N,) float64 in [0, 1].
         points: (N, 5, 2) float64, (x, y) in pixels, ordered as ``templates.TEMPLATES``.
     """
@@ -52,23 +54,25 @@ class Detector(Protocol):
 
     @property
     def name(self) -> str:
-        """All that its answers depend on, in a line: kept with the crops, which other settings must not join."""
+        """All that its answers depend on, in a line: kept with the crops, which other settings must
+        not join.
+        """
         ...
 
     def __call__(self, image: Image) -> Faces:
-        """Find the faces of one picture, (H, W, 3) uint8, BGR."""
+        """Find the faces of one image, (H, W, 3) uint8, BGR."""
         ...
 
 
 @dataclass(frozen=True)
 class FoundFace:
-    """The face of a picture that was chosen.
+    """The face of an image that was chosen.
 
     Args:
-        points: (5, 2) float64, (x, y) in pixels of the picture, to 1/100 pixel.
+        points: (5, 2) float64, (x, y) in pixels of the image, to 1/100 pixel.
         score: the detector's, in [0, 1].
         num_faces: how many there were to choose from.
-        padded: found only in the second try, on the picture with a border.
+        padded: found only in the second try, on the image with a border.
     """
 
     points: Points
@@ -104,14 +108,18 @@ Pick = Callable[[Faces, tuple[float, float]], int]
 
 
 def nearest(faces: Faces, centre: tuple[float, float]) -> int:
-    """Return the index of the face whose box lies nearest to ``centre``, (x, y); the surer of two as near."""
+    """Return the index of the face whose box lies nearest to ``centre``, (x, y); the surer of two
+    as near.
+    """
     middles = (faces.boxes[:, :2] + faces.boxes[:, 2:]) / 2
     distances = np.hypot(*(middles - centre).T)
     return int(np.lexsort((-faces.scores, distances))[0])
 
 
 def largest(faces: Faces, centre: tuple[float, float]) -> int:
-    """Return the index of the face with the largest box; the one nearer to ``centre`` of two as large."""
+    """Return the index of the face with the largest box; the one nearer to ``centre`` of two as
+    large.
+    """
     sides = faces.boxes[:, 2:] - faces.boxes[:, :2]
     middles = (faces.boxes[:, :2] + faces.boxes[:, 2:]) / 2
     return int(np.lexsort((np.hypot(*(middles - centre).T), -sides.prod(axis=1)))[0])
@@ -121,10 +129,11 @@ _PICKS: dict[str, Pick] = dict(zip(PICKS, (nearest, largest), strict=True))
 
 
 def find_faces(image: Image, detector: Detector) -> FoundFaces:
-    """Find all faces of an image, if need be in a second try with a border half as wide as the image.
+    """Find all faces of an image, if need be in a second try with a border half as wide as the
+    image.
 
-    The border helps with tight crops, where the face is cut by the edge or fills the image. Images of more than
-    ``LONGEST_SIDE`` pixels are searched at that size and the points mapped back.
+    The border helps with tight crops, where the face is cut by the edge or fills the image. Images
+    of more than ``LONGEST_SIDE`` pixels are searched at that size and the points mapped back.
 
     Args:
         image: (H, W, 3) uint8, BGR.
@@ -158,7 +167,8 @@ def find_face(image: Image, detector: Detector, pick: str = "centre") -> FoundFa
     Args:
         image: (H, W, 3) uint8, BGR.
         detector: any.
-        pick: of several faces, one of ``choices.PICKS``: the one nearest the centre, or the largest.
+        pick: of several faces, one of ``choices.PICKS``: the one nearest the centre, or the
+            largest.
 
     Raises:
         NoFace: neither try found one.

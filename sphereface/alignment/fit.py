@@ -1,8 +1,10 @@
-"""Judge five landmarks: whether they lie like the points of a face, in the expected order, inside the image.
+"""Judge five landmarks: whether they lie like the points of a face, in the expected order, inside
+the image.
 
-The points are fitted by a similarity to the published template as it looks when the head turns to the left or right, in
-steps of 15 degrees. A face seen from the side is then as good a fit as one seen from the front. A wrong order leaves a
-large residual, since a similarity cannot reflect, or a large angle. docs/alignment.md states what was measured.
+The points are fitted by a similarity to the published template as it looks when the head turns to
+the left or right, in steps of 15 degrees. A face seen from the side is then as good a fit as one
+seen from the front. A wrong order leaves a large residual, since a similarity cannot reflect, or a
+large angle. docs/alignment.md states what was measured.
 """
 
 from __future__ import annotations
@@ -48,8 +50,9 @@ def fit(points: Floats) -> tuple[Floats, Floats]:
         points: (N, 5, 2) float64, (x, y) in pixels of the images.
 
     Returns:
-        (N,) residuals, root mean squares over the five points in pixels of a 112×96 crop; infinity where the points
-        are not finite or all in one place. (N,) angles in degrees, in [-180, 180]; how far the face is from upright.
+        (N,) residuals, root mean squares over the five points in pixels of a 112×96 crop; infinity
+        where the points are not finite or all in one place. (N,) angles in degrees, in [-180, 180];
+        how far the face is from upright.
     """
     with np.errstate(all="ignore"):
         z = points[..., 0] + 1j * points[..., 1]
@@ -75,7 +78,8 @@ def looks_like_a_face(points: Points, image_size: Sequence[int] | None = None) -
 
 
 def check_fit(points: Points, image_size: Sequence[int] | None = None) -> None:
-    """Refuse five points that do not lie like a face, are turned upside down, or lie outside their image.
+    """Refuse five points that do not lie like a face, are turned upside down, or lie outside their
+    image.
 
     Args:
         points: (5, 2), (x, y) in pixels of the image.

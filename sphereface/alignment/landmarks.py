@@ -1,9 +1,10 @@
 """Five-point landmark files: one image a line, ``file x1 y1 … x5 y5 [score]``.
 
-Coordinates are pixels of the image, the first pixel at 0, in the order of ``templates.TEMPLATES``. Fields
-are separated by tabs, or by spaces where no file name has any. File names are relative to the folder of
-images, with forward slashes. Blank lines are skipped. An eleventh number is the detector's score, as in IJB-C's
-``ijbc_name_5pts_score.txt``; alignment ignores it. All lines have a score, or none has.
+Coordinates are pixels of the image, the first pixel at 0, in the order of ``templates.TEMPLATES``.
+Fields are separated by tabs, or by spaces where no file name has any. File names are relative to
+the folder of images, with forward slashes. Blank lines are skipped. An eleventh number is the
+detector's score, as in IJB-C's ``ijbc_name_5pts_score.txt``; alignment ignores it. All lines have a
+score, or none has.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ _LONGEST_QUOTE = 60  # characters of a bad line worth showing
 
 @dataclass(frozen=True)
 class LandmarkTable:
-    """The landmarks of many pictures.
+    """The landmarks of many images.
 
     Args:
-        points: file name → (5, 2) float64 (x, y) in pixels. About 250 bytes a picture.
+        points: file name → (5, 2) float64 (x, y) in pixels. About 250 bytes an image.
         digest: SHA-256 of the file they came from, to tell one set of landmarks from another.
         source: what messages call the file.
         scores: file name → the eleventh number of its line, where lines have one.
@@ -45,7 +46,8 @@ def read_landmarks(path: Path) -> LandmarkTable:
     """Read a landmark file whole.
 
     Raises:
-        UserError: it cannot be read, a line is not as above, only some lines have a score, or an image has two lines.
+        UserError: it cannot be read, a line is not as above, only some lines have a score, or an
+            image has two lines.
     """
     try:
         data = read_plain(path)
@@ -60,7 +62,7 @@ def read_landmarks(path: Path) -> LandmarkTable:
     for number, name, coordinates, score in _entries(text, path):
         if name in points:
             raise UserError(
-                f"{path}, line {number}: a second line for {name} · allowed: one line a picture"
+                f"{path}, line {number}: a second line for {name} · allowed: one line an image"
                 " · keep the face that is meant"
             )
         points[name] = coordinates
@@ -78,7 +80,9 @@ def landmark_line(name: str, points: Points, score: float | None = None) -> str:
 
 
 def can_hold(name: str) -> bool:
-    """Tell whether a landmark file can hold a name: UTF-8, without tabs, line ends or space at either end."""
+    """Tell whether a landmark file can hold a name: UTF-8, without tabs, line ends or space at
+    either end.
+    """
     try:
         name.encode()
     except UnicodeEncodeError:  # a file name that is not valid Unicode
@@ -129,7 +133,9 @@ def _other_kind(count: int) -> str:
 
 
 def _split(line: str) -> tuple[str, list[str]]:
-    """The file name, which ends at the first tab or else at the first space, and the fields after it."""
+    """The file name, which ends at the first tab or else at the first space, and the fields after
+    it.
+    """
     name, _, rest = line.partition("\t") if "\t" in line else line.partition(" ")
     return name.strip(), rest.split()
 

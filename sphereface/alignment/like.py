@@ -1,7 +1,9 @@
-"""Where the landmarks lie in crops that others have made: the template by which other pictures become like them.
+"""Where the landmarks lie in crops that others have made: the template by which other images become
+like them.
 
-A detector of another make, or the same one run otherwise, places the points elsewhere by some pixels, in all crops
-about alike. That is not seen in a crop, and costs accuracy once test pictures are not displaced alike.
+A detector of another make, or the same one run otherwise, places the points elsewhere by some
+pixels, in all crops about alike. That is not seen in a crop, and costs accuracy once test images
+are not displaced alike.
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ class MeasuredTemplate:
 
     Args:
         size: (height, width) of the crops in pixels.
-        points: five (x, y), ordered as ``templates.TEMPLATES``: medians over the crops, to 1/100 pixel.
+        points: five (x, y), ordered as ``templates.TEMPLATES``: medians over the crops, to 1/100
+            pixel.
         found: crops in which a face was found.
         searched: crops that were looked at.
     """
@@ -46,21 +49,26 @@ class MeasuredTemplate:
     searched: int
 
     def describe(self) -> str:
-        """One line: where the faces lie and, where there is a published template of this size, beside it."""
+        """One line: where the faces lie and, where there is a published template of this size,
+        beside it.
+        """
         return CropTemplate(self.size, self.points).compare(f" ({self.found} of {self.searched} crops)")
 
 
 def measure_template(folder: Path, finder: Finder, *, count: int = 500, progress: bool = False) -> MeasuredTemplate:
-    """Find the landmarks in some crops of a folder, evenly spread over its sorted names, and take their medians.
+    """Find the landmarks in some crops of a folder, evenly spread over its sorted names, and take
+    their medians.
 
     Args:
         folder: of crops of one size, of any depth.
-        finder: the detector that will also align the other pictures: most of what it does wrong, it does in both.
+        finder: the detector that will also align the other images: most of what it does wrong, it
+            does in both.
         count: crops to look at, at most; each takes some hundredths of a second.
         progress: show a bar on stderr.
 
     Raises:
-        UserError: no such folder, crops of several sizes, fewer than 20 with a face, or faces that lie all over.
+        UserError: no such folder, crops of several sizes, fewer than 20 with a face, or faces that
+            lie all over.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: not a folder · allowed: the folder of crops to align like")
@@ -80,11 +88,11 @@ def measure_template(folder: Path, finder: Finder, *, count: int = 500, progress
             unreadable.append(f"{name}: {error}")
     if len(sizes) > 1:
         some = ", ".join(f"{name} {height}×{width}" for (height, width), name in list(sizes.items())[:2])
-        raise UserError(f"{folder}: pictures of several sizes ({some}) · allowed: crops, all of one size")
+        raise UserError(f"{folder}: images of several sizes ({some}) · allowed: crops, all of one size")
     if len(points) < _FEWEST_FACES:
         reason = f" ({len(unreadable)} unreadable, the first {unreadable[0]})" if unreadable else ""
         raise UserError(
-            f"{folder}: a face was found in {len(points)} of {len(chosen)} pictures{reason} · "
+            f"{folder}: a face was found in {len(points)} of {len(chosen)} images{reason} · "
             f"allowed: {_FEWEST_FACES} or more · give a folder of more crops, or --size for a published template"
         )
     (size,) = sizes
@@ -93,13 +101,14 @@ def measure_template(folder: Path, finder: Finder, *, count: int = 500, progress
     if scatter > _SCATTER * size[1]:
         raise UserError(
             f"{folder}: landmarks lie {scatter:.0f} pixels about their median · allowed: {_SCATTER * size[1]:.0f} in "
-            f"pictures of that width · give a folder of aligned crops, not of photographs"
+            f"images of that width · give a folder of aligned crops, not of photographs"
         )
     return MeasuredTemplate(size, tuple((float(x), float(y)) for x, y in middle), len(points), len(chosen))
 
 
 def template_to_go_on_with(measured: MeasuredTemplate, earlier: Mapping[str, str | int] | None) -> MeasuredTemplate:
-    """The template of the crops that are there already, if this one is the same but for chance; else this one.
+    """The template of the crops that are there already, if this one is the same but for chance;
+    else this one.
 
     Args:
         measured: now.

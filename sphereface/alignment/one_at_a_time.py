@@ -15,7 +15,8 @@ LOCK_NAME = ".align.lock"
 
 @contextlib.contextmanager
 def only_writer(folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder of crops, which is made if absent; a killed process holds it no longer.
+    """Hold the lock of a folder of crops, which is made if absent; a killed process holds it no
+    longer.
 
     Raises:
         UserError: another process holds it, or the folder cannot be written.

@@ -1,4 +1,6 @@
-"""Landmark files in another order: refuse the file before anything is written, and name its likely order."""
+"""Landmark files in another order: refuse the file before anything is written, and name its likely
+order.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ..data.picture_size import picture_size
+from ..data.image_size import image_size
 from ..errors import UserError
 from ..files import regular_file
 from .fit import LARGE_MEDIAN, LARGEST_OUTSIDE, LARGEST_RESIDUAL, Floats, far_outside, fit, has_same_points
@@ -34,7 +36,8 @@ _LAYOUTS: Mapping[str, Callable[[Floats], Floats]] = {
     "y1 … y5 x1 … x5": lambda points: points.reshape(-1, 2, 5).transpose(0, 2, 1)[..., ::-1],
     "y counted from the bottom": lambda points: points * [1, -1],
 }
-# dlib's five points: both corners of the right eye and of the left, the base of the nose; its mean shape, 1 = its width
+# dlib's five points: both corners of the right eye and of the left, the base of the nose; its mean
+# shape, 1 = its width
 _DLIB = np.array([(0.860, 0.213), (0.646, 0.229), (0.121, 0.214), (0.334, 0.229), (0.490, 0.628)])
 _DLIB_RESIDUAL = 0.08  # of the width; points of any other order leave 0.2 or more
 
@@ -48,11 +51,12 @@ def refuse_wrong_landmarks(points: Mapping[str, Points], folder: Path, file: str
         file: what the message calls the landmarks.
 
     Returns:
-        A warning about landmarks that are all the same, fit badly, or look as if they belong to smaller images; else
-        nothing.
+        A warning about landmarks that are all the same, fit badly, or look as if they belong to
+        smaller images; else nothing.
 
     Raises:
-        UserError: most of them are not laid out like a face, turned, or outside the image. It names the likely order.
+        UserError: most of them are not laid out like a face, turned, or outside the image. It names
+            the likely order.
     """
     if not points:
         return ""
@@ -78,7 +82,9 @@ def refuse_wrong_landmarks(points: Mapping[str, Points], folder: Path, file: str
 
 
 def _check_order(points: Floats, file: str) -> str:
-    """Warn about (N, 5, 2) landmarks that could be faces, but fit badly on the whole, or better in another order."""
+    """Warn about (N, 5, 2) landmarks that could be faces, but fit badly on the whole, or better in
+    another order.
+    """
     median = float(np.median(fit(points)[0]))
     best = _best_order(_some(points)) if len(points) >= _FEWEST_TO_DOUBT else None
     better = best is not None and best[1] < _BETTER * median
@@ -120,7 +126,9 @@ def likely_order(points: Floats) -> str:
 
 
 def _is_in_one_place(points: Floats) -> npt.NDArray[np.bool_]:
-    """Tell for each face of (N, 5, 2) whether its points lie too near each other, as :func:`.similarity` does."""
+    """Tell for each face of (N, 5, 2) whether its points lie too near each other, as
+    :func:`.similarity` does.
+    """
     with np.errstate(all="ignore"):
         squares = ((points - points.mean(axis=1, keepdims=True)) ** 2).sum(axis=2).mean(axis=1)
     return np.asarray(squares < SMALLEST_SPREAD**2)
@@ -131,7 +139,9 @@ def _some(points: Floats) -> Floats:
 
 
 def _best_order(points: Floats) -> tuple[tuple[str, tuple[int, ...]], float] | None:
-    """Return the layout and order in which (N, 5, 2) points fit upright faces best, and the median residual of that."""
+    """Return the layout and order in which (N, 5, 2) points fit upright faces best, and the median
+    residual of that.
+    """
     candidates = {
         (layout, order): fit(arrange(points)[:, order])
         for layout, arrange in _LAYOUTS.items()
@@ -192,11 +202,13 @@ def _check_sizes(points: Mapping[str, Points], folder: Path, file: str) -> str:
 
 
 def _size(path: Path) -> npt.NDArray[np.int_] | None:
-    """Return (height, width) of an image from its first bytes; None where unknown, or where its EXIF may turn it."""
+    """Return (height, width) of an image from its first bytes; None where unknown, or where its
+    EXIF may turn it.
+    """
     try:
         with open(path, "rb", opener=regular_file) as file:
             data = file.read(_HEADER)
     except OSError:
         return None
-    size = None if b"Exif\0\0" in data else picture_size(data)
+    size = None if b"Exif\0\0" in data else image_size(data)
     return None if size is None else np.array(size)

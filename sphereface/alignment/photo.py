@@ -16,7 +16,8 @@ class CroppedFace:
 
     Args:
         crop: (*size, 3) uint8, BGR.
-        found: its landmarks in the photograph, the detector's score, and among how many faces it was chosen.
+        found: its landmarks in the photograph, the detector's score, and among how many faces it
+            was chosen.
     """
 
     crop: Image
@@ -24,10 +25,11 @@ class CroppedFace:
 
 
 def crop_photo(data: bytes, finder: Finder, spec: CropSpec) -> CroppedFace:
-    """Find, align and cut out the face of one encoded photograph (JPEG, PNG, …), turned as its EXIF says.
+    """Find, align and cut out the face of one encoded photograph (JPEG, PNG, …), turned as its EXIF
+    says.
 
     Raises:
-        BadImage: not a whole picture.
+        BadImage: not a whole image.
         NoFace: no face was found, or its landmarks determine no crop.
     """
     image = decode(data)

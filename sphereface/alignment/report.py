@@ -1,4 +1,6 @@
-"""What became of each picture of a folder that was aligned: counted, told, and kept beside the crops."""
+"""What became of each image of a folder that was aligned: counted, told, and kept beside the
+crops.
+"""
 
 from __future__ import annotations
 
@@ -27,15 +29,15 @@ _LONGEST = 1000  # characters of a setting
 
 
 class Status(str, Enum):
-    """How it went with one picture; a failure's value is what the report calls it."""
+    """How it went with one image; a failure's value is what the report calls it."""
 
     ALIGNED = "aligned"
     KEPT = "already there"
-    CENTRED = "middle of the picture instead"
+    CENTRED = "middle of the image instead"
     OTHER_LANDMARKS = "landmarks of the other file instead"
-    NO_LANDMARKS = "no landmarks for this picture"
+    NO_LANDMARKS = "no landmarks for this image"
     NO_FACE = "no face found"
-    NO_PICTURE = "landmarks for a missing picture"
+    NO_IMAGE = "landmarks for a missing image"
     UNREADABLE = "unreadable image"
     BAD_LANDMARKS = "landmarks unlike a face"
     SEVERAL_FACES = "several faces"
@@ -67,7 +69,9 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Failure:
-    """One picture without a crop, or with one made otherwise than asked, as the report's file lists it."""
+    """One image without a crop, or with one made otherwise than asked, as the report's file lists
+    it.
+    """
 
     file: str
     reason: str
@@ -79,11 +83,12 @@ class AlignReport:
     """The counts and the failures of one run.
 
     Args:
-        settings: whatever the crops depend on; crops of other settings must not be mixed with these.
+        settings: whatever the crops depend on; crops of other settings must not be mixed with
+            these.
         aligned: crops made in this run.
         kept: whole crops found there, made by an earlier run with the same settings.
-        fallbacks: pictures whose crop was made as ``--on-failure`` says, in the order met.
-        failures: pictures without a crop, in the order met.
+        fallbacks: images whose crop was made as ``--on-failure`` says, in the order met.
+        failures: images without a crop, in the order met.
         several_faces: images of which one of several faces was taken, in the order met.
         not_read: a sentence about files that are no images; empty without any.
         warnings: sentences for people.
@@ -101,11 +106,11 @@ class AlignReport:
 
     @property
     def crops(self) -> int:
-        """How many pictures have a crop now."""
+        """How many images have a crop now."""
         return self.aligned + self.kept + len(self.fallbacks)
 
     def add(self, outcome: Outcome) -> None:
-        """Count one picture."""
+        """Count one image."""
         if outcome.status is Status.ALIGNED:
             self.aligned += 1
         elif outcome.status is Status.KEPT:
@@ -119,7 +124,9 @@ class AlignReport:
                 self.several_faces.append(outcome.name)
 
     def median_residual(self) -> float | None:
-        """Return how far the landmarks lie from the template in the middle one of the crops, see ``fit.fit``."""
+        """Return how far the landmarks lie from the template in the middle one of the crops, see
+        ``fit.fit``.
+        """
         return round(float(np.median(fit(np.stack(self._points))[0])), 2) if self._points else None
 
     def failed_by_reason(self) -> dict[str, int]:
@@ -127,7 +134,9 @@ class AlignReport:
         return {reason: count for reason, count, _ in _rows(self.failures)}
 
     def save(self, folder: Path, *, finished: bool) -> Path:
-        """Write ``align-report.json`` into ``folder``; an unfinished one tells the next run the settings."""
+        """Write ``align-report.json`` into ``folder``; an unfinished one tells the next run the
+        settings.
+        """
         path = folder / REPORT_NAME
         content = {
             "finished": finished,
@@ -148,7 +157,9 @@ class AlignReport:
         return path
 
     def table(self) -> str:
-        """Return the summary for people: counts, and each reason with its number and one example."""
+        """Return the summary for people: counts, and each reason with its number and one
+        example.
+        """
         rows = [("aligned", self.aligned, ""), ("already there", self.kept, "")]
         rows += _rows(self.fallbacks)
         rows.append(("not aligned", len(self.failures), ""))

@@ -1,8 +1,10 @@
-"""Five landmarks to a crop: the least-squares similarity onto a template, and the warp that applies it.
+"""Five landmarks to a crop: the least-squares similarity onto a template, and the warp that applies
+it.
 
-A point (x, y) of the plane is the complex number z = x + iy. Rotation, scale and shift are then a·z + b with
-complex a and b: |a| is the scale, arg a the rotation, b the shift. A reflection would need the conjugate of
-z, so it cannot occur.
+A point (x, y) of the plane is the complex number z = x + iy. Rotation, scale and shift are then a·z
++ b with
+complex a and b: |a| is the scale, arg a the rotation, b the shift. A reflection would need the
+conjugate of z, so it cannot occur.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ Points = npt.NDArray[np.float64]
 
 _NUM_LANDMARKS = 5
 SMALLEST_SPREAD = 1.0  # pixels; points closer together than this say nothing about rotation or scale
-_SMALLEST_SCALE = 1e-3  # crop pixels per picture pixel; below it the points do not look like a face
+_SMALLEST_SCALE = 1e-3  # crop pixels per image pixel; below it the points do not look like a face
 
 
 FARTHEST = 1e7
@@ -26,15 +28,16 @@ FARTHEST = 1e7
 
 
 class BadLandmarks(ValueError):
-    """Five points that determine no crop. The message says why, without the picture's name."""
+    """Five points that determine no crop. The message says why, without the image's name."""
 
 
 def template(size: Size = SPHEREFACE_SIZE, origin: int = 0) -> Points:
     """Where the five landmarks lie in a crop.
 
-    The published numbers come from MATLAB, whose first pixel is 1. Nearly every Python port uses them as they
-    stand although its first pixel is 0: that is ``origin=0``. ``origin=1`` takes MATLAB at its word, which
-    puts the face one pixel further up and to the left.
+    The published numbers come from MATLAB, whose first pixel is 1. Nearly every Python port uses
+    them as they
+    stand although its first pixel is 0: that is ``origin=0``. ``origin=1`` takes MATLAB at its
+    word, which puts the face one pixel further up and to the left.
 
     Args:
         size: (height, width) of the crop in pixels, a key of ``TEMPLATES``.
@@ -56,16 +59,17 @@ def template(size: Size = SPHEREFACE_SIZE, origin: int = 0) -> Points:
 def similarity(points: Points, target: Points) -> npt.NDArray[np.float64]:
     """The rotation, scale and shift that bring ``points`` nearest to ``target``.
 
-    Minimises Σ |a·z + b − w|² over complex a and b: a = Σ conj(z − z̄)(w − w̄) / Σ |z − z̄|², b = w̄ − a·z̄.
-    The distance is measured in the crop (target) plane, as ArcFace and most Python ports do (Umeyama 1991);
-    MATLAB's ``cp2tform`` of the original minimises it in the picture, which enlarges a badly fitting face.
+    Minimises Σ |a·z + b − w|² over complex a and b: a = Σ conj(z − z̄)(w − w̄) / Σ |z − z̄|², b =
+    w̄ − a·z̄. The distance is measured in the crop (target) plane, as ArcFace and most Python ports
+    do (Umeyama 1991); MATLAB's ``cp2tform`` of the original minimises it in the image, which
+    enlarges a badly fitting face.
 
     Args:
-        points: (5, 2) (x, y) in pixels of the picture.
+        points: (5, 2) (x, y) in pixels of the image.
         target: (5, 2) (x, y) in pixels of the crop, as from :func:`template`.
 
     Returns:
-        (2, 3) float64: [[Re a, −Im a, Re b], [Im a, Re a, Im b]], picture to crop.
+        (2, 3) float64: [[Re a, −Im a, Re b], [Im a, Re a, Im b]], image to crop.
 
     Raises:
         BadLandmarks: not finite, all in one place, or nothing like the target in any orientation.
@@ -87,18 +91,20 @@ def similarity(points: Points, target: Points) -> npt.NDArray[np.float64]:
 def align(
     image: Image, points: Points, *, size: Size = SPHEREFACE_SIZE, origin: int = 0, target: Points | None = None
 ) -> Image:
-    """Cut the face out of a picture, upright and at the template's place and scale.
+    """Cut the face out of an image, upright and at the template's place and scale.
 
-    Bilinear; a picture more than three times too large is first shrunk by area, so that every pixel counts.
-    Where the crop reaches past the picture the border pixels are repeated: black would be a strong
-    edge that tells how near to the border the face was.
+    Bilinear; an image more than three times too large is first shrunk by area, so that every pixel
+    counts. Where the crop reaches past the image the border pixels are repeated: black would be a
+    strong edge that tells how near to the border the face was.
 
     Args:
         image: (H, W, 3) or (H, W) uint8.
-        points: (5, 2) (x, y) in pixels of ``image``, the first pixel's centre at 0; ordered as ``TEMPLATES``.
+        points: (5, 2) (x, y) in pixels of ``image``, the first pixel's centre at 0; ordered as
+            ``TEMPLATES``.
         size: (height, width) of the crop.
         origin: see :func:`template`.
-        target: (5, 2) (x, y) in pixels of the crop, in place of the template of this size and origin.
+        target: (5, 2) (x, y) in pixels of the crop, in place of the template of this size and
+            origin.
 
     Returns:
         (*size, 3) or ``size`` uint8, channels in the order of ``image``.
@@ -109,7 +115,7 @@ def align(
     if target is None:
         target = template(size, origin)
     matrix = similarity(points, target)
-    shrink = int(1 / np.hypot(matrix[0, 0], matrix[1, 0]))  # picture pixels a crop pixel
+    shrink = int(1 / np.hypot(matrix[0, 0], matrix[1, 0]))  # image pixels a crop pixel
     if shrink > 2:  # up to two, bilinear reading leaves nothing out
         small = (max(1, image.shape[1] // shrink), max(1, image.shape[0] // shrink))
         ratios = np.array([small[0] / image.shape[1], small[1] / image.shape[0]])

@@ -8,7 +8,8 @@ Size = tuple[int, int]  # (height, width) in pixels
 
 SPHEREFACE_SIZE: Final[Size] = (112, 96)
 
-# (x, y) of: the eye on the left of the picture, the eye on the right, nose tip, mouth corner left, right.
+# (x, y) of: the eye on the left of the image, the eye on the right, nose tip, mouth corner left,
+# right.
 TEMPLATES: Final[dict[Size, tuple[tuple[float, float], ...]]] = {
     # SphereFace, preprocess/code/face_align_demo.m
     (112, 96): (

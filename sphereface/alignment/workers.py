@@ -1,4 +1,6 @@
-"""Work on many small things in several processes, none of which outlives, outruns or holds up the caller."""
+"""Work on many small things in several processes, none of which outlives, outruns or holds up the
+caller.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +29,8 @@ def run_in_chunks(
     """Yield the results of ``work`` on all items, in no particular order.
 
     Args:
-        work: chunk of items → their results; picklable where ``workers`` > 0; raises nothing but UserError.
-            Each process gets one copy and keeps it, with whatever it has loaded.
+        work: chunk of items → their results; picklable where ``workers`` > 0; raises nothing but
+            UserError. Each process gets one copy and keeps it, with whatever it has loaded.
         items: picklable where ``workers`` > 0.
         workers: processes; 0 works in this one.
         chunk: items handed over at a time; fewer where each takes long.
@@ -42,7 +44,8 @@ def run_in_chunks(
             yield from work(some)
         return
 
-    # Spawned, not forked: the same on every system, and no thread of this process is caught half way.
+    # Spawned, not forked: the same on every system, and no thread of this process is caught half
+    # way.
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(work,))
     pending: set[Future[list[Result]]] = set()
@@ -72,7 +75,9 @@ def _do(items: Sequence[Item]) -> list[Any]:
 
 
 def _start_worker(work: Callable[[Sequence[Any]], list[Any]]) -> None:
-    """Set up a worker: one thread, for there is a process per core; Ctrl-C is the parent's to handle."""
+    """Set up a worker: one thread, for there is a process per core; Ctrl-C is the parent's to
+    handle.
+    """
     global _work
     _work = work
     cv2.setNumThreads(0)

@@ -1,1 +1,3 @@
-"""What the command line can do: a module for each ``sphereface COMMAND``, with ``run(args) -> exit code``."""
+"""What the command line can do: a module for each ``sphereface COMMAND``, with ``run(args) -> exit
+code``.
+"""

@@ -1,4 +1,6 @@
-"""Do what ``sphereface align`` says; its options are in :mod:`sphereface.commands.parsers.align`."""
+"""Do what ``sphereface align`` says; its options are in
+:mod:`sphereface.commands.parsers.align`.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +9,10 @@ from pathlib import Path
 
 from ..alignment.align import Landmarks, align_folder, check_folders
 from ..alignment.crop import CropSpec, Finder
+from ..alignment.found_landmarks import LANDMARKS_NAME
 from ..alignment.landmarks import read_landmarks
 from ..alignment.like import measure_template, template_to_go_on_with
 from ..alignment.mtcnn import Mtcnn
-from ..alignment.progress import LANDMARKS_NAME
 from ..alignment.report import REPORT_NAME, earlier_settings
 from ..errors import UserError
 from .parsers.align import SIZES
@@ -19,7 +21,7 @@ from .parsers.align import SIZES
 def sources(args: argparse.Namespace) -> Landmarks:
     """Where the landmarks come from."""
     if args.pick and not args.detector:
-        raise UserError(f"--pick: got {args.pick} with --landmarks, which has one face a picture · leave it out")
+        raise UserError(f"--pick: got {args.pick} with --landmarks, which has one face an image · leave it out")
     _check_on_several(args)
     table = read_landmarks(args.landmarks) if args.landmarks else None
     finder = Finder(Mtcnn(), args.pick or "centre", args.on_several == "skip") if args.detector else None

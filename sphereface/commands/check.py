@@ -1,4 +1,6 @@
-"""Do what ``sphereface check`` says; its options are in :mod:`sphereface.commands.parsers.check`."""
+"""Do what ``sphereface check`` says; its options are in
+:mod:`sphereface.commands.parsers.check`.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +61,8 @@ def open_network(args: argparse.Namespace, source: Source) -> Callable[[Seen, Fi
     """Return what finds the suspicions that need a network; None without ``--ckpt``.
 
     Raises:
-        UserError: the network, or a verification set, cannot be read, or the images are of another size.
+        UserError: the network, or a verification set, cannot be read, or the images are of another
+            size.
     """
     if not args.ckpt:
         return None
@@ -78,7 +81,9 @@ def open_network(args: argparse.Namespace, source: Source) -> Callable[[Seen, Fi
 
 
 def _several_faces(source: Source) -> list[Suspicion]:
-    """Crops of images with several faces, where the report of ``sphereface align`` lies beside the crops."""
+    """Crops of images with several faces, where the report of ``sphereface align`` lies beside the
+    crops.
+    """
     if not isinstance(source, FolderSource) or (earlier := earlier_run(source.root)) is None:
         return []
     paths = [source.name(row).removeprefix(f"{source.root}/") for row in range(len(source))]
@@ -91,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
     check_options(args)
     source = open_path(args.source, root=args.root, key="SRC")
     if len(source) == 0:
-        raise UserError(f"{args.source}: got no pictures · allowed: SRC/<identity>/<picture>, or another form")
+        raise UserError(f"{args.source}: got no images · allowed: SRC/<identity>/<image>, or another form")
     output = args.output or Path("runs/check") / args.source.resolve().stem
     for option, folder in (("--output", output), ("--write-list", args.write_list and args.write_list.parent)):
         if folder is not None and what_lies_at(folder, option) not in ("folder", "nothing"):

@@ -1,4 +1,6 @@
-"""Which file a checkpoint on the command line means: a file, a folder, ``latest``, or the network that ships."""
+"""Which file a checkpoint on the command line means: a file, a folder, ``latest``, or the network
+that ships.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +25,10 @@ _RESULTS = ("best.pt", "last.pt")
 def checkpoint_path(text: str) -> Path:
     """Return the checkpoint file that an option or argument means; the ``type`` of these options.
 
-    A file is taken as it is, and so is what is not there: who opens it says so. Of a run folder it is ``best.pt``, or
-    ``last.pt`` where no set chose a best one; of a folder of runs, and of ``latest``, that of the run that was started
-    last. The name of the network that ships with this package means its file. Stderr says which file was taken.
+    A file is taken as it is, and so is what is not there: who opens it says so. Of a run folder it
+    is ``best.pt``, or ``last.pt`` where no set chose a best one; of a folder of runs, and of
+    ``latest``, that of the run that was started last. The name of the network that ships with this
+    package means its file. Stderr says which file was taken.
 
     Raises:
         UserError: a folder, or ``latest``, without any checkpoint.
@@ -53,7 +56,8 @@ def checkpoint_path(text: str) -> Path:
 
 
 def _newest(folder: Path) -> Path | None:
-    """The checkpoint of a run folder, or of the newest run in a folder of runs, or of folders of runs.
+    """The checkpoint of a run folder, or of the newest run in a folder of runs, or of folders of
+    runs.
 
     A run whose ``run.json`` does not say when it started is passed over, with a note.
     """

@@ -1,4 +1,6 @@
-"""Do what ``sphereface compare-runs`` says; its options are in :mod:`sphereface.commands.parsers.compare_runs`."""
+"""Do what ``sphereface compare-runs`` says; its options are in
+:mod:`sphereface.commands.parsers.compare_runs`.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def labelled(paths: Sequence[Path]) -> dict[str, Path]:
-    """Label run folders by their last two names, ``<name>/<time>``, or by more of them where these are alike."""
+    """Label run folders by their last two names, ``<name>/<time>``, or by more of them where these
+    are alike.
+    """
     found = {path.resolve().parts: path for path in paths}
     length = 2
     while len({parts[-length:] for parts in found}) < len(found):

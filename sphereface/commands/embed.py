@@ -1,4 +1,6 @@
-"""Do what ``sphereface embed`` says; its options are in :mod:`sphereface.commands.parsers.embed`."""
+"""Do what ``sphereface embed`` says; its options are in
+:mod:`sphereface.commands.parsers.embed`.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ import numpy.typing as npt
 
 from ..alignment.align import list_images
 from ..api import Embedded, FaceEmbedder
-from ..data.bins import BinPicture, is_bin, read_bin
+from ..data.bins import BinImage, is_bin, read_bin
 from ..data.images import IMAGE_SUFFIXES
 from ..data.text_files import read_text_lines
 from ..data.walking import check_writable
@@ -69,7 +71,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def embed_images(embedder: FaceEmbedder, place: Path) -> EmbeddedImages:
-    """Embed the images of a folder, a ``.bin`` or a list. Those that cannot be used are listed on stderr.
+    """Embed the images of a folder, a ``.bin`` or a list. Those that cannot be used are listed on
+    stderr.
 
     Raises:
         UserError: there are no images, or none that can be used.
@@ -115,8 +118,8 @@ def _find(place: Path) -> tuple[Path, Sequence[str], Sequence[Image]]:
             print(f"{place}: {not_read}", file=sys.stderr)
         return place, walked.names, walked.images
     if is_bin(place):
-        pictures, pairs = read_bin(place)
-        return place, pairs.names, _Bytes(pictures)
+        images, pairs = read_bin(place)
+        return place, pairs.names, _Bytes(images)
     if place.suffix.lower() in {*IMAGE_SUFFIXES, *_SETS} or not place.is_file():
         raise UserError(f"{place}: not a folder · allowed: a folder of images, a .bin, or a list of images")
     names = _read_list(place)
@@ -137,14 +140,14 @@ def _read_list(path: Path) -> list[str]:
 class _Bytes(Sequence[Image]):
     """The encoded images of a ``.bin``, each read when it is needed."""
 
-    def __init__(self, pictures: Sequence[BinPicture]) -> None:
-        self.pictures = pictures
+    def __init__(self, images: Sequence[BinImage]) -> None:
+        self.images = images
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.images)
 
     def __getitem__(self, row: int) -> bytes:  # type: ignore[override]  # no slices
         try:
-            return self.pictures[row].read_bytes()
+            return self.images[row].read_bytes()
         except OSError as error:
-            raise UserError(f"{self.pictures[row]}: cannot be read ({error.strerror})") from error
+            raise UserError(f"{self.images[row]}: cannot be read ({error.strerror})") from error

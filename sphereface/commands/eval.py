@@ -127,7 +127,9 @@ def _calibrate(source: Source, reports: Sequence[Report]) -> str:
 
 
 def _check_sets(args: argparse.Namespace) -> None:
-    """Refuse options that name sets in two ways, and set ``--lfw`` and ``--pairs`` where they are not given."""
+    """Refuse options that name sets in two ways, and set ``--lfw`` and ``--pairs`` where they are
+    not given.
+    """
     given = [name for name in ("suite", "sets", "ijb") if getattr(args, name) is not None]
     if len(given) > 1:
         raise UserError("--suite, --sets, --ijb: got more than one of them · allowed: one; --sets takes any sets")
@@ -159,7 +161,9 @@ def _sets(args: argparse.Namespace, sources: Sequence[Source]) -> list[Evaluatio
 
 
 def _others(args: argparse.Namespace, evaluation_set: EvaluationSet) -> list[EvaluationSet]:
-    """Return the protocols that ``--quality``, ``--identification`` and ``--all-pairs`` add to a set."""
+    """Return the protocols that ``--quality``, ``--identification`` and ``--all-pairs`` add to a
+    set.
+    """
     kinds = ["identification"] * args.identification + ["all-pairs"] * args.all_pairs
     quality: list[EvaluationSet] = []
     if args.quality is not None:
@@ -191,7 +195,9 @@ def _folder(args: argparse.Namespace, evaluation_set: EvaluationSet) -> Path:
 
 
 def unequal_lines(a: Sequence[str], b: Sequence[str]) -> list[str]:
-    """Return the lines in which the headings of two results differ, such as what became of the mirror images."""
+    """Return the lines in which the headings of two results differ, such as what became of the
+    mirror images.
+    """
     return [line for pair in zip(a, b, strict=False) if pair[0] != pair[1] for line in pair]
 
 

@@ -72,7 +72,9 @@ def open_source(path: Path, args: argparse.Namespace) -> Source:
 
 
 def kind_of(path: Path) -> str:
-    """Return the option that a file is for: by its content where it is a zip archive, else by its suffix."""
+    """Return the option that a file is for: by its content where it is a zip archive, else by its
+    suffix.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             arrays = all(name.endswith(".npy") for name in archive.namelist())

@@ -1,4 +1,6 @@
-"""Do what ``sphereface export`` says; its options are in :mod:`sphereface.commands.parsers.export`."""
+"""Do what ``sphereface export`` says; its options are in
+:mod:`sphereface.commands.parsers.export`.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +66,9 @@ def _export_checkpoint(args: argparse.Namespace, loaded: LoadedModel, about: Exp
 
 
 def _export(loaded: LoadedModel, about: Exported, crops: npt.NDArray[np.uint8] | None) -> list[str]:
-    """Write a file, its 8-bit copy and the card, which replace earlier ones once all are good; return what to say."""
+    """Write a file, its 8-bit copy and the card, which replace earlier ones once all are good;
+    return what to say.
+    """
     output, export, eight_bits = about.path, about.export, _int8_path(about.path)
     more = [] if crops is None else [eight_bits]
     with staged(output, _card_path(output), *more) as (part, card_part, *int8_part):
@@ -148,7 +152,9 @@ def _write_checkpoint(args: argparse.Namespace, loaded: LoadedModel, path: Path,
 
 
 def _template_like(crops: Path, size: tuple[int, int]) -> CropTemplate:
-    """Measure where faces lie in training crops, cut to ``size`` as training cuts them, and say it."""
+    """Measure where faces lie in training crops, cut to ``size`` as training cuts them, and say
+    it.
+    """
     measured = measure_template(crops, Finder(Mtcnn()), progress=True)
     print(f"{crops}: {measured.describe()}")
     if measured.size != size and (measured.size, size) != ((112, 112), (112, 96)):

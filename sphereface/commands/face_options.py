@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 def add_face_options(parser: argparse.ArgumentParser) -> None:
-    """Which network, and how pictures become crops."""
+    """Which network, and how images become crops."""
     add = parser.add_argument
     add("--ckpt", metavar="FILE", type=checkpoint_path, default=DEFAULT, help=f"{HELP} (%(default)s)")
-    add("--aligned", action="store_true", help="pictures are aligned crops already; default: find and align the face")
-    add("--pick", choices=PICKS, help="of several faces: nearest the picture's centre, or the largest")
+    add("--aligned", action="store_true", help="images are aligned crops already; default: find and align the face")
+    add("--pick", choices=PICKS, help="of several faces: nearest the image's centre, or the largest")
     add(
         "--template-origin",
         type=int,
@@ -32,7 +32,7 @@ def add_face_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--no-flip", dest="flip", action="store_false", help="leave the mirror images out")
     add("--device", default="auto", help=f"{', '.join(DEVICES)} or cuda:N (%(default)s)")
-    add("--batch-size", metavar="N", type=int, default=64, help="pictures at a time (%(default)s)")
+    add("--batch-size", metavar="N", type=int, default=64, help="images at a time (%(default)s)")
 
 
 def add_on_several(parser: argparse.ArgumentParser) -> None:
@@ -42,7 +42,9 @@ def add_on_several(parser: argparse.ArgumentParser) -> None:
 
 
 def chosen_on_several(args: argparse.Namespace) -> str:
-    """Return what ``--on-several`` says. Raises UserError where no face is searched or none is picked."""
+    """Return what ``--on-several`` says. Raises UserError where no face is searched or none is
+    picked.
+    """
     if args.on_several and args.aligned:
         raise UserError(f"--on-several: got {args.on_several} with --aligned, which searches no face · leave one out")
     if args.on_several in ("skip", "all") and args.pick:
@@ -53,7 +55,9 @@ def chosen_on_several(args: argparse.Namespace) -> str:
 
 
 def make_embedder(args: argparse.Namespace, calibration: Path | None = None, on_several: str = "take") -> FaceEmbedder:
-    """The embedder that the options describe; says on stderr where a user's template is not the published one."""
+    """The embedder that the options describe; says on stderr where a user's template is not the
+    published one.
+    """
     from ..api import FaceEmbedder  # here, since --help needs none of it
 
     embedder = FaceEmbedder(
@@ -83,7 +87,7 @@ def note_on_several(names: Sequence[str], result: Embedded, embedder: FaceEmbedd
 
 
 def note_on_faces(name: str, num_faces: int, pick: str | None) -> str:
-    """A line on a picture with several faces, of which nobody said which to take; else nothing."""
+    """A line on an image with several faces, of which nobody said which to take; else nothing."""
     if num_faces < 2 or pick is not None:
         return ""
     return f"note: {printable(name)}: {num_faces} faces, the one nearest the centre was taken · or say --pick largest\n"

@@ -1,4 +1,6 @@
-"""Do what ``sphereface import`` says; its options are in :mod:`sphereface.commands.parsers.import_`."""
+"""Do what ``sphereface import`` says; its options are in
+:mod:`sphereface.commands.parsers.import_`.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +66,9 @@ def _report(published: Published, output: Path) -> str:
 
 
 def _changed(options: BackboneOptions) -> str:
-    """Return what a configuration must say of the network, as YAML on one line; defaults are left out."""
+    """Return what a configuration must say of the network, as YAML on one line; defaults are left
+    out.
+    """
     usual = type(options)().to_dict()
     changed = {key: value for key, value in options.to_dict().items() if key == "name" or value != usual.get(key)}
     return dump_yaml(changed, default_flow_style=True, width=10**6).strip()

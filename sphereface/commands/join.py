@@ -41,12 +41,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _unlike(first: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """What differs between two networks that are joined, and a user should know: people, pictures, settings."""
+    """What differs between two networks that are joined, and a user should know: people, images,
+    settings.
+    """
     both = [key for key in ("data", "train", "loss") if key in first["config"] and key in other["config"]]
     one, two = ({key: meta["config"][key] for key in both} for meta in (first, other))
     lines = differences(one, two)
     if "num_images" in first and "num_images" in other:
-        lines += differences({"pictures": first["num_images"]}, {"pictures": other["num_images"]})
+        lines += differences({"images": first["num_images"]}, {"images": other["num_images"]})
     if (first.get("template") is None) != (other.get("template") is None):
         lines.append("only one of them records the template of its crops; photographs are aligned to that one")
     if first.get("class_names") != other.get("class_names"):

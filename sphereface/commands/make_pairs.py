@@ -1,4 +1,6 @@
-"""Do what ``sphereface make-pairs`` says; its options are in :mod:`sphereface.commands.parsers.make_pairs`."""
+"""Do what ``sphereface make-pairs`` says; its options are in
+:mod:`sphereface.commands.parsers.make_pairs`.
+"""
 
 from __future__ import annotations
 

@@ -38,7 +38,9 @@ def encoding_of(args: argparse.Namespace) -> Encoding | None:
 
 
 def _report(source: Path, root: Path | None) -> dict[str, bytes]:
-    """Return the one report of ``sphereface align`` that all crops have, name → content; nothing without."""
+    """Return the one report of ``sphereface align`` that all crops have, name → content; nothing
+    without.
+    """
     reports = {report_near(folder) for folder in folders_of(source, root)}
     if len(reports) > 1:
         log.warning("%s: the crops are of several folders of sphereface align: no %s is copied", source, REPORT_NAME)
@@ -71,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
         last = len(files) - 1
         place = place.replace("-00000-of-", f"-{{00000..{last:05d}}}-of-")
     print(
-        f"{place}: {len(source):,} pictures of {len(source.class_names):,} identities, "
+        f"{place}: {len(source):,} images of {len(source.class_names):,} identities, "
         f"{size / 2**20:,.1f} MiB · train on it: --set data.train={place}"
     )
     return 0
@@ -80,7 +82,9 @@ def run(args: argparse.Namespace) -> int:
 def _packed(
     source: Source, args: argparse.Namespace, encoding: Encoding | None, more: Mapping[str, bytes]
 ) -> Sequence[Path]:
-    """Pack to the form that the destination's ending says; return the files that hold the images."""
+    """Pack to the form that the destination's ending says; return the files that hold the
+    images.
+    """
     if args.destination.suffix == ".tar":
         most_bytes = None if args.shard_mb is None else args.shard_mb << 20
         return pack_tar(source, args.destination, encoding, most_bytes=most_bytes, more=more, progress=True)

@@ -1,4 +1,6 @@
-"""A parser whose help shows the examples of a module, under the name that the program was called by."""
+"""A parser whose help shows the examples of a module, under the name that the program was called
+by.
+"""
 
 from __future__ import annotations
 

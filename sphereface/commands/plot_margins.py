@@ -1,4 +1,6 @@
-"""Do what ``sphereface plot-margins`` says; its options are in :mod:`sphereface.commands.parsers.plot_margins`."""
+"""Do what ``sphereface plot-margins`` says; its options are in
+:mod:`sphereface.commands.parsers.plot_margins`.
+"""
 
 from __future__ import annotations
 
@@ -33,15 +35,15 @@ def run(args: argparse.Namespace) -> int:
         "features": features,
     }
     _check(args, figures)
-    for name in args.pictures or figures:
+    for name in args.images or figures:
         _write(figures[name](), args.output / f"{name}.png")
     return 0
 
 
 def _check(args: argparse.Namespace, figures: dict[str, Callable[[], Figure]]) -> None:
-    for name in args.pictures:
+    for name in args.images:
         if name not in figures:
-            raise UserError(f"PICTURE: got {name!r} · allowed: {', '.join(figures)}; none for all")
+            raise UserError(f"IMAGE: got {name!r} · allowed: {', '.join(figures)}; none for all")
     if args.steps < 1:
         raise UserError(f"--steps: got {args.steps} · allowed: an integer of at least 1")
     if not 0 <= args.seed < 2**63:

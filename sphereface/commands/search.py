@@ -1,4 +1,6 @@
-"""Do what ``sphereface search`` says; its options are in :mod:`sphereface.commands.parsers.search`."""
+"""Do what ``sphereface search`` says; its options are in
+:mod:`sphereface.commands.parsers.search`.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ from ..data.bins import is_bin, read_bin
 from ..errors import UserError, printable
 from ..evaluation.calibration import Calibration, Threshold
 from ..face_figures import check_plot, save_figure, search_figure
-from ..faces import BadPicture, FaceReader, Pixels
+from ..faces import FaceReader, Pixels, UnusableImage
 from ..search import Gallery, count_over, load_gallery, nearest, nearest_by_index
 from .embed import embed_folder
 from .face_options import make_embedder, note_on_faces
@@ -91,7 +93,8 @@ def decision(point: Threshold, cosines: npt.NDArray[np.float32], num_gallery: in
         point: where to decide.
         cosines: (K,) of the nearest images, which were printed, the highest first.
         num_gallery: N images that were compared: a stranger passes for FAR · N of them, on average.
-        num_over: how many of these N are over the threshold; None: as many as of the nearest, at least.
+        num_over: how many of these N are over the threshold; None: as many as of the nearest, at
+            least.
     """
     shown = int((cosines > point.threshold).sum())
     over = max(shown, num_over or 0)
@@ -131,7 +134,9 @@ def _note_on_missing(num_found: int, num_wanted: int) -> str:
 
 
 def _crops(reader: FaceReader, paths: Sequence[str]) -> list[Pixels | None]:
-    """Return what is shown of the results; None, and a line on stderr, where the image cannot be read any more."""
+    """Return what is shown of the results; None, and a line on stderr, where the image cannot be
+    read any more.
+    """
     crops: list[Pixels | None] = []
     problems = []
     for path in paths:
@@ -146,7 +151,9 @@ def _crops(reader: FaceReader, paths: Sequence[str]) -> list[Pixels | None]:
 
 
 def _crop(reader: FaceReader, path: str) -> Pixels:
-    """Read a row of a gallery: an image file, one face of several (``IMAGE#2``), or an image of a ``.bin``."""
+    """Read a row of a gallery: an image file, one face of several (``IMAGE#2``), or an image of a
+    ``.bin``.
+    """
     file, _, number = path.rpartition("#")
     parent, name = os.path.split(path)
     if _NUMBER.fullmatch(number) and os.path.isfile(file) and not os.path.isfile(path):  # noqa: PTH113 -- never raises
@@ -155,16 +162,18 @@ def _crop(reader: FaceReader, path: str) -> Pixels:
         faces = every.read_faces(file, path)
         if int(number) <= len(faces):
             return faces[int(number) - 1].crop
-        raise BadPicture(f"{path}: {len(faces)} faces were found")
+        raise UnusableImage(f"{path}: {len(faces)} faces were found")
     if is_bin(parent) and os.path.isfile(parent):  # noqa: PTH113
         images, pairs = read_bin(parent)
         if name not in pairs.names:
-            raise BadPicture(f"{path}: no such image in it")
+            raise UnusableImage(f"{path}: no such image in it")
         return reader.read(images[pairs.names.index(name)].read_bytes(), path).crop
     return reader.read(path, path).crop
 
 
 def _caption(path: str) -> str:
-    """Folder and name in two lines; the name alone where it says the folder's again, as LFW's do."""
+    """Folder and name in two lines; the name alone where it says the folder's again, as LFW's
+    do.
+    """
     *_, folder, name = ("", *Path(path).parts)
     return name if not folder or name.startswith(folder) else f"{folder}/\n{name}"

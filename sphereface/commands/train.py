@@ -1,4 +1,6 @@
-"""Do what ``sphereface train`` says; its options are in :mod:`sphereface.commands.parsers.train`."""
+"""Do what ``sphereface train`` says; its options are in
+:mod:`sphereface.commands.parsers.train`.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def how_to_evaluate(program: str, checkpoint: Path) -> str:
-    """Return the last line of a run: the command that evaluates its checkpoint on its own sets, to be copied.
+    """Return the last line of a run: the command that evaluates its checkpoint on its own sets, to
+    be copied.
 
     Without ``eval.sets`` it is on LFW. A set with a comma in a path, or an equals sign in its name,
     cannot be written on a command line: it is left out, and named.

@@ -1,4 +1,6 @@
-"""Do what ``sphereface verify`` says; its options are in :mod:`sphereface.commands.parsers.verify`."""
+"""Do what ``sphereface verify`` says; its options are in
+:mod:`sphereface.commands.parsers.verify`.
+"""
 
 from __future__ import annotations
 
@@ -18,18 +20,18 @@ from .face_options import make_embedder, note_on_faces
 
 def run(args: argparse.Namespace) -> int:
     """Compare, print, draw."""
-    check_plot(args.save_plot, args.pictures)
+    check_plot(args.save_plot, args.images)
     embedder = make_embedder(args, args.calibration)
     embedder.check_operating_point(args.far, args.prior)
-    faces = [embedder.face(picture) for picture in args.pictures]
-    for name, face in zip(args.pictures, faces, strict=True):
+    faces = [embedder.face(image) for image in args.images]
+    for name, face in zip(args.images, faces, strict=True):
         sys.stderr.write(note_on_faces(name, face.num_faces, args.pick))
     match = embedder.match(
         *embedder.embed_crops(np.stack([face.crop for face in faces])), far=args.far, prior=args.prior
     )
     print("\n".join(describe(match, embedder)))
     if args.save_plot:
-        names = [Path(picture).name for picture in args.pictures]
+        names = [Path(image).name for image in args.images]
         save_figure(pair_figure([face.crop for face in faces], names, _title(match)), args.save_plot)
         print(f"written: {args.save_plot}")
     return 0
@@ -72,7 +74,7 @@ def _decision(match: Match) -> list[str]:
 
 
 def _percent(probability: float) -> str:
-    """Never 0 or 100 %: no two pictures make one certain."""
+    """Never 0 or 100 %: no two images make one certain."""
     if not 0.0001 <= probability <= 0.9999:
         return "under 0.01%" if probability < 0.5 else "over 99.99%"
     return f"{probability:.2%}"

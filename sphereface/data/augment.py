@@ -1,7 +1,8 @@
-"""The augmentations that happen on the device, each to all its pictures at once.
+"""The augmentations that happen on the device, each to all its images at once.
 
-Pictures are (k, 3, H, W) float32 in [0, 255], BGR, and stay in that range; every function returns new ones.
-``strengths`` are what the kinds of ``sphereface/augmentation.py`` draw, on the device of the pictures.
+Images are (k, 3, H, W) float32 in [0, 255], BGR, and stay in that range; every function returns new
+ones. ``strengths`` are what the kinds of ``sphereface/augmentation.py`` draw, on the device of the
+images.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ OnDevice = Mapping[str, tuple[torch.Tensor, torch.Tensor]]
 
 
 def augment(images: torch.Tensor, selected: OnDevice) -> torch.Tensor:
-    """Apply what was drawn for a batch, in the order of ``Augment``; the pictures not selected stay as they are.
+    """Apply what was drawn for a batch, in the order of ``Augment``; the images not selected stay
+    as they are.
 
     Args:
         images: (B, 3, H, W) float32 in [0, 255], BGR; changed in place.
@@ -52,11 +54,12 @@ def affine(images: torch.Tensor, strengths: torch.Tensor) -> torch.Tensor:
 
 
 def low_resolution(images: torch.Tensor, strengths: torch.Tensor) -> torch.Tensor:
-    """Shrink by averaging and enlarge bilinearly: two matrix products for each picture.
+    """Shrink by averaging and enlarge bilinearly: two matrix products for each image.
 
     Args:
         images: see above.
-        strengths: (k, 1): share of the sides, in (0, 1]; the small picture has whole pixels, at least one.
+        strengths: (k, 1): share of the sides, in (0, 1]; the small image has whole pixels, at least
+            one.
     """
     down = _shrink_and_enlarge(images.shape[2], strengths[:, 0])  # (k, H, H)
     across = _shrink_and_enlarge(images.shape[3], strengths[:, 0])  # (k, W, W)
@@ -78,7 +81,8 @@ def _shrink_and_enlarge(size: int, share: torch.Tensor) -> torch.Tensor:
 
 
 def photometric(images: torch.Tensor, strengths: torch.Tensor) -> torch.Tensor:
-    """Brightness, contrast about the mean grey, and saturation; cut off at black and white; then gamma.
+    """Brightness, contrast about the mean grey, and saturation; cut off at black and white; then
+    gamma.
 
     Args:
         images: see above.
@@ -102,7 +106,8 @@ def erase(images: torch.Tensor, strengths: torch.Tensor) -> torch.Tensor:
 
     Args:
         images: see above.
-        strengths: (k, 4): top, left, bottom, right as shares of the sides; edges go to the nearest pixel's.
+        strengths: (k, 4): top, left, bottom, right as shares of the sides; edges go to the nearest
+            pixel's.
     """
     height, width = images.shape[2:]
     top, left, bottom, right = (column[:, None] for column in strengths.unbind(1))

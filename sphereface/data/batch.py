@@ -1,4 +1,4 @@
-"""One training batch: pictures as bytes, and what the device is to do to them."""
+"""One training batch: images as bytes, and what the device is to do to them."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ class Batch(NamedTuple):
     Attributes:
         images: (B, H, W, 3) uint8, BGR.
         labels: (B,) int64.
-        mirror: (B,) bool: which pictures the device is to mirror.
-        bad: (path, reason) of each picture that could not be used; another one stands in its place.
-        augment: what else the device is to do: by the augmentation's name, (k,) rows and (k, columns) strengths.
+        mirror: (B,) bool: which images the device is to mirror.
+        bad: (path, reason) of each image that could not be used; another one stands in its place.
+        augment: what else the device is to do: by the augmentation's name, (k,) rows and (k,
+            columns) strengths.
         indices: (B,) int64, of the images in the source; None where they come from none.
-        teacher: (B, T) float16 or float32, what a teacher's network gives for these images; None without one.
+        teacher: (B, T) float16 or float32, what a teacher's network gives for these images; None
+            without one.
     """
 
     images: torch.Tensor
@@ -32,7 +34,7 @@ class Batch(NamedTuple):
     teacher: torch.Tensor | None = None
 
     def split(self, size: int) -> list[Batch]:
-        """Pieces of at most ``size`` pictures, in order."""
+        """Pieces of at most ``size`` images, in order."""
         return [self._piece(start, min(start + size, len(self.labels))) for start in range(0, len(self.labels), size)]
 
     @classmethod

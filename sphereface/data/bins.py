@@ -1,7 +1,8 @@
-"""InsightFace's verification sets, ``lfw.bin`` and its like: a pickle of (encoded images, same or not).
+"""InsightFace's verification sets, ``lfw.bin`` and its like: a pickle of (encoded images, same or
+not).
 
-Images 2i and 2i + 1 are pair i. Such files are passed around, and a pickle may run anything when it is loaded: this
-one is followed by :mod:`~sphereface.data.pickled`, which runs nothing.
+Images 2i and 2i + 1 are pair i. Such files are passed around, and a pickle may run anything when it
+is loaded: this one is followed by :mod:`~sphereface.data.pickled`, which runs nothing.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ BIN_SUFFIX = ".bin"
 
 
 @dataclass(frozen=True)
-class BinPicture:
+class BinImage:
     """An encoded image inside a ``.bin`` file, read when it is asked for; holds no open file.
 
     ``coding`` says how its bytes are written there, see :data:`.pickled.RAW`.
@@ -50,7 +51,7 @@ class BinPicture:
             raise OSError(errno.EIO, "the file was changed after it had been read", str(self.path)) from None
 
     def __str__(self) -> str:
-        return f"{self.path}, picture {self.number}"
+        return f"{self.path}, image {self.number}"
 
 
 def is_bin(path: str | Path) -> bool:
@@ -58,23 +59,25 @@ def is_bin(path: str | Path) -> bool:
     return Path(path).suffix.lower() == BIN_SUFFIX
 
 
-def read_bin(path: str | Path) -> tuple[tuple[BinPicture, ...], Pairs]:
+def read_bin(path: str | Path) -> tuple[tuple[BinImage, ...], Pairs]:
     """Read a verification set, but not its images.
 
-    An image that occurs in several pairs is stored as often in the file, or named as often, and listed here once. The
-    ten folds are runs of the pairs in the order of the file, as in InsightFace: where the number of pairs is no
-    multiple of ten, the first folds have one more. Memory: about 200 bytes an image.
+    An image that occurs in several pairs is stored as often in the file, or named as often, and
+    listed here once. The ten folds are runs of the pairs in the order of the file, as in
+    InsightFace: where the number of pairs is no multiple of ten, the first folds have one more.
+    Memory: about 200 bytes an image.
 
     Args:
         path: the ``.bin`` file.
 
     Returns:
-        The (M,) images, each once, and the pairs as rows into them. Names are six digits: the image's place in the
-        file.
+        The (M,) images, each once, and the pairs as rows into them. Names are six digits: the
+        image's place in the file.
 
     Raises:
-        UserError: no such file; a pickle that is cut off, or holds anything but such a set (nothing of it is run);
-            other than two images for each pair; fewer than ten pairs, or pairs of one kind only.
+        UserError: no such file; a pickle that is cut off, or holds anything but such a set (nothing
+            of it is run); other than two images for each pair; fewer than ten pairs, or pairs of
+            one kind only.
     """
     path = Path(path)
     try:
@@ -97,7 +100,7 @@ def read_bin(path: str | Path) -> tuple[tuple[BinPicture, ...], Pairs]:
     except ValueError as error:  # of mmap, for an empty file, or pickletools, for one that is cut off
         raise UserError(f"{path}: is not a whole pickle ({first_line(error)}) · download or copy it again") from None
     numbers = np.unique(rows, return_index=True)[1].tolist()
-    pictures = tuple(BinPicture(path, n, images[n].offset, images[n].length, images[n].coding) for n in numbers)
+    unique = tuple(BinImage(path, n, images[n].offset, images[n].length, images[n].coding) for n in numbers)
     sizes = [len(part) for part in np.array_split(np.arange(len(same)), NUM_FOLDS)]
     pairs = Pairs(
         path=path,
@@ -108,11 +111,13 @@ def read_bin(path: str | Path) -> tuple[tuple[BinPicture, ...], Pairs]:
         fold=np.repeat(np.arange(1, NUM_FOLDS + 1, dtype=np.int64), sizes),
         num_folds=NUM_FOLDS,
     )
-    return pictures, pairs
+    return unique, pairs
 
 
 def _rows(images: Sequence[Bytes], data: mmap.mmap) -> npt.NDArray[np.int64]:
-    """A number for each image, from 0 in order of appearance, equal for equal images. Each place is read once."""
+    """A number for each image, from 0 in order of appearance, equal for equal images. Each place is
+    read once.
+    """
     digests: dict[tuple[int, int, str], bytes] = {}
     first: dict[bytes, int] = {}
     rows = np.empty(len(images), dtype=np.int64)

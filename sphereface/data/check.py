@@ -1,4 +1,4 @@
-"""What is wrong with a training set: every picture read and decoded once, then judged by identity."""
+"""What is wrong with a training set: every image read and decoded once, then judged by identity."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from .images import BadImage, decode
 from .near_duplicates import perceptual_hash
 from .sources import Source
 
-_CHUNK = 64  # pictures handed to a worker at a time
-_DIGEST_BYTES = 16  # of pixels: two of 10⁹ different pictures agree with a chance of 10⁻²¹
+_CHUNK = 64  # images handed to a worker at a time
+_DIGEST_BYTES = 16  # of pixels: two of 10⁹ different images agree with a chance of 10⁻²¹
 
 
-class Picture(NamedTuple):
-    """One picture as it was found: height and width in pixels, or the reason why there are none."""
+class CheckedImage(NamedTuple):
+    """One image as it was found: height and width in pixels, or the reason why there are none."""
 
     height: int
     width: int
@@ -36,14 +36,15 @@ class Picture(NamedTuple):
 
 @dataclass(frozen=True)
 class Seen:
-    """All N pictures of a source. Memory: 41 bytes a picture.
+    """All N images of a source. Memory: 41 bytes an image.
 
     Attributes:
         sizes: (N, 2) int32 height and width in pixels; 0 where unusable.
         grey: (N,) bool, all three channels alike.
         digests: (N,) bytes, of the pixels: files that differ in their comments alone have the same.
-        reasons: index → why a picture cannot be decoded.
-        hashes: (N, 2) uint64, perceptual, see :mod:`~sphereface.data.near_duplicates`; 0 where unusable.
+        reasons: index → why an image cannot be decoded.
+        hashes: (N, 2) uint64, perceptual, see :mod:`~sphereface.data.near_duplicates`; 0 where
+            unusable.
     """
 
     sizes: npt.NDArray[np.int32]
@@ -58,7 +59,7 @@ class Limits:
     """What is asked of a training set.
 
     Attributes:
-        size: (height, width) in pixels; None: the size that most pictures have.
+        size: (height, width) in pixels; None: the size that most images have.
         min_images, max_images: of an identity.
     """
 
@@ -69,20 +70,22 @@ class Limits:
 
 @dataclass(frozen=True)
 class Findings:
-    """What was found in N pictures of C identities; pictures by index, identities by label.
+    """What was found in N images of C identities; images by index, identities by label.
 
     Attributes:
         size: (height, width) that was asked for.
-        unreadable, truncated: no picture, and only the beginning of one.
-        wrong_size: pictures of another size.
-        repeated: groups of pictures with the same pixels, all of one identity.
-        shared: groups of pictures with the same pixels under two or more identities.
-        grey: usable pictures without colour; nothing wrong with them.
-        counts: (C,) int64 pictures of each identity that are left when all of the above but grey ones go.
+        unreadable, truncated: no image, and only the beginning of one.
+        wrong_size: images of another size.
+        repeated: groups of images with the same pixels, all of one identity.
+        shared: groups of images with the same pixels under two or more identities.
+        grey: usable images without colour; nothing wrong with them.
+        counts: (C,) int64 images of each identity that are left when all of the above but grey ones
+            go.
         too_few, too_many: identities whose ``counts`` are outside the limits.
-        gaps: numbers between the lowest and the highest label that no picture has; training closes them.
-        keep: (N,) bool, the clean set: without all of the above but the first of each group in ``repeated``, grey
-            pictures and identities with too many.
+        gaps: numbers between the lowest and the highest label that no image has; training closes
+            them.
+        keep: (N,) bool, the clean set: without all of the above but the first of each group in
+            ``repeated``, grey images and identities with too many.
     """
 
     size: tuple[int, int]
@@ -100,28 +103,28 @@ class Findings:
 
     @property
     def clean(self) -> bool:
-        """Whether nothing is wrong. Grey pictures and gaps between labels are not."""
+        """Whether nothing is wrong. Grey images and gaps between labels are not."""
         wrong = (self.unreadable, self.truncated, self.wrong_size, self.repeated, self.shared, self.too_few)
         return not any((*wrong, self.too_many))
 
 
-def look(data: bytes) -> Picture:
-    """Decode one picture and say what it is."""
+def look(data: bytes) -> CheckedImage:
+    """Decode one image and say what it is."""
     try:
         image = decode(data)
     except BadImage as error:
-        return Picture(0, 0, False, b"", str(error))
+        return CheckedImage(0, 0, False, b"", str(error))
     blue, green, red = cv2.split(image)
     grey = np.array_equal(blue, green) and np.array_equal(green, red)
     digest = hashlib.blake2b(image.data, digest_size=_DIGEST_BYTES, salt=np.uint64(image.shape[1]).tobytes()).digest()
-    return Picture(image.shape[0], image.shape[1], grey, digest, "", tuple(perceptual_hash(image).tolist()))
+    return CheckedImage(image.shape[0], image.shape[1], grey, digest, "", tuple(perceptual_hash(image).tolist()))
 
 
 def inspect(source: Source, *, workers: int = 2, progress: bool = False) -> Seen:
-    """Read and decode every picture of a source.
+    """Read and decode every image of a source.
 
     Args:
-        source: N pictures.
+        source: N images.
         workers: processes; 0: this one.
         progress: draw a bar on stderr.
     """
@@ -132,13 +135,13 @@ def inspect(source: Source, *, workers: int = 2, progress: bool = False) -> Seen
     )  # fmt: skip
     chunks = [range(start, min(start + _CHUNK, total)) for start in range(0, total, _CHUNK)]
     with tqdm(total=total, desc="checking", unit="img", disable=not progress, leave=False) as bar:
-        for chunk, pictures in zip(chunks, _look_at_all(source, chunks, workers), strict=True):
-            for index, picture in zip(chunk, pictures, strict=True):
-                seen.sizes[index] = picture.height, picture.width
-                seen.grey[index], seen.digests[index] = picture.grey, picture.digest
-                seen.hashes[index] = picture.hash
-                if picture.reason:
-                    seen.reasons[index] = picture.reason
+        for chunk, images in zip(chunks, _look_at_all(source, chunks, workers), strict=True):
+            for index, image in zip(chunk, images, strict=True):
+                seen.sizes[index] = image.height, image.width
+                seen.grey[index], seen.digests[index] = image.grey, image.digest
+                seen.hashes[index] = image.hash
+                if image.reason:
+                    seen.reasons[index] = image.reason
             bar.update(len(chunk))
     return seen
 
@@ -146,8 +149,8 @@ def inspect(source: Source, *, workers: int = 2, progress: bool = False) -> Seen
 def judge(source: Source, seen: Seen, limits: Limits) -> Findings:
     """Say what is wrong with a source.
 
-    Of pictures with the same pixels, the first stays if all are of one identity; if they are of several, nobody
-    knows whose it is, and all go.
+    Of images with the same pixels, the first stays if all are of one identity; if they are of
+    several, nobody knows whose it is, and all go.
 
     Args:
         source: as :func:`inspect` saw it.
@@ -155,7 +158,7 @@ def judge(source: Source, seen: Seen, limits: Limits) -> Findings:
         limits: what is asked for.
 
     Raises:
-        UserError: not one picture can be decoded.
+        UserError: not one image can be decoded.
     """
     size = limits.size or _commonest(source, seen)
     keep = (seen.sizes == size).all(axis=1)
@@ -187,7 +190,7 @@ def _commonest(source: Source, seen: Seen) -> tuple[int, int]:
     if not sizes:
         index, reason = next(iter(seen.reasons.items()))
         raise UserError(
-            f"none of {len(source)} pictures can be decoded, the first: {source.name(index)}: {reason} · "
+            f"none of {len(source)} images can be decoded, the first: {source.name(index)}: {reason} · "
             "allowed: JPEG, PNG, BMP, WebP, PGM, PPM"
         )
     height, width = min(sizes, key=lambda size: (-sizes[size], size))
@@ -210,30 +213,32 @@ def _same_pixels(
 
 
 def _gaps(numbers: Sequence[int]) -> list[int]:
-    """The numbers that lie between those given: at most as many as are given, for a label may be anything."""
+    """The numbers that lie between those given: at most as many as are given, for a label may be
+    anything.
+    """
     gaps: list[int] = []
     for low, high in zip(sorted(numbers), sorted(numbers)[1:], strict=False):
         gaps += range(low + 1, min(high, low + 2 + len(numbers) - len(gaps)))
     return gaps
 
 
-class _Inspector(Dataset[list[Picture]]):
-    """Looks at the pictures of one chunk; a source travels to each worker once."""
+class _Inspector(Dataset[list[CheckedImage]]):
+    """Looks at the images of one chunk; a source travels to each worker once."""
 
     def __init__(self, source: Source) -> None:
         self.source = source
 
-    def __getitem__(self, chunk: range) -> list[Picture]:
+    def __getitem__(self, chunk: range) -> list[CheckedImage]:
         return [self._look(index) for index in chunk]
 
-    def _look(self, index: int) -> Picture:
+    def _look(self, index: int) -> CheckedImage:
         try:
             return look(self.source.read(index))
         except OSError as error:
-            return Picture(0, 0, False, b"", f"cannot be read ({error.strerror or error})")
+            return CheckedImage(0, 0, False, b"", f"cannot be read ({error.strerror or error})")
 
 
-def _look_at_all(source: Source, chunks: list[range], workers: int) -> Iterator[list[Picture]]:
+def _look_at_all(source: Source, chunks: list[range], workers: int) -> Iterator[list[CheckedImage]]:
     as_is: Callable[[Any], Any] = _as_is
     loader = DataLoader(
         _Inspector(source),
@@ -246,8 +251,8 @@ def _look_at_all(source: Source, chunks: list[range], workers: int) -> Iterator[
     yield from loader
 
 
-def _as_is(pictures: Any) -> Any:
-    return pictures
+def _as_is(images: Any) -> Any:
+    return images
 
 
 def _one_thread(_: int) -> None:

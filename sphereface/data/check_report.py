@@ -1,4 +1,4 @@
-"""What a check of a training set found, as a table, JSON, pictures and a clean list."""
+"""What a check of a training set found, as a table, JSON, images and a clean list."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from .sources import Source
 from .sources.listing import parse_list
 from .suspicions import Suspicion
 
-_SHOWN = 12  # pictures of a kind on the contact sheet
-_SAMPLED = 6  # identities on it, in rows of up to _SHOWN pictures
+_SHOWN = 12  # images of a kind on the contact sheet
+_SAMPLED = 6  # identities on it, in rows of up to _SHOWN images
 _EXAMPLES = 3  # of a kind below the table
 
 
@@ -45,15 +45,15 @@ def table(
     kept = int(findings.keep.sum())
     counts = Labels.of(source.labels).counts
     lines = [
-        f"{len(source):,} pictures of {len(source.class_names):,} identities, {height}×{width} (height × width)",
-        f"pictures an identity: {counts.min()} to {counts.max()}, median {np.median(counts):g}",
+        f"{len(source):,} images of {len(source.class_names):,} identities, {height}×{width} (height × width)",
+        f"images an identity: {counts.min()} to {counts.max()}, median {np.median(counts):g}",
         "",
     ]
     rows = [(what, len(found)) for what, found in _kinds(findings, limits).items()]
     lines += [f"{count:12,}  {what}" for what, count in rows]
     identities = len(np.unique(np.asarray(source.labels)[findings.keep]))
     lines += [_suspicion_row(suspicion, suspicion.kind in left_out) for suspicion in suspicions]
-    lines += [f"{kept:12,}  clean pictures, of {identities:,} identities"]
+    lines += [f"{kept:12,}  clean images, of {identities:,} identities"]
     examples = [*_examples(source, seen, findings, limits), *_suspect_examples(suspicions)]
     return printable_lines("\n".join([*lines, *(["", *examples] if examples else [])]))
 
@@ -83,7 +83,7 @@ def to_dict(
     suspicions: Sequence[Suspicion] = (),
     left_out: Collection[str] = (),
 ) -> dict[str, Any]:
-    """All findings in plain types for JSON: every picture by its path, every identity by its name."""
+    """All findings in plain types for JSON: every image by its path, every identity by its name."""
 
     def names(indices: Sequence[int]) -> list[str]:
         return [source.name(index) for index in indices]
@@ -128,7 +128,8 @@ def to_dict(
 
 
 def clean_list(source: Source, findings: Findings, folder: Path) -> bytes:
-    """The clean images as a list that ``data.train`` takes: ``path label`` a line, labels without gaps.
+    """The clean images as a list that ``data.train`` takes: ``path label`` a line, labels without
+    gaps.
 
     Args:
         source: images that are files of their own.
@@ -152,7 +153,9 @@ def clean_list(source: Source, findings: Findings, folder: Path) -> bytes:
 
 
 def _listed(path: str) -> str:
-    """A relative path as a list keeps it: a line loses blanks, and a byte order mark, at its start."""
+    """A relative path as a list keeps it: a line loses blanks, and a byte order mark, at its
+    start.
+    """
     return f"./{path}" if path[0].isspace() or path[0] == "\ufeff" else path
 
 
@@ -178,7 +181,9 @@ def check_listable(source: Source) -> None:
 
 
 def _inside_a_file(names: Sequence[str]) -> str:
-    """Return one of these images that lies inside a file, such as ``x.parquet/row 3``; empty where none does."""
+    """Return one of these images that lies inside a file, such as ``x.parquet/row 3``; empty where
+    none does.
+    """
     folders = {os.path.dirname(name): name for name in names}  # noqa: PTH120 -- a text: a million of them
     return next(
         (
@@ -208,7 +213,9 @@ def histogram(findings: Findings, limits: Limits) -> Figure:
 
 
 def contact_sheet(source: Source, findings: Findings, limits: Limits, suspicions: Sequence[Suspicion] = ()) -> Figure:
-    """The first pictures of each kind of finding and suspicion, and a seeded sample of clean identities, a row each."""
+    """The first images of each kind of finding and suspicion, and a seeded sample of clean
+    identities, a row each.
+    """
     rows = [(f"{what}: {len(found):,}", _indices(found)) for what, found in _kinds(findings, limits).items() if found]
     rows += [
         (f"{suspicion.title}: {len(suspicion.suspects):,}", [row for one in suspicion.suspects for row in one.images])
@@ -218,8 +225,8 @@ def contact_sheet(source: Source, findings: Findings, limits: Limits, suspicions
     sample = np.sort(np.random.default_rng(0).choice(clean, min(_SAMPLED, len(clean)), replace=False))
     for label in sample.tolist():
         start, end = Labels.of(source.labels).firsts[label : label + 2]
-        pictures = (start + np.flatnonzero(findings.keep[start:end])).tolist()
-        rows.append((f"sample: {printable(source.class_names[label])}, {len(pictures)} pictures", pictures))
+        images = (start + np.flatnonzero(findings.keep[start:end])).tolist()
+        rows.append((f"sample: {printable(source.class_names[label])}, {len(images)} images", images))
     strips = [(title, _strip(source, indices[:_SHOWN], findings.size)) for title, indices in rows if indices]
     figure = Figure(figsize=(12, max(1.35 * len(strips), 1.5)), layout="constrained")
     grid = figure.subplots(max(len(strips), 1), 1, squeeze=False)[:, 0]
@@ -232,13 +239,15 @@ def contact_sheet(source: Source, findings: Findings, limits: Limits, suspicions
 
 
 def _kinds(findings: Findings, limits: Limits) -> dict[str, list[Any]]:
-    """What to call each kind of finding → its pictures, groups of pictures, or identities (as numbers below 0)."""
+    """What to call each kind of finding → its images, groups of images, or identities (as numbers
+    below 0).
+    """
     return {
         "unreadable": findings.unreadable,
         "truncated": findings.truncated,
         "of another size": findings.wrong_size,
-        "pictures repeated within their identity (the clean list has the first)": findings.repeated,
-        "pictures that stand under several identities (the clean list has none)": findings.shared,
+        "images repeated within their identity (the clean list has the first)": findings.repeated,
+        "images that stand under several identities (the clean list has none)": findings.shared,
         f"identities with fewer than {limits.min_images} images left": [~label for label in findings.too_few],
         f"identities with more than {limits.max_images:,} images": [~label for label in findings.too_many],
         "numbers without an identity between the labels (no harm: training closes gaps)": [
@@ -249,7 +258,7 @@ def _kinds(findings: Findings, limits: Limits) -> dict[str, list[Any]]:
 
 
 def _indices(found: list[Any]) -> list[int]:
-    """The pictures of a kind, one after the other; those of identities are not shown."""
+    """The images of a kind, one after the other; those of identities are not shown."""
     flat = [index for item in found for index in (item if isinstance(item, list) else [item])]
     return [index for index in flat if index >= 0]
 
@@ -274,7 +283,7 @@ def _describe(source: Source, seen: Seen, findings: Findings, item: Any) -> str:
 
 
 def _strip(source: Source, indices: Sequence[int], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """Pictures side by side, (H, W·_SHOWN, 3) RGB; what cannot be shown is left white."""
+    """Images side by side, (H, W·_SHOWN, 3) RGB; what cannot be shown is left white."""
     height, width = size
     strip = np.full((height, width * _SHOWN, 3), 255, dtype=np.uint8)
     for place, index in enumerate(indices):

@@ -1,4 +1,6 @@
-"""The pictures of a draw: read, decoded into memory that is there, and augmented as far as no device does it."""
+"""The images of a draw: read, decoded into memory that is there, and augmented as far as no device
+does it.
+"""
 
 from __future__ import annotations
 
@@ -16,18 +18,20 @@ from .read_ahead import Encoded, encoded
 from .sampler import Draw
 from .sources import Source
 
-_TRIES = 100  # pictures tried in the place of a bad one before the data is called unusable
+_TRIES = 100  # images tried in the place of a bad one before the data is called unusable
 _PROBES = 32
 
 
 class Filled(NamedTuple):
-    """What a worker says of a batch whose pictures it has put in their place.
+    """What a worker says of a batch whose images it has put in their place.
 
     Attributes:
         labels: (B,) int64.
-        indices: (B,) int64, the images that are in the places: where one could not be used, another one's.
-        bad: (path, reason) of each picture that could not be used.
-        failure: why there is no batch at all: an error that a worker cannot raise in the training process.
+        indices: (B,) int64, the images that are in the places: where one could not be used, another
+            one's.
+        bad: (path, reason) of each image that could not be used.
+        failure: why there is no batch at all: an error that a worker cannot raise in the training
+            process.
     """
 
     labels: npt.NDArray[np.int64]
@@ -37,14 +41,14 @@ class Filled(NamedTuple):
 
 
 class CropBatches:
-    """Reads and decodes the pictures of draws. Picklable, and holds no open file."""
+    """Reads and decodes the images of draws. Picklable, and holds no open file."""
 
     def __init__(self, source: Source, size: Sequence[int]) -> None:
         self.source = source
         self.size = (size[0], size[1])
 
     def fill(self, draws: Sequence[Draw], batches: Sequence[npt.NDArray[np.uint8]]) -> list[Filled]:
-        """Decode the pictures of draws, and do to them what is not left to the device.
+        """Decode the images of draws, and do to them what is not left to the device.
 
         Args:
             draws: which, a batch each.
@@ -53,39 +57,41 @@ class CropBatches:
         Returns:
             What to say of each, up to the first that failed.
         """
-        pictures = encoded(self.source, [index for draw in draws for index in draw.indices.tolist()])
+        reading = encoded(self.source, [index for draw in draws for index in draw.indices.tolist()])
         filled = []
         for draw, images in zip(draws, batches, strict=True):
-            filled.append(self._fill(draw, images, pictures))
+            filled.append(self._fill(draw, images, reading))
             if filled[-1].failure:  # the end of the run
                 break
         return filled
 
-    def _fill(self, draw: Draw, images: npt.NDArray[np.uint8], pictures: Iterator[Encoded]) -> Filled:
+    def _fill(self, draw: Draw, images: npt.NDArray[np.uint8], reading: Iterator[Encoded]) -> Filled:
         labels, indices = self.source.labels[draw.indices].astype(np.int64), draw.indices.astype(np.int64)
         bad: list[tuple[str, str]] = []
         for row, (index, image) in enumerate(zip(draw.indices.tolist(), images, strict=True)):
             try:
-                _decode(next(pictures), image)
+                _decode(next(reading), image)
             except (BadImage, OSError) as error:
                 bad.append((self.source.name(index), reason(error)))
                 used = self._next_good(index, image, bad)
                 if used is None:
                     name, why = bad[-1]
-                    failure = f"data.train: {len(bad)} pictures in a row are unusable, the last: {name}: {why}"
+                    failure = f"data.train: {len(bad)} images in a row are unusable, the last: {name}: {why}"
                     return Filled(labels, indices, bad, failure)
                 labels[row], indices[row] = self.source.labels[used], used
         _augment(images, draw)
         return Filled(labels, indices, bad)
 
     def load(self, index: int) -> npt.NDArray[np.uint8]:
-        """One picture of the right size, (H, W, 3) uint8. Raises BadImage or OSError."""
+        """One image of the right size, (H, W, 3) uint8. Raises BadImage or OSError."""
         image = np.empty((*self.size, 3), dtype=np.uint8)
         decode_into(self.source.read(index), image)
         return image
 
     def _next_good(self, index: int, image: npt.NDArray[np.uint8], bad: list[tuple[str, str]]) -> int | None:
-        """Put the next whole picture of the source there: the same one in every run. None: all were bad."""
+        """Put the next whole image of the source there: the same one in every run. None: all were
+        bad.
+        """
         for step in range(1, min(_TRIES, len(self.source))):
             candidate = (index + step) % len(self.source)
             try:
@@ -109,13 +115,16 @@ def unusable(crops: CropBatches, indices: Iterable[int]) -> list[str]:
 
 
 def unusable_sample(crops: CropBatches) -> tuple[list[str], int]:
-    """Return :func:`unusable` of a few images that are spread over the source, and how many those are."""
+    """Return :func:`unusable` of a few images that are spread over the source, and how many those
+    are.
+    """
     indices = np.unique(np.linspace(0, len(crops.source) - 1, _PROBES).astype(np.int64))
     return unusable(crops, indices.tolist()), len(indices)
 
 
 def check_sample(crops: CropBatches) -> None:
-    """Read a few pictures spread over the source, so that a set of another size ends at once and not in training.
+    """Read a few images spread over the source, so that a set of another size ends at once and not
+    in training.
 
     Raises:
         UserError: more than half of them are unusable.
@@ -123,13 +132,13 @@ def check_sample(crops: CropBatches) -> None:
     failures, count = unusable_sample(crops)
     if len(failures) * 2 > count:
         raise UserError(
-            f"data.train: {len(failures)} of {count} sampled pictures are unusable, the first: {failures[0]} · "
-            "align the pictures to this size, or set model.input_size to [height, width] of the pictures"
+            f"data.train: {len(failures)} of {count} sampled images are unusable, the first: {failures[0]} · "
+            "align the images to this size, or set model.input_size to [height, width] of the images"
         )
 
 
 def _augment(images: npt.NDArray[np.uint8], draw: Draw) -> None:
-    """What is done where pictures are decoded: compression, then the shift. In place."""
+    """What is done where images are decoded: compression, then the shift. In place."""
     if "jpeg" in draw.augment:
         rows, qualities = draw.augment["jpeg"]
         for row, quality in zip(rows, qualities[:, 0], strict=True):
@@ -145,19 +154,19 @@ def compressed(image: npt.NDArray[np.uint8], quality: int) -> bytes:
 
 
 def shifted(image: npt.NDArray[np.uint8], down: int, right: int) -> npt.NDArray[np.uint8]:
-    """The picture moved by whole pixels, its border replicated. (H, W, 3) → (H, W, 3)."""
+    """The image moved by whole pixels, its border replicated. (H, W, 3) → (H, W, 3)."""
     height, width = image.shape[:2]
     up, left = max(-down, 0), max(-right, 0)
     wider = cv2.copyMakeBorder(image, max(down, 0), up, max(right, 0), left, cv2.BORDER_REPLICATE)
     return np.asarray(wider, dtype=np.uint8)[up : up + height, left : left + width]
 
 
-def _decode(picture: Encoded, image: npt.NDArray[np.uint8]) -> None:
-    if isinstance(picture, OSError):
-        raise picture
-    decode_into(picture, image)
+def _decode(read: Encoded, image: npt.NDArray[np.uint8]) -> None:
+    if isinstance(read, OSError):
+        raise read
+    decode_into(read, image)
 
 
 def reason(error: Exception) -> str:
-    """Why a picture could not be used, without its path."""
+    """Why an image could not be used, without its path."""
     return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)

@@ -1,4 +1,6 @@
-"""Which images belong to which identity, in memory that grows with the identities and not with the images."""
+"""Which images belong to which identity, in memory that grows with the identities and not with the
+images.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +13,13 @@ import numpy.typing as npt
 
 
 def places(edges: npt.NDArray[Any], values: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-    """Return how many edges are at or below each value: ``searchsorted``, in two thirds of its time for random values.
+    """Return how many edges are at or below each value: ``searchsorted``, in two thirds of its time
+    for random values.
 
     Args:
         edges: (E,) rising.
-        values: (K,) in any order; they are looked up in theirs, so that near ones meet the same part of the cache.
+        values: (K,) in any order; they are looked up in theirs, so that near ones meet the same
+            part of the cache.
     """
     order = np.argsort(values)
     found = np.empty(len(values), np.int64)
@@ -24,12 +28,15 @@ def places(edges: npt.NDArray[Any], values: npt.NDArray[Any]) -> npt.NDArray[np.
 
 
 class Labels:
-    """The labels of N images that are grouped by identity, kept as the C + 1 places where identities begin.
+    """The labels of N images that are grouped by identity, kept as the C + 1 places where
+    identities begin.
 
-    It is indexed, iterated and passed to numpy as an (N,) int32 array; numpy functions expand it to one.
+    It is indexed, iterated and passed to numpy as an (N,) int32 array; numpy functions expand it to
+    one.
 
     Args:
-        firsts: (C + 1,) rising; the images of class c are those from ``firsts[c]`` to ``firsts[c + 1]`` − 1.
+        firsts: (C + 1,) rising; the images of class c are those from ``firsts[c]`` to ``firsts[c +
+            1]`` − 1.
 
     Attributes:
         firsts: (C + 1,) int64.
@@ -125,7 +132,8 @@ class NumberNames(Sequence[str]):
 
 
 class Runs:
-    """Rows of a whole in another order, identity by identity: K runs of rows that follow each other there.
+    """Rows of a whole in another order, identity by identity: K runs of rows that follow each other
+    there.
 
     Args:
         starts: (K,) int64, the first row of each run in the whole.

@@ -1,4 +1,4 @@
-"""One encoded picture to pixels. Everywhere in this package pixels are uint8, HWC, in BGR order."""
+"""One encoded image to pixels. Everywhere in this package pixels are uint8, HWC, in BGR order."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import simplejpeg
 
 from ..errors import first_line
 from ..files import read_plain
+from .image_layout import layout_fault
+from .image_size import image_size, unscaled_maximum
 from .jpeg_markers import first_image, first_scan
-from .picture_layout import layout_fault
-from .picture_size import picture_size, unscaled_maximum
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".pgm", ".ppm"})
 
@@ -46,46 +46,48 @@ _HARMLESS = (
 )
 
 
-class Picture(Protocol):
-    """An encoded picture that is read when it is needed: a :class:`pathlib.Path`, or one inside another file.
+class EncodedImage(Protocol):
+    """An encoded image that is read when it is needed: a :class:`pathlib.Path`, or one inside
+    another file.
 
     ``str()`` of it is what messages call it.
     """
 
     def read_bytes(self) -> bytes:
-        """The encoded picture. Raises OSError where it cannot be read."""
+        """The encoded image. Raises OSError where it cannot be read."""
         ...
 
 
-def read_encoded(picture: Picture) -> bytes:
+def read_encoded(image: EncodedImage) -> bytes:
     """Return the encoded image; a path that names a FIFO or a device is refused, not waited for.
 
     Raises:
         OSError: it cannot be read.
     """
-    return read_plain(picture) if isinstance(picture, Path) else picture.read_bytes()
+    return read_plain(image) if isinstance(image, Path) else image.read_bytes()
 
 
 class BadImage(ValueError):
-    """Bytes that do not hold one whole picture. The message says why, without the file's name."""
+    """Bytes that do not hold one whole image. The message says why, without the file's name."""
 
 
 def decode(data: bytes) -> npt.NDArray[np.uint8]:
-    """Decode one picture.
+    """Decode one image.
 
-    BGR is the order of the original Caffe pipeline (and of OpenCV); training, evaluation and export all use it.
-    Grey pictures are repeated over the three channels, 16-bit ones reduced to 8, palettes and CMYK turned into
-    colours, transparency is dropped, EXIF rotation is applied.
+    BGR is the order of the original Caffe pipeline (and of OpenCV); training, evaluation and export
+    all use it. Grey images are repeated over the three channels, 16-bit ones reduced to 8, palettes
+    and CMYK turned into colours, transparency is dropped, EXIF rotation is applied.
 
     Args:
-        data: an encoded picture (JPEG, PNG, …).
+        data: an encoded image (JPEG, PNG, …).
 
     Returns:
         (H, W, 3) uint8 in [0, 255], BGR.
 
     Raises:
-        BadImage: the bytes are empty, no image of these formats, damaged as far as the format shows it (see
-            ``docs/data.md``), or claim more pixels than :data:`MOST_PIXELS`, or than so few bytes can hold.
+        BadImage: the bytes are empty, no image of these formats, damaged as far as the format shows
+            it (see ``docs/data.md``), or claim more pixels than :data:`MOST_PIXELS`, or than so few
+            bytes can hold.
     """
     _check_size(data)
     if data.startswith(_JPEG_START):
@@ -97,14 +99,16 @@ def decode(data: bytes) -> npt.NDArray[np.uint8]:
 
 
 def decode_into(data: bytes, out: npt.NDArray[np.uint8]) -> None:
-    """As :func:`decode`, into the memory that the picture is wanted in, cut by :func:`centre_crop` where it is larger.
+    """As :func:`decode`, into the memory that the image is wanted in, cut by :func:`centre_crop`
+    where it is larger.
 
     Args:
-        data: an encoded picture.
-        out: (H, W, 3) uint8, contiguous, of the size that the picture must have. Undefined after an error.
+        data: an encoded image.
+        out: (H, W, 3) uint8, contiguous, of the size that the image must have. Undefined after an
+            error.
 
     Raises:
-        BadImage: as :func:`decode`, or the picture is of another size.
+        BadImage: as :func:`decode`, or the image is of another size.
     """
     if _is_plain_jpeg(data):
         try:
@@ -123,8 +127,9 @@ def decode_into(data: bytes, out: npt.NDArray[np.uint8]) -> None:
 def centre_crop(image: npt.NDArray[np.uint8], size: Sequence[int]) -> npt.NDArray[np.uint8]:
     """Cut a crop that is too long in one direction to its centre; a view.
 
-    Of the usual 112×112 alignment that is exactly the 112×96 one, whose template lies 8 pixels further left. Any other
-    size is an error: a picture that is cut or stretched at will is not aligned.
+    Of the usual 112×112 alignment that is exactly the 112×96 one, whose template lies 8 pixels
+    further left. Any other
+    size is an error: an image that is cut or stretched at will is not aligned.
 
     Args:
         image: (h, w, …).
@@ -145,9 +150,11 @@ def _wrong_size(size: Sequence[int], wanted: Sequence[int]) -> BadImage:
 
 
 def _is_plain_jpeg(data: bytes) -> bool:
-    """Whether simplejpeg gives OpenCV's pixels, bit for bit: a JPEG of one or three channels that is not to be turned.
+    """Whether simplejpeg gives OpenCV's pixels, bit for bit: a JPEG of one or three channels that
+    is not to be turned.
 
-    Both are libjpeg-turbo with its accurate transform and smooth upsampling; simplejpeg wastes less time around it.
+    Both are libjpeg-turbo with its accurate transform and smooth upsampling; simplejpeg wastes less
+    time around it.
     """
     if not data.startswith(_JPEG_START):
         return False
@@ -158,10 +165,11 @@ def _is_plain_jpeg(data: bytes) -> bool:
 
 
 def _strict(data: bytes, colours: str) -> npt.NDArray[np.uint8] | None:
-    """Decode a JPEG, and refuse what libjpeg only warns of: it fills in grey, or goes on with wrong pixels.
+    """Decode a JPEG, and refuse what libjpeg only warns of: it fills in grey, or goes on with wrong
+    pixels.
 
-    Zeros before the end marker are allowed: some cameras fill up to a block with them. None: whole as far as its
-    markers show, but of a kind that only OpenCV decodes.
+    Zeros before the end marker are allowed: some cameras fill up to a block with them. None: whole
+    as far as its markers show, but of a kind that only OpenCV decodes.
     """
     try:
         return np.asarray(simplejpeg.decode_jpeg(data, colours), dtype=np.uint8)
@@ -178,7 +186,8 @@ def _strict(data: bytes, colours: str) -> npt.NDArray[np.uint8] | None:
 
 
 def _check_size(data: bytes) -> tuple[int, int]:
-    """Look before decoding. What tells no size is not decoded at all, which leaves out OpenCV's rarer formats.
+    """Look before decoding. What tells no size is not decoded at all, which leaves out OpenCV's
+    rarer formats.
 
     Returns:
         Height and width in pixels, before EXIF turns them.
@@ -187,9 +196,9 @@ def _check_size(data: bytes) -> tuple[int, int]:
         raise BadImage("the file is empty (0 bytes)")
     if kind := _NOT_READ.get(data[:4]) or _NOT_READ.get(data[4:8]):
         raise BadImage(f"{kind}, whatever its name · {_ALLOWED} · convert it first")
-    size = picture_size(data)
+    size = image_size(data)
     if size is None:
-        raise BadImage(f"not a picture, or a damaged one · {_ALLOWED}")
+        raise BadImage(f"not an image, or a damaged one · {_ALLOWED}")
     pixels, most = size[0] * size[1], max(ALWAYS_ALLOWED, PIXELS_A_BYTE * len(data))
     if pixels > MOST_PIXELS:
         raise BadImage(f"{size[0]}×{size[1]} pixels (height × width) · allowed: {MOST_PIXELS:,} in all")
@@ -213,7 +222,7 @@ def _decode_any(data: bytes) -> npt.NDArray[np.uint8]:
     except cv2.error as error:
         raise BadImage(f"undecodable: {error.err}") from error
     if image is None:
-        raise BadImage("a damaged picture: OpenCV cannot decode it")
+        raise BadImage("a damaged image: OpenCV cannot decode it")
     if most:
         image = np.rint(np.minimum(image, most) * (255 / most))
     return np.asarray(image, dtype=np.uint8)

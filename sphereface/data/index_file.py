@@ -1,9 +1,11 @@
-"""An index of a large source: arrays that are made once, kept in a file, and mapped by every process that reads it.
+"""An index of a large source: arrays that are made once, kept in a file, and mapped by every
+process that reads it.
 
-The file is ``.NAME.index`` beside the source, or in the user's cache folder where that folder may not be written. It
-begins with 16 bytes: a mark, the length of a header in JSON, and its CRC-32. The header has the ``stamp`` of the
-source, on which the arrays depend, and their types and lengths; then come the arrays. A file of another stamp, or a
-damaged one, is made again.
+The file is ``.NAME.index`` beside the source, or in the user's cache folder where that folder may
+not be written. It
+begins with 16 bytes: a mark, the length of a header in JSON, and its CRC-32. The header has the
+``stamp`` of the source, on which the arrays depend, and their types and lengths; then come the
+arrays. A file of another stamp, or a damaged one, is made again.
 """
 
 from __future__ import annotations
@@ -38,7 +40,8 @@ _LONGEST_HEADER = 1 << 16  # bytes
 
 
 class Index:
-    """The arrays of a source, by name; in memory, or in a file that is mapped anew where a pickle of this arrives.
+    """The arrays of a source, by name; in memory, or in a file that is mapped anew where a pickle
+    of this arrives.
 
     Args:
         arrays: one-dimensional.
@@ -65,7 +68,8 @@ def indexed(source: Path, stamp: Stamp, make: Callable[[], Arrays], check: Calla
         source: what is indexed.
         stamp: all that the arrays depend on, such as the size and the time of files.
         make: reads the source; takes long.
-        check: compares arrays from a file with a sample of the source, and says what is wrong, or nothing.
+        check: compares arrays from a file with a sample of the source, and says what is wrong, or
+            nothing.
     """
     for place in _places(source):
         if (index := _known(place, stamp, check)) is not None:
@@ -127,7 +131,9 @@ def _known(place: Path, stamp: Stamp, check: Callable[[Arrays], str]) -> Index |
 
 
 def _open_again(place: Path, stamp: Stamp) -> Index:
-    """Map the arrays of a file. Raises those of ``DAMAGED``, UserError or OSError where it is not of this stamp."""
+    """Map the arrays of a file. Raises those of ``DAMAGED``, UserError or OSError where it is not
+    of this stamp.
+    """
     file = MappedFile(place)
     view = file.view()
     mark, length, crc = _START.unpack_from(view)

@@ -45,7 +45,8 @@ def first_scan(data: bytes) -> int:
 
 
 def first_image(data: bytes) -> tuple[int, int]:
-    """Count the scans of the first image of a JPEG and find its end; telephones append a film or more images.
+    """Count the scans of the first image of a JPEG and find its end; telephones append a film or
+    more images.
 
     Args:
         data: a JPEG.

@@ -1,4 +1,6 @@
-"""The order of training, computed for each batch: nothing is held whose length is the number of images."""
+"""The order of training, computed for each batch: nothing is held whose length is the number of
+images.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +15,10 @@ from .slots import MIRROR, ORDER, SHIFT, SLOTS, Augmentation, Balance, Slots, ph
 class KeyedOrder:
     """An order whose every number follows from a key and its own place.
 
-    Each purpose has keys in each epoch: the first words of Philox with the key (seed, epoch) and the purpose in its
-    counter. The keys of the order decide a :class:`Permutation` of the slots. Number j of slot i, of c numbers for each
-    slot, is output c·i + j of SplitMix64 with the key of its purpose. Memory: 8 bytes an identity with ``balance``,
-    else none.
+    Each purpose has keys in each epoch: the first words of Philox with the key (seed, epoch) and
+    the purpose in its counter. The keys of the order decide a :class:`Permutation` of the slots.
+    Number j of slot i, of c numbers for each slot, is output c·i + j of SplitMix64 with the key of
+    its purpose. Memory: 8 bytes an identity with ``balance``, else none.
 
     Args:
         num_images: N.
@@ -66,7 +68,8 @@ class KeyedOrder:
 class _Balanced:
     """Which image is in a slot: N even strokes over the weights of the images, laid end to end.
 
-    So an image comes as often as its weight says, rounded down or up; where the first stroke lies is chance.
+    So an image comes as often as its weight says, rounded down or up; where the first stroke lies
+    is chance.
     """
 
     def __init__(self, balance: Balance, num_images: int) -> None:

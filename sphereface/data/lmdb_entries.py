@@ -1,7 +1,8 @@
 """The entries of an LMDB file, found by walking through its tree of pages.
 
-The library is not used: it trusts the file, so that a damaged one ends the process. Only what reading needs is here.
-The layout is that of LMDB 0.9 (``mdb.c``: ``MDB_meta``, ``MDB_page``, ``MDB_node``), little-endian, 64 bits::
+The library is not used: it trusts the file, so that a damaged one ends the process. Only what
+reading needs is here. The layout is that of LMDB 0.9 (``mdb.c``: ``MDB_meta``, ``MDB_page``,
+``MDB_node``), little-endian, 64 bits::
 
     page   uint64 number | uint16 pad | uint16 flags | uint16 lower, uint16 upper, or uint32 number of pages
     meta   page | uint32 magic, version | uint64 address, mapsize | two trees | uint64 last page, transaction
@@ -57,8 +58,8 @@ def lmdb_entries(buffer: Buffer, path: Path) -> Iterator[Entry]:
         path: for messages.
 
     Raises:
-        UserError: it is no LMDB file, of another version, cut off or damaged, it holds several databases, or another
-            number of entries than it says.
+        UserError: it is no LMDB file, of another version, cut off or damaged, it holds several
+            databases, or another number of entries than it says.
     """
     meta = _newest(buffer, path)
     page_size, found = meta.page_size, 0

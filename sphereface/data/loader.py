@@ -24,19 +24,19 @@ from .crops import CropBatches, Filled
 from .sampler import BatchOrder, Draw
 
 _GRACE_SECONDS = 20  # that a worker lives on after a SIGTERM
-_FIRST_JUDGED = 1000  # pictures seen before the share of bad ones is judged
+_FIRST_JUDGED = 1000  # images seen before the share of bad ones is judged
 _PREFETCH = 2  # tasks ahead of training, each worker
-_TASK_PICTURES = 512  # of all batches of a task, at least: messages between processes, and starting to read, take time
+_TASK_IMAGES = 512  # of all batches of a task, at least: messages between processes, and starting to read, take time
 _MOST_TOGETHER = 8
 _OFF = 16  # bytes off an alignment of 32: rows that are aligned libjpeg-turbo writes past the cache, 5 µs a crop slower
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 -- looked at for its size alone
 
 
 class BadImages:
-    """Counts unusable pictures and ends the run where they are too many.
+    """Counts unusable images and ends the run where they are too many.
 
     Args:
-        num_images: pictures in the source.
+        num_images: images in the source.
         max_share: ``data.max_bad_share``.
     """
 
@@ -50,13 +50,13 @@ class BadImages:
 
         Args:
             bad: (path, reason) each.
-            images_seen: pictures tried since the start of this process.
+            images_seen: images tried since the start of this process.
 
         Returns:
             One line for each path that was not known yet.
 
         Raises:
-            UserError: the share of bad pictures among those tried is above the maximum.
+            UserError: the share of bad images among those tried is above the maximum.
         """
         new = {path: why for path, why in bad if path not in self.reasons}
         self.reasons.update(new)
@@ -65,20 +65,21 @@ class BadImages:
         if len(self.reasons) > self.max_share * judged:
             path, why = next(iter(self.reasons.items()))
             raise UserError(
-                f"data.max_bad_share: {len(self.reasons)} of {tried} pictures are unusable, more than "
+                f"data.max_bad_share: {len(self.reasons)} of {tried} images are unusable, more than "
                 f"{self.max_share:.2%}, the first: {path}: {why} · mend the data, or raise data.max_bad_share"
             )
-        return [f"unusable picture {path}: {why} (another one takes its place)" for path, why in new.items()]
+        return [f"unusable image {path}: {why} (another one takes its place)" for path, why in new.items()]
 
 
 _Task = list[tuple[int, Draw]]  # batches in a row, each with its slot
 
 
 class _Slots(Dataset[list[Filled]]):
-    """Decodes each batch of a task into its slot of memory that all processes share: no picture goes through a pipe.
+    """Decodes each batch of a task into its slot of memory that all processes share: no image goes
+    through a pipe.
 
     Args:
-        crops: the pictures.
+        crops: the images.
         images: (S, B, H, W, 3) uint8, the S slots.
     """
 
@@ -91,13 +92,15 @@ class _Slots(Dataset[list[Filled]]):
 
 
 def batches(crops: CropBatches, order: BatchOrder, *, workers: int, pin_memory: bool) -> Generator[Batch]:
-    """The endless stream of batches; the order of pictures does not depend on ``workers``. Close it when done.
+    """The endless stream of batches; the order of images does not depend on ``workers``. Close it
+    when done.
 
-    Pictures are decoded into a ring of slots: unless ``pin_memory`` copies them out, ``images`` of a batch are
-    overwritten once the next but one is asked for.
+    Images are decoded into a ring of slots: unless ``pin_memory`` copies them out, ``images`` of a
+    batch are overwritten once the next but one is asked for.
 
     Raises:
-        UserError: in the place of a batch for which no picture could be read; too little shared memory.
+        UserError: in the place of a batch for which no image could be read; too little shared
+            memory.
     """
     shape = (order.share, *crops.size, 3)
     together = _batches_a_task(workers, shape, mapped=crops.source.mapped)
@@ -123,7 +126,9 @@ def batches(crops: CropBatches, order: BatchOrder, *, workers: int, pin_memory: 
 
 
 def _tasks(order: BatchOrder, num_slots: int, together: int, tasks: deque[_Task]) -> Iterator[_Task]:
-    """What the workers are told; ``tasks`` keeps it for when they have done it, which is in the same order."""
+    """What the workers are told; ``tasks`` keeps it for when they have done it, which is in the
+    same order.
+    """
     slots = itertools.cycle(range(num_slots))
     draws = zip(slots, order, strict=False)
     while task := list(itertools.islice(draws, together)):
@@ -132,10 +137,12 @@ def _tasks(order: BatchOrder, num_slots: int, together: int, tasks: deque[_Task]
 
 
 def _batches_a_task(workers: int, shape: tuple[int, ...], *, mapped: bool) -> int:
-    """As many batches as make a task worth its start; a single one where that costs nothing, or memory is too small."""
+    """As many batches as make a task worth its start; a single one where that costs nothing, or
+    memory is too small.
+    """
     if workers == 0 and mapped:
         return 1
-    together = min(-(-_TASK_PICTURES // shape[0]), _MOST_TOGETHER)
+    together = min(-(-_TASK_IMAGES // shape[0]), _MOST_TOGETHER)
     fits = workers == 0 or math.prod((_num_slots(workers, together), *shape)) <= _free_shared_memory()
     return together if fits else 1
 
@@ -156,7 +163,9 @@ def _batch(images: torch.Tensor, filled: Filled, draw: Draw) -> Batch:
 
 
 def _slots(shape: tuple[int, ...], *, shared: bool) -> torch.Tensor:
-    """Memory for pictures. Raises UserError where the system would end a process that writes to it."""
+    """Memory for images. Raises UserError where the system would end a process that writes to
+    it.
+    """
     wanted, free = math.prod(shape), _free_shared_memory()
     if shared and wanted > free:
         raise UserError(
@@ -171,7 +180,9 @@ def _slots(shape: tuple[int, ...], *, shared: bool) -> torch.Tensor:
 
 
 def _free_shared_memory() -> float:
-    """Bytes; a container often has 64 MiB in all. Without a limit where there is no such folder (not Linux)."""
+    """Bytes; a container often has 64 MiB in all. Without a limit where there is no such folder
+    (not Linux).
+    """
     return shutil.disk_usage(_SHARED_MEMORY).free if _SHARED_MEMORY.is_dir() else math.inf
 
 

@@ -1,4 +1,6 @@
-"""Own pictures to a verification set in LFW's layout, of people whom training is then told to leave out."""
+"""Own images to a verification set in LFW's layout, of people whom training is then told to leave
+out.
+"""
 
 from __future__ import annotations
 
@@ -26,13 +28,13 @@ _SHARE_HELD_OUT = 0.1
 _LONGEST_NAME = 200  # bytes: an image's name adds _0001.jpg, and a file's name has at most 255
 _SUFFIXES = {b"\xff\xd8": ".jpg", b"\x89P": ".png", b"BM": ".bmp", b"RI": ".webp", b"P5": ".pgm", b"P6": ".ppm"}
 
-Side = tuple[int, int]  # a person of the fold, and which of their pictures, both from 0
+Side = tuple[int, int]  # a person of the fold, and which of their images, both from 0
 Pair = tuple[Side, Side]
 
 
 @dataclass(frozen=True)
 class Split:
-    """Who is held out, and which of their pictures are compared.
+    """Who is held out, and which of their images are compared.
 
     Attributes:
         folds: for each fold the labels of its people, nobody in two.
@@ -55,19 +57,19 @@ def split(
 ) -> Split:
     """Choose people and pairs.
 
-    The people are drawn among those with two pictures or more, and dealt to the folds by their number of pictures, so
-    that folds are alike. Pairs of one person are taken in rounds over the fold's people, so that nobody with many
-    pictures outweighs the rest; no pair is taken twice.
+    The people are drawn among those with two images or more, and dealt to the folds by their number
+    of images, so that folds are alike. Pairs of one person are taken in rounds over the fold's
+    people, so that nobody with many images outweighs the rest; no pair is taken twice.
 
     Args:
-        counts: pictures of each identity.
+        counts: images of each identity.
         folds: how many.
         people: to hold out; None: a tenth of all, but two a fold or more.
         pairs: of each kind in a fold; None: as many as the poorest fold has, at most LFW's 300.
         seed: of every choice.
 
     Raises:
-        UserError: too few people or pictures for that, with the number that is needed.
+        UserError: too few people or images for that, with the number that is needed.
     """
     rng = random.Random(seed)  # noqa: S311 -- a draw, no secret
     able = [label for label, count in enumerate(counts) if count >= 2]
@@ -88,16 +90,19 @@ def split(
 
 
 def write_pairs(source: Source, chosen: Split, folder: Path) -> None:
-    """Write the held-out people as LFW is laid out: ``Name/Name_0001.jpg`` …, ``pairs.txt``, ``people.txt``.
+    """Write the held-out people as LFW is laid out: ``Name/Name_0001.jpg`` …, ``pairs.txt``,
+    ``people.txt``.
 
-    Images are copied byte for byte, all those of each person, numbered in the order of the source. ``people.txt``
-    lists whom training has to leave out (``data.exclude_file``). ``names.tsv`` says which image of the source became
-    which file. Everything is checked first, then written into a folder beside this one, ``.NAME.part``, which takes
+    Images are copied byte for byte, all those of each person, numbered in the order of the source.
+    ``people.txt`` lists whom training has to leave out (``data.exclude_file``). ``names.tsv`` says
+    which image of the source became which file. Everything is checked first, then written into a
+    folder beside this one, ``.NAME.part``, which takes
     its name at the end: there is a whole set or none.
 
     Raises:
-        UserError: the folder is not empty, two people's names differ in forbidden signs alone, no line of a file can
-            hold a name, an image cannot be decoded, another process writes the same set, or the disk refuses.
+        UserError: the folder is not empty, two people's names differ in forbidden signs alone, no
+            line of a file can hold a name, an image cannot be decoded, another process writes the
+            same set, or the disk refuses.
     """
     _check_new(folder)
     names = {label: _file_name(source.class_names[label]) for label in chosen.people}
@@ -129,12 +134,14 @@ def _check_new(folder: Path) -> None:
 
 
 def _images(source: Source, chosen: Split, names: dict[int, str]) -> dict[str, int]:
-    """The new name of each image → its index. Each is decoded, so that nothing is written where one cannot be used."""
+    """The new name of each image → its index. Each is decoded, so that nothing is written where one
+    cannot be used.
+    """
     images = {}
     for label in chosen.people:
         start, end = Labels.of(source.labels).firsts[label : label + 2].tolist()
         for number, index in enumerate(range(start, end), start=1):
-            suffix = _SUFFIXES[_whole_picture(source, index)[:2]]
+            suffix = _SUFFIXES[_whole_image(source, index)[:2]]
             images[f"{names[label]}/{names[label]}_{number:04d}{suffix}"] = index
     return images
 
@@ -152,7 +159,9 @@ def _write_part(source: Source, images: dict[str, int], people: bytes, pairs: st
 
 
 def _names_table(source: Source, images: dict[str, int]) -> str:
-    """A line ``new name <tab> image of the source`` for each image, quoted as csv does where a name needs it."""
+    """A line ``new name <tab> image of the source`` for each image, quoted as csv does where a name
+    needs it.
+    """
     text = io.StringIO()
     table = csv.writer(text, delimiter="\t", lineterminator="\n")
     table.writerow(("file", "source"))
@@ -161,7 +170,8 @@ def _names_table(source: Source, images: dict[str, int]) -> str:
 
 
 def pairs_text(chosen: Split, names: dict[int, str]) -> str:
-    """``pairs.txt`` of LFW: a line with the folds and the pairs of each kind in one, then the pairs.
+    """``pairs.txt`` of LFW: a line with the folds and the pairs of each kind in one, then the
+    pairs.
 
     Args:
         chosen: the pairs.
@@ -183,7 +193,7 @@ def _check_people(total: int, able: int, wanted: int, folds: int) -> None:
     if wanted > free:
         fewer = f", or ask for fewer: --folds {free // 2}" if free >= 4 else ""
         raise UserError(
-            f"SRC: has {total} people, {able} of them with two or more pictures · needed: {wanted} of those to hold "
+            f"SRC: has {total} people, {able} of them with two or more images · needed: {wanted} of those to hold "
             f"out (two or more a fold) and 2 others to train on · add people{fewer}"
         )
 
@@ -217,7 +227,7 @@ def _two_of(number: int) -> tuple[int, int]:
 
 
 def _different(size: Sequence[int], num: int, rng: random.Random) -> list[Pair]:
-    """``num`` pairs of two people: people are drawn first, then a picture of each."""
+    """``num`` pairs of two people: people are drawn first, then an image of each."""
     if 2 * num > _num_different(size):  # drawing until all are new would take long: draw from the whole list
         sides = [(person, i) for person, n in enumerate(size) for i in range(n)]
         every = [(a, b) for a, b in itertools.combinations(sides, 2) if a[0] != b[0]]
@@ -230,13 +240,15 @@ def _different(size: Sequence[int], num: int, rng: random.Random) -> list[Pair]:
 
 
 def _file_name(name: str) -> str:
-    """A person's name as a folder and in a line of ``pairs.txt``: not too long, no separators of paths or fields."""
+    """A person's name as a folder and in a line of ``pairs.txt``: not too long, no separators of
+    paths or fields.
+    """
     cleaned = "".join("_" if sign in '/\\:*?"<>|' or is_unprintable(sign) else sign for sign in name).strip()
     cleaned = cleaned.encode()[:_LONGEST_NAME].decode("utf-8", "ignore").strip()
     return f"_{cleaned}" if is_of_the_system(cleaned) or not cleaned else cleaned
 
 
-def _whole_picture(source: Source, index: int) -> bytes:
+def _whole_image(source: Source, index: int) -> bytes:
     try:
         data = source.read(index)
         decode(data)

@@ -1,4 +1,6 @@
-"""A file that is read at random places by many processes: mapped into memory, opened anew in each of them."""
+"""A file that is read at random places by many processes: mapped into memory, opened anew in each
+of them.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +16,11 @@ from ..files import regular_file
 class MappedFile:
     """A file mapped for reading, opened at the first use in each process.
 
-    Nothing open travels: a pickle holds path and size alone, and a forked child opens the file for itself. There is
-    no file position and no lock, so threads and processes read without waiting for each other, and what they read
-    is held once by the system, however many they are. A file that is cut short while it is mapped ends the process
-    that reads behind its end (SIGBUS), so a set that is trained on is never written to, but replaced.
+    Nothing open travels: a pickle holds path and size alone, and a forked child opens the file for
+    itself. There is no file position and no lock, so threads and processes read without waiting for
+    each other, and what they read is held once by the system, however many they are. A file that is
+    cut short while it is mapped ends the process that reads behind its end (SIGBUS), so a set that
+    is trained on is never written to, but replaced.
 
     Args:
         path: the file.
@@ -41,10 +44,12 @@ class MappedFile:
         if self.size <= 0:
             other = "no plain file" if path.exists() else "nothing there"
             kind = "0 bytes" if self.size == 0 else "a folder" if path.is_dir() else other
-            raise UserError(f"{path}: got {kind} · allowed: a file with pictures in it")
+            raise UserError(f"{path}: got {kind} · allowed: a file with images in it")
 
     def view(self) -> mmap.mmap:
-        """The bytes of the file. Raises OSError where it cannot be opened, or is no longer as long as it was."""
+        """The bytes of the file. Raises OSError where it cannot be opened, or is no longer as long
+        as it was.
+        """
         if self._map is None or self._process != os.getpid():
             with open(self.path, "rb", opener=regular_file) as file:
                 if os.fstat(file.fileno()).st_size != self.size:

@@ -18,7 +18,8 @@ _MOST_ITEMS = 16
 
 
 def image_and_label(buffer: Buffer, start: int, size: int) -> tuple[int, int, int] | None:
-    """Find the image and the label of a record: the first item, which is bytes, and the first whole number behind it.
+    """Find the image and the label of a record: the first item, which is bytes, and the first whole
+    number behind it.
 
     Args:
         buffer: the file.

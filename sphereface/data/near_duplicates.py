@@ -1,7 +1,9 @@
-"""Find near-duplicates: images that look the same although their pixels differ, by a perceptual hash of 128 bits.
+"""Find near-duplicates: images that look the same although their pixels differ, by a perceptual
+hash of 128 bits.
 
-An image is reduced to 32×32 grey pixels, and these to the signs of the 128 lowest frequencies of their cosine
-transform. Aligned faces have much in common, and the usual 64 bits find thousands of strangers alike.
+An image is reduced to 32×32 grey pixels, and these to the signs of the 128 lowest frequencies of
+their cosine transform. Aligned faces have much in common, and the usual 64 bits find thousands of
+strangers alike.
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ Indices = npt.NDArray[np.int64]
 
 
 def perceptual_hash(image: npt.NDArray[np.uint8]) -> Hashes:
-    """Return the (2,) uint64 hash of an image, (H, W, 3) uint8 BGR. Its mean brightness is not among them."""
+    """Return the (2,) uint64 hash of an image, (H, W, 3) uint8 BGR. Its mean brightness is not
+    among them.
+    """
     grey = cv2.cvtColor(cv2.resize(image, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2GRAY)
     return np.packbits(cv2.dct(grey.astype(np.float32))[_ROWS, _COLUMNS] > _ZERO).view(np.uint64)
 
@@ -40,7 +44,8 @@ def distances(a: Hashes, b: Hashes) -> npt.NDArray[np.uint8]:
 
 
 class Links(NamedTuple):
-    """Pairs of hashes within a radius that join all hashes which a chain of such pairs joins; not all the pairs.
+    """Pairs of hashes within a radius that join all hashes which a chain of such pairs joins; not
+    all the pairs.
 
     Attributes:
         left, right: (L,) int64 rows.
@@ -55,9 +60,10 @@ class Links(NamedTuple):
 def find_links(hashes: Hashes, radius: int) -> Links:
     """Find which hashes are within a radius of each other, exactly.
 
-    Of r + k bands of bits, two hashes within radius r have k alike, so both are in one bucket of at least one choice of
-    k bands. k grows with N, which keeps buckets small: the cost is about N log N for each of the (r + k choose k)
-    choices (91 at r = 12 and a million hashes), plus the pairs in the buckets. Memory: about 100 bytes a hash.
+    Of r + k bands of bits, two hashes within radius r have k alike, so both are in one bucket of at
+    least one choice of k bands. k grows with N, which keeps buckets small: the cost is about N log
+    N for each of the (r + k choose k) choices (91 at r = 12 and a million hashes), plus the pairs
+    in the buckets. Memory: about 100 bytes a hash.
 
     Args:
         hashes: (N, 2) uint64.
@@ -80,7 +86,9 @@ def find_links(hashes: Hashes, radius: int) -> Links:
 
 
 def groups_of(links: Links) -> list[tuple[list[int], int]]:
-    """Return the groups that links join, and the largest distance of a link of each, in the order of their rows."""
+    """Return the groups that links join, and the largest distance of a link of each, in the order
+    of their rows.
+    """
     rows, ends = np.unique(np.stack([links.left, links.right]), return_inverse=True)
     left, right = ends.reshape(2, -1)
     group = _components(len(rows), np.arange(len(rows)), left, right)
@@ -133,7 +141,9 @@ def _within(hashes: Hashes, left: Indices, right: Indices, radius: int) -> tuple
 
 
 def _components(num: int, group: npt.NDArray[Any], left: Indices, right: Indices) -> npt.NDArray[Any]:
-    """Return the (num,) group of each row after joining rows, where ``group`` joins some already."""
+    """Return the (num,) group of each row after joining rows, where ``group`` joins some
+    already.
+    """
     size = max(num, int(group.max(initial=-1)) + 1)
     links = scipy.sparse.coo_array((np.ones(len(left), np.int8), (group[left], group[right])), shape=(size, size))
     joined: npt.NDArray[Any] = scipy.sparse.csgraph.connected_components(links, directed=False)[1][group]

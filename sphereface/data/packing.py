@@ -29,7 +29,7 @@ _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 @dataclass(frozen=True)
 class Encoding:
-    """How pictures are encoded anew.
+    """How images are encoded anew.
 
     Args:
         quality: of the JPEG, 1 to 100.
@@ -50,15 +50,17 @@ def pack(
 ) -> None:
     """Write a source to ``rec``, its ``.idx`` and ``property`` beside it.
 
-    A ``.rec`` that is not encoded anew keeps its records as they are. Everything else gets InsightFace's form: key 0
-    is the header record, (a, b) = (N + 1, N + 1 + C), behind the pictures 1 … N; then an identity record each, with
-    the keys (first, end) of its pictures. From 2²⁴ records on, where float32 has no such numbers, those are left out.
-    Pictures stay byte for byte, unless ``encoding`` is given. Where identities have names, they are written to
+    A ``.rec`` that is not encoded anew keeps its records as they are. Everything else gets
+    InsightFace's form: key 0 is the header record, (a, b) = (N + 1, N + 1 + C), behind the images 1
+    … N; then an identity record each, with the keys (first, end) of its images. From 2²⁴ records
+    on, where float32 has no such numbers, those are left out. Images stay byte for byte, unless
+    ``encoding`` is given. Where identities have names, they are written to
     ``<name>.identities.txt``, a line each, which mxnet does not know.
 
-    All is written under names of its own that start with a dot and end in ``.part``, and renamed at the end, the
-    ``.rec`` last: whatever interrupts this, a ``.rec`` is whole, with all that belongs to it. Of two processes that
-    pack to one place at once, the second ends at once.
+    All is written under names of its own that start with a dot and end in ``.part``, and renamed at
+    the end, the
+    ``.rec`` last: whatever interrupts this, a ``.rec`` is whole, with all that belongs to it. Of
+    two processes that pack to one place at once, the second ends at once.
 
     Args:
         source: of the images.
@@ -68,8 +70,9 @@ def pack(
         progress: show a bar on stderr.
 
     Raises:
-        UserError: there are no images, ``rec`` or another file that this writes is there already with another content,
-            ``rec`` is being written, an image cannot be read, or the disk is full. What was begun is removed.
+        UserError: there are no images, ``rec`` or another file that this writes is there already
+            with another content, ``rec`` is being written, an image cannot be read, or the disk is
+            full. What was begun is removed.
     """
     if len(source) == 0:
         raise UserError(f"{rec}: got no images to pack · allowed: a source with one or more · nothing was written")
@@ -85,10 +88,12 @@ def pack(
 
 @contextlib.contextmanager
 def packing_to(path: Path) -> Iterator[None]:
-    """Keep other processes from packing to the same folder. Folders that are empty in the end are removed again.
+    """Keep other processes from packing to the same folder. Folders that are empty in the end are
+    removed again.
 
     Raises:
-        UserError: another process packs to it, or the block raises an OSError: nothing can be written.
+        UserError: another process packs to it, or the block raises an OSError: nothing can be
+            written.
     """
     missing = [folder for folder in (path.parent, *path.parent.parents) if not folder.exists()]
     try:
@@ -148,8 +153,8 @@ def left_to_write(path: Path, texts: Mapping[Path, bytes], others: Iterable[Path
         others: more files that must not be there, beside the texts.
 
     Raises:
-        UserError: another content is there, or one of the others, unless a pack to this place was killed, which left
-            them.
+        UserError: another content is there, or one of the others, unless a pack to this place was
+            killed, which left them.
     """
     equal = {each for each, text in texts.items() if each.is_file() and read_plain(each) == text}
     for each in (*others, *texts):
@@ -198,8 +203,8 @@ def _records(source: Source, encoding: Encoding | None) -> tuple[int, Iterator[t
         raise UserError(f"{num_classes} identities · allowed in a .rec, whose labels are float32: {EXACT_IN_FLOAT}")
     num_records = num_images + num_classes + 1
     if num_records > EXACT_IN_FLOAT:
-        return num_images, _pictures(source, encoding, first=0)
-    return num_records, itertools.chain(_pictures(source, encoding, first=1), _identities(source))
+        return num_images, _images(source, encoding, first=0)
+    return num_records, itertools.chain(_images(source, encoding, first=1), _identities(source))
 
 
 def _copied(source: RecordSource, keys: list[int], offsets: list[int]) -> Iterator[tuple[int, bytes]]:
@@ -207,10 +212,10 @@ def _copied(source: RecordSource, keys: list[int], offsets: list[int]) -> Iterat
         try:
             yield key, source.content(offset)
         except OSError as error:
-            raise _bad_picture(f"{source.path}, record {key}", str(error)) from error
+            raise _bad_image(f"{source.path}, record {key}", str(error)) from error
 
 
-def _pictures(source: Source, encoding: Encoding | None, first: int) -> Iterator[tuple[int, bytes]]:
+def _images(source: Source, encoding: Encoding | None, first: int) -> Iterator[tuple[int, bytes]]:
     for row in range(len(source)):
         yield first + row, record_content(int(source.labels[row]), first + row, packed_image(source, row, encoding))
 
@@ -225,7 +230,9 @@ def _identities(source: Source) -> Iterator[tuple[int, bytes]]:
 
 
 def packed_image(source: Source, row: int, encoding: Encoding | None) -> bytes:
-    """Return an image as it is packed: byte for byte, or encoded anew. Raises UserError where it cannot be."""
+    """Return an image as it is packed: byte for byte, or encoded anew. Raises UserError where it
+    cannot be.
+    """
     name = source.name(row)
     try:
         data = source.read(row)
@@ -233,9 +240,9 @@ def packed_image(source: Source, row: int, encoding: Encoding | None) -> bytes:
             raise BadImage("the file is empty (0 bytes)")
         return data if encoding is None else _encoded(data, encoding)
     except BadImage as error:
-        raise _bad_picture(name, str(error)) from error
+        raise _bad_image(name, str(error)) from error
     except OSError as error:  # of reading: must not be taken for one of writing
-        raise _bad_picture(name, error.strerror or str(error)) from error
+        raise _bad_image(name, error.strerror or str(error)) from error
 
 
 def _encoded(data: bytes, encoding: Encoding) -> bytes:
@@ -250,22 +257,24 @@ def _encoded(data: bytes, encoding: Encoding) -> bytes:
 
 
 def _names(source: Source, encoding: Encoding | None) -> bytes:
-    """Return the file of names: that of a ``.rec`` whose labels stay as they are, or a line for each identity."""
+    """Return the file of names: that of a ``.rec`` whose labels stay as they are, or a line for
+    each identity.
+    """
     if isinstance(source, RecordSource) and encoding is None:
         return read_plain(names_path(source.path))
     return "".join(f"{name}\n" for name in source.class_names).encode("utf-8", "surrogateescape")
 
 
 def _property(source: Source, encoding: Encoding | None) -> bytes:
-    """InsightFace's ``property``: identities, height and width of the pictures."""
+    """InsightFace's ``property``: identities, height and width of the images."""
     try:
         height, width = decode(packed_image(source, 0, encoding)).shape[:2]
     except BadImage as error:
-        raise _bad_picture(source.name(0), str(error)) from error
+        raise _bad_image(source.name(0), str(error)) from error
     return f"{len(source.class_names)},{height},{width}".encode()
 
 
-def _bad_picture(name: str, why: str) -> UserError:
+def _bad_image(name: str, why: str) -> UserError:
     return UserError(
         f"{name}: {why} · nothing was packed · of a folder or a list, list the whole images with "
         "scripts/check_faces.py --write-list, and pack that list; copy a zip or a .rec again"

@@ -1,12 +1,14 @@
-"""Lists of face pairs in other forms than LFW's ``pairs.txt``. The first lines of a list show which form it has.
+"""Lists of face pairs in other forms than LFW's ``pairs.txt``. The first lines of a list show which
+form it has.
 
-One pair a line, with a label 1 (one person) or 0 (two people) and, if wanted, the number of the fold::
+One pair a line, with a label 1 (one person) or 0 (two people) and, if wanted, the number of the
+fold::
 
     a/1.jpg b/2.jpg 0 3
     0 a/1.jpg b/2.jpg 3
 
-Two lines a pair, each with an image and a flag (CALFW, CPLFW). The flag is 0 for two people. For one person it is 1, or
-the number of the fold::
+Two lines a pair, each with an image and a flag (CALFW, CPLFW). The flag is 0 for two people. For
+one person it is 1, or the number of the fold::
 
     Ann_0001.jpg 1
     Ann_0002.jpg 1
@@ -16,7 +18,8 @@ Two lines a pair, each with an image alone (SLLFW). Two images of one folder sho
     Ann/Ann_0001.jpg
     Ann/Ann_0002.jpg
 
-Fields are separated by tabs, commas or spaces, in the whole list alike. One line of column names may come first.
+Fields are separated by tabs, commas or spaces, in the whole list alike. One line of column names
+may come first.
 """
 
 from __future__ import annotations
@@ -70,7 +73,9 @@ class Line:
     text: str
 
     def fields(self, separator: str | None) -> list[str]:
-        """The fields between the separators, None being any run of spaces, without the quotes around them."""
+        """The fields between the separators, None being any run of spaces, without the quotes
+        around them.
+        """
         fields = (field.strip() for field in self.text.split(separator))
         return [found.group(1) if (found := _QUOTED.fullmatch(field)) else field for field in fields]
 
@@ -93,9 +98,11 @@ class PairRows:
 
 
 def read_lines(path: Path) -> list[Line]:
-    """Read the lines that are not blank, at least one. Line ends of any system and a byte order mark do no harm.
+    """Read the lines that are not blank, at least one. Line ends of any system and a byte order
+    mark do no harm.
 
-    The leading column of row numbers that pandas writes is left out: ``,left,right,same`` above ``0,a.jpg,b.jpg,1``.
+    The leading column of row numbers that pandas writes is left out: ``,left,right,same`` above
+    ``0,a.jpg,b.jpg,1``.
 
     Raises:
         UserError: no such file, no text, or an empty file.
@@ -120,16 +127,17 @@ def _without_row_numbers(lines: list[Line]) -> list[Line]:
 def read_list(path: Path, lines: Sequence[Line]) -> PairRows:
     """Read a list in one of the forms above.
 
-    Folds as the list numbers them, 1 to K or 0 to K − 1. Without numbers there are ten (see :func:`with_folds`). For
-    LFW's pairs these are LFW's folds, whether the list has all pairs of one person first or 300 of each kind in turn.
+    Folds as the list numbers them, 1 to K or 0 to K − 1. Without numbers there are ten (see
+    :func:`with_folds`). For LFW's pairs these are LFW's folds, whether the list has all pairs of
+    one person first or 300 of each kind in turn.
 
     Args:
         path: the file, for messages.
         lines: of :func:`read_lines`.
 
     Raises:
-        UserError: a line of another form, a label that is not allowed, half a pair, a name that leaves the folder of
-            images, folds with a gap, or too few pairs of a kind.
+        UserError: a line of another form, a label that is not allowed, half a pair, a name that
+            leaves the folder of images, folds with a gap, or too few pairs of a kind.
     """
     layout = _recognise(path, lines)
     rows = [_Row(line.number, line.fields(layout.separator)) for line in layout.lines]
@@ -168,7 +176,8 @@ def image_name(path: Path, number: int, name: str) -> str:
         The name with forward slashes, without empty parts and ``.``.
 
     Raises:
-        UserError: an absolute path, ``..``, control characters, or a name that no file system holds.
+        UserError: an absolute path, ``..``, control characters, or a name that no file system
+            holds.
     """
     plain = name.replace("\\", "/")
     parts = [part for part in plain.split("/") if part not in ("", ".")]
@@ -206,7 +215,9 @@ class _Row(NamedTuple):
 
 
 def _form(fields: Sequence[str]) -> Form | None:
-    """The form of a line by its fields: which of them are whole numbers. An image's name never is one."""
+    """The form of a line by its fields: which of them are whole numbers. An image's name never is
+    one.
+    """
     numbers = [bool(_INTEGER.fullmatch(field)) for field in fields]
     if not all(fields):
         return None
@@ -222,7 +233,9 @@ def _form(fields: Sequence[str]) -> Form | None:
 
 
 def _recognise(path: Path, lines: Sequence[Line]) -> _Layout:
-    """The layout of a list by its first line, or by its second where the first one names columns."""
+    """The layout of a list by its first line, or by its second where the first one names
+    columns.
+    """
     for index, line in enumerate(lines[:2]):
         for separator in (each for each in _SEPARATORS if each is None or each in line.text):
             fields = line.fields(separator)
@@ -243,7 +256,9 @@ def _check_label_name(path: Path, line: Line, names: Sequence[str], form: Form) 
 
 
 def is_heading(first: Sequence[str], second: Sequence[str]) -> bool:
-    """Say whether a first line names columns above a line ``… … 0|1 …``: plain words without a label."""
+    """Say whether a first line names columns above a line ``… … 0|1 …``: plain words without a
+    label.
+    """
     plain = not any(_PATH.search(field) or _INTEGER.fullmatch(field) or not field for field in first)
     return plain and len(first) == len(second) > 2 and second[2] in ("0", "1")
 
@@ -327,9 +342,11 @@ def _given_folds(path: Path, rows: Sequence[_Row]) -> IntArray:
 
 
 def with_folds(path: Path, sides: Sequence[tuple[str, str]], same: BoolArray) -> PairRows:
-    """Return pairs that their list puts in no folds, in ten; in fewer where it has fewer than ten pairs of a kind.
+    """Return pairs that their list puts in no folds, in ten; in fewer where it has fewer than ten
+    pairs of a kind.
 
-    Each fold takes the same share of the pairs of one person and of two people, in the order of the list.
+    Each fold takes the same share of the pairs of one person and of two people, in the order of the
+    list.
 
     Raises:
         UserError: fewer than two pairs of a kind.
@@ -339,7 +356,9 @@ def with_folds(path: Path, sides: Sequence[tuple[str, str]], same: BoolArray) ->
 
 
 def _checked_folds(path: Path, same: BoolArray, num_folds: int) -> IntArray:
-    """(P,) folds from 1. Each kind of pairs is divided into consecutive runs; the first runs may be longer by one."""
+    """(P,) folds from 1. Each kind of pairs is divided into consecutive runs; the first runs may be
+    longer by one.
+    """
     num_genuine, num_impostor = int(same.sum()), int((~same).sum())
     if min(num_genuine, num_impostor) < num_folds:
         raise UserError(
@@ -350,7 +369,9 @@ def _checked_folds(path: Path, same: BoolArray, num_folds: int) -> IntArray:
 
 
 def consecutive_folds(same: BoolArray, num_folds: int) -> IntArray:
-    """Return (P,) folds from 1: each has the same share of the pairs of each kind, in the order of the list."""
+    """Return (P,) folds from 1: each has the same share of the pairs of each kind, in the order of
+    the list.
+    """
     fold = np.zeros(len(same), dtype=np.int64)
     for kind in (True, False):
         for number, rows in enumerate(np.array_split(np.flatnonzero(same == kind), num_folds), start=1):

@@ -1,9 +1,10 @@
-"""Lists of face pairs: LFW's ``pairs.txt`` (view 2) and ``pairsDev*.txt`` (view 1); :mod:`.pair_lists` has other forms.
+"""Lists of face pairs: LFW's ``pairs.txt`` (view 2) and ``pairsDev*.txt`` (view 1);
+:mod:`.pair_lists` has other forms.
 
-View 2 opens with the number of folds and the number n of pairs of each kind in a fold, view 1 with n alone.
-Then come n lines ``name n1 n2`` (one person) and n lines ``name1 n1 name2 n2`` (two people), in view 2 once
-for each fold. Fields are separated by tabs, or by spaces where no name holds one. Image k of a person is
-``name/name_%04d.jpg``, or another of :data:`SUFFIXES`.
+View 2 opens with the number of folds and the number n of pairs of each kind in a fold, view 1 with
+n alone. Then come n lines ``name n1 n2`` (one person) and n lines ``name1 n1 name2 n2`` (two
+people), in view 2 once for each fold. Fields are separated by tabs, or by spaces where no name
+holds one. Image k of a person is ``name/name_%04d.jpg``, or another of :data:`SUFFIXES`.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ class Pairs:
     Attributes:
         path: the file they came from.
         names: images relative to a root (``Name/Name_0001.jpg``): sorted, each once.
-        left, right: (P,) int64 rows into ``names``; pairs in the order of the file, repeated ones kept.
+        left, right: (P,) int64 rows into ``names``; pairs in the order of the file, repeated ones
+            kept.
         same: (P,) bool, True where the pair is of one person.
         fold: (P,) int64 from 1 to ``num_folds``; all 0 in view 1.
         num_folds: 0 in view 1.
@@ -65,7 +67,8 @@ class Pairs:
     def resolve(self, root: str | Path) -> list[Path]:
         """Find each of ``names`` under ``root``, whichever of :data:`SUFFIXES` it has there.
 
-        If none of them lies where the list says, and no two of them end alike, the images may also lie in one flat
+        If none of them lies where the list says, and no two of them end alike, the images may also
+        lie in one flat
         folder: ``root/Name_0001.jpg`` for ``Name/Name_0001.jpg``.
 
         Returns:
@@ -85,27 +88,30 @@ class Pairs:
         missing = [name for name, file in zip(self.names, found, strict=True) if file is None]
         if missing:
             raise UserError(
-                f"{root}: {len(missing)} of the {len(found)} pictures in {self.path} are missing "
+                f"{root}: {len(missing)} of the {len(found)} images in {self.path} are missing "
                 f"(looked for {', '.join(SUFFIXES)}):{listed(missing)}"
             )
         return [file for file in found if file is not None]
 
     def over(self, names: Sequence[str]) -> Pairs:
-        """The same pairs as rows into another list of names, which has to hold all of this one's."""
+        """The same pairs as rows into another list of names, which has to hold all of this
+        one's.
+        """
         row = {name: index for index, name in enumerate(names)}
         rows = np.array([row[name] for name in self.names], dtype=np.int64)
         return dataclasses.replace(self, names=tuple(names), left=rows[self.left], right=rows[self.right])
 
 
 def read_pairs(path: str | Path) -> Pairs:
-    """Read a list of pairs. Its first lines show its form: LFW's view 2 or view 1, or one of :mod:`.pair_lists`.
+    """Read a list of pairs. Its first lines show its form: LFW's view 2 or view 1, or one of
+    :mod:`.pair_lists`.
 
-    Within a fold the pairs may be in any order. Windows line ends, a byte order mark and blank lines do no
-    harm.
+    Within a fold the pairs may be in any order. Windows line ends, a byte order mark and blank
+    lines do no harm.
 
     Raises:
-        UserError: no such file, a line of another form, or a wrong number of pairs: the line, what was got
-            there and what was expected.
+        UserError: no such file, a line of another form, or a wrong number of pairs: the line, what
+            was got there and what was expected.
     """
     path = Path(path)
     lines = read_lines(path)
@@ -126,7 +132,9 @@ def read_pairs(path: str | Path) -> Pairs:
 
 
 def _find_all(root: Path, names: Sequence[str]) -> list[Path | None]:
-    """The file of each name, None where it is missing: no file for two names unless one of them is its own."""
+    """The file of each name, None where it is missing: no file for two names unless one of them is
+    its own.
+    """
     found = [_find(root / name) for name in names]
     uses = Counter(file for file in found if file is not None)
     return [
@@ -153,7 +161,9 @@ def _is_lfw_header(line: Line) -> bool:
 
 
 def _is_lfw_line(line: Line) -> bool:
-    """Whether a line is ``name n1 n2`` or ``name1 n1 name2 n2``: a list of LFW's form without its first line."""
+    """Whether a line is ``name n1 n2`` or ``name1 n1 name2 n2``: a list of LFW's form without its
+    first line.
+    """
     fields = _split(line)
     counts = [_is_count(field) for field in fields]
     return all(fields) and counts in ([False, True, True], [False, True, False, True])
@@ -217,7 +227,9 @@ def _is_count(field: str) -> bool:
 def _check_counts(
     path: Path, numbers: Sequence[int], same: npt.NDArray[np.bool_], num_blocks: int, num_each: int
 ) -> None:
-    """Each block (a fold, or all of view 1) has num_each pairs of either kind; nothing follows the last."""
+    """Each block (a fold, or all of view 1) has num_each pairs of either kind; nothing follows the
+    last.
+    """
     size = 2 * num_each
     for block in range(num_blocks):
         got = same[block * size : (block + 1) * size]
@@ -242,11 +254,12 @@ def _check_counts(
 
 
 def is_lfw_view2(pairs: Pairs) -> bool:
-    """Whether a quarter or more of LFW's view 2 is among these pairs, in whatever order, form or layout of folders.
+    """Whether a quarter or more of LFW's view 2 is among these pairs, in whatever order, form or
+    layout of folders.
 
-    One in a hundred of view 2's 6,000 pairs is known here by a hash; a quarter of them has to be found. SLLFW, which
-    has view 2's pairs of one person, counts as well. A ``.bin`` keeps no names: there the file's own name decides,
-    ``lfw.bin`` and the like.
+    One in a hundred of view 2's 6,000 pairs is known here by a hash; a quarter of them has to be
+    found. SLLFW, which has view 2's pairs of one person, counts as well. A ``.bin`` keeps no names:
+    there the file's own name decides, ``lfw.bin`` and the like.
     """
     if pairs.path.suffix.lower() == ".bin":
         return pairs.path.stem.lower().startswith("lfw")
@@ -259,7 +272,9 @@ def is_lfw_view2(pairs: Pairs) -> bool:
 
 
 def _as_in_lfw(name: str) -> str:
-    """``Name/Name_0001.jpg`` for an image of that name in any folder, of any suffix; other names as they are."""
+    """``Name/Name_0001.jpg`` for an image of that name in any folder, of any suffix; other names as
+    they are.
+    """
     stem = Path(name).stem
     match = _LFW_STEM.fullmatch(stem)
     return f"{match[1]}/{stem}.jpg" if match else name

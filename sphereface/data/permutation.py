@@ -1,9 +1,11 @@
-"""Random numbers and permutations that are computed at the places where they are needed, not drawn in sequence.
+"""Random numbers and permutations that are computed at the places where they are needed, not drawn
+in sequence.
 
-Numbers are those of SplitMix64 (Steele, Lea and Flood, *Fast splittable pseudorandom number generators*, OOPSLA 2014),
-whose output number x costs as much as the first. The permutation is a Feistel network over a × b ≥ N numbers (Black and
-Rogaway, *Ciphers with arbitrary finite domains*, CT-RSA 2002): it maps [0, ab) to itself one to one, and a number of N
-or more is mapped again until it is below N ("cycle walking"). a and b are about √N, so ab exceeds N by less than a.
+Numbers are those of SplitMix64 (Steele, Lea and Flood, *Fast splittable pseudorandom number
+generators*, OOPSLA 2014), whose output number x costs as much as the first. The permutation is a
+Feistel network over a × b ≥ N numbers (Black and Rogaway, *Ciphers with arbitrary finite domains*,
+CT-RSA 2002): it maps [0, ab) to itself one to one, and a number of N or more is mapped again until
+it is below N ("cycle walking"). a and b are about √N, so ab exceeds N by less than a.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ _FLOAT = np.float32(2**-24)
 
 
 def splitmix64(key: np.uint64 | Words, places: Words) -> Words:
-    """Return the outputs of SplitMix64, seeded with a key or one for each place, at places from 0 on."""
+    """Return the outputs of SplitMix64, seeded with a key or one for each place, at places from 0
+    on.
+    """
     z: Words = places + _ONE
     z *= _GAMMA
     z += key

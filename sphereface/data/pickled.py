@@ -1,9 +1,11 @@
-"""What a pickle describes, followed and never loaded: lists, tuples, booleans, and bytes, left where they stand.
+"""What a pickle describes, followed and never loaded: lists, tuples, booleans, and bytes, left
+where they stand.
 
-A pickle may run anything when it is loaded. Here the operations are read one by one, as :mod:`pickletools` describes
-them, and the few that lists of bytes, of numbers and of numpy's arrays and booleans need are followed on a small stack.
-Nothing is imported, constructed or called by name; any other operation is an error. Python 2 and 3, numpy 1 and 2 and
-the protocols 0 to 5 are understood.
+A pickle may run anything when it is loaded. Here the operations are read one by one, as
+:mod:`pickletools` describes them, and the few that lists of bytes, of numbers and of numpy's arrays
+and booleans need are followed on a small stack. Nothing is imported, constructed or called by name;
+any other operation is an error. Python 2 and 3, numpy 1 and 2 and the protocols 0 to 5 are
+understood.
 """
 
 from __future__ import annotations
@@ -88,7 +90,9 @@ class Bytes:
 
 @dataclass(slots=True)
 class Text:
-    """Where a text stands in the file. ``encoded`` keeps its bytes in Latin-1 after the first use."""
+    """Where a text stands in the file. ``encoded`` keeps its bytes in Latin-1 after the first
+    use.
+    """
 
     offset: int
     length: int
@@ -176,7 +180,9 @@ class Machine:
         raise AssertionError("operations end with STOP or an error")
 
     def _operations(self) -> Iterator[tuple[str, Any, int]]:
-        """(name, argument, position) of each operation, as :func:`pickletools.genops`, which wants STRING in ASCII."""
+        """(name, argument, position) of each operation, as :func:`pickletools.genops`, which wants
+        STRING in ASCII.
+        """
         file = cast(IO[bytes], self.data)  # all of it that is needed; its read() stops at the end of the map
         while True:
             position = self.data.tell()
@@ -279,7 +285,9 @@ class Machine:
         return value
 
     def _reduce(self) -> None:
-        """What would call a function: one that makes bytes of a text, or one of numpy's for arrays and numbers."""
+        """What would call a function: one that makes bytes of a text, or one of numpy's for arrays
+        and numbers.
+        """
         arguments, function = self._pop(), self._pop()
         name = function.name if isinstance(function, _Global) else ""
         few = isinstance(arguments, tuple) and len(arguments) <= _MOST_ARGUMENTS
@@ -291,7 +299,8 @@ class Machine:
         self.stack.append(made[0])
 
     def _call(self, name: str, arguments: tuple[Any, ...], values: list[Any]) -> tuple[Any] | None:
-        """The result, alone in a tuple; None where the arguments are others than those that are known.
+        """The result, alone in a tuple; None where the arguments are others than those that are
+        known.
 
         Args:
             name: of the function.
@@ -319,7 +328,9 @@ class Machine:
         return None
 
     def _encoded(self, text: Text) -> Bytes:
-        """What ``_codecs.encode(text, "latin1")`` would make; once for each text, however often it is named."""
+        """What ``_codecs.encode(text, "latin1")`` would make; once for each text, however often it
+        is named.
+        """
         if text.encoded is None:
             data = self.data[text.offset : text.offset + text.length]
             try:
@@ -330,7 +341,9 @@ class Machine:
         return text.encoded
 
     def _build(self) -> None:
-        """What would set an object's state: that of numpy's dtype, or of the array that was begun."""
+        """What would set an object's state: that of numpy's dtype, or of the array that was
+        begun.
+        """
         state, target = self._pop(), self._top()
         values = state if isinstance(state, tuple) and len(state) <= _MOST_ARGUMENTS else ()
         if isinstance(target, _Dtype):

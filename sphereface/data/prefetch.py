@@ -11,7 +11,9 @@ from .batch import Batch
 
 
 def moved(batch: Batch, device: torch.device | str) -> Batch:
-    """The batch with all that the network needs on a device; the host waits for nothing that is in pinned memory."""
+    """The batch with all that the network needs on a device; the host waits for nothing that is in
+    pinned memory.
+    """
 
     def there(part: torch.Tensor) -> torch.Tensor:
         return part.to(device, non_blocking=torch.device(device).type == "cuda")
@@ -24,12 +26,14 @@ def moved(batch: Batch, device: torch.device | str) -> Batch:
 
 
 def prefetched(batches: Generator[Batch], device: torch.device) -> Generator[Batch]:
-    """The same batches on a device. On CUDA they travel beside the computing, elsewhere they stay where they are.
+    """The same batches on a device. On CUDA they travel beside the computing, elsewhere they stay
+    where they are.
 
-    A batch is asked for when the step before it has been handed to the device, not when that is done with it: a copy
-    on a stream of its own runs during that step, and the next one waits for it there. So no batch is taken from the
-    feed before its time, and what the feed raises comes at its batch. What ``augment`` selects stays in main memory:
-    a few numbers, by which the host splits a batch.
+    A batch is asked for when the step before it has been handed to the device, not when that is
+    done with it: a copy on a stream of its own runs during that step, and the next one waits for it
+    there. So no batch is taken from the feed before its time, and what the feed raises comes at its
+    batch. What ``augment`` selects stays in main memory: a few numbers, by which the host splits a
+    batch.
 
     Args:
         batches: in pinned memory. Closed with this.

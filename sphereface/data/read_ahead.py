@@ -1,4 +1,4 @@
-"""Encoded pictures one after another, read ahead of their decoding where each of them is a file."""
+"""Encoded images one after another, read ahead of their decoding where each of them is a file."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from concurrent.futures import ThreadPoolExecutor
 from .sources import Source
 
 Encoded = bytes | OSError
-_CHUNK = 64  # pictures read at a time: handing over to the thread and back costs as much as opening a few files
+_CHUNK = 64  # images read at a time: handing over to the thread and back costs as much as opening a few files
 
 
 def encoded(source: Source, indices: Sequence[int]) -> Iterator[Encoded]:
-    """For each picture its bytes, or why it cannot be read.
+    """For each image its bytes, or why it cannot be read.
 
-    Opening a file takes a quarter of the time of decoding a crop, on a network's disk many times that. So a thread
-    reads the next pictures while the caller decodes; neither holds the interpreter meanwhile. The thread ends with
-    the last picture: nothing stays that a fork or a pickle could trip over. From a mapped file, reading is a copy.
+    Opening a file takes a quarter of the time of decoding a crop, on a network's disk many times
+    that. So a thread reads the next images while the caller decodes; neither holds the interpreter
+    meanwhile. The thread ends with
+    the last image: nothing stays that a fork or a pickle could trip over. From a mapped file,
+    reading is a copy.
     """
     if source.mapped:
         yield from (_read_one(source, index) for index in indices)

@@ -1,4 +1,6 @@
-"""Where the records of a ``.rec`` are: its ``.idx``, or a walk through the file; and whether that is all of them."""
+"""Where the records of a ``.rec`` are: its ``.idx``, or a walk through the file; and whether that
+is all of them.
+"""
 
 from __future__ import annotations
 
@@ -30,12 +32,14 @@ def chunks(count: int) -> Iterator[slice]:
 
 
 def check_no_gaps(buffer: Buffer, offsets: npt.NDArray[np.int64], rows: npt.NDArray[np.int64], name: str) -> None:
-    """See that records end where the next one of the index begins, or the file ends: the index lacks none.
+    """See that records end where the next one of the index begins, or the file ends: the index
+    lacks none.
 
     Args:
         buffer: the file.
         offsets: (R,) where the records of the index begin, rising.
-        rows: (K,) those to look at; only their heads are read, and those of the parts of records that are cut.
+        rows: (K,) those to look at; only their heads are read, and those of the parts of records
+            that are cut.
         name: what to call the file in a message.
 
     Raises:
@@ -106,7 +110,8 @@ def find_records(buffer: Buffer, name: str) -> npt.NDArray[np.int64]:
 
 
 def read_index(path: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Keys and offsets of an ``.idx``, in its order; blank lines at its ends and a byte order mark are passed over.
+    """Keys and offsets of an ``.idx``, in its order; blank lines at its ends and a byte order mark
+    are passed over.
 
     Returns:
         Two (R,) int64 arrays.
@@ -145,7 +150,9 @@ def read_index(path: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]
 
 
 def _pairs(text: bytes, stop: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None:
-    """The two numbers of each line before ``stop``, read in blocks of lines; None where a line has not two."""
+    """The two numbers of each line before ``stop``, read in blocks of lines; None where a line has
+    not two.
+    """
     num_lines = text.count(b"\n", 0, stop) + 1
     keys, offsets = np.empty(num_lines, np.int64), np.empty(num_lines, np.int64)
     row = start = 0
@@ -167,7 +174,9 @@ def _pairs(text: bytes, stop: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[n
 
 
 def check_end(buffer: Buffer, path: Path, index: Path, last: int) -> None:
-    """Whether the last record of the index is whole: a copy that was cut short is noticed at once."""
+    """Whether the last record of the index is whole: a copy that was cut short is noticed at
+    once.
+    """
     if last >= len(buffer):
         raise UserError(
             f"{index}: points to byte {last}, {path.name} has {len(buffer)} · "

@@ -20,7 +20,7 @@ class _Header(NamedTuple):
 
 
 class Records:
-    """All records of one file, and which of them are pictures of whom.
+    """All records of one file, and which of them are images of whom.
 
     Args:
         buffer: the file.
@@ -34,7 +34,7 @@ class Records:
         self._counted = int(keys[self.by_key[-1]]) == len(keys) - 1  # each key from 0 on is there
 
     def images(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Rows of the pictures, and their labels."""
+        """Rows of the images, and their labels."""
         header = self._header()
         if header is None:
             rows = self.by_key
@@ -54,7 +54,9 @@ class Records:
         return rows, self._labels(rows, self._heads(rows).label) if given is None else given
 
     def _all_heads(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-        """The label of each record by key, and whether it has no picture; no gap between records stays unnoticed."""
+        """The label of each record by key, and whether it has no image; no gap between records
+        stays unnoticed.
+        """
         count = len(self.by_key)
         labels, empty = np.empty(count, np.float32), np.empty(count, np.bool_)
         for part in chunks(count):
@@ -105,7 +107,9 @@ class Records:
         return rows
 
     def _labels_of_ranges(self, header: _Header) -> npt.NDArray[np.int64] | None:
-        """Labels of the keys 1 … a − 1 by the identity records; None where those do not say it beyond doubt."""
+        """Labels of the keys 1 … a − 1 by the identity records; None where those do not say it
+        beyond doubt.
+        """
         identities = np.arange(header.first_identity, header.end)
         if len(identities) == 0 or not np.isin(identities, self.keys).all():
             return None

@@ -1,19 +1,22 @@
-"""RecordIO with image records: the ``.rec`` and ``.idx`` files of mxnet, read and written without it.
+"""RecordIO with image records: the ``.rec`` and ``.idx`` files of mxnet, read and written without
+it.
 
-All numbers are little-endian. A ``.rec`` is a sequence of parts without header or trailer (dmlc-core,
-``dmlc/recordio.h``)::
+All numbers are little-endian. A ``.rec`` is a sequence of parts without header or trailer
+(dmlc-core, ``dmlc/recordio.h``)::
 
     uint32 magic 0xced7230a | uint32 cflag << 29 | length | length bytes | zeros up to a multiple of 4
 
-cflag 0 is a whole record. Where a record holds the magic itself at a multiple of 4 bytes from its start, the writer
-cuts there and drops those 4 bytes: its first part has cflag 1, those between 2, the last 3. A magic at another place
-stays, so records cannot be found by searching for it.
+cflag 0 is a whole record. Where a record holds the magic itself at a multiple of 4 bytes from its
+start, the writer
+cuts there and drops those 4 bytes: its first part has cflag 1, those between 2, the last 3. A magic
+at another place stays, so records cannot be found by searching for it.
 
-A record begins with 24 bytes (mxnet, ``src/io/image_recordio.h``; ``IRHeader`` of ``mxnet/recordio.py``)::
+A record begins with 24 bytes (mxnet, ``src/io/image_recordio.h``; ``IRHeader`` of
+``mxnet/recordio.py``)::
 
     uint32 flag | float32 label | uint64 id | uint64 id2
 
-With flag n > 0, n float32 labels follow, and ``label`` is not used. The rest is the encoded picture.
+With flag n > 0, n float32 labels follow, and ``label`` is not used. The rest is the encoded image.
 
 An ``.idx`` is text: a line ``key <tab> offset`` for each record, in the order of the file.
 """
@@ -52,7 +55,7 @@ class Heads(NamedTuple):
         second: (R,) float32, the second of several labels; NaN where there is none.
         id: (R,) uint64.
         flag: (R,) int64: number of labels of an array, 0 for a single one.
-        empty: (R,) bool: there is no picture.
+        empty: (R,) bool: there is no image.
     """
 
     label: npt.NDArray[np.float32]
@@ -69,7 +72,7 @@ class Heads(NamedTuple):
 # -------------------------------------------------------------------- reading
 
 
-def read_picture(buffer: Buffer, offset: int, label: float | None = None) -> bytes:
+def read_image(buffer: Buffer, offset: int, label: float | None = None) -> bytes:
     """Return the encoded image of the record at an offset.
 
     Args:
@@ -101,7 +104,9 @@ def _check_label(found: float, label: float | None) -> None:
 
 
 def read_content(buffer: Buffer, offset: int) -> bytes:
-    """The whole record at an offset, its parts joined. Raises OSError where no whole record is there."""
+    """The whole record at an offset, its parts joined. Raises OSError where no whole record is
+    there.
+    """
     return _joined(buffer, offset)[0]
 
 
@@ -132,7 +137,7 @@ def _read_part(buffer: Buffer, offset: int) -> tuple[int, bytes, int]:
 
 
 def _content_start(content: bytes, offset: int) -> int:
-    """Where the picture begins inside a record."""
+    """Where the image begins inside a record."""
     start = _HEAD.size + 4 * _HEAD.unpack_from(content)[0] if len(content) >= _HEAD.size else _HEAD.size
     if start > len(content):
         raise OSError(f"the record at byte {offset} is too short: {len(content)} bytes")
@@ -204,17 +209,17 @@ def _read_cut_head(buffer: Buffer, offset: int, heads: Heads, row: np.intp) -> N
 # -------------------------------------------------------------------- writing
 
 
-def record_content(label: float | Sequence[float], number: int, picture: bytes = b"") -> bytes:
+def record_content(label: float | Sequence[float], number: int, image: bytes = b"") -> bytes:
     """A record as mxnet packs it (``mxnet.recordio.pack``).
 
     Args:
         label: one label (flag 0), or several (flag n).
         number: its id, which is its key as well.
-        picture: encoded.
+        image: encoded.
     """
     if isinstance(label, (int, float)):
-        return _HEAD.pack(0, label, number, 0) + picture
-    return _HEAD.pack(len(label), 0.0, number, 0) + struct.pack(f"<{len(label)}f", *label) + picture
+        return _HEAD.pack(0, label, number, 0) + image
+    return _HEAD.pack(len(label), 0.0, number, 0) + struct.pack(f"<{len(label)}f", *label) + image
 
 
 class RecordWriter:

@@ -1,7 +1,8 @@
-"""The order of training: endless, shuffled anew each epoch, and a function of (seed, epoch, index) alone.
+"""The order of training: endless, shuffled anew each epoch, and a function of (seed, epoch, index)
+alone.
 
-Nothing is drawn in sequence, so any batch can be computed without those before it: that is what makes a resume
-exact to the image, whatever the number of workers or of processes.
+Nothing is drawn in sequence, so any batch can be computed without those before it: that is what
+makes a resume exact to the image, whatever the number of workers or of processes.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ NEWEST = max(ORDERS)
 
 
 class Selected(NamedTuple):
-    """To which pictures of a batch one augmentation happens.
+    """To which images of a batch one augmentation happens.
 
     Attributes:
         rows: (k,) int64 in [0, B), increasing.
@@ -41,7 +42,7 @@ class Selected(NamedTuple):
 
 @dataclass(frozen=True)
 class Draw:
-    """The pictures of one batch and how each is augmented.
+    """The images of one batch and how each is augmented.
 
     Attributes:
         indices: (B,) int64 into the source.
@@ -59,20 +60,22 @@ class Draw:
 class BatchOrder(Sampler[Draw]):
     """Yields the draws of the batches from position ``start`` on, without end.
 
-    Position p of the stream is place p mod N of epoch p // N. A batch holds the next B positions, so it may span two
-    epochs and none is ever short. An epoch has N slots in a random order, and an image in each: every image once, or,
-    with ``balance``, as often as its weight says, rounded down or up.
+    Position p of the stream is place p mod N of epoch p // N. A batch holds the next B positions,
+    so it may span two epochs and none is ever short. An epoch has N slots in a random order, and an
+    image in each: every image once, or, with ``balance``, as often as its weight says, rounded down
+    or up.
 
     Args:
         num_images: N, the size of the source.
         batch_size: B, of all processes together.
         seed: of the order and of every augmentation.
         augmentation: what may happen to an image.
-        start: position of the first image: the number of images that were trained on, by all processes.
+        start: position of the first image: the number of images that were trained on, by all
+            processes.
         balance: how often the images of each identity come; None: each once an epoch.
         version: which of :data:`ORDERS`.
-        rank, num_ranks: this process and how many there are; each yields its B / num_ranks of every batch, and those
-            of rank 0, 1, … one after the other are the batch of a single process.
+        rank, num_ranks: this process and how many there are; each yields its B / num_ranks of every
+            batch, and those of rank 0, 1, … one after the other are the batch of a single process.
 
     Attributes:
         share: B / num_ranks, the length of what this process yields.
@@ -132,7 +135,7 @@ class BatchOrder(Sampler[Draw]):
 
 
 def _select(kind: Kind, uniforms: npt.NDArray[np.float32]) -> Selected:
-    """The first number of a picture decides whether it happens, the others how strongly."""
+    """The first number of an image decides whether it happens, the others how strongly."""
     rows = np.flatnonzero(uniforms[:, 0] < kind.p)
     return Selected(rows, kind.strengths(uniforms[rows, 1:]))
 

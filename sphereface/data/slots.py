@@ -1,7 +1,9 @@
-"""What the orders of training have in common: an epoch of N slots, an image a slot, and what is drawn for each slot.
+"""What the orders of training have in common: an epoch of N slots, an image a slot, and what is
+drawn for each slot.
 
-:mod:`sphereface.data.keyed_order` is the order of new runs. :mod:`sphereface.data.stored_order` is that of runs that an
-earlier build began. :class:`sphereface.data.sampler.BatchOrder` cuts either into batches.
+:mod:`sphereface.data.keyed_order` is the order of new runs. :mod:`sphereface.data.stored_order` is
+that of runs that an earlier build began. :class:`sphereface.data.sampler.BatchOrder` cuts either
+into batches.
 """
 
 from __future__ import annotations
@@ -23,8 +25,8 @@ class Augmentation:
     """What may happen to a training crop; the recipe's is the mirror alone.
 
     Attributes:
-        mirror: each picture is mirrored left-right with probability ½.
-        crop_shift: each picture is moved by up to so many pixels either way, its border replicated.
+        mirror: each image is mirrored left-right with probability ½.
+        crop_shift: each image is moved by up to so many pixels either way, its border replicated.
         augment: the others, each with its probability.
     """
 
@@ -33,7 +35,9 @@ class Augmentation:
     augment: Augment = field(default_factory=Augment)
 
     def streams(self) -> dict[str, tuple[int, int]]:
-        """By the name of each enabled augmentation: its stream, and how many numbers it takes for an image."""
+        """By the name of each enabled augmentation: its stream, and how many numbers it takes for
+        an image.
+        """
         kinds = enumerate(self.augment.kinds().items())
         return {name: (AUGMENT + row, 1 + kind.columns) for row, (name, kind) in kinds if kind.p > 0}
 
@@ -43,7 +47,8 @@ class Balance(NamedTuple):
 
     Attributes:
         firsts: (C + 1,) int64; the images of identity c are ``firsts[c]`` … ``firsts[c + 1]`` − 1.
-        strength: 1: every identity equally often; between 0 and 1: n^(−strength) an image, of an identity with n.
+        strength: 1: every identity equally often; between 0 and 1: n^(−strength) an image, of an
+            identity with n.
     """
 
     firsts: npt.NDArray[np.int64]
@@ -70,7 +75,9 @@ class Order(Protocol):
     """An order of training, a function of (seed, epoch, place) alone."""
 
     def slots(self, epoch: int, start: int, stop: int) -> Slots:
-        """Return what is drawn for the slots at the places from ``start`` to ``stop`` − 1 of an epoch."""
+        """Return what is drawn for the slots at the places from ``start`` to ``stop`` − 1 of an
+        epoch.
+        """
         ...
 
 

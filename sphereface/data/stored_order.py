@@ -1,7 +1,9 @@
-"""The order of runs that builds before ``meta.order`` began, number for number, so that they resume exactly.
+"""The order of runs that builds before ``meta.order`` began, number for number, so that they resume
+exactly.
 
-It draws whole epochs in sequence, with numpy's generators. Each process holds them: 25 bytes an image, 8 more with
-``balance``, 4 for each number of an augmentation, and as much time at the start of each epoch.
+It draws whole epochs in sequence, with numpy's generators. Each process holds them: 25 bytes an
+image, 8 more with ``balance``, 4 for each number of an augmentation, and as much time at the start
+of each epoch.
 """
 
 from __future__ import annotations

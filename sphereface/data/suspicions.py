@@ -1,4 +1,6 @@
-"""What may be wrong with a training set: each suspicion with its number, and the threshold that it passed."""
+"""What may be wrong with a training set: each suspicion with its number, and the threshold that it
+passed.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +69,8 @@ class Suspicion:
 def near_duplicates(source: Source, seen: Seen, findings: Findings) -> list[Suspicion]:
     """Find near-duplicates among the clean images of a source.
 
-    Of a group within an identity, all but the first are to be left out. If a group has several identities, it is not
+    Of a group within an identity, all but the first are to be left out. If a group has several
+    identities, it is not
     known which label is right: all its images are to be left out.
     """
     clean = np.flatnonzero(findings.keep)
@@ -94,7 +97,8 @@ def several_faces(source: Source, paths: Sequence[str], several: Collection[str]
     Args:
         source: the crops.
         paths: N, of the crops relative to their folder, with slashes.
-        several: names of the images, relative to their folder, as ``sphereface align`` reports them.
+        several: names of the images, relative to their folder, as ``sphereface align`` reports
+            them.
     """
     known = {PurePosixPath(name).with_suffix("") for name in several}
     rows = [row for row, path in enumerate(paths) if PurePosixPath(path).with_suffix("") in known]

@@ -1,7 +1,7 @@
 """The members of a tar file, from its headers alone: nothing is extracted, and no link is followed.
 
-The formats are those of POSIX (ustar and pax) and of GNU. Python's :mod:`tarfile` is not used: it takes a header that
-is cut in half for the end of the archive, and needs six times as long.
+The formats are those of POSIX (ustar and pax) and of GNU. Python's :mod:`tarfile` is not used: it
+takes a header that is cut in half for the end of the archive, and needs six times as long.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ def tar_members(buffer: Buffer, path: Path) -> Iterator[Member]:
         path: for messages.
 
     Raises:
-        UserError: it is no tar file, compressed, cut off (inside a member or before its end mark of two blocks of
-            zeros), or more follows behind its end mark.
+        UserError: it is no tar file, compressed, cut off (inside a member or before its end mark of
+            two blocks of zeros), or more follows behind its end mark.
     """
     offset, total = 0, len(buffer)
     longer: dict[str, bytes] = {}  # what an extended header says of the next member
@@ -126,7 +126,9 @@ def _next(start: int, size: int, total: int, path: Path, name: str) -> int:
 
 
 def _extended(content: bytes, kind: bytes, path: Path) -> dict[str, bytes]:
-    """Return what an extended header says: a long name of GNU's, or the records of pax, ``length key=value``."""
+    """Return what an extended header says: a long name of GNU's, or the records of pax, ``length
+    key=value``.
+    """
     if len(content) > _LONGEST_NAME:
         raise UserError(f"{path}: got a header of {len(content):,} bytes · allowed: {_LONGEST_NAME:,} · copy it again")
     if kind == b"L":

@@ -1,4 +1,6 @@
-"""Any source into tar shards, as WebDataset reads them: ``<identity>/<number>.jpg`` and ``….cls`` for each image."""
+"""Any source into tar shards, as WebDataset reads them: ``<identity>/<number>.jpg`` and ``….cls``
+for each image.
+"""
 
 from __future__ import annotations
 
@@ -34,10 +36,11 @@ def pack_tar(
 ) -> list[Path]:
     """Write a source to one tar file, or to shards called ``<name>-00000-of-00010.tar``.
 
-    The same source gives the same bytes. Images stay byte for byte, unless ``encoding`` is given. ``.cls`` holds the
-    label; the folder holds the identity's name, where it has one. All files are written under names of their own, and
-    renamed at the end: whatever interrupts this, no set is there that is read as a whole one. Of two processes that
-    pack to one folder at once, the second ends at once.
+    The same source gives the same bytes. Images stay byte for byte, unless ``encoding`` is given.
+    ``.cls`` holds the label; the folder holds the identity's name, where it has one. All files are
+    written under names of their own, and
+    renamed at the end: whatever interrupts this, no set is there that is read as a whole one. Of
+    two processes that pack to one folder at once, the second ends at once.
 
     Args:
         source: of the images.
@@ -51,8 +54,8 @@ def pack_tar(
         The files, in the order of the images.
 
     Raises:
-        UserError: there are no images, a file is there already, an identity's name is no folder's, an image cannot be
-            read, or the disk is full. What was begun is removed.
+        UserError: there are no images, a file is there already, an identity's name is no folder's,
+            an image cannot be read, or the disk is full. What was begun is removed.
     """
     if len(source) == 0:
         raise UserError(f"{tar}: got no images to pack · allowed: a source with one or more · nothing was written")
@@ -76,7 +79,9 @@ def shards_of(tar: Path) -> list[Path]:
 
 
 def _check_target(tar: Path) -> None:
-    """Refuse to replace a file. Shards of a pack that was killed while it renamed them are removed."""
+    """Refuse to replace a file. Shards of a pack that was killed while it renamed them are
+    removed.
+    """
     if left_by_killed(tar):
         for path in shards_of(tar):
             path.unlink()

@@ -24,7 +24,8 @@ def open_text(path: Path) -> TextIO:
 
 
 def text_lines(text: bytes, name: str, *, strict: bool = False) -> list[str]:
-    r"""Split a text file into its lines: all that stands before ``\n``, ``\r\n`` or ``\r``, blanks included.
+    r"""Split a text file into its lines: all that stands before ``\n``, ``\r\n`` or ``\r``, blanks
+    included.
 
     Args:
         text: the file.
@@ -32,7 +33,8 @@ def text_lines(text: bytes, name: str, *, strict: bool = False) -> list[str]:
         strict: refuse what is no UTF-8; else such bytes are kept as names of files keep them.
 
     Raises:
-        UserError: it is no text, with the line: it holds a NUL, is UTF-16, or (if ``strict``) no UTF-8.
+        UserError: it is no text, with the line: it holds a NUL, is UTF-16, or (if ``strict``) no
+            UTF-8.
     """
     if text[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise UserError(f"{name}: cannot be read as UTF-8 text (it is UTF-16) · save it as UTF-8")

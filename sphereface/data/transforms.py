@@ -24,10 +24,12 @@ def to_input(
 
     Args:
         images: (B, H, W, 3) uint8 in [0, 255], BGR.
-        spec: channel order and scale of the network's input; SphereFace's is BGR, (pixel − 127.5) / 128.
-        mirror: (B,) bool, which pictures to mirror left-right; None mirrors none.
+        spec: channel order and scale of the network's input; SphereFace's is BGR, (pixel − 127.5) /
+            128.
+        mirror: (B,) bool, which images to mirror left-right; None mirrors none.
         size: (h, w) to shrink to, at most (H, W); None leaves the size as it is.
-        selected: the rows and strengths of each augmentation (see :func:`~sphereface.data.augment.augment`).
+        selected: the rows and strengths of each augmentation (see
+            :func:`~sphereface.data.augment.augment`).
 
     Returns:
         (B, 3, h, w) float32 as ``spec`` says, laid out channels-last in memory.
@@ -59,7 +61,9 @@ def _mirrored(images: torch.Tensor, pixels: torch.Tensor, mirror: torch.Tensor) 
 
 
 def shrunk(images: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
-    """Each pixel the mean of those that it stands for. (B, 3, H, W) floating point → (B, 3, h, w)."""
+    """Each pixel the mean of those that it stands for. (B, 3, H, W) floating point → (B, 3, h,
+    w).
+    """
     height, width = size
     return F.interpolate(images, (height, width), mode="area")
 

@@ -1,17 +1,16 @@
 """The one way to walk a folder of images: for training, evaluation, alignment and search alike.
 
-==========================================  ==========================================================================
-what lies in the folder                     what happens
-==========================================  ==========================================================================
-an image, by its suffix, at any depth       taken
-a file of another suffix                    counted by its suffix
-a FIFO, a socket, a device                  never opened, counted
-a link that leads nowhere                   counted
-a link to a folder                          followed once; not followed and counted where it leads back into the walk
-a folder that may not be read or entered    an error: the rest would be a part taken for the whole
-a name that starts with a dot,              passed over in silence: systems put them there
-``Thumbs.db``, ``__MACOSX`` and the like
-==========================================  ==========================================================================
+==========================================
+========================================================================== what lies in the folder
+what happens ==========================================
+========================================================================== an image, by its suffix,
+at any depth       taken a file of another suffix                    counted by its suffix a FIFO, a
+socket, a device                  never opened, counted a link that leads nowhere
+counted a link to a folder                          followed once; not followed and counted where it
+leads back into the walk a folder that may not be read or entered    an error: the rest would be a
+part taken for the whole a name that starts with a dot,              passed over in silence: systems
+put them there ``Thumbs.db``, ``__MACOSX`` and the like ==========================================
+==========================================================================
 """
 
 from __future__ import annotations
@@ -54,7 +53,8 @@ class Walked:
     Attributes:
         root: the folder.
         names: of all images, relative to ``root``, with forward slashes, sorted as texts.
-        passed_over: what was not read: suffix in lower case, or one of the constants above → how many.
+        passed_over: what was not read: suffix in lower case, or one of the constants above → how
+            many.
         folders: the folders in ``root`` that were entered.
     """
 
@@ -79,11 +79,12 @@ class Walked:
         return sorted(set(self.folders) - {name.partition("/")[0] for name in self.names})
 
     def identities(self) -> dict[str, list[str]]:
-        """The images by identity: the first folder of each; whatever lies below it belongs to that identity.
+        """The images by identity: the first folder of each; whatever lies below it belongs to that
+        identity.
 
         Returns:
-            Identity → names of its images. Both are sorted by Unicode's composed form. Folders whose names differ in
-            Unicode's form alone are one identity.
+            Identity → names of its images. Both are sorted by Unicode's composed form. Folders
+            whose names differ in Unicode's form alone are one identity.
         """
         found: dict[str, list[str]] = {}
         for name in self.names:
@@ -93,7 +94,9 @@ class Walked:
         return {identity: sorted(found[identity], key=nfc) for identity in sorted(found)}
 
     def not_read(self) -> str:
-        """Return '37 files were not read: 30 .heic, 7 .tiff' with what is allowed; empty where there are none."""
+        """Return '37 files were not read: 30 .heic, 7 .tiff' with what is allowed; empty where
+        there are none.
+        """
         total = self.passed_over.total()
         if not total:
             return ""
@@ -109,7 +112,8 @@ class Walked:
 def walk_images(root: Path | str) -> Walked:
     """List every image below a folder, at any depth, and count what is not read. No file is opened.
 
-    Memory: the names. Links to folders are followed; a link that leads back into the walk is counted.
+    Memory: the names. Links to folders are followed; a link that leads back into the walk is
+    counted.
 
     Args:
         root: the folder.
@@ -141,7 +145,8 @@ def walk_images(root: Path | str) -> Walked:
 
 
 def say_left_out(walked: Walked, *, loose: Sequence[str] = (), num_deeper: int = 0) -> None:
-    """Log, a line each, what of a folder or a zip of identities is not taken, and what is taken from deeper folders.
+    """Log, a line each, what of a folder or a zip of identities is not taken, and what is taken
+    from deeper folders.
 
     Args:
         walked: what lies there.
@@ -167,12 +172,16 @@ def is_image(name: str) -> bool:
 
 
 def is_of_the_system(name: str) -> bool:
-    """Say whether systems put a file or folder of this name beside images: hidden ones, ``Thumbs.db``, ``__MACOSX``."""
+    """Say whether systems put a file or folder of this name beside images: hidden ones,
+    ``Thumbs.db``, ``__MACOSX``.
+    """
     return name.startswith(".") or name.lower() in _OF_THE_SYSTEM
 
 
 def what_is(name: str) -> str:
-    """Return how a file that is no image is counted: by its suffix in lower case, where it has a short one."""
+    """Return how a file that is no image is counted: by its suffix in lower case, where it has a
+    short one.
+    """
     suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122
     if not suffix:
         return NO_SUFFIX
@@ -180,14 +189,16 @@ def what_is(name: str) -> str:
 
 
 def what_lies_at(path: Path | str, key: str = "") -> str:
-    """Say whether ``"folder"``, ``"file"``, ``"nothing"`` or ``"something else"`` (a FIFO, a device) is at a path.
+    """Say whether ``"folder"``, ``"file"``, ``"nothing"`` or ``"something else"`` (a FIFO, a
+    device) is at a path.
 
     Args:
         path: any.
         key: the setting that names it, for messages.
 
     Raises:
-        UserError: nobody can say: a folder above it may not be entered, or the path is too long or holds a NUL.
+        UserError: nobody can say: a folder above it may not be entered, or the path is too long or
+            holds a NUL.
     """
     try:
         mode = os.stat(path).st_mode  # noqa: PTH116 -- a text may be given
@@ -202,7 +213,8 @@ def what_lies_at(path: Path | str, key: str = "") -> str:
 
 
 def check_readable(path: Path | str, key: str) -> None:
-    """Refuse a path that cannot be looked at, and a folder that may not be read or entered. Nothing there is allowed.
+    """Refuse a path that cannot be looked at, and a folder that may not be read or entered. Nothing
+    there is allowed.
 
     Raises:
         UserError: see :func:`what_lies_at` and :func:`walk_images`.
@@ -212,7 +224,8 @@ def check_readable(path: Path | str, key: str) -> None:
 
 
 def check_writable(path: Path) -> None:
-    """Refuse a file that cannot be written, before hours of work. Folders that are not there yet are allowed.
+    """Refuse a file that cannot be written, before hours of work. Folders that are not there yet
+    are allowed.
 
     Raises:
         UserError: a folder is there, or the folder above is none, or may not be written to.
@@ -258,7 +271,9 @@ def _kind(entry: os.DirEntry[str]) -> str:
 
 
 def _is_entered(entry: os.DirEntry[str], name: str, start: str, entered: set[tuple[str, str]]) -> bool:
-    """Whether a folder is entered: a link is not where it leads to a folder above it, or to one that is read anyway."""
+    """Whether a folder is entered: a link is not where it leads to a folder above it, or to one
+    that is read anyway.
+    """
     if not entry.is_symlink():
         return True
     target = os.path.join(os.path.realpath(entry.path), "")  # noqa: PTH118

@@ -1,7 +1,7 @@
 """What an embedding is worth: images to embeddings, embeddings to results, results to reports.
 
-Each name is imported when it is used: a table of embeddings is evaluated without PyTorch, two images are compared
-without what draws charts.
+Each name is imported when it is used: a table of embeddings is evaluated without PyTorch, two
+images are compared without what draws charts.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What a cosine means: the probability of one person, and thresholds at stated false accept rates.
 
-Both are learnt from the scores of an evaluation and kept beside the checkpoint as ``NAME.calibration.json``, tied to it
-by its SHA-256 and by the use of mirror images. Scores are plain cosines without a mean subtracted, because two
-photographs have none of their own.
+Both are learnt from the scores of an evaluation and kept beside the checkpoint as
+``NAME.calibration.json``, tied to it by its SHA-256 and by the use of mirror images. Scores are
+plain cosines without a mean subtracted, because two photographs have none of their own.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ _MIRROR = {
 
 @dataclass(frozen=True)
 class Threshold:
-    """Accept a cosine above ``threshold``: of impostor pairs at most the share ``far`` passes, of genuine ones ``tar``.
+    """Accept a cosine above ``threshold``: of impostor pairs at most the share ``far`` passes, of
+    genuine ones ``tar``.
 
     ``num_impostor`` is how many impostor pairs it was measured on.
     """
@@ -65,10 +66,13 @@ class Calibration:
         checkpoint_sha256: the checkpoint that it belongs to.
         flip: embeddings are of image and mirror image.
         source: the pairs that it was learnt from, for people.
-        slope, offset: P(one person) = 1 / (1 + exp(−(slope × cosine + offset))), where ``prior`` of the pairs are.
+        slope, offset: P(one person) = 1 / (1 + exp(−(slope × cosine + offset))), where ``prior`` of
+            the pairs are.
         prior: the share of genuine pairs among those that it was learnt from.
-        thresholds: at each false accept rate that rests on ten impostor pairs or more, from the highest down.
-        mirror: ``"join"``, ``"add"`` or ``"none"``: how the embeddings of image and mirror image became one; empty:
+        thresholds: at each false accept rate that rests on ten impostor pairs or more, from the
+            highest down.
+        mirror: ``"join"``, ``"add"`` or ``"none"``: how the embeddings of image and mirror image
+            became one; empty:
             joined with ``flip``, as in files that do not say it.
     """
 
@@ -90,7 +94,8 @@ class Calibration:
 
         Args:
             cosine: in [−1, 1].
-            prior: the share of genuine pairs among those that are met; None: as many as in the evaluation.
+            prior: the share of genuine pairs among those that are met; None: as many as in the
+                evaluation.
         """
         if prior is not None and not 0 < prior < 1:
             raise UserError(f"prior: got {prior} · allowed: a number between 0 and 1")
@@ -100,8 +105,9 @@ class Calibration:
     def at(self, far: float | None = None) -> Threshold:
         """The threshold at a false accept rate.
 
-        None: at the lowest rate that accepts :data:`LEAST_TAR` of the genuine pairs, since a lower one refuses too many
-        of them. Where there is none, at the highest rate; its threshold is weak (:attr:`Threshold.weak`).
+        None: at the lowest rate that accepts :data:`LEAST_TAR` of the genuine pairs, since a lower
+        one refuses too many of them. Where there is none, at the highest rate; its threshold is
+        weak (:attr:`Threshold.weak`).
 
         Raises:
             UserError: the evaluation has none at that rate.
@@ -122,18 +128,20 @@ def fit_calibration(
 ) -> Calibration:
     """Learn what cosines mean from pairs that are known.
 
-    Platt's way (1999): logistic regression on the score with targets (N₊ + 1) / (N₊ + 2) and 1 / (N₋ + 2), which keeps
-    it finite where the two kinds do not overlap, by Newton's method.
+    Platt's way (1999): logistic regression on the score with targets (N₊ + 1) / (N₊ + 2) and 1 /
+    (N₋ + 2), which keeps it finite where the two kinds do not overlap, by Newton's method.
 
     Args:
-        cosines: (P,) float64. Pairs without a score (NaN) are left out of the regression; in the thresholds the
-            genuine ones count as rejected.
+        cosines: (P,) float64. Pairs without a score (NaN) are left out of the regression; in the
+            thresholds the genuine ones count as rejected.
         same: (P,) bool.
         checkpoint_sha256, mirror, source: see :class:`Calibration`.
-        num_repeated: impostor pairs with a score that the list has before; thresholds do not rest on them.
+        num_repeated: impostor pairs with a score that the list has before; thresholds do not rest
+            on them.
 
     Raises:
-        UserError: too few pairs with a score for any threshold, or cosines that do not tell one person from two.
+        UserError: too few pairs with a score for any threshold, or cosines that do not tell one
+            person from two.
     """
     defined = np.isfinite(cosines)
     genuine, impostor = int((same & defined).sum()), int((~same & defined).sum())
@@ -166,7 +174,8 @@ def fit_calibration(
 
 
 def platt(scores: FloatArray, same: BoolArray) -> tuple[float, float]:
-    """Slope and offset of the logistic regression of ``same`` (P,) on ``scores`` (P,), with Platt's targets.
+    """Slope and offset of the logistic regression of ``same`` (P,) on ``scores`` (P,), with Platt's
+    targets.
 
     Minimises −Σ t log p + (1 − t) log(1 − p), p = 1 / (1 + exp(−(slope × score + offset))).
     """
@@ -193,8 +202,9 @@ def platt(scores: FloatArray, same: BoolArray) -> tuple[float, float]:
 def calibration_path(file: Path, *, is_checkpoint: bool = True) -> Path:
     """Return where the calibration of a file lies.
 
-    A checkpoint ``best.pt`` has ``best.calibration.json`` beside it. An ONNX file or a table has its whole name in
-    front, ``best.npz.calibration.json``, because it may lie beside a checkpoint of the same name.
+    A checkpoint ``best.pt`` has ``best.calibration.json`` beside it. An ONNX file or a table has
+    its whole name in front, ``best.npz.calibration.json``, because it may lie beside a checkpoint
+    of the same name.
     """
     return file.with_suffix(".calibration.json") if is_checkpoint else file.with_name(f"{file.name}.calibration.json")
 
@@ -226,7 +236,8 @@ def read_calibration(path: Path, *, checkpoint_sha256: str, mirror: str) -> Cali
         mirror: ``"join"``, ``"add"`` or ``"none"``.
 
     Raises:
-        UserError: the file is missing or malformed, or was made for another checkpoint or other embeddings.
+        UserError: the file is missing or malformed, or was made for another checkpoint or other
+            embeddings.
     """
     remake = f"make one: sphereface eval --ckpt … --mirror {mirror} --calibrate"
     try:

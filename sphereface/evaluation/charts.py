@@ -1,4 +1,6 @@
-"""Draw the charts of reports with matplotlib: into axes, as a figure for PNG files and TensorBoard, as SVG for HTML."""
+"""Draw the charts of reports with matplotlib: into axes, as a figure for PNG files and TensorBoard,
+as SVG for HTML.
+"""
 
 from __future__ import annotations
 
@@ -41,8 +43,9 @@ def draw_roc(
 ) -> None:
     """Draw TAR over FAR. FAR has a log axis, because recognisers differ at low rates.
 
-    The legend holds AUC and EER. Points mark TAR at the usual false accept rates that the impostor pairs resolve.
-    The region with fewer than :data:`~sphereface.metrics.MIN_IMPOSTORS` impostor pairs is shaded.
+    The legend holds AUC and EER. Points mark TAR at the usual false accept rates that the impostor
+    pairs resolve. The region with fewer than :data:`~sphereface.metrics.MIN_IMPOSTORS` impostor
+    pairs is shaded.
 
     Args:
         axes: where to draw.
@@ -109,7 +112,8 @@ def draw_scores(axes: Axes, genuine_counts: IntArray, impostor_counts: IntArray,
 
 
 def draw_folds(axes: Axes, accuracies: FloatArray) -> None:
-    """Draw the accuracy of each fold and a line at their mean. The axis of the accuracy does not start at 0.
+    """Draw the accuracy of each fold and a line at their mean. The axis of the accuracy does not
+    start at 0.
 
     Args:
         axes: where to draw.
@@ -156,7 +160,8 @@ def draw_discard(axes: Axes, fractions: FloatArray, errors: Mapping[str, FloatAr
 
 
 def figure_of(chart: Chart, size: tuple[float, float] = _FIGURE_SIZE) -> Figure:
-    """Return the chart as a figure with its title, for a PNG file or TensorBoard. No global state changes.
+    """Return the chart as a figure with its title, for a PNG file or TensorBoard. No global state
+    changes.
 
     Args:
         chart: of a result.
@@ -170,8 +175,8 @@ def figure_of(chart: Chart, size: tuple[float, float] = _FIGURE_SIZE) -> Figure:
 def svg_of(chart: Chart, prefix: str = "") -> str:
     """Return the chart as an ``<svg>`` element for a page that has the variables of page.css.
 
-    It has no title, because the page shows one above it. Its colours are CSS variables, its text is text, and its
-    width is that of the element around it.
+    It has no title, because the page shows one above it. Its colours are CSS variables, its text is
+    text, and its width is that of the element around it.
 
     Args:
         chart: of a result.
@@ -225,9 +230,11 @@ def _power(rate: float) -> str:
 
 
 def _thinned(false_accepts: IntArray) -> IntArray:
-    """Return the rows of a curve that a chart with a log axis needs, rising: the last of each count of false accepts.
+    """Return the rows of a curve that a chart with a log axis needs, rising: the last of each count
+    of false accepts.
 
-    Between two of them the curve moves by less than a line's width. The cost does not grow with the curve's length
+    Between two of them the curve moves by less than a line's width. The cost does not grow with the
+    curve's length
     but for the binary search: the curve of all pairs of a folder has millions of points.
     """
     most = int(false_accepts[-1])

@@ -46,7 +46,8 @@ def unreadable(path: Path, error: Exception, what: str) -> UserError:
 
 
 def lines_of(path: Path, what: str) -> Iterator[tuple[int, str]]:
-    """(number from 1, line without blanks at its ends) of each line that is not blank; at least one.
+    """(number from 1, line without blanks at its ends) of each line that is not blank; at least
+    one.
 
     Raises:
         UserError: the file cannot be read, or has no such line.
@@ -68,7 +69,8 @@ def lines_of(path: Path, what: str) -> Iterator[tuple[int, str]]:
 
 
 def integer_blocks(path: Path, what: str) -> Iterator[Int32Array]:
-    """Lines of integers separated by spaces or tabs, a million lines at a time. Blank lines are passed over.
+    """Lines of integers separated by spaces or tabs, a million lines at a time. Blank lines are
+    passed over.
 
     Args:
         path: the file.
@@ -79,8 +81,9 @@ def integer_blocks(path: Path, what: str) -> Iterator[Int32Array]:
 
     Raises:
         UserError: the file cannot be read.
-        ValueError: a line has another number of columns than the first of its block, or a field that is no int32.
-            Neither numpy's message nor its line number is fit for a user: read the lines again to find the fault.
+        ValueError: a line has another number of columns than the first of its block, or a field
+            that is no int32. Neither numpy's message nor its line number is fit for a user: read
+            the lines again to find the fault.
     """
     with open_columns(path, what) as file:
         while True:
@@ -99,7 +102,9 @@ def is_integer(field: str) -> bool:
 
 
 def finite_number(field: str) -> float | None:
-    """Return a decimal number in ASCII; None for all else, such as ``1_000``, which Python reads, ``nan`` or 1e999."""
+    """Return a decimal number in ASCII; None for all else, such as ``1_000``, which Python reads,
+    ``nan`` or 1e999.
+    """
     value = float(field) if _NUMBER.fullmatch(field) else math.inf
     return value if math.isfinite(value) else None
 

@@ -60,7 +60,8 @@ def compare(a: Result, b: Result, undefined_embeddings: tuple[int, int] = (0, 0)
         undefined_embeddings: of A and of B, images whose embedding is zero or not finite.
 
     Raises:
-        UserError: they are no pairs, or the list has no folds and no view 1, so there is no accuracy to compare.
+        UserError: they are no pairs, or the list has no folds and no view 1, so there is no
+            accuracy to compare.
     """
     if not isinstance(a, PairsResult) or not isinstance(b, PairsResult):
         raise UserError("--compare: got a set that is no list of pairs · allowed: lists that yield an accuracy")

@@ -1,4 +1,6 @@
-"""Picture files to embeddings: decoded ahead of the network by threads, each batch with its mirror images."""
+"""Image files to embeddings: decoded ahead of the network by threads, each batch with its mirror
+images.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from ..data.images import BadImage, Picture, decode_into, read_encoded
+from ..data.images import BadImage, EncodedImage, decode_into, read_encoded
 from ..data.transforms import to_input
 from ..errors import UserError, listed
 from ..models import Backbone
@@ -29,7 +31,7 @@ R = TypeVar("R")
 
 def embed_files(
     model: Backbone,
-    files: Sequence[Picture],
+    files: Sequence[EncodedImage],
     *,
     device: torch.device | str,
     flip: bool = True,
@@ -39,27 +41,28 @@ def embed_files(
     progress: str | None = None,
     num_files: int | None = None,
 ) -> npt.NDArray[np.float32]:
-    """Embed picture files.
+    """Embed image files.
 
-    A crop as high as the network's input (``model.input_spec``) and wider, or as wide and higher, is cut to its centre
-    (:func:`~sphereface.data.images.centre_crop`); any other size is an error.
+    A crop as high as the network's input (``model.input_spec``) and wider, or as wide and higher,
+    is cut to its centre (:func:`~sphereface.data.images.centre_crop`); any other size is an error.
 
     Args:
         model: (B, 3, H, W) float → (B, D). Run in evaluation mode and left in the mode it was in.
-        files: N pictures, aligned crops: paths, or anything else with ``read_bytes``.
+        files: N images, aligned crops: paths, or anything else with ``read_bytes``.
         device: where the model is.
         flip: append the embedding of the mirror image, taken in the same batch.
-        batch_size: pictures at a time; with ``flip`` the network sees twice as many.
+        batch_size: images at a time; with ``flip`` the network sees twice as many.
         precision: ``"fp32"``, or ``"bf16"`` / ``"fp16"`` for autocast.
         workers: decoding threads, and batches held ready; None: one for each processor, at most 8.
         progress: title of a progress bar on stderr; None draws none.
-        num_files: of how many pictures messages speak, where others are known already; None: of N.
+        num_files: of how many images messages speak, where others are known already; None: of N.
 
     Returns:
         (N, D) float32, or (N, 2D) with ``flip``; not normalised.
 
     Raises:
-        UserError: files that cannot be read or have a wrong size: how many, and the first ten with reasons.
+        UserError: files that cannot be read or have a wrong size: how many, and the first ten with
+            reasons.
     """
     device = torch.device(device)
     dtype = AUTOCAST[precision]
@@ -88,8 +91,10 @@ def embed_files(
     return features
 
 
-def check_files(files: Sequence[Picture], input_size: tuple[int, int]) -> None:
-    """Read pictures as :func:`embed_files` does, and raise its error for those that it could not use."""
+def check_files(files: Sequence[EncodedImage], input_size: tuple[int, int]) -> None:
+    """Read images as :func:`embed_files` does, and raise its error for those that it could not
+    use.
+    """
     problems = _load(files, input_size).problems
     if problems:
         raise UserError(_describe(problems, len(files)))
@@ -104,7 +109,8 @@ class _Batch:
 def embed_batch(
     model: Backbone, images: npt.NDArray[np.uint8], device: torch.device, flip: bool
 ) -> npt.NDArray[np.float32]:
-    """Embed crops that are decoded; the model's mode, autograd and autocast are the caller's business.
+    """Embed crops that are decoded; the model's mode, autograd and autocast are the caller's
+    business.
 
     Args:
         model: (B, 3, H, W) float → (B, D), as its ``input_spec`` says.
@@ -124,7 +130,7 @@ def embed_batch(
     return features.cpu().numpy()
 
 
-def _load(files: Sequence[Picture], input_size: tuple[int, int]) -> _Batch:
+def _load(files: Sequence[EncodedImage], input_size: tuple[int, int]) -> _Batch:
     images = np.zeros((len(files), *input_size, 3), dtype=np.uint8)
     problems = []
     for row, file in enumerate(files):
@@ -136,7 +142,9 @@ def _load(files: Sequence[Picture], input_size: tuple[int, int]) -> _Batch:
 
 
 def _map_ahead(pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T], ahead: int) -> Iterator[R]:
-    """``map`` over threads, in order, at most ``ahead`` items further than the caller, to bound memory."""
+    """``map`` over threads, in order, at most ``ahead`` items further than the caller, to bound
+    memory.
+    """
     waiting: deque[Future[R]] = deque()
     for item in items:
         waiting.append(pool.submit(function, item))
@@ -159,4 +167,4 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def _describe(problems: Sequence[str], num_files: int) -> str:
-    return f"{len(problems)} of {num_files} pictures cannot be used:{listed(problems)}"
+    return f"{len(problems)} of {num_files} images cannot be used:{listed(problems)}"

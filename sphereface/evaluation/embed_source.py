@@ -1,4 +1,6 @@
-"""Embeddings of the images of a training set, kept in parts, so that a killed run resumes at the part it was in."""
+"""Embeddings of the images of a training set, kept in parts, so that a killed run resumes at the
+part it was in.
+"""
 
 from __future__ import annotations
 

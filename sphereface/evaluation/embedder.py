@@ -1,4 +1,6 @@
-"""Embeddings of one checkpoint, each image embedded once: what was embedded before comes from a file."""
+"""Embeddings of one checkpoint, each image embedded once: what was embedded before comes from a
+file.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..data.images import Picture, read_encoded
+from ..data.images import EncodedImage, read_encoded
 from ..errors import UserError, first_line
 from ..files import DAMAGED, write_whole
 from ..models import Backbone, load_model
@@ -33,18 +35,21 @@ Digests = npt.NDArray[np.uint8]
 class Embedder(Source):
     """A network that embeds images; see :func:`embed_files` for the arguments not named here.
 
-    Embeddings are kept in one file for each network (by the SHA-256 of its file), kind of device, precision and flip,
-    and found there by the content of the image (its BLAKE2b), so a moved or renamed crop is known and a changed one is
-    not. They are biometric data of the people on the images: the folder is the user's, to keep or delete.
+    Embeddings are kept in one file for each network (by the SHA-256 of its file), kind of device,
+    precision and flip, and found there by the content of the image (its BLAKE2b), so a moved or
+    renamed crop is known and a changed one is not. They are biometric data of the people on the
+    images: the folder is the user's, to keep or delete.
 
     Args:
         path: file of the network.
         model: the network, on its device.
         sha256: of the file that ``model`` was read from.
         about: facts of it for table and JSON.
-        fusion: how image and mirror image are put together, see :data:`~sphereface.evaluation.embeddings.FUSIONS`.
+        fusion: how image and mirror image are put together, see
+            :data:`~sphereface.evaluation.embeddings.FUSIONS`.
         cache: folder of the kept embeddings; None keeps none.
-        variant: names what else the embeddings depend on, besides the file and the options; part of the cache's name.
+        variant: names what else the embeddings depend on, besides the file and the options; part of
+            the cache's name.
     """
 
     def __init__(
@@ -101,7 +106,7 @@ class Embedder(Source):
         """Embed the images of a set."""
         return split_mirror(self.embed(images.found()), self.flip, self.fusion)
 
-    def embed(self, files: Sequence[Picture]) -> npt.NDArray[np.float32]:
+    def embed(self, files: Sequence[EncodedImage]) -> npt.NDArray[np.float32]:
         """(N, D) or with flip (N, 2D) float32, a row for each image; not normalised.
 
         Raises:
@@ -151,8 +156,10 @@ class Embedder(Source):
             )
 
 
-def _digest(file: Picture) -> bytes:
-    """A file that cannot be read has its name's digest: :func:`embed_files` then lists it with the others."""
+def _digest(file: EncodedImage) -> bytes:
+    """A file that cannot be read has its name's digest: :func:`embed_files` then lists it with the
+    others.
+    """
     try:
         data = read_encoded(file)
     except OSError:

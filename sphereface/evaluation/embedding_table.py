@@ -1,17 +1,19 @@
 """A table of embeddings in a ``.npz`` file, made by ``sphereface embed`` or by any other program.
 
-===============  =======================  ================================================================
-array            shape                    meaning
-===============  =======================  ================================================================
-``names``        (N,) text                of the images, relative to their folder: ``Ann/Ann_0001.jpg``; a backslash
+===============  =======================
+================================================================ array            shape
+meaning ===============  =======================
+================================================================ ``names``        (N,) text
+of the images, relative to their folder: ``Ann/Ann_0001.jpg``; a backslash
                                           is the same as a slash
-``embeddings``   (N, D) float             a row for each image
-``mirror``       (N, D) float, optional   the same for the mirror images
-``quality``      (N,) numbers, optional   higher for a better image
-``root``         text, optional           folder of the images, or the ``.bin`` that they are in
-===============  =======================  ================================================================
+``embeddings``   (N, D) float             a row for each image ``mirror``       (N, D) float,
+optional   the same for the mirror images ``quality``      (N,) numbers, optional   higher for a
+better image ``root``         text, optional           folder of the images, or the ``.bin`` that
+they are in ===============  =======================
+================================================================
 
-Galleries of older versions have ``paths`` in place of ``names``. Other arrays are allowed and not read.
+Galleries of older versions have ``paths`` in place of ``names``. Other arrays are allowed and not
+read.
 """
 
 from __future__ import annotations
@@ -44,8 +46,8 @@ class EmbeddingTable(Source):
 
     Args:
         path: the ``.npz`` file.
-        mirror: ``"join"``, ``"add"`` or ``"none"``: how to use the embeddings of the mirror images; None: ``"join"``
-            where the table has them.
+        mirror: ``"join"``, ``"add"`` or ``"none"``: how to use the embeddings of the mirror images;
+            None: ``"join"`` where the table has them.
 
     Raises:
         UserError: the file is no such table, or has no embeddings of mirror images to join or add.
@@ -80,14 +82,16 @@ class EmbeddingTable(Source):
     def embeddings(self, images: Images, set_name: str) -> Embeddings:
         """Return the rows of a set's images.
 
-        Where the table has names that start with ``set_name/``, all images of the set must be among them. Otherwise a
-        row is found by the name of the image, or by its place relative to the table's ``root``. Each is compared as it
-        is and then without the suffix. Where no image is found so, the last parts of the names are compared, because
-        images may lie in one flat folder. The images of every ``.bin`` have the same names, ``000000`` and so on:
-        names without a prefix serve one ``.bin``, the table's ``root`` where that is one.
+        Where the table has names that start with ``set_name/``, all images of the set must be among
+        them. Otherwise a row is found by the name of the image, or by its place relative to the
+        table's ``root``. Each is compared as it is and then without the suffix. Where no image is
+        found so, the last parts of the names are compared, because images may lie in one flat
+        folder. The images of every ``.bin`` have the same names, ``000000`` and so on: names
+        without a prefix serve one ``.bin``, the table's ``root`` where that is one.
 
         Raises:
-            UserError: images without a row, with several, or two with one; a ``.bin`` that the names may not belong to.
+            UserError: images without a row, with several, or two with one; a ``.bin`` that the
+                names may not belong to.
         """
         rows = _as_slice(self._rows(images, set_name))
         quality = None if self._quality is None else self._quality[rows].astype(np.float64)
@@ -100,7 +104,8 @@ class EmbeddingTable(Source):
         self._rows(images, set_name)
 
     def located(self, images: Images, set_name: str) -> tuple[Array, Array | None, npt.NDArray[np.int64]]:
-        """Return the table's arrays as they lie, images and mirror images, and the (N,) rows of a set's images.
+        """Return the table's arrays as they lie, images and mirror images, and the (N,) rows of a
+        set's images.
 
         Raises:
             UserError: see :meth:`embeddings`.
@@ -140,7 +145,9 @@ class EmbeddingTable(Source):
         return np.array(rows, dtype=np.int64)
 
     def _check_apart(self, names: Sequence[str], rows: Sequence[int], set_name: str) -> None:
-        """Refuse one row for two images, such as ``002.png`` and ``002.jpg``. A name without a suffix is no second."""
+        """Refuse one row for two images, such as ``002.png`` and ``002.jpg``. A name without a
+        suffix is no second.
+        """
         if len(set(rows)) == len(rows):
             return
         first = dict[int, str]()
@@ -259,7 +266,9 @@ def _places(place: str, root: str) -> Iterator[str]:
 
 
 def _as_slice(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64] | slice:
-    """Return consecutive rows as a slice, which makes no copy: a table in the order of the set is used in place."""
+    """Return consecutive rows as a slice, which makes no copy: a table in the order of the set is
+    used in place.
+    """
     if len(rows) and np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows))):
         return slice(int(rows[0]), int(rows[0]) + len(rows))
     return rows

@@ -50,10 +50,12 @@ class Embeddings:
         return self.fusion if self.flip else "none"
 
     def features(self, fusion: str | None = None) -> Features:
-        """Return what protocols compare: (N, D) float, or (N, 2D) where the mirror images' embeddings are joined.
+        """Return what protocols compare: (N, D) float, or (N, 2D) where the mirror images'
+        embeddings are joined.
 
         Args:
-            fusion: ``"join"``, ``"add"``, or ``"none"`` for the images alone; None takes this object's own.
+            fusion: ``"join"``, ``"add"``, or ``"none"`` for the images alone; None takes this
+                object's own.
         """
         fusion = fusion or self.fusion
         if self.mirror is None or fusion == "none":
@@ -68,12 +70,15 @@ class Embeddings:
         return Embeddings(self.image[rows], mirror, self.fusion, None if self.quality is None else self.quality[rows])
 
     def undefined(self) -> BoolArray:
-        """Return (N,) bool: images whose embedding has no direction, because it is zero or not finite."""
+        """Return (N,) bool: images whose embedding has no direction, because it is zero or not
+        finite.
+        """
         return undefined_rows(self.image, *([] if self.mirror is None else [self.mirror]))
 
 
 def undefined_rows(*parts: Features) -> BoolArray:
-    """Return (N,) bool: rows that hold a number that is not finite in any part, or only zeros in all of them.
+    """Return (N,) bool: rows that hold a number that is not finite in any part, or only zeros in
+    all of them.
 
     Args:
         parts: (N, D) float each.

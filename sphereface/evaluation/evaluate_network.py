@@ -28,8 +28,8 @@ def evaluate(
 ) -> Result:
     """Embed the images of a set with a network, and evaluate them.
 
-    ``subtract_mean`` is that of :class:`Rule`, ``embed`` is :func:`embed_files` or what shares its work out over
-    processes, every other argument that of :func:`embed_files`.
+    ``subtract_mean`` is that of :class:`Rule`, ``embed`` is :func:`embed_files` or what shares its
+    work out over processes, every other argument that of :func:`embed_files`.
     """
     features = embed(
         model,

@@ -127,12 +127,16 @@ _ANY = re.compile(r"(?<!\w)(?:" + "|".join(f"(?P<{key}>{_pattern(term)})" for ke
 
 
 def find_terms(text: str) -> list[tuple[int, int, str]]:
-    """Return where terms of :data:`GLOSSARY` stand in a text, in any of their forms: (start, end, term), in order."""
+    """Return where terms of :data:`GLOSSARY` stand in a text, in any of their forms: (start, end,
+    term), in order.
+    """
     return [(match.start(), match.end(), _TERMS[match.lastgroup or ""]) for match in _ANY.finditer(text)]
 
 
 def short_definition(name: str) -> str:
-    """Return the first sentence about a term that a figure is named after, such as ``AUC`` or ``rank 5``; else ""."""
+    """Return the first sentence about a term that a figure is named after, such as ``AUC`` or
+    ``rank 5``; else "".
+    """
     found = find_terms(name)
     if len(found) != 1 or found[0][:2] != (0, len(name)):
         return ""

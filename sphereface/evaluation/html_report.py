@@ -1,4 +1,6 @@
-"""``report.html``: one file that loads nothing and runs nothing. It can be read on a phone and printed."""
+"""``report.html``: one file that loads nothing and runs nothing. It can be read on a phone and
+printed.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,8 @@ _LONG_CELL = 24  # letters; a column with a longer cell is prose, and is set to 
 
 
 def write_html(reports: Sequence[Report], directory: str | Path) -> Path:
-    """Write ``report.html`` into a folder, which is created if it does not exist, and return the path of the file.
+    """Write ``report.html`` into a folder, which is created if it does not exist, and return the
+    path of the file.
 
     The file contains images of the data, so it must stay where these are allowed.
 
@@ -47,7 +50,9 @@ def write_html(reports: Sequence[Report], directory: str | Path) -> Path:
 
 
 def to_html(reports: Sequence[Report]) -> str:
-    """Return the page as text. Jinja2 escapes every string from a result, a file name or a configuration."""
+    """Return the page as text. Jinja2 escapes every string from a result, a file name or a
+    configuration.
+    """
     terms = _Terms()
     environment = Environment(
         loader=FileSystemLoader(_FOLDER),
@@ -72,7 +77,9 @@ class _Terms:
         self.seen: set[str] = set()
 
     def mark(self, text: str, but: str = "") -> Markup:
-        """Return escaped text in which the first occurrence of each term but one is a link to the glossary."""
+        """Return escaped text in which the first occurrence of each term but one is a link to the
+        glossary.
+        """
         parts, end, linked = [], 0, set()
         for start, stop, term in find_terms(text):
             if term not in linked and term != but:
@@ -83,7 +90,9 @@ class _Terms:
         return Markup("").join([*parts, Markup.escape(text[end:])])
 
     def entries(self) -> list[tuple[str, str, str]]:
-        """Return (id, term, definition) of the terms that the page and these definitions use, in order."""
+        """Return (id, term, definition) of the terms that the page and these definitions use, in
+        order.
+        """
         waiting = list(self.seen)
         while waiting:
             used = {term for _, _, term in find_terms(GLOSSARY[waiting.pop()])}
@@ -117,7 +126,9 @@ class _Drawn:
 
 @dataclass(frozen=True)
 class _Shown:
-    """An example: its lines, and for each image its data URI ("" if there is none), folder and file name."""
+    """An example: its lines, and for each image its data URI ("" if there is none), folder and file
+    name.
+    """
 
     text: tuple[str, ...]
     images: tuple[tuple[str, str, str], ...]
@@ -221,7 +232,9 @@ def _shown(report: Report, example: Example) -> _Shown:
 
 
 def _data_uri(report: Report, row: int) -> str:
-    """Return the image as JPEG, reduced to :data:`_LONGEST_SIDE`; "" where it cannot be read, which the page says."""
+    """Return the image as JPEG, reduced to :data:`_LONGEST_SIDE`; "" where it cannot be read, which
+    the page says.
+    """
     if report.images.files is None:
         return ""
     try:
@@ -266,7 +279,9 @@ def _origin(about: Mapping[str, Any], sets: str) -> _Origin:
 
 
 def _prose_columns(table: Rows) -> list[bool]:
-    """Return for each column whether it holds prose, which is set to the left; figures are set to the right."""
+    """Return for each column whether it holds prose, which is set to the left; figures are set to
+    the right.
+    """
     return [any(len(cell) > _LONG_CELL for cell in column) for column in zip(*table.rows, strict=True)]
 
 

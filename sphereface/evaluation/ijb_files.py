@@ -6,8 +6,8 @@
 | ``ijbc_template_pair_label.txt`` | ``template template 0`` (two subjects) or ``1`` (one) |
 | ``ijbc_name_5pts_score.txt`` | ``image``, ten landmark numbers ``x y``, detector score |
 
-Fields are separated by spaces or tabs. Templates and media are integers in [0, 2^31). :mod:`.ijb_subjects` reads the
-csv files of 1:N search.
+Fields are separated by spaces or tabs. Templates and media are integers in [0, 2^31).
+:mod:`.ijb_subjects` reads the csv files of 1:N search.
 """
 
 from __future__ import annotations
@@ -97,7 +97,8 @@ class Detections:
     """What a face detector found in each image.
 
     Attributes:
-        landmarks: (N, 5, 2) float64, ``(x, y)`` in pixels: eyes, nose, corners of the mouth, left first.
+        landmarks: (N, 5, 2) float64, ``(x, y)`` in pixels: eyes, nose, corners of the mouth, left
+            first.
         score: (N,) float64 in [0, 1].
     """
 
@@ -114,7 +115,8 @@ def find_ijb(directory: Path, *, detector_scores: bool = False, identification: 
         identification: the galleries and probes of 1:N search are needed.
 
     Raises:
-        UserError: no such folder, files that are needed and missing, or files of more than one benchmark.
+        UserError: no such folder, files that are needed and missing, or files of more than one
+            benchmark.
     """
     if not directory.is_dir():
         raise UserError(f"{directory}: no such folder · expected the folder with {_MEDIA} and {_PAIRS}")
@@ -163,8 +165,8 @@ def read_template_pairs(path: Path, templates: IntArray) -> TemplatePairs:
         templates: (T,) all templates, sorted.
 
     Raises:
-        UserError: the file cannot be read, a line of another form, a template that is not among ``templates``, pairs of
-            one kind only, or labels that contradict each other.
+        UserError: the file cannot be read, a line of another form, a template that is not among
+            ``templates``, pairs of one kind only, or labels that contradict each other.
     """
     row = RowOfTemplate(templates)
     left, right, same = [], [], []
@@ -196,7 +198,8 @@ def read_detections(path: Path, images: Sequence[str]) -> Detections:
         images: (N,) names of the images; the file lists the same in the same order.
 
     Raises:
-        UserError: the file cannot be read, a line of another form, numbers out of range, or other images.
+        UserError: the file cannot be read, a line of another form, numbers out of range, or other
+            images.
     """
     numbers = np.empty((len(images), _LANDMARKS + 1))
     row = 0

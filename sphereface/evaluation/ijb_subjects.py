@@ -2,11 +2,12 @@
 
 | file | a line |
 |---|---|
-| ``ijbc_1N_gallery_G1.csv``, ``_G2.csv`` | a header, then ``template,subject``; IJB-B calls them ``_S1`` and ``_S2`` |
+| ``ijbc_1N_gallery_G1.csv``, ``_G2.csv`` | a header, then ``template,subject``; IJB-B calls them
+``_S1`` and ``_S2`` |
 | ``ijbc_1N_probe_mixed.csv`` | likewise |
 
-NIST's own files have a line for each image and more columns, such as ``FILENAME``. Templates and subjects are integers
-in [0, 2^31).
+NIST's own files have a line for each image and more columns, such as ``FILENAME``. Templates and
+subjects are integers in [0, 2^31).
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ class SearchLists:
         """(T,) subject of each of the (T,) sorted templates; −1 where no list names it.
 
         Raises:
-            UserError: a list names another template, or one with another subject than a list before.
+            UserError: a list names another template, or one with another subject than a list
+                before.
         """
         known = np.full(len(templates), -1, dtype=np.int64)
         for path, listed in zip(self.paths, (*self.galleries, self.probes), strict=True):
@@ -69,13 +71,13 @@ def read_template_subjects(path: Path, *, gallery: bool = False) -> TemplateSubj
     A template that has several lines counts once.
 
     Args:
-        path: a csv file with a header. Columns ``TEMPLATE_ID`` and ``SUBJECT_ID`` are taken by name where the header
-            has them, else the first two.
+        path: a csv file with a header. Columns ``TEMPLATE_ID`` and ``SUBJECT_ID`` are taken by name
+            where the header has them, else the first two.
         gallery: a subject may have one template only.
 
     Raises:
-        UserError: the file cannot be read, has no header, a line of another form, a template with two subjects, or a
-            subject that is enrolled twice.
+        UserError: the file cannot be read, has no header, a line of another form, a template with
+            two subjects, or a subject that is enrolled twice.
     """
     subject_of: dict[int, int] = {}
     for number, template, subject in _template_lines(path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..data.images import IMAGE_SUFFIXES, Picture
+from ..data.images import IMAGE_SUFFIXES, EncodedImage
 
 
 @dataclass(frozen=True)
@@ -14,25 +14,29 @@ class Images:
 
     Attributes:
         root: folder of the images, or the file that they are in.
-        names: (N,) of the images, relative to ``root``; a table of embeddings names its rows in the same way.
-        files: (N,) the images; None where they were not looked for, because their embeddings come from a table.
+        names: (N,) of the images, relative to ``root``; a table of embeddings names its rows in the
+            same way.
+        files: (N,) the images; None where they were not looked for, because their embeddings come
+            from a table.
     """
 
     root: Path
     names: tuple[str, ...]
-    files: tuple[Picture, ...] | None = None
+    files: tuple[EncodedImage, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.names)
 
-    def found(self) -> tuple[Picture, ...]:
+    def found(self) -> tuple[EncodedImage, ...]:
         """Return the images on disk. The set must have been loaded with ``find_images``."""
         if self.files is None:
             raise ValueError(f"{self.root}: these images were not looked for on disk")
         return self.files
 
     def label(self, row: int) -> str:
-        """Return the file of an image relative to ``root``, or its name where it is no file of its own."""
+        """Return the file of an image relative to ``root``, or its name where it is no file of its
+        own.
+        """
         file = None if self.files is None else self.files[row]
         if isinstance(file, Path) and file.is_relative_to(self.root):
             return file.relative_to(self.root).as_posix()
@@ -40,6 +44,8 @@ class Images:
 
 
 def stem_of(name: str) -> str:
-    """Return a name without the suffix of an image; other dots, as in ``frame.0001``, belong to the name."""
+    """Return a name without the suffix of an image; other dots, as in ``frame.0001``, belong to the
+    name.
+    """
     stem, dot, suffix = name.rpartition(".")
     return stem if dot and f".{suffix.lower()}" in IMAGE_SUFFIXES else name

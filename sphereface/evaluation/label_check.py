@@ -1,7 +1,9 @@
-"""Which labels of a set its embeddings doubt: numpy on embeddings and identities, nothing of images.
+"""Which labels of a set its embeddings doubt: numpy on embeddings and identities, nothing of
+images.
 
-All thresholds come from the set itself, so they fit any network: what two strangers reach, and what two halves of one
-person reach. Embeddings are centred and of length 1. Memory: the embeddings, and blocks of :data:`_BLOCK` identities.
+All thresholds come from the set itself, so they fit any network: what two strangers reach, and what
+two halves of one person reach. Embeddings are centred and of length 1. Memory: the embeddings, and
+blocks of :data:`_BLOCK` identities.
 """
 
 from __future__ import annotations
@@ -65,7 +67,8 @@ class People:
         """Find images that are no more like their own identity than strangers are.
 
         Returns:
-            Rows, the most unlike first; the cosine of each with the mean of its identity's other images; the threshold.
+            Rows, the most unlike first; the cosine of each with the mean of its identity's other
+            images; the threshold.
         """
         label = np.asarray(self.labels)
         own = self._cosines(self.sums[label] - self.units)
@@ -78,7 +81,9 @@ class People:
         return rows, own[rows], threshold
 
     def nearest(self, rows: Indices) -> tuple[Indices, Floats]:
-        """Find the identity, other than its own, that each of these images is most like, and the cosine."""
+        """Find the identity, other than its own, that each of these images is most like, and the
+        cosine.
+        """
         means = _unit(self.sums)
         best, cosine = np.zeros(len(rows), np.int64), np.full(len(rows), -1, np.float32)
         own = self.labels[rows]
@@ -93,8 +98,8 @@ class People:
     def same_person(self) -> float:
         """Return the cosine above which two means look like one person.
 
-        Identities of four images or more are halved: :data:`HALVES` of the pairs of halves are less alike. 1 where
-        no identity has as many images.
+        Identities of four images or more are halved: :data:`HALVES` of the pairs of halves are less
+        alike. 1 where no identity has as many images.
         """
         first = np.arange(len(self.units)) % 2 == 0
         halves = [
@@ -108,7 +113,9 @@ class People:
         return float(np.quantile(cosines, HALVES))
 
     def alike(self, threshold: float) -> Alike:
-        """Find pairs of identities whose means look like one person. Takes C² products, in blocks."""
+        """Find pairs of identities whose means look like one person. Takes C² products, in
+        blocks.
+        """
         means = _unit(self.sums)
         return _joined(_pairs(means, means, threshold, within=True))
 

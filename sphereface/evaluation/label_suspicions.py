@@ -1,4 +1,6 @@
-"""What the embeddings of a training set let one suspect of its labels, as suspicions with numbers and thresholds."""
+"""What the embeddings of a training set let one suspect of its labels, as suspicions with numbers
+and thresholds.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +76,9 @@ class LabelSuspicions:
         )  # fmt: skip
 
     def same_person(self) -> Suspicion:
-        """Find pairs of identities that look like one person. The one with fewer images is to be left out."""
+        """Find pairs of identities that look like one person. The one with fewer images is to be
+        left out.
+        """
         pairs = self.people.alike(self.same)
         suspects = [
             Suspect(number, self._images(a) + self._images(b), f"{self._name(a)} ≈ {self._name(b)}")
@@ -126,7 +130,9 @@ def _listed(pairs: Alike) -> list[tuple[int, int, float]]:
 
 
 def _people_of(loaded: EvaluationSet) -> Indices:
-    """Return who is on each image of a set, as far as its folders and its pairs of one person say."""
+    """Return who is on each image of a set, as far as its folders and its pairs of one person
+    say.
+    """
     known = people_of_names(loaded.images.names)
     if not isinstance(loaded, PairSet):
         return np.arange(len(loaded.images)) if known is None else known

@@ -35,16 +35,19 @@ def check_labels(
     refuse: bool = True,
     fold: IntArray | None = None,
 ) -> None:
-    """Refuse a pair that is listed as one person and as two people; warn of pairs that tell less than they seem to.
+    """Refuse a pair that is listed as one person and as two people; warn of pairs that tell less
+    than they seem to.
 
     These are pairs of an image with itself and, with ``fold``, pairs that occur again.
 
     Args:
         path: the list, for messages.
-        left, right: (P,) rows into ``names``. Which of the two sides an image is on makes no difference.
+        left, right: (P,) rows into ``names``. Which of the two sides an image is on makes no
+            difference.
         same: (P,) bool, True for one person.
         names: of the images or templates.
-        refuse: False warns of such pairs: a published ``.bin`` tells images apart by their content alone.
+        refuse: False warns of such pairs: a published ``.bin`` tells images apart by their content
+            alone.
         fold: (P,) the fold of each pair.
 
     Raises:
@@ -80,13 +83,16 @@ def repeated_pairs(left: Rows, right: Rows, num_names: int) -> BoolArray:
 
 
 def num_repeated_impostors(pairs: Pairs, scores: FloatArray) -> int:
-    """Count the impostor pairs of a ROC curve that the list has before. ``scores``: (P,) of the pairs."""
+    """Count the impostor pairs of a ROC curve that the list has before. ``scores``: (P,) of the
+    pairs.
+    """
     rows = np.flatnonzero(~pairs.same & counted(scores, pairs.same))
     return int(repeated_pairs(pairs.left[rows], pairs.right[rows], len(pairs.names)).sum())
 
 
 def check_groups(path: Path, groups: Sequence[tuple[str, Pairs]]) -> None:
-    """Refuse a pair that two groups label differently; warn of pairs and images that two groups have.
+    """Refuse a pair that two groups label differently; warn of pairs and images that two groups
+    have.
 
     Raises:
         UserError: such a pair.
@@ -117,7 +123,8 @@ def check_groups(path: Path, groups: Sequence[tuple[str, Pairs]]) -> None:
 
 
 def image_doubts(name: str, images: Sequence[str], template: Rows, subjects: Callable[[], Rows]) -> list[str]:
-    """Say, a line each, how many images a list of templates holds twice, and how many are of two people.
+    """Say, a line each, how many images a list of templates holds twice, and how many are of two
+    people.
 
     Args:
         name: of the list.
@@ -179,7 +186,9 @@ def _warn_of_repeats(path: Path, keys: IntArray, fold: IntArray) -> None:
 
 
 def shared_pairs(a: tuple[Rows, Rows], b: tuple[Rows, Rows], num_names: int) -> int:
-    """Count the pairs of one list, (left, right), that another one has as well. Both are rows into the same names."""
+    """Count the pairs of one list, (left, right), that another one has as well. Both are rows into
+    the same names.
+    """
     return int(np.isin(_keys(*a, num_names), _keys(*b, num_names)).sum())
 
 

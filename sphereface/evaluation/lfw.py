@@ -1,7 +1,9 @@
 """The LFW verification protocol of SphereFace, equal to the original's ``evaluation.m`` in float64.
 
-Features are centred with their mean over the pairs that the threshold is chosen on, then compared by cosine.
-View 2 reports: each fold is tested with the mean and the threshold of the others. View 1 chooses between
+Features are centred with their mean over the pairs that the threshold is chosen on, then compared
+by cosine.
+View 2 reports: each fold is tested with the mean and the threshold of the others. View 1 chooses
+between
 models: mean and threshold come from pairsDevTrain, the accuracy from pairsDevTest.
 """
 
@@ -26,11 +28,13 @@ class Verification:
     """The outcome of one list of pairs.
 
     Attributes:
-        thresholds: (K,) float64, chosen for each fold on the others; in view 1 the one of pairsDevTrain; (0,) for
-            pairs without folds.
-        accuracies: (K,) float64 in [0, 1], of each fold; in view 1 the one of pairsDevTest; (0,) likewise.
-        scores: (P,) float64 cosines, each with the mean that its own fold is tested with. NaN where an embedding is
-            zero or not finite: such a pair counts as wrong, and the mean leaves the embedding out.
+        thresholds: (K,) float64, chosen for each fold on the others; in view 1 the one of
+            pairsDevTrain; (0,) for pairs without folds.
+        accuracies: (K,) float64 in [0, 1], of each fold; in view 1 the one of pairsDevTest; (0,)
+            likewise.
+        scores: (P,) float64 cosines, each with the mean that its own fold is tested with. NaN where
+            an embedding is zero or not finite: such a pair counts as wrong, and the mean leaves the
+            embedding out.
         same: (P,) bool.
         fold: (P,) int64 from 1 to K; all 0 in view 1.
     """
@@ -43,18 +47,24 @@ class Verification:
 
     @property
     def mean(self) -> float:
-        """Mean of the folds' accuracies, in [0, 1]; NaN for pairs without folds, which have none."""
+        """Mean of the folds' accuracies, in [0, 1]; NaN for pairs without folds, which have
+        none.
+        """
         return float(np.mean(self.accuracies)) if len(self.accuracies) else math.nan
 
     @property
     def standard_error(self) -> float:
-        """Standard deviation of the folds' accuracies (ddof = 1) / √K; NaN in view 1, which has no folds."""
+        """Standard deviation of the folds' accuracies (ddof = 1) / √K; NaN in view 1, which has no
+        folds.
+        """
         folds = len(self.accuracies)
         return float(np.std(self.accuracies, ddof=1)) / math.sqrt(folds) if folds > 1 else math.nan
 
     @property
     def correct(self) -> BoolArray:
-        """(P,) whether each pair is decided rightly at the threshold of its fold; both comparisons are strict."""
+        """(P,) whether each pair is decided rightly at the threshold of its fold; both comparisons
+        are strict.
+        """
         threshold = self.thresholds[np.maximum(self.fold, 1) - 1]
         return np.asarray(np.where(self.same, self.scores > threshold, self.scores < threshold))
 
@@ -87,7 +97,8 @@ def verify_view1(features: Features, dev_train: Pairs, dev_test: Pairs, *, subtr
     """View 1: mean and threshold from pairsDevTrain, accuracy on pairsDevTest.
 
     Args:
-        features: (M, F) float, a row for each of the names, which both lists share (see :meth:`Pairs.over`).
+        features: (M, F) float, a row for each of the names, which both lists share (see
+            :meth:`Pairs.over`).
         dev_train: pairsDevTrain.
         dev_test: pairsDevTest.
         subtract_mean: as for :func:`verify`.
@@ -102,7 +113,8 @@ def verify_view1(features: Features, dev_train: Pairs, dev_test: Pairs, *, subtr
 
 
 def verify_without_folds(features: Features, pairs: Pairs) -> Verification:
-    """Uncentred cosines alone, as IJB reports: with no folds there is nothing to take a mean or a threshold from.
+    """Uncentred cosines alone, as IJB reports: with no folds there is nothing to take a mean or a
+    threshold from.
 
     Args:
         features: (M, F) float, a row for each of ``pairs.names``.
@@ -115,14 +127,15 @@ def verify_without_folds(features: Features, pairs: Pairs) -> Verification:
 def fold_means(features: FloatArray, pairs: Pairs) -> FloatArray:
     """Mean feature of all folds but one, over both sides of their pairs.
 
-    A picture counts once for each time it occurs.
+    An image counts once for each time it occurs.
 
     Args:
         features: (M, F) float64.
         pairs: a list with folds.
 
     Returns:
-        (K, F) float64; row k leaves out fold k + 1. Features that are zero or not finite are left out of all.
+        (K, F) float64; row k leaves out fold k + 1. Features that are zero or not finite are left
+        out of all.
     """
     counts = np.stack([_counts(pairs, pairs.fold != k + 1) for k in range(pairs.num_folds)])  # (K, M)
     return _means(features, counts)
@@ -158,7 +171,9 @@ def _scores_by_fold(features: FloatArray, pairs: Pairs, subtract_mean: bool) -> 
 
 
 def _means(features: FloatArray, counts: IntArray) -> FloatArray:
-    """Return the (K, F) means of features that count (K, M) times; undefined features count nowhere."""
+    """Return the (K, F) means of features that count (K, M) times; undefined features count
+    nowhere.
+    """
     undefined = undefined_rows(features)
     if undefined.any():
         features = np.where(undefined[:, None], 0, features)
@@ -169,7 +184,9 @@ def _means(features: FloatArray, counts: IntArray) -> FloatArray:
 
 
 def _centred(features: FloatArray, mean: FloatArray) -> FloatArray:
-    """Subtract a mean, and leave features undefined that were so before: a zero feature would become −mean."""
+    """Subtract a mean, and leave features undefined that were so before: a zero feature would
+    become −mean.
+    """
     centred: FloatArray = features - mean
     centred[undefined_rows(features)] = np.nan
     return centred
@@ -183,6 +200,6 @@ def _checked(features: Features, *lists: Pairs) -> FloatArray:
 
 
 def _counts(pairs: Pairs, chosen: BoolArray | slice = slice(None)) -> IntArray:
-    """(M,) int64: how often each picture occurs, on either side, in the chosen pairs."""
+    """(M,) int64: how often each image occurs, on either side, in the chosen pairs."""
     sides = np.concatenate([pairs.left[chosen], pairs.right[chosen]])
     return np.bincount(sides, minlength=len(pairs.names))

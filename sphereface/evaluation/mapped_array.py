@@ -24,7 +24,8 @@ _HEADERS = {
 
 
 def map_array(path: Path, name: str) -> npt.NDArray[Any]:
-    """Return one array of an ``.npz`` file, mapped read-only where the file stores it without compression.
+    """Return one array of an ``.npz`` file, mapped read-only where the file stores it without
+    compression.
 
     ``numpy.load`` reads an array of an ``.npz`` whole, and ignores ``mmap_mode``.
 
@@ -33,8 +34,8 @@ def map_array(path: Path, name: str) -> npt.NDArray[Any]:
         name: of the array.
 
     Raises:
-        OSError, MemoryError, or one of :data:`DAMAGED`: as ``numpy.load`` does; damaged bytes are found by the file's
-            checksum, and an array of Python objects is refused.
+        OSError, MemoryError, or one of :data:`DAMAGED`: as ``numpy.load`` does; damaged bytes are
+            found by the file's checksum, and an array of Python objects is refused.
     """
     with zipfile.ZipFile(path) as archive:
         member = archive.getinfo(f"{name}.npy")

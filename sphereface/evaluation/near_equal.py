@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ..data.images import BadImage, Picture, decode, read_encoded
+from ..data.images import BadImage, EncodedImage, decode, read_encoded
 from ..metrics import IntArray
 
 NEARLY_EQUAL = 0.97
@@ -21,7 +21,7 @@ _SIDE = 32
 _ROWS = 512  # thumbnails compared with all later ones at a time
 
 
-def nearly_equal(files: Sequence[Picture], person: IntArray) -> list[tuple[float, int, int]]:
+def nearly_equal(files: Sequence[EncodedImage], person: IntArray) -> list[tuple[float, int, int]]:
     """Find pairs of images of two people that are nearly equal.
 
     Args:
@@ -29,7 +29,8 @@ def nearly_equal(files: Sequence[Picture], person: IntArray) -> list[tuple[float
         person: (N,) who is on each.
 
     Returns:
-        (correlation, row, row) of each pair, the highest first. An image that cannot be read is in none.
+        (correlation, row, row) of each pair, the highest first. An image that cannot be read is in
+        none.
     """
     thumbnails = np.stack([_thumbnail(file) for file in files])
     found = []
@@ -48,8 +49,10 @@ def _blocks(thumbnails: npt.NDArray[np.float32]) -> Iterator[tuple[int, npt.NDAr
         yield start, thumbnails[start : start + _ROWS] @ thumbnails[start:].T
 
 
-def _thumbnail(file: Picture) -> npt.NDArray[np.float32]:
-    """(1024,) grey values with mean 0 and length 1; zeros where the image cannot be read or has one colour."""
+def _thumbnail(file: EncodedImage) -> npt.NDArray[np.float32]:
+    """(1024,) grey values with mean 0 and length 1; zeros where the image cannot be read or has one
+    colour.
+    """
     try:
         image = decode(read_encoded(file))
     except (OSError, BadImage):

@@ -1,8 +1,8 @@
 """Inner products of many pairs of rows.
 
-A protocol such as IJB-C's compares millions of pairs of a few thousand templates. It is then cheaper to multiply
-a tile of left rows with a tile of right rows as matrices, and to pick the pairs, than to copy two rows for each pair.
-Tiles with few pairs are computed pair by pair.
+A protocol such as IJB-C's compares millions of pairs of a few thousand templates. It is then
+cheaper to multiply a tile of left rows with a tile of right rows as matrices, and to pick the
+pairs, than to copy two rows for each pair. Tiles with few pairs are computed pair by pair.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def pair_products(rows: npt.NDArray[np.floating[Any]], left: Ids, right: Ids, *,
     Args:
         rows: (T, d) float.
         left, right: (P,) integers in [0, T).
-        dense: tiles with at least this share of their pairs asked for are computed as matrix products. It changes
-            the time and the last bits of the products only.
+        dense: tiles with at least this share of their pairs asked for are computed as matrix
+            products. It changes the time and the last bits of the products only.
 
     Returns:
         (P,) float64. NaN where one of the two rows has a NaN.

@@ -14,7 +14,8 @@ log = logging.getLogger(__name__)
 
 
 def parts_of(directory: Path, is_part: Callable[[Path], bool], what: str) -> list[Path]:
-    """List the parts in a folder, sorted. A warning counts the other entries; systems' own files are not counted.
+    """List the parts in a folder, sorted. A warning counts the other entries; systems' own files
+    are not counted.
 
     Args:
         directory: the folder.
@@ -22,7 +23,8 @@ def parts_of(directory: Path, is_part: Callable[[Path], bool], what: str) -> lis
         what: the parts, in the plural.
 
     Raises:
-        UserError: the folder cannot be read, or an entry is a link that leads nowhere: a part would be missing.
+        UserError: the folder cannot be read, or an entry is a link that leads nowhere: a part would
+            be missing.
     """
     try:
         found = sorted(path for path in directory.iterdir() if not is_of_the_system(path.name))

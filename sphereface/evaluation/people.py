@@ -51,7 +51,8 @@ class People:
 
 
 def list_people(root: Path) -> People:
-    """Every image in ``root/<person>/``, at any depth. Files that are not read are logged; see :func:`walk_images`.
+    """Every image in ``root/<person>/``, at any depth. Files that are not read are logged; see
+    :func:`walk_images`.
 
     Raises:
         UserError: the folder, or one in it, cannot be read, or it holds no such image.
@@ -88,7 +89,9 @@ def unit_rows(features: Features, mean: FloatArray | None) -> npt.NDArray[np.flo
 
 
 def mean_of(features: Features) -> FloatArray:
-    """Return the (F,) float64 mean of features (N, F) without those that are zero or not finite; 0 if all are."""
+    """Return the (F,) float64 mean of features (N, F) without those that are zero or not finite; 0
+    if all are.
+    """
     undefined = undefined_rows(features)
     if undefined.all():
         return np.zeros(features.shape[1])
@@ -97,10 +100,12 @@ def mean_of(features: Features) -> FloatArray:
 
 
 def people_of(pairs: Pairs) -> tuple[IntArray, IntArray] | None:
-    """Who is on the left and on the right of each pair, by the folders of the images (``Name/Name_0001.jpg``).
+    """Who is on the left and on the right of each pair, by the folders of the images
+    (``Name/Name_0001.jpg``).
 
     Returns:
-        Two arrays (P,) of numbers from 0; None where the names do not say, or say something else than ``pairs.same``.
+        Two arrays (P,) of numbers from 0; None where the names do not say, or say something else
+        than ``pairs.same``.
     """
     person = people_of_names(pairs.names)
     if person is None:

@@ -79,9 +79,10 @@ class Pooled:
 
     Attributes:
         ids: (T,) int64 of the templates, sorted.
-        templates: (T, d) float64 unit vectors. NaN where a template has no direction: it has only undefined images,
-            or its images add up to zero.
-        num_undefined: images left out, because their row is zero or has a number that is not finite.
+        templates: (T, d) float64 unit vectors. NaN where a template has no direction: it has only
+            undefined images, or its images add up to zero.
+        num_undefined: images left out, because their row is zero or has a number that is not
+            finite.
     """
 
     ids: IntArray
@@ -106,8 +107,8 @@ def pool(
         image: (N, D) float, the embedding of each image.
         mirror: (N, D) float, the embedding of its mirror image; None if the mode needs none.
         template_of_image: (N,) integers, the template of each image.
-        media_of_image: (N,) integers; images of one template with equal numbers are frames of one video. The same
-            number in another template is another medium.
+        media_of_image: (N,) integers; images of one template with equal numbers are frames of one
+            video. The same number in another template is another medium.
         mode: the test mode; N1D1F2 if None.
         detector_score: (N,) finite float; None if the mode needs none.
 
@@ -115,7 +116,8 @@ def pool(
         The templates; d is 2 D with ``flip="join"``, else D.
 
     Raises:
-        ValueError: arrays of different lengths, or an array that the mode needs and that is missing.
+        ValueError: arrays of different lengths, or an array that the mode needs and that is
+            missing.
     """
     mode = PoolMode() if mode is None else mode
     parts = _parts(image, mirror, mode)
@@ -137,7 +139,9 @@ def pool(
 
 
 def _parts(image: Rows, mirror: Rows | None, mode: PoolMode) -> list[tuple[Rows, ...]]:
-    """What is put side by side in a row of a template, each part a tuple of arrays that are added."""
+    """What is put side by side in a row of a template, each part a tuple of arrays that are
+    added.
+    """
     if mode.flip == "none":
         return [(image,)]
     if mirror is None or mirror.shape != image.shape:

@@ -18,7 +18,8 @@ class Report:
         name: of the set.
         images: of the set; :class:`~sphereface.evaluation.result.Example` names rows of them.
         results: that of the set's own protocol, then those of others on the same images.
-        about: where the embeddings come from, as plain values for table and JSON: checkpoint, step, ….
+        about: where the embeddings come from, as plain values for table and JSON: checkpoint, step,
+            ….
         num_undefined: images whose embedding is zero or not finite.
     """
 

@@ -21,8 +21,8 @@ class Rows:
         rows: the cells, as many in each row as there are columns.
         title: what the table shows.
         note: a sentence below it.
-        key: the rows are the key figures of the result: ``(name, value, explanation)``. The HTML report shows them
-            large.
+        key: the rows are the key figures of the result: ``(name, value, explanation)``. The HTML
+            report shows them large.
     """
 
     header: tuple[str, ...]
@@ -64,7 +64,9 @@ class Example:
 
 @dataclass(frozen=True)
 class Examples:
-    """Images that show where a recogniser fails. ``title`` says which these are, ``note`` is a sentence below it."""
+    """Images that show where a recogniser fails. ``title`` says which these are, ``note`` is a
+    sentence below it.
+    """
 
     title: str
     items: tuple[Example, ...]
@@ -74,8 +76,8 @@ class Examples:
 class Result(ABC):
     """The outcome of one protocol on one set.
 
-    A protocol of your own implements :meth:`headline`, :meth:`rows` and :meth:`to_dict`; every other method has a
-    default.
+    A protocol of your own implements :meth:`headline`, :meth:`rows` and :meth:`to_dict`; every
+    other method has a default.
     """
 
     file_name: ClassVar[str] = "result.json"
@@ -85,7 +87,8 @@ class Result(ABC):
 
     @abstractmethod
     def headline(self) -> tuple[str, float]:
-        """Return the name and the value of the main figure, a fraction that is higher for a better recogniser.
+        """Return the name and the value of the main figure, a fraction that is higher for a better
+        recogniser.
 
         ``eval.select`` chooses checkpoints by it, and tables of several sets show it.
         """
@@ -96,14 +99,18 @@ class Result(ABC):
 
     @abstractmethod
     def to_dict(self) -> dict[str, Any]:
-        """Return all figures as plain types for JSON, in full precision, with None for what is not finite."""
+        """Return all figures as plain types for JSON, in full precision, with None for what is not
+        finite.
+        """
 
     def heading(self) -> list[str]:
         """Return a few lines that say what was compared and by which rule."""
         return []
 
     def summary(self) -> list[str]:
-        """Return one to three sentences that a reader without knowledge of the field understands."""
+        """Return one to three sentences that a reader without knowledge of the field
+        understands.
+        """
         return []
 
     def figures(self) -> Sequence[Chart]:

@@ -22,7 +22,8 @@ def evaluate_set(
         source: a checkpoint, an ONNX file or a table.
         evaluation_set: the set.
         rule: the same for all sets.
-        more: other protocols on images of the same folder; images that several share are embedded once.
+        more: other protocols on images of the same folder; images that several share are embedded
+            once.
 
     Raises:
         UserError: images that cannot be used or have no embedding.
@@ -39,7 +40,8 @@ def evaluate_set(
 
 
 def check_set(source: Source, evaluation_set: EvaluationSet, more: Sequence[EvaluationSet] = ()) -> None:
-    """Refuse a set that :func:`evaluate_set` would refuse, where that is known before the first set is evaluated.
+    """Refuse a set that :func:`evaluate_set` would refuse, where that is known before the first set
+    is evaluated.
 
     Raises:
         UserError: images that have no embedding.

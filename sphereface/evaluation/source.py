@@ -16,7 +16,8 @@ class Source(ABC):
 
     Args:
         path: the checkpoint, ONNX file or table. Results go to a folder beside it.
-        sha256: of the bytes that were read from it, 64 hexadecimal digits; it ties a calibration to them.
+        sha256: of the bytes that were read from it, 64 hexadecimal digits; it ties a calibration to
+            them.
     """
 
     reads_images: ClassVar[bool] = True

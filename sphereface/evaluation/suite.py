@@ -94,7 +94,8 @@ class Suite:
 
 
 def suite_sets(directory: Path, *, find_images: bool = True) -> list[EvaluationSet]:
-    """Load the ``.bin`` files of a folder, and its folders that hold a ``pairs.txt``; the five first.
+    """Load the ``.bin`` files of a folder, and its folders that hold a ``pairs.txt``; the five
+    first.
 
     Raises:
         UserError: no such folder, or it holds none of either.

@@ -1,4 +1,6 @@
-"""The arrays of a table of embeddings, checked; :mod:`sphereface.evaluation.embedding_table` says what they mean."""
+"""The arrays of a table of embeddings, checked; :mod:`sphereface.evaluation.embedding_table` says
+what they mean.
+"""
 
 from __future__ import annotations
 
@@ -55,9 +57,9 @@ def read_table(path: Path, skip: Sequence[str] = ()) -> dict[str, Any]:
         skip: keys not to read.
 
     Returns:
-        ``names``, a list of N texts with slashes; ``embeddings`` (N, D) of floats. Where the file has them: ``mirror``
-        (N, D) and ``quality`` (N,) of floats; the texts ``root``, ``checkpoint_sha256``, ``settings``; the integer
-        ``format``.
+        ``names``, a list of N texts with slashes; ``embeddings`` (N, D) of floats. Where the file
+        has them: ``mirror`` (N, D) and ``quality`` (N,) of floats; the texts ``root``,
+        ``checkpoint_sha256``, ``settings``; the integer ``format``.
 
     Raises:
         NotATable: the file is none. UserError: it cannot be read, or changed while it was read.
@@ -131,7 +133,9 @@ def _check(path: Path, found: Mapping[str, Array], names: Array) -> None:
 
 
 def _check_range(path: Path, key: str, array: Array) -> None:
-    """Refuse numbers beyond what is allowed. Embeddings that are not finite are left to the evaluation to count."""
+    """Refuse numbers beyond what is allowed. Embeddings that are not finite are left to the
+    evaluation to count.
+    """
     wrong = ~np.isfinite(array) if key == "quality" else oversized_rows(array)
     if wrong.any():
         row = int(np.argmax(wrong))

@@ -1,9 +1,9 @@
 """Templates: several images or video frames of one person compared as one (IJB, YTF).
 
 The list of images has a line ``path template [media]`` for each image, the list of pairs a line
-``template template same [fold]`` with same = 1 for one person and 0 for two. Fields are separated by tabs, or by
-spaces where no path holds one. One line of column names may come first. IJB-B and IJB-C come with such files:
-``ijbc_face_tid_mid.txt`` and ``ijbc_template_pair_label.txt``.
+``template template same [fold]`` with same = 1 for one person and 0 for two. Fields are separated
+by tabs, or by spaces where no path holds one. One line of column names may come first. IJB-B and
+IJB-C come with such files: ``ijbc_face_tid_mid.txt`` and ``ijbc_template_pair_label.txt``.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ class Templates:
         path: the list they came from.
         names: (T,) of the templates, in order of appearance.
         template: (N,) int64, the template of each image.
-        media: (N,) int64, numbered so that equal numbers mean one medium of one template (a video's frames).
+        media: (N,) int64, numbered so that equal numbers mean one medium of one template (a video's
+            frames).
     """
 
     path: Path
@@ -54,9 +55,10 @@ class Templates:
     def pool(self, features: Features) -> FloatArray:
         """Pool the embeddings of images to one embedding for each template.
 
-        Each image's embedding is normalised, those of a medium are averaged, the media of a template are added, the
-        sum is normalised: a video of 300 frames weighs as much as one photograph. This is test mode N0D0F0 of
-        :mod:`.pooling`. An undefined embedding is left out.
+        Each image's embedding is normalised, those of a medium are averaged, the media of a
+        template are added, the
+        sum is normalised: a video of 300 frames weighs as much as one photograph. This is test mode
+        N0D0F0 of :mod:`.pooling`. An undefined embedding is left out.
 
         Args:
             features: (N, F) float, a row for each image.
@@ -107,8 +109,9 @@ def read_template_pairs(path: Path, templates: Templates) -> Pairs:
     Where all names are integers, millions of lines are read in seconds.
 
     Raises:
-        UserError: no such file, a line of another form, an unknown template, pairs of one kind only (in all or in a
-            fold), folds that are not 1 to K or 0 to K - 1 with 2 or more, or labels that contradict each other.
+        UserError: no such file, a line of another form, an unknown template, pairs of one kind only
+            (in all or in a fold), folds that are not 1 to K or 0 to K - 1 with 2 or more, or labels
+            that contradict each other.
     """
     columns = _read_integers(path, templates.names)
     left, right, same, fold = columns if columns is not None else _read_fields(path, templates)
@@ -118,7 +121,9 @@ def read_template_pairs(path: Path, templates: Templates) -> Pairs:
 
 
 def _read_integers(path: Path, names: tuple[str, ...]) -> _Columns | None:
-    """The columns of a file of integers; None if it is no such file or has a fault, to be read line by line."""
+    """The columns of a file of integers; None if it is no such file or has a fault, to be read line
+    by line.
+    """
     if not all(is_integer(name) and name == str(int(name)) for name in names):
         return None
     ids = np.array([int(name) for name in names], dtype=np.int64)
@@ -169,7 +174,9 @@ def _read_fields(path: Path, templates: Templates) -> _Columns:
 
 
 def _missing(root: Path, images: Sequence[str]) -> list[Path]:
-    """The images that are not there. Listing a folder is faster than asking for each of its files."""
+    """The images that are not there. Listing a folder is faster than asking for each of its
+    files.
+    """
     present: set[str] = set()
     for folder in {image.rpartition("/")[0] for image in images}:
         try:

@@ -1,4 +1,6 @@
-"""The same features by the rules of other code bases, to compare with figures published elsewhere."""
+"""The same features by the rules of other code bases, to compare with figures published
+elsewhere.
+"""
 
 from __future__ import annotations
 

@@ -57,7 +57,9 @@ def plain_interval(interval: Interval) -> list[float | None]:
 
 
 def plain_point(point: OperatingPoint) -> dict[str, Any]:
-    """Return an operating point for JSON; its figures are None where the pairs cannot resolve it."""
+    """Return an operating point for JSON; its figures are None where the pairs cannot resolve
+    it.
+    """
     plain = {**asdict(point), "threshold": finite(point.threshold), "rests_on": point.rests_on}
     return plain if point.resolvable else {**plain, "tar": None, "threshold": None, "false_accepts": None}
 
@@ -85,7 +87,9 @@ def tar_rows(
 
 
 def layman_rates(points: Sequence[OperatingPoint]) -> list[str]:
-    """Return what the lowest false accept rate that the pairs resolve means, in numbers of pairs."""
+    """Return what the lowest false accept rate that the pairs resolve means, in numbers of
+    pairs.
+    """
     resolvable = [point for point in points if point.resolvable and math.isfinite(point.threshold)]
     if not resolvable:
         return ["This list has too few pairs of two people to say how often the recogniser confuses people."]
@@ -99,7 +103,9 @@ def layman_rates(points: Sequence[OperatingPoint]) -> list[str]:
 
 
 def _in_whole_numbers(share: float) -> tuple[int, int]:
-    """0.84 → (84, 100); a share near 0 or 1 gets a larger whole, so that it does not become "all" or "none"."""
+    """0.84 → (84, 100); a share near 0 or 1 gets a larger whole, so that it does not become "all"
+    or "none".
+    """
     for power in range(2, 10):
         if 0 < round(share * 10**power) < 10**power:
             return round(share * 10**power), 10**power

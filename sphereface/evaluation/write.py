@@ -28,16 +28,18 @@ JSON_FILES = ("verification.json", "groups.json", "tinyface.json", "result.json"
 
 
 def write_report(report: Report, directory: str | Path) -> list[str]:
-    """Write the table, the figures as JSON and the charts of a report into a folder, which is made if need be.
+    """Write the table, the figures as JSON and the charts of a report into a folder, which is made
+    if need be.
 
-    Everything is computed before the first file is replaced, and each file is replaced as a whole. Then the files of
-    an earlier report in this folder that this one does not write are removed.
+    Everything is computed before the first file is replaced, and each file is replaced as a whole.
+    Then the files of an earlier report in this folder that this one does not write are removed.
 
     Returns:
         The names of the files.
 
     Raises:
-        UserError: the folder or a file cannot be written, or is not of an evaluation; earlier files stay.
+        UserError: the folder or a file cannot be written, or is not of an evaluation; earlier files
+            stay.
     """
     directory = Path(directory)
     files: dict[str, bytes] = {"table.txt": (format_table(report) + "\n").encode()}
@@ -60,7 +62,8 @@ def write_report(report: Report, directory: str | Path) -> list[str]:
 
 
 def remove_marked(path: Path, mark: bytes) -> bool:
-    """Remove a file of an earlier evaluation, if there is one with this mark, and say whether there was.
+    """Remove a file of an earlier evaluation, if there is one with this mark, and say whether there
+    was.
 
     Raises:
         UserError: it cannot be removed.
@@ -99,7 +102,9 @@ def _remove(path: Path) -> None:
 
 
 def to_dict(report: Report) -> dict[str, Any]:
-    """Return a report in plain types for JSON: full precision, fractions, None for what is not finite."""
+    """Return a report in plain types for JSON: full precision, fractions, None for what is not
+    finite.
+    """
     first, *others = report.results
     return {
         **report.about,

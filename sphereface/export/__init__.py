@@ -1,1 +1,3 @@
-"""A trained network for programs without this package: ONNX, TorchScript, safetensors, each with a model card."""
+"""A trained network for programs without this package: ONNX, TorchScript, safetensors, each with a
+model card.
+"""

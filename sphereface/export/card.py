@@ -1,4 +1,6 @@
-"""The model card of an export: what it is, what it was made from, what it is worth, what it is not for."""
+"""The model card of an export: what it is, what it was made from, what it is worth, what it is not
+for.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,8 @@ class Quantised:
 
     Attributes:
         path: the file.
-        cosine: the smallest one between its embedding of a crop and PyTorch's, over some of the crops that gave ranges.
+        cosine: the smallest one between its embedding of a crop and PyTorch's, over some of the
+            crops that gave ranges.
     """
 
     path: Path
@@ -192,7 +195,9 @@ def _recipe(meta: Mapping[str, Any]) -> str:
 
 
 def recipe(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what of a configuration a stranger may read: network, loss and how it was trained, without paths."""
+    """Return what of a configuration a stranger may read: network, loss and how it was trained,
+    without paths.
+    """
     given = config.get("train", {})
     train = {key: given[key] for key in _TRAINING_KEYS if key in given}
     teacher = given.get("teacher") or {}

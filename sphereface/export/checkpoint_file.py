@@ -1,4 +1,6 @@
-"""A checkpoint of the network alone, to pass on: no head, no optimiser, no names of identities, no paths."""
+"""A checkpoint of the network alone, to pass on: no head, no optimiser, no names of identities, no
+paths.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,8 @@ def write_small_checkpoint(
     Args:
         loaded: the network.
         path: ``….pt``; its ``.json`` comes beside it.
-        dtype: of the stored weights, see :func:`stored_weights`. The network computes in float32 all the same.
+        dtype: of the stored weights, see :func:`stored_weights`. The network computes in float32
+            all the same.
         about: entries to add to ``meta``.
         template: of the training crops; None: the one that the checkpoint records, if it does.
 
@@ -46,7 +49,8 @@ def write_small_checkpoint(
         max |difference| / max |embedding| on a few example crops.
 
     Raises:
-        UserError: a weight is too large for the type, the file cannot be written, or it gives other embeddings.
+        UserError: a weight is too large for the type, the file cannot be written, or it gives other
+            embeddings.
     """
     sizes = sizes_seen(loaded.model)
     meta = {**shared_meta(loaded.meta), **about, "run": path.stem}
@@ -87,7 +91,9 @@ def stored_weights(weights: Mapping[str, Tensor], dtype: str) -> dict[str, Tenso
 
 
 def shared_meta(meta: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what of ``meta`` a stranger may read: network, recipe and amount of data, without names or paths."""
+    """Return what of ``meta`` a stranger may read: network, recipe and amount of data, without
+    names or paths.
+    """
     people = {"num_identities": len(meta["class_names"])} if "class_names" in meta else {}
     return {**{key: meta[key] for key in _KEPT if key in meta}, **people, "config": recipe(meta["config"])}
 

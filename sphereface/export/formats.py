@@ -71,8 +71,8 @@ def write_onnx(export: Export, path: Path, about: Mapping[str, str]) -> float:
         The largest relative difference from PyTorch, in onnxruntime.
 
     Raises:
-        UserError: a package is missing, the operator set is out of reach, the file cannot be written, or it gives other
-            embeddings.
+        UserError: a package is missing, the operator set is out of reach, the file cannot be
+            written, or it gives other embeddings.
     """
     onnx = needs("onnx")
     needs("onnxscript")
@@ -85,7 +85,9 @@ def write_onnx(export: Export, path: Path, about: Mapping[str, str]) -> float:
 
 
 def _traced(export: Export) -> Any:
-    """Trace with PyTorch's exporter; its notes on operators of torchvision, which no network has, are left out."""
+    """Trace with PyTorch's exporter; its notes on operators of torchvision, which no network has,
+    are left out.
+    """
     logs = [logging.getLogger(name) for name in ("torch.onnx", "torch.onnx._internal.exporter._registration")]
     before = [log.disabled for log in logs]
     dynamic = None if export.batch else ({0: torch.export.Dim("batch")},)
@@ -140,7 +142,9 @@ def onnx_runner(path: Path) -> Run:
 
 
 def write_torchscript(export: Export, path: Path, about: Mapping[str, str]) -> float:
-    """Write TorchScript, traced with one crop, with ``about.json`` inside; otherwise as :func:`write_onnx`."""
+    """Write TorchScript, traced with one crop, with ``about.json`` inside; otherwise as
+    :func:`write_onnx`.
+    """
     with warnings.catch_warnings():  # TorchScript is not developed further; programs in C++ still load it
         warnings.simplefilter("ignore")
         try:
@@ -159,7 +163,8 @@ def write_torchscript(export: Export, path: Path, about: Mapping[str, str]) -> f
 
 
 def write_safetensors(model: Backbone, path: Path, about: Mapping[str, str]) -> None:
-    """Write the bare weights under their names in this package; no graph, so no normalisation either.
+    """Write the bare weights under their names in this package; no graph, so no normalisation
+    either.
 
     Raises:
         UserError: safetensors is not installed, or the file cannot be written.
@@ -170,7 +175,8 @@ def write_safetensors(model: Backbone, path: Path, about: Mapping[str, str]) -> 
 
 
 def check(export: Export, run: Run, path: Path) -> float:
-    """Compare a written network with PyTorch: on a batch of another size than it was traced with, and on single crops.
+    """Compare a written network with PyTorch: on a batch of another size than it was traced with,
+    and on single crops.
 
     Returns:
         max |difference| / max |embedding|.
@@ -214,7 +220,8 @@ def _off(found: npt.NDArray[np.float32], wanted: npt.NDArray[np.float32]) -> flo
 
 
 def check_embeddings(wanted: npt.NDArray[np.float32], path: Path) -> None:
-    """Refuse a network whose embeddings of some crops, (B, D), tell nothing: not finite, or all zero.
+    """Refuse a network whose embeddings of some crops, (B, D), tell nothing: not finite, or all
+    zero.
 
     Raises:
         UserError: it is such a network; ``path`` is its file.

@@ -26,10 +26,12 @@ class InputFormat:
     """How pixels are fed to an exported network: 0 to 255, whatever their type.
 
     Attributes:
-        order: of the channels, ``"bgr"`` (OpenCV) or ``"rgb"``. The graph converts to the network's order.
-        layout: ``"nhwc"``, as decoders give pixels, or ``"nchw"``, as OpenCV's ``blobFromImage`` does.
-        dtype: ``"uint8"``; ``"float32"`` for programs that cannot feed bytes, such as OpenCV's dnn; ``"float16"`` for
-            a network that also computes in half precision.
+        order: of the channels, ``"bgr"`` (OpenCV) or ``"rgb"``. The graph converts to the network's
+            order.
+        layout: ``"nhwc"``, as decoders give pixels, or ``"nchw"``, as OpenCV's ``blobFromImage``
+            does.
+        dtype: ``"uint8"``; ``"float32"`` for programs that cannot feed bytes, such as OpenCV's dnn;
+            ``"float16"`` for a network that also computes in half precision.
     """
 
     order: str = "bgr"
@@ -59,15 +61,17 @@ class InputFormat:
 class PixelsToEmbedding(nn.Module):
     """Pixels in an :class:`InputFormat` → embeddings, float32, not normalised.
 
-    Where the network begins with a convolution, its weights are reordered for the channel order that is fed; any other
-    network gets its channels reversed. The mean is subtracted explicitly: folded into the bias of a convolution that
-    pads with zeros, it would turn the border from grey to black. The division is explicit too: weights 128 times
-    smaller would lose digits in half precision.
+    Where the network begins with a convolution, its weights are reordered for the channel order
+    that is fed; any other network gets its channels reversed. The mean is subtracted explicitly:
+    folded into the bias of a convolution that pads with zeros, it would turn the border from grey
+    to black. The division is explicit too: weights 128 times smaller would lose digits in half
+    precision.
 
     Args:
         model: in evaluation mode; left unchanged.
         form: what is fed.
-        mirror: ``"none"``; ``"add"`` adds the embedding of the mirror image: (B, D); ``"join"`` appends it: (B, 2D).
+        mirror: ``"none"``; ``"add"`` adds the embedding of the mirror image: (B, D); ``"join"``
+            appends it: (B, 2D).
     """
 
     mean: Tensor | float | None
@@ -119,14 +123,17 @@ class PixelsToEmbedding(nn.Module):
 
 
 def reversed_along(pixels: Tensor, axis: int) -> Tensor:
-    """Reverse an axis. ONNX gets its places one by one, because OpenCV 4 fails on a slice with step −1."""
+    """Reverse an axis. ONNX gets its places one by one, because OpenCV 4 fails on a slice with step
+    −1.
+    """
     if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
         return pixels.flip(axis)  # pnnx knows this, and not the other
     return pixels.index_select(axis, torch.arange(pixels.shape[axis] - 1, -1, -1))
 
 
 def reads_other_order(model: Backbone) -> Backbone | None:
-    """Return a copy that reads the other channel order, by reordering the weights of its first convolutions.
+    """Return a copy that reads the other channel order, by reordering the weights of its first
+    convolutions.
 
     Returns:
         None where the network does more with its input than to convolve it.
@@ -174,5 +181,7 @@ def expected(model: Backbone, crops: npt.NDArray[np.uint8], mirror: str = "none"
 
 
 def example_crops(size: tuple[int, int], count: int = 3) -> npt.NDArray[np.uint8]:
-    """Return (count, H, W, 3) uint8 of noise, always the same: to trace with, and to compare results on."""
+    """Return (count, H, W, 3) uint8 of noise, always the same: to trace with, and to compare
+    results on.
+    """
     return np.random.default_rng(0).integers(0, 256, (count, *size, 3), dtype=np.uint8)

@@ -36,10 +36,12 @@ def at_opset(proto: Any, opset: int) -> Any:
 
 
 def tidy(proto: Any, opset: int) -> Any:
-    """Remove what is not computed with: shapes of inner values, unused imports, notes of the exporter.
+    """Remove what is not computed with: shapes of inner values, unused imports, notes of the
+    exporter.
 
-    The shapes name the free batch, which tract then cannot fix. An import of an operator set that no node uses is
-    enough for an old onnxruntime to refuse the file. The notes hold paths of this machine.
+    The shapes name the free batch, which tract then cannot fix. An import of an operator set that
+    no node uses is enough for an old onnxruntime to refuse the file. The notes hold paths of this
+    machine.
 
     Args:
         proto: changed in place.
@@ -109,7 +111,9 @@ def split_bias(proto: Any) -> list[str]:
 
 
 def _drop_newer_attribute(node: Any) -> None:
-    """Remove ``noop_with_empty_axes``, which came with opset 18 and onnx 1.23 leaves in a reduction of opset 17."""
+    """Remove ``noop_with_empty_axes``, which came with opset 18 and onnx 1.23 leaves in a reduction
+    of opset 17.
+    """
     if node.op_type.startswith("Reduce"):
         kept = [attribute for attribute in node.attribute if attribute.name != "noop_with_empty_axes"]
         del node.attribute[:]
@@ -117,11 +121,12 @@ def _drop_newer_attribute(node: Any) -> None:
 
 
 def left_in_float32(proto: Any) -> list[str]:
-    """Name the nodes that quantisation leaves out, because OpenCV fails on them in 8 bits; each costs little time.
+    """Name the nodes that quantisation leaves out, because OpenCV fails on them in 8 bits; each
+    costs little time.
 
-    Batch normalisation that no convolution absorbs: onnxruntime gives its scale and zero point different shapes, which
-    OpenCV 5 refuses. The convolutions of squeeze-and-excitation, on a map of one pixel: OpenCV 5.0 computes an 8-bit
-    convolution before a sigmoid wrong.
+    Batch normalisation that no convolution absorbs: onnxruntime gives its scale and zero point
+    different shapes, which OpenCV 5 refuses. The convolutions of squeeze-and-excitation, on a map
+    of one pixel: OpenCV 5.0 computes an 8-bit convolution before a sigmoid wrong.
     """
     names = [node.name for node in proto.graph.node if node.op_type == "BatchNormalization"]
     one_pixel = {node.output[0] for node in proto.graph.node if node.op_type in ("ReduceMean", "GlobalAveragePool")}

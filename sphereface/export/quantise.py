@@ -1,4 +1,6 @@
-"""An ONNX network in 8-bit integers: onnxruntime's static quantisation, its ranges taken from real crops."""
+"""An ONNX network in 8-bit integers: onnxruntime's static quantisation, its ranges taken from real
+crops.
+"""
 
 from __future__ import annotations
 
@@ -65,9 +67,9 @@ def calibration_crops(folder: Path, size: tuple[int, int]) -> npt.NDArray[np.uin
 def quantise(export: Export, source: Path, destination: Path, crops: npt.NDArray[np.uint8]) -> float:
     """Write an 8-bit copy of an ONNX network, then run it.
 
-    Weights get a scale for each output channel, activations one for each tensor, from their least and greatest values
-    on the crops (onnxruntime's QDQ format, signed). The bias of a linear layer becomes an addition in float32; see also
-    :func:`~.onnx_graph.left_in_float32`.
+    Weights get a scale for each output channel, activations one for each tensor, from their least
+    and greatest values on the crops (onnxruntime's QDQ format, signed). The bias of a linear layer
+    becomes an addition in float32; see also :func:`~.onnx_graph.left_in_float32`.
 
     Args:
         export: what ``source`` was written from.
@@ -76,10 +78,12 @@ def quantise(export: Export, source: Path, destination: Path, crops: npt.NDArray
         crops: (N, H, W, 3) uint8, BGR.
 
     Returns:
-        The smallest cosine between the embeddings of a crop by the new file and by PyTorch, over some of the crops.
+        The smallest cosine between the embeddings of a crop by the new file and by PyTorch, over
+        some of the crops.
 
     Raises:
-        UserError: the file cannot be written, or the embedding of a crop depends on the other crops of its batch.
+        UserError: the file cannot be written, or the embedding of a crop depends on the other crops
+            of its batch.
     """
     onnx, tools = needs("onnx"), needs("onnxruntime.quantization")
     needs("onnxruntime.quantization.shape_inference")

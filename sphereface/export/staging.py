@@ -12,16 +12,18 @@ from ..files import flush_folder, locked, temporary_name
 
 @contextlib.contextmanager
 def staged(*paths: Path) -> Iterator[list[Path]]:
-    """Yield a temporary name beside each path; what the block writes there replaces the paths when it ends well.
+    """Yield a temporary name beside each path; what the block writes there replaces the paths when
+    it ends well.
 
-    Earlier files stay as they are where the block raises. Another process that writes the first path is refused.
+    Earlier files stay as they are where the block raises. Another process that writes the first
+    path is refused.
 
     Args:
         paths: files of one folder, which is made if need be.
 
     Raises:
-        UserError: the file system refuses, another process writes these files, or what the block raises, with the
-            names that the files were to have.
+        UserError: the file system refuses, another process writes these files, or what the block
+            raises, with the names that the files were to have.
     """
     first, parts = paths[0], [temporary_name(path) for path in paths]
     try:

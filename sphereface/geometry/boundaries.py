@@ -1,8 +1,8 @@
-"""Decision regions with a margin: where a picture counts as class j while its own logit is lowered.
+"""Decision regions with a margin: where an image counts as class j while its own logit is lowered.
 
-A point lies in the region of a class if its target logit, margin included, is above the other classes' logits:
-there the loss of a picture of that class is small. Between the regions of two classes is the margin.
-Angles are radians; θ_12 is the angle between the weights of two classes.
+A point lies in the region of a class if its target logit, margin included, is above the other
+classes' logits: there the loss of an image of that class is small. Between the regions of two
+classes is the margin. Angles are radians; θ_12 is the angle between the weights of two classes.
 """
 
 from __future__ import annotations
@@ -37,10 +37,11 @@ class Extent(NamedTuple):
 
 
 def region_edges(m: float, theta12: float) -> tuple[float, float]:
-    """How far the region of class 1 of two reaches from W_1 with A-Softmax: towards W_2, and away from it.
+    """How far the region of class 1 of two reaches from W_1 with A-Softmax: towards W_2, and away
+    from it.
 
-    mθ_1 = θ_2 is the edge. Towards W_2, θ_1 + θ_2 = θ_12. Away from it θ_2 = θ_12 + θ_1, or, where the
-    way around the circle is shorter, 2π − θ_12 − θ_1.
+    mθ_1 = θ_2 is the edge. Towards W_2, θ_1 + θ_2 = θ_12. Away from it θ_2 = θ_12 + θ_1, or, where
+    the way around the circle is shorter, 2π − θ_12 − θ_1.
 
     Args:
         m: > 1; 1 only towards W_2, where the edge is the bisector.
@@ -53,12 +54,16 @@ def region_edges(m: float, theta12: float) -> tuple[float, float]:
 
 
 def two_class_extent(m: float, theta12: float) -> Extent:
-    """Of two classes on the circle (CVPR 2017, section 3.4): the margin is (m − 1)/(m + 1) · θ_12."""
+    """Of two classes on the circle (CVPR 2017, section 3.4): the margin is (m − 1)/(m + 1) ·
+    θ_12.
+    """
     return Extent(sum(region_edges(m, theta12)), (m - 1) / (m + 1) * theta12)
 
 
 def many_class_extent(m: float, spacing: float) -> Extent:
-    """Of classes spread evenly over the circle, ``spacing`` apart: each has a neighbour on either side."""
+    """Of classes spread evenly over the circle, ``spacing`` apart: each has a neighbour on either
+    side.
+    """
     return Extent(2 * spacing / (m + 1), (m - 1) / (m + 1) * spacing)
 
 
@@ -66,7 +71,8 @@ def swept_extent(m: float, centres: NDArray[np.float64], *, points: int = 7200) 
     """The same without any formula: every point of the circle is asked which region it lies in.
 
     Args:
-        m: any real m ≥ 1; the target is SphereFace's ψ(mθ), by the margin ``sphereface-r`` of variant v0.
+        m: any real m ≥ 1; the target is SphereFace's ψ(mθ), by the margin ``sphereface-r`` of
+            variant v0.
         centres: (C,) directions of the class weights.
         points: on the circle; the result is right to two of their spacings.
     """

@@ -71,7 +71,8 @@ VARIANTS: dict[str, list[Variant]] = {
 
 @dataclass(frozen=True)
 class Curve:
-    """A target logit over the angle, in units of the scale: s, r, or ‖x‖ where features are not normalised.
+    """A target logit over the angle, in units of the scale: s, r, or ‖x‖ where features are not
+    normalised.
 
     Attributes:
         label: the variant's.

@@ -1,6 +1,7 @@
-"""Features of two or three numbers, learned with each loss on scikit-learn's digits, to be looked at.
+"""Features of two or three numbers, learned with each loss on scikit-learn's digits, to be looked
+at.
 
-Everything but the loss is the same for all: pictures, split, network, optimiser, steps, seed.
+Everything but the loss is the same for all: images, split, network, optimiser, steps, seed.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from ..losses.head import MarginHead
 from ..losses.margins import Margin, make_margin
 
 CLASSES = 6
-"""The digits 0 to 5; as many as the paper's own picture has people."""
+"""The digits 0 to 5; as many as the paper's own image has people."""
 BATCH, RATE, DECAY = 128, 0.01, 0.5
 
 
@@ -29,8 +30,9 @@ class Loss:
     """A loss to learn with.
 
     Attributes:
-        label: its name in the picture.
-        name, options: what the configuration says. An annealed margin gets its λ from :func:`learn`.
+        label: its name in the image.
+        name, options: what the configuration says. An annealed margin gets its λ from
+            :func:`learn`.
         at_first: options of the first 0.3 of the steps, for a margin that cannot be annealed.
     """
 
@@ -55,13 +57,13 @@ LOSSES = [
 
 @dataclass(frozen=True)
 class Learned:
-    """Features of pictures that training never saw.
+    """Features of images that training never saw.
 
     Attributes:
         label: the loss.
         features: (N, D) float32.
         labels: (N,) int64 in [0, C).
-        accuracy: share of these pictures whose own class has the highest logit, without margin.
+        accuracy: share of these images whose own class has the highest logit, without margin.
     """
 
     label: str
@@ -81,7 +83,7 @@ class Learned:
 
     @property
     def spread(self) -> float:
-        """Mean angle between a picture and the centre of its class, degrees."""
+        """Mean angle between an image and the centre of its class, degrees."""
         cosines = (self.directions * self.centres[self.labels]).sum(1)
         return float(np.degrees(np.arccos(cosines.clip(-1, 1))).mean())
 
@@ -94,16 +96,16 @@ class Learned:
 
 
 def learn(loss: Loss, dim: int, *, steps: int = 1000, seed: int = 0) -> Learned:
-    """Train a small net with one loss, and embed the pictures held out.
+    """Train a small net with one loss, and embed the images held out.
 
-    λ of an annealed margin falls as 1000 (1 + 100 t/steps)^(−2) to 0.1: it passes 1 at 0.3 of the steps. There
-    the other margins change from ``at_first``: with the whole margin from the first step on, all classes may end
-    up in one place of the plane.
+    λ of an annealed margin falls as 1000 (1 + 100 t/steps)^(−2) to 0.1: it passes 1 at 0.3 of the
+    steps. There the other margins change from ``at_first``: with the whole margin from the first
+    step on, all classes may end up in one place of the plane.
 
     Args:
         dim: length of the feature, 2 or 3.
-        steps: updates, of 128 pictures each.
-        seed: of first weights and order of pictures. The split is the same for all.
+        steps: updates, of 128 images each.
+        seed: of first weights and order of images. The split is the same for all.
     """
     train, test = _split()
     annealed = {"lambda_gamma": 100.0 / steps, "lambda_power": 2.0, "lambda_min": 0.0}
@@ -172,7 +174,9 @@ def _network(dim: int, seed: int) -> nn.Sequential:
 
 
 def _split() -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """(images (N, 64) float32 with zero mean in training, labels (N,)), three quarters to train, the rest to test."""
+    """(images (N, 64) float32 with zero mean in training, labels (N,)), three quarters to train,
+    the rest to test.
+    """
     digits = load_digits(n_class=CLASSES)
     images, labels = torch.from_numpy(digits.data).float() / 8, torch.from_numpy(digits.target)
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))

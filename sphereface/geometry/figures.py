@@ -1,4 +1,4 @@
-"""The four pictures of docs/losses.md. Figures only; no global state of matplotlib is touched."""
+"""The four images of docs/losses.md. Figures only; no global state of matplotlib is touched."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ AT_A_GLANCE = {"a-softmax": "m = 4, λ = 5", "sphereface-r": "", "cosface": "m =
 
 
 def margins_figure(curves: Mapping[str, Sequence[Curve]]) -> Figure:
-    """Target logit and, below it, derivative over θ: a pair of panels for each margin, and one for several."""
+    """Target logit and, below it, derivative over θ: a pair of panels for each margin, and one for
+    several.
+    """
     chosen = [
         Curve(name, c.theta, c.logit, c.slope, c.theta * np.nan)
         for name, label in AT_A_GLANCE.items()
@@ -82,9 +84,11 @@ def _draw_curves(upper: Any, lower: Any, name: str, curves: Sequence[Curve]) -> 
 
 
 def boundaries_figure(theta12: float = math.radians(90)) -> Figure:
-    """The regions of two classes in the plane, with each of six losses; white between them is the margin.
+    """The regions of two classes in the plane, with each of six losses; white between them is the
+    margin.
 
-    The shading asks the engine's logits at every pixel; the lines on the edges are the closed forms.
+    The shading asks the engine's logits at every pixel; the lines on the edges are the closed
+    forms.
     """
     figure = Figure(figsize=(11, 7.6), layout="constrained")
     panels = figure.subplots(2, 3)
@@ -141,7 +145,9 @@ def _mark_margin(panel: Any, low: float, high: float, text: str) -> None:
 
 
 def extents_figure() -> Figure:
-    """Largest angle within a class against the smallest between classes, over m: formula and sweep."""
+    """Largest angle within a class against the smallest between classes, over m: formula and
+    sweep.
+    """
     figure = Figure(figsize=(11, 4.4), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     ms, swept = np.linspace(2.0, 7.0, 251), np.arange(2.0, 7.1, 0.5)
@@ -178,7 +184,9 @@ def _draw_extents(
 
 
 def features_figure(plane: Sequence[Learned], sphere: Sequence[Learned]) -> Figure:
-    """Learned 2-D features above learned 3-D ones, a column for each loss, four columns in a line."""
+    """Learned 2-D features above learned 3-D ones, a column for each loss, four columns in a
+    line.
+    """
     columns, lines = 4, math.ceil(len(plane) / 4)
     figure = Figure(figsize=(11, 6.3 * lines), layout="constrained")
     panels = figure.subplots(2 * lines, columns, squeeze=False)
@@ -224,7 +232,9 @@ def _draw_sphere(panel: Any, learned: Learned, like: NDArray[Any]) -> None:
 
 
 def _view(centres: NDArray[Any]) -> NDArray[Any]:
-    """Of many turns of the sphere the one under which no two classes lie near each other in the picture."""
+    """Of many turns of the sphere the one under which no two classes lie near each other in the
+    image.
+    """
     turns = np.linalg.qr(np.random.default_rng(0).normal(size=(2000, 3, 3)))[0]
     seen = (centres @ turns)[:, :, :2]  # (2000, C, 2)
     apart = np.linalg.norm(seen[:, :, None] - seen[:, None], axis=-1) + 9 * np.eye(len(centres))
@@ -240,7 +250,8 @@ def _frame(panel: Any, learned: Learned) -> None:
 
 
 def alignment(centres: NDArray[Any], like: NDArray[Any]) -> NDArray[Any]:
-    """The orthogonal (D, D) matrix R for which the (C, D) ``centres @ R`` lie nearest to ``like`` (Procrustes).
+    """The orthogonal (D, D) matrix R for which the (C, D) ``centres @ R`` lie nearest to ``like``
+    (Procrustes).
 
     Turning and mirroring change no angle, so that features of separate trainings may be laid alike.
     """

@@ -1,1 +1,3 @@
-"""Angular-margin losses: margins on N target cosines, one fused softmax engine, the classification head."""
+"""Angular-margin losses: margins on N target cosines, one fused softmax engine, the classification
+head.
+"""

@@ -1,7 +1,7 @@
 """The engine beside the softmax: one binary classification for each class, as SphereFace2 has it.
 
-Every one of the N×C logits is changed, but the loss is a plain sum over them. So its gradient is known block
-by block, in the forward already, and nothing of size N×C is ever kept.
+Every one of the N×C logits is changed, but the loss is a plain sum over them. So its gradient is
+known block by block, in the forward already, and nothing of size N×C is ever kept.
 """
 
 from __future__ import annotations
@@ -30,10 +30,11 @@ def binary_margin(
     chunk_size: int | None = None,
     shared: Shared | None = None,
 ) -> HeadOutput:
-    """loss_weight/r · mean over samples of α softplus(−t) + (1 − α) Σ_j≠y softplus(u_j), t and u with the bias.
+    """loss_weight/r · mean over samples of α softplus(−t) + (1 − α) Σ_j≠y softplus(u_j), t and u
+    with the bias.
 
-    Gradients flow to ``x``, ``weight`` and ``bias``, once. They are computed with the loss, at three products
-    in all; where no gradient is wanted it is one.
+    Gradients flow to ``x``, ``weight`` and ``bias``, once. They are computed with the loss, at
+    three products in all; where no gradient is wanted it is one.
 
     Args:
         x: (N, D) embeddings, any floating dtype.
@@ -42,8 +43,8 @@ def binary_margin(
         labels: (N,) int64 in [0, C).
         margin: gives the target logits t and the others u.
         chunk_size: the most classes in a block.
-        shared: where ``weight`` is this rank's part of the classes, and ``x`` all ranks' samples. The gradient of
-            ``x`` is then this rank's part of a sum over ranks.
+        shared: where ``weight`` is this rank's part of the classes, and ``x`` all ranks' samples.
+            The gradient of ``x`` is then this rank's part of a sum over ranks.
 
     Raises:
         UserError: a label outside [0, C); checked on a CPU only.

@@ -13,7 +13,9 @@ _SMALLEST = 1024
 
 
 def auto_chunk(samples: int, classes: int, device: torch.device) -> int | None:
-    """The chunk whose (chunk, N) float32 logits fill a quarter of the free memory; None where all C fit."""
+    """The chunk whose (chunk, N) float32 logits fill a quarter of the free memory; None where all C
+    fit.
+    """
     free = free_bytes(device)
     if free is None:
         return None

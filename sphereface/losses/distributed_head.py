@@ -1,8 +1,9 @@
 """The head over several processes: its classes in shards, or a copy on each.
 
-Both give each process the loss of the whole batch, and gradients such that everything comes out as in one process
-with that batch once DistributedDataParallel has divided the network's gradients by the number of processes:
-embeddings get R times the gradient of the mean over all R·n samples, which is that of the mean over one's own n.
+Both give each process the loss of the whole batch, and gradients such that everything comes out as
+in one process with that batch once DistributedDataParallel has divided the network's gradients by
+the number of processes: embeddings get R times the gradient of the mean over all R·n samples, which
+is that of the mean over one's own n.
 """
 
 from __future__ import annotations
@@ -28,13 +29,15 @@ def make_head(
     seed: int = 0,
     ranks: Ranks | None = None,
 ) -> MarginHead:
-    """The head for as many processes as there are: one class to its user, three ways to hold the weights.
+    """The head for as many processes as there are: one class to its user, three ways to hold the
+    weights.
 
     Args:
         embedding_dim: D ≥ 1.
         num_classes: C ≥ 1.
         margin: with more than one process, its ``distributed`` says which of the two it is.
-        generator: source of the initial weights, in the same state on all ranks; None for torch's own.
+        generator: source of the initial weights, in the same state on all ranks; None for torch's
+            own.
         seed: of the sampled negatives.
         ranks: the processes; None for all that torch.distributed was started with.
 
@@ -74,7 +77,9 @@ class _DistributedHead(MarginHead):
         return None
 
     def _check_batch(self, embeddings: Tensor, labels: Tensor) -> None:
-        """Shapes, and n the same on all ranks at every step: the first time they ask each other, then themselves."""
+        """Shapes, and n the same on all ranks at every step: the first time they ask each other,
+        then themselves.
+        """
         self._check_width(embeddings)
         samples = len(embeddings)
         if labels.shape != (samples,):
@@ -94,12 +99,13 @@ class _DistributedHead(MarginHead):
 class ShardedHead(_DistributedHead):
     """Each of R ranks holds C/R classes; the embeddings of all ranks go to all of them.
 
-    A forward sends: embeddings and labels (all-gather), the largest logit of each sample (all-reduce), its sum of
-    exponentials, target logit, plain logit and cosine (one all-reduce); a backward: the embeddings' gradient
-    (reduce-scatter). Nothing of size C is sent. See docs/scaling.md.
+    A forward sends: embeddings and labels (all-gather), the largest logit of each sample
+    (all-reduce), its sum of exponentials, target logit, plain logit and cosine (one all-reduce); a
+    backward: the embeddings' gradient (reduce-scatter). Nothing of size C is sent. See
+    docs/scaling.md.
 
-    ``weight``, its gradient and its momentum have this rank's rows; :mod:`sphereface.losses.whole_head` makes them
-    whole for a checkpoint, and takes them from one.
+    ``weight``, its gradient and its momentum have this rank's rows;
+    :mod:`sphereface.losses.whole_head` makes them whole for a checkpoint, and takes them from one.
 
     Args:
         ranks: who shares the classes. The others as for :class:`MarginHead`.
@@ -113,7 +119,9 @@ class ShardedHead(_DistributedHead):
         return Shard.of(num_classes, ranks.rank, ranks.size)
 
     def forward(self, embeddings: Tensor, labels: Tensor, lam: float = 0.0, step: int | None = None) -> HeadOutput:
-        """Loss of the samples of all ranks; what comes beside it, of this rank's own. See :class:`MarginHead`."""
+        """Loss of the samples of all ranks; what comes beside it, of this rank's own. See
+        :class:`MarginHead`.
+        """
         self._check_batch(embeddings, labels)
         everyone = self.ranks.gather(labels)
         check_labels(everyone, len(embeddings) * self.ranks.size, self.num_classes)
@@ -125,7 +133,8 @@ class ShardedHead(_DistributedHead):
 
 
 class ReplicatedHead(_DistributedHead):
-    """Each rank holds all classes and looks at its own samples; gradients of W (C·D numbers) are averaged.
+    """Each rank holds all classes and looks at its own samples; gradients of W (C·D numbers) are
+    averaged.
 
     Args:
         ranks: who has a copy. The others as for :class:`MarginHead`.

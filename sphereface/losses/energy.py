@@ -1,4 +1,6 @@
-"""Minimum hyperspherical energy: class weights that repel each other spread evenly over the sphere (SphereFace+)."""
+"""Minimum hyperspherical energy: class weights that repel each other spread evenly over the sphere
+(SphereFace+).
+"""
 
 from __future__ import annotations
 
@@ -21,16 +23,18 @@ _SOFT = 1e-3
 
 
 def hyperspherical_energy(weight: Tensor, labels: Tensor, shared: Shared | None = None) -> Tensor:
-    """1/(N (C − 1)) Σ_i Σ_j≠y_i 1/‖Ŵ_yi − Ŵ_j‖² (Liu et al., NeurIPS 2018, SphereFace+'s form, s = 2).
+    """1/(N (C − 1)) Σ_i Σ_j≠y_i 1/‖Ŵ_yi − Ŵ_j‖² (Liu et al., NeurIPS 2018, SphereFace+'s form, s =
+    2).
 
-    Only the classes of the batch repel all others: N×C pairs, in blocks, and never C×C. The gradient is
-    computed along, at three products in all, and kept: one more buffer of the size of W.
+    Only the classes of the batch repel all others: N×C pairs, in blocks, and never C×C. The
+    gradient is computed along, at three products in all, and kept: one more buffer of the size of
+    W.
 
     Args:
         weight: (C, D) class weights of any length; a zero row has no force and feels none.
         labels: (N,) the classes of the batch.
-        shared: where ``weight`` is this rank's part of the classes. The N rows of the batch and their gradient are
-            then summed over ranks: two messages of N·D numbers.
+        shared: where ``weight`` is this rank's part of the classes. The N rows of the batch and
+            their gradient are then summed over ranks: two messages of N·D numbers.
     """
     own = weight.detach()[labels]
     if shared is not None:

@@ -28,9 +28,11 @@ class MarginHead(nn.Module):
     """Cross entropy over C identities, the target logit changed by a margin.
 
     ``weight`` (C, D) starts uniform in ±√(3/D), Caffe's xavier. Where the margin's rows are
-    ``normalized``, their lengths do not change the loss but divide the gradient: a learning rate of each row.
+    ``normalized``, their lengths do not change the loss but divide the gradient: a learning rate of
+    each row.
 
-    ``bias`` is (C,), (1,) or None, as the margin says; running statistics of a margin are buffers, saved with it.
+    ``bias`` is (C,), (1,) or None, as the margin says; running statistics of a margin are buffers,
+    saved with it.
 
     Args:
         embedding_dim: D ≥ 1.
@@ -38,8 +40,8 @@ class MarginHead(nn.Module):
         margin: see :mod:`sphereface.losses.margins`.
         generator: source of the initial weights; None for torch's own.
         seed: of the sampled negatives, where the margin has a ``sample_rate`` below 1.
-        shard: the classes that this head holds; None for all. ``weight`` has their rows alone, with the values
-            that they have in the whole.
+        shard: the classes that this head holds; None for all. ``weight`` has their rows alone, with
+            the values that they have in the whole.
     """
 
     num_classes: int
@@ -84,7 +86,9 @@ class MarginHead(nn.Module):
 
     @torch.no_grad()
     def _draw_weight(self, generator: torch.Generator | None) -> None:
-        """Draws the rows of all classes, by blocks, so that each shard has its part of the same numbers."""
+        """Draws the rows of all classes, by blocks, so that each shard has its part of the same
+        numbers.
+        """
         bound = math.sqrt(3.0 / self.weight.shape[1])
         for first in range(0, self.num_classes, _DRAWN_AT_ONCE):
             last = min(first + _DRAWN_AT_ONCE, self.num_classes)
@@ -102,7 +106,8 @@ class MarginHead(nn.Module):
             embeddings: (N, D), any floating dtype, not normalised.
             labels: (N,) int64 in [0, C).
             lam: λ of this step, ``head.margin.lam(step)``.
-            step: finished updates; needed in training where negatives are sampled, which depend on it.
+            step: finished updates; needed in training where negatives are sampled, which depend on
+                it.
 
         Raises:
             UserError: embeddings of another width, or a label outside [0, C).
@@ -183,7 +188,9 @@ class MarginHead(nn.Module):
         return self.margin.given(running)
 
     def norms_of_all_ranks(self, norms: Tensor) -> Tensor:
-        """(N,) norms of the batch on this rank → those of the whole batch. Here there is one rank."""
+        """(N,) norms of the batch on this rank → those of the whole batch. Here there is one
+        rank.
+        """
         return norms
 
     @torch.no_grad()

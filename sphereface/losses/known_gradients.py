@@ -1,4 +1,6 @@
-"""For losses whose gradient is known as soon as they are: it is computed with them, block by block, and kept."""
+"""For losses whose gradient is known as soon as they are: it is computed with them, block by block,
+and kept.
+"""
 
 from __future__ import annotations
 

@@ -1,11 +1,12 @@
 """The last layer by blocks of classes: its matrix products, and the N target logits among its N×C.
 
-Logits are class-major, (C, N), so that a block of classes is contiguous. All is float32 (float64 where the
-inputs are), under autocast too, but for the three large products. These then take the autocast dtype, of
-rounding u = 2⁻⁹ (bfloat16) or 2⁻¹² (float16): a logit of another class is off by up to 3u‖x‖ (3us where
-features are normalised). A target's logit and gradient are not: they take no part in the products. The gradients of
-x and W are then off, as a whole, by 0.2 to 2.5 % with bfloat16, a sixth of that with float16: by about u times the
-logits that matter, so more where plain rows are long. In float32 it is some 1e-5.
+Logits are class-major, (C, N), so that a block of classes is contiguous. All is float32 (float64
+where the inputs are), under autocast too, but for the three large products. These then take the
+autocast dtype, of rounding u = 2⁻⁹ (bfloat16) or 2⁻¹² (float16): a logit of another class is off by
+up to 3u‖x‖ (3us where features are normalised). A target's logit and gradient are not: they take no
+part in the products. The gradients of x and W are then off, as a whole, by 0.2 to 2.5 % with
+bfloat16, a sixth of that with float16: by about u times the logits that matter, so more where plain
+rows are long. In float32 it is some 1e-5.
 """
 
 from __future__ import annotations
@@ -48,8 +49,8 @@ def _blocks(classes: int, most: int | None, device: str) -> list[slice]:
 class LastLayer:
     """Plain logits Z = Ŵ qᵀ + b and their gradients. All large products are here.
 
-    The queries q are x itself, or s·x/‖x‖ where the margin has a scale. Ŵ are the unit rows of W, or W itself
-    where the margin's rows are plain.
+    The queries q are x itself, or s·x/‖x‖ where the margin has a scale. Ŵ are the unit rows of W,
+    or W itself where the margin's rows are plain.
 
     Args:
         x: (N, D) embeddings.
@@ -91,7 +92,9 @@ class LastLayer:
         return self.room(self.blocks[0].stop)
 
     def rooms(self) -> Iterator[Tensor]:
-        """Room for each block in turn, in pieces that are freed one by one as their blocks are let go."""
+        """Room for each block in turn, in pieces that are freed one by one as their blocks are let
+        go.
+        """
         size = self.blocks[0].stop
         per_piece = _PIECE // (size * len(self.x) * self.x.element_size()) + 1
         for first in range(0, len(self.blocks), per_piece):
@@ -112,8 +115,8 @@ class LastLayer:
     def backward(self, block: slice, grad: Tensor, dquery: Tensor | None, dweight: Tensor | None) -> None:
         """Add a block's share to the gradient of q, and write its rows of the gradient of W.
 
-        dq += gradᵀ Ŵ  and  dW_j = (I − Ŵ_j Ŵ_jᵀ)(grad q)_j / ‖W_j‖, the bracket only for ``normalized``
-        rows, the division not for ``plain`` ones.
+        dq += gradᵀ Ŵ  and  dW_j = (I − Ŵ_j Ŵ_jᵀ)(grad q)_j / ‖W_j‖, the bracket only for
+        ``normalized`` rows, the division not for ``plain`` ones.
 
         Args:
             block: the classes.
@@ -132,7 +135,9 @@ class LastLayer:
             self._put_dweight(full if unit is None else full.mul_(unit), rows, block, dweight[block])
 
     def _lowered(self, grad: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The gradient in the products' type, and its unit: float16 has no numbers below 6e-8, where softmax has."""
+        """The gradient in the products' type, and its unit: float16 has no numbers below 6e-8,
+        where softmax has.
+        """
         if self.low != torch.float16:
             return grad.to(self.low), None
         unit = grad.abs().amax().clamp_(min=torch.finfo(self.dtype).tiny)
@@ -147,7 +152,9 @@ class LastLayer:
         torch.addcmul(full, rows, along, value=-1.0, out=own)
 
     def to_dx(self, dquery: Tensor) -> Tensor:
-        """The gradient of x, in place of that of q: through s·x/‖x‖ it is s (I − x̂ x̂ᵀ) dq / ‖x‖, 0 at x = 0."""
+        """The gradient of x, in place of that of q: through s·x/‖x‖ it is s (I − x̂ x̂ᵀ) dq / ‖x‖,
+        0 at x = 0.
+        """
         if self.scale is None:
             return dquery
         unit = self.x * self.inv_x_norms[:, None]
@@ -156,7 +163,8 @@ class LastLayer:
 
 
 class Targets:
-    """The N target logits of a batch: their cosines, what the margin makes of them, where they stand.
+    """The N target logits of a batch: their cosines, what the margin makes of them, where they
+    stand.
 
     Attributes:
         norms: (N,) ‖x_i‖.
@@ -189,20 +197,26 @@ class Targets:
         self._places = _places_in_blocks(labels, layer.blocks)
 
     def beat(self, best_other: Tensor) -> Tensor:
-        """(N,) bool: the plain target logit is above the highest of all others, (N,), by more than rounding.
+        """(N,) bool: the plain target logit is above the highest of all others, (N,), by more than
+        rounding.
 
-        So a tie is a mistake: where all logits are equal, nothing is told apart, and the accuracy is 0.
+        So a tie is a mistake: where all logits are equal, nothing is told apart, and the accuracy
+        is 0.
         """
         return self.plain - best_other > self._rounding
 
     def put(self, index: int, block: Tensor, values: Tensor | float) -> None:
-        """Set the target entries of the ``index``-th block, (B, N), from N values or one for all."""
+        """Set the target entries of the ``index``-th block, (B, N), from N values or one for
+        all.
+        """
         classes, samples = self._places[index]
         if len(samples):
             block[classes, samples] = values if isinstance(values, float) else values[samples]
 
     def own(self, values: Tensor) -> Tensor:
-        """(N,) or (N, D) values, 0 where the target class is a row of another rank; here there is one rank."""
+        """(N,) or (N, D) values, 0 where the target class is a row of another rank; here there is
+        one rank.
+        """
         return values
 
     def once(self, values: Tensor) -> Tensor:
@@ -214,11 +228,15 @@ class Targets:
         return values
 
     def total(self, *sums: Tensor) -> tuple[Tensor, ...]:
-        """Sums over this rank's classes → over all; where ranks share them, ``logits`` is whole only after this."""
+        """Sums over this rank's classes → over all; where ranks share them, ``logits`` is whole
+        only after this.
+        """
         return sums
 
     def add_to_dx(self, layer: LastLayer, grad: Tensor, dquery: Tensor) -> Tensor:
-        """The gradient of x, from that of q by the other classes, and ∂t/∂x of the targets; ``grad`` (N,) dL/dt."""
+        """The gradient of x, from that of q by the other classes, and ∂t/∂x of the targets;
+        ``grad`` (N,) dL/dt.
+        """
         own = layer.to_dx(self._rows * (grad * self._d_plain)[:, None])
         per_norm = grad * self._d_norm * layer.inv_x_norms  # ∂t/∂‖x‖ · x/‖x‖ = this · x
         if self._row_norms is not None:

@@ -1,11 +1,14 @@
-"""The engine of the margin losses: softmax cross entropy with N changed logits, at the price of a plain one.
+"""The engine of the margin losses: softmax cross entropy with N changed logits, at the price of a
+plain one.
 
-A margin changes only the N target logits of the N×C. So the plain product runs in blocks of classes, the
-targets are left out of the sum of exponentials and join it at its end, and the backward, written by hand,
-turns these exponentials into gradients in place, and frees them, block by block.
+A margin changes only the N target logits of the N×C. So the plain product runs in blocks of
+classes, the targets are left out of the sum of exponentials and join it at its end, and the
+backward, written by hand, turns these exponentials into gradients in place, and frees them, block
+by block.
 
-What a block of logits is, and how its gradient reaches x and W, is in :mod:`sphereface.losses.last_layer`;
-the two autograd functions here say what is done with the logits.
+What a block of logits is, and how its gradient reaches x and W, is in
+:mod:`sphereface.losses.last_layer`; the two autograd functions here say what is done with the
+logits.
 """
 
 from __future__ import annotations
@@ -50,21 +53,23 @@ def margin_softmax(
 ) -> HeadOutput:
     """Mean of −log softmax(M)_y, M the plain logits but for the targets, which ``margin`` gives.
 
-    The plain logits are ‖x_i‖ cos θ_ij, s cos θ_ij or W_j·x_i + b_j, as the margin says. Gradients flow to
-    ``x``, ``weight`` and ``bias``, once (there is no double backward). Between forward and backward N×C
-    numbers are alive; a second backward through the same graph finds them spent and computes the logits again.
-    With a ``chunk_size`` below C they are never there: the backward computes them again, chunk by chunk.
+    The plain logits are ‖x_i‖ cos θ_ij, s cos θ_ij or W_j·x_i + b_j, as the margin says. Gradients
+    flow to ``x``, ``weight`` and ``bias``, once (there is no double backward). Between forward and
+    backward N×C numbers are alive; a second backward through the same graph finds them spent and
+    computes the logits again. With a ``chunk_size`` below C they are never there: the backward
+    computes them again, chunk by chunk.
 
     Args:
         x: (N, D) embeddings, any floating dtype.
-        weight: (C, D) class weights, of any length; a zero row has logit and gradient 0, unless rows are plain.
+        weight: (C, D) class weights, of any length; a zero row has logit and gradient 0, unless
+            rows are plain.
         labels: (N,) int64 in [0, C).
         margin: what becomes of the target logits.
         lam: λ ≥ 0, ``margin.lam(step)``.
         bias: (C,), for a margin with one.
         chunk_size: classes whose logits exist at a time; None for all.
-        shared: where ``weight`` and ``bias`` are this rank's part of the classes, and ``x`` all ranks' samples.
-            The gradient of ``x`` is then this rank's part of a sum over ranks.
+        shared: where ``weight`` and ``bias`` are this rank's part of the classes, and ``x`` all
+            ranks' samples. The gradient of ``x`` is then this rank's part of a sum over ranks.
 
     Raises:
         UserError: a label outside [0, C); checked on a CPU only.
@@ -82,7 +87,8 @@ def margin_softmax(
 def margin_logits(
     x: Tensor, weight: Tensor, labels: Tensor, margin: Margin, lam: float = 0.0, *, bias: Tensor | None = None
 ) -> Tensor:
-    """The (N, C) logits M that :func:`margin_softmax` takes the cross entropy of, with the same gradients.
+    """The (N, C) logits M that :func:`margin_softmax` takes the cross entropy of, with the same
+    gradients.
 
     For looking at them, and for other losses on them. Arguments as there.
     """
@@ -104,7 +110,9 @@ class _MarginSoftmax(torch.autograd.Function):
         targets: Targets,
         keep: bool,
     ) -> tuple[Tensor, Tensor]:
-        """Sum exp(Z − block maximum) over the other classes; with ``keep`` all of these stay for backward."""
+        """Sum exp(Z − block maximum) over the other classes; with ``keep`` all of these stay for
+        backward.
+        """
         rooms = layer.rooms() if keep else itertools.repeat(layer.room_for_block())
         kept: list[Tensor | None] = []
         maxima = layer.room(len(layer.blocks))

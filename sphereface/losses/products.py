@@ -1,8 +1,9 @@
 """The matrix products of the last layer, by the fastest library at hand.
 
-For float32 on a CPU torch.mm calls MKL, which leaves half the vector width of AMD's processors unused; oneDNN, which
-torch has for bfloat16 and convolutions, does not: 230 against 96 GFLOP/s on one core of a Zen 5. Where MKL uses all
-(Intel's), no such gain is to be had. Both accumulate in float32.
+For float32 on a CPU torch.mm calls MKL, which leaves half the vector width of AMD's processors
+unused; oneDNN, which torch has for bfloat16 and convolutions, does not: 230 against 96 GFLOP/s on
+one core of a Zen 5. Where MKL uses all (Intel's), no such gain is to be had. Both accumulate in
+float32.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# The operation by which torch.compile reaches oneDNN; where a version of torch has it no more, MKL does.
+# The operation by which torch.compile reaches oneDNN; where a version of torch has it no more, MKL
+# does.
 _linear: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 _HAS_ONEDNN = _linear is not None and platform.machine() in ("x86_64", "AMD64")
 
@@ -24,7 +26,9 @@ def product(a: Tensor, b: Tensor) -> Tensor:
 
 
 def put_product(a: Tensor, b: Tensor, out: Tensor) -> None:
-    """Out ← a b, which may be of a lower type; with no room of its own where the library can do so."""
+    """Out ← a b, which may be of a lower type; with no room of its own where the library can do
+    so.
+    """
     if a.dtype != out.dtype or _by_onednn(a):
         out.copy_(product(a, b))
     else:
@@ -32,7 +36,9 @@ def put_product(a: Tensor, b: Tensor, out: Tensor) -> None:
 
 
 def add_product(a: Tensor, b: Tensor, out: Tensor, unit: Tensor | None = None) -> None:
-    """Out ← out + a b · unit, added in the type of ``out``; the unit, a number, only where a and b are of a lower."""
+    """Out ← out + a b · unit, added in the type of ``out``; the unit, a number, only where a and b
+    are of a lower.
+    """
     if unit is not None:
         out.addcmul_(product(a, b).to(out.dtype), unit)
     elif a.dtype != out.dtype or _by_onednn(a):

@@ -1,4 +1,6 @@
-"""All that the head sends between processes. No other module of the losses calls torch.distributed."""
+"""All that the head sends between processes. No other module of the losses calls
+torch.distributed.
+"""
 
 from __future__ import annotations
 
@@ -63,11 +65,13 @@ class Ranks:
 
 
 def gathered(x: Tensor, ranks: Ranks) -> Tensor:
-    """(n, D) of each rank → (R·n, D) on all; the gradient is R times what all ranks together send back.
+    """(n, D) of each rank → (R·n, D) on all; the gradient is R times what all ranks together send
+    back.
 
-    Embeddings travel in their own type, gradients in float32 (float64 for float64), in which they are summed.
-    R times, because DistributedDataParallel divides the gradients of the network by R afterwards. A loss that
-    is the mean over all R·n samples then has the gradient that one process with R·n samples has.
+    Embeddings travel in their own type, gradients in float32 (float64 for float64), in which they
+    are summed. R times, because DistributedDataParallel divides the gradients of the network by R
+    afterwards. A loss that is the mean over all R·n samples then has the gradient that one process
+    with R·n samples has.
     """
     everything: Tensor = _Gathered.apply(x, ranks)
     return everything
@@ -76,7 +80,8 @@ def gathered(x: Tensor, ranks: Ranks) -> Tensor:
 def together(x: Tensor, ranks: Ranks) -> Tensor:
     """(n, D) of each rank → (R·n, D) on all, where each computes the same loss of all of them.
 
-    The gradient of a rank's own rows is R times the loss's, because DistributedDataParallel divides by R afterwards.
+    The gradient of a rank's own rows is R times the loss's, because DistributedDataParallel divides
+    by R afterwards.
     Nothing is sent back: compare :func:`gathered`, for ranks that each compute a part of the loss.
     """
     everything: Tensor = _Together.apply(x, ranks)
@@ -84,7 +89,9 @@ def together(x: Tensor, ranks: Ranks) -> Tensor:
 
 
 def averaged(parameter: Tensor, ranks: Ranks) -> Tensor:
-    """A parameter that each rank holds whole; its gradient is the mean of all ranks', as the network's is."""
+    """A parameter that each rank holds whole; its gradient is the mean of all ranks', as the
+    network's is.
+    """
     same: Tensor = _Averaged.apply(parameter, ranks)
     return same
 

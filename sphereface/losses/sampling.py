@@ -1,8 +1,10 @@
-"""Sampled negatives, as Partial FC has them: a step sees all classes of its batch and a random part of the others.
+"""Sampled negatives, as Partial FC has them: a step sees all classes of its batch and a random part
+of the others.
 
-An et al., "Partial FC: Training 10 Million Identities on a Single Machine", ICCVW 2021, and CVPR 2022. A class
-that a step does not see has no gradient in it, not even one of zeros: gradients of W and b hold the sampled
-rows alone (sparse tensors), and the optimiser moves neither the other rows nor their momentum.
+An et al., "Partial FC: Training 10 Million Identities on a Single Machine", ICCVW 2021, and CVPR
+2022. A class that a step does not see has no gradient in it, not even one of zeros: gradients of W
+and b hold the sampled rows alone (sparse tensors), and the optimiser moves neither the other rows
+nor their momentum.
 """
 
 from __future__ import annotations
@@ -17,14 +19,16 @@ from torch.autograd.function import once_differentiable
 
 
 def sampled_rows(positives: Tensor, num_rows: int, rate: float, *, seed: int, step: int, shard: int) -> Tensor:
-    """The rows that a step sees, increasing: a function of its arguments, so a resumed run draws the same.
+    """The rows that a step sees, increasing: a function of its arguments, so a resumed run draws
+    the same.
 
     A GPU is waited for once, for the number of positives.
 
     Args:
         positives: rows that must be among them, in any order, repeated or not.
         num_rows: of the shard.
-        rate: part of the rows, in (0, 1]: ⌈rate · num_rows⌉ in all, or just the positives where these are more.
+        rate: part of the rows, in (0, 1]: ⌈rate · num_rows⌉ in all, or just the positives where
+            these are more.
         seed: of the run.
         step: finished updates.
         shard: which of the shards this is.

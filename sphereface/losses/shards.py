@@ -1,4 +1,6 @@
-"""Classes in shards: which rank holds which, and what of N targets a rank knows that holds some of the classes."""
+"""Classes in shards: which rank holds which, and what of N targets a rank knows that holds some of
+the classes.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,8 @@ class Shard:
 
     @classmethod
     def of(cls, num_classes: int, rank: int = 0, ranks: int = 1) -> Shard:
-        """The share of one of R ranks: in logical order, none larger than another by more than a class.
+        """The share of one of R ranks: in logical order, none larger than another by more than a
+        class.
 
         Raises:
             UserError: a rank would have no class.
@@ -46,7 +49,9 @@ class Shard:
         return whole[self.start : self.stop]
 
     def locate(self, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """(N,) labels → (N,) their rows in this shard, 0 where they have none, and (N,) bool: they have one."""
+        """(N,) labels → (N,) their rows in this shard, 0 where they have none, and (N,) bool: they
+        have one.
+        """
         here = (labels >= self.start) & (labels < self.stop)
         return (labels - self.start).masked_fill(~here, 0), here
 
@@ -57,7 +62,8 @@ class Shared:
 
     Attributes:
         ranks: who has them.
-        here: (N,) bool: the sample's target class is among these rows; the others count as of row 0.
+        here: (N,) bool: the sample's target class is among these rows; the others count as of row
+            0.
         num_classes: C, of all ranks.
     """
 
@@ -76,7 +82,9 @@ def targets_of(layer: LastLayer, labels: Tensor, margin: Margin, lam: float, sha
 
 
 class _SharedTargets(Targets):
-    """Targets of which only some stand in this rank's rows; :meth:`total` makes the figures those of all."""
+    """Targets of which only some stand in this rank's rows; :meth:`total` makes the figures those
+    of all.
+    """
 
     def __init__(self, layer: LastLayer, labels: Tensor, margin: Margin, lam: float, shared: Shared) -> None:
         super().__init__(layer, labels, margin, lam)

@@ -1,22 +1,25 @@
 """Losses that compare a network's embeddings with those of its teacher for the same images.
 
-With x the (N, D) embeddings of the student, t the (N, T) of the teacher, P a (T, D) projection that is trained with
-the student and dropped afterwards, and â = a/‖a‖:
+With x the (N, D) embeddings of the student, t the (N, T) of the teacher, P a (T, D) projection that
+is trained with the student and dropped afterwards, and â = a/‖a‖:
 
-================  =====================================================================================================
-``cosine``        mean of 1 − cos(Px, t)
-``l2``            mean of ½‖Px − t‖² (Romero et al., FitNets, ICLR 2015, equation 3)
-``rkd-distance``  Huber distance of ‖x̂_i − x̂_j‖/μ to the teacher's (Park et al., CVPR 2019, equations 5 to 7)
-``rkd-angle``     Huber distance of the angles between three samples (the same, equations 8 to 11)
-``similarity``    squared distance of the rows of X̂X̂ᵀ, each of length 1 (Tung & Mori, ICCV 2019, equation 4)
-``correlation``   mean squared difference of cos(x_i, x_j) and cos(t_i, t_j) (Peng et al., ICCV 2019, equation 6)
-``queue``         cross entropy of the student's softmax over a queue of earlier teacher embeddings, with the teacher's
+================
+=====================================================================================================
+``cosine``        mean of 1 − cos(Px, t) ``l2``            mean of ½‖Px − t‖² (Romero et al.,
+FitNets, ICLR 2015, equation 3) ``rkd-distance``  Huber distance of ‖x̂_i − x̂_j‖/μ to the teacher's
+(Park et al., CVPR 2019, equations 5 to 7) ``rkd-angle``     Huber distance of the angles between
+three samples (the same, equations 8 to 11) ``similarity``    squared distance of the rows of X̂X̂ᵀ,
+each of length 1 (Tung & Mori, ICCV 2019, equation 4) ``correlation``   mean squared difference of
+cos(x_i, x_j) and cos(t_i, t_j) (Peng et al., ICCV 2019, equation 6) ``queue``         cross entropy
+of the student's softmax over a queue of earlier teacher embeddings, with the teacher's
                   as its target (Fang et al., SEED, ICLR 2021, equations 4 to 6)
-================  =====================================================================================================
+================
+=====================================================================================================
 
-The three of pairs and triples in the middle, and ``correlation``, compare the embeddings themselves, which are what is
-used later; the others compare their projection. Where a paper takes embeddings as they are, directions are compared
-here, because directions are all that face verification looks at. Everything is float32, under autocast too.
+The three of pairs and triples in the middle, and ``correlation``, compare the embeddings
+themselves, which are what is used later; the others compare their projection. Where a paper takes
+embeddings as they are, directions are compared here, because directions are all that face
+verification looks at. Everything is float32, under autocast too.
 """
 
 from __future__ import annotations
@@ -64,7 +67,9 @@ def l2(projected: Tensor, teacher: Tensor) -> Tensor:
 
 
 def rkd_distance(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean Huber distance over pairs between distances, each divided by their mean. (N, D) and (N, T); 0 for N = 1."""
+    """Mean Huber distance over pairs between distances, each divided by their mean. (N, D) and (N,
+    T); 0 for N = 1.
+    """
     if len(student) == 1:
         return 0.0 * student.sum()  # no pair
     ours, theirs = (_distances(normalize(rows)) for rows in (student, teacher))
@@ -91,7 +96,9 @@ def rkd_angle(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def similarity(student: Tensor, teacher: Tensor) -> Tensor:
-    """1/N² of the squared Frobenius distance between matrices of cosines, rows of length 1. (N, D) and (N, T)."""
+    """1/N² of the squared Frobenius distance between matrices of cosines, rows of length 1. (N, D)
+    and (N, T).
+    """
     ours, theirs = (normalize(_cosines(rows)) for rows in (student, teacher))
     return (ours - theirs).square().mean()
 
@@ -102,7 +109,8 @@ def correlation(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def over_queue(projected: Tensor, teacher: Tensor, queue: Tensor, temperatures: tuple[float, ...]) -> Tensor:
-    """Cross entropy between two softmaxes over a queue and the teacher's embedding of the sample itself.
+    """Cross entropy between two softmaxes over a queue and the teacher's embedding of the sample
+    itself.
 
     Args:
         projected, teacher: (N, T).

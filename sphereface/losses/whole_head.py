@@ -1,8 +1,9 @@
-"""A head and its optimiser state as one whole, in logical order of classes, however many ranks hold it.
+"""A head and its optimiser state as one whole, in logical order of classes, however many ranks hold
+it.
 
-What is saved is what :class:`~sphereface.losses.head.MarginHead` on one device has: parameters and running
-statistics by name, the optimiser's entries by parameter name. So a checkpoint does not say on how many ranks
-it was made, and goes on with any other number.
+What is saved is what :class:`~sphereface.losses.head.MarginHead` on one device has: parameters and
+running statistics by name, the optimiser's entries by parameter name. So a checkpoint does not say
+on how many ranks it was made, and goes on with any other number.
 """
 
 from __future__ import annotations
@@ -28,16 +29,16 @@ OptimizerState = Mapping[Any, Mapping[str, Any]]  # by parameter
 def gather_head(head: MarginHead, optimizer: OptimizerState) -> tuple[State, dict[str, State]] | None:
     """The whole head on rank 0; all ranks call it together.
 
-    Only rank 0 ever holds more than its shard, in main memory: 2·C·D numbers with a momentum. A rank sends its
-    rows in blocks.
+    Only rank 0 ever holds more than its shard, in main memory: 2·C·D numbers with a momentum. A
+    rank sends its rows in blocks.
 
     Args:
         head: any; of a replicated one, rank 0's copy is taken.
         optimizer: ``optimizer.state``.
 
     Returns:
-        ``(state of the head, {parameter name: its optimiser entries})`` on rank 0 and where there is one process;
-        None on the others.
+        ``(state of the head, {parameter name: its optimiser entries})`` on rank 0 and where there
+        is one process; None on the others.
     """
     ranks: Ranks | None = getattr(head, "ranks", None)
     sharded = head.ranks if isinstance(head, ShardedHead) else None
@@ -87,14 +88,16 @@ def scatter_head(head: MarginHead, optimizer: dict[Any, Any], state: State, entr
 
 @torch.no_grad()
 def take_known(head: MarginHead, state: Mapping[str, Tensor], rows: Tensor) -> list[str]:
-    """Fill a head from another one's whole state, as far as its identities are known; each rank fills its own rows.
+    """Fill a head from another one's whole state, as far as its identities are known; each rank
+    fills its own rows.
 
     A shared bias and the running statistics of a margin are taken whole.
 
     Args:
         head: what to fill.
         state: of the other head, with ``weight`` (C', D).
-        rows: (C,) int64, for each class of ``head`` its row there, or −1 to leave the class as it is.
+        rows: (C,) int64, for each class of ``head`` its row there, or −1 to leave the class as it
+            is.
 
     Returns:
         Names of what the other head does not have, which is left as it is.

@@ -1,8 +1,8 @@
 """What scores and features are worth, as figures. Numpy only: arrays in, numbers out."""
 
 from .discard import error_versus_discard, partial_area
+from .other_accuracies import FoldAccuracy, best_accuracy, kfold_distance_accuracy
 from .paired import mcnemar, mean_difference
-from .plain import FoldAccuracy, best_accuracy, kfold_distance_accuracy
 from .resampling import Interval, Intervals, bootstrap
 from .separation import angular_fisher_score, d_prime, score_histogram
 from .verification import (

@@ -1,4 +1,6 @@
-"""What a measure of image quality is worth: the errors that are left when the worst images are left out."""
+"""What a measure of image quality is worth: the errors that are left when the worst images are left
+out.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +10,19 @@ from .verification import BoolArray, FloatArray
 
 
 def error_versus_discard(errors: BoolArray, quality: FloatArray, fractions: FloatArray) -> FloatArray:
-    """Return the error rate of the comparisons that stay when those of the lowest quality are discarded.
+    """Return the error rate of the comparisons that stay when those of the lowest quality are
+    discarded.
 
-    This is the error-versus-discard characteristic (Grother and Tabassi, "Performance of biometric quality measures",
-    2007). Of comparisons with equal quality, a random part is discarded: the result is its expectation.
+    This is the error-versus-discard characteristic (Grother and Tabassi, "Performance of biometric
+    quality measures", 2007). Of comparisons with equal quality, a random part is discarded: the
+    result is its expectation.
 
     Args:
         errors: (P,) bool, whether each comparison is decided wrongly, at one threshold for all.
-        quality: (P,) float, higher is better; of a pair, the lower quality of its two images. NaN ranks lowest.
-        fractions: (K,) of the comparisons to discard, each from 0 to less than 1. ⌊fraction · P⌋ are discarded.
+        quality: (P,) float, higher is better; of a pair, the lower quality of its two images. NaN
+            ranks lowest.
+        fractions: (K,) of the comparisons to discard, each from 0 to less than 1. ⌊fraction · P⌋
+            are discarded.
 
     Returns:
         (K,) error rates in [0, 1].

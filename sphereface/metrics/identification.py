@@ -1,8 +1,9 @@
-"""Figures of 1:N identification: ranks, open-set errors as NIST defines them, and the field's "recall at far".
+"""Figures of 1:N identification: ranks, open-set errors as NIST defines them, and the field's
+"recall at far".
 
-A probe is searched in a gallery. The search is mated if the gallery holds the subject of the probe: that entry is its
-mate. The scores are inner products of unit vectors. An undefined vector (NaN) finds nobody: a mated search is a miss,
-and a non-mated search is left out.
+A probe is searched in a gallery. The search is mated if the gallery holds the subject of the probe:
+that entry is its mate. The scores are inner products of unit vectors. An undefined vector (NaN)
+finds nobody: a mated search is a miss, and a non-mated search is left out.
 """
 
 from __future__ import annotations
@@ -40,14 +41,15 @@ class Searches:
     Attributes:
         mate: (Q,) int64 row of the mate in the gallery; −1 for a non-mated search.
         mate_score: (Q,) float64; −∞ without a mate, and where it is undefined.
-        rank: (Q,) int64 from 1: how many entries score at least as high as the mate, less :data:`TIE`, so that ties
-            count against it. One more than the gallery holds without a mate, and where the score of the mate is
-            undefined.
-        rank_in_order: (Q,) int64, the same without a tolerance, and of equal scores the entry that stands first in
-            the gallery wins.
-        best: (Q,) float64, the highest score of all entries; −∞ if none is defined because of the gallery, NaN if
-            the probe itself is undefined.
-        top_impostors: (K,) float64, the highest scores of probes with entries other than their mates, falling.
+        rank: (Q,) int64 from 1: how many entries score at least as high as the mate, less
+            :data:`TIE`, so that ties count against it. One more than the gallery holds without a
+            mate, and where the score of the mate is undefined.
+        rank_in_order: (Q,) int64, the same without a tolerance, and of equal scores the entry that
+            stands first in the gallery wins.
+        best: (Q,) float64, the highest score of all entries; −∞ if none is defined because of the
+            gallery, NaN if the probe itself is undefined.
+        top_impostors: (K,) float64, the highest scores of probes with entries other than their
+            mates, falling.
     """
 
     mate: IntArray
@@ -64,12 +66,15 @@ class Searches:
 
     @property
     def is_found(self) -> BoolArray:
-        """(Q,) bool: mated searches whose mate has a score. The ranks of all others are no ranks of an entry."""
+        """(Q,) bool: mated searches whose mate has a score. The ranks of all others are no ranks of
+        an entry.
+        """
         return self.mate_score > -np.inf
 
     @property
     def is_counted_nonmated(self) -> BoolArray:
-        """(Q,) bool: non-mated searches of defined probes; all non-mated searches if none of their probes is defined.
+        """(Q,) bool: non-mated searches of defined probes; all non-mated searches if none of their
+        probes is defined.
 
         This is the rule of :func:`~.verification.counted`.
         """
@@ -78,12 +83,13 @@ class Searches:
 
 @dataclass(frozen=True)
 class OpenSetPoint:
-    """The errors of open-set identification at one threshold. A candidate counts if ``score >= threshold``.
+    """The errors of open-set identification at one threshold. A candidate counts if ``score >=
+    threshold``.
 
     Attributes:
         fpir: the wanted false positive identification rate, an upper bound.
-        fnir: false negative identification rate: the share of mated searches whose mate does not count or has a rank
-            that is too low. NaN without mated searches.
+        fnir: false negative identification rate: the share of mated searches whose mate does not
+            count or has a rank that is too low. NaN without mated searches.
         threshold: the lowest one at which the rate of false positives does not exceed ``fpir``.
         false_positives: non-mated searches with a candidate there.
         num_nonmated: all non-mated searches that count, see :attr:`Searches.is_counted_nonmated`.
@@ -97,13 +103,16 @@ class OpenSetPoint:
 
     @property
     def resolvable(self) -> bool:
-        """Whether ``fpir`` lets 10 non-mated searches or more pass; if not, ``fnir`` depends on a few of them."""
+        """Whether ``fpir`` lets 10 non-mated searches or more pass; if not, ``fnir`` depends on a
+        few of them.
+        """
         return self.fpir * self.num_nonmated + 1e-9 >= MIN_IMPOSTORS
 
 
 @dataclass(frozen=True)
 class FieldPoint:
-    """What InsightFace's ``ijb_1n.py`` prints for a "far". It is not an FPIR: see :func:`field_recall`.
+    """What InsightFace's ``ijb_1n.py`` prints for a "far". It is not an FPIR: see
+    :func:`field_recall`.
 
     Attributes:
         far: its name for a number of impostor scores divided by the number of probes.
@@ -180,7 +189,8 @@ def search(probes: FloatArray, gallery: FloatArray, mate: IntArray, *, num_impos
 
 
 def rank_rates(searches: Searches, ranks: Sequence[int] = RANKS, *, weights: IntArray | None = None) -> FloatArray:
-    """Return the share of mated searches whose mate is among the first k, with ties counted against it.
+    """Return the share of mated searches whose mate is among the first k, with ties counted against
+    it.
 
     Args:
         searches: from :func:`search`.
@@ -196,14 +206,17 @@ def rank_rates(searches: Searches, ranks: Sequence[int] = RANKS, *, weights: Int
 
 
 def field_rank_rates(searches: Searches, ranks: Sequence[int] = RANKS) -> FloatArray:
-    """Return top 1, 5 and 10 as InsightFace's ``ijb_1n.py`` counts them: of equal scores the first entry wins."""
+    """Return top 1, 5 and 10 as InsightFace's ``ijb_1n.py`` counts them: of equal scores the first
+    entry wins.
+    """
     return np.array([float(np.mean(searches.is_found & (searches.rank_in_order <= k))) for k in ranks])
 
 
 def field_recall(searches: Searches, fars: Sequence[float] = FPIRS) -> tuple[FieldPoint, ...]:
     """Return the recall at "far" of InsightFace's ``ijb_1n.py``.
 
-    The threshold is the k-th highest of all impostor scores, Q × (G − 1) of them, with k = ⌈Q × far⌉. An impostor
+    The threshold is the k-th highest of all impostor scores, Q × (G − 1) of them, with k = ⌈Q ×
+    far⌉. An impostor
     score is not a search: one probe may have many of these k scores.
 
     Args:
@@ -231,10 +244,11 @@ def open_set(
 ) -> tuple[OpenSetPoint, ...]:
     """Return FNIR at FPIR, as NIST defines them.
 
-    FPIR(t) is the share of non-mated searches whose best candidate scores t or more. Non-mated searches of undefined
-    probes are left out; if all of them are undefined, each is a false positive at every threshold. FNIR(t) is the
-    share of mated searches whose mate scores less than t or is not among the first ``rank`` entries. NIST's FRVT
-    reports identification with a threshold at rank 1.
+    FPIR(t) is the share of non-mated searches whose best candidate scores t or more. Non-mated
+    searches of undefined probes are left out; if all of them are undefined, each is a false
+    positive at every threshold. FNIR(t) is the share of mated searches whose mate scores less than
+    t or is not among the first ``rank`` entries. NIST's FRVT reports identification with a
+    threshold at rank 1.
 
     Args:
         searches: from :func:`search`.
@@ -273,9 +287,9 @@ def bootstrap_searches(
 ) -> tuple[tuple[SearchIntervals, ...], SearchIntervals]:
     """Return 95 % intervals over subjects.
 
-    As many subjects as the probes have are drawn with replacement. Each search counts as often as the subject of its
-    probe was drawn. The galleries stay as they are. One draw serves all galleries, so that the mean over
-    galleries has an interval too.
+    As many subjects as the probes have are drawn with replacement. Each search counts as often as
+    the subject of its probe was drawn. The galleries stay as they are. One draw serves all
+    galleries, so that the mean over galleries has an interval too.
 
     Args:
         galleries: the searches of the same probes in one or more galleries.
@@ -312,7 +326,9 @@ def _score_blocks(probes: FloatArray, gallery: FloatArray) -> Iterator[tuple[sli
 
 
 def _ranks(scores: FloatArray, mated: IntArray, column: IntArray, own: FloatArray) -> tuple[IntArray, IntArray]:
-    """Ranks of the mates of some rows of ``scores``: with ties against them, and with ties in the gallery's order."""
+    """Ranks of the mates of some rows of ``scores``: with ties against them, and with ties in the
+    gallery's order.
+    """
     bar = np.full((len(scores), 1), np.inf)
     bar[mated, 0] = own
     rank = np.count_nonzero(scores >= bar - TIE, axis=1)[mated]

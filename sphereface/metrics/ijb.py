@@ -1,8 +1,9 @@
 """Figures of 1:1 verification on millions of pairs, from scores that are sorted once.
 
-The functions give the same figures as :mod:`.verification`, which builds a curve with a point for each distinct score.
-Here genuine and impostor scores are sorted apart, and each figure looks up the few places that it needs.
-:func:`tpr_at_nearest_fpr` is the rule of InsightFace's IJB scripts, which most published IJB figures follow.
+The functions give the same figures as :mod:`.verification`, which builds a curve with a point for
+each distinct score. Here genuine and impostor scores are sorted apart, and each figure looks up the
+few places that it needs. :func:`tpr_at_nearest_fpr` is the rule of InsightFace's IJB scripts, which
+most published IJB figures follow.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ class SortedScores:
         """Sort the scores of pairs.
 
         Args:
-            scores: (P,) float. :func:`~.verification.roc` says where a NaN ranks, and which pairs count.
+            scores: (P,) float. :func:`~.verification.roc` says where a NaN ranks, and which pairs
+                count.
             same: (P,) bool, with at least one pair of each kind.
 
         Raises:
@@ -61,11 +63,12 @@ class SortedScores:
 
 
 def tpr_at_nearest_fpr(scores: SortedScores, fars: Sequence[float] = IJB_FARS) -> FloatArray:
-    """Return the TPR at the ROC point whose FPR is nearest to each target, as InsightFace's ``eval_ijbc.py`` does.
+    """Return the TPR at the ROC point whose FPR is nearest to each target, as InsightFace's
+    ``eval_ijbc.py`` does.
 
-    The points are those of scikit-learn's ``roc_curve`` with its default ``drop_intermediate=True``: (0, 0) and each
-    distinct score at which the curve bends. The nearest FPR may be above the target. Of equally near points the last
-    counts, which has the largest TPR.
+    The points are those of scikit-learn's ``roc_curve`` with its default
+    ``drop_intermediate=True``: (0, 0) and each distinct score at which the curve bends. The nearest
+    FPR may be above the target. Of equally near points the last counts, which has the largest TPR.
 
     Returns:
         (F,) float64 in [0, 1], in the order of ``fars``.
@@ -76,7 +79,9 @@ def tpr_at_nearest_fpr(scores: SortedScores, fars: Sequence[float] = IJB_FARS) -
 
 
 def tar_at_far_sorted(scores: SortedScores, targets: Sequence[float] = FAR_TARGETS) -> tuple[OperatingPoint, ...]:
-    """Return the highest TAR whose FAR does not exceed each target, as :func:`~.verification.tar_at_far` does."""
+    """Return the highest TAR whose FAR does not exceed each target, as
+    :func:`~.verification.tar_at_far` does.
+    """
     points = []
     for target in targets:
         allowed = num_allowed(target, len(scores.impostor))
@@ -110,7 +115,9 @@ def equal_error_rate_sorted(scores: SortedScores) -> float:
 
 
 def num_allowed(target: float, total: float) -> int:
-    """How many of ``total`` impostor pairs may pass at a false accept rate of at most ``target``."""
+    """How many of ``total`` impostor pairs may pass at a false accept rate of at most
+    ``target``.
+    """
     return int(np.floor(target * total + 1e-9))  # 0.29 × 100 is 28.999999999999996
 
 
@@ -128,8 +135,9 @@ def _number_above(rising: FloatArray, threshold: float) -> int:
 def _kept_points(scores: SortedScores) -> tuple[FloatArray, FloatArray]:
     """FPR and TPR of the points that ``roc_curve`` keeps, from (0, 0) on.
 
-    ``roc_curve`` drops a score if the step of the curve to it equals the step after it. Most steps are one impostor.
-    A point is therefore kept only at a score that is genuine or tied, at the score above such a one, or at an end.
+    ``roc_curve`` drops a score if the step of the curve to it equals the step after it. Most steps
+    are one impostor. A point is therefore kept only at a score that is genuine or tied, at the
+    score above such a one, or at an end.
     """
     genuine, impostor = scores.genuine, scores.impostor
     special = np.unique(np.concatenate([genuine, impostor[1:][impostor[1:] == impostor[:-1]]]))
@@ -164,7 +172,9 @@ def _numbers_at(scores: SortedScores, values: FloatArray) -> IntArray:
 
 
 def _highest_with_more_false_accepts(scores: SortedScores) -> float | None:
-    """The highest score with FAR ≥ 1 − TAR when everything above it is accepted; None if there is none."""
+    """The highest score with FAR ≥ 1 − TAR when everything above it is accepted; None if there is
+    none.
+    """
 
     def too_high(score: float) -> bool:
         far, tar = scores.rates_above(score)

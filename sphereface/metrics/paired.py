@@ -16,8 +16,9 @@ def mcnemar(a_right: BoolArray, b_right: BoolArray) -> tuple[int, int, float]:
         b_right: (P,) bool, of B.
 
     Returns:
-        Pairs that only A decides rightly, pairs that only B does, and the two-sided probability of a split at least
-        as uneven if each were as likely to fall to either: 2 P(X ≤ the smaller), X ~ Binomial(their sum, ½), at most 1.
+        Pairs that only A decides rightly, pairs that only B does, and the two-sided probability of
+        a split at least as uneven if each were as likely to fall to either: 2 P(X ≤ the smaller), X
+        ~ Binomial(their sum, ½), at most 1.
     """
     only_a, only_b = int(np.sum(a_right & ~b_right)), int(np.sum(b_right & ~a_right))
     total, smaller = only_a + only_b, min(only_a, only_b)

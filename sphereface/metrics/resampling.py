@@ -1,4 +1,6 @@
-"""How far a figure would move with other people or other pairs: confidence intervals by resampling."""
+"""How far a figure would move with other people or other pairs: confidence intervals by
+resampling.
+"""
 
 from __future__ import annotations
 
@@ -68,13 +70,14 @@ def bootstrap(
 ) -> Intervals:
     """Intervals of AUC, EER and TAR@FAR.
 
-    Pairs that share a person are not independent. Where it is known who is on the pictures, as many people as
-    there are are drawn with replacement; a pair then counts as often as its people were drawn, a genuine pair w
-    times, an impostor pair w₁ × w₂ times. Else genuine and impostor pairs are drawn, each kind to its number, which
-    makes intervals too narrow where people recur.
+    Pairs that share a person are not independent. Where it is known who is on the images, as many
+    people as there are are drawn with replacement; a pair then counts as often as its people were
+    drawn, a genuine pair w times, an impostor pair w₁ × w₂ times. Else genuine and impostor pairs
+    are drawn, each kind to its number, which makes intervals too narrow where people recur.
 
     Args:
-        scores: (P,) float. NaN ranks as in :func:`roc`. The pairs that count are the same in every replicate.
+        scores: (P,) float. NaN ranks as in :func:`roc`. The pairs that count are the same in every
+            replicate.
         same: (P,) bool, with pairs of both kinds.
         people: see :data:`People`; None if unknown.
         targets: false accept rates.
@@ -107,8 +110,8 @@ def resample(
 
     Args:
         scores, same, people: as for :func:`bootstrap`.
-        figures: takes the ROC curve of a replicate, and (P,) how often each pair was drawn, undefined impostor pairs
-            included. The curve may have no pairs of a kind.
+        figures: takes the ROC curve of a replicate, and (P,) how often each pair was drawn,
+            undefined impostor pairs included. The curve may have no pairs of a kind.
         replicates: how often to draw.
         seed: of the draws.
 
@@ -141,10 +144,12 @@ def bootstrap_means(
 ) -> tuple[Interval, ...]:
     """Return an interval of the mean of each column, over subjects.
 
-    As many subjects as there are are drawn with replacement. A row counts as often as its subject was drawn.
+    As many subjects as there are are drawn with replacement. A row counts as often as its subject
+    was drawn.
 
     Args:
-        values: (N, K) float, such as 1 for a search that finds the right person and 0 for one that does not.
+        values: (N, K) float, such as 1 for a search that finds the right person and 0 for one that
+            does not.
         subject: (N,) integers.
         replicates: how often to draw.
         seed: of the draws.

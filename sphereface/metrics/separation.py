@@ -32,7 +32,8 @@ def score_histogram(scores: FloatArray, same: BoolArray, *, bins: int = 100) -> 
     """Counts of genuine and of impostor scores in equal bins over [−1, 1]; the last bin includes 1.
 
     Args:
-        scores: (P,) cosines; NaN ones are left out, those beyond ±1 by rounding count in the outer bins.
+        scores: (P,) cosines; NaN ones are left out, those beyond ±1 by rounding count in the outer
+            bins.
         same: (P,) bool.
         bins: their number.
 
@@ -50,12 +51,13 @@ def score_histogram(scores: FloatArray, same: BoolArray, *, bins: int = 100) -> 
 def angular_fisher_score(features: npt.NDArray[np.floating[Any]], people: IntArray) -> float:
     """The paper's measure of compact people far apart (appendix E): lower is better.
 
-    AFS = S_w / S_b with S_w = Σ_i Σ_{x in X_i} (1 − cos⟨x, m_i⟩) and S_b = Σ_i n_i (1 − cos⟨m_i, m⟩), where X_i are the
-    n_i features of person i, m_i is their mean and m the mean of all features.
+    AFS = S_w / S_b with S_w = Σ_i Σ_{x in X_i} (1 − cos⟨x, m_i⟩) and S_b = Σ_i n_i (1 − cos⟨m_i,
+    m⟩), where X_i are the n_i features of person i, m_i is their mean and m the mean of all
+    features.
 
     Args:
         features: (N, F) float as the network gives them: centred ones have no direction m.
-        people: (N,) int, who is on each picture, from 0.
+        people: (N,) int, who is on each image, from 0.
 
     Returns:
         0 or more; NaN where S_b is 0 (a single person) or a feature has no direction.

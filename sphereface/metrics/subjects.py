@@ -27,15 +27,15 @@ _MARGIN = 2  # the highest impostors looked at first, as a multiple of those tha
 def subjects_of(num_templates: int, left: Ids, right: Ids, same: BoolArray, known: Ids | None = None) -> IntArray:
     """Find the subject of each template.
 
-    Two templates are of one subject if a genuine pair joins them, or if ``known`` says so. A template without either
-    is a subject of its own.
+    Two templates are of one subject if a genuine pair joins them, or if ``known`` says so. A
+    template without either is a subject of its own.
 
     Args:
         num_templates: T.
         left, right: (P,) rows of the pairs' templates, in [0, T).
         same: (P,) bool, True for genuine pairs.
-        known: (T,) integers, the subject of each template where it is known, else −1. IJB-B and IJB-C name it in the
-            files of 1:N search.
+        known: (T,) integers, the subject of each template where it is known, else −1. IJB-B and
+            IJB-C name it in the files of 1:N search.
 
     Returns:
         (T,) int64, numbered from 0 in the order in which the templates first show them.
@@ -65,13 +65,15 @@ def bootstrap_tar(
 ) -> tuple[Interval, ...]:
     """Return 95 % intervals of TAR at FAR over subjects.
 
-    The draws, the weights and the figures are those of :func:`~.resampling.bootstrap` with ``people``: a genuine pair
-    counts as often as its subject was drawn, an impostor pair as often as one subject times as often as the other.
-    Only the highest impostors are looked at, about twice as many as the largest rate lets pass, since a threshold
-    lies among them. The weight of all impostors comes from the numbers of pairs between two subjects.
+    The draws, the weights and the figures are those of :func:`~.resampling.bootstrap` with
+    ``people``: a genuine pair counts as often as its subject was drawn, an impostor pair as often
+    as one subject times as often as the other. Only the highest impostors are looked at, about
+    twice as many as the largest rate lets pass, since a threshold lies among them. The weight of
+    all impostors comes from the numbers of pairs between two subjects.
 
     Args:
-        scores: (P,) float. NaN ranks lowest if genuine. :func:`~.verification.counted` says which impostor pairs count.
+        scores: (P,) float. NaN ranks lowest if genuine. :func:`~.verification.counted` says which
+            impostor pairs count.
         same: (P,) bool, with pairs of both kinds.
         left_subject, right_subject: (P,) integers from 0.
         fars: false accept rates.
@@ -112,7 +114,9 @@ class _Genuine:
 
 
 class _TopImpostors:
-    """The highest impostor scores, falling, and the subjects of each; more of them when :meth:`extend` asks."""
+    """The highest impostor scores, falling, and the subjects of each; more of them when
+    :meth:`extend` asks.
+    """
 
     def __init__(self, scores: FloatArray, impostor: BoolArray, left: Ids, right: Ids) -> None:
         self._all, self._impostor, self._left, self._right = scores, impostor, left, right
@@ -138,9 +142,11 @@ class _TopImpostors:
         self.left, self.right = self._left[rows].astype(np.intp), self._right[rows].astype(np.intp)
 
     def passed(self, times: IntArray) -> FloatArray:
-        """(blocks + 1, R) weight of the impostors before each block, and of all, for each of R draws (R, S).
+        """(blocks + 1, R) weight of the impostors before each block, and of all, for each of R
+        draws (R, S).
 
-        The rows of a block serve all draws at once: this is ten times as fast as one draw after the other.
+        The rows of a block serve all draws at once: this is ten times as fast as one draw after the
+        other.
         """
         exact = int(times.max()) ** 2 * _BLOCK < 2**24  # sums are integers, without rounding in float32
         table = np.ascontiguousarray(times.T, dtype=np.float32 if exact else np.float64)  # (S, R)
@@ -152,7 +158,8 @@ class _TopImpostors:
         return np.cumsum(passed, axis=0, out=passed)
 
     def threshold(self, times: IntArray, passed: FloatArray, allowed: int) -> float:
-        """The highest impostor score that may not be accepted if no more than ``allowed`` may pass; −∞ if all may.
+        """The highest impostor score that may not be accepted if no more than ``allowed`` may pass;
+        −∞ if all may.
 
         Args:
             times: (S,) one draw.
@@ -175,7 +182,9 @@ def _genuine(scores: FloatArray, same: BoolArray, subject: Ids) -> _Genuine:
 
 
 def _tars(times: IntArray, genuine: _Genuine, thresholds: Sequence[float]) -> FloatArray:
-    """TAR above each threshold for one draw; NaN if no genuine pair was drawn. Above −∞ is everything."""
+    """TAR above each threshold for one draw; NaN if no genuine pair was drawn. Above −∞ is
+    everything.
+    """
     accepted = np.append(0, np.cumsum(times[genuine.subject]))
     above = np.searchsorted(-genuine.scores, np.negative(thresholds), side="left")
     above[np.isneginf(thresholds)] = len(genuine.scores)

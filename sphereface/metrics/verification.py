@@ -1,8 +1,9 @@
 """Verification metrics on arrays of scores: thresholds, accuracy, ROC, AUC, EER, TAR@FAR.
 
-A score is high for a likely match. A pair is accepted when ``score > threshold``. A pair of one person is
-genuine, a pair of two people an impostor pair. A NaN score is undefined. In an accuracy it is wrong at every threshold
-and still counts. In a curve, :func:`counted` says which of the undefined pairs count.
+A score is high for a likely match. A pair is accepted when ``score > threshold``. A pair of one
+person is genuine, a pair of two people an impostor pair. A NaN score is undefined. In an accuracy
+it is wrong at every threshold and still counts. In a curve, :func:`counted` says which of the
+undefined pairs count.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
 # k/10000 for k = −10000 … 10000. The quotients must be correctly rounded, as the original's are:
-# np.linspace(-1, 1, 20001) gives other bits for half of them, and then misses scores that lie on the grid.
+# np.linspace(-1, 1, 20001) gives other bits for half of them, and then misses scores that lie on
+# the grid.
 THRESHOLD_GRID: FloatArray = np.arange(-10000, 10001) / 10000
 FAR_TARGETS = (1e-1, 1e-2, 1e-3, 1e-4)
 MIN_IMPOSTORS = 10
@@ -27,9 +29,11 @@ MIN_IMPOSTORS = 10
 
 
 def accuracy_at(scores: FloatArray, same: BoolArray, threshold: float) -> float:
-    """Share of the pairs decided correctly: genuine with score > threshold, impostor with score < threshold.
+    """Share of the pairs decided correctly: genuine with score > threshold, impostor with score <
+    threshold.
 
-    Both comparisons are strict, so a score equal to the threshold is wrong for either kind, and so is NaN.
+    Both comparisons are strict, so a score equal to the threshold is wrong for either kind, and so
+    is NaN.
 
     Args:
         scores: (P,) float.
@@ -45,8 +49,9 @@ def accuracy_at(scores: FloatArray, same: BoolArray, threshold: float) -> float:
 def best_threshold(scores: FloatArray, same: BoolArray, grid: FloatArray = THRESHOLD_GRID) -> float:
     """The mean of all grid values at which :func:`accuracy_at` is highest, whether adjacent or not.
 
-    This is the original's rule. Where the maximisers are not adjacent, the accuracy at their mean can be
-    below the maximum. Costs O(P log P + G log P): the scores are sorted once and each candidate is looked up.
+    This is the original's rule. Where the maximisers are not adjacent, the accuracy at their mean
+    can be below the maximum. Costs O(P log P + G log P): the scores are sorted once and each
+    candidate is looked up.
 
     Args:
         scores: (P,) float.
@@ -67,7 +72,8 @@ def best_threshold(scores: FloatArray, same: BoolArray, grid: FloatArray = THRES
 
 @dataclass(frozen=True)
 class Roc:
-    """Every distinct decision that thresholding a set of scores allows, from accepting nothing to everything.
+    """Every distinct decision that thresholding a set of scores allows, from accepting nothing to
+    everything.
 
     Attributes:
         threshold: (K,) float64, falling: the distinct scores, then −inf. Accept score > threshold.
@@ -108,10 +114,11 @@ class Roc:
 def counted(scores: FloatArray, same: BoolArray) -> BoolArray:
     """Say which pairs count in a curve and in the number of its pairs.
 
-    An undefined genuine pair counts, and is never accepted. An undefined impostor pair has no score that could be
-    accepted or rejected, so it is left out: otherwise, a single undefined embedding could use up all the impostor
-    pairs that a false accept rate lets pass. If no impostor pair is defined, all of them count and rank highest, so
-    that a network that has diverged gets a TAR of 0.
+    An undefined genuine pair counts, and is never accepted. An undefined impostor pair has no score
+    that could be
+    accepted or rejected, so it is left out: otherwise, a single undefined embedding could use up
+    all the impostor pairs that a false accept rate lets pass. If no impostor pair is defined, all
+    of them count and rank highest, so that a network that has diverged gets a TAR of 0.
 
     Args:
         scores: (P,) float; NaN is undefined.
@@ -128,8 +135,8 @@ def roc(scores: FloatArray, same: BoolArray) -> Roc:
     """The ROC curve, with one point for each distinct score: equal scores are accepted together.
 
     Args:
-        scores: (P,) float. A NaN ranks lowest if genuine. If impostor, :func:`counted` leaves it out, or it ranks
-            highest where no impostor pair is defined.
+        scores: (P,) float. A NaN ranks lowest if genuine. If impostor, :func:`counted` leaves it
+            out, or it ranks highest where no impostor pair is defined.
         same: (P,) bool, with at least one pair of each kind.
 
     Raises:
@@ -152,7 +159,9 @@ def roc(scores: FloatArray, same: BoolArray) -> Roc:
 
 
 def auc(curve: Roc) -> float:
-    """Area under the ROC curve: P(genuine score > impostor score) + ½ P(equal). NaN if no score is defined."""
+    """Area under the ROC curve: P(genuine score > impostor score) + ½ P(equal). NaN if no score is
+    defined.
+    """
     if not curve.is_defined:
         return math.nan
     width = np.diff(curve.far)
@@ -160,7 +169,9 @@ def auc(curve: Roc) -> float:
 
 
 def equal_error_rate(curve: Roc) -> float:
-    """The rate at which FAR = 1 − TAR, on the straight lines between the points. NaN if no score is defined."""
+    """The rate at which FAR = 1 − TAR, on the straight lines between the points. NaN if no score is
+    defined.
+    """
     if not curve.is_defined:
         return math.nan
     far, excess = curve.far, curve.far - (1 - curve.tar)  # excess rises from −1 to 1
@@ -192,12 +203,16 @@ class OperatingPoint:
 
     @property
     def rests_on(self) -> float:
-        """How many distinct impostor pairs ``far`` lets through: far × (num_impostor − num_repeated)."""
+        """How many distinct impostor pairs ``far`` lets through: far × (num_impostor −
+        num_repeated).
+        """
         return self.far * (self.num_impostor - self.num_repeated)
 
     @property
     def resolvable(self) -> bool:
-        """Whether that is at least :data:`MIN_IMPOSTORS`; if not, ``tar`` is mostly luck and no report prints it."""
+        """Whether that is at least :data:`MIN_IMPOSTORS`; if not, ``tar`` is mostly luck and no
+        report prints it.
+        """
         return self.rests_on + 1e-9 >= MIN_IMPOSTORS  # 1e-5 × 1000000 is 10.000000000000002, or a bit less elsewhere
 
 
@@ -206,9 +221,10 @@ def tar_at_far(
 ) -> tuple[OperatingPoint, ...]:
     """The highest TAR whose FAR does not exceed the target; nothing is interpolated.
 
-    Of N impostor pairs, k = ⌊target × N⌋ may pass. The threshold is the (k+1)-th highest impostor score: it
-    lets at most k pass, since acceptance is strict, and any lower one lets more pass. Impostors that tie with
-    it are therefore rejected together. With k = 0 it is the highest impostor score.
+    Of N impostor pairs, k = ⌊target × N⌋ may pass. The threshold is the (k+1)-th highest impostor
+    score: it lets at most k pass, since acceptance is strict, and any lower one lets more pass.
+    Impostors that tie with it are therefore rejected together. With k = 0 it is the highest
+    impostor score.
 
     Args:
         curve: from :func:`roc`.

@@ -2,17 +2,17 @@
 
 from . import ir, iresnet, mobilefacenet, sfnet, spherenet, timm_net  # each enters its backbone into BACKBONES
 from .backbone import BACKBONES, Backbone, ConvBackbone, Resized, register
+from .ensemble import Ensemble
 from .loading import LoadedModel, build_model, load_model
-from .side_by_side import SideBySide
 from .spherenet import SphereNet
 
 __all__ = [
     "BACKBONES",
     "Backbone",
     "ConvBackbone",
+    "Ensemble",
     "LoadedModel",
     "Resized",
-    "SideBySide",
     "SphereNet",
     "build_model",
     "ir",

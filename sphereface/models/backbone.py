@@ -1,4 +1,5 @@
-"""What a backbone is: the interface that the rest of the program knows, and the registry of ``model.name``.
+"""What a backbone is: the interface that the rest of the program knows, and the registry of
+``model.name``.
 
 To add a backbone, write one file with an options class and a network, and register the class
 (docs/extend.md). Nothing else changes.
@@ -47,7 +48,8 @@ class Backbone(nn.Module):
     """Aligned crops to embeddings: ``forward`` takes (B, 3, H, W) float and returns (B, D).
 
     Attributes:
-        input_spec: what ``forward`` reads. :func:`sphereface.models.build_model` sets it from the options.
+        input_spec: what ``forward`` reads. :func:`sphereface.models.build_model` sets it from the
+            options.
         embedding_dim: D. Set likewise.
     """
 
@@ -55,7 +57,8 @@ class Backbone(nn.Module):
     embedding_dim: int
 
     def recompute_units(self, wanted: bool) -> None:
-        """Set whether training keeps less for the backward pass and computes it again (``train.recompute``).
+        """Set whether training keeps less for the backward pass and computes it again
+        (``train.recompute``).
 
         Raises:
             UserError: this backbone cannot.
@@ -67,7 +70,8 @@ class Backbone(nn.Module):
 
 
 class ConvBackbone(Backbone):
-    """A backbone that makes a feature map first: it can train on smaller crops (``train.stages[].input_size``).
+    """A backbone that makes a feature map first: it can train on smaller crops
+    (``train.stages[].input_size``).
 
     A subclass implements :meth:`feature_map` and :meth:`embed`.
 
@@ -82,7 +86,9 @@ class ConvBackbone(Backbone):
         raise NotImplementedError
 
     def embed(self, maps: Tensor) -> Tensor:
-        """Return the embeddings of feature maps of ``map_size``: (B, C, h, w) → (B, D), not normalised."""
+        """Return the embeddings of feature maps of ``map_size``: (B, C, h, w) → (B, D), not
+        normalised.
+        """
         raise NotImplementedError
 
     def forward(self, images: Tensor) -> Tensor:
@@ -115,12 +121,14 @@ def check_images(images: Tensor, *sizes: tuple[int, int]) -> None:
 class Resized(Backbone):
     """A backbone that sees smaller crops: progressive resizing.
 
-    Crops are shrunk to ``seen_size``, and the last feature map is enlarged to what the embedding layer expects.
-    Half the sides cost a quarter of the time, and what is learned so carries over to whole crops.
+    Crops are shrunk to ``seen_size``, and the last feature map is enlarged to what the embedding
+    layer expects. Half the sides cost a quarter of the time, and what is learned so carries over to
+    whole crops.
 
     Args:
         backbone: its weights are shared, not copied.
-        seen_size: (height, width) in pixels, at most the backbone's own; it may be changed at any time.
+        seen_size: (height, width) in pixels, at most the backbone's own; it may be changed at any
+            time.
     """
 
     def __init__(self, backbone: Backbone, seen_size: tuple[int, int]) -> None:
@@ -130,7 +138,9 @@ class Resized(Backbone):
         self.seen_size = seen_size
 
     def forward(self, images: Tensor) -> Tensor:
-        """Embed normalised crops of the backbone's size, or of ``seen_size`` already. (B, 3, H, W) → (B, D)."""
+        """Embed normalised crops of the backbone's size, or of ``seen_size`` already. (B, 3, H, W)
+        → (B, D).
+        """
         whole = self.input_spec.size
         if self.seen_size == whole:
             result: Tensor = self.backbone(images)
@@ -160,7 +170,8 @@ def resized(backbone: Backbone, seen_size: tuple[int, int], key: str) -> Backbon
 
 @torch.no_grad()
 def check_backbone(backbone: Backbone, seen_sizes: Sequence[tuple[int, int]]) -> None:
-    """Embed a black crop, at each size that training will use, so that a wrong network ends before the first step.
+    """Embed a black crop, at each size that training will use, so that a wrong network ends before
+    the first step.
 
     Raises:
         UserError: the network cannot embed it, or gives something else than (1, D).

@@ -1,9 +1,11 @@
-"""Reader of Caffe's ``.caffemodel`` files: layer names and numbers, without Caffe and without generated code.
+"""Reader of Caffe's ``.caffemodel`` files: layer names and numbers, without Caffe and without
+generated code.
 
-The file is one protobuf message, ``NetParameter`` of ``caffe.proto``: fields, each a key (number and kind) and a
-value. What matters here are the layers, their names, their blobs, the blobs' shapes and numbers; the rest is
-skipped unread. Messages lie four deep, so no function calls itself; every length is held against what is left of
-its message before anything is taken, so that no file makes the reader allocate more than about its own size.
+The file is one protobuf message, ``NetParameter`` of ``caffe.proto``: fields, each a key (number
+and kind) and a value. What matters here are the layers, their names, their blobs, the blobs' shapes
+and numbers; the rest is skipped unread. Messages lie four deep, so no function calls itself; every
+length is held against what is left of its message before anything is taken, so that no file makes
+the reader allocate more than about its own size.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ from ..files import regular_file
 
 Array = npt.NDArray[np.float32]
 
-# NetParameter: field of a layer → the fields of name and blobs in it (LayerParameter, and the older V1LayerParameter)
+# NetParameter: field of a layer → the fields of name and blobs in it (LayerParameter, and the older
+# V1LayerParameter)
 _LAYERS = {100: (1, 7), 2: (4, 6)}
 _NET_NAME, _NET_INPUT_DIM, _NET_INPUT_SHAPE = 1, 4, 8
 _LAYER_INPUT, _INPUT_SHAPE = 143, 1  # LayerParameter.input_param, InputParameter.shape
@@ -51,9 +54,10 @@ class CaffeModel:
     """What a ``.caffemodel`` holds.
 
     Attributes:
-        blobs: layer name → its blobs in order (weight, bias; of a PReLU its slopes), float32, shapes as in the file.
-            Layers without blobs are left out.
-        input_shapes: shapes of the network's inputs where the file says them, such as (1, 3, 112, 96).
+        blobs: layer name → its blobs in order (weight, bias; of a PReLU its slopes), float32,
+            shapes as in the file. Layers without blobs are left out.
+        input_shapes: shapes of the network's inputs where the file says them, such as (1, 3, 112,
+            96).
     """
 
     blobs: dict[str, list[Array]]
@@ -61,10 +65,12 @@ class CaffeModel:
 
 
 def read_caffemodel(path: Path) -> CaffeModel:
-    """Read a binary ``.caffemodel`` of any age: ``layer`` or ``layers``, blobs with ``shape`` or the four old numbers.
+    """Read a binary ``.caffemodel`` of any age: ``layer`` or ``layers``, blobs with ``shape`` or
+    the four old numbers.
 
     Raises:
-        BadCheckpoint: one line that says what is wrong: truncated, too large, or no Caffe model at all.
+        BadCheckpoint: one line that says what is wrong: truncated, too large, or no Caffe model at
+            all.
         OSError: the file cannot be read.
     """
     with open(path, "rb", opener=regular_file) as file:
@@ -105,7 +111,9 @@ def _net(data: memoryview, span: slice) -> CaffeModel:
 
 
 def _layer(data: memoryview, span: slice, kind: int, inputs: list[tuple[int, ...]]) -> tuple[str, list[Array]]:
-    """Name and blobs of a layer; what an input layer says of the input's shape goes into ``inputs``."""
+    """Name and blobs of a layer; what an input layer says of the input's shape goes into
+    ``inputs``.
+    """
     name_field, blobs_field = _LAYERS[kind]
     name, blobs = "", list[Array]()
     for number, value in _fields(data, span):
@@ -121,7 +129,9 @@ def _layer(data: memoryview, span: slice, kind: int, inputs: list[tuple[int, ...
 
 
 def _blob(data: memoryview, span: slice, layer: str) -> Array:
-    """Numbers of a blob in their shape. Repeated fields may come in pieces: packed, single, or both."""
+    """Numbers of a blob in their shape. Repeated fields may come in pieces: packed, single, or
+    both.
+    """
     floats, doubles = bytearray(), bytearray()
     shape: list[int] = []
     old_shape: dict[int, int] = {}
@@ -200,7 +210,9 @@ def _fields(data: memoryview, span: slice) -> Iterator[tuple[int, Value]]:
 
 
 def _varint(data: memoryview, at: int, stop: int) -> tuple[int, int]:
-    """An integer of 1 to 10 bytes, seven bits each, lowest first; and where the next thing starts."""
+    """An integer of 1 to 10 bytes, seven bits each, lowest first; and where the next thing
+    starts.
+    """
     result = 0
     for shift in range(0, 70, 7):
         if at >= stop:

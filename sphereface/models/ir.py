@@ -1,7 +1,9 @@
-"""The IR network of AdaFace (Kim et al., CVPR 2022) and CVLface: residual units with or without squeeze-and-excitation.
+"""The IR network of AdaFace (Kim et al., CVPR 2022) and CVLface: residual units with or without
+squeeze-and-excitation.
 
-Structure, names and initial values follow ``net.py`` of https://github.com/mk-minchul/AdaFace. The published network
-returns a unit vector and its length; this one returns their product. CVLface (https://github.com/mk-minchul/CVLface)
+Structure, names and initial values follow ``net.py`` of https://github.com/mk-minchul/AdaFace. The
+published network returns a unit vector and its length; this one returns their product. CVLface
+(https://github.com/mk-minchul/CVLface)
 trains the same networks on RGB crops: set ``input_order: rgb``.
 """
 
@@ -63,7 +65,9 @@ class IROptions(BackboneOptions):
 
 
 class SqueezeExcitation(nn.Module):
-    """x · sigmoid(fc2(relu(fc1(mean of x over the map)))): a factor for each channel (Hu et al., CVPR 2018)."""
+    """x · sigmoid(fc2(relu(fc1(mean of x over the map)))): a factor for each channel (Hu et al.,
+    CVPR 2018).
+    """
 
     def __init__(self, channels: int, reduction: int = 16) -> None:
         super().__init__()
@@ -106,7 +110,8 @@ class IRUnit(nn.Module):
 
 
 class IR(ConvBackbone):
-    """Face crop to embedding: a stem of full size, residual units that halve the sides four times, one linear layer.
+    """Face crop to embedding: a stem of full size, residual units that halve the sides four times,
+    one linear layer.
 
     A batch normalisation without scale and shift ends the network.
 
@@ -151,7 +156,9 @@ class IR(ConvBackbone):
                 nn.init.zeros_(layer.bias)
 
     def feature_map(self, images: Tensor) -> Tensor:
-        """Return the last feature map: (B, 3, H, W) → (B, C, H/16, W/16), sides rounded up; C is 512 or 2048."""
+        """Return the last feature map: (B, 3, H, W) → (B, C, H/16, W/16), sides rounded up; C is
+        512 or 2048.
+        """
         return run_units(self.body, self.input_layer(images), recompute=self.recompute)
 
     def embed(self, maps: Tensor) -> Tensor:

@@ -1,7 +1,9 @@
-"""The improved residual network of ArcFace (Deng et al., CVPR 2019), which MagFace (Meng et al., CVPR 2021) uses too.
+"""The improved residual network of ArcFace (Deng et al., CVPR 2019), which MagFace (Meng et al.,
+CVPR 2021) uses too.
 
-Structure, names and initial values follow https://github.com/deepinsight/insightface, recognition/arcface_torch,
-so its ``backbone.pth`` loads without renaming. Published MagFace weights fit as well. They need
+Structure, names and initial values follow https://github.com/deepinsight/insightface,
+recognition/arcface_torch, so its ``backbone.pth`` loads without renaming. Published MagFace weights
+fit as well. They need
 ``batch_norm: {eps: 2e-5}``, ``input_order: bgr``, ``input_mean: 0`` and ``input_std: 255``.
 """
 
@@ -75,9 +77,11 @@ class IResNetUnit(nn.Module):
 
 
 class IResNet(ConvBackbone):
-    """Face crop to embedding: a stem of full size, four stages that halve the sides, one linear layer.
+    """Face crop to embedding: a stem of full size, four stages that halve the sides, one linear
+    layer.
 
-    A batch normalisation ends the network. Its scale, ``features.weight``, stays 1 in training, as published.
+    A batch normalisation ends the network. Its scale, ``features.weight``, stays 1 in training, as
+    published.
 
     Args:
         depth: 18, 34, 50, 100 or 200 layers.

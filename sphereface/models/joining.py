@@ -1,4 +1,6 @@
-"""Several checkpoints as one: the weights of all their networks, whose embeddings :class:`SideBySide` joins."""
+"""Several checkpoints as one: the weights of all their networks, whose embeddings :class:`Ensemble`
+joins.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,8 @@ def networks_of(state: Mapping[str, Any], path: Path) -> list[Part]:
         path: from where.
 
     Raises:
-        BadCheckpoint: no network, or one whose weights do not fit the architecture that the file names.
+        BadCheckpoint: no network, or one whose weights do not fit the architecture that the file
+            names.
     """
     config, weights = model_options(state, path)
     check_network(config, weights, path)
@@ -73,14 +76,14 @@ def join(states: Sequence[Mapping[str, Any]], paths: Sequence[Path]) -> dict[str
         paths: from where.
 
     Returns:
-        ``meta``, ``seen_size`` and ``model`` of a checkpoint with ``model.networks`` N. In ``meta``, steps, pictures
-        and seconds are those of all together, ``networks`` the N files; sections of ``config``, names and number of
-        training pictures are there if they are the same in all; ``template`` is that of the checkpoints that record
-        one.
+        ``meta``, ``seen_size`` and ``model`` of a checkpoint with ``model.networks`` N. In
+        ``meta``, steps, images and seconds are those of all together, ``networks`` the N files;
+        sections of ``config``, names and number of training images are there if they are the same
+        in all; ``template`` is that of the checkpoints that record one.
 
     Raises:
-        UserError: networks of different architectures or of crops of different templates, the same one twice, fewer
-            than two or too many.
+        UserError: networks of different architectures or of crops of different templates, the same
+            one twice, fewer than two or too many.
     """
     _check_templates([state["meta"] for state in states], paths)
     parts = [(part, path) for state, path in zip(states, paths, strict=True) for part in networks_of(state, path)]
@@ -104,7 +107,9 @@ def join(states: Sequence[Mapping[str, Any]], paths: Sequence[Path]) -> dict[str
 
 
 def _check_templates(metas: Sequence[Mapping[str, Any]], paths: Sequence[Path]) -> None:
-    """Refuse networks of crops of different templates: a photograph is aligned once for all of them."""
+    """Refuse networks of crops of different templates: a photograph is aligned once for all of
+    them.
+    """
     known = [
         (_points(meta, path), path) for meta, path in zip(metas, paths, strict=True) if meta.get("template") is not None
     ]

@@ -16,8 +16,8 @@ from ..config import parse_model
 from ..errors import ConfigError, UserError, first_line, shown, shown_key
 from ..input_spec import InputSpec
 from .backbone import BACKBONES, Backbone, Resized, resized, set_batch_norm
+from .ensemble import Ensemble
 from .pointwise import slice_strided_pointwise
-from .side_by_side import SideBySide
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def build_all(options: BackboneOptions) -> Backbone:
     """Build all that ``model:`` describes, which may be several networks side by side."""
     if options.networks == 1:
         return build_model(options)
-    return SideBySide([build_model(options) for _ in range(options.networks)])
+    return Ensemble([build_model(options) for _ in range(options.networks)])
 
 
 def load_model(path: Path, device: torch.device | str = "cpu") -> LoadedModel:
@@ -73,7 +73,7 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> LoadedModel:
     sizes = seen_sizes(state, options, path)
     model = build_all(options)
     model.load_state_dict(weights)
-    if isinstance(model, SideBySide):
+    if isinstance(model, Ensemble):
         model.networks = torch.nn.ModuleList(
             resized(network, size, f"{path}: seen_size") for network, size in zip(model.backbones(), sizes, strict=True)
         )
@@ -84,7 +84,8 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> LoadedModel:
 
 
 def model_options(state: Mapping[str, Any], path: Path) -> tuple[BackboneOptions, Mapping[str, torch.Tensor]]:
-    """Return what a checkpoint says of its backbone, and the weights: averaged (``train.ema``) where it has them.
+    """Return what a checkpoint says of its backbone, and the weights: averaged (``train.ema``)
+    where it has them.
 
     Raises:
         BadCheckpoint: it holds no network.
@@ -104,7 +105,8 @@ def model_options(state: Mapping[str, Any], path: Path) -> tuple[BackboneOptions
 
 
 def seen_sizes(state: Mapping[str, Any], options: BackboneOptions, path: Path) -> list[tuple[int, int]]:
-    """Return (height, width) of the crops that each network of a checkpoint saw last: smaller amid some runs.
+    """Return (height, width) of the crops that each network of a checkpoint saw last: smaller amid
+    some runs.
 
     Raises:
         BadCheckpoint: it says none, or not as many as it has networks.
@@ -136,7 +138,8 @@ def check_network(
         finite: refuse weights that are not.
 
     Raises:
-        BadCheckpoint: names or shapes differ, a weight is not finite, or no such network can be built.
+        BadCheckpoint: names or shapes differ, a weight is not finite, or no such network can be
+            built.
     """
     try:
         shapes = shapes_of(options)
@@ -150,7 +153,9 @@ def check_network(
 
 
 def shapes_of(options: BackboneOptions) -> dict[str, torch.Size]:
-    """Return the names and shapes of the weights that ``model:`` describes; nothing is allocated."""
+    """Return the names and shapes of the weights that ``model:`` describes; nothing is
+    allocated.
+    """
     with torch.device("meta"), _Unfilled():
         shapes = {name: value.shape for name, value in build_model(replace(options, networks=1)).state_dict().items()}
     if options.networks == 1:
@@ -161,7 +166,8 @@ def shapes_of(options: BackboneOptions) -> dict[str, torch.Size]:
 class _Unfilled(TorchFunctionMode):
     """Leave new weights without values.
 
-    PyTorch fills tensors of the meta device through its compiler, whose import takes longer than ``sphereface verify``.
+    PyTorch fills tensors of the meta device through its compiler, whose import takes longer than
+    ``sphereface verify``.
     """
 
     def __torch_function__(
@@ -177,16 +183,18 @@ _FILLS = (torch.Tensor.normal_, torch.Tensor.uniform_)
 
 def sizes_seen(model: Backbone) -> list[tuple[int, int]]:
     """Return (height, width) of the crops that each network of a loaded model sees inside."""
-    if isinstance(model, SideBySide):
+    if isinstance(model, Ensemble):
         return [size for network in model.backbones() for size in sizes_seen(network)]
     return [model.seen_size if isinstance(model, Resized) else model.input_spec.size]
 
 
 def bare_weights(model: Backbone) -> dict[str, torch.Tensor]:
-    """Return the state dict of a loaded model as its checkpoint has it, however small the crops that it sees."""
+    """Return the state dict of a loaded model as its checkpoint has it, however small the crops
+    that it sees.
+    """
     if isinstance(model, Resized):
         return bare_weights(model.backbone)
-    if isinstance(model, SideBySide):
+    if isinstance(model, Ensemble):
         return {
             f"networks.{number}.{name}": value
             for number, network in enumerate(model.backbones())

@@ -1,7 +1,8 @@
-"""MobileFaceNet (Chen et al., CCBR 2018) in the two sizes of InsightFace: ``mbf`` and ``mbf_large``.
+"""MobileFaceNet (Chen et al., CCBR 2018) in the two sizes of InsightFace: ``mbf`` and
+``mbf_large``.
 
-Structure, names and initial values follow https://github.com/deepinsight/insightface, recognition/arcface_torch,
-so its ``backbone.pth`` loads without renaming.
+Structure, names and initial values follow https://github.com/deepinsight/insightface,
+recognition/arcface_torch, so its ``backbone.pth`` loads without renaming.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ class MobileFaceNetOptions(BackboneOptions):
     """Options of MobileFaceNet; input and defaults are the publisher's.
 
     Attributes:
-        size: ``mbf`` (2.1 M parameters) or ``mbf_large`` (6.3 M), which has twice the units and wider maps.
+        size: ``mbf`` (2.1 M parameters) or ``mbf_large`` (6.3 M), which has twice the units and
+            wider maps.
         dropout: share of the pooled features that training sets to 0, before the embedding layer.
     """
 
@@ -125,7 +127,9 @@ class Residual(nn.Module):
 
 
 class GlobalDepthwise(nn.Module):
-    """The head: one weight for each place of each channel (GDC), then a linear layer and batch normalisation."""
+    """The head: one weight for each place of each channel (GDC), then a linear layer and batch
+    normalisation.
+    """
 
     def __init__(self, map_size: tuple[int, int], embedding_dim: int, dropout: float) -> None:
         super().__init__()

@@ -1,4 +1,6 @@
-"""A network in an ONNX file, run by onnxruntime, as a backbone: for evaluation, not for training."""
+"""A network in an ONNX file, run by onnxruntime, as a backbone: for evaluation, not for
+training.
+"""
 
 from __future__ import annotations
 
@@ -37,9 +39,9 @@ Array = npt.NDArray[Any]
 class OnnxBackbone(Backbone):
     """A network in an ONNX file.
 
-    ``forward`` reads what ``input_spec`` says and feeds it in the file's layout and number type, in batches of the size
-    that the file takes. A file that gives other embeddings in a batch than alone is run image by image. External
-    weights must lie in the file's folder.
+    ``forward`` reads what ``input_spec`` says and feeds it in the file's layout and number type, in
+    batches of the size that the file takes. A file that gives other embeddings in a batch than
+    alone is run image by image. External weights must lie in the file's folder.
 
     Args:
         path: the file.
@@ -80,7 +82,9 @@ class OnnxBackbone(Backbone):
         self.embedding_dim = self._probe()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Embed normalised crops: (B, 3, H, W) float as ``input_spec`` says → (B, D) float32, not normalised."""
+        """Embed normalised crops: (B, 3, H, W) float as ``input_spec`` says → (B, D) float32, not
+        normalised.
+        """
         check_images(images, self.input_spec.size)
         found = self._embed(images.detach().float().cpu().numpy())
         if found.shape[1] != self.embedding_dim:
@@ -94,7 +98,9 @@ class OnnxBackbone(Backbone):
         return np.concatenate(parts) if parts else np.empty((0, self.embedding_dim), dtype=np.float32)
 
     def _run(self, images: Array) -> npt.NDArray[np.float32]:
-        """Run the file once, on at most as many images as it takes; fewer are filled up with the last one."""
+        """Run the file once, on at most as many images as it takes; fewer are filled up with the
+        last one.
+        """
         count = len(images)
         missing = (self.reads.batch or count) - count
         if missing:
@@ -196,7 +202,9 @@ def _place(tensor: Any) -> str:
 
 
 def _inside(path: Path, place: str) -> Path:
-    """Return a file of weights. Old versions of onnxruntime read any file that a graph names, so this one checks."""
+    """Return a file of weights. Old versions of onnxruntime read any file that a graph names, so
+    this one checks.
+    """
     file = path.parent / place
     folders = (path.parent.resolve(), path.resolve().parent)  # they differ for links, as in Hugging Face's cache
     try:
@@ -235,7 +243,9 @@ def _starts(names: Sequence[str], *beginnings: str) -> bool:
 
 
 def _first_scaling(graph: Any, name: str) -> str | None:
-    """Return the operator that scales the input before anything else is done with it; None without one."""
+    """Return the operator that scales the input before anything else is done with it; None without
+    one.
+    """
     for node in graph.node:  # in the order of computation
         if name in node.input and node.op_type != "Shape":
             if node.op_type not in _PASSED:

@@ -1,7 +1,7 @@
 """Strided 1×1 convolutions as a slice and an unstrided one.
 
-Both compute the same, and the slice reads less. On a CPU, torch 2.14.1's own kernels for such convolutions were seen to
-end the process; the sliced form does not use them.
+Both compute the same, and the slice reads less. On a CPU, torch 2.14.1's own kernels for such
+convolutions were seen to end the process; the sliced form does not use them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ class StridedPointwise(nn.Conv2d):
 
 
 def slice_strided_pointwise(model: nn.Module) -> None:
-    """Have every strided 1×1 convolution of a network compute as :class:`StridedPointwise`; its names stay."""
+    """Have every strided 1×1 convolution of a network compute as :class:`StridedPointwise`; its
+    names stay.
+    """
     for layer in model.modules():
         if (
             type(layer) is nn.Conv2d

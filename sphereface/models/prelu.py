@@ -1,7 +1,8 @@
 """PReLU whose backward pass on a CPU costs what its few bytes cost.
 
-torch's own goes number by number there: of a bf16 training step of the 20-layer network it took a quarter. Here it is
-five vectorised operations in place, on parts of the batch that stay in the processor's cache.
+torch's own goes number by number there: of a bf16 training step of the 20-layer network it took a
+quarter. Here it is five vectorised operations in place, on parts of the batch that stay in the
+processor's cache.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ _PART_BYTES = 512 * 1024
 
 
 class PReLU(nn.PReLU):
-    """max(x, 0) + slope · min(x, 0), a slope for each channel: :class:`torch.nn.PReLU` in state and result."""
+    """max(x, 0) + slope · min(x, 0), a slope for each channel: :class:`torch.nn.PReLU` in state and
+    result.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply to (B, C, …); a gradient flows to x and to the slopes, once."""
@@ -37,7 +40,9 @@ class _PReLU(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
-        """Dx = grad or slope · grad by the sign of x; of a slope, the sum of x · grad where x ≤ 0."""
+        """Dx = grad or slope · grad by the sign of x; of a slope, the sum of x · grad where x ≤
+        0.
+        """
         x, slopes = ctx.saved_tensors
         shape, others = (1, -1, *[1] * (x.ndim - 2)), [axis for axis in range(x.ndim) if axis != 1]
         factors = slopes.to(x.dtype).view(shape)

@@ -1,4 +1,6 @@
-"""Run units that keep only their input for the backward pass, with batch statistics that move once a step."""
+"""Run units that keep only their input for the backward pass, with batch statistics that move once
+a step.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +18,11 @@ BatchNorm = nn.modules.batchnorm._BatchNorm
 
 
 def run_units(units: Iterable[nn.Module], x: Tensor, *, recompute: bool) -> Tensor:
-    """Run units one after another; with ``recompute`` keep only the input of each for the backward pass.
+    """Run units one after another; with ``recompute`` keep only the input of each for the backward
+    pass.
 
-    The running statistics of batch normalisation move in the forward pass only, not again in the recomputation.
-    Only for units in which nothing is random.
+    The running statistics of batch normalisation move in the forward pass only, not again in the
+    recomputation. Only for units in which nothing is random.
     """
     for unit in units:
         x = _recomputed(unit, x) if recompute and torch.is_grad_enabled() else unit(x)
@@ -46,7 +49,8 @@ def _contexts(unit: nn.Module) -> tuple[AbstractContextManager[None], AbstractCo
 def frozen_statistics(module: nn.Module) -> Iterator[None]:
     """Keep the running statistics of all batch normalisation layers in ``module`` as they are.
 
-    In training mode the layers still normalise by the statistics of their batch, so the results do not change.
+    In training mode the layers still normalise by the statistics of their batch, so the results do
+    not change.
     """
     frozen = [_Frozen(layer) for layer in module.modules() if isinstance(layer, BatchNorm)]
     try:
@@ -57,10 +61,11 @@ def frozen_statistics(module: nn.Module) -> Iterator[None]:
 
 
 class StatisticsOnlyInside:
-    """A context within which batch normalisation layers move their running statistics, and outside of which not.
+    """A context within which batch normalisation layers move their running statistics, and outside
+    of which not.
 
-    For networks that recompute by themselves: the forward pass is inside, the recomputation in the backward pass is
-    not. The layers have hooks until :meth:`remove`.
+    For networks that recompute by themselves: the forward pass is inside, the recomputation in the
+    backward pass is not. The layers have hooks until :meth:`remove`.
 
     Args:
         module: holds the layers.
@@ -99,8 +104,9 @@ class StatisticsOnlyInside:
 class _Frozen:
     """A batch normalisation layer whose statistics stay, until :meth:`release`.
 
-    ``track_running_stats = False`` would do so too, but then the layer saves fewer tensors for the backward pass, and
-    torch's checkpointing wants as many in the recomputation as in the forward pass.
+    ``track_running_stats = False`` would do so too, but then the layer saves fewer tensors for the
+    backward pass, and torch's checkpointing wants as many in the recomputation as in the forward
+    pass.
     """
 
     def __init__(self, layer: BatchNorm) -> None:

@@ -1,8 +1,9 @@
-"""OpenSphere's Sphere CNN (Liu et al., CVPR 2017, in its form with ReLU), with or without batch normalisation.
+"""OpenSphere's Sphere CNN (Liu et al., CVPR 2017, in its form with ReLU), with or without batch
+normalisation.
 
 Structure, names and initial values follow https://github.com/ydwen/opensphere. It differs from
-:mod:`sphereface.models.spherenet`, the released network of the paper, in its activation, which follows the sum of a
-unit, in its biases and in its initial values.
+:mod:`sphereface.models.spherenet`, the released network of the paper, in its activation, which
+follows the sum of a unit, in its biases and in its initial values.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ class SFNetOptions(BackboneOptions):
 
     Attributes:
         depth: 4, 10, 20, 36 or 64 layers.
-        norm: ``batch`` puts batch normalisation after each convolution, which then has no bias, and after the
-            embedding layer. ``none`` is the paper's.
+        norm: ``batch`` puts batch normalisation after each convolution, which then has no bias, and
+            after the embedding layer. ``none`` is the paper's.
         dropout: share of the last feature map that training sets to 0, before the embedding layer.
     """
 

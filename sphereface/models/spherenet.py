@@ -1,4 +1,6 @@
-"""The Sphere CNN of SphereFace (Liu et al., CVPR 2017, table 2, and the authors' released 20-layer network)."""
+"""The Sphere CNN of SphereFace (Liu et al., CVPR 2017, table 2, and the authors' released 20-layer
+network).
+"""
 
 from __future__ import annotations
 
@@ -93,7 +95,7 @@ class ResidualUnit(nn.Module):
         return x + y
 
 
-class Stage(nn.Module):
+class SphereStage(nn.Module):
     """A stride-2 convolution with PReLU that halves the map, then residual units."""
 
     def __init__(self, channels_in: int, channels: int, units: int, norm: Norm) -> None:
@@ -112,15 +114,16 @@ class Stage(nn.Module):
 
 
 class SphereNet(ConvBackbone):
-    """Face crop to embedding: four stages, then one linear layer, ``fc5``, on the C×H×W-flattened map.
+    """Face crop to embedding: four stages, then one linear layer, ``fc5``, on the C×H×W-flattened
+    map.
 
     Args:
         depth: 4, 10, 20, 36 or 64 layers; 20 is the released network (22.67 M parameters).
         widths: channels of the stages.
         embedding_dim: length of fc5.
         input_size: (height, width) of the crops in pixels; 112×96 is the released network's.
-        norm: ``"none"`` is the paper's. ``"batch"`` adds batch normalisation after each stride-2 convolution and
-            after fc5: not in the paper, but it lets small training sets converge.
+        norm: ``"none"`` is the paper's. ``"batch"`` adds batch normalisation after each stride-2
+            convolution and after fc5: not in the paper, but it lets small training sets converge.
         units: residual units of each stage, in place of those that ``depth`` stands for.
 
     Raises:
@@ -145,7 +148,9 @@ class SphereNet(ConvBackbone):
         self.input_spec = InputSpec(height, width)
         self.embedding_dim = embedding_dim
         channels = (3, *widths)
-        self.stages = nn.Sequential(*(Stage(channels[i], channels[i + 1], units[i], norm) for i in range(len(widths))))
+        self.stages = nn.Sequential(
+            *(SphereStage(channels[i], channels[i + 1], units[i], norm) for i in range(len(widths)))
+        )
         height, width = self.map_size = half(height, len(widths)), half(width, len(widths))
         self.fc5 = nn.Linear(widths[-1] * height * width, embedding_dim)
         caffe_xavier_(self.fc5.weight)
@@ -163,15 +168,19 @@ class SphereNet(ConvBackbone):
         return embeddings
 
     def recompute_units(self, wanted: bool) -> None:
-        """Set whether training keeps only the input of each residual unit and computes the rest again."""
+        """Set whether training keeps only the input of each residual unit and computes the rest
+        again.
+        """
         for stage in self.stages:
-            assert isinstance(stage, Stage)
+            assert isinstance(stage, SphereStage)
             stage.recompute = wanted
 
     def named_layers(self) -> Iterator[tuple[str, nn.Module]]:
-        """The layers in network order under the original's names: conv1_1, relu1_1, conv1_2, …, fc5."""
+        """The layers in network order under the original's names: conv1_1, relu1_1, conv1_2, …,
+        fc5.
+        """
         for s, stage in enumerate(self.stages, start=1):
-            assert isinstance(stage, Stage)
+            assert isinstance(stage, SphereStage)
             pairs: list[tuple[nn.Module, nn.Module]] = [(stage.conv, stage.relu)]
             for unit in stage.units:
                 assert isinstance(unit, ResidualUnit)
@@ -183,7 +192,9 @@ class SphereNet(ConvBackbone):
 
 
 def caffe_xavier_(weight: torch.Tensor) -> torch.Tensor:
-    """Fill with Caffe's "xavier": uniform in ±√(3 / fan_in), fan_in = the product of all but the first dimension."""
+    """Fill with Caffe's "xavier": uniform in ±√(3 / fan_in), fan_in = the product of all but the
+    first dimension.
+    """
     bound = math.sqrt(3.0 / weight[0].numel())
     return nn.init.uniform_(weight, -bound, bound)
 

@@ -1,6 +1,8 @@
-"""Any network of timm (https://github.com/huggingface/pytorch-image-models) with the field's embedding head.
+"""Any network of timm (https://github.com/huggingface/pytorch-image-models) with the field's
+embedding head.
 
-timm is imported when such a network is built, so the package works without it. Nothing is downloaded.
+timm is imported when such a network is built, so the package works without it. Nothing is
+downloaded.
 """
 
 from __future__ import annotations
@@ -29,9 +31,11 @@ class TimmOptions(BackboneOptions):
     """Options of a timm network, with random weights.
 
     Attributes:
-        architecture: timm's name of it, such as ``vit_tiny_patch16_224``, ``convnext_atto`` or ``resnet18``. The size
-            in a name is that of published weights; the network is built for ``input_size``.
-        drop_path: the share of images for which training skips the last residual unit (stochastic depth).
+        architecture: timm's name of it, such as ``vit_tiny_patch16_224``, ``convnext_atto`` or
+            ``resnet18``. The size in a name is that of published weights; the network is built for
+            ``input_size``.
+        drop_path: the share of images for which training skips the last residual unit (stochastic
+            depth).
         dropout: share of the last features that training sets to 0, before the embedding layer.
     """
 
@@ -43,7 +47,8 @@ class TimmOptions(BackboneOptions):
         """Make the network.
 
         Raises:
-            UserError: timm is missing, does not know the architecture, or cannot build it for these options.
+            UserError: timm is missing, does not know the architecture, or cannot build it for these
+                options.
         """
         network, fixed_size = _make_network(self)
         shape = _prepare(network, self)
@@ -54,7 +59,8 @@ class TimmOptions(BackboneOptions):
 class TimmNet(Backbone):
     """A timm network that reads crops of one size, and an embedding head.
 
-    The head is batch normalisation (of maps only), dropout, one linear layer on all features, and batch normalisation.
+    The head is batch normalisation (of maps only), dropout, one linear layer on all features, and
+    batch normalisation.
 
     Args:
         network: a timm network without classifier.
@@ -77,7 +83,9 @@ class TimmNet(Backbone):
             return _features(self.network, images)
 
     def embed(self, maps: Tensor) -> Tensor:
-        """Return the embeddings of features: (B, C, h, w) or (B, tokens, C) → (B, D), not normalised."""
+        """Return the embeddings of features: (B, C, h, w) or (B, tokens, C) → (B, D), not
+        normalised.
+        """
         return full_precision(self.head, maps, next(self.head.parameters()))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -149,8 +157,8 @@ def _features(network: Any, images: Tensor) -> Tensor:
 def _prepare(network: nn.Module, options: TimmOptions) -> tuple[int, ...]:
     """Return the shape of the features of one crop, and remove what they do not depend on.
 
-    Some timm networks keep parts of their classifier, such as a last normalisation. Parameters without a gradient
-    would stop training on several devices.
+    Some timm networks keep parts of their classifier, such as a last normalisation. Parameters
+    without a gradient would stop training on several devices.
 
     Raises:
         UserError: the network cannot read such crops, or gives something else than a map or tokens.

@@ -1,4 +1,6 @@
-"""A picture of what augmentation does: crops as they are, below them each augmentation alone, and all as trained."""
+"""An image of what augmentation does: crops as they are, below them each augmentation alone, and
+all as trained.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +15,16 @@ from ..data.sampler import Augmentation, BatchOrder
 from ..data.transforms import to_input, to_pixels
 from ..input_spec import InputSpec
 
-_PICTURES = 8
-_GAP = 4  # pixels between pictures
+_IMAGES = 8
+_GAP = 4  # pixels between images
 _LABEL_WIDTH = 120
 
 
 def augmentation_sheet(crops: CropBatches, augmentation: Augmentation, *, seed: int) -> npt.NDArray[np.uint8]:
-    """The first pictures of training, a row for each augmentation that is on.
+    """The first images of training, a row for each augmentation that is on.
 
-    Rows: "original"; "mirror" and "crop_shift" by chance as in training; each of ``data.augment`` on all pictures;
-    and "as trained", where each happens with its probability.
+    Rows: "original"; "mirror" and "crop_shift" by chance as in training; each of ``data.augment``
+    on all images; and "as trained", where each happens with its probability.
 
     Args:
         crops: the training crops, H×W.
@@ -53,13 +55,13 @@ def rows_of(augmentation: Augmentation) -> dict[str, Augmentation]:
 
 
 def _row(crops: CropBatches, augmentation: Augmentation, seed: int) -> list[npt.NDArray[np.uint8]]:
-    """Eight pictures, the same in every row, each with a gap to its right and below."""
-    order = BatchOrder(len(crops.source), _PICTURES, seed=seed, augmentation=augmentation)
+    """Eight images, the same in every row, each with a gap to its right and below."""
+    order = BatchOrder(len(crops.source), _IMAGES, seed=seed, augmentation=augmentation)
     batch = next(batches(crops, order, workers=0, pin_memory=False))
     spec = InputSpec(*crops.size)  # any scale will do: it is undone at once
     pixels = to_pixels(to_input(batch.images, spec, batch.mirror, batch.augment), spec).flip(1)  # RGB → BGR
     framed = torch.nn.functional.pad(pixels, (0, _GAP, 0, _GAP), value=255)
-    return [np.asarray(picture, dtype=np.uint8) for picture in framed.permute(0, 2, 3, 1).numpy()]
+    return [np.asarray(image, dtype=np.uint8) for image in framed.permute(0, 2, 3, 1).numpy()]
 
 
 def _label(text: str, height: int) -> npt.NDArray[np.uint8]:

@@ -1,4 +1,6 @@
-"""A moving average of the network's weights, which often tells faces apart better than the last weights do."""
+"""A moving average of the network's weights, which often tells faces apart better than the last
+weights do.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +12,11 @@ from torch import Tensor, nn
 
 
 class MovingAverage:
-    """Exponential moving average of a network's parameters and running statistics (Polyak averaging).
+    """Exponential moving average of a network's parameters and running statistics (Polyak
+    averaging).
 
-    After update t: average ← d·average + (1 − d)·weights, with d = min(decay, (1 + t) / (10 + t)), so that the first
-    values are soon forgotten.
+    After update t: average ← d·average + (1 − d)·weights, with d = min(decay, (1 + t) / (10 + t)),
+    so that the first values are soon forgotten.
 
     Args:
         model: whose weights are followed; they are copied here.
@@ -31,7 +34,8 @@ class MovingAverage:
         """Take in the weights as they are now.
 
         Args:
-            unless: (), on their device: where it is 1, the average stays as it is, though the update is counted.
+            unless: (), on their device: where it is 1, the average stays as it is, though the
+                update is counted.
         """
         self.updates += 1
         share = 1.0 - min(self.decay, (1.0 + self.updates) / (10.0 + self.updates))
@@ -52,7 +56,9 @@ class MovingAverage:
             self._fill(own)
 
     def weights(self) -> dict[str, Tensor]:
-        """A whole state dict of the network with averaged values; what is no floating number is the network's own."""
+        """A whole state dict of the network with averaged values; what is no floating number is the
+        network's own.
+        """
         return {name: self._average.get(name, value) for name, value in self._model.state_dict().items()}
 
     def restore(self, weights: dict[str, Tensor], updates: int) -> None:
@@ -68,7 +74,9 @@ class MovingAverage:
 
 
 def _values(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Parameters and floating buffers, under their names in the state dict, themselves and not copies."""
+    """Parameters and floating buffers, under their names in the state dict, themselves and not
+    copies.
+    """
     for name, value in model.state_dict(keep_vars=True).items():
         if value.is_floating_point():
             yield name, value.detach()

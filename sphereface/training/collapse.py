@@ -26,14 +26,17 @@ class _Window(NamedTuple):
 
 
 class CollapseWatch:
-    """Judges log windows: accuracy at chance, with embeddings that are all alike or a loss that does not fall.
+    """Judges log windows: accuracy at chance, with embeddings that are all alike or a loss that
+    does not fall.
 
-    What a loss is worth depends on its margin and scale: a network that has collapsed has ln C with a softmax, 20 to
-    40 with ArcFace at s = 64. So it is not the value that is judged but its fall, over a long time.
+    What a loss is worth depends on its margin and scale: a network that has collapsed has ln C with
+    a softmax, 20 to 40 with ArcFace at s = 64. So it is not the value that is judged but its fall,
+    over a long time.
 
     Args:
         num_classes: C.
-        chance: accuracy of the best constant answer: the share of the identity with the most images; None: 1/C.
+        chance: accuracy of the best constant answer: the share of the identity with the most
+            images; None: 1/C.
         warmup_steps: of the learning rate: before their end no loss has to fall.
         length: steps over which the loss has to fall.
         remedies: the end of a warning.
@@ -55,7 +58,8 @@ class CollapseWatch:
         self._warned = False
 
     def look(self, step: int, *, loss: float, accuracy: float, similarity: float, images: int) -> str | None:
-        """Judge one log window; return the warning when a collapse has just lasted long enough to be one.
+        """Judge one log window; return the warning when a collapse has just lasted long enough to
+        be one.
 
         Args:
             step: finished updates.

@@ -1,7 +1,10 @@
-"""Whether training is still finite: known to the device, read now and then, so that no step waits for it.
+"""Whether training is still finite: known to the device, read now and then, so that no step waits
+for it.
 
-A step whose loss or gradient is not finite changes nothing, nor does any step after it, until the host reads how many
-those were: the weights are then what they were before the first of them, which is made again, this time waited for.
+A step whose loss or gradient is not finite changes nothing, nor does any step after it, until the
+host reads how many
+those were: the weights are then what they were before the first of them, which is made again, this
+time waited for.
 """
 
 from __future__ import annotations
@@ -16,10 +19,12 @@ from ..losses.head import MarginHead
 
 
 def can_defer(device: torch.device, scaler: torch.amp.GradScaler, optimizer: Any) -> bool:
-    """Whether to read late: where reading means waiting, and the optimiser can be told on the device to do nothing.
+    """Whether to read late: where reading means waiting, and the optimiser can be told on the
+    device to do nothing.
 
-    fp16's scaler looks at the gradients on the host at every step, so that nothing would be gained. Several processes
-    come to the same answer without asking each other: loss and norm are those of all.
+    fp16's scaler looks at the gradients on the host at every step, so that nothing would be gained.
+    Several processes come to the same answer without asking each other: loss and norm are those of
+    all.
     """
     return device.type == "cuda" and not scaler.is_enabled() and hasattr(optimizer, "found_inf")
 
@@ -33,7 +38,8 @@ class DeferredCheck:
         head: gets it as its ``held``.
 
     Attributes:
-        tripped: () float32: 1 from the first step on that was not finite until that is made again, else 0.
+        tripped: () float32: 1 from the first step on that was not finite until that is made again,
+            else 0.
     """
 
     def __init__(self, device: torch.device, optimizer: Any, head: MarginHead) -> None:
@@ -54,7 +60,9 @@ class DeferredCheck:
             value.copy_(torch.where(self.tripped > 0, old, value))
 
     def lost_steps(self) -> int:
-        """Wait for the device: how many steps changed nothing, the first bad one and those after it."""
+        """Wait for the device: how many steps changed nothing, the first bad one and those after
+        it.
+        """
         lost = int(self._lost)
         self._lost.zero_()
         return lost

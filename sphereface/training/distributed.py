@@ -1,7 +1,8 @@
-"""The processes of a run, as torchrun starts them: who they are, what they tell each other, how they end together.
+"""The processes of a run, as torchrun starts them: who they are, what they tell each other, how
+they end together.
 
-Whatever leads to a decision is made the same on all of them before it is taken, so that each takes the same branch
-and none waits for a message that does not come.
+Whatever leads to a decision is made the same on all of them before it is taken, so that each takes
+the same branch and none waits for a message that does not come.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import torch.distributed as dist
 from torch.distributed.rendezvous import rendezvous
 
 from ..device import choose_device, processors
-from ..errors import Stopped, ToldElsewhere, UserError
+from ..errors import ReportedElsewhere, Stopped, UserError
 from ..losses.ranks import Ranks
 
 T = TypeVar("T")
@@ -50,7 +51,7 @@ class World:
         """Whether this is the process that logs, writes and saves."""
         return self.rank == 0
 
-    def sums(self, *values: float) -> list[float]:
+    def all_reduce_sum(self, *values: float) -> list[float]:
         """Sums over processes of a few plain numbers, through main memory: no GPU is waited for."""
         if self.size == 1:
             return list(values)
@@ -62,7 +63,7 @@ class World:
         """(n, …) of each process → (R·n, …) in order of ranks, on all."""
         return rows if self.ranks is None else self.ranks.gather(rows)
 
-    def all_of(self, value: T) -> list[T]:
+    def all_gather(self, value: T) -> list[T]:
         """What each process has, in order of ranks, on all. Pickled: for what is rare."""
         if self.size == 1:
             return [value]
@@ -70,7 +71,7 @@ class World:
         dist.all_gather_object(found, value)
         return found
 
-    def from_first(self, value: T) -> T:
+    def broadcast(self, value: T) -> T:
         """What the first process has, on all. Pickled: for what is rare."""
         if self.size == 1:
             return value
@@ -94,7 +95,9 @@ class World:
             )
 
     def is_first_to_tell(self, reason: str) -> bool:
-        """Whether no process has told yet why the run ends; if so, this one is to, and the others hear of it."""
+        """Whether no process has told yet why the run ends; if so, this one is to, and the others
+        hear of it.
+        """
         if self.store is None:
             return True
         try:
@@ -108,18 +111,22 @@ class World:
 
 @contextmanager
 def processes(device: str) -> Iterator[tuple[World, torch.device]]:
-    """Join the processes that torchrun, or whoever sets its variables, has started; alone, be the only one.
+    """Join the processes that torchrun, or whoever sets its variables, has started; alone, be the
+    only one.
 
-    Within, the error that ends the run is told by one of them: on the others it becomes :class:`ToldElsewhere`.
+    Within, the error that ends the run is told by one of them: on the others it becomes
+    :class:`ReportedElsewhere`.
 
     Args:
-        device: as for :func:`choose_device`; of several processes each takes the GPU of its ``LOCAL_RANK``.
+        device: as for :func:`choose_device`; of several processes each takes the GPU of its
+            ``LOCAL_RANK``.
 
     Yields:
         The processes, and the device of this one.
 
     Raises:
-        UserError: half of torchrun's variables, a device that several processes cannot use, or a process that was lost.
+        UserError: half of torchrun's variables, a device that several processes cannot use, or a
+            process that was lost.
     """
     if os.environ.get("WORLD_SIZE", "1") == "1":
         yield World(), choose_device(device)
@@ -132,7 +139,7 @@ def processes(device: str) -> Iterator[tuple[World, torch.device]]:
     store, rank, size = next(rendezvous("env://", timeout=_TIMEOUT))
     store = dist.PrefixStore(_name_of_start(store, rank, size), store)  # type: ignore[attr-defined]
     world = World(rank, size, store=store)
-    with _one_voice(world):
+    with _report_error_once(world):
         place = device_of(device, int(os.environ.get("LOCAL_RANK", "0")))
         _share_cores(local_processes())
         if place.type == "cuda":
@@ -180,8 +187,9 @@ def device_of(name: str, local_rank: int) -> torch.device:
 def _name_of_start(store: Any, rank: int, size: int) -> str:
     """A name for this start of the processes, the same on all of them and never the same again.
 
-    The store outlives a restart by torchrun, with the addresses and reasons that the processes before left in it.
-    So the first gives its name to each that says hello, until each has said that it has this very name.
+    The store outlives a restart by torchrun, with the addresses and reasons that the processes
+    before left in it. So the first gives its name to each that says hello, until each has said that
+    it has this very name.
     """
     if rank:
         own = uuid.uuid4().hex
@@ -203,13 +211,13 @@ def _name_of_start(store: Any, rank: int, size: int) -> str:
 
 
 @contextmanager
-def _one_voice(world: World) -> Iterator[None]:
+def _report_error_once(world: World) -> Iterator[None]:
     try:
         yield
     except Exception as error:
         reason = world.reason(error)
         if not world.is_first_to_tell(reason):
-            raise ToldElsewhere(error.exit_code if isinstance(error, Stopped) else 2) from error
+            raise ReportedElsewhere(error.exit_code if isinstance(error, Stopped) else 2) from error
         if _is_lost_connection(error):
             raise UserError(reason) from error
         raise
@@ -221,6 +229,8 @@ def _is_lost_connection(error: BaseException) -> bool:
 
 
 def _share_cores(processes_here: int) -> None:
-    """As many threads as this process has cores to itself; a number that was set, as torchrun does, stays."""
+    """As many threads as this process has cores to itself; a number that was set, as torchrun does,
+    stays.
+    """
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, processors() // processes_here))

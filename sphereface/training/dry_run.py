@@ -21,12 +21,12 @@ from ..models import BACKBONES
 from ..yaml_text import dump_yaml
 from .augmentation_sheet import augmentation_sheet
 from .distributed import processes
+from .ensemble import single_runs
 from .heartbeat import Heartbeat
 from .measuring import RunCost, StageCost, measure, multiply_adds
 from .monitor import start_logging
 from .plan import doubtful
 from .progress import duration
-from .several import single_runs
 from .trainer import Trainer
 
 __all__ = ["describe", "dry_run", "headline", "multiply_adds"]
@@ -43,8 +43,8 @@ def dry_run(config_name: str, overrides: Sequence[str] = (), *, device: str = "a
         config_name, overrides, device: as for :func:`run_training`.
 
     Returns:
-        A table of sizes, costs, memory and the estimated time, then the resolved configuration as YAML. None on all
-        processes but the first, of which it tells.
+        A table of sizes, costs, memory and the estimated time, then the resolved configuration as
+        YAML. None on all processes but the first, of which it tells.
     """
     with processes(device) as (world, place):
         start_logging(quiet=not world.first)
@@ -60,7 +60,9 @@ def dry_run(config_name: str, overrides: Sequence[str] = (), *, device: str = "a
 
 
 def _check_sheet(config: Config) -> None:
-    """Refuse a ``runs_dir`` in which nothing can be written, before minutes of reading and measuring."""
+    """Refuse a ``runs_dir`` in which nothing can be written, before minutes of reading and
+    measuring.
+    """
     try:
         check_writable(_sheet(config))
     except UserError as error:
@@ -95,21 +97,22 @@ def length(trainer: Trainer) -> str:
     clock = "" if train.max_minutes is None else f" or {train.max_minutes:g} minutes, whichever comes first"
     share = f" ({trainer.world.size} processes, {train.batch_size // trainer.world.size} each)"
     shared = share if trainer.world.size > 1 else ""
-    return f"{trainer.total_steps:,} steps of {train.batch_size} pictures{shared}{clock}"
+    return f"{trainer.total_steps:,} steps of {train.batch_size} images{shared}{clock}"
 
 
 def headline(trainer: Trainer) -> str:
     """The run in one line."""
     train = trainer.config.train
     return (
-        f"{len(trainer.source):,} pictures of {trainer.num_classes:,} identities · "
+        f"{len(trainer.source):,} images of {trainer.num_classes:,} identities · "
         f"{parameters(trainer.learner.model):,} + {head_parameters(trainer.learner.head):,} parameters · "
         f"{length(trainer)} · {trainer.device} {train.precision}"
     )
 
 
 def describe(trainer: Trainer, config: Config) -> str:
-    """Return what ``--dry-run`` prints: sizes, cost and memory of each stage of one network, and the configuration.
+    """Return what ``--dry-run`` prints: sizes, cost and memory of each stage of one network, and
+    the configuration.
 
     Args:
         trainer: as it is before its first step, and as it stays.

@@ -14,9 +14,11 @@ FIRST = 5.0
 
 
 class Heartbeat:
-    """While entered, calls a function when nothing has been told for some time: during a long step, too.
+    """While entered, calls a function when nothing has been told for some time: during a long step,
+    too.
 
-    A thread does it, since a step, an evaluation or a slow disk keep the program from looking at the clock.
+    A thread does it, since a step, an evaluation or a slow disk keep the program from looking at
+    the clock.
 
     Args:
         tell: says how things stand; it is called in another thread.
@@ -41,7 +43,9 @@ class Heartbeat:
         self._thread.join()
 
     def told(self) -> None:
-        """Note that something else has just been told: the next call is due ``every`` seconds from now."""
+        """Note that something else has just been told: the next call is due ``every`` seconds from
+        now.
+        """
         self._due = time.monotonic() + self._every
 
     def _run(self) -> None:

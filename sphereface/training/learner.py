@@ -1,4 +1,6 @@
-"""What is trained: network, head, optimiser and moving average, and the one step that changes them."""
+"""What is trained: network, head, optimiser and moving average, and the one step that changes
+them.
+"""
 
 from __future__ import annotations
 
@@ -76,7 +78,8 @@ class Learner:
         config: the resolved configuration.
         num_classes: C.
         device: where all of it is.
-        world: the processes that train together; None for this one alone. They call every method together.
+        world: the processes that train together; None for this one alone. They call every method
+            together.
         teacher: whom the network learns from besides the labels; None for nobody.
     """
 
@@ -123,7 +126,9 @@ class Learner:
 
     @property
     def network(self) -> nn.Module:
-        """What a step calls: the backbone with its crops resized, replicated over several processes."""
+        """What a step calls: the backbone with its crops resized, replicated over several
+        processes.
+        """
         return self._called if self._replica is None else self._replica
 
     @property
@@ -133,7 +138,9 @@ class Learner:
         return {"model": self.model, "head": self.head, **teacher}
 
     def _stage_sizes(self) -> list[tuple[int, int]]:
-        """(height, width) of the crops that the network will see; refuses what the backbone cannot see."""
+        """(height, width) of the crops that the network will see; refuses what the backbone cannot
+        see.
+        """
         sizes = [self.model.input_spec.size]
         for number, stage in enumerate(self.config.stages):
             if stage.input_size is not None:
@@ -148,15 +155,17 @@ class Learner:
             self._called.seen_size = size
 
     def inputs(self, batch: Batch, size: tuple[int, int] | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-        """A batch on the device: (B, 3, *size) float32, mirrored, shrunk, augmented, normalised, and (B,) labels."""
+        """A batch on the device: (B, 3, *size) float32, mirrored, shrunk, augmented, normalised,
+        and (B,) labels.
+        """
         there = moved(batch, self.device)
         return to_input(there.images, self.model.input_spec, there.mirror, there.augment, size), there.labels
 
     def forward(self, batch: Batch, setting: Setting, piece: int = 0) -> Forward:
         """Loss of one batch, or of one piece of it, ready for the backward pass.
 
-        No weight is changed. What dropout draws depends on seed, step, process and piece alone, so that a resumed
-        run draws the same, on each of its processes something else.
+        No weight is changed. What dropout draws depends on seed, step, process and piece alone, so
+        that a resumed run draws the same, on each of its processes something else.
         """
         images, labels = self.inputs(batch, setting.input_size)
         draws = np.random.SeedSequence((self.config.seed, setting.step, self.world.rank, piece))
@@ -182,12 +191,15 @@ class Learner:
         )
 
     def _of_teacher(self, batch: Batch) -> torch.Tensor:
-        """(B, T) what the teacher gives for the images of a batch: kept, or as they are augmented now."""
+        """(B, T) what the teacher gives for the images of a batch: kept, or as they are augmented
+        now.
+        """
         assert self.teacher is not None
         return self.teacher.of_batch(moved(batch, self.device))
 
     def gradients(self, batch: Batch, setting: Setting) -> Forward:
-        """The gradient of the mean loss of one batch in every parameter's ``.grad``, taken in pieces where told so.
+        """The gradient of the mean loss of one batch in every parameter's ``.grad``, taken in
+        pieces where told so.
 
         Returns:
             What all pieces gave together, detached. Of several processes, those of this one.
@@ -209,8 +221,9 @@ class Learner:
     def step(self, batch: Batch, setting: Setting, *, at_once: bool = False) -> StepResult:
         """One update of network and head: the only place where the optimiser moves.
 
-        Where loss or gradient is not finite, weights, and the statistics that the forward pass moves, stay as they
-        were before. That is found out here, or on the device, by :attr:`deferred`: see :meth:`lost_steps`.
+        Where loss or gradient is not finite, weights, and the statistics that the forward pass
+        moves, stay as they were before. That is found out here, or on the device, by
+        :attr:`deferred`: see :meth:`lost_steps`.
 
         Args:
             batch: this process's part.
@@ -245,10 +258,11 @@ class Learner:
         return StepResult(output, similarity=similarity, grad_norm=norm, lr=setting.lr, lam=lam, teacher=taught)
 
     def lost_steps(self) -> int:
-        """How many of the last steps changed nothing: the first that was not finite, and all after it.
+        """How many of the last steps changed nothing: the first that was not finite, and all after
+        it.
 
-        Waits for the device. Whoever asks goes back to before them, and makes the first of them again ``at_once``:
-        until then no step changes anything.
+        Waits for the device. Whoever asks goes back to before them, and makes the first of them
+        again ``at_once``: until then no step changes anything.
         """
         lost = 0 if self.deferred is None else self.deferred.lost_steps()
         if self.average is not None:
@@ -257,7 +271,8 @@ class Learner:
 
     def _check_finite(self, loss: float, norm: float, statistics: list[torch.Tensor]) -> None:
         """Before the update. Raises NotFinite, with the statistics put back."""
-        # a half-precision scaler meets infinite gradients now and then: it skips that step and lowers its scale
+        # a half-precision scaler meets infinite gradients now and then: it skips that step and
+        # lowers its scale
         if math.isfinite(loss) and (math.isfinite(norm) or self.scaler.is_enabled()):
             return
         for buffer, before in zip(self._buffers(), statistics, strict=True):
@@ -285,16 +300,20 @@ class Learner:
         return norm
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """Half precision for the convolutions and products; the head keeps norms, ψ and log-sum-exp in fp32."""
+        """Half precision for the convolutions and products; the head keeps norms, ψ and log-sum-exp
+        in fp32.
+        """
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not torch.float32)
 
     # ---------------------------------------------------------------- saving and resuming
 
     def state(self) -> dict[str, Any]:
-        """Everything that the next step depends on, but for the batch, the rate and λ: tensors and plain values.
+        """Everything that the next step depends on, but for the batch, the rate and λ: tensors and
+        plain values.
 
-        The optimiser's state is by parameter name, and holds no setting: those are the configuration's. Of several
-        processes the first has it whole, as one alone would; on the others there is nothing.
+        The optimiser's state is by parameter name, and holds no setting: those are the
+        configuration's. Of several processes the first has it whole, as one alone would; on the
+        others there is nothing.
         """
         whole_head = gather_head(self.head, self.optimizer.state)
         if whole_head is None:
@@ -322,7 +341,8 @@ class Learner:
         """Become what :meth:`state` described, on however many processes that was.
 
         Args:
-            state: compared with this learner already (:func:`~sphereface.training.resuming.check_state`).
+            state: compared with this learner already
+                (:func:`~sphereface.training.resuming.check_state`).
             path: the checkpoint, for messages.
         """
         weights, head, optimizer = state["model"], state["head"], state["optimizer"]

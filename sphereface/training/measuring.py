@@ -66,9 +66,11 @@ class RunCost:
 
 
 def measure(trainer: Trainer) -> RunCost:
-    """Measure every stage, each by real steps, and the loading of batches. Weights stay as they are.
+    """Measure every stage, each by real steps, and the loading of batches. Weights stay as they
+    are.
 
-    Stages are measured in order of their size: the peak memory of a process on a CPU cannot fall again.
+    Stages are measured in order of their size: the peak memory of a process on a CPU cannot fall
+    again.
 
     Args:
         trainer: as it is before its first step. All processes call this together.
@@ -129,7 +131,7 @@ def _measured(trainer: Trainer, batch: Batch, setting: Setting, share: float, pl
     try:
         seconds, loss = _timed_step(learner, batch, setting)
         steps = _MORE_STEPS if seconds < _SLOW or trainer.config.train.compile else 0
-        steps = trainer.world.from_first(steps)  # all processes take the same number
+        steps = trainer.world.broadcast(steps)  # all processes take the same number
         more = [_timed_step(learner, batch, setting)[0] for _ in range(steps)]
     except NotFinite as error:
         raise UserError(
@@ -154,7 +156,9 @@ def _timed_step(learner: Learner, batch: Batch, setting: Setting) -> tuple[float
 
 @contextmanager
 def _unchanged(learner: Learner) -> Iterator[None]:
-    """Steps within, at a learning rate of 0, leave no trace: statistics and states are put back after them."""
+    """Steps within, at a learning rate of 0, leave no trace: statistics and states are put back
+    after them.
+    """
     values = [*learner.model.buffers(), *learner.head.buffers()]
     if learner.average is not None:
         averaged = learner.average.weights()

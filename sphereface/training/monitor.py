@@ -50,7 +50,9 @@ class Monitor:
         return any(channel.takes(what) for channel in self._channels)
 
     def scalars(self, step: int, values: Mapping[str, float], *, images_seen: int) -> None:
-        """Record figures under names such as ``train/loss``, and where in the training they stand."""
+        """Record figures under names such as ``train/loss``, and where in the training they
+        stand.
+        """
         for channel in self._channels:
             channel.call("scalars", step, dict(values), images_seen)
 
@@ -94,7 +96,9 @@ class _BarHandler(logging.Handler):
 
 
 class _LogFile(logging.FileHandler):
-    """``train.log``: its lines are lost while the disk is full, which is said once on the terminal."""
+    """``train.log``: its lines are lost while the disk is full, which is said once on the
+    terminal.
+    """
 
     _said = False
 
@@ -121,7 +125,9 @@ class _Printable(logging.Formatter):
 
 
 def start_logging(folder: Path | None = None, *, quiet: bool = False) -> None:
-    """Send the package's log to the terminal and, once there is a run folder, to its ``train.log``; quiet: nowhere."""
+    """Send the package's log to the terminal and, once there is a run folder, to its ``train.log``;
+    quiet: nowhere.
+    """
     logger = logging.getLogger("sphereface")
     logger.setLevel(logging.CRITICAL + 1 if quiet else logging.INFO)
     logger.propagate = False

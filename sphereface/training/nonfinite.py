@@ -21,12 +21,12 @@ REMEDIES = (
 class NonFiniteGuard:
     """Decides what follows on a step whose loss or gradient is not finite.
 
-    The first such step of a sitting is kept as ``nonfinite-<step>.pt``: the whole state before it and its batch, for
-    ``train.py --replay``.
+    The first such step of a session is kept as ``nonfinite-<step>.pt``: the whole state before it
+    and its batch, for ``train.py --replay``.
 
     Args:
-        config: ``train.on_nonfinite`` is ``stop`` or ``skip``; ``train.nonfinite_limit`` is how many may be
-            skipped in a row.
+        config: ``train.on_nonfinite`` is ``stop`` or ``skip``; ``train.nonfinite_limit`` is how
+            many may be skipped in a row.
         folder: the run folder.
         world: the processes, all of which meet such a step together; the first keeps it.
     """
@@ -62,7 +62,7 @@ class NonFiniteGuard:
         self._in_a_row += 1
         if self._kept is None:
             kept_here = self._keep(step, state) if self._world.first else None
-            self._kept = self._world.from_first(kept_here)  # none leaves before it is written
+            self._kept = self._world.broadcast(kept_here)  # none leaves before it is written
         where = f"step {step}: {what}; the weights were not updated"
         kept = f"for a replay: --replay {self._kept}" if self._kept else "its batch could not be kept"
         if self._skip and self._in_a_row <= self._limit:

@@ -21,24 +21,27 @@ class SGD(Optimizer):
 
     With g = gradient + weight_decay · w:
 
-    - ``caffe``: v ← mu·v + lr·g, w ← w − v. The rate is inside the velocity, so after a rate drop the old
-      velocity keeps its size for some steps. This is the original recipe.
+    - ``caffe``: v ← mu·v + lr·g, w ← w − v. The rate is inside the velocity, so after a rate drop
+      the old velocity keeps its size for some steps. This is the original recipe.
     - ``torch``: v ← mu·v + g, w ← w − lr·v, as :class:`torch.optim.SGD` does.
 
     Both are the same while the rate is constant.
 
-    Of a parameter with a sparse gradient (sampled negatives) only the rows that it holds are moved, and only
+    Of a parameter with a sparse gradient (sampled negatives) only the rows that it holds are moved,
+    and only
     their velocity: the others have no step, no decay, no momentum, as if that update had not been.
 
     Args:
-        params: parameters or groups; a group may carry ``lr_mult`` and ``decay_mult``, its share of both.
+        params: parameters or groups; a group may carry ``lr_mult`` and ``decay_mult``, its share of
+            both.
         lr: learning rate; :meth:`set_lr` changes it.
         mu: momentum.
         weight_decay: L2 penalty in the gradient.
         momentum: which form.
 
     Attributes:
-        found_inf: (), on the device of the parameters, or None: where it is 1, a step changes nothing.
+        found_inf: (), on the device of the parameters, or None: where it is 1, a step changes
+            nothing.
         state_keys: what is kept of each parameter.
     """
 
@@ -96,7 +99,9 @@ class SGD(Optimizer):
         gradients: list[torch.Tensor],
         group: dict[str, Any],
     ) -> None:
-        """All in one pass over memory by torch's kernel: g += decay·w, v ← mu·v + (1 − dampening)·g, w ← w − lr·v."""
+        """All in one pass over memory by torch's kernel: g += decay·w, v ← mu·v + (1 −
+        dampening)·g, w ← w − lr·v.
+        """
         rate = group["lr"] * group["lr_mult"]
         moving = group["mu"] > 0  # without momentum, both forms are the same, and the kernel wants no velocities
         caffe = moving and self.momentum_form == "caffe"
@@ -116,15 +121,18 @@ class SGD(Optimizer):
 
 
 class Muon(SGD):
-    """Muon (Jordan et al. 2024) for the weights of convolutions, :class:`SGD` in PyTorch's form for everything else.
+    """Muon (Jordan et al. 2024) for the weights of convolutions, :class:`SGD` in PyTorch's form for
+    everything else.
 
-    A convolution's weight is a matrix of one row for each output channel. With g = its gradient, v ← mu·v + g, and
-    the update is g + mu·v (Nesterov) with all its singular values brought near 1: every direction is learned at
-    the same pace, the rare ones too, where SGD follows the few that dominate. Weight decay is decoupled.
+    A convolution's weight is a matrix of one row for each output channel. With g = its gradient, v
+    ← mu·v + g, and the update is g + mu·v (Nesterov) with all its singular values brought near 1:
+    every direction is learned at the same pace, the rare ones too, where SGD follows the few that
+    dominate. Weight decay is decoupled.
 
     Args:
         groups: with ``params``, ``lr_mult``, ``decay_mult``.
-        lr: learning rate of everything else; Muon's is ``muon_lr`` times the share of it that :meth:`set_lr` leaves.
+        lr: learning rate of everything else; Muon's is ``muon_lr`` times the share of it that
+            :meth:`set_lr` leaves.
         muon_lr: how far the weights of a convolution move, about, in units of the singular values.
         muon_decay: share of such a weight that an update at rate 1 takes away.
         dtype: of the products that find the orthogonal matrix; bfloat16 is exact enough.
@@ -181,8 +189,8 @@ class Muon(SGD):
 def orthogonalised(matrix: torch.Tensor) -> torch.Tensor:
     """About U Vᵀ of a matrix U S Vᵀ, by products alone: five steps of a Newton–Schulz iteration.
 
-    The coefficients (Jordan et al. 2024) raise small singular values as fast as can be, and leave them in
-    [0.68, 1.13] rather than at 1, which serves as well.
+    The coefficients (Jordan et al. 2024) raise small singular values as fast as can be, and leave
+    them in [0.68, 1.13] rather than at 1, which serves as well.
 
     Args:
         matrix: (m, n) floating point.
@@ -198,7 +206,8 @@ def orthogonalised(matrix: torch.Tensor) -> torch.Tensor:
 
 
 class AdamW(torch.optim.AdamW):
-    """Adam with decoupled weight decay (Loshchilov and Hutter 2019), with the multipliers of :class:`SGD`'s groups.
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019), with the multipliers of
+    :class:`SGD`'s groups.
 
     Args:
         groups: with ``params``, ``lr_mult``, ``decay_mult``.
@@ -268,7 +277,9 @@ def make_optimizer(
 
 
 def gradient_values(params: Iterable[torch.Tensor]) -> list[torch.Tensor]:
-    """The numbers of all gradients there are, which may be changed in place; of a sparse one, those of its rows."""
+    """The numbers of all gradients there are, which may be changed in place; of a sparse one, those
+    of its rows.
+    """
     values = []
     for p in params:
         if p.grad is not None and p.grad.is_sparse:
@@ -280,7 +291,9 @@ def gradient_values(params: Iterable[torch.Tensor]) -> list[torch.Tensor]:
 
 
 def _laid_out_as(p: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """The same values in the memory order of p: the fused kernel reads all three as plain rows of numbers."""
+    """The same values in the memory order of p: the fused kernel reads all three as plain rows of
+    numbers.
+    """
     if values.is_sparse or values.stride() == p.stride():
         return values
     return torch.empty_like(p).copy_(values)

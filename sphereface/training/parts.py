@@ -1,4 +1,6 @@
-"""Rates and decay of single parameters: the recipe's, and a run's own for its parts (``train.lr_mult``)."""
+"""Rates and decay of single parameters: the recipe's, and a run's own for its parts
+(``train.lr_mult``).
+"""
 
 from __future__ import annotations
 
@@ -70,7 +72,9 @@ def check_trained(modules: Mapping[str, nn.Module], *, has_start: bool) -> None:
 
 
 def keep_fixed_statistics(modules: Mapping[str, nn.Module], factors: Mapping[str, float]) -> None:
-    """Put normalisation layers of fixed parts into evaluation mode: their running statistics are fixed with them."""
+    """Put normalisation layers of fixed parts into evaluation mode: their running statistics are
+    fixed with them.
+    """
     for prefix, module in modules.items():
         for name, layer in module.named_modules(prefix=prefix):
             if isinstance(layer, nn.modules.batchnorm._BatchNorm) and part_factor(name, factors) == 0.0:
@@ -84,12 +88,14 @@ def parameter_groups(
     bias_rate: float = 2.0,
     decay: DecayConfig = _RECIPE_DECAY,
 ) -> list[dict[str, Any]]:
-    """Return the trainable parameters in groups, with the recipe's multipliers times the factors of their parts.
+    """Return the trainable parameters in groups, with the recipe's multipliers times the factors of
+    their parts.
 
-    Biases of convolutions and linear layers learn at ``bias_rate``; everything else has rate 1. Weights are decayed;
-    ``decay`` says which of the others are: biases, scale and shift of normalisation layers (with other vectors that
-    multiply a map, such as a layer scale), and slopes of PReLU. What a backbone's ``no_weight_decay()`` names is
-    never decayed. Fixed parameters are left out.
+    Biases of convolutions and linear layers learn at ``bias_rate``; everything else has rate 1.
+    Weights are decayed;
+    ``decay`` says which of the others are: biases, scale and shift of normalisation layers (with
+    other vectors that multiply a map, such as a layer scale), and slopes of PReLU. What a
+    backbone's ``no_weight_decay()`` names is never decayed. Fixed parameters are left out.
 
     Args:
         modules: by the names that ``factors`` uses, such as ``model`` and ``head``.
@@ -129,5 +135,7 @@ def _kinds(prefix: str, module: nn.Module) -> Iterator[tuple[str, nn.Parameter, 
 
 
 def is_norm(layer: nn.Module) -> bool:
-    """Whether a layer normalises its input: batch, layer, group, instance or RMS normalisation, of any library."""
+    """Whether a layer normalises its input: batch, layer, group, instance or RMS normalisation, of
+    any library.
+    """
     return "Norm" in type(layer).__name__ or isinstance(layer, nn.modules.batchnorm._BatchNorm)

@@ -1,4 +1,6 @@
-"""Which learning rate, λ and margin hold where in a run: functions of its configuration and of how far it is."""
+"""Which learning rate, λ and margin hold where in a run: functions of its configuration and of how
+far it is.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,8 @@ class Plan:
     """The schedules of a run.
 
     Args:
-        config: ``train`` has the schedule of the rate and the stages, ``loss`` the margin of the last stage.
+        config: ``train`` has the schedule of the rate and the stages, ``loss`` the margin of the
+            last stage.
         total_steps: length of the schedules, in updates.
     """
 
@@ -57,7 +60,8 @@ class Plan:
 
         Args:
             position: where the run stands on its schedules, from 0 to ``total_steps``.
-            step: finished updates; None: that is the position, which it is but where a clock drives the run.
+            step: finished updates; None: that is the position, which it is but where a clock drives
+                the run.
         """
         stage, begin = 0, 0.0
         while stage < len(self._stages) - 1 and position >= self._stages[stage].until * self._total:
@@ -92,9 +96,11 @@ class Plan:
 
 
 def doubtful(config: Config, total_steps: int) -> list[str]:
-    """Return a line for each setting that is allowed but hardly meant: for warnings, since a user may try anything.
+    """Return a line for each setting that is allowed but hardly meant: for warnings, since a user
+    may try anything.
 
-    These are settings beyond the end of a run, which have no effect or too little, and a rate of sgd with adamw.
+    These are settings beyond the end of a run, which have no effect or too little, and a rate of
+    sgd with adamw.
 
     Args:
         config: the resolved configuration.

@@ -26,18 +26,21 @@ _TOP = 15  # operators in the table
 def profile_training(trainer: Trainer, steps: int, folder: Path) -> str:
     """Train some steps under torch's profiler. The weights that come out are not kept.
 
-    On CUDA the phases' times are the host's, which mostly launches; those of the operators are the device's.
+    On CUDA the phases' times are the host's, which mostly launches; those of the operators are the
+    device's.
 
     Args:
         trainer: as it stands before its first step.
         steps: how many are recorded, after :data:`WARM_UP` others.
-        folder: where ``steps.pt.trace.json`` (TensorBoard's profile plugin, or ui.perfetto.dev) and ``table.txt`` go.
+        folder: where ``steps.pt.trace.json`` (TensorBoard's profile plugin, or ui.perfetto.dev) and
+            ``table.txt`` go.
 
     Returns:
         The table: milliseconds a step, and shares, of the phases and of the costliest operators.
 
     Raises:
-        UserError: a number of steps out of range, a folder that cannot be written, or a loss that is not finite.
+        UserError: a number of steps out of range, a folder that cannot be written, or a loss that
+            is not finite.
     """
     if not 1 <= steps <= MOST:
         raise UserError(f"--profile: got {steps} · allowed: 1 to {MOST} steps")

@@ -13,9 +13,12 @@ class Progress:
 
     Attributes:
         step: finished optimiser updates.
-        images_seen: pictures that went through the network, which is also the place in the order of the data.
-        seconds: time spent on training over all sittings, waiting for data included, evaluation and saving not.
-        best: highest accuracy so far on ``eval.select``'s set, a fraction; None before the first evaluation.
+        images_seen: images that went through the network, which is also the place in the order of
+            the data.
+        seconds: time spent on training over all sessions, waiting for data included, evaluation and
+            saving not.
+        best: highest accuracy so far on ``eval.select``'s set, a fraction; None before the first
+            evaluation.
         best_step: the step of that.
         evaluated_step: the step of the last evaluation.
     """
@@ -28,7 +31,9 @@ class Progress:
     evaluated_step: int | None = None
 
     def share(self, total_steps: int, max_minutes: float | None) -> float:
-        """How much of the run is done, in [0, 1]: of the steps or, where there is a clock, of it if that is more."""
+        """How much of the run is done, in [0, 1]: of the steps or, where there is a clock, of it if
+        that is more.
+        """
         return min(max(self.step / total_steps, self.clock_share(max_minutes)), 1.0)
 
     def clock_share(self, max_minutes: float | None) -> float:
@@ -54,7 +59,8 @@ class Stopwatch:
 
 
 class TimeLeft:
-    """Estimates when a run ends, from what it has done since this was made, evaluations and saving included.
+    """Estimates when a run ends, from what it has done since this was made, evaluations and saving
+    included.
 
     Args:
         share: how much of the run is done, in [0, 1].
@@ -73,7 +79,9 @@ class TimeLeft:
 
 
 def duration(seconds: float) -> str:
-    """Return a time in words, of two units at most: ``45 s``, ``12 min``, ``3 h 12 min``, ``2 d 3 h``."""
+    """Return a time in words, of two units at most: ``45 s``, ``12 min``, ``3 h 12 min``, ``2 d 3
+    h``.
+    """
     if seconds < 99.5:
         return f"{seconds:.0f} s" if seconds >= 9.5 else f"{seconds:.2g} s"
     minutes = round(seconds / 60)

@@ -30,8 +30,8 @@ def replay(path: Path, device: torch.device) -> str:
         device: where to repeat it.
 
     Returns:
-        A report: the batch, the first layer whose output is not finite, the loss, and the parameters whose gradients
-        are not finite.
+        A report: the batch, the first layer whose output is not finite, the loss, and the
+        parameters whose gradients are not finite.
 
     Raises:
         BadCheckpoint: no such file, damaged, or not of this kind.
@@ -68,7 +68,7 @@ def replay(path: Path, device: torch.device) -> str:
     ]
     rows = {
         "step": f"{meta['step'] + 1}, λ {setting.lam:.4g}, rate {setting.lr:.4g}",
-        "batch": f"{len(batch.labels)} pictures, labels {int(batch.labels.min())} … {int(batch.labels.max())}",
+        "batch": f"{len(batch.labels)} images, labels {int(batch.labels.min())} … {int(batch.labels.max())}",
         "weights not finite": ", ".join(bad_weights) or "none",
         "first layer not finite": bad_outputs[0] if bad_outputs else "none",
         "largest embedding": f"‖x‖ = {float(output.norms.max()):.4g}",
@@ -118,7 +118,9 @@ def _checked_batch(state: Mapping[str, Any], config: Config, path: Path) -> Batc
 
 
 def _teacher(batch: Batch, config: Config, device: torch.device) -> Teacher | None:
-    """Return the teacher of the run: the batch holds what it gave, or its network sees the batch again."""
+    """Return the teacher of the run: the batch holds what it gave, or its network sees the batch
+    again.
+    """
     if batch.teacher is not None:
         return Teacher(batch.teacher.shape[1], "")
     return same_view(config, device) if config.train.teacher.given else None

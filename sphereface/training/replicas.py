@@ -1,4 +1,6 @@
-"""What makes the copies of the network on several processes one network, and their batches one batch."""
+"""What makes the copies of the network on several processes one network, and their batches one
+batch.
+"""
 
 from __future__ import annotations
 
@@ -24,13 +26,15 @@ _SYNC_BUFFERS = next(  # as torch calls it now, and before
 
 
 def replicated(model: nn.Module, world: World, *, pieces: bool) -> DistributedDataParallel | None:
-    """What to call in the place of a network, so that its gradients are those of the batch of all processes.
+    """What to call in the place of a network, so that its gradients are those of the batch of all
+    processes.
 
     Args:
-        model: on its device, fixed parameters fixed. The weights of the first process are copied to all.
+        model: on its device, fixed parameters fixed. The weights of the first process are copied to
+            all.
         world: the processes.
-        pieces: a step runs several times forward and backward. What DistributedDataParallel learns of the graph in the
-            first step (``static_graph``) does not hold then.
+        pieces: a step runs several times forward and backward. What DistributedDataParallel learns
+            of the graph in the first step (``static_graph``) does not hold then.
 
     Returns:
         None where it is to be called itself: one process, or all of it is fixed.
@@ -54,7 +58,9 @@ def gradients_stay(network: nn.Module) -> AbstractContextManager[None]:
 
 
 def loss_scaler(device: torch.device, world: World, *, enabled: bool) -> torch.amp.GradScaler:
-    """What scales the loss in half precision; over several processes, one that skips a step on all or on none."""
+    """What scales the loss in half precision; over several processes, one that skips a step on all
+    or on none.
+    """
     if world.size == 1 or not enabled:
         return torch.amp.GradScaler(device.type, enabled=enabled)
     from torch.distributed.fsdp.sharded_grad_scaler import ShardedGradScaler  # takes long, and is rarely wanted
@@ -65,8 +71,8 @@ def loss_scaler(device: torch.device, world: World, *, enabled: bool) -> torch.a
 def check_pieces(micro_batch: int | None, share: int, world: World, *, batch_statistics: bool) -> None:
     """Refuse pieces of a batch that cannot be trained on.
 
-    On several processes they must be alike, since the head takes as many samples each time. With batch normalisation
-    none may be a single image.
+    On several processes they must be alike, since the head takes as many samples each time. With
+    batch normalisation none may be a single image.
 
     Args:
         micro_batch: ``train.micro_batch``.
@@ -91,17 +97,18 @@ def check_pieces(micro_batch: int | None, share: int, world: World, *, batch_sta
         )
     if world.size > 1 and micro_batch is not None and micro_batch < share and share % micro_batch:
         raise UserError(
-            f"train.micro_batch: got {micro_batch} for the {share} pictures of each of {world.size} processes · "
+            f"train.micro_batch: got {micro_batch} for the {share} images of each of {world.size} processes · "
             f"allowed there: a divisor of {share}"
         )
 
 
 @torch.no_grad()
 def average_statistics(model: nn.Module, world: World) -> None:
-    """Give the normalisation layers of all processes the mean of their running statistics, in one message.
+    """Give the normalisation layers of all processes the mean of their running statistics, in one
+    message.
 
-    So that between steps the network is the same on all. Layers in evaluation mode, whose statistics are fixed, are
-    left out.
+    So that between steps the network is the same on all. Layers in evaluation mode, whose
+    statistics are fixed, are left out.
     """
     if world.ranks is None:
         return
@@ -117,7 +124,8 @@ def gradient_norm(parameters: Sequence[Tensor], sharded: Sequence[Tensor], world
 
     Args:
         parameters: whose gradients count.
-        sharded: those of them of which each process has other rows; the gradients of the rest are alike on all.
+        sharded: those of them of which each process has other rows; the gradients of the rest are
+            alike on all.
         world: the processes.
     """
     if world.ranks is None or not sharded:
@@ -137,8 +145,8 @@ def figures_of_all(output: HeadOutput, embeddings: Tensor, world: World) -> tupl
         world: the processes.
 
     Returns:
-        Output of the R·n samples, and how alike the directions of their embeddings are: ‖mean of x/‖x‖‖², which is
-        their mean cosine.
+        Output of the R·n samples, and how alike the directions of their embeddings are: ‖mean of
+        x/‖x‖‖², which is their mean cosine.
     """
     directions = nn.functional.normalize(embeddings.detach().float())
     if world.size == 1:

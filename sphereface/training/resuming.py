@@ -1,4 +1,6 @@
-"""Whether a run can resume from a checkpoint: everything is compared before anything is changed or written."""
+"""Whether a run can resume from a checkpoint: everything is compared before anything is changed or
+written.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,8 @@ def check_state(learner: Learner, state: Mapping[str, Any], path: Path, *, finit
         finite: refuse weights that are not.
 
     Raises:
-        BadCheckpoint: an entry is missing, damaged, of another network, or of another way to train it.
+        BadCheckpoint: an entry is missing, damaged, of another network, or of another way to train
+            it.
     """
     check_sections(state, path)
     shapes = {name: value.shape for name, value in learner.model.state_dict().items()}
@@ -94,7 +97,8 @@ def setting_changes(meta: Mapping[str, Any], config: Config, path: Path) -> list
 def resume_warnings(learner: Learner, state: Mapping[str, Any], path: Path, total_steps: int) -> list[str]:
     """Return what a user should know of a run that resumes.
 
-    That is other settings, momentum that starts from zero, and steps beyond the end of the run (``total_steps``).
+    That is other settings, momentum that starts from zero, and steps beyond the end of the run
+    (``total_steps``).
     """
     lines = [f"resumed with another setting: {line}" for line in setting_changes(state["meta"], learner.config, path)]
     if (step := state["meta"]["step"]) > total_steps:
@@ -118,7 +122,9 @@ def same_choice(meta: Mapping[str, Any], config: Config) -> bool:
 
 
 def _check_kind(train: TrainConfig, meta: Mapping[str, Any], path: Path) -> None:
-    """Refuse another optimiser, or the other form of SGD's momentum, whose state means something else."""
+    """Refuse another optimiser, or the other form of SGD's momentum, whose state means something
+    else.
+    """
     before, usual = meta.get("config", {}).get("train", {}), TrainConfig()
     optimizer, momentum = before.get("optimizer", usual.optimizer), before.get("momentum", usual.momentum)
     if optimizer != train.optimizer:

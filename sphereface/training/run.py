@@ -17,13 +17,13 @@ from ..models import BACKBONES
 from .distributed import World, processes
 from .dry_run import dry_run as dry_run
 from .dry_run import headline
+from .ensemble import single_runs, train_several
 from .heartbeat import Heartbeat
 from .monitor import FILE_ONLY, start_logging
 from .profiling import profile_training
 from .progress import Progress
 from .replay import replay
 from .run_folder import QuietFolder, RunFolder
-from .several import single_runs, train_several
 from .trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -41,8 +41,8 @@ def run_training(
         device: ``auto``, ``cuda``, ``cuda:N``, ``mps`` or ``cpu``.
 
     Returns:
-        The checkpoint to use: the run's ``best.pt``, or ``last.pt`` where no set was to choose a best. None on all
-        processes but the first.
+        The checkpoint to use: the run's ``best.pt``, or ``last.pt`` where no set was to choose a
+        best. None on all processes but the first.
 
     Raises:
         UserError: whatever the user can mend, in one line.
@@ -69,7 +69,7 @@ def _train_one(
         trainer.data.check(load_checkpoint(like, mapped=True)["meta"], like)
     run, checkpoint = open_run(trainer, resume)
     result = run.result(config)
-    if world.from_first(run.ended_with(trainer.progress) and trainer.share() >= 1.0 and result.is_file()):
+    if world.broadcast(run.ended_with(trainer.progress) and trainer.share() >= 1.0 and result.is_file()):
         trainer.tell_begin()
         log.info("%s: the run is finished, nothing is left to train: %s", run.path, result)
         return result
@@ -86,7 +86,8 @@ def _train_one(
 
 
 def open_run(trainer: Trainer, resume: str | None) -> tuple[RunFolder, Path | None]:
-    """The folder of a run, claimed, and the checkpoint to resume from, restored: the first process chooses, for all.
+    """The folder of a run, claimed, and the checkpoint to resume from, restored: the first process
+    chooses, for all.
 
     Only when all of that fits is the folder of a new run made.
 
@@ -98,10 +99,10 @@ def open_run(trainer: Trainer, resume: str | None) -> tuple[RunFolder, Path | No
     found = RunFolder.find(resume, config) if world.first and resume is not None else None
     if found is not None:
         found[0].claim()
-    checkpoint = world.from_first(None if found is None else found[1])
+    checkpoint = world.broadcast(None if found is None else found[1])
     trainer.begin(checkpoint)
     run = (found[0] if found else RunFolder.create(config)) if world.first else None
-    path = world.from_first(Path() if run is None else run.path)
+    path = world.broadcast(Path() if run is None else run.path)
     return run or QuietFolder(path), checkpoint
 
 

@@ -1,4 +1,6 @@
-"""The checkpoints of a run folder: ``step-*.pt``, and ``last.pt`` and ``best.pt``, which are second names of two."""
+"""The checkpoints of a run folder: ``step-*.pt``, and ``last.pt`` and ``best.pt``, which are second
+names of two.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ class RunCheckpoints:
         self.path = path
 
     def save(self, state: Mapping[str, Any], *, step: int, keep: int, summary: Mapping[str, Any]) -> Path:
-        """Save ``step-<step>.pt``, point ``last.pt`` at it, and drop all but the ``keep`` newest."""
+        """Save ``step-<step>.pt``, point ``last.pt`` at it, and drop all but the ``keep``
+        newest.
+        """
         path = self._step_path(step)
         save_checkpoint(path, state, {"step": step, **summary})
         link_checkpoint(path, "last")
@@ -50,10 +54,12 @@ class RunCheckpoints:
         link_checkpoint(self._step_path(step), "best")
 
     def branch_at(self, checkpoint: Path, step: int, best_step: int | None) -> bool:
-        """Make the folder that of a run which stands at a checkpoint: what is of later steps is set aside.
+        """Make the folder that of a run which stands at a checkpoint: what is of later steps is set
+        aside.
 
-        Checkpoints of later steps, among them ``last.pt`` and ``best.pt``, move to a folder ``abandoned`` of their
-        own. The checkpoint becomes the newest one, also where its ``step-*.pt`` had been deleted.
+        Checkpoints of later steps, among them ``last.pt`` and ``best.pt``, move to a folder
+        ``abandoned`` of their own. The checkpoint becomes the newest one, also where its
+        ``step-*.pt`` had been deleted.
 
         Args:
             checkpoint: a file in this folder.
@@ -61,7 +67,8 @@ class RunCheckpoints:
             best_step: the step that was the best until then; None: none was.
 
         Returns:
-            Whether ``best.pt`` is the checkpoint of ``best_step``, if there was one; False where it exists no more.
+            Whether ``best.pt`` is the checkpoint of ``best_step``, if there was one; False where it
+            exists no more.
         """
         own, last, best = self._step_path(step), self.path / "last.pt", self.path / "best.pt"
         aside = [path for path in self._step_checkpoints() if _step_of(path) > step]
@@ -104,7 +111,8 @@ class RunCheckpoints:
                 return path
 
     def newest_checkpoint(self) -> Path | None:
-        """The newest checkpoint that reads back whole, None where there is none; each damaged one is named in the log.
+        """The newest checkpoint that reads back whole, None where there is none; each damaged one
+        is named in the log.
 
         Raises:
             BadCheckpoint: there are some, and all of them are damaged.
@@ -137,7 +145,9 @@ class RunCheckpoints:
 
 
 def is_set_aside(checkpoint: Path) -> bool:
-    """Tell whether a checkpoint lies in a folder of those that :meth:`RunCheckpoints.branch_at` set aside."""
+    """Tell whether a checkpoint lies in a folder of those that :meth:`RunCheckpoints.branch_at` set
+    aside.
+    """
     folder = checkpoint.parent
     return re.fullmatch(rf"{_ASIDE}(-\d+)?", folder.name) is not None and (folder.parent / "run.json").is_file()
 

@@ -1,4 +1,6 @@
-"""``runs/<name>/<time>/``: where a run keeps all that it writes, and how an unfinished one is found again."""
+"""``runs/<name>/<time>/``: where a run keeps all that it writes, and how an unfinished one is found
+again.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,8 @@ _OF_FILES = frozenset({".pt", ".json", ".yaml", ".jsonl", ".log", ".png", ".lock
 
 
 class RunFolder(RunCheckpoints):
-    """One run's files: ``config.yaml``, ``run.json``, ``train.log``, ``metrics.jsonl``, events, checkpoints.
+    """One run's files: ``config.yaml``, ``run.json``, ``train.log``, ``metrics.jsonl``, events,
+    checkpoints.
 
     Args:
         path: the folder; it must exist (see :meth:`create`, :meth:`of_resume`).
@@ -72,11 +75,12 @@ class RunFolder(RunCheckpoints):
 
         Args:
             resume: ``auto``, a run folder, or a checkpoint file in one.
-            config: the resolved configuration; ``auto`` looks for the newest unfinished run of this one.
+            config: the resolved configuration; ``auto`` looks for the newest unfinished run of this
+                one.
 
         Returns:
-            The folder to resume in, and the checkpoint to resume from (None: start from the beginning). None where
-            ``auto`` finds no unfinished run.
+            The folder to resume in, and the checkpoint to resume from (None: start from the
+            beginning). None where ``auto`` finds no unfinished run.
 
         Raises:
             UserError: no run folder, or none with a checkpoint.
@@ -123,13 +127,16 @@ class RunFolder(RunCheckpoints):
     def newest(cls, config: Config, *, finished: bool) -> RunFolder | None:
         """Return the newest run of this configuration that did, or did not, reach its end.
 
-        Settings that do not change what is trained may differ (:func:`~sphereface.training.same_run.what_trains`).
+        Settings that do not change what is trained may differ
+        (:func:`~sphereface.training.same_run.what_trains`).
         """
         return _same(cls._runs(config, finished=finished))
 
     @classmethod
     def _runs(cls, config: Config, *, finished: bool) -> list[tuple[RunFolder, list[str]]]:
-        """The runs of this name, the newest first, each with what it trains otherwise; unreadable ones are named."""
+        """The runs of this name, the newest first, each with what it trains otherwise; unreadable
+        ones are named.
+        """
         parent = Path(config.runs_dir) / config.name
         try:
             folders = [cls(path) for path in parent.iterdir()] if parent.is_dir() else []
@@ -168,7 +175,9 @@ class RunFolder(RunCheckpoints):
         return self.path / ("best.pt" if chosen else "last.pt")
 
     def _chose_none(self) -> bool:
-        """Whether the figure of the selecting set was never defined, so that no checkpoint is the best."""
+        """Whether the figure of the selecting set was never defined, so that no checkpoint is the
+        best.
+        """
         try:
             last = read_json(self.path / "last.json")
         except (OSError, ValueError):
@@ -179,7 +188,8 @@ class RunFolder(RunCheckpoints):
         """Claim the folder for this process until its end. Called again, it does nothing.
 
         Raises:
-            UserError: another process trains in it, it cannot be written, or it holds what is no plain file.
+            UserError: another process trains in it, it cannot be written, or it holds what is no
+                plain file.
         """
         if self._lock is not None:
             return
@@ -234,7 +244,8 @@ class RunFolder(RunCheckpoints):
         self._new, self._started = False, True
 
     def write_status(self, status: str, **figures: Any) -> None:
-        """Say in ``run.json`` how the run stands: running, finished or stopped, with its last figures.
+        """Say in ``run.json`` how the run stands: running, finished or stopped, with its last
+        figures.
 
         Of a run that this process did not start, nothing is said; a full disk is only logged.
         """

@@ -1,4 +1,6 @@
-"""Which settings decide what is trained: how ``--resume auto`` compares a configuration with those of earlier runs."""
+"""Which settings decide what is trained: how ``--resume auto`` compares a configuration with those
+of earlier runs.
+"""
 
 from __future__ import annotations
 
@@ -25,10 +27,12 @@ _MOST_DIFFERENCES = 5
 
 
 def what_trains(config: Config) -> dict[str, Any]:
-    """Return a plain configuration without the settings that do not change what is trained, its paths normalised.
+    """Return a plain configuration without the settings that do not change what is trained, its
+    paths normalised.
 
-    Left out are how much is logged, how often checkpoints are saved and evaluated, workers, memory, and how many
-    unusable images or steps that are not finite end the run. The set that selects ``best.pt`` is kept.
+    Left out are how much is logged, how often checkpoints are saved and evaluated, workers, memory,
+    and how many unusable images or steps that are not finite end the run. The set that selects
+    ``best.pt`` is kept.
     """
     plain = config.to_dict()
     sets, select = plain["eval"]["sets"], plain["eval"]["select"]
@@ -65,7 +69,9 @@ def why_new(runs: Sequence[tuple[Path, list[str]]]) -> str:
 
 
 def unknown_runs(folders: Iterable[Path]) -> Iterator[str]:
-    """Name, a line each, the folders without a readable ``run.json`` that may be those of runs all the same."""
+    """Name, a line each, the folders without a readable ``run.json`` that may be those of runs all
+    the same.
+    """
     for folder in folders:
         try:
             names = [path.name for path in folder.iterdir()]
@@ -91,7 +97,8 @@ def _normal(paths: Any) -> Any:
 
 
 def saved_config(folder: Path) -> Config:
-    """Read the configuration of a run folder; keys that its version did not know have their defaults.
+    """Read the configuration of a run folder; keys that its version did not know have their
+    defaults.
 
     Raises:
         UserError: it is missing, damaged, or of a version whose keys this one does not know.

@@ -1,4 +1,6 @@
-"""Start from a trained network (``train.init_from``): its weights, and the head's rows of known identities."""
+"""Start from a trained network (``train.init_from``): its weights, and the head's rows of known
+identities.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ from .learner import Learner
 
 
 def start_from(learner: Learner, path: Path, class_names: Sequence[str]) -> str:
-    """Take the network of a checkpoint, averaged weights where it has them, and the head as ``train.init_head`` says.
+    """Take the network of a checkpoint, averaged weights where it has them, and the head as
+    ``train.init_head`` says.
 
     Args:
         learner: with fresh weights.
@@ -30,7 +33,8 @@ def start_from(learner: Learner, path: Path, class_names: Sequence[str]) -> str:
 
     Raises:
         BadCheckpoint: no checkpoint, or of another network.
-        UserError: the network reads other input than the configuration gives it, or ``keep`` has nothing to keep.
+        UserError: the network reads other input than the configuration gives it, or ``keep`` has
+            nothing to keep.
     """
     state = load_checkpoint(path, device=learner.device)
     theirs, weights = model_options(state, path)
@@ -55,8 +59,8 @@ def start_from(learner: Learner, path: Path, class_names: Sequence[str]) -> str:
 def start_head_from_teacher(learner: Learner, labels: Labels) -> None:
     """Set the head's rows to the teacher's mean of each identity, lifted to the student's width.
 
-    A (T, D) matrix of orthonormal rows keeps the angles between them where D ≥ T; with fewer dimensions they are those
-    of a random projection.
+    A (T, D) matrix of orthonormal rows keeps the angles between them where D ≥ T; with fewer
+    dimensions they are those of a random projection.
 
     Args:
         learner: with a teacher.
@@ -72,7 +76,9 @@ def start_head_from_teacher(learner: Learner, labels: Labels) -> None:
 
 
 def _check_input(learner: Learner, options: BackboneOptions, path: Path) -> None:
-    """Refuse what the network was not trained with: its weights would fit, and its embeddings be wrong in silence."""
+    """Refuse what the network was not trained with: its weights would fit, and its embeddings be
+    wrong in silence.
+    """
     theirs, ours = options.input_spec, learner.model.input_spec
     if (theirs.order, theirs.mean, theirs.std) != (ours.order, ours.mean, ours.std):
         mean, std = ([*values] if len(values) > 1 else values[0] for values in (theirs.mean, theirs.std))

@@ -21,13 +21,14 @@ class Interruption(BaseException):
 
 
 class StopRequest:
-    """While entered, SIGINT, SIGTERM and SIGUSR1 do not end the process but are kept in :attr:`signal`.
+    """While entered, SIGINT, SIGTERM and SIGUSR1 do not end the process but are kept in
+    :attr:`signal`.
 
-    A second Ctrl-C raises ``KeyboardInterrupt`` there and then. Signals can be handled in the main thread only;
-    entered elsewhere, this does nothing.
+    A second Ctrl-C raises ``KeyboardInterrupt`` there and then. Signals can be handled in the main
+    thread only; entered elsewhere, this does nothing.
 
-    Of several processes each may receive one, or one of them alone. A run acts on what they have agreed upon: see
-    :meth:`settle`.
+    Of several processes each may receive one, or one of them alone. A run acts on what they have
+    agreed upon: see :meth:`settle`.
 
     Args:
         quiet: say nothing of a signal; another process does.
@@ -62,7 +63,9 @@ class StopRequest:
         return EXIT_CODES[self.agreed]
 
     def requests(self) -> list[float]:
-        """A number for each kind of signal, 1 for the one that came, to be summed over the processes."""
+        """A number for each kind of signal, 1 for the one that came, to be summed over the
+        processes.
+        """
         return [float(self.signal is number) for number in EXIT_CODES]
 
     def settle(self, requests: Sequence[float]) -> None:
@@ -73,7 +76,9 @@ class StopRequest:
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
-        """Work that changes nothing, such as an evaluation: a signal ends it at once, with :class:`Interruption`."""
+        """Work that changes nothing, such as an evaluation: a signal ends it at once, with
+        :class:`Interruption`.
+        """
         if self.signal is not None or self.agreed is not None:
             raise Interruption
         self._interruptible = True
@@ -88,7 +93,8 @@ class StopRequest:
         if self.signal is None:
             self.signal = signal.Signals(number)
             hint = " · Ctrl-C again leaves at once" if number == signal.SIGINT else ""
-            # neither print nor log: their locks may be held by the very code that the signal came into
+            # neither print nor log: their locks may be held by the very code that the signal came
+            # into
             if not self._quiet:
                 os.write(2, f"\n{self.signal.name}: finishing the step, saving{hint}\n".encode())
         if self._interruptible:

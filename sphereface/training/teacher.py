@@ -1,4 +1,6 @@
-"""The teacher of a run (``train.teacher``): another network, or a table of what it gave for the training images."""
+"""The teacher of a run (``train.teacher``): another network, or a table of what it gave for the
+training images.
+"""
 
 from __future__ import annotations
 
@@ -75,7 +77,8 @@ def normalized(rows: Array) -> Array:
 
 @dataclass
 class Teacher:
-    """What a student is compared with: kept embeddings, or a network that sees each batch as it is augmented.
+    """What a student is compared with: kept embeddings, or a network that sees each batch as it is
+    augmented.
 
     Attributes:
         dim: T, numbers in an embedding.
@@ -98,7 +101,9 @@ class Teacher:
 
     @torch.no_grad()
     def of_batch(self, batch: Batch) -> Tensor:
-        """(B, T) what it gives for a batch on its device: kept, or of the crops as they are augmented, not shrunk."""
+        """(B, T) what it gives for a batch on its device: kept, or of the crops as they are
+        augmented, not shrunk.
+        """
         if batch.teacher is not None:
             return batch.teacher
         assert self.network is not None
@@ -127,7 +132,8 @@ def open_teacher(
         source: the training set.
         device: where the teacher's network runs.
         world: the processes of the run; they call this together.
-        pretend: embed nothing: random embeddings take the place of the teacher's, for a run that is only measured.
+        pretend: embed nothing: random embeddings take the place of the teacher's, for a run that is
+            only measured.
 
     Returns:
         None where ``train.teacher`` names nothing.
@@ -210,7 +216,8 @@ def _check_pieces(config: Config, world: World) -> None:
 def _located(table: EmbeddingTable, train: str | Sequence[str], source: Source) -> Table:
     """Find the rows of the training images by their names below the source that they are in.
 
-    Images of several sources that have one name below them are found by their whole names. Images that a list names
+    Images of several sources that have one name below them are found by their whole names. Images
+    that a list names
     are in no source: their names are paths.
     """
     roots = [f"{Path(root)}/" for root in ([train] if isinstance(train, str) else train)]  # as names of images begin
@@ -229,7 +236,9 @@ def _located(table: EmbeddingTable, train: str | Sequence[str], source: Source) 
 
 
 def _check_apart(names: Sequence[str], source: Source) -> None:
-    """Refuse two images of one name: a row could belong to either. A list may name one file twice."""
+    """Refuse two images of one name: a row could belong to either. A list may name one file
+    twice.
+    """
     first = dict[str, int]()
     for index, name in enumerate(names if len(set(names)) < len(names) else ()):
         other = first.setdefault(name, index)
@@ -247,7 +256,8 @@ def _checked_mean(table: Table, source: Source, crops: CropBatches | None, *, pl
     Args:
         table: of the teacher.
         source: the training set.
-        crops: as training reads them: rows of images that it cannot use either may be NaN. None: no row may be NaN.
+        crops: as training reads them: rows of images that it cannot use either may be NaN. None: no
+            row may be NaN.
         place: the teacher and the file that holds its embeddings, for messages.
 
     Raises:

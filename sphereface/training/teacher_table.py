@@ -1,4 +1,6 @@
-"""A teacher's embeddings of all training images: computed once, kept in a file, continued after a kill."""
+"""A teacher's embeddings of all training images: computed once, kept in a file, continued after a
+kill.
+"""
 
 from __future__ import annotations
 
@@ -41,9 +43,9 @@ Rows = npt.NDArray[np.float32]
 def kept_embeddings(embedder: Embedder, source: Source, runs_dir: Path, world: World) -> tuple[Rows, Path]:
     """Return a teacher's embeddings of a training set, mapped from a file that is made if need be.
 
-    The file is ``runs_dir/teachers/….npy``, named by the teacher, how it is used, and the content of the images. A
-    second file has a digest of each block of images that is done. A block that does not agree with its digest is
-    embedded again. Several processes share the blocks.
+    The file is ``runs_dir/teachers/….npy``, named by the teacher, how it is used, and the content
+    of the images. A second file has a digest of each block of images that is done. A block that
+    does not agree with its digest is embedded again. Several processes share the blocks.
 
     Args:
         embedder: the teacher; image and mirror image are added where it uses mirror images.
@@ -55,7 +57,8 @@ def kept_embeddings(embedder: Embedder, source: Source, runs_dir: Path, world: W
         (N, T) float32, read-only, and the file.
 
     Raises:
-        UserError: images of another size than the teacher reads, or a folder that cannot be written.
+        UserError: images of another size than the teacher reads, or a folder that cannot be
+            written.
     """
     crops = CropBatches(source, embedder.model.input_spec.size)
     _check_crops(crops, embedder.path)
@@ -66,17 +69,17 @@ def kept_embeddings(embedder: Embedder, source: Source, runs_dir: Path, world: W
         if world.first:
             with locked_in_turn(path.with_suffix(".lock")):  # or a run could fill a file that another has replaced
                 _make(path, marks, len(source), embedder.model.embedding_dim)
-        world.sums(0.0)  # all wait for it
+        world.all_reduce_sum(0.0)  # all wait for it
         rows, done = np.load(path, mmap_mode="r+"), _marks(marks, "r+")
     except (OSError, *DAMAGED) as error:
         raise UserError(
             f"train.teacher: {path}: cannot be used ({first_line(error)}) · delete it, or set another runs_dir"
         ) from None
-    missing = world.from_first(_missing(rows, done, path) if world.first else np.empty(0, np.int64))
+    missing = world.broadcast(_missing(rows, done, path) if world.first else np.empty(0, np.int64))
     if len(missing):
         log.info("teacher: %s embeds %s images, kept in %s", embedder.path, f"{len(source):,}", path)
         _fill(embedder, crops, rows, done, missing[world.rank :: world.size], path, show=world.first)
-    world.sums(0.0)
+    world.all_reduce_sum(0.0)
     if not _marks(marks, "r").any(axis=1).all():
         raise UserError(f"runs_dir: {runs_dir} is not one folder for all processes · allowed with train.teacher: one")
     return np.load(path, mmap_mode="r"), path
@@ -126,7 +129,9 @@ def _make(path: Path, marks: Path, num_images: int, dim: int) -> None:
 
 
 def _reserve(path: Path) -> None:
-    """Take the room of a file on the disk: writing to a mapped file on a full disk kills the process (SIGBUS)."""
+    """Take the room of a file on the disk: writing to a mapped file on a full disk kills the
+    process (SIGBUS).
+    """
     if not hasattr(os, "posix_fallocate"):
         return
     try:
@@ -206,7 +211,9 @@ def _check_crops(crops: CropBatches, path: Path) -> None:
 
 
 def _key(embedder: Embedder, source: Source) -> str:
-    """Digest of the teacher, of how it is used, and of the images: of up to 20,000 the bytes, of the rest how many."""
+    """Digest of the teacher, of how it is used, and of the images: of up to 20,000 the bytes, of
+    the rest how many.
+    """
     digest = hashlib.sha256(f"{embedder.sha256} {embedder.variant} {embedder.flip} {len(source)}".encode())
     for index in _spread(len(source)):
         try:

@@ -1,4 +1,6 @@
-"""The training loop: batch → embedding → margin loss → one optimiser step, watched, saved and resumable."""
+"""The training loop: batch → embedding → margin loss → one optimiser step, watched, saved and
+resumable.
+"""
 
 from __future__ import annotations
 
@@ -90,7 +92,8 @@ class Trainer:
     def position(self) -> float:
         """Where the run stands on its schedules, in steps from 0 to ``total_steps``.
 
-        With a clock (``train.max_minutes``) it is the larger share, of time or of steps, that counts.
+        With a clock (``train.max_minutes``) it is the larger share, of time or of steps, that
+        counts.
         """
         by_clock = self.total_steps * self.progress.clock_share(self.config.train.max_minutes)
         return min(max(self.progress.step, by_clock), self.total_steps)
@@ -103,8 +106,8 @@ class Trainer:
         """One update of network and head, timed and counted.
 
         Raises:
-            NotFinite: loss or gradient is not finite; nothing was updated, and the step does not count. Where that
-                is found out late, it is :meth:`_take_back` that goes back.
+            NotFinite: loss or gradient is not finite; nothing was updated, and the step does not
+                count. Where that is found out late, it is :meth:`_take_back` that goes back.
         """
         setting = self.setting()
         if setting.stage != self._stage:
@@ -121,13 +124,14 @@ class Trainer:
     def _count_time(self) -> None:
         seconds = self.stopwatch.lap()
         if self.config.train.max_minutes is not None:  # one clock for all
-            (seconds,) = self.world.sums(seconds if self.world.first else 0.0)
+            (seconds,) = self.world.all_reduce_sum(seconds if self.world.first else 0.0)
         self.progress.seconds += seconds
 
     # ---------------------------------------------------------------- the run
 
     def begin(self, resume_from: Path | None = None) -> None:
-        """Take a checkpoint to resume from, or else the weights of ``train.init_from``. Nothing is written.
+        """Take a checkpoint to resume from, or else the weights of ``train.init_from``. Nothing is
+        written.
 
         Called again, it does nothing.
 
@@ -148,7 +152,9 @@ class Trainer:
             self._news.append((logging.INFO, "the head starts at the teacher's mean of each identity"))
 
     def tell_begin(self) -> None:
-        """Log what :meth:`begin` found, such as settings that differ from those of the checkpoint."""
+        """Log what :meth:`begin` found, such as settings that differ from those of the
+        checkpoint.
+        """
         for level, line in self._news:
             log.log(level, "%s", line)
 
@@ -157,21 +163,22 @@ class Trainer:
 
         Args:
             run: where everything is written.
-            resume_from: a checkpoint in that folder, of the same network and identities, to resume from.
+            resume_from: a checkpoint in that folder, of the same network and identities, to resume
+                from.
 
         Returns:
             The final progress.
 
         Raises:
-            UserError: another process trains in the folder, the checkpoint does not fit (nothing is written then), or
-                the run cannot continue.
+            UserError: another process trains in the folder, the checkpoint does not fit (nothing is
+                written then), or the run cannot continue.
         """
         run.claim()
         self.begin(resume_from)
         again = False
         if resume_from is not None:
             progress = self.progress
-            if not self.world.from_first(run.branch_at(resume_from, progress.step, progress.best_step)):
+            if not self.world.broadcast(run.branch_at(resume_from, progress.step, progress.best_step)):
                 progress.best = progress.best_step = None
             again = self._evaluation_is_due(last=self.share() >= 1.0)  # it may have come in an evaluation
         run.write_start(self.config, self.versions)
@@ -239,7 +246,7 @@ class Trainer:
         try:
             result = self.train_step(batch)
         except NotFinite as error:
-            whole = Batch.joined(self.world.all_of(moved(batch, "cpu")))
+            whole = Batch.joined(self.world.all_gather(moved(batch, "cpu")))
             kept = {**whole._asdict(), "augment": dict(whole.augment)}
             step = {"batch": kept, "position": self.position()}
             guard.met(str(error), {**self.state(run.path.name), **step}, self.last_saved)
@@ -258,7 +265,9 @@ class Trainer:
         return ends or any(step % steps == 0 for steps in every)
 
     def _take_back(self, watch: Watch) -> bool:
-        """Where a step since the last time was not finite, go back to before it; it is made again, and waited for."""
+        """Where a step since the last time was not finite, go back to before it; it is made again,
+        and waited for.
+        """
         if self.learner.deferred is None or not self._writes_now():
             return False
         lost = self.learner.lost_steps()
@@ -273,19 +282,24 @@ class Trainer:
         return True
 
     def _exchange(self, batch: Batch) -> Batch:
-        """What processes tell each other once a step: requests to stop, and pictures that could not be used.
+        """What processes tell each other once a step: requests to stop, and images that could not
+        be used.
 
         By way of main memory, so that no GPU is waited for.
 
         Returns:
-            The batch with the bad pictures of all.
+            The batch with the bad images of all.
         """
-        num_bad, *requests = self.world.sums(len(batch.bad), *self.stop.requests())
+        num_bad, *requests = self.world.all_reduce_sum(len(batch.bad), *self.stop.requests())
         self.stop.settle(requests)
-        return batch._replace(bad=[bad for part in self.world.all_of(batch.bad) for bad in part]) if num_bad else batch
+        return (
+            batch._replace(bad=[bad for part in self.world.all_gather(batch.bad) for bad in part]) if num_bad else batch
+        )
 
     def feed(self) -> Generator[Batch]:
-        """The endless batches, this process's part of each, from the first picture that was not trained on yet."""
+        """The endless batches, this process's part of each, from the first image that was not
+        trained on yet.
+        """
         batches = self.data.batches(self.progress.images_seen, pin_memory=self.device.type == "cuda")
         return prefetched(batches, self.device)
 
@@ -321,7 +335,7 @@ class Trainer:
         except OSError as error:
             room = run.room(state)
             reason = f"step {self.progress.step}: the checkpoint could not be written to {run.path}: {error} · {room}"
-        saved, reason = self.world.from_first((saved, reason))  # none leaves before it is written
+        saved, reason = self.world.broadcast((saved, reason))  # none leaves before it is written
         if saved is not None:
             self.last_saved, self.saved_at = saved, self.progress.step
         elif last:
@@ -330,7 +344,8 @@ class Trainer:
             log.error("%s · training goes on and tries again; the one before stays", reason)
 
     def _evaluate(self, run: RunFolder, watch: Watch, *, last: bool) -> None:
-        """Evaluate every set, and save the state as best.pt if the selecting one is better than ever before.
+        """Evaluate every set, and save the state as best.pt if the selecting one is better than
+        ever before.
 
         A signal to stop ends it with nothing changed; the run does it again when it is resumed.
         """
@@ -367,7 +382,9 @@ class Trainer:
     # ---------------------------------------------------------------- saving and resuming
 
     def state(self, run_name: str) -> dict[str, Any]:
-        """All that a run needs to go on, and all that an evaluation needs: tensors and plain values only."""
+        """All that a run needs to go on, and all that an evaluation needs: tensors and plain values
+        only.
+        """
         meta = {
             **asdict(self.progress),
             "run": run_name,
@@ -381,10 +398,12 @@ class Trainer:
     def restore(self, path: Path) -> None:
         """Continue from a checkpoint: the next step is the one that the saved run would have taken.
 
-        Settings are those of this trainer's configuration; what differs from the saved one's is logged by :meth:`fit`.
+        Settings are those of this trainer's configuration; what differs from the saved one's is
+        logged by :meth:`fit`.
 
         Raises:
-            BadCheckpoint: it is damaged, of another network or optimiser, or of other training data.
+            BadCheckpoint: it is damaged, of another network or optimiser, or of other training
+                data.
         """
         state = load_checkpoint(path, mapped=self.world.size > 1)  # of a sharded head each process takes its rows
         check_sections(state, path)

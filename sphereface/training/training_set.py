@@ -58,7 +58,7 @@ class TrainingSet:
         self.template = training_template(data.train, data.root, config.model.input_spec.size)
 
     def order(self, start: int) -> BatchOrder:
-        """Which pictures come to this process, after ``start`` that have come to all."""
+        """Which images come to this process, after ``start`` that have come to all."""
         strength = self.config.data.balance
         return BatchOrder(
             len(self.source),
@@ -73,7 +73,7 @@ class TrainingSet:
         )
 
     def batches(self, start: int, *, pin_memory: bool) -> Generator[Batch]:
-        """The endless batches after ``start`` pictures, of each the part of this process."""
+        """The endless batches after ``start`` images, of each the part of this process."""
         feed = batches(self.crops, self.order(start), workers=self.config.data.workers, pin_memory=pin_memory)
         with closing(feed):
             for batch in feed:
@@ -88,13 +88,17 @@ class TrainingSet:
         return {**data, "order": self.order_version}
 
     def resume(self, meta: Mapping[str, Any]) -> None:
-        """Take the order of a checkpoint that :meth:`check` accepts: its run goes through the images as it began."""
+        """Take the order of a checkpoint that :meth:`check` accepts: its run goes through the
+        images as it began.
+        """
         self.order_version = meta.get("order", 1)
 
     def check(self, meta: Mapping[str, Any], path: Path) -> None:
-        """Refuse a checkpoint of other data: other identities, another number of images, other images or their order.
+        """Refuse a checkpoint of other data: other identities, another number of images, other
+        images or their order.
 
-        Checkpoints of versions that kept no sample of the images pass without a comparison of images.
+        Checkpoints of versions that kept no sample of the images pass without a comparison of
+        images.
 
         Raises:
             BadCheckpoint: it is.
@@ -143,12 +147,14 @@ def sampled_labels(num_classes: int) -> list[int]:
 
 
 def sample_of(source: Source) -> list[str]:
-    """Return the first half of the SHA-256 of one stored image of each sampled identity, its first; nothing is decoded.
+    """Return the first half of the SHA-256 of one stored image of each sampled identity, its first;
+    nothing is decoded.
 
     A source of the same images has the same sample, be it a folder, a list, a zip or a record file.
 
     Returns:
-        32 hexadecimal digits for each identity of :func:`sampled_labels`; "" for an image that cannot be read.
+        32 hexadecimal digits for each identity of :func:`sampled_labels`; "" for an image that
+        cannot be read.
     """
     sample = []
     for index in Labels.of(source.labels).firsts[sampled_labels(len(source.class_names))]:

@@ -1,4 +1,6 @@
-"""Verification sets during training: which are seen, and which of them may choose the best checkpoint."""
+"""Verification sets during training: which are seen, and which of them may choose the best
+checkpoint.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ import numpy as np
 import torch
 
 from ..config import Config
-from ..data.images import Picture
+from ..data.images import EncodedImage
 from ..data.pairs import is_lfw_view2
 from ..data.sources import Source, shared_names
 from ..errors import UserError, shown
@@ -34,7 +36,7 @@ class Validator:
     Args:
         config: ``eval`` names the sets.
         device: where the network is.
-        world: the processes among which the pictures are shared out.
+        world: the processes among which the images are shared out.
         stop: a signal, of any process, ends an evaluation at once on all of them.
 
     Raises:
@@ -62,7 +64,9 @@ class Validator:
                 )
 
     def warn_of_shared_people(self, source: Source) -> None:
-        """Warn of each set with people who have the names of identities that the network is trained on."""
+        """Warn of each set with people who have the names of identities that the network is trained
+        on.
+        """
         for each in self.sets:
             if shared := shared_names(source, each.images.names):
                 log.warning(
@@ -74,7 +78,9 @@ class Validator:
                 )
 
     def _load(self, name: str, places: Places) -> EvaluationSet:
-        """Read a set, and a few of its images, so that a set that does not fit ends the run now and not in hours."""
+        """Read a set, and a few of its images, so that a set that does not fit ends the run now and
+        not in hours.
+        """
         try:
             loaded = load_set(name, places)
             files = loaded.images.found()
@@ -84,7 +90,8 @@ class Validator:
         return loaded
 
     def evaluate(self, model: Backbone) -> Iterator[tuple[str, Result]]:
-        """Yield (name, result) of each set, the same on all processes. The network's mode is left as it was.
+        """Yield (name, result) of each set, the same on all processes. The network's mode is left
+        as it was.
 
         Raises:
             Interruption: a signal came; nothing was changed.
@@ -104,7 +111,9 @@ class Validator:
 
     @contextmanager
     def _counting(self, model: Backbone, images: int, flip: bool) -> Iterator[None]:
-        """Keep :attr:`doing` at the number of images that went through the network, of ``images``."""
+        """Keep :attr:`doing` at the number of images that went through the network, of
+        ``images``.
+        """
         done = 0
 
         def count(*call: Any) -> None:
@@ -120,7 +129,7 @@ class Validator:
             hook.remove()
             self.doing = f"evaluating {self._name}: comparing"
 
-    def _embed(self, model: Backbone, files: Sequence[Picture], **options: Any) -> Features:
+    def _embed(self, model: Backbone, files: Sequence[EncodedImage], **options: Any) -> Features:
         """:func:`embed_files`, each process its part of the files; all rows on all processes."""
         share = -(-len(files) // self.world.size)
         first = self.world.rank * share
@@ -131,7 +140,7 @@ class Validator:
                 features = embed_files(model, own, **options)
         except Interruption:
             pass  # the others have to hear of it first
-        self.stop.settle(self.world.sums(*self.stop.requests()))
+        self.stop.settle(self.world.all_reduce_sum(*self.stop.requests()))
         if self.stop.agreed is not None:
             raise Interruption
         gathered = self.world.gather(torch.from_numpy(features).to(self.device))

@@ -11,7 +11,9 @@ import torch
 
 
 def versions() -> dict[str, str]:
-    """Package versions, Python, platform and the git revision of this code ('+' where it was changed since)."""
+    """Package versions, Python, platform and the git revision of this code ('+' where it was
+    changed since).
+    """
     names = ("sphereface", "torchvision", "numpy", "opencv-python")
     found = {"torch": str(torch.__version__)}  # with the build, such as +cu130
     for name in names:

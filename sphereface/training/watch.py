@@ -1,4 +1,4 @@
-"""What is told of a run while it goes on: figures, warnings, the progress bar, pictures."""
+"""What is told of a run while it goes on: figures, warnings, the progress bar, images."""
 
 from __future__ import annotations
 
@@ -41,12 +41,14 @@ class StepResult:
     """One training step.
 
     Attributes:
-        output: loss, correct predictions at m = 1, target cosines and ‖x‖ of the batch of all processes, on the device.
+        output: loss, correct predictions at m = 1, target cosines and ‖x‖ of the batch of all
+            processes, on the device.
         similarity: mean cosine between the embeddings of the batch, on the device.
         grad_norm: L2 norm over all gradients, before clipping, on the device.
         lr: learning rate of this update.
         lam: λ of this update; None where the loss has none.
-        teacher: weighted losses that compare the network with its teacher, on the device; None without one.
+        teacher: weighted losses that compare the network with its teacher, on the device; None
+            without one.
     """
 
     output: HeadOutput
@@ -120,13 +122,13 @@ class Watch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._bad.reasons:
-            log.warning(
-                "%d pictures were unusable in this sitting and had others in their place", len(self._bad.reasons)
-            )
+            log.warning("%d images were unusable in this session and had others in their place", len(self._bad.reasons))
         self._stack.close()
 
     def step(self, result: StepResult, batch: Batch) -> None:
-        """Take in one step; say, write and draw what is due. ``batch``: this process's, with the ``bad`` of all."""
+        """Take in one step; say, write and draw what is due. ``batch``: this process's, with the
+        ``bad`` of all.
+        """
         step, every = self._progress.step, self._config.log
         first = self._images_tried == 0
         if first:
@@ -169,7 +171,7 @@ class Watch:
             "train/accuracy": _mean(torch.cat([r.output.correct for r in results])),
             "train/embedding_norm_mean": _mean(torch.cat([r.output.norms for r in results])),
             "train/target_angle_deg_mean": _mean(torch.cat([_angles(r.output) for r in results])),
-            "train/embedding_likeness": _mean(torch.stack([r.similarity for r in results])),
+            "train/embedding_similarity": _mean(torch.stack([r.similarity for r in results])),
             "train/lr": results[-1].lr,
             "train/grad_norm": _mean(torch.stack([r.grad_norm for r in results])),
             "train/images_per_s": images / seconds,
@@ -194,7 +196,7 @@ class Watch:
             self._progress.step,
             loss=figures["train/loss"],
             accuracy=figures["train/accuracy"],
-            similarity=figures["train/embedding_likeness"],
+            similarity=figures["train/embedding_similarity"],
             images=images,
         )
         if warning:
@@ -205,7 +207,9 @@ class Watch:
         self._say(self._doing() or waiting)
 
     def _say(self, more: str) -> None:
-        """How far the run is, in a line; where there is a terminal, the bar shows it, and the line is for the file."""
+        """How far the run is, in a line; where there is a terminal, the bar shows it, and the line
+        is for the file.
+        """
         parts = [f"step {self._progress.step}", f"{100 * self._share():.1f} %", self._left.words(), more]
         log.info("%s", " · ".join(filter(None, parts)), extra=None if self._bar.disable else FILE_ONLY)
         self._heart.told()

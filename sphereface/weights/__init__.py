@@ -1,4 +1,6 @@
-"""The network that ships with this package: finds its checkpoint, beside which its calibration and model card lie."""
+"""The network that ships with this package: finds its checkpoint, beside which its calibration and
+model card lie.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ CARD = CHECKPOINT.with_name(f"{CHECKPOINT.name}.md")
 
 
 def resolve(checkpoint: str | Path) -> Path:
-    """Return the file that ``checkpoint`` names: the shipped one for :data:`DEFAULT`, else the path itself.
+    """Return the file that ``checkpoint`` names: the shipped one for :data:`DEFAULT`, else the path
+    itself.
 
     A file or folder of that name in the current folder comes first.
     """
@@ -21,7 +24,8 @@ def resolve(checkpoint: str | Path) -> Path:
 
 
 def output_place(checkpoint: Path) -> Path:
-    """Return the path whose folder takes the results of a checkpoint: its own, or for the shipped one a run folder.
+    """Return the path whose folder takes the results of a checkpoint: its own, or for the shipped
+    one a run folder.
 
     An installed package is no place for results, and is often read-only.
     """

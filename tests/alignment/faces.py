@@ -10,11 +10,11 @@ import numpy as np
 from sphereface.alignment.detector import Faces
 from sphereface.alignment.similarity import template
 
-SHIFT = (30, 20)  # x, y of the face's crop in the picture
+SHIFT = (30, 20)  # x, y of the face's crop in the image
 
 
 def write_photographs(folder: Path, names: list[str], side: int = 160) -> Path:
-    """Write noise as pictures whose faces lie at ``SHIFT``, and the landmarks beside ``folder``."""
+    """Write noise as images whose faces lie at ``SHIFT``, and the landmarks beside ``folder``."""
     rng = np.random.default_rng(0)
     lines = []
     for name in names:
@@ -45,8 +45,8 @@ class ByColour:
     name = "by colour"
 
     @staticmethod
-    def picture(size: tuple[int, int], middles: list[tuple[int, int]], seed: int = 0) -> np.ndarray:
-        """Draw faces, at (x, y), into a dull picture of (height, width)."""
+    def image(size: tuple[int, int], middles: list[tuple[int, int]], seed: int = 0) -> np.ndarray:
+        """Draw faces, at (x, y), into a dull image of (height, width)."""
         image = cv2.resize(np.random.default_rng(seed).integers(60, 160, (8, 8, 3), dtype=np.uint8), size[::-1])
         for x, y in middles:
             image[y - 4 : y + 5, x - 4 : x + 5] = (0, 0, 255)

@@ -44,15 +44,15 @@ def failures(report):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_every_picture_becomes_a_crop(source, landmarks, crops, workers):
+def test_every_image_becomes_a_crop(source, landmarks, crops, workers):
     report = align_folder(source, crops, landmarks, workers=workers)
     assert (report.aligned, report.kept, report.failures) == (4, 0, [])
     assert files(crops) == sorted([*CROPS, "align-report.json"])
     for name, crop_name in zip(NAMES, CROPS, strict=True):
-        crop, picture = cv2.imread(str(crops / crop_name)), cv2.imread(str(source / name))
+        crop, image = cv2.imread(str(crops / crop_name)), cv2.imread(str(source / name))
         x, y = SHIFT
         assert crop.shape == (112, 96, 3)
-        assert np.abs(crop.astype(int) - picture[y : y + 112, x : x + 96]).mean() < 4  # JPEG's loss
+        assert np.abs(crop.astype(int) - image[y : y + 112, x : x + 96]).mean() < 4  # JPEG's loss
 
 
 def test_size_origin_and_quality_are_used(source, landmarks, tmp_path):
@@ -72,12 +72,12 @@ def test_what_cannot_be_aligned_is_reported_with_its_reason(source, landmarks, c
     for name, content in {
         "empty.jpg": b"",
         "half.jpg": jpeg[: len(jpeg) // 2],
-        "text.png": b"not a picture",
+        "text.png": b"not an image",
         "same.jpg": jpeg,
         "nan.jpg": jpeg,
         "top.png": whole,
         "unknown.jpg": jpeg,
-        "notes.txt": b"not even called a picture",
+        "notes.txt": b"not even called an image",
     }.items():
         (source / name).write_bytes(content)
         points[name] = template()
@@ -89,12 +89,12 @@ def test_what_cannot_be_aligned_is_reported_with_its_reason(source, landmarks, c
     expected = {
         "empty.jpg": ("unreadable image", "the file is empty (0 bytes)"),
         "half.jpg": ("unreadable image", f"truncated JPEG ({len(jpeg) // 2} bytes, no end marker)"),
-        "text.png": ("unreadable image", "not a picture, or a damaged one · allowed: JPEG, PNG, BMP, WebP, PGM, PPM"),
+        "text.png": ("unreadable image", "not an image, or a damaged one · allowed: JPEG, PNG, BMP, WebP, PGM, PPM"),
         "same.jpg": ("landmarks unlike a face", "the landmarks lie in one place (spread 0 pixels)"),
         "nan.jpg": ("landmarks unlike a face", "the landmarks are not finite numbers"),
-        "top.png": ("crop name taken", "another picture became top.jpg"),
-        "unknown.jpg": ("no landmarks for this picture", ""),
-        "gone/1.jpg": ("landmarks for a missing picture", ""),
+        "top.png": ("crop name taken", "another image became top.jpg"),
+        "unknown.jpg": ("no landmarks for this image", ""),
+        "gone/1.jpg": ("landmarks for a missing image", ""),
     }
     assert failures(report) == expected
     assert files(crops) == sorted([*CROPS, "align-report.json"])
@@ -115,7 +115,7 @@ def test_an_image_too_small_for_a_crop_of_its_middle_is_listed(source, landmarks
     for name, (height, width) in {"one.png": (1, 1), "thin.png": (1, 900)}.items():
         (source / name).write_bytes(cv2.imencode(".png", np.zeros((height, width, 3), np.uint8))[1].tobytes())
     report = align_folder(source, crops, Landmarks(table=landmarks, centre=True))
-    reason = "no landmarks for this picture"
+    reason = "no landmarks for this image"
     assert failures(report) == {
         "one.png": (reason, "too small for a crop: 1×1 pixels"),
         "thin.png": (reason, "too small for a crop: 1×900 pixels"),
@@ -129,7 +129,7 @@ def test_what_is_not_read_is_told(source, landmarks, crops):
     (source / "ann/phone.HEIC").write_bytes(b"")
     (source / "scan.tiff").write_bytes(b"")
     report = align_folder(source, crops, landmarks)
-    assert failures(report) == {"top.bmp": ("landmarks for a missing picture", "")}
+    assert failures(report) == {"top.bmp": ("landmarks for a missing image", "")}
     told = "3 files were not read: 1 .heic, 1 .tiff, 1 links that lead nowhere"
     assert told in report.table()
     assert json.loads((crops / "align-report.json").read_text())["not_read"].startswith(told)
@@ -212,7 +212,7 @@ def test_bad_folders(source, landmarks, crops, tmp_path):
 def test_nothing_aligned_is_an_error_but_leaves_the_report(source, crops):
     with pytest.raises(
         UserError,
-        match=r"none of 4 images could be aligned \(no landmarks for this picture: 4.*align-report",
+        match=r"none of 4 images could be aligned \(no landmarks for this image: 4.*align-report",
     ):
         align_folder(source, crops, LandmarkTable({"other.jpg": template()}, ""))
     assert json.loads((crops / "align-report.json").read_text())["failed"] == 5

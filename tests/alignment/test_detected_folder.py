@@ -8,7 +8,7 @@ import os
 import numpy as np
 import pytest
 
-from sphereface.alignment import progress
+from sphereface.alignment import found_landmarks
 from sphereface.alignment.align import Landmarks, align_folder
 from sphereface.alignment.crop import CropSpec, Finder
 from sphereface.alignment.landmarks import LandmarkTable, read_landmarks
@@ -24,10 +24,10 @@ FACELESS, BROKEN = "a/no face.jpg", "empty.jpg"
 def source(tmp_path):
     folder = tmp_path / "photographs"
     for k, name in enumerate(["a/1.jpg", "a/2.png", "Борис/3.jpg", "王/4 四.jpg", *(f"b/{k}.jpg" for k in range(20))]):
-        picture = ByColour.picture((140 + k, 150), [(60 + k, 70), (120, 120)][: 1 + k % 2], seed=k)
+        image = ByColour.image((140 + k, 150), [(60 + k, 70), (120, 120)][: 1 + k % 2], seed=k)
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(encode(picture, name[-4:]))
-    (folder / FACELESS).write_bytes(encode(ByColour.picture((224, 200), []), ".jpg"))
+        (folder / name).write_bytes(encode(image, name[-4:]))
+    (folder / FACELESS).write_bytes(encode(ByColour.image((224, 200), []), ".jpg"))
     (folder / BROKEN).write_bytes(b"")
     return folder
 
@@ -73,7 +73,7 @@ def test_failures_are_left_out_and_told(source, tmp_path):
 def test_failures_get_the_middle_or_other_landmarks_and_are_counted(source, tmp_path):
     other = LandmarkTable({FACELESS: template() + 20}, "digest of the other")
     for landmarks, reason, points in [
-        (Landmarks(finder=FINDER, centre=True), "middle of the picture instead", None),
+        (Landmarks(finder=FINDER, centre=True), "middle of the image instead", None),
         (Landmarks(finder=FINDER, other=other), "landmarks of the other file instead", template() + 20),
         (Landmarks(table=LandmarkTable({"a/1.jpg": template()}, ""), other=other), "landmarks of the other", None),
     ]:
@@ -136,7 +136,7 @@ def test_a_broken_crop_is_made_again_from_its_landmarks(source, tmp_path):
     assert crops_and_landmarks(out) == wanted
 
 
-def test_a_picture_that_left_leaves_the_landmark_file(source, tmp_path):
+def test_an_image_that_left_leaves_the_landmark_file(source, tmp_path):
     align_folder(source, tmp_path / "out", Landmarks(finder=FINDER))
     (source / "a/1.jpg").unlink()
     align_folder(source, tmp_path / "out", Landmarks(finder=FINDER))
@@ -196,14 +196,14 @@ def test_a_full_disk_ends_the_run_in_one_line_and_it_can_go_on(source, tmp_path,
         def __getattr__(self, name):
             return getattr(self.file, name)
 
-    init = progress.Progress.__init__
+    init = found_landmarks.FoundLandmarks.__init__
     with monkeypatch.context() as patch:
 
         def short(self, folder, is_current):
             init(self, folder, is_current)
             self._file = Full(self._file)
 
-        patch.setattr(progress.Progress, "__init__", short)
+        patch.setattr(found_landmarks.FoundLandmarks, "__init__", short)
         with pytest.raises(UserError, match=r"align-progress\.txt: cannot be written \(No space left on device\)"):
             align_folder(source, out, Landmarks(finder=FINDER))
     align_folder(source, out, Landmarks(finder=FINDER))
@@ -213,7 +213,7 @@ def test_a_full_disk_ends_the_run_in_one_line_and_it_can_go_on(source, tmp_path,
 
 def test_nothing_found_is_an_error(tmp_path):
     (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "1.jpg").write_bytes(encode(ByColour.picture((50, 50), []), ".jpg"))
+    (tmp_path / "in" / "1.jpg").write_bytes(encode(ByColour.image((50, 50), []), ".jpg"))
     for _ in range(2):
         with pytest.raises(UserError, match=r"none of 1 images could be aligned \(no face found: 1\)"):
             align_folder(tmp_path / "in", tmp_path / "out", Landmarks(finder=FINDER))

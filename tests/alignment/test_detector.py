@@ -1,4 +1,4 @@
-"""One face of a picture, with detectors that are told what to see."""
+"""One face of an image, with detectors that are told what to see."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.alignment.faces import ByColour, encode
 
 
 class Told:
-    """Answers in turn what it was told, and remembers the pictures that it was shown."""
+    """Answers in turn what it was told, and remembers the images that it was shown."""
 
     name = "told"
 
@@ -44,18 +44,18 @@ def test_of_several_faces_one_is_chosen(pick, chosen):
 
 
 def test_of_two_as_near_the_surer_and_of_two_as_large_the_nearer():
-    picture = np.zeros((100, 100, 3), np.uint8)
+    image = np.zeros((100, 100, 3), np.uint8)
     as_near = faces((10, 40, 29, 59), (70, 40, 89, 59), scores=[0.91, 0.97])
-    assert find_face(picture, Told(as_near), "centre").score == 0.97
+    assert find_face(image, Told(as_near), "centre").score == 0.97
     as_large = faces((0, 0, 20, 20), (60, 40, 80, 60), scores=[0.97, 0.91])
-    assert find_face(picture, Told(as_large), "largest").score == 0.91
+    assert find_face(image, Told(as_large), "largest").score == 0.91
 
 
 def test_second_try_has_a_border_and_its_points_are_mapped_back():
-    picture = np.full((41, 30, 3), 200, np.uint8)
-    # in the bordered picture, whose middle is at (29.5, 40), the second face is the nearer one
+    image = np.full((41, 30, 3), 200, np.uint8)
+    # in the bordered image, whose middle is at (29.5, 40), the second face is the nearer one
     detector = Told(faces(), faces((10, 32, 19, 40), (25, 35, 34, 44)))
-    found = find_face(picture, detector)
+    found = find_face(image, detector)
     bordered = detector.seen[1]
     assert bordered.shape == (81, 60, 3)
     assert (bordered[20:61, 15:45] == 200).all()
@@ -70,7 +70,7 @@ def test_no_face_in_either_try():
         find_face(np.zeros((41, 30, 3), np.uint8), Told(faces(), faces()))
 
 
-def test_huge_pictures_are_searched_small_and_mapped_back():
+def test_huge_images_are_searched_small_and_mapped_back():
     detector = Told(faces(MIDDLE))
     found = find_face(np.zeros((4000, 8000, 3), np.uint8), detector)
     assert detector.seen[0].shape == (1000, 2000, 3)
@@ -86,11 +86,11 @@ def test_points_have_two_decimals():
 @pytest.mark.parametrize("size", [(112, 96), (112, 112)])
 @pytest.mark.parametrize("origin", [0, 1])
 @pytest.mark.parametrize("scale", [1, 2])
-def test_middle_of_a_picture_is_its_largest_rectangle(size, origin, scale):
+def test_middle_of_an_image_is_its_largest_rectangle(size, origin, scale):
     height, width = scale * size[0], scale * size[1] + 40
-    picture = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    crop = align(picture, centre_points(height, width, CropSpec(size, origin)), size=size, origin=origin)
-    expected = picture[:, 20:-20].reshape(size[0], scale, size[1], scale, 3).mean(axis=(1, 3))
+    image = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    crop = align(image, centre_points(height, width, CropSpec(size, origin)), size=size, origin=origin)
+    expected = image[:, 20:-20].reshape(size[0], scale, size[1], scale, 3).mean(axis=(1, 3))
     assert np.abs(crop - expected).max() <= 6  # 1/100 pixel of noise
 
 
@@ -108,20 +108,20 @@ def test_shrinking_moves_nothing():
 
 def test_a_photograph_in_memory():
     detector = ByColour()
-    picture = detector.picture((150, 180), [(90, 80)])
-    cropped = crop_photo(encode(picture, ".png"), Finder(detector), CropSpec())
+    image = detector.image((150, 180), [(90, 80)])
+    cropped = crop_photo(encode(image, ".png"), Finder(detector), CropSpec())
     assert cropped.found.num_faces == 1
-    assert (cropped.crop == align(picture, cropped.found.points)).all()
+    assert (cropped.crop == align(image, cropped.found.points)).all()
     with pytest.raises(NoFace, match="no face found in 50x60"):
         crop_photo(encode(np.zeros((60, 50, 3), np.uint8), ".png"), Finder(detector), CropSpec())
     lying = Told(Faces(np.zeros((1, 4)), np.ones(1), np.zeros((1, 5, 2))))
     with pytest.raises(NoFace, match="in one place"):
-        crop_photo(encode(picture, ".png"), Finder(lying), CropSpec())
+        crop_photo(encode(image, ".png"), Finder(lying), CropSpec())
 
 
 @pytest.mark.parametrize(("orientation", "turn"), [(3, cv2.ROTATE_180), (6, cv2.ROTATE_90_CLOCKWISE)])
 def test_exif_turns_a_photograph_before_detection(orientation, turn):
-    stored = ByColour().picture((150, 180), [(60, 90)])
+    stored = ByColour().image((150, 180), [(60, 90)])
     jpeg = encode(stored, ".jpg")
     tiff = b"II*\0" + (8).to_bytes(4, "little") + (1).to_bytes(2, "little")
     tiff += b"\x12\x01\x03\0\x01\0\0\0" + orientation.to_bytes(4, "little") + b"\0\0\0\0"

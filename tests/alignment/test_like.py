@@ -25,7 +25,7 @@ FINDER = Finder(ByColour())
 def write_crops(folder, middles, size=(112, 96)):
     folder.mkdir(parents=True, exist_ok=True)
     for k, middle in enumerate(middles):
-        (folder / f"{k:03d}.png").write_bytes(encode(ByColour.picture(size, [middle], seed=k), ".png"))
+        (folder / f"{k:03d}.png").write_bytes(encode(ByColour.image(size, [middle], seed=k), ".png"))
     return folder
 
 
@@ -39,7 +39,7 @@ def test_the_template_is_the_median_of_what_is_found(tmp_path):
 
 def test_crops_without_a_face_or_unreadable_are_passed_over(tmp_path):
     crops = write_crops(tmp_path / "crops", [(45, 60)] * 20)
-    (crops / "none.png").write_bytes(encode(ByColour.picture((112, 96), []), ".png"))
+    (crops / "none.png").write_bytes(encode(ByColour.image((112, 96), []), ".png"))
     (crops / "empty.png").write_bytes(b"")
     measured = measure_template(crops, FINDER)
     assert (measured.found, measured.searched) == (20, 22)
@@ -72,15 +72,13 @@ def test_scale_is_told_and_an_unknown_size_has_nothing_to_be_held_against():
 
 
 def test_landmarks_are_brought_to_the_target():
-    picture = smooth(np.random.default_rng(3), 224)
-    moved = align(picture, template() + np.array([40, 70]), target=template() - [2, 3])
-    assert np.array_equal(moved, picture[73:185, 42:138])
-    wide = align(
-        picture, template() + np.array([40, 70]), size=(100, 90), target=template()
-    )  # a size without a template
-    assert np.array_equal(wide, picture[70:170, 40:130])
+    image = smooth(np.random.default_rng(3), 224)
+    moved = align(image, template() + np.array([40, 70]), target=template() - [2, 3])
+    assert np.array_equal(moved, image[73:185, 42:138])
+    wide = align(image, template() + np.array([40, 70]), size=(100, 90), target=template())  # a size without a template
+    assert np.array_equal(wide, image[70:170, 40:130])
     with pytest.raises(ValueError, match="size"):
-        align(picture, template(), size=(100, 90))
+        align(image, template(), size=(100, 90))
 
 
 def test_a_folder_becomes_like_displaced_crops(tmp_path):
@@ -90,20 +88,20 @@ def test_a_folder_becomes_like_displaced_crops(tmp_path):
     align_folder(tmp_path / "photographs", tmp_path / "crops", read_landmarks(landmarks), spec)
     x, y = SHIFT[0] + 2, SHIFT[1] + 3
     for k in range(3):
-        picture = cv2.imread(str(tmp_path / f"photographs/{k}.png")).astype(int)
+        image = cv2.imread(str(tmp_path / f"photographs/{k}.png")).astype(int)
         crop = cv2.imread(str(tmp_path / f"crops/{k}.jpg")).astype(int)
-        assert np.abs(crop - picture[y : y + 112, x : x + 96]).mean() < 1  # JPEG's share
+        assert np.abs(crop - image[y : y + 112, x : x + 96]).mean() < 1  # JPEG's share
     settings = json.loads((tmp_path / "crops/align-report.json").read_text())["settings"]
     assert settings["template"].startswith("28.2946,48.6963 ")
     with pytest.raises(UserError, match="holds crops of template 28.*now none"):
         align_folder(tmp_path / "photographs", tmp_path / "crops", read_landmarks(landmarks), CropSpec(quality=100))
 
 
-def test_the_middle_of_a_picture_stays_its_middle():
+def test_the_middle_of_an_image_stays_its_middle():
     spec = CropSpec(target=tuple(map(tuple, (template() - [2, 3]).tolist())))
-    picture = smooth(np.random.default_rng(4), 224)
-    crop = align(picture, centre_points(224, 192, spec), target=spec.landmarks)
-    expected = align(picture, centre_points(224, 192, CropSpec()))
+    image = smooth(np.random.default_rng(4), 224)
+    crop = align(image, centre_points(224, 192, spec), target=spec.landmarks)
+    expected = align(image, centre_points(224, 192, CropSpec()))
     assert np.abs(crop.astype(int) - expected).max() <= 1
 
 
@@ -113,8 +111,8 @@ def test_the_command_measures_then_aligns(tmp_path, monkeypatch, capsys):
     photographs = tmp_path / "photographs"
     photographs.mkdir()
     for k in range(3):
-        picture = ByColour.picture((200, 200), [(90 + k, 100)], seed=k)
-        (photographs / f"{k}.png").write_bytes(encode(picture, ".png"))
+        image = ByColour.image((200, 200), [(90 + k, 100)], seed=k)
+        (photographs / f"{k}.png").write_bytes(encode(image, ".png"))
     arguments = ["--detector", "mtcnn", "--like", str(crops), "--workers", "0", str(photographs)]
     assert run_command("align", [*arguments, str(tmp_path / "out")]) == 0
     assert "crops of 112×96, landmarks at 40.6,55.0 " in capsys.readouterr().out
@@ -135,7 +133,7 @@ def test_the_command_measures_then_aligns(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("middles", "more", "message"),
     [
-        ([(45, 60)] * 19, [], "a face was found in 19 of 19 pictures · allowed: 20 or more · give a folder of more"),
+        ([(45, 60)] * 19, [], "a face was found in 19 of 19 images · allowed: 20 or more · give a folder of more"),
         (
             [(15 + 3 * k % 70, 20 + 4 * k % 75) for k in range(30)],
             [],
@@ -147,7 +145,7 @@ def test_the_command_measures_then_aligns(tmp_path, monkeypatch, capsys):
 def test_what_cannot_be_measured_is_refused(tmp_path, middles, more, message):
     crops = write_crops(tmp_path / "crops", middles)
     for k, size in enumerate(more):
-        (crops / f"x{k}.png").write_bytes(encode(ByColour.picture(size, [(45, 60)]), ".png"))
+        (crops / f"x{k}.png").write_bytes(encode(ByColour.image(size, [(45, 60)]), ".png"))
     with pytest.raises(UserError, match=message):
         measure_template(crops, FINDER)
 
@@ -156,7 +154,7 @@ def test_unreadable_crops_are_told(tmp_path):
     crops = write_crops(tmp_path / "crops", [(45, 60)] * 19)
     for name in ("a.png", "b.png"):
         (crops / name).write_bytes(b"")
-    with pytest.raises(UserError, match=r"found in 19 of 21 pictures \(2 unreadable, the first a.png: "):
+    with pytest.raises(UserError, match=r"found in 19 of 21 images \(2 unreadable, the first a.png: "):
         measure_template(crops, FINDER)
 
 

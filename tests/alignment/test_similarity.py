@@ -1,4 +1,4 @@
-"""Known transforms, numpy's least squares, and pictures whose crop can be written down by indexing."""
+"""Known transforms, numpy's least squares, and images whose crop can be written down by indexing."""
 
 from __future__ import annotations
 
@@ -107,41 +107,41 @@ def test_points_unlike_any_face_say_so():
 
 
 @pytest.fixture
-def picture():
+def image():
     return np.random.default_rng(0).integers(0, 256, (300, 250, 3), dtype=np.uint8)
 
 
-def test_points_on_the_template_crop_the_corner(picture):
-    assert np.array_equal(align(picture, template()), picture[:112, :96])
-    assert np.array_equal(align(picture, template((112, 112)), size=(112, 112)), picture[:112, :112])
+def test_points_on_the_template_crop_the_corner(image):
+    assert np.array_equal(align(image, template()), image[:112, :96])
+    assert np.array_equal(align(image, template((112, 112)), size=(112, 112)), image[:112, :112])
 
 
-def test_origin_one_moves_the_face_up_and_left(picture):
-    assert np.array_equal(align(picture, template(), origin=1), picture[1:113, 1:97])
+def test_origin_one_moves_the_face_up_and_left(image):
+    assert np.array_equal(align(image, template(), origin=1), image[1:113, 1:97])
 
 
-def test_shifted_and_scaled_points_crop_what_indexing_does(picture):
-    assert np.array_equal(align(picture, template() + np.array([40, 70])), picture[70:182, 40:136])
-    assert np.array_equal(align(picture, 2 * template() + [5, 9]), picture[9:233:2, 5:197:2])
+def test_shifted_and_scaled_points_crop_what_indexing_does(image):
+    assert np.array_equal(align(image, template() + np.array([40, 70])), image[70:182, 40:136])
+    assert np.array_equal(align(image, 2 * template() + [5, 9]), image[9:233:2, 5:197:2])
 
 
-def test_quarter_turn_crops_the_turned_picture(picture):
-    turned = np.ascontiguousarray(np.rot90(picture))  # (x, y) of picture is (y, 249 − x) of turned
+def test_quarter_turn_crops_the_turned_image(image):
+    turned = np.ascontiguousarray(np.rot90(image))  # (x, y) of image is (y, 249 − x) of turned
     points = template() + np.array([40, 70])
     moved = np.stack([points[:, 1], 249 - points[:, 0]], axis=1)
-    assert np.array_equal(align(turned, moved), picture[70:182, 40:136])
+    assert np.array_equal(align(turned, moved), image[70:182, 40:136])
 
 
-def test_half_pixel_is_the_mean_of_neighbours(picture):
-    crop = align(picture, template() + np.array([40.5, 70]))
-    mean = (picture[70:182, 40:136].astype(float) + picture[70:182, 41:137]) / 2
+def test_half_pixel_is_the_mean_of_neighbours(image):
+    crop = align(image, template() + np.array([40.5, 70]))
+    mean = (image[70:182, 40:136].astype(float) + image[70:182, 41:137]) / 2
     assert np.abs(crop - mean).max() <= 1
 
 
-def test_borders_are_replicated(picture):
-    expected = np.pad(picture, ((30, 0), (20, 0), (0, 0)), mode="edge")[:112, :96]
-    assert np.array_equal(align(picture, template() - [20, 30]), expected)
+def test_borders_are_replicated(image):
+    expected = np.pad(image, ((30, 0), (20, 0), (0, 0)), mode="edge")[:112, :96]
+    assert np.array_equal(align(image, template() - [20, 30]), expected)
 
 
-def test_grey_picture_stays_grey(picture):
-    assert np.array_equal(align(picture[..., 0].copy(), template()), picture[:112, :96, 0])
+def test_grey_image_stays_grey(image):
+    assert np.array_equal(align(image[..., 0].copy(), template()), image[:112, :96, 0])

@@ -8,12 +8,12 @@ from pathlib import Path
 MAGIC = b"\x0a\x23\xd7\xce"
 
 
-def image_record(label, number: int, picture: bytes = b"") -> bytes:
-    """flag, label, id, id2 and, for a list of labels, as many floats; then the picture."""
+def image_record(label, number: int, image: bytes = b"") -> bytes:
+    """flag, label, id, id2 and, for a list of labels, as many floats; then the image."""
     if isinstance(label, list):
         floats = b"".join(struct.pack("<f", value) for value in label)
-        return struct.pack("<I", len(label)) + struct.pack("<f", 0) + struct.pack("<QQ", number, 0) + floats + picture
-    return struct.pack("<I", 0) + struct.pack("<f", label) + struct.pack("<QQ", number, 0) + picture
+        return struct.pack("<I", len(label)) + struct.pack("<f", 0) + struct.pack("<QQ", number, 0) + floats + image
+    return struct.pack("<I", 0) + struct.pack("<f", label) + struct.pack("<QQ", number, 0) + image
 
 
 def framed(content: bytes) -> bytes:
@@ -50,12 +50,12 @@ def write_rec(path: Path, records: list[tuple[int, bytes]], *, index: bool = Tru
 
 
 def insightface_records(people: list[list[bytes]], *, arrays: bool = False) -> list[tuple[int, bytes]]:
-    """Pictures 1 … N, the header record with key 0, then an identity record each."""
+    """Images 1 … N, the header record with key 0, then an identity record each."""
     records, ranges, key = [], [], 1
-    for label, pictures in enumerate(people):
+    for label, images in enumerate(people):
         first = key
-        for picture in pictures:
-            records.append((key, image_record([float(label), 0.0] if arrays else float(label), key, picture)))
+        for image in images:
+            records.append((key, image_record([float(label), 0.0] if arrays else float(label), key, image)))
             key += 1
         ranges.append([float(first), float(key)])
     records.append((0, image_record([float(key), float(key + len(people))], 0)))

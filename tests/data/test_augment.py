@@ -14,12 +14,12 @@ from sphereface.data.augment import ON_DEVICE, affine, augment, erase, grey, low
 from sphereface.data.transforms import to_input
 from sphereface.input_spec import InputSpec
 
-from ..pictures import picture
+from ..images import image as made_image
 
 
-def pictures(count: int = 3, size: tuple[int, int] = (14, 12)) -> torch.Tensor:
+def crops(count: int = 3, size: tuple[int, int] = (14, 12)) -> torch.Tensor:
     """(k, 3, H, W) float32 in [0, 255], BGR."""
-    images = np.stack([picture(i, 0, size) for i in range(count)])
+    images = np.stack([made_image(i, 0, size) for i in range(count)])
     return torch.from_numpy(images).permute(0, 3, 1, 2).float()
 
 
@@ -28,7 +28,7 @@ def of(*rows: list[float]) -> torch.Tensor:
 
 
 def test_grey_is_the_luma_in_every_channel():
-    images = pictures()
+    images = crops()
     out = grey(images, torch.empty(3, 0))
     for n, y, x in itertools.product(range(3), range(14), range(12)):
         blue, green, red = images[n, :, y, x].tolist()
@@ -36,7 +36,7 @@ def test_grey_is_the_luma_in_every_channel():
 
 
 def test_photometric_pixel_by_pixel():
-    images = pictures()
+    images = crops()
     factors = [[1.3, 0.8, 0.5, 1.0], [0.7, 1.5, 1.4, 1.3], [1.9, 1.2, 1.0, 0.6]]
     out = photometric(images, of(*factors))
     cut = 0
@@ -54,7 +54,7 @@ def test_photometric_pixel_by_pixel():
 
 @pytest.mark.parametrize("share", [0.25, 0.5, 0.61, 1.0])
 def test_low_resolution_is_opencv_s_shrinking_and_enlarging(share):
-    images = pictures(2, (112, 96))
+    images = crops(2, (112, 96))
     out = low_resolution(images, of([share], [share]))
     height, width = round(112 * share), round(96 * share)
     for n in range(2):
@@ -64,8 +64,8 @@ def test_low_resolution_is_opencv_s_shrinking_and_enlarging(share):
         np.testing.assert_allclose(out[n].permute(1, 2, 0).numpy(), expected, atol=0.02)
 
 
-def test_each_picture_has_its_own_resolution():
-    images = pictures(2)
+def test_each_image_has_its_own_resolution():
+    images = crops(2)
     both = low_resolution(images, of([0.3], [0.8]))
     for n, share in enumerate([0.3, 0.8]):
         torch.testing.assert_close(both[n], low_resolution(images[n : n + 1], of([share]))[0])
@@ -73,7 +73,7 @@ def test_each_picture_has_its_own_resolution():
 
 @pytest.mark.parametrize(("degrees", "zoom"), [(20.0, 1.0), (0.0, 1.4), (-35.0, 0.7), (90.0, 1.0)])
 def test_affine_pixel_by_pixel(degrees, zoom):
-    images = pictures(1)
+    images = crops(1)
     height, width = 14, 12
     angle = math.radians(degrees)
     out = affine(images, of([angle, zoom]))[0].double()
@@ -94,7 +94,7 @@ def test_affine_pixel_by_pixel(degrees, zoom):
 
 
 def test_erase_pixel_by_pixel():
-    images = pictures()
+    images = crops()
     boxes = [[0.0, 0.0, 0.5, 0.25], [0.31, 0.4, 0.76, 0.97], [0.5, 0.5, 1.0, 1.0]]
     out = erase(images, of(*boxes))
     for n, (top, left, bottom, right) in enumerate(boxes):
@@ -114,8 +114,8 @@ NEUTRAL = {
 
 
 @pytest.mark.parametrize("name", NEUTRAL)
-def test_strength_zero_leaves_the_picture(name):
-    images, (strengths, tolerance) = pictures(), NEUTRAL[name]
+def test_strength_zero_leaves_the_image(name):
+    images, (strengths, tolerance) = crops(), NEUTRAL[name]
     out = ON_DEVICE[name](images, of(*[strengths] * 3))
     assert (out - images).abs().max() <= tolerance
 
@@ -142,7 +142,7 @@ def test_values_stay_those_of_bytes_and_what_comes_in_stays_as_it_is(name):
 
 
 def test_only_the_selected_rows_change_and_in_the_order_of_the_recipe():
-    images = pictures(4)
+    images = crops(4)
     selected = {  # given in another order than they happen
         "erase": (torch.tensor([2]), of([0.0, 0.0, 0.5, 0.5])),
         "grey": (torch.tensor([1, 2]), torch.empty(2, 0)),
@@ -155,7 +155,7 @@ def test_only_the_selected_rows_change_and_in_the_order_of_the_recipe():
 
 
 def test_input_is_mirrored_then_augmented_then_normalised():
-    images = torch.from_numpy(np.stack([picture(i, 0, (14, 12)) for i in range(2)]))
+    images = torch.from_numpy(np.stack([made_image(i, 0, (14, 12)) for i in range(2)]))
     before = images.clone()
     selected = {"erase": (torch.tensor([1]), of([0.0, 0.0, 1.0, 0.25]))}
     out = to_input(images, InputSpec(), torch.tensor([False, True]), selected)

@@ -17,7 +17,7 @@ from sphereface.data.sources import FolderSource, ListSource, open_source
 from sphereface.errors import UserError
 from sphereface.files import write_whole
 
-from ..pictures import files_of_at_most, make_training_set, picture, write
+from ..images import files_of_at_most, image, make_training_set, write
 
 SIZE = (16, 12)
 LIMITS = Limits(min_images=3, max_images=5)
@@ -25,19 +25,19 @@ LIMITS = Limits(min_images=3, max_images=5)
 
 @pytest.fixture
 def faces(tmp_path):
-    """Seven people of four pictures each, with one thing wrong with each of the first six."""
+    """Seven people of four images each, with one thing wrong with each of the first six."""
     root = make_training_set(tmp_path / "faces", identities=7, each=4, size=SIZE)
-    jpeg = cv2.imencode(".jpg", picture(0, 9, SIZE))[1].tobytes()
+    jpeg = cv2.imencode(".jpg", image(0, 9, SIZE))[1].tobytes()
     (root / "id00/cut.jpg").write_bytes(jpeg[:-40])
     (root / "id00/empty.jpg").write_bytes(b"")
-    (root / "id01/text.png").write_bytes(b"no picture")
-    write(root / "id02/large.png", picture(2, 9, (20, 12)))
-    write(root / "id03/zz-again.bmp", picture(3, 1, SIZE))  # the pixels of 001.png in another format
-    write(root / "id04/999.png", picture(5, 2, SIZE))  # 002.png of the next
-    write(root / "id04/grey.png", cv2.cvtColor(picture(4, 9, SIZE), cv2.COLOR_BGR2GRAY))
-    write(root / "id07/000.png", picture(7, 0, SIZE))
+    (root / "id01/text.png").write_bytes(b"no image")
+    write(root / "id02/large.png", image(2, 9, (20, 12)))
+    write(root / "id03/zz-again.bmp", image(3, 1, SIZE))  # the pixels of 001.png in another format
+    write(root / "id04/999.png", image(5, 2, SIZE))  # 002.png of the next
+    write(root / "id04/grey.png", cv2.cvtColor(image(4, 9, SIZE), cv2.COLOR_BGR2GRAY))
+    write(root / "id07/000.png", image(7, 0, SIZE))
     for number in range(4, 6):
-        write(root / f"id06/{number:03d}.png", picture(6, number, SIZE))
+        write(root / f"id06/{number:03d}.png", image(6, number, SIZE))
     return root
 
 
@@ -77,11 +77,11 @@ def test_a_clean_set_is_clean(tmp_path):
     [
         lambda root: (root / "id00/x.png").write_bytes(b""),
         lambda root: (root / "id00/x.jpg").write_bytes(b"\xff\xd8\xff\xda"),
-        lambda root: write(root / "id00/x.png", picture(0, 9, (9, 9))),
-        lambda root: write(root / "id00/x.png", picture(0, 1, SIZE)),
-        lambda root: write(root / "id00/x.png", picture(1, 1, SIZE)),
-        lambda root: write(root / "id09/x.png", picture(9, 1, SIZE)),
-        lambda root: [write(root / f"id00/x{k}.png", picture(0, 9 + k, SIZE)) for k in range(9)],
+        lambda root: write(root / "id00/x.png", image(0, 9, (9, 9))),
+        lambda root: write(root / "id00/x.png", image(0, 1, SIZE)),
+        lambda root: write(root / "id00/x.png", image(1, 1, SIZE)),
+        lambda root: write(root / "id09/x.png", image(9, 1, SIZE)),
+        lambda root: [write(root / f"id00/x{k}.png", image(0, 9 + k, SIZE)) for k in range(9)],
     ],
 )
 def test_each_wrong_thing_alone_is_enough(tmp_path, damage):
@@ -92,7 +92,7 @@ def test_each_wrong_thing_alone_is_enough(tmp_path, damage):
 
 def test_grey_is_no_fault_and_gaps_are_none(tmp_path):
     root = make_training_set(tmp_path, identities=3, each=2, size=SIZE)
-    write(root / "id00/grey.png", cv2.cvtColor(picture(0, 5, SIZE), cv2.COLOR_BGR2GRAY))
+    write(root / "id00/grey.png", cv2.cvtColor(image(0, 5, SIZE), cv2.COLOR_BGR2GRAY))
     rows = [f"id00/grey.png {7}\n", *(f"id0{i}/00{k}.png {j}\n" for i, j in ((0, 2), (1, 7), (2, 4)) for k in range(2))]
     (root / "list.txt").write_text("".join(rows), encoding="utf-8")
     source = ListSource(root / "list.txt")
@@ -137,18 +137,18 @@ def test_nothing_that_can_be_decoded(tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / "1.jpg").write_bytes(b"x")
     source = FolderSource(tmp_path)
-    with pytest.raises(UserError, match=r"none of 2 pictures can be decoded, the first: .*a/1\.jpg: not a picture"):
+    with pytest.raises(UserError, match=r"none of 2 images can be decoded, the first: .*a/1\.jpg: not an image"):
         judge(source, inspect(source, workers=0), Limits())
 
 
-def test_table_json_and_pictures(faces):
+def test_table_json_and_images(faces):
     source = FolderSource(faces)
     seen = inspect(source, workers=0)
     findings = judge(source, seen, LIMITS)
     text = table(source, seen, findings, LIMITS)
-    assert "38 pictures of 8 identities, 16×12 (height × width)" in text
+    assert "38 images of 8 identities, 16×12 (height × width)" in text
     assert "           2  unreadable\n           1  truncated\n           1  of another size\n" in text
-    assert "          30  clean pictures, of 7 identities" in text
+    assert "          30  clean images, of 7 identities" in text
     assert f"  - {faces}/id02/large.png: 20×12" in text
     assert f"  - {faces}/id04/999.png = {faces}/id05/002.png" in text
     assert "  - id07: 1" in text
@@ -164,7 +164,7 @@ def test_table_json_and_pictures(faces):
     assert any("of another size: 1" in title for title in titles)
     assert sum("sample: " in title for title in titles) == 6
     strip = next(a for a in contact_sheet(source, findings, LIMITS).axes if "several" in a.get_title(loc="left"))
-    np.testing.assert_array_equal(strip.images[0].get_array()[:, :12], picture(5, 2, SIZE)[..., ::-1])
+    np.testing.assert_array_equal(strip.images[0].get_array()[:, :12], image(5, 2, SIZE)[..., ::-1])
 
 
 def test_the_program_writes_a_list_that_trains(faces, tmp_path, capsys):
@@ -185,7 +185,7 @@ def test_the_program_writes_a_list_that_trains(faces, tmp_path, capsys):
     assert "photo.jpg · allowed: a name that ends in .txt" in capsys.readouterr().err
     assert (photo.read_bytes(), (tmp_path / "out").exists()) == (b"a photograph", False)
     assert main([*arguments, "--write-list", str(tmp_path / "lists" / "clean.txt")]) == 1
-    assert "clean pictures, of 7 identities" in capsys.readouterr().out
+    assert "clean images, of 7 identities" in capsys.readouterr().out
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "report.json",
         "histogram.png",
@@ -203,8 +203,8 @@ def test_the_program_writes_a_list_that_trains(faces, tmp_path, capsys):
 @pytest.mark.skipif(os.name != "posix", reason="links and names of POSIX")
 def test_a_list_of_any_names_reads_back(tmp_path):
     for number, name in enumerate((" a b", "c  d", "\ufeffe", "f-1", "g/s1", "g/s2", "Zoë\u2028"[:3])):
-        write(tmp_path / "pool" / name / " 1 2.png", picture(number, 1, SIZE))
-    write(tmp_path / "elsewhere/3.png", picture(40, 1, SIZE))
+        write(tmp_path / "pool" / name / " 1 2.png", image(number, 1, SIZE))
+    write(tmp_path / "elsewhere/3.png", image(40, 1, SIZE))
     (tmp_path / "pool" / "linked").symlink_to("../elsewhere", target_is_directory=True)
     (tmp_path / "lists").mkdir()
     (tmp_path / "there").symlink_to("lists", target_is_directory=True)
@@ -267,7 +267,7 @@ def test_a_report_inside_the_images_is_refused(faces, tmp_path, capsys, monkeypa
 
 
 def test_what_no_list_can_name_or_nothing_clean_writes_no_list(tmp_path, capsys, monkeypatch):
-    write(tmp_path / "pool/a/1.png", picture(0, 1, SIZE))
+    write(tmp_path / "pool/a/1.png", image(0, 1, SIZE))
     with zipfile.ZipFile(tmp_path / "pool.zip", "w") as file:
         file.write(tmp_path / "pool/a/1.png", "a/1.png")
     more = ["--output", str(tmp_path / "out"), "--workers", "0", "--write-list", str(tmp_path / "l.txt")]
@@ -282,8 +282,8 @@ def test_what_no_list_can_name_or_nothing_clean_writes_no_list(tmp_path, capsys,
 @pytest.mark.skipif(os.name != "posix", reason="names of POSIX")
 @pytest.mark.parametrize("name", [b"a\nb", b"a\tb", b"caf\xe9", b"a\x1b[1mb"])
 def test_a_name_that_no_list_can_hold_is_told_before_any_image_is_read(tmp_path, capsys, monkeypatch, name):
-    write(tmp_path / "pool/a/1.png", picture(0, 1, SIZE))
-    write(tmp_path / "pool" / os.fsdecode(name) / "1.png", picture(1, 1, SIZE))
+    write(tmp_path / "pool/a/1.png", image(0, 1, SIZE))
+    write(tmp_path / "pool" / os.fsdecode(name) / "1.png", image(1, 1, SIZE))
     arguments = [str(tmp_path / "pool"), "--output", str(tmp_path / "out"), "--workers", "0", "--min-images", "1"]
     assert main(arguments) == 0  # report, table and sheet can show it
     capsys.readouterr()
@@ -315,4 +315,4 @@ def test_no_source(tmp_path, capsys):
     assert main([str(tmp_path / "none")]) == 2
     assert "nothing there" in capsys.readouterr().err
     assert main([str(tmp_path)]) == 2
-    assert "got no pictures" in capsys.readouterr().err
+    assert "got no images" in capsys.readouterr().err

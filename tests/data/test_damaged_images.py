@@ -18,14 +18,14 @@ from sphereface.data.images import ALWAYS_ALLOWED, BadImage, decode, decode_into
 from sphereface.data.sampler import Draw
 from sphereface.data.sources import FolderSource
 
-from ..pictures import picture
+from ..images import image
 
 SIZE = (112, 96)
 
 
 def saved(form: str, mode: str = "RGB", seed: int = 0, **options: object) -> bytes:
     file = io.BytesIO()
-    Image.fromarray(picture(seed, 0)[..., ::-1]).convert(mode).save(file, form, **options)
+    Image.fromarray(image(seed, 0)[..., ::-1]).convert(mode).save(file, form, **options)
     return file.getvalue()
 
 

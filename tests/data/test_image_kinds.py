@@ -1,4 +1,4 @@
-"""Pictures as people have them: every kind comes out as three channels of eight bits, or is refused by name.
+"""Images as people have them: every kind comes out as three channels of eight bits, or is refused by name.
 
 Written by Pillow, which the package does not use.
 """
@@ -13,12 +13,12 @@ import pytest
 
 from sphereface.data.images import BadImage, decode
 
-from ..pictures import picture
+from ..images import image
 
 Image = pytest.importorskip("PIL.Image")
 ImageOps = pytest.importorskip("PIL.ImageOps")
 
-RGB = np.ascontiguousarray(picture(3, 1, (24, 20))[..., ::-1])
+RGB = np.ascontiguousarray(image(3, 1, (24, 20))[..., ::-1])
 
 
 def saved(image, kind: str, **options) -> bytes:

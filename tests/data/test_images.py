@@ -12,7 +12,7 @@ from PIL import Image
 from sphereface.data import images
 from sphereface.data.images import BadImage, decode, decode_into
 
-from ..pictures import picture
+from ..images import image
 
 
 def encode(suffix: str, image: np.ndarray, *options: int) -> bytes:
@@ -39,7 +39,7 @@ def test_grey_and_sixteen_bit_become_three_channels_of_eight_bit():
     ("data", "message"),
     [
         (b"", "empty"),
-        (b"not a picture", "not a picture"),
+        (b"not an image", "not an image"),
         (encode(".jpg", np.zeros((64, 64, 3), np.uint8))[:-40], "truncated JPEG"),
         (
             encode(".png", np.random.default_rng(0).integers(0, 255, (64, 64, 3)).astype(np.uint8))[:200],
@@ -47,7 +47,7 @@ def test_grey_and_sixteen_bit_become_three_channels_of_eight_bit():
         ),
     ],
 )
-def test_what_is_no_whole_picture_is_refused(data, message):
+def test_what_is_no_whole_image_is_refused(data, message):
     with pytest.raises(BadImage, match=message):
         decode(data)
 
@@ -69,22 +69,22 @@ def with_exif(jpeg: bytes, orientation: int) -> bytes:
 
 def cmyk() -> bytes:
     file = io.BytesIO()
-    Image.fromarray(picture(0, 0)).convert("CMYK").save(file, "JPEG")
+    Image.fromarray(image(0, 0)).convert("CMYK").save(file, "JPEG")
     return file.getvalue()
 
 
 PLAIN = {
-    "colour": encode(".jpg", picture(0, 0)),
-    "without subsampling": encode(".jpg", picture(0, 1), cv2.IMWRITE_JPEG_SAMPLING_FACTOR, 0x111111),
-    "progressive": encode(".jpg", picture(0, 2), cv2.IMWRITE_JPEG_PROGRESSIVE, 1),
-    "poor": encode(".jpg", picture(0, 3), cv2.IMWRITE_JPEG_QUALITY, 5),
-    "grey": encode(".jpg", picture(0, 4)[..., 0]),
+    "colour": encode(".jpg", image(0, 0)),
+    "without subsampling": encode(".jpg", image(0, 1), cv2.IMWRITE_JPEG_SAMPLING_FACTOR, 0x111111),
+    "progressive": encode(".jpg", image(0, 2), cv2.IMWRITE_JPEG_PROGRESSIVE, 1),
+    "poor": encode(".jpg", image(0, 3), cv2.IMWRITE_JPEG_QUALITY, 5),
+    "grey": encode(".jpg", image(0, 4)[..., 0]),
 }
 ODD = {
-    "turned": with_exif(encode(".jpg", picture(1, 0, (96, 112))), 6),
-    "upright": with_exif(encode(".jpg", picture(1, 1)), 1),
+    "turned": with_exif(encode(".jpg", image(1, 0, (96, 112))), 6),
+    "upright": with_exif(encode(".jpg", image(1, 1)), 1),
     "cmyk": cmyk(),
-    "png": encode(".png", picture(1, 2)),
+    "png": encode(".png", image(1, 2)),
 }
 
 
@@ -96,12 +96,12 @@ def test_every_decoder_gives_opencv_s_pixels(name):
     np.testing.assert_array_equal(out, opencv(data))
 
 
-def test_a_turned_picture_is_set_upright():
-    on_its_side = cv2.imdecode(np.frombuffer(encode(".jpg", picture(1, 0, (96, 112))), np.uint8), cv2.IMREAD_COLOR)
+def test_a_turned_image_is_set_upright():
+    on_its_side = cv2.imdecode(np.frombuffer(encode(".jpg", image(1, 0, (96, 112))), np.uint8), cv2.IMREAD_COLOR)
     np.testing.assert_array_equal(decode(ODD["turned"]), np.rot90(on_its_side, -1))
 
 
-def test_only_odd_pictures_take_the_slow_way(monkeypatch):
+def test_only_odd_images_take_the_slow_way(monkeypatch):
     slow = []
     monkeypatch.setattr(images, "_decode_any", lambda data: slow.append(data) or opencv(data))
     for data in (*PLAIN.values(), *ODD.values()):
@@ -114,7 +114,7 @@ def test_only_odd_pictures_take_the_slow_way(monkeypatch):
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
 def test_another_size_is_refused_and_named(size, suffix):
     with pytest.raises(BadImage, match=f"^{size[0]}×{size[1]} pixels .* where 112×96 are wanted$"):
-        decode_into(encode(suffix, picture(0, 0, size)), np.empty((112, 96, 3), np.uint8))
+        decode_into(encode(suffix, image(0, 0, size)), np.empty((112, 96, 3), np.uint8))
 
 
 @pytest.mark.parametrize(
@@ -122,8 +122,8 @@ def test_another_size_is_refused_and_named(size, suffix):
     [((112, 112), slice(0, 112), slice(8, 104)), ((117, 96), slice(2, 114), slice(0, 96))],
 )
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
-def test_a_picture_too_long_one_way_is_cut_to_its_centre(size, rows, columns, suffix):
-    data, out = encode(suffix, picture(0, 0, size)), np.empty((112, 96, 3), np.uint8)
+def test_an_image_too_long_one_way_is_cut_to_its_centre(size, rows, columns, suffix):
+    data, out = encode(suffix, image(0, 0, size)), np.empty((112, 96, 3), np.uint8)
     decode_into(data, out)
     assert np.array_equal(out, cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[rows, columns])
 

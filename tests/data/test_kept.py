@@ -1,4 +1,4 @@
-"""Pictures kept in memory: each file is opened once, by all processes together, and never more than the limit."""
+"""Images kept in memory: each file is opened once, by all processes together, and never more than the limit."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from sphereface.data.packing import pack
 from sphereface.data.sampler import Augmentation, BatchOrder
 from sphereface.data.sources import FolderSource, KeptSource, RecordSource, kept
 
-from ..pictures import make_training_set
+from ..images import make_training_set
 
 
 class Counted:
-    """A source of texts that counts its readings, picture 7 of which cannot be read."""
+    """A source of texts that counts its readings, image 7 of which cannot be read."""
 
     class_names = ("one",)
     named = True
@@ -43,17 +43,17 @@ class Counted:
         return b"%0*d" % (self.size, index)
 
     def name(self, index: int) -> str:
-        return f"picture {index}"
+        return f"image {index}"
 
 
-def test_every_picture_is_read_once_and_comes_as_it_was():
+def test_every_image_is_read_once_and_comes_as_it_was():
     source = Counted()
     keeps = kept(source, 1000)
     order = [*np.random.default_rng(0).permutation(20).tolist(), *range(20), 3, 3]
     assert [keeps.read(index) for index in order] == [b"%04d" % index for index in order]
     assert source.reads == [1] * 20
     assert keeps.mapped
-    assert (len(keeps), keeps.name(3), keeps.labels is source.labels) == (20, "picture 3", True)
+    assert (len(keeps), keeps.name(3), keeps.labels is source.labels) == (20, "image 3", True)
 
 
 def test_it_is_not_all_in_memory_before_the_last():
@@ -75,7 +75,7 @@ def test_no_more_is_kept_than_the_limit(limit, fit):
     assert keeps.mapped == (fit == 20)
 
 
-def test_a_smaller_picture_still_fits_where_a_larger_one_did_not():
+def test_a_smaller_image_still_fits_where_a_larger_one_did_not():
     source = Counted()
     keeps = kept(source, 10)
     keeps.read(0)
@@ -90,7 +90,7 @@ def test_a_smaller_picture_still_fits_where_a_larger_one_did_not():
     assert source.reads[1] == 2
 
 
-def test_a_picture_that_another_has_kept_meanwhile_is_not_kept_twice():
+def test_an_image_that_another_has_kept_meanwhile_is_not_kept_twice():
     source = Counted(count=2)
     keeps = kept(source, 8)
     plain = source.read
@@ -118,7 +118,7 @@ def test_what_cannot_be_read_is_tried_each_time_and_an_empty_file_stays_one():
     assert [keeps.read(0), keeps.read(0)] == [b"", b""]
 
 
-def test_a_picture_longer_than_its_place_can_say_is_not_kept():
+def test_an_image_longer_than_its_place_can_say_is_not_kept():
     source = Counted(size=1 << 24, count=1)
     keeps = kept(source, 1 << 26)
     assert [len(keeps.read(0)) for _ in range(2)] == [1 << 24] * 2
@@ -146,10 +146,10 @@ def test_what_a_forked_process_reads_all_have():
     assert source.reads == [0] * 20
 
 
-def test_threads_and_processes_that_read_the_same_at_once_leave_every_picture_whole():
+def test_threads_and_processes_that_read_the_same_at_once_leave_every_image_whole():
     source = Counted(size=3000, count=200)
     wanted = [b"%03000d" % index for index in range(200)]
-    keeps = kept(source, 3000 * 200)  # not one byte for a picture that is kept twice
+    keeps = kept(source, 3000 * 200)  # not one byte for an image that is kept twice
     go, told = os.pipe()
     children = []
     for seed in range(4):
@@ -199,7 +199,7 @@ def test_a_system_without_so_much_memory_reads_each_time_and_says_so(monkeypatch
     source = Counted()
     with caplog.at_level(logging.WARNING):
         assert kept(source, 5 << 20) is source
-    assert caplog.messages == ["data.keep_mb: no memory for 5 MiB (Cannot allocate memory): every picture is read anew"]
+    assert caplog.messages == ["data.keep_mb: no memory for 5 MiB (Cannot allocate memory): every image is read anew"]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -212,8 +212,8 @@ def test_training_opens_no_file_in_its_second_epoch(tmp_path, workers):
     stream = batches(CropBatches(source, (112, 96)), order, workers=workers, pin_memory=False)
     seen = [next(stream).images.clone() for _ in range(20)]
     assert source.mapped  # whichever process read them
-    for picture in (tmp_path / "faces").glob("*/*"):
-        picture.unlink()
+    for image in (tmp_path / "faces").glob("*/*"):
+        image.unlink()
     seen += [next(stream).images.clone() for _ in range(20)]
     assert all((a == b).all() for a, b in zip(seen, wanted, strict=True))
     stream.close()

@@ -1,4 +1,4 @@
-"""Order, augmentation, batches and bad pictures of the training feed."""
+"""Order, augmentation, batches and bad images of the training feed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sphereface.data.transforms import to_input, to_pixels
 from sphereface.errors import UserError
 from sphereface.input_spec import InputSpec
 
-from ..pictures import make_training_set, picture, write
+from ..images import image, make_training_set, write
 
 
 def order(n: int = 10, batch: int = 4, *, seed: int = 0, start: int = 0, shift: int = 2) -> BatchOrder:
@@ -32,7 +32,7 @@ def take(count: int, stream) -> list:
     return list(itertools.islice(stream, count))
 
 
-def test_every_epoch_holds_every_picture_once():
+def test_every_epoch_holds_every_image_once():
     indices = np.concatenate([draw.indices for draw in take(15, iter(order()))])  # 60 positions: 6 epochs
     for epoch in indices.reshape(6, 10):
         assert sorted(epoch.tolist()) == list(range(10))
@@ -58,15 +58,15 @@ def test_another_seed_is_another_order():
     assert a.mirror.tolist() != b.mirror.tolist()
 
 
-def test_a_pictures_randomness_is_its_own_whatever_the_batch_size():
-    def by_picture(batch: int) -> dict[int, tuple]:
+def test_an_images_randomness_is_its_own_whatever_the_batch_size():
+    def by_image(batch: int) -> dict[int, tuple]:
         found = {}
         for draw in take(100 // batch, iter(order(100, batch))):
             for i, m, s in zip(draw.indices, draw.mirror, draw.shift, strict=True):
                 found[int(i)] = (bool(m), *s.tolist())
         return found
 
-    assert by_picture(4) == by_picture(50)
+    assert by_image(4) == by_image(50)
 
 
 def test_half_are_mirrored_and_shifts_fill_their_range():
@@ -78,7 +78,7 @@ def test_half_are_mirrored_and_shifts_fill_their_range():
     assert not still.shift.any()
 
 
-def test_shift_moves_the_picture_and_replicates_its_border():
+def test_shift_moves_the_image_and_replicates_its_border():
     image = np.arange(5 * 4 * 3, dtype=np.uint8).reshape(5, 4, 3)
     moved = shifted(image, 2, -1)
     for y, x in itertools.product(range(5), range(4)):
@@ -86,7 +86,7 @@ def test_shift_moves_the_picture_and_replicates_its_border():
     np.testing.assert_array_equal(shifted(image, 0, 0), image)
 
 
-def test_where_waiting_costs_time_the_number_of_mirrored_pictures_is_not_asked_for():
+def test_where_waiting_costs_time_the_number_of_mirrored_images_is_not_asked_for():
     images, mirror = torch.zeros(2, 5, 4, 3, dtype=torch.uint8), torch.tensor([False, True])
     assert to_input(images.to("meta"), InputSpec(), mirror.to("meta")).shape == (
         2,
@@ -108,7 +108,7 @@ def test_input_is_normalised_bgr_and_mirrored_where_asked():
 
 
 def test_shrunk_before_it_is_augmented():
-    """Half the sides: means of four pixels, of the mirrored picture; an erased box has the small picture's pixels."""
+    """Half the sides: means of four pixels, of the mirrored image; an erased box has the small image's pixels."""
     images = torch.randint(0, 256, (2, 4, 6, 3), dtype=torch.uint8)
     box = (torch.tensor([1]), torch.tensor([[0.0, 0.0, 0.5, 1.0]]))  # the upper half
     out = to_input(images, InputSpec(), torch.tensor([False, True]), {"erase": box}, (2, 3))
@@ -130,7 +130,7 @@ def test_batches_do_not_depend_on_the_workers(tmp_path, workers, start):
         assert batch.labels.tolist() == (draw.indices // 4).tolist()
         assert batch.mirror.tolist() == draw.mirror.tolist()
         for row, index in enumerate(draw.indices):
-            expected = shifted(picture(index // 4, index % 4), *draw.shift[row])
+            expected = shifted(image(index // 4, index % 4), *draw.shift[row])
             np.testing.assert_array_equal(batch.images[row].numpy(), expected)
         assert batch.bad == []
         assert dict(batch.augment) == {}
@@ -149,7 +149,7 @@ def test_compression_is_done_before_the_shift_and_the_rest_is_left_to_the_device
     for batch, draw in zip(stream, take(4, iter(stream_order())), strict=False):
         rows, qualities = draw.augment["jpeg"]
         for row, index in enumerate(draw.indices):
-            expected, tolerance = picture(index // 4, index % 4), 0.0
+            expected, tolerance = image(index // 4, index % 4), 0.0
             if row in rows:
                 quality = int(qualities[rows.tolist().index(row), 0])
                 data = cv2.imencode(".jpg", expected, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
@@ -194,23 +194,23 @@ def test_too_little_shared_memory_is_said_before_a_worker_dies_of_it(tmp_path, m
         next(stream)
 
 
-def test_a_bad_picture_is_named_and_replaced_by_the_next_whole_one(tmp_path):
+def test_a_bad_image_is_named_and_replaced_by_the_next_whole_one(tmp_path):
     make_training_set(tmp_path, 2, 3)
     (tmp_path / "id00" / "001.png").write_bytes(b"")
-    write(tmp_path / "id00" / "002.png", picture(0, 2, (50, 40)))
+    write(tmp_path / "id00" / "002.png", image(0, 2, (50, 40)))
     crops = CropBatches(FolderSource(tmp_path), (112, 96))
     order_of_six = BatchOrder(6, 6, seed=0, augmentation=Augmentation(False, 0))
     draw = order_of_six.draw(0)
     batch = next(batches(crops, order_of_six, workers=0, pin_memory=False))
     row = draw.indices.tolist().index(1)
-    assert batch.labels[row].item() == 1  # the next whole picture is of the next identity
-    np.testing.assert_array_equal(batch.images[row].numpy(), picture(1, 0))
+    assert batch.labels[row].item() == 1  # the next whole image is of the next identity
+    np.testing.assert_array_equal(batch.images[row].numpy(), image(1, 0))
     reasons = dict(batch.bad)
     assert "empty" in reasons[str(tmp_path / "id00" / "001.png")]
     assert "50×40 pixels (height × width) where 112×96 are wanted" in reasons[str(tmp_path / "id00" / "002.png")]
 
 
-def test_a_picture_that_vanished_is_replaced_too(tmp_path):
+def test_an_image_that_vanished_is_replaced_too(tmp_path):
     make_training_set(tmp_path, 2, 2)
     crops = CropBatches(FolderSource(tmp_path), (112, 96))
     (tmp_path / "id01" / "000.png").unlink()
@@ -225,9 +225,7 @@ def test_all_bad_ends_with_an_error_and_not_in_a_loop(tmp_path, workers):
     for path in tmp_path.rglob("*.png"):
         path.write_bytes(b"")
     stream = batches(CropBatches(source, (112, 96)), order(4, 4), workers=workers, pin_memory=False)
-    with pytest.raises(
-        UserError, match=r"^data.train: 4 pictures in a row are unusable, the last: .*empty \(0 bytes\)$"
-    ):
+    with pytest.raises(UserError, match=r"^data.train: 4 images in a row are unusable, the last: .*empty \(0 bytes\)$"):
         next(stream)
 
 
@@ -237,11 +235,11 @@ def test_the_sample_at_the_start_notices_another_size(tmp_path):
         check_sample(crops)
 
 
-def test_too_large_a_share_of_bad_pictures_stops_the_run():
+def test_too_large_a_share_of_bad_images_stops_the_run():
     bad = BadImages(num_images=10_000, max_share=0.01)
     assert bad.add([("a", "empty"), ("b", "empty")], 500) == [
-        "unusable picture a: empty (another one takes its place)",
-        "unusable picture b: empty (another one takes its place)",
+        "unusable image a: empty (another one takes its place)",
+        "unusable image b: empty (another one takes its place)",
     ]
     assert bad.add([("a", "empty")], 900) == []  # known already
     bad.add([(f"c{i}", "empty") for i in range(8)], 1000)  # 10 of 1000: not above 1 %
@@ -251,7 +249,7 @@ def test_too_large_a_share_of_bad_pictures_stops_the_run():
 
 @pytest.mark.parametrize(("free", "slots"), [(400_000, 5 * 8 + 1), (300_000, 6)])
 def test_batches_are_decoded_in_larger_tasks_where_shared_memory_has_room(tmp_path, monkeypatch, free, slots):
-    """A batch of 4 pictures of 32×24 takes 9,216 bytes; 8 are a task, and five tasks and a batch in memory."""
+    """A batch of 4 images of 32×24 takes 9,216 bytes; 8 are a task, and five tasks and a batch in memory."""
     source = FolderSource(make_training_set(tmp_path, 2, 3, size=(32, 24)))
     alone = next(batches(CropBatches(source, (32, 24)), order(6, 4), workers=0, pin_memory=False))
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=free))
@@ -267,7 +265,7 @@ def test_batches_are_decoded_in_larger_tasks_where_shared_memory_has_room(tmp_pa
     ("workers", "batch", "together"), [(1, 4, 8), (2, 100, 6), (2, 256, 2), (2, 512, 1), (2, 600, 1), (0, 100, 6)]
 )
 @pytest.mark.parametrize("mapped", [True, False])
-def test_a_task_is_the_batches_that_hold_512_pictures_at_most_8_and_at_least_one(
+def test_a_task_is_the_batches_that_hold_512_images_at_most_8_and_at_least_one(
     monkeypatch, workers, batch, together, mapped
 ):
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=10**12 if workers else 0))
@@ -290,12 +288,12 @@ def test_whole_batches_of_a_task_come_before_the_one_that_failed(tmp_path, worke
 
     source.read = read_until_the_disk_goes  # type: ignore[method-assign]
     assert [next(stream).bad, next(stream).bad] == [[], []]
-    with pytest.raises(UserError, match=r"^data.train: 4 pictures in a row are unusable, the last: .*: gone$"):
+    with pytest.raises(UserError, match=r"^data.train: 4 images in a row are unusable, the last: .*: gone$"):
         next(stream)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_pictures_are_not_aligned_to_32_bytes_where_the_decoder_would_write_past_the_cache(tmp_path, workers):
+def test_images_are_not_aligned_to_32_bytes_where_the_decoder_would_write_past_the_cache(tmp_path, workers):
     source = FolderSource(make_training_set(tmp_path, 2, 3))
     stream = batches(CropBatches(source, (112, 96)), order(6, 4), workers=workers, pin_memory=False)
     for batch in take(5, stream):

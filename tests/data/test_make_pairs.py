@@ -20,7 +20,7 @@ from sphereface.data.sources import open_source
 from sphereface.errors import UserError
 from sphereface.evaluation import load_pair_set
 
-from ..pictures import make_training_set, write
+from ..images import make_training_set, write
 
 COUNTS = [1, 9, 4, 2, 7, 3, 3, 12, 2, 5, 40, 6, 2, 2, 8, 3, 1, 5, 4, 6] * 5  # 100 people, 90 with two or more
 
@@ -89,7 +89,7 @@ def test_all_pairs_of_uneven_people_can_be_taken():
 
 
 def test_folds_are_alike():
-    """Each fold gets one of the two with most pictures, one of the next two, and so on."""
+    """Each fold gets one of the two with most images, one of the next two, and so on."""
     counts = [50, 49, 20, 19, 8, 7, 5, 4, 3, 2]
     for seed in range(5):
         chosen = split(counts, folds=2, people=8, seed=seed)
@@ -154,7 +154,7 @@ def test_training_and_verification_share_nobody(faces, tmp_path, capsys):
     assert set(left.class_names) | held_out == {folder.name for folder in faces.iterdir()}
     assert not set(left.class_names) & held_out
     pixels = {path.read_bytes() for path in faces.rglob("*.*g")}
-    assert all(picture.read_bytes() in pixels for picture in pair_set.images.files)
+    assert all(image.read_bytes() in pixels for image in pair_set.images.files)
     for name in held_out:
         kept = sorted(path.read_bytes() for path in (faces / name).iterdir())
         assert sorted(path.read_bytes() for path in (own / name).iterdir()) == kept
@@ -180,7 +180,7 @@ def test_a_set_inside_the_training_folder_is_refused(faces, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ([], "SRC: has 9 people, 9 of them with two or more pictures · needed: 20 of those"),
+        ([], "SRC: has 9 people, 9 of them with two or more images · needed: 20 of those"),
         (["--folds", "2", "--pairs", "0"], "--pairs: got 0 · allowed: 1 or more"),
         (["--folds", "2", "--people", "-3"], "--people: got -3 · allowed: 1 or more"),
     ],
@@ -200,7 +200,7 @@ def test_a_folder_with_something_in_it_is_left_alone(faces, tmp_path, capsys):
     assert [path.name for path in (tmp_path / "own").iterdir()] == ["mine"]
 
 
-def test_a_bad_picture_ends_before_pairs_are_written(faces, tmp_path, capsys):
+def test_a_bad_image_ends_before_pairs_are_written(faces, tmp_path, capsys):
     for folder in faces.iterdir():
         (folder / "zzz.jpg").write_bytes(cv2.imencode(".jpg", np.zeros((16, 12, 3), np.uint8))[1].tobytes()[:-3])
     assert main([str(faces), str(tmp_path / "own"), "--folds", "2"]) == 2

@@ -15,7 +15,7 @@ def test_what_is_no_file_with_something_in_it(tmp_path):
     (tmp_path / "empty").write_bytes(b"")
     os.mkfifo(tmp_path / "fifo")
     for name, got in (("none", "nothing there"), ("empty", "0 bytes"), ("fifo", "no plain file"), (".", "a folder")):
-        with pytest.raises(UserError, match=f"got {got} · allowed: a file with pictures in it"):
+        with pytest.raises(UserError, match=f"got {got} · allowed: a file with images in it"):
             MappedFile(tmp_path / name)
 
 

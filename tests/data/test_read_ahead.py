@@ -1,4 +1,4 @@
-"""Reading ahead: the same pictures in the same order, by a thread where each is a file, and never far ahead."""
+"""Reading ahead: the same images in the same order, by a thread where each is a file, and never far ahead."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sphereface.data.packing import pack
 from sphereface.data.read_ahead import encoded
 from sphereface.data.sources import FolderSource, JoinedSource, ListSource, RecordSource, SelectedSource, ZipSource
 
-from ..pictures import make_training_set
+from ..images import make_training_set
 
 
 class Recorded:
@@ -42,7 +42,7 @@ class Recorded:
 
 @pytest.mark.parametrize("mapped", [True, False])
 @pytest.mark.parametrize("count", [0, 1, 63, 64, 65, 300])
-def test_every_picture_comes_in_its_turn_and_once(mapped, count):
+def test_every_image_comes_in_its_turn_and_once(mapped, count):
     indices = np.random.default_rng(0).permutation(1000)[:count].tolist()
     source = Recorded(mapped=mapped)
     got = [str(each) if isinstance(each, OSError) else each.decode() for each in encoded(source, indices)]
@@ -50,10 +50,10 @@ def test_every_picture_comes_in_its_turn_and_once(mapped, count):
     assert [index for index, _ in source.reads] == indices
 
 
-def test_files_are_read_by_another_thread_while_the_first_pictures_are_decoded_and_two_chunks_ahead_at_most():
+def test_files_are_read_by_another_thread_while_the_first_images_are_decoded_and_two_chunks_ahead_at_most():
     source = Recorded(mapped=False)
-    pictures = encoded(source, list(range(1000)))
-    next(pictures)
+    images = encoded(source, list(range(1000)))
+    next(images)
     deadline = time.monotonic() + 600
     while len(source.reads) < 128 and time.monotonic() < deadline:
         time.sleep(0.001)
@@ -62,20 +62,20 @@ def test_files_are_read_by_another_thread_while_the_first_pictures_are_decoded_a
     assert threading.current_thread() not in {thread for _, thread in source.reads}
 
 
-def test_of_a_mapped_file_a_picture_is_copied_when_it_is_asked_for():
+def test_of_a_mapped_file_an_image_is_copied_when_it_is_asked_for():
     source = Recorded(mapped=True)
-    pictures = encoded(source, list(range(1000)))
-    next(pictures)
+    images = encoded(source, list(range(1000)))
+    next(images)
     assert source.reads == [(0, threading.current_thread())]
 
 
 @pytest.mark.parametrize("taken", [1, 300])
 def test_no_thread_stays(taken):
     source = Recorded(mapped=False)
-    pictures = encoded(source, list(range(300)))
+    images = encoded(source, list(range(300)))
     for _ in range(taken):
-        next(pictures)
-    pictures.close()
+        next(images)
+    images.close()
     (thread,) = {thread for _, thread in source.reads}
     assert not thread.is_alive()
 

@@ -13,7 +13,7 @@ import pytest
 
 from sphereface.data import record_index, record_labels
 from sphereface.data.record_index import find_records, read_index
-from sphereface.data.recordio import RecordWriter, read_content, read_heads, read_picture, record_content
+from sphereface.data.recordio import RecordWriter, read_content, read_heads, read_image, record_content
 from sphereface.data.sources import RecordSource
 from sphereface.errors import UserError
 
@@ -22,8 +22,8 @@ from .recs import MAGIC, framed, image_record, insightface_records, write_rec
 GOLDEN = (Path(__file__).parents[2] / "../shared/golden/insightface").resolve()
 needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason="the files that mxnet wrote are not on this machine")
 
-PICTURES = {
-    "plain": b"\xff\xd8 a picture of 31 bytes \xff\xd9 .",
+IMAGES = {
+    "plain": b"\xff\xd8 an image of 31 bytes \xff\xd9 .",
     "one mark": b"abcd" + MAGIC + b"rest",
     "two in a row": b"abcd" + MAGIC + MAGIC + b"x",
     "two": MAGIC + b"1234" + MAGIC + b"567",
@@ -48,7 +48,7 @@ def test_reads_every_record_of_mxnet(name):
     assert offsets.tolist() == find_records(data, name).tolist() == [r["offset"] for r in expected["records"]]
     heads = read_heads(data, offsets, name)
     for row, record in enumerate(expected["records"]):
-        content, payload = read_content(data, record["offset"]), read_picture(data, record["offset"])
+        content, payload = read_content(data, record["offset"]), read_image(data, record["offset"])
         assert (len(content), sha256(content)) == (record["record_bytes"], record["record_sha256"])
         assert (len(payload), sha256(payload)) == (record["payload_bytes"], record["payload_sha256"])
         labels = record["label"] if record["flag"] else [record["label"]]
@@ -60,7 +60,7 @@ def test_reads_every_record_of_mxnet(name):
 
 @needs_golden
 @pytest.mark.parametrize("name", ["train.rec", "plain.rec"])
-def test_the_source_has_the_pictures_and_classes_of_mxnet(name):
+def test_the_source_has_the_images_and_classes_of_mxnet(name):
     expected = json.loads((GOLDEN / "expected.json").read_text())[name]
     source = RecordSource(GOLDEN / name)
     by_key = {record["key"]: record["payload_sha256"] for record in expected["records"]}
@@ -78,18 +78,18 @@ def test_writing_the_records_of_mxnet_gives_its_files(name):
     records, index = io.BytesIO(), io.BytesIO()
     writer = RecordWriter(records, index)
     for record in expected["records"]:
-        payload = read_picture(data, record["offset"])
+        payload = read_image(data, record["offset"])
         writer.write(record["key"], record_content(record["label"], record["id"], payload))
     assert records.getvalue() == data
     assert index.getvalue() == (GOLDEN / name).with_suffix(".idx").read_bytes()
 
 
-@pytest.mark.parametrize("case", PICTURES)
+@pytest.mark.parametrize("case", IMAGES)
 @pytest.mark.parametrize("label", [3.0, [3.0, 0.0]])
 def test_writes_and_reads_what_a_writer_by_hand_gives(case, label):
-    picture = PICTURES[case]
-    content = image_record(label, 7, picture)
-    assert record_content(label, 7, picture) == content
+    image = IMAGES[case]
+    content = image_record(label, 7, image)
+    assert record_content(label, 7, image) == content
     records, index = io.BytesIO(), io.BytesIO()
     writer = RecordWriter(records, index)
     writer.write(5, b"before.")
@@ -98,19 +98,19 @@ def test_writes_and_reads_what_a_writer_by_hand_gives(case, label):
     assert data == framed(b"before.") + framed(content)
     assert index.getvalue() == b"5\t0\n7\t16\n"
     assert read_content(data, 16) == content
-    assert read_picture(data, 16) == picture
+    assert read_image(data, 16) == image
     heads = read_heads(data, np.array([16]), "x")
     assert (heads.label[0], heads.id[0], heads.empty[0]) == (3, 7, case == "empty")
 
 
 def test_a_record_that_is_cut_inside_its_head():
     number = int.from_bytes(MAGIC, "little")  # the id itself is the mark
-    data = framed(image_record([2.0, 5.0], number, b"picture."))
+    data = framed(image_record([2.0, 5.0], number, b"image."))
     assert data[4:8] == struct.pack("<I", (1 << 29) + 8)  # 8 bytes, then the cut
     heads = read_heads(data, np.array([0]), "x")
     assert (heads.label[0], heads.second[0], heads.id[0], heads.flag[0]) == (2, 5, number, 2)
     assert not heads.empty[0]
-    assert read_picture(data, 0) == b"picture."
+    assert read_image(data, 0) == b"image."
 
 
 def test_every_length_of_padding():
@@ -122,38 +122,38 @@ def test_every_length_of_padding():
 
 
 @pytest.mark.parametrize("cut", range(1, 56))
-def test_a_cut_record_is_an_oserror_and_never_half_a_picture(cut):
+def test_a_cut_record_is_an_oserror_and_never_half_an_image(cut):
     data = framed(image_record(0.0, 0, b"abcd" + MAGIC + b"0123456789ab"))
     assert len(data) == 56
     with pytest.raises(OSError, match="cut off|no whole record|too short"):
-        read_picture(data[:-cut], 0)
+        read_image(data[:-cut], 0)
     with pytest.raises(UserError, match=r"f\.rec: truncated"):
         find_records(data[:-cut], "f.rec")
 
 
 def test_a_whole_looking_record_behind_which_the_file_ends():
     data = framed(image_record([1.0, 0.0], 0, b"0123456789ab"))
-    assert (len(data), read_picture(data, 0)) == (52, b"0123456789ab")
+    assert (len(data), read_image(data, 0)) == (52, b"0123456789ab")
     for cut in range(1, 52):
         with pytest.raises(OSError, match="cut off"):
-            read_picture(data[:-cut], 0)
+            read_image(data[:-cut], 0)
 
 
 def test_no_record_where_none_begins():
     data = framed(b"x" * 40) + framed(b"y" * 40)
     with pytest.raises(OSError, match=r"no record at byte 4: 0x00000028 stands in the place of the mark 0xced7230a"):
-        read_picture(data, 4)
+        read_image(data, 4)
     with pytest.raises(OSError, match="cut off"):
-        read_picture(data, len(data))
+        read_image(data, len(data))
     with pytest.raises(OSError, match="cut off"):
-        read_picture(data, -8)
+        read_image(data, -8)
     middle = struct.pack("<II", 0xCED7230A, (2 << 29) + 4) + b"part"
     with pytest.raises(OSError, match="a part of kind 2 where another is due"):
         read_content(middle, 0)
     with pytest.raises(OSError, match="too short"):
-        read_picture(framed(b"short"), 0)
+        read_image(framed(b"short"), 0)
     with pytest.raises(OSError, match="too short"):
-        read_picture(framed(struct.pack("<IfQQ", 1000, 0, 0, 0)), 0)  # says a thousand labels
+        read_image(framed(struct.pack("<IfQQ", 1000, 0, 0, 0)), 0)  # says a thousand labels
     with pytest.raises(UserError, match=r"r: its index says that a record begins at byte 44, and none does"):
         read_heads(data, np.array([0, 44, 48]), "r")
     with pytest.raises(UserError, match=r"byte 50"):
@@ -204,14 +204,14 @@ PEOPLE = [[b"a0", b"a1", b"a2"], [b"b0" + b"\0" * 2 + MAGIC], [b"c0", b"c1"]]
 @pytest.mark.parametrize("place", ["behind", "first"])
 def test_a_file_of_insightface(tmp_path, arrays, index, place):
     records = insightface_records(PEOPLE, arrays=arrays)
-    if place == "first":  # as other writers have it: header and identity records before the pictures
+    if place == "first":  # as other writers have it: header and identity records before the images
         records = records[6:] + records[:6]
     source = RecordSource(write_rec(tmp_path / "train.rec", records, index=index))
     assert source.labels.tolist() == [0, 0, 0, 1, 2, 2]
     assert source.labels.dtype == np.int32
     assert source.class_names == ["0", "1", "2"]
     assert not source.named
-    assert [source.read(i) for i in range(6)] == [picture for person in PEOPLE for picture in person]
+    assert [source.read(i) for i in range(6)] == [image for person in PEOPLE for image in person]
     assert source.name(3) == f"{tmp_path / 'train.rec'}, record 4"
 
 
@@ -252,13 +252,13 @@ def test_offsets_that_two_identities_exchanged_in_the_index(tmp_path):
         [[0.0, 4.0], [4.0, 5.0], [5.0, 7.0]],
         [[2.0, 4.0], [4.0, 5.0], [5.0, 7.0]],
         [[1.0, 4.0], [4.0, 4.0], [4.0, 7.0]],  # an empty one
-        [[1.0, 2.0], [2.0, 5.0], [5.0, 7.0]],  # covers all, but says other labels than the pictures
+        [[1.0, 2.0], [2.0, 5.0], [5.0, 7.0]],  # covers all, but says other labels than the images
         [[1.0, float("nan")], [4.0, 5.0], [5.0, 7.0]],
         [[1.0, 3.5], [3.5, 5.0], [5.0, 7.0]],
         [[], [4.0, 5.0], [5.0, 7.0]],
     ],
 )
-def test_where_identity_records_are_wrong_the_pictures_say_it(tmp_path, ranges):
+def test_where_identity_records_are_wrong_the_images_say_it(tmp_path, ranges):
     records = insightface_records(PEOPLE)[:7]
     records += [(7 + i, image_record(both or 1.0, 7 + i)) for i, both in enumerate(ranges)]
     source = RecordSource(write_rec(tmp_path / "train.rec", records))
@@ -289,11 +289,11 @@ def test_header_beyond_what_float32_counts(tmp_path, monkeypatch):
     monkeypatch.setattr(record_labels, "_ROUNDED", 1 + 1 / 8)
     source = RecordSource(write_rec(tmp_path / "train.rec", insightface_records(PEOPLE)))
     assert source.labels.tolist() == [0, 0, 0, 1, 2, 2]
-    assert [source.read(i) for i in range(6)] == [picture for person in PEOPLE for picture in person]
+    assert [source.read(i) for i in range(6)] == [image for person in PEOPLE for image in person]
 
 
 @pytest.mark.parametrize("arrays", [False, True])
-def test_without_a_header_record_every_key_is_a_picture(tmp_path, arrays):
+def test_without_a_header_record_every_key_is_an_image(tmp_path, arrays):
     labels = {0: 2.0, 1: 0.0, 2: 2.0, 3: 7.0}
     records = [(k, image_record([v, 1.0] if arrays else v, k, b"p%d" % k)) for k, v in labels.items()]
     source = RecordSource(write_rec(tmp_path / "x.rec", [records[i] for i in (2, 0, 3, 1)]))

@@ -62,7 +62,7 @@ def test_batches_are_the_same_in_whatever_order_they_are_asked_for(version):
         assert by_place([stream.draw(start)]) == by_place([order(version=version).draw(start)])
 
 
-def test_a_pictures_randomness_is_of_seed_epoch_and_index_alone():
+def test_an_images_randomness_is_of_seed_epoch_and_index_alone():
     small, large = by_place(take(25, iter(order(50, 2)))), by_place(take(1, iter(order(50, 50))))
     assert sorted(small, key=lambda place: place[0]) == sorted(large, key=lambda place: place[0])
     next_epoch = by_place([order(50, 50).draw(50)])
@@ -154,7 +154,7 @@ def weights(strength: float) -> np.ndarray:
 
 
 def seen(strength: float, version: int, epochs: int = 40) -> np.ndarray:
-    """How often each picture comes in an epoch, on average."""
+    """How often each image comes in an epoch, on average."""
     stream = BatchOrder(100, 100, seed=0, augmentation=Augmentation(), balance=balance(strength), version=version)
     return np.bincount(np.concatenate([stream.draw(100 * e).indices for e in range(epochs)]), minlength=100) / epochs
 
@@ -163,41 +163,41 @@ def seen(strength: float, version: int, epochs: int = 40) -> np.ndarray:
 def test_balance_gives_identities_their_share(version):
     assert (seen(0, version) == 1).all()
     assert np.bincount(LABELS, seen(1, version)).tolist() == pytest.approx([100 / 3] * 3, rel=0.03)
-    roots = np.sqrt([1, 9, 90])  # n pictures of n^−½ each
+    roots = np.sqrt([1, 9, 90])  # n images of n^−½ each
     found = np.bincount(LABELS, seen(0.5, version)).tolist()
     assert found == pytest.approx((100 * roots / roots.sum()).tolist(), rel=0.06)
 
 
 @VERSIONS
 @pytest.mark.parametrize("strength", [0.3, 1])
-def test_balanced_pictures_come_as_often_as_they_should_or_once_less_or_more(version, strength):
+def test_balanced_images_come_as_often_as_they_should_or_once_less_or_more(version, strength):
     for epoch in range(20):
         stream = BatchOrder(100, 100, seed=9, augmentation=Augmentation(), balance=balance(strength), version=version)
         counts = np.bincount(stream.draw(100 * epoch).indices, minlength=100)
         assert (np.abs(counts - weights(strength)) < 1 + 1e-9).all()
 
 
-def test_balanced_pictures_are_those_of_the_oracle():
+def test_balanced_images_are_those_of_the_oracle():
     stream = BatchOrder(100, 100, seed=3, augmentation=Augmentation(), balance=balance(0.7))
     offset = (oracle.key_words(3, 1, 3, 1)[0] >> 11) / 2**53
     expected = [oracle.balanced(COUNTS, 0.7, oracle.slot(3, 1, place, 100), offset) for place in range(100)]
     assert stream.draw(100).indices.tolist() == expected
 
 
-def test_balance_of_equal_identities_is_every_picture_once():
+def test_balance_of_equal_identities_is_every_image_once():
     equal = Balance(np.arange(0, 1001, 10), 1.0)
     draw = BatchOrder(1000, 1000, seed=1, augmentation=Augmentation(), balance=equal).draw(0)
     assert np.sort(draw.indices).tolist() == list(range(1000))
 
 
 @VERSIONS
-def test_over_the_epochs_every_picture_of_an_identity_comes(version):
-    """Of 90 pictures 33 come in an epoch: others in the next."""
+def test_over_the_epochs_every_image_of_an_identity_comes(version):
+    """Of 90 images 33 come in an epoch: others in the next."""
     np.testing.assert_allclose(seen(1, version, epochs=400), weights(1), atol=0.1)
 
 
 @VERSIONS
-def test_a_picture_that_comes_twice_is_augmented_anew(version):
+def test_an_image_that_comes_twice_is_augmented_anew(version):
     stream = BatchOrder(100, 100, seed=0, augmentation=EVERYTHING, balance=balance(1), version=version)
     ways = {str(place[1:]) for place in by_place([stream.draw(0)]) if place[0] == 0}
     assert len(ways) > 20

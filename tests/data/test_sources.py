@@ -38,7 +38,7 @@ from sphereface.data.sources.folder import first_folders
 from sphereface.data.sources.selection import names_text, read_names
 from sphereface.errors import UserError
 
-from ..pictures import make_training_set, picture, write
+from ..images import image, make_training_set, write
 from .recs import insightface_records, write_rec
 
 
@@ -48,14 +48,14 @@ def heard_log(monkeypatch, caplog):
     caplog.set_level(logging.INFO, logger="sphereface")
 
 
-def put(path: Path, data: bytes = b"picture") -> Path:
+def put(path: Path, data: bytes = b"image") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
     return path
 
 
 def put_people(root: Path, counts: dict[str, int]) -> Path:
-    """Pictures that hold their own path, for tests that decode nothing."""
+    """Images that hold their own path, for tests that decode nothing."""
     for name, count in counts.items():
         for k in range(count):
             put(root / name / f"{k}.jpg", f"{name}/{k}".encode())
@@ -78,10 +78,10 @@ def zip_of(path: Path, members: dict[str, bytes], method: int = zipfile.ZIP_STOR
 
 def test_classes_are_folders_sorted_by_name(tmp_path):
     for name in ("b", "a", "10", "9"):
-        write(tmp_path / name / "1.png", picture(1, 1))
-    write(tmp_path / "a" / "0.jpg", picture(1, 2))
-    (tmp_path / "a" / "notes.txt").write_text("no picture")
-    (tmp_path / "a" / ".hidden.png").write_bytes(b"no picture")
+        write(tmp_path / name / "1.png", image(1, 1))
+    write(tmp_path / "a" / "0.jpg", image(1, 2))
+    (tmp_path / "a" / "notes.txt").write_text("no image")
+    (tmp_path / "a" / ".hidden.png").write_bytes(b"no image")
     (tmp_path / "pairs.txt").write_text("no folder")
     (tmp_path / "empty").mkdir()
     source = FolderSource(tmp_path)
@@ -96,12 +96,12 @@ def test_names_in_any_script_and_in_either_form_of_unicode(tmp_path, caplog):
         put(tmp_path / unicodedata.normalize("NFD", name) / "фото 1.png")
     source = FolderSource(tmp_path)
     assert source.class_names == sorted(["王小明", "Łukasz Żółć", "أحمد", "Zoë"])  # composed, as most programs write
-    assert [source.read(i) for i in range(4)] == [b"picture"] * 4
+    assert [source.read(i) for i in range(4)] == [b"image"] * 4
     assert "form" not in caplog.text
     put(tmp_path / unicodedata.normalize("NFC", "Zoë") / "2.png", b"second")
     source = FolderSource(tmp_path)
     assert source.class_names.count("Zoë") == 1
-    assert contents(source)[:2] == [("Zoë", "second"), ("Zoë", "picture")]
+    assert contents(source)[:2] == [("Zoë", "second"), ("Zoë", "image")]
     assert "differ in Unicode's form alone" in caplog.text
 
 
@@ -110,9 +110,9 @@ def test_a_name_that_is_no_utf8_is_read_and_can_be_printed(tmp_path):
     folder = os.fsencode(tmp_path) + b"/caf\xe9"
     os.mkdir(folder)  # noqa: PTH102
     with open(folder + b"/1.jpg", "wb") as file:  # noqa: PTH123
-        file.write(b"picture")
+        file.write(b"image")
     source = FolderSource(tmp_path)
-    assert source.read(0) == b"picture"
+    assert source.read(0) == b"image"
     assert source.name(0).encode("utf-8").endswith(b"caf\\udce9/1.jpg")
 
 
@@ -121,9 +121,9 @@ def test_a_name_that_is_no_utf8_is_read_and_can_be_printed(tmp_path):
     [
         (lambda root: None, r"data.train: got .*nothing there.* allowed: a folder of identities"),
         (lambda root: put(root), r"data.train: got .*\(a file\) · allowed: a folder of identities.*, a \.rec, a list"),
-        (lambda root: root.mkdir(), r"crops: got 0 identities with 1 or more pictures, of 0 in all"),
+        (lambda root: root.mkdir(), r"crops: got 0 identities with 1 or more images, of 0 in all"),
         (lambda root: make_training_set(root, 1), r"got 1 identities with 1 .*, of 1 in all · allowed: two or more"),
-        (lambda root: put(root / "a.jpg"), r"got 0 identities .* root/<identity>/<picture>"),
+        (lambda root: put(root / "a.jpg"), r"got 0 identities .* root/<identity>/<image>"),
     ],
 )
 def test_what_is_no_training_set(tmp_path, prepare, message):
@@ -361,7 +361,7 @@ def test_a_zip_of_folders_is_as_the_folder(tmp_path, method, above):
     assert source.name(0) == f"{tmp_path}/f.zip/{above}a/0.jpg"
 
 
-def test_loose_pictures_and_deeper_folders_in_a_zip(tmp_path, caplog):
+def test_loose_images_and_deeper_folders_in_a_zip(tmp_path, caplog):
     members = {"top.jpg": b"", "x/sheet.jpg": b"", "x/train/a/0.jpg": b"1", "x/val/a/0.jpg": b"2", "x/b/0.jpg": b"3"}
     source = ZipSource(zip_of(tmp_path / "f.zip", members))
     assert contents(source) == [("b", "3"), ("train", "1"), ("val", "2")]
@@ -434,7 +434,7 @@ def test_zips_that_cannot_be_used(tmp_path):
     put(path, b"no zip at all")
     with pytest.raises(UserError, match=r"no whole zip"):
         ZipSource(path)
-    with pytest.raises(UserError, match=r"f.zip: got no pictures"):
+    with pytest.raises(UserError, match=r"f.zip: got no images"):
         ZipSource(zip_of(path, {"a/readme.md": b"x"}))
     with pytest.raises(UserError, match=r"a/0.jpg is compressed by method 12 · allowed: 0 \(stored\) and 8"):
         ZipSource(zip_of(path, two, zipfile.ZIP_BZIP2))
@@ -451,7 +451,7 @@ def test_zips_that_cannot_be_used(tmp_path):
         ZipSource(path)
 
 
-def test_a_damaged_member_is_one_bad_picture(tmp_path):
+def test_a_damaged_member_is_one_bad_image(tmp_path):
     path = zip_of(tmp_path / "f.zip", {"a/0.jpg": b"x" * 100, "b/0.jpg": b"y" * 100})
     source = ZipSource(patched(path, b"x" * 100, b"x" * 99 + b"z"))
     with pytest.raises(OSError, match="damaged zip: the member's length or CRC"):
@@ -482,7 +482,7 @@ def test_a_bomb_in_a_zip_is_not_unpacked(tmp_path):
 
 
 def all_forms(tmp_path: Path, counts: dict[str, int]) -> dict[str, object]:
-    """The same pictures as a folder, a list, a zip, a zip with a list, and a .rec, by the test's own writers."""
+    """The same images as a folder, a list, a zip, a zip with a list, and a .rec, by the test's own writers."""
     folder = put_people(tmp_path / "folder", counts)
     names = sorted(counts)
     lines = [f"{name}/{k}.jpg {names.index(name)}" for name in reversed(names) for k in range(counts[name])]
@@ -498,7 +498,7 @@ def all_forms(tmp_path: Path, counts: dict[str, int]) -> dict[str, object]:
     }
 
 
-def test_every_form_gives_the_same_pictures_in_the_same_order(tmp_path, caplog):
+def test_every_form_gives_the_same_images_in_the_same_order(tmp_path, caplog):
     forms = all_forms(tmp_path, {"c": 3, "a": 2, "b": 9})
     kinds = [FolderSource, ListSource, ZipSource, ZipSource, RecordSource]
     assert [type(form) for form in forms.values()] == kinds
@@ -608,7 +608,7 @@ def test_a_table_of_texts_is_small():
     assert len(pickle.dumps(table)) < (15 + 4.1) * 100_000
 
 
-def test_a_record_source_holds_sixteen_bytes_a_picture(tmp_path):
+def test_a_record_source_holds_sixteen_bytes_an_image(tmp_path):
     people = [[b"p"] * 500 for _ in range(20)]
     source = RecordSource(write_rec(tmp_path / "train.rec", insightface_records(people)))
     assert len(pickle.dumps(source)) < 16 * 10_000 + 3000
@@ -749,15 +749,15 @@ def test_exclude_and_min_images_close_the_gaps_and_are_told(tmp_path, caplog):
     assert source.name(3) == str(tmp_path / "id03/0.jpg")
     assert [record.message for record in caplog.records] == [
         "data.exclude: 1 of 2 names are not in data.train: 'nobody'",
-        "data: exclude: 1 identities with 3 pictures left out; 1 of 2 listed are there",
-        "data: min_images 3: 1 identities with 2 pictures left out",
+        "data: exclude: 1 identities with 3 images left out; 1 of 2 listed are there",
+        "data: min_images 3: 1 identities with 2 images left out",
     ]
 
 
 def test_a_list_of_nobody_who_is_there_is_told_too(tmp_path, caplog):
     put_people(tmp_path, {"a": 1, "b": 1})
     assert type(open_source(tmp_path, exclude=("0166921", "1056413", "1193098"))) is FolderSource
-    assert "0 identities with 0 pictures left out; 0 of 3 listed are there" in caplog.text
+    assert "0 identities with 0 images left out; 0 of 3 listed are there" in caplog.text
     caplog.clear()
     open_source(tmp_path, min_images=1)
     assert not caplog.records
@@ -777,7 +777,7 @@ def test_a_file_that_names_nobody_of_the_training_set_is_an_error(tmp_path, capl
     assert warning.getMessage() == (
         f"data.exclude_file: {names}: 2 of 3 names are not in data.train: 'Another', 'Somebody_Else'"
     )
-    assert told.getMessage() == "data: exclude: 1 identities with 1 pictures left out; 1 of 3 listed are there"
+    assert told.getMessage() == "data: exclude: 1 identities with 1 images left out; 1 of 3 listed are there"
     rec = write_rec(tmp_path / "web" / "train.rec", insightface_records([[b"0"], [b"1"], [b"2"]]))
     with pytest.raises(UserError, match=r"data.train, which knows its identities by number alone"):
         open_source(rec, exclude_file=names)
@@ -865,8 +865,8 @@ def test_leaving_out_of_a_joined_set(tmp_path):
     source = open_source([*two_sets(tmp_path)], merge=True, min_images=1, exclude=("a",))
     assert source.class_names == ["b", "c"]
     put_people(tmp_path / "two" / "faces", {"c": 2})
-    assert open_source(two_sets(tmp_path), merge=True, min_images=3).class_names == ["b", "c"]  # 2 + 1 pictures each
-    with pytest.raises(UserError, match=r"got 0 identities with 4 or more pictures, of 3 in all"):
+    assert open_source(two_sets(tmp_path), merge=True, min_images=3).class_names == ["b", "c"]  # 2 + 1 images each
+    with pytest.raises(UserError, match=r"got 0 identities with 4 or more images, of 3 in all"):
         open_source(two_sets(tmp_path), merge=True, min_images=4)
 
 

@@ -149,7 +149,7 @@ def _labels(values, names=None):
         (_labels([b"a", b"b"]), r"column label: got the type binary"),
         (pa.table({"a": [b"1"], "b": [b"2"], "label": [1]}), r"which column holds the image, got a: binary, b: binary"),
         (pa.table({"image": ["text"], "label": [1]}), r"column image: got the type string · allowed: struct<bytes"),
-        (pa.table({"picture": ["text"], "label": [1]}), r"which column holds the image, got picture: string"),
+        (pa.table({"photo": ["text"], "label": [1]}), r"which column holds the image, got photo: string"),
         (
             pa.table({"image": [b"x"], "person": [1]}),
             r"the label, .* one of identity, label, cls \(integers",

@@ -16,7 +16,7 @@ from sphereface.data.sources import open_path
 from sphereface.data.tar_packing import pack_tar
 from sphereface.errors import UserError
 
-from ..pictures import make_training_set
+from ..images import make_training_set
 from .recs import insightface_records, write_rec
 from .shards import face_lmdb, write_tar
 

@@ -30,7 +30,7 @@ from sphereface.errors import UserError
 from sphereface.evaluation.people import list_people
 from sphereface.export.quantise import calibration_crops
 
-from ..pictures import picture, write
+from ..images import image, write
 
 
 def put(path: Path, data: bytes = b"x") -> Path:
@@ -170,8 +170,8 @@ def test_folders_that_link_to_each_other_end(tmp_path):
 @pytest.mark.skipif(os.name != "posix", reason="modes of POSIX")
 @pytest.mark.parametrize("mode", [0o000, 0o444, 0o111])
 def test_a_folder_that_may_not_be_read_or_entered_is_an_error_for_everybody(closed, mode):
-    write(closed / "root/a/1.png", picture(1, 1))
-    write(closed / "root/b/deep/1.png", picture(1, 2))
+    write(closed / "root/a/1.png", image(1, 1))
+    write(closed / "root/b/deep/1.png", image(1, 2))
     (closed / "root/b/deep").chmod(mode)
     readers = (walk_images, FolderSource, list_people, lambda root: calibration_crops(root, (112, 96)))
     with without_privilege():

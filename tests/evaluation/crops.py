@@ -1,4 +1,4 @@
-"""Made-up verification sets: lists of pairs, pictures of noise, networks small enough to check by hand."""
+"""Made-up verification sets: lists of pairs, images of noise, networks small enough to check by hand."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from sphereface.models import Backbone
 
 
 def random_pairs(seed, *, num_names=12, num_folds=4, num_each=6):
-    """Pairs drawn with repetition: one picture occurs in several pairs, one pair several times."""
+    """Pairs drawn with repetition: one image occurs in several pairs, one pair several times."""
     rng = np.random.default_rng(seed)
     num_pairs = 2 * num_each * max(1, num_folds)
     left, right = rng.integers(0, num_names, (2, num_pairs))
@@ -34,23 +34,23 @@ def noise(seed, height=32, width=24):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def write_picture(path, image):
+def write_image(path, image):
     """Save losslessly, whatever the suffix says: decoders look at the content."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(cv2.imencode(".png", image)[1].tobytes())
     return path
 
 
-def write_set(root, *, people=8, pictures=4, folds=2, height=32, width=24):
+def write_set(root, *, people=8, images=4, folds=2, height=32, width=24):
     """A folder of people who each look alike, with ``pairs.txt`` and view 1's two lists beside them."""
     rng = np.random.default_rng(0)
     for p in range(people):
         face = noise(p, height, width).astype(np.int64)
-        for k in range(1, pictures + 1):
+        for k in range(1, images + 1):
             image = np.clip(face + rng.integers(-30, 31, face.shape), 0, 255).astype(np.uint8)
-            write_picture(root / f"P{p}" / f"P{p}_{k:04d}.jpg", image)
+            write_image(root / f"P{p}" / f"P{p}_{k:04d}.jpg", image)
     each = people // folds
-    blocks = [_block(range(fold * each, (fold + 1) * each), pictures) for fold in range(folds)]
+    blocks = [_block(range(fold * each, (fold + 1) * each), images) for fold in range(folds)]
     num_each = len(blocks[0]) // 2
     _write_lines(root / "pairs.txt", [f"{folds}\t{num_each}", *(line for block in blocks for line in block)])
     _write_lines(root / "pairsDevTrain.txt", [f"{num_each}", *blocks[0]])
@@ -58,10 +58,10 @@ def write_set(root, *, people=8, pictures=4, folds=2, height=32, width=24):
     return root
 
 
-def _block(people, pictures):
-    same = [f"P{p}\t{k}\t{k + 1}" for p in people for k in range(1, pictures)]
+def _block(people, images):
+    same = [f"P{p}\t{k}\t{k + 1}" for p in people for k in range(1, images)]
     others = [people[(n + 1) % len(people)] for n in range(len(people))]
-    different = [f"P{p}\t{k}\tP{q}\t{k}" for p, q in zip(people, others, strict=True) for k in range(1, pictures)]
+    different = [f"P{p}\t{k}\tP{q}\t{k}" for p, q in zip(people, others, strict=True) for k in range(1, images)]
     return same + different
 
 

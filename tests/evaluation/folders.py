@@ -8,11 +8,11 @@ import pytest
 from sphereface.evaluation.people import People
 
 LFW = Path(__file__).parents[3] / "shared" / "faces" / "lfw" / "images"
-needs_lfw = pytest.mark.skipif(not LFW.is_dir(), reason=f"the pictures of LFW are not at {LFW}")
+needs_lfw = pytest.mark.skipif(not LFW.is_dir(), reason=f"the images of LFW are not at {LFW}")
 
 
 def made_up_people(counts):
-    """People with so many pictures each; no file is there."""
+    """People with so many images each; no file is there."""
     person = np.repeat(np.arange(len(counts)), counts)
     files = tuple(Path(f"people/P{p}/P{p}_{k}.jpg") for k, p in enumerate(person))
     return People(Path("people"), tuple(f"P{p}" for p in range(len(counts))), person, files)

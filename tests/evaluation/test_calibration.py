@@ -286,7 +286,7 @@ def test_the_file_of_an_onnx_file_or_a_table_has_its_whole_name():
 
 def test_a_calibration_of_added_embeddings_is_not_for_verify(tmp_path, capsys):
     checkpoint = write_checkpoint(tmp_path / "run" / "best.pt", input_size=(112, 96))
-    write_set(tmp_path / "crops", people=20, pictures=6, height=112, width=96)
+    write_set(tmp_path / "crops", people=20, images=6, height=112, width=96)
     files = ["--ckpt", checkpoint, "--lfw", tmp_path / "crops", "--pairs", tmp_path / "crops/pairs.txt"]
     arguments = [str(part) for part in (*files, "--device", "cpu", "--calibrate", "--mirror")]
     crop = noise(0, 112, 96)
@@ -336,7 +336,7 @@ def test_a_damaged_file_is_one_line(tmp_path, text):
 def test_eval_writes_it_beside_the_checkpoint(tmp_path, capsys):
     checkpoint = write_checkpoint(tmp_path / "run" / "best.pt")
     before = sha256_of(checkpoint)
-    write_set(tmp_path / "crops", people=20, pictures=6)
+    write_set(tmp_path / "crops", people=20, images=6)
     files = ["--ckpt", checkpoint, "--lfw", tmp_path / "crops", "--pairs", tmp_path / "crops/pairs.txt"]
     arguments = [str(part) for part in (*files, "--device", "cpu", "--calibrate", "--no-flip")]
     assert main(arguments) == 0, capsys.readouterr().err

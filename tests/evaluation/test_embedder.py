@@ -10,7 +10,7 @@ from sphereface.evaluation.embed import embed_files
 from sphereface.evaluation.embedder import Embedder
 
 from .checkpoints import write_checkpoint
-from .crops import noise, write_picture
+from .crops import noise, write_image
 
 CPU = torch.device("cpu")
 
@@ -18,13 +18,13 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def work(tmp_path):
     write_checkpoint(tmp_path / "best.pt")
-    files = [write_picture(tmp_path / f"{k}.png", noise(k)) for k in range(5)]
+    files = [write_image(tmp_path / f"{k}.png", noise(k)) for k in range(5)]
     return tmp_path, files
 
 
 @pytest.fixture
 def embedded(monkeypatch):
-    """Names of the pictures that went through the network, a list for each time."""
+    """Names of the images that went through the network, a list for each time."""
     calls = []
 
     def watched(model, files, **options):
@@ -53,7 +53,7 @@ def test_content_counts_and_not_the_name(work, embedded):
     embedder = Embedder.of_checkpoint(folder / "best.pt", device=CPU, cache=folder / "kept")
     before = embedder.embed(files)
     moved = files[1].rename(folder / "moved.png")
-    write_picture(files[0], noise(77))
+    write_image(files[0], noise(77))
     after = embedder.embed([files[0], moved])
     assert embedded[1:] == [["0.png"]]
     np.testing.assert_array_equal(after[1], before[1])
@@ -73,9 +73,9 @@ def test_each_checkpoint_flip_and_precision_has_its_own(work, embedded):
     assert len(embedded) == len(list((folder / "kept").glob("*.npz"))) == 4
 
 
-def test_equal_pictures_are_embedded_once(work, embedded):
+def test_equal_images_are_embedded_once(work, embedded):
     folder, files = work
-    twin = write_picture(folder / "twin.png", noise(0))
+    twin = write_image(folder / "twin.png", noise(0))
     features = Embedder.of_checkpoint(folder / "best.pt", device=CPU, cache=folder / "kept").embed([files[0], twin])
     np.testing.assert_array_equal(features[0], features[1])
     assert embedded == [["twin.png"]] or embedded == [["0.png"]]
@@ -89,11 +89,11 @@ def test_without_a_folder_nothing_is_kept(work, embedded):
     assert not list(folder.glob("**/*.npz"))
 
 
-def test_bad_pictures_are_listed_and_nothing_is_kept(work):
+def test_bad_images_are_listed_and_nothing_is_kept(work):
     folder, files = work
     files[1].write_bytes(b"")
     embedder = Embedder.of_checkpoint(folder / "best.pt", device=CPU, cache=folder / "kept")
-    with pytest.raises(UserError, match="2 of 6 pictures cannot be used"):
+    with pytest.raises(UserError, match="2 of 6 images cannot be used"):
         embedder.embed([*files, folder / "none.png"])
     assert not (folder / "kept").exists()
 
@@ -160,11 +160,11 @@ def test_a_folder_that_cannot_be_written_costs_nothing_but_the_cache(work, caplo
     assert "embeddings cannot be kept there" in caplog.text
 
 
-def test_a_bad_picture_is_counted_among_all_of_them(work):
+def test_a_bad_image_is_counted_among_all_of_them(work):
     folder, files = work
     embedder = Embedder.of_checkpoint(folder / "best.pt", device=CPU, cache=folder / "kept")
     embedder.embed(files)
     bad = files[0].with_name("bad.png")
-    bad.write_bytes(b"no picture")
-    with pytest.raises(UserError, match=f"1 of {len(files) + 1} pictures cannot be used"):
+    bad.write_bytes(b"no image")
+    with pytest.raises(UserError, match=f"1 of {len(files) + 1} images cannot be used"):
         embedder.embed([*files, bad])

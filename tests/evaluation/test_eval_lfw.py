@@ -11,14 +11,14 @@ from sphereface.evaluation import Embedder, evaluate, load_pair_set
 from sphereface.models import load_model
 
 from .checkpoints import write_checkpoint
-from .crops import noise, write_picture, write_set
+from .crops import noise, write_image, write_set
 
 PROGRAM = Path(__file__).parent.parent.parent / "eval_lfw.py"
 
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory):
-    """A folder with a tiny network's checkpoint and a set of pictures."""
+    """A folder with a tiny network's checkpoint and a set of images."""
     folder = tmp_path_factory.mktemp("work")
     write_checkpoint(folder / "run" / "best.pt")
     write_checkpoint(folder / "other" / "best.pt", seed=1)
@@ -88,7 +88,7 @@ def test_as_a_program():
 
 def test_several_sets_and_every_protocol(work, tmp_path, capsys):
     (work / "crops" / "Alone").mkdir(exist_ok=True)
-    write_picture(work / "crops" / "Alone" / "Alone_0001.jpg", noise(99))
+    write_image(work / "crops" / "Alone" / "Alone_0001.jpg", noise(99))
     sets = [f"own={work / 'crops'}", f"view1={work / 'crops'},{work / 'crops' / 'pairsDevTest.txt'}"]
     more = ["--identification", "--all-pairs", "--html", "--output", str(tmp_path / "out"), "--device", "cpu"]
     assert main(["--ckpt", str(work / "run/best.pt"), "--sets", *sets, *more]) == 0
@@ -183,7 +183,7 @@ def test_a_bin_is_a_set(work, tmp_path, capsys):
     assert main(["--ckpt", str(folder / "best.pt"), "--sets", f"sample={BINS}", "--html", "--device", "cpu"]) == 0
     printed = capsys.readouterr().out
     assert "sample: pairs.bin," in printed
-    assert "AFS" not in printed  # it does not say who is on its pictures
+    assert "AFS" not in printed  # it does not say who is on its images
     assert (folder / "eval" / "sample" / "verification.json").is_file()
     assert main(["--ckpt", str(folder / "best.pt"), "--pairs", str(BINS), "--device", "cpu"]) == 0
     assert "pairs: pairs.bin," in capsys.readouterr().out  # called by its own name, not by that of --lfw's folder
@@ -191,7 +191,7 @@ def test_a_bin_is_a_set(work, tmp_path, capsys):
 
 def test_people_that_a_protocol_cannot_use_are_refused_before_they_are_embedded(tmp_path, monkeypatch, capsys):
     write_checkpoint(tmp_path / "best.pt")
-    write_set(tmp_path / "crops")  # everyone has several pictures: there is nobody not to be found
+    write_set(tmp_path / "crops")  # everyone has several images: there is nobody not to be found
     monkeypatch.setattr(Embedder, "embed", None)
     base = ["--ckpt", str(tmp_path / "best.pt"), "--sets", f"own={tmp_path / 'crops'}", "--device", "cpu"]
     assert main([*base, "--identification"]) == 2

@@ -19,7 +19,7 @@ from sphereface.evaluation.embed import embed_files
 from sphereface.models import load_model
 
 from .checkpoints import write_checkpoint
-from .crops import noise, write_picture, write_set
+from .crops import noise, write_image, write_set
 
 SIZE = (32, 24)
 PLAIN = ["--order", "bgr", "--mean", "127.5", "--std", "128"]
@@ -34,8 +34,8 @@ def work(tmp_path_factory):
     crops = write_set(folder / "crops", people=36)
     for number, file in enumerate(sorted(crops.rglob("*.jpg"))):  # so much noise that pairs are hard to tell apart
         face = noise(int(file.parent.name[1:]), *SIZE).astype(np.float64)
-        write_picture(file, (0.3 * face + 0.7 * noise(100 + number, *SIZE)).astype(np.uint8))
-    write_picture(crops / "Alone" / "Alone_0001.jpg", noise(99, *SIZE))  # of a person to be unknown
+        write_image(file, (0.3 * face + 0.7 * noise(100 + number, *SIZE)).astype(np.uint8))
+    write_image(crops / "Alone" / "Alone_0001.jpg", noise(99, *SIZE))  # of a person to be unknown
     checkpoint = write_checkpoint(folder / "best.pt", input_size=SIZE)
     write_checkpoint(folder / "other.pt", input_size=SIZE, seed=1)
     model = load_model(checkpoint).model.eval()

@@ -367,7 +367,7 @@ def test_images_of_a_list(tmp_path):
     found = load(path, find_images=True)
     assert [file.relative_to(tmp_path).as_posix() for file in found.images.found()] == list(found.images.names)
     (tmp_path / found.images.names[0]).unlink()
-    with pytest.raises(UserError, match=r"1 of the \d+ pictures in .*list.txt are missing"):
+    with pytest.raises(UserError, match=r"1 of the \d+ images in .*list.txt are missing"):
         load(path, find_images=True)
 
 
@@ -415,7 +415,7 @@ def test_rfw_errors(tmp_path):
     with pytest.raises(UserError, match="has no folder txts with a folder for each group"):
         load_set("rfw", Places("groups", (tmp_path,)))
     root = write_rfw(tmp_path, images=False)
-    with pytest.raises(UserError, match=r"pictures in .*African_pairs.txt are missing"):
+    with pytest.raises(UserError, match=r"images in .*African_pairs.txt are missing"):
         load_set("rfw", Places(None, (root,)))
     (root / "txts" / "Asian" / "Asian_pairs.txt").write_text("m.1\t1\tm.2\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"Asian_pairs.txt, line 1: got .* expected RFW's 'name n1 n2'"):

@@ -18,7 +18,7 @@ from sphereface.evaluation.report import Report
 from sphereface.evaluation.result import Chart, Example, Examples, Result, Rows
 from sphereface.metrics import roc, score_histogram
 
-from .crops import noise, write_picture
+from .crops import noise, write_image
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 EVIL = '<script>alert("x")</script>&\''
@@ -103,7 +103,7 @@ def report(tmp_path_factory):
     root = tmp_path_factory.mktemp("crops")
     # the list says .jpg, the files are .png: a report names the file
     files = tuple(
-        write_picture(root / f"Person_{k // 2}" / f"Person_{k // 2}_{k:04d}.png", noise(k, 112, 96)) for k in range(14)
+        write_image(root / f"Person_{k // 2}" / f"Person_{k // 2}_{k:04d}.png", noise(k, 112, 96)) for k in range(14)
     )
     names = tuple(f"Person_{k // 2}/Person_{k // 2}_{k:04d}.jpg" for k in range(14))
     about = {"checkpoint": "best.pt", "step": 3, "run": None, "config": {"model": {"depth": 4}}}
@@ -273,7 +273,7 @@ def test_examples_show_images_folder_and_file(report):
 
 
 def test_large_images_are_reduced(report, tmp_path):
-    files = (write_picture(tmp_path / "large.png", noise(0, 1000, 500)), *report.images.files[1:])
+    files = (write_image(tmp_path / "large.png", noise(0, 1000, 500)), *report.images.files[1:])
     page = to_html([dataclasses.replace(report, images=dataclasses.replace(report.images, files=files))])
     text = re.findall(r'base64,([^"]+)', page)[0]
     assert cv2.imdecode(np.frombuffer(base64.b64decode(text), np.uint8), cv2.IMREAD_COLOR).shape == (224, 112, 3)

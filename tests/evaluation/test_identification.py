@@ -6,7 +6,7 @@ from sphereface.evaluation.people import list_people, unit_rows
 from sphereface.evaluation.protocols import identification as module
 from sphereface.evaluation.protocols.identification import identify
 
-from .crops import noise, write_picture
+from .crops import noise, write_image
 from .folders import LFW, cosine, made_up_features, made_up_people, needs_lfw
 
 
@@ -142,7 +142,7 @@ def test_units_have_length_one_or_none():
 
 def test_people_are_listed_by_name(tmp_path):
     for name in ("B/B_0002.jpg", "B/B_0001.png", "A/x.jpg", "C/notes.txt", ".hidden/a.jpg", "A/.part.jpg"):
-        write_picture(tmp_path / name, noise(0))
+        write_image(tmp_path / name, noise(0))
     (tmp_path / "report.json").write_text("{}", encoding="utf-8")
     people = list_people(tmp_path)
     assert people.names == ("A", "B")

@@ -15,7 +15,7 @@ from sphereface.evaluation.labels import check_labels, shared_pairs
 from sphereface.evaluation.protocols import load_pair_set, load_set
 from sphereface.places import Places
 
-from .crops import noise, write_picture
+from .crops import noise, write_image
 
 NAMES = [f"{k}.jpg" for k in range(40)]
 
@@ -94,7 +94,7 @@ def test_view_1_is_not_chosen_on_its_own_pairs(tmp_path):
 
 
 def test_a_published_bin_is_warned_of_and_read(tmp_path, said):
-    images = [write_picture(tmp_path / f"{k}.png", noise(k)).read_bytes() for k in range(40)]
+    images = [write_image(tmp_path / f"{k}.png", noise(k)).read_bytes() for k in range(40)]
     images[2:4] = images[:2][::-1]
     same = [k % 2 == 0 for k in range(20)]
     (tmp_path / "x.bin").write_bytes(pickle.dumps((images, same)))

@@ -158,7 +158,7 @@ def test_view1_takes_mean_and_threshold_from_dev_train(subtract_mean):
 
 
 def test_a_repeated_pair_counts_each_time():
-    """Its sides weigh twice in the mean, as if its pictures had been listed once more under other names."""
+    """Its sides weigh twice in the mean, as if its images had been listed once more under other names."""
     pairs, features = random_pairs(0), random_features(0)
     left, right = pairs.left.copy(), pairs.right.copy()
     left[1], right[1] = left[0], right[0]  # a repetition, among the same pairs of fold 1
@@ -240,12 +240,12 @@ def test_a_network_that_diverged_scores_zero():
     assert result.num_undefined == len(pairs)
 
 
-def test_features_of_other_pictures_are_refused():
+def test_features_of_other_images_are_refused():
     with pytest.raises(ValueError, match=r"got \(11, 5\), expected \(12 names, F\)"):
         verify(random_features(0, num_names=11), random_pairs(0))
 
 
-# ---------------------------------------------------------------- sets of pictures
+# ---------------------------------------------------------------- sets of images
 
 
 def pixel_features(pair_set):
@@ -287,7 +287,7 @@ def test_a_set_of_view1_embeds_both_lists(tmp_path, named):
         dev_train = tmp_path / "train.txt"
         (root / "pairsDevTrain.txt").rename(dev_train)
     pair_set = load_pair_set("view 1", root, root / "pairsDevTest.txt", dev_train=dev_train)
-    assert len(pair_set.images.files) == 32  # 16 pictures of each list
+    assert len(pair_set.images.files) == 32  # 16 images of each list
     assert pair_set.images.names == pair_set.pairs.names == pair_set.dev_train.names
     result = evaluate(Pixels(), pair_set, device="cpu")
     expected = verify_view1(pixel_features(pair_set), pair_set.dev_train, pair_set.pairs)
@@ -316,10 +316,10 @@ def test_lists_of_the_other_view_are_refused(tmp_path):
         load_pair_set("x", root, root / "pairs.txt", dev_train=root / "pairsDevTrain.txt")
 
 
-def test_missing_pictures_of_dev_train_are_told_from_the_start(tmp_path):
+def test_missing_images_of_dev_train_are_told_from_the_start(tmp_path):
     root = write_set(tmp_path)
     (root / "P0" / "P0_0001.jpg").unlink()
-    with pytest.raises(UserError, match=r"1 of the 16 pictures in .*pairsDevTrain\.txt are missing.*\n  - P0/P0_0001"):
+    with pytest.raises(UserError, match=r"1 of the 16 images in .*pairsDevTrain\.txt are missing.*\n  - P0/P0_0001"):
         load_pair_set("x", root, root / "pairsDevTest.txt")
 
 
@@ -327,7 +327,7 @@ def test_missing_pictures_of_dev_train_are_told_from_the_start(tmp_path):
 
 
 def write_bin(path, num_pairs=23, height=32, width=24):
-    """Pairs of noise, its first picture in two pairs; the pictures in the order of the file."""
+    """Pairs of noise, its first image in two pairs; the images in the order of the file."""
     rng = np.random.default_rng(4)
     images = [rng.integers(0, 256, (height, width, 3), dtype=np.uint8) for _ in range(2 * num_pairs)]
     images[5] = images[0]
@@ -359,12 +359,12 @@ def test_a_wider_bin_is_cut_to_its_centre(tmp_path):
     np.testing.assert_allclose(features[3], expected, rtol=0, atol=1e-6)
 
 
-def test_a_bad_picture_in_a_bin_is_named(tmp_path):
+def test_a_bad_image_in_a_bin_is_named(tmp_path):
     images = [cv2.imencode(".png", np.full((32, 24, 3), k, np.uint8))[1].tobytes() for k in range(20)]
-    images[13] = b"no picture"
+    images[13] = b"no image"
     (tmp_path / "a.bin").write_bytes(pickle.dumps((images, [True, False] * 5)))
     pair_set = load_pair_set("a", tmp_path, tmp_path / "a.bin")
-    with pytest.raises(UserError, match=r"1 of 20 pictures .*\n.*a\.bin, picture 13: not a picture"):
+    with pytest.raises(UserError, match=r"1 of 20 images .*\n.*a\.bin, image 13: not an image"):
         evaluate(Pixels(), pair_set, device="cpu")
 
 

@@ -100,7 +100,7 @@ def test_names_that_do_not_say_who():
 
 @pytest.mark.parametrize("genuine_first", [False, True])
 def test_variants_by_hand(genuine_first):
-    """Two folds, in the list's order or not; features of picture and mirror image joined."""
+    """Two folds, in the list's order or not; features of image and mirror image joined."""
     pairs = random_pairs(1, num_folds=2, num_each=10)
     if genuine_first:
         order = np.argsort(~pairs.same, kind="stable")

@@ -11,7 +11,7 @@ from sphereface.evaluation.protocols.base import Rule
 from sphereface.evaluation.templates import Templates, read_template_pairs, read_templates
 from sphereface.places import Places
 
-from .crops import noise, write_picture
+from .crops import noise, write_image
 
 LIST = "a.png t1 m1\nb.png t1 m1\nc.png t1 m2\nd.png t2\ne.png t2\nf.png 33 m1\n"
 PAIRS = "t1 t2 1\nt2 33 0\n"
@@ -20,7 +20,7 @@ PAIRS = "t1 t2 1\nt2 33 0\n"
 @pytest.fixture
 def folder(tmp_path):
     for k, name in enumerate("abcdef"):
-        write_picture(tmp_path / f"{name}.png", noise(k))
+        write_image(tmp_path / f"{name}.png", noise(k))
     (tmp_path / "list.txt").write_text(LIST, encoding="utf-8")
     (tmp_path / "pairs.txt").write_text(PAIRS, encoding="utf-8")
     return tmp_path
@@ -32,7 +32,7 @@ def test_media_are_averaged_then_added(folder):
     assert [file.name for file in images.files] == [f"{name}.png" for name in "abcdef"]
     x = np.random.default_rng(0).standard_normal((6, 5)) * np.array([[1], [9], [2], [1], [7], [3]])
     u = [row / np.sqrt(row @ row) for row in x]
-    expected = [(u[0] + u[1]) / 2 + u[2], u[3] + u[4], u[5]]  # without a name each picture is its own medium
+    expected = [(u[0] + u[1]) / 2 + u[2], u[3] + u[4], u[5]]  # without a name each image is its own medium
     expected = [row / np.sqrt(row @ row) for row in expected]
     np.testing.assert_allclose(templates.pool(x), expected, atol=1e-6)
 
@@ -43,7 +43,7 @@ def test_one_name_in_two_templates_is_two_media():
     np.testing.assert_allclose(pooled, np.full((2, 2), 0.5**0.5), atol=1e-6)
 
 
-def test_opposite_pictures_have_no_direction():
+def test_opposite_images_have_no_direction():
     templates = Templates(Path("list"), ("a",), np.array([0, 0]), np.array([0, 1]))
     assert np.isnan(templates.pool(np.array([[1.0, 0.0], [-1.0, 0.0]]))).all()
 
@@ -80,7 +80,7 @@ def test_pairs_with_folds_follow_the_protocol(folder):
         ("\n\n", "is empty"),
     ],
 )
-def test_a_bad_list_of_pictures(folder, text, message):
+def test_a_bad_list_of_images(folder, text, message):
     (folder / "list.txt").write_text(text, encoding="utf-8")
     with pytest.raises(UserError, match=message.replace("|", "\\|")):
         read_templates(folder, folder / "list.txt")
@@ -240,7 +240,7 @@ def test_a_fold_that_is_no_number(folder, fold):
 @pytest.mark.parametrize("column", [0, 1, 2, 3])
 def test_numbers_that_are_none_end_in_one_line(tmp_path, field, column):
     for k in (0, 1):
-        write_picture(tmp_path / f"{k}.png", noise(k))
+        write_image(tmp_path / f"{k}.png", noise(k))
     (tmp_path / "list.txt").write_text("0.png 0\n1.png 1\n", encoding="utf-8")
     lines = [["0", "1", "0", "1"], ["0", "0", "1", "2"]]
     lines[1][column] = field

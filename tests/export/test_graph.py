@@ -7,7 +7,7 @@ from torch import nn
 
 from sphereface.export.graph import InputFormat, PixelsToEmbedding, expected, reads_other_order
 from sphereface.input_spec import InputSpec
-from sphereface.models import Backbone, Resized, SideBySide
+from sphereface.models import Backbone, Ensemble, Resized
 
 from .networks import SIZE, by_formula, crops_of, network, off
 
@@ -70,7 +70,7 @@ def test_a_network_that_no_convolution_can_reorder_gets_its_channels_reversed():
 
 
 def test_several_networks_are_each_reordered():
-    model = SideBySide([network("spherenet", seed=seed) for seed in (1, 2)]).eval()
+    model = Ensemble([network("spherenet", seed=seed) for seed in (1, 2)]).eval()
     assert not PixelsToEmbedding(model, InputFormat("rgb")).reverse
     assert off(run(model, InputFormat("rgb")), by_formula(model, CROPS)) < 1e-5
     small = Resized(network("spherenet"), (24, 16)).eval()

@@ -10,7 +10,7 @@ from sphereface.export.formats import Export, onnx_runner, write_onnx
 from sphereface.export.graph import InputFormat
 from sphereface.export.quantise import _Reader, calibration_crops, check_eight_bits, quantise
 
-from ..evaluation.crops import noise, write_picture
+from ..evaluation.crops import noise, write_image
 from .networks import by_formula, crops_of, needs, network
 
 FORM = InputFormat("bgr", "nchw", "float32")
@@ -94,7 +94,7 @@ def test_a_fixed_batch_is_fed_whole(model, tmp_path):
 
 def test_ranges_come_from_crops_spread_over_the_folder_and_from_all_of_them(tmp_path, monkeypatch):
     for k in range(21):
-        write_picture(tmp_path / "crops" / f"{k:02d}.png", noise(k))
+        write_image(tmp_path / "crops" / f"{k:02d}.png", noise(k))
     np.testing.assert_array_equal(calibration_crops(tmp_path, (32, 24)), [noise(k) for k in range(21)])
     form = InputFormat("rgb", "nchw", "float32")
     reader = _Reader(np.stack([noise(k) for k in range(21)]), form)

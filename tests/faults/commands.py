@@ -22,8 +22,8 @@ from sphereface.files import sha256_of
 
 from ..evaluation.checkpoints import write_checkpoint
 from ..evaluation.crops import write_set
+from ..images import make_training_set
 from ..models.published import Port
-from ..pictures import make_training_set
 
 OUT = "out"
 
@@ -104,7 +104,7 @@ def photographs(folder: Path) -> None:
 def checkpoint_and_set(folder: Path) -> None:
     write_checkpoint(folder / "a.pt")
     write_checkpoint(folder / "b.pt", seed=1)
-    write_set(folder / "set", people=8, pictures=14)
+    write_set(folder / "set", people=8, images=14)
 
 
 def calibrated(folder: Path) -> None:

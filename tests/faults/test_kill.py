@@ -15,7 +15,7 @@ import yaml
 
 from sphereface.checkpoint import load_checkpoint
 
-from ..pictures import make_training_set
+from ..images import make_training_set
 from .session import train
 
 KILLS = int(os.environ.get("SPHEREFACE_KILLS", "200"))

@@ -16,7 +16,7 @@ import yaml
 
 from sphereface.checkpoint import load_checkpoint
 
-from ..pictures import make_training_set
+from ..images import make_training_set
 
 ROOT = Path(__file__).parents[2]
 STEPS = 60

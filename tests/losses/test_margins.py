@@ -249,7 +249,7 @@ def test_adaface_s_statistics_follow_the_batches():
     assert running["norm_mean"].item() == pytest.approx(15.0, abs=1e-3)
 
 
-def test_adaface_is_arcface_for_bad_and_relaxed_for_good_pictures():
+def test_adaface_is_arcface_for_bad_and_relaxed_for_good_images():
     cos = torch.linspace(-0.9, 0.9, 50, dtype=torch.float64)
     running = {"norm_mean": torch.tensor(20.0), "norm_std": torch.tensor(1.0)}
     margin = make_margin("adaface").given(running)

@@ -47,7 +47,7 @@ def loop_fisher(features, people):
 @pytest.mark.parametrize("seed", range(4))
 def test_fisher_score_as_the_loop(seed):
     rng = np.random.default_rng(seed)
-    people = np.array([0, 0, 0, 1, 2, 2, 5])  # one person with one picture, numbers with gaps
+    people = np.array([0, 0, 0, 1, 2, 2, 5])  # one person with one image, numbers with gaps
     features = rng.standard_normal((7, 6)) + 1.5 * rng.standard_normal((6, 6))[people] + 0.5
     assert angular_fisher_score(features.astype(np.float32), people) == pytest.approx(
         loop_fisher(features, people), rel=1e-5

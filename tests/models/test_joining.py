@@ -24,7 +24,7 @@ IMAGES = torch.rand(5, 3, 32, 24, generator=torch.Generator().manual_seed(0)) * 
 
 
 def network(path: Path, seed: int, *, depth: int = 4, **meta: object) -> Path:
-    """A checkpoint as a run of that seed leaves it: 10 steps of 8 pictures in 3 seconds."""
+    """A checkpoint as a run of that seed leaves it: 10 steps of 8 images in 3 seconds."""
     config = SphereNetOptions(depth=depth, widths=(4, 4, 4, 8), embedding_dim=16, input_size=(32, 24))
     torch.manual_seed(seed)
     weights = build_model(config).state_dict()
@@ -95,7 +95,7 @@ def test_averaged_weights_are_the_ones_that_are_joined(three, tmp_path):
     assert not torch.equal(joined["networks.0.fc5.weight"], state["model"]["fc5.weight"])
 
 
-def test_other_pictures_and_settings_are_told_and_not_claimed(three, tmp_path, capsys):
+def test_other_images_and_settings_are_told_and_not_claimed(three, tmp_path, capsys):
     config = load_checkpoint(three[0])["meta"]["config"]
     other = network(tmp_path / "d.pt", 3, num_images=30, config={**config, "seed": 3, "train": {"lr": 0.5}})
     meta = join(three[0], other, output=tmp_path / "ad.pt")["meta"]
@@ -103,7 +103,7 @@ def test_other_pictures_and_settings_are_told_and_not_claimed(three, tmp_path, c
     assert "num_images" not in meta
     assert meta["config"].keys() == {"model", "loss", "name"}  # what holds for both
     told = capsys.readouterr().out
-    assert f"note: {other} differs from {three[0]}: train.lr: 0.1 → 0.5 · pictures: 20 → 30\n" in told
+    assert f"note: {other} differs from {three[0]}: train.lr: 0.1 → 0.5 · images: 20 → 30\n" in told
     assert "trained twice" not in told
 
 

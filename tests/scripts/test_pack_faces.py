@@ -24,7 +24,7 @@ from sphereface.data.recordio import RecordWriter
 from sphereface.data.sources import FolderSource, JoinedSource, RecordSource, open_path
 from sphereface.errors import UserError
 from tests.data.recs import insightface_records, write_rec
-from tests.pictures import make_training_set, picture, write
+from tests.images import image, make_training_set, write
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = (ROOT / "../shared/golden/insightface").resolve()
@@ -65,7 +65,7 @@ def test_a_folder_gives_the_files_that_a_writer_by_hand_gives(tmp_path, capsys):
     assert (tmp_path / "new" / "train.identities.txt").read_text() == "id00\nid01\nid02\n"
     assert written(tmp_path / "new") == ["property", "train.identities.txt", "train.idx", "train.rec"]
     printed = capsys.readouterr()
-    assert "12 pictures of 3 identities" in printed.out
+    assert "12 images of 3 identities" in printed.out
     assert "16/16" in printed.err  # the bar
 
     again, source = RecordSource(tmp_path / "new"), FolderSource(folder)
@@ -75,7 +75,7 @@ def test_a_folder_gives_the_files_that_a_writer_by_hand_gives(tmp_path, capsys):
 
 
 def test_a_rec_without_index_gets_one(tmp_path):
-    records = insightface_records([[cv2.imencode(".jpg", picture(p, 0))[1].tobytes()] for p in range(3)])
+    records = insightface_records([[cv2.imencode(".jpg", image(p, 0))[1].tobytes()] for p in range(3)])
     rec = write_rec(tmp_path / "old" / "train.rec", records)
     index = rec.with_suffix(".idx").read_bytes()
     rec.with_suffix(".idx").unlink()
@@ -110,7 +110,7 @@ def test_encodes_anew_only_where_asked(tmp_path):
     assert run(folder, tmp_path / "b" / "x.rec", "--size", "112x96") == 0
     assert run(folder, tmp_path / "c" / "x.rec", "--size", "28x24", "--quality", "100") == 0
     a, b, c = (RecordSource(tmp_path / name / "x.rec").read(1) for name in "abc")
-    original = picture(1, 0, (56, 48))
+    original = image(1, 0, (56, 48))
     assert a == cv2.imencode(".jpg", original, [cv2.IMWRITE_JPEG_QUALITY, 30])[1].tobytes()
     assert [decode(data).shape for data in (a, b, c)] == [(56, 48, 3), (112, 96, 3), (28, 24, 3)]
     mean = original.reshape(28, 2, 24, 2, 3).mean(axis=(1, 3))
@@ -157,7 +157,7 @@ def test_bad_arguments_end_in_one_line(tmp_path, monkeypatch, capsys, arguments,
 
 
 @pytest.mark.parametrize(("row", "encode"), [(0, []), (3, []), (3, ["--quality", "90"])])
-def test_a_picture_that_cannot_be_read_ends_it_by_name(tmp_path, capsys, row, encode):
+def test_an_image_that_cannot_be_read_ends_it_by_name(tmp_path, capsys, row, encode):
     folder = make_training_set(tmp_path / "faces", 2, 2)
     (folder / f"id0{row // 2}" / f"00{row % 2}.png").write_bytes(b"")
     assert run(folder, tmp_path / "new" / "x.rec", *encode) == 2
@@ -338,7 +338,7 @@ def test_names_of_labels_with_gaps_stay_with_their_labels(tmp_path):
 
 def test_a_blank_name_is_refused_before_anything_is_written(tmp_path):
     for name in ("a", " "):
-        write(tmp_path / "faces" / name / "0.png", picture(0, 0))
+        write(tmp_path / "faces" / name / "0.png", image(0, 0))
     with pytest.raises(UserError, match="an identity's name is blank · rename it"):
         packing.pack(open_path(tmp_path / "faces"), tmp_path / "new" / "x.rec")
     assert not (tmp_path / "new").exists()
@@ -347,20 +347,20 @@ def test_a_blank_name_is_refused_before_anything_is_written(tmp_path):
 def test_odd_names_survive_and_line_breaks_are_refused(tmp_path):
     names = ["a\u2028b", "a\x0cb", "Zoë", "王"]
     for name in names:
-        write(tmp_path / "faces" / name / "0.png", picture(0, 0))
+        write(tmp_path / "faces" / name / "0.png", image(0, 0))
     packing.pack(open_path(tmp_path / "faces"), tmp_path / "x.rec")
     assert RecordSource(tmp_path / "x.rec").class_names == sorted(names)
-    write(tmp_path / "faces" / "a\rb" / "0.png", picture(0, 0))
+    write(tmp_path / "faces" / "a\rb" / "0.png", image(0, 0))
     with pytest.raises(UserError, match="holds a line break · rename it"):
         packing.pack(open_path(tmp_path / "faces"), tmp_path / "other" / "y.rec")
 
 
 def jpeg(identity: int) -> bytes:
-    return cv2.imencode(".jpg", picture(identity, 0))[1].tobytes()
+    return cv2.imencode(".jpg", image(identity, 0))[1].tobytes()
 
 
 def test_a_killed_pack_leaves_no_rec_and_can_be_done_again(tmp_path):
-    first = write(tmp_path / "faces" / "a" / "0.jpg", picture(0, 0))
+    first = write(tmp_path / "faces" / "a" / "0.jpg", image(0, 0))
     for name in ("a", "b"):
         (tmp_path / "faces" / name).mkdir(exist_ok=True)
         for k in range(1, 4_000):

@@ -1,4 +1,4 @@
-"""The pictures of the margins: their numbers against literals, loops and closed forms; that they get drawn."""
+"""The images of the margins: their numbers against literals, loops and closed forms; that they get drawn."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def test_learning_is_repeatable_separates_and_leaves_the_random_state_alone():
     first, again = (learn(Loss("", "a-softmax", {"m": 4}), 2, steps=150, seed=3) for _ in range(2))
     assert (first.features == again.features).all()
     assert torch.equal(torch.random.get_rng_state(), state)
-    assert first.features.shape == (271, 2)  # a quarter of the 1,083 pictures of 0 to 5
+    assert first.features.shape == (271, 2)  # a quarter of the 1,083 images of 0 to 5
     assert first.accuracy > 0.8
 
 
@@ -189,9 +189,9 @@ def test_figures_have_a_panel_for_everything():
 
 def test_program_draws_all_four(tmp_path, capsys):
     assert plot_margins.main(["--output", str(tmp_path / "new"), "--steps", "3"]) == 0
-    pictures = sorted((tmp_path / "new").iterdir())
-    assert [path.name for path in pictures] == ["boundaries.png", "extents.png", "features.png", "margins.png"]
-    for path in pictures:
+    images = sorted((tmp_path / "new").iterdir())
+    assert [path.name for path in images] == ["boundaries.png", "extents.png", "features.png", "margins.png"]
+    for path in images:
         assert path.stat().st_size < 250_000
         assert imread(path).std() > 0.05  # not blank
     assert "A-Softmax, m = 4" in capsys.readouterr().out
@@ -200,7 +200,7 @@ def test_program_draws_all_four(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["margin"], "error: PICTURE: got 'margin' · allowed: margins, boundaries, extents, features; none for all\n"),
+        (["margin"], "error: IMAGE: got 'margin' · allowed: margins, boundaries, extents, features; none for all\n"),
         (["--steps", "0"], "error: --steps: got 0 · allowed: an integer of at least 1\n"),
         (["--seed", "-1"], "error: --seed: got -1 · allowed: an integer from 0 to 2^63 − 1\n"),
         (["boundaries", "--output", "{file}"], "error: --output: cannot write {file}/boundaries.png: File exists\n"),

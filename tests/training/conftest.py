@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ..pictures import make_pairs, make_training_set
+from ..images import make_pairs, make_training_set
 from .runs import TINY
 
 

@@ -45,7 +45,7 @@ def refused(trainer: Trainer) -> None:
 
 
 def poisoned(trainer: Trainer) -> None:
-    """The pictures of one process become infinite in the sixth batch."""
+    """The images of one process become infinite in the sixth batch."""
     inputs = type(trainer.learner).inputs.__get__(trainer.learner)
     bad = trainer.progress.images_seen == 5 * 8 and trainer.world.rank == 1
 

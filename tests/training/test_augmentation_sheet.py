@@ -11,7 +11,7 @@ from sphereface.data.sampler import Augmentation, BatchOrder
 from sphereface.data.sources import open_source
 from sphereface.training.augmentation_sheet import augmentation_sheet, rows_of
 
-from ..pictures import make_training_set, picture
+from ..images import image, make_training_set
 
 SHOWN = Augmentation(True, 0, Augment(jpeg=Jpeg(0.01, quality=5), grey=Grey(0.5), erase=Erase(0.001)))
 
@@ -27,14 +27,14 @@ def test_a_row_for_each_augmentation_that_is_on():
     assert list(rows_of(Augmentation(mirror=False))) == ["original", "as trained"]
 
 
-def test_rows_show_the_same_pictures_and_what_happens_to_them(crops):
+def test_rows_show_the_same_images_and_what_happens_to_them(crops):
     sheet = augmentation_sheet(crops, SHOWN, seed=5)
     assert (sheet.shape, sheet.dtype) == ((6 * 44, 120 + 8 * 34, 3), np.uint8)
     cells = sheet[:, 120:].reshape(6, 44, 8, 34, 3).swapaxes(1, 2)[:, :, :40, :30].astype(int)
     original, mirror, jpeg, grey, erase, _ = cells
     order = BatchOrder(12, 8, seed=5, augmentation=Augmentation())
     for column, index in enumerate(order.draw(0).indices.tolist()):
-        np.testing.assert_array_equal(original[column], picture(index // 3, index % 3, (40, 30)))
+        np.testing.assert_array_equal(original[column], image(index // 3, index % 3, (40, 30)))
         flipped = original[column][:, ::-1] if order.draw(0).mirror[column] else original[column]
         np.testing.assert_array_equal(mirror[column], flipped)
         assert np.ptp(grey[column], axis=-1).max() == 0

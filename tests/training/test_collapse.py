@@ -160,7 +160,7 @@ def test_no_run_that_learned_is_named():
             loss, accuracy, similarity = (
                 line["train/loss"],
                 line["train/accuracy"],
-                line.get("train/embedding_likeness", 0),
+                line.get("train/embedding_similarity", 0),
             )
             images, seen = line["images_seen"] - seen, line["images_seen"]
             assert watch.look(line["step"], loss=loss, accuracy=accuracy, similarity=similarity, images=images) is None

@@ -54,7 +54,7 @@ def deferring(monkeypatch):
 
 
 def poison(*batches: int, then: Callable[[Trainer], None] = lambda trainer: None) -> Callable[[Trainer], None]:
-    """Make the pictures of some batches, counted from 0, infinite."""
+    """Make the images of some batches, counted from 0, infinite."""
 
     def before(trainer: Trainer) -> None:
         then(trainer)
@@ -83,13 +83,13 @@ def assert_same(a: Any, b: Any, place: str = "") -> None:
         assert a == b, place
 
 
-def assert_same_runs(one: Path, other: Path, *, step: int, pictures: int) -> None:
+def assert_same_runs(one: Path, other: Path, *, step: int, images: int) -> None:
     """And a kept step each, the same but for an optimiser that never moved: it has no velocity, or one of zeros."""
     a, b = load_checkpoint(one / "last.pt"), load_checkpoint(other / "last.pt")
-    assert (a["meta"]["step"], a["meta"]["images_seen"]) == (step, pictures)
+    assert (a["meta"]["step"], a["meta"]["images_seen"]) == (step, images)
     assert all(value.isfinite().all() for value in a["model"].values())
     assert_same(a, b)
-    for name in ("loss", "accuracy", "grad_norm", "lr", "lambda", "embedding_likeness", "embedding_norm_mean"):
+    for name in ("loss", "accuracy", "grad_norm", "lr", "lambda", "embedding_similarity", "embedding_norm_mean"):
         assert metrics_of(one, f"train/{name}") == metrics_of(other, f"train/{name}"), name
     assert metrics_of(one, "eval/mine/accuracy") == metrics_of(other, "eval/mine/accuracy")
     kept, others = ([load_checkpoint(path) for path in sorted(run.glob("nonfinite-*.pt"))] for run in (one, other))
@@ -107,7 +107,7 @@ def test_skipping_a_bad_step_gives_the_same_run_to_the_bit(config_file, deferrin
         deferring(on)
         runs.append(train_with(config_file, *COMMON, *OPTIMISERS[optimiser], before_step=poison(12)))
     batch = load_checkpoint(runs[0] / "last.pt")["meta"]["config"]["train"]["batch_size"]
-    assert_same_runs(*runs, step=20, pictures=21 * batch)
+    assert_same_runs(*runs, step=20, images=21 * batch)
     assert list(metrics_of(runs[1], "train/loss")) == [6, 12, 18]
 
 
@@ -117,7 +117,7 @@ def test_wherever_the_bad_steps_are(config_file, deferring, bad):
     for on in (False, True):
         deferring(on)
         runs.append(train_with(config_file, *COMMON, before_step=poison(*bad)))
-    assert_same_runs(*runs, step=20, pictures=(20 + len(bad)) * 8)
+    assert_same_runs(*runs, step=20, images=(20 + len(bad)) * 8)
 
 
 def test_a_bad_step_stops_the_run_with_the_same_words_and_the_same_file(config_file, deferring):

@@ -27,7 +27,7 @@ from sphereface.training.replicas import average_statistics, loss_scaler
 from sphereface.training.stopping import Interruption, StopRequest
 from sphereface.training.trainer import Trainer
 
-from ..pictures import make_pairs, make_training_set
+from ..images import make_pairs, make_training_set
 from .runs import CPU, TINY, load, metrics_of
 
 ROOT = Path(__file__).parents[2]
@@ -185,7 +185,7 @@ def test_any_number_of_processes_has_the_losses_of_one(results, case):
     assert len(metrics_of(one, "train/loss")) == STEPS
     for figure in ("train/loss", "train/grad_norm", "train/embedding_norm_mean", "train/target_angle_deg_mean"):
         close(metrics_of(several, figure), metrics_of(one, figure))
-    close(metrics_of(several, "train/embedding_likeness"), metrics_of(one, "train/embedding_likeness"))
+    close(metrics_of(several, "train/embedding_similarity"), metrics_of(one, "train/embedding_similarity"))
     assert metrics_of(several, "train/accuracy") == metrics_of(one, "train/accuracy")
     assert metrics_of(several, "eval/mine/accuracy") == metrics_of(one, "eval/mine/accuracy")
     a, b = results.state("one"), results.state(case)
@@ -212,7 +212,7 @@ def test_two_processes_learn_from_a_teacher_as_one_does(results, case):
 
 
 def test_with_batch_norm_two_processes_are_one_with_two_pieces(results):
-    """Each normalises by its own pictures, as each piece of a micro-batch does; its statistics are averaged."""
+    """Each normalises by its own images, as each piece of a micro-batch does; its statistics are averaged."""
     pieces, two = results.run("batch norm in pieces"), results.run("batch norm 2")
     close(metrics_of(two, "train/loss"), metrics_of(pieces, "train/loss"))
     a, b = results.state("batch norm in pieces")["model"], results.state("batch norm 2")["model"]
@@ -318,7 +318,7 @@ def test_logs_and_files_come_from_the_first_process_alone(results):
     ("case", "line"),
     [
         ("uneven", "train.batch_size: got 8 on 3 processes · allowed: a multiple of 3, for it is the batch of all"),
-        ("uneven pieces", "train.micro_batch: got 3 for the 4 pictures of each of 2 processes · allowed there: a div"),
+        ("uneven pieces", "train.micro_batch: got 3 for the 4 images of each of 2 processes · allowed there: a div"),
         ("refused", "error: data.train: only process 1 sees this"),
         ("not finite", "step 6: the loss is nan; the weights were not updated"),
     ],
@@ -350,7 +350,7 @@ def test_a_step_not_finite_is_kept_with_the_batch_of_all(results):
     state = load_checkpoint(kept)
     assert state["batch"]["images"].shape == (8, 32, 32, 3)
     assert state["head"]["weight"].shape == (5, 8)
-    assert "8 pictures, labels" in replay(kept, CPU)  # by one process
+    assert "8 images, labels" in replay(kept, CPU)  # by one process
     assert any(f"for a replay: --replay {kept}" in text for text in results.said("not finite"))  # whoever tells
 
 
@@ -384,9 +384,9 @@ def test_the_first_process_alone_keeps_a_step_that_is_not_finite(tmp_path):
 def test_one_process_needs_no_other():
     world = World()
     assert world.first
-    assert world.sums(1, 2.5) == [1, 2.5]
-    assert world.all_of("x") == ["x"]
-    assert world.from_first("x") == "x"
+    assert world.all_reduce_sum(1, 2.5) == [1, 2.5]
+    assert world.all_gather("x") == ["x"]
+    assert world.broadcast("x") == "x"
     assert world.reason(ValueError("why")) == "why"
     assert world.is_first_to_tell("why")
 

@@ -1,4 +1,4 @@
-"""The same run from every form of the same pictures."""
+"""The same run from every form of the same images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sphereface.training.trainer import Trainer
 
 from ..data.recs import insightface_records, write_rec
 from ..data.shards import face_lmdb, table_of, write_arrow, write_parquet, write_tar
-from ..pictures import make_training_set
+from ..images import make_training_set
 from .runs import TINY, metrics_of, train
 
 SETTINGS = {
@@ -32,31 +32,31 @@ SETTINGS = {
 
 @pytest.fixture(scope="module")
 def forms(tmp_path_factory) -> dict[str, dict[str, object]]:
-    """The section ``data`` for each form of 5 × 7 pictures."""
+    """The section ``data`` for each form of 5 × 7 images."""
     root = tmp_path_factory.mktemp("forms")
     folder = make_training_set(root / "folder", 5, 7, size=(32, 32))
-    pictures = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
-    lines = [f"{name} {int(name[2:4])}" for name in reversed(pictures)]
+    images = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
+    lines = [f"{name} {int(name[2:4])}" for name in reversed(images)]
     (root / "list.txt").write_text("\n".join(lines))
     with zipfile.ZipFile(root / "faces.zip", "w", zipfile.ZIP_DEFLATED) as file:
-        for name in reversed(pictures):
+        for name in reversed(images):
             file.write(folder / name, f"faces/{name}")
     with zipfile.ZipFile(root / "listed.zip", "w") as file:
-        for number, name in enumerate(pictures):  # whose names say nothing
+        for number, name in enumerate(images):  # whose names say nothing
             file.write(folder / name, f"{number:02d}.png")
-        file.writestr("list.txt", "".join(f"{n:02d}.png {name[2:4]}\n" for n, name in enumerate(pictures)))
+        file.writestr("list.txt", "".join(f"{n:02d}.png {name[2:4]}\n" for n, name in enumerate(images)))
     people = [[path.read_bytes() for path in sorted(person.iterdir())] for person in sorted(folder.iterdir())]
     write_rec(root / "hand" / "train.rec", insightface_records(people, arrays=True))
     assert pack_faces.main([str(folder), str(root / "packed" / "train.rec")]) == 0
-    more = shards_and_tables(root, [(name, (folder / name).read_bytes()) for name in pictures])
+    more = shards_and_tables(root, [(name, (folder / name).read_bytes()) for name in images])
     assert pack_faces.main([str(folder), str(root / "shards" / "f.tar"), "--shard-mb", "1"]) == 0
     parts = [root / "some", root / "others"]
     for part, names in zip(parts, (["id03", "id00", "id01"], ["id02", "id04", "id00"]), strict=True):
         part.mkdir()
         for name in names:
             (part / name).mkdir()
-    for name in pictures:  # of id00, one half here and one there
-        here = parts[0] if name[2:4] in ("01", "03") or name in pictures[:3] else parts[1]
+    for name in images:  # of id00, one half here and one there
+        here = parts[0] if name[2:4] in ("01", "03") or name in images[:3] else parts[1]
         (here / name).symlink_to(folder / name)
     return {
         "folder": {"train": str(folder)},
@@ -110,7 +110,7 @@ def losses(data: dict[str, object], steps: int, folder: Path) -> list[float]:
 
 
 @pytest.mark.parametrize("steps", [5, pytest.param(50, marks=pytest.mark.slow)])
-def test_every_form_of_the_same_pictures_gives_the_same_losses(forms, tmp_path, steps):
+def test_every_form_of_the_same_images_gives_the_same_losses(forms, tmp_path, steps):
     expected = losses(forms["folder"], steps, tmp_path)
     assert len(set(expected)) == steps
     for name, data in forms.items():

@@ -22,7 +22,7 @@ from sphereface.training.starting import start_from
 from sphereface.training.trainer import Trainer
 from sphereface.training.training_set import TrainingSet
 
-from ..pictures import make_training_set
+from ..images import make_training_set
 from .runs import CPU, load, metrics_of, train
 
 
@@ -340,7 +340,7 @@ def test_every_loss_trains_saves_and_resumes(config_file, name):
 
 
 @pytest.mark.parametrize(("here", "part"), [(None, 64), ("4", 16)])
-def test_processes_of_one_machine_share_the_memory_for_pictures(config_file, monkeypatch, here, part):
+def test_processes_of_one_machine_share_the_memory_for_images(config_file, monkeypatch, here, part):
     if here is not None:
         monkeypatch.setenv("LOCAL_WORLD_SIZE", here)
     source = TrainingSet(load(config_file, "data.keep_mb=64"), World()).source

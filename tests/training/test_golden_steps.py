@@ -17,7 +17,7 @@ from sphereface.models import BACKBONES, SphereNet
 from sphereface.training.optimizer import make_optimizer
 from sphereface.training.trainer import Trainer
 
-from ..pictures import make_training_set
+from ..images import make_training_set
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -77,7 +77,7 @@ def test_thirty_steps_equal_the_original_solver(run, tmp_path, monkeypatch):
         for name, parameter in parameters.items():
             parameter.copy_(torch.from_numpy(golden[f"init.{name}"]).reshape(parameter.shape))
     images, labels = torch.from_numpy(golden["input"]), torch.from_numpy(golden["label"])
-    monkeypatch.setattr(trainer.learner, "inputs", lambda *_: (images, labels))  # the golden input is no picture
+    monkeypatch.setattr(trainer.learner, "inputs", lambda *_: (images, labels))  # the golden input is no image
     embeddings = []
     trainer.learner.model.register_forward_hook(lambda _m, _i, out: (out.retain_grad(), embeddings.append(out))[1])
     batch = Batch(images, labels, torch.zeros(len(labels), dtype=torch.bool), [])

@@ -13,7 +13,7 @@ from sphereface.checkpoint import load_checkpoint
 from sphereface.evaluation import embed_files
 from sphereface.models import Resized, load_model
 
-from ..pictures import make_pairs, make_training_set
+from ..images import make_pairs, make_training_set
 from .runs import train
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "before_backbones"

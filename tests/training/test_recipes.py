@@ -13,7 +13,7 @@ from sphereface.losses.margins import MARGINS
 from sphereface.models import BACKBONES
 from sphereface.training.trainer import Trainer
 
-from ..pictures import make_training_set
+from ..images import make_training_set
 
 
 def make_teacher(faces: Path, path: Path) -> None:

@@ -240,9 +240,15 @@ def test_a_disk_too_full_to_open_events_stops_nothing(tmp_path, monkeypatch, cap
     assert caplog.text.count("could not be written") == 1
     assert OnFullDisk.opened == 3  # at first, at step 3 in vain, at step 4
     assert [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [1, 2, 3, 4]
-    events = EventAccumulator(str(tmp_path), purge_orphaned_data=False)  # files of one second are read in any order
-    while {event.step for event in events.Reload().Scalars("train/minutes")} != {1, 4}:
-        time.sleep(0.01)  # the thread of the writer that was given up writes what it has; the test's timeout ends this
+    # The abandoned writer's thread writes what it has later, and a reader that has passed its file never
+    # returns to it: each look needs a new reader. The test's timeout ends the loop.
+    while _steps_of_events(tmp_path) != {1, 4}:
+        time.sleep(0.01)
+
+
+def _steps_of_events(folder):
+    events = EventAccumulator(str(folder), purge_orphaned_data=False).Reload()
+    return {event.step for event in events.Scalars("train/minutes")}
 
 
 # ---------------------------------------------------------------- not finite

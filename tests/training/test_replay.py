@@ -43,7 +43,7 @@ def altered(path: Path, output: Path, change) -> Path:
 
 def test_a_kept_step_is_repeated(kept):
     report = replay(kept, CPU)
-    assert "8 pictures, labels" in report
+    assert "8 images, labels" in report
     assert "first layer not finite    none" in report
 
 

@@ -18,7 +18,7 @@ from sphereface.training.starting import start_from
 from sphereface.training.trainer import Trainer
 from sphereface.weights import DEFAULT
 
-from ..pictures import make_training_set
+from ..images import make_training_set
 from .runs import CPU, load, train
 
 

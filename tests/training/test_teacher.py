@@ -26,7 +26,7 @@ from sphereface.training.replay import replay
 from sphereface.training.trainer import Trainer
 
 from ..data.shards import write_tar
-from ..pictures import make_training_set
+from ..images import make_training_set
 from .runs import CPU, load, metrics_of, train
 
 T = 6
@@ -366,10 +366,10 @@ def test_processes_share_the_blocks_that_the_first_found_missing(config_file, mo
     """Another process may have marked a block before this one looks."""
 
     class Second(World):
-        def sums(self, *values):
+        def all_reduce_sum(self, *values):
             return list(values)
 
-        def from_first(self, value):
+        def broadcast(self, value):
             return np.arange(5)
 
     master = checkpoint_of(config_file)

@@ -25,7 +25,7 @@ from sphereface.training.run import run_training
 from sphereface.training.run_folder import RunFolder
 from sphereface.training.trainer import Trainer
 
-from ..pictures import make_pairs, make_training_set
+from ..images import make_pairs, make_training_set
 from .runs import CPU, load, metrics_of, train
 
 
@@ -151,7 +151,7 @@ def test_a_finished_run_goes_on_with_more_steps_and_other_settings(config_file, 
     assert {(group["weight_decay"], group["mu"]) for group in trainer.learner.optimizer.param_groups} == {(0.25, 0.5)}
 
 
-def test_another_batch_size_goes_on_at_the_next_picture(config_file):
+def test_another_batch_size_goes_on_at_the_next_image(config_file):
     run = train(config_file, "train.steps=5", "checkpoint.every_steps=5")
     trainer = Trainer(load(config_file, "train.batch_size=4"), CPU)
     trainer.restore(run / "last.pt")
@@ -198,20 +198,20 @@ def test_what_ends_a_run_is_written_down(config_file, tmp_path):
     assert "stopped at step" in (run / "train.log").read_text()
 
 
-def test_verification_pictures_of_another_size_end_the_run_at_its_start(config_file, tmp_path):
+def test_verification_images_of_another_size_end_the_run_at_its_start(config_file, tmp_path):
     pairs = make_pairs(tmp_path / "large", size=(48, 48))
     with pytest.raises(UserError, match=r"(?s)^eval.sets.mine: .*48×48 pixels .*--set eval.sets=\{\}"):
         Trainer(load(config_file, f"eval.sets.mine={pairs}"), CPU)
 
 
-def test_bad_pictures_are_replaced_in_a_whole_run_with_workers(config_file, tmp_path, caplog):
+def test_bad_images_are_replaced_in_a_whole_run_with_workers(config_file, tmp_path, caplog):
     data = make_training_set(tmp_path / "some-bad", 5, 7, size=(32, 32))
     (data / "id03" / "002.png").write_bytes(b"")
     overrides = (f"data.train={data}", "data.workers=1")
     run = train(config_file, *overrides, "data.max_bad_share=0.1")
-    assert len({m for m in caplog.messages if m.startswith("unusable picture")}) == 1
+    assert len({m for m in caplog.messages if m.startswith("unusable image")}) == 1
     assert "id03/002.png: the file is empty (0 bytes) (another one takes its place)" in caplog.text
-    assert "1 pictures were unusable" in caplog.text
+    assert "1 images were unusable" in caplog.text
     assert load_checkpoint(run / "last.pt")["meta"]["step"] == 12
     with pytest.raises(UserError, match="data.max_bad_share: 1 of"):
         train(config_file, *overrides, "data.max_bad_share=0.01")

@@ -2,8 +2,8 @@
 
     sphereface compare-runs runs/demo/20260101-120000 runs/demo/20260101-130000 --output curves.png
 
-The curves run over images seen, so that runs of different batch sizes or speeds compare. --learning draws the
-accuracies over minutes as well, runs of one name in one colour.
+The curves run over images seen, so that runs of different batch sizes or speeds compare. --learning
+draws the accuracies over minutes as well, runs of one name in one colour.
 """
 
 from __future__ import annotations

@@ -9,12 +9,13 @@
     sphereface search gallery.npz query.jpg --ckpt best.pt
     sphereface eval --embeddings crops.npz --lfw data/crops --pairs pairs.txt
 
-OUT.npz holds names (N,) relative to IMAGES, embeddings (N, D) float32 as the network gives them, mirror (N, D) for the
-mirror images, the folder, the checkpoint's SHA-256, and how images became crops. The command lists and leaves out
-images that it cannot use, and counts files that are no images. It says how many images have several faces: it takes one
-of these, or with --on-several all every one, named IMAGE#1, IMAGE#2, … from the left. For many photographs, align them
-once on all cores (sphereface align), then embed the crops with --aligned. Embeddings are biometric data of the people
-on the images.
+OUT.npz holds names (N,) relative to IMAGES, embeddings (N, D) float32 as the network gives them,
+mirror (N, D) for the mirror images, the folder, the checkpoint's SHA-256, and how images became
+crops. The command lists and leaves out images that it cannot use, and counts files that are no
+images. It says how many images have several faces: it takes one of these, or with --on-several all
+every one, named IMAGE#1, IMAGE#2, … from the left. For many photographs, align them once on all
+cores (sphereface align), then embed the crops with --aligned. Embeddings are biometric data of the
+people on the images.
 """
 
 from __future__ import annotations

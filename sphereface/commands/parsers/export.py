@@ -11,10 +11,11 @@
     sphereface export best.pt --format safetensors                   # the weights alone
     sphereface export best.pt --format checkpoint --dtype float16 --output mine.pt    # to pass on to others
 
-Normalisation is inside (not in safetensors, which hold no graph): feed pixels from 0 to 255. The batch size is free
-unless --batch fixes it. --format checkpoint writes the network alone, for the commands of this package: no head, no
-optimiser, no names of identities, no paths. The command runs every file and compares it with PyTorch. OUTPUT.md is its
-model card. docs/deploy.md lists the options that each runtime needs.
+Normalisation is inside (not in safetensors, which hold no graph): feed pixels from 0 to 255. The
+batch size is free unless --batch fixes it. --format checkpoint writes the network alone, for the
+commands of this package: no head, no optimiser, no names of identities, no paths. The command runs
+every file and compares it with PyTorch. OUTPUT.md is its model card. docs/deploy.md lists the
+options that each runtime needs.
 """
 
 from __future__ import annotations

@@ -6,9 +6,10 @@
     sphereface import backbone_70000.pth sfnet20.pt --publisher opensphere-deprecated --head head_70000.pth
     sphereface import sphereface_model.caffemodel sphereface-caffe.pt
 
-The publisher is recognised by the contents of FILE: Caffe and PyTorch SphereFace, arcface_torch, AdaFace, CVLface,
-MagFace, OpenSphere, yakhyo/face-recognition. The channel order and scale that the network reads are kept in the
-checkpoint, and every command uses them. No code in FILE is run. docs/pretrained.md lists the published files.
+The publisher is recognised by the contents of FILE: Caffe and PyTorch SphereFace, arcface_torch,
+AdaFace, CVLface, MagFace, OpenSphere, yakhyo/face-recognition. The channel order and scale that the
+network reads are kept in the checkpoint, and every command uses them. No code in FILE is run.
+docs/pretrained.md lists the published files.
 """
 
 from __future__ import annotations

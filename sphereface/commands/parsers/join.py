@@ -1,11 +1,14 @@
-"""Join networks that were trained apart to one checkpoint: their embeddings side by side, the mean of their cosines.
+"""Join networks that were trained apart to one checkpoint: their embeddings side by side, the mean
+of their cosines.
 
     sphereface join runs/a/<time>/last.pt runs/b/<time>/last.pt --output joined.pt
     sphereface eval --ckpt joined.pt
 
-What model.networks does with networks that one command trains one after another, this does with any of one
-architecture: trained at once on several machines, from other seeds, with other settings. A joined checkpoint brings
-each of its networks. Ten networks of a configuration, five on each of two machines, each network of its own seed:
+What model.networks does with networks that one command trains one after another, this does with any
+of one
+architecture: trained at once on several machines, from other seeds, with other settings. A joined
+checkpoint brings each of its networks. Ten networks of a configuration, five on each of two
+machines, each network of its own seed:
 
     sphereface train --config faces-long.yaml --set model.networks=5 --set seed=0     # on one
     sphereface train --config faces-long.yaml --set model.networks=5 --set seed=1     # on the other

@@ -4,10 +4,11 @@ r"""Make a verification set of own images, and tell training whom to leave out.
     sphereface train --config faces-60min --set data.train=data/faces \
         --set data.exclude_file=data/faces-verify/people.txt --set eval.sets.own=data/faces-verify
 
-SRC is whatever data.train may be: a folder of identities, a list, a zip, a .rec, a tar. The command chooses some of
-its people and copies all images of these to DST/<Name>/<Name>_0001.jpg …, as LFW is laid out. DST/pairs.txt has ten
-folds, as many pairs of one person as of two, nobody in two folds. DST/people.txt lists the people for
-data.exclude_file, so that training and verification share nobody. The same seed makes the same set.
+SRC is whatever data.train may be: a folder of identities, a list, a zip, a .rec, a tar. The command
+chooses some of its people and copies all images of these to DST/<Name>/<Name>_0001.jpg …, as LFW is
+laid out. DST/pairs.txt has ten folds, as many pairs of one person as of two, nobody in two folds.
+DST/people.txt lists the people for data.exclude_file, so that training and verification share
+nobody. The same seed makes the same set.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
-"""Pack a training set into one RecordIO file, as mxnet and InsightFace write it (DST.rec, DST.idx, property), or into
-tar files, as WebDataset reads them (DST.tar, or DST-00000-of-00010.tar, ...).
+"""Pack a training set into one RecordIO file, as mxnet and InsightFace write it (DST.rec, DST.idx,
+property), or into tar files, as WebDataset reads them (DST.tar, or DST-00000-of-00010.tar, ...).
 
     sphereface pack data/CASIA-WebFace-112x96 data/casia/train.rec
     sphereface pack data/CASIA-WebFace-112x96 data/shards/casia.tar --shard-mb 1024
 
-SRC is whatever data.train may be: a folder of identities, a list file, a zip, a .rec, tar, Parquet, Arrow or LMDB
-files. Images are kept byte for byte, unless --quality or --size asks for new JPEGs. A .rec that is kept as it is, is
-copied record by record; one without .idx gets its .idx that way. Whatever interrupts a pack, it leaves the whole set or
-none. The report of sphereface align, which tells training how the crops were aligned, is copied beside it, but not
-with --size.
+SRC is whatever data.train may be: a folder of identities, a list file, a zip, a .rec, tar, Parquet,
+Arrow or LMDB files. Images are kept byte for byte, unless --quality or --size asks for new JPEGs. A
+.rec that is kept as it is, is copied record by record; one without .idx gets its .idx that way.
+Whatever interrupts a pack, it leaves the whole set or none. The report of sphereface align, which
+tells training how the crops were aligned, is copied beside it, but not with --size.
 """
 
 from __future__ import annotations

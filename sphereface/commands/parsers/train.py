@@ -1,11 +1,13 @@
 """Train a face-recognition network.
 
 Examples:
-  sphereface train --config sphere20.yaml                       the paper's recipe, from data/CASIA-WebFace-112x96
-  sphereface train --config sphere20.yaml --dry-run             check data, sizes and memory, then exit
-  sphereface train --config faces-60min.yaml --set data.train=my/crops          few pictures, an hour on two cores
-  sphereface train --config sphere20.yaml --resume auto         go on with the newest unfinished run of this config
-  torchrun --nproc-per-node gpu train.py --config sphere20.yaml      on all GPUs of this machine (docs/distributed.md)
+  sphereface train --config sphere20.yaml                       the paper's recipe, from
+  data/CASIA-WebFace-112x96 sphereface train --config sphere20.yaml --dry-run             check
+  data, sizes and memory, then exit sphereface train --config faces-60min.yaml --set
+  data.train=my/crops          few images, an hour on two cores sphereface train --config
+  sphere20.yaml --resume auto         go on with the newest unfinished run of this config torchrun
+  --nproc-per-node gpu train.py --config sphere20.yaml      on all GPUs of this machine
+  (docs/distributed.md)
 
 The run is written to runs/<name>/<time>/; watch it with: tensorboard --logdir runs
 """

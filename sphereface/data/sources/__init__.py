@@ -1,21 +1,21 @@
 """Where training crops come from: index → (encoded bytes, label). Nothing here decodes or shuffles.
 
-==================================  ==================================================================================
-``data.train``                      what it is
-==================================  ==================================================================================
-a folder                            one folder an identity (:class:`FolderSource`)
-a folder with ``train.rec`` in it   RecordIO (:class:`RecordSource`)
-``….rec``                           the same
-``….txt``, ``….lst``                a list: ``path label`` a line, or InsightFace's or im2rec's (:class:`ListSource`)
-``….zip``                           a zip of folders, or of pictures and a list (:class:`ZipSource`)
-``….tar``                           images with ``.cls``, ``.json`` or ``.txt``, or in folders (:class:`TarSource`)
-``….parquet``                       a table of images and labels (:class:`ParquetSource`)
-``….arrow``                         the same, as ``save_to_disk`` writes it (:class:`ArrowSource`)
-``….lmdb``, ``data.mdb``            LMDB of ``[image, label]`` (:class:`LmdbSource`)
-a folder of ``.tar`` …              all of them: ``.tar``, ``.parquet``, ``.arrow``; or the folder of ``data.mdb``
-``x-{000..099}.tar``                the same, named by a pattern
-a list of these                     all of them as one set (:class:`JoinedSource`)
-==================================  ==================================================================================
+==================================
+================================================================================== ``data.train``
+what it is ==================================
+================================================================================== a folder
+one folder an identity (:class:`FolderSource`) a folder with ``train.rec`` in it   RecordIO
+(:class:`RecordSource`) ``….rec``                           the same ``….txt``, ``….lst``
+a list: ``path label`` a line, or InsightFace's or im2rec's (:class:`ListSource`) ``….zip``
+a zip of folders, or of images and a list (:class:`ZipSource`) ``….tar``
+images with ``.cls``, ``.json`` or ``.txt``, or in folders (:class:`TarSource`) ``….parquet``
+a table of images and labels (:class:`ParquetSource`) ``….arrow``                         the same,
+as ``save_to_disk`` writes it (:class:`ArrowSource`) ``….lmdb``, ``data.mdb``            LMDB of
+``[image, label]`` (:class:`LmdbSource`) a folder of ``.tar`` …              all of them: ``.tar``,
+``.parquet``, ``.arrow``; or the folder of ``data.mdb`` ``x-{000..099}.tar``                the
+same, named by a pattern a list of these                     all of them as one set
+(:class:`JoinedSource`) ==================================
+==================================================================================
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from .listing import ListSource
 from .lmdb import LmdbSource
 from .parquet import ParquetSource
 from .records import RecordSource
-from .selection import SelectedSource, check_names, read_names, shared_names, with_pictures, without
+from .selection import SelectedSource, check_names, read_names, shared_names, with_images, without
 from .shards import is_pattern
 from .spans import SpanSource
 from .tar import TarSource
@@ -93,7 +93,7 @@ def open_source(
         merge: of several sources, take identities of the same name for one.
         exclude: identities to leave out, by the names they have in their own source.
         exclude_file: a file of more of them, such as LFW's ``people.txt``.
-        min_images: identities with fewer pictures, all sources together, are left out.
+        min_images: identities with fewer images, all sources together, are left out.
         least: identities that have to be left: 2, or 1 where labels are not used.
 
     Raises:
@@ -109,14 +109,14 @@ def open_source(
         log.warning("data.merge: changes nothing, since data.train has one source")
     sources = _exclude(sources, {nfc(name) for name in exclude}, exclude_file)
     source = sources[0] if len(sources) == 1 else JoinedSource(sources, _tags(paths), merge=merge)
-    left = with_pictures(source, min_images)
+    left = with_images(source, min_images)
     if left is not source:
         log.info("data: min_images %d: %s", min_images, _dropped([source], [left]))
     if len(left.class_names) < least:
         raise UserError(
             f"data.train: {', '.join(map(str, paths))}: got {len(left.class_names)} identities with {min_images} or "
-            f"more pictures, of {len(source.class_names)} in all · allowed: two or more · a folder of identities "
-            "has a folder for each, root/<identity>/<picture>"
+            f"more images, of {len(source.class_names)} in all · allowed: two or more · a folder of identities "
+            "has a folder for each, root/<identity>/<image>"
         )
     return left
 
@@ -142,7 +142,7 @@ def _open(path: Path, root: Path | str | None, key: str) -> Source:
     if kind == "folder":
         return _folder_form(path)(path)
     if path.suffix == ".rec" and kind == "nothing" and path.with_suffix(".idx").exists():
-        raise UserError(f"{key}: {path}: only its .idx is there · allowed: the .rec, with the pictures, beside it")
+        raise UserError(f"{key}: {path}: only its .idx is there · allowed: the .rec, with the images, beside it")
     if kind == "nothing" and not (is_pattern(path) and suffix in _SHARDS):
         raise UserError(f"{key}: got {str(path)!r} (nothing there) · allowed: {_ALLOWED} · see data/README.md")
     if kind in ("file", "nothing") and suffix in _FILES:
@@ -192,7 +192,8 @@ def _check_root(root: Path | str | None, sources: Sequence[Source], key: str) ->
 
 
 def _check_apart(paths: Sequence[Path], sources: Sequence[Source]) -> None:
-    """See that no two paths lead to the same images: each would count twice, or be of two identities.
+    """See that no two paths lead to the same images: each would count twice, or be of two
+    identities.
 
     Copies of a set elsewhere, in whatever form, are a warning.
 
@@ -225,7 +226,9 @@ def _check_apart(paths: Sequence[Path], sources: Sequence[Source]) -> None:
 
 
 def _real_files(source: Source) -> set[str]:
-    """Return the files of a set of shards, which two patterns, or a folder and a file in it, may have in common."""
+    """Return the files of a set of shards, which two patterns, or a folder and a file in it, may
+    have in common.
+    """
     files = source.files if isinstance(source, (SpanSource, ParquetSource)) else []
     return set(map(os.path.realpath, files))
 
@@ -234,8 +237,8 @@ def _exclude(sources: list[Source], names: set[str], file: Path | str | None) ->
     """The sources less the identities of these names and of those in a file.
 
     Raises:
-        UserError: nobody in the file is in data.train, a name differs from one there in blanks or upper case alone, or
-            a line may be a name or a count.
+        UserError: nobody in the file is in data.train, a name differs from one there in blanks or
+            upper case alone, or a line may be a name or a count.
     """
     listed, counts = ([], []) if file is None else read_names(file)
     if not names and not listed:
@@ -259,12 +262,14 @@ def _exclude(sources: list[Source], names: set[str], file: Path | str | None) ->
 
 def _dropped(before: Sequence[Source], after: Sequence[Source]) -> str:
     classes = sum(len(b.class_names) - len(a.class_names) for b, a in zip(before, after, strict=True))
-    pictures = sum(len(b) - len(a) for b, a in zip(before, after, strict=True))
-    return f"{classes:,} identities with {pictures:,} pictures left out"
+    images = sum(len(b) - len(a) for b, a in zip(before, after, strict=True))
+    return f"{classes:,} identities with {images:,} images left out"
 
 
 def _tags(paths: Sequence[Path]) -> list[str]:
-    """A name for each source, no two alike: that of its file or folder, numbered where two are alike."""
+    """A name for each source, no two alike: that of its file or folder, numbered where two are
+    alike.
+    """
     names = [path.stem if path.suffix and not path.is_dir() else path.name for path in map(Path.absolute, paths)]
     mark = "#"
     while not {f"{name}{mark}{i}" for i, name in enumerate(names, 1)}.isdisjoint(names):

@@ -19,16 +19,21 @@ _FILE_MAGIC, _STREAM_END = b"ARROW1", b"\xff\xff\xff\xff\0\0\0\0"
 
 
 class ArrowSource(SpanSource):
-    """The images of a data set that ``datasets`` saved, in the Arrow files themselves (extra ``parquet``).
+    """The images of a data set that ``datasets`` saved, in the Arrow files themselves (extra
+    ``parquet``).
 
-    Identities are those of the label's names, sorted; without names the labels in their order, gaps closed. Reading
-    needs no pyarrow: opening notes where each image lies. Memory: 16 bytes an image, its path, about 300 while opening.
+    Identities are those of the label's names, sorted; without names the labels in their order, gaps
+    closed. Reading
+    needs no pyarrow: opening notes where each image lies. Memory: 16 bytes an image, its path,
+    about 300 while opening.
 
     Args:
-        path: a folder of ``save_to_disk``, or an ``.arrow`` file; files called ``cache-…`` are passed over.
+        path: a folder of ``save_to_disk``, or an ``.arrow`` file; files called ``cache-…`` are
+            passed over.
 
     Raises:
-        UserError: a file is missing, truncated, damaged or compressed, has no such columns, or rows without an image.
+        UserError: a file is missing, truncated, damaged or compressed, has no such columns, or rows
+            without an image.
     """
 
     def __init__(self, path: Path | str) -> None:

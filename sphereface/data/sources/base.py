@@ -1,4 +1,4 @@
-"""What every source of pictures offers, and what those that name their pictures by paths share."""
+"""What every source of images offers, and what those that name their images by paths share."""
 
 from __future__ import annotations
 
@@ -20,16 +20,18 @@ log = logging.getLogger(__name__)
 
 
 class Source(Protocol):
-    """A set of labelled pictures with random access, grouped by identity: labels never fall from one to the next.
+    """A set of labelled images with random access, grouped by identity: labels never fall from one
+    to the next.
 
     A source can be pickled and used in any number of processes: nothing open travels along.
 
     Attributes:
-        labels: (N,) in [0, C), the class of each picture, without gaps, kept by identity.
+        labels: (N,) in [0, C), the class of each image, without gaps, kept by identity.
         class_names: the C identities; label = position.
-        named: whether those are names, of some at least; False where the data know identities by number alone.
-        mapped: whether all pictures are in memory, or in files mapped into it, so that reading one is a copy; False
-            where a file has to be opened for some.
+        named: whether those are names, of some at least; False where the data know identities by
+            number alone.
+        mapped: whether all images are in memory, or in files mapped into it, so that reading one is
+            a copy; False where a file has to be opened for some.
     """
 
     named: bool
@@ -46,11 +48,11 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def read(self, index: int) -> bytes:
-        """The encoded picture. Raises OSError where it cannot be read."""
+        """The encoded image. Raises OSError where it cannot be read."""
         ...
 
     def name(self, index: int) -> str:
-        """What to call this picture in a message: its path."""
+        """What to call this image in a message: its path."""
         ...
 
 
@@ -62,7 +64,8 @@ _LONGEST = 2**29  # bytes of an image's file: no camera's is as long, and a devi
 class TextTable:
     """Texts in one block of memory: for each its UTF-8 bytes and 4 more (8 in a table above 4 GiB).
 
-    A list of as many ``str`` would take about 60 more for each, and copy itself page by page into every forked worker.
+    A list of as many ``str`` would take about 60 more for each, and copy itself page by page into
+    every forked worker.
     """
 
     def __init__(self, texts: Iterable[str]) -> None:
@@ -112,7 +115,9 @@ def smallest_index(indices: npt.NDArray[np.int64]) -> npt.NDArray[np.unsignedint
 
 
 def read_file(path: str) -> bytes:
-    """The bytes of a file, by system calls alone: for the few kB of a crop a quarter of the time of ``Path``'s way."""
+    """The bytes of a file, by system calls alone: for the few kB of a crop a quarter of the time of
+    ``Path``'s way.
+    """
     descriptor = os.open(path, _READ)
     try:
         data = os.read(descriptor, _CHUNK)

@@ -1,4 +1,6 @@
-"""The columns of a table of images, as Hugging Face's ``datasets`` writes them: an image and a label a row."""
+"""The columns of a table of images, as Hugging Face's ``datasets`` writes them: an image and a
+label a row.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,8 @@ def pyarrow(module: str = "pyarrow") -> Any:
 
 
 def find_columns(schema: Any, place: str) -> Columns:
-    """Find the image and the label of a table by its types, Hugging Face's features, and the columns' names.
+    """Find the image and the label of a table by its types, Hugging Face's features, and the
+    columns' names.
 
     Args:
         schema: a ``pyarrow.Schema``.
@@ -85,7 +88,8 @@ def find_columns(schema: Any, place: str) -> Columns:
 
 
 def grouped_rows(paths: Sequence[str | None], labels: Sequence[Any], columns: Columns, place: str) -> Grouped:
-    """Group rows by identity; those of an identity are in the order of their paths, without paths in that of the rows.
+    """Group rows by identity; those of an identity are in the order of their paths, without paths
+    in that of the rows.
 
     Args:
         paths: of the images; None: unknown.
@@ -135,7 +139,9 @@ def _checked_names(names: Any, place: str) -> list[str] | None:
 
 
 def _features(schema: Any) -> dict[str, Any]:
-    """What ``datasets`` says of the columns; nothing where that is no such JSON, since types and names may do."""
+    """What ``datasets`` says of the columns; nothing where that is no such JSON, since types and
+    names may do.
+    """
     try:
         features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
     except (ValueError, LookupError, TypeError, RecursionError):

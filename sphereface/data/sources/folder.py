@@ -18,11 +18,14 @@ log = logging.getLogger(__name__)
 
 
 class FolderSource:
-    """``root/<identity>/…/<image>``: one folder an identity, classes and their images sorted by name.
+    """``root/<identity>/…/<image>``: one folder an identity, classes and their images sorted by
+    name.
 
-    The first folder is the identity. Every image below it, at any depth, is of that identity. Names are compared in
-    Unicode's composed form, so folders that differ in that form alone are one identity. What is not read, and why, is
-    logged: see :mod:`sphereface.data.walking`. Memory: the path below the root and 8 bytes an image.
+    The first folder is the identity. Every image below it, at any depth, is of that identity. Names
+    are compared in Unicode's composed form, so folders that differ in that form alone are one
+    identity. What is not read, and why, is
+    logged: see :mod:`sphereface.data.walking`. Memory: the path below the root and 8 bytes an
+    image.
 
     Args:
         root: the folder of identities.
@@ -61,10 +64,11 @@ class FolderSource:
 
 
 def first_folders(names: Sequence[str]) -> tuple[list[str], int]:
-    """The identity of each image by its path: the first folder below the one that all identities' folders share.
+    """The identity of each image by its path: the first folder below the one that all identities'
+    folders share.
 
-    A folder that has only folders of other images below it is no identity's. An image that lies in it, or above, is
-    nobody's: its identity is ``""``.
+    A folder that has only folders of other images below it is no identity's. An image that lies in
+    it, or above, is nobody's: its identity is ``""``.
 
     Args:
         names: paths with forward slashes, in normal form.

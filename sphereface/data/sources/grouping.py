@@ -45,7 +45,8 @@ def by_folder(names: Sequence[str]) -> tuple[Grouped, list[str], int]:
         names: with forward slashes, in normal form.
 
     Returns:
-        The images that lie in a folder; the names of the others, sorted; how many lie deeper than in the first folder.
+        The images that lie in a folder; the names of the others, sorted; how many lie deeper than
+        in the first folder.
     """
     identities, num_deeper = first_folders(names)
     loose = sorted(name for name, identity in zip(names, identities, strict=True) if not identity)
@@ -56,7 +57,8 @@ def by_folder(names: Sequence[str]) -> tuple[Grouped, list[str], int]:
 def by_label(names: Sequence[str], labels: Sequence[Label | None], place: str, what: str) -> Grouped:
     """Group images by label: numbers in their order, names sorted.
 
-    Where each number has a folder of its own, in the names of the images, that folder's name is the identity's.
+    Where each number has a folder of its own, in the names of the images, that folder's name is the
+    identity's.
 
     Args:
         names: of the images.

@@ -19,8 +19,9 @@ _COMPARED = 8  # identities
 class JoinedSource:
     """Several sources as one training set.
 
-    Kept apart, identities are those of the first source, then those of the second …, called ``<tag>/<name>``. Merged,
-    those of one name are one identity, and classes are sorted by name. Memory: 8 bytes an identity, merged 24 more.
+    Kept apart, identities are those of the first source, then those of the second …, called
+    ``<tag>/<name>``. Merged, those of one name are one identity, and classes are sorted by name.
+    Memory: 8 bytes an identity, merged 24 more.
 
     Args:
         sources: two or more.
@@ -80,9 +81,11 @@ class JoinedSource:
 
 
 def num_copied(one: Source, other: Source) -> int:
-    """Return how many identities of two sources were compared, if the first image is the same in all; else 0.
+    """Return how many identities of two sources were compared, if the first image is the same in
+    all; else 0.
 
-    Identities are compared by name; where a source knows numbers alone, by place, if there are equally many.
+    Identities are compared by name; where a source knows numbers alone, by place, if there are
+    equally many.
     """
     if one.named and other.named:
         place = {name: row for row, name in enumerate(other.class_names)}

@@ -1,14 +1,16 @@
 """A text file with a line for each image: its path, and the label of its identity.
 
-==============================================  ==============================================================
-a line                                          who writes it so
-==============================================  ==============================================================
-``path label``                                  the original's ``CASIA-WebFace-112X96.txt``; paths may hold spaces
-``1 <tab> path <tab> label``                    InsightFace's ``train.lst``; 1 says that the image is aligned
-``number <tab> label <tab> path``               MXNet's ``im2rec``; it writes labels as ``3.000000``
-==============================================  ==============================================================
+==============================================
+============================================================== a line
+who writes it so ==============================================
+============================================================== ``path label``
+the original's ``CASIA-WebFace-112X96.txt``; paths may hold spaces ``1 <tab> path <tab> label``
+InsightFace's ``train.lst``; 1 says that the image is aligned ``number <tab> label <tab> path``
+MXNet's ``im2rec``; it writes labels as ``3.000000`` ==============================================
+==============================================================
 
-The first line shows which form a list has, whatever its suffix; all lines have one form. Labels are whole numbers.
+The first line shows which form a list has, whatever its suffix; all lines have one form. Labels are
+whole numbers.
 """
 
 from __future__ import annotations
@@ -47,8 +49,8 @@ _Parser = Callable[[str], _Row | None]
 class ListSource:
     """Images that a list file names, as the original's ``CASIA-WebFace-112X96.txt`` does.
 
-    Classes are in the order of the labels, gaps closed; their images are sorted by path. Where each label has a folder
-    of its own, that folder's name is the identity's; else the label is.
+    Classes are in the order of the labels, gaps closed; their images are sorted by path. Where each
+    label has a folder of its own, that folder's name is the identity's; else the label is.
     Memory: the path and 8 bytes an image, about 300 while reading.
 
     Args:
@@ -97,7 +99,8 @@ class Listing:
 
     Args:
         text, name: as for :func:`parse_list`, with its errors.
-        root: the folder that the paths are relative to, with a slash at its end: an absolute path may begin with it.
+        root: the folder that the paths are relative to, with a slash at its end: an absolute path
+            may begin with it.
 
     Attributes:
         paths, labels, class_names, named: as a source has them.
@@ -142,7 +145,8 @@ def parse_list(text: bytes, name: str) -> tuple[list[str], npt.NDArray[np.int64]
         name: what to call it in a message.
 
     Raises:
-        UserError: it is no text, a line has another form or no whole label of 0 or more, or there is no line.
+        UserError: it is no text, a line has another form or no whole label of 0 or more, or there
+            is no line.
     """
     paths: list[str] = []
     labels: list[int] = []
@@ -168,7 +172,9 @@ def parse_list(text: bytes, name: str) -> tuple[list[str], npt.NDArray[np.int64]
 
 
 def whole_number(text: str) -> int | None:
-    """Return the label that a text is: a whole number from 0 to :data:`MOST_LABEL`; None where it is none."""
+    """Return the label that a text is: a whole number from 0 to :data:`MOST_LABEL`; None where it
+    is none.
+    """
     whole = _WHOLE.fullmatch(text)
     return int(whole[1]) if whole is not None and int(whole[1]) <= MOST_LABEL else None
 

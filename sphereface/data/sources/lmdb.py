@@ -1,9 +1,9 @@
 """LMDB as Vec2Face, HSFace and the trainers of their authors ship face sets.
 
 The writer is ``imagelist2lmdb.py`` of github.com/vitoralbiero/face_analysis_pytorch and of
-github.com/HaiyuWu/SOTA-Face-Recognition-Train-and-Test: the keys ``0``, ``1``, …, each with the MessagePack of
-``[encoded image, label]``, and ``__len__``, ``__keys__`` and ``__classnum__``. Other layouts (pickles, Caffe's datum)
-are refused.
+github.com/HaiyuWu/SOTA-Face-Recognition-Train-and-Test: the keys ``0``, ``1``, …, each with the
+MessagePack of ``[encoded image, label]``, and ``__len__``, ``__keys__`` and ``__classnum__``. Other
+layouts (pickles, Caffe's datum) are refused.
 """
 
 from __future__ import annotations
@@ -24,17 +24,19 @@ _KEPT_FOR_ITSELF = b"__"
 
 
 class LmdbSource(SpanSource):
-    """The images of an LMDB file of ``[encoded image, label]``; neither lmdb nor msgpack has to be installed.
+    """The images of an LMDB file of ``[encoded image, label]``; neither lmdb nor msgpack has to be
+    installed.
 
-    Classes are in the order of the labels, gaps closed; images in the order of their keys, those of numbers by number.
+    Classes are in the order of the labels, gaps closed; images in the order of their keys, those of
+    numbers by number.
     Opening looks at every entry. Memory: the key and 16 bytes an image, about 300 while opening.
 
     Args:
         path: a folder with ``data.mdb``, or the file itself.
 
     Raises:
-        UserError: no LMDB file, a truncated or damaged one, one of another layout, or with another number of images
-            than it says; no images.
+        UserError: no LMDB file, a truncated or damaged one, one of another layout, or with another
+            number of images than it says; no images.
     """
 
     def __init__(self, path: Path | str) -> None:

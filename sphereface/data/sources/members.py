@@ -12,7 +12,8 @@ _DRIVE = re.compile(r"[A-Za-z]:")
 
 
 def member_name(name: str, archive: Path) -> str:
-    """Return a member's name in normal form; empty for a folder and for what systems put beside images.
+    """Return a member's name in normal form; empty for a folder and for what systems put beside
+    images.
 
     Args:
         name: as the archive has it.

@@ -1,4 +1,6 @@
-"""Parquet files of Hugging Face: ``push_to_hub``, ``to_parquet``, or any table with an image and a label a row."""
+"""Parquet files of Hugging Face: ``push_to_hub``, ``to_parquet``, or any table with an image and a
+label a row.
+"""
 
 from __future__ import annotations
 
@@ -34,17 +36,19 @@ _BETWEEN, _MOST_SKIPPED = 2**16, 2**20  # bytes between images that are found: h
 class ParquetSource:
     """The images of one or several Parquet files (extra ``parquet``).
 
-    Identities are those of the label's names, sorted; without names the labels in their order, gaps closed. Opening
-    reads labels and paths. The first image of a row group that is read has the whole group read. The process then notes
-    where those images lie that are not compressed, as ``datasets`` writes them, and reads them through a map. Of the
+    Identities are those of the label's names, sorted; without names the labels in their order, gaps
+    closed. Opening reads labels and paths. The first image of a row group that is read has the
+    whole group read. The process then notes where those images lie that are not compressed, as
+    ``datasets`` writes them, and reads them through a map. Of the
     others it keeps up to 64 MiB. Memory: 20 bytes an image beside those.
 
     Args:
-        path: a ``.parquet``, a folder of them, or a pattern such as ``train-{00000..00009}-of-00010.parquet``.
+        path: a ``.parquet``, a folder of them, or a pattern such as
+            ``train-{00000..00009}-of-00010.parquet``.
 
     Raises:
-        UserError: pyarrow or a file is missing, a file is truncated or damaged, has no such columns, row groups that
-            are too large, or rows without an image; no images.
+        UserError: pyarrow or a file is missing, a file is truncated or damaged, has no such
+            columns, row groups that are too large, or rows without an image; no images.
     """
 
     mapped = False
@@ -87,7 +91,9 @@ class ParquetSource:
 
 
 class _Table:
-    """One file: its labels, its paths, the rows of its row groups, and the bytes of the largest that is compressed."""
+    """One file: its labels, its paths, the rows of its row groups, and the bytes of the largest
+    that is compressed.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -110,7 +116,9 @@ class _Table:
 
 
 def _checked_groups(metadata: Any, columns: Columns, path: Path) -> tuple[list[int], int]:
-    """Return the rows of each row group, and the bytes of the largest one whose images are compressed."""
+    """Return the rows of each row group, and the bytes of the largest one whose images are
+    compressed.
+    """
     missing, largest, counts = 0, 0, []
     for number in range(metadata.num_row_groups):
         group = metadata.row_group(number)
@@ -134,7 +142,9 @@ def _checked_groups(metadata: Any, columns: Columns, path: Path) -> tuple[list[i
 
 
 class _Groups:
-    """The row groups of all files: where images lie as far as that is known, and those groups that were used last."""
+    """The row groups of all files: where images lie as far as that is known, and those groups that
+    were used last.
+    """
 
     def __init__(self, files: MappedFiles, tables: list[_Table], column: str) -> None:
         self._files, self._column = files, column
@@ -147,7 +157,9 @@ class _Groups:
         self._forget()
 
     def _forget(self) -> None:
-        """Begin without open files: those of pyarrow, and a lock, are of the process that made them."""
+        """Begin without open files: those of pyarrow, and a lock, are of the process that made
+        them.
+        """
         self._open: OrderedDict[int, Any] = OrderedDict()
         self._kept: OrderedDict[int, dict[int, bytes | None]] = OrderedDict()
         self._lock = threading.Lock()
@@ -220,7 +232,8 @@ class _Groups:
 
 
 class _Finder:
-    """Looks for images in the bytes of their column, where most lie one after another unless they were compressed.
+    """Looks for images in the bytes of their column, where most lie one after another unless they
+    were compressed.
 
     Args:
         view: the file.

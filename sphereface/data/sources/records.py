@@ -16,7 +16,7 @@ from ..index_file import Arrays, Index, Stamp, indexed
 from ..mapped import MappedFile
 from ..record_index import check_end, check_no_gaps, find_records, read_index, rising
 from ..record_labels import Records
-from ..recordio import read_content, read_heads, read_picture
+from ..recordio import read_content, read_heads, read_image
 from ..text_files import read_text_lines
 from ..walking import nfc
 from .base import grouped, say_gaps, smallest_index
@@ -32,25 +32,28 @@ _FORM = 1  # of the arrays of an index
 class RecordSource:
     """A ``.rec`` with its ``.idx``, in either of two forms.
 
-    With InsightFace's header record (key 0: several labels (a, b), no picture) pictures are the keys 1 … a − 1, and
-    keys a … b − 1 are identity records: no picture, labels (first, end) = the keys of one identity. Without it every
-    key is a picture. A picture's class is its label, or the first of several.
+    With InsightFace's header record (key 0: several labels (a, b), no image) images are the keys 1
+    … a − 1, and keys a … b − 1 are identity records: no image, labels (first, end) = the keys of
+    one identity. Without it every key is an image. An image's class is its label, or the first of
+    several.
 
-    Classes are in the order of the labels, gaps closed, their pictures in the order of the keys: that of the folder
-    that was packed. Identities are called by their label, unless ``<name>.identities.txt``, which
-    ``scripts/pack_faces.py`` writes beside the ``.rec``, has a name on line label + 1.
+    Classes are in the order of the labels, gaps closed, their images in the order of the keys: that
+    of the folder that was packed. Identities are called by their label, unless
+    ``<name>.identities.txt``, which ``scripts/pack_faces.py`` writes beside the ``.rec``, has a
+    name on line label + 1.
 
-    The first opening reads the ``.idx`` and the heads of the identity records; where there are none, those of all
-    records; and without ``.idx`` it walks through the file. What it finds is kept in an index beside the ``.rec``
-    (:mod:`sphereface.data.index_file`), which later openings and all processes map. Memory: 16 bytes an identity; of a
-    ``.rec`` of less than 64 MiB, which has no index, 12 more an image. The label of each record is compared when it is
-    read.
+    The first opening reads the ``.idx`` and the heads of the identity records; where there are
+    none, those of all records; and without ``.idx`` it walks through the file. What it finds is
+    kept in an index beside the ``.rec`` (:mod:`sphereface.data.index_file`), which later openings
+    and all processes map. Memory: 16 bytes an identity; of a ``.rec`` of less than 64 MiB, which
+    has no index, 12 more an image. The label of each record is compared when it is read.
 
     Args:
         path: the ``.rec``, or a folder with a ``train.rec``.
 
     Raises:
-        UserError: a file is missing, truncated or damaged, or a label is no whole number of 0 or more.
+        UserError: a file is missing, truncated or damaged, or a label is no whole number of 0 or
+            more.
     """
 
     mapped = True
@@ -70,9 +73,11 @@ class RecordSource:
         return len(self.labels)
 
     def read(self, index: int) -> bytes:
-        """Return the encoded image. Raises OSError where no whole record of its identity is there."""
+        """Return the encoded image. Raises OSError where no whole record of its identity is
+        there.
+        """
         label = self._index["values"][self.labels[index]]
-        return read_picture(self._file.view(), int(self._index["offsets"][index]), float(label))
+        return read_image(self._file.view(), int(self._index["offsets"][index]), float(label))
 
     def name(self, index: int) -> str:
         return f"{self.path}, record {self._index['keys'][index]}"
@@ -82,7 +87,9 @@ class RecordSource:
         return read_content(self._file.view(), offset)
 
     def index(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Keys and offsets of all records, header and identity records included, in the order of the file."""
+        """Keys and offsets of all records, header and identity records included, in the order of
+        the file.
+        """
         buffer, path = self._file.view(), self.path.with_suffix(".idx")
         if not path.exists():
             log.info("data: %s: no %s beside it, so it is read through once", self.path, path.name)
@@ -116,13 +123,13 @@ class RecordSource:
         return stamp
 
     def _arrays(self) -> Arrays:
-        """What an index holds: of each image the offset and the key of its record, of each identity where its images
-        begin and its label.
+        """What an index holds: of each image the offset and the key of its record, of each identity
+        where its images begin and its label.
         """
         keys, offsets = self.index()
         images, given = Records(self._file.view(), str(self.path), keys, offsets).images()
         if len(images) == 0:
-            raise UserError(f"{self.path}: got no pictures · allowed: a .rec of labelled pictures")
+            raise UserError(f"{self.path}: got no images · allowed: a .rec of labelled images")
         if (given[1:] < given[:-1]).any():  # their keys rise
             order = np.argsort(given, kind="stable")
             images, given = images[order], given[order]
@@ -131,7 +138,9 @@ class RecordSource:
         return {"offsets": places, "keys": numbers, "firsts": labels.firsts, "values": values}
 
     def _problem(self, arrays: Arrays) -> str:
-        """Say what is wrong with the arrays of an index: they make no sense, or a sample has other labels."""
+        """Say what is wrong with the arrays of an index: they make no sense, or a sample has other
+        labels.
+        """
         offsets, keys, firsts, values = (arrays[name] for name in ("offsets", "keys", "firsts", "values"))
         whole = len(firsts) == len(values) + 1 > 1 and firsts[0] == 0 and len(offsets) == len(keys) == firsts[-1]
         if not (whole and (firsts[1:] > firsts[:-1]).all() and values[0] >= 0 and (values[1:] > values[:-1]).all()):
@@ -141,7 +150,9 @@ class RecordSource:
         return "" if (heads.label == values[Labels(firsts)[rows]]).all() else "records have other labels than it says"
 
     def _compare_property(self, highest: int) -> None:
-        """Compare with the number of identities that ``property`` announces: another one means half a copy."""
+        """Compare with the number of identities that ``property`` announces: another one means half
+        a copy.
+        """
         path = self.path.with_name("property")
         if self.path.name != "train.rec" or not path.is_file():
             return

@@ -24,7 +24,8 @@ _BEFORE = re.compile(r"\s*[/#,]")  # begins a path below an identity's folder, a
 
 
 class SelectedSource:
-    """Some identities of a source, their labels without gaps. Memory: 24 bytes an identity beside the source's.
+    """Some identities of a source, their labels without gaps. Memory: 24 bytes an identity beside
+    the source's.
 
     Args:
         source: the whole.
@@ -51,7 +52,9 @@ class SelectedSource:
 
 
 def numbered_of(source: Source) -> frozenset[str]:
-    """Return the first parts of joined names, ``<tag>/<number>``, that are no names of people; see ``JoinedSource``."""
+    """Return the first parts of joined names, ``<tag>/<number>``, that are no names of people; see
+    ``JoinedSource``.
+    """
     numbered: frozenset[str] = getattr(source, "numbered", frozenset())
     return numbered
 
@@ -61,8 +64,8 @@ def without(source: Source, names: Collection[str]) -> Source:
     return _selected(source, np.array([name not in names for name in source.class_names], dtype=np.bool_))
 
 
-def with_pictures(source: Source, least: int) -> Source:
-    """The source less the identities with fewer pictures."""
+def with_images(source: Source, least: int) -> Source:
+    """The source less the identities with fewer images."""
     return _selected(source, Labels.of(source.labels).counts >= least)
 
 
@@ -73,8 +76,8 @@ def _selected(source: Source, keep: npt.NDArray[np.bool_]) -> Source:
 def read_names(path: Path | str) -> tuple[list[str], list[str]]:
     """Identities that a file lists, a name a line: all of the line but its end, blanks included.
 
-    A name ends at the first tab. In a file with tabs, such as LFW's ``people.txt`` (``Name <tab> images`` below lines
-    that count), a number alone on its line is no name but a count.
+    A name ends at the first tab. In a file with tabs, such as LFW's ``people.txt`` (``Name <tab>
+    images`` below lines that count), a number alone on its line is no name but a count.
 
     Returns:
         The names, and the counts as texts.
@@ -123,8 +126,9 @@ def check_names(names: Collection[str], key: str, sources: Sequence[Source], *, 
         required: one of the names, if there are any, has to be known.
 
     Raises:
-        UserError: a name is not there, but one is that differs in blanks, in upper case or in kinds of letters alone,
-            or that it begins with, before a slash, a comma or a #; or none is there where one has to be.
+        UserError: a name is not there, but one is that differs in blanks, in upper case or in kinds
+            of letters alone, or that it begins with, before a slash, a comma or a #; or none is
+            there where one has to be.
     """
     known = {name for source in sources for name in source.class_names}
     missing = sorted(name for name in names if name not in known)
@@ -152,7 +156,8 @@ def shared_names(source: Source, images: Sequence[str]) -> list[str]:
     """Names that identities of a training set and people on images have in common, sorted.
 
     Args:
-        source: the training set; identities that it knows by number alone have nothing in common with people.
+        source: the training set; identities that it knows by number alone have nothing in common
+            with people.
         images: names of images. The first and the last folder of each may name the person on it.
     """
     if not source.named:
@@ -166,12 +171,16 @@ def shared_names(source: Source, images: Sequence[str]) -> list[str]:
 
 
 def _plain(name: str) -> str:
-    """A name without what is lost when it is typed or passed on: blanks, upper case, ligatures and wide letters."""
+    """A name without what is lost when it is typed or passed on: blanks, upper case, ligatures and
+    wide letters.
+    """
     return "".join(unicodedata.normalize("NFKC", name).casefold().split())
 
 
 def _names(lines: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return names and counts: in a file with tabs, a number alone on its line is a count, as in LFW's."""
+    """Return names and counts: in a file with tabs, a number alone on its line is a count, as in
+    LFW's.
+    """
     tabs = any("\t" in line for line in lines)
     names: list[str] = []
     counts: list[str] = []

@@ -1,4 +1,6 @@
-"""Sets that lie in several files: a folder of them, or a pattern such as ``faces-{000000..000099}.tar``."""
+"""Sets that lie in several files: a folder of them, or a pattern such as
+``faces-{000000..000099}.tar``.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,9 @@ def expanded(path: Path) -> list[Path]:
 
 
 def names_ending(folder: Path, suffix: str) -> list[str]:
-    """Return the names in a folder that end so, sorted; those that systems put there are passed over."""
+    """Return the names in a folder that end so, sorted; those that systems put there are passed
+    over.
+    """
     with os.scandir(folder) as entries:
         names = [entry.name for entry in entries if entry.name.lower().endswith(suffix)]
     return sorted(name for name in names if not is_of_the_system(name))
@@ -61,7 +65,8 @@ def shard_paths(path: Path, suffix: str) -> list[Path]:
         suffix: of the files, in lower case.
 
     Raises:
-        UserError: some are not there, as far as a pattern or their names (``-00003-of-00010``) say how many there are.
+        UserError: some are not there, as far as a pattern or their names (``-00003-of-00010``) say
+            how many there are.
     """
     if what_lies_at(path) == "folder":
         paths = [path / name for name in names_ending(path, suffix)]
@@ -78,7 +83,9 @@ def shard_paths(path: Path, suffix: str) -> list[Path]:
 
 
 def _check_folder(folder: Path, paths: Sequence[Path]) -> None:
-    """See that of numbered files none is missing: an error where a name says how many there are, else a warning."""
+    """See that of numbered files none is missing: an error where a name says how many there are,
+    else a warning.
+    """
     numbered: dict[tuple[str, str], set[int]] = {}
     numbers: list[int] = []
     for path in paths:

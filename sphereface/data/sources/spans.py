@@ -1,4 +1,6 @@
-"""Images that lie as they are inside a few files: each is a span of bytes, read through a memory map."""
+"""Images that lie as they are inside a few files: each is a span of bytes, read through a memory
+map.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,8 @@ class Names(Protocol):
 
 
 class MappedFiles:
-    """Several files, of which a process maps those that it used last. Picklable: nothing open travels.
+    """Several files, of which a process maps those that it used last. Picklable: nothing open
+    travels.
 
     Args:
         paths: of the files.
@@ -42,7 +45,9 @@ class MappedFiles:
         self._open: OrderedDict[int, MappedFile] = OrderedDict()
 
     def view(self, number: int) -> mmap:
-        """Return a file's bytes. Raises OSError where it cannot be opened, or is no longer as long as it was."""
+        """Return a file's bytes. Raises OSError where it cannot be opened, or is no longer as long
+        as it was.
+        """
         file = self._open.pop(number, None) or MappedFile(self.files[number].path, size=self.files[number].size)
         self._open[number] = file
         if len(self._open) > _MOST_OPEN:
@@ -80,7 +85,8 @@ class Spans:
 
 
 class SpanSource:
-    """A source whose images are spans of mapped files. Memory: 13 to 16 bytes an image and its name.
+    """A source whose images are spans of mapped files. Memory: 13 to 16 bytes an image and its
+    name.
 
     Args:
         files: that hold the images.

@@ -1,16 +1,18 @@
-"""Tar files of images, as WebDataset and img2dataset write them, or as ``tar`` packs a folder of identities.
+"""Tar files of images, as WebDataset and img2dataset write them, or as ``tar`` packs a folder of
+identities.
 
-=======================  ==========================================================================================
-the identity is in       what it is
-=======================  ==========================================================================================
-``KEY.cls``              a number, as WebDataset's own examples have it
-``KEY.json``             ``identity``, ``label`` or ``cls``, the first that is there: a number or a name
-``KEY.txt``              a number; other texts are captions
-the path                 the first folder, as in a folder of identities
-=======================  ==========================================================================================
+=======================
+========================================================================================== the
+identity is in       what it is =======================
+==========================================================================================
+``KEY.cls``              a number, as WebDataset's own examples have it ``KEY.json``
+``identity``, ``label`` or ``cls``, the first that is there: a number or a name ``KEY.txt``
+a number; other texts are captions the path                 the first folder, as in a folder of
+identities =======================
+==========================================================================================
 
-KEY is the image's name without its last suffix: ``J.Smith_0001.jpg`` and ``J.Smith_0001.cls`` belong together. One set
-takes its identities from one of these, the first of which any image has.
+KEY is the image's name without its last suffix: ``J.Smith_0001.jpg`` and ``J.Smith_0001.cls``
+belong together. One set takes its identities from one of these, the first of which any image has.
 """
 
 from __future__ import annotations
@@ -42,18 +44,20 @@ _LONGEST_NUMBER = 64  # bytes
 
 
 class TarSource(SpanSource):
-    """The images of one or several tar files, read where they lie: nothing is extracted, no link is followed.
+    """The images of one or several tar files, read where they lie: nothing is extracted, no link is
+    followed.
 
-    Identities by number are in the order of the numbers, gaps closed; those by name or folder are sorted by name. The
-    images of an identity are sorted by name. Opening reads every header, and the members that hold labels.
+    Identities by number are in the order of the numbers, gaps closed; those by name or folder are
+    sorted by name. The images of an identity are sorted by name. Opening reads every header, and
+    the members that hold labels.
     Memory: the name and 16 bytes an image, about 400 while opening.
 
     Args:
         path: a ``.tar``, a folder of them, or a pattern such as ``faces-{000000..000099}.tar``.
 
     Raises:
-        UserError: a file is missing, cut off or no tar file, a name leads out of it or occurs twice, a label is wrong,
-            or some images have none; no images.
+        UserError: a file is missing, cut off or no tar file, a name leads out of it or occurs
+            twice, a label is wrong, or some images have none; no images.
     """
 
     def __init__(self, path: Path | str) -> None:

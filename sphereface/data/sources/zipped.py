@@ -1,4 +1,4 @@
-"""Pictures inside a zip, read where they stand: nothing is extracted."""
+"""Images inside a zip, read where they stand: nothing is extracted."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 _LOCAL = struct.Struct("<4s22xHH")  # PKWARE APPNOTE 4.3.7: signature … length of name, length of extra field
 _ENCRYPTED = 0x1
-_MAX_PICTURE = 2**26  # bytes; what says it is larger is no face crop
+_MAX_IMAGE = 2**26  # bytes; what says it is larger is no face crop
 _LIST_LINE = 100  # bytes of a list's line beside the name of its image: the label, folders above, blanks
 _LIST_REST = 2**16  # bytes of a list beside its lines
 _FIRST = 2**14  # bytes that hold the first lines of a list
@@ -38,17 +38,20 @@ _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
 class ZipSource:
-    """A zip of folders (``…/<identity>/…/<image>``) or of images and one list file (``path label`` a line).
+    """A zip of folders (``…/<identity>/…/<image>``) or of images and one list file (``path label``
+    a line).
 
-    As in a folder, classes and images are sorted by name, what systems put there is passed over, and the first folder,
-    below the one that all have in common, is the identity of every image below it.
-    Members are checked against their CRC. Memory: the name and 29 bytes a picture, about 1000 while opening.
+    As in a folder, classes and images are sorted by name, what systems put there is passed over,
+    and the first folder, below the one that all have in common, is the identity of every image
+    below it. Members are checked against their CRC. Memory: the name and 29 bytes an image, about
+    1000 while opening.
 
     Args:
         path: the zip; members stored or deflated.
 
     Raises:
-        UserError: no zip, a truncated or an encrypted one; a member's name leads out of it; no pictures.
+        UserError: no zip, a truncated or an encrypted one; a member's name leads out of it; no
+            images.
     """
 
     mapped = True
@@ -57,9 +60,9 @@ class ZipSource:
         self.path = Path(path)
         self._file = MappedFile(self.path)
         members = _members(self.path)
-        pictures = {name: info for name, info in members.items() if is_image(name)}
+        images = {name: info for name, info in members.items() if is_image(name)}
         texts = {name: info for name, info in members.items() if name.lower().endswith((".txt", ".lst"))}
-        self._check(pictures, texts)
+        self._check(images, texts)
         self._longest_list = _LIST_REST + sum(4 * len(name) + _LIST_LINE for name in members)
         whole = sum(info.file_size for info in texts.values()) <= self._longest_list
         composed = {nfc(name): name for name in members}  # a list may be of a system that writes é in another form
@@ -81,7 +84,7 @@ class ZipSource:
 
     def read(self, index: int) -> bytes:
         size = int(self._sizes[index])
-        packed = self._packed_bytes(int(self._offsets[index]), int(self._packed[index]), size, _MAX_PICTURE)
+        packed = self._packed_bytes(int(self._offsets[index]), int(self._packed[index]), size, _MAX_IMAGE)
         return _unpacked(packed, size, int(self._crcs[index]), deflated=bool(self._deflated[index]))
 
     def name(self, index: int) -> str:
@@ -99,10 +102,10 @@ class ZipSource:
         start = offset + _LOCAL.size + name_length + extra_length
         return buffer[start : start + packed]
 
-    def _check(self, pictures: dict[str, zipfile.ZipInfo], texts: dict[str, zipfile.ZipInfo]) -> None:
-        if not pictures:
-            raise UserError(f"{self.path}: got no pictures · allowed: <identity>/<picture>, or pictures and a list")
-        for name, info in (*pictures.items(), *texts.items()):
+    def _check(self, images: dict[str, zipfile.ZipInfo], texts: dict[str, zipfile.ZipInfo]) -> None:
+        if not images:
+            raise UserError(f"{self.path}: got no images · allowed: <identity>/<image>, or images and a list")
+        for name, info in (*images.items(), *texts.items()):
             if info.flag_bits & _ENCRYPTED:
                 raise UserError(f"{self.path}: {name} is encrypted · allowed: a zip without password: pack it anew")
             if info.compress_type not in _METHODS:
@@ -112,7 +115,8 @@ class ZipSource:
                 )
 
     def _is_list(self, name: str, info: zipfile.ZipInfo, composed: Mapping[str, str], *, whole: bool) -> bool:
-        """Whether one of its first lines names a member: a text beside folders of images mostly does not.
+        """Whether one of its first lines names a member: a text beside folders of images mostly
+        does not.
 
         Args:
             name, info: the text.
@@ -120,7 +124,8 @@ class ZipSource:
             whole: read all of it, so that any damage is found, and not only its beginning.
 
         Raises:
-            UserError: it is damaged. It may have been the list, and without that the labels are others.
+            UserError: it is damaged. It may have been the list, and without that the labels are
+                others.
         """
         start = self._text(info) if whole else self._start(info)
         paths = map(_listed_path, _first_lines(start))
@@ -157,11 +162,13 @@ class ZipSource:
         return names
 
     def _grouped(self, members: Mapping[str, zipfile.ZipInfo]) -> list[str]:
-        """The images by identity: the first folder below the one that all identities share, as in a folder."""
-        pictures = [name for name in members if is_image(name)]
+        """The images by identity: the first folder below the one that all identities share, as in a
+        folder.
+        """
+        images = [name for name in members if is_image(name)]
         by_identity: dict[str, list[str]] = {}
-        identities, deeper = first_folders(pictures)
-        for name, identity in zip(pictures, identities, strict=True):
+        identities, deeper = first_folders(images)
+        for name, identity in zip(images, identities, strict=True):
             by_identity.setdefault(identity, []).append(name)
         loose = sorted(by_identity.pop("", []))
         others = Counter(what_is(name) for name in members if not is_image(name))
@@ -174,7 +181,9 @@ class ZipSource:
 
 
 def _first_lines(start: bytes) -> list[str]:
-    """The first lines of a text that are not blank; of one in UTF-16 too, which :func:`.parse_list` then refuses."""
+    """The first lines of a text that are not blank; of one in UTF-16 too, which :func:`.parse_list`
+    then refuses.
+    """
     if start[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
         start = start.decode("utf-16", "ignore").encode()
     return [line for line in text_lines(start.partition(b"\0")[0], "") if line.strip()][:_FIRST_LINES]
@@ -192,7 +201,8 @@ def _members(path: Path) -> dict[str, zipfile.ZipInfo]:
     """The files of a zip by name.
 
     Raises:
-        UserError: no zip, a name that leads out of it or occurs twice, or members that lie over each other.
+        UserError: no zip, a name that leads out of it or occurs twice, or members that lie over
+            each other.
     """
     try:
         with zipfile.ZipFile(path) as file:
@@ -217,7 +227,9 @@ def _members(path: Path) -> dict[str, zipfile.ZipInfo]:
 
 
 def _check_places(path: Path, infos: list[zipfile.ZipInfo], end: int) -> None:
-    """Whether each member lies in the file, behind the one before: what lies over another unpacks to far more."""
+    """Whether each member lies in the file, behind the one before: what lies over another unpacks
+    to far more.
+    """
     reached = 0
     for info in sorted(infos, key=lambda info: info.header_offset):
         if info.header_offset < reached:
@@ -232,7 +244,9 @@ def _check_places(path: Path, infos: list[zipfile.ZipInfo], end: int) -> None:
 
 
 def _utf8_name(info: zipfile.ZipInfo) -> str:
-    """The member's name. macOS and others write UTF-8 without saying so; then it is read as code page 437 at first."""
+    """The member's name. macOS and others write UTF-8 without saying so; then it is read as code
+    page 437 at first.
+    """
     if info.flag_bits & 0x800 or info.filename.isascii():
         return info.filename
     try:
@@ -242,7 +256,9 @@ def _utf8_name(info: zipfile.ZipInfo) -> str:
 
 
 def _unpacked(packed: bytes, size: int, crc: int, *, deflated: bool) -> bytes:
-    """The member's bytes; never more than it announces. Raises OSError where it does not hold what it says."""
+    """The member's bytes; never more than it announces. Raises OSError where it does not hold what
+    it says.
+    """
     data = packed
     if deflated:
         try:

@@ -1,4 +1,6 @@
-"""Protocols: what a set of images is worth evaluating for. One module each, registered under the kind of the set."""
+"""Protocols: what a set of images is worth evaluating for. One module each, registered under the
+kind of the set.
+"""
 
 from __future__ import annotations
 
@@ -89,5 +91,7 @@ def parse_sets(given: Sequence[str], *, find_images: bool = True) -> list[Evalua
 
 
 def _in_order() -> list[type[EvaluationSet]]:
-    """All protocols, those from outside the package first and pairs, which recognises every form, last."""
+    """All protocols, those from outside the package first and pairs, which recognises every form,
+    last.
+    """
     return sorted(PROTOCOLS.values(), key=lambda protocol: protocol is PairSet)

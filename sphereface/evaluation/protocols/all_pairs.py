@@ -1,4 +1,6 @@
-"""Every image against every other: false accept rates that a list of a few thousand pairs cannot resolve."""
+"""Every image against every other: false accept rates that a list of a few thousand pairs cannot
+resolve.
+"""
 
 from __future__ import annotations
 
@@ -34,13 +36,13 @@ class AllPairs(Result):
     """The outcome of comparing N images with each other, N (N − 1) / 2 pairs.
 
     Attributes:
-        curve: the ROC of the binned scores. Its points are points of the exact curve, those at the edges of bins; so at
-            any wanted FAR its TAR is at most the exact one.
+        curve: the ROC of the binned scores. Its points are points of the exact curve, those at the
+            edges of bins; so at any wanted FAR its TAR is at most the exact one.
         points: TAR at each of :data:`FAR_TARGETS`.
         num_images: N.
         subtract_mean: features were centred with the mean of all N images, each counted once.
-        twins: (correlation, image, image): pairs of images of two people that show one photograph, see
-            :func:`~sphereface.evaluation.near_equal.nearly_equal`.
+        twins: (correlation, image, image): pairs of images of two people that show one photograph,
+            see :func:`~sphereface.evaluation.near_equal.nearly_equal`.
     """
 
     key: ClassVar[str] = "all_pairs"
@@ -147,11 +149,13 @@ class AllPairsSet(EvaluationSet):
 def all_pairs(features: Features, people: People, *, subtract_mean: bool = True) -> AllPairs:
     """Compare all images by cosine, centred with the mean of all of them.
 
-    That mean knows the images that are tested (not who is on them), unlike the fold means of the LFW protocol:
-    figures with and without it are not to be mixed. Held are 2 × :data:`BINS` counts and one block of scores, no pairs.
+    That mean knows the images that are tested (not who is on them), unlike the fold means of the
+    LFW protocol: figures with and without it are not to be mixed. Held are 2 × :data:`BINS` counts
+    and one block of scores, no pairs.
 
     Args:
-        features: (N, F) float, a row for each of ``people.files``. One without a direction scores 0 with all.
+        features: (N, F) float, a row for each of ``people.files``. One without a direction scores 0
+            with all.
         people: who is on them; the images of one person stand together.
         subtract_mean: False compares uncentred features.
 
@@ -201,13 +205,17 @@ def _genuine(bins: IntArray, start: int, ends: IntArray) -> IntArray:
 
 
 def _twice(bins: IntArray) -> IntArray:
-    """What a block counts too much: each image with itself, and with the earlier ones of the block again."""
+    """What a block counts too much: each image with itself, and with the earlier ones of the block
+    again.
+    """
     square = bins[:, : len(bins)]
     return square[np.tril_indices(len(bins))]
 
 
 def _undefined(genuine: IntArray, impostor: IntArray) -> Roc:
-    """The curve of :func:`~sphereface.metrics.roc` where no image has a direction, so that no pair has a score."""
+    """The curve of :func:`~sphereface.metrics.roc` where no image has a direction, so that no pair
+    has a score.
+    """
     threshold = np.array([np.inf, -np.inf, -np.inf])
     return Roc(threshold, impostor.sum() * np.array([0, 1, 1]), genuine.sum() * np.array([0, 0, 1]))
 

@@ -25,7 +25,8 @@ class Rule:
     """How results are computed, the same for every set of a call.
 
     Attributes:
-        subtract_mean: centre the embeddings, as SphereFace's protocol does, in every protocol that can.
+        subtract_mean: centre the embeddings, as SphereFace's protocol does, in every protocol that
+            can.
     """
 
     subtract_mean: bool = True
@@ -34,8 +35,8 @@ class Rule:
 class EvaluationSet(ABC):
     """A set of images under a protocol.
 
-    A protocol of your own is a subclass in a module of its own, registered with :func:`register_protocol`
-    (docs/extend.md). ``kind`` is set by that decorator.
+    A protocol of your own is a subclass in a module of its own, registered with
+    :func:`register_protocol` (docs/extend.md). ``kind`` is set by that decorator.
     """
 
     kind: ClassVar[str]
@@ -55,12 +56,15 @@ class EvaluationSet(ABC):
             find_images: look for the images on disk. False where embeddings come from a table.
 
         Raises:
-            UserError: a list is missing or malformed, images are missing, or there are too many places.
+            UserError: a list is missing or malformed, images are missing, or there are too many
+                places.
         """
 
     @classmethod
     def recognises(cls, places: Sequence[Path]) -> bool:
-        """Say whether places without ``KIND:`` before them are of this form. None are, unless a protocol says so."""
+        """Say whether places without ``KIND:`` before them are of this form. None are, unless a
+        protocol says so.
+        """
         return not places
 
     @abstractmethod
@@ -72,7 +76,8 @@ def register_protocol(kind: str) -> Callable[[S], S]:
     """Add a protocol under the name that ``--sets NAME=KIND:…`` and ``eval.sets`` use.
 
     Raises:
-        UserError: the name is taken, or it is not small letters, digits and dashes after a letter, two or more.
+        UserError: the name is taken, or it is not small letters, digits and dashes after a letter,
+            two or more.
     """
     if kind in PROTOCOLS or not is_kind(kind):
         allowed = "two or more small letters, digits and dashes, a letter first"

@@ -1,4 +1,6 @@
-"""Pairs in groups of people, such as RFW's: how equally well a recogniser works for each of them."""
+"""Pairs in groups of people, such as RFW's: how equally well a recogniser works for each of
+them.
+"""
 
 from __future__ import annotations
 
@@ -80,8 +82,8 @@ class GroupSet(EvaluationSet):
         """Read the lists of all groups.
 
         Raises:
-            UserError: a list is missing or malformed, there is only one group, a group lacks pairs of a kind or
-                fills no folds, or images are missing.
+            UserError: a list is missing or malformed, there is only one group, a group lacks pairs
+                of a kind or fills no folds, or images are missing.
         """
         refuse_places(cls, name, places, 2)
         root, source = places[0], places[-1]
@@ -121,8 +123,8 @@ class GroupSet(EvaluationSet):
 def read_group_list(path: Path) -> dict[str, Pairs]:
     """Read a list with a pair a line: ``image image 0|1 GROUP [fold]``.
 
-    The label is 1 for one person and 0 for two. Fields are separated by tabs, commas or spaces, in all lines alike.
-    Without folds, each group has ten. One line of column names may come first.
+    The label is 1 for one person and 0 for two. Fields are separated by tabs, commas or spaces, in
+    all lines alike. Without folds, each group has ten. One line of column names may come first.
 
     Returns:
         Group → its pairs, in the order of the list.
@@ -174,7 +176,9 @@ def _parse_line(path: Path, line: Line, separator: str | None, num_fields: int) 
 
 
 def _read_rfw(root: Path) -> dict[str, Pairs]:
-    """Read the list of each group in RFW's form, ``name n1 n2`` or ``name1 n1 name2 n2`` a line, without a header."""
+    """Read the list of each group in RFW's form, ``name n1 n2`` or ``name1 n1 name2 n2`` a line,
+    without a header.
+    """
     lists = root / "txts"
     folders = parts_of(lists, lambda path: what_lies_at(path) == "folder", "groups") if lists.is_dir() else []
     if not folders:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 
 def draw_accuracies(axes: Axes, names: Sequence[str], values: FloatArray, intervals: Sequence[Interval]) -> None:
-    """Draw the accuracy of each group as a point with its interval. The axis of the accuracy does not start at 0.
+    """Draw the accuracy of each group as a point with its interval. The axis of the accuracy does
+    not start at 0.
 
     Args:
         axes: where to draw.
@@ -32,7 +33,8 @@ def draw_accuracies(axes: Axes, names: Sequence[str], values: FloatArray, interv
 def draw_rates(
     axes: Axes, names: Sequence[str], values: FloatArray, intervals: Sequence[Interval], wanted: float
 ) -> None:
-    """Draw the false accept rate of each group as a bar with its interval, and a line at the rate over all groups.
+    """Draw the false accept rate of each group as a bar with its interval, and a line at the rate
+    over all groups.
 
     Args:
         axes: where to draw.

@@ -68,12 +68,16 @@ class Groups(Result):
 
     @property
     def unit(self) -> str:
-        """What the bootstrap draws: people where the names of all images say who is on them, else pairs."""
+        """What the bootstrap draws: people where the names of all images say who is on them, else
+        pairs.
+        """
         return "people" if all(group.people is not None for group in self.groups) else "pairs"
 
     @cached_property
     def replicates(self) -> FloatArray:
-        """(R, G, K) figures of the bootstrap draws, each group drawn on its own; common thresholds stay as they are."""
+        """(R, G, K) figures of the bootstrap draws, each group drawn on its own; common thresholds
+        stay as they are.
+        """
         thresholds = [point.threshold for point in self.common]
         drawn = []
         for number, group in enumerate(self.groups):

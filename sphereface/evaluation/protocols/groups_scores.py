@@ -1,4 +1,6 @@
-"""Figures of pairs in groups: of each group, at its own and at common thresholds, and their spread."""
+"""Figures of pairs in groups: of each group, at its own and at common thresholds, and their
+spread.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,9 @@ class GroupScores:
 
     @cached_property
     def curve(self) -> Roc:
-        """ROC of the cosines without a mean subtracted; undefined impostor pairs are not among its pairs."""
+        """ROC of the cosines without a mean subtracted; undefined impostor pairs are not among its
+        pairs.
+        """
         return roc(self.scores, self.same)
 
     @property
@@ -61,7 +65,8 @@ class GroupScores:
     def figures(self, curve: Roc, weights: IntArray, thresholds: Sequence[float]) -> FloatArray:
         """Return accuracy, EER, TAR at own thresholds, TAR and FAR at common thresholds.
 
-        All are NaN where the curve lacks a kind of pairs. All but the accuracy are NaN where no impostor pair has a
+        All are NaN where the curve lacks a kind of pairs. All but the accuracy are NaN where no
+        impostor pair has a
         score: the group would seem to be confused in every pair.
         """
         figures = np.full(COMMON_FAR + len(FARS), np.nan)
@@ -75,7 +80,9 @@ class GroupScores:
         return figures
 
     def _accuracy(self, weights: IntArray) -> float:
-        """Mean of the folds' accuracies, where pairs count as often as weights say; thresholds stay as they are."""
+        """Mean of the folds' accuracies, where pairs count as often as weights say; thresholds stay
+        as they are.
+        """
         fold = self.verification.fold
         correct, total = np.bincount(fold, weights * self.verification.correct), np.bincount(fold, weights)
         return float(np.mean(correct[total > 0] / total[total > 0]))
@@ -85,8 +92,9 @@ class GroupScores:
 class Spread:
     """How far the groups are apart in one figure.
 
-    The intervals are value ± c, not below 0, where 95 % of the bootstrap draws have errors of the groups whose own
-    spread is at most c. So an interval starts at 0 where equal groups could show this spread by chance.
+    The intervals are value ± c, not below 0, where 95 % of the bootstrap draws have errors of the
+    groups whose own spread is at most c. So an interval starts at 0 where equal groups could show
+    this spread by chance.
 
     Attributes:
         name: of the figure.

@@ -31,10 +31,11 @@ class Identification(Result):
         num_gallery: people enrolled, each with one image.
         num_probes: other images of these people.
         num_impostors: images of people who are not enrolled.
-        rank1, rank5: share of the probes whose person is the first, or among the first five, of the gallery.
-        open_set: at each false alarm rate, the share of probes found at rank 1 with a score over the threshold
-            (DIR, as ``tar``); ``far`` is the share of impostors whose best score is over it. ``num_impostor`` leaves
-            out impostors whose embedding is undefined.
+        rank1, rank5: share of the probes whose person is the first, or among the first five, of the
+            gallery.
+        open_set: at each false alarm rate, the share of probes found at rank 1 with a score over
+            the threshold (DIR, as ``tar``); ``far`` is the share of impostors whose best score is
+            over it. ``num_impostor`` leaves out impostors whose embedding is undefined.
         subtract_mean: features were centred with the mean of the gallery's images.
     """
 
@@ -113,12 +114,15 @@ class IdentificationSet(EvaluationSet):
 
 
 def identify(features: Features, people: People, *, subtract_mean: bool = True) -> Identification:
-    """Image 1 of everyone with two or more images is the gallery, their others are probes, all else impostors.
+    """Image 1 of everyone with two or more images is the gallery, their others are probes, all else
+    impostors.
 
-    Scores are cosines, centred with the mean of the gallery's images: what a system knows before anyone is searched.
-    Where scores tie, or differ by rounding alone, the true person stands last. An undefined embedding (zero or not
-    finite) costs only its own searches: a probe finds nobody, a person of the gallery is not found and takes no rank,
-    and an impostor is left out. If all impostors are undefined, no threshold keeps them out.
+    Scores are cosines, centred with the mean of the gallery's images: what a system knows before
+    anyone is searched. Where scores tie, or differ by rounding alone, the true person stands last.
+    An undefined embedding (zero or not
+    finite) costs only its own searches: a probe finds nobody, a person of the gallery is not found
+    and takes no rank, and an impostor is left out. If all impostors are undefined, no threshold
+    keeps them out.
 
     Args:
         features: (N, F) float, a row for each of ``people.files``.
@@ -175,8 +179,9 @@ def _search(probes: Features, gallery: Features, own: IntArray) -> tuple[Feature
     """Search unit vectors; those without a direction are 0 or NaN.
 
     Returns:
-        The best score of each probe, and the rank of row ``own`` of the gallery for it, from 1. A probe without a
-        direction has the score NaN. One more than the gallery holds is the rank where either has no direction.
+        The best score of each probe, and the rank of row ``own`` of the gallery for it, from 1. A
+        probe without a direction has the score NaN. One more than the gallery holds is the rank
+        where either has no direction.
     """
     top, rank = np.empty(len(probes), dtype=np.float32), np.empty(len(probes), dtype=np.int64)
     undefined = _without_direction(gallery)

@@ -70,12 +70,14 @@ class IjbSet(EvaluationSet):
         benchmark: what its files start with, such as ``"ijbc"``.
         image_list: which images make up which template.
         pairs: of templates, as rows into the sorted templates.
-        distinct: the same without pairs that the list has before. Only the field's figures count these again.
+        distinct: the same without pairs that the list has before. Only the field's figures count
+            these again.
         detector_score: (N,) float64; None without its file.
         searches: of 1:N identification; None without its files.
         modes: test modes that the user named; () for the default.
         pairs_path: the list of pairs.
-        left_out: what the lists that are not there cost, and where lists contradict each other, a line each.
+        left_out: what the lists that are not there cost, and where lists contradict each other, a
+            line each.
     """
 
     form = FORMS["ijb"]
@@ -98,9 +100,9 @@ class IjbSet(EvaluationSet):
 
         Args:
             name: what reports call it.
-            places: the folder with the lists (or with their subfolder ``meta``), then the folder of the aligned crops,
-                then test modes, of which the first is reported in full. The last two may be left out: without a
-                folder of crops they lie below the first.
+            places: the folder with the lists (or with their subfolder ``meta``), then the folder of
+                the aligned crops, then test modes, of which the first is reported in full. The last
+                two may be left out: without a folder of crops they lie below the first.
             find_images: look for the crops on disk.
 
         Raises:
@@ -203,7 +205,9 @@ class IjbSet(EvaluationSet):
         )
 
     def _default_mode(self, embeddings: Embeddings) -> PoolMode:
-        """N1D1F2, InsightFace's default, less what the detector scores or the mirror images are missing for."""
+        """N1D1F2, InsightFace's default, less what the detector scores or the mirror images are
+        missing for.
+        """
         flip: Flip = "add" if embeddings.flip else "none"
         return PoolMode(normalise=False, detector_score=self.detector_score is not None, flip=flip)
 
@@ -228,7 +232,9 @@ class IjbSet(EvaluationSet):
         return subjects_of(len(pooled.ids), self.pairs.left, self.pairs.right, self.pairs.same, known)
 
     def _search_both(self, pooled: Pooled, lists: SearchLists) -> Searches | None:
-        """Search both galleries as one, as the field does; None where a subject is in both, or a probe in neither."""
+        """Search both galleries as one, as the field does; None where a subject is in both, or a
+        probe in neither.
+        """
         rows = [
             rows_of(pooled.ids, gallery.template, path)
             for gallery, path in zip(lists.galleries, lists.paths[:-1], strict=True)
@@ -246,7 +252,9 @@ class IjbSet(EvaluationSet):
         )
 
     def _search_figures(self, pooled: Pooled, lists: SearchLists) -> SearchFigures:
-        """Search each gallery apart: the probes of the other gallery's subjects are not enrolled in it."""
+        """Search each gallery apart: the probes of the other gallery's subjects are not enrolled in
+        it.
+        """
         probes = pooled.templates[rows_of(pooled.ids, lists.probes.template, lists.paths[-1])]
         found = [
             search(
@@ -273,7 +281,9 @@ class IjbSet(EvaluationSet):
 
 
 def _distinct(pairs: TemplatePairs, num_templates: int) -> TemplatePairs:
-    """Return the pairs without those that the list has before; the same object where there are none."""
+    """Return the pairs without those that the list has before; the same object where there are
+    none.
+    """
     kept = ~repeated_pairs(pairs.left, pairs.right, num_templates)
     return pairs if kept.all() else TemplatePairs(pairs.left[kept], pairs.right[kept], pairs.same[kept])
 

@@ -57,7 +57,9 @@ class SearchFigures:
 
     @property
     def mean_fnir(self) -> tuple[float, ...]:
-        """Mean over galleries of FNIR at FPIR 0.01 and 0.1; NaN where a gallery cannot resolve it."""
+        """Mean over galleries of FNIR at FPIR 0.01 and 0.1; NaN where a gallery cannot resolve
+        it.
+        """
         rates = [[p.fnir if p.resolvable else math.nan for p in gallery.points] for gallery in self.galleries]
         return tuple(np.mean(rates, axis=0).tolist())
 
@@ -68,8 +70,10 @@ class FieldFigures:
 
     Attributes:
         mode: such as N1D1F2.
-        tpr: TPR at the point of the ROC curve whose FPR is nearest to 1e-6 … 1e-1, from whichever side.
-        top: top 1, 5 and 10 of all probes in both galleries as one; None without the lists of 1:N search.
+        tpr: TPR at the point of the ROC curve whose FPR is nearest to 1e-6 … 1e-1, from whichever
+            side.
+        top: top 1, 5 and 10 of all probes in both galleries as one; None without the lists of 1:N
+            search.
         recall: at its "far" 0.01 and 0.1, which is no FPIR.
     """
 
@@ -81,9 +85,11 @@ class FieldFigures:
 
 @dataclass(frozen=True)
 class Ijb(Result):
-    """The outcome of IJB-B or IJB-C. Every figure but those of ``field`` is of the test mode ``mode``.
+    """The outcome of IJB-B or IJB-C. Every figure but those of ``field`` is of the test mode
+    ``mode``.
 
-    ``curve`` holds as many points of the ROC curve as a chart can show. ``left_out`` says what was not computed.
+    ``curve`` holds as many points of the ROC curve as a chart can show. ``left_out`` says what was
+    not computed.
     """
 
     key: ClassVar[str] = "ijb"
@@ -107,7 +113,9 @@ class Ijb(Result):
     left_out: tuple[str, ...] = ()
 
     def headline(self) -> tuple[str, float]:
-        """TAR at FAR 1e-4, the figure that papers quote, or at the lowest FAR that the pairs resolve above it."""
+        """TAR at FAR 1e-4, the figure that papers quote, or at the lowest FAR that the pairs
+        resolve above it.
+        """
         usable = [point for point in self.points if point.resolvable and point.far >= 1e-4 * (1 - 1e-9)]
         if not usable:
             return "AUC", self.auc
@@ -200,7 +208,9 @@ class Ijb(Result):
 
 
 def thinned_curve(scores: SortedScores) -> Roc:
-    """Return points of the ROC curve, as many as a chart can show: drawn from all of 15 million takes seconds."""
+    """Return points of the ROC curve, as many as a chart can show: drawn from all of 15 million
+    takes seconds.
+    """
     number = len(scores.impostor)
     counts = np.unique(np.append(np.geomspace(1, number, _POINTS).astype(np.int64), np.arange(min(number, 100)) + 1))
     threshold = np.append(scores.impostor[number - counts], -np.inf)  # all above it are at most counts − 1

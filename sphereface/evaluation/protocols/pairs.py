@@ -30,7 +30,8 @@ class PairSet(EvaluationSet):
         name: what reports call it.
         images: named as ``pairs.names``, in that order.
         pairs: the pairs that are reported.
-        dev_train: for view 1, the list that mean and threshold come from; it shares the names of ``pairs``.
+        dev_train: for view 1, the list that mean and threshold come from; it shares the names of
+            ``pairs``.
     """
 
     form = FORMS["pairs"]
@@ -58,7 +59,9 @@ class PairSet(EvaluationSet):
         return bool(places)
 
     def verify(self, features: Features, *, subtract_mean: bool = True) -> Verification:
-        """Verify by the rule of this list's view. ``features``: (M, F) float, a row for each image."""
+        """Verify by the rule of this list's view. ``features``: (M, F) float, a row for each
+        image.
+        """
         if self.dev_train is not None:
             return verify_view1(features, self.dev_train, self.pairs, subtract_mean=subtract_mean)
         if not self.pairs.num_folds:
@@ -86,13 +89,14 @@ def load_pair_set(
     Args:
         name: what reports call it.
         root: folder of aligned crops, ``<root>/Name/Name_0001.jpg``; of no effect with a ``.bin``.
-        pairs: a list of view 2, or pairsDevTest of view 1, or a ``.bin`` (see :func:`~sphereface.data.bins.read_bin`).
+        pairs: a list of view 2, or pairsDevTest of view 1, or a ``.bin`` (see
+            :func:`~sphereface.data.bins.read_bin`).
         dev_train: for view 1: pairsDevTrain. None looks for ``pairsDevTrain.txt`` beside ``pairs``.
         find_images: look for the images on disk.
 
     Raises:
-        UserError: a list that is missing, malformed or contradicts itself, missing images, or view 1 without its
-            pairsDevTrain, or with one that has pairs of the tested list.
+        UserError: a list that is missing, malformed or contradicts itself, missing images, or view
+            1 without its pairsDevTrain, or with one that has pairs of the tested list.
     """
     inside, test = read_bin(pairs) if is_bin(pairs) else (None, read_pairs(pairs))
     check_labels(test.path, test.left, test.right, test.same, test.names, refuse=inside is None, fold=test.fold)

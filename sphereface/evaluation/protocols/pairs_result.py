@@ -52,8 +52,10 @@ class PairsResult(Result):
         subtract_mean: the embeddings were centred, as the protocol wants.
         num_images: images of the set.
         templates: the list of templates, where several images are compared as one.
-        mirror: what became of mirror images: ``"join"``, ``"add"`` or ``"none"``; None: what ``embeddings`` says.
-        first_image: (M,) the first image of each of ``pairs.names``; None where they are the images.
+        mirror: what became of mirror images: ``"join"``, ``"add"`` or ``"none"``; None: what
+            ``embeddings`` says.
+        first_image: (M,) the first image of each of ``pairs.names``; None where they are the
+            images.
     """
 
     file_name: ClassVar[str] = "verification.json"

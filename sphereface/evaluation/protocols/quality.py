@@ -1,4 +1,6 @@
-"""Does a measure of quality find the images that cause errors? Error-versus-discard curves on a list of pairs."""
+"""Does a measure of quality find the images that cause errors? Error-versus-discard curves on a
+list of pairs.
+"""
 
 from __future__ import annotations
 
@@ -80,7 +82,9 @@ class Quality(Result):
     pairs: Path
 
     def headline(self) -> tuple[str, float]:
-        """How much of the area a perfect measure would save this one saves, at the lowest false accept rate."""
+        """How much of the area a perfect measure would save this one saves, at the lowest false
+        accept rate.
+        """
         return "saved by quality", _saved(self.curves[-1]) if self.curves else math.nan
 
     def heading(self) -> list[str]:
@@ -165,8 +169,8 @@ class QualitySet(EvaluationSet):
         name: what reports call it.
         images: those of the pairs.
         pairs: the pairs.
-        quality: (M,) of each image, from a file; None: that of the table of embeddings, else the length of the
-            embedding, before normalisation.
+        quality: (M,) of each image, from a file; None: that of the table of embeddings, else the
+            length of the embedding, before normalisation.
         source: what the quality is from, for people.
     """
 
@@ -191,7 +195,9 @@ class QualitySet(EvaluationSet):
 
     @classmethod
     def of(cls, pair_set: PairSet, file: Path | None) -> QualitySet:
-        """Return the same pairs with the quality of a file; None takes the length of the embeddings."""
+        """Return the same pairs with the quality of a file; None takes the length of the
+        embeddings.
+        """
         quality = None if file is None else read_quality(file, pair_set.images.names, pair_set.images.root)
         return cls(pair_set.name, pair_set.images, pair_set.pairs, quality, "" if file is None else file.name)
 
@@ -220,12 +226,14 @@ class QualitySet(EvaluationSet):
 
 
 def read_quality(path: Path, names: Sequence[str], root: Path | None = None) -> FloatArray:
-    """Read the quality of images: a line ``image quality`` each, separated by a tab, a comma or spaces.
+    """Read the quality of images: a line ``image quality`` each, separated by a tab, a comma or
+    spaces.
 
     Args:
         path: the file. Its first line may be a header, without digits, dots and slashes.
-        names: (M,) of the images. Their suffixes may differ from those in the file. Where the file has none of these
-            names, it may have whole paths, or the last parts of the names if these differ.
+        names: (M,) of the images. Their suffixes may differ from those in the file. Where the file
+            has none of these names, it may have whole paths, or the last parts of the names if
+            these differ.
         root: folder of the images.
 
     Returns:

@@ -1,4 +1,6 @@
-"""Pairs of templates by two lists: several images or video frames of one person are compared as one."""
+"""Pairs of templates by two lists: several images or video frames of one person are compared as
+one.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,9 @@ class TemplateSet(EvaluationSet):
 
     @classmethod
     def load(cls, name: str, places: Sequence[Path], *, find_images: bool = True) -> TemplateSet:
-        """Read the list of templates and that of pairs (see :mod:`~sphereface.evaluation.templates`)."""
+        """Read the list of templates and that of pairs (see
+        :mod:`~sphereface.evaluation.templates`).
+        """
         refuse_places(cls, name, places, 3, least=3)
         root, templates_list, pairs = places
         templates, images = read_templates(root, templates_list, find_images=find_images)
@@ -60,7 +64,9 @@ class TemplateSet(EvaluationSet):
         return len(places) == 3
 
     def evaluate(self, embeddings: Embeddings, rule: Rule) -> PairsResult:
-        """Pool the embeddings of each template and verify the pairs, with folds by the LFW protocol."""
+        """Pool the embeddings of each template and verify the pairs, with folds by the LFW
+        protocol.
+        """
         pooled = self.pooled(embeddings)
         features = pooled.features()
         if self.pairs.num_folds:

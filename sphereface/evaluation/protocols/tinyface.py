@@ -1,4 +1,6 @@
-"""TinyFace: search low-resolution probes in a gallery that also holds many images of other people."""
+"""TinyFace: search low-resolution probes in a gallery that also holds many images of other
+people.
+"""
 
 from __future__ import annotations
 
@@ -35,11 +37,12 @@ class TinyFaceSet(EvaluationSet):
 
     @classmethod
     def load(cls, name: str, places: Sequence[Path], *, find_images: bool = True) -> TinyFaceSet:  # noqa: ARG003
-        """List the three folders, which have to exist: the names of their files say who is on the images.
+        """List the three folders, which have to exist: the names of their files say who is on the
+        images.
 
         Raises:
-            UserError: a folder is missing or empty, a file's name does not start with a number, or no probe has an
-                image in the gallery.
+            UserError: a folder is missing or empty, a file's name does not start with a number, or
+                no probe has an image in the gallery.
         """
         refuse_places(cls, name, places, 1)
         root = places[0]

@@ -1,4 +1,6 @@
-"""The result of TinyFace: ranks and mAP, by the rule of this package and as the field computes them."""
+"""The result of TinyFace: ranks and mAP, by the rule of this package and as the field computes
+them.
+"""
 
 from __future__ import annotations
 

@@ -19,7 +19,8 @@ _CELLS = 2**24  # scores computed at a time: 64 MB
 
 @dataclass(frozen=True)
 class Roles:
-    """Which images are probes and which are in the gallery. Images stand in the order of :data:`FOLDERS`.
+    """Which images are probes and which are in the gallery. Images stand in the order of
+    :data:`FOLDERS`.
 
     Attributes:
         probe_subject: (Q,) int64.
@@ -57,12 +58,15 @@ class Searches:
     """The outcome of searching Q probes, whose subjects are all in the gallery.
 
     Attributes:
-        rank: (Q,) int64 from 1, of the best image of the right person. Images count, not people: two images of one
-            other person take two ranks. One more than the gallery has images where nothing right is found.
-        precision: (Q,) float64 in [0, 1], average precision: the mean, over all images of the right person, of the
-            share of right images from rank 1 to this image. An image that is not found adds 0.
-        script_precision: (Q,) float64, the same by the script that comes with TinyFace (``compute_AP.m``). It takes
-            the mean of the precision at the image's rank and at the rank before it, which is 1 before rank 1.
+        rank: (Q,) int64 from 1, of the best image of the right person. Images count, not people:
+            two images of one other person take two ranks. One more than the gallery has images
+            where nothing right is found.
+        precision: (Q,) float64 in [0, 1], average precision: the mean, over all images of the right
+            person, of the share of right images from rank 1 to this image. An image that is not
+            found adds 0.
+        script_precision: (Q,) float64, the same by the script that comes with TinyFace
+            (``compute_AP.m``). It takes the mean of the precision at the image's rank and at the
+            rank before it, which is 1 before rank 1.
     """
 
     rank: IntArray
@@ -73,10 +77,11 @@ class Searches:
 def search(features: Features, roles: Roles, *, subtract_mean: bool = True) -> Searches:
     """Search every probe whose subject is in the gallery, by cosine.
 
-    A mean is that of the gallery's images, distractors included: what a system knows before it searches. An undefined
-    embedding (zero or not finite) costs only its own searches: such a probe finds nobody, and such an image of the
-    gallery takes no rank. Scores that differ by rounding alone tie, and ties count against the right person. Held at a
-    time are 64 MB of scores and one float32 copy of the gallery.
+    A mean is that of the gallery's images, distractors included: what a system knows before it
+    searches. An undefined embedding (zero or not finite) costs only its own searches: such a probe
+    finds nobody, and such an image of the gallery takes no rank. Scores that differ by rounding
+    alone tie, and ties count against the right person. Held at a time are 64 MB of scores and one
+    float32 copy of the gallery.
 
     Args:
         features: (N, F) float, probes, then Gallery_Match, then Gallery_Distractor.
@@ -103,7 +108,8 @@ def search(features: Features, roles: Roles, *, subtract_mean: bool = True) -> S
 
 
 def _measure(scores: npt.NDArray[np.float32], right: IntArray) -> tuple[int, float, float]:
-    """Rank of the best right image, average precision, and that of TinyFace's script; no sorting of the gallery.
+    """Rank of the best right image, average precision, and that of TinyFace's script; no sorting of
+    the gallery.
 
     Args:
         scores: (G,) of one probe with the gallery; −∞ where undefined.

@@ -1,4 +1,6 @@
-"""Margins that depend on the norm of the feature, which tells how good the picture is: AdaFace, MagFace."""
+"""Margins that depend on the norm of the feature, which tells how good the image is: AdaFace,
+MagFace.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +23,13 @@ if TYPE_CHECKING:
 class AdaFace(ScaledMargin):
     """AdaFace: t = s (cos(θ_y − m q) − m (1 + q)) (Kim et al., CVPR 2022).
 
-    The quality of a picture is q = clip(h (‖x‖ − μ)/σ, −1, 1), with running mean μ and standard deviation σ of
-    the norms in training; no gradient goes through q. At q = −1 it is ArcFace's cos(θ + m), at 0 CosFace's
-    cos θ − m, at 1 cos(θ − m) − 2m. Decision boundary towards class 1 of two:
-    cos(θ_1 − m q) − m (1 + q) − cos θ_2 = 0.
+    The quality of an image is q = clip(h (‖x‖ − μ)/σ, −1, 1), with running mean μ and standard
+    deviation σ of the norms in training; no gradient goes through q. At q = −1 it is ArcFace's
+    cos(θ + m), at 0 CosFace's cos θ − m, at 1 cos(θ − m) − 2m. Decision boundary towards class 1 of
+    two: cos(θ_1 − m q) − m (1 + q) − cos θ_2 = 0.
 
-    θ − m q < 0 counts as 0, as in the released code; beyond π the cosine falls on as ψ.
-    μ and σ move by ``momentum`` towards those of each batch: μ ← (1 − momentum) μ + momentum · mean. They
+    θ − m q < 0 counts as 0, as in the released code; beyond π the cosine falls on as ψ. μ and σ
+    move by ``momentum`` towards those of each batch: μ ← (1 − momentum) μ + momentum · mean. They
     start from 20 and 100, and norms count as within [0.001, 100].
     """
 
@@ -66,12 +68,14 @@ class AdaFace(ScaledMargin):
 @register("magface")
 @dataclass(frozen=True)
 class MagFace(ScaledMargin):
-    """MagFace: t = s cos(θ_y + m(a)), and g(a) · lambda_g is added to the loss (Meng et al., CVPR 2021).
+    """MagFace: t = s cos(θ_y + m(a)), and g(a) · lambda_g is added to the loss (Meng et al., CVPR
+    2021).
 
-    a = ‖x‖ clipped to [l_a, u_a]; m(a) grows linearly from l_m to u_m; g(a) = 1/a + a/u_a² falls: good pictures
-    are pulled to longer features and nearer to their class. Gradients flow through both, inside of the range.
-    Beyond π the cosine falls on as ψ. Decision boundary towards class 1 of two: cos(θ_1 + m(a)) − cos θ_2 = 0.
-    The paper proves convergence for lambda_g ≥ s K u_a² l_a² / (u_a² − l_a²), K = (u_m − l_m)/(u_a − l_a).
+    a = ‖x‖ clipped to [l_a, u_a]; m(a) grows linearly from l_m to u_m; g(a) = 1/a + a/u_a² falls:
+    good images are pulled to longer features and nearer to their class. Gradients flow through
+    both, inside of the range. Beyond π the cosine falls on as ψ. Decision boundary towards class 1
+    of two: cos(θ_1 + m(a)) − cos θ_2 = 0. The paper proves convergence for lambda_g ≥ s K u_a² l_a²
+    / (u_a² − l_a²), K = (u_m − l_m)/(u_a − l_a).
     """
 
     l_a: float = option(10.0, above=0)

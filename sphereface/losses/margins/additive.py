@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 @register("cosface")
 @dataclass(frozen=True)
 class CosFace(ScaledMargin):
-    """CosFace, AM-Softmax: t = s (cos θ_y − m), other logits s cos θ_j (Wang et al., CVPR 2018, equation 4).
+    """CosFace, AM-Softmax: t = s (cos θ_y − m), other logits s cos θ_j (Wang et al., CVPR 2018,
+    equation 4).
 
     Decision boundary towards class 1 of two: cos θ_1 − m − cos θ_2 = 0.
     """
@@ -35,10 +36,11 @@ class ArcFace(ScaledMargin):
 
     Decision boundary towards class 1 of two: cos(θ_1 + m) − cos θ_2 = 0.
 
-    Beyond θ = π − m, where cos(θ + m) would rise again, t goes on falling as s ψ(θ + m) = s (−cos(θ + m) − 2),
-    without a jump in value or slope. Of the released code's two ways neither is so: its default goes on with
-    s (cos θ − m sin m), which falls, but after a step down; and its ``easy_margin`` leaves out the margin for
-    θ > 90°, so that there the target logit jumps *up* by s sin m. That is no option here.
+    Beyond θ = π − m, where cos(θ + m) would rise again, t goes on falling as s ψ(θ + m) = s (−cos(θ
+    + m) − 2), without a jump in value or slope. Of the released code's two ways neither is so: its
+    default goes on with s (cos θ − m sin m), which falls, but after a step down; and its
+    ``easy_margin`` leaves out the margin for θ > 90°, so that there the target logit jumps *up* by
+    s sin m. That is no option here.
     """
 
     m: float = option(0.5, low=0, high=math.pi)
@@ -54,9 +56,11 @@ class ArcFace(ScaledMargin):
 class Combined(ScaledMargin):
     """The three margins in one: t = s (ψ(m1 θ_y + m2) − m3) (Deng et al., CVPR 2019, equation 4).
 
-    ψ is cos up to π, and falls on from there (the released code leaves that region to rise again, or jumps).
-    Decision boundary towards class 1 of two: cos(m1 θ_1 + m2) − m3 − cos θ_2 = 0. The defaults are the
-    paper's best; (1, m, 0) is ArcFace, (1, 0, m) CosFace, (m, 0, 0) SphereFace on normalised features.
+    ψ is cos up to π, and falls on from there (the released code leaves that region to rise again,
+    or jumps).
+    Decision boundary towards class 1 of two: cos(m1 θ_1 + m2) − m3 − cos θ_2 = 0. The defaults are
+    the paper's best; (1, m, 0) is ArcFace, (1, 0, m) CosFace, (m, 0, 0) SphereFace on normalised
+    features.
     """
 
     m1: float = option(1.0, low=1, high=16)

@@ -1,4 +1,6 @@
-"""What a margin is: the interface between the papers and the engine, the registry, the common helpers."""
+"""What a margin is: the interface between the papers and the engine, the registry, the common
+helpers.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +24,10 @@ M = TypeVar("M", bound="Margin")
 class Target(NamedTuple):
     """N target logits t and how they move; (N,) tensors in the dtype of the cosines.
 
-    t is seen as a function of z, the plain target logit, and of the norm r that :meth:`Margin.target` got:
-    ∂t/∂x = d_plain · ∂z/∂x + d_norm · ∂r/∂x, and likewise for W_y. Where features are not normalised,
-    z = r cos θ. So written all stays finite at x = 0, where the engine passes cos θ = 0 and takes x/‖x‖ for 0.
+    t is seen as a function of z, the plain target logit, and of the norm r that
+    :meth:`Margin.target` got: ∂t/∂x = d_plain · ∂z/∂x + d_norm · ∂r/∂x, and likewise for W_y. Where
+    features are not normalised, z = r cos θ. So written all stays finite at x = 0, where the engine
+    passes cos θ = 0 and takes x/‖x‖ for 0.
     """
 
     logit: Tensor
@@ -41,12 +44,14 @@ class Target(NamedTuple):
 class Margin:
     """Base of every margin. Make one by :func:`make_margin`, which checks the options.
 
-    Properties and class attributes tell the engine all that it must know beside :meth:`target`. Four options
-    are common to all, for the head: ``chunk_size``, the classes whose logits exist at a time (``auto``: as many
-    as fit into the free memory; null: all); ``mhe``, the weight of the class weights' hyperspherical energy
-    in the loss (:mod:`sphereface.losses.energy`; with A-Softmax it makes SphereFace+); ``distributed``, whether
-    several processes share the classes or each holds all; ``sample_rate``, the part of the classes that a step
-    sees (:mod:`sphereface.losses.sampling`).
+    Properties and class attributes tell the engine all that it must know beside :meth:`target`.
+    Four options
+    are common to all, for the head: ``chunk_size``, the classes whose logits exist at a time
+    (``auto``: as many as fit into the free memory; null: all); ``mhe``, the weight of the class
+    weights' hyperspherical energy in the loss (:mod:`sphereface.losses.energy`; with A-Softmax it
+    makes SphereFace+); ``distributed``, whether several processes share the classes or each holds
+    all; ``sample_rate``, the part of the classes that a step sees
+    (:mod:`sphereface.losses.sampling`).
     """
 
     name: ClassVar[str]
@@ -77,8 +82,8 @@ class Margin:
         """How the class weights W_j become the rows that make logits.
 
         ``normalized``: W_j/‖W_j‖ in the logits, and the gradient goes through that division.
-        ``renormalized``: each forward in training first divides the stored rows by their length; the
-        gradient knows nothing of it.
+        ``renormalized``: each forward in training first divides the stored rows by their length;
+        the gradient knows nothing of it.
         ``plain``: W_j as it is.
         """
         return "normalized"
@@ -89,7 +94,9 @@ class Margin:
         return None
 
     def lam(self, step: float) -> float:  # noqa: ARG002
-        """λ of a training step, counted from 1 (finished optimiser updates + 1); 0 where there is none."""
+        """λ of a training step, counted from 1 (finished optimiser updates + 1); 0 where there is
+        none.
+        """
         return 0.0
 
     def first_bias(self, num_classes: int) -> float:  # noqa: ARG002
@@ -100,7 +107,8 @@ class Margin:
         """The target logits and their derivatives.
 
         Args:
-            cos: (N,) cosine of the angle between x_i and W_y, float32 or float64 in [-1, 1]; 0 where x_i = 0.
+            cos: (N,) cosine of the angle between x_i and W_y, float32 or float64 in [-1, 1]; 0
+                where x_i = 0.
             norm: (N,) ‖x_i‖, or ‖x_i‖‖W_y‖ with ``plain`` rows, same dtype.
             lam: λ ≥ 0 of this step.
         """
@@ -111,7 +119,9 @@ class Margin:
         return None
 
     def observe(self, norm: Tensor, running: Mapping[str, Tensor]) -> None:
-        """Move the running statistics, in place, by the (N,) norms of a training batch of all ranks."""
+        """Move the running statistics, in place, by the (N,) norms of a training batch of all
+        ranks.
+        """
 
     def given(self: M, running: Mapping[str, Tensor]) -> M:  # noqa: ARG002
         """The same margin, as it is at these running statistics."""
@@ -146,10 +156,12 @@ def check_target(margin: Margin, target: object, cos: Tensor) -> None:
 
 
 def falling_cosine(cos: Tensor, multiplier: float = 1.0, addend: Tensor | float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
-    """ψ(φ), φ = multiplier · θ + addend: the cosine, but falling for ever where cos φ would turn and rise.
+    """ψ(φ), φ = multiplier · θ + addend: the cosine, but falling for ever where cos φ would turn
+    and rise.
 
-    ψ(φ) = (−1)^k cos φ − 2k for φ in [kπ, (k+1)π], k ≥ 0, and 1 for φ < 0. Value and slope are continuous. The
-    slope in cos θ has no bound at θ = 0 if the addend is not 0: there it is that of a nearby angle.
+    ψ(φ) = (−1)^k cos φ − 2k for φ in [kπ, (k+1)π], k ≥ 0, and 1 for φ < 0. Value and slope are
+    continuous. The slope in cos θ has no bound at θ = 0 if the addend is not 0: there it is that of
+    a nearby angle.
 
     Args:
         cos: (N,) cos θ in [-1, 1].
@@ -183,7 +195,9 @@ def register(name: str) -> Callable[[type[M]], type[M]]:
 
 
 def check_options(name: str, options: Mapping[str, object]) -> list[str]:
-    """Everything that is wrong with ``loss: {name: …, **options}``, a line for each; [] if nothing is."""
+    """Everything that is wrong with ``loss: {name: …, **options}``, a line for each; [] if nothing
+    is.
+    """
     return _parse(name, options)[1]
 
 
@@ -191,7 +205,8 @@ def make_margin(name: str, **options: object) -> Margin:
     """The margin of that name.
 
     Raises:
-        UserError: an unknown name or option, or a value out of range; every problem on its own line.
+        UserError: an unknown name or option, or a value out of range; every problem on its own
+            line.
     """
     margin, problems = _parse(name, options)
     if margin is None:

@@ -1,4 +1,6 @@
-"""Binary losses, one for each class: SphereFace2. Its engine is :mod:`sphereface.losses.binary_margin`."""
+"""Binary losses, one for each class: SphereFace2. Its engine is
+:mod:`sphereface.losses.binary_margin`.
+"""
 
 from __future__ import annotations
 
@@ -17,15 +19,19 @@ if TYPE_CHECKING:
 @register("sphereface2")
 @dataclass(frozen=True)
 class SphereFace2(Margin):
-    """SphereFace2: C binary classifications in place of one softmax (Wen et al., ICLR 2022, type C).
+    """SphereFace2: C binary classifications in place of one softmax (Wen et al., ICLR 2022, type
+    C).
 
-    L = α/r · softplus(−t) + (1 − α)/r · Σ_j≠y softplus(u_j), with t = r (g(cos θ_y) − m) + b,
-    u_j = r (g(cos θ_j) + m) + b and g(z) = 2 ((z + 1)/2)^t − 1, which spreads the cosines, crowded near 0, more
-    evenly. Decision boundary of class j, the same for all samples: r (g(cos θ_j) ∓ m) + b = 0.
+    L = α/r · softplus(−t) + (1 − α)/r · Σ_j≠y softplus(u_j), with t = r (g(cos θ_y) − m) + b, u_j =
+    r (g(cos θ_j) + m) + b and g(z) = 2 ((z + 1)/2)^t − 1, which spreads the cosines, crowded near
+    0, more evenly. Decision boundary of class j, the same for all samples: r (g(cos θ_j) ∓ m) + b =
+    0.
 
-    α balances the one positive against the C − 1 negatives (the paper's λ); b is learned. ``loss_weight``
-    multiplies the whole, as in the released code: 1/r makes the loss small against the weight decay.
-    ``gradient: detached``, also as there, takes 1 for g', so that only the probabilities know of g and m.
+    α balances the one positive against the C − 1 negatives (the paper's λ); b is learned.
+    ``loss_weight`` multiplies the whole, as in the released code: 1/r makes the loss small against
+    the weight decay.
+    ``gradient: detached``, also as there, takes 1 for g', so that only the probabilities know of g
+    and m.
     """
 
     bias: ClassVar[Literal["shared"]] = "shared"
@@ -53,7 +59,8 @@ class SphereFace2(Margin):
     def first_bias(self, num_classes: int) -> float:
         """Where, with all angles at 90°, the positive and the negatives pull equally at b.
 
-        α σ(−p − b) = (1 − α)(C − 1) σ(q + b), p = r (g(0) − m), q = r (g(0) + m), is quadratic in e^b.
+        α σ(−p − b) = (1 − α)(C − 1) σ(q + b), p = r (g(0) − m), q = r (g(0) + m), is quadratic in
+        e^b.
         """
         if num_classes < 2:
             return 0.0

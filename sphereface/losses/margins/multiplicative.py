@@ -1,4 +1,6 @@
-"""Multiplicative margins: ψ(mθ) in place of cos θ, from L-Softmax over A-Softmax to SphereFace Revived."""
+"""Multiplicative margins: ψ(mθ) in place of cos θ, from L-Softmax over A-Softmax to SphereFace
+Revived.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +20,9 @@ if TYPE_CHECKING:
 class AnnealedMargin(Margin):
     """Base of A- and L-Softmax: t = r (λ cos θ + ψ(θ))/(1 + λ), ψ(θ) = (−1)^k cos(mθ) − 2k.
 
-    The weight of ψ against the plain logit grows with the step:
-    λ(t) = max(lambda_min, lambda_base · (1 + lambda_gamma · t)^(−lambda_power)); by default, as in the
-    released Caffe layer, from 892.9 at the first step down to 5 from step 1659 on.
+    The weight of ψ against the plain logit grows with the step: λ(t) = max(lambda_min, lambda_base
+    · (1 + lambda_gamma · t)^(−lambda_power)); by default, as in the released Caffe layer, from
+    892.9 at the first step down to 5 from step 1659 on.
     """
 
     lambda_base: float = option(1000.0, low=0)
@@ -40,7 +42,9 @@ class AnnealedMargin(Margin):
         )
 
     def target(self, cos: Tensor, norm: Tensor, lam: float) -> Target:
-        """With φ(c) = (λ c + ψ(c))/(1 + λ): t = r φ, ∂t/∂z = φ', ∂t/∂r = φ − c φ' = (ψ − c ψ')/(1 + λ)."""
+        """With φ(c) = (λ c + ψ(c))/(1 + λ): t = r φ, ∂t/∂z = φ', ∂t/∂r = φ − c φ' = (ψ − c ψ')/(1 +
+        λ).
+        """
         psi, slope = multiple_angle(cos, self.m)
         share = 1.0 / (1.0 + lam)
         return Target(norm * ((lam * cos + psi) * share), (lam + slope) * share, (psi - cos * slope) * share)
@@ -49,12 +53,13 @@ class AnnealedMargin(Margin):
 @register("a-softmax")
 @dataclass(frozen=True)
 class ASoftmax(AnnealedMargin):
-    """SphereFace: t = ‖x‖ (λ cos θ_y + ψ(θ_y)) / (1 + λ), ψ(θ) = (−1)^k cos(mθ) − 2k (CVPR 2017, equation 7).
+    """SphereFace: t = ‖x‖ (λ cos θ_y + ψ(θ_y)) / (1 + λ), ψ(θ) = (−1)^k cos(mθ) − 2k (CVPR 2017,
+    equation 7).
 
     Decision boundary towards class 1 of two: ‖x‖(cos mθ_1 − cos θ_2) = 0.
 
-    ``gradient: exact`` is the derivative of that. ``gradient: caffe`` is what the released code does, and
-    what its published accuracies were trained with: see :meth:`_caffe`.
+    ``gradient: exact`` is the derivative of that. ``gradient: caffe`` is what the released code
+    does, and what its published accuracies were trained with: see :meth:`_caffe`.
     """
 
     gradient: str = option("exact", choices=["exact", "caffe"])
@@ -75,10 +80,11 @@ class ASoftmax(AnnealedMargin):
         """The released code's pseudo-gradient, "normalised and projected" as its authors call it.
 
         With a = ψ' and b = (ψ − cψ')/r, so that a·Ŵ_y + b·x is the derivative of r ψ, it gives
-        x:  [(a·Ŵ_y + b·x)/√(a² + b²) + λ·Ŵ_y]/(1 + λ)  (the pair (a, b) gets unit length, not the vector),
-        W_y:  x, without any of it.
-        Here r·a and r·b stand for a and b: no division by 0. At r = 0, where the original is NaN, a vanishes
-        against b. ``rest`` = ψ − cψ' = r·b is not 0 where ψ' is: there it is ψ, an odd number.
+        x:  [(a·Ŵ_y + b·x)/√(a² + b²) + λ·Ŵ_y]/(1 + λ)  (the pair (a, b) gets unit length, not the
+        vector),
+        W_y:  x, without any of it. Here r·a and r·b stand for a and b: no division by 0. At r = 0,
+        where the original is NaN, a vanishes against b. ``rest`` = ψ − cψ' = r·b is not 0 where ψ'
+        is: there it is ψ, an odd number.
         """
         psi, slope = multiple_angle(cos, self.m)
         rest = psi - cos * slope
@@ -91,9 +97,11 @@ class ASoftmax(AnnealedMargin):
 @register("l-softmax")
 @dataclass(frozen=True)
 class LSoftmax(AnnealedMargin):
-    """L-Softmax: t = ‖W_y‖‖x‖ (λ cos θ_y + ψ(θ_y)) / (1 + λ), other logits W_j·x (ICML 2016, equations 4 and 6).
+    """L-Softmax: t = ‖W_y‖‖x‖ (λ cos θ_y + ψ(θ_y)) / (1 + λ), other logits W_j·x (ICML 2016,
+    equations 4 and 6).
 
-    ψ is A-Softmax's, which grew out of this one; here the lengths of the rows may tell classes apart as well.
+    ψ is A-Softmax's, which grew out of this one; here the lengths of the rows may tell classes
+    apart as well.
     Decision boundary towards class 1 of two: ‖x‖(‖W_1‖ cos mθ_1 − ‖W_2‖ cos θ_2) = 0.
     """
 
@@ -110,13 +118,15 @@ class LSoftmax(AnnealedMargin):
 class SphereFaceR(ScaledMargin):
     """SphereFace Revived: normalised features and a real m ≥ 1 (Liu et al., TPAMI 2022).
 
-    ``variant: v0`` is t = s ψ(mθ_y), SphereFace's own function; ``v1`` is t = s cos(min(mθ_y, π)), which does
-    not fall further beyond π/m. (The paper's v2 leaves the target alone and replaces the other N×C logits by
+    ``variant: v0`` is t = s ψ(mθ_y), SphereFace's own function; ``v1`` is t = s cos(min(mθ_y, π)),
+    which does not fall further beyond π/m. (The paper's v2 leaves the target alone and replaces the
+    other N×C logits by
     s cos(θ_j/m): no margin on the target, so not here.)
     Decision boundary towards class 1 of two: cos mθ_1 − cos θ_2 = 0, while mθ_1 < π.
 
-    ``gradient: detached`` is the paper's "characteristic gradient detachment": the margin changes the value of
-    the target logit, its derivative stays that of s cos θ. ``exact`` is the true derivative.
+    ``gradient: detached`` is the paper's "characteristic gradient detachment": the margin changes
+    the value of the target logit, its derivative stays that of s cos θ. ``exact`` is the true
+    derivative.
     """
 
     s: float = option(30.0, above=0)
@@ -138,9 +148,10 @@ class SphereFaceR(ScaledMargin):
 def multiple_angle(cos: Tensor, m: int) -> tuple[Tensor, Tensor]:
     """ψ and dψ/dcos as polynomials in cos θ, so that no arccos and no k is needed.
 
-    ψ(θ) = (−1)^k cos(mθ) − 2k for θ in [kπ/m, (k+1)π/m] falls from 1 at θ = 0 to 1 − 2m at θ = π. Its
-    slope in cos θ is continuous: 0 on every inner segment border. There sign(0) = 0 gives the right value,
-    as in the released code, whose forms these are.
+    ψ(θ) = (−1)^k cos(mθ) − 2k for θ in [kπ/m, (k+1)π/m] falls from 1 at θ = 0 to 1 − 2m at θ = π.
+    Its
+    slope in cos θ is continuous: 0 on every inner segment border. There sign(0) = 0 gives the right
+    value, as in the released code, whose forms these are.
 
     Args:
         cos: cosines of any shape, in [-1, 1].

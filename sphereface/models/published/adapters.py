@@ -1,7 +1,8 @@
-"""The publishers whose weights are known: how their files are recognised, and what their networks read.
+"""The publishers whose weights are known: how their files are recognised, and what their networks
+read.
 
-A row of :data:`ADAPTERS` is a key map, an input spec and the place of the head. The rows were written after the
-publishers' own code; docs/pretrained.md names it.
+A row of :data:`ADAPTERS` is a key map, an input spec and the place of the head. The rows were
+written after the publishers' own code; docs/pretrained.md names it.
 """
 
 from __future__ import annotations
@@ -40,15 +41,19 @@ class Adapter:
     Attributes:
         publisher: value of ``--publisher``.
         source: repository and network, for people.
-        prefixes: what stands before the network's keys. A slash ends the key of a dictionary around them.
-        marks: keys, without a prefix, that only this network has. A file with all of them is recognised.
+        prefixes: what stands before the network's keys. A slash ends the key of a dictionary around
+            them.
+        marks: keys, without a prefix, that only this network has. A file with all of them is
+            recognised.
         options_of: options of the network, from names and shapes.
-        given: further ``model:`` options: the input as published, and the eps of batch normalisation.
+        given: further ``model:`` options: the input as published, and the eps of batch
+            normalisation.
         names: key map; see :mod:`sphereface.models.published.key_names`.
-        heads: where the weight of the head may be, and its layout. They include keys of files given with ``--head``.
+        heads: where the weight of the head may be, and its layout. They include keys of files given
+            with ``--head``.
         ignored: keys beside the network that are not needed.
-        bare: prefixes that other publishers have too. They count only with ``--publisher``, or where no other
-            publisher of the table has them.
+        bare: prefixes that other publishers have too. They count only with ``--publisher``, or
+            where no other publisher of the table has them.
         kinds: of file.
         size: (height, width) of the published crops; None where the publisher's files differ.
         order_beside: whether a configuration beside the file decides the channel order.
@@ -169,7 +174,9 @@ def recognise(contents: Contents, publisher: str | None) -> tuple[Adapter, str]:
 
 
 def also_of(adapter: Adapter, prefix: str, contents: Contents) -> list[str]:
-    """Return other publishers whose key names a file has too, and whose networks read another input."""
+    """Return other publishers whose key names a file has too, and whose networks read another
+    input.
+    """
     return [
         row.publisher
         for row in ADAPTERS

@@ -1,4 +1,6 @@
-"""Read a file of weights from any publisher: tensors by name, and never anything that could run code."""
+"""Read a file of weights from any publisher: tensors by name, and never anything that could run
+code.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,8 @@ class Contents:
             ``state_dict/model.conv1.weight``.
         kind: ``"caffe"``, ``"torch"`` or ``"safetensors"``.
         input_size: (height, width) in pixels, where the file states it.
-        order: ``"bgr"`` or ``"rgb"``, where a configuration of CVLface beside it states the channel order.
+        order: ``"bgr"`` or ``"rgb"``, where a configuration of CVLface beside it states the channel
+            order.
         about_order: which file states it, in a line.
         unknown_order: of such a configuration that cannot be understood: its name, and why.
         metadata: of a ``.safetensors``.
@@ -62,7 +65,8 @@ class Contents:
 
 
 def read_contents(path: Path) -> Contents:
-    """Read a ``.caffemodel``, a file of ``torch.save``, a ``.safetensors``, or a Hugging Face folder.
+    """Read a ``.caffemodel``, a file of ``torch.save``, a ``.safetensors``, or a Hugging Face
+    folder.
 
     Raises:
         BadCheckpoint: one line: the file cannot be read, is damaged, or is none of these.
@@ -102,7 +106,8 @@ def _read_folder(path: Path) -> Contents:
 def _with_order(path: Path, contents: Contents) -> Contents:
     """Add the channel order that CVLface states in a file beside the weights.
 
-    CVLface's own wrapper replaces what ``config.json`` says by ``pretrained_model/model.yaml``, so that file decides.
+    CVLface's own wrapper replaces what ``config.json`` says by ``pretrained_model/model.yaml``, so
+    that file decides.
     """
     folder = path.parent.parent if path.parent.name == "pretrained_model" else path.parent
     stated = {}
@@ -124,7 +129,8 @@ def _with_order(path: Path, contents: Contents) -> Contents:
 
 
 def _color_space(path: Path) -> str | None:
-    """Return the ``color_space`` of a CVLface configuration, ``"bgr"`` or ``"rgb"``; None where there is none.
+    """Return the ``color_space`` of a CVLface configuration, ``"bgr"`` or ``"rgb"``; None where
+    there is none.
 
     Raises:
         ValueError: the file is there, and cannot be read or understood.
@@ -157,7 +163,9 @@ def _color_space(path: Path) -> str | None:
 
 
 def _read_caffe(path: Path) -> Contents:
-    """Read layers as ``conv1_1.weight``, …: blob 0 is the weight (of a PReLU the slopes), blob 1 the bias."""
+    """Read layers as ``conv1_1.weight``, …: blob 0 is the weight (of a PReLU the slopes), blob 1
+    the bias.
+    """
     caffe = read_caffemodel(path)
     found = {}
     for layer, blobs in caffe.blobs.items():
@@ -198,7 +206,8 @@ def _read_torch(path: Path, *, zipped: bool) -> dict[str, Tensor]:
         raise BadCheckpoint(f"{path}: holds no state dict · allowed: a dictionary of names and tensors")
     size, claimed = path.stat().st_size, sum(value.nbytes for value in tensors.values())
     if any(value.nbytes > value.untyped_storage().nbytes() for value in tensors.values()) or claimed > _KEYS * size:
-        # with strides of 0, a few bytes pose as any number of them; a tensor may be stored once for several keys
+        # with strides of 0, a few bytes pose as any number of them; a tensor may be stored once for
+        # several keys
         raise BadCheckpoint(
             f"{path}: refused: its tensors claim {claimed:,} bytes, the file has {size:,} · allowed: for each tensor "
             f"numbers of its own, or the same ones under up to {_KEYS} keys"
@@ -209,7 +218,9 @@ def _read_torch(path: Path, *, zipped: bool) -> dict[str, Tensor]:
 def _flat(
     state: Mapping[Any, Any], path: Path, prefix: str = "", depth: int = 1, seen: set[int] | None = None
 ) -> Iterator[tuple[str, Tensor]]:
-    """Yield each tensor under the path of its keys; a dictionary that occurs again, also in itself, is left out."""
+    """Yield each tensor under the path of its keys; a dictionary that occurs again, also in itself,
+    is left out.
+    """
     seen = set() if seen is None else seen
     seen.add(id(state))
     for key, value in state.items():
@@ -253,7 +264,9 @@ def _load_pickle(path: Path) -> object:
 
 
 def _check_costs(path: Path, *, zipped: bool) -> None:
-    """Refuse what takes more memory than the file has: torch's own files are stored, not compressed."""
+    """Refuse what takes more memory than the file has: torch's own files are stored, not
+    compressed.
+    """
     if not zipped:
         with (
             open(path, "rb", opener=regular_file) as file,

@@ -24,12 +24,14 @@ def find_head(
 
     Args:
         sources: the files, in order of the parts.
-        layouts: where a weight may be, and its layout: ``"CD"``, ``"DC"``, or ``"either"`` to go by ``dim``.
+        layouts: where a weight may be, and its layout: ``"CD"``, ``"DC"``, or ``"either"`` to go by
+            ``dim``.
         dim: D, the length of an embedding.
         path: the file of the network, for messages.
 
     Returns:
-        ``weight`` (C, D) float32 and, where it has one, ``bias`` (C,), or nothing; and a line that says which.
+        ``weight`` (C, D) float32 and, where it has one, ``bias`` (C,), or nothing; and a line that
+        says which.
 
     Raises:
         BadCheckpoint: parts were asked for and one does not fit, or occurs twice.
@@ -94,7 +96,9 @@ def read_names(path: Path, num_classes: int) -> tuple[str, ...]:
 
 
 def _rows(weight: Tensor, layout: str, dim: int) -> Tensor | str:
-    """Return the weight as (C, D) float32; a text where it is no head, or its layout cannot be told."""
+    """Return the weight as (C, D) float32; a text where it is no head, or its layout cannot be
+    told.
+    """
     shape = tuple(weight.shape)
     if weight.ndim != 2 or dim not in shape or not weight.numel():
         return f"{shape} is no head for embeddings of {dim} numbers"
@@ -112,5 +116,7 @@ def _rows(weight: Tensor, layout: str, dim: int) -> Tensor | str:
 
 
 def is_finite(value: Tensor) -> bool:
-    """Return whether a tensor holds floating-point numbers, all of them finite in float32. It must not be empty."""
+    """Return whether a tensor holds floating-point numbers, all of them finite in float32. It must
+    not be empty.
+    """
     return value.is_floating_point() and all(bool(torch.isfinite(end)) for end in torch.aminmax(value.float()))

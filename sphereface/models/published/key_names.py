@@ -1,7 +1,7 @@
 """Key maps: what a publisher calls each entry of a state dict of this project.
 
-A map takes a key of this project and returns the publisher's, or None where the publisher's network lacks the entry
-and zeros stand for it. Networks that keep their publisher's names need no map.
+A map takes a key of this project and returns the publisher's, or None where the publisher's network
+lacks the entry and zeros stand for it. Networks that keep their publisher's names need no map.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ def same_names(key: str) -> str | None:
 class SphereNames:
     """Names of the Sphere CNN's layers elsewhere.
 
-    In a template, ``{s}`` is the stage and ``{u}`` the residual unit, both from 1, and ``{a}`` and ``{b}`` are the
-    numbers of the unit's convolutions within the stage, from 2.
+    In a template, ``{s}`` is the stage and ``{u}`` the residual unit, both from 1, and ``{a}`` and
+    ``{b}`` are the numbers of the unit's convolutions within the stage, from 2.
 
     Attributes:
         conv, relu, conv_a, relu_a, conv_b, relu_b, fc5: template of each layer of
-            :class:`~sphereface.models.spherenet.SphereNet`; None where the publisher's network lacks it. A PReLU with
-            slopes of 0 is a ReLU.
+            :class:`~sphereface.models.spherenet.SphereNet`; None where the publisher's network
+            lacks it. A PReLU with slopes of 0 is a ReLU.
         unit_biases: whether the convolutions of residual units have biases.
     """
 
@@ -53,7 +53,9 @@ class SphereNames:
         return self._filled(layer, kind, 0, 0)
 
     def first_of(self, stage: int, unit: int = 0) -> str:
-        """Return the name of the first convolution's weight of a stage, or of a unit of it; both count from 1."""
+        """Return the name of the first convolution's weight of a stage, or of a unit of it; both
+        count from 1.
+        """
         name = self._filled("conv_a" if unit else "conv", "weight", stage, unit)
         assert name is not None
         return name

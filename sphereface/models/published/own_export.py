@@ -1,4 +1,6 @@
-"""The ``.safetensors`` of ``sphereface export``: its metadata state the network, so nothing has to be guessed."""
+"""The ``.safetensors`` of ``sphereface export``: its metadata state the network, so nothing has to
+be guessed.
+"""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
 """Harmless stand-ins for what training programs save beside the weights.
 
-PyTorch's safe unpickler (``weights_only=True``) refuses every class that it does not know. Lightning's checkpoints
-hold the class of a callback as a key; others hold the command line or a path. Each name below is read as an object
-that ignores what it is given: the class that the file names is neither imported nor called. All other names are
-refused.
+PyTorch's safe unpickler (``weights_only=True``) refuses every class that it does not know.
+Lightning's checkpoints hold the class of a callback as a key; others hold the command line or a
+path. Each name below is read as an object
+that ignores what it is given: the class that the file names is neither imported nor called. All
+other names are refused.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ class Ignored:
 
 
 class PlainDict:
-    """Stand in for a subclass of dict. The unpickler fills only plain dictionaries, so this makes one."""
+    """Stand in for a subclass of dict. The unpickler fills only plain dictionaries, so this makes
+    one.
+    """
 
     def __new__(cls, *_: object) -> OrderedDict[Any, Any]:  # type: ignore[misc]
         """Return an empty dictionary."""

@@ -21,7 +21,8 @@ _MOST_UNITS = 100
 
 
 def input_size(columns: int, channels: int, asked: tuple[int, int] | None) -> tuple[int, int]:
-    """Return the (height, width) of the crops of a network whose embedding layer reads a flattened map.
+    """Return the (height, width) of the crops of a network whose embedding layer reads a flattened
+    map.
 
     Args:
         columns: numbers that the layer reads.
@@ -48,7 +49,9 @@ def input_size(columns: int, channels: int, asked: tuple[int, int] | None) -> tu
 
 
 def sphere_options(names: SphereNames) -> OptionsOf:
-    """Return the function for a Sphere CNN under other names: units, widths and embedding length."""
+    """Return the function for a Sphere CNN under other names: units, widths and embedding
+    length.
+    """
 
     def options(shapes: Shapes) -> dict[str, Any]:
         widths = [_shape(shapes, names.first_of(stage), 4)[0] for stage in (1, 2, 3, 4)]
@@ -92,7 +95,9 @@ def ir_options(shapes: Shapes) -> dict[str, Any]:
 
 
 def mobilefacenet_options(shapes: Shapes) -> dict[str, Any]:
-    """Return the options of MobileFaceNet, whose head has one weight for each place of the last map."""
+    """Return the options of MobileFaceNet, whose head has one weight for each place of the last
+    map.
+    """
     channels = _shape(shapes, "layers.0.layers.0.weight", 4)[0]
     known = {64 * size.scale: name for name, size in mobilefacenet.SIZES.items()}
     if channels not in known:
@@ -108,7 +113,9 @@ def _ends_in(dim: int, columns: int, channels: int) -> dict[str, Any]:
 
 
 def _depth_of(shapes: Shapes, units: Mapping[int, tuple[int, ...]], *, first: int) -> int:
-    """Return the depth with so many units in ``layer1`` … ``layer4``; ``first`` blocks of each are no units."""
+    """Return the depth with so many units in ``layer1`` … ``layer4``; ``first`` blocks of each are
+    no units.
+    """
     counts = tuple(_numbered(shapes, rf"layer{stage}\.(\d+)\.") - first for stage in (1, 2, 3, 4))
     known = {stages: depth for depth, stages in units.items()}
     if counts not in known:

@@ -1,7 +1,8 @@
 """Sinks: where a run sends its figures, images and texts. ``log.sinks`` names them.
 
-A sink is a subclass of :class:`Sink`, registered with :func:`register_sink`. To add one from outside, see
-docs/extend.md. :class:`~sphereface.training.monitor.Monitor` calls the sinks of a run, in the first process only.
+A sink is a subclass of :class:`Sink`, registered with :func:`register_sink`. To add one from
+outside, see docs/extend.md. :class:`~sphereface.training.monitor.Monitor` calls the sinks of a run,
+in the first process only.
 """
 
 from . import jsonl, mlflow, tensorboard, wandb  # each registers its sink

@@ -28,7 +28,8 @@ class Session:
         folder: the run folder.
         name: ``name`` of the configuration.
         config: the resolved configuration, in plain values.
-        step: finished steps, 0 for a new run. Figures of later steps may exist, written after the checkpoint.
+        step: finished steps, 0 for a new run. Figures of later steps may exist, written after the
+            checkpoint.
         evaluates_again: the evaluation of ``step`` is repeated; its figures may exist.
     """
 
@@ -42,7 +43,8 @@ class Session:
 class Sink(ABC):
     """Gets what a run shows, in the order of the steps.
 
-    ``start`` and ``scalars`` are required; what a sink has no use for, it leaves out. An exception ends the sink, not
+    ``start`` and ``scalars`` are required; what a sink has no use for, it leaves out. An exception
+    ends the sink, not
     the run: one line is logged, and training continues without it.
     """
 
@@ -75,7 +77,9 @@ class Sink(ABC):
         """Write Markdown."""
 
     def close(self, complete: bool) -> None:  # noqa: B027
-        """End the session. ``complete``: the run reached its end; False where it was stopped or failed."""
+        """End the session. ``complete``: the run reached its end; False where it was stopped or
+        failed.
+        """
 
 
 def register_sink(name: str) -> Callable[[S], S]:

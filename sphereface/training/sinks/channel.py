@@ -1,4 +1,6 @@
-"""The way from a run to one sink: a sink that fails, or is slow, neither ends nor delays the run."""
+"""The way from a run to one sink: a sink that fails, or is slow, neither ends nor delays the
+run.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +23,13 @@ _MOST_CALLS = 10_000  # that wait for a slow sink
 
 
 class Channel:
-    """Passes calls to a sink. After the first one that fails, it logs one line and drops all others.
+    """Passes calls to a sink. After the first one that fails, it logs one line and drops all
+    others.
 
     Args:
         name: of the sink.
-        kind: its class. It is called in this thread, or, where ``background`` is true, in order in a thread of its own.
+        kind: its class. It is called in this thread, or, where ``background`` is true, in order in
+            a thread of its own.
         session: what the sink starts with.
     """
 
@@ -49,7 +53,9 @@ class Channel:
         self._do(lambda: getattr(self._sink, method)(*arguments))
 
     def close(self, complete: bool) -> None:
-        """End the session. A sink in the background may take :data:`PATIENCE` seconds for what is left."""
+        """End the session. A sink in the background may take :data:`PATIENCE` seconds for what is
+        left.
+        """
         self.call("close", complete)
         if self._thread is None:
             return

@@ -9,7 +9,7 @@ _TRAINING = {
     "accuracy": "Share of training images whose own identity has the largest logit, without margin (m = 1).",
     "embedding_norm_mean": "Mean length ‖x‖ of the embeddings, before normalisation.",
     "target_angle_deg_mean": "Mean angle between an embedding and the weight of its own identity, in degrees.",
-    "embedding_likeness": "Mean cosine between the embeddings of a batch. Near 1, the network has collapsed.",
+    "embedding_similarity": "Mean cosine between the embeddings of a batch. Near 1, the network has collapsed.",
     "lambda": "λ of the annealed margin: ∞ is softmax without margin, 0 is the full margin.",
     "lr": "Learning rate, before the multipliers of single parameters.",
     "grad_norm": "L2 norm over all gradients, before clipping.",
@@ -28,7 +28,9 @@ _EVALUATION = (
 
 
 def description(name: str) -> str:
-    """Return what a figure such as ``train/loss`` or ``eval/lfw/accuracy`` means; "" where it is not known."""
+    """Return what a figure such as ``train/loss`` or ``eval/lfw/accuracy`` means; "" where it is
+    not known.
+    """
     group, _, last = name.rpartition("/")
     if group == "train":
         return _TRAINING.get(last, "")

@@ -16,9 +16,11 @@ log = logging.getLogger(__name__)
 
 @register_sink("jsonl")
 class JsonLines(Sink):
-    """Writes scalars to ``metrics.jsonl``: ``{"step": 20, "images_seen": 10240, "train/loss": 7.1, …}``.
+    """Writes scalars to ``metrics.jsonl``: ``{"step": 20, "images_seen": 10240, "train/loss": 7.1,
+    …}``.
 
-    A resume removes the lines after its step. While the disk is full, lines wait in memory; that is logged once.
+    A resume removes the lines after its step. While the disk is full, lines wait in memory; that is
+    logged once.
     """
 
     def __init__(self) -> None:

@@ -28,7 +28,8 @@ _NOT_ALLOWED = re.compile(r"[^\w.\- :/]")  # in names
 class MLflow(Sink):
     """Sends scalars and images to one run of MLflow, which every session of the run continues.
 
-    The configuration becomes the run's parameters. MLflow cannot remove a value, so a resumed session leaves out
+    The configuration becomes the run's parameters. MLflow cannot remove a value, so a resumed
+    session leaves out
     what an earlier one sent: ``mlflow.json`` in the run folder says what that is.
     """
 
@@ -40,7 +41,9 @@ class MLflow(Sink):
         import_extra("log.sinks", "mlflow", "mlflow", instead="leave mlflow out")
 
     def start(self, session: Session) -> None:
-        """Begin or continue the run in ``MLFLOW_EXPERIMENT_NAME``, else in an experiment named as the configuration."""
+        """Begin or continue the run in ``MLFLOW_EXPERIMENT_NAME``, else in an experiment named as
+        the configuration.
+        """
         self._mlflow: Any = import_extra("log.sinks", "mlflow", "mlflow")
         self._client: Any = self._mlflow.MlflowClient()
         self._written = Written(session.folder / "mlflow.json")
@@ -75,7 +78,9 @@ class MLflow(Sink):
         self._client.set_terminated(self._run_id, "FINISHED" if complete else "KILLED")
 
     def _known_run(self) -> str | None:
-        """The run of an earlier session; None where there is none, or this store does not have it."""
+        """The run of an earlier session; None where there is none, or this store does not have
+        it.
+        """
         if self._written.run_id is None:
             return None
         try:

@@ -24,7 +24,8 @@ log = logging.getLogger(__name__)
 class TensorBoard(Sink):
     """Writes event files; each scalar has a description.
 
-    A resume purges the events after its step. On a full disk, events are lost until there is room; that is logged once.
+    A resume purges the events after its step. On a full disk, events are lost until there is room;
+    that is logged once.
     """
 
     def __init__(self) -> None:
@@ -85,7 +86,9 @@ class TensorBoard(Sink):
                 self._written.add(step, values)
 
     def _scalar(self, events: Any, name: str, value: float, step: int) -> None:
-        """As ``add_scalar``, which knows no descriptions; TensorBoard reads that of a tag's first event."""
+        """As ``add_scalar``, which knows no descriptions; TensorBoard reads that of a tag's first
+        event.
+        """
         text = "" if name in self._described else description(name)
         plugin = SummaryMetadata.PluginData(plugin_name="scalars")
         metadata = SummaryMetadata(plugin_data=plugin, summary_description=text) if text else None
@@ -94,7 +97,9 @@ class TensorBoard(Sink):
         events._get_file_writer().add_summary(summary, step)
 
     def _write(self, step: int, method: Callable[..., object], name: str, value: object) -> None:
-        """Write events. A writer that failed is of no use after that: the next step tries with another file."""
+        """Write events. A writer that failed is of no use after that: the next step tries with
+        another file.
+        """
         if step == self._failed_at:
             return
         try:

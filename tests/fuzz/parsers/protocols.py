@@ -95,7 +95,7 @@ def make_suite(folder: Path) -> None:
     (folder / "2.bin").rename(folder / "lfw.bin")
     (folder / "4.bin").rename(folder / "cfp_fp.bin")
     (folder / "numpy.bin").unlink()
-    write_set(folder / "own", people=4, pictures=3, height=8, width=8)
+    write_set(folder / "own", people=4, images=3, height=8, width=8)
 
 
 def parse_suite(folder: Path, _path: Path) -> None:

@@ -24,7 +24,7 @@ from sphereface.training.run import run_training
 from sphereface.training.sinks.written import Written
 from sphereface.training.trainer import Trainer
 
-from ...pictures import make_training_set
+from ...images import make_training_set
 from ..registry import register
 
 _VALUES = {

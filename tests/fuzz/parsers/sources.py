@@ -18,7 +18,7 @@ from sphereface.data.sources import Source, open_path, open_source, read_names, 
 
 from ...data.recs import image_record, insightface_records, write_rec
 from ...data.shards import face_lmdb, table_of, write_arrow, write_parquet, write_tar
-from ...pictures import make_training_set
+from ...images import make_training_set
 from ..registry import register
 from .images import SIZE
 

@@ -14,7 +14,7 @@ from sphereface.evaluation.embedding_table import EmbeddingTable
 from sphereface.search import load_gallery, nearest
 
 from ...evaluation.checkpoints import write_checkpoint
-from ...evaluation.crops import noise, write_picture
+from ...evaluation.crops import noise, write_image
 from ..registry import register
 from .lists import make_view2
 
@@ -69,7 +69,7 @@ def _embed(folder: Path) -> np.ndarray:
 def make_cache(folder: Path) -> None:
     write_checkpoint(folder / "a.pt")
     for number in range(3):
-        write_picture(folder / f"{number}.png", noise(number))
+        write_image(folder / f"{number}.png", noise(number))
     np.save(folder / "expected.npy", _embed(folder))
 
 

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 class Softmax(Margin):
     """A linear layer with bias and cross entropy: t = W_y·x + b_y, other logits W_j·x + b_j.
 
-    Decision boundary of two classes: (W_1 − W_2)·x + b_1 − b_2 = 0. The baseline of every paper here.
+    Decision boundary of two classes: (W_1 − W_2)·x + b_1 − b_2 = 0. The baseline of every paper
+    here.
     """
 
     bias: ClassVar[Literal["per class"]] = "per class"
@@ -39,7 +40,8 @@ class ModifiedSoftmax(Margin):
 
     Decision boundary of two classes: ‖x‖(cos θ_1 − cos θ_2) = 0. A-Softmax with m = 1.
 
-    With ``s``: t = s cos θ_y, the features normalised too (Wang et al., NormFace, ACM MM 2017). Decision
+    With ``s``: t = s cos θ_y, the features normalised too (Wang et al., NormFace, ACM MM 2017).
+    Decision
     boundary: cos θ_1 − cos θ_2 = 0. s must grow with C, for even perfect features have a loss of
     ln(1 + (C − 1) e^(−s C/(C − 1))).
     """

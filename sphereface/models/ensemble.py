@@ -11,11 +11,12 @@ from torch import nn
 from .backbone import Backbone
 
 
-class SideBySide(Backbone):
-    """Embeddings of N networks, each of length 1, one after another: their cosine is the mean of N cosines.
+class Ensemble(Backbone):
+    """Embeddings of N networks, each of length 1, one after another: their cosine is the mean of N
+    cosines.
 
-    Networks that were trained apart err apart; a mean of their cosines errs less than each. There is nothing to train
-    here.
+    Networks that were trained apart err apart; a mean of their cosines errs less than each. There
+    is nothing to train here.
 
     Args:
         networks: of one input spec.

@@ -1,4 +1,6 @@
-"""The size of an encoded picture, read from its first bytes: what it would take to decode it is known before."""
+"""The size of an encoded image, read from its first bytes: what it would take to decode it is known
+before.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +13,15 @@ _PNM = re.compile(rb"P[1-6](?:\s|#[^\n]*\n)+(\d{1,9})(?:\s|#[^\n]*\n)+(\d{1,9})\
 _PNM_MOST = re.compile(rb"(?:\s|#[^\n]*\n)*(\d{1,5})\s")
 
 
-def picture_size(data: bytes) -> tuple[int, int] | None:
+def image_size(data: bytes) -> tuple[int, int] | None:
     """Height and width in pixels, before EXIF turns them.
 
     Args:
-        data: an encoded picture.
+        data: an encoded image.
 
     Returns:
-        (H, W) of a JPEG, PNG, BMP, WebP, PBM, PGM or PPM; None where the bytes are none of these or end too early.
+        (H, W) of a JPEG, PNG, BMP, WebP, PBM, PGM or PPM; None where the bytes are none of these or
+        end too early.
     """
     try:
         if data.startswith(b"\xff\xd8"):
@@ -36,7 +39,9 @@ def picture_size(data: bytes) -> tuple[int, int] | None:
 
 
 def unscaled_maximum(data: bytes) -> int | None:
-    """The number that stands for white in a PGM or PPM whose values OpenCV does not scale to 255; None in any other."""
+    """The number that stands for white in a PGM or PPM whose values OpenCV does not scale to 255;
+    None in any other.
+    """
     size = _PNM.match(data, 0, 4096)
     most = size and data[1:2] in b"2356" and _PNM_MOST.match(data, size.end(), size.end() + 4096)
     if not most or int(most[1]) in (0, 255, 65535):
@@ -54,7 +59,9 @@ def _jpeg(data: bytes) -> tuple[int, int] | None:
 
 
 def _bmp(data: bytes) -> tuple[int, int]:
-    """The old header has 16-bit sizes; in the newer ones a negative height means rows from the top."""
+    """The old header has 16-bit sizes; in the newer ones a negative height means rows from the
+    top.
+    """
     (header,) = struct.unpack_from("<I", data, 14)
     width, height = struct.unpack_from("<HH" if header == 12 else "<ii", data, 18)
     return abs(height), abs(width)

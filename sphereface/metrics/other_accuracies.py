@@ -1,4 +1,6 @@
-"""Accuracies that other code bases report as "LFW accuracy", which are not the one of SphereFace's protocol."""
+"""Accuracies that other code bases report as "LFW accuracy", which are not the one of SphereFace's
+protocol.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +25,9 @@ class FoldAccuracy:
 def kfold_distance_accuracy(distances: FloatArray, same: BoolArray, fold: IntArray) -> FoldAccuracy:
     """Accuracy as InsightFace, FaceNet and their descendants compute it, on the folds of the list.
 
-    Each fold is decided with the first threshold of :data:`DISTANCE_GRID` that is best on the other folds: one person
-    where distance < threshold. These code bases cut their lists into consecutive folds; this function does not.
+    Each fold is decided with the first threshold of :data:`DISTANCE_GRID` that is best on the other
+    folds: one person where distance < threshold. These code bases cut their lists into consecutive
+    folds; this function does not.
 
     Args:
         distances: (P,) squared Euclidean distances of unit vectors. NaN is wrong.

@@ -1,8 +1,10 @@
-"""``model.networks``: several networks from one configuration, trained one after another and joined to one checkpoint.
+"""``model.networks``: several networks from one configuration, trained one after another and joined
+to one checkpoint.
 
-Network k is the whole run of a configuration of its own, with ``seed`` · 100 + k: what it would be if trained alone
-(by steps, on a CPU: bit for bit), in a folder of its own. So runs of other seeds have other networks, and more networks
-those of fewer.
+Network k is the whole run of a configuration of its own, with ``seed`` · 100 + k: what it would be
+if trained alone
+(by steps, on a CPU: bit for bit), in a folder of its own. So runs of other seeds have other
+networks, and more networks those of fewer.
 """
 
 from __future__ import annotations
@@ -42,7 +44,8 @@ def train_several(config: Config, resume: str | None, device: torch.device, worl
 
     Args:
         config: with ``model.networks`` above 1.
-        resume: ``auto`` takes networks that are finished as they are, and goes on with the one that is not.
+        resume: ``auto`` takes networks that are finished as they are, and goes on with the one that
+            is not.
         device: where they are evaluated, joined.
         world: the processes, which call this together.
         train: how one of them is trained, with ``resume``.
@@ -86,12 +89,12 @@ def _finished(config: Config, world: World) -> Path | None:
     """The checkpoint of the newest run of this configuration that reached its end."""
     run = RunFolder.newest(config, finished=True) if world.first else None
     result = None if run is None else run.result(config)
-    return world.from_first(None if result is None or not result.is_file() else result)
+    return world.broadcast(None if result is None or not result.is_file() else result)
 
 
 def _heed(stop: StopRequest, world: World) -> None:
     """Leave, if a signal came to any process."""
-    stop.settle(world.sums(*stop.requests()))
+    stop.settle(world.all_reduce_sum(*stop.requests()))
     if stop.agreed is not None:
         text = f"stopped by {stop.agreed.name} between two networks · go on: the same command with --resume auto"
         raise Stopped(text, stop.exit_code)
@@ -107,7 +110,8 @@ def _join(
 ) -> Path:
     """One checkpoint of several, in a run folder of its own, evaluated on the run's sets.
 
-    Resumed, an earlier one of the very same networks is taken as it is, and a folder that was not finished taken up.
+    Resumed, an earlier one of the very same networks is taken as it is, and a folder that was not
+    finished taken up.
     """
     done = None if resume is None else _finished(config, world)
     if done is not None and load_checkpoint(done, mapped=True)["meta"].get("networks") == [str(p) for p in checkpoints]:
@@ -123,7 +127,7 @@ def _join(
     run.write_start(config, meta["versions"])
     if world.first:
         _save(config, run, state)
-    world.from_first(None)  # it is written
+    world.broadcast(None)  # it is written
     try:
         _evaluate(config, run, meta, device, world, stop)
     except Interruption:
@@ -137,10 +141,10 @@ def _join(
 
 def _folder(config: Config, resume: str | None, world: World) -> RunFolder:
     if not world.first:
-        return QuietFolder(world.from_first(Path()))
+        return QuietFolder(world.broadcast(Path()))
     unfinished = None if resume is None else RunFolder.newest(config, finished=False)
     run = unfinished or RunFolder.create(config)
-    world.from_first(run.path)
+    world.broadcast(run.path)
     return run
 
 
@@ -187,7 +191,9 @@ def _evaluate(
 
 
 def _with(config: Config, **changes: Any) -> Config:
-    """The configuration with other values; what is resolved of it (the loss and the stages) is as it was."""
+    """The configuration with other values; what is resolved of it (the loss and the stages) is as
+    it was.
+    """
     changed = replace(config, **{key: value for key, value in changes.items() if key != "model"})
     for name in ("model", "loss", "stages"):
         object.__setattr__(changed, name, changes.get(name, getattr(config, name)))

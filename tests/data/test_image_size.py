@@ -1,4 +1,4 @@
-"""How large a picture says it is, and that one which says too much is never decoded."""
+"""How large an image says it is, and that one which says too much is never decoded."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 import simplejpeg
 from PIL import Image
 
+from sphereface.data.image_size import image_size
 from sphereface.data.images import MOST_PIXELS, BadImage, decode, decode_into
-from sphereface.data.picture_size import picture_size
 
 NOISE = np.random.default_rng(3).integers(0, 256, (37, 53, 3), dtype=np.uint8)
 
@@ -63,26 +63,26 @@ WHOLE = {
 
 @pytest.mark.parametrize("name", WHOLE)
 def test_the_size_is_that_of_the_pixels(name):
-    assert picture_size(WHOLE[name]) == decode(WHOLE[name]).shape[:2] == (37, 53)
+    assert image_size(WHOLE[name]) == decode(WHOLE[name]).shape[:2] == (37, 53)
 
 
 def test_a_bitmap_s_rows_may_run_from_the_top_and_its_header_be_the_first_kind():
     top_down = bytearray(saved("BMP"))
     top_down[22:26] = struct.pack("<i", -37)
-    assert picture_size(bytes(top_down)) == decode(bytes(top_down)).shape[:2] == (37, 53)
+    assert image_size(bytes(top_down)) == decode(bytes(top_down)).shape[:2] == (37, 53)
     old = b"BM" + struct.pack("<IHHI", 26 + 12, 0, 0, 26) + struct.pack("<IHHHH", 12, 3, 1, 1, 24) + bytes(12)
-    assert picture_size(old) == decode(old).shape[:2] == (1, 3)
+    assert image_size(old) == decode(old).shape[:2] == (1, 3)
 
 
 @pytest.mark.parametrize("name", WHOLE)
 def test_what_ends_early_has_no_size_or_the_right_one(name):
     for length in range(0, 60):
-        assert picture_size(WHOLE[name][:length]) in (None, (37, 53))
+        assert image_size(WHOLE[name][:length]) in (None, (37, 53))
 
 
 @pytest.mark.parametrize("data", [b"", b"text", b"P5 text", b"BM", b"\xff\xd8\xff\xd9", saved("TIFF"), saved("GIF")])
 def test_what_is_none_of_these_formats_has_no_size(data):
-    assert picture_size(data) is None
+    assert image_size(data) is None
 
 
 @pytest.mark.parametrize(
@@ -99,8 +99,8 @@ def test_other_formats_are_refused_by_their_names(data, kind):
         decode(data)
 
 
-def test_what_is_no_picture_is_told_what_would_be():
-    with pytest.raises(BadImage, match=r"^not a picture, or a damaged one · allowed: JPEG, PNG, BMP, WebP, PGM, PPM$"):
+def test_what_is_no_image_is_told_what_would_be():
+    with pytest.raises(BadImage, match=r"^not an image, or a damaged one · allowed: JPEG, PNG, BMP, WebP, PGM, PPM$"):
         decode(b"some text that is long enough for a header of any kind")
 
 
@@ -115,7 +115,7 @@ BOMBS = {
 
 @pytest.mark.parametrize("name", BOMBS)
 @pytest.mark.parametrize("read", [decode, lambda data: decode_into(data, np.empty((112, 96, 3), np.uint8))])
-def test_a_picture_that_says_it_is_vast_is_never_decoded(name, read, monkeypatch):
+def test_an_image_that_says_it_is_vast_is_never_decoded(name, read, monkeypatch):
     def decoder(*_args: object, buffer: object = None, **_options: object) -> None:
         assert buffer is not None, "decoded into memory of its own"
         raise ValueError("the buffer is too small")  # as simplejpeg does before it decodes

@@ -1,6 +1,7 @@
 """Whether the pieces of an encoded image lie inside its bytes, before it is decoded.
 
-A decoder believes what a piece says of its own length: OpenCV takes 2 GB for a PNG of 60 bytes that claims so.
+A decoder believes what a piece says of its own length: OpenCV takes 2 GB for a PNG of 60 bytes that
+claims so.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ _BMP_PLAIN = (0, 3, 6)  # no compression, with or without masks of the colours
 
 
 def layout_fault(data: bytes) -> str:
-    """Say what is wrong with the layout of an encoded image that :func:`.picture_size.picture_size` knows.
+    """Say what is wrong with the layout of an encoded image that :func:`.image_size.image_size`
+    knows.
 
     Args:
-        data: a PNG (its chunks and its end), a WebP (its chunks) or a BMP (its rows). The decoders of JPEG and
-            of PBM, PGM and PPM find such faults on their own.
+        data: a PNG (its chunks and its end), a WebP (its chunks) or a BMP (its rows). The decoders
+            of JPEG and of PBM, PGM and PPM find such faults on their own.
 
     Returns:
         A few words; empty where nothing is wrong.

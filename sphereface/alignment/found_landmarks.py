@@ -1,8 +1,9 @@
-"""The landmarks that a detector has found so far, so that a killed run loses none and its file comes out the same.
+"""The landmarks that a detector has found so far, so that a killed run loses none and its file
+comes out the same.
 
-While a run lasts, each image's line is appended to ``align-progress.txt``, with the number of faces as the score. At
-the end the lines, sorted by name and without that number, are ``landmarks.txt``, whole or not there. What failed or was
-cropped otherwise is not remembered but tried again.
+While a run lasts, each image's line is appended to ``align-progress.txt``, with the number of faces
+as the score. At the end the lines, sorted by name and without that number, are ``landmarks.txt``,
+whole or not there. What failed or was cropped otherwise is not remembered but tried again.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ LANDMARKS_NAME = "landmarks.txt"
 PROGRESS_NAME = "align-progress.txt"
 
 
-class Progress:
+class FoundLandmarks:
     """The landmarks of one destination folder, earlier runs' included.
 
     Args:
         folder: of the crops.
-        is_current: name of an image → whether its crop is there and it was not replaced since. The landmarks of others
-            are forgotten, and those that do not lie like a face.
+        is_current: name of an image → whether its crop is there and it was not replaced since. The
+            landmarks of others are forgotten, and those that do not lie like a face.
 
     Raises:
         UserError: what an earlier run left cannot be read, or nothing can be written.
@@ -48,11 +49,13 @@ class Progress:
             raise cannot_write(folder / PROGRESS_NAME, error) from error
 
     def num_faces(self, name: str) -> int:
-        """Among how many faces an earlier run chose the one of an image; 1 where it is not known."""
+        """Among how many faces an earlier run chose the one of an image; 1 where it is not
+        known.
+        """
         return self._num_faces.get(name, 1)
 
     def add(self, outcome: Outcome) -> None:
-        """Remember one picture's landmarks.
+        """Remember one image's landmarks.
 
         Raises:
             UserError: they cannot be written.
@@ -90,7 +93,9 @@ class Progress:
 
 
 def _earlier(folder: Path) -> tuple[dict[str, Points], dict[str, int]]:
-    """Landmarks and numbers of faces that a detector found, in the killed run, else in the finished one."""
+    """Landmarks and numbers of faces that a detector found, in the killed run, else in the finished
+    one.
+    """
     progress, finished = folder / PROGRESS_NAME, folder / LANDMARKS_NAME
     if whole := _whole_lines(progress):
         write_or_explain(progress, whole)
@@ -115,7 +120,9 @@ def _own(path: Path) -> LandmarkTable:
 
 
 def _whole_lines(path: Path) -> bytes:
-    """What a progress file holds up to its last line end, after which a kill may have left half a line."""
+    """What a progress file holds up to its last line end, after which a kill may have left half a
+    line.
+    """
     try:
         data = read_plain(path)
     except FileNotFoundError:

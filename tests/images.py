@@ -1,4 +1,4 @@
-"""Small pictures and training folders made for tests: every identity has a colour and a pattern of its own."""
+"""Small images and training folders made for tests: every identity has a colour and a pattern of its own."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 
-def picture(identity: int, number: int, size: tuple[int, int] = (112, 96)) -> np.ndarray:
-    """(H, W, 3) uint8: low-frequency noise of the identity plus noise of the picture."""
+def image(identity: int, number: int, size: tuple[int, int] = (112, 96)) -> np.ndarray:
+    """(H, W, 3) uint8: low-frequency noise of the identity plus noise of the image."""
     of_identity = np.random.default_rng(identity).uniform(0, 255, (7, 6, 3))
-    of_picture = np.random.default_rng((identity, number)).uniform(-40, 40, (14, 12, 3))
+    of_image = np.random.default_rng((identity, number)).uniform(-40, 40, (14, 12, 3))
     height, width = size
     smooth = cv2.resize(of_identity, (width, height), interpolation=cv2.INTER_LINEAR)
-    rough = cv2.resize(of_picture, (width, height), interpolation=cv2.INTER_LINEAR)
+    rough = cv2.resize(of_image, (width, height), interpolation=cv2.INTER_LINEAR)
     return np.clip(smooth + rough, 0, 255).astype(np.uint8)
 
 
@@ -34,7 +34,7 @@ def files_of_at_most(size: int) -> Iterator[None]:
 
 
 def write(path: Path, image: np.ndarray) -> Path:
-    """Write one picture, making its folder."""
+    """Write one image, making its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     ok, data = cv2.imencode(path.suffix, image)
     assert ok
@@ -46,7 +46,7 @@ def make_training_set(root: Path, identities: int = 6, each: int = 5, size: tupl
     """``root/<identity>/<number>.png``."""
     for i in range(identities):
         for k in range(each):
-            write(root / f"id{i:02d}" / f"{k:03d}.png", picture(i, k, size))
+            write(root / f"id{i:02d}" / f"{k:03d}.png", image(i, k, size))
     return root
 
 
@@ -57,7 +57,7 @@ def make_pairs(root: Path, folds: int = 3, each: int = 4, size: tuple[int, int] 
         a, b = f"Anna_{fold}", f"Bert_{fold}"
         for offset, name in ((0, a), (1, b)):
             for k in range(1, each + 2):
-                write(root / name / f"{name}_{k:04d}.png", picture(100 + 2 * fold + offset, k, size))
+                write(root / name / f"{name}_{k:04d}.png", image(100 + 2 * fold + offset, k, size))
         lines += [f"{a}\t{k}\t{k + 1}" for k in range(1, each + 1)]
         lines += [f"{a}\t{k}\t{b}\t{k}" for k in range(1, each + 1)]
     (root / "pairs.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -15,14 +15,14 @@ import torch.nn.functional as F
 from sphereface.checkpoint import load_checkpoint, save_checkpoint
 from sphereface.cli import run_command
 from sphereface.errors import Stopped, UserError
-from sphereface.models import SideBySide, load_model
+from sphereface.models import Ensemble, load_model
 from sphereface.training.dry_run import dry_run
+from sphereface.training.ensemble import single_runs
 from sphereface.training.run import run_training
 from sphereface.training.run_folder import RunFolder
-from sphereface.training.several import single_runs
 from sphereface.training.trainer import Trainer
 
-from ..pictures import make_training_set
+from ..images import make_training_set
 from .runs import load, train
 
 SMALL = ["train.stages=[{until: 0.99, input_size: [16, 16]}]"]  # to the end: checkpoints say so
@@ -159,7 +159,7 @@ def test_fewer_networks_join_what_is_finished_and_leave_the_rest(config_file, mo
 def test_a_joined_file_is_nothing_to_resume_from(config_file):
     joined = run_training(str(config_file), TWO)
     state = load_checkpoint(joined)
-    del state["meta"]["class_names"]  # as where networks of other pictures were joined
+    del state["meta"]["class_names"]  # as where networks of other images were joined
     path = folders(config_file)[0] / "joined.pt"
     save_checkpoint(path, {key: state[key] for key in ("meta", "model", "seen_size")}, {})
     with pytest.raises(UserError, match=r"joined.pt: has no 'head' entry, so no training can resume from it"):
@@ -196,7 +196,7 @@ def test_one_network_that_is_finished_is_trained_again(config_file):
     assert run_training(str(config_file), resume="auto").parent != first.parent
 
 
-def test_networks_of_other_pictures_are_refused_before_another_is_trained(config_file, tmp_path, monkeypatch):
+def test_networks_of_other_images_are_refused_before_another_is_trained(config_file, tmp_path, monkeypatch):
     values = [f"data.train={make_training_set(tmp_path / 'more', 5, 7, size=(32, 32))}"]
     run_training(str(config_file), ["model.networks=2", *values])
     make_training_set(tmp_path / "more", 6, 7, size=(32, 32))
@@ -207,7 +207,7 @@ def test_networks_of_other_pictures_are_refused_before_another_is_trained(config
     assert folders(config_file) == before
 
 
-def test_finished_networks_of_different_pictures_are_not_joined(config_file, tmp_path):
+def test_finished_networks_of_different_images_are_not_joined(config_file, tmp_path):
     values = [f"data.train={make_training_set(tmp_path / 'more', 5, 7, size=(32, 32))}"]
     run_training(str(config_file), ["seed=0", *values])
     make_training_set(tmp_path / "more", 6, 7, size=(32, 32))
@@ -224,13 +224,13 @@ def test_a_signal_in_the_last_evaluation_is_a_stop_and_leaves_no_second_folder(c
     for folder in folders(config_file):
         folder.rename(config_file.parent / folder.name)
     with monkeypatch.context() as signalled:
-        forward = SideBySide.forward
+        forward = Ensemble.forward
 
         def struck(self, images):
             os.kill(os.getpid(), getattr(signal, name))
             return forward(self, images)
 
-        signalled.setattr(SideBySide, "forward", struck)
+        signalled.setattr(Ensemble, "forward", struck)
         with pytest.raises(Stopped, match=f"stopped by {name} in the last evaluation") as stopped:
             run_training(str(config_file), TWO)
     assert stopped.value.exit_code == 75
@@ -300,12 +300,12 @@ def test_a_path_to_resume_is_refused(config_file):
 
 def test_dry_run_says_how_many(config_file):
     told = dry_run(str(config_file), ["model.networks=4"])
-    assert "4 networks, each 12 steps of 8 pictures" in told
+    assert "4 networks, each 12 steps of 8 images" in told
     assert "networks: 4" in told
 
 
-def test_pictures_of_another_size_are_refused():
-    model = SideBySide([load_network() for _ in range(2)])
+def test_images_of_another_size_are_refused():
+    model = Ensemble([load_network() for _ in range(2)])
     with pytest.raises(UserError, match="network input"):
         model(torch.zeros(1, 3, 40, 40))
 
