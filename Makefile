@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help setup demo test check bench faults clean
+.PHONY: help setup demo test check bench gpu faults clean
 
 help:   ## what each target does
 	@sed -nE 's/^([a-z]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 10
@@ -47,6 +47,9 @@ bench: setup   ## the benchmarks of docs/, one after the other in their short fo
 	$(BIN)/python benchmarks/bench_scaling.py
 	$(BIN)/python benchmarks/bench_search.py --rounds 3
 	$(BIN)/python benchmarks/bench_templates.py
+
+gpu:   ## on a machine with a GPU: tests, step, loss, feed, demo within nine minutes (docs/gpu.md); no network
+	@PYTHON="$$(test -x $(BIN)/python && echo $(BIN)/python || echo $(PYTHON))" bash benchmarks/gpu.sh
 
 clean:   ## remove environment, caches and builds; data/ and runs/ stay
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

@@ -1,17 +1,17 @@
-"""How fast crops reach training: this project's feed beside its bound and beside plain torchvision,
-in one run.
+"""Measure how fast crops reach training, beside the decoder's limit and plain torchvision.
 
-    python benchmarks/bench_data.py                      ../shared/faces/train, or else the ORL faces of the demo
-    python benchmarks/bench_data.py --data FOLDER        any folder of identities
+    python benchmarks/bench_data.py                  ../shared/faces/train, or the demo's ORL faces
+    python benchmarks/bench_data.py --data FOLDER    any folder of identities
     python benchmarks/bench_data.py --json out.json
-    python benchmarks/bench_data.py --augmentations      what each augmentation costs, and nothing else
+    python benchmarks/bench_data.py --augmentations  only the cost of each augmentation
 
-The bound is the fastest decoder on the same JPEGs, held in memory, in as many processes as decode
-in the feed. ``torchvision`` is what a user would write: ImageFolder, RandomHorizontalFlip,
-ToTensor, Normalize, DataLoader; it hands out normalised floats, the feed bytes, so ``folder, on to
-the network's input`` adds what the device does to those. Rivals take turns, round by round; ratios
-are formed within a round, and medians shown. The files are in the page
-cache: it is the feed that is measured, and no disk.
+The limit is the fastest decoder on the same JPEGs in memory, in as many processes as decode in the
+feed. ``torchvision`` is the usual code: ImageFolder, RandomHorizontalFlip, ToTensor, Normalize,
+DataLoader. It returns normalised floats and the feed returns bytes, so ``folder, on to the
+network's input`` includes the work of the device on those.
+
+Rivals take turns, round by round. Ratios are taken within a round, and the table shows medians. The
+files are in the page cache, so the benchmark measures the feed and not the disk.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from sphereface.data.loader import batches
 from sphereface.data.orl import prepare_orl
 from sphereface.data.packing import pack
 from sphereface.data.sampler import Augmentation, BatchOrder
-from sphereface.data.sources import Source, kept, open_path
+from sphereface.data.sources import Source, cached, open_path
 from sphereface.data.transforms import to_input
 from sphereface.input_spec import InputSpec
 
@@ -49,26 +49,26 @@ FACES = Path(__file__).resolve().parents[2] / "shared" / "faces" / "train"
 BATCH = 128
 WORKERS = (0, 1, 2)
 MINIMUM_SECONDS = 0.4  # of one measurement
-TASK = 4  # batches that the feed decodes at a time, 512 images; two tasks a worker may be ready
-SETTLE_SECONDS = 0.25  # workers go on until their queues are full again; the next rival is not to pay for it
+TASK = 4  # batches that the feed decodes at a time, 512 images; up to two tasks per worker are ready
+SETTLE_SECONDS = 0.25  # for workers to fill their queues again, so that the next rival is not slowed down
 Measure = Callable[[], float]
 
 
-# ---------------------------------------------------------------- the bound
+# ---------------------------------------------------------------- the limit
 
 
 def with_simplejpeg(data: bytes, out: np.ndarray) -> None:
-    """The binding of libjpeg-turbo that the feed uses: accurate transform, smooth upsampling."""
+    """Decode by libjpeg-turbo as the feed does: accurate transform, smooth upsampling."""
     simplejpeg.decode_jpeg(data, "BGR", buffer=out)
 
 
 def with_opencv(data: bytes, _: np.ndarray) -> None:
-    """It cannot decode into memory that is there."""
+    """Decode by OpenCV, which cannot decode into existing memory."""
     cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
 
 
 def with_torchvision(data: bytes, _: np.ndarray) -> None:
-    """Planes of RGB; a tensor wants memory that can be written to."""
+    """Decode to planes of RGB; a tensor needs writable memory."""
     encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
     torchvision.io.decode_jpeg(encoded, torchvision.io.ImageReadMode.RGB)
 
@@ -78,7 +78,7 @@ _in_memory: list[bytes] = []  # inherited by the forked processes
 
 
 def decode_rate(name: str, count: int) -> float:
-    """Images a second of one decoder in this process, in an order as random as training's."""
+    """Return images per second of one decoder in this process, in random order as in training."""
     decoder, order = DECODERS[name], np.random.default_rng().integers(0, len(_in_memory), count).tolist()
     out = np.empty_like(decode(_in_memory[0]))
     started = time.perf_counter()
@@ -88,14 +88,14 @@ def decode_rate(name: str, count: int) -> float:
 
 
 class DecodePool:
-    """The same decoder in several processes at once, as many as there are workers."""
+    """The same decoder in several processes at once, one for each worker."""
 
     def __init__(self, name: str, processes: int) -> None:
         self.name, self.processes = name, processes
         self.pool = multiprocessing.get_context("fork").Pool(processes, initializer=_one_thread)
 
     def rate(self) -> float:
-        """Images a second of all of them together."""
+        """Return images per second of all processes together."""
         count = 5000
         started = time.perf_counter()
         self.pool.starmap(decode_rate, [(self.name, count)] * self.processes, chunksize=1)
@@ -111,7 +111,7 @@ def _one_thread() -> None:
 
 
 def stream_rate(stream: Iterator[Any], *, workers: int, each: Callable[[Any], object]) -> float:
-    """Images a second of an endless stream, in whole tasks, once all that was ready is gone."""
+    """Return images per second of an endless stream in whole tasks, after the prefetched ones."""
     for _ in range((2 * workers + 1) * TASK):
         each(next(stream))
     started, count = time.perf_counter(), 0
@@ -124,13 +124,13 @@ def stream_rate(stream: Iterator[Any], *, workers: int, each: Callable[[Any], ob
 
 
 def feed(source: Source, size: Sequence[int], workers: int) -> Iterator[Any]:
-    """Batches of this project: mirror, uint8."""
+    """Return batches of this project: mirror, uint8."""
     order = BatchOrder(len(source), BATCH, seed=0, augmentation=Augmentation())
     return batches(CropBatches(source, size), order, workers=workers, pin_memory=False)
 
 
 def torchvision_feed(folder: Path, workers: int) -> Iterator[Any]:
-    """The batches of the usual lines, epoch after epoch."""
+    """Yield the batches of the usual torchvision code, epoch after epoch."""
     from torchvision import datasets, transforms
 
     steps = [transforms.RandomHorizontalFlip(), transforms.ToTensor(), transforms.Normalize([0.5] * 3, [0.5] * 3)]
@@ -147,14 +147,14 @@ def torchvision_feed(folder: Path, workers: int) -> Iterator[Any]:
 
 
 def make_sources(folder: Path, scratch: Path) -> dict[str, Source]:
-    """The same JPEGs as a folder, kept in memory or in its first epoch, a zip and a .rec."""
+    """Open the JPEGs as a folder kept in memory, a folder in its first epoch, a zip and a .rec."""
     archive = scratch / "faces.zip"
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as file:
         for path in sorted(folder.glob("*/*.jpg")):
             file.write(path, path.relative_to(folder))
     pack(open_path(folder), scratch / "faces.rec")
     first = open_path(folder)
-    later = kept(first, 1 << 30)  # as training has it: data.keep_mb
+    later = cached(first, 1 << 30)  # as in training: data.keep_mb
     for index in range(len(later)):
         later.read(index)
     return {
@@ -166,7 +166,7 @@ def make_sources(folder: Path, scratch: Path) -> dict[str, Source]:
 
 
 def orl_as_jpeg(scratch: Path) -> Path:
-    """The demo's training faces, which are PNG, as JPEG."""
+    """Write the demo's training faces, which are PNG, as JPEG."""
     for path in sorted(prepare_orl(scratch / "orl").train.glob("*/*.png")):
         target = scratch / "orl-jpeg" / path.parent.name / f"{path.stem}.jpg"
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -175,7 +175,7 @@ def orl_as_jpeg(scratch: Path) -> Path:
 
 
 def build(folder: Path, scratch: Path) -> dict[tuple[str, int], Measure]:
-    """What is measured, by name and workers: the bound (``decode``) first, ``torchvision`` last."""
+    """Return the measures by name and workers: ``decode``, the limit, first; torchvision last."""
     sources = make_sources(folder, scratch)
     _in_memory[:] = [sources["rec"].read(index) for index in range(len(sources["rec"]))]
     size = decode(_in_memory[0]).shape[:2]
@@ -204,7 +204,7 @@ def build(folder: Path, scratch: Path) -> dict[tuple[str, int], Measure]:
 
 
 def measure(measures: dict[tuple[str, int], Measure], rounds: int) -> list[dict[str, Any]]:
-    """Rows, from medians over rounds; ratios are formed within each round."""
+    """Return rows of medians over rounds; ratios are taken within each round."""
     rates: dict[tuple[str, int], list[float]] = {key: [] for key in measures}
     for number in range(rounds + 1):
         for key, run in measures.items():
@@ -232,7 +232,7 @@ def measure(measures: dict[tuple[str, int], Measure], rounds: int) -> list[dict[
 
 
 def measure_augmentations(source: Source) -> dict[str, float]:
-    """Microseconds that each adds to one image it happens to, at batch 128, all cores."""
+    """Return the microseconds that each augmentation adds to one image, at batch 128, all cores."""
     size = decode(source.read(0)).shape[:2]
     plain = Augmentation(mirror=False)
     shapes = {"mirror": Augmentation(), "crop_shift": Augmentation(mirror=False, crop_shift=4)}
@@ -264,7 +264,7 @@ def _step(source: Source, size: Sequence[int], augmentation: Augmentation) -> Ca
 
 
 def print_rows(rows: list[dict[str, Any]]) -> None:
-    """The table."""
+    """Print the table."""
     print(f"\n{'name':36}{'workers':>8}{'images/s':>10}{'of decode':>11}{'to torchvision':>16}")
     for row in rows:
         share, ratio = f"{row['share_of_decode']:.0%}", f"{row['ratio_to_torchvision']:.1f}×"
@@ -272,12 +272,12 @@ def print_rows(rows: list[dict[str, Any]]) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, print, and write the rows if asked."""
+    """Measure, print, and write the rows to --json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", metavar="FOLDER", type=Path, help="a folder of identities, JPEGs of one size")
-    parser.add_argument("--rounds", type=int, default=5, help="how often each rival has its turn (5)")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of the measurement (5)")
     parser.add_argument("--json", metavar="PATH", type=Path, help="write the rows as a list of objects")
-    parser.add_argument("--augmentations", action="store_true", help="measure those instead")
+    parser.add_argument("--augmentations", action="store_true", help="measure only the augmentations")
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as scratch:
         folder = args.data or (FACES if FACES.is_dir() else orl_as_jpeg(Path(scratch)))
@@ -286,7 +286,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{images:,} JPEGs of {folder.name}, batch {BATCH}, {machine}")
         if args.augmentations:
             for name, micros in measure_augmentations(open_path(folder)).items():
-                print(f"{name:20}{micros:8.1f} µs an image")
+                print(f"{name:20}{micros:8.1f} µs per image")
             return 0
         rows = measure(build(folder, Path(scratch)), args.rounds)
     print_rows(rows)

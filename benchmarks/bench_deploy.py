@@ -1,12 +1,14 @@
 """Run one export in other runtimes and compare each with PyTorch: the table of docs/deploy.md.
 
-    python benchmarks/bench_deploy.py make best.pt OUT --crops data/crops     # in this project's environment
-    VENV/bin/python benchmarks/bench_deploy.py run onnxruntime OUT            # in an environment with that runtime
+    # in this project's environment
+    python benchmarks/bench_deploy.py make best.pt OUT --crops data/crops
+    # in an environment with the runtime
+    VENV/bin/python benchmarks/bench_deploy.py run onnxruntime OUT
 
-`run` needs numpy and the runtime; it prints a table row for each file. A difference is the largest
-one, divided by the largest number of PyTorch's embeddings. Runtimes: onnxruntime, opencv, openvino,
-tract; converted first: mnn, ncnn, litert (docs/deploy.md has the commands). onnxruntime-web: node
-benchmarks/bench_deploy_web.mjs OUT.
+`run` needs numpy and the runtime; it prints one table row for each file. A difference is the
+largest one, divided by the largest number of PyTorch's embeddings. Runtimes: onnxruntime, opencv,
+openvino and tract. mnn, ncnn and litert need converted files (docs/deploy.md has the commands). For
+onnxruntime-web: node benchmarks/bench_deploy_web.mjs OUT.
 """
 
 from __future__ import annotations
@@ -31,13 +33,13 @@ FILES = {
     "half": ["--layout", "nchw", "--dtype", "float16"],
     "opset20": ["--layout", "nchw", "--dtype", "float32", "--opset", "20"],
 }
-"""What `make` exports, with the options of each; "nchw" gets an 8-bit copy."""
+"""The exports of `make`, with the options of each; "nchw" gets an 8-bit copy."""
 
 COUNT = 5
 
 
 def make(checkpoint: Path, folder: Path, crops_dir: Path) -> None:
-    """Write the exports, five crops and what PyTorch makes of them."""
+    """Write the exports, five crops and PyTorch's embeddings of them."""
     from sphereface.cli import main as sphereface
     from sphereface.export.graph import expected
     from sphereface.export.quantise import calibration_crops
@@ -58,7 +60,7 @@ def make(checkpoint: Path, folder: Path, crops_dir: Path) -> None:
 
 
 def feed(name: str, crops: np.ndarray) -> np.ndarray:
-    """Bring crops (B, H, W, 3) uint8 BGR to what a file of `FILES` reads."""
+    """Convert crops (B, H, W, 3) uint8 BGR to the input of a file of `FILES`."""
     options = FILES[name.removesuffix("-int8")]
     pixels = crops[..., ::-1] if "rgb" in options else crops
     pixels = pixels.transpose(0, 3, 1, 2) if "nchw" in options else pixels
@@ -67,7 +69,7 @@ def feed(name: str, crops: np.ndarray) -> np.ndarray:
 
 
 def onnxruntime(path: Path) -> Run:
-    """Servers."""
+    """Run in onnxruntime, the runtime of servers."""
     import onnxruntime as ort
 
     session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
@@ -75,7 +77,7 @@ def onnxruntime(path: Path) -> Run:
 
 
 def opencv(path: Path) -> Run:
-    """OpenCV's dnn."""
+    """Run in OpenCV's dnn."""
     import cv2
 
     net = cv2.dnn.readNetFromONNX(str(path))
@@ -88,7 +90,7 @@ def opencv(path: Path) -> Run:
 
 
 def openvino(path: Path) -> Run:
-    """OpenVINO as it comes."""
+    """Run in OpenVINO with its default settings."""
     import openvino as ov
 
     model = ov.Core().compile_model(str(path), "CPU")
@@ -96,7 +98,7 @@ def openvino(path: Path) -> Run:
 
 
 def openvino_f32(path: Path) -> Run:
-    """OpenVINO told to compute in float32."""
+    """Run in OpenVINO in float32."""
     import openvino as ov
 
     model = ov.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
@@ -104,7 +106,7 @@ def openvino_f32(path: Path) -> Run:
 
 
 def tract(path: Path) -> Run:
-    """Tract, the batch size fixed before it is optimised."""
+    """Run in tract, with a fixed batch size."""
     import tract as t
 
     def run(pixels: np.ndarray) -> np.ndarray:
@@ -118,7 +120,7 @@ def tract(path: Path) -> Run:
 
 
 def mnn(path: Path) -> Run:
-    """MNN, of OUT/NAME.mnn."""
+    """Run in MNN: OUT/NAME.mnn."""
     import MNN
 
     def run(pixels: np.ndarray) -> np.ndarray:
@@ -131,7 +133,7 @@ def mnn(path: Path) -> Run:
 
 
 def ncnn(path: Path, half: bool = True) -> Run:
-    """Ncnn, of OUT/nchw.ncnn.param; it takes one crop at a time."""
+    """Run in ncnn: OUT/nchw.ncnn.param, one crop at a time."""
     import ncnn as n
 
     net = n.Net()
@@ -153,14 +155,12 @@ def ncnn(path: Path, half: bool = True) -> Run:
 
 
 def ncnn_f32(path: Path) -> Run:
-    """Ncnn told to keep float32."""
+    """Run in ncnn in float32."""
     return ncnn(path, half=False)
 
 
 def litert(path: Path) -> Run:
-    """LiteRT, of OUT/one_float32.tflite, which onnx2tf makes; it takes one crop, NHWC, at a
-    time.
-    """
+    """Run in LiteRT: OUT/one_float32.tflite of onnx2tf, one NHWC crop at a time."""
     from ai_edge_litert.interpreter import Interpreter
 
     net = Interpreter(str(path.with_name("one_float32.tflite")), num_threads=1)
@@ -190,13 +190,11 @@ RUNTIMES: dict[str, tuple[Callable[[Path], Run], str, Sequence[str]]] = {
     "ncnn-f32": (ncnn_f32, "ncnn", ("nchw",)),
     "litert": (litert, "ai-edge-litert", ("one",)),
 }
-"""By name: how a file becomes a function, the package with its version, the files to try."""
+"""For each runtime: a function of a file, the package with its version, the files to try."""
 
 
 def rows(runtime: str, folder: Path) -> Iterator[str]:
-    """Yield a table row for each file: the differences of a batch of one and of five, or the reason
-    why not.
-    """
+    """Yield a table row for each file: differences of batches of one and of five, or the error."""
     load, package, names = RUNTIMES[runtime]
     crops = np.load(folder / "crops.npy")
     version = importlib.metadata.version(package)
@@ -209,7 +207,7 @@ def rows(runtime: str, folder: Path) -> Iterator[str]:
 def _difference(load: Callable[[Path], Run], path: Path, name: str, crops: Any, wanted: np.ndarray) -> str:
     try:
         found = np.asarray(load(path)(feed(name, crops)), dtype=np.float32)
-    except Exception as error:  # whatever a runtime raises is the result
+    except Exception as error:  # an exception of a runtime is a result too
         return f"refused: {str(error).strip().splitlines()[-1][:90] if str(error) else type(error).__name__}"
     if found.shape != wanted[: len(crops)].shape:
         return f"shape {found.shape}"
@@ -227,7 +225,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     making = commands.add_parser("make")
     making.add_argument("checkpoint", type=Path)
     making.add_argument("folder", type=Path)
-    making.add_argument("--crops", type=Path, required=True, help="aligned crops, for 8-bit ranges and to compare on")
+    making.add_argument(
+        "--crops", type=Path, required=True, help="aligned crops for the 8-bit ranges and the comparison"
+    )
     running = commands.add_parser("run")
     running.add_argument("runtime", choices=RUNTIMES)
     running.add_argument("folder", type=Path)

@@ -1,4 +1,4 @@
-// onnxruntime-web (WebAssembly) on the files of bench_deploy.py: a table row for each.
+// Run onnxruntime-web (WebAssembly) on the files of bench_deploy.py: one table row for each.
 //
 //     npm install onnxruntime-web && node bench_deploy_web.mjs OUT     (in a folder with node_modules)
 
@@ -21,7 +21,7 @@ function npy(name) {
   return { shape, data: bytes.subarray(10 + length) };
 }
 
-/** (B, H, W, 3) bytes in BGR to (B, 3, H, W) float32, in RGB if asked. */
+/** Convert (B, H, W, 3) bytes in BGR to (B, 3, H, W) float32, in RGB where `rgb` is set. */
 function planes({ shape: [b, h, w, c], data }, count, rgb) {
   const out = new Float32Array(count * c * h * w);
   for (let n = 0; n < count; n++)

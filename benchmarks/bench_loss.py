@@ -1,18 +1,20 @@
-"""What the loss costs: this project's heads beside a bare linear layer with cross entropy, in one
-run.
+"""Measure the cost of the loss: this project's heads beside a linear layer with cross entropy.
 
-    python benchmarks/bench_loss.py                 N = 256 and 1024 at C = 10572 and 100000, D = 512; chunks to C = 10⁶
+    python benchmarks/bench_loss.py                 N = 256 and 1024 at C = 10572 and 100000,
+    D = 512; chunks up to C = 10⁶
     python benchmarks/bench_loss.py --quick         N = 256 at C = 10572, within a minute
     python benchmarks/bench_loss.py --size 64 5000  another N and C
     python benchmarks/bench_loss.py --json out.json
 
-Each figure is forward and backward, gradients of embeddings and weights included. The losses take
-turns, round by round, so that a machine that changes its speed changes it for all; medians are
-shown. ``bare`` is F.linear without bias and F.cross_entropy; bf16 rows are compared with bare under
-bf16 autocast; ``textbook`` is A-Softmax as most ports write it, with ψ on all N×C logits by
-autograd; ``pml`` is pytorch-metric-learning (``pip install -e .[bench]``). ``extra MB`` is what one
-step adds to the peak of a process of its own, beyond inputs, weights and gradients. In the last
-table the ratio is that of the times per class, to bare at C = 100000.
+Each figure is forward and backward, with gradients of embeddings and weights. The losses take
+turns, round by round, so a change of the machine's speed affects all of them. The table shows
+medians.
+
+``bare`` is F.linear without bias and F.cross_entropy; bf16 rows are compared with bare under bf16
+autocast. ``textbook`` is A-Softmax as in most ports, with ψ on all N×C logits by autograd. ``pml``
+is pytorch-metric-learning (``pip install -e .[bench]``). ``extra MB`` is the memory that one step
+adds to the peak of a separate process, beyond inputs, weights and gradients. In the last table the
+ratio is that of the times per class, to bare at C = 100000.
 """
 
 from __future__ import annotations
@@ -33,12 +35,12 @@ from rivals import BARE, BARE_BF16, CHUNK, DIM, LAMBDA, PEERS, Row, Step, all_ro
 from rivals import peers_are_installed as peers
 
 SECONDS = {"quick": 8.0, "full": 30.0}
-"""For the rounds of one table; there are three at least."""
+"""Seconds for the rounds of one table; there are at least three rounds."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One line: a loss at a size."""
+    """One row: a loss at a size."""
 
     row: Row
     n: int
@@ -47,7 +49,7 @@ class Case:
 
 
 def medians(cases: dict[Case, Step], seconds: float) -> dict[Case, float]:
-    """Milliseconds of each, in turn."""
+    """Return the milliseconds of each case; the cases take turns."""
     for step in cases.values():
         step()
     times: dict[Case, list[float]] = {case: [] for case in cases}
@@ -61,7 +63,7 @@ def medians(cases: dict[Case, Step], seconds: float) -> dict[Case, float]:
 
 
 def measure(cases: list[Case], seconds: float) -> list[dict[str, Any]]:
-    """The table of these cases, the first of which is bare: printed, and as rows for JSON."""
+    """Print the table of these cases, bare first, and return its rows for JSON."""
     head = f"N = {cases[0].n}, D = {cases[0].dim}"
     print(f"\n{head}\n{'loss':28}{'C':>9}{'ms':>10}{'ratio':>8}{'extra MB':>10}", flush=True)
     usable = [case for case in cases if case.row.name not in PEERS or peers()]
@@ -98,9 +100,7 @@ def _print(row: dict[str, Any], why_not: str) -> None:
 
 
 def tables(sizes: Sequence[tuple[int, int]], dim: int, *, chunks: bool) -> list[list[Case]]:
-    """What is measured together: each size, and the chunked losses from 100,000 to a million
-    classes.
-    """
+    """Return the tables: each size, and the chunked losses from 100,000 to 10⁶ classes."""
     found = [[Case(row, n, classes, dim) for row in all_rows()] for n, classes in sizes]
     if chunks:
         chunked = next(row for row in all_rows() if row.options.get("chunk_size"))
@@ -110,11 +110,11 @@ def tables(sizes: Sequence[tuple[int, int]], dim: int, *, chunks: bool) -> list[
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, print, and write the rows if asked."""
+    """Measure, print, and write the rows to --json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="the smallest size alone, few rounds")
-    parser.add_argument("--size", nargs=2, type=int, metavar=("N", "C"), help="this size alone")
-    parser.add_argument("--tiny", action="store_true", help="toy sizes: whether the benchmark itself works")
+    parser.add_argument("--quick", action="store_true", help="only the smallest size, few rounds")
+    parser.add_argument("--size", nargs=2, type=int, metavar=("N", "C"), help="only this size")
+    parser.add_argument("--tiny", action="store_true", help="toy sizes, to test the benchmark itself")
     parser.add_argument("--json", metavar="PATH", type=Path, help="write the rows as a list of objects")
     args = parser.parse_args(argv)
     sizes, dim = [(n, c) for c in (10_572, 100_000) for n in (256, 1024)], DIM

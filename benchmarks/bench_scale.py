@@ -1,18 +1,20 @@
-"""What a training set of millions costs a process: opening, first batch, a new epoch, memory;
-beside another commit.
+"""Measure what a training set of millions costs a process, also beside another commit.
 
-    python benchmarks/bench_scale.py                                     5.2 million images of 93,000 identities
+    # 5.2 million images of 93,000 identities
+    python benchmarks/bench_scale.py
     python benchmarks/bench_scale.py --images 42500000 --identities 2000000
-    python benchmarks/bench_scale.py --base TREE                         the same with the package of a git worktree
+    # the same with the package of a git worktree
+    python benchmarks/bench_scale.py --base TREE
 
-The set is a ``.rec`` in InsightFace's form whose images have four bytes: it has the index of a real
-one and not its size. "First batch" is the order, the labels and the bytes of 512 images; nothing is
-decoded. Every figure is of a new process, and the files are in the page cache. Memory is what a
-process has more than after its imports, by
-``/proc/self/smaps_rollup``: ``own`` is anonymous memory, ``mapped`` are pages of files, which all
-processes share and the system takes back when it needs room. Of several processes it is the sum of
-their proportional shares. "peak" is the largest resident size of a process, imports and mapped
-pages included.
+The figures are the times of opening, of the first batch and of a new epoch, and memory. The set is
+a ``.rec`` in InsightFace's form whose images have four bytes: its index is as large as a real one.
+"First batch" is the order, the labels and the bytes of 512 images; nothing is decoded. Every figure
+is of a new process, and the files are in the page cache.
+
+Memory is the growth of a process after its imports, by ``/proc/self/smaps_rollup``. ``own`` is
+anonymous memory. ``mapped`` is pages of files, which all processes share and the system can
+reclaim. For several processes it is the sum of their proportional shares. "peak" is the largest
+resident size of a process, with imports and mapped pages.
 """
 
 from __future__ import annotations
@@ -47,8 +49,9 @@ _RANGE = np.dtype(
 
 
 def make_set(folder: Path, images: int, identities: int) -> Path:
-    """Write ``train.rec`` and ``train.idx``: N images, evenly over the identities, then a record
-    for each identity.
+    """Write ``train.rec`` and ``train.idx``.
+
+    They hold N images, evenly over the identities, then a record for each identity.
     """
     firsts = np.arange(identities + 1) * images // identities
     with (folder / "train.rec").open("wb") as rec, (folder / "train.idx").open("wb") as idx:
@@ -81,9 +84,7 @@ def _append(rec: Any, idx: Any, records: np.ndarray, place: int) -> int:
 
 
 def probe(path: Path) -> None:
-    """Open the set and take batches; between the two, wait for a line of the parent. Prints
-    JSON.
-    """
+    """Open the set, wait for a line of the parent, take batches, and print JSON."""
     from sphereface.data.sampler import Augmentation, BatchOrder
     from sphereface.data.sources.records import RecordSource
 
@@ -120,7 +121,7 @@ def _timed(order: Any, start: int) -> float:
 
 
 def _memory() -> dict[str, float]:
-    """MB of this process: its own, and its share of the pages of files."""
+    """Return the MB of this process: its own, and its share of the pages of files."""
     lines = Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]
     kb = {line.split(":")[0]: int(line.split()[1]) for line in lines}
     return {"own_mb": kb["Pss_Anon"] / 1e3, "mapped_mb": (kb["Pss_File"] + kb["Pss_Shmem"]) / 1e3}
@@ -130,9 +131,7 @@ def _memory() -> dict[str, float]:
 
 
 def measure(path: Path, tree: Path, processes: int) -> dict[str, float]:
-    """The figures of one process, or of several at the same time: the slowest, and the sum of
-    memory.
-    """
+    """Measure one process, or several at the same time: the slowest time, and total memory."""
     command = [sys.executable, __file__, "--probe", str(path)]
     environment = {**os.environ, "PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1"}
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
@@ -161,7 +160,7 @@ def _said(process: subprocess.Popen[str]) -> Any:
 
 
 def rows_of(path: Path, base: Path | None, processes: int, repeats: int) -> list[dict[str, Any]]:
-    """What is measured, a row each; of later openings the median."""
+    """Return one row for each measurement; of later openings the median."""
     rows: list[dict[str, Any]] = []
     if base is not None:
         rows.append({"what": "base, one process", **measure(path, base, 1)})
@@ -173,7 +172,7 @@ def rows_of(path: Path, base: Path | None, processes: int, repeats: int) -> list
 
 
 def print_rows(rows: Sequence[dict[str, Any]]) -> None:
-    """The table."""
+    """Print the table."""
     columns = {"open_s": "open s", "open_cpu_s": "of processor", "first_batch_s": "first batch s"}
     columns |= {"batch_s": "batch ms", "new_epoch_s": "new epoch ms"}
     columns |= {"own_mb": "own MB", "mapped_mb": "mapped MB", "most_mb": "peak MB"}
@@ -184,13 +183,13 @@ def print_rows(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Make the set, measure, print, and write the rows if asked."""
+    """Make the set, measure, print, and write the rows to --json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=5_200_000)
     parser.add_argument("--identities", type=int, default=93_000)
     parser.add_argument("--base", metavar="TREE", type=Path, help="a worktree of another commit, to compare with")
     parser.add_argument("--processes", type=int, default=8)
-    parser.add_argument("--repeats", type=int, default=5, help="of the later opening (5)")
+    parser.add_argument("--repeats", type=int, default=5, help="rounds of the later opening (5)")
     parser.add_argument("--json", metavar="PATH", type=Path, help="write the rows as a list of objects")
     parser.add_argument("--probe", metavar="REC", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)

@@ -1,14 +1,15 @@
-"""What a head over R processes holds and sends: formulas, and the same figures measured at small
-sizes.
+"""Compare formulas for a head over R processes with measurements at small sizes.
 
-    python benchmarks/bench_scaling.py              formula against measurement, over 2 and 4 gloo processes
-    python benchmarks/bench_scaling.py --table      the formulas, to 10 million identities on 64 devices
+    # formula against measurement, over 2 and 4 gloo processes
+    python benchmarks/bench_scaling.py
+    # the formulas, up to 10 million identities on 64 devices
+    python benchmarks/bench_scaling.py --table
     python benchmarks/bench_scaling.py --json out.json
 
-Bytes held are those of the tensors themselves, and of the allocator's record of one step. Bytes
-sent are the operating system's count of each process's sockets (Linux), so whatever gloo adds to
-its messages is in them. Ends with 1 where a measured figure is above its formula by more than the
-share in ``ALLOWED``.
+The figures are bytes held and bytes sent. Bytes held are those of the tensors, and of the
+allocator's record of one step. Bytes sent are the operating system's count for each process's
+sockets (Linux), so they include gloo's own messages. The program ends with 1 where a measured
+figure exceeds its formula by more than the share in ``ALLOWED``.
 """
 
 from __future__ import annotations
@@ -37,10 +38,10 @@ from sphereface.training.parts import parameter_groups
 
 LAMBDA = 5.0
 ALLOWED = 0.15
-"""What measured figures may have above the formulas: gloo's own messages, and small tensors beside those counted."""
+"""Allowed excess over the formulas: gloo's own messages, and small tensors that are not counted."""
 
 GLOO = 2
-"""gloo does a reduce-scatter as an all-reduce, which sends twice as much; NCCL does it by a ring."""
+"""Gloo's reduce-scatter is an all-reduce, which sends twice as much; NCCL uses a ring."""
 
 SMALL = [
     {"ranks": 2, "n": 512, "classes": 20_001, "dim": 128, "rate": 1.0, "precision": "fp32"},
@@ -53,13 +54,12 @@ SMALL = [
 def held(
     *, ranks: int, n: int, classes: int, dim: int, rate: float, precision: str, cpu: bool = False
 ) -> dict[str, float]:
-    """Bytes on each rank: C/R rows of weights and momentum, and what a step makes of the K rows
-    that it sees.
+    """Return the bytes on each rank: C/R rows of weights and momentum, and the step's own tensors.
 
-    ``step`` is all that a step holds at its peak beside weights and momentum: gradient, logits, the
-    copy of sampled rows, under autocast one product's operand and result in half precision, and 4
-    tensors of N·D. On a CPU products are of a block of classes at a time, and oneDNN's want room of
-    their own for what they give.
+    ``step`` is all memory at the peak of a step besides weights and momentum, for the K rows that
+    it sees: gradient, logits, the copy of sampled rows, under autocast one product's operand and
+    result in half precision, and 4 tensors of N·D. On a CPU, products are of a block of classes at
+    a time, and oneDNN's products need memory for their results.
     """
     rows = -(-classes // ranks)
     seen = rows if rate == 1 else -(-rows * rate // 1)
@@ -77,12 +77,11 @@ def held(
 
 
 def sent(*, ranks: int, n: int, dim: int, precision: str, **_: Any) -> tuple[float, float]:
-    """Bytes that each rank sends in a forward and in a backward. No C in them.
+    """Return the bytes that each rank sends in a forward and in a backward; C has no effect.
 
-    By rings: an all-gather and a reduce-scatter send (R − 1)/R of the whole, an all-reduce twice
+    By rings, an all-gather and a reduce-scatter send (R − 1)/R of the whole, an all-reduce twice
     that. Forward: labels 8N, embeddings 4ND (2ND in half precision), maxima 4N, sums and three
-    figures of the targets 16N.
-    Backward: gradient of the embeddings 4ND.
+    figures of the targets 16N. Backward: gradient of the embeddings 4ND.
     """
     share, embeddings = (ranks - 1) / ranks, (4 if precision == "fp32" else 2) * n * dim
     return share * (8 * n + embeddings + 2 * 4 * n + 2 * 16 * n), share * 4 * n * dim
@@ -92,7 +91,7 @@ def sent(*, ranks: int, n: int, dim: int, precision: str, **_: Any) -> tuple[flo
 
 
 def measure(rank: int, folder: str, case: dict[str, Any]) -> None:
-    """One process: two steps, the second of them measured."""
+    """Run two steps in one process and measure the second."""
     torch.set_num_threads(1)
     size, n, dim = case["ranks"], case["n"], case["dim"]
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=size)
@@ -104,7 +103,7 @@ def measure(rank: int, folder: str, case: dict[str, Any]) -> None:
     labels = torch.randint(case["classes"], (n,))[rank * n // size : (rank + 1) * n // size]
 
     def forward_backward(step: int) -> int:
-        """Returns what was sent when the forward was done."""
+        """Return the bytes sent at the end of the forward."""
         optimizer.zero_grad()
         x.grad = None
         with torch.autocast("cpu", torch.bfloat16, enabled=case["precision"] == "bf16"):
@@ -138,9 +137,7 @@ def measure(rank: int, folder: str, case: dict[str, Any]) -> None:
 
 
 def bytes_sent() -> int:
-    """What this process's TCP sockets have sent so far, by the kernel's count (tcpi_bytes_sent of
-    TCP_INFO).
-    """
+    """Return the bytes that this process's TCP sockets have sent (tcpi_bytes_sent of TCP_INFO)."""
     total = 0
     for entry in Path("/proc/self/fd").iterdir():
         try:
@@ -152,14 +149,14 @@ def bytes_sent() -> int:
                         info = own.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 208)
                         total += struct.unpack_from("Q", info, 200)[0]
                 finally:
-                    own.detach()  # it is gloo's: not to be closed here
+                    own.detach()  # gloo owns the socket and closes it
         except OSError:
             continue
     return total
 
 
 def peak(record: profile) -> int:
-    """The most bytes that were alive at once, of those that were made under the profiler."""
+    """Return the peak of the bytes that were allocated under the profiler."""
     alive = highest = 0
     assert record.profiler is not None
     events = [event for event in record.profiler.kineto_results.events() if event.name() == "[memory]"]
@@ -170,9 +167,7 @@ def peak(record: profile) -> int:
 
 
 def run(case: dict[str, Any]) -> list[dict[str, Any]]:
-    """A row for each figure of one case: formula, measured (the largest of the ranks), their
-    ratio.
-    """
+    """Return a row for each figure of a case: formula, measured (largest of the ranks), ratio."""
     spawn = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
         processes = [spawn.Process(target=measure, args=(rank, folder, case)) for rank in range(case["ranks"])]
@@ -193,7 +188,7 @@ def run(case: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def show(rows: Sequence[dict[str, Any]]) -> None:
-    """The comparison, a line for each figure."""
+    """Print the comparison, one line for each figure."""
     case: dict[str, Any] | None = None
     for row in rows:
         own = {key: row[key] for key in SMALL[0]}
@@ -209,7 +204,7 @@ def show(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def table() -> None:
-    """MiB on each device and MB that it sends in a step; D = 512, 128 images a device."""
+    """Print MiB on each device and MB that it sends in a step; D = 512, 128 images a device."""
     names = ("weights", "momentum", "gradient", "logits", "step")
     heading = ["C", "devices", "N", "`sample_rate`", *names, "step bf16", "sent", "sent bf16"]
     print(f"| {' | '.join(heading)} |\n|{'--:|' * len(heading)}")
@@ -224,10 +219,10 @@ def table() -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse, measure, show; 1 where a measurement is above its formula."""
+    """Parse, measure and print; return 1 where a measurement exceeds its formula."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--table", action="store_true", help="print the formulas' table and measure nothing")
-    parser.add_argument("--json", type=Path, metavar="PATH", help="write the measured rows there too")
+    parser.add_argument("--table", action="store_true", help="print only the table of the formulas")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="write the measured rows to this file")
     options = parser.parse_args(argv)
     if options.table:
         table()
@@ -235,7 +230,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, level in (
         ("KINETO_LOG_LEVEL", "99"),
         ("TORCH_CPP_LOG_LEVEL", "ERROR"),
-    ):  # what the profiler does not know
+    ):  # not in the profiler's record
         os.environ.setdefault(name, level)
     rows = [row for case in SMALL for row in run(case)]
     show(rows)

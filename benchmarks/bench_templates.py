@@ -1,18 +1,19 @@
-"""What IJB-C's 1:1 verification costs from embeddings to TPR, beside the way of InsightFace's
-``eval_ijbc.py``.
+"""Measure IJB-C's 1:1 verification from embeddings to TPR, beside InsightFace's ``eval_ijbc.py``.
 
-    python benchmarks/bench_templates.py                  IJB-C's size, about five minutes and 2 GB of disk
-    python benchmarks/bench_templates.py --rounds 3       three turns, medians
+    # IJB-C's size, about five minutes and 2 GB of disk
+    python benchmarks/bench_templates.py
+    # three turns, medians
+    python benchmarks/bench_templates.py --rounds 3
     python benchmarks/bench_templates.py --images 5000 --templates 700 --pairs 20000
     python benchmarks/bench_templates.py --json out.json
 
 The benchmark writes text files of IJB's form and random embeddings, with a seed, to a temporary
-folder. IJB-C compares 3,531 enrolled templates with 19,593 others. ``sphereface`` is this project.
-``field`` restates the functions of
-InsightFace: pandas (numpy without it), a loop over templates, products of 100,000 pairs at a time,
-scikit-learn's ``roc_curve``. Both use the test mode N1D1F0. They take turns, each in a process of
-its own, which reports its seconds and its peak memory. The embeddings are 961 MB of it at IJB-C's
-size.
+folder. IJB-C compares 3,531 enrolled templates with 19,593 others.
+
+``sphereface`` is this project. ``field`` restates the functions of InsightFace: pandas (numpy
+without it), a loop over templates, products of 100,000 pairs at a time, scikit-learn's
+``roc_curve``. Both use the test mode N1D1F0. They take turns, each in a separate process, which
+reports its seconds and its peak memory. At IJB-C's size the embeddings are 961 MB of that.
 """
 
 from __future__ import annotations
@@ -37,13 +38,13 @@ WAYS = ("sphereface", "field")
 GENERATE = "generate"
 FARS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 PARTS = ("read lists", "read pairs", "pool", "products", "TPR")
-"""Those that both ways have."""
+"""The parts that both programs have."""
 MEDIA, PAIRS, SCORES = "ijbc_face_tid_mid.txt", "ijbc_template_pair_label.txt", "ijbc_name_5pts_score.txt"
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much is compared; the defaults are IJB-C's."""
+    """The size of the comparison; the defaults are IJB-C's."""
 
     images: int = 469_375
     templates: int = 23_124
@@ -52,14 +53,14 @@ class Size:
 
     @property
     def enrolled(self) -> int:
-        """Templates on the left of the pairs, each of a subject of its own."""
+        """Return the templates on the left of the pairs, each of a different subject."""
         return max(2, round(self.templates * 3531 / 23_124))
 
 
 def generate(folder: Path, size: Size) -> None:
-    """Write the files of a benchmark of that size."""
+    """Write the files of a benchmark of this size."""
     rng = np.random.default_rng(0)
-    ids = rng.permutation(size.templates) + 1  # of the enrolled, then of the others
+    ids = rng.permutation(size.templates) + 1  # enrolled templates, then the others
     subject = np.append(np.arange(size.enrolled), rng.integers(0, size.enrolled, size.templates - size.enrolled))
     row = np.sort(np.append(np.arange(size.templates), rng.integers(0, size.templates, size.images - size.templates)))
     row = row[np.argsort(ids[row], kind="stable")]  # the list is in the order of templates
@@ -82,8 +83,9 @@ def generate(folder: Path, size: Size) -> None:
 
 
 def _pairs(rng: np.random.Generator, size: Size, subject: Any) -> tuple[Any, Any]:
-    """Rows of ``size.pairs`` different pairs of an enrolled template and another, all genuine ones
-    among them.
+    """Return rows of ``size.pairs`` different pairs of an enrolled template and another.
+
+    All genuine pairs are among them.
     """
     others = size.templates - size.enrolled
     genuine = subject[size.enrolled :] * others + np.arange(others)
@@ -105,15 +107,15 @@ def _write(path: Path, form: str, *columns: Any) -> None:
 
 
 def peak_mib() -> float:
-    """Peak resident memory of this process so far, with the pages of mapped files.
+    """Return the peak resident memory of this process so far, with the pages of mapped files.
 
-    Linux starts it at the peak of the parent, which therefore has to stay small.
+    Linux starts it at the peak of the parent, so the parent must stay small.
     """
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "linux" else 1024**2)
 
 
 class Clock:
-    """Seconds of the parts of a way."""
+    """Seconds of the parts of a program."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -121,22 +123,22 @@ class Clock:
         self.imports_mib = self.peak_mib = 0.0
 
     def mark_imports(self) -> None:
-        """Note the memory before the work."""
+        """Record the memory before the work."""
         self.imports_mib = peak_mib()
 
     def __call__(self, part: str, work: Callable[[], Any]) -> Any:
-        """Do the work and note its time."""
+        """Do the work and record its time."""
         began, cpu_began = time.perf_counter(), time.process_time()
         result = work()
         self.seconds[part] = self.seconds.get(part, 0) + time.perf_counter() - began
-        if part in PARTS:  # what both ways do
+        if part in PARTS:  # both programs do this
             self.cpu_s += time.process_time() - cpu_began
             self.peak_mib = peak_mib()
         return result
 
 
 def sphereface_way(folder: Path, clock: Clock) -> tuple[Any, Any]:
-    """Scores and TPR by this project."""
+    """Compute scores and TPR by this project."""
     from sphereface.evaluation.ijb_files import read_template_pairs
     from sphereface.evaluation.pair_products import pair_products
     from sphereface.metrics.ijb import SortedScores, tpr_at_nearest_fpr
@@ -153,7 +155,7 @@ def sphereface_way(folder: Path, clock: Clock) -> tuple[Any, Any]:
 
 
 def _pooled(folder: Path, clock: Clock) -> tuple[Any, Any]:
-    """The templates and their embeddings; those of the images are let go."""
+    """Return the templates and their embeddings; those of the images are freed."""
     from sphereface.evaluation.ijb_files import read_detections, read_image_list
     from sphereface.evaluation.pooling import PoolMode, pool
 
@@ -182,7 +184,7 @@ def _intervals(clock: Clock, scores: Any, pairs: Any, num_templates: int) -> Non
 
 
 def field_way(folder: Path, clock: Clock) -> tuple[Any, Any]:
-    """Scores and TPR in the manner of ``eval_ijbc.py``."""
+    """Compute scores and TPR like ``eval_ijbc.py``."""
     from sklearn.metrics import roc_curve
     from sklearn.preprocessing import normalize
 
@@ -247,7 +249,7 @@ def field_way(folder: Path, clock: Clock) -> tuple[Any, Any]:
 
 
 def _table(path: Path) -> Any:
-    """A text file as ``pandas.read_csv(...).values``; by numpy where there is no pandas."""
+    """Read a text file like ``pandas.read_csv(...).values``; by numpy where pandas is missing."""
     if importlib.util.find_spec("pandas"):
         import pandas
 
@@ -256,7 +258,7 @@ def _table(path: Path) -> Any:
 
 
 def child(way: str, folder: Path) -> None:
-    """Go one way and write its scores, its seconds and its peak memory."""
+    """Run one program and write its scores, its seconds and its peak memory."""
     clock = Clock()
     scores, tpr = (sphereface_way if way == "sphereface" else field_way)(folder, clock)
     np.save(folder / f"{way}.npy", scores)
@@ -264,7 +266,7 @@ def child(way: str, folder: Path) -> None:
 
 
 def measure(folder: Path, rounds: int) -> dict[str, list[dict[str, Any]]]:
-    """What the children report, in turns."""
+    """Return the reports of the child processes, in turns."""
     found: dict[str, list[dict[str, Any]]] = {way: [] for way in WAYS}
     for _ in range(rounds):
         for way in WAYS:
@@ -273,13 +275,13 @@ def measure(folder: Path, rounds: int) -> dict[str, list[dict[str, Any]]]:
 
 
 def start(work: str, folder: Path, *options: str) -> str:
-    """What a process of its own prints."""
+    """Return the report of a separate process."""
     command = [sys.executable, __file__, "--child", work, "--folder", str(folder), *options]
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout  # noqa: S603 - this file
 
 
 def table(size: Size, found: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """A row for each way: medians of its turns."""
+    """Return a row for each program: medians of its turns."""
     rows = []
     for way, turns in found.items():
         parts = {part: statistics.median(turn["seconds"][part] for turn in turns) for part in turns[0]["seconds"]}
@@ -290,7 +292,7 @@ def table(size: Size, found: dict[str, list[dict[str, Any]]]) -> list[dict[str, 
 
 
 def show(rows: list[dict[str, Any]], folder: Path) -> None:
-    """Print the table and how far the results differ."""
+    """Print the table and the differences of the results."""
     ours, field = rows
     print(f"{'seconds':20}{'sphereface':>12}{'field':>12}{'ratio':>9}")
     for part in PARTS:
@@ -310,12 +312,12 @@ def show(rows: list[dict[str, Any]], folder: Path) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Generate, measure, print, and write the rows if asked."""
+    """Generate, measure, print, and write the rows to --json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, value in asdict(Size()).items():
         parser.add_argument(f"--{name}", type=int, default=value, help=f"how many ({value})" if name != "dim" else "")
     parser.add_argument("--rounds", type=int, default=1, help="turns (1)")
-    parser.add_argument("--folder", metavar="DIR", type=Path, help="keep the files there, and use those that are there")
+    parser.add_argument("--folder", metavar="DIR", type=Path, help="keep the files here, and use existing ones")
     parser.add_argument("--json", metavar="PATH", type=Path, help="write the rows as a list of objects")
     parser.add_argument("--child", choices=(GENERATE, *WAYS), help=argparse.SUPPRESS)
     args = parser.parse_args(argv)

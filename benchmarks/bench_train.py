@@ -1,18 +1,18 @@
-"""What a training step costs: a network, batch 64, C = 10572, beside its plain form and the
-machine's own peak.
+"""Measure a training step at batch 64, C = 10572, beside plain PyTorch and the machine's peak.
 
     python benchmarks/bench_train.py              Sphere-20, about a minute and a half
     python benchmarks/bench_train.py --model iresnet50 mobilefacenet
     python benchmarks/bench_train.py --quick      three rounds
-    python benchmarks/bench_train.py --compile    with two rows more: the step with train.compile; minutes of compiling
+    python benchmarks/bench_train.py --compile    also train.compile; compiling takes minutes
     python benchmarks/bench_train.py --json out.json
 
-``sphereface`` is the trainer's own step from uint8 pixels to changed weights; ``backbone`` is the
-bare forward and backward of its network; ``plain port`` is the same network as its publisher trains
-it: in fp32, NCHW, with torch's own layers, A-Softmax by autograd and torch.optim.SGD, from
-ready-made floats, in a process of its own with torch's settings. All take turns, round by round, so
-that a machine that changes its speed changes it for all; images/s are medians, ratios medians of
-the rounds' ratios.
+``sphereface`` is the trainer's own step from uint8 pixels to changed weights. ``backbone`` is only
+the forward and backward of its network. ``plain port`` is the same network as its publisher trains
+it: fp32, NCHW, torch's own layers, A-Softmax by autograd and torch.optim.SGD. It starts from
+prepared floats, in a separate process with torch's settings.
+
+All take turns, round by round, so a change of the machine's speed affects all of them. Images/s are
+medians, and ratios are medians of the rounds' ratios.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 @dataclass(frozen=True)
 class Size:
-    """What is trained."""
+    """The size and the network of a training step."""
 
     batch: int = 64
     classes: int = 10_572
@@ -60,7 +60,7 @@ class Size:
     product: int = 4096
 
     def options(self) -> BackboneOptions:
-        """The network's options."""
+        """Return the network's options."""
         name, options = MODELS[self.model]
         small: dict[str, Any] = {"embedding_dim": 8, "input_size": (32, 32)} if self.tiny else {}
         if self.tiny and name == "spherenet":
@@ -73,13 +73,11 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     **{f"iresnet{depth}": ("iresnet", {"depth": depth}) for depth in (18, 50, 100)},
     "mobilefacenet": ("mobilefacenet", {}),
 }
-"""``model.name`` and options, by what ``--model`` calls it."""
+"""``model.name`` and options for each value of ``--model``."""
 
 
 def own_steps(size: Size, precision: str, overrides: Sequence[str] = ()) -> tuple[Step, Step, int]:
-    """The step of this project, its backbone's forward and backward, and the multiply-adds of an
-    image.
-    """
+    """Return the step, the backbone's forward and backward, and multiply-adds per image."""
     model = f"model={json.dumps(size.options().to_dict())}"
     config = load_config(
         "sphere20", [model, f"train.precision={precision}", *overrides], losses=MARGINS, backbones=BACKBONES
@@ -100,15 +98,15 @@ def own_steps(size: Size, precision: str, overrides: Sequence[str] = ()) -> tupl
 
 
 def products(size: int, dtype: torch.dtype) -> list[Step]:
-    """Square products by MKL and by oneDNN, both operands as they lie and the second transposed."""
+    """Multiply square matrices by MKL and by oneDNN, also with the second operand transposed."""
     a, b = (torch.randn(size, size).to(dtype) for _ in range(2))
-    onednn = getattr(torch.ops.mkldnn, "_linear_pointwise", None)  # how torch.compile reaches it for fp32
+    onednn = getattr(torch.ops.mkldnn, "_linear_pointwise", None)  # the call that torch.compile makes for fp32
     steps: list[Step] = [lambda: torch.mm(a, b), lambda: torch.mm(a, b.t())]
     return [*steps, lambda: onednn(a, b, None, "none", [], "")] if onednn else steps
 
 
 def serve_port(pipe: Connection, size: Size, threads: int) -> None:
-    """The port's process: a step and its seconds for each message, until an empty one."""
+    """Run the port: one step and its seconds for each message, until an empty message."""
     torch.set_num_threads(threads)
     step = plain_step(size.options(), size.batch, size.classes)
     step()
@@ -118,19 +116,19 @@ def serve_port(pipe: Connection, size: Size, threads: int) -> None:
 
 
 def seconds(step: Step) -> float:
-    """Of one call."""
+    """Return the seconds of one call."""
     began = time.perf_counter()
     step()
     return time.perf_counter() - began
 
 
 def measure(size: Size, *, rounds: int, compiled: bool = False) -> tuple[dict[Contest, list[float]], int]:
-    """Images/s of each in every round, and multiply-adds of an image."""
+    """Return images/s of each in every round, and multiply-adds of an image."""
     ours, theirs = multiprocessing.Pipe()
     context = multiprocessing.get_context("spawn")
     port = context.Process(target=serve_port, args=(theirs, size, torch.get_num_threads()), daemon=True)
     port.start()
-    ours.recv()  # it has warmed up
+    ours.recv()  # the warm-up is over
     use_machine(torch.device("cpu"))
     torch.manual_seed(0)
     steps: dict[Contest, Step] = {}
@@ -156,7 +154,7 @@ def measure(size: Size, *, rounds: int, compiled: bool = False) -> tuple[dict[Co
 
 
 def table(rates: dict[Contest, list[float]], batch: int) -> list[dict[str, Any]]:
-    """A row for each."""
+    """Return a row for each."""
     return [
         {
             "name": name,
@@ -171,12 +169,12 @@ def table(rates: dict[Contest, list[float]], batch: int) -> list[dict[str, Any]]
 
 
 def ratio(rates: Sequence[float], others: Sequence[float]) -> float:
-    """Median of the rounds' ratios."""
+    """Return the median of the rounds' ratios."""
     return statistics.median(a / b for a, b in zip(rates, others, strict=True))
 
 
 def show(rows: list[dict[str, Any]], rates: dict[Contest, list[float]], work: int) -> None:
-    """Print the table, and what is spent around the backbone."""
+    """Print the table, and the time spent outside the backbone."""
     print(f"{'name':14}{'dtype':>6}{'images/s':>10}{'to port':>9}{'of peak':>9}{'TFLOP/s':>9}")
     for row in rows:
         name = f"{row['name']:14}{row['dtype']:>6}{row['images_per_s']:10.1f}"
@@ -187,12 +185,12 @@ def show(rows: list[dict[str, Any]], rates: dict[Contest, list[float]], work: in
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, print, and write the rows if asked."""
+    """Measure, print, and write the rows to --json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", nargs="+", choices=MODELS, default=["sphere20"], help="the networks (sphere20)")
-    parser.add_argument("--quick", action="store_true", help="three rounds in place of nine")
+    parser.add_argument("--quick", action="store_true", help="three rounds instead of nine")
     parser.add_argument("--compile", action="store_true", help="also the step with train.compile")
-    parser.add_argument("--tiny", action="store_true", help="toy sizes: whether the benchmark itself works")
+    parser.add_argument("--tiny", action="store_true", help="toy sizes, to test the benchmark itself")
     parser.add_argument("--json", metavar="PATH", type=Path, help="write the rows as a list of objects")
     args = parser.parse_args(argv)
     every: list[dict[str, Any]] = []

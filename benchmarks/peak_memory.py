@@ -1,4 +1,4 @@
-"""What one step adds to the peak memory of a process of its own (Linux)."""
+"""Measure how much one step adds to the peak memory of a separate process (Linux)."""
 
 from __future__ import annotations
 
@@ -9,16 +9,14 @@ from pathlib import Path
 from rivals import DIM, Row, make_step
 
 _SHARE = 0.8
-"""Of the free memory, what a loss may take before it counts as not fitting."""
+"""Share of the free memory that a loss may use before it counts as too large."""
 
 
 def extra_mb(row: Row, n: int, classes: int, dim: int = DIM) -> float | None:
-    """MB (10⁶ bytes) beyond inputs, weights and their gradients; None if it does not fit into the
-    free memory.
-    """
+    """Return MB (10⁶ bytes) beyond inputs, weights and their gradients; None if it does not fit."""
     context = multiprocessing.get_context("forkserver")
-    # Preloads torch once; no child has run anything before. The server's path lacks this folder, so
-    # not "rivals".
+    # The server imports torch once, and each child is new. The server's path lacks this folder, so
+    # it cannot preload "rivals".
     context.set_forkserver_preload(["sphereface.losses.head"])
     with context.Pool(1) as pool:
         return pool.apply(_in_child, (row, n, classes, dim))
@@ -31,7 +29,7 @@ def _in_child(row: Row, n: int, classes: int, dim: int) -> float | None:
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     try:
         step = make_step(row, n, classes, dim)
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak starts anew from here
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets the recorded peak
         before = kib("/proc/self/status", "VmHWM:")
         step()
     except (RuntimeError, MemoryError) as error:
@@ -43,5 +41,5 @@ def _in_child(row: Row, n: int, classes: int, dim: int) -> float | None:
 
 
 def kib(path: str, key: str) -> int:
-    """The number after a key in one of the kernel's files."""
+    """Return the number after a key in one of the kernel's files."""
     return int(Path(path).read_text(encoding="ascii").split(key)[1].split()[0])

@@ -1,5 +1,6 @@
-"""Networks in plain PyTorch, as the public ports train them: fp32, NCHW, A-Softmax by autograd on
-N×C, torch's SGD.
+"""Networks in plain PyTorch, as the public ports train them.
+
+They use fp32, NCHW, A-Softmax by autograd on N×C, and torch's SGD.
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ class PlainUnit(nn.Module):
         self.relu2 = nn.PReLU(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to the same."""
+        """Apply the unit: (B, C, H, W) → (B, C, H, W)."""
         result: Tensor = x + self.relu2(self.conv2(self.relu1(self.conv1(x))))
         return result
 
 
 def plain_network(widths: Sequence[int], embedding_dim: int, size: Sequence[int] = (112, 96)) -> nn.Module:
-    """Sphere-20: crops to embeddings."""
+    """Build Sphere-20: crops to embeddings."""
     layers: list[nn.Module] = []
     for before, channels, units in zip((3, *widths), widths, UNITS, strict=False):
         layers += [nn.Conv2d(before, channels, 3, 2, 1), nn.PReLU(channels)]
@@ -46,7 +47,7 @@ def plain_network(widths: Sequence[int], embedding_dim: int, size: Sequence[int]
 
 
 def plain_form(options: BackboneOptions) -> nn.Module:
-    """The network as its publisher trains it: torch's own layers, fp32, NCHW."""
+    """Build the network as its publisher trains it: torch's own layers, fp32, NCHW."""
     if isinstance(options, SphereNetOptions):
         return plain_network(options.widths, options.embedding_dim, options.input_spec.size)
     network = build_model(options)
@@ -58,9 +59,7 @@ def plain_form(options: BackboneOptions) -> nn.Module:
 
 
 def plain_step(options: BackboneOptions, batch: int, classes: int) -> Callable[[], None]:
-    """A closure that trains one step on ready-made floats: reading and normalising images is left
-    out.
-    """
+    """Return a function that trains one step on prepared floats, without reading images."""
     torch.manual_seed(0)
     network, dim = plain_form(options), options.embedding_dim
     weight = nn.Parameter(torch.randn(classes, dim) * dim**-0.5)

@@ -1,6 +1,4 @@
-"""The losses that benchmarks/bench_loss.py compares: this project's, a bare softmax, and those of
-others.
-"""
+"""The losses that benchmarks/bench_loss.py compares: this project's, a softmax, and rivals."""
 
 from __future__ import annotations
 
@@ -22,10 +20,11 @@ Step = Callable[[], Tensor]
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
-@dataclass(frozen=True, eq=False)  # each is itself: a dict has no hash
+@dataclass(frozen=True, eq=False)  # compared by identity, because a dict has no hash
 class Row:
-    """A loss in the table. ``margin`` is this project's, with its options; None for a rival, known
-    by its name.
+    """A loss in the table.
+
+    ``margin`` is this project's, with its options. It is None for a rival, which has a name only.
     """
 
     name: str
@@ -35,12 +34,12 @@ class Row:
 
 
 def bare(x: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
-    """Softmax without bias: the price to compare with."""
+    """Return softmax loss without bias: the reference cost."""
     return F.cross_entropy(F.linear(x, weight).float(), labels)
 
 
 def textbook(x: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
-    """A-Softmax, m = 4, with ψ on every logit, as the public ports do."""
+    """Return A-Softmax loss, m = 4, with ψ on every logit, as in the public ports."""
     norms = x.norm(dim=1, keepdim=True)
     cos = (F.linear(x, F.normalize(weight)) / norms).clamp(-1, 1)
     cos_4 = 8 * cos**4 - 8 * cos**2 + 1
@@ -57,7 +56,7 @@ BARE, BARE_BF16 = Row("bare"), Row("bare bf16", dtype="bfloat16")
 
 
 def peers_are_installed() -> bool:
-    """Whether the ``bench`` extra is."""
+    """Return whether the ``bench`` extra is installed."""
     try:
         import pytorch_metric_learning  # noqa: F401
     except ImportError:
@@ -66,9 +65,7 @@ def peers_are_installed() -> bool:
 
 
 def all_rows() -> list[Row]:
-    """Bare first; then the rivals, every margin of the registry, and what is measured on one margin
-    alone.
-    """
+    """Return all rows: bare, the rivals, every margin, and variants of one margin."""
     ours = [Row(name, name) for name in sorted(MARGINS) if name != "a-softmax"]
     for gradient in ("exact", "caffe"):
         ours.insert(0, Row(f"a-softmax {gradient}", "a-softmax", {"gradient": gradient}))
@@ -85,10 +82,10 @@ def all_rows() -> list[Row]:
 
 
 def make_step(row: Row, n: int, classes: int, dim: int = DIM, weight: torch.nn.Parameter | None = None) -> Step:
-    """A closure that runs one forward and backward, gradients of embeddings and weights included.
+    """Return a function that runs one forward and backward, to gradients of embeddings and weights.
 
     Args:
-        row: which loss.
+        row: the loss.
         n: images in the batch.
         classes: C.
         dim: D.
@@ -114,7 +111,7 @@ def make_step(row: Row, n: int, classes: int, dim: int = DIM, weight: torch.nn.P
 
 
 def new_weight(classes: int, dim: int = DIM) -> torch.nn.Parameter:
-    """(C, D) rows of a length near 1."""
+    """Return (C, D) rows of a length near 1."""
     return torch.nn.Parameter(torch.randn(classes, dim).mul_(dim**-0.5))
 
 

@@ -1,11 +1,12 @@
-"""The memory of a training step, by network: the peak of a process of its own (Linux).
+"""Measure the peak memory of a training step of each network, in a separate process (Linux).
 
-    python benchmarks/train_memory.py                                              Sphere-4 … 64, batch 256
+    # Sphere-4 … 64, batch 256
+    python benchmarks/train_memory.py
     python benchmarks/train_memory.py --batch 64 --model iresnet50 mobilefacenet --plain
 
-MiB beyond what the process had after its imports: weights, momentum, gradients, C = 10572 classes,
-and what the forward pass keeps. ``recompute`` is train.recompute: units keep their input alone.
-``plain`` is the network as its publisher trains it (see bench_train.py).
+The figures are MiB beyond the process after its imports: weights, momentum, gradients, C = 10572
+classes, and the tensors that the forward pass keeps. ``recompute`` is train.recompute: units keep
+only their input. ``plain`` is the network as its publisher trains it (see bench_train.py).
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ STATUS = "/proc/self/status"
 
 
 def peak(size: Size, form: str, recompute: bool) -> tuple[float, float]:
-    """MiB, and seconds of the second step; to be called in a process of its own."""
+    """Return MiB, and seconds of the second step; call it in a separate process."""
     if form == "plain":
         before = kib(STATUS, "VmRSS:")
         step: Step = plain_step(size.options(), size.batch, size.classes)
@@ -52,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--model", nargs="+", choices=MODELS, default=[name for name in MODELS if name.startswith("sphere")],
         help="the networks (SphereNet's depths)",
     )  # fmt: skip
-    parser.add_argument("--plain", action="store_true", help="also the network's plain form")
+    parser.add_argument("--plain", action="store_true", help="also the network in plain PyTorch")
     args = parser.parse_args(argv)
     print(f"batch {args.batch}\n{'network':16}{'form':>7}{'recompute':>11}{'MiB':>9}{'s':>7}")
     spawn = multiprocessing.get_context("spawn")

@@ -1,5 +1,4 @@
-"""Align a folder of photographs to face crops, by a detector or from a file of five landmarks an
-image.
+"""Align photographs to face crops, by a detector or from five landmarks for each image.
 
 The same as ``sphereface align``; ``--help`` shows examples.
 """

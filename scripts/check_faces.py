@@ -1,4 +1,4 @@
-"""Check a training set: read and decode every image, and say what is wrong with it.
+"""Check a training set: read and decode every image, and report problems.
 
 The same as ``sphereface check``; ``--help`` shows examples.
 """

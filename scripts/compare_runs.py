@@ -1,4 +1,4 @@
-"""Compare training runs: a table, and their curves in one chart.
+"""Compare training runs in a table and in one chart of their curves.
 
 The same as ``sphereface compare-runs``; ``--help`` shows examples.
 """

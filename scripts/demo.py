@@ -1,8 +1,8 @@
-"""The main job on an embedded data set: train on 30 people of the ORL faces, verify on the 10
-others.
+"""Train on 30 people of the ORL faces, and verify on the other 10.
 
-Prepares data/orl-112x96, trains configs/demo.yaml, runs the ten-fold protocol on pairs of people
-that training never saw, and sets the result beside what comparing pixels gives on the same pairs.
+The program prepares data/orl-112x96, trains configs/demo.yaml, and runs the ten-fold protocol on
+pairs of people that are not in the training set. It prints the accuracy of comparing pixels on the
+same pairs beside the result.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from sphereface.training.run_folder import RunFolder
 
 @reports_user_errors
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prepare, train, evaluate, compare."""
+    """Prepare the data, train, evaluate and compare."""
     load_plugins()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", metavar="DIR", type=Path, default=Path("data/orl-112x96"))
@@ -41,9 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         checkpoint = run_training("demo.yaml", overrides, resume="auto")
     else:
         checkpoint = done.result(config)
-        print(f"trained before: {checkpoint} (remove {done.path} to train anew)")
+        print(f"trained before: {checkpoint} (remove {done.path} to train again)")
 
-    pair_set = load_pair_set("ORL, 10 people unseen in training", orl.verify, orl.pairs)
+    pair_set = load_pair_set("ORL, 10 people not in training", orl.verify, orl.pairs)
     loaded = load_model(checkpoint)
     result = evaluate(loaded.model, pair_set, device="cpu")
     assert isinstance(result, PairsResult)

@@ -1,4 +1,4 @@
-"""Turn published weights into a checkpoint: to evaluate, to fine-tune, to embed.
+"""Convert published weights to a checkpoint for evaluation, fine-tuning or embedding.
 
 The same as ``sphereface import``; ``--help`` shows examples.
 """

@@ -1,4 +1,4 @@
-"""Join networks that were trained apart to one checkpoint: their embeddings side by side.
+"""Join several trained networks into one checkpoint, an ensemble.
 
 The same as ``sphereface join``; ``--help`` shows examples.
 """

@@ -1,4 +1,4 @@
-"""Make a verification set of own images, and tell training whom to leave out.
+"""Make a verification set of your own images, and a list of people to leave out of training.
 
 The same as ``sphereface make-pairs``; ``--help`` shows examples.
 """

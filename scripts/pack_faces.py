@@ -1,5 +1,4 @@
-"""Pack a training set into one RecordIO file, as mxnet and InsightFace write it, or into tar files
-for WebDataset.
+"""Pack a training set into one RecordIO file (mxnet, InsightFace) or tar files (WebDataset).
 
 The same as ``sphereface pack``; ``--help`` shows examples.
 """

@@ -1,5 +1,4 @@
-"""Draw the images of docs/losses.md: target logits, decision regions, angles over m, features
-learned on digits.
+"""Draw the figures of docs/losses.md: target logits, regions, angles over m, learned features.
 
 The same as ``sphereface plot-margins``; ``--help`` shows examples.
 """

@@ -1,4 +1,4 @@
-"""SphereFace: train, watch and evaluate open-set face embeddings (Liu et al., CVPR 2017)."""
+"""SphereFace: train, evaluate and use face-recognition networks (Liu et al., CVPR 2017)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["FaceEmbedder", "__version__"]
 
 
 def __getattr__(name: str) -> object:
-    """Import the network's part only when it is asked for: what needs no torch loads in no time."""
+    """Import ``FaceEmbedder`` on first use, because it needs torch, which loads slowly."""
     if name == "FaceEmbedder":
         from .api import FaceEmbedder
 

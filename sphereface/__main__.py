@@ -1,4 +1,4 @@
-"""``python -m sphereface``: the console command."""
+"""Run the console command: ``python -m sphereface``."""
 
 from __future__ import annotations
 

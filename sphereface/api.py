@@ -4,11 +4,12 @@ at work.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,7 @@ from tqdm import tqdm
 from .alignment.crop_template import template_for
 from .alignment.detector import Detector
 from .device import choose_device
+from .embedded import NO_PIXELS, Embedded, embedded, listed_images, name_of, read_ahead
 from .errors import UserError, listed, shown
 from .evaluation.calibration import Calibration, calibration_path, read_calibration
 from .evaluation.embed import embed_batch
@@ -53,23 +55,6 @@ class Match:
     threshold: float | None = None
     far: float | None = None
     tar: float | None = None
-
-
-@dataclass(frozen=True)
-class Embedded:
-    """What came of a list of N images.
-
-    Attributes:
-        rows: (M,) int64, which of them could be used; one several times with ``on_several="all"``.
-        embeddings: (M, D) float32 unit vectors of these.
-        problems: number of an image that could not → why.
-        num_faces: number of an image with several faces → how many.
-    """
-
-    rows: npt.NDArray[np.int64]
-    embeddings: npt.NDArray[np.float32]
-    problems: dict[int, str]
-    num_faces: dict[int, int] = field(default_factory=dict)
 
 
 class FaceEmbedder:
@@ -180,7 +165,7 @@ class FaceEmbedder:
         Raises:
             UnusableImage: unreadable, without a face, or a crop of a wrong size.
         """
-        return self.reader.read(image, _name(image, None))
+        return self.reader.read(image, name_of(image))
 
     def embed(self, images: Iterable[Image]) -> npt.NDArray[np.float32]:
         """Embed images, ``batch_size`` at a time.
@@ -197,7 +182,7 @@ class FaceEmbedder:
         """
         if self.reader.on_several == "all":
             raise UserError("on_several: got 'all' with embed, which returns a row for each image · use try_embed")
-        images = _listed(images)
+        images = listed_images(images)
         result = self.try_embed(images)
         if result.problems:
             problems = list(result.problems.values())
@@ -206,30 +191,44 @@ class FaceEmbedder:
             raise UnusableImage(f"{len(problems)} of {len(images)} images cannot be used:{listed(problems)}")
         return result.embeddings
 
-    def try_embed(self, images: Iterable[Image], *, progress: str | None = None, normalise: bool = True) -> Embedded:
+    def try_embed(
+        self,
+        images: Iterable[Image],
+        *,
+        progress: str | None = None,
+        normalise: bool = True,
+        on_batch: Callable[[int], object] | None = None,
+    ) -> Embedded:
         """As :meth:`embed`, but leave out what cannot be used and say why.
+
+        The next batch is read while the network embeds one.
 
         Args:
             images: N images.
             progress: title of a progress bar on stderr; None draws none.
             normalise: see :meth:`embed_crops`.
+            on_batch: called after each batch with its number of images.
         """
-        images = _listed(images)
-        rows: list[int] = []
+        images = listed_images(images)
+        starts = range(0, len(images), self._batch_size)
+        batches = [range(start, min(start + self._batch_size, len(images))) for start in starts]
+        found: list[tuple[int, Face]] = []  # without their crops
         problems: dict[int, str] = {}
-        num_faces: dict[int, int] = {}
         features = [np.empty((0, self.dim), dtype=np.float32)]
-        with tqdm(total=len(images), desc=progress, unit="img", disable=progress is None, leave=False) as bar:
-            for start in range(0, len(images), self._batch_size):
-                numbers = range(start, min(start + self._batch_size, len(images)))
-                found = list(self._faces(images, numbers, problems))
-                rows += [number for number, _ in found]
-                num_faces |= {number: face.num_faces for number, face in found if face.num_faces > 1}
-                for first in range(0, len(found), self._batch_size):
-                    crops = np.stack([face.crop for _, face in found[first : first + self._batch_size]])
+        with (
+            ThreadPoolExecutor(1, thread_name_prefix="read") as pool,  # one: a detector is not for two threads
+            tqdm(total=len(images), desc=progress, unit="img", disable=progress is None, leave=False) as bar,
+        ):
+            for numbers, (faces, unusable) in zip(batches, read_ahead(pool, self._faces, images, batches), strict=True):
+                problems |= unusable
+                for first in range(0, len(faces), self._batch_size):
+                    crops = np.stack([face.crop for _, face in faces[first : first + self._batch_size]])
                     features.append(self.embed_crops(crops, normalise=normalise))
+                found += [(number, replace(face, crop=NO_PIXELS)) for number, face in faces]
                 bar.update(len(numbers))
-        return Embedded(np.array(rows, dtype=np.int64), np.concatenate(features), problems, num_faces)
+                if on_batch is not None:
+                    on_batch(len(numbers))
+        return embedded(found, np.concatenate(features), problems, searched=self.reader.template is not None)
 
     def verify(self, a: Image, b: Image, *, far: float | None = None, prior: float | None = None) -> Match:
         """Compare two images.
@@ -324,32 +323,13 @@ class FaceEmbedder:
             raise UserError(f"{key}: got a vector of length {np.linalg.norm(row):g} · {allowed}")
         return row
 
-    def _faces(self, images: Sequence[Image], numbers: range, problems: dict[int, str]) -> Iterator[tuple[int, Face]]:
-        """The faces of some images, by number; what cannot be used goes to ``problems``."""
+    def _faces(self, images: Sequence[Image], numbers: range) -> tuple[list[tuple[int, Face]], dict[int, str]]:
+        """Return the faces of some images, by number, and why other images cannot be used."""
+        found, problems = [], {}
         for number in numbers:
             try:
-                for face in self.reader.read_faces(images[number], _name(images[number], number)):
-                    yield number, face
+                faces = self.reader.read_faces(images[number], name_of(images[number], number))
+                found += [(number, face) for face in faces]
             except UnusableImage as error:
                 problems[number] = str(error)
-
-
-def _listed(images: Iterable[Image]) -> Sequence[Image]:
-    """Return images that can be counted; a generator is read to its end."""
-    if isinstance(images, str | Path | bytes | bytearray | memoryview) or (
-        isinstance(images, np.ndarray) and images.ndim == 3
-    ):
-        raise UserError("images: got a single image · allowed: a list of images, as in embed([image])")
-    if hasattr(images, "__len__") and hasattr(images, "__getitem__"):
-        return cast(Sequence[Image], images)
-    try:
-        return list(images)
-    except TypeError:
-        raise UserError(f"images: got {shown(images)} · allowed: a list of images") from None
-
-
-def _name(image: Image, number: int | None) -> str:
-    """What messages call an image: its path, or its place in the list."""
-    if isinstance(image, str | Path):
-        return str(image)
-    return "image" if number is None else f"image {number}"
+        return found, problems

@@ -1,8 +1,7 @@
-"""What may happen to a training crop, and how much of it: settings, and numbers drawn for each
-image. No torch.
+"""Settings of the augmentations of training crops, and random strengths for each image. No torch.
 
-Each augmentation says here how uniform random numbers become the strengths for one image;
-``data/augment.py`` applies them on the device, ``data/loader.py`` what only a worker can do.
+Each augmentation turns uniform random numbers into the strengths for one image. ``data/augment.py``
+applies most of them on the device; ``data/loader.py`` applies those that only a worker can apply.
 """
 
 from __future__ import annotations
@@ -23,9 +22,7 @@ _BEST_QUALITY = 95
 
 
 class Kind(Protocol):
-    """One augmentation: with probability ``p`` it happens to an image, as strongly as its
-    ``columns`` numbers say.
-    """
+    """One augmentation, applied with probability ``p`` at a strength of ``columns`` numbers."""
 
     columns: ClassVar[int]
 
@@ -33,31 +30,27 @@ class Kind(Protocol):
     def p(self) -> float: ...
 
     def strengths(self, u: Numbers) -> Numbers:
-        """(k, columns) uniform in [0, 1) → what the augmentation takes, float32."""
+        """Convert (k, columns) uniform numbers in [0, 1) to parameters, float32."""
         ...
 
 
 @dataclass(frozen=True)
 class Jpeg:
-    """Compressed again at a quality of [quality, 95]. The one that happens where images are
-    decoded.
-    """
+    """Compress at a quality in [quality, 95]; applied where images are decoded."""
 
     p: float = option(0.0, low=0, high=1)
     quality: int = option(30, low=1, high=_BEST_QUALITY)
     columns: ClassVar[int] = 1
 
     def strengths(self, u: Numbers) -> Numbers:
-        """(k, 1) uniform → (k, 1) whole qualities."""
+        """Convert (k, 1) uniform numbers to (k, 1) whole qualities."""
         qualities = np.floor(self.quality + u * (_BEST_QUALITY + 1 - self.quality))
-        return np.minimum(qualities, _BEST_QUALITY, dtype=np.float32)  # the largest u may round up
+        return np.minimum(qualities, _BEST_QUALITY, dtype=np.float32)  # rounding may lift the largest u
 
 
 @dataclass(frozen=True)
 class Affine:
-    """Turned about the centre by up to ``degrees`` either way, and zoomed by 1/(1 + scale) to 1 +
-    scale.
-    """
+    """Rotate about the centre by up to ±``degrees``, and zoom by 1/(1 + scale) to 1 + scale."""
 
     p: float = option(0.0, low=0, high=1)
     degrees: float = option(10.0, low=0, high=45)
@@ -65,30 +58,29 @@ class Affine:
     columns: ClassVar[int] = 2
 
     def strengths(self, u: Numbers) -> Numbers:
-        """(k, 2) uniform → (k, 2): angle in radians, counter-clockwise as seen; zoom."""
+        """Convert (k, 2) uniform numbers to angle (radians, counter-clockwise as seen) and zoom."""
         angle = np.deg2rad(self.degrees) * (2 * u[:, 0] - 1)
         return np.stack([angle, _factor(self.scale, u[:, 1])], axis=1, dtype=np.float32)
 
 
 @dataclass(frozen=True)
 class LowResolution:
-    """Shrunk to a share of [scale, 1] of its height and width, and enlarged again (after AdaFace,
-    CVPR 2022).
-    """
+    """Shrink to a share in [scale, 1] of the sides, and enlarge again (AdaFace, CVPR 2022)."""
 
     p: float = option(0.0, low=0, high=1)
     scale: float = option(0.25, low=0.05, high=1)
     columns: ClassVar[int] = 1
 
     def strengths(self, u: Numbers) -> Numbers:
-        """(k, 1) uniform → (k, 1) shares of the side."""
+        """Convert (k, 1) uniform numbers to (k, 1) shares of the side."""
         return (self.scale + u * (1 - self.scale)).astype(np.float32)
 
 
 @dataclass(frozen=True)
 class Photometric:
-    """Brightness, contrast, saturation and gamma times a factor of 1/(1 + strength) to 1 + strength
-    each.
+    """Scale brightness, contrast, saturation and gamma.
+
+    Each gets a factor from 1/(1 + strength) to 1 + strength.
     """
 
     p: float = option(0.0, low=0, high=1)
@@ -99,26 +91,27 @@ class Photometric:
     columns: ClassVar[int] = 4
 
     def strengths(self, u: Numbers) -> Numbers:
-        """(k, 4) uniform → (k, 4) factors in the order of the fields."""
+        """Convert (k, 4) uniform numbers to (k, 4) factors in the order of the fields."""
         return _factor(np.array([self.brightness, self.contrast, self.saturation, self.gamma]), u)
 
 
 @dataclass(frozen=True)
 class Grey:
-    """Without colour."""
+    """Remove the colour."""
 
     p: float = option(0.0, low=0, high=1)
     columns: ClassVar[int] = 0
 
     def strengths(self, u: Numbers) -> Numbers:
-        """Nothing to draw: (k, 0)."""
+        """Return (k, 0), because this augmentation has no strength."""
         return u
 
 
 @dataclass(frozen=True)
 class Erase:
-    """A box of middle grey over [0.02, area] of the image, its sides' ratio from ½ to 2 times the
-    image's.
+    """Cover a box with middle grey, on a share in [0.02, area] of the image.
+
+    The box's ratio of sides is from ½ to 2 times the image's.
     """
 
     p: float = option(0.0, low=0, high=1)
@@ -126,9 +119,7 @@ class Erase:
     columns: ClassVar[int] = 4
 
     def strengths(self, u: Numbers) -> Numbers:
-        """(k, 4) uniform → (k, 4): top, left, bottom, right of the box as shares of the image's
-        sides.
-        """
+        """Convert (k, 4) uniform numbers to top, left, bottom, right as shares of the sides."""
         area = _SMALLEST_AREA + u[:, 0] * (self.area - _SMALLEST_AREA)
         ratio = _factor(1.0, u[:, 1])
         height, width = np.sqrt(area * ratio), np.sqrt(area / ratio)
@@ -138,7 +129,7 @@ class Erase:
 
 @dataclass(frozen=True)
 class Augment:
-    """All of them, in the order in which they happen; the paper has none."""
+    """All augmentations, in the order in which they are applied; the paper uses none."""
 
     jpeg: Jpeg = field(default_factory=Jpeg)
     affine: Affine = field(default_factory=Affine)
@@ -148,18 +139,18 @@ class Augment:
     erase: Erase = field(default_factory=Erase)
 
     def kinds(self) -> dict[str, Kind]:
-        """Each by its name, in order."""
+        """Return each augmentation by its name, in order."""
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
 
     def enabled(self) -> dict[str, Kind]:
-        """Those that can happen at all."""
+        """Return the augmentations with a probability above 0."""
         return {name: kind for name, kind in self.kinds().items() if kind.p > 0}
 
     def only(self, name: str) -> Augment:
-        """One of them alone, and on every image: to look at it."""
+        """Return one augmentation alone, applied to every image, to inspect it."""
         return Augment(**{name: dataclasses.replace(getattr(self, name), p=1.0)})
 
 
 def _factor(strength: float | npt.NDArray[np.float64], u: Numbers) -> Numbers:
-    """From 1/(1 + strength) to 1 + strength, even in the logarithm."""
+    """Convert uniform numbers to 1/(1 + strength) … 1 + strength, uniform in the logarithm."""
     return np.asarray((1 + strength) ** (2 * u - 1), dtype=np.float32)

@@ -1,6 +1,6 @@
-"""The options that every backbone has: the base of the class behind each ``model.name``. No torch.
+"""The options that every backbone has: the base class of every ``model.name``. No torch.
 
-:mod:`sphereface.models` holds the backbones themselves; docs/extend.md shows how to add one.
+:mod:`sphereface.models` holds the backbones; docs/extend.md shows how to add one.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ MOST_NETWORKS = 100
 class BatchNormOptions:
     """Batch normalisation of the whole network; null keeps the backbone's own value.
 
-    ``eps`` is part of what an evaluation computes, so both belong to the model and travel in its
-    checkpoint.
+    An evaluation uses ``eps``, so both values belong to the model and are stored in its checkpoint.
     """
 
     momentum: float | None = option(None, above=0, high=1)
@@ -29,17 +28,18 @@ class BatchNormOptions:
 
 @dataclass(frozen=True)
 class BackboneOptions:
-    """Base of every backbone's options. A subclass adds its own fields and implements
-    :meth:`build`.
+    """Base of every backbone's options.
+
+    A subclass adds its own fields and implements :meth:`build`.
 
     Attributes:
-        networks: how many networks are trained one after another and joined into one checkpoint.
+        networks: number of networks to train one after another and join into one checkpoint.
         embedding_dim: D, the length of an embedding.
         input_size: (height, width) of the aligned crops in pixels.
         input_order: channel order that the network reads.
         input_mean, input_std: a pixel p from 0 to 255 becomes (p − mean) / std; one number, or one
-            a channel.
-        batch_norm: of all batch normalisation layers.
+            for each channel.
+        batch_norm: settings of all batch normalisation layers.
     """
 
     name: ClassVar[str]
@@ -53,28 +53,22 @@ class BackboneOptions:
     batch_norm: BatchNormOptions = field(default_factory=BatchNormOptions)
 
     def build(self) -> Any:
-        """Make the network, a :class:`sphereface.models.Backbone`, with fresh weights from torch's
-        generator.
-        """
+        """Build a :class:`sphereface.models.Backbone` with new weights from torch's generator."""
         raise UserError(f"model.name: got {self.name!r}, whose options class has no build() · see docs/extend.md")
 
     @property
     def input_spec(self) -> InputSpec:
-        """What the network reads."""
+        """Return the input that the network reads."""
         height, width = self.input_size
         return InputSpec(height, width, self.input_order, _numbers(self.input_mean), _numbers(self.input_std))
 
     @property
     def batch_statistics(self) -> bool:
-        """Whether a training step needs two or more images at a time, because the network
-        normalises over them.
-        """
+        """Return whether batch statistics require two or more images in a training step."""
         return True
 
     def problems(self) -> list[str]:
-        """What is wrong with options that are each fine alone, a line for each; a subclass extends
-        it.
-        """
+        """Return a line for each wrong combination of valid options; subclasses add theirs."""
         found = []
         if len(self.input_size) != 2:
             found.append(f"model.input_size: got {shown(list(self.input_size))} · allowed: [height, width]")
@@ -85,7 +79,7 @@ class BackboneOptions:
         return found
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, ``name`` first; the ``model:`` section of a configuration."""
+        """Return plain values, ``name`` first: the ``model:`` section of a configuration."""
         return {"name": self.name, **to_plain(self)}
 
 

@@ -1,9 +1,10 @@
-"""Checkpoint files: whole or not there, checked when read, and never able to run code.
+"""Checkpoint files: complete or absent, checked when read, and unable to run code.
 
 A checkpoint is ``NAME.pt`` (tensors and plain values, loaded with ``weights_only=True``) with
-``NAME.json`` beside it: the human-readable part and the SHA-256 of the ``.pt``. This module checks
-the form of what it reads: types and ranges of ``meta``, plain tensors by name in ``model``,
-``average`` and ``head``. It knows nothing of training.
+``NAME.json`` beside it: the human-readable part and the SHA-256 of the ``.pt``.
+
+This module checks the form of a checkpoint: types and ranges of ``meta``, and plain tensors by name
+in ``model``, ``average`` and ``head``. It does not depend on training.
 """
 
 from __future__ import annotations
@@ -53,27 +54,27 @@ def save_checkpoint(path: Path, state: Mapping[str, Any], summary: Mapping[str, 
     """Write a checkpoint so that a kill at any moment leaves either the old file or the new one.
 
     Args:
-        path: ``….pt``. It is written under another name in the same folder, flushed to disk, then
-            renamed.
+        path: ``….pt``. The file is written under another name in the same folder, flushed to disk,
+            then renamed.
         state: nested dicts and lists of tensors, numbers, texts and None.
         summary: a few plain values for people, written to the ``.json`` (step, run, accuracy, …).
 
     Raises:
-        OSError: the disk is full or not writable; an earlier file under ``path`` is untouched.
+        OSError: the disk is full or not writable; an earlier file at ``path`` is unchanged.
     """
     save_id, beside = uuid.uuid4().hex, path.with_suffix(".json")
 
     def write(file: BinaryIO) -> None:
         try:
             torch.save({"format": FORMAT, "id": save_id, **state}, file)
-        except RuntimeError as error:  # torch wants to finish the archive on the full disk, too
+        except RuntimeError as error:  # torch tries to finish the archive on the full disk
             if isinstance(error.__context__, OSError):
                 raise error.__context__ from None
             raise
         file.flush()
         written = Path(file.name)
         sidecar = {"id": save_id, "sha256": sha256_of(written), "bytes": written.stat().st_size, **summary}
-        write_whole(beside, json.dumps(sidecar, indent=2) + "\n")  # first: a file by its name has its .json
+        write_whole(beside, json.dumps(sidecar, indent=2) + "\n")  # first, so that a complete checkpoint has its .json
 
     try:
         write_whole(path, write)
@@ -84,9 +85,9 @@ def save_checkpoint(path: Path, state: Mapping[str, Any], summary: Mapping[str, 
 
 
 def occupied(path: Path) -> Path | None:
-    """The file that saving a checkpoint under a new name would replace; None: there is none.
+    """Return the file that a new checkpoint of this name would replace; None if there is none.
 
-    A ``.json`` that a killed save left without its ``.pt`` is none.
+    A ``.json`` that a killed save left without its ``.pt`` does not count.
     """
     beside = path.with_suffix(".json")
     if path.exists():
@@ -98,8 +99,22 @@ def occupied(path: Path) -> Path | None:
     return beside if beside.exists() and not left else None
 
 
+def check_new(path: Path, key: str) -> None:
+    """Refuse a name under which saving would replace a file.
+
+    Args:
+        path: ``….pt``.
+        key: the option or argument that names it, for messages.
+
+    Raises:
+        UserError: see :func:`occupied`.
+    """
+    if (there := occupied(path)) is not None:
+        raise UserError(f"{key}: {there} exists already · allowed: the name of a new checkpoint")
+
+
 class _Counted(io.BytesIO):
-    """A file that keeps nothing but its length."""
+    """A file that keeps only its length."""
 
     length = 0
 
@@ -110,9 +125,7 @@ class _Counted(io.BytesIO):
 
 
 def saved_bytes(state: Mapping[str, Any]) -> int:
-    """Return the length of the ``.pt`` that :func:`save_checkpoint` would write; nothing is
-    written.
-    """
+    """Return the length of the ``.pt`` that :func:`save_checkpoint` would write."""
     file = _Counted()
     torch.save({"format": FORMAT, "id": uuid.uuid4().hex, **state}, file)
     return file.length
@@ -120,29 +133,34 @@ def saved_bytes(state: Mapping[str, Any]) -> int:
 
 @contextlib.contextmanager
 def new_checkpoint(path: Path, key: str) -> Iterator[None]:
-    """Keep the name of a new checkpoint for this process while a block writes it.
+    """Reserve the name of a new checkpoint for this process while a block writes it.
+
+    Where the block raises, the checkpoint is removed.
 
     Args:
         path: ``….pt``.
         key: the option or argument that names it, for messages.
 
     Raises:
-        UserError: a checkpoint is there, or another process writes it.
+        UserError: a checkpoint exists, or another process is writing it.
         OSError: the file system refuses.
     """
     with locked(path.with_name(f".{path.stem}.lck")) as alone:
         if not alone:
             raise UserError(f"{key}: another process is writing {path} · wait for it, or give another name")
-        if (there := occupied(path)) is not None:  # within the lock, which removes what a kill left of it
-            raise UserError(f"{key}: {there} is there already · allowed: the name of a new checkpoint")
-        yield
+        check_new(path, key)  # under the lock: another process may have saved it since an earlier check
+        try:
+            yield
+        except BaseException:
+            for file in (path, path.with_suffix(".json")):
+                file.unlink(missing_ok=True)
+            raise
 
 
 def link_checkpoint(path: Path, name: str) -> Path:
-    """Give a saved checkpoint a second name in its folder (``last``, ``best``), atomically, without
-    a second copy.
+    """Give a saved checkpoint a second name in its folder (``last``, ``best``), atomically.
 
-    Where the file system has no hard links, it is copied.
+    The second name is a hard link, or a copy where the file system has no hard links.
     """
     target = path.with_name(f"{name}.pt")
     for source, other in ((path, target), (path.with_suffix(".json"), target.with_suffix(".json"))):
@@ -161,16 +179,16 @@ def link_checkpoint(path: Path, name: str) -> Path:
 
 
 def load_checkpoint(path: Path, *, device: torch.device | str = "cpu", mapped: bool = False) -> dict[str, Any]:
-    """Read a checkpoint, refusing whatever is not whole.
+    """Read a checkpoint, and refuse a file that is not complete.
 
     Args:
         path: ``….pt``, with or without its ``.json``.
-        device: where its tensors go.
-        mapped: leave them in the file until they are used, which one of many processes does with a
-            part of them only.
+        device: of its tensors.
+        mapped: leave tensors in the file until they are used, for one of many processes that uses
+            a part of them.
 
     Raises:
-        BadCheckpoint: one line that says which file and what is wrong with it.
+        BadCheckpoint: one line with the file and the reason.
     """
     return load_with_sha256(path, device=device, mapped=mapped)[0]
 
@@ -178,7 +196,7 @@ def load_checkpoint(path: Path, *, device: torch.device | str = "cpu", mapped: b
 def load_with_sha256(
     path: Path, *, device: torch.device | str = "cpu", mapped: bool = False
 ) -> tuple[dict[str, Any], str]:
-    """Read a checkpoint as :func:`load_checkpoint`, and the SHA-256 of the same bytes.
+    """Read a checkpoint like :func:`load_checkpoint`, and the SHA-256 of the same bytes.
 
     The file is opened once, so a training run may replace ``last.pt`` at the same time.
 
@@ -186,8 +204,7 @@ def load_with_sha256(
         The checkpoint, and 64 hexadecimal digits.
 
     Raises:
-        BadCheckpoint: as :func:`load_checkpoint`; or the file was written to while it was read, or
-            with ``mapped`` replaced.
+        BadCheckpoint: see :func:`load_checkpoint`; or the file changed while it was read.
     """
     _check_kind(path)
     try:
@@ -196,7 +213,7 @@ def load_with_sha256(
             state = _read(path, file, before.st_size, device=device, mapped=mapped)
             sha256 = sha256_of_open(file)
             after = os.fstat(file.fileno())
-            replaced = mapped and not os.path.samestat(after, path.stat())  # torch opened it again, by its name
+            replaced = mapped and not os.path.samestat(after, path.stat())  # torch opened the file again by name
     except OSError as error:
         raise BadCheckpoint(f"{path}: cannot be read ({error.strerror})") from error
     if replaced or (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size):
@@ -213,21 +230,20 @@ def _read(path: Path, file: BinaryIO, size: int, *, device: torch.device | str, 
         state = torch.load(path if mapped else file, map_location=device, weights_only=True, mmap=mapped)
     except torch.OutOfMemoryError:
         raise
-    except Exception as error:  # damage anywhere in the file can surface as any exception of the unpickler
+    except Exception as error:  # a damaged file can make the unpickler raise any exception
         if isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error):  # names a class or function
             raise BadCheckpoint(
-                f"{path}: refused: holds objects other than tensors and plain values, which could run code"
+                f"{path}: refused: it holds objects other than tensors and plain values, which could run code"
             ) from error
-        # torch's own words on its unpickler, half a page on how to switch its safety off, tell a
-        # user nothing
+        # torch's own message is half a page on how to switch the unpickler's safety off
         reason = "" if "Weights only load failed" in str(error) else f" ({first_line(error)})"
         raise BadCheckpoint(f"{path}: truncated, damaged or not a checkpoint{reason}") from error
-    mark = state.get("format") if isinstance(state, dict) else None  # a stranger's may be a tensor
+    mark = state.get("format") if isinstance(state, dict) else None  # in another program's file it may be a tensor
     known = type(mark) is int and mark == FORMAT
     if not isinstance(state, dict) or not known or not isinstance(state.get("id"), str):
         raise BadCheckpoint(
-            f"{path}: not a checkpoint of this program (no format {FORMAT} mark) · published weights? "
-            "sphereface import makes a checkpoint of them"
+            f"{path}: not a checkpoint of this program (no format {FORMAT} mark) · for published weights "
+            "use sphereface import, which converts them"
         )
     _check_tensors(path, state, size)
     if "meta" in state:
@@ -239,7 +255,7 @@ def _read(path: Path, file: BinaryIO, size: int, *, device: torch.device | str, 
 
 
 def _check_kind(path: Path) -> None:
-    """Refuse what is no file."""
+    """Refuse a path that is not a regular file."""
     try:
         mode: int | None = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -255,7 +271,7 @@ def _check_kind(path: Path) -> None:
 
 
 def _check_archive(path: Path, file: BinaryIO, size: int) -> None:
-    """Refuse an archive that unpacks to more than it is: torch compresses no entry."""
+    """Refuse an archive that unpacks to more than its size: torch does not compress."""
     try:
         with zipfile.ZipFile(file) as archive:
             entries, costly = archive.infolist(), costly_pickle(archive)
@@ -272,13 +288,11 @@ def _check_archive(path: Path, file: BinaryIO, size: int) -> None:
 
 
 def _check_tensors(path: Path, state: Mapping[str, Any], size: int) -> None:
-    """Refuse weights that are not plain tensors of numbers by name, each with as many numbers
-    stored as it claims.
-    """
+    """Refuse weights that are not plain tensors by name, or that claim more than is stored."""
     room = 2 * size  # networks may share a few tensors, such as counters
     for name, value in _weights_of(path, state):
         if not isinstance(value, torch.Tensor) or not isinstance(name, str):
-            raise BadCheckpoint(f"{path}: the weights in it are not tensors with names")
+            raise BadCheckpoint(f"{path}: its weights are not tensors with names")
         if value.layout is not torch.strided or value.dtype not in _NUMBERS or value.is_meta:
             raise BadCheckpoint(f"{path}: {shown_key(name)}: got a tensor of {value.dtype} · allowed: plain numbers")
         room -= value.nbytes
@@ -289,7 +303,7 @@ def _check_tensors(path: Path, state: Mapping[str, Any], size: int) -> None:
 def _weights_of(path: Path, state: Mapping[str, Any]) -> Iterator[tuple[object, object]]:
     for part in ("model", "average", "head"):
         if not isinstance(weights := state.get(part, {}), Mapping):
-            raise BadCheckpoint(f"{path}: the weights in it are not tensors with names")
+            raise BadCheckpoint(f"{path}: its weights are not tensors with names")
         yield from weights.items()
 
 
@@ -299,6 +313,6 @@ def _check_sidecar(path: Path, save_id: str, sha256: str) -> None:
     except (OSError, ValueError):
         return  # a checkpoint that was copied without it
     if sidecar.get("id") != save_id:
-        return  # the kill came between the two files: this one describes the checkpoint before
+        return  # a kill between the two files: this one describes the earlier checkpoint
     if sidecar.get("sha256") != sha256:
         raise BadCheckpoint(f"{path}: altered since it was saved (its SHA-256 is not the one in {path.stem}.json)")

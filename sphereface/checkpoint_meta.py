@@ -1,6 +1,4 @@
-"""What the ``meta`` of a checkpoint may hold: a type and a range for each key that any command
-uses. No torch.
-"""
+"""Types and ranges of the keys in a checkpoint's ``meta`` that commands use. No torch."""
 
 from __future__ import annotations
 
@@ -11,15 +9,13 @@ from typing import Any
 from .errors import shown, shown_key
 from .options import option, parse_options
 
-_MOST = 2**53  # of steps and images: float64 holds every integer up to it
-_MOST_BEST = 1 + 1e-6  # a fraction, and how far rounding may lift it
+_MOST = 2**53  # for steps and images: float64 represents every integer up to it
+_MOST_BEST = 1 + 1e-6  # a fraction, with a tolerance for rounding
 
 
 @dataclass(frozen=True)
 class CheckpointMeta:
-    """The form of ``meta``. Each key may be absent; a checkpoint may have others, which no command
-    computes with.
-    """
+    """The form of ``meta``. Every key may be absent; further keys are allowed, and ignored."""
 
     step: int = option(0, low=0, high=_MOST)
     images_seen: int = option(0, low=0, high=_MOST)
@@ -39,16 +35,16 @@ class CheckpointMeta:
 
 
 _KNOWN = frozenset(field.name for field in fields(CheckpointMeta))
-_MOST_VALUES = 2_000_000  # in all; a list that contains another one many times multiplies it
+_MOST_VALUES = 2_000_000  # in total; a list that contains another one many times multiplies it
 _DEEPEST = 10
 _SECTIONS = ("model", "data", "train", "loss", "eval")
 
 
 def checked_meta(meta: object) -> dict[str, Any]:
-    """Return the ``meta`` of a checkpoint, its known keys checked.
+    """Return the ``meta`` of a checkpoint after checking its known keys.
 
     Raises:
-        ValueError: it is no mapping, or the first key of a wrong type or out of range.
+        ValueError: it is not a mapping, or names the first key of a wrong type or out of range.
     """
     if not isinstance(meta, Mapping):
         raise ValueError(f"meta: got {shown(meta)} · allowed: a mapping of keys to values")

@@ -1,9 +1,8 @@
-"""The console command ``sphereface``: which command does what; each one's modules are imported when
-it is called.
+"""The console command ``sphereface``, which imports the modules of a command when it is called.
 
 A command has two modules. The one in :mod:`sphereface.commands.parsers` reads its options and
 imports nothing large. The one in :mod:`sphereface.commands` does the work. ``--help`` and a wrong
-option need the first alone.
+option need only the first.
 """
 
 from __future__ import annotations
@@ -20,19 +19,19 @@ from .plugins import load_plugins
 
 COMMANDS = {
     "train": "train a network (train.py)",
-    "eval": "verify a checkpoint on LFW and other sets of pairs, compare two (eval_lfw.py)",
-    "align": "photographs to aligned crops, by a detector or from landmarks",
-    "pack": "a training set into one .rec file, or into tar files",
-    "check": "say what is wrong with a training set",
-    "make-pairs": "hold people of a training set out, and write pairs of them to verify on",
-    "verify": "are two photographs of one person?",
-    "embed": "a folder of images to a file of embeddings",
-    "search": "find the people of a gallery most like the one on an image",
-    "import": "published weights to a checkpoint: InsightFace, AdaFace, CVLface, MagFace, OpenSphere, SphereFace",
-    "join": "networks that were trained apart to one checkpoint",
-    "export": "a checkpoint to ONNX, TorchScript or safetensors, with a model card",
-    "compare-runs": "a table of training runs, and their curves in one chart",
-    "plot-margins": "draw what the margins do: target logits, decision regions, angles, learned features",
+    "eval": "evaluate a checkpoint on LFW and other benchmarks, or compare two (eval_lfw.py)",
+    "align": "align photographs to face crops, by a detector or from landmarks",
+    "pack": "pack a training set into one .rec file, or into tar files",
+    "check": "check a training set for unreadable, duplicate and suspicious images",
+    "make-pairs": "hold out people of a training set, and write verification pairs of them",
+    "verify": "compare two photographs: do they show one person?",
+    "embed": "compute the embeddings of a folder of images",
+    "search": "find the people of a gallery who are most similar to a query image",
+    "import": "convert published weights: InsightFace, AdaFace, CVLface, MagFace, OpenSphere, SphereFace",
+    "join": "join several trained networks into one checkpoint, an ensemble",
+    "export": "convert a checkpoint to ONNX, TorchScript or safetensors, with a model card",
+    "compare-runs": "print a table of training runs, and draw their curves",
+    "plot-margins": "draw target logits, decision regions, angles and learned features of the margins",
 }
 
 _EXAMPLES = """\
@@ -50,14 +49,14 @@ sphereface COMMAND --help shows the options and examples of each."""
 
 
 def usage() -> str:
-    """What ``sphereface --help`` prints."""
+    """Return the text of ``sphereface --help``."""
     rows = "\n".join(f"  {name:13} {what}" for name, what in COMMANDS.items())
     return f"usage: sphereface COMMAND …\n\ncommands:\n{rows}\n\n{_EXAMPLES}"
 
 
 @reports_user_errors
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code."""
+    """Run one command and return the exit code."""
     name, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
     if name in ("-h", "--help", "help"):
         print(usage())
@@ -73,9 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def main_of(name: str, program: str) -> Main:
-    """Return the entry point of a script that is one command under a name of its own, such as
-    ``python train.py``.
-    """
+    """Return the entry point of a script for one command, such as ``python train.py``."""
 
     @reports_user_errors
     def main(argv: Sequence[str] | None = None) -> int:
@@ -85,12 +82,12 @@ def main_of(name: str, program: str) -> Main:
 
 
 def run_command(name: str, argv: Sequence[str] | None, program: str | None = None) -> int:
-    """Read the options of a command, then import it and run it.
+    """Read the options of a command, then import and run it.
 
     Args:
         name: a key of :data:`COMMANDS`.
-        argv: its arguments; None: those of this process.
-        program: what its help calls it; None: ``sphereface NAME``.
+        argv: its arguments; None for those of this process.
+        program: its name in its help; None for ``sphereface NAME``.
 
     Returns:
         The exit code.
@@ -98,21 +95,21 @@ def run_command(name: str, argv: Sequence[str] | None, program: str | None = Non
     Raises:
         UserError: an option or an input cannot be used.
     """
-    load_plugins()  # their backbones, margins and protocols can be named in options
+    load_plugins()  # options can name their backbones, margins and protocols
     args = parser_of(name).parse(argv, program or f"sphereface {name}")
     code: int = command_of(name).run(args)
     return code
 
 
 def parser_of(name: str) -> ModuleType:
-    """Import what reads the options of a command: nothing large."""
+    """Import the module that reads the options of a command; it imports nothing large."""
     return importlib.import_module(f".commands.parsers.{_module_name(name)}", __package__)
 
 
 def command_of(name: str) -> ModuleType:
-    """Import a command, and all that it needs."""
+    """Import a command and everything that it needs."""
     return importlib.import_module(f".commands.{_module_name(name)}", __package__)
 
 
 def _module_name(name: str) -> str:
-    return "import_" if name == "import" else name.replace("-", "_")  # import is a word of Python's own
+    return "import_" if name == "import" else name.replace("-", "_")  # import is a keyword of Python

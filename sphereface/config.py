@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from .config_sections import (
     current_log,
 )
 from .errors import ConfigError, UserError, shown, shown_key
-from .options import fill_options, option, parse_options, suggest, to_plain
+from .options import derived, fill_options, option, parse_options, suggest, to_plain
 from .places import Places, check_set_name, check_set_names, parse_places
 
 log = logging.getLogger(__name__)
@@ -46,14 +46,14 @@ class Config:
     seed: int = option(0, low=0, high=2**32 - 1)
     deterministic: bool = option(False)
     runs_dir: str = option("runs")
-    model: BackboneOptions = field(default=BackboneOptions(), init=False)
+    model: BackboneOptions = derived(BackboneOptions())
     data: DataConfig = field(default_factory=lambda: DataConfig(train=""))
     train: TrainConfig = field(default_factory=TrainConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     log: LogConfig = field(default_factory=LogConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
-    loss: Any = field(default=None, init=False)
-    stages: tuple[Stage, ...] = field(default=(), init=False)
+    loss: Any = derived(None)
+    stages: tuple[Stage, ...] = derived(())
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dicts, lists and numbers; :func:`config_from_dict` reads them back."""
@@ -131,15 +131,14 @@ def config_from_dict(
         rest["log"] = current_log(section)
     config = fill_options(Config, rest, prefix="", problems=problems, others=("extends", "model", "loss"))
     model = parse_model(values.get("model"), backbones, problems)
-    object.__setattr__(config, "model", model or BackboneOptions())
+    config = replace(config, model=model or BackboneOptions())
     loss = _parse_named(values.get("loss"), losses, problems, "loss", "a-softmax")
     stages = _parse_stages(config.train.stages, values.get("loss"), losses, problems)
     wrong = [problem.partition(":")[0] for problem in problems]
     problems += [line for line in _contradictions(config) if not any(key in line.partition(":")[0] for key in wrong)]
     if problems:
         raise ConfigError(source, problems)
-    object.__setattr__(config, "loss", loss)
-    object.__setattr__(config, "stages", stages)
+    config = replace(config, loss=loss, stages=stages)
     if problems := [*_unlike_heads(config), *_wrong_sizes(config)]:
         raise ConfigError(source, problems)
     return config

@@ -1,6 +1,4 @@
-"""Configuration files: where they are, YAML on top of YAML, and single values on top of both. No
-torch.
-"""
+"""Configuration files: find them, merge YAML files, and set single values. No torch."""
 
 from __future__ import annotations
 
@@ -17,23 +15,24 @@ from .yaml_text import parse_yaml
 _PACKAGE = Path(__file__).resolve().parent
 SHIPPED_CONFIG_DIRS = (_PACKAGE.parent / "configs", _PACKAGE / "configs")  # a checkout, an installed wheel
 
-_MOST_BYTES = 1 << 18  # of a file; PyYAML reads that in seconds
-_MOST_FILES = 20  # one on top of the other
+_MOST_BYTES = 1 << 18  # in a file; PyYAML reads that in seconds
+_MOST_FILES = 20  # that extend each other
 
 NAMED = {"loss": "a-softmax", "model": "spherenet"}
-"""Sections whose other keys depend on their key ``name``, and the name where the file gives none."""
+"""Sections whose other keys depend on their key ``name``, with the default of ``name``."""
 
 
 def find_config(name: str, key: str = "--config") -> Path:
-    """The file behind ``--config``: a path, or the bare name of a file in ``configs/`` (``.yaml``
-    may be left out).
+    """Return the file of ``--config``: a path, or the name of a file in ``configs/``.
+
+    The name may leave out ``.yaml``.
 
     Args:
         name: the path or the name.
-        key: where it was given, for messages.
+        key: the option, for messages.
 
     Raises:
-        UserError: there is no such file, or its folder is closed.
+        UserError: there is no such file, or its folder is not readable.
     """
     wanted = Path(name)
     folders = [Path()] if len(wanted.parts) > 1 else [Path(), Path("configs"), *SHIPPED_CONFIG_DIRS]
@@ -46,14 +45,12 @@ def find_config(name: str, key: str = "--config") -> Path:
     except PermissionError as error:
         raise UserError(f"{key}: {shown_key(name)}: cannot be read ({error.strerror})") from error
     except (OSError, ValueError):
-        pass  # not there, or a name that no file can have
+        pass  # missing, or not a valid file name
     raise UserError(f"{key}: no file {shown(name)} here or in configs/{suggest(name, list(shipped_configs()))}")
 
 
 def shipped_configs() -> dict[str, str]:
-    """Return the files that come with this package, in order of their names, with the first comment
-    of each.
-    """
+    """Return the shipped configuration files in order of names, each with its first comment."""
     found = {path.name: path for folder in SHIPPED_CONFIG_DIRS if folder.is_dir() for path in folder.glob("*.yaml")}
     return {name: _first_comment(found[name]) for name in sorted(found)}
 
@@ -65,11 +62,9 @@ def _first_comment(path: Path) -> str:
 
 
 def read_yaml(path: Path, _below: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """One YAML file, on top of the file that its key ``extends`` names (looked up as ``--config``
-    is).
-    """
+    """Read a YAML file and merge it over the file that its key ``extends`` names."""
     if len(_below) > _MOST_FILES or any(path.samefile(below) for below in _below):
-        raise UserError(f"{path}: extends: goes in a circle over {' → '.join(map(str, (*_below, path)[:_MOST_FILES]))}")
+        raise UserError(f"{path}: extends: forms a cycle: {' → '.join(map(str, (*_below, path)[:_MOST_FILES]))}")
     try:
         values = parse_yaml(read_text(path, most=_MOST_BYTES))
     except (ValueError, OSError) as error:
@@ -90,18 +85,18 @@ def read_yaml(path: Path, _below: tuple[Path, ...] = ()) -> dict[str, Any]:
 
 
 def check_stages(before: Mapping[str, Any], after: Mapping[str, Any], source: str) -> None:
-    """Refuse a change of the loss beneath stages whose options were written for another one.
+    """Refuse a change of the loss below stages whose options were written for another loss.
 
     A stage that does not name its loss has the run's. ``m: 1`` is a multiplier in a-softmax and a
     radian in arcface.
 
     Args:
         before: the configuration that has the stages.
-        after: the same on whose top something was put.
-        source: what was put there, for messages.
+        after: the same after a merge.
+        source: of the merged values, for messages.
 
     Raises:
-        UserError: the loss has another name, and a stage without a name is still as it was.
+        UserError: the loss has another name, and a stage without a name is unchanged.
     """
     stages, old, new = _stages(after), loss_name(before), loss_name(after)
     if old == new or stages is not _stages(before):
@@ -128,14 +123,13 @@ def _stages(values: Mapping[str, Any]) -> list[Any] | None:
 
 
 def set_value(values: dict[str, Any], override: str) -> None:
-    """Put what one ``--set`` got, ``key.sub=value``, into a configuration.
+    """Apply one ``--set key.sub=value`` to a configuration.
 
-    A mapping sets its own keys and leaves the others, as that of an extending file does
-    (:func:`merge`); an empty one empties. A whole ``loss`` or ``model`` takes the place of the one
-    before.
+    A mapping sets its own keys and keeps the others, like an extending file (:func:`merge`); an
+    empty mapping removes them. A whole ``loss`` or ``model`` replaces the earlier one.
 
     Raises:
-        UserError: it is no such text, or it cannot be put there.
+        UserError: the text has another form, or the value cannot be set there.
     """
     key, equals, text = override.partition("=")
     if not equals or not all(key.split(".")):
@@ -165,7 +159,7 @@ def set_value(values: dict[str, Any], override: str) -> None:
     if value is None and isinstance(values.get(last), dict):
         raise UserError(
             f"--set {shown_key(key)}: got nothing in place of {shown(values[last])} · allowed: a mapping, such as "
-            f"{{KEY: VALUE}} · leave --set {shown_key(key)} out to keep what the file says"
+            f"{{KEY: VALUE}} · leave --set {shown_key(key)} out to keep the value of the file"
         )
     before = values.get(last)
     if isinstance(value, dict) and value and isinstance(before, dict) and key not in NAMED:
@@ -174,9 +168,7 @@ def set_value(values: dict[str, Any], override: str) -> None:
 
 
 def _check_unnamed(section: str, before: object, value: dict[str, Any]) -> None:
-    """Refuse a section without a name in place of one with a name: it would choose the default in
-    silence.
-    """
+    """Refuse a section without a name over one with a name: it would select the default."""
     name = before.get("name", NAMED[section]) if isinstance(before, dict) else NAMED[section]
     if name != NAMED[section]:
         raise UserError(
@@ -186,22 +178,18 @@ def _check_unnamed(section: str, before: object, value: dict[str, Any]) -> None:
 
 
 def _of_another_name(section: str, options: object, name: object) -> dict[str, Any]:
-    """The section once its name is ``name``: options of another loss or backbone mean something
-    else, and go.
-    """
+    """Return a section with the given name; the options of another loss or backbone are dropped."""
     if isinstance(options, dict) and options.get("name", NAMED[section]) == name:
         return options
     return {"name": name}
 
 
 _WHOLE = ("sets", "losses")
-"""Mappings that are not merged: verification sets, and losses of a teacher, are those of the file that names some."""
+"""Mappings that replace instead of merge: verification sets, and losses of a teacher."""
 
 
 def merge(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """One configuration on top of another, section by section. A section without keys (null) says
-    nothing.
-    """
+    """Merge one configuration over another by sections; an empty section (null) has no effect."""
     merged = dict(below)
     for key, value in above.items():
         if key in NAMED and isinstance(value, Mapping) and "name" in value:

@@ -141,6 +141,7 @@ class TrainConfig:
     on_nonfinite: str = option("stop", choices=["stop", "skip"])
     nonfinite_limit: int = option(10, low=1)
     precision: str = option("fp32", choices=["fp32", "bf16", "fp16"])
+    matmul: str = option("fp32", choices=["fp32", "tf32"])
     compile: bool = option(False)
     recompute: bool = option(False)
 

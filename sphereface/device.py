@@ -20,7 +20,7 @@ def choose_device(name: str) -> torch.device:
     """The device that ``--device`` means: auto takes the first of cuda, mps, cpu that is there.
 
     Raises:
-        UserError: the device asked for is not available.
+        UserError: the device is not available.
     """
     kind, _, number = name.partition(":")
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
@@ -54,29 +54,32 @@ def make_deterministic(wanted: bool) -> None:
     costs speed.
     """
     if wanted:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS asks for
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs
     torch.use_deterministic_algorithms(wanted)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # finds faults, costs passes
     torch.backends.cudnn.deterministic = wanted
 
 
-def use_machine(device: torch.device, *, deterministic: bool = False) -> None:
-    """Settings of the process that make training fast: they change how results are computed, not
-    what.
+def use_machine(device: torch.device, *, deterministic: bool = False, matmul: str = "fp32") -> None:
+    """Set what makes training fast in this process.
 
     On a CPU: as many threads as the process may use processors, and freed memory kept, since what
-    one step frees the next one asks for again, and fresh pages cost a tenth of the step. On CUDA:
-    TF32 for what is fp32, and the fastest convolution of each shape, which is tried out once.
+    one step frees the next one needs again, and fresh pages cost a tenth of the step. On CUDA:
+    the arithmetic of fp32 products, and the fastest convolution of each shape, which cuDNN tries
+    out once.
 
     Args:
         device: where the network runs.
         deterministic: no trying out.
+        matmul: fp32, or tf32, which rounds the factors of fp32 products and convolutions to 11
+            significant bits on CUDA.
     """
     if device.type == "cpu":
         torch.set_num_threads(min(torch.get_num_threads(), processors()))
         _keep_freed_memory()
     if device.type == "cuda":
-        torch.backends.cuda.matmul.allow_tf32 = True
-        torch.backends.cudnn.allow_tf32 = True
+        torch.backends.cuda.matmul.allow_tf32 = matmul == "tf32"
+        torch.backends.cudnn.allow_tf32 = matmul == "tf32"
         torch.backends.cudnn.benchmark = not deterministic
 
 

@@ -1,4 +1,4 @@
-"""The errors that a user can cause, and how a program ends on them."""
+"""Errors that a user can cause, and how a program ends on them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Protocol
 
 MOST_LISTED = 10
 _MOST_SHOWN = 200  # characters of a value in a message
-_BROKEN_PIPE = 141  # as a shell reports a program that SIGPIPE ended
+_BROKEN_PIPE = 141  # a shell's exit code for a program that SIGPIPE ended
 _NO_MEMORY = re.compile(
     r"can't allocate memory|out of memory|insufficient memory|storage size calculation overflowed|bad alloc"
     r"|can't start new thread",
@@ -30,16 +30,15 @@ _VALUES.maxstring = _VALUES.maxother = _VALUES.maxlong = 120
 
 
 class Main(Protocol):
-    """The entry point of a program: arguments in, exit code out."""
+    """The entry point of a program, which takes arguments and returns the exit code."""
 
     def __call__(self, argv: Sequence[str] | None = None) -> int: ...
 
 
 class UserError(Exception):
-    """Something the user can mend: one line saying what was got, what is allowed and what to do.
+    """An error that the user can correct: one line with value, allowed values and remedy.
 
-    Programs print it without a traceback and leave with exit code 2 (see
-    :func:`reports_user_errors`).
+    Programs print it without a traceback and exit with code 2 (see :func:`reports_user_errors`).
     """
 
 
@@ -47,8 +46,8 @@ class Stopped(Exception):
     """The work ended early on request, with everything saved.
 
     Args:
-        message: one line: what was saved, and how to go on.
-        exit_code: of the process, not 0, so that ``train && eval`` does not go on to the second.
+        message: one line: what was saved, and how to resume.
+        exit_code: of the process; not 0, so that ``train && eval`` does not start the second.
     """
 
     def __init__(self, message: str, exit_code: int) -> None:
@@ -57,23 +56,23 @@ class Stopped(Exception):
 
 
 class ReportedElsewhere(Exception):
-    """One of several processes ends for a reason that another one tells.
+    """End of this process for a reason that another process reports.
 
     Args:
         exit_code: of the process.
     """
 
     def __init__(self, exit_code: int) -> None:
-        super().__init__("told by another process")
+        super().__init__("another process reports the reason")
         self.exit_code = exit_code
 
 
 class ConfigError(UserError):
-    """Every problem found in one configuration, reported together.
+    """All problems of one configuration, reported together.
 
     Args:
-        source: where the configuration came from, as the user named it.
-        problems: one line each: key, value received, what is allowed.
+        source: of the configuration, as the user named it.
+        problems: one line each: key, received value, allowed values.
     """
 
     def __init__(self, source: str, problems: Sequence[str]) -> None:
@@ -86,16 +85,15 @@ class ConfigError(UserError):
 
 
 def listed(lines: Sequence[object]) -> str:
-    """The first ten, each on a line of its own after a dash, and how many more there are."""
+    """Return the first ten lines as a list, and the number of the others."""
     first = "".join(f"\n  - {printable(str(line))}" for line in lines[:MOST_LISTED])
     return first + (f"\n  … and {len(lines) - MOST_LISTED} more" if len(lines) > MOST_LISTED else "")
 
 
 def shown(value: object) -> str:
-    """Return a value as messages quote it: its ``repr``, shortened where it is long or nested.
+    """Return a value for a message: its ``repr``, shortened where it is long or nested.
 
-    A value from a file may repeat itself without end. The result is one line of at most about 200
-    characters.
+    A value from a file may contain itself. The result is one line of at most about 200 characters.
     """
     try:
         text = _VALUES.repr(value)
@@ -107,50 +105,40 @@ def shown(value: object) -> str:
 
 
 def shown_key(key: object) -> str:
-    """Return a key as messages quote it: a short text of printable characters as it is, else
-    :func:`shown`.
-    """
+    """Return a key for a message: a short printable text unchanged, others by :func:`shown`."""
     plain = isinstance(key, str) and 0 < len(key) <= _MOST_SHOWN and key.isprintable()
     return str(key) if plain else shown(key)
 
 
 def printable(name: str) -> str:
-    r"""Return a name as one line that any log can write: ``\udcxx`` for bytes that are no UTF-8,
-    ``\n`` for a break.
-    """
+    r"""Return a name as one printable line, with escapes such as ``\n`` and ``\udcxx``."""
     if name.isprintable():
         return name
     return "".join(repr(sign)[1:-1] if is_unprintable(sign) else sign for sign in name)
 
 
 def printable_lines(text: str) -> str:
-    """Return a text of several lines, each as :func:`printable`: it may quote a name that a
-    terminal would obey.
-    """
+    """Apply :func:`printable` to each line of a text, which may quote control characters."""
     return "\n".join(map(printable, text.split("\n")))
 
 
 def is_unprintable(sign: str) -> bool:
-    """Say whether a sign is a control character, a line break of any kind, or a byte that is no
-    UTF-8.
-    """
+    """Return whether a sign is a control character, a line break, or a byte that is not UTF-8."""
     return unicodedata.category(sign) in ("Cc", "Cs", "Zl", "Zp")
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error in printable characters, at most 160; its type where it
-    says nothing.
-    """
+    """Return the first line of an error in printable characters, at most 160; its type if empty."""
     return printable((str(error).strip().splitlines() or [type(error).__name__])[0])[:160]
 
 
 def reports_user_errors(main: Main) -> Main:
-    """Make ``main(argv) -> exit code`` end on one line instead of a traceback.
+    """Make ``main(argv) -> exit code`` end with one line instead of a traceback.
 
     A :class:`UserError` returns 2, :class:`Stopped` its own code, Ctrl-C 130;
-    :class:`ReportedElsewhere` prints nothing. Errors of the machine that no other code handled
-    return 2 as well: no memory, or a file that the system refuses. A reader that closes the pipe
-    (``| head``) ends the program quietly, with 141.
+    :class:`ReportedElsewhere` prints nothing. Unhandled errors of the machine also return 2: no
+    memory, or a file that the system refuses. A reader that closes the pipe (``| head``) ends the
+    program quietly, with 141.
     """
 
     @functools.wraps(main)
@@ -163,8 +151,8 @@ def reports_user_errors(main: Main) -> Main:
         except Stopped as stop:
             print(printable_lines(str(stop)), file=sys.stderr)
             code = stop.exit_code
-        except ReportedElsewhere as told:
-            code = told.exit_code
+        except ReportedElsewhere as reported:
+            code = reported.exit_code
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             code = 130
@@ -187,9 +175,7 @@ def reports_user_errors(main: Main) -> Main:
 
 
 def _replace_closed_streams() -> None:
-    """Let output go nowhere where its stream is closed (``>&-``): the next file opened would have
-    its number.
-    """
+    """Discard output of a closed stream (``>&-``); the next opened file would get its number."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123 -- until the end
@@ -201,9 +187,7 @@ def _report(line: str) -> int:
 
 
 def _forget_frames(error: Exception) -> None:
-    """Drop what the failed calls held; what is only half made may fail at that, which would print a
-    traceback.
-    """
+    """Free the objects of failed calls; half-built ones may fail at that, with a traceback."""
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
     try:
         traceback.clear_frames(error.__traceback__)
@@ -212,12 +196,14 @@ def _forget_frames(error: Exception) -> None:
 
 
 def _line_on_machine(error: Exception) -> str | None:
-    """Return the line on an error that the machine caused: no memory, or a file that the system
-    refuses; else None.
+    """Return one line for an error of the machine: no memory, or a refused file; else None.
 
-    torch, OpenCV and ONNX Runtime have classes of their own for the first; their messages tell.
+    torch, OpenCV and ONNX Runtime report missing memory in their own classes, so messages are
+    matched.
     """
-    no_memory = isinstance(error, OSError) and error.errno == errno.ENOMEM  # as a process of workers is not started
+    no_memory = (
+        isinstance(error, OSError) and error.errno == errno.ENOMEM
+    )  # for example, a worker process could not start
     if isinstance(error, OSError) and not no_memory:
         if error.errno is None:
             return None
@@ -232,9 +218,7 @@ def _line_on_machine(error: Exception) -> str | None:
 
 
 def _flush_output() -> int:
-    """Write out what was printed; return the exit code of a failure: of a full disk 2, of a closed
-    pipe 141; else 0.
-    """
+    """Flush standard output; return 0, or 2 for a full disk, or 141 for a closed pipe."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
@@ -247,9 +231,7 @@ def _flush_output() -> int:
 
 
 def _output_is_closed() -> bool:
-    """Whether standard output is a pipe without a reader; a broken pipe may also be one to a worker
-    process.
-    """
+    """Return whether standard output is a pipe without a reader, unlike a broken worker's pipe."""
     with contextlib.suppress(OSError, ValueError, AttributeError):  # not every system can poll
         poll = select.poll()
         poll.register(sys.stdout.fileno(), 0)
@@ -258,7 +240,7 @@ def _output_is_closed() -> bool:
 
 
 def _drop_output() -> None:
-    """Let Python's own flush at the exit write nowhere: it would fail again, with a traceback."""
+    """Discard what Python would flush at the exit: the flush would fail with a traceback."""
     with contextlib.suppress(OSError, ValueError):  # a stream without a file
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""Packages of optional extras, imported when they are needed."""
+"""Import packages of optional extras when they are needed."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ def import_extra(option: str, module: str, extra: str = "export", *, instead: st
     """Import a module of an extra.
 
     Args:
-        option: of the command line or the configuration, which needs it.
+        option: of the command line or the configuration that needs the module.
         module: its name.
         extra: what to install, as ``pip install '.[EXTRA]'``.
-        instead: what to choose without it, such as ``"--index exact"``.
+        instead: an alternative without it, such as ``"--index exact"``.
 
     Raises:
         UserError: it is not installed.

@@ -25,6 +25,8 @@ from .data.images import BadImage, centre_crop, decode
 from .errors import UserError, printable, shown
 from .files import read_plain
 
+ALIGNED = "aligned crops"
+"""The settings of images that are crops already."""
 Pixels = npt.NDArray[np.uint8]
 Image = str | Path | bytes | bytearray | memoryview | Pixels
 """An image: the path of a file, its encoded bytes, or its pixels (H, W, 3) uint8 in BGR."""
@@ -43,10 +45,16 @@ class Face:
     Attributes:
         crop: (H, W, 3) uint8, BGR, of the network's size.
         num_faces: how many the image has; 1 where nothing was searched.
+        place: which of them it is, from the left; the first is 1.
+        box: x1, y1, x2, y2 in pixels of the image; None where nothing was searched, like ``score``.
+        score: of the detector, in [0, 1].
     """
 
     crop: Pixels
     num_faces: int
+    place: int = 1
+    box: tuple[float, float, float, float] | None = None
+    score: float | None = None
 
 
 class FaceReader:
@@ -91,10 +99,15 @@ class FaceReader:
         self.pick, self.on_several = pick, on_several
 
     @property
+    def detector(self) -> Detector | None:
+        """What finds the faces; None for crops."""
+        return None if self._finder is None else self._finder.detector
+
+    @property
     def settings(self) -> str:
         """All that a crop depends on besides the image, in a line."""
         if self._finder is None or self.template is None:
-            return "aligned crops"
+            return ALIGNED
         return f"{self._finder.detector.name}, pick {self._finder.pick}, {self.template.describe()}"
 
     def read(self, image: Image, name: str) -> Face:
@@ -132,7 +145,8 @@ class FaceReader:
 
     def _cut(self, pixels: Pixels, found: FoundFace) -> Face:
         assert self.template is not None
-        return Face(align(pixels, found.points, size=self.size, target=self.template.array), found.num_faces)
+        crop = align(pixels, found.points, size=self.size, target=self.template.array)
+        return Face(crop, found.num_faces, found.place, found.box, found.score)
 
     def _checked(self, pixels: Pixels) -> Pixels:
         try:

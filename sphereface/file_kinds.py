@@ -1,6 +1,4 @@
-"""What a file of a network is, by its first bytes: for messages about one of the wrong kind. No
-torch.
-"""
+"""Recognise files of networks by their first bytes, for error messages. No torch."""
 
 from __future__ import annotations
 
@@ -13,11 +11,11 @@ from .files import DAMAGED, regular_file
 _START = 512  # bytes
 _WEIGHTS = "the binary .caffemodel, a .pth or .safetensors"
 
-ONNX = "an ONNX file · sphereface eval --onnx evaluates it; other commands need the checkpoint that it was made from"
-SAFETENSORS = "a .safetensors file · sphereface import makes a checkpoint of it"
+ONNX = "an ONNX file · sphereface eval --onnx evaluates it; other commands need its checkpoint"
+SAFETENSORS = "a .safetensors file · sphereface import converts it to a checkpoint"
 TORCHSCRIPT = (
-    "a TorchScript program · give the weights that it was made from: the checkpoint of an export of this program, or "
-    "what torch.save(net.state_dict(), …) writes"
+    "a TorchScript program · give its weights instead: the checkpoint of an export of this program, or "
+    "a file of torch.save(net.state_dict(), …)"
 )
 _ONNX = b"\x08"  # field 1 of protobuf as a number, the version of the format; Caffe's field 1 is a text
 _MAGIC = {
@@ -34,8 +32,10 @@ _MAGIC = {
 
 
 def kind_of(path: Path) -> str | None:
-    """Return what a file is and what to do with it; None for weights of PyTorch or Caffe, and for
-    what is unknown.
+    """Return what a file is and what to do with it.
+
+    Returns:
+        None for weights of PyTorch or Caffe, and for unknown files.
 
     Raises:
         OSError: it cannot be read.
@@ -58,7 +58,7 @@ def _kind_of_zip(path: Path) -> str | None:
         with zipfile.ZipFile(path) as archive:
             names = [entry.rpartition("/")[2] for entry in archive.namelist()]
     except (*DAMAGED, OSError):
-        return None  # which who reads it says
+        return None  # its reader reports the damage
     if "constants.pkl" in names:
         return TORCHSCRIPT
     if "data.pkl" in names:
@@ -69,7 +69,7 @@ def _kind_of_zip(path: Path) -> str | None:
 
 
 def _is_text(start: bytes) -> bool:
-    """Tell whether bytes are UTF-8 text, of which the last character may be cut."""
+    """Return whether bytes are UTF-8 text, whose last character may be incomplete."""
     try:
         text = codecs.getincrementaldecoder("utf-8-sig")().decode(start)
     except UnicodeDecodeError:

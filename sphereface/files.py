@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and a lock."""
+"""Write files that are complete or absent, and lock them between processes."""
 
 from __future__ import annotations
 
@@ -21,47 +21,49 @@ from typing import IO, BinaryIO
 
 _TOKEN_BYTES = 6
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.part", re.DOTALL)
-_LONGEST = 255 - len("..") - 2 * _TOKEN_BYTES - len(".part")  # bytes of a name
+_LONGEST = 255 - len("..") - 2 * _TOKEN_BYTES - len(".part")  # bytes of a file name
 _LEFT_AFTER_S = 3600
-_WAIT_S = 0.05  # between two looks at a lock
+_WAIT_S = 0.05  # between two attempts to take a lock
 _LONGEST_END = 22 + 2**16  # bytes of the end record of a zip with its comment (PKWARE APPNOTE 4.3.16)
 _LONGEST_PICKLE = 1 << 22  # bytes of the pickle of a small file of weights: 25,000 tensors
-BYTEARRAY = b"bytearray\n"  # as a pickle of torch.save names it
-_cleaned = set[str]()  # folders in which this process has looked for what killed writers left
+BYTEARRAY = b"bytearray\n"  # its name in a pickle of torch.save
+_cleaned = set[str]()  # folders whose old temporary files this process has removed
 
 
 DAMAGED = (
     zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError,  # of the archive
-    ValueError, SyntaxError, tokenize.TokenError,  # of a header, which numpy reads as a literal of Python
-    ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError,  # of figures in either that are nonsense
+    ValueError, SyntaxError, tokenize.TokenError,  # of a header, which numpy reads as a Python literal
+    ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError,  # of invalid numbers in either
 )  # fmt: skip
-"""What ``numpy.load`` and what maps its arrays raise for a damaged file, besides OSError and MemoryError."""
+"""Exceptions of ``numpy.load`` and its maps for a damaged file, besides OSError and MemoryError."""
 
 
 def write_whole(path: Path, data: bytes | str | Callable[[BinaryIO], object], *, durable: bool = True) -> None:
-    """Replace a file as a whole: a kill at any moment leaves the old one or the new one.
+    """Replace a file as a whole: a kill at any moment leaves the old file or the new one.
 
-    The new one is written beside it as ``.NAME.<12 hexadecimal digits>.part``, a name of its own
-    for each call, then renamed. Several threads or processes may write one file at the same time:
-    the last rename wins. What a killed writer leaves is removed once it is older than an hour, by
-    the first call in each process that writes to the folder; so is ``.NAME.part`` of older
-    versions, by the next call for the same file.
+    The new one is written beside it as ``.NAME.<12 hexadecimal digits>.part``, a new name for each
+    call, then renamed. Several threads or processes may write one file at the same time: the last
+    rename wins.
+
+    A temporary file of a killed writer is removed once it is older than an hour, by the first call
+    in each process that writes to the folder. The next call for the same file also removes
+    ``.NAME.part`` of older versions.
 
     Args:
         path: the file; its folder is made if need be.
         data: bytes, a text (written as UTF-8), or a function that writes to the open file.
-        durable: flush to the disk before the rename, so that it lasts through a power cut too.
+        durable: flush to the disk before the rename, so that the file survives a power cut.
 
     Raises:
-        OSError: the file system refuses, or there is something else than a file; it is untouched.
+        OSError: the file system refuses, or the path is not a file; it is unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and not path.is_file():  # root could replace a device, such as /dev/null, for all programs
-        raise OSError(errno.EEXIST, "a folder, a device or a pipe is there", str(path))
+        raise OSError(errno.EEXIST, "a folder, a device or a pipe has this name", str(path))
     _remove_leftovers(path)
     part = temporary_name(path)
     try:
-        with part.open("xb") as file:  # not tempfile, whose files only their owner may read
+        with part.open("xb") as file:  # tempfile would allow only the owner to read the file
             if callable(data):
                 data(file)
             else:
@@ -78,22 +80,18 @@ def write_whole(path: Path, data: bytes | str | Callable[[BinaryIO], object], *,
 
 
 def temporary_name(path: Path) -> Path:
-    """Return a hidden name beside a file, of its own for each call: ``.NAME.<12 hexadecimal
-    digits>.part``.
-    """
+    """Return a new hidden name beside a file: ``.NAME.<12 hexadecimal digits>.part``."""
     return path.with_name(f".{_shortened(path.name)}.{secrets.token_hex(_TOKEN_BYTES)}.part")
 
 
 def _shortened(name: str) -> str:
-    """Return so much of a name that the temporary name is no longer than a file system allows."""
+    """Shorten a name so that the temporary name fits the limit of the file system."""
     encoded = os.fsencode(name)
     return name if len(encoded) <= _LONGEST else encoded[:_LONGEST].decode("utf-8", "ignore")
 
 
 def _remove_leftovers(path: Path) -> None:
-    """Remove what killed writers left: they are old, since a writer at work changes its file all
-    the time.
-    """
+    """Remove old temporary files of killed writers; a running writer keeps its file young."""
     oldest = time.time() - _LEFT_AFTER_S
     found = [path.with_name(f".{path.name}.part")]
     if (folder := str(path.parent.absolute())) not in _cleaned:  # listed once: a folder may hold a million files
@@ -101,13 +99,13 @@ def _remove_leftovers(path: Path) -> None:
         with contextlib.suppress(OSError), os.scandir(folder) as entries:
             found += [Path(entry.path) for entry in entries if _TEMPORARY.fullmatch(entry.name)]
     for part in found:
-        with contextlib.suppress(OSError):  # another process removed it, or it belongs to somebody else
+        with contextlib.suppress(OSError):  # another process removed it, or another user owns it
             if part.stat().st_mtime < oldest:
                 part.unlink()
 
 
 def flush_folder(folder: Path) -> None:
-    """Make a rename last through a power cut, where the system lets a folder be opened."""
+    """Make a rename survive a power cut, where the system allows opening a folder."""
     if os.name != "posix":
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -118,8 +116,7 @@ def flush_folder(folder: Path) -> None:
 
 
 def regular_file(path: str, flags: int) -> int:
-    """Open a file for reading: an ``opener`` for :func:`open`. What waits for a writer or never
-    ends is refused.
+    """Open a regular file for reading: an ``opener`` for :func:`open`.
 
     Raises:
         OSError: it cannot be opened, or is a folder, a FIFO, a socket or a device.
@@ -129,7 +126,7 @@ def regular_file(path: str, flags: int) -> int:
     if not stat.S_ISREG(mode):
         os.close(descriptor)
         number = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
-        raise OSError(number, os.strerror(number) if number == errno.EISDIR else "no plain file", path)
+        raise OSError(number, os.strerror(number) if number == errno.EISDIR else "not a regular file", path)
     return descriptor
 
 
@@ -142,15 +139,15 @@ def read_plain(path: Path) -> bytes:
 def check_directory(archive: zipfile.ZipFile) -> None:
     """Compare the number of members with the one in the end record, which :mod:`zipfile` ignores.
 
-    A wrong length in one entry of the directory hides the entries behind it. Without zip64, some
-    programs write the number of more than 65,535 members modulo 65,536.
+    A wrong length in one entry of the directory hides the entries after it. Without zip64, some
+    programs write a number of more than 65,535 members modulo 65,536.
 
     Raises:
         zipfile.BadZipFile: they differ.
     """
     assert archive.fp is not None
     size = archive.fp.seek(0, os.SEEK_END)
-    archive.fp.seek(max(0, size - _LONGEST_END - 76))  # 76: the two records of zip64, in front of the end record
+    archive.fp.seek(max(0, size - _LONGEST_END - 76))  # 76: the two records of zip64, before the end record
     tail = archive.fp.read()
     at = tail.rfind(b"PK\x05\x06")
     (count,), found = struct.unpack_from("<H", tail, at + 10), len(archive.infolist())
@@ -164,11 +161,10 @@ def check_directory(archive: zipfile.ZipFile) -> None:
 
 
 def costly_pickle(archive: zipfile.ZipFile) -> str:
-    """Say why the pickle in a zip of ``torch.save`` must not be loaded, though ``weights_only``
-    would; empty if it may.
+    """Return why the pickle in a zip of ``torch.save`` is too costly to load; empty if it is not.
 
-    The safe unpickler makes a ``bytearray`` of any length that a file names, and takes a
-    microsecond for each byte.
+    With ``weights_only``, the safe unpickler creates a ``bytearray`` of any length that a file
+    names, and takes a microsecond for each byte.
 
     Raises:
         Those of :data:`DAMAGED`, and OSError.
@@ -185,12 +181,11 @@ def costly_pickle(archive: zipfile.ZipFile) -> str:
 
 
 def lock_file(path: Path) -> IO[str] | None:
-    """Take an exclusive lock that lasts until the returned file is closed or this process ends,
-    however it ends.
+    """Take an exclusive lock that lasts until the returned file is closed or this process ends.
 
-    A lock of POSIX's record kind: processes that this one forks do not hold it on when this one is
-    killed. Where the system or the file system knows no such locks, nothing is locked. The holder
-    may remove or move the file.
+    It is a POSIX record lock: child processes do not keep it when this process is killed. Without
+    such locks in the system or the file system, nothing is locked. The holder may remove or move
+    the file.
 
     Returns:
         The open file; None where another process holds the lock.
@@ -210,13 +205,14 @@ def lock_file(path: Path) -> IO[str] | None:
         with contextlib.suppress(OSError):
             if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 return file
-        file.close()  # its last holder has just removed or moved it
+        file.close()  # its last holder removed or moved it
 
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[bool]:
-    """Hold the lock of :func:`lock_file` while a block runs, then remove the file, whose folder is
-    made if need be.
+    """Hold the lock of :func:`lock_file` while a block runs, then remove the file.
+
+    Its folder is made if need be.
 
     Yields:
         True; False where another process holds the lock.
@@ -236,7 +232,7 @@ def locked(path: Path) -> Iterator[bool]:
 
 @contextlib.contextmanager
 def locked_in_turn(path: Path) -> Iterator[None]:
-    """As :func:`locked`, but wait until no other process holds the lock."""
+    """Hold a lock like :func:`locked`, but wait until no other process holds it."""
     while True:
         with locked(path) as alone:
             if alone:
@@ -246,30 +242,26 @@ def locked_in_turn(path: Path) -> Iterator[None]:
 
 
 def in_words(num_bytes: int) -> str:
-    """Return a number of bytes in words, three digits or more of it: ``524 bytes``, ``12.3 KiB``,
-    ``1,024.0 MiB``.
-    """
+    """Return a number of bytes as text: ``524 bytes``, ``12.3 KiB``, ``1,024.0 MiB``."""
     if num_bytes < 1 << 10:
         return f"{num_bytes:,} bytes"
     return f"{num_bytes / 2**10:.1f} KiB" if num_bytes < 1 << 20 else f"{num_bytes / 2**20:,.1f} MiB"
 
 
 def moment(path: Path) -> tuple[int, ...]:
-    """Return what changes when a file is replaced or written to: device, inode, length, time of the
-    last change.
-    """
+    """Return the identity of a file's content: device, inode, length, time of the last change."""
     about = path.stat()
     return about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, as 64 hexadecimal digits."""
+    """Return the SHA-256 of a file, as 64 hexadecimal digits."""
     with path.open("rb") as file:
         return sha256_of_open(file)
 
 
 def sha256_of_open(file: BinaryIO) -> str:
-    """SHA-256 of an open file from its start to its end, as 64 hexadecimal digits."""
+    """Return the SHA-256 of an open file from its start to its end, as 64 hexadecimal digits."""
     digest = hashlib.sha256()
     file.seek(0)
     while block := file.read(1 << 20):

@@ -1,4 +1,4 @@
-"""What a backbone reads: the size, channel order and scale of its images. No torch."""
+"""The input of a backbone: size, channel order and scale of its images. No torch."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ class InputSpec:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(height, width) in pixels."""
+        """Return (height, width) in pixels."""
         return self.height, self.width
 
     def scale(self) -> str:
-        """The normalisation in words: ``(pixel − 127.5) / 128``."""
+        """Return the normalisation as text: ``(pixel − 127.5) / 128``."""
         if self.mean == (0.0,):
             return f"pixel / {_number(self.std)}"
         return f"(pixel − {_number(self.mean)}) / {_number(self.std)}"
 
     def describe(self) -> str:
-        """The tensor that the network reads, in words: shape, type, scale and channel order."""
+        """Return the network's input as text: shape, type, scale and channel order."""
         return f"(B, 3, {self.height}, {self.width}) float32 = {self.scale()}, {self.order.upper()}"
 
 

@@ -1,6 +1,4 @@
-"""What an ONNX file reads: what the file says itself, what the user says, and where the two
-contradict. No torch.
-"""
+"""Decide what an ONNX file reads, from the file and the user's options. No torch."""
 
 from __future__ import annotations
 
@@ -14,10 +12,10 @@ from .input_spec import ORDERS, InputSpec
 
 LAYOUTS = ("nchw", "nhwc")
 MIRRORS = ("add", "join", "none")
-"""How an image and its mirror image become one embedding: added, joined to 2D numbers, or the image alone."""
+"""How to use a mirror image: add its embedding, join it to 2D numbers, or ignore it."""
 
 Numbers = tuple[float, ...]
-_PIXELS: tuple[Numbers, Numbers] = ((0.0,), (1.0,))  # mean and std that leave a pixel as it is
+_PIXELS: tuple[Numbers, Numbers] = ((0.0,), (1.0,))  # mean and std that do not change a pixel
 
 
 @dataclass(frozen=True)
@@ -26,8 +24,8 @@ class Preset:
 
     Attributes:
         spec: size, channel order and scale.
-        mirror: what the publisher's own evaluation does with mirror images, one of :data:`MIRRORS`.
-        layout: used where the file's shape does not tell.
+        mirror: how the publisher's own evaluation uses mirror images, one of :data:`MIRRORS`.
+        layout: used where the file's shape does not determine it.
     """
 
     spec: InputSpec
@@ -68,7 +66,7 @@ PRESETS: Mapping[str, Preset] = {
 
 @dataclass(frozen=True)
 class OnnxOptions:
-    """What the user says of an ONNX file. None: the file, or the preset, has to say it.
+    """The user's options for an ONNX file; for None, the file or the preset must state the value.
 
     Attributes:
         spec: a key of :data:`PRESETS`.
@@ -91,7 +89,7 @@ class OnnxOptions:
 
 @dataclass(frozen=True)
 class FileFacts:
-    """What an ONNX file says of its input.
+    """The facts that an ONNX file states about its input.
 
     Attributes:
         path: of the file.
@@ -101,8 +99,7 @@ class FileFacts:
             other files.
         first: the operator at the start of the graph that scales the input, such as ``"Sub"``; None
             without one.
-        insightface: whether InsightFace's own code takes the file for one that scales the pixels
-            itself.
+        insightface: whether InsightFace's own code assumes that the file scales the pixels itself.
     """
 
     path: Path
@@ -116,17 +113,17 @@ class FileFacts:
 
 @dataclass(frozen=True)
 class OnnxInput:
-    """What an ONNX file is fed.
+    """The input of an ONNX file.
 
     Attributes:
         spec: size, channel order and scale.
         layout: one of :data:`LAYOUTS`.
         dtype: of the array.
-        batch: the one batch size that the file takes; None: any.
-        mirror: how to use mirror images, where the user does not say.
+        batch: the one batch size that the file accepts; None for any.
+        mirror: how to use mirror images, where the user does not choose.
         mirror_inside: ``"add"`` or ``"join"`` where the file embeds the mirror images itself, else
             ``"none"``.
-        notes: decisions that the user should know of.
+        notes: decisions to report to the user.
     """
 
     spec: InputSpec
@@ -138,9 +135,7 @@ class OnnxInput:
     notes: tuple[str, ...] = ()
 
     def describe(self) -> str:
-        """Return the input in words: ``(B, 3, 112, 112) float32 = (pixel − 127.5) / 127.5,
-        RGB``.
-        """
+        """Return the input as text: ``(B, 3, 112, 112) float32 = (pixel − 127.5) / 127.5, RGB``."""
         height, width = self.spec.size
         sides = f"3, {height}, {width}" if self.layout == "nchw" else f"{height}, {width}, 3"
         scale = "pixel" if (self.spec.mean, self.spec.std) == _PIXELS else self.spec.scale()
@@ -149,10 +144,10 @@ class OnnxInput:
 
 
 def resolve_input(facts: FileFacts, options: OnnxOptions) -> OnnxInput:
-    """Put together what the file and the user say.
+    """Combine the facts of the file and the options of the user.
 
     Raises:
-        UserError: something is not said, or the two contradict each other.
+        UserError: a value is missing, or the two contradict each other.
     """
     if options.spec is not None and options.spec not in PRESETS:
         raise UserError(f"--spec: got {shown(options.spec)} · allowed: {', '.join(PRESETS)}")
@@ -169,7 +164,7 @@ def resolve_input(facts: FileFacts, options: OnnxOptions) -> OnnxInput:
     missing = [name for name, value in (("--order", order), ("--mean", mean), ("--std", std)) if value is None]
     if order is None or mean is None or std is None:
         raise UserError(
-            f"{facts.path}: does not say how it reads pixels: {', '.join(missing)} missing · "
+            f"{facts.path}: does not state how it reads pixels: {', '.join(missing)} missing · "
             f"give {'it' if len(missing) == 1 else 'them'}, or --spec {'|'.join(PRESETS)}"
         )
     return OnnxInput(
@@ -179,7 +174,7 @@ def resolve_input(facts: FileFacts, options: OnnxOptions) -> OnnxInput:
 
 
 def _layout(facts: FileFacts, options: OnnxOptions, preset: Preset | None) -> str:
-    """NCHW or NHWC: the axis with 3 channels."""
+    """Return the layout, NCHW or NHWC, by the axis with 3 channels."""
     if len(facts.shape) != 4:
         raise UserError(
             f"{facts.path}: reads {_shape(facts)} · allowed: four axes, (B, 3, H, W) or (B, H, W, 3), of images"
@@ -215,23 +210,23 @@ def _size(facts: FileFacts, options: OnnxOptions, preset: Preset | None, layout:
 def _scale(
     facts: FileFacts, options: OnnxOptions, preset: Preset | None
 ) -> tuple[tuple[Numbers | None, Numbers | None], tuple[str, ...]]:
-    """Mean and std, and what to say about them."""
+    """Return mean and std, and notes for the user."""
     if facts.order is not None or facts.dtype == "uint8":  # the file scales the pixels
-        for name, told, inside in (("--mean", options.mean, 0.0), ("--std", options.std, 1.0)):
-            if told is not None and set(told) != {inside}:
+        for name, value, inside in (("--mean", options.mean, 0.0), ("--std", options.std, 1.0)):
+            if value is not None and set(value) != {inside}:
                 why = "reads bytes" if facts.dtype == "uint8" else "is an export of sphereface"
                 raise UserError(
-                    f"{facts.path}: {name}: got {_words(told)} · the file {why}, so it scales pixels itself · omit it"
+                    f"{facts.path}: {name}: got {_words(value)} · the file {why}, so it scales pixels itself · omit it"
                 )
         return _PIXELS, ()
     given = (options.mean, options.std)
-    unsaid = options.mean is None and options.std is None
+    unset = options.mean is None and options.std is None
     if preset is None or not (options.mean is None or options.std is None):
         return given, ()
     published = (preset.spec.mean, preset.spec.std)
-    if options.spec in ("arcface", "insightface") and facts.insightface and unsaid:
+    if options.spec in ("arcface", "insightface") and facts.insightface and unset:
         return _PIXELS, ("the graph subtracts and multiplies, so pixels are fed unscaled, as InsightFace does",)
-    if facts.first is not None and unsaid and published != _PIXELS:
+    if facts.first is not None and unset and published != _PIXELS:
         mean, std = map(_words, published)
         raise UserError(
             f"{facts.path}: its graph begins with {facts.first} on the pixels, so it may scale them itself · "

@@ -1,9 +1,8 @@
-"""Typed, frozen option classes filled from YAML: one scheme for every setting of the project. No
-torch.
+"""Typed, frozen option classes filled from YAML: one scheme for all settings. No torch.
 
 An option class is a frozen dataclass whose fields are made by :func:`option`. :func:`parse_options`
-fills one from a mapping and collects every problem, each as one line: key, value received, what is
-allowed.
+fills one from a mapping. It collects every problem as one line: key, received value, allowed
+values.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from .errors import UserError, shown, shown_key
 T = TypeVar("T")
 
 _DECIMAL = re.compile(r"[-+]?(?:[0-9]{1,300}(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
-_LONGEST_NAME = 100  # characters of a name for which a near one is looked for
+_LONGEST_NAME = 100  # characters of a name that may have a suggestion
 
 
 def option(
@@ -33,14 +32,14 @@ def option(
     choices: Iterable[Any] | None = None,
     words: Iterable[str] = (),
 ) -> Any:
-    """A field of an option class.
+    """Declare a field of an option class.
 
     Args:
-        default: its value where the YAML is silent; without one the key must be given.
+        default: its value where the YAML has no key; without a default the key is required.
         low, high: the closed range of allowed numbers (of each element, for a list).
         above: an open lower bound.
         choices: the allowed values, where they are few.
-        words: texts that are allowed beside numbers.
+        words: texts that are allowed besides numbers.
     """
     metadata = {"low": low, "high": high, "above": above, "choices": tuple(choices) if choices else None}
     metadata["words"] = tuple(words)
@@ -50,6 +49,11 @@ def option(
     return dataclasses.field(default=default, metadata=metadata)
 
 
+def derived(default: Any) -> Any:
+    """Declare a field that code derives from the others; no YAML key sets it."""
+    return dataclasses.field(default=default, metadata={"derived": True})
+
+
 def parse_options(
     cls: type[T], values: object, *, prefix: str, problems: list[str], exact: bool = False, others: Iterable[str] = ()
 ) -> T | None:
@@ -57,15 +61,15 @@ def parse_options(
 
     Args:
         cls: a frozen dataclass of :func:`option` fields and nested option classes.
-        values: what YAML or JSON gave for it; None stands for an empty mapping.
+        values: from YAML or JSON; None means an empty mapping.
         prefix: the dotted key of this mapping, "" at the top.
-        problems: gets one line for each thing that is wrong.
-        exact: refuse an integer where a text is wanted, and a text where a number is. YAML may read
-            the one as the other, JSON does not.
-        others: keys of this mapping that the caller reads and has taken out: they are known, too.
+        problems: receives one line for each problem.
+        exact: refuse an integer in place of a text, and a text in place of a number. YAML may read
+            one as the other, JSON does not.
+        others: further known keys of this mapping, which the caller has already taken out.
 
     Returns:
-        The filled class, or None where something was wrong with it.
+        The filled class, or None where there was a problem.
     """
     found = len(problems)
     filled = _fill(cls, values, prefix, problems, exact, others)
@@ -73,7 +77,7 @@ def parse_options(
         return None
     try:
         return cls(**filled)
-    except UserError as error:  # from __post_init__: values that are each fine alone
+    except UserError as error:  # from __post_init__: a wrong combination of valid values
         problems.append(f"{prefix}: {error}" if prefix else str(error))
         return None
 
@@ -81,9 +85,7 @@ def parse_options(
 def fill_options(
     cls: type[T], values: object, *, prefix: str, problems: list[str], exact: bool = False, others: Iterable[str] = ()
 ) -> T:
-    """As :func:`parse_options`, but what was wrong gets its default, or None, so that the rest can
-    be checked too.
-    """
+    """Fill like :func:`parse_options`, but replace wrong values, to check the others too."""
     filled = _fill(cls, values, prefix, problems, exact, others)
     try:
         return cls(**filled)
@@ -95,13 +97,13 @@ def fill_options(
 def _fill(
     cls: type[Any], values: object, prefix: str, problems: list[str], exact: bool, others: Iterable[str]
 ) -> dict[str, Any]:
-    """Return a value for each field; what was wrong has its default, or None."""
+    """Return a value for each field; a wrong one is replaced by its default, or None."""
     values = {} if values is None else values
     if not isinstance(values, Mapping):
         problems.append(f"{prefix}: got {shown(values)} · allowed: a mapping of keys to values")
         values = {}
     hints = typing.get_type_hints(cls)
-    fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
+    fields = {f.name: f for f in dataclasses.fields(cls) if "derived" not in f.metadata}
     for key in values:
         if key not in fields:
             problems.append(f"{_join(prefix, key)}: unknown key{suggest(str(key), (*others, *fields))}")
@@ -122,14 +124,14 @@ def _fill(
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """' · did you mean …?' for a near miss, else the list of what is known."""
+    """Return ' · did you mean …?' for a similar name, else the list of known names."""
     known = list(known)
     near = difflib.get_close_matches(name[:_LONGEST_NAME], known, n=1, cutoff=0.6)
     return f" · did you mean {near[0]!r}?" if near else f" · known: {', '.join(known)}"
 
 
 def describe(hint: Any, metadata: Mapping[str, Any]) -> str:
-    """What a field allows, in words: 'an integer from 1 to 4', 'one of exact, caffe'."""
+    """Describe the allowed values of a field: 'an integer from 1 to 4', 'one of exact, caffe'."""
     if metadata.get("choices"):
         return "one of " + ", ".join(str(choice) for choice in metadata["choices"])
     base, optional = _kind_of(hint, metadata)
@@ -161,7 +163,7 @@ def _number(value: float) -> str:
 
 
 def to_plain(options: Any) -> Any:
-    """An option class as dicts, lists and numbers, ready for YAML or JSON."""
+    """Convert an option class to dicts, lists and numbers for YAML or JSON."""
     if dataclasses.is_dataclass(options) and not isinstance(options, type):
         return {f.name: to_plain(getattr(options, f.name)) for f in dataclasses.fields(options)}
     if isinstance(options, Mapping):
@@ -176,9 +178,7 @@ def _join(prefix: str, key: object) -> str:
 
 
 def _kind_of(hint: Any, metadata: Mapping[str, Any]) -> tuple[Any, bool]:
-    """The kind of value that a hint asks for, and whether null is one. With ``words``, its ``str``
-    stands for those.
-    """
+    """Return the type of a hint, and whether it allows null; with ``words``, it allows texts."""
     if typing.get_origin(hint) not in (typing.Union, types.UnionType):
         return hint, False
     kinds = typing.get_args(hint)
@@ -219,9 +219,7 @@ def _convert(
 def _checked(
     value: object, hint: Any, field: dataclasses.Field[Any], key: str, problems: list[str], exact: bool
 ) -> Any:
-    """Return one value as its hint wants it; where it cannot be, add a problem and return the
-    default, or None.
-    """
+    """Convert one value by its hint; if it is wrong, add a problem and return the default."""
     base, _ = _kind_of(hint, field.metadata)
     converted = _to_type(value, base, exact)
     if converted is _NOT_OF_TYPE or not _in_range(converted, field.metadata):
@@ -249,18 +247,17 @@ def _is_text(name: object, key: str, problems: list[str]) -> bool:
 
 
 def _wants_quotes(value: object, base: Any) -> bool:
-    """Whether a text is wanted where YAML found a number, a truth value or null."""
-    single = typing.get_origin(base) not in (tuple, dict)  # in quotes, it would still be no list and no mapping
+    """Return whether a text is expected where YAML found a number, a truth value or null."""
+    single = typing.get_origin(base) not in (tuple, dict)  # quotes do not make it a list or a mapping
     several = value if isinstance(value, (list, tuple)) else [value] * single
     return "str" in str(base) and any(each is None or isinstance(each, (bool, float)) for each in several)
 
 
 def _to_type(value: object, kind: Any, exact: bool) -> Any:
-    """The value as ``kind``, or _NOT_OF_TYPE. Nothing is rounded, and a bool is no number.
+    """Return the value as ``kind``, or _NOT_OF_TYPE; never round, and treat no bool as a number.
 
-    Unless ``exact``, an integer is a text where a text is wanted, and a text of decimal digits is a
-    number where a
-    number is: YAML reads the name 45 as an integer, and the number 010 as a text.
+    Unless ``exact`` is set, an integer counts as a text, and a text of decimal digits as a number:
+    YAML reads the name 45 as an integer, and the number 010 as a text.
     """
     if typing.get_origin(kind) is typing.Union:
         found = (_to_type(value, allowed, exact) for allowed in typing.get_args(kind))
@@ -276,13 +273,13 @@ def _to_type(value: object, kind: Any, exact: bool) -> Any:
         return _to_number(value, kind, exact)
     if kind is str and isinstance(value, int) and not isinstance(value, bool) and not exact:
         return str(value) if abs(value) < _LONGEST_INTEGER else _NOT_OF_TYPE
-    if isinstance(value, str) and "\0" in value:  # no path and no name can hold it
+    if isinstance(value, str) and "\0" in value:  # not allowed in paths and names
         return _NOT_OF_TYPE
     return value if isinstance(value, kind) else _NOT_OF_TYPE
 
 
-_LONGEST_INTEGER = 10**300  # float64 holds it, and Python writes it out
-_MOST_INTEGER = 2**53  # float64 holds every integer up to it, torch takes it as a size, checkpoints tell such steps
+_LONGEST_INTEGER = 10**300  # float64 represents it, and Python prints it
+_MOST_INTEGER = 2**53  # float64 represents every integer up to it, and torch accepts it as a size
 
 
 def _to_number(value: object, kind: type, exact: bool) -> Any:
@@ -291,7 +288,7 @@ def _to_number(value: object, kind: type, exact: bool) -> Any:
     if (
         isinstance(value, bool)
         or not isinstance(value, (int, float))
-        or not -_LONGEST_INTEGER < value < _LONGEST_INTEGER  # nor NaN, nor infinity
+        or not -_LONGEST_INTEGER < value < _LONGEST_INTEGER  # also refuses NaN and infinity
     ):
         return _NOT_OF_TYPE
     if kind is int and (value != int(value) or abs(value) > _MOST_INTEGER):

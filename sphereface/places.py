@@ -1,6 +1,4 @@
-"""The grammar of evaluation sets, the same on the command line and in a configuration:
-``[KIND:]PLACE[,PLACE…]``.
-"""
+"""The grammar of evaluation sets, on the command line and in YAML: ``[KIND:]PLACE[,PLACE…]``."""
 
 from __future__ import annotations
 
@@ -13,7 +11,7 @@ from .errors import UserError, shown
 
 _NAME = "[a-z][a-z0-9-]+"
 _KIND = re.compile(rf"({_NAME}):(?!//)(.*)", re.DOTALL)  # two letters or more: C:\crops is a path
-_LONGEST_NAME = 100  # bytes: file names are made of it
+_LONGEST_NAME = 100  # bytes: file names contain it
 _NOT_IN_NAMES = re.compile(r"[/\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 FORMS = {
@@ -26,15 +24,15 @@ FORMS = {
     "templates": "DIR,TEMPLATES,PAIRS",
     "tinyface": "DIR (with Probe, Gallery_Match and Gallery_Distractor in DIR or in DIR/Testing_Set)",
 }
-"""What a set of each protocol may be. ``register_protocol`` adds those from outside the package."""
+"""The form of a set for each protocol. ``register_protocol`` adds those of other packages."""
 
 
 @dataclass(frozen=True)
 class Places:
-    """Where an evaluation set is.
+    """The place of an evaluation set.
 
     Attributes:
-        kind: the protocol; None where the form of the places decides.
+        kind: the protocol; None where the form of the places determines it.
         paths: one or more, in the order that the protocol expects.
     """
 
@@ -57,21 +55,21 @@ def parse_places(text: str) -> Places:
 
 
 def allowed_forms() -> list[str]:
-    """Return what a set may be, a line for each protocol."""
+    """Return the allowed forms of a set, one line for each protocol."""
     return [f"{kind}:{form}" for kind, form in FORMS.items()]
 
 
 def is_kind(name: str) -> bool:
-    """Say whether a text can name a protocol before a colon."""
+    """Return whether a text can be the name of a protocol before a colon."""
     return re.fullmatch(_NAME, name) is not None
 
 
 def check_set_name(name: object) -> str:
-    """Return the name of a set if it can name a folder of results and a curve.
+    """Return the name of a set if it is valid for a folder of results and a curve.
 
     Raises:
-        UserError: it is no text, is long or blank at an end, holds a slash or a control character,
-            or starts with a dot.
+        UserError: it is not a text, is too long, starts or ends with a blank, has a slash or a
+            control character, or starts with a dot.
     """
     allowed = (
         isinstance(name, str)
@@ -89,13 +87,13 @@ def check_set_name(name: object) -> str:
 
 
 def check_set_names(names: Iterable[object]) -> None:
-    """Refuse sets whose results would take one place: a folder where upper case is not told, or a
-    curve.
+    """Refuse sets whose results would share a folder or a curve.
 
-    TensorBoard writes every sign but letters, digits, ``-``, ``_`` and ``.`` as ``_``.
+    Some file systems ignore upper case. TensorBoard replaces every character but letters, digits,
+    ``-``, ``_`` and ``.`` by ``_``.
 
     Raises:
-        UserError: as :func:`check_set_name`, or two names are alike.
+        UserError: see :func:`check_set_name`, or two names collide.
     """
     seen: dict[str, str] = {}
     for name in map(check_set_name, names):

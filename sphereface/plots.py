@@ -1,4 +1,4 @@
-"""Images of runs: what ``metrics.jsonl`` holds, as curves."""
+"""Draw the curves of training runs from ``metrics.jsonl``."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ PANELS = {
     "train/lambda": "λ",
     "train/lr": "learning rate",
 }
-"""The panels of a figure: name of the metric, title. ``eval`` stands for the accuracy on every verification set."""
+"""The panels of a figure: metric and title. ``eval`` is the accuracy on each verification set."""
 
 
 def read_metrics(run: Path) -> dict[str, tuple[list[float], list[float]]]:
-    """The curves of one run folder.
+    """Read the curves of one run folder.
 
     Returns:
         Metric → (images seen, value) in the order of training. The accuracy of each set is
         ``eval/<set>/accuracy``.
 
     Raises:
-        UserError: no ``metrics.jsonl`` there, or none that this program wrote.
+        UserError: there is no ``metrics.jsonl``, or another program wrote it.
     """
     path = run / "metrics.jsonl"
     if not path.is_file():
@@ -56,13 +56,13 @@ def read_metrics(run: Path) -> dict[str, tuple[list[float], list[float]]]:
 
 
 def curves_figure(runs: Mapping[str, Path]) -> Figure:
-    """Curves of one or more runs over images seen, in one comparable figure.
+    """Draw the curves of one or more runs over images seen, in one figure.
 
     Args:
         runs: label → run folder.
 
     Returns:
-        A figure of 12 × 6.5 inches; no global state is touched.
+        A figure of 12 × 6.5 inches; global state is unchanged.
     """
     metrics = {label: read_metrics(path) for label, path in runs.items()}
     figure = Figure(figsize=(12, 6.5), layout="constrained")
@@ -80,21 +80,20 @@ def curves_figure(runs: Mapping[str, Path]) -> Figure:
 
 
 def learning_figure(runs: Mapping[str, Path]) -> Figure:
-    """Accuracy of every verification set over images seen (above) and over minutes of training
-    (below).
+    """Draw the accuracy on every verification set over images seen and over minutes of training.
 
-    Runs of one recipe, that is whose labels are alike up to the first ``/``, have one colour: the
-    band that they form is what chance does. A run with one evaluation, as joined networks have, is
-    a star.
+    Runs of one recipe have labels that are equal up to the first ``/``. They share a colour, so the
+    spread of their curves shows the effect of chance. A run with one evaluation, such as joined
+    networks, is a star.
 
     Args:
         runs: label → run folder.
 
     Returns:
-        A figure of two rows, one column a set; no global state is touched.
+        A figure of two rows with one column for each set; global state is unchanged.
 
     Raises:
-        UserError: no run has met a verification set.
+        UserError: no run has evaluated a verification set.
     """
     metrics = {label: read_metrics(path) for label, path in runs.items()}
     sets = list(dict.fromkeys(name for curves in metrics.values() for name in _eval_names(curves)))
@@ -123,13 +122,13 @@ def learning_figure(runs: Mapping[str, Path]) -> Figure:
 
 
 def _minutes(curves: Mapping[str, tuple[list[float], list[float]]], images: Sequence[float]) -> list[float]:
-    """Minutes of training at which so many images had been seen."""
+    """Return the minutes of training after which these images had been seen."""
     seen, minutes = curves.get("train/minutes", ([], []))
     return [float(minute) for minute in np.interp(images, [0, *seen], [0, *minutes])]
 
 
 def summary_table(runs: Mapping[str, Path]) -> str:
-    """One line a run: images seen, minutes, last loss, last and best accuracy of each set."""
+    """Return one line for each run: images seen, minutes, last loss, last and best accuracy."""
     rows = [["run", "images", "minutes", "loss", "set", "last", "best"]]
     for label, path in runs.items():
         curves = read_metrics(path)
@@ -137,7 +136,7 @@ def summary_table(runs: Mapping[str, Path]) -> str:
             _last(curves, name, form)
             for name, form in (("images_seen", ",.0f"), ("train/minutes", ".1f"), ("train/loss", ".3f"))
         )
-        for name in _eval_names(curves) or [""]:  # a run without any set has its line too
+        for name in _eval_names(curves) or [""]:  # a run without a set also has a line
             accuracies = curves[name][1] if name else []
             best_of = max((value for value in accuracies if not math.isnan(value)), default=math.nan)
             last, best = (f"{accuracies[-1]:.2%}", f"{best_of:.2%}") if accuracies else ("–", "–")
@@ -159,12 +158,12 @@ def _draw(axes: Any, name: str, curves: Mapping[str, tuple[Sequence[float], ...]
 
 
 def _label(text: str) -> str | None:
-    """Return a label that Matplotlib shows: it leaves out labels that start with an underscore."""
+    """Return a label that Matplotlib shows; it hides labels that start with an underscore."""
     return f" {text}" if text.startswith("_") else text or None
 
 
 def _legend(axes: Any) -> None:
-    """Add the legend, if there are labels. Dollar signs of names are no formulas."""
+    """Add the legend if there are labels. Dollar signs in names do not start formulas."""
     if axes.get_legend_handles_labels()[1]:
         for text in axes.legend(fontsize="small").get_texts():
             text.set_parse_math(False)

@@ -1,5 +1,4 @@
-"""Backbones and margins from outside the package: the files and modules that SPHEREFACE_PLUGINS
-names.
+"""Import backbones, margins and protocols from outside the package, named in SPHEREFACE_PLUGINS.
 
 Only the user's environment chooses them. No configuration and no checkpoint can cause an import.
 """
@@ -18,7 +17,7 @@ VARIABLE = "SPHEREFACE_PLUGINS"
 
 
 def load_plugins(value: str | None = None) -> list[str]:
-    """Import each plugin once, so that what it registers can be named in a configuration.
+    """Import each plugin once, so that a configuration can name what it registers.
 
     Args:
         value: Python files (``my_net.py``) and modules (``my_package.nets``), separated by commas;
@@ -28,7 +27,7 @@ def load_plugins(value: str | None = None) -> list[str]:
         The names of the modules.
 
     Raises:
-        UserError: a file or module that is not there, or that fails when it is imported.
+        UserError: a file or module is missing, or its import fails.
     """
     names = [name.strip() for name in (os.environ.get(VARIABLE, "") if value is None else value).split(",")]
     return [_load(name) for name in names if name]
@@ -46,7 +45,7 @@ def _load(name: str) -> str:
             importlib.import_module(name)
     except UserError:
         raise
-    except Exception as error:  # whatever a stranger's module raises
+    except Exception as error:  # a plugin can raise anything
         raise UserError(
             f"{VARIABLE}: {name}: cannot be imported ({type(error).__name__}: {first_line(error)})"
         ) from error
@@ -65,7 +64,7 @@ def _load_file(path: Path, module_name: str) -> None:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module  # before it runs, as the import system does: dataclasses look it up
+    sys.modules[module_name] = module  # before it runs, like the import system: dataclasses need it
     try:
         spec.loader.exec_module(module)
     except BaseException:

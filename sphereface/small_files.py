@@ -1,6 +1,4 @@
-"""Small files that strangers may have written: checked before they are read, and JSON of a declared
-form. No torch.
-"""
+"""Check small files of unknown origin before they are read, and parse their JSON. No torch."""
 
 from __future__ import annotations
 
@@ -18,13 +16,11 @@ from .options import parse_options
 T = TypeVar("T")
 
 MOST_BYTES = 1 << 24
-"""Of a small file. The largest that this package writes, a report of an evaluation, takes some hundred kilobytes."""
+"""Limit for a small file. This package's largest, an evaluation report, has about 100 kB."""
 
 
 def is_file(path: Path) -> bool:
-    """Whether there is a file at a path; False also where the name is too long or the folder is
-    closed.
-    """
+    """Return whether a path is a file; False also for a too long name or a closed folder."""
     try:
         return path.is_file()
     except OSError:
@@ -32,12 +28,11 @@ def is_file(path: Path) -> bool:
 
 
 def check_replaceable(path: Path, mark: bytes, key: str) -> None:
-    """Refuse to replace a file that this package did not write. Nothing there, or an empty file, is
-    allowed.
+    """Refuse to replace a file that this package did not write. A missing or empty file is allowed.
 
     Args:
         path: the file to write.
-        mark: what is in every such file that this package writes.
+        mark: bytes in every such file of this package.
         key: the option that names it, for the message.
 
     Raises:
@@ -49,7 +44,7 @@ def check_replaceable(path: Path, mark: bytes, key: str) -> None:
                 return
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
                 known = data.find(mark) >= 0
-    except (FileNotFoundError, NotADirectoryError):  # which who writes there says
+    except (FileNotFoundError, NotADirectoryError):  # the write reports it
         return
     except OSError as error:
         raise UserError(f"{key}: {path} cannot be written ({error.strerror}) · give another name") from error
@@ -61,14 +56,14 @@ def check_replaceable(path: Path, mark: bytes, key: str) -> None:
 
 
 def check_results(directory: Path, names: Iterable[str], mark: bytes, key: str = "--output") -> None:
-    """Refuse to replace files of a folder of results, before hours of work.
+    """Refuse to replace files in a folder of results, before hours of work.
 
-    Its JSON files are known by their mark, the other files by such a JSON file beside them.
+    A JSON file is recognised by its mark, another file by such a JSON file beside it.
 
     Args:
-        directory: the folder, which need not be there.
+        directory: the folder, which may be missing.
         names: of the files to write.
-        mark, key: as for :func:`check_replaceable`.
+        mark, key: see :func:`check_replaceable`.
 
     Raises:
         UserError: one of them is a file that this package did not write.
@@ -107,10 +102,10 @@ def read_text(path: Path, *, most: int = MOST_BYTES) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read an object of JSON: each key once, nesting within Python's limits.
+    """Read a JSON object: each key once, nesting within Python's limits.
 
     Raises:
-        OSError, ValueError: as :func:`read_text`, and for what is no such JSON.
+        OSError, ValueError: see :func:`read_text`; also for other JSON.
     """
     try:
         found = json.loads(read_text(path), object_pairs_hook=_once)
@@ -122,17 +117,17 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_form(path: Path, form: type[T]) -> T:
-    """Read an object of JSON into an option class, which declares types and ranges of its keys.
+    """Read a JSON object into an option class, which declares types and ranges of its keys.
 
     Raises:
-        OSError, ValueError: as :func:`read_json`, and for the first key that is missing, unknown,
+        OSError, ValueError: see :func:`read_json`; also for the first key that is missing, unknown,
             of another type or out of range.
     """
     return parse_form(read_json(path), form)
 
 
 def parse_form(values: dict[str, Any], form: type[T]) -> T:
-    """As :func:`read_form`, of values that were read already."""
+    """Parse values like :func:`read_form`, after they were read."""
     problems: list[str] = []
     parsed = parse_options(form, values, prefix="", problems=problems, exact=True)
     if parsed is None:
@@ -141,9 +136,7 @@ def parse_form(values: dict[str, Any], form: type[T]) -> T:
 
 
 def reason(error: Exception) -> str:
-    """Return why a file could not be read, in one line: what the system says, or what is wrong with
-    the content.
-    """
+    """Return in one line why a file could not be read: the system's or the content's fault."""
     if isinstance(error, UnicodeDecodeError):
         return f"not UTF-8: {error.reason} at byte {error.start}"
     return (error.strerror if isinstance(error, OSError) else None) or first_line(error)

@@ -1,4 +1,4 @@
-"""YAML that is read as people mean it, and written so that it is read back as it was. No torch."""
+"""Read YAML with the types of YAML 1.2, and write YAML that reads back unchanged. No torch."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import yaml
 from .errors import shown
 
 _MOST_NODES = 100_000
-_MOST_SAID = 300  # characters of a message of PyYAML
+_MOST_SAID = 300  # characters of a PyYAML message
 
 
 class _Loader(yaml.SafeLoader):
     """The types of YAML 1.2 in place of PyYAML's 1.1.
 
-    ``1e-1`` and ``.5`` are numbers; ``010``, ``0x1F``, ``1_000``, ``1:30``, ``yes``, ``on`` and
-    dates are texts, as is every key. So the names of identities stay as they are written. Options
-    that want a number take ``010`` as 10.
+    ``1e-1`` and ``.5`` are numbers. ``010``, ``0x1F``, ``1_000``, ``1:30``, ``yes``, ``on`` and
+    dates are texts, and so is every key. So the names of identities keep their form. Options that
+    expect a number read ``010`` as 10.
     """
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 -- PyYAML declares it so
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes texts that this loader or PyYAML's own would read as something else."""
+    """Quotes texts that this loader or PyYAML's own would read as another type."""
 
 
 _TEXT, _MERGE = "tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"
@@ -44,12 +44,11 @@ _Loader.add_constructor(_FLOAT, lambda _, node: float(node.value))
 
 
 def parse_yaml(text: str) -> Any:
-    """Parse YAML safely: with the types of YAML 1.2, texts as keys, and each key once in its
-    mapping.
+    """Parse YAML safely: types of YAML 1.2, texts as keys, and each key once in its mapping.
 
     Raises:
-        ValueError: it is no such YAML, is nested too deeply, or stands for too much once its
-            aliases are written out.
+        ValueError: it is not valid, is nested too deeply, or is too large once aliases are
+            expanded.
     """
     try:
         loader = _Loader(text)
@@ -70,24 +69,20 @@ def parse_yaml(text: str) -> Any:
 
 
 def dump_yaml(values: Any, **options: Any) -> str:
-    """Write plain values as YAML that :func:`parse_yaml`, and PyYAML's own loader, read back as
-    they are.
-    """
+    """Write plain values as YAML; :func:`parse_yaml` and PyYAML read it back unchanged."""
     return str(yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, **options))
 
 
 def _check(node: yaml.Node, known: dict[int, int]) -> int:
-    """Check keys and aliases below a node; return how many nodes it stands for once its aliases are
-    written out.
-    """
+    """Check keys and aliases below a node; return its number of nodes with aliases expanded."""
     if isinstance(node, yaml.ScalarNode):
         return 1
     if id(node) not in known:
-        known[id(node)] = _MOST_NODES  # met again below itself: it has no end
+        known[id(node)] = _MOST_NODES  # it contains itself
         children = _keys_and_values(node) if isinstance(node, yaml.MappingNode) else node.value
         known[id(node)] = 1 + sum(_check(child, known) for child in children)
     if known[id(node)] > _MOST_NODES:
-        raise ValueError(f"stands for more than {_MOST_NODES:,} values, or contains itself")
+        raise ValueError(f"expands to more than {_MOST_NODES:,} values, or contains itself")
     return known[id(node)]
 
 

@@ -115,8 +115,8 @@ def test_what_cannot_be_used_is_named_with_its_reason(checkpoint, tmp_path):
     assert e.try_embed([empty, good]).rows.tolist() == [1]
     np.testing.assert_allclose(result.embeddings[0], result.embeddings[1], atol=1e-6)
     assert result.problems == {
-        1: "image 1: no face found in 100x120 pixels, nor with a border around them",
-        2: f"{tmp_path / 'text.jpg'}: not an image, or a damaged one · allowed: JPEG, PNG, BMP, WebP, PGM, PPM",
+        1: "image 1: no face found in 100x120 pixels, with or without a border",
+        2: f"{tmp_path / 'text.jpg'}: not an image, or damaged · allowed: JPEG, PNG, BMP, WebP, PGM, PPM",
         3: f"{tmp_path / 'none.jpg'}: cannot be read (No such file or directory)",
         5: "image 5: the file is empty (0 bytes)",
     }
@@ -142,9 +142,7 @@ def test_wrong_arguments_are_one_line(checkpoint, crops, aligned):
     for wrong in (crops[0].astype(np.float32), crops[0, :, :, 0], crops[0, :0]):
         with pytest.raises(UnusableImage, match=r"got an array .* · allowed: \(H, W, 3\) uint8, BGR"):
             aligned.embed([wrong])
-    with pytest.raises(
-        UnusableImage, match=r"50×50 pixels .* where 112×96 are wanted · a photograph\? leave --aligned out"
-    ):
+    with pytest.raises(UnusableImage, match=r"50×50 pixels .*, allowed: 112×96 · a photograph\? leave --aligned out"):
         aligned.embed([noise(0, 50, 50)])
     for options, message in (
         ({"pick": "smallest"}, "pick: got 'smallest' · allowed: centre, largest"),

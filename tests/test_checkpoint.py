@@ -100,7 +100,7 @@ def test_what_is_no_checkpoint_is_told_so_and_no_more(saved):
         with pytest.raises(BadCheckpoint, match=f"step.pt: {said}"):
             load_checkpoint(saved)
     torch.jit.save(torch.jit.script(torch.nn.Identity()), saved)
-    with pytest.raises(BadCheckpoint, match="step.pt: a TorchScript program · give the weights"):
+    with pytest.raises(BadCheckpoint, match="step.pt: a TorchScript program · give its weights"):
         load_checkpoint(saved)
 
 
@@ -298,5 +298,19 @@ def test_a_new_name_is_for_one_process(tmp_path):
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
         save_checkpoint(path, STATE, {})
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a.json", "a.pt"]
-    with pytest.raises(UserError, match="OUT: .*a.pt is there already"), new_checkpoint(path, "OUT"):
+    with pytest.raises(UserError, match="OUT: .*a.pt exists already"), new_checkpoint(path, "OUT"):
         pass
+    assert load_checkpoint(path)["meta"] == STATE["meta"]
+
+
+def test_a_new_checkpoint_that_fails_leaves_no_file(tmp_path):
+    path = tmp_path / "a.pt"
+
+    def interrupted():
+        with new_checkpoint(path, "--output"):
+            save_checkpoint(path, STATE, {})
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert list(tmp_path.iterdir()) == []

@@ -55,7 +55,7 @@ def three_runs() -> None:
 def test_which_is_taken_and_said(text, found, capsys):
     three_runs()
     assert checkpoint_path(text) == Path(found)
-    assert capsys.readouterr().err == f"note: {text}: the checkpoint {found} is used\n"
+    assert capsys.readouterr().err == f"note: {text}: using the checkpoint {found}\n"
 
 
 def test_a_file_is_taken_as_it_is(capsys):
@@ -88,9 +88,9 @@ def test_a_run_that_does_not_say_when_it_started_is_named(damage, text, capsys):
     capsys.readouterr()
     assert checkpoint_path(text) == older / "best.pt"
     note, used = capsys.readouterr().err.splitlines()
-    assert note.startswith(f"note: {path}: passed over, since its run.json does not say when it started (")
-    assert note.endswith(" · to use it, name last.pt in it")
-    assert used == f"note: {text}: the checkpoint {older / 'best.pt'} is used"
+    assert note.startswith(f"note: {path}: skipped, since its run.json has no valid start time (")
+    assert note.endswith(" · to use this run, give the path of its last.pt")
+    assert used == f"note: {text}: using the checkpoint {older / 'best.pt'}"
     assert checkpoint_path(str(path)) == path / "last.pt"
 
 
@@ -139,7 +139,7 @@ def test_every_command_that_takes_a_checkpoint(capsys):
 def test_the_network_that_ships_is_the_default_where_faces_are_compared_and_is_said(capsys):
     faces = new_parser("", "verify", "sphereface verify")  # which embed and search share
     face_options.add_face_options(faces)
-    said = f"note: the network {DEFAULT}, which ships with this package, is used · its limits: {CARD}\n"
+    said = f"note: using {DEFAULT}, the network that ships with this package · its limits: {CARD}\n"
     for given in ([], ["--ckpt", DEFAULT]):
         assert faces.parse_args(given).ckpt == CHECKPOINT
         assert capsys.readouterr().err == said

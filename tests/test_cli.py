@@ -119,7 +119,7 @@ def test_verify_without_and_with_a_calibration(work, capsys):
     assert decided[0] == "decision     two people: cosine ≤ 1.0000, the threshold at FAR 0.02, TAR 16.0%"
     assert decided[1].strip() == "this threshold refuses 84.0% of the genuine pairs · a higher --far refuses fewer"
     assert main(["verify", *images, *options(work, "--aligned", "--far", "0.2")]) == 2
-    assert "error: FAR: got 0.2 · allowed: 0.1, 0.02 (what pairs.txt can resolve)" in capsys.readouterr().err
+    assert "error: FAR: got 0.2 · allowed: 0.1, 0.02, which pairs.txt resolves" in capsys.readouterr().err
 
     write_calibration(replace(known, thresholds=(replace(points[0], tar=0.89),)), calibration_path(work / "best.pt"))
     assert main(["verify", *images, *options(work, "--aligned", "--save-plot", work / "pair.png")]) == 0
@@ -212,12 +212,11 @@ def test_verify_says_when_there_is_no_face_or_several(work, by_colour, capsys):
     two = write_image(work / "two.png", ByColour.image((120, 100), [(50, 60), (20, 20)]))
     cat = write_image(work / "cat.png", ByColour.image((120, 100), []))
     assert main(["verify", str(one), str(cat), *options(work)]) == 2
-    assert capsys.readouterr().err == (
-        f"error: {cat}: no face found in 100x120 pixels, nor with a border around them\n"
-    )
+    assert capsys.readouterr().err == (f"error: {cat}: no face found in 100x120 pixels, with or without a border\n")
     assert main(["verify", str(one), str(two), *options(work)]) == 0
     captured = capsys.readouterr()
-    assert captured.err == f"note: {two}: 2 faces, the one nearest the centre was taken · or say --pick largest\n"
+    told = "2 faces, the one nearest the centre was taken (number 2 from the left) · or: --pick largest"
+    assert captured.err == f"note: {two}: {told}\n"
     assert main(["verify", str(one), str(two), *options(work, "--pick", "centre")]) == 0
     assert capsys.readouterr().err == ""
 
@@ -289,7 +288,7 @@ def test_embed_of_a_list_and_without_mirror_images(work, capsys):
     assert capsys.readouterr().out == f"{table}: 2 embeddings of 16 numbers\n"
     with np.load(table, allow_pickle=False) as file:
         assert (file["names"].tolist(), str(file["root"])) == (["query1.png", "gallery/P2/1.png"], str(work))
-        assert sorted(file) == ["checkpoint_sha256", "embeddings", "format", "names", "root", "settings"]
+        assert sorted(file) == ["checkpoint_sha256", "embeddings", "format", "names", "quality", "root", "settings"]
     search = ["search", str(table), str(work / "query1.png"), *options(work, "--aligned", "--no-flip")]
     assert main(search) == 0
     assert capsys.readouterr().out.splitlines()[0] == f"  1   1.0000  {work / 'query1.png'}"
@@ -321,7 +320,7 @@ def test_a_search_says_who_of_what_it_found_it_is(work, capsys):
     for far, told, passes in (
         ("0.1", "the first 6  cosine > -1.0000", "0.6"),
         ("0.05", f"the first 2  cosine > {between:.4f}", "0.3"),
-        ("0.01", "nobody       cosine ≤ 1.0000", "0.06"),
+        ("0.01", "no match     cosine ≤ 1.0000", "0.06"),
     ):
         more = options(work, "--aligned", "--calibration", work / "known.json", "--far", far)
         assert main([*search, *more]) == 0
@@ -383,7 +382,7 @@ def test_search_by_a_graph_finds_the_same(work, capsys):
         (["search", "gallery", "query0.png", "--top", "0"], "--top: got 0 · allowed: 1 or more"),
         (
             ["search", "gallery", "query0.png", "--index", "faiss"],
-            "--index faiss: got the folder gallery · allowed: a .npz",
+            "--index faiss: got gallery, a folder of images · allowed: a gallery, made by sphereface embed",
         ),
         (["search", "none.npz", "query0.png"], "none.npz: cannot be read (No such file or directory)"),
         (["search", "gallery", "none.png"], "none.png: cannot be read (No such file or directory)"),
@@ -393,7 +392,7 @@ def test_search_by_a_graph_finds_the_same(work, capsys):
         (["embed", "lines.txt", "out.npz"], "lines.txt: 1 of 2 lines name no file: 'none.png' · allowed: the path of"),
         (["embed", "empty.txt", "out.npz"], "empty.txt: no lines · allowed: the path of an image on each line"),
         (["embed", "faces.zip", "out.npz"], "faces.zip: not a folder · allowed: a folder of images, a .bin"),
-        (["embed", "gallery", "folder.npz"], "folder.npz: cannot be written · allowed: a file in a folder where"),
+        (["embed", "gallery", "folder.npz"], "folder.npz: cannot be written · allowed: a file in a folder that"),
         (["embed", "gallery", "empty.txt/x/out.npz"], "empty.txt/x/out.npz: cannot be written · allowed: a file"),
         (["embed", "none.bin", "out.npz"], "none.bin: cannot be read (No such file or directory)"),
         (["verify", "query0.png", "query1.png", "--far", "0.1"], "far, prior: need "),

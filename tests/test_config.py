@@ -37,6 +37,11 @@ def problems_of(text: str, tmp_path: Path, *overrides: str) -> tuple[str, ...]:
 GOOD = "data: {train: crops}\ntrain: {steps: 10}\n"
 
 
+def test_no_key_sets_a_derived_field(tmp_path):
+    (problem,) = problems_of(f"{GOOD}stages: []\n", tmp_path)
+    assert problem.startswith("stages: unknown key")
+
+
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.name)
 def test_every_shipped_file_is_valid(path):
     config = load_config(path.name, losses=MARGINS, backbones=BACKBONES)
@@ -256,7 +261,7 @@ def test_extends_in_a_circle_by_another_name(tmp_path, parent):
     (tmp_path / "link.yaml").symlink_to("test.yaml")
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "up.yaml").write_text("extends: ../a/../test.yaml\n", encoding="utf-8")
-    with pytest.raises(UserError, match="extends: goes in a circle over .*test.yaml") as raised:
+    with pytest.raises(UserError, match="extends: forms a cycle: .*test.yaml") as raised:
         load(f"extends: {parent}\n" + GOOD, tmp_path)
     assert str(raised.value).count("→") <= 2  # it is seen at once
 
@@ -264,7 +269,7 @@ def test_extends_in_a_circle_by_another_name(tmp_path, parent):
 def test_a_long_chain_of_files_ends(tmp_path):
     for number in range(40):
         (tmp_path / f"{number}.yaml").write_text(f"extends: {number + 1}.yaml\n", encoding="utf-8")
-    with pytest.raises(UserError, match="extends: goes in a circle") as raised:
+    with pytest.raises(UserError, match="extends: forms a cycle") as raised:
         load("extends: 0.yaml\n" + GOOD, tmp_path)
     assert len(str(raised.value).splitlines()) == 1
 
@@ -447,7 +452,7 @@ def test_a_key_that_stands_twice(tmp_path):
 
 def test_extends_in_a_circle(tmp_path):
     (tmp_path / "a.yaml").write_text("extends: test.yaml\n", encoding="utf-8")
-    with pytest.raises(UserError, match="extends: goes in a circle over .*test.yaml"):
+    with pytest.raises(UserError, match="extends: forms a cycle: .*test.yaml"):
         load("extends: a.yaml\n" + GOOD, tmp_path)
 
 

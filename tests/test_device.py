@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from sphereface.device import choose_device, precision_on, processors, use_machine
+from sphereface.device import choose_device, make_deterministic, precision_on, processors, use_machine
 from sphereface.errors import UserError
 
 
@@ -72,15 +72,30 @@ def test_a_cpu_gets_no_more_threads_than_processors(monkeypatch):
         torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("deterministic", [False, True])
-def test_cuda_gets_tf32_and_tries_convolutions_out_unless_deterministic(monkeypatch, deterministic):
+@pytest.mark.parametrize(("deterministic", "matmul"), [(False, "fp32"), (True, "tf32")])
+def test_cuda_gets_the_arithmetic_it_was_given_and_tries_convolutions_out_unless_deterministic(deterministic, matmul):
     cuda, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = cuda.allow_tf32, cudnn.allow_tf32, cudnn.benchmark
     try:
-        use_machine(torch.device("cuda"), deterministic=deterministic)
-        assert (cuda.allow_tf32, cudnn.allow_tf32, cudnn.benchmark) == (True, True, not deterministic)
+        use_machine(torch.device("cuda"), deterministic=deterministic, matmul=matmul)
+        tf32 = matmul == "tf32"
+        assert (cuda.allow_tf32, cudnn.allow_tf32, cudnn.benchmark) == (tf32, tf32, not deterministic)
+        use_machine(torch.device("cuda"))
+        assert (cuda.allow_tf32, cudnn.allow_tf32) == (False, False)
     finally:
         cuda.allow_tf32, cudnn.allow_tf32, cudnn.benchmark = before
+
+
+def test_a_deterministic_run_does_not_fill_memory():
+    filled = torch.utils.deterministic.fill_uninitialized_memory
+    try:
+        torch.utils.deterministic.fill_uninitialized_memory = True
+        make_deterministic(True)
+        assert torch.are_deterministic_algorithms_enabled()
+        assert not torch.utils.deterministic.fill_uninitialized_memory
+    finally:
+        make_deterministic(False)
+        torch.utils.deterministic.fill_uninitialized_memory = filled
 
 
 def test_malloc_is_told_to_keep_what_is_freed(monkeypatch):

@@ -14,7 +14,8 @@ from sphereface.losses.margins import MARGINS, Margin, make_margin
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(
-    path.relative_to(ROOT).as_posix() for path in (*ROOT.glob("*.md"), *DOCS.rglob("*.md"), ROOT / "data/README.md")
+    path.relative_to(ROOT).as_posix()
+    for path in (*ROOT.glob("*.md"), *DOCS.rglob("*.md"), ROOT / "data/README.md", ROOT / "findings/README.md")
 )
 TEXT = (DOCS / "losses.md").read_text(encoding="utf-8")
 COMMON = {field.name for field in dataclasses.fields(Margin)}
@@ -113,3 +114,18 @@ def test_git_keeps_what_the_pages_link_to():
     if run.returncode == 128:
         pytest.skip(f"not a git checkout: {run.stderr.strip()}")
     assert run.stdout.split() == []
+
+
+def test_every_finding_is_in_the_list():
+    text = (ROOT / "findings/README.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| \[([\w-]+)\]\(([\w-]+)\.sh\)", text, flags=re.MULTILINE)
+    assert all(name == file for name, file in listed)
+    assert [name for name, _ in listed] == sorted(path.stem for path in (ROOT / "findings").glob("*.sh"))
+
+
+def test_the_modules_that_contributing_names_are_there():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = {name for name in re.findall(r"`([a-z_]+/[\w/.-]*)`", text) if "NAME" not in name}
+    assert len(named) >= 40
+    missing = [name for name in named if not (ROOT / name).exists() and not (ROOT / "sphereface" / name).exists()]
+    assert missing == []

@@ -140,7 +140,7 @@ def test_what_the_page_says_one_can_try_alone(outside, monkeypatch):
     ("before", "after", "problem"),
     [
         ("    def build(", "    def built(", "whose options class has no build"),
-        ("@dataclass(frozen=True)\n", "", "MyNetOptions is no dataclass that extends BackboneOptions"),
+        ("@dataclass(frozen=True)\n", "", "MyNetOptions is not a dataclass that extends BackboneOptions"),
         (
             "self.map_size = map_size",
             "self.maps = map_size",

@@ -92,7 +92,7 @@ def test_a_detector_s_points_that_are_no_face_are_refused(like):
 
     for on_several in ("take", "all"):
         embedder = FaceEmbedder(like, detector=Exchanged(), device="cpu", on_several=on_several)
-        assert "do not lie like a face" in embedder.try_embed([IMAGE]).problems[0]
+        assert "are unlike a face" in embedder.try_embed([IMAGE]).problems[0]
 
 
 def test_all_faces_give_a_row_each_and_those_unlike_a_face_none(like):
@@ -133,10 +133,24 @@ def photographs(tmp_path):
 @pytest.mark.parametrize(
     ("options", "names", "told"),
     [
-        ([], ["a/one.png", "three.png"], "in 1 of 2 images, such as three.png (3): one was taken, by --pick centre"),
-        (["--on-several", "take", "--pick", "largest"], ["a/one.png", "three.png"], "taken, by --pick largest"),
+        (
+            [],
+            ["a/one.png", "three.png"],
+            "note: several faces in 1 of 2 images, such as three.png (number 2 of 3 from the left): one face of each "
+            "was enrolled, nearest the centre; 2 other faces were not · --all-faces enrols them\n",
+        ),
+        (
+            ["--on-several", "take", "--pick", "largest"],
+            ["a/one.png", "three.png"],
+            "one face of each was enrolled, the largest; 2 other",
+        ),
         (["--on-several", "skip"], ["a/one.png"], "left out 1 of 2 images:\n  - "),
-        (["--on-several", "all"], ["a/one.png", "three.png#1", "three.png#2", "three.png#3"], "all were taken"),
+        (
+            ["--on-several", "all"],
+            ["a/one.png", "three.png#1", "three.png#2", "three.png#3"],
+            "three.png (3): all were enrolled\n",
+        ),
+        (["--all-faces"], ["a/one.png", "three.png#1", "three.png#2", "three.png#3"], "(3): all were enrolled\n"),
     ],
 )
 def test_embed_says_what_it_did(like, photographs, tmp_path, capsys, mtcnn_by_colour, options, names, told):

@@ -191,7 +191,7 @@ def test_what_is_no_file_is_not_replaced(tmp_path, kind):
     else:
         path.symlink_to("/dev/null")
     before = path.lstat()
-    with pytest.raises(OSError, match="a folder, a device or a pipe is there"):
+    with pytest.raises(OSError, match="a folder, a device or a pipe has this name"):
         write_whole(path, b"new")
     assert path.lstat() == before
     assert listed(tmp_path) == ["there"]

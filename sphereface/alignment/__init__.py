@@ -1,3 +1,1 @@
-"""From photographs with five landmarks to face crops: ``similarity`` for one, ``align`` for a
-folder.
-"""
+"""Turn photographs into aligned face crops: ``similarity`` for one image, ``align`` for many."""

@@ -1,8 +1,7 @@
-"""Align a folder of photographs: every image with landmarks to one crop of the same name, in
-parallel.
+"""Align a folder of photographs in parallel: each image with landmarks becomes a crop of that name.
 
-A run can be killed at any time and started again: each crop is written whole or not at all, whole
-crops are kept, and crops of other settings are never mixed in.
+A killed run can be started again. Each crop is written whole or not at all. The next run keeps
+whole crops and never mixes in crops of other settings.
 """
 
 from __future__ import annotations
@@ -20,25 +19,25 @@ from ..errors import UserError
 from .crop import Cropper, CropSpec, Finder, Task, crop_name
 from .found_landmarks import LANDMARKS_NAME, FoundLandmarks
 from .landmarks import LandmarkTable, can_hold
-from .one_at_a_time import only_writer
 from .orders import refuse_wrong_landmarks
 from .report import REPORT_NAME, AlignReport, Outcome, Settings, Status, earlier_settings
 from .similarity import Points
 from .workers import run_in_chunks
+from .writer_lock import writer_lock
 
-CHUNK = 32  # images a worker takes at a time: cropping takes about a millisecond each, handing over as long
-DETECTION_CHUNK = 4  # detection takes tens of them
+CHUNK = 32  # images per chunk of a worker: a crop takes about 1 ms, and so does its transfer
+DETECTION_CHUNK = 4  # detection takes tens of milliseconds an image
 DEFAULT_SPEC = CropSpec()
 
 
 @dataclass(frozen=True)
 class Landmarks:
-    """Where the five points of an image come from; one of ``table`` and ``finder``.
+    """Where the five points of an image come from; one of ``table`` and ``finder`` is set.
 
     Args:
-        table: names relative to the folder of images.
-        finder: a detector, and which of several faces to take.
-        centre: crop the middle of an image that has no landmarks, or useless ones.
+        table: landmarks by image name, relative to the folder of images.
+        finder: a detector, and which face to use if there are several.
+        centre: crop the centre of an image that has no landmarks, or useless ones.
         other: landmarks for such images.
     """
 
@@ -57,25 +56,25 @@ def align_folder(
     workers: int = 0,
     progress: bool = False,
 ) -> AlignReport:
-    """Align every image below ``source`` into ``destination``; the report is written there too.
+    """Align every image below ``source`` into ``destination``, and write the report there.
 
-    ``source/a/b.png`` becomes ``destination/a/b.jpg``. Whole crops of an earlier run, settings
-    alike, stay. With a detector, the landmarks of all crops are written to
+    ``source/a/b.png`` becomes ``destination/a/b.jpg``. Whole crops of an earlier run with the same
+    settings are kept. With a detector, the landmarks of all crops are written to
     ``destination/landmarks.txt``.
 
     Args:
         source: folder of images, of any depth.
-        destination: folder for the crops, outside ``source``; made if absent.
-        landmarks: of the images, or how to come by them.
+        destination: folder for the crops, outside ``source``; created if absent.
+        landmarks: the landmarks of the images, or how to find them.
         spec: size, template, quality.
-        workers: processes; 0 aligns in this one.
-        progress: show a bar on stderr.
+        workers: number of processes; 0 aligns in this one.
+        progress: show a progress bar on stderr.
 
     Raises:
-        UserError: most landmarks of a table do not fit their images, nothing could be aligned,
+        UserError: most landmarks of a table do not fit their images, no image could be aligned,
             ``destination`` holds other crops, another process aligns into it, or it cannot be
-            written. Of these, only what cannot be written and the last image's failure come after
-            the first crop.
+            written. Only a failed write and "no image could be aligned" can occur after the first
+            crop.
     """
     if isinstance(landmarks, LandmarkTable):
         landmarks = Landmarks(table=landmarks)
@@ -83,7 +82,7 @@ def align_folder(
     walked = list_images(source)
     warnings = _check_tables(walked.names, landmarks, source)
     report = AlignReport(_settings(spec, landmarks), not_read=walked.not_read(), warnings=warnings)
-    with only_writer(destination):
+    with writer_lock(destination):
         report.warnings += _check_destination(destination, report.settings, walked.names)
         work = Cropper(source, destination, spec, landmarks.finder, landmarks.centre)
         _align_all(work, walked.names, landmarks, report, workers=workers, progress=progress)
@@ -97,14 +96,14 @@ def align_folder(
 def _align_all(
     work: Cropper, names: Sequence[str], landmarks: Landmarks, report: AlignReport, *, workers: int, progress: bool
 ) -> None:
-    """Make all crops; keep the report, and the landmarks of a detector, in their folder."""
+    """Make all crops; write the report, and the landmarks of a detector, beside them."""
     folder = work.destination
     found = FoundLandmarks(folder, work.is_current) if landmarks.finder else None
     try:
         tasks, failures = match(names, landmarks, found.known if found else {})
         for failure in failures:
             report.add(failure)
-        report.save(folder, finished=False)  # a killed run has left its settings
+        report.save(folder, finished=False)  # so that the next run knows the settings if this one is killed
         chunk = DETECTION_CHUNK if found else CHUNK
         with tqdm(total=len(tasks), unit="image", disable=not progress) as bar:
             for outcome in run_in_chunks(work, tasks, workers, chunk=chunk):
@@ -125,20 +124,20 @@ def _align_all(
 
 
 def list_images(folder: Path) -> Walked:
-    """Find the images below ``folder``, told by suffix, and count what is not read.
+    """Find the images below ``folder`` by their suffix, and count the files that are not read.
 
     Raises:
-        UserError: there are none, or a folder cannot be read.
+        UserError: there are no images, or a folder cannot be read.
     """
     walked = walk_images(folder)
     if not walked.names:
-        not_read = f" ({walked.not_read()})" if walked.passed_over else ""
-        raise UserError(f"{folder}: no images below it{not_read} · allowed: {' '.join(sorted(IMAGE_SUFFIXES))}")
+        not_read = f" ({walked.not_read()})" if walked.skipped else ""
+        raise UserError(f"{folder}: contains no images{not_read} · allowed: {' '.join(sorted(IMAGE_SUFFIXES))}")
     return walked
 
 
 def _check_tables(names: Sequence[str], landmarks: Landmarks, source: Path) -> list[str]:
-    """Refuse tables of landmarks in a wrong order; return the warnings."""
+    """Refuse tables of landmarks in a wrong order, and return the warnings."""
     warnings = []
     for table in (landmarks.table, landmarks.other):
         if table is not None:
@@ -148,17 +147,17 @@ def _check_tables(names: Sequence[str], landmarks: Landmarks, source: Path) -> l
 
 
 def match(names: Sequence[str], landmarks: Landmarks, found: Mapping[str, Points]) -> tuple[list[Task], list[Outcome]]:
-    """Bring images and landmarks together.
+    """Pair images with their landmarks.
 
     Args:
-        names: of the images.
-        landmarks: where they come from.
-        found: by a detector in earlier runs.
+        names: names of the images.
+        landmarks: where the landmarks come from.
+        found: landmarks that a detector found in earlier runs.
 
     Returns:
-        The images that can be tried, in order, and the failures known already: no landmarks, no
-        image for landmarks, two images that would become the same crop, a name that no landmark
-        file can hold.
+        The images that can be tried, in order, and the failures that are already known: no
+        landmarks, no image for landmarks, two images with the same crop name, a name that no
+        landmark file can hold.
     """
     tasks: list[Task] = []
     failures: list[Outcome] = []
@@ -183,7 +182,7 @@ def match(names: Sequence[str], landmarks: Landmarks, found: Mapping[str, Points
 
 
 def _settings(spec: CropSpec, landmarks: Landmarks) -> Settings:
-    """Everything that a crop's pixels depend on besides its image."""
+    """Return everything besides the image that a crop's pixels depend on."""
     settings: dict[str, str | int] = {
         "size": f"{spec.size[0]}x{spec.size[1]}",
         "template_origin": spec.origin,
@@ -205,24 +204,27 @@ def _settings(spec: CropSpec, landmarks: Landmarks) -> Settings:
 
 
 def check_folders(source: Path, destination: Path) -> None:
-    """Refuse what cannot be a folder of images and one for their crops: UserError."""
+    """Check the folder of images and the folder for their crops.
+
+    Raises:
+        UserError: ``source`` is not a folder, or ``destination`` is a file or inside ``source``.
+    """
     if not source.is_dir():
         raise UserError(f"{source}: not a folder · allowed: the folder of images")
     if destination.exists() and not destination.is_dir():
         raise UserError(f"{destination}: a file · allowed: a folder for the crops")
     if destination.resolve().is_relative_to(source.resolve()):
-        raise UserError(f"{destination}: inside {source} · give one elsewhere: crops would be taken for images")
+        raise UserError(f"{destination}: inside {source} · give a folder elsewhere, or crops would count as images")
 
 
 def _check_destination(destination: Path, settings: Settings, names: Sequence[str]) -> list[str]:
-    """Refuse to mix these crops with those of other settings, or of unknown ones, or to write
-    outside the folder.
+    """Refuse to mix these crops with others, or to write outside the folder.
 
     Returns:
         A warning about images there that are crops of none of ``names``, if there are any.
     """
     root = destination.resolve()
-    for parent in {os.path.dirname(crop_name(name)) for name in names}:  # noqa: PTH120 -- texts, of many names
+    for parent in {os.path.dirname(crop_name(name)) for name in names}:  # noqa: PTH120 -- strings, for speed
         if not (destination / parent).resolve().is_relative_to(root):
             raise UserError(f"{destination / parent}: a link to another folder · delete it, or give another folder")
     earlier = earlier_settings(destination)
@@ -230,19 +232,24 @@ def _check_destination(destination: Path, settings: Settings, names: Sequence[st
         ours = [LANDMARKS_NAME] * ("detector" in settings) + [crop_name(name) for name in names]
         strange = next((destination / name for name in ours if (destination / name).exists()), None)
         if strange is not None:
-            raise UserError(f"{strange}: there already, and no {REPORT_NAME} tells how made · give an empty folder")
+            raise UserError(
+                f"{strange}: exists, but without an {REPORT_NAME}, so its settings are unknown · give an empty folder"
+            )
     elif earlier != settings:
         changed = [
             f"{key} {earlier.get(key, 'none')}, now {settings.get(key, 'none')}"
             for key in {**settings, **earlier}
             if earlier.get(key) != settings.get(key)
         ]
-        raise UserError(f"{destination}: holds crops of {'; '.join(changed)} · give another folder, or delete this one")
+        raise UserError(
+            f"{destination}: holds crops of other settings ({'; '.join(changed)}) · "
+            "give another folder, or delete this one"
+        )
     crops = {crop_name(name) for name in names}
     left = [name for name in walk_images(destination).names if name not in crops]
     if not left:
         return []
     return [
-        f"{len(left):,} images in {destination} are the crop of no image in the source, such as {min(left)}: they stay "
-        "there · delete those that are not wanted"
+        f"{len(left):,} images in {destination} are not crops of any source image, e.g. {min(left)} · "
+        "they were kept; delete the ones that you do not need"
     ]

@@ -1,9 +1,8 @@
-"""One photograph to one crop: by known landmarks, by a detector, or as was asked where neither
-helps.
+"""Make one crop of one photograph, by known landmarks, a detector or the chosen fallback.
 
-A crop by its own landmarks gets the modification time of its photograph. A later run keeps it while
-both times are equal and the photograph's file was not changed since: neither written, renamed nor
-copied (its status change time). A photograph whose crop was made as ``--on-failure`` says is
+A crop by its own landmarks gets the modification time of its photograph. A later run keeps the crop
+while both times are equal and the photograph's file did not change: it was not written, renamed or
+copied, as its status change time shows. A photograph whose crop is a fallback (``--on-failure``) is
 aligned again.
 """
 
@@ -36,10 +35,9 @@ class CropSpec:
 
     Args:
         size: (height, width) in pixels; without ``target`` a key of ``templates.TEMPLATES``.
-        origin: what the template's numbers call the first pixel, 0 or 1.
+        origin: the coordinate of the first pixel in the template, 0 or 1.
         quality: of the JPEG, 1 to 100.
-        target: five (x, y) where the landmarks are to lie, the first pixel at 0; None: the
-            template's.
+        target: five (x, y) places for the landmarks, the first pixel at 0; None: the template's.
     """
 
     size: Size = SPHEREFACE_SIZE
@@ -49,9 +47,7 @@ class CropSpec:
 
     @property
     def landmarks(self) -> Points:
-        """Where the landmarks are to lie: (5, 2) float64, (x, y) in pixels of the crop, the first
-        pixel at 0.
-        """
+        """The target landmarks: (5, 2) float64, (x, y) in crop pixels, the first pixel at 0."""
         return template(self.size, self.origin) if self.target is None else np.array(self.target, dtype=np.float64)
 
 
@@ -60,9 +56,9 @@ class Finder:
     """How to find the face of an image.
 
     Args:
-        detector: any.
-        pick: which of several faces to take, one of ``choices.PICKS``.
-        skip_several: leave an image with several faces out.
+        detector: any face detector.
+        pick: which of several faces to choose, one of ``choices.PICKS``.
+        skip_several: reject an image with several faces.
     """
 
     detector: Detector
@@ -73,9 +69,9 @@ class Finder:
         """Find the one face of an image, (H, W, 3) uint8, BGR.
 
         Raises:
-            NoFace: there is none.
-            SeveralFaces: there are several, and ``skip_several``.
-            BadLandmarks: the detector's landmarks do not lie like a face.
+            NoFace: the image has no face.
+            SeveralFaces: it has several, and ``skip_several`` is set.
+            BadLandmarks: the detector's landmarks are not shaped like a face.
         """
         found = find_face(image, self.detector, self.pick)
         if self.skip_several and found.num_faces > 1:
@@ -88,12 +84,12 @@ class Finder:
 class Task:
     """One image to align.
 
-    The landmarks travel with the task, so that the table of all is held once, not in every worker.
+    Each task carries its own landmarks, so that only the main process holds the whole table.
 
     Args:
         name: relative to the folder of images.
-        points: its (5, 2) landmarks, where known.
-        other_points: those to use where there are none, none can be found, or they determine no
+        points: its (5, 2) landmarks, if known.
+        other_points: landmarks to use if there are none, none can be found, or they determine no
             crop.
     """
 
@@ -104,14 +100,14 @@ class Task:
 
 @dataclass(frozen=True)
 class Cropper:
-    """Makes the crops of a folder; picklable, so that each worker gets its own.
+    """Make the crops of a folder; picklable, so that each worker gets its own copy.
 
     Args:
         source: folder of images.
         destination: folder for the crops.
-        spec: what they look like.
-        finder: for images without landmarks.
-        centre: take the middle of an image where nothing else helps.
+        spec: what the crops look like.
+        finder: finds the face of images without landmarks.
+        centre: crop the centre of an image if nothing else works.
     """
 
     source: Path
@@ -121,15 +117,16 @@ class Cropper:
     centre: bool = False
 
     def __call__(self, tasks: Sequence[Task]) -> list[Outcome]:
-        """Align some images one after the other; the work of one process."""
+        """Align a chunk of images in this process."""
         return [self.make(task) for task in tasks]
 
     def make(self, task: Task) -> Outcome:
-        """Align one image and write its crop, unless a current one is there; where there is none
-        now, delete the old.
+        """Align one image and write its crop, unless a current crop exists.
+
+        If the image can no longer be aligned, its old crop is deleted.
 
         Raises:
-            UserError: the crop cannot be written, or not be deleted.
+            UserError: the crop cannot be written or deleted.
         """
         path, photograph = self.destination / crop_name(task.name), self.source / task.name
         known = task.points is not None and looks_like_a_face(task.points) and self.is_current(task.name)
@@ -140,19 +137,19 @@ class Cropper:
             outcome, crop = self._align(decode(read_plain(photograph)), task)
         except OSError as error:
             return Outcome(task.name, Status.UNREADABLE, error.strerror or str(error))
-        except (BadImage, cv2.error) as error:  # some OpenCV cannot warp what is over 32,767 pixels wide
+        except (BadImage, cv2.error) as error:  # some OpenCV versions cannot warp images over 32,767 pixels wide
             outcome, crop = Outcome(task.name, Status.UNREADABLE, str(error)), None
         if crop is None:
             _delete(path)
             return outcome
         write_or_explain(path, _encode(crop, self.spec.quality))
         if outcome.status is Status.ALIGNED:
-            with contextlib.suppress(OSError):  # then the next run makes this crop again
+            with contextlib.suppress(OSError):  # then the next run repeats this crop
                 _stamp(path, photograph, before)
         return outcome
 
     def is_current(self, name: str) -> bool:
-        """Tell whether an image has a crop by its own landmarks, and was not replaced since."""
+        """Return whether an image has a crop by its own landmarks and did not change since."""
         try:
             photograph, crop = (self.source / name).stat(), (self.destination / crop_name(name)).stat()
         except OSError:
@@ -177,7 +174,7 @@ class Cropper:
                 crop = self._cut(image, task.other_points)
                 return Outcome(task.name, Status.OTHER_LANDMARKS, reason, task.other_points), crop
             except BadLandmarks as error:
-                return Outcome(task.name, Status.BAD_LANDMARKS, f"{reason}; of the other file: {error}"), None
+                return Outcome(task.name, Status.BAD_LANDMARKS, f"{reason}; landmarks of the other file: {error}"), None
         if self.centre:
             try:
                 points = centre_points(image.shape[0], image.shape[1], self.spec)
@@ -188,9 +185,7 @@ class Cropper:
         return Outcome(task.name, status, reason.removeprefix(status.value).lstrip(":; ")), None
 
     def _points(self, image: Image, task: Task) -> tuple[Points, int]:
-        """Return the landmarks of the face to crop, and how many faces there were to choose
-        from.
-        """
+        """Return the landmarks of the face to crop, and how many faces the image has."""
         if task.points is not None:
             check_fit(task.points, image.shape)
             return task.points, 1
@@ -204,18 +199,18 @@ class Cropper:
 
 
 def crop_name(name: str) -> str:
-    """Return the crop's name for an image's: the same, ending in .jpg."""
+    """Return the name of an image's crop: the same name, with the suffix .jpg."""
     return str(PurePosixPath(name).with_suffix(".jpg"))
 
 
 def centre_points(height: int, width: int, spec: CropSpec) -> Points:
-    """Landmarks whose crop is the largest rectangle of its shape about an image's middle.
+    """Return landmarks whose crop is the largest centred rectangle of the crop's shape.
 
     Returns:
         (5, 2) float64, (x, y) in pixels of the image, to 1/100 pixel.
     """
     crop_height, crop_width = spec.size
-    scale = min(height / crop_height, width / crop_width)  # image pixels a crop pixel
+    scale = min(height / crop_height, width / crop_width)  # image pixels per crop pixel
     from_middle = spec.landmarks - [(crop_width - 1) / 2, (crop_height - 1) / 2]
     return np.asarray(np.round(from_middle * scale + [(width - 1) / 2, (height - 1) / 2], 2))
 
@@ -227,11 +222,13 @@ def _encode(crop: Image, quality: int) -> bytes:
 
 
 def _stamp(crop: Path, photograph: Path, before: os.stat_result) -> None:
-    """Give a crop the time of its photograph, or another where that is not the one that ``before``
-    describes any more.
+    """Give a crop the time of its photograph, or another time if the photograph has changed.
 
-    The crop is stamped first: a photograph that is replaced after the second look has a later
+    The crop is stamped before the second check: a photograph that is replaced after it has a later
     status change time.
+
+    Args:
+        before: the photograph's status before it was read.
 
     Raises:
         OSError: the time cannot be set.
@@ -244,7 +241,7 @@ def _stamp(crop: Path, photograph: Path, before: os.stat_result) -> None:
 
 
 def _delete(crop: Path) -> None:
-    """Delete the crop that an earlier run made of an image which has none now."""
+    """Delete the crop that an earlier run made of an image that can no longer be aligned."""
     try:
         if crop.is_file():
             crop.unlink()

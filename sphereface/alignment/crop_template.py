@@ -1,8 +1,7 @@
-"""The template that crops were aligned to: read from their report, kept in checkpoints, used for
-new photographs.
+"""The template of the training crops: read from their report and kept in checkpoints.
 
 ``sphereface align`` writes the template into ``align-report.json``. Training copies it into the
-checkpoint, so that verify, embed and search bring faces to where the network saw them.
+checkpoint. Verify, embed and search then align new photographs as the network's training crops.
 """
 
 from __future__ import annotations
@@ -29,12 +28,12 @@ log = logging.getLogger(__name__)
 
 _LONGEST_SIDE = 4096  # pixels of a crop
 _SHOWN = 5
-_SAME = 0.01  # pixels: reports hold six digits
+_SAME = 0.01  # pixels: reports hold six significant digits
 
 
 @dataclass(frozen=True)
 class CropTemplate:
-    """Where the five landmarks lie in crops.
+    """The places of the five landmarks in crops.
 
     Args:
         size: (height, width) of the crops in pixels.
@@ -54,9 +53,9 @@ class CropTemplate:
             raise ValueError(f"size {height}x{width}, allowed: 8 to {_LONGEST_SIDE}")
         points = self.array
         if points.shape != (5, 2) or not np.isfinite(points).all():
-            raise ValueError("no five points with a finite x and y each")
+            raise ValueError("not five points with a finite x and y each")
         if (points < -width).any() or (points > [2 * width, 2 * height]).any() or not looks_like_a_face(points):
-            raise ValueError(f"points that are not those of a face in a crop of {height}x{width}")
+            raise ValueError(f"points unlike a face in a crop of {height}x{width}")
 
     @property
     def array(self) -> Points:
@@ -65,7 +64,7 @@ class CropTemplate:
 
     @property
     def origin(self) -> int | None:
-        """The origin, 0 or 1, with which this is the published template; None: it is another."""
+        """The origin, 0 or 1, if this is the published template; None for any other template."""
         if self.size in TEMPLATES:
             for origin in (0, 1):
                 if np.abs(self.array - template(self.size, origin)).max() <= _SAME:
@@ -73,20 +72,19 @@ class CropTemplate:
         return None
 
     def cut_to(self, size: Size) -> CropTemplate:
-        """Return the template of the middle of the crops, as training and evaluation cut 112×112
-        crops to 112×96.
+        """Return the template of the centre of the crops.
+
+        Training and evaluation cut 112×112 crops to 112×96 in this way.
         """
         top, left = (self.size[0] - size[0]) // 2, (self.size[1] - size[1]) // 2
         return CropTemplate(size, tuple((x - left, y - top) for x, y in self.points))
 
     def to_meta(self) -> dict[str, Any]:
-        """Return it as a checkpoint keeps it."""
+        """Return the template as a checkpoint keeps it."""
         return {"size": list(self.size), "points": [list(point) for point in self.points]}
 
     def compare(self, more: str = "") -> str:
-        """Return where the points lie, ``more``, and how that compares with the published template
-        of this size.
-        """
+        """Describe the points, then ``more``, then the difference from the published template."""
         places = " ".join(f"{x:.1f},{y:.1f}" for x, y in self.points)
         text = f"crops of {self.size[0]}×{self.size[1]}, landmarks at {places}{more}"
         if self.size not in TEMPLATES:
@@ -101,27 +99,27 @@ class CropTemplate:
         )
 
     def describe(self) -> str:
-        """Return what makes it differ from others, in a few words."""
+        """Return a few words that distinguish it from other templates."""
         if self.origin is not None:
             return f"template origin {self.origin}"
         return "template " + " ".join(f"{x:g},{y:g}" for x, y in self.points)
 
 
 def published_template(size: Size, origin: int) -> CropTemplate:
-    """Return the published template of a size that has one, see ``similarity.template``."""
+    """Return the published template of a size that has one; see ``similarity.template``."""
     return CropTemplate(size, tuple((float(x), float(y)) for x, y in template(size, origin)))
 
 
 def template_for(meta: Mapping[str, Any], size: Size, path: Path, origin: int | None) -> CropTemplate | None:
-    """Return the template to align photographs to for a network.
+    """Return the template by which photographs are aligned for a network.
 
     Args:
         meta, size, path: see :func:`template_of_meta`.
-        origin: of the published template, 0 or 1, where the user says so; None: the checkpoint's
+        origin: the user's choice of the published template, 0 or 1; None: the checkpoint's
             template.
 
     Returns:
-        The template; None where the checkpoint names none, or none of this size was published.
+        The template; None if the checkpoint has none, or none of this size was published.
 
     Raises:
         UserError: see :func:`template_of_meta`.
@@ -132,15 +130,15 @@ def template_for(meta: Mapping[str, Any], size: Size, path: Path, origin: int | 
 
 
 def template_of_meta(meta: Mapping[str, Any], size: Size, path: Path) -> CropTemplate | None:
-    """Return the template that a checkpoint names; None where it names none.
+    """Return the template of a checkpoint; None if it has none.
 
     Args:
-        meta: of the checkpoint.
-        size: (height, width) that its network reads.
-        path: what messages call the checkpoint.
+        meta: metadata of the checkpoint.
+        size: (height, width) of the network's input.
+        path: the checkpoint's name in messages.
 
     Raises:
-        UserError: it is not one of this project's, or of crops of another size.
+        UserError: the template is invalid, or of crops of another size.
     """
     value = meta.get("template")
     if value is None:
@@ -153,15 +151,15 @@ def template_of_meta(meta: Mapping[str, Any], size: Size, path: Path) -> CropTem
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UserError(
             f"{path}: meta.template: {str(error)[:200]} · allowed: size and points of the training crops · "
-            "align the images yourself and use --aligned"
+            "align the images with sphereface align and use --aligned"
         ) from error
 
 
 def template_of_settings(settings: Settings) -> CropTemplate:
-    """Return the template that the settings of ``align-report.json`` tell.
+    """Return the template in the settings of ``align-report.json``.
 
     Raises:
-        ValueError: they tell none, or none that is possible.
+        ValueError: the settings contain no template, or an invalid one.
     """
     found = re.fullmatch(r"(\d{1,4})x(\d{1,4})", str(settings.get("size")), re.ASCII)
     if found is None:
@@ -176,23 +174,23 @@ def template_of_settings(settings: Settings) -> CropTemplate:
     try:
         points = tuple((float(x), float(y)) for x, y in pairs)
     except ValueError:
-        raise ValueError("settings.template is not five x,y") from None
+        raise ValueError("settings.template is not five pairs x,y") from None
     return CropTemplate(size, points)
 
 
 def training_template(train: str | Sequence[str], root: str | Path | None, size: Size) -> CropTemplate | None:
-    """Return the template of training crops, from the reports of ``sphereface align`` in or right
-    above their folders.
+    """Return the template of the training crops, from the reports of ``sphereface align``.
 
-    What cannot be known is a warning, never an error: training does not depend on it.
+    Each report lies in the folder of crops or in its parent. An unknown template is a warning,
+    never an error: training does not depend on it.
 
     Args:
         train: folders of crops, and files that hold or list crops.
-        root: what the paths of lists are relative to; None: their folder.
-        size: (height, width) that the network reads.
+        root: the folder to which the paths of lists are relative; None: the list's own folder.
+        size: (height, width) of the network's input.
 
     Returns:
-        Their template, cut to ``size``; None where there is no report, or they do not agree.
+        The template, cut to ``size``; None if there is no report, or the reports do not agree.
     """
     paths = [Path(path) for path in ([train] if isinstance(train, str) else train)]
     found = {place: _template_near(place, size) for path in paths for place in folders_of(path, root)}
@@ -203,31 +201,29 @@ def training_template(train: str | Sequence[str], root: str | Path | None, size:
         return known[0]
     some = list(found.items())[:_SHOWN]
     listed = "; ".join(f"{place}: {one.describe() if one else f'no {REPORT_NAME}'}" for place, one in some)
-    log.warning("data.train: the crops are not of one template (%s) · the checkpoint records none", listed)
+    log.warning("data.train: the crops have different templates (%s) · the checkpoint records no template", listed)
     return None
 
 
 def folders_of(path: Path, root: str | Path | None) -> list[Path]:
-    """Return the folders of identities that a list names; what is no list stands for itself.
+    """Return the folders of identities that a list names; any other path is returned itself.
 
     Args:
         path: a folder of crops, or a file that holds or lists crops.
-        root: what the paths of a list are relative to; None: its folder.
+        root: the folder to which the paths of a list are relative; None: the list's own folder.
     """
     if path.suffix.lower() not in (".txt", ".lst") or path.is_dir():
         return [path]
     base = path.parent if root is None else Path(root)
     try:
         names, _ = parse_list(read_plain(path), str(path))
-    except (OSError, UserError):  # which whoever opens it says
+    except (OSError, UserError):  # the reader of the data set reports it
         return [base]
     return [base / folder for folder in sorted({posixpath.dirname(posixpath.dirname(name)) for name in names})]
 
 
 def report_near(place: Path) -> Path | None:
-    """Return the report of ``sphereface align`` in a folder of crops, beside a file of them, or in
-    the folder above.
-    """
+    """Return the report of ``sphereface align`` in a folder, beside a file, or one level up."""
     folder = place if place.is_dir() else place.parent
     reports = (folder / REPORT_NAME, folder.parent / REPORT_NAME)
     return next((path for path in reports if path.exists()), None)
@@ -241,5 +237,5 @@ def _template_near(place: Path, size: Size) -> CropTemplate | None:
             settings = earlier_settings(path.parent)
         return None if settings is None else template_of_settings(settings).cut_to(size)
     except (UserError, ValueError) as error:
-        log.warning("data.train: the template of the crops is not known: %s: %s", path, error)
+        log.warning("data.train: the template of the crops is unknown: %s: %s", path, error)
         return None

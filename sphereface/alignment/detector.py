@@ -1,7 +1,7 @@
-"""What a face detector is to this package, and how one face of an image is found with any of them.
+"""The interface of face detectors, and the choice of one face of an image.
 
-A detector is a callable: one image, (H, W, 3) uint8 in BGR, to its :class:`Faces`. Pixel
-coordinates count from 0, the first pixel's centre being 0.
+A detector is a callable that maps one image, (H, W, 3) uint8 in BGR, to its :class:`Faces`. The
+centre of the first pixel has coordinate 0.
 """
 
 from __future__ import annotations
@@ -17,18 +17,16 @@ import numpy.typing as npt
 from ..choices import PICKS
 from .similarity import Image, Points
 
-LONGEST_SIDE = 2000  # pixels; larger images are searched at this size, which bounds time and memory
-_GREY = (127, 127, 127)  # what a detector reads as zero: an even border that holds no face
+LONGEST_SIDE = 2000  # pixels; larger images are shrunk to it, which bounds time and memory
+_GREY = (127, 127, 127)  # about zero for a detector: a flat border without a face
 
 
 class NoFace(ValueError):
-    """An image in which no face was found. The message says why, without the image's name."""
+    """No face was found in an image. The message gives the reason, without the image's name."""
 
 
 class SeveralFaces(ValueError):
-    """An image with several faces that is to be left out. The message says how many, without the
-    image's name.
-    """
+    """An image is rejected because it has several faces. The message gives their number."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,7 @@ class Faces:
     """All faces of one image.
 
     Args:
-        boxes: (N, 4) float64, x1, y1, x2, y2 in pixels; may reach past the image.
+        boxes: (N, 4) float64, x1, y1, x2, y2 in pixels; may extend past the image.
         scores: (N,) float64 in [0, 1].
         points: (N, 5, 2) float64, (x, y) in pixels, ordered as ``templates.TEMPLATES``.
     """
@@ -50,13 +48,11 @@ class Faces:
 
 
 class Detector(Protocol):
-    """Finds faces; picklable, so that every worker can have its own."""
+    """A face detector; picklable, so that every worker can have its own copy."""
 
     @property
     def name(self) -> str:
-        """All that its answers depend on, in a line: kept with the crops, which other settings must
-        not join.
-        """
+        """One line with everything that affects the results; the report of the crops keeps it."""
         ...
 
     def __call__(self, image: Image) -> Faces:
@@ -66,19 +62,23 @@ class Detector(Protocol):
 
 @dataclass(frozen=True)
 class FoundFace:
-    """The face of an image that was chosen.
+    """The chosen face of an image.
 
     Args:
         points: (5, 2) float64, (x, y) in pixels of the image, to 1/100 pixel.
-        score: the detector's, in [0, 1].
-        num_faces: how many there were to choose from.
-        padded: found only in the second try, on the image with a border.
+        score: the detector's score, in [0, 1].
+        num_faces: number of faces in the image.
+        padded: found only in the second attempt, on the image with a border.
+        box: x1, y1, x2, y2 in pixels of the image; it may extend past the image.
+        place: number of the face from the left, starting at 1.
     """
 
     points: Points
     score: float
     num_faces: int
     padded: bool
+    box: tuple[float, float, float, float]
+    place: int
 
 
 @dataclass(frozen=True)
@@ -86,30 +86,37 @@ class FoundFaces:
     """All faces of an image.
 
     Args:
-        found: in pixels of the image; at least one.
-        padded: found only in the second try, on the image with a border.
+        found: at least one face, in pixels of the image.
+        padded: found only in the second attempt, on the image with a border.
     """
 
     found: Faces
     padded: bool
 
     def face(self, index: int) -> FoundFace:
-        """Return one of them."""
-        points = np.round(self.found.points[index], 2)
-        return FoundFace(points, float(self.found.scores[index]), len(self.found), self.padded)
+        """Return the face of an index."""
+        points, score = np.round(self.found.points[index], 2), float(self.found.scores[index])
+        x1, y1, x2, y2 = self.found.boxes[index].tolist()
+        place = self._order().index(index) + 1
+        return FoundFace(points, score, len(self.found), self.padded, (x1, y1, x2, y2), place)
 
     def left_to_right(self) -> list[FoundFace]:
-        """Return all of them, from the left of the image to the right."""
+        """Return all faces, from the left of the image to the right."""
+        return [self.face(index) for index in self._order()]
+
+    def _order(self) -> list[int]:
+        """Return the indices of the faces, from left to right."""
         middles = self.found.boxes[:, 0] + self.found.boxes[:, 2]
-        return [self.face(int(index)) for index in np.argsort(middles, kind="stable")]
+        return [int(index) for index in np.argsort(middles, kind="stable")]
 
 
 Pick = Callable[[Faces, tuple[float, float]], int]
 
 
 def nearest(faces: Faces, centre: tuple[float, float]) -> int:
-    """Return the index of the face whose box lies nearest to ``centre``, (x, y); the surer of two
-    as near.
+    """Return the index of the face whose box is nearest to ``centre``, (x, y).
+
+    Of two faces equally near, the one with the higher score is chosen.
     """
     middles = (faces.boxes[:, :2] + faces.boxes[:, 2:]) / 2
     distances = np.hypot(*(middles - centre).T)
@@ -117,9 +124,7 @@ def nearest(faces: Faces, centre: tuple[float, float]) -> int:
 
 
 def largest(faces: Faces, centre: tuple[float, float]) -> int:
-    """Return the index of the face with the largest box; the one nearer to ``centre`` of two as
-    large.
-    """
+    """Return the index of the face with the largest box; ties go to the one nearer ``centre``."""
     sides = faces.boxes[:, 2:] - faces.boxes[:, :2]
     middles = (faces.boxes[:, :2] + faces.boxes[:, 2:]) / 2
     return int(np.lexsort((np.hypot(*(middles - centre).T), -sides.prod(axis=1)))[0])
@@ -129,18 +134,18 @@ _PICKS: dict[str, Pick] = dict(zip(PICKS, (nearest, largest), strict=True))
 
 
 def find_faces(image: Image, detector: Detector) -> FoundFaces:
-    """Find all faces of an image, if need be in a second try with a border half as wide as the
-    image.
+    """Find all faces of an image; if there are none, try again with a border around the image.
 
-    The border helps with tight crops, where the face is cut by the edge or fills the image. Images
-    of more than ``LONGEST_SIDE`` pixels are searched at that size and the points mapped back.
+    The border is half as wide as the image. It helps with tight crops, where the edge cuts the face
+    or the face fills the image. Images of more than ``LONGEST_SIDE`` pixels are shrunk first, and
+    the points are mapped back.
 
     Args:
         image: (H, W, 3) uint8, BGR.
-        detector: any.
+        detector: any face detector.
 
     Raises:
-        NoFace: neither try found one.
+        NoFace: both attempts found none.
     """
     height, width = image.shape[:2]
     ratio = min(1.0, LONGEST_SIDE / max(height, width))
@@ -153,25 +158,25 @@ def find_faces(image: Image, detector: Detector) -> FoundFaces:
         border = (image.shape[1] // 2, image.shape[0] // 2)
         faces = detector(_with_border(image, *border))
     if not len(faces):
-        raise NoFace(f"no face found in {width}x{height} pixels, nor with a border around them")
+        raise NoFace(f"no face found in {width}x{height} pixels, with or without a border")
 
     ratios = np.array([width / image.shape[1], height / image.shape[0]])
-    points = (faces.points - border + 0.5) * ratios - 0.5  # pixel centres lie at halves of the pixel's edges
+    points = (faces.points - border + 0.5) * ratios - 0.5  # pixel edges scale, centres lie half a pixel inside
     boxes = (faces.boxes - [*border, *border] + 0.5) * [*ratios, *ratios] - 0.5
     return FoundFaces(Faces(boxes, faces.scores, points), padded=border != (0, 0))
 
 
 def find_face(image: Image, detector: Detector, pick: str = "centre") -> FoundFace:
-    """Find the faces of an image as :func:`find_faces`, and choose one.
+    """Find the faces of an image as :func:`find_faces` does, and choose one.
 
     Args:
         image: (H, W, 3) uint8, BGR.
-        detector: any.
-        pick: of several faces, one of ``choices.PICKS``: the one nearest the centre, or the
+        detector: any face detector.
+        pick: which of several faces, one of ``choices.PICKS``: the one nearest the centre, or the
             largest.
 
     Raises:
-        NoFace: neither try found one.
+        NoFace: both attempts found none.
     """
     faces = find_faces(image, detector)
     centre = ((image.shape[1] - 1) / 2, (image.shape[0] - 1) / 2)

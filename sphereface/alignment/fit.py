@@ -1,10 +1,9 @@
-"""Judge five landmarks: whether they lie like the points of a face, in the expected order, inside
-the image.
+"""Check five landmarks: shaped like a face, in the expected order, and inside the image.
 
-The points are fitted by a similarity to the published template as it looks when the head turns to
-the left or right, in steps of 15 degrees. A face seen from the side is then as good a fit as one
-seen from the front. A wrong order leaves a large residual, since a similarity cannot reflect, or a
-large angle. docs/alignment.md states what was measured.
+A similarity fits the points to the published template as it looks when the head turns to the left
+or right, in steps of 15 degrees. So a face seen from the side fits as well as one seen from the
+front. A wrong order leaves a large residual, since a similarity cannot reflect, or a large angle.
+docs/alignment.md gives the measurements.
 """
 
 from __future__ import annotations
@@ -20,20 +19,30 @@ from .templates import SPHEREFACE_SIZE
 Floats = npt.NDArray[np.float64]
 
 LARGEST_RESIDUAL = 9.0
-"""Crop pixels, root mean square over the five points: the largest of 11,331 right fits is 7.9."""
+"""Crop pixels, root mean square over the five points; the largest of 11,331 correct fits is 7.9."""
 LARGE_MEDIAN = 5.0
-"""Crop pixels, the median of a folder's images: of 11,331 right fits it is 2.3, of 70 faces seen from the side 1.9."""
-LARGEST_ANGLE = 120.0
-"""Degrees, of one image. People lie down; nobody stands on their head. The largest of 11,331 faces is 47."""
-LARGEST_OUTSIDE = 20.0
-"""Crop pixels that a point may lie outside its image. Where the edge cuts a face, MTCNN goes as far as 12."""
+"""Crop pixels, the median of a folder's images.
 
-_DEPTHS = (0.0, 0.0, 22.0, 7.0, 7.0)  # crop pixels in front of the eyes: nose tip 40 mm, mouth 12 mm, eyes 63 mm apart
+The median of 11,331 correct fits is 2.3, that of 70 faces seen from the side is 1.9.
+"""
+LARGEST_ANGLE = 120.0
+"""Degrees, for one image. People lie down but do not stand on their head.
+
+The largest angle of 11,331 faces is 47.
+"""
+LARGEST_OUTSIDE = 20.0
+"""Crop pixels that a point may lie outside its image.
+
+MTCNN places points up to 12 outside if the edge cuts the face.
+"""
+
+# crop pixels in front of the eyes: nose tip 40 mm, mouth 12 mm, for eyes 63 mm apart
+_DEPTHS = (0.0, 0.0, 22.0, 7.0, 7.0)
 _TURNS = np.radians(np.arange(-90, 91, 15))
 
 
 def _views() -> npt.NDArray[np.complex128]:
-    """Return the template for each turn of the head, (K, 5), its mean at 0."""
+    """Return the template for each turn of the head, (K, 5), centred at 0."""
     x, y = template(SPHEREFACE_SIZE).T
     across = np.outer(np.cos(_TURNS), x - x[:2].mean()) + np.outer(np.sin(_TURNS), _DEPTHS)
     views = across + 1j * y
@@ -50,14 +59,14 @@ def fit(points: Floats) -> tuple[Floats, Floats]:
         points: (N, 5, 2) float64, (x, y) in pixels of the images.
 
     Returns:
-        (N,) residuals, root mean squares over the five points in pixels of a 112×96 crop; infinity
-        where the points are not finite or all in one place. (N,) angles in degrees, in [-180, 180];
-        how far the face is from upright.
+        (N,) residuals: root mean squares over the five points in pixels of a 112×96 crop, infinity
+        if the points are not finite or all in one place. (N,) angles in degrees, in [-180, 180]:
+        the rotation of the face from upright.
     """
     with np.errstate(all="ignore"):
         z = points[..., 0] + 1j * points[..., 1]
         z = z - z.mean(axis=1, keepdims=True)
-        z = z / np.abs(z).max(axis=1, keepdims=True)  # against overflow: the residual depends on no scale
+        z = z / np.abs(z).max(axis=1, keepdims=True)  # avoids overflow; the residual does not depend on the scale
         products = z.conj() @ _VIEWS.T  # (N, K)
         lost = np.abs(products) ** 2 / (np.abs(z) ** 2).sum(axis=1, keepdims=True)
         squares = (np.abs(_VIEWS) ** 2).sum(axis=1) - lost  # Σ|a·z − w|² of the best a
@@ -69,7 +78,7 @@ def fit(points: Floats) -> tuple[Floats, Floats]:
 
 
 def looks_like_a_face(points: Points, image_size: Sequence[int] | None = None) -> bool:
-    """Tell whether :func:`check_fit` accepts five points."""
+    """Return whether :func:`check_fit` accepts five points."""
     try:
         check_fit(points, image_size)
     except BadLandmarks:
@@ -78,28 +87,28 @@ def looks_like_a_face(points: Points, image_size: Sequence[int] | None = None) -
 
 
 def check_fit(points: Points, image_size: Sequence[int] | None = None) -> None:
-    """Refuse five points that do not lie like a face, are turned upside down, or lie outside their
-    image.
+    """Refuse five points that are unlike a face, upside down, or outside their image.
 
     Args:
         points: (5, 2), (x, y) in pixels of the image.
         image_size: (height, width, …) of the image; None: unknown.
 
     Raises:
-        BadLandmarks: they do; the message says which.
+        BadLandmarks: one of these is true; the message gives the reason.
     """
-    similarity(points, template(SPHEREFACE_SIZE))  # refuses what is not finite or in one place
+    similarity(points, template(SPHEREFACE_SIZE))  # refuses points that are not finite or all in one place
     if has_same_points(points[None])[0]:
         raise BadLandmarks("two of the landmarks are the same point")
     (residual,), (angle,) = fit(np.asarray(points, dtype=np.float64)[None])
     if residual > LARGEST_RESIDUAL:
         raise BadLandmarks(
-            f"the landmarks do not lie like a face: fitted to the template they are {residual:.1f} crop pixels off "
-            f"(allowed: {LARGEST_RESIDUAL:g}); in the wrong order?"
+            f"the landmarks are unlike a face: they lie {residual:.1f} crop pixels from the template "
+            f"(allowed: {LARGEST_RESIDUAL:g}); is their order wrong?"
         )
     if abs(angle) > LARGEST_ANGLE:
         raise BadLandmarks(
-            f"the landmarks are turned by {angle:.0f} degrees (allowed: {LARGEST_ANGLE:g}); the mouth above the eyes?"
+            f"the landmarks are turned by {angle:.0f} degrees (allowed: {LARGEST_ANGLE:g}); "
+            "is the mouth above the eyes?"
         )
     if image_size is None:
         return
@@ -107,19 +116,19 @@ def check_fit(points: Points, image_size: Sequence[int] | None = None) -> None:
     if in_crop > LARGEST_OUTSIDE:
         height, width = image_size[:2]
         raise BadLandmarks(
-            f"a landmark lies {outside:.4g} pixels outside the image of {width}x{height}; of another image, or of one "
-            "of another size?"
+            f"a landmark lies {outside:.4g} pixels outside the image of {width}x{height}; "
+            "do the landmarks belong to another image or size?"
         )
 
 
 def has_same_points(points: Floats) -> npt.NDArray[np.bool_]:
-    """Tell for each face of (N, 5, 2) whether two of its landmarks are the same point."""
+    """Return for each face of (N, 5, 2) whether two of its landmarks are the same point."""
     first, second = np.triu_indices(points.shape[1], k=1)
     return np.asarray((points[:, first] == points[:, second]).all(axis=2).any(axis=1))
 
 
 def far_outside(points: Floats, sizes: npt.NDArray[np.int_]) -> tuple[Floats, Floats]:
-    """Return how far the farthest landmark of each image lies outside it, 0 where none does.
+    """Return how far the farthest landmark of each image lies outside it, 0 if none does.
 
     Args:
         points: (N, 5, 2), (x, y), finite.

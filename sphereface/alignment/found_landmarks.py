@@ -1,9 +1,9 @@
-"""The landmarks that a detector has found so far, so that a killed run loses none and its file
-comes out the same.
+"""Keep the landmarks that a detector finds, so that a killed run can resume without loss.
 
-While a run lasts, each image's line is appended to ``align-progress.txt``, with the number of faces
-as the score. At the end the lines, sorted by name and without that number, are ``landmarks.txt``,
-whole or not there. What failed or was cropped otherwise is not remembered but tried again.
+During a run, the line of each image is appended to ``align-progress.txt``, with the number of faces
+as the score. At the end, the lines are sorted by name and written to ``landmarks.txt``, without
+that number and whole or not at all. Failures and fallback crops are not kept; the next run tries
+them again.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ PROGRESS_NAME = "align-progress.txt"
 
 
 class FoundLandmarks:
-    """The landmarks of one destination folder, earlier runs' included.
+    """The landmarks of one destination folder, including those of earlier runs.
 
     Args:
-        folder: of the crops.
-        is_current: name of an image → whether its crop is there and it was not replaced since. The
-            landmarks of others are forgotten, and those that do not lie like a face.
+        folder: folder of the crops.
+        is_current: image name → whether its crop exists and the image did not change since. The
+            landmarks of other images are dropped, and so are points that are unlike a face.
 
     Raises:
-        UserError: what an earlier run left cannot be read, or nothing can be written.
+        UserError: a file of an earlier run cannot be read, or nothing can be written.
     """
 
     def __init__(self, folder: Path, is_current: Callable[[str], bool] = lambda _: True) -> None:
@@ -42,20 +42,18 @@ class FoundLandmarks:
         self.known = {name: points for name, points in known.items() if is_current(name) and looks_like_a_face(points)}
         self._crops: dict[str, Points] = {}
         lines = [landmark_line(name, points, self.num_faces(name)) for name, points in self.known.items()]
-        write_or_explain(folder / PROGRESS_NAME, "".join(lines).encode())  # without the half line that a kill left
+        write_or_explain(folder / PROGRESS_NAME, "".join(lines).encode())  # drops a half-written last line
         try:
             self._file: IO[bytes] = (folder / PROGRESS_NAME).open("ab")
         except OSError as error:
             raise cannot_write(folder / PROGRESS_NAME, error) from error
 
     def num_faces(self, name: str) -> int:
-        """Among how many faces an earlier run chose the one of an image; 1 where it is not
-        known.
-        """
+        """Return the number of faces in an image by an earlier run; 1 if it is unknown."""
         return self._num_faces.get(name, 1)
 
     def add(self, outcome: Outcome) -> None:
-        """Remember one image's landmarks.
+        """Keep the landmarks of one image.
 
         Raises:
             UserError: they cannot be written.
@@ -72,8 +70,8 @@ class FoundLandmarks:
             raise cannot_write(self._folder / PROGRESS_NAME, error) from error
 
     def close(self) -> None:
-        """Close the file; what it lacks is lost and no more."""
-        with contextlib.suppress(OSError):  # the same full disk that add has told
+        """Close the file; a failure loses only unwritten lines."""
+        with contextlib.suppress(OSError):  # add has already reported the full disk
             self._file.close()
 
     def write_landmarks(self) -> Path:
@@ -84,7 +82,7 @@ class FoundLandmarks:
         return path
 
     def forget(self) -> None:
-        """Remove what only a run that goes on would need."""
+        """Delete the file that only a resumed run needs."""
         self.close()
         try:
             (self._folder / PROGRESS_NAME).unlink(missing_ok=True)
@@ -93,9 +91,7 @@ class FoundLandmarks:
 
 
 def _earlier(folder: Path) -> tuple[dict[str, Points], dict[str, int]]:
-    """Landmarks and numbers of faces that a detector found, in the killed run, else in the finished
-    one.
-    """
+    """Return the landmarks and numbers of faces of the killed run, or else of the finished one."""
     progress, finished = folder / PROGRESS_NAME, folder / LANDMARKS_NAME
     if whole := _whole_lines(progress):
         write_or_explain(progress, whole)
@@ -115,14 +111,12 @@ def _own(path: Path) -> LandmarkTable:
         return read_landmarks(path)
     except UserError as error:
         raise UserError(
-            f"{error} · an earlier align wrote this file, now damaged: delete it, and the faces are searched again"
+            f"{error} · an earlier align wrote this file, and it is damaged · delete it to detect the faces again"
         ) from error
 
 
 def _whole_lines(path: Path) -> bytes:
-    """What a progress file holds up to its last line end, after which a kill may have left half a
-    line.
-    """
+    """Return a progress file up to its last line end; a killed run may leave half a line."""
     try:
         data = read_plain(path)
     except FileNotFoundError:

@@ -1,10 +1,10 @@
-"""Five-point landmark files: one image a line, ``file x1 y1 … x5 y5 [score]``.
+"""Read and write five-point landmark files, one image a line: ``file x1 y1 … x5 y5 [score]``.
 
 Coordinates are pixels of the image, the first pixel at 0, in the order of ``templates.TEMPLATES``.
-Fields are separated by tabs, or by spaces where no file name has any. File names are relative to
-the folder of images, with forward slashes. Blank lines are skipped. An eleventh number is the
-detector's score, as in IJB-C's ``ijbc_name_5pts_score.txt``; alignment ignores it. All lines have a
-score, or none has.
+Fields are separated by tabs, or by spaces if no file name has any. File names are relative to the
+folder of images, with forward slashes. Blank lines are skipped. An eleventh number is the
+detector's score, as in IJB-C's ``ijbc_name_5pts_score.txt``; alignment ignores it. Either all lines
+have a score or none has.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from ..files import read_plain
 from .similarity import Points
 
 _NUM_COORDINATES = 10
-_MANY_POINTS = 21  # files of 21, 29, 68, 98 and 106 points are usual
-_LONGEST_QUOTE = 60  # characters of a bad line worth showing
+_MANY_POINTS = 21  # files of 21, 29, 68, 98 and 106 points are common
+_LONGEST_QUOTE = 60  # characters of a bad line that a message shows
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class LandmarkTable:
 
     Args:
         points: file name → (5, 2) float64 (x, y) in pixels. About 250 bytes an image.
-        digest: SHA-256 of the file they came from, to tell one set of landmarks from another.
-        source: what messages call the file.
-        scores: file name → the eleventh number of its line, where lines have one.
+        digest: SHA-256 of the landmark file.
+        source: the file's name in messages.
+        scores: file name → the eleventh number of its line, if lines have one.
     """
 
     points: Mapping[str, Points]
@@ -43,10 +43,10 @@ class LandmarkTable:
 
 
 def read_landmarks(path: Path) -> LandmarkTable:
-    """Read a landmark file whole.
+    """Read a landmark file.
 
     Raises:
-        UserError: it cannot be read, a line is not as above, only some lines have a score, or an
+        UserError: the file cannot be read, a line is malformed, only some lines have a score, or an
             image has two lines.
     """
     try:
@@ -55,33 +55,34 @@ def read_landmarks(path: Path) -> LandmarkTable:
     except (OSError, ValueError) as error:
         is_text = not isinstance(error, UnicodeDecodeError)
         reason = (getattr(error, "strerror", None) or error) if is_text else "not UTF-8 text"
-        raise UserError(f"{path}: {reason} · allowed: a landmark file: file x1 y1 … x5 y5 a line") from error
+        raise UserError(f"{path}: {reason} · allowed: a landmark file with lines of file x1 y1 … x5 y5") from error
 
     points: dict[str, Points] = {}
     scores: dict[str, float] = {}
     for number, name, coordinates, score in _entries(text, path):
         if name in points:
             raise UserError(
-                f"{path}, line {number}: a second line for {name} · allowed: one line an image"
-                " · keep the face that is meant"
+                f"{path}, line {number}: a second line for {name} · allowed: one line per image"
+                " · keep the line of the right face"
             )
         points[name] = coordinates
         if score is not None:
             scores[name] = score
     if not points:
-        raise UserError(f"{path}: no landmarks in it · allowed: file x1 y1 … x5 y5 a line")
+        raise UserError(f"{path}: contains no landmarks · allowed: lines of file x1 y1 … x5 y5")
     return LandmarkTable(points, hashlib.sha256(data).hexdigest(), str(path), scores)
 
 
 def landmark_line(name: str, points: Points, score: float | None = None) -> str:
-    """One line of a landmark file, its end included; read again it gives the very same numbers."""
+    """Return one line of a landmark file with its line end; numbers are exact when read again."""
     numbers = [repr(float(number)) for number in points.ravel()] + ([] if score is None else [repr(score)])
     return "\t".join([name, *numbers]) + "\n"
 
 
 def can_hold(name: str) -> bool:
-    """Tell whether a landmark file can hold a name: UTF-8, without tabs, line ends or space at
-    either end.
+    """Return whether a landmark file can hold a name.
+
+    It must be UTF-8, without tabs, line ends or a space at either end.
     """
     try:
         name.encode()
@@ -92,7 +93,7 @@ def can_hold(name: str) -> bool:
 
 def _entries(text: str, path: Path) -> Iterator[tuple[int, str, Points, float | None]]:
     """Yield (line number, file name, (5, 2) points, score) of each line that is not blank."""
-    first: tuple[int, int] | None = None  # number of the first line, and of its fields after the name
+    first: tuple[int, int] | None = None  # first line: its number, and its count of fields after the name
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
@@ -106,7 +107,7 @@ def _entries(text: str, path: Path) -> Iterator[tuple[int, str, Points, float | 
         first = first or (number, len(values))
         if len(values) != first[1]:
             raise UserError(
-                f"{path}, line {number}: got {len(values)} numbers, and {first[1]} in line {first[0]} · allowed: the "
+                f"{path}, line {number}: got {len(values)} numbers, but {first[1]} in line {first[0]} · allowed: the "
                 "detector's score as the eleventh number in every line, or in none"
             )
         score = float(values[_NUM_COORDINATES]) if len(values) > _NUM_COORDINATES else None
@@ -114,7 +115,7 @@ def _entries(text: str, path: Path) -> Iterator[tuple[int, str, Points, float | 
 
 
 def _numbers(fields: list[str]) -> Points:
-    """The fields as numbers; none where one is no number."""
+    """Return the fields as numbers; an empty array if one is not a number."""
     try:
         if any("_" in text for text in fields):  # Python reads 1_0 as 10
             return np.empty(0)
@@ -124,18 +125,14 @@ def _numbers(fields: list[str]) -> Points:
 
 
 def _other_kind(count: int) -> str:
-    """What to say about a line of a file of more points."""
+    """Describe a line of a file with more points."""
     if count < 2 * _MANY_POINTS:
         return f", {count} numbers" if count else ""
-    return (
-        f", {count} numbers ({count // 2} points: take the means of those of each eye, the nose tip, the mouth corners)"
-    )
+    return f", {count} numbers ({count // 2} points: use the mean of each eye, the nose tip and the mouth corners)"
 
 
 def _split(line: str) -> tuple[str, list[str]]:
-    """The file name, which ends at the first tab or else at the first space, and the fields after
-    it.
-    """
+    """Return the file name and the other fields; the name ends at the first tab, or else space."""
     name, _, rest = line.partition("\t") if "\t" in line else line.partition(" ")
     return name.strip(), rest.split()
 

@@ -1,9 +1,8 @@
-"""Where the landmarks lie in crops that others have made: the template by which other images become
-like them.
+"""Measure where the landmarks lie in existing crops, to align other images in the same way.
 
-A detector of another make, or the same one run otherwise, places the points elsewhere by some
-pixels, in all crops about alike. That is not seen in a crop, and costs accuracy once test images
-are not displaced alike.
+Another detector, or the same one with other settings, moves the points by some pixels, in all crops
+about alike. The shift is not visible in a crop. It costs accuracy if the test images do not have
+the same shift.
 """
 
 from __future__ import annotations
@@ -26,21 +25,21 @@ from .report import REPORT_NAME
 from .similarity import BadLandmarks, Points
 from .templates import Size
 
-_FEWEST_FACES = 20  # the median of so many points, each off by a pixel or so, is good to some tenths
-_SCATTER = 0.1  # of the width, the median distance from the median: aligned crops have 0.01 to 0.02
-_SAME = 0.5  # pixels: measured on a folder that has grown, or by another build, a template moves by less
+_FEWEST_FACES = 20  # their median is exact to some tenths if each point is off by about a pixel
+_SCATTER = 0.1  # median distance from the median, in widths: aligned crops have 0.01 to 0.02
+_SAME = 0.5  # pixels: a template moves by less if the folder grows or another build measures it
 
 
 @dataclass(frozen=True)
 class MeasuredTemplate:
-    """What a folder of crops looks like.
+    """The measured template of a folder of crops.
 
     Args:
         size: (height, width) of the crops in pixels.
         points: five (x, y), ordered as ``templates.TEMPLATES``: medians over the crops, to 1/100
             pixel.
-        found: crops in which a face was found.
-        searched: crops that were looked at.
+        found: number of crops in which a face was found.
+        searched: number of crops that were searched.
     """
 
     size: Size
@@ -49,29 +48,28 @@ class MeasuredTemplate:
     searched: int
 
     def describe(self) -> str:
-        """One line: where the faces lie and, where there is a published template of this size,
-        beside it.
-        """
+        """Describe the template in one line, compared with a published one of this size."""
         return CropTemplate(self.size, self.points).compare(f" ({self.found} of {self.searched} crops)")
 
 
 def measure_template(folder: Path, finder: Finder, *, count: int = 500, progress: bool = False) -> MeasuredTemplate:
-    """Find the landmarks in some crops of a folder, evenly spread over its sorted names, and take
-    their medians.
+    """Find the landmarks in a sample of a folder's crops, and return their medians.
+
+    The sample is evenly spread over the sorted names.
 
     Args:
-        folder: of crops of one size, of any depth.
-        finder: the detector that will also align the other images: most of what it does wrong, it
-            does in both.
-        count: crops to look at, at most; each takes some hundredths of a second.
-        progress: show a bar on stderr.
+        folder: crops of one size, at any depth.
+        finder: the detector that will also align the other images, so that its errors are the same
+            in both.
+        count: the largest number of crops to search; each takes some hundredths of a second.
+        progress: show a progress bar on stderr.
 
     Raises:
-        UserError: no such folder, crops of several sizes, fewer than 20 with a face, or faces that
-            lie all over.
+        UserError: no such folder, crops of several sizes, fewer than 20 with a face, or faces at
+            very different places.
     """
     if not folder.is_dir():
-        raise UserError(f"{folder}: not a folder · allowed: the folder of crops to align like")
+        raise UserError(f"{folder}: not a folder · allowed: a folder of crops for --like")
     names = list_images(folder).names
     chosen = [names[int(i)] for i in np.linspace(0, len(names) - 1, min(count, len(names)))]
     sizes: dict[Size, str] = {}
@@ -88,7 +86,7 @@ def measure_template(folder: Path, finder: Finder, *, count: int = 500, progress
             unreadable.append(f"{name}: {error}")
     if len(sizes) > 1:
         some = ", ".join(f"{name} {height}×{width}" for (height, width), name in list(sizes.items())[:2])
-        raise UserError(f"{folder}: images of several sizes ({some}) · allowed: crops, all of one size")
+        raise UserError(f"{folder}: images of several sizes ({some}) · allowed: crops of one size")
     if len(points) < _FEWEST_FACES:
         reason = f" ({len(unreadable)} unreadable, the first {unreadable[0]})" if unreadable else ""
         raise UserError(
@@ -100,29 +98,28 @@ def measure_template(folder: Path, finder: Finder, *, count: int = 500, progress
     scatter = float(np.median(np.linalg.norm(np.array(points) - middle, axis=2)))
     if scatter > _SCATTER * size[1]:
         raise UserError(
-            f"{folder}: landmarks lie {scatter:.0f} pixels about their median · allowed: {_SCATTER * size[1]:.0f} in "
+            f"{folder}: landmarks lie {scatter:.0f} pixels from their median · allowed: {_SCATTER * size[1]:.0f} in "
             f"images of that width · give a folder of aligned crops, not of photographs"
         )
     return MeasuredTemplate(size, tuple((float(x), float(y)) for x, y in middle), len(points), len(chosen))
 
 
-def template_to_go_on_with(measured: MeasuredTemplate, earlier: Mapping[str, str | int] | None) -> MeasuredTemplate:
-    """The template of the crops that are there already, if this one is the same but for chance;
-    else this one.
+def template_for_resume(measured: MeasuredTemplate, earlier: Mapping[str, str | int] | None) -> MeasuredTemplate:
+    """Return the template of the existing crops if it differs only by chance, else ``measured``.
 
     Args:
-        measured: now.
-        earlier: the settings that ``align-report.json`` of the destination tells, if there is one.
+        measured: the template measured now.
+        earlier: the settings in the ``align-report.json`` of the destination; None: no report.
 
     Raises:
-        UserError: that template is not possible.
+        UserError: the template in the report is invalid.
     """
     if earlier is None or "template" not in earlier:
         return measured
     try:
         recorded = template_of_settings(earlier)
     except ValueError as error:
-        raise UserError(f"{REPORT_NAME} of the crops: {error} · delete the crops, or give another folder") from error
+        raise UserError(f"{REPORT_NAME}: {error} · delete the crops, or give another folder") from error
     if recorded.size != measured.size or np.abs(recorded.array - measured.points).max() > _SAME:
         return measured
     return replace(measured, points=recorded.points)

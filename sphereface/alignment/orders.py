@@ -1,6 +1,4 @@
-"""Landmark files in another order: refuse the file before anything is written, and name its likely
-order.
-"""
+"""Refuse landmark files in another order before any output, and suggest their likely order."""
 
 from __future__ import annotations
 
@@ -17,13 +15,13 @@ from ..files import regular_file
 from .fit import LARGE_MEDIAN, LARGEST_OUTSIDE, LARGEST_RESIDUAL, Floats, far_outside, fit, has_same_points
 from .similarity import FARTHEST, SMALLEST_SPREAD, Points
 
-_BETTER = 0.8  # of the median residual: another order that leaves less is named
-_MOST_TURNED = 60.0  # degrees, of most faces of a file: orders that fit when turned are 90 or 180 degrees off
-_UPRIGHT = 45.0  # degrees that the median face may be turned in the order that is named
-_OUTSIDE = 2.0  # pixels: a detector's points rarely lie outside at all; more are a warning
-_SAMPLE = 100  # faces that candidates are tried on, and images whose size is read
-_FEWEST_TO_DOUBT = 4  # images, all of whose landmarks are the same or lie in one quarter
-_HEADER = 1 << 16  # bytes of an image that are read for its size
+_BETTER = 0.8  # another order is suggested if its median residual is below this fraction
+_MOST_TURNED = 60.0  # degrees, for most faces of a file; a wrong order gives 90 or 180
+_UPRIGHT = 45.0  # degrees: the largest median angle of a suggested order
+_OUTSIDE = 2.0  # pixels outside the image before a warning; a detector rarely has any
+_SAMPLE = 100  # faces on which orders are tried, and images whose size is read
+_FEWEST_TO_DOUBT = 4  # images before equal landmarks, or all in one quarter, give a warning
+_HEADER = 1 << 16  # bytes of an image that are read to find its size
 
 _NAMES = ("left eye", "right eye", "nose tip", "left mouth corner", "right mouth corner")
 _EXPECTED = (
@@ -36,10 +34,10 @@ _LAYOUTS: Mapping[str, Callable[[Floats], Floats]] = {
     "y1 … y5 x1 … x5": lambda points: points.reshape(-1, 2, 5).transpose(0, 2, 1)[..., ::-1],
     "y counted from the bottom": lambda points: points * [1, -1],
 }
-# dlib's five points: both corners of the right eye and of the left, the base of the nose; its mean
-# shape, 1 = its width
+# The mean shape of dlib's five points, of width 1: both corners of the right eye and of the left
+# eye, and the base of the nose.
 _DLIB = np.array([(0.860, 0.213), (0.646, 0.229), (0.121, 0.214), (0.334, 0.229), (0.490, 0.628)])
-_DLIB_RESIDUAL = 0.08  # of the width; points of any other order leave 0.2 or more
+_DLIB_RESIDUAL = 0.08  # in widths; any other order leaves 0.2 or more
 
 
 def refuse_wrong_landmarks(points: Mapping[str, Points], folder: Path, file: str) -> str:
@@ -47,16 +45,16 @@ def refuse_wrong_landmarks(points: Mapping[str, Points], folder: Path, file: str
 
     Args:
         points: name of an image below ``folder`` → its (5, 2) landmarks.
-        folder: of the images.
-        file: what the message calls the landmarks.
+        folder: folder of the images.
+        file: the landmark file's name in messages.
 
     Returns:
-        A warning about landmarks that are all the same, fit badly, or look as if they belong to
-        smaller images; else nothing.
+        A warning if the landmarks are all the same, fit badly, or seem to belong to smaller images;
+        otherwise an empty string.
 
     Raises:
-        UserError: most of them are not laid out like a face, turned, or outside the image. It names
-            the likely order.
+        UserError: most landmarks are unlike a face, turned, or outside the image. The message
+            suggests the likely order.
     """
     if not points:
         return ""
@@ -71,7 +69,7 @@ def refuse_wrong_landmarks(points: Mapping[str, Points], folder: Path, file: str
             medians = np.median(residuals[finite]), np.median(np.abs(angles[finite]))
             off = f" (median {medians[0]:.0f} crop pixels off, turned by {medians[1]:.0f} degrees)"
         raise UserError(
-            f"{file}: those of {wrong.sum():,} of {len(wrong):,} images do not lie like a face"
+            f"{file}: the landmarks of {wrong.sum():,} of {len(wrong):,} images are unlike a face"
             f"{off} · allowed: {_EXPECTED} · {likely_order(stacked[wrong])}"
         )
     right = {name: five for name, five, is_wrong in zip(points, stacked, wrong.tolist(), strict=True) if not is_wrong}
@@ -82,9 +80,7 @@ def refuse_wrong_landmarks(points: Mapping[str, Points], folder: Path, file: str
 
 
 def _check_order(points: Floats, file: str) -> str:
-    """Warn about (N, 5, 2) landmarks that could be faces, but fit badly on the whole, or better in
-    another order.
-    """
+    """Warn about (N, 5, 2) landmarks that fit badly on the whole, or better in another order."""
     median = float(np.median(fit(points)[0]))
     best = _best_order(_some(points)) if len(points) >= _FEWEST_TO_DOUBT else None
     better = best is not None and best[1] < _BETTER * median
@@ -94,41 +90,41 @@ def _check_order(points: Floats, file: str) -> str:
         f"; they look like {_describe(*best[0])}, which leaves {best[1]:.1f}" if best is not None and better else ""
     )
     return (
-        f"{file}: the landmarks fit badly: median misfit {median:.1f} crop pixels, usual are 2 to 3{advice} · "
+        f"{file}: the landmarks fit badly: median misfit {median:.1f} crop pixels (usual: 2 to 3){advice} · "
         "look at some crops"
     )
 
 
 def likely_order(points: Floats) -> str:
-    """Say in which known order (N, 5, 2) landmarks would fit faces, or that none does."""
+    """Describe the known order in which (N, 5, 2) landmarks fit faces, or the likely fault."""
     points = _some(points)
     points = points[(np.abs(points) <= FARTHEST).all(axis=(1, 2))]  # nor NaN
     if not len(points):
-        return f"they are not finite numbers, or over {FARTHEST:,.0f}"
+        return f"they are not finite, or over {FARTHEST:,.0f}"
     if np.abs(points).max() <= 1.5:
         zeros = not points.any()
         return (
-            "they are zeros" if zeros else "they look like shares of the image's sides, 0 to 1: multiply them by these"
+            "they are zeros"
+            if zeros
+            else "they look like fractions of the image's sides, 0 to 1: multiply them by the width and height"
         )
     if np.median(has_same_points(points)) > 0:
         return "points of a face are the same"
     if np.median(_is_in_one_place(points)) > 0:
-        return "they lie in one place, a pixel or two apart: scale them to pixels of these images"
+        return "they are only a pixel or two apart: scale them to pixels of these images"
     if _looks_like_dlib(points):
         return (
             "they look like dlib's five points (corners of the eyes, nose), which have no mouth: use another detector"
         )
     best = _best_order(points)
     if best is None or best[1] > LARGEST_RESIDUAL / 2:
-        return "no order of five points fits them: of other images, or no face's?"
+        return "no order of five points fits them: do they belong to other images?"
     turned = ", or turn the images upright" if np.median(fit(points)[0]) <= LARGEST_RESIDUAL else ""
     return f"they look like {_describe(*best[0])}: rewrite them{turned}"
 
 
 def _is_in_one_place(points: Floats) -> npt.NDArray[np.bool_]:
-    """Tell for each face of (N, 5, 2) whether its points lie too near each other, as
-    :func:`.similarity` does.
-    """
+    """Return for each face of (N, 5, 2) whether :func:`.similarity` would find it in one place."""
     with np.errstate(all="ignore"):
         squares = ((points - points.mean(axis=1, keepdims=True)) ** 2).sum(axis=2).mean(axis=1)
     return np.asarray(squares < SMALLEST_SPREAD**2)
@@ -139,9 +135,7 @@ def _some(points: Floats) -> Floats:
 
 
 def _best_order(points: Floats) -> tuple[tuple[str, tuple[int, ...]], float] | None:
-    """Return the layout and order in which (N, 5, 2) points fit upright faces best, and the median
-    residual of that.
-    """
+    """Return the layout and order that fit upright faces best, and their median residual."""
     candidates = {
         (layout, order): fit(arrange(points)[:, order])
         for layout, arrange in _LAYOUTS.items()
@@ -185,25 +179,26 @@ def _check_sizes(points: Mapping[str, Points], folder: Path, file: str) -> str:
         name = list(found)[int(np.argmax(outside))]
         height, width = found[name]
         what = (
-            f"{file}: those of {(outside > _OUTSIDE).sum()} of {len(found)} images that were looked at lie "
-            f"outside the image, those of {name} by {outside.max():.4g} pixels where it has {width}x{height}"
+            f"{file}: the landmarks of {(outside > _OUTSIDE).sum()} of {len(found)} checked images lie outside "
+            f"the image, e.g. {name} of {width}x{height} by {outside.max():.4g} pixels"
         )
         if (in_crop > LARGEST_OUTSIDE).mean() <= 0.5:  # the edge may cut the faces
-            return f"{what}: if the edge does not cut the faces, they are of images of another size: look at some crops"
+            return f"{what} · look at some crops: unless edges cut the faces, the images had another size"
         raise UserError(
-            f"{what} · allowed: pixels of these images · scale them, if they were found in images of another size"
+            f"{what} · allowed: pixels of these images · scale the landmarks if they belong to another size"
         )
     if len(found) >= _FEWEST_TO_DOUBT and (some < sizes[:, None, ::-1] / 2).all():
         return (
-            f"{file}: all landmarks of {len(found)} images that were looked at lie in the upper left quarter, as those "
-            "of images of half the size would: look at some crops"
+            f"{file}: all landmarks of {len(found)} checked images lie in the upper left quarter · "
+            "look at some crops: the landmarks may belong to images of half the size"
         )
     return ""
 
 
 def _size(path: Path) -> npt.NDArray[np.int_] | None:
-    """Return (height, width) of an image from its first bytes; None where unknown, or where its
-    EXIF may turn it.
+    """Return (height, width) of an image from its first bytes.
+
+    None if the size is unknown, or if EXIF data may turn the image.
     """
     try:
         with open(path, "rb", opener=regular_file) as file:

@@ -1,6 +1,4 @@
-"""What became of each image of a folder that was aligned: counted, told, and kept beside the
-crops.
-"""
+"""Count and describe the results of an aligned folder, in a report beside the crops."""
 
 from __future__ import annotations
 
@@ -23,13 +21,13 @@ REPORT_NAME = "align-report.json"
 
 Settings = Mapping[str, str | int]
 
-_LARGEST = 256 << 20  # bytes: of ten million images, one in ten listed
+_LARGEST = 256 << 20  # bytes: enough for ten million images with one in ten listed
 _MOST_SETTINGS = 50
 _LONGEST = 1000  # characters of a setting
 
 
 class Status(str, Enum):
-    """How it went with one image; a failure's value is what the report calls it."""
+    """The result of one image; the report shows the value of a failure."""
 
     ALIGNED = "aligned"
     KEPT = "already there"
@@ -50,14 +48,14 @@ FALLBACKS = frozenset({Status.CENTRED, Status.OTHER_LANDMARKS})
 
 @dataclass(frozen=True)
 class Outcome:
-    """One image.
+    """The result of one image.
 
     Args:
         name: relative to the folder.
-        status: how it went.
-        detail: why not better.
-        points: (5, 2), the crop's landmarks if it has any.
-        num_faces: among how many faces this one was chosen; 1 where nothing was searched.
+        status: the result.
+        detail: the reason of a failure or fallback.
+        points: (5, 2), the landmarks of the crop, if it has any.
+        num_faces: number of faces in the image; 1 if no detector was used.
     """
 
     name: str
@@ -69,9 +67,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Failure:
-    """One image without a crop, or with one made otherwise than asked, as the report's file lists
-    it.
-    """
+    """One image without a crop, or with a fallback crop, as the report file lists it."""
 
     file: str
     reason: str
@@ -82,16 +78,18 @@ class Failure:
 class AlignReport:
     """The counts and the failures of one run.
 
+    Lists are in the order of processing.
+
     Args:
-        settings: whatever the crops depend on; crops of other settings must not be mixed with
-            these.
-        aligned: crops made in this run.
-        kept: whole crops found there, made by an earlier run with the same settings.
-        fallbacks: images whose crop was made as ``--on-failure`` says, in the order met.
-        failures: images without a crop, in the order met.
-        several_faces: images of which one of several faces was taken, in the order met.
-        not_read: a sentence about files that are no images; empty without any.
-        warnings: sentences for people.
+        settings: everything that the crops depend on; crops of other settings must not be mixed
+            with these.
+        aligned: number of crops made in this run.
+        kept: number of whole crops that an earlier run made with the same settings.
+        fallbacks: images whose crop was made by ``--on-failure``.
+        failures: images without a crop.
+        several_faces: images with several faces, of which one was chosen.
+        not_read: a sentence about files that are not images; empty if there are none.
+        warnings: sentences for the user.
     """
 
     settings: Settings
@@ -106,7 +104,7 @@ class AlignReport:
 
     @property
     def crops(self) -> int:
-        """How many images have a crop now."""
+        """The number of images that have a crop now."""
         return self.aligned + self.kept + len(self.fallbacks)
 
     def add(self, outcome: Outcome) -> None:
@@ -124,9 +122,7 @@ class AlignReport:
                 self.several_faces.append(outcome.name)
 
     def median_residual(self) -> float | None:
-        """Return how far the landmarks lie from the template in the middle one of the crops, see
-        ``fit.fit``.
-        """
+        """Return the median residual of the crops, in crop pixels; see ``fit.fit``."""
         return round(float(np.median(fit(np.stack(self._points))[0])), 2) if self._points else None
 
     def failed_by_reason(self) -> dict[str, int]:
@@ -134,8 +130,9 @@ class AlignReport:
         return {reason: count for reason, count, _ in _rows(self.failures)}
 
     def save(self, folder: Path, *, finished: bool) -> Path:
-        """Write ``align-report.json`` into ``folder``; an unfinished one tells the next run the
-        settings.
+        """Write ``align-report.json`` into ``folder``.
+
+        The report of an unfinished run gives the next run the settings.
         """
         path = folder / REPORT_NAME
         content = {
@@ -157,28 +154,26 @@ class AlignReport:
         return path
 
     def table(self) -> str:
-        """Return the summary for people: counts, and each reason with its number and one
-        example.
-        """
+        """Return a text summary: counts, and each reason with its number and one example."""
         rows = [("aligned", self.aligned, ""), ("already there", self.kept, "")]
         rows += _rows(self.fallbacks)
         rows.append(("not aligned", len(self.failures), ""))
         rows += [(f"  {reason}", count, example) for reason, count, example in _rows(self.failures)]
         width = max(len(label) for label, _, _ in rows)
         lines = [f"{label:{width}}  {count:>9,}{example}" for label, count, example in rows]
-        return "\n".join(map(printable, [*lines, *self._notes()]))  # file names hold anything
+        return "\n".join(map(printable, [*lines, *self._notes()]))  # file names may hold control characters
 
     def _notes(self) -> list[str]:
         notes = [*self.warnings, self.not_read] if self.not_read else list(self.warnings)
         if self.several_faces:
             pick = (
-                "the largest was taken"
+                "the largest was chosen"
                 if self.settings.get("pick") == "largest"
-                else "the one nearest the centre was taken"
+                else "the one nearest the centre was chosen"
             )
             notes.append(
                 f"several faces in {len(self.several_faces):,} images: {pick}   e.g. {min(self.several_faces)} · "
-                "or leave them out: --on-several skip"
+                "to skip such images: --on-several skip"
             )
         if (residual := self.median_residual()) is not None:
             notes.append(
@@ -193,7 +188,7 @@ def _by_name(listed: list[Failure]) -> list[dict[str, str]]:
 
 
 def _rows(listed: list[Failure]) -> list[tuple[str, int, str]]:
-    """Of each reason, the most frequent first: it, its number, and the first example by name."""
+    """Return (reason, count, first example by name) of each reason, the most frequent first."""
     counts = Counter(failure.reason for failure in listed)
     rows = []
     for reason, count in sorted(counts.items(), key=lambda row: (-row[1], row[0])):
@@ -204,12 +199,12 @@ def _rows(listed: list[Failure]) -> list[tuple[str, int, str]]:
 
 @dataclass(frozen=True)
 class EarlierRun:
-    """What the report of an earlier run, finished or not, tells.
+    """The contents of the report of an earlier run, finished or not.
 
     Attributes:
-        settings: of its crops.
-        fallbacks: images whose crop was made as ``--on-failure`` says.
-        several_faces: images of which one of several faces was taken.
+        settings: settings of its crops.
+        fallbacks: images whose crop was made by ``--on-failure``.
+        several_faces: images with several faces, of which one was chosen.
     """
 
     settings: Settings
@@ -218,10 +213,10 @@ class EarlierRun:
 
 
 def earlier_run(folder: Path) -> EarlierRun | None:
-    """Read the report in ``folder``; None where there is none.
+    """Read the report in ``folder``; return None if there is none.
 
     Raises:
-        UserError: there is a report but it cannot be read, or it is not one of this program.
+        UserError: the report cannot be read, or is not one of this program.
     """
     path = folder / REPORT_NAME
     try:
@@ -242,7 +237,7 @@ def earlier_run(folder: Path) -> EarlierRun | None:
 
 
 def earlier_settings(folder: Path) -> Settings | None:
-    """Return the settings that :func:`earlier_run` reads; None where there is no report."""
+    """Return the settings that :func:`earlier_run` reads; None if there is no report."""
     earlier = earlier_run(folder)
     return None if earlier is None else earlier.settings
 
@@ -256,19 +251,19 @@ def _settings_of(value: Any) -> Settings:
         whole = isinstance(setting, int) and not isinstance(setting, bool) and abs(setting) < _LONGEST**3
         text = isinstance(setting, str) and len(setting) <= _LONGEST and setting.isprintable()
         if not (whole or text) or len(name) > _LONGEST or not name.isprintable():
-            raise TypeError(f"settings: {name[:40]!r} holds neither a whole number nor a text")
+            raise TypeError(f"settings: {name[:40]!r} is neither a whole number nor a text")
     return dict(value)
 
 
 def _list(value: Any) -> list[Any]:
     if not isinstance(value, list):
-        raise TypeError(f"got {type(value).__name__} where a list is wanted")
+        raise TypeError(f"got {type(value).__name__}, allowed: a list")
     return value
 
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"got {type(value).__name__} where the name of a file is wanted")
+        raise TypeError(f"got {type(value).__name__}, allowed: the name of a file")
     return value
 
 
@@ -292,8 +287,8 @@ def write_or_explain(path: Path, data: bytes) -> None:
 
 
 def cannot_write(path: Path, error: OSError) -> UserError:
-    """What to say when the file system refuses (full, read-only, …)."""
+    """Return the error to raise when the file system refuses (full, read-only, …)."""
     return UserError(
-        f"{path}: cannot be written ({error.strerror}) · what was written before is whole"
+        f"{path}: cannot be written ({error.strerror}) · earlier files are complete"
         " · make room or give another folder, then run the same command again"
     )

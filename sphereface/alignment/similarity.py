@@ -1,10 +1,8 @@
-"""Five landmarks to a crop: the least-squares similarity onto a template, and the warp that applies
-it.
+"""Fit five landmarks to a template by a least-squares similarity, and warp the image by it.
 
 A point (x, y) of the plane is the complex number z = x + iy. Rotation, scale and shift are then a·z
-+ b with
-complex a and b: |a| is the scale, arg a the rotation, b the shift. A reflection would need the
-conjugate of z, so it cannot occur.
++ b with complex a and b: |a| is the scale, arg a the rotation, b the shift. A reflection would need
+the conjugate of z, so it cannot occur.
 """
 
 from __future__ import annotations
@@ -19,8 +17,8 @@ Image = npt.NDArray[np.uint8]
 Points = npt.NDArray[np.float64]
 
 _NUM_LANDMARKS = 5
-SMALLEST_SPREAD = 1.0  # pixels; points closer together than this say nothing about rotation or scale
-_SMALLEST_SCALE = 1e-3  # crop pixels per image pixel; below it the points do not look like a face
+SMALLEST_SPREAD = 1.0  # pixels; closer points determine neither rotation nor scale
+_SMALLEST_SCALE = 1e-3  # crop pixels per image pixel; below it the points are unlike a face
 
 
 FARTHEST = 1e7
@@ -28,26 +26,25 @@ FARTHEST = 1e7
 
 
 class BadLandmarks(ValueError):
-    """Five points that determine no crop. The message says why, without the image's name."""
+    """Five points that determine no crop. The message gives the reason, not the image's name."""
 
 
 def template(size: Size = SPHEREFACE_SIZE, origin: int = 0) -> Points:
-    """Where the five landmarks lie in a crop.
+    """Return the places of the five landmarks in a crop.
 
     The published numbers come from MATLAB, whose first pixel is 1. Nearly every Python port uses
-    them as they
-    stand although its first pixel is 0: that is ``origin=0``. ``origin=1`` takes MATLAB at its
-    word, which puts the face one pixel further up and to the left.
+    them unchanged although its first pixel is 0: that is ``origin=0``. ``origin=1`` uses MATLAB's
+    convention, which puts the face one pixel further up and to the left.
 
     Args:
         size: (height, width) of the crop in pixels, a key of ``TEMPLATES``.
-        origin: the coordinate, 0 or 1, that the template's numbers give to the first pixel.
+        origin: the coordinate, 0 or 1, of the first pixel in the template's numbers.
 
     Returns:
         (5, 2) float64, (x, y) in pixels, the first pixel's centre at 0.
 
     Raises:
-        ValueError: no template for this size, or another origin.
+        ValueError: there is no template of this size, or the origin is not 0 or 1.
     """
     if size not in TEMPLATES:
         raise ValueError(f"size · {size} · one of {', '.join(map(str, TEMPLATES))} (height, width)")
@@ -57,11 +54,11 @@ def template(size: Size = SPHEREFACE_SIZE, origin: int = 0) -> Points:
 
 
 def similarity(points: Points, target: Points) -> npt.NDArray[np.float64]:
-    """The rotation, scale and shift that bring ``points`` nearest to ``target``.
+    """Return the rotation, scale and shift that bring ``points`` nearest to ``target``.
 
     Minimises Σ |a·z + b − w|² over complex a and b: a = Σ conj(z − z̄)(w − w̄) / Σ |z − z̄|², b =
     w̄ − a·z̄. The distance is measured in the crop (target) plane, as ArcFace and most Python ports
-    do (Umeyama 1991); MATLAB's ``cp2tform`` of the original minimises it in the image, which
+    do (Umeyama 1991). MATLAB's ``cp2tform`` of the original minimises it in the image, which
     enlarges a badly fitting face.
 
     Args:
@@ -72,7 +69,7 @@ def similarity(points: Points, target: Points) -> npt.NDArray[np.float64]:
         (2, 3) float64: [[Re a, −Im a, Re b], [Im a, Re a, Im b]], image to crop.
 
     Raises:
-        BadLandmarks: not finite, all in one place, or nothing like the target in any orientation.
+        BadLandmarks: not finite, all in one place, or unlike the target in any orientation.
     """
     z, w = _as_complex(points), _as_complex(target)
     z_mean, w_mean = z.mean(), w.mean()
@@ -84,18 +81,18 @@ def similarity(points: Points, target: Points) -> npt.NDArray[np.float64]:
     a = np.vdot(z - z_mean, w - w_mean) / np.vdot(z - z_mean, z - z_mean).real
     b = w_mean - a * z_mean
     if abs(a) < _SMALLEST_SCALE:
-        raise BadLandmarks(f"the landmarks are not laid out like a face (fitted scale {abs(a):.3g})")
+        raise BadLandmarks(f"the landmarks are unlike a face (fitted scale {abs(a):.3g})")
     return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])
 
 
 def align(
     image: Image, points: Points, *, size: Size = SPHEREFACE_SIZE, origin: int = 0, target: Points | None = None
 ) -> Image:
-    """Cut the face out of an image, upright and at the template's place and scale.
+    """Crop the face, upright and at the template's place and scale.
 
-    Bilinear; an image more than three times too large is first shrunk by area, so that every pixel
-    counts. Where the crop reaches past the image the border pixels are repeated: black would be a
-    strong edge that tells how near to the border the face was.
+    The warp is bilinear. An image more than three times too large is first shrunk by area, so that
+    every pixel counts. Outside the image the border pixels are repeated. A black border would be a
+    strong edge that depends on the face's distance from the border.
 
     Args:
         image: (H, W, 3) or (H, W) uint8.
@@ -103,8 +100,7 @@ def align(
             ``TEMPLATES``.
         size: (height, width) of the crop.
         origin: see :func:`template`.
-        target: (5, 2) (x, y) in pixels of the crop, in place of the template of this size and
-            origin.
+        target: (5, 2) (x, y) in pixels of the crop; replaces the template of this size and origin.
 
     Returns:
         (*size, 3) or ``size`` uint8, channels in the order of ``image``.
@@ -115,22 +111,22 @@ def align(
     if target is None:
         target = template(size, origin)
     matrix = similarity(points, target)
-    shrink = int(1 / np.hypot(matrix[0, 0], matrix[1, 0]))  # image pixels a crop pixel
-    if shrink > 2:  # up to two, bilinear reading leaves nothing out
+    shrink = int(1 / np.hypot(matrix[0, 0], matrix[1, 0]))  # image pixels per crop pixel
+    if shrink > 2:  # up to two, bilinear interpolation uses every pixel
         small = (max(1, image.shape[1] // shrink), max(1, image.shape[0] // shrink))
         ratios = np.array([small[0] / image.shape[1], small[1] / image.shape[0]])
         image = np.asarray(cv2.resize(image, small, interpolation=cv2.INTER_AREA), dtype=np.uint8)
-        matrix = similarity((np.asarray(points) + 0.5) * ratios - 0.5, target)  # edges, not centres, keep their place
+        matrix = similarity((np.asarray(points) + 0.5) * ratios - 0.5, target)  # pixel edges scale
     height, width = size
     crop = cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(crop, dtype=np.uint8)
 
 
 def _as_complex(points: Points) -> npt.NDArray[np.complex128]:
-    """(5, 2) of (x, y) to (5,) of x + iy."""
+    """Convert (5, 2) of (x, y) to (5,) of x + iy."""
     points = np.asarray(points, dtype=np.float64)
     if points.shape != (_NUM_LANDMARKS, 2):
-        raise BadLandmarks(f"landmarks of shape {points.shape}; wanted (5, 2)")
+        raise BadLandmarks(f"landmarks of shape {points.shape}; allowed: (5, 2)")
     if not np.isfinite(points).all():
         raise BadLandmarks("the landmarks are not finite numbers")
     if np.abs(points).max() > FARTHEST:

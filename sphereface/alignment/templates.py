@@ -1,4 +1,4 @@
-"""Where the five landmarks lie in a crop, as published. This module imports nothing large."""
+"""The published places of the five landmarks in a crop. This module imports nothing large."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ Size = tuple[int, int]  # (height, width) in pixels
 
 SPHEREFACE_SIZE: Final[Size] = (112, 96)
 
-# (x, y) of: the eye on the left of the image, the eye on the right, nose tip, mouth corner left,
-# right.
+# (x, y) of the left eye, right eye, nose tip, left and right mouth corner, as seen in the image.
 TEMPLATES: Final[dict[Size, tuple[tuple[float, float], ...]]] = {
     # SphereFace, preprocess/code/face_align_demo.m
     (112, 96): (

@@ -1,6 +1,4 @@
-"""Work on many small things in several processes, none of which outlives, outruns or holds up the
-caller.
-"""
+"""Process many small items in worker processes that end with the caller."""
 
 from __future__ import annotations
 
@@ -20,7 +18,7 @@ from ..errors import UserError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_CHUNKS_AHEAD = 4  # chunks waiting per worker; bounds what is in flight, however long the list
+_CHUNKS_AHEAD = 4  # queued chunks per worker; bounds memory for any length of the list
 
 
 def run_in_chunks(
@@ -29,11 +27,11 @@ def run_in_chunks(
     """Yield the results of ``work`` on all items, in no particular order.
 
     Args:
-        work: chunk of items → their results; picklable where ``workers`` > 0; raises nothing but
-            UserError. Each process gets one copy and keeps it, with whatever it has loaded.
-        items: picklable where ``workers`` > 0.
-        workers: processes; 0 works in this one.
-        chunk: items handed over at a time; fewer where each takes long.
+        work: maps a chunk of items to their results; picklable if ``workers`` > 0; raises only
+            UserError. Each process keeps one copy, with all that it has loaded.
+        items: picklable if ``workers`` > 0.
+        workers: number of processes; 0 works in this one.
+        chunk: number of items in a chunk; use fewer if each takes long.
 
     Raises:
         UserError: ``work`` raised one, or a process died.
@@ -44,8 +42,7 @@ def run_in_chunks(
             yield from work(some)
         return
 
-    # Spawned, not forked: the same on every system, and no thread of this process is caught half
-    # way.
+    # Spawn, not fork: it is the same on every system, and it copies no thread in mid-work.
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(work,))
     pending: set[Future[list[Result]]] = set()
@@ -60,7 +57,7 @@ def run_in_chunks(
             yield from future.result()
     except BrokenProcessPool as error:
         raise UserError(
-            "a worker process died, killed by hand or for want of memory · what was written so far is whole"
+            "a worker process was killed, perhaps because memory ran out · finished files are complete"
             " · run the same command again, with fewer --workers if memory was short"
         ) from error
     finally:
@@ -75,9 +72,7 @@ def _do(items: Sequence[Item]) -> list[Any]:
 
 
 def _start_worker(work: Callable[[Sequence[Any]], list[Any]]) -> None:
-    """Set up a worker: one thread, for there is a process per core; Ctrl-C is the parent's to
-    handle.
-    """
+    """Set up a worker: one thread, since each core has a process; the parent handles Ctrl-C."""
     global _work
     _work = work
     cv2.setNumThreads(0)
@@ -86,7 +81,7 @@ def _start_worker(work: Callable[[Sequence[Any]], list[Any]]) -> None:
 
 
 def _leave_with_parent() -> None:
-    """End this process when its parent is killed; otherwise it would wait for work for ever."""
+    """End this process when its parent is killed; otherwise it would wait for work forever."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

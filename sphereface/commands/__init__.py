@@ -1,3 +1,1 @@
-"""What the command line can do: a module for each ``sphereface COMMAND``, with ``run(args) -> exit
-code``.
-"""
+"""The commands: one module for each ``sphereface COMMAND``, with ``run(args) -> exit code``."""

@@ -1,6 +1,4 @@
-"""Do what ``sphereface align`` says; its options are in
-:mod:`sphereface.commands.parsers.align`.
-"""
+"""Run ``sphereface align``; its options are in :mod:`.parsers.align`."""
 
 from __future__ import annotations
 
@@ -11,7 +9,7 @@ from ..alignment.align import Landmarks, align_folder, check_folders
 from ..alignment.crop import CropSpec, Finder
 from ..alignment.found_landmarks import LANDMARKS_NAME
 from ..alignment.landmarks import read_landmarks
-from ..alignment.like import measure_template, template_to_go_on_with
+from ..alignment.like import measure_template, template_for_resume
 from ..alignment.mtcnn import Mtcnn
 from ..alignment.report import REPORT_NAME, earlier_settings
 from ..errors import UserError
@@ -19,9 +17,9 @@ from .parsers.align import SIZES
 
 
 def sources(args: argparse.Namespace) -> Landmarks:
-    """Where the landmarks come from."""
+    """Return where the landmarks come from: a file, a detector, or both."""
     if args.pick and not args.detector:
-        raise UserError(f"--pick: got {args.pick} with --landmarks, which has one face an image · leave it out")
+        raise UserError(f"--pick: got {args.pick} with --landmarks, which has one face for each image · omit --pick")
     _check_on_several(args)
     table = read_landmarks(args.landmarks) if args.landmarks else None
     finder = Finder(Mtcnn(), args.pick or "centre", args.on_several == "skip") if args.detector else None
@@ -36,37 +34,37 @@ def sources(args: argparse.Namespace) -> Landmarks:
 def _check_on_several(args: argparse.Namespace) -> None:
     if args.on_several == "all":
         raise UserError(
-            "--on-several: got all · allowed: take, skip · the folder of an identity holds one person: for all faces "
-            "of an image use sphereface embed --on-several all"
+            "--on-several: got all · allowed: take, skip · the folder of an identity holds one person; to embed all "
+            "faces of an image, use sphereface embed --on-several all"
         )
     if args.on_several not in (None, "take", "skip"):
         raise UserError(f"--on-several: got {args.on_several} · allowed: take, skip")
     if args.on_several and not args.detector:
         raise UserError(
-            f"--on-several: got {args.on_several} with --landmarks, which has one face an image · leave it out"
+            f"--on-several: got {args.on_several} with --landmarks, which has one face for each image · omit it"
         )
     if args.on_several == "skip" and args.pick:
-        raise UserError(f"--pick: got {args.pick} with --on-several skip, which picks none · leave one of them out")
+        raise UserError(f"--pick: got {args.pick} with --on-several skip, which picks none · omit one of them")
 
 
 def crop_spec(args: argparse.Namespace) -> CropSpec:
-    """What the crops are to look like; with ``--like``, measured on those of a folder and told."""
+    """Return the size and template of the crops; ``--like`` measures and prints them."""
     if args.like is None:
         return CropSpec(SIZES[args.size or "112x96"], args.template_origin or 0, args.quality)
     for option, value in (("--size", args.size), ("--template-origin", args.template_origin)):
         if value is not None:
-            raise UserError(f"{option}: got {value} with --like, which takes it from the crops · leave one of them out")
-    check_folders(args.source, args.destination)  # a search takes longer than a wrong name is worth
+            raise UserError(f"{option}: got {value} with --like, which takes it from the crops · omit one of them")
+    check_folders(args.source, args.destination)  # before the measurement, which takes long
     measured = measure_template(args.like, Finder(Mtcnn(), "centre"), progress=True)
     print(measured.describe())
     if args.landmarks:
-        print(f"the template is MTCNN's: the points of {args.landmarks} should be too, or faces lie elsewhere again")
-    measured = template_to_go_on_with(measured, earlier_settings(args.destination))
+        print(f"note: the template is measured with MTCNN; the landmarks in {args.landmarks} should be MTCNN's too")
+    measured = template_for_resume(measured, earlier_settings(args.destination))
     return CropSpec(measured.size, quality=args.quality, target=measured.points)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Align, then say how it went."""
+    """Align the images and print the report."""
     if not 1 <= args.quality <= 100:
         raise UserError(f"--quality: got {args.quality} · allowed: 1 to 100")
     if args.workers < 0:

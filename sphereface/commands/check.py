@@ -1,6 +1,4 @@
-"""Do what ``sphereface check`` says; its options are in
-:mod:`sphereface.commands.parsers.check`.
-"""
+"""Run ``sphereface check``; its options are in :mod:`.parsers.check`."""
 
 from __future__ import annotations
 
@@ -9,17 +7,19 @@ import io
 import json
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 
 from ..alignment.report import earlier_run
 from ..data import check_report
-from ..data.check import Findings, Limits, Seen, inspect, judge
+from ..data.check import Findings, Inspection, Limits, inspect, judge
+from ..data.clean_list import check_listable, clean_list
 from ..data.sources import FolderSource, Source, open_path
 from ..data.suspicions import Suspicion, near_duplicates, several_faces, without
-from ..data.walking import check_writable, what_lies_at
+from ..data.walking import check_writable, kind_of_path
 from ..errors import UserError
 from ..files import write_whole
 from ..small_files import check_results
@@ -29,7 +29,7 @@ BY_NETWORK = ("unlike-own", "same-person", "in-verification")
 
 
 def limits_of(args: argparse.Namespace) -> Limits:
-    """What the options ask of the set."""
+    """Return the limits that the options set."""
     if args.workers < 0:
         raise UserError(f"--workers: got {args.workers} · allowed: 0 (this process alone) or more")
     if not 1 <= args.min_images <= args.max_images:
@@ -45,7 +45,7 @@ def limits_of(args: argparse.Namespace) -> Limits:
 
 
 def check_options(args: argparse.Namespace) -> None:
-    """Refuse options that need another one."""
+    """Refuse options that need another option."""
     if args.against and not args.ckpt:
         raise UserError("--against: needs a network to compare people · add --ckpt FILE")
     needs = [kind for kind in args.leave_out or () if kind in BY_NETWORK and not args.ckpt]
@@ -54,14 +54,16 @@ def check_options(args: argparse.Namespace) -> None:
     if "in-verification" in (args.leave_out or ()) and not args.against:
         raise UserError("--leave-out: got in-verification without a verification set · add --against SET")
     if args.leave_out and not args.write_list:
-        raise UserError("--leave-out: is for the list of clean images · add --write-list FILE.txt, or omit it")
+        raise UserError("--leave-out: needs a list of clean images · add --write-list FILE.txt, or omit --leave-out")
 
 
-def open_network(args: argparse.Namespace, source: Source) -> Callable[[Seen, Findings, Path], list[Suspicion]] | None:
-    """Return what finds the suspicions that need a network; None without ``--ckpt``.
+def open_network(
+    args: argparse.Namespace, source: Source
+) -> Callable[[Inspection, Findings, Path], list[Suspicion]] | None:
+    """Return the function that finds the suspicions that need a network; None without ``--ckpt``.
 
     Raises:
-        UserError: the network, or a verification set, cannot be read, or the images are of another
+        UserError: the network or a verification set cannot be read, or the images have another
             size.
     """
     if not args.ckpt:
@@ -81,42 +83,52 @@ def open_network(args: argparse.Namespace, source: Source) -> Callable[[Seen, Fi
 
 
 def _several_faces(source: Source) -> list[Suspicion]:
-    """Crops of images with several faces, where the report of ``sphereface align`` lies beside the
-    crops.
-    """
+    """Return the crops of images with several faces, from the report of ``sphereface align``."""
     if not isinstance(source, FolderSource) or (earlier := earlier_run(source.root)) is None:
         return []
     paths = [source.name(row).removeprefix(f"{source.root}/") for row in range(len(source))]
     return [several_faces(source, paths, earlier.several_faces)]
 
 
+def check_output(output: Path, source: Source, *, is_default: bool) -> None:
+    """Refuse a folder for the report that cannot take it, or that is part of the checked set."""
+    _check_folder(output, "--output")
+    if isinstance(source, FolderSource) and output.resolve().is_relative_to(source.root.resolve()):
+        raise UserError(
+            f"--output: got {output}{' (the default)' if is_default else ''}, inside {source.root} · allowed: a folder "
+            "outside it; inside, training would read the report's images as one more person · give --output DIR"
+        )
+    check_writable(output / "report.json")
+    check_results(output, ("report.json", "histogram.png", "contact-sheet.jpg"), b'"num_identities"')
+
+
+def check_list_path(path: Path, source: Source, source_path: Path) -> None:
+    """Refuse a path for the clean list that cannot be written, or a source without paths."""
+    _check_folder(path.parent, "--write-list")
+    check_writable(path)
+    if path.suffix.lower() != ".txt":
+        raise UserError(f"--write-list: got {path} · allowed: a name that ends in .txt, as lists do")
+    if path.exists() and path.samefile(source_path):
+        raise UserError(f"--write-list: got {path}, which is SRC · allowed: another file, so that SRC is kept")
+    check_listable(source)
+
+
+def _check_folder(folder: Path, option: str) -> None:
+    if kind_of_path(folder, option) not in ("folder", "nothing"):
+        raise UserError(f"{option}: {folder}: got a file · allowed: a folder, which the command creates if missing")
+
+
 def run(args: argparse.Namespace) -> int:
-    """Check, print, write."""
+    """Check the set, print the table, write the report and the clean list."""
     limits = limits_of(args)
     check_options(args)
     source = open_path(args.source, root=args.root, key="SRC")
     if len(source) == 0:
         raise UserError(f"{args.source}: got no images · allowed: SRC/<identity>/<image>, or another form")
     output = args.output or Path("runs/check") / args.source.resolve().stem
-    for option, folder in (("--output", output), ("--write-list", args.write_list and args.write_list.parent)):
-        if folder is not None and what_lies_at(folder, option) not in ("folder", "nothing"):
-            raise UserError(f"{option}: {folder}: got a file · allowed: a folder, which is made if need be")
-    if isinstance(source, FolderSource) and output.resolve().is_relative_to(source.root.resolve()):
-        raise UserError(
-            f"--output: got {output}{'' if args.output else ' (the default)'}, inside {source.root} · allowed: a "
-            "folder elsewhere: training would take the report's images for one more person · give --output DIR"
-        )
-    for path in (output / "report.json", *([args.write_list] if args.write_list else [])):
-        check_writable(path)
-    check_results(output, ("report.json", "histogram.png", "contact-sheet.jpg"), b'"num_identities"')
+    check_output(output, source, is_default=args.output is None)
     if args.write_list:
-        if args.write_list.suffix.lower() != ".txt":
-            raise UserError(f"--write-list: got {args.write_list} · allowed: a name that ends in .txt, as lists do")
-        if args.write_list.exists() and args.write_list.samefile(args.source):
-            raise UserError(
-                f"--write-list: {args.write_list}: is SRC itself · allowed: another file, so that SRC stays"
-            )
-        check_report.check_listable(source)
+        check_list_path(args.write_list, source, args.source)
     by_network = open_network(args, source)
     several = _several_faces(source)
     seen = inspect(source, workers=args.workers, progress=True)
@@ -125,29 +137,41 @@ def run(args: argparse.Namespace) -> int:
     suspicions += by_network(seen, findings, output / "embeddings") if by_network else []
     left_out = args.leave_out or ()
     findings = without(source, findings, suspicions, left_out, limits)
-    print(check_report.table(source, seen, findings, limits, suspicions, left_out))
-    warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a box in the place of such a name
-    place = output
-    found = check_report.to_dict(source, seen, findings, limits, suspicions, left_out)
-    try:
-        write_whole(
-            output / "report.json",
-            json.dumps(found, indent=1, ensure_ascii=False) + "\n",
-        )
-        _save(check_report.histogram(findings, limits), output / "histogram.png")
-        _save(check_report.contact_sheet(source, findings, limits, suspicions), output / "contact-sheet.jpg")
-        print(f"\nwritten: report.json, histogram.png and contact-sheet.jpg in {output}")
-        if args.write_list:
-            place = args.write_list
-            write_whole(args.write_list, check_report.clean_list(source, findings, args.write_list.parent))
-            print(f"written: {args.write_list} · train on it: --set data.train={args.write_list}")
-    except OSError as error:
-        raise UserError(f"{error.filename or place}: cannot be written ({error.strerror})") from error
+    result = check_report.CheckResult(source, seen, findings, limits, suspicions, left_out)
+    print(check_report.table(result))
+    figures = {
+        "histogram.png": lambda: check_report.histogram(findings, limits),
+        "contact-sheet.jpg": lambda: check_report.contact_sheet(result),
+    }
+    _write(output, check_report.to_dict(result), figures)
+    if args.write_list:
+        _write_list(args.write_list, clean_list(source, findings, args.write_list.parent))
     return 0 if findings.clean else 1
 
 
+def _write(output: Path, report: Mapping[str, Any], figures: Mapping[str, Callable[[], Figure]]) -> None:
+    """Write the report and its figures to the folder ``output``."""
+    warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a box replaces the letter
+    try:
+        write_whole(output / "report.json", json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+        for name, draw in figures.items():
+            _save(draw(), output / name)
+    except OSError as error:
+        raise UserError(f"{error.filename or output}: cannot be written ({error.strerror})") from error
+    print(f"\nwritten: report.json, {' and '.join(figures)} in {output}")
+
+
+def _write_list(path: Path, content: bytes) -> None:
+    """Write the list of clean images."""
+    try:
+        write_whole(path, content)
+    except OSError as error:
+        raise UserError(f"{error.filename or path}: cannot be written ({error.strerror})") from error
+    print(f"written: {path} · train on it: --set data.train={path}")
+
+
 def _save(figure: Figure, path: Path) -> None:
-    """Write a figure as a whole."""
+    """Write a whole figure or nothing."""
     drawn = io.BytesIO()  # Pillow does not notice a short write to a file
     figure.savefig(drawn, format=path.suffix[1:], dpi=120)
     write_whole(path, drawn.getvalue(), durable=False)

@@ -1,6 +1,4 @@
-"""Which file a checkpoint on the command line means: a file, a folder, ``latest``, or the network
-that ships.
-"""
+"""Resolve a checkpoint on the command line: a file, a folder, ``latest`` or the shipped network."""
 
 from __future__ import annotations
 
@@ -15,29 +13,29 @@ from ..weights import CARD, CHECKPOINT, DEFAULT, resolve
 
 LATEST = "latest"
 HELP = (
-    "checkpoint, such as runs/…/best.pt; a run folder or runs/NAME: the newest run's; latest: the newest of runs/; "
-    f"{DEFAULT}: the network that ships with this package"
+    "a checkpoint, such as runs/…/best.pt; or a run folder; or runs/NAME: its newest run; or latest: the newest run in "
+    f"runs/; or {DEFAULT}: the network that ships with this package"
 )
 _RUNS = Path("runs")
 _RESULTS = ("best.pt", "last.pt")
 
 
 def checkpoint_path(text: str) -> Path:
-    """Return the checkpoint file that an option or argument means; the ``type`` of these options.
+    """Return the checkpoint file that an option means; argparse calls it as the option's ``type``.
 
-    A file is taken as it is, and so is what is not there: who opens it says so. Of a run folder it
-    is ``best.pt``, or ``last.pt`` where no set chose a best one; of a folder of runs, and of
-    ``latest``, that of the run that was started last. The name of the network that ships with this
-    package means its file. Stderr says which file was taken.
+    A file means itself. So does a missing path: the code that opens it reports the error. A run
+    folder means its ``best.pt``, or its ``last.pt`` if the run has no best one. A folder of runs
+    and ``latest`` mean the run that started last. The name of the shipped network means its file.
+    A note on stderr names the chosen file.
 
     Raises:
-        UserError: a folder, or ``latest``, without any checkpoint.
+        UserError: the folder, or ``runs/`` for ``latest``, holds no checkpoint.
     """
     if not text:
         raise UserError("--ckpt: got an empty name · allowed: a checkpoint file, a run folder, or latest")
     path = resolve(text)
     if path == CHECKPOINT:
-        sys.stderr.write(f"note: the network {DEFAULT}, which ships with this package, is used · its limits: {CARD}\n")
+        sys.stderr.write(f"note: using {DEFAULT}, the network that ships with this package · its limits: {CARD}\n")
         return path
     try:
         if path.is_file() or not (path.is_dir() or text == LATEST):
@@ -49,17 +47,16 @@ def checkpoint_path(text: str) -> Path:
         where = f"no run in {_RUNS}/ has a checkpoint" if text == LATEST else "no checkpoint in this folder"
         raise UserError(
             f"--ckpt: got {text!r}: {where} · allowed: a checkpoint file, a run folder with best.pt or last.pt, a "
-            f"folder of such runs, or {LATEST}, which looks in {_RUNS}/ here"
+            f"folder of such runs, or {LATEST}, which searches {_RUNS}/ in the current folder"
         )
-    sys.stderr.write(f"note: {text}: the checkpoint {found} is used\n")
+    sys.stderr.write(f"note: {text}: using the checkpoint {found}\n")
     return found
 
 
 def _newest(folder: Path) -> Path | None:
-    """The checkpoint of a run folder, or of the newest run in a folder of runs, or of folders of
-    runs.
+    """Return the checkpoint of a run folder, or of the newest run one or two levels below a folder.
 
-    A run whose ``run.json`` does not say when it started is passed over, with a note.
+    A run whose ``run.json`` has no start time is skipped with a note.
     """
     if own := _result(folder):
         return own
@@ -73,13 +70,13 @@ def _newest(folder: Path) -> Path | None:
                 runs.append((started_at(about), run.name, checkpoint))
             except (OSError, ValueError) as error:
                 why = reason(error)
-                note = f"passed over, since its run.json does not say when it started ({why}) · to use it, name"
-                sys.stderr.write(f"note: {shown_key(str(run))}: {note} {checkpoint.name} in it\n")
+                note = f"skipped, since its run.json has no valid start time ({why}) · to use this run, give the path"
+                sys.stderr.write(f"note: {shown_key(str(run))}: {note} of its {checkpoint.name}\n")
     return max(runs)[2] if runs else None
 
 
 def _run_folders(folder: Path) -> Iterator[Path]:
-    """The folders in a folder, and the folders in those."""
+    """Yield the folders one and two levels below a folder."""
     for path in sorted(folder.iterdir() if folder.exists() else ()):
         if path.is_dir():
             yield path

@@ -1,6 +1,4 @@
-"""Do what ``sphereface compare-runs`` says; its options are in
-:mod:`sphereface.commands.parsers.compare_runs`.
-"""
+"""Run ``sphereface compare-runs``; its options are in :mod:`.parsers.compare_runs`."""
 
 from __future__ import annotations
 
@@ -17,7 +15,7 @@ from ..small_files import check_replaceable
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the table and, if asked, draw."""
+    """Print the table; draw the curves that the options name."""
     runs = labelled(args.runs)
     plots = [("output", args.output, curves_figure), ("learning", args.learning, learning_figure)]
     for option, path, _ in plots:
@@ -40,9 +38,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def labelled(paths: Sequence[Path]) -> dict[str, Path]:
-    """Label run folders by their last two names, ``<name>/<time>``, or by more of them where these
-    are alike.
-    """
+    """Label each run folder by ``<name>/<time>``, or by more of its path to avoid equal labels."""
     found = {path.resolve().parts: path for path in paths}
     length = 2
     while len({parts[-length:] for parts in found}) < len(found):

@@ -1,12 +1,15 @@
-"""Do what ``sphereface eval`` says; its options are in :mod:`sphereface.commands.parsers.eval`."""
+"""Run ``sphereface eval``; its options are in :mod:`.parsers.eval`."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from ..data.bins import is_bin
 from ..data.walking import check_writable
-from ..errors import UserError
+from ..errors import UserError, printable
 from ..evaluation import (
     EvaluationSet,
     PairSet,
@@ -42,11 +45,13 @@ from .eval_source import open_source, source_path
 from .parsers.eval import LFW, NORM, PAIRS
 
 HTML_MARK, SUITE_MARK = b"<h1>Face recognition report</h1>", b'"insightface"'
-"""In every report.html and suite.json."""
+"""Texts that every report.html and every suite.json contain."""
+
+_MOST_NAMED = 3  # images that a note names
 
 
 def run(args: argparse.Namespace) -> int:
-    """Embed, evaluate, print and write."""
+    """Embed the images, evaluate, print the tables and write the results."""
     if args.compare:
         return _compare(args)
     _check_sets(args)
@@ -56,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(
             f"--calibrate: got {', '.join(each.name for each in sets)} · allowed: one set, of pairs of images"
         )
-    more = [_others(args, each) for each in sets]  # what they cannot be used for is said before anything is embedded
+    more = [_others(args, each) for each in sets]  # refuse unusable sets before embedding anything
     for each, others in zip(sets, more, strict=True):
         check_set(source, each, others)
     check_writable(_output(args) / "table.txt")
@@ -66,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     for each, others in zip(sets, more, strict=True):
         report = evaluate_set(source, each, rule=rule, more=others)
         reports.append(report)
-        print(format_table(report), end="\n\n")  # before anything is written, which may fail
+        print(format_table(report), end="\n\n")  # print first, since writing may fail
         files = write_report(report, folder := _folder(args, each))
         print(f"written: {', '.join(files)} in {folder}\n")
     if args.suite:
@@ -82,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _remove_earlier(args: argparse.Namespace) -> None:
-    """Remove the files of an earlier evaluation that would stand beside the figures of this one."""
+    """Remove files of an earlier evaluation that this one does not replace."""
     marks = {} if args.html else {"report.html": HTML_MARK}
     marks |= {} if args.suite else {"suite.json": SUITE_MARK}
     removed = [name for name, mark in marks.items() if remove_marked(_output(args) / name, mark)]
@@ -93,7 +98,7 @@ def _remove_earlier(args: argparse.Namespace) -> None:
 
 
 def _check_output(args: argparse.Namespace, sets: Sequence[EvaluationSet]) -> None:
-    """Refuse to replace files that are no results of an evaluation, before hours of embedding."""
+    """Refuse to replace files that are not results of an evaluation, before hours of embedding."""
     for each in sets:
         check_results(_folder(args, each), ("table.txt", *JSON_FILES), MARK)
     if args.suite:
@@ -107,10 +112,11 @@ def _calibration_path(source: Source) -> Path:
 
 
 def _calibrate(source: Source, reports: Sequence[Report]) -> str:
-    """Write the calibration beside the source, and say what it holds."""
+    """Write the calibration beside the source; return the lines to print."""
     (report,) = reports
     result = report.results[0]
     assert isinstance(result, PairsResult)
+    sys.stderr.write(_note_on_undefined(report, result))
     calibration = fit_calibration(
         result.cosines, result.pairs.same,
         checkpoint_sha256=source.sha256, mirror=result.embeddings.mirrored, source=str(result.pairs.path),
@@ -120,31 +126,42 @@ def _calibrate(source: Source, reports: Sequence[Report]) -> str:
     write_calibration(calibration, path)
     rows = "\n".join(f"{p.far:7g} {p.threshold:10.4f} {p.tar:8.2%}" for p in calibration.thresholds)
     return (
-        f"    FAR  threshold      TAR  (of cosines without a mean subtracted)\n{rows}\n"
+        f"    FAR  threshold      TAR  (cosines of embeddings that are not centred)\n{rows}\n"
         f"P(one person) = 1 / (1 + exp(-({calibration.slope:.3f} × cosine {calibration.offset:+.3f}))), "
         f"where {calibration.prior:.0%} of the pairs are of one person\nwritten: {path}"
     )
 
 
+def _note_on_undefined(report: Report, result: PairsResult) -> str:
+    """Return a line that names the images without a usable embedding; empty if there is none."""
+    rows = np.flatnonzero(result.embeddings.undefined()).tolist()
+    if not rows:
+        return ""
+    names = ", ".join(printable(report.images.label(row)) for row in rows[:_MOST_NAMED])
+    return (
+        f"note: --calibrate: {len(rows):,} of {len(report.images):,} images have an embedding that is zero or not "
+        f"finite: {names}{', …' if len(rows) > _MOST_NAMED else ''} · the probabilities ignore their pairs, the "
+        "thresholds count their genuine pairs as rejected\n"
+    )
+
+
 def _check_sets(args: argparse.Namespace) -> None:
-    """Refuse options that name sets in two ways, and set ``--lfw`` and ``--pairs`` where they are
-    not given.
-    """
+    """Refuse options that name sets in two ways; set missing ``--lfw`` and ``--pairs``."""
     given = [name for name in ("suite", "sets", "ijb") if getattr(args, name) is not None]
     if len(given) > 1:
-        raise UserError("--suite, --sets, --ijb: got more than one of them · allowed: one; --sets takes any sets")
+        raise UserError("--suite, --sets, --ijb: got several of them · allowed: one · use --sets, which takes any sets")
     if given and args.dev_train is not None:
         raise UserError(
-            f"--dev-train: got it with --{given[0]} · allowed with --pairs; in a set write pairs:DIR,PAIRS,DEVTRAIN"
+            f"--dev-train: got it with --{given[0]} · allowed: with --pairs · in a set, write pairs:DIR,PAIRS,DEVTRAIN"
         )
     unused = [name for name in ("lfw", "pairs") if getattr(args, name) is not None]
     if given and unused:
         raise UserError(
-            f"--{unused[0]}: got it with --{given[0]} · allowed: one of them · omit one; --sets takes lists of pairs "
-            "too, as NAME=DIR,PAIRS"
+            f"--{unused[0]}: got it with --{given[0]} · allowed: one of them · omit one; --sets also takes lists of "
+            "pairs, as NAME=DIR,PAIRS"
         )
     if args.lfw is not None and args.pairs is not None and is_bin(args.pairs):
-        raise UserError(f"--lfw: got it with {args.pairs}, which holds its images · omit --lfw")
+        raise UserError(f"--lfw: got it with {args.pairs}, which contains its images · omit --lfw")
     args.lfw, args.pairs = args.lfw or LFW, args.pairs or PAIRS
 
 
@@ -161,20 +178,18 @@ def _sets(args: argparse.Namespace, sources: Sequence[Source]) -> list[Evaluatio
 
 
 def _others(args: argparse.Namespace, evaluation_set: EvaluationSet) -> list[EvaluationSet]:
-    """Return the protocols that ``--quality``, ``--identification`` and ``--all-pairs`` add to a
-    set.
-    """
+    """Return the sets that ``--quality``, ``--identification`` and ``--all-pairs`` add to a set."""
     kinds = ["identification"] * args.identification + ["all-pairs"] * args.all_pairs
     quality: list[EvaluationSet] = []
     if args.quality is not None:
         if not isinstance(evaluation_set, PairSet):
-            raise UserError(f"{evaluation_set.name}: is no list of pairs of images · --quality needs one")
+            raise UserError(f"{evaluation_set.name}: is not a list of pairs of images · --quality needs one")
         quality = [QualitySet.of(evaluation_set, None if args.quality is NORM else Path(args.quality))]
     root = evaluation_set.images.root
     if kinds and (not isinstance(evaluation_set, PairSet) or not root.is_dir()):
         raise UserError(
             f"{evaluation_set.name}: got {root} · allowed with --identification and --all-pairs: a folder of people, "
-            "DIR/<person>/<image>, no templates and no .bin"
+            "DIR/<person>/<image>; not templates and not a .bin"
         )
     return quality + [load_set(evaluation_set.name, Places(kind, (root,))) for kind in kinds]
 
@@ -184,25 +199,23 @@ def _output(args: argparse.Namespace) -> Path:
     if args.output is not None:
         return Path(args.output)
     source = source_path(args)
-    if args.ckpt is None:  # several of them may lie in one folder, beside a checkpoint
+    if args.ckpt is None:  # one folder may hold several such files and a checkpoint
         name = f"{source.name}-{name}"
     return output_place(source).parent / name
 
 
 def _folder(args: argparse.Namespace, evaluation_set: EvaluationSet) -> Path:
-    """Where the results of a set go: several sets have a folder each."""
+    """Return the folder for the results of a set; each of several sets has its own."""
     return _output(args) / evaluation_set.name if args.sets or args.suite or args.ijb is not None else _output(args)
 
 
 def unequal_lines(a: Sequence[str], b: Sequence[str]) -> list[str]:
-    """Return the lines in which the headings of two results differ, such as what became of the
-    mirror images.
-    """
+    """Return the lines that differ in the headings of two results."""
     return [line for pair in zip(a, b, strict=False) if pair[0] != pair[1] for line in pair]
 
 
 def _compare(args: argparse.Namespace) -> int:
-    """Say of each set which file is better."""
+    """Compare two files on each set and print which is better."""
     if args.identification or args.all_pairs or args.html or args.calibrate or args.quality is not None:
         raise UserError(
             "--compare: compares accuracies · omit --identification, --all-pairs, --quality, --html and --calibrate"

@@ -1,4 +1,4 @@
-"""Opens what ``sphereface eval`` evaluates: see :mod:`sphereface.commands.source_options`."""
+"""Open the network or table that ``sphereface eval`` evaluates; see :mod:`.source_options`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..onnx_input import OnnxOptions
 from ..weights import output_place
 from .input_options import parse_numbers, parse_size
 
-_LARGEST = 1e6  # of a mean or a standard deviation of pixels
+_LARGEST = 1e6  # mean or standard deviation of pixels
 _ALL = {"--ckpt", "--onnx", "--embeddings"}
 _FITS = {
     **{
@@ -25,11 +25,11 @@ _FITS = {
     "precision": {"--ckpt"},
     **{key: {"--ckpt", "--onnx"} for key in ("device", "batch_size", "no_cache")},
 }
-"""Which kinds of file an option is for. ``--mirror`` is for all."""
+"""The kinds of file that each option applies to. ``--mirror`` applies to all."""
 
 
 def source_path(args: argparse.Namespace) -> Path:
-    """Return the file that is evaluated (not compared): results go to a folder beside it."""
+    """Return the file to evaluate (not to compare); results go to a folder beside it."""
     path: Path = args.ckpt or args.onnx or args.embeddings
     return path
 
@@ -38,12 +38,12 @@ def open_source(path: Path, args: argparse.Namespace) -> Source:
     """Open a checkpoint, an ONNX file or a table of embeddings.
 
     Raises:
-        UserError: it cannot be used, or an option does not fit it.
+        UserError: the file cannot be used, or an option does not apply to it.
     """
     _check_options(args)
     if args.embeddings or (args.compare and kind_of(path) == "--embeddings"):
         return EmbeddingTable(path, mirror=args.mirror)
-    # PyTorch is imported here, since a table does without
+    # import PyTorch here: a table does not need it
     import torch
 
     from ..device import choose_device
@@ -72,20 +72,18 @@ def open_source(path: Path, args: argparse.Namespace) -> Source:
 
 
 def kind_of(path: Path) -> str:
-    """Return the option that a file is for: by its content where it is a zip archive, else by its
-    suffix.
-    """
+    """Return the option for a file: by the content of a zip archive, otherwise by the suffix."""
     try:
         with zipfile.ZipFile(path) as archive:
             arrays = all(name.endswith(".npy") for name in archive.namelist())
         return "--embeddings" if arrays else "--ckpt"
-    except (OSError, *DAMAGED):  # not there, no archive, or a damaged one: who opens it says so
+    except (OSError, *DAMAGED):  # missing, damaged or no archive: the code that opens it reports this
         pass
     return {".onnx": "--onnx", ".npz": "--embeddings"}.get(path.suffix.lower(), "--ckpt")
 
 
 def _check_options(args: argparse.Namespace) -> None:
-    """Refuse options that fit none of the files."""
+    """Refuse options that apply to none of the files."""
     if args.batch_size is not None and args.batch_size < 1:
         raise UserError(f"--batch-size: got {args.batch_size} · allowed: 1 or more")
     kinds = {kind_of(path) for path in args.compare or ()} or {
@@ -95,7 +93,7 @@ def _check_options(args: argparse.Namespace) -> None:
         if getattr(args, name) not in (None, False) and not kinds & fits:
             option = "--" + name.removeprefix("pixel_").replace("_", "-")
             got = " and ".join(sorted(kinds)) if args.compare is None else "these two files"
-            raise UserError(f"{option}: is for {' and '.join(sorted(fits))} · got {got} · omit {option}")
+            raise UserError(f"{option}: got {got} · allowed: with {' or '.join(sorted(fits))} · omit {option}")
 
 
 def _onnx_options(args: argparse.Namespace) -> OnnxOptions:

@@ -1,6 +1,4 @@
-"""Do what ``sphereface export`` says; its options are in
-:mod:`sphereface.commands.parsers.export`.
-"""
+"""Run ``sphereface export``; its options are in :mod:`.parsers.export`."""
 
 from __future__ import annotations
 
@@ -16,11 +14,11 @@ from ..alignment.crop import Finder
 from ..alignment.crop_template import CropTemplate
 from ..alignment.like import measure_template
 from ..alignment.mtcnn import Mtcnn
-from ..checkpoint import new_checkpoint
+from ..checkpoint import check_new, new_checkpoint
 from ..choices import DEFAULT_OPSET, IR_VERSIONS
 from ..errors import UserError
 from ..export.card import CARD_MARK, Exported, Quantised, card
-from ..export.checkpoint_file import CHECKPOINT_DTYPES, check_free, write_small_checkpoint
+from ..export.checkpoint_file import CHECKPOINT_DTYPES, write_small_checkpoint
 from ..export.formats import Export, check_embeddings, write_onnx, write_safetensors, write_torchscript
 from ..export.graph import InputFormat, example_crops, expected
 from ..export.quantise import calibration_crops, quantise
@@ -33,11 +31,11 @@ from ..weights import output_place
 from .parsers.export import SUFFIXES
 
 _SHA256 = "checkpoint_sha256"
-_MARK = _SHA256.encode()  # in every exported file, as the name of an entry
+_MARK = _SHA256.encode()  # every exported file contains it, as the name of an entry
 
 
 def run(args: argparse.Namespace) -> int:
-    """Export, compare, write the card."""
+    """Export the network, compare the file with PyTorch, write the model card."""
     output = _checked(args)
     loaded = load_model(args.checkpoint)
     opset = DEFAULT_OPSET if args.opset is None else args.opset
@@ -54,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _export_checkpoint(args: argparse.Namespace, loaded: LoadedModel, about: Exported) -> list[str]:
-    """Write a checkpoint and its card; return what to say."""
+    """Write a checkpoint and its card; return the lines to print."""
     output = about.path
     with new_checkpoint(output, "--output"), staged(_card_path(output)) as (card_part,):
         difference = _write_checkpoint(args, loaded, output, loaded.sha256)
@@ -66,8 +64,9 @@ def _export_checkpoint(args: argparse.Namespace, loaded: LoadedModel, about: Exp
 
 
 def _export(loaded: LoadedModel, about: Exported, crops: npt.NDArray[np.uint8] | None) -> list[str]:
-    """Write a file, its 8-bit copy and the card, which replace earlier ones once all are good;
-    return what to say.
+    """Write a file, its 8-bit copy and the card; return the lines to print.
+
+    Earlier files are replaced only after all new ones pass their checks.
     """
     output, export, eight_bits = about.path, about.export, _int8_path(about.path)
     more = [] if crops is None else [eight_bits]
@@ -85,42 +84,42 @@ def _export(loaded: LoadedModel, about: Exported, crops: npt.NDArray[np.uint8] |
     ]
     if crops is not None and quantised is not None:
         lines.append(
-            f"{eight_bits}: in 8-bit integers, ranges from {len(crops)} crops · smallest cosine with PyTorch "
+            f"{eight_bits}: 8-bit integers, ranges from {len(crops)} crops · smallest cosine with PyTorch "
             f"{quantised.cosine:.3f} · evaluate it before you use it"
         )
     return lines
 
 
 def _checked(args: argparse.Namespace) -> Path:
-    """Refuse options that do not go together; return the file to write."""
+    """Refuse options that exclude each other; return the file to write."""
     if args.int8 and args.format != "onnx":
         raise UserError(f"--int8: got --format {args.format} · allowed: onnx")
     if args.int8 and args.dtype == "float16":
         raise UserError("--int8: got --dtype float16 · allowed: uint8, float32 · export the two files one by one")
     if args.opset is not None and args.format != "onnx":
-        raise UserError(f"--opset: got --format {args.format} · allowed: onnx · leave --opset out")
+        raise UserError(f"--opset: got --format {args.format} · allowed: onnx · omit --opset")
     if args.opset is not None and args.opset not in IR_VERSIONS:
         allowed = f"{min(IR_VERSIONS)} to {max(IR_VERSIONS)}"
-        raise UserError(f"--opset: got {args.opset} · allowed: {allowed} · leave it out for {DEFAULT_OPSET}")
+        raise UserError(f"--opset: got {args.opset} · allowed: {allowed} · omit it for {DEFAULT_OPSET}")
     if args.batch is not None and args.batch < 1:
-        raise UserError(f"--batch: got {args.batch} · allowed: 1 or more · leave it out for any batch size")
+        raise UserError(f"--batch: got {args.batch} · allowed: 1 or more · omit it for any batch size")
     plain = InputFormat(args.order, args.layout) == InputFormat() and args.mirror == "none" and args.batch is None
     if args.format == "safetensors" and not (plain and args.dtype == "uint8"):
         raise UserError(
-            "--order, --layout, --dtype, --mirror, --batch: safetensors hold the weights alone, without a graph · "
-            "leave them out"
+            "--order, --layout, --dtype, --mirror, --batch: safetensors hold only the weights, without a graph · "
+            "omit these options"
         )
     if args.format == "checkpoint":
         _check_for_checkpoint(args, plain)
     elif args.like is not None:
-        raise UserError(f"--like: got --format {args.format} · allowed: checkpoint · leave --like out")
+        raise UserError(f"--like: got --format {args.format} · allowed: checkpoint · omit --like")
     output: Path = args.output or output_place(args.checkpoint).with_suffix(f".{args.format}")
     if output.is_dir():
         raise UserError(f"--output: got the folder {output} · allowed: the name of a file")
     if output.suffix.lower() not in (allowed_suffixes := SUFFIXES[args.format]):
         raise UserError(f"--output: got {output} · allowed: a name that ends in {' or '.join(allowed_suffixes)}")
     if args.format == "checkpoint":
-        check_free(output)
+        check_new(output, "--output")
     for path in (output, *([_int8_path(output)] if args.int8 else [])):
         check_replaceable(path, _MARK, "--output")
     check_replaceable(_card_path(output), CARD_MARK.encode(), "--output")
@@ -128,9 +127,9 @@ def _checked(args: argparse.Namespace) -> Path:
 
 
 def _check_for_checkpoint(args: argparse.Namespace, plain: bool) -> None:
-    """Refuse options that a checkpoint cannot keep."""
+    """Refuse options that a checkpoint cannot store."""
     if not plain:
-        raise UserError("--order, --layout, --mirror, --batch: a checkpoint has no graph · leave them out")
+        raise UserError("--order, --layout, --mirror, --batch: a checkpoint has no graph · omit these options")
     if args.dtype not in CHECKPOINT_DTYPES:
         raise UserError(f"--dtype: got {args.dtype} with --format checkpoint · allowed: {', '.join(CHECKPOINT_DTYPES)}")
     if args.output is None:
@@ -146,15 +145,13 @@ def _card_path(output: Path) -> Path:
 
 
 def _write_checkpoint(args: argparse.Namespace, loaded: LoadedModel, path: Path, sha256: str) -> float:
-    """Write the checkpoint; return the largest difference from the one that it comes from."""
+    """Write the checkpoint; return the largest difference from the exported network."""
     template = None if args.like is None else _template_like(args.like, loaded.input_size)
     return write_small_checkpoint(loaded, path, dtype=args.dtype, about={_SHA256: sha256}, template=template)
 
 
 def _template_like(crops: Path, size: tuple[int, int]) -> CropTemplate:
-    """Measure where faces lie in training crops, cut to ``size`` as training cuts them, and say
-    it.
-    """
+    """Measure and print where faces lie in training crops, cut to ``size`` as in training."""
     measured = measure_template(crops, Finder(Mtcnn()), progress=True)
     print(f"{crops}: {measured.describe()}")
     if measured.size != size and (measured.size, size) != ((112, 112), (112, 96)):
@@ -164,7 +161,7 @@ def _template_like(crops: Path, size: tuple[int, int]) -> CropTemplate:
 
 
 def _write(export: Export, loaded: LoadedModel, path: Path, file_format: str, sha256: str) -> float | None:
-    """Write the file; return the largest difference from PyTorch, where it can be run."""
+    """Write the file; return the largest difference from PyTorch, or None if it has no graph."""
     about = {
         _SHA256: sha256,
         "step": str(loaded.meta.get("step")),

@@ -1,6 +1,4 @@
-"""Do what ``sphereface import`` says; its options are in
-:mod:`sphereface.commands.parsers.import_`.
-"""
+"""Run ``sphereface import``; its options are in :mod:`.parsers.import_`."""
 
 from __future__ import annotations
 
@@ -21,12 +19,12 @@ _WHITE = 255
 
 
 def run(args: argparse.Namespace) -> int:
-    """Read, check, write, and report what it is."""
+    """Read the published weights, check them, write the checkpoint and print what it is."""
     output: Path = args.output
     if output.suffix != ".pt":
         raise UserError(f"{output}: got the ending {output.suffix!r} · allowed: .pt")
     if occupied(output) is not None:
-        raise UserError(f"{output}: exists already · move it and its .json away, or give another name")
+        raise UserError(f"{output}: exists already · move it and its .json, or give another name")
     published = import_published(
         args.file,
         publisher=args.publisher,
@@ -66,9 +64,7 @@ def _report(published: Published, output: Path) -> str:
 
 
 def _changed(options: BackboneOptions) -> str:
-    """Return what a configuration must say of the network, as YAML on one line; defaults are left
-    out.
-    """
+    """Return the options of the network that differ from the defaults, as YAML on one line."""
     usual = type(options)().to_dict()
     changed = {key: value for key, value in options.to_dict().items() if key == "name" or value != usual.get(key)}
     return dump_yaml(changed, default_flow_style=True, width=10**6).strip()

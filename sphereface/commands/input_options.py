@@ -1,4 +1,4 @@
-"""Options that describe the input of a network: sizes and numbers for each channel."""
+"""Parse options that describe the input of a network: sizes, and numbers for each channel."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from ..errors import UserError, shown
 
 
 def parse_size(option: str, text: str | None) -> tuple[int, int] | None:
-    """Return (height, width) of a text such as ``112x96``; None for None.
+    """Return (height, width) from a text such as ``112x96``; None for None.
 
     Raises:
-        UserError: another form.
+        UserError: the text has another form.
     """
     if text is None:
         return None
@@ -29,13 +29,13 @@ def parse_numbers(
     """Return one number for all channels, or three; None for None.
 
     Args:
-        option: for messages.
-        text: numbers with commas between them.
-        fits: says whether a number is allowed.
-        which: what it allows, for messages: ``" above 0"``.
+        option: name of the option, for messages.
+        text: numbers separated by commas.
+        fits: returns whether a number is allowed.
+        which: which numbers ``fits`` allows, for messages: ``" above 0"``.
 
     Raises:
-        UserError: another form, or a number that does not fit.
+        UserError: the text has another form, or a number is not allowed.
     """
     if text is None:
         return None
@@ -44,5 +44,5 @@ def parse_numbers(
     except ValueError:
         numbers = ()
     if len(numbers) not in (1, 3) or not all(math.isfinite(number) and fits(number) for number in numbers):
-        raise UserError(f"{option}: got {shown(text)} · allowed: one number{which}, or three with commas between them")
+        raise UserError(f"{option}: got {shown(text)} · allowed: one number{which}, or three separated by commas")
     return numbers

@@ -1,4 +1,4 @@
-"""Do what ``sphereface join`` says; its options are in :mod:`sphereface.commands.parsers.join`."""
+"""Run ``sphereface join``; its options are in :mod:`.parsers.join`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..models.joining import join
 
 
 def run(args: argparse.Namespace) -> int:
-    """Join, then say what was written."""
+    """Join the networks, then print what was written."""
     paths, output = args.checkpoints, args.output
     if output.suffix != ".pt":
         raise UserError(f"--output: got {output} · allowed: a name that ends in .pt, such as joined.pt")
@@ -31,34 +31,34 @@ def run(args: argparse.Namespace) -> int:
         if lines := _unlike(states[0]["meta"], other["meta"]):
             print(f"note: {path} differs from {paths[0]}: {' · '.join(lines)}")
     for path, twin in _same_seeds(paths, states):
-        print(f"note: {path} has seed and settings of {twin}: one network, trained twice?")
+        print(f"note: {path} has the same seed and settings as {twin}: possibly one network, trained twice")
     dim = len(meta["networks"]) * meta["config"]["model"]["embedding_dim"]
     evaluation = "sphereface eval" if args.program == "sphereface join" else "python eval_lfw.py"
     print(
-        f"{output}: {len(meta['networks'])} networks, {dim} numbers a face · evaluate it: {evaluation} --ckpt {output}"
+        f"{output}: {len(meta['networks'])} networks, embeddings of {dim} numbers · evaluate it: {evaluation} "
+        f"--ckpt {output}"
     )
     return 0
 
 
 def _unlike(first: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """What differs between two networks that are joined, and a user should know: people, images,
-    settings.
-    """
+    """Return the differences between two joined networks: settings, images, template, people."""
     both = [key for key in ("data", "train", "loss") if key in first["config"] and key in other["config"]]
     one, two = ({key: meta["config"][key] for key in both} for meta in (first, other))
     lines = differences(one, two)
     if "num_images" in first and "num_images" in other:
         lines += differences({"images": first["num_images"]}, {"images": other["num_images"]})
     if (first.get("template") is None) != (other.get("template") is None):
-        lines.append("only one of them records the template of its crops; photographs are aligned to that one")
+        lines.append("only one of them records the template of its crops; photographs are aligned to that template")
     if first.get("class_names") != other.get("class_names"):
-        lines.append("other people, or not known which")
+        lines.append("other people, or unknown people")
     return lines
 
 
 def _same_seeds(paths: Sequence[Path], states: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Path, Path]]:
-    told = [{k: v for k, v in state["meta"]["config"].items() if k not in ("name", "runs_dir")} for state in states]
+    """Yield each checkpoint with an earlier one that has the same seed and settings."""
+    configs = [{k: v for k, v in state["meta"]["config"].items() if k not in ("name", "runs_dir")} for state in states]
     for number, path in enumerate(paths):
         for other in range(number):
-            if "seed" in told[number] and told[number] == told[other]:
+            if "seed" in configs[number] and configs[number] == configs[other]:
                 yield path, paths[other]

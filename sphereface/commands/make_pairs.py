@@ -1,6 +1,4 @@
-"""Do what ``sphereface make-pairs`` says; its options are in
-:mod:`sphereface.commands.parsers.make_pairs`.
-"""
+"""Run ``sphereface make-pairs``; its options are in :mod:`.parsers.make_pairs`."""
 
 from __future__ import annotations
 
@@ -13,15 +11,15 @@ from ..errors import UserError
 
 
 def run(args: argparse.Namespace) -> int:
-    """Draw, write, and say how to use it."""
+    """Draw the pairs, write the set, and print how to use it."""
     for option in ("people", "pairs"):
         if getattr(args, option) is not None and getattr(args, option) < 1:
             raise UserError(f"--{option}: got {getattr(args, option)} · allowed: 1 or more")
     source = open_path(args.source, root=args.root, key="SRC")
     if isinstance(source, FolderSource) and args.destination.resolve().is_relative_to(source.root.resolve()):
         raise UserError(
-            f"DST: {args.destination}: inside {source.root} · give a folder elsewhere: training would take the copies "
-            "for images of one more person"
+            f"DST: got {args.destination}, inside {source.root} · allowed: a folder outside it; inside, training "
+            "would read the copies as images of one more person"
         )
     counts = Labels.of(source.labels).counts.tolist()
     chosen = split(counts, folds=args.folds, people=args.people, pairs=args.pairs, seed=args.seed)

@@ -1,4 +1,4 @@
-"""Do what ``sphereface pack`` says; its options are in :mod:`sphereface.commands.parsers.pack`."""
+"""Run ``sphereface pack``; its options are in :mod:`.parsers.pack`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MOST_MB = 1_000_000
 
 
 def encoding_of(args: argparse.Namespace) -> Encoding | None:
-    """What ``--quality`` and ``--size`` ask for."""
+    """Return the encoding that ``--quality`` and ``--size`` set; None copies the files."""
     if args.quality is None and args.size is None:
         return None
     quality = Encoding.quality if args.quality is None else args.quality
@@ -38,12 +38,10 @@ def encoding_of(args: argparse.Namespace) -> Encoding | None:
 
 
 def _report(source: Path, root: Path | None) -> dict[str, bytes]:
-    """Return the one report of ``sphereface align`` that all crops have, name → content; nothing
-    without.
-    """
+    """Return the report of ``sphereface align`` that all crops share, name → content; or empty."""
     reports = {report_near(folder) for folder in folders_of(source, root)}
     if len(reports) > 1:
-        log.warning("%s: the crops are of several folders of sphereface align: no %s is copied", source, REPORT_NAME)
+        log.warning("%s: the crops come from several runs of sphereface align: no %s is copied", source, REPORT_NAME)
     path = reports.pop()
     if path is None or reports:
         return {}
@@ -54,15 +52,15 @@ def _report(source: Path, root: Path | None) -> dict[str, bytes]:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Pack, then say what was written."""
+    """Pack the images, then print what was written."""
     encoding = encoding_of(args)
     if args.shard_mb is not None and not 1 <= args.shard_mb <= _MOST_MB:
         raise UserError(f"--shard-mb: got {args.shard_mb} · allowed: 1 to {_MOST_MB:,}")
     source = open_path(args.source, root=args.root, key="SRC")
     if args.source.is_dir() and args.destination.resolve().is_relative_to(args.source.resolve()):
         raise UserError(
-            f"DST: got {args.destination}, inside {args.source} · allowed: a place elsewhere, or SRC "
-            "would be read in another form, or with its images twice"
+            f"DST: got {args.destination}, inside {args.source} · allowed: a path outside SRC; inside, SRC would be "
+            "read in another form, or with its images twice"
         )
     resized = encoding is not None and encoding.size is not None
     more = {} if resized else _report(args.source, args.root)
@@ -82,13 +80,13 @@ def run(args: argparse.Namespace) -> int:
 def _packed(
     source: Source, args: argparse.Namespace, encoding: Encoding | None, more: Mapping[str, bytes]
 ) -> Sequence[Path]:
-    """Pack to the form that the destination's ending says; return the files that hold the
-    images.
-    """
+    """Pack to the form that the destination's suffix names; return the files with the images."""
     if args.destination.suffix == ".tar":
         most_bytes = None if args.shard_mb is None else args.shard_mb << 20
         return pack_tar(source, args.destination, encoding, most_bytes=most_bytes, more=more, progress=True)
     if args.shard_mb is not None:
-        raise UserError("--shard-mb: allowed with a destination that ends in .tar · leave it out")
+        raise UserError(
+            f"--shard-mb: got it with {args.destination.name} · allowed: a destination that ends in .tar · omit it"
+        )
     pack(source, args.destination, encoding, more=more, progress=True)
     return [args.destination]

@@ -1,6 +1,4 @@
-"""Do what ``sphereface plot-margins`` says; its options are in
-:mod:`sphereface.commands.parsers.plot_margins`.
-"""
+"""Run ``sphereface plot-margins``; its options are in :mod:`.parsers.plot_margins`."""
 
 from __future__ import annotations
 
@@ -20,7 +18,7 @@ from ..geometry.figures import boundaries_figure, extents_figure, features_figur
 
 
 def run(args: argparse.Namespace) -> int:
-    """Draw and write."""
+    """Draw the chosen figures and write them."""
 
     def features() -> Figure:
         learned = [learn_all(dim, steps=args.steps, seed=args.seed) for dim in (2, 3)]
@@ -35,15 +33,15 @@ def run(args: argparse.Namespace) -> int:
         "features": features,
     }
     _check(args, figures)
-    for name in args.images or figures:
+    for name in args.figures or figures:
         _write(figures[name](), args.output / f"{name}.png")
     return 0
 
 
 def _check(args: argparse.Namespace, figures: dict[str, Callable[[], Figure]]) -> None:
-    for name in args.images:
+    for name in args.figures:
         if name not in figures:
-            raise UserError(f"IMAGE: got {name!r} · allowed: {', '.join(figures)}; none for all")
+            raise UserError(f"FIGURE: got {name!r} · allowed: {', '.join(figures)} · omit it to draw all")
     if args.steps < 1:
         raise UserError(f"--steps: got {args.steps} · allowed: an integer of at least 1")
     if not 0 <= args.seed < 2**63:

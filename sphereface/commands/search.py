@@ -10,18 +10,23 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from ..alignment.kept_settings import read_settings
 from ..api import FaceEmbedder
 from ..data.bins import is_bin, read_bin
-from ..errors import UserError, printable
+from ..errors import UserError, printable, shown_key
 from ..evaluation.calibration import Calibration, Threshold
+from ..evaluation.gallery_folder import is_gallery_folder, is_unfinished
 from ..face_figures import check_plot, save_figure, search_figure
-from ..faces import FaceReader, Pixels, UnusableImage
-from ..search import Gallery, count_over, load_gallery, nearest, nearest_by_index
+from ..faces import ALIGNED, Face, FaceReader, Pixels, UnusableImage
+from ..gallery import Gallery, how_crops_were_made, load_gallery
+from ..search import Found, count_over, nearest, nearest_people
+from ..search_index import open_index
 from .embed import embed_folder
 from .face_options import make_embedder, note_on_faces
 
@@ -30,58 +35,131 @@ _NUMBER = re.compile("[1-9][0-9]{0,5}")  # of a face in an image, see sphereface
 
 def run(args: argparse.Namespace) -> int:
     """Embed, search, print, draw."""
+    _check(args)
+    embedder = _embedder(args)
+    embedder.check_operating_point(args.far, None)
+    face = embedder.face(args.query)
+    sys.stderr.write(note_on_faces(args.query, face, args.pick))
+    gallery = _gallery(args, embedder)
+    query = embedder.embed_crops(face.crop[None])
+    found = _find(args, gallery, query)
+    for place, each in enumerate(found, start=1):
+        print(f"{place:3d}  {each.cosine:7.4f}  {_shown(each, gallery)}")
+    if embedder.calibration is not None:
+        cosines = np.array([each.cosine for each in found], dtype=np.float32)
+        print(_decide(embedder.calibration, args, gallery, query, cosines))
+    if args.save_plot:
+        _draw(args, embedder, face, gallery, found)
+    return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Refuse options that cannot work, before any work."""
     if args.top < 1:
         raise UserError(f"--top: got {args.top} · allowed: 1 or more")
-    if args.index == "faiss" and args.gallery.is_dir():
-        raise UserError(f"--index faiss: got the folder {args.gallery} · allowed: a .npz, made by sphereface embed")
+    if args.index == "faiss" and _holds_images(args.gallery):
+        raise UserError(
+            f"--index faiss: got {args.gallery}, a folder of images · allowed: a gallery, made by sphereface embed"
+        )
     check_plot(args.save_plot, [args.query])
     if args.save_plot and args.gallery.is_dir() and args.save_plot.resolve().is_relative_to(args.gallery.resolve()):
         raise UserError(
             f"--save-plot: got {args.save_plot}, inside the gallery {args.gallery} · allowed: a file elsewhere: the "
             "next search would take it for an image of the gallery"
         )
-    embedder = make_embedder(args, args.calibration)
-    embedder.check_operating_point(args.far, None)
-    face = embedder.face(args.query)
-    sys.stderr.write(note_on_faces(args.query, face.num_faces, args.pick))
-    gallery = _gallery(args.gallery, embedder)
-    query = embedder.embed_crops(face.crop[None])
+
+
+def _embedder(args: argparse.Namespace) -> FaceEmbedder:
+    """Return the embedder of the query. It aligns a photograph as the crops of the gallery were
+    aligned, if the gallery was made of crops.
+    """
+    settings, alignment = "", ""
+    if not args.aligned and not _holds_images(args.gallery):
+        settings, alignment = how_crops_were_made(args.gallery)
+    if not settings.startswith(ALIGNED):
+        return make_embedder(args, args.calibration)
+    if not alignment:
+        raise UserError(
+            f"{args.gallery}: made of aligned crops, and does not say how they were aligned · give a crop as query, "
+            "with --aligned, or align the photographs with sphereface align and embed the crops again"
+        )
+    embedder = make_embedder(argparse.Namespace(**{**vars(args), "aligned": True}), args.calibration)
+    kept = read_settings(alignment, embedder.input_size, args.gallery)
+    embedder.reader = FaceReader(
+        embedder.input_size, aligned=False, pick=args.pick or kept.pick or "centre", detector=None,
+        template=kept.template,
+    )  # fmt: skip
+    assert embedder.reader.detector is not None
+    if kept.detector != embedder.reader.detector.name:
+        sys.stderr.write(
+            f"note: the crops of {args.gallery} were aligned by {shown_key(kept.detector or 'landmarks of a file')}, "
+            f"the query is aligned by {embedder.reader.detector.name}\n"
+        )
+    return embedder
+
+
+def _find(args: argparse.Namespace, gallery: Gallery, query: npt.NDArray[np.float32]) -> list[Found]:
+    """Search as the options say: images, or people."""
+    search = partial(nearest, gallery.embeddings, query)
     if args.index == "faiss":
-        rows, cosines = nearest_by_index(gallery, query, args.top, args.gallery.parent)
-    else:
-        rows, cosines = nearest(gallery.embeddings, query, args.top)
+        place = args.gallery if args.gallery.is_dir() else args.gallery.parent
+        index = open_index(gallery, place)
+        sys.stderr.write(f"note: --index faiss: {index.facts.describe()}\n")
+        search = partial(index.search, query)
+    if args.by == "person":
+        found = nearest_people(search, gallery.person, args.top, len(gallery.paths))
+        if not found:
+            raise UserError(
+                f"--by person: {args.gallery}: no image lies in a folder of a person · allowed: <person>/<image> below "
+                "the folder that was embedded · use --by image"
+            )
+        return found
+    rows, cosines = search(args.top)
     sys.stderr.write(_note_on_missing(rows.shape[1], min(args.top, len(gallery.paths))))
-    paths = [gallery.paths[row] for row in rows[0]]
-    for place, (path, cosine) in enumerate(zip(paths, cosines[0], strict=True), start=1):
-        print(f"{place:3d}  {cosine:7.4f}  {printable(path)}")
-    if embedder.calibration is not None:
-        print(_decide(embedder.calibration, args.far, gallery, query, cosines[0]))
-    if args.save_plot:
-        captions = [
-            f"{cosine:.3f}\n{_caption(printable(path))}" for path, cosine in zip(paths, cosines[0], strict=True)
-        ]
-        crops = _crops(embedder.reader, paths)
-        save_figure(search_figure(face.crop, crops, captions, _caption(printable(args.query))), args.save_plot)
-        print(f"written: {args.save_plot}")
-    return 0
+    return [Found(row, cosine) for row, cosine in zip(rows[0].tolist(), cosines[0].tolist(), strict=True)]
+
+
+def _shown(found: Found, gallery: Gallery) -> str:
+    path = printable(gallery.paths[found.row])
+    return path if found.person is None else f"{printable(found.person)}  {path}"
+
+
+def _draw(
+    args: argparse.Namespace, embedder: FaceEmbedder, face: Face, gallery: Gallery, found: Sequence[Found]
+) -> None:
+    paths = [gallery.paths[each.row] for each in found]
+    captions = [f"{each.cosine:.3f}\n{_caption(printable(path))}" for each, path in zip(found, paths, strict=True)]
+    crops = _crops(_reader_of(gallery, embedder.reader), paths)
+    save_figure(search_figure(face.crop, crops, captions, _caption(printable(args.query))), args.save_plot)
+    print(f"written: {args.save_plot}")
+
+
+def _reader_of(gallery: Gallery, reader: FaceReader) -> FaceReader:
+    """Return what reads the images of a gallery: they may be crops, though the query is a
+    photograph.
+    """
+    crops = gallery.settings.startswith(ALIGNED) and reader.template is not None
+    return FaceReader(reader.size, aligned=True, detector=None) if crops else reader
 
 
 def _decide(
     calibration: Calibration,
-    far: float | None,
+    args: argparse.Namespace,
     gallery: Gallery,
     query: npt.NDArray[np.float32],
     cosines: npt.NDArray[np.float32],
 ) -> str:
-    """Decide on all images of the gallery, of which ``cosines`` (K,) are the highest."""
-    point = calibration.at(far)
-    if far is None and point.weak:
+    """Decide on all images of the gallery. ``cosines`` (K,) are the highest, of images or people."""
+    point = calibration.at(args.far)
+    if args.far is None and point.weak:
         return (
             f"decision  none: too weak to decide. At FAR {point.far:g}, the highest known, TAR is {point.tar:.1%}\n"
             f"          --far {point.far:g} decides all the same, at cosine {point.threshold:.4f}"
         )
     num_over = None
-    if (cosines > point.threshold).all() and len(cosines) < len(gallery.paths):  # there may be more than are shown
+    if (
+        args.by == "image" and (cosines > point.threshold).all() and len(cosines) < len(gallery.paths)
+    ):  # there may be more than are shown
         num_over = count_over(gallery.embeddings, query[0], point.threshold)
     return decision(point, cosines, len(gallery.paths), num_over)
 
@@ -100,7 +178,7 @@ def decision(point: Threshold, cosines: npt.NDArray[np.float32], num_gallery: in
     over = max(shown, num_over or 0)
     least = "at least " if num_over is None and shown == len(cosines) < num_gallery else ""
     who = (
-        ("nobody" if over == 0 else "the first" if over == 1 else f"the first {over}")
+        ("no match" if over == 0 else "the first" if over == 1 else f"the first {over}")
         if not least
         else f"{least}{over}"
     )
@@ -120,10 +198,19 @@ def decision(point: Threshold, cosines: npt.NDArray[np.float32], num_gallery: in
     return "\n".join(lines)
 
 
-def _gallery(path: Path, embedder: FaceEmbedder) -> Gallery:
-    if path.is_dir():
-        return embed_folder(embedder, path)
-    return load_gallery(path, checkpoint_sha256=embedder.sha256, settings=embedder.settings)
+def _holds_images(place: Path) -> bool:
+    """Whether the gallery is a folder of images, which this search embeds."""
+    return place.is_dir() and not is_gallery_folder(place) and not is_unfinished(place)
+
+
+def _gallery(args: argparse.Namespace, embedder: FaceEmbedder) -> Gallery:
+    """Open the gallery for the embedder's queries."""
+    if _holds_images(args.gallery):
+        return embed_folder(embedder, args.gallery)
+    settings = embedder.settings
+    if not args.aligned and how_crops_were_made(args.gallery)[0].startswith(ALIGNED):  # aligned as its crops were
+        settings = settings.replace(embedder.reader.settings, ALIGNED)
+    return load_gallery(args.gallery, checkpoint_sha256=embedder.sha256, settings=settings)
 
 
 def _note_on_missing(num_found: int, num_wanted: int) -> str:

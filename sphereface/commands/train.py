@@ -1,6 +1,4 @@
-"""Do what ``sphereface train`` says; its options are in
-:mod:`sphereface.commands.parsers.train`.
-"""
+"""Run ``sphereface train``; its options are in :mod:`.parsers.train`."""
 
 from __future__ import annotations
 
@@ -16,7 +14,7 @@ from ..training.same_run import saved_config
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train, or measure, or repeat a step; return the exit code."""
+    """Train, measure, or repeat one step; return the exit code."""
     if args.replay is not None:
         print(replay_step(args.replay, device=args.device))
         return 0
@@ -28,25 +26,24 @@ def run(args: argparse.Namespace) -> int:
         print(profile_run(args.config, args.overrides, steps=args.profile, device=args.device))
         return 0
     checkpoint = run_training(args.config, args.overrides, resume=args.resume, device=args.device)
-    if checkpoint is not None:  # of several processes the first tells
+    if checkpoint is not None:  # only the first of several processes gets the path
         print(how_to_evaluate(args.program, Path(checkpoint)))
     return 0
 
 
 def how_to_evaluate(program: str, checkpoint: Path) -> str:
-    """Return the last line of a run: the command that evaluates its checkpoint on its own sets, to
-    be copied.
+    """Return the last line of a run: the command that evaluates its checkpoint on its own sets.
 
-    Without ``eval.sets`` it is on LFW. A set with a comma in a path, or an equals sign in its name,
-    cannot be written on a command line: it is left out, and named.
+    Without ``eval.sets`` the command evaluates on LFW. The command line cannot express a set with
+    a comma in a path or an equals sign in its name: the line names such a set and omits it.
 
     Args:
-        program: that trained.
+        program: the program that trained, such as ``sphereface train``.
         checkpoint: the run's result, in the run's folder.
     """
     try:
         sets = saved_config(checkpoint.parent).evaluation_sets()
-    except UserError:  # the folder is moved already: no reason to fail at the end of a run
+    except UserError:  # the folder was moved: no reason to fail at the end of a run
         sets = {}
     command = ["sphereface", "eval"] if program == "sphereface train" else ["python", "eval_lfw.py"]
     command += ["--ckpt", str(checkpoint)]
@@ -55,7 +52,7 @@ def how_to_evaluate(program: str, checkpoint: Path) -> str:
         text = ",".join(map(str, places.paths))
         if places.kind is not None:
             text = f"{places.kind}:{text}"
-        elif parse_places(text).kind is not None:  # a folder tiny:x is no protocol
+        elif parse_places(text).kind is not None:  # a folder such as tiny:x is no protocol
             text = f"./{text}"
         if "=" in name or any("," in str(path) for path in places.paths):
             left_out.append(name)

@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
     embedder.check_operating_point(args.far, args.prior)
     faces = [embedder.face(image) for image in args.images]
     for name, face in zip(args.images, faces, strict=True):
-        sys.stderr.write(note_on_faces(name, face.num_faces, args.pick))
+        sys.stderr.write(note_on_faces(name, face, args.pick))
     match = embedder.match(
         *embedder.embed_crops(np.stack([face.crop for face in faces])), far=args.far, prior=args.prior
     )

@@ -1,1 +1,1 @@
-"""Face crops: where they come from, how they are read, and in which order they are fed."""
+"""Face crops: their sources, how they are read, and the order of training."""

@@ -1,8 +1,8 @@
-"""The augmentations that happen on the device, each to all its images at once.
+"""Augment images on the device, each augmentation for all its images at once.
 
 Images are (k, 3, H, W) float32 in [0, 255], BGR, and stay in that range; every function returns new
-ones. ``strengths`` are what the kinds of ``sphereface/augmentation.py`` draw, on the device of the
-images.
+ones. ``strengths`` are drawn by the kinds in ``sphereface/augmentation.py`` and lie on the device
+of the images.
 """
 
 from __future__ import annotations
@@ -13,15 +13,14 @@ import torch
 import torch.nn.functional as F
 
 WHITE = 255.0
-MIDDLE_GREY = 127.5  # 0 for the network
+MIDDLE_GREY = 127.5  # 0 after normalisation
 LUMA_BGR = (0.114, 0.587, 0.299)  # ITU-R BT.601, OpenCV's and PIL's grey
 
 OnDevice = Mapping[str, tuple[torch.Tensor, torch.Tensor]]
 
 
 def augment(images: torch.Tensor, selected: OnDevice) -> torch.Tensor:
-    """Apply what was drawn for a batch, in the order of ``Augment``; the images not selected stay
-    as they are.
+    """Augment the selected images of a batch, in the order of ``Augment``.
 
     Args:
         images: (B, 3, H, W) float32 in [0, 255], BGR; changed in place.
@@ -39,7 +38,7 @@ def augment(images: torch.Tensor, selected: OnDevice) -> torch.Tensor:
 
 
 def affine(images: torch.Tensor, strengths: torch.Tensor) -> torch.Tensor:
-    """Turn about the centre, counter-clockwise as seen, and zoom; bilinear, the border replicated.
+    """Rotate counter-clockwise about the centre and zoom; bilinear, with a replicated border.
 
     Args:
         images: see above.
@@ -47,7 +46,7 @@ def affine(images: torch.Tensor, strengths: torch.Tensor) -> torch.Tensor:
     """
     height, width = images.shape[2:]
     cos, sin = torch.cos(strengths[:, 0]) / strengths[:, 1], torch.sin(strengths[:, 0]) / strengths[:, 1]
-    zero = torch.zeros_like(cos)  # from a place in the result to where it comes from, in units of half the sides
+    zero = torch.zeros_like(cos)  # maps output to input, in units of half the sides
     rows = [torch.stack([cos, -sin * (height / width), zero], 1), torch.stack([sin * (width / height), cos, zero], 1)]
     grid = F.affine_grid(torch.stack(rows, 1), list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
@@ -58,8 +57,8 @@ def low_resolution(images: torch.Tensor, strengths: torch.Tensor) -> torch.Tenso
 
     Args:
         images: see above.
-        strengths: (k, 1): share of the sides, in (0, 1]; the small image has whole pixels, at least
-            one.
+        strengths: (k, 1): fraction of the sides, in (0, 1]; the small image has whole pixels, at
+            least one.
     """
     down = _shrink_and_enlarge(images.shape[2], strengths[:, 0])  # (k, H, H)
     across = _shrink_and_enlarge(images.shape[3], strengths[:, 0])  # (k, W, W)
@@ -69,10 +68,10 @@ def low_resolution(images: torch.Tensor, strengths: torch.Tensor) -> torch.Tenso
 
 
 def _shrink_and_enlarge(size: int, share: torch.Tensor) -> torch.Tensor:
-    """(k, size, size): what becomes of a line of pixels. Rows sum to one."""
+    """Return (k, size, size) matrices that shrink and enlarge a line of pixels; rows sum to one."""
     small = (size * share).round().clamp_(min=1)[:, None, None]  # (k, 1, 1) pixels
     whole = torch.arange(size, device=share.device, dtype=share.dtype)
-    i, j = whole[:, None], whole[None, :]  # of the small line, of the whole one
+    i, j = whole[:, None], whole[None, :]  # pixels of the small and of the full line
     overlap = torch.minimum((i + 1) * size / small, j + 1) - torch.maximum(i * size / small, j)
     shrink = overlap.clamp_(min=0) * (small / size)  # (k, size, size), rows from ``small`` on unused
     place = torch.minimum(((whole[:, None] + 0.5) * small / size - 0.5).clamp_(min=0), small - 1)  # (k, size, 1)
@@ -81,12 +80,11 @@ def _shrink_and_enlarge(size: int, share: torch.Tensor) -> torch.Tensor:
 
 
 def photometric(images: torch.Tensor, strengths: torch.Tensor) -> torch.Tensor:
-    """Brightness, contrast about the mean grey, and saturation; cut off at black and white; then
-    gamma.
+    """Change brightness, contrast about the mean grey, and saturation; clip; then apply gamma.
 
     Args:
         images: see above.
-        strengths: (k, 4): the four factors; 1 leaves all as it is.
+        strengths: (k, 4): the four factors; 1 changes nothing.
     """
     brightness, contrast, saturation, gamma = (column[:, None, None, None] for column in strengths.unbind(1))
     luma = _luma(images)  # (k, 1, H, W)
@@ -97,17 +95,17 @@ def photometric(images: torch.Tensor, strengths: torch.Tensor) -> torch.Tensor:
 
 
 def grey(images: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
-    """The luma in all three channels."""
+    """Copy the luma into all three channels."""
     return _luma(images).expand_as(images)
 
 
 def erase(images: torch.Tensor, strengths: torch.Tensor) -> torch.Tensor:
-    """Middle grey in a box of whole pixels.
+    """Fill a box of whole pixels with middle grey.
 
     Args:
         images: see above.
-        strengths: (k, 4): top, left, bottom, right as shares of the sides; edges go to the nearest
-            pixel's.
+        strengths: (k, 4): top, left, bottom, right as fractions of the sides; edges are rounded to
+            the nearest pixel edge.
     """
     height, width = images.shape[2:]
     top, left, bottom, right = (column[:, None] for column in strengths.unbind(1))

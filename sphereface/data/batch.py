@@ -1,4 +1,4 @@
-"""One training batch: images as bytes, and what the device is to do to them."""
+"""One training batch: images as bytes, and the augmentations that the device applies."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ class Batch(NamedTuple):
     Attributes:
         images: (B, H, W, 3) uint8, BGR.
         labels: (B,) int64.
-        mirror: (B,) bool: which images the device is to mirror.
-        bad: (path, reason) of each image that could not be used; another one stands in its place.
-        augment: what else the device is to do: by the augmentation's name, (k,) rows and (k,
-            columns) strengths.
-        indices: (B,) int64, of the images in the source; None where they come from none.
-        teacher: (B, T) float16 or float32, what a teacher's network gives for these images; None
-            without one.
+        mirror: (B,) bool: which images the device mirrors.
+        bad: (path, reason) of each unusable image; another image replaces it.
+        augment: the other augmentations for the device: name → (k,) rows and (k, columns)
+            strengths.
+        indices: (B,) int64, of the images in the source; None if there is no source.
+        teacher: (B, T) float16 or float32, a teacher network's output for these images; None
+            without a teacher.
     """
 
     images: torch.Tensor
@@ -34,12 +34,12 @@ class Batch(NamedTuple):
     teacher: torch.Tensor | None = None
 
     def split(self, size: int) -> list[Batch]:
-        """Pieces of at most ``size`` images, in order."""
+        """Return pieces of at most ``size`` images, in order."""
         return [self._piece(start, min(start + size, len(self.labels))) for start in range(0, len(self.labels), size)]
 
     @classmethod
     def joined(cls, pieces: Sequence[Batch]) -> Batch:
-        """The batch of which these are the pieces."""
+        """Return the batch that consists of these pieces."""
         starts = np.cumsum([0, *(len(piece.labels) for piece in pieces)]).tolist()
         augment = {}
         for name in {name for piece in pieces for name in piece.augment}:

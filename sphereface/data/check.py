@@ -1,4 +1,4 @@
-"""What is wrong with a training set: every image read and decoded once, then judged by identity."""
+"""Check a training set: decode every image once, then judge the set by identity."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from .images import BadImage, decode
 from .near_duplicates import perceptual_hash
 from .sources import Source
 
-_CHUNK = 64  # images handed to a worker at a time
-_DIGEST_BYTES = 16  # of pixels: two of 10⁹ different images agree with a chance of 10⁻²¹
+_CHUNK = 64  # images per chunk of a worker
+_DIGEST_BYTES = 16  # any two of 10⁹ different images agree with a probability of 10⁻²¹
 
 
 class CheckedImage(NamedTuple):
-    """One image as it was found: height and width in pixels, or the reason why there are none."""
+    """One checked image: its height and width in pixels, or the reason why it is unusable."""
 
     height: int
     width: int
@@ -35,15 +35,15 @@ class CheckedImage(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Seen:
+class Inspection:
     """All N images of a source. Memory: 41 bytes an image.
 
     Attributes:
-        sizes: (N, 2) int32 height and width in pixels; 0 where unusable.
-        grey: (N,) bool, all three channels alike.
-        digests: (N,) bytes, of the pixels: files that differ in their comments alone have the same.
+        sizes: (N, 2) int32 height and width in pixels; 0 if unusable.
+        grey: (N,) bool, all three channels are equal.
+        digests: (N,) bytes, of the pixels: files that differ only in comments have the same digest.
         reasons: index → why an image cannot be decoded.
-        hashes: (N, 2) uint64, perceptual, see :mod:`~sphereface.data.near_duplicates`; 0 where
+        hashes: (N, 2) uint64, perceptual, see :mod:`~sphereface.data.near_duplicates`; 0 if
             unusable.
     """
 
@@ -56,11 +56,11 @@ class Seen:
 
 @dataclass(frozen=True)
 class Limits:
-    """What is asked of a training set.
+    """The requirements for a training set.
 
     Attributes:
         size: (height, width) in pixels; None: the size that most images have.
-        min_images, max_images: of an identity.
+        min_images, max_images: number of images of an identity.
     """
 
     size: tuple[int, int] | None = None
@@ -70,22 +70,21 @@ class Limits:
 
 @dataclass(frozen=True)
 class Findings:
-    """What was found in N images of C identities; images by index, identities by label.
+    """The findings in N images of C identities; images by index, identities by label.
 
     Attributes:
-        size: (height, width) that was asked for.
-        unreadable, truncated: no image, and only the beginning of one.
+        size: the required (height, width).
+        unreadable, truncated: files that are not an image, and only the beginning of one.
         wrong_size: images of another size.
         repeated: groups of images with the same pixels, all of one identity.
         shared: groups of images with the same pixels under two or more identities.
-        grey: usable images without colour; nothing wrong with them.
-        counts: (C,) int64 images of each identity that are left when all of the above but grey ones
-            go.
+        grey: usable images without colour; they are not a fault.
+        counts: (C,) int64 images of each identity without all of the above, grey images included.
         too_few, too_many: identities whose ``counts`` are outside the limits.
         gaps: numbers between the lowest and the highest label that no image has; training closes
             them.
-        keep: (N,) bool, the clean set: without all of the above but the first of each group in
-            ``repeated``, grey images and identities with too many.
+        keep: (N,) bool, the clean set: without all of the above, except the first image of each
+            group in ``repeated``, grey images, and identities with too many.
     """
 
     size: tuple[int, int]
@@ -103,13 +102,13 @@ class Findings:
 
     @property
     def clean(self) -> bool:
-        """Whether nothing is wrong. Grey images and gaps between labels are not."""
+        """Whether the set has no faults. Grey images and gaps between labels are not faults."""
         wrong = (self.unreadable, self.truncated, self.wrong_size, self.repeated, self.shared, self.too_few)
         return not any((*wrong, self.too_many))
 
 
-def look(data: bytes) -> CheckedImage:
-    """Decode one image and say what it is."""
+def inspect_image(data: bytes) -> CheckedImage:
+    """Decode one image and describe it."""
     try:
         image = decode(data)
     except BadImage as error:
@@ -120,16 +119,16 @@ def look(data: bytes) -> CheckedImage:
     return CheckedImage(image.shape[0], image.shape[1], grey, digest, "", tuple(perceptual_hash(image).tolist()))
 
 
-def inspect(source: Source, *, workers: int = 2, progress: bool = False) -> Seen:
+def inspect(source: Source, *, workers: int = 2, progress: bool = False) -> Inspection:
     """Read and decode every image of a source.
 
     Args:
         source: N images.
-        workers: processes; 0: this one.
-        progress: draw a bar on stderr.
+        workers: number of processes; 0: this one.
+        progress: show a progress bar on stderr.
     """
     total = len(source)
-    seen = Seen(
+    seen = Inspection(
         np.zeros((total, 2), np.int32), np.zeros(total, bool), np.zeros(total, f"S{_DIGEST_BYTES}"), {},
         np.zeros((total, 2), np.uint64),
     )  # fmt: skip
@@ -146,19 +145,19 @@ def inspect(source: Source, *, workers: int = 2, progress: bool = False) -> Seen
     return seen
 
 
-def judge(source: Source, seen: Seen, limits: Limits) -> Findings:
-    """Say what is wrong with a source.
+def judge(source: Source, seen: Inspection, limits: Limits) -> Findings:
+    """Find the faults of a source.
 
-    Of images with the same pixels, the first stays if all are of one identity; if they are of
-    several, nobody knows whose it is, and all go.
+    Of images with the same pixels and one identity, the first is kept. If they have several
+    identities, the right one is unknown, and none is kept.
 
     Args:
-        source: as :func:`inspect` saw it.
-        seen: what it saw.
-        limits: what is asked for.
+        source: the source that :func:`inspect` read.
+        seen: its result.
+        limits: the requirements.
 
     Raises:
-        UserError: not one image can be decoded.
+        UserError: no image can be decoded.
     """
     size = limits.size or _commonest(source, seen)
     keep = (seen.sizes == size).all(axis=1)
@@ -185,7 +184,7 @@ def judge(source: Source, seen: Seen, limits: Limits) -> Findings:
     )
 
 
-def _commonest(source: Source, seen: Seen) -> tuple[int, int]:
+def _commonest(source: Source, seen: Inspection) -> tuple[int, int]:
     sizes = Counter(map(tuple, seen.sizes[seen.sizes[:, 0] > 0].tolist()))
     if not sizes:
         index, reason = next(iter(seen.reasons.items()))
@@ -200,8 +199,8 @@ def _commonest(source: Source, seen: Seen) -> tuple[int, int]:
 def _same_pixels(
     digests: npt.NDArray[np.bytes_], labels: npt.NDArray[Any], usable: npt.NDArray[np.int64]
 ) -> tuple[list[list[int]], list[list[int]]]:
-    """(groups of one identity, groups of several), each in the order of the source."""
-    order = usable[np.argsort(digests[usable], kind="stable")]  # equal ones side by side, the first in front
+    """Return (groups of one identity, groups of several), each in the order of the source."""
+    order = usable[np.argsort(digests[usable], kind="stable")]  # equal digests are adjacent, in the order of the source
     starts = np.flatnonzero(np.append(True, digests[order][1:] != digests[order][:-1]))
     ends = np.append(starts[1:], len(order))
     repeated: list[list[int]] = []
@@ -213,8 +212,9 @@ def _same_pixels(
 
 
 def _gaps(numbers: Sequence[int]) -> list[int]:
-    """The numbers that lie between those given: at most as many as are given, for a label may be
-    anything.
+    """Return the missing numbers between those given: at most as many as are given.
+
+    A label can be any number, so the result must be bounded.
     """
     gaps: list[int] = []
     for low, high in zip(sorted(numbers), sorted(numbers)[1:], strict=False):
@@ -223,7 +223,7 @@ def _gaps(numbers: Sequence[int]) -> list[int]:
 
 
 class _Inspector(Dataset[list[CheckedImage]]):
-    """Looks at the images of one chunk; a source travels to each worker once."""
+    """Check the images of one chunk; each worker receives the source once."""
 
     def __init__(self, source: Source) -> None:
         self.source = source
@@ -233,7 +233,7 @@ class _Inspector(Dataset[list[CheckedImage]]):
 
     def _look(self, index: int) -> CheckedImage:
         try:
-            return look(self.source.read(index))
+            return inspect_image(self.source.read(index))
         except OSError as error:
             return CheckedImage(0, 0, False, b"", f"cannot be read ({error.strerror or error})")
 

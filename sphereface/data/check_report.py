@@ -1,11 +1,10 @@
-"""What a check of a training set found, as a table, JSON, images and a clean list."""
+"""Report the result of a check of a training set as a table, JSON and images."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -13,55 +12,63 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
-from ..errors import UserError, printable, printable_lines
-from .check import Findings, Limits, Seen
+from ..errors import printable, printable_lines
+from .check import Findings, Inspection, Limits
 from .identities import Labels
 from .images import BadImage, decode
 from .sources import Source
-from .sources.listing import parse_list
 from .suspicions import Suspicion
 
 _SHOWN = 12  # images of a kind on the contact sheet
 _SAMPLED = 6  # identities on it, in rows of up to _SHOWN images
-_EXAMPLES = 3  # of a kind below the table
+_EXAMPLES = 3  # of a kind, below the table
 
 
-def table(
-    source: Source,
-    seen: Seen,
-    findings: Findings,
-    limits: Limits,
-    suspicions: Sequence[Suspicion] = (),
-    left_out: Collection[str] = (),
-) -> str:
-    """The findings and suspicions as text, with the first few of each kind.
+@dataclass(frozen=True)
+class CheckResult:
+    """Everything that a check of a training set found.
 
-    Args:
-        source, seen, findings, limits: see :mod:`~sphereface.data.check`.
+    Attributes:
+        source: the training set.
+        seen, findings, limits: see :mod:`~sphereface.data.check`.
         suspicions: of the same source.
-        left_out: kinds of suspicions that ``findings.keep`` leaves out too.
+        left_out: kinds of suspicions that ``findings.keep`` excludes too.
     """
+
+    source: Source
+    seen: Inspection
+    findings: Findings
+    limits: Limits
+    suspicions: Sequence[Suspicion] = ()
+    left_out: Collection[str] = ()
+
+    @property
+    def clean_labels(self) -> npt.NDArray[np.integer]:
+        """(K,) labels of the identities in the clean set, sorted."""
+        return np.unique(np.asarray(self.source.labels)[self.findings.keep])
+
+
+def table(result: CheckResult) -> str:
+    """Return the findings and suspicions as text, with the first few of each kind."""
+    source, findings = result.source, result.findings
     height, width = findings.size
-    kept = int(findings.keep.sum())
     counts = Labels.of(source.labels).counts
     lines = [
         f"{len(source):,} images of {len(source.class_names):,} identities, {height}×{width} (height × width)",
-        f"images an identity: {counts.min()} to {counts.max()}, median {np.median(counts):g}",
+        f"images per identity: {counts.min()} to {counts.max()}, median {np.median(counts):g}",
         "",
     ]
-    rows = [(what, len(found)) for what, found in _kinds(findings, limits).items()]
-    lines += [f"{count:12,}  {what}" for what, count in rows]
-    identities = len(np.unique(np.asarray(source.labels)[findings.keep]))
-    lines += [_suspicion_row(suspicion, suspicion.kind in left_out) for suspicion in suspicions]
-    lines += [f"{kept:12,}  clean images, of {identities:,} identities"]
-    examples = [*_examples(source, seen, findings, limits), *_suspect_examples(suspicions)]
+    lines += [f"{len(found):12,}  {what}" for what, found in _kinds(findings, result.limits).items()]
+    lines += [_suspicion_row(suspicion, suspicion.kind in result.left_out) for suspicion in result.suspicions]
+    lines += [f"{int(findings.keep.sum()):12,}  clean images, of {len(result.clean_labels):,} identities"]
+    examples = [*_examples(result), *_suspect_examples(result.suspicions)]
     return printable_lines("\n".join([*lines, *(["", *examples] if examples else [])]))
 
 
 def _suspicion_row(suspicion: Suspicion, left_out: bool) -> str:
-    """A line such as ``12  groups of near-duplicates within an identity: 15 images, left out``."""
+    """Return a line such as ``12  groups of near-duplicates (suspects: 15 images, left out)``."""
     verb = "left out" if left_out else f"in the clean list · --leave-out {suspicion.kind}"
-    return f"{len(suspicion.suspects):12,}  {suspicion.title} (to look at: {len(suspicion.rows):,} images, {verb})"
+    return f"{len(suspicion.suspects):12,}  {suspicion.title} (suspects: {len(suspicion.rows):,} images, {verb})"
 
 
 def _suspect_examples(suspicions: Sequence[Suspicion]) -> list[str]:
@@ -75,15 +82,9 @@ def _suspect_examples(suspicions: Sequence[Suspicion]) -> list[str]:
     return lines
 
 
-def to_dict(
-    source: Source,
-    seen: Seen,
-    findings: Findings,
-    limits: Limits,
-    suspicions: Sequence[Suspicion] = (),
-    left_out: Collection[str] = (),
-) -> dict[str, Any]:
-    """All findings in plain types for JSON: every image by its path, every identity by its name."""
+def to_dict(result: CheckResult) -> dict[str, Any]:
+    """Return all findings in plain types for JSON: images by path, identities by name."""
+    source, seen, findings, limits = result.source, result.seen, result.findings, result.limits
 
     def names(indices: Sequence[int]) -> list[str]:
         return [source.name(index) for index in indices]
@@ -112,91 +113,23 @@ def to_dict(
                 "what": suspicion.title,
                 "number": suspicion.number,
                 "threshold": suspicion.threshold,
-                "left_out": suspicion.kind in left_out,
+                "left_out": suspicion.kind in result.left_out,
                 "images_to_leave_out": names(suspicion.rows.tolist()),
                 "suspects": [
                     {"number": suspect.number, "what": suspect.text, "images": names(suspect.images)}
                     for suspect in suspicion.suspects
                 ],
             }
-            for suspicion in suspicions
+            for suspicion in result.suspicions
         },
         "num_clean_images": int(findings.keep.sum()),
-        "num_clean_identities": len(np.unique(np.asarray(source.labels)[findings.keep])),
+        "num_clean_identities": len(result.clean_labels),
         "images_per_identity": dict(zip(map(printable, source.class_names), findings.counts.tolist(), strict=True)),
     }
 
 
-def clean_list(source: Source, findings: Findings, folder: Path) -> bytes:
-    """The clean images as a list that ``data.train`` takes: ``path label`` a line, labels without
-    gaps.
-
-    Args:
-        source: images that are files of their own.
-        findings: which of them are clean.
-        folder: where the list will be: paths are relative to it.
-
-    Raises:
-        UserError: nothing is left, or an image that no line of a list can name.
-    """
-    rows = np.flatnonzero(findings.keep)
-    if len(rows) == 0:
-        raise UserError("--write-list: no image is clean, so there is nothing to list · see the report")
-    labels = np.unique(source.labels[rows], return_inverse=True)[1]
-    start = os.path.realpath(folder)  # not the images: an identity's folder may be a link, whose own name counts
-    paths = [_listed(os.path.relpath(source.name(row), start)) for row in rows.tolist()]
-    text = "".join(f"{path} {label}\n" for path, label in zip(paths, labels.tolist(), strict=True)).encode()
-    read, read_labels = parse_list(text, "--write-list")
-    if read != paths or not np.array_equal(read_labels, labels):
-        raise UserError(f"--write-list: {folder}: cannot be named in a list from here · give a file in another folder")
-    return text
-
-
-def _listed(path: str) -> str:
-    """A relative path as a list keeps it: a line loses blanks, and a byte order mark, at its
-    start.
-    """
-    return f"./{path}" if path[0].isspace() or path[0] == "\ufeff" else path
-
-
-def check_listable(source: Source) -> None:
-    """See that a list can name the images of a source, before all of them are read.
-
-    Raises:
-        UserError: they are inside another file, or one has a name that no line of a list can hold.
-    """
-    names = list(map(source.name, range(len(source))))
-    inside = next((name for name in names if source.mapped), "") or _inside_a_file(names)
-    if inside:
-        raise UserError(
-            f"--write-list: {inside} is no file of its own, so no list can name it · allowed: a folder or "
-            "a list · of another form, leave whole identities out with data.exclude"
-        )
-    for name in names:
-        if "\\" in name and not os.path.isfile(name):  # noqa: PTH113 -- escaped: the file has another name
-            raise UserError(
-                f"--write-list: {name}: no line of a list can hold this name · allowed: names in UTF-8 without line "
-                "breaks and other control characters · rename it"
-            )
-
-
-def _inside_a_file(names: Sequence[str]) -> str:
-    """Return one of these images that lies inside a file, such as ``x.parquet/row 3``; empty where
-    none does.
-    """
-    folders = {os.path.dirname(name): name for name in names}  # noqa: PTH120 -- a text: a million of them
-    return next(
-        (
-            name
-            for folder, name in folders.items()
-            if any(os.path.isfile(part) for part in (Path(folder), *Path(folder).parents))  # noqa: PTH113 -- never raises
-        ),
-        "",
-    )
-
-
 def histogram(findings: Findings, limits: Limits) -> Figure:
-    """Images per identity, in bins that double."""
+    """Draw the numbers of images per identity, in bins that double."""
     counts = findings.counts
     edges = np.append(0, 2 ** np.arange(0, max(1, int(counts.max(initial=1)).bit_length()) + 1)) - 0.5
     numbers = np.histogram(counts, edges)[0]
@@ -206,22 +139,26 @@ def histogram(findings: Findings, limits: Limits) -> Figure:
     axes.bar_label(axes.bar(labels, numbers), fmt="{:,.0f}")
     axes.set(xlabel="usable images of an identity", ylabel="identities")
     axes.set_title(
-        f"{len(counts):,} identities, median {np.median(counts):g} images · asked for: "
+        f"{len(counts):,} identities, median {np.median(counts):g} images · allowed: "
         f"{limits.min_images} to {limits.max_images:,}"
     )
     return figure
 
 
-def contact_sheet(source: Source, findings: Findings, limits: Limits, suspicions: Sequence[Suspicion] = ()) -> Figure:
-    """The first images of each kind of finding and suspicion, and a seeded sample of clean
-    identities, a row each.
+def contact_sheet(result: CheckResult) -> Figure:
+    """Draw the first images of each finding and suspicion, and a sample of clean identities.
+
+    Each has a row. The sample is the same for the same result.
     """
-    rows = [(f"{what}: {len(found):,}", _indices(found)) for what, found in _kinds(findings, limits).items() if found]
+    source, findings = result.source, result.findings
+    rows = [
+        (f"{what}: {len(found):,}", _indices(found)) for what, found in _kinds(findings, result.limits).items() if found
+    ]
     rows += [
         (f"{suspicion.title}: {len(suspicion.suspects):,}", [row for one in suspicion.suspects for row in one.images])
-        for suspicion in suspicions
+        for suspicion in result.suspicions
     ]
-    clean = np.unique(np.asarray(source.labels)[findings.keep])
+    clean = result.clean_labels
     sample = np.sort(np.random.default_rng(0).choice(clean, min(_SAMPLED, len(clean)), replace=False))
     for label in sample.tolist():
         start, end = Labels.of(source.labels).firsts[label : label + 2]
@@ -239,51 +176,49 @@ def contact_sheet(source: Source, findings: Findings, limits: Limits, suspicions
 
 
 def _kinds(findings: Findings, limits: Limits) -> dict[str, list[Any]]:
-    """What to call each kind of finding → its images, groups of images, or identities (as numbers
-    below 0).
-    """
+    """Return title → images, groups of images, or identities (as numbers below 0)."""
     return {
         "unreadable": findings.unreadable,
         "truncated": findings.truncated,
         "of another size": findings.wrong_size,
         "images repeated within their identity (the clean list has the first)": findings.repeated,
-        "images that stand under several identities (the clean list has none)": findings.shared,
+        "images under several identities (the clean list has none)": findings.shared,
         f"identities with fewer than {limits.min_images} images left": [~label for label in findings.too_few],
         f"identities with more than {limits.max_images:,} images": [~label for label in findings.too_many],
-        "numbers without an identity between the labels (no harm: training closes gaps)": [
-            ~label for label in findings.gaps
-        ],
+        "missing numbers between the labels (no harm: training closes gaps)": [~label for label in findings.gaps],
         "grey (no harm)": findings.grey,
     }
 
 
 def _indices(found: list[Any]) -> list[int]:
-    """The images of a kind, one after the other; those of identities are not shown."""
+    """Return the images of a kind in sequence; identities have none here."""
     flat = [index for item in found for index in (item if isinstance(item, list) else [item])]
     return [index for index in flat if index >= 0]
 
 
-def _examples(source: Source, seen: Seen, findings: Findings, limits: Limits) -> list[str]:
-    shown = {what: found for what, found in _kinds(findings, limits).items() if found and "no harm" not in what}
+def _examples(result: CheckResult) -> list[str]:
+    kinds = _kinds(result.findings, result.limits)
+    shown = {what: found for what, found in kinds.items() if found and "no harm" not in what}
     lines = []
     for what, found in shown.items():
         lines.append(f"{what}:")
-        lines += [f"  - {_describe(source, seen, findings, item)}" for item in found[:_EXAMPLES]]
+        lines += [f"  - {_describe(result, item)}" for item in found[:_EXAMPLES]]
         lines += [f"  … and {len(found) - _EXAMPLES:,} more"] if len(found) > _EXAMPLES else []
     return lines
 
 
-def _describe(source: Source, seen: Seen, findings: Findings, item: Any) -> str:
+def _describe(result: CheckResult, item: Any) -> str:
+    source, seen = result.source, result.seen
     if isinstance(item, list):
         return " = ".join(source.name(index) for index in item)
     if item < 0:
-        return f"{printable(source.class_names[~item])}: {findings.counts[~item]}"
+        return f"{printable(source.class_names[~item])}: {result.findings.counts[~item]}"
     height, width = seen.sizes[item].tolist()
     return f"{source.name(item)}: {seen.reasons.get(item) or f'{height}×{width}'}"
 
 
 def _strip(source: Source, indices: Sequence[int], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """Images side by side, (H, W·_SHOWN, 3) RGB; what cannot be shown is left white."""
+    """Return images side by side, (H, W·_SHOWN, 3) RGB; unusable ones are white."""
     height, width = size
     strip = np.full((height, width * _SHOWN, 3), 255, dtype=np.uint8)
     for place, index in enumerate(indices):

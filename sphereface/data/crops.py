@@ -1,6 +1,4 @@
-"""The images of a draw: read, decoded into memory that is there, and augmented as far as no device
-does it.
-"""
+"""Read and decode the images of a draw into given memory, and apply the CPU's augmentations."""
 
 from __future__ import annotations
 
@@ -18,19 +16,18 @@ from .read_ahead import Encoded, encoded
 from .sampler import Draw
 from .sources import Source
 
-_TRIES = 100  # images tried in the place of a bad one before the data is called unusable
+_TRIES = 100  # replacements tried for a bad image before the data counts as unusable
 _PROBES = 32
 
 
 class Filled(NamedTuple):
-    """What a worker says of a batch whose images it has put in their place.
+    """A worker's report on a batch whose images it has decoded.
 
     Attributes:
         labels: (B,) int64.
-        indices: (B,) int64, the images that are in the places: where one could not be used, another
-            one's.
-        bad: (path, reason) of each image that could not be used.
-        failure: why there is no batch at all: an error that a worker cannot raise in the training
+        indices: (B,) int64, the images in the batch, replacements of unusable images included.
+        bad: (path, reason) of each unusable image.
+        failure: why there is no batch at all; a worker cannot raise an error in the training
             process.
     """
 
@@ -41,21 +38,21 @@ class Filled(NamedTuple):
 
 
 class CropBatches:
-    """Reads and decodes the images of draws. Picklable, and holds no open file."""
+    """Read and decode the images of draws. Picklable; it holds no open file."""
 
     def __init__(self, source: Source, size: Sequence[int]) -> None:
         self.source = source
         self.size = (size[0], size[1])
 
     def fill(self, draws: Sequence[Draw], batches: Sequence[npt.NDArray[np.uint8]]) -> list[Filled]:
-        """Decode the images of draws, and do to them what is not left to the device.
+        """Decode the images of draws, and apply the augmentations that are not left to the device.
 
         Args:
-            draws: which, a batch each.
-            batches: (B, H, W, 3) uint8 each: where they go.
+            draws: one for each batch.
+            batches: (B, H, W, 3) uint8 each: memory for the images.
 
         Returns:
-            What to say of each, up to the first that failed.
+            A report on each batch, up to the first that failed.
         """
         reading = encoded(self.source, [index for draw in draws for index in draw.indices.tolist()])
         filled = []
@@ -83,15 +80,13 @@ class CropBatches:
         return Filled(labels, indices, bad)
 
     def load(self, index: int) -> npt.NDArray[np.uint8]:
-        """One image of the right size, (H, W, 3) uint8. Raises BadImage or OSError."""
+        """Return one image of the right size, (H, W, 3) uint8. Raises BadImage or OSError."""
         image = np.empty((*self.size, 3), dtype=np.uint8)
         decode_into(self.source.read(index), image)
         return image
 
     def _next_good(self, index: int, image: npt.NDArray[np.uint8], bad: list[tuple[str, str]]) -> int | None:
-        """Put the next whole image of the source there: the same one in every run. None: all were
-        bad.
-        """
+        """Decode the next usable image of the source, the same in every run; None: all are bad."""
         for step in range(1, min(_TRIES, len(self.source))):
             candidate = (index + step) % len(self.source)
             try:
@@ -104,7 +99,7 @@ class CropBatches:
 
 
 def unusable(crops: CropBatches, indices: Iterable[int]) -> list[str]:
-    """Return a line for each of some images that cannot be used: its name, and why."""
+    """Return a line for each image that cannot be used: its name, and why."""
     lines = []
     for index in indices:
         try:
@@ -115,16 +110,13 @@ def unusable(crops: CropBatches, indices: Iterable[int]) -> list[str]:
 
 
 def unusable_sample(crops: CropBatches) -> tuple[list[str], int]:
-    """Return :func:`unusable` of a few images that are spread over the source, and how many those
-    are.
-    """
+    """Return :func:`unusable` of a few images spread over the source, and the number of these."""
     indices = np.unique(np.linspace(0, len(crops.source) - 1, _PROBES).astype(np.int64))
     return unusable(crops, indices.tolist()), len(indices)
 
 
 def check_sample(crops: CropBatches) -> None:
-    """Read a few images spread over the source, so that a set of another size ends at once and not
-    in training.
+    """Check a few images spread over the source, so that a wrong size fails before training.
 
     Raises:
         UserError: more than half of them are unusable.
@@ -138,7 +130,7 @@ def check_sample(crops: CropBatches) -> None:
 
 
 def _augment(images: npt.NDArray[np.uint8], draw: Draw) -> None:
-    """What is done where images are decoded: compression, then the shift. In place."""
+    """Apply compression, then the shift, in place."""
     if "jpeg" in draw.augment:
         rows, qualities = draw.augment["jpeg"]
         for row, quality in zip(rows, qualities[:, 0], strict=True):
@@ -148,13 +140,13 @@ def _augment(images: npt.NDArray[np.uint8], draw: Draw) -> None:
 
 
 def compressed(image: npt.NDArray[np.uint8], quality: int) -> bytes:
-    """(H, W, 3) uint8 BGR as JPEG, colours at half the resolution as cameras and web sites do."""
+    """Encode (H, W, 3) uint8 BGR as JPEG, with colour at half resolution as cameras do."""
     data = simplejpeg.encode_jpeg(image, quality, colorspace="BGR", colorsubsampling="420", fastdct=False)
     return bytes(data)
 
 
 def shifted(image: npt.NDArray[np.uint8], down: int, right: int) -> npt.NDArray[np.uint8]:
-    """The image moved by whole pixels, its border replicated. (H, W, 3) → (H, W, 3)."""
+    """Shift an image by whole pixels, with a replicated border. (H, W, 3) → (H, W, 3)."""
     height, width = image.shape[:2]
     up, left = max(-down, 0), max(-right, 0)
     wider = cv2.copyMakeBorder(image, max(down, 0), up, max(right, 0), left, cv2.BORDER_REPLICATE)
@@ -168,5 +160,5 @@ def _decode(read: Encoded, image: npt.NDArray[np.uint8]) -> None:
 
 
 def reason(error: Exception) -> str:
-    """Why an image could not be used, without its path."""
+    """Return why an image could not be used, without its path."""
     return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)

@@ -1,6 +1,4 @@
-"""Which images belong to which identity, in memory that grows with the identities and not with the
-images.
-"""
+"""Map images to identities, in memory proportional to the number of identities, not of images."""
 
 from __future__ import annotations
 
@@ -13,13 +11,14 @@ import numpy.typing as npt
 
 
 def places(edges: npt.NDArray[Any], values: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-    """Return how many edges are at or below each value: ``searchsorted``, in two thirds of its time
-    for random values.
+    """Return how many edges are at or below each value.
+
+    This is ``searchsorted``, in two thirds of its time for random values.
 
     Args:
-        edges: (E,) rising.
-        values: (K,) in any order; they are looked up in theirs, so that near ones meet the same
-            part of the cache.
+        edges: (E,) ascending.
+        values: (K,) in any order; they are looked up in sorted order, so that neighbours share the
+            cache.
     """
     order = np.argsort(values)
     found = np.empty(len(values), np.int64)
@@ -28,15 +27,14 @@ def places(edges: npt.NDArray[Any], values: npt.NDArray[Any]) -> npt.NDArray[np.
 
 
 class Labels:
-    """The labels of N images that are grouped by identity, kept as the C + 1 places where
-    identities begin.
+    """The labels of N images that are grouped by identity, stored as C + 1 offsets.
 
-    It is indexed, iterated and passed to numpy as an (N,) int32 array; numpy functions expand it to
-    one.
+    It can be indexed, iterated and passed to numpy like an (N,) int32 array; numpy functions expand
+    it to one.
 
     Args:
-        firsts: (C + 1,) rising; the images of class c are those from ``firsts[c]`` to ``firsts[c +
-            1]`` − 1.
+        firsts: (C + 1,) ascending; class c has the images from ``firsts[c]`` to ``firsts[c + 1]`` −
+            1.
 
     Attributes:
         firsts: (C + 1,) int64.
@@ -49,7 +47,7 @@ class Labels:
 
     @classmethod
     def of(cls, labels: Labels | npt.NDArray[np.integer]) -> Labels:
-        """Return labels as an object of this class. An array has no gaps and never falls."""
+        """Return labels as an object of this class. An array must be sorted and without gaps."""
         if isinstance(labels, Labels):
             return labels
         num_classes = int(labels[-1]) + 1 if len(labels) else 0
@@ -57,7 +55,7 @@ class Labels:
 
     @classmethod
     def of_counts(cls, counts: npt.ArrayLike) -> Labels:
-        """Return the labels of identities with so many images each."""
+        """Return the labels of identities with the given numbers of images."""
         return cls(np.append(0, np.cumsum(counts, dtype=np.int64)))
 
     @property
@@ -77,7 +75,7 @@ class Labels:
     @overload
     def __getitem__(self, index: slice | npt.ArrayLike) -> npt.NDArray[np.int32]: ...
     def __getitem__(self, index: Any) -> Any:
-        """Return the label of one image, or the labels of some."""
+        """Return the label of one image, or the labels of several."""
         if isinstance(index, (int, np.integer)):
             row = index + len(self) if index < 0 else index
             if not 0 <= row < len(self):
@@ -101,7 +99,7 @@ class Labels:
 
 
 class NumberNames(Sequence[str]):
-    """The names of C identities that are known by number alone, made when they are asked for.
+    """The names of C identities that have only numbers, created on demand.
 
     Args:
         numbers: (C,) integers.
@@ -118,7 +116,7 @@ class NumberNames(Sequence[str]):
     @overload
     def __getitem__(self, index: slice) -> list[str]: ...
     def __getitem__(self, index: int | slice) -> str | list[str]:
-        """Return one name, or some."""
+        """Return one name, or several."""
         found = self._numbers[index]
         return [str(number) for number in found.tolist()] if isinstance(index, slice) else str(found)
 
@@ -132,8 +130,7 @@ class NumberNames(Sequence[str]):
 
 
 class Runs:
-    """Rows of a whole in another order, identity by identity: K runs of rows that follow each other
-    there.
+    """Map rows in order of identity to rows of a whole, which holds them in K consecutive runs.
 
     Args:
         starts: (K,) int64, the first row of each run in the whole.

@@ -1,7 +1,6 @@
-"""Whether the pieces of an encoded image lie inside its bytes, before it is decoded.
+"""Check that the parts of an encoded image lie inside its bytes, before it is decoded.
 
-A decoder believes what a piece says of its own length: OpenCV takes 2 GB for a PNG of 60 bytes that
-claims so.
+A decoder trusts the length that a part claims: OpenCV allocates 2 GB for a PNG of 60 bytes.
 """
 
 from __future__ import annotations
@@ -9,19 +8,16 @@ from __future__ import annotations
 import struct
 
 _PNG_START, _PNG_CHUNK = b"\x89PNG\r\n\x1a\n", struct.Struct(">I4s")
-_BMP_PLAIN = (0, 3, 6)  # no compression, with or without masks of the colours
+_BMP_PLAIN = (0, 3, 6)  # uncompressed, with or without colour masks
 
 
 def layout_fault(data: bytes) -> str:
-    """Say what is wrong with the layout of an encoded image that :func:`.image_size.image_size`
-    knows.
+    """Describe the fault in the layout of an encoded image; empty if there is none.
 
     Args:
-        data: a PNG (its chunks and its end), a WebP (its chunks) or a BMP (its rows). The decoders
-            of JPEG and of PBM, PGM and PPM find such faults on their own.
-
-    Returns:
-        A few words; empty where nothing is wrong.
+        data: an image that :func:`.image_size.image_size` knows. The chunks of PNG and WebP, the
+            end of PNG and the rows of BMP are checked. The decoders of JPEG and of PBM, PGM and PPM
+            find such faults themselves.
     """
     try:
         if data.startswith(_PNG_START):
@@ -43,7 +39,7 @@ def _png(data: bytes) -> str:
         if kind == b"IEND":
             return ""
         at = end
-    return f"truncated PNG ({len(data)} bytes, its chunk at byte {at} is not whole)"
+    return f"truncated PNG ({len(data)} bytes, its chunk at byte {at} is incomplete)"
 
 
 def _webp(data: bytes) -> str:
@@ -60,7 +56,7 @@ def _webp(data: bytes) -> str:
 
 
 def _bmp(data: bytes) -> str:
-    """Rows of pixels that are not compressed must all be there."""
+    """Check that all rows of uncompressed pixels are present."""
     (start,), (header,) = struct.unpack_from("<I", data, 10), struct.unpack_from("<I", data, 14)
     if header == 12:
         width, height, _, bits = struct.unpack_from("<HHHH", data, 18)

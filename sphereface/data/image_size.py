@@ -1,6 +1,4 @@
-"""The size of an encoded image, read from its first bytes: what it would take to decode it is known
-before.
-"""
+"""Read the size of an encoded image from its first bytes, before it is decoded."""
 
 from __future__ import annotations
 
@@ -14,13 +12,13 @@ _PNM_MOST = re.compile(rb"(?:\s|#[^\n]*\n)*(\d{1,5})\s")
 
 
 def image_size(data: bytes) -> tuple[int, int] | None:
-    """Height and width in pixels, before EXIF turns them.
+    """Return height and width in pixels, before EXIF turns them.
 
     Args:
         data: an encoded image.
 
     Returns:
-        (H, W) of a JPEG, PNG, BMP, WebP, PBM, PGM or PPM; None where the bytes are none of these or
+        (H, W) of a JPEG, PNG, BMP, WebP, PBM, PGM or PPM; None for other formats, or if the bytes
         end too early.
     """
     try:
@@ -39,9 +37,7 @@ def image_size(data: bytes) -> tuple[int, int] | None:
 
 
 def unscaled_maximum(data: bytes) -> int | None:
-    """The number that stands for white in a PGM or PPM whose values OpenCV does not scale to 255;
-    None in any other.
-    """
+    """Return the value of white in a PGM or PPM that OpenCV does not scale to 255, else None."""
     size = _PNM.match(data, 0, 4096)
     most = size and data[1:2] in b"2356" and _PNM_MOST.match(data, size.end(), size.end() + 4096)
     if not most or int(most[1]) in (0, 255, 65535):
@@ -50,7 +46,7 @@ def unscaled_maximum(data: bytes) -> int | None:
 
 
 def _jpeg(data: bytes) -> tuple[int, int] | None:
-    """From the frame header (SOF0 to SOF15)."""
+    """Read the frame header (SOF0 to SOF15)."""
     for marker, at in header_markers(data):
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             height, width = struct.unpack_from(">HH", data, at + 5)
@@ -59,16 +55,14 @@ def _jpeg(data: bytes) -> tuple[int, int] | None:
 
 
 def _bmp(data: bytes) -> tuple[int, int]:
-    """The old header has 16-bit sizes; in the newer ones a negative height means rows from the
-    top.
-    """
+    """Read a BMP header, with 16-bit sizes in the old form; the height may be negative."""
     (header,) = struct.unpack_from("<I", data, 14)
     width, height = struct.unpack_from("<HH" if header == 12 else "<ii", data, 18)
     return abs(height), abs(width)
 
 
 def _webp(data: bytes) -> tuple[int, int] | None:
-    """Lossy (VP8), lossless (VP8L) or extended (VP8X)."""
+    """Read a lossy (VP8), lossless (VP8L) or extended (VP8X) header."""
     kind = data[12:16]
     if kind == b"VP8 ":
         width, height = struct.unpack_from("<HH", data, 26)

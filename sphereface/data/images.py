@@ -1,4 +1,4 @@
-"""One encoded image to pixels. Everywhere in this package pixels are uint8, HWC, in BGR order."""
+"""Decode one encoded image. In this package, pixels are uint8, HWC, in BGR order."""
 
 from __future__ import annotations
 
@@ -20,10 +20,15 @@ from .jpeg_markers import first_image, first_scan
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".pgm", ".ppm"})
 
 MOST_PIXELS = 200_000_000
-"""A larger image is not decoded: a few kilobytes can claim 900 million pixels, 3 GB of memory. The best of today's
-telephones and cameras take 200 million, 600 MB."""
+"""A larger image is not decoded: a few kilobytes can claim 900 million pixels, 3 GB of memory.
+
+The best phones and cameras of today take 200 million, 600 MB.
+"""
 PIXELS_A_BYTE, ALWAYS_ALLOWED = 100, 16_000_000
-"""An image of more than 16 million pixels must have a byte for every 100 of them: photographs have 5 and more."""
+"""An image of more than 16 million pixels must have one byte per 100 pixels.
+
+Photographs have 5 bytes per 100 pixels and more.
+"""
 _NOT_READ = {
     b"GIF8": "a GIF",
     b"II*\0": "a TIFF",
@@ -35,31 +40,30 @@ _ALLOWED = "allowed: JPEG, PNG, BMP, WebP, PGM, PPM"
 
 JPEG_END = b"\xff\xd9"
 _JPEG_START = b"\xff\xd8"
-_JPEG_SCAN = b"\xff\xda"  # cannot occur inside entropy-coded data, where 0xff is stuffed
-_MOST_SCANS = 100  # a progressive JPEG has about ten; each costs a pass over all pixels, and takes ten bytes
+_JPEG_SCAN = b"\xff\xda"  # cannot occur inside entropy-coded data, which escapes 0xff
+_MOST_SCANS = 100  # a progressive JPEG has about ten; each takes ten bytes, but a pass over all pixels
 _EXIF = b"Exif\0\0"
 _HARMLESS = (
-    "Could not determine subsampling level",  # simplejpeg knows the usual ones: not 3x1, nor any of CMYK's
-    "Invalid SOS parameters for sequential JPEG",  # which no decoder heeds; some cameras write them
+    "Could not determine subsampling level",  # simplejpeg knows neither 3x1 nor CMYK
+    "Invalid SOS parameters for sequential JPEG",  # some cameras write them, all decoders ignore them
     "Unknown Adobe color transform code",
     "unknown JFIF revision number",
 )
 
 
 class EncodedImage(Protocol):
-    """An encoded image that is read when it is needed: a :class:`pathlib.Path`, or one inside
-    another file.
+    """An encoded image that is read on demand: a :class:`pathlib.Path`, or part of another file.
 
-    ``str()`` of it is what messages call it.
+    ``str()`` of it is its name in messages.
     """
 
     def read_bytes(self) -> bytes:
-        """The encoded image. Raises OSError where it cannot be read."""
+        """Return the encoded image. Raises OSError if it cannot be read."""
         ...
 
 
 def read_encoded(image: EncodedImage) -> bytes:
-    """Return the encoded image; a path that names a FIFO or a device is refused, not waited for.
+    """Return the encoded image. A FIFO or a device is refused at once, without waiting for data.
 
     Raises:
         OSError: it cannot be read.
@@ -68,15 +72,16 @@ def read_encoded(image: EncodedImage) -> bytes:
 
 
 class BadImage(ValueError):
-    """Bytes that do not hold one whole image. The message says why, without the file's name."""
+    """Bytes that are not one whole image. The message gives the reason, without the file's name."""
 
 
 def decode(data: bytes) -> npt.NDArray[np.uint8]:
     """Decode one image.
 
     BGR is the order of the original Caffe pipeline (and of OpenCV); training, evaluation and export
-    all use it. Grey images are repeated over the three channels, 16-bit ones reduced to 8, palettes
-    and CMYK turned into colours, transparency is dropped, EXIF rotation is applied.
+    all use it. Grey images are repeated over the three channels. 16-bit values are reduced to 8
+    bits, palettes and CMYK are converted to colours, transparency is dropped, and EXIF rotation is
+    applied.
 
     Args:
         data: an encoded image (JPEG, PNG, …).
@@ -85,58 +90,56 @@ def decode(data: bytes) -> npt.NDArray[np.uint8]:
         (H, W, 3) uint8 in [0, 255], BGR.
 
     Raises:
-        BadImage: the bytes are empty, no image of these formats, damaged as far as the format shows
-            it (see ``docs/data.md``), or claim more pixels than :data:`MOST_PIXELS`, or than so few
-            bytes can hold.
+        BadImage: the bytes are empty, not an image of these formats, damaged as far as the format
+            shows it (see ``docs/data.md``), or claim more pixels than :data:`MOST_PIXELS`, or than
+            so few bytes can hold.
     """
     _check_size(data)
     if data.startswith(_JPEG_START):
         plain = _is_plain_jpeg(data)
-        image = _strict(data, "BGR" if plain else "GRAY")  # OpenCV decodes what is damaged without a word
+        image = _strict(data, "BGR" if plain else "GRAY")  # OpenCV decodes damaged data without a warning
         if plain and image is not None:
             return image
     return _decode_any(data)
 
 
 def decode_into(data: bytes, out: npt.NDArray[np.uint8]) -> None:
-    """As :func:`decode`, into the memory that the image is wanted in, cut by :func:`centre_crop`
-    where it is larger.
+    """Decode one image into given memory; :func:`centre_crop` cuts a larger one.
 
     Args:
         data: an encoded image.
-        out: (H, W, 3) uint8, contiguous, of the size that the image must have. Undefined after an
-            error.
+        out: (H, W, 3) uint8, contiguous, of the required size. Undefined after an error.
 
     Raises:
-        BadImage: as :func:`decode`, or the image is of another size.
+        BadImage: as :func:`decode`, or the image has another size.
     """
     if _is_plain_jpeg(data):
         try:
             image = simplejpeg.decode_jpeg(data, "BGR", buffer=out)
         except ValueError:
-            pass  # damaged, or larger than wanted: decode() finds out which
+            pass  # damaged or larger: decode() finds out which
         else:
             if image.shape == out.shape:
                 return
     height, width = _check_size(data)
-    if min(height, width) > max(out.shape[:2]):  # too large, whichever way it is turned: not worth decoding
+    if min(height, width) > max(out.shape[:2]):  # too large in any orientation: do not decode it
         raise _wrong_size((height, width), out.shape)
     out[...] = centre_crop(decode(data), out.shape[:2])
 
 
 def centre_crop(image: npt.NDArray[np.uint8], size: Sequence[int]) -> npt.NDArray[np.uint8]:
-    """Cut a crop that is too long in one direction to its centre; a view.
+    """Cut a crop that is too long in one direction to its centre; return a view.
 
-    Of the usual 112×112 alignment that is exactly the 112×96 one, whose template lies 8 pixels
-    further left. Any other
-    size is an error: an image that is cut or stretched at will is not aligned.
+    For the usual 112×112 alignment, this is exactly the 112×96 one, whose template lies 8 pixels
+    further left. Any other size is an error: an image that is cut or stretched arbitrarily is not
+    aligned.
 
     Args:
         image: (h, w, …).
         size: (H, W) in pixels.
 
     Raises:
-        BadImage: it is smaller than wanted, or larger both ways.
+        BadImage: the image is smaller, or larger in both directions.
     """
     (height, width), (wanted_height, wanted_width) = image.shape[:2], size
     top, left = (height - wanted_height) // 2, (width - wanted_width) // 2
@@ -146,30 +149,28 @@ def centre_crop(image: npt.NDArray[np.uint8], size: Sequence[int]) -> npt.NDArra
 
 
 def _wrong_size(size: Sequence[int], wanted: Sequence[int]) -> BadImage:
-    return BadImage(f"{size[0]}×{size[1]} pixels (height × width) where {wanted[0]}×{wanted[1]} are wanted")
+    return BadImage(f"{size[0]}×{size[1]} pixels (height × width), allowed: {wanted[0]}×{wanted[1]}")
 
 
 def _is_plain_jpeg(data: bytes) -> bool:
-    """Whether simplejpeg gives OpenCV's pixels, bit for bit: a JPEG of one or three channels that
-    is not to be turned.
+    """Return whether simplejpeg gives OpenCV's pixels, bit for bit.
 
-    Both are libjpeg-turbo with its accurate transform and smooth upsampling; simplejpeg wastes less
-    time around it.
+    It does for a JPEG of one or three channels without EXIF data. Both use libjpeg-turbo with its
+    accurate transform and smooth upsampling; simplejpeg has less overhead.
     """
     if not data.startswith(_JPEG_START):
         return False
     scan = data.find(_JPEG_SCAN)
-    if data.find(_JPEG_SCAN, scan + 2) >= 0:  # the first may be one of a thumbnail
+    if data.find(_JPEG_SCAN, scan + 2) >= 0:  # the first may belong to a thumbnail
         scan = first_scan(data)
     return scan > 0 and data[scan + 4 : scan + 5] in (b"\x01", b"\x03") and data.find(_EXIF, 0, scan) < 0
 
 
 def _strict(data: bytes, colours: str) -> npt.NDArray[np.uint8] | None:
-    """Decode a JPEG, and refuse what libjpeg only warns of: it fills in grey, or goes on with wrong
-    pixels.
+    """Decode a JPEG, and refuse damage of which libjpeg only warns: it would invent pixels.
 
-    Zeros before the end marker are allowed: some cameras fill up to a block with them. None: whole
-    as far as its markers show, but of a kind that only OpenCV decodes.
+    Zeros before the end marker are allowed: some cameras pad to a block with them. None: whole as
+    far as its markers show, but of a kind that only OpenCV decodes.
     """
     try:
         return np.asarray(simplejpeg.decode_jpeg(data, colours), dtype=np.uint8)
@@ -186,25 +187,23 @@ def _strict(data: bytes, colours: str) -> npt.NDArray[np.uint8] | None:
 
 
 def _check_size(data: bytes) -> tuple[int, int]:
-    """Look before decoding. What tells no size is not decoded at all, which leaves out OpenCV's
-    rarer formats.
+    """Return height and width in pixels, before EXIF turns them, or refuse the image.
 
-    Returns:
-        Height and width in pixels, before EXIF turns them.
+    An image of unknown size is not decoded at all, which excludes OpenCV's rarer formats.
     """
     if not data:
         raise BadImage("the file is empty (0 bytes)")
     if kind := _NOT_READ.get(data[:4]) or _NOT_READ.get(data[4:8]):
-        raise BadImage(f"{kind}, whatever its name · {_ALLOWED} · convert it first")
+        raise BadImage(f"{kind}, despite its name · {_ALLOWED} · convert it first")
     size = image_size(data)
     if size is None:
-        raise BadImage(f"not an image, or a damaged one · {_ALLOWED}")
+        raise BadImage(f"not an image, or damaged · {_ALLOWED}")
     pixels, most = size[0] * size[1], max(ALWAYS_ALLOWED, PIXELS_A_BYTE * len(data))
     if pixels > MOST_PIXELS:
         raise BadImage(f"{size[0]}×{size[1]} pixels (height × width) · allowed: {MOST_PIXELS:,} in all")
     if pixels > most:
         raise BadImage(
-            f"{size[0]}×{size[1]} pixels (height × width) in {len(data):,} bytes · allowed for so few bytes: {most:,}"
+            f"{size[0]}×{size[1]} pixels (height × width) in {len(data):,} bytes · allowed for this file size: {most:,}"
         )
     if not data.startswith(_JPEG_START):
         if fault := layout_fault(data):

@@ -1,11 +1,9 @@
-"""An index of a large source: arrays that are made once, kept in a file, and mapped by every
-process that reads it.
+"""Keep the index of a large source: arrays in a file that every process maps.
 
-The file is ``.NAME.index`` beside the source, or in the user's cache folder where that folder may
-not be written. It
-begins with 16 bytes: a mark, the length of a header in JSON, and its CRC-32. The header has the
-``stamp`` of the source, on which the arrays depend, and their types and lengths; then come the
-arrays. A file of another stamp, or a damaged one, is made again.
+The file is ``.NAME.index`` beside the source, or in the user's cache folder if that folder is
+read-only. It begins with 16 bytes: a mark, the length of a header in JSON, and its CRC-32. The
+header has the ``stamp`` of the source, on which the arrays depend, and their types and lengths.
+Then the arrays follow. A damaged file, or one of another stamp, is replaced.
 """
 
 from __future__ import annotations
@@ -35,17 +33,18 @@ Stamp = Mapping[str, int | str]
 
 _START = struct.Struct("<8sII")  # mark, length and CRC-32 of the header
 _MARK = b"sphidx1\n"
-_ALIGNED = 64  # bytes: where arrays begin
+_ALIGNED = 64  # bytes: arrays begin at multiples of it
 _LONGEST_HEADER = 1 << 16  # bytes
 
 
 class Index:
-    """The arrays of a source, by name; in memory, or in a file that is mapped anew where a pickle
-    of this arrives.
+    """The arrays of a source by name, in memory or in a mapped file.
+
+    Unpickling maps the file again.
 
     Args:
         arrays: one-dimensional.
-        path: of the file that holds them; None: they are in memory.
+        path: the file that holds them; None: they are in memory.
         stamp: of the source.
     """
 
@@ -62,37 +61,37 @@ class Index:
 
 
 def indexed(source: Path, stamp: Stamp, make: Callable[[], Arrays], check: Callable[[Arrays], str]) -> Index:
-    """Return the index of a source. The first process makes it, while others wait for it.
+    """Return the index of a source. The first process creates it, while others wait for it.
 
     Args:
-        source: what is indexed.
-        stamp: all that the arrays depend on, such as the size and the time of files.
+        source: the indexed file or folder.
+        stamp: everything that the arrays depend on, such as the size and the time of files.
         make: reads the source; takes long.
-        check: compares arrays from a file with a sample of the source, and says what is wrong, or
-            nothing.
+        check: compares arrays from a file with a sample of the source; returns the fault, or an
+            empty string.
     """
     for place in _places(source):
         if (index := _known(place, stamp, check)) is not None:
             return index
     with _turn(source) as turn:
-        if turn is not None and (index := _known(turn, stamp, check)) is not None:  # another process made it meanwhile
+        if turn is not None and (index := _known(turn, stamp, check)) is not None:  # another process has made it
             return index
         arrays = make()
         if turn is None:
-            why = "no folder for it may be written"
+            why = "no folder for it is writable"
         else:
             try:
                 write_whole(turn, lambda file: _write(file, arrays, stamp))
-                log.info("data: %s: indexed for all later runs, in %s", source, turn)
+                log.info("data: %s: wrote its index for later runs: %s", source, turn)
                 return _open_again(turn, stamp)
             except OSError as error:
                 why = f"{turn}: {error.strerror or error}"
-    log.warning("data: %s: its index is kept in memory, and made again by each process and run (%s)", source, why)
+    log.warning("data: %s: the index stays in memory; each process and run builds it again (%s)", source, why)
     return Index(arrays, None, stamp)
 
 
 def _places(source: Path) -> list[Path]:
-    """Where the index of a source may be: beside it, and in the user's cache."""
+    """Return the possible places of a source's index: beside it, and in the user's cache."""
     real = os.path.realpath(source)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))  # noqa: PTH111 -- raises nothing
     name = hashlib.sha256(os.fsencode(real)).hexdigest()[:32]
@@ -101,7 +100,7 @@ def _places(source: Path) -> list[Path]:
 
 @contextlib.contextmanager
 def _turn(source: Path) -> Iterator[Path | None]:
-    """Wait until no other process makes the index; yield the first place that may be written."""
+    """Wait until no other process makes the index; yield the first writable place, or None."""
     with contextlib.ExitStack() as stack:
         for place in _places(source):
             try:
@@ -114,7 +113,7 @@ def _turn(source: Path) -> Iterator[Path | None]:
 
 
 def _known(place: Path, stamp: Stamp, check: Callable[[Arrays], str]) -> Index | None:
-    """The index in a file, if it is one of this state of the source."""
+    """Return the index in a file, if it fits this state of the source."""
     if not os.path.isfile(place):  # noqa: PTH113 -- raises nothing where a folder may not be searched
         return None
     try:
@@ -125,14 +124,16 @@ def _known(place: Path, stamp: Stamp, check: Callable[[Arrays], str]) -> Index |
     except DAMAGED as error:
         problem = f"damaged ({first_line(error)})"
     if problem:
-        log.info("data: the index %s is not used, but made again: %s", place, problem)
+        log.info("data: the index %s is rebuilt: %s", place, problem)
         return None
     return index
 
 
 def _open_again(place: Path, stamp: Stamp) -> Index:
-    """Map the arrays of a file. Raises those of ``DAMAGED``, UserError or OSError where it is not
-    of this stamp.
+    """Map the arrays of a file.
+
+    Raises:
+        UserError, OSError, or one of ``DAMAGED``: the file is not valid for this stamp.
     """
     file = MappedFile(place)
     view = file.view()
@@ -142,13 +143,13 @@ def _open_again(place: Path, stamp: Stamp) -> Index:
         raise ValueError("its header is damaged")
     about = json.loads(header)
     if about["stamp"] != stamp:
-        raise ValueError("it is of another state of the source")
+        raise ValueError("it belongs to another state of the source")
     arrays, end = {}, _aligned(_START.size + length)
     for name, (kind, count) in about["arrays"].items():
         arrays[name] = np.frombuffer(view, kind, count, end)
         end = _aligned(end + arrays[name].nbytes)
     if end != file.size:
-        raise ValueError(f"it has {file.size} bytes in place of {end}")
+        raise ValueError(f"it has {file.size} bytes instead of {end}")
     return Index(arrays, place, stamp)
 
 

@@ -1,4 +1,4 @@
-"""The markers of a JPEG, found as libjpeg finds them: bytes between two segments are skipped."""
+"""Find the markers of a JPEG as libjpeg does: bytes between two segments are skipped."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import struct
 from collections.abc import Iterator
 
 SCAN, END = 0xDA, 0xD9
-_IN_SCAN = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")  # a marker among entropy-coded data but for a restart
-_ALONE = frozenset({0x00, 0x01, *range(0xD0, 0xD8)})  # nothing follows these
+_IN_SCAN = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")  # a marker in entropy-coded data, except a restart
+_ALONE = frozenset({0x00, 0x01, *range(0xD0, 0xD8)})  # markers without a segment
 
 
 def header_markers(data: bytes) -> Iterator[tuple[int, int]]:
     """Yield (marker, place of its 0xff) of each segment up to the first scan or the end.
 
-    A thumbnail in a segment is passed over with its segment.
+    A thumbnail inside a segment is skipped with its segment.
 
     Args:
         data: a JPEG.
 
     Raises:
-        struct.error: it ends before.
+        struct.error: the data ends too early.
     """
     at = 2
     while (at := data.find(b"\xff", at)) >= 0:
@@ -37,7 +37,7 @@ def header_markers(data: bytes) -> Iterator[tuple[int, int]]:
 
 
 def first_scan(data: bytes) -> int:
-    """Return the place of the 0xff of the first scan's marker; -1 where there is none."""
+    """Return the place of the 0xff of the first scan's marker; -1 if there is none."""
     try:
         return next((at for marker, at in header_markers(data) if marker == SCAN), -1)
     except struct.error:
@@ -45,14 +45,15 @@ def first_scan(data: bytes) -> int:
 
 
 def first_image(data: bytes) -> tuple[int, int]:
-    """Count the scans of the first image of a JPEG and find its end; telephones append a film or
-    more images.
+    """Count the scans of the first image of a JPEG and find its end.
+
+    Phones append a video or more images.
 
     Args:
         data: a JPEG.
 
     Returns:
-        The number of scans, and the place of the 0xff of the end marker; -1 where there is none.
+        The number of scans, and the place of the 0xff of the end marker; -1 if there is none.
     """
     scans = 0
     try:

@@ -1,6 +1,4 @@
-"""The order of training, computed for each batch: nothing is held whose length is the number of
-images.
-"""
+"""Compute the order of training for each batch, without arrays as long as the data set."""
 
 from __future__ import annotations
 
@@ -13,25 +11,25 @@ from .slots import MIRROR, ORDER, SHIFT, SLOTS, Augmentation, Balance, Slots, ph
 
 
 class KeyedOrder:
-    """An order whose every number follows from a key and its own place.
+    """An order in which every number follows from a key and its own place.
 
     Each purpose has keys in each epoch: the first words of Philox with the key (seed, epoch) and
-    the purpose in its counter. The keys of the order decide a :class:`Permutation` of the slots.
+    the purpose in its counter. The keys of the order define a :class:`Permutation` of the slots.
     Number j of slot i, of c numbers for each slot, is output c·i + j of SplitMix64 with the key of
     its purpose. Memory: 8 bytes an identity with ``balance``, else none.
 
     Args:
         num_images: N.
         seed: of the order and of every augmentation.
-        augmentation: what may happen to an image.
-        balance: how often the images of each identity come; None: each once an epoch.
+        augmentation: the augmentations and their ranges.
+        balance: how often the images of each identity occur; None: each image once an epoch.
     """
 
     def __init__(self, num_images: int, *, seed: int, augmentation: Augmentation, balance: Balance | None) -> None:
         self._size, self._seed, self._augmentation = num_images, seed, augmentation
         self._balanced = None if balance is None else _Balanced(balance, num_images)
         streams = augmentation.streams()
-        self._columns = {MIRROR: 1, SHIFT: 2} | dict(streams.values())  # how many numbers each purpose has for a slot
+        self._columns = {MIRROR: 1, SHIFT: 2} | dict(streams.values())  # numbers per slot of each purpose
         widths = list(self._columns.values())
         self._steps = np.repeat(widths, widths)[:, None]
         self._offsets = np.concatenate([np.arange(width) for width in widths])[:, None]
@@ -49,7 +47,7 @@ class KeyedOrder:
         self._epoch = epoch
 
     def slots(self, epoch: int, start: int, stop: int) -> Slots:
-        """Return what is drawn for the slots at some places of an epoch."""
+        """Return the draws for the slots at some places of an epoch."""
         self._begin(epoch)
         slots = self._permutation(np.arange(start, stop))
         words: Words = (slots * self._steps + self._offsets).astype(np.uint64)  # (all columns, K)
@@ -66,10 +64,10 @@ class KeyedOrder:
 
 
 class _Balanced:
-    """Which image is in a slot: N even strokes over the weights of the images, laid end to end.
+    """Assign an image to each slot: N evenly spaced strokes over the weights, laid end to end.
 
-    So an image comes as often as its weight says, rounded down or up; where the first stroke lies
-    is chance.
+    So an image occurs as often as its weight, rounded down or up. The first stroke has a random
+    offset.
     """
 
     def __init__(self, balance: Balance, num_images: int) -> None:
@@ -80,7 +78,7 @@ class _Balanced:
     def images(self, strokes: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
         """Return the image under each stroke, whose numbers are in [0, N)."""
         there = strokes * self._width
-        identities = np.minimum(places(self._ends, there), len(self._ends) - 1)  # rounding may pass the last end
+        identities = np.minimum(places(self._ends, there), len(self._ends) - 1)  # rounding can exceed the last end
         first, end = self._firsts[identities], self._firsts[identities + 1]
         before = np.where(identities > 0, self._ends[identities - 1], 0.0)
         weight = (end - first) ** -self._strength

@@ -1,13 +1,17 @@
-"""The entries of an LMDB file, found by walking through its tree of pages.
+"""Find the entries of an LMDB file by walking its tree of pages.
 
-The library is not used: it trusts the file, so that a damaged one ends the process. Only what
-reading needs is here. The layout is that of LMDB 0.9 (``mdb.c``: ``MDB_meta``, ``MDB_page``,
+The LMDB library is not used: it trusts the file, so that a damaged one crashes the process. Only
+what reading needs is here. The layout is that of LMDB 0.9 (``mdb.c``: ``MDB_meta``, ``MDB_page``,
 ``MDB_node``), little-endian, 64 bits::
 
-    page   uint64 number | uint16 pad | uint16 flags | uint16 lower, uint16 upper, or uint32 number of pages
-    meta   page | uint32 magic, version | uint64 address, mapsize | two trees | uint64 last page, transaction
-    tree   uint32 pad | uint16 flags, depth | uint64 branch, leaf, overflow pages, entries, root page
-    node   uint16 size, uint16 size above 2¹⁶ | uint16 flags | uint16 length of key | key | value, or its page
+    page   uint64 number | uint16 pad | uint16 flags
+           | uint16 lower, uint16 upper, or uint32 number of pages
+    meta   page | uint32 magic, version | uint64 address, mapsize | two trees
+           | uint64 last page, transaction
+    tree   uint32 pad | uint16 flags, depth
+           | uint64 branch, leaf, overflow pages, entries, root page
+    node   uint16 size, uint16 size above 2¹⁶ | uint16 flags | uint16 length of key
+           | key | value, or its page
 """
 
 from __future__ import annotations
@@ -28,13 +32,13 @@ _NODE = struct.Struct("<HHHH")
 _PAGE = struct.Struct("<Q")
 _MAGIC, _VERSION, _NONE = 0xBEEFC0DE, 1, 2**64 - 1
 _BRANCH, _LEAF, _OVERFLOW = 1, 2, 4
-_BIG, _OTHER = 1, 2 | 4  # values on pages of their own; trees and duplicates below an entry
+_BIG, _OTHER = 1, 2 | 4  # values on separate pages; subtrees and duplicates below an entry
 _DEEPEST = 32
 _META_BYTES = _META.size + 2 * _TREE.size + _TAIL.size
 
 
 class Entry(NamedTuple):
-    """An entry: its key, and where its value lies in the file."""
+    """An entry: its key, and the place of its value in the file."""
 
     key: bytes
     start: int
@@ -51,20 +55,20 @@ class _Meta(NamedTuple):
 
 
 def lmdb_entries(buffer: Buffer, path: Path) -> Iterator[Entry]:
-    """Return all entries of the main database, sorted by key.
+    """Yield all entries of the main database, sorted by key.
 
     Args:
         buffer: the file.
-        path: for messages.
+        path: its name in messages.
 
     Raises:
-        UserError: it is no LMDB file, of another version, cut off or damaged, it holds several
-            databases, or another number of entries than it says.
+        UserError: the file is not an LMDB file or has another version, is truncated or damaged, or
+            contains several databases or a wrong number of entries.
     """
     meta = _newest(buffer, path)
     page_size, found = meta.page_size, 0
     if (end := (meta.last_page + 1) * page_size) > len(buffer):
-        raise UserError(f"{path}: truncated: it has {len(buffer)} bytes of {end} · copy it again")
+        raise UserError(f"{path}: truncated: {len(buffer)} of {end} bytes · copy it again")
     left = [] if meta.root == _NONE else [meta.root]
     most, walked = meta.last_page + 1, 0
     while left:
@@ -87,14 +91,14 @@ def lmdb_entries(buffer: Buffer, path: Path) -> Iterator[Entry]:
         else:
             raise _damaged(path, number)
     if found != meta.entries:
-        raise UserError(f"{path}: holds {found} entries where it says {meta.entries} · copy it again")
+        raise UserError(f"{path}: holds {found} entries, but its header claims {meta.entries} · copy it again")
 
 
 def _newest(buffer: Buffer, path: Path) -> _Meta:
-    """Return the newer of the two metas, which transactions write in turn."""
+    """Return the newer of the two metas, which transactions write alternately."""
     first = _meta(buffer, 0, path)
     if first is None:
-        raise UserError(f"{path}: no LMDB file · allowed: data.mdb, or a file that lmdb wrote with subdir=False")
+        raise UserError(f"{path}: not an LMDB file · allowed: data.mdb, or a file that lmdb wrote with subdir=False")
     second = _meta(buffer, first.page_size, path)
     return first if second is None or second.transaction < first.transaction else second
 
@@ -112,7 +116,7 @@ def _meta(buffer: Buffer, start: int, path: Path) -> _Meta | None:
     last_page, transaction = _TAIL.unpack_from(buffer, start + _META.size + 2 * _TREE.size)
     page_size = free[0]
     if page_size not in (2**power for power in range(9, 17)) or last_page > len(buffer) << 16:
-        raise UserError(f"{path}: damaged: it says {last_page} pages of {page_size} bytes · copy it again")
+        raise UserError(f"{path}: damaged: it claims {last_page} pages of {page_size} bytes · copy it again")
     return _Meta(page_size, transaction, last_page, root=main[7], entries=main[6], flags=main[1])
 
 
@@ -150,4 +154,4 @@ def _entry(buffer: Buffer, page: bytes, at: int, start: int, meta: _Meta, path: 
 
 
 def _damaged(path: Path, number: int) -> UserError:
-    return UserError(f"{path}: damaged: page {number} is not what its tree needs · copy it again")
+    return UserError(f"{path}: damaged: page {number} does not fit its tree · copy it again")

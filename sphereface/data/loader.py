@@ -10,6 +10,7 @@ import signal
 import sys
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from ..errors import UserError
 from .augment import ON_DEVICE
 from .batch import Batch
 from .crops import CropBatches, Filled
+from .pinned import pinned
 from .sampler import BatchOrder, Draw
 
 _GRACE_SECONDS = 20  # that a worker lives on after a SIGTERM
@@ -95,8 +97,10 @@ def batches(crops: CropBatches, order: BatchOrder, *, workers: int, pin_memory: 
     """The endless stream of batches; the order of images does not depend on ``workers``. Close it
     when done.
 
-    Images are decoded into a ring of slots: unless ``pin_memory`` copies them out, ``images`` of a
-    batch are overwritten once the next but one is asked for.
+    Images are decoded into a ring of slots: ``images`` of a batch are overwritten once the next but
+    one is requested. With ``pin_memory`` the slots are memory that a CUDA device reads by itself
+    (:func:`~sphereface.data.pinned.pinned`), and the stream is closed when no copy reads them any
+    more.
 
     Raises:
         UserError: in the place of a batch for which no image could be read; too little shared
@@ -118,15 +122,17 @@ def batches(crops: CropBatches, order: BatchOrder, *, workers: int, pin_memory: 
         worker_init_fn=_start_worker,
         multiprocessing_context="fork" if workers and sys.platform == "linux" else None,  # a source may share memory
     )
-    for done in loader:
-        for filled, (slot, draw) in zip(done, tasks.popleft(), strict=False):  # a failure is the last
-            if filled.failure:
-                raise UserError(filled.failure)
-            yield _batch(images[slot].pin_memory() if pin_memory else images[slot], filled, draw)
+    running = iter(loader)  # starts the workers, before the memory is locked
+    with pinned(images) if pin_memory else nullcontext():
+        for done in running:
+            for filled, (slot, draw) in zip(done, tasks.popleft(), strict=False):  # a failure is the last
+                if filled.failure:
+                    raise UserError(filled.failure)
+                yield _batch(images[slot], filled, draw)
 
 
 def _tasks(order: BatchOrder, num_slots: int, together: int, tasks: deque[_Task]) -> Iterator[_Task]:
-    """What the workers are told; ``tasks`` keeps it for when they have done it, which is in the
+    """The tasks of the workers; ``tasks`` keeps each for when they have done it, which is in the
     same order.
     """
     slots = itertools.cycle(range(num_slots))

@@ -1,6 +1,4 @@
-"""Own images to a verification set in LFW's layout, of people whom training is then told to leave
-out.
-"""
+"""Make a verification set in LFW's layout from own images, of people excluded from training."""
 
 from __future__ import annotations
 
@@ -20,24 +18,24 @@ from .identities import Labels
 from .images import BadImage, decode
 from .sources import Source
 from .sources.selection import names_text
-from .walking import is_of_the_system, what_lies_at
+from .walking import is_system_file, kind_of_path
 
 PAIRS_NAME, PEOPLE_NAME, NAMES_NAME = "pairs.txt", "people.txt", "names.tsv"
-LFW_PAIRS = 300  # of each kind in a fold of LFW
+LFW_PAIRS = 300  # pairs of each kind in a fold of LFW
 _SHARE_HELD_OUT = 0.1
-_LONGEST_NAME = 200  # bytes: an image's name adds _0001.jpg, and a file's name has at most 255
+_LONGEST_NAME = 200  # bytes; an image adds _0001.jpg, and a file name has at most 255
 _SUFFIXES = {b"\xff\xd8": ".jpg", b"\x89P": ".png", b"BM": ".bmp", b"RI": ".webp", b"P5": ".pgm", b"P6": ".ppm"}
 
-Side = tuple[int, int]  # a person of the fold, and which of their images, both from 0
+Side = tuple[int, int]  # a person of the fold, and the number of an image, both from 0
 Pair = tuple[Side, Side]
 
 
 @dataclass(frozen=True)
 class Split:
-    """Who is held out, and which of their images are compared.
+    """The held-out people, and the pairs of their images.
 
     Attributes:
-        folds: for each fold the labels of its people, nobody in two.
+        folds: for each fold the labels of its people; no person is in two folds.
         same: for each fold its pairs of one person, people as places in ``folds``.
         different: for each fold as many pairs of two people.
     """
@@ -48,7 +46,7 @@ class Split:
 
     @property
     def people(self) -> list[int]:
-        """Labels of all who are held out, sorted."""
+        """The labels of all held-out people, sorted."""
         return sorted(itertools.chain(*self.folds))
 
 
@@ -57,57 +55,57 @@ def split(
 ) -> Split:
     """Choose people and pairs.
 
-    The people are drawn among those with two images or more, and dealt to the folds by their number
-    of images, so that folds are alike. Pairs of one person are taken in rounds over the fold's
-    people, so that nobody with many images outweighs the rest; no pair is taken twice.
+    People with two images or more are drawn at random. They are distributed over the folds by their
+    number of images, so that the folds are alike. Pairs of one person are chosen in rounds over the
+    fold's people, so that people with many images do not dominate. No pair is chosen twice.
 
     Args:
-        counts: images of each identity.
-        folds: how many.
-        people: to hold out; None: a tenth of all, but two a fold or more.
-        pairs: of each kind in a fold; None: as many as the poorest fold has, at most LFW's 300.
+        counts: number of images of each identity.
+        folds: number of folds.
+        people: number of people to hold out; None: a tenth of all, but at least two per fold.
+        pairs: pairs of each kind in a fold; None: as many as the smallest fold has, at most LFW's
+            300.
         seed: of every choice.
 
     Raises:
-        UserError: too few people or images for that, with the number that is needed.
+        UserError: there are too few people or images; the message gives the number needed.
     """
-    rng = random.Random(seed)  # noqa: S311 -- a draw, no secret
+    rng = random.Random(seed)  # noqa: S311 -- no secret
     able = [label for label, count in enumerate(counts) if count >= 2]
     wanted = people or max(2 * folds, round(_SHARE_HELD_OUT * len(able)))
     _check_people(len(counts), len(able), wanted, folds)
     chosen = rng.sample(able, wanted)
-    chosen.sort(key=lambda label: -counts[label])  # stable: those with as many stay in the order of the draw
+    chosen.sort(key=lambda label: -counts[label])  # stable: ties keep the order of the draw
     groups = [chosen[fold::folds] for fold in range(folds)]
     sizes = [[counts[label] for label in group] for group in groups]
     most = min(min(_num_same(size), _num_different(size)) for size in sizes)
     if pairs is not None and pairs > most:
         raise UserError(
             f"--pairs: got {pairs} of each kind in a fold · allowed with these {wanted} people: at most {most} · "
-            f"about {-(-wanted * pairs // most)} people would be needed: --people, --folds, or fewer --pairs"
+            f"use about {-(-wanted * pairs // most)} people, other --folds, or fewer --pairs"
         )
     num = min(most, LFW_PAIRS) if pairs is None else pairs
     return Split(groups, [_same(size, num, rng) for size in sizes], [_different(size, num, rng) for size in sizes])
 
 
 def write_pairs(source: Source, chosen: Split, folder: Path) -> None:
-    """Write the held-out people as LFW is laid out: ``Name/Name_0001.jpg`` …, ``pairs.txt``,
-    ``people.txt``.
+    """Write the held-out people in LFW's layout: images, ``pairs.txt`` and ``people.txt``.
 
-    Images are copied byte for byte, all those of each person, numbered in the order of the source.
-    ``people.txt`` lists whom training has to leave out (``data.exclude_file``). ``names.tsv`` says
-    which image of the source became which file. Everything is checked first, then written into a
-    folder beside this one, ``.NAME.part``, which takes
-    its name at the end: there is a whole set or none.
+    All images of each person are copied byte for byte to ``Name/Name_0001.jpg`` and so on, numbered
+    in the order of the source. ``people.txt`` lists the people that training must exclude
+    (``data.exclude_file``). ``names.tsv`` maps each file to its image of the source. Everything is
+    checked first, then written into the folder ``.NAME.part`` beside this one, which is renamed at
+    the end. So there is a whole set or none.
 
     Raises:
-        UserError: the folder is not empty, two people's names differ in forbidden signs alone, no
-            line of a file can hold a name, an image cannot be decoded, another process writes the
-            same set, or the disk refuses.
+        UserError: the folder is not empty, two people's names differ only in forbidden characters,
+            no line of a file can hold a name, an image cannot be decoded, another process writes
+            the same set, or the disk refuses.
     """
     _check_new(folder)
     names = {label: _file_name(source.class_names[label]) for label in chosen.people}
     if len(set(names.values())) < len(names):
-        raise UserError(f"{folder}: two people's names would be one folder (of {', '.join(names.values())[:200]})")
+        raise UserError(f"{folder}: two people's names give the same folder (among {', '.join(names.values())[:200]})")
     people = names_text([source.class_names[label] for label in chosen.people], folder / PEOPLE_NAME)
     images = _images(source, chosen, names)
     target = folder.resolve()
@@ -115,28 +113,26 @@ def write_pairs(source: Source, chosen: Split, folder: Path) -> None:
     try:
         with locked(target.with_name(f".{target.name}.lock")) as alone:
             if not alone:
-                raise UserError(f"{folder}: another process writes this set now · wait for it, or give another folder")
-            try:  # the lock is held until the set has its name: before that nobody else may write to it
-                _check_new(folder)  # another process may just have finished it
+                raise UserError(f"{folder}: another process is writing this set · wait for it, or give another folder")
+            try:  # hold the lock until the set has its name, so that no other process writes to it
+                _check_new(folder)  # another process may have just finished it
                 _write_part(source, images, people, pairs_text(chosen, names), part)
                 part.replace(target)
             except BaseException:
                 shutil.rmtree(part, ignore_errors=True)
                 raise
     except OSError as error:
-        raise UserError(f"{error.filename or folder}: {error.strerror or error} · nothing is written") from error
+        raise UserError(f"{error.filename or folder}: {error.strerror or error} · nothing was written") from error
 
 
 def _check_new(folder: Path) -> None:
-    kind = what_lies_at(folder)
+    kind = kind_of_path(folder)
     if kind not in ("nothing", "folder") or (kind == "folder" and any(folder.iterdir())):
-        raise UserError(f"{folder}: is there already · allowed: a new or empty folder")
+        raise UserError(f"{folder}: exists already · allowed: a new or empty folder")
 
 
 def _images(source: Source, chosen: Split, names: dict[int, str]) -> dict[str, int]:
-    """The new name of each image → its index. Each is decoded, so that nothing is written where one
-    cannot be used.
-    """
+    """Return the new name of each image → its index, after a check that it can be decoded."""
     images = {}
     for label in chosen.people:
         start, end = Labels.of(source.labels).firsts[label : label + 2].tolist()
@@ -147,7 +143,7 @@ def _images(source: Source, chosen: Split, names: dict[int, str]) -> dict[str, i
 
 
 def _write_part(source: Source, images: dict[str, int], people: bytes, pairs: str, part: Path) -> None:
-    """Write the set into the folder ``part``, which may hold what a killed process left."""
+    """Write the set into the folder ``part``, which may hold files of a killed process."""
     if part.is_dir():
         shutil.rmtree(part)
     part.mkdir()
@@ -159,9 +155,7 @@ def _write_part(source: Source, images: dict[str, int], people: bytes, pairs: st
 
 
 def _names_table(source: Source, images: dict[str, int]) -> str:
-    """A line ``new name <tab> image of the source`` for each image, quoted as csv does where a name
-    needs it.
-    """
+    """Return a line ``new name <tab> image of the source`` for each image, quoted as in CSV."""
     text = io.StringIO()
     table = csv.writer(text, delimiter="\t", lineterminator="\n")
     table.writerow(("file", "source"))
@@ -170,8 +164,9 @@ def _names_table(source: Source, images: dict[str, int]) -> str:
 
 
 def pairs_text(chosen: Split, names: dict[int, str]) -> str:
-    """``pairs.txt`` of LFW: a line with the folds and the pairs of each kind in one, then the
-    pairs.
+    """Return the text of LFW's ``pairs.txt``: a line with two counts, then the pairs.
+
+    The counts are the number of folds, and of pairs of each kind in a fold.
 
     Args:
         chosen: the pairs.
@@ -191,10 +186,10 @@ def _check_people(total: int, able: int, wanted: int, folds: int) -> None:
         raise UserError(f"--people: got {wanted} · allowed: {2 * folds} or more, two in each of {folds} folds")
     free = min(able, total - 2)
     if wanted > free:
-        fewer = f", or ask for fewer: --folds {free // 2}" if free >= 4 else ""
+        fewer = f", or use fewer folds: --folds {free // 2}" if free >= 4 else ""
         raise UserError(
-            f"SRC: has {total} people, {able} of them with two or more images · needed: {wanted} of those to hold "
-            f"out (two or more a fold) and 2 others to train on · add people{fewer}"
+            f"SRC: has {total} people, {able} of them with two or more images · allowed: {wanted} or more of those "
+            f"to hold out (two or more per fold), and 2 others to train on · add people{fewer}"
         )
 
 
@@ -207,7 +202,7 @@ def _num_different(size: Sequence[int]) -> int:
 
 
 def _same(size: Sequence[int], num: int, rng: random.Random) -> list[Pair]:
-    """``num`` pairs of one person: in each round one of every person who has any left."""
+    """Return ``num`` pairs of one person: each round takes one of every person who has one left."""
     drawn = [rng.sample(range(own := n * (n - 1) // 2), min(own, num)) for n in size]
     pairs: list[Pair] = []
     for number in itertools.count():
@@ -217,18 +212,21 @@ def _same(size: Sequence[int], num: int, rng: random.Random) -> list[Pair]:
                 pairs.append(((person, i), (person, j)))
                 if len(pairs) == num:
                     return pairs
-    raise AssertionError("the caller asks for no more pairs than there are")
+    raise AssertionError("callers request at most as many pairs as exist")
 
 
 def _two_of(number: int) -> tuple[int, int]:
-    """The pairs (0, 1), (0, 2), (1, 2), (0, 3) … by their number from 0."""
+    """Return a pair by its number, from 0.
+
+    The sequence is (0, 1), (0, 2), (1, 2), (0, 3) and so on.
+    """
     second = (1 + math.isqrt(1 + 8 * number)) // 2
     return number - second * (second - 1) // 2, second
 
 
 def _different(size: Sequence[int], num: int, rng: random.Random) -> list[Pair]:
-    """``num`` pairs of two people: people are drawn first, then an image of each."""
-    if 2 * num > _num_different(size):  # drawing until all are new would take long: draw from the whole list
+    """Return ``num`` pairs of two people: draw people first, then an image of each."""
+    if 2 * num > _num_different(size):  # repeated draws would take long: draw from the whole list
         sides = [(person, i) for person, n in enumerate(size) for i in range(n)]
         every = [(a, b) for a, b in itertools.combinations(sides, 2) if a[0] != b[0]]
         return rng.sample(every, num)
@@ -240,12 +238,10 @@ def _different(size: Sequence[int], num: int, rng: random.Random) -> list[Pair]:
 
 
 def _file_name(name: str) -> str:
-    """A person's name as a folder and in a line of ``pairs.txt``: not too long, no separators of
-    paths or fields.
-    """
+    """Return a person's name for folders and ``pairs.txt``: short, and without separators."""
     cleaned = "".join("_" if sign in '/\\:*?"<>|' or is_unprintable(sign) else sign for sign in name).strip()
     cleaned = cleaned.encode()[:_LONGEST_NAME].decode("utf-8", "ignore").strip()
-    return f"_{cleaned}" if is_of_the_system(cleaned) or not cleaned else cleaned
+    return f"_{cleaned}" if is_system_file(cleaned) or not cleaned else cleaned
 
 
 def _whole_image(source: Source, index: int) -> bytes:
@@ -254,10 +250,8 @@ def _whole_image(source: Source, index: int) -> bytes:
         decode(data)
     except (BadImage, OSError) as error:
         raise UserError(
-            f"{source.name(index)}: {error} · make a clean list first: scripts/check_faces.py SRC --write-list FILE.txt"
+            f"{source.name(index)}: {error} · make a clean list first: sphereface check SRC --write-list FILE.txt"
         ) from error
     if data[:2] not in _SUFFIXES:
-        raise UserError(
-            f"{source.name(index)}: a format that pairs.txt cannot name · allowed: JPEG, PNG, BMP, WebP, PNM"
-        )
+        raise UserError(f"{source.name(index)}: pairs.txt cannot name this format · allowed: JPEG, PNG, BMP, WebP, PNM")
     return data

@@ -1,6 +1,4 @@
-"""A file that is read at random places by many processes: mapped into memory, opened anew in each
-of them.
-"""
+"""Map a file into memory for random reads by many processes; each process opens it itself."""
 
 from __future__ import annotations
 
@@ -16,18 +14,17 @@ from ..files import regular_file
 class MappedFile:
     """A file mapped for reading, opened at the first use in each process.
 
-    Nothing open travels: a pickle holds path and size alone, and a forked child opens the file for
-    itself. There is no file position and no lock, so threads and processes read without waiting for
-    each other, and what they read is held once by the system, however many they are. A file that is
-    cut short while it is mapped ends the process that reads behind its end (SIGBUS), so a set that
-    is trained on is never written to, but replaced.
+    A pickle holds only path and size, and a forked child opens the file itself. There is no file
+    position and no lock, so threads and processes never wait for each other. The system holds the
+    data once for all of them. If a mapped file is truncated, a read behind its new end kills the
+    process (SIGBUS). So replace a training set, and never write into it.
 
     Args:
         path: the file.
-        size: the bytes that it must have; None: as it is now.
+        size: its required number of bytes; None: its present size.
 
     Raises:
-        UserError: no such file, or an empty one; with ``size`` only :meth:`view` says so.
+        UserError: there is no such file, or it is empty; with ``size``, only :meth:`view` raises.
     """
 
     def __init__(self, path: Path, *, size: int | None = None) -> None:
@@ -42,14 +39,12 @@ class MappedFile:
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror})") from error
         if self.size <= 0:
-            other = "no plain file" if path.exists() else "nothing there"
+            other = "not a regular file" if path.exists() else "nothing there"
             kind = "0 bytes" if self.size == 0 else "a folder" if path.is_dir() else other
-            raise UserError(f"{path}: got {kind} · allowed: a file with images in it")
+            raise UserError(f"{path}: got {kind} · allowed: a file that contains images")
 
     def view(self) -> mmap.mmap:
-        """The bytes of the file. Raises OSError where it cannot be opened, or is no longer as long
-        as it was.
-        """
+        """Return the file's bytes. Raises OSError if it cannot be opened or its size differs."""
         if self._map is None or self._process != os.getpid():
             with open(self.path, "rb", opener=regular_file) as file:
                 if os.fstat(file.fileno()).st_size != self.size:

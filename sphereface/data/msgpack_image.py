@@ -1,4 +1,4 @@
-"""A record ``[image, label, …]`` in MessagePack, of which the image is left where it lies."""
+"""Find the image in a record ``[image, label, …]`` of MessagePack, without a copy."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _INTS = {
     **{0xCC: struct.Struct(">B"), 0xCD: struct.Struct(">H"), 0xCE: struct.Struct(">I"), 0xCF: struct.Struct(">Q")},
     **{0xD0: struct.Struct(">b"), 0xD1: struct.Struct(">h"), 0xD2: struct.Struct(">i"), 0xD3: struct.Struct(">q")},
 }
-_LENGTHS = {  # of bytes (bin), and of texts, as which older writers store bytes
+_LENGTHS = {  # of bytes (bin), and of strings, which older writers use for bytes
     **{0xC4: struct.Struct(">B"), 0xC5: struct.Struct(">H"), 0xC6: struct.Struct(">I")},
     **{0xD9: struct.Struct(">B"), 0xDA: struct.Struct(">H"), 0xDB: struct.Struct(">I")},
 }
@@ -18,15 +18,14 @@ _MOST_ITEMS = 16
 
 
 def image_and_label(buffer: Buffer, start: int, size: int) -> tuple[int, int, int] | None:
-    """Find the image and the label of a record: the first item, which is bytes, and the first whole
-    number behind it.
+    """Find the image of a record, its first item, and the label, the first whole number after it.
 
     Args:
         buffer: the file.
-        start, size: where the record lies in it.
+        start, size: the place of the record in it.
 
     Returns:
-        First byte and size of the image, and the label; None where the record is of another form.
+        First byte and size of the image, and the label; None if the record has another form.
     """
     end = start + size
     count = buffer[start] - 0x90 if size else 0
@@ -40,7 +39,7 @@ def image_and_label(buffer: Buffer, start: int, size: int) -> tuple[int, int, in
         number = int_at(buffer, at, end)
         if number is not None:
             return *image, number
-        skipped = _bytes_at(buffer, at, end)  # the embedding that some sets carry
+        skipped = _bytes_at(buffer, at, end)  # some sets contain embeddings
         if skipped is None:
             return None
         at = sum(skipped)
@@ -48,7 +47,7 @@ def image_and_label(buffer: Buffer, start: int, size: int) -> tuple[int, int, in
 
 
 def int_at(buffer: Buffer, at: int, end: int) -> int | None:
-    """Return the whole number that lies there; None where something else does."""
+    """Return the whole number at a place; None if there is another type."""
     if at >= end:
         return None
     kind = buffer[at]
@@ -59,7 +58,7 @@ def int_at(buffer: Buffer, at: int, end: int) -> int | None:
 
 
 def _bytes_at(buffer: Buffer, at: int, end: int) -> tuple[int, int] | None:
-    """Return start and size of the bytes or the text that lie there."""
+    """Return start and size of the bytes or string at a place."""
     if at >= end:
         return None
     kind = buffer[at]

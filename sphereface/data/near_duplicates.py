@@ -1,9 +1,8 @@
-"""Find near-duplicates: images that look the same although their pixels differ, by a perceptual
-hash of 128 bits.
+"""Find near-duplicates by a perceptual hash of 128 bits: images that look the same.
 
 An image is reduced to 32×32 grey pixels, and these to the signs of the 128 lowest frequencies of
-their cosine transform. Aligned faces have much in common, and the usual 64 bits find thousands of
-strangers alike.
+their cosine transform. The usual 64 bits are too few: aligned faces have much in common, and
+thousands of different people have equal hashes.
 """
 
 from __future__ import annotations
@@ -23,16 +22,14 @@ BITS = 128
 _SIDE = 32
 _LOWEST = sorted(((u, v) for u in range(_SIDE) for v in range(_SIDE) if u + v), key=lambda uv: (sum(uv), uv))[:BITS]
 _ROWS, _COLUMNS = np.array(_LOWEST).T
-_ZERO = 0.05  # of a blank image, frequencies are 0 up to rounding
+_ZERO = 0.05  # the frequencies of a blank image are 0 up to rounding
 
 Hashes = npt.NDArray[np.uint64]
 Indices = npt.NDArray[np.int64]
 
 
 def perceptual_hash(image: npt.NDArray[np.uint8]) -> Hashes:
-    """Return the (2,) uint64 hash of an image, (H, W, 3) uint8 BGR. Its mean brightness is not
-    among them.
-    """
+    """Return the (2,) uint64 hash of an image, (H, W, 3) uint8 BGR; its mean does not matter."""
     grey = cv2.cvtColor(cv2.resize(image, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2GRAY)
     return np.packbits(cv2.dct(grey.astype(np.float32))[_ROWS, _COLUMNS] > _ZERO).view(np.uint64)
 
@@ -44,8 +41,7 @@ def distances(a: Hashes, b: Hashes) -> npt.NDArray[np.uint8]:
 
 
 class Links(NamedTuple):
-    """Pairs of hashes within a radius that join all hashes which a chain of such pairs joins; not
-    all the pairs.
+    """Pairs of hashes within a radius that connect the same groups as all such pairs.
 
     Attributes:
         left, right: (L,) int64 rows.
@@ -60,10 +56,10 @@ class Links(NamedTuple):
 def find_links(hashes: Hashes, radius: int) -> Links:
     """Find which hashes are within a radius of each other, exactly.
 
-    Of r + k bands of bits, two hashes within radius r have k alike, so both are in one bucket of at
-    least one choice of k bands. k grows with N, which keeps buckets small: the cost is about N log
-    N for each of the (r + k choose k) choices (91 at r = 12 and a million hashes), plus the pairs
-    in the buckets. Memory: about 100 bytes a hash.
+    Of r + k bands of bits, two hashes within radius r have k equal ones. So they share a bucket for
+    at least one choice of k bands. k grows with N, which keeps buckets small. The cost is about N
+    log N for each of the (r + k choose k) choices (91 at r = 12 and a million hashes), plus the
+    pairs in the buckets. Memory: about 100 bytes a hash.
 
     Args:
         hashes: (N, 2) uint64.
@@ -72,7 +68,7 @@ def find_links(hashes: Hashes, radius: int) -> Links:
     order = np.lexsort((hashes[:, 1], hashes[:, 0]))
     ordered = hashes[order]
     new = np.append(True, (ordered[1:] != ordered[:-1]).any(axis=1))[: len(hashes)]
-    first = order[np.flatnonzero(new)[np.cumsum(new) - 1]]  # of each group of equal hashes: lexsort keeps their order
+    first = order[np.flatnonzero(new)[np.cumsum(new) - 1]]  # of each group of equal hashes; lexsort is stable
     parts = [Links(first[~new], order[~new], np.zeros(int((~new).sum()), np.uint8))]
     rows = order[new]
     group = np.arange(len(rows))
@@ -86,8 +82,10 @@ def find_links(hashes: Hashes, radius: int) -> Links:
 
 
 def groups_of(links: Links) -> list[tuple[list[int], int]]:
-    """Return the groups that links join, and the largest distance of a link of each, in the order
-    of their rows.
+    """Return the groups that links connect, in the order of their rows.
+
+    Returns:
+        For each group its rows, and the largest distance of a link.
     """
     rows, ends = np.unique(np.stack([links.left, links.right]), return_inverse=True)
     left, right = ends.reshape(2, -1)
@@ -101,11 +99,13 @@ def groups_of(links: Links) -> list[tuple[list[int], int]]:
 
 
 def _bucket_keys(hashes: Hashes, radius: int) -> Iterator[npt.NDArray[np.uint64]]:
-    """Yield for each choice of bands the (N,) key of the bucket of each hash."""
-    wanted = max(math.log2(max(len(hashes), 2)) - 2, 8)  # bits of a key: a few hashes a bucket
+    """Yield for each choice of bands the (N,) bucket keys of the hashes."""
+    wanted = max(math.log2(max(len(hashes), 2)) - 2, 8)  # bits of a key: a few hashes per bucket
     same = next(k for k in range(1, BITS) if k * (BITS // (radius + k)) >= min(wanted, 48))
     bits = np.unpackbits(hashes.view(np.uint8), axis=1)
-    bands = [_packed(bits[:, start :: radius + same]) for start in range(radius + same)]  # each of low and high ones
+    bands = [
+        _packed(bits[:, start :: radius + same]) for start in range(radius + same)
+    ]  # low and high frequencies in each
     width = np.uint64(-(-BITS // (radius + same)))
     for chosen in combinations(bands, same):
         key = chosen[0]
@@ -122,7 +122,7 @@ def _packed(bits: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
 
 
 def _same_key(keys: npt.NDArray[np.uint64], group: npt.NDArray[Any]) -> Iterator[tuple[Indices, Indices]]:
-    """Yield pairs of rows with the same key that no chain joins yet, at most N at a time."""
+    """Yield pairs of rows with equal keys that are not connected yet, at most N at a time."""
     order = np.argsort(keys, kind="stable")
     ordered = keys[order]
     start, step = np.arange(len(keys)), 1
@@ -141,9 +141,7 @@ def _within(hashes: Hashes, left: Indices, right: Indices, radius: int) -> tuple
 
 
 def _components(num: int, group: npt.NDArray[Any], left: Indices, right: Indices) -> npt.NDArray[Any]:
-    """Return the (num,) group of each row after joining rows, where ``group`` joins some
-    already.
-    """
+    """Return the (num,) group of each row after connecting rows; ``group`` holds earlier groups."""
     size = max(num, int(group.max(initial=-1)) + 1)
     links = scipy.sparse.coo_array((np.ones(len(left), np.int8), (group[left], group[right])), shape=(size, size))
     joined: npt.NDArray[Any] = scipy.sparse.csgraph.connected_components(links, directed=False)[1][group]

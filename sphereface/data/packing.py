@@ -1,4 +1,4 @@
-"""Any source into ``.rec``, ``.idx`` and ``property``, as mxnet and InsightFace write them."""
+"""Pack any source into ``.rec``, ``.idx`` and ``property``, as mxnet and InsightFace do."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 @dataclass(frozen=True)
 class Encoding:
-    """How images are encoded anew.
+    """How images are encoded again.
 
     Args:
         quality: of the JPEG, 1 to 100.
-        size: (height, width) in pixels; None: as it is.
+        size: (height, width) in pixels; None: unchanged.
     """
 
     quality: int = _QUALITY
@@ -48,31 +48,30 @@ def pack(
     more: Mapping[str, bytes] | None = None,
     progress: bool = False,
 ) -> None:
-    """Write a source to ``rec``, its ``.idx`` and ``property`` beside it.
+    """Write a source to ``rec``, with its ``.idx`` and ``property`` beside it.
 
-    A ``.rec`` that is not encoded anew keeps its records as they are. Everything else gets
-    InsightFace's form: key 0 is the header record, (a, b) = (N + 1, N + 1 + C), behind the images 1
-    … N; then an identity record each, with the keys (first, end) of its images. From 2²⁴ records
-    on, where float32 has no such numbers, those are left out. Images stay byte for byte, unless
-    ``encoding`` is given. Where identities have names, they are written to
-    ``<name>.identities.txt``, a line each, which mxnet does not know.
+    A ``.rec`` that is not encoded again keeps its records unchanged. Every other source gets
+    InsightFace's form. Key 0 is the header record, (a, b) = (N + 1, N + 1 + C), and the images have
+    the keys 1 … N. Then each identity has a record with the keys (first, end) of its images. From
+    2²⁴ records on, float32 cannot hold these numbers, and header and identity records are omitted.
+    Images are copied byte for byte, unless ``encoding`` is given. Names of identities are written
+    to ``<name>.identities.txt``, one a line, which mxnet does not know.
 
-    All is written under names of its own that start with a dot and end in ``.part``, and renamed at
-    the end, the
-    ``.rec`` last: whatever interrupts this, a ``.rec`` is whole, with all that belongs to it. Of
-    two processes that pack to one place at once, the second ends at once.
+    All files are written under temporary names (``.….part``) and renamed at the end, the ``.rec``
+    last. So a ``.rec`` is always whole and complete, even after an interruption. If two processes
+    pack to one place, the second fails at once.
 
     Args:
-        source: of the images.
+        source: the images.
         rec: the file to write.
-        encoding: of new JPEGs; None: keep the images as they are.
+        encoding: of new JPEGs; None: keep the images unchanged.
         more: other files to write beside it: name → content.
-        progress: show a bar on stderr.
+        progress: show a progress bar on stderr.
 
     Raises:
-        UserError: there are no images, ``rec`` or another file that this writes is there already
-            with another content, ``rec`` is being written, an image cannot be read, or the disk is
-            full. What was begun is removed.
+        UserError: there are no images, ``rec`` or another output exists with other content, another
+            process writes ``rec``, an image cannot be read, or the disk is full. Partial output is
+            removed.
     """
     if len(source) == 0:
         raise UserError(f"{rec}: got no images to pack · allowed: a source with one or more · nothing was written")
@@ -88,16 +87,15 @@ def pack(
 
 @contextlib.contextmanager
 def packing_to(path: Path) -> Iterator[None]:
-    """Keep other processes from packing to the same folder. Folders that are empty in the end are
-    removed again.
+    """Keep other processes from packing to the same folder, and remove folders left empty.
 
     Raises:
-        UserError: another process packs to it, or the block raises an OSError: nothing can be
-            written.
+        UserError: another process packs to it, or the block raises an OSError because nothing can
+            be written.
     """
     missing = [folder for folder in (path.parent, *path.parent.parents) if not folder.exists()]
     try:
-        with locked(path.with_name(".pack.lock")) as alone:  # of the folder, since property is of the folder
+        with locked(path.with_name(".pack.lock")) as alone:  # a lock of the folder, as it has one property file
             if not alone:
                 raise UserError(
                     f"{path}: another process is packing to this folder · wait for it, or give another folder"
@@ -105,7 +103,7 @@ def packing_to(path: Path) -> Iterator[None]:
             yield
     except OSError as error:
         why = "the disk is full" if error.errno in _DISK_FULL else error.strerror or str(error)
-        raise UserError(f"{path}: cannot be written: {why} · make room, or give another place") from error
+        raise UserError(f"{path}: cannot be written: {why} · make room, or give another folder") from error
     finally:
         with contextlib.suppress(OSError):
             for folder in missing:
@@ -115,13 +113,13 @@ def packing_to(path: Path) -> Iterator[None]:
 def _write(
     source: Source, rec: Path, encoding: Encoding | None, texts: Mapping[Path, bytes], *, progress: bool
 ) -> None:
-    """Write all files of a pack under other names, then rename them."""
+    """Write all files of a pack under temporary names, then rename them."""
     finals = [rec.with_suffix(".idx"), *texts, rec]
     parts = [temporary_name(path) for path in finals]
     renamed: list[Path] = []
     try:
         if left_by_killed(rec) and not source.named:
-            names_path(rec).unlink(missing_ok=True)  # of that pack: with no .rec beside it, it belongs to nothing
+            names_path(rec).unlink(missing_ok=True)  # left by the killed pack, which has no .rec
         for old in (old for final in finals for old in left_by_killed(final)):
             old.unlink()
         total, records = _records(source, encoding)
@@ -129,7 +127,7 @@ def _write(
             _write_parts(parts, bar, list(texts.values()))
         for part, final in zip(parts, finals, strict=True):
             if final == rec:
-                flush_folder(rec.parent)  # the others first, through a power cut too
+                flush_folder(rec.parent)  # so that the others are on disk first, even after a power cut
             renamed.append(final)
             part.replace(final)
         flush_folder(rec.parent)
@@ -140,27 +138,27 @@ def _write(
 
 
 def left_by_killed(path: Path) -> list[Path]:
-    """Return what packs that were killed left of a file."""
+    """Return the temporary files of a file that killed packs left."""
     return list(path.parent.glob(f".{escape(path.name)}.*.part"))
 
 
 def left_to_write(path: Path, texts: Mapping[Path, bytes], others: Iterable[Path] = ()) -> dict[Path, bytes]:
-    """Return the texts that are not there already.
+    """Return the texts that do not exist yet.
 
     Args:
         path: the file to pack.
-        texts: what is to lie beside it.
-        others: more files that must not be there, beside the texts.
+        texts: files to write beside it.
+        others: other files that must not exist.
 
     Raises:
-        UserError: another content is there, or one of the others, unless a pack to this place was
-            killed, which left them.
+        UserError: a text exists with other content, or one of the others exists, unless a killed
+            pack to this place left it.
     """
     equal = {each for each, text in texts.items() if each.is_file() and read_plain(each) == text}
     for each in (*others, *texts):
         if os.path.lexists(each) and each not in equal and not left_by_killed(path):
             raise UserError(
-                f"{each}: is there already and belongs to other images · move it away, or give another folder or name"
+                f"{each}: exists already and belongs to other images · move it away, or give another folder or name"
             )
     return {each: text for each, text in texts.items() if each not in equal}
 
@@ -169,18 +167,18 @@ def _check_target(source: Source, rec: Path) -> None:
     if rec.suffix != ".rec":
         raise UserError(f"{rec}: got the ending {rec.suffix!r} · allowed: .rec, .tar")
     if os.path.lexists(rec):
-        raise UserError(f"{rec}: there already · move it away, or give another name")
+        raise UserError(f"{rec}: exists already · move it away, or give another name")
     others = [path.name for path in rec.parent.glob("*.rec")] if rec.with_name("property").exists() else []
     if others:
         raise UserError(f"{rec}: the property beside it belongs to {others[0]} · give another folder")
     if any("\n" in name or "\r" in name for name in source.class_names):
-        raise UserError(f"{rec}: an identity's name holds a line break · rename it")
+        raise UserError(f"{rec}: an identity's name contains a line break · rename it")
     if source.named and not all(name.strip() for name in source.class_names):
         raise UserError(f"{rec}: an identity's name is blank · rename it")
 
 
 def _write_parts(parts: list[Path], records: Iterable[tuple[int, bytes]], texts: list[bytes]) -> None:
-    """Write the parts of ``.idx``, of the texts, and of ``.rec``, all of it to the disk."""
+    """Write the parts of ``.idx``, of the texts, and of ``.rec``, and flush them to the disk."""
     index, *others, rec = parts
     for part, text in zip(others, texts, strict=True):
         part.write_bytes(text)
@@ -194,7 +192,7 @@ def _write_parts(parts: list[Path], records: Iterable[tuple[int, bytes]], texts:
 
 
 def _records(source: Source, encoding: Encoding | None) -> tuple[int, Iterator[tuple[int, bytes]]]:
-    """How many there are, and keys and contents, in the order of the file."""
+    """Return the number of records, and their keys and contents in the order of the file."""
     if isinstance(source, RecordSource) and encoding is None:
         keys, offsets = source.index()
         return len(keys), _copied(source, keys.tolist(), offsets.tolist())
@@ -221,7 +219,7 @@ def _images(source: Source, encoding: Encoding | None, first: int) -> Iterator[t
 
 
 def _identities(source: Source) -> Iterator[tuple[int, bytes]]:
-    """The header record and one for each identity."""
+    """Yield the header record and one record for each identity."""
     num_classes, first = len(source.class_names), len(source) + 1
     yield 0, record_content((first, first + num_classes), 0)
     edges = (1 + Labels.of(source.labels).firsts).tolist()
@@ -230,8 +228,10 @@ def _identities(source: Source) -> Iterator[tuple[int, bytes]]:
 
 
 def packed_image(source: Source, row: int, encoding: Encoding | None) -> bytes:
-    """Return an image as it is packed: byte for byte, or encoded anew. Raises UserError where it
-    cannot be.
+    """Return an image as it is packed: unchanged, or encoded again.
+
+    Raises:
+        UserError: the image cannot be read or decoded.
     """
     name = source.name(row)
     try:
@@ -241,7 +241,7 @@ def packed_image(source: Source, row: int, encoding: Encoding | None) -> bytes:
         return data if encoding is None else _encoded(data, encoding)
     except BadImage as error:
         raise _bad_image(name, str(error)) from error
-    except OSError as error:  # of reading: must not be taken for one of writing
+    except OSError as error:  # a read error, which must not look like a write error
         raise _bad_image(name, error.strerror or str(error)) from error
 
 
@@ -257,16 +257,14 @@ def _encoded(data: bytes, encoding: Encoding) -> bytes:
 
 
 def _names(source: Source, encoding: Encoding | None) -> bytes:
-    """Return the file of names: that of a ``.rec`` whose labels stay as they are, or a line for
-    each identity.
-    """
+    """Return the file of names: a copy for an unchanged ``.rec``, else a line for each identity."""
     if isinstance(source, RecordSource) and encoding is None:
         return read_plain(names_path(source.path))
     return "".join(f"{name}\n" for name in source.class_names).encode("utf-8", "surrogateescape")
 
 
 def _property(source: Source, encoding: Encoding | None) -> bytes:
-    """InsightFace's ``property``: identities, height and width of the images."""
+    """Return InsightFace's ``property``: number of identities, height and width of the images."""
     try:
         height, width = decode(packed_image(source, 0, encoding)).shape[:2]
     except BadImage as error:
@@ -276,6 +274,6 @@ def _property(source: Source, encoding: Encoding | None) -> bytes:
 
 def _bad_image(name: str, why: str) -> UserError:
     return UserError(
-        f"{name}: {why} · nothing was packed · of a folder or a list, list the whole images with "
-        "scripts/check_faces.py --write-list, and pack that list; copy a zip or a .rec again"
+        f"{name}: {why} · nothing was packed · for a folder or a list, list the usable images with "
+        "sphereface check --write-list, and pack that list; copy a zip or a .rec again"
     )

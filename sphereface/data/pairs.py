@@ -1,10 +1,10 @@
-"""Lists of face pairs: LFW's ``pairs.txt`` (view 2) and ``pairsDev*.txt`` (view 1);
-:mod:`.pair_lists` has other forms.
+"""Read LFW's lists of pairs, ``pairs.txt`` (view 2) and ``pairsDev*.txt`` (view 1).
 
-View 2 opens with the number of folds and the number n of pairs of each kind in a fold, view 1 with
-n alone. Then come n lines ``name n1 n2`` (one person) and n lines ``name1 n1 name2 n2`` (two
-people), in view 2 once for each fold. Fields are separated by tabs, or by spaces where no name
-holds one. Image k of a person is ``name/name_%04d.jpg``, or another of :data:`SUFFIXES`.
+:mod:`.pair_lists` reads other forms. View 2 starts with the number of folds and the number n of
+pairs of each kind in a fold, view 1 with n alone. Then n lines ``name n1 n2`` (one person) and n
+lines ``name1 n1 name2 n2`` (two people) follow, in view 2 once for each fold. Fields are separated
+by tabs, or by spaces if no name contains one. Image k of a person is ``name/name_%04d.jpg``, or has
+another suffix of :data:`SUFFIXES`.
 """
 
 from __future__ import annotations
@@ -23,10 +23,12 @@ import numpy.typing as npt
 
 from ..errors import UserError, listed
 from .images import IMAGE_SUFFIXES
-from .pair_lists import Line, PairRows, image_name, is_number, quoted, read_lines, read_list, with_folds
-from .walking import what_lies_at
+from .pair_folds import PairRows, with_folds
+from .pair_lines import Line, image_name, is_number, quoted, read_lines
+from .pair_lists import read_list
+from .walking import kind_of_path
 
-SUFFIXES = (".jpg", *sorted(IMAGE_SUFFIXES - {".jpg"}))  # tried in this order, each in upper case too
+SUFFIXES = (".jpg", *sorted(IMAGE_SUFFIXES - {".jpg"}))  # in order of search, each in upper case too
 _LFW_VIEW2_TEXT = """
 49f30dcd 6f1273ec daa19582 844ec212 0c67b0f3 97349118 be0c88ca 82a34a77 500c04f3 86ab8f9e
 6face2f1 db6e3738 214abcaf c9d3e49f 7ed8c922 2f2f5f62 62be4d07 812f00b7 c0318554 aa5f748a
@@ -36,7 +38,7 @@ _LFW_VIEW2_TEXT = """
 fe2958f4 3599fac0 fc2a8934 fd40adea eff1a3ef 6142d6ce 44ab241d c780e276 5d6e9467 987d1b1d
 """
 _LFW_VIEW2 = frozenset(_LFW_VIEW2_TEXT.split())  # hashes of 60 of its 6,000 pairs
-_LFW_STEM = re.compile(r"(.+)_[0-9]{4}")  # of an image's name
+_LFW_STEM = re.compile(r"(.+)_[0-9]{4}")  # of an image name
 
 
 @dataclass(frozen=True)
@@ -44,11 +46,11 @@ class Pairs:
     """Pairs of images, as rows into a list of names.
 
     Attributes:
-        path: the file they came from.
-        names: images relative to a root (``Name/Name_0001.jpg``): sorted, each once.
-        left, right: (P,) int64 rows into ``names``; pairs in the order of the file, repeated ones
-            kept.
-        same: (P,) bool, True where the pair is of one person.
+        path: the file of the pairs.
+        names: distinct images relative to a root (``Name/Name_0001.jpg``), sorted.
+        left, right: (P,) int64 rows into ``names``; pairs in the order of the file, with
+            duplicates.
+        same: (P,) bool, True for a pair of one person.
         fold: (P,) int64 from 1 to ``num_folds``; all 0 in view 1.
         num_folds: 0 in view 1.
     """
@@ -65,21 +67,21 @@ class Pairs:
         return len(self.same)
 
     def resolve(self, root: str | Path) -> list[Path]:
-        """Find each of ``names`` under ``root``, whichever of :data:`SUFFIXES` it has there.
+        """Find each of ``names`` under ``root``, with any suffix of :data:`SUFFIXES`.
 
-        If none of them lies where the list says, and no two of them end alike, the images may also
-        lie in one flat
-        folder: ``root/Name_0001.jpg`` for ``Name/Name_0001.jpg``.
+        If no image is at its listed place, and all file names differ, the images may also be in one
+        flat folder: ``root/Name_0001.jpg`` for ``Name/Name_0001.jpg``.
 
         Returns:
             The files, in the order of ``names``.
 
         Raises:
-            UserError: ``root`` is no folder, or images are missing: how many, and the first ten.
+            UserError: ``root`` is not a folder, or images are missing; the message gives their
+                number and the first ten.
         """
         root = Path(root)
-        if what_lies_at(root) != "folder":
-            raise UserError(f"{root}: no such folder · expected the aligned crops that {self.path} lists")
+        if kind_of_path(root) != "folder":
+            raise UserError(f"{root}: no such folder · allowed: a folder with the aligned crops of {self.path}")
         found = _find_all(root, self.names)
         if not any(found):
             last_parts = [name.rpartition("/")[2] for name in self.names]
@@ -94,24 +96,21 @@ class Pairs:
         return [file for file in found if file is not None]
 
     def over(self, names: Sequence[str]) -> Pairs:
-        """The same pairs as rows into another list of names, which has to hold all of this
-        one's.
-        """
+        """Return the same pairs as rows into another list of names, which must contain theirs."""
         row = {name: index for index, name in enumerate(names)}
         rows = np.array([row[name] for name in self.names], dtype=np.int64)
         return dataclasses.replace(self, names=tuple(names), left=rows[self.left], right=rows[self.right])
 
 
 def read_pairs(path: str | Path) -> Pairs:
-    """Read a list of pairs. Its first lines show its form: LFW's view 2 or view 1, or one of
-    :mod:`.pair_lists`.
+    """Read a list of pairs, in LFW's form or in one of :mod:`.pair_lists`.
 
-    Within a fold the pairs may be in any order. Windows line ends, a byte order mark and blank
-    lines do no harm.
+    The first lines show the form. Within a fold the pairs may have any order. Windows line ends, a
+    byte order mark and blank lines are allowed.
 
     Raises:
-        UserError: no such file, a line of another form, or a wrong number of pairs: the line, what
-            was got there and what was expected.
+        UserError: there is no such file, a line has another form, or the number of pairs is wrong;
+            the message gives the line, what was got and what is allowed.
     """
     path = Path(path)
     lines = read_lines(path)
@@ -132,9 +131,7 @@ def read_pairs(path: str | Path) -> Pairs:
 
 
 def _find_all(root: Path, names: Sequence[str]) -> list[Path | None]:
-    """The file of each name, None where it is missing: no file for two names unless one of them is
-    its own.
-    """
+    """Return the file of each name, or None; two names share no file unless it has one's name."""
     found = [_find(root / name) for name in names]
     uses = Counter(file for file in found if file is not None)
     return [
@@ -144,7 +141,7 @@ def _find_all(root: Path, names: Sequence[str]) -> list[Path | None]:
 
 
 def _find(file: Path) -> Path | None:
-    if os.path.isfile(file):  # noqa: PTH113 -- Path.is_file raises where a folder may not be searched
+    if os.path.isfile(file):  # noqa: PTH113 -- Path.is_file raises in a folder without search permission
         return file
     known = file.suffix.lower() in IMAGE_SUFFIXES
     stem = str(file)[: -len(file.suffix)] if known else str(file)  # not with_suffix: 'frame.0001' has none
@@ -152,25 +149,23 @@ def _find(file: Path) -> Path | None:
     return next((Path(candidate) for candidate in candidates if os.path.isfile(candidate)), None)  # noqa: PTH113
 
 
-# ---------------------------------------------------------------- the form of LFW
+# ---------------------------------------------------------------- LFW's form
 
 
 def _is_lfw_header(line: Line) -> bool:
-    """Whether a line is made of whole numbers alone."""
+    """Return whether all fields of a line are whole numbers."""
     return all(field.isascii() and field.isdecimal() for field in _split(line))
 
 
 def _is_lfw_line(line: Line) -> bool:
-    """Whether a line is ``name n1 n2`` or ``name1 n1 name2 n2``: a list of LFW's form without its
-    first line.
-    """
+    """Return whether a line is ``name n1 n2`` or ``name1 n1 name2 n2``."""
     fields = _split(line)
     counts = [_is_count(field) for field in fields]
     return all(fields) and counts in ([False, True, True], [False, True, False, True])
 
 
 def _read_headless(path: Path, lines: Sequence[Line]) -> PairRows:
-    """RFW's lists, and LFW's without the first line: the folds are tenths of the list."""
+    """Read RFW's lists, and LFW's without the first line: each fold is a tenth of the list."""
     same = np.array([len(_split(line)) == 3 for line in lines], dtype=bool)
     return with_folds(path, [_parse_line(path, line) for line in lines], same)
 
@@ -186,26 +181,26 @@ def _read_lfw(path: Path, lines: Sequence[Line]) -> PairRows:
 
 
 def _split(line: Line) -> list[str]:
-    """Split at tabs if there are any, since a name may then hold spaces, else at spaces."""
+    """Split at tabs if there are any, since names may then contain spaces, else at spaces."""
     return line.fields("\t" if "\t" in line.text else None)
 
 
 def _parse_header(path: Path, header: Line) -> tuple[int, int]:
-    """(number of folds, 0 for view 1; pairs of each kind in a fold)."""
+    """Return (number of folds, 0 for view 1; pairs of each kind in a fold)."""
     fields = _split(header)
     numbers = [int(field) for field in fields if _is_count(field)]
     if len(numbers) == len(fields) == 1:
         return 0, numbers[0]
-    if len(numbers) == len(fields) == 2 and numbers[0] >= 2:  # a lone fold has no others to set its threshold
+    if len(numbers) == len(fields) == 2 and numbers[0] >= 2:  # a fold's threshold comes from the others
         return numbers[0], numbers[1]
     raise UserError(
-        f"{path}, line {header.number}: got {quoted(' '.join(fields))} · expected the numbers of folds (2 or more) and "
+        f"{path}, line {header.number}: got {quoted(' '.join(fields))} · allowed: the numbers of folds (2 or more) and "
         "of pairs of each kind in a fold ('10 300'), or for view 1 the number of pairs of each kind ('500')"
     )
 
 
 def _parse_line(path: Path, line: Line) -> tuple[str, str]:
-    """One line of pairs to the names of its two images."""
+    """Return the names of the two images of a line."""
     fields = _split(line)
     if len(fields) == 3 and _is_count(fields[1]) and _is_count(fields[2]):
         people = (fields[0], fields[0])
@@ -213,8 +208,8 @@ def _parse_line(path: Path, line: Line) -> tuple[str, str]:
         people = (fields[0], fields[2])
     else:
         raise UserError(
-            f"{path}, line {line.number}: got {quoted(' | '.join(fields))} · expected 'name n1 n2' or "
-            "'name1 n1 name2 n2' with image numbers from 1, separated by tabs (or by spaces if no name holds one)"
+            f"{path}, line {line.number}: got {quoted(' | '.join(fields))} · allowed: 'name n1 n2' or "
+            "'name1 n1 name2 n2' with image numbers from 1, separated by tabs (or by spaces if no name contains one)"
         )
     left, right = (f"{name}/{name}_{int(n):04d}.jpg" for name, n in zip(people, (fields[1], fields[-1]), strict=True))
     return image_name(path, line.number, left), image_name(path, line.number, right)
@@ -227,8 +222,9 @@ def _is_count(field: str) -> bool:
 def _check_counts(
     path: Path, numbers: Sequence[int], same: npt.NDArray[np.bool_], num_blocks: int, num_each: int
 ) -> None:
-    """Each block (a fold, or all of view 1) has num_each pairs of either kind; nothing follows the
-    last.
+    """Check that each block (a fold, or view 1) has num_each pairs of each kind.
+
+    Nothing may follow the last block.
     """
     size = 2 * num_each
     for block in range(num_blocks):
@@ -244,7 +240,7 @@ def _check_counts(
             first, last = numbers[block * size], numbers[(block + 1) * size - 1]
             raise UserError(
                 f"{path}, lines {first} to {last}: {where} has {got.sum()} pairs of one person and "
-                f"{size - got.sum()} of two · expected {num_each} of each, as its first line says"
+                f"{size - got.sum()} of two · allowed: {num_each} of each, as in its first line"
             )
     if len(same) > num_blocks * size:
         raise UserError(
@@ -254,12 +250,12 @@ def _check_counts(
 
 
 def is_lfw_view2(pairs: Pairs) -> bool:
-    """Whether a quarter or more of LFW's view 2 is among these pairs, in whatever order, form or
-    layout of folders.
+    """Return whether these pairs contain a quarter or more of LFW's view 2.
 
-    One in a hundred of view 2's 6,000 pairs is known here by a hash; a quarter of them has to be
-    found. SLLFW, which has view 2's pairs of one person, counts as well. A ``.bin`` keeps no names:
-    there the file's own name decides, ``lfw.bin`` and the like.
+    Order, form and folders of the list do not matter. The module has hashes of one in a hundred of
+    view 2's 6,000 pairs, and a quarter of the hashes must occur. SLLFW has view 2's pairs of one
+    person, so it counts as well. A ``.bin`` contains no names, so its file name decides, such as
+    ``lfw.bin``.
     """
     if pairs.path.suffix.lower() == ".bin":
         return pairs.path.stem.lower().startswith("lfw")
@@ -272,8 +268,9 @@ def is_lfw_view2(pairs: Pairs) -> bool:
 
 
 def _as_in_lfw(name: str) -> str:
-    """``Name/Name_0001.jpg`` for an image of that name in any folder, of any suffix; other names as
-    they are.
+    """Return ``Name/Name_0001.jpg`` for such an image in any folder, with any suffix.
+
+    Other names are returned unchanged.
     """
     stem = Path(name).stem
     match = _LFW_STEM.fullmatch(stem)

@@ -1,11 +1,10 @@
-"""Random numbers and permutations that are computed at the places where they are needed, not drawn
-in sequence.
+"""Compute random numbers and permutations at any place directly, without drawing in sequence.
 
 Numbers are those of SplitMix64 (Steele, Lea and Flood, *Fast splittable pseudorandom number
 generators*, OOPSLA 2014), whose output number x costs as much as the first. The permutation is a
 Feistel network over a × b ≥ N numbers (Black and Rogaway, *Ciphers with arbitrary finite domains*,
-CT-RSA 2002): it maps [0, ab) to itself one to one, and a number of N or more is mapped again until
-it is below N ("cycle walking"). a and b are about √N, so ab exceeds N by less than a.
+CT-RSA 2002). It maps [0, ab) to itself one to one. A number of N or more is mapped again until it
+is below N ("cycle walking"). a and b are about √N, so ab exceeds N by less than a.
 """
 
 from __future__ import annotations
@@ -18,16 +17,14 @@ import numpy.typing as npt
 
 Words = npt.NDArray[np.uint64]
 
-ROUNDS = 10  # as many as NIST's format-preserving FF1 has (SP 800-38G)
+ROUNDS = 10  # as in NIST's format-preserving FF1 (SP 800-38G)
 _GAMMA, _MIX_1, _MIX_2 = (np.uint64(c) for c in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
 _SHIFT_1, _SHIFT_2, _SHIFT_3, _ONE, _32, _40 = (np.uint64(bits) for bits in (30, 27, 31, 1, 32, 40))
 _FLOAT = np.float32(2**-24)
 
 
 def splitmix64(key: np.uint64 | Words, places: Words) -> Words:
-    """Return the outputs of SplitMix64, seeded with a key or one for each place, at places from 0
-    on.
-    """
+    """Return outputs of SplitMix64 at places from 0 on, with one key or a key for each place."""
     z: Words = places + _ONE
     z *= _GAMMA
     z += key
@@ -50,7 +47,7 @@ def uniforms(words: Words) -> npt.NDArray[np.float32]:
 
 
 class Permutation:
-    """A permutation of [0, N) that a few keys decide; it holds nothing of length N.
+    """A permutation of [0, N) that a few keys define; it stores nothing of length N.
 
     Args:
         size: N, from 1 to 2⁶².

@@ -1,4 +1,4 @@
-"""Encoded images one after another, read ahead of their decoding where each of them is a file."""
+"""Yield encoded images in order, and read files in the background while others are decoded."""
 
 from __future__ import annotations
 
@@ -8,17 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 from .sources import Source
 
 Encoded = bytes | OSError
-_CHUNK = 64  # images read at a time: handing over to the thread and back costs as much as opening a few files
+_CHUNK = 64  # images per read: a switch to the thread and back costs as much as opening a few files
 
 
 def encoded(source: Source, indices: Sequence[int]) -> Iterator[Encoded]:
-    """For each image its bytes, or why it cannot be read.
+    """Yield the bytes of each image, or the error if it cannot be read.
 
-    Opening a file takes a quarter of the time of decoding a crop, on a network's disk many times
-    that. So a thread reads the next images while the caller decodes; neither holds the interpreter
-    meanwhile. The thread ends with
-    the last image: nothing stays that a fork or a pickle could trip over. From a mapped file,
-    reading is a copy.
+    Opening a file takes a quarter of the time of decoding a crop, and many times that on a network
+    disk. So a thread reads the next images while the caller decodes; both release the interpreter
+    lock. The thread ends with the last image, so it cannot disturb a fork or a pickle. Reading from
+    a mapped file is a copy and needs no thread.
     """
     if source.mapped:
         yield from (_read_one(source, index) for index in indices)

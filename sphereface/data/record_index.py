@@ -1,6 +1,4 @@
-"""Where the records of a ``.rec`` are: its ``.idx``, or a walk through the file; and whether that
-is all of them.
-"""
+"""Find the records of a ``.rec`` by its ``.idx`` or by a scan, and check that none is missing."""
 
 from __future__ import annotations
 
@@ -17,30 +15,29 @@ from ..errors import UserError
 from ..files import regular_file
 from .recordio import LENGTH_BITS, LENGTH_MASK, MAGIC, PART, Buffer, read_content
 
-_CHUNK = 1 << 20  # records looked at together
-_BLOCK = 1 << 20  # bytes of text read together: numpy grows and copies its array again and again for a large one
+_CHUNK = 1 << 20  # records per chunk
+_BLOCK = 1 << 20  # bytes of text per block: numpy copies its growing array many times for a large one
 
 
 def rising(numbers: npt.NDArray[np.int64]) -> bool:
-    """Whether each number is above the one before, as keys and offsets nearly always are."""
+    """Return whether each number is above the one before; keys and offsets nearly always are."""
     return bool((numbers[1:] > numbers[:-1]).all())
 
 
 def chunks(count: int) -> Iterator[slice]:
-    """Cut so many records into parts whose arrays need little memory."""
+    """Cut this number of records into parts whose arrays need little memory."""
     return (slice(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK))
 
 
 def check_no_gaps(buffer: Buffer, offsets: npt.NDArray[np.int64], rows: npt.NDArray[np.int64], name: str) -> None:
-    """See that records end where the next one of the index begins, or the file ends: the index
-    lacks none.
+    """Check that each record ends where the next of the index begins, or at the end of the file.
 
     Args:
         buffer: the file.
-        offsets: (R,) where the records of the index begin, rising.
-        rows: (K,) those to look at; only their heads are read, and those of the parts of records
-            that are cut.
-        name: what to call the file in a message.
+        offsets: (R,) first bytes of the records of the index, ascending.
+        rows: (K,) the records to check; only their heads are read, and those of the parts of split
+            records.
+        name: the file's name in messages.
 
     Raises:
         UserError: bytes of the file belong to no record of the index, or to two.
@@ -59,18 +56,18 @@ def check_no_gaps(buffer: Buffer, offsets: npt.NDArray[np.int64], rows: npt.NDAr
         start, end, wanted = int(starts[row]), int(ends[row]), int(nexts[row])
     if end < wanted:
         raise UserError(
-            f"{name}: its index knows of no record in the bytes {end} to {wanted}, so it is a part only, or belongs to "
-            "another .rec · copy .rec and .idx again, or move the .idx away: the .rec is read without it"
+            f"{name}: its index has no record in the bytes {end} to {wanted}, so it is incomplete or belongs to "
+            "another .rec · copy .rec and .idx again, or move the .idx away: the .rec can be read without it"
         )
     if end > wanted:
         raise UserError(
-            f"{name}: its index says that a record begins at byte {wanted}, inside the record at byte {start} · "
-            "copy .rec and .idx again, or move the .idx away: the .rec is read without it"
+            f"{name}: its index has a record at byte {wanted}, inside the record at byte {start} · "
+            "copy .rec and .idx again, or move the .idx away: the .rec can be read without it"
         )
 
 
 def _end_of_parts(buffer: Buffer, offset: int, stop: int) -> int:
-    """Where the last part of a record ends; behind ``stop`` as soon as one does."""
+    """Return the end of the last part of a record; stop as soon as a part ends behind ``stop``."""
     cflag = 1
     while cflag in (1, 2) and offset < stop and offset + PART.size <= len(buffer):
         magic, word = PART.unpack_from(buffer, offset)
@@ -80,10 +77,10 @@ def _end_of_parts(buffer: Buffer, offset: int, stop: int) -> int:
 
 
 def find_records(buffer: Buffer, name: str) -> npt.NDArray[np.int64]:
-    """Where records begin, found by walking through the whole file.
+    """Return the first bytes of records, found by a scan of the whole file.
 
     Raises:
-        UserError: the file ends inside a record, or is no RecordIO.
+        UserError: the file ends inside a record, or is not a RecordIO file.
     """
     found, offset, size, cflag = array("q"), 0, len(buffer), 0
     while offset < size:
@@ -92,12 +89,12 @@ def find_records(buffer: Buffer, name: str) -> npt.NDArray[np.int64]:
             break
         magic, word = PART.unpack_from(buffer, offset)
         if magic != MAGIC:
-            raise UserError(f"{name}: byte {offset} begins no record · allowed: a .rec file as mxnet writes it")
+            raise UserError(f"{name}: no record begins at byte {offset} · allowed: a .rec file as mxnet writes it")
         begins, due = word >> LENGTH_BITS in (0, 1), cflag in (0, 3)
         cflag = word >> LENGTH_BITS
         if begins != due or cflag > 3:
             raise UserError(
-                f"{name}: the part at byte {offset} is of kind {cflag}, another is due there: parts are missing or in "
+                f"{name}: the part at byte {offset} is of the wrong kind {cflag}: parts are missing or in "
                 "another order · copy the .rec again"
             )
         if begins:
@@ -110,48 +107,50 @@ def find_records(buffer: Buffer, name: str) -> npt.NDArray[np.int64]:
 
 
 def read_index(path: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Keys and offsets of an ``.idx``, in its order; blank lines at its ends and a byte order mark
-    are passed over.
+    """Return the keys and offsets of an ``.idx``, in its order.
+
+    Blank lines at its ends and a byte order mark are ignored.
 
     Returns:
         Two (R,) int64 arrays.
 
     Raises:
-        UserError: it cannot be read, is no such file, or has a key twice.
+        UserError: the file cannot be read, is not an index, or has a key twice.
     """
     try:
         with open(path, "rb", opener=regular_file) as file:
             text = file.read()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    if text.startswith(codecs.BOM_UTF8) or text[:1].isspace() or text[-2:-1].isspace():  # seldom: it copies the text
+    if text.startswith(codecs.BOM_UTF8) or text[:1].isspace() or text[-2:-1].isspace():  # rare; copies the text
         text = text.removeprefix(codecs.BOM_UTF8).strip()
     pairs = _pairs(text, len(text) - text.endswith(b"\n"))
     if pairs is None:
         raise UserError(
-            f"{path}: got a text that is no index · allowed: a line 'key<tab>offset' for each record · move it "
-            "away, and the .rec is read without it"
+            f"{path}: not an index · allowed: a line 'key<tab>offset' for each record · move it "
+            "away: the .rec can be read without it"
         )
     keys, offsets = pairs
     ordered = keys if rising(keys) else np.sort(keys, kind="stable")
     twice = ordered[1:][ordered[1:] == ordered[:-1]]
     if len(twice):
-        raise UserError(f"{path}: the key {twice[0]} stands twice · allowed: once · make a new index")
+        raise UserError(f"{path}: the key {twice[0]} occurs twice · allowed: once · make a new index")
     if ordered[0] < 0:
         raise UserError(f"{path}: got the key {ordered[0]} · allowed: 0 or more · make a new index")
     places = offsets if rising(offsets) else np.sort(offsets, kind="stable")
     if len(twice := places[1:][places[1:] == places[:-1]]):
         first, second = keys[offsets == twice[0]][:2]
         raise UserError(
-            f"{path}: the keys {first} and {second} both stand for the record at byte {twice[0]} · allowed: a record "
-            "each · make a new index"
+            f"{path}: the keys {first} and {second} both point to byte {twice[0]} · allowed: one key per record "
+            "· make a new index"
         )
     return keys, offsets
 
 
 def _pairs(text: bytes, stop: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None:
-    """The two numbers of each line before ``stop``, read in blocks of lines; None where a line has
-    not two.
+    """Return the two numbers of each line before ``stop``; None if a line does not have two.
+
+    The text is read in blocks of lines.
     """
     num_lines = text.count(b"\n", 0, stop) + 1
     keys, offsets = np.empty(num_lines, np.int64), np.empty(num_lines, np.int64)
@@ -162,7 +161,7 @@ def _pairs(text: bytes, stop: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[n
         count = text.count(b"\n", start, end) + 1
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("error")  # numpy only warns where a text stops being numbers
+                warnings.simplefilter("error")  # numpy only warns of text that is not a number
                 numbers = np.fromstring(text[start:end], dtype=np.int64, sep=" ")
         except (ValueError, DeprecationWarning):
             return None
@@ -174,13 +173,11 @@ def _pairs(text: bytes, stop: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[n
 
 
 def check_end(buffer: Buffer, path: Path, index: Path, last: int) -> None:
-    """Whether the last record of the index is whole: a copy that was cut short is noticed at
-    once.
-    """
+    """Check that the last record of the index is whole, to find a truncated copy at once."""
     if last >= len(buffer):
         raise UserError(
-            f"{index}: points to byte {last}, {path.name} has {len(buffer)} · "
-            ".rec and .idx belong together, and this .rec is truncated or another one: copy both again"
+            f"{index}: points to byte {last}, but {path.name} has {len(buffer)} bytes · "
+            "the .rec is truncated, or belongs to another .idx: copy both again"
         )
     try:
         read_content(buffer, last)

@@ -1,4 +1,4 @@
-"""Which records of a ``.rec`` are images, and of whom."""
+"""Find which records of a ``.rec`` are images, and their labels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..errors import UserError
 from .record_index import check_no_gaps, chunks, rising
 from .recordio import EXACT_IN_FLOAT, Buffer, Heads, read_heads
 
-_ROUNDED = 1 + 2 / EXACT_IN_FLOAT  # numbers of float32 are right within this factor
+_ROUNDED = 1 + 2 / EXACT_IN_FLOAT  # float32 numbers are exact to this factor
 
 
 class _Header(NamedTuple):
@@ -20,21 +20,21 @@ class _Header(NamedTuple):
 
 
 class Records:
-    """All records of one file, and which of them are images of whom.
+    """All records of one file; it finds the images and their labels.
 
     Args:
         buffer: the file.
-        name: what to call it in a message.
+        name: its name in messages.
         keys, offsets: (R,) int64.
     """
 
     def __init__(self, buffer: Buffer, name: str, keys: npt.NDArray[np.int64], offsets: npt.NDArray[np.int64]) -> None:
         self.buffer, self.name, self.keys, self.offsets = buffer, name, keys, offsets
         self.by_key = np.arange(len(keys)) if rising(keys) else np.argsort(keys, kind="stable")
-        self._counted = int(keys[self.by_key[-1]]) == len(keys) - 1  # each key from 0 on is there
+        self._counted = int(keys[self.by_key[-1]]) == len(keys) - 1  # the keys are 0, 1, 2 …
 
     def images(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Rows of the images, and their labels."""
+        """Return the rows of the images, and their labels."""
         header = self._header()
         if header is None:
             rows = self.by_key
@@ -54,9 +54,7 @@ class Records:
         return rows, self._labels(rows, self._heads(rows).label) if given is None else given
 
     def _all_heads(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-        """The label of each record by key, and whether it has no image; no gap between records
-        stays unnoticed.
-        """
+        """Return the label of each record by key, and whether it has no image; check for gaps."""
         count = len(self.by_key)
         labels, empty = np.empty(count, np.float32), np.empty(count, np.bool_)
         for part in chunks(count):
@@ -67,17 +65,17 @@ class Records:
         return labels, empty
 
     def _check_last_key(self, header: _Header) -> None:
-        """Whether a record has a key beyond those that the header record announces."""
+        """Check that no record has a key beyond those in the header record."""
         last = int(self.keys[self.by_key[-1]])
         if last >= header.end * _ROUNDED:
             raise UserError(
-                f"{self.name}: its header record announces the keys 0 to {header.end - 1}, the index has the key "
-                f"{last} · one of them is of another set: copy .rec and .idx again"
+                f"{self.name}: its header record announces the keys 0 to {header.end - 1}, but the index has the key "
+                f"{last} · they belong to two sets: copy .rec and .idx again"
             )
 
     def _other_count(self, announced: int, found: int) -> UserError:
         return UserError(
-            f"{self.name}: its header record announces {announced} images, there are {found} · copy .rec and .idx again"
+            f"{self.name}: its header record announces {announced} images, but has {found} · copy .rec and .idx again"
         )
 
     def _header(self) -> _Header | None:
@@ -89,11 +87,11 @@ class Records:
             return None
         first, end = float(heads.label[0]), float(heads.second[0])
         if not (1 <= first <= end < 2**62):  # NaN too
-            raise UserError(f"{self.name}: its header record says ({first:g}, {end:g}) · allowed: keys, 1 or more")
+            raise UserError(f"{self.name}: its header record has the keys ({first:g}, {end:g}) · allowed: 1 or more")
         return _Header(int(first), int(end))
 
     def rows(self, keys: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """The rows of some keys, rising. Raises UserError where one is missing."""
+        """Return the rows of ascending keys. Raises UserError if one is missing."""
         if self._counted and len(keys) and keys[0] >= 0 and keys[-1] < len(self.by_key):
             return self.by_key[keys]
         places = np.minimum(np.searchsorted(self.keys, keys, sorter=self.by_key), len(self.keys) - 1)
@@ -101,15 +99,13 @@ class Records:
         missing = self.keys[rows] != keys
         if missing.any():
             raise UserError(
-                f"{self.name}: its header record announces {len(keys)} records, of which the index lacks "
-                f"{missing.sum()}, the first key {keys[missing.argmax()]} · copy .rec and .idx again"
+                f"{self.name}: its header record announces {len(keys)} records, but the index lacks "
+                f"{missing.sum()}, the first with key {keys[missing.argmax()]} · copy .rec and .idx again"
             )
         return rows
 
     def _labels_of_ranges(self, header: _Header) -> npt.NDArray[np.int64] | None:
-        """Labels of the keys 1 … a − 1 by the identity records; None where those do not say it
-        beyond doubt.
-        """
+        """Return the labels of the keys 1 … a − 1 by the identity records; None if ambiguous."""
         identities = np.arange(header.first_identity, header.end)
         if len(identities) == 0 or not np.isin(identities, self.keys).all():
             return None

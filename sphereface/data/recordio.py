@@ -1,15 +1,14 @@
-"""RecordIO with image records: the ``.rec`` and ``.idx`` files of mxnet, read and written without
-it.
+"""Read and write RecordIO with image records: the ``.rec`` and ``.idx`` files of mxnet.
 
 All numbers are little-endian. A ``.rec`` is a sequence of parts without header or trailer
 (dmlc-core, ``dmlc/recordio.h``)::
 
-    uint32 magic 0xced7230a | uint32 cflag << 29 | length | length bytes | zeros up to a multiple of 4
+    uint32 magic 0xced7230a | uint32 cflag << 29 | length
+    length bytes | zeros up to a multiple of 4
 
-cflag 0 is a whole record. Where a record holds the magic itself at a multiple of 4 bytes from its
-start, the writer
-cuts there and drops those 4 bytes: its first part has cflag 1, those between 2, the last 3. A magic
-at another place stays, so records cannot be found by searching for it.
+cflag 0 is a whole record. If a record contains the magic itself at a multiple of 4 bytes from its
+start, the writer splits it there and drops those 4 bytes. The first part has cflag 1, the last 3,
+those between 2. A magic at another place stays, so a search for it does not find records.
 
 A record begins with 24 bytes (mxnet, ``src/io/image_recordio.h``; ``IRHeader`` of
 ``mxnet/recordio.py``)::
@@ -34,15 +33,15 @@ import numpy.typing as npt
 from ..errors import UserError
 
 MAGIC = 0xCED7230A
-EXACT_IN_FLOAT = 2**24  # labels are float32: whole numbers above this are not all exact
+EXACT_IN_FLOAT = 2**24  # labels are float32; larger whole numbers are not all exact
 _MAGIC_BYTES = struct.pack("<I", MAGIC)
 LENGTH_BITS = 29
 LENGTH_MASK = (1 << LENGTH_BITS) - 1
-PART = struct.Struct("<II")  # magic, cflag and length, the beginning of a part
-_START = struct.Struct("<IIIf")  # the same, the flag of the record, and its single label
+PART = struct.Struct("<II")  # the beginning of a part: magic, then cflag and length
+_START = struct.Struct("<IIIf")  # the same, then the record's flag and single label
 _HEAD = struct.Struct("<IfQQ")  # flag, label, id, id2
 _LABEL = struct.Struct("<f")
-_MOST_HEAD_PARTS = 16  # that a head with two labels can be cut into, and more
+_MOST_HEAD_PARTS = 16  # more than a head with two labels can have
 
 Buffer = bytes | mmap.mmap
 
@@ -52,7 +51,7 @@ class Heads(NamedTuple):
 
     Attributes:
         label: (R,) float32, the record's label, or the first of several.
-        second: (R,) float32, the second of several labels; NaN where there is none.
+        second: (R,) float32, the second of several labels; NaN if there is none.
         id: (R,) uint64.
         flag: (R,) int64: number of labels of an array, 0 for a single one.
         empty: (R,) bool: there is no image.
@@ -65,7 +64,7 @@ class Heads(NamedTuple):
     empty: npt.NDArray[np.bool_]
 
     def of(self, rows: npt.NDArray[Any]) -> Heads:
-        """Those of some records."""
+        """Return the heads of some records."""
         return Heads(self.label[rows], self.second[rows], self.id[rows], self.flag[rows], self.empty[rows])
 
 
@@ -77,16 +76,16 @@ def read_image(buffer: Buffer, offset: int, label: float | None = None) -> bytes
 
     Args:
         buffer: the file.
-        offset: where the record begins.
-        label: what its label, or the first of several, has to be; None: anything.
+        offset: first byte of the record.
+        label: its required label, or the first of several; None: any.
 
     Raises:
-        OSError: no whole record is there, or it has another label.
+        OSError: there is no whole record, or it has another label.
     """
     if 0 <= offset <= len(buffer) - _START.size:
         magic, word, flag, found = _START.unpack_from(buffer, offset)
         start, end = offset + PART.size + _HEAD.size + 4 * flag, offset + PART.size + word
-        if magic == MAGIC and word <= LENGTH_MASK and start <= end <= len(buffer):  # cflag 0: nearly all of them
+        if magic == MAGIC and word <= LENGTH_MASK and start <= end <= len(buffer):  # cflag 0: nearly all records
             _check_label(_LABEL.unpack_from(buffer, offset + PART.size + _HEAD.size)[0] if flag else found, label)
             return buffer[start:end]
     content = read_content(buffer, offset)
@@ -99,36 +98,35 @@ def read_image(buffer: Buffer, offset: int, label: float | None = None) -> bytes
 def _check_label(found: float, label: float | None) -> None:
     if label is not None and found != label:  # NaN too
         raise OSError(
-            f"its record has the label {found:g}, its identity has {label:g}: .rec and .idx are damaged, or of two sets"
+            f"its record has the label {found:g}, but its identity has {label:g}: "
+            ".rec and .idx are damaged, or belong to two sets"
         )
 
 
 def read_content(buffer: Buffer, offset: int) -> bytes:
-    """The whole record at an offset, its parts joined. Raises OSError where no whole record is
-    there.
-    """
+    """Return the whole record at an offset, its parts joined. Raises OSError if there is none."""
     return _joined(buffer, offset)[0]
 
 
 def _joined(buffer: Buffer, offset: int, most: int | None = None) -> tuple[bytes, bool]:
-    """The parts of the record at an offset, at most so many, and whether these are all."""
+    """Return the joined parts of a record, at most ``most``, and whether these are all."""
     parts: list[bytes] = []
     while True:
         cflag, data, offset = _read_part(buffer, offset)
         if (cflag in (0, 1)) != (not parts):
-            raise OSError(f"no whole record: a part of kind {cflag} where another is due")
+            raise OSError(f"no whole record: a part of the wrong kind {cflag}")
         parts.append(data)
         if cflag in (0, 3) or len(parts) == most:
             return _MAGIC_BYTES.join(parts), cflag in (0, 3)
 
 
 def _read_part(buffer: Buffer, offset: int) -> tuple[int, bytes, int]:
-    """Its cflag, its bytes, and where the next one begins."""
+    """Return a part's cflag, its bytes, and the offset of the next part."""
     if not 0 <= offset <= len(buffer) - PART.size:
         raise OSError(f"the record at byte {offset} is cut off: the file ends at {len(buffer)}")
     magic, word = PART.unpack_from(buffer, offset)
     if magic != MAGIC:
-        raise OSError(f"no record at byte {offset}: {magic:#010x} stands in the place of the mark {MAGIC:#010x}")
+        raise OSError(f"no record at byte {offset}: got {magic:#010x} instead of the mark {MAGIC:#010x}")
     start, length = offset + PART.size, word & LENGTH_MASK
     data = buffer[start : start + length]
     if len(data) < length:
@@ -137,7 +135,7 @@ def _read_part(buffer: Buffer, offset: int) -> tuple[int, bytes, int]:
 
 
 def _content_start(content: bytes, offset: int) -> int:
-    """Where the image begins inside a record."""
+    """Return where the image begins inside a record."""
     start = _HEAD.size + 4 * _HEAD.unpack_from(content)[0] if len(content) >= _HEAD.size else _HEAD.size
     if start > len(content):
         raise OSError(f"the record at byte {offset} is too short: {len(content)} bytes")
@@ -145,12 +143,12 @@ def _content_start(content: bytes, offset: int) -> int:
 
 
 def read_heads(buffer: Buffer, offsets: npt.NDArray[np.int64], name: str) -> Heads:
-    """The beginnings of many records at once; reads nothing else of them.
+    """Return the beginnings of many records at once, without the rest.
 
     Args:
         buffer: the file.
-        offsets: (R,) where the records begin.
-        name: what to call the file in a message.
+        offsets: (R,) first bytes of the records.
+        name: the file's name in messages.
 
     Raises:
         UserError: no record begins at one of them.
@@ -161,15 +159,15 @@ def read_heads(buffer: Buffer, offsets: npt.NDArray[np.int64], name: str) -> Hea
     wrong[~wrong] = words[at[~wrong]] != MAGIC
     if wrong.any():
         raise UserError(
-            f"{name}: its index says that a record begins at byte {offsets[wrong.argmax()]}, and none does there · "
+            f"{name}: its index has a record at byte {offsets[wrong.argmax()]}, but none begins there · "
             "the .idx belongs to another file, or one of them is damaged: copy both again, or make an index "
-            "with scripts/pack_faces.py from a copy of the .rec without .idx"
+            "with sphereface pack from a copy of the .rec without .idx"
         )
     begun = np.lib.stride_tricks.sliding_window_view(words, 8)[at] if len(at) else np.empty((0, 8), words.dtype)
     cut, length = begun[:, 1] >> LENGTH_BITS != 0, (begun[:, 1] & LENGTH_MASK).astype(np.int64)
     flag = begun[:, 2].astype(np.int64)
     label, second = begun[:, 3].copy().view("<f4"), np.full(len(at), np.nan, np.float32)
-    for array, rows in enumerate((np.flatnonzero(flag > 0), np.flatnonzero(flag > 1))):  # labels behind the head
+    for array, rows in enumerate((np.flatnonzero(flag > 0), np.flatnonzero(flag > 1))):  # labels after the head
         (label, second)[array][rows] = words[np.minimum(at[rows] + 8 + array, len(words) - 1)].view("<f4")
     heads = Heads(
         label=label,
@@ -181,10 +179,10 @@ def read_heads(buffer: Buffer, offsets: npt.NDArray[np.int64], name: str) -> Hea
     if (short := ~cut & (length < _HEAD.size)).any():
         row = short.argmax()
         raise UserError(
-            f"{name}: the record at byte {offsets[row]} has {length[row]} bytes · allowed: {_HEAD.size} or more, the "
-            "head of an image record · is this a .rec of images?"
+            f"{name}: the record at byte {offsets[row]} has {length[row]} bytes · allowed: {_HEAD.size} or more, as "
+            "image records have a head · use a .rec of images"
         )
-    for row in np.flatnonzero(cut & (length < 32)):  # cut inside the head
+    for row in np.flatnonzero(cut & (length < 32)):  # split inside the head
         try:
             _read_cut_head(buffer, int(offsets[row]), heads, row)
         except OSError as error:
@@ -210,11 +208,11 @@ def _read_cut_head(buffer: Buffer, offset: int, heads: Heads, row: np.intp) -> N
 
 
 def record_content(label: float | Sequence[float], number: int, image: bytes = b"") -> bytes:
-    """A record as mxnet packs it (``mxnet.recordio.pack``).
+    """Return a record as mxnet packs it (``mxnet.recordio.pack``).
 
     Args:
         label: one label (flag 0), or several (flag n).
-        number: its id, which is its key as well.
+        number: its id, which is also its key.
         image: encoded.
     """
     if isinstance(label, (int, float)):
@@ -223,10 +221,10 @@ def record_content(label: float | Sequence[float], number: int, image: bytes = b
 
 
 class RecordWriter:
-    """Writes records to a ``.rec`` and their keys to an ``.idx``, byte for byte as mxnet does.
+    """Write records to a ``.rec`` and their keys to an ``.idx``, byte for byte as mxnet does.
 
     Args:
-        records, index: open for writing, empty.
+        records, index: empty files, open for writing.
     """
 
     def __init__(self, records: BinaryIO, index: BinaryIO) -> None:
@@ -237,7 +235,7 @@ class RecordWriter:
         """Append a record.
 
         Raises:
-            ValueError: it has 2^29 bytes or more, which the format has no number for.
+            ValueError: it has 2^29 bytes or more, which the format cannot represent.
             OSError: the disk is full.
         """
         if len(content) > LENGTH_MASK:
@@ -254,7 +252,7 @@ class RecordWriter:
 
 
 def _cut(content: bytes) -> list[bytes]:
-    """The parts between the magics that stand at multiples of 4 bytes."""
+    """Split a record at the magics that lie at multiples of 4 bytes."""
     parts, start, found = [], 0, content.find(_MAGIC_BYTES)
     while found >= 0:
         if found % 4 == 0:

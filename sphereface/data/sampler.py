@@ -1,8 +1,8 @@
-"""The order of training: endless, shuffled anew each epoch, and a function of (seed, epoch, index)
-alone.
+"""Define the endless order of training, shuffled again in each epoch.
 
-Nothing is drawn in sequence, so any batch can be computed without those before it: that is what
-makes a resume exact to the image, whatever the number of workers or of processes.
+Each draw is a function of (seed, epoch, index) alone. Nothing is drawn in sequence, so any batch
+can be computed without those before it. So a resume is exact to the image, for any number of
+workers or processes.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from .stored_order import StoredOrder
 __all__ = ["NEWEST", "ORDERS", "Augmentation", "Balance", "BatchOrder", "Draw", "Selected"]
 
 ORDERS: dict[int, type[KeyedOrder | StoredOrder]] = {1: StoredOrder, 2: KeyedOrder}
-"""By the number that a checkpoint has in ``meta.order``; one without it has the first."""
+"""Orders by the number in a checkpoint's ``meta.order``; without it, the first."""
 NEWEST = max(ORDERS)
 
 
 class Selected(NamedTuple):
-    """To which images of a batch one augmentation happens.
+    """The images of a batch to which one augmentation applies.
 
     Attributes:
         rows: (k,) int64 in [0, B), increasing.
-        strengths: (k, columns) float32, as ``Kind.strengths`` gives them.
+        strengths: (k, columns) float32, from ``Kind.strengths``.
     """
 
     rows: npt.NDArray[np.int64]
@@ -42,7 +42,7 @@ class Selected(NamedTuple):
 
 @dataclass(frozen=True)
 class Draw:
-    """The images of one batch and how each is augmented.
+    """The images of one batch and the augmentations of each.
 
     Attributes:
         indices: (B,) int64 into the source.
@@ -58,30 +58,30 @@ class Draw:
 
 
 class BatchOrder(Sampler[Draw]):
-    """Yields the draws of the batches from position ``start`` on, without end.
+    """Yield the draws of the batches from position ``start`` on, without end.
 
     Position p of the stream is place p mod N of epoch p // N. A batch holds the next B positions,
-    so it may span two epochs and none is ever short. An epoch has N slots in a random order, and an
-    image in each: every image once, or, with ``balance``, as often as its weight says, rounded down
+    so it may span two epochs, and none is short. An epoch has N slots in a random order, with one
+    image each. Each image occurs once, or, with ``balance``, as often as its weight, rounded down
     or up.
 
     Args:
         num_images: N, the size of the source.
         batch_size: B, of all processes together.
         seed: of the order and of every augmentation.
-        augmentation: what may happen to an image.
-        start: position of the first image: the number of images that were trained on, by all
+        augmentation: the augmentations and their ranges.
+        start: position of the first image: the number of images trained on so far, by all
             processes.
-        balance: how often the images of each identity come; None: each once an epoch.
-        version: which of :data:`ORDERS`.
-        rank, num_ranks: this process and how many there are; each yields its B / num_ranks of every
-            batch, and those of rank 0, 1, … one after the other are the batch of a single process.
+        balance: how often the images of each identity occur; None: each image once an epoch.
+        version: key of :data:`ORDERS`.
+        rank, num_ranks: this process and their number. Each yields its B / num_ranks images of
+            every batch. The shares of rank 0, 1, … in order are the batch of a single process.
 
     Attributes:
-        share: B / num_ranks, the length of what this process yields.
+        share: B / num_ranks, the number of images that this process yields per batch.
 
     Raises:
-        UserError: the batch cannot be shared out evenly.
+        UserError: the batch cannot be divided evenly.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class BatchOrder(Sampler[Draw]):
         if batch_size % num_ranks:
             raise UserError(
                 f"train.batch_size: got {batch_size} on {num_ranks} processes · allowed: a multiple of {num_ranks}, "
-                f"for it is the batch of all processes together · nearest: {_nearest(batch_size, num_ranks)}"
+                f"since all processes share the batch · nearest: {_nearest(batch_size, num_ranks)}"
             )
         self.num_images = num_images
         self.batch_size = batch_size
@@ -117,7 +117,7 @@ class BatchOrder(Sampler[Draw]):
             start += self.batch_size
 
     def draw(self, start: int) -> Draw:
-        """What is this process's of the batch that begins at a position."""
+        """Return this process's share of the batch that begins at a position."""
         start += self._offset
         stop = start + self.share
         parts = []
@@ -135,7 +135,7 @@ class BatchOrder(Sampler[Draw]):
 
 
 def _select(kind: Kind, uniforms: npt.NDArray[np.float32]) -> Selected:
-    """The first number of an image decides whether it happens, the others how strongly."""
+    """Select images by the first number of each; the others set the strength."""
     rows = np.flatnonzero(uniforms[:, 0] < kind.p)
     return Selected(rows, kind.strengths(uniforms[rows, 1:]))
 

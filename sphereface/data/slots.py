@@ -1,9 +1,8 @@
-"""What the orders of training have in common: an epoch of N slots, an image a slot, and what is
-drawn for each slot.
+"""Define the common parts of the orders of training: an epoch of N slots, with draws for each.
 
 :mod:`sphereface.data.keyed_order` is the order of new runs. :mod:`sphereface.data.stored_order` is
-that of runs that an earlier build began. :class:`sphereface.data.sampler.BatchOrder` cuts either
-into batches.
+the order of runs that an earlier version started. :class:`sphereface.data.sampler.BatchOrder` cuts
+either into batches.
 """
 
 from __future__ import annotations
@@ -16,17 +15,18 @@ import numpy.typing as npt
 
 from ..augmentation import Augment
 
-ORDER, MIRROR, SHIFT, SLOTS = range(4)  # one stream of random numbers a purpose
+ORDER, MIRROR, SHIFT, SLOTS = range(4)  # one stream of random numbers per purpose
 AUGMENT = 16  # the first of the augmentations' streams
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What may happen to a training crop; the recipe's is the mirror alone.
+    """The augmentations of training crops; the original recipe uses only the mirror.
 
     Attributes:
-        mirror: each image is mirrored left-right with probability ½.
-        crop_shift: each image is moved by up to so many pixels either way, its border replicated.
+        mirror: mirror each image left-right with probability ½.
+        crop_shift: shift each image by up to this many pixels in each direction, with a replicated
+            border.
         augment: the others, each with its probability.
     """
 
@@ -35,20 +35,18 @@ class Augmentation:
     augment: Augment = field(default_factory=Augment)
 
     def streams(self) -> dict[str, tuple[int, int]]:
-        """By the name of each enabled augmentation: its stream, and how many numbers it takes for
-        an image.
-        """
+        """Return name → (stream, numbers per image) of each enabled augmentation."""
         kinds = enumerate(self.augment.kinds().items())
         return {name: (AUGMENT + row, 1 + kind.columns) for row, (name, kind) in kinds if kind.p > 0}
 
 
 class Balance(NamedTuple):
-    """How often the images of each identity come, where that is not equally often.
+    """How often the images of each identity occur, if not equally often.
 
     Attributes:
         firsts: (C + 1,) int64; the images of identity c are ``firsts[c]`` … ``firsts[c + 1]`` − 1.
-        strength: 1: every identity equally often; between 0 and 1: n^(−strength) an image, of an
-            identity with n.
+        strength: 1: every identity equally often; between 0 and 1: an image of an identity with n
+            images has the weight n^(−strength).
     """
 
     firsts: npt.NDArray[np.int64]
@@ -56,7 +54,7 @@ class Balance(NamedTuple):
 
 
 class Slots(NamedTuple):
-    """What is drawn for K slots of an epoch.
+    """The draws for K slots of an epoch.
 
     Attributes:
         indices: (K,) int64 into the source.
@@ -75,9 +73,7 @@ class Order(Protocol):
     """An order of training, a function of (seed, epoch, place) alone."""
 
     def slots(self, epoch: int, start: int, stop: int) -> Slots:
-        """Return what is drawn for the slots at the places from ``start`` to ``stop`` − 1 of an
-        epoch.
-        """
+        """Return the draws for the slots at places ``start`` to ``stop`` − 1 of an epoch."""
         ...
 
 

@@ -1,9 +1,8 @@
-"""The order of runs that builds before ``meta.order`` began, number for number, so that they resume
-exactly.
+"""Reproduce the order of runs that versions before ``meta.order`` started, so that they resume.
 
-It draws whole epochs in sequence, with numpy's generators. Each process holds them: 25 bytes an
-image, 8 more with ``balance``, 4 for each number of an augmentation, and as much time at the start
-of each epoch.
+It draws whole epochs in sequence, with numpy's generators. Each process holds 25 bytes an image, 8
+more with ``balance``, and 4 for each number of an augmentation. Each epoch starts with a pause for
+the draws.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from .slots import MIRROR, ORDER, SHIFT, SLOTS, Augmentation, Balance, Slots, ph
 
 
 class StoredOrder:
-    """The order of earlier builds; the arguments are those of :class:`KeyedOrder`."""
+    """The order of earlier versions; the arguments are those of :class:`KeyedOrder`."""
 
     def __init__(self, num_images: int, *, seed: int, augmentation: Augmentation, balance: Balance | None) -> None:
         self._size, self._seed, self._augmentation = num_images, seed, augmentation
@@ -23,7 +22,7 @@ class StoredOrder:
         self._epoch = -1
 
     def slots(self, epoch: int, start: int, stop: int) -> Slots:
-        """Return what is drawn for the slots at some places of an epoch."""
+        """Return the draws for the slots at some places of an epoch."""
         if epoch != self._epoch:
             self._order = self._generator(epoch, ORDER).permutation(self._size)
             self._whole = self._draw(epoch)
@@ -33,7 +32,7 @@ class StoredOrder:
         return Slots(indices[slots], mirror[slots], shift[slots], {name: u[slots] for name, u in uniforms.items()})
 
     def _draw(self, epoch: int) -> Slots:
-        """All N slots of an epoch."""
+        """Draw all N slots of an epoch."""
         n, reach = self._size, self._augmentation.crop_shift
         mirror = np.zeros(n, dtype=np.bool_)
         if self._augmentation.mirror:
@@ -49,10 +48,10 @@ class StoredOrder:
         n = self._size
         if self._weights is None:
             return np.arange(n)
-        ends = np.cumsum(self._weights)  # N even strokes over the weights laid end to end
+        ends = np.cumsum(self._weights)  # N evenly spaced strokes over the weights, laid end to end
         strokes = (np.arange(n) + self._generator(epoch, SLOTS).random()) * (ends[-1] / n)
         images = np.searchsorted(ends, strokes, side="right").astype(np.int64)
-        return np.asarray(np.minimum(images, n - 1))  # rounding may put the last stroke past the end
+        return np.asarray(np.minimum(images, n - 1))  # rounding can exceed the last end
 
     def _generator(self, epoch: int, purpose: int) -> np.random.Generator:
         return np.random.Generator(philox(self._seed, epoch, purpose))

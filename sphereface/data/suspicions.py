@@ -1,6 +1,4 @@
-"""What may be wrong with a training set: each suspicion with its number, and the threshold that it
-passed.
-"""
+"""Find suspects in a training set, each with a number and the threshold that it passed."""
 
 from __future__ import annotations
 
@@ -10,7 +8,7 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from .check import Findings, Limits, Seen
+from .check import Findings, Inspection, Limits
 from .near_duplicates import BITS, Indices, find_links, groups_of
 from .sources import Source
 
@@ -22,20 +20,20 @@ KINDS = {
     "same-person": "pairs of identities that look like one person",
     "in-verification": "identities that look like a person of a verification set",
 }
-"""What ``--leave-out`` and the report call each kind, and its title."""
+"""The name of each kind, for ``--leave-out`` and the report → its title."""
 
 NEAR = 12
-"""Largest Hamming distance of near-duplicates, of 128 bits. See docs/data.md for what is found at which distance."""
+"""Largest Hamming distance of near-duplicates, of 128 bits; docs/data.md gives examples."""
 
 
 @dataclass(frozen=True)
 class Suspect:
-    """One thing to look at.
+    """One suspect for the user to look at.
 
     Attributes:
-        number: what :attr:`Suspicion.number` names.
+        number: its value of :attr:`Suspicion.number`.
         images: the images that show it.
-        text: what it is, for people.
+        text: a description.
     """
 
     number: float
@@ -49,10 +47,10 @@ class Suspicion:
 
     Attributes:
         kind: of :data:`KINDS`.
-        number: what the number of a suspect is.
-        threshold: which number makes a suspect, in words.
+        number: the meaning of a suspect's number.
+        threshold: the range of the number that makes a suspect, in words.
         suspects: the most suspect first.
-        rows: int64, the images that ``--leave-out`` leaves out.
+        rows: int64, the images that ``--leave-out`` excludes.
     """
 
     kind: str
@@ -66,12 +64,11 @@ class Suspicion:
         return KINDS[self.kind]
 
 
-def near_duplicates(source: Source, seen: Seen, findings: Findings) -> list[Suspicion]:
+def near_duplicates(source: Source, seen: Inspection, findings: Findings) -> list[Suspicion]:
     """Find near-duplicates among the clean images of a source.
 
-    Of a group within an identity, all but the first are to be left out. If a group has several
-    identities, it is not
-    known which label is right: all its images are to be left out.
+    In a group within an identity, all but the first are suspects. If a group has several
+    identities, the right label is unknown, and all its images are suspects.
     """
     clean = np.flatnonzero(findings.keep)
     labels = np.asarray(source.labels)
@@ -92,7 +89,7 @@ def near_duplicates(source: Source, seen: Seen, findings: Findings) -> list[Susp
 
 
 def several_faces(source: Source, paths: Sequence[str], several: Collection[str]) -> Suspicion:
-    """List the crops of images with several faces: the face of another person may have been taken.
+    """List the crops of images with several faces: the crop may show the wrong person.
 
     Args:
         source: the crops.
@@ -109,9 +106,9 @@ def several_faces(source: Source, paths: Sequence[str], several: Collection[str]
 def without(
     source: Source, findings: Findings, suspicions: Sequence[Suspicion], kinds: Collection[str], limits: Limits
 ) -> Findings:
-    """Return the findings with a clean set that leaves out the suspects of these kinds too.
+    """Return the findings with a clean set that also excludes the suspects of these kinds.
 
-    Identities that have fewer than ``limits.min_images`` images then go as well.
+    Identities that then have fewer than ``limits.min_images`` images are excluded as well.
     """
     keep = findings.keep.copy()
     for suspicion in suspicions:
@@ -123,7 +120,7 @@ def without(
 
 
 def names(source: Source, images: Sequence[int]) -> str:
-    """Return the names of images that are alike."""
+    """Return the names of similar images."""
     return " ≈ ".join(map(source.name, images))
 
 

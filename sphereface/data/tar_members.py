@@ -1,7 +1,7 @@
-"""The members of a tar file, from its headers alone: nothing is extracted, and no link is followed.
+"""List the members of a tar file by its headers; nothing is extracted, and no link is followed.
 
 The formats are those of POSIX (ustar and pax) and of GNU. Python's :mod:`tarfile` is not used: it
-takes a header that is cut in half for the end of the archive, and needs six times as long.
+treats a truncated header as the end of the archive, and takes six times as long.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from .recordio import Buffer
 
 _BLOCK = 512
 _ZEROS = bytes(_BLOCK)
-_LONGEST_NAME = 2**16  # bytes; no file system allows as many
+_LONGEST_NAME = 2**16  # bytes; more than any file system allows
 _PLAIN = (b"0", b"\0", b"7")
-_WITHOUT_DATA = b"123456"  # links, devices, folders, FIFOs: whatever size their header has
+_WITHOUT_DATA = b"123456"  # links, devices, folders, FIFOs: the size in their header does not count
 _GZIP, _ZSTD, _XZ, _BZ2 = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ", b"BZh"
 _COMPRESSED = {_GZIP: "gzip", _ZSTD: "zstd", _XZ: "xz", _BZ2: "bzip2"}
 
@@ -28,7 +28,7 @@ class Member(NamedTuple):
     """A member of a tar file.
 
     Attributes:
-        name: as the archive has it; bytes that are no UTF-8 as Python keeps those of file names.
+        name: as in the archive; bytes that are not UTF-8 are kept as in file names of Python.
         start: the first byte of its content.
         size: of its content in bytes.
         plain: whether it is a file; folders, links and devices are not.
@@ -41,18 +41,18 @@ class Member(NamedTuple):
 
 
 def tar_members(buffer: Buffer, path: Path) -> Iterator[Member]:
-    """Return the members of a tar file in their order, each of which lies whole in the file.
+    """Yield the members of a tar file in their order, after a check that each is whole.
 
     Args:
         buffer: the file.
-        path: for messages.
+        path: its name in messages.
 
     Raises:
-        UserError: it is no tar file, compressed, cut off (inside a member or before its end mark of
-            two blocks of zeros), or more follows behind its end mark.
+        UserError: the file is not a tar file, is compressed, is truncated (inside a member or
+            before its end mark of two blocks of zeros), or continues after its end mark.
     """
     offset, total = 0, len(buffer)
-    longer: dict[str, bytes] = {}  # what an extended header says of the next member
+    longer: dict[str, bytes] = {}  # from extended headers, for the next member
     while (head := bytes(buffer[offset : offset + _BLOCK])) != _ZEROS:
         size, kind = _checked(head, offset, total, path)
         start = offset + _BLOCK
@@ -66,7 +66,7 @@ def tar_members(buffer: Buffer, path: Path) -> Iterator[Member]:
         name = (longer.get("path") or _name(head)).decode("utf-8", "surrogateescape")
         plain = kind in _PLAIN and not name.endswith("/")
         if kind == b"S" or any(key.startswith("GNU.sparse") for key in longer):
-            raise UserError(f"{path}: {shown(printable(name))} is a sparse file · allowed: files that are stored whole")
+            raise UserError(f"{path}: {shown(printable(name))} is a sparse file · allowed: files without holes")
         if kind in _WITHOUT_DATA:
             size = 0
         offset = _next(start, size, total, path, name)
@@ -80,12 +80,12 @@ def _checked(head: bytes, offset: int, total: int, path: Path) -> tuple[int, byt
     if offset == 0:
         for magic, program in _COMPRESSED.items():
             if head.startswith(magic):
-                raise UserError(f"{path}: is compressed by {program} · allowed: a tar file as it is · unpack it first")
+                raise UserError(f"{path}: is compressed by {program} · allowed: a plain tar file · unpack it first")
     if len(head) < _BLOCK:
         why = "without the two blocks of zeros that end a tar file" if not head else "inside a header"
         raise UserError(f"{path}: truncated: it ends at byte {total}, {why} · copy it again")
     if sum(head) - sum(head[148:156]) + 8 * ord(" ") != _octal(head[148:156]):
-        what = "no tar file" if offset == 0 else f"damaged: no header begins at byte {offset}"
+        what = "not a tar file" if offset == 0 else f"damaged: no header begins at byte {offset}"
         raise UserError(f"{path}: {what} · copy it again")
     return _number(head[124:136], path), head[156:157]
 
@@ -126,9 +126,7 @@ def _next(start: int, size: int, total: int, path: Path, name: str) -> int:
 
 
 def _extended(content: bytes, kind: bytes, path: Path) -> dict[str, bytes]:
-    """Return what an extended header says: a long name of GNU's, or the records of pax, ``length
-    key=value``.
-    """
+    """Return the contents of an extended header: GNU's long name, or pax's ``length key=value``."""
     if len(content) > _LONGEST_NAME:
         raise UserError(f"{path}: got a header of {len(content):,} bytes · allowed: {_LONGEST_NAME:,} · copy it again")
     if kind == b"L":
@@ -139,20 +137,20 @@ def _extended(content: bytes, kind: bytes, path: Path) -> dict[str, bytes]:
         length = _decimal(digits)
         key, equals, value = content[len(digits) + 1 : max(length, 0)].partition(b"=")
         if not rest or not equals or not value.endswith(b"\n"):
-            raise UserError(f"{path}: damaged: an extended header holds {shown(content[:40])} · copy it again")
+            raise UserError(f"{path}: damaged: an extended header contains {shown(content[:40])} · copy it again")
         found[key.decode("utf-8", "replace")] = value[:-1]
         content = content[length:]
     return found
 
 
 def _check_end(buffer: Buffer, offset: int, path: Path) -> None:
-    """See that the end mark is whole, and that nothing but zeros follows it."""
+    """Check that the end mark is whole, and that only zeros follow it."""
     if bytes(buffer[offset + _BLOCK : offset + 2 * _BLOCK]) != _ZEROS:
         raise UserError(f"{path}: truncated: its end mark at byte {offset} is not two blocks of zeros · copy it again")
     rest = np.frombuffer(buffer, np.uint8, offset=offset)
     if rest.any():
         at = offset + int(rest.argmax())
         raise UserError(
-            f"{path}: more follows behind its end mark, at byte {at} · allowed: one tar file, not several joined by "
+            f"{path}: continues after its end mark, at byte {at} · allowed: one tar file, not several joined by "
             "cat · give them as files of a folder"
         )

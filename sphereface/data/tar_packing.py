@@ -1,6 +1,4 @@
-"""Any source into tar shards, as WebDataset reads them: ``<identity>/<number>.jpg`` and ``….cls``
-for each image.
-"""
+"""Pack any source into tar shards for WebDataset: ``<identity>/<number>.jpg`` and ``….cls``."""
 
 from __future__ import annotations
 
@@ -36,26 +34,25 @@ def pack_tar(
 ) -> list[Path]:
     """Write a source to one tar file, or to shards called ``<name>-00000-of-00010.tar``.
 
-    The same source gives the same bytes. Images stay byte for byte, unless ``encoding`` is given.
-    ``.cls`` holds the label; the folder holds the identity's name, where it has one. All files are
-    written under names of their own, and
-    renamed at the end: whatever interrupts this, no set is there that is read as a whole one. Of
-    two processes that pack to one folder at once, the second ends at once.
+    The same source gives the same bytes. Images are copied byte for byte, unless ``encoding`` is
+    given. ``.cls`` contains the label; the folder is the identity's name, if it has one. All files
+    are written under temporary names and renamed at the end. So an interruption never leaves a
+    partial set that looks whole. If two processes pack to one folder, the second fails at once.
 
     Args:
-        source: of the images.
-        tar: the file to write, or whose name the shards begin with.
-        encoding: of new JPEGs; None: keep the images as they are.
+        source: the images.
+        tar: the file to write, or the beginning of the shards' names.
+        encoding: of new JPEGs; None: keep the images unchanged.
         most_bytes: size of a shard; one image may be larger. None: one file.
         more: other files to write beside it: name → content.
-        progress: show a bar on stderr.
+        progress: show a progress bar on stderr.
 
     Returns:
         The files, in the order of the images.
 
     Raises:
-        UserError: there are no images, a file is there already, an identity's name is no folder's,
-            an image cannot be read, or the disk is full. What was begun is removed.
+        UserError: there are no images, a file exists already, an identity's name cannot be a
+            folder's, an image cannot be read, or the disk is full. Partial output is removed.
     """
     if len(source) == 0:
         raise UserError(f"{tar}: got no images to pack · allowed: a source with one or more · nothing was written")
@@ -73,25 +70,23 @@ def pack_tar(
 
 
 def shards_of(tar: Path) -> list[Path]:
-    """Return the shards of a name that are there, sorted."""
+    """Return the existing shards of a name, sorted."""
     form = re.compile(re.escape(tar.stem) + r"-\d{5,}-of-\d{5,}\.tar")
     return sorted(path for path in tar.parent.iterdir() if form.fullmatch(path.name))
 
 
 def _check_target(tar: Path) -> None:
-    """Refuse to replace a file. Shards of a pack that was killed while it renamed them are
-    removed.
-    """
+    """Refuse to replace a file, and remove the shards that a killed pack renamed."""
     if left_by_killed(tar):
         for path in shards_of(tar):
             path.unlink()
     for path in (tar, *shards_of(tar)):
         if os.path.lexists(path):
-            raise UserError(f"{path}: there already · move it away, or give another name")
+            raise UserError(f"{path}: exists already · move it away, or give another name")
 
 
 def _folders(source: Source, tar: Path) -> list[str]:
-    """The folder of each identity in the archive, empty without names."""
+    """Return the folder of each identity in the archive, empty without names."""
     if not source.named:
         return ["" for _ in source.class_names]
     for name in source.class_names:
@@ -100,34 +95,34 @@ def _folders(source: Source, tar: Path) -> list[str]:
             if name.isprintable() and name == name.strip() and member_name(path, tar) == path:
                 continue
         raise UserError(
-            f"{tar}: the identity {shown(name)} has no name that a folder may have · allowed: printable names without "
-            "a dot in front or blanks at an end · rename it, or pack a .rec"
+            f"{tar}: the identity {shown(name)} cannot be a folder's name · allowed: printable names without "
+            "a dot at the start or blanks at either end · rename it, or pack a .rec"
         )
     return [f"{name}/" for name in source.class_names]
 
 
 def _numbers(source: Source) -> list[int]:
-    """The number of each identity: the label that the source has, where it knows no names."""
+    """Return the number of each identity: the label in the source, if it has no names."""
     given = [] if source.named else [whole_number(name) for name in source.class_names]
     known = [number for number in given if number is not None]
     return known if known and len(known) == len(given) else list(range(len(source.class_names)))
 
 
 def _members(row: int, folders: list[str], numbers: list[int], source: Source, encoding: Encoding | None) -> bytes:
-    """An image and its label as they stand in the archive."""
+    """Return an image and its label as members of the archive."""
     image, label = packed_image(source, row, encoding), int(source.labels[row])
     key = f"{folders[label]}{row:09d}"
     return _member(key + _SUFFIXES.get(image[:2], ".jpg"), image) + _member(f"{key}.cls", str(numbers[label]).encode())
 
 
 def _member(name: str, content: bytes) -> bytes:
-    info = tarfile.TarInfo(name)  # of nobody, at the time 0: the same bytes each time
+    info = tarfile.TarInfo(name)  # without owner and time, so that the bytes are always the same
     info.size = len(content)
     return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape") + content + bytes(-len(content) % _BLOCK)
 
 
 def _write(tar: Path, members: Iterator[bytes], texts: Mapping[Path, bytes], most_bytes: int | None) -> list[Path]:
-    """Write all files under other names, then rename them, the shards last."""
+    """Write all files under temporary names, then rename them, the shards last."""
     parts = [temporary_name(path) for path in texts]
     shards: list[Path] = []
     renamed: list[Path] = []
@@ -155,7 +150,7 @@ def _write(tar: Path, members: Iterator[bytes], texts: Mapping[Path, bytes], mos
 def _write_shard(
     path: Path, first: bytes, members: Iterator[bytes], most_bytes: int | None, *, end: bytes = b""
 ) -> bytes | None:
-    """Write a file to the disk, up to a size; return what comes first in the next one."""
+    """Write a file to the disk, up to a size; return the first member of the next file."""
     size = 0
     following: bytes | None = first
     with path.open("xb") as file:

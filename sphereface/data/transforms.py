@@ -35,16 +35,15 @@ def to_input(
         (B, 3, h, w) float32 as ``spec`` says, laid out channels-last in memory.
     """
     images = images.permute(0, 3, 1, 2)
-    pixels = images.to(torch.float32)
-    if mirror is not None:
-        pixels = _mirrored(images, pixels, mirror)
+    pixels = _mirrored(images, mirror)
     if size is not None and tuple(size) != tuple(pixels.shape[2:]):
-        pixels = shrunk(pixels, size)
+        pixels = shrunk(pixels.to(torch.float32), size)
     if selected:
-        pixels = augment(pixels, selected)
+        pixels = augment(pixels.to(torch.float32), selected)
     if spec.order == "rgb":  # reversed within each pixel, so that memory stays channels-last
         pixels = pixels.permute(0, 2, 3, 1).flip(3).permute(0, 3, 1, 2)
-    return pixels.sub_(_per_channel(spec.mean, pixels)).div_(_per_channel(spec.std, pixels))
+    mean, std = _per_channel(spec.mean, pixels), _per_channel(spec.std, pixels)
+    return (pixels.sub_(mean) if pixels.is_floating_point() else pixels - mean).div_(std)
 
 
 def _per_channel(values: tuple[float, ...], like: torch.Tensor) -> torch.Tensor | float:
@@ -52,16 +51,27 @@ def _per_channel(values: tuple[float, ...], like: torch.Tensor) -> torch.Tensor 
     return values[0] if len(values) == 1 else torch.tensor(values, device=like.device).view(3, 1, 1)
 
 
-def _mirrored(images: torch.Tensor, pixels: torch.Tensor, mirror: torch.Tensor) -> torch.Tensor:
-    if images.device.type != "cpu":  # how many those are, the host would have to wait for
-        return torch.where(mirror[:, None, None, None], pixels.flip(3), pixels)
+def _mirrored(images: torch.Tensor, mirror: torch.Tensor | None) -> torch.Tensor:
+    """Return new float32 pixels on a CPU; elsewhere bytes, which the first arithmetic converts."""
+    if images.device.type != "cpu":  # how many are mirrored, the host would have to wait for
+        return images if mirror is None else mirrored_without_waiting(images, mirror)
+    pixels = images.to(torch.float32)
+    if mirror is None:
+        return pixels
     rows = mirror.nonzero().flatten()  # the bytes of those alone: a quarter of the time of flipping floats, or all
     pixels[rows] = images[rows].flip(3).to(torch.float32)
     return pixels
 
 
+def mirrored_without_waiting(images: torch.Tensor, mirror: torch.Tensor) -> torch.Tensor:
+    """Mirror the chosen images without asking the device how many they are. (B, 3, H, W), (B,) bool
+    → (B, 3, H, W).
+    """
+    return torch.where(mirror[:, None, None, None], images.flip(3), images)
+
+
 def shrunk(images: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
-    """Each pixel the mean of those that it stands for. (B, 3, H, W) floating point → (B, 3, h,
+    """Each pixel the mean of those that it replaces. (B, 3, H, W) floating point → (B, 3, h,
     w).
     """
     height, width = size

@@ -1,16 +1,13 @@
-"""The one way to walk a folder of images: for training, evaluation, alignment and search alike.
+"""Walk a folder of images, in the same way for training, evaluation, alignment and search.
 
-==========================================
-========================================================================== what lies in the folder
-what happens ==========================================
-========================================================================== an image, by its suffix,
-at any depth       taken a file of another suffix                    counted by its suffix a FIFO, a
-socket, a device                  never opened, counted a link that leads nowhere
-counted a link to a folder                          followed once; not followed and counted where it
-leads back into the walk a folder that may not be read or entered    an error: the rest would be a
-part taken for the whole a name that starts with a dot,              passed over in silence: systems
-put them there ``Thumbs.db``, ``__MACOSX`` and the like ==========================================
-==========================================================================
+- An image, by its suffix, at any depth: listed.
+- A file of another suffix: counted by its suffix.
+- A FIFO, a socket, a device: counted, never opened.
+- A link without a target: counted.
+- A link to a folder: followed once; counted instead if it leads back into the walk.
+- A folder without permission to read or enter it: an error, since the set would be incomplete.
+- A name that starts with a dot, ``Thumbs.db``, ``__MACOSX`` and the like: ignored, since operating
+  systems create them.
 """
 
 from __future__ import annotations
@@ -30,37 +27,37 @@ from .images import IMAGE_SUFFIXES
 
 log = logging.getLogger(__name__)
 
-NO_SUFFIX, NO_FILE = "without a suffix", "that are no plain files"
-DEAD_LINK, LOOPING_LINK = "links that lead nowhere", "links to folders that are read anyway"
+NO_SUFFIX, NO_FILE = "without a suffix", "that are not regular files"
+DEAD_LINK, LOOPING_LINK = "links without a target", "links to folders that are read anyway"
 
 _OF_THE_SYSTEM = frozenset(
     {"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir", "#recycle", "$recycle.bin", "lost+found"}
     | {"system volume information"}
 )
 _OWN = frozenset({"align-report.json", "landmarks.txt", "pairs.txt", "people.txt", "names.tsv"})
-"""What this package writes beside the images of a folder."""
+"""Files that this package writes beside the images of a folder."""
 _NOWHERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
-_HEIC = frozenset({".heic", ".heif"})  # what telephones write
+_HEIC = frozenset({".heic", ".heif"})  # formats of phones
 _MOST_KINDS = 8
 _LONGEST_SUFFIX = 12
-_LONGEST_SHOWN = 200  # characters of a path that is too long
+_LONGEST_SHOWN = 200  # characters of a long path
 
 
 @dataclass(frozen=True)
 class Walked:
-    """What lies in a folder.
+    """The contents of a folder.
 
     Attributes:
         root: the folder.
-        names: of all images, relative to ``root``, with forward slashes, sorted as texts.
-        passed_over: what was not read: suffix in lower case, or one of the constants above → how
-            many.
+        names: of all images, relative to ``root``, with forward slashes, sorted as strings.
+        skipped: counts of files that were not read, by suffix in lower case or one of the
+            constants above.
         folders: the folders in ``root`` that were entered.
     """
 
     root: Path
     names: list[str] = field(default_factory=list)
-    passed_over: Counter[str] = field(default_factory=Counter)
+    skipped: Counter[str] = field(default_factory=Counter)
     folders: list[str] = field(default_factory=list)
 
     @property
@@ -70,21 +67,20 @@ class Walked:
 
     @property
     def loose(self) -> list[str]:
-        """The images that lie in no folder below ``root``."""
+        """The images directly in ``root``."""
         return [name for name in self.names if "/" not in name]
 
     @property
     def empty(self) -> list[str]:
-        """The folders in ``root`` that hold no image, at any depth."""
+        """The folders in ``root`` that contain no image, at any depth."""
         return sorted(set(self.folders) - {name.partition("/")[0] for name in self.names})
 
     def identities(self) -> dict[str, list[str]]:
-        """The images by identity: the first folder of each; whatever lies below it belongs to that
-        identity.
+        """Return the images by identity: all images below the first folder belong to that identity.
 
         Returns:
             Identity → names of its images. Both are sorted by Unicode's composed form. Folders
-            whose names differ in Unicode's form alone are one identity.
+            whose names differ only in Unicode's form are one identity.
         """
         found: dict[str, list[str]] = {}
         for name in self.names:
@@ -94,18 +90,19 @@ class Walked:
         return {identity: sorted(found[identity], key=nfc) for identity in sorted(found)}
 
     def not_read(self) -> str:
-        """Return '37 files were not read: 30 .heic, 7 .tiff' with what is allowed; empty where
-        there are none.
+        """Return a sentence about the files that were not read, or an empty string.
+
+        Example: '37 files were not read: 30 .heic, 7 .tiff', then the allowed suffixes.
         """
-        total = self.passed_over.total()
+        total = self.skipped.total()
         if not total:
             return ""
-        kinds = sorted(self.passed_over.items(), key=lambda item: (-item[1], item[0]))
+        kinds = sorted(self.skipped.items(), key=lambda item: (-item[1], item[0]))
         counts = [f"{count:,} {kind}" for kind, count in kinds[:_MOST_KINDS]]
         if rest := sum(count for _, count in kinds[_MOST_KINDS:]):
             counts.append(f"{rest:,} of {len(kinds) - _MOST_KINDS:,} other kinds")
         were = "file was" if total == 1 else "files were"
-        remedy = " · convert HEIC first (heif-convert; sips on a Mac)" if _HEIC & set(self.passed_over) else ""
+        remedy = " · convert HEIC first (heif-convert; sips on a Mac)" if _HEIC & set(self.skipped) else ""
         return f"{total:,} {were} not read: {', '.join(counts)} · images are {' '.join(sorted(IMAGE_SUFFIXES))}{remedy}"
 
 
@@ -119,17 +116,18 @@ def walk_images(root: Path | str) -> Walked:
         root: the folder.
 
     Raises:
-        UserError: it is no folder, or a folder in it may not be read or entered.
+        UserError: it is not a folder, or a folder in it cannot be read or entered.
     """
     walked = Walked(Path(root))
-    start = os.path.join(root, "")  # noqa: PTH118 -- texts: a path for each of a million files takes seconds
+    start = os.path.join(root, "")  # noqa: PTH118 -- strings: a million Path objects take seconds
     left, entered = [""], set[tuple[str, str]]()
     while left:
         below = left.pop()
         entries = _entries(start + below)
-        for entry in entries if below else sorted(entries, key=lambda entry: entry.name):  # of two links the first
+        # sorted at the top, so that the first of two links is followed
+        for entry in entries if below else sorted(entries, key=lambda entry: entry.name):
             name = below + entry.name
-            if is_of_the_system(entry.name):
+            if is_system_file(entry.name):
                 continue
             kind = _kind(entry)
             if kind == "folder" and _is_entered(entry, name, start, entered):
@@ -139,19 +137,19 @@ def walk_images(root: Path | str) -> Walked:
             elif kind == "file" and is_image(entry.name):
                 walked.names.append(name)
             elif kind != "file" or name not in _OWN:
-                walked.passed_over[LOOPING_LINK if kind == "folder" else what_is(name) if kind == "file" else kind] += 1
+                reason = LOOPING_LINK if kind == "folder" else kind_of_file(name) if kind == "file" else kind
+                walked.skipped[reason] += 1
     walked.names.sort()
     return walked
 
 
-def say_left_out(walked: Walked, *, loose: Sequence[str] = (), num_deeper: int = 0) -> None:
-    """Log, a line each, what of a folder or a zip of identities is not taken, and what is taken
-    from deeper folders.
+def log_left_out(walked: Walked, *, loose: Sequence[str] = (), num_deeper: int = 0) -> None:
+    """Log the images of a folder or zip that are excluded, and those in deeper folders.
 
     Args:
-        walked: what lies there.
-        loose: more images in no identity's folder.
-        num_deeper: how many images lie in a folder of an identity's folder.
+        walked: the contents of the folder.
+        loose: more images outside the folders of identities.
+        num_deeper: number of images in a subfolder of an identity's folder.
     """
     place, loose, empty = printable(str(walked.root)), [*walked.loose, *loose], walked.empty
     if loose:
@@ -160,48 +158,48 @@ def say_left_out(walked: Walked, *, loose: Sequence[str] = (), num_deeper: int =
     if empty:
         log.warning("data: %s: folders without an image: %d, such as %s", place, len(empty), printable(empty[0]))
     if num_deeper:
-        sentence = "images lie deeper than <identity>/<image>: the first folder is their identity"
+        sentence = "images are in subfolders of an identity's folder: the first folder is their identity"
         log.warning("data: %s: %d %s", place, num_deeper, sentence)
     if sentence := walked.not_read():
         log.warning("data: %s: %s", place, sentence)
 
 
 def is_image(name: str) -> bool:
-    """Say whether a file's name ends as an image's does."""
-    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122 -- five times as fast as Path
+    """Return whether a file's name has the suffix of an image."""
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122 -- five times faster than Path
 
 
-def is_of_the_system(name: str) -> bool:
-    """Say whether systems put a file or folder of this name beside images: hidden ones,
-    ``Thumbs.db``, ``__MACOSX``.
+def is_system_file(name: str) -> bool:
+    """Return whether operating systems create files or folders of this name beside images.
+
+    These are hidden files, ``Thumbs.db``, ``__MACOSX`` and the like.
     """
     return name.startswith(".") or name.lower() in _OF_THE_SYSTEM
 
 
-def what_is(name: str) -> str:
-    """Return how a file that is no image is counted: by its suffix in lower case, where it has a
-    short one.
-    """
+def kind_of_file(name: str) -> str:
+    """Return how a file that is not an image is counted: by its short suffix in lower case."""
     suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122
     if not suffix:
         return NO_SUFFIX
     return suffix if len(suffix) <= _LONGEST_SUFFIX and suffix.isprintable() else "with a long or odd suffix"
 
 
-def what_lies_at(path: Path | str, key: str = "") -> str:
-    """Say whether ``"folder"``, ``"file"``, ``"nothing"`` or ``"something else"`` (a FIFO, a
-    device) is at a path.
+def kind_of_path(path: Path | str, key: str = "") -> str:
+    """Return whether a path is a ``"folder"``, ``"file"``, ``"nothing"`` or ``"something else"``.
+
+    Something else is a FIFO or a device.
 
     Args:
         path: any.
         key: the setting that names it, for messages.
 
     Raises:
-        UserError: nobody can say: a folder above it may not be entered, or the path is too long or
-            holds a NUL.
+        UserError: it cannot be determined, because a folder above it cannot be entered, or the path
+            is too long or contains a NUL.
     """
     try:
-        mode = os.stat(path).st_mode  # noqa: PTH116 -- a text may be given
+        mode = os.stat(path).st_mode  # noqa: PTH116 -- it may be a string
     except (FileNotFoundError, NotADirectoryError):
         return "nothing"
     except (OSError, ValueError) as error:
@@ -213,26 +211,26 @@ def what_lies_at(path: Path | str, key: str = "") -> str:
 
 
 def check_readable(path: Path | str, key: str) -> None:
-    """Refuse a path that cannot be looked at, and a folder that may not be read or entered. Nothing
-    there is allowed.
+    """Refuse a path that cannot be examined, and a folder that cannot be read or entered.
+
+    A path where nothing exists is allowed.
 
     Raises:
-        UserError: see :func:`what_lies_at` and :func:`walk_images`.
+        UserError: see :func:`kind_of_path` and :func:`walk_images`.
     """
-    if what_lies_at(path, key) == "folder":
+    if kind_of_path(path, key) == "folder":
         _entries(str(path))
 
 
 def check_writable(path: Path) -> None:
-    """Refuse a file that cannot be written, before hours of work. Folders that are not there yet
-    are allowed.
+    """Refuse a file that cannot be written, before hours of work. Its folder may be missing.
 
     Raises:
-        UserError: a folder is there, or the folder above is none, or may not be written to.
+        UserError: the path is a folder, or the folder above is not a folder or not writable.
     """
-    folder = next(above for above in path.absolute().parents if what_lies_at(above) != "nothing")
-    if what_lies_at(path) == "folder" or not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise UserError(f"{path}: cannot be written · allowed: a file in a folder where this user may write")
+    folder = next(above for above in path.absolute().parents if kind_of_path(above) != "nothing")
+    if kind_of_path(path) == "folder" or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise UserError(f"{path}: cannot be written · allowed: a file in a folder that you can write to")
 
 
 def nfc(name: str) -> str:
@@ -242,7 +240,7 @@ def nfc(name: str) -> str:
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:
     try:
-        os.stat(os.path.join(folder, "."))  # noqa: PTH116, PTH118 -- a folder may be listed that may not be entered
+        os.stat(os.path.join(folder, "."))  # noqa: PTH116, PTH118 -- to read is not to enter
         with os.scandir(folder) as entries:
             return list(entries)
     except (OSError, ValueError) as error:
@@ -251,13 +249,13 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
 
 def _unreadable(folder: str, error: OSError | ValueError) -> UserError:
     what = getattr(error, "strerror", None) or error
-    remedy = " · let this user read and enter it, or move it elsewhere" if isinstance(error, PermissionError) else ""
+    remedy = " · give yourself read permission, or move it elsewhere" if isinstance(error, PermissionError) else ""
     shown = printable(folder.rstrip("/")) or "/"
     return UserError(f"{shown}: cannot be read ({what}) · allowed: a folder of images{remedy}")
 
 
 def _kind(entry: os.DirEntry[str]) -> str:
-    """``"folder"``, ``"file"``, or how it is counted where it is neither."""
+    """Return ``"folder"``, ``"file"``, or the name under which anything else is counted."""
     try:
         if entry.is_dir():
             return "folder"
@@ -271,8 +269,9 @@ def _kind(entry: os.DirEntry[str]) -> str:
 
 
 def _is_entered(entry: os.DirEntry[str], name: str, start: str, entered: set[tuple[str, str]]) -> bool:
-    """Whether a folder is entered: a link is not where it leads to a folder above it, or to one
-    that is read anyway.
+    """Return whether to enter a folder.
+
+    A link is not entered if its target is a folder above it, or is read anyway.
     """
     if not entry.is_symlink():
         return True
@@ -281,7 +280,7 @@ def _is_entered(entry: os.DirEntry[str], name: str, start: str, entered: set[tup
     root = os.path.join(os.path.realpath(start), "")  # noqa: PTH118
     identity, nested, _ = name.partition("/")
     key = (identity if nested else "", target)  # no two identities are links to one folder
-    read = not any(map(is_of_the_system, target.removeprefix(root).split("/")))
+    read = not any(map(is_system_file, target.removeprefix(root).split("/")))
     inside = target.startswith(root) and read
     if above.startswith(target) or inside or key in entered:
         return False

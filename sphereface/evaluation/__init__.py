@@ -1,7 +1,7 @@
-"""What an embedding is worth: images to embeddings, embeddings to results, results to reports.
+"""Evaluate recognisers: compute embeddings of images, results of embeddings, reports of results.
 
-Each name is imported when it is used: a table of embeddings is evaluated without PyTorch, two
-images are compared without what draws charts.
+Each name is imported at its first use. So the evaluation of a table needs no PyTorch, and the
+comparison of two images needs no matplotlib.
 """
 
 from __future__ import annotations

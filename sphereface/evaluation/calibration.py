@@ -1,8 +1,8 @@
-"""What a cosine means: the probability of one person, and thresholds at stated false accept rates.
+"""Calibrate cosines: the probability of one person, and thresholds at stated false accept rates.
 
-Both are learnt from the scores of an evaluation and kept beside the checkpoint as
-``NAME.calibration.json``, tied to it by its SHA-256 and by the use of mirror images. Scores are
-plain cosines without a mean subtracted, because two photographs have none of their own.
+Both are learned from the scores of an evaluation. They are stored beside the checkpoint as
+``NAME.calibration.json``, together with its SHA-256 and the use of mirror images. The embeddings
+are not centred, because two photographs alone have no meaningful mean.
 """
 
 from __future__ import annotations
@@ -24,27 +24,26 @@ from ..options import option
 from ..small_files import parse_form, read_json, reason
 
 LEAST_TAR = 0.9
-"""Share of genuine pairs that a threshold must accept, to decide where the user states no false accept rate."""
+"""Lowest share of genuine pairs that the default threshold accepts."""
 FAR_TARGETS = (1e-1, 5e-2, 2e-2, 1e-2, 5e-3, 2e-3, 1e-3, 5e-4, 2e-4, 1e-4, 5e-5, 2e-5, 1e-5)
 _FORMAT = 1
 _STEPS = 100
-_SURE = 2.0  # standard deviations of AUC under chance: 1 in 44 recognisers that know nothing is above
+_SURE = 2.0  # standard deviations of AUC under chance: 1 in 44 recognisers by pure chance is above
 _LARGEST = 1e9  # slope and offset: a cosine times 1e9 is still far from the largest number of float64
 _HIGHEST_COSINE = 1.001  # rounding may leave a cosine above 1
 _BELOW_ONE = math.nextafter(1, 0)
-_MIRROR = {
-    "join": "with mirror images joined",
-    "add": "with mirror images added",
-    "none": "without mirror images",
-}
+_MIRROR = {"join": "with mirror images joined", "add": "with mirror images added", "none": "without mirror images"}
 
 
 @dataclass(frozen=True)
 class Threshold:
-    """Accept a cosine above ``threshold``: of impostor pairs at most the share ``far`` passes, of
-    genuine ones ``tar``.
+    """A threshold: a pair is accepted if its cosine is higher.
 
-    ``num_impostor`` is how many impostor pairs it was measured on.
+    Attributes:
+        far: at most this share of the impostor pairs is accepted.
+        threshold: a cosine.
+        tar: share of the genuine pairs that is accepted.
+        num_impostor: number of impostor pairs used.
     """
 
     far: float = option(above=0, high=1)
@@ -54,26 +53,25 @@ class Threshold:
 
     @property
     def weak(self) -> bool:
-        """Whether it refuses more than one in ten genuine pairs."""
+        """Whether the threshold rejects more than one in ten genuine pairs."""
         return self.tar < LEAST_TAR
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What the cosines of one checkpoint mean.
+    """The calibration of one checkpoint.
 
     Attributes:
-        checkpoint_sha256: the checkpoint that it belongs to.
-        flip: embeddings are of image and mirror image.
-        source: the pairs that it was learnt from, for people.
-        slope, offset: P(one person) = 1 / (1 + exp(−(slope × cosine + offset))), where ``prior`` of
-            the pairs are.
-        prior: the share of genuine pairs among those that it was learnt from.
-        thresholds: at each false accept rate that rests on ten impostor pairs or more, from the
-            highest down.
-        mirror: ``"join"``, ``"add"`` or ``"none"``: how the embeddings of image and mirror image
-            became one; empty:
-            joined with ``flip``, as in files that do not say it.
+        checkpoint_sha256: SHA-256 of the checkpoint.
+        flip: the embeddings include the mirror image.
+        source: the pairs that it was learned from, as text.
+        slope, offset: P(one person) = 1 / (1 + exp(−(slope × cosine + offset))), if the share
+            ``prior`` of the pairs is genuine.
+        prior: the share of genuine pairs in the evaluation.
+        thresholds: one for each false accept rate that allows ten impostor pairs or more, the
+            highest rate first.
+        mirror: how the embeddings of image and mirror image are combined: ``"join"``, ``"add"`` or
+            ``"none"``. Older files lack it: an empty text means ``"join"`` with ``flip``.
     """
 
     checkpoint_sha256: str = option()
@@ -90,12 +88,14 @@ class Calibration:
             object.__setattr__(self, "mirror", "join" if self.flip else "none")
 
     def probability(self, cosine: float, prior: float | None = None) -> float:
-        """P(one person), in [0, 1].
+        """Return P(one person), in [0, 1].
 
         Args:
             cosine: in [−1, 1].
-            prior: the share of genuine pairs among those that are met; None: as many as in the
-                evaluation.
+            prior: the share of genuine pairs in use; None means the share in the evaluation.
+
+        Raises:
+            UserError: the prior is not between 0 and 1.
         """
         if prior is not None and not 0 < prior < 1:
             raise UserError(f"prior: got {prior} · allowed: a number between 0 and 1")
@@ -103,14 +103,13 @@ class Calibration:
         return _sigmoid(self.slope * cosine + self.offset + moved)
 
     def at(self, far: float | None = None) -> Threshold:
-        """The threshold at a false accept rate.
+        """Return the threshold at a false accept rate.
 
-        None: at the lowest rate that accepts :data:`LEAST_TAR` of the genuine pairs, since a lower
-        one refuses too many of them. Where there is none, at the highest rate; its threshold is
-        weak (:attr:`Threshold.weak`).
+        None means the lowest rate that still accepts :data:`LEAST_TAR` of the genuine pairs. If no
+        rate does, it means the highest rate, whose threshold is weak (:attr:`Threshold.weak`).
 
         Raises:
-            UserError: the evaluation has none at that rate.
+            UserError: the calibration has no threshold at this rate.
         """
         if far is None:
             return next((point for point in reversed(self.thresholds) if not point.weak), self.thresholds[0])
@@ -119,29 +118,30 @@ class Calibration:
                 return point
         allowed = ", ".join(f"{point.far:g}" for point in self.thresholds)
         raise UserError(
-            f"FAR: got {far:g} · allowed: {allowed} (what {self.source} can resolve) · evaluate on more pairs for less"
+            f"FAR: got {far:g} · allowed: {allowed}, which {self.source} resolves · for lower rates, evaluate more "
+            "pairs"
         )
 
 
 def fit_calibration(
     cosines: FloatArray, same: BoolArray, *, checkpoint_sha256: str, mirror: str, source: str, num_repeated: int = 0
 ) -> Calibration:
-    """Learn what cosines mean from pairs that are known.
+    """Learn a calibration from labelled pairs.
 
-    Platt's way (1999): logistic regression on the score with targets (N₊ + 1) / (N₊ + 2) and 1 /
-    (N₋ + 2), which keeps it finite where the two kinds do not overlap, by Newton's method.
+    The probabilities come from Platt scaling (1999): a logistic regression on the score. Its
+    targets are (N₊ + 1) / (N₊ + 2) and 1 / (N₋ + 2), so that it stays finite if the two kinds of
+    pairs do not overlap.
 
     Args:
-        cosines: (P,) float64. Pairs without a score (NaN) are left out of the regression; in the
-            thresholds the genuine ones count as rejected.
+        cosines: (P,) float64. The regression ignores pairs without a score (NaN). The thresholds
+            count genuine pairs without a score as rejected.
         same: (P,) bool.
         checkpoint_sha256, mirror, source: see :class:`Calibration`.
-        num_repeated: impostor pairs with a score that the list has before; thresholds do not rest
-            on them.
+        num_repeated: impostor pairs with a score that repeat an earlier pair of the list. They do
+            not count for the thresholds.
 
     Raises:
-        UserError: too few pairs with a score for any threshold, or cosines that do not tell one
-            person from two.
+        UserError: too few pairs have a score, or the cosines do not separate the two kinds.
     """
     defined = np.isfinite(cosines)
     genuine, impostor = int((same & defined).sum()), int((~same & defined).sum())
@@ -155,18 +155,21 @@ def fit_calibration(
     points = [point for point in resolvable if math.isfinite(point.threshold)]
     if not points:
         raise UserError(
-            f"{source}: {impostor - num_repeated} impostor pairs · a threshold at FAR 0.1, the highest, needs 100 · "
-            "add pairs"
+            f"{source}: got {impostor - num_repeated} impostor pairs · allowed: 100 or more, for a threshold at FAR "
+            "0.1 · add pairs"
         )
     slope, offset = platt(cosines[defined], same[defined])
     if not slope > 0:
-        raise UserError(f"{source}: genuine pairs score no higher than impostor pairs · nothing to calibrate")
+        raise UserError(
+            f"{source}: genuine pairs do not score higher than impostor pairs · use another recogniser, or check the "
+            "labels"
+        )
     area = auc(roc(cosines[defined], same[defined]))
     chance = 0.5 + _SURE * math.sqrt((genuine + impostor + 1) / (12 * genuine * impostor))  # Mann and Whitney, 1947
     if not area > chance:
         raise UserError(
-            f"{source}: AUC {area:.4f}, chance alone reaches {chance:.4f} · these cosines do not tell one person from "
-            "two, so there is nothing to calibrate · use another recogniser, or add pairs"
+            f"{source}: got AUC {area:.4f} · allowed: above {chance:.4f}, which chance alone reaches · use another "
+            "recogniser, or add pairs"
         )
     thresholds = tuple(Threshold(p.far, p.threshold, p.tar, p.num_impostor - p.num_repeated) for p in points)
     prior = float(same[defined].mean())
@@ -174,10 +177,14 @@ def fit_calibration(
 
 
 def platt(scores: FloatArray, same: BoolArray) -> tuple[float, float]:
-    """Slope and offset of the logistic regression of ``same`` (P,) on ``scores`` (P,), with Platt's
-    targets.
+    """Return slope and offset of the logistic regression with Platt's targets t.
 
-    Minimises −Σ t log p + (1 − t) log(1 − p), p = 1 / (1 + exp(−(slope × score + offset))).
+    It minimises −Σ t log p + (1 − t) log(1 − p), p = 1 / (1 + exp(−(slope × score + offset))), by
+    Newton's method.
+
+    Args:
+        scores: (P,) float.
+        same: (P,) bool.
     """
     genuine = int(same.sum())
     target = np.where(same, (genuine + 1) / (genuine + 2), 1 / (len(same) - genuine + 2))
@@ -189,7 +196,7 @@ def platt(scores: FloatArray, same: BoolArray) -> tuple[float, float]:
         gradient = design.T @ (p - target)
         curvature = (design * (p * (1 - p))[:, None]).T @ design + 1e-12 * np.eye(2)
         step = np.linalg.solve(curvature, gradient)
-        while (new := _cross_entropy(design @ (weights - step), target)) > loss:  # Newton went too far
+        while (new := _cross_entropy(design @ (weights - step), target)) > loss:  # the step is too long
             step /= 2
             if np.abs(step).max() < 1e-12:
                 break
@@ -200,20 +207,20 @@ def platt(scores: FloatArray, same: BoolArray) -> tuple[float, float]:
 
 
 def calibration_path(file: Path, *, is_checkpoint: bool = True) -> Path:
-    """Return where the calibration of a file lies.
+    """Return the path of the calibration of a file.
 
-    A checkpoint ``best.pt`` has ``best.calibration.json`` beside it. An ONNX file or a table has
-    its whole name in front, ``best.npz.calibration.json``, because it may lie beside a checkpoint
-    of the same name.
+    For a checkpoint ``best.pt`` it is ``best.calibration.json`` beside it. For an ONNX file or a
+    table it starts with the whole name, ``best.npz.calibration.json``, because a checkpoint of the
+    same name may be in the folder.
     """
     return file.with_suffix(".calibration.json") if is_checkpoint else file.with_name(f"{file.name}.calibration.json")
 
 
 def write_calibration(calibration: Calibration, path: Path) -> None:
-    """Write it as JSON.
+    """Write a calibration as JSON.
 
     Raises:
-        UserError: the file system refuses, or :func:`read_calibration` would refuse what it holds.
+        UserError: the file cannot be written, or :func:`read_calibration` would refuse its values.
     """
     values = {"format": _FORMAT, **asdict(calibration)}
     try:
@@ -228,15 +235,15 @@ def write_calibration(calibration: Calibration, path: Path) -> None:
 
 
 def read_calibration(path: Path, *, checkpoint_sha256: str, mirror: str) -> Calibration:
-    """Read a calibration for the checkpoint with this SHA-256 and this use of mirror images.
+    """Read a calibration and check that it belongs to a checkpoint and a use of mirror images.
 
     Args:
         path: the file.
-        checkpoint_sha256: of the checkpoint.
+        checkpoint_sha256: SHA-256 of the checkpoint.
         mirror: ``"join"``, ``"add"`` or ``"none"``.
 
     Raises:
-        UserError: the file is missing or malformed, or was made for another checkpoint or other
+        UserError: the file is missing or malformed, or belongs to another checkpoint or to other
             embeddings.
     """
     remake = f"make one: sphereface eval --ckpt … --mirror {mirror} --calibrate"
@@ -252,12 +259,14 @@ def read_calibration(path: Path, *, checkpoint_sha256: str, mirror: str) -> Cali
             f"this one has {checkpoint_sha256[:12]}…) · {remake}"
         )
     if calibration.mirror != mirror:
-        raise UserError(f"{path}: made {_MIRROR[calibration.mirror]}, embeddings here are {_MIRROR[mirror]} · {remake}")
+        raise UserError(
+            f"{path}: made {_MIRROR[calibration.mirror]}, but these embeddings are {_MIRROR[mirror]} · {remake}"
+        )
     return calibration
 
 
 def _calibration_of(values: dict[str, Any]) -> Calibration:
-    """Check and build a calibration. A ValueError says which value is wrong."""
+    """Check and build a calibration; raise a ValueError that names a wrong value."""
     if values.get("format") != _FORMAT or isinstance(values["format"], bool):
         raise ValueError(f"format: got {shown(values.get('format'))} · allowed: {_FORMAT}")
     found = parse_form({key: value for key, value in values.items() if key != "format"}, Calibration)
@@ -272,8 +281,8 @@ def _calibration_of(values: dict[str, Any]) -> Calibration:
     for before, after in itertools.pairwise(found.thresholds):
         if after.far >= before.far or after.tar > before.tar or after.threshold < before.threshold:
             raise ValueError(
-                f"thresholds: far {after.far:g} after {before.far:g} · allowed: from each to the next, far falls, "
-                "tar does not rise, and threshold does not fall"
+                f"thresholds: far {after.far:g} after {before.far:g} · allowed: far decreases from each to the next, "
+                "tar does not increase, and threshold does not decrease"
             )
     return found
 

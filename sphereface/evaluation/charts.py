@@ -1,6 +1,4 @@
-"""Draw the charts of reports with matplotlib: into axes, as a figure for PNG files and TensorBoard,
-as SVG for HTML.
-"""
+"""Draw the charts of reports with matplotlib: as figures for PNG files, as SVG for HTML."""
 
 from __future__ import annotations
 
@@ -25,7 +23,7 @@ if TYPE_CHECKING:
 
 GENUINE, IMPOSTOR = "#1f77b4", "#e07b39"
 SERIES = (GENUINE, IMPOSTOR, "#2a9d6f", "#8e5bb5", "#b8444f", "#7a6a3f")
-"""Colours of curves, in order. A ``Chart.draw`` that names no colours gets these."""
+"""Colours of curves, in order. They are the defaults of every ``Chart.draw``."""
 INK, SOFT, LINE, PAPER = "#1c2430", "#5b6675", "#dde2e8", "#ffffff"
 
 # page.css gives these variables other values in the dark scheme and in print
@@ -41,17 +39,17 @@ _MOST_POINTS = 400
 def draw_roc(
     axes: Axes, curve: Roc, *, area: float | None = None, eer: float | None = None, num_repeated: int = 0
 ) -> None:
-    """Draw TAR over FAR. FAR has a log axis, because recognisers differ at low rates.
+    """Draw TAR over FAR, with a log axis, because recognisers differ at low rates.
 
-    The legend holds AUC and EER. Points mark TAR at the usual false accept rates that the impostor
-    pairs resolve. The region with fewer than :data:`~sphereface.metrics.MIN_IMPOSTORS` impostor
-    pairs is shaded.
+    The legend shows AUC and EER. Points mark TAR at the usual false accept rates that the impostor
+    pairs resolve. A shaded region marks the rates that allow fewer impostor pairs than
+    :data:`~sphereface.metrics.MIN_IMPOSTORS`.
 
     Args:
-        axes: where to draw.
+        axes: the axes to draw into.
         curve: the ROC curve, or points of it.
         area, eer: AUC and EER for the legend; None computes them from the curve.
-        num_repeated: impostor pairs of the curve that the list has before.
+        num_repeated: impostor pairs of the curve that repeat an earlier pair of the list.
     """
     lowest = 0.5 / curve.num_impostor  # a log axis has no 0; the lowest rate above it is twice as high
     at = _thinned(curve.false_accepts)
@@ -87,11 +85,11 @@ def draw_scores(axes: Axes, genuine_counts: IntArray, impostor_counts: IntArray,
     """Draw the histograms of genuine and of impostor scores, each as a share of its kind.
 
     Args:
-        axes: where to draw.
+        axes: the axes to draw into.
         genuine_counts: (B,) int, genuine pairs in equal bins over [-1, 1], see
             :func:`~sphereface.metrics.score_histogram`.
-        impostor_counts: (B,) int likewise.
-        threshold: a line marks it; None for none.
+        impostor_counts: (B,) int, impostor pairs in the same bins.
+        threshold: position of a vertical line; None draws no line.
     """
     edges = np.linspace(-1, 1, len(genuine_counts) + 1)
     for counts, colour, label in (
@@ -112,11 +110,10 @@ def draw_scores(axes: Axes, genuine_counts: IntArray, impostor_counts: IntArray,
 
 
 def draw_folds(axes: Axes, accuracies: FloatArray) -> None:
-    """Draw the accuracy of each fold and a line at their mean. The axis of the accuracy does not
-    start at 0.
+    """Draw the accuracy of each fold and a line at their mean; the axis does not start at 0.
 
     Args:
-        axes: where to draw.
+        axes: the axes to draw into.
         accuracies: (K,) float in [0, 1].
     """
     folds = np.arange(1, len(accuracies) + 1)
@@ -160,11 +157,10 @@ def draw_discard(axes: Axes, fractions: FloatArray, errors: Mapping[str, FloatAr
 
 
 def figure_of(chart: Chart, size: tuple[float, float] = _FIGURE_SIZE) -> Figure:
-    """Return the chart as a figure with its title, for a PNG file or TensorBoard. No global state
-    changes.
+    """Return the chart as a figure with its title; this changes no global state.
 
     Args:
-        chart: of a result.
+        chart: chart of a result.
         size: width and height in inches.
     """
     figure = _drawn(chart, size)
@@ -173,18 +169,18 @@ def figure_of(chart: Chart, size: tuple[float, float] = _FIGURE_SIZE) -> Figure:
 
 
 def svg_of(chart: Chart, prefix: str = "") -> str:
-    """Return the chart as an ``<svg>`` element for a page that has the variables of page.css.
+    """Return the chart as an ``<svg>`` element for a page with the variables of page.css.
 
-    It has no title, because the page shows one above it. Its colours are CSS variables, its text is
-    text, and its width is that of the element around it.
+    It has no title, because the page shows one above it. Its colours are CSS variables, its text
+    remains text, and it is as wide as the element around it.
 
     Args:
-        chart: of a result.
-        prefix: starts every id, so that several charts fit into one page; ``chart.name`` if empty.
+        chart: chart of a result.
+        prefix: start of every id, so that a page can hold several charts; ``chart.name`` if empty.
     """
     figure, written = _drawn(chart, _SVG_SIZE), io.StringIO()
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    # matplotlib takes these two only from its global settings; the context restores them
+    # matplotlib reads these two only from its global settings; the context restores them
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "sphereface"}):
         figure.savefig(written, format="svg", transparent=True, metadata=nothing)
     return _for_page(written.getvalue(), chart.title, prefix or chart.name)
@@ -206,7 +202,7 @@ def _drawn(chart: Chart, size: tuple[float, float]) -> Figure:
 
 
 def _legend(axes: Axes, columns: int) -> None:
-    """Put the legend above the axes, where it hides no curve."""
+    """Place the legend above the axes, where it hides no curve."""
     legend = axes.legend(
         loc="lower left",
         bbox_to_anchor=(0, 1),
@@ -230,12 +226,11 @@ def _power(rate: float) -> str:
 
 
 def _thinned(false_accepts: IntArray) -> IntArray:
-    """Return the rows of a curve that a chart with a log axis needs, rising: the last of each count
-    of false accepts.
+    """Return the rows of a curve that a chart with a log axis needs, in ascending order.
 
-    Between two of them the curve moves by less than a line's width. The cost does not grow with the
-    curve's length
-    but for the binary search: the curve of all pairs of a folder has millions of points.
+    Each is the last row of a number of false accepts. Between two of them, the curve moves by less
+    than the width of a line. The curve of all pairs of a folder has millions of points, so the
+    function uses a binary search.
     """
     most = int(false_accepts[-1])
     counts = np.append(0, np.unique(np.geomspace(1, max(1, most), _MOST_POINTS).round().astype(np.int64)))
@@ -244,7 +239,7 @@ def _thinned(false_accepts: IntArray) -> IntArray:
 
 
 def _for_page(svg: str, title: str, prefix: str) -> str:
-    """Turn matplotlib's SVG document into an element of a page."""
+    """Convert matplotlib's SVG document to an element of a page."""
     svg = svg[svg.index("<svg") :].strip().replace("xlink:href", "href")
     view_box = re.search(r'viewBox="([^"]+)"', svg)
     assert view_box is not None
@@ -260,7 +255,7 @@ def _for_page(svg: str, title: str, prefix: str) -> str:
 
 
 def _rename_ids(svg: str, prefix: str) -> str:
-    """Give the ids that something refers to a prefix, and remove the others."""
+    """Add a prefix to the ids that are used, and remove the other ids."""
     plain = re.sub(r"[^A-Za-z0-9]+", "-", prefix)
     used = set(re.findall(r'(?:href="|url\()#([^")]+)', svg))
     svg = re.sub(r' id="([^"]+)"', lambda match: f' id="{plain}-{match[1]}"' if match[1] in used else "", svg)
@@ -268,7 +263,7 @@ def _rename_ids(svg: str, prefix: str) -> str:
 
 
 def _rounded(places: str) -> str:
-    """Cut coordinates to hundredths of a pixel."""
+    """Truncate coordinates to hundredths of a pixel."""
     return re.sub(r"(\.\d\d)\d+", r"\1", places)
 
 

@@ -15,7 +15,7 @@ from typing import TextIO
 import numpy as np
 import numpy.typing as npt
 
-from ..data.pair_lists import quoted
+from ..data.pair_lines import quoted
 from ..data.text_files import open_text
 from ..errors import UserError
 

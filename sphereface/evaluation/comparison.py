@@ -1,4 +1,4 @@
-"""Two recognisers on one verification set: whether B beats A, or it is noise."""
+"""Compare two recognisers on one verification set: test whether B is better than A."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ SIGNIFICANT = 0.05
 
 @dataclass(frozen=True)
 class Comparison:
-    """B beside A on the same pairs.
+    """The comparison of A and B on the same pairs.
 
     Attributes:
-        accuracy_a, accuracy_b: means of the folds, in [0, 1].
-        only_a, only_b: pairs that only A, only B decides rightly.
-        p_value: of McNemar's exact test.
+        accuracy_a, accuracy_b: mean accuracies of the folds, in [0, 1].
+        only_a, only_b: numbers of pairs that only A, or only B, decides correctly.
+        p_value: p-value of McNemar's exact test.
         difference: accuracy_b − accuracy_a.
-        interval: its 95 % bootstrap interval.
-        unit: what was drawn for it: ``"folds"``, or ``"pairs"`` where there is only one fold.
-        pairs_without_score: of A and of B; such a pair counts as wrong.
-        undefined_embeddings: of A and of B, images whose embedding is zero or not finite.
+        interval: 95 % bootstrap interval of the difference.
+        unit: what the bootstrap draws: ``"folds"``, or ``"pairs"`` if there is only one fold.
+        pairs_without_score: numbers of pairs of A and of B; such a pair counts as wrong.
+        undefined_embeddings: numbers of images of A and of B whose embedding is zero or not finite.
     """
 
     accuracy_a: float
@@ -45,10 +45,10 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """Which one is better, if both tests say so."""
+        """Which one is better, if both tests are significant."""
         sure = self.p_value < SIGNIFICANT and (self.interval.low > 0 or self.interval.high < 0)
         if not sure:
-            return "noise: these pairs do not tell the two apart"
+            return "noise: these pairs show no significant difference"
         return "B beats A" if self.difference > 0 else "A beats B"
 
 
@@ -57,21 +57,21 @@ def compare(a: Result, b: Result, undefined_embeddings: tuple[int, int] = (0, 0)
 
     Args:
         a, b: the results.
-        undefined_embeddings: of A and of B, images whose embedding is zero or not finite.
+        undefined_embeddings: numbers of images of A and of B whose embedding is zero or not finite.
 
     Raises:
-        UserError: they are no pairs, or the list has no folds and no view 1, so there is no
-            accuracy to compare.
+        UserError: the results are not of pairs, or the list has neither folds nor view 1, so there
+            is no accuracy to compare.
     """
     if not isinstance(a, PairsResult) or not isinstance(b, PairsResult):
-        raise UserError("--compare: got a set that is no list of pairs · allowed: lists that yield an accuracy")
+        raise UserError("--compare: got a set that is not a list of pairs · allowed: lists that give an accuracy")
     return replace(compare_verifications(a.verification, b.verification), undefined_embeddings=undefined_embeddings)
 
 
 def compare_verifications(a: Verification, b: Verification) -> Comparison:
-    """As :func:`compare`, of verifications."""
+    """Compare two verifications as :func:`compare` does."""
     if not len(a.accuracies):
-        raise UserError("--compare: got pairs without folds · allowed: lists that yield an accuracy")
+        raise UserError("--compare: got pairs without folds · allowed: lists that give an accuracy")
     only_a, only_b, p_value = mcnemar(a.correct, b.correct)
     folds = len(a.accuracies) > 1
     differences = b.accuracies - a.accuracies if folds else b.correct.astype(np.float64) - a.correct
@@ -82,7 +82,7 @@ def compare_verifications(a: Verification, b: Verification) -> Comparison:
 
 
 def format_comparison(name: str, result: Comparison) -> str:
-    """The outcome as text."""
+    """Return the comparison as text."""
     low, high = 100 * result.interval.low, 100 * result.interval.high
     undefined = [
         f"  undefined    {name}: {images:,} images have an embedding that is zero or not finite; {pairs:,} pairs have "
@@ -96,14 +96,14 @@ def format_comparison(name: str, result: Comparison) -> str:
             f"  accuracy     A {result.accuracy_a:.2%}   B {result.accuracy_b:.2%}",
             f"  B − A        {100 * result.difference:+.2f} points, 95 % interval {low:+.2f} to {high:+.2f} "
             f"({result.unit} resampled)",
-            f"  McNemar      right only by A {result.only_a}, only by B {result.only_b}: p = {result.p_value:.2g}",
+            f"  McNemar      correct only by A {result.only_a}, only by B {result.only_b}: p = {result.p_value:.2g}",
             *undefined,
         ]
     )
 
 
 def write_comparison(result: Comparison, name: str, directory: Path) -> None:
-    """Write ``compare.json`` into a folder, which is made if need be."""
+    """Write ``compare.json`` to a folder, which is created if missing."""
     make_folder(directory)
     text = json_text({"name": name, **asdict(result), "verdict": result.verdict})
     write_result(directory / "compare.json", text)

@@ -150,7 +150,7 @@ class Embedder(Source):
         features = np.stack(list(known.values()))
         try:
             write_whole(self._file, lambda file: np.savez(file, digests=digests, features=features), durable=False)
-        except OSError as error:  # they are still in memory, and the evaluation goes on
+        except OSError as error:  # they are still in memory, and the evaluation continues
             log.warning(
                 "%s: embeddings cannot be kept there (%s) · --no-cache does not try", self._file, error.strerror
             )

@@ -70,7 +70,7 @@ class EmbeddingTable(Source):
         self.mirror = "none" if self._mirror is None else mirror or "join"
 
     def about(self) -> Mapping[str, Any]:
-        """The file, its SHA-256, its shape, and which checkpoint computed it, if it says so."""
+        """The file, its SHA-256, its shape, and which checkpoint computed it, if the table names it."""
         rows, dim = self._image.shape
         return {
             "embeddings": str(self.path),
@@ -227,9 +227,9 @@ class EmbeddingTable(Source):
 def write_table(
     path: Path,
     names: Sequence[str],
-    image: npt.NDArray[np.float32],
-    mirror: npt.NDArray[np.float32] | None = None,
-    **more: str | int,
+    image: Array,
+    mirror: Array | None = None,
+    **more: str | int | Array,
 ) -> None:
     """Write a table that :class:`EmbeddingTable` reads, as a whole or not at all.
 

@@ -1,4 +1,4 @@
-"""Embeddings of the images of a set: of each image, and of its mirror image where there is one."""
+"""Embeddings of the images of a set, and of their mirror images if the source computes them."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from ..metrics import BoolArray, FloatArray, IntArray
 
 Features = npt.NDArray[np.floating[Any]]
 
-_ROWS = 4096  # looked at at a time
+_ROWS = 4096  # checked at a time
 LARGEST = 1e6
-"""Of a number of an embedding. Those of trained networks stay below 1,000: what lies beyond this is no embedding."""
+"""Largest allowed number of an embedding. The numbers of trained networks stay below 1,000."""
 
 FUSIONS = ("join", "add")
-"""How an image and its mirror image become one vector: joined to 2D numbers (SphereFace), or added (InsightFace)."""
+"""Join the vectors of image and mirror image to 2D numbers (SphereFace), or add (InsightFace)."""
 
 
 @dataclass(frozen=True)
 class Embeddings:
-    """Embeddings of N images, as the network gives them: not normalised.
+    """Embeddings of N images, as the network computes them: not normalised.
 
     Attributes:
         image: (N, D) float.
-        mirror: (N, D) float, of the mirror images; None where there are none.
-        fusion: one of :data:`FUSIONS`; of no effect without mirror images.
-        quality: (N,) float, higher for a better image, where the source of the embeddings gives it.
+        mirror: (N, D) float, of the mirror images; None without mirror images.
+        fusion: one of :data:`FUSIONS`; it has no effect without mirror images.
+        quality: (N,) float, higher for a better image; None if the source has no quality.
     """
 
     image: Features
@@ -46,16 +46,15 @@ class Embeddings:
 
     @property
     def mirrored(self) -> str:
-        """What becomes of mirror images: ``"join"``, ``"add"`` or ``"none"``."""
+        """How mirror images are used: ``"join"``, ``"add"`` or ``"none"``."""
         return self.fusion if self.flip else "none"
 
     def features(self, fusion: str | None = None) -> Features:
-        """Return what protocols compare: (N, D) float, or (N, 2D) where the mirror images'
-        embeddings are joined.
+        """Return what protocols compare: (N, D) float, or (N, 2D) with joined mirror images.
 
         Args:
-            fusion: ``"join"``, ``"add"``, or ``"none"`` for the images alone; None takes this
-                object's own.
+            fusion: ``"join"``, ``"add"``, or ``"none"`` for the images alone; None means
+                ``self.fusion``.
         """
         fusion = fusion or self.fusion
         if self.mirror is None or fusion == "none":
@@ -70,18 +69,15 @@ class Embeddings:
         return Embeddings(self.image[rows], mirror, self.fusion, None if self.quality is None else self.quality[rows])
 
     def undefined(self) -> BoolArray:
-        """Return (N,) bool: images whose embedding has no direction, because it is zero or not
-        finite.
-        """
+        """Return (N,) bool: images whose embedding is zero or not finite, so has no direction."""
         return undefined_rows(self.image, *([] if self.mirror is None else [self.mirror]))
 
 
 def undefined_rows(*parts: Features) -> BoolArray:
-    """Return (N,) bool: rows that hold a number that is not finite in any part, or only zeros in
-    all of them.
+    """Return (N,) bool: rows with a number that is not finite, or with zeros only.
 
     Args:
-        parts: (N, D) float each.
+        parts: arrays (N, D) float; a row is its concatenation over the parts.
     """
     finite, zero = np.ones(len(parts[0]), dtype=bool), np.ones(len(parts[0]), dtype=bool)
     for part in parts:
@@ -93,20 +89,20 @@ def undefined_rows(*parts: Features) -> BoolArray:
 
 
 def oversized_rows(rows: Features) -> BoolArray:
-    """Return (N,) bool: rows of finite numbers with one beyond ±:data:`LARGEST`.
+    """Return (N,) bool: rows of finite numbers that have a number beyond ±:data:`LARGEST`.
 
     Args:
         rows: (N, D) float.
     """
     found = np.zeros(len(rows), dtype=bool)
     for start in range(0, len(rows), _ROWS):
-        largest = np.abs(rows[start : start + _ROWS]).max(axis=1).astype(np.float64)  # NaN where one is NaN
+        largest = np.abs(rows[start : start + _ROWS]).max(axis=1).astype(np.float64)  # NaN if a number is NaN
         found[start : start + _ROWS] = (largest > LARGEST) & (largest < np.inf)
     return found
 
 
 def split_mirror(features: Features, flip: bool, fusion: str = "join") -> Embeddings:
-    """Split what ``embed_files`` returns, (N, D) or with ``flip`` (N, 2D), without a copy."""
+    """Split the result of ``embed_files``, (N, D) or with ``flip`` (N, 2D), without a copy."""
     if not flip:
         return Embeddings(features, fusion=fusion)
     half = features.shape[1] // 2

@@ -1,4 +1,4 @@
-"""A network on one set: its images are embedded, and their embeddings evaluated."""
+"""Evaluate a network on one set."""
 
 from __future__ import annotations
 
@@ -26,10 +26,14 @@ def evaluate(
     progress: str | None = None,
     embed: Callable[..., Features] = embed_files,
 ) -> Result:
-    """Embed the images of a set with a network, and evaluate them.
+    """Embed the images of a set with a network, and evaluate the embeddings.
 
-    ``subtract_mean`` is that of :class:`Rule`, ``embed`` is :func:`embed_files` or what shares its
-    work out over processes, every other argument that of :func:`embed_files`.
+    Args:
+        model: the network.
+        evaluation_set: the set, loaded with its images.
+        subtract_mean: as in :class:`Rule`.
+        embed: :func:`embed_files`, or a function that distributes its work over processes.
+        device, flip, batch_size, precision, workers, progress: arguments of :func:`embed_files`.
     """
     features = embed(
         model,

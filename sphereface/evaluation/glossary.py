@@ -1,4 +1,4 @@
-"""The terms of face recognition that reports use, in plain words."""
+"""Define the terms of face recognition that reports use, in plain words."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ GLOSSARY: Mapping[str, str] = MappingProxyType(
         ),
         "AFS": (
             "How much the images of one person differ, compared with how much people differ: lower is better. AFS"
-            " stands for angular Fisher score."
+            " is short for angular Fisher score."
         ),
         "AUC": (
             "The chance that a pair of one person gets a higher score than a pair of two people: 1 is perfect, 0.5 is"
-            " guessing. AUC stands for area under the (ROC) curve."
+            " guessing. AUC is short for area under the (ROC) curve."
         ),
         "bootstrap": (
             "A way to find a confidence interval. The figure is computed again for many random draws of the data."
@@ -40,7 +40,7 @@ GLOSSARY: Mapping[str, str] = MappingProxyType(
         ),
         "EER": (
             "The error rate at the threshold where both kinds of mistakes are equally frequent: lower is better. EER"
-            " stands for equal error rate."
+            " is short for equal error rate."
         ),
         "embedding": (
             "The list of numbers that the network computes from an image of a face. Images of one person should have"
@@ -59,13 +59,13 @@ GLOSSARY: Mapping[str, str] = MappingProxyType(
             " chosen on the others, so no pair helps to choose its own threshold."
         ),
         "FPIR": (
-            "False positive identification rate: how often a person who is not in the gallery is taken for somebody in"
-            " it. Lower is better."
+            "False positive identification rate: how often the search for a person who is not in the gallery returns"
+            " somebody. Lower is better."
         ),
         "gallery": "The images of people that the recogniser searches. Each image has a name.",
         "genuine pair": "Two images of one person. The recogniser should accept it.",
         "identity": "One person in the data, with all images of this person.",
-        "impostor": ("Somebody whom the recogniser should reject, because this is not the person in the other image."),
+        "impostor": "A person whom the recogniser should reject, because the other image shows somebody else.",
         "impostor pair": "Two images of two different people. The recogniser should reject it.",
         "probe": "An image of a person whom the recogniser searches for in the gallery.",
         "rank k": (
@@ -74,7 +74,7 @@ GLOSSARY: Mapping[str, str] = MappingProxyType(
         ),
         "ROC": (
             "The curve that shows what share of the pairs of one person is accepted (TAR) when a given share of the"
-            " pairs of two people is accepted by mistake (FAR). ROC stands for receiver operating characteristic."
+            " pairs of two people is accepted by mistake (FAR). ROC is short for receiver operating characteristic."
         ),
         "standard error": (
             "The uncertainty of a mean. With other data of the same kind, the mean typically moves by about this much."
@@ -84,15 +84,15 @@ GLOSSARY: Mapping[str, str] = MappingProxyType(
             " stated FAR, because a lower threshold raises both."
         ),
         "threshold": (
-            "The score above which the recogniser says that two images show one person. A higher threshold makes fewer"
-            " mistakes with two people, but misses more pairs of one person."
+            "The score above which the recogniser decides that two images show one person. A higher threshold makes"
+            " fewer mistakes with two people, but misses more pairs of one person."
         ),
         "view 1 and view 2": (
-            "Two lists of pairs. View 1 is used to choose between models, view 2 only for the final figure."
+            "Two lists of pairs. View 1 is for the choice between models, view 2 only for the final result."
         ),
     }
 )
-"""Term → one or two sentences. The first sentence stands alone: reports show it beside the figure."""
+"""Term → one or two sentences. Reports show the first sentence alone beside a figure."""
 
 _PATTERNS = {
     "accuracy": "[Aa]ccurac(?:y|ies)",
@@ -127,16 +127,15 @@ _ANY = re.compile(r"(?<!\w)(?:" + "|".join(f"(?P<{key}>{_pattern(term)})" for ke
 
 
 def find_terms(text: str) -> list[tuple[int, int, str]]:
-    """Return where terms of :data:`GLOSSARY` stand in a text, in any of their forms: (start, end,
-    term), in order.
+    """Return the positions of terms of :data:`GLOSSARY` in a text: (start, end, term), in order.
+
+    It finds the terms in all their forms, such as plurals.
     """
     return [(match.start(), match.end(), _TERMS[match.lastgroup or ""]) for match in _ANY.finditer(text)]
 
 
 def short_definition(name: str) -> str:
-    """Return the first sentence about a term that a figure is named after, such as ``AUC`` or
-    ``rank 5``; else "".
-    """
+    """Return the first sentence about the term ``name``, such as ``AUC`` or ``rank 5``; else ""."""
     found = find_terms(name)
     if len(found) != 1 or found[0][:2] != (0, len(name)):
         return ""

@@ -1,6 +1,4 @@
-"""``report.html``: one file that loads nothing and runs nothing. It can be read on a phone and
-printed.
-"""
+"""Write ``report.html``: one file without scripts and external files, for screen and print."""
 
 from __future__ import annotations
 
@@ -29,18 +27,20 @@ if TYPE_CHECKING:
 
 _FOLDER = Path(__file__).parent
 _LONGEST_SIDE = 224  # pixels of an image in the page; aligned crops are smaller
-_LONG_CELL = 24  # letters; a column with a longer cell is prose, and is set to the left
+_LONG_CELL = 24  # letters; a column with a longer cell is text and is left-aligned
 
 
 def write_html(reports: Sequence[Report], directory: str | Path) -> Path:
-    """Write ``report.html`` into a folder, which is created if it does not exist, and return the
-    path of the file.
+    """Write ``report.html`` to a folder and return its path.
 
-    The file contains images of the data, so it must stay where these are allowed.
+    The file contains images of the data, so store it as safely as the data.
 
     Args:
         reports: one or more sets, in order.
-        directory: the folder.
+        directory: the folder, which is created if missing.
+
+    Raises:
+        UserError: the file cannot be written.
     """
     directory = Path(directory)
     make_folder(directory)
@@ -50,9 +50,7 @@ def write_html(reports: Sequence[Report], directory: str | Path) -> Path:
 
 
 def to_html(reports: Sequence[Report]) -> str:
-    """Return the page as text. Jinja2 escapes every string from a result, a file name or a
-    configuration.
-    """
+    """Return the page as text; Jinja2 escapes all strings of results, files and configurations."""
     terms = _Terms()
     environment = Environment(
         loader=FileSystemLoader(_FOLDER),
@@ -71,15 +69,13 @@ def to_html(reports: Sequence[Report]) -> str:
 
 
 class _Terms:
-    """Links terms to the glossary, and remembers which terms the page uses."""
+    """Links terms to the glossary and records which terms the page uses."""
 
     def __init__(self) -> None:
         self.seen: set[str] = set()
 
     def mark(self, text: str, but: str = "") -> Markup:
-        """Return escaped text in which the first occurrence of each term but one is a link to the
-        glossary.
-        """
+        """Return escaped text; the first occurrence of each term except ``but`` is a link."""
         parts, end, linked = [], 0, set()
         for start, stop, term in find_terms(text):
             if term not in linked and term != but:
@@ -90,9 +86,7 @@ class _Terms:
         return Markup("").join([*parts, Markup.escape(text[end:])])
 
     def entries(self) -> list[tuple[str, str, str]]:
-        """Return (id, term, definition) of the terms that the page and these definitions use, in
-        order.
-        """
+        """Return (id, term, definition) of the terms on the page and in these definitions."""
         waiting = list(self.seen)
         while waiting:
             used = {term for _, _, term in find_terms(GLOSSARY[waiting.pop()])}
@@ -107,7 +101,7 @@ def _link(text: str, term: str) -> Markup:
 
 @dataclass(frozen=True)
 class _Figure:
-    """A key figure: its name, value, the result's explanation, and what the glossary says."""
+    """A key figure: its name, its value, the result's explanation and the glossary's definition."""
 
     name: str
     value: str
@@ -126,9 +120,7 @@ class _Drawn:
 
 @dataclass(frozen=True)
 class _Shown:
-    """An example: its lines, and for each image its data URI ("" if there is none), folder and file
-    name.
-    """
+    """An example: its lines of text, and (data URI or "", folder, file name) of each image."""
 
     text: tuple[str, ...]
     images: tuple[tuple[str, str, str], ...]
@@ -145,7 +137,7 @@ class _Group:
 
 @dataclass(frozen=True)
 class _Part:
-    """One result of a set. The page shows ``title`` above all results of a set but the first."""
+    """One result of a set. The page shows ``title`` above each result except the first."""
 
     title: str
     summary: Sequence[str]
@@ -191,7 +183,7 @@ def _warning(report: Report) -> str:
     verb = "has" if report.num_undefined == 1 else "have"
     return (
         f"{report.num_undefined:,} of {len(report.images):,} images {verb} no usable embedding."
-        " These embeddings are zero or hold numbers that are not finite."
+        " These embeddings are zero or contain numbers that are not finite."
     )
 
 
@@ -215,7 +207,7 @@ def _part(report: Report, result: Result, prefix: str, terms: _Terms) -> _Part:
 
 def _draw(chart: Chart, prefix: str, terms: _Terms) -> _Drawn:
     svg = svg_of(chart, prefix)
-    terms.mark(" · ".join(re.findall(r">([^<]+)</t", svg)))  # the text of a chart has no links, but needs the glossary
+    terms.mark(" · ".join(re.findall(r">([^<]+)</t", svg)))  # the glossary also explains the terms of charts
     return _Drawn(chart.title, Markup(svg), chart.note)  # noqa: S704 - matplotlib escapes text
 
 
@@ -232,9 +224,7 @@ def _shown(report: Report, example: Example) -> _Shown:
 
 
 def _data_uri(report: Report, row: int) -> str:
-    """Return the image as JPEG, reduced to :data:`_LONGEST_SIDE`; "" where it cannot be read, which
-    the page says.
-    """
+    """Return the image as JPEG, reduced to :data:`_LONGEST_SIDE`; "" if it cannot be read."""
     if report.images.files is None:
         return ""
     try:
@@ -250,7 +240,7 @@ def _data_uri(report: Report, row: int) -> str:
 
 @dataclass(frozen=True)
 class _Origin:
-    """Where the embeddings of some sets come from."""
+    """The origin of the embeddings of some sets."""
 
     sets: str
     rows: Sequence[tuple[str, str]]
@@ -279,9 +269,7 @@ def _origin(about: Mapping[str, Any], sets: str) -> _Origin:
 
 
 def _prose_columns(table: Rows) -> list[bool]:
-    """Return for each column whether it holds prose, which is set to the left; figures are set to
-    the right.
-    """
+    """Return for each column whether it contains text, which is left-aligned, or figures."""
     return [any(len(cell) > _LONG_CELL for cell in column) for column in zip(*table.rows, strict=True)]
 
 

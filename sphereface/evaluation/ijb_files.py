@@ -1,12 +1,12 @@
-"""The files that come with IJB-B and IJB-C, as NIST and InsightFace distribute them.
+"""Read the files of IJB-B and IJB-C, as NIST and InsightFace distribute them.
 
-| file | a line |
+| file | one line |
 |---|---|
 | ``ijbc_face_tid_mid.txt`` | ``image template medium``, one for each image |
 | ``ijbc_template_pair_label.txt`` | ``template template 0`` (two subjects) or ``1`` (one) |
 | ``ijbc_name_5pts_score.txt`` | ``image``, ten landmark numbers ``x y``, detector score |
 
-Fields are separated by spaces or tabs. Templates and media are integers in [0, 2^31).
+Spaces or tabs separate the fields. Templates and media are integers in [0, 2^31).
 :mod:`.ijb_subjects` reads the csv files of 1:N search.
 """
 
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.pair_lists import quoted
+from ..data.pair_lines import quoted
 from ..data.walking import check_readable
 from ..errors import UserError
 from ..metrics import BoolArray, FloatArray, IntArray
@@ -29,8 +29,8 @@ from .template_rows import RowOfTemplate
 _MEDIA, _PAIRS, _SCORES = "*_face_tid_mid.txt", "*_template_pair_label.txt", "*_name_5pts_score.txt"
 _GALLERIES, _PROBES = ("*_1N_gallery_[GS]1.csv", "*_1N_gallery_[GS]2.csv"), "*_1N_probe_mixed.csv"
 _LANDMARKS = 10
-_LARGEST_COORDINATE = 100_000  # pixels; a landmark may lie beyond its image
-_HIGHEST_SCORE = 1.001  # a share, rounded
+_LARGEST_COORDINATE = 100_000  # pixels; a landmark may lie outside its image
+_HIGHEST_SCORE = 1.001  # a score of 1, rounded
 _MEDIA_LINE = "'image template medium', the last two integers"
 _PAIR_LINE = "'template template 0' or 'template template 1'"
 _SCORE_LINE = "an image, ten landmark numbers and a detector score"
@@ -41,13 +41,13 @@ class IjbFiles:
     """The files of one benchmark.
 
     Attributes:
-        name: what they start with, such as ``"ijbc"``.
+        name: start of their names, such as ``"ijbc"``.
         media: the list of images.
         pairs: the pairs of templates.
         scores: landmarks and detector scores; None if there is no such file.
         galleries: the two galleries of 1:N search; () if they or the probes are missing.
-        probes: the probes of 1:N search; None likewise.
-        missing: the forms of the names of optional files that are not there.
+        probes: the probes of 1:N search; None if they or the galleries are missing.
+        missing: patterns of the names of missing optional files.
     """
 
     name: str
@@ -61,7 +61,7 @@ class IjbFiles:
 
 @dataclass(frozen=True)
 class ImageList:
-    """Which images make up which template.
+    """The template and the medium of each image.
 
     Attributes:
         images: (N,) names of the images, in the order of the file.
@@ -74,7 +74,7 @@ class ImageList:
 
     @property
     def templates(self) -> IntArray:
-        """(T,) int64: each template once, sorted."""
+        """(T,) int64: all templates, sorted, each once."""
         return np.unique(self.template)
 
 
@@ -83,8 +83,8 @@ class TemplatePairs:
     """Pairs of templates.
 
     Attributes:
-        left, right: (P,) int32 rows into the sorted templates.
-        same: (P,) bool, True where both are of one subject.
+        left, right: (P,) int32 rows of the sorted templates.
+        same: (P,) bool, True if both are of one subject.
     """
 
     left: Int32Array
@@ -94,11 +94,11 @@ class TemplatePairs:
 
 @dataclass(frozen=True)
 class Detections:
-    """What a face detector found in each image.
+    """Landmarks and score of a face detector for each image.
 
     Attributes:
-        landmarks: (N, 5, 2) float64, ``(x, y)`` in pixels: eyes, nose, corners of the mouth, left
-            first.
+        landmarks: (N, 5, 2) float64, ``(x, y)`` in pixels: eyes, nose, corners of the mouth; left
+            before right.
         score: (N,) float64 in [0, 1].
     """
 
@@ -111,12 +111,12 @@ def find_ijb(directory: Path, *, detector_scores: bool = False, identification: 
 
     Args:
         directory: the folder.
-        detector_scores: the landmarks and detector scores are needed.
-        identification: the galleries and probes of 1:N search are needed.
+        detector_scores: require the landmarks and detector scores.
+        identification: require the galleries and probes of 1:N search.
 
     Raises:
-        UserError: no such folder, files that are needed and missing, or files of more than one
-            benchmark.
+        UserError: the folder or a required file is missing, or the folder holds files of several
+            benchmarks.
     """
     if not directory.is_dir():
         raise UserError(f"{directory}: no such folder · expected the folder with {_MEDIA} and {_PAIRS}")
@@ -128,7 +128,7 @@ def find_ijb(directory: Path, *, detector_scores: bool = False, identification: 
     found = {pattern: _only(folder, pattern) for pattern in (_MEDIA, _PAIRS, _SCORES, *_GALLERIES, _PROBES)}
     missing = [pattern for pattern in required if found[pattern] is None]
     if missing:
-        raise UserError(f"{folder}: has no {' and no '.join(missing)} · copy the files of IJB-B or IJB-C there")
+        raise UserError(f"{folder}: has no {' and no '.join(missing)} · copy the files of IJB-B or IJB-C to it")
     media, pairs = found[_MEDIA], found[_PAIRS]
     assert media is not None
     assert pairs is not None
@@ -165,8 +165,8 @@ def read_template_pairs(path: Path, templates: IntArray) -> TemplatePairs:
         templates: (T,) all templates, sorted.
 
     Raises:
-        UserError: the file cannot be read, a line of another form, a template that is not among
-            ``templates``, pairs of one kind only, or labels that contradict each other.
+        UserError: the file cannot be read, a line has another form, a template is unknown, all
+            pairs are of one kind, or labels contradict each other.
     """
     row = RowOfTemplate(templates)
     left, right, same = [], [], []
@@ -184,7 +184,8 @@ def read_template_pairs(path: Path, templates: IntArray) -> TemplatePairs:
     if pairs.same.all() or not pairs.same.any():
         num_same = np.count_nonzero(pairs.same)
         raise UserError(
-            f"{path}: has {num_same:,} pairs of one subject and {len(pairs.same) - num_same:,} of two · both are needed"
+            f"{path}: got {num_same:,} pairs of one subject and {len(pairs.same) - num_same:,} of two subjects · "
+            "allowed: one or more of each"
         )
     check_labels(path, pairs.left, pairs.right, pairs.same, templates.tolist())
     return pairs
@@ -195,11 +196,11 @@ def read_detections(path: Path, images: Sequence[str]) -> Detections:
 
     Args:
         path: the file.
-        images: (N,) names of the images; the file lists the same in the same order.
+        images: (N,) names of the images; the file must list the same images in the same order.
 
     Raises:
-        UserError: the file cannot be read, a line of another form, numbers out of range, or other
-            images.
+        UserError: the file cannot be read, a line has another form, a number is out of range, or
+            the images differ.
     """
     numbers = np.empty((len(images), _LANDMARKS + 1))
     row = 0
@@ -229,7 +230,7 @@ def read_detections(path: Path, images: Sequence[str]) -> Detections:
 
 
 def _matches(folder: Path, pattern: str) -> list[Path]:
-    check_readable(folder, "")  # glob would find nothing in a closed folder
+    check_readable(folder, "")  # glob finds nothing in a folder without read permission
     return sorted(folder.glob(pattern))
 
 
@@ -242,10 +243,10 @@ def _only(folder: Path, pattern: str) -> Path | None:
 
 
 def _rows_of_block(block: Int32Array, row: RowOfTemplate) -> tuple[Int32Array, BoolArray]:
-    """Rows (2, lines) of the templates and the labels (lines,) of a block.
+    """Return the rows (2, lines) of the templates and the labels (lines,) of a block.
 
     Raises:
-        ValueError: it is not three columns of known templates and labels.
+        ValueError: the block does not have three columns of known templates and labels.
     """
     if block.shape[1] != 3 or block.min() < 0 or block[:, 2].max() > 1:
         raise ValueError
@@ -270,6 +271,6 @@ def _first_bad_pair(path: Path, templates: IntArray) -> UserError:
 
 
 def _floats(fields: Sequence[str]) -> list[float]:
-    """The fields as finite numbers; [] if one of them is none."""
+    """Return the fields as finite numbers; [] if a field is not a finite number."""
     values = [number for field in fields if (number := finite_number(field)) is not None]
     return values if len(values) == len(fields) else []

@@ -1,13 +1,12 @@
-"""The csv files of IJB-B and IJB-C that say who is enrolled and who is searched.
+"""Read the csv files of IJB-B and IJB-C that list the galleries and the probes.
 
-| file | a line |
+| file | content |
 |---|---|
-| ``ijbc_1N_gallery_G1.csv``, ``_G2.csv`` | a header, then ``template,subject``; IJB-B calls them
-``_S1`` and ``_S2`` |
-| ``ijbc_1N_probe_mixed.csv`` | likewise |
+| ``ijbc_1N_gallery_G1.csv``, ``_G2.csv`` | a header, then lines ``template,subject`` |
+| ``ijbc_1N_probe_mixed.csv`` | a header, then lines ``template,subject`` |
 
-NIST's own files have a line for each image and more columns, such as ``FILENAME``. Templates and
-subjects are integers in [0, 2^31).
+IJB-B names the galleries ``_S1`` and ``_S2``. NIST's original files have a line for each image and
+more columns, such as ``FILENAME``. Templates and subjects are integers in [0, 2^31).
 """
 
 from __future__ import annotations
@@ -38,18 +37,17 @@ class TemplateSubjects:
 
 @dataclass(frozen=True)
 class SearchLists:
-    """The lists of 1:N identification: two galleries, and the probes that are searched in both."""
+    """The lists of 1:N identification: two galleries, and the probes to search in both."""
 
     galleries: tuple[TemplateSubjects, ...]
     probes: TemplateSubjects
     paths: tuple[Path, ...]  # of the galleries, then of the probes
 
     def subjects(self, templates: IntArray) -> IntArray:
-        """(T,) subject of each of the (T,) sorted templates; −1 where no list names it.
+        """Return (T,) the subject of each of the (T,) sorted templates; −1 if no list names it.
 
         Raises:
-            UserError: a list names another template, or one with another subject than a list
-                before.
+            UserError: a list names an unknown template, or two lists give it different subjects.
         """
         known = np.full(len(templates), -1, dtype=np.int64)
         for path, listed in zip(self.paths, (*self.galleries, self.probes), strict=True):
@@ -59,7 +57,8 @@ class SearchLists:
                 at = int(unlike[0])
                 raise UserError(
                     f"{path}: template {listed.template[at]} has subject {listed.subject[at]}, but "
-                    f"{known[rows[at]]} in another list, {len(unlike):,} such templates · a template has one subject"
+                    f"{known[rows[at]]} in another list ({len(unlike):,} such templates) · allowed: one subject for "
+                    "each template"
                 )
             known[rows] = listed.subject
         return known
@@ -68,24 +67,24 @@ class SearchLists:
 def read_template_subjects(path: Path, *, gallery: bool = False) -> TemplateSubjects:
     """Read a list of templates and their subjects: the probes or a gallery of 1:N search.
 
-    A template that has several lines counts once.
+    A template with several lines counts once.
 
     Args:
-        path: a csv file with a header. Columns ``TEMPLATE_ID`` and ``SUBJECT_ID`` are taken by name
-            where the header has them, else the first two.
-        gallery: a subject may have one template only.
+        path: a csv file with a header. If the header has columns ``TEMPLATE_ID`` and
+            ``SUBJECT_ID``, these are read; otherwise the first two columns.
+        gallery: allow only one template for each subject.
 
     Raises:
-        UserError: the file cannot be read, has no header, a line of another form, a template with
-            two subjects, or a subject that is enrolled twice.
+        UserError: the file cannot be read or has no header, a line has another form, a template has
+            two subjects, or a subject is twice in the gallery.
     """
     subject_of: dict[int, int] = {}
     for number, template, subject in _template_lines(path):
         known = subject_of.setdefault(template, subject)
         if known != subject:
             raise UserError(
-                f"{path}, line {number}: template {template} has subject {subject}, but {known} before · "
-                "a template has one subject"
+                f"{path}, line {number}: template {template} has subject {subject}, but {known} in an earlier line · "
+                "allowed: one subject for each template"
             )
     templates = np.array(sorted(subject_of), dtype=np.int64)
     subjects = np.array([subject_of[template] for template in templates.tolist()], dtype=np.int64)
@@ -94,12 +93,14 @@ def read_template_subjects(path: Path, *, gallery: bool = False) -> TemplateSubj
         if (counts > 1).any():
             again = found[counts > 1][0]
             names = ", ".join(map(str, templates[subjects == again].tolist()))
-            raise UserError(f"{path}: subject {again} has templates {names} · a gallery has one for each subject")
+            raise UserError(
+                f"{path}: subject {again} has the templates {names} · allowed in a gallery: one for each subject"
+            )
     return TemplateSubjects(templates, subjects)
 
 
 def _template_lines(path: Path) -> list[tuple[int, int, int]]:
-    """(number, template, subject) of each line after the header."""
+    """Return (number, template, subject) of each line after the header."""
     what = "a csv file with a header and lines 'template,subject'"
     with open_columns(path, what) as file:
         try:

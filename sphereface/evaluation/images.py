@@ -1,4 +1,4 @@
-"""The images of a set: their names, and where they are."""
+"""The images of a set: their names and their files."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ class Images:
     """The images of a set.
 
     Attributes:
-        root: folder of the images, or the file that they are in.
-        names: (N,) of the images, relative to ``root``; a table of embeddings names its rows in the
-            same way.
-        files: (N,) the images; None where they were not looked for, because their embeddings come
-            from a table.
+        root: folder of the images, or the file that contains them.
+        names: (N,) names of the images, relative to ``root``; a table of embeddings names its rows
+            in the same way.
+        files: (N,) the images; None if the embeddings come from a table, which needs no images.
     """
 
     root: Path
@@ -28,15 +27,13 @@ class Images:
         return len(self.names)
 
     def found(self) -> tuple[EncodedImage, ...]:
-        """Return the images on disk. The set must have been loaded with ``find_images``."""
+        """Return the images on disk; the set must be loaded with ``find_images``."""
         if self.files is None:
-            raise ValueError(f"{self.root}: these images were not looked for on disk")
+            raise ValueError(f"{self.root}: the set was loaded without its images")
         return self.files
 
     def label(self, row: int) -> str:
-        """Return the file of an image relative to ``root``, or its name where it is no file of its
-        own.
-        """
+        """Return the file of an image relative to ``root``, or its name if it has no own file."""
         file = None if self.files is None else self.files[row]
         if isinstance(file, Path) and file.is_relative_to(self.root):
             return file.relative_to(self.root).as_posix()
@@ -44,8 +41,6 @@ class Images:
 
 
 def stem_of(name: str) -> str:
-    """Return a name without the suffix of an image; other dots, as in ``frame.0001``, belong to the
-    name.
-    """
+    """Return a name without the suffix of an image; it keeps other dots, as in ``frame.0001``."""
     stem, dot, suffix = name.rpartition(".")
     return stem if dot and f".{suffix.lower()}" in IMAGE_SUFFIXES else name

@@ -1,9 +1,8 @@
-"""Which labels of a set its embeddings doubt: numpy on embeddings and identities, nothing of
-images.
+"""Find labels of a set that its embeddings contradict.
 
-All thresholds come from the set itself, so they fit any network: what two strangers reach, and what
-two halves of one person reach. Embeddings are centred and of length 1. Memory: the embeddings, and
-blocks of :data:`_BLOCK` identities.
+All thresholds come from the set itself, so they suit any network. One is the cosine that strangers
+reach; the other is the cosine that two halves of one identity reach. The embeddings are centred and
+normalised. Memory: the embeddings, and blocks of :data:`_BLOCK` identities.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ from ..data.identities import Labels
 from .people import mean_of, unit_rows
 
 STRANGERS = 0.95
-"""Share of strangers who are less like an identity than an image has to be, to be unlike it."""
+"""Quantile of the strangers' cosines: an image is unlike its identity if its cosine is lower."""
 HALVES = 0.5
-"""Share of identities whose halves are less alike than two identities have to be, to look like one person."""
+"""Quantile of the cosines of halves: two identities look like one person if theirs is higher."""
 
 _BLOCK = 2048
-_FEWEST = 4  # images of an identity that is halved
+_FEWEST = 4  # images that an identity needs to be divided into halves
 
 Floats = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
@@ -36,7 +35,7 @@ class Alike:
 
     Attributes:
         left, right: (P,) int64.
-        cosine: (P,) float32, falling.
+        cosine: (P,) float32, descending.
     """
 
     left: Indices
@@ -48,12 +47,12 @@ class People:
     """The embeddings of N images of C identities.
 
     Args:
-        embeddings: (N, D) float32, as the network gives them.
-        labels: (N,) identities, without gaps, never falling.
+        embeddings: (N, D) float32, as the network computes them.
+        labels: (N,) identities, in ascending order, without gaps.
 
     Attributes:
         centre: (D,) mean of the embeddings.
-        units: (N, D) float32, centred, of length 1; 0 where an embedding is not defined.
+        units: (N, D) float32, centred, of length 1; 0 for an undefined embedding.
         sums: (C, D) float32 sum of each identity's units.
     """
 
@@ -64,11 +63,11 @@ class People:
         self.sums = np.add.reduceat(self.units, labels.firsts[:-1], axis=0)
 
     def unlike(self) -> tuple[Indices, Floats, float]:
-        """Find images that are no more like their own identity than strangers are.
+        """Find images that are not more similar to their own identity than strangers are.
 
         Returns:
-            Rows, the most unlike first; the cosine of each with the mean of its identity's other
-            images; the threshold.
+            The rows, the lowest cosine first; the cosine of each with the mean of its identity's
+            other images; the threshold.
         """
         label = np.asarray(self.labels)
         own = self._cosines(self.sums[label] - self.units)
@@ -81,9 +80,7 @@ class People:
         return rows, own[rows], threshold
 
     def nearest(self, rows: Indices) -> tuple[Indices, Floats]:
-        """Find the identity, other than its own, that each of these images is most like, and the
-        cosine.
-        """
+        """Return the most similar other identity of each of these images, and the cosine."""
         means = _unit(self.sums)
         best, cosine = np.zeros(len(rows), np.int64), np.full(len(rows), -1, np.float32)
         own = self.labels[rows]
@@ -98,8 +95,8 @@ class People:
     def same_person(self) -> float:
         """Return the cosine above which two means look like one person.
 
-        Identities of four images or more are halved: :data:`HALVES` of the pairs of halves are less
-        alike. 1 where no identity has as many images.
+        It divides each identity of four images or more into halves. The result is the quantile
+        :data:`HALVES` of the cosines of these halves; 1 if no identity has four images.
         """
         first = np.arange(len(self.units)) % 2 == 0
         halves = [
@@ -113,9 +110,7 @@ class People:
         return float(np.quantile(cosines, HALVES))
 
     def alike(self, threshold: float) -> Alike:
-        """Find pairs of identities whose means look like one person. Takes C² products, in
-        blocks.
-        """
+        """Find pairs of identities whose means look like one person, by C² products in blocks."""
         means = _unit(self.sums)
         return _joined(_pairs(means, means, threshold, within=True))
 
@@ -123,9 +118,9 @@ class People:
         """Find identities (left) whose means look like people of another set (right).
 
         Args:
-            embeddings: (M, D) float32 of the other set's images, as the network gives them.
-            person: (M,) who is on each, from 0 without gaps.
-            threshold: least cosine.
+            embeddings: (M, D) float32 of the other set's images, as the network computes them.
+            person: (M,) the person on each image, from 0 without gaps.
+            threshold: lowest cosine.
         """
         sums = np.zeros((int(person.max(initial=-1)) + 1, self.sums.shape[1]), np.float32)
         np.add.at(sums, person, unit_rows(embeddings, self.centre))

@@ -1,6 +1,4 @@
-"""What the embeddings of a training set let one suspect of its labels, as suspicions with numbers
-and thresholds.
-"""
+"""Find suspicious labels of a training set by its embeddings, each with its value and threshold."""
 
 from __future__ import annotations
 
@@ -10,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ..data.check import Findings, Seen
+from ..data.check import Findings, Inspection
 from ..data.identities import Labels
 from ..data.sources import Source
 from ..data.suspicions import Suspect, Suspicion
@@ -30,19 +28,19 @@ _COSINE_OF_MEANS = "cosine of the two means"
 
 
 class LabelSuspicions:
-    """The clean images of a source, embedded.
+    """Embeds the clean images of a source and finds suspicious labels.
 
     Args:
         source: N images.
-        seen, findings: what a check found of them.
+        seen, findings: the results of a check of these images.
         embedder: see :func:`.embed_source.embed_source`.
-        kept: folder in which embeddings are kept.
+        kept: folder for the embeddings.
 
     Raises:
-        UserError: images that cannot be used any more.
+        UserError: an image has become unusable since the check.
     """
 
-    def __init__(self, source: Source, seen: Seen, findings: Findings, embedder: Embedder, kept: Path) -> None:
+    def __init__(self, source: Source, seen: Inspection, findings: Findings, embedder: Embedder, kept: Path) -> None:
         self.source, self.embedder = source, embedder
         self.rows = np.flatnonzero(findings.keep)
         self.known, labels = np.unique(np.asarray(source.labels)[self.rows], return_inverse=True)
@@ -52,11 +50,11 @@ class LabelSuspicions:
         self._threshold = f"at least {self.same:.3f}, which {1 - HALVES:.0%} of the identities' own halves reach"
 
     def all(self, sets: Sequence[EvaluationSet]) -> list[Suspicion]:
-        """Return the suspicions of the set alone, and beside some verification sets."""
+        """Return the suspicions within the set, and those against verification sets."""
         return [self.unlike(), self.same_person(), *([self.in_verification(sets)] if sets else [])]
 
     def unlike(self) -> Suspicion:
-        """Find images unlike their own identity."""
+        """Find images that are unlike their own identity."""
         rows, cosine, threshold = self.people.unlike()
         other, nearer = self.people.nearest(rows)
         images = self.rows[rows].tolist()
@@ -76,9 +74,7 @@ class LabelSuspicions:
         )  # fmt: skip
 
     def same_person(self) -> Suspicion:
-        """Find pairs of identities that look like one person. The one with fewer images is to be
-        left out.
-        """
+        """Find identities that look like one person; the rows are of the smaller of each pair."""
         pairs = self.people.alike(self.same)
         suspects = [
             Suspect(number, self._images(a) + self._images(b), f"{self._name(a)} ≈ {self._name(b)}")
@@ -130,9 +126,7 @@ def _listed(pairs: Alike) -> list[tuple[int, int, float]]:
 
 
 def _people_of(loaded: EvaluationSet) -> Indices:
-    """Return who is on each image of a set, as far as its folders and its pairs of one person
-    say.
-    """
+    """Return the person on each image of a set, by its folders and its genuine pairs."""
     known = people_of_names(loaded.images.names)
     if not isinstance(loaded, PairSet):
         return np.arange(len(loaded.images)) if known is None else known

@@ -1,4 +1,4 @@
-"""Are lists possible? No pair is of one person and of two people, and no image is of two people."""
+"""Check lists of pairs for contradictions and repetitions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_ROWS = 2**20  # pairs looked at at a time: IJB-C has 15.7 million
+_ROWS = 2**20  # pairs checked at a time: IJB-C has 15.7 million
 Rows = npt.NDArray[np.integer[Any]]
 
 
@@ -35,23 +35,23 @@ def check_labels(
     refuse: bool = True,
     fold: IntArray | None = None,
 ) -> None:
-    """Refuse a pair that is listed as one person and as two people; warn of pairs that tell less
-    than they seem to.
+    """Refuse pairs that are listed as one person and as two people; warn of uninformative pairs.
 
-    These are pairs of an image with itself and, with ``fold``, pairs that occur again.
+    Uninformative are pairs of an image with itself and, with ``fold``, repeated pairs. The order of
+    the two images of a pair does not matter.
 
     Args:
         path: the list, for messages.
-        left, right: (P,) rows into ``names``. Which of the two sides an image is on makes no
-            difference.
+        left, right: (P,) rows of ``names``.
         same: (P,) bool, True for one person.
-        names: of the images or templates.
-        refuse: False warns of such pairs: a published ``.bin`` tells images apart by their content
-            alone.
+        names: names of the images or templates.
+        refuse: False only warns of contradictory pairs, since a published ``.bin`` distinguishes
+            images only by their content.
         fold: (P,) the fold of each pair.
 
     Raises:
-        UserError: such a pair, or an image with itself as two people.
+        UserError: a pair has both labels, or a pair of an image with itself is labelled as two
+            people.
     """
     itself = left == right
     wrong = np.flatnonzero(itself & ~same)
@@ -66,13 +66,13 @@ def check_labels(
         log.warning("%s", line)
     if itself.any():
         name = shown_key(str(names[left[int(np.argmax(itself))]]))
-        log.warning("%s: %s pairs are of an image with itself, such as %s", path, f"{itself.sum():,}", name)
+        log.warning("%s: %s pairs compare an image with itself, such as %s", path, f"{itself.sum():,}", name)
     if fold is not None:
         _warn_of_repeats(path, _keys(left, right, len(names)), fold)
 
 
 def repeated_pairs(left: Rows, right: Rows, num_names: int) -> BoolArray:
-    """Return (P,) bool: pairs that the list has before, whichever side an image is on."""
+    """Return (P,) bool: pairs that repeat an earlier pair of the list, in either order."""
     keys = _keys(left, right, num_names)
     found = np.zeros(len(keys), dtype=bool)
     ordered = np.sort(keys)
@@ -83,19 +83,21 @@ def repeated_pairs(left: Rows, right: Rows, num_names: int) -> BoolArray:
 
 
 def num_repeated_impostors(pairs: Pairs, scores: FloatArray) -> int:
-    """Count the impostor pairs of a ROC curve that the list has before. ``scores``: (P,) of the
-    pairs.
+    """Count the impostor pairs of a ROC curve that repeat an earlier pair of the list.
+
+    Args:
+        pairs: P pairs.
+        scores: (P,) float, their scores.
     """
     rows = np.flatnonzero(~pairs.same & counted(scores, pairs.same))
     return int(repeated_pairs(pairs.left[rows], pairs.right[rows], len(pairs.names)).sum())
 
 
 def check_groups(path: Path, groups: Sequence[tuple[str, Pairs]]) -> None:
-    """Refuse a pair that two groups label differently; warn of pairs and images that two groups
-    have.
+    """Refuse pairs that two groups label differently; warn of pairs and images in two groups.
 
     Raises:
-        UserError: such a pair.
+        UserError: two groups label a pair differently.
     """
     label = dict[tuple[str, str], tuple[str, bool]]()
     group_of = dict[str, str]()
@@ -123,20 +125,19 @@ def check_groups(path: Path, groups: Sequence[tuple[str, Pairs]]) -> None:
 
 
 def image_doubts(name: str, images: Sequence[str], template: Rows, subjects: Callable[[], Rows]) -> list[str]:
-    """Say, a line each, how many images a list of templates holds twice, and how many are of two
-    people.
+    """Return a line for each doubt about a list: repeated images, and images of two people.
 
     Args:
-        name: of the list.
-        images: (N,) their names.
+        name: name of the list.
+        images: (N,) names of the images.
         template: (N,) rows of their templates.
-        subjects: returns (T,) who each template is of.
+        subjects: returns (T,) the subject of each template.
     """
     lines = []
     _, number = np.unique(images, return_inverse=True)
     seen = np.unique(np.stack([number, template]), axis=1)
     if again := len(images) - seen.shape[1]:
-        lines.append(f"{name}: {again:,} lines are there already, and count again in their templates")
+        lines.append(f"{name}: {again:,} lines repeat an earlier line, and count again in their templates")
     if seen.shape[1] > number.max() + 1:  # an image is in several templates
         subject = subjects()
         people = np.bincount(np.unique(np.stack([number, subject[template]]), axis=1)[0])
@@ -146,26 +147,26 @@ def image_doubts(name: str, images: Sequence[str], template: Rows, subjects: Cal
 
 
 def list_doubts(images: ImageList, pairs: TemplatePairs, known: IntArray, paths: tuple[Path, Path]) -> list[str]:
-    """Say, a line each, where the lists of IJB contradict each other or themselves, with counts.
+    """Return a line for each contradiction within and between the lists of IJB, with counts.
 
     Args:
-        images: which of them make up which template.
-        pairs: of templates.
-        known: (T,) subject of each template by the lists of 1:N search; −1 where they do not say.
-        paths: of the images and of the pairs, for messages.
+        images: the template of each image.
+        pairs: the pairs of templates.
+        known: (T,) subject of each template by the lists of 1:N search; −1 if unknown.
+        paths: paths of the images and of the pairs, for messages.
     """
     lines = []
     unlike, alike = 0, 0
     for start in range(0, len(pairs.same), _ROWS):
         part = slice(start, start + _ROWS)
         left, right, same = known[pairs.left[part]], known[pairs.right[part]], pairs.same[part]
-        told = (left >= 0) & (right >= 0)
-        unlike += int((told & same & (left != right)).sum())
-        alike += int((told & ~same & (left == right)).sum())
+        both_known = (left >= 0) & (right >= 0)
+        unlike += int((both_known & same & (left != right)).sum())
+        alike += int((both_known & ~same & (left == right)).sum())
     if unlike or alike:
         lines.append(
-            f"{paths[1].name}: {unlike:,} pairs of one person are of two subjects, and {alike:,} pairs of two people "
-            "of one subject, by the lists of 1:N search"
+            f"{paths[1].name}: by the lists of 1:N search, {unlike:,} pairs of one person are of two subjects, and "
+            f"{alike:,} pairs of two people are of one subject"
         )
     templates = images.templates
 
@@ -181,19 +182,22 @@ def _warn_of_repeats(path: Path, keys: IntArray, fold: IntArray) -> None:
     again = keys[order][1:] == keys[order][:-1]
     across = int((again & (fold[order][1:] != fold[order][:-1])).sum())
     if again.any():
-        other = f", {across:,} of them in another fold, which chooses the threshold for them" if across else ""
-        log.warning("%s: %s of %s pairs are there already%s", path, f"{again.sum():,}", f"{len(keys):,}", other)
+        other = f", {across:,} of them in a fold that chooses their threshold" if across else ""
+        log.warning("%s: %s of %s pairs repeat an earlier pair%s", path, f"{again.sum():,}", f"{len(keys):,}", other)
 
 
 def shared_pairs(a: tuple[Rows, Rows], b: tuple[Rows, Rows], num_names: int) -> int:
-    """Count the pairs of one list, (left, right), that another one has as well. Both are rows into
-    the same names.
+    """Count the pairs of one list that another list contains too.
+
+    Args:
+        a, b: the lists, each (left, right): rows of the same names.
+        num_names: number of these names.
     """
     return int(np.isin(_keys(*a, num_names), _keys(*b, num_names)).sum())
 
 
 def _contradicted(left: Rows, right: Rows, same: BoolArray, num_names: int) -> BoolArray:
-    """(P,) bool: pairs of two people that are listed as one person too."""
+    """Return (P,) bool: pairs of two people that are also listed as one person."""
     genuine = np.unique(_keys(left[same], right[same], num_names))
     found = np.zeros(len(same), dtype=bool)
     for start in range(0, len(same) if len(genuine) else 0, _ROWS):
@@ -205,5 +209,5 @@ def _contradicted(left: Rows, right: Rows, same: BoolArray, num_names: int) -> B
 
 
 def _keys(left: Rows, right: Rows, num_names: int) -> IntArray:
-    """(P,) a number for each pair, the same for (a, b) and (b, a)."""
+    """Return (P,) a number for each pair, the same for (a, b) and (b, a)."""
     return np.minimum(left, right).astype(np.int64) * num_names + np.maximum(left, right)

@@ -1,10 +1,9 @@
-"""The LFW verification protocol of SphereFace, equal to the original's ``evaluation.m`` in float64.
+"""Verify pairs by SphereFace's LFW protocol, equal to the original ``evaluation.m`` in float64.
 
-Features are centred with their mean over the pairs that the threshold is chosen on, then compared
-by cosine.
-View 2 reports: each fold is tested with the mean and the threshold of the others. View 1 chooses
-between
-models: mean and threshold come from pairsDevTrain, the accuracy from pairsDevTest.
+The protocol centres the features with their mean over the pairs that choose the threshold, and
+compares them by cosine. View 2 is for reports: it tests each fold with the mean and the threshold
+of the other folds. View 1 is for the choice between models: the mean and the threshold come from
+pairsDevTrain, the accuracy from pairsDevTest.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from ..data.pairs import Pairs
 from ..metrics import BoolArray, FloatArray, IntArray, accuracy_at, best_threshold
 from .embeddings import Features, undefined_rows
 
-_BLOCK = 256  # pairs whose two features are gathered at a time: they stay in the processor's cache
+_BLOCK = 256  # pairs whose two features are copied at a time: they fit into the processor's cache
 
 
 @dataclass(frozen=True)
@@ -28,13 +27,13 @@ class Verification:
     """The outcome of one list of pairs.
 
     Attributes:
-        thresholds: (K,) float64, chosen for each fold on the others; in view 1 the one of
+        thresholds: (K,) float64, chosen for each fold on the other folds; in view 1 (1,), chosen on
             pairsDevTrain; (0,) for pairs without folds.
-        accuracies: (K,) float64 in [0, 1], of each fold; in view 1 the one of pairsDevTest; (0,)
-            likewise.
-        scores: (P,) float64 cosines, each with the mean that its own fold is tested with. NaN where
-            an embedding is zero or not finite: such a pair counts as wrong, and the mean leaves the
-            embedding out.
+        accuracies: (K,) float64 in [0, 1], of each fold; in view 1 (1,), on pairsDevTest; (0,) for
+            pairs without folds.
+        scores: (P,) float64 cosines, each centred with the mean of the other folds. A pair with an
+            embedding that is zero or not finite has NaN and counts as wrong. The mean ignores such
+            embeddings.
         same: (P,) bool.
         fold: (P,) int64 from 1 to K; all 0 in view 1.
     """
@@ -47,40 +46,34 @@ class Verification:
 
     @property
     def mean(self) -> float:
-        """Mean of the folds' accuracies, in [0, 1]; NaN for pairs without folds, which have
-        none.
-        """
+        """Mean of the folds' accuracies, in [0, 1]; NaN for pairs without folds."""
         return float(np.mean(self.accuracies)) if len(self.accuracies) else math.nan
 
     @property
     def standard_error(self) -> float:
-        """Standard deviation of the folds' accuracies (ddof = 1) / √K; NaN in view 1, which has no
-        folds.
-        """
+        """Standard deviation of the folds' accuracies (ddof = 1) / √K; NaN without folds."""
         folds = len(self.accuracies)
         return float(np.std(self.accuracies, ddof=1)) / math.sqrt(folds) if folds > 1 else math.nan
 
     @property
     def correct(self) -> BoolArray:
-        """(P,) whether each pair is decided rightly at the threshold of its fold; both comparisons
-        are strict.
-        """
+        """(P,) bool: pairs decided correctly at the threshold of their fold; equal is wrong."""
         threshold = self.thresholds[np.maximum(self.fold, 1) - 1]
         return np.asarray(np.where(self.same, self.scores > threshold, self.scores < threshold))
 
     @property
     def num_undefined(self) -> int:
-        """Pairs without a score (NaN)."""
+        """Number of pairs without a score (NaN)."""
         return int(np.isnan(self.scores).sum())
 
 
 def verify(features: Features, pairs: Pairs, *, subtract_mean: bool = True) -> Verification:
-    """View 2: every fold with the mean and the threshold of the other folds.
+    """Verify by view 2: test every fold with the mean and the threshold of the other folds.
 
     Args:
-        features: (M, F) float, a row for each of ``pairs.names``; computed with in float64.
+        features: (M, F) float, a row for each of ``pairs.names``; computations are in float64.
         pairs: a list with folds.
-        subtract_mean: False compares uncentred features, which is not the original's protocol.
+        subtract_mean: False compares features that are not centred, unlike the original protocol.
     """
     features = _checked(features, pairs)
     thresholds, accuracies = np.empty(pairs.num_folds), np.empty(pairs.num_folds)
@@ -94,7 +87,7 @@ def verify(features: Features, pairs: Pairs, *, subtract_mean: bool = True) -> V
 
 
 def verify_view1(features: Features, dev_train: Pairs, dev_test: Pairs, *, subtract_mean: bool = True) -> Verification:
-    """View 1: mean and threshold from pairsDevTrain, accuracy on pairsDevTest.
+    """Verify by view 1: mean and threshold from pairsDevTrain, accuracy on pairsDevTest.
 
     Args:
         features: (M, F) float, a row for each of the names, which both lists share (see
@@ -113,8 +106,9 @@ def verify_view1(features: Features, dev_train: Pairs, dev_test: Pairs, *, subtr
 
 
 def verify_without_folds(features: Features, pairs: Pairs) -> Verification:
-    """Uncentred cosines alone, as IJB reports: with no folds there is nothing to take a mean or a
-    threshold from.
+    """Return the cosines of features that are not centred, without thresholds, as IJB does.
+
+    Without folds, no separate pairs can give a mean or a threshold.
 
     Args:
         features: (M, F) float, a row for each of ``pairs.names``.
@@ -125,31 +119,31 @@ def verify_without_folds(features: Features, pairs: Pairs) -> Verification:
 
 
 def fold_means(features: FloatArray, pairs: Pairs) -> FloatArray:
-    """Mean feature of all folds but one, over both sides of their pairs.
+    """Return the mean feature of all folds except one, for each fold, over both sides of the pairs.
 
-    An image counts once for each time it occurs.
+    An image counts as often as it occurs.
 
     Args:
         features: (M, F) float64.
         pairs: a list with folds.
 
     Returns:
-        (K, F) float64; row k leaves out fold k + 1. Features that are zero or not finite are left
-        out of all.
+        (K, F) float64; row k excludes fold k + 1. The means ignore features that are zero or not
+        finite.
     """
     counts = np.stack([_counts(pairs, pairs.fold != k + 1) for k in range(pairs.num_folds)])  # (K, M)
     return _means(features, counts)
 
 
 def pair_cosines(features: FloatArray, pairs: Pairs) -> FloatArray:
-    """Cosine of each pair's two features.
+    """Return the cosine of the two features of each pair.
 
     Args:
-        features: (M, F) float64, centred if they should be.
-        pairs: rows into them.
+        features: (M, F) float64, already centred if the protocol centres.
+        pairs: P pairs of rows of ``features``.
 
     Returns:
-        (P,) float64; NaN where a feature is zero or not finite.
+        (P,) float64; NaN if a feature is zero or not finite.
     """
     norms = np.sqrt(np.einsum("ij,ij->i", features, features))
     dots = np.empty(len(pairs))
@@ -162,7 +156,7 @@ def pair_cosines(features: FloatArray, pairs: Pairs) -> FloatArray:
 
 
 def _scores_by_fold(features: FloatArray, pairs: Pairs, subtract_mean: bool) -> Iterator[FloatArray]:
-    """For each fold, the scores of all pairs with the mean of the other folds subtracted."""
+    """Yield for each fold the scores of all pairs, centred with the mean of the other folds."""
     if subtract_mean:
         for mean in fold_means(features, pairs):
             yield pair_cosines(_centred(features, mean), pairs)
@@ -171,22 +165,18 @@ def _scores_by_fold(features: FloatArray, pairs: Pairs, subtract_mean: bool) -> 
 
 
 def _means(features: FloatArray, counts: IntArray) -> FloatArray:
-    """Return the (K, F) means of features that count (K, M) times; undefined features count
-    nowhere.
-    """
+    """Return the (K, F) means of features that count (K, M) times, without undefined features."""
     undefined = undefined_rows(features)
     if undefined.any():
         features = np.where(undefined[:, None], 0, features)
         counts = np.where(undefined, 0, counts)
-    with np.errstate(invalid="ignore"):  # 0/0 where every feature is undefined
+    with np.errstate(invalid="ignore"):  # 0/0 if every feature is undefined
         means: FloatArray = counts @ features / counts.sum(axis=1, keepdims=True)
     return means
 
 
 def _centred(features: FloatArray, mean: FloatArray) -> FloatArray:
-    """Subtract a mean, and leave features undefined that were so before: a zero feature would
-    become −mean.
-    """
+    """Subtract a mean; undefined features stay undefined, since a zero would become −mean."""
     centred: FloatArray = features - mean
     centred[undefined_rows(features)] = np.nan
     return centred
@@ -200,6 +190,6 @@ def _checked(features: Features, *lists: Pairs) -> FloatArray:
 
 
 def _counts(pairs: Pairs, chosen: BoolArray | slice = slice(None)) -> IntArray:
-    """(M,) int64: how often each image occurs, on either side, in the chosen pairs."""
+    """Return (M,) int64: how often each image occurs in the chosen pairs, on either side."""
     sides = np.concatenate([pairs.left[chosen], pairs.right[chosen]])
     return np.bincount(sides, minlength=len(pairs.names))

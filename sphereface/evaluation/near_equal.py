@@ -1,4 +1,4 @@
-"""Images of two people that show one photograph: errors of a set, found by their pixels."""
+"""Find images under two names that show one photograph: label errors, found by their pixels."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from ..data.images import BadImage, EncodedImage, decode, read_encoded
 from ..metrics import IntArray
 
 NEARLY_EQUAL = 0.97
-"""Correlation of two thumbnails from which on they count as one photograph.
+"""Lowest correlation of two thumbnails that count as one photograph.
 
-On LFW's 13,233 images as they come, five pairs of two names lie above it. On crops aligned by MTCNN four do (0.987 and
-more): the crops of the fifth photograph show two different faces. Crops of different photographs reach 0.967.
+On LFW's 13,233 original images, five pairs of two names lie above it. On crops aligned by MTCNN,
+four do (0.987 and more): the crops of the fifth photograph show two different faces. Crops of
+different photographs reach 0.967.
 """
 _SIDE = 32
-_ROWS = 512  # thumbnails compared with all later ones at a time
+_ROWS = 512  # thumbnails that are compared with all later ones at a time
 
 
 def nearly_equal(files: Sequence[EncodedImage], person: IntArray) -> list[tuple[float, int, int]]:
@@ -26,11 +27,11 @@ def nearly_equal(files: Sequence[EncodedImage], person: IntArray) -> list[tuple[
 
     Args:
         files: N images.
-        person: (N,) who is on each.
+        person: (N,) the person on each image.
 
     Returns:
-        (correlation, row, row) of each pair, the highest first. An image that cannot be read is in
-        none.
+        (correlation, row, row) of each pair, the highest first. Images that cannot be read are in
+        no pair.
     """
     thumbnails = np.stack([_thumbnail(file) for file in files])
     found = []
@@ -50,9 +51,7 @@ def _blocks(thumbnails: npt.NDArray[np.float32]) -> Iterator[tuple[int, npt.NDAr
 
 
 def _thumbnail(file: EncodedImage) -> npt.NDArray[np.float32]:
-    """(1024,) grey values with mean 0 and length 1; zeros where the image cannot be read or has one
-    colour.
-    """
+    """Return (1024,) grey values with mean 0 and length 1; zeros if unreadable or of one colour."""
     try:
         image = decode(read_encoded(file))
     except (OSError, BadImage):

@@ -1,4 +1,4 @@
-"""Embeddings of a network in an ONNX file."""
+"""Embed images with a network in an ONNX file."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from .embedder import Embedder
 
 
 class OnnxEmbedder(Embedder):
-    """An ONNX file that embeds images.
+    """Embeds images with an ONNX file.
 
     Args:
         path: the file.
-        options: what the file does not say of its input.
-        mirror: ``"join"``, ``"add"`` or ``"none"``; None: as the publisher does, or ``"join"``.
+        options: properties of the input that the file does not define.
+        mirror: ``"join"``, ``"add"`` or ``"none"``; None means the publisher's way, or ``"join"``.
         device: CPU or CUDA.
         more: options of :class:`Embedder`: batch_size, cache, progress.
 
     Raises:
-        UserError: the file cannot be used, or it and the options contradict each other.
+        UserError: the file cannot be used, or the options contradict it.
     """
 
     model: OnnxBackbone
@@ -58,7 +58,7 @@ class OnnxEmbedder(Embedder):
         )  # fmt: skip
 
     def about(self) -> Mapping[str, Any]:
-        """The file, its SHA-256, and what it was fed."""
+        """Return the file, its SHA-256 and its input."""
         inside = self.model.reads.mirror_inside
         return {
             "onnx": str(self.path),

@@ -1,8 +1,8 @@
-"""Inner products of many pairs of rows.
+"""Compute the inner products of many pairs of rows.
 
-A protocol such as IJB-C's compares millions of pairs of a few thousand templates. It is then
-cheaper to multiply a tile of left rows with a tile of right rows as matrices, and to pick the
-pairs, than to copy two rows for each pair. Tiles with few pairs are computed pair by pair.
+A protocol such as IJB-C's compares millions of pairs of a few thousand templates. A matrix product
+of a tile of left rows and a tile of right rows is then faster than a copy of two rows for each
+pair. For tiles with few pairs, the pairs are computed one by one.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from ..metrics import BoolArray, FloatArray, IntArray
 Ids = npt.NDArray[np.integer[Any]]
 
 _LEFT, _RIGHT = 1024, 4096  # rows on the two sides of a tile: 32 MB of products
-_GATHER = 256  # pairs whose rows are copied at a time: they stay in the processor's cache
+_GATHER = 256  # pairs whose rows are copied at a time: they fit into the processor's cache
 _PICK = 2**18  # pairs picked from a tile at a time
-_DENSE = 1 / 32  # a pair computed by itself costs as much as 32 products in a matrix product (512 numbers, 2 cores)
+_DENSE = 1 / 32  # one pair alone costs as much as 32 products of a matrix product (512 numbers, 2 cores)
 
 
 def pair_products(rows: npt.NDArray[np.floating[Any]], left: Ids, right: Ids, *, dense: float = _DENSE) -> FloatArray:
@@ -28,11 +28,11 @@ def pair_products(rows: npt.NDArray[np.floating[Any]], left: Ids, right: Ids, *,
     Args:
         rows: (T, d) float.
         left, right: (P,) integers in [0, T).
-        dense: tiles with at least this share of their pairs asked for are computed as matrix
-            products. It changes the time and the last bits of the products only.
+        dense: a tile becomes a matrix product if the list needs at least this share of its pairs.
+            The value affects only the time and the last bits of the products.
 
     Returns:
-        (P,) float64. NaN where one of the two rows has a NaN.
+        (P,) float64; NaN if one of the two rows has a NaN.
     """
     vectors: FloatArray = np.ascontiguousarray(rows, dtype=np.float64)
     products = np.empty(len(left))
@@ -56,7 +56,7 @@ def pair_products(rows: npt.NDArray[np.floating[Any]], left: Ids, right: Ids, *,
 
 
 class _Side:
-    """One side of all pairs: which rows occur there, numbered from 0 and cut into tiles."""
+    """One side of all pairs: the rows that occur there, numbered from 0 and divided into tiles."""
 
     def __init__(self, ids: Ids, num_rows: int, tile: int) -> None:
         used: BoolArray = np.zeros(num_rows, dtype=bool)
@@ -76,7 +76,7 @@ class _Side:
 
 
 def _tile_of_pair(left: _Side, right: _Side, num_tiles: int) -> Ids:
-    """(P,) the number of the tile of each pair."""
+    """Return (P,) the number of the tile of each pair."""
     dtype = np.uint16 if num_tiles <= 2**16 else np.int64
     row, column = left.place // left.tile * right.num_tiles, right.place // right.tile
     tile = row.astype(dtype)[left.ids]

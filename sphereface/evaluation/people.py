@@ -1,4 +1,4 @@
-"""The images of a folder of people: who is on each, and which is whose first."""
+"""List the images of a folder of people, and the person on each image."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..data.pairs import Pairs
-from ..data.walking import say_left_out, walk_images
+from ..data.walking import log_left_out, walk_images
 from ..errors import UserError
 from ..metrics import BoolArray, FloatArray, IntArray
 from .embeddings import Features, undefined_rows
@@ -23,9 +23,9 @@ class People:
 
     Attributes:
         root: the folder.
-        names: (C,) of the people, sorted.
-        person: (N,) int64 rows into ``names``, rising: the images of one person stand together.
-        files: (N,) the images; those of a person by file name.
+        names: (C,) names of the people, sorted.
+        person: (N,) int64 rows of ``names``, ascending: the images of one person are consecutive.
+        files: (N,) the images, those of a person in the order of their names.
     """
 
     root: Path
@@ -41,25 +41,26 @@ class People:
 
     @property
     def first(self) -> BoolArray:
-        """(N,) bool: image 1 of its person."""
+        """(N,) bool: the first image of each person."""
         return np.append(True, self.person[1:] != self.person[:-1])
 
     @property
     def num_images(self) -> IntArray:
-        """(N,) how many images the person on each image has."""
+        """(N,) number of images of the person on each image."""
         return np.bincount(self.person)[self.person]
 
 
 def list_people(root: Path) -> People:
-    """Every image in ``root/<person>/``, at any depth. Files that are not read are logged; see
-    :func:`walk_images`.
+    """List every image in ``root/<person>/``, at any depth.
+
+    A warning counts the files that are not read; see :func:`walk_images`.
 
     Raises:
-        UserError: the folder, or one in it, cannot be read, or it holds no such image.
+        UserError: the folder or a folder in it cannot be read, or it holds no such image.
     """
     walked = walk_images(root)
     found = walked.identities()
-    say_left_out(walked)
+    log_left_out(walked)
     if not found:
         raise UserError(f"{root}: holds no images · expected DIR/<person>/<image>")
     person = np.repeat(np.arange(len(found), dtype=np.int64), [len(files) for files in found.values()])
@@ -67,13 +68,13 @@ def list_people(root: Path) -> People:
 
 
 def unit_rows(features: Features, mean: FloatArray | None) -> npt.NDArray[np.float32]:
-    """Features less a mean, as float32 unit vectors, ready for matrix products.
+    """Subtract a mean from features and normalise them to float32 unit vectors.
 
     Features that are zero or not finite become 0, with or without a mean.
 
     Args:
         features: (N, F) float.
-        mean: (F,), or None to leave them uncentred.
+        mean: (F,) float; None does not centre.
 
     Returns:
         (N, F) float32.
@@ -83,15 +84,13 @@ def unit_rows(features: Features, mean: FloatArray | None) -> npt.NDArray[np.flo
     if mean is not None:
         centred -= mean.astype(np.float32)
     centred[undefined] = 0
-    norms = np.sqrt(np.einsum("ij,ij->i", centred, centred, dtype=np.float64))  # 1e25 squared is no float32
+    norms = np.sqrt(np.einsum("ij,ij->i", centred, centred, dtype=np.float64))  # 1e25² is too large for float32
     centred /= np.where(norms > 0, norms, 1)[:, None]
     return centred
 
 
 def mean_of(features: Features) -> FloatArray:
-    """Return the (F,) float64 mean of features (N, F) without those that are zero or not finite; 0
-    if all are.
-    """
+    """Return the (F,) float64 mean of the (N, F) features without undefined ones; 0 if all are."""
     undefined = undefined_rows(features)
     if undefined.all():
         return np.zeros(features.shape[1])
@@ -100,12 +99,11 @@ def mean_of(features: Features) -> FloatArray:
 
 
 def people_of(pairs: Pairs) -> tuple[IntArray, IntArray] | None:
-    """Who is on the left and on the right of each pair, by the folders of the images
-    (``Name/Name_0001.jpg``).
+    """Return the person on the left and on the right of each pair, by the folders of the images.
 
     Returns:
-        Two arrays (P,) of numbers from 0; None where the names do not say, or say something else
-        than ``pairs.same``.
+        Two arrays (P,) of numbers from 0. None if a name has no folder (``Name/Name_0001.jpg``), or
+        if the folders contradict ``pairs.same``.
     """
     person = people_of_names(pairs.names)
     if person is None:
@@ -115,7 +113,7 @@ def people_of(pairs: Pairs) -> tuple[IntArray, IntArray] | None:
 
 
 def people_of_names(names: Sequence[str]) -> IntArray | None:
-    """(M,) int64 who is on each image, numbered by name; None where a name has no folder."""
+    """Return (M,) int64 the person on each image by its folder; None if a name has no folder."""
     folders = [name.rpartition("/")[0] for name in names]
     if not all(folders):
         return None

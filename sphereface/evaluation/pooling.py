@@ -1,10 +1,10 @@
-"""Pooling of the embeddings of images to templates, in the test modes of InsightFace's IJB scripts.
+"""Pool the embeddings of images to templates, in the test modes of InsightFace's IJB scripts.
 
 A template is several images or video frames of one subject. Its embedding is
 
     template = normalise(sum over media(mean over frames of the medium(row of the image)))
 
-A test mode says what the row of an image is: ``N1D1F2`` stands for N 1, D 1, F 2.
+A test mode defines the row of an image: ``N1D1F2`` means N 1, D 1, F 2.
 
 | part | value | row of an image |
 |---|---|---|
@@ -12,8 +12,8 @@ A test mode says what the row of an image is: ``N1D1F2`` stands for N 1, D 1, F 
 |   | 1 | the embeddings of the image and of its mirror image, joined |
 |   | 2 | their sum |
 | N | 0 | divided by its length |
-|   | 1 | not divided: the length of an embedding stays as a weight |
-| D | 0 | as it is |
+|   | 1 | not divided: the length of an embedding acts as a weight |
+| D | 0 | unchanged |
 |   | 1 | multiplied by the score of the face detector |
 
 N, D and F apply in the order F, N, D. The published figures of InsightFace use N1D1F2.
@@ -48,7 +48,7 @@ class PoolMode:
     Attributes:
         normalise: divide the row of each image by its length. This is N0; N1 keeps the lengths.
         detector_score: multiply the row of each image by its detector score (D1).
-        flip: what becomes of the mirror image: F0 ``"none"``, F1 ``"join"``, F2 ``"add"``.
+        flip: use of the mirror image: F0 ``"none"``, F1 ``"join"``, F2 ``"add"``.
     """
 
     normalise: bool = False
@@ -62,10 +62,10 @@ class PoolMode:
 
     @classmethod
     def parse(cls, name: str) -> PoolMode:
-        """Return the mode of a name.
+        """Return the mode with this name.
 
         Raises:
-            UserError: another name.
+            UserError: the name is unknown.
         """
         found = re.fullmatch(r"N([01])D([01])F([012])", name.strip().upper())
         if found is None:
@@ -78,11 +78,10 @@ class Pooled:
     """The embeddings of templates.
 
     Attributes:
-        ids: (T,) int64 of the templates, sorted.
-        templates: (T, d) float64 unit vectors. NaN where a template has no direction: it has only
-            undefined images, or its images add up to zero.
-        num_undefined: images left out, because their row is zero or has a number that is not
-            finite.
+        ids: (T,) int64, the templates, sorted.
+        templates: (T, d) float64 unit vectors. NaN for a template without a direction: all its
+            images are undefined, or they add up to zero.
+        num_undefined: number of ignored images, whose row is zero or not finite.
     """
 
     ids: IntArray
@@ -101,7 +100,7 @@ def pool(
 ) -> Pooled:
     """Pool the embeddings of images to templates.
 
-    The sums are in float64. The images are read twice in blocks, so that no copy of them is made.
+    The sums are in float64. The function reads the images twice in blocks and does not copy them.
 
     Args:
         image: (N, D) float, the embedding of each image.
@@ -116,8 +115,7 @@ def pool(
         The templates; d is 2 D with ``flip="join"``, else D.
 
     Raises:
-        ValueError: arrays of different lengths, or an array that the mode needs and that is
-            missing.
+        ValueError: the arrays have different lengths, or the mode needs a missing array.
     """
     mode = PoolMode() if mode is None else mode
     parts = _parts(image, mirror, mode)
@@ -139,9 +137,7 @@ def pool(
 
 
 def _parts(image: Rows, mirror: Rows | None, mode: PoolMode) -> list[tuple[Rows, ...]]:
-    """What is put side by side in a row of a template, each part a tuple of arrays that are
-    added.
-    """
+    """Return the parts that a row concatenates, each a tuple of arrays that are added."""
     if mode.flip == "none":
         return [(image,)]
     if mirror is None or mirror.shape != image.shape:
@@ -159,7 +155,7 @@ def _detector_weights(num_images: int, score: Rows | None, mode: PoolMode) -> Fl
 
 
 def _blocks(arrays: tuple[Rows, ...]) -> Iterator[tuple[slice, FloatArray]]:
-    """The sum of the arrays in float64, block by block. A block is overwritten by the next one."""
+    """Yield the sum of the arrays in float64, block by block; the next block overwrites a block."""
     buffer = np.empty((_BLOCK, arrays[0].shape[1]))
     for start in range(0, len(arrays[0]), _BLOCK):
         rows = slice(start, min(start + _BLOCK, len(arrays[0])))
@@ -171,7 +167,7 @@ def _blocks(arrays: tuple[Rows, ...]) -> Iterator[tuple[slice, FloatArray]]:
 
 
 def _lengths(parts: list[tuple[Rows, ...]]) -> FloatArray:
-    """(N,) length of the row of each image; not finite where one of its numbers is not."""
+    """Return (N,) the length of the row of each image; not finite if one of its numbers is not."""
     squares = np.zeros(len(parts[0][0]))
     with np.errstate(invalid="ignore", over="ignore"):
         for part in parts:
@@ -181,7 +177,7 @@ def _lengths(parts: list[tuple[Rows, ...]]) -> FloatArray:
 
 
 def _frames(template: IntArray, media: Ids, defined: BoolArray) -> IntArray:
-    """(N,) how many defined images the medium of each image has."""
+    """Return (N,) the number of defined images of the medium of each image."""
     _, medium = np.unique(media, return_inverse=True)
     key = template * (int(medium.max(initial=0)) + 1) + medium
     _, group = np.unique(key, return_inverse=True)
@@ -191,7 +187,7 @@ def _frames(template: IntArray, media: Ids, defined: BoolArray) -> IntArray:
 def _weighted_sums(
     parts: list[tuple[Rows, ...]], template: IntArray, weight: FloatArray, defined: BoolArray, num_templates: int
 ) -> FloatArray:
-    """(T, d) float64: the sum of weight × row over the images of each template."""
+    """Return (T, d) float64: the sum of weight × row over the images of each template."""
     dim = parts[0][0].shape[1]
     sums = np.zeros((num_templates, len(parts) * dim))
     for index, part in enumerate(parts):
@@ -206,7 +202,7 @@ def _weighted_sums(
 
 
 def _unit(rows: FloatArray) -> FloatArray:
-    """The rows divided by their length, in place; NaN where that is 0."""
+    """Divide the rows by their length, in place; NaN if it is 0."""
     lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))
     lengths[lengths == 0] = np.nan
     rows /= lengths[:, None]

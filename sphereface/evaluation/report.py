@@ -1,4 +1,4 @@
-"""What was computed for one set, with where its embeddings come from."""
+"""The results of one set, and the origin of its embeddings."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ class Report:
     """The results of one set.
 
     Attributes:
-        name: of the set.
-        images: of the set; :class:`~sphereface.evaluation.result.Example` names rows of them.
-        results: that of the set's own protocol, then those of others on the same images.
-        about: where the embeddings come from, as plain values for table and JSON: checkpoint, step,
-            ….
-        num_undefined: images whose embedding is zero or not finite.
+        name: name of the set.
+        images: images of the set; an :class:`~sphereface.evaluation.result.Example` refers to their
+            rows.
+        results: the result of the set's own protocol, then those of other protocols on the same
+            images.
+        about: origin of the embeddings, as plain values for table and JSON: checkpoint, step, ….
+        num_undefined: number of images whose embedding is zero or not finite.
     """
 
     name: str

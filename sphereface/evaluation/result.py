@@ -1,4 +1,4 @@
-"""What a protocol returns: one shape for the table, JSON, HTML and TensorBoard."""
+"""The result of a protocol: one interface for the table, JSON, HTML and TensorBoard."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Rows:
 
     Attributes:
         header: names of the columns; empty for key figures (see ``key``).
-        rows: the cells, as many in each row as there are columns.
-        title: what the table shows.
-        note: a sentence below it.
+        rows: the cells, one in each row for each column.
+        title: title of the table.
+        note: a sentence below the table.
         key: the rows are the key figures of the result: ``(name, value, explanation)``. The HTML
             report shows them large.
     """
@@ -37,10 +37,10 @@ class Chart:
     """A chart of a report.
 
     Attributes:
-        name: of its file: ``roc`` becomes ``roc.png``.
-        title: what it shows.
-        draw: draws it into matplotlib axes, labels included.
-        note: a sentence below it.
+        name: name of its file: ``roc`` becomes ``roc.png``.
+        title: title of the chart.
+        draw: draws the chart and its labels into matplotlib axes.
+        note: a sentence below the chart.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Example:
-    """A few images that stand side by side in a report.
+    """A few images that a report shows side by side.
 
     Attributes:
         images: rows of the set's images.
@@ -64,9 +64,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Examples:
-    """Images that show where a recogniser fails. ``title`` says which these are, ``note`` is a
-    sentence below it.
-    """
+    """Images that show where a recogniser fails, with a title and a sentence below it."""
 
     title: str
     items: tuple[Example, ...]
@@ -76,8 +74,8 @@ class Examples:
 class Result(ABC):
     """The outcome of one protocol on one set.
 
-    A protocol of your own implements :meth:`headline`, :meth:`rows` and :meth:`to_dict`; every
-    other method has a default.
+    Your own protocol must implement :meth:`headline`, :meth:`rows` and :meth:`to_dict`; every other
+    method has a default.
     """
 
     file_name: ClassVar[str] = "result.json"
@@ -87,10 +85,10 @@ class Result(ABC):
 
     @abstractmethod
     def headline(self) -> tuple[str, float]:
-        """Return the name and the value of the main figure, a fraction that is higher for a better
-        recogniser.
+        """Return the name and the value of the main figure.
 
-        ``eval.select`` chooses checkpoints by it, and tables of several sets show it.
+        The value is a fraction, and higher for a better recogniser. ``eval.select`` chooses
+        checkpoints by it, and tables of several sets show it.
         """
 
     @abstractmethod
@@ -99,18 +97,14 @@ class Result(ABC):
 
     @abstractmethod
     def to_dict(self) -> dict[str, Any]:
-        """Return all figures as plain types for JSON, in full precision, with None for what is not
-        finite.
-        """
+        """Return all figures as plain types for JSON, in full precision; None if not finite."""
 
     def heading(self) -> list[str]:
-        """Return a few lines that say what was compared and by which rule."""
+        """Return a few lines that describe the comparison and its rule."""
         return []
 
     def summary(self) -> list[str]:
-        """Return one to three sentences that a reader without knowledge of the field
-        understands.
-        """
+        """Return one to three sentences for readers who do not know face recognition."""
         return []
 
     def figures(self) -> Sequence[Chart]:

@@ -1,4 +1,4 @@
-"""One set through its protocol, each image embedded once."""
+"""Evaluate one set by its protocol and embed each image once."""
 
 from __future__ import annotations
 
@@ -21,12 +21,11 @@ def evaluate_set(
     Args:
         source: a checkpoint, an ONNX file or a table.
         evaluation_set: the set.
-        rule: the same for all sets.
-        more: other protocols on images of the same folder; images that several share are embedded
-            once.
+        rule: the rule for all protocols.
+        more: other protocols on images of the same folder; shared images are embedded once.
 
     Raises:
-        UserError: images that cannot be used or have no embedding.
+        UserError: an image cannot be used or has no embedding.
     """
     sets = (evaluation_set, *more)
     images, rows = _union([each.images for each in sets])
@@ -40,18 +39,17 @@ def evaluate_set(
 
 
 def check_set(source: Source, evaluation_set: EvaluationSet, more: Sequence[EvaluationSet] = ()) -> None:
-    """Refuse a set that :func:`evaluate_set` would refuse, where that is known before the first set
-    is evaluated.
+    """Refuse a set with images that have no embedding, before the first set is evaluated.
 
     Raises:
-        UserError: images that have no embedding.
+        UserError: an image has no embedding.
     """
     images, _ = _union([each.images for each in (evaluation_set, *more)])
     source.check(images, evaluation_set.name)
 
 
 def _union(parts: Sequence[Images]) -> tuple[Images, list[Any]]:
-    """Return all images once, and for each part the rows of its images among them."""
+    """Return all images once, and for each part the rows of its images."""
     if len(parts) == 1:
         return parts[0], [slice(None)]
     keys: list[tuple[Any, ...]] = [part.files or part.names for part in parts]

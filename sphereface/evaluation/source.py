@@ -1,4 +1,4 @@
-"""Where embeddings come from: a checkpoint, an ONNX file, a table."""
+"""The interface of the sources of embeddings: checkpoints, ONNX files and tables."""
 
 from __future__ import annotations
 
@@ -12,39 +12,38 @@ from .images import Images
 
 
 class Source(ABC):
-    """Something that knows the embeddings of images.
+    """Provides the embeddings of images.
 
     Args:
         path: the checkpoint, ONNX file or table. Results go to a folder beside it.
-        sha256: of the bytes that were read from it, 64 hexadecimal digits; it ties a calibration to
-            them.
+        sha256: SHA-256 of the bytes read from it, 64 hexadecimal digits; a calibration records it.
     """
 
     reads_images: ClassVar[bool] = True
-    """Whether the images have to be on disk."""
+    """Whether the images must be on disk."""
 
     def __init__(self, path: Path, sha256: str) -> None:
         self.path, self.sha256 = path, sha256
 
     @abstractmethod
     def embeddings(self, images: Images, set_name: str) -> Embeddings:
-        """Return the embeddings of a set's images, a row each.
+        """Return the embeddings of a set's images, one row for each image.
 
         Args:
             images: the images.
-            set_name: of the set, for messages, and for tables that hold several sets.
+            set_name: name of the set, for messages and for tables that hold several sets.
 
         Raises:
-            UserError: images cannot be used, or have no embedding.
+            UserError: an image cannot be used or has no embedding.
         """
 
-    def check(self, images: Images, set_name: str) -> None:  # noqa: B027 - images on disk were looked for
-        """Refuse images that :meth:`embeddings` would refuse, where that is known without work.
+    def check(self, images: Images, set_name: str) -> None:  # noqa: B027 - loading the set finds images on disk
+        """Refuse images that :meth:`embeddings` would refuse, as far as a quick check can tell.
 
         Raises:
-            UserError: as :meth:`embeddings`.
+            UserError: an image has no embedding.
         """
 
     @abstractmethod
     def about(self) -> Mapping[str, Any]:
-        """Return where the embeddings come from, as plain values for table and JSON."""
+        """Return the origin of the embeddings, as plain values for table and JSON."""

@@ -1,4 +1,4 @@
-"""Several sets in one table with their mean: the five verification sets that papers report."""
+"""Show several sets in one table with their mean: the five verification sets that papers report."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..data.bins import is_bin
-from ..data.walking import what_lies_at
+from ..data.walking import kind_of_path
 from ..errors import UserError
 from ..metrics import auc
 from ..places import Places, check_set_names
@@ -23,7 +23,7 @@ from .words import figure, finite, percent, scientific
 from .write import json_text, make_folder, write_result
 
 FIVE = ("lfw", "cfp_fp", "agedb_30", "calfw", "cplfw")
-"""The sets whose mean papers report, by the names of InsightFace's files."""
+"""The five sets, by the names of InsightFace's files."""
 _FAR = 1e-2
 
 
@@ -62,7 +62,7 @@ class Suite:
         return Rows(header, tuple(cells), "", note)
 
     def means(self) -> dict[str, tuple[str, ...]]:
-        """Return which sets each mean is of: the five, where they are all there, and all sets."""
+        """Return the sets of each mean: the five, if all are present, and all sets."""
         names = {_plain(name): name for name in self.results}
         five = tuple(names[name] for name in FIVE if name in names)
         means = {"mean of the five": five} if len(five) == len(FIVE) else {}
@@ -94,18 +94,17 @@ class Suite:
 
 
 def suite_sets(directory: Path, *, find_images: bool = True) -> list[EvaluationSet]:
-    """Load the ``.bin`` files of a folder, and its folders that hold a ``pairs.txt``; the five
-    first.
+    """Load the ``.bin`` files of a folder and its folders with a ``pairs.txt``; the five first.
 
     Raises:
-        UserError: no such folder, or it holds none of either.
+        UserError: there is no such folder, or it holds no set.
     """
     found = parts_of(directory, lambda path: is_bin(path) or _has_pairs(path), "sets")
     places = {path.stem if is_bin(path) else path.name: path for path in found}
     if len({_plain(name) for name in places}) < len(found):
         names = ", ".join(path.name for path in found)
         raise UserError(
-            f"{directory}: holds {names} · allowed: one of each name; lfw.bin, lfw/ and LFW.bin are one name"
+            f"{directory}: holds {names} · allowed: one of each name; lfw.bin, lfw/ and LFW.bin are the same name"
         )
     try:
         check_set_names(places)
@@ -118,7 +117,7 @@ def suite_sets(directory: Path, *, find_images: bool = True) -> list[EvaluationS
 
 
 def suite_of(reports: Sequence[Report]) -> Suite:
-    """Return the lists of pairs with an accuracy among reports."""
+    """Return the reports that are lists of pairs with an accuracy."""
     results = {report.name: report.results[0] for report in reports}
     return Suite(
         {
@@ -130,10 +129,10 @@ def suite_of(reports: Sequence[Report]) -> Suite:
 
 
 def write_suite(suite: Suite, directory: Path) -> None:
-    """Write ``suite.txt`` and ``suite.json`` into a folder, which is made if need be.
+    """Write ``suite.txt`` and ``suite.json`` to a folder, which is created if missing.
 
     Raises:
-        UserError: they cannot be written.
+        UserError: a file cannot be written.
     """
     make_folder(directory)
     write_result(directory / "suite.json", json_text(suite.to_dict()))
@@ -141,11 +140,11 @@ def write_suite(suite: Suite, directory: Path) -> None:
 
 
 def _has_pairs(path: Path) -> bool:
-    return what_lies_at(path) == "folder" and what_lies_at(path / "pairs.txt") == "file"
+    return kind_of_path(path) == "folder" and kind_of_path(path / "pairs.txt") == "file"
 
 
 def _plain(name: str) -> str:
-    """agedb-30 and AgeDB_30 are one set."""
+    """Return a plain form of a set's name: agedb-30 and AgeDB_30 are the same set."""
     return name.lower().replace("-", "_")
 
 

@@ -58,7 +58,7 @@ def _is_text(column: int, rows: Rows) -> bool:
 
 
 def _line(row: Sequence[str], widths: Sequence[int], text: Sequence[bool]) -> str:
-    """Join the cells of a row; text beyond the width goes on in lines of its own."""
+    """Join the cells of a row; text beyond the width continues in lines of its own."""
     fitted = [
         cell.ljust(width) if left else cell.rjust(width) for cell, width, left in zip(row, widths, text, strict=True)
     ]

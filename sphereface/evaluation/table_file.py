@@ -19,13 +19,14 @@ import numpy.typing as npt
 from ..errors import UserError
 from ..files import DAMAGED, check_directory, moment, regular_file, sha256_of
 from .embeddings import LARGEST, oversized_rows
+from .gallery_folder import read_folder_as_table
 from .mapped_array import map_array
 
 _LONGEST_REASON = 200  # characters of a message of numpy, which may quote a damaged header
 _MOST_SHRUNK = 20  # times that compression may shrink embeddings: numbers of a network hardly shrink
 _FEW = 1 << 22  # bytes of embeddings that may shrink to anything
 _NUMBERS = ("embeddings", "mirror", "quality")
-_TEXTS = ("root", "checkpoint_sha256", "settings")
+_TEXTS = ("root", "checkpoint_sha256", "settings", "alignment")
 _INTEGERS = ("format",)
 _CHANGED = "changed while it was read · run the command again"
 _READ = ("names", "paths", *_NUMBERS, *_TEXTS, *_INTEGERS)
@@ -59,13 +60,13 @@ def read_table(path: Path, skip: Sequence[str] = ()) -> dict[str, Any]:
     Returns:
         ``names``, a list of N texts with slashes; ``embeddings`` (N, D) of floats. Where the file
         has them: ``mirror`` (N, D) and ``quality`` (N,) of floats; the texts ``root``,
-        ``checkpoint_sha256``, ``settings``; the integer ``format``.
+        ``checkpoint_sha256``, ``settings``, ``alignment``; the integer ``format``.
 
     Raises:
         NotATable: the file is none. UserError: it cannot be read, or changed while it was read.
     """
     try:
-        os.close(regular_file(str(path), os.O_RDONLY))  # a missing file is said as such; a FIFO would block
+        os.close(regular_file(str(path), os.O_RDONLY))  # names a missing file as such; a FIFO would block
         before = moment(path)
         if not zipfile.is_zipfile(path):
             raise NotATable(path, "not a .npz file, which is a zip archive")
@@ -99,9 +100,13 @@ def read_table(path: Path, skip: Sequence[str] = ()) -> dict[str, Any]:
 def read_table_with_sha256(path: Path, skip: Sequence[str] = ()) -> tuple[dict[str, Any], str]:
     """Read a table as :func:`read_table`, and the SHA-256 of the same file.
 
+    A gallery that is a folder is read into memory, see :func:`read_folder_as_table`.
+
     Raises:
         UserError: as :func:`read_table`, or the file was replaced or written to while it was read.
     """
+    if path.is_dir():
+        return read_folder_as_table(path)
     before = None
     with contextlib.suppress(OSError, ValueError):  # which read_table says
         before = moment(path)

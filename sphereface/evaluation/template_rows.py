@@ -1,4 +1,4 @@
-"""From the numbers of templates to rows."""
+"""Look up the rows of templates by their numbers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LARGEST_TABLE = 2**24
 
 
 class RowOfTemplate:
-    """Look up the rows of millions of templates; −1 for those that are unknown.
+    """Looks up the rows of millions of templates; −1 for unknown templates.
 
     Args:
         templates: (T,) integers, sorted.
@@ -23,8 +23,8 @@ class RowOfTemplate:
     def __init__(self, templates: IntArray) -> None:
         self._templates = templates
         self._table: Int32Array | None = None
-        if templates[-1] <= _LARGEST_TABLE:  # else too much memory
-            self._table = np.full(int(templates[-1]) + 2, -1, dtype=np.int32)  # the last is for all beyond
+        if templates[-1] <= _LARGEST_TABLE:  # a larger table needs too much memory
+            self._table = np.full(int(templates[-1]) + 2, -1, dtype=np.int32)  # the last is for all larger numbers
             self._table[templates] = np.arange(len(templates))
 
     def __call__(self, ids: Int32Array) -> Int32Array:
@@ -35,18 +35,18 @@ class RowOfTemplate:
 
 
 def rows_of(templates: IntArray, ids: IntArray, path: Path) -> IntArray:
-    """Rows of some templates.
+    """Return the rows of some templates.
 
     Args:
         templates: (T,) all templates, sorted.
-        ids: (n,) the wanted ones.
+        ids: (n,) the templates to look up.
         path: the file that names them, for errors.
 
     Returns:
-        (n,) int64 rows into ``templates``.
+        (n,) int64 rows of ``templates``.
 
     Raises:
-        UserError: one of them is not among ``templates``.
+        UserError: a template is not among ``templates``.
     """
     rows = np.minimum(np.searchsorted(templates, ids), len(templates) - 1)
     unknown = ids[templates[rows] != ids]

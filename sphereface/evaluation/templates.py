@@ -1,9 +1,9 @@
-"""Templates: several images or video frames of one person compared as one (IJB, YTF).
+"""Read templates: sets of images or video frames of one person, compared as one (IJB, YTF).
 
-The list of images has a line ``path template [media]`` for each image, the list of pairs a line
-``template template same [fold]`` with same = 1 for one person and 0 for two. Fields are separated
-by tabs, or by spaces where no path holds one. One line of column names may come first. IJB-B and
-IJB-C come with such files: ``ijbc_face_tid_mid.txt`` and ``ijbc_template_pair_label.txt``.
+The list of images has a line ``path template [media]`` for each image. The list of pairs has lines
+``template template same [fold]``, with same = 1 for one person and 0 for two. Tabs separate the
+fields; spaces do too if no path contains any. The first line may hold column names. IJB-B and IJB-C
+have such files: ``ijbc_face_tid_mid.txt`` and ``ijbc_template_pair_label.txt``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.pair_lists import check_label_name, is_heading, quoted
+from ..data.pair_lines import quoted
+from ..data.pair_lists import check_label_name, is_heading
 from ..data.pairs import Pairs
 from ..errors import UserError, listed, printable
 from ..metrics import BoolArray, FloatArray, IntArray
@@ -37,14 +38,14 @@ _Columns = tuple[IntArray, IntArray, BoolArray, IntArray]
 
 @dataclass(frozen=True)
 class Templates:
-    """Which images make up which template.
+    """The template and the medium of each image.
 
     Attributes:
-        path: the list they came from.
-        names: (T,) of the templates, in order of appearance.
+        path: the list of images.
+        names: (T,) names of the templates, in order of appearance.
         template: (N,) int64, the template of each image.
-        media: (N,) int64, numbered so that equal numbers mean one medium of one template (a video's
-            frames).
+        media: (N,) int64; equal numbers mean one medium of one template, such as the frames of one
+            video.
     """
 
     path: Path
@@ -55,16 +56,15 @@ class Templates:
     def pool(self, features: Features) -> FloatArray:
         """Pool the embeddings of images to one embedding for each template.
 
-        Each image's embedding is normalised, those of a medium are averaged, the media of a
-        template are added, the
-        sum is normalised: a video of 300 frames weighs as much as one photograph. This is test mode
-        N0D0F0 of :mod:`.pooling`. An undefined embedding is left out.
+        The method normalises the embedding of each image, averages those of a medium, adds the
+        media of a template, and normalises the sum. So a video of 300 frames weighs as much as one
+        photograph. This is test mode N0D0F0 of :mod:`.pooling`. It ignores undefined embeddings.
 
         Args:
             features: (N, F) float, a row for each image.
 
         Returns:
-            (T, F) float64 unit vectors; NaN where a template has no direction.
+            (T, F) float64 unit vectors; NaN for a template without a direction.
         """
         return pool(features, None, self.template, self.media, mode=_MODE).templates
 
@@ -75,13 +75,13 @@ def read_templates(root: Path, path: Path, *, find_images: bool = True) -> tuple
     Args:
         root: folder of the images.
         path: the list.
-        find_images: look for the images on disk.
+        find_images: search the images on disk.
 
     Returns:
         The templates, and the N images.
 
     Raises:
-        UserError: no such file, a line of another form, or missing images.
+        UserError: the file is missing, a line has another form, or images are missing.
     """
     images: list[str] = []
     names: dict[str, int] = {}
@@ -94,7 +94,7 @@ def read_templates(root: Path, path: Path, *, find_images: bool = True) -> tuple
             )
         images.append(fields[0])
         template.append(names.setdefault(fields[1], len(names)))
-        key = (fields[1], fields[2]) if len(fields) == 3 else (str(number),)  # unnamed: a medium of its own
+        key = (fields[1], fields[2]) if len(fields) == 3 else (str(number),)  # unnamed: its own medium
         medium.append(media.setdefault(key, len(media)))
     missing = [printable(str(path)) for path in _missing(root, images)] if find_images else []
     if missing:
@@ -104,14 +104,14 @@ def read_templates(root: Path, path: Path, *, find_images: bool = True) -> tuple
 
 
 def read_template_pairs(path: Path, templates: Templates) -> Pairs:
-    """Read the list of pairs of templates, as rows into ``templates.names``.
+    """Read the list of pairs of templates, as rows of ``templates.names``.
 
-    Where all names are integers, millions of lines are read in seconds.
+    If all names are integers, it reads millions of lines in seconds.
 
     Raises:
-        UserError: no such file, a line of another form, an unknown template, pairs of one kind only
-            (in all or in a fold), folds that are not 1 to K or 0 to K - 1 with 2 or more, or labels
-            that contradict each other.
+        UserError: the file is missing, a line has another form, a template is unknown, the list or
+            a fold has pairs of one kind only, the folds are not 1 to K or 0 to K - 1 with K of 2 or
+            more, or labels contradict each other.
     """
     columns = _read_integers(path, templates.names)
     left, right, same, fold = columns if columns is not None else _read_fields(path, templates)
@@ -121,9 +121,7 @@ def read_template_pairs(path: Path, templates: Templates) -> Pairs:
 
 
 def _read_integers(path: Path, names: tuple[str, ...]) -> _Columns | None:
-    """The columns of a file of integers; None if it is no such file or has a fault, to be read line
-    by line.
-    """
+    """Return the columns of a file of integers; None for another file, or one with an error."""
     if not all(is_integer(name) and name == str(int(name)) for name in names):
         return None
     ids = np.array([int(name) for name in names], dtype=np.int64)
@@ -148,7 +146,7 @@ def _read_integers(path: Path, names: tuple[str, ...]) -> _Columns | None:
 
 
 def _read_fields(path: Path, templates: Templates) -> _Columns:
-    """The columns of a file with any names."""
+    """Return the columns of a file with any names."""
     row = {name: index for index, name in enumerate(templates.names)}
     left, right, same, fold = array("q"), array("q"), array("b"), array("q")
 
@@ -174,9 +172,7 @@ def _read_fields(path: Path, templates: Templates) -> _Columns:
 
 
 def _missing(root: Path, images: Sequence[str]) -> list[Path]:
-    """The images that are not there. Listing a folder is faster than asking for each of its
-    files.
-    """
+    """Return the missing images; listing a folder is faster than one check for each file."""
     present: set[str] = set()
     for folder in {image.rpartition("/")[0] for image in images}:
         try:
@@ -185,18 +181,21 @@ def _missing(root: Path, images: Sequence[str]) -> list[Path]:
                 present.update(before + entry.name for entry in entries if entry.is_file())
         except OSError:
             continue
-    # not Path.is_file, which raises where a name is too long or a folder is closed
+    # not Path.is_file, which raises if a name is too long or a folder cannot be read
     return [root / image for image in images if image not in present and not os.path.isfile(root / image)]  # noqa: PTH113
 
 
 def _folds(path: Path, same: BoolArray, given: IntArray) -> IntArray:
-    """(P,) folds from 1, or all 0 where the list has none; ``given`` numbers them from 0 or 1."""
+    """Return (P,) folds from 1, or all 0 without folds; ``given`` numbers them from 0 or 1."""
     if same.all() or not same.any():
-        raise UserError(f"{path}: {same.sum()} pairs of one person and {(~same).sum()} of two · both are needed")
+        raise UserError(
+            f"{path}: got {same.sum()} pairs of one person and {(~same).sum()} of two people · allowed: one or more of "
+            "each"
+        )
     none = given == _NO_FOLD
     if none.all():
         return np.zeros_like(given)
-    allowed = "allowed: no fold at all, or 0 to K-1 or 1 to K with K of 2 or more, in every line"
+    allowed = "allowed: no folds, or 0 to K-1 or 1 to K with K of 2 or more, in every line"
     if none.any():
         raise UserError(f"{path}: {none.sum():,} of {len(given):,} pairs have no fold · {allowed}")
     found = np.unique(given)
@@ -207,13 +206,13 @@ def _folds(path: Path, same: BoolArray, given: IntArray) -> IntArray:
         if len(absent):
             raise UserError(
                 f"{path}: fold {absent[0]} has no pair of {what} · allowed: pairs of both kinds in each fold · move "
-                "pairs between the folds, or leave out their column"
+                "pairs between the folds, or omit the column of folds"
             )
     return np.asarray(given - found[0] + 1, dtype=np.int64)
 
 
 def _body(path: Path, is_heading: Callable[[list[str], list[str]], bool]) -> Iterator[tuple[int, list[str]]]:
-    """The lines below a line of column names, or all lines."""
+    """Return the lines after a line of column names, or all lines."""
     lines = _lines(path)
     first = list(itertools.islice(lines, 2))
     if len(first) == 2 and is_heading(first[0][1], first[1][1]):
@@ -222,13 +221,13 @@ def _body(path: Path, is_heading: Callable[[list[str], list[str]], bool]) -> Ite
 
 
 def _names_columns(first: list[str], second: list[str]) -> bool:
-    """Whether a first line of a list of images has plain words above a path."""
+    """Return whether the first line of a list of images holds column names."""
     plain = not any(re.search(r"[./\\0-9]", field) for field in first)
     return plain and len(first) == len(second) > 1 and re.search(r"[./\\]", second[0]) is not None
 
 
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """(number from 1, fields) of each line that is not blank; at least one."""
+    """Yield (number from 1, fields) of each line that is not blank; at least one."""
     for number, line in lines_of(path, _WHAT):
         yield number, [field.strip() for field in line.split("\t")] if "\t" in line else line.split()
 

@@ -1,6 +1,4 @@
-"""The same features by the rules of other code bases, to compare with figures published
-elsewhere.
-"""
+"""Compute accuracies by the rules of other code bases, for comparison with published results."""
 
 from __future__ import annotations
 
@@ -20,10 +18,10 @@ class Variant:
     """An accuracy by another rule.
 
     Attributes:
-        name: short, for JSON.
-        rule: what is done, for people.
+        name: short name, for JSON.
+        rule: description of the rule.
         accuracy: in [0, 1].
-        spread: as that rule's users report it, in the same unit; None where there is none.
+        spread: the spread that the users of this rule report, in the same unit; None without one.
     """
 
     name: str
@@ -33,15 +31,15 @@ class Variant:
 
 
 def plain_variants(embeddings: Embeddings, pairs: Pairs) -> tuple[Variant, ...]:
-    """Accuracies by other rules. None of them is SphereFace's protocol.
+    """Return accuracies by other rules than SphereFace's protocol.
 
     Args:
-        embeddings: M of them, a row for each of ``pairs.names``.
+        embeddings: M embeddings, one for each of ``pairs.names``.
         pairs: the pairs.
     """
     features = np.asarray(embeddings.features(), dtype=np.float64)
     optimistic = best_accuracy(pair_cosines(features, pairs), pairs.same)
-    last = Variant("best-threshold", "one threshold, the best on these very pairs: optimistic", optimistic, None)
+    last = Variant("best-threshold", "the best threshold of the same pairs: optimistic", optimistic, None)
     if not pairs.num_folds:
         return (last,)
     distances = _squared_distances(embeddings, pairs)
@@ -57,7 +55,7 @@ def plain_variants(embeddings: Embeddings, pairs: Pairs) -> tuple[Variant, ...]:
         ),
         Variant(
             "uncentred",
-            "the protocol without subtracting a mean; ± standard error",
+            "the protocol without centring; ± standard error",
             uncentred.mean,
             uncentred.standard_error,
         ),
@@ -66,7 +64,7 @@ def plain_variants(embeddings: Embeddings, pairs: Pairs) -> tuple[Variant, ...]:
 
 
 def _squared_distances(embeddings: Embeddings, pairs: Pairs) -> FloatArray:
-    """(P,) squared distances of unit vectors; NaN where an embedding is undefined."""
+    """Return (P,) squared distances of unit vectors; NaN if an embedding is undefined."""
     added = embeddings.features("add")
     units = unit_rows(added, None).astype(np.float64)
     units[undefined_rows(added)] = np.nan

@@ -1,4 +1,4 @@
-"""Figures as text, and in plain types for JSON."""
+"""Convert figures to text, and to plain types for JSON."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from ..metrics import Interval, OperatingPoint
 from .result import Rows
 
 NOT_RESOLVABLE = "not resolvable"
-"""In place of a figure that the scores do not tell."""
+"""The text for a figure that the pairs cannot resolve."""
 
 
 def figure(value: float, form: str) -> str:
-    """Return a figure as text by a format; NaN → not resolvable."""
+    """Return a figure as text in a format; NaN → not resolvable."""
     return NOT_RESOLVABLE if math.isnan(value) else f"{value:{form}}"
 
 
 def scientific(far: float) -> str:
-    """0.001 → 1e-3."""
+    """Return a rate as text: 0.001 → 1e-3."""
     return np.format_float_scientific(far, exp_digits=1, trim="-")
 
 
 def count(value: float) -> str:
-    """8730.7 → 8,730: whole pairs; what is less than ten keeps its fraction."""
+    """Return a number of pairs as text: 8730.7 → 8,730; numbers below ten keep their fraction."""
     return f"{math.floor(value + 1e-9):,}" if value >= 10 else f"{value:.2g}"
 
 
 def percent(value: float, spread: float | None = None) -> str:
-    """0.9 and 0.01 → 90.00 ± 1.00%; without a spread 90.00%; NaN → not resolvable."""
+    """Return a share as text: 90.00 ± 1.00%, or 90.00% without a spread; NaN → not resolvable."""
     if math.isnan(value):
         return NOT_RESOLVABLE
     without = spread is None or math.isnan(spread)
@@ -40,14 +40,14 @@ def percent(value: float, spread: float | None = None) -> str:
 
 
 def span(interval: Interval, form: str) -> str:
-    """[low, high]; nothing where they could not be computed."""
+    """Return an interval as text: [low, high]; empty if it is NaN."""
     if math.isnan(interval.low):
         return ""
     return f"[{interval.low:{form}}, {interval.high:{form}}]"
 
 
 def finite(value: float) -> float | None:
-    """Return a number for JSON: None where it is not finite."""
+    """Return a number for JSON: None if it is not finite."""
     return value if math.isfinite(value) else None
 
 
@@ -57,10 +57,8 @@ def plain_interval(interval: Interval) -> list[float | None]:
 
 
 def plain_point(point: OperatingPoint) -> dict[str, Any]:
-    """Return an operating point for JSON; its figures are None where the pairs cannot resolve
-    it.
-    """
-    plain = {**asdict(point), "threshold": finite(point.threshold), "rests_on": point.rests_on}
+    """Return an operating point for JSON; figures that the pairs cannot resolve are None."""
+    plain = {**asdict(point), "threshold": finite(point.threshold), "rests_on": point.impostors_used}
     return plain if point.resolvable else {**plain, "tar": None, "threshold": None, "false_accepts": None}
 
 
@@ -71,12 +69,12 @@ def tar_rows(
 
     Args:
         points: the operating points.
-        intervals: of the true accept rates, in the same order; empty for none.
+        intervals: intervals of the true accept rates, in the same order; may be empty.
         rates: names of the two rates.
     """
     rows = []
     for number, point in enumerate(points):
-        used = f"{count(point.rests_on)} of {point.num_impostor:,}"
+        used = f"{count(point.impostors_used)} of {point.num_impostor:,}"
         middle = [span(intervals[number], ".2%")] if intervals else []
         figures = [f"{point.tar:.2%}", *middle, f"{point.threshold:.5f}"]
         if not point.resolvable:
@@ -87,12 +85,10 @@ def tar_rows(
 
 
 def layman_rates(points: Sequence[OperatingPoint]) -> list[str]:
-    """Return what the lowest false accept rate that the pairs resolve means, in numbers of
-    pairs.
-    """
+    """Return sentences that express the lowest resolvable false accept rate in numbers of pairs."""
     resolvable = [point for point in points if point.resolvable and math.isfinite(point.threshold)]
     if not resolvable:
-        return ["This list has too few pairs of two people to say how often the recogniser confuses people."]
+        return ["This list has too few pairs of two people to measure how often the recogniser confuses people."]
     point = resolvable[-1]
     accepted, of = _in_whole_numbers(point.tar)
     return [
@@ -103,8 +99,9 @@ def layman_rates(points: Sequence[OperatingPoint]) -> list[str]:
 
 
 def _in_whole_numbers(share: float) -> tuple[int, int]:
-    """0.84 → (84, 100); a share near 0 or 1 gets a larger whole, so that it does not become "all"
-    or "none".
+    """Return a share as a part of a whole number: 0.84 → (84, 100).
+
+    A share near 0 or 1 gets a larger whole, so that the part is neither 0 nor the whole.
     """
     for power in range(2, 10):
         if 0 < round(share * 10**power) < 10**power:

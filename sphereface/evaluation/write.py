@@ -1,4 +1,4 @@
-"""A report to files, each whole or not there."""
+"""Write a report to files; each file is written completely or not at all."""
 
 from __future__ import annotations
 
@@ -18,28 +18,27 @@ from .report import Report
 from .table import format_table
 
 MARK = b'"num_undefined_embeddings"'
-"""In every JSON file of a report."""
+"""Text that every JSON file of a report contains."""
 
-
-_OURS = re.compile(r"[^/\\\0]+\.(txt|json|png)")  # a name that a report gives to a file, and no path
+_OURS = re.compile(r"[^/\\\0]+\.(txt|json|png)")  # a file name of a report, without folders
 
 JSON_FILES = ("verification.json", "groups.json", "tinyface.json", "result.json")
-"""Of the protocols that are shipped; each report writes one."""
+"""JSON files of the protocols of this package; each report writes one."""
 
 
 def write_report(report: Report, directory: str | Path) -> list[str]:
-    """Write the table, the figures as JSON and the charts of a report into a folder, which is made
-    if need be.
+    """Write the table, the JSON file and the charts of a report to a folder.
 
-    Everything is computed before the first file is replaced, and each file is replaced as a whole.
-    Then the files of an earlier report in this folder that this one does not write are removed.
+    The folder is created if missing. The function computes everything before it replaces the first
+    file, and it replaces whole files. Then it removes the files of an earlier report that this
+    report does not write.
 
     Returns:
         The names of the files.
 
     Raises:
-        UserError: the folder or a file cannot be written, or is not of an evaluation; earlier files
-            stay.
+        UserError: the folder or a file cannot be written, or a file to replace is not of an
+            evaluation. Earlier files are kept.
     """
     directory = Path(directory)
     files: dict[str, bytes] = {"table.txt": (format_table(report) + "\n").encode()}
@@ -54,7 +53,7 @@ def write_report(report: Report, directory: str | Path) -> list[str]:
     make_folder(directory)
     check_results(directory, files, MARK)
     earlier = _earlier_files(directory)
-    for name in sorted(files, key=lambda name: not name.endswith(".json")):  # by which the others are known as ours
+    for name in sorted(files, key=lambda name: not name.endswith(".json")):  # first the JSON file, which lists all
         write_result(directory / name, files[name])
     for name in earlier - set(files):
         _remove(directory / name)
@@ -62,15 +61,14 @@ def write_report(report: Report, directory: str | Path) -> list[str]:
 
 
 def remove_marked(path: Path, mark: bytes) -> bool:
-    """Remove a file of an earlier evaluation, if there is one with this mark, and say whether there
-    was.
+    """Remove a file of an earlier evaluation, if it contains this mark; return whether it did.
 
     Raises:
-        UserError: it cannot be removed.
+        UserError: the file cannot be removed.
     """
     try:
         check_replaceable(path, mark, "")
-    except UserError:  # a stranger's
+    except UserError:  # not a file of an evaluation
         return False
     if not path.is_file():
         return False
@@ -79,7 +77,7 @@ def remove_marked(path: Path, mark: bytes) -> bool:
 
 
 def _earlier_files(directory: Path) -> set[str]:
-    """Names of the files that earlier reports wrote into a folder, as their JSON files say."""
+    """Return the names of the files that earlier reports wrote, from their JSON files."""
     found = set[str]()
     for path in directory.glob("*.json"):
         try:
@@ -97,14 +95,13 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(
-            f"{path}: is of an earlier evaluation and cannot be removed ({error.strerror}) · remove it, or --output DIR"
+            f"{path}: belongs to an earlier evaluation and cannot be removed ({error.strerror}) · remove it, or give "
+            "--output DIR"
         ) from error
 
 
 def to_dict(report: Report) -> dict[str, Any]:
-    """Return a report in plain types for JSON: full precision, fractions, None for what is not
-    finite.
-    """
+    """Return a report as plain types for JSON: fractions in full precision, None if not finite."""
     first, *others = report.results
     return {
         **report.about,
@@ -117,29 +114,34 @@ def to_dict(report: Report) -> dict[str, Any]:
 
 
 def write_result(path: Path, data: bytes | str) -> None:
-    """Replace a file of results as a whole.
+    """Replace a whole file of results.
 
     Raises:
-        UserError: it cannot be written; an earlier file stays as it was.
+        UserError: the file cannot be written; an earlier file is unchanged.
     """
     try:
         write_whole(path, data, durable=False)
     except OSError as error:
         raise UserError(
-            f"{path}: cannot be written ({error.strerror}) · an earlier file is unchanged · free space, or --output DIR"
+            f"{path}: cannot be written ({error.strerror}) · an earlier file is unchanged · free space, or give "
+            "--output DIR"
         ) from error
 
 
 def make_folder(directory: Path) -> None:
-    """Make a folder for results. Raises UserError where that cannot be done."""
+    """Create a folder for results.
+
+    Raises:
+        UserError: the folder cannot be created.
+    """
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{directory}: cannot be made a folder for the results ({error.strerror})") from error
+        raise UserError(f"{directory}: the folder cannot be created ({error.strerror}) · give --output DIR") from error
 
 
 def json_text(value: dict[str, Any]) -> str:
-    """Return results as JSON, which has no NaN: a number that is not finite becomes null."""
+    """Return results as JSON; numbers that are not finite become null, since JSON has no NaN."""
     return json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 

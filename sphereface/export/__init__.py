@@ -1,3 +1,1 @@
-"""A trained network for programs without this package: ONNX, TorchScript, safetensors, each with a
-model card.
-"""
+"""Export trained networks as ONNX, TorchScript, safetensors or checkpoints, with a model card."""

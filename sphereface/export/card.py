@@ -1,6 +1,4 @@
-"""The model card of an export: what it is, what it was made from, what it is worth, what it is not
-for.
-"""
+"""Write the model card of an export: its source, recipe, accuracy, intended use and limits."""
 
 from __future__ import annotations
 
@@ -32,7 +30,7 @@ _TRAINING_KEYS = (
 )
 _TEACHER_FILES = ("embeddings", "onnx", "checkpoint", "input")
 CARD_MARK = "for face recognition: it turns an aligned face crop into"
-"""In every card."""
+"""A phrase that every card contains."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +39,8 @@ class Quantised:
 
     Attributes:
         path: the file.
-        cosine: the smallest one between its embedding of a crop and PyTorch's, over some of the
-            crops that gave ranges.
+        cosine: the smallest cosine between its embedding of a crop and PyTorch's, over some of the
+            calibration crops.
     """
 
     path: Path
@@ -51,16 +49,16 @@ class Quantised:
 
 @dataclass(frozen=True)
 class Exported:
-    """What a card is about.
+    """The contents of a card.
 
     Attributes:
         path: the file.
         file_format: ``"onnx"``, ``"torchscript"``, ``"safetensors"`` or ``"checkpoint"``.
         export: the network, and how it was exported.
-        checkpoint, checkpoint_sha256: where it comes from.
-        meta: what the checkpoint says of itself.
+        checkpoint, checkpoint_sha256: its source.
+        meta: metadata of the checkpoint.
         difference: from PyTorch, relative to the largest number; None for bare weights.
-        licence: of the weights, as their owner says; None: not said.
+        licence: of the weights, as their owner states it; None where unknown.
         quantised: the 8-bit copy beside it.
     """
 
@@ -76,24 +74,29 @@ class Exported:
 
     @property
     def dim(self) -> int:
-        """Length of an embedding that the file gives."""
+        """Return the length of an embedding from the file."""
         return self.export.model.embedding_dim * (2 if self.export.mirror == "join" else 1)
 
 
 def card(exported: Exported) -> str:
     """Return the card in Markdown."""
     parts = [
-        _what(exported), _use(exported), _data(exported.meta), _recipe(exported.meta), _worth(exported), _LIMITS,
+        _summary(exported),
+        _input_and_output(exported),
+        _training_data(exported.meta),
+        _recipe(exported.meta),
+        _evaluation(exported),
+        _LIMITS,
         _licence(exported.licence),
-    ]  # fmt: skip
+    ]
     return "\n\n".join(parts) + "\n"
 
 
-def _what(exported: Exported) -> str:
+def _summary(exported: Exported) -> str:
     meta = exported.meta
     model = meta.get("config", {}).get("model", {})
     name, networks = model.get("name", "spherenet"), model.get("networks", 1)
-    what = f"A `{name}` network" if networks == 1 else f"{networks} `{name}` networks, side by side"
+    what = f"A `{name}` network" if networks == 1 else f"An ensemble of {networks} `{name}` networks"
     return (
         f"# {exported.path.name}\n\n"
         f"{what} {CARD_MARK} {exported.dim} numbers. Compare these by cosine.\n\n"
@@ -102,11 +105,11 @@ def _what(exported: Exported) -> str:
     )
 
 
-def _use(exported: Exported) -> str:
+def _input_and_output(exported: Exported) -> str:
     spec = exported.export.model.input_spec
     if exported.file_format == "safetensors":
         given = (
-            f"The weights alone: the network reads {spec.describe()} and returns (B, {exported.dim}). The metadata "
+            f"Weights only: the network reads {spec.describe()} and returns (B, {exported.dim}). The metadata "
             "holds the architecture under `model`."
         )
     elif exported.file_format == "checkpoint":
@@ -120,15 +123,15 @@ def _use(exported: Exported) -> str:
 def _checkpoint(exported: Exported) -> str:
     half = exported.export.form.half
     return (
-        f"A checkpoint of this package: `sphereface verify a.jpg b.jpg --ckpt {exported.path.name}`. It holds the "
-        f"network alone, which reads {exported.export.model.input_spec.describe()} and returns (B, {exported.dim}). "
+        f"A checkpoint of this package: `sphereface verify a.jpg b.jpg --ckpt {exported.path.name}`. It holds only the "
+        f"network, which reads {exported.export.model.input_spec.describe()} and returns (B, {exported.dim}). "
         f"Stored in {'float16 (vectors in float32)' if half else 'float32'}; computes in float32. Largest difference "
-        f"from the checkpoint that it comes from: {exported.difference:.1e} of the largest number."
+        f"from the original checkpoint: {exported.difference:.1e} of the largest number."
     )
 
 
 def _tensors(exported: Exported) -> str:
-    """Describe what a program feeds and what it gets."""
+    """Describe the input and the output of the file."""
     export, spec = exported.export, exported.export.model.input_spec
     fed = export.form.order.upper()
     order = f"The graph converts {fed} to {spec.order.upper()}." if fed != spec.order.upper() else "The graph keeps it."
@@ -150,14 +153,14 @@ def _tensors(exported: Exported) -> str:
 def _int8(quantised: Quantised) -> str:
     return (
         f"`{quantised.path.name}` is the same network in 8-bit integers (QDQ format). Its smallest cosine with the "
-        f"32-bit network is {quantised.cosine:.3f}, on a few of the crops that gave its ranges. It is faster only "
+        f"32-bit network is {quantised.cosine:.3f}, on a few of the calibration crops. It is faster only "
         "where the processor has 8-bit instructions. Measure its accuracy on your pairs before you use it. OpenCV and "
         "other runtimes compute 8-bit layers in their own way: compare a batch with single crops there."
     )
 
 
 def _alignment(spec: InputSpec, exported: Exported) -> str:
-    """Say how the crops of this network are aligned."""
+    """Describe how the crops of this network are aligned."""
     template = template_of_meta(exported.meta, spec.size, exported.checkpoint)
     if template is not None and template.origin != 0:
         points = " ".join(f"({x:g}, {y:g})" for x, y in template.points)
@@ -181,7 +184,7 @@ _MIRRORS = {
 }
 
 
-def _data(meta: Mapping[str, Any]) -> str:
+def _training_data(meta: Mapping[str, Any]) -> str:
     train = meta.get("config", {}).get("data", {}).get("train")
     people = len(meta["class_names"]) if "class_names" in meta else meta.get("num_identities")
     parts = [] if train is None else [f"`{PurePath(str(train)).name}`"]
@@ -195,36 +198,34 @@ def _recipe(meta: Mapping[str, Any]) -> str:
 
 
 def recipe(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what of a configuration a stranger may read: network, loss and how it was trained,
-    without paths.
-    """
+    """Return the parts of a configuration that may be published: no paths."""
     given = config.get("train", {})
     train = {key: given[key] for key in _TRAINING_KEYS if key in given}
     teacher = given.get("teacher") or {}
-    if teacher.get("losses") or teacher.get("loss"):  # the second in runs of before the release
+    if teacher.get("losses") or teacher.get("loss"):  # runs before the first release have ``loss``
         train["teacher"] = {key: value for key, value in teacher.items() if key not in _TEACHER_FILES}
     parts = {"model": config.get("model"), "loss": config.get("loss"), "train": train}
     return {key: value for key, value in parts.items() if value}
 
 
-def _worth(exported: Exported) -> str:
+def _evaluation(exported: Exported) -> str:
     rows = [_row(found) for found in evaluations(exported.checkpoint, exported.checkpoint_sha256)]
     if not rows:
         return (
-            "## Evaluation\n\nNo evaluation of this checkpoint lies beside it: nothing is known of its accuracy. "
-            f"`sphereface eval --ckpt {exported.checkpoint.name}` makes one."
+            "## Evaluation\n\nThere is no evaluation beside this checkpoint, so its accuracy is unknown. "
+            f"`sphereface eval --ckpt {exported.checkpoint.name}` evaluates it."
         )
     head = "| pairs | images | accuracy (± standard error) | AUC | EER | TAR at FAR |\n|---|---|---|---|---|---|"
     int8 = "\n\n" + _OTHERS if exported.quantised or exported.export.form.half else ""
     return "\n".join(["## Evaluation\n", head, *rows]) + int8
 
 
-_OTHERS = "These are figures of the 32-bit network. The copy in lower precision was not evaluated here."
+_OTHERS = "These figures are for the 32-bit network. The copy in lower precision was not evaluated."
 
 
 @dataclass(frozen=True)
 class _Point:
-    """Of ``tar_at_far`` in a report; ``tar`` is None where the pairs are too few for ``far``."""
+    """A point of ``tar_at_far`` in a report; ``tar`` is None where there are too few pairs."""
 
     far: float = option(low=0, high=1)
     tar: float | None = option(low=0, high=1)
@@ -232,7 +233,7 @@ class _Point:
 
 @dataclass(frozen=True)
 class _Report:
-    """What a card takes from a ``verification.json``."""
+    """The keys of a ``verification.json`` that a card uses."""
 
     checkpoint_sha256: str = option()
     name: str = option()
@@ -258,15 +259,15 @@ def _row(found: _Report) -> str:
 
 
 def _cell(text: str) -> str:
-    """Return a text for one cell of a table: on one line, without what ends a cell."""
+    """Return a text for one cell of a table: one line, without the character that ends a cell."""
     return shown_key(text).replace("|", "¦")
 
 
 def evaluations(checkpoint: Path, sha256: str) -> list[_Report]:
-    """What ``sphereface eval`` found for this very checkpoint, in the folders beside it."""
+    """Return the reports of ``sphereface eval`` on this exact checkpoint, in folders beside it."""
     found = []
     for path in sorted(checkpoint.parent.glob("eval*/**/verification.json")):
-        with contextlib.suppress(OSError, ValueError):  # not ours to mend; the card says what it rests on
+        with contextlib.suppress(OSError, ValueError):  # unreadable reports are skipped; the card names those it uses
             values = _known(read_json(path), _Report)
             if values.get("checkpoint_sha256") == sha256:
                 points = values.get("tar_at_far")
@@ -276,7 +277,7 @@ def evaluations(checkpoint: Path, sha256: str) -> list[_Report]:
 
 
 def _known(values: object, form: type[Any]) -> Any:
-    """Return what a form declares; reports hold much more."""
+    """Return the declared keys of a form; reports hold many more."""
     if not isinstance(values, dict):
         return values
     return {field.name: values[field.name] for field in fields(form) if field.name in values}
@@ -289,18 +290,18 @@ Comparing faces of people who agreed to it, research on open-set face recognitio
 
 ## Limits
 
-- A cosine is no proof of identity. Choose thresholds on pairs like those you will meet (`sphereface eval`).
-- Accuracy differs with age, skin colour, sex, pose, light and image quality; none of that was measured here. Measure
-  it on your people before any decision rests on it.
-- LFW holds mostly frontal photographs of adults known to the press: figures on it promise nothing elsewhere.
-- Nothing tells a face from a photograph of it: there is no liveness detection.
-- Embeddings are biometric data; the law where you are may forbid or restrict making and keeping them.
-- Not for surveillance, and not for decisions on a person's rights that no person reviews."""
+- A cosine is no proof of identity. Choose thresholds on pairs like those in your application (`sphereface eval`).
+- Accuracy differs with age, skin colour, sex, pose, light and image quality; these effects were not measured here.
+  Measure them on your people before you base a decision on a result.
+- LFW has mostly frontal photographs of public figures. A result on LFW may not hold on other data.
+- There is no liveness detection: a photograph of a face passes for the face.
+- Embeddings are biometric data; your local law may forbid or restrict computing and storing them.
+- Do not use it for surveillance, or for decisions on a person's rights without human review."""
 
 
 def _licence(licence: str | None) -> str:
-    said = licence or (
-        "The owner of these weights has not said. The code that made them is under the MIT licence; the weights are "
-        "also bound by the terms of the training data, and most public sets of faces allow research only."
+    stated = licence or (
+        "The owner of these weights has not stated one. The code that made them has the MIT licence. The terms of the "
+        "training data also apply to the weights, and most public face datasets allow research only."
     )
-    return f"## Licence\n\n{said}"
+    return f"## Licence\n\n{stated}"

@@ -1,6 +1,4 @@
-"""A checkpoint of the network alone, to pass on: no head, no optimiser, no names of identities, no
-paths.
-"""
+"""Write a checkpoint to publish: the network only, without head, optimiser, names and paths."""
 
 from __future__ import annotations
 
@@ -12,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..alignment.crop_template import CropTemplate
-from ..checkpoint import occupied, save_checkpoint
+from ..checkpoint import save_checkpoint
 from ..errors import UserError, shown_key
 from ..models import LoadedModel, load_model
 from ..models.loading import bare_weights, sizes_seen
@@ -26,24 +24,18 @@ CHECKPOINT_DTYPES = {"float32": torch.float32, "float16": torch.float16}
 _KEPT = ("step", "images_seen", "num_images", "num_identities", "source", "template")
 
 
-def check_free(path: Path) -> None:
-    """Refuse to replace a checkpoint. Raises UserError where one is at ``path``."""
-    if (there := occupied(path)) is not None:
-        raise UserError(f"--output: {there} is there already · allowed: the name of a new checkpoint")
-
-
 def write_small_checkpoint(
     loaded: LoadedModel, path: Path, *, dtype: str, about: Mapping[str, Any], template: CropTemplate | None
 ) -> float:
-    """Write a checkpoint that every command reads, and compare it with the network it comes from.
+    """Write a checkpoint that every command reads, and compare it with the original network.
 
     Args:
         loaded: the network.
-        path: ``….pt``; its ``.json`` comes beside it.
+        path: ``….pt``, within :func:`new_checkpoint`; its ``.json`` is written beside it.
         dtype: of the stored weights, see :func:`stored_weights`. The network computes in float32
-            all the same.
+            in any case.
         about: entries to add to ``meta``.
-        template: of the training crops; None: the one that the checkpoint records, if it does.
+        template: of the training crops; None to keep the one that the checkpoint records.
 
     Returns:
         max |difference| / max |embedding| on a few example crops.
@@ -71,7 +63,7 @@ def write_small_checkpoint(
 def stored_weights(weights: Mapping[str, Tensor], dtype: str) -> dict[str, Tensor]:
     """Return weights with kernels and matrices in ``dtype``.
 
-    Vectors stay as they are: they are few, and the variances of a batch norm can exceed float16.
+    Vectors keep their type: they are few, and the variances of a batch norm can exceed float16.
 
     Raises:
         UserError: a weight exceeds the largest number of the type.
@@ -91,22 +83,18 @@ def stored_weights(weights: Mapping[str, Tensor], dtype: str) -> dict[str, Tenso
 
 
 def shared_meta(meta: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what of ``meta`` a stranger may read: network, recipe and amount of data, without
-    names or paths.
-    """
+    """Return the parts of ``meta`` that may be published: network, recipe and amount of data."""
     people = {"num_identities": len(meta["class_names"])} if "class_names" in meta else {}
     return {**{key: meta[key] for key in _KEPT if key in meta}, **people, "config": recipe(meta["config"])}
 
 
 def _check(loaded: LoadedModel, path: Path, dtype: str) -> float:
-    """Compare the written file with the network; remove it where it differs."""
+    """Compare the written file with the network."""
     crops = example_crops(loaded.input_size, 3)
     wanted, found = expected(loaded.model, crops), expected(load_model(path).model, crops)
     difference = float(abs(found - wanted).max() / abs(wanted).max())
     allowed = HALF_TOLERANCE if dtype == "float16" else TOLERANCE
     if not difference <= allowed:
-        path.unlink()
-        path.with_suffix(".json").unlink()
         advice = " · use --dtype float32" if dtype == "float16" else ""
         raise UserError(
             f"{path}: gives other embeddings than the checkpoint (off by {difference:.1e}, allowed {allowed:.0e}) · "

@@ -1,4 +1,4 @@
-"""The files: each is written whole, then run on pixels and compared with PyTorch."""
+"""Write each file whole, run it on pixels, and compare the result with PyTorch."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .onnx_graph import OLDEST_TRACED, at_opset, multiply_before_erf, tidy
 Run = Callable[[npt.NDArray[np.generic]], npt.NDArray[np.float32]]
 
 TOLERANCE = 1e-4
-"""Largest difference from PyTorch's embedding, relative to its largest number, that an export may have."""
+"""Largest allowed difference from PyTorch's embedding, relative to its largest number."""
 
 HALF_TOLERANCE = 2e-2
 """The same for an export in half precision."""
@@ -34,13 +34,13 @@ HALF_TOLERANCE = 2e-2
 
 @dataclass(frozen=True)
 class Export:
-    """A network and how it is exported.
+    """A network and the settings of its export.
 
     Attributes:
         model: in evaluation mode.
-        form: what is fed.
+        form: of the pixels.
         mirror: see :class:`~sphereface.export.graph.PixelsToEmbedding`.
-        batch: the one batch size that the file takes; None: any.
+        batch: the one batch size that the file accepts; None for any.
         opset: of ONNX.
     """
 
@@ -52,7 +52,7 @@ class Export:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(height, width) of a crop."""
+        """Return (height, width) of a crop."""
         return self.model.input_spec.size
 
     def graph(self) -> PixelsToEmbedding:
@@ -60,19 +60,19 @@ class Export:
         return PixelsToEmbedding(self.model, self.form, self.mirror).eval()
 
     def example(self, count: int) -> torch.Tensor:
-        """Return pixels to trace with: of the fixed batch size, or else ``count`` crops."""
+        """Return pixels to trace with: as many as the fixed batch size, or else ``count`` crops."""
         return torch.from_numpy(self.form.feed(example_crops(self.size, self.batch or count)))
 
 
 def write_onnx(export: Export, path: Path, about: Mapping[str, str]) -> float:
-    """Write ONNX, weights inside, ``about`` as its metadata.
+    """Write ONNX with the weights inside and ``about`` as its metadata.
 
     Returns:
         The largest relative difference from PyTorch, in onnxruntime.
 
     Raises:
-        UserError: a package is missing, the operator set is out of reach, the file cannot be
-            written, or it gives other embeddings.
+        UserError: a package is missing, the opset is not possible, the file cannot be written, or
+            it gives other embeddings.
     """
     onnx = needs("onnx")
     needs("onnxscript")
@@ -85,9 +85,7 @@ def write_onnx(export: Export, path: Path, about: Mapping[str, str]) -> float:
 
 
 def _traced(export: Export) -> Any:
-    """Trace with PyTorch's exporter; its notes on operators of torchvision, which no network has,
-    are left out.
-    """
+    """Trace with PyTorch's exporter, without its warnings about torchvision's operators."""
     logs = [logging.getLogger(name) for name in ("torch.onnx", "torch.onnx._internal.exporter._registration")]
     before = [log.disabled for log in logs]
     dynamic = None if export.batch else ({0: torch.export.Dim("batch")},)
@@ -103,7 +101,7 @@ def _traced(export: Export) -> Any:
             )  # fmt: skip
     except MemoryError:
         raise
-    except Exception as error:  # whatever the exporter, or the network that it traces, raises
+    except Exception as error:  # the exporter and the network that it traces can raise anything
         raise _untraceable("onnx", "torchscript", error) from error
     finally:
         for log, disabled in zip(logs, before, strict=True):
@@ -124,10 +122,10 @@ def _described(error: Exception) -> str:
 
 
 def onnx_runner(path: Path) -> Run:
-    """Run an ONNX file in onnxruntime, on the processor."""
+    """Run an ONNX file in onnxruntime, on the CPU."""
     runtime = needs("onnxruntime")
     options = runtime.SessionOptions()
-    options.log_severity_level = 3  # errors; it warns of batches that were traced with another size
+    options.log_severity_level = 3  # errors only: it warns about batches of another size than the traced one
     try:
         session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime has its own exceptions, which name the node
@@ -142,10 +140,8 @@ def onnx_runner(path: Path) -> Run:
 
 
 def write_torchscript(export: Export, path: Path, about: Mapping[str, str]) -> float:
-    """Write TorchScript, traced with one crop, with ``about.json`` inside; otherwise as
-    :func:`write_onnx`.
-    """
-    with warnings.catch_warnings():  # TorchScript is not developed further; programs in C++ still load it
+    """Write TorchScript, traced with one crop; ``about.json`` is inside. See :func:`write_onnx`."""
+    with warnings.catch_warnings():  # torch deprecates TorchScript; programs in C++ still load it
         warnings.simplefilter("ignore")
         try:
             traced = torch.jit.trace(export.graph(), export.example(1))  # type: ignore[no-untyped-call]
@@ -163,8 +159,9 @@ def write_torchscript(export: Export, path: Path, about: Mapping[str, str]) -> f
 
 
 def write_safetensors(model: Backbone, path: Path, about: Mapping[str, str]) -> None:
-    """Write the bare weights under their names in this package; no graph, so no normalisation
-    either.
+    """Write the bare weights under their names in this package.
+
+    The file has no graph, so it does not normalise the input.
 
     Raises:
         UserError: safetensors is not installed, or the file cannot be written.
@@ -175,28 +172,25 @@ def write_safetensors(model: Backbone, path: Path, about: Mapping[str, str]) -> 
 
 
 def check(export: Export, run: Run, path: Path) -> float:
-    """Compare a written network with PyTorch: on a batch of another size than it was traced with,
-    and on single crops.
+    """Compare a written network with PyTorch on single crops and on a batch of a new size.
 
     Returns:
         max |difference| / max |embedding|.
 
     Raises:
-        UserError: it cannot run them, or differs by more than the tolerance; the file is removed.
+        UserError: it cannot run them, or differs by more than the tolerance.
     """
     crops = example_crops(export.size, export.batch or 3)
     wanted = expected(export.model, crops, export.mirror)
     try:
         difference = float(np.max([_off(found, wanted) for found in batch_and_singles(run, export, crops)]))
     except Exception as error:  # each runtime raises its own
-        path.unlink()
         raise UserError(
             f"{path}: cannot be run on {len(crops)} crops ({type(error).__name__}) · not written · "
             "give it a fixed batch size with --batch"
         ) from error
     allowed = HALF_TOLERANCE if export.form.half else TOLERANCE
     if not difference <= allowed:
-        path.unlink()
         advice = " · export with --dtype float32 instead" if export.form.half else ""
         raise UserError(
             f"{path}: gives other embeddings than PyTorch (off by {difference:.1e}, allowed {allowed:.0e}) · not "
@@ -206,7 +200,7 @@ def check(export: Export, run: Run, path: Path) -> float:
 
 
 def batch_and_singles(run: Run, export: Export, crops: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.float32]]:
-    """Embed crops as one batch and, where the batch is free, one by one: each (B, D)."""
+    """Embed crops as one batch and, where the batch size is free, one at a time: each (B, D)."""
     found = [run(export.form.feed(crops))]
     if export.batch is None:
         found.append(np.concatenate([run(export.form.feed(crops[k : k + 1])) for k in range(len(crops))]))
@@ -220,17 +214,16 @@ def _off(found: npt.NDArray[np.float32], wanted: npt.NDArray[np.float32]) -> flo
 
 
 def check_embeddings(wanted: npt.NDArray[np.float32], path: Path) -> None:
-    """Refuse a network whose embeddings of some crops, (B, D), tell nothing: not finite, or all
-    zero.
+    """Refuse a network whose embeddings of some crops, (B, D), are not finite or all zero.
 
     Raises:
-        UserError: it is such a network; ``path`` is its file.
+        UserError: with the path of its file.
     """
     what = "not finite" if not np.isfinite(wanted).all() else "all zero" if not wanted.any() else None
     if what is not None:
         raise UserError(
-            f"{path}: its embeddings of {len(wanted)} crops are {what} · allowed: a network that can tell faces "
-            "apart · its weights are damaged, or their training failed"
+            f"{path}: its embeddings of {len(wanted)} crops are {what} · allowed: a network that distinguishes "
+            "faces · its weights are damaged, or their training failed"
         )
 
 

@@ -1,4 +1,4 @@
-"""The network with its normalisation inside, so that a program feeds it plain pixels."""
+"""A network with its normalisation inside, so that programs feed it plain pixels."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from ..models import Backbone
 INPUT_NAME, OUTPUT_NAME = "images", "embedding"
 
 _SAME = 1e-5
-"""Largest relative difference between a network and its copy that reads the other channel order."""
+"""Largest relative difference between a network and its copy for the other channel order."""
 
 
 @dataclass(frozen=True)
 class InputFormat:
-    """How pixels are fed to an exported network: 0 to 255, whatever their type.
+    """How to feed pixels to an exported network: 0 to 255, in any type.
 
     Attributes:
         order: of the channels, ``"bgr"`` (OpenCV) or ``"rgb"``. The graph converts to the network's
             order.
-        layout: ``"nhwc"``, as decoders give pixels, or ``"nchw"``, as OpenCV's ``blobFromImage``
+        layout: ``"nhwc"``, as decoders return pixels, or ``"nchw"``, as OpenCV's ``blobFromImage``
             does.
         dtype: ``"uint8"``; ``"float32"`` for programs that cannot feed bytes, such as OpenCV's dnn;
             ``"float16"`` for a network that also computes in half precision.
@@ -40,7 +40,7 @@ class InputFormat:
 
     @property
     def half(self) -> bool:
-        """Whether weights and arithmetic are in half precision."""
+        """Return whether weights and arithmetic are in half precision."""
         return self.dtype == "float16"
 
     def describe(self, size: tuple[int, int], batch: int | None = None) -> str:
@@ -61,15 +61,16 @@ class InputFormat:
 class PixelsToEmbedding(nn.Module):
     """Pixels in an :class:`InputFormat` → embeddings, float32, not normalised.
 
-    Where the network begins with a convolution, its weights are reordered for the channel order
-    that is fed; any other network gets its channels reversed. The mean is subtracted explicitly:
-    folded into the bias of a convolution that pads with zeros, it would turn the border from grey
-    to black. The division is explicit too: weights 128 times smaller would lose digits in half
-    precision.
+    The graph converts the channel order. Where the network begins with a convolution, it reorders
+    that convolution's weights; otherwise it reverses the channels of the input.
+
+    The mean is subtracted explicitly. Folded into the bias of a convolution that pads with zeros,
+    it would turn the border from grey to black. The division is explicit too: weights 128 times
+    smaller would lose digits in half precision.
 
     Args:
         model: in evaluation mode; left unchanged.
-        form: what is fed.
+        form: of the pixels.
         mirror: ``"none"``; ``"add"`` adds the embedding of the mirror image: (B, D); ``"join"``
             appends it: (B, 2D).
     """
@@ -94,7 +95,7 @@ class PixelsToEmbedding(nn.Module):
         self._add_numbers("std", std)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Reorder, normalise as in training, embed."""
+        """Embed pixels: reorder the channels, normalise as in training, run the network."""
         pixels = images.to(torch.float16 if self.form.half else torch.float32)
         if self.form.layout == "nhwc":
             pixels = pixels.permute(0, 3, 1, 2)
@@ -105,7 +106,7 @@ class PixelsToEmbedding(nn.Module):
         if self.std is not None:
             pixels = pixels / self.std
         embedding: Tensor = self.network(pixels)
-        if self.mirror != "none":  # a second run, not a larger batch: some programs take no batch but 1
+        if self.mirror != "none":  # a second run, not a larger batch: some programs accept only batches of 1
             mirrored: Tensor = self.network(reversed_along(pixels, 3))
             embedding = embedding + mirrored if self.mirror == "add" else torch.cat([embedding, mirrored], dim=1)
         return embedding.float()
@@ -123,20 +124,17 @@ class PixelsToEmbedding(nn.Module):
 
 
 def reversed_along(pixels: Tensor, axis: int) -> Tensor:
-    """Reverse an axis. ONNX gets its places one by one, because OpenCV 4 fails on a slice with step
-    −1.
-    """
+    """Reverse an axis; in ONNX by single elements, because OpenCV 4 fails on a slice of step −1."""
     if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
-        return pixels.flip(axis)  # pnnx knows this, and not the other
+        return pixels.flip(axis)  # pnnx supports this, and not the other
     return pixels.index_select(axis, torch.arange(pixels.shape[axis] - 1, -1, -1))
 
 
 def reads_other_order(model: Backbone) -> Backbone | None:
-    """Return a copy that reads the other channel order, by reordering the weights of its first
-    convolutions.
+    """Return a copy that reads the other channel order: its first convolutions are reordered.
 
     Returns:
-        None where the network does more with its input than to convolve it.
+        None where the network uses its input in other ways than to convolve it.
     """
     images = torch.from_numpy(example_crops(model.input_spec.size, 1)).permute(0, 3, 1, 2).float() / 255
     changed = copy.deepcopy(model).eval()
@@ -181,7 +179,5 @@ def expected(model: Backbone, crops: npt.NDArray[np.uint8], mirror: str = "none"
 
 
 def example_crops(size: tuple[int, int], count: int = 3) -> npt.NDArray[np.uint8]:
-    """Return (count, H, W, 3) uint8 of noise, always the same: to trace with, and to compare
-    results on.
-    """
+    """Return (count, H, W, 3) uint8 of noise, always the same, to trace and compare with."""
     return np.random.default_rng(0).integers(0, 256, (count, *size, 3), dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""What is done to an ONNX graph so that older and smaller runtimes load it."""
+"""Change an ONNX graph so that older and smaller runtimes load it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..errors import UserError, first_line
 from .needs import needs
 
 OLDEST_TRACED = 18
-"""PyTorch's exporter writes no older operator set; ONNX's own converter makes 17 of it."""
+"""PyTorch's exporter writes no older opset; ONNX's own converter makes 17 of it."""
 
 
 def at_opset(proto: Any, opset: int) -> Any:
@@ -27,7 +27,7 @@ def at_opset(proto: Any, opset: int) -> Any:
         for node in _nodes(proto.graph):
             _drop_newer_attribute(node)
         onnx.checker.check_model(proto, full_check=True)
-    except Exception as error:  # they raise what their C++ raises
+    except Exception as error:  # onnx's converter raises the exceptions of its C++ code
         raise UserError(
             f"--opset: got {opset} · this network cannot be converted to it ({first_line(error)}) · "
             f"try --opset {OLDEST_TRACED}"
@@ -36,12 +36,11 @@ def at_opset(proto: Any, opset: int) -> Any:
 
 
 def tidy(proto: Any, opset: int) -> Any:
-    """Remove what is not computed with: shapes of inner values, unused imports, notes of the
-    exporter.
+    """Remove the parts of a graph that no result depends on.
 
-    The shapes name the free batch, which tract then cannot fix. An import of an operator set that
-    no node uses is enough for an old onnxruntime to refuse the file. The notes hold paths of this
-    machine.
+    Shapes of inner values name the free batch, which tract then cannot fix. An import of an opset
+    that no node uses makes an old onnxruntime refuse the file. The exporter's notes hold paths of
+    this machine.
 
     Args:
         proto: changed in place.
@@ -85,7 +84,7 @@ def multiply_before_erf(proto: Any) -> None:
 def split_bias(proto: Any) -> list[str]:
     """Replace each Gemm that has a bias by one without it, followed by an Add.
 
-    OpenCV 4 computes an 8-bit Gemm with a bias right for the first row of a batch only.
+    OpenCV 4 computes an 8-bit Gemm with a bias correctly only for the first row of a batch.
 
     Args:
         proto: changed in place.
@@ -111,9 +110,7 @@ def split_bias(proto: Any) -> list[str]:
 
 
 def _drop_newer_attribute(node: Any) -> None:
-    """Remove ``noop_with_empty_axes``, which came with opset 18 and onnx 1.23 leaves in a reduction
-    of opset 17.
-    """
+    """Remove ``noop_with_empty_axes`` of opset 18, which onnx 1.23 leaves in opset 17."""
     if node.op_type.startswith("Reduce"):
         kept = [attribute for attribute in node.attribute if attribute.name != "noop_with_empty_axes"]
         del node.attribute[:]
@@ -121,12 +118,12 @@ def _drop_newer_attribute(node: Any) -> None:
 
 
 def left_in_float32(proto: Any) -> list[str]:
-    """Name the nodes that quantisation leaves out, because OpenCV fails on them in 8 bits; each
-    costs little time.
+    """Return the names of the nodes to leave in float32, because OpenCV fails on them in 8 bits.
 
-    Batch normalisation that no convolution absorbs: onnxruntime gives its scale and zero point
-    different shapes, which OpenCV 5 refuses. The convolutions of squeeze-and-excitation, on a map
-    of one pixel: OpenCV 5.0 computes an 8-bit convolution before a sigmoid wrong.
+    They take little time. One kind is batch normalisation that no convolution absorbs: onnxruntime
+    gives its scale and zero point different shapes, which OpenCV 5 refuses. The other is the
+    convolutions of squeeze-and-excitation, on a map of one pixel: OpenCV 5.0 computes an 8-bit
+    convolution before a sigmoid incorrectly.
     """
     names = [node.name for node in proto.graph.node if node.op_type == "BatchNormalization"]
     one_pixel = {node.output[0] for node in proto.graph.node if node.op_type in ("ReduceMean", "GlobalAveragePool")}

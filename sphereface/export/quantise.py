@@ -1,6 +1,4 @@
-"""An ONNX network in 8-bit integers: onnxruntime's static quantisation, its ranges taken from real
-crops.
-"""
+"""Quantise an ONNX network to 8-bit integers by onnxruntime, with ranges from real crops."""
 
 from __future__ import annotations
 
@@ -26,17 +24,17 @@ NUM_IMAGES = 256
 _BATCH = 16
 _CHECKED = 8
 _SAME_ROW = 1e-3
-"""Largest difference that the rest of a batch may make to a crop's embedding, relative to its largest number."""
+"""Largest effect of the rest of a batch on an embedding, relative to its largest number."""
 
 
 def calibration_crops(folder: Path, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """Read up to :data:`NUM_IMAGES` crops, evenly spread over all below a folder.
+    """Read up to :data:`NUM_IMAGES` crops, spread evenly over all images of a folder.
 
     Returns:
         (N, H, W, 3) uint8, BGR.
 
     Raises:
-        UserError: none there, or one that is unreadable or of another size.
+        UserError: there are none, or one is unreadable or of another size.
     """
     try:
         walked = walk_images(folder)
@@ -58,7 +56,7 @@ def calibration_crops(folder: Path, size: tuple[int, int]) -> npt.NDArray[np.uin
             raise UserError(f"{path}: {error}") from error
         if crop.shape[:2] != size:
             raise UserError(
-                f"{path}: is {crop.shape[0]}×{crop.shape[1]} pixels (height × width) · --int8 wants {size[0]}×{size[1]}"
+                f"{path}: is {crop.shape[0]}×{crop.shape[1]} pixels (height × width) · --int8 needs {size[0]}×{size[1]}"
             )
         crops.append(crop)
     return np.stack(crops)
@@ -67,13 +65,13 @@ def calibration_crops(folder: Path, size: tuple[int, int]) -> npt.NDArray[np.uin
 def quantise(export: Export, source: Path, destination: Path, crops: npt.NDArray[np.uint8]) -> float:
     """Write an 8-bit copy of an ONNX network, then run it.
 
-    Weights get a scale for each output channel, activations one for each tensor, from their least
-    and greatest values on the crops (onnxruntime's QDQ format, signed). The bias of a linear layer
-    becomes an addition in float32; see also :func:`~.onnx_graph.left_in_float32`.
+    Weights get a scale for each output channel, activations one for each tensor, from their
+    smallest and largest values on the crops (onnxruntime's QDQ format, signed). The bias of a
+    linear layer becomes an addition in float32; see also :func:`~.onnx_graph.left_in_float32`.
 
     Args:
-        export: what ``source`` was written from.
-        source: of :func:`~.formats.write_onnx`.
+        export: the settings that ``source`` was written with.
+        source: a file of :func:`~.formats.write_onnx`.
         destination: the new file.
         crops: (N, H, W, 3) uint8, BGR.
 
@@ -89,7 +87,7 @@ def quantise(export: Export, source: Path, destination: Path, crops: npt.NDArray
     needs("onnxruntime.quantization.shape_inference")
     log = logging.getLogger()
     level = log.level
-    log.setLevel(logging.ERROR)  # it advises on the root logger to do what is done here
+    log.setLevel(logging.ERROR)  # it logs advice that this code already follows
     try:
         with tempfile.TemporaryDirectory() as folder:
             prepared, part = Path(folder) / "prepared.onnx", Path(folder) / "quantised.onnx"
@@ -113,16 +111,15 @@ def quantise(export: Export, source: Path, destination: Path, crops: npt.NDArray
 
 def check_eight_bits(export: Export, path: Path, crops: npt.NDArray[np.uint8]) -> float:
     """Run an 8-bit network on a batch and on single crops; see :func:`quantise`."""
-    few = np.resize(crops, (export.batch or _CHECKED, *crops.shape[1:]))  # repeats them where there are too few
+    few = np.resize(crops, (export.batch or _CHECKED, *crops.shape[1:]))  # repeats crops where there are too few
     run = onnx_runner(path)
     found = batch_and_singles(run, export, few)
     if export.batch is not None:  # no single crops: the same crops in other rows
         found.append(np.roll(run(export.form.feed(np.roll(few, 1, axis=0))), -1, axis=0))
     difference = float(np.abs(found[0] - found[-1]).max() / np.abs(found[0]).max())
     if not difference <= _SAME_ROW:
-        path.unlink()
         raise UserError(
-            f"{path}: a crop in a batch and alone give other embeddings (off by {difference:.1e}, allowed "
+            f"{path}: a crop gives other embeddings in a batch than alone (off by {difference:.1e}, allowed "
             f"{_SAME_ROW:.0e}) · not written · use the network without --int8"
         )
     wanted = expected(export.model, few, export.mirror)
@@ -137,7 +134,7 @@ def _cosines(left: npt.NDArray[Any], right: npt.NDArray[Any]) -> npt.NDArray[np.
 
 
 class _Reader:
-    """Batches as onnxruntime asks for them, one call after the other."""
+    """Yield batches in the form that onnxruntime expects."""
 
     def __init__(self, crops: npt.NDArray[np.uint8], form: InputFormat, batch: int | None = None) -> None:
         number = batch or _BATCH

@@ -1,4 +1,4 @@
-"""New files that get their names together, once all of them are good."""
+"""Give several new files their names together, once all of them are complete."""
 
 from __future__ import annotations
 
@@ -12,18 +12,17 @@ from ..files import flush_folder, locked, temporary_name
 
 @contextlib.contextmanager
 def staged(*paths: Path) -> Iterator[list[Path]]:
-    """Yield a temporary name beside each path; what the block writes there replaces the paths when
-    it ends well.
+    """Yield a temporary name beside each path; rename the files when the block succeeds.
 
-    Earlier files stay as they are where the block raises. Another process that writes the first
-    path is refused.
+    Earlier files stay as they are where the block raises. While the block runs, no other process
+    can stage the first path.
 
     Args:
         paths: files of one folder, which is made if need be.
 
     Raises:
-        UserError: the file system refuses, another process writes these files, or what the block
-            raises, with the names that the files were to have.
+        UserError: the file system refuses, another process writes these files, or the block raises
+            one. Temporary names in its message are replaced by the final ones.
     """
     first, parts = paths[0], [temporary_name(path) for path in paths]
     try:

@@ -1,3 +1,1 @@
-"""What the margins do, seen: target logits over the angle, decision regions, learned features; and
-how to draw them.
-"""
+"""Show the effect of the margins: target logits, decision regions and learned features."""

@@ -1,8 +1,8 @@
-"""Decision regions with a margin: where an image counts as class j while its own logit is lowered.
+"""Compute decision regions with a margin: where an image counts as class j with its logit lowered.
 
 A point lies in the region of a class if its target logit, margin included, is above the other
-classes' logits: there the loss of an image of that class is small. Between the regions of two
-classes is the margin. Angles are radians; θ_12 is the angle between the weights of two classes.
+classes' logits. There the loss of an image of that class is small. The margin lies between the
+regions of two classes. Angles are radians; θ_12 is the angle between the weights of two classes.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from ..losses.margin_softmax import margin_logits
 from ..losses.margins import Margin, make_margin
 
 TWO_CLASSES = 2 + math.sqrt(3)
-"""The smallest m with which any two points of a class are nearer than any two of different classes; two classes."""
+"""Two classes: the smallest m that keeps points of a class nearer than points of two classes."""
 MANY_CLASSES = 3.0
 """The same for classes that are spread evenly over the circle."""
 
 
 class Extent(NamedTuple):
-    """How far classes reach.
+    """The extent of classes.
 
     Attributes:
         intra: the largest angle between two points of one class.
@@ -37,8 +37,7 @@ class Extent(NamedTuple):
 
 
 def region_edges(m: float, theta12: float) -> tuple[float, float]:
-    """How far the region of class 1 of two reaches from W_1 with A-Softmax: towards W_2, and away
-    from it.
+    """Return how far A-Softmax's region of class 1 of two reaches from W_1: towards W_2, and away.
 
     mθ_1 = θ_2 is the edge. Towards W_2, θ_1 + θ_2 = θ_12. Away from it θ_2 = θ_12 + θ_1, or, where
     the way around the circle is shorter, 2π − θ_12 − θ_1.
@@ -54,21 +53,17 @@ def region_edges(m: float, theta12: float) -> tuple[float, float]:
 
 
 def two_class_extent(m: float, theta12: float) -> Extent:
-    """Of two classes on the circle (CVPR 2017, section 3.4): the margin is (m − 1)/(m + 1) ·
-    θ_12.
-    """
+    """Return the extent of two classes, with the margin (m − 1)/(m + 1) · θ_12 (CVPR 2017, 3.4)."""
     return Extent(sum(region_edges(m, theta12)), (m - 1) / (m + 1) * theta12)
 
 
 def many_class_extent(m: float, spacing: float) -> Extent:
-    """Of classes spread evenly over the circle, ``spacing`` apart: each has a neighbour on either
-    side.
-    """
+    """Return the extent of classes ``spacing`` apart, each with a neighbour on either side."""
     return Extent(2 * spacing / (m + 1), (m - 1) / (m + 1) * spacing)
 
 
 def swept_extent(m: float, centres: NDArray[np.float64], *, points: int = 7200) -> Extent:
-    """The same without any formula: every point of the circle is asked which region it lies in.
+    """Return the extent without a formula: find the region of every point of the circle.
 
     Args:
         m: any real m ≥ 1; the target is SphereFace's ψ(mθ), by the margin ``sphereface-r`` of
@@ -87,7 +82,7 @@ def swept_extent(m: float, centres: NDArray[np.float64], *, points: int = 7200) 
 
 
 def decision_regions(x: Tensor, weight: Tensor, margin: Margin, *, bias: Tensor | None = None) -> Tensor:
-    """Which points lie in which region, by the engine's own logits at λ = 0.
+    """Return which points lie in which region, by the engine's own logits at λ = 0.
 
     Args:
         x: (N, D) points.
@@ -108,7 +103,7 @@ def decision_regions(x: Tensor, weight: Tensor, margin: Margin, *, bias: Tensor 
 
 
 def on_circle(angles: NDArray[Any]) -> Tensor:
-    """(N,) radians → (N, 2) unit vectors, float64."""
+    """Return unit vectors: (N,) radians → (N, 2) float64."""
     return torch.from_numpy(np.stack([np.cos(angles), np.sin(angles)], axis=1))
 
 

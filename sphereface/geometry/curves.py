@@ -1,4 +1,4 @@
-"""Target logits of the margins over the angle, computed by the margins themselves."""
+"""Compute the margins' target logits over the angle, by the margins' own code."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Variant:
-    """One setting of a margin, to be drawn.
+    """One setting of a margin to draw.
 
     Attributes:
         label: its name in the legend.
-        options: what the configuration would say; the defaults for the rest.
+        options: as in the configuration; defaults for the rest.
         norm: ‖x‖.
         lam: λ.
-        running: running statistics, for a margin with some.
+        running: running statistics, for a margin that has some.
     """
 
     label: str
@@ -35,7 +35,7 @@ class Variant:
     running: Mapping[str, float] = field(default_factory=dict)
 
     def margin(self, name: str) -> Margin:
-        """The margin in this setting."""
+        """Return the margin in this setting."""
         margin = make_margin(name, **self.options)
         running = {key: torch.tensor(value, dtype=torch.float64) for key, value in self.running.items()}
         return margin.given(running) if running else margin
@@ -66,13 +66,14 @@ VARIANTS: dict[str, list[Variant]] = {
     "magface": [Variant(f"‖x‖ = {norm:g}", norm=norm) for norm in (10.0, 110.0)],
     "sphereface2": [Variant(f"t = {t:g}", {"t": t}) for t in (1.0, 3.0)],
 }
-"""What is drawn of each margin; one that is not named here is drawn at its defaults."""
+"""Curves to draw of each margin; a margin without an entry is drawn at its defaults."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A target logit over the angle, in units of the scale: s, r, or ‖x‖ where features are not
-    normalised.
+    """A target logit over the angle, in units of the scale.
+
+    The scale is s, r, or ‖x‖ where features are not normalised.
 
     Attributes:
         label: the variant's.
@@ -90,7 +91,7 @@ class Curve:
 
 
 def margin_curves(name: str, *, points: int = 721) -> list[Curve]:
-    """The curves of every variant of a margin, by its own :meth:`Margin.target` in float64.
+    """Return the curves of every variant of a margin, by its own :meth:`Margin.target` in float64.
 
     Args:
         name: a name of the registry.
@@ -100,14 +101,14 @@ def margin_curves(name: str, *, points: int = 721) -> list[Curve]:
 
 
 def every_curve(*, points: int = 721) -> dict[str, list[Curve]]:
-    """Of every margin of the registry, in its order."""
+    """Return the curves of every margin of the registry, in its order."""
     return {name: margin_curves(name, points=points) for name in MARGINS}
 
 
 def _curve(name: str, variant: Variant, points: int) -> Curve:
     margin = variant.margin(name)
     theta = torch.linspace(0.0, math.pi, points, dtype=torch.float64)
-    inside = theta.clamp(1e-6, math.pi - 1e-6)  # at the very ends the slope in cos θ has no bound, and sin θ is 0
+    inside = theta.clamp(1e-6, math.pi - 1e-6)  # at both ends the slope in cos θ has no bound, and sin θ is 0
     norm = torch.full_like(theta, variant.norm)
     plain = variant.norm if margin.scale is None else margin.scale
     unit = margin.r if isinstance(margin, SphereFace2) else plain

@@ -1,5 +1,4 @@
-"""Features of two or three numbers, learned with each loss on scikit-learn's digits, to be looked
-at.
+"""Learn features of two or three numbers with each loss on scikit-learn's digits, to draw them.
 
 Everything but the loss is the same for all: images, split, network, optimiser, steps, seed.
 """
@@ -21,7 +20,7 @@ from ..losses.head import MarginHead
 from ..losses.margins import Margin, make_margin
 
 CLASSES = 6
-"""The digits 0 to 5; as many as the paper's own image has people."""
+"""The digits 0 to 5: as many classes as the paper's figure has people."""
 BATCH, RATE, DECAY = 128, 0.01, 0.5
 
 
@@ -30,10 +29,9 @@ class Loss:
     """A loss to learn with.
 
     Attributes:
-        label: its name in the image.
-        name, options: what the configuration says. An annealed margin gets its λ from
-            :func:`learn`.
-        at_first: options of the first 0.3 of the steps, for a margin that cannot be annealed.
+        label: its name in the figure.
+        name, options: as in the configuration. An annealed margin gets its λ from :func:`learn`.
+        at_first: options during the first 0.3 of the steps, for a margin that cannot be annealed.
     """
 
     label: str
@@ -52,12 +50,12 @@ LOSSES = [
     Loss("CosFace, m = 0.35", "cosface", {"m": 0.35, "s": 16.0}, at_first={"m": 0.0}),
     Loss("ArcFace, m = 0.5", "arcface", {"m": 0.5, "s": 16.0}, at_first={"m": 0.0}),
 ]
-"""What is set side by side. The scaled ones have s = 16: six classes in a plane do not need 64."""
+"""The losses in the figure. Scaled ones have s = 16: six classes in a plane do not need 64."""
 
 
 @dataclass(frozen=True)
 class Learned:
-    """Features of images that training never saw.
+    """Features of test images.
 
     Attributes:
         label: the loss.
@@ -73,39 +71,39 @@ class Learned:
 
     @property
     def directions(self) -> NDArray[np.float32]:
-        """(N, D) features at unit length."""
+        """Return (N, D) features at unit length."""
         return _unit(self.features)
 
     @property
     def centres(self) -> NDArray[np.float32]:
-        """(C, D) the mean direction of each class, at unit length."""
+        """Return (C, D) the mean direction of each class, at unit length."""
         return _unit(np.stack([self.directions[self.labels == k].mean(0) for k in range(self.labels.max() + 1)]))
 
     @property
     def spread(self) -> float:
-        """Mean angle between an image and the centre of its class, degrees."""
+        """Return the mean angle between an image and the centre of its class, in degrees."""
         cosines = (self.directions * self.centres[self.labels]).sum(1)
         return float(np.degrees(np.arccos(cosines.clip(-1, 1))).mean())
 
     @property
     def gap(self) -> float:
-        """The smallest angle between the centres of two classes, degrees."""
+        """Return the smallest angle between the centres of two classes, in degrees."""
         cosines = self.centres @ self.centres.T
         np.fill_diagonal(cosines, -1.0)
         return float(np.degrees(np.arccos(cosines.max().clip(-1, 1))))
 
 
 def learn(loss: Loss, dim: int, *, steps: int = 1000, seed: int = 0) -> Learned:
-    """Train a small net with one loss, and embed the images held out.
+    """Train a small network with one loss, and embed the test images.
 
     λ of an annealed margin falls as 1000 (1 + 100 t/steps)^(−2) to 0.1: it passes 1 at 0.3 of the
-    steps. There the other margins change from ``at_first``: with the whole margin from the first
-    step on, all classes may end up in one place of the plane.
+    steps. At that point the other margins change from ``at_first``. With the whole margin from the
+    first step, all classes can collapse to one place of the plane.
 
     Args:
         dim: length of the feature, 2 or 3.
         steps: updates, of 128 images each.
-        seed: of first weights and order of images. The split is the same for all.
+        seed: of initial weights and order of images. The split is the same for all.
     """
     train, test = _split()
     annealed = {"lambda_gamma": 100.0 / steps, "lambda_power": 2.0, "lambda_min": 0.0}
@@ -123,7 +121,7 @@ def learn(loss: Loss, dim: int, *, steps: int = 1000, seed: int = 0) -> Learned:
 
 
 def learn_all(dim: int, *, steps: int = 1000, seed: int = 0) -> list[Learned]:
-    """Each loss of :data:`LOSSES` in turn."""
+    """Learn with each loss of :data:`LOSSES`."""
     return [learn(loss, dim, steps=steps, seed=seed) for loss in LOSSES]
 
 
@@ -136,9 +134,9 @@ def _train(
     steps: int,
     generator: torch.Generator,
 ) -> None:
-    """The head gets ``margin`` after 0.3 of the steps. The rate falls along half a cosine.
+    """Train, with ``margin`` after 0.3 of the steps; the learning rate falls along half a cosine.
 
-    The decay keeps ‖x‖ small enough for the margin to be felt.
+    The decay keeps ‖x‖ small enough for the margin to have an effect.
     """
     images, labels = data
     optimizer = torch.optim.AdamW([*net.parameters(), *head.parameters()], lr=RATE, weight_decay=DECAY)
@@ -156,7 +154,7 @@ def _train(
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Products this small gain nothing from more, and lose much where other programs run."""
+    """Use one thread: products this small gain nothing from more, and lose on a busy machine."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -174,9 +172,7 @@ def _network(dim: int, seed: int) -> nn.Sequential:
 
 
 def _split() -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """(images (N, 64) float32 with zero mean in training, labels (N,)), three quarters to train,
-    the rest to test.
-    """
+    """Split the digits 3:1 into (images (N, 64) float32, labels (N,)), with training mean 0."""
     digits = load_digits(n_class=CLASSES)
     images, labels = torch.from_numpy(digits.data).float() / 8, torch.from_numpy(digits.target)
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))

@@ -1,4 +1,4 @@
-"""The four images of docs/losses.md. Figures only; no global state of matplotlib is touched."""
+"""Draw the four figures of docs/losses.md, without global state of matplotlib."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 from numpy.typing import NDArray
+from scipy.linalg import orthogonal_procrustes  # type: ignore[import-untyped]
 
 from ..losses.margins import Margin, make_margin
 from .boundaries import (
@@ -27,16 +28,17 @@ from .curves import Curve
 from .digits import Learned
 
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9"]
-"""Okabe and Ito's, which the colour-blind can tell apart."""
+"""Okabe and Ito's colours, which colour-blind readers can distinguish."""
 ORDER = ["softmax", "modified-softmax", "l-softmax", "a-softmax", "sphereface-r", "cosface", "arcface", "combined"]
-"""These first, in the order of docs/losses.md; then what else there is."""
+"""The order of docs/losses.md; other margins follow."""
 AT_A_GLANCE = {"a-softmax": "m = 4, λ = 5", "sphereface-r": "", "cosface": "m = 0.35", "arcface": "m = 0.5"}
-"""Margin → its curve in the last panel of :func:`margins_figure`; the first for an empty text."""
+"""Margin → label of its curve in the last panel; empty for its first curve."""
 
 
 def margins_figure(curves: Mapping[str, Sequence[Curve]]) -> Figure:
-    """Target logit and, below it, derivative over θ: a pair of panels for each margin, and one for
-    several.
+    """Draw the target logit and, below it, its derivative over θ.
+
+    Each margin has a pair of panels; a last pair compares several margins.
     """
     chosen = [
         Curve(name, c.theta, c.logit, c.slope, c.theta * np.nan)
@@ -84,10 +86,9 @@ def _draw_curves(upper: Any, lower: Any, name: str, curves: Sequence[Curve]) -> 
 
 
 def boundaries_figure(theta12: float = math.radians(90)) -> Figure:
-    """The regions of two classes in the plane, with each of six losses; white between them is the
-    margin.
+    """Draw the regions of two classes in the plane with six losses; the margin is white.
 
-    The shading asks the engine's logits at every pixel; the lines on the edges are the closed
+    The shading comes from the engine's logits at every pixel; the lines on the edges are the closed
     forms.
     """
     figure = Figure(figsize=(11, 7.6), layout="constrained")
@@ -145,9 +146,7 @@ def _mark_margin(panel: Any, low: float, high: float, text: str) -> None:
 
 
 def extents_figure() -> Figure:
-    """Largest angle within a class against the smallest between classes, over m: formula and
-    sweep.
-    """
+    """Draw the largest angle within a class and the smallest between classes over m, twice."""
     figure = Figure(figsize=(11, 4.4), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     ms, swept = np.linspace(2.0, 7.0, 251), np.arange(2.0, 7.1, 0.5)
@@ -184,9 +183,7 @@ def _draw_extents(
 
 
 def features_figure(plane: Sequence[Learned], sphere: Sequence[Learned]) -> Figure:
-    """Learned 2-D features above learned 3-D ones, a column for each loss, four columns in a
-    line.
-    """
+    """Draw learned 2-D features above learned 3-D ones, one column for each loss, four in a row."""
     columns, lines = 4, math.ceil(len(plane) / 4)
     figure = Figure(figsize=(11, 6.3 * lines), layout="constrained")
     panels = figure.subplots(2 * lines, columns, squeeze=False)
@@ -215,7 +212,7 @@ def _draw_plane(panel: Any, learned: Learned, like: NDArray[Any]) -> None:
 
 
 def _draw_sphere(panel: Any, learned: Learned, like: NDArray[Any]) -> None:
-    """Directions on the sphere, seen along one axis; what lies behind is drawn faint."""
+    """Draw directions on the sphere, seen along one axis; directions behind it are faint."""
     turn = alignment(learned.centres, like)
     directions, centres = learned.directions @ turn, learned.centres @ turn
     shine = np.hypot(*np.meshgrid(np.linspace(-0.65, 1.35, 200), np.linspace(-1.35, 0.65, 200)))
@@ -232,9 +229,7 @@ def _draw_sphere(panel: Any, learned: Learned, like: NDArray[Any]) -> None:
 
 
 def _view(centres: NDArray[Any]) -> NDArray[Any]:
-    """Of many turns of the sphere the one under which no two classes lie near each other in the
-    image.
-    """
+    """Return the rotation of the sphere, of many, that separates the classes best in the image."""
     turns = np.linalg.qr(np.random.default_rng(0).normal(size=(2000, 3, 3)))[0]
     seen = (centres @ turns)[:, :, :2]  # (2000, C, 2)
     apart = np.linalg.norm(seen[:, :, None] - seen[:, None], axis=-1) + 9 * np.eye(len(centres))
@@ -250,11 +245,10 @@ def _frame(panel: Any, learned: Learned) -> None:
 
 
 def alignment(centres: NDArray[Any], like: NDArray[Any]) -> NDArray[Any]:
-    """The orthogonal (D, D) matrix R for which the (C, D) ``centres @ R`` lie nearest to ``like``
-    (Procrustes).
+    """Return the orthogonal (D, D) matrix R that brings ``centres @ R`` (C, D) nearest to ``like``.
 
-    Turning and mirroring change no angle, so that features of separate trainings may be laid alike.
+    This is the Procrustes problem. Rotation and reflection keep all angles, so they can align
+    features of separate trainings.
     """
-    left, _, right = np.linalg.svd(centres.T @ like)
-    turn: NDArray[Any] = left @ right
+    turn: NDArray[Any] = orthogonal_procrustes(centres, like)[0]
     return turn

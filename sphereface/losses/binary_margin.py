@@ -11,10 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .known_gradients import with_gradients
-from .last_layer import LastLayer, Targets
+from .last_layer import LastLayer
 from .margin_softmax import HeadOutput
 from .margins.binary import SphereFace2
 from .shards import Shared, targets_of
+from .targets import Targets
 
 BINARY_BLOCK = 1024
 """Classes per block: several operations go over each logit, and find it in the cache."""
@@ -50,7 +51,7 @@ def binary_margin(
         UserError: a label outside [0, C); checked on a CPU only.
     """
     inputs = x, weight, bias
-    layer = LastLayer(x, weight, margin, block_size=min(chunk_size or BINARY_BLOCK, BINARY_BLOCK))
+    layer = LastLayer(x, weight, margin, block_size=chunk_size, cpu_block=BINARY_BLOCK)
     targets = targets_of(layer, labels, margin, 0.0, shared)
     wanted = [value.requires_grad and torch.is_grad_enabled() for value in inputs]
     with torch.no_grad():

@@ -24,7 +24,7 @@ def auto_chunk(samples: int, classes: int, device: torch.device) -> int | None:
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """Memory that may still be taken there; None where nobody says."""
+    """Memory that may still be taken there; None where the system does not tell."""
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + unused

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from ..errors import UserError
 from .head import HeadOutput, MarginHead
-from .last_layer import check_labels
 from .margins import Margin
 from .ranks import Ranks, averaged, gathered
 from .shards import Shard, Shared
+from .targets import check_labels
 
 
 def make_head(

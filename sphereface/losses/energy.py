@@ -39,7 +39,7 @@ def hyperspherical_energy(weight: Tensor, labels: Tensor, shared: Shared | None 
     own = weight.detach()[labels]
     if shared is not None:
         own = shared.sum_rows(own)
-    layer = LastLayer(own, weight, _COSINES, block_size=ENERGY_BLOCK)
+    layer = LastLayer(own, weight, _COSINES, cpu_block=ENERGY_BLOCK)
     targets = targets_of(layer, labels, _COSINES, 0.0, shared)
     wanted = weight.requires_grad and torch.is_grad_enabled()
     classes = len(weight) if shared is None else shared.num_classes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,12 +12,13 @@ from ..errors import UserError
 from .binary_margin import binary_margin
 from .chunks import auto_chunk
 from .energy import hyperspherical_energy
-from .last_layer import check_labels, inverse_norms
+from .last_layer import inverse_norms
 from .margin_softmax import HeadOutput, margin_softmax
 from .margins import Margin
 from .margins.binary import SphereFace2
-from .sampling import sampled_rows, take_rows
+from .sampling import mark_distinct_rows, sampled_rows, take_rows
 from .shards import Shard, Shared
+from .targets import check_labels
 
 __all__ = ["HeadOutput", "MarginHead"]
 
@@ -72,12 +74,17 @@ class MarginHead(nn.Module):
         self.weight = nn.Parameter(torch.empty(len(self.shard), embedding_dim))
         size = {"none": 0, "shared": 1, "per class": len(self.shard)}[margin.bias]
         self.register_parameter("bias", nn.Parameter(torch.empty(size)) if size else None)
+        self._num_drawn = 0
+        if margin.sample_rate < 1:
+            for parameter in self.parameters():
+                hook: Any = parameter.register_post_accumulate_grad_hook
+                hook(lambda p: mark_distinct_rows(p, self._num_drawn))
         for name, first in margin.running.items():
             self.register_buffer(name, torch.tensor(first))
         self.reset_parameters(generator)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Draw the weights anew, and set bias and running statistics back."""
+        """Draw new weights, and set bias and running statistics back."""
         self._draw_weight(generator)
         if self.bias is not None:
             nn.init.constant_(self.bias, self.margin.first_bias(self.num_classes))
@@ -130,8 +137,9 @@ class MarginHead(nn.Module):
         rows = None
         if self.training and self.margin.sample_rate < 1:
             check_labels(labels, len(embeddings), len(self.weight))
-            rows = self._rows_of_step(labels if shared is None else labels[shared.here], step)
-            labels = torch.searchsorted(rows, labels)
+            positives = labels if shared is None else labels.masked_fill(~shared.here, len(self.weight))
+            rows = self._rows_of_step(positives, step)
+            labels, self._num_drawn = torch.searchsorted(rows, labels), len(rows)
         if self.training and self.margin.rows == "renormalized":
             self.renormalize(rows)
         weight, bias = self._parameters_of_step(rows)

@@ -16,7 +16,7 @@ def with_gradients(value: Tensor, *pairs: tuple[Tensor, Tensor | None]) -> Tenso
 
     Args:
         value: () the loss.
-        pairs: (input, dvalue/dinput); None where nobody asks for it.
+        pairs: (input, dvalue/dinput); None where it is not needed.
     """
     inputs, gradients = zip(*pairs, strict=True)
     result: Tensor = _Known.apply(value, gradients, *inputs)
@@ -26,7 +26,7 @@ def with_gradients(value: Tensor, *pairs: tuple[Tensor, Tensor | None]) -> Tenso
 class _Known(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, value: Tensor, gradients: tuple[Tensor | None, ...], *inputs: Tensor) -> Tensor:
-        ctx.save_for_backward(*inputs)  # autograd then checks that nobody has changed them meanwhile
+        ctx.save_for_backward(*inputs)  # autograd then checks that they were not changed meanwhile
         ctx.gradients = gradients
         return value.clone()
 

@@ -22,9 +22,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .last_layer import LastLayer, Targets
+from .fused_layer import last_layer
+from .last_layer import LastLayer
 from .margins import Margin
 from .shards import Shared, targets_of
+from .targets import Targets
 
 
 class HeadOutput(NamedTuple):
@@ -74,7 +76,7 @@ def margin_softmax(
     Raises:
         UserError: a label outside [0, C); checked on a CPU only.
     """
-    layer = LastLayer(x, weight, margin, bias=bias, block_size=chunk_size)
+    layer = last_layer(x, weight, margin, bias=bias, block_size=chunk_size)
     targets = targets_of(layer, labels, margin, lam, shared)
     wanted = any(value is not None and value.requires_grad for value in (x, weight, bias))
     keep = torch.is_grad_enabled() and wanted and (chunk_size or len(weight)) >= len(weight)
@@ -110,28 +112,22 @@ class _MarginSoftmax(torch.autograd.Function):
         targets: Targets,
         keep: bool,
     ) -> tuple[Tensor, Tensor]:
-        """Sum exp(Z − block maximum) over the other classes; with ``keep`` all of these stay for
-        backward.
-        """
+        """Reduce all blocks of Z; with ``keep`` they stay for the backward, as the pass left them."""
         rooms = layer.rooms() if keep else itertools.repeat(layer.room_for_block())
         kept: list[Tensor | None] = []
-        maxima = layer.room(len(layer.blocks))
-        sums = torch.empty_like(maxima)
-        lowest = torch.finfo(maxima.dtype).min
+        passes = layer.softmax(targets)
         for i, (block, room) in enumerate(zip(layer.blocks, rooms, strict=False)):
             z = layer.logits(block, room)
             kept.append(z if keep else None)
-            targets.put(i, z, float("-inf"))
-            maxima[i] = z.amax(0).clamp_(min=lowest)  # a block of nothing but the target has no other maximum
-            torch.sum(z.sub_(maxima[i]).exp_(), 0, out=sums[i])
-        best_other = targets.highest(maxima.amax(0))
-        (total,) = targets.total(sums.mul_((maxima - best_other).exp_()).sum(0))
+            passes.reduce(i, z)
+        best_other, total = passes.totals()
+        (total,) = targets.total(total)
         others = total.log_() + best_other
         ctx.gap = others - targets.logits  # holds what a difference of log_sum and logits near p = 1 would lose
-        ctx.save_for_backward(x, weight, bias)  # autograd then checks that nobody has changed them meanwhile
-        ctx.layer, ctx.targets, ctx.maxima = layer, targets, maxima
+        ctx.save_for_backward(x, weight, bias)  # autograd then checks that they were not changed meanwhile
+        ctx.layer, ctx.targets, ctx.passes = layer, targets, passes
         ctx.log_sum = torch.logaddexp(others, targets.logits)
-        ctx.exponentials = kept if keep else None
+        ctx.kept = kept if keep else None
         ctx.mark_non_differentiable(best_other)
         return F.softplus(ctx.gap, threshold=50).mean(), best_other
 
@@ -139,22 +135,23 @@ class _MarginSoftmax(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_loss: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         """dL/dM = (softmax(M) − onehot)/N, block by block into the gradients of x, W and b."""
-        layer, targets, maxima, log_sum = ctx.layer, ctx.targets, ctx.maxima, ctx.log_sum
-        kept, ctx.exponentials = ctx.exponentials, None
-        scale = grad_loss / len(log_sum)
-        factors = (maxima - log_sum).exp_().mul_(scale)  # turn the exponentials into gradients
+        layer, passes = ctx.layer, ctx.passes
+        kept, ctx.kept = ctx.kept, None
+        scale = grad_loss / len(ctx.log_sum)
+        passes.begin_backward(ctx.log_sum, scale)
         room = layer.room_for_block() if kept is None else None
 
         def gradient(i: int, block: slice) -> Tensor:
             if room is None:
                 part, kept[i] = kept[i], None  # freed as soon as spent, while the gradient of W grows
             else:
-                part = layer.logits(block, room).sub_(maxima[i]).exp_()
-                targets.put(i, part, 0.0)
-            return part.mul_(factors[i])  # type: ignore[no-any-return]
+                part = layer.logits(block, room)
+                passes.reduce_again(i, part)
+            passes.to_gradient(i, part)
+            return part  # type: ignore[no-any-return]
 
         on_target = ctx.targets.own(torch.sigmoid(ctx.gap).mul_(-scale))  # p − 1
-        return *_backward(ctx, gradient, on_target), None, None, None
+        return *_backward(ctx, gradient, on_target, passes.unit), None, None, None
 
 
 class _MarginLogits(torch.autograd.Function):
@@ -186,25 +183,28 @@ class _MarginLogits(torch.autograd.Function):
 
 
 def _backward(
-    ctx: Any, gradient: Callable[[int, slice], Tensor], on_target: Tensor
+    ctx: Any, gradient: Callable[[int, slice], Tensor], on_target: Tensor, unit: Tensor | None = None
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """Gradients of x, W and b; None for one that nobody asks for.
+    """Gradients of x, W and b; None for one that is not needed.
 
     Args:
         ctx: of either function.
         gradient: (index, classes) of a block → its dL/dM, (B, N), 0 at the targets; to be spent.
         on_target: (N,) dL/dM of the targets.
+        unit: () what the gradients of blocks are to be multiplied by; None for 1.
     """
     x, weight, bias = ctx.saved_tensors
     layer, targets = ctx.layer, ctx.targets
     dx = torch.zeros_like(layer.x) if ctx.needs_input_grad[0] else None
-    dweight = layer.x.new_empty(weight.shape) if ctx.needs_input_grad[1] else None
+    dweight = layer.room_for_dweight() if ctx.needs_input_grad[1] else None
     dbias = layer.x.new_empty(bias.shape) if ctx.needs_input_grad[2] else None
     for i, block in enumerate(layer.blocks):
         part = gradient(i, block)
         if dbias is not None:
-            torch.sum(part, 1, out=dbias[block])
-        layer.backward(block, part, dx, dweight)
+            torch.sum(part, 1, dtype=dbias.dtype, out=dbias[block])
+        layer.backward(block, part, dx, dweight, unit)
+    if dbias is not None and unit is not None:
+        dbias.mul_(unit)
     if dx is not None:
         dx = targets.add_to_dx(layer, on_target, dx).to(x.dtype)
     if dweight is not None:

@@ -19,16 +19,17 @@ from torch.autograd.function import once_differentiable
 
 
 def sampled_rows(positives: Tensor, num_rows: int, rate: float, *, seed: int, step: int, shard: int) -> Tensor:
-    """The rows that a step sees, increasing: a function of its arguments, so a resumed run draws
-    the same.
+    """Draw the rows that a step sees, in increasing order.
 
-    A GPU is waited for once, for the number of positives.
+    They are a function of the arguments, so a resumed run draws the same. How many there are depends
+    on shapes alone, so no device is waited for: ⌈rate · num_rows⌉, but at least N, for all N
+    positives may differ, and at most all rows.
 
     Args:
-        positives: rows that must be among them, in any order, repeated or not.
+        positives: (N,) rows that must be among them, in any order, repeated or not; ``num_rows``
+            for none.
         num_rows: of the shard.
-        rate: part of the rows, in (0, 1]: ⌈rate · num_rows⌉ in all, or just the positives where
-            these are more.
+        rate: part of the rows, in (0, 1].
         seed: of the run.
         step: finished updates.
         shard: which of the shards this is.
@@ -36,10 +37,11 @@ def sampled_rows(positives: Tensor, num_rows: int, rate: float, *, seed: int, st
     name = f"sampled negatives, seed {seed}, step {step}, shard {shard}"
     number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:7], "big")
     generator = torch.Generator(positives.device).manual_seed(number)
-    priority = torch.rand(num_rows, generator=generator, device=positives.device)
-    priority[positives] = 2.0
-    count = max(math.ceil(rate * num_rows), int((priority == 2.0).sum()))
-    return priority.topk(count).indices.sort().values
+    priority = torch.empty(num_rows + 1, device=positives.device)
+    torch.rand(num_rows, generator=generator, out=priority[:num_rows])
+    priority.index_fill_(0, positives, 2.0)
+    count = max(math.ceil(rate * num_rows), min(len(positives), num_rows))
+    return priority[:num_rows].topk(count).indices.sort().values
 
 
 def take_rows(parameter: Tensor, rows: Tensor) -> Tensor:
@@ -51,6 +53,19 @@ def take_rows(parameter: Tensor, rows: Tensor) -> Tensor:
     """
     taken: Tensor = _TakeRows.apply(parameter, rows)
     return taken
+
+
+def mark_distinct_rows(parameter: Tensor, drawn: int) -> None:
+    """Mark the gradient of a single backward as coalesced, as autograd does not; to coalesce it
+    would wait for a GPU.
+
+    Args:
+        parameter: with its gradient, a sum over one or more backward passes.
+        drawn: K of the last one. A sum has more rows, some of them twice, and is left as it is.
+    """
+    grad = parameter.grad
+    if grad is not None and grad.is_sparse and grad._nnz() == drawn:
+        grad._coalesced_(True)
 
 
 class _TakeRows(torch.autograd.Function):

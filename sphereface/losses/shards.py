@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
-from .last_layer import LastLayer, Targets
+from .last_layer import LastLayer
 from .margins import Margin
 from .ranks import Ranks
+from .targets import Targets
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Shared:
 
 
 def targets_of(layer: LastLayer, labels: Tensor, margin: Margin, lam: float, shared: Shared | None) -> Targets:
-    """The target logits of a batch, whoever holds their classes."""
+    """The target logits of a batch, on one rank or several."""
     return Targets(layer, labels, margin, lam) if shared is None else _SharedTargets(layer, labels, margin, lam, shared)
 
 
@@ -87,20 +88,14 @@ class _SharedTargets(Targets):
     """
 
     def __init__(self, layer: LastLayer, labels: Tensor, margin: Margin, lam: float, shared: Shared) -> None:
-        super().__init__(layer, labels, margin, lam)
-        self._ranks, self._here = shared.ranks, shared.here
+        super().__init__(layer, labels, margin, lam, shared.here)
+        self._ranks, self._held = shared.ranks, shared.here
 
     def own(self, values: Tensor) -> Tensor:
-        return values * (self._here if values.ndim == 1 else self._here[:, None])
+        return values * (self._held if values.ndim == 1 else self._held[:, None])
 
     def once(self, values: Tensor) -> Tensor:
-        return torch.where(self._here, values, values.detach())
-
-    def put(self, index: int, block: Tensor, values: Tensor | float) -> None:
-        classes, samples = self._places[index]
-        if len(samples):  # a masked write of fixed shape: to select those here would make a GPU wait
-            new = values if isinstance(values, float) else values[samples]
-            block[classes, samples] = torch.where(self._here[samples], new, block[classes, samples])
+        return torch.where(self._held, values, values.detach())
 
     def highest(self, values: Tensor) -> Tensor:
         return self._ranks.max_(values)

@@ -3,7 +3,7 @@ it.
 
 What is saved is what :class:`~sphereface.losses.head.MarginHead` on one device has: parameters and
 running statistics by name, the optimiser's entries by parameter name. So a checkpoint does not say
-on how many ranks it was made, and goes on with any other number.
+on how many ranks it was made, and any other number can resume it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What scores and features are worth, as figures. Numpy only: arrays in, numbers out."""
+"""Metrics of scores and features. They use only numpy and scipy: arrays in, numbers out."""
 
 from .discard import error_versus_discard, partial_area
 from .other_accuracies import FoldAccuracy, best_accuracy, kfold_distance_accuracy

@@ -1,6 +1,4 @@
-"""What a measure of image quality is worth: the errors that are left when the worst images are left
-out.
-"""
+"""Evaluate a measure of image quality: the errors that remain without the worst images."""
 
 from __future__ import annotations
 
@@ -10,25 +8,24 @@ from .verification import BoolArray, FloatArray
 
 
 def error_versus_discard(errors: BoolArray, quality: FloatArray, fractions: FloatArray) -> FloatArray:
-    """Return the error rate of the comparisons that stay when those of the lowest quality are
-    discarded.
+    """Return the error rate of the comparisons without those of the lowest quality.
 
     This is the error-versus-discard characteristic (Grother and Tabassi, "Performance of biometric
-    quality measures", 2007). Of comparisons with equal quality, a random part is discarded: the
-    result is its expectation.
+    quality measures", 2007). Of comparisons with equal quality, a random part would be discarded;
+    the function returns the expected value.
 
     Args:
-        errors: (P,) bool, whether each comparison is decided wrongly, at one threshold for all.
-        quality: (P,) float, higher is better; of a pair, the lower quality of its two images. NaN
+        errors: (P,) bool, whether each comparison is wrong, at one threshold for all.
+        quality: (P,) float, higher is better; for a pair, the lower quality of its two images. NaN
             ranks lowest.
-        fractions: (K,) of the comparisons to discard, each from 0 to less than 1. ⌊fraction · P⌋
-            are discarded.
+        fractions: (K,) fractions of the comparisons to discard, each in [0, 1). ⌊fraction · P⌋
+            comparisons are discarded.
 
     Returns:
         (K,) error rates in [0, 1].
 
     Raises:
-        ValueError: no comparisons, or a fraction that leaves none.
+        ValueError: there are no comparisons, or a fraction discards all.
     """
     num = len(errors)
     discarded = np.floor(fractions * num + 1e-9).astype(np.int64)  # 0.29 × 100 is 28.999999999999996
@@ -42,10 +39,10 @@ def error_versus_discard(errors: BoolArray, quality: FloatArray, fractions: Floa
 
 
 def partial_area(fractions: FloatArray, errors: FloatArray) -> float:
-    """Return the area under a curve divided by its width: the mean error rate over these fractions.
+    """Return the area under a curve divided by its width: the mean error rate over the fractions.
 
     Args:
-        fractions: (K,) rising, two or more.
+        fractions: (K,) ascending, two or more.
         errors: (K,) error rates, joined by straight lines.
     """
     area = np.sum(np.diff(fractions) * (errors[1:] + errors[:-1]) / 2)

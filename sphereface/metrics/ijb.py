@@ -1,9 +1,9 @@
-"""Figures of 1:1 verification on millions of pairs, from scores that are sorted once.
+"""Compute the metrics of 1:1 verification on millions of pairs, from scores that are sorted once.
 
-The functions give the same figures as :mod:`.verification`, which builds a curve with a point for
-each distinct score. Here genuine and impostor scores are sorted apart, and each figure looks up the
-few places that it needs. :func:`tpr_at_nearest_fpr` is the rule of InsightFace's IJB scripts, which
-most published IJB figures follow.
+The functions give the same values as :mod:`.verification`, which builds a curve with a point for
+each distinct score. This module sorts genuine and impostor scores separately, and each metric looks
+up the few scores that it needs. :func:`tpr_at_nearest_fpr` is the rule of InsightFace's IJB
+scripts, which most published IJB results follow.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class SortedScores:
     """The scores of all pairs, sorted by kind.
 
     Attributes:
-        genuine: (G,) float64, rising. NaN counts as −∞.
-        impostor: (I,) float64, rising, of the impostor pairs that count; +∞ if all of them are NaN.
+        genuine: (G,) float64, ascending. NaN counts as −∞.
+        impostor: (I,) float64, ascending: the impostor pairs that count; +∞ if all are NaN.
     """
 
     genuine: FloatArray
@@ -38,7 +38,7 @@ class SortedScores:
         """Sort the scores of pairs.
 
         Args:
-            scores: (P,) float. :func:`~.verification.roc` says where a NaN ranks, and which pairs
+            scores: (P,) float. :func:`~.verification.roc` defines where NaN ranks, and which pairs
                 count.
             same: (P,) bool, with at least one pair of each kind.
 
@@ -53,22 +53,22 @@ class SortedScores:
 
     @property
     def is_defined(self) -> bool:
-        """Whether a pair has a score; if not, the curve has no area."""
+        """Whether any pair has a score; if not, the curve has no area."""
         return bool(np.isfinite(self.genuine[-1]) or np.isfinite(self.impostor[0]))
 
     def rates_above(self, threshold: float) -> tuple[float, float]:
-        """False and true accept rate of ``score > threshold``."""
+        """Return the false and the true accept rate of ``score > threshold``."""
         false, true = (_number_above(kind, threshold) / len(kind) for kind in (self.impostor, self.genuine))
         return false, true
 
 
 def tpr_at_nearest_fpr(scores: SortedScores, fars: Sequence[float] = IJB_FARS) -> FloatArray:
-    """Return the TPR at the ROC point whose FPR is nearest to each target, as InsightFace's
-    ``eval_ijbc.py`` does.
+    """Return the TPR at the ROC point whose FPR is nearest to each target.
 
-    The points are those of scikit-learn's ``roc_curve`` with its default
-    ``drop_intermediate=True``: (0, 0) and each distinct score at which the curve bends. The nearest
-    FPR may be above the target. Of equally near points the last counts, which has the largest TPR.
+    This is the rule of InsightFace's ``eval_ijbc.py``. The points are those of scikit-learn's
+    ``roc_curve`` with its default ``drop_intermediate=True``: (0, 0) and each distinct score at
+    which the curve bends. The nearest FPR may be above the target. Of equally near points the last
+    one counts; it has the largest TPR.
 
     Returns:
         (F,) float64 in [0, 1], in the order of ``fars``.
@@ -79,8 +79,9 @@ def tpr_at_nearest_fpr(scores: SortedScores, fars: Sequence[float] = IJB_FARS) -
 
 
 def tar_at_far_sorted(scores: SortedScores, targets: Sequence[float] = FAR_TARGETS) -> tuple[OperatingPoint, ...]:
-    """Return the highest TAR whose FAR does not exceed each target, as
-    :func:`~.verification.tar_at_far` does.
+    """Return the highest TAR whose FAR does not exceed each target.
+
+    :func:`~.verification.tar_at_far` gives the same points.
     """
     points = []
     for target in targets:
@@ -115,9 +116,7 @@ def equal_error_rate_sorted(scores: SortedScores) -> float:
 
 
 def num_allowed(target: float, total: float) -> int:
-    """How many of ``total`` impostor pairs may pass at a false accept rate of at most
-    ``target``.
-    """
+    """Return how many of ``total`` impostor pairs may pass at a false accept rate of ``target``."""
     return int(np.floor(target * total + 1e-9))  # 0.29 × 100 is 28.999999999999996
 
 
@@ -133,17 +132,17 @@ def _number_above(rising: FloatArray, threshold: float) -> int:
 
 
 def _kept_points(scores: SortedScores) -> tuple[FloatArray, FloatArray]:
-    """FPR and TPR of the points that ``roc_curve`` keeps, from (0, 0) on.
+    """Return FPR and TPR of the points that ``roc_curve`` keeps, starting at (0, 0).
 
     ``roc_curve`` drops a score if the step of the curve to it equals the step after it. Most steps
-    are one impostor. A point is therefore kept only at a score that is genuine or tied, at the
-    score above such a one, or at an end.
+    are one impostor. So it keeps a point only at a genuine or tied score, at the next score above
+    such a score, or at an end.
     """
     genuine, impostor = scores.genuine, scores.impostor
     special = np.unique(np.concatenate([genuine, impostor[1:][impostor[1:] == impostor[:-1]]]))
     ends = [min(genuine[0], impostor[0]), max(genuine[-1], impostor[-1])]
     candidates = np.unique(np.concatenate([special, _neighbour(scores, special, above=True), ends]))
-    below = np.append(candidates[0], _neighbour(scores, candidates[1:], above=False))  # the lowest score has none
+    below = np.append(candidates[0], _neighbour(scores, candidates[1:], above=False))  # none is below the lowest
     kept = (_numbers_at(scores, candidates) != _numbers_at(scores, below)).any(axis=0)
     kept[[0, -1]] = True
     falling = candidates[kept][::-1]
@@ -155,7 +154,7 @@ def _kept_points(scores: SortedScores) -> tuple[FloatArray, FloatArray]:
 
 
 def _neighbour(scores: SortedScores, values: FloatArray, *, above: bool) -> FloatArray:
-    """The next higher or lower score of either kind, for the values that have one."""
+    """Return the next higher or lower score of either kind, for the values that have one."""
     found = []
     for kind in (scores.genuine, scores.impostor):
         at = np.searchsorted(kind, values, side="right") if above else np.searchsorted(kind, values, side="left") - 1
@@ -166,15 +165,13 @@ def _neighbour(scores: SortedScores, values: FloatArray, *, above: bool) -> Floa
 
 
 def _numbers_at(scores: SortedScores, values: FloatArray) -> IntArray:
-    """(2, V) how many scores of each kind equal each value."""
+    """Return how many scores of each kind equal each value: (2, V)."""
     kinds = (scores.genuine, scores.impostor)
     return np.stack([np.searchsorted(k, values, side="right") - np.searchsorted(k, values, side="left") for k in kinds])
 
 
 def _highest_with_more_false_accepts(scores: SortedScores) -> float | None:
-    """The highest score with FAR ≥ 1 − TAR when everything above it is accepted; None if there is
-    none.
-    """
+    """Return the highest score with FAR ≥ 1 − TAR if all scores above it pass; None if none has."""
 
     def too_high(score: float) -> bool:
         far, tar = scores.rates_above(score)
@@ -189,7 +186,7 @@ def _highest_with_more_false_accepts(scores: SortedScores) -> float | None:
 
 
 def _next_above(scores: SortedScores, score: float | None) -> float:
-    """The lowest score above a score; the lowest of all for None."""
+    """Return the lowest score above ``score``; the lowest of all for None."""
     found = []
     for kind in (scores.impostor, scores.genuine):
         at = 0 if score is None else int(np.searchsorted(kind, score, side="right"))

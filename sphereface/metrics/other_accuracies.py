@@ -1,6 +1,4 @@
-"""Accuracies that other code bases report as "LFW accuracy", which are not the one of SphereFace's
-protocol.
-"""
+"""Compute what other code bases report as "LFW accuracy"; SphereFace's protocol differs."""
 
 from __future__ import annotations
 
@@ -16,21 +14,21 @@ DISTANCE_GRID: FloatArray = np.arange(0, 4, 0.01)
 
 @dataclass(frozen=True)
 class FoldAccuracy:
-    """Mean and plain standard deviation (ddof = 0) of the folds' accuracies, in [0, 1]."""
+    """Mean and standard deviation (ddof = 0) of the folds' accuracies, in [0, 1]."""
 
     mean: float
     deviation: float
 
 
 def kfold_distance_accuracy(distances: FloatArray, same: BoolArray, fold: IntArray) -> FoldAccuracy:
-    """Accuracy as InsightFace, FaceNet and their descendants compute it, on the folds of the list.
+    """Return the accuracy of InsightFace, FaceNet and their descendants, on the folds of the list.
 
-    Each fold is decided with the first threshold of :data:`DISTANCE_GRID` that is best on the other
-    folds: one person where distance < threshold. These code bases cut their lists into consecutive
-    folds; this function does not.
+    A pair is accepted if distance < threshold. The threshold of a fold is the first value of
+    :data:`DISTANCE_GRID` that is best on the other folds. Those code bases cut their lists into
+    consecutive folds; this function uses the given folds.
 
     Args:
-        distances: (P,) squared Euclidean distances of unit vectors. NaN is wrong.
+        distances: (P,) squared Euclidean distances of unit vectors. NaN counts as wrong.
         same: (P,) bool.
         fold: (P,) the number of each pair's fold, from 1 to K, with K ≥ 2.
     """
@@ -43,10 +41,10 @@ def kfold_distance_accuracy(distances: FloatArray, same: BoolArray, fold: IntArr
 
 
 def best_accuracy(scores: FloatArray, same: BoolArray) -> float:
-    """The highest accuracy of a single threshold chosen on these very pairs: an optimistic figure.
+    """Return the highest accuracy of one threshold chosen on the same pairs: an optimistic value.
 
     Args:
-        scores: (P,) float. NaN is wrong at every threshold and still counts.
+        scores: (P,) float. NaN counts as wrong at every threshold.
         same: (P,) bool.
     """
     defined = ~np.isnan(scores)

@@ -1,6 +1,4 @@
-"""How far a figure would move with other people or other pairs: confidence intervals by
-resampling.
-"""
+"""Compute confidence intervals by resampling people or pairs (bootstrap)."""
 
 from __future__ import annotations
 
@@ -26,16 +24,16 @@ from .verification import (
 
 REPLICATES = 1000
 LEVEL = 0.95
-_MOST_WORK = 10**9  # pairs × replicates; longer lists get fewer replicates, but no fewer than _FEWEST
+_MOST_WORK = 10**9  # pairs × replicates; longer lists get fewer replicates, but at least _FEWEST
 _FEWEST = 50
 
 People = tuple[IntArray, IntArray]
-"""Who is on the left and who on the right of each pair: two arrays (P,) of numbers from 0."""
+"""The people on the left and on the right of each pair: two arrays (P,) of numbers from 0."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A percentile interval of the replicates; NaN where they could not be computed."""
+    """A percentile interval of the replicates; NaN if no replicate has a value."""
 
     low: float
     high: float
@@ -43,13 +41,13 @@ class Interval:
 
 @dataclass(frozen=True)
 class Intervals:
-    """95 % intervals of the figures of one ROC curve.
+    """95 % intervals of the metrics of one ROC curve.
 
     Attributes:
-        unit: what was drawn with replacement: ``"people"`` or ``"pairs"``.
-        replicates: how often.
-        auc, eer: of these figures.
-        tar: TAR at each of the targets, in their order.
+        unit: what is drawn with replacement: ``"people"`` or ``"pairs"``.
+        replicates: number of draws.
+        auc, eer: the intervals of AUC and EER.
+        tar: the interval of TAR at each of the targets, in their order.
     """
 
     unit: str
@@ -68,21 +66,21 @@ def bootstrap(
     replicates: int = REPLICATES,
     seed: int = 0,
 ) -> Intervals:
-    """Intervals of AUC, EER and TAR@FAR.
+    """Return intervals of AUC, EER and TAR@FAR.
 
-    Pairs that share a person are not independent. Where it is known who is on the images, as many
-    people as there are are drawn with replacement; a pair then counts as often as its people were
-    drawn, a genuine pair w times, an impostor pair w₁ × w₂ times. Else genuine and impostor pairs
-    are drawn, each kind to its number, which makes intervals too narrow where people recur.
+    Pairs that share a person are not independent. If the people are known, each replicate draws as
+    many people as there are, with replacement. A genuine pair whose person was drawn w times counts
+    w times; an impostor pair counts w₁ × w₂ times. If the people are unknown, each replicate draws
+    the genuine and the impostor pairs with replacement. These intervals are too narrow if people
+    occur in several pairs.
 
     Args:
-        scores: (P,) float. NaN ranks as in :func:`roc`. The pairs that count are the same in every
-            replicate.
+        scores: (P,) float. NaN ranks as in :func:`roc`. The same pairs count in every replicate.
         same: (P,) bool, with pairs of both kinds.
         people: see :data:`People`; None if unknown.
         targets: false accept rates.
-        replicates: how often to draw; less often beyond a million pairs, but at least 50 times.
-        seed: of the draws.
+        replicates: number of draws; lists of over a million pairs get fewer, but at least 50.
+        seed: seed of the draws.
     """
     replicates = num_replicates(len(same), replicates)
     figures = resample(
@@ -93,7 +91,7 @@ def bootstrap(
 
 
 def num_replicates(num_pairs: int, most: int = REPLICATES) -> int:
-    """Return how often to draw: less often beyond a million pairs, but at least 50 times."""
+    """Return the number of draws: fewer for more than a million pairs, but at least 50."""
     return min(most, max(_FEWEST, _MOST_WORK // num_pairs))
 
 
@@ -106,14 +104,15 @@ def resample(
     replicates: int = REPLICATES,
     seed: int = 0,
 ) -> FloatArray:
-    """Return any figures of each bootstrap replicate. :func:`bootstrap` explains what is drawn.
+    """Return the figures of each bootstrap replicate. :func:`bootstrap` explains the draws.
 
     Args:
         scores, same, people: as for :func:`bootstrap`.
-        figures: takes the ROC curve of a replicate, and (P,) how often each pair was drawn,
-            undefined impostor pairs included. The curve may have no pairs of a kind.
-        replicates: how often to draw.
-        seed: of the draws.
+        figures: computes K figures from the ROC curve of a replicate and from how often each pair
+            was drawn: (P,) integers, undefined impostor pairs included. The curve may lack pairs of
+            one kind.
+        replicates: number of draws.
+        seed: seed of the draws.
 
     Returns:
         (replicates, K) float64.
@@ -129,7 +128,7 @@ def rates_at(curve: Roc, thresholds: Sequence[float]) -> tuple[FloatArray, Float
     """Return the false and the true accept rate of ``score > threshold`` at fixed thresholds.
 
     Args:
-        curve: with pairs of both kinds.
+        curve: a curve with pairs of both kinds.
         thresholds: T scores, in any order.
 
     Returns:
@@ -144,15 +143,14 @@ def bootstrap_means(
 ) -> tuple[Interval, ...]:
     """Return an interval of the mean of each column, over subjects.
 
-    As many subjects as there are are drawn with replacement. A row counts as often as its subject
-    was drawn.
+    Each replicate draws as many subjects as there are, with replacement. A row counts as often as
+    its subject was drawn.
 
     Args:
-        values: (N, K) float, such as 1 for a search that finds the right person and 0 for one that
-            does not.
+        values: (N, K) float, such as 1 for a search that finds the right person and 0 for a miss.
         subject: (N,) integers.
-        replicates: how often to draw.
-        seed: of the draws.
+        replicates: number of draws.
+        seed: seed of the draws.
     """
     subjects, number = np.unique(subject, return_inverse=True)
     sums = np.zeros((len(subjects), values.shape[1]))
@@ -164,7 +162,7 @@ def bootstrap_means(
 
 
 def percentile_intervals(figures: FloatArray) -> tuple[Interval, ...]:
-    """Return the 95 % percentile interval of each column of (replicates, K); NaN are left out."""
+    """Return the 95 % percentile interval of each column of (replicates, K), without NaN."""
     tail = 100 * (1 - LEVEL) / 2
     intervals = []
     for column in figures.T:
@@ -175,7 +173,7 @@ def percentile_intervals(figures: FloatArray) -> tuple[Interval, ...]:
 
 
 class _Reweighted:
-    """The ROC curve of pairs that count more or less than once; they are sorted only once."""
+    """Builds ROC curves of weighted pairs; it sorts the pairs only once."""
 
     def __init__(self, scores: FloatArray, same: BoolArray) -> None:
         kept = np.flatnonzero(counted(scores, same))
@@ -187,7 +185,7 @@ class _Reweighted:
         self._threshold = roc(scores, same).threshold
 
     def roc(self, weights: IntArray) -> Roc:
-        """Weights: (P,) int64, how often each pair counts."""
+        """Return the curve for ``weights``: (P,) int64, how often each pair counts."""
         weights = weights[self._order]
         true = np.cumsum(weights * self._same)[self._last_of_ties]
         false = np.cumsum(weights)[self._last_of_ties] - true
@@ -195,7 +193,7 @@ class _Reweighted:
 
 
 def _figures(curve: Roc, targets: Sequence[float]) -> npt.NDArray[np.float64]:
-    if not curve.num_genuine or not curve.num_impostor:  # so few people that none of a kind was drawn
+    if not curve.num_genuine or not curve.num_impostor:  # too few people: the draw has no pair of one kind
         return np.full(2 + len(targets), np.nan)
     return np.array([auc(curve), equal_error_rate(curve), *(point.tar for point in tar_at_far(curve, targets))])
 

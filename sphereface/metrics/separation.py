@@ -1,4 +1,4 @@
-"""How far two kinds of scores, or the people among a set of features, lie apart."""
+"""Measure how well two kinds of scores, or the features of people, are separated."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from .verification import BoolArray, FloatArray, IntArray
 
 
 def d_prime(scores: FloatArray, same: BoolArray) -> float:
-    """Distance of the two means in units of the common spread: |μ_g − μ_i| / √((σ_g² + σ_i²) / 2).
+    """Return d′, the distance of the two means: |μ_g − μ_i| / √((σ_g² + σ_i²) / 2).
 
     Args:
-        scores: (P,) float; NaN ones are left out.
+        scores: (P,) float; NaN is ignored.
         same: (P,) bool.
 
     Returns:
-        0 or more; infinite where neither kind varies, NaN where a kind is missing.
+        0 or more; infinite if neither kind varies, NaN if a kind is missing.
     """
     valid = ~np.isnan(scores)
     genuine, impostor = scores[valid & same], scores[valid & ~same]
@@ -29,13 +29,13 @@ def d_prime(scores: FloatArray, same: BoolArray) -> float:
 
 
 def score_histogram(scores: FloatArray, same: BoolArray, *, bins: int = 100) -> tuple[IntArray, IntArray]:
-    """Counts of genuine and of impostor scores in equal bins over [−1, 1]; the last bin includes 1.
+    """Count genuine and impostor scores in equal bins over [−1, 1]; the last bin includes 1.
 
     Args:
-        scores: (P,) cosines; NaN ones are left out, those beyond ±1 by rounding count in the outer
-            bins.
+        scores: (P,) cosines; NaN is ignored. A cosine beyond ±1, by rounding, counts in the outer
+            bin.
         same: (P,) bool.
-        bins: their number.
+        bins: number of bins.
 
     Returns:
         Two arrays (bins,) int64.
@@ -49,18 +49,18 @@ def score_histogram(scores: FloatArray, same: BoolArray, *, bins: int = 100) -> 
 
 
 def angular_fisher_score(features: npt.NDArray[np.floating[Any]], people: IntArray) -> float:
-    """The paper's measure of compact people far apart (appendix E): lower is better.
+    """Return the angular Fisher score of the paper's appendix E: lower is better.
 
     AFS = S_w / S_b with S_w = Σ_i Σ_{x in X_i} (1 − cos⟨x, m_i⟩) and S_b = Σ_i n_i (1 − cos⟨m_i,
     m⟩), where X_i are the n_i features of person i, m_i is their mean and m the mean of all
     features.
 
     Args:
-        features: (N, F) float as the network gives them: centred ones have no direction m.
-        people: (N,) int, who is on each image, from 0.
+        features: (N, F) float, not centred: the mean m of centred features has no direction.
+        people: (N,) int, the person on each image, from 0.
 
     Returns:
-        0 or more; NaN where S_b is 0 (a single person) or a feature has no direction.
+        0 or more; NaN if S_b is 0 (a single person) or a feature has no direction.
     """
     x = np.asarray(features, dtype=np.float64)
     counts = np.bincount(people)

@@ -1,4 +1,4 @@
-"""Confidence intervals over subjects for millions of pairs of templates."""
+"""Compute confidence intervals over subjects for millions of pairs of templates."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ Ids = npt.NDArray[np.integer[Any]]
 
 REPLICATES = 200
 _CHUNK = 2**21  # pairs counted at a time
-_BLOCK = 512  # impostors weighed at a time, for all draws
-_MARGIN = 2  # the highest impostors looked at first, as a multiple of those that a rate lets pass
+_BLOCK = 512  # impostors weighted at a time, for all draws
+_MARGIN = 2  # how many of the highest impostors to sort first, as a multiple of those a rate allows
 
 
 def subjects_of(num_templates: int, left: Ids, right: Ids, same: BoolArray, known: Ids | None = None) -> IntArray:
-    """Find the subject of each template.
+    """Return the subject of each template.
 
-    Two templates are of one subject if a genuine pair joins them, or if ``known`` says so. A
-    template without either is a subject of its own.
+    Two templates have one subject if a genuine pair joins them or ``known`` gives both the same
+    subject. Any other template is its own subject.
 
     Args:
         num_templates: T.
         left, right: (P,) rows of the pairs' templates, in [0, T).
         same: (P,) bool, True for genuine pairs.
-        known: (T,) integers, the subject of each template where it is known, else −1. IJB-B and
-            IJB-C name it in the files of 1:N search.
+        known: (T,) integers, the subject of each template, or −1 if unknown. IJB-B and IJB-C name
+            subjects in the files of 1:N search.
 
     Returns:
-        (T,) int64, numbered from 0 in the order in which the templates first show them.
+        (T,) int64, numbered from 0 in the order of their first templates.
     """
     a, b = left[same].astype(np.int64), right[same].astype(np.int64)
     size = num_templates
@@ -65,20 +65,20 @@ def bootstrap_tar(
 ) -> tuple[Interval, ...]:
     """Return 95 % intervals of TAR at FAR over subjects.
 
-    The draws, the weights and the figures are those of :func:`~.resampling.bootstrap` with
-    ``people``: a genuine pair counts as often as its subject was drawn, an impostor pair as often
-    as one subject times as often as the other. Only the highest impostors are looked at, about
-    twice as many as the largest rate lets pass, since a threshold lies among them. The weight of
-    all impostors comes from the numbers of pairs between two subjects.
+    The draws, the weights and the figures equal those of :func:`~.resampling.bootstrap` with
+    ``people``. A genuine pair counts as often as its subject was drawn. An impostor pair counts
+    w₁ × w₂ times, where its subjects were drawn w₁ and w₂ times. The function sorts only the
+    highest impostors, about twice as many as the largest rate allows, since the thresholds lie
+    among them. It takes the weight of all impostors from the number of pairs of any two subjects.
 
     Args:
-        scores: (P,) float. NaN ranks lowest if genuine. :func:`~.verification.counted` says which
-            impostor pairs count.
+        scores: (P,) float. NaN ranks lowest if genuine. :func:`~.verification.counted` defines
+            which impostor pairs count.
         same: (P,) bool, with pairs of both kinds.
         left_subject, right_subject: (P,) integers from 0.
         fars: false accept rates.
-        replicates: how often to draw.
-        seed: of the draws.
+        replicates: number of draws.
+        seed: seed of the draws.
 
     Returns:
         An interval for each rate, in their order; NaN if no replicate had pairs of both kinds.
@@ -107,16 +107,14 @@ def bootstrap_tar(
 
 @dataclass(frozen=True)
 class _Genuine:
-    """Genuine scores, falling, and the subject of each."""
+    """Genuine scores in descending order, and the subject of each."""
 
     scores: FloatArray
     subject: Ids
 
 
 class _TopImpostors:
-    """The highest impostor scores, falling, and the subjects of each; more of them when
-    :meth:`extend` asks.
-    """
+    """The highest impostor scores, descending, and their subjects; :meth:`extend` adds more."""
 
     def __init__(self, scores: FloatArray, impostor: BoolArray, left: Ids, right: Ids) -> None:
         self._all, self._impostor, self._left, self._right = scores, impostor, left, right
@@ -128,25 +126,24 @@ class _TopImpostors:
         return len(self.scores) == self._num_impostors
 
     def extend(self, number: int) -> None:
-        """Hold the highest ``number`` scores or more: all that tie with the last of them."""
+        """Sort the highest ``number`` scores, and all scores that tie with the last of them."""
         number = min(number, self._num_impostors)
         values = self._all[self._impostor]  # all of them NaN, or none
         values.partition(len(values) - number)
         cut = values[len(values) - number]
         del values
         with np.errstate(invalid="ignore"):
-            rows = np.flatnonzero(~(self._all < cut) & self._impostor)  # NaN is not below
+            rows = np.flatnonzero(~(self._all < cut) & self._impostor)  # keeps NaN
         found = np.where(np.isnan(self._all[rows]), np.inf, self._all[rows])
         order = np.argsort(-found)
         self.scores, rows = found[order], rows[order]
         self.left, self.right = self._left[rows].astype(np.intp), self._right[rows].astype(np.intp)
 
     def passed(self, times: IntArray) -> FloatArray:
-        """(blocks + 1, R) weight of the impostors before each block, and of all, for each of R
-        draws (R, S).
+        """Return the weight of the impostors before each block, and of all: (blocks + 1, R).
 
-        The rows of a block serve all draws at once: this is ten times as fast as one draw after the
-        other.
+        ``times`` holds R draws: (R, S). A block is processed for all draws at once, which is ten
+        times as fast as one draw after the other.
         """
         exact = int(times.max()) ** 2 * _BLOCK < 2**24  # sums are integers, without rounding in float32
         table = np.ascontiguousarray(times.T, dtype=np.float32 if exact else np.float64)  # (S, R)
@@ -158,13 +155,12 @@ class _TopImpostors:
         return np.cumsum(passed, axis=0, out=passed)
 
     def threshold(self, times: IntArray, passed: FloatArray, allowed: int) -> float:
-        """The highest impostor score that may not be accepted if no more than ``allowed`` may pass;
-        −∞ if all may.
+        """Return the highest impostor score to reject if a weight of ``allowed`` may pass.
 
         Args:
             times: (S,) one draw.
-            passed: (blocks + 1,) its column of :meth:`passed`.
-            allowed: a weight.
+            passed: (blocks + 1,) column of :meth:`passed` for this draw.
+            allowed: a weight. If all impostors may pass, the threshold is −∞.
         """
         block = int(np.searchsorted(passed, allowed, side="right")) - 1
         if block == len(passed) - 1:
@@ -182,8 +178,9 @@ def _genuine(scores: FloatArray, same: BoolArray, subject: Ids) -> _Genuine:
 
 
 def _tars(times: IntArray, genuine: _Genuine, thresholds: Sequence[float]) -> FloatArray:
-    """TAR above each threshold for one draw; NaN if no genuine pair was drawn. Above −∞ is
-    everything.
+    """Return TAR at each threshold for one draw; NaN if no genuine pair was drawn.
+
+    A threshold of −∞ accepts everything, −∞ included.
     """
     accepted = np.append(0, np.cumsum(times[genuine.subject]))
     above = np.searchsorted(-genuine.scores, np.negative(thresholds), side="left")
@@ -192,7 +189,7 @@ def _tars(times: IntArray, genuine: _Genuine, thresholds: Sequence[float]) -> Fl
 
 
 def _impostor_weights(times: IntArray, impostor: BoolArray, left: Ids, right: Ids) -> FloatArray:
-    """(R,) the weight of all impostor pairs in each replicate: Σ w[left] × w[right].
+    """Return the weight of all impostor pairs in each replicate, Σ w[left] × w[right]: (R,).
 
     Args:
         times: (R, S) how often each subject was drawn.
@@ -204,5 +201,5 @@ def _impostor_weights(times: IntArray, impostor: BoolArray, left: Ids, right: Id
         chosen = impostor[start : start + _CHUNK]
         sides = left[start : start + _CHUNK][chosen], right[start : start + _CHUNK][chosen]
         counts += scipy.sparse.coo_array((np.ones(len(sides[0])), sides), shape=(size, size)).tocsr()
-    weights = times.T.astype(np.float64)  # (S, R); all sums are integers below 2^53, thus exact
+    weights = times.T.astype(np.float64)  # (S, R); all sums are integers below 2^53, so they are exact
     return np.asarray(np.einsum("sr,sr->r", weights, counts @ weights))

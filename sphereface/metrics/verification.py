@@ -1,9 +1,9 @@
-"""Verification metrics on arrays of scores: thresholds, accuracy, ROC, AUC, EER, TAR@FAR.
+"""Compute verification metrics on arrays of scores: thresholds, accuracy, ROC, AUC, EER, TAR@FAR.
 
-A score is high for a likely match. A pair is accepted when ``score > threshold``. A pair of one
-person is genuine, a pair of two people an impostor pair. A NaN score is undefined. In an accuracy
-it is wrong at every threshold and still counts. In a curve, :func:`counted` says which of the
-undefined pairs count.
+A high score means a likely match. A pair is accepted if ``score > threshold``. A pair of one
+person is genuine; a pair of two people is an impostor pair. A NaN score is undefined. An accuracy
+counts it as wrong at every threshold. For a curve, :func:`counted` defines which of the undefined
+pairs count.
 """
 
 from __future__ import annotations
@@ -19,21 +19,19 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
-# k/10000 for k = −10000 … 10000. The quotients must be correctly rounded, as the original's are:
-# np.linspace(-1, 1, 20001) gives other bits for half of them, and then misses scores that lie on
-# the grid.
+# k/10000 for k = −10000 … 10000. The quotients must be correctly rounded, as in the original code.
+# np.linspace(-1, 1, 20001) gives other bits for half of them, and misses scores on the grid.
 THRESHOLD_GRID: FloatArray = np.arange(-10000, 10001) / 10000
 FAR_TARGETS = (1e-1, 1e-2, 1e-3, 1e-4)
 MIN_IMPOSTORS = 10
-"""A TAR@FAR that rests on fewer impostor pairs is not resolvable: one lucky pair would move it too far."""
+"""A TAR@FAR with fewer impostor pairs used is not resolvable: one pair would change it too much."""
 
 
 def accuracy_at(scores: FloatArray, same: BoolArray, threshold: float) -> float:
-    """Share of the pairs decided correctly: genuine with score > threshold, impostor with score <
-    threshold.
+    """Return the share of the pairs that a threshold decides correctly.
 
-    Both comparisons are strict, so a score equal to the threshold is wrong for either kind, and so
-    is NaN.
+    A genuine pair needs score > threshold, an impostor pair score < threshold. A score equal to the
+    threshold is wrong for either kind, and so is NaN.
 
     Args:
         scores: (P,) float.
@@ -47,11 +45,11 @@ def accuracy_at(scores: FloatArray, same: BoolArray, threshold: float) -> float:
 
 
 def best_threshold(scores: FloatArray, same: BoolArray, grid: FloatArray = THRESHOLD_GRID) -> float:
-    """The mean of all grid values at which :func:`accuracy_at` is highest, whether adjacent or not.
+    """Return the mean of all grid values at which :func:`accuracy_at` is highest.
 
-    This is the original's rule. Where the maximisers are not adjacent, the accuracy at their mean
-    can be below the maximum. Costs O(P log P + G log P): the scores are sorted once and each
-    candidate is looked up.
+    This is the rule of the original code. If these values are not adjacent, the accuracy at their
+    mean can be below the maximum. The cost is O(P log P + G log P): the function sorts the scores
+    once and looks up each candidate.
 
     Args:
         scores: (P,) float.
@@ -61,7 +59,7 @@ def best_threshold(scores: FloatArray, same: BoolArray, grid: FloatArray = THRES
     Returns:
         The threshold, a score.
     """
-    valid = ~np.isnan(scores)  # a NaN is wrong at each candidate, so it moves no maximum
+    valid = ~np.isnan(scores)  # NaN is wrong at each candidate, so it does not change the maximum
     genuine = np.sort(scores[valid & same])
     impostor = np.sort(scores[valid & ~same])
     genuine_above = len(genuine) - np.searchsorted(genuine, grid, side="right")
@@ -72,13 +70,13 @@ def best_threshold(scores: FloatArray, same: BoolArray, grid: FloatArray = THRES
 
 @dataclass(frozen=True)
 class Roc:
-    """Every distinct decision that thresholding a set of scores allows, from accepting nothing to
-    everything.
+    """A ROC curve: the accepted pairs at each distinct threshold, from none to all.
 
     Attributes:
-        threshold: (K,) float64, falling: the distinct scores, then −inf. Accept score > threshold.
-        false_accepts: (K,) int64, rising from 0 to ``num_impostor``.
-        true_accepts: (K,) int64, rising from 0 to ``num_genuine``.
+        threshold: (K,) float64, descending: the distinct scores, then −inf. A pair is accepted if
+            score > threshold.
+        false_accepts: (K,) int64, ascending from 0 to ``num_impostor``.
+        true_accepts: (K,) int64, ascending from 0 to ``num_genuine``.
     """
 
     threshold: FloatArray
@@ -87,17 +85,17 @@ class Roc:
 
     @property
     def num_impostor(self) -> int:
-        """Impostor pairs behind the curve: those that :func:`counted` counts."""
+        """Number of impostor pairs of the curve: those that :func:`counted` counts."""
         return int(self.false_accepts[-1])
 
     @property
     def num_genuine(self) -> int:
-        """Genuine pairs behind the curve."""
+        """Number of genuine pairs of the curve."""
         return int(self.true_accepts[-1])
 
     @property
     def is_defined(self) -> bool:
-        """Whether a pair has a score; if not, the curve has no area."""
+        """Whether any pair has a score; if not, the curve has no area."""
         return bool(np.isfinite(self.threshold).any())
 
     @property
@@ -112,13 +110,12 @@ class Roc:
 
 
 def counted(scores: FloatArray, same: BoolArray) -> BoolArray:
-    """Say which pairs count in a curve and in the number of its pairs.
+    """Return which pairs count in a curve and in the number of its pairs.
 
-    An undefined genuine pair counts, and is never accepted. An undefined impostor pair has no score
-    that could be
-    accepted or rejected, so it is left out: otherwise, a single undefined embedding could use up
-    all the impostor pairs that a false accept rate lets pass. If no impostor pair is defined, all
-    of them count and rank highest, so that a network that has diverged gets a TAR of 0.
+    An undefined genuine pair counts and is never accepted. An undefined impostor pair does not
+    count. If it did, one undefined embedding could use up all the impostor pairs that a false
+    accept rate allows. If all impostor pairs are undefined, all of them count and rank highest, so
+    a network that has diverged gets a TAR of 0.
 
     Args:
         scores: (P,) float; NaN is undefined.
@@ -132,11 +129,11 @@ def counted(scores: FloatArray, same: BoolArray) -> BoolArray:
 
 
 def roc(scores: FloatArray, same: BoolArray) -> Roc:
-    """The ROC curve, with one point for each distinct score: equal scores are accepted together.
+    """Return the ROC curve, with one point for each distinct score: equal scores pass together.
 
     Args:
-        scores: (P,) float. A NaN ranks lowest if genuine. If impostor, :func:`counted` leaves it
-            out, or it ranks highest where no impostor pair is defined.
+        scores: (P,) float. A genuine NaN ranks lowest. An impostor NaN does not count, unless all
+            impostor pairs are NaN: then they rank highest. See :func:`counted`.
         same: (P,) bool, with at least one pair of each kind.
 
     Raises:
@@ -144,7 +141,7 @@ def roc(scores: FloatArray, same: BoolArray) -> Roc:
     """
     same = np.asarray(same, dtype=bool)
     if same.all() or not same.any():
-        raise ValueError(f"a ROC needs genuine and impostor pairs; got {same.sum()} and {(~same).sum()}")
+        raise ValueError(f"a ROC curve needs genuine and impostor pairs; got {same.sum()} and {(~same).sum()}")
     kept = counted(scores, same)
     scores, same = scores[kept], same[kept]
     ranked = np.where(np.isnan(scores), np.where(same, -np.inf, np.inf), scores).astype(np.float64)
@@ -159,8 +156,9 @@ def roc(scores: FloatArray, same: BoolArray) -> Roc:
 
 
 def auc(curve: Roc) -> float:
-    """Area under the ROC curve: P(genuine score > impostor score) + ½ P(equal). NaN if no score is
-    defined.
+    """Return the area under the ROC curve; NaN if no score is defined.
+
+    It equals P(genuine score > impostor score) + ½ P(equal scores).
     """
     if not curve.is_defined:
         return math.nan
@@ -169,8 +167,9 @@ def auc(curve: Roc) -> float:
 
 
 def equal_error_rate(curve: Roc) -> float:
-    """The rate at which FAR = 1 − TAR, on the straight lines between the points. NaN if no score is
-    defined.
+    """Return the rate at which FAR = 1 − TAR; NaN if no score is defined.
+
+    Straight lines join the points of the curve.
     """
     if not curve.is_defined:
         return math.nan
@@ -183,15 +182,15 @@ def equal_error_rate(curve: Roc) -> float:
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """TAR at a wanted FAR, with what it rests on.
+    """TAR at a target FAR, with the numbers of impostor pairs.
 
     Attributes:
-        far: the wanted false accept rate, an upper bound.
-        tar: true accept rate there.
-        threshold: accept score > threshold.
-        false_accepts: impostor pairs accepted there; fewer than ``far`` allows where scores tie.
+        far: the target false accept rate, an upper bound.
+        tar: true accept rate at the threshold.
+        threshold: a pair is accepted if score > threshold.
+        false_accepts: accepted impostor pairs; fewer than ``far`` allows if scores tie.
         num_impostor: all impostor pairs that count, see :func:`counted`.
-        num_repeated: those of them that the list has before, which resolve nothing.
+        num_repeated: how many of them repeat an earlier pair of the list; they add no information.
     """
 
     far: float
@@ -202,34 +201,29 @@ class OperatingPoint:
     num_repeated: int = 0
 
     @property
-    def rests_on(self) -> float:
-        """How many distinct impostor pairs ``far`` lets through: far × (num_impostor −
-        num_repeated).
-        """
+    def impostors_used(self) -> float:
+        """Number of impostor pairs that ``far`` allows: far × (num_impostor − num_repeated)."""
         return self.far * (self.num_impostor - self.num_repeated)
 
     @property
     def resolvable(self) -> bool:
-        """Whether that is at least :data:`MIN_IMPOSTORS`; if not, ``tar`` is mostly luck and no
-        report prints it.
-        """
-        return self.rests_on + 1e-9 >= MIN_IMPOSTORS  # 1e-5 × 1000000 is 10.000000000000002, or a bit less elsewhere
+        """Whether at least :data:`MIN_IMPOSTORS` are used; else ``tar`` is mostly chance."""
+        return self.impostors_used + 1e-9 >= MIN_IMPOSTORS  # a product such as 1e-5 × 1000000 is not exact
 
 
 def tar_at_far(
     curve: Roc, targets: Iterable[float] = FAR_TARGETS, *, num_repeated: int = 0
 ) -> tuple[OperatingPoint, ...]:
-    """The highest TAR whose FAR does not exceed the target; nothing is interpolated.
+    """Return the highest TAR whose FAR does not exceed each target, without interpolation.
 
     Of N impostor pairs, k = ⌊target × N⌋ may pass. The threshold is the (k+1)-th highest impostor
-    score: it lets at most k pass, since acceptance is strict, and any lower one lets more pass.
-    Impostors that tie with it are therefore rejected together. With k = 0 it is the highest
-    impostor score.
+    score: at most k scores are strictly higher, and any lower threshold accepts more. Impostors
+    that tie with the threshold are all rejected. With k = 0, it is the highest impostor score.
 
     Args:
         curve: from :func:`roc`.
         targets: false accept rates in [0, 1].
-        num_repeated: impostor pairs of the curve that the list has before.
+        num_repeated: impostor pairs of the curve that repeat an earlier pair of the list.
 
     Returns:
         One point for each target, in their order.

@@ -1,6 +1,6 @@
-"""Backbones, and how one is built from a configuration or read from a checkpoint."""
+"""Build backbones from a configuration, and load them from checkpoints."""
 
-from . import ir, iresnet, mobilefacenet, sfnet, spherenet, timm_net  # each enters its backbone into BACKBONES
+from . import ir, iresnet, mobilefacenet, sfnet, spherenet, timm_net  # each registers its backbone in BACKBONES
 from .backbone import BACKBONES, Backbone, ConvBackbone, Resized, register
 from .ensemble import Ensemble
 from .loading import LoadedModel, build_model, load_model

@@ -1,8 +1,7 @@
-"""What a backbone is: the interface that the rest of the program knows, and the registry of
-``model.name``.
+"""The interface of backbones, and the registry of ``model.name``.
 
 To add a backbone, write one file with an options class and a network, and register the class
-(docs/extend.md). Nothing else changes.
+(docs/extend.md). No other file changes.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ O = TypeVar("O", bound=BackboneOptions)  # noqa: E741
 
 
 def register(name: str) -> Callable[[type[O]], type[O]]:
-    """Give a backbone its name in the configuration. Decorates its options class."""
+    """Register a backbone under a name of the configuration. Decorates its options class."""
 
     def enter(cls: type[O]) -> type[O]:
         if name in BACKBONES:
@@ -36,7 +35,7 @@ def register(name: str) -> Callable[[type[O]], type[O]]:
             or not dataclasses.is_dataclass(cls)
             or "__dataclass_fields__" not in vars(cls)
         ):
-            raise TypeError(f"{cls.__name__} is no dataclass that extends BackboneOptions · see docs/extend.md")
+            raise TypeError(f"{cls.__name__} is not a dataclass that extends BackboneOptions · see docs/extend.md")
         cls.name = name
         BACKBONES[name] = cls
         return cls
@@ -45,23 +44,22 @@ def register(name: str) -> Callable[[type[O]], type[O]]:
 
 
 class Backbone(nn.Module):
-    """Aligned crops to embeddings: ``forward`` takes (B, 3, H, W) float and returns (B, D).
+    """A network that embeds aligned crops: ``forward`` maps (B, 3, H, W) float to (B, D).
 
     Attributes:
-        input_spec: what ``forward`` reads. :func:`sphereface.models.build_model` sets it from the
+        input_spec: the input of ``forward``. :func:`sphereface.models.build_model` sets it from the
             options.
-        embedding_dim: D. Set likewise.
+        embedding_dim: D, set in the same way.
     """
 
     input_spec: InputSpec
     embedding_dim: int
 
     def recompute_units(self, wanted: bool) -> None:
-        """Set whether training keeps less for the backward pass and computes it again
-        (``train.recompute``).
+        """Set whether training recomputes values in the backward pass (``train.recompute``).
 
         Raises:
-            UserError: this backbone cannot.
+            UserError: this backbone does not support it.
         """
         if wanted:
             raise UserError(
@@ -70,10 +68,10 @@ class Backbone(nn.Module):
 
 
 class ConvBackbone(Backbone):
-    """A backbone that makes a feature map first: it can train on smaller crops
-    (``train.stages[].input_size``).
+    """A backbone with a feature map, which can train on smaller crops.
 
-    A subclass implements :meth:`feature_map` and :meth:`embed`.
+    ``train.stages[].input_size`` sets their size. A subclass implements :meth:`feature_map` and
+    :meth:`embed`.
 
     Attributes:
         map_size: (h, w) of the feature map of a whole crop.
@@ -86,9 +84,7 @@ class ConvBackbone(Backbone):
         raise NotImplementedError
 
     def embed(self, maps: Tensor) -> Tensor:
-        """Return the embeddings of feature maps of ``map_size``: (B, C, h, w) → (B, D), not
-        normalised.
-        """
+        """Embed feature maps of ``map_size``: (B, C, h, w) → (B, D), not normalised."""
         raise NotImplementedError
 
     def forward(self, images: Tensor) -> Tensor:
@@ -108,8 +104,8 @@ class ConvBackbone(Backbone):
 
 
 def check_images(images: Tensor, *sizes: tuple[int, int]) -> None:
-    """Refuse what is not (B, 3, H, W) with (H, W) one of ``sizes``, the first of which is named."""
-    if images.ndim == 4 and images.shape[1:] in [(3, *size) for size in sizes]:  # no set: a tracer cannot hash
+    """Refuse images that are not (B, 3, H, W) with (H, W) in ``sizes``."""
+    if images.ndim == 4 and images.shape[1:] in [(3, *size) for size in sizes]:  # a list, because a tracer cannot hash
         return
     height, width = sizes[0]
     raise UserError(
@@ -119,16 +115,15 @@ def check_images(images: Tensor, *sizes: tuple[int, int]) -> None:
 
 
 class Resized(Backbone):
-    """A backbone that sees smaller crops: progressive resizing.
+    """A backbone that receives smaller crops: progressive resizing.
 
-    Crops are shrunk to ``seen_size``, and the last feature map is enlarged to what the embedding
-    layer expects. Half the sides cost a quarter of the time, and what is learned so carries over to
-    whole crops.
+    It shrinks crops to ``seen_size``, and enlarges the last feature map to the size that the
+    embedding layer expects. Half the sides cost a quarter of the time, and the learned weights also
+    work on whole crops.
 
     Args:
-        backbone: its weights are shared, not copied.
-        seen_size: (height, width) in pixels, at most the backbone's own; it may be changed at any
-            time.
+        backbone: shares its weights with this module.
+        seen_size: (height, width) in pixels, at most the backbone's own; it may change at any time.
     """
 
     def __init__(self, backbone: Backbone, seen_size: tuple[int, int]) -> None:
@@ -138,8 +133,9 @@ class Resized(Backbone):
         self.seen_size = seen_size
 
     def forward(self, images: Tensor) -> Tensor:
-        """Embed normalised crops of the backbone's size, or of ``seen_size`` already. (B, 3, H, W)
-        → (B, D).
+        """Embed normalised crops: (B, 3, H, W) → (B, D).
+
+        (H, W) is the backbone's size or already ``seen_size``.
         """
         whole = self.input_spec.size
         if self.seen_size == whole:
@@ -157,10 +153,10 @@ class Resized(Backbone):
 
 
 def resized(backbone: Backbone, seen_size: tuple[int, int], key: str) -> Backbone:
-    """Return the backbone as it sees crops of ``seen_size``: itself where that is its own size.
+    """Return a backbone for crops of ``seen_size``: the backbone itself if that is its own size.
 
     Raises:
-        UserError: it makes no feature map, so it cannot; ``key`` names what asked for it.
+        UserError: it has no feature map, so it reads one size; ``key`` is the option to name.
     """
     if seen_size == backbone.input_spec.size:
         return backbone
@@ -170,11 +166,10 @@ def resized(backbone: Backbone, seen_size: tuple[int, int], key: str) -> Backbon
 
 @torch.no_grad()
 def check_backbone(backbone: Backbone, seen_sizes: Sequence[tuple[int, int]]) -> None:
-    """Embed a black crop, at each size that training will use, so that a wrong network ends before
-    the first step.
+    """Embed a black crop at each training size, to find a wrong network before the first step.
 
     Raises:
-        UserError: the network cannot embed it, or gives something else than (1, D).
+        UserError: the network cannot embed it, or its result is not (1, D).
     """
     was_training, weight = backbone.training, next(backbone.parameters())
     backbone.eval()
@@ -186,7 +181,7 @@ def check_backbone(backbone: Backbone, seen_sizes: Sequence[tuple[int, int]]) ->
                 found = tuple(resized(backbone, size, where)(crop).shape)
             except UserError:
                 raise
-            except Exception as error:  # whatever a network raises
+            except Exception as error:  # a network can raise anything
                 raise UserError(
                     f"{where}: got {list(size)} · {type(backbone).__name__} cannot embed such a crop "
                     f"({type(error).__name__}: {first_line(error)}) · set a size that the network supports"
@@ -211,7 +206,7 @@ def check_resizable(backbone: Backbone, seen_size: tuple[int, int], key: str) ->
 
 
 def set_batch_norm(model: nn.Module, *, momentum: float | None, eps: float | None) -> None:
-    """Set momentum and eps of every batch normalisation layer; None leaves them as they are."""
+    """Set momentum and eps of every batch normalisation layer; None keeps a value."""
     for layer in model.modules():
         if isinstance(layer, nn.modules.batchnorm._BatchNorm):
             layer.momentum = layer.momentum if momentum is None else momentum
@@ -219,7 +214,7 @@ def set_batch_norm(model: nn.Module, *, momentum: float | None, eps: float | Non
 
 
 def half(side: int, times: int = 1) -> int:
-    """Length of a side after ``times`` stride-2 convolutions that round up."""
+    """Return the length of a side after ``times`` stride-2 convolutions that round up."""
     for _ in range(times):
         side = (side + 1) // 2
     return side

@@ -1,11 +1,12 @@
-"""Reader of Caffe's ``.caffemodel`` files: layer names and numbers, without Caffe and without
-generated code.
+"""Read Caffe's ``.caffemodel`` files without Caffe and without generated code.
 
-The file is one protobuf message, ``NetParameter`` of ``caffe.proto``: fields, each a key (number
-and kind) and a value. What matters here are the layers, their names, their blobs, the blobs' shapes
-and numbers; the rest is skipped unread. Messages lie four deep, so no function calls itself; every
-length is held against what is left of its message before anything is taken, so that no file makes
-the reader allocate more than about its own size.
+The file is one protobuf message, ``NetParameter`` of ``caffe.proto``. A message is a list of
+fields, each with a key (number and kind) and a value. The reader takes the layers, their names, and
+the shapes and numbers of their blobs, and skips the rest.
+
+Messages are nested four deep, so the reader needs no recursion. It compares every length with the
+bytes that are left before it reads. So no file makes it allocate much more than the file's own
+size.
 """
 
 from __future__ import annotations
@@ -33,30 +34,30 @@ _BLOB_DATA, _BLOB_SHAPE, _BLOB_DOUBLES = 5, 7, 8
 _BLOB_OLD_SHAPE = (1, 2, 3, 4)  # num, channels, height, width
 _SHAPE_DIM = 1
 
-# kinds of value; the groups of old (3, 4) are not in caffe.proto
+# kinds of value; caffe.proto has no groups (3, 4)
 _VARINT, _BYTES = 0, 2
 _FIXED = {1: 8, 5: 4}  # bytes
 
 _MAX_AXES = 32  # Caffe's own limit
-_MAX_BLOBS = 10_000  # the deepest networks have some 2,000
+_MAX_BLOBS = 10_000  # the deepest networks have about 2,000
 _MAX_BYTES = 2**31 - 1  # protobuf's own limit
 
 Value = int | slice
-"""Of a field: the number itself, or where its bytes are in the file."""
+"""The value of a field: the number itself, or the place of its bytes in the file."""
 
 
 class _Damaged(Exception):
-    """What does not read as a Caffe model, and where."""
+    """The file is not a Caffe model; the message says where."""
 
 
 @dataclass(frozen=True)
 class CaffeModel:
-    """What a ``.caffemodel`` holds.
+    """The content of a ``.caffemodel``.
 
     Attributes:
-        blobs: layer name → its blobs in order (weight, bias; of a PReLU its slopes), float32,
-            shapes as in the file. Layers without blobs are left out.
-        input_shapes: shapes of the network's inputs where the file says them, such as (1, 3, 112,
+        blobs: layer name → its blobs in order (weight, bias; for a PReLU its slopes), float32, with
+            the shapes in the file. Layers without blobs are left out.
+        input_shapes: shapes of the network's inputs where the file states them, such as (1, 3, 112,
             96).
     """
 
@@ -65,12 +66,13 @@ class CaffeModel:
 
 
 def read_caffemodel(path: Path) -> CaffeModel:
-    """Read a binary ``.caffemodel`` of any age: ``layer`` or ``layers``, blobs with ``shape`` or
-    the four old numbers.
+    """Read a binary ``.caffemodel`` of any Caffe version.
+
+    The file may use ``layer`` or ``layers``, and blobs with ``shape`` or with the four older
+    numbers.
 
     Raises:
-        BadCheckpoint: one line that says what is wrong: truncated, too large, or no Caffe model at
-            all.
+        BadCheckpoint: the file is truncated, too large, or not a Caffe model.
         OSError: the file cannot be read.
     """
     with open(path, "rb", opener=regular_file) as file:
@@ -111,9 +113,7 @@ def _net(data: memoryview, span: slice) -> CaffeModel:
 
 
 def _layer(data: memoryview, span: slice, kind: int, inputs: list[tuple[int, ...]]) -> tuple[str, list[Array]]:
-    """Name and blobs of a layer; what an input layer says of the input's shape goes into
-    ``inputs``.
-    """
+    """Return a layer's name and blobs; append an input layer's shapes to ``inputs``."""
     name_field, blobs_field = _LAYERS[kind]
     name, blobs = "", list[Array]()
     for number, value in _fields(data, span):
@@ -129,8 +129,9 @@ def _layer(data: memoryview, span: slice, kind: int, inputs: list[tuple[int, ...
 
 
 def _blob(data: memoryview, span: slice, layer: str) -> Array:
-    """Numbers of a blob in their shape. Repeated fields may come in pieces: packed, single, or
-    both.
+    """Return the numbers of a blob in their shape.
+
+    A repeated field may come in several pieces: packed, single, or both.
     """
     floats, doubles = bytearray(), bytearray()
     shape: list[int] = []
@@ -148,16 +149,16 @@ def _blob(data: memoryview, span: slice, layer: str) -> Array:
     axes = tuple(old_shape.get(number, 0) for number in _BLOB_OLD_SHAPE) if old_shape else tuple(shape)
     if len(raw) != math.prod(axes) * np.dtype(kind).itemsize:
         raise _Damaged(f"layer {layer!r}: {len(raw):,} bytes of numbers for the shape {axes}")
-    with np.errstate(over="ignore"):  # a double beyond float32 is inf, and found as such by whoever uses it
+    with np.errstate(over="ignore"):  # a double beyond float32 becomes inf, which the importer refuses
         numbers = np.frombuffer(raw, kind).astype(np.float32, copy=False)
     try:
         return numbers.reshape(axes)
-    except (ValueError, OverflowError):  # no number at all, and an axis longer than there can be
+    except (ValueError, OverflowError):  # no numbers, and an axis that is too long for numpy
         raise _Damaged(f"layer {layer!r}: the shape {axes}") from None
 
 
 def _dims(data: memoryview, span: slice) -> tuple[int, ...]:
-    """A BlobShape."""
+    """Read a BlobShape."""
     dims: list[int] = []
     for number, value in _fields(data, span):
         if number == _SHAPE_DIM:
@@ -173,7 +174,7 @@ def _extend(axes: list[int], more: Iterable[int]) -> None:
 
 
 def _numbers(data: memoryview, value: Value) -> Iterator[int]:
-    """The integers of a repeated field's piece: one, or packed ones."""
+    """Return the integers of one piece of a repeated field, packed or single."""
     if isinstance(value, int):
         yield value
         return
@@ -185,12 +186,12 @@ def _numbers(data: memoryview, value: Value) -> Iterator[int]:
 
 def _bytes(value: Value) -> slice:
     if isinstance(value, int):
-        raise _Damaged("a number where a text, a layer or a blob should be")
+        raise _Damaged("a number in place of a text, a layer or a blob")
     return value
 
 
 def _fields(data: memoryview, span: slice) -> Iterator[tuple[int, Value]]:
-    """The fields of a message in order: number, and value or place of the value."""
+    """Yield the fields of a message in order: number, and value or place of the value."""
     at, stop = span.start, span.stop
     while at < stop:
         start = at
@@ -210,9 +211,7 @@ def _fields(data: memoryview, span: slice) -> Iterator[tuple[int, Value]]:
 
 
 def _varint(data: memoryview, at: int, stop: int) -> tuple[int, int]:
-    """An integer of 1 to 10 bytes, seven bits each, lowest first; and where the next thing
-    starts.
-    """
+    """Return an integer of 1 to 10 bytes, seven bits each, lowest first, and where it ends."""
     result = 0
     for shift in range(0, 70, 7):
         if at >= stop:

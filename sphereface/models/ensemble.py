@@ -1,4 +1,4 @@
-"""Several networks as one: their embeddings side by side."""
+"""Combine several networks into one by joining their embeddings."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from .backbone import Backbone
 
 
 class Ensemble(Backbone):
-    """Embeddings of N networks, each of length 1, one after another: their cosine is the mean of N
-    cosines.
+    """Join the embeddings of N networks, each scaled to length 1.
 
-    Networks that were trained apart err apart; a mean of their cosines errs less than each. There
-    is nothing to train here.
+    The cosine of two joined embeddings is the mean of the N cosines. Networks that were trained
+    separately make different errors, so the mean has a smaller error than each. The ensemble has no
+    parameters of its own.
 
     Args:
-        networks: of one input spec.
+        networks: with one input spec.
     """
 
     def __init__(self, networks: Sequence[Backbone]) -> None:
@@ -29,7 +29,7 @@ class Ensemble(Backbone):
         self.embedding_dim = sum(network.embedding_dim for network in networks)
 
     def backbones(self) -> Iterator[Backbone]:
-        """The networks, in order."""
+        """Return the networks, in order."""
         for network in self.networks:
             assert isinstance(network, Backbone)
             yield network

@@ -11,9 +11,8 @@ from torch import Tensor
 def full_precision(head: Callable[[Tensor], Tensor], maps: Tensor, weight: Tensor) -> Tensor:
     """Apply ``head`` to feature maps in the number type of its ``weight``.
 
-    Under autocast an embedding in bfloat16 would have 8 significant bits, and the batch statistics
-    of the embedding would be taken from those. The head is a small share of the work, so full
-    precision costs little.
+    Under autocast an embedding in bfloat16 would have 8 significant bits, and so would its batch
+    statistics. The head is a small share of the work, so full precision costs little.
     """
     if not torch.is_autocast_enabled(maps.device.type):
         return head(maps)

@@ -1,10 +1,10 @@
-"""The IR network of AdaFace (Kim et al., CVPR 2022) and CVLface: residual units with or without
-squeeze-and-excitation.
+"""The IR network of AdaFace (Kim et al., CVPR 2022) and CVLface, optionally with SE blocks.
 
 Structure, names and initial values follow ``net.py`` of https://github.com/mk-minchul/AdaFace. The
-published network returns a unit vector and its length; this one returns their product. CVLface
-(https://github.com/mk-minchul/CVLface)
-trains the same networks on RGB crops: set ``input_order: rgb``.
+published network returns a unit vector and its length; this one returns their product.
+
+CVLface (https://github.com/mk-minchul/CVLface) trains the same networks on RGB crops: set
+``input_order: rgb``.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class IROptions(BackboneOptions):
     dropout: float = option(0.4, low=0, high=0.9)
 
     def build(self) -> IR:
-        """Make the network."""
+        """Build the network."""
         return IR(
             self.depth,
             se=self.se,
@@ -65,9 +65,7 @@ class IROptions(BackboneOptions):
 
 
 class SqueezeExcitation(nn.Module):
-    """x · sigmoid(fc2(relu(fc1(mean of x over the map)))): a factor for each channel (Hu et al.,
-    CVPR 2018).
-    """
+    """x · sigmoid(fc2(relu(fc1(map mean of x)))): a factor for each channel (Hu et al., 2018)."""
 
     def __init__(self, channels: int, reduction: int = 16) -> None:
         super().__init__()
@@ -75,18 +73,19 @@ class SqueezeExcitation(nn.Module):
         self.fc2 = nn.Conv2d(channels // reduction, channels, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, h, w) → (B, C, h, w)."""
+        """Apply the block: (B, C, h, w) → (B, C, h, w)."""
         factors: Tensor = self.fc2(self.fc1(x.mean((2, 3), keepdim=True)).relu()).sigmoid()  # (B, C, 1, 1)
         return x * factors
 
 
 class IRUnit(nn.Module):
-    """shortcut(x) + residual(x): no activation after the sum.
+    """shortcut(x) + residual(x), without an activation after the sum.
 
     Args:
         channels_in, channels: before and after the unit.
         stride: of the last convolution and of the shortcut.
-        bottleneck: three convolutions with a quarter of the channels between them, in place of two.
+        bottleneck: use three convolutions instead of two, with a quarter of the channels in
+            between.
         se: see :class:`IROptions`.
     """
 
@@ -103,15 +102,14 @@ class IRUnit(nn.Module):
             self.res_layer.add_module("se_block", SqueezeExcitation(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, channels_in, h, w) → (B, channels, h/stride, w/stride), sides rounded up."""
+        """Apply the unit: (B, channels_in, h, w) → (B, channels, ⌈h/stride⌉, ⌈w/stride⌉)."""
         y: Tensor = self.res_layer(x)
         shortcut = x if _is_identity(self.shortcut_layer) else self.shortcut_layer(x)
         return y + shortcut
 
 
 class IR(ConvBackbone):
-    """Face crop to embedding: a stem of full size, residual units that halve the sides four times,
-    one linear layer.
+    """Embed face crops: a stem at full size, four stages that halve the sides, one linear layer.
 
     A batch normalisation without scale and shift ends the network.
 
@@ -156,9 +154,7 @@ class IR(ConvBackbone):
                 nn.init.zeros_(layer.bias)
 
     def feature_map(self, images: Tensor) -> Tensor:
-        """Return the last feature map: (B, 3, H, W) → (B, C, H/16, W/16), sides rounded up; C is
-        512 or 2048.
-        """
+        """Return the last feature map: (B, 3, H, W) → (B, 512 or 2048, H/16, W/16), rounded up."""
         return run_units(self.body, self.input_layer(images), recompute=self.recompute)
 
     def embed(self, maps: Tensor) -> Tensor:

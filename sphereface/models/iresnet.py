@@ -1,9 +1,9 @@
-"""The improved residual network of ArcFace (Deng et al., CVPR 2019), which MagFace (Meng et al.,
-CVPR 2021) uses too.
+"""The improved residual network of ArcFace (Deng et al., CVPR 2019).
 
 Structure, names and initial values follow https://github.com/deepinsight/insightface,
-recognition/arcface_torch, so its ``backbone.pth`` loads without renaming. Published MagFace weights
-fit as well. They need
+recognition/arcface_torch, so its ``backbone.pth`` loads without renaming.
+
+MagFace (Meng et al., CVPR 2021) uses the same network, so its published weights fit too. They need
 ``batch_norm: {eps: 2e-5}``, ``input_order: bgr``, ``input_mean: 0`` and ``input_std: 255``.
 """
 
@@ -42,12 +42,12 @@ class IResNetOptions(BackboneOptions):
     dropout: float = option(0.0, low=0, high=0.9)
 
     def build(self) -> IResNet:
-        """Make the network."""
+        """Build the network."""
         return IResNet(self.depth, embedding_dim=self.embedding_dim, input_size=self.input_size, dropout=self.dropout)
 
 
 class IResNetUnit(nn.Module):
-    """shortcut(x) + bn(conv(prelu(bn(conv(bn(x)))))): no activation after the sum.
+    """shortcut(x) + bn(conv(prelu(bn(conv(bn(x)))))), without an activation after the sum.
 
     Args:
         channels_in, channels: before and after the unit.
@@ -69,7 +69,7 @@ class IResNetUnit(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, channels_in, h, w) → (B, channels, h/stride, w/stride), sides rounded up."""
+        """Apply the unit: (B, channels_in, h, w) → (B, channels, ⌈h/stride⌉, ⌈w/stride⌉)."""
         y: Tensor = self.prelu(self.bn2(self.conv1(self.bn1(x))))
         y = self.bn3(self.conv2(y))
         shortcut: Tensor = x if self.downsample is None else self.downsample(x)
@@ -77,8 +77,7 @@ class IResNetUnit(nn.Module):
 
 
 class IResNet(ConvBackbone):
-    """Face crop to embedding: a stem of full size, four stages that halve the sides, one linear
-    layer.
+    """Embed face crops: a stem at full size, four stages that halve the sides, one linear layer.
 
     A batch normalisation ends the network. Its scale, ``features.weight``, stays 1 in training, as
     published.

@@ -1,6 +1,4 @@
-"""Several checkpoints as one: the weights of all their networks, whose embeddings :class:`Ensemble`
-joins.
-"""
+"""Join several checkpoints into one that holds an :class:`Ensemble` of their networks."""
 
 from __future__ import annotations
 
@@ -18,9 +16,9 @@ from ..config import differences
 from ..errors import UserError, shown
 from .loading import check_network, model_options, seen_sizes
 
-_SAME = 0.01  # pixels between landmarks of one template, by rounding
+_SAME = 0.01  # largest difference between landmarks of one template, by rounding, in pixels
 _TOTALS = ("step", "total_steps", "images_seen", "seconds")
-_OF_ONE = ("best", "best_step", "evaluated_step")  # which say nothing of all together
+_OF_ONE = ("best", "best_step", "evaluated_step")  # keys that describe only one of the networks
 
 
 @dataclass(frozen=True)
@@ -28,10 +26,10 @@ class Part:
     """One network of a checkpoint.
 
     Attributes:
-        origin: the file it was trained to, as a path.
-        model: its architecture, ``networks`` being 1.
+        origin: path of the file that training saved it to.
+        model: its architecture, with ``networks`` 1.
         weights: its state, averaged (``train.ema``) where the checkpoint has averages.
-        seen_size: (height, width) of the crops that it was trained on last.
+        seen_size: (height, width) of the crops that it was last trained on.
     """
 
     origin: str
@@ -41,15 +39,14 @@ class Part:
 
 
 def networks_of(state: Mapping[str, Any], path: Path) -> list[Part]:
-    """The networks that a checkpoint holds: one, or those that were joined to it.
+    """Return the networks that a checkpoint holds: one, or all that were joined into it.
 
     Args:
-        state: what :func:`load_checkpoint` read.
-        path: from where.
+        state: the result of :func:`load_checkpoint`.
+        path: of the checkpoint, for messages.
 
     Raises:
-        BadCheckpoint: no network, or one whose weights do not fit the architecture that the file
-            names.
+        BadCheckpoint: it holds no network, or the weights of one do not fit its architecture.
     """
     config, weights = model_options(state, path)
     check_network(config, weights, path)
@@ -60,7 +57,7 @@ def networks_of(state: Mapping[str, Any], path: Path) -> list[Part]:
     origins = state["meta"].get("networks", [str(path)] * config.networks)
     if len(origins) != config.networks:
         raise BadCheckpoint(
-            f"{path}: meta.networks: got {shown(origins)} · allowed: the {config.networks} files it is of"
+            f"{path}: meta.networks: got {shown(origins)} · allowed: the names of its {config.networks} files"
         )
     return [
         Part(str(origin), one, {n.removeprefix(start): w for n, w in weights.items() if n.startswith(start)}, size)
@@ -69,21 +66,22 @@ def networks_of(state: Mapping[str, Any], path: Path) -> list[Part]:
 
 
 def join(states: Sequence[Mapping[str, Any]], paths: Sequence[Path]) -> dict[str, Any]:
-    """One checkpoint of several.
+    """Join several checkpoints into one.
 
     Args:
-        states: what :func:`load_checkpoint` read; joined ones bring each of their networks.
-        paths: from where.
+        states: results of :func:`load_checkpoint`; a joined checkpoint contributes all its
+            networks.
+        paths: of the checkpoints.
 
     Returns:
         ``meta``, ``seen_size`` and ``model`` of a checkpoint with ``model.networks`` N. In
-        ``meta``, steps, images and seconds are those of all together, ``networks`` the N files;
-        sections of ``config``, names and number of training images are there if they are the same
-        in all; ``template`` is that of the checkpoints that record one.
+        ``meta``, steps, images and seconds are sums, and ``networks`` lists the N files. Sections
+        of ``config``, names and the number of training images are kept where they are equal in all
+        checkpoints. ``template`` is that of the checkpoints that record one.
 
     Raises:
-        UserError: networks of different architectures or of crops of different templates, the same
-            one twice, fewer than two or too many.
+        UserError: networks of different architectures or templates, one network twice, fewer than
+            two, or too many.
     """
     _check_templates([state["meta"] for state in states], paths)
     parts = [(part, path) for state, path in zip(states, paths, strict=True) for part in networks_of(state, path)]
@@ -107,9 +105,7 @@ def join(states: Sequence[Mapping[str, Any]], paths: Sequence[Path]) -> dict[str
 
 
 def _check_templates(metas: Sequence[Mapping[str, Any]], paths: Sequence[Path]) -> None:
-    """Refuse networks of crops of different templates: a photograph is aligned once for all of
-    them.
-    """
+    """Refuse crops of different templates: a photograph is aligned once for all networks."""
     known = [
         (_points(meta, path), path) for meta, path in zip(metas, paths, strict=True) if meta.get("template") is not None
     ]
@@ -120,8 +116,8 @@ def _check_templates(metas: Sequence[Mapping[str, Any]], paths: Sequence[Path]) 
                 " ".join(f"{x:.1f},{y:.1f}" for x, y in each[1:].tolist()) for each in (first, points)
             )
             raise UserError(
-                f"{path}: its crops are of another template than those of {first_path} (meta.template: {listed}) · "
-                "allowed: networks of one template, because a photograph is aligned once for all of them"
+                f"{path}: its crops have another template than those of {first_path} (meta.template: {listed}) · "
+                "allowed: networks of one template, because each photograph is aligned once for all networks"
             )
 
 

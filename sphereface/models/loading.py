@@ -22,12 +22,12 @@ from .pointwise import slice_strided_pointwise
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A backbone read from a checkpoint, in evaluation mode.
+    """A backbone loaded from a checkpoint, in evaluation mode.
 
     Attributes:
-        model: (B, 3, H, W) float as its ``input_spec`` says → (B, D) embedding.
-        meta: what the checkpoint says of itself: ``step``, ``run``, ``config``, ``versions``, ….
-        sha256: of the file that the weights were read from, 64 hexadecimal digits.
+        model: (B, 3, H, W) float, described by its ``input_spec`` → (B, D) embedding.
+        meta: the metadata of the checkpoint: ``step``, ``run``, ``config``, ``versions``, ….
+        sha256: of the file that held the weights, 64 hexadecimal digits.
     """
 
     model: Backbone
@@ -36,17 +36,17 @@ class LoadedModel:
 
     @property
     def spec(self) -> InputSpec:
-        """What the network reads."""
+        """Return the input that the network reads."""
         return self.model.input_spec
 
     @property
     def input_size(self) -> tuple[int, int]:
-        """(height, width) of the crops in pixels."""
+        """Return (height, width) of the crops in pixels."""
         return self.spec.size
 
 
 def build_model(options: BackboneOptions) -> Backbone:
-    """Build one network of ``model:``, with fresh weights from torch's generator."""
+    """Build one network of ``model:``, with new weights from torch's generator."""
     model: Backbone = options.build()
     slice_strided_pointwise(model)
     model.input_spec, model.embedding_dim = options.input_spec, options.embedding_dim
@@ -55,21 +55,21 @@ def build_model(options: BackboneOptions) -> Backbone:
 
 
 def build_all(options: BackboneOptions) -> Backbone:
-    """Build all that ``model:`` describes, which may be several networks side by side."""
+    """Build the network or the ensemble that ``model:`` describes."""
     if options.networks == 1:
         return build_model(options)
     return Ensemble([build_model(options) for _ in range(options.networks)])
 
 
 def load_model(path: Path, device: torch.device | str = "cpu") -> LoadedModel:
-    """Read the backbone of a checkpoint: with averaged weights (``train.ema``) where it has them.
+    """Load the backbone of a checkpoint, with averaged weights (``train.ema``) where it has them.
 
     Raises:
         BadCheckpoint: the file is missing, damaged, or its weights do not fit the network it names.
     """
     state, sha256 = load_with_sha256(path, device=device)
     options, weights = model_options(state, path)
-    check_network(options, weights, path)  # before anything is allocated for what the file claims
+    check_network(options, weights, path)  # before memory is allocated for the shapes that the file states
     sizes = seen_sizes(state, options, path)
     model = build_all(options)
     model.load_state_dict(weights)
@@ -84,8 +84,9 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> LoadedModel:
 
 
 def model_options(state: Mapping[str, Any], path: Path) -> tuple[BackboneOptions, Mapping[str, torch.Tensor]]:
-    """Return what a checkpoint says of its backbone, and the weights: averaged (``train.ema``)
-    where it has them.
+    """Return the backbone's options and weights from a checkpoint.
+
+    The weights are averaged ones (``train.ema``) where the checkpoint has them.
 
     Raises:
         BadCheckpoint: it holds no network.
@@ -94,7 +95,7 @@ def model_options(state: Mapping[str, Any], path: Path) -> tuple[BackboneOptions
     try:
         given, weights = state["meta"]["config"]["model"], state.get("average", state["model"])
     except KeyError as error:
-        raise BadCheckpoint(f"{path}: holds no {error} entry, so it is not a training checkpoint") from error
+        raise BadCheckpoint(f"{path}: has no {error} entry, so it is not a training checkpoint") from error
     except TypeError as error:
         raise BadCheckpoint(f"{path}: its meta is not that of a training checkpoint") from error
     problems: list[str] = []
@@ -105,11 +106,12 @@ def model_options(state: Mapping[str, Any], path: Path) -> tuple[BackboneOptions
 
 
 def seen_sizes(state: Mapping[str, Any], options: BackboneOptions, path: Path) -> list[tuple[int, int]]:
-    """Return (height, width) of the crops that each network of a checkpoint saw last: smaller amid
-    some runs.
+    """Return (height, width) of the crops that each network of a checkpoint was last trained on.
+
+    They are smaller than the whole crops during some runs.
 
     Raises:
-        BadCheckpoint: it says none, or not as many as it has networks.
+        BadCheckpoint: the sizes are not valid, or there are not as many as networks.
     """
     number, whole = options.networks, options.input_spec.size
     given = state.get("seen_size", whole if number == 1 else [whole] * number)
@@ -120,7 +122,7 @@ def seen_sizes(state: Mapping[str, Any], options: BackboneOptions, path: Path) -
             f"{path}: seen_size: got {shown(given)} · allowed: height and width of each network"
         ) from error
     if len(sizes) != number:
-        raise BadCheckpoint(f"{path}: seen_size: got {shown(given)} · allowed: that of its {number} networks")
+        raise BadCheckpoint(f"{path}: seen_size: got {shown(given)} · allowed: one for each of its {number} networks")
     if not all(1 <= height <= whole[0] and 1 <= width <= whole[1] for height, width in sizes):
         raise BadCheckpoint(f"{path}: seen_size: got {shown(given)} · allowed: from [1, 1] to {list(whole)}")
     return sizes
@@ -129,13 +131,13 @@ def seen_sizes(state: Mapping[str, Any], options: BackboneOptions, path: Path) -
 def check_network(
     options: BackboneOptions, weights: Mapping[str, torch.Tensor], path: Path, *, finite: bool = True
 ) -> None:
-    """Compare the weights of a checkpoint with the network that it describes; nothing is allocated.
+    """Compare the weights of a checkpoint with the network that it describes; allocate nothing.
 
     Args:
-        options: what the checkpoint describes.
-        weights: what it holds.
+        options: of the network that the checkpoint describes.
+        weights: in the checkpoint.
         path: the checkpoint, for messages.
-        finite: refuse weights that are not.
+        finite: also refuse weights that are not finite.
 
     Raises:
         BadCheckpoint: names or shapes differ, a weight is not finite, or no such network can be
@@ -153,9 +155,7 @@ def check_network(
 
 
 def shapes_of(options: BackboneOptions) -> dict[str, torch.Size]:
-    """Return the names and shapes of the weights that ``model:`` describes; nothing is
-    allocated.
-    """
+    """Return names and shapes of the weights that ``model:`` describes; allocate nothing."""
     with torch.device("meta"), _Unfilled():
         shapes = {name: value.shape for name, value in build_model(replace(options, networks=1)).state_dict().items()}
     if options.networks == 1:
@@ -164,7 +164,7 @@ def shapes_of(options: BackboneOptions) -> dict[str, torch.Size]:
 
 
 class _Unfilled(TorchFunctionMode):
-    """Leave new weights without values.
+    """Create new weights without filling them with values.
 
     PyTorch fills tensors of the meta device through its compiler, whose import takes longer than
     ``sphereface verify``.
@@ -182,16 +182,14 @@ _FILLS = (torch.Tensor.normal_, torch.Tensor.uniform_)
 
 
 def sizes_seen(model: Backbone) -> list[tuple[int, int]]:
-    """Return (height, width) of the crops that each network of a loaded model sees inside."""
+    """Return (height, width) of the crops that each network of a loaded model receives."""
     if isinstance(model, Ensemble):
         return [size for network in model.backbones() for size in sizes_seen(network)]
     return [model.seen_size if isinstance(model, Resized) else model.input_spec.size]
 
 
 def bare_weights(model: Backbone) -> dict[str, torch.Tensor]:
-    """Return the state dict of a loaded model as its checkpoint has it, however small the crops
-    that it sees.
-    """
+    """Return the state dict of a loaded model under the names of its checkpoint."""
     if isinstance(model, Resized):
         return bare_weights(model.backbone)
     if isinstance(model, Ensemble):
@@ -204,13 +202,13 @@ def bare_weights(model: Backbone) -> dict[str, torch.Tensor]:
 
 
 def load_weights(module: torch.nn.Module, weights: Mapping[str, torch.Tensor], path: Path) -> None:
-    """Fill a module, or say in one line what of the checkpoint does not fit it."""
+    """Load weights into a module; report in one line which of them do not fit."""
     check_weights({name: value.shape for name, value in module.state_dict().items()}, weights, path)
     module.load_state_dict(weights)
 
 
 def check_weights(shapes: Mapping[str, Sequence[int]], weights: Mapping[str, torch.Tensor], path: Path) -> None:
-    """Say in one line what of a checkpoint does not fit the shapes that are wanted."""
+    """Compare a checkpoint's weights with the expected shapes; report a difference in one line."""
     expected = {name: tuple(shape) for name, shape in shapes.items()}
     found = {name: tuple(value.shape) for name, value in weights.items()}
     if expected != found:
@@ -225,4 +223,4 @@ def check_finite(weights: Mapping[str, torch.Tensor], path: Path) -> None:
     """Refuse weights that are not finite: every embedding would be undefined."""
     for name, value in weights.items():
         if not bool((value.float() if value.dtype is torch.float64 else value).isfinite().all()):
-            raise BadCheckpoint(f"{path}: {name} holds numbers that are not finite · use a checkpoint from before")
+            raise BadCheckpoint(f"{path}: {name} holds numbers that are not finite · use an earlier checkpoint")

@@ -1,5 +1,4 @@
-"""MobileFaceNet (Chen et al., CCBR 2018) in the two sizes of InsightFace: ``mbf`` and
-``mbf_large``.
+"""MobileFaceNet (Chen et al., CCBR 2018) in InsightFace's sizes ``mbf`` and ``mbf_large``.
 
 Structure, names and initial values follow https://github.com/deepinsight/insightface,
 recognition/arcface_torch, so its ``backbone.pth`` loads without renaming.
@@ -48,14 +47,14 @@ class MobileFaceNetOptions(BackboneOptions):
     dropout: float = option(0.0, low=0, high=0.9)
 
     def build(self) -> MobileFaceNet:
-        """Make the network."""
+        """Build the network."""
         return MobileFaceNet(
             self.size, embedding_dim=self.embedding_dim, input_size=self.input_size, dropout=self.dropout
         )
 
 
 class ConvNorm(nn.Module):
-    """Convolution, batch normalisation and, unless ``linear``, PReLU.
+    """Convolution, batch normalisation and, unless ``linear`` is set, PReLU.
 
     Args:
         channels_in, channels: before and after.
@@ -81,19 +80,19 @@ class ConvNorm(nn.Module):
         self.layers = nn.Sequential(conv, nn.BatchNorm2d(channels), *activation)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, channels_in, h, w) → (B, channels, h', w')."""
+        """Apply the layers: (B, channels_in, h, w) → (B, channels, h', w')."""
         result: Tensor = self.layers(x)
         return result
 
 
 class DepthWise(nn.Module):
-    """Pointwise, depthwise 3×3, pointwise without activation; with ``residual`` the input is added.
+    """Pointwise, depthwise 3×3 and pointwise convolution, the last without an activation.
 
     Args:
         channels_in, channels: before and after.
         hidden: channels of the depthwise convolution.
         stride: of the depthwise convolution.
-        residual: only for stride 1 and as many channels after as before.
+        residual: add the input. Needs stride 1 and as many channels after as before.
     """
 
     def __init__(self, channels_in: int, channels: int, hidden: int, *, stride: int, residual: bool) -> None:
@@ -106,7 +105,7 @@ class DepthWise(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, channels_in, h, w) → (B, channels, h/stride, w/stride), sides rounded up."""
+        """Apply the layers: (B, channels_in, h, w) → (B, channels, ⌈h/stride⌉, ⌈w/stride⌉)."""
         y: Tensor = self.layers(x)
         return x + y if self.residual else y
 
@@ -121,15 +120,13 @@ class Residual(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, h, w) → (B, C, h, w)."""
+        """Apply the units: (B, C, h, w) → (B, C, h, w)."""
         result: Tensor = self.layers(x)
         return result
 
 
 class GlobalDepthwise(nn.Module):
-    """The head: one weight for each place of each channel (GDC), then a linear layer and batch
-    normalisation.
-    """
+    """The head: one weight per place and channel (GDC), a linear layer, batch normalisation."""
 
     def __init__(self, map_size: tuple[int, int], embedding_dim: int, dropout: float) -> None:
         super().__init__()
@@ -141,13 +138,13 @@ class GlobalDepthwise(nn.Module):
         )
 
     def forward(self, maps: Tensor) -> Tensor:
-        """(B, 512, h, w) → (B, D)."""
+        """Apply the head: (B, 512, h, w) → (B, D)."""
         result: Tensor = self.layers(maps)
         return result
 
 
 class MobileFaceNet(ConvBackbone):
-    """Face crop to embedding with depthwise convolutions: small and quick.
+    """Embed face crops with depthwise convolutions: a small and fast network.
 
     Args:
         size: ``mbf`` or ``mbf_large``.

@@ -1,6 +1,4 @@
-"""A network in an ONNX file, run by onnxruntime, as a backbone: for evaluation, not for
-training.
-"""
+"""Run a network in an ONNX file by onnxruntime, as a backbone for evaluation."""
 
 from __future__ import annotations
 
@@ -24,11 +22,11 @@ from .backbone import Backbone, check_images
 
 _DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(uint8)": "uint8"}
 _EXPORTED = re.compile(r"\(\w+, \d+, \d+, \d+\) \w+, pixels 0 to 255, (BGR|RGB)")  # metadata of sphereface export
-_PASSED = ("Cast", "Identity", "Transpose")  # operators that may come before the scaling
+_PASSED = ("Cast", "Identity", "Transpose")  # operators that may precede the scaling
 _SCALING = ("Sub", "Add", "Mul", "Div")
 _LONGEST_REASON = 200
-_MOST_PIXELS = 1 << 24  # of a batch: 1,300 images of 112×112
-_NUM_FIRST = 8  # nodes that InsightFace looks at
+_MOST_PIXELS = 1 << 24  # in a batch: 1,300 images of 112×112
+_NUM_FIRST = 8  # nodes that InsightFace inspects
 _SAME = 1e-3  # largest relative difference between an embedding alone and in a batch; float16 gives 5e-4
 
 CPU = torch.device("cpu")
@@ -39,22 +37,23 @@ Array = npt.NDArray[Any]
 class OnnxBackbone(Backbone):
     """A network in an ONNX file.
 
-    ``forward`` reads what ``input_spec`` says and feeds it in the file's layout and number type, in
-    batches of the size that the file takes. A file that gives other embeddings in a batch than
-    alone is run image by image. External weights must lie in the file's folder.
+    ``forward`` reads crops as ``input_spec`` describes them. It passes them to the file in the
+    file's layout and number type, in batches of the size that the file accepts. Some files give
+    other embeddings in a batch than alone; these run one image at a time. External weights must be
+    in the file's folder.
 
     Args:
         path: the file.
-        options: what the file does not say itself.
-        device: where it runs, CPU or CUDA; see :func:`runs_on`.
+        options: facts that the file does not state itself.
+        device: the device to run on, CPU or CUDA; see :func:`runs_on`.
 
     Attributes:
-        reads: what the file is fed.
+        reads: the input of the file.
         input_name, output_name: in the graph.
-        one_by_one: whether images are run one by one though the file takes a batch.
+        one_by_one: whether images run one at a time although the file accepts a batch.
         files: the file and its external weights.
-        sha256: of the file, or of the hashes of all files where weights lie in further ones.
-        notes: what the user should know of.
+        sha256: of the file, or of the hashes of all files where there are external weights.
+        notes: for the user.
 
     Raises:
         UserError: the file cannot be used, or it and the options contradict each other.
@@ -82,25 +81,21 @@ class OnnxBackbone(Backbone):
         self.embedding_dim = self._probe()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Embed normalised crops: (B, 3, H, W) float as ``input_spec`` says → (B, D) float32, not
-        normalised.
-        """
+        """Embed crops (see ``input_spec``): (B, 3, H, W) float → (B, D), not normalised."""
         check_images(images, self.input_spec.size)
         found = self._embed(images.detach().float().cpu().numpy())
         if found.shape[1] != self.embedding_dim:
-            raise UserError(f"{self.path}: gave {found.shape[1]} numbers an image, before {self.embedding_dim}")
+            raise UserError(f"{self.path}: gave {found.shape[1]} numbers an image · expected: {self.embedding_dim}")
         return torch.from_numpy(found).to(images.device)
 
     def _embed(self, images: Array) -> npt.NDArray[np.float32]:
-        """(B, 3, H, W) float32 → (B, D), in as many runs as it takes."""
+        """Embed (B, 3, H, W) float32 in as many runs as needed → (B, D)."""
         step = 1 if self.one_by_one else self.reads.batch or max(1, len(images))
         parts = [self._run(images[start : start + step]) for start in range(0, len(images), step)]
         return np.concatenate(parts) if parts else np.empty((0, self.embedding_dim), dtype=np.float32)
 
     def _run(self, images: Array) -> npt.NDArray[np.float32]:
-        """Run the file once, on at most as many images as it takes; fewer are filled up with the
-        last one.
-        """
+        """Run the file once on at most one batch; repeat the last image to fill the batch."""
         count = len(images)
         missing = (self.reads.batch or count) - count
         if missing:
@@ -124,7 +119,7 @@ class OnnxBackbone(Backbone):
         return found.reshape(len(images), -1)[:count].astype(np.float32)
 
     def _fed(self, images: Array) -> Array:
-        """(B, 3, H, W) float32 in the file's layout and type."""
+        """Convert (B, 3, H, W) float32 to the file's layout and type."""
         if self.reads.dtype == "uint8":
             images = images.round().clip(0, 255)
         if self.reads.layout == "nhwc":
@@ -150,7 +145,7 @@ class OnnxBackbone(Backbone):
         return int(alone.shape[1])
 
     def _check_batches(self, images: Array, alone: Array) -> None:
-        """Go image by image where a batch does not give what its images give alone."""
+        """Switch to one image at a time where a batch gives other embeddings than its images."""
         try:
             together = self._run(images)
         except UserError:
@@ -160,7 +155,7 @@ class OnnxBackbone(Backbone):
                 return
             reason = "the file gives other embeddings in a batch than alone"
         self.one_by_one = True
-        self.notes.append(f"{reason}, so images are run one by one")
+        self.notes.append(f"{reason}, so images run one at a time")
 
 
 # ---------------------------------------------------------------- reading the file
@@ -185,7 +180,7 @@ def _read(path: Path) -> tuple[Any, tuple[Path, ...]]:
 
 
 def _external(message: Any, tensor_type: Any) -> Iterator[Any]:
-    """Find all tensors, at any depth, whose numbers lie in another file."""
+    """Find all tensors, at any depth, whose numbers are stored in another file."""
     for field, value in message.ListFields():
         if field.message_type is None:
             continue
@@ -202,15 +197,13 @@ def _place(tensor: Any) -> str:
 
 
 def _inside(path: Path, place: str) -> Path:
-    """Return a file of weights. Old versions of onnxruntime read any file that a graph names, so
-    this one checks.
-    """
+    """Return a file of weights; refuse one outside the folder, which old onnxruntimes read."""
     file = path.parent / place
-    folders = (path.parent.resolve(), path.resolve().parent)  # they differ for links, as in Hugging Face's cache
+    folders = (path.parent.resolve(), path.resolve().parent)  # these differ for links, as in Hugging Face's cache
     try:
         inside = any(file.resolve().is_relative_to(each) for each in folders)
         there = inside and file.is_file()
-    except (OSError, ValueError, RuntimeError):  # too long, a zero byte, links in a circle
+    except (OSError, ValueError, RuntimeError):  # a long name, a zero byte, or a cycle of links
         inside = there = False
     if not place or Path(place).is_absolute() or not inside:
         named = shown(place)
@@ -243,9 +236,7 @@ def _starts(names: Sequence[str], *beginnings: str) -> bool:
 
 
 def _first_scaling(graph: Any, name: str) -> str | None:
-    """Return the operator that scales the input before anything else is done with it; None without
-    one.
-    """
+    """Return the operator that scales the input before all others; None if there is none."""
     for node in graph.node:  # in the order of computation
         if name in node.input and node.op_type != "Shape":
             if node.op_type not in _PASSED:
@@ -298,7 +289,7 @@ def _session(runtime: Any, path: Path, device: torch.device) -> Any:
         session = runtime.InferenceSession(str(path), options, providers=providers)
     except Exception as error:  # onnxruntime has its own exceptions, which name the node
         raise UserError(f"{path}: onnxruntime {runtime.__version__} refuses it ({_reason(error)})") from error
-    if session.get_providers()[0] != provider:  # it goes to the CPU without an error where CUDA's libraries are missing
+    if session.get_providers()[0] != provider:  # without CUDA's libraries it uses the CPU and reports no error
         raise UserError(missing)
     return session
 

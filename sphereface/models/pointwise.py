@@ -1,7 +1,7 @@
-"""Strided 1×1 convolutions as a slice and an unstrided one.
+"""Compute strided 1×1 convolutions as a slice and a convolution without a stride.
 
 Both compute the same, and the slice reads less. On a CPU, torch 2.14.1's own kernels for such
-convolutions were seen to end the process; the sliced form does not use them.
+convolutions sometimes end the process; the sliced form does not use them.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 
 class StridedPointwise(nn.Conv2d):
-    """A 1×1 convolution with a stride: :class:`torch.nn.Conv2d` in state and result."""
+    """A 1×1 convolution with a stride; same state and result as :class:`torch.nn.Conv2d`."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 -- torch's own name
-        """(B, C, H, W) → (B, C', H/stride, W/stride), sides rounded up."""
+        """Apply the convolution: (B, C, H, W) → (B, C', H/stride, W/stride), sides rounded up."""
         followed = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
         if input.device.type != "cpu" or followed:
             return super().forward(input)
@@ -25,9 +25,7 @@ class StridedPointwise(nn.Conv2d):
 
 
 def slice_strided_pointwise(model: nn.Module) -> None:
-    """Have every strided 1×1 convolution of a network compute as :class:`StridedPointwise`; its
-    names stay.
-    """
+    """Turn every strided 1×1 convolution of a network into a :class:`StridedPointwise`."""
     for layer in model.modules():
         if (
             type(layer) is nn.Conv2d

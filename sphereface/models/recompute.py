@@ -1,6 +1,4 @@
-"""Run units that keep only their input for the backward pass, with batch statistics that move once
-a step.
-"""
+"""Recompute units in the backward pass, with batch statistics that move once a step."""
 
 from __future__ import annotations
 
@@ -18,11 +16,11 @@ BatchNorm = nn.modules.batchnorm._BatchNorm
 
 
 def run_units(units: Iterable[nn.Module], x: Tensor, *, recompute: bool) -> Tensor:
-    """Run units one after another; with ``recompute`` keep only the input of each for the backward
-    pass.
+    """Run units one after another.
 
-    The running statistics of batch normalisation move in the forward pass only, not again in the
-    recomputation. Only for units in which nothing is random.
+    With ``recompute``, only the input of each unit is kept for the backward pass. The running
+    statistics of batch normalisation move in the forward pass and stay fixed in the recomputation.
+    The units must not be random.
     """
     for unit in units:
         x = _recomputed(unit, x) if recompute and torch.is_grad_enabled() else unit(x)
@@ -30,7 +28,7 @@ def run_units(units: Iterable[nn.Module], x: Tensor, *, recompute: bool) -> Tens
 
 
 def _recomputed(unit: nn.Module, x: Tensor) -> Tensor:
-    if torch.compiler.is_compiling():  # the compiler never repeats an update of a buffer, and takes no such context
+    if torch.compiler.is_compiling():  # the compiler never repeats a buffer update, and rejects such a context
         contexts: dict[str, Any] = {}
     else:
         contexts = {"context_fn": partial(_contexts, unit)}
@@ -61,11 +59,11 @@ def frozen_statistics(module: nn.Module) -> Iterator[None]:
 
 
 class StatisticsOnlyInside:
-    """A context within which batch normalisation layers move their running statistics, and outside
-    of which not.
+    """A context in which batch normalisation layers move their running statistics.
 
-    For networks that recompute by themselves: the forward pass is inside, the recomputation in the
-    backward pass is not. The layers have hooks until :meth:`remove`.
+    It serves networks that recompute by themselves: the forward pass runs inside the context, the
+    recomputation in the backward pass outside of it, where the statistics stay fixed. The layers
+    have hooks until :meth:`remove`.
 
     Args:
         module: holds the layers.
@@ -102,11 +100,11 @@ class StatisticsOnlyInside:
 
 
 class _Frozen:
-    """A batch normalisation layer whose statistics stay, until :meth:`release`.
+    """A batch normalisation layer whose statistics stay fixed until :meth:`release`.
 
-    ``track_running_stats = False`` would do so too, but then the layer saves fewer tensors for the
-    backward pass, and torch's checkpointing wants as many in the recomputation as in the forward
-    pass.
+    ``track_running_stats = False`` would do this too, but then the layer saves fewer tensors for
+    the backward pass. torch's checkpointing needs the same number in the recomputation as in the
+    forward pass.
     """
 
     def __init__(self, layer: BatchNorm) -> None:

@@ -1,9 +1,8 @@
-"""OpenSphere's Sphere CNN (Liu et al., CVPR 2017, in its form with ReLU), with or without batch
-normalisation.
+"""OpenSphere's Sphere CNN (Liu et al., CVPR 2017): ReLU, with or without batch normalisation.
 
-Structure, names and initial values follow https://github.com/ydwen/opensphere. It differs from
-:mod:`sphereface.models.spherenet`, the released network of the paper, in its activation, which
-follows the sum of a unit, in its biases and in its initial values.
+Structure, names and initial values follow https://github.com/ydwen/opensphere.
+:mod:`sphereface.models.spherenet` holds the released network of the paper. The two differ in the
+activation, which follows the sum of a unit here, in the biases, and in the initial values.
 """
 
 from __future__ import annotations
@@ -47,11 +46,11 @@ class SFNetOptions(BackboneOptions):
 
     @property
     def batch_statistics(self) -> bool:
-        """Only with ``norm: batch``."""
+        """Return whether ``norm`` is ``batch``."""
         return self.norm == "batch"
 
     def build(self) -> SFNet:
-        """Make the network."""
+        """Build the network."""
         return SFNet(
             self.depth,
             batch_norm=self.batch_statistics,
@@ -70,7 +69,7 @@ class ConvBlock(nn.Module):
         self.bn1 = _norm(channels, batch_norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, channels_in, h, w) → (B, channels, h/2, w/2), sides rounded up."""
+        """Apply the layer: (B, channels_in, h, w) → (B, channels, h/2, w/2), sides rounded up."""
         y: Tensor = self.bn1(self.conv1(x))
         return y.relu_()
 
@@ -86,14 +85,14 @@ class SFNetUnit(nn.Module):
         self.bn2 = _norm(channels, batch_norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, h, w) → (B, C, h, w)."""
+        """Apply the unit: (B, C, h, w) → (B, C, h, w)."""
         y: Tensor = self.bn1(self.conv1(x)).relu_()
         y = self.bn2(self.conv2(y))
         return (y + x).relu_()
 
 
 class SFNet(ConvBackbone):
-    """Face crop to embedding: four stages that halve the sides, then one linear layer.
+    """Embed face crops: four stages that halve the sides, then one linear layer.
 
     Args:
         depth: 4, 10, 20, 36 or 64 layers.

@@ -1,6 +1,4 @@
-"""The Sphere CNN of SphereFace (Liu et al., CVPR 2017, table 2, and the authors' released 20-layer
-network).
-"""
+"""The Sphere CNN of SphereFace (Liu et al., CVPR 2017, table 2, and the released network)."""
 
 from __future__ import annotations
 
@@ -17,6 +15,7 @@ from ..errors import UserError, shown
 from ..input_spec import InputSpec
 from ..options import option
 from .backbone import ConvBackbone, half, register
+from .few_launches import Blocks, FixedBiasConv2d, run_block
 from .prelu import PReLU
 from .recompute import run_units
 
@@ -31,7 +30,7 @@ WIDTHS = (64, 128, 256, 512)
 @register("spherenet")
 @dataclass(frozen=True)
 class SphereNetOptions(BackboneOptions):
-    """Options of the Sphere CNN; the defaults are the released 20-layer network (RECIPE §2).
+    """Options of the Sphere CNN; the defaults are the authors' released 20-layer network.
 
     Attributes:
         depth: 4, 10, 20, 36 or 64 layers.
@@ -50,20 +49,20 @@ class SphereNetOptions(BackboneOptions):
 
     @property
     def batch_statistics(self) -> bool:
-        """Only with ``norm: batch``."""
+        """Return whether ``norm`` is ``batch``."""
         return self.norm == "batch"
 
     def problems(self) -> list[str]:
-        """As the base's, and the four stages."""
+        """Return the problems of the base class and of the four stages."""
         found = super().problems()
         if len(self.widths) != 4:
             found.append(f"model.widths: got {shown(list(self.widths))} · allowed: four stage widths")
         if self.units is not None and len(self.units) != 4:
-            found.append(f"model.units: got {shown(list(self.units))} · allowed: four numbers of units, or null")
+            found.append(f"model.units: got {shown(list(self.units))} · allowed: four numbers, or null")
         return found
 
     def build(self) -> SphereNet:
-        """Make the network."""
+        """Build the network."""
         return SphereNet(
             self.depth,
             widths=self.widths,
@@ -75,16 +74,16 @@ class SphereNetOptions(BackboneOptions):
 
 
 class ResidualUnit(nn.Module):
-    """x + prelu(conv(prelu(conv(x)))): no activation after the sum.
+    """x + prelu(conv(prelu(conv(x)))), without an activation after the sum.
 
-    The biases exist, so that weights from elsewhere may fill them, but stay fixed at 0 in training.
+    The biases exist so that imported weights can fill them. In training they stay fixed at 0.
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv_a = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv_a = FixedBiasConv2d(channels, channels, 3, padding=1)
         self.relu_a = PReLU(channels)
-        self.conv_b = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv_b = FixedBiasConv2d(channels, channels, 3, padding=1)
         self.relu_b = PReLU(channels)
         for conv in (self.conv_a, self.conv_b):
             nn.init.normal_(conv.weight, std=0.01)
@@ -114,17 +113,17 @@ class SphereStage(nn.Module):
 
 
 class SphereNet(ConvBackbone):
-    """Face crop to embedding: four stages, then one linear layer, ``fc5``, on the C×H×W-flattened
-    map.
+    """Embed face crops: four stages, then one linear layer, ``fc5``, on the flattened C×H×W map.
 
     Args:
         depth: 4, 10, 20, 36 or 64 layers; 20 is the released network (22.67 M parameters).
         widths: channels of the stages.
         embedding_dim: length of fc5.
-        input_size: (height, width) of the crops in pixels; 112×96 is the released network's.
+        input_size: (height, width) of the crops in pixels; the released network has 112×96.
         norm: ``"none"`` is the paper's. ``"batch"`` adds batch normalisation after each stride-2
-            convolution and after fc5: not in the paper, but it lets small training sets converge.
-        units: residual units of each stage, in place of those that ``depth`` stands for.
+            convolution and after fc5. The paper does not have it, but small training sets converge
+            with it.
+        units: residual units of each stage, in place of those of ``depth``.
 
     Raises:
         UserError: a depth that is not in the paper's table.
@@ -148,9 +147,7 @@ class SphereNet(ConvBackbone):
         self.input_spec = InputSpec(height, width)
         self.embedding_dim = embedding_dim
         channels = (3, *widths)
-        self.stages = nn.Sequential(
-            *(SphereStage(channels[i], channels[i + 1], units[i], norm) for i in range(len(widths)))
-        )
+        self.stages = Blocks(*(SphereStage(channels[i], channels[i + 1], units[i], norm) for i in range(len(widths))))
         height, width = self.map_size = half(height, len(widths)), half(width, len(widths))
         self.fc5 = nn.Linear(widths[-1] * height * width, embedding_dim)
         caffe_xavier_(self.fc5.weight)
@@ -163,22 +160,18 @@ class SphereNet(ConvBackbone):
         return maps
 
     def embed(self, maps: torch.Tensor) -> torch.Tensor:
-        """Return the embeddings: flattened in the order C, H, W, as Caffe does, then fc5."""
-        embeddings: torch.Tensor = self.norm5(self.fc5(maps.flatten(1)))
+        """Embed maps: flatten them in the order C, H, W, as Caffe does, then apply fc5."""
+        embeddings: torch.Tensor = self.norm5(run_block(self.fc5, maps.flatten(1)))
         return embeddings
 
     def recompute_units(self, wanted: bool) -> None:
-        """Set whether training keeps only the input of each residual unit and computes the rest
-        again.
-        """
+        """Set whether training keeps only the input of each residual unit and recomputes."""
         for stage in self.stages:
             assert isinstance(stage, SphereStage)
             stage.recompute = wanted
 
     def named_layers(self) -> Iterator[tuple[str, nn.Module]]:
-        """The layers in network order under the original's names: conv1_1, relu1_1, conv1_2, …,
-        fc5.
-        """
+        """Yield the layers in order, by the original's names: conv1_1, relu1_1, …, fc5."""
         for s, stage in enumerate(self.stages, start=1):
             assert isinstance(stage, SphereStage)
             pairs: list[tuple[nn.Module, nn.Module]] = [(stage.conv, stage.relu)]
@@ -192,9 +185,7 @@ class SphereNet(ConvBackbone):
 
 
 def caffe_xavier_(weight: torch.Tensor) -> torch.Tensor:
-    """Fill with Caffe's "xavier": uniform in ±√(3 / fan_in), fan_in = the product of all but the
-    first dimension.
-    """
+    """Fill with Caffe's "xavier": uniform in ±√(3 / fan_in), fan_in = ``weight[0].numel()``."""
     bound = math.sqrt(3.0 / weight[0].numel())
     return nn.init.uniform_(weight, -bound, bound)
 

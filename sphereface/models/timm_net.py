@@ -1,8 +1,7 @@
-"""Any network of timm (https://github.com/huggingface/pytorch-image-models) with the field's
-embedding head.
+"""Any network of timm, with the embedding head that face recognition uses.
 
-timm is imported when such a network is built, so the package works without it. Nothing is
-downloaded.
+timm is https://github.com/huggingface/pytorch-image-models. It is imported when such a network is
+built, so the package works without it. Nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ class TimmOptions(BackboneOptions):
     dropout: float = option(0.0, low=0, high=0.9)
 
     def build(self) -> TimmNet:
-        """Make the network.
+        """Build the network.
 
         Raises:
             UserError: timm is missing, does not know the architecture, or cannot build it for these
@@ -79,13 +78,11 @@ class TimmNet(Backbone):
 
     def feature_map(self, images: Tensor) -> Tensor:
         """Return the last features: (B, 3, H, W) → (B, C, h, w), or (B, tokens, C)."""
-        with self._statistics or nullcontext():  # timm runs units again in the backward pass, outside of it
+        with self._statistics or nullcontext():  # timm recomputes units in the backward pass, outside of this context
             return _features(self.network, images)
 
     def embed(self, maps: Tensor) -> Tensor:
-        """Return the embeddings of features: (B, C, h, w) or (B, tokens, C) → (B, D), not
-        normalised.
-        """
+        """Embed features: (B, C, h, w) or (B, tokens, C) → (B, D), not normalised."""
         return full_precision(self.head, maps, next(self.head.parameters()))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -155,7 +152,7 @@ def _features(network: Any, images: Tensor) -> Tensor:
 
 
 def _prepare(network: nn.Module, options: TimmOptions) -> tuple[int, ...]:
-    """Return the shape of the features of one crop, and remove what they do not depend on.
+    """Return the feature shape of one crop, and remove modules that do not affect the features.
 
     Some timm networks keep parts of their classifier, such as a last normalisation. Parameters
     without a gradient would stop training on several devices.

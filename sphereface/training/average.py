@@ -62,7 +62,7 @@ class MovingAverage:
         return {name: self._average.get(name, value) for name, value in self._model.state_dict().items()}
 
     def restore(self, weights: dict[str, Tensor], updates: int) -> None:
-        """Go on from what :meth:`weights` and :attr:`updates` were."""
+        """Continue from what :meth:`weights` and :attr:`updates` were."""
         self.updates = updates
         for name, value in self._average.items():
             value.copy_(weights[name])

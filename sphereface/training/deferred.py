@@ -1,14 +1,14 @@
-"""Whether training is still finite: known to the device, read now and then, so that no step waits
-for it.
+"""Keep a step whose loss or gradient is not finite from changing anything, without waiting for the
+device.
 
-A step whose loss or gradient is not finite changes nothing, nor does any step after it, until the
-host reads how many
-those were: the weights are then what they were before the first of them, which is made again, this
-time waited for.
+On CUDA the device itself drops such a step and all steps after it, until the host reads how many
+those were. The weights are then those from before the first of them. The trainer repeats that step
+and waits for it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -18,55 +18,116 @@ from torch import Tensor
 from ..losses.head import MarginHead
 
 
-def can_defer(device: torch.device, scaler: torch.amp.GradScaler, optimizer: Any) -> bool:
-    """Whether to read late: where reading means waiting, and the optimiser can be told on the
-    device to do nothing.
-
-    fp16's scaler looks at the gradients on the host at every step, so that nothing would be gained.
-    Several processes come to the same answer without asking each other: loss and norm are those of
-    all.
-    """
-    return device.type == "cuda" and not scaler.is_enabled() and hasattr(optimizer, "found_inf")
+class NotFinite(ArithmeticError):
+    """Loss or gradient of a step is not finite; nothing was updated."""
 
 
-class DeferredCheck:
-    """Remembers on the device that a step was not finite.
+def reads_late(device: torch.device) -> bool:
+    """Return whether the host reads the check now and then, because to read is to wait."""
+    return device.type == "cuda"
+
+
+class FiniteCheck:
+    """Look at the loss and the gradient of every step before anything moves.
 
     Args:
         device: of the network.
-        optimizer: gets :attr:`tripped` as its ``found_inf``, as torch's fused optimisers take it.
-        head: gets it as its ``held``.
+        optimizer: gets :attr:`skip` as its ``found_inf``, as torch's fused optimisers take it.
+        head: gets :attr:`tripped` as its ``held``.
+        late: the host reads :meth:`lost_steps` now and then; else it waits for every step.
+        overflow: infinite gradients are no fault (fp16): the optimiser skips that step alone.
 
     Attributes:
-        tripped: () float32: 1 from the first step on that was not finite until that is made again,
-            else 0.
+        tripped: () float32 on the device: 1 from the first bad step on until the host has read it
+            and repeats that step, else 0; None where not ``late``.
+        skip: () float32 on the device: 1 where the optimiser does not move in this step; None
+            where not ``late``.
     """
 
-    def __init__(self, device: torch.device, optimizer: Any, head: MarginHead) -> None:
-        self.tripped = torch.zeros((), device=device)
-        self._lost = torch.zeros((), device=device)
-        optimizer.found_inf = head.held = self.tripped
-
-    def look(self, *figures: Tensor) -> None:
-        """Take in the figures of one step, () each: all must be finite."""
-        finite = torch.stack([figure.float() for figure in figures]).isfinite().all()
-        self.tripped.copy_(torch.maximum(self.tripped, (~finite).float()))
-        self._lost.add_(self.tripped)
+    def __init__(
+        self, device: torch.device, optimizer: Any, head: MarginHead, *, late: bool, overflow: bool = False
+    ) -> None:
+        self.late, self._overflow = late, overflow
+        self.tripped: Tensor | None = None
+        self.skip: Tensor | None = None
+        self._before: list[tuple[list[Tensor], Tensor]] = []
+        if late:
+            self.tripped, self._lost, self._one = (torch.full((), value, device=device) for value in (0.0, 0.0, 1.0))
+            self.skip = torch.zeros((), device=device) if overflow else self.tripped
+            optimizer.found_inf, head.held = self.skip, self.tripped
 
     @torch.no_grad()
-    def put_back(self, values: Iterable[Tensor], before: Iterable[Tensor]) -> None:
-        """Give tensors their values from before the step, in place, if it does not count."""
-        for value, old in zip(values, before, strict=True):
-            value.copy_(torch.where(self.tripped > 0, old, value))
+    def keep(self, values: Iterable[Tensor]) -> None:
+        """Copy what a step changes besides weights, such as the statistics that its forward pass
+        moves: see :meth:`put_back`. A copy for each number type, so that few launches make it.
+        """
+        kinds: dict[torch.dtype, list[Tensor]] = {}
+        for value in values:
+            kinds.setdefault(value.dtype, []).append(value)
+        self._before = [(group, _joined(group)) for group in kinds.values()]
+
+    def look(self, loss: Tensor, norm: Tensor, *, at_once: bool = False) -> None:
+        """Take in the figures of one step, () float32 each.
+
+        Args:
+            loss: of the step.
+            norm: of its gradient.
+            at_once: wait for the device also where ``late``. This step counts, whatever happened
+                before.
+
+        Raises:
+            NotFinite: one of them is not, and the host waited. What :meth:`keep` copied is back.
+        """
+        if at_once and self.tripped is not None:
+            self.tripped.zero_()
+        if at_once or not self.late:
+            self._look_now(float(loss), float(norm))
+        if self.tripped is None or self.skip is None:
+            return
+        if self._overflow:
+            self._mark(self.tripped, loss)
+            self.skip.copy_(self.tripped)
+            self._mark(self.skip, norm)
+        else:
+            self._mark(self.tripped, loss, norm)
+        self._lost.add_(self.tripped)
+
+    def _look_now(self, loss: float, norm: float) -> None:
+        if math.isfinite(loss) and (math.isfinite(norm) or self._overflow):
+            return
+        for values, old in self._before:
+            _fill(values, old)
+        raise NotFinite(f"the gradient's norm is {norm}" if math.isfinite(loss) else f"the loss is {loss}")
+
+    def _mark(self, flag: Tensor, *figures: Tensor) -> None:
+        """Set the flag to 1 where a figure is not finite, in one launch; the figures are multiplied
+        by 1.
+        """
+        torch._amp_foreach_non_finite_check_and_unscale_(list(figures), flag, self._one)
+
+    @torch.no_grad()
+    def put_back(self) -> None:
+        """Give back the values that :meth:`keep` copied, if this step does not count."""
+        if self.tripped is None:
+            return
+        for values, old in self._before:
+            _fill(values, torch.where(self.tripped > 0, old, _joined(values)))
 
     def lost_steps(self) -> int:
-        """Wait for the device: how many steps changed nothing, the first bad one and those after
-        it.
+        """Return how many steps changed nothing: the first bad one and those after it. Waits for
+        the device.
         """
+        if not self.late:
+            return 0
         lost = int(self._lost)
         self._lost.zero_()
         return lost
 
-    def reset(self) -> None:
-        """The bad step has been made again as far as its gradients: what follows counts."""
-        self.tripped.zero_()
+
+def _joined(values: list[Tensor]) -> Tensor:
+    return torch.cat([value.flatten() for value in values])
+
+
+def _fill(values: list[Tensor], joined: Tensor) -> None:
+    parts = torch.split(joined, [value.numel() for value in values])
+    torch._foreach_copy_(values, [part.view_as(value) for part, value in zip(parts, values, strict=True)])

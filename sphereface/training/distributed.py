@@ -27,7 +27,7 @@ from ..losses.ranks import Ranks
 T = TypeVar("T")
 
 _TIMEOUT = timedelta(minutes=30)  # longer than one process may save while the others wait for it
-_GRACE_SECONDS = 3.0  # in which a process that fails says so, before another takes it for killed
+_GRACE_SECONDS = 3.0  # in which a process that fails reports it, before another takes it for killed
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class World:
         except (RuntimeError, AssertionError):
             return (
                 "another process of this run was lost: killed, out of memory, or its machine is gone · "
-                "go on: the same command with --resume auto"
+                "run the same command again, for training with --resume auto"
             )
 
     def is_first_to_tell(self, reason: str) -> bool:
@@ -111,10 +111,10 @@ class World:
 
 @contextmanager
 def processes(device: str) -> Iterator[tuple[World, torch.device]]:
-    """Join the processes that torchrun, or whoever sets its variables, has started; alone, be the
-    only one.
+    """Join the processes that torchrun, or another program with its variables, has started; alone, be
+    the only one.
 
-    Within, the error that ends the run is told by one of them: on the others it becomes
+    Within, one of them reports the error that ends the run: on the others it becomes
     :class:`ReportedElsewhere`.
 
     Args:
@@ -201,7 +201,7 @@ def _name_of_start(store: Any, rank: int, size: int) -> str:
     deadline = time.monotonic() + _TIMEOUT.total_seconds()
     while missing:
         for other in missing:
-            if store.check([f"hello {other}"]):  # of an earlier start, perhaps: then nobody hears the answer
+            if store.check([f"hello {other}"]):  # of an earlier start, perhaps: then no process hears the answer
                 store.set(f"welcome {store.get(f'hello {other}').decode()}", name)
         missing = [other for other in missing if not store.check([f"here {name} {other}"])]
         if time.monotonic() > deadline:

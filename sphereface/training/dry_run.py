@@ -91,6 +91,12 @@ def write_sheet(trainer: Trainer) -> Path:
     return path
 
 
+def arithmetic(device: torch.device, config: Config) -> str:
+    """Where the network runs and in which number types, in words."""
+    matmul = f", products of fp32 numbers in {config.train.matmul}" if device.type == "cuda" else ""
+    return f"{device}, {config.train.precision}{matmul}"
+
+
 def length(trainer: Trainer) -> str:
     """When the run ends, in words."""
     train = trainer.config.train
@@ -129,7 +135,7 @@ def describe(trainer: Trainer, config: Config) -> str:
         "head parameters": f"{head_parameters(trainer.learner.head):,}",
         "multiply-adds per image": f"{max(stage.multiply_adds for stage in cost.stages):,}",
         "length": length(trainer) if networks == 1 else f"{networks} networks, each {length(trainer)}",
-        "device": f"{trainer.device}, {trainer.config.train.precision}",
+        "device": arithmetic(trainer.device, trainer.config),
         "loss of one batch": f"{cost.stages[0].loss:.4f}",
         **_stage_rows(trainer, cost.stages),
         "loading of one batch": f"{cost.loading_seconds:.3g} s, {trainer.config.data.workers} workers",
@@ -157,7 +163,7 @@ def _stage_rows(trainer: Trainer, stages: Sequence[StageCost]) -> dict[str, str]
 def run_seconds(trainer: Trainer, cost: RunCost) -> float:
     """Estimate how long the training of one network takes, evaluations and checkpoints not counted.
 
-    Loading goes on beside the steps on another device; on a CPU both need the same cores.
+    Loading runs beside the steps on another device; on a CPU both need the same cores.
     """
     beside = trainer.device.type != "cpu" and trainer.config.data.workers > 0
     steps, loading = [(stage.share, stage.step_seconds) for stage in cost.stages], cost.loading_seconds

@@ -44,7 +44,7 @@ def train_several(config: Config, resume: str | None, device: torch.device, worl
 
     Args:
         config: with ``model.networks`` above 1.
-        resume: ``auto`` takes networks that are finished as they are, and goes on with the one that
+        resume: ``auto`` takes networks that are finished as they are, and resumes the one that
             is not.
         device: where they are evaluated, joined.
         world: the processes, which call this together.
@@ -59,7 +59,7 @@ def train_several(config: Config, resume: str | None, device: torch.device, worl
     if resume not in (None, "auto"):
         raise UserError(
             f"--resume: got {resume!r} with model.networks {config.model.networks} · allowed: auto, which takes the "
-            "networks that are finished and goes on with the one that is not"
+            "networks that are finished and resumes the one that is not"
         )
     singles, done = single_runs(config), list[Path]()
     with StopRequest(quiet=not world.first) as stop:  # between the networks; within, each has its own
@@ -82,7 +82,7 @@ def single_runs(config: Config) -> list[Config]:
         return [config]
     one = replace(config.model, networks=1)
     seeds = (config.seed * MOST_NETWORKS + k for k in range(config.model.networks))
-    return [_with(config, model=one, seed=seed % 2**32) for seed in seeds]
+    return [replace(config, model=one, seed=seed % 2**32) for seed in seeds]
 
 
 def _finished(config: Config, world: World) -> Path | None:
@@ -96,7 +96,7 @@ def _heed(stop: StopRequest, world: World) -> None:
     """Leave, if a signal came to any process."""
     stop.settle(world.all_reduce_sum(*stop.requests()))
     if stop.agreed is not None:
-        text = f"stopped by {stop.agreed.name} between two networks · go on: the same command with --resume auto"
+        text = f"stopped by {stop.agreed.name} between two networks · to resume: the same command with --resume auto"
         raise Stopped(text, stop.exit_code)
 
 
@@ -133,7 +133,7 @@ def _join(
     except Interruption:
         assert stop.agreed is not None
         run.write_status("stopped")
-        text = f"stopped by {stop.agreed.name} in the last evaluation · go on: the same command with --resume auto"
+        text = f"stopped by {stop.agreed.name} in the last evaluation · to resume: the same command with --resume auto"
         raise Stopped(text, stop.exit_code) from None
     run.write_status("finished", step=meta["step"])
     return run.result(config)
@@ -188,13 +188,3 @@ def _evaluate(
     with Watch(config, run.path, progress, lambda: 1.0, **sizes, doing=lambda: validator.doing) as watch:
         for name, outcome in outcomes:
             watch.evaluation(name, outcome)
-
-
-def _with(config: Config, **changes: Any) -> Config:
-    """The configuration with other values; what is resolved of it (the loss and the stages) is as
-    it was.
-    """
-    changed = replace(config, **{key: value for key, value in changes.items() if key != "model"})
-    for name in ("model", "loss", "stages"):
-        object.__setattr__(changed, name, changes.get(name, getattr(config, name)))
-    return changed

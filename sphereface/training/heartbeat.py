@@ -1,4 +1,4 @@
-"""A sign of life: something is told at least every 30 s, whatever the program is doing."""
+"""A sign of life: the log has a line at least every 30 s, whatever the program is doing."""
 
 from __future__ import annotations
 

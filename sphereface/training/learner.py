@@ -5,7 +5,6 @@ them.
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -30,8 +29,9 @@ from ..models.backbone import Backbone, ConvBackbone, Resized, check_backbone, c
 from ..models.loading import load_weights, seen_sizes
 from ..schedules import warmup_factor
 from .average import MovingAverage
-from .deferred import DeferredCheck, can_defer
+from .deferred import FiniteCheck, reads_late
 from .distributed import World
+from .loss_scale import LossScale
 from .optimizer import gradient_values, make_optimizer
 from .parts import check_parts, check_trained, freeze, keep_fixed_statistics
 from .plan import Setting
@@ -41,7 +41,6 @@ from .replicas import (
     figures_of_all,
     gradient_norm,
     gradients_stay,
-    loss_scaler,
     replicated,
 )
 from .rng import restore_rng, rng_states
@@ -49,10 +48,6 @@ from .teacher import Teacher
 from .watch import StepResult
 
 log = logging.getLogger(__name__)
-
-
-class NotFinite(ArithmeticError):
-    """Loss or gradient of a step is not finite; nothing was updated."""
 
 
 class Forward(NamedTuple):
@@ -80,7 +75,7 @@ class Learner:
         device: where all of it is.
         world: the processes that train together; None for this one alone. They call every method
             together.
-        teacher: whom the network learns from besides the labels; None for nobody.
+        teacher: whose embeddings the network learns from besides the labels; None without one.
     """
 
     def __init__(
@@ -113,9 +108,9 @@ class Learner:
         check_trained(self.parts, has_start=config.train.init_from is not None)
         self.optimizer = make_optimizer(config, self.parts, self.factors, self.dtype)
         self.average = None if config.train.ema is None else MovingAverage(self.model, config.train.ema)
-        self.scaler = loss_scaler(device, self.world, enabled=self.dtype is torch.float16)
-        late = can_defer(device, self.scaler, self.optimizer)
-        self.deferred = DeferredCheck(device, self.optimizer, self.head) if late else None
+        half = self.dtype is torch.float16
+        self.loss_scale = LossScale(device, enabled=half)
+        self.check = FiniteCheck(device, self.optimizer, self.head, late=reads_late(device), overflow=half)
         self._called = Resized(self.model, self.seen_size) if isinstance(self.model, ConvBackbone) else self.model
         if config.train.compile:
             self._called.compile()
@@ -199,7 +194,7 @@ class Learner:
 
     def gradients(self, batch: Batch, setting: Setting) -> Forward:
         """The gradient of the mean loss of one batch in every parameter's ``.grad``, taken in
-        pieces where told so.
+        pieces of ``train.micro_batch`` images.
 
         Returns:
             What all pieces gave together, detached. Of several processes, those of this one.
@@ -214,7 +209,8 @@ class Learner:
                 with record_function("forward"):  # names for --profile
                     given = self.forward(piece, setting, number)
                 with record_function("backward"):
-                    self.scaler.scale(given.total * share).backward()  # type: ignore[no-untyped-call]
+                    total = given.total if share == 1 else given.total * share
+                    self.loss_scale.scale(total).backward()  # type: ignore[no-untyped-call]
             done.append(_detached(given, share))  # or the log's window would keep the graphs
         return _joined(done)
 
@@ -222,8 +218,8 @@ class Learner:
         """One update of network and head: the only place where the optimiser moves.
 
         Where loss or gradient is not finite, weights, and the statistics that the forward pass
-        moves, stay as they were before. That is found out here, or on the device, by
-        :attr:`deferred`: see :meth:`lost_steps`.
+        moves, stay as they were before. The host finds that out here where ``check.late`` is False,
+        else by :meth:`lost_steps`.
 
         Args:
             batch: this process's part.
@@ -233,51 +229,34 @@ class Learner:
         Raises:
             NotFinite: loss or gradient is not finite.
         """
-        statistics = [buffer.clone() for buffer in self._buffers()]
+        self.check.keep([*self._buffers(), *self.loss_scale.tensors()])
         self.optimizer.set_lr(setting.lr)
         _, output, embeddings, taught = self.gradients(batch, setting)
-        self.scaler.unscale_(self.optimizer)
         output, similarity = figures_of_all(output, embeddings, self.world)
         checked = output.loss if taught is None else output.loss + taught
         norm = self._clip_gradients()
-        if self.deferred is not None and at_once:
-            self.deferred.reset()
-        if self.deferred is None or at_once:
-            self._check_finite(float(checked), float(norm), statistics)
-        else:
-            self.deferred.look(checked, norm)
+        self.check.look(checked, norm, at_once=at_once)
         with record_function("optimiser"):
-            self.scaler.step(self.optimizer)
-        self.scaler.update()
+            self.optimizer.step()
+        self.loss_scale.update(self.check.skip)
         average_statistics(self.model, self.world)
-        if self.deferred is not None:
-            self.deferred.put_back(self._buffers(), statistics)
+        self.check.put_back()
         if self.average is not None:
-            self.average.update(unless=None if self.deferred is None else self.deferred.tripped)
+            self.average.update(unless=self.check.tripped)
         lam = setting.lam if setting.has_lambda else None
         return StepResult(output, similarity=similarity, grad_norm=norm, lr=setting.lr, lam=lam, teacher=taught)
 
     def lost_steps(self) -> int:
-        """How many of the last steps changed nothing: the first that was not finite, and all after
-        it.
+        """Return how many of the last steps changed nothing: the first that was not finite, and all
+        after it.
 
-        Waits for the device. Whoever asks goes back to before them, and makes the first of them
-        again ``at_once``: until then no step changes anything.
+        Waits for the device. The caller must restore its counters to before those steps and repeat
+        the first one with ``at_once=True``; until then no step changes anything.
         """
-        lost = 0 if self.deferred is None else self.deferred.lost_steps()
+        lost = self.check.lost_steps()
         if self.average is not None:
             self.average.updates -= lost
         return lost
-
-    def _check_finite(self, loss: float, norm: float, statistics: list[torch.Tensor]) -> None:
-        """Before the update. Raises NotFinite, with the statistics put back."""
-        # a half-precision scaler meets infinite gradients now and then: it skips that step and
-        # lowers its scale
-        if math.isfinite(loss) and (math.isfinite(norm) or self.scaler.is_enabled()):
-            return
-        for buffer, before in zip(self._buffers(), statistics, strict=True):
-            buffer.copy_(before)
-        raise NotFinite(f"the gradient's norm is {norm}" if math.isfinite(loss) else f"the loss is {loss}")
 
     @contextmanager
     def evaluated(self) -> Iterator[Backbone]:
@@ -290,9 +269,12 @@ class Learner:
             yield from part.buffers()
 
     def _clip_gradients(self) -> torch.Tensor:
-        """Norm over all gradients; scaled down to ``train.clip_grad_norm`` where there is one."""
+        """Norm over all gradients without the loss scale; they are scaled down to
+        ``train.clip_grad_norm`` where there is one.
+        """
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         gradients = gradient_values(parameters)
+        self.loss_scale.unscale(gradients)
         norm = gradient_norm(parameters, sharded_parameters(self.head), self.world)
         if self.config.train.clip_grad_norm is not None:
             share = (self.config.train.clip_grad_norm / (norm + 1e-6)).clamp(max=1.0)
@@ -333,7 +315,7 @@ class Learner:
             "model": self.model.state_dict(),
             "head": head,
             "optimizer": {**optimizer, **untouched, **{f"head.{name}": entries for name, entries in of_head.items()}},
-            "scaler": self.scaler.state_dict(),
+            "scaler": self.loss_scale.state_dict(),
             "rng": rng_states(self.device),
         }
 
@@ -358,7 +340,7 @@ class Learner:
                 entries = optimizer[name]
                 self.optimizer.state[parameter] = {key: _own(value, self.device) for key, value in entries.items()}
         self._see(seen_sizes(state, self.config.model, path)[0])
-        self.scaler.load_state_dict(state["scaler"])
+        self.loss_scale.load_state_dict(state["scaler"])
         if self.average is not None:  # switched on for a run that had none: it starts from the weights
             self.average.restore(state.get("average", weights), state.get("average_updates", 0))
         restore_rng(state["rng"], self.device)
@@ -371,13 +353,19 @@ class Learner:
 
 def _detached(given: Forward, share: float) -> Forward:
     """A piece's part of what its batch gives; ``share``: of the batch's images."""
-    output = HeadOutput(given.output.loss.detach() * share, *(part.detach() for part in given.output[1:]))
-    teacher = None if given.teacher is None else given.teacher.detach() * share
-    return Forward(given.total.detach() * share, output, given.embeddings.detach(), teacher)
+
+    def of_batch(figure: torch.Tensor) -> torch.Tensor:
+        return figure.detach() if share == 1 else figure.detach() * share
+
+    output = HeadOutput(of_batch(given.output.loss), *(part.detach() for part in given.output[1:]))
+    teacher = None if given.teacher is None else of_batch(given.teacher)
+    return Forward(of_batch(given.total), output, given.embeddings.detach(), teacher)
 
 
 def _joined(pieces: list[Forward]) -> Forward:
     """What the batch gives of which these are the pieces."""
+    if len(pieces) == 1:
+        return pieces[0]
     loss = torch.stack([piece.output.loss for piece in pieces]).sum()
     rest = (torch.cat(parts) for parts in zip(*(piece.output[1:] for piece in pieces), strict=True))
     taught = [piece.teacher for piece in pieces if piece.teacher is not None]

@@ -16,8 +16,9 @@ from ..checkpoint import saved_bytes
 from ..data.batch import Batch
 from ..errors import UserError
 from ..models.backbone import Backbone, Resized
+from .deferred import NotFinite
 from .heartbeat import EVERY, Heartbeat
-from .learner import Learner, NotFinite
+from .learner import Learner
 from .plan import Setting
 from .rng import restore_rng, rng_states
 from .trainer import Trainer
@@ -166,7 +167,7 @@ def _unchanged(learner: Learner) -> Iterator[None]:
     before = [value.detach().clone() for value in values]
     updates = 0 if learner.average is None else learner.average.updates
     scaler, random, margin, size = (
-        learner.scaler.state_dict(), rng_states(learner.device), learner.head.margin, learner.seen_size,
+        learner.loss_scale.state_dict(), rng_states(learner.device), learner.head.margin, learner.seen_size,
     )  # fmt: skip
     held, learner.head.held = learner.head.held, torch.ones((), device=learner.device)  # rows are not renormalised
     try:
@@ -180,7 +181,7 @@ def _unchanged(learner: Learner) -> Iterator[None]:
                 value.copy_(old)
         if learner.average is not None:
             learner.average.updates = updates
-        learner.scaler.load_state_dict(scaler)
+        learner.loss_scale.load_state_dict(scaler)
         restore_rng(random, learner.device)
         learner.head.margin = margin
         learner._see(size)

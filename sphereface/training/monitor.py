@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 class Monitor:
     """Sends what a run shows to the sinks of ``log.sinks``.
 
-    A sink that fails ends no run: one line is logged, and the others go on.
+    A sink that fails ends no run: one line is logged, and the others continue.
 
     Args:
         session: the run folder, and where in the run this session begins.
@@ -96,7 +96,7 @@ class _BarHandler(logging.Handler):
 
 
 class _LogFile(logging.FileHandler):
-    """``train.log``: its lines are lost while the disk is full, which is said once on the
+    """``train.log``: its lines are lost while the disk is full, which one line reports on the
     terminal.
     """
 

@@ -11,6 +11,7 @@ from torch.optim.optimizer import Optimizer, ParamsT
 
 from ..config import Config
 from ..errors import UserError
+from .orthogonal import orthogonal_steps
 from .parts import parameter_groups
 
 MomentumForm = Literal["caffe", "torch"]
@@ -105,14 +106,35 @@ class SGD(Optimizer):
         rate = group["lr"] * group["lr_mult"]
         moving = group["mu"] > 0  # without momentum, both forms are the same, and the kernel wants no velocities
         caffe = moving and self.momentum_form == "caffe"
-        torch._fused_sgd_(
+        self._move(
             params,
             gradients,
             velocities if moving else [],
-            weight_decay=group["weight_decay"] * group["decay_mult"],
+            rate=1.0 if caffe else rate,
             momentum=group["mu"],
-            lr=1.0 if caffe else rate,
             dampening=1.0 - rate if caffe else 0.0,  # which puts the rate into the velocity
+            decay=group["weight_decay"] * group["decay_mult"],
+        )
+
+    def _move(
+        self,
+        params: list[torch.Tensor],
+        gradients: list[torch.Tensor],
+        velocities: list[torch.Tensor],
+        *,
+        rate: float,
+        momentum: float = 0.0,
+        dampening: float = 0.0,
+        decay: float = 0.0,
+    ) -> None:
+        torch._fused_sgd_(
+            params,
+            gradients,
+            velocities,
+            weight_decay=decay,
+            momentum=momentum,
+            lr=rate,
+            dampening=dampening,
             nesterov=False,
             maximize=False,
             is_first_step=False,
@@ -171,38 +193,16 @@ class Muon(SGD):
         if not group["orthogonal"]:
             super()._update(params, velocities, gradients, group)
             return
-        before = [] if self.found_inf is None else [value.clone() for value in (*params, *velocities)]
-        rate = group["lr"] * group["lr_mult"]
-        torch._foreach_mul_(velocities, group["mu"])
-        torch._foreach_add_(velocities, gradients)
-        torch._foreach_mul_(params, 1.0 - rate * group["weight_decay"] * group["decay_mult"])
-        for p, velocity, gradient in zip(params, velocities, gradients, strict=True):
-            matrix = gradient.add(velocity, alpha=group["mu"]).flatten(1).to(self.dtype)
-            rows, columns = matrix.shape
-            step = orthogonalised(matrix).view(p.shape).to(p.dtype)
-            p.add_(step, alpha=-rate * max(1.0, rows / columns) ** 0.5)
-        if self.found_inf is not None:
-            for value, old in zip((*params, *velocities), before, strict=True):
-                value.copy_(torch.where(self.found_inf > 0, old, value))
-
-
-def orthogonalised(matrix: torch.Tensor) -> torch.Tensor:
-    """About U Vᵀ of a matrix U S Vᵀ, by products alone: five steps of a Newton–Schulz iteration.
-
-    The coefficients (Jordan et al. 2024) raise small singular values as fast as can be, and leave
-    them in [0.68, 1.13] rather than at 1, which serves as well.
-
-    Args:
-        matrix: (m, n) floating point.
-    """
-    a, b, c = 3.4445, -4.7750, 2.0315
-    x: torch.Tensor = matrix / (torch.linalg.vector_norm(matrix) + 1e-7)  # no singular value above 1
-    tall = x.shape[0] > x.shape[1]
-    x = x.T if tall else x
-    for _ in range(5):
-        gram = x @ x.T
-        x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.T if tall else x
+        if group["mu"] > 0:
+            self._move(params, gradients, velocities, rate=0.0, momentum=group["mu"])  # v ← mu·v + g alone
+            gradients = list(torch._foreach_add(gradients, velocities, alpha=group["mu"]))
+        steps = orthogonal_steps(gradients, self.dtype, padded=params[0].device.type != "cpu")
+        rate, decay = group["lr"] * group["lr_mult"], group["weight_decay"] * group["decay_mult"]
+        factors = [max(1.0, len(p) / p[0].numel()) ** 0.5 for p in params]
+        for factor in dict.fromkeys(factors):
+            chosen = [number for number, own in enumerate(factors) if own == factor]
+            some, theirs = [params[number] for number in chosen], [steps[number] for number in chosen]
+            self._move(some, theirs, [], rate=rate * factor, decay=decay / factor)
 
 
 class AdamW(torch.optim.AdamW):

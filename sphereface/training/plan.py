@@ -70,7 +70,7 @@ class Plan:
             stage += 1
         margin = self._stages[stage].loss
         size = self._stages[stage].input_size
-        # the recipe's t counts from 1; each new loss anneals its λ anew
+        # the recipe's t counts from 1; each new loss anneals its λ from the start
         lam = float(margin.lam(position - begin + self._train.lambda_start + 1))
         step = int(position) if step is None else step
         return Setting(self.rate(position), margin, lam, stage, step, None if size is None else (size[0], size[1]))

@@ -12,7 +12,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 from ..errors import UserError
 from ..files import temporary_name, write_whole
-from .learner import NotFinite
+from .deferred import NotFinite
 from .trainer import Trainer
 
 WARM_UP = 3

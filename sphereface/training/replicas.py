@@ -57,17 +57,6 @@ def gradients_stay(network: nn.Module) -> AbstractContextManager[None]:
     return network.no_sync() if isinstance(network, DistributedDataParallel) else nullcontext()
 
 
-def loss_scaler(device: torch.device, world: World, *, enabled: bool) -> torch.amp.GradScaler:
-    """What scales the loss in half precision; over several processes, one that skips a step on all
-    or on none.
-    """
-    if world.size == 1 or not enabled:
-        return torch.amp.GradScaler(device.type, enabled=enabled)
-    from torch.distributed.fsdp.sharded_grad_scaler import ShardedGradScaler  # takes long, and is rarely wanted
-
-    return ShardedGradScaler(device.type, enabled=enabled)
-
-
 def check_pieces(micro_batch: int | None, share: int, world: World, *, batch_statistics: bool) -> None:
     """Refuse pieces of a batch that cannot be trained on.
 

@@ -26,7 +26,7 @@ _SCALER = {
     "scale": (0.0, 1e38), "growth_factor": (1.0, 1e6), "backoff_factor": (0.0, 1.0),
     "growth_interval": (0.0, 1e9), "_growth_tracker": (-1.0, 1e9),
 }  # fmt: skip
-"""Open lower and closed upper bounds of what a gradient scaler saves."""
+"""Open lower and closed upper bounds of what a loss scale saves."""
 _MOST_NAMED = 5
 
 
@@ -62,8 +62,8 @@ def check_state(learner: Learner, state: Mapping[str, Any], path: Path, *, finit
     seen_sizes(state, learner.config.model, path)
     _check_kind(learner.config.train, state["meta"], path)
     _check_optimizer(learner, state["optimizer"], path)
-    if learner.scaler.is_enabled():
-        _check_scaler(state["scaler"], state["meta"], path)
+    if learner.loss_scale.enabled and state["scaler"]:  # empty: the run had another precision
+        _check_scaler(state["scaler"], path)
     _check_rng(state["rng"], learner.device, path)
 
 
@@ -171,13 +171,7 @@ def _check_numbers(value: object, shape: Sequence[int], where: str, *, at_least_
         raise BadCheckpoint(f"{where}: holds numbers that are {'negative' if at_least_0 else 'not finite'}")
 
 
-def _check_scaler(scaler: Mapping[str, Any], meta: Mapping[str, Any], path: Path) -> None:
-    if not scaler:
-        had = meta.get("config", {}).get("train", {}).get("precision", "fp32")
-        raise BadCheckpoint(
-            f"train.precision: got fp16, {path} was trained in {shown(had)}, without a loss scale · resume with that "
-            f"precision, {_start_anew(path)}"
-        )
+def _check_scaler(scaler: Mapping[str, Any], path: Path) -> None:
     for key, (above, most) in _SCALER.items():
         value = scaler.get(key)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not above < value <= most:

@@ -16,7 +16,7 @@ def rng_states(device: torch.device) -> dict[str, Any]:
 
 
 def restore_rng(states: dict[str, Any], device: torch.device) -> None:
-    """Go on from them; where they are of another kind of device, from those that are there."""
+    """Continue from them; where they are of another kind of device, from those that are there."""
     torch.set_rng_state(states["torch"].cpu())
     if device.type == "cuda" and "cuda" in states:
         torch.cuda.set_rng_state(states["cuda"].cpu(), device)

@@ -103,7 +103,7 @@ class RunFolder(RunCheckpoints):
             if checkpoint is None:
                 raise UserError(
                     f"--resume: {path} is no run folder with a checkpoint (run.json, step-*.pt) · "
-                    "start anew without --resume"
+                    "start a new run without --resume"
                 )
             folder._check_about(checkpoint)
             return folder, checkpoint
@@ -217,7 +217,7 @@ class RunFolder(RunCheckpoints):
         for name, link, mode in found:
             folder = stat.S_ISDIR(mode) and Path(f"x{name}").suffix not in _OF_FILES
             if not (stat.S_ISREG(mode) or folder) or (link and name in _WRITTEN_THROUGH):
-                raise UserError(f"{self.path / shown_key(name)}: no plain file · a run cannot use it: remove it")
+                raise UserError(f"{self.path / shown_key(name)}: not a regular file · a run cannot use it: remove it")
 
     def write_start(self, config: Config, about: Mapping[str, Any]) -> None:
         """Write what is needed to repeat the run: resolved config, versions, revision, command.
@@ -247,7 +247,7 @@ class RunFolder(RunCheckpoints):
         """Say in ``run.json`` how the run stands: running, finished or stopped, with its last
         figures.
 
-        Of a run that this process did not start, nothing is said; a full disk is only logged.
+        A run that this process did not start is left alone; a full disk is only logged.
         """
         if not self._started:
             return

@@ -20,9 +20,10 @@ from ..small_files import read_text, reason
 _OTHER = {
     "data": ("workers", "keep_mb", "max_bad_share"),
     "eval": ("every_steps", "batch_size", "precision", "sets"),
-    "train": ("on_nonfinite", "nonfinite_limit"),
+    "train": ("on_nonfinite", "nonfinite_limit", "matmul"),
 }
-"""Keys that change neither the weights of a step nor the data; of ``eval.sets``, the selecting one stays."""
+"""Keys that change neither the weights of a step nor the data, but for rounding; of ``eval.sets``, the selecting one
+stays."""
 _MOST_DIFFERENCES = 5
 
 
@@ -30,8 +31,9 @@ def what_trains(config: Config) -> dict[str, Any]:
     """Return a plain configuration without the settings that do not change what is trained, its
     paths normalised.
 
-    Left out are how much is logged, how often checkpoints are saved and evaluated, workers, memory,
-    and how many unusable images or steps that are not finite end the run. The set that selects
+    Left out is what only concerns logs, checkpoints, evaluations, workers and memory. So are the
+    rounding of products on CUDA, and how many unusable images or steps that are not finite end the
+    run. The set that selects
     ``best.pt`` is kept.
     """
     plain = config.to_dict()

@@ -92,12 +92,11 @@ class Teacher:
     table: Table | None = None
     network: Backbone | None = field(default=None, repr=False)
 
-    def attached(self, batch: Batch, *, pin_memory: bool) -> Batch:
+    def attached(self, batch: Batch) -> Batch:
         """The batch with what the teacher gives for its images, where that is kept."""
         if self.table is None or batch.indices is None:
             return batch
-        values = torch.from_numpy(self.table.at(batch.indices.numpy()))
-        return batch._replace(teacher=values.pin_memory() if pin_memory else values)
+        return batch._replace(teacher=torch.from_numpy(self.table.at(batch.indices.numpy())))
 
     @torch.no_grad()
     def of_batch(self, batch: Batch) -> Tensor:

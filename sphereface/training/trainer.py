@@ -22,8 +22,9 @@ from ..data.prefetch import moved, prefetched
 from ..device import make_deterministic, use_machine
 from ..errors import Stopped, UserError
 from ..weights import resolve
+from .deferred import NotFinite
 from .distributed import World
-from .learner import Learner, NotFinite
+from .learner import Learner
 from .nonfinite import NonFiniteGuard
 from .plan import Plan, Setting, doubtful
 from .progress import Progress, Stopwatch
@@ -61,7 +62,7 @@ class Trainer:
         check_sinks(config.log.sinks)
         torch.manual_seed(config.seed)
         make_deterministic(config.deterministic)
-        use_machine(device, deterministic=config.deterministic)
+        use_machine(device, deterministic=config.deterministic, matmul=config.train.matmul)
         self.data = TrainingSet(config, self.world)
         self.source = self.data.source
         self.data.teacher = open_teacher(config, self.source, device, self.world, pretend=to_measure)
@@ -218,10 +219,10 @@ class Trainer:
             pass
 
     def _train_on(self, guard: NonFiniteGuard, run: RunFolder, watch: Watch) -> bool:
-        """Train to the end, or until told to stop.
+        """Train to the end, or until a signal asks to stop.
 
         Returns:
-            False where steps were taken back: the feed is to be opened anew, at the first of them.
+            False where steps were taken back: the feed must be opened again, at the first of them.
         """
         with closing(self.feed()) as feed:
             batch = next(feed)
@@ -268,7 +269,7 @@ class Trainer:
         """Where a step since the last time was not finite, go back to before it; it is made again,
         and waited for.
         """
-        if self.learner.deferred is None or not self._writes_now():
+        if not self.learner.check.late or not self._writes_now():
             return False
         lost = self.learner.lost_steps()
         self._count_time()  # of waiting for the device
@@ -277,7 +278,7 @@ class Trainer:
         log.info("step %d was not finite: %d steps are made again", self.progress.step - lost + 1, lost)
         self.progress.step -= lost
         self.progress.images_seen -= lost * self.config.train.batch_size
-        watch.take_back(lost - 1)  # of the last it was not told
+        watch.take_back(lost - 1)  # it has not seen the last
         self._one_by_one = True
         return True
 
@@ -339,9 +340,9 @@ class Trainer:
         if saved is not None:
             self.last_saved, self.saved_at = saved, self.progress.step
         elif last:
-            raise UserError(f"{reason} · make room, then go on with --resume {run.path}")
+            raise UserError(f"{reason} · make room, then resume with --resume {run.path}")
         else:
-            log.error("%s · training goes on and tries again; the one before stays", reason)
+            log.error("%s · training continues and tries again; the one before stays", reason)
 
     def _evaluate(self, run: RunFolder, watch: Watch, *, last: bool) -> None:
         """Evaluate every set, and save the state as best.pt if the selecting one is better than
@@ -375,14 +376,14 @@ class Trainer:
         assert self.stop.agreed is not None
         return Stopped(
             f"stopped by {self.stop.agreed.name} at step {self.progress.step} · saved: {self.last_saved} · "
-            "go on: the same command with --resume auto",
+            "to resume: the same command with --resume auto",
             self.stop.exit_code,
         )
 
     # ---------------------------------------------------------------- saving and resuming
 
     def state(self, run_name: str) -> dict[str, Any]:
-        """All that a run needs to go on, and all that an evaluation needs: tensors and plain values
+        """All that a run needs to resume, and all that an evaluation needs: tensors and plain values
         only.
         """
         meta = {

@@ -17,7 +17,7 @@ from ..data.identities import Labels
 from ..data.images import BadImage
 from ..data.loader import batches
 from ..data.sampler import NEWEST, ORDERS, Augmentation, Balance, BatchOrder
-from ..data.sources import Source, kept, open_source
+from ..data.sources import Source, cached, open_source
 from .distributed import World, local_processes
 from .teacher import Teacher
 
@@ -47,7 +47,7 @@ class TrainingSet:
             min_images=data.min_images,
             least=1 if config.train.teacher.given and config.train.teacher.label_weight == 0 else 2,
         )
-        self.source = kept(source, (data.keep_mb << 20) // local_processes())
+        self.source = cached(source, (data.keep_mb << 20) // local_processes())
         self.crops = CropBatches(self.source, config.model.input_spec.size)
         self.augmentation = Augmentation(data.mirror, data.crop_shift, data.augment)
         self.order_version = NEWEST
@@ -77,7 +77,7 @@ class TrainingSet:
         feed = batches(self.crops, self.order(start), workers=self.config.data.workers, pin_memory=pin_memory)
         with closing(feed):
             for batch in feed:
-                yield batch if self.teacher is None else self.teacher.attached(batch, pin_memory=pin_memory)
+                yield batch if self.teacher is None else self.teacher.attached(batch)
 
     def about(self) -> dict[str, Any]:
         """What a checkpoint says of it, and of the order in which its images come."""

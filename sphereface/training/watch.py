@@ -1,4 +1,4 @@
-"""What is told of a run while it goes on: figures, warnings, the progress bar, images."""
+"""What a run reports while it trains: figures, warnings, the progress bar, images."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ def test_what_cannot_be_aligned_is_reported_with_its_reason(source, landmarks, c
     expected = {
         "empty.jpg": ("unreadable image", "the file is empty (0 bytes)"),
         "half.jpg": ("unreadable image", f"truncated JPEG ({len(jpeg) // 2} bytes, no end marker)"),
-        "text.png": ("unreadable image", "not an image, or a damaged one · allowed: JPEG, PNG, BMP, WebP, PGM, PPM"),
+        "text.png": ("unreadable image", "not an image, or damaged · allowed: JPEG, PNG, BMP, WebP, PGM, PPM"),
         "same.jpg": ("landmarks unlike a face", "the landmarks lie in one place (spread 0 pixels)"),
         "nan.jpg": ("landmarks unlike a face", "the landmarks are not finite numbers"),
         "top.png": ("crop name taken", "another image became top.jpg"),
@@ -130,7 +130,7 @@ def test_what_is_not_read_is_told(source, landmarks, crops):
     (source / "scan.tiff").write_bytes(b"")
     report = align_folder(source, crops, landmarks)
     assert failures(report) == {"top.bmp": ("landmarks for a missing image", "")}
-    told = "3 files were not read: 1 .heic, 1 .tiff, 1 links that lead nowhere"
+    told = "3 files were not read: 1 .heic, 1 .tiff, 1 links without a target"
     assert told in report.table()
     assert json.loads((crops / "align-report.json").read_text())["not_read"].startswith(told)
 
@@ -157,7 +157,11 @@ def test_second_run_keeps_whole_crops_and_makes_the_rest(source, landmarks, crop
 def test_crops_of_other_settings_are_not_mixed(source, landmarks, crops):
     align_folder(source, crops, landmarks)
     for spec, table, message in [
-        (CropSpec(origin=1), landmarks, "holds crops of template_origin 0, now 1 · give another folder"),
+        (
+            CropSpec(origin=1),
+            landmarks,
+            r"holds crops of other settings \(template_origin 0, now 1\) · give another folder",
+        ),
         (CropSpec(size=(112, 112)), landmarks, "size 112x96, now 112x112"),
         (CropSpec(quality=90), landmarks, "quality 95, now 90"),
         (CropSpec(), LandmarkTable(landmarks.points, "other"), "landmarks_sha256 [0-9a-f]{64}, now other"),
@@ -183,7 +187,7 @@ def test_settings_are_known_even_after_a_kill(source, landmarks, crops, monkeypa
 def test_crops_of_unknown_settings_are_not_taken_over(source, landmarks, crops):
     (crops / "ann").mkdir(parents=True)
     (crops / CROPS[0]).write_bytes(b"somebody's")
-    with pytest.raises(UserError, match=r"ann_0001\.jpg: there already, and no align-report\.json"):
+    with pytest.raises(UserError, match=r"ann_0001\.jpg: exists, but without an align-report\.json"):
         align_folder(source, crops, landmarks)
     assert (crops / CROPS[0]).read_bytes() == b"somebody's"
 
@@ -200,10 +204,10 @@ def test_bad_folders(source, landmarks, crops, tmp_path):
     (tmp_path / "empty").mkdir()
     for first, second, message in [
         (tmp_path / "none", crops, "none: not a folder"),
-        (tmp_path / "empty", crops, r"empty: no images below it · allowed: .*\.jpg"),
+        (tmp_path / "empty", crops, r"empty: contains no images · allowed: .*\.jpg"),
         (source, source.with_name("landmarks.txt"), r"landmarks\.txt: a file · allowed: a folder"),
-        (source, source, ": inside .* · give one elsewhere"),
-        (source, source / "crops", ": inside .* · give one elsewhere"),
+        (source, source, ": inside .* · give a folder elsewhere"),
+        (source, source / "crops", ": inside .* · give a folder elsewhere"),
     ]:
         with pytest.raises(UserError, match=message):
             align_folder(first, second, landmarks)

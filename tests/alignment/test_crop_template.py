@@ -76,7 +76,7 @@ def test_a_list_of_crops_elsewhere_has_the_report_of_their_folder(tmp_path, capl
         np.testing.assert_allclose(training_template(str(tmp_path / path), root, SIZE).array, MOVED)
     (tmp_path / "clean.txt").write_text(f"{listed}more/carl/1.jpg 2\n")
     assert training_template(str(tmp_path / "clean.txt"), None, SIZE) is None
-    assert "not of one template" in caplog.text
+    assert "have different templates" in caplog.text
     (tmp_path / "clean.txt").write_text("no list")
     assert training_template(str(tmp_path / "clean.txt"), None, SIZE) is None
 
@@ -89,7 +89,7 @@ def test_several_sources_must_agree(tmp_path, caplog):
         np.testing.assert_allclose(training_template((a, b), None, SIZE).array, MOVED)
         assert not caplog.records
         assert training_template((a, c), None, SIZE) is None
-        assert "not of one template" in caplog.text
+        assert "have different templates" in caplog.text
         caplog.clear()
         assert training_template((a, str(tmp_path / "d")), None, SIZE) is None
         assert "no align-report.json" in caplog.text
@@ -110,7 +110,7 @@ def test_a_report_with_an_impossible_template_is_a_warning_in_training_and_refus
 ):
     folder = write_report(tmp_path / "crops", **settings)
     assert training_template(folder, None, SIZE) is None
-    assert "the template of the crops is not known" in caplog.text
+    assert "the template of the crops is unknown" in caplog.text
     with pytest.raises(ValueError, match=r"settings|size|points"):
         template_of_settings({"size": "112x96", "template_origin": 0, **settings})
 

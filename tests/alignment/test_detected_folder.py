@@ -146,8 +146,8 @@ def test_an_image_that_left_leaves_the_landmark_file(source, tmp_path):
 @pytest.mark.parametrize(
     ("landmarks", "message"),
     [
-        (Landmarks(finder=Finder(ByColour(), "largest")), "holds crops of pick centre, now largest"),
-        (Landmarks(finder=FINDER, centre=True), "holds crops of on_failure none, now centre"),
+        (Landmarks(finder=Finder(ByColour(), "largest")), r"holds crops of other settings \(pick centre, now largest"),
+        (Landmarks(finder=FINDER, centre=True), r"holds crops of other settings \(on_failure none, now centre"),
         (Landmarks(table=LandmarkTable({"a/1.jpg": template()}, "d")), "landmarks_sha256 none, now d; detector by"),
     ],
 )
@@ -160,7 +160,7 @@ def test_other_settings_are_not_mixed(source, tmp_path, landmarks, message):
 def test_a_landmark_file_of_unknown_origin_is_not_replaced(source, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out/landmarks.txt").write_text("somebody's")
-    with pytest.raises(UserError, match=r"landmarks\.txt: there already, and no align-report\.json"):
+    with pytest.raises(UserError, match=r"landmarks\.txt: exists, but without an align-report\.json"):
         align_folder(source, tmp_path / "out", Landmarks(finder=FINDER))
     assert (tmp_path / "out/landmarks.txt").read_text() == "somebody's"
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import pytest
 
-from sphereface.alignment.crop import CropSpec, Finder, centre_points
+from sphereface.alignment.crop import CropSpec, centre_points
 from sphereface.alignment.detector import Faces, NoFace, find_face
-from sphereface.alignment.photo import crop_photo
 from sphereface.alignment.similarity import align, template
-from tests.alignment.faces import ByColour, encode
 
 
 class Told:
@@ -66,7 +63,7 @@ def test_second_try_has_a_border_and_its_points_are_mapped_back():
 
 
 def test_no_face_in_either_try():
-    with pytest.raises(NoFace, match=r"no face found in 30x41 pixels, nor with a border"):
+    with pytest.raises(NoFace, match=r"no face found in 30x41 pixels, with or without a border"):
         find_face(np.zeros((41, 30, 3), np.uint8), Told(faces(), faces()))
 
 
@@ -104,29 +101,3 @@ def test_shrinking_moves_nothing():
     ramp = np.tile(np.arange(96 * 8) / 3, (112 * 8, 1))
     crop = align(np.repeat(np.round(ramp)[..., None], 3, 2).astype(np.uint8), template() * 8 + 3.5)
     assert abs((crop[:, 1:-1, 0] - ramp.reshape(112, 8, 96, 8).mean(axis=(1, 3))[:, 1:-1]).mean()) < 0.2
-
-
-def test_a_photograph_in_memory():
-    detector = ByColour()
-    image = detector.image((150, 180), [(90, 80)])
-    cropped = crop_photo(encode(image, ".png"), Finder(detector), CropSpec())
-    assert cropped.found.num_faces == 1
-    assert (cropped.crop == align(image, cropped.found.points)).all()
-    with pytest.raises(NoFace, match="no face found in 50x60"):
-        crop_photo(encode(np.zeros((60, 50, 3), np.uint8), ".png"), Finder(detector), CropSpec())
-    lying = Told(Faces(np.zeros((1, 4)), np.ones(1), np.zeros((1, 5, 2))))
-    with pytest.raises(NoFace, match="in one place"):
-        crop_photo(encode(image, ".png"), Finder(lying), CropSpec())
-
-
-@pytest.mark.parametrize(("orientation", "turn"), [(3, cv2.ROTATE_180), (6, cv2.ROTATE_90_CLOCKWISE)])
-def test_exif_turns_a_photograph_before_detection(orientation, turn):
-    stored = ByColour().image((150, 180), [(60, 90)])
-    jpeg = encode(stored, ".jpg")
-    tiff = b"II*\0" + (8).to_bytes(4, "little") + (1).to_bytes(2, "little")
-    tiff += b"\x12\x01\x03\0\x01\0\0\0" + orientation.to_bytes(4, "little") + b"\0\0\0\0"
-    segment = b"Exif\0\0" + tiff
-    turned = jpeg[:2] + b"\xff\xe1" + (len(segment) + 2).to_bytes(2, "big") + segment + jpeg[2:]
-    wanted = cv2.rotate(cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR), turn)
-    cropped = crop_photo(turned, Finder(ByColour()), CropSpec())
-    assert np.abs(cropped.crop.astype(int) - align(wanted, ByColour()(wanted).points[0])).mean() < 2

@@ -63,15 +63,15 @@ def test_last_line_needs_no_newline_and_the_digest_is_the_files(write):
         (f"a.jpg {SPACES} high\n", r"line 1: got .* eleven with the detector's score"),
         (
             f"a.jpg {SPACES} 0.9\n\nb.jpg {SPACES}\n",
-            r"line 3: got 10 numbers, and 11 in line 1 · allowed: the detector's score .* in every line, or in none",
+            r"line 3: got 10 numbers, but 11 in line 1 · allowed: the detector's score .* in every line, or in none",
         ),
-        (f"a.jpg {SPACES}\nb.jpg {SPACES} 0.9\n", "line 2: got 11 numbers, and 10 in line 1"),
+        (f"a.jpg {SPACES}\nb.jpg {SPACES} 0.9\n", "line 2: got 11 numbers, but 10 in line 1"),
         (f"\n\na.jpg {SPACES[:-4]}x\n", "line 3: got"),
         (f"a b.jpg {SPACES}\n", "line 1: .* a file name with spaces needs tabs"),
         (f"a.jpg\t{TABS}\nb.jpg\t{TABS}\na.jpg\t{TABS}\n", r"line 3: a second line for a\.jpg"),
         (f"{SPACES}\n", "line 1: got"),
         ("x" * 500, r"line 1: got 'x{59}…'"),
-        ("\n\n", "no landmarks in it"),
+        ("\n\n", "contains no landmarks"),
         (b"\xff\xd8\xff\xe0", "not UTF-8 text"),
     ],
 )
@@ -97,7 +97,7 @@ def test_numbers_with_underscores_are_no_numbers(write):
 
 def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(UserError, match="pipe: no plain file · allowed: a landmark file"):
+    with pytest.raises(UserError, match="pipe: not a regular file · allowed: a landmark file"):
         read_landmarks(tmp_path / "pipe")
 
 

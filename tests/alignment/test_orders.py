@@ -41,7 +41,7 @@ ORDERS = {
 OTHER = {
     "multiply them": FACE / 160,
     "they are zeros": FACE * 0,
-    "they are not finite numbers": FACE * np.nan,
+    "they are not finite": FACE * np.nan,
     "points of a face are the same": FACE[[0, 0, 2, 3, 3]],
     "no order of five points fits them": [(10, 10), (30, 10), (50, 10), (70, 10), (90, 11)],
     "dlib's five points": [(97, 50), (80, 52), (40, 50), (56, 52), (68.2, 82)],
@@ -60,7 +60,7 @@ def table(numbers, count=6, source="my.txt"):
 @pytest.mark.parametrize(("told", "numbers"), [*ORDERS.items(), *OTHER.items()])
 def test_a_wrong_order_is_refused_and_named_and_nothing_is_written(tmp_path, told, numbers):
     write_photographs(tmp_path / "in", NAMES)
-    with pytest.raises(UserError, match=r"my\.txt: those of 6 of 6 images do not lie like a face") as raised:
+    with pytest.raises(UserError, match=r"my\.txt: the landmarks of 6 of 6 images are unlike a face") as raised:
         align_folder(tmp_path / "in", tmp_path / "out", table(numbers))
     assert "\n" not in str(raised.value)
     assert f"they look like {told}: rewrite" in str(raised.value) if told in ORDERS else told in str(raised.value)
@@ -70,14 +70,14 @@ def test_a_wrong_order_is_refused_and_named_and_nothing_is_written(tmp_path, tol
 def test_the_other_file_is_judged_too(tmp_path):
     write_photographs(tmp_path / "in", NAMES)
     both = Landmarks(table(FACE, 3), other=table(FACE[[1, 0, 2, 4, 3]], source="other.txt"))
-    with pytest.raises(UserError, match=r"other\.txt: those of 6 of 6"):
+    with pytest.raises(UserError, match=r"other\.txt: the landmarks of 6 of 6"):
         align_folder(tmp_path / "in", tmp_path / "out", both)
 
 
 def test_a_file_on_disk_is_named(tmp_path):
     write_photographs(tmp_path / "in", NAMES)
     (tmp_path / "bad.txt").write_text("".join(landmark_line(name, FACE[[1, 0, 2, 4, 3]]) for name in NAMES))
-    with pytest.raises(UserError, match=r"bad\.txt: those of"):
+    with pytest.raises(UserError, match=r"bad\.txt: the landmarks of"):
         align_folder(tmp_path / "in", tmp_path / "out", read_landmarks(tmp_path / "bad.txt"))
 
 
@@ -88,7 +88,7 @@ def test_where_most_are_right_the_wrong_ones_are_listed_and_not_aligned(tmp_path
     report = align_folder(tmp_path / "in", tmp_path / "out", LandmarkTable(points, ""))
     reasons = {failure.file: (failure.reason, failure.detail) for failure in report.failures}
     assert {reason for reason, _ in reasons.values()} == {"landmarks unlike a face"}
-    assert "crop pixels off" in reasons["1.png"][1]
+    assert "crop pixels from the template" in reasons["1.png"][1]
     assert "outside the image of 160x160" in reasons["3.png"][1]
     assert "turned by" in reasons["4.png"][1]
     assert report.aligned == 3
@@ -119,7 +119,7 @@ def test_landmarks_that_fit_badly_or_better_in_another_order_are_a_warning(tmp_p
     told = refuse_wrong_landmarks(points, tmp_path, "my.txt")
     if misfit > 5 or named:
         found = re.match(
-            r"my\.txt: the landmarks fit badly: median misfit ([\d.]+) crop pixels, usual are 2 to 3", told
+            r"my\.txt: the landmarks fit badly: median misfit ([\d.]+) crop pixels \(usual: 2 to 3\)", told
         )
         assert float(found[1]) == pytest.approx(misfit, abs=0.4)
         assert ("they look like " + named in told) if named else "they look like" not in told
@@ -142,14 +142,15 @@ def test_other_landmarks_that_are_unlike_a_face_are_not_used(tmp_path):
     report = align_folder(tmp_path / "in", tmp_path / "out", Landmarks(table(FACE, 3), other=other))
     ((name, detail),) = ((failure.file, failure.detail) for failure in report.failures)
     assert name == "5.png"
-    assert "of the other file: the landmarks do not lie like a face" in detail
+    assert "landmarks of the other file: the landmarks are unlike a face" in detail
     assert not (tmp_path / "out/5.jpg").exists()
 
 
 def test_points_outside_most_images_are_refused(tmp_path):
     write_photographs(tmp_path / "in", NAMES)
     with pytest.raises(
-        UserError, match=r"those of 6 of 6 images .* outside the image, .* by \d+(\.\d+)? pixels .* scale"
+        UserError,
+        match=r"the landmarks of 6 of 6 checked images .* outside the image, .* by \d+(\.\d+)? pixels .* scale",
     ):
         align_folder(tmp_path / "in", tmp_path / "out", table(FACE * 2))
     assert not (tmp_path / "out").exists()
@@ -168,10 +169,10 @@ def test_align_accepts_its_own_landmarks_of_faces_that_the_edge_cuts(tmp_path):
     for name in NAMES:
         crop = name.replace("png", "jpg")
         assert (tmp_path / "out" / crop).read_bytes() == (tmp_path / "again" / crop).read_bytes()
-    assert "those of 6 of 6 images that were looked at lie outside the image" in again.table()
-    assert "if the edge does not cut the faces" in again.table()
+    assert "the landmarks of 6 of 6 checked images lie outside the image" in again.table()
+    assert "unless edges cut the faces" in again.table()
     further = {name: five - [33, 0] for name, five in points.items()}  # 21 of the crop
-    with pytest.raises(UserError, match=r"by 63 pixels where it has 480x480 · allowed: pixels of these images · scale"):
+    with pytest.raises(UserError, match=r"of 480x480 by 63 pixels · allowed: pixels of these images · scale"):
         refuse_wrong_landmarks(further, tmp_path / "in", "my.txt")
 
 
@@ -190,7 +191,7 @@ class Known:
 @pytest.mark.parametrize("share", [30, 40, 60])
 def test_landmarks_of_far_smaller_images_lie_in_one_place(tmp_path, share):
     write_photographs(tmp_path / "in", NAMES)
-    message = r"do not lie like a face .* they lie in one place, a pixel or two apart: scale them to pixels"
+    message = r"are unlike a face .* they are only a pixel or two apart: scale them to pixels"
     with pytest.raises(UserError, match=message):
         align_folder(tmp_path / "in", tmp_path / "out", table(FACE / share + 3))
 
@@ -198,7 +199,7 @@ def test_landmarks_of_far_smaller_images_lie_in_one_place(tmp_path, share):
 def test_points_of_smaller_images_are_a_warning(tmp_path):
     write_photographs(tmp_path / "in", NAMES)
     report = align_folder(tmp_path / "in", tmp_path / "out", table(FACE / 2))
-    assert "my.txt: all landmarks of 6 images that were looked at lie in the upper left quarter" in report.table()
+    assert "my.txt: all landmarks of 6 checked images lie in the upper left quarter" in report.table()
     assert not align_folder(tmp_path / "in", tmp_path / "b", table(FACE)).warnings
 
 
@@ -225,7 +226,7 @@ def test_huge_numbers_are_refused_without_a_warning_of_numpy(tmp_path, value, co
         report = align_folder(tmp_path / "in", tmp_path / "out", LandmarkTable(points, ""))
         assert [failure.file for failure in report.failures] == NAMES[:1]
     else:
-        with pytest.raises(UserError, match="they are not finite numbers, or over 10,000,000"):
+        with pytest.raises(UserError, match="they are not finite, or over 10,000,000"):
             align_folder(tmp_path / "in", tmp_path / "out", LandmarkTable(points, ""))
 
 

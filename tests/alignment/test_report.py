@@ -39,7 +39,7 @@ def test_what_is_saved_is_read_again(tmp_path):
     assert earlier.fallbacks == {"d.jpg"}
     assert earlier.several_faces == {"a.jpg", "b.jpg"}
     assert json.loads((tmp_path / "align-report.json").read_text())["median_residual"] == 0
-    assert "several faces in 2 images: the one nearest the centre was taken   e.g. a.jpg" in report.table()
+    assert "several faces in 2 images: the one nearest the centre was chosen   e.g. a.jpg" in report.table()
     assert "  several faces" in report.table()
     assert earlier_run(tmp_path / "none") is None
 

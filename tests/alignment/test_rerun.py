@@ -147,7 +147,7 @@ def test_a_damaged_file_of_an_earlier_run_is_named_as_such(tmp_path, name, damag
     (tmp_path / "in/1.png").write_bytes(encode(ByColour.image((140, 150), [(60, 70)]), ".png"))
     align_folder(tmp_path / "in", tmp_path / "out", DETECTED)
     (tmp_path / "out" / name).write_bytes(damage)
-    with pytest.raises(UserError, match=rf"{name}.* · an earlier align wrote this file, now damaged: delete it"):
+    with pytest.raises(UserError, match=rf"{name}.* · an earlier align wrote this file, and it is damaged · delete it"):
         align_folder(tmp_path / "in", tmp_path / "out", DETECTED)
     (tmp_path / "out" / name).unlink()
     assert align_folder(tmp_path / "in", tmp_path / "out", DETECTED).crops == 1
@@ -210,5 +210,5 @@ def test_crops_of_images_that_have_gone_are_counted(tmp_path):
         (tmp_path / "in" / name).unlink()
     report = align_folder(tmp_path / "in", tmp_path / "out", landmarks)
     assert "2 images in " in report.table()
-    assert "are the crop of no image in the source, such as 1.jpg" in report.table()
+    assert "are not crops of any source image, e.g. 1.jpg" in report.table()
     assert cv2.imread(str(tmp_path / "out/1.jpg")) is not None

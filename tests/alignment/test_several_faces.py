@@ -74,12 +74,12 @@ def test_the_command_says_how_many(source, tmp_path, monkeypatch, capsys, option
     monkeypatch.setattr(command, "Mtcnn", ByColour)
     given = ["--detector", "mtcnn", "--workers", "0", str(source), str(tmp_path / "out"), *option]
     assert run_command("align", given) == 0
-    assert "several faces in 2 images: the one nearest the centre was taken" in capsys.readouterr().out
+    assert "several faces in 2 images: the one nearest the centre was chosen" in capsys.readouterr().out
     assert report_of(tmp_path / "out")["several_faces"] == several
     assert (
         run_command("align", [*given[: -len(option) or None][:-1], str(tmp_path / "large"), "--pick", "largest"]) == 0
     )
-    assert "several faces in 2 images: the largest was taken" in capsys.readouterr().out
+    assert "several faces in 2 images: the largest was chosen" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -44,5 +44,5 @@ def test_user_errors_come_through(workers):
 
 
 def test_a_killed_worker_ends_the_run_instead_of_hanging():
-    with pytest.raises(UserError, match=r"a worker process died.*run the same command again"):
+    with pytest.raises(UserError, match=r"a worker process was killed.*run the same command again"):
         list(run_in_chunks(die, range(1000), 2))

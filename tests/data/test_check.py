@@ -11,8 +11,9 @@ import pytest
 
 from scripts.check_faces import main
 from sphereface.commands import check
-from sphereface.data.check import Limits, inspect, judge, look
-from sphereface.data.check_report import check_listable, clean_list, contact_sheet, histogram, table, to_dict
+from sphereface.data.check import Limits, inspect, inspect_image, judge
+from sphereface.data.check_report import CheckResult, contact_sheet, histogram, table, to_dict
+from sphereface.data.clean_list import check_listable, clean_list
 from sphereface.data.sources import FolderSource, ListSource, open_source
 from sphereface.errors import UserError
 from sphereface.files import write_whole
@@ -122,14 +123,14 @@ def test_a_file_that_goes_away_is_unreadable(tmp_path):
 def test_pixels_are_compared_and_their_shape():
     flat = np.zeros((4, 6, 3), np.uint8)
     one, other, turned = (
-        look(cv2.imencode(suffix, image)[1].tobytes())
+        inspect_image(cv2.imencode(suffix, image)[1].tobytes())
         for suffix, image in ((".png", flat), (".bmp", flat), (".png", flat.reshape(6, 4, 3)))
     )
     assert one == other
     assert one.digest != turned.digest
     assert one.grey
-    assert not look(cv2.imencode(".png", flat + np.uint8([0, 0, 1]))[1].tobytes()).grey
-    assert not look(cv2.imencode(".png", flat + np.uint8([1, 0, 0]))[1].tobytes()).grey
+    assert not inspect_image(cv2.imencode(".png", flat + np.uint8([0, 0, 1]))[1].tobytes()).grey
+    assert not inspect_image(cv2.imencode(".png", flat + np.uint8([1, 0, 0]))[1].tobytes()).grey
 
 
 def test_nothing_that_can_be_decoded(tmp_path):
@@ -145,14 +146,15 @@ def test_table_json_and_images(faces):
     source = FolderSource(faces)
     seen = inspect(source, workers=0)
     findings = judge(source, seen, LIMITS)
-    text = table(source, seen, findings, LIMITS)
+    result = CheckResult(source, seen, findings, LIMITS)
+    text = table(result)
     assert "38 images of 8 identities, 16×12 (height × width)" in text
     assert "           2  unreadable\n           1  truncated\n           1  of another size\n" in text
     assert "          30  clean images, of 7 identities" in text
     assert f"  - {faces}/id02/large.png: 20×12" in text
     assert f"  - {faces}/id04/999.png = {faces}/id05/002.png" in text
     assert "  - id07: 1" in text
-    values = json.loads(json.dumps(to_dict(source, seen, findings, LIMITS)))
+    values = json.loads(json.dumps(to_dict(result)))
     assert values["unreadable"][f"{faces}/id00/empty.jpg"] == "the file is empty (0 bytes)"
     assert values["wrong_size_hw"] == {f"{faces}/id02/large.png": [20, 12]}
     assert values["under_several_identities"] == [[f"{faces}/id04/999.png", f"{faces}/id05/002.png"]]
@@ -160,10 +162,10 @@ def test_table_json_and_images(faces):
     assert (values["num_clean_images"], values["num_clean_identities"], values["clean"]) == (30, 7, False)
     bars = histogram(findings, LIMITS).axes[0].patches
     assert [bar.get_height() for bar in bars] == [0, 1, 1, 6]  # of 0, 1, 2–3, 4–7 images
-    titles = [axes.get_title(loc="left") for axes in contact_sheet(source, findings, LIMITS).axes]
+    titles = [axes.get_title(loc="left") for axes in contact_sheet(result).axes]
     assert any("of another size: 1" in title for title in titles)
     assert sum("sample: " in title for title in titles) == 6
-    strip = next(a for a in contact_sheet(source, findings, LIMITS).axes if "several" in a.get_title(loc="left"))
+    strip = next(a for a in contact_sheet(result).axes if "several" in a.get_title(loc="left"))
     np.testing.assert_array_equal(strip.images[0].get_array()[:, :12], image(5, 2, SIZE)[..., ::-1])
 
 
@@ -222,7 +224,8 @@ def test_a_list_of_any_names_reads_back(tmp_path):
 
 def test_a_sheet_that_a_full_disk_cuts_off_is_an_error(faces, tmp_path):
     source = FolderSource(faces)
-    sheet = contact_sheet(source, judge(source, inspect(source, workers=0), LIMITS), LIMITS)
+    seen = inspect(source, workers=0)
+    sheet = contact_sheet(CheckResult(source, seen, judge(source, seen, LIMITS), LIMITS))
     with files_of_at_most(20_000), pytest.raises(OSError, match="File too large"):
         check._save(sheet, tmp_path / "sheet.jpg")
     assert not (tmp_path / "sheet.jpg").exists()
@@ -249,7 +252,7 @@ def test_the_clean_list_does_not_replace_the_list_that_was_checked(faces, tmp_pa
     (tmp_path / "same.txt").symlink_to(listed)
     for name in ("l.txt", "same.txt"):
         assert main([str(listed), "--output", str(tmp_path / "out"), "--write-list", str(tmp_path / name)]) == 2
-        assert f"{name}: is SRC itself · allowed: another file" in capsys.readouterr().err
+        assert f"{name}, which is SRC · allowed: another file" in capsys.readouterr().err
     assert listed.read_bytes() == before
 
 
@@ -275,7 +278,7 @@ def test_what_no_list_can_name_or_nothing_clean_writes_no_list(tmp_path, capsys,
     assert "--write-list: no image is clean" in capsys.readouterr().err
     monkeypatch.setattr("sphereface.commands.check.inspect", lambda *_, **__: pytest.fail("read"))
     assert main([str(tmp_path / "pool.zip"), *more]) == 2
-    assert "pool.zip/a/1.png is no file of its own, so no list can name it" in capsys.readouterr().err
+    assert "pool.zip/a/1.png is not a separate file, so no list can name it" in capsys.readouterr().err
     assert not (tmp_path / "l.txt").exists()
 
 
@@ -290,7 +293,7 @@ def test_a_name_that_no_list_can_hold_is_told_before_any_image_is_read(tmp_path,
     monkeypatch.setattr("sphereface.commands.check.inspect", lambda *_, **__: pytest.fail("read"))
     assert main([*arguments, "--write-list", str(tmp_path / "l.txt")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "no line of a list can hold this name" in line
+    assert "no line of a list can contain this name" in line
     assert not (tmp_path / "l.txt").exists()
 
 

@@ -12,7 +12,7 @@ import pytest
 import simplejpeg
 from PIL import Image
 
-from sphereface.data.check import look
+from sphereface.data.check import inspect_image
 from sphereface.data.crops import CropBatches
 from sphereface.data.images import ALWAYS_ALLOWED, BadImage, decode, decode_into
 from sphereface.data.sampler import Draw
@@ -64,7 +64,7 @@ def read(data: bytes) -> None:
         decode(data)
     with pytest.raises(BadImage):
         decode_into(data, np.empty((*SIZE, 3), np.uint8))
-    assert look(data).reason == str(whole.value)
+    assert inspect_image(data).reason == str(whole.value)
 
 
 def without(data: bytes, length: int, seed: int) -> bytes:
@@ -89,7 +89,7 @@ def test_a_jpeg_that_lost_a_block_but_has_its_end_marker(name, damage):
         data = damage(JPEGS[name], 512, seed)
         assert data.endswith(b"\xff\xd9")
         accepted += cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) is not None
-        if reason := look(data).reason:
+        if reason := inspect_image(data).reason:
             assert reason.startswith("damaged JPEG (")
             read(data)
             found += 1
@@ -160,7 +160,7 @@ LIES = {
     "a bmp's rows": (OTHERS["bmp"][:10] + WIDE + OTHERS["bmp"][14:], "truncated BMP"),
     "a jpeg's size": (
         with_size(9_000, 9_000),
-        "9000×9000 pixels .* in .* bytes · allowed for so few bytes: 16,000,000",
+        "9000×9000 pixels .* in .* bytes · allowed for this file size: 16,000,000",
     ),
     "a jpeg's scans": (
         JPEGS["plain"][:-2] + (b"\xff\xda\0\x08\x01\x01\0\0\0\0") * 200 + b"\xff\xd9",
@@ -187,7 +187,7 @@ def test_an_image_far_larger_than_what_is_wanted_is_not_decoded(monkeypatch):
     large = saved("PNG", seed=1), cv2.imencode(".bmp", np.zeros((300, 300, 3), np.uint8))[1].tobytes()
     decode_into(large[0], np.empty((*SIZE, 3), np.uint8))
     monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("decoded"))
-    with pytest.raises(BadImage, match=r"^300×300 pixels \(height × width\) where 112×96 are wanted$"):
+    with pytest.raises(BadImage, match=r"^300×300 pixels \(height × width\), allowed: 112×96$"):
         decode_into(large[1], np.empty((*SIZE, 3), np.uint8))
 
 

@@ -63,7 +63,7 @@ def test_it_is_made_once_and_mapped_afterwards(source, caplog):
         second, again = opened(source)
     assert (made, again) == (1, 0)
     file = source.parent / ".set.rec.index"
-    assert caplog.messages == [f"data: {source}: indexed for all later runs, in {file}"]
+    assert caplog.messages == [f"data: {source}: wrote its index for later runs: {file}"]
     assert first.path == second.path == file
     assert not second["a"].flags.writeable
     assert [path.name for path in source.parent.iterdir()] == [".set.rec.index"]  # no lock, no temporary file
@@ -81,7 +81,7 @@ def test_a_source_of_another_state_gets_a_new_one(source, caplog):
     opened(source)
     with caplog.at_level(logging.INFO):
         assert opened(source, {"bytes": 11, "form": 1}, arrays={"a": np.arange(3)})[1] == 1
-    assert "is not used, but made again: damaged (it is of another state of the source)" in caplog.text
+    assert "is rebuilt: damaged (it belongs to another state of the source)" in caplog.text
     assert opened(source, {"bytes": 11, "form": 1}, arrays={"a": np.arange(3)})[1] == 0
     index, made = opened(source, {"bytes": 11, "form": 1}, problem="a sample differs")
     assert (made, index.path) == (1, source.parent / ".set.rec.index")
@@ -152,8 +152,8 @@ def test_where_no_folder_may_be_written_it_is_in_memory_and_one_line_says_so(sou
     assert (made, index.path) == (1, None)
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(index))["a"], ARRAYS["a"])
     assert caplog.messages == [
-        f"data: {source}: its index is kept in memory, and made again by each process and run "
-        "(no folder for it may be written)"
+        f"data: {source}: the index stays in memory; each process and run builds it again "
+        "(no folder for it is writable)"
     ]
 
 
@@ -290,7 +290,7 @@ def test_figures_that_make_no_sense_are_not_used(rec, name, change):
     try:
         assert source._problem({**arrays, name: change(arrays[name])}) != ""
     except records_source.UserError as error:
-        assert "no record" in str(error) or "none does there" in str(error)  # noqa: PT017
+        assert "no record" in str(error) or "none begins there" in str(error)  # noqa: PT017
 
 
 def test_gaps_between_labels_are_said_by_every_opening(source, monkeypatch, caplog):
@@ -300,7 +300,7 @@ def test_gaps_between_labels_are_said_by_every_opening(source, monkeypatch, capl
         caplog.clear()
         with caplog.at_level(logging.INFO):
             assert RecordSource(source).class_names == ["0", "5"]
-        assert "labels from 0 to 5 with gaps" in caplog.text
+        assert "labels from 0 to 5 have gaps" in caplog.text
 
 
 def test_a_folder_of_an_index_alone_is_no_set(rec, monkeypatch):

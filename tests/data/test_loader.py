@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import cv2
@@ -17,7 +18,7 @@ from sphereface.data.crops import CropBatches, check_sample, shifted
 from sphereface.data.loader import BadImages, batches
 from sphereface.data.sampler import Augmentation, BatchOrder
 from sphereface.data.sources import FolderSource
-from sphereface.data.transforms import to_input, to_pixels
+from sphereface.data.transforms import mirrored_without_waiting, to_input, to_pixels
 from sphereface.errors import UserError
 from sphereface.input_spec import InputSpec
 
@@ -176,14 +177,27 @@ def test_the_batch_before_is_still_there(tmp_path):
         before = batch
 
 
-def test_pinned_batches_are_copies_that_stay(tmp_path, monkeypatch):
-    monkeypatch.setattr(torch.Tensor, "pin_memory", torch.Tensor.clone)  # which needs CUDA
+@pytest.mark.parametrize("workers", [0, 2])
+def test_pinned_batches_lie_in_locked_memory_as_long_as_the_stream_is_open(tmp_path, monkeypatch, workers):
+    locked = []
+
+    @contextmanager
+    def lock(memory):
+        locked.append(range(memory.data_ptr(), memory.data_ptr() + memory.nbytes))
+        try:
+            yield
+        finally:
+            locked.clear()
+
+    monkeypatch.setattr(loader, "pinned", lock)  # which needs CUDA
     crops = CropBatches(FolderSource(make_training_set(tmp_path, 3, 4)), (112, 96))
-    stream = batches(crops, order(12, 5), workers=0, pin_memory=True)
-    first = next(stream)
-    images = first.images.clone()
-    take(4, stream)
-    assert torch.equal(first.images, images)
+    plain = batches(crops, order(12, 5), workers=0, pin_memory=False)
+    stream = batches(crops, order(12, 5), workers=workers, pin_memory=True)
+    for other, batch in itertools.islice(zip(plain, stream, strict=False), 6):
+        assert torch.equal(batch.images, other.images)
+        assert batch.images.data_ptr() in locked[0]
+    stream.close()
+    assert not locked
 
 
 def test_too_little_shared_memory_is_said_before_a_worker_dies_of_it(tmp_path, monkeypatch):
@@ -207,7 +221,7 @@ def test_a_bad_image_is_named_and_replaced_by_the_next_whole_one(tmp_path):
     np.testing.assert_array_equal(batch.images[row].numpy(), image(1, 0))
     reasons = dict(batch.bad)
     assert "empty" in reasons[str(tmp_path / "id00" / "001.png")]
-    assert "50×40 pixels (height × width) where 112×96 are wanted" in reasons[str(tmp_path / "id00" / "002.png")]
+    assert "50×40 pixels (height × width), allowed: 112×96" in reasons[str(tmp_path / "id00" / "002.png")]
 
 
 def test_an_image_that_vanished_is_replaced_too(tmp_path):
@@ -231,7 +245,7 @@ def test_all_bad_ends_with_an_error_and_not_in_a_loop(tmp_path, workers):
 
 def test_the_sample_at_the_start_notices_another_size(tmp_path):
     crops = CropBatches(FolderSource(make_training_set(tmp_path, 2, 3, size=(120, 112))), (112, 96))
-    with pytest.raises(UserError, match=r"6 of 6 sampled .*120×112 pixels .* where 112×96 are wanted.*input_size"):
+    with pytest.raises(UserError, match=r"6 of 6 sampled .*120×112 pixels .* allowed: 112×96.*input_size"):
         check_sample(crops)
 
 
@@ -298,3 +312,12 @@ def test_images_are_not_aligned_to_32_bytes_where_the_decoder_would_write_past_t
     stream = batches(CropBatches(source, (112, 96)), order(6, 4), workers=workers, pin_memory=False)
     for batch in take(5, stream):
         assert {image.data_ptr() % 32 for image in batch.images} == {16}
+
+
+def test_devices_other_than_a_cpu_mirror_the_same_images():
+    images = torch.randint(0, 256, (5, 8, 6, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    mirror, spec = torch.tensor([True, False, False, True, True]), InputSpec(8, 6)
+    wanted = to_input(images, spec, mirror)
+    there = mirrored_without_waiting(images.permute(0, 3, 1, 2), mirror)
+    assert there.dtype == torch.uint8
+    assert torch.equal((there - 127.5) / 128.0, wanted)

@@ -106,12 +106,16 @@ def test_pairs_by_number():
 @pytest.mark.parametrize(
     ("counts", "options", "message"),
     [
-        ([4] * 21, {}, r"has 21 people, 21 of them .* needed: 20 .* and 2 others .* --folds 9$"),
-        ([4] * 19 + [1] * 50, {}, r"has 69 people, 19 of them .* needed: 20 .* add people, .* --folds 9$"),
-        ([4] * 5, {}, r"needed: 20 of those to hold out \(two or more a fold\) and 2 others to train on · add people$"),
+        ([4] * 21, {}, r"has 21 people, 21 of them .* allowed: 20 .* and 2 others .* --folds 9$"),
+        ([4] * 19 + [1] * 50, {}, r"has 69 people, 19 of them .* allowed: 20 .* add people, .* --folds 9$"),
+        (
+            [4] * 5,
+            {},
+            r"allowed: 20 or more of those to hold out \(two or more per fold\), and 2 others .* · add people$",
+        ),
         ([4] * 90, {"people": 19}, "--people: got 19 · allowed: 20 or more, two in each of 10 folds"),
         ([4] * 90, {"folds": 1}, "--folds: got 1 · allowed: 2 or more"),
-        ([2] * 90, {"pairs": 3}, r"--pairs: got 3 .* these 20 people: at most 2 · about 30 people would be needed"),
+        ([2] * 90, {"pairs": 3}, r"--pairs: got 3 .* these 20 people: at most 2 · use about 30 people"),
     ],
 )
 def test_too_few_people(counts, options, message):
@@ -173,14 +177,14 @@ def test_a_set_inside_the_training_folder_is_refused(faces, tmp_path, capsys):
     for place in (faces / "verify", tmp_path / "link/deep/er"):
         assert main([str(faces), str(place), "--folds", "2"]) == 2
         (line,) = capsys.readouterr().err.splitlines()
-        assert line.startswith(f"error: DST: {place}: inside {faces} · ")
+        assert line.startswith(f"error: DST: got {place}, inside {faces} · ")
     assert len(list(faces.iterdir())) == 9
 
 
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ([], "SRC: has 9 people, 9 of them with two or more images · needed: 20 of those"),
+        ([], "SRC: has 9 people, 9 of them with two or more images · allowed: 20 or more of those"),
         (["--folds", "2", "--pairs", "0"], "--pairs: got 0 · allowed: 1 or more"),
         (["--folds", "2", "--people", "-3"], "--people: got -3 · allowed: 1 or more"),
     ],
@@ -196,7 +200,7 @@ def test_a_folder_with_something_in_it_is_left_alone(faces, tmp_path, capsys):
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "mine").write_text("x")
     assert main([str(faces), str(tmp_path / "own"), "--folds", "2"]) == 2
-    assert "is there already · allowed: a new or empty folder" in capsys.readouterr().err
+    assert "exists already · allowed: a new or empty folder" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "own").iterdir()] == ["mine"]
 
 
@@ -205,7 +209,7 @@ def test_a_bad_image_ends_before_pairs_are_written(faces, tmp_path, capsys):
         (folder / "zzz.jpg").write_bytes(cv2.imencode(".jpg", np.zeros((16, 12, 3), np.uint8))[1].tobytes()[:-3])
     assert main([str(faces), str(tmp_path / "own"), "--folds", "2"]) == 2
     assert "truncated JPEG" in (text := capsys.readouterr().err)
-    assert "check_faces.py SRC --write-list" in text
+    assert "sphereface check SRC --write-list" in text
     assert [path.name for path in tmp_path.iterdir()] == ["faces"]
 
 
@@ -287,7 +291,7 @@ def test_a_full_disk_and_a_kill_leave_no_half_set(faces, tmp_path, capsys, monke
 
     monkeypatch.setattr(make_pairs, "write_whole", full)
     assert main(arguments) == 2
-    assert "No space left on device · nothing is written" in capsys.readouterr().err
+    assert "No space left on device · nothing was written" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["faces"]
     monkeypatch.undo()
     part = tmp_path / ".own.part"  # as a killed process leaves it
@@ -312,7 +316,7 @@ def test_of_two_at_once_one_is_told(faces, tmp_path, capsys):
     with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout.readline() == b"locked\n"
         assert main([str(faces), str(tmp_path / "own"), "--folds", "2"]) == 2
-        assert "another process writes this set now · wait for it" in capsys.readouterr().err
+        assert "another process is writing this set · wait for it" in capsys.readouterr().err
         assert not (tmp_path / "own").exists()
         other.stdin.close()
     assert main([str(faces), str(tmp_path / "own"), "--folds", "2"]) == 0

@@ -14,8 +14,9 @@ from sphereface.errors import UserError
 def test_what_is_no_file_with_something_in_it(tmp_path):
     (tmp_path / "empty").write_bytes(b"")
     os.mkfifo(tmp_path / "fifo")
-    for name, got in (("none", "nothing there"), ("empty", "0 bytes"), ("fifo", "no plain file"), (".", "a folder")):
-        with pytest.raises(UserError, match=f"got {got} · allowed: a file with images in it"):
+    kinds = (("none", "nothing there"), ("empty", "0 bytes"), ("fifo", "not a regular file"), (".", "a folder"))
+    for name, got in kinds:
+        with pytest.raises(UserError, match=f"got {got} · allowed: a file that contains images"):
             MappedFile(tmp_path / name)
 
 

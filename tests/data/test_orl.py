@@ -129,14 +129,14 @@ def test_killed_run_leaves_nothing_that_looks_whole(tmp_path, monkeypatch):
 
 def test_a_folder_of_somebody_else_is_left_alone(tmp_path):
     (tmp_path / "mine.txt").write_text("precious")
-    with pytest.raises(UserError, match=r"there already, and not made by this program · give another place"):
+    with pytest.raises(UserError, match=r"exists already, and is not the demo's data · give another folder"):
         prepare_orl(tmp_path)
     assert (tmp_path / "mine.txt").read_text() == "precious"
 
 
 def test_place_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"orl: cannot be written \(.*\) · give another place"):
+    with pytest.raises(UserError, match=r"orl: cannot be written \(.*\) · give another folder"):
         prepare_orl(tmp_path / "file" / "orl")
 
 
@@ -175,7 +175,7 @@ def test_pixel_features_of_odd_images(tmp_path):
     cv2.imwrite(str(flat), np.full((112, 96), 7, np.uint8))
     cv2.imwrite(str(small), np.zeros((10, 20), np.uint8))
     assert not pixel_features([flat]).any()  # no NaN
-    with pytest.raises(UserError, match=r"small\.png: \(10, 20\) · allowed: \(112, 96\) as .*flat\.png is"):
+    with pytest.raises(UserError, match=r"small\.png: \(10, 20\) · allowed: \(112, 96\), as .*flat\.png ·"):
         pixel_features([flat, small])
 
 
@@ -183,9 +183,9 @@ def test_script(tmp_path, capsys):
     assert script.main(["--output", str(tmp_path / "orl")]) == 0
     assert script.main(["--output", str(tmp_path / "orl")]) == 0
     printed = capsys.readouterr().out.splitlines()
-    assert [line.split(":")[0] for line in printed] == ["written", "already there"]
+    assert [line.split(":")[0] for line in printed] == ["written", "exists already"]
     assert script.main(["--output", str(tmp_path)]) == 2
-    assert capsys.readouterr().err.startswith(f"error: {tmp_path}: there already")
+    assert capsys.readouterr().err.startswith(f"error: {tmp_path}: exists already")
 
 
 def test_a_folder_of_somebody_else_is_never_replaced(tmp_path):
@@ -193,6 +193,6 @@ def test_a_folder_of_somebody_else_is_never_replaced(tmp_path):
     mine.mkdir()
     (mine / "thesis.txt").write_text("years of work")
     (mine / "manifest.json").write_text("{}")
-    with pytest.raises(UserError, match="there already, and not made by this program"):
+    with pytest.raises(UserError, match="exists already, and is not the demo's data"):
         prepare_orl(mine)
     assert (mine / "thesis.txt").read_text() == "years of work"

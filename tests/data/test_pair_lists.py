@@ -9,7 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sphereface.data.pair_lists import read_lines, read_list
+from sphereface.data.pair_lines import read_lines
+from sphereface.data.pair_lists import read_list
 from sphereface.data.pairs import read_pairs
 from sphereface.errors import UserError
 
@@ -177,17 +178,17 @@ FOLDERS = [f"{name}/{k}.jpg" for k in range(10) for name in "aabc"]
         ([*TEN[:3], "a b.jpg " + "1" * 5000], "line 4: got the label '1+…'"),
         (
             [*TEN[:3], "a.jpg b.jpg", *TEN[3:]],
-            r"line 4: got 'a\.jpg b\.jpg', 2 fields · expected 3 \('image image 0\|1",
+            r"line 4: got 'a\.jpg b\.jpg', 2 fields · allowed: 3 \('image image 0\|1",
         ),
-        ([*TEN[:3], "a.jpg b c.jpg 1"], "line 4: got .*, 4 fields · expected 3 .* as in line 1"),
-        ([*TEN[:3], "a.jpg b.jpg 1 4"], "line 4: got .*, 4 fields · expected 3"),
+        ([*TEN[:3], "a.jpg b c.jpg 1"], "line 4: got .*, 4 fields · allowed: 3 .* as in line 1"),
+        ([*TEN[:3], "a.jpg b.jpg 1 4"], "line 4: got .*, 4 fields · allowed: 3"),
         (["x.jpg y.jpg 2", *TEN], "line 1: got the label '2'"),
-        (["x.jpg y.jpg yes", *TEN], r"line 1: got 'x\.jpg y\.jpg yes' · expected LFW's first line"),
-        (["1 2 3 4", *TEN], "line 1: got '1 2 3 4' · expected the numbers of folds"),
-        (["12 13.jpg 14 15", *TEN], "line 1: got '12 13.jpg 14 15' · expected LFW's first line"),
-        (["img1 img2 label", *(f"a{k} b{k} 1" for k in range(10))], "line 1: got 'img1 img2 label' · expected LFW's"),
-        (["img1 img2 label"], "line 1: got 'img1 img2 label' · expected LFW's"),
-        ([*FOLDS[:5], TEN[5], *FOLDS[6:]], r"line 6: got 'a5\.jpg b5\.jpg 1', 3 fields · expected 4"),
+        (["x.jpg y.jpg yes", *TEN], r"line 1: got 'x\.jpg y\.jpg yes' · allowed: LFW's first line"),
+        (["1 2 3 4", *TEN], "line 1: got '1 2 3 4' · allowed: the numbers of folds"),
+        (["12 13.jpg 14 15", *TEN], "line 1: got '12 13.jpg 14 15' · allowed: LFW's first line"),
+        (["img1 img2 label", *(f"a{k} b{k} 1" for k in range(10))], "line 1: got 'img1 img2 label' · allowed: LFW's"),
+        (["img1 img2 label"], "line 1: got 'img1 img2 label' · allowed: LFW's"),
+        ([*FOLDS[:5], TEN[5], *FOLDS[6:]], r"line 6: got 'a5\.jpg b5\.jpg 1', 3 fields · allowed: 4"),
         ([*FOLDS, "x.jpg y.jpg 1 ²"], "line 21: got the fold '²' · allowed: whole numbers, from 1"),
         ([*FOLDS, "x.jpg y.jpg 1 1.5"], r"line 21: got the fold '1\.5'"),
         ([*FOLDS, "x.jpg y.jpg 1 -1"], "line 21: got the fold '-1'"),
@@ -205,7 +206,7 @@ FOLDERS = [f"{name}/{k}.jpg" for k in range(10) for name in "aabc"]
         (TEN[10:], "has 0 pairs of one person and 10 of two people"),
         (
             [*TEN, "a\0.jpg b.jpg 1"],
-            r"line 21: holds a NUL byte, so it is no text",
+            r"line 21: contains a NUL byte · allowed: UTF-8 text",
         ),
         ([*TEN, "a\x1b[2J.jpg b.jpg 1"], r"line 21: got the image 'a\\x1b"),
         ([*TEN, "/etc/passwd b.jpg 1"], "line 21: got the image '/etc/passwd' · allowed: names below the folder"),
@@ -218,7 +219,7 @@ FOLDERS = [f"{name}/{k}.jpg" for k in range(10) for name in "aabc"]
         ([*TEN, f"a.jpg {'b' * 252}.jpg 1"], "line 21: got an image's name of 256 bytes, 'b+…' · allowed: 255 bytes"),
         ([*TEN, f"a.jpg {'é' * 126}.jpg 1"], "line 21: got an image's name of 256 bytes"),
         ([*TEN, f"a.jpg {'b/' * 2000}b.jpg 1"], "line 21: got an image's name of 4005 bytes"),
-        (FLAGS[:-1], "line 39: the list ends with the first image of a pair, after 39 images · expected two lines"),
+        (FLAGS[:-1], "line 39: the list ends with the first image of a pair, after 39 images · allowed: two lines"),
         (
             [*FLAGS[:4], *FLAGS[5:], "x.jpg 0"],
             "line 20: got the flag 0 for the second image of a pair, whose first image",
@@ -231,7 +232,7 @@ FOLDERS = [f"{name}/{k}.jpg" for k in range(10) for name in "aabc"]
         ([*FLAGS, "x.jpg ²", "y.jpg ²"], "line 41: got the flag '²'"),
         ([*FLAGS, "x.jpg " + "1" * 5000, "y.jpg 1"], "line 41: got the flag '1+…'"),
         ([*FLAGS, "x.jpg 3", "y.jpg 3"], "line 41: got fold 3, but no pair is in fold 2"),
-        ([*FLAGS, "x.jpg y.jpg 1"], "line 41: got .*, 3 fields · expected 2 .'image flag'., as in line 1"),
+        ([*FLAGS, "x.jpg y.jpg 1"], "line 41: got .*, 3 fields · allowed: 2 .'image flag'., as in line 1"),
         (FLAGS[:20], "has 10 pairs of one person and 0 of two people"),
         (
             flagged([1, 2, 3, 0, 0]).splitlines(),
@@ -242,8 +243,8 @@ FOLDERS = [f"{name}/{k}.jpg" for k in range(10) for name in "aabc"]
         ([*FOLDERS, "a/1.jpg", "b.jpg"], r"line 42: got the image 'b\.jpg' without a folder"),
         ([*FOLDERS, "a/1.jpg", "../b.jpg"], "line 42: got the image"),
         (FOLDERS[:4], "has 1 pairs of one person and 1 of two people · allowed: 2 or more of each for 2 folds"),
-        (["a.jpg"], "line 1: got 'a.jpg' · expected LFW's first line"),
-        (["x" * 3000], "line 1: got 'x{99}…' · expected LFW's first line"),
+        (["a.jpg"], "line 1: got 'a.jpg' · allowed: LFW's first line"),
+        (["x" * 3000], "line 1: got 'x{99}…' · allowed: LFW's first line"),
     ],
 )
 def test_a_fault_is_said_in_one_line_with_its_place(tmp_path, lines, message):

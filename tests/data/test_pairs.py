@@ -116,27 +116,27 @@ LINES = VIEW2.splitlines()
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ([], r"pairs.txt: is empty · expected a list of pairs"),
+        ([], r"pairs.txt: is empty · allowed: a list of pairs"),
         (
             ["people"],
-            r"line 1: got 'people' · expected LFW's first line \('10 300' in view 2, '500' in view 1\), 'image image",
+            r"line 1: got 'people' · allowed: LFW's first line \('10 300' in view 2, '500' in view 1\), 'image image",
         ),
         (["10 300 7"], r"line 1: got '10 300 7'"),
-        (["1 2", *LINES[1:5]], r"line 1: got '1 2' · expected the numbers of folds \(2 or more\)"),
+        (["1 2", *LINES[1:5]], r"line 1: got '1 2' · allowed: the numbers of folds \(2 or more\)"),
         (["0"], r"line 1: got '0'"),
         (["Ann\t1\tBob\t2"], "has 0 pairs of one person and 1 of two people · allowed: 2 or more of each"),
-        (["10 ²"], r"line 1: got '10 ²' · expected LFW's first line"),
-        (["1" * 5000], r"line 1: got '1{99}…' · expected the numbers of folds"),
+        (["10 ²"], r"line 1: got '10 ²' · allowed: LFW's first line"),
+        (["1" * 5000], r"line 1: got '1{99}…' · allowed: the numbers of folds"),
         ([LINES[0], "Ann\t1\t²"], r"line 2: got 'Ann \| 1 \| ²'"),
         ([LINES[0], "Ann\t1\t" + "9" * 5000], r"line 2: got 'Ann \| 1 \| 9+…'"),
         (
             [LINES[0], "A\0n\t1\t2"],
-            r"line 2: holds a NUL byte, so it is no text",
+            r"line 2: contains a NUL byte · allowed: UTF-8 text",
         ),
         ([LINES[0], "é" * 130 + "\t1\t2"], r"line 2: got an image's name of 530 bytes, 'é+…' · allowed: 255 bytes"),
         ([LINES[0], "..\t1\t2"], r"line 2: got the image '\.\./\.\._0001\.jpg' · allowed: names below the folder"),
         ([LINES[0], "/etc/x\t1\t2"], r"line 2: got the image '/etc/x//etc/x_0001\.jpg' · allowed: names below"),
-        ([*LINES[:3], "Ann\t1", *LINES[3:]], r"line 4: got 'Ann \| 1' · expected 'name n1 n2' or"),
+        ([*LINES[:3], "Ann\t1", *LINES[3:]], r"line 4: got 'Ann \| 1' · allowed: 'name n1 n2' or"),
         ([*LINES[:3], "Ann\t0\t1", *LINES[3:]], r"line 4: got 'Ann \| 0 \| 1' · .* numbers from 1"),
         ([*LINES[:3], "Ann van Dam 1 2", *LINES[3:]], r"line 4: got 'Ann \| van \| Dam \| 1 \| 2' · .* tabs"),
         ([*LINES[:3], "Ann\t1\tBob\ttwo", *LINES[3:]], r"line 4: got 'Ann \| 1 \| Bob \| two'"),
@@ -151,11 +151,11 @@ LINES = VIEW2.splitlines()
         ([*LINES, LINES[1]], r"line 10: got pair 9 of 9 · its first line announces 8"),
         (
             [*LINES[:5], *LINES[6:], LINES[8]],
-            r"lines 6 to 9: fold 2 has 1 pairs of one person and 3 of two · expected 2 of each",
+            r"lines 6 to 9: fold 2 has 1 pairs of one person and 3 of two · allowed: 2 of each",
         ),
         (
             [LINES[0], LINES[1], *LINES[1:]],
-            r"lines 2 to 5: fold 1 has 3 pairs of one person and 1 of two · expected 2",
+            r"lines 2 to 5: fold 1 has 3 pairs of one person and 1 of two · allowed: 2",
         ),
         (
             ["2", *LINES[1:4]],
@@ -174,7 +174,7 @@ def test_blank_lines_keep_the_line_numbers_true(tmp_path):
 
 
 def test_a_missing_file(tmp_path):
-    with pytest.raises(UserError, match=r"none\.txt: no such file · expected a list of pairs"):
+    with pytest.raises(UserError, match=r"none\.txt: no such file · allowed: a list of pairs"):
         read_pairs(tmp_path / "none.txt")
 
 
@@ -232,7 +232,7 @@ def test_only_ten_of_the_missing_are_listed(tmp_path):
 
 def test_a_root_that_is_no_folder(tmp_path):
     pairs = read_pairs(written(tmp_path, VIEW2))
-    with pytest.raises(UserError, match=r"crops: no such folder · expected the aligned crops that .*pairs\.txt lists"):
+    with pytest.raises(UserError, match=r"crops: no such folder · allowed: .* aligned crops of .*pairs\.txt"):
         pairs.resolve(tmp_path / "crops")
 
 

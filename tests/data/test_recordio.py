@@ -141,24 +141,24 @@ def test_a_whole_looking_record_behind_which_the_file_ends():
 
 def test_no_record_where_none_begins():
     data = framed(b"x" * 40) + framed(b"y" * 40)
-    with pytest.raises(OSError, match=r"no record at byte 4: 0x00000028 stands in the place of the mark 0xced7230a"):
+    with pytest.raises(OSError, match=r"no record at byte 4: got 0x00000028 instead of the mark 0xced7230a"):
         read_image(data, 4)
     with pytest.raises(OSError, match="cut off"):
         read_image(data, len(data))
     with pytest.raises(OSError, match="cut off"):
         read_image(data, -8)
     middle = struct.pack("<II", 0xCED7230A, (2 << 29) + 4) + b"part"
-    with pytest.raises(OSError, match="a part of kind 2 where another is due"):
+    with pytest.raises(OSError, match="a part of the wrong kind 2"):
         read_content(middle, 0)
     with pytest.raises(OSError, match="too short"):
         read_image(framed(b"short"), 0)
     with pytest.raises(OSError, match="too short"):
         read_image(framed(struct.pack("<IfQQ", 1000, 0, 0, 0)), 0)  # says a thousand labels
-    with pytest.raises(UserError, match=r"r: its index says that a record begins at byte 44, and none does"):
+    with pytest.raises(UserError, match=r"r: its index has a record at byte 44, but none begins"):
         read_heads(data, np.array([0, 44, 48]), "r")
     with pytest.raises(UserError, match=r"byte 50"):
         read_heads(data, np.array([50]), "r")
-    with pytest.raises(UserError, match=r"byte 0 begins no record"):
+    with pytest.raises(UserError, match=r"no record begins at byte 0"):
         find_records(b"PK\3\4 this is a zip", "r")
 
 
@@ -174,12 +174,12 @@ def test_a_record_too_long_for_the_format():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "no index"),
-        ("1\t0\n2\tx\n", "no index"),
-        ("1\t0\n2\n", "no index"),
-        ("1 0 2 24\n", "no index"),
-        ("1\t0.5\n", "no index"),
-        ("1\t0\n1\t24\n", "the key 1 stands twice"),
+        ("", "not an index"),
+        ("1\t0\n2\tx\n", "not an index"),
+        ("1\t0\n2\n", "not an index"),
+        ("1 0 2 24\n", "not an index"),
+        ("1\t0.5\n", "not an index"),
+        ("1\t0\n1\t24\n", "the key 1 occurs twice"),
     ],
 )
 def test_an_index_that_is_none(tmp_path, text, message):
@@ -224,7 +224,7 @@ def test_with_whole_ranges_a_wrong_label_inside_one_is_found_when_its_image_is_r
     source = RecordSource(write_rec(tmp_path / "train.rec", records))
     assert source.labels.tolist() == [0] * 5 + [1] * 4
     with pytest.raises(
-        OSError, match=r"its record has the label (-7|1|0.5|nan|inf), its identity has 0: .rec and .idx"
+        OSError, match=r"its record has the label (-7|1|0.5|nan|inf), but its identity has 0: .rec and .idx"
     ):
         source.read(2)
     assert [source.read(i) for i in (0, 1, 3, 4, 5, 6, 7, 8)] == [b"a"] * 4 + [b"b"] * 4
@@ -239,7 +239,7 @@ def test_offsets_that_two_identities_exchanged_in_the_index(tmp_path):
     source = RecordSource(rec)
     assert [source.read(i) for i in (0, 2, 3, 5)] == [b"a0", b"a2", b"b0", b"b2"]
     for row, found, wanted in ((1, 1, 0), (4, 0, 1)):
-        with pytest.raises(OSError, match=f"has the label {found}, its identity has {wanted}"):
+        with pytest.raises(OSError, match=f"has the label {found}, but its identity has {wanted}"):
             source.read(row)
 
 
@@ -283,7 +283,7 @@ def test_header_beyond_what_float32_counts(tmp_path, monkeypatch):
     """17 million images, whose header and ranges are rounded."""
     records = insightface_records(PEOPLE)
     records[6] = (0, image_record([2.0**24 + 2, 2.0**24 + 6], 0))
-    with pytest.raises(UserError, match=r"its header record announces 16777217 images, there are 10 · copy .rec and"):
+    with pytest.raises(UserError, match=r"its header record announces 16777217 images, but has 10 · copy .rec and"):
         RecordSource(write_rec(tmp_path / "train.rec", records))
     monkeypatch.setattr(record_labels, "EXACT_IN_FLOAT", 4)
     monkeypatch.setattr(record_labels, "_ROUNDED", 1 + 1 / 8)
@@ -317,7 +317,9 @@ def test_damaged_files(tmp_path):
     with pytest.raises(UserError, match=r"train.rec: truncated or damaged: its last record: .*cut off"):
         RecordSource(tmp_path)
     rec.write_bytes(whole[:100])
-    with pytest.raises(UserError, match=r"train.idx: points to byte \d+, train.rec has 100 · .* copy both again"):
+    with pytest.raises(
+        UserError, match=r"train.idx: points to byte \d+, but train.rec has 100 bytes · .* copy both again"
+    ):
         RecordSource(tmp_path)
     rec.with_suffix(".idx").unlink()
     with pytest.raises(UserError, match=r"train.rec: truncated: the file ends at byte"):
@@ -328,14 +330,14 @@ def test_damaged_files(tmp_path):
 
     rec.write_bytes(whole)
     rec.with_suffix(".idx").write_text(index.replace("3\t", "33\t"))
-    with pytest.raises(UserError, match=r"announces 6 records, of which the index lacks 1, the first key 3 ·"):
+    with pytest.raises(UserError, match=r"announces 6 records, but the index lacks 1, the first with key 3 ·"):
         RecordSource(tmp_path)
     first, second = (line.split("\t")[1] for line in index.splitlines()[:2])  # key 2: inside a range
     rec.with_suffix(".idx").write_text(index.replace(f"\t{second}\n", f"\t{int(first) + 8}\n"))
-    with pytest.raises(UserError, match=r"its index says that a record begins at byte \d+, and none does there"):
+    with pytest.raises(UserError, match=r"its index has a record at byte \d+, but none begins there"):
         RecordSource(tmp_path)
     rec.with_suffix(".idx").write_text(index.replace("1\t0\n", "1\t-8\n"))
-    with pytest.raises(UserError, match=r"begins at byte -8"):
+    with pytest.raises(UserError, match=r"a record at byte -8"):
         RecordSource(tmp_path)
 
 
@@ -343,7 +345,7 @@ def test_ids_that_repeat_need_an_index(tmp_path):
     records = [(k, image_record(float(k), 0, b"p")) for k in range(3)]
     assert len(RecordSource(write_rec(tmp_path / "x.rec", records))) == 3
     (tmp_path / "x.idx").unlink()
-    with pytest.raises(UserError, match="records share an id"):
+    with pytest.raises(UserError, match="several records have the same id"):
         RecordSource(tmp_path / "x.rec")
 
 
@@ -353,7 +355,9 @@ def test_a_property_of_another_set_is_said(tmp_path, caplog):
     RecordSource(rec)
     assert not caplog.records
     (tmp_path / "property").write_text("10572,112,112")
-    with pytest.raises(UserError, match=r"property: announces '10572' identities, train.rec holds 3 · copy both again"):
+    with pytest.raises(
+        UserError, match=r"property: announces '10572' identities, but train.rec has 3 · copy both again"
+    ):
         RecordSource(rec)
 
 
@@ -362,13 +366,13 @@ def test_a_property_that_counts_labels_without_images_is_said(tmp_path, caplog):
     rec = write_rec(tmp_path / "train.rec", [r for r in insightface_records(people) if r[0] < 4 and r[0]])
     (tmp_path / "property").write_text("3,112,96")
     assert RecordSource(rec).class_names == ["0", "2"]
-    assert "property announces 3 identities, the records hold 2" in caplog.text
+    assert "property announces 3 identities, but the records have 2" in caplog.text
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("Ann\n\nBo\n", r"txt, line 2: got a blank line for a name · allowed: one on each of 3 lines · move it away"),
+        ("Ann\n\nBo\n", r"txt, line 2: got a blank line instead of a name · allowed: one on each of 3 lines · move"),
         ("\nAnn\nBo\n", r"txt, line 1: got a blank line"),
         ("Ann\n \nBo\nCy\n", r"txt, line 2: got a blank line"),
         ("Ann\nBo\nAnn\n", r"got 2 different names, 'Ann' twice · allowed"),
@@ -390,7 +394,7 @@ def test_blank_lines_behind_the_names_and_more_names_than_labels(tmp_path, caplo
     assert not caplog.records
     (tmp_path / "train.identities.txt").write_text("Ann\nBo\nCy\nDan\n", encoding="utf-8")
     assert RecordSource(rec).class_names == ["Ann", "Bo", "Cy"]
-    assert "train.identities.txt has 4 names, the labels need 3: is it of another .rec?" in caplog.text
+    assert "train.identities.txt has 4 names, but the labels need 3: does it belong to another .rec?" in caplog.text
 
 
 def test_names_of_identities(tmp_path):
@@ -428,5 +432,5 @@ def test_a_line_without_two_numbers_is_an_error_in_any_block(tmp_path, monkeypat
     if line == "" and place != 150:
         lines[150] = ""  # at its ends blank lines are passed over
     (tmp_path / "a.idx").write_text("\n".join(lines) + "\n")
-    with pytest.raises(UserError, match=r"a.idx: got a text that is no index"):
+    with pytest.raises(UserError, match=r"a.idx: not an index"):
         read_index(tmp_path / "a.idx")

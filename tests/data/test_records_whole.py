@@ -36,7 +36,7 @@ def test_an_index_that_lacks_any_lines_is_refused(tmp_path, form):
     for start in range(len(lines)):
         for end in range(start + 1, len(lines) + 1):
             rec.with_suffix(".idx").write_text("".join(lines[:start] + lines[end:]))
-            with pytest.raises(UserError, match=r"knows of no record in the bytes|no index|header record announces"):
+            with pytest.raises(UserError, match=r"has no record in the bytes|not an index|header record announces"):
                 RecordSource(rec)
 
 
@@ -55,7 +55,7 @@ def test_a_gap_among_more_records_than_are_sampled(tmp_path):
     rec = write_rec(tmp_path / "x.rec", records)
     lines = rec.with_suffix(".idx").read_text().splitlines(keepends=True)
     rec.with_suffix(".idx").write_text("".join(lines[:444] + lines[445:]))
-    with pytest.raises(UserError, match=r"its index knows of no record in the bytes \d+ to \d+, so it is a part only"):
+    with pytest.raises(UserError, match=r"its index has no record in the bytes \d+ to \d+, so it is incomplete"):
         RecordSource(rec)
 
 
@@ -64,7 +64,7 @@ def test_two_keys_on_one_record_and_a_key_below_0(tmp_path):
     index = rec.with_suffix(".idx")
     text = index.read_text()
     index.write_text(text + "7\t0\n")
-    with pytest.raises(UserError, match=r"x.idx: the keys 1 and 7 both stand for the record at byte 0 · allowed: a"):
+    with pytest.raises(UserError, match=r"x.idx: the keys 1 and 7 both point to byte 0 · allowed: one"):
         RecordSource(rec)
     index.write_text(text.replace("3\t", "-3\t"))
     with pytest.raises(UserError, match=r"x.idx: got the key -3 · allowed: 0 or more"):
@@ -77,7 +77,7 @@ def test_a_record_inside_another_one(tmp_path):
     outer = part(0, image_record(0.0, 1, b"1234") + inner)
     rec.write_bytes(outer + framed(image_record(2.0, 3, b"x")))
     rec.with_suffix(".idx").write_text(f"1\t0\n2\t{len(outer) - len(inner)}\n3\t{len(outer)}\n")
-    with pytest.raises(UserError, match=r"a record begins at byte 36, inside the record at byte 0 · copy"):
+    with pytest.raises(UserError, match=r"a record at byte 36, inside the record at byte 0 · copy"):
         RecordSource(rec)
 
 
@@ -86,7 +86,7 @@ def test_parts_in_another_order_are_one_line(tmp_path, kinds):
     rec = tmp_path / "x.rec"
     head = image_record(0.0, 1, b"abcd")
     rec.write_bytes(framed(image_record(1.0, 5, b"1")) + b"".join(part(kind, head) for kind in kinds))
-    with pytest.raises(UserError, match=r"x.rec: the part at byte \d+ is of kind \d, another is due there"):
+    with pytest.raises(UserError, match=r"x.rec: the part at byte \d+ is of the wrong kind \d"):
         RecordSource(rec)
     rec.with_suffix(".idx").write_text("5\t0\n1\t36\n")
     with pytest.raises(UserError, match=r"x.rec: (truncated|damaged|its index)|inside the record"):
@@ -99,21 +99,19 @@ def test_parts_of_a_head_that_is_cut_are_damaged(tmp_path):
     bad = part(1, b"1234") + part(1, b"5678")
     rec.write_bytes(bad + framed(image_record(1.0, 5, b"1")))
     rec.with_suffix(".idx").write_text(f"1\t0\n2\t{len(bad)}\n")
-    with pytest.raises(
-        UserError, match=r"x.rec: truncated or damaged: no whole record: a part of kind 1 where another"
-    ):
+    with pytest.raises(UserError, match=r"x.rec: truncated or damaged: no whole record: a part of the wrong kind 1"):
         RecordSource(rec)
 
 
 def test_a_header_record_that_announces_another_number(tmp_path):
     rec = tmp_path / "train.rec"
     for first, end, message in [
-        (5, 8, "announces the keys 0 to 7, the index has the key 9"),
-        (60, 63, "announces 59 images, there are 10"),
-        (2.0**23, 2.0**23 + 3, "announces 8388607 images, there are 10"),
-        (2.0**61, 2.0**61, "announces 2305843009213693951 images, there are 10"),
-        (2.0**24, 2.0**25, "announces 16777215 images, there are 10"),
-        (5, 2.0**25, "announces 4 images, there are 6"),
+        (5, 8, "announces the keys 0 to 7, but the index has the key 9"),
+        (60, 63, "announces 59 images, but has 10"),
+        (2.0**23, 2.0**23 + 3, "announces 8388607 images, but has 10"),
+        (2.0**61, 2.0**61, "announces 2305843009213693951 images, but has 10"),
+        (2.0**24, 2.0**25, "announces 16777215 images, but has 10"),
+        (5, 2.0**25, "announces 4 images, but has 6"),
     ]:
         records = insightface_records(PEOPLE)
         records[6] = (0, image_record([float(first), float(end)], 0))
@@ -126,7 +124,7 @@ def test_records_that_are_no_images(tmp_path):
     rec = write_rec(tmp_path / "x.rec", [(0, b"some text"), (1, b"and more of it, this is no head of an image")])
     for _ in range(2):
         with pytest.raises(
-            UserError, match=r"record at byte 0 has 9 bytes · allowed: 24 or more, the head of an image"
+            UserError, match=r"record at byte 0 has 9 bytes · allowed: 24 or more, as image records have a head"
         ):
             RecordSource(rec)
         rec.with_suffix(".idx").unlink(missing_ok=True)

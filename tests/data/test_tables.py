@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sphereface.data.check_report import check_listable
+from sphereface.data.clean_list import check_listable
 from sphereface.data.sources import ArrowSource, ParquetSource, open_path, open_source
 from sphereface.errors import UserError
 
@@ -88,7 +88,7 @@ def test_a_folder_of_save_to_disk(tmp_path):
         open_path(tmp_path)
     (tmp_path / "dataset_dict.json").write_text("{}")
     (tmp_path / "train").mkdir()
-    with pytest.raises(UserError, match=r"holds several data sets · allowed: one of them: train"):
+    with pytest.raises(UserError, match=r"contains several data sets · allowed: one of them: train"):
         open_path(tmp_path)
 
 
@@ -122,13 +122,13 @@ def test_the_columns_that_others_write(tmp_path, write):
 
 def test_rows_that_hold_no_image(tmp_path):
     images = [(path, None if k == 3 else data) for k, (path, data) in enumerate(IMAGES)]
-    message = r"1 of 30 rows hold no image, only a path at most, as to_parquet writes a folder .* · train on the folder"
+    message = r"1 of 30 rows contain no image, at most a path · .* · train on the folder"
     with pytest.raises(UserError, match=message):
         open_path(write_parquet(tmp_path / "t.parquet", table_of(images, LABELS, NAMES)))
     with pytest.raises(UserError, match=message.replace("30", "6")):
         open_path(write_arrow(tmp_path / "t.arrow", table_of(images, LABELS, NAMES)))
     unseen = write_parquet(tmp_path / "u.parquet", table_of(images, LABELS, NAMES), write_statistics=False)
-    with pytest.raises(OSError, match="the row holds no image"):
+    with pytest.raises(OSError, match="the row contains no image"):
         open_path(unseen).read(3)
 
 
@@ -140,16 +140,16 @@ def _labels(values, names=None):
     ("rows", "message"),
     [
         (_labels([0, 1, -1], NAMES), r"column label: got -1 · allowed: an identity's number"),
-        (_labels([0, 1, 3], NAMES), r"column label: got 3 · allowed: 0 to 2, of which the table has the names"),
+        (_labels([0, 1, 3], NAMES), r"column label: got 3 · allowed: 0 to 2, as the table has names for these"),
         (_labels([0, 1, None], NAMES), r"1 of 3 images have no label, such as 02\.jpg · allowed: the column label"),
         (_labels([0, 1, 2], ["a", "b", "a"]), r"got 3 names, 2 of them different · allowed: one for each label"),
         (_labels([0, 1, 2], ["a", "b", 7.5]), r"label: got 7\.5 · allowed"),
         (_labels([0.5, 1.5]), r"column label: got the type double · allowed: integers or texts · write it again"),
         (_labels([True, False]), r"column label: got the type bool"),
         (_labels([b"a", b"b"]), r"column label: got the type binary"),
-        (pa.table({"a": [b"1"], "b": [b"2"], "label": [1]}), r"which column holds the image, got a: binary, b: binary"),
+        (pa.table({"a": [b"1"], "b": [b"2"], "label": [1]}), r"the column of the image, got a: binary, b: binary"),
         (pa.table({"image": ["text"], "label": [1]}), r"column image: got the type string · allowed: struct<bytes"),
-        (pa.table({"photo": ["text"], "label": [1]}), r"which column holds the image, got photo: string"),
+        (pa.table({"photo": ["text"], "label": [1]}), r"the column of the image, got photo: string"),
         (
             pa.table({"image": [b"x"], "person": [1]}),
             r"the label, .* one of identity, label, cls \(integers",
@@ -187,7 +187,7 @@ def test_names_in_both_forms_of_unicode_are_one_with_a_word(tmp_path, caplog):
     names = ["Zo\xeb", "Zoe\u0308", "Ann"]
     source = open_path(write_parquet(tmp_path / "t.parquet", table_of(IMAGES[:3], names)))
     assert list(source.class_names) == ["Ann", "Zo\xeb"]
-    assert "1 identities have names that differ in Unicode's form alone, such as Zo\xeb" in caplog.text
+    assert "1 identities have names that differ only in Unicode's form, such as Zo\xeb" in caplog.text
 
 
 def test_features_that_are_no_json_are_passed_over(tmp_path):
@@ -230,9 +230,9 @@ def test_row_groups_too_large_to_unpack(tmp_path, monkeypatch, caplog):
     with caplog.at_level(logging.WARNING):
         monkeypatch.setattr("sphereface.data.sources.parquet._SLOW_GROUP", 100)
         open_path(path)
-    assert "each image that is read unpacks" in caplog.text
+    assert "reading one image unpacks" in caplog.text
     monkeypatch.setattr("sphereface.data.sources.parquet._MOST_GROUP", 1000)
-    with pytest.raises(UserError, match=r"row group \d holds [\d,]+ bytes of compressed images · allowed: 1,000"):
+    with pytest.raises(UserError, match=r"row group \d has [\d,]+ bytes of compressed images · allowed: 1,000"):
         open_path(path)
 
 
@@ -282,7 +282,7 @@ def test_damage_of_a_row_group_is_of_its_images(tmp_path):
 def test_a_null_struct_is_a_row_without_an_image(tmp_path):
     rows = pa.table({"image": pa.array([{"bytes": b"x", "path": "a"}, None], IMAGE), "label": [0, 1]})
     for path in (write_parquet(tmp_path / "t.parquet", rows), write_arrow(tmp_path / "t.arrow", rows)):
-        with pytest.raises(UserError, match=r"1 of 2 rows hold no image"):
+        with pytest.raises(UserError, match=r"1 of 2 rows contain no image"):
             open_path(path)
 
 
@@ -292,5 +292,5 @@ def test_no_list_can_name_a_row(tmp_path):
     (tmp_path / "faces" / "z").mkdir(parents=True)
     (tmp_path / "faces" / "z" / "0.jpg").write_bytes(b"x")
     for place in (tmp_path / "t.parquet", [tmp_path / "faces", tmp_path / "t.parquet"]):
-        with pytest.raises(UserError, match=r"t\.parquet/row \d+ \(\d+\.jpg\) is no file of its own, so no list"):
+        with pytest.raises(UserError, match=r"t\.parquet/row \d+ \(\d+\.jpg\) is not a separate file, so no list"):
             check_listable(open_source(place))

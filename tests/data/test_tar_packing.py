@@ -98,7 +98,7 @@ def test_names_in_any_script_and_long_ones(tmp_path):
 def test_a_name_that_is_no_folders_is_refused_before_anything_is_written(faces, tmp_path, name):
     source = open_path(faces)
     source.class_names[1] = name
-    with pytest.raises(UserError, match=r"f\.tar: the identity .* has no name that a folder may have"):
+    with pytest.raises(UserError, match=r"f\.tar: the identity .* cannot be a folder's name"):
         pack_tar(source, tmp_path / "t" / "f.tar")
     assert not (tmp_path / "t").exists()
 
@@ -156,17 +156,17 @@ def test_no_file_is_replaced(faces, tmp_path, capsys):
     before = (tmp_path / "t" / "f.tar").read_bytes()
     assert pack_faces.main(arguments) == 2
     assert pack_faces.main([*arguments, "--shard-mb", "1"]) == 2
-    assert capsys.readouterr().err.count("f.tar: there already · move it away") == 2
+    assert capsys.readouterr().err.count("f.tar: exists already · move it away") == 2
     assert pack_faces.main([str(faces), str(tmp_path / "u" / "f.tar"), "--shard-mb", "1"]) == 0
     assert pack_faces.main([str(faces), str(tmp_path / "u" / "f.tar"), "--shard-mb", "1"]) == 2
-    assert "f-00000-of-00001.tar: there already" in capsys.readouterr().err
+    assert "f-00000-of-00001.tar: exists already" in capsys.readouterr().err
     assert (tmp_path / "t" / "f.tar").read_bytes() == before
     (tmp_path / "u" / "g-h-00000-of-00001.tar").write_bytes(b"another set")
     assert pack_faces.main([str(faces), str(tmp_path / "u" / "g.tar"), "--shard-mb", "1"]) == 0
     for bad in ("0", "-1", "9999999"):
         assert pack_faces.main([str(faces), str(tmp_path / "v" / "f.tar"), "--shard-mb", bad]) == 2
     assert pack_faces.main([str(faces), str(tmp_path / "v" / "f.rec"), "--shard-mb", "1"]) == 2
-    assert "--shard-mb: allowed with a destination that ends in .tar" in capsys.readouterr().err
+    assert "--shard-mb: got it with f.rec · allowed: a destination that ends in .tar" in capsys.readouterr().err
 
 
 def test_encoding_anew(faces, tmp_path):

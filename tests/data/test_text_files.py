@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from sphereface.data.pair_lists import read_lines
+from sphereface.data.pair_lines import read_lines
 from sphereface.data.text_files import open_text, read_text_lines, text_lines
 from sphereface.errors import UserError
 from sphereface.evaluation.columns import integer_blocks, lines_of
@@ -37,7 +37,7 @@ def test_lines_of_any_system_are_the_same(tmp_path, end, mark):
 
 
 def test_what_is_no_text():
-    with pytest.raises(UserError, match=r"^f, line 3: holds a NUL byte, so it is no text · allowed: UTF-8 text$"):
+    with pytest.raises(UserError, match=r"^f, line 3: contains a NUL byte · allowed: UTF-8 text$"):
         text_lines(b"a\r\nb\rc\0\n", "f")
     with pytest.raises(
         UserError, match=r"^f: cannot be read as UTF-8 text \(byte 0xe9 in line 2\) · save it as UTF-8$"
@@ -45,7 +45,9 @@ def test_what_is_no_text():
         text_lines(b"a\ncaf\xe9\n", "f", strict=True)
     assert text_lines(b"a\ncaf\xe9", "f") == ["a", "caf\udce9"]  # as names of files have it
     for form in ("utf-16", "utf-16-le", "utf-16-be"):
-        with pytest.raises(UserError, match=r"^f.*: (cannot be read as UTF-8 text \(it is UTF-16\)|holds a NUL byte)"):
+        with pytest.raises(
+            UserError, match=r"^f.*: (cannot be read as UTF-8 text \(it is UTF-16\)|contains a NUL byte)"
+        ):
             text_lines("a b\n".encode(form), "f")
 
 

@@ -21,10 +21,10 @@ from sphereface.data.walking import (
     Walked,
     check_readable,
     check_writable,
+    kind_of_path,
     nfc,
     printable,
     walk_images,
-    what_lies_at,
 )
 from sphereface.errors import UserError
 from sphereface.evaluation.people import list_people
@@ -78,7 +78,7 @@ def test_images_at_any_depth_and_what_is_passed_over(tmp_path):
     assert walked.names == sorted(taken)
     assert walked.images == [tmp_path / name for name in sorted(taken)]
     assert walked.loose == ["loose.webp"]
-    assert walked.passed_over == Counter(counted.values())
+    assert walked.skipped == Counter(counted.values())
     assert walked.identities() == {
         "a": ["a/1.jpg", "a/s1/x/2.JFIF"], "a-b": ["a-b/3.Png"], "names.jpg": ["names.jpg/4.pgm"],
         "ü ß": ["ü ß/5.bmp"],
@@ -111,7 +111,7 @@ def test_what_is_no_plain_file_is_counted_and_never_opened(tmp_path):
         listener.close()
     walked = walk_images(tmp_path)
     assert walked.names == ["a/1.jpg", "a/link.jpg"]
-    assert walked.passed_over == {"that are no plain files": 3, "links that lead nowhere": 2}
+    assert walked.skipped == {"that are not regular files": 3, "links without a target": 2}
     assert FolderSource(tmp_path).labels.tolist() == [0, 0]
 
 
@@ -137,7 +137,7 @@ def test_links_to_folders_are_followed_once_and_loops_counted(tmp_path):
         {"a/b/2.jpg", "a/b/deep/3.jpg"},
     )
     assert set(walked.names) - {"a/1.jpg", "b/2.jpg", "b/deep/3.jpg"} in once
-    assert set(walked.passed_over) == {"links to folders that are read anyway"}
+    assert set(walked.skipped) == {"links to folders that are read anyway"}
 
 
 @pytest.mark.skipif(os.name != "posix", reason="links of POSIX")
@@ -153,7 +153,7 @@ def test_no_two_identities_are_links_to_the_same_images(tmp_path):
     (root / "v").symlink_to(".versions/2")  # which is read through this link alone
     walked = walk_images(root)
     assert walked.names == ["b/1.jpg", "m/1.jpg", "v/1.jpg"]
-    assert walked.passed_over == {"links to folders that are read anyway": 5}
+    assert walked.skipped == {"links to folders that are read anyway": 5}
 
 
 @pytest.mark.skipif(os.name != "posix", reason="links of POSIX")
@@ -177,7 +177,7 @@ def test_a_folder_that_may_not_be_read_or_entered_is_an_error_for_everybody(clos
     with without_privilege():
         for read in readers:
             with pytest.raises(
-                UserError, match=r"root/b/deep: cannot be read \(Permission denied\) · .* let this user"
+                UserError, match=r"root/b/deep: cannot be read \(Permission denied\) · .* give yourself read permission"
             ):
                 read(closed / "root")
         with pytest.raises(UserError, match=r"deep: cannot be read \(Permission denied\)"):
@@ -189,16 +189,16 @@ def test_what_lies_at_a_path(closed):
     put(closed / "f")
     os.mkfifo(closed / "p")
     (closed / "d").mkdir()
-    assert [what_lies_at(closed / name) for name in ("f", "p", "d", "none", "f/below")] == [
+    assert [kind_of_path(closed / name) for name in ("f", "p", "d", "none", "f/below")] == [
         *("file", "something else", "folder", "nothing", "nothing"),
     ]
     with pytest.raises(UserError, match=r"^k: n+…: cannot be read \(File name too long\)$"):
-        what_lies_at("n" * 300, "k")
+        kind_of_path("n" * 300, "k")
     with pytest.raises(UserError, match=r"^a\\x00b: cannot be read \(embedded null byte\)$"):
-        what_lies_at("a\0b")
+        kind_of_path("a\0b")
     (closed / "d").chmod(0)
     with without_privilege(), pytest.raises(UserError, match=r"d/x: cannot be read \(Permission denied\)"):
-        what_lies_at(closed / "d/x")
+        kind_of_path(closed / "d/x")
 
 
 @pytest.mark.parametrize("place", ["none", "f", "n" * 300, "a\0b"])
@@ -235,8 +235,8 @@ def test_folders_deeper_than_python_calls_itself(tmp_path):
 
 
 def test_the_sentence_on_what_was_not_read():
-    def not_read(passed_over):
-        return Walked(Path(), passed_over=passed_over).not_read()
+    def not_read(skipped):
+        return Walked(Path(), skipped=skipped).not_read()
 
     assert not_read(Counter()) == ""
     assert not_read(Counter({".tiff": 7, ".heic": 30})).startswith(
@@ -278,9 +278,7 @@ def test_what_cannot_be_written_is_refused_beforehand(tmp_path, monkeypatch):
     for allowed in ("file", "new", "new/folder/file"):
         check_writable(tmp_path / allowed)
     for path in (tmp_path, tmp_path / "file/x", tmp_path / "file/x/y"):
-        with pytest.raises(
-            UserError, match=r"cannot be written · allowed: a file in a folder where this user may write"
-        ):
+        with pytest.raises(UserError, match=r"cannot be written · allowed: a file in a folder that you can write to"):
             check_writable(path)
     monkeypatch.setattr(os, "access", lambda folder, mode: not (Path(folder) == tmp_path and mode == os.W_OK))
     with pytest.raises(UserError, match="new/folder/file: cannot be written"):

@@ -49,10 +49,10 @@ OFFSET, PACKED, SIZE, FLAGS, METHOD = 42, 20, 24, 8, 10
 @pytest.mark.parametrize(
     ("place", "form", "value", "message"),
     [
-        (OFFSET, "<I", 0, r"its member 'b/0.jpg' lies over another one · copy it again"),
-        (OFFSET, "<I", 50, r"its member 'b/0.jpg' lies over another one"),
-        (OFFSET, "<I", 2**31, r"its member 'b/0.jpg' ends at byte 2147483778, behind the last one"),
-        (PACKED, "<I", 2**31, r"its member 'b/0.jpg' ends at byte \d+, behind the last one, \d+ · copy it again"),
+        (OFFSET, "<I", 0, r"its member 'b/0.jpg' overlaps another one · copy it again"),
+        (OFFSET, "<I", 50, r"its member 'b/0.jpg' overlaps another one"),
+        (OFFSET, "<I", 2**31, r"its member 'b/0.jpg' ends at byte 2147483778, after the end of all members"),
+        (PACKED, "<I", 2**31, r"its member 'b/0.jpg' ends at byte \d+, after the end of all members, \d+ · copy it"),
         (METHOD, "<H", 99, r"b/0.jpg is compressed by method 99"),
         (FLAGS, "<H", 1, r"b/0.jpg is encrypted"),
     ],
@@ -67,7 +67,7 @@ def test_a_directory_that_begins_later_than_it_says_puts_members_before_the_file
     data = bytearray(path.read_bytes())
     struct.pack_into("<I", data, data.rindex(b"PK\x05\x06") + 16, central(data, 0) + 20)
     path.write_bytes(data)
-    with pytest.raises(UserError, match=r"its member 'a/0.jpg' lies before the file"):
+    with pytest.raises(UserError, match=r"its member 'a/0.jpg' begins before the file"):
         ZipSource(path)
 
 
@@ -93,7 +93,7 @@ def test_zip64_numbers(tmp_path):
     data[name:name] = struct.pack("<HHQ", 1, 8, 2**63 + 5)
     struct.pack_into("<I", data, data.rindex(b"PK\x05\x06") + 12, data.rindex(b"PK\x05\x06") - central(data, 0))
     (tmp_path / "g.zip").write_bytes(data)
-    with pytest.raises(UserError, match=r"its member 'b/0.jpg' ends at byte 92233720368547759\d\d, behind the last"):
+    with pytest.raises(UserError, match=r"its member 'b/0.jpg' ends at byte 92233720368547759\d\d, after the end"):
         ZipSource(tmp_path / "g.zip")
 
 
@@ -127,7 +127,7 @@ def test_a_list_that_unpacks_to_far_more_than_lines_for_its_images(tmp_path):
     path = zip_of(tmp_path / "f.zip", {**TWO, "list.txt": text}, zipfile.ZIP_DEFLATED)
     tracemalloc.start()
     try:
-        with pytest.raises(UserError, match=r"list.txt: 10,000,020 bytes where at most 65,\d\d\d are allowed"):
+        with pytest.raises(UserError, match=r"list.txt: 10,000,020 bytes, allowed: at most 65,\d\d\d"):
             ZipSource(path)
         assert tracemalloc.get_traced_memory()[1] < 2_000_000
     finally:
@@ -159,7 +159,7 @@ def test_a_damaged_list_is_an_error(tmp_path, method):
         ZipSource(path)
     data[start : start + 4] = b"PK\0\0"
     path.write_bytes(data)
-    with pytest.raises(UserError, match=r"list.txt: damaged zip: no member begins where its directory says"):
+    with pytest.raises(UserError, match=r"list.txt: damaged zip: no member begins at the place in its directory"):
         ZipSource(path)
 
 
@@ -167,7 +167,7 @@ def test_a_damaged_list_is_an_error(tmp_path, method):
 def test_what_is_no_file_is_one_line_and_never_waited_for(tmp_path, kind):
     if kind != "nothing":
         os.mkfifo(tmp_path / "f.zip") if kind == "fifo" else (tmp_path / "f.zip").mkdir()
-    got = {"fifo": "no plain file", "folder": "a folder", "nothing": "nothing there"}[kind]
+    got = {"fifo": "not a regular file", "folder": "a folder", "nothing": "nothing there"}[kind]
     with pytest.raises(UserError, match=f"f.zip: got {got} · allowed: a file"):
         ZipSource(tmp_path / "f.zip")
 
@@ -198,7 +198,7 @@ def test_a_list_of_any_line_ends_and_suffix_gives_the_labels(tmp_path, name, tex
     [
         (LISTED.encode("utf-16"), "f.zip/list.txt: cannot be read as UTF-8 text (it is UTF-16)"),
         (b"c/1.jpg 0\n" + LISTED.encode(), "list.txt lists 'c/1.jpg', which is not in the zip"),
-        (LISTED.encode() + b"\0", "f.zip/list.txt, line 4: holds a NUL byte"),
+        (LISTED.encode() + b"\0", "f.zip/list.txt, line 4: contains a NUL byte"),
     ],
 )
 def test_a_list_that_is_not_right_is_no_reason_to_take_the_folders(tmp_path, text, message):
@@ -251,7 +251,7 @@ def test_a_directory_that_hides_members_is_refused(tmp_path):
     whole = path.read_bytes()
     end = whole.rindex(b"PK\x05\x06")
     with_entry(path, 2, 32, "<H", end - central(whole, 3))
-    with pytest.raises(UserError, match=r"no whole zip \(its end counts 5 members, its directory lists 3\)"):
+    with pytest.raises(UserError, match=r"not a whole zip \(its end counts 5 members, its directory lists 3\)"):
         ZipSource(path)
 
 

@@ -77,7 +77,7 @@ def test_a_feature_without_direction_scores_zero():
 @pytest.mark.parametrize("counts", [[5], [1, 1, 1]])
 def test_needs_pairs_of_both_kinds(counts):
     people = made_up_people(counts)
-    with pytest.raises(UserError, match="comparing all images needs both"):
+    with pytest.raises(UserError, match="of two people · allowed: one or more of each"):
         all_pairs(made_up_features(people), people)
 
 

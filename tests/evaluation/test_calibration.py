@@ -94,9 +94,7 @@ def test_thresholds_let_as_many_impostors_pass_as_they_say():
         assert (scores[same] > point.threshold).mean() == pytest.approx(point.tar)
     assert calibration.at(0.05) == calibration.thresholds[1]
     for far in (0.001, 0.03, 0.2):  # none for another
-        with pytest.raises(
-            UserError, match=rf"FAR: got {far} · allowed: 0.1, 0.05, 0.02 \(what pairs.txt can resolve\)"
-        ):
+        with pytest.raises(UserError, match=rf"FAR: got {far} · allowed: 0.1, 0.05, 0.02, which pairs.txt resolves"):
             calibration.at(far)
 
 
@@ -134,15 +132,15 @@ def test_a_lower_rate_has_no_lower_threshold_and_no_higher_tar(tmp_path, change)
     path.write_text(json.dumps(stored(thresholds=[point(), point(**second)])))
     assert len(read_calibration(path, checkpoint_sha256=SHA, mirror="join").thresholds) == 2
     path.write_text(json.dumps(stored(thresholds=[point(), point(**{**second, **change})])))
-    with pytest.raises(UserError, match=r"thresholds: far .* after 0.1 · allowed: from each to the next, far falls"):
+    with pytest.raises(UserError, match=r"thresholds: far .* after 0.1 · allowed: far decreases from each to the next"):
         read_calibration(path, checkpoint_sha256=SHA, mirror="join")
 
 
 def test_what_cannot_be_calibrated_is_refused():
     scores, same = made_up()
-    with pytest.raises(UserError, match="99 impostor pairs · a threshold at FAR 0.1"):
+    with pytest.raises(UserError, match="got 99 impostor pairs · allowed: 100 or more, for a threshold at FAR 0.1"):
         fit(scores[: 300 + 99], same[: 300 + 99])
-    with pytest.raises(UserError, match="genuine pairs score no higher"):
+    with pytest.raises(UserError, match="genuine pairs do not score higher"):
         fit(-scores, same)
 
 
@@ -181,8 +179,8 @@ def test_a_file_belongs_to_one_use_of_mirror_images(tmp_path, made, wanted):
         with pytest.raises(UserError) as raised:
             read_calibration(path, checkpoint_sha256=SHA, mirror=wanted)
         assert str(raised.value) == (
-            f"{path}: made {WORDS[made]}, embeddings here are {WORDS[wanted]} · make one: sphereface eval --ckpt … "
-            f"--mirror {wanted} --calibrate"
+            f"{path}: made {WORDS[made]}, but these embeddings are {WORDS[wanted]} · make one: "
+            f"sphereface eval --ckpt … --mirror {wanted} --calibrate"
         )
 
 
@@ -266,7 +264,7 @@ def test_a_threshold_that_is_not_finite_is_left_out():
     scores[-20:] = np.inf
     assert [each.far for each in fit(scores, same).thresholds] == [0.1, 0.05]  # of 600, 0.02 lets 12 pass
     scores[-70:] = np.inf
-    with pytest.raises(UserError, match="530 impostor pairs · a threshold at FAR 0.1"):
+    with pytest.raises(UserError, match="530 impostor pairs · allowed: 100 or more"):
         fit(scores, same)
 
 
@@ -297,7 +295,7 @@ def test_a_calibration_of_added_embeddings_is_not_for_verify(tmp_path, capsys):
             if each == flip:
                 assert embedder.verify(crop, crop).probability > 0
             else:
-                with pytest.raises(UserError, match=f"made {WORDS[mirror]}, embeddings here are"):
+                with pytest.raises(UserError, match=f"made {WORDS[mirror]}, but these embeddings are"):
                     embedder.verify(crop, crop)
 
 
@@ -366,9 +364,9 @@ def test_cosines_that_tell_nothing_are_refused():
         refused += 1
     assert refused >= 17  # by chance 1 in 44 is not
     even = np.repeat(rng.normal(0.3, 0.1, 1500), 2) + np.tile([1e-9, 0], 1500)  # AUC a little above 0.5
-    with pytest.raises(UserError, match=r"pairs.txt: AUC 0.500\d, chance alone reaches 0.5211 · these cosines do not"):
+    with pytest.raises(UserError, match=r"pairs.txt: got AUC 0.500\d · allowed: above 0.5211, which chance"):
         fit(even, same)
-    with pytest.raises(UserError, match="genuine pairs score no higher"):
+    with pytest.raises(UserError, match="genuine pairs do not score higher"):
         fit(np.full(400, 0.5), np.arange(400) % 2 == 0)
     with pytest.raises(UserError, match="0 genuine and 0 impostor pairs with a score"):
         fit(np.full(400, np.nan), np.arange(400) % 2 == 0)

@@ -75,7 +75,7 @@ def test_text_and_file(tmp_path):
     assert text.splitlines()[0] == "lfw: B beats A"
     assert "A 87.50%   B 97.50%" in text
     assert "+10.00 points" in text
-    assert "right only by A 0, only by B 40: p = 1.8e-12" in text
+    assert "correct only by A 0, only by B 40: p = 1.8e-12" in text
     write_comparison(result, "lfw", tmp_path / "new")
     written = json.loads((tmp_path / "new" / "compare.json").read_text(encoding="utf-8"))
     assert (written["name"], written["verdict"], written["only_b"]) == ("lfw", "B beats A", 40)

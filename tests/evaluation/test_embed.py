@@ -107,7 +107,7 @@ def test_a_crop_too_long_one_way_is_cut_to_its_centre(tmp_path, height, width, r
 @pytest.mark.parametrize(("height", "width"), [(31, 24), (32, 23), (33, 25), (24, 32), (250, 250)])
 def test_any_other_size_is_an_error_that_names_the_file(tmp_path, height, width):
     files = [*images(tmp_path, 1), write_image(tmp_path / "other.png", noise(1, height, width))]
-    expected = rf"1 of 2 .*\n  - .*other\.png: {height}×{width} pixels .* where 32×24 are wanted"
+    expected = rf"1 of 2 .*\n  - .*other\.png: {height}×{width} pixels .*, allowed: 32×24"
     with pytest.raises(UserError, match=expected):
         embed(Pixels(), files)
 
@@ -127,7 +127,7 @@ def test_unreadable_files_are_listed_with_their_reasons(tmp_path):
     assert empty.startswith(f"  - {files[1]}: ")
     assert "empty" in empty
     assert text.startswith(f"  - {files[3]}: ")
-    assert text.endswith("not an image, or a damaged one · allowed: JPEG, PNG, BMP, WebP, PGM, PPM")
+    assert text.endswith("not an image, or damaged · allowed: JPEG, PNG, BMP, WebP, PGM, PPM")
     assert absent.startswith(f"  - {files[5]}: ")
     assert "No such file" in absent
 
@@ -183,5 +183,5 @@ def test_gradients_are_off(tmp_path):
 def test_a_fifo_among_the_images_is_listed_and_not_waited_for(tmp_path):
     files = images(tmp_path, 2)
     os.mkfifo(tmp_path / "waits.png")
-    with pytest.raises(UserError, match=r"1 of 3 images cannot be used:\n  - .*waits.png: .*no plain file"):
+    with pytest.raises(UserError, match=r"1 of 3 images cannot be used:\n  - .*waits.png: .*not a regular file"):
         embed(Pixels(), [*files, tmp_path / "waits.png"])

@@ -301,31 +301,50 @@ def test_embeddings_that_are_not_finite_are_counted(work, tmp_path, capsys):
     assert result["num_undefined_embeddings"] == 2
 
 
+@pytest.mark.parametrize("broken", [0, 1, 3, 5])
+def test_a_calibration_names_the_images_without_a_usable_embedding(work, tmp_path, capsys, monkeypatch, broken):
+    monkeypatch.setattr(calibration, "_SURE", -10)
+    with np.load(work / "table.npz") as file:
+        arrays = dict(file)
+    names = sorted(name for name in arrays["names"].tolist() if not name.startswith("Alone"))[:broken]
+    arrays["embeddings"][np.isin(arrays["names"], names)] = np.nan
+    np.savez(tmp_path / "nan.npz", **arrays)
+    evaluate(work, tmp_path / "out", "--embeddings", tmp_path / "nan.npz", "--calibrate")
+    note = re.search(
+        r"^note: --calibrate: (\d+) of \d+ images have .* finite: (.*) · .*$", capsys.readouterr().err, re.M
+    )
+    if not broken:
+        assert note is None
+        return
+    assert int(note[1]) == broken
+    assert note[2].split(", ") == [*names[:3], *["…"] * (broken > 3)]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--ckpt", "best.pt", "--spec", "arcface"], "--spec: is for --onnx · got --ckpt · omit --spec"),
-        (["--ckpt", "best.pt", "--size", "32x24"], "--size: is for --onnx · got --ckpt"),
-        (["--ckpt", "best.pt", "--layout", "nchw"], "--layout: is for --onnx · got --ckpt"),
-        (["--ckpt", "best.pt", "--order", "rgb"], "--order: is for --onnx · got --ckpt"),
-        (["--embeddings", "table.npz", "--mean", "0"], "--mean: is for --onnx · got --embeddings"),
-        (["--embeddings", "table.npz", "--std", "1"], "--std: is for --onnx · got --embeddings"),
-        (["--embeddings", "table.npz", "--input", "x"], "--input: is for --onnx · got --embeddings"),
-        (["--embeddings", "table.npz", "--output-name", "y"], "--output-name: is for --onnx · got --embeddings"),
-        (["--embeddings", "table.npz", "--device", "cpu"], "--device: is for --ckpt and --onnx · got --embeddings"),
-        (["--embeddings", "table.npz", "--batch-size", "4"], "--batch-size: is for --ckpt and --onnx · got"),
-        (["--embeddings", "table.npz", "--no-cache"], "--no-cache: is for --ckpt and --onnx · got --embeddings"),
-        (["--onnx", "own.onnx", "--precision", "bf16"], "--precision: is for --ckpt · got --onnx · omit --precision"),
-        (["--compare", "best.pt", "table.npz", "--spec", "sface"], "--spec: is for --onnx · got these two files"),
+        (["--ckpt", "best.pt", "--spec", "arcface"], "--spec: got --ckpt · allowed: with --onnx · omit --spec"),
+        (["--ckpt", "best.pt", "--size", "32x24"], "--size: got --ckpt · allowed: with --onnx"),
+        (["--ckpt", "best.pt", "--layout", "nchw"], "--layout: got --ckpt · allowed: with --onnx"),
+        (["--ckpt", "best.pt", "--order", "rgb"], "--order: got --ckpt · allowed: with --onnx"),
+        (["--embeddings", "table.npz", "--mean", "0"], "--mean: got --embeddings · allowed: with --onnx"),
+        (["--embeddings", "table.npz", "--std", "1"], "--std: got --embeddings · allowed: with --onnx"),
+        (["--embeddings", "table.npz", "--input", "x"], "--input: got --embeddings · allowed: with --onnx"),
+        (["--embeddings", "table.npz", "--output-name", "y"], "--output-name: got --embeddings · allowed: with --onnx"),
+        (["--embeddings", "table.npz", "--device", "cpu"], "--device: got --embeddings · allowed: with --ckpt or"),
+        (["--embeddings", "table.npz", "--batch-size", "4"], "--batch-size: got --embeddings · allowed: with"),
+        (["--embeddings", "table.npz", "--no-cache"], "--no-cache: got --embeddings · allowed: with --ckpt or"),
+        (["--onnx", "own.onnx", "--precision", "bf16"], "--precision: got --onnx · allowed: with --ckpt"),
+        (["--compare", "best.pt", "table.npz", "--spec", "sface"], "--spec: got these two files · allowed: with"),
         (["--onnx", "own.onnx", "--batch-size", "0"], "--batch-size: got 0 · allowed: 1 or more"),
         (["--onnx", "own.onnx", "--spec", "sface"], "own.onnx: --spec: got sface · an export of sphereface states its"),
         (["--onnx", "own1.onnx", "--order", "bgr"], "own1.onnx: --order: got bgr · the file reads rgb, (1, 3, 32"),
         (["--onnx", "own1.onnx", "--mean", "127.5"], "own1.onnx: --mean: got 127.5 · the file is an export of"),
         (["--onnx", "joined.onnx", "--mirror", "add"], "joined.onnx: --mirror: got add · the file embeds the mirror"),
-        (["--onnx", "plain.onnx"], "plain.onnx: does not say how it reads pixels: --order, --mean, --std missing"),
+        (["--onnx", "plain.onnx"], "plain.onnx: does not state how it reads pixels: --order, --mean, --std missing"),
         (["--onnx", "plain.onnx", "--spec", "arcface"], "plain.onnx: --spec arcface: reads 112x112 · the file reads"),
         (["--onnx", "plain.onnx", "--size", "32"], "--size: got '32' · allowed: height x width in pixels"),
-        (["--onnx", "plain.onnx", "--mean", "a"], "--mean: got 'a' · allowed: one number, or three with commas"),
+        (["--onnx", "plain.onnx", "--mean", "a"], "--mean: got 'a' · allowed: one number, or three separated"),
         (["--onnx", "plain.onnx", "--std", "0"], "--std: got '0' · allowed: one number above 0, or three"),
         (["--onnx", "plain.onnx", "--std", "nan"], "--std: got 'nan' · allowed: one number above 0"),
         (["--onnx", "table.npz", "--spec", "sface"], "table.npz: not an ONNX file, or a damaged one"),

@@ -316,7 +316,7 @@ def test_without_folds_there_are_ten_consecutive_ones(tmp_path):
     ("line", "message"),
     [
         ("a/1.jpg a/2.jpg 1", r"list.txt, line 3: got 'a/1.jpg a/2.jpg 1' · expected 'image image 0\|1 GROUP"),
-        ("a/1.jpg a/2.jpg 1 A 2", "line 3: got .* with or without a fold in all lines alike"),
+        ("a/1.jpg a/2.jpg 1 A 2", "line 3: got .* with a fold in all lines or in none"),
         ("a/1.jpg a/2.jpg 2 A", "line 3: got the label '2' · allowed: 1 for one person"),
         ("a/1.jpg ../2.jpg 1 A", "line 3: got the image '../2.jpg'"),
     ],
@@ -435,14 +435,14 @@ def test_a_part_of_rfw_that_is_no_folder_is_said(tmp_path, caplog, monkeypatch):
         "African",
         "Asian",
     ]
-    assert "txts: 1 entries are no groups, such as Indian" in caplog.text
+    assert "txts: 1 entries are not groups, such as Indian" in caplog.text
     (root / "txts" / "Caucasian").symlink_to("nowhere")
-    with pytest.raises(UserError, match="txts/Caucasian: a link that leads nowhere, to nowhere · put back what"):
+    with pytest.raises(UserError, match="txts/Caucasian: a broken link to nowhere · restore its target"):
         load_set("rfw", Places(None, (root,)), find_images=False)
     (root / "txts" / "Caucasian").unlink()
     (root / "data" / "Caucasian").mkdir(parents=True)
     load_set("rfw", Places(None, (root,)), find_images=False)
-    assert "txts: has no list of groups of data: Caucasian" in caplog.text
+    assert "txts: has no list for these groups: Caucasian" in caplog.text
 
 
 def test_a_pair_with_two_labels_within_a_group(tmp_path):
@@ -525,7 +525,7 @@ def test_pairs_that_are_there_already_resolve_no_rate_of_groups(tmp_path):
         assert group.points[1].num_impostor - group.points[1].num_repeated == number < 1000
         assert not group.points[1].resolvable
     assert result.common[1].num_impostor == 12_000
-    assert result.common[1].rests_on == pytest.approx(sum(distinct) / 1000)
+    assert result.common[1].impostors_used == pytest.approx(sum(distinct) / 1000)
 
 
 @pytest.mark.parametrize("separator", [",", "\t", " "])

@@ -190,7 +190,7 @@ def test_every_text_is_escaped(report):
 def test_a_layman_comes_first_and_the_configuration_last(report):
     text = Parser(to_html([report])).text
     order = (
-        "accepts the pair if it takes both for the same person",
+        "accepts the pair if it decides that both show the same person",
         "Of 100 pairs of one person, the recogniser accepts 84.",
         "90.00 ± 1.00%",
         "10 folds of 40 + 40 pairs",
@@ -283,7 +283,7 @@ def test_without_files_names_are_shown_and_a_sentence_says_why(report):
     table = dataclasses.replace(report, images=dataclasses.replace(report.images, files=None))
     page = to_html([table])
     assert "<img" not in page
-    assert "The embeddings come from a table, so the report shows the names of the images only." in page
+    assert "The embeddings come from a table, so the report shows only the names of the images." in page
     assert "Person_0/<wbr>Person_0_0001.jpg" in page
 
 

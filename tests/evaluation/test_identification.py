@@ -130,7 +130,7 @@ def test_a_network_that_has_diverged_finds_nobody():
 @pytest.mark.parametrize("counts", [[1, 1, 1], [2, 3]])
 def test_needs_enrolled_people_and_strangers(counts):
     people = made_up_people(counts)
-    with pytest.raises(UserError, match="identification needs both"):
+    with pytest.raises(UserError, match="allowed: one or more of each; the first are in the gallery"):
         identify(made_up_features(people), people)
 
 

@@ -70,7 +70,7 @@ def test_files_lie_in_the_folder_or_in_its_subfolder_meta(tmp_path, meta):
 @pytest.mark.parametrize(
     ("leave_out", "needs", "message"),
     [
-        (["ijbx_face_tid_mid.txt"], {}, "has no *_face_tid_mid.txt · copy the files of IJB-B or IJB-C there"),
+        (["ijbx_face_tid_mid.txt"], {}, "has no *_face_tid_mid.txt · copy the files of IJB-B or IJB-C to it"),
         (
             ["ijbx_face_tid_mid.txt", "ijbx_template_pair_label.txt"],
             {},
@@ -225,5 +225,5 @@ def test_templates_with_two_labels(write):
 
 @pytest.mark.parametrize("label", [0, 1])
 def test_pairs_of_one_kind_only(write, label):
-    with pytest.raises(UserError, match=rf"list.txt: has {3 * label} pairs of one subject and {3 - 3 * label} of two"):
+    with pytest.raises(UserError, match=rf"list.txt: got {3 * label} pairs of one subject and {3 - 3 * label} of two"):
         read_template_pairs(write(f"1 4 {label}\n" * 3), TEMPLATES)

@@ -142,12 +142,12 @@ def test_galleries_that_share_a_subject(tmp_path, embeddings):
     shutil.copy(GOLDEN / "ijbx_1N_gallery_G1.csv", tmp_path / "ijbx_1N_gallery_G2.csv")
     outcome = load(folder=tmp_path).evaluate(embeddings, Rule())
     assert outcome.field[0].top is None  # the field searches both as one
-    assert outcome.left_out[0].startswith("InsightFace's 1:N is left out: a subject is in both galleries")
+    assert outcome.left_out[0].startswith("InsightFace's 1:N is not computed: a subject is in both galleries")
     assert len(outcome.search.galleries) == 2
 
 
 def test_a_mode_that_does_not_exist(tmp_path):
-    with pytest.raises(UserError, match="got N9D1F2: no folder of crops and no test mode"):
+    with pytest.raises(UserError, match="got N9D1F2, which is neither a folder nor a test mode"):
         load("N9D1F2")
 
 
@@ -179,7 +179,7 @@ def test_without_lists_of_identification_and_detector_scores(tmp_path, embedding
     assert (outcome.mode, outcome.search, outcome.field[0].top) == ("N1D0F2", None, None)
     lines = (
         "detector scores are not used: there is no *_name_5pts_score.txt",
-        "1:N search is left out: there is no *_1N_gallery_[GS]1.csv and no *_1N_gallery_[GS]2.csv and no "
+        "1:N search is not computed: there is no *_1N_gallery_[GS]1.csv and no *_1N_gallery_[GS]2.csv and no "
         "*_1N_probe_mixed.csv",
     )
     assert outcome.to_dict()["left_out"] == list(lines)
@@ -196,12 +196,12 @@ def test_a_gallery_that_is_missing_is_named(tmp_path, embeddings, result):
         if not path.name.endswith("_G2.csv"):
             shutil.copy(path, tmp_path)
     outcome = load(folder=tmp_path).evaluate(embeddings, Rule())
-    assert outcome.left_out == ("1:N search is left out: there is no *_1N_gallery_[GS]2.csv",)
+    assert outcome.left_out == ("1:N search is not computed: there is no *_1N_gallery_[GS]2.csv",)
     assert (result.left_out, result.to_dict()["left_out"]) == ((), [])
 
 
 def test_a_mode_that_needs_mirror_images(embeddings):
-    with pytest.raises(UserError, match="test mode N0D0F1 needs embeddings of mirror images.*such as N0D0F0"):
+    with pytest.raises(UserError, match="test mode N0D0F1 needs the embeddings of mirror images.*such as N0D0F0"):
         load("N0D0F1").evaluate(Embeddings(embeddings.image), Rule())
 
 
@@ -273,9 +273,7 @@ def test_subjects_that_contradict_the_pairs_are_counted(tmp_path, caplog, monkey
             unlike += label == "1" and known[left] != known[right]
             alike += label == "0" and known[left] == known[right]
     assert unlike
-    line = (
-        f"pair_label.txt: {unlike:,} pairs of one person are of two subjects, and {alike:,} pairs of two people of one"
-    )
+    line = f"{unlike:,} pairs of one person are of two subjects, and {alike:,} pairs of two people are of one subject"
     loaded = load(folder=folder)
     assert line in caplog.text
     assert line in loaded.left_out[0]
@@ -295,7 +293,7 @@ def test_images_that_are_listed_again_are_counted(tmp_path):
             (path / "ijbx_name_5pts_score.txt").unlink()
     doubts = load(folder=tmp_path).left_out[1:]
     assert doubts == (
-        "ijbx_face_tid_mid.txt: 2 lines are there already, and count again in their templates",
+        "ijbx_face_tid_mid.txt: 2 lines repeat an earlier line, and count again in their templates",
         "ijbx_face_tid_mid.txt: 1 images are in templates of two subjects or more",
     )
 
@@ -306,7 +304,7 @@ def test_a_template_with_two_subjects_in_two_lists(tmp_path):
         return [*lines, f"{probe[0]},999999"]
 
     with pytest.raises(
-        UserError, match=r"probe_mixed.csv: template \d+ has subject \d+, but 999999 in another list, 1 su"
+        UserError, match=r"probe_mixed.csv: template \d+ has subject \d+, but 999999 in another list \(1 su"
     ):
         load(folder=changed(tmp_path, "ijbx_1N_gallery_G1.csv", exchanged))
 
@@ -316,7 +314,7 @@ def test_pairs_that_are_listed_again_resolve_no_rate(tmp_path):
     changed(tmp_path, "ijbx_template_pair_label.txt", lambda lines: lines + lines[::-1])
     once, twice = load(), load(folder=tmp_path)
     number = len(once.pairs.same)
-    assert f"pair_label.txt: {number:,} of {2 * number:,} pairs are there already; only" in twice.left_out[-1]
+    assert f"pair_label.txt: {number:,} of {2 * number:,} pairs repeat an earlier pair; only" in twice.left_out[-1]
     assert once.distinct is once.pairs
     x = np.random.default_rng(0).standard_normal((len(once.images), 8))
     first, second = (found.evaluate(Embeddings(x), Rule()) for found in (once, twice))

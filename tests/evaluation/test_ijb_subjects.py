@@ -44,7 +44,7 @@ def test_columns_of_other_names_are_taken_by_place(write):
         ("t,s\n5,1\n6\n", "line 3: got '6' · expected integers for template and subject"),
         ("t,s\n5,x\n", "line 2: got '5,x' · expected integers"),
         ("t,s\n-5,1\n", "line 2: got '-5,1'"),
-        ("t,s\n5,1\n5,2\n", "line 3: template 5 has subject 2, but 1 before · a template has one subject"),
+        ("t,s\n5,1\n5,2\n", "line 3: template 5 has subject 2, but 1 in an earlier line · allowed: one subject"),
         ("t,s\n", "has no templates · expected a csv file with a header"),
         ("", "has no templates"),
         ("5,1\n6,2\n", "line 1: got '5,1' · expected a header, the names of the columns"),
@@ -59,7 +59,7 @@ def test_a_bad_file(write, text, message):
 def test_a_gallery_has_one_template_for_each_subject(write):
     path = write("t,s\n5,1\n6,2\n7,1\n")
     assert len(read_template_subjects(path).template) == 3
-    with pytest.raises(UserError, match="subject 1 has templates 5, 7 · a gallery has one for each subject"):
+    with pytest.raises(UserError, match="subject 1 has the templates 5, 7 · allowed in a gallery: one"):
         read_template_subjects(path, gallery=True)
 
 

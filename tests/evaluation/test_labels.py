@@ -48,7 +48,7 @@ def test_contradictions_as_a_loop_finds_them(monkeypatch, rows, seed):
 def test_an_image_with_itself(said):
     left, right, same = np.array([3, 3, 5]), np.array([3, 4, 6]), np.array([True, True, False])
     check_labels(Path("l"), left, right, same, NAMES)
-    assert "l: 1 pairs are of an image with itself, such as 3.jpg" in said.text
+    assert "l: 1 pairs compare an image with itself, such as 3.jpg" in said.text
     with pytest.raises(UserError, match=r"l: got 3\.jpg with itself as two people, 1 such pairs · allowed: one label"):
         check_labels(Path("l"), left, right, ~same & (np.arange(3) == 9), NAMES)
 
@@ -105,7 +105,7 @@ def test_a_published_bin_is_warned_of_and_read(tmp_path, said):
 def test_pairs_that_occur_again_are_counted_with_those_in_another_fold(said):
     left, right, fold = np.array([1, 2, 5, 1, 7]), np.array([2, 1, 6, 2, 8]), np.array([1, 1, 1, 2, 2])
     check_labels(Path("l"), left, right, np.ones(5, dtype=bool), NAMES, fold=fold)
-    assert "l: 2 of 5 pairs are there already, 1 of them in another fold, which chooses the threshold" in said.text
+    assert "l: 2 of 5 pairs repeat an earlier pair, 1 of them in a fold that chooses their threshold" in said.text
     said.clear()
     check_labels(Path("l"), left[1:3], right[1:3], np.ones(2, dtype=bool), NAMES, fold=fold[1:3])
     assert not said.text
@@ -123,4 +123,4 @@ def test_a_list_with_the_same_pairs_in_every_fold_is_warned_of(tmp_path, said, f
     ]
     (tmp_path / "l.txt").write_text("\n".join(lines), encoding="utf-8")
     load_set("s", Places(form, (tmp_path, tmp_path / "l.txt")), find_images=False)
-    assert "l.txt: 2 of 4 pairs are there already, 2 of them in another fold" in said.text
+    assert "l.txt: 2 of 4 pairs repeat an earlier pair, 2 of them in a fold that chooses" in said.text

@@ -298,13 +298,13 @@ def test_a_set_of_view1_embeds_both_lists(tmp_path, named):
 def test_view1_without_dev_train_is_an_error(tmp_path):
     root = write_set(tmp_path)
     (root / "pairsDevTrain.txt").unlink()
-    with pytest.raises(UserError, match=r"pairsDevTest\.txt: has no folds \(view 1\).*pairsDevTrain\.txt is no such"):
+    with pytest.raises(UserError, match=r"pairsDevTest\.txt: has no folds \(view 1\).*pairsDevTrain\.txt does not"):
         load_pair_set("x", root, root / "pairsDevTest.txt")
 
 
 def test_a_threshold_is_not_chosen_on_the_pairs_it_is_tested_on(tmp_path):
     root = write_set(tmp_path)
-    with pytest.raises(UserError, match=r"pairsDevTrain\.txt: is also the list that the threshold is chosen on"):
+    with pytest.raises(UserError, match=r"pairsDevTrain\.txt: is also the list that chooses the threshold"):
         load_pair_set("x", root, root / "pairsDevTrain.txt")
 
 
@@ -312,7 +312,7 @@ def test_lists_of_the_other_view_are_refused(tmp_path):
     root = write_set(tmp_path)
     with pytest.raises(UserError, match=r"pairs\.txt: has folds \(view 2\) · expected pairsDevTrain"):
         load_pair_set("x", root, root / "pairsDevTest.txt", dev_train=root / "pairs.txt")
-    with pytest.raises(UserError, match=r"is for view 1, but .*pairs\.txt has folds · leave it out"):
+    with pytest.raises(UserError, match=r"is for view 1, but .*pairs\.txt has folds · omit it"):
         load_pair_set("x", root, root / "pairs.txt", dev_train=root / "pairsDevTrain.txt")
 
 

@@ -113,7 +113,7 @@ def test_rates_that_rest_on_few_pairs_have_no_figure():
 
 def test_other_rules_are_named_as_such():
     table, plain = format_table(toy_report()), to_dict(toy_report())
-    assert "Not the protocol above, but what other code bases report\n" in table
+    assert "Accuracies by the rules of other code bases\n" in table
     assert [rule["name"] for rule in plain["other_rules"]] == ["insightface", "uncentred", "best-threshold"]
     assert "InsightFace: image + mirror image, threshold on" in table  # and on, in the next line
 
@@ -281,7 +281,7 @@ def test_exchanged_labels_are_asked_about():
     good, bad = (
         toy_result(scores=tuple(side * x for x in np.linspace(0.9, 0.1, 40) * np.tile([1, -1], 20))) for side in (1, -1)
     )
-    assert "are the labels exchanged? A label of 1 means one person" in bad.rows()[0].note
+    assert "the labels may be exchanged. A label of 1 means one person" in bad.rows()[0].note
     assert "exchanged" not in good.rows()[0].note
 
 

@@ -93,8 +93,8 @@ def test_a_bad_list_of_images(folder, text, message):
         ("t1 t2 2\n", "line 1: got 't1 \\| t2 \\| 2'"),
         ("t1 t2 1 x\n", "line 1: got"),
         ("t1 t9 1\n", "line 1: template 't9' is not in .*list.txt"),
-        ("t1 t2 1\n", "1 pairs of one person and 0 of two · both are needed"),
-        ("t1 t2 1 1\nt1 33 0 3\n", "has folds \\[1, 3\\] · allowed: no fold at all, or 0 to K-1 or 1 to K"),
+        ("t1 t2 1\n", "got 1 pairs of one person and 0 of two people · allowed: one or more"),
+        ("t1 t2 1 1\nt1 33 0 3\n", "has folds \\[1, 3\\] · allowed: no folds, or 0 to K-1 or 1 to K"),
         ("t1 t2 1 2\nt1 33 0 3\n", "has folds \\[2, 3\\] · allowed"),
         ("t1 t2 1 0\nt1 33 0 0\n", "has folds \\[0\\] · allowed"),
         ("t1 t2 1 1\nt1 33 0\n", "1 of 2 pairs have no fold · allowed: .* in every line"),
@@ -266,7 +266,7 @@ def test_lines_that_are_there_already_and_images_of_two_people_are_named(folder,
     assert not caplog.text
     (folder / "list.txt").write_text(LIST + "a.png t1 m1\nd.png t2\nd.png t2\n", encoding="utf-8")
     load_set("s", places)
-    assert "list.txt: 3 lines are there already, and count again in their templates" in caplog.text
+    assert "list.txt: 3 lines repeat an earlier line, and count again in their templates" in caplog.text
     caplog.clear()
     (folder / "list.txt").write_text(LIST + "a.png t2\n", encoding="utf-8")  # t1 and t2 are of one person
     load_set("s", places)

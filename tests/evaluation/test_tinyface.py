@@ -181,8 +181,8 @@ def test_the_result(tmp_path, subtract_mean):
             assert interval.low < figure < interval.high
     own, field = result.rows()
     assert own.rows[0][2].endswith(f"{result.rates.found[0]} of 30 probes")
-    assert "do not compare with published" in own.note
-    assert field.title == "As the field computes it"
+    assert "are not comparable with published" in own.note
+    assert field.title == "As published code computes it"
     assert format_rows(own)
     assert format_rows(field)
     assert ("NO mean" in result.heading()[2]) is not subtract_mean
@@ -196,8 +196,8 @@ def test_the_result(tmp_path, subtract_mean):
     assert plain["as_the_field"]["map"] == pytest.approx(field_scripts.mean())
     assert result.scalars()["map"] == pytest.approx(precisions.mean())
     assert result.summary()[0] == (
-        f"Of 30 probes, the right person is first for {result.rates.found[0]}, and among the first 20 images for "
-        f"{result.rates.found[2]}."
+        f"For {result.rates.found[0]} of 30 probes the right person is first, and for {result.rates.found[2]} among "
+        "the first 20 images."
     )
 
 

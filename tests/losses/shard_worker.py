@@ -24,6 +24,7 @@ from sphereface.training.optimizer import SGD
 from sphereface.training.parts import parameter_groups
 
 SAMPLES, CLASSES, WIDTH = 12, 11, 6  # 11 classes go evenly over neither 2, 3 nor 4
+SAMPLED_CLASSES = 80  # a step sees at least as many rows of a shard as there are samples
 LAMBDA = 2.0
 SIZES = (2, 4)
 RESUMED = (2, 3, 4)
@@ -50,20 +51,20 @@ MARGINS: dict[str, dict[str, Any]] = {
 """Every registered margin, and what changes the way that it is computed."""
 
 
-def batch(step: int = 0, samples: int = SAMPLES) -> tuple[torch.Tensor, torch.Tensor]:
+def batch(step: int = 0, samples: int = SAMPLES, classes: int = CLASSES) -> tuple[torch.Tensor, torch.Tensor]:
     """(N, D) float64 and labels; some classes stand twice, and some ranks have no target at all."""
     generator = torch.Generator().manual_seed(100 + step)
     x = 2 * torch.randn(samples, WIDTH, generator=generator, dtype=torch.float64)
-    labels = torch.randint(CLASSES if step % 2 == 0 else 3, (samples,), generator=generator)
+    labels = torch.randint(classes if step % 2 == 0 else 3, (samples,), generator=generator)
     return x, labels
 
 
-def new_head(options: dict[str, Any], ranks: Ranks | None = None, **changes: Any) -> MarginHead:
+def new_head(options: dict[str, Any], ranks: Ranks | None = None, classes: int = CLASSES, **changes: Any) -> MarginHead:
     margin = make_margin(**{**options, **changes})
     generator = torch.Generator().manual_seed(3)
     if ranks is None:
-        return MarginHead(WIDTH, CLASSES, margin, generator=generator, seed=5).double()
-    return make_head(WIDTH, CLASSES, margin, generator=generator, seed=5, ranks=ranks).double()
+        return MarginHead(WIDTH, classes, margin, generator=generator, seed=5).double()
+    return make_head(WIDTH, classes, margin, generator=generator, seed=5, ranks=ranks).double()
 
 
 def new_optimizer(head: nn.Module) -> SGD:
@@ -72,7 +73,7 @@ def new_optimizer(head: nn.Module) -> SGD:
 
 def one_step(head: MarginHead, optimizer: SGD, step: int, rank: int = 0, size: int = 1) -> dict[str, Any]:
     """Loss, what comes beside it, and the gradients of this rank's embeddings, weights and bias."""
-    x, labels = batch(step)
+    x, labels = batch(step, classes=head.num_classes)
     own = slice(rank * len(x) // size, (rank + 1) * len(x) // size)
     mine = x[own].clone().requires_grad_()
     optimizer.zero_grad()
@@ -110,7 +111,7 @@ def new_network() -> nn.Module:
 
 def sampled(ranks: Ranks) -> list[dict[str, Any]]:
     """Two steps with sampled negatives, with the rows that each saw."""
-    head = new_head(MARGINS["a-softmax exact"], ranks, sample_rate=0.5)
+    head = new_head(MARGINS["a-softmax exact"], ranks, SAMPLED_CLASSES, sample_rate=0.5)
     optimizer, found = new_optimizer(head), []
     for step in range(2):
         seen = one_step(head, optimizer, step, ranks.rank, ranks.size)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sphereface.errors import UserError
-from sphereface.losses import last_layer
+from sphereface.losses import last_layer, targets
 from sphereface.losses.margin_softmax import margin_logits, margin_softmax
 from sphereface.losses.margins import make_margin
 
@@ -217,6 +217,33 @@ def test_blocks_change_nothing(m, gradient, size, monkeypatch):
     assert all(torch.allclose(a, b, rtol=1e-12, atol=1e-14) for a, b in zip(*results, strict=True))
 
 
+@pytest.mark.parametrize("here", [None, [True, False, True, True] * 10])
+def test_targets_are_found_without_waiting_as_on_a_cpu(here, monkeypatch):
+    """On other devices no block knows which targets it has: all are written, most with what is there."""
+    monkeypatch.setattr(last_layer, "CLASS_BLOCK", 3)
+    x, weight, labels = random_batch(samples=40)
+    layer = last_layer.LastLayer(x, weight, make_margin("a-softmax"))
+    values = torch.arange(1.0, 41.0, dtype=torch.float64)
+    written = []
+    for waits in (True, False):
+        mask = None if here is None else torch.tensor(here)
+        found = targets.Targets(layer, labels, make_margin("a-softmax"), 0.0, mask)
+        if not waits:
+            found._places = None
+        blocks = [torch.zeros(block.stop - block.start, 40, dtype=torch.float64) for block in layer.blocks]
+        for i, block in enumerate(blocks):
+            found.put(i, block, values)
+        written.append(torch.cat(blocks))
+        found.put(0, blocks[0], -1.0)
+        written[-1][:3] += blocks[0]
+    expected = torch.zeros(11, 40, dtype=torch.float64)
+    for i, label in enumerate(labels.tolist()):
+        if here is None or here[i]:
+            expected[label, i] = values[i] - (1 if label < 3 else 0)
+    assert torch.equal(written[0], expected)
+    assert torch.equal(written[1], expected)
+
+
 # The caffe gradient is compared with the original's numbers in test_golden.py
 
 
@@ -356,7 +383,7 @@ def test_n_by_c_numbers_once_and_freed_block_by_block(m, gradient, keep, monkeyp
     with BigStorages(4 * samples * 101) as big, torch.set_grad_enabled(keep):
         loss = margin_softmax(x, weight, labels, margin, 5.0).loss
         if keep:
-            kept = [weakref.ref(part.untyped_storage()) for part in loss.grad_fn.exponentials]
+            kept = [weakref.ref(part.untyped_storage()) for part in loss.grad_fn.kept]
             pieces = {storage().data_ptr(): storage().nbytes() for storage in kept}
             assert list(pieces.values()) == [4 * samples * 100] * 4
             loss.backward()

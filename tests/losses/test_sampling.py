@@ -10,7 +10,7 @@ import torch
 from sphereface.errors import UserError
 from sphereface.losses.head import MarginHead
 from sphereface.losses.margins import MARGINS, check_options, make_margin
-from sphereface.losses.sampling import sampled_rows
+from sphereface.losses.sampling import mark_distinct_rows, sampled_rows
 from sphereface.losses.shards import Shard
 from sphereface.training.optimizer import SGD, gradient_values
 from sphereface.training.parts import parameter_groups
@@ -48,6 +48,16 @@ def test_rows_are_the_positives_and_a_random_part_of_the_others():
     assert draw(range(200), 0.1).tolist() == list(range(200))
     assert draw([3], 1.0).tolist() == list(range(1000))
     assert len(draw([3], 0.0001)) == 1
+
+
+def test_the_number_of_rows_depends_on_shapes_alone():
+    """So a GPU is not waited for: N samples may have N classes."""
+    assert len(draw([3] * 200, 0.1)) == len(draw(range(200), 0.1)) == 200
+    assert len(draw([3] * 2000, 0.1)) == 1000
+    assert 3 in draw([3] * 200, 0.1)
+    nobody = draw([1000] * 200, 0.1)  # the classes of these samples are in other shards
+    assert len(nobody) == 200
+    assert nobody.max() < 1000
 
 
 def test_each_other_class_comes_as_often_as_the_rate_says():
@@ -149,6 +159,9 @@ def test_rows_not_seen_stay_to_the_bit_and_the_others_move_by_the_formula(name, 
 def test_gradients_of_two_backwards_add_up():
     """As gradient accumulation has it: the optimiser sees the rows of both, and each once."""
     head, (x, labels) = head_of("arcface", sample_rate=0.5), batch()
+    head(x, labels, step=0).loss.backward()
+    assert head.weight.grad.is_coalesced()  # one backward has each row once, so the optimiser needs no sort
+    head.weight.grad = None
     dense = torch.zeros(CLASSES, WIDTH, dtype=torch.float64)
     for step in (0, 1):
         (own,) = torch.autograd.grad(head(x, labels, step=step).loss, head.weight)
@@ -161,6 +174,18 @@ def test_gradients_of_two_backwards_add_up():
     assert (dense[[j for j in range(CLASSES) if j not in seen]] == 0).all()
     values.mul_(0.5)
     torch.testing.assert_close(head.weight.grad.to_dense(), dense / 2)
+
+
+def test_a_sum_of_gradients_is_not_taken_for_one_with_distinct_rows():
+    parameter = torch.nn.Parameter(torch.zeros(5, 2))
+    for rows, distinct in (([1, 3], True), ([1, 3, 1, 4], False)):
+        parameter.grad = torch.sparse_coo_tensor(
+            torch.tensor([rows]), torch.ones(len(rows), 2), (5, 2), check_invariants=True
+        )
+        mark_distinct_rows(parameter, 2)
+        assert parameter.grad.is_coalesced() is distinct
+    parameter.grad = torch.zeros(5, 2)
+    mark_distinct_rows(parameter, 2)  # a dense one, from an evaluation with gradients
 
 
 def test_evaluation_sees_all_classes():

@@ -3,40 +3,20 @@ import math
 import numpy as np
 import pytest
 
-from sphereface.metrics import identification as module
 from sphereface.metrics.identification import (
     bootstrap_searches,
     field_rank_rates,
     field_recall,
-    mates,
     num_impostors_of_field,
     open_set,
     rank_rates,
-    search,
 )
+from sphereface.metrics.searches import mates, search
 
 from .. import ijb_golden as golden
+from .made_searches import made
 
 RANKS, FPIRS = (1, 2, 5), (0.0, 0.1, 0.3, 1.0)
-
-
-def units(rng, count, dim=3, steps=None):
-    """Unit vectors, or their nearest points on a grid with so many steps to 1: then products are exact, and tie."""
-    x = rng.standard_normal((count, dim))
-    x /= np.linalg.norm(x, axis=1, keepdims=True)
-    return x if steps is None else np.round(x * steps) / steps
-
-
-def made(seed, steps=None, enrolled=12, probes=80, subjects=20):
-    rng = np.random.default_rng(seed)
-    gallery_subject = rng.permutation(subjects)[:enrolled] + 100
-    probe_subject = rng.integers(0, subjects, probes) + 100
-    return (
-        units(rng, probes, steps=steps),
-        units(rng, enrolled, steps=steps),
-        probe_subject,
-        gallery_subject,
-    )
 
 
 @golden.in_each_mode
@@ -57,31 +37,6 @@ def test_closed_set_figures_equal_insightface(mode, whole):
     np.testing.assert_array_equal(rank_rates(searches, (1, 5, 10)), values[f"{mode}.top1_5_10"])  # nothing ties
     found = [(point.far, point.recall, point.threshold) for point in field_recall(searches, (0.01, 0.1))]
     np.testing.assert_allclose(found, values[f"{mode}.far_recall_threshold"], rtol=0, atol=6e-11)  # 10 decimals
-
-
-@pytest.mark.parametrize("steps", [None, 1, 4])
-@pytest.mark.parametrize("cells", [1, 50, 2**22])
-@pytest.mark.parametrize("seed", range(4))
-def test_searches_equal_loops(seed, steps, cells, monkeypatch):
-    monkeypatch.setattr(module, "_CELLS", cells)
-    probes, gallery, probe_subject, gallery_subject = made(seed, steps)
-    mate = mates(probe_subject, gallery_subject)
-    found = search(probes, gallery, mate, num_impostors=17)
-    impostors = []
-    for row, (probe, subject) in enumerate(zip(probes, probe_subject, strict=True)):
-        scores = [float(probe @ entry) for entry in gallery]
-        own = gallery_subject.tolist().index(subject) if subject in gallery_subject else None
-        assert mate[row] == (-1 if own is None else own)
-        assert found.best[row] == pytest.approx(max(scores), abs=1e-12)
-        impostors += [score for entry, score in enumerate(scores) if entry != own]
-        if own is None:
-            assert (found.rank[row], found.rank_in_order[row], found.mate_score[row]) == (13, 13, -np.inf)
-            continue
-        assert found.mate_score[row] == pytest.approx(scores[own], abs=1e-12)
-        assert found.rank[row] == sum(score >= scores[own] for score in scores)
-        by_order = sorted(range(len(scores)), key=lambda entry: (-scores[entry], entry))
-        assert found.rank_in_order[row] == by_order.index(own) + 1
-    np.testing.assert_allclose(found.top_impostors, sorted(impostors, reverse=True)[:17], atol=1e-12)
 
 
 def field_by_definition(probes, gallery, mate, fars):
@@ -199,26 +154,6 @@ def test_without_a_defined_nonmated_probe_nothing_is_found():
     assert rank_rates(searches, (1,)).tolist() == [1]
 
 
-@pytest.mark.parametrize("size", [2, 7, 101, 1000])
-@pytest.mark.parametrize("dim", [512, 511, 2049])
-def test_equal_gallery_rows_tie_wherever_they_stand(dim, size):
-    """A matrix product rounds equal rows differently by their position."""
-    for seed in range(50):
-        rng = np.random.default_rng(seed)
-        row = units(rng, 1, dim)
-        probes = units(rng, 3, dim) + row
-        probes /= np.linalg.norm(probes, axis=1, keepdims=True)
-        mate = rng.integers(0, size, 3)
-        found = search(probes, np.tile(row, (size, 1)), mate)
-        assert found.rank.tolist() == [size] * 3
-
-
-def test_a_tie_is_no_wider_than_rounding():
-    gallery = np.array([[1.0, 0], [1 - 1e-11, 0], [1 + 1e-13, 0], [1 - 1e-13, 0]])
-    assert search(np.array([[1.0, 0]]), gallery, np.array([0])).rank.tolist() == [3]
-    assert search(np.array([[1.0, 0]]), gallery, np.array([0])).rank_in_order.tolist() == [2]
-
-
 def test_searches_of_one_kind():
     gallery, probes = np.eye(3), np.eye(3)
     (all_mated,) = open_set(search(probes, gallery, np.arange(3)), (0.1,))
@@ -226,13 +161,6 @@ def test_searches_of_one_kind():
     none_mated = search(probes, gallery, np.full(3, -1))
     assert math.isnan(open_set(none_mated, (0.1,))[0].fnir)
     assert np.isnan(rank_rates(none_mated)).all()
-
-
-def test_mates():
-    assert mates(np.array([5, 9, 5, 1]), np.array([9, 7, 5])).tolist() == [2, 0, 2, -1]
-    assert mates(np.array([5, 9]), np.array([], dtype=int)).tolist() == [-1, -1]
-    with pytest.raises(ValueError, match="subject 7 is in the gallery more than once"):
-        mates(np.array([5]), np.array([7, 5, 7]))
 
 
 def test_weights_are_repetitions():

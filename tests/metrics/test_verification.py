@@ -235,7 +235,7 @@ def test_tar_at_far_by_hand():
     assert (fifth.threshold, fifth.tar, fifth.false_accepts) == (0.65, 4 / 6, 2)
     assert (none.threshold, none.tar, none.false_accepts) == (0.80, 2 / 6, 0)
     assert (whole.threshold, whole.tar, whole.false_accepts) == (-math.inf, 1.0, 10)
-    assert [point.rests_on for point in (tenth, fifth, none)] == [1.0, 2.0, 0.1]
+    assert [point.impostors_used for point in (tenth, fifth, none)] == [1.0, 2.0, 0.1]
     assert {point.num_impostor for point in (tenth, fifth, none, whole)} == {10}
 
 

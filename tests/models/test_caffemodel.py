@@ -132,7 +132,7 @@ def test_repeated_fields_in_pieces(tmp_path):
         (b'name: "net"\nlayer {', r"byte 0: no field starts with 110"),
         (b"\x00\x01", "byte 0: no field starts with 0"),
         (b"\x0b\x0c", "byte 0: no field starts with 11"),  # a group
-        (number(1, 400), "a number where a text, a layer or a blob should be"),  # a .solverstate begins so
+        (number(1, 400), "a number in place of a text, a layer or a blob"),  # a .solverstate begins so
         (b"\x80" * 11, "byte 10: a number of more than 10 bytes"),
         (text(1, "net") + b"\xa2", "byte 6: ends within a number"),
         (text(1, "net") + varint(802) + varint(10**15) + b"abc", "byte 5: a field of 1,000,000,000,000,000 byte"),

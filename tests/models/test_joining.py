@@ -110,7 +110,7 @@ def test_other_images_and_settings_are_told_and_not_claimed(three, tmp_path, cap
 def test_other_people_are_told_though_they_are_as_many(three, tmp_path, capsys):
     other = network(tmp_path / "d.pt", 3, class_names=["a", "z"])
     assert "class_names" not in join(three[0], other, output=tmp_path / "ad.pt")["meta"]
-    assert f"{other} differs from {three[0]}: other people, or not known which\n" in capsys.readouterr().out
+    assert f"{other} differs from {three[0]}: other people, or unknown people\n" in capsys.readouterr().out
 
 
 def test_a_seed_trained_two_times_is_told(three, tmp_path, capsys):
@@ -118,7 +118,8 @@ def test_a_seed_trained_two_times_is_told(three, tmp_path, capsys):
     again = network(tmp_path / "d.pt", 9, config=config)  # by the clock, weights differ though the seed does not
     join(*three, again, output=tmp_path / "x.pt")
     told = [line for line in capsys.readouterr().out.splitlines() if "trained twice" in line]
-    assert told == [f"note: {again} has seed and settings of {three[1]}: one network, trained twice?"]
+    same = f"note: {again} has the same seed and settings as {three[1]}: possibly one network, trained twice"
+    assert told == [same]
 
 
 def test_the_card_of_networks_of_unlike_data_names_no_data(three, tmp_path):
@@ -130,7 +131,7 @@ def test_the_card_of_networks_of_unlike_data_names_no_data(three, tmp_path):
         == 0
     )
     card = (tmp_path / "x.ts.md").read_text()
-    assert "2 `spherenet` networks, side by side" in card
+    assert "An ensemble of 2 `spherenet` networks" in card
     assert "set4" not in card
     join(*(network(tmp_path / f"{n}.pt", n, config={**config, "data": {"train": "one"}}) for n in (6, 7)),
          output=tmp_path / "y.pt")  # fmt: skip
@@ -166,7 +167,7 @@ def test_what_does_not_fit_is_refused_and_nothing_written(three, tmp_path):
         (three[0], three[1], three[0]): r"a.pt: holds the same network as that file · give each network once",
         (three[0],): r"networks to join: got 1 · allowed: 2 to 100",
         (three[0], short): r"short.pt: another architecture: fc5.bias is missing",
-        (three[0], empty): r"empty.pt: holds no 'config' entry, so it is not a training checkpoint",
+        (three[0], empty): r"empty.pt: has no 'config' entry, so it is not a training checkpoint",
         (three[0], tmp_path / "none.pt"): r"none.pt: no such checkpoint file",
     }
     for paths, message in cases.items():
@@ -189,14 +190,17 @@ def altered(path: Path, output: Path, change) -> Path:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda s: s["meta"].update(networks=["a"]), r"meta.networks: got \['a'\] · allowed: the 2 files it is of"),
+        (lambda s: s["meta"].update(networks=["a"]), r"meta.networks: got \['a'\] · allowed: the names of its 2 files"),
         (lambda s: s["meta"].update(networks=None), "meta.networks: got None · allowed: a list of texts"),
-        (lambda s: s.update(seen_size=[[16, 12]]), r"seen_size: got \[\[16, 12\]\] · allowed: that of its 2 networks"),
+        (
+            lambda s: s.update(seen_size=[[16, 12]]),
+            r"seen_size: got \[\[16, 12\]\] · allowed: one for each of its 2 networks",
+        ),
         (lambda s: s.update(seen_size=[16, 12]), r"seen_size: got \[16, 12\] · allowed: height and width of each"),
         (lambda s: s["meta"]["config"]["model"].update(networks=3), "networks.2.fc5.bias is missing in the file"),
         (lambda s: s["meta"]["config"]["model"].update(networks=1), "another architecture: fc5.bias is missing"),
-        (lambda s: s.update(model=[1, 2]), "the weights in it are not tensors with names"),
-        (lambda s: s["model"].update({"networks.0.fc5.bias": 3}), "the weights in it are not tensors with names"),
+        (lambda s: s.update(model=[1, 2]), "its weights are not tensors with names"),
+        (lambda s: s["model"].update({"networks.0.fc5.bias": 3}), "its weights are not tensors with names"),
         (lambda s: s.update(meta="x"), "meta: got 'x' · allowed: a mapping"),
         (lambda s: s["model"].update({"networks.2.fc5.bias": torch.zeros(16)}), "networks.2.fc5.bias is"),
     ],
@@ -237,8 +241,8 @@ def test_a_step_that_is_missing_is_not_added(three, tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("a.pt", r"--output: .*a.pt is there already"),
-        ("kept.pt", r"--output: .*kept.json is there already"),
+        ("a.pt", r"--output: .*a.pt exists already"),
+        ("kept.pt", r"--output: .*kept.json exists already"),
         ("x.bin", r"--output: got .*x.bin · allowed: a name that ends in .pt"),
         ("a.pt/x.pt", "cannot be written"),
         ("x" * 300 + ".pt", "cannot be written"),
@@ -285,7 +289,7 @@ def test_a_file_that_came_while_networks_were_read_is_kept(three, tmp_path, monk
         return models_join(states, paths)
 
     monkeypatch.setattr(command, "join", slow)
-    with pytest.raises(UserError, match=r"--output: .*abc.pt is there already"):
+    with pytest.raises(UserError, match=r"--output: .*abc.pt exists already"):
         join(*three, output=output)
     assert output.read_bytes() == b"mine"
 
@@ -307,7 +311,7 @@ def test_networks_of_crops_of_two_templates_are_refused(tmp_path, capsys, right,
         assert "template" not in capsys.readouterr().out
         return
     message = (
-        r"b.pt: its crops are of another template than those of .*a.pt \(meta.template: 4.0,5.0 .* and "
+        r"b.pt: its crops have another template than those of .*a.pt \(meta.template: 4.0,5.0 .* and "
         rf"{4 + right:.1f},5.0 .*\) · allowed: networks of one template, "
     )
     with pytest.raises(UserError, match=message):
@@ -320,7 +324,7 @@ def test_the_template_that_one_network_alone_records_is_kept_and_said(tmp_path, 
     one = network(tmp_path / "a.pt", 0, **({"template": template()} if first else {}))
     two = network(tmp_path / "b.pt", 1, **({} if first else {"template": template()}))
     assert join(one, two, output=tmp_path / "ab.pt")["meta"]["template"] == template()
-    said = "only one of them records the template of its crops; photographs are aligned to that one"
+    said = "only one of them records the template of its crops; photographs are aligned to that template"
     assert f"note: {two} differs from {one}: {said}" in capsys.readouterr().out
 
 

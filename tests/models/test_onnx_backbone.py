@@ -85,7 +85,7 @@ def test_three_channels_on_two_axes_need_a_layout(tmp_path):
 @pytest.mark.parametrize(
     ("file", "options", "message"),
     [
-        ({}, {}, "does not say how it reads pixels: --order, --mean, --std missing · give them, or --spec sphereface|"),
+        ({}, {}, "does not state how it reads pixels: --order, --mean, --std missing · give them, or --spec "),
         ({}, {"order": "rgb", "mean": (0.0,)}, "--std missing · give it, or --spec"),
         ({}, {"spec": "sphereface"}, r"--spec sphereface: reads 112x96 · the file reads 6x4 (height x width) · choose"),
         ({}, {"spec": "arc"}, "--spec: got 'arc' · allowed: sphereface, arcface, insightface, adaface, cvlface"),
@@ -143,7 +143,9 @@ def test_three_channels_on_two_axes_need_a_layout(tmp_path):
 )  # fmt: skip
 def test_what_cannot_be_used_is_one_line(tmp_path, file, options, message):
     path = write_onnx(tmp_path / "a.onnx", **file)
-    unsaid = message.startswith(("does not say", "--std missing")) or "spec" in options or file.get("dtype") == "uint8"
+    unsaid = (
+        message.startswith(("does not state", "--std missing")) or "spec" in options or file.get("dtype") == "uint8"
+    )
     told = {} if unsaid else {"order": "bgr", "mean": (100.0,), "std": (50.0,)}
     with pytest.raises(UserError, match=re.escape(message)) as raised:
         OnnxBackbone(path, OnnxOptions(**{**told, **options}))
@@ -211,7 +213,7 @@ def test_a_file_whose_batch_is_fixed_inside_runs_image_by_image(tmp_path):
     path = write_onnx(tmp_path / "a.onnx", after=after, constants={"one": np.array([1, DIM])})
     model = OnnxBackbone(path, TOLD)
     assert model.one_by_one
-    assert model.notes == ["the file cannot run a batch, so images are run one by one"]
+    assert model.notes == ["the file cannot run a batch, so images run one at a time"]
     crops = crops_of()
     wanted = by_formula(crops, order="bgr", mean=(100.0,), std=(50.0,))
     np.testing.assert_allclose(embed(model, crops), wanted, rtol=1e-4, atol=1e-4)
@@ -225,7 +227,7 @@ def test_a_file_that_mixes_images_of_a_batch_runs_image_by_image(tmp_path, batch
     ]
     path = write_onnx(tmp_path / "a.onnx", after=after, batch=batch)
     model = OnnxBackbone(path, TOLD)
-    assert model.notes == ["the file gives other embeddings in a batch than alone, so images are run one by one"]
+    assert model.notes == ["the file gives other embeddings in a batch than alone, so images run one at a time"]
     crops = crops_of()
     wanted = 2 * by_formula(crops, order="bgr", mean=(100.0,), std=(50.0,))
     np.testing.assert_allclose(embed(model, crops), wanted, rtol=1e-4, atol=1e-4)
@@ -393,7 +395,12 @@ def test_what_is_no_file_is_one_line_and_never_waited_for(tmp_path, kind):
     path = tmp_path / ("n" * 300 if kind == "long" else "a.onnx")
     if kind in ("fifo", "folder"):
         os.mkfifo(path) if kind == "fifo" else path.mkdir()
-    message = {"fifo": "no plain file", "folder": "Is a directory", "nothing": "no such ONNX", "long": "name too long"}
+    message = {
+        "fifo": "not a regular file",
+        "folder": "Is a directory",
+        "nothing": "no such ONNX",
+        "long": "name too long",
+    }
     with pytest.raises(UserError, match=message[kind]):
         OnnxBackbone(path, TOLD)
 

@@ -52,8 +52,8 @@ def test_orientation(weight, layout):
         (torch.ones(3, 3), "either", "is (3, 3), and either axis could be the identities"),
         (torch.ones(3), "CD", "(3,) is no head for embeddings of 3 numbers"),
         (torch.ones(0, 3), "CD", "(0, 3) is no head for embeddings of 3 numbers"),
-        (torch.full((5, 3), float("nan")), "CD", "holds other than finite real numbers"),
-        (torch.ones(5, 3, dtype=torch.int32), "CD", "holds other than finite real numbers"),
+        (torch.full((5, 3), float("nan")), "CD", "has values that are not finite real numbers"),
+        (torch.ones(5, 3, dtype=torch.int32), "CD", "has values that are not finite real numbers"),
     ],
 )
 def test_what_is_no_head_is_left_out_with_a_note(weight, layout, why):
@@ -64,7 +64,7 @@ def test_what_is_no_head_is_left_out_with_a_note(weight, layout, why):
 
 def test_a_bias_that_is_not_finite():
     _, about = found(WEIGHT, "CD", **{"fc.bias": torch.full((5,), float("inf"))})
-    assert about == "head left out: its bias holds other than finite real numbers"
+    assert about == "head left out: its bias has values that are not finite real numbers"
 
 
 def test_names_with_a_byte_order_mark(tmp_path):
@@ -160,7 +160,7 @@ def test_names_that_do_not_fit(tmp_path, arcface, data, message):
 def test_names_without_a_head(tmp_path, arcface):
     torch.save(arcface, tmp_path / "x.pt")
     (tmp_path / "names.txt").write_text("a\n")
-    with pytest.raises(UserError, match="there is no head that they could name"):
+    with pytest.raises(UserError, match="there is no head to name"):
         import_published(tmp_path / "x.pt", names_file=tmp_path / "names.txt")
 
 

@@ -225,8 +225,8 @@ REFUSED = [
     (shaped("fc5.weight", 1, 210), r"model.embedding_dim: got 1 · allowed: an integer of at least 2"),
     (shaped("bn1_1.weight", 2), NOT_OURS + "bn1_1.weight is unknown$"),
     (shaped("conv3_33x.weight", 2), NOT_OURS + "conv3_33x.weight is unknown$"),
-    (holding("conv3_4.weight", float("nan")), "conv3_4.weight: holds other than finite real numbers"),
-    (holding("fc5.weight", float("inf")), "fc5.weight: holds other than finite"),
+    (holding("conv3_4.weight", float("nan")), "conv3_4.weight: has values that are not finite real numbers"),
+    (holding("fc5.weight", float("inf")), "fc5.weight: has values that are not finite"),
 ]  # fmt: skip
 
 

@@ -197,7 +197,7 @@ def test_on_failure_reads_two_words(photographs, capsys):
     assert detector_run(photographs, *given) == 0
     assert "landmarks of the other file instead          2" in capsys.readouterr().out
     assert detector_run(photographs, "--landmarks", str(folder / "one.txt"), "--on-failure", "centre") == 2
-    assert "now centre · give another folder" in capsys.readouterr().err
+    assert "now centre) · give another folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_on_failure_reads_two_words(photographs, capsys):
     [
         (["--on-failure", "black"], r"error: --on-failure: got black · allowed: skip, centre, landmarks FILE\n$"),
         (["--on-failure", "landmarks", "no.txt"], r"error: no\.txt: No such file .*\n$"),
-        (["--pick", "largest"], r"error: --pick: got largest with --landmarks.*leave it out\n$"),
+        (["--pick", "largest"], r"error: --pick: got largest with --landmarks.*omit --pick\n$"),
     ],
 )
 def test_bad_ways_end_in_one_line(photographs, capsys, arguments, message):

@@ -140,7 +140,7 @@ def test_the_command_does_the_same(tmp_path, published, capsys):
     [
         (["none.pth", "out.pt"], r"error: none.pth: cannot be read: No such file or directory\n"),
         (["x", "out.pth"], r"error: out.pth: got the ending '.pth' · allowed: .pt\n"),
-        (["x", "there.pt"], r"error: there.pt: exists already · move it and its .json away, or give another name\n"),
+        (["x", "there.pt"], r"error: there.pt: exists already · move it and its .json, or give another name\n"),
         (["x", "beside.pt"], r"error: beside.pt: exists already .*\n"),
         (["x", "out.pt", "--input-size", "112"], r"error: --input-size: got '112' · allowed: height x width .*\n"),
         (
@@ -149,14 +149,14 @@ def test_the_command_does_the_same(tmp_path, published, capsys):
         ),
         (
             ["x", "out.pt", "--mean", "1,2"],
-            r"error: --mean: got '1,2' · allowed: one number from 0 to 255, or three with .*\n",
+            r"error: --mean: got '1,2' · allowed: one number from 0 to 255, or three .*\n",
         ),
         (
             ["x", "out.pt", "--std", "a"],
-            r"error: --std: got 'a' · allowed: one number from 0.001 to 1000, or three with .*\n",
+            r"error: --std: got 'a' · allowed: one number from 0.001 to 1000, or three .*\n",
         ),
         (["x", "out.pt", "--std", "0"], r"error: --std: got '0' · allowed: one number from 0.001 to 1000.*\n"),
-        (["x", "out.pt", "--names", "no"], r"error: x: --names: there is no head that they could name .*\n"),
+        (["x", "out.pt", "--names", "no"], r"error: x: --names: there is no head to name .*\n"),
         (["x", "out.pt", "--head", "no"], r"error: no: cannot be read: No such file or directory\n"),
         (["x", "x/out.pt"], r"error: x/out.pt: cannot be written: .* · give another path\n"),
         (["text", "out.pt"], r"error: text: a text file, which holds no weights · allowed: .*\n"),

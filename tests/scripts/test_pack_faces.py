@@ -133,14 +133,14 @@ def test_joined_sources_are_packed_too(tmp_path):
     [
         (["nowhere", "x.rec"], r"error: SRC: got 'nowhere' \(nothing there\) .*\n"),
         (["faces", "x.zip"], r"error: x.zip: got the ending '.zip' · allowed: .rec, .tar\n"),
-        (["faces", "there.rec"], r"error: there.rec: there already · move it away, or give another name\n"),
+        (["faces", "there.rec"], r"error: there.rec: exists already · move it away, or give another name\n"),
         (["faces", "one/x.rec"], r"error: one/x.rec: the property beside it belongs to other.rec · .*\n"),
         (["faces", "x.rec", "--quality", "0"], r"error: --quality: got 0 · allowed: 1 to 100\n"),
         (["faces", "x.rec", "--size", "112"], r"error: --size: got '112' · allowed: height x width .*\n"),
         (["faces", "x.rec", "--size", "0x5"], r"error: --size: got '0x5' .*\n"),
-        (["faces", "faces/x.tar"], r"error: DST: got faces/x.tar, inside faces · allowed: a place elsewhere.*\n"),
+        (["faces", "faces/x.tar"], r"error: DST: got faces/x.tar, inside faces · allowed: a path outside SRC.*\n"),
         (["faces", "faces/id00/x.rec"], r"error: DST: got faces/id00/x.rec, inside faces .*\n"),
-        (["faces", "file/x.rec"], r"error: file/x.rec: cannot be written: .* · make room, or give another place\n"),
+        (["faces", "file/x.rec"], r"error: file/x.rec: cannot be written: .* · make room, or give another folder\n"),
     ],
 )
 def test_bad_arguments_end_in_one_line(tmp_path, monkeypatch, capsys, arguments, message):
@@ -188,7 +188,7 @@ def test_a_disk_that_fills_up_leaves_nothing(tmp_path, monkeypatch, capsys):
     assert run(folder, tmp_path / "new" / "x.rec") == 2
     line = capsys.readouterr().err.splitlines()[-1]
     assert line == (
-        f"error: {tmp_path}/new/x.rec: cannot be written: the disk is full · make room, or give another place"
+        f"error: {tmp_path}/new/x.rec: cannot be written: the disk is full · make room, or give another folder"
     )
     assert not (tmp_path / "new").exists()
 
@@ -286,7 +286,7 @@ def test_what_a_stranger_has_there_is_never_replaced(tmp_path, capsys, name, kin
         place.write_text("mine")
     assert run(faces, new / "x.rec") == 2
     line = capsys.readouterr().err.splitlines()[-1]
-    assert re.fullmatch(rf"error: {place}: (is )?there already.* · move it away, or give another .*", line)
+    assert re.fullmatch(rf"error: {place}: exists already.* · move it away, or give another .*", line)
     assert written(new) == [name]
     assert kind != "file" or place.read_text() == "mine"
     assert not (tmp_path / "nothing").exists()
@@ -351,7 +351,7 @@ def test_odd_names_survive_and_line_breaks_are_refused(tmp_path):
     packing.pack(open_path(tmp_path / "faces"), tmp_path / "x.rec")
     assert RecordSource(tmp_path / "x.rec").class_names == sorted(names)
     write(tmp_path / "faces" / "a\rb" / "0.png", image(0, 0))
-    with pytest.raises(UserError, match="holds a line break · rename it"):
+    with pytest.raises(UserError, match="contains a line break · rename it"):
         packing.pack(open_path(tmp_path / "faces"), tmp_path / "other" / "y.rec")
 
 
@@ -399,7 +399,7 @@ def test_the_report_of_align_is_copied_but_not_for_another_size(tmp_path, capsys
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken/align-report.json").write_text("{}")
     assert run(faces, tmp_path / "taken/train.rec") == 2
-    assert "align-report.json: is there already and belongs to other images" in capsys.readouterr().err
+    assert "align-report.json: exists already and belongs to other images" in capsys.readouterr().err
     assert written(tmp_path / "taken") == ["align-report.json"]
 
     (tmp_path / "list.txt").write_text(f"{listed}other/x/1.png 2\n")
@@ -407,5 +407,5 @@ def test_the_report_of_align_is_copied_but_not_for_another_size(tmp_path, capsys
     make_training_set(tmp_path / "other", 1, 1)
     (tmp_path / "list.txt").write_text(f"{listed}{next((tmp_path / 'other').rglob('*.png')).relative_to(tmp_path)} 2\n")
     assert run(tmp_path / "list.txt", tmp_path / "mixed/train.rec") == 0
-    assert "list.txt: the crops are of several folders of sphereface align" in caplog.text
+    assert "list.txt: the crops come from several runs of sphereface align" in caplog.text
     assert not (tmp_path / "mixed/align-report.json").exists()

@@ -200,7 +200,10 @@ def test_program_draws_all_four(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["margin"], "error: IMAGE: got 'margin' · allowed: margins, boundaries, extents, features; none for all\n"),
+        (
+            ["margin"],
+            "error: FIGURE: got 'margin' · allowed: margins, boundaries, extents, features · omit it to draw all\n",
+        ),
         (["--steps", "0"], "error: --steps: got 0 · allowed: an integer of at least 1\n"),
         (["--seed", "-1"], "error: --seed: got -1 · allowed: an integer from 0 to 2^63 − 1\n"),
         (["boundaries", "--output", "{file}"], "error: --output: cannot write {file}/boundaries.png: File exists\n"),

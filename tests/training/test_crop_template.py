@@ -54,4 +54,4 @@ def test_a_resume_does_not_depend_on_the_report(config_file, crops, content, cap
     resumed = load_checkpoint(part / "last.pt")
     assert resumed["meta"]["step"] == 4
     assert all(torch.equal(value, whole["model"][key]) for key, value in resumed["model"].items())
-    assert ("the template of the crops is not known" in caplog.text) == (content is not None)
+    assert ("the template of the crops is unknown" in caplog.text) == (content is not None)

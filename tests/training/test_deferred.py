@@ -20,7 +20,7 @@ from sphereface.errors import Stopped, UserError
 from sphereface.losses.head import MarginHead
 from sphereface.losses.margins import make_margin
 from sphereface.training.average import MovingAverage
-from sphereface.training.deferred import DeferredCheck, can_defer
+from sphereface.training.deferred import FiniteCheck, NotFinite, reads_late
 from sphereface.training.optimizer import SGD
 from sphereface.training.trainer import Trainer
 from sphereface.training.watch import QuietWatch
@@ -48,7 +48,7 @@ def deferring(monkeypatch):
     monkeypatch.setattr(torch.optim.AdamW, "__init__", lambda *a, **k: plain(*a, **{**k, "fused": True}))
 
     def switch(on: bool) -> None:
-        monkeypatch.setattr("sphereface.training.learner.can_defer", lambda *_: on)
+        monkeypatch.setattr("sphereface.training.learner.reads_late", lambda device: on)
 
     return switch
 
@@ -199,8 +199,8 @@ def waits_of_a_step(config_file: Path, *overrides: str) -> list[str]:
 def test_a_step_waits_for_nothing(config_file, deferring, monkeypatch, loss):
     options = (f"loss={{name: {loss}}}", "model.norm=batch", "train.ema=0.9", "train.clip_grad_norm=1",
                "data.augment={grey: {p: 1}}")  # fmt: skip
-    monkeypatch.setattr("sphereface.losses.last_layer.check_labels", lambda *_: None)  # asks on a CPU only
-    monkeypatch.setattr("sphereface.data.transforms._mirrored", lambda images, pixels, mirror: pixels)  # as well
+    monkeypatch.setattr("sphereface.losses.targets.check_labels", lambda *_: None)  # asks on a CPU only
+    monkeypatch.setattr("sphereface.data.transforms._mirrored", lambda images, mirror: images)  # as well
     monkeypatch.setattr(Batch, "split", lambda batch, size: [batch])  # by what is in main memory
     deferring(False)
     assert waits_of_a_step(config_file, *options) == ["aten._local_scalar_dense.default"] * 2  # loss and norm
@@ -208,37 +208,61 @@ def test_a_step_waits_for_nothing(config_file, deferring, monkeypatch, loss):
     assert waits_of_a_step(config_file, *options) == []
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_a_step_on_cuda_waits_for_nothing(config_file):
-    trainer = Trainer(load(config_file, "train.ema=0.9"), torch.device("cuda"))
-    feed = trainer.feed()
-    for _ in range(3):
-        trainer.train_step(next(feed))
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        trainer.train_step(next(feed))
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-
-
 # ---------------------------------------------------------------- parts
 
 
 def test_the_flag_stays_until_it_is_read():
     optimizer, head = SGD([torch.zeros(1, requires_grad=True)], lr=1.0), MarginHead(2, 3, make_margin("cosface"))
-    check = DeferredCheck(CPU, optimizer, head)
+    check = FiniteCheck(CPU, optimizer, head, late=True)
     good, bad = torch.tensor(1.0), torch.tensor(math.inf)
     for figures in ((good, good), (good, bad), (good, good), (good, good)):
         check.look(*figures)
     assert optimizer.found_inf is head.held is check.tripped
     assert check.lost_steps() == 3
     assert (float(check.tripped), check.lost_steps()) == (1.0, 0)
-    check.reset()
-    check.look(good, good)
+    check.look(good, good, at_once=True)
     assert (float(check.tripped), check.lost_steps()) == (0.0, 0)
     check.look(bad, good)
     assert check.lost_steps() == 1
+    with pytest.raises(NotFinite, match="the loss is inf"):
+        check.look(bad, good, at_once=True)
+    assert (float(good), float(bad)) == (1.0, math.inf)  # a look leaves the figures alone
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_an_overflow_of_half_precision_skips_the_optimiser_alone(late):
+    optimizer, head = SGD([torch.zeros(1, requires_grad=True)], lr=1.0), MarginHead(2, 3, make_margin("cosface"))
+    check = FiniteCheck(CPU, optimizer, head, late=late, overflow=True)
+    good, bad = torch.tensor(1.0), torch.tensor(math.inf)
+    check.look(good, bad, at_once=True)  # no fault
+    if late:
+        check.look(good, bad)
+        assert (float(optimizer.found_inf), float(head.held), check.lost_steps()) == (1.0, 0.0, 0)
+        check.look(good, good)
+        assert float(optimizer.found_inf) == 0.0
+        check.look(bad, good)
+        check.look(good, good)
+        assert (float(optimizer.found_inf), float(head.held), check.lost_steps()) == (1.0, 1.0, 2)
+    with pytest.raises(NotFinite, match="the loss is inf"):
+        check.look(bad, good, at_once=True)
+
+
+@pytest.mark.parametrize("bad", [False, True])
+def test_what_is_kept_comes_back_where_the_step_does_not_count(bad):
+    check = FiniteCheck(
+        CPU, SGD([torch.zeros(1, requires_grad=True)], lr=1.0), MarginHead(2, 3, make_margin("cosface")), late=True
+    )
+    values = [torch.arange(6.0).view(2, 3), torch.tensor(5), torch.tensor([7.0]), torch.tensor(3, dtype=torch.int32)]
+    before = [value.clone() for value in values]
+    check.keep(values)
+    for value in values:
+        value.add_(1)
+    values[0][0, 0] = math.nan
+    moved = [value.clone() for value in values]
+    check.look(torch.tensor(math.nan if bad else 1.0), torch.tensor(1.0))
+    check.put_back()
+    for value, wanted in zip(values, before if bad else moved, strict=True):
+        torch.testing.assert_close(value, wanted, rtol=0, atol=0, equal_nan=True)
 
 
 def test_a_flag_leaves_the_rows_of_the_head_alone():
@@ -302,18 +326,6 @@ def test_a_flag_leaves_the_average_alone_to_the_bit():
     assert not torch.equal(average.weights()["weight"], before)
 
 
-@pytest.mark.parametrize(
-    ("device", "fp16", "optimizer", "expected"),
-    [
-        ("cuda", False, SGD, True),
-        ("cpu", False, SGD, False),
-        ("cuda", True, SGD, False),
-        ("cuda", False, object, False),
-    ],
-)
-def test_where_it_is_read_late(device, fp16, optimizer, expected):
-    class Scaler:
-        def is_enabled(self):
-            return fp16
-
-    assert can_defer(torch.device(device), Scaler(), optimizer) is expected
+@pytest.mark.parametrize(("device", "expected"), [("cuda", True), ("cpu", False)])
+def test_where_it_is_read_late(device, expected):
+    assert reads_late(torch.device(device)) is expected

@@ -12,9 +12,10 @@ from sphereface.errors import UserError
 from sphereface.models import SphereNet
 from sphereface.training import dry_run as command
 from sphereface.training import measuring
+from sphereface.training.deferred import NotFinite
 from sphereface.training.distributed import World
 from sphereface.training.dry_run import describe, dry_run, run_seconds
-from sphereface.training.learner import Learner, NotFinite
+from sphereface.training.learner import Learner
 from sphereface.training.measuring import RunCost, StageCost, measure, multiply_adds
 from sphereface.training.optimizer import SGD
 from sphereface.training.progress import duration
@@ -224,3 +225,11 @@ def test_a_runs_dir_that_cannot_be_a_folder_is_told_before_the_data_is_read(conf
     monkeypatch.setattr(command, "Trainer", None)
     with pytest.raises(UserError, match=r"runs_dir: .*taken/tiny-dry-run.png: cannot be written"):
         dry_run(str(config_file), [f"runs_dir={tmp_path / 'taken'}"], device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("device", "wanted"), [("cpu", "cpu, bf16"), ("cuda:1", "cuda:1, bf16, products of fp32 numbers in tf32")]
+)
+def test_the_arithmetic_of_cuda_is_told(config_file, device, wanted):
+    config = load(config_file, "train.precision=bf16", "train.matmul=tf32")
+    assert command.arithmetic(torch.device(device), config) == wanted

@@ -290,7 +290,7 @@ def test_the_joined_checkpoint_is_exported_and_says_what_it_is(config_file, tmp_
     with torch.no_grad():
         wanted = load_model(joined).model((pixels.float() - 127.5) / 128)
         assert torch.allclose(torch.jit.load(output)(pixels), wanted, atol=1e-6)
-    assert "2 `spherenet` networks, side by side" in output.with_name(output.name + ".md").read_text()
+    assert "An ensemble of 2 `spherenet` networks" in output.with_name(output.name + ".md").read_text()
 
 
 def test_a_path_to_resume_is_refused(config_file):

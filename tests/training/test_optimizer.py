@@ -8,7 +8,8 @@ import torch
 from sphereface.losses.head import MarginHead
 from sphereface.losses.margins import make_margin
 from sphereface.models import SphereNet
-from sphereface.training.optimizer import SGD, Muon, orthogonalised
+from sphereface.training.optimizer import SGD, Muon
+from sphereface.training.orthogonal import orthogonal_steps, orthogonalised
 from sphereface.training.parts import parameter_groups
 
 
@@ -136,12 +137,25 @@ def test_multipliers_of_every_kind_of_parameter():
 def test_orthogonalised_keeps_the_singular_vectors_and_evens_the_values(shape):
     matrix = torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     u, s, v = torch.linalg.svd(matrix, full_matrices=False)
-    found = u.T @ orthogonalised(matrix) @ v.T  # diagonal where the vectors are the same
+    found = u.T @ orthogonalised(matrix[None])[0] @ v.T  # diagonal where the vectors are the same
     values = found.diagonal()
     assert s.max() / s.min() > 2
     assert (values > 0.65).all()
     assert (values < 1.15).all()
     torch.testing.assert_close(found, values.diag(), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_stacked_matrices_are_orthogonalised_each_by_itself(padded):
+    generator = torch.Generator().manual_seed(3)
+    shapes = [(6, 3, 2, 2), (4, 2, 3, 3), (6, 1, 2, 2), (6, 3, 2, 2), (6, 5, 3, 3)]
+    gradients = [torch.randn(*shape, dtype=torch.float64, generator=generator) for shape in shapes]
+    gradients[0] = gradients[0].to(memory_format=torch.channels_last)
+    steps = orthogonal_steps(gradients, torch.float64, padded=padded)
+    for gradient, step in zip(gradients, steps, strict=True):
+        wanted = orthogonalised(gradient.flatten(1)[None])[0].view(gradient.shape)
+        torch.testing.assert_close(step, wanted, rtol=0, atol=1e-9)
+        assert step.stride() == gradient.stride()
 
 
 @pytest.mark.parametrize(("rows", "factor"), [(8, 2**0.5), (2, 1.0)])  # taller than wide, and wider

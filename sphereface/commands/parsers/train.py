@@ -1,15 +1,12 @@
 """Train a face-recognition network.
 
-Examples:
-  sphereface train --config sphere20.yaml                       the paper's recipe, from
-  data/CASIA-WebFace-112x96 sphereface train --config sphere20.yaml --dry-run             check
-  data, sizes and memory, then exit sphereface train --config faces-60min.yaml --set
-  data.train=my/crops          few images, an hour on two cores sphereface train --config
-  sphere20.yaml --resume auto         go on with the newest unfinished run of this config torchrun
-  --nproc-per-node gpu train.py --config sphere20.yaml      on all GPUs of this machine
-  (docs/distributed.md)
+    sphereface train --config sphere20.yaml                 # the paper's recipe, on CASIA-WebFace
+    sphereface train --config sphere20.yaml --dry-run       # check data, sizes and memory
+    sphereface train --config faces-60min.yaml --set data.train=my/crops  # an hour on two cores
+    sphereface train --config sphere20.yaml --resume auto   # resume the newest unfinished run
+    torchrun --nproc-per-node gpu train.py --config sphere20.yaml  # see docs/distributed.md
 
-The run is written to runs/<name>/<time>/; watch it with: tensorboard --logdir runs
+The command writes the run to runs/<name>/<time>/. Watch it with: tensorboard --logdir runs
 """
 
 from __future__ import annotations
@@ -24,7 +21,7 @@ from ..parser import new_parser
 
 
 def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
-    """What the command line says."""
+    """Parse the command line."""
     parser = new_parser(__doc__, "train", program)
     parser.add_argument("--config", metavar="NAME", help="a file in configs/, or a path to a YAML file")
     parser.add_argument(
@@ -38,9 +35,8 @@ def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
     parser.add_argument(
         "--resume",
         metavar="auto|PATH",
-        help="auto: the newest unfinished run of this config, or a new one (of several networks, those that "
-        "are finished stay); "
-        "PATH: a run folder or a checkpoint, gone on with in its folder",
+        help="auto: resume the newest unfinished run of this config, or start one; of several networks, finished "
+        "ones are kept. PATH: resume this run folder, or this checkpoint in its folder",
     )
     parser.add_argument("--device", default="auto", help="auto (default), cuda, cuda:N, mps or cpu")
     only = parser.add_mutually_exclusive_group()
@@ -48,18 +44,18 @@ def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
         "--dry-run",
         action="store_true",
         help="build everything, measure some steps of each stage, print sizes, memory, estimated time and the config; "
-        "train nothing",
+        "do not train",
     )
     only.add_argument(
         "--profile",
         metavar="N",
         type=int,
-        help="record N training steps: a trace for TensorBoard or Perfetto, and a table of where the time goes",
+        help="record N training steps: a trace for TensorBoard or Perfetto, and a table of the time of each part",
     )
     only.add_argument(
         "--replay",
         metavar="FILE",
-        help="repeat the step that a run kept as nonfinite-….pt and say which layer went wrong first; train nothing",
+        help="repeat the step that a run stored as nonfinite-….pt and name the first layer that fails; do not train",
     )
     args = parser.parse_args(argv)
     _check(args)
@@ -67,7 +63,7 @@ def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
 
 
 def _check(args: argparse.Namespace) -> None:
-    """Refuse options that cannot be used together, or name nothing."""
+    """Refuse options that exclude each other, or that are empty."""
     for option in ("resume", "replay"):
         if getattr(args, option) == "":
             raise UserError(f"--{option}: got an empty text · allowed: a path{', or auto' * (option == 'resume')}")
@@ -80,5 +76,5 @@ def _check(args: argparse.Namespace) -> None:
         raise UserError(
             "--resume: got it with --dry-run or --profile, which measure a new run · omit --resume to measure"
         )
-    if os.environ.get("WORLD_SIZE", "1") == "1":  # of several processes the first says it, later
+    if os.environ.get("WORLD_SIZE", "1") == "1":  # of several processes the first reports it later
         find_config(args.config)

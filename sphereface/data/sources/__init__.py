@@ -1,21 +1,19 @@
-"""Where training crops come from: index → (encoded bytes, label). Nothing here decodes or shuffles.
+"""Sources of training crops: index → (encoded bytes, label). They do not decode or shuffle.
 
-==================================
-================================================================================== ``data.train``
-what it is ==================================
-================================================================================== a folder
-one folder an identity (:class:`FolderSource`) a folder with ``train.rec`` in it   RecordIO
-(:class:`RecordSource`) ``….rec``                           the same ``….txt``, ``….lst``
-a list: ``path label`` a line, or InsightFace's or im2rec's (:class:`ListSource`) ``….zip``
-a zip of folders, or of images and a list (:class:`ZipSource`) ``….tar``
-images with ``.cls``, ``.json`` or ``.txt``, or in folders (:class:`TarSource`) ``….parquet``
-a table of images and labels (:class:`ParquetSource`) ``….arrow``                         the same,
-as ``save_to_disk`` writes it (:class:`ArrowSource`) ``….lmdb``, ``data.mdb``            LMDB of
-``[image, label]`` (:class:`LmdbSource`) a folder of ``.tar`` …              all of them: ``.tar``,
-``.parquet``, ``.arrow``; or the folder of ``data.mdb`` ``x-{000..099}.tar``                the
-same, named by a pattern a list of these                     all of them as one set
-(:class:`JoinedSource`) ==================================
-==================================================================================
+The value of ``data.train`` selects the source:
+
+- a folder: one folder for each identity (:class:`FolderSource`)
+- ``….rec``, or a folder with ``train.rec``: RecordIO (:class:`RecordSource`)
+- ``….txt``, ``….lst``: a list with lines ``path label``, or of InsightFace or im2rec
+  (:class:`ListSource`)
+- ``….zip``: a zip of folders, or of images and a list (:class:`ZipSource`)
+- ``….tar``: images with ``.cls``, ``.json`` or ``.txt``, or in folders (:class:`TarSource`)
+- ``….parquet``: a table of images and labels (:class:`ParquetSource`)
+- ``….arrow``: the same, as ``save_to_disk`` writes it (:class:`ArrowSource`)
+- ``….lmdb``, ``data.mdb``: LMDB of ``[image, label]`` (:class:`LmdbSource`)
+- a folder of ``.tar``, ``.parquet`` or ``.arrow`` files: all of them; or the folder of ``data.mdb``
+- ``x-{000..099}.tar``: the same, named by a pattern
+- a list of these: all of them as one set (:class:`JoinedSource`)
 """
 
 from __future__ import annotations
@@ -27,12 +25,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ...errors import UserError, printable, shown, shown_key
-from ..walking import is_of_the_system, nfc, what_lies_at
+from ..walking import is_system_file, kind_of_path, nfc
 from .arrow import ArrowSource
 from .base import Source
+from .cached import CachedSource, cached
 from .folder import FolderSource
 from .joined import JoinedSource, num_copied
-from .kept import KeptSource, kept
 from .listing import ListSource
 from .lmdb import LmdbSource
 from .parquet import ParquetSource
@@ -45,9 +43,9 @@ from .zipped import ZipSource
 
 __all__ = [
     "ArrowSource",
+    "CachedSource",
     "FolderSource",
     "JoinedSource",
-    "KeptSource",
     "ListSource",
     "LmdbSource",
     "ParquetSource",
@@ -56,7 +54,7 @@ __all__ = [
     "Source",
     "TarSource",
     "ZipSource",
-    "kept",
+    "cached",
     "open_path",
     "open_source",
     "shared_names",
@@ -68,7 +66,7 @@ _ALLOWED = (
     "a folder of identities (root/<id>/*.jpg), a .rec, a list (.txt, .lst), a .zip, .tar, .parquet, .arrow, .lmdb"
 )
 _SHARDS = (".tar", ".parquet", ".arrow")
-"""Forms of which several files may be one set: in a folder, or named by a pattern."""
+"""Forms of which several files can be one set, in a folder or named by a pattern."""
 _FILES: dict[str, Callable[[Path], Source]] = {
     **{".rec": RecordSource, ".zip": ZipSource, ".tar": TarSource, ".parquet": ParquetSource, ".arrow": ArrowSource},
     **dict.fromkeys((".lmdb", ".mdb"), LmdbSource),
@@ -85,19 +83,20 @@ def open_source(
     min_images: int = 1,
     least: int = 2,
 ) -> Source:
-    """The training set that the section ``data`` describes. What is left out is logged.
+    """Open the training set that the section ``data`` describes, and log what is left out.
 
     Args:
-        train: one path or several; the format is told from each.
-        root: what the paths of a list are relative to; None: its folder. Allowed with a list alone.
-        merge: of several sources, take identities of the same name for one.
-        exclude: identities to leave out, by the names they have in their own source.
-        exclude_file: a file of more of them, such as LFW's ``people.txt``.
-        min_images: identities with fewer images, all sources together, are left out.
-        least: identities that have to be left: 2, or 1 where labels are not used.
+        train: one path or several; each path shows its format.
+        root: the folder to which the paths of a list are relative; None: the list's own folder.
+            Allowed only with a list.
+        merge: merge identities of the same name from several sources.
+        exclude: identities to leave out, by the names in their own source.
+        exclude_file: a file with more of them, such as LFW's ``people.txt``.
+        min_images: identities with fewer images, in all sources together, are left out.
+        least: the smallest number of identities to remain: 2, or 1 if labels are not used.
 
     Raises:
-        UserError: something is no source, or is there twice, or too few identities are left.
+        UserError: a path is not a source, or occurs twice, or too few identities remain.
     """
     paths = [Path(train)] if isinstance(train, (str, Path)) else [Path(path) for path in train]
     if not paths:
@@ -122,15 +121,15 @@ def open_source(
 
 
 def open_path(path: Path, *, root: Path | str | None = None, key: str = "data.train") -> Source:
-    """One source, whole; its format told from the path.
+    """Open one source whole; its path shows the format.
 
     Args:
-        path: as the table above.
-        root: what the paths of a list are relative to; None: its folder.
-        key: what to call the setting in a message.
+        path: as in the list above.
+        root: the folder to which the paths of a list are relative; None: the list's own folder.
+        key: the setting's name in messages.
 
     Raises:
-        UserError: nothing is there, it is no source, or ``root`` is given and it is no list.
+        UserError: nothing exists there, it is not a source, or ``root`` is given without a list.
     """
     source = _open(path, root, key)
     _check_root(root, [source], "data.root" if key == "data.train" else "--root")
@@ -138,11 +137,11 @@ def open_path(path: Path, *, root: Path | str | None = None, key: str = "data.tr
 
 
 def _open(path: Path, root: Path | str | None, key: str) -> Source:
-    kind, suffix = what_lies_at(path, key), path.suffix.lower()
+    kind, suffix = kind_of_path(path, key), path.suffix.lower()
     if kind == "folder":
         return _folder_form(path)(path)
     if path.suffix == ".rec" and kind == "nothing" and path.with_suffix(".idx").exists():
-        raise UserError(f"{key}: {path}: only its .idx is there · allowed: the .rec, with the images, beside it")
+        raise UserError(f"{key}: {path}: only its .idx exists · allowed: the .rec, with the images, beside it")
     if kind == "nothing" and not (is_pattern(path) and suffix in _SHARDS):
         raise UserError(f"{key}: got {str(path)!r} (nothing there) · allowed: {_ALLOWED} · see data/README.md")
     if kind in ("file", "nothing") and suffix in _FILES:
@@ -156,22 +155,22 @@ def _open(path: Path, root: Path | str | None, key: str) -> Source:
 
 
 def _folder_form(path: Path) -> Callable[[Path], Source]:
-    """What a folder is: one file or shards in it say so; else it is one of identities."""
+    """Return the form of a folder: that of a file or shards in it, else a folder of identities."""
     try:
-        names = {entry.name: entry.is_dir() for entry in os.scandir(path) if not is_of_the_system(entry.name)}
-    except OSError:  # which the walk through a folder tells in one line
+        names = {entry.name: entry.is_dir() for entry in os.scandir(path) if not is_system_file(entry.name)}
+    except OSError:  # the walk through the folder reports it in one line
         return FolderSource
     folders = [name for name, is_folder in names.items() if is_folder]
     if "train.rec" in names or "train.idx" in names:
         if folders:
             such = printable(min(folders))
             log.warning(
-                "data: %s: train.rec is read, not the folders beside it: %d, such as %s", path, len(folders), such
+                "data: %s: reads train.rec and ignores %d folders beside it, such as %s", path, len(folders), such
             )
         return RecordSource
     if "dataset_dict.json" in names:
         raise UserError(
-            f"{path}: holds several data sets · allowed: one of them: {', '.join(sorted(map(printable, folders)))}"
+            f"{path}: contains several data sets · allowed: one of them: {', '.join(sorted(map(printable, folders)))}"
         )
     if "data.mdb" in names:
         return LmdbSource
@@ -186,19 +185,20 @@ def _folder_form(path: Path) -> Callable[[Path], Source]:
 def _check_root(root: Path | str | None, sources: Sequence[Source], key: str) -> None:
     if root is not None and not any(isinstance(source, ListSource) for source in sources):
         raise UserError(
-            f"{key}: got {str(root)!r}, and there is no list whose paths it could be for · allowed: with a list (.txt, "
-            ".lst) alone · leave it out"
+            f"{key}: got {str(root)!r} without a list · allowed: only with a list (.txt, .lst), whose paths are "
+            "relative to it · leave it out"
         )
 
 
 def _check_apart(paths: Sequence[Path], sources: Sequence[Source]) -> None:
-    """See that no two paths lead to the same images: each would count twice, or be of two
-    identities.
+    """Check that no two paths lead to the same images.
 
-    Copies of a set elsewhere, in whatever form, are a warning.
+    Such images would count twice, or belong to two identities. Copies of a set elsewhere, in any
+    form, are a warning.
 
     Raises:
-        UserError: two lead to one place, be it through a link, or one is a folder inside another.
+        UserError: two paths lead to one place, also through a link, or one is a folder inside
+            another.
     """
     places = [
         Path(os.path.realpath(source.path if isinstance(source, RecordSource) else path))
@@ -211,34 +211,32 @@ def _check_apart(paths: Sequence[Path], sources: Sequence[Source]) -> None:
         if outer == inner or (inner.is_dir() and outer in inner.parents):
             how = "the same place" if outer == inner else f"of which {shown_key(str(paths[other]))} is inside the other"
             raise UserError(
-                f"data.train: got {both}, {how} · allowed: sets that have no image in common · leave one of them out"
+                f"data.train: got {both}, {how} · allowed: sets without common images · leave one of them out"
             )
         if shared := files[one] & files[other]:
             raise UserError(
                 f"data.train: got {both}, which have files in common, such as {shown(printable(min(shared)))} · "
-                "allowed: sets that have no image in common · leave the files out of one of them"
+                "allowed: sets without common images · leave the files out of one of them"
             )
         if one < other and (count := num_copied(sources[one], sources[other])):
             sentence = (
-                "data.train: %s hold the same images: the first image of %d of %d identities compared is the same"
+                "data.train: %s contain the same images: the first image of %d of %d compared identities is the same"
             )
             log.warning(f"{sentence} · leave one of them out", both, count, count)
 
 
 def _real_files(source: Source) -> set[str]:
-    """Return the files of a set of shards, which two patterns, or a folder and a file in it, may
-    have in common.
-    """
+    """Return the files of a set of shards; several paths of data.train may share them."""
     files = source.files if isinstance(source, (SpanSource, ParquetSource)) else []
     return set(map(os.path.realpath, files))
 
 
 def _exclude(sources: list[Source], names: set[str], file: Path | str | None) -> list[Source]:
-    """The sources less the identities of these names and of those in a file.
+    """Return the sources without the identities of these names and of those in a file.
 
     Raises:
-        UserError: nobody in the file is in data.train, a name differs from one there in blanks or
-            upper case alone, or a line may be a name or a count.
+        UserError: the file names no identity of data.train, a name differs from one there only in
+            blanks or upper case, or a line may be a name or a count.
     """
     listed, counts = ([], []) if file is None else read_names(file)
     if not names and not listed:
@@ -249,14 +247,13 @@ def _exclude(sources: list[Source], names: set[str], file: Path | str | None) ->
     known = {name for source in sources for name in source.class_names}
     if doubtful := next((count for count in counts if count.strip() in known), None):
         raise UserError(
-            f"data.exclude_file: {file}: got a line {shown(doubtful)} without a tab beside lines with tabs, where "
-            "it is a count, and data.train has an identity of that name · allowed: a tab behind each name, or no tabs "
+            f"data.exclude_file: {file}: got a line {shown(doubtful)} without a tab among lines with tabs; it may be "
+            "a count, but data.train has an identity of that name · allowed: a tab after each name, or no tabs "
             "at all · add the tab, or delete the line if it is a count"
         )
     left = [without(source, names | from_file) for source in sources]
-    log.info(
-        "data: exclude: %s; %d of %d listed are there", _dropped(sources, left), len(found), len(names | from_file)
-    )
+    dropped, total = _dropped(sources, left), len(names | from_file)
+    log.info("data: exclude: %s; data.train has %d of %d listed names", dropped, len(found), total)
     return left
 
 
@@ -267,9 +264,7 @@ def _dropped(before: Sequence[Source], after: Sequence[Source]) -> str:
 
 
 def _tags(paths: Sequence[Path]) -> list[str]:
-    """A name for each source, no two alike: that of its file or folder, numbered where two are
-    alike.
-    """
+    """Return a distinct name for each source: that of its file or folder, numbered on repeats."""
     names = [path.stem if path.suffix and not path.is_dir() else path.name for path in map(Path.absolute, paths)]
     mark = "#"
     while not {f"{name}{mark}{i}" for i, name in enumerate(names, 1)}.isdisjoint(names):

@@ -1,4 +1,4 @@
-"""Arrow files of Hugging Face: what ``Dataset.save_to_disk`` writes."""
+"""Read Arrow files of Hugging Face, as ``Dataset.save_to_disk`` writes them."""
 
 from __future__ import annotations
 
@@ -19,17 +19,15 @@ _FILE_MAGIC, _STREAM_END = b"ARROW1", b"\xff\xff\xff\xff\0\0\0\0"
 
 
 class ArrowSource(SpanSource):
-    """The images of a data set that ``datasets`` saved, in the Arrow files themselves (extra
-    ``parquet``).
+    """The images of a data set that ``datasets`` saved as Arrow files (extra ``parquet``).
 
-    Identities are those of the label's names, sorted; without names the labels in their order, gaps
-    closed. Reading
-    needs no pyarrow: opening notes where each image lies. Memory: 16 bytes an image, its path,
-    about 300 while opening.
+    Identities have the names of the labels, sorted. Without names, they are the labels in order,
+    with gaps closed. Opening records the place of each image, so reading needs no pyarrow. Memory:
+    16 bytes an image and its path, about 300 while opening.
 
     Args:
-        path: a folder of ``save_to_disk``, or an ``.arrow`` file; files called ``cache-…`` are
-            passed over.
+        path: a folder of ``save_to_disk``, or an ``.arrow`` file; files named ``cache-…`` are
+            ignored.
 
     Raises:
         UserError: a file is missing, truncated, damaged or compressed, has no such columns, or rows
@@ -59,7 +57,7 @@ class ArrowSource(SpanSource):
 
 
 class _Table:
-    """One Arrow file: its labels, its paths, and where its images lie."""
+    """One Arrow file: its labels, its paths, and the places of its images."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -70,7 +68,7 @@ class _Table:
         start, end = (
             MappedFile(path).view()[part] for part in (slice(len(_FILE_MAGIC)), slice(-len(_STREAM_END), None))
         )
-        if start != _FILE_MAGIC and end != _STREAM_END:  # pyarrow ends between any two batches
+        if start != _FILE_MAGIC and end != _STREAM_END:  # pyarrow stops without an error between two batches
             raise UserError(f"{path}: truncated: it lacks its end mark · copy it again")
         try:
             with pyarrow().memory_map(str(path)) as file:
@@ -87,7 +85,7 @@ class _Table:
 
     def _add(self, batch: Any, whole: Any, starts: list[Any], sizes: list[Any]) -> None:
         images, labels = batch.column(self.columns.image), batch.column(self.columns.label)
-        images.validate(full=True)  # its offsets: a damaged file would have the process read anywhere
+        images.validate(full=True)  # a damaged offset would read outside the file
         labels.validate(full=True)
         if self.columns.nested:
             self.paths += images.field("path").to_pylist()
@@ -119,7 +117,7 @@ def _batches(reader: Any) -> Any:
 
 
 def _places(images: Any, whole: Any, path: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return where in the file the values of an array of bytes lie, and their sizes."""
+    """Return the places of an array's values in the file, and their sizes."""
     large = pyarrow().types.is_large_binary(images.type)
     _, offsets, values = images.buffers()
     if len(images) == 0:

@@ -1,4 +1,4 @@
-"""What every source of images offers, and what those that name their images by paths share."""
+"""Define the interface of sources of images, and share code between sources with paths."""
 
 from __future__ import annotations
 
@@ -20,18 +20,16 @@ log = logging.getLogger(__name__)
 
 
 class Source(Protocol):
-    """A set of labelled images with random access, grouped by identity: labels never fall from one
-    to the next.
+    """A set of labelled images with random access, grouped by identity in ascending labels.
 
-    A source can be pickled and used in any number of processes: nothing open travels along.
+    A source can be pickled and used in any number of processes; it carries no open files.
 
     Attributes:
-        labels: (N,) in [0, C), the class of each image, without gaps, kept by identity.
+        labels: (N,) in [0, C), the class of each image, without gaps, stored by identity.
         class_names: the C identities; label = position.
-        named: whether those are names, of some at least; False where the data know identities by
-            number alone.
-        mapped: whether all images are in memory, or in files mapped into it, so that reading one is
-            a copy; False where a file has to be opened for some.
+        named: whether some of these are names; False if the data have only numbers of identities.
+        mapped: whether all images are in memory or in mapped files, so that reading one is a copy;
+            False if reading may open a file.
     """
 
     named: bool
@@ -48,33 +46,33 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def read(self, index: int) -> bytes:
-        """The encoded image. Raises OSError where it cannot be read."""
+        """Return the encoded image. Raises OSError if it cannot be read."""
         ...
 
     def name(self, index: int) -> str:
-        """What to call this image in a message: its path."""
+        """Return the name of this image in messages: its path."""
         ...
 
 
-_CHUNK = 1 << 14  # bytes: nearly every crop in one piece
-_READ = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)  # a FIFO must not be waited for
-_LONGEST = 2**29  # bytes of an image's file: no camera's is as long, and a device has no end
+_CHUNK = 1 << 14  # bytes; nearly every crop fits
+_READ = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)  # do not wait for a FIFO
+_LONGEST = 2**29  # bytes of an image file; no camera writes more, and a device has no end
 
 
 class TextTable:
-    """Texts in one block of memory: for each its UTF-8 bytes and 4 more (8 in a table above 4 GiB).
+    """Strings in one block of memory: the UTF-8 bytes and 4 more for each (8 above 4 GiB).
 
-    A list of as many ``str`` would take about 60 more for each, and copy itself page by page into
-    every forked worker.
+    A list of ``str`` would take about 60 more for each, and forked workers would copy it page by
+    page.
     """
 
     def __init__(self, texts: Iterable[str]) -> None:
         block, ends = bytearray(), array("Q", [0])
         for text in texts:
-            block += text.encode("utf-8", "surrogateescape")  # a file's name may be no UTF-8
+            block += text.encode("utf-8", "surrogateescape")  # a file's name may not be UTF-8
             ends.append(len(block))
         self._block = bytes(block)
-        self._ends = array("I", ends) if len(block) < 2**32 else ends  # numpy would be slower, one number at a time
+        self._ends = array("I", ends) if len(block) < 2**32 else ends  # numpy is slower for single numbers
 
     def __len__(self) -> int:
         return len(self._ends) - 1
@@ -84,49 +82,50 @@ class TextTable:
 
 
 def grouped(given: npt.NDArray[np.int64]) -> tuple[Labels, npt.NDArray[np.int64]]:
-    """Labels as classes, without gaps.
+    """Convert labels to classes without gaps.
 
     Args:
-        given: (N,) labels that never fall.
+        given: (N,) labels in ascending order.
 
     Returns:
-        The classes, and (C,) int64 their labels, rising.
+        The classes, and (C,) int64 their labels, ascending.
     """
     starts = np.flatnonzero(np.append(True, given[1:] != given[:-1]))
     values = given[starts]
     return Labels(np.append(starts, len(given))), values
 
 
-def say_gaps(values: npt.NDArray[np.int64], name: str) -> None:
+def log_gaps(values: npt.NDArray[np.int64], name: str) -> None:
     """Log gaps between labels, which are closed.
 
     Args:
-        values: (C,) labels, rising, none negative.
-        name: of the file that has them.
+        values: (C,) labels, ascending, none negative.
+        name: of the file with these labels.
     """
     if values[-1] != len(values) - 1:
         rest = (name, values[0], values[-1], len(values))
-        log.info("data: %s: labels from %d to %d with gaps: its %d identities are numbered anew", *rest)
+        log.info("data: %s: labels from %d to %d have gaps: its %d identities are renumbered", *rest)
 
 
 def smallest_index(indices: npt.NDArray[np.int64]) -> npt.NDArray[np.unsignedinteger]:
-    """Indices (none negative) in the smallest type that holds them."""
+    """Return indices (none negative) in the smallest type that can store them."""
     return indices.astype(np.min_scalar_type(int(indices.max(initial=0))))
 
 
 def read_file(path: str) -> bytes:
-    """The bytes of a file, by system calls alone: for the few kB of a crop a quarter of the time of
-    ``Path``'s way.
+    """Return the bytes of a file by system calls alone.
+
+    For the few kB of a crop, this takes a quarter of the time of ``Path.read_bytes``.
     """
     descriptor = os.open(path, _READ)
     try:
         data = os.read(descriptor, _CHUNK)
-        if len(data) < _CHUNK and data.endswith(JPEG_END):  # nearly always; saves asking for the end of the file
+        if len(data) < _CHUNK and data.endswith(JPEG_END):  # nearly always; saves one more read
             return data
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "no plain file", path)
+            raise OSError(errno.EINVAL, "not a regular file", path)
         parts, length = [data], len(data)
-        while part := os.read(descriptor, _CHUNK if length < _CHUNK else length):  # doubled: few parts of a large one
+        while part := os.read(descriptor, _CHUNK if length < _CHUNK else length):  # doubles
             parts.append(part)
             length += len(part)
             if length > _LONGEST:

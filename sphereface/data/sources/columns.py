@@ -1,6 +1,4 @@
-"""The columns of a table of images, as Hugging Face's ``datasets`` writes them: an image and a
-label a row.
-"""
+"""Find the columns of a table of images, an image and a label per row, as ``datasets`` writes."""
 
 from __future__ import annotations
 
@@ -19,13 +17,13 @@ _LONGEST_TYPE = 80  # characters of a type in a message
 
 
 class Columns(NamedTuple):
-    """What of a table is read.
+    """The columns of a table to read.
 
     Attributes:
         image: the column of the images.
-        nested: whether it is ``struct<bytes, path>``; else it is bytes alone.
+        nested: whether it is ``struct<bytes, path>``, not only bytes.
         label: the column of the labels.
-        names: of the identities, by label; None where the table has none.
+        names: of the identities, by label; None if the table has none.
     """
 
     image: str
@@ -40,22 +38,21 @@ class Columns(NamedTuple):
 
     @property
     def bytes(self) -> str:
-        """The column of the encoded images, as Parquet calls it."""
+        """The column of the encoded images, by its name in Parquet."""
         return f"{self.image}.bytes" if self.nested else self.image
 
 
 def pyarrow(module: str = "pyarrow") -> Any:
-    """Import pyarrow or a part of it. Raises UserError where it is not installed."""
+    """Import pyarrow or a part of it. Raises UserError if it is not installed."""
     return import_extra("data.train", module, "parquet")
 
 
 def find_columns(schema: Any, place: str) -> Columns:
-    """Find the image and the label of a table by its types, Hugging Face's features, and the
-    columns' names.
+    """Find the image and label columns by type, Hugging Face's features, and name.
 
     Args:
         schema: a ``pyarrow.Schema``.
-        place: for messages.
+        place: the table's name in messages.
 
     Raises:
         UserError: there is no such column, or several.
@@ -79,7 +76,7 @@ def find_columns(schema: Any, place: str) -> Columns:
         what = "the image" if image not in images else "the label"
         columns = ", ".join(f"{printable(field.name)[:40]}: {str(field.type)[:40]}" for field in list(schema)[:_SHOWN])
         raise UserError(
-            f"{place}: cannot tell which column holds {what}, got {printable(columns)} · allowed: image (struct<bytes, "
+            f"{place}: cannot find the column of {what}, got {printable(columns)} · allowed: image (struct<bytes, "
             f"path> or binary) and one of {', '.join(LABEL_COLUMNS)} (integers or texts) · rename them"
         )
     feature = features.get(label)
@@ -88,13 +85,13 @@ def find_columns(schema: Any, place: str) -> Columns:
 
 
 def grouped_rows(paths: Sequence[str | None], labels: Sequence[Any], columns: Columns, place: str) -> Grouped:
-    """Group rows by identity; those of an identity are in the order of their paths, without paths
-    in that of the rows.
+    """Group rows by identity, sorted by path within an identity, or in row order without paths.
 
     Args:
         paths: of the images; None: unknown.
-        labels: whole numbers or texts, as the table has them; None: unknown.
-        columns, place: the columns, and what to call the table.
+        labels: whole numbers or texts, as in the table; None: unknown.
+        columns: the columns.
+        place: the table's name in messages.
 
     Raises:
         UserError: a label is missing or wrong.
@@ -108,10 +105,10 @@ def grouped_rows(paths: Sequence[str | None], labels: Sequence[Any], columns: Co
 
 
 def no_bytes(place: str, missing: int, total: int) -> UserError:
-    """Return the error for rows that hold a path in place of an image."""
+    """Return the error for rows that contain a path instead of an image."""
     return UserError(
-        f"{place}: {missing:,} of {total:,} rows hold no image, only a path at most, as to_parquet writes a "
-        "folder of images · train on the folder itself, or write the images with datasets: "
+        f"{place}: {missing:,} of {total:,} rows contain no image, at most a path · allowed: rows with image bytes · "
+        "train on the folder of images itself, or write the images with datasets: "
         "dataset.with_format('arrow').map(datasets.table.embed_table_storage, batched=True)"
     )
 
@@ -121,8 +118,8 @@ def _named(label: Label, columns: Columns, place: str) -> Label:
         return label
     if label >= len(columns.names):
         raise UserError(
-            f"{place}, column {columns.label}: got {label} · allowed: 0 to {len(columns.names) - 1}, of which the "
-            "table has the names"
+            f"{place}, column {columns.label}: got {label} · allowed: 0 to {len(columns.names) - 1}, as the "
+            "table has names for these"
         )
     return columns.names[label]
 
@@ -139,9 +136,7 @@ def _checked_names(names: Any, place: str) -> list[str] | None:
 
 
 def _features(schema: Any) -> dict[str, Any]:
-    """What ``datasets`` says of the columns; nothing where that is no such JSON, since types and
-    names may do.
-    """
+    """Return the features that ``datasets`` stored; empty if there are none or they are invalid."""
     try:
         features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
     except (ValueError, LookupError, TypeError, RecursionError):
@@ -180,7 +175,7 @@ def _is_text(kind: Any) -> bool:
 
 
 def _is_label(kind: Any) -> bool:
-    """Integers or texts, or a dictionary of them: categories of pandas."""
+    """Return whether a type is integers or texts, or a dictionary of them, as in pandas."""
     types = pyarrow().types
     kind = kind.value_type if types.is_dictionary(kind) else kind
     return bool(types.is_integer(kind)) or _is_text(kind)

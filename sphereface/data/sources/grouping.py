@@ -1,4 +1,4 @@
-"""Images of which each has a label or a folder, grouped by identity."""
+"""Group images by identity, from labels or folders."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ import numpy.typing as npt
 from ...errors import UserError, printable, shown
 from ..identities import Labels
 from ..walking import nfc
-from .base import grouped, say_gaps
-from .folder import first_folders, say_forms
+from .base import grouped, log_gaps
+from .folder import first_folders, log_forms
 from .listing import MOST_LABEL, names_of_labels
 
 Label = int | str
 
 _LONGEST_NAME = 1_000
-_NO_LINE = re.compile(r"[\x00-\x1f\x7f\u2028\u2029\ud800-\udfff]")  # line breaks, and what no UTF-8 file can hold
+_NO_LINE = re.compile(r"[\x00-\x1f\x7f\u2028\u2029\ud800-\udfff]")  # line breaks, and what UTF-8 cannot encode
 
 
 class Grouped(NamedTuple):
     """The images of a source.
 
     Attributes:
-        rows: (N,) int64, where each image stood; those of one identity are side by side.
+        rows: (N,) int64, the original row of each image; those of one identity are adjacent.
         labels: of the images in that order.
         class_names: the identities.
-        named: whether those are names.
+        named: whether these are names.
     """
 
     rows: npt.NDArray[np.int64]
@@ -39,14 +39,14 @@ class Grouped(NamedTuple):
 
 
 def by_folder(names: Sequence[str]) -> tuple[Grouped, list[str], int]:
-    """Group images by the first folder of their names, below the one that all share.
+    """Group images by the first folder of their names, below the common one.
 
     Args:
         names: with forward slashes, in normal form.
 
     Returns:
-        The images that lie in a folder; the names of the others, sorted; how many lie deeper than
-        in the first folder.
+        The images in a folder; the sorted names of the others; the number of images deeper than the
+        first folder.
     """
     identities, num_deeper = first_folders(names)
     loose = sorted(name for name, identity in zip(names, identities, strict=True) if not identity)
@@ -55,15 +55,16 @@ def by_folder(names: Sequence[str]) -> tuple[Grouped, list[str], int]:
 
 
 def by_label(names: Sequence[str], labels: Sequence[Label | None], place: str, what: str) -> Grouped:
-    """Group images by label: numbers in their order, names sorted.
+    """Group images by label: numbers in ascending order, names sorted.
 
-    Where each number has a folder of its own, in the names of the images, that folder's name is the
-    identity's.
+    If each number has its own folder in the names of the images, the folder's name becomes the
+    identity's name.
 
     Args:
         names: of the images.
         labels: of each; see :func:`checked_label`.
-        place, what: for messages: where the images are, and what should hold a label.
+        place: the source's name in messages.
+        what: what should contain a label, for messages.
 
     Raises:
         UserError: some images have no label, or some have numbers and others names.
@@ -82,7 +83,7 @@ def by_label(names: Sequence[str], labels: Sequence[Label | None], place: str, w
             "numbers for all, or names for all"
         )
     if not numbers:
-        say_forms({str(label) for label in labels})
+        log_forms({str(label) for label in labels})
         return _by_name(names, [nfc(str(label)) for label in labels], range(len(names)))
     return _by_number(names, numbers, place)
 
@@ -99,14 +100,14 @@ def checked_label(value: object, place: str) -> Label:
     name = isinstance(value, str) and value.strip() and len(value) <= _LONGEST_NAME and not _NO_LINE.search(value)
     if not number and not name:
         raise UserError(
-            f"{place}: got {shown(value)} · allowed: an identity's number, 0 to {MOST_LABEL}, or its name in one line"
+            f"{place}: got {shown(value)} · allowed: an identity's number, 0 to {MOST_LABEL}, or its name on one line"
         )
     assert isinstance(value, (int, str))
     return value
 
 
 def _by_name(names: Sequence[str], identities: Sequence[str], rows: Sequence[int]) -> Grouped:
-    ordered = sorted(rows, key=lambda row: (identities[row], nfc(names[row]), names[row]))  # equal names: as they lie
+    ordered = sorted(rows, key=lambda row: (identities[row], nfc(names[row]), names[row]))  # ties keep their order
     class_names = sorted({identities[row] for row in rows})
     place = {name: label for label, name in enumerate(class_names)}
     labels = np.array([place[identities[row]] for row in ordered], dtype=np.int32)
@@ -116,7 +117,7 @@ def _by_name(names: Sequence[str], identities: Sequence[str], rows: Sequence[int
 def _by_number(names: Sequence[str], numbers: Sequence[int], place: str) -> Grouped:
     ordered = sorted(range(len(numbers)), key=lambda row: (numbers[row], nfc(names[row]), names[row]))
     labels, values = grouped(np.array([numbers[row] for row in ordered], dtype=np.int64))
-    say_gaps(values, place)
+    log_gaps(values, place)
     composed = [nfc(names[row]) for row in ordered]
     folders = names_of_labels(first_folders(composed)[0], labels)
     folders = folders or names_of_labels([name.rpartition("/")[0] for name in composed], labels)

@@ -1,4 +1,4 @@
-"""Several sources as one."""
+"""Join several sources into one."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ _COMPARED = 8  # identities
 class JoinedSource:
     """Several sources as one training set.
 
-    Kept apart, identities are those of the first source, then those of the second …, called
-    ``<tag>/<name>``. Merged, those of one name are one identity, and classes are sorted by name.
-    Memory: 8 bytes an identity, merged 24 more.
+    Without ``merge``, the identities are those of the first source, then those of the second …,
+    named ``<tag>/<name>``. With it, identities of one name become one, and classes are sorted by
+    name. Memory: 8 bytes an identity, 24 more with ``merge``.
 
     Args:
         sources: two or more.
-        tags: what to call each of them, no two alike.
+        tags: a distinct name for each.
         merge: merge identities of the same name.
 
     Attributes:
-        numbered: the tags of sources that know their identities by number alone.
+        numbered: the tags of sources that have only numbers of identities.
 
     Raises:
-        UserError: ``merge`` with a source that knows no names.
+        UserError: ``merge`` with a source that has no names.
     """
 
     def __init__(self, sources: Sequence[Source], tags: Sequence[str], *, merge: bool) -> None:
@@ -68,8 +68,8 @@ class JoinedSource:
         for source, tag in zip(self._sources, tags, strict=True):
             if not source.named:
                 raise UserError(
-                    f"data.merge: {tag} knows its identities by number alone, and numbers of two sets have nothing "
-                    "to do with each other · give it names (docs/data.md), or leave data.merge false"
+                    f"data.merge: {tag} has only numbers of identities, and numbers of two sets are unrelated · "
+                    "allowed: sources with names · give it names (docs/data.md), or set data.merge to false"
                 )
         self.class_names = sorted({name for source in self._sources for name in source.class_names})
         place = {name: row for row, name in enumerate(self.class_names)}
@@ -81,11 +81,10 @@ class JoinedSource:
 
 
 def num_copied(one: Source, other: Source) -> int:
-    """Return how many identities of two sources were compared, if the first image is the same in
-    all; else 0.
+    """Return the number of compared identities if the first images of all are equal, else 0.
 
-    Identities are compared by name; where a source knows numbers alone, by place, if there are
-    equally many.
+    Identities are compared by name. If a source has only numbers, they are compared by position,
+    provided that both have equally many.
     """
     if one.named and other.named:
         place = {name: row for row, name in enumerate(other.class_names)}

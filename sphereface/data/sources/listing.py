@@ -1,16 +1,13 @@
-"""A text file with a line for each image: its path, and the label of its identity.
+"""Read a list file with a line for each image: its path, and the label of its identity.
 
-==============================================
-============================================================== a line
-who writes it so ==============================================
-============================================================== ``path label``
-the original's ``CASIA-WebFace-112X96.txt``; paths may hold spaces ``1 <tab> path <tab> label``
-InsightFace's ``train.lst``; 1 says that the image is aligned ``number <tab> label <tab> path``
-MXNet's ``im2rec``; it writes labels as ``3.000000`` ==============================================
-==============================================================
+A line has one of these forms:
 
-The first line shows which form a list has, whatever its suffix; all lines have one form. Labels are
-whole numbers.
+- ``path label``: the original's ``CASIA-WebFace-112X96.txt``; paths may contain spaces
+- ``1 <tab> path <tab> label``: InsightFace's ``train.lst``; 1 means that the image is aligned
+- ``number <tab> label <tab> path``: MXNet's ``im2rec``, which writes labels as ``3.000000``
+
+The first line shows the form of a list, for any suffix; all lines have one form. Labels are whole
+numbers.
 """
 
 from __future__ import annotations
@@ -31,7 +28,7 @@ from ...files import read_plain
 from ..identities import Labels
 from ..text_files import text_lines
 from ..walking import nfc
-from .base import TextTable, grouped, read_file, say_gaps
+from .base import TextTable, grouped, log_gaps, read_file
 from .folder import first_folders
 
 log = logging.getLogger(__name__)
@@ -39,7 +36,7 @@ log = logging.getLogger(__name__)
 MOST_LABEL = 2**31 - 1
 _SAMPLED = 8
 _LONGEST_QUOTE = 200  # characters of a line in a message
-_WHOLE = re.compile(r"([0-9]{1,10})(?:\.0{0,20})?")  # more digits than any label has cost time
+_WHOLE = re.compile(r"([0-9]{1,10})(?:\.0{0,20})?")  # limits bound the time of a match
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 _Row = tuple[str, str]  # path, label
@@ -47,18 +44,18 @@ _Parser = Callable[[str], _Row | None]
 
 
 class ListSource:
-    """Images that a list file names, as the original's ``CASIA-WebFace-112X96.txt`` does.
+    """Images that a list file names, such as the original's ``CASIA-WebFace-112X96.txt``.
 
-    Classes are in the order of the labels, gaps closed; their images are sorted by path. Where each
-    label has a folder of its own, that folder's name is the identity's; else the label is.
-    Memory: the path and 8 bytes an image, about 300 while reading.
+    Classes are in the order of the labels, with gaps closed; their images are sorted by path. If
+    each label has its own folder, the folder's name becomes the identity's name, otherwise the
+    label does. Memory: the path and 8 bytes an image, about 300 while reading.
 
     Args:
         path: the list, in one of the forms above.
-        root: what paths are relative to; None: the folder of the list.
+        root: the folder to which paths are relative; None: the folder of the list.
 
     Raises:
-        UserError: it cannot be read, a line is wrong, or none of the first files is there.
+        UserError: it cannot be read, a line is wrong, or none of the sampled files exists.
     """
 
     mapped = False
@@ -88,9 +85,9 @@ class ListSource:
         sample = np.unique(np.linspace(0, len(self) - 1, _SAMPLED).astype(int)).tolist()
         if not any(os.path.isfile(self.root / self._paths[index]) for index in sample):  # noqa: PTH113 -- never raises
             raise UserError(
-                f"{self.path}: none of {len(sample)} sampled images is there, the first: "
-                f"{self.name(sample[0])[:_LONGEST_QUOTE]} · "
-                "paths are relative to the list's folder · put it there, or name another with data.root (--root)"
+                f"{self.path}: none of {len(sample)} sampled images exists, the first: "
+                f"{self.name(sample[0])[:_LONGEST_QUOTE]} · allowed: paths relative to the list's folder · "
+                "move the list there, or set another folder with data.root (--root)"
             )
 
 
@@ -99,11 +96,11 @@ class Listing:
 
     Args:
         text, name: as for :func:`parse_list`, with its errors.
-        root: the folder that the paths are relative to, with a slash at its end: an absolute path
-            may begin with it.
+        root: the folder to which paths are relative, with a slash at its end; an absolute path may
+            begin with it.
 
     Attributes:
-        paths, labels, class_names, named: as a source has them.
+        paths, labels, class_names, named: as in a source.
     """
 
     def __init__(self, text: bytes, name: str, root: str = "") -> None:
@@ -112,9 +109,9 @@ class Listing:
         order = sorted(range(len(paths)), key=lambda row: (given[row], composed[row]))
         self.paths = [paths[row] for row in order]
         self.labels, values = grouped(given[order])
-        say_gaps(values, name)
+        log_gaps(values, name)
         if len(set(composed)) < len(composed):
-            _say_repeated(composed, given.tolist(), printable(name))
+            _log_repeated(composed, given.tolist(), printable(name))
         ordered = [composed[row] for row in order]
         folders = first_folders(ordered)[0]
         names = names_of_labels(folders, self.labels) or names_of_labels(list(map(_parent, ordered)), self.labels)
@@ -122,30 +119,30 @@ class Listing:
         self.class_names = names or [str(value) for value in values.tolist()]
 
 
-def _say_repeated(paths: Sequence[str], labels: Sequence[int], name: str) -> None:
-    """Log how many lines name an image again, and how many images are of two identities."""
+def _log_repeated(paths: Sequence[str], labels: Sequence[int], name: str) -> None:
+    """Log how many lines repeat an image, and how many images have two identities."""
     repeated = len(paths) - len(set(paths))
     such = next(path for path, count in Counter(paths).items() if count > 1)
-    sentence = "%d lines name an image that another line names, such as %s: each line counts"
+    sentence = "%d lines repeat the image of another line, such as %s: each line counts"
     log.warning(f"data: %s: {sentence}", name, repeated, printable(such))
     several = [
         path for path, count in Counter(path for path, _ in set(zip(paths, labels, strict=True))).items() if count > 1
     ]
     if several:
         such = printable(several[0])
-        sentence = "%d images have two labels or more, such as %s: of two identities · delete the wrong lines"
+        sentence = "%d images have two labels or more, such as %s · delete the wrong lines"
         log.warning(f"data: %s: {sentence}, or check the list with --write-list", name, len(several), such)
 
 
 def parse_list(text: bytes, name: str) -> tuple[list[str], npt.NDArray[np.int64]]:
-    """Paths and labels of a list's lines, in its order; blank lines are passed over.
+    """Return the paths and labels of a list's lines, in its order, without blank lines.
 
     Args:
         text: the file, UTF-8.
-        name: what to call it in a message.
+        name: its name in messages.
 
     Raises:
-        UserError: it is no text, a line has another form or no whole label of 0 or more, or there
+        UserError: it is not text, a line has another form or no whole label of 0 or more, or there
             is no line.
     """
     paths: list[str] = []
@@ -162,31 +159,29 @@ def parse_list(text: bytes, name: str) -> tuple[list[str], npt.NDArray[np.int64]
         if not path or label is None or _CONTROL.search(path):
             raise UserError(
                 f"{name}, line {number}: got {printable(line.strip())[:_LONGEST_QUOTE]!r} · allowed: {form}, "
-                f"the label a whole number from 0 to {MOST_LABEL}"
+                f"with a label from 0 to {MOST_LABEL}"
             )
         paths.append(path)
         labels.append(label)
     if not paths:
-        raise UserError(f"{name}: got no line · allowed: a line 'path label' for each image")
+        raise UserError(f"{name}: got no lines · allowed: a line 'path label' for each image")
     return paths, np.array(labels, dtype=np.int64)
 
 
 def whole_number(text: str) -> int | None:
-    """Return the label that a text is: a whole number from 0 to :data:`MOST_LABEL`; None where it
-    is none.
-    """
+    """Return a text as a label, from 0 to :data:`MOST_LABEL`; None if it is not one."""
     whole = _WHOLE.fullmatch(text)
     return int(whole[1]) if whole is not None and int(whole[1]) <= MOST_LABEL else None
 
 
 def _form_of(line: str) -> tuple[_Parser, str]:
-    """How a list's lines are read, by the first of them, and the words for it."""
+    """Return the parser of a list and the description of its form, by its first line."""
     fields = line.split("\t")
     numbers = [_WHOLE.fullmatch(field.strip()) is not None for field in fields]
     if len(fields) >= 3 and fields[0].strip() in ("0", "1") and not numbers[1] and numbers[2]:
-        return _insightface, "'1<tab>path<tab>label' as InsightFace has it, 1 for an image that is aligned"
+        return _insightface, "'1<tab>path<tab>label' of InsightFace, where 1 means an aligned image"
     if len(fields) >= 3 and numbers[0] and numbers[1]:
-        return _im2rec, "'number<tab>label<tab>path' as im2rec has it, one label"
+        return _im2rec, "'number<tab>label<tab>path' of im2rec, with one label"
     return _path_label, "'path label'"
 
 
@@ -196,7 +191,7 @@ def _path_label(line: str) -> _Row | None:
 
 
 def _insightface(line: str) -> _Row | None:
-    fields = line.split("\t")  # a box and landmarks may follow, of no use for an aligned image
+    fields = line.split("\t")  # ignores a box and landmarks, which aligned images do not need
     return (fields[1], fields[2].strip()) if len(fields) >= 3 and fields[0].strip() == "1" else None
 
 
@@ -206,7 +201,7 @@ def _im2rec(line: str) -> _Row | None:
 
 
 def names_of_labels(folders: Sequence[str], labels: Labels) -> list[str] | None:
-    """Return the folder of each label, where each has one of its own; else None.
+    """Return the folder of each label if each has its own, else None.
 
     Args:
         folders: (N,) of the images.

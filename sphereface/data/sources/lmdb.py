@@ -1,9 +1,9 @@
-"""LMDB as Vec2Face, HSFace and the trainers of their authors ship face sets.
+"""Read LMDB files of Vec2Face, HSFace and related trainers.
 
 The writer is ``imagelist2lmdb.py`` of github.com/vitoralbiero/face_analysis_pytorch and of
-github.com/HaiyuWu/SOTA-Face-Recognition-Train-and-Test: the keys ``0``, ``1``, …, each with the
-MessagePack of ``[encoded image, label]``, and ``__len__``, ``__keys__`` and ``__classnum__``. Other
-layouts (pickles, Caffe's datum) are refused.
+github.com/HaiyuWu/SOTA-Face-Recognition-Train-and-Test. It writes the keys ``0``, ``1``, …, each
+with the MessagePack of ``[encoded image, label]``, and ``__len__``, ``__keys__`` and
+``__classnum__``. Other layouts (pickles, Caffe's datum) are refused.
 """
 
 from __future__ import annotations
@@ -24,19 +24,18 @@ _KEPT_FOR_ITSELF = b"__"
 
 
 class LmdbSource(SpanSource):
-    """The images of an LMDB file of ``[encoded image, label]``; neither lmdb nor msgpack has to be
-    installed.
+    """The images of an LMDB file of ``[encoded image, label]``; it needs neither lmdb nor msgpack.
 
-    Classes are in the order of the labels, gaps closed; images in the order of their keys, those of
-    numbers by number.
-    Opening looks at every entry. Memory: the key and 16 bytes an image, about 300 while opening.
+    Classes are in the order of the labels, with gaps closed. Images are in the order of their keys,
+    numeric keys by number. Opening reads every entry. Memory: the key and 16 bytes an image, about
+    300 while opening.
 
     Args:
         path: a folder with ``data.mdb``, or the file itself.
 
     Raises:
-        UserError: no LMDB file, a truncated or damaged one, one of another layout, or with another
-            number of images than it says; no images.
+        UserError: the file is not LMDB, is truncated or damaged, has another layout or a wrong
+            number of images, or no images.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -58,7 +57,7 @@ class LmdbSource(SpanSource):
             starts.append(start)
             sizes.append(size)
         if not keys or (announced is not None and announced != len(keys)):
-            say = "no images" if not keys else f"{len(keys):,} images where its __len__ says {announced:,}"
+            say = "no images" if not keys else f"{len(keys):,} images, but its __len__ is {announced:,}"
             raise UserError(f"{self.path}: got {say} · allowed: all images of the set · copy it again")
         width = max(map(len, keys))
         ordered = [key.zfill(width) if key.isdecimal() else key for key in keys]
@@ -73,10 +72,10 @@ def _image(buffer: Buffer, entry: Entry, path: Path) -> tuple[int, int, int]:
     place = f"{path}, key {shown(entry.key)}"
     if found is None:
         start = bytes(buffer[entry.start : entry.start + min(entry.size, 8)])
-        what = "a pickle, which may run anything" if start[:1] == b"\x80" else f"a record that begins {shown(start)}"
+        what = "a pickle, which can run any code" if start[:1] == b"\x80" else f"a record that begins {shown(start)}"
         raise UserError(
             f"{place}: got {what} · allowed: MessagePack of [encoded image, label] · write the images into a folder or "
-            "a tar file with the program that made this one"
+            "a tar file with the program that wrote this file"
         )
     label = checked_label(found[2], place)
     assert isinstance(label, int)

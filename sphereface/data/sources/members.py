@@ -1,4 +1,4 @@
-"""Names of members of an archive that a stranger made."""
+"""Check the names of members of an untrusted archive."""
 
 from __future__ import annotations
 
@@ -6,18 +6,17 @@ import re
 from pathlib import Path
 
 from ...errors import UserError, printable, shown
-from ..walking import is_of_the_system
+from ..walking import is_system_file
 
 _DRIVE = re.compile(r"[A-Za-z]:")
 
 
 def member_name(name: str, archive: Path) -> str:
-    """Return a member's name in normal form; empty for a folder and for what systems put beside
-    images.
+    """Return a member's name in normal form; empty for a folder or a file of an operating system.
 
     Args:
-        name: as the archive has it.
-        archive: for messages.
+        name: as in the archive.
+        archive: its name in messages.
 
     Raises:
         UserError: the name leads out of the archive.
@@ -31,4 +30,4 @@ def member_name(name: str, archive: Path) -> str:
         )
     kept = [part for part in parts if part not in (".", "")]
     folder = parts[-1] in (".", "")
-    return "" if folder or any(map(is_of_the_system, kept)) else "/".join(kept)
+    return "" if folder or any(map(is_system_file, kept)) else "/".join(kept)

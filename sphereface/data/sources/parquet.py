@@ -1,6 +1,4 @@
-"""Parquet files of Hugging Face: ``push_to_hub``, ``to_parquet``, or any table with an image and a
-label a row.
-"""
+"""Read Parquet files with an image and a label per row, such as Hugging Face's."""
 
 from __future__ import annotations
 
@@ -24,23 +22,23 @@ from .spans import MappedFiles
 
 log = logging.getLogger(__name__)
 
-_MOST_GROUP = 2**28  # bytes of the images of a row group that has to be unpacked as a whole
+_MOST_GROUP = 2**28  # bytes of images in a compressed row group, which is unpacked as a whole
 _KEPT_BYTES = 2**26
 _MOST_OPEN = 64
 _BATCH = 1_024
 _SLOW_GROUP = 2**22  # bytes
-_MOST_MISSED, _MOST_AGAIN = 32, 100  # images that are not found before the search ends
-_BETWEEN, _MOST_SKIPPED = 2**16, 2**20  # bytes between images that are found: headers of pages, and other images
+_MOST_MISSED, _MOST_AGAIN = 32, 100  # images not found before the search stops
+_BETWEEN, _MOST_SKIPPED = 2**16, 2**20  # bytes between found images: page headers, and other images
 
 
 class ParquetSource:
     """The images of one or several Parquet files (extra ``parquet``).
 
-    Identities are those of the label's names, sorted; without names the labels in their order, gaps
-    closed. Opening reads labels and paths. The first image of a row group that is read has the
-    whole group read. The process then notes where those images lie that are not compressed, as
-    ``datasets`` writes them, and reads them through a map. Of the
-    others it keeps up to 64 MiB. Memory: 20 bytes an image beside those.
+    Identities have the names of the labels, sorted. Without names, they are the labels in order,
+    with gaps closed. Opening reads labels and paths. The first read of a row group reads the whole
+    group. The process then records the places of uncompressed images, as ``datasets`` writes them,
+    and reads them through a map. It keeps up to 64 MiB of the others. Memory: 20 bytes an image,
+    besides those.
 
     Args:
         path: a ``.parquet``, a folder of them, or a pattern such as
@@ -48,7 +46,7 @@ class ParquetSource:
 
     Raises:
         UserError: pyarrow or a file is missing, a file is truncated or damaged, has no such
-            columns, row groups that are too large, or rows without an image; no images.
+            columns, too large row groups, or rows without an image; there are no images.
     """
 
     mapped = False
@@ -62,8 +60,8 @@ class ParquetSource:
         self._columns = tables[0].columns
         if (largest := max(table.largest for table in tables)) > _SLOW_GROUP:
             log.warning(
-                "data: %s: its images are compressed in row groups of up to %d MiB, and each image that is read "
-                "unpacks one · write it with compression='none', or pack it with sphereface pack",
+                "data: %s: its images are compressed in row groups of up to %d MiB, and reading one image unpacks "
+                "a group · write it with compression='none', or pack it with sphereface pack",
                 *(printable(str(self.path)), largest >> 20),
             )
         if other := next((table for table in tables if table.columns != self._columns), None):
@@ -79,11 +77,11 @@ class ParquetSource:
         return len(self.labels)
 
     def read(self, index: int) -> bytes:
-        """Return the encoded image. Raises OSError where it cannot be read."""
+        """Return the encoded image. Raises OSError if it cannot be read."""
         return self._groups.read(int(self._rows[index]))
 
     def name(self, index: int) -> str:
-        """Return what to call the image: its file, its row and its path."""
+        """Return the name of the image in messages: its file, its row and its path."""
         row = int(self._rows[index])
         file, within = self._groups.place(row)
         path = self._paths[row]
@@ -91,13 +89,11 @@ class ParquetSource:
 
 
 class _Table:
-    """One file: its labels, its paths, the rows of its row groups, and the bytes of the largest
-    that is compressed.
-    """
+    """One file: its labels, paths and row groups, and the size of its largest compressed group."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        MappedFile(path)  # is there, and not empty
+        MappedFile(path)  # checks that it exists and is not empty
         try:
             with pyarrow("pyarrow.parquet").ParquetFile(path, memory_map=True) as file:
                 self.columns = find_columns(file.schema_arrow, str(path))
@@ -112,13 +108,11 @@ class _Table:
         if self.columns.paths:
             self.paths = [row and row["path"] for row in table.column(self.columns.image).to_pylist()]
         if len(self.labels) != sum(self.counts):
-            raise UserError(f"{path}: holds {len(self.labels)} rows of {sum(self.counts)} · copy it again")
+            raise UserError(f"{path}: contains {len(self.labels)} of {sum(self.counts)} rows · copy it again")
 
 
 def _checked_groups(metadata: Any, columns: Columns, path: Path) -> tuple[list[int], int]:
-    """Return the rows of each row group, and the bytes of the largest one whose images are
-    compressed.
-    """
+    """Return the rows of each row group, and the bytes of the largest compressed one."""
     missing, largest, counts = 0, 0, []
     for number in range(metadata.num_row_groups):
         group = metadata.row_group(number)
@@ -129,7 +123,7 @@ def _checked_groups(metadata: Any, columns: Columns, path: Path) -> tuple[list[i
             largest = max(largest, found[0].total_uncompressed_size)
         if largest > _MOST_GROUP:
             raise UserError(
-                f"{path}: row group {number} holds {found[0].total_uncompressed_size:,} bytes of compressed images · "
+                f"{path}: row group {number} has {found[0].total_uncompressed_size:,} bytes of compressed images · "
                 f"allowed: {_MOST_GROUP:,}, since a group is unpacked as a whole · write it again with "
                 "row_group_size=1000, or compression='none'"
             )
@@ -142,24 +136,20 @@ def _checked_groups(metadata: Any, columns: Columns, path: Path) -> tuple[list[i
 
 
 class _Groups:
-    """The row groups of all files: where images lie as far as that is known, and those groups that
-    were used last.
-    """
+    """The row groups of all files: the known places of images, and recently used groups."""
 
     def __init__(self, files: MappedFiles, tables: list[_Table], column: str) -> None:
         self._files, self._column = files, column
         counts = [count for table in tables for count in table.counts]
-        self._firsts = np.cumsum([0, *counts])  # the row with which each group begins
+        self._firsts = np.cumsum([0, *counts])  # the first row of each group
         self._file = np.repeat(np.arange(len(tables)), [len(table.counts) for table in tables])
-        self._first_groups = np.cumsum([0, *(len(table.counts) for table in tables)])  # of each file
+        self._first_groups = np.cumsum([0, *(len(table.counts) for table in tables)])  # the first group of each file
         self._starts = np.zeros(self._firsts[-1], dtype=np.int64)  # 0: unknown; a file begins with its magic
         self._sizes = np.zeros(self._firsts[-1], dtype=np.uint32)
         self._forget()
 
     def _forget(self) -> None:
-        """Begin without open files: those of pyarrow, and a lock, are of the process that made
-        them.
-        """
+        """Start without open files: pyarrow's files and locks belong to the process with them."""
         self._open: OrderedDict[int, Any] = OrderedDict()
         self._kept: OrderedDict[int, dict[int, bytes | None]] = OrderedDict()
         self._lock = threading.Lock()
@@ -179,7 +169,7 @@ class _Groups:
         return self._files.files[file].path, int(row - self._firsts[self._first_groups[file]])
 
     def read(self, row: int) -> bytes:
-        """Return the image of a row. Raises OSError where it cannot be read."""
+        """Return the image of a row. Raises OSError if it cannot be read."""
         group = self._group(row)
         if self._process != os.getpid():
             self._forget()
@@ -191,14 +181,14 @@ class _Groups:
             self._kept.move_to_end(group)
             image = self._kept[group][row]
         if image is None:
-            raise OSError("the row holds no image")
+            raise OSError("the row contains no image")
         return image
 
     def _group(self, row: int) -> int:
         return int(np.searchsorted(self._firsts, row, side="right")) - 1
 
     def _load(self, group: int) -> None:
-        """Note where the images of a group lie as they are, and keep the others."""
+        """Record the places of a group's uncompressed images, and keep the others."""
         file, first, end = int(self._file[group]), int(self._firsts[group]), int(self._firsts[group + 1])
         number, row = int(group - self._first_groups[file]), first
         rest: dict[int, bytes | None] = {}
@@ -216,7 +206,7 @@ class _Groups:
             self._starts[first:end] = 0
             raise OSError(f"damaged Parquet ({first_line(error)})") from error
         if row != end:
-            raise OSError("damaged Parquet: the row group holds another number of rows")
+            raise OSError("damaged Parquet: the row group has a wrong number of rows")
         self._kept[group] = rest
         while len(self._kept) > 1 and sum(map(_num_bytes, self._kept.values())) > _KEPT_BYTES:
             self._kept.popitem(last=False)
@@ -232,8 +222,7 @@ class _Groups:
 
 
 class _Finder:
-    """Looks for images in the bytes of their column, where most lie one after another unless they
-    were compressed.
+    """Find images in the bytes of their column, where uncompressed ones lie in sequence.
 
     Args:
         view: the file.
@@ -246,8 +235,8 @@ class _Finder:
         self._again, self._missed = 0, 0
 
     def find(self, image: bytes) -> int:
-        """Return where the image lies; -1 where it is not found at a bearable cost."""
-        if self._missed > _MOST_MISSED:  # in a row: the column is compressed
+        """Return the place of the image; -1 if it is not found at acceptable cost."""
+        if self._missed > _MOST_MISSED:  # so many misses in sequence mean that the column is compressed
             return -1
         end = min(self._end, self._at + self._skipped + len(image) + _BETWEEN)
         found = self._view.find(image, self._at, end)
@@ -256,7 +245,7 @@ class _Finder:
             return found
         self._skipped = min(self._skipped + len(image), _MOST_SKIPPED)
         self._missed += 1
-        if self._again < _MOST_AGAIN:  # an equal one came before, and a dictionary holds it once
+        if self._again < _MOST_AGAIN:  # a dictionary stores equal images once
             self._again += 1
             found = self._view.find(image, self._start, self._at)
         return found
@@ -267,7 +256,7 @@ def _num_bytes(images: Mapping[int, bytes | None]) -> int:
 
 
 def _chunk(metadata: Any, number: int, column: str) -> tuple[int, int]:
-    """Return where a column of a row group lies in the file, and how many bytes it takes."""
+    """Return the place of a row group's column in the file, and its number of bytes."""
     group = metadata.row_group(number)
     found = next(group.column(i) for i in range(group.num_columns) if group.column(i).path_in_schema == column)
     first = found.dictionary_page_offset if found.has_dictionary_page else found.data_page_offset
@@ -275,7 +264,7 @@ def _chunk(metadata: Any, number: int, column: str) -> tuple[int, int]:
 
 
 def _images(opened: Any, number: int, column: str) -> Iterator[bytes | None]:
-    """Return the images of a row group."""
+    """Yield the images of a row group."""
     for batch in opened.iter_batches(_BATCH, row_groups=[number], columns=[column], use_threads=False):
         images = batch.column(0)
         yield from (images.field(0) if pyarrow().types.is_struct(images.type) else images).to_pylist()

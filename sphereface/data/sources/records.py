@@ -1,4 +1,4 @@
-"""RecordIO as InsightFace ships its training sets: ``train.rec``, ``train.idx``, ``property``."""
+"""Read RecordIO sets of InsightFace: ``train.rec``, ``train.idx``, ``property``."""
 
 from __future__ import annotations
 
@@ -19,40 +19,40 @@ from ..record_labels import Records
 from ..recordio import read_content, read_heads, read_image
 from ..text_files import read_text_lines
 from ..walking import nfc
-from .base import grouped, say_gaps, smallest_index
+from .base import grouped, log_gaps, smallest_index
 
 log = logging.getLogger(__name__)
 
 _SAMPLED = 64
 _LONGEST_PROPERTY = 100  # characters
-_FEWEST_BYTES = 1 << 26  # of a .rec that is worth an index: 20,000 crops, which are opened in 10 ms
-_FORM = 1  # of the arrays of an index
+_FEWEST_BYTES = 1 << 26  # of a .rec before an index pays: 20,000 crops, which open in 10 ms
+_FORM = 1  # version of the arrays of an index
 
 
 class RecordSource:
-    """A ``.rec`` with its ``.idx``, in either of two forms.
+    """A ``.rec`` with its ``.idx``, in one of two forms.
 
-    With InsightFace's header record (key 0: several labels (a, b), no image) images are the keys 1
-    … a − 1, and keys a … b − 1 are identity records: no image, labels (first, end) = the keys of
-    one identity. Without it every key is an image. An image's class is its label, or the first of
-    several.
+    InsightFace's form has a header record (key 0: labels (a, b), no image). Images have the keys 1
+    … a − 1. Keys a … b − 1 are identity records: no image, labels (first, end) = the keys of one
+    identity. In the other form every key is an image. An image's class is its label, or the first
+    of several.
 
-    Classes are in the order of the labels, gaps closed, their images in the order of the keys: that
-    of the folder that was packed. Identities are called by their label, unless
-    ``<name>.identities.txt``, which ``scripts/pack_faces.py`` writes beside the ``.rec``, has a
-    name on line label + 1.
+    Classes are in the order of the labels, with gaps closed, and their images in the order of the
+    keys, which is that of the packed folder. An identity's name is its label, unless
+    ``<name>.identities.txt``, which ``sphereface pack`` writes beside the ``.rec``, has a name on
+    line label + 1.
 
-    The first opening reads the ``.idx`` and the heads of the identity records; where there are
-    none, those of all records; and without ``.idx`` it walks through the file. What it finds is
+    The first opening reads the ``.idx`` and the heads of the identity records. Without identity
+    records it reads the heads of all records, and without ``.idx`` it scans the file. The result is
     kept in an index beside the ``.rec`` (:mod:`sphereface.data.index_file`), which later openings
-    and all processes map. Memory: 16 bytes an identity; of a ``.rec`` of less than 64 MiB, which
-    has no index, 12 more an image. The label of each record is compared when it is read.
+    and all processes map. Memory: 16 bytes an identity. A ``.rec`` of less than 64 MiB has no index
+    and takes 12 more an image. Reading compares the label of each record.
 
     Args:
         path: the ``.rec``, or a folder with a ``train.rec``.
 
     Raises:
-        UserError: a file is missing, truncated or damaged, or a label is no whole number of 0 or
+        UserError: a file is missing, truncated or damaged, or a label is not a whole number of 0 or
             more.
     """
 
@@ -63,7 +63,7 @@ class RecordSource:
         self._file = MappedFile(self.path)
         self._index = self._opened()
         self.labels, values = Labels(self._index["firsts"]), self._index["values"]
-        say_gaps(values, str(self.path))
+        log_gaps(values, str(self.path))
         names = _read_names(names_path(self.path), int(values[-1]) + 1)
         self.named = names is not None
         self.class_names = [names[value] for value in values.tolist()] if names else NumberNames(values)
@@ -73,9 +73,7 @@ class RecordSource:
         return len(self.labels)
 
     def read(self, index: int) -> bytes:
-        """Return the encoded image. Raises OSError where no whole record of its identity is
-        there.
-        """
+        """Return the encoded image. Raises OSError if there is no whole record of its identity."""
         label = self._index["values"][self.labels[index]]
         return read_image(self._file.view(), int(self._index["offsets"][index]), float(label))
 
@@ -83,20 +81,21 @@ class RecordSource:
         return f"{self.path}, record {self._index['keys'][index]}"
 
     def content(self, offset: int) -> bytes:
-        """The whole record at an offset, its head included."""
+        """Return the whole record at an offset, with its head."""
         return read_content(self._file.view(), offset)
 
     def index(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Keys and offsets of all records, header and identity records included, in the order of
-        the file.
+        """Return the keys and offsets of all records, in file order.
+
+        This includes header and identity records.
         """
         buffer, path = self._file.view(), self.path.with_suffix(".idx")
         if not path.exists():
-            log.info("data: %s: no %s beside it, so it is read through once", self.path, path.name)
+            log.info("data: %s: scans the whole file, since there is no %s beside it", self.path, path.name)
             offsets = find_records(buffer, str(self.path))
             keys = read_heads(buffer, offsets, str(self.path)).id.astype(np.int64)
             if len(np.unique(keys)) < len(keys):
-                raise UserError(f"{self.path}: records share an id · allowed with no .idx beside it: an id each")
+                raise UserError(f"{self.path}: several records have the same id · allowed without .idx: distinct ids")
             return keys, offsets
         keys, offsets = read_index(path)
         if not rising(offsets):
@@ -104,7 +103,7 @@ class RecordSource:
             keys, offsets = keys[order], offsets[order]
         check_end(buffer, self.path, path, int(offsets[-1]))
         spread = _spread(len(offsets))
-        read_heads(buffer, offsets[spread], str(self.path))  # or the index belongs to another file
+        read_heads(buffer, offsets[spread], str(self.path))  # fails if the index belongs to another file
         check_no_gaps(buffer, offsets, spread, str(self.path))
         return keys, offsets
 
@@ -123,14 +122,16 @@ class RecordSource:
         return stamp
 
     def _arrays(self) -> Arrays:
-        """What an index holds: of each image the offset and the key of its record, of each identity
-        where its images begin and its label.
+        """Return the arrays of an index.
+
+        These are the offset and the key of each image's record, and each identity's first image and
+        label.
         """
         keys, offsets = self.index()
         images, given = Records(self._file.view(), str(self.path), keys, offsets).images()
         if len(images) == 0:
             raise UserError(f"{self.path}: got no images · allowed: a .rec of labelled images")
-        if (given[1:] < given[:-1]).any():  # their keys rise
+        if (given[1:] < given[:-1]).any():  # images are in the order of their keys
             order = np.argsort(given, kind="stable")
             images, given = images[order], given[order]
         labels, values = grouped(given)
@@ -138,21 +139,17 @@ class RecordSource:
         return {"offsets": places, "keys": numbers, "firsts": labels.firsts, "values": values}
 
     def _problem(self, arrays: Arrays) -> str:
-        """Say what is wrong with the arrays of an index: they make no sense, or a sample has other
-        labels.
-        """
+        """Describe the fault of an index: impossible numbers, or a sample with other labels."""
         offsets, keys, firsts, values = (arrays[name] for name in ("offsets", "keys", "firsts", "values"))
         whole = len(firsts) == len(values) + 1 > 1 and firsts[0] == 0 and len(offsets) == len(keys) == firsts[-1]
         if not (whole and (firsts[1:] > firsts[:-1]).all() and values[0] >= 0 and (values[1:] > values[:-1]).all()):
-            return "its figures make no sense"
+            return "its numbers are impossible"
         rows = _spread(len(offsets))
         heads = read_heads(self._file.view(), offsets[rows], str(self.path))
-        return "" if (heads.label == values[Labels(firsts)[rows]]).all() else "records have other labels than it says"
+        return "" if (heads.label == values[Labels(firsts)[rows]]).all() else "records have other labels"
 
     def _compare_property(self, highest: int) -> None:
-        """Compare with the number of identities that ``property`` announces: another one means half
-        a copy.
-        """
+        """Compare the number of identities in ``property``; a difference means a partial copy."""
         path = self.path.with_name("property")
         if self.path.name != "train.rec" or not path.is_file():
             return
@@ -161,21 +158,21 @@ class RecordSource:
         found = len(self.class_names)
         if announced == str(found):
             return
-        if announced != str(highest + 1):  # the number of labels, some of which no image has
+        if announced != str(highest + 1):  # the number of labels, some without images
             raise UserError(
-                f"{path}: announces {shown(announced)} identities, {self.path.name} holds {found} · copy both again, "
-                "or move property away where it belongs to another set"
+                f"{path}: announces {shown(announced)} identities, but {self.path.name} has {found} · copy both "
+                "again, or move property away if it belongs to another set"
             )
-        log.warning("data: %s announces %s identities, the records hold %d", path, announced, found)
+        log.warning("data: %s announces %s identities, but the records have %d", path, announced, found)
 
 
 def _spread(count: int) -> npt.NDArray[np.int64]:
-    """A sample of the numbers below ``count``, the first and the last among them."""
+    """Return a sample of the numbers below ``count``, including the first and the last."""
     return np.unique(np.linspace(0, count - 1, _SAMPLED).astype(np.int64))
 
 
 def names_path(rec: Path) -> Path:
-    """Where the identities of a ``.rec`` have their names."""
+    """Return the file with the names of a ``.rec``'s identities."""
     return rec.with_suffix(".identities.txt")
 
 
@@ -185,12 +182,13 @@ def _read_names(path: Path, num_labels: int) -> list[str] | None:
     names = [nfc(name) for name in read_text_lines(path, "a name a line")]
     while names and not names[-1].strip():
         names.pop()
-    allowed = f"allowed: one on each of {num_labels} lines · move it away where it belongs to another .rec"
+    allowed = f"allowed: one on each of {num_labels} lines · move it away if it belongs to another .rec"
     if blank := [number for number, name in enumerate(names, 1) if not name.strip()]:
-        raise UserError(f"{path}, line {blank[0]}: got a blank line for a name · {allowed}")
+        raise UserError(f"{path}, line {blank[0]}: got a blank line instead of a name · {allowed}")
     if len(names) < num_labels or len(set(names)) < len(names):
         such = next((f", {shown(name)} twice" for name, count in Counter(names).items() if count > 1), "")
         raise UserError(f"{path}: got {len(set(names))} different names{such} · {allowed}")
     if len(names) > num_labels:
-        log.warning("data: %s has %d names, the labels need %d: is it of another .rec?", path, len(names), num_labels)
+        sentence = "data: %s has %d names, but the labels need %d: does it belong to another .rec?"
+        log.warning(sentence, path, len(names), num_labels)
     return names

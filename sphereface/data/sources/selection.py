@@ -1,4 +1,4 @@
-"""A source less some of its identities."""
+"""Select identities of a source, by name or by number of images."""
 
 from __future__ import annotations
 
@@ -20,16 +20,15 @@ from .base import Source
 log = logging.getLogger(__name__)
 
 _SHOWN = 5
-_BEFORE = re.compile(r"\s*[/#,]")  # begins a path below an identity's folder, a comment, or a second name
+_BEFORE = re.compile(r"\s*[/#,]")  # the start of a path, a comment, or a second name
 
 
 class SelectedSource:
-    """Some identities of a source, their labels without gaps. Memory: 24 bytes an identity beside
-    the source's.
+    """Some identities of a source, with labels without gaps. Memory: 24 more bytes an identity.
 
     Args:
         source: the whole.
-        keep: (C,) bool, which of its classes stay.
+        keep: (C,) bool, the classes to keep.
     """
 
     def __init__(self, source: Source, keep: npt.NDArray[np.bool_]) -> None:
@@ -52,20 +51,18 @@ class SelectedSource:
 
 
 def numbered_of(source: Source) -> frozenset[str]:
-    """Return the first parts of joined names, ``<tag>/<number>``, that are no names of people; see
-    ``JoinedSource``.
-    """
+    """Return the tags of joined sources that have only numbers; see ``JoinedSource``."""
     numbered: frozenset[str] = getattr(source, "numbered", frozenset())
     return numbered
 
 
 def without(source: Source, names: Collection[str]) -> Source:
-    """The source less the identities of these names (in Unicode's composed form)."""
+    """Return the source without the identities of these names (in Unicode's composed form)."""
     return _selected(source, np.array([name not in names for name in source.class_names], dtype=np.bool_))
 
 
 def with_images(source: Source, least: int) -> Source:
-    """The source less the identities with fewer images."""
+    """Return the source without the identities that have fewer images."""
     return _selected(source, Labels.of(source.labels).counts >= least)
 
 
@@ -74,16 +71,16 @@ def _selected(source: Source, keep: npt.NDArray[np.bool_]) -> Source:
 
 
 def read_names(path: Path | str) -> tuple[list[str], list[str]]:
-    """Identities that a file lists, a name a line: all of the line but its end, blanks included.
+    """Read identities from a file, one name a line; blanks are part of a name.
 
     A name ends at the first tab. In a file with tabs, such as LFW's ``people.txt`` (``Name <tab>
-    images`` below lines that count), a number alone on its line is no name but a count.
+    images`` below lines with counts), a number alone on its line is a count.
 
     Returns:
         The names, and the counts as texts.
 
     Raises:
-        UserError: it cannot be read, is no text, or lists nobody.
+        UserError: the file cannot be read, is not text, or contains no names.
     """
     try:
         lines = read_text_lines(Path(path), "a name a line, or 'name<tab>…'")
@@ -96,14 +93,14 @@ def read_names(path: Path | str) -> tuple[list[str], list[str]]:
 
 
 def names_text(names: Sequence[str], place: Path) -> bytes:
-    """The file that :func:`read_names` reads these names from.
+    """Return the file from which :func:`read_names` reads these names.
 
     Args:
         names: of identities.
-        place: where the file will be, for messages.
+        place: the file's path, for messages.
 
     Raises:
-        UserError: a name that no line can hold: it has a line break, or a tab, or is blank.
+        UserError: no line can contain a name, because it has a line break or a tab, or is blank.
     """
     for name in names:
         if _names(text_lines(_encoded(name), ""))[0] != [nfc(name)]:
@@ -115,20 +112,20 @@ def names_text(names: Sequence[str], place: Path) -> bytes:
 
 
 def check_names(names: Collection[str], key: str, sources: Sequence[Source], *, required: bool = False) -> set[str]:
-    """Return which of a list of identities the sources know, each by the names that it has itself.
+    """Return the listed identities that the sources contain.
 
-    A warning says how many they do not know, and the first of them.
+    A warning gives the number of missing names, and the first of them.
 
     Args:
         names: in Unicode's composed form.
         key: the setting that lists them, for messages.
-        sources: the training set's.
-        required: one of the names, if there are any, has to be known.
+        sources: those of the training set.
+        required: at least one of the names, if there are any, must exist.
 
     Raises:
-        UserError: a name is not there, but one is that differs in blanks, in upper case or in kinds
-            of letters alone, or that it begins with, before a slash, a comma or a #; or none is
-            there where one has to be.
+        UserError: a name is missing, but a similar one exists: it differs only in blanks, upper
+            case or kinds of letters, or is the part before a slash, a comma or a #. Or no name
+            exists although one is required.
     """
     known = {name for source in sources for name in source.class_names}
     missing = sorted(name for name in names if name not in known)
@@ -136,15 +133,15 @@ def check_names(names: Collection[str], key: str, sources: Sequence[Source], *, 
     for name in missing:
         if (like := plain.get(_plain(name)) or plain.get(_plain(_BEFORE.split(name)[0]))) is not None:
             raise UserError(
-                f"{key}: got {shown(name)}, and data.train has {shown(like)} · allowed: names exactly as data.train "
-                "has them, with their blanks and their upper case, a line each · correct the name"
+                f"{key}: got {shown(name)}, but data.train has {shown(like)} · allowed: names exactly as in "
+                "data.train, with the same blanks and upper case, one a line · correct the name"
             )
     if required and names and len(missing) == len(names):
-        numbered = "" if any(source.named for source in sources) else ", which knows its identities by number alone"
+        numbered = "" if any(source.named for source in sources) else ", which has only numbers of identities"
         raise UserError(
             f"{key}: got {len(names):,} names, such as {shown(missing[0])} · allowed: names of identities in "
-            f"data.train{numbered}: none of these is there, so nobody would be left out · give the list that belongs "
-            "to this training set, or none"
+            f"data.train{numbered}, which contains none of these · give the list that belongs to this training set, "
+            "or none"
         )
     if missing:
         such = ", ".join(map(shown, missing[:_SHOWN])) + (", …" if len(missing) > _SHOWN else "")
@@ -153,16 +150,15 @@ def check_names(names: Collection[str], key: str, sources: Sequence[Source], *, 
 
 
 def shared_names(source: Source, images: Sequence[str]) -> list[str]:
-    """Names that identities of a training set and people on images have in common, sorted.
+    """Return the names shared by a training set's identities and the people of images, sorted.
 
     Args:
-        source: the training set; identities that it knows by number alone have nothing in common
-            with people.
-        images: names of images. The first and the last folder of each may name the person on it.
+        source: the training set; identities with only numbers have no names in common.
+        images: names of images. The first and the last folder of each may name its person.
     """
     if not source.named:
         return []
-    numbered = numbered_of(source)  # joined: the source's name comes first
+    numbered = numbered_of(source)  # in a joined source, the tag comes first
     known = {name.rpartition("/")[2] or name for name in source.class_names if name.partition("/")[0] not in numbered}
     people = {
         folder for image in images for folder in (*image.split("/")[:1], *image.split("/")[-2:-1]) if "/" in image
@@ -171,16 +167,12 @@ def shared_names(source: Source, images: Sequence[str]) -> list[str]:
 
 
 def _plain(name: str) -> str:
-    """A name without what is lost when it is typed or passed on: blanks, upper case, ligatures and
-    wide letters.
-    """
+    """Return a name without details that typing loses: blanks, case, ligatures, wide letters."""
     return "".join(unicodedata.normalize("NFKC", name).casefold().split())
 
 
 def _names(lines: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return names and counts: in a file with tabs, a number alone on its line is a count, as in
-    LFW's.
-    """
+    """Return names and counts: in a file with tabs, a number alone on its line is a count."""
     tabs = any("\t" in line for line in lines)
     names: list[str] = []
     counts: list[str] = []

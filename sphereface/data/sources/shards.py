@@ -1,6 +1,4 @@
-"""Sets that lie in several files: a folder of them, or a pattern such as
-``faces-{000000..000099}.tar``.
-"""
+"""Find the files of a set: a folder of them, or a pattern such as ``x-{00..99}.tar``."""
 
 from __future__ import annotations
 
@@ -12,26 +10,26 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...errors import UserError, printable, shown
-from ..walking import is_of_the_system, what_lies_at
+from ..walking import is_system_file, kind_of_path
 
 log = logging.getLogger(__name__)
 
 _RANGE = re.compile(r"\{(\d{1,9})\.\.(\d{1,9})\}")
-_OF = re.compile(r"(.*?)-?(\d+)-of-(\d+)(\..*)?")  # as Hugging Face, and scripts/pack_faces.py, number them
+_OF = re.compile(r"(.*?)-?(\d+)-of-(\d+)(\..*)?")  # as Hugging Face and sphereface pack number them
 _MOST = 100_000
 _SHOWN = 5
 
 
 def is_pattern(path: Path) -> bool:
-    """Say whether a path names several files by a range in braces."""
+    """Return whether a path names several files by a range in braces."""
     return _RANGE.search(path.name) is not None
 
 
 def expanded(path: Path) -> list[Path]:
-    """Return the files that a pattern names, in its order; a path without a range is one file.
+    """Return the files of a pattern, in its order; a path without a range is one file.
 
     Raises:
-        UserError: a range runs backwards, or there are too many files.
+        UserError: a range descends, or there are too many files.
     """
     parts = _RANGE.split(path.name)  # text, first, last, text, …, text
     choices: list[Sequence[str]] = [[parts[0]]]
@@ -39,7 +37,7 @@ def expanded(path: Path) -> list[Path]:
         low, high = int(first), int(last)
         if not low <= high < low + _MOST:
             raise UserError(
-                f"{path}: got {{{first}..{last}}} · allowed: a range that rises, of at most {_MOST:,} numbers, such as "
+                f"{path}: got {{{first}..{last}}} · allowed: an ascending range of at most {_MOST:,} numbers, such as "
                 "{000000..000099}"
             )
         choices.append([f"{number:0{len(first)}d}{text}" for number in range(low, high + 1)])
@@ -49,12 +47,10 @@ def expanded(path: Path) -> list[Path]:
 
 
 def names_ending(folder: Path, suffix: str) -> list[str]:
-    """Return the names in a folder that end so, sorted; those that systems put there are passed
-    over.
-    """
+    """Return the sorted names in a folder with a suffix, without files of operating systems."""
     with os.scandir(folder) as entries:
         names = [entry.name for entry in entries if entry.name.lower().endswith(suffix)]
-    return sorted(name for name in names if not is_of_the_system(name))
+    return sorted(name for name in names if not is_system_file(name))
 
 
 def shard_paths(path: Path, suffix: str) -> list[Path]:
@@ -65,26 +61,27 @@ def shard_paths(path: Path, suffix: str) -> list[Path]:
         suffix: of the files, in lower case.
 
     Raises:
-        UserError: some are not there, as far as a pattern or their names (``-00003-of-00010``) say
-            how many there are.
+        UserError: files are missing, if a pattern or their names (``-00003-of-00010``) give the
+            number.
     """
-    if what_lies_at(path) == "folder":
+    if kind_of_path(path) == "folder":
         paths = [path / name for name in names_ending(path, suffix)]
         _check_folder(path, paths)
         return paths
     paths = expanded(path)
-    missing = [each for each in paths if what_lies_at(each) != "file"]
+    missing = [each for each in paths if kind_of_path(each) != "file"]
     if missing:
         raise UserError(
-            f"{path}: {len(missing):,} of {len(paths):,} files are not there, the first: {printable(missing[0].name)} "
-            "· allowed: all files of the set · copy the rest, or name those that are there"
+            f"{path}: {len(missing):,} of {len(paths):,} files are missing, the first: {printable(missing[0].name)} "
+            "· allowed: all files of the set · copy the rest, or give a pattern of the existing files"
         )
     return paths
 
 
 def _check_folder(folder: Path, paths: Sequence[Path]) -> None:
-    """See that of numbered files none is missing: an error where a name says how many there are,
-    else a warning.
+    """Check that no numbered file is missing.
+
+    A missing file is an error if a name contains their number, else a warning.
     """
     numbered: dict[tuple[str, str], set[int]] = {}
     numbers: list[int] = []
@@ -99,10 +96,10 @@ def _check_folder(folder: Path, paths: Sequence[Path]) -> None:
                 f"{folder}: got {len(seen):,} of the {printable(count)} files {shown(printable(name))} · "
                 "allowed: all files of the set · copy the rest"
             )
-    if len(sets := sorted({name for name, _ in numbered})) > 1:  # Hugging Face puts train and test side by side
+    if len(sets := sorted({name for name, _ in numbered})) > 1:  # Hugging Face puts train and test into one folder
         shown_sets = ", ".join(printable(name) for name in sets[:_SHOWN]) + (", …" if len(sets) > _SHOWN else "")
         log.warning(
-            "data: %s: holds several sets, and all are read as one: %s · give a pattern to read one of them, such as "
+            "data: %s: contains several sets, and all are read as one: %s · to read only one, give a pattern such as "
             "train-{00000..00009}-of-00010.parquet",
             printable(str(folder)),
             shown_sets,

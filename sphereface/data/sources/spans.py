@@ -1,6 +1,4 @@
-"""Images that lie as they are inside a few files: each is a span of bytes, read through a memory
-map.
-"""
+"""Read images that lie uncompressed inside a few mapped files, each as a span of bytes."""
 
 from __future__ import annotations
 
@@ -19,25 +17,24 @@ from .base import smallest_index
 from .grouping import Grouped
 
 MOST_BYTES = 2**26
-"""Of one image: what is larger is no face crop."""
-_MOST_OPEN = 256  # maps in a process: each holds a file open, of which many systems allow 1,024
+"""Bytes of one image; a larger one is not a face crop."""
+_MOST_OPEN = 256  # maps per process; each keeps a file open, and many systems allow 1,024
 
 
 class Names(Protocol):
-    """What to call each image: a table of texts, or a rule."""
+    """The names of images in messages: a table of strings, or a rule."""
 
     def __getitem__(self, index: int, /) -> str: ...
 
 
 class MappedFiles:
-    """Several files, of which a process maps those that it used last. Picklable: nothing open
-    travels.
+    """Several files, of which a process maps the recently used ones. Picklable, without open files.
 
     Args:
         paths: of the files.
 
     Raises:
-        UserError: one is not there, or is empty.
+        UserError: one is missing or empty.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
@@ -45,9 +42,7 @@ class MappedFiles:
         self._open: OrderedDict[int, MappedFile] = OrderedDict()
 
     def view(self, number: int) -> mmap:
-        """Return a file's bytes. Raises OSError where it cannot be opened, or is no longer as long
-        as it was.
-        """
+        """Return a file's bytes. Raises OSError if it cannot be opened or its size changed."""
         file = self._open.pop(number, None) or MappedFile(self.files[number].path, size=self.files[number].size)
         self._open[number] = file
         if len(self._open) > _MOST_OPEN:
@@ -55,7 +50,7 @@ class MappedFiles:
         return file.view()
 
     def read(self, number: int, start: int, size: int) -> bytes:
-        """Return bytes of a file. Raises OSError where it cannot be opened, or ends before them."""
+        """Return bytes of a file. Raises OSError if it cannot be opened or is too short."""
         data = self.view(number)[start : start + size]
         if len(data) != size:
             raise OSError(f"the file ends before it, at byte {self.files[number].size}")
@@ -66,10 +61,10 @@ class MappedFiles:
 
 
 class Spans:
-    """Where images lie.
+    """The places of images.
 
     Attributes:
-        file: (N,) the number of the file of each.
+        file: (N,) the number of each image's file.
         start: (N,) int64, the first byte.
         size: (N,) uint32, bytes.
     """
@@ -85,11 +80,12 @@ class Spans:
 
 
 class SpanSource:
-    """A source whose images are spans of mapped files. Memory: 13 to 16 bytes an image and its
-    name.
+    """A source whose images are spans of mapped files.
+
+    Memory: 13 to 16 bytes an image, and its name.
 
     Args:
-        files: that hold the images.
+        files: the files of the images.
         spans: of the N images, in the order of the source.
         names: of the N images.
         grouped: their identities.
@@ -106,16 +102,16 @@ class SpanSource:
 
     @property
     def files(self) -> list[Path]:
-        """The files that hold the images."""
+        """The files of the images."""
         return [file.path for file in self._files.files]
 
     def read(self, index: int) -> bytes:
-        """Return the encoded image. Raises OSError where it cannot be read."""
+        """Return the encoded image. Raises OSError if it cannot be read."""
         size = int(self._spans.size[index])
         if size > MOST_BYTES:
-            raise OSError(f"{size:,} bytes where at most {MOST_BYTES:,} are allowed")
+            raise OSError(f"{size:,} bytes, allowed: at most {MOST_BYTES:,}")
         return self._files.read(int(self._spans.file[index]), int(self._spans.start[index]), size)
 
     def name(self, index: int) -> str:
-        """Return what to call the image: the file that holds it, and its name in there."""
+        """Return the name of the image in messages: its file, and its name inside."""
         return printable(f"{self._files.files[self._spans.file[index]].path}/{self._names[index]}")

@@ -1,18 +1,14 @@
-"""Tar files of images, as WebDataset and img2dataset write them, or as ``tar`` packs a folder of
-identities.
+"""Read tar files of images from WebDataset, img2dataset, or ``tar`` of a folder of identities.
 
-=======================
-========================================================================================== the
-identity is in       what it is =======================
-==========================================================================================
-``KEY.cls``              a number, as WebDataset's own examples have it ``KEY.json``
-``identity``, ``label`` or ``cls``, the first that is there: a number or a name ``KEY.txt``
-a number; other texts are captions the path                 the first folder, as in a folder of
-identities =======================
-==========================================================================================
+The identity of an image is in one of these:
+
+- ``KEY.cls``: a number, as in WebDataset's own examples
+- ``KEY.json``: ``identity``, ``label`` or ``cls``, the first that exists: a number or a name
+- ``KEY.txt``: a number; other texts are captions
+- the path: the first folder, as in a folder of identities
 
 KEY is the image's name without its last suffix: ``J.Smith_0001.jpg`` and ``J.Smith_0001.cls``
-belong together. One set takes its identities from one of these, the first of which any image has.
+belong together. One set uses one of these, the first that any image has.
 """
 
 from __future__ import annotations
@@ -27,7 +23,7 @@ from ...errors import UserError, printable, shown
 from ..mapped import MappedFile
 from ..recordio import Buffer
 from ..tar_members import Member, tar_members
-from ..walking import NO_FILE, Walked, is_image, say_left_out, what_is
+from ..walking import NO_FILE, Walked, is_image, kind_of_file, log_left_out
 from .base import TextTable
 from .grouping import Grouped, Label, by_folder, by_label, checked_label
 from .listing import whole_number
@@ -44,20 +40,18 @@ _LONGEST_NUMBER = 64  # bytes
 
 
 class TarSource(SpanSource):
-    """The images of one or several tar files, read where they lie: nothing is extracted, no link is
-    followed.
+    """The images of one or several tar files; nothing is extracted, and no link is followed.
 
-    Identities by number are in the order of the numbers, gaps closed; those by name or folder are
-    sorted by name. The images of an identity are sorted by name. Opening reads every header, and
-    the members that hold labels.
-    Memory: the name and 16 bytes an image, about 400 while opening.
+    Identities with numbers are in ascending order, with gaps closed; those with names or folders
+    are sorted by name. The images of an identity are sorted by name. Opening reads every header,
+    and the members with labels. Memory: the name and 16 bytes an image, about 400 while opening.
 
     Args:
         path: a ``.tar``, a folder of them, or a pattern such as ``faces-{000000..000099}.tar``.
 
     Raises:
-        UserError: a file is missing, cut off or no tar file, a name leads out of it or occurs
-            twice, a label is wrong, or some images have none; no images.
+        UserError: a file is missing, truncated or not a tar file, a name leads out of it or occurs
+            twice, a label is wrong, or some images have none; there are no images.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -77,7 +71,7 @@ class TarSource(SpanSource):
 
 
 class _Index:
-    """What all shards hold, an entry an image, in their order."""
+    """The contents of all shards, an entry for each image, in their order."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
@@ -86,42 +80,42 @@ class _Index:
         self.sizes: list[int] = []
         self.labels: dict[str, list[Label | None]] = {kind: [] for kind in _KINDS}
         self.others: Counter[str] = Counter()
-        self.again: list[str] = []  # names that an earlier image of the same file has
+        self.again: list[str] = []  # names that occurred earlier in the same file
 
     def grouped(self, path: Path) -> Grouped:
-        """The images by identity; what is left out is logged."""
+        """Group the images by identity, and log what is left out."""
         kind = next((kind for kind in _KINDS if any(label is not None for label in self.labels[kind])), None)
-        walked = Walked(path, passed_over=self.others)
+        walked = Walked(path, skipped=self.others)
         if kind is None:
             grouped, loose, num_deeper = by_folder(self.names)
-            say_left_out(walked, loose=loose, num_deeper=num_deeper)
+            log_left_out(walked, loose=loose, num_deeper=num_deeper)
             return grouped
-        say_left_out(walked)
+        log_left_out(walked)
         if self.again:
-            sentence = "images have the name of an earlier one in the same tar file, such as %s: each counts, with its"
+            sentence = "images repeat the name of an earlier one in the same tar file, such as %s: each counts with its"
             log.warning(
-                f"data: %s: %d {sentence} own label · if tar -r was to replace them, pack the set anew",
+                f"data: %s: %d {sentence} own label · if you meant tar -r to replace them, pack the set again",
                 *(printable(str(path)), len(self.again), printable(self.again[0])),
             )
         return by_label(self.names, self.labels[kind], str(path), f"a member {kind}")
 
 
 class _Shard:
-    """One tar file. A label may lie before or behind its image."""
+    """One tar file. A label may precede or follow its image."""
 
     def __init__(self, index: _Index, number: int, path: Path) -> None:
         self.index, self.number, self.path = index, number, path
-        self.rows: dict[str, int] = {}  # of the last image with this key
-        self.names: dict[str, int] = {}  # the same with this name
+        self.rows: dict[str, int] = {}  # row of the last image with this key
+        self.names: dict[str, int] = {}  # row of the last image with this name
         self.early: dict[tuple[str, str], Label] = {}
-        self._same: dict[str, str] = {}  # a name that many images have is held once
+        self._same: dict[str, str] = {}  # stores a repeated name once
 
     def read(self) -> None:
-        """Add what lies in it to the index."""
+        """Add the contents of the file to the index."""
         buffer = MappedFile(self.path).view()
         for member in tar_members(buffer, self.path):
             name = member_name(member.name, self.path)
-            key, suffix = os.path.splitext(name)  # noqa: PTH122 -- five times as fast as Path
+            key, suffix = os.path.splitext(name)  # noqa: PTH122 -- five times faster than Path
             if not member.plain:
                 self.index.others[NO_FILE] += bool(name)
             elif is_image(name):
@@ -129,16 +123,16 @@ class _Shard:
             elif suffix.lower() in _KINDS:
                 self._add_label(buffer, member, key, suffix.lower())
             elif name:
-                self.index.others[what_is(name)] += 1
+                self.index.others[kind_of_file(name)] += 1
         for _, kind in self.early:
-            self.index.others[f"{kind} that belong to no image"] += 1
+            self.index.others[f"{kind} without an image"] += 1
 
     def _add_image(self, member: Member, name: str, key: str) -> None:
         index, row = self.index, self.names.get(name)
         if row is not None:
             if all(of[row] is None for of in index.labels.values()):
                 raise UserError(
-                    f"{self.path}: got two members named {shown(printable(name))} · allowed: one · pack it anew"
+                    f"{self.path}: got two members named {shown(printable(name))} · allowed: one · pack it again"
                 )
             index.again.append(name)
         self.rows[key] = self.names[name] = len(index.names)  # WebDataset allows a key again after its label
@@ -163,10 +157,10 @@ class _Shard:
 
 
 def _label_in(buffer: Buffer, member: Member, kind: str, place: str) -> Label | None:
-    """The label that a member holds; None for a caption, or JSON of something else.
+    """Return the label in a member; None for a caption, or for JSON without a label.
 
     Raises:
-        UserError: a ``.cls`` holds no number, or JSON is damaged or names no possible identity.
+        UserError: a ``.cls`` has no number, or JSON is damaged or its identity is invalid.
     """
     content = bytes(buffer[member.start : member.start + min(member.size, _MOST_TEXT + 1)])
     if kind != ".json":
@@ -179,8 +173,6 @@ def _label_in(buffer: Buffer, member: Member, kind: str, place: str) -> Label | 
     try:
         values = json.loads(content)
     except (ValueError, RecursionError):
-        raise UserError(
-            f"{place}: holds no JSON · allowed: an object with identity, label or cls · copy it again"
-        ) from None
+        raise UserError(f"{place}: not JSON · allowed: an object with identity, label or cls · copy it again") from None
     key = next((key for key in _JSON_KEYS if isinstance(values, dict) and values.get(key) is not None), None)
     return None if key is None else checked_label(values[key], f"{place}, {key}")

@@ -1,4 +1,4 @@
-"""Images inside a zip, read where they stand: nothing is extracted."""
+"""Read images inside a zip without extracting files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ...files import DAMAGED, check_directory
 from ..identities import Labels
 from ..mapped import MappedFile
 from ..text_files import text_lines
-from ..walking import Walked, is_image, nfc, say_left_out, what_is
+from ..walking import Walked, is_image, kind_of_file, log_left_out, nfc
 from .base import TextTable
 from .folder import first_folders
 from .listing import Listing, parse_list
@@ -29,29 +29,27 @@ log = logging.getLogger(__name__)
 
 _LOCAL = struct.Struct("<4s22xHH")  # PKWARE APPNOTE 4.3.7: signature … length of name, length of extra field
 _ENCRYPTED = 0x1
-_MAX_IMAGE = 2**26  # bytes; what says it is larger is no face crop
-_LIST_LINE = 100  # bytes of a list's line beside the name of its image: the label, folders above, blanks
-_LIST_REST = 2**16  # bytes of a list beside its lines
-_FIRST = 2**14  # bytes that hold the first lines of a list
+_MAX_IMAGE = 2**26  # bytes; a larger member is not a face crop
+_LIST_LINE = 100  # bytes of a list's line besides the image name: label, folders above, blanks
+_LIST_REST = 2**16  # bytes of a list besides its lines
+_FIRST = 2**14  # bytes that contain the first lines of a list
 _FIRST_LINES = 20
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
 class ZipSource:
-    """A zip of folders (``…/<identity>/…/<image>``) or of images and one list file (``path label``
-    a line).
+    """A zip of folders (``…/<identity>/…/<image>``), or of images and one list (``path label``).
 
-    As in a folder, classes and images are sorted by name, what systems put there is passed over,
-    and the first folder, below the one that all have in common, is the identity of every image
-    below it. Members are checked against their CRC. Memory: the name and 29 bytes an image, about
-    1000 while opening.
+    As in a folder, classes and images are sorted by name, and files of operating systems are
+    ignored. The first folder below the common one is the identity of every image below it. Members
+    are checked by their CRC. Memory: the name and 29 bytes an image, about 1000 while opening.
 
     Args:
         path: the zip; members stored or deflated.
 
     Raises:
-        UserError: no zip, a truncated or an encrypted one; a member's name leads out of it; no
-            images.
+        UserError: the file is not a zip, is truncated or encrypted; a member's name leads out of
+            it; there are no images.
     """
 
     mapped = True
@@ -65,7 +63,7 @@ class ZipSource:
         self._check(images, texts)
         self._longest_list = _LIST_REST + sum(4 * len(name) + _LIST_LINE for name in members)
         whole = sum(info.file_size for info in texts.values()) <= self._longest_list
-        composed = {nfc(name): name for name in members}  # a list may be of a system that writes é in another form
+        composed = {nfc(name): name for name in members}  # the list may have é in another form
         lists = [name for name in texts if self._is_list(name, texts[name], composed, whole=whole)]
         if len(lists) > 1:
             such = printable(", ".join(lists[:3]))
@@ -92,13 +90,13 @@ class ZipSource:
 
     def _packed_bytes(self, offset: int, packed: int, size: int, limit: int) -> bytes:
         if max(size, packed) > limit:
-            raise OSError(f"{size:,} bytes where at most {limit:,} are allowed")
+            raise OSError(f"{size:,} bytes, allowed: at most {limit:,}")
         buffer = self._file.view()
         if not 0 <= offset <= len(buffer) - _LOCAL.size:
             raise OSError(f"the zip ends before it, at byte {len(buffer)}")
         signature, name_length, extra_length = _LOCAL.unpack_from(buffer, offset)
         if signature != b"PK\x03\x04":
-            raise OSError("damaged zip: no member begins where its directory says")
+            raise OSError("damaged zip: no member begins at the place in its directory")
         start = offset + _LOCAL.size + name_length + extra_length
         return buffer[start : start + packed]
 
@@ -107,32 +105,31 @@ class ZipSource:
             raise UserError(f"{self.path}: got no images · allowed: <identity>/<image>, or images and a list")
         for name, info in (*images.items(), *texts.items()):
             if info.flag_bits & _ENCRYPTED:
-                raise UserError(f"{self.path}: {name} is encrypted · allowed: a zip without password: pack it anew")
+                raise UserError(f"{self.path}: {name} is encrypted · allowed: a zip without password · pack it again")
             if info.compress_type not in _METHODS:
                 raise UserError(
                     f"{self.path}: {name} is compressed by method {info.compress_type} · allowed: 0 (stored) and "
-                    "8 (deflate): pack it anew, for example with zip -0 -r"
+                    "8 (deflate) · pack it again, for example with zip -0 -r"
                 )
 
     def _is_list(self, name: str, info: zipfile.ZipInfo, composed: Mapping[str, str], *, whole: bool) -> bool:
-        """Whether one of its first lines names a member: a text beside folders of images mostly
-        does not.
+        """Return whether one of the first lines names a member, which other texts rarely do.
 
         Args:
             name, info: the text.
             composed: all members' names by their composed form.
-            whole: read all of it, so that any damage is found, and not only its beginning.
+            whole: read all of it, to find any damage, not only its beginning.
 
         Raises:
-            UserError: it is damaged. It may have been the list, and without that the labels are
-                others.
+            UserError: it is damaged. It may be the list, and without the list the labels would
+                differ.
         """
         start = self._text(info) if whole else self._start(info)
         paths = map(_listed_path, _first_lines(start))
         return any(path and nfc(_below(name, path)) in composed for path in paths)
 
     def _start(self, info: zipfile.ZipInfo) -> bytes:
-        """So much of a member that its first lines are in it."""
+        """Return a part of a member that contains its first lines."""
         try:
             start = self._packed_bytes(info.header_offset, min(info.compress_size, _FIRST), 0, _FIRST)
             deflated = info.compress_type == zipfile.ZIP_DEFLATED
@@ -162,17 +159,15 @@ class ZipSource:
         return names
 
     def _grouped(self, members: Mapping[str, zipfile.ZipInfo]) -> list[str]:
-        """The images by identity: the first folder below the one that all identities share, as in a
-        folder.
-        """
+        """Group the images by identity, the first folder below the common one, as in a folder."""
         images = [name for name in members if is_image(name)]
         by_identity: dict[str, list[str]] = {}
         identities, deeper = first_folders(images)
         for name, identity in zip(images, identities, strict=True):
             by_identity.setdefault(identity, []).append(name)
         loose = sorted(by_identity.pop("", []))
-        others = Counter(what_is(name) for name in members if not is_image(name))
-        say_left_out(Walked(self.path, passed_over=others), loose=loose, num_deeper=deeper)
+        others = Counter(kind_of_file(name) for name in members if not is_image(name))
+        log_left_out(Walked(self.path, skipped=others), loose=loose, num_deeper=deeper)
         self.class_names = sorted(by_identity)
         self.named = True
         counts = [len(by_identity[name]) for name in self.class_names]
@@ -181,8 +176,9 @@ class ZipSource:
 
 
 def _first_lines(start: bytes) -> list[str]:
-    """The first lines of a text that are not blank; of one in UTF-16 too, which :func:`.parse_list`
-    then refuses.
+    """Return the first lines of a text that are not blank.
+
+    Text in UTF-16 is decoded too; :func:`.parse_list` then refuses it.
     """
     if start[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
         start = start.decode("utf-16", "ignore").encode()
@@ -190,7 +186,7 @@ def _first_lines(start: bytes) -> list[str]:
 
 
 def _listed_path(line: str) -> str:
-    """The path in a line of a list; empty where it is none."""
+    """Return the path in a line of a list; empty if there is none."""
     try:
         return parse_list(line.encode("utf-8", "surrogateescape"), "")[0][0]
     except UserError:
@@ -198,11 +194,10 @@ def _listed_path(line: str) -> str:
 
 
 def _members(path: Path) -> dict[str, zipfile.ZipInfo]:
-    """The files of a zip by name.
+    """Return the files of a zip by name.
 
     Raises:
-        UserError: no zip, a name that leads out of it or occurs twice, or members that lie over
-            each other.
+        UserError: it is not a zip, a name leads out of it or occurs twice, or members overlap.
     """
     try:
         with zipfile.ZipFile(path) as file:
@@ -210,42 +205,42 @@ def _members(path: Path) -> dict[str, zipfile.ZipInfo]:
             infos = file.infolist()
             end = file.start_dir
     except PermissionError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}) · let this user read it") from error
+        raise UserError(f"{path}: cannot be read ({error.strerror}) · give yourself read permission") from error
     except (*DAMAGED, OSError) as error:
-        raise UserError(f"{path}: no whole zip ({first_line(error)}) · copy it again, or test: unzip -t") from error
+        raise UserError(f"{path}: not a whole zip ({first_line(error)}) · copy it again, or test: unzip -t") from error
     _check_places(path, infos, end)
     members: dict[str, zipfile.ZipInfo] = {}
     for info in infos:
-        if "\0" in info.orig_filename:  # which zipfile cuts off
+        if "\0" in info.orig_filename:  # zipfile truncates it there
             got = shown(printable(info.orig_filename))
             raise UserError(f"{path}: got a member {got} · allowed: names that stay inside the zip")
         if name := member_name(_utf8_name(info), path):
             if name in members:
-                raise UserError(f"{path}: got two members named {shown(printable(name))} · allowed: one · pack it anew")
+                twice = shown(printable(name))
+                raise UserError(f"{path}: got two members named {twice} · allowed: one · pack it again")
             members[name] = info
     return members
 
 
 def _check_places(path: Path, infos: list[zipfile.ZipInfo], end: int) -> None:
-    """Whether each member lies in the file, behind the one before: what lies over another unpacks
-    to far more.
-    """
+    """Check that members lie in the file and do not overlap; overlaps can unpack to huge sizes."""
     reached = 0
     for info in sorted(infos, key=lambda info: info.header_offset):
         if info.header_offset < reached:
-            why = "before the file" if info.header_offset < 0 else "over another one"
-            raise UserError(f"{path}: its member {shown(printable(info.filename))} lies {why} · copy it again")
+            why = "begins before the file" if info.header_offset < 0 else "overlaps another one"
+            raise UserError(f"{path}: its member {shown(printable(info.filename))} {why} · copy it again")
         reached = info.header_offset + _LOCAL.size + info.compress_size
         if reached > end:
             raise UserError(
-                f"{path}: its member {shown(printable(info.filename))} ends at byte {reached}, behind the last one, "
-                f"{end} · copy it again"
+                f"{path}: its member {shown(printable(info.filename))} ends at byte {reached}, after the end of "
+                f"all members, {end} · copy it again"
             )
 
 
 def _utf8_name(info: zipfile.ZipInfo) -> str:
-    """The member's name. macOS and others write UTF-8 without saying so; then it is read as code
-    page 437 at first.
+    """Return the member's name.
+
+    macOS and other systems write UTF-8 without the flag for it; zipfile then decodes code page 437.
     """
     if info.flag_bits & 0x800 or info.filename.isascii():
         return info.filename
@@ -256,8 +251,10 @@ def _utf8_name(info: zipfile.ZipInfo) -> str:
 
 
 def _unpacked(packed: bytes, size: int, crc: int, *, deflated: bool) -> bytes:
-    """The member's bytes; never more than it announces. Raises OSError where it does not hold what
-    it says.
+    """Return the member's bytes, never more than it announces.
+
+    Raises:
+        OSError: its length or CRC is wrong.
     """
     data = packed
     if deflated:
@@ -266,10 +263,10 @@ def _unpacked(packed: bytes, size: int, crc: int, *, deflated: bool) -> bytes:
         except zlib.error as error:
             raise OSError(f"damaged zip: {error}") from error
     if len(data) != size or zlib.crc32(data) != crc:
-        raise OSError("damaged zip: the member's length or CRC is not what its directory says")
+        raise OSError("damaged zip: the member's length or CRC differs from its directory")
     return data
 
 
 def _below(list_name: str, path: str) -> str:
-    """The member that a list in the zip means: its paths are relative to the list's own folder."""
+    """Return the member for a path in a list, which is relative to the list's own folder."""
     return posixpath.normpath(posixpath.join(posixpath.dirname(list_name), path.replace("\\", "/")))

@@ -1,6 +1,4 @@
-"""Protocols: what a set of images is worth evaluating for. One module each, registered under the
-kind of the set.
-"""
+"""The protocols: one module for each, registered under the kind of its sets."""
 
 from __future__ import annotations
 
@@ -53,7 +51,7 @@ def load_set(name: str, places: Places, *, find_images: bool = True) -> Evaluati
     """Read a set by the protocol that its kind names, or that recognises its form.
 
     Raises:
-        UserError: an unknown kind, or what the protocol's ``load`` raises.
+        UserError: the kind is unknown, or the protocol's ``load`` raises it.
     """
     for path in places.paths:
         check_readable(path, name)
@@ -70,7 +68,7 @@ def parse_sets(given: Sequence[str], *, find_images: bool = True) -> list[Evalua
     """Read the sets that ``--sets`` names, each as ``NAME=[KIND:]PLACE[,PLACE…]``.
 
     Raises:
-        UserError: another form, a name given twice, or what :func:`load_set` raises.
+        UserError: the text has another form, a name occurs twice, or :func:`load_set` raises it.
     """
     sets: dict[str, EvaluationSet] = {}
     for text in given:
@@ -83,7 +81,7 @@ def parse_sets(given: Sequence[str], *, find_images: bool = True) -> list[Evalua
             check_set_names([known for known in sets if known != name] + [name])
         except UserError as error:
             forms = "".join(f"\n  NAME={form}" for form in allowed_forms())
-            raise UserError(f"--sets: got {text!r}: {error} · allowed (KIND: may be left out):{forms}") from None
+            raise UserError(f"--sets: got {text!r}: {error} · allowed (KIND: is optional):{forms}") from None
         if name in sets:
             raise UserError(f"--sets: got {name!r} twice · allowed: each name once, since it names a folder of results")
         sets[name] = load_set(name, where, find_images=find_images)
@@ -91,7 +89,5 @@ def parse_sets(given: Sequence[str], *, find_images: bool = True) -> list[Evalua
 
 
 def _in_order() -> list[type[EvaluationSet]]:
-    """All protocols, those from outside the package first and pairs, which recognises every form,
-    last.
-    """
+    """Return all protocols; pairs, which recognises every form, is the last."""
     return sorted(PROTOCOLS.values(), key=lambda protocol: protocol is PairSet)

@@ -1,6 +1,4 @@
-"""Every image against every other: false accept rates that a list of a few thousand pairs cannot
-resolve.
-"""
+"""Compare every image with every other, to resolve lower false accept rates than lists of pairs."""
 
 from __future__ import annotations
 
@@ -26,9 +24,9 @@ from .base import EvaluationSet, Rule, refuse_places, register_protocol
 
 FAR_TARGETS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 BINS = 1 << 16
-"""Scores are told apart to 2 / 65,536 = 3.1e-5."""
+"""Number of bins for the scores; a bin is 2 / 65,536 = 3.1e-5 wide."""
 _MOST_LISTED = 20
-_ROWS = 256  # images compared with all later ones at a time: 256 × 13,233 scores are 14 MB
+_ROWS = 256  # images that are compared with all later ones at a time: 256 × 13,233 scores are 14 MB
 
 
 @dataclass(frozen=True)
@@ -36,11 +34,11 @@ class AllPairs(Result):
     """The outcome of comparing N images with each other, N (N − 1) / 2 pairs.
 
     Attributes:
-        curve: the ROC of the binned scores. Its points are points of the exact curve, those at the
-            edges of bins; so at any wanted FAR its TAR is at most the exact one.
+        curve: the ROC curve of the binned scores. It has the points of the exact curve at the edges
+            of the bins, so its TAR at a FAR is at most the exact value.
         points: TAR at each of :data:`FAR_TARGETS`.
         num_images: N.
-        subtract_mean: features were centred with the mean of all N images, each counted once.
+        subtract_mean: the features are centred with the mean of all N images.
         twins: (correlation, image, image): pairs of images of two people that show one photograph,
             see :func:`~sphereface.evaluation.near_equal.nearly_equal`.
     """
@@ -55,7 +53,7 @@ class AllPairs(Result):
 
     @property
     def auc(self) -> float:
-        """Area under the curve; pairs in one bin count half."""
+        """Area under the curve; two pairs in one bin count half."""
         return auc(self.curve)
 
     @property
@@ -64,12 +62,12 @@ class AllPairs(Result):
         return equal_error_rate(self.curve)
 
     def headline(self) -> tuple[str, float]:
-        """TAR at the lowest FAR that the pairs resolve."""
+        """Return TAR at the lowest FAR that the pairs resolve."""
         point = [point for point in self.points if point.resolvable][-1:]
         return (f"TAR at FAR {point[0].far:g}", point[0].tar) if point else ("AUC", self.auc)
 
     def heading(self) -> list[str]:
-        """How many images and pairs."""
+        """Return the numbers of images and pairs."""
         mean = "centred with the mean of all these images" if self.subtract_mean else "NO mean subtracted"
         return [
             f"all pairs: {self.num_images:,} images, {self.curve.num_genuine:,} + {self.curve.num_impostor:,} "
@@ -77,11 +75,11 @@ class AllPairs(Result):
         ]
 
     def summary(self) -> list[str]:
-        """Rates at a threshold, in numbers of pairs."""
+        """Return the rates at a threshold, in numbers of pairs."""
         return layman_rates(self.points)
 
     def rows(self) -> Sequence[Rows]:
-        """AUC, EER, TAR at FAR, and images that are nearly equal."""
+        """Return AUC, EER, TAR at FAR, and images that are nearly equal."""
         key = (("AUC", figure(self.auc, ".5f"), ""), ("EER", percent(self.eer), ""))
         tables = [Rows((), key, "All pairs", key=True), replace(tar_rows(self.points), title="TAR at FAR, all pairs")]
         if self.twins:
@@ -94,11 +92,11 @@ class AllPairs(Result):
         return tables
 
     def figures(self) -> Sequence[Chart]:
-        """ROC."""
+        """Return the ROC curve."""
         return (Chart("roc-all-pairs", "ROC of all pairs", lambda axes: draw_roc(axes, self.curve)),)
 
     def to_dict(self) -> dict[str, Any]:
-        """All figures."""
+        """Return all figures."""
         return {
             "num_images": self.num_images,
             "num_genuine": self.curve.num_genuine,
@@ -114,7 +112,7 @@ class AllPairs(Result):
 @register_protocol("all-pairs")
 @dataclass(frozen=True)
 class AllPairsSet(EvaluationSet):
-    """A folder of people, every image against every other: see :func:`all_pairs`."""
+    """A folder of people whose images are all compared with each other: see :func:`all_pairs`."""
 
     form = FORMS["all-pairs"]
 
@@ -127,7 +125,7 @@ class AllPairsSet(EvaluationSet):
         """List the people of a folder.
 
         Raises:
-            UserError: no such folder, no two images are of one person, or all are.
+            UserError: there is no such folder, or it lacks pairs of one person or of two people.
         """
         refuse_places(cls, name, places, 1)
         people = list_people(places[0])
@@ -135,7 +133,7 @@ class AllPairsSet(EvaluationSet):
         return cls(name, people.images, people)
 
     def evaluate(self, embeddings: Embeddings, rule: Rule) -> AllPairs:
-        """Compare all images, and look for one photograph under two names."""
+        """Compare all images, and search for photographs under two names."""
         result = all_pairs(embeddings.features(), self.people, subtract_mean=rule.subtract_mean)
         return replace(result, twins=self._twins)
 
@@ -149,18 +147,18 @@ class AllPairsSet(EvaluationSet):
 def all_pairs(features: Features, people: People, *, subtract_mean: bool = True) -> AllPairs:
     """Compare all images by cosine, centred with the mean of all of them.
 
-    That mean knows the images that are tested (not who is on them), unlike the fold means of the
-    LFW protocol: figures with and without it are not to be mixed. Held are 2 × :data:`BINS` counts
-    and one block of scores, no pairs.
+    Unlike the fold means of the LFW protocol, this mean includes the tested images. Do not mix
+    results with and without it. The function stores 2 × :data:`BINS` counts and one block of
+    scores, but no pairs.
 
     Args:
-        features: (N, F) float, a row for each of ``people.files``. One without a direction scores 0
-            with all.
-        people: who is on them; the images of one person stand together.
-        subtract_mean: False compares uncentred features.
+        features: (N, F) float, a row for each of ``people.files``. A row without a direction scores
+            0 with all others.
+        people: the people on the images; the images of one person are consecutive.
+        subtract_mean: False does not centre the features.
 
     Raises:
-        UserError: no two images are of one person, or all are.
+        UserError: the people lack pairs of one person or of two people.
     """
     check_kinds(people)
     rows = unit_rows(features, mean_of(features) if subtract_mean else None)
@@ -178,19 +176,19 @@ def check_kinds(people: People) -> None:
     """Refuse people without pairs of both kinds.
 
     Raises:
-        UserError: no two images are of one person, or all are.
+        UserError: no two images are of one person, or all are of one person.
     """
     images = np.bincount(people.person)
     genuine, every = int((images * (images - 1)).sum()) // 2, len(people.files) * (len(people.files) - 1) // 2
     if not 0 < genuine < every:
         raise UserError(
-            f"{people.root}: {genuine:,} pairs of one person and {every - genuine:,} of two · "
-            "comparing all images needs both"
+            f"{people.root}: got {genuine:,} pairs of one person and {every - genuine:,} of two people · allowed: one "
+            "or more of each"
         )
 
 
 def _binned_blocks(rows: Features) -> Iterator[tuple[int, IntArray]]:
-    """(first row, bin of each of up to ``_ROWS`` images against all from the first row on)."""
+    """Yield (first row, bins of up to ``_ROWS`` images with this and all later rows)."""
     for start in range(0, len(rows), _ROWS):
         scores = (rows[start : start + _ROWS] * np.float32(BINS / 2)) @ rows[start:].T
         scores += np.float32(BINS / 2)  # −1 … 1 is now 0 … BINS
@@ -199,29 +197,25 @@ def _binned_blocks(rows: Features) -> Iterator[tuple[int, IntArray]]:
 
 
 def _genuine(bins: IntArray, start: int, ends: IntArray) -> IntArray:
-    """Bins of the pairs of one person, each pair once."""
+    """Return the bins of the pairs of one person, each pair once."""
     spans = [bins[row, row + 1 : ends[start + row] - start] for row in range(len(bins))]
     return np.concatenate(spans)
 
 
 def _twice(bins: IntArray) -> IntArray:
-    """What a block counts too much: each image with itself, and with the earlier ones of the block
-    again.
-    """
+    """Return the bins to subtract: images with themselves, and the second order of each pair."""
     square = bins[:, : len(bins)]
     return square[np.tril_indices(len(bins))]
 
 
 def _undefined(genuine: IntArray, impostor: IntArray) -> Roc:
-    """The curve of :func:`~sphereface.metrics.roc` where no image has a direction, so that no pair
-    has a score.
-    """
+    """Return the curve of :func:`~sphereface.metrics.roc` for pairs that all lack a score."""
     threshold = np.array([np.inf, -np.inf, -np.inf])
     return Roc(threshold, impostor.sum() * np.array([0, 1, 1]), genuine.sum() * np.array([0, 0, 1]))
 
 
 def _curve(genuine: IntArray, impostor: IntArray) -> Roc:
-    """Accept all bins from one on, for each bin that holds a score."""
+    """Return the curve that accepts a bin and all higher bins, for each bin with a score."""
     used = np.flatnonzero(genuine + impostor)[::-1]
     return Roc(
         threshold=np.append(np.inf, used * (2 / BINS) - 1),  # lower edges of the bins

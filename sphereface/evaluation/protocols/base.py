@@ -1,4 +1,4 @@
-"""The door for protocols: a set knows its images and what to make of their embeddings."""
+"""The interface of protocols: a set has images and computes a result from their embeddings."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ from ..images import Images
 from ..result import Result
 
 PROTOCOLS: dict[str, type[EvaluationSet]] = {}
-"""Kind → class, in the order in which a set's form is looked at. :func:`register_protocol` adds to it."""
+"""Kind → class. The first class that recognises a form reads the set."""
 
 S = TypeVar("S", bound="type[EvaluationSet]")
 
 
 @dataclass(frozen=True)
 class Rule:
-    """How results are computed, the same for every set of a call.
+    """The rule for all results of a call.
 
     Attributes:
         subtract_mean: centre the embeddings, as SphereFace's protocol does, in every protocol that
-            can.
+            supports it.
     """
 
     subtract_mean: bool = True
 
 
 class EvaluationSet(ABC):
-    """A set of images under a protocol.
+    """A set of images and its protocol.
 
-    A protocol of your own is a subclass in a module of its own, registered with
-    :func:`register_protocol` (docs/extend.md). ``kind`` is set by that decorator.
+    Write your own protocol as a subclass in a separate module, and register it with
+    :func:`register_protocol` (docs/extend.md). That decorator sets ``kind``.
     """
 
     kind: ClassVar[str]
     form: ClassVar[str]
-    """What ``--sets NAME=…`` takes, for help texts and errors: ``DIR[,PAIRS]``."""
+    """Form of the paths for ``--sets NAME=…``, for help texts and errors: ``DIR[,PAIRS]``."""
     name: str
     images: Images
 
@@ -51,9 +51,9 @@ class EvaluationSet(ABC):
         """Read the lists of a set.
 
         Args:
-            name: what reports call it.
-            places: the paths that follow ``NAME=``, one or more.
-            find_images: look for the images on disk. False where embeddings come from a table.
+            name: name of the set in reports.
+            places: the paths after ``NAME=``, one or more.
+            find_images: search the images on disk. False if the embeddings come from a table.
 
         Raises:
             UserError: a list is missing or malformed, images are missing, or there are too many
@@ -62,25 +62,23 @@ class EvaluationSet(ABC):
 
     @classmethod
     def recognises(cls, places: Sequence[Path]) -> bool:
-        """Say whether places without ``KIND:`` before them are of this form. None are, unless a
-        protocol says so.
-        """
+        """Return whether paths without ``KIND:`` have this form; by default, none have."""
         return not places
 
     @abstractmethod
     def evaluate(self, embeddings: Embeddings, rule: Rule) -> Result:
-        """Compute the result from the embeddings of ``images``, a row each."""
+        """Compute the result from the embeddings of ``images``, one row for each image."""
 
 
 def register_protocol(kind: str) -> Callable[[S], S]:
     """Add a protocol under the name that ``--sets NAME=KIND:…`` and ``eval.sets`` use.
 
     Raises:
-        UserError: the name is taken, or it is not small letters, digits and dashes after a letter,
-            two or more.
+        UserError: the name is in use, or it is not two or more lowercase letters, digits and
+            dashes with a letter first.
     """
     if kind in PROTOCOLS or not is_kind(kind):
-        allowed = "two or more small letters, digits and dashes, a letter first"
+        allowed = "two or more lowercase letters, digits and dashes, a letter first"
         taken = "already a protocol" if kind in PROTOCOLS else f"allowed: {allowed}"
         raise UserError(f"register_protocol: got {kind!r} · {taken} · choose another name")
 
@@ -94,6 +92,6 @@ def register_protocol(kind: str) -> Callable[[S], S]:
 
 
 def refuse_places(cls: type[EvaluationSet], name: str, places: Sequence[Path], most: int, *, least: int = 1) -> None:
-    """Raise the error for more or fewer places than a protocol takes."""
+    """Raise a UserError if a protocol does not take this number of paths."""
     if not least <= len(places) <= most:
         raise UserError(f"{name}: got {len(places)} paths · allowed: {cls.kind}:{cls.form}")

@@ -1,6 +1,4 @@
-"""Pairs in groups of people, such as RFW's: how equally well a recogniser works for each of
-them.
-"""
+"""The protocol for pairs in groups of people, such as RFW's: it compares the groups' accuracies."""
 
 from __future__ import annotations
 
@@ -12,19 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...data.pair_lists import (
-    NUM_FOLDS,
-    Line,
-    check_label_name,
-    consecutive_folds,
-    image_name,
-    is_heading,
-    is_number,
-    quoted,
-    read_lines,
-)
+from ...data.pair_folds import NUM_FOLDS, consecutive_folds
+from ...data.pair_lines import Line, image_name, is_number, quoted, read_lines
+from ...data.pair_lists import check_label_name, is_heading
 from ...data.pairs import Pairs
-from ...data.walking import is_of_the_system, what_lies_at
+from ...data.walking import is_system_file, kind_of_path
 from ...errors import UserError, shown_key
 from ...metrics import IntArray
 from ...places import FORMS
@@ -48,9 +38,9 @@ class Group:
     """The pairs of one group.
 
     Attributes:
-        name: of the group.
-        pairs: with folds; over the images of this group.
-        rows: (M,) rows of these images among all images of the set.
+        name: name of the group.
+        pairs: pairs of the group's images, with folds.
+        rows: (M,) rows of the group's images among all images of the set.
     """
 
     name: str
@@ -61,13 +51,13 @@ class Group:
 @register_protocol("groups")
 @dataclass(frozen=True)
 class GroupSet(EvaluationSet):
-    """Pairs in groups. Two images of a pair belong to the same group.
+    """Pairs in groups. Both images of a pair belong to the same group.
 
     Attributes:
-        name: what reports call it.
-        images: of all groups, named relative to the folder, by name.
+        name: name of the set in reports.
+        images: images of all groups, sorted by their names relative to the folder.
         source: the list, or the folder of lists.
-        groups: two or more, by name.
+        groups: two groups or more, sorted by name.
     """
 
     form = FORMS["groups"]
@@ -82,8 +72,8 @@ class GroupSet(EvaluationSet):
         """Read the lists of all groups.
 
         Raises:
-            UserError: a list is missing or malformed, there is only one group, a group lacks pairs
-                of a kind or fills no folds, or images are missing.
+            UserError: a list is missing or malformed, there is only one group, a fold of a group
+                lacks pairs of one kind, or images are missing.
         """
         refuse_places(cls, name, places, 2)
         root, source = places[0], places[-1]
@@ -104,7 +94,7 @@ class GroupSet(EvaluationSet):
 
     @classmethod
     def recognises(cls, places: Sequence[Path]) -> bool:
-        """RFW's folder. A list needs ``groups:`` before it."""
+        """Return whether this is RFW's folder. A list needs ``groups:`` before it."""
         return len(places) == 1 and any(places[0].glob("txts/*/*_pairs.txt"))
 
     def evaluate(self, embeddings: Embeddings, rule: Rule) -> Groups:
@@ -121,16 +111,16 @@ class GroupSet(EvaluationSet):
 
 
 def read_group_list(path: Path) -> dict[str, Pairs]:
-    """Read a list with a pair a line: ``image image 0|1 GROUP [fold]``.
+    """Read a list with one pair in each line: ``image image 0|1 GROUP [fold]``.
 
-    The label is 1 for one person and 0 for two. Fields are separated by tabs, commas or spaces, in
-    all lines alike. Without folds, each group has ten. One line of column names may come first.
+    The label is 1 for one person and 0 for two. Tabs, commas or spaces separate the fields, the
+    same in all lines. Without folds, each group gets ten. The first line may hold column names.
 
     Returns:
         Group → its pairs, in the order of the list.
 
     Raises:
-        UserError: no such file, a line of another form, or a group that lacks pairs.
+        UserError: the file is missing, a line has another form, or a group lacks pairs.
     """
     lines = read_lines(path)
     separator = next((each for each in ("\t", ",") if each in lines[0].text), None)
@@ -157,7 +147,7 @@ def _parse_line(path: Path, line: Line, separator: str | None, num_fields: int) 
     if len(fields) != num_fields or len(fields) not in (4, 5) or not all(fields):
         raise UserError(
             f"{path}, line {line.number}: got {quoted(line.text)} · expected {_LIST_FORM}, separated by tabs, commas "
-            "or spaces, with or without a fold in all lines alike"
+            "or spaces, with a fold in all lines or in none"
         )
     left, right, label, group, *fold = fields
     if not group.isprintable():
@@ -176,11 +166,9 @@ def _parse_line(path: Path, line: Line, separator: str | None, num_fields: int) 
 
 
 def _read_rfw(root: Path) -> dict[str, Pairs]:
-    """Read the list of each group in RFW's form, ``name n1 n2`` or ``name1 n1 name2 n2`` a line,
-    without a header.
-    """
+    """Read the lists of RFW: lines ``name n1 n2`` or ``name1 n1 name2 n2``, no header."""
     lists = root / "txts"
-    folders = parts_of(lists, lambda path: what_lies_at(path) == "folder", "groups") if lists.is_dir() else []
+    folders = parts_of(lists, lambda path: kind_of_path(path) == "folder", "groups") if lists.is_dir() else []
     if not folders:
         raise UserError(
             f"{root}: has no folder txts with a folder for each group · allowed: RFW's folder 'test', or DIR,LIST with "
@@ -188,7 +176,7 @@ def _read_rfw(root: Path) -> dict[str, Pairs]:
         )
     without = set(_folders(root / "data")) - {folder.name for folder in folders}
     if without:
-        log.warning("%s: has no list of groups of data: %s", lists, ", ".join(map(shown_key, sorted(without))))
+        log.warning("%s: has no list for these groups: %s", lists, ", ".join(map(shown_key, sorted(without))))
     found = {}
     for folder in folders:
         path = folder / f"{folder.name}_pairs.txt"
@@ -198,8 +186,8 @@ def _read_rfw(root: Path) -> dict[str, Pairs]:
 
 
 def _folders(path: Path) -> list[str]:
-    """The names of the folders in a folder that may not be there."""
-    return [each.name for each in path.glob("*/") if not is_of_the_system(each.name)]
+    """Return the names of the folders in a folder, which may be missing."""
+    return [each.name for each in path.glob("*/") if not is_system_file(each.name)]
 
 
 def _parse_rfw(path: Path, line: Line, folder: str) -> _Row:
@@ -226,7 +214,7 @@ def _pairs(path: Path, group: str, rows: Sequence[_Row]) -> Pairs:
         folds, number = np.unique(given, return_inverse=True)
         fold, num_folds = number.astype(np.int64) + 1, len(folds)
     else:
-        # RFW's lists have 300 pairs of each kind in turn, so these are its ten runs of 600 lines
+        # RFW's lists alternate 300 pairs of each kind: these folds are its ten blocks of 600 lines
         fold, num_folds = consecutive_folds(same, NUM_FOLDS), NUM_FOLDS
     for kind, what in ((True, "one person"), (False, "two people")):
         filled = len(np.unique(fold[same == kind]))
@@ -234,7 +222,7 @@ def _pairs(path: Path, group: str, rows: Sequence[_Row]) -> Pairs:
             got = f"{np.count_nonzero(same == kind):,} pairs of {what}, in {filled} folds"
             raise UserError(
                 f"{path}: group {shown_key(group)} has {got} · allowed: pairs of one person and of two people in every "
-                f"fold ({max(num_folds, 2)}) of each group · add pairs, or leave this group out"
+                f"fold ({max(num_folds, 2)}) of each group · add pairs, or remove this group"
             )
     names = tuple(sorted({name for row in rows for name in (row.left, row.right)}))
     at = {name: number for number, name in enumerate(names)}

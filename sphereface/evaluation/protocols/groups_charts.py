@@ -1,4 +1,4 @@
-"""The charts of pairs in groups."""
+"""Draw the charts of pairs in groups."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ if TYPE_CHECKING:
 
 
 def draw_accuracies(axes: Axes, names: Sequence[str], values: FloatArray, intervals: Sequence[Interval]) -> None:
-    """Draw the accuracy of each group as a point with its interval. The axis of the accuracy does
-    not start at 0.
+    """Draw the accuracy of each group with its interval; the axis does not start at 0.
 
     Args:
-        axes: where to draw.
-        names: of the groups.
+        axes: the axes to draw into.
+        names: names of the groups.
         values: (G,) float in [0, 1].
-        intervals: of the values.
+        intervals: intervals of the values.
     """
     _draw_intervals(axes, names, intervals)
     axes.plot(values, np.arange(len(names)), linestyle="", marker="o", markersize=7, color=GENUINE)
@@ -33,14 +32,13 @@ def draw_accuracies(axes: Axes, names: Sequence[str], values: FloatArray, interv
 def draw_rates(
     axes: Axes, names: Sequence[str], values: FloatArray, intervals: Sequence[Interval], wanted: float
 ) -> None:
-    """Draw the false accept rate of each group as a bar with its interval, and a line at the rate
-    over all groups.
+    """Draw the false accept rate of each group with its interval, and a line at the overall rate.
 
     Args:
-        axes: where to draw.
-        names: of the groups.
+        axes: the axes to draw into.
+        names: names of the groups.
         values: (G,) float in [0, 1].
-        intervals: of the values.
+        intervals: intervals of the values.
         wanted: the rate over all groups.
     """
     axes.barh(np.arange(len(names)), values, height=0.55, color=IMPOSTOR)
@@ -61,5 +59,5 @@ def _draw_intervals(axes: Axes, names: Sequence[str], intervals: Sequence[Interv
 def far_drawer(
     names: Sequence[str], values: FloatArray, intervals: Sequence[Interval], wanted: float
 ) -> Callable[[Axes], None]:
-    """Return what draws :func:`draw_rates` into axes."""
+    """Return a function that calls :func:`draw_rates` for axes."""
     return lambda axes: draw_rates(axes, names, values, intervals, wanted)

@@ -1,4 +1,4 @@
-"""The result of pairs in groups: tables, charts, JSON."""
+"""The result of pairs in groups: metrics, charts, JSON."""
 
 from __future__ import annotations
 
@@ -14,23 +14,11 @@ from ...metrics import FloatArray, IntArray, Interval, OperatingPoint, Roc, roc
 from ...metrics.resampling import LEVEL, num_replicates, percentile_intervals, resample
 from ..embeddings import Embeddings
 from ..result import Chart, Result, Rows
-from ..words import count, figure, finite, percent, plain_interval, plain_point, scientific, span
+from ..words import finite, plain_interval, plain_point, scientific
 from .groups_charts import draw_accuracies, far_drawer
-from .groups_scores import (
-    ACCURACY,
-    COMMON_FAR,
-    COMMON_TAR,
-    EER,
-    FARS,
-    OWN,
-    GroupScores,
-    Spread,
-    points_of,
-    span_in_points,
-)
+from .groups_scores import ACCURACY, COMMON_FAR, COMMON_TAR, EER, FARS, OWN, GroupScores, Spread, points_of
+from .groups_tables import common_rows, group_rows, key_rows, own_rows, spread_rows
 from .pairs_result import mirror_line
-
-_UNRESOLVABLE = "not resolvable"
 
 
 @dataclass(frozen=True)
@@ -39,9 +27,9 @@ class Groups(Result):
 
     Attributes:
         source: the list, or the folder of lists.
-        groups: the groups, by name.
-        embeddings: of all images.
-        subtract_mean: accuracies are those of the LFW protocol with means subtracted.
+        groups: the groups, sorted by name.
+        embeddings: embeddings of all images.
+        subtract_mean: the accuracies are those of centred embeddings, as in the LFW protocol.
     """
 
     file_name: ClassVar[str] = "groups.json"
@@ -54,7 +42,7 @@ class Groups(Result):
 
     @cached_property
     def common(self) -> tuple[OperatingPoint, ...]:
-        """TAR at each of :data:`FARS` over all pairs of all groups: the common thresholds."""
+        """TAR at each of :data:`FARS` over the pairs of all groups, with the common thresholds."""
         scores = np.concatenate([group.scores for group in self.groups])
         same = np.concatenate([group.same for group in self.groups])
         return points_of(roc(scores, same), scores, same, sum(group.num_repeated for group in self.groups))
@@ -68,16 +56,12 @@ class Groups(Result):
 
     @property
     def unit(self) -> str:
-        """What the bootstrap draws: people where the names of all images say who is on them, else
-        pairs.
-        """
+        """What the bootstrap draws: people if the names of all images identify them, else pairs."""
         return "people" if all(group.people is not None for group in self.groups) else "pairs"
 
     @cached_property
     def replicates(self) -> FloatArray:
-        """(R, G, K) figures of the bootstrap draws, each group drawn on its own; common thresholds
-        stay as they are.
-        """
+        """(R, G, K) figures of bootstrap draws within each group, at fixed common thresholds."""
         thresholds = [point.threshold for point in self.common]
         drawn = []
         for number, group in enumerate(self.groups):
@@ -104,28 +88,28 @@ class Groups(Result):
         )
 
     def headline(self) -> tuple[str, float]:
-        """Mean of the groups' accuracies."""
+        """Return the mean of the groups' accuracies."""
         return "mean accuracy of groups", float(self.figures_of_groups[:, ACCURACY].mean())
 
     def scalars(self) -> dict[str, float]:
-        """The headline, the lowest accuracy, and that of each group."""
+        """Return the headline, the lowest accuracy, and the accuracy of each group."""
         accuracies = self.figures_of_groups[:, ACCURACY].tolist()
         each = {f"accuracy_{group.name}": value for group, value in zip(self.groups, accuracies, strict=True)}
         return {**super().scalars(), "lowest_accuracy": min(accuracies), **each}
 
     def heading(self) -> list[str]:
-        """What was compared, and by which rule."""
+        """Return what was compared, and by which rule."""
         num_pairs = sum(len(group.same) for group in self.groups)
         mean = "threshold and mean" if self.subtract_mean else "NO mean subtracted; threshold"
         return [
             f"{self.source.name}, {len(self.groups)} groups, {num_pairs:,} pairs, {len(self.embeddings):,} images",
             mirror_line(self.embeddings.mirrored),
             f"accuracy: {mean} of each fold from the group's other folds; "
-            "all other figures: cosines without a mean subtracted, so that the groups share one scale",
+            "all other figures: cosines of embeddings that are not centred, so that the groups share one scale",
         ]
 
     def summary(self) -> list[str]:
-        """Which group the recogniser knows worst, and at a common threshold confuses most."""
+        """Return the groups with the lowest accuracy and with the most confusions."""
         accuracies = self.figures_of_groups[:, ACCURACY]
         low, high = int(accuracies.argmin()), int(accuracies.argmax())
         return [
@@ -135,12 +119,12 @@ class Groups(Result):
         ]
 
     def rows(self) -> Sequence[Rows]:
-        """Key figures, each group on its own, common thresholds, and the spread."""
-        common = [self._common_rows(number) for number in range(len(FARS))]
-        return self._key_rows(), self._group_rows(), self._own_rows(), *common, self._spread_rows()
+        """Return key figures, the figures of each group, common thresholds, and the spread."""
+        common = [common_rows(self, number) for number in range(len(FARS))]
+        return key_rows(self), group_rows(self), own_rows(self), *common, spread_rows(self)
 
     def figures(self) -> Sequence[Chart]:
-        """Accuracies, and false accept rates at a common threshold."""
+        """Return the accuracies, and the false accept rates at a common threshold."""
         names = [group.name for group in self.groups]
         accuracy, note = self._column(ACCURACY), "Lines are 95 % intervals."
         charts = [
@@ -158,7 +142,7 @@ class Groups(Result):
         return charts
 
     def to_dict(self) -> dict[str, Any]:
-        """All figures; rates are fractions, and what the pairs cannot resolve is None."""
+        """Return all figures; rates are fractions, and what the pairs cannot resolve is None."""
         return {
             "pairs": str(self.source),
             "flip": self.embeddings.flip,
@@ -173,7 +157,7 @@ class Groups(Result):
         }
 
     def _names(self) -> Iterator[tuple[int, str]]:
-        """(column, name) of the figures that the pairs resolve in every group."""
+        """Yield (column, name) of the figures that the pairs resolve in every group."""
         yield ACCURACY, "accuracy"
         if all(group.num_impostor for group in self.groups):
             yield EER, "EER"
@@ -186,7 +170,7 @@ class Groups(Result):
             yield COMMON_FAR + number, f"FAR, common threshold for FAR {scientific(point.far)}"
 
     def _compared(self) -> list[int]:
-        """Which of the common thresholds say something of every group."""
+        """Return the common thresholds that apply to every group."""
         if not all(group.num_impostor for group in self.groups):
             return []
         return [number for number, point in enumerate(self.common) if point.resolvable]
@@ -196,12 +180,12 @@ class Groups(Result):
         without = [group.name for group in self.groups if not group.num_impostor]
         if without:
             yield (
-                f"No pair of two people of group {', '.join(without)} has a score, so nothing says how often people "
-                "are confused there."
+                f"No pair of two people of group {', '.join(without)} has a score, so the report cannot compare how "
+                "often people are confused."
             )
             return
         if not resolvable:
-            yield "There are too few pairs of two people to say how often the recogniser confuses people of each group."
+            yield "There are too few pairs of two people to measure how often the recogniser confuses people."
             return
         column = COMMON_FAR + resolvable[0]
         far = self.figures_of_groups[:, column]
@@ -224,85 +208,6 @@ class Groups(Result):
 
     def _column(self, column: int) -> tuple[FloatArray, tuple[Interval, ...]]:
         return self.figures_of_groups[:, column], tuple(intervals[column] for intervals in self.intervals)
-
-    def _cells(self, group: int, column: int, form: str = ".2%") -> tuple[str, str]:
-        """A figure and its interval."""
-        return figure(self.figures_of_groups[group, column], form), span(self.intervals[group][column], form)
-
-    def _key_rows(self) -> Rows:
-        accuracies = self.figures_of_groups[:, ACCURACY]
-        lowest, spread = int(accuracies.argmin()), self.spreads[0]
-        rows = (
-            ("mean accuracy", percent(float(accuracies.mean())), "mean of the groups, each counts once"),
-            ("lowest accuracy", percent(float(accuracies[lowest])), f"group {self.groups[lowest].name}"),
-            ("spread", f"{100 * spread.difference:.2f} points", "highest − lowest accuracy"),
-        )
-        return Rows((), rows, "Groups", key=True)
-
-    def _group_rows(self) -> Rows:
-        rows = []
-        for number, group in enumerate(self.groups):
-            size = f"{group.curve.num_genuine:,} + {group.num_impostor:,}"
-            rows.append((group.name, size, *self._cells(number, ACCURACY), *self._cells(number, EER)))
-        note = (
-            f"Pairs are genuine + impostor. 95 % intervals: {len(self.replicates):,} bootstrap draws of {self.unit} "
-            "within each group; the thresholds of folds and the common thresholds stay as they are."
-        )
-        undefined = sum(group.verification.num_undefined for group in self.groups)
-        if undefined:
-            note += (
-                f" {undefined:,} pairs have no score (NaN). They count as wrong in the accuracy; EER, TAR, FAR and the "
-                "numbers of pairs leave out the impostor pairs among them."
-            )
-        header = ("group", "pairs", "accuracy", "95 % interval", "EER", "95 % interval")
-        return Rows(header, tuple(rows), "Each group", note)
-
-    def _own_rows(self) -> Rows:
-        rows = []
-        for far_number, far in enumerate(FARS):
-            for number, group in enumerate(self.groups):
-                point = group.points[far_number]
-                cells = (*self._cells(number, OWN + far_number), f"{point.threshold:.5f}")
-                cells = cells if point.resolvable else (_UNRESOLVABLE, "", "")
-                rows.append((group.name, scientific(far), *cells, f"{count(point.rests_on)} of {point.num_impostor:,}"))
-        header = ("group", "FAR", "TAR", "95 % interval", "threshold", "impostors used")
-        return Rows(header, tuple(rows), "TAR at each group's own threshold")
-
-    def _common_rows(self, number: int) -> Rows:
-        point = self.common[number]
-        used = f"{count(point.rests_on)} of {point.num_impostor:,}"
-        title = f"At the common threshold for FAR {scientific(point.far)} over all groups"
-        if not point.resolvable:
-            return Rows(("group", "FAR", "impostors used"), (("all", _UNRESOLVABLE, used),), title)
-        rows = []
-        for row, group in enumerate(self.groups):
-            far = self._cells(row, COMMON_FAR + number)
-            tar = self._cells(row, COMMON_TAR + number)
-            accepted = round(np.nan_to_num(self.figures_of_groups[row, COMMON_FAR + number]) * group.num_impostor)
-            rows.append((group.name, *far, f"{accepted:,} of {group.num_impostor:,}", *tar))
-        header = ("group", "FAR", "95 % interval", "impostor pairs accepted", "TAR", "95 % interval")
-        note = f"Threshold {point.threshold:.5f}, where {used} impostor pairs of all groups may pass."
-        if not self.figures_of_groups[:, COMMON_FAR + number].all():
-            note += " Where no pair is accepted, the bootstrap gives an interval of 0, which is too narrow."
-        return Rows(header, tuple(rows), title, note)
-
-    def _spread_rows(self) -> Rows:
-        rows = tuple(
-            (
-                spread.name,
-                f"{100 * spread.difference:.2f}",
-                span_in_points(spread.difference_interval),
-                f"{100 * spread.deviation:.2f}",
-                span_in_points(spread.deviation_interval),
-            )
-            for spread in self.spreads
-        )
-        note = (
-            "In percentage points; standard deviation with ddof = 1. An interval that starts at 0 means that groups "
-            "which do not differ could show this spread by chance."
-        )
-        header = ("figure", "highest − lowest", "95 % interval", "standard deviation", "95 % interval")
-        return Rows(header, rows, "Spread over the groups", note)
 
     def _group_dict(self, number: int) -> dict[str, Any]:
         group, values, intervals = self.groups[number], self.figures_of_groups[number], self.intervals[number]

@@ -1,6 +1,4 @@
-"""Figures of pairs in groups: of each group, at its own and at common thresholds, and their
-spread.
-"""
+"""Compute the metrics of groups, at own and at common thresholds, and their spread."""
 
 from __future__ import annotations
 
@@ -18,7 +16,7 @@ from ..words import plain_interval, span
 
 FARS = (1e-2, 1e-3)
 ACCURACY, EER, OWN, COMMON_TAR, COMMON_FAR = 0, 1, 2, 2 + len(FARS), 2 + 2 * len(FARS)
-"""Columns of the figures of a group; the last three start one column for each of :data:`FARS`."""
+"""Columns of a group's figures; each of the last three starts a block, a column for each FAR."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +24,12 @@ class GroupScores:
     """The scores of one group.
 
     Attributes:
-        name: of the group.
-        verification: by the LFW protocol within the group.
-        scores: (P,) float64, cosines without a mean subtracted.
-        people: who is on the left and the right of each pair, as for
+        name: name of the group.
+        verification: outcome of the LFW protocol within the group.
+        scores: (P,) float64, cosines of embeddings that are not centred.
+        people: the people on the left and on the right of each pair, as for
             :func:`~sphereface.metrics.resampling.bootstrap`; None if unknown.
-        num_repeated: impostor pairs with a score that the list has before.
+        num_repeated: impostor pairs with a score that repeat an earlier pair of the list.
     """
 
     name: str
@@ -42,19 +40,17 @@ class GroupScores:
 
     @property
     def same(self) -> BoolArray:
-        """(P,) bool."""
+        """(P,) bool: genuine pairs."""
         return self.verification.same
 
     @cached_property
     def curve(self) -> Roc:
-        """ROC of the cosines without a mean subtracted; undefined impostor pairs are not among its
-        pairs.
-        """
+        """ROC curve of ``scores``, without undefined impostor pairs."""
         return roc(self.scores, self.same)
 
     @property
     def num_impostor(self) -> int:
-        """Impostor pairs behind the curve; 0 where none has a score."""
+        """Number of impostor pairs of the curve; 0 if none has a score."""
         return self.curve.num_impostor if has_impostors(self.scores, self.same) else 0
 
     @cached_property
@@ -65,9 +61,8 @@ class GroupScores:
     def figures(self, curve: Roc, weights: IntArray, thresholds: Sequence[float]) -> FloatArray:
         """Return accuracy, EER, TAR at own thresholds, TAR and FAR at common thresholds.
 
-        All are NaN where the curve lacks a kind of pairs. All but the accuracy are NaN where no
-        impostor pair has a
-        score: the group would seem to be confused in every pair.
+        All are NaN if the curve lacks pairs of one kind. All except the accuracy are NaN if no
+        impostor pair has a score; the curve would then count every impostor pair as accepted.
         """
         figures = np.full(COMMON_FAR + len(FARS), np.nan)
         if not curve.num_genuine or not curve.num_impostor:
@@ -80,9 +75,7 @@ class GroupScores:
         return figures
 
     def _accuracy(self, weights: IntArray) -> float:
-        """Mean of the folds' accuracies, where pairs count as often as weights say; thresholds stay
-        as they are.
-        """
+        """Return the mean accuracy of the folds with weighted pairs; thresholds do not change."""
         fold = self.verification.fold
         correct, total = np.bincount(fold, weights * self.verification.correct), np.bincount(fold, weights)
         return float(np.mean(correct[total > 0] / total[total > 0]))
@@ -90,14 +83,14 @@ class GroupScores:
 
 @dataclass(frozen=True)
 class Spread:
-    """How far the groups are apart in one figure.
+    """The spread of one figure over the groups.
 
-    The intervals are value ± c, not below 0, where 95 % of the bootstrap draws have errors of the
-    groups whose own spread is at most c. So an interval starts at 0 where equal groups could show
-    this spread by chance.
+    The intervals are value ± c, cut at 0. In 95 % of the bootstrap draws, the errors of the groups
+    have a spread of at most c. So an interval starts at 0 if equal groups could show this spread by
+    chance.
 
     Attributes:
-        name: of the figure.
+        name: name of the figure.
         difference: highest − lowest.
         deviation: standard deviation over the groups (ddof = 1).
         difference_interval, deviation_interval: 95 % intervals.
@@ -116,18 +109,18 @@ class Spread:
 
     @property
     def sentence(self) -> str:
-        """The same in words."""
+        """Whether chance could explain the difference, as a sentence."""
         how = "does not" if self.beyond_chance else "could"
         return f"Chance alone {how} explain this difference."
 
     @classmethod
     def of(cls, name: str, values: FloatArray, replicates: FloatArray) -> Spread:
-        """Measure a figure.
+        """Measure the spread of a figure.
 
         Args:
-            name: of the figure.
-            values: (G,) of the groups.
-            replicates: (R, G) of the bootstrap draws; NaN where there is none.
+            name: name of the figure.
+            values: (G,) values of the groups.
+            replicates: (R, G) values of the bootstrap draws; NaN if undefined.
         """
         errors = replicates - values
         errors = errors[~np.isnan(errors).any(axis=1)]
@@ -152,12 +145,12 @@ class Spread:
 
 
 def has_impostors(scores: FloatArray, same: BoolArray) -> bool:
-    """Return whether an impostor pair has a score."""
+    """Return whether any impostor pair has a score."""
     return not np.isnan(scores[~same]).all()
 
 
 def points_of(curve: Roc, scores: FloatArray, same: BoolArray, num_repeated: int) -> tuple[OperatingPoint, ...]:
-    """Return TAR at each of :data:`FARS`, not resolvable where no impostor pair has a score."""
+    """Return TAR at each of :data:`FARS`, not resolvable if no impostor pair has a score."""
     points = tar_at_far(curve, FARS, num_repeated=num_repeated)
     if has_impostors(scores, same):
         return points

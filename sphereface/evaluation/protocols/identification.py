@@ -1,4 +1,4 @@
-"""Who is it: closed-set and open-set identification on a folder of people."""
+"""The protocol for closed-set and open-set identification on a folder of people."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from ...errors import UserError
 from ...metrics import FAR_TARGETS, BoolArray, IntArray, OperatingPoint, roc, tar_at_far
-from ...metrics.identification import TIE_FLOAT32
+from ...metrics.searches import TIE_FLOAT32
 from ...places import FORMS
 from ..embeddings import Embeddings, Features
 from ..images import Images
@@ -20,7 +20,7 @@ from ..result import Result, Rows
 from ..words import percent, plain_point, tar_rows
 from .base import EvaluationSet, Rule, refuse_places, register_protocol
 
-_BLOCK = 512  # probes compared at a time
+_BLOCK = 512  # probes that are compared at a time
 
 
 @dataclass(frozen=True)
@@ -28,15 +28,15 @@ class Identification(Result):
     """The outcome of searching every probe in the gallery.
 
     Attributes:
-        num_gallery: people enrolled, each with one image.
-        num_probes: other images of these people.
-        num_impostors: images of people who are not enrolled.
+        num_gallery: number of people in the gallery, each with one image.
+        num_probes: number of other images of these people.
+        num_impostors: number of images of people who are not in the gallery.
         rank1, rank5: share of the probes whose person is the first, or among the first five, of the
             gallery.
-        open_set: at each false alarm rate, the share of probes found at rank 1 with a score over
-            the threshold (DIR, as ``tar``); ``far`` is the share of impostors whose best score is
-            over it. ``num_impostor`` leaves out impostors whose embedding is undefined.
-        subtract_mean: features were centred with the mean of the gallery's images.
+        open_set: for each false accept rate, the share of probes found at rank 1 with a score above
+            the threshold (DIR, as ``tar``). ``far`` is the share of impostors whose best score is
+            above it. ``num_impostor`` excludes impostors with an undefined embedding.
+        subtract_mean: the features are centred with the mean of the gallery's images.
     """
 
     key: ClassVar[str] = "identification"
@@ -50,11 +50,11 @@ class Identification(Result):
     subtract_mean: bool
 
     def headline(self) -> tuple[str, float]:
-        """Rank 1."""
+        """Return the rate at rank 1."""
         return "rank 1", self.rank1
 
     def heading(self) -> list[str]:
-        """Who is searched among whom."""
+        """Return the sizes of the gallery and of the probes."""
         mean = "centred with the gallery's mean" if self.subtract_mean else "NO mean subtracted"
         return [
             f"identification: {self.num_gallery:,} people enrolled with one image, {self.num_probes:,} probes, "
@@ -62,14 +62,14 @@ class Identification(Result):
         ]
 
     def summary(self) -> list[str]:
-        """How many searches find the right person."""
+        """Return how many searches find the right person."""
         return [
-            f"Each of {self.num_probes:,} images is compared with one image each of {self.num_gallery:,} people. For "
-            f"{self.rank1:.0%} of them the right person comes first, for {self.rank5:.0%} among the first five."
+            f"Each of {self.num_probes:,} images is compared with one image each of {self.num_gallery:,} people. The "
+            f"right person is first for {self.rank1:.0%} of them, and among the first five for {self.rank5:.0%}."
         ]
 
     def rows(self) -> Sequence[Rows]:
-        """Ranks, and DIR at FAR."""
+        """Return the ranks, and DIR at FAR."""
         ranks = (
             ("rank 1", percent(self.rank1), "the right person has the highest score"),
             ("rank 5", percent(self.rank5), "the right person is among the five highest scores"),
@@ -81,14 +81,14 @@ class Identification(Result):
         return Rows((), ranks, "Identification", key=True), points
 
     def to_dict(self) -> dict[str, Any]:
-        """All figures."""
+        """Return all figures."""
         return {**asdict(self), "open_set": [plain_point(point) for point in self.open_set]}
 
 
 @register_protocol("identification")
 @dataclass(frozen=True)
 class IdentificationSet(EvaluationSet):
-    """A folder of people, searched in itself: see :func:`identify`."""
+    """A folder of people, divided into gallery, probes and impostors: see :func:`identify`."""
 
     form = FORMS["identification"]
 
@@ -101,7 +101,8 @@ class IdentificationSet(EvaluationSet):
         """List the people of a folder.
 
         Raises:
-            UserError: no such folder, or it lacks people with two images or people with one.
+            UserError: there is no such folder, or it lacks people with two images or people with
+                one.
         """
         refuse_places(cls, name, places, 1)
         people = list_people(places[0])
@@ -114,30 +115,31 @@ class IdentificationSet(EvaluationSet):
 
 
 def identify(features: Features, people: People, *, subtract_mean: bool = True) -> Identification:
-    """Image 1 of everyone with two or more images is the gallery, their others are probes, all else
-    impostors.
+    """Search the probes of a folder in its gallery.
 
-    Scores are cosines, centred with the mean of the gallery's images: what a system knows before
-    anyone is searched. Where scores tie, or differ by rounding alone, the true person stands last.
-    An undefined embedding (zero or not
-    finite) costs only its own searches: a probe finds nobody, a person of the gallery is not found
-    and takes no rank, and an impostor is left out. If all impostors are undefined, no threshold
-    keeps them out.
+    The gallery holds the first image of each person with two or more images. The other images of
+    these people are probes; the images of all other people are impostors. Scores are cosines,
+    centred with the mean of the gallery's images, which a real system knows before the search.
+    Scores that tie, or differ only by rounding, count against the right person.
+
+    An undefined embedding (zero or not finite) affects only its own searches. A probe finds no
+    entry; a person of the gallery is not found and takes no rank; an impostor does not count. If
+    all impostors are undefined, all of them pass every threshold.
 
     Args:
         features: (N, F) float, a row for each of ``people.files``.
-        people: who is on them.
-        subtract_mean: False compares uncentred features.
+        people: the people on the images.
+        subtract_mean: False does not centre the features.
 
     Raises:
-        UserError: nobody has two images, or nobody has only one.
+        UserError: no person has two images, or no person has only one.
     """
     gallery, probes, impostors = roles(people)
     units = unit_rows(features, mean_of(features[gallery]) if subtract_mean else None)
     enrolled = units[gallery]
     top, rank = _search(units[probes], enrolled, _place(people, gallery, probes))
     best, _ = _search(units[impostors], enrolled, np.zeros(len(impostors), dtype=np.int64))
-    found = np.where(rank == 1, top, -np.inf)  # a probe found as somebody else is not found at any threshold
+    found = np.where(rank == 1, top, -np.inf)  # a probe whose best match is wrong is not found at any threshold
     same = np.arange(len(probes) + len(impostors)) < len(probes)
     curve = roc(np.concatenate([found, best]).astype(np.float64), same)
     return Identification(
@@ -152,36 +154,36 @@ def identify(features: Features, people: People, *, subtract_mean: bool = True) 
 
 
 def roles(people: People) -> tuple[IntArray, IntArray, IntArray]:
-    """Which rows of ``people.files`` are gallery, probes and impostors.
+    """Return the rows of ``people.files`` that are gallery, probes and impostors.
 
     Raises:
-        UserError: nobody has two images, or nobody has only one.
+        UserError: no person has two images, or no person has only one.
     """
     several = people.num_images > 1
     gallery, probes = np.flatnonzero(several & people.first), np.flatnonzero(several & ~people.first)
     impostors = np.flatnonzero(~several)
     if not len(gallery) or not len(impostors):
         raise UserError(
-            f"{people.root}: {len(gallery)} people with two or more images and {len(impostors)} with one · "
-            "identification needs both: the first are enrolled, the others are not to be found"
+            f"{people.root}: got {len(gallery)} people with two or more images and {len(impostors)} with one · "
+            "allowed: one or more of each; the first are in the gallery, the others are impostors"
         )
     return gallery, probes, impostors
 
 
 def _place(people: People, gallery: IntArray, probes: IntArray) -> IntArray:
-    """Where in the gallery the person of each probe is."""
+    """Return the position in the gallery of the person of each probe."""
     place = np.full(len(people.names), -1, dtype=np.int64)
     place[people.person[gallery]] = np.arange(len(gallery))
     return place[people.person[probes]]
 
 
 def _search(probes: Features, gallery: Features, own: IntArray) -> tuple[Features, IntArray]:
-    """Search unit vectors; those without a direction are 0 or NaN.
+    """Search unit vectors; vectors without a direction are 0 or NaN.
 
     Returns:
-        The best score of each probe, and the rank of row ``own`` of the gallery for it, from 1. A
-        probe without a direction has the score NaN. One more than the gallery holds is the rank
-        where either has no direction.
+        The best score of each probe, and the rank of row ``own`` of the gallery, from 1. A probe
+        without a direction has the score NaN. If either has no direction, the rank is the size of
+        the gallery plus one.
     """
     top, rank = np.empty(len(probes), dtype=np.float32), np.empty(len(probes), dtype=np.int64)
     undefined = _without_direction(gallery)
@@ -199,5 +201,5 @@ def _search(probes: Features, gallery: Features, own: IntArray) -> tuple[Feature
 
 
 def _without_direction(units: Features) -> BoolArray:
-    """(N,) bool: rows of unit vectors that are 0 or NaN instead."""
+    """Return (N,) bool: rows that are 0 or NaN instead of unit vectors."""
     return np.asarray(~(np.einsum("ij,ij->i", units, units) > 0))

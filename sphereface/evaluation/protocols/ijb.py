@@ -1,4 +1,4 @@
-"""IJB-B and IJB-C by their own files: 1:1 verification of templates and 1:N identification."""
+"""The protocol of IJB-B and IJB-C: 1:1 verification of templates and 1:N identification."""
 
 from __future__ import annotations
 
@@ -13,18 +13,7 @@ import numpy as np
 
 from ...errors import UserError, listed, printable
 from ...metrics import FloatArray, IntArray
-from ...metrics.identification import (
-    FPIRS,
-    Searches,
-    bootstrap_searches,
-    field_rank_rates,
-    field_recall,
-    mates,
-    num_impostors_of_field,
-    open_set,
-    rank_rates,
-    search,
-)
+from ...metrics.identification import field_rank_rates, field_recall
 from ...metrics.ijb import (
     IJB_FARS,
     SortedScores,
@@ -49,13 +38,13 @@ from ..images import Images
 from ..labels import list_doubts, repeated_pairs
 from ..pair_products import pair_products
 from ..pooling import Flip, Pooled, PoolMode, pool
-from ..template_rows import rows_of
 from .base import EvaluationSet, Rule, register_protocol
-from .ijb_result import FieldFigures, GalleryFigures, Ijb, SearchFigures, thinned_curve
+from .ijb_result import FieldFigures, Ijb, thinned_curve
+from .ijb_search import search_both, search_figures
 
 log = logging.getLogger(__name__)
 
-_NO_FIELD = "InsightFace's 1:N is left out: a subject is in both galleries, or the subject of a probe in neither"
+_NO_FIELD = "InsightFace's 1:N is not computed: a subject is in both galleries, or the subject of a probe is in neither"
 _MODE = re.compile(r"[Nn][01][Dd][01][Ff][012]")
 
 
@@ -65,19 +54,18 @@ class IjbSet(EvaluationSet):
     """IJB-B or IJB-C.
 
     Attributes:
-        name: what reports call it.
-        images: in the order of ``*_face_tid_mid.txt``.
-        benchmark: what its files start with, such as ``"ijbc"``.
-        image_list: which images make up which template.
-        pairs: of templates, as rows into the sorted templates.
-        distinct: the same without pairs that the list has before. Only the field's figures count
-            these again.
+        name: name of the set in reports.
+        images: the images, in the order of ``*_face_tid_mid.txt``.
+        benchmark: start of its files' names, such as ``"ijbc"``.
+        image_list: the template and the medium of each image.
+        pairs: pairs of templates, as rows of the sorted templates.
+        distinct: the pairs without repetitions. Only InsightFace's figures count repetitions.
         detector_score: (N,) float64; None without its file.
-        searches: of 1:N identification; None without its files.
+        searches: lists of 1:N identification; None without their files.
         modes: test modes that the user named; () for the default.
         pairs_path: the list of pairs.
-        left_out: what the lists that are not there cost, and where lists contradict each other, a
-            line each.
+        left_out: a line for each missing list, with its consequence, and for each contradiction
+            between lists.
     """
 
     form = FORMS["ijb"]
@@ -99,11 +87,11 @@ class IjbSet(EvaluationSet):
         """Read the lists of IJB-B or IJB-C.
 
         Args:
-            name: what reports call it.
-            places: the folder with the lists (or with their subfolder ``meta``), then the folder of
-                the aligned crops, then test modes, of which the first is reported in full. The last
-                two may be left out: without a folder of crops they lie below the first.
-            find_images: look for the crops on disk.
+            name: name of the set in reports.
+            places: the folder with the lists (or with their subfolder ``meta``), then optionally
+                the folder of the aligned crops (default: the first folder), then optionally test
+                modes. The report shows the first mode in full.
+            find_images: search the crops on disk.
 
         Raises:
             UserError: a list is missing or malformed, or crops are missing.
@@ -113,7 +101,7 @@ class IjbSet(EvaluationSet):
         folders = [place for place in others if not _MODE.fullmatch(str(place))]
         if len(folders) > 1 or not (find_images or all(folder.is_dir() for folder in folders)):
             raise UserError(
-                f"{name}: got {', '.join(map(str, folders))}: no folder of crops and no test mode · allowed: "
+                f"{name}: got {', '.join(map(str, folders))}, which is neither a folder nor a test mode · allowed: "
                 f"{cls.kind}:{cls.form}"
                 if len(folders) == 1
                 else f"{name}: got the folders {', '.join(map(str, folders))} · allowed: {cls.kind}:{cls.form}"
@@ -133,8 +121,8 @@ class IjbSet(EvaluationSet):
         doubts = list_doubts(image_list, pairs, known, (files.media, files.pairs))
         if again := len(pairs.same) - len(distinct.same):
             doubts.append(
-                f"{files.pairs.name}: {again:,} of {len(pairs.same):,} pairs are there already; only InsightFace's "
-                "figures count them again"
+                f"{files.pairs.name}: {again:,} of {len(pairs.same):,} pairs repeat an earlier pair; only "
+                "InsightFace's figures count them again"
             )
         score = None if files.scores is None else read_detections(files.scores, image_list.images).score
         return cls(
@@ -153,12 +141,12 @@ class IjbSet(EvaluationSet):
 
     @classmethod
     def recognises(cls, places: Sequence[Path]) -> bool:
-        """A folder that holds the list of images of IJB-B or IJB-C."""
+        """Return whether the folder holds the list of images of IJB-B or IJB-C."""
         folders = (places[0], places[0] / "meta")
         return any(folder.is_dir() and any(folder.glob("*_face_tid_mid.txt")) for folder in folders)
 
     def evaluate(self, embeddings: Embeddings, rule: Rule) -> Ijb:  # noqa: ARG002 - IJB subtracts no mean
-        """Pool the templates by each mode, verify the pairs, search the probes."""
+        """Pool the templates by each mode, verify the pairs, and search the probes."""
         modes = self.modes or (self._default_mode(embeddings),)
         first = self._pool(embeddings, modes[0])
         subject = self._subjects(first).astype(np.int32)
@@ -182,7 +170,7 @@ class IjbSet(EvaluationSet):
             intervals=intervals,
             auc=auc_sorted(ordered),
             eer=equal_error_rate_sorted(ordered),
-            search=None if self.searches is None else self._search_figures(first, self.searches),
+            search=None if self.searches is None else search_figures(first, self.searches),
             field=(),
             curve=thinned_curve(ordered),
             left_out=self.left_out if field[0].top or self.searches is None else (*self.left_out, _NO_FIELD),
@@ -196,7 +184,7 @@ class IjbSet(EvaluationSet):
         return SortedScores.of(pair_products(pooled.templates, self.pairs.left, self.pairs.right), self.pairs.same)
 
     def _field_figures(self, mode: PoolMode, pooled: Pooled, scores: SortedScores) -> FieldFigures:
-        found = None if self.searches is None else self._search_both(pooled, self.searches)
+        found = None if self.searches is None else search_both(pooled, self.searches)
         return FieldFigures(
             mode.name,
             tuple(tpr_at_nearest_fpr(scores).tolist()),
@@ -205,16 +193,14 @@ class IjbSet(EvaluationSet):
         )
 
     def _default_mode(self, embeddings: Embeddings) -> PoolMode:
-        """N1D1F2, InsightFace's default, less what the detector scores or the mirror images are
-        missing for.
-        """
+        """Return InsightFace's default, N1D1F2; D0 without detector scores, F0 without mirrors."""
         flip: Flip = "add" if embeddings.flip else "none"
         return PoolMode(normalise=False, detector_score=self.detector_score is not None, flip=flip)
 
     def _pool(self, embeddings: Embeddings, mode: PoolMode) -> Pooled:
         if mode.flip != "none" and not embeddings.flip:
             raise UserError(
-                f"{self.name}: test mode {mode.name} needs embeddings of mirror images, and there are none · "
+                f"{self.name}: test mode {mode.name} needs the embeddings of mirror images, which are missing · "
                 f"allowed: F0, such as {mode.name[:-1]}0"
             )
         return pool(
@@ -227,81 +213,31 @@ class IjbSet(EvaluationSet):
         )
 
     def _subjects(self, pooled: Pooled) -> IntArray:
-        """(T,) who each template is of: by the lists of 1:N search, and by the genuine pairs."""
+        """Return (T,) the subject of each template, by the 1:N lists and the genuine pairs."""
         known = _known(pooled.ids, self.searches)
         return subjects_of(len(pooled.ids), self.pairs.left, self.pairs.right, self.pairs.same, known)
 
-    def _search_both(self, pooled: Pooled, lists: SearchLists) -> Searches | None:
-        """Search both galleries as one, as the field does; None where a subject is in both, or a
-        probe in neither.
-        """
-        rows = [
-            rows_of(pooled.ids, gallery.template, path)
-            for gallery, path in zip(lists.galleries, lists.paths[:-1], strict=True)
-        ]
-        subjects = np.concatenate([gallery.subject for gallery in lists.galleries])
-        if len(np.unique(subjects)) < len(subjects) or not np.isin(lists.probes.subject, subjects).all():
-            return None
-        probes = rows_of(pooled.ids, lists.probes.template, lists.paths[-1])
-        most = num_impostors_of_field(len(probes), max(FPIRS))
-        return search(
-            pooled.templates[probes],
-            pooled.templates[np.concatenate(rows)],
-            mates(lists.probes.subject, subjects),
-            num_impostors=most,
-        )
-
-    def _search_figures(self, pooled: Pooled, lists: SearchLists) -> SearchFigures:
-        """Search each gallery apart: the probes of the other gallery's subjects are not enrolled in
-        it.
-        """
-        probes = pooled.templates[rows_of(pooled.ids, lists.probes.template, lists.paths[-1])]
-        found = [
-            search(
-                probes,
-                pooled.templates[rows_of(pooled.ids, gallery.template, path)],
-                mates(lists.probes.subject, gallery.subject),
-            )
-            for gallery, path in zip(lists.galleries, lists.paths[:-1], strict=True)
-        ]
-        intervals, of_mean = bootstrap_searches(found, lists.probes.subject, replicates=REPLICATES)
-        galleries = tuple(
-            GalleryFigures(
-                name=path.stem.rpartition("_")[2],
-                num_enrolled=len(gallery.template),
-                num_mated=int(searches.is_mated.sum()),
-                num_nonmated=int((~searches.is_mated).sum()),
-                ranks=tuple(rank_rates(searches).tolist()),
-                points=open_set(searches),
-                intervals=own,
-            )
-            for path, gallery, searches, own in zip(lists.paths[:-1], lists.galleries, found, intervals, strict=True)
-        )
-        return SearchFigures(galleries, of_mean)
-
 
 def _distinct(pairs: TemplatePairs, num_templates: int) -> TemplatePairs:
-    """Return the pairs without those that the list has before; the same object where there are
-    none.
-    """
+    """Return the pairs without repetitions; the same object if there are no repetitions."""
     kept = ~repeated_pairs(pairs.left, pairs.right, num_templates)
     return pairs if kept.all() else TemplatePairs(pairs.left[kept], pairs.right[kept], pairs.same[kept])
 
 
 def _known(templates: IntArray, lists: SearchLists | None) -> IntArray:
-    """(T,) subject of each template by the lists of 1:N search; −1 where they do not say."""
+    """Return (T,) the subject of each template by the lists of 1:N search; −1 if unknown."""
     return np.full(len(templates), -1, dtype=np.int64) if lists is None else lists.subjects(templates)
 
 
 def _left_out(missing: Sequence[str]) -> list[str]:
-    """Say what lists that are not there cost."""
+    """Return a line for each missing list, with its consequence."""
     scores, search = ([form for form in missing if ("score" in form) == kind] for kind in (True, False))
     lines = [f"detector scores are not used: there is no {form}" for form in scores]
-    return lines + ([f"1:N search is left out: there is no {' and no '.join(search)}"] if search else [])
+    return lines + ([f"1:N search is not computed: there is no {' and no '.join(search)}"] if search else [])
 
 
 def _logged(lines: Sequence[str]) -> tuple[str, ...]:
-    """Log lines of the report, before hours of embedding."""
+    """Log lines of the report before the embedding, which can take hours."""
     for line in lines:
         log.warning("ijb: %s", line)
     return tuple(lines)
@@ -313,7 +249,7 @@ def _find(crops: Path, names: Sequence[str], scores: Path | None) -> tuple[Path,
     if missing:
         made = f"sphereface align --landmarks {scores or '…'} IMAGES CROPS"
         raise UserError(
-            f"{crops}: {len(missing)} of the {len(names)} crops are missing · make them: {made}, then ijb:DIR,CROPS"
+            f"{crops}: {len(missing)} of the {len(names)} crops are missing · make them: {made}, then use ijb:DIR,CROPS"
             f"{listed(missing)}"
         )
     return files

@@ -1,4 +1,4 @@
-"""The result of IJB-B or IJB-C: honest figures first, then those of the field, named as such."""
+"""The result of IJB-B or IJB-C: this package's figures, then those of InsightFace's scripts."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class GalleryFigures:
 
     Attributes:
         name: G1, G2, S1 or S2.
-        num_enrolled: templates in it.
-        num_mated, num_nonmated: probes whose subject it holds, and the others.
+        num_enrolled: number of templates in the gallery.
+        num_mated, num_nonmated: numbers of probes whose subject is in the gallery, and of others.
         ranks: rates at rank 1, 5 and 10.
         points: FNIR at FPIR 0.01 and 0.1.
-        intervals: of both.
+        intervals: intervals of ``ranks`` and ``points``.
     """
 
     name: str
@@ -57,24 +57,21 @@ class SearchFigures:
 
     @property
     def mean_fnir(self) -> tuple[float, ...]:
-        """Mean over galleries of FNIR at FPIR 0.01 and 0.1; NaN where a gallery cannot resolve
-        it.
-        """
+        """Mean over galleries of FNIR at FPIR 0.01 and 0.1; NaN if a gallery cannot resolve it."""
         rates = [[p.fnir if p.resolvable else math.nan for p in gallery.points] for gallery in self.galleries]
         return tuple(np.mean(rates, axis=0).tolist())
 
 
 @dataclass(frozen=True)
 class FieldFigures:
-    """What InsightFace's scripts print for one test mode.
+    """The figures of InsightFace's scripts for one test mode.
 
     Attributes:
-        mode: such as N1D1F2.
-        tpr: TPR at the point of the ROC curve whose FPR is nearest to 1e-6 … 1e-1, from whichever
-            side.
-        top: top 1, 5 and 10 of all probes in both galleries as one; None without the lists of 1:N
+        mode: the test mode, such as N1D1F2.
+        tpr: TPR at the point of the ROC curve whose FPR is nearest to 1e-6 … 1e-1, above or below.
+        top: top 1, 5 and 10 of all probes in both galleries together; None without the lists of 1:N
             search.
-        recall: at its "far" 0.01 and 0.1, which is no FPIR.
+        recall: recall at InsightFace's "far" 0.01 and 0.1, which is not an FPIR.
     """
 
     mode: str
@@ -85,11 +82,10 @@ class FieldFigures:
 
 @dataclass(frozen=True)
 class Ijb(Result):
-    """The outcome of IJB-B or IJB-C. Every figure but those of ``field`` is of the test mode
-    ``mode``.
+    """The outcome of IJB-B or IJB-C.
 
-    ``curve`` holds as many points of the ROC curve as a chart can show. ``left_out`` says what was
-    not computed.
+    All figures except ``field`` are of the test mode ``mode``. ``curve`` has as many points of the
+    ROC curve as a chart can show. ``left_out`` has a line for each figure that was not computed.
     """
 
     key: ClassVar[str] = "ijb"
@@ -113,37 +109,35 @@ class Ijb(Result):
     left_out: tuple[str, ...] = ()
 
     def headline(self) -> tuple[str, float]:
-        """TAR at FAR 1e-4, the figure that papers quote, or at the lowest FAR that the pairs
-        resolve above it.
-        """
+        """Return TAR at FAR 1e-4, as papers do, or at the next higher resolvable FAR."""
         usable = [point for point in self.points if point.resolvable and point.far >= 1e-4 * (1 - 1e-9)]
         if not usable:
             return "AUC", self.auc
         return f"TAR at FAR {scientific(usable[0].far)}", usable[0].tar
 
     def heading(self) -> list[str]:
-        """What was compared, and how templates were made."""
+        """Return what was compared, and how the templates were made."""
         lines = [
             f"{self.benchmark}, {self.num_genuine + self.num_impostor:,} pairs of {self.num_templates:,} templates "
             f"({self.num_genuine:,} genuine), {self.num_images:,} images of {self.num_subjects:,} subjects",
-            f"templates by test mode {self.mode} of InsightFace, cosines without a mean subtracted",
+            f"templates by test mode {self.mode} of InsightFace, cosines of embeddings that are not centred",
         ]
         if self.num_undefined_templates:
             lines.append(f"{self.num_undefined_templates:,} templates have no direction; no pair of them is accepted")
         return [*lines, *self.left_out]
 
     def summary(self) -> list[str]:
-        """Rates in numbers of pairs and of searches."""
+        """Return the rates in numbers of pairs and of searches."""
         lines = layman_rates([point for point in self.points if point.far >= 1e-4 * (1 - 1e-9)][::-1])
         if self.search is not None and not math.isnan(self.search.mean_ranks[0]):
             lines.append(
-                f"Of 100 searches for a person who is enrolled, {100 * self.search.mean_ranks[0]:.0f} find that person "
+                f"Of 100 searches for a person in the gallery, {100 * self.search.mean_ranks[0]:.0f} find that person "
                 "first."
             )
         return lines
 
     def rows(self) -> Sequence[Rows]:
-        """1:1, 1:N, and the field's own figures."""
+        """Return the tables of 1:1, of 1:N, and of InsightFace's figures."""
         key = [("AUC", figure(self.auc, ".6f"), ""), ("EER", percent(self.eer), "")]
         if self.search is not None:
             rank = span(self.search.intervals_of_mean.rank[0], ".2%")
@@ -162,11 +156,11 @@ class Ijb(Result):
         return [*tables, *self._field_rows()]
 
     def figures(self) -> Sequence[Chart]:
-        """ROC."""
+        """Return the ROC curve."""
         return (Chart("roc", "ROC", lambda axes: draw_roc(axes, self.curve, area=self.auc, eer=self.eer)),)
 
     def to_dict(self) -> dict[str, Any]:
-        """All figures; what the pairs cannot resolve is None."""
+        """Return all figures; what the pairs cannot resolve is None."""
         return {
             "benchmark": self.benchmark,
             "pairs": str(self.pairs),
@@ -201,16 +195,15 @@ class Ijb(Result):
                 for each, top, recall in found
             )
             note = (
-                "Both galleries as one, every probe enrolled. Its far counts impostor scores and not searches: no FPIR."
+                "Both galleries together hold the subject of every probe. Its far counts impostor scores, not "
+                "searches, so it is not an FPIR."
             )
             tables.append(Rows(header, cells, "As InsightFace computes it: 1:N", note))
         return tables
 
 
 def thinned_curve(scores: SortedScores) -> Roc:
-    """Return points of the ROC curve, as many as a chart can show: drawn from all of 15 million
-    takes seconds.
-    """
+    """Return as many points of the ROC curve as a chart can show; all 15 million take seconds."""
     number = len(scores.impostor)
     counts = np.unique(np.append(np.geomspace(1, number, _POINTS).astype(np.int64), np.arange(min(number, 100)) + 1))
     threshold = np.append(scores.impostor[number - counts], -np.inf)  # all above it are at most counts − 1
@@ -231,21 +224,21 @@ def _search_rows(search: SearchFigures) -> list[Rows]:
     ranks.append(("95 % interval", "", "", "", *(span(interval, ".1%") for interval in intervals.rank)))
     errors.append(("mean", *_with_intervals(search.mean_fnir, intervals.fnir)))
     note = (
-        "FPIR: share of searches for people who are not enrolled that return somebody. FNIR: share of searches for "
-        "enrolled people that do not return them first, with a score at the threshold or above (NIST's definition)."
+        "FPIR: share of searches for people outside the gallery that return somebody. FNIR: share of searches for "
+        "people in the gallery that do not return them first, at or above the threshold (NIST's definition)."
     )
     return [
         Rows(
-            ("gallery", "templates", "enrolled probes", "others", *(f"rank {k}" for k in RANKS)),
+            ("gallery", "templates", "mated probes", "others", *(f"rank {k}" for k in RANKS)),
             tuple(ranks),
-            "1:N identification, each gallery apart",
+            "1:N identification, each gallery separately",
         ),
         Rows(("gallery", *(f"FNIR at FPIR {fpir:g}" for fpir in FPIRS)), tuple(errors), "1:N, open set", note),
     ]
 
 
 def _with_intervals(rates: Sequence[float], intervals: Sequence[Interval]) -> list[str]:
-    """Return rates as text; NaN is what the searches cannot resolve."""
+    """Return rates as text; NaN means that the searches cannot resolve the rate."""
     return [
         f"{percent(rate)} {'' if math.isnan(rate) else span(interval, '.1%')}".strip()
         for rate, interval in zip(rates, intervals, strict=True)

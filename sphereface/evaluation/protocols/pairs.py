@@ -1,4 +1,4 @@
-"""Pairs of images: LFW's two views, and every other list of pairs."""
+"""The protocol for lists of pairs of images, such as LFW's two views."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ...data.bins import is_bin, read_bin
 from ...data.pairs import Pairs, read_pairs
-from ...data.walking import what_lies_at
+from ...data.walking import kind_of_path
 from ...errors import UserError
 from ...places import FORMS
 from ..embeddings import Embeddings, Features
@@ -27,10 +27,10 @@ class PairSet(EvaluationSet):
     """A list of pairs with its images.
 
     Attributes:
-        name: what reports call it.
-        images: named as ``pairs.names``, in that order.
-        pairs: the pairs that are reported.
-        dev_train: for view 1, the list that mean and threshold come from; it shares the names of
+        name: name of the set in reports.
+        images: the images of ``pairs.names``, in that order.
+        pairs: the tested pairs.
+        dev_train: in view 1, the list that gives the mean and the threshold; it shares the names of
             ``pairs``.
     """
 
@@ -49,18 +49,21 @@ class PairSet(EvaluationSet):
         if len(places) > 1:
             dev_train = places[2] if len(places) == 3 else None
             return load_pair_set(name, place, places[1], dev_train=dev_train, find_images=find_images)
-        if place.is_file():  # a .bin, or a list that lies beside its images
+        if place.is_file():  # a .bin, or a list beside its images
             return load_pair_set(name, place.parent, place, find_images=find_images)
         return load_pair_set(name, place, place / "pairs.txt", find_images=find_images)
 
     @classmethod
     def recognises(cls, places: Sequence[Path]) -> bool:
-        """Every set that no other protocol recognises is a list of pairs."""
+        """Return True: every set that no other protocol recognises is a list of pairs."""
         return bool(places)
 
     def verify(self, features: Features, *, subtract_mean: bool = True) -> Verification:
-        """Verify by the rule of this list's view. ``features``: (M, F) float, a row for each
-        image.
+        """Verify by the rule of this list's view.
+
+        Args:
+            features: (M, F) float, a row for each image.
+            subtract_mean: False does not centre the features.
         """
         if self.dev_train is not None:
             return verify_view1(features, self.dev_train, self.pairs, subtract_mean=subtract_mean)
@@ -87,22 +90,22 @@ def load_pair_set(
     """Read a list of pairs and find its images, or read an InsightFace ``.bin``, which holds both.
 
     Args:
-        name: what reports call it.
-        root: folder of aligned crops, ``<root>/Name/Name_0001.jpg``; of no effect with a ``.bin``.
+        name: name of the set in reports.
+        root: folder of aligned crops, ``<root>/Name/Name_0001.jpg``; not used with a ``.bin``.
         pairs: a list of view 2, or pairsDevTest of view 1, or a ``.bin`` (see
             :func:`~sphereface.data.bins.read_bin`).
-        dev_train: for view 1: pairsDevTrain. None looks for ``pairsDevTrain.txt`` beside ``pairs``.
-        find_images: look for the images on disk.
+        dev_train: pairsDevTrain of view 1. None means ``pairsDevTrain.txt`` beside ``pairs``.
+        find_images: search the images on disk.
 
     Raises:
-        UserError: a list that is missing, malformed or contradicts itself, missing images, or view
-            1 without its pairsDevTrain, or with one that has pairs of the tested list.
+        UserError: a list is missing, malformed or contradicts itself, images are missing,
+            pairsDevTrain is missing, or it shares pairs with the tested list.
     """
     inside, test = read_bin(pairs) if is_bin(pairs) else (None, read_pairs(pairs))
     check_labels(test.path, test.left, test.right, test.same, test.names, refuse=inside is None, fold=test.fold)
     if test.num_folds:
         if dev_train is not None:
-            raise UserError(f"{dev_train}: is for view 1, but {pairs} has folds · leave it out")
+            raise UserError(f"{dev_train}: is for view 1, but {pairs} has folds · omit it")
         if inside is not None:
             return PairSet(name, Images(Path(pairs), test.names, inside), test)
         files = tuple(test.resolve(root)) if find_images else None
@@ -125,14 +128,14 @@ def load_pair_set(
 
 def _read_dev_train(test: Pairs, given: str | Path | None) -> Pairs:
     path = test.path.with_name(_VIEW1_TRAIN) if given is None else Path(given)
-    if what_lies_at(path) != "file":
+    if kind_of_path(path) != "file":
         raise UserError(
-            f"{test.path}: has no folds (view 1), so mean and threshold come from pairsDevTrain · "
-            f"{path} is no such file · put it there, or name it (dev_train)"
+            f"{test.path}: has no folds (view 1), so mean and threshold come from pairsDevTrain · {path} does not "
+            "exist · put it there, or give its path (dev_train)"
         )
     if path.samefile(test.path):
         raise UserError(
-            f"{test.path}: is also the list that the threshold is chosen on · test on pairsDevTest of view 1"
+            f"{test.path}: is also the list that chooses the threshold · allowed for the test: pairsDevTest of view 1"
         )
     train = read_pairs(path)
     if train.num_folds:

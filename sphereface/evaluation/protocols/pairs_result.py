@@ -37,7 +37,7 @@ from ..variants import Variant, plain_variants
 from ..words import figure, finite, layman_rates, percent, plain_interval, plain_point, span, tar_rows
 
 HARDEST = 12
-"""Pairs of each kind that reports show."""
+"""Number of pairs of each kind that reports show."""
 
 
 @dataclass(frozen=True)
@@ -46,16 +46,15 @@ class PairsResult(Result):
 
     Attributes:
         verification: scores, thresholds, accuracies.
-        pairs: the pairs that are reported, as rows into the embeddings.
-        embeddings: of the compared images (or templates).
-        dev_train: in view 1 the list that mean and threshold come from.
-        subtract_mean: the embeddings were centred, as the protocol wants.
-        num_images: images of the set.
-        templates: the list of templates, where several images are compared as one.
-        mirror: what became of mirror images: ``"join"``, ``"add"`` or ``"none"``; None: what
-            ``embeddings`` says.
-        first_image: (M,) the first image of each of ``pairs.names``; None where they are the
-            images.
+        pairs: the tested pairs, as rows of the embeddings.
+        embeddings: embeddings of the compared images (or templates).
+        dev_train: in view 1, the list that gives the mean and the threshold.
+        subtract_mean: the embeddings are centred, as the protocol requires.
+        num_images: number of images of the set.
+        templates: the list of templates; None for pairs of images.
+        mirror: use of mirror images: ``"join"``, ``"add"`` or ``"none"``; None means that of
+            ``embeddings``.
+        first_image: (M,) the first image of each of ``pairs.names``, for templates; else None.
     """
 
     file_name: ClassVar[str] = "verification.json"
@@ -73,23 +72,23 @@ class PairsResult(Result):
 
     @cached_property
     def curve(self) -> Roc:
-        """ROC of all scores."""
+        """ROC curve of all scores."""
         return roc(self.verification.scores, self.verification.same)
 
     @cached_property
     def points(self) -> tuple[OperatingPoint, ...]:
-        """TAR at the usual false accept rates, also at those that the pairs cannot resolve."""
+        """TAR at the usual false accept rates, including those that the pairs cannot resolve."""
         repeated = num_repeated_impostors(self.pairs, self.verification.scores)
         return tar_at_far(self.curve, num_repeated=repeated)
 
     @cached_property
     def intervals(self) -> Intervals:
-        """How far the figures would move with other people (or pairs)."""
+        """Confidence intervals over people, or over pairs if the people are unknown."""
         return bootstrap(self.verification.scores, self.verification.same, people_of(self.pairs))
 
     @cached_property
     def cosines(self) -> FloatArray:
-        """(P,) cosines without a mean subtracted: what a calibration is made from."""
+        """(P,) cosines of embeddings that are not centred, for a calibration."""
         return pair_cosines(np.asarray(self.embeddings.features(), dtype=np.float64), self.pairs)
 
     @cached_property
@@ -99,7 +98,7 @@ class PairsResult(Result):
 
     @cached_property
     def fisher(self) -> float | None:
-        """Angular Fisher score of the images; None where their names do not say who is on them."""
+        """Angular Fisher score of the images; None if their names do not identify people."""
         people = people_of_names(self.pairs.names) if self.templates is None else None
         defined = ~self.embeddings.undefined()
         if people is None or not defined.any():
@@ -107,7 +106,7 @@ class PairsResult(Result):
         return angular_fisher_score(self.embeddings.features()[defined], people[defined])
 
     def headline(self) -> tuple[str, float]:
-        """Accuracy; where the list has no folds, TAR at the lowest FAR that the pairs resolve."""
+        """Return the accuracy, or without folds TAR at the lowest FAR that the pairs resolve."""
         if len(self.verification.accuracies):
             return "accuracy", self.verification.mean
         resolvable = [point for point in self.points if point.resolvable]
@@ -116,7 +115,7 @@ class PairsResult(Result):
         return f"TAR at FAR {resolvable[-1].far:g}", resolvable[-1].tar
 
     def line(self) -> str:
-        """The headline with its standard error."""
+        """Return the headline with its standard error."""
         error = self.verification.standard_error
         return (
             super().line()
@@ -125,13 +124,13 @@ class PairsResult(Result):
         )
 
     def scalars(self) -> dict[str, float]:
-        """The headline, and the accuracy of each fold."""
+        """Return the headline and the accuracy of each fold."""
         folds = enumerate(self.verification.accuracies.tolist(), start=1)
         several = len(self.verification.accuracies) > 1
         return {**super().scalars(), **({f"fold_{k}": accuracy for k, accuracy in folds} if several else {})}
 
     def heading(self) -> list[str]:
-        """What was compared, and by which rule."""
+        """Return what was compared, and by which rule."""
         return [
             f"{self.pairs.path.name}, {self._size()}, {self.num_images:,} images",
             mirror_line(self._mirror()),
@@ -139,20 +138,20 @@ class PairsResult(Result):
         ]
 
     def summary(self) -> list[str]:
-        """Rates at a threshold, in numbers of pairs."""
+        """Return the rates at a threshold, in numbers of pairs."""
         return layman_rates(self.points)
 
     def rows(self) -> Sequence[Rows]:
-        """Key figures, TAR at FAR, folds, and the accuracies by other rules."""
+        """Return key figures, TAR at FAR, folds, and the accuracies by other rules."""
         tables = [self._key_rows(), self._tar_rows(), self._fold_rows()]
         if self.variants:
             cells = tuple((v.name, percent(v.accuracy, v.spread), v.rule) for v in self.variants)
-            title = "Not the protocol above, but what other code bases report"
+            title = "Accuracies by the rules of other code bases"
             tables.append(Rows(("rule", "accuracy", "what it does"), cells, title))
         return [table for table in tables if table.rows]
 
     def figures(self) -> Sequence[Chart]:
-        """ROC, histograms of the scores, folds."""
+        """Return the ROC curve, the histograms of the scores, and the folds."""
         result, curve = self.verification, self.curve
         counts = score_histogram(result.scores, result.same)
         repeated = self.points[0].num_repeated
@@ -166,10 +165,8 @@ class PairsResult(Result):
         return charts
 
     def examples(self) -> Sequence[Examples]:
-        """The hardest pairs of either kind."""
-        note = (
-            "✓: decided rightly at the threshold of its fold, ✗: wrongly." if len(self.verification.thresholds) else ""
-        )
+        """Return the hardest pairs of either kind."""
+        note = "✓: correct at the threshold of its fold, ✗: wrong." if len(self.verification.thresholds) else ""
         if self.templates is not None:
             note += " The report shows the first image of each template."
         return (
@@ -178,7 +175,7 @@ class PairsResult(Result):
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """All figures; rates are fractions, and what the pairs cannot resolve is None."""
+        """Return all figures; rates are fractions, and what the pairs cannot resolve is None."""
         result, curve, intervals = self.verification, self.curve, self.intervals
         folds = zip(result.thresholds.tolist(), result.accuracies.tolist(), strict=True)
         genuine, impostor = score_histogram(result.scores, result.same)
@@ -258,9 +255,9 @@ class PairsResult(Result):
             figures.append(("AFS", figure(self.fisher, ".4f"), ""))
         note = f"[ ]: 95 % intervals, {intervals.replicates:,} bootstrap draws of {intervals.unit}."
         if result.num_undefined:
-            note += f" {result.num_undefined} pairs have no score (NaN): wrong in the accuracy, not accepted."
+            note += f" {result.num_undefined} pairs have no score (NaN): they count as wrong and are not accepted."
         if intervals.auc.high < 0.5:
-            note += " AUC is below 0.5: are the labels exchanged? A label of 1 means one person."
+            note += " AUC is below 0.5: the labels may be exchanged. A label of 1 means one person."
         return Rows((), tuple(figures), "Figures", note, key=True)
 
     def _tar_rows(self) -> Rows:
@@ -283,7 +280,7 @@ class PairsResult(Result):
 
 
 def mirror_line(mirror: str) -> str:
-    """Return the line of a heading that says what became of mirror images."""
+    """Return the line of a heading that describes the use of mirror images."""
     if mirror == "none":
         return "embeddings of the image only, NO mirror image"
     return f"embeddings of image and mirror image, {'joined' if mirror == 'join' else 'added'}"

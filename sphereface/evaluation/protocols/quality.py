@@ -1,6 +1,4 @@
-"""Does a measure of quality find the images that cause errors? Error-versus-discard curves on a
-list of pairs.
-"""
+"""The protocol for measures of image quality: error-versus-discard curves on a list of pairs."""
 
 from __future__ import annotations
 
@@ -13,7 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ...data.pair_lists import quoted
+from ...data.pair_lines import quoted
 from ...data.pairs import Pairs
 from ...data.text_files import read_text_lines
 from ...errors import UserError, shown_key
@@ -31,9 +29,9 @@ from .base import EvaluationSet, Rule, refuse_places, register_protocol
 from .pairs import PairSet
 
 FRACTIONS: FloatArray = np.arange(0, 51) / 100
-"""Shares of the genuine pairs that are left out."""
+"""Shares of the genuine pairs that are discarded."""
 _SHOWN = (0, 5, 10, 20)
-_AREA = 20  # per cent: the partial area is that of 0 to 20 % left out
+_AREA = 20  # per cent: the partial area covers 0 to 20 % discarded
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ class Discard:
         far: false accept rate of the threshold, over all impostor pairs.
         threshold: a cosine.
         error: (51,) share of the genuine pairs that are rejected (FNMR), at :data:`FRACTIONS`.
-        best: (51,) the same of a measure that knows every error and leaves these pairs out first.
+        best: (51,) the same for a perfect measure, which discards the rejected pairs first.
     """
 
     far: float
@@ -54,12 +52,12 @@ class Discard:
 
     @property
     def area(self) -> float:
-        """Mean error from 0 to 20 % left out."""
+        """Mean error from 0 to 20 % discarded."""
         return partial_area(FRACTIONS[: _AREA + 1], self.error[: _AREA + 1])
 
     @property
     def best_area(self) -> float:
-        """The same of a measure that knows every error."""
+        """The same for a perfect measure."""
         return partial_area(FRACTIONS[: _AREA + 1], self.best[: _AREA + 1])
 
 
@@ -68,9 +66,9 @@ class Quality(Result):
     """Error-versus-discard curves of one measure of quality.
 
     Attributes:
-        measure: what the quality is.
-        curves: one for each false accept rate that the pairs resolve.
-        num_genuine: pairs of one person.
+        measure: description of the measure.
+        curves: one curve for each false accept rate that the pairs resolve.
+        num_genuine: number of pairs of one person.
         pairs: the list.
     """
 
@@ -82,21 +80,19 @@ class Quality(Result):
     pairs: Path
 
     def headline(self) -> tuple[str, float]:
-        """How much of the area a perfect measure would save this one saves, at the lowest false
-        accept rate.
-        """
+        """Return the gain in area as a share of a perfect measure's, at the lowest FAR."""
         return "saved by quality", _saved(self.curves[-1]) if self.curves else math.nan
 
     def heading(self) -> list[str]:
-        """What is left out, by which measure."""
+        """Return what is discarded, by which measure."""
         return [
             f"quality: {self.measure}; the quality of a pair is the lower one of its two images",
-            f"share of the {self.num_genuine:,} genuine pairs of {self.pairs.name} that are rejected, while those with "
-            "the lowest quality are left out; the threshold stays; cosines without a mean subtracted",
+            f"share of the {self.num_genuine:,} genuine pairs of {self.pairs.name} that are rejected, after pairs with "
+            "the lowest quality are discarded; the threshold does not change; embeddings are not centred",
         ]
 
     def summary(self) -> list[str]:
-        """What leaving out a tenth of the pairs does."""
+        """Return the effect of discarding a tenth of the pairs."""
         if not self.curves:
             return ["This list has too few pairs of two people for a threshold."]
         before, after = self.curves[-1].error[0], self.curves[-1].error[10]
@@ -106,8 +102,8 @@ class Quality(Result):
         ]
 
     def rows(self) -> Sequence[Rows]:
-        """FNMR at some of the fractions, and the partial area."""
-        header = ("FAR", "threshold", *(f"{n} % left out" for n in _SHOWN), "mean of 0–20 %", "perfect", "saved")
+        """Return FNMR at some of the fractions, and the partial area."""
+        header = ("FAR", "threshold", *(f"{n} % discarded" for n in _SHOWN), "mean of 0–20 %", "perfect", "saved")
         cells = tuple(
             (
                 scientific(curve.far),
@@ -120,8 +116,8 @@ class Quality(Result):
             for curve in self.curves
         )
         note = (
-            "Error: share of genuine pairs rejected. Perfect: a measure that leaves out exactly the rejected pairs. "
-            "Saved: how far the measure comes from no effect (0 %) to perfect (100 %); below 0 it does harm."
+            "Error: share of genuine pairs rejected. Perfect: a measure that discards the rejected pairs first. Saved: "
+            "0 % means no effect, 100 % a perfect measure; below 0, the measure does harm."
         )
         if not cells:
             few = "The list has too few pairs of two people for a threshold."
@@ -129,14 +125,14 @@ class Quality(Result):
         return (Rows(header, cells, "Error versus discard", note),)
 
     def figures(self) -> Sequence[Chart]:
-        """The curves."""
+        """Return the curves."""
         if not self.curves:
             return ()
         errors = {f"FAR {scientific(curve.far)}": curve.error for curve in self.curves}
         return (Chart("discard", "Error versus discard", lambda axes: draw_discard(axes, FRACTIONS, errors)),)
 
     def to_dict(self) -> dict[str, Any]:
-        """All curves."""
+        """Return all curves."""
         return {
             "measure": self.measure,
             "num_genuine": self.num_genuine,
@@ -155,7 +151,7 @@ class Quality(Result):
 
 
 def _saved(curve: Discard) -> float:
-    """Share of the possible gain in partial area; NaN where nothing can be gained."""
+    """Return the share of the possible gain in partial area; NaN if no gain is possible."""
     possible = curve.error[0] - curve.best_area
     return float((curve.error[0] - curve.area) / possible) if possible > 0 else math.nan
 
@@ -166,12 +162,12 @@ class QualitySet(EvaluationSet):
     """A list of pairs, and the quality of its images.
 
     Attributes:
-        name: what reports call it.
-        images: those of the pairs.
+        name: name of the set in reports.
+        images: images of the pairs.
         pairs: the pairs.
-        quality: (M,) of each image, from a file; None: that of the table of embeddings, else the
-            length of the embedding, before normalisation.
-        source: what the quality is from, for people.
+        quality: (M,) quality of each image, from a file. None means the quality in the table of
+            embeddings, otherwise the length of the embedding before normalisation.
+        source: name of the file.
     """
 
     form = FORMS["quality"]
@@ -184,10 +180,10 @@ class QualitySet(EvaluationSet):
 
     @classmethod
     def load(cls, name: str, places: Sequence[Path], *, find_images: bool = True) -> QualitySet:
-        """Read a list of pairs, and a file with a line ``image quality`` for each of its images.
+        """Read a list of pairs, and a file with a line ``image quality`` for each image.
 
         Raises:
-            UserError: a list or the file is missing or malformed, or images have no quality.
+            UserError: a list or the file is missing or malformed, or an image has no quality.
         """
         refuse_places(cls, name, places, 3)
         pair_set = PairSet.load(name, places[:2], find_images=find_images)
@@ -195,17 +191,15 @@ class QualitySet(EvaluationSet):
 
     @classmethod
     def of(cls, pair_set: PairSet, file: Path | None) -> QualitySet:
-        """Return the same pairs with the quality of a file; None takes the length of the
-        embeddings.
-        """
+        """Return the same pairs with the quality from a file; None: see :attr:`quality`."""
         quality = None if file is None else read_quality(file, pair_set.images.names, pair_set.images.root)
         return cls(pair_set.name, pair_set.images, pair_set.pairs, quality, "" if file is None else file.name)
 
     def evaluate(self, embeddings: Embeddings, rule: Rule) -> Quality:  # noqa: ARG002 - thresholds of plain cosines
-        """Draw the curves at the false accept rates that the pairs resolve."""
+        """Compute the curves at the false accept rates that the pairs resolve."""
         quality, measure = self.quality, f"from {self.source}"
         if quality is None and embeddings.quality is not None:
-            quality, measure = embeddings.quality, "that of the table of embeddings"
+            quality, measure = embeddings.quality, "from the table of embeddings"
         if quality is None:
             quality, measure = (
                 np.linalg.norm(embeddings.image.astype(np.float64), axis=1),
@@ -226,21 +220,19 @@ class QualitySet(EvaluationSet):
 
 
 def read_quality(path: Path, names: Sequence[str], root: Path | None = None) -> FloatArray:
-    """Read the quality of images: a line ``image quality`` each, separated by a tab, a comma or
-    spaces.
+    """Read the quality of images: lines ``image quality``, with a tab, a comma or spaces between.
 
     Args:
-        path: the file. Its first line may be a header, without digits, dots and slashes.
-        names: (M,) of the images. Their suffixes may differ from those in the file. Where the file
-            has none of these names, it may have whole paths, or the last parts of the names if
-            these differ.
+        path: the file. Its first line may be a header without digits, dots and slashes.
+        names: (M,) names of the images. Their suffixes may differ from those in the file. The file
+            may also have absolute paths, or only the last parts of the names if these are unique.
         root: folder of the images.
 
     Returns:
         (M,) float64, in the order of ``names``.
 
     Raises:
-        UserError: no such file, a line of another form, or images without a quality.
+        UserError: the file is missing, a line has another form, or an image has no quality.
     """
     lines = read_text_lines(path, "lines 'image quality'", strict=True)
     found: dict[str, float] = {}
@@ -249,17 +241,19 @@ def read_quality(path: Path, names: Sequence[str], root: Path | None = None) -> 
         name, text = _split(line)
         value = finite_number(text)
         if value is None and index == 0 and not any(sign in line for sign in "./\\0123456789"):
-            continue  # names of columns: no file, no number
+            continue  # column names: neither a file nor a number
         if value is None or not name:
             raise UserError(
                 f"{path}, line {number}: got {quoted(line)} · expected 'image quality', a finite decimal number"
             )
         name = name.replace("\\", "/").removeprefix("./")
         if name in found:
-            raise UserError(f"{path}, line {number}: {quoted(name)} has a quality before · allowed: one for each image")
+            raise UserError(
+                f"{path}, line {number}: {quoted(name)} already has a quality · allowed: one for each image"
+            )
         found[name] = value
     stems: dict[str, float | None] = {}
-    for name, value in found.items():  # a.png and a.jpg are one image, unless the file has both
+    for name, value in found.items():  # a.png and a.jpg are the same image, unless the file has both
         stems[stem_of(name)] = None if stem_of(name) in stems else value
     for way in _ways(names, root or Path()):
         values = [found.get(name, stems.get(stem_of(name))) for name in way]
@@ -268,14 +262,14 @@ def read_quality(path: Path, names: Sequence[str], root: Path | None = None) -> 
     missing = [name for name, known in zip(names, values, strict=True) if known is None]
     if missing:
         raise UserError(
-            f"{path}: {len(missing)} of {len(names)} images have no quality there, the first is {missing[0]} · "
+            f"{path}: {len(missing)} of {len(names)} images have no quality, the first is {missing[0]} · "
             f"names in the file: {', '.join(map(shown_key, list(found)[:2]))}, … · allowed: those of the list of pairs"
         )
     return np.array(values, dtype=np.float64)
 
 
 def _ways(names: Sequence[str], root: Path) -> Iterator[Sequence[str]]:
-    """The names that a file may have for all images, one way after the other."""
+    """Yield the names that a file may use for the images, one form after the other."""
     yield names
     yield [os.path.normpath(root.absolute() / name).replace("\\", "/") for name in names]
     last = [name.rpartition("/")[2] for name in names]

@@ -1,6 +1,4 @@
-"""Pairs of templates by two lists: several images or video frames of one person are compared as
-one.
-"""
+"""The protocol for pairs of templates: several images of one person are compared as one."""
 
 from __future__ import annotations
 
@@ -32,10 +30,10 @@ class TemplateSet(EvaluationSet):
     """Templates and pairs of them.
 
     Attributes:
-        name: what reports call it.
-        images: of the list of templates, a row for each of its lines.
-        templates: which of the images make up each template.
-        pairs: rows into ``templates.names``.
+        name: name of the set in reports.
+        images: images of the list of templates, one for each line.
+        templates: the template of each image.
+        pairs: pairs of rows of ``templates.names``.
     """
 
     form = FORMS["templates"]
@@ -47,9 +45,7 @@ class TemplateSet(EvaluationSet):
 
     @classmethod
     def load(cls, name: str, places: Sequence[Path], *, find_images: bool = True) -> TemplateSet:
-        """Read the list of templates and that of pairs (see
-        :mod:`~sphereface.evaluation.templates`).
-        """
+        """Read the list of templates and the list of pairs."""
         refuse_places(cls, name, places, 3, least=3)
         root, templates_list, pairs = places
         templates, images = read_templates(root, templates_list, find_images=find_images)
@@ -60,13 +56,11 @@ class TemplateSet(EvaluationSet):
 
     @classmethod
     def recognises(cls, places: Sequence[Path]) -> bool:
-        """Three paths are a folder, a list of templates and a list of pairs."""
+        """Return whether there are three paths: a folder, a list of templates, a list of pairs."""
         return len(places) == 3
 
     def evaluate(self, embeddings: Embeddings, rule: Rule) -> PairsResult:
-        """Pool the embeddings of each template and verify the pairs, with folds by the LFW
-        protocol.
-        """
+        """Pool the embeddings of each template and verify the pairs; folds use the LFW protocol."""
         pooled = self.pooled(embeddings)
         features = pooled.features()
         if self.pairs.num_folds:
@@ -87,7 +81,7 @@ class TemplateSet(EvaluationSet):
         )
 
     def pooled(self, embeddings: Embeddings) -> Embeddings:
-        """Return one embedding for each template, of its images and of their mirror images."""
+        """Return one embedding for each template, from its images and their mirror images."""
         pooled = self.templates.pool(embeddings.features())
         if not embeddings.flip or embeddings.fusion == "add":
             return Embeddings(pooled)
@@ -96,6 +90,6 @@ class TemplateSet(EvaluationSet):
 
 
 def _subjects(pairs: Pairs) -> IntArray:
-    """(T,) who each template is of, by the genuine pairs."""
+    """Return (T,) the subject of each template, by the genuine pairs."""
     unknown = np.full(len(pairs.names), -1, dtype=np.int64)
     return subjects_of(len(pairs.names), pairs.left, pairs.right, pairs.same, unknown)

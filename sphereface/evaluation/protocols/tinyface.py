@@ -1,6 +1,4 @@
-"""TinyFace: search low-resolution probes in a gallery that also holds many images of other
-people.
-"""
+"""The protocol of TinyFace: search low-resolution probes in a gallery with many distractors."""
 
 from __future__ import annotations
 
@@ -27,7 +25,7 @@ log = logging.getLogger(__name__)
 @register_protocol("tinyface")
 @dataclass(frozen=True)
 class TinyFaceSet(EvaluationSet):
-    """A folder in TinyFace's form: see :func:`search`."""
+    """A folder with the structure of TinyFace: see :func:`search`."""
 
     form = FORMS["tinyface"]
 
@@ -37,12 +35,11 @@ class TinyFaceSet(EvaluationSet):
 
     @classmethod
     def load(cls, name: str, places: Sequence[Path], *, find_images: bool = True) -> TinyFaceSet:  # noqa: ARG003
-        """List the three folders, which have to exist: the names of their files say who is on the
-        images.
+        """List the images of the three folders; their names identify the people.
 
         Raises:
             UserError: a folder is missing or empty, a file's name does not start with a number, or
-                no probe has an image in the gallery.
+                no probe has an image of the same person in the gallery.
         """
         refuse_places(cls, name, places, 1)
         root = places[0]
@@ -50,8 +47,8 @@ class TinyFaceSet(EvaluationSet):
         if test is None:
             missing = [folder for folder in FOLDERS if not (root / folder).is_dir()]
             raise UserError(
-                f"{name}: {root} has no {', '.join(missing)} · allowed: a folder with {', '.join(FOLDERS)}, in it or "
-                "in its Testing_Set · give the folder of TinyFace, or of its aligned copy"
+                f"{name}: {root} has no {', '.join(missing)} · allowed: a folder with {', '.join(FOLDERS)}, or with "
+                "these in Testing_Set · give the folder of TinyFace, or of its aligned copy"
             )
         parts = [_list_images(test / folder) for folder in FOLDERS]
         probe, match = (_subjects(part) for part in parts[:2])
@@ -63,11 +60,11 @@ class TinyFaceSet(EvaluationSet):
 
     @classmethod
     def recognises(cls, places: Sequence[Path]) -> bool:
-        """One folder with TinyFace's three folders."""
+        """Return whether this is one folder with TinyFace's three folders."""
         return len(places) == 1 and _test_folder(places[0]) is not None
 
     def evaluate(self, embeddings: Embeddings, rule: Rule) -> TinyFace:
-        """Search every probe, and once more without a mean subtracted unless that is the rule."""
+        """Search every probe; with centred embeddings, search again without centring."""
         features = embeddings.features()
         field = search(features, self.roles, subtract_mean=False)
         own = search(features, self.roles) if rule.subtract_mean else field
@@ -75,7 +72,7 @@ class TinyFaceSet(EvaluationSet):
 
 
 def _test_folder(root: Path) -> Path | None:
-    """The folder that holds the three folders, if there is one."""
+    """Return the folder that holds the three folders, if there is one."""
     for folder in (root, root / "Testing_Set"):
         if all((folder / part).is_dir() for part in FOLDERS):
             return folder
@@ -83,7 +80,7 @@ def _test_folder(root: Path) -> Path | None:
 
 
 def _list_images(folder: Path) -> list[Path]:
-    """All images below a folder, sorted by path."""
+    """Return all images below a folder, sorted by path."""
     walked = walk_images(folder)
     if sentence := walked.not_read():
         log.warning("%s: %s", folder, sentence)
@@ -93,7 +90,7 @@ def _list_images(folder: Path) -> list[Path]:
 
 
 def _subjects(files: Sequence[Path]) -> IntArray:
-    """(N,) who is on each image: the number before the first underscore of its name."""
+    """Return (N,) the person on each image: the number before the first underscore of its name."""
     numbers = [file.name.partition("_")[0] for file in files]
     wrong = [
         printable(file.name)

@@ -1,6 +1,4 @@
-"""The result of TinyFace: ranks and mAP, by the rule of this package and as the field computes
-them.
-"""
+"""The result of TinyFace: ranks and mAP, by this package's rule and by that of published code."""
 
 from __future__ import annotations
 
@@ -21,18 +19,18 @@ from .tinyface_search import Roles, Searches
 
 RANKS = (1, 5, 20)
 OFFICIAL = (3_728, 4_443, 153_428)
-"""Probes, images of Gallery_Match and of Gallery_Distractor in TinyFace itself."""
+"""Numbers of images in Probe, Gallery_Match and Gallery_Distractor of the published TinyFace."""
 
 
 @dataclass(frozen=True)
 class Rates:
-    """Figures of all searches with their 95 % intervals.
+    """The rates of all searches with their 95 % intervals.
 
     Attributes:
         found: number of probes with the right person among the first k, for each of :data:`RANKS`.
         ranks: the same as shares of the probes.
         mean_precision: mAP.
-        rank_intervals, mean_precision_interval: over subjects.
+        rank_intervals, mean_precision_interval: intervals over subjects.
     """
 
     found: tuple[int, ...]
@@ -47,9 +45,9 @@ class Rates:
 
         Args:
             rank, precision: (Q,) as in :class:`Searches`.
-            subject: (Q,) integers, on whom the intervals are based.
+            subject: (Q,) integers, the subjects that the bootstrap draws.
         """
-        hits = (rank[:, None] <= np.array(RANKS)) & (precision > 0)[:, None]  # nothing found has no precision
+        hits = (rank[:, None] <= np.array(RANKS)) & (precision > 0)[:, None]  # precision 0 means not found
         *intervals, last = bootstrap_means(np.column_stack([hits, precision]), subject)
         shares = tuple(hits.mean(axis=0).tolist())
         return cls(tuple(hits.sum(axis=0).tolist()), shares, float(precision.mean()), tuple(intervals), last)
@@ -70,11 +68,11 @@ class TinyFace(Result):
     """The outcome of searching all probes.
 
     Attributes:
-        roles: which images are probes, of whom, and who is in the gallery.
-        embeddings: of all images.
-        subtract_mean: cosines of ``searches`` are centred with the mean of the gallery.
-        searches: by the rule of this package.
-        field_searches: by cosines without a mean subtracted, as the field computes them.
+        roles: the subjects of the probes and of the gallery.
+        embeddings: embeddings of all images.
+        subtract_mean: ``searches`` use embeddings that are centred with the gallery's mean.
+        searches: searches by this package's rule.
+        field_searches: searches without centring, as in published code.
     """
 
     file_name: ClassVar[str] = "tinyface.json"
@@ -88,25 +86,25 @@ class TinyFace(Result):
 
     @cached_property
     def rates(self) -> Rates:
-        """Figures by the rule of this package."""
+        """Rates by this package's rule."""
         return Rates.of(self.searches.rank, self.searches.precision, self.roles.searched)
 
     @cached_property
     def field_rates(self) -> Rates:
-        """Figures as the field computes them: no mean subtracted, mAP by TinyFace's script."""
+        """Rates by the rule of published code: no centring, mAP by TinyFace's script."""
         return Rates.of(self.field_searches.rank, self.field_searches.script_precision, self.roles.searched)
 
     def headline(self) -> tuple[str, float]:
-        """Rank 1."""
+        """Return the rate at rank 1."""
         return "rank 1", self.rates.ranks[0]
 
     def scalars(self) -> dict[str, float]:
-        """All ranks and mAP."""
+        """Return the rates at all ranks and mAP."""
         ranks = {f"rank_{k}": rate for k, rate in zip(RANKS, self.rates.ranks, strict=True)}
         return {**ranks, "map": self.rates.mean_precision}
 
     def heading(self) -> list[str]:
-        """Who is searched among whom."""
+        """Return the sizes of the gallery and of the probes."""
         roles = self.roles
         mean = "cosines centred with the gallery's mean" if self.subtract_mean else "cosines; NO mean subtracted"
         return [
@@ -117,37 +115,37 @@ class TinyFace(Result):
         ]
 
     def summary(self) -> list[str]:
-        """Ranks, in numbers of probes."""
+        """Return the ranks, in numbers of probes."""
         first, *_, last = self.rates.found
         low, high = self.rates.rank_intervals[0].low, self.rates.rank_intervals[0].high
         return [
-            f"Of {len(self.searches.rank):,} probes, the right person is first for {first:,}, and among the first "
-            f"{RANKS[-1]} images for {last:,}.",
+            f"For {first:,} of {len(self.searches.rank):,} probes the right person is first, and for {last:,} among "
+            f"the first {RANKS[-1]} images.",
             f"With other people, the share found first would probably be between {low:.1%} and {high:.1%}.",
         ]
 
     def rows(self) -> Sequence[Rows]:
-        """Ranks and mAP by this package's rule, then as the field computes them."""
+        """Return ranks and mAP by this package's rule, then by the rule of published code."""
         note = (
             f"[ ]: 95 % intervals, {REPLICATES:,} bootstrap draws of the probes' people. Rank k counts images of the "
             "gallery: the best image of the right person is among the first k. Ties count against the right person."
         )
         field = (
-            "No mean subtracted. mAP by the script that comes with TinyFace, which averages the precision at an image's"
-            " rank and at the rank before it. Compare these with published figures."
+            "The embeddings are not centred. mAP is computed as in TinyFace's script, which averages the precision at"
+            " an image's rank and at the rank before it. Compare these with published figures."
         )
         return (
             Rows((), self._cells(self.rates), "TinyFace", " ".join([note, *self._notes()]), key=True),
             Rows(
                 ("figure", "value", "95 % interval, and how many"),
                 self._cells(self.field_rates),
-                "As the field computes it",
+                "As published code computes it",
                 field,
             ),
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """All figures; rates are fractions."""
+        """Return all figures; rates are fractions."""
         roles = self.roles
         return {
             "num_probes": roles.num_probes,
@@ -178,10 +176,10 @@ class TinyFace(Result):
             yield f"{without:,} probes have no image in Gallery_Match; as in published code, no figure counts them."
         undefined = int(self.embeddings.undefined().sum())
         if undefined:
-            yield f"{undefined:,} images have no embedding: such a probe finds nobody, and nobody finds such an image."
+            yield f"{undefined:,} images have no embedding: such a probe finds no image, and no probe finds them."
         if self.roles.counts != OFFICIAL:
             probes, match, distractors = OFFICIAL
             yield (
-                f"TinyFace itself has {probes:,} probes, {match:,} gallery images of their people and "
-                f"{distractors:,} others, so these figures do not compare with published ones."
+                f"The published TinyFace has {probes:,} probes, {match:,} gallery images of their people and "
+                f"{distractors:,} others, so these figures are not comparable with published ones."
             )

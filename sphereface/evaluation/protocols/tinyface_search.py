@@ -9,23 +9,22 @@ import numpy as np
 import numpy.typing as npt
 
 from ...metrics import BoolArray, FloatArray, IntArray
-from ...metrics.identification import TIE_FLOAT32
+from ...metrics.searches import TIE_FLOAT32
 from ..embeddings import Features, undefined_rows
 from ..people import mean_of, unit_rows
 
 FOLDERS = ("Probe", "Gallery_Match", "Gallery_Distractor")
-_CELLS = 2**24  # scores computed at a time: 64 MB
+_CELLS = 2**24  # scores that are computed at a time: 64 MB
 
 
 @dataclass(frozen=True)
 class Roles:
-    """Which images are probes and which are in the gallery. Images stand in the order of
-    :data:`FOLDERS`.
+    """The subjects of probes and gallery. The images are in the order of :data:`FOLDERS`.
 
     Attributes:
-        probe_subject: (Q,) int64.
-        match_subject: (M,) int64, of the images of Gallery_Match.
-        num_distractors: images of people who are not among the probes' subjects.
+        probe_subject: (Q,) int64, subjects of the probes.
+        match_subject: (M,) int64, subjects of the images of Gallery_Match.
+        num_distractors: number of images of other people.
     """
 
     probe_subject: IntArray
@@ -34,12 +33,12 @@ class Roles:
 
     @property
     def num_probes(self) -> int:
-        """Q."""
+        """Q, the number of probes."""
         return len(self.probe_subject)
 
     @property
     def counts(self) -> tuple[int, int, int]:
-        """Images in each of :data:`FOLDERS`."""
+        """Number of images in each of :data:`FOLDERS`."""
         return self.num_probes, len(self.match_subject), self.num_distractors
 
     @property
@@ -58,15 +57,15 @@ class Searches:
     """The outcome of searching Q probes, whose subjects are all in the gallery.
 
     Attributes:
-        rank: (Q,) int64 from 1, of the best image of the right person. Images count, not people:
-            two images of one other person take two ranks. One more than the gallery has images
-            where nothing right is found.
+        rank: (Q,) int64 from 1, of the best image of the right person. Ranks count images, not
+            people: two images of one other person take two ranks. If no image of the right person
+            is found, the rank is the size of the gallery plus one.
         precision: (Q,) float64 in [0, 1], average precision: the mean, over all images of the right
             person, of the share of right images from rank 1 to this image. An image that is not
             found adds 0.
-        script_precision: (Q,) float64, the same by the script that comes with TinyFace
-            (``compute_AP.m``). It takes the mean of the precision at the image's rank and at the
-            rank before it, which is 1 before rank 1.
+        script_precision: (Q,) float64, average precision by TinyFace's script (``compute_AP.m``).
+            It takes the mean of the precision at the image's rank and at the rank before it, which
+            is 1 before rank 1.
     """
 
     rank: IntArray
@@ -77,16 +76,16 @@ class Searches:
 def search(features: Features, roles: Roles, *, subtract_mean: bool = True) -> Searches:
     """Search every probe whose subject is in the gallery, by cosine.
 
-    A mean is that of the gallery's images, distractors included: what a system knows before it
-    searches. An undefined embedding (zero or not finite) costs only its own searches: such a probe
-    finds nobody, and such an image of the gallery takes no rank. Scores that differ by rounding
-    alone tie, and ties count against the right person. Held at a time are 64 MB of scores and one
-    float32 copy of the gallery.
+    The mean is that of the gallery's images with distractors, which a real system knows before the
+    search. An undefined embedding (zero or not finite) affects only its own searches: such a probe
+    finds no image, and such an image of the gallery takes no rank. Scores that differ only by
+    rounding tie, and ties count against the right person. Memory: 64 MB of scores and one float32
+    copy of the gallery.
 
     Args:
         features: (N, F) float, probes, then Gallery_Match, then Gallery_Distractor.
-        roles: who is on them.
-        subtract_mean: False compares uncentred features, as the field does.
+        roles: the subjects of the images.
+        subtract_mean: False does not centre the features, as in published code.
     """
     num_probes = roles.num_probes
     gallery = features[num_probes:]
@@ -108,11 +107,12 @@ def search(features: Features, roles: Roles, *, subtract_mean: bool = True) -> S
 
 
 def _measure(scores: npt.NDArray[np.float32], right: IntArray) -> tuple[int, float, float]:
-    """Rank of the best right image, average precision, and that of TinyFace's script; no sorting of
-    the gallery.
+    """Return the rank of the best right image, average precision, and that of TinyFace's script.
+
+    The function does not sort the gallery.
 
     Args:
-        scores: (G,) of one probe with the gallery; −∞ where undefined.
+        scores: (G,) scores of one probe with the gallery; −∞ if undefined.
         right: rows of the gallery with the right person.
     """
     own = np.sort(scores[right])[::-1]
@@ -128,14 +128,14 @@ def _measure(scores: npt.NDArray[np.float32], right: IntArray) -> tuple[int, flo
 
 
 def _score_blocks(probes: Features, gallery: Features) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
-    """(number of the first probe, scores of some probes with the whole gallery)."""
+    """Yield (number of the first probe, scores of a block of probes with the whole gallery)."""
     size = max(1, _CELLS // len(gallery))
     for start in range(0, len(probes), size):
         yield start, probes[start : start + size] @ gallery.T
 
 
 def _rows_of(subject: IntArray) -> dict[int, IntArray]:
-    """Rows of each subject."""
+    """Return the rows of each subject."""
     order = np.argsort(subject, kind="stable")
     names, first = np.unique(subject[order], return_index=True)
     return dict(zip(names.tolist(), np.split(order, first[1:]), strict=True))

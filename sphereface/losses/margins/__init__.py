@@ -8,7 +8,7 @@ class in one of these files, and its oracle in
 ``tests/losses/oracles.py``: a margin without one fails the tests.
 
 All of them fall, or stand still, with the angle, up to θ = π: where a formula of a paper would rise
-again, it goes on as ψ does (see :func:`falling_cosine`).
+again, it falls further, as ψ does (see :func:`falling_cosine`).
 
 Importing this package does not import torch: a configuration can be checked without it.
 """

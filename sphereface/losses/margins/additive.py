@@ -36,9 +36,9 @@ class ArcFace(ScaledMargin):
 
     Decision boundary towards class 1 of two: cos(θ_1 + m) − cos θ_2 = 0.
 
-    Beyond θ = π − m, where cos(θ + m) would rise again, t goes on falling as s ψ(θ + m) = s (−cos(θ
+    Beyond θ = π − m, where cos(θ + m) would rise again, t falls further as s ψ(θ + m) = s (−cos(θ
     + m) − 2), without a jump in value or slope. Of the released code's two ways neither is so: its
-    default goes on with s (cos θ − m sin m), which falls, but after a step down; and its
+    default continues with s (cos θ − m sin m), which falls, but after a step down; and its
     ``easy_margin`` leaves out the margin for θ > 90°, so that there the target logit jumps *up* by
     s sin m. That is no option here.
     """

@@ -37,7 +37,7 @@ class Target(NamedTuple):
     d_norm: Tensor
     """∂t/∂r at fixed z."""
     d_weight: Tensor | None = None
-    """What stands for d_plain in the gradient of W_y; None, as in every true gradient: d_plain itself."""
+    """What the gradient of W_y has in place of d_plain; None, as in every true gradient: d_plain itself."""
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,9 @@ class SphereFace2(Margin):
     """SphereFace2: C binary classifications in place of one softmax (Wen et al., ICLR 2022, type
     C).
 
-    L = α/r · softplus(−t) + (1 − α)/r · Σ_j≠y softplus(u_j), with t = r (g(cos θ_y) − m) + b, u_j =
-    r (g(cos θ_j) + m) + b and g(z) = 2 ((z + 1)/2)^t − 1, which spreads the cosines, crowded near
-    0, more evenly. Decision boundary of class j, the same for all samples: r (g(cos θ_j) ∓ m) + b =
+    L = α/r · softplus(−t) + (1 − α)/r · Σ_j≠y softplus(u_j). Here t = r (g(cos θ_y) − m) + b and u_j
+    = r (g(cos θ_j) + m) + b. g(z) = 2 ((z + 1)/2)^t − 1 spreads the cosines, crowded near 0, more
+    evenly. Decision boundary of class j, the same for all samples: r (g(cos θ_j) ∓ m) + b =
     0.
 
     α balances the one positive against the C − 1 negatives (the paper's λ); b is learned.

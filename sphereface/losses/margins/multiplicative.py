@@ -82,7 +82,7 @@ class ASoftmax(AnnealedMargin):
         With a = ψ' and b = (ψ − cψ')/r, so that a·Ŵ_y + b·x is the derivative of r ψ, it gives
         x:  [(a·Ŵ_y + b·x)/√(a² + b²) + λ·Ŵ_y]/(1 + λ)  (the pair (a, b) gets unit length, not the
         vector),
-        W_y:  x, without any of it. Here r·a and r·b stand for a and b: no division by 0. At r = 0,
+        W_y:  x, without any of it. Here r·a and r·b replace a and b: no division by 0. At r = 0,
         where the original is NaN, a vanishes against b. ``rest`` = ψ − cψ' = r·b is not 0 where ψ'
         is: there it is ψ, an odd number.
         """

@@ -1,7 +1,7 @@
-"""Weights that others published, as checkpoints of this project. docs/pretrained.md lists them.
+"""Convert weights that others published to checkpoints of this project (docs/pretrained.md).
 
-Files are recognised by their contents. No code of a file is run, and no class that a file names is
-imported.
+A file is recognised by its contents. The package runs no code of a file, and imports no class that
+a file names.
 """
 
 from .adapters import ADAPTERS, Adapter

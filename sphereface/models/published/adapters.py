@@ -1,8 +1,7 @@
-"""The publishers whose weights are known: how their files are recognised, and what their networks
-read.
+"""The known publishers: how to recognise their files, and what their networks read.
 
-A row of :data:`ADAPTERS` is a key map, an input spec and the place of the head. The rows were
-written after the publishers' own code; docs/pretrained.md names it.
+A row of :data:`ADAPTERS` is a key map, an input spec and the place of the head. The rows follow the
+publishers' own code; docs/pretrained.md names it.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from .shapes import (
 )
 
 Layout = Literal["CD", "DC", "either"]
-"""Axes of a head's weight: (classes, numbers), (numbers, classes), or the one that fits the embedding's length."""
+"""Axes of a head's weight: (classes, D), (D, classes), or the one that fits D."""
 
 Input = Mapping[str, Any]
 _CAFFE_INPUT = {"input_order": "bgr", "input_mean": 127.5, "input_std": 128.0}
@@ -41,22 +40,22 @@ class Adapter:
     Attributes:
         publisher: value of ``--publisher``.
         source: repository and network, for people.
-        prefixes: what stands before the network's keys. A slash ends the key of a dictionary around
-            them.
+        prefixes: possible text before the network's keys. A slash ends the key of an enclosing
+            dictionary.
         marks: keys, without a prefix, that only this network has. A file with all of them is
             recognised.
-        options_of: options of the network, from names and shapes.
+        options_of: returns the options of the network from names and shapes.
         given: further ``model:`` options: the input as published, and the eps of batch
             normalisation.
         names: key map; see :mod:`sphereface.models.published.key_names`.
         heads: where the weight of the head may be, and its layout. They include keys of files given
             with ``--head``.
         ignored: keys beside the network that are not needed.
-        bare: prefixes that other publishers have too. They count only with ``--publisher``, or
-            where no other publisher of the table has them.
+        bare: prefixes that other publishers use too. They count only with ``--publisher``, or where
+            no other publisher of the table has them.
         kinds: of file.
         size: (height, width) of the published crops; None where the publisher's files differ.
-        order_beside: whether a configuration beside the file decides the channel order.
+        order_beside: whether a configuration beside the file states the channel order.
     """
 
     publisher: Publisher
@@ -74,7 +73,7 @@ class Adapter:
     order_beside: bool = False
 
 
-_WRAPPED = ("", "module.")  # DataParallel and DistributedDataParallel put module. in front
+_WRAPPED = ("", "module.")  # DataParallel and DistributedDataParallel add module.
 _ARCFACE = (*_WRAPPED, "state_dict_backbone/", "state_dict_backbone/module.")
 _ARCFACE_HEADS: Mapping[str, Layout] = {"state_dict_softmax_fc/weight": "CD"}
 _OPENSPHERE = ("backbone/", "model/backbone/")
@@ -139,7 +138,7 @@ ADAPTERS = (
         "arcface", "deepinsight/insightface, arcface_torch mobilefacenet", _ARCFACE, ("conv_sep.layers.0.weight",),
         mobilefacenet_options, _RGB, heads=_ARCFACE_HEADS,
     ),
-    # the last row, for its marks are also keys of an iresnet
+    # the last row, because its marks are also keys of an iresnet
     Adapter(
         "opensphere", "ydwen/opensphere, sfnet with batch normalisation", (*_OPENSPHERE, *_WRAPPED),
         ("layer1.0.conv1.weight", "layer1.0.bn1.running_mean", "layer4.0.conv1.weight", "features.weight"),
@@ -156,7 +155,7 @@ def recognise(contents: Contents, publisher: str | None) -> tuple[Adapter, str]:
         publisher: consider only this publisher's rows.
 
     Raises:
-        BadCheckpoint: no row fits, or rows of several publishers do; without the path.
+        BadCheckpoint: no row fits, or rows of several publishers do; the message has no path.
     """
     rows = [row for row in ADAPTERS if publisher in (None, row.publisher)]
     certain = [(row, prefix) for row in rows for prefix in row.prefixes if _fits(row, prefix, contents)]
@@ -173,10 +172,8 @@ def recognise(contents: Contents, publisher: str | None) -> tuple[Adapter, str]:
     return found[0]
 
 
-def also_of(adapter: Adapter, prefix: str, contents: Contents) -> list[str]:
-    """Return other publishers whose key names a file has too, and whose networks read another
-    input.
-    """
+def publishers_with_same_keys(adapter: Adapter, prefix: str, contents: Contents) -> list[str]:
+    """Return other publishers with these key names whose networks read another input."""
     return [
         row.publisher
         for row in ADAPTERS

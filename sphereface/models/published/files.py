@@ -1,6 +1,4 @@
-"""Read a file of weights from any publisher: tensors by name, and never anything that could run
-code.
-"""
+"""Read a file of weights from any publisher: tensors by name, and nothing that could run code."""
 
 from __future__ import annotations
 
@@ -28,30 +26,29 @@ from .plain_pickles import STAND_INS
 
 _PICKLE, _ZIP = b"\x80", b"PK\x03\x04"
 _DAMAGED = "truncated, damaged or not a {kind} · download it again"
-_AXES = {"conv": 4, "relu": 1, "fc": 2}  # of the first blob of a Caffe layer; a bias has one
+_AXES = {"conv": 4, "relu": 1, "fc": 2}  # axes of the first blob of a Caffe layer; a bias has one
 _NUMBERS = frozenset(
     {torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16, torch.int8}
     | {torch.uint8, torch.bool}
 )
-_LONGEST_KEY = 160  # characters; the longest of the publishers have some 80
-_LONGEST_CONFIGURATION = 1 << 14  # bytes; CVLface's have some 2,000
-_KEYS = 4  # for the same numbers, such as a network that was saved as model and as average
-_DEEPEST = 4  # dictionaries inside each other; publishers use up to three
+_LONGEST_KEY = 160  # characters; the publishers' longest have about 80
+_LONGEST_CONFIGURATION = 1 << 14  # bytes; CVLface's have about 2,000
+_KEYS = 4  # that share their numbers, such as a network saved as model and as average
+_DEEPEST = 4  # nested dictionaries; publishers use up to three
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What a file of weights holds.
+    """The content of a file of weights.
 
     Attributes:
-        tensors: by key. The keys of dictionaries inside each other are joined with a slash:
+        tensors: by key. The keys of nested dictionaries are joined with a slash:
             ``state_dict/model.conv1.weight``.
         kind: ``"caffe"``, ``"torch"`` or ``"safetensors"``.
         input_size: (height, width) in pixels, where the file states it.
-        order: ``"bgr"`` or ``"rgb"``, where a configuration of CVLface beside it states the channel
-            order.
-        about_order: which file states it, in a line.
-        unknown_order: of such a configuration that cannot be understood: its name, and why.
+        order: ``"bgr"`` or ``"rgb"``, where a CVLface configuration beside the file states it.
+        about_order: one line that names the file that states the order.
+        unknown_order: a CVLface configuration that cannot be understood: its name, and why.
         metadata: of a ``.safetensors``.
     """
 
@@ -65,11 +62,10 @@ class Contents:
 
 
 def read_contents(path: Path) -> Contents:
-    """Read a ``.caffemodel``, a file of ``torch.save``, a ``.safetensors``, or a Hugging Face
-    folder.
+    """Read a ``.caffemodel``, a file of ``torch.save``, a ``.safetensors``, or a folder of CVLface.
 
     Raises:
-        BadCheckpoint: one line: the file cannot be read, is damaged, or is none of these.
+        BadCheckpoint: the file cannot be read, is damaged, or is of another kind.
     """
     try:
         if path.is_dir():
@@ -106,8 +102,8 @@ def _read_folder(path: Path) -> Contents:
 def _with_order(path: Path, contents: Contents) -> Contents:
     """Add the channel order that CVLface states in a file beside the weights.
 
-    CVLface's own wrapper replaces what ``config.json`` says by ``pretrained_model/model.yaml``, so
-    that file decides.
+    CVLface's own wrapper replaces the values of ``config.json`` by those of
+    ``pretrained_model/model.yaml``, so the latter takes precedence.
     """
     folder = path.parent.parent if path.parent.name == "pretrained_model" else path.parent
     stated = {}
@@ -129,11 +125,10 @@ def _with_order(path: Path, contents: Contents) -> Contents:
 
 
 def _color_space(path: Path) -> str | None:
-    """Return the ``color_space`` of a CVLface configuration, ``"bgr"`` or ``"rgb"``; None where
-    there is none.
+    """Return ``color_space`` of a CVLface configuration, ``"bgr"`` or ``"rgb"``; None without one.
 
     Raises:
-        ValueError: the file is there, and cannot be read or understood.
+        ValueError: the file exists, but cannot be read or understood.
     """
     try:
         with open(path, "rb", opener=regular_file) as file:
@@ -163,9 +158,7 @@ def _color_space(path: Path) -> str | None:
 
 
 def _read_caffe(path: Path) -> Contents:
-    """Read layers as ``conv1_1.weight``, …: blob 0 is the weight (of a PReLU the slopes), blob 1
-    the bias.
-    """
+    """Read layers as ``conv1_1.weight``, …: blob 0 is the weight or the slopes, blob 1 the bias."""
     caffe = read_caffemodel(path)
     found = {}
     for layer, blobs in caffe.blobs.items():
@@ -206,7 +199,7 @@ def _read_torch(path: Path, *, zipped: bool) -> dict[str, Tensor]:
         raise BadCheckpoint(f"{path}: holds no state dict · allowed: a dictionary of names and tensors")
     size, claimed = path.stat().st_size, sum(value.nbytes for value in tensors.values())
     if any(value.nbytes > value.untyped_storage().nbytes() for value in tensors.values()) or claimed > _KEYS * size:
-        # with strides of 0, a few bytes pose as any number of them; a tensor may be stored once for
+        # with strides of 0, a few bytes can claim any size; one stored tensor may serve
         # several keys
         raise BadCheckpoint(
             f"{path}: refused: its tensors claim {claimed:,} bytes, the file has {size:,} · allowed: for each tensor "
@@ -218,8 +211,9 @@ def _read_torch(path: Path, *, zipped: bool) -> dict[str, Tensor]:
 def _flat(
     state: Mapping[Any, Any], path: Path, prefix: str = "", depth: int = 1, seen: set[int] | None = None
 ) -> Iterator[tuple[str, Tensor]]:
-    """Yield each tensor under the path of its keys; a dictionary that occurs again, also in itself,
-    is left out.
+    """Yield each tensor under the path of its keys.
+
+    A dictionary that occurs a second time, also inside itself, is left out.
     """
     seen = set() if seen is None else seen
     seen.add(id(state))
@@ -235,7 +229,7 @@ def _flat(
 
 
 def _check_plain(name: str, value: Tensor, path: Path) -> None:
-    if not name.isprintable() or len(name) > _LONGEST_KEY:  # messages and reports repeat it
+    if not name.isprintable() or len(name) > _LONGEST_KEY:  # it appears in messages and reports
         raise BadCheckpoint(
             f"{path}: got a tensor named {shown(name)} · allowed: up to {_LONGEST_KEY} printable characters"
         )
@@ -253,20 +247,18 @@ def _load_pickle(path: Path) -> object:
     try:
         with torch.serialization.safe_globals(STAND_INS):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # damage anywhere in the file can surface as any exception of the unpickler
+    except Exception as error:  # a damaged file can make the unpickler raise any exception
         if isinstance(error, pickle.UnpicklingError) and (found := re.search(r"GLOBAL ([\w.]+)", str(error))):
             raise BadCheckpoint(
-                f"{path}: refused: holds objects other than tensors and plain values, which could run code "
-                f"({found[1]}) · where you trust the file, load it with its publisher's program and save the weights "
+                f"{path}: refused: it holds objects other than tensors and plain values, which could run code "
+                f"({found[1]}) · if you trust the file, load it with its publisher's program and save the weights "
                 "alone: torch.save(net.state_dict(), …)"
             ) from error
         raise BadCheckpoint(f"{path}: {_DAMAGED.format(kind='.pth')}") from error
 
 
 def _check_costs(path: Path, *, zipped: bool) -> None:
-    """Refuse what takes more memory than the file has: torch's own files are stored, not
-    compressed.
-    """
+    """Refuse a file that needs more memory than its size; torch stores without compression."""
     if not zipped:
         with (
             open(path, "rb", opener=regular_file) as file,
@@ -283,6 +275,6 @@ def _check_costs(path: Path, *, zipped: bool) -> None:
     except DAMAGED as error:
         raise BadCheckpoint(f"{path}: {_DAMAGED.format(kind='.pth')}") from error
     if unpacked > path.stat().st_size or any(member.compress_type for member in members):
-        raise BadCheckpoint(f"{path}: refused: would unpack to {unpacked:,} bytes, more than the file has")
+        raise BadCheckpoint(f"{path}: refused: unpacks to {unpacked:,} bytes, more than the file has")
     if costly:
         raise BadCheckpoint(f"{path}: refused: {costly}")

@@ -1,4 +1,4 @@
-"""The head of published weights: its rows, and the names of its identities."""
+"""Read the head of published weights: its rows, and the names of its identities."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ def find_head(
     """Find the head, or the parts of it in several files.
 
     Args:
-        sources: the files, in order of the parts.
-        layouts: where a weight may be, and its layout: ``"CD"``, ``"DC"``, or ``"either"`` to go by
-            ``dim``.
+        sources: the files, in the order of the parts.
+        layouts: where a weight may be, and its layout: ``"CD"``, ``"DC"``, or ``"either"`` to
+            decide by ``dim``.
         dim: D, the length of an embedding.
         path: the file of the network, for messages.
 
     Returns:
-        ``weight`` (C, D) float32 and, where it has one, ``bias`` (C,), or nothing; and a line that
-        says which.
+        ``weight`` (C, D) float32 and, where it exists, ``bias`` (C,), or nothing; and a line that
+        names the head.
 
     Raises:
-        BadCheckpoint: parts were asked for and one does not fit, or occurs twice.
+        BadCheckpoint: the user gave parts, and one does not fit or occurs twice.
     """
     found = [(key, contents) for contents in sources for key in layouts if key in contents.tensors]
     if any(all(contents is not source for _, contents in found) for source in sources[1:]):
@@ -57,7 +57,7 @@ def find_head(
                 f"{path}: --head: {names[1]} holds the same {len(part):,} identities as {names[0]} · allowed: the part "
                 "of each process once"
             )
-        if not parts or len(first) > len(parts):  # else one file holds it under two names
+        if not parts or len(first) > len(parts):  # otherwise one file holds it under two names
             parts.append(part)
     head = {"weight": torch.cat(parts) if len(parts) > 1 else parts[0]}
     key, contents = found[0]
@@ -66,7 +66,7 @@ def find_head(
         if tuple(bias.shape) != (len(head["weight"]),):
             return {}, f"head left out: its bias is {tuple(bias.shape)}, for {len(head['weight']):,} identities"
         if not is_finite(bias):
-            return {}, "head left out: its bias holds other than finite real numbers"
+            return {}, "head left out: its bias has values that are not finite real numbers"
         head["bias"] = bias.detach().to(torch.float32).contiguous()
     about = f"head: {len(head['weight']):,} identities"
     if len(parts) > 1:
@@ -96,14 +96,12 @@ def read_names(path: Path, num_classes: int) -> tuple[str, ...]:
 
 
 def _rows(weight: Tensor, layout: str, dim: int) -> Tensor | str:
-    """Return the weight as (C, D) float32; a text where it is no head, or its layout cannot be
-    told.
-    """
+    """Return the weight as (C, D) float32; a text that says why where it is not a clear head."""
     shape = tuple(weight.shape)
     if weight.ndim != 2 or dim not in shape or not weight.numel():
         return f"{shape} is no head for embeddings of {dim} numbers"
     if not is_finite(weight):
-        return "holds other than finite real numbers"
+        return "has values that are not finite real numbers"
     rows, columns = shape
     if layout == "either":
         if rows == columns:
@@ -116,7 +114,5 @@ def _rows(weight: Tensor, layout: str, dim: int) -> Tensor | str:
 
 
 def is_finite(value: Tensor) -> bool:
-    """Return whether a tensor holds floating-point numbers, all of them finite in float32. It must
-    not be empty.
-    """
+    """Return whether a tensor holds floating-point numbers, at least one, all finite in float32."""
     return value.is_floating_point() and all(bool(torch.isfinite(end)) for end in torch.aminmax(value.float()))

@@ -15,7 +15,7 @@ from ...checkpoint import BadCheckpoint, save_checkpoint
 from ...config import parse_model
 from ..backbone import BACKBONES
 from ..loading import build_model, model_options
-from .adapters import Adapter, also_of, recognise
+from .adapters import Adapter, publishers_with_same_keys, recognise
 from .files import Contents, read_contents
 from .heads import find_head, is_finite, read_names
 from .own_export import SOURCE, is_own, own_state
@@ -26,12 +26,13 @@ _MOST_LISTED = 10
 
 @dataclass(frozen=True)
 class InputOverrides:
-    """What the user says of the network's input, in place of what is published; None keeps that.
+    """The user's values for the network's input; None keeps the published value.
 
     Attributes:
         size: (height, width) in pixels.
         order: ``"bgr"`` or ``"rgb"``.
-        mean, std: a pixel p from 0 to 255 becomes (p − mean) / std; one number, or one a channel.
+        mean, std: a pixel p from 0 to 255 becomes (p − mean) / std; one number, or one for each
+            channel.
     """
 
     size: tuple[int, int] | None = None
@@ -52,10 +53,10 @@ class Published:
     Attributes:
         source: repository and network that the file was recognised as.
         options: ``model:`` of a configuration, with the input that the network reads.
-        weights: state dict of the network; float32, but for counters.
-        head: ``weight`` (C, D), and ``bias`` (C,) where there is one; or empty.
+        weights: state dict of the network; float32, except for counters.
+        head: ``weight`` (C, D), and ``bias`` (C,) where it exists; or empty.
         class_names: of the C identities, where the user gave them.
-        notes: what the user should know, one line each.
+        notes: for the user, one line each.
         stated: further entries of the checkpoint, which an export of this program states.
     """
 
@@ -92,7 +93,7 @@ def import_published(
     overrides = overrides or InputOverrides()
     if is_own(contents):
         if publisher is not None or head_files or names_file is not None:
-            raise BadCheckpoint(f"{path}: {SOURCE} and which has no head · leave out --publisher, --head and --names")
+            raise BadCheckpoint(f"{path}: {SOURCE} and has no head · leave out --publisher, --head and --names")
         return _own(contents, path, overrides)
     try:
         adapter, prefix = recognise(contents, publisher)
@@ -100,7 +101,7 @@ def import_published(
         weights = _weights(contents, adapter, prefix, options)
     except BadCheckpoint as error:
         raise BadCheckpoint(f"{path}: {error}") from error
-    if publisher is None and (others := also_of(adapter, prefix, contents)):
+    if publisher is None and (others := publishers_with_same_keys(adapter, prefix, contents)):
         notes = (
             *notes,
             f"its key names are also those of {', '.join(others)}, whose networks read another input · if it is "
@@ -109,9 +110,7 @@ def import_published(
     sources = [contents, *(read_contents(file) for file in head_files)]
     head, about_head = find_head(sources, adapter.heads, options.embedding_dim, path)
     if names_file and not head:
-        raise BadCheckpoint(
-            f"{path}: --names: there is no head that they could name ({about_head}) · leave --names out"
-        )
+        raise BadCheckpoint(f"{path}: --names: there is no head to name ({about_head}) · leave --names out")
     class_names = read_names(names_file, len(head["weight"])) if names_file else None
     if head and class_names is None:
         about_head += ", without their names"
@@ -121,12 +120,12 @@ def import_published(
 def save_published(published: Published, path: Path, *, origin: str) -> None:
     """Write a checkpoint that ``sphereface eval --ckpt`` and ``train.init_from`` read.
 
-    It holds no optimiser and no step, so no run can be resumed from it.
+    It holds no optimiser and no step, so no run can resume from it.
 
     Args:
-        published: what was read.
-        path: ``….pt``; its ``.json`` comes beside it.
-        origin: where it is from, in words: kept as the name of the run.
+        published: the network.
+        path: ``….pt``; its ``.json`` is written beside it.
+        origin: describes the source; kept as the name of the run.
     """
     model = published.options.to_dict()
     meta: dict[str, Any] = {"config": {"model": model}, "run": origin, "source": published.source}
@@ -151,7 +150,7 @@ def _own(contents: Contents, path: Path, overrides: InputOverrides) -> Published
 def _options(
     contents: Contents, adapter: Adapter, prefix: str, overrides: InputOverrides
 ) -> tuple[BackboneOptions, tuple[str, ...]]:
-    """Return the network that names and shapes tell, and notes on where its input is from."""
+    """Return the network that names and shapes describe, and notes on the source of its input."""
     shapes = {
         key.removeprefix(prefix): tuple(value.shape)
         for key, value in contents.tensors.items()
@@ -183,7 +182,7 @@ def _options(
 
 
 def _weights(contents: Contents, adapter: Adapter, prefix: str, options: BackboneOptions) -> dict[str, Tensor]:
-    """Return the state dict of the network, after a comparison of all names and shapes."""
+    """Return the state dict of the network after comparing all names and shapes."""
     with torch.device("meta"):  # shapes only, so no file makes this allocate
         wanted = build_model(options).state_dict()
     theirs = {key: f"{prefix}{name}" for key in wanted if (name := adapter.names(key)) is not None}
@@ -199,14 +198,14 @@ def _weights(contents: Contents, adapter: Adapter, prefix: str, options: Backbon
             continue
         weights[key] = value.detach().to(like.dtype).contiguous()
         if like.is_floating_point() and not (value.is_floating_point() and is_finite(weights[key])):
-            raise BadCheckpoint(f"{theirs[key]}: holds other than finite real numbers · download the file again")
+            raise BadCheckpoint(f"{theirs[key]}: has values that are not finite real numbers · download the file again")
         if key.endswith("running_var") and bool((weights[key] < 0).any()):
             raise BadCheckpoint(f"{theirs[key]}: holds a negative variance · download the file again")
     return weights
 
 
 def _differences(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], adapter: Adapter, prefix: str) -> list[str]:
-    """Return a text for each key that is missing, unknown or of another shape."""
+    """Return one text for each key that is missing, unknown or of another shape."""
     problems = []
     for key, like in wanted.items():
         if key not in found:
@@ -214,7 +213,7 @@ def _differences(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], adap
                 problems.append(f"{key} is missing")
         elif found[key].shape != like.shape:
             problems.append(f"{key} is {tuple(found[key].shape)}, not {tuple(like.shape)}")
-    dictionary = prefix[: prefix.rfind("/") + 1]  # of the file, in which the network is
+    dictionary = prefix[: prefix.rfind("/") + 1]  # the dictionary of the file that holds the network
     beside = {*adapter.heads, *adapter.ignored}
     for key in found:
         inside = key.startswith(dictionary) and "/" not in key[len(dictionary) :]

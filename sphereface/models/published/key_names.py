@@ -1,7 +1,7 @@
-"""Key maps: what a publisher calls each entry of a state dict of this project.
+"""Key maps: each publisher's name for each entry of a state dict of this project.
 
-A map takes a key of this project and returns the publisher's, or None where the publisher's network
-lacks the entry and zeros stand for it. Networks that keep their publisher's names need no map.
+A map takes a key of this project and returns the publisher's. It returns None where the publisher's
+network lacks the entry; zeros replace it. Networks that keep their publisher's names need no map.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ def same_names(key: str) -> str | None:
 
 @dataclass(frozen=True)
 class SphereNames:
-    """Names of the Sphere CNN's layers elsewhere.
+    """Another project's names of the Sphere CNN's layers.
 
-    In a template, ``{s}`` is the stage and ``{u}`` the residual unit, both from 1, and ``{a}`` and
+    In a template, ``{s}`` is the stage and ``{u}`` the residual unit, both from 1. ``{a}`` and
     ``{b}`` are the numbers of the unit's convolutions within the stage, from 2.
 
     Attributes:
@@ -42,7 +42,7 @@ class SphereNames:
     unit_biases: bool = True
 
     def __call__(self, key: str) -> str | None:
-        """Return the publisher's name of a state-dict key; None stands for zeros."""
+        """Return the publisher's name of a state-dict key; None means zeros."""
         if match := _UNIT.fullmatch(key):
             if match["kind"] == "bias" and not self.unit_biases:
                 return None
@@ -53,9 +53,7 @@ class SphereNames:
         return self._filled(layer, kind, 0, 0)
 
     def first_of(self, stage: int, unit: int = 0) -> str:
-        """Return the name of the first convolution's weight of a stage, or of a unit of it; both
-        count from 1.
-        """
+        """Return the name of the first convolution's weight of a stage or unit (from 1)."""
         name = self._filled("conv_a" if unit else "conv", "weight", stage, unit)
         assert name is not None
         return name

@@ -1,6 +1,4 @@
-"""The ``.safetensors`` of ``sphereface export``: its metadata state the network, so nothing has to
-be guessed.
-"""
+"""Read the ``.safetensors`` of ``sphereface export``, whose metadata describe the network."""
 
 from __future__ import annotations
 
@@ -14,26 +12,26 @@ from ...errors import shown
 from ..loading import check_network, model_options, seen_sizes
 from .files import Contents
 
-SOURCE = "an export of this program, whose metadata state the network"
+SOURCE = "an export of this program, which describes its network in its metadata"
 _SHA256 = "checkpoint_sha256"
 _JSON = ("model", "seen_size", "template")
 
 
 def is_own(contents: Contents) -> bool:
-    """Tell whether a file is an export of this program."""
+    """Return whether a file is an export of this program."""
     return {_SHA256, "model"} <= contents.metadata.keys()
 
 
 def own_state(contents: Contents, path: Path, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a checkpoint of the exported network holds: ``meta``, ``seen_size``, ``model``.
+    """Return the checkpoint of the exported network: ``meta``, ``seen_size``, ``model``.
 
     Args:
         contents: of the file.
-        path: from where, for messages.
-        changes: options of ``model:`` that the user gives in place of the stated ones.
+        path: of the file, for messages.
+        changes: the user's options of ``model:``, which replace the stated ones.
 
     Raises:
-        UserError: the metadata state no network, or another one than the weights are of.
+        UserError: the metadata describe no network, or another one than the weights belong to.
     """
     stated = {key: _value(contents.metadata[key], key, path) for key in _JSON if key in contents.metadata}
     if not isinstance(model := stated.pop("model"), Mapping):
@@ -43,7 +41,7 @@ def own_state(contents: Contents, path: Path, changes: Mapping[str, Any]) -> dic
     state: dict[str, Any] = {"meta": meta, "model": contents.tensors}
     options, weights = model_options(state, path)
     check_network(options, weights, path)
-    sizes = stated.get("seen_size")  # a list of each network's
+    sizes = stated.get("seen_size")  # one for each network
     if isinstance(sizes, list) and len(sizes) == options.networks and "input_size" not in changes:
         state["seen_size"] = sizes if options.networks > 1 else sizes[0]
     state["seen_size"] = [list(size) for size in seen_sizes(state, options, path)]

@@ -1,10 +1,11 @@
-"""Harmless stand-ins for what training programs save beside the weights.
+"""Harmless stand-ins for objects that training programs save beside the weights.
 
 PyTorch's safe unpickler (``weights_only=True``) refuses every class that it does not know.
 Lightning's checkpoints hold the class of a callback as a key; others hold the command line or a
-path. Each name below is read as an object
-that ignores what it is given: the class that the file names is neither imported nor called. All
-other names are refused.
+path.
+
+Each name below is read as an object that ignores its arguments. The class that the file names is
+neither imported nor called. All other names are refused.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 
 class Ignored:
-    """Stand in for one object: keeps nothing and does nothing."""
+    """Replace one object: keep nothing and do nothing."""
 
     def __init__(self, *args: object) -> None:
         pass
@@ -24,9 +25,7 @@ class Ignored:
 
 
 class PlainDict:
-    """Stand in for a subclass of dict. The unpickler fills only plain dictionaries, so this makes
-    one.
-    """
+    """Replace a subclass of dict by a plain dictionary, because the unpickler fills only those."""
 
     def __new__(cls, *_: object) -> OrderedDict[Any, Any]:  # type: ignore[misc]
         """Return an empty dictionary."""
@@ -60,4 +59,4 @@ _DICTIONARIES = (
 )
 
 STAND_INS: list[Any] = [(Ignored, name) for name in _IGNORED] + [(PlainDict, name) for name in _DICTIONARIES]
-"""For :func:`torch.serialization.safe_globals`: stand-ins, and the names that a file may have for them."""
+"""For :func:`torch.serialization.safe_globals`: stand-ins, and the names they replace in a file."""

@@ -1,4 +1,4 @@
-"""The options of a network, from the names and shapes of its published weights."""
+"""Derive the options of a network from the names and shapes of its published weights."""
 
 from __future__ import annotations
 
@@ -14,23 +14,22 @@ Shapes = Mapping[str, tuple[int, ...]]
 """Shape of each tensor, by the publisher's key."""
 
 OptionsOf = Callable[[Shapes], dict[str, Any]]
-"""Returns options of ``model:``, and the ``columns`` and ``channels`` that :func:`input_size` takes."""
+"""Returns options of ``model:``, and the ``columns`` and ``channels`` of :func:`input_size`."""
 
-_USUAL_INPUTS = {7 * 6: (112, 96), 7 * 7: (112, 112)}  # by places of the last map
+_USUAL_INPUTS = {7 * 6: (112, 96), 7 * 7: (112, 112)}  # by the number of places in the last map
 _MOST_UNITS = 100
 
 
 def input_size(columns: int, channels: int, asked: tuple[int, int] | None) -> tuple[int, int]:
-    """Return the (height, width) of the crops of a network whose embedding layer reads a flattened
-    map.
+    """Return the (height, width) of the crops whose last map the embedding layer fits.
 
     Args:
         columns: numbers that the layer reads.
         channels: of the map.
-        asked: what the user or the file states; None to guess a usual size.
+        asked: the size that the user or the file states; None to guess a usual size.
 
     Raises:
-        BadCheckpoint: the size does not fit, or has to be asked for.
+        BadCheckpoint: the size does not fit, or the user must give it.
     """
     places = columns // channels
     size = asked or _USUAL_INPUTS.get(places)
@@ -49,9 +48,7 @@ def input_size(columns: int, channels: int, asked: tuple[int, int] | None) -> tu
 
 
 def sphere_options(names: SphereNames) -> OptionsOf:
-    """Return the function for a Sphere CNN under other names: units, widths and embedding
-    length.
-    """
+    """Return the function that finds units, widths and embedding length of a Sphere CNN."""
 
     def options(shapes: Shapes) -> dict[str, Any]:
         widths = [_shape(shapes, names.first_of(stage), 4)[0] for stage in (1, 2, 3, 4)]
@@ -95,9 +92,7 @@ def ir_options(shapes: Shapes) -> dict[str, Any]:
 
 
 def mobilefacenet_options(shapes: Shapes) -> dict[str, Any]:
-    """Return the options of MobileFaceNet, whose head has one weight for each place of the last
-    map.
-    """
+    """Return the options of MobileFaceNet, whose head has one weight per place of the map."""
     channels = _shape(shapes, "layers.0.layers.0.weight", 4)[0]
     known = {64 * size.scale: name for name, size in mobilefacenet.SIZES.items()}
     if channels not in known:
@@ -113,9 +108,7 @@ def _ends_in(dim: int, columns: int, channels: int) -> dict[str, Any]:
 
 
 def _depth_of(shapes: Shapes, units: Mapping[int, tuple[int, ...]], *, first: int) -> int:
-    """Return the depth with so many units in ``layer1`` … ``layer4``; ``first`` blocks of each are
-    no units.
-    """
+    """Return the depth by the units in ``layer1`` … ``layer4``; skip ``first`` blocks of each."""
     counts = tuple(_numbered(shapes, rf"layer{stage}\.(\d+)\.") - first for stage in (1, 2, 3, 4))
     known = {stages: depth for depth, stages in units.items()}
     if counts not in known:

@@ -51,7 +51,7 @@ class Sink(ABC):
     background: ClassVar[bool] = False
     """Whether the calls come from a thread of their own, so that a slow server delays no training step."""
 
-    @classmethod  # noqa: B027 -- nothing to check unless a sink says so
+    @classmethod  # noqa: B027 -- a sink need not check anything
     def check(cls) -> None:
         """Say before the run starts what is missing.
 

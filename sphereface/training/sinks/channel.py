@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 PATIENCE = 120.0
 """Seconds that the end of a run waits for a sink in the background."""
-_SILENCE = 5.0  # seconds of it that nothing is said
+_SILENCE = 5.0  # seconds of it without a warning
 _MOST_CALLS = 10_000  # that wait for a slow sink
 
 

@@ -22,7 +22,7 @@ class Written:
     figures.
 
     A group is a name without its last part: ``train``, ``eval/lfw``. They are kept in a small JSON
-    file of the run folder, which is written anew with every call of :meth:`add`. A damaged file
+    file of the run folder, which is written again with every call of :meth:`add`. A damaged file
     counts as none.
 
     Args:

@@ -7,11 +7,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from sphereface.commands.embed import _read_list
 from sphereface.evaluation import Embeddings, Rule
 from sphereface.evaluation.ijb_files import read_detections, read_image_list
 from sphereface.evaluation.protocols import load_set
 from sphereface.evaluation.suite import suite_sets
+from sphereface.image_list import _read_list
 from sphereface.places import Places
 
 from ...evaluation.crops import write_set
@@ -121,4 +121,4 @@ register(
 register("rfw", make_rfw, lambda folder, _: _evaluate("groups", folder), reads="evaluation.protocols.groups")
 register("quality", make_quality, parse_quality, files="quality.txt", reads="evaluation.protocols.quality")
 register("suite", make_suite, parse_suite, files="**/*.[bt][ix][nt]", reads="evaluation.suite")
-register("image-list", make_image_list, lambda _, path: _read_list(path), files="list.txt", reads="commands.embed")
+register("image-list", make_image_list, lambda _, path: _read_list(path), files="list.txt", reads="image_list")

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from sphereface.alignment.kept_settings import read_settings
+from sphereface.alignment.templates import TEMPLATES
 from sphereface.data.pairs import read_pairs
 from sphereface.evaluation import Images, PairSet, Rule
 from sphereface.evaluation.embedder import Embedder
 from sphereface.evaluation.embedding_table import EmbeddingTable
-from sphereface.search import load_gallery, nearest
+from sphereface.evaluation.gallery_folder import GalleryFolder
+from sphereface.evaluation.gallery_shard import GalleryKind, ShardContent, texts, write_shard
+from sphereface.gallery import load_gallery
+from sphereface.search import nearest
 
 from ...evaluation.checkpoints import write_checkpoint
 from ...evaluation.crops import noise, write_image
@@ -79,7 +85,55 @@ def parse_cache(folder: Path, _path: Path) -> None:
     assert np.isfinite(found).all()
 
 
-register("gallery", make_gallery, parse_gallery, reads="search")
+def make_folder(folder: Path) -> None:
+    kind = GalleryKind(_SHA, "aligned crops", "", "photographs", 6, True, "float32", "take")
+    (folder / "album").mkdir()
+    shards = []
+    for first in (0, 4):
+        rows, names = _rows()[first : first + 4], texts(_NAMES[first : first + 4])
+        content = ShardContent(
+            names=names, embeddings=rows, mirror=3 * rows, quality=np.ones(4, np.float32), image_of=np.arange(4),
+            places=np.ones(4, np.int64), images=names, sizes=np.arange(4), times=np.arange(4),
+            faces=np.ones(4, np.int64), unusable=np.empty(0, np.int64), reasons=texts([]),
+        )  # fmt: skip
+        shards.append(write_shard(folder / "album", content, kind))
+    GalleryFolder(folder / "album", kind, tuple(shards)).save()
+
+
+def parse_folder(folder: Path, _path: Path) -> None:
+    gallery = load_gallery(folder / "album", checkpoint_sha256=_SHA, settings="aligned crops")
+    width = gallery.embeddings.shape[1]
+    query = np.full((1, width), 1 / np.sqrt(width), np.float32)
+    rows, cosines = nearest(gallery.embeddings, query, 3)
+    assert (np.abs(cosines) < 1.01).all(), cosines
+    for row in rows[0].tolist():
+        assert gallery.paths[row]
+        gallery.person(row)
+    table = EmbeddingTable(folder / "album")
+    table.about()
+
+
+def make_settings(folder: Path) -> None:
+    settings = {"size": "112x112", "template_origin": 0, "detector": "mtcnn", "pick": "centre"}
+    (folder / "a.json").write_text(json.dumps(settings), encoding="utf-8")
+    five = " ".join(f"{x:g},{y:g}" for x, y in TEMPLATES[(112, 96)])
+    (folder / "b.json").write_text(json.dumps({"size": "112x96", "template": five}), encoding="utf-8")
+
+
+def parse_settings(_folder: Path, path: Path) -> None:
+    found = read_settings(path.read_bytes().decode("utf-8", "surrogateescape"), (112, 96), Path("album"))
+    assert np.isfinite(found.template.array).all()
+
+
+register("kept-settings", make_settings, parse_settings, reads="alignment.kept_settings")
+register("gallery", make_gallery, parse_gallery, reads="gallery")
+register(
+    "gallery-folder",
+    make_folder,
+    parse_folder,
+    files="album/*",
+    reads="evaluation.gallery_folder evaluation.gallery_shard",
+)
 register(
     "table",
     make_table,

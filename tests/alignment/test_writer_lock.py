@@ -11,15 +11,15 @@ import pytest
 
 from sphereface.alignment.align import align_folder
 from sphereface.alignment.landmarks import read_landmarks
-from sphereface.alignment.one_at_a_time import LOCK_NAME
+from sphereface.alignment.writer_lock import LOCK_NAME
 from sphereface.errors import UserError
 from tests.alignment.faces import write_photographs
 
 HOLD = """
 import sys
 from pathlib import Path
-from sphereface.alignment.one_at_a_time import only_writer
-with only_writer(Path(sys.argv[1])):
+from sphereface.alignment.writer_lock import writer_lock
+with writer_lock(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.readline()
 """
@@ -75,7 +75,7 @@ def test_a_stranger_s_lock_is_refused(tmp_path, kind):
         os.mkfifo(path)
     else:
         path.mkdir()
-    with pytest.raises(UserError, match=r"\.align\.lock: no plain file"):
+    with pytest.raises(UserError, match=r"\.align\.lock: not a regular file"):
         align(tmp_path)
 
 

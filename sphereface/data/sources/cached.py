@@ -1,6 +1,4 @@
-"""A source whose files are opened once: what was read stays in memory, for all processes of the
-feed.
-"""
+"""Keep the encoded images of a source in memory, shared by all data loader processes."""
 
 from __future__ import annotations
 
@@ -22,9 +20,10 @@ _SIZE_BITS = 24
 _LONGEST = (1 << _SIZE_BITS) - 1  # bytes of an image
 
 
-def kept(source: Source, limit: int) -> Source:
-    """The source as one that opens no file twice; itself where it opens none, or no memory is to be
-    had.
+def cached(source: Source, limit: int) -> Source:
+    """Return a source that keeps images in memory, or the source itself if it is not needed.
+
+    A source that opens no files is returned itself, and so is any source if there is no memory.
 
     Args:
         source: any.
@@ -33,30 +32,30 @@ def kept(source: Source, limit: int) -> Source:
     if source.mapped or limit == 0:
         return source
     try:
-        return KeptSource(source, limit)
-    except (OSError, OverflowError, ValueError) as error:  # more than any system has
+        return CachedSource(source, limit)
+    except (OSError, OverflowError, ValueError) as error:  # the limit is beyond the address space
         why = error.strerror if isinstance(error, OSError) else "too many"
-        log.warning("data.keep_mb: no memory for %d MiB (%s): every image is read anew", limit >> 20, why)
+        log.warning("data.keep_mb: no memory for %d MiB (%s): each epoch reads from disk", limit >> 20, why)
         return source
 
 
-class KeptSource:
-    """A source that keeps the encoded images it has read, up to so many bytes.
+class CachedSource:
+    """A source that keeps the encoded images it has read, up to a number of bytes.
 
-    Opening a file takes a quarter of the time of decoding a crop, on a network's disk many times
-    that, and each is opened again in every epoch. Here the first process that reads one puts it
-    into memory that those forked from this one share. A process that is started otherwise, and so
-    gets the source as a pickle, reads the files. Of sources that are joined, all images are kept,
-    those of mapped files too. An image that is changed while a run trains on it is seen as it was.
+    Opening a file takes a quarter of the time of decoding a crop, and many times that on a network
+    disk. Without this class, every epoch opens each file again. The first process that reads an
+    image puts it into memory that forked processes share. A process that receives the source as a
+    pickle reads the files. For joined sources all images are kept, also those of mapped files. If
+    an image file changes during a run, the old content is used.
 
-    Memory: 8 bytes an image, and those of the images as they come: none is taken before.
+    Memory: 8 bytes an image, and the images themselves when they are read.
 
     Args:
         source: the whole.
-        limit: bytes of images to keep, at least 1; the rest are read anew each time.
+        limit: bytes of images to keep, at least 1; the rest are read from disk each time.
 
     Raises:
-        OSError: the system does not promise so much memory.
+        OSError: the system does not provide the memory.
     """
 
     def __init__(self, source: Source, limit: int) -> None:
@@ -66,12 +65,13 @@ class KeptSource:
         self._images = mmap.mmap(-1, limit, **_FLAGS)
         self._limit = limit
         words = memoryview(mmap.mmap(-1, 8 * len(source) + 16, **_FLAGS)).cast("Q")
-        self._places, self._total = words[:-2], words[-2:]  # start and size of each, 0: not there; bytes, images
+        # start and size of each image, 0: absent; totals of bytes and of images
+        self._places, self._total = words[:-2], words[-2:]
         self._lock = multiprocessing.Lock()
 
     @property
     def mapped(self) -> bool:
-        """Whether all of it is in memory by now."""
+        """Whether all images are in memory now."""
         return self._total[1] == len(self._places)
 
     def __len__(self) -> int:
@@ -97,11 +97,11 @@ class KeptSource:
                 return
             self._images[start:end] = data
             self._total[0], self._total[1] = end, count + 1
-            self._places[index] = start << _SIZE_BITS | len(data)  # one word, the last
+            self._places[index] = start << _SIZE_BITS | len(data)  # one word, written last
 
     def __reduce__(self) -> tuple[Callable[[Source], Source], tuple[Source]]:
-        return _unkept, (self._source,)
+        return _uncached, (self._source,)
 
 
-def _unkept(source: Source) -> Source:
+def _uncached(source: Source) -> Source:
     return source

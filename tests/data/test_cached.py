@@ -16,7 +16,7 @@ from sphereface.data.crops import CropBatches
 from sphereface.data.loader import batches
 from sphereface.data.packing import pack
 from sphereface.data.sampler import Augmentation, BatchOrder
-from sphereface.data.sources import FolderSource, KeptSource, RecordSource, kept
+from sphereface.data.sources import CachedSource, FolderSource, RecordSource, cached
 
 from ..images import make_training_set
 
@@ -48,7 +48,7 @@ class Counted:
 
 def test_every_image_is_read_once_and_comes_as_it_was():
     source = Counted()
-    keeps = kept(source, 1000)
+    keeps = cached(source, 1000)
     order = [*np.random.default_rng(0).permutation(20).tolist(), *range(20), 3, 3]
     assert [keeps.read(index) for index in order] == [b"%04d" % index for index in order]
     assert source.reads == [1] * 20
@@ -57,7 +57,7 @@ def test_every_image_is_read_once_and_comes_as_it_was():
 
 
 def test_it_is_not_all_in_memory_before_the_last():
-    keeps = kept(Counted(), 1000)
+    keeps = cached(Counted(), 1000)
     for index in range(19):
         keeps.read(index)
         assert not keeps.mapped
@@ -68,7 +68,7 @@ def test_it_is_not_all_in_memory_before_the_last():
 @pytest.mark.parametrize(("limit", "fit"), [(1, 0), (3, 0), (4, 1), (41, 10), (79, 19), (80, 20)])
 def test_no_more_is_kept_than_the_limit(limit, fit):
     source = Counted()
-    keeps = kept(source, limit)
+    keeps = cached(source, limit)
     for _ in range(3):
         assert [keeps.read(index) for index in range(20)] == [b"%04d" % index for index in range(20)]
     assert source.reads == [1] * fit + [3] * (20 - fit)
@@ -77,7 +77,7 @@ def test_no_more_is_kept_than_the_limit(limit, fit):
 
 def test_a_smaller_image_still_fits_where_a_larger_one_did_not():
     source = Counted()
-    keeps = kept(source, 10)
+    keeps = cached(source, 10)
     keeps.read(0)
     source.size = 7
     keeps.read(1)
@@ -92,7 +92,7 @@ def test_a_smaller_image_still_fits_where_a_larger_one_did_not():
 
 def test_an_image_that_another_has_kept_meanwhile_is_not_kept_twice():
     source = Counted(count=2)
-    keeps = kept(source, 8)
+    keeps = cached(source, 8)
     plain = source.read
 
     def read(index: int) -> bytes:
@@ -109,7 +109,7 @@ def test_an_image_that_another_has_kept_meanwhile_is_not_kept_twice():
 
 def test_what_cannot_be_read_is_tried_each_time_and_an_empty_file_stays_one():
     source = Counted(unreadable=7)
-    keeps = kept(source, 1000)
+    keeps = cached(source, 1000)
     for _ in range(2):
         with pytest.raises(OSError, match="gone"):
             keeps.read(7)
@@ -120,7 +120,7 @@ def test_what_cannot_be_read_is_tried_each_time_and_an_empty_file_stays_one():
 
 def test_an_image_longer_than_its_place_can_say_is_not_kept():
     source = Counted(size=1 << 24, count=1)
-    keeps = kept(source, 1 << 26)
+    keeps = cached(source, 1 << 26)
     assert [len(keeps.read(0)) for _ in range(2)] == [1 << 24] * 2
     assert source.reads == [2]
     source.size = (1 << 24) - 1
@@ -130,7 +130,7 @@ def test_an_image_longer_than_its_place_can_say_is_not_kept():
 
 def test_what_a_forked_process_reads_all_have():
     source = Counted()
-    keeps = kept(source, 1000)
+    keeps = cached(source, 1000)
     children = []
     for start in (0, 10):
         child = os.fork()
@@ -149,7 +149,7 @@ def test_what_a_forked_process_reads_all_have():
 def test_threads_and_processes_that_read_the_same_at_once_leave_every_image_whole():
     source = Counted(size=3000, count=200)
     wanted = [b"%03000d" % index for index in range(200)]
-    keeps = kept(source, 3000 * 200)  # not one byte for an image that is kept twice
+    keeps = cached(source, 3000 * 200)  # not one byte for an image that is kept twice
     go, told = os.pipe()
     children = []
     for seed in range(4):
@@ -175,7 +175,7 @@ def test_threads_and_processes_that_read_the_same_at_once_leave_every_image_whol
 def test_a_pickle_or_a_copy_is_the_source_alone(tmp_path):
     make_training_set(tmp_path / "faces", 2, 3)
     folder = FolderSource(tmp_path / "faces")
-    keeps = kept(folder, 1000)
+    keeps = cached(folder, 1000)
     for one in (pickle.loads(pickle.dumps(keeps)), copy.deepcopy(keeps)):
         assert type(one) is FolderSource
         assert one.read(2) == folder.read(2)
@@ -186,9 +186,9 @@ def test_a_mapped_source_stays_as_it_is_and_so_does_any_with_no_bytes_to_keep(tm
     folder = FolderSource(tmp_path / "faces")
     pack(folder, tmp_path / "faces.rec")
     record = RecordSource(tmp_path / "faces.rec")
-    assert kept(record, 1000) is record
-    assert kept(folder, 0) is folder
-    assert type(kept(folder, 1)) is KeptSource
+    assert cached(record, 1000) is record
+    assert cached(folder, 0) is folder
+    assert type(cached(folder, 1)) is CachedSource
 
 
 def test_a_system_without_so_much_memory_reads_each_time_and_says_so(monkeypatch, caplog):
@@ -198,14 +198,14 @@ def test_a_system_without_so_much_memory_reads_each_time_and_says_so(monkeypatch
     monkeypatch.setattr(mmap, "mmap", refuse)
     source = Counted()
     with caplog.at_level(logging.WARNING):
-        assert kept(source, 5 << 20) is source
-    assert caplog.messages == ["data.keep_mb: no memory for 5 MiB (Cannot allocate memory): every image is read anew"]
+        assert cached(source, 5 << 20) is source
+    assert caplog.messages == ["data.keep_mb: no memory for 5 MiB (Cannot allocate memory): each epoch reads from disk"]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_training_opens_no_file_in_its_second_epoch(tmp_path, workers):
     make_training_set(tmp_path / "faces", 4, 8)
-    source = kept(FolderSource(tmp_path / "faces"), 1 << 20)
+    source = cached(FolderSource(tmp_path / "faces"), 1 << 20)
     order = BatchOrder(32, 8, seed=0, augmentation=Augmentation())
     plain = batches(CropBatches(FolderSource(tmp_path / "faces"), (112, 96)), order, workers=0, pin_memory=False)
     wanted = [next(plain).images.clone() for _ in range(40)]

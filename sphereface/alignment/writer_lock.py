@@ -1,4 +1,4 @@
-"""One process at a time writes crops into a folder."""
+"""Let one process at a time write crops into a folder."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ LOCK_NAME = ".align.lock"
 
 
 @contextlib.contextmanager
-def only_writer(folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder of crops, which is made if absent; a killed process holds it no
-    longer.
+def writer_lock(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder of crops, which is created if absent.
+
+    The lock of a killed process ends with it.
 
     Raises:
-        UserError: another process holds it, or the folder cannot be written.
+        UserError: another process holds the lock, or the folder cannot be written.
     """
     path = folder / LOCK_NAME
     if path.is_symlink() or (path.exists() and not path.is_file()):
-        raise UserError(f"{path}: no plain file · delete it")
+        raise UserError(f"{path}: not a regular file · delete it")
     with contextlib.ExitStack() as stack:
         try:
             alone = stack.enter_context(locked(path))

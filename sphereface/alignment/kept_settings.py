@@ -1,0 +1,76 @@
+"""How the crops of a gallery were aligned. The gallery keeps it, so that a photograph can be aligned
+alike when it is searched.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import UserError, first_line
+from .crop_template import CropTemplate, report_near, template_of_settings
+from .report import earlier_settings
+from .templates import Size
+
+_KEPT = ("size", "template", "template_origin", "detector", "pick")
+_LONGEST = 4096  # characters
+
+
+@dataclass(frozen=True)
+class KeptSettings:
+    """How crops were aligned.
+
+    Attributes:
+        template: where the landmarks lie, in crops of the network's size.
+        detector: name of the detector; None if the landmarks came from a file.
+        pick: which of several faces was taken; None if the landmarks came from a file.
+    """
+
+    template: CropTemplate
+    detector: str | None
+    pick: str | None
+
+
+def settings_near(crops: Path) -> str:
+    """Return the settings in the report of ``sphereface align`` for some crops, as JSON.
+
+    Args:
+        crops: a folder of crops, or a file that lists or holds crops.
+
+    Returns:
+        The settings; an empty text if there is no report.
+
+    Raises:
+        UserError: the report is damaged.
+    """
+    report = report_near(crops)
+    settings = None if report is None else earlier_settings(report.parent)
+    if settings is None:
+        return ""
+    return json.dumps({key: settings[key] for key in _KEPT if key in settings})
+
+
+def read_settings(text: str, size: Size, place: Path) -> KeptSettings:
+    """Read what :func:`settings_near` returned.
+
+    Args:
+        text: the settings.
+        size: (height, width) that the network reads.
+        place: what messages call the gallery.
+
+    Raises:
+        UserError: the settings are damaged.
+    """
+    try:
+        values = json.loads(text) if len(text) <= _LONGEST else None
+        if not isinstance(values, dict) or not all(isinstance(value, str | int) for value in values.values()):
+            raise ValueError("no settings of sphereface align")
+        template = template_of_settings(values).cut_to(size)
+        detector, pick = (None if key not in values else str(values[key]) for key in ("detector", "pick"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(
+            f"{place}: alignment: {first_line(error)} · allowed: the settings in an align-report.json · "
+            "embed the crops again, or give a crop as query, with --aligned"
+        ) from None
+    return KeptSettings(template, detector, pick)

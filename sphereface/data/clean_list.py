@@ -1,0 +1,82 @@
+"""Write the clean images of a training set as a list for ``data.train``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import UserError
+from .check import Findings
+from .sources import Source
+from .sources.listing import parse_list
+
+
+def clean_list(source: Source, findings: Findings, folder: Path) -> bytes:
+    """Return the clean images as a list for ``data.train``: lines ``path label``, without gaps.
+
+    Args:
+        source: images that are separate files.
+        findings: which of them are clean.
+        folder: the folder of the list; paths are relative to it.
+
+    Raises:
+        UserError: no image is clean, or no line of a list can name an image.
+    """
+    rows = np.flatnonzero(findings.keep)
+    if len(rows) == 0:
+        raise UserError("--write-list: no image is clean · allowed: one or more clean images · see the report")
+    labels = np.unique(source.labels[rows], return_inverse=True)[1]
+    start = os.path.realpath(folder)  # only here: an identity's folder may be a link, and keeps its name
+    paths = [_listed(os.path.relpath(source.name(row), start)) for row in rows.tolist()]
+    text = "".join(f"{path} {label}\n" for path, label in zip(paths, labels.tolist(), strict=True)).encode()
+    read, read_labels = parse_list(text, "--write-list")
+    if read != paths or not np.array_equal(read_labels, labels):
+        raise UserError(
+            f"--write-list: {folder}: no list in this folder can name the images · give a file in another folder"
+        )
+    return text
+
+
+def _listed(path: str) -> str:
+    """Return a relative path as a line of a list.
+
+    Reading strips blanks and a byte order mark at the start of a line, so ``./`` protects them.
+    """
+    return f"./{path}" if path[0].isspace() or path[0] == "\ufeff" else path
+
+
+def check_listable(source: Source) -> None:
+    """Check that a list can name the images of a source, before all of them are read.
+
+    Raises:
+        UserError: the images are inside another file, or no line of a list can contain a name.
+    """
+    names = list(map(source.name, range(len(source))))
+    inside = next((name for name in names if source.mapped), "") or _inside_a_file(names)
+    if inside:
+        raise UserError(
+            f"--write-list: {inside} is not a separate file, so no list can name it · allowed: a folder or "
+            "a list · for other forms, exclude whole identities with data.exclude"
+        )
+    for name in names:
+        if "\\" in name and not os.path.isfile(name):  # noqa: PTH113 -- an escaped name
+            raise UserError(
+                f"--write-list: {name}: no line of a list can contain this name · allowed: names in UTF-8 without line "
+                "breaks and other control characters · rename it"
+            )
+
+
+def _inside_a_file(names: Sequence[str]) -> str:
+    """Return an image inside a file, such as ``x.parquet/row 3``; empty if there is none."""
+    folders = {os.path.dirname(name): name for name in names}  # noqa: PTH120 -- strings, for speed
+    return next(
+        (
+            name
+            for folder, name in folders.items()
+            if any(os.path.isfile(part) for part in (Path(folder), *Path(folder).parents))  # noqa: PTH113 -- never raises
+        ),
+        "",
+    )

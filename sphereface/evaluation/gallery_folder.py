@@ -1,0 +1,239 @@
+"""A gallery that is a folder: ``gallery.json`` and the shards that it lists.
+
+``gallery.json`` is written last and replaced as a whole, so a reader sees the gallery before an
+update or after it. A shard that it does not list belongs to a run that has not finished.
+"""
+
+from __future__ import annotations
+
+import bisect
+import hashlib
+import itertools
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import UserError
+from ..files import write_whole
+from ..options import option
+from ..small_files import is_file, read_form, reason
+from .gallery_shard import (
+    SHARD_NAME,
+    Array,
+    DamagedShard,
+    GalleryKind,
+    Shard,
+    map_names,
+    map_rows,
+    path_of,
+    read_shard,
+    text,
+    unit_rows,
+)
+
+LIST = "gallery.json"
+FOLDER_FORMAT = 1
+
+Embeddings = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class _Form:
+    format: int = option(choices=[FOLDER_FORMAT])
+    kind: GalleryKind = option()
+    shards: tuple[Shard, ...] = option()
+
+
+def is_gallery_folder(path: Path) -> bool:
+    """Say whether a folder is a finished gallery."""
+    return is_file(path / LIST)
+
+
+def is_unfinished(path: Path) -> bool:
+    """Say whether a folder holds shards of a gallery, but no list of them."""
+    return not is_gallery_folder(path) and any(SHARD_NAME.fullmatch(each.name) for each in path.glob("*.npz"))
+
+
+@dataclass(frozen=True)
+class GalleryFolder:
+    """A gallery in a folder. Nothing but the list is read until it is needed.
+
+    Attributes:
+        path: the folder.
+        kind: what all shards have in common.
+        shards: in the order of the rows.
+    """
+
+    path: Path
+    kind: GalleryKind
+    shards: tuple[Shard, ...]
+
+    def save(self) -> None:
+        """Replace ``gallery.json``. Raises UserError where that cannot be done."""
+        values = {
+            "format": FOLDER_FORMAT,
+            "kind": asdict(self.kind),
+            "shards": [asdict(shard) for shard in self.shards],
+        }
+        try:
+            write_whole(self.path / LIST, json.dumps(values, indent=1) + "\n")
+        except OSError as error:
+            raise UserError(f"{self.path / LIST}: cannot be written ({error.strerror})") from error
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the list. It changes with any row."""
+        return hashlib.sha256(repr((self.kind, self.shards)).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def read_list(path: Path) -> GalleryFolder:
+    """Read the list of a gallery.
+
+    Raises:
+        UserError: there is none, or it is damaged.
+    """
+    if not is_gallery_folder(path):
+        raise UserError(f"{path}: no gallery ({LIST} is missing) · make it, or finish it: sphereface embed DIR {path}")
+    try:
+        form = read_form(path / LIST, _Form)
+        for shard in form.shards:
+            if Path(shard.file).name != shard.file or not shard.file.endswith(".npz"):
+                raise ValueError(f"file: got {shard.file!r:.100}, allowed: a .npz in the same folder")
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path / LIST}: not the list of a gallery ({reason(error)}) · delete it, and run sphereface embed DIR "
+            f"{path} again: whole shards are kept"
+        ) from None
+    return GalleryFolder(path, form.kind, form.shards)
+
+
+def read_gallery_folder(path: Path) -> GalleryFolder:
+    """Read the list of a gallery, and look for its shards.
+
+    Raises:
+        UserError: see :func:`read_list`; or a shard is missing or of another length.
+    """
+    gallery = read_list(path)
+    for shard in gallery.shards:
+        _check_size(path / shard.file, shard)
+    if not any(shard.rows for shard in gallery.shards):
+        raise UserError(f"{path / LIST}: has no rows · embed images first")
+    return gallery
+
+
+def _check_size(path: Path, shard: Shard) -> None:
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise DamagedShard(path, f"cannot be read ({error.strerror})") from None
+    if size != shard.bytes:
+        raise DamagedShard(path, f"has {size:,} bytes, {LIST} says {shard.bytes:,}")
+
+
+class FolderRows:
+    """The rows of a gallery as unit vectors, read block by block: ``rows[100:200]`` is (100, width)
+    float32.
+
+    The checksums of a shard are compared when its rows are read for the first time.
+
+    Args:
+        gallery: the folder.
+    """
+
+    def __init__(self, gallery: GalleryFolder) -> None:
+        self._gallery = gallery
+        self._ends = list(itertools.accumulate(shard.rows for shard in gallery.shards))
+        self._checked = set[int]()
+        self.shape = (self._ends[-1], gallery.kind.width)
+        self.sha256 = gallery.sha256
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice) -> Embeddings:
+        start, stop, _ = rows.indices(len(self))
+        number = bisect.bisect_right(self._ends, start)
+        blocks = []
+        while start < stop:
+            end = min(stop, self._ends[number])
+            blocks.append(self._block(number, start, end))
+            start, number = end, number + 1
+        if len(blocks) == 1:
+            return blocks[0]
+        return np.concatenate(blocks or [np.empty((0, self.shape[1]), dtype=np.float32)])
+
+    def take(self, rows: npt.NDArray[np.int64]) -> Embeddings:
+        """Return some rows, (K, width) float32. Only these are read, without their checksums."""
+        found = np.empty((len(rows), self.shape[1]), dtype=np.float32)
+        numbers = np.searchsorted(self._ends, rows, side="right")
+        for number in np.unique(numbers).tolist():
+            shard, path = self._shard(number)
+            places = np.flatnonzero(numbers == number)
+            own = rows[places] - (self._ends[number] - shard.rows)
+            found[places] = unit_rows([part[own] for part in map_rows(path, shard, self._gallery.kind, checked=False)])
+        return found
+
+    def _shard(self, number: int) -> tuple[Shard, Path]:
+        shard = self._gallery.shards[number]
+        return shard, self._gallery.path / shard.file
+
+    def _block(self, number: int, start: int, end: int) -> Embeddings:
+        """Return rows of one shard."""
+        shard, path = self._shard(number)
+        first = self._ends[number] - shard.rows
+        parts = map_rows(path, shard, self._gallery.kind, checked=number not in self._checked)
+        self._checked.add(number)
+        block = unit_rows([part[start - first : end - first] for part in parts])
+        if not np.isfinite(block[:, 0]).all():  # a row without a direction is NaN throughout
+            row = start - first + int(np.argmin(np.isfinite(block[:, 0])))
+            raise DamagedShard(path, f"row {row} is zero, not finite, or beyond what networks give")
+        return block
+
+
+class FolderPaths(Sequence[str]):
+    """The paths of the rows of a gallery, read when they are needed."""
+
+    def __init__(self, gallery: GalleryFolder) -> None:
+        self._gallery = gallery
+        self._ends = list(itertools.accumulate(shard.rows for shard in gallery.shards))
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    @overload
+    def __getitem__(self, row: int) -> str: ...
+    @overload
+    def __getitem__(self, row: slice) -> Sequence[str]: ...
+    def __getitem__(self, row: int | slice) -> str | Sequence[str]:
+        if isinstance(row, slice):
+            return [self[each] for each in range(*row.indices(len(self)))]
+        if not 0 <= row < len(self):
+            raise IndexError(row)
+        number = bisect.bisect_right(self._ends, row)
+        shard = self._gallery.shards[number]
+        names = map_names(self._gallery.path / shard.file, shard)
+        return path_of(self._gallery.kind.root, text(names[row - self._ends[number] + shard.rows]))
+
+
+def read_folder_as_table(path: Path) -> tuple[dict[str, Any], str]:
+    """Read a gallery into the arrays of one table, in memory, and a SHA-256 of its list.
+
+    Returns:
+        What :func:`~sphereface.evaluation.table_file.read_table_with_sha256` returns.
+
+    Raises:
+        UserError: see :func:`read_gallery_folder`.
+    """
+    gallery = read_gallery_folder(path)
+    contents = [read_shard(path / shard.file, gallery.kind) for shard in gallery.shards]
+    keys = ["embeddings", "quality", *(["mirror"] if gallery.kind.mirror else [])]
+    parts: dict[str, list[Array]] = {key: [getattr(content, key) for content in contents] for key in keys}
+    table: dict[str, Any] = {key: np.concatenate(arrays) for key, arrays in parts.items()}
+    table["names"] = [text(name) for content in contents for name in content.names]
+    table |= {"root": gallery.kind.root, "checkpoint_sha256": gallery.kind.checkpoint_sha256}
+    return table, gallery.sha256

@@ -1,0 +1,292 @@
+"""One part of a gallery that is a folder: the rows of some images, in one ``.npz`` file.
+
+Each shard is a table of embeddings of its own, which ``numpy.load`` reads. N images gave M rows:
+
+- ``names`` (M,): UTF-8, relative to ``root``, as in any table of embeddings
+- ``embeddings``, ``mirror`` (M, D): float32 or float16, as the network gives them
+- ``quality`` (M,): length of the embedding
+- ``boxes`` (M, 4), ``scores`` (M,): of the faces, if they were searched
+- ``images``, ``sizes``, ``times``, ``faces`` (N,): name, bytes, time of the last change, number of
+  faces
+- ``image_of``, ``places`` (M,): the image of a row, and which of its faces it is, from the left
+- ``unusable``, ``reasons`` (U,): images without a row, and why
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import re
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import UserError, first_line
+from ..files import DAMAGED, check_directory, write_whole
+from ..options import option
+from .embeddings import LARGEST
+from .mapped_array import map_array, open_archive
+
+FORMAT = 2
+"""Of the tables that ``sphereface embed`` writes, see :mod:`sphereface.evaluation.embedding_table`."""
+
+DTYPES = ("float32", "float16")
+"""Of stored embeddings. A search computes in float32."""
+
+SHARD_NAME = re.compile(r"[0-9a-f]{24}\.npz")
+
+_PER_ROW = ("names", "embeddings", "mirror", "quality", "boxes", "scores", "image_of", "places")
+_PER_IMAGE = ("images", "sizes", "times", "faces")
+_OPTIONAL = frozenset({"mirror", "boxes", "scores"})
+_DIGEST_BYTES = 12
+
+Array = npt.NDArray[Any]
+
+
+class DamagedShard(UserError):
+    """A shard that is missing, cut, or not of its gallery."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason} · run the sphereface embed command of this gallery again, which repairs it")
+
+
+@dataclass(frozen=True)
+class GalleryKind:
+    """What all shards of a gallery have in common.
+
+    Attributes:
+        checkpoint_sha256: the checkpoint that computed the embeddings.
+        settings: how an image became an embedding.
+        alignment: JSON of how the crops were aligned, if they were crops and it is known.
+        root: folder of the images, or the file that holds them, as the user wrote it.
+        dim: D, numbers in an embedding of one image.
+        mirror: whether there are embeddings of mirror images.
+        dtype: of the embeddings.
+        on_several: what was done with an image of several faces.
+    """
+
+    checkpoint_sha256: str = option()
+    settings: str = option()
+    alignment: str = option()
+    root: str = option()
+    dim: int = option(low=1, high=1 << 20)
+    mirror: bool = option()
+    dtype: str = option(choices=DTYPES)
+    on_several: str = option(choices=["take", "skip", "all"])
+
+    @property
+    def width(self) -> int:
+        """How many numbers a search compares: D, or 2D with mirror images."""
+        return self.dim * (2 if self.mirror else 1)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """An entry of a gallery's list of shards.
+
+    Attributes:
+        file: name in the gallery's folder.
+        rows: M.
+        images: N.
+        bytes: of the file.
+    """
+
+    file: str = option()
+    rows: int = option(low=0)
+    images: int = option(low=0)
+    bytes: int = option(low=1)
+
+
+@dataclass(frozen=True)
+class ShardContent:
+    """The arrays of a shard, see the module."""
+
+    names: Array
+    embeddings: Array
+    quality: Array
+    image_of: Array
+    places: Array
+    images: Array
+    sizes: Array
+    times: Array
+    faces: Array
+    unusable: Array
+    reasons: Array
+    mirror: Array | None = None
+    boxes: Array | None = None
+    scores: Array | None = None
+
+    def only(self, images: npt.NDArray[np.int64]) -> ShardContent:
+        """Return the part that belongs to some of the images, given by ascending numbers."""
+        new_number = np.full(len(self.images), -1, dtype=np.int64)
+        new_number[images] = np.arange(len(images))
+        rows, unusable = new_number[self.image_of] >= 0, new_number[self.unusable] >= 0
+        found: dict[str, Any] = {key: getattr(self, key)[images] for key in _PER_IMAGE}
+        found |= {key: None if (array := getattr(self, key)) is None else array[rows] for key in _PER_ROW}
+        found["image_of"] = new_number[found["image_of"]]
+        return ShardContent(**found, unusable=new_number[self.unusable[unusable]], reasons=self.reasons[unusable])
+
+
+def write_shard(folder: Path, content: ShardContent, kind: GalleryKind) -> Shard:
+    """Write a shard whole. Its name depends on the images and the kind of the gallery alone.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    arrays = {key: array for key, array in vars(content).items() if array is not None}
+    about: dict[str, Any] = {"root": kind.root, "checkpoint_sha256": kind.checkpoint_sha256, "settings": kind.settings}
+    path = folder / _name_of(content, kind)
+    try:
+        write_whole(path, lambda file: np.savez(file, **arrays, **about, format=FORMAT))
+        return Shard(path.name, len(content.names), len(content.images), path.stat().st_size)
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror}) · run the command again, which resumes"
+        ) from error
+
+
+def _name_of(content: ShardContent, kind: GalleryKind) -> str:
+    """Name a shard by what it depends on: its images, and the kind of the gallery but for the root's
+    spelling.
+    """
+    values = repr(dataclasses.astuple(dataclasses.replace(kind, root="")))
+    digest = hashlib.blake2b(values.encode("utf-8", "surrogatepass"), digest_size=_DIGEST_BYTES)
+    for array in (content.images, content.sizes, content.times):
+        digest.update(array.tobytes())
+    return f"{digest.hexdigest()}.npz"
+
+
+def read_shard(path: Path, kind: GalleryKind) -> ShardContent:
+    """Read a shard whole, mapped, and compare it with its checksums.
+
+    Raises:
+        DamagedShard: it is missing, damaged, or not of this kind.
+    """
+    with explained(path), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Python, about a damaged header
+        with open_archive(path) as archive:
+            check_directory(archive)
+            members = {name.removesuffix(".npy") for name in archive.namelist()}
+        wanted = [field.name for field in dataclasses.fields(ShardContent)]
+        found = {key: map_array(path, key) for key in wanted if key in members or key not in _OPTIONAL}
+        content = ShardContent(**found)
+        _check(content, kind)
+        if path.name != _name_of(content, kind):
+            raise ValueError("made by another checkpoint or with other settings, or renamed")
+    return content
+
+
+def map_rows(path: Path, shard: Shard, kind: GalleryKind, *, checked: bool) -> list[Array]:
+    """Map the embeddings of a shard and, if it has them, those of the mirror images: (M, D) each.
+
+    Args:
+        path: the file.
+        shard: what the gallery's list says of it.
+        kind: of the gallery.
+        checked: compare the bytes with their checksums.
+
+    Raises:
+        DamagedShard: it is missing, damaged, or not as the list says.
+    """
+    keys = ["embeddings", *(["mirror"] if kind.mirror else [])]
+    with explained(path), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        parts = [map_array(path, key, checked=checked) for key in keys]
+        for key, part in zip(keys, parts, strict=True):
+            if part.shape != (shard.rows, kind.dim) or part.dtype != kind.dtype:
+                raise ValueError(
+                    f"{key}: {part.dtype} of shape {part.shape}, not {kind.dtype} {(shard.rows, kind.dim)}"
+                )
+    return parts
+
+
+def map_names(path: Path, shard: Shard) -> Array:
+    """Map the names of a shard's rows, (M,) bytes.
+
+    Raises:
+        DamagedShard: see :func:`map_rows`.
+    """
+    with explained(path), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        names = map_array(path, "names")
+        if names.shape != (shard.rows,) or names.dtype.kind != "S":
+            raise ValueError(f"names: {names.dtype} of shape {names.shape}, not {shard.rows} texts")
+    return names
+
+
+class explained:  # noqa: N801 -- a context manager, named as a function is
+    """Turn what a damaged file raises into :class:`DamagedShard`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise DamagedShard(self.path, f"cannot be read ({error.strerror})") from None
+        if isinstance(error, (OSError, *DAMAGED)):
+            raise DamagedShard(self.path, f"damaged ({first_line(error)})") from None
+
+
+def _check(content: ShardContent, kind: GalleryKind) -> None:
+    """Raise ValueError for arrays of wrong shapes, types or numbers."""
+    rows, images, unusable = len(content.names), len(content.images), len(content.unusable)
+    per_row, per_image, per_unusable = (rows,), (images,), (unusable,)
+    shapes: dict[str, tuple[int, ...]] = dict.fromkeys(_PER_ROW, per_row)
+    shapes |= dict.fromkeys(("embeddings", "mirror"), (rows, kind.dim)) | {"boxes": (rows, 4)}
+    shapes |= dict.fromkeys(_PER_IMAGE, per_image) | dict.fromkeys(("unusable", "reasons"), per_unusable)
+    kinds = {"names": "S", "images": "S", "reasons": "S", "embeddings": "f", "mirror": "f", "quality": "f"}
+    for key, array in vars(content).items():
+        if array is None:
+            continue
+        wanted = kinds.get(key, "f" if key in ("boxes", "scores") else "i")
+        if array.shape != shapes[key] or array.dtype.kind != wanted:
+            raise ValueError(f"{key}: {array.dtype} of shape {array.shape}, not {shapes[key]}")
+    if content.embeddings.dtype != kind.dtype or (content.mirror is None) == kind.mirror:
+        raise ValueError("embeddings of another type than the gallery's")
+    for key, most in (("image_of", images), ("unusable", images)):
+        numbers = getattr(content, key)
+        if len(numbers) and (numbers.min() < 0 or numbers.max() >= most):
+            raise ValueError(f"{key}: numbers outside 0 to {most - 1}")
+
+
+def unit_rows(parts: Sequence[Array], largest: float = LARGEST) -> npt.NDArray[np.float32]:
+    """Join the embeddings of images and mirror images and divide each row by its length.
+
+    Args:
+        parts: (B, D) float each.
+        largest: a row with a number beyond ±``largest`` becomes NaN.
+
+    Returns:
+        (B, D) float32, or (B, 2D) with two parts. A row of zeros or without finite numbers is NaN.
+    """
+    rows = np.concatenate([np.asarray(part, dtype=np.float32) for part in parts], axis=1)
+    norms = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
+    norms[~(norms <= largest * rows.shape[1] ** 0.5)] = np.nan
+    with np.errstate(invalid="ignore", divide="ignore"):
+        rows /= norms.astype(np.float32)[:, None]
+    return rows
+
+
+def texts(values: Iterable[str]) -> Array:
+    """Return texts as numpy keeps them in little space: UTF-8 in bytes."""
+    encoded = [value.encode("utf-8", "surrogateescape") for value in values]
+    return np.array(encoded, dtype=np.bytes_) if encoded else np.empty(0, dtype="S1")
+
+
+def text(value: bytes) -> str:
+    """Return a text that :func:`texts` encoded."""
+    return value.decode("utf-8", "surrogateescape")
+
+
+def path_of(root: str, name: str) -> str:
+    """Return the path of an image of a gallery."""
+    return os.path.join(root, name)  # noqa: PTH118 -- Path costs 20 times as much

@@ -1,0 +1,188 @@
+"""Galleries of embeddings: the ``.npz`` file or the folder that ``sphereface embed`` writes, opened
+for a search.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import UserError, shown_key
+from .evaluation.gallery_folder import FolderPaths, FolderRows, read_gallery_folder
+from .evaluation.gallery_shard import path_of, unit_rows
+from .evaluation.mapped_array import map_array
+from .evaluation.table_file import NotATable, read_table
+from .files import DAMAGED
+
+Embeddings = npt.NDArray[np.float32]
+
+_FORMATS = (1, 2)
+_ROWS = 4096  # normalised at a time
+_UNIT = 1e-3  # how far the length of a unit vector may be from 1
+
+
+class RowBlocks(Protocol):
+    """N unit vectors that are read block by block; an array is one too."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, D)."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: slice, /) -> Embeddings: ...
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Embeddings of one checkpoint and the paths of their images. This is biometric data: protect
+    it.
+
+    Attributes:
+        paths: (N,) paths of the images.
+        embeddings: (N, D) float32 unit vectors.
+        checkpoint_sha256: the checkpoint that computed the embeddings.
+        settings: how images became crops: ``"aligned crops"``, or detector, pick and template
+            origin.
+        root: the folder that the paths start with; None: it is not known.
+        alignment: JSON of how the crops were aligned, see
+            :mod:`sphereface.alignment.kept_settings`; empty if it is not known.
+    """
+
+    paths: Sequence[str]
+    embeddings: RowBlocks
+    checkpoint_sha256: str
+    settings: str
+    root: str | None = None
+    alignment: str = ""
+
+    def person(self, row: int) -> str | None:
+        """Return the person of a row: the first folder of the image below ``root``.
+
+        Returns:
+            None for an image in no folder below ``root``.
+        """
+        if self.root is None:
+            return None
+        path = os.path.relpath(self.paths[row], self.root or ".")
+        folder, below, _ = path.replace(os.sep, "/").partition("/")
+        return folder if below and folder != ".." else None
+
+
+def make_gallery(
+    root: str,
+    names: Sequence[str],
+    image: Embeddings,
+    mirror: Embeddings | None,
+    *,
+    checkpoint_sha256: str,
+    settings: str,
+    alignment: str = "",
+) -> Gallery:
+    """Join the embeddings of images and mirror images and divide them by their lengths.
+
+    Args:
+        root: folder of the images.
+        names: N, relative to ``root``.
+        image, mirror: (N, D) float32 each, as the network gives them.
+        checkpoint_sha256, settings, alignment: see :class:`Gallery`.
+    """
+    parts = [image] if mirror is None else [image, mirror]
+    units = np.empty((len(names), sum(part.shape[1] for part in parts)), dtype=np.float32)
+    for start in range(0, len(units), _ROWS):
+        units[start : start + _ROWS] = unit_rows([part[start : start + _ROWS] for part in parts])
+    paths = tuple(path_of(root, name) for name in names)
+    return Gallery(paths, units, checkpoint_sha256, settings, root, alignment)
+
+
+def load_gallery(path: Path, *, checkpoint_sha256: str, settings: str) -> Gallery:
+    """Read a gallery for queries that use the same checkpoint and the same settings.
+
+    Raises:
+        UserError: the file is missing or damaged, or its checkpoint or settings differ.
+    """
+    if path.is_dir():
+        folder = read_gallery_folder(path)
+        kind = folder.kind
+        _check_made_alike(path, kind.checkpoint_sha256, kind.settings, checkpoint_sha256, settings)
+        return Gallery(FolderPaths(folder), FolderRows(folder), checkpoint_sha256, settings, kind.root, kind.alignment)
+    try:
+        table = _checked(read_table(path))
+        _check_made_alike(path, table["checkpoint_sha256"], table["settings"], checkpoint_sha256, settings)
+        return _gallery_of(table)
+    except (NotATable, ValueError) as error:
+        reason = error.reason if isinstance(error, NotATable) else str(error)
+        raise UserError(f"{path}: not a gallery ({reason}) · make one: sphereface embed DIR {path.name}") from error
+
+
+def how_crops_were_made(path: Path) -> tuple[str, str]:
+    """Return the texts ``settings`` and ``alignment`` of a gallery; empty where it has none.
+
+    A damaged gallery has none: :func:`load_gallery` says what is wrong.
+    """
+    if path.is_dir():
+        kind = read_gallery_folder(path).kind
+        return kind.settings, kind.alignment
+    found = []
+    for key in ("settings", "alignment"):
+        try:
+            found.append(str(map_array(path, key)))
+        except (OSError, MemoryError, *DAMAGED):
+            found.append("")
+    return found[0], found[1]
+
+
+def _check_made_alike(path: Path, sha256: str, settings: str, own_sha256: str, own_settings: str) -> None:
+    """Refuse a gallery that cannot be compared with a query."""
+    if sha256 != own_sha256:
+        raise UserError(
+            f"{path}: made by another checkpoint (SHA-256 {shown_key(sha256[:12])}…, this one has {own_sha256[:12]}…) "
+            "· embed it again"
+        )
+    if settings != own_settings:
+        raise UserError(
+            f"{path}: made of {shown_key(settings)}, the query of {own_settings} · give the same options for both"
+        )
+
+
+def _checked(table: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a table of a known format.
+
+    Raises:
+        ValueError: it lacks something, or is of another format.
+    """
+    missing = [key for key in ("format", "checkpoint_sha256", "settings") if key not in table]
+    if missing or table["format"] not in _FORMATS:
+        raise ValueError(
+            f"has no array {missing[0]}" if missing else f"format {table['format']}, a newer version wrote it"
+        )
+    return table
+
+
+def _gallery_of(table: Mapping[str, Any]) -> Gallery:
+    """Return the gallery of format 1, unit vectors with the whole paths, or 2, the table that
+    evaluations read too.
+
+    Raises:
+        ValueError: a row of format 1 is no unit vector.
+    """
+    with np.errstate(over="ignore"):  # beside an infinite number, which the search names
+        image, mirror = (
+            None if key not in table else np.asarray(table[key], dtype=np.float32) for key in ("embeddings", "mirror")
+        )
+    assert image is not None
+    about = {key: table[key] for key in ("checkpoint_sha256", "settings")}
+    if table["format"] == 1:
+        off = np.abs(np.linalg.norm(image.astype(np.float64), axis=1) - 1)
+        if not (off <= _UNIT).all():  # nor NaN
+            raise ValueError(f"row {int(np.argmin(off <= _UNIT))} is no unit vector")
+        return Gallery(tuple(table["names"]), image, **about)
+    about["alignment"] = table.get("alignment", "")
+    return make_gallery(table.get("root", "."), table["names"], image, mirror, **about)

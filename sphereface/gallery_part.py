@@ -1,0 +1,141 @@
+"""Some images to the rows of a gallery, and what became of the images."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .api import FaceEmbedder
+from .embedded import Embedded
+from .errors import UserError
+from .evaluation.gallery_shard import ShardContent, text, texts
+from .image_list import ImageList
+
+Int64 = npt.NDArray[np.int64]
+
+
+@dataclass
+class Summary:
+    """What became of the images of a gallery.
+
+    Attributes:
+        num_images: N.
+        num_rows: of the gallery.
+        num_embedded: images that were read in this run.
+        num_gone: images of the gallery before that are not there any more.
+        problems: (image, why) of each that cannot be used.
+        num_several: images with several faces.
+        num_not_enrolled: faces of those without a row.
+        example: an image with several faces, how many it has, and which of them, from the left, is
+            the first with a row.
+    """
+
+    num_images: int
+    num_rows: int = 0
+    num_embedded: int = 0
+    num_gone: int = 0
+    problems: list[tuple[str, str]] = field(default_factory=list)
+    num_several: int = 0
+    num_not_enrolled: int = 0
+    example: tuple[str, int, int] | None = None
+
+    def add(self, content: ShardContent) -> None:
+        """Add the images of a shard."""
+        self.num_rows += len(content.names)
+        self.problems += [
+            (text(content.images[image]), text(why))
+            for image, why in zip(content.unusable.tolist(), content.reasons, strict=True)
+        ]
+        first = dict(zip(reversed(content.image_of.tolist()), reversed(content.places.tolist()), strict=True))
+        for image in np.flatnonzero(content.faces > 1).tolist():
+            self.num_several += 1
+            self.example = self.example or (text(content.images[image]), int(content.faces[image]), first.get(image, 1))
+        several = content.faces > 1
+        self.num_not_enrolled += int(content.faces[several].sum() - several[content.image_of].sum())
+
+    def join(self, other: Summary) -> None:
+        """Add what another process found."""
+        self.num_rows += other.num_rows
+        self.num_embedded += other.num_embedded
+        self.problems += other.problems
+        self.num_several += other.num_several
+        self.num_not_enrolled += other.num_not_enrolled
+        self.example = self.example or other.example
+
+
+def embed_part(
+    embedder: FaceEmbedder,
+    listed: ImageList,
+    numbers: Int64,
+    sizes: Int64,
+    times: Int64,
+    *,
+    dtype: str,
+    progress: str | None = None,
+    on_batch: Callable[[int], object] | None = None,
+) -> ShardContent:
+    """Embed some images of a list.
+
+    Args:
+        embedder: the network.
+        listed: N images.
+        numbers: (K,) of the images to embed.
+        sizes, times: (N,) see :meth:`ImageList.stamps`.
+        dtype: of the embeddings that are returned.
+        progress, on_batch: see :meth:`FaceEmbedder.try_embed`.
+
+    Raises:
+        UserError: the network gives embeddings without a direction, or ``dtype`` cannot hold them.
+    """
+    chosen = numbers.tolist()
+    names = [listed.names[number] for number in chosen]
+    images = [listed.images[number] for number in chosen] if len(chosen) < len(listed.names) else listed.images
+    result = embedder.try_embed(images, progress=progress, normalise=False, on_batch=on_batch)
+    image, mirror = _split(result, embedder, dtype)
+    faces = np.bincount(result.rows, minlength=len(names)).astype(np.int64)
+    for number, count in result.num_faces.items():
+        faces[number] = count
+    return ShardContent(
+        names=texts(_names_of_rows(names, result)), embeddings=image, mirror=mirror,
+        quality=np.linalg.norm(result.embeddings, axis=1), image_of=result.rows, places=result.places,
+        boxes=result.boxes, scores=result.scores,
+        images=texts(names), sizes=sizes[numbers], times=times[numbers], faces=faces,
+        unusable=np.array(list(result.problems), dtype=np.int64), reasons=texts(result.problems.values()),
+    )  # fmt: skip
+
+
+def nothing_usable(listed: ImageList, *, aligned: bool) -> str:
+    """Return the message of a gallery without a row."""
+    advice = "" if aligned else " · add --aligned if they are crops"
+    return f"{listed.place}: none of its {len(listed.names)} images can be used{advice}"
+
+
+def _names_of_rows(names: Sequence[str], result: Embedded) -> list[str]:
+    """Name each row by its image; of several rows of one image, add their numbers."""
+    rows = result.rows.tolist()
+    count, seen = Counter(rows), Counter[int]()
+    named = []
+    for row in rows:
+        seen[row] += 1
+        named.append(names[row] if count[row] == 1 else f"{names[row]}#{seen[row]}")
+    return named
+
+
+def _split(result: Embedded, embedder: FaceEmbedder, dtype: str) -> tuple[Any, Any]:
+    """Return the embeddings of images and of mirror images, (M, D) each; None for the second without
+    mirror images.
+
+    Raises:
+        UserError: the type cannot hold a number.
+    """
+    with np.errstate(over="ignore"):
+        stored = result.embeddings.astype(dtype)
+    if not np.isfinite(stored).all():
+        raise UserError(f"--dtype: got {dtype}, which cannot hold embeddings of this network · allowed: float32")
+    image, mirror = np.split(stored, 2, axis=1) if embedder.flip else (stored, None)
+    return np.ascontiguousarray(image), None if mirror is None else np.ascontiguousarray(mirror)

@@ -1,0 +1,104 @@
+"""The images that a user names: a folder, a ``.bin`` of InsightFace, or a list of paths."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from .alignment.align import list_images
+from .data.bins import BinImage, is_bin, read_bin
+from .data.images import IMAGE_SUFFIXES
+from .data.text_files import read_text_lines
+from .errors import UserError, shown
+from .faces import Image
+
+_SETS = (".zip", ".rec", ".idx", ".tar", ".parquet", ".arrow", ".lmdb")  # training sets, which are no galleries
+
+
+@dataclass(frozen=True)
+class ImageList:
+    """N images.
+
+    Attributes:
+        place: what the user named.
+        root: folder of the images, or the file that holds them, as the user wrote it.
+        names: (N,) relative to ``root``.
+        images: (N,) the images.
+        not_read: a line on files that are no images; empty if there are none.
+    """
+
+    place: Path
+    root: Path
+    names: Sequence[str]
+    images: Sequence[Image]
+    not_read: str = ""
+
+    def stamps(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return what changes when an image is replaced: sizes in bytes and times of the last change
+        in nanoseconds, (N,) each.
+
+        Images of one file have its stamp. An image that cannot be looked at has -1 and -1.
+        """
+        if isinstance(self.images, _Bytes):
+            return tuple(np.full(len(self.names), value) for value in _stamp(self.root))  # type: ignore[return-value]
+        found = np.array([_stamp(image) for image in self.images], dtype=np.int64).reshape(-1, 2)
+        return found[:, 0].copy(), found[:, 1].copy()
+
+
+def list_named(place: Path) -> ImageList:
+    """List the images of a folder of any depth, of a ``.bin``, or of a text file with a path on
+    each line.
+
+    Raises:
+        UserError: there are no images, or ``place`` is none of these.
+    """
+    if place.is_dir():
+        walked = list_images(place)
+        return ImageList(place, place, walked.names, walked.images, walked.not_read())
+    if is_bin(place):
+        images, pairs = read_bin(place)
+        return ImageList(place, place, pairs.names, _Bytes(images))
+    if place.suffix.lower() in {*IMAGE_SUFFIXES, *_SETS} or not place.is_file():
+        raise UserError(f"{place}: not a folder · allowed: a folder of images, a .bin, or a list of images")
+    names = _read_list(place)
+    return ImageList(place, place.parent, names, [place.parent / name for name in names])
+
+
+def _read_list(path: Path) -> list[str]:
+    """Read a path from each line that is not blank."""
+    lines = read_text_lines(path, "a list of images", strict=True)
+    names = [line.strip() for line in lines if line.strip()]
+    missing = [name for name in names if not os.path.isfile(path.parent / name)]  # noqa: PTH113 -- never raises
+    if not names or missing:
+        got = f"{len(missing):,} of {len(names):,} lines name no file: {shown(missing[0])}" if missing else "no lines"
+        raise UserError(f"{path}: {got} · allowed: the path of an image on each line, relative to the list's folder")
+    return names
+
+
+class _Bytes(Sequence[Image]):
+    """The encoded images of a ``.bin``, each read when it is needed."""
+
+    def __init__(self, images: Sequence[BinImage]) -> None:
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, row: int) -> bytes:  # type: ignore[override]  # no slices
+        try:
+            return self.images[row].read_bytes()
+        except OSError as error:
+            raise UserError(f"{self.images[row]}: cannot be read ({error.strerror})") from error
+
+
+def _stamp(file: Image) -> tuple[int, int]:
+    try:
+        about = os.stat(file)  # type: ignore[arg-type]  # noqa: PTH116 -- a path
+        return about.st_size, about.st_mtime_ns
+    except OSError:
+        return -1, -1

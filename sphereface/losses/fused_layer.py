@@ -1,0 +1,179 @@
+"""The last layer on CUDA, with two passes over the logits in place of eight.
+
+Logits are in the type of the products: bfloat16 or float16 under autocast, else float32. They are
+written by one product, read by one kernel, turned into their gradient in place by another, and read
+by two products: 12 bytes a logit in all for the 2-byte types, 24 for float32. Where a
+``chunk_size`` makes the backward compute them again, it is 14 and 28.
+:class:`~sphereface.losses.last_layer.LastLayer` moves 66 under autocast.
+
+1/‖W‖ is part of the cast of W to that type, and of the rows of dW. The gradient of W is written in
+float32 by its product, and completed in one pass.
+
+Rounding is as :mod:`sphereface.losses.last_layer` states. Arithmetic on logits is float32.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .last_layer import TINY, LastLayer
+from .margins import Margin
+from .products import add_product, put_product
+from .softmax_passes import EagerSoftmax
+from .targets import Targets
+
+_ALIGNED = 256
+"""Bytes. Products and kernels are fastest on rows that begin at multiples of it."""
+
+
+def last_layer(
+    x: Tensor, weight: Tensor, margin: Margin, *, bias: Tensor | None = None, block_size: int | None = None
+) -> LastLayer:
+    """The last layer that is fastest on the device of ``x``. Arguments as for :class:`LastLayer`."""
+    kind = FusedLayer if _fuses(x, weight) else LastLayer
+    return kind(x, weight.contiguous(), margin, bias=bias, block_size=block_size)
+
+
+def _fuses(x: Tensor, weight: Tensor) -> bool:
+    return x.device.type == "cuda" and torch.float64 not in (x.dtype, weight.dtype) and _has_triton(x.device)
+
+
+@functools.cache
+def _has_triton(device: torch.device) -> bool:
+    """Triton is installed, can build its launcher with a C compiler, and knows this GPU."""
+    compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang") or shutil.which("cc")
+    found = bool(compiler) and importlib.util.find_spec("triton") is not None
+    return found and torch.cuda.get_device_capability(device) >= (7, 0)
+
+
+class FusedLayer(LastLayer):
+    """The same logits and gradients as :class:`LastLayer`, with logits in the type of the products.
+
+    Logits are without the bias, which the kernels add. Where they stay until the backward and are no
+    longer than the rows of W, the gradient of W is written over those of earlier blocks.
+    """
+
+    def __init__(
+        self,
+        x: Tensor,
+        weight: Tensor,
+        margin: Margin,
+        *,
+        bias: Tensor | None = None,
+        block_size: int | None = None,
+        cpu_block: int | None = None,
+    ) -> None:
+        super().__init__(x, weight, margin, bias=bias, block_size=block_size, cpu_block=cpu_block)
+        self._has_dweight = weight.requires_grad
+        self._memory: Tensor | None = None
+
+    def softmax(self, targets: Targets) -> FusedSoftmax:
+        """The two passes over the logits."""
+        return FusedSoftmax(self, targets)
+
+    def room(self, classes: int) -> Tensor:
+        """Room for the logits of that many classes, (classes, N)."""
+        return self._query_low.new_empty(classes, len(self.x))
+
+    def rooms(self) -> Iterator[Tensor]:
+        """As :meth:`LastLayer.rooms`, in memory that the gradient of W takes over block by block."""
+        size, width = self.blocks[0].stop, self.weight.shape[1] * self.x.element_size()
+        length = self.room(1).nbytes
+        total = (self.blocks[-1].start + size) * width + (len(self.weight) - self.blocks[-1].start) * length
+        gains = total < len(self.weight) * (width + length)
+        if not (self._has_dweight and gains and length <= width and size * width % _ALIGNED == 0):
+            yield from super().rooms()
+            return
+        self._memory = memory = torch.empty(total, dtype=torch.uint8, device=self.x.device)
+        for block in self.blocks:  # each starts where its rows of the gradient end
+            first, rows = (block.start + size) * width, block.stop - block.start
+            yield memory[first : first + rows * length].view(self.low).view(rows, -1)
+
+    def room_for_dweight(self) -> Tensor:
+        """As :meth:`LastLayer.room_for_dweight`. The rows of a block lie before its logits."""
+        memory, self._memory = self._memory, None
+        if memory is None:
+            return super().room_for_dweight()
+        return memory[: self.weight.numel() * self.x.element_size()].view(self.dtype).view(self.weight.shape)
+
+    def _inverse_norms(self) -> Tensor:
+        return self.x.new_empty(len(self.weight))  # the cast of W computes them
+
+    def logits(self, block: slice, room: Tensor) -> Tensor:
+        """Z_ji = Ŵ_j·q_i of the block, (B, N), in the first rows of ``room``."""
+        z = room[: block.stop - block.start]
+        put_product(self._low_rows(block), self._query_low.t(), z)
+        return z
+
+    def _low_rows(self, block: slice) -> Tensor:
+        """(B, D) Ŵ in the type of the products."""
+        if self.inv_norms is None:
+            return self.weight[block].to(self.low)
+        return _kernels().unit_rows(self.weight[block], self.low, self.inv_norms[block], TINY)  # type: ignore[no-any-return]
+
+    def backward(
+        self,
+        block: slice,
+        grad: Tensor,
+        dquery: Tensor | None,
+        dweight: Tensor | None,
+        unit: Tensor | None = None,
+    ) -> None:
+        """As :meth:`LastLayer.backward`. ``grad`` is in the type of the products, in multiples of ``unit``."""
+        if dquery is not None:
+            add_product(grad.t(), self._low_rows(block), dquery, unit)
+        if dweight is not None:
+            own, inverse = dweight[block], None if self.inv_norms is None else self.inv_norms[block]
+            put_product(grad, self._query_low, own)
+            if inverse is not None or unit is not None:
+                project = self.rows == "normalized"
+                _kernels().finish_rows_(own, self.weight[block], inverse, unit, project=project)
+
+
+class FusedSoftmax(EagerSoftmax):
+    """The same by two kernels. A block keeps its logits until the backward."""
+
+    def __init__(self, layer: LastLayer, targets: Targets) -> None:
+        self.layer, self.targets = layer, targets
+        self.parts = -(-layer.blocks[0].stop // _kernels().PART)
+        whole, rest = divmod(len(layer.weight), layer.blocks[0].stop)
+        parts = whole * self.parts + -(-rest // _kernels().PART)
+        self.maxima = layer.x.new_empty(parts, len(layer.x))
+        self.sums = torch.empty_like(self.maxima)
+
+    def reduce(self, index: int, z: Tensor) -> None:
+        """Read the logits of a block once."""
+        parts = slice(index * self.parts, (index + 1) * self.parts)
+        _kernels().sum_exponentials(z, *self._places(index), self.maxima[parts], self.sums[parts])
+
+    def reduce_again(self, index: int, z: Tensor) -> None:
+        """Do nothing: the logits were not changed."""
+
+    def begin_backward(self, log_sum: Tensor, scale: Tensor) -> None:
+        """float16 has no numbers below 6e-8, where softmax has: there the largest gradient becomes 1."""
+        self.shift, self.gain = log_sum, scale
+        if self.layer.low == torch.float16:
+            most = (self.maxima.amax(0) - log_sum).amax()
+            self.shift, self.gain, self.unit = log_sum + most, torch.ones_like(scale), scale * most.exp()
+
+    def to_gradient(self, index: int, z: Tensor) -> None:
+        """Read and write the logits of a block once."""
+        _kernels().gradient_(z, *self._places(index), self.shift, self.gain)
+
+    def _places(self, index: int) -> tuple[Tensor, int, Tensor | None]:
+        block, bias = self.layer.blocks[index], self.layer.bias
+        return self.targets.rows, block.start, None if bias is None else bias[block]
+
+
+def _kernels() -> Any:
+    from . import triton_kernels  # needs triton, which not every machine with torch has
+
+    return triton_kernels

@@ -1,0 +1,164 @@
+"""Galleries in one file: what is read, and what is refused."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from sphereface import gallery as gallery_module
+from sphereface.errors import UserError
+from sphereface.gallery import load_gallery
+from sphereface.search import nearest
+
+from .test_search import units
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("row", [[np.inf, 1e300], [1e-320, 0.0], [np.nan, 1.0], [0.0, 0.0]])
+def test_a_row_without_a_direction_is_named_without_a_warning_of_numpy(tmp_path, row):
+    path = tmp_path / "t.npz"
+    about = {"root": "c", "format": 2, "checkpoint_sha256": "ab", "settings": "s"}
+    np.savez(path, names=["a", "b"], embeddings=np.array([[1, 0], row]), **about)
+    found = load_gallery(path, checkpoint_sha256="ab", settings="s")
+    with pytest.raises(UserError, match="gallery: row 1 holds NaN or infinity"):
+        nearest(found.embeddings, units(1, 2), 1)
+
+
+def test_a_row_of_any_length_is_no_nearer_than_its_direction(tmp_path):
+    rows = units(6, dim=5)
+    image = rows.copy()
+    image[4] *= np.float32(1e6)
+    path = tmp_path / "t.npz"
+    np.savez(
+        path, names=[f"{k}.jpg" for k in range(6)], embeddings=image, root="c", format=2, checkpoint_sha256="ab",
+        settings="s",
+    )  # fmt: skip
+    found = load_gallery(path, checkpoint_sha256="ab", settings="s")
+    np.testing.assert_allclose(found.embeddings, rows, rtol=1e-6)
+    assert nearest(found.embeddings, rows[2:3], 1)[0].tolist() == [[2]]
+
+
+def test_a_gallery_of_the_first_format_is_read_by_its_checkpoint_alone(tmp_path):
+    path, embeddings = tmp_path / "gallery.npz", units(2)
+    old = {"paths": ["a/1.jpg", "ü/2.jpg"], "embeddings": embeddings, "format": 1}
+    np.savez(path, **old, checkpoint_sha256="ab" * 32, settings="aligned crops")
+    found = load_gallery(path, checkpoint_sha256="ab" * 32, settings="aligned crops")
+    assert (found.paths, found.checkpoint_sha256, found.settings) == (
+        ("a/1.jpg", "ü/2.jpg"),
+        "ab" * 32,
+        "aligned crops",
+    )
+    np.testing.assert_array_equal(found.embeddings, embeddings)
+    with pytest.raises(UserError, match=r"made by another checkpoint \(SHA-256 abababababab…"):
+        load_gallery(path, checkpoint_sha256="cd" * 32, settings="aligned crops")
+    with pytest.raises(UserError, match="made of aligned crops, the query of mtcnn"):
+        load_gallery(path, checkpoint_sha256="ab" * 32, settings="mtcnn")
+
+
+@pytest.mark.parametrize("flip", [True, False])
+def test_a_table_is_joined_and_divided_by_its_lengths(tmp_path, monkeypatch, flip):
+    monkeypatch.setattr(gallery_module, "_ROWS", 3)
+    rng = np.random.default_rng(0)
+    image, mirror = (rng.standard_normal((8, 5)).astype(np.float32) * 7 for _ in range(2))
+    names = [f"P{k}/ü.jpg" for k in range(8)]
+    more = {"mirror": mirror} if flip else {}
+    path = tmp_path / "t.npz"
+    np.savez(path, names=names, embeddings=image, root="crops", format=2, checkpoint_sha256="ab", settings="s", **more)
+    found = load_gallery(path, checkpoint_sha256="ab", settings="s")
+    rows = np.hstack([image, mirror]) if flip else image
+    wanted = [[x / sum(y * y for y in row) ** 0.5 for x in row] for row in rows.astype(np.float64).tolist()]
+    assert found.embeddings.dtype == np.float32
+    np.testing.assert_allclose(found.embeddings, wanted, rtol=2e-7)
+    assert found.paths == tuple(f"crops/{name}" for name in names)
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        None,
+        {},
+        {"format": 2},
+        {"format": 3, "names": ["a"], "embeddings": [[1.0]], "root": ""},
+        {"format": 1, "paths": ["a"], "embeddings": [[1.0], [0.0]]},
+        {"format": 2, "names": ["a"], "embeddings": [[1.0]], "mirror": [[1.0], [0.0]], "root": ""},
+        {"format": 2, "names": ["a"], "embeddings": [["x"]], "root": ""},
+        {"format": 2, "names": ["a"], "embeddings": [[1]], "root": ""},
+        {"format": 2, "names": ["a"], "embeddings": [[True]], "root": ""},
+        {"format": 2, "names": ["a"], "embeddings": [[1j]], "root": ""},
+        {"format": 2, "names": "a", "embeddings": [[1.0]], "root": ""},
+        {"format": 2, "names": [1], "embeddings": [[1.0]], "root": ""},
+        {"format": 2.0, "names": ["a"], "embeddings": [[1.0]], "root": ""},
+        {"format": [2, 2], "names": ["a"], "embeddings": [[1.0]], "root": ""},
+        {"format": True, "names": ["a"], "embeddings": [[1.0]], "root": ""},
+        {"format": 2, "names": ["a"], "embeddings": [[1.0]], "root": 3},
+        {"format": 2, "names": ["a"], "embeddings": [[1.0]], "mirror": [[1]], "root": ""},
+        {"format": 1, "paths": ["a"], "embeddings": [[np.nan]]},
+        {"format": 1, "paths": ["a"], "embeddings": [[np.inf]]},
+        {"format": 1, "paths": ["a"], "embeddings": [[1.01]]},
+        {"format": 1, "paths": ["a"], "embeddings": [[1e30]]},
+        {"format": 2, "names": ["a"], "embeddings": [[1e30]], "root": ""},
+    ],
+)
+def test_what_is_no_gallery_is_one_line(tmp_path, arrays):
+    path = tmp_path / "gallery.npz"
+    if arrays is None:
+        path.write_bytes(b"PK no zip")
+    else:
+        np.savez(path, checkpoint_sha256="ab", settings="s", **arrays)
+    with pytest.raises(UserError, match="not a gallery .* · make one: sphereface embed DIR gallery.npz"):
+        load_gallery(path, checkpoint_sha256="ab", settings="s")
+
+
+@pytest.mark.parametrize(
+    ("rows", "dim", "mirror"), [(4_000_000, 1, False), (8_000, 512, False), (8_000, 300, True)], ids=str
+)
+def test_a_small_file_that_unpacks_to_a_large_gallery_is_refused_before_its_names_are_read(tmp_path, rows, dim, mirror):
+    path = tmp_path / "gallery.npz"
+    arrays = {"embeddings": np.ones((rows, dim), np.float16)} | ({"mirror": np.ones((rows, dim))} if mirror else {})
+    about = {"format": 2, "root": "", "checkpoint_sha256": "ab", "settings": "s"}
+    np.savez_compressed(path, names=np.full(rows, "a"), **arrays, **about)
+    assert path.stat().st_size < 200_000
+    tracemalloc.start()
+    try:
+        with pytest.raises(UserError, match=r"not a gallery .*: [\d,]+ bytes, far more than the file has"):
+            load_gallery(path, checkpoint_sha256="ab", settings="s")
+        assert tracemalloc.get_traced_memory()[1] < 80_000_000
+    finally:
+        tracemalloc.stop()
+    random = np.random.default_rng(0).standard_normal((3_000, 512)).astype(np.float16)
+    np.savez_compressed(path, names=np.full(3_000, "a"), embeddings=random, **about)
+    assert len(load_gallery(path, checkpoint_sha256="ab", settings="s").paths) == 3_000
+
+
+@pytest.mark.parametrize("about", [{"checkpoint_sha256": "another"}, {"settings": "another"}])
+def test_a_gallery_of_another_kind_is_refused_before_it_is_normalised(tmp_path, monkeypatch, about):
+    path = tmp_path / "gallery.npz"
+    told = {"format": 2, "root": "", "checkpoint_sha256": "ab", "settings": "s"} | about
+    np.savez(path, names=["a"], embeddings=units(1), **told)
+    monkeypatch.setattr(gallery_module, "make_gallery", lambda *_, **__: pytest.fail("normalised"))
+    with pytest.raises(UserError, match="another"):
+        load_gallery(path, checkpoint_sha256="ab", settings="s")
+
+
+def test_a_directory_that_hides_the_mirror_images_is_refused(tmp_path):
+    path = tmp_path / "gallery.npz"
+    np.savez(
+        path, format=2, root="", checkpoint_sha256="a", settings="s", names="ab", embeddings=units(1), mirror=units(1)
+    )
+    data = bytearray(path.read_bytes())
+    end = data.rindex(b"PK\x05\x06")
+    last = data.rindex(b"PK\x01\x02", 0, end)
+    before = data.rindex(b"PK\x01\x02", 0, last)
+    data[before + 32 : before + 34] = (end - last).to_bytes(2, "little")
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=r"not a gallery \(damaged \(its end counts 7 members, its directory lists 6"):
+        load_gallery(path, checkpoint_sha256="ab", settings="s")
+
+
+def test_a_pickle_inside_is_not_loaded(tmp_path):
+    path = tmp_path / "gallery.npz"
+    np.savez(path, format=1, paths=np.array([{"a": 1}], dtype=object), embeddings=units(1))
+    with pytest.raises(UserError, match="not a gallery"):
+        load_gallery(path, checkpoint_sha256="ab", settings="s")

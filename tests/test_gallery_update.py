@@ -1,0 +1,477 @@
+"""Galleries in folders: what is embedded, what is kept, several processes, kills, and hostile folders."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sphereface import gallery_update
+from sphereface.alignment.align import Landmarks, align_folder
+from sphereface.alignment.crop import CropSpec, Finder
+from sphereface.alignment.similarity import align, template
+from sphereface.api import FaceEmbedder
+from sphereface.cli import main
+from sphereface.data.images import decode
+from sphereface.errors import UserError
+from sphereface.evaluation.embedding_table import EmbeddingTable
+from sphereface.evaluation.gallery_folder import read_gallery_folder
+from sphereface.evaluation.gallery_shard import read_shard, text
+from sphereface.evaluation.images import Images
+from sphereface.files import sha256_of
+from sphereface.gallery import load_gallery
+from sphereface.search import nearest
+
+from .alignment.faces import ByColour, encode
+from .evaluation.checkpoints import write_checkpoint
+from .evaluation.crops import noise, write_image
+
+ROOT = Path(__file__).parents[1]
+SETTINGS = "aligned crops, with mirror images"
+
+
+@pytest.fixture
+def work(tmp_path):
+    """A checkpoint, and 150 crops of 15 people: three shards."""
+    write_checkpoint(tmp_path / "best.pt")
+    for number in range(150):
+        write_image(tmp_path / "in" / f"p{number // 10:02d}" / f"{number % 10}.png", noise(number))
+    return tmp_path
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """How many crops went through the network."""
+    count = [0]
+    embed_batch = gallery_update.FaceEmbedder.embed_crops
+
+    def counting(self, crops, **options):
+        count[0] += len(crops)
+        return embed_batch(self, crops, **options)
+
+    monkeypatch.setattr(gallery_update.FaceEmbedder, "embed_crops", counting)
+    return count
+
+
+def embed(work, *more, out="album", images="in"):
+    options = ["--ckpt", str(work / "best.pt"), "--aligned", "--device", "cpu", *more]
+    return main(["embed", str(work / images), str(work / out), *options])
+
+
+def opened(work, out="album"):
+    return load_gallery(work / out, checkpoint_sha256=sha256_of(work / "best.pt"), settings=SETTINGS)
+
+
+def files_of(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_the_folder_holds_what_the_file_holds(work, capsys):
+    assert embed(work) == 0
+    assert embed(work, out="album.npz") == 0
+    out, table = capsys.readouterr().out.splitlines()
+    both = "150 embeddings of 16 numbers, and as many of mirror images"
+    assert out == f"{work / 'album'}: {both} · 150 images embedded, 0 unchanged, 0 gone"
+    assert table == f"{work / 'album.npz'}: {both}"
+    folder, file = opened(work), opened(work, "album.npz")
+    assert len(read_gallery_folder(work / "album").shards) == 3
+    assert list(folder.paths) == list(file.paths) == [f"{work}/in/p{n // 10:02d}/{n % 10}.png" for n in range(150)]
+    np.testing.assert_allclose(folder.embeddings[0:150], file.embeddings, atol=1e-6)
+    np.testing.assert_array_equal(folder.embeddings[60:70], folder.embeddings[0:150][60:70])
+    np.testing.assert_array_equal(
+        folder.embeddings.take(np.array([149, 3, 64])), folder.embeddings[0:150][[149, 3, 64]]
+    )
+    rows, cosines = nearest(folder.embeddings, file.embeddings[40:41], 5)
+    wanted = nearest(file.embeddings, file.embeddings[40:41], 5)
+    np.testing.assert_array_equal(rows, wanted[0])
+    np.testing.assert_allclose(cosines, wanted[1], atol=1e-6)
+    assert (folder.person(40), folder.root) == ("p04", str(work / "in"))
+    with np.load(work / "album" / read_gallery_folder(work / "album").shards[0].file) as shard:
+        assert shard["names"][:2].tolist() == [b"p00/0.png", b"p00/1.png"]
+        lengths = np.linalg.norm(np.hstack([shard["embeddings"], shard["mirror"]]), axis=1)
+        np.testing.assert_allclose(shard["quality"], lengths, rtol=1e-6)
+
+
+def test_an_evaluation_reads_the_folder_as_it_reads_the_file(work):
+    assert embed(work) == 0
+    assert embed(work, out="album.npz") == 0
+    images = Images(work / "in", ("p03/1.png", "p14/9.png", "p00/0.png"))
+    folder, file = (EmbeddingTable(work / out).embeddings(images, "own") for out in ("album", "album.npz"))
+    for key in ("image", "mirror", "quality"):
+        np.testing.assert_allclose(getattr(folder, key), getattr(file, key), rtol=1e-4, atol=1e-6)
+
+
+def test_only_new_and_changed_images_are_embedded(work, counted, capsys):
+    assert embed(work) == 0
+    assert counted == [150]
+    before = files_of(work / "album")
+    assert embed(work) == 0
+    assert counted == [150]
+    assert files_of(work / "album") == before
+    write_image(work / "in" / "p99" / "new.png", noise(990))
+    write_image(work / "in" / "p03" / "4.png", noise(991))
+    os.utime(work / "in" / "p03" / "4.png", ns=(1, 1))
+    (work / "in" / "p14" / "0.png").unlink()
+    capsys.readouterr()
+    assert embed(work) == 0
+    assert counted == [152]
+    assert capsys.readouterr().out.endswith(" · 2 images embedded, 148 unchanged, 1 gone\n")
+    assert embed(work, out="again") == 0
+    updated, fresh = opened(work), opened(work, "again")
+    assert len(updated.paths) == 150
+    assert sorted(updated.paths) == sorted(fresh.paths)
+    own = dict(zip(updated.paths, updated.embeddings[0:150], strict=True))
+    for path, row in zip(fresh.paths, fresh.embeddings[0:150], strict=True):
+        np.testing.assert_allclose(own[path], row, atol=1e-5)
+    listed = {shard.file for shard in read_gallery_folder(work / "album").shards}
+    assert {path.name for path in (work / "album").iterdir()} == listed | {"gallery.json"}
+
+
+def test_an_image_that_cannot_be_used_is_tried_once_and_listed_each_time(work, counted, capsys):
+    (work / "in" / "p00" / "broken.png").write_bytes(b"no image")
+    for _ in range(2):
+        assert embed(work) == 0
+        errors = capsys.readouterr().err
+        assert "left out 1 of 151 images:\n  - " in errors
+        assert "p00/broken.png: not an image" in errors
+    assert counted == [150]
+
+
+class Killed(BaseException):
+    """As a kill: nothing of the program handles it."""
+
+
+def test_a_killed_run_resumes_with_its_shards_and_gives_the_same_gallery(work, counted, monkeypatch):
+    assert embed(work, out="whole") == 0
+    write_shard, written = gallery_update.write_shard, []
+
+    def killed(*arguments):
+        if len(written) == 2:
+            raise Killed
+        written.append(write_shard(*arguments))
+        return written[-1]
+
+    monkeypatch.setattr(gallery_update, "write_shard", killed)
+    with pytest.raises(Killed):
+        embed(work)
+    assert len(list((work / "album").glob("*.npz"))) == 2
+    with pytest.raises(UserError, match=r"album: no gallery \(gallery.json is missing\) · make it, or finish it: "):
+        opened(work)
+    monkeypatch.setattr(gallery_update, "write_shard", write_shard)
+    counted[0] = 0
+    assert embed(work) == 0
+    assert counted == [150 - 128]
+    assert files_of(work / "album") == files_of(work / "whole")
+
+
+def test_float16_takes_half_and_moves_cosines_little(work):
+    assert embed(work) == 0
+    assert embed(work, "--dtype", "float16", out="half") == 0
+    assert embed(work, "--dtype", "float16", out="half.npz") == 0
+    for half in (opened(work, "half"), opened(work, "half.npz")):
+        np.testing.assert_allclose(half.embeddings[0:150], opened(work).embeddings[0:150], atol=1e-3)
+    with np.load(work / "half.npz") as table:
+        assert table["embeddings"].dtype == np.float16
+
+
+# ---------------------------------------------------------------- several processes
+
+
+def together(work, out, count=2, **more):
+    """Start processes as torchrun does; return them."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    shared = {
+        **os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port), "WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count), **more,
+    }  # fmt: skip
+    command = [sys.executable, "-m", "sphereface", "embed", str(work / "in"), str(work / out), "--aligned"]
+    command += ["--ckpt", str(work / "best.pt"), "--device", "cpu"]
+    return [
+        subprocess.Popen(
+            command, cwd=ROOT, env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for rank in range(count)
+    ]  # fmt: skip
+
+
+def test_two_processes_give_the_gallery_of_one_bit_by_bit(work):
+    (one,) = together(work, "one", 1)
+    assert one.wait(timeout=600) == 0, one.stderr.read()
+    first, second = together(work, "two")
+    out, errors = first.communicate(timeout=600)
+    assert first.returncode == second.wait(timeout=600) == 0, errors
+    assert out.endswith("150 images embedded, 0 unchanged, 0 gone\n")
+    assert second.stdout.read() == ""
+    assert files_of(work / "two") == files_of(work / "one")
+
+
+def test_a_process_that_is_killed_is_found_and_the_next_run_resumes(work):
+    write_image(work / "in" / "p00" / "0.png", noise(0))
+    first, second = together(work, "album")
+    deadline = time.monotonic() + 600
+    while not (work / "album" / ".embed.lock").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    second.send_signal(signal.SIGKILL)
+    second.wait(timeout=60)
+    _, errors = first.communicate(timeout=600)
+    assert first.returncode == 2, errors
+    assert "error: another process of this run was lost" in errors
+    assert "Traceback" not in errors
+    assert not (work / "album" / "gallery.json").exists()
+    assert embed(work) == 0
+    assert len(opened(work).paths) == 150
+
+
+def test_two_runs_into_one_gallery_are_refused(work, capsys):
+    (work / "album").mkdir()
+    code = (
+        "import sys, sphereface.files as f; file = f.lock_file(__import__('pathlib').Path(sys.argv[1])); print('held', "
+    )
+    code += "flush=True); sys.stdin.read()"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code, str(work / "album" / ".embed.lock")], cwd=ROOT, stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert holder.stdout.readline() == "held\n"
+    assert embed(work) == 2
+    holder.communicate("")
+    assert "album: another sphereface embed writes this gallery · wait for it" in capsys.readouterr().err
+    assert embed(work) == 0
+
+
+def test_several_processes_write_no_single_file(work, monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert embed(work, out="a.npz") == 2
+    assert "a.npz: got a file with several processes · allowed there: the name of a folder" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------- what is refused
+
+
+def missing(folder, shard):
+    (folder / shard).unlink()
+
+
+def cut(folder, shard):
+    (folder / shard).write_bytes((folder / shard).read_bytes()[:-100])
+
+
+def flipped(folder, shard):
+    data = bytearray((folder / shard).read_bytes())
+    at = data.index(b"embeddings.npy") + 600
+    data[at] ^= 255
+    (folder / shard).write_bytes(bytes(data))
+
+
+def rewritten(folder, shard, **arrays):
+    with np.load(folder / shard) as file:
+        np.savez(folder / shard, **{**file, **arrays})
+    values = json.loads((folder / "gallery.json").read_text())
+    for entry in values["shards"]:
+        if entry["file"] == shard:
+            entry["bytes"] = (folder / shard).stat().st_size
+    (folder / "gallery.json").write_text(json.dumps(values))
+
+
+def without_numbers(folder, shard):
+    with np.load(folder / shard) as file:
+        rows = file["embeddings"].copy()
+    rows[7] = np.nan
+    rewritten(folder, shard, embeddings=rows)
+
+
+DAMAGES = {
+    "missing": (missing, "cannot be read (No such file or directory)"),
+    "cut": (cut, "bytes, gallery.json says"),
+    "a flipped byte": (flipped, "damaged (bad CRC-32 of embeddings.npy)"),
+    "not a number": (without_numbers, "row 7 is zero, not finite, or beyond what networks give"),
+    "too wide": (
+        lambda *at: rewritten(*at, embeddings=np.ones((64, 17), np.float32)),
+        "of shape (64, 17), not float32",
+    ),
+    "too few": (lambda *at: rewritten(*at, embeddings=np.ones((9, 16), np.float32)), "of shape (9, 16), not float32"),
+    "beyond": (lambda *at: rewritten(*at, embeddings=np.full((64, 16), 1e9, np.float32)), "row 0 is zero, not finite"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_shard_is_one_line_and_the_next_embed_repairs_it(work, counted, capsys, damage, caplog):
+    assert embed(work) == 0
+    harm, message = DAMAGES[damage]
+    shard = read_gallery_folder(work / "album").shards[0].file
+    harm(work / "album", shard)
+    query = ["search", str(work / "album"), str(work / "in/p00/0.png"), "--ckpt", str(work / "best.pt"), "--aligned"]
+    capsys.readouterr()
+    assert main(query) == 2
+    *_, line = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {work / 'album' / shard}: ")
+    assert message in line
+    assert line.endswith(" · run the sphereface embed command of this gallery again, which repairs it")
+    counted[0] = 0
+    if damage in ("not a number", "beyond"):  # whole files that this program would not write
+        return
+    assert embed(work) == 0
+    assert counted == [64]
+    assert main(query) == 0
+
+
+@pytest.mark.parametrize(
+    ("text_of_list", "message"),
+    [
+        ("{", "not the list of a gallery ("),
+        ('{"format": 9, "kind": {}, "shards": []}', "format: got 9"),
+        (None, "has no rows · embed images first"),
+        ("../x.npz", "file: got '../x.npz', allowed: a .npz in the same folder"),
+    ],
+)
+def test_a_damaged_list_is_one_line(work, text_of_list, message):
+    assert embed(work) == 0
+    path = work / "album" / "gallery.json"
+    values = json.loads(path.read_text())
+    if text_of_list is None:
+        values["shards"] = []
+    elif text_of_list.startswith("."):
+        values["shards"][0]["file"] = text_of_list
+    path.write_text(text_of_list if text_of_list and text_of_list.startswith("{") else json.dumps(values))
+    with pytest.raises(UserError) as error:
+        opened(work)
+    assert str(error.value).startswith(f"{path}: ")
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_gallery_of_another_network_or_other_options_is_refused(work, capsys):
+    assert embed(work) == 0
+    for more, message in (
+        (["--dtype", "float16"], "holds a gallery with dtype float32, now float16 · give the same options, or another"),
+        (["--no-flip"], "holds a gallery with settings aligned crops, with mirror images, now aligned crops, without"),
+    ):
+        assert embed(work, *more) == 2
+        assert message in capsys.readouterr().err
+    write_checkpoint(work / "best.pt", seed=5)
+    assert embed(work) == 2
+    assert "holds a gallery with checkpoint_sha256 " in capsys.readouterr().err
+    with pytest.raises(UserError, match="album: made by another checkpoint"):
+        opened(work)
+
+
+def test_a_folder_that_is_no_gallery_is_not_touched(work, capsys):
+    for out, message in (("in", "got the folder of the images"), ("other", "holds 'note.txt', which is no part of a")):
+        (work / out).mkdir(exist_ok=True)
+        (work / out / "note.txt").write_text("mine")
+        before = sorted((work / out).rglob("*"))
+        assert embed(work, out=out) == 2
+        assert message in capsys.readouterr().err
+        assert sorted((work / out).rglob("*")) == before
+
+
+def test_a_gallery_is_not_emptied_by_a_wrong_folder(work, capsys):
+    assert embed(work) == 0
+    shutil.copytree(work / "in", work / "else" / "deeper")
+    before = files_of(work / "album")
+    assert embed(work, images="else") == 2
+    assert "holds a gallery of other images, none of which is in" in capsys.readouterr().err
+    assert files_of(work / "album") == before
+
+
+# ---------------------------------------------------------------- photographs
+
+
+@pytest.fixture
+def photographs(tmp_path, monkeypatch):
+    monkeypatch.setattr("sphereface.faces.Mtcnn", ByColour)
+    write_checkpoint(tmp_path / "best.pt", input_size=(112, 96))
+    (tmp_path / "in" / "a").mkdir(parents=True)
+    for name, middles in {
+        "a/one.png": [(60, 70)],
+        "three.png": [(20, 20), (60, 70), (120, 100)],
+        "none.png": [],
+    }.items():
+        (tmp_path / "in" / name).write_bytes(encode(ByColour.image((140, 150), middles, seed=len(name)), ".png"))
+    return tmp_path
+
+
+def test_boxes_scores_and_faces_are_kept(photographs, capsys):
+    common = ["--ckpt", str(photographs / "best.pt"), "--device", "cpu"]
+    for out, more, names in (
+        ("one", [], [b"a/one.png", b"three.png"]),
+        ("all", ["--all-faces"], [b"a/one.png", b"three.png#1", b"three.png#2", b"three.png#3"]),
+    ):
+        assert main(["embed", str(photographs / "in"), str(photographs / out), *common, *more]) == 0
+        gallery = read_gallery_folder(photographs / out)
+        content = read_shard(photographs / out / gallery.shards[0].file, gallery.kind)
+        assert content.names.tolist() == names
+        assert [text(name) for name in content.images] == ["a/one.png", "none.png", "three.png"]
+        assert content.faces.tolist() == [1, 0, 3]
+        middles = [(60, 70), (20, 20), (60, 70), (120, 100)] if more else [(60, 70), (60, 70)]
+        np.testing.assert_allclose(content.boxes, [[x - 4, y - 4, x + 4, y + 4] for x, y in middles], atol=0.6)
+        np.testing.assert_allclose(content.scores, 0.95)
+        assert content.places.tolist() == ([1, 1, 2, 3] if more else [1, 2])
+        assert content.unusable.tolist() == [1]
+    errors = capsys.readouterr().err
+    assert (
+        "three.png (number 2 of 3 from the left): one face of each was enrolled, nearest the centre; 2 other" in errors
+    )
+
+
+def test_a_photograph_is_searched_in_a_gallery_of_crops_as_they_were_aligned(photographs, capsys):
+    """The crops have 112×112 pixels and another template than the network's own."""
+    target = template((112, 112), 0) + np.array([7, -6])
+    spec = CropSpec(size=(112, 112), target=tuple((float(x), float(y)) for x, y in target))
+    finder = Finder(ByColour(), pick="largest")
+    align_folder(photographs / "in", photographs / "crops", Landmarks(finder=finder), spec)
+    common = ["--ckpt", str(photographs / "best.pt"), "--device", "cpu"]
+    photograph = decode((photographs / "in/a/one.png").read_bytes())
+    points = ByColour()(photograph).points[0].round(2)
+    query = align(photograph, points, size=(112, 96), target=target - [8, 0])
+    own = FaceEmbedder(photographs / "best.pt", align=False, device="cpu")
+    wanted = own.verify(query, photographs / "crops/a/one.jpg").cosine
+    for out in ("album", "album.npz"):
+        assert main(["embed", str(photographs / "crops"), str(photographs / out), "--aligned", *common]) == 0
+        capsys.readouterr()
+        plot = ["--save-plot", str(photographs / "found.png")]
+        assert main(["search", str(photographs / out), str(photographs / "in/a/one.png"), *common, *plot]) == 0
+        captured = capsys.readouterr()
+        place, cosine, path = captured.out.splitlines()[0].split()
+        assert (place, path) == ("1", str(photographs / "crops/a/one.jpg"))
+        assert float(cosine) == pytest.approx(wanted, abs=6e-5)
+        assert "cannot be shown" not in captured.err
+        assert "note: the crops" not in captured.err
+    assert main(["embed", str(photographs / "crops/a"), str(photographs / "bare.npz"), "--aligned", *common]) == 0
+    (photographs / "crops" / "align-report.json").unlink()
+    assert main(["embed", str(photographs / "crops"), str(photographs / "bare.npz"), "--aligned", *common]) == 0
+    assert main(["search", str(photographs / "bare.npz"), str(photographs / "in/a/one.png"), *common]) == 2
+    assert "made of aligned crops, and does not say how they were aligned · give a crop" in capsys.readouterr().err
+
+
+def test_a_search_by_person_lists_each_person_once_with_the_nearest_image(work, capsys):
+    assert embed(work) == 0
+    gallery = opened(work)
+    query = ["search", str(work / "album"), str(work / "in/p07/3.png"), "--ckpt", str(work / "best.pt"), "--aligned"]
+    capsys.readouterr()
+    assert main([*query, "--by", "person", "--top", "15"]) == 0
+    shown = [line.split() for line in capsys.readouterr().out.splitlines() if line.strip()[0].isdigit()]
+    cosines = gallery.embeddings[0:150].astype(np.float64) @ gallery.embeddings[73:74][0].astype(np.float64)
+    best = cosines.reshape(15, 10).max(axis=1)
+    assert [row[2] for row in shown] == [f"p{person:02d}" for person in np.argsort(-best)]
+    for _, cosine, person, path in shown:
+        row = int(person[1:]) * 10 + int(cosines.reshape(15, 10)[int(person[1:])].argmax())
+        assert path == gallery.paths[row]
+        assert float(cosine) == pytest.approx(cosines[row], abs=1e-4)
+    flat = work / "flat"
+    flat.mkdir()
+    shutil.copy(work / "in/p07/3.png", flat / "x.png")
+    assert main(["search", str(flat), *query[2:], "--by", "person"]) == 2
+    assert "--by person: " in capsys.readouterr().err
