@@ -42,6 +42,7 @@ bench: setup   ## the benchmarks of docs/, one after the other in their short fo
 	$(BIN)/python benchmarks/bench_train.py --quick
 	$(BIN)/python benchmarks/train_memory.py --model sphere20
 	$(BIN)/python benchmarks/bench_data.py --rounds 2
+	$(BIN)/python benchmarks/bench_check.py data/orl-112x96/train
 	$(BIN)/python benchmarks/bench_scale.py --repeats 2
 	$(BIN)/python benchmarks/bench_embed.py data/orl-112x96/verify --count 100 --rounds 2
 	$(BIN)/python benchmarks/bench_scaling.py

@@ -1,6 +1,6 @@
 """How much of the network's bare forward speed is left when image files are embedded.
 
-    python benchmarks/bench_embed.py DIR                Sphere-20, fp32, 256 images of DIR in each round
+    python benchmarks/bench_embed.py DIR  Sphere-20, fp32, 256 images of DIR in each round
     python benchmarks/bench_embed.py DIR --precision bf16 --count 1024
     python benchmarks/bench_embed.py DIR --model mobilefacenet
 

@@ -1,9 +1,9 @@
 """Open and search a gallery that is a folder: time, memory, and the recall of an index.
 
-    python benchmarks/bench_gallery.py                              1,000,000 rows of 128 numbers in float16
+    python benchmarks/bench_gallery.py  1,000,000 rows of 128 numbers in float16
     python benchmarks/bench_gallery.py --rows 10000000 --index      and build IVF-PQ
     python benchmarks/bench_gallery.py --rows 100000 --folder /tmp/g --keep
-    python benchmarks/bench_gallery.py --images data/orl-112x96/train       embedding beside the bare forward
+    python benchmarks/bench_gallery.py --images data/orl-112x96/train  beside the bare forward
 
 The rows are generated: people with 20 images each, whose cosines are about 0.6. The queries are
 further images of these people. Each figure is of a process of its own, so that its peak memory is
@@ -186,8 +186,8 @@ def by_index(folder: Path, count: int, dim: int, top: int) -> dict[str, Any]:
 
 
 def embedding(images: Path, rounds: int = 5) -> None:
-    """Print the processor time of embedding crops into a folder, and of the bare forward of the same
-    crops, which take turns.
+    """Print the processor time of embedding crops into a folder, and of the bare forward of the
+    same crops, which take turns.
     """
     embedder, listed = FaceEmbedder(align=False, device="cpu"), list_named(images)
     crops = np.stack([embedder.face(image).crop for image in listed.images])

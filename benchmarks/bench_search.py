@@ -1,6 +1,6 @@
 """Time of exact gallery search beside faiss.IndexFlatIP, on the same vectors and the same cores.
 
-    python benchmarks/bench_search.py                                1,000,000 rows of 512 numbers: 1, 8 and 64 queries
+    python benchmarks/bench_search.py  1,000,000 rows of 512 numbers: 1, 8 and 64 queries
     python benchmarks/bench_search.py --queries 1 8 --rounds 15
     python benchmarks/bench_search.py --rows 100000 --json out.json
 
@@ -33,7 +33,9 @@ from sphereface import search
 from sphereface.search import Embeddings, nearest
 
 ROUNDING = 2e-6
-"""Cosines of two programs may differ by this much: float32 sums of 512 products, in another order."""
+"""Cosines of two programs may differ by this much: float32 sums of 512 products, in another
+order.
+"""
 
 PART = 50_000  # rows generated at a time, to keep the peak memory low
 

@@ -1,9 +1,8 @@
-"""The configuration of a run: YAML over defaults, ``--set a.b=c`` over YAML, checked as a whole. No
-torch.
+"""The configuration of a run: YAML over defaults, ``--set a.b=c`` over YAML. It needs no torch.
 
-Sections and their defaults are in :mod:`sphereface.config_sections`. A section that its ``name``
-chooses (``model`` and ``loss``) is described by the part that implements it; :func:`load_config`
-gets those as ``backbones`` and ``losses``.
+Sections and their defaults are in :mod:`sphereface.config_sections`. The sections ``model`` and
+``loss`` depend on their ``name``. The module that implements a name describes its options, and
+:func:`load_config` receives them as ``backbones`` and ``losses``.
 """
 
 from __future__ import annotations
@@ -36,10 +35,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Config:
-    """A whole run, resolved.
+    """The resolved configuration of a whole run.
 
-    ``model`` is the options object of the backbone that ``model.name`` chooses, ``loss`` that of
-    the margin that ``loss.name`` chooses; ``stages`` are those of ``train.stages``, before it.
+    ``model`` has the options of the backbone ``model.name``, and ``loss`` those of the margin
+    ``loss.name``. ``stages`` are those of ``train.stages``, which come before ``loss``.
     """
 
     name: str = option("run")
@@ -56,7 +55,7 @@ class Config:
     stages: tuple[Stage, ...] = derived(())
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain dicts, lists and numbers; :func:`config_from_dict` reads them back."""
+        """Return plain dicts, lists and numbers; :func:`config_from_dict` reads them back."""
         plain: dict[str, Any] = to_plain(self)
         plain["model"] = self.model.to_dict()
         plain["loss"] = {"name": self.loss.name, **plain["loss"]}
@@ -64,19 +63,17 @@ class Config:
         return plain
 
     def evaluation_sets(self) -> dict[str, Places]:
-        """Return ``eval.sets`` by name: where each set is, in the grammar of ``sphereface eval
-        --sets``.
-        """
+        """Return the places of each set of ``eval.sets``, as ``sphereface eval --sets`` does."""
         return _parse_sets(self.eval.sets, [])
 
 
-_CHOOSING = ("loss=", "loss.name=", "model=", "model.name=")  # overrides that come first: they replace a section
+_CHOOSING = ("loss=", "loss.name=", "model=", "model.name=")  # these overrides replace a section, so they come first
 _MOST_NAME = 100  # bytes
-_OF_YOUR_OWN = " · one of your own: name its file in SPHEREFACE_PLUGINS (docs/extend.md)"
+_PLUGIN_HINT = " · one of your own: name its file in SPHEREFACE_PLUGINS (docs/extend.md)"
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """What differs between two plain configurations, a line each: 'train.steps: 12 → 24'."""
+    """Return the differences of two plain configurations, such as 'train.steps: 12 → 24'."""
     lines = []
     for key in (*before, *(key for key in after if key not in before)):
         old, new, name = before.get(key), after.get(key), f"{prefix}{key}"
@@ -97,14 +94,14 @@ def load_config(
     """Read, override and check one configuration.
 
     Args:
-        name: what ``--config`` got (see :func:`find_config`).
-        overrides: what each ``--set`` got, ``key.sub=value``; the value is read as YAML.
+        name: the value of ``--config`` (see :func:`find_config`).
+        overrides: the values of ``--set``, ``key.sub=value`` each; the value is read as YAML.
         losses: option class of each ``loss.name``.
         backbones: option class of each ``model.name``.
 
     Raises:
         ConfigError: with every problem found.
-        UserError: no such file, or not YAML.
+        UserError: the file does not exist, or is not YAML.
     """
     path = find_config(name)
     written = read_yaml(path)
@@ -139,7 +136,7 @@ def config_from_dict(
     if problems:
         raise ConfigError(source, problems)
     config = replace(config, loss=loss, stages=stages)
-    if problems := [*_unlike_heads(config), *_wrong_sizes(config)]:
+    if problems := [*_different_heads(config), *_wrong_sizes(config)]:
         raise ConfigError(source, problems)
     return config
 
@@ -150,12 +147,12 @@ def parse_model(
     """Check a ``model:`` section by the options class that its ``name`` chooses.
 
     Args:
-        values: what the configuration or a checkpoint says.
+        values: the section of a configuration or a checkpoint.
         backbones: option class of each ``model.name``.
-        problems: gets a line for each thing that is wrong.
+        problems: receives a line for each problem.
 
     Returns:
-        The options; None where no such class could be filled.
+        The options; None if no such class could be filled.
     """
     model: BackboneOptions | None = _parse_named(values, backbones, problems, "model", "spherenet")
     if model is not None:
@@ -166,16 +163,14 @@ def parse_model(
 def _parse_named(
     values: object, classes: Mapping[str, type[Any]], problems: list[str], prefix: str, default: str
 ) -> Any:
-    """Fill the option class that the key ``name`` of a section chooses; None where something is
-    wrong.
-    """
+    """Fill the option class that the ``name`` of a section selects; None if something is wrong."""
     values = {} if values is None else values
     if not isinstance(values, Mapping):
         problems.append(f"{prefix}: got {shown(values)} · allowed: a mapping with the key name")
         return None
     name = values.get("name", default)
     if not isinstance(name, str) or name not in classes:
-        problems.append(f"{prefix}.name: got {shown(name)}{suggest(shown(name), classes)}{_OF_YOUR_OWN}")
+        problems.append(f"{prefix}.name: got {shown(name)}{suggest(shown(name), classes)}{_PLUGIN_HINT}")
         return None
     options = {key: value for key, value in values.items() if key != "name"}
     return parse_options(classes[name], options, prefix=prefix, problems=problems, others=("name",))
@@ -184,7 +179,7 @@ def _parse_named(
 def _parse_stages(
     given: Sequence[object], loss: object, losses: Mapping[str, type[Any]], problems: list[str]
 ) -> tuple[Stage, ...]:
-    """Stages with whole losses: what a stage does not say is as in ``loss``."""
+    """Return stages with whole losses: a stage takes missing options from ``loss``."""
     stages = []
     for number, values in enumerate(given):
         prefix = f"train.stages[{number}]"
@@ -200,9 +195,10 @@ def _parse_stages(
     return tuple(stages)
 
 
-def _unlike_heads(config: Config) -> list[str]:
-    """Stages whose loss keeps other things in the head than the last one's does: one head cannot
-    serve both.
+def _different_heads(config: Config) -> list[str]:
+    """Return stages whose loss keeps other values in the head than the last loss.
+
+    One head cannot serve both.
     """
 
     def kept(loss: Any) -> dict[str, Any]:
@@ -219,7 +215,7 @@ def _unlike_heads(config: Config) -> list[str]:
 
 
 def _wrong_sizes(config: Config) -> list[str]:
-    """Stages that would enlarge the crops, or whose size is no (height, width)."""
+    """Return stages that would enlarge the crops, or whose size is not (height, width)."""
     whole = config.model.input_size
     return [
         f"train.stages[{number}].input_size: got {shown(list(size))} · allowed: [height, width], at most {list(whole)}"
@@ -229,9 +225,7 @@ def _wrong_sizes(config: Config) -> list[str]:
 
 
 def _parse_sets(sets: Mapping[str, object], problems: list[str]) -> dict[str, Places]:
-    """Return where each set is: a text ``[KIND:]PLACE[,PLACE…]``, or a mapping of a list of
-    pairs.
-    """
+    """Return the places of each set: a text ``[KIND:]PLACE[,PLACE…]``, or a mapping of pairs."""
     parsed = {}
     for name, value in sets.items():
         try:
@@ -254,12 +248,12 @@ def _parse_sets(sets: Mapping[str, object], problems: list[str]) -> dict[str, Pl
 
 
 def _contradictions(config: Config) -> list[str]:
-    """What is wrong with keys that are each fine alone."""
+    """Return the problems of keys that are valid alone, but not together."""
     train = config.train
     problems: list[str] = []
     parts = config.name.split("/")  # folders of runs_dir
     if any(part in ("", ".", "..") or not part.isprintable() or len(part.encode()) > _MOST_NAME for part in parts):
-        problems.append(f"name: got {shown(config.name)} · allowed: the name of a folder, which is made in runs_dir")
+        problems.append(f"name: got {shown(config.name)} · allowed: the name of a folder, which is created in runs_dir")
     _parse_sets(config.eval.sets, problems)
     if not config.data.train or (isinstance(config.data.train, tuple) and "" in config.data.train):
         problems.append(
@@ -270,12 +264,14 @@ def _contradictions(config: Config) -> list[str]:
         got = "neither" if train.steps is None else "both"
         problems.append(
             f"train.steps, train.epochs: got {got} · allowed: one of them · "
-            "it is the length of the schedule, also where train.max_minutes ends the run"
+            "it is the length of the schedule, even if train.max_minutes ends the run earlier"
         )
     if list(train.milestones) != sorted(set(train.milestones)):
         problems.append(f"train.milestones: got {shown(list(train.milestones))} · allowed: increasing steps")
     if train.schedule != "step" and train.milestones:
-        problems.append(f"train.milestones: got some with schedule {train.schedule} · allowed: only with schedule step")
+        problems.append(
+            f"train.milestones: got milestones with schedule {train.schedule} · allowed: only with schedule step"
+        )
     if len(train.betas) != 2:
         problems.append(f"train.betas: got {shown(list(train.betas))} · allowed: two numbers")
     if train.micro_batch is not None and train.micro_batch > train.batch_size:

@@ -1,6 +1,4 @@
-"""The sections of a configuration with their defaults, which live here and nowhere else. No
-torch.
-"""
+"""The sections of a configuration and all their defaults. This module does not import torch."""
 
 from __future__ import annotations
 
@@ -17,7 +15,7 @@ _MOST_BATCH = 2**20
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Where the training crops are and how they are fed."""
+    """The training crops, and how training reads them."""
 
     train: str | tuple[str, ...] = option()
     root: str | None = option(None)
@@ -36,9 +34,7 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class MuonConfig:
-    """Of ``train.optimizer: muon``: for the weights of convolutions; everything else has the
-    settings of SGD.
-    """
+    """The settings of Muon, for the weights of convolutions; everything else has those of SGD."""
 
     lr: float = option(0.02, above=0)
     weight_decay: float = option(0.005, low=0)
@@ -46,9 +42,7 @@ class MuonConfig:
 
 @dataclass(frozen=True)
 class DecayConfig:
-    """Which parameters ``train.weight_decay`` acts on, besides the weights of convolutions and
-    linear layers.
-    """
+    """Parameters that ``train.weight_decay`` acts on, besides convolution and linear weights."""
 
     biases: bool = option(False)
     norms: bool = option(False)
@@ -56,14 +50,12 @@ class DecayConfig:
 
 
 TEACHER_LOSSES = ("cosine", "l2", "rkd-distance", "rkd-angle", "similarity", "correlation", "queue")
-"""Names of the losses that compare a network with its teacher; :mod:`sphereface.losses.teacher` computes them."""
+"""Losses that compare a network with its teacher (see :mod:`sphereface.losses.teacher`)."""
 
 
 @dataclass(frozen=True)
 class TeacherConfig:
-    """Another network, from whose embeddings this one learns: one of ``embeddings``, ``onnx``,
-    ``checkpoint``.
-    """
+    """The teacher, from which the network learns: ``embeddings``, ``onnx`` or ``checkpoint``."""
 
     embeddings: str | None = option(None)
     onnx: str | None = option(None)
@@ -79,12 +71,12 @@ class TeacherConfig:
 
     @property
     def given(self) -> dict[str, str]:
-        """The keys that name a teacher, and what they name."""
+        """Return the keys that name a teacher, with their values."""
         keys = {"embeddings": self.embeddings, "onnx": self.onnx, "checkpoint": self.checkpoint}
         return {key: value for key, value in keys.items() if value is not None}
 
     def problems(self) -> list[str]:
-        """Return what is wrong with keys that are each fine alone, a line each."""
+        """Return the problems of keys that are valid alone, but not together, a line each."""
         prefix = "train.teacher"
         given = self.given
         found = [
@@ -110,7 +102,7 @@ class TeacherConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Optimisation: how long, how fast, in which arithmetic."""
+    """Optimisation: duration, learning rate and arithmetic."""
 
     batch_size: int = option(512, low=1, high=_MOST_BATCH)
     steps: int | None = option(None, low=1)
@@ -148,9 +140,7 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class StageConfig:
-    """A part of a run, from the stage before to ``until`` (a share of the run): another loss,
-    smaller crops.
-    """
+    """A part of a run that ends at ``until``, a share of the run: another loss, smaller crops."""
 
     until: float = option(above=0, high=0.9999)
     loss: dict[str, Any] = option({})
@@ -159,9 +149,7 @@ class StageConfig:
 
 @dataclass(frozen=True)
 class Stage:
-    """A resolved stage: its ``loss`` is an options object, as the configuration's is; crops are
-    shrunk to its size.
-    """
+    """A resolved stage: ``loss`` is an options object, and crops are shrunk to ``input_size``."""
 
     until: float
     loss: Any
@@ -170,9 +158,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class PairSetConfig:
-    """One list of pairs among ``eval.sets``, with its images; other sets are a text, see
-    :mod:`sphereface.places`.
-    """
+    """A list of pairs in ``eval.sets`` with its images; :mod:`sphereface.places` has the others."""
 
     images: str = option()
     pairs: str = option()
@@ -181,7 +167,7 @@ class PairSetConfig:
 
 @dataclass(frozen=True)
 class EvalConfig:
-    """Verification sets seen during training, and which of them picks best.pt."""
+    """Verification sets during training, and the one that selects best.pt."""
 
     every_steps: int = option(1000, low=1)
     sets: dict[str, Any] = option({})
@@ -192,7 +178,7 @@ class EvalConfig:
 
 @dataclass(frozen=True)
 class LogConfig:
-    """What is written while training."""
+    """What training writes to its log, and how often."""
 
     every_steps: int = option(20, low=1)
     histogram_every_steps: int = option(500, low=1)
@@ -200,9 +186,7 @@ class LogConfig:
 
 
 def current_log(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a ``log:`` section in which ``sinks`` says what the older key ``tensorboard`` (true or
-    false) said.
-    """
+    """Return a ``log:`` section whose ``sinks`` replaces the older key ``tensorboard``."""
     rest = {key: value for key, value in values.items() if key != "tensorboard"}
     sinks = rest.get("sinks", LogConfig().sinks)
     wanted = values.get("tensorboard")
@@ -215,7 +199,7 @@ def current_log(values: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class CheckpointConfig:
-    """How often the whole state is saved, and how many of those files stay."""
+    """How often the whole state is saved, and how many checkpoints are kept."""
 
     every_steps: int = option(1000, low=1)
     keep: int = option(3, low=1)

@@ -1,4 +1,4 @@
-"""Which device a run uses, and in which arithmetic."""
+"""The device of a run, and its arithmetic."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
 
 
 def choose_device(name: str) -> torch.device:
-    """The device that ``--device`` means: auto takes the first of cuda, mps, cpu that is there.
+    """Return the device of ``--device``; auto is the first available one of cuda, mps, cpu.
 
     Raises:
         UserError: the device is not available.
@@ -36,11 +36,10 @@ def choose_device(name: str) -> torch.device:
 
 
 def precision_on(device: torch.device, precision: str) -> torch.dtype:
-    """Number type of the autocast regions; fp32 means no autocast.
+    """Return the number type of the autocast regions; fp32 means no autocast.
 
     Raises:
-        UserError: fp16 elsewhere than on CUDA, where nothing scales the loss against its narrow
-            range.
+        UserError: fp16 on another device than CUDA. Only there a loss scale prevents underflow.
     """
     if precision == "fp16" and device.type != "cuda":
         raise UserError(f"train.precision: got fp16 on {device.type} · allowed there: fp32, bf16")
@@ -48,10 +47,10 @@ def precision_on(device: torch.device, precision: str) -> torch.dtype:
 
 
 def make_deterministic(wanted: bool) -> None:
-    """Whether torch refuses operations whose result depends on the order of threads.
+    """Set whether torch refuses operations whose result depends on the order of threads.
 
-    On a CPU a run of this project repeats bit for bit without it, given as many threads. On CUDA it
-    costs speed.
+    On a CPU, a run of this project repeats bit for bit without it, with the same number of threads.
+    On CUDA it is slower.
     """
     if wanted:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs
@@ -63,14 +62,14 @@ def make_deterministic(wanted: bool) -> None:
 def use_machine(device: torch.device, *, deterministic: bool = False, matmul: str = "fp32") -> None:
     """Set what makes training fast in this process.
 
-    On a CPU: as many threads as the process may use processors, and freed memory kept, since what
-    one step frees the next one needs again, and fresh pages cost a tenth of the step. On CUDA:
-    the arithmetic of fp32 products, and the fastest convolution of each shape, which cuDNN tries
-    out once.
+    On a CPU, the process uses as many threads as it has processors, and keeps freed memory. The
+    next step needs the same memory again, and new pages would cost a tenth of the step. On CUDA,
+    this sets the arithmetic of fp32 products. cuDNN also chooses the fastest convolution of each
+    shape, by trying all once.
 
     Args:
         device: where the network runs.
-        deterministic: no trying out.
+        deterministic: cuDNN tries nothing.
         matmul: fp32, or tf32, which rounds the factors of fp32 products and convolutions to 11
             significant bits on CUDA.
     """
@@ -84,12 +83,13 @@ def use_machine(device: torch.device, *, deterministic: bool = False, matmul: st
 
 
 def processors(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
-    """Processors that this process may use: those it may run on, or fewer where its container has a
-    quota of time.
+    """Return the number of processors that this process may use.
+
+    It is smaller than the number of the machine's if the container has a quota of time.
 
     Args:
-        quota: the container's: microseconds of processor time, or ``max``, and in how many
-            microseconds.
+        quota: the container's file. It has the microseconds of processor time, or ``max``, and the
+            period in microseconds.
     """
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
@@ -100,7 +100,7 @@ def processors(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
 
 
 def _keep_freed_memory() -> None:
-    """Tell glibc's malloc to hand nothing back to the system; elsewhere nothing is done."""
+    """Make glibc's malloc keep freed memory; on other systems do nothing."""
     set_option = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if set_option is not None:
         set_option(_M_MMAP_MAX, 0)

@@ -1,9 +1,9 @@
-"""What comes of a list of images that are embedded, and how they are read ahead of the network."""
+"""The result of embedding a list of images, and the reader that works ahead of the network."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,27 +13,29 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import UserError, shown
-from .faces import Face, Image
+from .faces import Face, Image, Pixels
 
 Read = tuple[list[tuple[int, Face]], dict[int, str]]
-"""The faces of some images, by number, and why other images cannot be used."""
+"""Faces with the numbers of their images, and by number why other images cannot be used."""
 
 NO_PIXELS = np.empty((0, 0, 3), dtype=np.uint8)
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """What came of a list of N images.
+    """The result of embedding N images.
 
     Attributes:
-        rows: (M,) int64, which of them could be used; one several times with ``on_several="all"``.
-        embeddings: (M, D) float32 unit vectors of these.
-        problems: number of an image that could not → why.
-        num_faces: number of an image with several faces → how many.
-        places: (M,) int64, which face of its image each row is, from the left; the first is 1.
-        boxes: (M, 4) float32, x1, y1, x2, y2 of the faces in pixels of their images; None if no
-            faces were searched, like ``scores``.
-        scores: (M,) float32, of the detector, in [0, 1].
+        rows: (M,) int64, number of the image of each embedding. With ``on_several="all"`` a number
+            may occur several times.
+        embeddings: (M, D) float32 unit vectors.
+        problems: number of an image without an embedding → the reason.
+        num_faces: number of an image with several faces → how many faces.
+        places: (M,) int64, number of the face within its image, counted from the left; the first
+            is 1.
+        boxes: (M, 4) float32, x1, y1, x2, y2 of the faces in pixels of their images; None for
+            crops.
+        scores: (M,) float32, of the detector, in [0, 1]; None for crops.
     """
 
     rows: npt.NDArray[np.int64]
@@ -51,7 +53,7 @@ def read_ahead(
     images: Sequence[Image],
     batches: Sequence[range],
 ) -> Iterator[Read]:
-    """Yield what ``read`` returns for each batch; the next one is being read meanwhile."""
+    """Yield the result of ``read`` for each batch, while a thread reads the next batch."""
     waiting: deque[Future[Read]] = deque()
     for batch in batches:
         waiting.append(pool.submit(read, images, batch))
@@ -68,13 +70,13 @@ def embedded(
     *,
     searched: bool,
 ) -> Embedded:
-    """Put together what came of a list of images.
+    """Return the :class:`Embedded` of a list of images.
 
     Args:
         found: M faces, each with the number of its image.
-        embeddings: (M, D) of these.
+        embeddings: (M, D) of these faces.
         problems: see :class:`Embedded`.
-        searched: whether the faces were searched, so that they have boxes and scores.
+        searched: a detector found the faces, so they have boxes and scores.
     """
     faces = [face for _, face in found]
     return Embedded(
@@ -89,12 +91,18 @@ def embedded(
 
 
 def listed_images(images: Iterable[Image]) -> Sequence[Image]:
-    """Return images that can be counted; a generator is read to its end."""
+    """Return the images as a sequence; read a generator to its end.
+
+    Raises:
+        UserError: ``images`` is a single image, a dictionary, or not iterable.
+    """
     if isinstance(images, str | Path | bytes | bytearray | memoryview) or (
         isinstance(images, np.ndarray) and images.ndim == 3
     ):
         raise UserError("images: got a single image · allowed: a list of images, as in embed([image])")
-    if hasattr(images, "__len__") and hasattr(images, "__getitem__"):
+    if isinstance(images, Mapping):
+        raise UserError(f"images: got {shown(images)} · allowed: a list of images, as in embed(list(images.values()))")
+    if hasattr(images, "__len__") and hasattr(images, "__getitem__") and not _has_labels(images):
         return cast(Sequence[Image], images)
     try:
         return list(images)
@@ -102,8 +110,29 @@ def listed_images(images: Iterable[Image]) -> Sequence[Image]:
         raise UserError(f"images: got {shown(images)} · allowed: a list of images") from None
 
 
+def _has_labels(images: object) -> bool:
+    """Return whether ``images[0]`` may not be the first image, as in a pandas Series."""
+    return hasattr(images, "keys") or (isinstance(images, np.ndarray) and images.ndim == 0)
+
+
+def checked_crops(crops: object, size: tuple[int, int]) -> Pixels:
+    """Return crops as a contiguous array.
+
+    Args:
+        crops: (B, H, W, 3) uint8.
+        size: (H, W) of the network.
+
+    Raises:
+        UserError: they are not such an array.
+    """
+    if isinstance(crops, np.ndarray) and crops.dtype == np.uint8 and crops.shape[1:] == (*size, 3):
+        return np.ascontiguousarray(crops)
+    got = f"an array {crops.shape} {crops.dtype}" if isinstance(crops, np.ndarray) else shown(crops)
+    raise UserError(f"crops: got {got} · allowed: an array (B, {size[0]}, {size[1]}, 3) uint8, BGR")
+
+
 def name_of(image: Image, number: int | None = None) -> str:
-    """What messages call an image: its path, or its place in the list."""
+    """Return the name of an image in messages: its path, or its number in the list."""
     if isinstance(image, str | Path):
         return str(image)
     return "image" if number is None else f"image {number}"

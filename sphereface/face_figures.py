@@ -1,4 +1,4 @@
-"""Crops side by side: two that were compared, a query with what a gallery holds like it."""
+"""Draw the crops of a comparison, or of a query and its most similar images."""
 
 from __future__ import annotations
 
@@ -22,19 +22,20 @@ if TYPE_CHECKING:
 Pixels = npt.NDArray[np.uint8]
 
 FIGURE_MARK = b"Matplotlib"
-"""In every file of a figure, so that no photograph is replaced by one."""
-_ACROSS = 5  # results in a row of a contact sheet
-_LONGEST = 26  # letters of a name over one of two images
-_LONGEST_OF_MANY = 20  # over one on a contact sheet, in smaller letters
+"""Bytes in every file of a figure. They show that a new figure may replace the file."""
+
+_ACROSS = 5  # results in one row of a search figure
+_LONGEST = 26  # letters of a name in a pair figure
+_LONGEST_OF_MANY = 20  # letters of a name in a search figure
 
 
 def pair_figure(crops: Sequence[Pixels], names: Sequence[str], title: str) -> Figure:
-    """Two crops side by side.
+    """Draw two crops side by side.
 
     Args:
-        crops: two (H, W, 3) uint8, BGR.
+        crops: two of (H, W, 3) uint8, BGR.
         names: of the images.
-        title: the outcome.
+        title: result of the comparison.
     """
     figure = _new_figure(figsize=(4.2, 3.2), layout="constrained")
     figure.suptitle(title, fontsize="medium")
@@ -44,13 +45,13 @@ def pair_figure(crops: Sequence[Pixels], names: Sequence[str], title: str) -> Fi
 
 
 def search_figure(query: Pixels, results: Sequence[Pixels | None], captions: Sequence[str], name: str) -> Figure:
-    """The query, and what was found, the best first.
+    """Draw the query and the results of a search, the most similar one first.
 
     Args:
         query: (H, W, 3) uint8, BGR.
-        results: K crops alike; None where an image is not there any more.
-        captions: K texts, one over each; a line that is too long loses its beginning.
-        name: of the query, in lines as well.
+        results: K crops of the same form; None for an image that cannot be read any more.
+        captions: K texts, one above each crop. A line that is too long loses its beginning.
+        name: of the query; may have several lines.
     """
     rows = -(-len(results) // _ACROSS)
     figure = _new_figure(figsize=(1.5 * (_ACROSS + 1), 2.2 * rows), layout="constrained")
@@ -67,39 +68,42 @@ def check_plot(path: Path | None, images: Sequence[str]) -> None:
     """Check ``--save-plot`` before any work.
 
     Args:
-        path: the file to write, if any.
-        images: files that are read, which the plot must not replace.
+        path: the file to write; None: there is nothing to check.
+        images: files that the command reads, and that the plot must not replace.
 
     Raises:
-        UserError: it is a folder, one of ``images``, of an unknown format, or a file that holds no
-            figure.
+        UserError: ``path`` is a folder or one of ``images``, has an unknown format, or exists and
+            is not a figure.
     """
     if path is None:
         return
     if path.is_dir() or os.path.realpath(path) in map(os.path.realpath, images):
-        what = "a folder" if path.is_dir() else "an image that is read"
+        what = "a folder" if path.is_dir() else "an image that this command reads"
         raise UserError(f"--save-plot: got {path}, {what} · allowed: the name of a new file")
     if (kind := _kind(path)) not in (kinds := _new_figure().canvas.get_supported_filetypes()):
-        raise UserError(f"--save-plot: got {path}, of the format {kind} · allowed: {', '.join(sorted(kinds))}")
+        raise UserError(f"--save-plot: got {path} with the format {kind} · allowed: {', '.join(sorted(kinds))}")
     check_replaceable(path, FIGURE_MARK, "--save-plot")
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure whole, in the format of the suffix. Raises UserError where that cannot be
-    done.
+    """Write a figure in the format of the suffix, whole or not at all.
+
+    Raises:
+        UserError: the file cannot be written.
     """
     try:
         drawn = io.BytesIO()  # Pillow does not notice a short write to a file
         draw_into(figure, drawn, _kind(path))
         write_whole(path, drawn.getvalue(), durable=False)
     except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or first_line(error)  # without the name of the temporary file
+        why = getattr(error, "strerror", None) or first_line(error)  # strerror omits the temporary name
         raise UserError(f"--save-plot: {path} cannot be written ({why}) · give another place, or free space") from error
 
 
 def draw_into(figure: Figure, file: BinaryIO, kind: str) -> None:
-    """Write a figure with :data:`FIGURE_MARK` in it, which Matplotlib itself writes in other
-    formats than these.
+    """Write a figure that contains :data:`FIGURE_MARK`.
+
+    Matplotlib itself writes the mark in formats other than those below.
     """
     from PIL import Image
     from PIL.ExifTags import Base
@@ -113,7 +117,7 @@ def draw_into(figure: Figure, file: BinaryIO, kind: str) -> None:
 
 
 def _new_figure(**options: Any) -> Figure:
-    """Make an empty figure. Matplotlib is imported here, since most comparisons draw none."""
+    """Make an empty figure. Matplotlib is imported here, since most comparisons draw nothing."""
     from matplotlib.figure import Figure
 
     return Figure(**options)

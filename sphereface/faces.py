@@ -1,6 +1,4 @@
-"""Images of any kind to aligned crops: files, encoded bytes or pixels, photographs or crops
-already.
-"""
+"""Read images of any form and return aligned crops."""
 
 from __future__ import annotations
 
@@ -26,16 +24,14 @@ from .errors import UserError, printable, shown
 from .files import read_plain
 
 ALIGNED = "aligned crops"
-"""The settings of images that are crops already."""
+"""The settings of images that are crops."""
 Pixels = npt.NDArray[np.uint8]
 Image = str | Path | bytes | bytearray | memoryview | Pixels
 """An image: the path of a file, its encoded bytes, or its pixels (H, W, 3) uint8 in BGR."""
 
 
 class UnusableImage(UserError):
-    """An image that cannot be used: unreadable, without a face, or of a wrong size. The message
-    says which and why.
-    """
+    """An image that is unreadable, has no face, or has a wrong size."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +40,10 @@ class Face:
 
     Attributes:
         crop: (H, W, 3) uint8, BGR, of the network's size.
-        num_faces: how many the image has; 1 where nothing was searched.
-        place: which of them it is, from the left; the first is 1.
-        box: x1, y1, x2, y2 in pixels of the image; None where nothing was searched, like ``score``.
-        score: of the detector, in [0, 1].
+        num_faces: number of faces in the image; 1 for a crop.
+        place: number of this face, counted from the left; the first is 1.
+        box: x1, y1, x2, y2 in pixels of the image; None for a crop.
+        score: of the detector, in [0, 1]; None for a crop.
     """
 
     crop: Pixels
@@ -58,18 +54,17 @@ class Face:
 
 
 class FaceReader:
-    """Makes crops of one size.
+    """Read images and return crops of one size.
 
     Args:
         size: (height, width) of the crops in pixels.
-        aligned: images are crops of that size already (112×112 ones are cut to 112×96 where need
-            be).
-        pick: of several faces on a photograph, the one nearest its ``"centre"``, or the
-            ``"largest"``.
-        detector: for photographs; None: MTCNN.
-        template: where the landmarks are to lie; None: the published template with origin 0.
-        on_several: of a photograph with several faces ``"take"`` the one that ``pick`` says,
-            ``"skip"`` (refuse) the photograph, or return ``"all"`` in :meth:`read_faces`.
+        aligned: the images are crops of that size. If it is 112×96, 112×112 crops are cut to it.
+        pick: which of several faces to take: the one nearest the ``"centre"`` of the photograph, or
+            the ``"largest"``.
+        detector: finds the faces on photographs; None: MTCNN.
+        template: places of the landmarks in a crop; None: the published template with origin 0.
+        on_several: what to do with a photograph of several faces: ``"take"`` the one that ``pick``
+            chooses, ``"skip"`` (refuse) the photograph, or return ``"all"`` in :meth:`read_faces`.
 
     Raises:
         UserError: an argument is not allowed, or MTCNN is not installed.
@@ -100,26 +95,27 @@ class FaceReader:
 
     @property
     def detector(self) -> Detector | None:
-        """What finds the faces; None for crops."""
+        """The detector that finds the faces; None for crops."""
         return None if self._finder is None else self._finder.detector
 
     @property
     def settings(self) -> str:
-        """All that a crop depends on besides the image, in a line."""
+        """Everything that a crop depends on besides the image, in one line."""
         if self._finder is None or self.template is None:
             return ALIGNED
         return f"{self._finder.detector.name}, pick {self._finder.pick}, {self.template.describe()}"
 
     def read(self, image: Image, name: str) -> Face:
-        """Find, align and cut out the face of an image, turned as its EXIF says; or check that it
-        is a crop.
+        """Find the face of a photograph and align it, or check the size of a crop.
+
+        An image file is turned as its EXIF data require.
 
         Args:
             image: the image.
-            name: what messages call it.
+            name: of the image, for messages.
 
         Raises:
-            UnusableImage: unreadable, without a face, or a crop of a wrong size.
+            UnusableImage: the image is unreadable, has no face, or is a crop of a wrong size.
         """
         with _explained(name):
             pixels = _pixels(image)
@@ -128,10 +124,9 @@ class FaceReader:
             )
 
     def read_faces(self, image: Image, name: str) -> list[Face]:
-        """Read one face as :meth:`read`, or with ``on_several="all"`` all of a photograph, from
-        left to right.
+        """Read one face like :meth:`read`; with ``on_several="all"`` read all, from left to right.
 
-        Of several faces, those whose landmarks do not lie like a face are left out.
+        Faces with implausible landmarks are left out. If no face remains, the image is unusable.
         """
         if self._finder is None or self.on_several != "all":
             return [self.read(image, name)]
@@ -152,7 +147,7 @@ class FaceReader:
         try:
             return centre_crop(pixels, self.size)
         except BadImage as error:
-            raise BadImage(f"{error} · a photograph? leave --aligned out (align=True)") from None
+            raise BadImage(f"{error} · a photograph? omit --aligned (align=True)") from None
 
 
 @contextlib.contextmanager
@@ -175,5 +170,5 @@ def _pixels(image: Image) -> Pixels:
     if not isinstance(image, str | Path):
         raise BadImage(f"got {shown(image)} · allowed: the path of a file, its bytes, or its pixels (H, W, 3) uint8")
     if "\0" in str(image):
-        raise BadImage("holds a NUL character, which no name of a file has")
+        raise BadImage("holds a NUL character · allowed: the path of a file")
     return decode(read_plain(Path(image)))

@@ -1,6 +1,4 @@
-"""Galleries of embeddings: the ``.npz`` file or the folder that ``sphereface embed`` writes, opened
-for a search.
-"""
+"""Open a gallery for a search: the ``.npz`` file or the folder that ``sphereface embed`` writes."""
 
 from __future__ import annotations
 
@@ -23,12 +21,12 @@ from .files import DAMAGED
 Embeddings = npt.NDArray[np.float32]
 
 _FORMATS = (1, 2)
-_ROWS = 4096  # normalised at a time
+_ROWS = 4096  # rows normalised at a time
 _UNIT = 1e-3  # how far the length of a unit vector may be from 1
 
 
 class RowBlocks(Protocol):
-    """N unit vectors that are read block by block; an array is one too."""
+    """N unit vectors that are read block by block. An array is an example."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -42,18 +40,19 @@ class RowBlocks(Protocol):
 
 @dataclass(frozen=True)
 class Gallery:
-    """Embeddings of one checkpoint and the paths of their images. This is biometric data: protect
-    it.
+    """Embeddings of one checkpoint and the paths of their images.
+
+    This is biometric data: protect it.
 
     Attributes:
         paths: (N,) paths of the images.
         embeddings: (N, D) float32 unit vectors.
-        checkpoint_sha256: the checkpoint that computed the embeddings.
+        checkpoint_sha256: SHA-256 of the checkpoint that computed the embeddings.
         settings: how images became crops: ``"aligned crops"``, or detector, pick and template
             origin.
-        root: the folder that the paths start with; None: it is not known.
-        alignment: JSON of how the crops were aligned, see
-            :mod:`sphereface.alignment.kept_settings`; empty if it is not known.
+        root: the folder that the paths start with; None if it is unknown.
+        alignment: the settings that aligned the crops, as JSON, see
+            :mod:`sphereface.alignment.kept_settings`; empty if they are unknown.
     """
 
     paths: Sequence[str]
@@ -64,16 +63,20 @@ class Gallery:
     alignment: str = ""
 
     def person(self, row: int) -> str | None:
-        """Return the person of a row: the first folder of the image below ``root``.
+        """Return the person of a row: the first folder below ``root`` on the path of the image.
 
         Returns:
-            None for an image in no folder below ``root``.
+            The name of that folder; None if there is no such folder.
         """
         if self.root is None:
             return None
         path = os.path.relpath(self.paths[row], self.root or ".")
         folder, below, _ = path.replace(os.sep, "/").partition("/")
         return folder if below and folder != ".." else None
+
+    def entry(self, row: int) -> str:
+        """Return the person of a row, or the path of the image if it belongs to no person."""
+        return self.person(row) or self.paths[row]
 
 
 def make_gallery(
@@ -90,8 +93,8 @@ def make_gallery(
 
     Args:
         root: folder of the images.
-        names: N, relative to ``root``.
-        image, mirror: (N, D) float32 each, as the network gives them.
+        names: N paths relative to ``root``.
+        image, mirror: (N, D) float32 each, as the network returns them.
         checkpoint_sha256, settings, alignment: see :class:`Gallery`.
     """
     parts = [image] if mirror is None else [image, mirror]
@@ -123,9 +126,10 @@ def load_gallery(path: Path, *, checkpoint_sha256: str, settings: str) -> Galler
 
 
 def how_crops_were_made(path: Path) -> tuple[str, str]:
-    """Return the texts ``settings`` and ``alignment`` of a gallery; empty where it has none.
+    """Return the texts ``settings`` and ``alignment`` of a gallery.
 
-    A damaged gallery has none: :func:`load_gallery` says what is wrong.
+    A text is empty if the gallery does not have it or is damaged. :func:`load_gallery` then raises
+    the error.
     """
     if path.is_dir():
         kind = read_gallery_folder(path).kind
@@ -143,20 +147,31 @@ def _check_made_alike(path: Path, sha256: str, settings: str, own_sha256: str, o
     """Refuse a gallery that cannot be compared with a query."""
     if sha256 != own_sha256:
         raise UserError(
-            f"{path}: made by another checkpoint (SHA-256 {shown_key(sha256[:12])}…, this one has {own_sha256[:12]}…) "
-            "· embed it again"
+            f"{path}: another checkpoint computed it (SHA-256 {shown_key(sha256[:12])}…, this one has "
+            f"{own_sha256[:12]}…) · embed its images again"
         )
     if settings != own_settings:
+        theirs, ours = _differing_parts(settings, own_settings)
         raise UserError(
-            f"{path}: made of {shown_key(settings)}, the query of {own_settings} · give the same options for both"
+            f"{path}: its settings differ: {shown_key(theirs)}; the query: {ours} · give the same options for both"
         )
+
+
+def _differing_parts(first: str, second: str) -> tuple[str, str]:
+    """Return the parts, between commas, that only one of two settings has.
+
+    If their parts are equal, return both settings whole.
+    """
+    parts = first.split(", "), second.split(", ")
+    only = [", ".join(part for part in own if part not in other) for own, other in (parts, parts[::-1])]
+    return only[0] or first, only[1] or second
 
 
 def _checked(table: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return a table of a known format.
 
     Raises:
-        ValueError: it lacks something, or is of another format.
+        ValueError: an array is missing, or the format is unknown.
     """
     missing = [key for key in ("format", "checkpoint_sha256", "settings") if key not in table]
     if missing or table["format"] not in _FORMATS:
@@ -167,13 +182,14 @@ def _checked(table: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _gallery_of(table: Mapping[str, Any]) -> Gallery:
-    """Return the gallery of format 1, unit vectors with the whole paths, or 2, the table that
-    evaluations read too.
+    """Return the gallery of a table.
+
+    Format 1 has unit vectors and whole paths. Format 2 is a table that evaluations read too.
 
     Raises:
-        ValueError: a row of format 1 is no unit vector.
+        ValueError: a row of format 1 is not a unit vector.
     """
-    with np.errstate(over="ignore"):  # beside an infinite number, which the search names
+    with np.errstate(over="ignore"):  # of an infinite number, which the search reports
         image, mirror = (
             None if key not in table else np.asarray(table[key], dtype=np.float32) for key in ("embeddings", "mirror")
         )
@@ -181,8 +197,8 @@ def _gallery_of(table: Mapping[str, Any]) -> Gallery:
     about = {key: table[key] for key in ("checkpoint_sha256", "settings")}
     if table["format"] == 1:
         off = np.abs(np.linalg.norm(image.astype(np.float64), axis=1) - 1)
-        if not (off <= _UNIT).all():  # nor NaN
-            raise ValueError(f"row {int(np.argmin(off <= _UNIT))} is no unit vector")
+        if not (off <= _UNIT).all():  # NaN fails this too
+            raise ValueError(f"row {int(np.argmin(off <= _UNIT))} is not a unit vector")
         return Gallery(tuple(table["names"]), image, **about)
     about["alignment"] = table.get("alignment", "")
     return make_gallery(table.get("root", "."), table["names"], image, mirror, **about)

@@ -1,4 +1,4 @@
-"""Some images to the rows of a gallery, and what became of the images."""
+"""Embed some images into rows of a gallery, and summarise the results."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .api import FaceEmbedder
-from .embedded import Embedded
-from .errors import UserError
+from .embedded import Embedded, name_of
+from .errors import UserError, printable
 from .evaluation.gallery_shard import ShardContent, text, texts
 from .image_list import ImageList
 
@@ -21,18 +21,18 @@ Int64 = npt.NDArray[np.int64]
 
 @dataclass
 class Summary:
-    """What became of the images of a gallery.
+    """Counts of the images and rows of a gallery, and the images that cannot be used.
 
     Attributes:
         num_images: N.
-        num_rows: of the gallery.
-        num_embedded: images that were read in this run.
-        num_gone: images of the gallery before that are not there any more.
-        problems: (image, why) of each that cannot be used.
+        num_rows: rows of the gallery.
+        num_embedded: images that this run embedded.
+        num_gone: images that the gallery held before this run and that do not exist any more.
+        problems: (image, reason) of each image that cannot be used. The reason does not name it.
         num_several: images with several faces.
-        num_not_enrolled: faces of those without a row.
-        example: an image with several faces, how many it has, and which of them, from the left, is
-            the first with a row.
+        num_not_enrolled: faces of these images that have no row.
+        example: an image with several faces, their number, and the number of the first face with a
+            row, counted from the left.
     """
 
     num_images: int
@@ -48,7 +48,7 @@ class Summary:
         """Add the images of a shard."""
         self.num_rows += len(content.names)
         self.problems += [
-            (text(content.images[image]), text(why))
+            (text(content.images[image]), _without_path(text(content.images[image]), text(why)))
             for image, why in zip(content.unusable.tolist(), content.reasons, strict=True)
         ]
         first = dict(zip(reversed(content.image_of.tolist()), reversed(content.places.tolist()), strict=True))
@@ -59,7 +59,7 @@ class Summary:
         self.num_not_enrolled += int(content.faces[several].sum() - several[content.image_of].sum())
 
     def join(self, other: Summary) -> None:
-        """Add what another process found."""
+        """Add the summary of another process."""
         self.num_rows += other.num_rows
         self.num_embedded += other.num_embedded
         self.problems += other.problems
@@ -84,13 +84,13 @@ def embed_part(
     Args:
         embedder: the network.
         listed: N images.
-        numbers: (K,) of the images to embed.
+        numbers: (K,) numbers of the images to embed.
         sizes, times: (N,) see :meth:`ImageList.stamps`.
-        dtype: of the embeddings that are returned.
+        dtype: number type of the returned embeddings.
         progress, on_batch: see :meth:`FaceEmbedder.try_embed`.
 
     Raises:
-        UserError: the network gives embeddings without a direction, or ``dtype`` cannot hold them.
+        UserError: an embedding is zero or not finite, or ``dtype`` cannot hold it.
     """
     chosen = numbers.tolist()
     names = [listed.names[number] for number in chosen]
@@ -105,18 +105,28 @@ def embed_part(
         quality=np.linalg.norm(result.embeddings, axis=1), image_of=result.rows, places=result.places,
         boxes=result.boxes, scores=result.scores,
         images=texts(names), sizes=sizes[numbers], times=times[numbers], faces=faces,
-        unusable=np.array(list(result.problems), dtype=np.int64), reasons=texts(result.problems.values()),
+        unusable=np.array(list(result.problems), dtype=np.int64),
+        reasons=texts(
+            why.removeprefix(f"{printable(name_of(images[number], number))}: ")
+            for number, why in result.problems.items()
+        ),
     )  # fmt: skip
 
 
 def nothing_usable(listed: ImageList, *, aligned: bool) -> str:
-    """Return the message of a gallery without a row."""
+    """Return the error message for a gallery without rows."""
     advice = "" if aligned else " · add --aligned if they are crops"
     return f"{listed.place}: none of its {len(listed.names)} images can be used{advice}"
 
 
+def _without_path(name: str, why: str) -> str:
+    """Return a reason without the path before it, which galleries of earlier versions keep."""
+    _, found, reason = why.partition(f"{printable(name)}: ")
+    return reason if found else why
+
+
 def _names_of_rows(names: Sequence[str], result: Embedded) -> list[str]:
-    """Name each row by its image; of several rows of one image, add their numbers."""
+    """Name each row by its image. If an image has several rows, add their numbers."""
     rows = result.rows.tolist()
     count, seen = Counter(rows), Counter[int]()
     named = []
@@ -127,11 +137,12 @@ def _names_of_rows(names: Sequence[str], result: Embedded) -> list[str]:
 
 
 def _split(result: Embedded, embedder: FaceEmbedder, dtype: str) -> tuple[Any, Any]:
-    """Return the embeddings of images and of mirror images, (M, D) each; None for the second without
-    mirror images.
+    """Return the embeddings of images and of mirror images, (M, D) each.
+
+    Without mirror images the second is None.
 
     Raises:
-        UserError: the type cannot hold a number.
+        UserError: the number type cannot hold an embedding.
     """
     with np.errstate(over="ignore"):
         stored = result.embeddings.astype(dtype)

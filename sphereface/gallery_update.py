@@ -1,9 +1,9 @@
-"""Bring a gallery in a folder up to date: embed new and changed images, shared by all processes.
+"""Update a gallery in a folder: embed new and changed images, shared by all processes.
 
-The images are cut into shards. A process takes the next shard, embeds its images, and writes it
-whole, so a killed run loses at most the shard in hand. The next run keeps every whole shard, and
-reads the images that are new or have another size or time. The list ``gallery.json`` is replaced at
-the end, after which shards that nothing needs are deleted.
+The images are divided into shards. Each process takes the next shard, embeds its images, and writes
+it whole. A killed run loses at most the shards that its processes are embedding. The next run keeps
+every whole shard, and embeds the images that are new or have another size or time. At the end it
+replaces the list ``gallery.json`` and deletes the shards that the list does not name.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import itertools
 import logging
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -43,19 +44,21 @@ log = logging.getLogger(__name__)
 
 _LOCK = ".embed.lock"
 _INDEX = re.compile(r"([0-9a-f]{16})\.faiss(\.json)?")
-_SHARDS = 256  # that a gallery is cut into, within the limits of the next line
-_FEWEST, _MOST = 64, 8192  # images in a shard: the most takes half an hour where a face takes a fifth of a second
+_SHARDS = 256  # number of shards of a gallery, within the limits of the next line
+_FEWEST, _MOST = 64, 8192  # images in a shard; 8192 take half an hour at 0.2 s for a face
 
 
 @dataclass
 class _Plan:
-    """What of a gallery is kept, and which images are embedded.
+    """Which shards stay in a gallery, and which images this run embeds.
 
     Attributes:
         kept: shards that stay as they are, each with the number of its first image.
-        reduced: shards of which only some images are current, with their numbers in the shard.
+        reduced: current parts of shards that are only partly current, each with the number of its
+            first image.
         todo: numbers of the images to embed.
-        summary: of the kept images.
+        sizes, times: see :meth:`ImageList.stamps`.
+        summary: of the images that stay.
     """
 
     kept: list[tuple[int, Shard]]
@@ -69,21 +72,21 @@ class _Plan:
 def update_gallery(
     folder: Path, listed: ImageList, embedder: FaceEmbedder, kind: GalleryKind, world: World, *, progress: bool
 ) -> Summary | None:
-    """Embed what is new or changed, and write the gallery.
+    """Embed the new and the changed images, and write the gallery.
 
     Args:
-        folder: of the gallery; made if absent.
+        folder: of the gallery; created if it does not exist.
         listed: all images of the gallery.
         embedder: of this process.
-        kind: what is common to the gallery, see :func:`kind_of`.
-        world: the processes that share the work; each calls this function.
-        progress: draw a bar on stderr.
+        kind: of the gallery, see :func:`kind_of`.
+        world: the processes that share the work. Each of them calls this function.
+        progress: draw a progress bar on stderr.
 
     Returns:
         A summary in the first process, None in the others.
 
     Raises:
-        UserError: the folder holds something else or a gallery of another kind, another run writes
+        UserError: the folder holds other files or a gallery of another kind, another run writes to
             it, it cannot be written, or no image can be used.
     """
     with contextlib.ExitStack() as stack:
@@ -105,7 +108,7 @@ def update_gallery(
 
 
 def kind_of(embedder: FaceEmbedder, root: Path, *, alignment: str, dtype: str) -> GalleryKind:
-    """Return what the shards of a gallery will have in common."""
+    """Return the properties that all shards of a gallery share."""
     dim = embedder.dim // 2 if embedder.flip else embedder.dim
     return GalleryKind(
         embedder.sha256, embedder.settings, alignment, str(root), dim, embedder.flip, dtype,
@@ -114,10 +117,10 @@ def kind_of(embedder: FaceEmbedder, root: Path, *, alignment: str, dtype: str) -
 
 
 def check_gallery_place(folder: Path, images: Path) -> None:
-    """Refuse a folder that holds something else than a gallery.
+    """Refuse a place that is neither new nor a gallery in a folder.
 
     Raises:
-        UserError: see above; or it is the folder of the images.
+        UserError: ``folder`` is a file, holds other files, or is the folder of the images.
     """
     if not folder.exists():
         return
@@ -128,7 +131,7 @@ def check_gallery_place(folder: Path, images: Path) -> None:
     strange = next((name for name in sorted(path.name for path in folder.iterdir()) if not _is_ours(name)), None)
     if strange is not None:
         raise UserError(
-            f"{folder}: holds {strange!r:.100}, which is no part of a gallery · give another or a new folder"
+            f"{folder}: holds {strange!r:.100}, which is not part of a gallery · give another folder, or a new one"
         )
 
 
@@ -152,28 +155,46 @@ def _only_writer(folder: Path) -> Iterator[None]:
 
 
 def _make_plan(folder: Path, listed: ImageList, kind: GalleryKind) -> _Plan:
-    """Compare the shards that are there with the images."""
+    """Compare the existing shards with the images."""
     earlier = _earlier_shards(folder, kind)
     sizes, times = listed.stamps()
-    number_of = {name: number for number, name in enumerate(listed.names)}
+    free = defaultdict[str, list[int]](list)  # numbers of a name without a row yet, the lowest last
+    for number in reversed(range(len(listed.names))):
+        free[listed.names[number]].append(number)
     plan = _Plan([], [], np.empty(0, np.int64), sizes, times, Summary(len(listed.names)))
-    taken = np.zeros(len(listed.names), dtype=bool)
-    unlisted = sorted(path.name for path in folder.iterdir() if SHARD_NAME.fullmatch(path.name))
-    for name in dict.fromkeys([*earlier, *unlisted]):
+    unlisted = {path.name for path in folder.iterdir() if SHARD_NAME.fullmatch(path.name)} - {*earlier}
+    for name in [*earlier, *sorted(unlisted)]:  # a shard occurs twice if the list repeats its images
         try:
             content = read_shard(folder / name, kind)
         except DamagedShard as error:
             log.warning("%s · its images are embedded again", str(error).rpartition(" · ")[0])
             continue
-        numbers = np.array([number_of.get(text(image), -1) for image in content.images], dtype=np.int64)
-        current = (numbers >= 0) & (sizes[numbers] == content.sizes) & (times[numbers] == content.times)
-        current &= ~taken[numbers] & (content.sizes >= 0)
-        plan.summary.num_gone += int((numbers < 0).sum()) if name in earlier else 0
-        taken[numbers[current]] = True
-        _keep(plan, folder / name, content, numbers, current)
+        numbers, num_gone = _take_numbers(free, content, sizes, times)
+        plan.summary.num_gone += num_gone if name in earlier else 0
+        _keep(plan, folder / name, content, numbers, numbers >= 0)
     _check_not_emptied(folder, listed, plan, earlier)
-    plan.todo = np.flatnonzero(~taken)
+    plan.todo = np.array(sorted(itertools.chain.from_iterable(free.values())), dtype=np.int64)
     return plan
+
+
+def _take_numbers(
+    free: Mapping[str, list[int]], content: ShardContent, sizes: Int64, times: Int64
+) -> tuple[Int64, int]:
+    """Take a free number for each current image of a shard.
+
+    Each number is taken once, so a list that repeats an image keeps a row for each repetition.
+
+    Returns:
+        (K,) the numbers, -1 for an image that is not current; and how many images are gone.
+    """
+    numbers, num_gone = np.full(len(content.images), -1, dtype=np.int64), 0
+    for place, image in enumerate(content.images):
+        own = free.get(text(image))
+        if not own:
+            num_gone += 1
+        elif 0 <= content.sizes[place] == sizes[own[-1]] and content.times[place] == times[own[-1]]:
+            numbers[place] = own.pop()
+    return numbers, num_gone
 
 
 def _keep(plan: _Plan, path: Path, content: ShardContent, numbers: Int64, current: npt.NDArray[np.bool_]) -> None:
@@ -191,7 +212,7 @@ def _keep(plan: _Plan, path: Path, content: ShardContent, numbers: Int64, curren
 
 
 def _earlier_shards(folder: Path, kind: GalleryKind) -> list[str]:
-    """Return the shards of the gallery before. Refuse one of another kind."""
+    """Return the shards that the existing gallery lists. Refuse a gallery of another kind."""
     if not is_gallery_folder(folder):
         return []
     earlier = read_list(folder)
@@ -199,18 +220,18 @@ def _earlier_shards(folder: Path, kind: GalleryKind) -> list[str]:
         before = getattr(earlier.kind, key)
         if before != value:
             raise UserError(
-                f"{folder}: holds a gallery with {key} {str(before)[:100]}, now {str(value)[:100]} · give the same "
-                "options, or another folder, or delete this one"
+                f"{folder}: holds a gallery with {key} {str(before)[:100]}, got {str(value)[:100]} · give the same "
+                "options or another folder, or delete this gallery"
             )
     return [shard.file for shard in earlier.shards]
 
 
 def _check_not_emptied(folder: Path, listed: ImageList, plan: _Plan, earlier: Sequence[str]) -> None:
-    """Refuse to replace a gallery by one of other images altogether."""
+    """Refuse to replace a gallery if it shares no image with the new one."""
     if earlier and plan.summary.num_gone and not (plan.kept or plan.reduced):
         raise UserError(
-            f"{folder}: holds a gallery of other images, none of which is in {listed.place} · give another folder, or "
-            "delete this one"
+            f"{folder}: holds a gallery of other images: none of them is in {listed.place} · give another folder, or "
+            "delete this gallery"
         )
 
 
@@ -228,7 +249,7 @@ class _Work:
     def embed_all(
         self, todo: Int64, num_images: int, world: World, *, progress: bool
     ) -> tuple[list[tuple[int, Shard]], Summary]:
-        """Embed shard after shard, as long as there is one that no process has taken."""
+        """Embed one shard after another, until all of them are taken."""
         per_shard = images_per_shard(num_images)
         parts = [todo[start : start + per_shard] for start in range(0, len(todo), per_shard)]
         written, summary = [], Summary(0)
@@ -249,12 +270,12 @@ class _Work:
 
 
 def images_per_shard(num_images: int) -> int:
-    """Return the number of images in a shard, a power of two."""
+    """Return the number of images in a shard; it is a power of two."""
     return min(_MOST, max(_FEWEST, 1 << round(math.log2(max(1, num_images / _SHARDS)))))
 
 
 def _taken(world: World, count: int) -> Iterator[int]:
-    """Yield the numbers of the parts that this process takes: each process takes the next one."""
+    """Yield the numbers of the parts that this process takes. Each process takes the next part."""
     for number in itertools.count() if world.size == 1 else iter(lambda: world.store.add("embed", 1) - 1, None):
         if number >= count:
             return
@@ -262,7 +283,7 @@ def _taken(world: World, count: int) -> Iterator[int]:
 
 
 def _finish(folder: Path, kind: GalleryKind, plan: _Plan, listed: ImageList) -> None:
-    """Write the list; then delete what it does not name."""
+    """Write the list of shards, then delete the files that it does not name."""
     if not plan.summary.num_rows:
         raise UserError(nothing_usable(listed, aligned=kind.settings.startswith("aligned")))
     shards = plan.kept + [(first, write_shard(folder, content, kind)) for first, content in plan.reduced]

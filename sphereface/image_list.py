@@ -1,4 +1,4 @@
-"""The images that a user names: a folder, a ``.bin`` of InsightFace, or a list of paths."""
+"""List the images that a user names: a folder, a ``.bin`` of InsightFace, or a list of paths."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .data.text_files import read_text_lines
 from .errors import UserError, shown
 from .faces import Image
 
-_SETS = (".zip", ".rec", ".idx", ".tar", ".parquet", ".arrow", ".lmdb")  # training sets, which are no galleries
+_SETS = (".zip", ".rec", ".idx", ".tar", ".parquet", ".arrow", ".lmdb")  # training sets, not folders of images
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,11 @@ class ImageList:
     """N images.
 
     Attributes:
-        place: what the user named.
+        place: the path that the user gave.
         root: folder of the images, or the file that holds them, as the user wrote it.
-        names: (N,) relative to ``root``.
+        names: (N,) paths relative to ``root``.
         images: (N,) the images.
-        not_read: a line on files that are no images; empty if there are none.
+        not_read: a line about files that are not images; empty if there are none.
     """
 
     place: Path
@@ -39,10 +39,10 @@ class ImageList:
     not_read: str = ""
 
     def stamps(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Return what changes when an image is replaced: sizes in bytes and times of the last change
-        in nanoseconds, (N,) each.
+        """Return sizes and modification times of the images, in bytes and nanoseconds, (N,) each.
 
-        Images of one file have its stamp. An image that cannot be looked at has -1 and -1.
+        They show whether an image was replaced. All images of a ``.bin`` have the values of
+        that file. Both values are -1 for a file that the system cannot examine.
         """
         if isinstance(self.images, _Bytes):
             return tuple(np.full(len(self.names), value) for value in _stamp(self.root))  # type: ignore[return-value]
@@ -51,11 +51,12 @@ class ImageList:
 
 
 def list_named(place: Path) -> ImageList:
-    """List the images of a folder of any depth, of a ``.bin``, or of a text file with a path on
-    each line.
+    """List the images of a folder, of a ``.bin``, or of a text file.
+
+    A folder may have subfolders. A text file has one path on each line.
 
     Raises:
-        UserError: there are no images, or ``place`` is none of these.
+        UserError: there are no images, or ``place`` has another form.
     """
     if place.is_dir():
         walked = list_images(place)
@@ -75,13 +76,15 @@ def _read_list(path: Path) -> list[str]:
     names = [line.strip() for line in lines if line.strip()]
     missing = [name for name in names if not os.path.isfile(path.parent / name)]  # noqa: PTH113 -- never raises
     if not names or missing:
-        got = f"{len(missing):,} of {len(names):,} lines name no file: {shown(missing[0])}" if missing else "no lines"
+        got = (
+            f"{len(missing):,} of {len(names):,} lines name no file: {shown(missing[0])}" if missing else "got no lines"
+        )
         raise UserError(f"{path}: {got} · allowed: the path of an image on each line, relative to the list's folder")
     return names
 
 
 class _Bytes(Sequence[Image]):
-    """The encoded images of a ``.bin``, each read when it is needed."""
+    """The encoded images of a ``.bin``. Each is read when it is needed."""
 
     def __init__(self, images: Sequence[BinImage]) -> None:
         self.images = images

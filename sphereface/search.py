@@ -13,11 +13,11 @@ from .gallery import Embeddings, RowBlocks
 
 Rows = npt.NDArray[np.int64]
 Search = Callable[[int], tuple[Rows, Embeddings]]
-"""K → rows and cosines of the K nearest, (1, ≤ K) each."""
+"""Function of K that returns the rows and the cosines of the K nearest, (1, ≤ K) each."""
 
-_BLOCK = 32_768  # gallery rows in one matrix product; with fewer, threads wait for each other too often on busy cores
+_BLOCK = 32_768  # gallery rows in one matrix product; with fewer rows, threads wait too often on busy cores
 _QUERIES = 64  # queries in one matrix product; the scores of a block take at most 8 MiB
-_PER_PERSON = 8  # rows searched for each person that is wanted; next time as many times as many
+_PER_PERSON = 8  # rows to search for each person; each new search multiplies their number by it
 
 
 def nearest(gallery: RowBlocks, queries: Embeddings, k: int) -> tuple[Rows, Embeddings]:
@@ -32,8 +32,8 @@ def nearest(gallery: RowBlocks, queries: Embeddings, k: int) -> tuple[Rows, Embe
         k: number of rows per query; N if k is larger.
 
     Returns:
-        (Q, k) int64 rows and (Q, k) float32 cosines. The highest cosine is first; of equal cosines
-        the lower row.
+        (Q, k) int64 rows and (Q, k) float32 cosines. The highest cosine is first. Rows with equal
+        cosines are in ascending order.
 
     Raises:
         UserError: a gallery row or a query holds NaN or infinity, or they have different lengths.
@@ -49,14 +49,15 @@ def nearest(gallery: RowBlocks, queries: Embeddings, k: int) -> tuple[Rows, Embe
 
 
 def _scan(gallery: RowBlocks, queries: Embeddings, rows: Rows, cosines: Embeddings) -> None:
-    """Compare all gallery rows with the queries; write the best into ``rows`` and ``cosines``, both
-    (Q, k).
+    """Compare all gallery rows with the queries, and write the best into ``rows`` and ``cosines``.
+
+    Both are (Q, k).
     """
     k = rows.shape[1]
     slack = (gallery.shape[1] + 1) * float(np.finfo(np.float32).eps)  # twice the largest rounding error of a score
     for start in range(0, len(gallery), _BLOCK):
         block = gallery[start : start + _BLOCK]
-        scores = block @ queries.T  # (block, Q): BLAS is faster this way round than with queries @ block.T
+        scores = block @ queries.T  # (block, Q); faster in BLAS than queries @ block.T
         check_finite(scores, "gallery", start)
         floor = cosines[:, -1] - slack
         for query in np.unique(np.flatnonzero(scores > floor) % len(queries)):  # few after the first blocks
@@ -69,7 +70,7 @@ def _scan(gallery: RowBlocks, queries: Embeddings, rows: Rows, cosines: Embeddin
 
 
 def _shortlist(scores: Embeddings, floor: np.float32, k: int, slack: float) -> Rows:
-    """Return the rows over ``floor`` that can be among the best k of the block."""
+    """Return the rows with scores over ``floor`` that can be among the best k of the block."""
     found = np.flatnonzero(scores > floor)
     if len(found) > k:
         floor = np.partition(scores[found], -k)[-k] - slack
@@ -77,22 +78,22 @@ def _shortlist(scores: Embeddings, floor: np.float32, k: int, slack: float) -> R
     return found
 
 
-def count_over(gallery: RowBlocks, query: Embeddings, threshold: float) -> int:
-    """Return how many rows of a gallery (N, D) have a cosine with a query (D,) above a
-    threshold.
-    """
-    blocks = (gallery[start : start + _BLOCK] for start in range(0, len(gallery), _BLOCK))
-    return sum(int((block @ query > threshold).sum()) for block in blocks)
+def rows_over(gallery: RowBlocks, query: Embeddings, threshold: float) -> Rows:
+    """Return the gallery rows of (N, D) that have a cosine with a query (D,) over a threshold."""
+    starts = range(0, len(gallery), _BLOCK)
+    found = [start + np.flatnonzero(gallery[start : start + _BLOCK] @ query > threshold) for start in starts]
+    return np.concatenate([np.empty(0, dtype=np.int64), *found])
 
 
 @dataclass(frozen=True)
 class Found:
-    """What is similar to a query: an image of a gallery, or a person.
+    """A result of a search: an image of a gallery, or a person.
 
     Attributes:
-        row: of the image; the nearest one of a person.
-        cosine: of that row.
-        person: the name; None if an image was searched.
+        row: the row of the image; for a person, the nearest of the person's rows.
+        cosine: of that row and the query.
+        person: name of the person, or the path of an image that belongs to no person; None in a
+            search for images.
     """
 
     row: int
@@ -100,26 +101,27 @@ class Found:
     person: str | None = None
 
 
-def nearest_people(search: Search, person_of: Callable[[int], str | None], k: int, num_rows: int) -> list[Found]:
+def nearest_people(search: Search, name_of: Callable[[int], str], k: int, num_rows: int) -> list[Found]:
     """Return the k people whose nearest rows have the highest cosines, the highest first.
 
-    The search is repeated with more rows until k people are among them, so the result is as exact
-    as the search.
+    The search is repeated with more rows until they belong to k people. The result is as exact as
+    the search.
 
     Args:
         search: finds the nearest rows of one query.
-        person_of: row → its person; None for a row that belongs to no person, which is left out.
-        k: people, fewer if the gallery has fewer.
-        num_rows: N rows of the gallery.
+        name_of: returns the name of a row, see :meth:`~sphereface.gallery.Gallery.entry`. Rows of
+            one name count as one person.
+        k: number of people. The result is shorter if the gallery has fewer.
+        num_rows: N, rows of the gallery.
     """
     wanted = _PER_PERSON * k
     while True:
         rows, cosines = search(min(wanted, num_rows))
         found: dict[str, Found] = {}
         for row, cosine in zip(rows[0].tolist(), cosines[0].tolist(), strict=True):
-            person = person_of(row)
-            if person is not None and person not in found:
-                found[person] = Found(row, cosine, person)
+            name = name_of(row)
+            if name not in found:
+                found[name] = Found(row, cosine, name)
             if len(found) == k:
                 return list(found.values())
         if wanted >= num_rows or rows.shape[1] < min(wanted, num_rows):
@@ -132,14 +134,18 @@ def check_queries(gallery: RowBlocks, queries: Embeddings) -> None:
     check_finite(queries, "queries")
     if gallery.shape[1:] != queries.shape[1:]:
         raise UserError(
-            f"gallery: has embeddings of {gallery.shape[1]} numbers, the query of {queries.shape[1]} · both must come "
+            f"gallery: has embeddings of {gallery.shape[1]} numbers, the query has {queries.shape[1]} · both must come "
             "from one network · embed the gallery again"
         )
 
 
 def check_finite(values: Embeddings, name: str, first: int = 0) -> None:
-    """Raise a UserError that names the first row with NaN or infinity; ``first`` is the number of
-    row 0.
+    """Raise a UserError that names the first row with NaN or infinity.
+
+    Args:
+        values: (N, D).
+        name: of the array, for the message.
+        first: number of row 0 in the message.
     """
     if not np.isfinite(values).all():
         row = first + int(np.argmin(np.isfinite(values).all(axis=1)))

@@ -1,8 +1,8 @@
-"""Approximate search by an index of faiss, which is built once and kept in a file.
+"""Search a gallery approximately, by an index of faiss that is built once and kept in a file.
 
-Up to a million rows the index is an HNSW graph, which holds the vectors. Above, it is IVF-PQ: rows
-in lists around centres, each in a few bytes. The best candidates are compared again with the
-gallery's own rows, so cosines are exact.
+For up to a million rows the index is an HNSW graph, which holds the vectors. For more rows it is
+IVF-PQ, which keeps rows in lists around centres and compresses each row to a few bytes. The query
+is then compared with the best candidates' own rows, so the cosines are exact.
 """
 
 from __future__ import annotations
@@ -30,25 +30,25 @@ from .small_files import read_form
 
 log = logging.getLogger(__name__)
 
-LARGEST_GRAPH = 1_000_000  # rows: beyond it, a graph with its vectors takes too much memory
+LARGEST_GRAPH = 1_000_000  # rows; for more, a graph with its vectors takes too much memory
 _BLOCK = 32_768
 _LINKS, _BREADTH = 32, 128  # HNSW: neighbours of a node; candidates kept while building and searching
-_TRAINING_ROWS = 64  # for each centre of IVF
+_TRAINING_ROWS = 64  # rows for each centre of IVF
 _MOST_BYTES = 64  # of a row in IVF-PQ
-_LIST_SHARE = 4  # one in so many lists is searched: recall 0.98 of generated faces; 0.93 with 8, 0.84 with 16
-_CANDIDATES, _LEAST_CANDIDATES = 32, 256  # times k, and at least: compared again with the gallery's own rows
+_LIST_SHARE = 4  # search one in 4 lists: recall 0.98 on generated faces; 0.93 for one in 8, 0.84 for one in 16
+_CANDIDATES, _LEAST_CANDIDATES = 32, 256  # compare 32 k candidates, at least 256, with the gallery's own rows
 _RUN = 256  # neighbouring rows that are read together for a sample
-_QUERIES, _TOP = 64, 10  # of the measured recall
+_QUERIES, _TOP = 64, 10  # number of queries, and of rows for each, when the recall is measured
 
 
 @dataclass(frozen=True)
 class IndexFacts:
-    """What is known of a kept index.
+    """Kind and recall of an index.
 
     Attributes:
         kind: ``"HNSW"`` or ``"IVF-PQ"``.
         recall: share of the 10 nearest rows by an exact search that the index finds, in [0, 1].
-        queries: rows of the gallery that were the queries of that measurement.
+        queries: number of rows of the gallery that served as queries to measure the recall.
     """
 
     kind: str = option(choices=["HNSW", "IVF-PQ"])
@@ -56,7 +56,7 @@ class IndexFacts:
     queries: int = option(low=0)
 
     def describe(self) -> str:
-        """Return one line."""
+        """Return the facts as one line."""
         return (
             f"{self.kind}, recall {self.recall:.3f}: it finds {self.recall:.1%} of the {_TOP} nearest rows of an exact "
             f"search, for {self.queries} rows of this gallery as queries"
@@ -64,28 +64,28 @@ class IndexFacts:
 
 
 class FaceIndex:
-    """An index of a gallery, built or read by :func:`open_index`.
+    """An index of a gallery; :func:`open_index` builds or reads it.
 
     Args:
         rows: of the gallery.
-        index: of faiss.
-        facts: about it.
+        index: the index of faiss.
+        facts: about the index.
     """
 
     def __init__(self, rows: RowBlocks, index: Any, facts: IndexFacts) -> None:
         self.facts, self._rows, self._index = facts, rows, index
 
     def search(self, queries: Embeddings, k: int) -> tuple[Rows, Embeddings]:
-        """Search for the k rows with the highest cosines; some of them may be missed.
+        """Search for the k rows with the highest cosines. The index may miss some of them.
 
         Args:
             queries: (Q, D) float32 unit vectors.
-            k: rows for each query.
+            k: number of rows for each query.
 
         Returns:
             (Q, K) int64 rows and (Q, K) float32 cosines, the highest first. K is the largest number
-            of rows found for one query, at most k. A query with fewer ends in row -1, cosine -inf;
-            a single query never does.
+            of rows found for one query, at most k. If a query has fewer results, its last entries
+            are row -1 and cosine -inf. This never happens to a single query.
 
         Raises:
             UserError: a query holds NaN or infinity, or has another length than the rows.
@@ -95,10 +95,11 @@ class FaceIndex:
 
 
 def open_index(gallery: Gallery, folder: Path) -> FaceIndex:
-    """Return the index that a folder keeps for a gallery. Build it and keep it there if it has none.
+    """Return the index that a folder keeps for a gallery; build and keep one if there is none.
 
-    The file is named by a hash of the gallery. An index of another kind, metric or gallery is built
-    again. Only give a folder whose files you trust: faiss does not protect against forged files.
+    A hash of the gallery is the name of the file. An index of another kind, metric or gallery is
+    built again. Only give a folder whose files you trust: faiss does not protect against forged
+    files.
 
     Raises:
         UserError: faiss is not installed, or a row holds NaN or infinity.
@@ -113,9 +114,9 @@ def open_index(gallery: Gallery, folder: Path) -> FaceIndex:
     facts_path = path.with_suffix(".faiss.json")
     try:
         facts = read_form(facts_path, IndexFacts)
-    except (OSError, ValueError):  # not there yet, or damaged
+    except (OSError, ValueError):  # absent or damaged
         facts = _measure(index, rows)
-        with contextlib.suppress(OSError):  # which _keep has said
+        with contextlib.suppress(OSError):  # _keep has logged a warning
             write_whole(facts_path, json.dumps(asdict(facts)) + "\n", durable=False)
     return FaceIndex(rows, index, facts)
 
@@ -136,7 +137,7 @@ def _build(faiss: Any, rows: RowBlocks) -> Any:
     else:
         lists = 1 << round(math.log2(num_rows) / 2)
         parts = max(part for part in range(1, _MOST_BYTES + 1) if dim % part == 0)
-        # np: without polysemous training, an annealing that takes minutes and helps no search of this kind
+        # np: no polysemous training. That is an annealing of minutes, which does not help here
         index = faiss.index_factory(dim, f"IVF{lists},PQ{parts}np", faiss.METRIC_INNER_PRODUCT)
         index.train(_sample(rows, _TRAINING_ROWS * lists))
     with tqdm(total=num_rows, desc="building the index", unit="row", disable=None, leave=False) as bar:
@@ -165,13 +166,16 @@ def _search(index: Any, rows: RowBlocks, queries: Embeddings, k: int) -> tuple[R
         scores = _exact_cosines(rows, queries, np.asarray(ids, dtype=np.int64))
     cosines, found = np.array(scores, dtype=np.float32), np.array(ids, dtype=np.int64)
     good = (found >= 0) & (found < len(rows))
-    found[~good], cosines[~good] = -1, -np.inf  # faiss fills the places after the last row found with id -1
+    found[~good], cosines[~good] = -1, -np.inf  # faiss returns id -1 after the last row that it found
     order = np.argsort(-cosines, axis=1, kind="stable")[:, : min(k, int(good.sum(axis=1).max(initial=0)))]
     return np.take_along_axis(found, order, axis=1), np.take_along_axis(cosines, order, axis=1)
 
 
 def _exact_cosines(rows: RowBlocks, queries: Embeddings, ids: Rows) -> Embeddings:
-    """Return the cosines (Q, K) of each query with its candidates (Q, K); of no meaning for id -1."""
+    """Return the cosines (Q, K) of the queries with their candidates (Q, K).
+
+    The cosine of an id -1 has no meaning.
+    """
     scores = np.zeros(ids.shape, dtype=np.float32)
     for start in range(0, len(queries), _QUERIES):
         part = slice(start, start + _QUERIES)
@@ -184,8 +188,9 @@ def _exact_cosines(rows: RowBlocks, queries: Embeddings, ids: Rows) -> Embedding
 
 
 def _measure(index: Any, rows: RowBlocks) -> IndexFacts:
-    """Compare an index with an exact search: rows of the gallery are the queries, each without
-    itself.
+    """Measure the recall of an index by an exact search.
+
+    The queries are rows of the gallery. The results of a query do not count the row itself.
     """
     picked = np.unique(np.linspace(0, len(rows) - 1, _QUERIES).astype(int)).tolist()
     queries = np.concatenate([rows[row : row + 1] for row in picked])
@@ -200,18 +205,20 @@ def _measure(index: Any, rows: RowBlocks) -> IndexFacts:
 
 
 def _keep(faiss: Any, index: Any, path: Path) -> None:
-    """Write an index whole; a warning says where that cannot be done."""
+    """Write an index whole, or log a warning if that fails."""
     part = temporary_name(path)
     try:
         faiss.write_index(index, str(part))
         part.replace(path)
-    except (OSError, RuntimeError) as error:  # the second of faiss
+    except (OSError, RuntimeError) as error:  # faiss raises RuntimeError
         part.unlink(missing_ok=True)
-        log.warning("%s: the index cannot be kept there (%s), the next search builds it again", path, first_line(error))
+        log.warning(
+            "%s: the index cannot be written there (%s), so the next search builds it again", path, first_line(error)
+        )
 
 
 def _kept_index(faiss: Any, path: Path, rows: RowBlocks) -> Any:
-    """Return the index of a file; None if there is none, a damaged one, or one of other rows."""
+    """Return the index in a file; None if it is missing, damaged, or made from other rows."""
     if not path.is_file():
         return None
     try:
@@ -219,15 +226,15 @@ def _kept_index(faiss: Any, path: Path, rows: RowBlocks) -> Any:
         index = faiss.read_index(str(path), 0 if graph else faiss.IO_FLAG_MMAP)
         if _is_graph_of(faiss, index, rows) if graph else _is_ivf_of(faiss, index, rows):
             return index
-    except (RuntimeError, MemoryError) as error:  # of faiss
-        log.warning("%s: a damaged index (%s), built again", path, first_line(error))
+    except (RuntimeError, MemoryError) as error:  # from faiss
+        log.warning("%s: the index is damaged (%s) and is built again", path, first_line(error))
         return None
-    log.warning("%s: not the index of this gallery, built again", path)
+    log.warning("%s: the index belongs to another gallery and is built again", path)
     return None
 
 
 def _is_graph_of(faiss: Any, index: Any, rows: RowBlocks) -> bool:
-    """Tell whether an index is a graph by cosine that holds exactly these rows."""
+    """Return whether an index is an HNSW graph by cosine that holds exactly these rows."""
     if not isinstance(index, faiss.IndexHNSWFlat) or (index.ntotal, index.d) != rows.shape:
         return False
     if {index.metric_type, index.storage.metric_type} != {faiss.METRIC_INNER_PRODUCT}:
@@ -237,7 +244,7 @@ def _is_graph_of(faiss: Any, index: Any, rows: RowBlocks) -> bool:
 
 
 def _is_ivf_of(faiss: Any, index: Any, rows: RowBlocks) -> bool:
-    """Tell whether an index is IVF-PQ by cosine, of so many rows of this length."""
+    """Return whether an index is IVF-PQ by cosine and has the shape of these rows."""
     return (
         isinstance(index, faiss.IndexIVFPQ)
         and (index.ntotal, index.d) == rows.shape

@@ -137,12 +137,15 @@ def test_wrong_arguments_are_one_line(checkpoint, crops, aligned):
             UnusableImage, match=r"^image 0: got .* · allowed: the path of a file, its bytes, or its pixels"
         ):
             aligned.embed([strange])
-    with pytest.raises(UserError, match="images: got 3 · allowed: a list of images"):
-        aligned.embed(3)
+    for strange in (3, np.array(3)):
+        with pytest.raises(UserError, match=r"images: got .*3.* · allowed: a list of images"):
+            aligned.embed(strange)
+    with pytest.raises(UserError, match="images: got .* · allowed: a list of images, as in embed.list.images.values"):
+        aligned.embed({"a": crops[0]})
     for wrong in (crops[0].astype(np.float32), crops[0, :, :, 0], crops[0, :0]):
         with pytest.raises(UnusableImage, match=r"got an array .* · allowed: \(H, W, 3\) uint8, BGR"):
             aligned.embed([wrong])
-    with pytest.raises(UnusableImage, match=r"50×50 pixels .*, allowed: 112×96 · a photograph\? leave --aligned out"):
+    with pytest.raises(UnusableImage, match=r"50×50 pixels .*, allowed: 112×96 · a photograph\? omit --aligned"):
         aligned.embed([noise(0, 50, 50)])
     for options, message in (
         ({"pick": "smallest"}, "pick: got 'smallest' · allowed: centre, largest"),
@@ -153,9 +156,94 @@ def test_wrong_arguments_are_one_line(checkpoint, crops, aligned):
         ({"template_origin": 2}, "template_origin: got 2"),
         ({"device": "tpu"}, "got 'tpu'"),
         ({"calibration": "none.json"}, "none.json: cannot be read"),
+        ({"calibration": 5}, "calibration: got 5 · allowed: the path of a file"),
+        ({"device": None}, "device: got None · allowed: "),
+        ({"detector": "mtcnn"}, "detector: got 'mtcnn' · allowed: "),
     ):
         with pytest.raises(UserError, match=message):
             FaceEmbedder(checkpoint, **{"align": False, **options}).verify(crops[0], crops[1])
+
+
+@pytest.mark.parametrize("wrong", [None, 3, ["best.pt"], b"best.pt"])
+def test_a_checkpoint_that_is_no_path_is_one_line(wrong):
+    with pytest.raises(UserError, match="^checkpoint: got .* · allowed: the path of a file$"):
+        FaceEmbedder(wrong, align=False)
+
+
+@pytest.mark.parametrize("calibrated", [False, True])
+@pytest.mark.parametrize("wrong", ["0.01", True, [0.1], np.array(0.1)])
+def test_a_rate_that_is_no_number_is_one_line(checkpoint, tmp_path, calibrated, wrong):
+    known = tmp_path / "known.json"
+    points = (Threshold(0.1, 0.0, 0.9, 600),)
+    write_calibration(Calibration(sha256_of(checkpoint), True, "pairs.txt", 2.0, -1.0, 0.5, points), known)
+    e = FaceEmbedder(checkpoint, align=False, device="cpu", calibration=known if calibrated else None)
+    for key in ("far", "prior"):
+        with pytest.raises(UserError, match=f"^{key}: got .* · allowed: a number between 0 and 1, or None$"):
+            e.match(unit(1), unit(1), **{key: wrong})
+    if calibrated:
+        assert e.match(unit(1), unit(1), far=np.float32(0.1), prior=np.float64(0.1)).same is True
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda crops: crops.astype(np.float32),
+        lambda crops: crops.astype(np.int64),
+        lambda crops: crops[0],
+        lambda crops: list(crops),
+        lambda crops: crops[:, 1:],
+        lambda crops: crops[..., :1],
+        lambda crops: crops.transpose(0, 3, 1, 2),
+        lambda crops: torch.from_numpy(crops),
+        lambda crops: None,
+    ],
+)
+def test_other_arrays_than_crops_are_one_line(aligned, crops, change):
+    with pytest.raises(UserError, match=r"^crops: got .* · allowed: an array \(B, 112, 96, 3\) uint8, BGR$"):
+        aligned.embed_crops(change(crops[:2]))
+
+
+def test_crops_may_be_views_and_may_be_none(aligned, crops):
+    turned = crops[:2, :, ::-1]
+    np.testing.assert_array_equal(aligned.embed_crops(turned), aligned.embed_crops(turned.copy()))
+    assert aligned.embed_crops(crops[:0]).shape == (0, 32)
+
+
+def test_the_first_image_of_a_labelled_list_is_its_first_value(aligned, crops):
+    class Labelled:
+        """As a pandas Series with the labels 5 and 6."""
+
+        def __len__(self):
+            return 2
+
+        def keys(self):
+            return [5, 6]
+
+        def __getitem__(self, label):
+            return {5: crops[0], 6: crops[1]}[label]
+
+        def __iter__(self):
+            return iter(crops[:2])
+
+    np.testing.assert_array_equal(aligned.embed(Labelled()), aligned.embed(crops[:2]))
+
+
+def test_a_calibration_for_another_use_of_mirror_images_leaves_the_cosine(tmp_path, crops):
+    checkpoint = write_checkpoint(tmp_path / "best.pt", input_size=(112, 96))
+    path = calibration_path(checkpoint)
+    mine = Calibration(sha256_of(checkpoint), True, "pairs.txt", 2.0, -1.0, 0.5, (Threshold(0.1, 0.0, 0.9, 600),))
+    write_calibration(mine, path)
+    e = FaceEmbedder(checkpoint, align=False, flip=False, device="cpu")
+    match = e.verify(crops[0], crops[0])
+    assert (match.cosine, match.probability, match.same) == (pytest.approx(1), None, None)
+    assert e.calibration is None
+    assert "made with mirror images joined, but these embeddings are without" in e.why_uncalibrated
+    for given in ({"far": 0.1}, {"prior": 0.1}):
+        with pytest.raises(UserError, match="made with mirror images joined"):
+            e.verify(crops[0], crops[0], **given)
+    with pytest.raises(UserError, match="made with mirror images joined"):
+        FaceEmbedder(checkpoint, align=False, flip=False, calibration=path).verify(crops[0], crops[0])
+    assert FaceEmbedder(checkpoint, align=False).why_uncalibrated == ""
 
 
 def test_a_size_without_a_template_takes_crops_alone(tmp_path):
@@ -171,7 +259,7 @@ def test_verify_says_what_the_calibration_knows(checkpoint, crops, tmp_path):
     match = alone.verify(crops[0], crops[1])
     assert match.cosine == pytest.approx(a @ b, abs=1e-6)
     assert (match.probability, match.same, match.far) == (None, None, None)
-    with pytest.raises(UserError, match="far, prior: need .*best.calibration.json, which is not there"):
+    with pytest.raises(UserError, match="far, prior: need .*best.calibration.json, which does not exist"):
         alone.verify(crops[0], crops[1], far=0.1)
 
     points = (
@@ -257,7 +345,7 @@ def test_the_hash_is_that_of_the_weights_that_were_read(checkpoint, crops, tmp_p
 @pytest.mark.parametrize("value", [0.0, np.nan, np.inf])
 def test_a_network_that_diverged_is_named(aligned, crops, monkeypatch, value):
     monkeypatch.setattr("sphereface.api.embed_batch", lambda *_: np.full((2, 32), value, dtype=np.float32))
-    with pytest.raises(UserError, match="best.pt: gives embeddings that are zero or not finite"):
+    with pytest.raises(UserError, match="best.pt: its embeddings are zero or not finite"):
         aligned.embed(crops[:2])
 
 

@@ -109,7 +109,7 @@ def test_verify_without_and_with_a_calibration(work, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == first
     probability = 1 / (1 + np.exp(2 - 4 * cosine))
-    assert lines[1].endswith("% of one person, if 0.5 of the pairs are")
+    assert lines[1].endswith("% of one person, if 0.5 of all pairs show one person")
     assert float(lines[1].split()[1].rstrip("%")) == pytest.approx(100 * probability, abs=0.02)  # of a rounded cosine
     assert lines[2] == "decision     one person: cosine > -0.5000, the threshold at FAR 0.1, TAR 90.0%"
     assert main(["verify", *images, *options(work, "--aligned")]) == 0  # the lowest with a TAR of 90 %
@@ -125,7 +125,7 @@ def test_verify_without_and_with_a_calibration(work, capsys):
     assert main(["verify", *images, *options(work, "--aligned", "--save-plot", work / "pair.png")]) == 0
     assert capsys.readouterr().out.splitlines()[2:4] == [
         "decision     none: too weak to decide. At FAR 0.1, the highest known, TAR is 89.0%",
-        "             --far 0.1 decides all the same, at cosine -0.5000",
+        "             --far 0.1 forces a decision, at cosine -0.5000",
     ]
 
     write_checkpoint(work / "best.pt", seed=1, input_size=(112, 96))
@@ -142,7 +142,7 @@ def test_a_calibration_elsewhere_and_another_prior(work, capsys):
     assert main(["verify", str(work / "query0.png"), str(work / "query1.png"), *more]) == 0
     lines = capsys.readouterr().out.splitlines()
     odds = np.exp(4 * float(lines[0].removeprefix("cosine ")) - 2) / 4  # Bayes: 0.2 / 0.8 in the place of 1
-    assert lines[1].endswith("% of one person, if 0.2 of the pairs are")
+    assert lines[1].endswith("% of one person, if 0.2 of all pairs show one person")
     assert float(lines[1].split()[1].rstrip("%")) == pytest.approx(100 * odds / (1 + odds), abs=0.02)
     assert lines[2].startswith("decision     one person: cosine > -0.5000")
     for wrong, message in (("--far", "FAR: got 2"), ("--prior", "prior: got 2")):  # before any image is read
@@ -160,7 +160,7 @@ def test_nobody_is_told_that_they_are_certain(probability, shown):
     calibration = Calibration("", True, "pairs.txt", 1.0, 0.0, 0.5, ())
     lines = describe(match, SimpleNamespace(calibration=calibration))
     assert lines[-1].strip() == "(learnt from pairs.txt)"
-    assert lines[1] == f"probability  {shown} of one person, if 0.5 of the pairs are"
+    assert lines[1] == f"probability  {shown} of one person, if 0.5 of all pairs show one person"
     assert _title(match) == f"cosine 0.500, P(one person) = {shown}\nat FAR 0.1: one person"
 
 
@@ -215,7 +215,7 @@ def test_verify_says_when_there_is_no_face_or_several(work, by_colour, capsys):
     assert capsys.readouterr().err == (f"error: {cat}: no face found in 100x120 pixels, with or without a border\n")
     assert main(["verify", str(one), str(two), *options(work)]) == 0
     captured = capsys.readouterr()
-    told = "2 faces, the one nearest the centre was taken (number 2 from the left) · or: --pick largest"
+    told = "2 faces; the one nearest the centre was taken (number 2 from the left) · or: --pick largest"
     assert captured.err == f"note: {two}: {told}\n"
     assert main(["verify", str(one), str(two), *options(work, "--pick", "centre")]) == 0
     assert capsys.readouterr().err == ""
@@ -276,7 +276,7 @@ def test_embed_then_search(work, capsys):
         (work / "found.png").unlink()
     assert main(["search", str(gallery), str(work / "query1.png"), *options(work, "--aligned", "--no-flip")]) == 2
     assert (
-        "made of aligned crops, with mirror images, the query of aligned crops, without mirror images · give the same"
+        "its settings differ: with mirror images; the query: without mirror images · give the same options for both"
         in capsys.readouterr().err
     )
 
@@ -344,7 +344,7 @@ def test_a_search_says_when_it_is_too_weak_to_decide(work, capsys):
     assert main(search) == 0
     assert capsys.readouterr().out.splitlines()[5:] == [
         "decision  none: too weak to decide. At FAR 0.1, the highest known, TAR is 50.0%",
-        "          --far 0.1 decides all the same, at cosine 0.2000",
+        "          --far 0.1 forces a decision, at cosine 0.2000",
     ]
     assert main([*search, "--far", "0.02"]) == 0
     _, weak, chance = capsys.readouterr().out.splitlines()[-3:]
@@ -352,12 +352,34 @@ def test_a_search_says_when_it_is_too_weak_to_decide(work, capsys):
     assert chance.strip() == "a stranger would pass for 0.12 of these 6 images by chance"
 
 
+def test_a_calibration_with_mirror_images_does_not_decide_without_them(work, capsys):
+    """The shipped network has such a calibration."""
+    path = calibration_path(work / "best.pt")
+    points = (Threshold(0.1, -1.0, 0.95, 1000),)
+    write_calibration(Calibration(sha256_of(work / "best.pt"), True, "pairs.txt", 4.0, -2.0, 0.5, points), path)
+    verify = ["verify", str(work / "query1.png"), str(work / "query1.png")]
+    search = ["search", str(work / "gallery"), str(work / "query1.png"), "--top", "1"]
+    why = (
+        f"{path}: made with mirror images joined, but these embeddings are without mirror images · make one: "
+        "sphereface eval --ckpt … --mirror none --calibrate"
+    )
+    for command, told in ((verify, "no probability and no decision: "), (search, "decision  none: ")):
+        assert main([*command, *options(work, "--aligned", "--no-flip")]) == 0
+        out = capsys.readouterr().out.splitlines()
+        assert len(out) == 2
+        assert out[1] == f"{told}{why}"
+        for more in (("--far", "0.1"), ("--calibration", path)):
+            assert main([*command, *options(work, "--aligned", "--no-flip", *more)]) == 2
+            assert capsys.readouterr() == ("", f"error: {why}\n")
+    assert main([*verify, *options(work, "--aligned", "--no-flip", "--prior", "0.1")]) == 2
+    assert capsys.readouterr() == ("", f"error: {why}\n")
+
+
 def test_a_decision_counts_the_whole_gallery():
     cosines = np.full(5, 0.9, np.float32)
     point = Threshold(0.001, 0.5, 0.95, 10_000)
     told = {num: decision(point, cosines, 1000, num).splitlines() for num in (None, 5, 7)}
-    assert told[None][0].startswith("decision  at least 5   cosine > 0.5000")
-    assert told[None][1].strip() == "--top 1000 shows them all"
+    assert told[None] == told[5]
     assert told[5][0].startswith("decision  the first 5  cosine > 0.5000")
     assert told[7][0].startswith("decision  the first 7  cosine > 0.5000")
     assert told[7][1].strip() == "--top 7 shows them all"
@@ -390,14 +412,14 @@ def test_search_by_a_graph_finds_the_same(work, capsys):
         (["embed", "none", "out.npz"], "none: not a folder · allowed: a folder of images, a .bin, or a list of images"),
         (["embed", "query0.png", "out.npz"], "query0.png: not a folder · allowed: a folder of images, a .bin"),
         (["embed", "lines.txt", "out.npz"], "lines.txt: 1 of 2 lines name no file: 'none.png' · allowed: the path of"),
-        (["embed", "empty.txt", "out.npz"], "empty.txt: no lines · allowed: the path of an image on each line"),
+        (["embed", "empty.txt", "out.npz"], "empty.txt: got no lines · allowed: the path of an image on each line"),
         (["embed", "faces.zip", "out.npz"], "faces.zip: not a folder · allowed: a folder of images, a .bin"),
         (["embed", "gallery", "folder.npz"], "folder.npz: cannot be written · allowed: a file in a folder that"),
         (["embed", "gallery", "empty.txt/x/out.npz"], "empty.txt/x/out.npz: cannot be written · allowed: a file"),
         (["embed", "none.bin", "out.npz"], "none.bin: cannot be read (No such file or directory)"),
         (["verify", "query0.png", "query1.png", "--far", "0.1"], "far, prior: need "),
         (["search", "gallery", "query0.png", "--far", "0.1"], "far, prior: need "),
-        (["verify", "query0.png", "query1.png", "--save-plot", "pair.docx"], "--save-plot: got pair.docx, of the"),
+        (["verify", "query0.png", "query1.png", "--save-plot", "pair.docx"], "--save-plot: got pair.docx with the"),
         (["verify", "query0.png", "query1.png", "--save-plot", "query1.png"], "--save-plot: got query1.png, an image"),
         (["search", "gallery", "query0.png", "--save-plot", "query0.png"], "--save-plot: got query0.png, an image"),
         (["search", "gallery", "query0.png", "--save-plot", "gallery/x.png"], "--save-plot: got gallery/x.png, inside"),

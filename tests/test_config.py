@@ -178,7 +178,7 @@ def test_numbers_and_names_are_read_as_people_mean_them(tmp_path, override, sect
         ("seed=1_0", "seed: got '1_0' · allowed: an integer from 0"),
         ("seed=1:30", "seed: got '1:30' · allowed: an integer from 0"),
         ("seed=-1", "seed: got -1 · allowed: an integer from 0 to 4294967295$"),
-        ("name=''", "name: got '' · allowed: the name of a folder, which is made in runs_dir"),
+        ("name=''", "name: got '' · allowed: the name of a folder, which is created in runs_dir"),
         ("name=../x", "name: got '../x' · allowed: the name of a folder"),
         ("name=/x", "name: got '/x' · allowed: the name of a folder"),
         ('name="a\\nb"', r"name: got 'a\\nb' · allowed: the name of a folder"),
@@ -374,7 +374,7 @@ dataa: 3
         (["train.milestones=[20, 10]"], r"train.milestones: got \[20, 10\] · allowed: increasing"),
         (
             ["train.schedule=cosine", "train.milestones=[5]"],
-            "train.milestones: got some with schedule cosine",
+            "train.milestones: got milestones with schedule cosine",
         ),
         (["model.input_size=[112]"], r"model.input_size: got \[112\] · allowed: \[height, width\]"),
         (["model.widths=[8, 8]"], "four stage widths"),

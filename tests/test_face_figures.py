@@ -64,11 +64,11 @@ def test_an_unknown_format_writes_nothing(figure, tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("a.png", "a.png, an image that is read · allowed: the name of a new file"),
-        ("folder/../a.png", "a.png, an image that is read"),
-        ("link.png", "link.png, an image that is read"),
+        ("a.png", "a.png, an image that this command reads · allowed: the name of a new file"),
+        ("folder/../a.png", "a.png, an image that this command reads"),
+        ("link.png", "link.png, an image that this command reads"),
         ("folder", "folder, a folder · allowed: the name of a new file"),
-        ("x.docx", "x.docx, of the format docx · allowed: .*jpg.*png"),
+        ("x.docx", "x.docx with the format docx · allowed: .*jpg.*png"),
         ("b.jpg", "b.jpg, a file that this command did not write · allowed: a new name"),
     ],
 )

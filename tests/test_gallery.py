@@ -51,9 +51,9 @@ def test_a_gallery_of_the_first_format_is_read_by_its_checkpoint_alone(tmp_path)
         "aligned crops",
     )
     np.testing.assert_array_equal(found.embeddings, embeddings)
-    with pytest.raises(UserError, match=r"made by another checkpoint \(SHA-256 abababababab…"):
+    with pytest.raises(UserError, match=r"another checkpoint computed it \(SHA-256 abababababab…"):
         load_gallery(path, checkpoint_sha256="cd" * 32, settings="aligned crops")
-    with pytest.raises(UserError, match="made of aligned crops, the query of mtcnn"):
+    with pytest.raises(UserError, match="its settings differ: aligned crops; the query: mtcnn"):
         load_gallery(path, checkpoint_sha256="ab" * 32, settings="mtcnn")
 
 
@@ -122,7 +122,7 @@ def test_a_small_file_that_unpacks_to_a_large_gallery_is_refused_before_its_name
     assert path.stat().st_size < 200_000
     tracemalloc.start()
     try:
-        with pytest.raises(UserError, match=r"not a gallery .*: [\d,]+ bytes, far more than the file has"):
+        with pytest.raises(UserError, match=r"not a gallery .*: [\d,]+ bytes, far more than the size of the file"):
             load_gallery(path, checkpoint_sha256="ab", settings="s")
         assert tracemalloc.get_traced_memory()[1] < 80_000_000
     finally:

@@ -23,12 +23,14 @@ from sphereface.api import FaceEmbedder
 from sphereface.cli import main
 from sphereface.data.images import decode
 from sphereface.errors import UserError
+from sphereface.evaluation.calibration import Calibration, Threshold, calibration_path, write_calibration
 from sphereface.evaluation.embedding_table import EmbeddingTable
 from sphereface.evaluation.gallery_folder import read_gallery_folder
 from sphereface.evaluation.gallery_shard import read_shard, text
 from sphereface.evaluation.images import Images
 from sphereface.files import sha256_of
 from sphereface.gallery import load_gallery
+from sphereface.gallery_part import _without_path
 from sphereface.search import nearest
 
 from .alignment.faces import ByColour, encode
@@ -164,7 +166,7 @@ def test_a_killed_run_resumes_with_its_shards_and_gives_the_same_gallery(work, c
     with pytest.raises(Killed):
         embed(work)
     assert len(list((work / "album").glob("*.npz"))) == 2
-    with pytest.raises(UserError, match=r"album: no gallery \(gallery.json is missing\) · make it, or finish it: "):
+    with pytest.raises(UserError, match=r"album: not a gallery \(gallery.json is missing\) · make or finish it: "):
         opened(work)
     monkeypatch.setattr(gallery_update, "write_shard", write_shard)
     counted[0] = 0
@@ -254,7 +256,7 @@ def test_two_runs_into_one_gallery_are_refused(work, capsys):
 def test_several_processes_write_no_single_file(work, monkeypatch, capsys):
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert embed(work, out="a.npz") == 2
-    assert "a.npz: got a file with several processes · allowed there: the name of a folder" in capsys.readouterr().err
+    assert "a.npz: got a file with several processes · allowed: the name of a folder" in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------- what is refused
@@ -294,7 +296,7 @@ def without_numbers(folder, shard):
 
 DAMAGES = {
     "missing": (missing, "cannot be read (No such file or directory)"),
-    "cut": (cut, "bytes, gallery.json says"),
+    "cut": (cut, "bytes, gallery.json gives"),
     "a flipped byte": (flipped, "damaged (bad CRC-32 of embeddings.npy)"),
     "not a number": (without_numbers, "row 7 is zero, not finite, or beyond what networks give"),
     "too wide": (
@@ -355,20 +357,20 @@ def test_a_damaged_list_is_one_line(work, text_of_list, message):
 def test_a_gallery_of_another_network_or_other_options_is_refused(work, capsys):
     assert embed(work) == 0
     for more, message in (
-        (["--dtype", "float16"], "holds a gallery with dtype float32, now float16 · give the same options, or another"),
-        (["--no-flip"], "holds a gallery with settings aligned crops, with mirror images, now aligned crops, without"),
+        (["--dtype", "float16"], "holds a gallery with dtype float32, got float16 · give the same options or another"),
+        (["--no-flip"], "holds a gallery with settings aligned crops, with mirror images, got aligned crops, without"),
     ):
         assert embed(work, *more) == 2
         assert message in capsys.readouterr().err
     write_checkpoint(work / "best.pt", seed=5)
     assert embed(work) == 2
     assert "holds a gallery with checkpoint_sha256 " in capsys.readouterr().err
-    with pytest.raises(UserError, match="album: made by another checkpoint"):
+    with pytest.raises(UserError, match="album: another checkpoint computed it"):
         opened(work)
 
 
 def test_a_folder_that_is_no_gallery_is_not_touched(work, capsys):
-    for out, message in (("in", "got the folder of the images"), ("other", "holds 'note.txt', which is no part of a")):
+    for out, message in (("in", "got the folder of the images"), ("other", "holds 'note.txt', which is not part of a")):
         (work / out).mkdir(exist_ok=True)
         (work / out / "note.txt").write_text("mine")
         before = sorted((work / out).rglob("*"))
@@ -382,7 +384,7 @@ def test_a_gallery_is_not_emptied_by_a_wrong_folder(work, capsys):
     shutil.copytree(work / "in", work / "else" / "deeper")
     before = files_of(work / "album")
     assert embed(work, images="else") == 2
-    assert "holds a gallery of other images, none of which is in" in capsys.readouterr().err
+    assert "holds a gallery of other images: none of them is in" in capsys.readouterr().err
     assert files_of(work / "album") == before
 
 
@@ -453,7 +455,7 @@ def test_a_photograph_is_searched_in_a_gallery_of_crops_as_they_were_aligned(pho
     (photographs / "crops" / "align-report.json").unlink()
     assert main(["embed", str(photographs / "crops"), str(photographs / "bare.npz"), "--aligned", *common]) == 0
     assert main(["search", str(photographs / "bare.npz"), str(photographs / "in/a/one.png"), *common]) == 2
-    assert "made of aligned crops, and does not say how they were aligned · give a crop" in capsys.readouterr().err
+    assert "made of aligned crops, without the settings that aligned them · give a crop" in capsys.readouterr().err
 
 
 def test_a_search_by_person_lists_each_person_once_with_the_nearest_image(work, capsys):
@@ -470,8 +472,71 @@ def test_a_search_by_person_lists_each_person_once_with_the_nearest_image(work, 
         row = int(person[1:]) * 10 + int(cosines.reshape(15, 10)[int(person[1:])].argmax())
         assert path == gallery.paths[row]
         assert float(cosine) == pytest.approx(cosines[row], abs=1e-4)
-    flat = work / "flat"
-    flat.mkdir()
-    shutil.copy(work / "in/p07/3.png", flat / "x.png")
-    assert main(["search", str(flat), *query[2:], "--by", "person"]) == 2
-    assert "--by person: " in capsys.readouterr().err
+
+
+def test_an_image_that_belongs_to_no_person_counts_as_one_person(work, capsys):
+    """At the top level of the gallery, or outside the folder of the list."""
+    (work / "list").mkdir()
+    lines = [f"../in/p00/{n}.png" for n in range(2)] + ["x.png"] + [f"p01/{n}.png" for n in range(3)]
+    shutil.copytree(work / "in/p01", work / "list/p01")
+    shutil.copy(work / "in/p07/3.png", work / "list/x.png")
+    (work / "list/some.txt").write_text("\n".join(lines), encoding="utf-8")
+    assert embed(work, images="list/some.txt") == 0
+    points = (Threshold(0.1, -1.0, 0.95, 1000), Threshold(0.05, 0.999, 0.95, 1000))
+    known = Calibration(sha256_of(work / "best.pt"), True, "pairs.txt", 4.0, -2.0, 0.5, points)
+    write_calibration(known, calibration_path(work / "best.pt"))
+    options = ["--ckpt", str(work / "best.pt"), "--aligned", "--by", "person", "--device", "cpu"]
+    query = ["search", str(work / "album"), str(work / "in/p07/3.png"), *options]
+    capsys.readouterr()
+    assert main(query) == 0
+    out, errors = capsys.readouterr()
+    assert out.splitlines()[0] == f"  1   1.0000  {work}/list/x.png"
+    assert out.splitlines()[4].startswith("decision  the first    cosine > 0.9990")
+    assert out.splitlines()[5].endswith(" 0.3 of these 6 images by chance")
+    assert errors.startswith("note: --by person: 3 of 4 results are images in no person's folder, so each counts as ")
+    for top, told in (("4", []), ("2", ["          --top 4 shows them all"])):  # p01 counts once
+        assert main([*query, "--far", "0.1", "--top", top]) == 0
+        lines = capsys.readouterr().out.splitlines()[int(top) :]
+        assert lines[0].startswith("decision  the first 4  cosine > -1.0000")
+        assert lines[1:-1] == told
+
+
+def test_a_list_that_repeats_images_keeps_a_row_for_each_line(work, counted, capsys):
+    """Within a shard, across shards, and where two shards hold the same images."""
+    block = [f"in/p{n // 10:02d}/{n % 10}.png" for n in range(64)]
+    lines = [*block, *block, *block[:3], block[1], block[1], "in/p14/9.png"]
+    (work / "some.txt").write_text("\n".join(lines), encoding="utf-8")
+    for embedded in (134, 134, 134):
+        assert embed(work, images="some.txt") == 0
+        assert counted == [embedded]
+        assert list(opened(work).paths) == [f"{work}/{line}" for line in lines]
+    assert capsys.readouterr().out.endswith(" · 0 images embedded, 134 unchanged, 0 gone\n")
+    assert embed(work, out="album.npz", images="some.txt") == 0
+    file, folder = opened(work, "album.npz"), opened(work)
+    assert list(file.paths) == list(folder.paths)
+    np.testing.assert_allclose(folder.embeddings[0:134], file.embeddings, atol=1e-6)
+    (work / "some.txt").write_text("\n".join([*lines[:130], lines[0]]), encoding="utf-8")
+    capsys.readouterr()
+    assert embed(work, images="some.txt") == 0
+    assert capsys.readouterr().out.endswith(" · 1 images embedded, 130 unchanged, 4 gone\n")
+    assert sorted(opened(work).paths) == sorted(f"{work}/{line}" for line in [*lines[:130], lines[0]])
+
+
+def test_a_reason_names_the_image_where_it_is_now(work, capsys):
+    (work / "in" / "p00" / "broken.png").write_bytes(b"no image")
+    assert embed(work) == 0
+    stored = [path.read_bytes() for path in (work / "album").glob("*.npz")]
+    assert sum(b"not an image" in shard for shard in stored) == 1
+    assert not any(b"broken.png: " in shard for shard in stored)
+    (work / "in").rename(work / "moved")
+    first = capsys.readouterr().err
+    assert embed(work, images="moved") == 0
+    errors = capsys.readouterr().err
+    assert f"  - {work}/moved/p00/broken.png: not an image" in errors
+    assert errors.count("broken.png") == 1
+    assert errors.splitlines()[-1] == first.splitlines()[-1].replace(f"{work}/in/", f"{work}/moved/")
+
+
+def test_a_reason_of_an_earlier_version_is_shown_without_its_old_path():
+    assert _without_path("p/a.png", "old/p/a.png: not an image: x") == "not an image: x"
+    assert _without_path("p/a.png", "not an image: x") == "not an image: x"

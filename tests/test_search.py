@@ -134,12 +134,14 @@ def test_memory_grows_with_the_results_of_the_queries_alone(monkeypatch):
 
 
 @pytest.mark.parametrize("block", [3, 1000])
-def test_rows_over_a_threshold_are_counted_in_blocks(monkeypatch, block):
+def test_rows_over_a_threshold_are_found_in_blocks(monkeypatch, block):
     monkeypatch.setattr(search, "_BLOCK", block)
     gallery, query = units(50, seed=3), units(1, seed=4)[0]
-    wanted = sum(sum(a * b for a, b in zip(row, query.tolist(), strict=True)) > 0.1 for row in gallery.tolist())
-    assert 0 < wanted < 50
-    assert search.count_over(gallery, query, 0.1) == wanted
+    cosines = [sum(a * b for a, b in zip(row, query.tolist(), strict=True)) for row in gallery.tolist()]
+    wanted = [row for row, cosine in enumerate(cosines) if cosine > 0.1]
+    assert 0 < len(wanted) < 50
+    assert search.rows_over(gallery, query, 0.1).tolist() == wanted
+    assert search.rows_over(gallery, query, 2).tolist() == search.rows_over(gallery[:0], query, 0).tolist() == []
 
 
 def test_the_benchmark_runs_at_a_toy_size(tmp_path):
@@ -161,6 +163,7 @@ def run_search(monkeypatch, gallery, *more, reader=None):
         face=lambda _: SimpleNamespace(num_faces=1, place=1, crop=np.zeros((112, 96, 3), np.uint8)),
         embed_crops=lambda _: units(1),
         calibration=None,
+        why_uncalibrated="",
         reader=reader,
     )
     monkeypatch.setattr(search_command, "make_embedder", lambda *_: embedder)
@@ -213,7 +216,7 @@ def test_an_image_of_a_bin_is_shown(tmp_path, capsys):
 
 def test_people_are_found_behind_the_many_images_of_others():
     """Each time with eight times as many rows, until there are enough people."""
-    persons = ["Ann"] * 200 + ["Ben"] * 30 + [None] * 10 + ["Cem"]
+    persons = ["Ann"] * 200 + ["Ben"] * 30 + ["x.png"] * 10 + ["Cem"]
     asked = []
 
     def search_rows(count):
@@ -229,6 +232,7 @@ def test_people_are_found_behind_the_many_images_of_others():
     assert [each.person for each in search.nearest_people(search_rows, lambda row: persons[row], 5, 241)] == [
         "Ann",
         "Ben",
+        "x.png",
         "Cem",
     ]
-    assert search.nearest_people(search_rows, lambda row: None, 1, 241) == []
+    assert search.nearest_people(search_rows, lambda row: persons[row], 1, 0) == []

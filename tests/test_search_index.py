@@ -94,6 +94,7 @@ def test_the_command_prints_what_the_graph_found_and_says_how_many_are_missing(t
         face=lambda _: SimpleNamespace(num_faces=1, place=1, crop=np.zeros((112, 96, 3), np.uint8)),
         embed_crops=lambda _: units(1),
         calibration=None,
+        why_uncalibrated="",
     )
     monkeypatch.setattr(search_command, "make_embedder", lambda *_: embedder)
     monkeypatch.setattr(search_command, "_gallery", lambda *_: Gallery(tuple("abcde"), units(5), "", ""))
@@ -142,12 +143,12 @@ def test_a_kept_graph_that_does_not_fit_is_built_again(tmp_path, damage, caplog,
     monkeypatch.setattr(search_index, "_BLOCK", 13)
     assert nearest_by_index(gallery, query, 3, tmp_path)[0].tolist() == wanted.tolist()
     if damage == "closed folder":
-        assert "the index cannot be kept there (" in caplog.text
+        assert "the index cannot be written there (" in caplog.text
     else:
         again = faiss.read_index(str(kept))
         np.testing.assert_array_equal(again.reconstruct_n(0, 40), gallery.embeddings)
         assert again.metric_type == faiss.METRIC_INNER_PRODUCT
-        assert ("a damaged index" if damage == "cut" else "not the index of this gallery") in caplog.text
+        assert ("the index is damaged" if damage == "cut" else "the index belongs to another gallery") in caplog.text
 
 
 def test_ids_beyond_the_gallery_are_no_rows(tmp_path, monkeypatch):
@@ -177,7 +178,7 @@ def test_a_vector_that_is_not_finite_or_of_another_width_is_refused(tmp_path, va
     index = open_index(Gallery(("a",) * 30, units(30), "", ""), tmp_path)
     with pytest.raises(UserError, match=line.format("queries", 2)):
         index.search(damaged_query, 5)
-    with pytest.raises(UserError, match="gallery: has embeddings of 16 numbers, the query of 8 · "):
+    with pytest.raises(UserError, match="gallery: has embeddings of 16 numbers, the query has 8 · "):
         index.search(units(3, 8), 5)
 
 

@@ -1,5 +1,6 @@
-"""How the crops of a gallery were aligned. The gallery keeps it, so that a photograph can be aligned
-alike when it is searched.
+"""Settings that aligned the crops of a gallery.
+
+The gallery keeps them, so that a search can align a query photograph in the same way.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ _LONGEST = 4096  # characters
 
 @dataclass(frozen=True)
 class KeptSettings:
-    """How crops were aligned.
+    """Settings that aligned the crops of a gallery.
 
     Attributes:
-        template: where the landmarks lie, in crops of the network's size.
-        detector: name of the detector; None if the landmarks came from a file.
-        pick: which of several faces was taken; None if the landmarks came from a file.
+        template: places of the landmarks in crops of the network's size.
+        detector: name of the detector; None if a file gave the landmarks.
+        pick: which of several faces was taken; None if a file gave the landmarks.
     """
 
     template: CropTemplate
@@ -33,13 +34,13 @@ class KeptSettings:
 
 
 def settings_near(crops: Path) -> str:
-    """Return the settings in the report of ``sphereface align`` for some crops, as JSON.
+    """Return the settings of the ``sphereface align`` report beside some crops, as JSON.
 
     Args:
         crops: a folder of crops, or a file that lists or holds crops.
 
     Returns:
-        The settings; an empty text if there is no report.
+        The settings, or an empty text if there is no report.
 
     Raises:
         UserError: the report is damaged.
@@ -52,12 +53,12 @@ def settings_near(crops: Path) -> str:
 
 
 def read_settings(text: str, size: Size, place: Path) -> KeptSettings:
-    """Read what :func:`settings_near` returned.
+    """Read settings that :func:`settings_near` returned.
 
     Args:
         text: the settings.
         size: (height, width) that the network reads.
-        place: what messages call the gallery.
+        place: path of the gallery, for messages.
 
     Raises:
         UserError: the settings are damaged.

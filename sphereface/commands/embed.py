@@ -1,5 +1,6 @@
-"""Do what ``sphereface embed`` says; its options are in
-:mod:`sphereface.commands.parsers.embed`.
+"""Run ``sphereface embed``.
+
+:mod:`sphereface.commands.parsers.embed` has its options.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from .face_options import chosen_on_several, make_embedder
 
 
 def run(args: argparse.Namespace) -> int:
-    """Embed, write, report."""
+    """Embed the images, write the gallery, and report."""
     if is_bin(args.images) and not args.aligned:
         raise UserError(f"{args.images}: a .bin holds aligned crops · add --aligned")
     if args.output.suffix == SUFFIX:
@@ -45,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _write_file(args: argparse.Namespace) -> int:
     if os.environ.get("WORLD_SIZE", "1") != "1":
-        raise UserError(f"{args.output}: got a file with several processes · allowed there: the name of a folder")
+        raise UserError(f"{args.output}: got a file with several processes · allowed: the name of a folder")
     check_writable(args.output)
     check_replaceable(args.output, b"checkpoint_sha256", "OUT.npz")
     embedder = make_embedder(args, on_several=chosen_on_several(args))
@@ -67,7 +68,7 @@ def _write_folder(args: argparse.Namespace) -> int:
     check_gallery_place(args.output, args.images)
     alignment = settings_near(args.images) if args.aligned else ""
     with processes(args.device) as (world, device):
-        with contextlib.nullcontext() if world.first else contextlib.redirect_stderr(io.StringIO()):  # notes once
+        with contextlib.nullcontext() if world.first else contextlib.redirect_stderr(io.StringIO()):  # one note
             embedder = make_embedder(args, on_several=on_several, device=str(device))
         found = list_named(args.images)
         kind = kind_of(embedder, found.root, alignment=alignment, dtype=args.dtype)
@@ -83,10 +84,10 @@ def _write_folder(args: argparse.Namespace) -> int:
 
 
 def embed_folder(embedder: FaceEmbedder, folder: Path) -> Gallery:
-    """Embed the images of a folder for one search. Stderr lists those that cannot be used.
+    """Embed the images of a folder for one search. Print the unusable ones on stderr.
 
     Raises:
-        UserError: there are no images, or none that can be used.
+        UserError: there are no images, or none of them can be used.
     """
     content, found = _embed_now(embedder, folder, "float32")
     names = [text(name) for name in content.names]
@@ -97,10 +98,10 @@ def embed_folder(embedder: FaceEmbedder, folder: Path) -> Gallery:
 
 
 def _embed_now(embedder: FaceEmbedder, place: Path, dtype: str) -> tuple[ShardContent, ImageList]:
-    """Embed all images of a place into memory, and report."""
+    """Embed all images of a place into memory, and report on stderr."""
     found = list_named(place)
     numbers = np.arange(len(found.names))
-    stamps = np.zeros((2, len(found.names)), dtype=np.int64)  # which only a folder keeps
+    stamps = np.zeros((2, len(found.names)), dtype=np.int64)  # only a gallery in a folder keeps these
     content = embed_part(embedder, found, numbers, *stamps, dtype=dtype, progress="embedding")
     summary = Summary(len(found.names))
     summary.add(content)
@@ -111,17 +112,20 @@ def _embed_now(embedder: FaceEmbedder, place: Path, dtype: str) -> tuple[ShardCo
 
 
 def _report(found: ImageList, summary: Summary, embedder: FaceEmbedder) -> None:
-    """Say on stderr what was not read, what was left out, and which faces were not enrolled."""
+    """Print on stderr which files and images were left out, and which faces were not enrolled."""
     if found.not_read:
         print(f"{found.place}: {found.not_read}", file=sys.stderr)
     if summary.problems:
-        reasons = listed([why for _, why in summary.problems])
+        reasons = listed([f"{printable(str(found.root / name))}: {why}" for name, why in summary.problems])
         print(f"left out {len(summary.problems)} of {summary.num_images} images:{reasons}", file=sys.stderr)
     sys.stderr.write(_note_on_several(summary, embedder))
 
 
 def _note_on_several(summary: Summary, embedder: FaceEmbedder) -> str:
-    """Return a line on images with several faces: which face was enrolled, and how many were not."""
+    """Return a line about images with several faces; an empty text if there are none.
+
+    It names the face that was enrolled, and the number of faces that were not.
+    """
     if summary.example is None:
         return ""
     name, faces, place = summary.example

@@ -1,4 +1,4 @@
-"""The options that the commands verify, embed and search share."""
+"""Define the options that the commands verify, embed and search share."""
 
 from __future__ import annotations
 
@@ -47,10 +47,12 @@ def chosen_on_several(args: argparse.Namespace) -> str:
     """Return the value of ``--on-several``.
 
     Raises:
-        UserError: ``--aligned``, which searches no face; or ``--pick`` with skip or all.
+        UserError: the options contain ``--aligned``, or ``--pick`` with skip or all.
     """
     if args.on_several and args.aligned:
-        raise UserError(f"--on-several: got {args.on_several} with --aligned, which searches no face · omit one")
+        raise UserError(
+            f"--on-several: got {args.on_several} with --aligned, which does not search for faces · omit one"
+        )
     if args.on_several in ("skip", "all") and args.pick:
         raise UserError(f"--pick: got {args.pick} with --on-several {args.on_several}, which picks none · omit one")
     return args.on_several or "take"
@@ -59,16 +61,17 @@ def chosen_on_several(args: argparse.Namespace) -> str:
 def make_embedder(
     args: argparse.Namespace, calibration: Path | None = None, on_several: str = "take", *, device: str | None = None
 ) -> FaceEmbedder:
-    """Return the embedder that the options describe. A note on stderr says where a user's template
-    is not the published one.
+    """Return the embedder that the options describe.
+
+    Print a note on stderr if the template of a user's checkpoint differs from the published one.
 
     Args:
         args: the options.
         calibration: file of a calibration.
         on_several: see :class:`~sphereface.api.FaceEmbedder`.
-        device: of this process; None: as ``--device`` says.
+        device: of this process; None: the device of ``--device``.
     """
-    from ..api import FaceEmbedder  # here, since --help needs none of it
+    from ..api import FaceEmbedder  # here, since --help must not import torch
 
     embedder = FaceEmbedder(
         args.ckpt, align=not args.aligned, pick=args.pick or "centre", flip=args.flip, device=device or args.device,
@@ -83,12 +86,13 @@ def make_embedder(
 
 
 def note_on_faces(name: str, face: Face, pick: str | None) -> str:
-    """Return a line on an image with several faces, if no option says which to take; else an empty
-    text.
+    """Return a line about an image with several faces.
+
+    The text is empty if the image has one face, or if ``--pick`` chooses the face.
     """
     if face.num_faces < 2 or pick is not None:
         return ""
     return (
-        f"note: {printable(name)}: {face.num_faces} faces, the one nearest the centre was taken (number {face.place} "
+        f"note: {printable(name)}: {face.num_faces} faces; the one nearest the centre was taken (number {face.place} "
         f"from the left) · or: --pick largest\n"
     )

@@ -1,5 +1,6 @@
-"""Do what ``sphereface search`` says; its options are in
-:mod:`sphereface.commands.parsers.search`.
+"""Run ``sphereface search``.
+
+:mod:`sphereface.commands.parsers.search` has its options.
 """
 
 from __future__ import annotations
@@ -25,16 +26,16 @@ from ..evaluation.gallery_folder import is_gallery_folder, is_unfinished
 from ..face_figures import check_plot, save_figure, search_figure
 from ..faces import ALIGNED, Face, FaceReader, Pixels, UnusableImage
 from ..gallery import Gallery, how_crops_were_made, load_gallery
-from ..search import Found, count_over, nearest, nearest_people
+from ..search import Found, nearest, nearest_people, rows_over
 from ..search_index import open_index
 from .embed import embed_folder
 from .face_options import make_embedder, note_on_faces
 
-_NUMBER = re.compile("[1-9][0-9]{0,5}")  # of a face in an image, see sphereface embed --on-several all
+_NUMBER = re.compile("[1-9][0-9]{0,5}")  # number of a face in an image, see sphereface embed --on-several all
 
 
 def run(args: argparse.Namespace) -> int:
-    """Embed, search, print, draw."""
+    """Embed the query, search, print the results, and draw them."""
     _check(args)
     embedder = _embedder(args)
     embedder.check_operating_point(args.far, None)
@@ -48,13 +49,15 @@ def run(args: argparse.Namespace) -> int:
     if embedder.calibration is not None:
         cosines = np.array([each.cosine for each in found], dtype=np.float32)
         print(_decide(embedder.calibration, args, gallery, query, cosines))
+    elif embedder.why_uncalibrated:
+        print(f"decision  none: {embedder.why_uncalibrated}")
     if args.save_plot:
         _draw(args, embedder, face, gallery, found)
     return 0
 
 
 def _check(args: argparse.Namespace) -> None:
-    """Refuse options that cannot work, before any work."""
+    """Refuse options that cannot work, before any other work."""
     if args.top < 1:
         raise UserError(f"--top: got {args.top} · allowed: 1 or more")
     if args.index == "faiss" and _holds_images(args.gallery):
@@ -64,14 +67,15 @@ def _check(args: argparse.Namespace) -> None:
     check_plot(args.save_plot, [args.query])
     if args.save_plot and args.gallery.is_dir() and args.save_plot.resolve().is_relative_to(args.gallery.resolve()):
         raise UserError(
-            f"--save-plot: got {args.save_plot}, inside the gallery {args.gallery} · allowed: a file elsewhere: the "
-            "next search would take it for an image of the gallery"
+            f"--save-plot: got {args.save_plot}, inside the gallery {args.gallery} · the next "
+            "search would read it as an image of the gallery · allowed: a file elsewhere"
         )
 
 
 def _embedder(args: argparse.Namespace) -> FaceEmbedder:
-    """Return the embedder of the query. It aligns a photograph as the crops of the gallery were
-    aligned, if the gallery was made of crops.
+    """Return the embedder of the query.
+
+    If the gallery was made of crops, it aligns a photograph as those crops were aligned.
     """
     settings, alignment = "", ""
     if not args.aligned and not _holds_images(args.gallery):
@@ -80,7 +84,7 @@ def _embedder(args: argparse.Namespace) -> FaceEmbedder:
         return make_embedder(args, args.calibration)
     if not alignment:
         raise UserError(
-            f"{args.gallery}: made of aligned crops, and does not say how they were aligned · give a crop as query, "
+            f"{args.gallery}: made of aligned crops, without the settings that aligned them · give a crop as query "
             "with --aligned, or align the photographs with sphereface align and embed the crops again"
         )
     embedder = make_embedder(argparse.Namespace(**{**vars(args), "aligned": True}), args.calibration)
@@ -99,7 +103,7 @@ def _embedder(args: argparse.Namespace) -> FaceEmbedder:
 
 
 def _find(args: argparse.Namespace, gallery: Gallery, query: npt.NDArray[np.float32]) -> list[Found]:
-    """Search as the options say: images, or people."""
+    """Search for images or people, by the index of the options."""
     search = partial(nearest, gallery.embeddings, query)
     if args.index == "faiss":
         place = args.gallery if args.gallery.is_dir() else args.gallery.parent
@@ -107,12 +111,8 @@ def _find(args: argparse.Namespace, gallery: Gallery, query: npt.NDArray[np.floa
         sys.stderr.write(f"note: --index faiss: {index.facts.describe()}\n")
         search = partial(index.search, query)
     if args.by == "person":
-        found = nearest_people(search, gallery.person, args.top, len(gallery.paths))
-        if not found:
-            raise UserError(
-                f"--by person: {args.gallery}: no image lies in a folder of a person · allowed: <person>/<image> below "
-                "the folder that was embedded · use --by image"
-            )
+        found = nearest_people(search, gallery.entry, args.top, len(gallery.paths))
+        sys.stderr.write(_note_on_nobody(sum(gallery.person(each.row) is None for each in found), len(found)))
         return found
     rows, cosines = search(args.top)
     sys.stderr.write(_note_on_missing(rows.shape[1], min(args.top, len(gallery.paths))))
@@ -121,7 +121,7 @@ def _find(args: argparse.Namespace, gallery: Gallery, query: npt.NDArray[np.floa
 
 def _shown(found: Found, gallery: Gallery) -> str:
     path = printable(gallery.paths[found.row])
-    return path if found.person is None else f"{printable(found.person)}  {path}"
+    return path if found.person in (None, gallery.paths[found.row]) else f"{printable(found.person or '')}  {path}"
 
 
 def _draw(
@@ -135,8 +135,9 @@ def _draw(
 
 
 def _reader_of(gallery: Gallery, reader: FaceReader) -> FaceReader:
-    """Return what reads the images of a gallery: they may be crops, though the query is a
-    photograph.
+    """Return the reader for the images of a gallery.
+
+    They may be crops even if the query is a photograph.
     """
     crops = gallery.settings.startswith(ALIGNED) and reader.template is not None
     return FaceReader(reader.size, aligned=True, detector=None) if crops else reader
@@ -149,45 +150,48 @@ def _decide(
     query: npt.NDArray[np.float32],
     cosines: npt.NDArray[np.float32],
 ) -> str:
-    """Decide on all images of the gallery. ``cosines`` (K,) are the highest, of images or people."""
+    """Return the lines about the decision.
+
+    Args:
+        calibration: of the checkpoint.
+        args: the options.
+        gallery: N images that were compared.
+        query: (1, D), the embedding of the query.
+        cosines: (K,) of the nearest images or people, the highest first.
+    """
     point = calibration.at(args.far)
     if args.far is None and point.weak:
         return (
             f"decision  none: too weak to decide. At FAR {point.far:g}, the highest known, TAR is {point.tar:.1%}\n"
-            f"          --far {point.far:g} decides all the same, at cosine {point.threshold:.4f}"
+            f"          --far {point.far:g} forces a decision, at cosine {point.threshold:.4f}"
         )
     num_over = None
-    if (
-        args.by == "image" and (cosines > point.threshold).all() and len(cosines) < len(gallery.paths)
-    ):  # there may be more than are shown
-        num_over = count_over(gallery.embeddings, query[0], point.threshold)
+    if (cosines > point.threshold).all() and len(cosines) < len(gallery.paths):
+        # more than the K nearest may be over the threshold
+        rows = rows_over(gallery.embeddings, query[0], point.threshold)
+        num_over = len({gallery.entry(row) for row in rows.tolist()} if args.by == "person" else rows)
     return decision(point, cosines, len(gallery.paths), num_over)
 
 
 def decision(point: Threshold, cosines: npt.NDArray[np.float32], num_gallery: int, num_over: int | None = None) -> str:
-    """Say whether any image of the gallery shows the person of the query.
+    """Return the lines that decide whether an image of the gallery shows the person of the query.
 
     Args:
-        point: where to decide.
-        cosines: (K,) of the nearest images, which were printed, the highest first.
-        num_gallery: N images that were compared: a stranger passes for FAR · N of them, on average.
-        num_over: how many of these N are over the threshold; None: as many as of the nearest, at
-            least.
+        point: the threshold of the decision.
+        cosines: (K,) of the nearest images or people, which the command printed, the highest first.
+        num_gallery: N images that were compared. On average a stranger passes for FAR · N of them.
+        num_over: number of images or people of the gallery over the threshold. None: as many as of
+            the nearest.
     """
     shown = int((cosines > point.threshold).sum())
     over = max(shown, num_over or 0)
-    least = "at least " if num_over is None and shown == len(cosines) < num_gallery else ""
-    who = (
-        ("no match" if over == 0 else "the first" if over == 1 else f"the first {over}")
-        if not least
-        else f"{least}{over}"
-    )
+    who = "no match" if over == 0 else "the first" if over == 1 else f"the first {over}"
     lines = [
         f"decision  {who:12} cosine {'>' if over else '≤'} {point.threshold:.4f}, the threshold at FAR {point.far:g}, "
         f"TAR {point.tar:.1%}"
     ]
-    if least or over > shown:
-        lines.append(f"          --top {over if not least else num_gallery} shows them all")
+    if over > shown:
+        lines.append(f"          --top {over} shows them all")
     if point.weak:
         lines.append(
             f"          this threshold refuses {1 - point.tar:.1%} of the genuine pairs · a higher --far refuses fewer"
@@ -199,7 +203,7 @@ def decision(point: Threshold, cosines: npt.NDArray[np.float32], num_gallery: in
 
 
 def _holds_images(place: Path) -> bool:
-    """Whether the gallery is a folder of images, which this search embeds."""
+    """Return whether the gallery is a folder of images, which this search embeds."""
     return place.is_dir() and not is_gallery_folder(place) and not is_unfinished(place)
 
 
@@ -208,21 +212,33 @@ def _gallery(args: argparse.Namespace, embedder: FaceEmbedder) -> Gallery:
     if _holds_images(args.gallery):
         return embed_folder(embedder, args.gallery)
     settings = embedder.settings
-    if not args.aligned and how_crops_were_made(args.gallery)[0].startswith(ALIGNED):  # aligned as its crops were
+    if not args.aligned and how_crops_were_made(args.gallery)[0].startswith(ALIGNED):
+        # the query is aligned as the crops were
         settings = settings.replace(embedder.reader.settings, ALIGNED)
     return load_gallery(args.gallery, checkpoint_sha256=embedder.sha256, settings=settings)
 
 
 def _note_on_missing(num_found: int, num_wanted: int) -> str:
-    """A line where an index found fewer rows than wanted; else nothing."""
+    """Return a line if an index found fewer rows than wanted; otherwise an empty text."""
     if num_found == num_wanted:
         return ""
     return f"note: --index faiss: found {num_found} of {num_wanted} · use --index exact to compare all images\n"
 
 
+def _note_on_nobody(num_nobody: int, num_found: int) -> str:
+    """Return a line about results without a person; otherwise an empty text."""
+    if not num_nobody:
+        return ""
+    return (
+        f"note: --by person: {num_nobody} of {num_found} results are images in no person's folder, so each counts as "
+        "one person · a person is <person>/<image> below the folder that was embedded\n"
+    )
+
+
 def _crops(reader: FaceReader, paths: Sequence[str]) -> list[Pixels | None]:
-    """Return what is shown of the results; None, and a line on stderr, where the image cannot be
-    read any more.
+    """Return the crops of the results; None for an image that cannot be read any more.
+
+    Print a line about such images on stderr.
     """
     crops: list[Pixels | None] = []
     problems = []
@@ -238,8 +254,12 @@ def _crops(reader: FaceReader, paths: Sequence[str]) -> list[Pixels | None]:
 
 
 def _crop(reader: FaceReader, path: str) -> Pixels:
-    """Read a row of a gallery: an image file, one face of several (``IMAGE#2``), or an image of a
-    ``.bin``.
+    """Read the image of a gallery's row.
+
+    The path names a file, one of several faces of a file (``IMAGE#2``), or an image of a ``.bin``.
+
+    Raises:
+        UnusableImage: the image or the face cannot be found.
     """
     file, _, number = path.rpartition("#")
     parent, name = os.path.split(path)
@@ -249,18 +269,19 @@ def _crop(reader: FaceReader, path: str) -> Pixels:
         faces = every.read_faces(file, path)
         if int(number) <= len(faces):
             return faces[int(number) - 1].crop
-        raise UnusableImage(f"{path}: {len(faces)} faces were found")
+        raise UnusableImage(f"{path}: the image has {len(faces)} faces")
     if is_bin(parent) and os.path.isfile(parent):  # noqa: PTH113
         images, pairs = read_bin(parent)
         if name not in pairs.names:
-            raise UnusableImage(f"{path}: no such image in it")
+            raise UnusableImage(f"{path}: the .bin has no such image")
         return reader.read(images[pairs.names.index(name)].read_bytes(), path).crop
     return reader.read(path, path).crop
 
 
 def _caption(path: str) -> str:
-    """Folder and name in two lines; the name alone where it says the folder's again, as LFW's
-    do.
+    """Return folder and name in two lines, or only a name that starts with the folder's name.
+
+    LFW has such names.
     """
     *_, folder, name = ("", *Path(path).parts)
     return name if not folder or name.startswith(folder) else f"{folder}/\n{name}"

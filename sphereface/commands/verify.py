@@ -1,5 +1,6 @@
-"""Do what ``sphereface verify`` says; its options are in
-:mod:`sphereface.commands.parsers.verify`.
+"""Run ``sphereface verify``.
+
+:mod:`sphereface.commands.parsers.verify` has its options.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from .face_options import make_embedder, note_on_faces
 
 
 def run(args: argparse.Namespace) -> int:
-    """Compare, print, draw."""
+    """Compare two images, print the result, and draw the crops."""
     check_plot(args.save_plot, args.images)
     embedder = make_embedder(args, args.calibration)
     embedder.check_operating_point(args.far, args.prior)
@@ -38,31 +39,34 @@ def run(args: argparse.Namespace) -> int:
 
 
 def describe(match: Match, embedder: FaceEmbedder) -> list[str]:
-    """The outcome in lines."""
+    """Return the lines about the result of a comparison."""
     lines = [f"cosine       {match.cosine:.4f}"]
     if match.probability is None or match.prior is None:
+        why = embedder.why_uncalibrated
         return [
             *lines,
-            "no calibration beside the checkpoint, so nothing is known of what this cosine means · "
+            f"no probability and no decision: {why}"
+            if why
+            else "no calibration beside the checkpoint, so there is no probability and no decision · "
             f"make one: sphereface eval --ckpt {embedder.checkpoint} --calibrate",
         ]
     calibration = embedder.calibration
     assert calibration is not None
     return [
         *lines,
-        f"probability  {_percent(match.probability)} of one person, if {match.prior:.3g} of the pairs are",
+        f"probability  {_percent(match.probability)} of one person, if {match.prior:.3g} of all pairs show one person",
         *_decision(match),
         f"             (learnt from {shown_key(calibration.source)})",
     ]
 
 
 def _decision(match: Match) -> list[str]:
-    """Say what was decided at which rates, or why nothing was."""
+    """Return the lines about the decision, or the reason for none."""
     threshold, far, tar = (nan if value is None else value for value in (match.threshold, match.far, match.tar))
     if match.same is None:
         return [
             f"decision     none: too weak to decide. At FAR {far:g}, the highest known, TAR is {tar:.1%}",
-            f"             --far {far:g} decides all the same, at cosine {threshold:.4f}",
+            f"             --far {far:g} forces a decision, at cosine {threshold:.4f}",
         ]
     person, sign = ("one person", ">") if match.same else ("two people", "≤")
     lines = [f"decision     {person}: cosine {sign} {threshold:.4f}, the threshold at FAR {far:g}, TAR {tar:.1%}"]
@@ -74,7 +78,7 @@ def _decision(match: Match) -> list[str]:
 
 
 def _percent(probability: float) -> str:
-    """Never 0 or 100 %: no two images make one certain."""
+    """Format a probability, but never as 0 or 100 %: two images never make it certain."""
     if not 0.0001 <= probability <= 0.9999:
         return "under 0.01%" if probability < 0.5 else "over 99.99%"
     return f"{probability:.2%}"

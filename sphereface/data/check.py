@@ -115,7 +115,8 @@ def inspect_image(data: bytes) -> CheckedImage:
         return CheckedImage(0, 0, False, b"", str(error))
     blue, green, red = cv2.split(image)
     grey = np.array_equal(blue, green) and np.array_equal(green, red)
-    digest = hashlib.blake2b(image.data, digest_size=_DIGEST_BYTES, salt=np.uint64(image.shape[1]).tobytes()).digest()
+    width = np.uint64(image.shape[1]).tobytes()
+    digest = hashlib.sha256(width + image.data).digest()[:_DIGEST_BYTES]  # faster than BLAKE2 on most processors
     return CheckedImage(image.shape[0], image.shape[1], grey, digest, "", tuple(perceptual_hash(image).tolist()))
 
 

@@ -1,4 +1,4 @@
-"""From a source and an order to batches of uint8 pixels, decoded ahead of the network."""
+"""Batches of uint8 pixels from a source and an order, decoded ahead of the network."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from .crops import CropBatches, Filled
 from .pinned import pinned
 from .sampler import BatchOrder, Draw
 
-_GRACE_SECONDS = 20  # that a worker lives on after a SIGTERM
+_GRACE_SECONDS = 20  # a worker ends this long after a SIGTERM
 _FIRST_JUDGED = 1000  # images seen before the share of bad ones is judged
 _PREFETCH = 2  # tasks ahead of training, each worker
-_TASK_IMAGES = 512  # of all batches of a task, at least: messages between processes, and starting to read, take time
+_TASK_IMAGES = 512  # least number in all batches of a task: messages between processes and starting to read take time
 _MOST_TOGETHER = 8
-_OFF = 16  # bytes off an alignment of 32: rows that are aligned libjpeg-turbo writes past the cache, 5 µs a crop slower
-_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 -- looked at for its size alone
+_OFF = 16  # bytes off an alignment of 32: libjpeg-turbo writes aligned rows past the cache, which costs 5 µs per crop
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 -- only its size is read
 
 
 class BadImages:
-    """Counts unusable images and ends the run where they are too many.
+    """Count unusable images, and end the run if there are too many.
 
     Args:
         num_images: images in the source.
@@ -48,14 +48,14 @@ class BadImages:
         self.reasons: dict[str, str] = {}
 
     def add(self, bad: Sequence[tuple[str, str]], images_seen: int) -> list[str]:
-        """Count those of one batch.
+        """Count the unusable images of one batch.
 
         Args:
             bad: (path, reason) each.
             images_seen: images tried since the start of this process.
 
         Returns:
-            One line for each path that was not known yet.
+            One line for each new path.
 
         Raises:
             UserError: the share of bad images among those tried is above the maximum.
@@ -68,7 +68,7 @@ class BadImages:
             path, why = next(iter(self.reasons.items()))
             raise UserError(
                 f"data.max_bad_share: {len(self.reasons)} of {tried} images are unusable, more than "
-                f"{self.max_share:.2%}, the first: {path}: {why} · mend the data, or raise data.max_bad_share"
+                f"{self.max_share:.2%}, the first: {path}: {why} · repair the data, or raise data.max_bad_share"
             )
         return [f"unusable image {path}: {why} (another one takes its place)" for path, why in new.items()]
 
@@ -77,8 +77,7 @@ _Task = list[tuple[int, Draw]]  # batches in a row, each with its slot
 
 
 class _Slots(Dataset[list[Filled]]):
-    """Decodes each batch of a task into its slot of memory that all processes share: no image goes
-    through a pipe.
+    """Decode each batch of a task into its slot of shared memory, so that no image uses a pipe.
 
     Args:
         crops: the images.
@@ -94,17 +93,15 @@ class _Slots(Dataset[list[Filled]]):
 
 
 def batches(crops: CropBatches, order: BatchOrder, *, workers: int, pin_memory: bool) -> Generator[Batch]:
-    """The endless stream of batches; the order of images does not depend on ``workers``. Close it
-    when done.
+    """Yield the endless batches, in an order that does not depend on ``workers``.
 
-    Images are decoded into a ring of slots: ``images`` of a batch are overwritten once the next but
-    one is requested. With ``pin_memory`` the slots are memory that a CUDA device reads by itself
-    (:func:`~sphereface.data.pinned.pinned`), and the stream is closed when no copy reads them any
-    more.
+    Close the generator when done. Images are decoded into a ring of slots. The ``images`` of a
+    batch are overwritten after the next batch but one is requested. With ``pin_memory``, a CUDA
+    device reads the slots directly (:func:`~sphereface.data.pinned.pinned`). The caller must
+    close the stream only after all copies from it have ended.
 
     Raises:
-        UserError: in the place of a batch for which no image could be read; too little shared
-            memory.
+        UserError: no image of a batch could be read, or there is too little shared memory.
     """
     shape = (order.share, *crops.size, 3)
     together = _batches_a_task(workers, shape, mapped=crops.source.mapped)
@@ -122,19 +119,17 @@ def batches(crops: CropBatches, order: BatchOrder, *, workers: int, pin_memory: 
         worker_init_fn=_start_worker,
         multiprocessing_context="fork" if workers and sys.platform == "linux" else None,  # a source may share memory
     )
-    running = iter(loader)  # starts the workers, before the memory is locked
+    running = iter(loader)  # starts the workers before the memory is locked
     with pinned(images) if pin_memory else nullcontext():
         for done in running:
-            for filled, (slot, draw) in zip(done, tasks.popleft(), strict=False):  # a failure is the last
+            for filled, (slot, draw) in zip(done, tasks.popleft(), strict=False):  # a failure comes last
                 if filled.failure:
                     raise UserError(filled.failure)
                 yield _batch(images[slot], filled, draw)
 
 
 def _tasks(order: BatchOrder, num_slots: int, together: int, tasks: deque[_Task]) -> Iterator[_Task]:
-    """The tasks of the workers; ``tasks`` keeps each for when they have done it, which is in the
-    same order.
-    """
+    """Yield the tasks of the workers; ``tasks`` keeps each until its result arrives, in order."""
     slots = itertools.cycle(range(num_slots))
     draws = zip(slots, order, strict=False)
     while task := list(itertools.islice(draws, together)):
@@ -143,8 +138,9 @@ def _tasks(order: BatchOrder, num_slots: int, together: int, tasks: deque[_Task]
 
 
 def _batches_a_task(workers: int, shape: tuple[int, ...], *, mapped: bool) -> int:
-    """As many batches as make a task worth its start; a single one where that costs nothing, or
-    memory is too small.
+    """Return how many batches make a task worth its start.
+
+    It is 1 if single batches cost nothing, or if there is too little memory.
     """
     if workers == 0 and mapped:
         return 1
@@ -154,7 +150,7 @@ def _batches_a_task(workers: int, shape: tuple[int, ...], *, mapped: bool) -> in
 
 
 def _num_slots(workers: int, together: int) -> int:
-    """Batches decoded ahead and being handed out, and the one before, which is being trained on."""
+    """Return the number of batches ahead and being handed out, plus the one being trained on."""
     return (workers * _PREFETCH + 1) * together + 1
 
 
@@ -169,9 +165,7 @@ def _batch(images: torch.Tensor, filled: Filled, draw: Draw) -> Batch:
 
 
 def _slots(shape: tuple[int, ...], *, shared: bool) -> torch.Tensor:
-    """Memory for images. Raises UserError where the system would end a process that writes to
-    it.
-    """
+    """Allocate memory for images. Raise UserError if writing to it would kill a process."""
     wanted, free = math.prod(shape), _free_shared_memory()
     if shared and wanted > free:
         raise UserError(
@@ -186,8 +180,9 @@ def _slots(shape: tuple[int, ...], *, shared: bool) -> torch.Tensor:
 
 
 def _free_shared_memory() -> float:
-    """Bytes; a container often has 64 MiB in all. Without a limit where there is no such folder
-    (not Linux).
+    """Return the free bytes of shared memory; a container often has 64 MiB in all.
+
+    There is no limit without such a folder (not Linux).
     """
     return shutil.disk_usage(_SHARED_MEMORY).free if _SHARED_MEMORY.is_dir() else math.inf
 
@@ -200,7 +195,7 @@ def _start_worker(_: int) -> None:
     cv2.setNumThreads(0)
     if os.name != "posix":
         return
-    # signals to a run reach its whole process group; the trainer decides when its workers go
+    # the whole process group of a run receives its signals; the trainer decides when workers end
     for number in (signal.SIGINT, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_GRACE_SECONDS))

@@ -186,11 +186,17 @@ def _check_people(total: int, able: int, wanted: int, folds: int) -> None:
         raise UserError(f"--people: got {wanted} · allowed: {2 * folds} or more, two in each of {folds} folds")
     free = min(able, total - 2)
     if wanted > free:
-        fewer = f", or use fewer folds: --folds {free // 2}" if free >= 4 else ""
         raise UserError(
             f"SRC: has {total} people, {able} of them with two or more images · allowed: {wanted} or more of those "
-            f"to hold out (two or more per fold), and 2 others to train on · add people{fewer}"
+            f"to hold out (two or more per fold), and 2 others to train on · add people{_advice(free, folds)}"
         )
+
+
+def _advice(free: int, folds: int) -> str:
+    """Return which options would fit ``free`` people that can be held out."""
+    if free >= 2 * folds:
+        return f", or hold out fewer: --people {free}"
+    return f", or use fewer folds: --folds {free // 2}" if free >= 4 else ""
 
 
 def _num_same(size: Sequence[int]) -> int:

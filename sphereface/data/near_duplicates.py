@@ -30,7 +30,7 @@ Indices = npt.NDArray[np.int64]
 
 def perceptual_hash(image: npt.NDArray[np.uint8]) -> Hashes:
     """Return the (2,) uint64 hash of an image, (H, W, 3) uint8 BGR; its mean does not matter."""
-    grey = cv2.cvtColor(cv2.resize(image, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2GRAY)
+    grey = cv2.resize(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
     return np.packbits(cv2.dct(grey.astype(np.float32))[_ROWS, _COLUMNS] > _ZERO).view(np.uint64)
 
 

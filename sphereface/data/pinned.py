@@ -1,4 +1,4 @@
-"""Main memory that a CUDA device reads by itself, beside what the host does."""
+"""Main memory that a CUDA device reads directly, without the host."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def pinned(memory: torch.Tensor) -> Iterator[None]:
-    """Lock the pages of a tensor, so that no batch has to be copied into locked memory first.
+    """Lock the pages of a tensor, so that batches need no copy into locked memory.
 
-    Where the system refuses, there is one warning, and each batch is copied.
+    If the system refuses, one warning is logged, and each batch is copied.
 
     Args:
         memory: in main memory; other processes may share it. Its whole storage is locked, because
-            torch asks CUDA about the start of that. It must outlive this.
+            torch asks CUDA about the start of the storage. It must outlive this context.
     """
     cuda = torch.cuda.cudart()  # type: ignore[no-untyped-call]
     whole = memory.untyped_storage()
@@ -42,5 +42,5 @@ def pinned(memory: torch.Tensor) -> Iterator[None]:
 
 
 def in_pinned_memory(part: torch.Tensor) -> torch.Tensor:
-    """Return a tensor of main memory in locked memory: itself, if it lies there."""
+    """Return a tensor of main memory in locked memory, without a copy if it is there already."""
     return part if part.device.type != "cpu" or part.is_pinned() else part.pin_memory()

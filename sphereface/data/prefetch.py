@@ -1,4 +1,4 @@
-"""Batches copied to a CUDA device while it computes."""
+"""Copy batches to a CUDA device while it computes."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ from .pinned import in_pinned_memory
 
 
 def moved(batch: Batch, device: torch.device | str) -> Batch:
-    """Return the batch with all that the network needs on a device; on CUDA the host does not wait
-    for the copies.
-    """
+    """Return the batch on a device; on CUDA the host does not wait for the copies."""
     to_cuda = torch.device(device).type == "cuda"
 
     def there(part: torch.Tensor) -> torch.Tensor:
@@ -28,18 +26,17 @@ def moved(batch: Batch, device: torch.device | str) -> Batch:
 
 
 def prefetched(batches: Generator[Batch], device: torch.device) -> Generator[Batch]:
-    """Yield the same batches on a device. On CUDA they travel beside the computing, elsewhere they
-    stay where they are.
+    """Yield the same batches on a device. On CUDA, they are copied while the device computes.
 
-    The generator reads a batch when the host has launched the step before it, not when the device
-    has done that step. The copy runs on a stream of its own during that step, and the next step
-    waits for it on the device. So no batch is read before its time, and what ``batches`` raises
-    comes at its batch. What ``augment`` selects stays in main memory: a few numbers, by which the
-    host splits a batch.
+    On other devices the batches stay where they are. The generator reads a batch when the host has
+    launched the step before it, not when the device has finished that step. The copy runs on a
+    stream of its own during that step, and the next step waits for it on the device. So no batch is
+    read too early, and an error of ``batches`` is raised at its batch. The rows in ``augment`` stay
+    in main memory, because the host splits a batch by these few numbers.
 
     Args:
-        batches: the images of a batch may be overwritten once the next but one is read; their copy
-            is over by then. Closed with this, after all copies.
+        batches: the images of a batch may be overwritten after the next batch but one is read,
+            because their copy has ended by then. Closed with this generator, after all copies.
         device: of the network.
     """
     if device.type != "cuda":
@@ -56,10 +53,10 @@ def prefetched(batches: Generator[Batch], device: torch.device) -> Generator[Bat
                 computing.wait_event(copied)
                 for part in (there.images, there.labels, there.mirror, there.teacher):
                     if part is not None:
-                        part.record_stream(computing)  # or a later copy would get its memory while it is in use
+                        part.record_stream(computing)  # else a later copy would overwrite it while it is in use
                 yield there._replace(augment=batch.augment)
                 if before is not None:
-                    before.synchronize()  # of a copy that was launched a whole step ago
+                    before.synchronize()  # a copy that was launched a whole step ago
                 before = copied
         finally:
             aside.synchronize()

@@ -1,4 +1,4 @@
-"""From a uint8 batch on the device to what the network reads."""
+"""Convert a uint8 batch on the device to the input of a network."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def to_input(
     selected: OnDevice | None = None,
     size: Sequence[int] | None = None,
 ) -> torch.Tensor:
-    """Mirror, shrink, augment, normalise and reorder a batch into what a network reads.
+    """Mirror, shrink, augment, normalise and reorder a batch into the input of a network.
 
-    Runs on the device the batch is on, so only bytes travel there.
+    This runs on the device of the batch, so only bytes are copied there.
 
     Args:
         images: (B, H, W, 3) uint8 in [0, 255], BGR.
@@ -32,7 +32,7 @@ def to_input(
             :func:`~sphereface.data.augment.augment`).
 
     Returns:
-        (B, 3, h, w) float32 as ``spec`` says, laid out channels-last in memory.
+        (B, 3, h, w) float32 as ``spec`` describes, channels-last in memory.
     """
     images = images.permute(0, 3, 1, 2)
     pixels = _mirrored(images, mirror)
@@ -47,42 +47,41 @@ def to_input(
 
 
 def _per_channel(values: tuple[float, ...], like: torch.Tensor) -> torch.Tensor | float:
-    """One number, or three as (3, 1, 1) on the device of ``like``."""
+    """Return one number, or three as (3, 1, 1) on the device of ``like``."""
     return values[0] if len(values) == 1 else torch.tensor(values, device=like.device).view(3, 1, 1)
 
 
 def _mirrored(images: torch.Tensor, mirror: torch.Tensor | None) -> torch.Tensor:
-    """Return new float32 pixels on a CPU; elsewhere bytes, which the first arithmetic converts."""
-    if images.device.type != "cpu":  # how many are mirrored, the host would have to wait for
+    """Return new float32 pixels on a CPU; on other devices bytes, which are converted later."""
+    if images.device.type != "cpu":  # the host would have to wait for the number of mirrored images
         return images if mirror is None else mirrored_without_waiting(images, mirror)
     pixels = images.to(torch.float32)
     if mirror is None:
         return pixels
-    rows = mirror.nonzero().flatten()  # the bytes of those alone: a quarter of the time of flipping floats, or all
+    rows = mirror.nonzero().flatten()  # flip only their bytes: a quarter of the time of flipping floats, or all
     pixels[rows] = images[rows].flip(3).to(torch.float32)
     return pixels
 
 
 def mirrored_without_waiting(images: torch.Tensor, mirror: torch.Tensor) -> torch.Tensor:
-    """Mirror the chosen images without asking the device how many they are. (B, 3, H, W), (B,) bool
-    → (B, 3, H, W).
+    """Mirror the chosen images without waiting for their number.
+
+    (B, 3, H, W), (B,) bool → (B, 3, H, W).
     """
     return torch.where(mirror[:, None, None, None], images.flip(3), images)
 
 
 def shrunk(images: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
-    """Each pixel the mean of those that it replaces. (B, 3, H, W) floating point → (B, 3, h,
-    w).
-    """
+    """Replace pixels by the mean of each area: (B, 3, H, W) floating point → (B, 3, h, w)."""
     height, width = size
     return F.interpolate(images, (height, width), mode="area")
 
 
 def to_pixels(inputs: torch.Tensor, spec: InputSpec) -> torch.Tensor:
-    """Undo the normalisation of :func:`to_input`, to look at what the network sees.
+    """Undo the normalisation of :func:`to_input`, to show what the network sees.
 
     Args:
-        inputs: (B, 3, H, W) float, as ``spec`` says.
+        inputs: (B, 3, H, W) float, as ``spec`` describes.
         spec: of :func:`to_input`.
 
     Returns:

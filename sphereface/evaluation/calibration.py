@@ -30,9 +30,14 @@ _FORMAT = 1
 _STEPS = 100
 _SURE = 2.0  # standard deviations of AUC under chance: 1 in 44 recognisers by pure chance is above
 _LARGEST = 1e9  # slope and offset: a cosine times 1e9 is still far from the largest number of float64
+_CERTAIN = 40.0  # a logit whose probability is 0 or 1 in float64
 _HIGHEST_COSINE = 1.001  # rounding may leave a cosine above 1
 _BELOW_ONE = math.nextafter(1, 0)
 _MIRROR = {"join": "with mirror images joined", "add": "with mirror images added", "none": "without mirror images"}
+
+
+class OtherMirror(UserError):
+    """A calibration that was made with another use of mirror images."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,11 @@ class Calibration:
     def __post_init__(self) -> None:
         if not self.mirror:
             object.__setattr__(self, "mirror", "join" if self.flip else "none")
+        if self.slope + _CERTAIN < abs(self.offset) < math.inf:
+            raise UserError(
+                f"offset: got {self.offset:g} with slope {self.slope:g} · allowed: at most "
+                f"±{self.slope + _CERTAIN:g}, or every pair has the same probability"
+            )
 
     def probability(self, cosine: float, prior: float | None = None) -> float:
         """Return P(one person), in [0, 1].
@@ -243,8 +253,8 @@ def read_calibration(path: Path, *, checkpoint_sha256: str, mirror: str) -> Cali
         mirror: ``"join"``, ``"add"`` or ``"none"``.
 
     Raises:
-        UserError: the file is missing or malformed, or belongs to another checkpoint or to other
-            embeddings.
+        UserError: the file is missing or malformed, or belongs to another checkpoint, or to another
+            use of mirror images (:class:`OtherMirror`).
     """
     remake = f"make one: sphereface eval --ckpt … --mirror {mirror} --calibrate"
     try:
@@ -259,7 +269,7 @@ def read_calibration(path: Path, *, checkpoint_sha256: str, mirror: str) -> Cali
             f"this one has {checkpoint_sha256[:12]}…) · {remake}"
         )
     if calibration.mirror != mirror:
-        raise UserError(
+        raise OtherMirror(
             f"{path}: made {_MIRROR[calibration.mirror]}, but these embeddings are {_MIRROR[mirror]} · {remake}"
         )
     return calibration

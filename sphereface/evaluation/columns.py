@@ -1,6 +1,6 @@
-"""Large text files of numbers in columns, read in bounded memory.
+"""Read large text files of numbers in columns, in bounded memory.
 
-numpy's reader is as fast as pyarrow's for such files, so that no other library is needed.
+numpy reads such files as fast as pyarrow does, so no other library is needed.
 """
 
 from __future__ import annotations
@@ -30,8 +30,12 @@ _LINES = 2**20  # lines parsed at a time: 12 MB with three columns
 def open_columns(path: Path, what: str) -> TextIO:
     """Open a UTF-8 file, with or without a byte order mark, with line ends of any system.
 
+    Args:
+        path: the file.
+        what: description of the expected file, for errors.
+
     Raises:
-        UserError: it cannot be opened. ``what`` says what was expected there.
+        UserError: it cannot be opened.
     """
     try:
         return open_text(path)
@@ -40,17 +44,16 @@ def open_columns(path: Path, what: str) -> TextIO:
 
 
 def unreadable(path: Path, error: Exception, what: str) -> UserError:
-    """The error of a file that cannot be opened, or is no UTF-8 text."""
+    """Return the error for a file that cannot be opened or is not UTF-8 text."""
     reason = error.strerror if isinstance(error, OSError) else error
     return UserError(f"{path}: cannot be read as UTF-8 text ({reason}) · expected {what}")
 
 
 def lines_of(path: Path, what: str) -> Iterator[tuple[int, str]]:
-    """(number from 1, line without blanks at its ends) of each line that is not blank; at least
-    one.
+    """Yield (number from 1, line without blanks at its ends) of each line that is not blank.
 
     Raises:
-        UserError: the file cannot be read, or has no such line.
+        UserError: the file cannot be read, or all its lines are blank.
     """
     empty = True
     with open_columns(path, what) as file:
@@ -58,7 +61,7 @@ def lines_of(path: Path, what: str) -> Iterator[tuple[int, str]]:
             for number, line in enumerate(file, start=1):
                 stripped = line.strip()
                 if "\0" in line:
-                    raise UserError(f"{path}, line {number}: holds a NUL byte, so it is no text · expected {what}")
+                    raise UserError(f"{path}, line {number}: holds a NUL byte, so it is not text · expected {what}")
                 if stripped:
                     empty = False
                     yield number, stripped
@@ -69,21 +72,22 @@ def lines_of(path: Path, what: str) -> Iterator[tuple[int, str]]:
 
 
 def integer_blocks(path: Path, what: str) -> Iterator[Int32Array]:
-    """Lines of integers separated by spaces or tabs, a million lines at a time. Blank lines are
-    passed over.
+    """Yield lines of integers separated by spaces or tabs, a million lines at a time.
+
+    Blank lines are skipped.
 
     Args:
         path: the file.
-        what: what was expected there, for errors.
+        what: description of the expected file, for errors.
 
     Yields:
         (lines, columns) int32. A file without lines yields nothing.
 
     Raises:
         UserError: the file cannot be read.
-        ValueError: a line has another number of columns than the first of its block, or a field
-            that is no int32. Neither numpy's message nor its line number is fit for a user: read
-            the lines again to find the fault.
+        ValueError: a line has another number of columns than the first line of its block, or a
+            field is not an int32. The message and the line number come from numpy and do not help a
+            user. The caller must read the lines again to find the fault.
     """
     with open_columns(path, what) as file:
         while True:
@@ -97,20 +101,21 @@ def integer_blocks(path: Path, what: str) -> Iterator[Int32Array]:
 
 
 def is_integer(field: str) -> bool:
-    """Whether a field is a plain integer in [0, 2^31)."""
+    """Return whether a field is a plain integer in [0, 2^31)."""
     return field.isascii() and field.isdigit() and len(field) <= _MOST_DIGITS and int(field) <= _LARGEST
 
 
 def finite_number(field: str) -> float | None:
-    """Return a decimal number in ASCII; None for all else, such as ``1_000``, which Python reads,
-    ``nan`` or 1e999.
+    """Return the value of a finite decimal number in ASCII; None for any other field.
+
+    ``nan``, ``1e999``, and ``1_000``, which Python accepts, give None.
     """
     value = float(field) if _NUMBER.fullmatch(field) else math.inf
     return value if math.isfinite(value) else None
 
 
 def bad_line(path: Path, number: int, line: str, expected: str) -> UserError:
-    """The error of a line of another form than ``expected``."""
+    """Return the error for a line that does not have the form ``expected``."""
     return UserError(f"{path}, line {number}: got {quoted(line)} · expected {expected}")
 
 

@@ -1,6 +1,4 @@
-"""Image files to embeddings: decoded ahead of the network by threads, each batch with its mirror
-images.
-"""
+"""Embed image files. Threads decode them ahead of the network."""
 
 from __future__ import annotations
 
@@ -43,32 +41,36 @@ def embed_files(
 ) -> npt.NDArray[np.float32]:
     """Embed image files.
 
-    A crop as high as the network's input (``model.input_spec``) and wider, or as wide and higher,
-    is cut to its centre (:func:`~sphereface.data.images.centre_crop`); any other size is an error.
+    A crop may be wider or higher than the network's input (``model.input_spec``) if its other side
+    is equal. It is then cut to its centre (:func:`~sphereface.data.images.centre_crop`). Any other
+    size is an error.
 
     Args:
-        model: (B, 3, H, W) float → (B, D). Run in evaluation mode and left in the mode it was in.
-        files: N images, aligned crops: paths, or anything else with ``read_bytes``.
-        device: where the model is.
-        flip: append the embedding of the mirror image, taken in the same batch.
+        model: (B, 3, H, W) float → (B, D). It runs in evaluation mode; afterwards each module has
+            its earlier mode.
+        files: N images, aligned crops: paths, or other objects with ``read_bytes``.
+        device: of the model.
+        flip: append the embedding of the mirror image. Both are in the same batch.
         batch_size: images at a time; with ``flip`` the network sees twice as many.
         precision: ``"fp32"``, or ``"bf16"`` / ``"fp16"`` for autocast.
-        workers: decoding threads, and batches held ready; None: one for each processor, at most 8.
-        progress: title of a progress bar on stderr; None draws none.
-        num_files: of how many images messages speak, where others are known already; None: of N.
+        workers: number of decoding threads, and of decoded batches that wait. None: one for each
+            processor, at most 8.
+        progress: title of a progress bar on stderr; None draws no bar.
+        num_files: total number of images in messages, if the embeddings of others are known;
+            None: N.
 
     Returns:
         (N, D) float32, or (N, 2D) with ``flip``; not normalised.
 
     Raises:
-        UserError: files that cannot be read or have a wrong size: how many, and the first ten with
-            reasons.
+        UserError: some files cannot be read or have a wrong size. The message gives their number,
+            and the first ten with reasons.
     """
     device = torch.device(device)
     dtype = AUTOCAST[precision]
     workers = workers or min(8, os.cpu_count() or 1)
     chunks = [files[start : start + batch_size] for start in range(0, len(files), batch_size)]
-    features = np.empty((len(files), 0), dtype=np.float32)  # its width is known after the first batch
+    features = np.empty((len(files), 0), dtype=np.float32)  # the first batch gives the width
     done, problems = 0, list[str]()
     with (
         ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool,
@@ -79,7 +81,7 @@ def embed_files(
     ):
         for batch in _map_ahead(pool, lambda chunk: _load(chunk, model.input_spec.size), chunks, ahead=workers):
             problems += batch.problems
-            if not problems:  # else only look for more of them, so that the error lists them all
+            if not problems:  # otherwise only look for further problems, so that the error counts all
                 embedded = embed_batch(model, batch.images, device, flip)
                 if not done:
                     features = np.empty((len(files), embedded.shape[1]), dtype=np.float32)
@@ -92,8 +94,10 @@ def embed_files(
 
 
 def check_files(files: Sequence[EncodedImage], input_size: tuple[int, int]) -> None:
-    """Read images as :func:`embed_files` does, and raise its error for those that it could not
-    use.
+    """Read images like :func:`embed_files`, without a network.
+
+    Raises:
+        UserError: see :func:`embed_files`.
     """
     problems = _load(files, input_size).problems
     if problems:
@@ -103,19 +107,20 @@ def check_files(files: Sequence[EncodedImage], input_size: tuple[int, int]) -> N
 @dataclass(frozen=True)
 class _Batch:
     images: npt.NDArray[np.uint8]  # (B, H, W, 3) BGR
-    problems: list[str]  # a line for each file that could not be used
+    problems: list[str]  # a line for each file that cannot be used
 
 
 def embed_batch(
     model: Backbone, images: npt.NDArray[np.uint8], device: torch.device, flip: bool
 ) -> npt.NDArray[np.float32]:
-    """Embed crops that are decoded; the model's mode, autograd and autocast are the caller's
-    business.
+    """Embed decoded crops.
+
+    The caller sets the mode of the model, autograd and autocast.
 
     Args:
-        model: (B, 3, H, W) float → (B, D), as its ``input_spec`` says.
+        model: (B, 3, H, W) float → (B, D), with the input of its ``input_spec``.
         images: (B, H, W, 3) uint8, BGR, of the size that the model reads.
-        device: where the model is.
+        device: of the model.
         flip: append the embeddings of the mirror images.
 
     Returns:
@@ -142,8 +147,9 @@ def _load(files: Sequence[EncodedImage], input_size: tuple[int, int]) -> _Batch:
 
 
 def _map_ahead(pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T], ahead: int) -> Iterator[R]:
-    """``map`` over threads, in order, at most ``ahead`` items further than the caller, to bound
-    memory.
+    """Map a function over items in threads, in order.
+
+    The threads work at most ``ahead`` items ahead of the caller, which bounds the memory.
     """
     waiting: deque[Future[R]] = deque()
     for item in items:
@@ -156,7 +162,7 @@ def _map_ahead(pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iter
 
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode within; after it, each module is in the mode that it was in."""
+    """Set evaluation mode inside the block, then restore the mode of each module."""
     training = {module: module.training for module in model.modules()}
     model.eval()
     try:

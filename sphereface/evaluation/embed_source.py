@@ -1,6 +1,4 @@
-"""Embeddings of the images of a training set, kept in parts, so that a killed run resumes at the
-part it was in.
-"""
+"""Embed images of a training set in parts, which are kept so that a killed run can resume."""
 
 from __future__ import annotations
 
@@ -20,19 +18,19 @@ from .embedder import Embedder
 
 log = logging.getLogger(__name__)
 
-_PART = 4096  # images
+_PART = 4096  # images in a part
 _DIGEST_BYTES = 16
-_TRIED = 100  # images, of which one can be decoded
+_TRIED = 100  # images to try until one can be decoded
 
 
 class SourceImage:
-    """One image of a source, read when it is needed."""
+    """One image of a source. It is read when it is needed."""
 
     def __init__(self, source: Source, index: int) -> None:
         self.source, self.index = source, index
 
     def read_bytes(self) -> bytes:
-        """The encoded image. Raises OSError where it cannot be read."""
+        """Return the encoded image. Raises OSError if it cannot be read."""
         return self.source.read(self.index)
 
     def __str__(self) -> str:
@@ -40,10 +38,10 @@ class SourceImage:
 
 
 def check_size(source: Source, embedder: Embedder) -> None:
-    """See that a network can read the images of a source, by the first one that can be decoded.
+    """Check that a network can read the first image of a source that can be decoded.
 
     Raises:
-        UserError: it is of another size.
+        UserError: the image has another size.
     """
     for index in range(min(_TRIED, len(source))):
         try:
@@ -63,20 +61,20 @@ def check_size(source: Source, embedder: Embedder) -> None:
 def embed_source(
     embedder: Embedder, source: Source, rows: npt.NDArray[np.int64], digests: npt.NDArray[np.bytes_], kept: Path
 ) -> npt.NDArray[np.float32]:
-    """Embed some images of a source. Parts that an earlier run embedded come from its files.
+    """Embed some images of a source; read the parts that an earlier run embedded.
 
     Args:
-        embedder: without a cache of its own, and without mirror images.
+        embedder: without a cache and without mirror images.
         source: N images.
-        rows: (K,) of them, of the size that the network reads.
-        digests: (K,) bytes that change with the images.
-        kept: folder of the parts, biometric data. A damaged file is replaced.
+        rows: (K,) numbers of the images to embed, which have the size that the network reads.
+        digests: (K,) bytes that change with the content of the images.
+        kept: folder of the parts, which are biometric data. A damaged file is replaced.
 
     Returns:
-        (K, D) float32, as the network gives them.
+        (K, D) float32, as the network returns them.
 
     Raises:
-        UserError: images that cannot be used any more.
+        UserError: images cannot be used any more.
     """
     found = np.empty((len(rows), embedder.model.embedding_dim), np.float32)
     with tqdm(total=len(rows), desc="embedding", unit="img", disable=None, leave=False) as bar:
@@ -92,14 +90,14 @@ def embed_source(
 
 
 def _read(file: Path, out: npt.NDArray[np.float32]) -> bool:
-    """Read a part, the numbers and their digest; False where there is none that is whole."""
+    """Read a part, numbers and digest, into ``out``; return False if it is missing or damaged."""
     try:
         data = read_plain(file)
     except OSError:
         return False
     numbers = data[:-_DIGEST_BYTES]
     if len(numbers) != out.nbytes or _digest(numbers) != data[-_DIGEST_BYTES:]:
-        log.warning("%s: damaged, its images are embedded again", file)
+        log.warning("%s: the file is damaged, so its images are embedded again", file)
         return False
     out[...] = np.frombuffer(numbers, np.float32).reshape(out.shape)
     return True
@@ -109,7 +107,7 @@ def _write(file: Path, rows: npt.NDArray[np.float32]) -> None:
     try:
         write_whole(file, rows.tobytes() + _digest(rows.tobytes()), durable=False)
     except OSError as error:  # the embeddings are in memory, and the check can finish
-        log.warning("%s: embeddings cannot be kept there (%s)", file, error.strerror)
+        log.warning("%s: the embeddings cannot be written there (%s)", file, error.strerror)
 
 
 def _digest(numbers: bytes) -> bytes:

@@ -1,6 +1,4 @@
-"""Embeddings of one checkpoint, each image embedded once: what was embedded before comes from a
-file.
-"""
+"""Embed images by one checkpoint, and keep the embeddings so that each image is embedded once."""
 
 from __future__ import annotations
 
@@ -27,29 +25,30 @@ from .source import Source
 log = logging.getLogger(__name__)
 
 _DIGEST_BYTES = 16
-_FORMAT = 1  # raise it when images are decoded, cut or normalised in another way
+_FORMAT = 1  # increase it when the decoding, cutting or normalisation of images changes
 
 Digests = npt.NDArray[np.uint8]
 
 
 class Embedder(Source):
-    """A network that embeds images; see :func:`embed_files` for the arguments not named here.
+    """A network that embeds images.
 
-    Embeddings are kept in one file for each network (by the SHA-256 of its file), kind of device,
-    precision and flip, and found there by the content of the image (its BLAKE2b), so a moved or
-    renamed crop is known and a changed one is not. They are biometric data of the people on the
-    images: the folder is the user's, to keep or delete.
+    The cache has one file for each network (by the SHA-256 of its file), kind of device, precision
+    and flip. The key of an embedding is the BLAKE2b hash of the image's content. So a moved or
+    renamed crop is found, and a changed crop is embedded again. Embeddings are biometric data of
+    the people on the images. The user decides whether to keep or delete the folder.
 
     Args:
         path: file of the network.
         model: the network, on its device.
-        sha256: of the file that ``model`` was read from.
-        about: facts of it for table and JSON.
-        fusion: how image and mirror image are put together, see
+        sha256: of the file of ``model``.
+        device, flip, precision, batch_size, progress: see :func:`embed_files`.
+        about: facts about the network for the table and the JSON file.
+        fusion: how to combine the embeddings of image and mirror image, see
             :data:`~sphereface.evaluation.embeddings.FUSIONS`.
         cache: folder of the kept embeddings; None keeps none.
-        variant: names what else the embeddings depend on, besides the file and the options; part of
-            the cache's name.
+        variant: text that changes with anything else that the embeddings depend on, besides the
+            file and the options. It is a part of the cache's file name.
     """
 
     def __init__(
@@ -84,7 +83,7 @@ class Embedder(Source):
 
     @classmethod
     def of_checkpoint(cls, path: Path, *, device: torch.device, **options: Any) -> Embedder:
-        """Load a checkpoint. ``options`` are those of the class.
+        """Load a checkpoint. ``options`` are arguments of the class.
 
         Raises:
             BadCheckpoint: see :func:`load_model`.
@@ -94,7 +93,7 @@ class Embedder(Source):
         return cls(path, loaded.model, sha256=loaded.sha256, device=device, about=about, **options)
 
     def about(self) -> Mapping[str, Any]:
-        """The file, its SHA-256, and what it says of itself."""
+        """Return the file of the network, its SHA-256, and its facts."""
         return {
             "checkpoint": str(self.path),
             "checkpoint_sha256": self.sha256,
@@ -107,10 +106,13 @@ class Embedder(Source):
         return split_mirror(self.embed(images.found()), self.flip, self.fusion)
 
     def embed(self, files: Sequence[EncodedImage]) -> npt.NDArray[np.float32]:
-        """(N, D) or with flip (N, 2D) float32, a row for each image; not normalised.
+        """Embed image files, or read their kept embeddings.
+
+        Returns:
+            (N, D) float32, or (N, 2D) with flip; a row for each image, not normalised.
 
         Raises:
-            UserError: images that cannot be used, or a damaged file of kept embeddings.
+            UserError: images cannot be used, or the file of kept embeddings is damaged.
         """
         if self._file is None:
             return embed_files(self.model, files, **self._options)
@@ -141,7 +143,7 @@ class Embedder(Source):
             ) from None
         if not good.all():
             wrong, many = np.count_nonzero(~good), len(good)
-            log.warning("%s: %d of %d embeddings are out of range: computed again", self._file, wrong, many)
+            log.warning("%s: %d of %d embeddings are out of range and are computed again", self._file, wrong, many)
         return {row.tobytes(): feature for row, feature in zip(digests[good], features[good], strict=True)}
 
     def _write(self, known: dict[bytes, npt.NDArray[np.float32]]) -> None:
@@ -150,15 +152,16 @@ class Embedder(Source):
         features = np.stack(list(known.values()))
         try:
             write_whole(self._file, lambda file: np.savez(file, digests=digests, features=features), durable=False)
-        except OSError as error:  # they are still in memory, and the evaluation continues
+        except OSError as error:  # the embeddings are in memory, so the evaluation continues
             log.warning(
-                "%s: embeddings cannot be kept there (%s) · --no-cache does not try", self._file, error.strerror
+                "%s: the embeddings cannot be written there (%s) · --no-cache omits this", self._file, error.strerror
             )
 
 
 def _digest(file: EncodedImage) -> bytes:
-    """A file that cannot be read has its name's digest: :func:`embed_files` then lists it with the
-    others.
+    """Return the digest of an image, or of its name if it cannot be read.
+
+    :func:`embed_files` then reports the unreadable files together.
     """
     try:
         data = read_encoded(file)

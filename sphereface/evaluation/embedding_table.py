@@ -1,16 +1,13 @@
 """A table of embeddings in a ``.npz`` file, made by ``sphereface embed`` or by any other program.
 
-===============  =======================
-================================================================ array            shape
-meaning ===============  =======================
-================================================================ ``names``        (N,) text
-of the images, relative to their folder: ``Ann/Ann_0001.jpg``; a backslash
-                                          is the same as a slash
-``embeddings``   (N, D) float             a row for each image ``mirror``       (N, D) float,
-optional   the same for the mirror images ``quality``      (N,) numbers, optional   higher for a
-better image ``root``         text, optional           folder of the images, or the ``.bin`` that
-they are in ===============  =======================
-================================================================
+It has these arrays:
+
+- ``names`` (N,), text: the images, relative to their folder, such as ``Ann/Ann_0001.jpg``. A
+  backslash is the same as a slash.
+- ``embeddings`` (N, D), float: a row for each image
+- ``mirror`` (N, D), float, optional: the same for the mirror images
+- ``quality`` (N,), numbers, optional: higher for a better image
+- ``root``, text, optional: the folder of the images, or the ``.bin`` that holds them
 
 Galleries of older versions have ``paths`` in place of ``names``. Other arrays are allowed and not
 read.
@@ -45,12 +42,13 @@ class EmbeddingTable(Source):
     """A table of embeddings. The images need not be on disk.
 
     Args:
-        path: the ``.npz`` file.
-        mirror: ``"join"``, ``"add"`` or ``"none"``: how to use the embeddings of the mirror images;
-            None: ``"join"`` where the table has them.
+        path: the ``.npz`` file, or the folder of a gallery.
+        mirror: how to use the embeddings of the mirror images: ``"join"``, ``"add"`` or ``"none"``.
+            None: ``"join"`` if the table has them.
 
     Raises:
-        UserError: the file is no such table, or has no embeddings of mirror images to join or add.
+        UserError: the file is not such a table, or has no embeddings of mirror images to join or
+            add.
     """
 
     reads_images = False
@@ -63,14 +61,14 @@ class EmbeddingTable(Source):
         self._mirror: Array | None = arrays.get("mirror")
         self._quality: Array | None = arrays.get("quality")
         self._root = Path(arrays.get("root") or ".")
-        self._bin: Path | None = None  # whose images the names without a prefix were taken for
+        self._bin: Path | None = None  # the .bin whose images the names without a prefix belong to
         self._by: str | None = arrays.get("checkpoint_sha256")
         if self._mirror is None and mirror in ("join", "add"):
             raise UserError(f"{path}: --mirror: got {mirror} · the table has no array 'mirror' · omit it")
         self.mirror = "none" if self._mirror is None else mirror or "join"
 
     def about(self) -> Mapping[str, Any]:
-        """The file, its SHA-256, its shape, and which checkpoint computed it, if the table names it."""
+        """Return the file, its SHA-256, its shape, and the checkpoint that it names, if any."""
         rows, dim = self._image.shape
         return {
             "embeddings": str(self.path),
@@ -82,16 +80,19 @@ class EmbeddingTable(Source):
     def embeddings(self, images: Images, set_name: str) -> Embeddings:
         """Return the rows of a set's images.
 
-        Where the table has names that start with ``set_name/``, all images of the set must be among
-        them. Otherwise a row is found by the name of the image, or by its place relative to the
-        table's ``root``. Each is compared as it is and then without the suffix. Where no image is
-        found so, the last parts of the names are compared, because images may lie in one flat
-        folder. The images of every ``.bin`` have the same names, ``000000`` and so on: names
-        without a prefix serve one ``.bin``, the table's ``root`` where that is one.
+        If the table has names that start with ``set_name/``, all images of the set must be among
+        them. Otherwise the name of the image, or its path relative to the table's ``root``, finds
+        its row. Each name is compared with its suffix first, then without it. If this finds no
+        image at all, the last parts of the names are compared, because the images may be in one
+        flat folder.
+
+        The images of every ``.bin`` have the same names, ``000000`` and so on. So names without a
+        prefix can belong to one ``.bin`` only. If the table's ``root`` is a ``.bin``, it is that
+        one.
 
         Raises:
-            UserError: images without a row, with several, or two with one; a ``.bin`` that the
-                names may not belong to.
+            UserError: an image has no row or several rows, two images have the same row, or the
+                names may belong to another ``.bin``.
         """
         rows = _as_slice(self._rows(images, set_name))
         quality = None if self._quality is None else self._quality[rows].astype(np.float64)
@@ -100,12 +101,14 @@ class EmbeddingTable(Source):
         return Embeddings(_single(self._image[rows]), mirror, fusion, quality)
 
     def check(self, images: Images, set_name: str) -> None:
-        """Refuse images without a row, before any set is evaluated."""
+        """Refuse a set that has images without a row."""
         self._rows(images, set_name)
 
     def located(self, images: Images, set_name: str) -> tuple[Array, Array | None, npt.NDArray[np.int64]]:
-        """Return the table's arrays as they lie, images and mirror images, and the (N,) rows of a
-        set's images.
+        """Return the table's embeddings without a copy, and the rows of a set's images.
+
+        Returns:
+            The embeddings of images and of mirror images (or None), and (N,) row numbers.
 
         Raises:
             UserError: see :meth:`embeddings`.
@@ -141,28 +144,32 @@ class EmbeddingTable(Source):
                 f"allowed: {allowed} or another suffix"
             )
         rows = [row for row in found if row is not None]
-        self._check_apart(images.names, rows, set_name)
+        self._check_apart(images, rows, set_name)
         return np.array(rows, dtype=np.int64)
 
-    def _check_apart(self, names: Sequence[str], rows: Sequence[int], set_name: str) -> None:
-        """Refuse one row for two images, such as ``002.png`` and ``002.jpg``. A name without a
-        suffix is no second.
+    def _check_apart(self, images: Images, rows: Sequence[int], set_name: str) -> None:
+        """Refuse one row for two images, such as ``002.png`` and ``002.jpg``.
+
+        The same name without a suffix does not count as a second image. Nor does a name that is no
+        file: the names of LFW's lists end in ``.jpg``, also if the images are PNG.
         """
         if len(set(rows)) == len(rows):
             return
         first = dict[int, str]()
-        for name, row in zip(map(_plain, names), rows, strict=True):
+        for name, row in zip(map(_plain, images.names), rows, strict=True):
             other = first.setdefault(row, name)
-            if name not in (other, stem_of(other)) and stem_of(name) != other:
+            if name in (other, stem_of(other)) or stem_of(name) == other:
+                continue
+            if (images.root / name).is_file() == (images.root / other).is_file():
                 raise UserError(
                     f"{self.path}: got one row, {self._names[row]}, for two images of {set_name}, {other} and {name} · "
                     f"allowed: a row for each image · name the rows as {set_name} does, with suffixes"
                 )
 
     def _check_bin(self, file: Path, set_name: str) -> None:
-        """Refuse a ``.bin`` whose images have the names of another one's in this table."""
+        """Refuse a ``.bin`` if the names in this table belong to the images of another one."""
         example = f"{set_name}/{_FIRST_OF_BIN}"
-        own = PureWindowsPath(self._root).name  # knows slashes and backslashes
+        own = PureWindowsPath(self._root).name  # splits at slashes and backslashes
         if is_bin(own) and own.casefold() != file.name.casefold():
             raise UserError(
                 f"{self.path}: got {file.name} for {set_name} · allowed: {own}, the root of the table · embed "
@@ -178,7 +185,7 @@ class EmbeddingTable(Source):
         self._bin = place
 
     def _ways(self, folder: Path, name: str, prefix: str) -> Iterator[str]:
-        """Return the names that the row of an image may have, one after the other."""
+        """Yield the names that the row of an image may have, in the order in which to try them."""
         yield prefix + name
         place = os.path.normpath(folder.absolute() / name)
         root = os.path.normpath(self._root.absolute())
@@ -195,7 +202,7 @@ class EmbeddingTable(Source):
 
     @cached_property
     def _exact(self) -> dict[str, int]:
-        """Name → row. The same name twice must have the same embedding."""
+        """Name → row. Rows with the same name must have the same embedding."""
         rows = dict[str, int]()
         different = []
         for row, name in enumerate(self._names):
@@ -231,12 +238,12 @@ def write_table(
     mirror: Array | None = None,
     **more: str | int | Array,
 ) -> None:
-    """Write a table that :class:`EmbeddingTable` reads, as a whole or not at all.
+    """Write a table that :class:`EmbeddingTable` reads, whole or not at all.
 
     Args:
         path: ``….npz``.
-        names: N, of the images.
-        image, mirror: (N, D) each.
+        names: N names of the images.
+        image, mirror: (N, D) each; ``mirror`` is optional.
         more: further entries.
 
     Raises:
@@ -259,23 +266,21 @@ def _plain(name: str) -> str:
 
 
 def _places(place: str, root: str) -> Iterator[str]:
-    """Return the place of an image, and the same relative to a folder that it is in."""
+    """Yield the path of an image, then its path relative to ``root`` if it is in that folder."""
     yield with_slashes(place)
     if place.startswith(root + os.sep):
         yield with_slashes(place[len(root) + 1 :])
 
 
 def _as_slice(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64] | slice:
-    """Return consecutive rows as a slice, which makes no copy: a table in the order of the set is
-    used in place.
-    """
+    """Return consecutive rows as a slice, which copies nothing; return other rows as they are."""
     if len(rows) and np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows))):
         return slice(int(rows[0]), int(rows[0]) + len(rows))
     return rows
 
 
 def _single(array: Array) -> npt.NDArray[np.float32]:
-    with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and counted as undefined
+    with np.errstate(over="ignore"):  # a number too large for float32 becomes infinite and counts as undefined
         return array.astype(np.float32, copy=False)
 
 

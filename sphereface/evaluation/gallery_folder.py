@@ -1,7 +1,7 @@
-"""A gallery that is a folder: ``gallery.json`` and the shards that it lists.
+"""Read a gallery that is a folder: ``gallery.json`` and the shards that it lists.
 
-``gallery.json`` is written last and replaced as a whole, so a reader sees the gallery before an
-update or after it. A shard that it does not list belongs to a run that has not finished.
+An update replaces ``gallery.json`` last and as a whole. So a reader sees the gallery either before
+or after an update. A shard that the list does not name belongs to a run that has not finished.
 """
 
 from __future__ import annotations
@@ -50,22 +50,22 @@ class _Form:
 
 
 def is_gallery_folder(path: Path) -> bool:
-    """Say whether a folder is a finished gallery."""
+    """Return whether a folder is a finished gallery."""
     return is_file(path / LIST)
 
 
 def is_unfinished(path: Path) -> bool:
-    """Say whether a folder holds shards of a gallery, but no list of them."""
+    """Return whether a folder holds shards of a gallery, but no list of them."""
     return not is_gallery_folder(path) and any(SHARD_NAME.fullmatch(each.name) for each in path.glob("*.npz"))
 
 
 @dataclass(frozen=True)
 class GalleryFolder:
-    """A gallery in a folder. Nothing but the list is read until it is needed.
+    """A gallery in a folder. The shards are read when they are needed.
 
     Attributes:
         path: the folder.
-        kind: what all shards have in common.
+        kind: the properties that all shards share.
         shards: in the order of the rows.
     """
 
@@ -74,7 +74,7 @@ class GalleryFolder:
     shards: tuple[Shard, ...]
 
     def save(self) -> None:
-        """Replace ``gallery.json``. Raises UserError where that cannot be done."""
+        """Replace ``gallery.json``. Raises UserError if it cannot be written."""
         values = {
             "format": FOLDER_FORMAT,
             "kind": asdict(self.kind),
@@ -87,7 +87,7 @@ class GalleryFolder:
 
     @property
     def sha256(self) -> str:
-        """SHA-256 of the list. It changes with any row."""
+        """SHA-256 of the list. It changes if any row changes."""
         return hashlib.sha256(repr((self.kind, self.shards)).encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -95,10 +95,10 @@ def read_list(path: Path) -> GalleryFolder:
     """Read the list of a gallery.
 
     Raises:
-        UserError: there is none, or it is damaged.
+        UserError: the list is missing or damaged.
     """
     if not is_gallery_folder(path):
-        raise UserError(f"{path}: no gallery ({LIST} is missing) · make it, or finish it: sphereface embed DIR {path}")
+        raise UserError(f"{path}: not a gallery ({LIST} is missing) · make or finish it: sphereface embed DIR {path}")
     try:
         form = read_form(path / LIST, _Form)
         for shard in form.shards:
@@ -106,17 +106,17 @@ def read_list(path: Path) -> GalleryFolder:
                 raise ValueError(f"file: got {shard.file!r:.100}, allowed: a .npz in the same folder")
     except (OSError, ValueError) as error:
         raise UserError(
-            f"{path / LIST}: not the list of a gallery ({reason(error)}) · delete it, and run sphereface embed DIR "
-            f"{path} again: whole shards are kept"
+            f"{path / LIST}: not the list of a gallery ({reason(error)}) · delete it and run sphereface embed DIR "
+            f"{path} again, which keeps whole shards"
         ) from None
     return GalleryFolder(path, form.kind, form.shards)
 
 
 def read_gallery_folder(path: Path) -> GalleryFolder:
-    """Read the list of a gallery, and look for its shards.
+    """Read the list of a gallery, and check that its shards exist.
 
     Raises:
-        UserError: see :func:`read_list`; or a shard is missing or of another length.
+        UserError: see :func:`read_list`; or a shard is missing or has another size.
     """
     gallery = read_list(path)
     for shard in gallery.shards:
@@ -132,14 +132,14 @@ def _check_size(path: Path, shard: Shard) -> None:
     except OSError as error:
         raise DamagedShard(path, f"cannot be read ({error.strerror})") from None
     if size != shard.bytes:
-        raise DamagedShard(path, f"has {size:,} bytes, {LIST} says {shard.bytes:,}")
+        raise DamagedShard(path, f"has {size:,} bytes, {LIST} gives {shard.bytes:,}")
 
 
 class FolderRows:
-    """The rows of a gallery as unit vectors, read block by block: ``rows[100:200]`` is (100, width)
-    float32.
+    """The rows of a gallery as unit vectors, which are read block by block.
 
-    The checksums of a shard are compared when its rows are read for the first time.
+    ``rows[100:200]`` is (100, width) float32. The first time that rows of a shard are read, its
+    checksums are compared.
 
     Args:
         gallery: the folder.
@@ -168,7 +168,7 @@ class FolderRows:
         return np.concatenate(blocks or [np.empty((0, self.shape[1]), dtype=np.float32)])
 
     def take(self, rows: npt.NDArray[np.int64]) -> Embeddings:
-        """Return some rows, (K, width) float32. Only these are read, without their checksums."""
+        """Return some rows, (K, width) float32. Only these are read; no checksum is compared."""
         found = np.empty((len(rows), self.shape[1]), dtype=np.float32)
         numbers = np.searchsorted(self._ends, rows, side="right")
         for number in np.unique(numbers).tolist():
@@ -189,14 +189,14 @@ class FolderRows:
         parts = map_rows(path, shard, self._gallery.kind, checked=number not in self._checked)
         self._checked.add(number)
         block = unit_rows([part[start - first : end - first] for part in parts])
-        if not np.isfinite(block[:, 0]).all():  # a row without a direction is NaN throughout
+        if not np.isfinite(block[:, 0]).all():  # unit_rows makes a bad row NaN throughout
             row = start - first + int(np.argmin(np.isfinite(block[:, 0])))
             raise DamagedShard(path, f"row {row} is zero, not finite, or beyond what networks give")
         return block
 
 
 class FolderPaths(Sequence[str]):
-    """The paths of the rows of a gallery, read when they are needed."""
+    """The paths of the rows of a gallery. They are read when they are needed."""
 
     def __init__(self, gallery: GalleryFolder) -> None:
         self._gallery = gallery
@@ -221,10 +221,10 @@ class FolderPaths(Sequence[str]):
 
 
 def read_folder_as_table(path: Path) -> tuple[dict[str, Any], str]:
-    """Read a gallery into the arrays of one table, in memory, and a SHA-256 of its list.
+    """Read a gallery into memory as one table, with the SHA-256 of its list.
 
     Returns:
-        What :func:`~sphereface.evaluation.table_file.read_table_with_sha256` returns.
+        See :func:`~sphereface.evaluation.table_file.read_table_with_sha256`.
 
     Raises:
         UserError: see :func:`read_gallery_folder`.

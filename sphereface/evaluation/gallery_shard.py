@@ -1,15 +1,16 @@
-"""One part of a gallery that is a folder: the rows of some images, in one ``.npz`` file.
+"""Read and write a shard: the rows of some images of a gallery, in one ``.npz`` file.
 
-Each shard is a table of embeddings of its own, which ``numpy.load`` reads. N images gave M rows:
+A gallery in a folder has many shards. Each is a table of embeddings, which ``numpy.load`` reads. N
+images gave M rows:
 
 - ``names`` (M,): UTF-8, relative to ``root``, as in any table of embeddings
-- ``embeddings``, ``mirror`` (M, D): float32 or float16, as the network gives them
+- ``embeddings``, ``mirror`` (M, D): float32 or float16, as the network returns them
 - ``quality`` (M,): length of the embedding
-- ``boxes`` (M, 4), ``scores`` (M,): of the faces, if they were searched
-- ``images``, ``sizes``, ``times``, ``faces`` (N,): name, bytes, time of the last change, number of
-  faces
-- ``image_of``, ``places`` (M,): the image of a row, and which of its faces it is, from the left
-- ``unusable``, ``reasons`` (U,): images without a row, and why
+- ``boxes`` (M, 4), ``scores`` (M,): of the faces, if a detector found them
+- ``images``, ``sizes``, ``times``, ``faces`` (N,): name, size in bytes, modification time, number
+  of faces
+- ``image_of``, ``places`` (M,): image of a row, and number of its face, counted from the left
+- ``unusable``, ``reasons`` (U,): images without a row, and the reasons
 """
 
 from __future__ import annotations
@@ -34,10 +35,13 @@ from .embeddings import LARGEST
 from .mapped_array import map_array, open_archive
 
 FORMAT = 2
-"""Of the tables that ``sphereface embed`` writes, see :mod:`sphereface.evaluation.embedding_table`."""
+"""Format of the tables that ``sphereface embed`` writes.
+
+:mod:`sphereface.evaluation.embedding_table` describes it.
+"""
 
 DTYPES = ("float32", "float16")
-"""Of stored embeddings. A search computes in float32."""
+"""Number types of stored embeddings. A search computes in float32."""
 
 SHARD_NAME = re.compile(r"[0-9a-f]{24}\.npz")
 
@@ -50,7 +54,7 @@ Array = npt.NDArray[Any]
 
 
 class DamagedShard(UserError):
-    """A shard that is missing, cut, or not of its gallery."""
+    """A shard is missing, damaged, or belongs to another gallery."""
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(f"{path}: {reason} · run the sphereface embed command of this gallery again, which repairs it")
@@ -58,17 +62,18 @@ class DamagedShard(UserError):
 
 @dataclass(frozen=True)
 class GalleryKind:
-    """What all shards of a gallery have in common.
+    """The properties that all shards of a gallery share.
 
     Attributes:
-        checkpoint_sha256: the checkpoint that computed the embeddings.
+        checkpoint_sha256: SHA-256 of the checkpoint that computed the embeddings.
         settings: how an image became an embedding.
-        alignment: JSON of how the crops were aligned, if they were crops and it is known.
+        alignment: the settings that aligned the crops, as JSON; empty if the images are not crops
+            or the settings are unknown.
         root: folder of the images, or the file that holds them, as the user wrote it.
         dim: D, numbers in an embedding of one image.
-        mirror: whether there are embeddings of mirror images.
-        dtype: of the embeddings.
-        on_several: what was done with an image of several faces.
+        mirror: whether the gallery has embeddings of mirror images.
+        dtype: number type of the embeddings.
+        on_several: what ``sphereface embed`` did with an image of several faces.
     """
 
     checkpoint_sha256: str = option()
@@ -82,7 +87,7 @@ class GalleryKind:
 
     @property
     def width(self) -> int:
-        """How many numbers a search compares: D, or 2D with mirror images."""
+        """The number of values that a search compares: D, or 2D with mirror images."""
         return self.dim * (2 if self.mirror else 1)
 
 
@@ -94,7 +99,7 @@ class Shard:
         file: name in the gallery's folder.
         rows: M.
         images: N.
-        bytes: of the file.
+        bytes: size of the file.
     """
 
     file: str = option()
@@ -105,7 +110,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class ShardContent:
-    """The arrays of a shard, see the module."""
+    """The arrays of a shard. The docstring of this module describes them."""
 
     names: Array
     embeddings: Array
@@ -123,7 +128,11 @@ class ShardContent:
     scores: Array | None = None
 
     def only(self, images: npt.NDArray[np.int64]) -> ShardContent:
-        """Return the part that belongs to some of the images, given by ascending numbers."""
+        """Return the part that belongs to some of the images.
+
+        Args:
+            images: (K,) numbers of the images, ascending.
+        """
         new_number = np.full(len(self.images), -1, dtype=np.int64)
         new_number[images] = np.arange(len(images))
         rows, unusable = new_number[self.image_of] >= 0, new_number[self.unusable] >= 0
@@ -134,7 +143,7 @@ class ShardContent:
 
 
 def write_shard(folder: Path, content: ShardContent, kind: GalleryKind) -> Shard:
-    """Write a shard whole. Its name depends on the images and the kind of the gallery alone.
+    """Write a shard whole. Its name depends only on the images and the kind of the gallery.
 
     Raises:
         UserError: the file cannot be written.
@@ -152,9 +161,7 @@ def write_shard(folder: Path, content: ShardContent, kind: GalleryKind) -> Shard
 
 
 def _name_of(content: ShardContent, kind: GalleryKind) -> str:
-    """Name a shard by what it depends on: its images, and the kind of the gallery but for the root's
-    spelling.
-    """
+    """Name a shard by a hash of its images and the kind of the gallery, without the root."""
     values = repr(dataclasses.astuple(dataclasses.replace(kind, root="")))
     digest = hashlib.blake2b(values.encode("utf-8", "surrogatepass"), digest_size=_DIGEST_BYTES)
     for array in (content.images, content.sizes, content.times):
@@ -163,13 +170,13 @@ def _name_of(content: ShardContent, kind: GalleryKind) -> str:
 
 
 def read_shard(path: Path, kind: GalleryKind) -> ShardContent:
-    """Read a shard whole, mapped, and compare it with its checksums.
+    """Map all arrays of a shard, and compare them with their checksums.
 
     Raises:
-        DamagedShard: it is missing, damaged, or not of this kind.
+        DamagedShard: it is missing, damaged, or of another kind.
     """
     with explained(path), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of Python, about a damaged header
+        warnings.simplefilter("ignore")  # Python warns about a damaged header
         with open_archive(path) as archive:
             check_directory(archive)
             members = {name.removesuffix(".npy") for name in archive.namelist()}
@@ -178,7 +185,7 @@ def read_shard(path: Path, kind: GalleryKind) -> ShardContent:
         content = ShardContent(**found)
         _check(content, kind)
         if path.name != _name_of(content, kind):
-            raise ValueError("made by another checkpoint or with other settings, or renamed")
+            raise ValueError("another checkpoint or other settings made it, or it was renamed")
     return content
 
 
@@ -187,12 +194,12 @@ def map_rows(path: Path, shard: Shard, kind: GalleryKind, *, checked: bool) -> l
 
     Args:
         path: the file.
-        shard: what the gallery's list says of it.
+        shard: its entry in the gallery's list.
         kind: of the gallery.
         checked: compare the bytes with their checksums.
 
     Raises:
-        DamagedShard: it is missing, damaged, or not as the list says.
+        DamagedShard: it is missing, damaged, or differs from its entry in the list.
     """
     keys = ["embeddings", *(["mirror"] if kind.mirror else [])]
     with explained(path), warnings.catch_warnings():
@@ -221,7 +228,7 @@ def map_names(path: Path, shard: Shard) -> Array:
 
 
 class explained:  # noqa: N801 -- a context manager, named as a function is
-    """Turn what a damaged file raises into :class:`DamagedShard`."""
+    """Replace the errors of a damaged file by :class:`DamagedShard`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -237,7 +244,7 @@ class explained:  # noqa: N801 -- a context manager, named as a function is
 
 
 def _check(content: ShardContent, kind: GalleryKind) -> None:
-    """Raise ValueError for arrays of wrong shapes, types or numbers."""
+    """Raise ValueError for an array with a wrong shape, type or number."""
     rows, images, unusable = len(content.names), len(content.images), len(content.unusable)
     per_row, per_image, per_unusable = (rows,), (images,), (unusable,)
     shapes: dict[str, tuple[int, ...]] = dict.fromkeys(_PER_ROW, per_row)
@@ -277,13 +284,13 @@ def unit_rows(parts: Sequence[Array], largest: float = LARGEST) -> npt.NDArray[n
 
 
 def texts(values: Iterable[str]) -> Array:
-    """Return texts as numpy keeps them in little space: UTF-8 in bytes."""
+    """Return texts as an array of UTF-8 bytes, which takes less space than numpy's text."""
     encoded = [value.encode("utf-8", "surrogateescape") for value in values]
     return np.array(encoded, dtype=np.bytes_) if encoded else np.empty(0, dtype="S1")
 
 
 def text(value: bytes) -> str:
-    """Return a text that :func:`texts` encoded."""
+    """Decode a text that :func:`texts` encoded."""
     return value.decode("utf-8", "surrogateescape")
 
 

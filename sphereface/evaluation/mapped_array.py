@@ -1,4 +1,4 @@
-"""Arrays of an ``.npz`` file as they lie on the disk, without a copy in memory."""
+"""Map arrays of an ``.npz`` file, without a copy in memory."""
 
 from __future__ import annotations
 
@@ -14,38 +14,37 @@ import numpy.typing as npt
 
 from ..files import regular_file
 
-_LOCAL_HEADER = struct.Struct("<4s5H3I2H")  # of the zip format: the last two are the lengths of name and extra field
+_LOCAL_HEADER = struct.Struct("<4s5H3I2H")  # zip format; the last two are the lengths of name and extra field
 _BLOCK = 1 << 20
-_MOST_UNPACKED = 1 << 27  # bytes of a compressed array, unless it shrank by less than a hundred times: numbers do
-_MOST_SHRUNK = 100
-_ENCRYPTED = 1  # bit of a member's flags
+_MOST_UNPACKED = 1 << 27  # bytes of a compressed array whose compression exceeds the next limit
+_MOST_SHRUNK = 100  # uncompressed size / compressed size; arrays of numbers stay below
+_ENCRYPTED = 1  # bit in the flags of a member
 _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
-    (3, 0): np.lib.format.read_array_header_2_0,  # differs in names of fields, which no array of numbers has
+    (3, 0): np.lib.format.read_array_header_2_0,  # only the names of fields differ; number arrays have none
 }
 
 
 def open_archive(path: Path) -> zipfile.ZipFile:
-    """Open a ``.npz`` file. Raises OSError for a file that is not regular, and BadZipFile."""
+    """Open an ``.npz`` file. Raises OSError if it is not a regular file, and BadZipFile."""
     os.close(regular_file(str(path), os.O_RDONLY))  # a FIFO would block
     return zipfile.ZipFile(path)
 
 
 def map_array(path: Path, name: str, *, checked: bool = True) -> npt.NDArray[Any]:
-    """Return one array of an ``.npz`` file, mapped read-only where the file stores it without
-    compression.
+    """Return one array of an ``.npz`` file, mapped read-only if the file does not compress it.
 
     ``numpy.load`` reads an array of an ``.npz`` whole, and ignores ``mmap_mode``.
 
     Args:
         path: the file.
         name: of the array.
-        checked: compare its bytes with the file's checksum, for which all of them are read.
+        checked: compare the bytes of the array with the file's checksum. This reads all of them.
 
     Raises:
-        OSError, MemoryError, or one of :data:`DAMAGED`: as ``numpy.load`` does; damaged bytes are
-            found by the file's checksum, and an array of Python objects is refused.
+        OSError, MemoryError, or one of :data:`DAMAGED`: the errors of ``numpy.load``, also for a
+            wrong checksum or an array of Python objects.
     """
     with open_archive(path) as archive:
         member = archive.getinfo(f"{name}.npy")
@@ -56,7 +55,7 @@ def map_array(path: Path, name: str, *, checked: bool = True) -> npt.NDArray[Any
                 raise ValueError(f"{name}: unpacks from {member.compress_size:,} to {member.file_size:,} bytes")
             with archive.open(member) as stream:
                 shape, order, dtype = _header(stream, name, member.file_size)
-                data = stream.read()  # to the end, where the checksum is compared
+                data = stream.read()  # zipfile compares the checksum at the end
             return np.asarray(np.ndarray(shape, dtype, data, order=order))
     with path.open("rb") as file:
         start = _start_of(file, member)
@@ -70,24 +69,24 @@ def map_array(path: Path, name: str, *, checked: bool = True) -> npt.NDArray[Any
 
 
 def _header(file: IO[bytes], name: str, num_bytes: int) -> tuple[tuple[int, ...], Literal["F", "C"], np.dtype[Any]]:
-    """Read shape, order and type of an array that takes at most ``num_bytes`` with its header."""
+    """Read shape, order and type of an array. With its header it takes at most ``num_bytes``."""
     start = file.tell()
     version = np.lib.format.read_magic(file)
     if version not in _HEADERS:
-        raise ValueError(f"{name}: version {version} of numpy's format")
+        raise ValueError(f"{name}: version {version} of numpy's format is unknown")
     shape, fortran, dtype = _HEADERS[version](file)
     if dtype.hasobject:
         raise ValueError("Object arrays cannot be loaded when allow_pickle=False")
     size = int(np.prod(shape, dtype=object)) * dtype.itemsize
     if size > start + num_bytes - file.tell():
-        raise ValueError(f"{name}: shape {shape} needs {size:,} bytes, more than there are")
+        raise ValueError(f"{name}: shape {shape} needs {size:,} bytes, more than the file has")
     if any(side < 0 for side in shape):
-        raise ValueError(f"{name}: shape {shape}")
+        raise ValueError(f"{name}: shape {shape} has a negative length")
     return shape, "F" if fortran else "C", dtype
 
 
 def _start_of(file: BinaryIO, member: zipfile.ZipInfo) -> int:
-    """Return where the bytes of a member begin."""
+    """Return the offset of a member's bytes in the file."""
     file.seek(member.header_offset)
     header = file.read(_LOCAL_HEADER.size)
     if len(header) < _LOCAL_HEADER.size or not header.startswith(b"PK\x03\x04"):

@@ -1,4 +1,4 @@
-"""A report as text: the lines that programs print and ``table.txt`` holds."""
+"""Format a report as text, for the terminal and ``table.txt``."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from .result import Rows
 
 WIDTH = 100
 _ORIGIN = ("checkpoint", "step", "onnx", "embeddings", "input", "table")
-_LONGEST_NUMBER = 24  # a column with a longer cell holds text, which is written from the left
+_LONGEST_NUMBER = 24  # a column with a longer cell is text, and text is aligned to the left
 
 
 def format_table(report: Report) -> str:
-    """Return the whole outcome as text."""
+    """Return the whole report as text."""
     parts = [_head(report)]
     for number, result in enumerate(report.results):
         lines = [] if number == 0 else result.heading()
@@ -38,7 +38,7 @@ def _head(report: Report) -> str:
 
 
 def format_rows(rows: Rows) -> str:
-    """Return one table as aligned columns, its title above and its note below."""
+    """Return one table as aligned columns, with its title above and its note below."""
     cells = [[printable(cell) for cell in row] for row in [*([rows.header] if rows.header else []), *rows.rows]]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     text = [_is_text(number, rows) for number in range(len(widths))]
@@ -58,7 +58,7 @@ def _is_text(column: int, rows: Rows) -> bool:
 
 
 def _line(row: Sequence[str], widths: Sequence[int], text: Sequence[bool]) -> str:
-    """Join the cells of a row; text beyond the width continues in lines of its own."""
+    """Join the cells of a row; wrap text that exceeds the width into further lines."""
     fitted = [
         cell.ljust(width) if left else cell.rjust(width) for cell, width, left in zip(row, widths, text, strict=True)
     ]

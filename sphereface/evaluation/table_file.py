@@ -1,5 +1,6 @@
-"""The arrays of a table of embeddings, checked; :mod:`sphereface.evaluation.embedding_table` says
-what they mean.
+"""Read and check the arrays of a table of embeddings.
+
+:mod:`sphereface.evaluation.embedding_table` explains the arrays.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from .embeddings import LARGEST, oversized_rows
 from .gallery_folder import read_folder_as_table
 from .mapped_array import map_array
 
-_LONGEST_REASON = 200  # characters of a message of numpy, which may quote a damaged header
-_MOST_SHRUNK = 20  # times that compression may shrink embeddings: numbers of a network hardly shrink
-_FEW = 1 << 22  # bytes of embeddings that may shrink to anything
+_LONGEST_REASON = 200  # characters of a message from numpy, which may quote a damaged header
+_MOST_SHRUNK = 20  # uncompressed size / file size; the numbers of a network hardly compress
+_FEW = 1 << 22  # bytes of embeddings that may compress by any factor
 _NUMBERS = ("embeddings", "mirror", "quality")
 _TEXTS = ("root", "checkpoint_sha256", "settings", "alignment")
 _INTEGERS = ("format",)
@@ -35,17 +36,17 @@ Array = npt.NDArray[Any]
 
 
 class NotATable(UserError):
-    """A file is no table of embeddings.
+    """A file is not a table of embeddings.
 
     Args:
         path: the file.
-        reason: why.
+        reason: what is wrong with it.
     """
 
     def __init__(self, path: Path, reason: str) -> None:
         self.reason = reason
         super().__init__(
-            f"{path}: {reason} · allowed: names (N,) text, embeddings (N, D) float, and if wanted mirror (N, D), "
+            f"{path}: {reason} · allowed: names (N,) text, embeddings (N, D) float, optionally mirror (N, D), "
             "quality (N,) · write it with numpy.savez"
         )
 
@@ -58,15 +59,16 @@ def read_table(path: Path, skip: Sequence[str] = ()) -> dict[str, Any]:
         skip: keys not to read.
 
     Returns:
-        ``names``, a list of N texts with slashes; ``embeddings`` (N, D) of floats. Where the file
+        ``names``, a list of N texts with slashes, and ``embeddings`` (N, D) of floats. If the file
         has them: ``mirror`` (N, D) and ``quality`` (N,) of floats; the texts ``root``,
         ``checkpoint_sha256``, ``settings``, ``alignment``; the integer ``format``.
 
     Raises:
-        NotATable: the file is none. UserError: it cannot be read, or changed while it was read.
+        NotATable: the file is not a table.
+        UserError: the file cannot be read, or changed while it was read.
     """
     try:
-        os.close(regular_file(str(path), os.O_RDONLY))  # names a missing file as such; a FIFO would block
+        os.close(regular_file(str(path), os.O_RDONLY))  # raises "No such file" if it is missing; a FIFO would block
         before = moment(path)
         if not zipfile.is_zipfile(path):
             raise NotATable(path, "not a .npz file, which is a zip archive")
@@ -74,9 +76,9 @@ def read_table(path: Path, skip: Sequence[str] = ()) -> dict[str, Any]:
             check_directory(archive)
             members = {name.removesuffix(".npy") for name in archive.namelist()}
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of Python, about a damaged header
+            warnings.simplefilter("ignore")  # Python warns about a damaged header
             found = {key: map_array(path, key) for key in _READ if key in members and key not in skip}
-        changed = moment(path) != before  # each array is read from the file of this name
+        changed = moment(path) != before  # map_array opens the file again for each array
     except MemoryError as error:
         raise UserError(f"{path}: needs more memory than there is ({error})") from None
     except (OSError, *DAMAGED) as error:
@@ -98,17 +100,17 @@ def read_table(path: Path, skip: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def read_table_with_sha256(path: Path, skip: Sequence[str] = ()) -> tuple[dict[str, Any], str]:
-    """Read a table as :func:`read_table`, and the SHA-256 of the same file.
+    """Read a table like :func:`read_table`, and the SHA-256 of the same file.
 
-    A gallery that is a folder is read into memory, see :func:`read_folder_as_table`.
+    The gallery of a folder is read into memory, see :func:`read_folder_as_table`.
 
     Raises:
-        UserError: as :func:`read_table`, or the file was replaced or written to while it was read.
+        UserError: see :func:`read_table`; or the file was replaced or changed while it was read.
     """
     if path.is_dir():
         return read_folder_as_table(path)
     before = None
-    with contextlib.suppress(OSError, ValueError):  # which read_table says
+    with contextlib.suppress(OSError, ValueError):  # read_table raises the error
         before = moment(path)
     table = read_table(path, skip)
     try:
@@ -130,17 +132,15 @@ def _check(path: Path, found: Mapping[str, Array], names: Array) -> None:
         allowed = "fiu" if key == "quality" else "f"
         if array.dtype.kind not in allowed or array.dtype.itemsize > np.dtype(np.float64).itemsize:
             raise NotATable(path, f"{key}: got {array.dtype}, not float16, float32 or float64")
-        if array.nbytes > max(_FEW, _MOST_SHRUNK * path.stat().st_size):  # before the texts, which cost more
-            raise NotATable(path, f"{key}: {array.nbytes:,} bytes, far more than the file has")
+        if array.nbytes > max(_FEW, _MOST_SHRUNK * path.stat().st_size):  # before the texts, whose check costs more
+            raise NotATable(path, f"{key}: {array.nbytes:,} bytes, far more than the size of the file")
         if len(shape) != 2 or array.shape != wanted or 0 in array.shape:
             raise NotATable(path, f"{key}: got shape {array.shape} with {len(names):,} names")
         _check_range(path, key, array)
 
 
 def _check_range(path: Path, key: str, array: Array) -> None:
-    """Refuse numbers beyond what is allowed. Embeddings that are not finite are left to the
-    evaluation to count.
-    """
+    """Refuse numbers that are too large. The evaluation counts embeddings that are not finite."""
     wrong = ~np.isfinite(array) if key == "quality" else oversized_rows(array)
     if wrong.any():
         row = int(np.argmax(wrong))
@@ -153,13 +153,13 @@ def _texts(path: Path, key: str, array: Array) -> list[str]:
         raise NotATable(path, f"{key}: got {array.dtype}, not text")
     if array.dtype.kind == "U" and array.dtype.itemsize and array.size:
         letters = np.ascontiguousarray(array).reshape(-1).view(np.dtype("u4").newbyteorder(array.dtype.byteorder))
-        if letters.max() > sys.maxunicode:  # Python would fail later, at any use of the text
-            raise NotATable(path, f"damaged ({key}: numbers that are no characters of Unicode)")
+        if letters.max() > sys.maxunicode:  # Python would fail later, whenever it uses the text
+            raise NotATable(path, f"damaged ({key}: numbers that are not characters of Unicode)")
     try:
         return list((np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array).tolist())
     except UnicodeDecodeError as error:
         raise NotATable(path, f"{key}: bytes that are not UTF-8 ({error.reason})") from None
-    except (ValueError, SystemError) as error:  # of numpy, for numbers that are no characters of Unicode
+    except (ValueError, SystemError) as error:  # numpy raises these for numbers that are not characters of Unicode
         raise NotATable(path, f"damaged ({key}: {_reason(error)})") from None
 
 
@@ -176,11 +176,12 @@ def _integer(path: Path, key: str, array: Array) -> int:
 
 
 def _reason(error: Exception) -> str:
-    """Return what an error says, on one line."""
+    """Return the message of an error on one line."""
     text = " ".join(str(error).split()) or type(error).__name__
     text = "".join(letter if letter.isprintable() else "?" for letter in text)
     return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]}…"
 
 
 def with_slashes(name: str) -> str:
+    """Replace the backslashes of a path by slashes."""
     return name.replace("\\", "/")

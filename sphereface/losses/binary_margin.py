@@ -1,4 +1,4 @@
-"""The engine beside the softmax: one binary classification for each class, as SphereFace2 has it.
+"""The second engine beside the softmax: one binary classification for each class (SphereFace2).
 
 Every one of the N×C logits is changed, but the loss is a plain sum over them. So its gradient is
 known block by block, in the forward already, and nothing of size N×C is ever kept.
@@ -31,8 +31,9 @@ def binary_margin(
     chunk_size: int | None = None,
     shared: Shared | None = None,
 ) -> HeadOutput:
-    """loss_weight/r · mean over samples of α softplus(−t) + (1 − α) Σ_j≠y softplus(u_j), t and u
-    with the bias.
+    """Return the mean binary loss over samples, with each logit's bias.
+
+    The loss is loss_weight/r · (α softplus(−t) + (1 − α) Σ_j≠y softplus(u_j)).
 
     Gradients flow to ``x``, ``weight`` and ``bias``, once. They are computed with the loss, at
     three products in all; where no gradient is wanted it is one.
@@ -64,7 +65,7 @@ def binary_margin(
 def _sum_over_classes(
     layer: LastLayer, targets: Targets, margin: SphereFace2, b: Tensor, *, wanted: list[bool]
 ) -> tuple[Tensor, Tensor, tuple[Tensor | None, Tensor | None, Tensor | None]]:
-    """The loss, the highest cosine of the other classes (N,), and the gradients of x, W and b."""
+    """Return the loss, the highest other cosine (N,), and the gradients of x, W and b."""
     share = margin.loss_weight / (margin.r * len(layer.x))
     positive, negative = share * margin.alpha, share * (1.0 - margin.alpha)
     t = targets.logits + b

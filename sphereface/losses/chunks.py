@@ -1,4 +1,4 @@
-"""How many classes at a time: what ``loss.chunk_size: auto`` means."""
+"""The number of classes at a time that ``loss.chunk_size: auto`` chooses."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ _SMALLEST = 1024
 
 
 def auto_chunk(samples: int, classes: int, device: torch.device) -> int | None:
-    """The chunk whose (chunk, N) float32 logits fill a quarter of the free memory; None where all C
-    fit.
-    """
+    """Return how many classes fill a quarter of the free memory with logits; None if all C fit."""
     free = free_bytes(device)
     if free is None:
         return None
@@ -24,7 +22,7 @@ def auto_chunk(samples: int, classes: int, device: torch.device) -> int | None:
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """Memory that may still be taken there; None where the system does not tell."""
+    """Return the free memory in bytes; None if the system does not report it."""
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + unused

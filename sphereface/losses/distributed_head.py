@@ -29,8 +29,7 @@ def make_head(
     seed: int = 0,
     ranks: Ranks | None = None,
 ) -> MarginHead:
-    """The head for as many processes as there are: one class to its user, three ways to hold the
-    weights.
+    """Return the head for the number of processes: whole, sharded or replicated.
 
     Args:
         embedding_dim: D ≥ 1.
@@ -53,7 +52,7 @@ def make_head(
 
 
 class _DistributedHead(MarginHead):
-    """What both have in common. All ranks call it together, with as many samples each."""
+    """Common base. All ranks call it together, each with the same number of samples."""
 
     _samples: int | None = None
 
@@ -73,12 +72,13 @@ class _DistributedHead(MarginHead):
 
     @classmethod
     def _shard(cls, num_classes: int, ranks: Ranks) -> Shard | None:  # noqa: ARG003
-        """The classes that this rank holds; None for all."""
+        """Return the classes that this rank holds; None for all."""
         return None
 
     def _check_batch(self, embeddings: Tensor, labels: Tensor) -> None:
-        """Shapes, and n the same on all ranks at every step: the first time they ask each other,
-        then themselves.
+        """Check shapes, and that all ranks have the same number of samples at every step.
+
+        The first call compares the ranks. Later calls compare with the first.
         """
         self._check_width(embeddings)
         samples = len(embeddings)
@@ -133,8 +133,7 @@ class ShardedHead(_DistributedHead):
 
 
 class ReplicatedHead(_DistributedHead):
-    """Each rank holds all classes and looks at its own samples; gradients of W (C·D numbers) are
-    averaged.
+    """Each rank holds all classes and sees its own samples. It averages the C·D gradients of W.
 
     Args:
         ranks: who has a copy. The others as for :class:`MarginHead`.
@@ -152,5 +151,5 @@ class ReplicatedHead(_DistributedHead):
         return averaged(weight, self.ranks), None if bias is None else averaged(bias, self.ranks)
 
     def norms_of_all_ranks(self, norms: Tensor) -> Tensor:
-        """(n,) norms of this rank → (R·n,) of all."""
+        """Gather (n,) norms of this rank to (R·n,) of all."""
         return self.ranks.gather(norms)

@@ -1,6 +1,4 @@
-"""Minimum hyperspherical energy: class weights that repel each other spread evenly over the sphere
-(SphereFace+).
-"""
+"""Minimum hyperspherical energy, which spreads class weights over the sphere (SphereFace+)."""
 
 from __future__ import annotations
 
@@ -23,8 +21,9 @@ _SOFT = 1e-3
 
 
 def hyperspherical_energy(weight: Tensor, labels: Tensor, shared: Shared | None = None) -> Tensor:
-    """1/(N (C − 1)) Σ_i Σ_j≠y_i 1/‖Ŵ_yi − Ŵ_j‖² (Liu et al., NeurIPS 2018, SphereFace+'s form, s =
-    2).
+    """Return 1/(N (C − 1)) Σ_i Σ_j≠y_i 1/‖Ŵ_yi − Ŵ_j‖².
+
+    This is the form of SphereFace+ with s = 2 (Liu et al., NeurIPS 2018).
 
     Only the classes of the batch repel all others: N×C pairs, in blocks, and never C×C. The
     gradient is computed along, at three products in all, and kept: one more buffer of the size of

@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .last_layer import TINY, LastLayer
+from .last_layer import TINY, LastLayer, TargetRows, inverse_norms
 from .margins import Margin
 from .products import add_product, put_product
 from .softmax_passes import EagerSoftmax
@@ -37,9 +37,23 @@ _ALIGNED = 256
 def last_layer(
     x: Tensor, weight: Tensor, margin: Margin, *, bias: Tensor | None = None, block_size: int | None = None
 ) -> LastLayer:
-    """The last layer that is fastest on the device of ``x``. Arguments as for :class:`LastLayer`."""
+    """Return the fastest last layer on the device of ``x``. Arguments as for :class:`LastLayer`."""
     kind = FusedLayer if _fuses(x, weight) else LastLayer
     return kind(x, weight.contiguous(), margin, bias=bias, block_size=block_size)
+
+
+def renormalize_(weight: Tensor, held: Tensor | None = None) -> None:
+    """Divide each row of W, (C, D), by its length, in place; a zero row stays zero.
+
+    Args:
+        weight: any floating dtype.
+        held: () on the device of W: where it is above 0, W stays as it is; or None.
+    """
+    if _fuses(weight, weight) and weight.is_contiguous():
+        _kernels().unit_rows(weight, weight, TINY, held=held)
+        return
+    factors = inverse_norms(weight, torch.promote_types(weight.dtype, torch.float32))
+    weight.mul_((factors if held is None else torch.where(held > 0, 1.0, factors))[:, None])
 
 
 def _fuses(x: Tensor, weight: Tensor) -> bool:
@@ -57,8 +71,8 @@ def _has_triton(device: torch.device) -> bool:
 class FusedLayer(LastLayer):
     """The same logits and gradients as :class:`LastLayer`, with logits in the type of the products.
 
-    Logits are without the bias, which the kernels add. Where they stay until the backward and are no
-    longer than the rows of W, the gradient of W is written over those of earlier blocks.
+    Logits are without the bias, which the kernels add. Where they stay until the backward and are
+    no longer than the rows of W, the gradient of W is written over those of earlier blocks.
     """
 
     def __init__(
@@ -71,7 +85,8 @@ class FusedLayer(LastLayer):
         block_size: int | None = None,
         cpu_block: int | None = None,
     ) -> None:
-        super().__init__(x, weight, margin, bias=bias, block_size=block_size, cpu_block=cpu_block)
+        super().__init__(x.contiguous(), weight, margin, bias=bias, block_size=block_size, cpu_block=cpu_block)
+        self._type_of_x = x.dtype
         self._has_dweight = weight.requires_grad
         self._memory: Tensor | None = None
 
@@ -84,7 +99,7 @@ class FusedLayer(LastLayer):
         return self._query_low.new_empty(classes, len(self.x))
 
     def rooms(self) -> Iterator[Tensor]:
-        """As :meth:`LastLayer.rooms`, in memory that the gradient of W takes over block by block."""
+        """As :meth:`LastLayer.rooms`; the gradient of W takes the memory over block by block."""
         size, width = self.blocks[0].stop, self.weight.shape[1] * self.x.element_size()
         length = self.room(1).nbytes
         total = (self.blocks[-1].start + size) * width + (len(self.weight) - self.blocks[-1].start) * length
@@ -96,6 +111,10 @@ class FusedLayer(LastLayer):
         for block in self.blocks:  # each starts where its rows of the gradient end
             first, rows = (block.start + size) * width, block.stop - block.start
             yield memory[first : first + rows * length].view(self.low).view(rows, -1)
+
+    def room_for_dquery(self) -> Tensor:
+        """As :meth:`LastLayer.room_for_dquery`. The first block's product is written there."""
+        return torch.empty_like(self.x)
 
     def room_for_dweight(self) -> Tensor:
         """As :meth:`LastLayer.room_for_dweight`. The rows of a block lie before its logits."""
@@ -117,7 +136,30 @@ class FusedLayer(LastLayer):
         """(B, D) Ŵ in the type of the products."""
         if self.inv_norms is None:
             return self.weight[block].to(self.low)
-        return _kernels().unit_rows(self.weight[block], self.low, self.inv_norms[block], TINY)  # type: ignore[no-any-return]
+        low = torch.empty_like(self.weight[block], dtype=self.low)
+        return _kernels().unit_rows(self.weight[block], low, TINY, inverse=self.inv_norms[block])  # type: ignore[no-any-return]
+
+    def targets(self, labels: Tensor) -> TargetRows:
+        """As :meth:`LastLayer.targets`, by one kernel."""
+        rows = self.weight[labels]  # indexing asserts that all labels are in range
+        factor = self.inv_x_norms if self.scale is None else 1 / self.scale
+        unit, *figures = _target_kernels().target_rows(rows, self.query, factor, TINY)
+        return TargetRows(rows.to(self.dtype) if self.rows == "plain" else unit, unit, *figures)
+
+    def add_targets(
+        self, dweight: Tensor, labels: Tensor, own: TargetRows, slope: Tensor, per_length: Tensor | None
+    ) -> None:
+        """As :meth:`LastLayer.add_targets`, by one kernel, and as deterministic."""
+        inverse = None if self.rows == "plain" else own.inverse
+        options = {"inverse": inverse, "per_length": per_length, "project": self.rows == "normalized"}
+        _target_kernels().add_targets_(dweight, labels, self.query, slope, own.unit, **options)
+
+    def finish_dx(self, dquery: Tensor, own: TargetRows, slope: Tensor, per_norm: Tensor) -> Tensor:
+        """As :meth:`LastLayer.finish_dx`, by one kernel, in the type in which x was given."""
+        dx = torch.empty_like(dquery, dtype=self._type_of_x)
+        inverse = None if self.scale is None else self.inv_x_norms
+        _target_kernels().finish_dx(dquery, own.rows, slope, self.x, per_norm, inverse, self.scale or 1.0, dx)
+        return dx
 
     def backward(
         self,
@@ -127,9 +169,13 @@ class FusedLayer(LastLayer):
         dweight: Tensor | None,
         unit: Tensor | None = None,
     ) -> None:
-        """As :meth:`LastLayer.backward`. ``grad`` is in the type of the products, in multiples of ``unit``."""
-        if dquery is not None:
+        """As :meth:`LastLayer.backward`. ``grad`` is in the products' type and in ``unit``."""
+        if dquery is not None and block.start > 0:
             add_product(grad.t(), self._low_rows(block), dquery, unit)
+        elif dquery is not None:
+            put_product(grad.t(), self._low_rows(block), dquery)
+            if unit is not None:
+                dquery.mul_(unit)
         if dweight is not None:
             own, inverse = dweight[block], None if self.inv_norms is None else self.inv_norms[block]
             put_product(grad, self._query_low, own)
@@ -157,8 +203,14 @@ class FusedSoftmax(EagerSoftmax):
     def reduce_again(self, index: int, z: Tensor) -> None:
         """Do nothing: the logits were not changed."""
 
+    def totals(self) -> tuple[Tensor, Tensor]:
+        """As :meth:`EagerSoftmax.totals`, by one kernel."""
+        own, total = _kernels().totals(self.maxima, self.sums)
+        best = self.targets.highest(own)
+        return best, total if best is own else total * (own - best).exp_()
+
     def begin_backward(self, log_sum: Tensor, scale: Tensor) -> None:
-        """float16 has no numbers below 6e-8, where softmax has: there the largest gradient becomes 1."""
+        """Set shift and gain. In float16, without numbers below 6e-8, the largest gradient is 1."""
         self.shift, self.gain = log_sum, scale
         if self.layer.low == torch.float16:
             most = (self.maxima.amax(0) - log_sum).amax()
@@ -177,3 +229,9 @@ def _kernels() -> Any:
     from . import triton_kernels  # needs triton, which not every machine with torch has
 
     return triton_kernels
+
+
+def _target_kernels() -> Any:
+    from . import target_kernels
+
+    return target_kernels

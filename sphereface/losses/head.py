@@ -1,4 +1,4 @@
-"""The classification head: class weights and a margin, embeddings and labels in, loss out."""
+"""The classification head: class weights and a margin turn embeddings and labels into a loss."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..errors import UserError
 from .binary_margin import binary_margin
 from .chunks import auto_chunk
 from .energy import hyperspherical_energy
-from .last_layer import inverse_norms
+from .fused_layer import renormalize_
 from .margin_softmax import HeadOutput, margin_softmax
 from .margins import Margin
 from .margins.binary import SphereFace2
@@ -27,7 +27,7 @@ _DRAWN_AT_ONCE = 65536
 
 
 class MarginHead(nn.Module):
-    """Cross entropy over C identities, the target logit changed by a margin.
+    """Cross entropy over C identities with a margin on the target logit.
 
     ``weight`` (C, D) starts uniform in ±√(3/D), Caffe's xavier. Where the margin's rows are
     ``normalized``, their lengths do not change the loss but divide the gradient: a learning rate of
@@ -50,7 +50,9 @@ class MarginHead(nn.Module):
     """C, those of other shards included."""
     bias: nn.Parameter | None
     held: Tensor | None = None
-    """() on the device of the weights: while it is 1, a forward pass leaves the stored rows as they are."""
+    """() on the device of the weights: while it is 1, a forward pass leaves the stored rows as they
+    are.
+    """
 
     def __init__(
         self,
@@ -84,7 +86,7 @@ class MarginHead(nn.Module):
         self.reset_parameters(generator)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Draw new weights, and set bias and running statistics back."""
+        """Draw new weights and reset the bias and the running statistics."""
         self._draw_weight(generator)
         if self.bias is not None:
             nn.init.constant_(self.bias, self.margin.first_bias(self.num_classes))
@@ -93,9 +95,7 @@ class MarginHead(nn.Module):
 
     @torch.no_grad()
     def _draw_weight(self, generator: torch.Generator | None) -> None:
-        """Draws the rows of all classes, by blocks, so that each shard has its part of the same
-        numbers.
-        """
+        """Draw the rows of all classes by blocks. Each shard keeps its part of the same numbers."""
         bound = math.sqrt(3.0 / self.weight.shape[1])
         for first in range(0, self.num_classes, _DRAWN_AT_ONCE):
             last = min(first + _DRAWN_AT_ONCE, self.num_classes)
@@ -107,7 +107,7 @@ class MarginHead(nn.Module):
                 self.weight[own] = drawn[start - first : stop - first]
 
     def forward(self, embeddings: Tensor, labels: Tensor, lam: float = 0.0, step: int | None = None) -> HeadOutput:
-        """Loss of a batch.
+        """Return the loss of a batch.
 
         Args:
             embeddings: (N, D), any floating dtype, not normalised.
@@ -133,7 +133,7 @@ class MarginHead(nn.Module):
     def _loss(
         self, embeddings: Tensor, labels: Tensor, lam: float, step: int | None, shared: Shared | None = None
     ) -> HeadOutput:
-        """Loss of all samples that this head sees; ``labels`` are rows of ``weight``."""
+        """Return the loss of all samples that this head sees; ``labels`` are rows of ``weight``."""
         rows = None
         if self.training and self.margin.sample_rate < 1:
             check_labels(labels, len(embeddings), len(self.weight))
@@ -156,7 +156,7 @@ class MarginHead(nn.Module):
         return sampled_rows(positives, len(self.weight), rate, seed=self.seed, step=step, shard=first)
 
     def _parameters_of_step(self, rows: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Weights and bias as the loss sees them: all rows, or some."""
+        """Return the weights and the bias of the loss: all rows or the sampled ones."""
         if rows is None:
             return self.weight, self.bias
         return take_rows(self.weight, rows), None if self.bias is None else take_rows(self.bias, rows)
@@ -177,7 +177,7 @@ class MarginHead(nn.Module):
         return margin_softmax(embeddings, weight, labels, margin, lam, bias=bias, chunk_size=chunk, shared=shared)
 
     def chunk_size(self, samples: int) -> int | None:
-        """The classes whose logits exist at a time in a batch of that size; None for all."""
+        """Return the number of classes at a time for a batch of that size; None for all."""
         wanted = self.margin.chunk_size
         if not isinstance(wanted, str):
             return wanted
@@ -187,7 +187,7 @@ class MarginHead(nn.Module):
 
     @torch.no_grad()
     def _margin_of_step(self, embeddings: Tensor) -> Margin:
-        """The margin at its running statistics, which a training batch moves first."""
+        """Return the margin at its running statistics, which a training batch updates first."""
         running = {name: self.get_buffer(name) for name in self.margin.running}
         if running and self.training:
             dtype = next(iter(running.values())).dtype
@@ -196,23 +196,18 @@ class MarginHead(nn.Module):
         return self.margin.given(running)
 
     def norms_of_all_ranks(self, norms: Tensor) -> Tensor:
-        """(N,) norms of the batch on this rank → those of the whole batch. Here there is one
-        rank.
-        """
+        """Return the (N,) norms of the whole batch. Here this rank has all of it."""
         return norms
 
     @torch.no_grad()
     def renormalize(self, rows: Tensor | None = None) -> None:
         """Divide each stored row, or these, by its length, in place; a zero row stays zero."""
-        dtype = torch.promote_types(self.weight.dtype, torch.float32)
-        own = self.weight if rows is None else self.weight[rows]
-        factors = inverse_norms(own, dtype)
-        if self.held is not None:
-            factors = torch.where(self.held > 0, 1.0, factors)
         if rows is None:
-            self.weight.mul_(factors[:, None])
-        else:
-            self.weight[rows] = own * factors[:, None].to(own.dtype)
+            renormalize_(self.weight, self.held)
+            return
+        own = self.weight[rows]
+        renormalize_(own, self.held)
+        self.weight[rows] = own
 
     def extra_repr(self) -> str:
         """Shown by ``print(head)``."""

@@ -11,10 +11,12 @@ rows are long. In float32 it is some 1e-5.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .margins import Margin
@@ -25,18 +27,21 @@ if TYPE_CHECKING:
     from .targets import Targets
 
 CLASS_BLOCK = 2048
-"""Classes per block on a CPU: several operations go over each logit and each row, and find them in the cache; what
-a block needs beside the logits stays small beside them. On idle cores 1024 to 4096 are equally fast within 3 %; on
-busy ones each operation waits for its slowest thread, so few are better."""
+"""Classes per block on a CPU: several operations go over each logit and each row, and find them in
+the cache; what a block needs beside the logits stays small beside them. On idle cores 1024 to 4096
+are equally fast within 3 %; on busy ones each operation waits for its slowest thread, so few are
+better."""
 
 BLOCK_BYTES = 2**28
-"""Bytes of logits per block on other devices: large enough to keep the device busy, small beside the rest."""
+"""Bytes of logits per block on other devices: enough to keep the device busy, small beside the
+rest."""
 
 _PIECE = 2**25 + 1
-"""Bytes. An allocation of so many goes back to the system once it is free (glibc keeps smaller ones)."""
+"""Bytes. An allocation of so many goes back to the system once it is free. glibc keeps smaller
+ones."""
 
 TINY = 1e-12
-"""A shorter vector counts as zero: it has no direction."""
+"""A vector that is not longer counts as zero: it has no direction."""
 
 
 def inverse_norms(rows: Tensor, dtype: torch.dtype) -> Tensor:
@@ -45,7 +50,26 @@ def inverse_norms(rows: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def inverse_of(norms: Tensor) -> Tensor:
-    return norms.reciprocal().masked_fill(norms < TINY, 0.0)
+    return F.threshold(norms, TINY, math.inf).reciprocal()
+
+
+class TargetRows(NamedTuple):
+    """The rows W_y of a batch's classes, in the type of :attr:`LastLayer.dtype`."""
+
+    rows: Tensor
+    """(N, D) as they enter the plain logit: Ŵ_y, or W_y of plain rows."""
+    unit: Tensor
+    """(N, D) Ŵ_y; 0 where W_y is zero."""
+    lengths: Tensor
+    """(N,) ‖W_y‖."""
+    inverse: Tensor
+    """(N,) 1/‖W_y‖; 0 where W_y is zero."""
+    has_angle: Tensor
+    """(N,) 1; 0 where W_y is zero."""
+    along: Tensor
+    """(N,) Ŵ_y·q_i."""
+    cosines: Tensor
+    """(N,) cos θ_i in [-1, 1]; 0 where x_i or W_y is zero."""
 
 
 def _blocks(classes: int, size: int) -> list[slice]:
@@ -88,7 +112,8 @@ class LastLayer:
         self.weight = weight.detach()
         self.inv_norms = None if self.rows == "plain" else self._inverse_norms()  # (C,)
         self.bias = None if bias is None else bias.detach().to(self.dtype)
-        self._query_low = self.query.to(self.low)
+        same = self.scale is None and x.dtype == self.low
+        self._query_low = x.detach() if same else self.query.to(self.low)
         fastest = self._block_by_bytes() if device != "cpu" else cpu_block or CLASS_BLOCK
         self.blocks = _blocks(len(weight), min(block_size or len(weight), fastest))
 
@@ -121,6 +146,10 @@ class LastLayer:
             piece = self.room(blocks[-1].stop - blocks[0].start)
             yield from torch.split(piece, size)
 
+    def room_for_dquery(self) -> Tensor:
+        """Room for the gradient of q, (N, D), to which :meth:`backward` adds."""
+        return torch.zeros_like(self.x)
+
     def room_for_dweight(self) -> Tensor:
         """Room for the gradient of W, (C, D)."""
         return self.x.new_empty(self.weight.shape)
@@ -134,6 +163,38 @@ class LastLayer:
         if self.bias is not None:
             z.add_(self.bias[block, None])
         return z
+
+    def targets(self, labels: Tensor) -> TargetRows:
+        """The rows of W of the samples' classes, (N,), and their products with the queries."""
+        rows = self.weight[labels].to(self.dtype)
+        lengths = torch.linalg.vector_norm(rows, dim=1)
+        inverse = inverse_of(lengths)
+        unit = rows * inverse[:, None]
+        along = (self.query * unit).sum(1)
+        cosines = (along * (self.inv_x_norms if self.scale is None else 1 / self.scale)).clamp_(-1.0, 1.0)
+        entering = rows if self.rows == "plain" else unit
+        return TargetRows(entering, unit, lengths, inverse, lengths > TINY, along, cosines)
+
+    def add_targets(
+        self, dweight: Tensor, labels: Tensor, own: TargetRows, slope: Tensor, per_length: Tensor | None
+    ) -> None:
+        """Add to the rows of the gradient of W what their targets give.
+
+        Args:
+            dweight: (C, D), complete but for the targets.
+            labels: (N,) int64 the rows.
+            own: of these labels.
+            slope: (N,) dL/d(plain logit).
+            per_length: (N,) dL/d‖W_y‖; only for plain rows.
+        """
+        share = self.query * slope[:, None]
+        if per_length is not None:
+            share.addcmul_(own.unit, per_length[:, None])
+        else:
+            if self.rows == "normalized":
+                share.addcmul_(own.unit, (share * own.unit).sum(1, keepdim=True), value=-1.0)
+            share.mul_(own.inverse[:, None])
+        dweight.index_put_((labels,), share, accumulate=True)  # deterministic on every device
 
     def backward(
         self, block: slice, grad: Tensor, dquery: Tensor | None, dweight: Tensor | None, unit: Tensor | None = None
@@ -178,6 +239,18 @@ class LastLayer:
         along = torch.mul(full, rows, out=own).sum(1, keepdim=True)  # own is room enough
         along.mul_(self.inv_norms[block, None] ** 2)
         torch.addcmul(full, rows, along, value=-1.0, out=own)
+
+    def finish_dx(self, dquery: Tensor, own: TargetRows, slope: Tensor, per_norm: Tensor) -> Tensor:
+        """The gradient of x, from that of q by the other classes, and what the targets give.
+
+        Args:
+            dquery: (N, D); spent.
+            own: the rows of the targets.
+            slope: (N,) dL/d(plain logit) of the targets.
+            per_norm: (N,) what the gradient of x has along x.
+        """
+        share = self.to_dx(own.rows * slope[:, None])
+        return self.to_dx(dquery).add_(share).addcmul_(self.x, per_norm[:, None])
 
     def to_dx(self, dquery: Tensor) -> Tensor:
         """The gradient of x, in place of that of q: through s·x/‖x‖ it is s (I − x̂ x̂ᵀ) dq / ‖x‖,

@@ -35,7 +35,7 @@ class HeadOutput(NamedTuple):
     loss: Tensor
     """() mean cross entropy, float32 (float64 for float64 inputs)."""
     correct: Tensor
-    """(N,) bool: the plain target logit, without margin, is above all other logits; a tie is a mistake."""
+    """(N,) bool: the plain target logit, without margin, is above all others. A tie is wrong."""
     cosines: Tensor
     """(N,) cos θ between x_i and W_y, in [-1, 1]; 0 where either is zero."""
     norms: Tensor
@@ -81,9 +81,10 @@ def margin_softmax(
     wanted = any(value is not None and value.requires_grad for value in (x, weight, bias))
     keep = torch.is_grad_enabled() and wanted and (chunk_size or len(weight)) >= len(weight)
     loss, best_other = _MarginSoftmax.apply(x, weight, bias, layer, targets, keep)
-    term = margin.norm_term(torch.linalg.vector_norm(x.to(layer.dtype), dim=1))
-    total = loss if term is None else loss + targets.once(term).mean()
-    return HeadOutput(total, targets.beat(best_other), targets.cosines, targets.norms)
+    if type(margin).norm_term is not Margin.norm_term:
+        term = margin.norm_term(torch.linalg.vector_norm(x.to(layer.dtype), dim=1))
+        loss = loss if term is None else loss + targets.once(term).mean()
+    return HeadOutput(loss, targets.beat(best_other), targets.cosines, targets.norms)
 
 
 def margin_logits(
@@ -112,7 +113,7 @@ class _MarginSoftmax(torch.autograd.Function):
         targets: Targets,
         keep: bool,
     ) -> tuple[Tensor, Tensor]:
-        """Reduce all blocks of Z; with ``keep`` they stay for the backward, as the pass left them."""
+        """Reduce all blocks of Z. With ``keep`` they stay as the pass left them."""
         rooms = layer.rooms() if keep else itertools.repeat(layer.room_for_block())
         kept: list[Tensor | None] = []
         passes = layer.softmax(targets)
@@ -195,7 +196,7 @@ def _backward(
     """
     x, weight, bias = ctx.saved_tensors
     layer, targets = ctx.layer, ctx.targets
-    dx = torch.zeros_like(layer.x) if ctx.needs_input_grad[0] else None
+    dx = layer.room_for_dquery() if ctx.needs_input_grad[0] else None
     dweight = layer.room_for_dweight() if ctx.needs_input_grad[1] else None
     dbias = layer.x.new_empty(bias.shape) if ctx.needs_input_grad[2] else None
     for i, block in enumerate(layer.blocks):

@@ -22,14 +22,12 @@ _HAS_ONEDNN = _linear is not None and platform.machine() in ("x86_64", "AMD64")
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
-    """A b, in their type; (K, M) or transposed views of such are taken as they are."""
+    """Return A b in their type. Operands are (K, M) or transposed views of such."""
     return _onednn(a, b) if _by_onednn(a) else torch.mm(a, b)
 
 
 def put_product(a: Tensor, b: Tensor, out: Tensor) -> None:
-    """Out ← a b, which may be of a lower type; with no room of its own where the library can do
-    so.
-    """
+    """Write a b, of its type or a lower one, to ``out``."""
     if _widens(a, out):
         torch.mm(a, b, out.dtype, out=out)
     elif a.dtype != out.dtype or _by_onednn(a):
@@ -39,9 +37,7 @@ def put_product(a: Tensor, b: Tensor, out: Tensor) -> None:
 
 
 def add_product(a: Tensor, b: Tensor, out: Tensor, unit: Tensor | None = None) -> None:
-    """Out ← out + a b · unit, added in the type of ``out``; the unit, a number, only where a and b
-    are of a lower.
-    """
+    """Add a b · unit to ``out``, in its type. Only lower types have a ``unit``."""
     if unit is not None:
         out.addcmul_(_wide_product(a, b, out), unit)
     elif _widens(a, out):

@@ -1,6 +1,4 @@
-"""All that the head sends between processes. No other module of the losses calls
-torch.distributed.
-"""
+"""Communication of the head between processes. No other loss module calls torch.distributed."""
 
 from __future__ import annotations
 
@@ -31,42 +29,41 @@ class Ranks:
         self.rank, self.size = dist.get_rank(self.group), dist.get_world_size(self.group)
 
     def gather(self, rows: Tensor) -> Tensor:
-        """(n, …) of each rank → (R·n, …) in order of ranks, on all."""
+        """All-gather (n, …) to (R·n, …), in the order of the ranks."""
         everything = rows.new_empty(self.size * len(rows), *rows.shape[1:])
         _all_gather(everything, rows.contiguous(), group=self.group)
         return everything
 
     def scatter_sum(self, rows: Tensor) -> Tensor:
-        """(R·n, …) on all → this rank's (n, …) of their sum."""
+        """Reduce-scatter: (R·n, …) on all ranks to this rank's (n, …) of their sum."""
         own = rows.new_empty(len(rows) // self.size, *rows.shape[1:])
         _reduce_scatter(own, rows.contiguous(), group=self.group)
         return own
 
     def max_(self, values: Tensor) -> Tensor:
-        """The largest over ranks, in place."""
+        """All-reduce to the maximum, in place."""
         dist.all_reduce(values, dist.ReduceOp.MAX, group=self.group)
         return values
 
     def sum(self, *values: Tensor) -> list[Tensor]:
-        """Sums over ranks of tensors of one dtype, in a single message."""
+        """All-reduce tensors of one dtype to their sums, in a single message."""
         packed = torch.cat([value.reshape(-1) for value in values])
         dist.all_reduce(packed, group=self.group)
         parts = torch.split(packed, [value.numel() for value in values])
         return [part.view(value.shape) for part, value in zip(parts, values, strict=True)]
 
     def send(self, rows: Tensor, to: int) -> None:
-        """To one rank, which calls :meth:`receive` with as much room."""
+        """Send to one rank, which calls :meth:`receive` with a tensor of the same shape."""
         dist.send(rows.contiguous(), dist.get_global_rank(self.group, to), group=self.group)
 
     def receive(self, room: Tensor, source: int) -> Tensor:
-        """What that rank sends, in ``room``."""
+        """Receive what another rank sends, in ``room``."""
         dist.recv(room, dist.get_global_rank(self.group, source), group=self.group)
         return room
 
 
 def gathered(x: Tensor, ranks: Ranks) -> Tensor:
-    """(n, D) of each rank → (R·n, D) on all; the gradient is R times what all ranks together send
-    back.
+    """All-gather (n, D) to (R·n, D). The gradient is R times the sum of the gradients of all ranks.
 
     Embeddings travel in their own type, gradients in float32 (float64 for float64), in which they
     are summed. R times, because DistributedDataParallel divides the gradients of the network by R
@@ -78,7 +75,7 @@ def gathered(x: Tensor, ranks: Ranks) -> Tensor:
 
 
 def together(x: Tensor, ranks: Ranks) -> Tensor:
-    """(n, D) of each rank → (R·n, D) on all, where each computes the same loss of all of them.
+    """All-gather (n, D) to (R·n, D), for a loss that each rank computes on all samples.
 
     The gradient of a rank's own rows is R times the loss's, because DistributedDataParallel divides
     by R afterwards.
@@ -89,9 +86,7 @@ def together(x: Tensor, ranks: Ranks) -> Tensor:
 
 
 def averaged(parameter: Tensor, ranks: Ranks) -> Tensor:
-    """A parameter that each rank holds whole; its gradient is the mean of all ranks', as the
-    network's is.
-    """
+    """Return a replicated parameter whose gradient is averaged over the ranks."""
     same: Tensor = _Averaged.apply(parameter, ranks)
     return same
 

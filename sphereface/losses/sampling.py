@@ -1,5 +1,4 @@
-"""Sampled negatives, as Partial FC has them: a step sees all classes of its batch and a random part
-of the others.
+"""Sampled negatives as in Partial FC: a step sees the classes of its batch and random others.
 
 An et al., "Partial FC: Training 10 Million Identities on a Single Machine", ICCVW 2021, and CVPR
 2022. A class that a step does not see has no gradient in it, not even one of zeros: gradients of W
@@ -21,9 +20,9 @@ from torch.autograd.function import once_differentiable
 def sampled_rows(positives: Tensor, num_rows: int, rate: float, *, seed: int, step: int, shard: int) -> Tensor:
     """Draw the rows that a step sees, in increasing order.
 
-    They are a function of the arguments, so a resumed run draws the same. How many there are depends
-    on shapes alone, so no device is waited for: ⌈rate · num_rows⌉, but at least N, for all N
-    positives may differ, and at most all rows.
+    They are a function of the arguments, so a resumed run draws the same. How many there are
+    depends on shapes alone, so no device is waited for: ⌈rate · num_rows⌉, but at least N, for all
+    N positives may differ, and at most all rows.
 
     Args:
         positives: (N,) rows that must be among them, in any order, repeated or not; ``num_rows``
@@ -45,7 +44,7 @@ def sampled_rows(positives: Tensor, num_rows: int, rate: float, *, seed: int, st
 
 
 def take_rows(parameter: Tensor, rows: Tensor) -> Tensor:
-    """A copy of these rows; the gradient of the parameter is sparse and has them alone.
+    """Return a copy of these rows. The gradient of the parameter is sparse and has only them.
 
     Args:
         parameter: (C,) or (C, D).
@@ -56,8 +55,7 @@ def take_rows(parameter: Tensor, rows: Tensor) -> Tensor:
 
 
 def mark_distinct_rows(parameter: Tensor, drawn: int) -> None:
-    """Mark the gradient of a single backward as coalesced, as autograd does not; to coalesce it
-    would wait for a GPU.
+    """Mark the gradient of one backward as coalesced. Coalescing it would wait for the GPU.
 
     Args:
         parameter: with its gradient, a sum over one or more backward passes.

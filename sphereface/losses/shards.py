@@ -1,6 +1,4 @@
-"""Classes in shards: which rank holds which, and what of N targets a rank knows that holds some of
-the classes.
-"""
+"""Shards of the classes, and the targets as one rank knows them."""
 
 from __future__ import annotations
 
@@ -26,8 +24,7 @@ class Shard:
 
     @classmethod
     def of(cls, num_classes: int, rank: int = 0, ranks: int = 1) -> Shard:
-        """The share of one of R ranks: in logical order, none larger than another by more than a
-        class.
+        """Return the shard of one of R ranks, in class order. Sizes differ by one class at most.
 
         Raises:
             UserError: a rank would have no class.
@@ -42,24 +39,22 @@ class Shard:
         return cls(start, start + share + (rank < rest), num_classes)
 
     def __len__(self) -> int:
-        """How many classes."""
+        """Return the number of classes."""
         return self.stop - self.start
 
     def of_whole(self, whole: Tensor) -> Tensor:
-        """The rows of this shard, a view, of a tensor with a row for each class."""
+        """Return a view of this shard's rows of a tensor with one row for each class."""
         return whole[self.start : self.stop]
 
     def locate(self, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """(N,) labels → (N,) their rows in this shard, 0 where they have none, and (N,) bool: they
-        have one.
-        """
+        """Return (N,) rows in this shard, 0 for other labels, and (N,) bool whether it has them."""
         here = (labels >= self.start) & (labels < self.stop)
         return (labels - self.start).masked_fill(~here, 0), here
 
 
 @dataclass(frozen=True)
 class Shared:
-    """Tells an engine that the rows which it sees are a part, and other ranks have the rest.
+    """Describes to an engine which classes its rows are, and which ranks hold the others.
 
     Attributes:
         ranks: who has them.
@@ -73,19 +68,17 @@ class Shared:
     num_classes: int
 
     def sum_rows(self, rows: Tensor) -> Tensor:
-        """(N, …) of which each rank knows those ``here`` → all of them, on all ranks."""
+        """All-reduce (N, …) rows of which each rank knows those ``here``."""
         return self.ranks.sum(rows * self.here[:, None])[0]
 
 
 def targets_of(layer: LastLayer, labels: Tensor, margin: Margin, lam: float, shared: Shared | None) -> Targets:
-    """The target logits of a batch, on one rank or several."""
+    """Return the target logits of a batch, on one rank or several."""
     return Targets(layer, labels, margin, lam) if shared is None else _SharedTargets(layer, labels, margin, lam, shared)
 
 
 class _SharedTargets(Targets):
-    """Targets of which only some stand in this rank's rows; :meth:`total` makes the figures those
-    of all.
-    """
+    """Targets of which this rank holds some. :meth:`total` completes the figures over all ranks."""
 
     def __init__(self, layer: LastLayer, labels: Tensor, margin: Margin, lam: float, shared: Shared) -> None:
         super().__init__(layer, labels, margin, lam, shared.here)
@@ -98,7 +91,7 @@ class _SharedTargets(Targets):
         return torch.where(self._held, values, values.detach())
 
     def highest(self, values: Tensor) -> Tensor:
-        return self._ranks.max_(values)
+        return self._ranks.max_(values.clone())  # that is in place
 
     def total(self, *sums: Tensor) -> tuple[Tensor, ...]:
         figures = (self.own(self.logits), self.own(self.plain), self.own(self.cosines))

@@ -55,14 +55,17 @@ class EagerSoftmax:
         self.targets.put(index, z, 0.0)
 
     def totals(self) -> tuple[Tensor, Tensor]:
-        """The highest of all ranks' other logits and the sum of exp(z − highest) of this rank's, (N,) each."""
+        """The highest of all ranks' other logits and the sum of exp(z − highest) of this rank's.
+
+        Both are (N,).
+        """
         best = self.targets.highest(self.maxima.amax(0))
         return best, (self.sums * (self.maxima - best).exp_()).sum(0)
 
     def begin_backward(self, log_sum: Tensor, scale: Tensor) -> None:
-        """Prepare :meth:`to_gradient` for the logarithms of all sums of exponentials, (N,), and dL/d(mean), ()."""
+        """Prepare :meth:`to_gradient`, given the logarithms of all sums (N,) and dL/d(mean) ()."""
         self.factors = (self.maxima - log_sum).exp_().mul_(scale)
 
     def to_gradient(self, index: int, z: Tensor) -> None:
-        """The backward's pass: what :meth:`reduce` left becomes dL/dZ / ``unit``, 0 at the targets."""
+        """Turn what :meth:`reduce` left into dL/dZ / ``unit``, 0 at the targets."""
         z.mul_(self.factors[index])

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
-from .last_layer import TINY, LastLayer, inverse_of
+from .last_layer import LastLayer
 from .margins import Margin, check_target
 
 
@@ -34,22 +34,19 @@ class Targets:
     ) -> None:
         check_labels(labels, len(layer.x), len(layer.weight))
         self.labels, self.norms = labels, layer.norms
-        rows = layer.weight[labels].to(layer.dtype)
-        row_norms = torch.linalg.vector_norm(rows, dim=1)
-        self._inv_row_norms = inverse_of(row_norms)
-        self._unit_rows = rows * self._inv_row_norms[:, None]  # (N, D)
-        self._rows = rows if layer.rows == "plain" else self._unit_rows  # as they enter the plain logit
-        along = (layer.query * self._unit_rows).sum(1)
-        self.cosines = (along * (layer.inv_x_norms if layer.scale is None else 1 / layer.scale)).clamp_(-1.0, 1.0)
-        self._row_norms = row_norms if layer.rows == "plain" else None
-        lengths = self.norms if self._row_norms is None else self.norms * row_norms
+        self._own = own = layer.targets(labels)
+        self.cosines = own.cosines
+        self._row_norms = own.lengths if layer.rows == "plain" else None
+        lengths = self.norms if self._row_norms is None else self.norms * own.lengths
         target = margin.target(self.cosines, lengths, lam)
         check_target(margin, target, self.cosines)
-        has_angle = row_norms >= TINY  # a zero W_y: logit and gradient 0, whatever the margin
-        self._d_plain, self._d_weight, self._d_norm = target.d_plain, target.d_weight, target.d_norm * has_angle
-        b = 0.0 if layer.bias is None else layer.bias[labels]
-        self.plain = (along if self._row_norms is None else along * row_norms) + b
-        self.logits = target.logit * has_angle + b
+        self._d_plain, self._d_weight = target.d_plain, target.d_weight
+        self._d_norm = target.d_norm * own.has_angle  # a zero W_y: logit and gradient 0, whatever the margin
+        self.plain = own.along if self._row_norms is None else own.along * own.lengths
+        self.logits = target.logit * own.has_angle
+        if layer.bias is not None:
+            b = layer.bias[labels]
+            self.plain, self.logits = self.plain + b, self.logits + b
         lengths = self.norms if layer.scale is None else layer.scale
         self._rounding = 16 * torch.finfo(layer.dtype).eps * lengths  # between two ways to compute one logit
         self.rows = labels if here is None else labels.masked_fill(~here, -1)
@@ -111,23 +108,16 @@ class Targets:
         """The gradient of x, from that of q by the other classes, and ∂t/∂x of the targets;
         ``grad`` (N,) dL/dt.
         """
-        own = layer.to_dx(self._rows * (grad * self._d_plain)[:, None])
         per_norm = grad * self._d_norm * layer.inv_x_norms  # ∂t/∂‖x‖ · x/‖x‖ = this · x
         if self._row_norms is not None:
             per_norm = per_norm * self._row_norms
-        return layer.to_dx(dquery).add_(own).addcmul_(layer.x, per_norm[:, None])
+        return layer.finish_dx(dquery, self._own, grad * self._d_plain, per_norm)
 
     def add_to_dweight(self, layer: LastLayer, grad: Tensor, dweight: Tensor) -> None:
         """Add ∂t/∂W_y of the targets to the gradient of W; ``grad`` (N,) dL/dt."""
-        slope = self._d_plain if self._d_weight is None else self._d_weight
-        own = layer.query * (grad * slope)[:, None]
-        if self._row_norms is None:
-            if layer.rows == "normalized":
-                own.addcmul_(self._unit_rows, (own * self._unit_rows).sum(1, keepdim=True), value=-1.0)
-            own.mul_(self._inv_row_norms[:, None])
-        else:
-            own.addcmul_(self._unit_rows, (grad * self._d_norm * self.norms)[:, None])
-        dweight.index_put_((self.labels,), own, accumulate=True)  # deterministic on every device
+        slope = grad * (self._d_plain if self._d_weight is None else self._d_weight)
+        per_length = None if self._row_norms is None else grad * self._d_norm * self.norms
+        layer.add_targets(dweight, self.labels, self._own, slope, per_length)
 
 
 def check_labels(labels: Tensor, samples: int, classes: int) -> None:
@@ -147,7 +137,7 @@ def check_labels(labels: Tensor, samples: int, classes: int) -> None:
 def _places_in_blocks(
     labels: Tensor, blocks: list[slice], here: Tensor | None
 ) -> list[tuple[Tensor, Tensor, Tensor | None]]:
-    """(class within the block, sample, whether it is here) of the targets that fall into each block, on a CPU."""
+    """(class within the block, sample, whether it is here) of each block's targets, on a CPU."""
     if len(blocks) == 1:
         return [(labels, torch.arange(len(labels)), here)]
     ordered, samples = labels.sort()

@@ -67,8 +67,9 @@ def l2(projected: Tensor, teacher: Tensor) -> Tensor:
 
 
 def rkd_distance(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean Huber distance over pairs between distances, each divided by their mean. (N, D) and (N,
-    T); 0 for N = 1.
+    """Compare the distances of all pairs by a Huber loss (RKD-D).
+
+    Each set of distances is divided by its mean. (N, D) and (N, T); 0 for N = 1.
     """
     if len(student) == 1:
         return 0.0 * student.sum()  # no pair
@@ -96,8 +97,9 @@ def rkd_angle(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def similarity(student: Tensor, teacher: Tensor) -> Tensor:
-    """1/N² of the squared Frobenius distance between matrices of cosines, rows of length 1. (N, D)
-    and (N, T).
+    """Return 1/N² of the squared Frobenius distance between two matrices of cosines.
+
+    The rows of both have length 1. (N, D) and (N, T).
     """
     ours, theirs = (normalize(_cosines(rows)) for rows in (student, teacher))
     return (ours - theirs).square().mean()
@@ -109,8 +111,7 @@ def correlation(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def over_queue(projected: Tensor, teacher: Tensor, queue: Tensor, temperatures: tuple[float, ...]) -> Tensor:
-    """Cross entropy between two softmaxes over a queue and the teacher's embedding of the sample
-    itself.
+    """Return the cross entropy between two softmaxes over the queue and the sample's own embedding.
 
     Args:
         projected, teacher: (N, T).
@@ -135,7 +136,9 @@ OF_EMBEDDINGS: Mapping[str, Loss] = {
 }
 QUEUE = "queue"
 LEAST_IMAGES: Mapping[str, int] = {"rkd-distance": 3, "rkd-angle": 3, "similarity": 2, "correlation": 2}
-"""Of these losses that compare images with each other: of fewer they are 0. One distance, divided by itself, is 1."""
+"""Of these losses that compare images with each other: of fewer they are 0. One distance, divided
+by itself, is 1.
+"""
 
 
 class TeacherHead(nn.Module):
@@ -150,7 +153,9 @@ class TeacherHead(nn.Module):
     """
 
     queue: Tensor | None
-    """(K, T) unit rows, the newest first; rows of zeros are empty places. None where no loss uses it."""
+    """(K, T) unit rows, the newest first; rows of zeros are empty places. None where no loss uses
+    it.
+    """
 
     def __init__(
         self, embedding_dim: int, teacher_dim: int, options: TeacherOptions, *, seed: int, ranks: Ranks | None = None

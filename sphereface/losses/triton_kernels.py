@@ -1,9 +1,10 @@
-"""Four Triton kernels of the last layer on CUDA. None of them knows a margin.
+"""Triton kernels of the last layer on CUDA. None of them knows a margin.
 
-Two kernels work on a block of logits Z, (B, N) and class-major. One reads it and returns the
-maximum and the sum of exponentials of each sample. The other turns it into the gradient in place.
-Both leave out each sample's own class. The other two work on the rows of W: one casts the unit rows
-to the type of the products, the other completes the rows of the gradient.
+Three kernels work on logits. One reads a block Z, (B, N) and class-major, and returns the maximum
+and the sum of exponentials of each sample, in parts. One joins the parts. One turns Z into the
+gradient in place. Each sample's own class is left out. Two kernels work on the rows of W: one
+divides them by their lengths, the other completes the rows of the gradient. The kernels for the N
+targets are in :mod:`sphereface.losses.target_kernels`.
 
 All arithmetic is float32. The tensors may be float32, bfloat16 or float16. No kernel uses atomics,
 so the results do not depend on timing. Set ``TRITON_INTERPRET=1`` before the first import of triton
@@ -24,6 +25,9 @@ PART = 256
 
 _ROWS, _COLUMNS = 16, 128
 """Tile of logits: a program reads 256 bytes of each row of bfloat16 logits."""
+
+_PARTS = 64
+"""Parts in a tile of :func:`totals`. The other side is ``_ROWS`` samples: more programs run."""
 
 _TILE = 2048
 """Numbers of W in a tile, but at least one row."""
@@ -51,6 +55,19 @@ def sum_exponentials(z: Tensor, own: Tensor, start: int, bias: Tensor | None, ma
         )
 
 
+def totals(maxima: Tensor, sums: Tensor) -> tuple[Tensor, Tensor]:
+    """Join the parts of :func:`sum_exponentials`, (P, N) each.
+
+    Returns:
+        (N,) the maximum of all, and (N,) the sum of exp(z − maximum).
+    """
+    parts, samples = maxima.shape
+    best, total = torch.empty_like(maxima[0]), torch.empty_like(maxima[0])
+    with _device_of(maxima):
+        _totals[(triton.cdiv(samples, _ROWS),)](maxima, sums, best, total, parts, samples, _PARTS, _ROWS, _LOWEST)
+    return best, total
+
+
 def gradient_(z: Tensor, own: Tensor, start: int, bias: Tensor | None, shift: Tensor, gain: Tensor) -> None:
     """Z ← gain · exp(Z + b − shift) in place, and 0 for each sample's own class.
 
@@ -66,20 +83,24 @@ def gradient_(z: Tensor, own: Tensor, start: int, bias: Tensor | None, shift: Te
         _gradient[grid](z, own, bias, shift, gain, start, classes, samples, _ROWS, _COLUMNS, bias is not None)
 
 
-def unit_rows(weight: Tensor, dtype: torch.dtype, inverse: Tensor, shortest: float) -> Tensor:
-    """The rows of W divided by their lengths, (B, D) in ``dtype``; W is read once.
+def unit_rows(
+    weight: Tensor, out: Tensor, shortest: float, *, inverse: Tensor | None = None, held: Tensor | None = None
+) -> Tensor:
+    """Write the rows of W divided by their lengths to ``out``, and return it. W is read once.
 
     Args:
         weight: (B, D), contiguous.
-        dtype: of the result.
-        inverse: (B,) float32, written: 1/‖W_j‖.
-        shortest: a row below this length is taken for zero, and so is its inverse.
+        out: (B, D) of any type; it may be W itself.
+        shortest: a row that is not longer is taken for zero, and so is its inverse.
+        inverse: (B,) float32, written: 1/‖W_j‖; or None.
+        held: (), on the device: where it is above 0, the rows are copied as they are; or None.
     """
-    unit = torch.empty_like(weight, dtype=dtype)
     rows, width, grid = _row_tiles(weight)
     with _device_of(weight):
-        _unit_rows[grid](weight, unit, inverse, *weight.shape, shortest, rows, width)
-    return unit
+        _unit_rows[grid](
+            weight, out, inverse, held, *weight.shape, shortest, rows, width, inverse is not None, held is not None
+        )
+    return out
 
 
 def finish_rows_(grad: Tensor, weight: Tensor, inverse: Tensor | None, unit: Tensor | None, *, project: bool) -> None:
@@ -137,7 +158,7 @@ def _sum_exponentials(
         value = tl.where(row[:, None] == own_row[None, :], float("-inf"), value)
         if BIASED:
             value += tl.load(bias + row, mask=row < classes, other=0.0)[:, None]
-        # one exponential a logit: either the sum is scaled to a new maximum, or the logit to the old one
+        # one exponential a logit: it scales the sum to a new maximum, or the logit to the old one
         above = value > top
         ratio = tl.exp(-tl.abs(value - top))
         total = tl.where(above, total * ratio + 1.0, total + ratio)
@@ -146,6 +167,35 @@ def _sum_exponentials(
     result = part.to(tl.int64) * samples + column
     tl.store(maxima + result, highest, mask=inside)
     tl.store(sums + result, tl.sum(total * tl.exp(top - highest[None, :]), 0), mask=inside)
+
+
+@triton.jit
+def _totals(
+    maxima,
+    sums,
+    best,
+    result,
+    parts,
+    samples,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    LOWEST: tl.constexpr,
+):
+    column = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
+    inside = column < samples
+    top = tl.full([ROWS, COLUMNS], LOWEST, tl.float32)
+    total = tl.zeros([ROWS, COLUMNS], tl.float32)
+    for first in range(0, parts, ROWS):
+        part = first + tl.arange(0, ROWS)
+        here = (part < parts)[:, None] & inside[None, :]
+        place = part.to(tl.int64)[:, None] * samples + column[None, :]
+        value = tl.load(maxima + place, mask=here, other=LOWEST)
+        highest = tl.maximum(top, value)
+        total = total * tl.exp(top - highest) + tl.load(sums + place, mask=here, other=0.0) * tl.exp(value - highest)
+        top = highest
+    highest = tl.max(top, 0)
+    tl.store(best + column, highest, mask=inside)
+    tl.store(result + column, tl.sum(total * tl.exp(top - highest[None, :]), 0), mask=inside)
 
 
 @triton.jit(do_not_specialize=["start"])
@@ -183,11 +233,14 @@ def _unit_rows(
     weight,
     unit,
     inverse,
+    held,
     classes,
     width,
     shortest,
     ROWS: tl.constexpr,
     WIDTH: tl.constexpr,
+    STORED: tl.constexpr,
+    HOLDS: tl.constexpr,
 ):
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     column = tl.arange(0, WIDTH)
@@ -195,8 +248,11 @@ def _unit_rows(
     place = row.to(tl.int64)[:, None] * width + column[None, :]
     value = tl.load(weight + place, mask=here, other=0.0).to(tl.float32)
     length = tl.sqrt_rn(tl.sum(value * value, 1))
-    factor = tl.where(length < shortest, 0.0, 1.0 / length)
-    tl.store(inverse + row, factor, mask=row < classes)
+    factor = tl.where(length <= shortest, 0.0, 1.0 / length)
+    if HOLDS:
+        factor = tl.where(tl.load(held) > 0, 1.0, factor)
+    if STORED:
+        tl.store(inverse + row, factor, mask=row < classes)
     tl.store(unit + place, (value * factor[:, None]).to(unit.dtype.element_ty), mask=here)
 
 

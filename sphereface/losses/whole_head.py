@@ -1,5 +1,4 @@
-"""A head and its optimiser state as one whole, in logical order of classes, however many ranks hold
-it.
+"""Gather a sharded head and its optimiser state into one, and load it on any number of ranks.
 
 What is saved is what :class:`~sphereface.losses.head.MarginHead` on one device has: parameters and
 running statistics by name, the optimiser's entries by parameter name. So a checkpoint does not say
@@ -27,7 +26,7 @@ OptimizerState = Mapping[Any, Mapping[str, Any]]  # by parameter
 
 
 def gather_head(head: MarginHead, optimizer: OptimizerState) -> tuple[State, dict[str, State]] | None:
-    """The whole head on rank 0; all ranks call it together.
+    """Return the whole head on rank 0. All ranks call it together.
 
     Only rank 0 ever holds more than its shard, in main memory: 2·C·D numbers with a momentum. A
     rank sends its rows in blocks.
@@ -88,8 +87,7 @@ def scatter_head(head: MarginHead, optimizer: dict[Any, Any], state: State, entr
 
 @torch.no_grad()
 def take_known(head: MarginHead, state: Mapping[str, Tensor], rows: Tensor) -> list[str]:
-    """Fill a head from another one's whole state, as far as its identities are known; each rank
-    fills its own rows.
+    """Fill the rows of the identities that another whole head knows. Each rank fills its own rows.
 
     A shared bias and the running statistics of a margin are taken whole.
 
@@ -119,7 +117,7 @@ def take_known(head: MarginHead, state: Mapping[str, Tensor], rows: Tensor) -> l
 
 
 def whole_shapes(head: MarginHead) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of what :func:`scatter_head` takes as ``state``."""
+    """Return names and shapes of the ``state`` that :func:`scatter_head` takes."""
     per_class = _class_names(head)
     return {
         name: (head.num_classes, *value.shape[1:]) if name in per_class else tuple(value.shape)
@@ -128,7 +126,7 @@ def whole_shapes(head: MarginHead) -> dict[str, tuple[int, ...]]:
 
 
 def sharded_parameters(head: MarginHead) -> list[nn.Parameter]:
-    """The parameters of which each rank holds, and has the gradient of, some rows only."""
+    """Return the parameters of which each rank holds only some rows, with their gradients."""
     if not isinstance(head, ShardedHead):
         return []
     return [p for name, p in _trained(head) if name in _class_names(head)]
@@ -139,7 +137,7 @@ def _trained(head: MarginHead) -> Iterator[tuple[str, nn.Parameter]]:
 
 
 def _class_names(head: MarginHead) -> set[str]:
-    """Parameters with a row, or a number, for each class."""
+    """Return the names of the parameters with one row or number for each class."""
     return {"weight", "bias"} if head.margin.bias == "per class" else {"weight"}
 
 
@@ -149,7 +147,7 @@ def _has_class_rows(head: MarginHead, name: str, value: Any) -> bool:
 
 @torch.no_grad()
 def _gather_rows(rows: Tensor, shard: Shard, ranks: Ranks) -> Tensor | None:
-    """(C, …) in main memory on rank 0, from each rank's rows; None on the others."""
+    """Gather the rows of all ranks: (C, …) in main memory on rank 0, None on the others."""
     if ranks.rank:
         for block in rows.split(CLASSES_PER_MESSAGE):  # type: ignore[no-untyped-call]
             ranks.send(block, 0)

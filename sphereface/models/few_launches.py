@@ -1,8 +1,8 @@
-"""Run a block of layers on CUDA with few launches: weights cast together, no bias that is fixed at
-zero.
+"""Run a block of layers on CUDA with few kernel launches.
 
-Autocast casts each weight by a launch of its own, and each gradient back. A network of small layers
-waits for the host then, not for the GPU.
+Autocast uses one launch to cast each weight, and one to cast each gradient back. A network of small
+layers then waits for the host, not for the GPU. This module casts all weights of a block together,
+and omits a bias that is fixed at zero.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ _CAST = (nn.Conv2d, nn.Linear, nn.PReLU)  # layers whose weights autocast casts
 
 
 def run_block(block: nn.Module, x: Tensor) -> Tensor:
-    """Return ``block(x)``; in training on CUDA the layers get other tensors of the same values.
+    """Return ``block(x)``. In training on CUDA with autocast, cast all weights in one launch.
 
-    These are the weights in autocast's number type, cast in one launch for all. A gradient flows to
-    the parameters. Call it for a part of the network at a time: all gradients of the block come
-    together, and several processes exchange them while the parts before compute.
+    The layers then use the cast weights, and gradients flow to the parameters. Call this function
+    for one part of the network at a time. The gradients of the part are ready together, so several
+    processes can exchange them while the earlier parts compute theirs.
     """
     device = x.device.type
     if device == "cpu" or not (torch.is_grad_enabled() and torch.is_autocast_enabled(device)) or _is_followed():
@@ -32,7 +32,7 @@ def run_block(block: nn.Module, x: Tensor) -> Tensor:
 
 
 class Blocks(nn.Sequential):
-    """Blocks one after another, each by :func:`run_block`: a Sequential in state and result."""
+    """A Sequential that runs each block by :func:`run_block`; state and result are the same."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 -- torch's own name
         """Apply the blocks in order."""
@@ -44,7 +44,7 @@ class Blocks(nn.Sequential):
 def call_cast(block: nn.Module, x: Tensor, dtype: torch.dtype) -> Tensor:
     """Return ``block(x)``, computed with weights of this number type."""
     cast: dict[str, Tensor] = {}
-    for trained in (True, False):  # a fixed weight gets no gradient, also after the cast
+    for trained in (True, False):  # separate calls, so that a fixed weight gets no gradient after the cast
         values = {name: value for name, value in _weights(block) if value.requires_grad == trained}
         if values:
             cast |= zip(values, _Cast.apply(dtype, *values.values()), strict=True)
@@ -56,7 +56,7 @@ def _weights(block: nn.Module) -> Iterator[tuple[str, Tensor]]:
     for path, layer in block.named_modules():
         if isinstance(layer, _CAST):
             for name, value in layer.named_parameters(path, recurse=False):
-                if not (isinstance(layer, FixedBiasConv2d) and value is layer.bias):  # is mostly left out
+                if not (isinstance(layer, FixedBiasConv2d) and value is layer.bias):  # forward() omits it in most cases
                     yield name, value
 
 
@@ -83,17 +83,17 @@ class _Cast(torch.autograd.Function):
 
 
 class FixedBiasConv2d(nn.Conv2d):
-    """A convolution whose bias is fixed, mostly at zero: :class:`torch.nn.Conv2d` in state and
-    result.
+    """A convolution with a fixed bias, which is mostly zero.
 
-    On CUDA a bias is a pass over the whole map. It is left out in training while it is zero, which
-    the host looks up again only after something has written to it.
+    State and result are those of :class:`torch.nn.Conv2d`. On CUDA, adding a bias costs one pass
+    over the whole map. Training on CUDA omits the bias while it is zero. The host checks its value
+    again only after a write to it.
     """
 
     _seen: tuple[int, int, bool] | None = None
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 -- torch's own name
-        """(B, C, H, W) → (B, C', H', W')."""
+        """Apply the convolution: (B, C, H, W) → (B, C', H', W')."""
         left_out = (
             input.device.type != "cpu" and torch.is_grad_enabled() and not _is_followed() and not self.adds_bias()
         )
@@ -101,8 +101,9 @@ class FixedBiasConv2d(nn.Conv2d):
         return result
 
     def adds_bias(self) -> bool:
-        """Return whether the bias is trained, or not zero. Waits for the device where something
-        wrote to it.
+        """Return whether the bias is trained or not zero.
+
+        After a write to the bias, this call waits for the device.
         """
         bias = self.bias
         if bias is None or bias.requires_grad:

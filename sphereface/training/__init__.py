@@ -1,1 +1,1 @@
-"""The training run: loop, optimiser, run folder, and what is shown of it."""
+"""Training: the loop, the optimiser, the run folder, and what a run reports."""

@@ -1,6 +1,4 @@
-"""An image of what augmentation does: crops as they are, below them each augmentation alone, and
-all as trained.
-"""
+"""Draw the effect of augmentation: original crops, each augmentation alone, and all together."""
 
 from __future__ import annotations
 
@@ -21,15 +19,16 @@ _LABEL_WIDTH = 120
 
 
 def augmentation_sheet(crops: CropBatches, augmentation: Augmentation, *, seed: int) -> npt.NDArray[np.uint8]:
-    """The first images of training, a row for each augmentation that is on.
+    """Return the first training images, with one row for each enabled augmentation.
 
-    Rows: "original"; "mirror" and "crop_shift" by chance as in training; each of ``data.augment``
-    on all images; and "as trained", where each happens with its probability.
+    The rows are "original", "mirror", "crop_shift", one for each entry of ``data.augment``, and
+    "as trained". The entries of ``data.augment`` act on every image of their row. "mirror",
+    "crop_shift" and "as trained" act with the probabilities of training.
 
     Args:
         crops: the training crops, H×W.
-        augmentation: what may happen to them.
-        seed: of the run.
+        augmentation: the augmentation of training.
+        seed: the seed of the run.
 
     Returns:
         (rows · (H + 4), 120 + 8 · (W + 4), 3) uint8, BGR.
@@ -42,7 +41,7 @@ def augmentation_sheet(crops: CropBatches, augmentation: Augmentation, *, seed: 
 
 
 def rows_of(augmentation: Augmentation) -> dict[str, Augmentation]:
-    """What each row of the sheet shows, from the top."""
+    """Return the augmentation of each row, from top to bottom."""
     nothing = Augmentation(mirror=False)
     rows = {"original": nothing}
     if augmentation.mirror:
@@ -55,10 +54,10 @@ def rows_of(augmentation: Augmentation) -> dict[str, Augmentation]:
 
 
 def _row(crops: CropBatches, augmentation: Augmentation, seed: int) -> list[npt.NDArray[np.uint8]]:
-    """Eight images, the same in every row, each with a gap to its right and below."""
+    """Return eight images, the same in every row, each with a gap to its right and below."""
     order = BatchOrder(len(crops.source), _IMAGES, seed=seed, augmentation=augmentation)
     batch = next(batches(crops, order, workers=0, pin_memory=False))
-    spec = InputSpec(*crops.size)  # any scale will do: it is undone at once
+    spec = InputSpec(*crops.size)  # any scale works: to_pixels undoes it
     pixels = to_pixels(to_input(batch.images, spec, batch.mirror, batch.augment), spec).flip(1)  # RGB → BGR
     framed = torch.nn.functional.pad(pixels, (0, _GAP, 0, _GAP), value=255)
     return [np.asarray(image, dtype=np.uint8) for image in framed.permute(0, 2, 3, 1).numpy()]

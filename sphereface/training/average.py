@@ -1,6 +1,4 @@
-"""A moving average of the network's weights, which often tells faces apart better than the last
-weights do.
-"""
+"""A moving average of the network's weights, which is often more accurate than the last weights."""
 
 from __future__ import annotations
 
@@ -12,15 +10,14 @@ from torch import Tensor, nn
 
 
 class MovingAverage:
-    """Exponential moving average of a network's parameters and running statistics (Polyak
-    averaging).
+    """Exponential moving average of a network's parameters and running statistics (Polyak).
 
-    After update t: average ← d·average + (1 − d)·weights, with d = min(decay, (1 + t) / (10 + t)),
-    so that the first values are soon forgotten.
+    After update t: average ← d·average + (1 − d)·weights, with d = min(decay, (1 + t) / (10 + t)).
+    The small d of the first updates removes the first values quickly.
 
     Args:
-        model: whose weights are followed; they are copied here.
-        decay: of the average, in (0, 1): it reaches back over about 1 / (1 − decay) updates.
+        model: the network to follow; its weights are copied here.
+        decay: in (0, 1); the average reaches back over about 1 / (1 − decay) updates.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -31,11 +28,11 @@ class MovingAverage:
 
     @torch.no_grad()
     def update(self, *, unless: Tensor | None = None) -> None:
-        """Take in the weights as they are now.
+        """Update the average with the present weights.
 
         Args:
-            unless: (), on their device: where it is 1, the average stays as it is, though the
-                update is counted.
+            unless: () on the device of the weights: where it is 1, the average does not change,
+                but the update is counted.
         """
         self.updates += 1
         share = 1.0 - min(self.decay, (1.0 + self.updates) / (10.0 + self.updates))
@@ -47,7 +44,7 @@ class MovingAverage:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """The network has the averaged values within, its own after."""
+        """Give the network the averaged values inside the block and its own values after it."""
         own = {name: value.detach().clone() for name, value in _values(self._model)}
         self._fill(self._average)
         try:
@@ -56,13 +53,14 @@ class MovingAverage:
             self._fill(own)
 
     def weights(self) -> dict[str, Tensor]:
-        """A whole state dict of the network with averaged values; what is no floating number is the
-        network's own.
+        """Return a whole state dict of the network with averaged values.
+
+        Values that are not floating point are the network's own.
         """
         return {name: self._average.get(name, value) for name, value in self._model.state_dict().items()}
 
     def restore(self, weights: dict[str, Tensor], updates: int) -> None:
-        """Continue from what :meth:`weights` and :attr:`updates` were."""
+        """Restore what :meth:`weights` and :attr:`updates` returned."""
         self.updates = updates
         for name, value in self._average.items():
             value.copy_(weights[name])
@@ -74,9 +72,7 @@ class MovingAverage:
 
 
 def _values(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Parameters and floating buffers, under their names in the state dict, themselves and not
-    copies.
-    """
+    """Yield parameters and floating buffers by their names in the state dict, without copies."""
     for name, value in model.state_dict(keep_vars=True).items():
         if value.is_floating_point():
             yield name, value.detach()

@@ -1,4 +1,4 @@
-"""Notices a network that learns nothing, for every margin."""
+"""Detect a network that learns nothing, with any margin."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from ..config import Config
 
 _ALIKE = 0.98  # mean cosine between the embeddings of a batch
 _ALIKE_WINDOWS = 5  # log windows in a row
-_PATIENCE = 200  # steps after the warm-up before it is looked at
-_SHORTEST = 500  # steps over which the loss has to fall
-_WINDOWS = 6  # at least, to judge whether the loss falls
-_FALL = 0.005  # of the loss, from the first half of the windows to the second: a smaller one is none
-_BAND = 0.03  # of ln C, either way
+_PATIENCE = 200  # steps after the warm-up before the first judgement
+_SHORTEST = 500  # steps over which the loss must fall
+_WINDOWS = 6  # least number, to judge whether the loss falls
+_FALL = 0.005  # least fall of the loss, as a share, from the first half of the windows to the second
+_BAND = 0.03  # distance from ln C, as a share
 
 
 class _Window(NamedTuple):
@@ -26,19 +26,18 @@ class _Window(NamedTuple):
 
 
 class CollapseWatch:
-    """Judges log windows: accuracy at chance, with embeddings that are all alike or a loss that
-    does not fall.
+    """Judge log windows: accuracy at chance, with alike embeddings or a loss that does not fall.
 
-    What a loss is worth depends on its margin and scale: a network that has collapsed has ln C with
-    a softmax, 20 to 40 with ArcFace at s = 64. So it is not the value that is judged but its fall,
-    over a long time.
+    The value of a loss depends on its margin and scale. A collapsed network has ln C with a
+    softmax, but 20 to 40 with ArcFace at s = 64. So the class judges how the loss falls over a
+    long time, not its value.
 
     Args:
         num_classes: C.
-        chance: accuracy of the best constant answer: the share of the identity with the most
-            images; None: 1/C.
-        warmup_steps: of the learning rate: before their end no loss has to fall.
-        length: steps over which the loss has to fall.
+        chance: accuracy of the best constant answer, which is the share of the identity with the
+            most images. None: 1/C.
+        warmup_steps: of the learning rate: the loss need not fall before their end.
+        length: steps over which the loss must fall.
         remedies: the end of a warning.
     """
 
@@ -58,8 +57,7 @@ class CollapseWatch:
         self._warned = False
 
     def look(self, step: int, *, loss: float, accuracy: float, similarity: float, images: int) -> str | None:
-        """Judge one log window; return the warning when a collapse has just lasted long enough to
-        be one.
+        """Judge one log window and return a warning when a collapse has lasted long enough.
 
         Args:
             step: finished updates.
@@ -103,12 +101,12 @@ class CollapseWatch:
         if min(now, latest) < before - _FALL * abs(before):
             return None
         if abs(now - self.level) < _BAND * self.level:
-            return f"the loss sits at ln C = {self.level:.2f}"
+            return f"the loss stays at ln C = {self.level:.2f}"
         steps = windows[-1].step - windows[0].step
         return f"the loss has not fallen for {steps:,} steps ({before:.4g} before, {now:.4g} now)"
 
     def _at_chance(self, windows: list[_Window]) -> bool:
-        """Whether so many right answers are no more than luck and a hint of learning explain."""
+        """Return whether luck and a little learning explain this number of right answers."""
         images = sum(window.images for window in windows)
         right = sum(window.accuracy * window.images for window in windows)
         most = min(5 * self.chance, self.chance + 0.02 * (1 - self.chance))
@@ -116,15 +114,15 @@ class CollapseWatch:
 
 
 def collapse_watch(config: Config, num_classes: int, largest_share: float, total_steps: int) -> CollapseWatch:
-    """Return the watch for a run.
+    """Return the collapse watch of a run.
 
     Args:
         config: the run's configuration.
         num_classes: C.
-        largest_share: of all images, those of the identity that has the most.
+        largest_share: share of all images that the largest identity has.
         total_steps: length of the run.
     """
-    seen = max(num_classes * config.loss.sample_rate, 1.0)  # classes that a step tells apart
+    seen = max(num_classes * config.loss.sample_rate, 1.0)  # classes that take part in a step
     remedies = ["a lower train.lr", "a longer train.warmup_steps", "a larger train.batch_size", "model.norm batch"]
     remedies += ["a larger loss.lambda_min"] * hasattr(config.loss, "lambda_min")
     remedies += ["a smaller loss.s"] * hasattr(config.loss, "s") + ["a smaller loss.m first (train.stages)"]

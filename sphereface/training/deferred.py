@@ -1,9 +1,8 @@
-"""Keep a step whose loss or gradient is not finite from changing anything, without waiting for the
-device.
+"""Stop a step whose loss or gradient is not finite, without waiting for the device.
 
-On CUDA the device itself drops such a step and all steps after it, until the host reads how many
-those were. The weights are then those from before the first of them. The trainer repeats that step
-and waits for it.
+On CUDA, the device drops such a step and all steps after it, until the host reads the number of
+dropped steps. The weights are then those before the first dropped step. The trainer repeats that
+step and waits for it.
 """
 
 from __future__ import annotations
@@ -23,25 +22,25 @@ class NotFinite(ArithmeticError):
 
 
 def reads_late(device: torch.device) -> bool:
-    """Return whether the host reads the check now and then, because to read is to wait."""
+    """Return whether the host checks only now and then, because each read waits for the device."""
     return device.type == "cuda"
 
 
 class FiniteCheck:
-    """Look at the loss and the gradient of every step before anything moves.
+    """Check the loss and the gradient of every step before any weight changes.
 
     Args:
         device: of the network.
-        optimizer: gets :attr:`skip` as its ``found_inf``, as torch's fused optimisers take it.
-        head: gets :attr:`tripped` as its ``held``.
+        optimizer: receives :attr:`skip` as its ``found_inf``, as torch's fused optimisers do.
+        head: receives :attr:`tripped` as its ``held``.
         late: the host reads :meth:`lost_steps` now and then; else it waits for every step.
-        overflow: infinite gradients are no fault (fp16): the optimiser skips that step alone.
+        overflow: infinite gradients are normal (fp16): the optimiser skips only that step.
 
     Attributes:
-        tripped: () float32 on the device: 1 from the first bad step on until the host has read it
-            and repeats that step, else 0; None where not ``late``.
-        skip: () float32 on the device: 1 where the optimiser does not move in this step; None
-            where not ``late``.
+        tripped: () float32 on the device: 1 from the first bad step until the host has read it and
+            repeats that step, else 0. None if not ``late``.
+        skip: () float32 on the device: 1 if the optimiser does not move in this step. None if not
+            ``late``.
     """
 
     def __init__(
@@ -58,8 +57,10 @@ class FiniteCheck:
 
     @torch.no_grad()
     def keep(self, values: Iterable[Tensor]) -> None:
-        """Copy what a step changes besides weights, such as the statistics that its forward pass
-        moves: see :meth:`put_back`. A copy for each number type, so that few launches make it.
+        """Copy what a step changes besides weights, such as running statistics.
+
+        :meth:`put_back` restores the copy. There is one copy for each number type, so that few
+        kernel launches are needed.
         """
         kinds: dict[torch.dtype, list[Tensor]] = {}
         for value in values:
@@ -67,16 +68,17 @@ class FiniteCheck:
         self._before = [(group, _joined(group)) for group in kinds.values()]
 
     def look(self, loss: Tensor, norm: Tensor, *, at_once: bool = False) -> None:
-        """Take in the figures of one step, () float32 each.
+        """Check the loss and gradient norm of one step, () float32 each.
 
         Args:
             loss: of the step.
             norm: of its gradient.
-            at_once: wait for the device also where ``late``. This step counts, whatever happened
+            at_once: wait for the device even if ``late``. This step counts, whatever happened
                 before.
 
         Raises:
-            NotFinite: one of them is not, and the host waited. What :meth:`keep` copied is back.
+            NotFinite: one of them is not finite, and the host waited. The values that :meth:`keep`
+                copied are restored.
         """
         if at_once and self.tripped is not None:
             self.tripped.zero_()
@@ -100,22 +102,24 @@ class FiniteCheck:
         raise NotFinite(f"the gradient's norm is {norm}" if math.isfinite(loss) else f"the loss is {loss}")
 
     def _mark(self, flag: Tensor, *figures: Tensor) -> None:
-        """Set the flag to 1 where a figure is not finite, in one launch; the figures are multiplied
-        by 1.
+        """Set the flag to 1 if a figure is not finite, in one kernel launch.
+
+        The kernel also multiplies the figures, here by 1.
         """
         torch._amp_foreach_non_finite_check_and_unscale_(list(figures), flag, self._one)
 
     @torch.no_grad()
     def put_back(self) -> None:
-        """Give back the values that :meth:`keep` copied, if this step does not count."""
+        """Restore the values that :meth:`keep` copied, if this step does not count."""
         if self.tripped is None:
             return
         for values, old in self._before:
             _fill(values, torch.where(self.tripped > 0, old, _joined(values)))
 
     def lost_steps(self) -> int:
-        """Return how many steps changed nothing: the first bad one and those after it. Waits for
-        the device.
+        """Return how many steps changed nothing: the first bad one and all after it.
+
+        This waits for the device.
         """
         if not self.late:
             return 0

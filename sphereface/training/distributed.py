@@ -1,8 +1,7 @@
-"""The processes of a run, as torchrun starts them: who they are, what they tell each other, how
-they end together.
+"""The processes of a run, as torchrun starts them, and how they communicate and end together.
 
-Whatever leads to a decision is made the same on all of them before it is taken, so that each takes
-the same branch and none waits for a message that does not come.
+All processes make the same decision from the same values. So they take the same branch, and none
+waits for a message that never comes.
 """
 
 from __future__ import annotations
@@ -27,18 +26,18 @@ from ..losses.ranks import Ranks
 T = TypeVar("T")
 
 _TIMEOUT = timedelta(minutes=30)  # longer than one process may save while the others wait for it
-_GRACE_SECONDS = 3.0  # in which a process that fails reports it, before another takes it for killed
+_GRACE_SECONDS = 3.0  # a failing process has this long to report, before another assumes that it was killed
 
 
 @dataclass(frozen=True)
 class World:
-    """The R processes that train together; by default the only one.
+    """The R processes that train together; by default this process alone.
 
     Attributes:
         rank: number of this process, from 0.
         size: R.
-        ranks: for messages between them; None where there is one.
-        store: where the first to fail leaves its reason.
+        ranks: for messages between the processes; None if there is only one.
+        store: where the first process that fails leaves its reason.
     """
 
     rank: int = 0
@@ -48,11 +47,11 @@ class World:
 
     @property
     def first(self) -> bool:
-        """Whether this is the process that logs, writes and saves."""
+        """Return whether this is the process that logs, writes and saves."""
         return self.rank == 0
 
     def all_reduce_sum(self, *values: float) -> list[float]:
-        """Sums over processes of a few plain numbers, through main memory: no GPU is waited for."""
+        """Return the sums of a few plain numbers over all processes, without waiting for a GPU."""
         if self.size == 1:
             return list(values)
         packed = torch.tensor(values, dtype=torch.float64)
@@ -60,11 +59,11 @@ class World:
         return [float(value) for value in packed]
 
     def gather(self, rows: torch.Tensor) -> torch.Tensor:
-        """(n, …) of each process → (R·n, …) in order of ranks, on all."""
+        """Return (R·n, …), the (n, …) of each process in order of ranks, on every process."""
         return rows if self.ranks is None else self.ranks.gather(rows)
 
     def all_gather(self, value: T) -> list[T]:
-        """What each process has, in order of ranks, on all. Pickled: for what is rare."""
+        """Return the values of all processes in order of ranks. It pickles, so call it rarely."""
         if self.size == 1:
             return [value]
         found: list[Any] = [None] * self.size
@@ -72,7 +71,7 @@ class World:
         return found
 
     def broadcast(self, value: T) -> T:
-        """What the first process has, on all. Pickled: for what is rare."""
+        """Return the value of the first process on every process. It pickles, so call it rarely."""
         if self.size == 1:
             return value
         box: list[Any] = [value]
@@ -81,7 +80,10 @@ class World:
         return sent
 
     def reason(self, error: BaseException) -> str:
-        """Why this process ends, in a line: where another one went before, that one's reason."""
+        """Return in one line why this process ends.
+
+        If another process failed first, it is the reason of that process.
+        """
         if not _is_lost_connection(error):
             return str(error) or type(error).__name__
         try:
@@ -94,39 +96,39 @@ class World:
                 "run the same command again, for training with --resume auto"
             )
 
-    def is_first_to_tell(self, reason: str) -> bool:
-        """Whether no process has told yet why the run ends; if so, this one is to, and the others
-        hear of it.
+    def is_first_to_report(self, reason: str) -> bool:
+        """Return whether this process is the first to report why the run ends.
+
+        If so, it must report the reason, and the other processes receive it.
         """
         if self.store is None:
             return True
         try:
-            told = self.store.add("told", 1) > 1
-            if not told:
+            reported = self.store.add("reported", 1) > 1
+            if not reported:
                 self.store.set("reason", reason)
-        except RuntimeError:  # the process that keeps the store has left: it, or what killed it, has told
+        except RuntimeError:  # the process with the store has ended: it, or what killed it, has reported
             return False
-        return not told
+        return not reported
 
 
 @contextmanager
 def processes(device: str) -> Iterator[tuple[World, torch.device]]:
-    """Join the processes that torchrun, or another program with its variables, has started; alone, be
-    the only one.
+    """Join the processes that torchrun, or a program with the same variables, has started.
 
-    Within, one of them reports the error that ends the run: on the others it becomes
-    :class:`ReportedElsewhere`.
+    Without those variables this process is the only one. One process reports the error that ends
+    the run; in the others the error becomes :class:`ReportedElsewhere`.
 
     Args:
-        device: as for :func:`choose_device`; of several processes each takes the GPU of its
+        device: as for :func:`choose_device`. With several processes, each uses the GPU of its
             ``LOCAL_RANK``.
 
     Yields:
         The processes, and the device of this one.
 
     Raises:
-        UserError: half of torchrun's variables, a device that several processes cannot use, or a
-            process that was lost.
+        UserError: some of torchrun's variables are missing, several processes cannot use the
+            device, or a process was lost.
     """
     if os.environ.get("WORLD_SIZE", "1") == "1":
         yield World(), choose_device(device)
@@ -151,23 +153,23 @@ def processes(device: str) -> Iterator[tuple[World, torch.device]]:
         except Stopped:  # on all of them together
             dist.destroy_process_group()
             raise
-        dist.destroy_process_group()  # not after an error: that would wait for the others
+        dist.destroy_process_group()  # not after an error: it would wait for the others
 
 
 def local_processes() -> int:
-    """How many processes of the run are on this machine."""
+    """Return how many processes of the run are on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def device_of(name: str, local_rank: int) -> torch.device:
-    """The device of one of several processes on a machine.
+    """Return the device of one of several processes on a machine.
 
     Args:
         name: what ``--device`` got.
-        local_rank: number of the process on its machine.
+        local_rank: number of the process on its machine, from 0.
 
     Raises:
-        UserError: a device for one process only, or more processes than GPUs.
+        UserError: a device that only one process can use, or more processes than GPUs.
     """
     device = choose_device(name)
     if device.type == "mps" and name == "auto":
@@ -185,11 +187,11 @@ def device_of(name: str, local_rank: int) -> torch.device:
 
 
 def _name_of_start(store: Any, rank: int, size: int) -> str:
-    """A name for this start of the processes, the same on all of them and never the same again.
+    """Return a name for this start: the same on all processes, different for every start.
 
-    The store outlives a restart by torchrun, with the addresses and reasons that the processes
-    before left in it. So the first gives its name to each that says hello, until each has said that
-    it has this very name.
+    The store survives a restart by torchrun, with the addresses and reasons of the earlier
+    processes. So the first process sends its name to each process that says hello, until every
+    process has confirmed this name.
     """
     if rank:
         own = uuid.uuid4().hex
@@ -201,11 +203,11 @@ def _name_of_start(store: Any, rank: int, size: int) -> str:
     deadline = time.monotonic() + _TIMEOUT.total_seconds()
     while missing:
         for other in missing:
-            if store.check([f"hello {other}"]):  # of an earlier start, perhaps: then no process hears the answer
+            if store.check([f"hello {other}"]):  # perhaps of an earlier start: then no process reads the answer
                 store.set(f"welcome {store.get(f'hello {other}').decode()}", name)
         missing = [other for other in missing if not store.check([f"here {name} {other}"])]
         if time.monotonic() > deadline:
-            raise UserError(f"torchrun: processes {missing} of {size} did not come in {_TIMEOUT} · are they started?")
+            raise UserError(f"torchrun: processes {missing} of {size} did not start within {_TIMEOUT} · start them")
         time.sleep(0.005)
     return name
 
@@ -216,7 +218,7 @@ def _report_error_once(world: World) -> Iterator[None]:
         yield
     except Exception as error:
         reason = world.reason(error)
-        if not world.is_first_to_tell(reason):
+        if not world.is_first_to_report(reason):
             raise ReportedElsewhere(error.exit_code if isinstance(error, Stopped) else 2) from error
         if _is_lost_connection(error):
             raise UserError(reason) from error
@@ -224,13 +226,14 @@ def _report_error_once(world: World) -> Iterator[None]:
 
 
 def _is_lost_connection(error: BaseException) -> bool:
-    """Whether a message failed, rather than anything in this process."""
+    """Return whether a message between processes failed, and not something in this process."""
     return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
 
 
 def _share_cores(processes_here: int) -> None:
-    """As many threads as this process has cores to itself; a number that was set, as torchrun does,
-    stays.
+    """Use the cores that this process has to itself, unless ``OMP_NUM_THREADS`` is set.
+
+    torchrun sets it.
     """
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, processors() // processes_here))

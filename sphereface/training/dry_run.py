@@ -1,4 +1,4 @@
-"""What ``--dry-run`` does: build everything, measure it, describe it, train nothing."""
+"""``--dry-run``: build everything, measure it, describe it, and train nothing."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ log = logging.getLogger(__name__)
 def dry_run(config_name: str, overrides: Sequence[str] = (), *, device: str = "auto") -> str | None:
     """Build everything, measure some steps of each stage, and describe them; train nothing.
 
-    Nothing is written but ``runs_dir/<name>-dry-run.png``, on which each augmentation is seen.
+    The only file written is ``runs_dir/<name>-dry-run.png``, which shows each augmentation.
 
     Args:
         config_name, overrides, device: as for :func:`run_training`.
 
     Returns:
         A table of sizes, costs, memory and the estimated time, then the resolved configuration as
-        YAML. None on all processes but the first, of which it tells.
+        YAML. None in all processes but the first.
     """
     with processes(device) as (world, place):
         start_logging(quiet=not world.first)
@@ -52,7 +52,7 @@ def dry_run(config_name: str, overrides: Sequence[str] = (), *, device: str = "a
         _check_sheet(config)
         with Heartbeat(lambda: log.info("dry run: reading the data and building the network")):
             trainer = Trainer(single_runs(config)[0], place, world, to_measure=True)
-            trainer.begin()  # from train.init_from, if there is one
+            trainer.begin()  # from train.init_from, if it is set
         table = describe(trainer, config)
         if not world.first:
             return None
@@ -60,9 +60,7 @@ def dry_run(config_name: str, overrides: Sequence[str] = (), *, device: str = "a
 
 
 def _check_sheet(config: Config) -> None:
-    """Refuse a ``runs_dir`` in which nothing can be written, before minutes of reading and
-    measuring.
-    """
+    """Refuse a ``runs_dir`` that cannot be written, before minutes of reading and measuring."""
     try:
         check_writable(_sheet(config))
     except UserError as error:
@@ -74,7 +72,7 @@ def _sheet(config: Config) -> Path:
 
 
 def write_sheet(trainer: Trainer) -> Path:
-    """Draw what augmentation does (see :func:`augmentation_sheet`).
+    """Draw the augmentation sheet (see :func:`augmentation_sheet`) and return its path.
 
     Raises:
         UserError: the file cannot be written.
@@ -86,19 +84,19 @@ def write_sheet(trainer: Trainer) -> Path:
         write_whole(path, cv2.imencode(".png", sheet)[1].tobytes(), durable=False)
     except OSError as error:
         raise UserError(
-            f"runs_dir: {path}: cannot be written ({error.strerror}) · set runs_dir to a folder that can"
+            f"runs_dir: {path}: cannot be written ({error.strerror}) · set runs_dir to a writable folder"
         ) from error
     return path
 
 
 def arithmetic(device: torch.device, config: Config) -> str:
-    """Where the network runs and in which number types, in words."""
+    """Return the device and number types of the network, in words."""
     matmul = f", products of fp32 numbers in {config.train.matmul}" if device.type == "cuda" else ""
     return f"{device}, {config.train.precision}{matmul}"
 
 
 def length(trainer: Trainer) -> str:
-    """When the run ends, in words."""
+    """Return when the run ends, in words."""
     train = trainer.config.train
     clock = "" if train.max_minutes is None else f" or {train.max_minutes:g} minutes, whichever comes first"
     share = f" ({trainer.world.size} processes, {train.batch_size // trainer.world.size} each)"
@@ -107,7 +105,7 @@ def length(trainer: Trainer) -> str:
 
 
 def headline(trainer: Trainer) -> str:
-    """The run in one line."""
+    """Describe the run in one line."""
     train = trainer.config.train
     return (
         f"{len(trainer.source):,} images of {trainer.num_classes:,} identities · "
@@ -117,12 +115,11 @@ def headline(trainer: Trainer) -> str:
 
 
 def describe(trainer: Trainer, config: Config) -> str:
-    """Return what ``--dry-run`` prints: sizes, cost and memory of each stage of one network, and
-    the configuration.
+    """Return the table of ``--dry-run``, with the cost of each stage, and the configuration.
 
     Args:
-        trainer: as it is before its first step, and as it stays.
-        config: the resolved configuration, of all networks.
+        trainer: before its first step; it does not change.
+        config: the resolved configuration of all networks.
     """
     for line in doubtful(trainer.config, trainer.total_steps):
         log.warning("%s", line)
@@ -148,7 +145,7 @@ def describe(trainer: Trainer, config: Config) -> str:
 
 
 def _stage_rows(trainer: Trainer, stages: Sequence[StageCost]) -> dict[str, str]:
-    """A row for each stage, in the order of the run."""
+    """Return one row for each stage, in the order of the run."""
     where = f"on {trainer.device}" if trainer.device.type == "cuda" else "(whole process)"
     rows, end = {}, 0.0
     for number, stage in enumerate(stages, start=1):
@@ -161,9 +158,9 @@ def _stage_rows(trainer: Trainer, stages: Sequence[StageCost]) -> dict[str, str]
 
 
 def run_seconds(trainer: Trainer, cost: RunCost) -> float:
-    """Estimate how long the training of one network takes, evaluations and checkpoints not counted.
+    """Estimate how long one network trains, in seconds, without evaluations and checkpoints.
 
-    Loading runs beside the steps on another device; on a CPU both need the same cores.
+    On a GPU, loading runs in parallel with the steps. On a CPU, both need the same cores.
     """
     beside = trainer.device.type != "cpu" and trainer.config.data.workers > 0
     steps, loading = [(stage.share, stage.step_seconds) for stage in cost.stages], cost.loading_seconds
@@ -183,10 +180,10 @@ def _estimate(trainer: Trainer, cost: RunCost, networks: int) -> str:
 
 
 def parameters(module: torch.nn.Module) -> int:
-    """Number of parameters, fixed ones included."""
+    """Return the number of parameters, including fixed ones."""
     return sum(p.numel() for p in module.parameters())
 
 
 def head_parameters(head: MarginHead) -> int:
-    """Number of parameters of a head, those on other processes included."""
+    """Return the number of parameters of a head, including those on other processes."""
     return sum(math.prod(whole_shapes(head)[name]) for name, _ in head.named_parameters())

@@ -1,10 +1,8 @@
-"""``model.networks``: several networks from one configuration, trained one after another and joined
-to one checkpoint.
+"""``model.networks``: train several networks of one configuration and join them in a checkpoint.
 
-Network k is the whole run of a configuration of its own, with ``seed`` · 100 + k: what it would be
-if trained alone
-(by steps, on a CPU: bit for bit), in a folder of its own. So runs of other seeds have other
-networks, and more networks those of fewer.
+The networks train one after another. Network k is a whole run with the seed ``seed`` · 100 + k, in
+a folder of its own. If the run ends by steps on a CPU, it equals that run alone bit for bit. So
+runs with other seeds have other networks, and a larger ensemble contains the smaller one.
 """
 
 from __future__ import annotations
@@ -36,19 +34,21 @@ from .watch import Watch
 log = logging.getLogger(__name__)
 
 TrainOne = Callable[[Config, Path | None], Path]
-"""Trains a configuration of one network, on the very data of a checkpoint where one is given; returns its own."""
+"""Trains a configuration of one network and returns its checkpoint.
+
+The path, if given, is a checkpoint whose training data must be the same.
+"""
 
 
 def train_several(config: Config, resume: str | None, device: torch.device, world: World, train: TrainOne) -> Path:
-    """Train networks one after another, and join them.
+    """Train networks one after another, and join them into one checkpoint.
 
     Args:
         config: with ``model.networks`` above 1.
-        resume: ``auto`` takes networks that are finished as they are, and resumes the one that
-            is not.
-        device: where they are evaluated, joined.
+        resume: ``auto`` keeps networks that are finished, and resumes the one that is not.
+        device: where the joined network is evaluated.
         world: the processes, which call this together.
-        train: how one of them is trained, with ``resume``.
+        train: trains one network, with ``resume``.
 
     Returns:
         The joined checkpoint.
@@ -58,18 +58,18 @@ def train_several(config: Config, resume: str | None, device: torch.device, worl
     """
     if resume not in (None, "auto"):
         raise UserError(
-            f"--resume: got {resume!r} with model.networks {config.model.networks} · allowed: auto, which takes the "
-            "networks that are finished and resumes the one that is not"
+            f"--resume: got {resume!r} with model.networks {config.model.networks} · allowed: auto, which keeps the "
+            "finished networks and resumes the unfinished one"
         )
     singles, done = single_runs(config), list[Path]()
-    with StopRequest(quiet=not world.first) as stop:  # between the networks; within, each has its own
+    with StopRequest(quiet=not world.first) as stop:  # between networks; each run has its own
         for number, single in enumerate(singles, start=1):
-            _heed(stop, world)
+            _check_stop(stop, world)
             start_logging(quiet=not world.first)
             log.info("network %d of %d, seed %d", number, len(singles), single.seed)
             finished = None if resume is None else _finished(single, world)
             if finished is not None:
-                log.info("resume auto: finished before: %s", finished)
+                log.info("resume auto: already finished: %s", finished)
             done.append(finished or train(single, done[0] if done else None))
         joined = _join(config, done, resume, device, world, stop)
     log.info("done: %d networks joined: %s", len(done), joined)
@@ -77,7 +77,7 @@ def train_several(config: Config, resume: str | None, device: torch.device, worl
 
 
 def single_runs(config: Config) -> list[Config]:
-    """The configurations to train, one a network: the configuration itself where it is of one."""
+    """Return one configuration for each network; for one network, the configuration itself."""
     if config.model.networks == 1:
         return [config]
     one = replace(config.model, networks=1)
@@ -86,14 +86,14 @@ def single_runs(config: Config) -> list[Config]:
 
 
 def _finished(config: Config, world: World) -> Path | None:
-    """The checkpoint of the newest run of this configuration that reached its end."""
+    """Return the checkpoint of the newest finished run of this configuration."""
     run = RunFolder.newest(config, finished=True) if world.first else None
     result = None if run is None else run.result(config)
     return world.broadcast(None if result is None or not result.is_file() else result)
 
 
-def _heed(stop: StopRequest, world: World) -> None:
-    """Leave, if a signal came to any process."""
+def _check_stop(stop: StopRequest, world: World) -> None:
+    """Raise Stopped if any process has received a signal."""
     stop.settle(world.all_reduce_sum(*stop.requests()))
     if stop.agreed is not None:
         text = f"stopped by {stop.agreed.name} between two networks · to resume: the same command with --resume auto"
@@ -108,10 +108,10 @@ def _join(
     world: World,
     stop: StopRequest,
 ) -> Path:
-    """One checkpoint of several, in a run folder of its own, evaluated on the run's sets.
+    """Join several checkpoints into one, in a new run folder, and evaluate it.
 
-    Resumed, an earlier one of the very same networks is taken as it is, and a folder that was not
-    finished taken up.
+    On a resume, a finished joined checkpoint of the same networks is returned as it is, and an
+    unfinished folder is reused.
     """
     done = None if resume is None else _finished(config, world)
     if done is not None and load_checkpoint(done, mapped=True)["meta"].get("networks") == [str(p) for p in checkpoints]:
@@ -127,7 +127,7 @@ def _join(
     run.write_start(config, meta["versions"])
     if world.first:
         _save(config, run, state)
-    world.broadcast(None)  # it is written
+    world.broadcast(None)  # wait until it is written
     try:
         _evaluate(config, run, meta, device, world, stop)
     except Interruption:
@@ -153,8 +153,8 @@ def _check_data(states: Sequence[dict[str, Any]], checkpoints: Sequence[Path]) -
     for state, path in zip(states, checkpoints, strict=True):
         if any(state["meta"].get(key) != first.get(key) for key in ("class_names", "num_images", "sample")):
             raise UserError(
-                f"{path}: trained on other data than {checkpoints[0]}, though of the same name · train all "
-                "networks on the same: start without --resume"
+                f"{path}: trained on other data than {checkpoints[0]} · train all networks on the "
+                "same data: start without --resume"
             )
 
 
@@ -164,17 +164,17 @@ def _save(config: Config, run: RunFolder, state: dict[str, Any]) -> None:
         run.save(state, step=meta["step"], keep=1, summary={"networks": len(meta["networks"])})
     except OSError as error:
         raise UserError(
-            f"{run.path}: not written ({error.strerror}): {run.room(state)} · make room, then the same command with "
+            f"{run.path}: not written ({error.strerror}): {run.room(state)} · make room, then repeat the command with "
             "--resume auto"
         ) from error
-    if config.eval.select is not None:  # by which each of them is the best of its run
+    if config.eval.select is not None:  # each network is the best of its run by this set
         run.mark_best(meta["step"])
 
 
 def _evaluate(
     config: Config, run: RunFolder, meta: dict[str, Any], device: torch.device, world: World, stop: StopRequest
 ) -> None:
-    """Raises Interruption where a signal comes."""
+    """Evaluate the joined network. Raises Interruption when a signal arrives."""
     model = load_model(run.result(config), device).model
     validator = Validator(config, device, world, stop)
     outcomes = validator.evaluate(model)

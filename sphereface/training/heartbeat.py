@@ -1,4 +1,4 @@
-"""A sign of life: the log has a line at least every 30 s, whatever the program is doing."""
+"""Log at least one line every 30 s, whatever the program is doing."""
 
 from __future__ import annotations
 
@@ -8,26 +8,25 @@ from collections.abc import Callable
 from types import TracebackType
 
 EVERY = 29.0
-"""Seconds: so that no gap is longer than 30."""
+"""Seconds between lines, so that no gap is longer than 30."""
 FIRST = 5.0
-"""Seconds until the first line, for who has just started something."""
+"""Seconds until the first line, which a user who has just started something waits for."""
 
 
 class Heartbeat:
-    """While entered, calls a function when nothing has been told for some time: during a long step,
-    too.
+    """Call a function whenever nothing has been logged for some time, also during a long step.
 
-    A thread does it, since a step, an evaluation or a slow disk keep the program from looking at
-    the clock.
+    A thread calls it, because the program cannot check the clock during a step, an evaluation or
+    a slow write.
 
     Args:
-        tell: says how things stand; it is called in another thread.
+        report: logs the present state; it is called in another thread.
         first: seconds until the first call.
         every: seconds between later calls.
     """
 
-    def __init__(self, tell: Callable[[], None], *, first: float = FIRST, every: float = EVERY) -> None:
-        self._tell, self._every = tell, every
+    def __init__(self, report: Callable[[], None], *, first: float = FIRST, every: float = EVERY) -> None:
+        self._report, self._every = report, every
         self._due = time.monotonic() + first
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
@@ -42,14 +41,12 @@ class Heartbeat:
         self._ended.set()
         self._thread.join()
 
-    def told(self) -> None:
-        """Note that something else has just been told: the next call is due ``every`` seconds from
-        now.
-        """
+    def reset(self) -> None:
+        """Postpone the next call by ``every`` seconds, because something was just logged."""
         self._due = time.monotonic() + self._every
 
     def _run(self) -> None:
         while not self._ended.wait(max(self._due - time.monotonic(), 0.0)):
             if time.monotonic() >= self._due:
-                self.told()
-                self._tell()
+                self.reset()
+                self._report()

@@ -1,6 +1,4 @@
-"""What is trained: network, head, optimiser and moving average, and the one step that changes
-them.
-"""
+"""The learner: network, head, optimiser and moving average, and the training step."""
 
 from __future__ import annotations
 
@@ -51,13 +49,14 @@ log = logging.getLogger(__name__)
 
 
 class Forward(NamedTuple):
-    """What one batch, or one piece of it, gives.
+    """The result of one batch, or of one piece of it.
 
     Attributes:
-        total: () what is minimised.
-        output: of the head, of this process's samples.
+        total: () the loss to minimise.
+        output: of the head, for this process's samples.
         embeddings: (B, D).
-        teacher: () the weighted losses that compare them with the teacher's; None without one.
+        teacher: () the weighted losses that compare the embeddings with the teacher's; None
+            without a teacher.
     """
 
     total: torch.Tensor
@@ -72,10 +71,10 @@ class Learner:
     Args:
         config: the resolved configuration.
         num_classes: C.
-        device: where all of it is.
-        world: the processes that train together; None for this one alone. They call every method
-            together.
-        teacher: whose embeddings the network learns from besides the labels; None without one.
+        device: of all parts.
+        world: the processes that train together; None for this process alone. They call every
+            method together.
+        teacher: the network learns from its embeddings besides the labels; None without one.
     """
 
     def __init__(
@@ -121,20 +120,19 @@ class Learner:
 
     @property
     def network(self) -> nn.Module:
-        """What a step calls: the backbone with its crops resized, replicated over several
-        processes.
-        """
+        """Return what a step calls: the backbone with resized crops, replicated over processes."""
         return self._called if self._replica is None else self._replica
 
     @property
     def parts(self) -> dict[str, nn.Module]:
-        """What is trained, under the names that checkpoints and ``train.lr_mult`` use."""
+        """Return the trained parts by the names that checkpoints and ``train.lr_mult`` use."""
         teacher = {} if self.teacher_head is None else {"teacher": self.teacher_head}
         return {"model": self.model, "head": self.head, **teacher}
 
     def _stage_sizes(self) -> list[tuple[int, int]]:
-        """(height, width) of the crops that the network will see; refuses what the backbone cannot
-        see.
+        """Return the (height, width) of all crops of the run.
+
+        Raises UserError if the backbone cannot process one of them.
         """
         sizes = [self.model.input_spec.size]
         for number, stage in enumerate(self.config.stages):
@@ -144,23 +142,25 @@ class Learner:
         return sizes
 
     def _see(self, size: tuple[int, int]) -> None:
-        """Have the network see crops of this (height, width)."""
+        """Set the (height, width) of the crops that the network processes."""
         self.seen_size = size
         if isinstance(self._called, Resized):
             self._called.seen_size = size
 
     def inputs(self, batch: Batch, size: tuple[int, int] | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-        """A batch on the device: (B, 3, *size) float32, mirrored, shrunk, augmented, normalised,
-        and (B,) labels.
+        """Return a batch on the device, as the network reads it.
+
+        The images, (B, 3, *size) float32, are mirrored, shrunk, augmented and normalised. The
+        labels are (B,).
         """
         there = moved(batch, self.device)
         return to_input(there.images, self.model.input_spec, there.mirror, there.augment, size), there.labels
 
     def forward(self, batch: Batch, setting: Setting, piece: int = 0) -> Forward:
-        """Loss of one batch, or of one piece of it, ready for the backward pass.
+        """Compute the loss of one batch, or of one piece of it, ready for the backward pass.
 
-        No weight is changed. What dropout draws depends on seed, step, process and piece alone, so
-        that a resumed run draws the same, on each of its processes something else.
+        No weight changes. The random numbers of dropout depend on seed, step, process and piece
+        alone. So a resumed run draws the same numbers, and each process draws others.
         """
         images, labels = self.inputs(batch, setting.input_size)
         draws = np.random.SeedSequence((self.config.seed, setting.step, self.world.rank, piece))
@@ -172,7 +172,7 @@ class Learner:
         with self.autocast():
             embeddings = self.network(images)  # (B, D)
             share = self.config.train.teacher.label_weight if self.teacher_head is not None else 1.0
-            judged = embeddings if share > 0 else embeddings.detach()  # without labels: they train the head alone
+            judged = embeddings if share > 0 else embeddings.detach()  # without labels, only the head learns from them
             output: HeadOutput = self.head(judged, labels, setting.lam, setting.step)
         total = output.loss if share in (0.0, 1.0) else share * output.loss
         if self.teacher_head is None:
@@ -186,18 +186,17 @@ class Learner:
         )
 
     def _of_teacher(self, batch: Batch) -> torch.Tensor:
-        """(B, T) what the teacher gives for the images of a batch: kept, or as they are augmented
-        now.
-        """
+        """Return (B, T), the teacher's embeddings of a batch: stored, or computed now."""
         assert self.teacher is not None
         return self.teacher.of_batch(moved(batch, self.device))
 
     def gradients(self, batch: Batch, setting: Setting) -> Forward:
-        """The gradient of the mean loss of one batch in every parameter's ``.grad``, taken in
-        pieces of ``train.micro_batch`` images.
+        """Compute the gradient of the mean loss of one batch, in pieces of ``train.micro_batch``.
+
+        The gradients are in every parameter's ``.grad``.
 
         Returns:
-            What all pieces gave together, detached. Of several processes, those of this one.
+            The detached result of all pieces together, of this process only.
         """
         self.optimizer.zero_grad(set_to_none=True)
         size, images = self.config.train.micro_batch or len(batch.labels), len(batch.labels)
@@ -211,20 +210,20 @@ class Learner:
                 with record_function("backward"):
                     total = given.total if share == 1 else given.total * share
                     self.loss_scale.scale(total).backward()  # type: ignore[no-untyped-call]
-            done.append(_detached(given, share))  # or the log's window would keep the graphs
+            done.append(_detached(given, share))  # else the log's window would keep the graphs
         return _joined(done)
 
     def step(self, batch: Batch, setting: Setting, *, at_once: bool = False) -> StepResult:
-        """One update of network and head: the only place where the optimiser moves.
+        """Update network and head: the only place where the optimiser moves.
 
-        Where loss or gradient is not finite, weights, and the statistics that the forward pass
-        moves, stay as they were before. The host finds that out here where ``check.late`` is False,
-        else by :meth:`lost_steps`.
+        If loss or gradient is not finite, nothing changes: neither weights nor the statistics that
+        the forward pass updates. The host learns this here if ``check.late`` is False, else from
+        :meth:`lost_steps`.
 
         Args:
             batch: this process's part.
-            setting: rate, margin and λ.
-            at_once: wait for the device, and find out here in any case.
+            setting: learning rate, margin and λ.
+            at_once: wait for the device, and raise here in any case.
 
         Raises:
             NotFinite: loss or gradient is not finite.
@@ -247,8 +246,7 @@ class Learner:
         return StepResult(output, similarity=similarity, grad_norm=norm, lr=setting.lr, lam=lam, teacher=taught)
 
     def lost_steps(self) -> int:
-        """Return how many of the last steps changed nothing: the first that was not finite, and all
-        after it.
+        """Return how many of the last steps changed nothing: the first bad one and all after it.
 
         Waits for the device. The caller must restore its counters to before those steps and repeat
         the first one with ``at_once=True``; until then no step changes anything.
@@ -260,7 +258,7 @@ class Learner:
 
     @contextmanager
     def evaluated(self) -> Iterator[Backbone]:
-        """The network as it is to be evaluated: with averaged weights where there is an average."""
+        """Give the network to evaluate, with averaged weights if there is an average."""
         with nullcontext() if self.average is None else self.average.applied():
             yield self._called
 
@@ -269,8 +267,9 @@ class Learner:
             yield from part.buffers()
 
     def _clip_gradients(self) -> torch.Tensor:
-        """Norm over all gradients without the loss scale; they are scaled down to
-        ``train.clip_grad_norm`` where there is one.
+        """Return the norm over all gradients without the loss scale, (), and clip the gradients.
+
+        Without ``train.clip_grad_norm`` they are not clipped.
         """
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         gradients = gradient_values(parameters)
@@ -282,20 +281,20 @@ class Learner:
         return norm
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """Half precision for the convolutions and products; the head keeps norms, ψ and log-sum-exp
-        in fp32.
+        """Return the context of half precision for convolutions and products.
+
+        The head keeps norms, ψ and log-sum-exp in fp32.
         """
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not torch.float32)
 
     # ---------------------------------------------------------------- saving and resuming
 
     def state(self) -> dict[str, Any]:
-        """Everything that the next step depends on, but for the batch, the rate and λ: tensors and
-        plain values.
+        """Return all that the next step depends on, except the batch, the learning rate and λ.
 
-        The optimiser's state is by parameter name, and holds no setting: those are the
-        configuration's. Of several processes the first has it whole, as one alone would; on the
-        others there is nothing.
+        The values are tensors and plain values. The optimiser's state is stored by parameter name
+        and holds no settings, because those come from the configuration. The first process
+        returns the whole state, as a single process would; the others return an empty dict.
         """
         whole_head = gather_head(self.head, self.optimizer.state)
         if whole_head is None:
@@ -320,10 +319,10 @@ class Learner:
         }
 
     def restore(self, state: dict[str, Any], path: Path) -> None:
-        """Become what :meth:`state` described, on however many processes that was.
+        """Restore the state that :meth:`state` returned, on any number of processes.
 
         Args:
-            state: compared with this learner already
+            state: already checked against this learner
                 (:func:`~sphereface.training.resuming.check_state`).
             path: the checkpoint, for messages.
         """
@@ -341,18 +340,18 @@ class Learner:
                 self.optimizer.state[parameter] = {key: _own(value, self.device) for key, value in entries.items()}
         self._see(seen_sizes(state, self.config.model, path)[0])
         self.loss_scale.load_state_dict(state["scaler"])
-        if self.average is not None:  # switched on for a run that had none: it starts from the weights
+        if self.average is not None:  # an average that is new in this run starts from the weights
             self.average.restore(state.get("average", weights), state.get("average_updates", 0))
         restore_rng(state["rng"], self.device)
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """The trained parameters of network and head, as ``model.…`` and ``head.…``."""
+        """Yield the trained parameters of network and head, as ``model.…`` and ``head.…``."""
         for prefix, module in self.parts.items():
             yield from ((f"{prefix}.{name}", p) for name, p in module.named_parameters() if p.requires_grad)
 
 
 def _detached(given: Forward, share: float) -> Forward:
-    """A piece's part of what its batch gives; ``share``: of the batch's images."""
+    """Return a detached piece of a batch, scaled by its ``share`` of the batch's images."""
 
     def of_batch(figure: torch.Tensor) -> torch.Tensor:
         return figure.detach() if share == 1 else figure.detach() * share
@@ -363,7 +362,7 @@ def _detached(given: Forward, share: float) -> Forward:
 
 
 def _joined(pieces: list[Forward]) -> Forward:
-    """What the batch gives of which these are the pieces."""
+    """Join the results of the pieces of one batch."""
     if len(pieces) == 1:
         return pieces[0]
     loss = torch.stack([piece.output.loss for piece in pieces]).sum()
@@ -378,5 +377,5 @@ def _joined(pieces: list[Forward]) -> Forward:
 
 
 def _own(value: Any, device: torch.device) -> Any:
-    """A tensor of a checkpoint as one that may be written to."""
+    """Return a copy of a checkpoint's tensor that may be changed; other values as they are."""
     return value.to(device, copy=True) if isinstance(value, torch.Tensor) else value

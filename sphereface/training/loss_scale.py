@@ -1,6 +1,4 @@
-"""The loss scale of fp16: gradients are computed of a multiple of the loss, so that small ones do
-not become 0.
-"""
+"""The loss scale of fp16: it multiplies the loss, so that small gradients do not become 0."""
 
 from __future__ import annotations
 
@@ -17,9 +15,9 @@ _GROWTH, _BACKOFF, _INTERVAL = 2.0, 0.5, 2000  # torch.amp.GradScaler's
 class LossScale:
     """Scale a loss and unscale its gradients, with :class:`torch.amp.GradScaler`'s rule.
 
-    A step whose gradients overflow is skipped and halves the scale; 2,000 steps without one double
-    it. All of it happens on the device: no step waits for it. Over several processes the scale is
-    the same on all, because the norm that tells of an overflow is.
+    A step whose gradients overflow is skipped and halves the scale. 2,000 steps without an
+    overflow double it. All of this happens on the device, and no step waits for it. The scale is
+    the same on all processes, because all of them check the same gradient norm.
 
     Args:
         device: of the loss.
@@ -41,21 +39,21 @@ class LossScale:
             torch._foreach_mul_(list(gradients), self._scale.reciprocal())
 
     def update(self, overflow: Tensor | None) -> None:
-        """Take in one step.
+        """Update the scale after one step.
 
         Args:
-            overflow: () float32 on the device: 1 where the step was skipped, else 0.
+            overflow: () float32 on the device: 1 if the step was skipped, else 0.
         """
         if self.enabled:
             assert overflow is not None
             torch._amp_update_scale_(self._scale, self._good_steps, overflow, _GROWTH, _BACKOFF, _INTERVAL)
 
     def tensors(self) -> list[Tensor]:
-        """Return what :meth:`update` changes."""
+        """Return the tensors that :meth:`update` changes."""
         return [self._scale, self._good_steps] if self.enabled else []
 
     def state_dict(self) -> dict[str, Any]:
-        """Return plain numbers, as ``GradScaler.state_dict`` does; nothing where not enabled."""
+        """Return plain numbers, as ``GradScaler.state_dict`` does; empty if not enabled."""
         if not self.enabled:
             return {}
         return {
@@ -67,8 +65,9 @@ class LossScale:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from what :meth:`state_dict` returned; from the first scale where that is
-        empty, because the run had another precision.
+        """Restore what :meth:`state_dict` returned.
+
+        An empty state is of a run with another precision; then the first scale is used.
         """
         self._scale.fill_(state.get("scale", _FIRST))
         self._good_steps.fill_(state.get("_growth_tracker", 0))

@@ -1,4 +1,4 @@
-"""What the steps of a run cost: memory and time of each stage, and the time to load a batch."""
+"""Measure a run: memory and time of each stage, and the time to load a batch."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ from .trainer import Trainer
 
 log = logging.getLogger(__name__)
 
-_MORE_STEPS = 3  # timed, after the first, which makes buffers and chooses convolutions
-_SLOW = 10.0  # seconds: a first step as slow as this is the measurement
+_MORE_STEPS = 3  # timed after the first step, which allocates buffers and chooses convolutions
+_SLOW = 10.0  # seconds: if the first step takes this long, it is the measurement
 _LOADS, _LOADING = 20, 5.0  # batches, or seconds, of loading alone
 
 
 @dataclass(frozen=True)
 class StageCost:
-    """One stage of a run, measured.
+    """The measured cost of one stage of a run.
 
     Attributes:
         share: of the run, in (0, 1].
         size: (height, width) of the crops.
-        multiply_adds: of one image's forward pass through the network, the head not counted.
-        memory_mib: peak while a step ran; on a CPU that of the whole process up to then.
-        step_seconds: of one step with its update, loading not counted.
+        multiply_adds: of one image's forward pass through the network, without the head.
+        memory_mib: peak during a step; on a CPU, the peak of the whole process until then.
+        step_seconds: of one step with its update, without loading.
         loss: of one batch, before any training.
     """
 
@@ -53,11 +53,11 @@ class StageCost:
 
 @dataclass(frozen=True)
 class RunCost:
-    """What a run costs, measured.
+    """The measured cost of a run.
 
     Attributes:
         stages: in the order of the run.
-        loading_seconds: to load one batch, with all workers and nothing else to do.
+        loading_seconds: to load one batch, with all workers, while nothing else runs.
         checkpoint_bytes: size of a checkpoint.
     """
 
@@ -67,17 +67,16 @@ class RunCost:
 
 
 def measure(trainer: Trainer) -> RunCost:
-    """Measure every stage, each by real steps, and the loading of batches. Weights stay as they
-    are.
+    """Measure every stage by real steps, and the loading of batches. The weights do not change.
 
-    Stages are measured in order of their size: the peak memory of a process on a CPU cannot fall
-    again.
+    Stages are measured in order of their size, because the peak memory of a process on a CPU
+    cannot fall again.
 
     Args:
-        trainer: as it is before its first step. All processes call this together.
+        trainer: before its first step. All processes call this together.
 
     Raises:
-        UserError: a loss or gradient is not finite, or the memory is too small.
+        UserError: a loss or gradient is not finite, or memory is too small.
     """
     log.info("dry run: loading batches")
     stages, costs = trainer.plan.stages(), dict[int, StageCost]()
@@ -97,11 +96,11 @@ def measure(trainer: Trainer) -> RunCost:
 
 
 def multiply_adds(model: Backbone, size: tuple[int, int] | None = None) -> int:
-    """Multiply-adds of one image's forward pass through a network, the head not counted.
+    """Return the multiply-adds of one image's forward pass through a network, without the head.
 
     Args:
         model: the network.
-        size: (height, width) of the crops that it sees; None: its own.
+        size: (height, width) of the crops; None: the network's own.
     """
     size = size or model.input_spec.size
     seen = model if size == model.input_spec.size else Resized(model, size)
@@ -128,7 +127,7 @@ def _measured(trainer: Trainer, batch: Batch, setting: Setting, share: float, pl
     size = setting.input_size or learner.model.input_spec.size
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    setting = replace(setting, lr=0.0)  # the same work, and the weights stay
+    setting = replace(setting, lr=0.0)  # the same work, but the weights do not change
     try:
         seconds, loss = _timed_step(learner, batch, setting)
         steps = _MORE_STEPS if seconds < _SLOW or trainer.config.train.compile else 0
@@ -147,7 +146,7 @@ def _measured(trainer: Trainer, batch: Batch, setting: Setting, share: float, pl
 
 
 def _timed_step(learner: Learner, batch: Batch, setting: Setting) -> tuple[float, float]:
-    """Seconds of one step, gradients and update as in training, and its loss."""
+    """Return the seconds of one step, with gradients and update as in training, and its loss."""
     start = time.perf_counter()
     loss = float(learner.step(batch, setting, at_once=True).output.loss)
     if learner.device.type == "cuda":
@@ -157,9 +156,7 @@ def _timed_step(learner: Learner, batch: Batch, setting: Setting) -> tuple[float
 
 @contextmanager
 def _unchanged(learner: Learner) -> Iterator[None]:
-    """Steps within, at a learning rate of 0, leave no trace: statistics and states are put back
-    after them.
-    """
+    """Restore statistics and states after the steps of the block, at a learning rate of 0."""
     values = [*learner.model.buffers(), *learner.head.buffers()]
     if learner.average is not None:
         averaged = learner.average.weights()

@@ -1,4 +1,4 @@
-"""What a run shows of itself: figures and images in its sinks, the log file, the progress bar."""
+"""The output of a run: figures and images in its sinks, the log file, the progress bar."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ log = logging.getLogger(__name__)
 
 
 class Monitor:
-    """Sends what a run shows to the sinks of ``log.sinks``.
+    """Send the output of a run to the sinks of ``log.sinks``.
 
-    A sink that fails ends no run: one line is logged, and the others continue.
+    A sink that fails does not end the run: one line is logged, and the others continue.
 
     Args:
-        session: the run folder, and where in the run this session begins.
+        session: the run folder, and the step at which this session begins.
         sinks: names in :data:`~sphereface.training.sinks.SINKS`.
     """
 
@@ -46,13 +46,11 @@ class Monitor:
             channel.close(kind is None)
 
     def takes(self, what: str) -> bool:
-        """Whether any sink does something with ``what``: ``histogram``, ``image`` or ``text``."""
+        """Return whether any sink accepts ``what``: ``histogram``, ``image`` or ``text``."""
         return any(channel.takes(what) for channel in self._channels)
 
     def scalars(self, step: int, values: Mapping[str, float], *, images_seen: int) -> None:
-        """Record figures under names such as ``train/loss``, and where in the training they
-        stand.
-        """
+        """Record figures by names such as ``train/loss``, with the step and the images seen."""
         for channel in self._channels:
             channel.call("scalars", step, dict(values), images_seen)
 
@@ -82,51 +80,52 @@ class Monitor:
 
 
 FILE_ONLY = {"file_only": True}
-"""``extra`` of a log line that is for ``train.log``: what it says is on the terminal already."""
+"""``extra`` of a log line that is for ``train.log`` only: the terminal already shows it."""
 
 
 class _BarHandler(logging.Handler):
-    """Log lines above the progress bar instead of through it."""
+    """Write log lines above the progress bar instead of through it."""
 
     def emit(self, record: logging.LogRecord) -> None:
         if getattr(record, "file_only", False):
             return
-        with contextlib.suppress(OSError):  # a terminal that is gone ends no run
+        with contextlib.suppress(OSError):  # a closed terminal does not end the run
             tqdm.write(self.format(record), file=sys.stderr)
 
 
 class _LogFile(logging.FileHandler):
-    """``train.log``: its lines are lost while the disk is full, which one line reports on the
-    terminal.
-    """
+    """``train.log``: while the disk is full its lines are lost, and one line reports that."""
 
-    _said = False
+    _reported = False
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 -- logging's name
         error = sys.exc_info()[1]
         if not isinstance(error, OSError):
             super().handleError(record)
-        elif not self._said:
-            self._said = True
+        elif not self._reported:
+            self._reported = True
             log.warning("%s could not be written: %s · training continues", self.baseFilename, error.strerror)
 
     def close(self) -> None:
-        """Close the file; what a full disk did not take is lost."""
+        """Close the file; lines that a full disk rejected are lost."""
         with contextlib.suppress(OSError):
             super().close()
 
 
 class _Printable(logging.Formatter):
-    """Escapes what a terminal would obey in names that a message quotes."""
+    """Escape control characters in the names that a message quotes."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line of a message."""
+        """Return the text of a log record."""
         return printable_lines(super().format(record))
 
 
 def start_logging(folder: Path | None = None, *, quiet: bool = False) -> None:
-    """Send the package's log to the terminal and, once there is a run folder, to its ``train.log``;
-    quiet: nowhere.
+    """Send the package's log to the terminal and to ``train.log`` of a run folder.
+
+    Args:
+        folder: the run folder; None: the terminal only.
+        quiet: log nothing.
     """
     logger = logging.getLogger("sphereface")
     logger.setLevel(logging.CRITICAL + 1 if quiet else logging.INFO)

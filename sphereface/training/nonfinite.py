@@ -1,4 +1,4 @@
-"""Loss or gradient not finite: keep what led there, and stop or skip."""
+"""Keep the state that led to a loss or gradient that is not finite, and stop or skip."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ REMEDIES = (
 
 
 class NonFiniteGuard:
-    """Decides what follows on a step whose loss or gradient is not finite.
+    """Decide what to do after a step whose loss or gradient is not finite.
 
-    The first such step of a session is kept as ``nonfinite-<step>.pt``: the whole state before it
-    and its batch, for ``train.py --replay``.
+    The first such step of a session is saved as ``nonfinite-<step>.pt``: the whole state before
+    it, and its batch, for ``train.py --replay``.
 
     Args:
         config: ``train.on_nonfinite`` is ``stop`` or ``skip``; ``train.nonfinite_limit`` is how
-            many may be skipped in a row.
+            many steps may be skipped in a row.
         folder: the run folder.
-        world: the processes, all of which meet such a step together; the first keeps it.
+        world: the processes. Such a step is the same on all of them; the first saves it.
     """
 
     def __init__(self, config: Config, folder: Path, world: World) -> None:
@@ -44,27 +44,27 @@ class NonFiniteGuard:
         self._kept: Path | None = None
 
     def finite(self) -> None:
-        """A step was whole."""
+        """Note that a step was finite."""
         self._in_a_row = 0
 
-    def met(self, what: str, state: dict[str, Any], last_saved: Path | None) -> None:
-        """A step was not finite; returns where it is to be skipped.
+    def handle(self, what: str, state: dict[str, Any], last_saved: Path | None) -> None:
+        """Handle a step that was not finite: save it once, and return if it is to be skipped.
 
         Args:
-            what: ``the loss is nan``.
-            state: the trainer's from before the step, with the step's batch, λ and rate.
+            what: the reason, such as ``the loss is nan``.
+            state: the trainer's state before the step, with the batch and position of the step.
             last_saved: the newest checkpoint.
 
         Raises:
-            UserError: the run is to stop.
+            UserError: the run must stop.
         """
         step = state["meta"]["step"] + 1
         self._in_a_row += 1
         if self._kept is None:
             kept_here = self._keep(step, state) if self._world.first else None
-            self._kept = self._world.broadcast(kept_here)  # none leaves before it is written
+            self._kept = self._world.broadcast(kept_here)  # wait until it is written
         where = f"step {step}: {what}; the weights were not updated"
-        kept = f"for a replay: --replay {self._kept}" if self._kept else "its batch could not be kept"
+        kept = f"to replay it: --replay {self._kept}" if self._kept else "its batch could not be saved"
         if self._skip and self._in_a_row <= self._limit:
             log.warning("%s · skipped, %d in a row of at most %d · %s", where, self._in_a_row, self._limit, kept)
             return

@@ -1,4 +1,4 @@
-"""SGD as the original Caffe solver computes it, AdamW, and Muon."""
+"""The optimisers: SGD as the original Caffe solver computes it, AdamW, and Muon."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ class SGD(Optimizer):
 
     With g = gradient + weight_decay · w:
 
-    - ``caffe``: v ← mu·v + lr·g, w ← w − v. The rate is inside the velocity, so after a rate drop
-      the old velocity keeps its size for some steps. This is the original recipe.
+    - ``caffe``: v ← mu·v + lr·g, w ← w − v. The velocity contains the learning rate, so after a
+      drop of the rate the old velocity keeps its size for some steps. This is the original recipe.
     - ``torch``: v ← mu·v + g, w ← w − lr·v, as :class:`torch.optim.SGD` does.
 
-    Both are the same while the rate is constant.
+    Both are the same while the learning rate is constant.
 
-    Of a parameter with a sparse gradient (sampled negatives) only the rows that it holds are moved,
-    and only
-    their velocity: the others have no step, no decay, no momentum, as if that update had not been.
+    A parameter with a sparse gradient (sampled negatives) is updated only in the rows of that
+    gradient, with their velocity. The other rows have no step, no decay and no momentum in that
+    update.
 
     Args:
-        params: parameters or groups; a group may carry ``lr_mult`` and ``decay_mult``, its share of
-            both.
+        params: parameters or groups; a group may carry ``lr_mult`` and ``decay_mult``, the factors
+            of its learning rate and weight decay.
         lr: learning rate; :meth:`set_lr` changes it.
         mu: momentum.
         weight_decay: L2 penalty in the gradient.
         momentum: which form.
 
     Attributes:
-        found_inf: (), on the device of the parameters, or None: where it is 1, a step changes
+        found_inf: () on the device of the parameters, or None: where it is 1, a step changes
             nothing.
-        state_keys: what is kept of each parameter.
+        state_keys: the names of the state of each parameter.
     """
 
     found_inf: torch.Tensor | None = None
@@ -63,13 +63,13 @@ class SGD(Optimizer):
         super().__init__(params, defaults)
 
     def set_lr(self, lr: float) -> None:
-        """Set the rate of every group; its ``lr_mult`` is applied in :meth:`step`."""
+        """Set the learning rate of every group; :meth:`step` applies its ``lr_mult``."""
         for group in self.param_groups:
             group["lr"] = lr
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
-        """One update of every parameter that has a gradient. ``closure`` is not supported."""
+        """Update every parameter that has a gradient. ``closure`` is not supported."""
         assert closure is None
         for group in self.param_groups:
             params = [p for p in group["params"] if p.grad is not None]
@@ -100,11 +100,12 @@ class SGD(Optimizer):
         gradients: list[torch.Tensor],
         group: dict[str, Any],
     ) -> None:
-        """All in one pass over memory by torch's kernel: g += decay·w, v ← mu·v + (1 −
-        dampening)·g, w ← w − lr·v.
+        """Update a group in one pass over memory, with torch's fused kernel.
+
+        g ← g + decay·w, v ← mu·v + (1 − dampening)·g, w ← w − lr·v.
         """
         rate = group["lr"] * group["lr_mult"]
-        moving = group["mu"] > 0  # without momentum, both forms are the same, and the kernel wants no velocities
+        moving = group["mu"] > 0  # without momentum both forms are the same, and the kernel takes no velocities
         caffe = moving and self.momentum_form == "caffe"
         self._move(
             params,
@@ -112,7 +113,7 @@ class SGD(Optimizer):
             velocities if moving else [],
             rate=1.0 if caffe else rate,
             momentum=group["mu"],
-            dampening=1.0 - rate if caffe else 0.0,  # which puts the rate into the velocity
+            dampening=1.0 - rate if caffe else 0.0,  # puts the learning rate into the velocity
             decay=group["weight_decay"] * group["decay_mult"],
         )
 
@@ -143,21 +144,21 @@ class SGD(Optimizer):
 
 
 class Muon(SGD):
-    """Muon (Jordan et al. 2024) for the weights of convolutions, :class:`SGD` in PyTorch's form for
-    everything else.
+    """Muon (Jordan et al. 2024) for the weights of convolutions, PyTorch's SGD for everything else.
 
-    A convolution's weight is a matrix of one row for each output channel. With g = its gradient, v
-    ← mu·v + g, and the update is g + mu·v (Nesterov) with all its singular values brought near 1:
-    every direction is learned at the same pace, the rare ones too, where SGD follows the few that
-    dominate. Weight decay is decoupled.
+    A convolution's weight is a matrix with one row for each output channel. With g = its gradient,
+    v ← mu·v + g, and the update is g + mu·v (Nesterov) with all singular values brought near 1. So
+    every direction is learned at the same pace, also the rare ones, while SGD follows the few
+    dominant ones. Weight decay is decoupled.
 
     Args:
         groups: with ``params``, ``lr_mult``, ``decay_mult``.
-        lr: learning rate of everything else; Muon's is ``muon_lr`` times the share of it that
-            :meth:`set_lr` leaves.
-        muon_lr: how far the weights of a convolution move, about, in units of the singular values.
-        muon_decay: share of such a weight that an update at rate 1 takes away.
-        dtype: of the products that find the orthogonal matrix; bfloat16 is exact enough.
+        lr: learning rate of everything else. :meth:`set_lr` scales the rate of Muon by the same
+            factor.
+        muon_lr: approximate size of an update of a convolution's weights, in units of the singular
+            values.
+        muon_decay: share of such a weight that an update at learning rate 1 removes.
+        dtype: of the matrix products that find the orthogonal matrix; bfloat16 is exact enough.
     """
 
     def __init__(
@@ -206,17 +207,16 @@ class Muon(SGD):
 
 
 class AdamW(torch.optim.AdamW):
-    """Adam with decoupled weight decay (Loshchilov and Hutter 2019), with the multipliers of
-    :class:`SGD`'s groups.
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019), with :class:`SGD`'s groups.
 
     Args:
         groups: with ``params``, ``lr_mult``, ``decay_mult``.
         lr: learning rate; :meth:`set_lr` changes it.
         betas: of the two averages.
-        weight_decay: share of a weight that an update at rate 1 takes away.
+        weight_decay: share of a weight that an update at learning rate 1 removes.
 
     Attributes:
-        found_inf: as :class:`SGD`'s. Heeded by torch's fused kernel, which is used on CUDA.
+        found_inf: as :class:`SGD`'s. Only torch's fused kernel uses it, which runs on CUDA.
         state_keys: as :class:`SGD`'s.
     """
 
@@ -231,7 +231,7 @@ class AdamW(torch.optim.AdamW):
         super().__init__(decayed, lr=lr, betas=betas, fused=on_cuda or None)
 
     def set_lr(self, lr: float) -> None:
-        """Set the rate of every group, times its ``lr_mult``."""
+        """Set the learning rate of every group, times its ``lr_mult``."""
         for group in self.param_groups:
             group["lr"] = lr * group["lr_mult"]
 
@@ -239,13 +239,13 @@ class AdamW(torch.optim.AdamW):
 def make_optimizer(
     config: Config, parts: Mapping[str, nn.Module], factors: Mapping[str, float], dtype: torch.dtype
 ) -> SGD | AdamW:
-    """The optimiser that ``train:`` describes.
+    """Return the optimiser that ``train:`` describes.
 
     Args:
         config: the resolved configuration.
-        parts: what is trained, by name.
+        parts: the trained parts, by name.
         factors: ``train.lr_mult``, checked.
-        dtype: in which the network computes.
+        dtype: number type in which the network computes.
 
     Raises:
         UserError: AdamW with sampled negatives.
@@ -259,7 +259,7 @@ def make_optimizer(
     if train.optimizer == "adamw":
         if config.loss.sample_rate < 1:
             raise UserError("train.optimizer: got adamw with loss.sample_rate below 1 · allowed there: sgd, muon")
-        groups = grouped(1.0)  # the double rate of biases is SGD's recipe
+        groups = grouped(1.0)  # only SGD's recipe doubles the rate of biases
         return AdamW(groups, lr=train.lr, betas=(train.betas[0], train.betas[1]), weight_decay=train.weight_decay)
     groups = grouped(2.0)
     if train.optimizer == "muon":
@@ -277,8 +277,9 @@ def make_optimizer(
 
 
 def gradient_values(params: Iterable[torch.Tensor]) -> list[torch.Tensor]:
-    """The numbers of all gradients there are, which may be changed in place; of a sparse one, those
-    of its rows.
+    """Return the values of all gradients, which may be changed in place.
+
+    The values of a sparse gradient are those of its rows.
     """
     values = []
     for p in params:
@@ -291,8 +292,9 @@ def gradient_values(params: Iterable[torch.Tensor]) -> list[torch.Tensor]:
 
 
 def _laid_out_as(p: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """The same values in the memory order of p: the fused kernel reads all three as plain rows of
-    numbers.
+    """Return the same values in the memory order of p.
+
+    The fused kernel reads parameters, gradients and velocities as plain arrays of numbers.
     """
     if values.is_sparse or values.stride() == p.stride():
         return values

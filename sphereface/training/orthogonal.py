@@ -1,4 +1,4 @@
-"""The step of Muon: gradients with all singular values brought near 1."""
+"""The step of Muon: gradients with all singular values near 1."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import torch
 
 
 def orthogonal_steps(gradients: Sequence[torch.Tensor], dtype: torch.dtype, *, padded: bool) -> list[torch.Tensor]:
-    """Return about U Vᵀ of each gradient U S Vᵀ, read as a matrix of one row for each output channel.
+    """Return about U Vᵀ of each gradient U S Vᵀ, a matrix with one row for each output channel.
 
-    Matrices of one shape are stacked, so that their products are one batched product.
+    Matrices of the same shape are stacked, so that one batched product serves all of them.
 
     Args:
         gradients: (m, …) each.
         dtype: in which to compute.
-        padded: stack all matrices with as many rows, and fill the narrower ones up with zeros,
-            which change no singular value. The products are fewer, but more work.
+        padded: stack all matrices with the same number of rows, and fill the narrower ones with
+            zeros, which change no singular value. There are fewer products, but more work.
 
     Returns:
-        As many, in shape, number type and memory order as the gradients.
+        One step for each gradient, with its shape, number type and memory order.
     """
     steps = [torch.empty_like(gradient) for gradient in gradients]
     kinds: dict[tuple[int, ...], list[int]] = {}
@@ -36,11 +36,10 @@ def orthogonal_steps(gradients: Sequence[torch.Tensor], dtype: torch.dtype, *, p
 
 
 def orthogonalised(matrices: torch.Tensor) -> torch.Tensor:
-    """Return about U Vᵀ of matrices U S Vᵀ, by products alone: five steps of a Newton–Schulz
-    iteration.
+    """Return about U Vᵀ of matrices U S Vᵀ, with five steps of a Newton–Schulz iteration.
 
-    The coefficients (Jordan et al. 2024) raise small singular values as fast as can be, and leave
-    them in [0.68, 1.13] rather than at 1, which serves as well.
+    The coefficients (Jordan et al. 2024) raise small singular values as fast as possible. They
+    leave singular values in [0.68, 1.13] rather than at 1, which works equally well.
 
     Args:
         matrices: (k, m, n) floating point.

@@ -1,6 +1,4 @@
-"""Rates and decay of single parameters: the recipe's, and a run's own for its parts
-(``train.lr_mult``).
-"""
+"""Learning rate and weight decay of single parameters, from the recipe and ``train.lr_mult``."""
 
 from __future__ import annotations
 
@@ -16,16 +14,16 @@ _RECIPE_DECAY = DecayConfig()
 
 
 def part_factor(name: str, factors: Mapping[str, float]) -> float:
-    """The factor of the longest part that a dotted name is, or lies in; 1 where there is none."""
+    """Return the factor of the longest part that contains a dotted name; 1 without one."""
     found = [part for part in factors if name == part or name.startswith(f"{part}.")]
     return factors[max(found, key=len)] if found else 1.0
 
 
 def check_parts(factors: Mapping[str, object], names: Iterable[str]) -> dict[str, float]:
-    """``train.lr_mult``, checked against the names of all parameters.
+    """Check ``train.lr_mult`` against the names of all parameters, and return it.
 
     Raises:
-        UserError: a part that no parameter lies in, or a factor that is no number of at least 0.
+        UserError: no parameter is in a part, or a factor is not a number of at least 0.
     """
     names = list(names)
     checked = {}
@@ -42,7 +40,7 @@ def check_parts(factors: Mapping[str, object], names: Iterable[str]) -> dict[str
 
 
 def freeze(modules: Mapping[str, nn.Module], factors: Mapping[str, float]) -> None:
-    """Fix the parameters whose factor is 0."""
+    """Freeze the parameters whose factor is 0."""
     for prefix, module in modules.items():
         for name, parameter in module.named_parameters(prefix):
             if part_factor(name, factors) == 0.0:
@@ -50,14 +48,14 @@ def freeze(modules: Mapping[str, nn.Module], factors: Mapping[str, float]) -> No
 
 
 def check_trained(modules: Mapping[str, nn.Module], *, has_start: bool) -> None:
-    """Refuse a run that trains nothing, or a head alone over a network of random weights.
+    """Refuse a run that trains nothing, or only a head on a network of random weights.
 
     Args:
-        modules: ``model`` and ``head``, fixed parameters fixed.
+        modules: ``model`` and ``head``, with frozen parameters.
         has_start: the network gets its weights from ``train.init_from``.
 
     Raises:
-        UserError: it does so.
+        UserError: the run does so.
     """
     trained = {prefix for prefix, module in modules.items() if any(p.requires_grad for p in module.parameters())}
     if not trained:
@@ -66,15 +64,13 @@ def check_trained(modules: Mapping[str, nn.Module], *, has_start: bool) -> None:
         )
     if "model" not in trained and not has_start:
         raise UserError(
-            "train.lr_mult: got 0 for the whole network, which stays random · allowed: that with train.init_from, "
+            "train.lr_mult: got 0 for the whole network, which stays random · allowed: 0 only with train.init_from, "
             "which gives the network its weights · set train.init_from, or a factor above 0 for a part of the model"
         )
 
 
 def keep_fixed_statistics(modules: Mapping[str, nn.Module], factors: Mapping[str, float]) -> None:
-    """Put normalisation layers of fixed parts into evaluation mode: their running statistics are
-    fixed with them.
-    """
+    """Put normalisation layers of frozen parts into evaluation mode, to fix their statistics."""
     for prefix, module in modules.items():
         for name, layer in module.named_modules(prefix=prefix):
             if isinstance(layer, nn.modules.batchnorm._BatchNorm) and part_factor(name, factors) == 0.0:
@@ -88,19 +84,19 @@ def parameter_groups(
     bias_rate: float = 2.0,
     decay: DecayConfig = _RECIPE_DECAY,
 ) -> list[dict[str, Any]]:
-    """Return the trainable parameters in groups, with the recipe's multipliers times the factors of
-    their parts.
+    """Return the trainable parameters in groups with their multipliers.
 
-    Biases of convolutions and linear layers learn at ``bias_rate``; everything else has rate 1.
-    Weights are decayed;
-    ``decay`` says which of the others are: biases, scale and shift of normalisation layers (with
-    other vectors that multiply a map, such as a layer scale), and slopes of PReLU. What a
-    backbone's ``no_weight_decay()`` names is never decayed. Fixed parameters are left out.
+    A multiplier is the recipe's times the factor of the part. Biases of convolutions and linear
+    layers have the learning rate ``bias_rate``; everything else has rate 1. Weights are decayed.
+    ``decay`` sets whether the others are: biases, slopes of PReLU, and scale and shift of
+    normalisation layers. The latter include other vectors that multiply a map, such as a layer
+    scale. Parameters in a backbone's ``no_weight_decay()`` are never decayed. Frozen parameters
+    are left out.
 
     Args:
         modules: by the names that ``factors`` uses, such as ``model`` and ``head``.
-        factors: of parts' rates.
-        bias_rate: of biases.
+        factors: the learning rate's factors of parts.
+        bias_rate: multiplier of biases.
         decay: ``train.decay``.
 
     Returns:
@@ -117,7 +113,7 @@ def parameter_groups(
 
 
 def _kinds(prefix: str, module: nn.Module) -> Iterator[tuple[str, nn.Parameter, str]]:
-    """Name, parameter and kind of each: weights, biases, norms, slopes, or never (decayed)."""
+    """Yield name, parameter and kind: weights, biases, norms, slopes, or never (decayed)."""
     never = {f"{prefix}.{name}" for name in getattr(module, "no_weight_decay", set)()}
     for path, layer in module.named_modules(prefix=prefix):
         for name, parameter in layer.named_parameters(recurse=False):
@@ -135,7 +131,8 @@ def _kinds(prefix: str, module: nn.Module) -> Iterator[tuple[str, nn.Parameter, 
 
 
 def is_norm(layer: nn.Module) -> bool:
-    """Whether a layer normalises its input: batch, layer, group, instance or RMS normalisation, of
-    any library.
+    """Return whether a layer normalises its input, in any library.
+
+    These are batch, layer, group, instance and RMS normalisation.
     """
     return "Norm" in type(layer).__name__ or isinstance(layer, nn.modules.batchnorm._BatchNorm)

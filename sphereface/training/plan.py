@@ -1,6 +1,4 @@
-"""Which learning rate, λ and margin hold where in a run: functions of its configuration and of how
-far it is.
-"""
+"""The learning rate, λ and margin of each step, from the configuration and the position."""
 
 from __future__ import annotations
 
@@ -17,7 +15,7 @@ _HIGH_FOR_ADAMW = 0.01
 
 @dataclass(frozen=True)
 class Setting:
-    """What one update uses.
+    """The settings of one update.
 
     Attributes:
         lr: learning rate, before the multipliers of single parameters.
@@ -25,7 +23,7 @@ class Setting:
         lam: λ of that margin.
         stage: number of the stage, from 0.
         step: finished updates.
-        input_size: (height, width) that crops are shrunk to; None: they stay whole.
+        input_size: (height, width) to which crops are shrunk; None: they keep their size.
     """
 
     lr: float
@@ -37,7 +35,7 @@ class Setting:
 
     @property
     def has_lambda(self) -> bool:
-        """Whether the margin has a λ."""
+        """Return whether the margin has a λ."""
         return type(self.margin).lam is not Margin.lam
 
 
@@ -45,8 +43,8 @@ class Plan:
     """The schedules of a run.
 
     Args:
-        config: ``train`` has the schedule of the rate and the stages, ``loss`` the margin of the
-            last stage.
+        config: ``train`` has the learning rate's schedule and the stages, ``loss`` the margin of
+            the last stage.
         total_steps: length of the schedules, in updates.
     """
 
@@ -56,11 +54,11 @@ class Plan:
         self._stages = [*config.stages, Stage(1.0, config.loss)]
 
     def at(self, position: float, step: int | None = None) -> Setting:
-        """Settings of an update.
+        """Return the settings of an update.
 
         Args:
-            position: where the run stands on its schedules, from 0 to ``total_steps``.
-            step: finished updates; None: that is the position, which it is but where a clock drives
+            position: position on the schedules, from 0 to ``total_steps``.
+            step: finished updates. None: the position, which is the same unless a clock limits
                 the run.
         """
         stage, begin = 0, 0.0
@@ -76,13 +74,13 @@ class Plan:
         return Setting(self.rate(position), margin, lam, stage, step, None if size is None else (size[0], size[1]))
 
     def stages(self) -> list[tuple[float, Setting]]:
-        """Each stage: its share of the run, in (0, 1], and the setting of its first update."""
+        """Return for each stage its share of the run, in (0, 1], and its first settings."""
         ends = [stage.until for stage in self._stages]
         begins = [0.0, *ends[:-1]]
         return [(end - begin, self.at(begin * self._total)) for begin, end in zip(begins, ends, strict=True)]
 
     def rate(self, position: float) -> float:
-        """Learning rate of the update after ``position`` finished ones."""
+        """Return the learning rate of the update after ``position`` finished ones."""
         train, steps = self._train, self._total
         if train.schedule == "cosine":
             rate = cosine_rate(position, lr=train.lr, steps=steps)
@@ -96,11 +94,10 @@ class Plan:
 
 
 def doubtful(config: Config, total_steps: int) -> list[str]:
-    """Return a line for each setting that is allowed but hardly meant: for warnings, since a user
-    may try anything.
+    """Return a warning for each setting that is allowed but probably a mistake.
 
-    These are settings beyond the end of a run, which have no effect or too little, and a rate of
-    sgd with adamw.
+    These are settings beyond the end of the run, which have little or no effect, a ``lambda_min``
+    above ``lambda_base``, and a learning rate of SGD with AdamW.
 
     Args:
         config: the resolved configuration.
@@ -115,12 +112,12 @@ def doubtful(config: Config, total_steps: int) -> list[str]:
         lines.append(f"train.warmup_steps: got {train.warmup_steps}, so the learning rate never reaches train.lr")
     if train.teacher.warmup_steps >= total_steps:
         got = f"train.teacher.warmup_steps: got {train.teacher.warmup_steps}"
-        lines.append(f"{got}, so the losses of the teacher never have their whole weights")
+        lines.append(f"{got}, so the losses of the teacher never reach their full weights")
     lines += _empty_stages(config, total_steps)
     last, least = Plan(config, total_steps).at(total_steps - 1), getattr(config.loss, "lambda_min", None)
     if least is not None and config.loss.m > 1 and last.lam > 2 * max(least, 1.0):
         lines.append(
-            f"loss.lambda_min: got {least:g}, but λ is still {last.lam:.4g} at the end: the margin hardly acts"
+            f"loss.lambda_min: got {least:g}, but λ is still {last.lam:.4g} at the end: the margin has almost no effect"
         )
     if config.eval.sets and config.eval.every_steps > total_steps:
         lines.append(f"eval.every_steps: got {config.eval.every_steps}, so the run is evaluated at its end only")
@@ -132,12 +129,12 @@ def doubtful(config: Config, total_steps: int) -> list[str]:
         if floor > base:
             lines.append(f"loss.lambda_min: got {floor:g}, above loss.lambda_base {base:g}: λ is {floor:g} throughout")
     if train.optimizer == "adamw" and train.lr > _HIGH_FOR_ADAMW:
-        lines.append(f"train.lr: got {train.lr:g} with train.optimizer adamw, which mostly needs 0.001 or less")
+        lines.append(f"train.lr: got {train.lr:g} with train.optimizer adamw, which usually needs 0.001 or less")
     return lines
 
 
 def _empty_stages(config: Config, total_steps: int) -> list[str]:
-    """Stages between two of the run's steps."""
+    """Return a line for each stage that lies between two steps of the run."""
     ends = [0.0, *(stage.until for stage in config.stages), 1.0]
     first = [math.ceil(end * total_steps) for end in ends]  # the first update after each end
     names = [*(f"train.stages[{number}]" for number in range(len(config.stages))), "loss"]

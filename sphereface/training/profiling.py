@@ -1,4 +1,4 @@
-"""Where the time of training steps goes: a trace to look at, and a table."""
+"""Profile training steps: a trace for a viewer, and a table of where the time goes."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from .deferred import NotFinite
 from .trainer import Trainer
 
 WARM_UP = 3
-"""Steps before the first that counts: buffers are made, convolutions chosen, workers started."""
+"""Steps before the recorded ones: they allocate buffers, choose convolutions and start workers."""
 MOST = 100
-"""Steps: a trace of more is too large for its viewers."""
+"""Largest number of steps: viewers cannot open a longer trace."""
 PHASES = ("data", "forward", "backward", "optimiser")
 _TOP = 15  # operators in the table
 
 
 def profile_training(trainer: Trainer, steps: int, folder: Path) -> str:
-    """Train some steps under torch's profiler. The weights that come out are not kept.
+    """Train some steps under torch's profiler. The trained weights are not kept.
 
-    On CUDA the phases' times are the host's, which mostly launches; those of the operators are the
-    device's.
+    On CUDA, the phases have the host's time, which is mostly launching. The operators have the
+    device's time.
 
     Args:
-        trainer: as it stands before its first step.
-        steps: how many are recorded, after :data:`WARM_UP` others.
-        folder: where ``steps.pt.trace.json`` (TensorBoard's profile plugin, or ui.perfetto.dev) and
-            ``table.txt`` go.
+        trainer: before its first step.
+        steps: number of recorded steps, after :data:`WARM_UP` others.
+        folder: receives ``steps.pt.trace.json`` (for TensorBoard's profile plugin or
+            ui.perfetto.dev) and ``table.txt``.
 
     Returns:
-        The table: milliseconds a step, and shares, of the phases and of the costliest operators.
+        The table: milliseconds per step and share, of the phases and the most expensive operators.
 
     Raises:
         UserError: a number of steps out of range, a folder that cannot be written, or a loss that
@@ -45,7 +45,7 @@ def profile_training(trainer: Trainer, steps: int, folder: Path) -> str:
     if not 1 <= steps <= MOST:
         raise UserError(f"--profile: got {steps} · allowed: 1 to {MOST} steps")
     for name, level in (("KINETO_LOG_LEVEL", "99"), ("TORCH_CPP_LOG_LEVEL", "ERROR")):
-        os.environ.setdefault(name, level)  # or the profiler tells of every device that is not there
+        os.environ.setdefault(name, level)  # else the profiler logs every device that is missing
     cuda = trainer.device.type == "cuda"
     activities = [ProfilerActivity.CPU, *[ProfilerActivity.CUDA] * cuda]
     try:
@@ -65,12 +65,12 @@ def profile_training(trainer: Trainer, steps: int, folder: Path) -> str:
     except NotFinite as error:
         raise UserError(f"--profile: step {trainer.progress.step + 1}: {error} · use a lower train.lr") from error
     except OSError as error:
-        raise UserError(f"--profile: {folder} cannot be written ({error.strerror}) · set runs_dir elsewhere") from error
+        raise UserError(f"--profile: {folder} cannot be written ({error.strerror}) · set another runs_dir") from error
     return table
 
 
 def _write_trace(record: profile, path: Path) -> None:
-    """Write the trace as a whole. Raises OSError where it is not; then nothing of it stays.
+    """Write the whole trace. If it cannot be written, raise OSError and leave no file.
 
     The profiler only logs that its write failed, and leaves ``NAME.tmp``.
     """
@@ -86,12 +86,12 @@ def _write_trace(record: profile, path: Path) -> None:
 
 
 def describe(events: Any, steps: int, *, cuda: bool) -> str:
-    """The table of :func:`profile_training`.
+    """Return the table of :func:`profile_training`.
 
     Args:
         events: ``key_averages()`` of the profiler; times in microseconds over all steps.
-        steps: how many there were.
-        cuda: whether operators are judged by the device's time.
+        steps: number of recorded steps.
+        cuda: sort operators by the device's time.
     """
     found = {event.key: event for event in events}
     whole = found["step"].cpu_time_total

@@ -1,4 +1,4 @@
-"""How far a run is."""
+"""The progress of a run."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from dataclasses import dataclass
 
 @dataclass
 class Progress:
-    """What a run has behind it; saved in every checkpoint.
+    """What a run has done; saved in every checkpoint.
 
     Attributes:
         step: finished optimiser updates.
-        images_seen: images that went through the network, which is also the place in the order of
-            the data.
-        seconds: time spent on training over all sessions, waiting for data included, evaluation and
-            saving not.
-        best: highest accuracy so far on ``eval.select``'s set, a fraction; None before the first
-            evaluation.
-        best_step: the step of that.
-        evaluated_step: the step of the last evaluation.
+        images_seen: images that the network has processed, which is also the position in the order
+            of the data.
+        seconds: training time of all sessions, including waiting for data, without evaluation and
+            saving.
+        best: highest accuracy so far on the set of ``eval.select``, a fraction; None before the
+            first evaluation.
+        best_step: step of the best accuracy.
+        evaluated_step: step of the last evaluation.
     """
 
     step: int = 0
@@ -31,46 +31,45 @@ class Progress:
     evaluated_step: int | None = None
 
     def share(self, total_steps: int, max_minutes: float | None) -> float:
-        """How much of the run is done, in [0, 1]: of the steps or, where there is a clock, of it if
-        that is more.
-        """
+        """Return the finished share of the run, in [0, 1]: the larger one of steps and clock."""
         return min(max(self.step / total_steps, self.clock_share(max_minutes)), 1.0)
 
     def clock_share(self, max_minutes: float | None) -> float:
-        """How much of the clock's time is spent; 0 where there is none."""
+        """Return the used share of ``train.max_minutes``; 0 without a limit."""
         return 0.0 if max_minutes is None else self.seconds / (60.0 * max_minutes)
 
 
 class Stopwatch:
-    """Time between laps, but for what lies before a :meth:`restart`."""
+    """Time between laps, without the time before a :meth:`restart`."""
 
     def __init__(self) -> None:
         self.restart()
 
     def restart(self) -> None:
-        """Forget the time since the last lap."""
+        """Discard the time since the last lap."""
         self._last = time.perf_counter()
 
     def lap(self) -> float:
-        """Seconds since the last lap or restart."""
+        """Return the seconds since the last lap or restart."""
         now = time.perf_counter()
         seconds, self._last = now - self._last, now
         return seconds
 
 
 class TimeLeft:
-    """Estimates when a run ends, from what it has done since this was made, evaluations and saving
-    included.
+    """Estimate when a run ends, from its speed since this object was made.
+
+    The estimate includes evaluations and saving.
 
     Args:
-        share: how much of the run is done, in [0, 1].
+        share: returns the finished share of the run, in [0, 1].
     """
 
     def __init__(self, share: Callable[[], float]) -> None:
         self._share, self._first, self._start = share, share(), time.perf_counter()
 
     def words(self) -> str:
-        """``about 3 h 12 min left``; nothing where that is not known yet, or at the end."""
+        """Return a text such as ``about 3 h 12 min left``; empty if not known, or at the end."""
         share = self._share()
         done = share - self._first
         if done <= 0 or share >= 1:
@@ -79,9 +78,7 @@ class TimeLeft:
 
 
 def duration(seconds: float) -> str:
-    """Return a time in words, of two units at most: ``45 s``, ``12 min``, ``3 h 12 min``, ``2 d 3
-    h``.
-    """
+    """Return a time in at most two units: ``45 s``, ``12 min``, ``3 h 12 min``, ``2 d 3 h``."""
     if seconds < 99.5:
         return f"{seconds:.0f} s" if seconds >= 9.5 else f"{seconds:.2g} s"
     minutes = round(seconds / 60)

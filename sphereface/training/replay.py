@@ -1,4 +1,4 @@
-"""A step that was not finite, made once more with an eye on every layer."""
+"""Repeat a step that was not finite, and find the layer where the problem begins."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from .teacher import Teacher, same_view
 
 
 def replay(path: Path, device: torch.device) -> str:
-    """Repeat the forward and backward pass of a kept step, updating nothing.
+    """Repeat the forward and backward pass of a saved step, without an update.
 
     Args:
-        path: ``nonfinite-<step>.pt``, as training left it.
+        path: ``nonfinite-<step>.pt``, which training saved.
         device: where to repeat it.
 
     Returns:
@@ -34,7 +34,7 @@ def replay(path: Path, device: torch.device) -> str:
         parameters whose gradients are not finite.
 
     Raises:
-        BadCheckpoint: no such file, damaged, or not of this kind.
+        BadCheckpoint: the file does not exist, is damaged, or is of another kind.
     """
     state = load_checkpoint(path, device=device)
     if "batch" not in state or "position" not in state or "meta" not in state:
@@ -87,7 +87,7 @@ def _checked_position(state: Mapping[str, Any], path: Path) -> float:
 
 
 def _checked_batch(state: Mapping[str, Any], config: Config, path: Path) -> Batch:
-    """The batch of a kept step, its tensors of the types and shapes that :class:`Batch` has."""
+    """Return the batch of a saved step, after checking types and shapes (see :class:`Batch`)."""
     given = state["batch"]
     if not isinstance(given, Mapping) or not {"images", "labels", "mirror"} <= given.keys():
         raise BadCheckpoint(f"{path}: batch: got {shown(given)} · allowed: images, labels and mirror")
@@ -100,7 +100,7 @@ def _checked_batch(state: Mapping[str, Any], config: Config, path: Path) -> Batc
     for name, (dtype, shape) in wanted.items():
         value = given[name]
         if not isinstance(value, torch.Tensor) or value.dtype is not dtype or tuple(value.shape) != shape or not number:
-            raise BadCheckpoint(f"{path}: batch.{name}: no {dtype} tensor of the shape {shape}")
+            raise BadCheckpoint(f"{path}: batch.{name}: not a {dtype} tensor of the shape {shape}")
     labels, num_classes = given["labels"], len(state["meta"]["class_names"])
     if int(labels.min()) < 0 or int(labels.max()) >= num_classes:
         raise BadCheckpoint(f"{path}: batch.labels: got labels outside of 0 … {num_classes - 1}")
@@ -113,13 +113,14 @@ def _checked_batch(state: Mapping[str, Any], config: Config, path: Path) -> Batc
         or taught.ndim != 2
         or len(taught) != number
     ):
-        raise BadCheckpoint(f"{path}: batch.teacher: no floating tensor of the shape ({number}, T)")
+        raise BadCheckpoint(f"{path}: batch.teacher: not a floating point tensor of the shape ({number}, T)")
     return Batch(given["images"], labels, given["mirror"], [], augment, teacher=taught if stored else None)
 
 
 def _teacher(batch: Batch, config: Config, device: torch.device) -> Teacher | None:
-    """Return the teacher of the run: the batch holds what it gave, or its network sees the batch
-    again.
+    """Return the teacher of the run.
+
+    The batch holds its embeddings, or its network processes the batch again.
     """
     if batch.teacher is not None:
         return Teacher(batch.teacher.shape[1], "")
@@ -142,7 +143,7 @@ def _checked_augment(
             or not bool(((rows >= 0) & (rows < number)).all() and strengths.isfinite().all())
         ):
             raise BadCheckpoint(
-                f"{path}: batch.augment.{shown_key(name)}: no rows of the batch, and a strength for each"
+                f"{path}: batch.augment.{shown_key(name)}: not rows of the batch with a strength for each"
             )
         checked[str(name)] = rows, strengths
     return checked

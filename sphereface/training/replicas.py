@@ -1,6 +1,4 @@
-"""What makes the copies of the network on several processes one network, and their batches one
-batch.
-"""
+"""Replicas of the network on several processes: one network, one batch, one gradient."""
 
 from __future__ import annotations
 
@@ -18,7 +16,7 @@ from ..losses.head import HeadOutput
 from .distributed import World
 from .optimizer import gradient_values
 
-_SYNC_BUFFERS = next(  # as torch calls it now, and before
+_SYNC_BUFFERS = next(  # the present name in torch, and the older one
     name
     for name in ("forward_sync_buffers", "broadcast_buffers")
     if name in inspect.signature(DistributedDataParallel.__init__).parameters
@@ -26,18 +24,18 @@ _SYNC_BUFFERS = next(  # as torch calls it now, and before
 
 
 def replicated(model: nn.Module, world: World, *, pieces: bool) -> DistributedDataParallel | None:
-    """What to call in the place of a network, so that its gradients are those of the batch of all
-    processes.
+    """Return a replica of a network, whose gradients are those of the batch of all processes.
 
     Args:
-        model: on its device, fixed parameters fixed. The weights of the first process are copied to
-            all.
+        model: on its device, with frozen parameters. All processes receive the weights of the
+            first.
         world: the processes.
-        pieces: a step runs several times forward and backward. What DistributedDataParallel learns
-            of the graph in the first step (``static_graph``) does not hold then.
+        pieces: a step runs several times forward and backward. Then DistributedDataParallel cannot
+            reuse what it learned of the graph in the first step (``static_graph``).
 
     Returns:
-        None where it is to be called itself: one process, or all of it is fixed.
+        None if the network itself is to be called: there is one process, or all parameters are
+        frozen.
     """
     if world.size == 1 or not any(p.requires_grad for p in model.parameters()):
         return None
@@ -53,15 +51,15 @@ def replicated(model: nn.Module, world: World, *, pieces: bool) -> DistributedDa
 
 
 def gradients_stay(network: nn.Module) -> AbstractContextManager[None]:
-    """Within, what :func:`replicated` gave keeps gradients to itself, to send their sum later."""
+    """Return a context in which a replica keeps its gradients, to send their sum later."""
     return network.no_sync() if isinstance(network, DistributedDataParallel) else nullcontext()
 
 
 def check_pieces(micro_batch: int | None, share: int, world: World, *, batch_statistics: bool) -> None:
     """Refuse pieces of a batch that cannot be trained on.
 
-    On several processes they must be alike, since the head takes as many samples each time. With
-    batch normalisation none may be a single image.
+    On several processes they must have the same size, because the head takes the same number of
+    samples each time. With batch normalisation a piece must not be a single image.
 
     Args:
         micro_batch: ``train.micro_batch``.
@@ -70,7 +68,7 @@ def check_pieces(micro_batch: int | None, share: int, world: World, *, batch_sta
         batch_statistics: whether the network normalises over a piece.
 
     Raises:
-        UserError: they are not so.
+        UserError: the pieces cannot be trained on.
     """
     size = min(micro_batch or share, share)
     if batch_statistics and 1 in (size, share % size):
@@ -93,10 +91,9 @@ def check_pieces(micro_batch: int | None, share: int, world: World, *, batch_sta
 
 @torch.no_grad()
 def average_statistics(model: nn.Module, world: World) -> None:
-    """Give the normalisation layers of all processes the mean of their running statistics, in one
-    message.
+    """Average the running statistics of normalisation layers over all processes, in one message.
 
-    So that between steps the network is the same on all. Layers in evaluation mode, whose
+    So the network is the same on all processes between steps. Layers in evaluation mode, whose
     statistics are fixed, are left out.
     """
     if world.ranks is None:
@@ -109,12 +106,12 @@ def average_statistics(model: nn.Module, world: World) -> None:
 
 
 def gradient_norm(parameters: Sequence[Tensor], sharded: Sequence[Tensor], world: World) -> Tensor:
-    """L2 norm over all gradients, the same on all processes.
+    """Return the L2 norm over all gradients, the same on all processes.
 
     Args:
-        parameters: whose gradients count.
-        sharded: those of them of which each process has other rows; the gradients of the rest are
-            alike on all.
+        parameters: their gradients count.
+        sharded: those parameters of which each process has other rows. The gradients of the others
+            are the same on all processes.
         world: the processes.
     """
     if world.ranks is None or not sharded:
@@ -126,16 +123,16 @@ def gradient_norm(parameters: Sequence[Tensor], sharded: Sequence[Tensor], world
 
 
 def figures_of_all(output: HeadOutput, embeddings: Tensor, world: World) -> tuple[HeadOutput, Tensor]:
-    """What is reported of a step: of the batch of all processes, and the same on all.
+    """Return the figures of a step, of the batch of all processes and the same on all.
 
     Args:
-        output: of this process's n samples, detached; its loss is that of all, but for rounding.
-        embeddings: (n, D) of these.
+        output: of this process's n samples, detached; its loss is that of all, except for rounding.
+        embeddings: (n, D) of these samples.
         world: the processes.
 
     Returns:
-        Output of the R·n samples, and how alike the directions of their embeddings are: ‖mean of
-        x/‖x‖‖², which is their mean cosine.
+        The output of the R·n samples, and the similarity of their embeddings: ‖mean of x/‖x‖‖²,
+        which is their mean cosine.
     """
     directions = nn.functional.normalize(embeddings.detach().float())
     if world.size == 1:

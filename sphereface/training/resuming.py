@@ -1,6 +1,4 @@
-"""Whether a run can resume from a checkpoint: everything is compared before anything is changed or
-written.
-"""
+"""Check whether a run can resume from a checkpoint, before anything is changed or written."""
 
 from __future__ import annotations
 
@@ -26,22 +24,21 @@ _SCALER = {
     "scale": (0.0, 1e38), "growth_factor": (1.0, 1e6), "backoff_factor": (0.0, 1.0),
     "growth_interval": (0.0, 1e9), "_growth_tracker": (-1.0, 1e9),
 }  # fmt: skip
-"""Open lower and closed upper bounds of what a loss scale saves."""
+"""Open lower and closed upper bounds of the saved values of a loss scale."""
 _MOST_NAMED = 5
 
 
 def check_state(learner: Learner, state: Mapping[str, Any], path: Path, *, finite: bool = True) -> None:
-    """Compare a checkpoint with a learner that shall become what it describes; nothing is changed.
+    """Compare a checkpoint with the learner that is to restore it; nothing is changed.
 
     Args:
         learner: of the configuration.
         state: what :func:`load_checkpoint` read.
-        path: from where.
-        finite: refuse weights that are not.
+        path: the checkpoint's path, for messages.
+        finite: refuse weights that are not finite.
 
     Raises:
-        BadCheckpoint: an entry is missing, damaged, of another network, or of another way to train
-            it.
+        BadCheckpoint: an entry is missing or damaged, or of another network or optimiser.
     """
     check_sections(state, path)
     shapes = {name: value.shape for name, value in learner.model.state_dict().items()}
@@ -68,7 +65,7 @@ def check_state(learner: Learner, state: Mapping[str, Any], path: Path, *, finit
 
 
 def _teacher_weights(head: TeacherHead, state: Mapping[str, Any], path: Path) -> Mapping[str, torch.Tensor]:
-    """Return what the checkpoint has of projection and queue, compared with what is wanted."""
+    """Return the checkpoint's projection and queue of the teacher, after checking their shapes."""
     if not isinstance(state.get("teacher"), Mapping):
         raise BadCheckpoint(f"{path}: has no 'teacher' entry, so no training with train.teacher can resume from it")
     found = {f"teacher.{name}": value for name, value in state["teacher"].items()}
@@ -77,32 +74,32 @@ def _teacher_weights(head: TeacherHead, state: Mapping[str, Any], path: Path) ->
 
 
 def check_sections(state: Mapping[str, Any], path: Path) -> None:
-    """Refuse a checkpoint that is not of a training, such as a joined one."""
+    """Refuse a checkpoint without the state of a training run, such as a joined one."""
     for part in ("meta", "model", "head", "optimizer", "scaler", "rng"):
         if not isinstance(state.get(part), Mapping):
             raise BadCheckpoint(f"{path}: has no {part!r} entry, so no training can resume from it")
 
 
 def setting_changes(meta: Mapping[str, Any], config: Config, path: Path) -> list[str]:
-    """Return what differs between the configuration of a checkpoint and this one, a line each.
+    """Return the differences between the configuration of a checkpoint and this one, a line each.
 
-    Keys that the version of the checkpoint did not know have their defaults.
+    Keys that the version of the checkpoint did not have get their defaults.
     """
     before = meta.get("config", {})
-    with contextlib.suppress(UserError):  # of a key that is gone: compare as it is
+    with contextlib.suppress(UserError):  # a key was removed since: compare the plain values
         before = config_from_dict(before, source=str(path), losses=MARGINS, backbones=BACKBONES).to_dict()
     return differences(before, config.to_dict())
 
 
 def resume_warnings(learner: Learner, state: Mapping[str, Any], path: Path, total_steps: int) -> list[str]:
-    """Return what a user should know of a run that resumes.
+    """Return the warnings about a run that resumes.
 
-    That is other settings, momentum that starts from zero, and steps beyond the end of the run
+    They name other settings, momentum that starts from zero, and steps beyond the end of the run
     (``total_steps``).
     """
     lines = [f"resumed with another setting: {line}" for line in setting_changes(state["meta"], learner.config, path)]
     if (step := state["meta"]["step"]) > total_steps:
-        lines.append(f"{path}: is of step {step:,}, past the end of this run at {total_steps:,}: nothing is trained")
+        lines.append(f"{path}: has step {step:,}, beyond the end of this run at {total_steps:,}: nothing is trained")
     empty = [name for name, _ in learner.named_parameters() if not state["optimizer"][name]]
     if empty and step > 0:
         lines.append(
@@ -113,7 +110,7 @@ def resume_warnings(learner: Learner, state: Mapping[str, Any], path: Path, tota
 
 
 def same_choice(meta: Mapping[str, Any], config: Config) -> bool:
-    """Whether the best checkpoint until then was chosen by the set that chooses it now."""
+    """Return whether the same set chose the best checkpoint before and chooses it now."""
     before = meta.get("config", {}).get("eval", {})
     after = config.to_dict()["eval"]
     select, sets = before.get("select"), before.get("sets")
@@ -122,9 +119,7 @@ def same_choice(meta: Mapping[str, Any], config: Config) -> bool:
 
 
 def _check_kind(train: TrainConfig, meta: Mapping[str, Any], path: Path) -> None:
-    """Refuse another optimiser, or the other form of SGD's momentum, whose state means something
-    else.
-    """
+    """Refuse another optimiser or momentum form, because its state has another meaning."""
     before, usual = meta.get("config", {}).get("train", {}), TrainConfig()
     optimizer, momentum = before.get("optimizer", usual.optimizer), before.get("momentum", usual.momentum)
     if optimizer != train.optimizer:
@@ -135,11 +130,11 @@ def _check_kind(train: TrainConfig, meta: Mapping[str, Any], path: Path) -> None
         return
     raise BadCheckpoint(
         f"{key}: got {got}, {path} was trained with {shown(had)}, whose state cannot be used · resume with "
-        f"{key}={shown_key(had)}, {_start_anew(path)}"
+        f"{key}={shown_key(had)}, {_new_run_advice(path)}"
     )
 
 
-def _start_anew(path: Path) -> str:
+def _new_run_advice(path: Path) -> str:
     return f"or start a new run from its weights: train.init_from={path}, without --resume"
 
 
@@ -151,7 +146,7 @@ def _check_optimizer(learner: Learner, optimizer: Mapping[str, Any], path: Path)
         if entries is None:
             raise BadCheckpoint(
                 f"train.lr_mult: {name} is trained now, {path} has no state of the optimiser for it (it was fixed "
-                f"then) · resume with the same fixed parts, {_start_anew(path)}"
+                f"then) · resume with the same fixed parts, {_new_run_advice(path)}"
             )
         if not isinstance(entries, Mapping) or (entries and frozenset(entries) != keys):
             raise BadCheckpoint(f"{path}: optimizer.{name}: got {shown(entries)} · allowed: {', '.join(sorted(keys))}")
@@ -166,7 +161,7 @@ def _check_numbers(value: object, shape: Sequence[int], where: str, *, at_least_
         raise BadCheckpoint(f"{where}: got {shown(value)} · allowed: a tensor of floating numbers")
     if tuple(value.shape) != tuple(shape):
         raise BadCheckpoint(f"{where}: got the shape {tuple(value.shape)} · allowed: {tuple(shape)}")
-    good = (value >= 0) if at_least_0 else value.isfinite()  # a mean of squares may overflow in a sound run
+    good = (value >= 0) if at_least_0 else value.isfinite()  # a mean of squares may overflow in a healthy run
     if not bool(good.all()):
         raise BadCheckpoint(f"{where}: holds numbers that are {'negative' if at_least_0 else 'not finite'}")
 

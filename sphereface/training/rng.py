@@ -1,4 +1,4 @@
-"""The states of torch's random generators, as a checkpoint has them."""
+"""The states of torch's random generators, as a checkpoint holds them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 
 def rng_states(device: torch.device) -> dict[str, Any]:
-    """Those of the CPU and of a CUDA device."""
+    """Return the states of the CPU and of a CUDA device."""
     states: dict[str, Any] = {"torch": torch.get_rng_state()}
     if device.type == "cuda":
         states["cuda"] = torch.cuda.get_rng_state(device)
@@ -16,7 +16,7 @@ def rng_states(device: torch.device) -> dict[str, Any]:
 
 
 def restore_rng(states: dict[str, Any], device: torch.device) -> None:
-    """Continue from them; where they are of another kind of device, from those that are there."""
+    """Restore the states; a generator without a saved state keeps its own."""
     torch.set_rng_state(states["torch"].cpu())
     if device.type == "cuda" and "cuda" in states:
         torch.cuda.set_rng_state(states["cuda"].cpu(), device)

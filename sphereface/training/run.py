@@ -1,4 +1,4 @@
-"""What ``train.py`` does: read the configuration, choose the device, find the run folder, train."""
+"""The programs of training: read the configuration, open the run folder, train."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 def run_training(
     config_name: str, overrides: Sequence[str] = (), *, resume: str | None = None, device: str = "auto"
 ) -> Path | None:
-    """Train as a configuration says, with all processes that torchrun started.
+    """Train by a configuration, with all processes that torchrun started.
 
     Args:
         config_name: a file of ``configs/`` or a path.
@@ -41,11 +41,11 @@ def run_training(
         device: ``auto``, ``cuda``, ``cuda:N``, ``mps`` or ``cpu``.
 
     Returns:
-        The checkpoint to use: the run's ``best.pt``, or ``last.pt`` where no set was to choose a
-        best. None on all processes but the first.
+        The checkpoint to use: the run's ``best.pt``, or ``last.pt`` if no set chose a best one.
+        None in all processes but the first.
 
     Raises:
-        UserError: whatever the user can mend, in one line.
+        UserError: any error that the user can correct, in one line.
     """
     with processes(device) as (world, place):
         start_logging(quiet=not world.first)
@@ -62,7 +62,7 @@ def run_training(
 def _train_one(
     config: Config, resume: str | None, device: torch.device, world: World, like: Path | None = None
 ) -> Path:
-    """Train one network; on the very data of a checkpoint, where one is given."""
+    """Train one network, on the same data as the checkpoint ``like`` if it is given."""
     with Heartbeat(lambda: log.info("reading the data and building the network")):
         trainer = Trainer(config, device, world)
     if like is not None:
@@ -70,7 +70,7 @@ def _train_one(
     run, checkpoint = open_run(trainer, resume)
     result = run.result(config)
     if world.broadcast(run.ended_with(trainer.progress) and trainer.share() >= 1.0 and result.is_file()):
-        trainer.tell_begin()
+        trainer.log_begin()
         log.info("%s: the run is finished, nothing is left to train: %s", run.path, result)
         return result
     start_logging(run.path, quiet=not world.first)
@@ -80,20 +80,21 @@ def _train_one(
     progress = _fit(trainer, run, checkpoint)
     result = run.result(config)
     if world.first and not result.is_file():
-        raise UserError(f"{result}: it was saved, and something removed it during the run · what is left: {run.path}")
+        raise UserError(
+            f"{result}: it was saved, but something removed it during the run · use another checkpoint in {run.path}"
+        )
     log.info("done: %d steps in %.1f minutes: %s", progress.step, progress.seconds / 60, result)
     return result
 
 
 def open_run(trainer: Trainer, resume: str | None) -> tuple[RunFolder, Path | None]:
-    """The folder of a run, claimed, and the checkpoint to resume from, restored: the first process
-    chooses, for all.
+    """Claim the folder of a run and restore the checkpoint to resume from, if any.
 
-    Only when all of that fits is the folder of a new run made.
+    The first process chooses both for all. A new folder is created only after all checks.
 
     Args:
         trainer: of the resolved configuration.
-        resume: what ``--resume`` got; None for a new run.
+        resume: the value of ``--resume``; None for a new run.
     """
     config, world = trainer.config, trainer.world
     found = RunFolder.find(resume, config) if world.first and resume is not None else None
@@ -107,7 +108,7 @@ def open_run(trainer: Trainer, resume: str | None) -> tuple[RunFolder, Path | No
 
 
 def _fit(trainer: Trainer, run: RunFolder, checkpoint: Path | None) -> Progress:
-    """Train, and write down how that ended."""
+    """Train, and record how the run ended."""
     try:
         return trainer.fit(run, checkpoint)
     except Stopped as stop:
@@ -115,8 +116,8 @@ def _fit(trainer: Trainer, run: RunFolder, checkpoint: Path | None) -> Progress:
         raise
     except BaseException as error:
         reason = trainer.world.reason(error)
-        told = isinstance(error, UserError)  # the program prints it
-        log.error("stopped at step %d: %s", trainer.progress.step, reason, extra=FILE_ONLY if told else None)
+        printed = isinstance(error, UserError)  # the program prints it
+        log.error("stopped at step %d: %s", trainer.progress.step, reason, extra=FILE_ONLY if printed else None)
         run.write_status("stopped", reason=reason)
         if isinstance(error, torch.OutOfMemoryError):
             raise UserError(f"out of memory · use a smaller train.batch_size, or bf16 · {reason}") from error
@@ -124,14 +125,14 @@ def _fit(trainer: Trainer, run: RunFolder, checkpoint: Path | None) -> Progress:
 
 
 def profile_run(config_name: str, overrides: Sequence[str] = (), *, steps: int, device: str = "auto") -> str:
-    """Record some training steps into ``runs_dir/<name>-profile/``; see :func:`profile_training`.
+    """Record some training steps in ``runs_dir/<name>-profile/``; see :func:`profile_training`.
 
     Args:
         config_name, overrides, device: as for :func:`run_training`.
-        steps: how many.
+        steps: number of recorded steps.
 
     Returns:
-        Where the trace is, and the table of where the time goes.
+        The path of the trace, and the table of where the time goes.
     """
     start_logging()
     config = load_config(config_name, overrides, losses=MARGINS, backbones=BACKBONES)
@@ -142,5 +143,5 @@ def profile_run(config_name: str, overrides: Sequence[str] = (), *, steps: int, 
 
 
 def replay_step(path: str, *, device: str = "auto") -> str:
-    """What ``--replay`` prints; see :func:`sphereface.training.replay.replay`."""
+    """Return the report of ``--replay``; see :func:`sphereface.training.replay.replay`."""
     return replay(Path(path), choose_device(device))

@@ -1,6 +1,4 @@
-"""The checkpoints of a run folder: ``step-*.pt``, and ``last.pt`` and ``best.pt``, which are second
-names of two.
-"""
+"""The checkpoints of a run folder: ``step-*.pt``, and the links ``last.pt`` and ``best.pt``."""
 
 from __future__ import annotations
 
@@ -18,11 +16,11 @@ from ..files import in_words
 log = logging.getLogger(__name__)
 
 _MOST_NAMED = 5
-_ASIDE = "abandoned"  # name of the folder of checkpoints that a resume set aside
+_ASIDE = "abandoned"  # the folder of checkpoints that a resume set aside
 
 
 class RunCheckpoints:
-    """What a run folder does with checkpoints.
+    """The checkpoints of a run folder.
 
     Args:
         path: the folder; it must exist.
@@ -32,9 +30,7 @@ class RunCheckpoints:
         self.path = path
 
     def save(self, state: Mapping[str, Any], *, step: int, keep: int, summary: Mapping[str, Any]) -> Path:
-        """Save ``step-<step>.pt``, point ``last.pt`` at it, and drop all but the ``keep``
-        newest.
-        """
+        """Save ``step-<step>.pt``, point ``last.pt`` at it, and keep only the ``keep`` newest."""
         path = self._step_path(step)
         save_checkpoint(path, state, {"step": step, **summary})
         link_checkpoint(path, "last")
@@ -44,7 +40,7 @@ class RunCheckpoints:
         return path
 
     def room(self, state: Mapping[str, Any]) -> str:
-        """What a checkpoint takes, and what its disk has left, in words."""
+        """Return the size of a checkpoint and the free space of its disk, in words."""
         needed, free = saved_bytes(state), shutil.disk_usage(self.path).free
         missing = f", {in_words(needed - free)} are missing" if needed > free else ""
         return f"a checkpoint takes {in_words(needed)}, {in_words(free)} are free{missing}"
@@ -54,21 +50,20 @@ class RunCheckpoints:
         link_checkpoint(self._step_path(step), "best")
 
     def branch_at(self, checkpoint: Path, step: int, best_step: int | None) -> bool:
-        """Make the folder that of a run which stands at a checkpoint: what is of later steps is set
-        aside.
+        """Make a checkpoint the newest of its folder, and set the later ones aside.
 
-        Checkpoints of later steps, among them ``last.pt`` and ``best.pt``, move to a folder
-        ``abandoned`` of their own. The checkpoint becomes the newest one, also where its
-        ``step-*.pt`` had been deleted.
+        Checkpoints of later steps, with ``last.pt`` and ``best.pt`` among them, move to a new
+        folder ``abandoned``. The checkpoint becomes the newest one, even if its ``step-*.pt`` was
+        deleted.
 
         Args:
             checkpoint: a file in this folder.
             step: its step.
-            best_step: the step that was the best until then; None: none was.
+            best_step: the step of the best checkpoint until then; None: there was none.
 
         Returns:
-            Whether ``best.pt`` is the checkpoint of ``best_step``, if there was one; False where it
-            exists no more.
+            Whether ``best.pt`` is the checkpoint of ``best_step``, if there was one; False if that
+            file is missing.
         """
         own, last, best = self._step_path(step), self.path / "last.pt", self.path / "best.pt"
         aside = [path for path in self._step_checkpoints() if _step_of(path) > step]
@@ -84,7 +79,7 @@ class RunCheckpoints:
         self._set_aside(aside, step)
         link_checkpoint(own, "last")
         if best_step is not None and in_best != best_step and self._step_path(best_step).is_file():
-            self.mark_best(best_step)  # a kill may have come before best.pt was made
+            self.mark_best(best_step)  # a kill may have come before best.pt was written
             in_best = best_step
         return best_step is None or in_best == best_step
 
@@ -111,11 +106,10 @@ class RunCheckpoints:
                 return path
 
     def newest_checkpoint(self) -> Path | None:
-        """The newest checkpoint that reads back whole, None where there is none; each damaged one
-        is named in the log.
+        """Return the newest complete checkpoint, or None; each damaged one is logged.
 
         Raises:
-            BadCheckpoint: there are some, and all of them are damaged.
+            BadCheckpoint: there are checkpoints, and all of them are damaged.
         """
         damaged: dict[str, str] = {}
         for path in (*self._step_checkpoints(), self.path / "last.pt", self.path / "best.pt"):
@@ -127,14 +121,14 @@ class RunCheckpoints:
                 damaged[path.name] = str(error)
                 continue
             for reason in damaged.values():
-                log.warning("%s · %s is taken instead", reason, path.name)
+                log.warning("%s · %s is used instead", reason, path.name)
             return path
         if not damaged:
             return None
         names = ", ".join([*damaged][:_MOST_NAMED]) + (", …" if len(damaged) > _MOST_NAMED else "")
         raise BadCheckpoint(
             f"--resume: every checkpoint of {self.path} is damaged ({names}; first {next(iter(damaged.values()))}) · "
-            "put a whole one there, or start a new run without --resume"
+            "put an intact one there, or start a new run without --resume"
         )
 
     def _step_path(self, step: int) -> Path:
@@ -145,15 +139,13 @@ class RunCheckpoints:
 
 
 def is_set_aside(checkpoint: Path) -> bool:
-    """Tell whether a checkpoint lies in a folder of those that :meth:`RunCheckpoints.branch_at` set
-    aside.
-    """
+    """Return whether a checkpoint is in a folder that :meth:`RunCheckpoints.branch_at` made."""
     folder = checkpoint.parent
     return re.fullmatch(rf"{_ASIDE}(-\d+)?", folder.name) is not None and (folder.parent / "run.json").is_file()
 
 
 def set_aside_advice(checkpoint: Path) -> str:
-    """Say what such a checkpoint is and how to train on from it."""
+    """Return what such a checkpoint is, and how to train from it."""
     run = checkpoint.parent.parent
     back = run / checkpoint.name
     new = f"start a new run from its weights: train.init_from={checkpoint}, without --resume"
@@ -163,13 +155,13 @@ def set_aside_advice(checkpoint: Path) -> str:
 
 
 def _step_of(path: Path) -> int:
-    """The step that the name of a ``step-*.pt`` says; −1: none."""
+    """Return the step in the name of a ``step-*.pt``; −1 for another name."""
     digits = re.fullmatch(r"step-(\d{8,15})\.pt", path.name, re.ASCII)
     return int(digits[1]) if digits else -1
 
 
 def _step_in(path: Path) -> int | None:
-    """The step of a checkpoint; None where there is no whole one."""
+    """Return the step of a checkpoint; None if it is missing or damaged."""
     try:
         step: int | None = load_checkpoint(path, mapped=True).get("meta", {}).get("step")
     except BadCheckpoint:

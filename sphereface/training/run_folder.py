@@ -1,6 +1,4 @@
-"""``runs/<name>/<time>/``: where a run keeps all that it writes, and how an unfinished one is found
-again.
-"""
+"""``runs/<name>/<time>/``: the files of a run, and the search for an unfinished run."""
 
 from __future__ import annotations
 
@@ -28,13 +26,12 @@ from .started import started_at
 
 log = logging.getLogger(__name__)
 
-_WRITTEN_THROUGH = frozenset({".lock", "train.log", "metrics.jsonl", "crops.png"})  # a link would lead elsewhere
+_WRITTEN_THROUGH = frozenset({".lock", "train.log", "metrics.jsonl", "crops.png"})  # writing follows a link
 _OF_FILES = frozenset({".pt", ".json", ".yaml", ".jsonl", ".log", ".png", ".lock"})
 
 
 class RunFolder(RunCheckpoints):
-    """One run's files: ``config.yaml``, ``run.json``, ``train.log``, ``metrics.jsonl``, events,
-    checkpoints.
+    """The files of one run: config, ``run.json``, logs, metrics, events and checkpoints.
 
     Args:
         path: the folder; it must exist (see :meth:`create`, :meth:`of_resume`).
@@ -43,12 +40,12 @@ class RunFolder(RunCheckpoints):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self._lock: IO[str] | None = None
-        self._new = False  # whether this process made it, and nothing is in it yet
-        self._started = False  # whether this process wrote what it trains
+        self._new = False  # whether this process created it, and it is still empty
+        self._started = False  # whether this process wrote config.yaml and run.json
 
     @classmethod
     def create(cls, config: Config) -> RunFolder:
-        """A new folder under ``runs_dir/name``, named by the local time."""
+        """Create a folder under ``runs_dir/name``, named by the local time."""
         stamp = time.strftime("%Y%m%d-%H%M%S")
         parent = Path(config.runs_dir) / config.name
         for attempt in range(100):
@@ -62,28 +59,27 @@ class RunFolder(RunCheckpoints):
             run = cls(path)
             run._new = True
             return run
-        raise UserError(f"runs_dir: {parent} has a hundred runs of this second")
+        raise UserError(f"runs_dir: {parent} has 100 runs that started in this second · start again")
 
     @classmethod
     def of_resume(cls, resume: str, config: Config) -> tuple[RunFolder, Path | None]:
-        """As :meth:`find`; where ``auto`` finds no run, a new folder."""
+        """Find a run as :meth:`find` does; create a folder if ``auto`` finds none."""
         return cls.find(resume, config) or (cls.create(config), None)
 
     @classmethod
     def find(cls, resume: str, config: Config) -> tuple[RunFolder, Path | None] | None:
-        """Find the folder and the checkpoint that ``--resume`` means; nothing is written.
+        """Find the folder and the checkpoint of ``--resume``; nothing is written.
 
         Args:
             resume: ``auto``, a run folder, or a checkpoint file in one.
-            config: the resolved configuration; ``auto`` looks for the newest unfinished run of this
-                one.
+            config: the resolved configuration; ``auto`` finds its newest unfinished run.
 
         Returns:
             The folder to resume in, and the checkpoint to resume from (None: start from the
-            beginning). None where ``auto`` finds no unfinished run.
+            beginning). None if ``auto`` finds no unfinished run.
 
         Raises:
-            UserError: no run folder, or none with a checkpoint.
+            UserError: the path is not a run folder, or has no checkpoint.
         """
         if resume == "auto":
             runs = cls._runs(config, finished=False)
@@ -102,7 +98,7 @@ class RunFolder(RunCheckpoints):
             checkpoint = folder.newest_checkpoint()
             if checkpoint is None:
                 raise UserError(
-                    f"--resume: {path} is no run folder with a checkpoint (run.json, step-*.pt) · "
+                    f"--resume: {path} is not a run folder with a checkpoint (run.json, step-*.pt) · "
                     "start a new run without --resume"
                 )
             folder._check_about(checkpoint)
@@ -114,13 +110,13 @@ class RunFolder(RunCheckpoints):
         return folder, path
 
     def _check_about(self, checkpoint: Path) -> None:
-        """Whether ``run.json`` lies beside a checkpoint: without it, the folder is no run's."""
+        """Raise UserError if ``run.json`` is not beside a checkpoint: it marks a run folder."""
         if self.about() is None:
             if is_set_aside(checkpoint):
                 raise UserError(f"--resume: {set_aside_advice(checkpoint)}")
             raise UserError(
-                f"--resume: {self.path} is no run folder: its run.json is missing or damaged · put it back, or start a "
-                f"new run from the weights: train.init_from={checkpoint}, without --resume"
+                f"--resume: {self.path} is not a run folder: its run.json is missing or damaged · put it back, or "
+                f"start a new run from the weights: train.init_from={checkpoint}, without --resume"
             )
 
     @classmethod
@@ -134,8 +130,9 @@ class RunFolder(RunCheckpoints):
 
     @classmethod
     def _runs(cls, config: Config, *, finished: bool) -> list[tuple[RunFolder, list[str]]]:
-        """The runs of this name, the newest first, each with what it trains otherwise; unreadable
-        ones are named.
+        """Return the runs of this name, the newest first, each with its other settings.
+
+        The log names unreadable runs.
         """
         parent = Path(config.runs_dir) / config.name
         try:
@@ -153,31 +150,29 @@ class RunFolder(RunCheckpoints):
             try:
                 runs.append((folder, differences(what_trains(saved_config(folder.path)), wanted)))
             except UserError as error:
-                log.warning("resume auto: %s passed over: %s", folder.path, " ".join(str(error).split())[:300])
+                log.warning("resume auto: %s skipped: %s", folder.path, " ".join(str(error).split())[:300])
         return runs
 
     def ended_with(self, progress: Progress) -> bool:
-        """Whether the run reached its end so, its last evaluation included, by its ``run.json``."""
-        told = {"status": "finished", "step": progress.step, "best_step": progress.best_step}
+        """Return whether ``run.json`` says that the run finished with this progress."""
+        expected = {"status": "finished", "step": progress.step, "best_step": progress.best_step}
         about = self.about() or {}
-        return all(about.get(key) == value for key, value in told.items())
+        return all(about.get(key) == value for key, value in expected.items())
 
     def about(self) -> dict[str, Any] | None:
-        """What ``run.json`` says; None where this is no run folder."""
+        """Return the content of ``run.json``; None if this is not a run folder."""
         try:
             return read_json(self.path / "run.json")
         except (OSError, ValueError):
             return None
 
     def result(self, config: Config) -> Path:
-        """The checkpoint to use: ``best.pt``, or ``last.pt`` where no set chose a best one."""
+        """Return the checkpoint to use: ``best.pt``, or ``last.pt`` if no set chose a best one."""
         chosen = config.eval.select is not None and not self._chose_none()
         return self.path / ("best.pt" if chosen else "last.pt")
 
     def _chose_none(self) -> bool:
-        """Whether the figure of the selecting set was never defined, so that no checkpoint is the
-        best.
-        """
+        """Return whether the selecting set never had a defined figure, so that no one is best."""
         try:
             last = read_json(self.path / "last.json")
         except (OSError, ValueError):
@@ -185,11 +180,11 @@ class RunFolder(RunCheckpoints):
         return last.get("best", 0.0) is None and not (self.path / "best.pt").is_file()
 
     def claim(self) -> None:
-        """Claim the folder for this process until its end. Called again, it does nothing.
+        """Claim the folder for this process until its end. A second call does nothing.
 
         Raises:
-            UserError: another process trains in it, it cannot be written, or it holds what is no
-                plain file.
+            UserError: another process trains in it, it cannot be written, or it holds something
+                that is not a plain file.
         """
         if self._lock is not None:
             return
@@ -198,17 +193,17 @@ class RunFolder(RunCheckpoints):
             self._lock = lock_file(self.path / ".lock")
         except OSError as error:
             raise UserError(
-                f"{self.path}: the run folder cannot be written ({error.strerror}) · make it writable, or start a run "
-                "of your own without --resume"
+                f"{self.path}: the run folder cannot be written ({error.strerror}) · make it writable, or start a new "
+                "run without --resume"
             ) from error
         if self._lock is None:
             raise UserError(
-                f"{self.path}: another process trains in this run folder · wait for its end, or start a run of your "
-                "own without --resume"
+                f"{self.path}: another process trains in this run folder · wait for its end, or start a new "
+                "run without --resume"
             )
 
     def _check_plain(self) -> None:
-        """Refuse a folder in which a write would end elsewhere or never, as a stranger's may be."""
+        """Refuse a folder in which a write would follow a link or block, as a foreign one may."""
         try:
             with os.scandir(self.path) as entries:
                 found = [(entry.name, entry.is_symlink(), _mode(Path(entry.path))) for entry in entries]
@@ -222,7 +217,7 @@ class RunFolder(RunCheckpoints):
     def write_start(self, config: Config, about: Mapping[str, Any]) -> None:
         """Write what is needed to repeat the run: resolved config, versions, revision, command.
 
-        What a kill left half-written is removed.
+        Half-written files of a killed process are removed.
 
         Raises:
             UserError: the folder cannot be written.
@@ -244,10 +239,10 @@ class RunFolder(RunCheckpoints):
         self._new, self._started = False, True
 
     def write_status(self, status: str, **figures: Any) -> None:
-        """Say in ``run.json`` how the run stands: running, finished or stopped, with its last
-        figures.
+        """Write the status of the run and its figures to ``run.json``.
 
-        A run that this process did not start is left alone; a full disk is only logged.
+        The status is running, finished or stopped. A run that this process did not start does not
+        change. A full disk is only logged.
         """
         if not self._started:
             return
@@ -255,46 +250,46 @@ class RunFolder(RunCheckpoints):
             self._write_about({**(self.about() or {}), "status": status, **figures})
         except OSError as error:
             reason = error.strerror
-            log.warning("%s could not be written (%s): it does not say %r", self.path / "run.json", reason, status)
+            log.warning("%s could not be written (%s): its status is not %r", self.path / "run.json", reason, status)
 
     def _write_about(self, about: Mapping[str, Any]) -> None:
         write_whole(self.path / "run.json", json.dumps(about, indent=2) + "\n")
 
 
 class QuietFolder(RunFolder):
-    """A run's folder as all its processes but the first have it: they write nothing."""
+    """The run folder in all processes but the first: it writes nothing."""
 
     def claim(self) -> None:
-        """The first process does."""
+        """Do nothing: the first process does it."""
 
     def write_start(self, config: Config, about: Mapping[str, Any]) -> None:
-        """The first process does."""
+        """Do nothing: the first process does it."""
 
     def write_status(self, status: str, **figures: Any) -> None:
-        """The first process does."""
+        """Do nothing: the first process does it."""
 
     def save(self, state: object, *, step: int, keep: int, summary: object) -> Path:  # noqa: ARG002
-        """The first process does; returns where."""
+        """Return the path to which the first process saves."""
         return self._step_path(step)
 
     def mark_best(self, step: int) -> None:
-        """The first process does."""
+        """Do nothing: the first process does it."""
 
     def branch_at(self, checkpoint: Path, step: int, best_step: int | None) -> bool:  # noqa: ARG002
-        """The first process does, whose answer counts."""
+        """Do nothing: the first process does it, and only its result is used."""
         return True
 
 
 def _same(runs: list[tuple[RunFolder, list[str]]]) -> RunFolder | None:
-    """The first run that trains nothing otherwise."""
+    """Return the first run without other settings."""
     return next((folder for folder, lines in runs if not lines), None)
 
 
 def _mode(path: Path) -> int:
-    """The kind of a file (see :mod:`stat`); 0 where there is none.
+    """Return the mode of a file (see :mod:`stat`); 0 if it does not exist.
 
     Raises:
-        UserError: the system does not tell.
+        UserError: the system cannot read it.
     """
     try:
         return path.stat().st_mode

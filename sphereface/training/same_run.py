@@ -1,6 +1,4 @@
-"""Which settings decide what is trained: how ``--resume auto`` compares a configuration with those
-of earlier runs.
-"""
+"""Compare a configuration with those of earlier runs, for ``--resume auto``."""
 
 from __future__ import annotations
 
@@ -22,19 +20,18 @@ _OTHER = {
     "eval": ("every_steps", "batch_size", "precision", "sets"),
     "train": ("on_nonfinite", "nonfinite_limit", "matmul"),
 }
-"""Keys that change neither the weights of a step nor the data, but for rounding; of ``eval.sets``, the selecting one
-stays."""
+"""Keys that change neither the data nor, except for rounding, the weights. Of ``eval.sets``, the
+selecting set stays.
+"""
 _MOST_DIFFERENCES = 5
 
 
 def what_trains(config: Config) -> dict[str, Any]:
-    """Return a plain configuration without the settings that do not change what is trained, its
-    paths normalised.
+    """Return a plain configuration of the settings that change what is trained.
 
-    Left out is what only concerns logs, checkpoints, evaluations, workers and memory. So are the
+    The settings of logs, checkpoints, evaluations, workers and memory are left out. So are the
     rounding of products on CUDA, and how many unusable images or steps that are not finite end the
-    run. The set that selects
-    ``best.pt`` is kept.
+    run. The set that selects ``best.pt`` is kept. Paths are normalised.
     """
     plain = config.to_dict()
     sets, select = plain["eval"]["sets"], plain["eval"]["select"]
@@ -53,10 +50,10 @@ def what_trains(config: Config) -> dict[str, Any]:
 
 
 def why_new(runs: Sequence[tuple[Path, list[str]]]) -> str:
-    """Say that a new run starts, and how the unfinished run that is most like it differs.
+    """Return a line on why a new run starts, with the differences to the nearest unfinished run.
 
     Args:
-        runs: folders of unfinished runs, each with what it trains otherwise, a line each.
+        runs: folders of unfinished runs, each with its other settings, a line each.
     """
     text = "no unfinished run of this configuration, starting a new one"
     if not runs:
@@ -64,33 +61,31 @@ def why_new(runs: Sequence[tuple[Path, list[str]]]) -> str:
     nearest, lines = min(runs, key=lambda run: len(run[1]))
     more = f" · and {len(lines) - _MOST_DIFFERENCES} more" if len(lines) > _MOST_DIFFERENCES else ""
     return (
-        f"{text} · the nearest unfinished one, {nearest}, trains otherwise: "
+        f"{text} · the nearest unfinished one, {nearest}, has other settings: "
         f"{' · '.join(line[:200] for line in lines[:_MOST_DIFFERENCES])}{more} · "
-        f"to resume that one all the same: --resume {nearest}"
+        f"to resume it anyway: --resume {nearest}"
     )
 
 
 def unknown_runs(folders: Iterable[Path]) -> Iterator[str]:
-    """Name, a line each, the folders without a readable ``run.json`` that may be those of runs all
-    the same.
-    """
+    """Yield a line for each folder without a readable ``run.json`` that may be of a run."""
     for folder in folders:
         try:
             names = [path.name for path in folder.iterdir()]
         except NotADirectoryError:
             continue
         except OSError as error:
-            yield f"{folder} passed over: it cannot be read ({error.strerror})"
+            yield f"{folder} skipped: it cannot be read ({error.strerror})"
             continue
         if "run.json" in names or any(name.endswith(".pt") for name in names):
             yield (
-                f"{folder} passed over: its run.json is missing or damaged · to resume that run, put its run.json back "
+                f"{folder} skipped: its run.json is missing or damaged · to resume that run, put its run.json back "
                 "and repeat the command; to use its weights in a new run, set train.init_from"
             )
 
 
 def _normal(paths: Any) -> Any:
-    """Return paths in one spelling: relative or absolute, with or without a slash at the end."""
+    """Return paths in one spelling: absolute, and without a slash at the end."""
     if isinstance(paths, Mapping):
         return {key: _normal(path) for key, path in paths.items()}
     if isinstance(paths, (list, tuple)):
@@ -99,11 +94,10 @@ def _normal(paths: Any) -> Any:
 
 
 def saved_config(folder: Path) -> Config:
-    """Read the configuration of a run folder; keys that its version did not know have their
-    defaults.
+    """Read the configuration of a run folder; keys that its version did not have get defaults.
 
     Raises:
-        UserError: it is missing, damaged, or of a version whose keys this one does not know.
+        UserError: it is missing, damaged, or of a version with keys that this one does not have.
     """
     path = folder / "config.yaml"
     try:
@@ -111,5 +105,5 @@ def saved_config(folder: Path) -> Config:
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"{path}: cannot be read ({reason(error)})") from error
     if not isinstance(values, dict):
-        raise UserError(f"{path}: got no mapping of keys to values")
+        raise UserError(f"{path}: not a mapping of keys to values")
     return config_from_dict(values, source=str(path), losses=MARGINS, backbones=BACKBONES)

@@ -1,4 +1,4 @@
-"""When a run started, by what its folder says. This module imports nothing large."""
+"""The start time of a run, from its folder. This module imports nothing large."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 
 def started_at(about: Mapping[str, Any]) -> datetime:
-    """Return when a run started, by its ``run.json``; long ago where that does not say.
+    """Return when a run started, by its ``run.json``; the earliest time if that is not known.
 
-    A time without a zone is one of this machine's.
+    A time without a zone is in this machine's zone.
     """
     for form in ("%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M:%S"):
         try:

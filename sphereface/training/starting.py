@@ -1,6 +1,4 @@
-"""Start from a trained network (``train.init_from``): its weights, and the head's rows of known
-identities.
-"""
+"""Start from a trained network (``train.init_from``), with the head's rows of known identities."""
 
 from __future__ import annotations
 
@@ -20,8 +18,9 @@ from .learner import Learner
 
 
 def start_from(learner: Learner, path: Path, class_names: Sequence[str]) -> str:
-    """Take the network of a checkpoint, averaged weights where it has them, and the head as
-    ``train.init_head`` says.
+    """Load the network of a checkpoint, and start the head as ``train.init_head`` sets.
+
+    Averaged weights are used if the checkpoint has them.
 
     Args:
         learner: with fresh weights.
@@ -29,19 +28,19 @@ def start_from(learner: Learner, path: Path, class_names: Sequence[str]) -> str:
         class_names: the identities of the training set, in label order.
 
     Returns:
-        What was taken, in one line for the log.
+        What was loaded, in one line for the log.
 
     Raises:
-        BadCheckpoint: no checkpoint, or of another network.
-        UserError: the network reads other input than the configuration gives it, or ``keep`` has
-            nothing to keep.
+        BadCheckpoint: the file is not a checkpoint, or is of another network.
+        UserError: the network reads another input than the configuration gives it, or ``keep``
+            has nothing to keep.
     """
     state = load_checkpoint(path, device=learner.device)
     theirs, weights = model_options(state, path)
     about = state["meta"]
     if theirs.networks > 1:
         raise BadCheckpoint(
-            f"{path}: holds {theirs.networks} networks side by side · give one of them: "
+            f"{path}: holds an ensemble of {theirs.networks} networks · give one of them: "
             f"{', '.join(map(str, about.get('networks', ())))}"
         )
     check_finite(weights, path)
@@ -57,10 +56,10 @@ def start_from(learner: Learner, path: Path, class_names: Sequence[str]) -> str:
 
 
 def start_head_from_teacher(learner: Learner, labels: Labels) -> None:
-    """Set the head's rows to the teacher's mean of each identity, lifted to the student's width.
+    """Set the head's rows to the teacher's mean of each identity, in the student's width.
 
-    A (T, D) matrix of orthonormal rows keeps the angles between them where D ≥ T; with fewer
-    dimensions they are those of a random projection.
+    A (T, D) matrix with orthonormal rows keeps the angles between them if D ≥ T. With fewer
+    dimensions, the angles are those of a random projection.
 
     Args:
         learner: with a teacher.
@@ -76,8 +75,9 @@ def start_head_from_teacher(learner: Learner, labels: Labels) -> None:
 
 
 def _check_input(learner: Learner, options: BackboneOptions, path: Path) -> None:
-    """Refuse what the network was not trained with: its weights would fit, and its embeddings be
-    wrong in silence.
+    """Refuse an input that differs from that of the network's training.
+
+    Its weights would fit, but its embeddings would be wrong without a message.
     """
     theirs, ours = options.input_spec, learner.model.input_spec
     if (theirs.order, theirs.mean, theirs.std) != (ours.order, ours.mean, ours.std):
@@ -96,7 +96,7 @@ def _check_input(learner: Learner, options: BackboneOptions, path: Path) -> None
 
 
 def _start_head(learner: Learner, state: Mapping[str, Any], class_names: Sequence[str], path: Path) -> str:
-    """Fill the head's rows of identities that the checkpoint knows; say in words what was done."""
+    """Fill the head's rows of known identities, and return in words what was done."""
     wanted = learner.config.train.init_head
     if wanted in ("new", "teacher"):
         return "the head is new"
@@ -116,7 +116,7 @@ def _start_head(learner: Learner, state: Mapping[str, Any], class_names: Sequenc
 def _known_rows(
     state: Mapping[str, Any], class_names: Sequence[str], dim: int, *, by_number: bool
 ) -> tuple[torch.Tensor | None, str]:
-    """(C,) int64: the checkpoint's row of each identity, −1 where it has none; or None, and why."""
+    """Return (C,) int64, the row of each identity or −1; or None, and the reason."""
     head = state.get("head")
     weight = head.get("weight") if isinstance(head, Mapping) else None
     if not isinstance(weight, torch.Tensor) or weight.ndim != 2:
@@ -134,7 +134,7 @@ def _known_rows(
             return None, f"does not name its identities, and has {len(weight):,} of them where data.train has {here}"
         return torch.arange(len(class_names)), ""
     if not isinstance(names, list) or len(names) != len(weight):
-        return None, f"has a head of {len(weight):,} rows, and not as many names"
+        return None, f"has a head of {len(weight):,} rows, but another number of names"
     row_of = {name: row for row, name in enumerate(names) if isinstance(name, str)}
     rows = torch.tensor([row_of.get(name, -1) for name in class_names])
     if not bool((rows >= 0).any()):

@@ -1,4 +1,4 @@
-"""Signals as requests: finish the step, save, leave."""
+"""Stop on a signal: finish the step, save, exit."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from types import FrameType, TracebackType
 from typing import Any
 
 EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 75}
-"""Exit code of a run that a signal ended. 75 is EX_TEMPFAIL, which schedulers take for "start me again"."""
-if hasattr(signal, "SIGUSR1"):  # what Slurm sends ahead of the end of a job's time
+"""Exit code of a run that a signal ended. Schedulers restart a program after 75, EX_TEMPFAIL."""
+if hasattr(signal, "SIGUSR1"):  # Slurm sends it before the end of a job's time
     EXIT_CODES[signal.SIGUSR1] = 75
 
 
@@ -21,17 +21,16 @@ class Interruption(BaseException):
 
 
 class StopRequest:
-    """While entered, SIGINT, SIGTERM and SIGUSR1 do not end the process but are kept in
-    :attr:`signal`.
+    """Keep SIGINT, SIGTERM and SIGUSR1 in :attr:`signal` while entered, without ending the process.
 
-    A second Ctrl-C raises ``KeyboardInterrupt`` there and then. Signals can be handled in the main
-    thread only; entered elsewhere, this does nothing.
+    A second Ctrl-C raises ``KeyboardInterrupt`` at once. Only the main thread can handle signals.
+    In another thread, this class does nothing.
 
-    Of several processes each may receive one, or one of them alone. A run acts on what they have
-    agreed upon: see :meth:`settle`.
+    With several processes, each may receive a signal, or only one of them. :meth:`settle` makes
+    them agree on one.
 
     Args:
-        quiet: say nothing of a signal; another process does.
+        quiet: print nothing about a signal, because another process does.
 
     Attributes:
         signal: the first signal received, or None.
@@ -58,26 +57,28 @@ class StopRequest:
 
     @property
     def exit_code(self) -> int:
-        """What the process is to return after the signal that was agreed upon."""
+        """Return the exit code for the signal that was agreed on."""
         assert self.agreed is not None
         return EXIT_CODES[self.agreed]
 
     def requests(self) -> list[float]:
-        """A number for each kind of signal, 1 for the one that came, to be summed over the
-        processes.
+        """Return one number for each kind of signal, 1 for the received one.
+
+        The caller sums them over the processes.
         """
         return [float(self.signal is number) for number in EXIT_CODES]
 
     def settle(self, requests: Sequence[float]) -> None:
-        """Agree on the sums of all processes' :meth:`requests`: one request is one for all."""
+        """Agree on a signal from the sums of :meth:`requests`: any process's request counts."""
         asked = [number for number, count in zip(EXIT_CODES, requests, strict=True) if count > 0]
         if asked and self.agreed is None:
             self.agreed = asked[0]
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
-        """Work that changes nothing, such as an evaluation: a signal ends it at once, with
-        :class:`Interruption`.
+        """Let a signal interrupt the block at once with :class:`Interruption`.
+
+        The block must change nothing, as an evaluation.
         """
         if self.signal is not None or self.agreed is not None:
             raise Interruption
@@ -93,8 +94,7 @@ class StopRequest:
         if self.signal is None:
             self.signal = signal.Signals(number)
             hint = " · Ctrl-C again leaves at once" if number == signal.SIGINT else ""
-            # neither print nor log: their locks may be held by the very code that the signal came
-            # into
+            # no print and no log: the interrupted code may hold their locks
             if not self._quiet:
                 os.write(2, f"\n{self.signal.name}: finishing the step, saving{hint}\n".encode())
         if self._interruptible:

@@ -1,6 +1,4 @@
-"""The teacher of a run (``train.teacher``): another network, or a table of what it gave for the
-training images.
-"""
+"""The teacher of a run (``train.teacher``): a network, or a table of its stored embeddings."""
 
 from __future__ import annotations
 
@@ -34,22 +32,22 @@ from ..options import parse_options
 from .distributed import World
 from .teacher_table import kept_embeddings
 
-_ROWS = 4096  # looked at at a time
-_SAME = 1e-5  # difference of two directions that rounding explains
-_PRETENDED = 1000  # embeddings in the place of a teacher's, while a run is measured
+_ROWS = 4096  # images per block
+_SAME = 1e-5  # largest difference of two equal directions, by rounding
+_PRETENDED = 1000  # random embeddings instead of a teacher's, while a run is measured
 
 Array = npt.NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
 class Table:
-    """The teacher's embeddings of the N images of the training set, where they lie.
+    """The teacher's embeddings of the N images of the training set, as they are stored.
 
     Attributes:
         image: (M, T) float, perhaps mapped from a file.
-        mirror: (M, T) float, of the mirror images, which are added; None without.
+        mirror: (M, T) float, of the mirrored images; they are added. None without them.
         index: (N,) int64, the row of each image.
-        mean: (T,) subtracted from each; None subtracts nothing.
+        mean: (T,) subtracted from each embedding; None subtracts nothing.
     """
 
     image: Array
@@ -58,7 +56,7 @@ class Table:
     mean: npt.NDArray[np.float32] | None = None
 
     def at(self, images: npt.NDArray[np.int64] | slice) -> npt.NDArray[np.float32]:
-        """(n, T) of some of the images."""
+        """Return the (n, T) embeddings of some of the images."""
         rows = self.index[images]
         values: npt.NDArray[np.float32] = self.image[rows].astype(np.float32)
         if self.mirror is not None:
@@ -66,24 +64,23 @@ class Table:
         return values if self.mean is None else values - self.mean
 
     def blocks(self) -> list[slice]:
-        """The images, some at a time."""
+        """Return slices that divide the images into blocks."""
         return [slice(start, start + _ROWS) for start in range(0, len(self.index), _ROWS)]
 
 
 def normalized(rows: Array) -> Array:
-    """Rows divided by their lengths; a row of zeros stays one."""
+    """Return rows divided by their lengths; a row of zeros stays a row of zeros."""
     return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12))
 
 
 @dataclass
 class Teacher:
-    """What a student is compared with: kept embeddings, or a network that sees each batch as it is
-    augmented.
+    """Stored embeddings, or a network that processes each batch as it is augmented.
 
     Attributes:
-        dim: T, numbers in an embedding.
+        dim: T, the length of an embedding.
         sha256: of the teacher's file.
-        table: kept embeddings; None with ``network``.
+        table: stored embeddings; None with ``network``.
         network: the teacher; None with ``table``.
     """
 
@@ -93,15 +90,16 @@ class Teacher:
     network: Backbone | None = field(default=None, repr=False)
 
     def attached(self, batch: Batch) -> Batch:
-        """The batch with what the teacher gives for its images, where that is kept."""
+        """Return the batch with the teacher's stored embeddings of its images, if it has them."""
         if self.table is None or batch.indices is None:
             return batch
         return batch._replace(teacher=torch.from_numpy(self.table.at(batch.indices.numpy())))
 
     @torch.no_grad()
     def of_batch(self, batch: Batch) -> Tensor:
-        """(B, T) what it gives for a batch on its device: kept, or of the crops as they are
-        augmented, not shrunk.
+        """Return the (B, T) embeddings of a batch on its device, stored or computed.
+
+        They are computed from the crops as they are augmented, but not shrunk.
         """
         if batch.teacher is not None:
             return batch.teacher
@@ -110,7 +108,7 @@ class Teacher:
         return embedded
 
     def class_means(self, labels: Labels, num_classes: int) -> npt.NDArray[np.float32]:
-        """(C, T) mean direction of the images of each identity, of length 1."""
+        """Return (C, T), the mean direction of each identity's images, of length 1."""
         if self.table is None:
             raise UserError("train.init_head: got teacher with train.teacher.view same · allowed there: view stored")
         sums = np.zeros((num_classes, self.dim), dtype=np.float64)
@@ -124,21 +122,21 @@ class Teacher:
 def open_teacher(
     config: Config, source: Source, device: torch.device, world: World, *, pretend: bool = False
 ) -> Teacher | None:
-    """Open what ``train.teacher`` names, and embed the training images where that is due.
+    """Open the teacher of ``train.teacher``, and embed the training images if necessary.
 
     Args:
         config: the resolved configuration.
         source: the training set.
         device: where the teacher's network runs.
         world: the processes of the run; they call this together.
-        pretend: embed nothing: random embeddings take the place of the teacher's, for a run that is
-            only measured.
+        pretend: compute no embeddings and use random ones, for a run that is only measured.
 
     Returns:
-        None where ``train.teacher`` names nothing.
+        None if ``train.teacher`` names no teacher.
 
     Raises:
-        UserError: it cannot be used, has nothing for some of the images, or one direction for all.
+        UserError: the teacher cannot be used, has no embedding for some of the images, or has the
+            same direction for all.
     """
     options = config.train.teacher
     if not options.given:
@@ -166,10 +164,10 @@ def open_teacher(
 
 
 def same_view(config: Config, device: torch.device) -> Teacher:
-    """Open a teacher whose network sees each batch as it is augmented.
+    """Open a teacher whose network processes each batch as it is augmented.
 
     Raises:
-        UserError: it cannot be used, or reads crops of another size than the student.
+        UserError: the teacher cannot be used, or reads crops of another size than the student.
     """
     embedder = _embedder(config.train.teacher, device)
     network = embedder.model
@@ -178,7 +176,7 @@ def same_view(config: Config, device: torch.device) -> Teacher:
 
 
 def _embedder(options: TeacherConfig, device: torch.device) -> Embedder:
-    """The network of a checkpoint or of an ONNX file."""
+    """Return the network of a checkpoint or of an ONNX file."""
     if options.checkpoint is not None:
         return Embedder.of_checkpoint(Path(options.checkpoint), device=device)
     assert options.onnx is not None
@@ -200,7 +198,7 @@ def _check_size(network: Backbone, path: Path, config: Config) -> None:
 
 
 def _check_pieces(config: Config, world: World) -> None:
-    """Refuse losses of pairs and triples where no piece of a batch has as many images."""
+    """Refuse losses of pairs and triples if a piece of a batch has too few images."""
     share = config.train.batch_size // world.size
     images = min(config.train.micro_batch or share, share) * world.size
     for name in config.train.teacher.losses:
@@ -213,13 +211,12 @@ def _check_pieces(config: Config, world: World) -> None:
 
 
 def _located(table: EmbeddingTable, train: str | Sequence[str], source: Source) -> Table:
-    """Find the rows of the training images by their names below the source that they are in.
+    """Find the rows of the training images by their names inside their source.
 
-    Images of several sources that have one name below them are found by their whole names. Images
-    that a list names
-    are in no source: their names are paths.
+    If several sources contain the same name, those images are found by their whole names. Images
+    that a list names are in no source, so their names are paths.
     """
-    roots = [f"{Path(root)}/" for root in ([train] if isinstance(train, str) else train)]  # as names of images begin
+    roots = [f"{Path(root)}/" for root in ([train] if isinstance(train, str) else train)]  # image names start so
 
     def below(name: str) -> str:
         return next((name[len(root) :] for root in roots if name.startswith(root)), name)
@@ -230,13 +227,14 @@ def _located(table: EmbeddingTable, train: str | Sequence[str], source: Source) 
     if len(roots) > 1:
         times = Counter(names)
         names = tuple(short if times[short] == 1 else name for short, name in zip(names, whole, strict=True))
-    folder = Path(roots[0]) if len(roots) == 1 and names != tuple(whole) else Path()  # that the names are relative to
+    folder = Path(roots[0]) if len(roots) == 1 and names != tuple(whole) else Path()  # names are relative to it
     return Table(*table.located(Images(folder, names), "data.train"))
 
 
 def _check_apart(names: Sequence[str], source: Source) -> None:
-    """Refuse two images of one name: a row could belong to either. A list may name one file
-    twice.
+    """Refuse two different images with one name, because a row could be of either.
+
+    A list may name one file twice.
     """
     first = dict[str, int]()
     for index, name in enumerate(names if len(set(names)) < len(names) else ()):
@@ -250,21 +248,21 @@ def _check_apart(names: Sequence[str], source: Source) -> None:
 
 
 def _checked_mean(table: Table, source: Source, crops: CropBatches | None, *, place: str) -> npt.NDArray[np.float32]:
-    """(T,) the mean of all embeddings.
+    """Return (T,), the mean of all embeddings, after checking each of them.
 
     Args:
         table: of the teacher.
         source: the training set.
-        crops: as training reads them: rows of images that it cannot use either may be NaN. None: no
-            row may be NaN.
-        place: the teacher and the file that holds its embeddings, for messages.
+        crops: the crops of training. Rows of images that training cannot use either may be NaN.
+            None: no row may be NaN.
+        place: the teacher and the file with its embeddings, for messages.
 
     Raises:
-        UserError: an embedding has no direction, or all have the same one.
+        UserError: an embedding has no direction, or all have the same direction.
     """
     total, count = np.zeros(table.image.shape[1], dtype=np.float64), 0
     bad: list[int] = []
-    one: Array | None = None  # direction
+    one: Array | None = None  # a direction
     differ = False
     for block in table.blocks():
         with np.errstate(over="ignore", invalid="ignore"):
@@ -292,6 +290,6 @@ def _checked_mean(table: Table, source: Source, crops: CropBatches | None, *, pl
     if not differ:
         raise UserError(
             f"train.teacher: {place}: all {count:,} embeddings have the same direction, so there is nothing to learn "
-            "from them · allowed: embeddings that tell images apart · give another teacher"
+            "from them · allowed: embeddings that differ between images · give another teacher"
         )
     return (total / max(count, 1)).astype(np.float32)

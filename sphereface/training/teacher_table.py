@@ -1,6 +1,4 @@
-"""A teacher's embeddings of all training images: computed once, kept in a file, continued after a
-kill.
-"""
+"""Compute a teacher's embeddings of all training images once, and keep them in a file."""
 
 from __future__ import annotations
 
@@ -29,9 +27,9 @@ from .distributed import World
 
 log = logging.getLogger(__name__)
 
-_BLOCK = 1024  # images between two marks of what is done
+_BLOCK = 1024  # images per block; each finished block is marked
 _BATCH = 64
-_READ = 20_000  # images whose bytes are part of the file's name
+_READ = 20_000  # images whose bytes determine the file's name
 _FOLDER = "teachers"
 _KEY = 20  # hexadecimal digits of a file's name
 _DIGEST = 16  # bytes
@@ -41,20 +39,21 @@ Rows = npt.NDArray[np.float32]
 
 
 def kept_embeddings(embedder: Embedder, source: Source, runs_dir: Path, world: World) -> tuple[Rows, Path]:
-    """Return a teacher's embeddings of a training set, mapped from a file that is made if need be.
+    """Return a teacher's embeddings of a training set, from a file that is made if necessary.
 
-    The file is ``runs_dir/teachers/….npy``, named by the teacher, how it is used, and the content
-    of the images. A second file has a digest of each block of images that is done. A block that
-    does not agree with its digest is embedded again. Several processes share the blocks.
+    The file is ``runs_dir/teachers/….npy``. Its name depends on the teacher, its use, and the
+    content of the images. A second file has a digest of each finished block of images. A block that
+    does not match its digest is computed again. Several processes share the blocks. After a kill,
+    the next run continues.
 
     Args:
-        embedder: the teacher; image and mirror image are added where it uses mirror images.
+        embedder: the teacher; the embeddings of image and mirrored image are added if it uses both.
         source: N images. One that cannot be decoded gets NaN: training does not use it either.
-        runs_dir: must be one folder for all processes.
-        world: they call this together.
+        runs_dir: the same folder for all processes.
+        world: the processes, which call this together.
 
     Returns:
-        (N, T) float32, read-only, and the file.
+        (N, T) float32, read-only and mapped from the file, and the path of the file.
 
     Raises:
         UserError: images of another size than the teacher reads, or a folder that cannot be
@@ -67,9 +66,9 @@ def kept_embeddings(embedder: Embedder, source: Source, runs_dir: Path, world: W
     marks = path.with_suffix(".done")
     try:
         if world.first:
-            with locked_in_turn(path.with_suffix(".lock")):  # or a run could fill a file that another has replaced
+            with locked_in_turn(path.with_suffix(".lock")):  # else a run could fill a file that another replaced
                 _make(path, marks, len(source), embedder.model.embedding_dim)
-        world.all_reduce_sum(0.0)  # all wait for it
+        world.all_reduce_sum(0.0)  # all wait for the file
         rows, done = np.load(path, mmap_mode="r+"), _marks(marks, "r+")
     except (OSError, *DAMAGED) as error:
         raise UserError(
@@ -81,17 +80,19 @@ def kept_embeddings(embedder: Embedder, source: Source, runs_dir: Path, world: W
         _fill(embedder, crops, rows, done, missing[world.rank :: world.size], path, show=world.first)
     world.all_reduce_sum(0.0)
     if not _marks(marks, "r").any(axis=1).all():
-        raise UserError(f"runs_dir: {runs_dir} is not one folder for all processes · allowed with train.teacher: one")
+        raise UserError(
+            f"runs_dir: {runs_dir} is not the same folder for all processes · allowed with train.teacher: a shared one"
+        )
     return np.load(path, mmap_mode="r"), path
 
 
 def _marks(path: Path, mode: Literal["r", "r+"]) -> npt.NDArray[np.uint8]:
-    """(blocks, _DIGEST) uint8 the digest of each block, mapped; zeros where it is not done."""
+    """Map the (blocks, _DIGEST) uint8 digests; an unfinished block has zeros."""
     return np.memmap(path, dtype=np.uint8, mode=mode).reshape(-1, _DIGEST)
 
 
 def _missing(rows: Rows, done: npt.NDArray[np.uint8], path: Path) -> npt.NDArray[np.int64]:
-    """Blocks that are not done, or are not what was marked, whose marks are removed."""
+    """Return the unfinished blocks, and those that differ from their digests, and unmark these."""
     marked = np.flatnonzero(done.any(axis=1))
     wrong = [block for block in marked.tolist() if done[block].tobytes() != _digest(rows, block, path)]
     if wrong:
@@ -104,14 +105,14 @@ def _missing(rows: Rows, done: npt.NDArray[np.uint8], path: Path) -> npt.NDArray
 
 
 def _digest(rows: Rows, block: int, path: Path) -> bytes:
-    """Digest of a block of the file of this name, which says whose embeddings it holds."""
+    """Return the digest of a block, with the key in the file's name as the key of the hash."""
     key = path.stem[-_KEY:].encode()
     part = rows[block * _BLOCK : (block + 1) * _BLOCK]
     return hashlib.blake2b(part.data, digest_size=_DIGEST, key=key).digest()
 
 
 def _make(path: Path, marks: Path, num_images: int, dim: int) -> None:
-    """Make both files where they are not there, the marks last."""
+    """Create both files if they do not exist, the digests last."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if _shape_of(path) != (num_images, dim):
         marks.unlink(missing_ok=True)
@@ -129,8 +130,9 @@ def _make(path: Path, marks: Path, num_images: int, dim: int) -> None:
 
 
 def _reserve(path: Path) -> None:
-    """Take the room of a file on the disk: writing to a mapped file on a full disk kills the
-    process (SIGBUS).
+    """Reserve the disk space of a file.
+
+    Writing to a mapped file on a full disk would kill the process (SIGBUS).
     """
     if not hasattr(os, "posix_fallocate"):
         return
@@ -143,7 +145,7 @@ def _reserve(path: Path) -> None:
 
 
 def _shape_of(path: Path) -> tuple[int, ...] | None:
-    """Shape of the float32 array in a file; None where there is none that is whole."""
+    """Return the shape of the float32 array in a file; None if it is missing or damaged."""
     try:
         kept = np.load(path, mmap_mode="r")
     except (OSError, *DAMAGED):
@@ -161,7 +163,7 @@ def _fill(
     *,
     show: bool,
 ) -> None:
-    """Embed blocks of images, and mark each after its rows are on the disk."""
+    """Embed blocks of images, and mark each one after its rows are on the disk."""
     workers = min(8, os.cpu_count() or 1)
     with (
         ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool,
@@ -180,7 +182,7 @@ def _fill(
 
 
 def _embedded(embedder: Embedder, crops: CropBatches, indices: range, pool: ThreadPoolExecutor) -> Rows:
-    """(n, T), NaN for images that cannot be decoded."""
+    """Return (n, T) embeddings, with NaN for images that cannot be decoded."""
     images = np.zeros((len(indices), *crops.size, 3), dtype=np.uint8)
     usable = np.array(list(pool.map(lambda place: _load(crops, indices[place], images[place]), range(len(indices)))))
     found = embed_batch(embedder.model, images, embedder.device, embedder.flip)
@@ -199,21 +201,19 @@ def _load(crops: CropBatches, index: int, image: npt.NDArray[np.uint8]) -> bool:
 
 
 def _check_crops(crops: CropBatches, path: Path) -> None:
-    """Refuse images that the teacher cannot read, by a few of them."""
+    """Check on a sample that the teacher can read the images."""
     failures, count = unusable_sample(crops)
     if len(failures) * 2 > count:
         height, width = crops.size
         raise UserError(
             f"train.teacher: {path} reads crops of {height}×{width}, {len(failures)} of {count} sampled images "
-            "of data.train are not so · align the images to the teacher's crops (model.input_size may be smaller in "
-            f"one direction), or give train.teacher.embeddings:{listed(failures[:3])}"
+            "of data.train are unusable for it · align the images to the teacher's crops (model.input_size may be "
+            f"smaller in one direction), or give train.teacher.embeddings:{listed(failures[:3])}"
         )
 
 
 def _key(embedder: Embedder, source: Source) -> str:
-    """Digest of the teacher, of how it is used, and of the images: of up to 20,000 the bytes, of
-    the rest how many.
-    """
+    """Return a digest of the teacher, its use, the number of images, and up to 20,000 images."""
     digest = hashlib.sha256(f"{embedder.sha256} {embedder.variant} {embedder.flip} {len(source)}".encode())
     for index in _spread(len(source)):
         try:

@@ -1,6 +1,4 @@
-"""The training loop: batch → embedding → margin loss → one optimiser step, watched, saved and
-resumable.
-"""
+"""The training loop: batch → embedding → margin loss → one optimiser step; saved and resumable."""
 
 from __future__ import annotations
 
@@ -43,13 +41,13 @@ log = logging.getLogger(__name__)
 
 
 class Trainer:
-    """Builds all parts of a run from its configuration and trains.
+    """Build all parts of a run from its configuration, and train.
 
     Args:
         config: the resolved configuration.
         device: where the network runs.
-        world: the processes that train together; None for this one alone.
-        to_measure: the run is only measured: the training images are not embedded by a teacher.
+        world: the processes that train together; None for this process alone.
+        to_measure: the run is only measured, so the teacher does not embed the training images.
 
     Raises:
         UserError: the data, the verification sets or the device do not fit the configuration.
@@ -73,7 +71,7 @@ class Trainer:
         self.validator = Validator(config, device, self.world, self.stop)
         self.validator.warn_of_shared_people(self.source)
         self.stopwatch = Stopwatch()
-        self.versions = versions()  # of the code that trains, whatever is committed meanwhile
+        self.versions = versions()  # of the code that trains, even if somebody commits later
         self.last_saved: Path | None = None
         self.saved_at = -1
         per_epoch = len(self.source) / config.train.batch_size
@@ -81,34 +79,33 @@ class Trainer:
         self.plan = Plan(config, self.total_steps)
         self._stage = 0
         self._begun = False
-        self._news: list[tuple[int, str]] = []  # of the begin, for the log of a run folder that may not be there yet
-        self._one_by_one = False  # steps are waited for: one of the next is known to be bad
+        self._news: list[tuple[int, str]] = []  # lines of begin(), for the log of a later run folder
+        self._one_by_one = False  # wait for each step, because one of the next is not finite
 
     # ---------------------------------------------------------------- schedules
 
     def share(self) -> float:
-        """How much of the run is done, in [0, 1]."""
+        """Return the finished share of the run, in [0, 1]."""
         return self.progress.share(self.total_steps, self.config.train.max_minutes)
 
     def position(self) -> float:
-        """Where the run stands on its schedules, in steps from 0 to ``total_steps``.
+        """Return the position on the schedules, in steps from 0 to ``total_steps``.
 
-        With a clock (``train.max_minutes``) it is the larger share, of time or of steps, that
-        counts.
+        With ``train.max_minutes``, the larger share counts: that of time or of steps.
         """
         by_clock = self.total_steps * self.progress.clock_share(self.config.train.max_minutes)
         return min(max(self.progress.step, by_clock), self.total_steps)
 
     def setting(self) -> Setting:
-        """Rate, margin and λ of the next update."""
+        """Return learning rate, margin and λ of the next update."""
         return self.plan.at(self.position(), self.progress.step)
 
     def train_step(self, batch: Batch) -> StepResult:
-        """One update of network and head, timed and counted.
+        """Update network and head once, and count the step and its time.
 
         Raises:
             NotFinite: loss or gradient is not finite; nothing was updated, and the step does not
-                count. Where that is found out late, it is :meth:`_take_back` that goes back.
+                count. If the host learns this later, :meth:`_take_back` restores the counters.
         """
         setting = self.setting()
         if setting.stage != self._stage:
@@ -124,17 +121,16 @@ class Trainer:
 
     def _count_time(self) -> None:
         seconds = self.stopwatch.lap()
-        if self.config.train.max_minutes is not None:  # one clock for all
+        if self.config.train.max_minutes is not None:  # all processes use one clock
             (seconds,) = self.world.all_reduce_sum(seconds if self.world.first else 0.0)
         self.progress.seconds += seconds
 
     # ---------------------------------------------------------------- the run
 
     def begin(self, resume_from: Path | None = None) -> None:
-        """Take a checkpoint to resume from, or else the weights of ``train.init_from``. Nothing is
-        written.
+        """Load the checkpoint to resume from, or else the weights of ``train.init_from``.
 
-        Called again, it does nothing.
+        Nothing is written. A second call does nothing.
 
         Raises:
             UserError: the checkpoint is damaged, or does not fit the configuration or the data.
@@ -152,27 +148,25 @@ class Trainer:
             start_head_from_teacher(self.learner, self.source.labels)
             self._news.append((logging.INFO, "the head starts at the teacher's mean of each identity"))
 
-    def tell_begin(self) -> None:
-        """Log what :meth:`begin` found, such as settings that differ from those of the
-        checkpoint.
-        """
+    def log_begin(self) -> None:
+        """Log what :meth:`begin` found, such as settings that differ from the checkpoint's."""
         for level, line in self._news:
             log.log(level, "%s", line)
 
     def fit(self, run: RunFolder, resume_from: Path | None = None) -> Progress:
-        """Train to the end of the schedule, evaluating and saving on the way.
+        """Train to the end of the schedule, and evaluate and save on the way.
 
         Args:
-            run: where everything is written.
-            resume_from: a checkpoint in that folder, of the same network and identities, to resume
-                from.
+            run: the folder in which everything is written.
+            resume_from: a checkpoint in that folder to resume from, of the same network and
+                identities.
 
         Returns:
             The final progress.
 
         Raises:
-            UserError: another process trains in the folder, the checkpoint does not fit (nothing is
-                written then), or the run cannot continue.
+            UserError: another process trains in the folder, the checkpoint does not fit (then
+                nothing was written), or the run cannot continue.
         """
         run.claim()
         self.begin(resume_from)
@@ -181,9 +175,9 @@ class Trainer:
             progress = self.progress
             if not self.world.broadcast(run.branch_at(resume_from, progress.step, progress.best_step)):
                 progress.best = progress.best_step = None
-            again = self._evaluation_is_due(last=self.share() >= 1.0)  # it may have come in an evaluation
+            again = self._evaluation_is_due(last=self.share() >= 1.0)  # a signal may have interrupted it
         run.write_start(self.config, self.versions)
-        self.tell_begin()
+        self.log_begin()
         for line in doubtful(self.config, self.total_steps):
             log.warning("%s", line)
         with self.stop, self._watch(run, again) as watch:
@@ -219,10 +213,10 @@ class Trainer:
             pass
 
     def _train_on(self, guard: NonFiniteGuard, run: RunFolder, watch: Watch) -> bool:
-        """Train to the end, or until a signal asks to stop.
+        """Train to the end, or until a signal requests a stop.
 
         Returns:
-            False where steps were taken back: the feed must be opened again, at the first of them.
+            False if steps were taken back. Then a new feed must start at the first of them.
         """
         with closing(self.feed()) as feed:
             batch = next(feed)
@@ -243,14 +237,14 @@ class Trainer:
                 batch = next(feed)
 
     def _guarded_step(self, batch: Batch, guard: NonFiniteGuard, run: RunFolder) -> StepResult | None:
-        """None for a step that was skipped."""
+        """Train on a batch; return None if its step was skipped."""
         try:
             result = self.train_step(batch)
         except NotFinite as error:
             whole = Batch.joined(self.world.all_gather(moved(batch, "cpu")))
             kept = {**whole._asdict(), "augment": dict(whole.augment)}
             step = {"batch": kept, "position": self.position()}
-            guard.met(str(error), {**self.state(run.path.name), **step}, self.last_saved)
+            guard.handle(str(error), {**self.state(run.path.name), **step}, self.last_saved)
             self.progress.images_seen += self.config.train.batch_size
             return None
         guard.finite()
@@ -258,7 +252,7 @@ class Trainer:
         return result
 
     def _writes_now(self) -> bool:
-        """Whether anything of the steps so far is written, or the run ends, after this one."""
+        """Return whether the steps so far are reported or saved after this one, or the run ends."""
         config, step = self.config, self.progress.step
         every = [config.log.every_steps, config.log.histogram_every_steps]
         every += [config.checkpoint.every_steps, config.eval.every_steps]
@@ -266,30 +260,27 @@ class Trainer:
         return ends or any(step % steps == 0 for steps in every)
 
     def _take_back(self, watch: Watch) -> bool:
-        """Where a step since the last time was not finite, go back to before it; it is made again,
-        and waited for.
-        """
+        """Take back the last steps if one of them was not finite, and repeat it with waiting."""
         if not self.learner.check.late or not self._writes_now():
             return False
         lost = self.learner.lost_steps()
-        self._count_time()  # of waiting for the device
+        self._count_time()  # with the wait for the device
         if lost == 0:
             return False
-        log.info("step %d was not finite: %d steps are made again", self.progress.step - lost + 1, lost)
+        log.info("step %d was not finite: %d steps are repeated", self.progress.step - lost + 1, lost)
         self.progress.step -= lost
         self.progress.images_seen -= lost * self.config.train.batch_size
-        watch.take_back(lost - 1)  # it has not seen the last
+        watch.take_back(lost - 1)  # it has not recorded the last one
         self._one_by_one = True
         return True
 
     def _exchange(self, batch: Batch) -> Batch:
-        """What processes tell each other once a step: requests to stop, and images that could not
-        be used.
+        """Exchange requests to stop and unusable images with the other processes, after each step.
 
-        By way of main memory, so that no GPU is waited for.
+        The messages use main memory, so that no process waits for a GPU.
 
         Returns:
-            The batch with the bad images of all.
+            The batch with the bad images of all processes.
         """
         num_bad, *requests = self.world.all_reduce_sum(len(batch.bad), *self.stop.requests())
         self.stop.settle(requests)
@@ -298,16 +289,14 @@ class Trainer:
         )
 
     def feed(self) -> Generator[Batch]:
-        """The endless batches, this process's part of each, from the first image that was not
-        trained on yet.
-        """
+        """Return this process's part of the endless batches, from the first unseen image on."""
         batches = self.data.batches(self.progress.images_seen, pin_memory=self.device.type == "cuda")
         return prefetched(batches, self.device)
 
     def _save_and_evaluate(self, run: RunFolder, watch: Watch, *, last: bool = False) -> bool:
-        """Do what is due at this step; at the end, whatever was not done at this very step already.
+        """Save and evaluate if due at this step; at the end, unless just done.
 
-        Saving comes first, so that an evaluation that fails, or is stopped, costs nothing.
+        Saving comes first, so that an evaluation that fails or is stopped costs nothing.
 
         Returns:
             Whether anything was done.
@@ -326,7 +315,7 @@ class Trainer:
         return step != self.progress.evaluated_step and (last or step % self.config.eval.every_steps == 0)
 
     def _save(self, run: RunFolder, *, last: bool) -> None:
-        """Save the state; a full disk does not end a run before its end."""
+        """Save the state; a full disk ends a run only at its end."""
         summary = {"run": run.path.name, "config_name": self.config.name, **asdict(self.progress)}
         state = self.state(run.path.name)
         saved: Path | None = None
@@ -336,19 +325,18 @@ class Trainer:
         except OSError as error:
             room = run.room(state)
             reason = f"step {self.progress.step}: the checkpoint could not be written to {run.path}: {error} · {room}"
-        saved, reason = self.world.broadcast((saved, reason))  # none leaves before it is written
+        saved, reason = self.world.broadcast((saved, reason))  # wait until it is written
         if saved is not None:
             self.last_saved, self.saved_at = saved, self.progress.step
         elif last:
             raise UserError(f"{reason} · make room, then resume with --resume {run.path}")
         else:
-            log.error("%s · training continues and tries again; the one before stays", reason)
+            log.error("%s · training continues and tries again; the last checkpoint is kept", reason)
 
     def _evaluate(self, run: RunFolder, watch: Watch, *, last: bool) -> None:
-        """Evaluate every set, and save the state as best.pt if the selecting one is better than
-        ever before.
+        """Evaluate every set, and save best.pt if the selecting set has a new best figure.
 
-        A signal to stop ends it with nothing changed; the run does it again when it is resumed.
+        A signal to stop cancels the evaluation without any change; the resumed run repeats it.
         """
         try:
             with self.learner.evaluated() as model:
@@ -369,7 +357,7 @@ class Trainer:
             self._save(run, last=last)
             if self.saved_at == step:
                 run.mark_best(step)
-            else:  # not written: a later one may still be the best that there is on disk
+            else:  # not written: the best on disk may still be a later one
                 progress.best, progress.best_step = before
 
     def _stopped(self) -> Stopped:
@@ -383,9 +371,7 @@ class Trainer:
     # ---------------------------------------------------------------- saving and resuming
 
     def state(self, run_name: str) -> dict[str, Any]:
-        """All that a run needs to resume, and all that an evaluation needs: tensors and plain values
-        only.
-        """
+        """Return all that a resume and an evaluation need: tensors and plain values only."""
         meta = {
             **asdict(self.progress),
             "run": run_name,
@@ -397,20 +383,20 @@ class Trainer:
         return {"meta": meta, **self.learner.state()}
 
     def restore(self, path: Path) -> None:
-        """Continue from a checkpoint: the next step is the one that the saved run would have taken.
+        """Continue from a checkpoint: the next step is the next step of the saved run.
 
-        Settings are those of this trainer's configuration; what differs from the saved one's is
-        logged by :meth:`fit`.
+        The settings are those of this trainer's configuration. :meth:`fit` logs what differs from
+        the saved ones.
 
         Raises:
             BadCheckpoint: it is damaged, of another network or optimiser, or of other training
                 data.
         """
-        state = load_checkpoint(path, mapped=self.world.size > 1)  # of a sharded head each process takes its rows
+        state = load_checkpoint(path, mapped=self.world.size > 1)  # each process reads its rows of a sharded head
         check_sections(state, path)
         meta = state["meta"]
         try:
-            self.data.check(meta, path)  # first: of other identities, the head has another shape too
+            self.data.check(meta, path)  # first, because other identities also change the head's shape
             check_state(self.learner, state, path)
             progress = {name: meta[name] for name in asdict(self.progress)}
         except KeyError as error:

@@ -1,4 +1,4 @@
-"""The images that a run trains on, and the order in which they come to each of its processes."""
+"""The images of a training run, and their order in each process."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _SAMPLED = 1000
 
 
 class TrainingSet:
-    """What ``data:`` describes.
+    """The training set that ``data:`` describes.
 
     Args:
         config: the resolved configuration.
         world: the processes that share each batch.
 
     Raises:
-        UserError: no data, data that does not fit the network, or a batch that cannot be shared.
+        UserError: there is no data, it does not fit the network, or a batch cannot be shared.
     """
 
     def __init__(self, config: Config, world: World) -> None:
@@ -51,14 +51,14 @@ class TrainingSet:
         self.crops = CropBatches(self.source, config.model.input_spec.size)
         self.augmentation = Augmentation(data.mirror, data.crop_shift, data.augment)
         self.order_version = NEWEST
-        self.order(0)  # which may refuse
+        self.order(0)  # checks that the batch can be shared
         check_sample(self.crops)
         self.sample = sample_of(self.source)
         self.teacher: Teacher | None = None
         self.template = training_template(data.train, data.root, config.model.input_spec.size)
 
     def order(self, start: int) -> BatchOrder:
-        """Which images come to this process, after ``start`` that have come to all."""
+        """Return the order of this process's images, after ``start`` images of all processes."""
         strength = self.config.data.balance
         return BatchOrder(
             len(self.source),
@@ -73,14 +73,14 @@ class TrainingSet:
         )
 
     def batches(self, start: int, *, pin_memory: bool) -> Generator[Batch]:
-        """The endless batches after ``start`` images, of each the part of this process."""
+        """Yield this process's part of the endless batches, after ``start`` images."""
         feed = batches(self.crops, self.order(start), workers=self.config.data.workers, pin_memory=pin_memory)
         with closing(feed):
             for batch in feed:
                 yield batch if self.teacher is None else self.teacher.attached(batch)
 
     def about(self) -> dict[str, Any]:
-        """What a checkpoint says of it, and of the order in which its images come."""
+        """Return what a checkpoint stores about the images and their order."""
         template = {} if self.template is None else {"template": self.template.to_meta()}
         teacher = {} if self.teacher is None else {"teacher": self.teacher.sha256}
         names = list(self.source.class_names)
@@ -88,20 +88,17 @@ class TrainingSet:
         return {**data, "order": self.order_version}
 
     def resume(self, meta: Mapping[str, Any]) -> None:
-        """Take the order of a checkpoint that :meth:`check` accepts: its run goes through the
-        images as it began.
-        """
+        """Use the order of a checkpoint that :meth:`check` accepts."""
         self.order_version = meta.get("order", 1)
 
     def check(self, meta: Mapping[str, Any], path: Path) -> None:
-        """Refuse a checkpoint of other data: other identities, another number of images, other
-        images or their order.
+        """Refuse a checkpoint of other data: other identities, images, numbers or order.
 
         Checkpoints of versions that kept no sample of the images pass without a comparison of
         images.
 
         Raises:
-            BadCheckpoint: it is.
+            BadCheckpoint: the data or the teacher differs.
         """
         names, images = list(self.source.class_names), len(self.source)
         advice = f"resume with the data of that run, or start a new run from its weights: train.init_from={path}"
@@ -147,10 +144,10 @@ def sampled_labels(num_classes: int) -> list[int]:
 
 
 def sample_of(source: Source) -> list[str]:
-    """Return the first half of the SHA-256 of one stored image of each sampled identity, its first;
-    nothing is decoded.
+    """Return the first half of the SHA-256 of the first stored image of each sampled identity.
 
-    A source of the same images has the same sample, be it a folder, a list, a zip or a record file.
+    Nothing is decoded. Two sources of the same images have the same sample, whether they are a
+    folder, a list, a zip or a record file.
 
     Returns:
         32 hexadecimal digits for each identity of :func:`sampled_labels`; "" for an image that

@@ -1,6 +1,4 @@
-"""Verification sets during training: which are seen, and which of them may choose the best
-checkpoint.
-"""
+"""Evaluate verification sets during training, of which one may select the best checkpoint."""
 
 from __future__ import annotations
 
@@ -31,19 +29,20 @@ _PROBES = 32
 
 
 class Validator:
-    """Loads the sets of ``eval.sets`` once and evaluates a network on them.
+    """Load the sets of ``eval.sets`` once, and evaluate a network on them.
 
     Args:
         config: ``eval`` names the sets.
         device: where the network is.
-        world: the processes among which the images are shared out.
-        stop: a signal, of any process, ends an evaluation at once on all of them.
+        world: the processes that share the images.
+        stop: a signal to any process cancels an evaluation at once on all of them.
 
     Raises:
-        UserError: a set cannot be read, or ``eval.select`` names LFW's view 2, which only reports.
+        UserError: a set cannot be read, or ``eval.select`` names LFW's view 2, which must not
+            select.
 
     Attributes:
-        doing: how far a running evaluation is, in words; empty between evaluations.
+        doing: the progress of a running evaluation, in words; empty between evaluations.
     """
 
     doing = ""
@@ -59,14 +58,12 @@ class Validator:
             if each.name == config.eval.select and isinstance(each, PairSet) and is_lfw_view2(each.pairs):
                 raise UserError(
                     f"eval.select: got {each.name!r}, which is LFW's view 2 · allowed: LFW's view 1 "
-                    "(pairsDevTest.txt) or pairs of other people · view 2 reports, and a checkpoint chosen on it "
-                    "would report too much"
+                    "(pairsDevTest.txt) or pairs of other people · view 2 is for reporting: the accuracy of a "
+                    "checkpoint chosen on it would be too high"
                 )
 
     def warn_of_shared_people(self, source: Source) -> None:
-        """Warn of each set with people who have the names of identities that the network is trained
-        on.
-        """
+        """Warn of each set with people whose names are also in the training set."""
         for each in self.sets:
             if shared := shared_names(source, each.images.names):
                 log.warning(
@@ -78,9 +75,7 @@ class Validator:
                 )
 
     def _load(self, name: str, places: Places) -> EvaluationSet:
-        """Read a set, and a few of its images, so that a set that does not fit ends the run now and
-        not in hours.
-        """
+        """Read a set and a few of its images, so that an unsuitable set ends the run now."""
         try:
             loaded = load_set(name, places)
             files = loaded.images.found()
@@ -90,11 +85,12 @@ class Validator:
         return loaded
 
     def evaluate(self, model: Backbone) -> Iterator[tuple[str, Result]]:
-        """Yield (name, result) of each set, the same on all processes. The network's mode is left
-        as it was.
+        """Yield (name, result) of each set, the same on all processes.
+
+        The network's mode does not change.
 
         Raises:
-            Interruption: a signal came; nothing was changed.
+            Interruption: a signal arrived; nothing was changed.
         """
         for each in self.sets:
             self._name = each.name
@@ -111,9 +107,7 @@ class Validator:
 
     @contextmanager
     def _counting(self, model: Backbone, images: int, flip: bool) -> Iterator[None]:
-        """Keep :attr:`doing` at the number of images that went through the network, of
-        ``images``.
-        """
+        """Keep :attr:`doing` up to date while ``images`` images go through the network."""
         done = 0
 
         def count(*call: Any) -> None:
@@ -130,16 +124,16 @@ class Validator:
             self.doing = f"evaluating {self._name}: comparing"
 
     def _embed(self, model: Backbone, files: Sequence[EncodedImage], **options: Any) -> Features:
-        """:func:`embed_files`, each process its part of the files; all rows on all processes."""
+        """Embed a part of the files as :func:`embed_files` does, and return the rows of all."""
         share = -(-len(files) // self.world.size)
         first = self.world.rank * share
-        own = [files[index % len(files)] for index in range(first, first + share)]  # as many on each
+        own = [files[index % len(files)] for index in range(first, first + share)]  # the same number on each
         features: Features = np.empty((0, 0), dtype=np.float32)
         try:
             with self.stop.interruptible(), self._counting(model, len(own), options.get("flip", True)):
                 features = embed_files(model, own, **options)
         except Interruption:
-            pass  # the others have to hear of it first
+            pass  # the other processes must know of it first
         self.stop.settle(self.world.all_reduce_sum(*self.stop.requests()))
         if self.stop.agreed is not None:
             raise Interruption

@@ -1,4 +1,4 @@
-"""Which code trains: versions of the packages, and the revision of this one."""
+"""The versions of the packages, and the git revision of this code."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import torch
 
 
 def versions() -> dict[str, str]:
-    """Package versions, Python, platform and the git revision of this code ('+' where it was
-    changed since).
+    """Return versions of packages and Python, the platform, and the git revision of this code.
+
+    The revision ends with '+' if the code was changed since.
     """
     names = ("sphereface", "torchvision", "numpy", "opencv-python")
     found = {"torch": str(torch.__version__)}  # with the build, such as +cu130

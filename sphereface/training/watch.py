@@ -1,4 +1,4 @@
-"""What a run reports while it trains: figures, warnings, the progress bar, images."""
+"""Report a run while it trains: figures, warnings, the progress bar, images."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _SHEET = 64  # crops on the contact sheet
 
 @dataclass(frozen=True)
 class StepResult:
-    """One training step.
+    """The result of one training step.
 
     Attributes:
         output: loss, correct predictions at m = 1, target cosines and ‖x‖ of the batch of all
@@ -46,9 +46,9 @@ class StepResult:
         similarity: mean cosine between the embeddings of the batch, on the device.
         grad_norm: L2 norm over all gradients, before clipping, on the device.
         lr: learning rate of this update.
-        lam: λ of this update; None where the loss has none.
+        lam: λ of this update; None if the loss has none.
         teacher: weighted losses that compare the network with its teacher, on the device; None
-            without one.
+            without a teacher.
     """
 
     output: HeadOutput
@@ -60,18 +60,18 @@ class StepResult:
 
 
 class Watch:
-    """Follows a run step by step and reports at the intervals of ``log``.
+    """Follow a run step by step, and report at the intervals of ``log``.
 
     Args:
         config: the run's configuration.
         folder: the run folder.
-        progress: the trainer's own, read here.
-        share: how much of the run is done, in [0, 1].
+        progress: the trainer's own; it is only read here.
+        share: returns the finished share of the run, in [0, 1].
         num_images, num_classes: size of the training set.
-        most_images: number of images of the identity that has the most; 0: not known.
+        most_images: number of images of the largest identity; 0: not known.
         total_steps: length of the run.
-        doing: what takes long now, such as an evaluation, in words; nothing in training.
-        evaluates_again: the evaluation of the present step will be made once more.
+        doing: returns what takes long now, such as an evaluation, in words; "" while training.
+        evaluates_again: the evaluation of the present step will be repeated.
     """
 
     def __init__(
@@ -95,10 +95,10 @@ class Watch:
         self._bad = BadImages(num_images, config.data.max_bad_share)
         self._images_tried = 0
         self._window: list[StepResult] = []
-        self._seconds = progress.seconds  # when it began
+        self._seconds = progress.seconds  # at the start of the window
         self._doing = doing
         self._left = TimeLeft(share)
-        self._heart = Heartbeat(self._say_how_far)
+        self._heart = Heartbeat(self._log_position)
         self._collapse = collapse_watch(config, num_classes, most_images / max(num_images, 1), total_steps)
         self._stack = ExitStack()
 
@@ -110,7 +110,7 @@ class Watch:
             tqdm(
                 total=100.0,
                 initial=100.0 * self._share(),
-                disable=None,  # lines instead of a bar where there is no terminal
+                disable=None,  # lines instead of a bar if there is no terminal
                 bar_format="{percentage:5.1f}%|{bar}| {elapsed}<{remaining} {postfix}",
             )
         )
@@ -122,12 +122,15 @@ class Watch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._bad.reasons:
-            log.warning("%d images were unusable in this session and had others in their place", len(self._bad.reasons))
+            log.warning("%d images were unusable in this session and were replaced by others", len(self._bad.reasons))
         self._stack.close()
 
     def step(self, result: StepResult, batch: Batch) -> None:
-        """Take in one step; say, write and draw what is due. ``batch``: this process's, with the
-        ``bad`` of all.
+        """Record one step, and log, write and draw what is due.
+
+        Args:
+            result: of the step.
+            batch: this process's batch, with the ``bad`` images of all processes.
         """
         step, every = self._progress.step, self._config.log
         first = self._images_tried == 0
@@ -140,14 +143,14 @@ class Watch:
         if step % every.every_steps == 0:
             self._training_figures()
         elif first:
-            self._say_how_far()
+            self._log_position()
         if step % every.histogram_every_steps == 0:
             self._monitor.histogram(step, "train/target_angle_deg", _angles(result.output))
             self._monitor.histogram(step, "train/embedding_norm", result.output.norms)
         self._advance()
 
     def take_back(self, steps: int) -> None:
-        """The last steps taken in do not count; nothing was written of them."""
+        """Drop the last recorded steps; nothing was written of them."""
         del self._window[len(self._window) - steps :]
 
     def evaluation(self, name: str, result: Result) -> None:
@@ -191,7 +194,7 @@ class Watch:
             f"lr {figures['train/lr']:.3g} {figures['train/images_per_s']:.0f} img/s"
         )
         self._bar.set_postfix_str(f"step {self._progress.step} {line}", refresh=False)
-        self._say(line)
+        self._log_progress(line)
         warning = self._collapse.look(
             self._progress.step,
             loss=figures["train/loss"],
@@ -202,17 +205,18 @@ class Watch:
         if warning:
             log.warning("%s", warning)
 
-    def _say_how_far(self) -> None:
+    def _log_position(self) -> None:
         waiting = "waiting for the first step" if self._images_tried == 0 and self._share() < 1.0 else ""
-        self._say(self._doing() or waiting)
+        self._log_progress(self._doing() or waiting)
 
-    def _say(self, more: str) -> None:
-        """How far the run is, in a line; where there is a terminal, the bar shows it, and the line
-        is for the file.
+    def _log_progress(self, more: str) -> None:
+        """Log the progress of the run in one line.
+
+        On a terminal the bar shows it, and the line goes to the log file only.
         """
         parts = [f"step {self._progress.step}", f"{100 * self._share():.1f} %", self._left.words(), more]
         log.info("%s", " · ".join(filter(None, parts)), extra=None if self._bar.disable else FILE_ONLY)
-        self._heart.told()
+        self._heart.reset()
 
     def _contact_sheet(self, batch: Batch) -> None:
         here = moved(batch, "cpu")
@@ -231,7 +235,7 @@ class Watch:
 
 
 class QuietWatch(Watch):
-    """What all processes but the first have in its place: it tells nothing."""
+    """The watch of all processes but the first: it reports nothing."""
 
     def __init__(self) -> None:
         pass
@@ -245,17 +249,17 @@ class QuietWatch(Watch):
         pass
 
     def step(self, result: StepResult, batch: Batch) -> None:
-        """The first process does."""
+        """Do nothing: the first process does it."""
 
     def take_back(self, steps: int) -> None:
-        """The first process does."""
+        """Do nothing: the first process does it."""
 
     def evaluation(self, name: str, result: Result) -> None:
-        """The first process does."""
+        """Do nothing: the first process does it."""
 
 
 def _angles(output: HeadOutput) -> torch.Tensor:
-    """(B,) target angles in degrees."""
+    """Return the (B,) target angles in degrees."""
     return torch.rad2deg(torch.acos(output.cosines.float().clamp(-1, 1)))
 
 

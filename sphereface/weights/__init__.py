@@ -1,5 +1,6 @@
-"""The network that ships with this package: finds its checkpoint, beside which its calibration and
-model card lie.
+"""Find the network that ships with this package.
+
+Its calibration and its model card are beside its checkpoint.
 """
 
 from __future__ import annotations
@@ -7,26 +8,25 @@ from __future__ import annotations
 from pathlib import Path
 
 DEFAULT = "sphere10-small"
-"""Its name, which commands and :class:`~sphereface.FaceEmbedder` take in place of a file."""
+"""Its name. Commands and :class:`~sphereface.FaceEmbedder` accept it in place of a file."""
 
 CHECKPOINT = Path(__file__).parent / f"{DEFAULT}.pt"
 CARD = CHECKPOINT.with_name(f"{CHECKPOINT.name}.md")
 
 
 def resolve(checkpoint: str | Path) -> Path:
-    """Return the file that ``checkpoint`` names: the shipped one for :data:`DEFAULT`, else the path
-    itself.
+    """Return the shipped checkpoint for :data:`DEFAULT`, otherwise the path itself.
 
-    A file or folder of that name in the current folder comes first.
+    A file or folder of that name in the current folder takes precedence.
     """
     path = Path(checkpoint)
     return CHECKPOINT if str(path) == DEFAULT and not path.exists() else path
 
 
 def output_place(checkpoint: Path) -> Path:
-    """Return the path whose folder takes the results of a checkpoint: its own, or for the shipped
-    one a run folder.
+    """Return a path whose folder is the place for results of a checkpoint.
 
-    An installed package is no place for results, and is often read-only.
+    This is the checkpoint itself. For the shipped one it is a path in a run folder, since an
+    installed package is often read-only.
     """
     return Path("runs", DEFAULT, CHECKPOINT.name) if checkpoint == CHECKPOINT else checkpoint

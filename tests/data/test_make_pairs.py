@@ -113,6 +113,7 @@ def test_pairs_by_number():
             {},
             r"allowed: 20 or more of those to hold out \(two or more per fold\), and 2 others .* · add people$",
         ),
+        ([4] * 12, {"people": 11, "folds": 2}, r"allowed: 11 or more .* · add people, or hold out fewer: --people 10$"),
         ([4] * 90, {"people": 19}, "--people: got 19 · allowed: 20 or more, two in each of 10 folds"),
         ([4] * 90, {"folds": 1}, "--folds: got 1 · allowed: 2 or more"),
         ([2] * 90, {"pairs": 3}, r"--pairs: got 3 .* these 20 people: at most 2 · use about 30 people"),

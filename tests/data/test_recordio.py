@@ -361,6 +361,18 @@ def test_a_property_of_another_set_is_said(tmp_path, caplog):
         RecordSource(rec)
 
 
+@pytest.mark.parametrize("several", [False, True])
+def test_a_property_belongs_to_the_only_rec_whatever_its_name(tmp_path, several):
+    rec = write_rec(tmp_path / "faces.rec", insightface_records(PEOPLE))
+    (tmp_path / "property").write_text("12,112,96")
+    if several:  # whose is it?
+        write_rec(tmp_path / "others.rec", insightface_records(PEOPLE))
+        assert len(RecordSource(rec).class_names) == 3
+    else:
+        with pytest.raises(UserError, match=r"property: announces '12' identities, but faces.rec has 3 · copy both"):
+            RecordSource(rec)
+
+
 def test_a_property_that_counts_labels_without_images_is_said(tmp_path, caplog):
     people = [[b"a0", b"a1"], [], [b"c0"]]
     rec = write_rec(tmp_path / "train.rec", [r for r in insightface_records(people) if r[0] < 4 and r[0]])

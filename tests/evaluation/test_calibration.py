@@ -210,7 +210,7 @@ NOT_NUMBERS = [math.nan, math.inf, -math.inf, "0.4", None, True, [0.4], 10**400]
     ("key", "values"),
     [
         ("slope", [*NOT_NUMBERS, 0, -1.0]),
-        ("offset", NOT_NUMBERS),
+        ("offset", [*NOT_NUMBERS, 1e9, -49.0]),  # beyond slope + 40 every pair has one probability
         ("prior", [*NOT_NUMBERS, 0, 1, -0.1, 1.1]),
         ("checkpoint_sha256", [None, 3, ["a"]]),
         ("source", [None, 3]),
@@ -295,8 +295,10 @@ def test_a_calibration_of_added_embeddings_is_not_for_verify(tmp_path, capsys):
             if each == flip:
                 assert embedder.verify(crop, crop).probability > 0
             else:
+                assert embedder.verify(crop, crop).probability is None
+                assert f"made {WORDS[mirror]}, but these embeddings are" in embedder.why_uncalibrated
                 with pytest.raises(UserError, match=f"made {WORDS[mirror]}, but these embeddings are"):
-                    embedder.verify(crop, crop)
+                    embedder.verify(crop, crop, prior=0.5)
 
 
 @pytest.mark.parametrize(

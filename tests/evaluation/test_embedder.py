@@ -146,7 +146,7 @@ def test_kept_embeddings_that_are_out_of_range_are_made_again(work, value, caplo
     kept["features"][0, 0] = value
     np.savez(path, **kept)
     np.testing.assert_allclose(embedder.embed(files), wanted, atol=1e-6)
-    assert f"1 of {len(files)} embeddings are out of range: computed again" in caplog.text
+    assert f"1 of {len(files)} embeddings are out of range and are computed again" in caplog.text
     caplog.clear()
     embedder.embed(files)
     assert caplog.text == ""  # the file is whole again
@@ -157,7 +157,7 @@ def test_a_folder_that_cannot_be_written_costs_nothing_but_the_cache(work, caplo
     (folder / "kept").write_text("a file", encoding="utf-8")
     features = Embedder.of_checkpoint(folder / "best.pt", device=CPU, cache=folder / "kept").embed(files)
     np.testing.assert_array_equal(features, Embedder.of_checkpoint(folder / "best.pt", device=CPU).embed(files))
-    assert "embeddings cannot be kept there" in caplog.text
+    assert "embeddings cannot be written there" in caplog.text
 
 
 def test_a_bad_image_is_counted_among_all_of_them(work):

@@ -149,6 +149,19 @@ def test_the_place_in_a_bin_tells_several_apart(tmp_path):
         np.testing.assert_array_equal(result.image, values[4 * k : 4 * k + 4])
 
 
+@pytest.mark.parametrize("files", [["002.png"], ["002.png", "002.jpg"], []])
+def test_a_name_that_is_no_file_is_no_second_image(tmp_path, files):
+    """An LFW list writes .jpg for images that a walk of the folder finds as .png."""
+    for name in files:
+        (tmp_path / name).touch()
+    path = save(tmp_path / "t.npz", ["002.png"])
+    if len(files) == 1:
+        assert len(found(path, "002.jpg", "002.png", root=tmp_path).image) == 2
+    else:
+        with pytest.raises(UserError, match="one row, 002.png, for two images of lfw, 002.jpg and 002.png"):
+            found(path, "002.jpg", "002.png", root=tmp_path)
+
+
 def test_names_that_differ_only_in_the_slash_are_one(tmp_path):
     with pytest.raises(UserError, match="1 names occur again with another embedding: A/1.jpg"):
         found(save(tmp_path / "t.npz", ["A/1.jpg", "A\\1.jpg"]), "A/1.jpg")
@@ -533,5 +546,5 @@ def test_numbers_that_are_no_characters_are_refused(tmp_path, key, order):
     assert EmbeddingTable(path).embeddings(images("a.jpg"), "s").image.tolist() == [[1]]
     letters = np.array([0xFFFF0063, 97], dtype=f"{order}u4")
     np.savez(path, **{**arrays, key: letters.view(f"{order}U2").reshape(arrays[key].shape)})
-    with pytest.raises(UserError, match=rf"damaged \({key}: numbers that are no characters of Unicode\)"):
+    with pytest.raises(UserError, match=rf"damaged \({key}: numbers that are not characters of Unicode\)"):
         EmbeddingTable(path)

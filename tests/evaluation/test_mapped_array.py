@@ -99,7 +99,7 @@ def test_a_shape_larger_than_the_file(tmp_path):
     member = b"\x93NUMPY\x01\x00" + len(header + "\n").to_bytes(2, "little") + (header + "\n").encode()
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
         archive.writestr("embeddings.npy", member + bytes(80))
-    with pytest.raises(ValueError, match="more than there are"):
+    with pytest.raises(ValueError, match="more than the file has"):
         map_array(tmp_path / "a.npz", "embeddings")
 
 

@@ -154,6 +154,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "make_pairs": Command(many_people, ("make-pairs", "people", OUT, "--folds", "2", "--people", "4")),
     "embed": Command(checkpoint_and_set, ("embed", "set", f"{OUT}/gallery.npz", "--aligned", *_CHECKPOINT)),
+    "embed-folder": Command(checkpoint_and_set, ("embed", "set", OUT, "--aligned", *_CHECKPOINT)),
     "eval": Command(
         checkpoint_and_set,
         ("eval", "--lfw", "set", "--pairs", "set/pairs.txt", "--output", OUT, "--calibrate", "--html", *_CHECKPOINT),

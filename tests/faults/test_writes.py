@@ -164,7 +164,7 @@ def both(short: tuple[str, ...]):
     return lambda test: pytest.mark.timeout(3_600)(pytest.mark.parametrize(("name", "long"), forms)(test))
 
 
-@both(("align", "pack", "make_pairs", "embed", "eval", "export", "import", "join", "train"))
+@both(("align", "pack", "make_pairs", "embed", "embed-folder", "eval", "export", "import", "join", "train"))
 def test_killed_at_a_step_then_run_again(cases, name, long):
     case, whole, done = cases(name)
     starts = [None, done] if long and done is not None else [None]

@@ -12,6 +12,7 @@ import torch.distributed as dist
 import torch.multiprocessing
 
 from sphereface.losses import fused_layer, last_layer
+from sphereface.losses import target_kernels as targets
 from sphereface.losses import triton_kernels as kernels
 from sphereface.losses.head import MarginHead
 from sphereface.losses.margin_softmax import margin_softmax
@@ -118,12 +119,119 @@ def test_unit_rows(small_tiles, dtype, width):
     weight = draw(19, width) * torch.logspace(-6, 6, 19)[:, None]
     weight[3], weight[4] = 0, 1e-14  # no direction
     inverse = torch.full((19,), math.nan)
-    unit = kernels.unit_rows(weight, dtype, inverse, 1e-12)
+    unit = kernels.unit_rows(weight, torch.empty_like(weight, dtype=dtype), 1e-12, inverse=inverse)
     lengths = [math.hypot(*row) for row in weight.tolist()]
     expected = torch.tensor([1 / length if length > 1e-12 else 0.0 for length in lengths])
     torch.testing.assert_close(inverse, expected, rtol=1e-6, atol=0)
     assert unit.dtype == dtype
     torch.testing.assert_close(unit.float(), weight * expected[:, None], rtol=STORED[dtype], atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [FLOAT, BRAIN], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("held", [None, 0.0, 1.0])
+def test_renormalized_in_place(fused, held, dtype):
+    weight = (draw(19, 10) * torch.logspace(-6, 6, 19)[:, None]).to(dtype)
+    weight[3] = 0
+    lengths = torch.tensor([math.hypot(*row) for row in weight.tolist()])
+    expected = weight.float() if held else weight.float() / lengths.clamp(min=1e-30)[:, None]
+    fused_layer.renormalize_(weight, None if held is None else torch.tensor(held))
+    torch.testing.assert_close(weight.float(), expected, rtol=STORED[dtype], atol=1e-6)
+
+
+@pytest.mark.parametrize("parts", [1, 7, 40])
+def test_totals_of_parts(monkeypatch, parts):
+    monkeypatch.setattr(kernels, "_PARTS", 8)
+    maxima, sums = 100 * draw(parts, 21), draw(parts, 21, seed=1).abs()
+    maxima[:, 3], sums[:, 3] = torch.finfo(FLOAT).min, 0  # no other class
+    best, total = kernels.totals(maxima, sums)
+    assert torch.equal(best, maxima.max(0).values)
+    for i in range(21):
+        pairs = zip(maxima[:, i].tolist(), sums[:, i].tolist(), strict=True)
+        terms = [value * math.exp(highest - best[i].item()) for highest, value in pairs]
+        assert total[i].item() == pytest.approx(math.fsum(terms), rel=1e-5)
+
+
+def test_totals_see_a_sum_that_is_no_number(small_tiles):
+    sums = torch.ones(20, 3)
+    sums[17, 1] = math.nan
+    assert kernels.totals(torch.zeros(20, 3), sums)[1].isnan().tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("constant", [False, True])
+@pytest.mark.parametrize("dtype", [FLOAT, BRAIN], ids=["fp32", "bf16"])
+def test_target_rows(constant, dtype):
+    rows, query = (3 * draw(9, 10)).to(dtype), draw(9, 10, seed=1)
+    rows[2], rows[5], rows[6] = 0, query[5], -2 * query[6]
+    factor = 1.0 if constant else 1 / query.norm(dim=1)
+    unit, lengths, inverse, has_angle, along, cosines = targets.target_rows(rows, query, factor, 1e-12)
+    for i, (row, q) in enumerate(zip(rows.tolist(), query.tolist(), strict=True)):
+        length = math.hypot(*row)
+        dot = sum(a * b for a, b in zip(row, q, strict=True)) / (length or 1.0)
+        cosine = max(-1.0, min(1.0, dot * (1.0 if constant else factor[i].item())))
+        figures = [value[i].item() for value in (lengths, inverse, has_angle, along, cosines)]
+        expected = [length, 1 / length if length else 0.0, float(length > 0), dot, cosine]
+        assert figures == pytest.approx(expected, rel=1e-5, abs=1e-6)
+        assert abs(figures[-1]) <= 1
+        assert unit[i].tolist() == pytest.approx([value / (length or 1.0) for value in row], rel=1e-5, abs=1e-7)
+
+
+def test_a_target_row_that_is_no_number_is_seen():
+    rows = draw(3, 5)
+    rows[1, 2] = math.nan
+    *_, cosines = targets.target_rows(rows, draw(3, 5, seed=1), 1.0, 1e-12)
+    assert cosines.isnan().tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("name", ["a-softmax", "cosface"])
+def test_embeddings_with_other_strides(fused, name):
+    x, weight, labels = random_batch(21, 70, 24, dtype=FLOAT)
+    turned = x.detach().t().contiguous().t().requires_grad_()
+    assert not turned.is_contiguous()
+    outputs = [margin_softmax(given, weight, labels, make_margin(name), 2.0) for given in (x, turned)]
+    torch.testing.assert_close(outputs[1].loss, outputs[0].loss)
+    torch.testing.assert_close(gradients(outputs[1].loss, turned), gradients(outputs[0].loss, x))
+
+
+@pytest.mark.parametrize("normalized", [False, True])
+@pytest.mark.parametrize("dtype", [FLOAT, BRAIN], ids=["fp32", "bf16"])
+def test_gradient_of_x(dtype, normalized):
+    dquery, rows, x = (draw(9, 10, seed=seed) for seed in range(3))
+    slope, per_norm, dx = draw(9, seed=3), draw(9, seed=4), torch.empty(9, 10, dtype=dtype)
+    inverse = 1 / x.norm(dim=1) if normalized else None
+    x[4] = 0
+    if normalized:
+        inverse[4] = 0
+    targets.finish_dx(dquery, rows, slope, x, per_norm, inverse, 30.0, dx)
+    free = x.double().requires_grad_()
+    query = 30 * torch.nn.functional.normalize(free) if normalized else free
+    (query * (dquery.double() + slope[:, None].double() * rows)).sum().backward()
+    expected = free.grad + per_norm[:, None] * x
+    if normalized:
+        expected[4] = 0
+    torch.testing.assert_close(dx.double(), expected, rtol=STORED[dtype] + 1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["normalized", "renormalized", "plain"])
+def test_targets_are_added_to_their_rows(monkeypatch, kind):
+    monkeypatch.setattr(targets, "_TILE", 64)
+    labels = torch.tensor([7, 0, 3, 7, 3, 7, 30, 2, 7, 7, 1])
+    query, slope, per_length = draw(11, 10), draw(11, seed=1), draw(11, seed=2)
+    weight, dweight = draw(31, 10, seed=3).double(), draw(31, 10, seed=4)
+    lengths = weight[labels].norm(dim=1)
+    unit = weight[labels] / lengths[:, None]
+    expected = dweight.double()
+    for i, label in enumerate(labels.tolist()):
+        share = query[i].double() * slope[i]
+        if kind == "plain":
+            share += unit[i] * per_length[i]
+        else:
+            along = (share * unit[i]).sum() if kind == "normalized" else 0.0
+            share = (share - along * unit[i]) / lengths[i]
+        expected[label] += share
+    options = {"inverse": None if kind == "plain" else (1 / lengths).float()}
+    options |= {"per_length": per_length if kind == "plain" else None, "project": kind == "normalized"}
+    targets.add_targets_(dweight, labels, query, slope, unit.float(), **options)
+    torch.testing.assert_close(dweight.double(), expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("project", [False, True])

@@ -50,7 +50,7 @@ def test_a_collapse_is_named_once_for_every_margin(margin, loss):
 
 def test_signs_in_words():
     (text,) = warnings(CollapseWatch(1000), constant(math.log(1000) * 1.01, 0.001))
-    assert text.startswith("step 720: the accuracy is at chance, and the loss sits at ln C = 6.91: nothing is being")
+    assert text.startswith("step 720: the accuracy is at chance, and the loss stays at ln C = 6.91: nothing is being")
     (text,) = warnings(CollapseWatch(1000), constant(30.0, 0.001))
     assert "the loss has not fallen for 500 steps (30 before, 30 now): nothing" in text
     (text,) = warnings(CollapseWatch(1000), constant(3.0, 0.001, 0.99))

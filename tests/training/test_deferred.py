@@ -139,15 +139,15 @@ def test_the_limit_of_bad_steps_in_a_row_holds(config_file, deferring, caplog):
     limits = ("train.nonfinite_limit=2", *COMMON)
     with caplog.at_level(logging.INFO):
         run = train_with(config_file, *limits, before_step=poison(7, 8))
-    assert "step 8 was not finite: 1 steps are made again" in caplog.text  # a checkpoint was due
+    assert "step 8 was not finite: 1 steps are repeated" in caplog.text  # a checkpoint was due
     assert "skipped, 2 in a row of at most 2" in caplog.text
     assert load_checkpoint(run / "last.pt")["meta"]["images_seen"] == 22 * 8
     caplog.clear()
     with caplog.at_level(logging.INFO):
         train_with(config_file, *limits, before_step=poison(2, 9))
-    assert [line for line in caplog.messages if "made again" in line] == [  # between the two it was read late again
-        "step 3 was not finite: 4 steps are made again",
-        "step 9 was not finite: 1 steps are made again",
+    assert [line for line in caplog.messages if "are repeated" in line] == [  # between the two it was read late again
+        "step 3 was not finite: 4 steps are repeated",
+        "step 9 was not finite: 1 steps are repeated",
     ]
     with pytest.raises(UserError, match="3 in a row, train.nonfinite_limit is 2"):
         train_with(config_file, *limits, before_step=poison(8, 9, 10))
@@ -165,7 +165,7 @@ def test_a_stop_saves_nothing_of_the_steps_that_do_not_count(config_file, deferr
         train_with(config_file, *COMMON, *rarely, before_step=poison(9, then=interrupt))
     run = max((config_file.parent / "runs" / "tiny").iterdir())
     meta = load_checkpoint(run / "last.pt")["meta"]
-    assert (meta["step"], meta["images_seen"]) == (9, 10 * 8)  # made again, met and skipped; then it stopped
+    assert (meta["step"], meta["images_seen"]) == (9, 10 * 8)  # repeated and skipped; then it stopped
 
 
 WAITED_FOR = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}

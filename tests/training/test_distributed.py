@@ -351,7 +351,7 @@ def test_a_step_not_finite_is_kept_with_the_batch_of_all(results):
     assert state["batch"]["images"].shape == (8, 32, 32, 3)
     assert state["head"]["weight"].shape == (5, 8)
     assert "8 images, labels" in replay(kept, CPU)  # by one process
-    assert any(f"for a replay: --replay {kept}" in text for text in results.said("not finite"))  # whoever tells
+    assert any(f"to replay it: --replay {kept}" in text for text in results.said("not finite"))  # whoever tells
 
 
 def test_a_dry_run_describes_the_whole(results):
@@ -377,7 +377,7 @@ def test_pieces_join_to_the_batch():
 def test_the_first_process_alone_keeps_a_step_that_is_not_finite(tmp_path):
     guard = NonFiniteGuard(Config(), tmp_path, World(rank=1))
     with pytest.raises(UserError, match="step 1: the loss is nan"):
-        guard.met("the loss is nan", {"meta": {"step": 0}}, None)
+        guard.handle("the loss is nan", {"meta": {"step": 0}}, None)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -388,7 +388,7 @@ def test_one_process_needs_no_other():
     assert world.all_gather("x") == ["x"]
     assert world.broadcast("x") == "x"
     assert world.reason(ValueError("why")) == "why"
-    assert world.is_first_to_tell("why")
+    assert world.is_first_to_report("why")
 
 
 def test_half_of_torchruns_variables_are_refused(monkeypatch):

@@ -275,7 +275,7 @@ def test_a_full_disk_says_what_is_missing(config_file, monkeypatch):
 
 def test_networks_side_by_side_start_no_other_training(config_file):
     joined = run_training(str(config_file), TWO)
-    with pytest.raises(UserError, match="holds 2 networks side by side · give one of them: .*best.pt, .*best.pt"):
+    with pytest.raises(UserError, match="holds an ensemble of 2 networks · give one of them: .*best.pt, .*best.pt"):
         run_training(str(config_file), [f"train.init_from={joined}"])
 
 

@@ -272,7 +272,7 @@ def test_similarity_is_the_mean_cosine(config_file):
     [
         ("train.micro_batch=9", "train.micro_batch: got 9 · allowed: at most batch_size 8"),
         ("train.betas=[0.9]", r"train.betas: got \[0.9\] · allowed: two numbers"),
-        ("train.schedule=linear", "train.milestones: got some with schedule linear"),
+        ("train.schedule=linear", "train.milestones: got milestones with schedule linear"),
     ],
 )
 def test_settings_that_cannot_be(config_file, override, problem):

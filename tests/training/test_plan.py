@@ -82,14 +82,14 @@ def test_settings_beyond_the_end_are_named(config_file, overrides, lines):
 @pytest.mark.parametrize(("lr", "warned"), [("0.1", True), ("0.011", True), ("0.01", False), ("0.001", False)])
 def test_a_learning_rate_of_sgd_is_named_with_adamw(config_file, lr, warned):
     found = doubtful(load(config_file, "train.optimizer=adamw", f"train.lr={lr}"), 12)
-    assert found == [f"train.lr: got {lr} with train.optimizer adamw, which mostly needs 0.001 or less"] * warned
+    assert found == [f"train.lr: got {lr} with train.optimizer adamw, which usually needs 0.001 or less"] * warned
     assert doubtful(load(config_file, f"train.lr={lr}"), 12) == []
 
 
 def test_a_warm_up_of_the_teacher_beyond_the_end_is_named(config_file):
     found = doubtful(load(config_file, *TEACHER, "train.teacher.warmup_steps=12"), 12)
     assert found == [
-        "train.teacher.warmup_steps: got 12, so the losses of the teacher never have their whole weights · the run has "
+        "train.teacher.warmup_steps: got 12, so the losses of the teacher never reach their full weights · the run has "
         "12 steps"
     ]
     assert doubtful(load(config_file, *TEACHER, "train.teacher.warmup_steps=11"), 12) == []

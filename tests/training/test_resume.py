@@ -135,7 +135,7 @@ def test_a_best_checkpoint_that_is_removed_during_the_run_is_told(config_file, m
         (run.path / "best.pt").unlink()
 
     monkeypatch.setattr(RunFolder, "mark_best", removed)
-    with pytest.raises(UserError, match=r"best.pt: it was saved, and something removed it"):
+    with pytest.raises(UserError, match=r"best.pt: it was saved, but something removed it"):
         run_training(str(config_file), SHORT, device="cpu")
 
 
@@ -257,7 +257,7 @@ def test_a_checkpoint_past_the_end_of_the_run_is_told(finished, run, capsys):
     shorter = (*SHORT, "train.steps=3")
     run_training(str(finished), shorter, resume=str(run / "last.pt"), device="cpu")
     said = capsys.readouterr().err
-    assert f"{run / 'last.pt'}: is of step 4, past the end of this run at 3: nothing is trained" in said
+    assert f"{run / 'last.pt'}: has step 4, beyond the end of this run at 3: nothing is trained" in said
     assert "resumed with another setting: train.steps: 4 → 3" in said
 
 
@@ -292,7 +292,7 @@ def test_a_damaged_checkpoint_is_named_with_the_one_that_is_taken(finished, run,
     assert [message.partition(":")[0] for message in messages] == [
         str(run / "step-00000004.pt"), str(run / "step-00000002.pt"),
     ]  # fmt: skip
-    assert all(message.endswith(" · last.pt is taken instead") for message in messages)
+    assert all(message.endswith(" · last.pt is used instead") for message in messages)
     damage(run / "last.pt")
     assert RunFolder.find(str(run), config)[1] == run / "best.pt"
 
@@ -307,7 +307,7 @@ def test_a_run_whose_checkpoints_are_all_damaged_is_refused(config_file, by):
         RunFolder.find("auto" if by == "auto" else str(run), load(config_file, *SHORT))
     assert re.fullmatch(
         rf"--resume: every checkpoint of {run} is damaged \(step-00000002.pt, last.pt, best.pt; first "
-        rf"{run}/step-00000002.pt: truncated, .*\) · put a whole one there, or start a new run without --resume",
+        rf"{run}/step-00000002.pt: truncated, .*\) · put an intact one there, or start a new run without --resume",
         str(raised.value),
     )
     assert before == contents(run)
@@ -333,7 +333,7 @@ def test_auto_names_a_run_that_it_cannot_know(config_file, caplog, text):
     assert RunFolder.find("auto", load(config_file, *SHORT)) is None
     lines = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert len(lines) == 1
-    assert lines[0].startswith(f"resume auto: {run} passed over: its run.json is missing or damaged · ")
+    assert lines[0].startswith(f"resume auto: {run} skipped: its run.json is missing or damaged · ")
 
 
 # ---------------------------------------------------------------- branches
@@ -602,7 +602,7 @@ def test_a_new_run_says_what_keeps_it_from_resuming(config_file, caplog):
     with caplog.at_level(logging.INFO):
         assert auto(config_file) is None
     assert "resume auto: no unfinished run of this configuration, starting a new one" in caplog.text
-    assert "tiny/near, trains otherwise: seed: 7 → 0 · to resume that one all the same: --resume" in caplog.text
+    assert "tiny/near, has other settings: seed: 7 → 0 · to resume it anyway: --resume" in caplog.text
 
 
 # ---------------------------------------------------------------- a stranger's folder
@@ -635,7 +635,7 @@ def test_a_folder_in_which_a_write_would_end_elsewhere_is_refused(finished, run,
 @pytest.mark.parametrize("text", ["[" * 100_000, "[]", '{"a": 1, "a": 2}', "\x00", '"x"'])
 def test_a_run_json_of_something_else_is_no_run_folder(finished, run, text):
     (run / "run.json").write_text(text)
-    with pytest.raises(UserError, match="is no run folder: its run.json is missing or damaged"):
+    with pytest.raises(UserError, match="is not a run folder: its run.json is missing or damaged"):
         RunFolder.find(str(run), load(finished, *SHORT))
 
 

@@ -141,7 +141,7 @@ def test_three_equal_numbers_are_one(config_file, first):
     [
         (lambda s: s.update(head=[1]), "its weights are not tensors with names"),
         (lambda s: s["meta"].update(class_names=5), "meta.class_names: got 5 · allowed: a list of texts"),
-        (lambda s: s["meta"].update(class_names=["id00"]), "a head of 5 rows, and not as many names"),
+        (lambda s: s["meta"].update(class_names=["id00"]), "a head of 5 rows, but another number of names"),
         (lambda s: s["head"]["weight"].fill_(float("nan")), "not finite"),
         (lambda s: s.update(meta=None), "meta: got None · allowed: a mapping"),
     ],

@@ -134,7 +134,7 @@ def test_a_checkpoint_outside_a_run_folder_is_refused(config_file, tmp_path):
     mine.mkdir()
     (mine / "config.yaml").write_text("mine")
     copy = shutil.copy(run / "last.pt", mine / "mine.pt")
-    with pytest.raises(UserError, match="--resume: .*mine is no run folder: its run.json is missing or damaged"):
+    with pytest.raises(UserError, match="--resume: .*mine is not a run folder: its run.json is missing or damaged"):
         RunFolder.of_resume(str(copy), load(config_file))
     assert (mine / "config.yaml").read_text() == "mine"
 
@@ -296,8 +296,8 @@ def test_auto_finds_a_run_of_before_a_setting_was_there(config_file):
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", "got no mapping"),
-        ("[1, 2]", "got no mapping"),
+        ("", "not a mapping of keys"),
+        ("[1, 2]", "not a mapping of keys"),
         ("{model: 3}", "model: got 3"),
         ("a: [", "cannot be read"),
         ("{name: tiny}", "data.train"),
@@ -309,7 +309,7 @@ def test_auto_passes_over_a_damaged_configuration(config_file, text, reason, cap
     (unfinished / "config.yaml").write_text(text)
     caplog.clear()
     assert RunFolder.of_resume("auto", load(config_file))[0].path != unfinished
-    (line,) = [record.getMessage() for record in caplog.records if "passed over" in record.getMessage()]
+    (line,) = [record.getMessage() for record in caplog.records if "skipped" in record.getMessage()]
     assert reason in line
     assert "\n" not in line
 
@@ -336,7 +336,7 @@ def test_a_damaged_run_json_is_named_with_the_checkpoint_that_is_left(config_fil
 def test_resume_from_nothing_says_so(config_file, resume, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(
-        UserError, match="--resume: (got 'nowhere' · allowed: auto|. is no run folder with a checkpoint)"
+        UserError, match="--resume: (got 'nowhere' · allowed: auto|. is not a run folder with a checkpoint)"
     ):
         RunFolder.of_resume(resume, load(config_file))
 

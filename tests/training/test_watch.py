@@ -36,7 +36,7 @@ def test_a_line_at_least_every_30_seconds(monkeypatch):
     def wait(seconds: float) -> bool:
         clock.now = min([clock.now + seconds, *(when for when in saying if when > clock.now)])
         if clock.now in saying:
-            heart.told()
+            heart.reset()
         return clock.now > 150
 
     monkeypatch.setattr(heart._ended, "wait", wait)
@@ -75,14 +75,14 @@ LONG_WINDOW = ("log.every_steps=100", "log.tensorboard=false")
 def test_lines_by_time_say_share_and_time_left(config_file, monkeypatch, caplog):
     """No line is due by steps, and each step takes 30 s."""
     hearts = []
-    monkeypatch.setattr(watch, "Heartbeat", lambda tell: hearts.append(Heartbeat(tell, first=1e6)) or hearts[0])
+    monkeypatch.setattr(watch, "Heartbeat", lambda report: hearts.append(Heartbeat(report, first=1e6)) or hearts[0])
     step = watch.Watch.step
 
     def slow_step(self, result, batch):
         step(self, result, batch)
         if self._progress.step in (5, 9):
             assert hearts[0]._thread.is_alive()
-            hearts[0]._tell()
+            hearts[0]._report()
 
     monkeypatch.setattr(watch.Watch, "step", slow_step)
     with caplog.at_level(logging.INFO):
@@ -98,7 +98,7 @@ def test_a_start_that_takes_long_is_told(config_file, tmp_path, monkeypatch):
     trainer = Trainer(load(config_file), CPU)
     follower = watch.Watch(trainer.config, tmp_path, trainer.progress, trainer.share, num_images=35, num_classes=5)
     with follower:
-        follower._say_how_far()
+        follower._log_position()
     assert said == ["step 0 · 0.0 % · waiting for the first step"]
 
 
@@ -130,7 +130,7 @@ def test_the_watch_tells_what_the_validator_does(config_file, tmp_path, monkeypa
     said = []
     monkeypatch.setattr(watch.log, "info", lambda text, *args, **_: said.append(text % args))
     with trainer._watch(run, evaluates_again=False) as follower:
-        follower._say_how_far()
+        follower._log_position()
     assert said == ["step 0 · 0.0 % · evaluating mine: 7 of 9 images"]
 
 

@@ -1,6 +1,6 @@
 """Find the images or the people of a gallery that are most similar to the face on an image.
 
-    sphereface search album/ query.jpg                              # by the network that ships with this package
+    sphereface search album/ query.jpg                              # by the shipped network
     sphereface search album.npz query.jpg --ckpt best.pt
     sphereface search album.npz query.jpg --top 20 --save-plot found.png
     sphereface search people.npz query.jpg --by person              # of images <person>/<image>
@@ -8,17 +8,18 @@
     sphereface search album/ query.jpg --index faiss                # pip install '.[faiss]'
 
 The most similar image may still show a stranger. A calibration (sphereface eval --calibrate) gives
-a threshold at a false accept rate (FAR). The command then says how many images of the gallery pass
-it, and how many a stranger would pass by chance. Without --far, it decides as sphereface verify
-does.
+a threshold at a false accept rate (FAR). The command then prints how many images of the gallery
+pass the threshold, and for how many a stranger would pass by chance. Without --far, it decides like
+sphereface verify.
 
 GALLERY is the file or the folder that sphereface embed writes. Another folder is embedded for this
 one search. If the gallery was made of crops by sphereface align, a photograph as QUERY is aligned
-in the same way; for a crop as QUERY, add --aligned.
+in the same way. For a crop as QUERY, add --aligned.
 
-All rows are compared, block by block, in a memory that does not grow with the gallery. --index
-faiss builds an index once, kept beside the gallery. It then visits few rows and may miss some; the
-command prints its recall. The index is a graph (HNSW) for up to 1,000,000 rows, and IVF-PQ for more.
+The command compares the query with all rows, block by block; the memory does not grow with the
+gallery. --index faiss builds an index once and keeps it beside the gallery. A search then visits
+few rows and may miss some; the command prints the recall. The index is a graph (HNSW) for up to
+1,000,000 rows, and IVF-PQ for more.
 """
 
 from __future__ import annotations
@@ -32,18 +33,23 @@ from ..parser import new_parser
 
 
 def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
-    """What the command line says."""
+    """Parse the command line."""
     parser = new_parser(__doc__, "search", program)
     add = parser.add_argument
-    add("gallery", metavar="GALLERY", type=Path, help="what sphereface embed wrote, or a folder of images")
+    add("gallery", metavar="GALLERY", type=Path, help="output of sphereface embed, or a folder of images")
     add("query", metavar="QUERY", help="an image")
-    add("--top", metavar="K", type=int, default=5, help="how many to show (%(default)s)")
+    add("--top", metavar="K", type=int, default=5, help="number of results (%(default)s)")
     help_text = "list images, or the people of <person>/<image> with their nearest image (%(default)s)"
     add("--by", choices=["image", "person"], default="image", help=help_text)
-    help_text = "false accept rate to decide at (the lowest of the calibration that accepts 90%% of the genuine pairs)"
+    help_text = "false accept rate of the decision (default: the lowest that accepts 90%% of the genuine pairs)"
     add("--far", type=float, help=help_text)
-    add("--calibration", metavar="FILE", type=Path, help="default: NAME.calibration.json beside the checkpoint")
+    add(
+        "--calibration",
+        metavar="FILE",
+        type=Path,
+        help="calibration (default: NAME.calibration.json beside the checkpoint)",
+    )
     add("--index", choices=["exact", "faiss"], default="exact", help="compare all rows, or use an index (%(default)s)")
-    add("--save-plot", metavar="FILE", type=Path, help="draw the query and what was found (.png, .jpg, .svg, .pdf)")
+    add("--save-plot", metavar="FILE", type=Path, help="draw the query and the results (.png, .jpg, .svg, .pdf)")
     add_face_options(parser)
     return parser.parse_args(argv)

@@ -1,18 +1,20 @@
-"""Say whether two photographs are of one person.
+"""Decide whether two photographs show one person.
 
-    sphereface verify a.jpg b.jpg                        # by the network that ships with this package
+    sphereface verify a.jpg b.jpg                        # by the shipped network
     sphereface verify a.jpg b.jpg --ckpt best.pt
     sphereface verify a.jpg b.jpg --ckpt best.pt --far 0.01 --save-plot pair.png
-    sphereface verify a.jpg b.jpg --ckpt best.pt --prior 0.001    # one pair in a thousand is of one person
+    sphereface verify a.jpg b.jpg --ckpt best.pt --prior 0.001    # 1 pair in 1,000 shows one person
     sphereface verify crops/a.png crops/b.png --ckpt best.pt --aligned
 
-Finds the face on each, aligns and embeds it, and prints their cosine. What a cosine means depends
-on the checkpoint: sphereface eval --ckpt best.pt --calibrate learns it from pairs that are known
-and keeps it in best.calibration.json. With it come the probability of one person, and the decision
-at a false accept rate (FAR): the share of pairs of two people that would pass. The true accept rate
-(TAR) is the share of pairs of one person that pass. Without --far, the command decides at the
-lowest FAR with a TAR of 90 % or more, and does not decide where there is none. Exit code: 0
-whatever the outcome, 2 where an image cannot be used.
+The command finds the face on each photograph, aligns and embeds it, and prints the cosine of both.
+The meaning of a cosine depends on the checkpoint. sphereface eval --ckpt best.pt --calibrate learns
+it from labelled pairs and writes best.calibration.json. With this calibration the command also
+prints the probability of one person, and a decision at a false accept rate (FAR).
+
+FAR is the share of pairs of two people that would pass. The true accept rate (TAR) is the share of
+pairs of one person that pass. Without --far, the command decides at the lowest FAR with a TAR of
+90 % or more. If no FAR has such a TAR, it does not decide. The exit code is 0 for any result, and 2
+if an image cannot be used.
 """
 
 from __future__ import annotations
@@ -26,14 +28,23 @@ from ..parser import new_parser
 
 
 def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
-    """What the command line says."""
+    """Parse the command line."""
     parser = new_parser(__doc__, "verify", program)
     add = parser.add_argument
     add("images", metavar="IMAGE", nargs=2, help="two photographs")
-    help_text = "false accept rate to decide at (the lowest of the calibration that accepts 90%% of the genuine pairs)"
+    help_text = "false accept rate of the decision (default: the lowest that accepts 90%% of the genuine pairs)"
     add("--far", type=float, help=help_text)
-    add("--prior", type=float, help="share of one-person pairs among those you meet (as in the evaluation)")
-    add("--calibration", metavar="FILE", type=Path, help="default: NAME.calibration.json beside the checkpoint")
+    add(
+        "--prior",
+        type=float,
+        help="share of one-person pairs among the pairs that you compare (default: that of the evaluation)",
+    )
+    add(
+        "--calibration",
+        metavar="FILE",
+        type=Path,
+        help="calibration (default: NAME.calibration.json beside the checkpoint)",
+    )
     add("--save-plot", metavar="FILE", type=Path, help="draw both crops side by side (.png, .jpg, .svg, .pdf)")
     add_face_options(parser)
     return parser.parse_args(argv)

@@ -151,7 +151,7 @@ class RecordSource:
     def _compare_property(self, highest: int) -> None:
         """Compare the number of identities in ``property``; a difference means a partial copy."""
         path = self.path.with_name("property")
-        if self.path.name != "train.rec" or not path.is_file():
+        if not path.is_file() or not self._owns_property():
             return
         with open(path, encoding="utf-8", errors="replace", opener=regular_file) as file:
             announced = file.read(_LONGEST_PROPERTY).split(",")[0].strip()
@@ -164,6 +164,10 @@ class RecordSource:
                 "again, or move property away if it belongs to another set"
             )
         log.warning("data: %s announces %s identities, but the records have %d", path, announced, found)
+
+    def _owns_property(self) -> bool:
+        """Whether ``property`` describes this file: it is ``train.rec`` or the only ``.rec``."""
+        return self.path.name == "train.rec" or len(list(self.path.parent.glob("*.rec"))) == 1
 
 
 def _spread(count: int) -> npt.NDArray[np.int64]:

@@ -1,6 +1,4 @@
-"""Margins that depend on the norm of the feature, which tells how good the image is: AdaFace,
-MagFace.
-"""
+"""Margins that depend on the norm of the feature, a measure of image quality: AdaFace, MagFace."""
 
 from __future__ import annotations
 
@@ -59,7 +57,7 @@ class AdaFace(ScaledMargin):
             running["norm_std"].lerp_(norm.std(), self.momentum)
 
     def given(self, running: Mapping[str, Tensor]) -> AdaFace:
-        """A copy that holds them."""
+        """Return a copy that holds them."""
         bound = copy.copy(self)
         object.__setattr__(bound, "_running", running)
         return bound
@@ -68,8 +66,7 @@ class AdaFace(ScaledMargin):
 @register("magface")
 @dataclass(frozen=True)
 class MagFace(ScaledMargin):
-    """MagFace: t = s cos(θ_y + m(a)), and g(a) · lambda_g is added to the loss (Meng et al., CVPR
-    2021).
+    """MagFace: t = s cos(θ_y + m(a)), loss + lambda_g · g(a) (Meng et al., CVPR 2021).
 
     a = ‖x‖ clipped to [l_a, u_a]; m(a) grows linearly from l_m to u_m; g(a) = 1/a + a/u_a² falls:
     good images are pulled to longer features and nearer to their class. Gradients flow through

@@ -1,4 +1,4 @@
-"""Additive margins on normalised features: CosFace, ArcFace, and both with SphereFace's in one."""
+"""Additive margins on normalised features: CosFace, ArcFace, and their combination."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 @register("cosface")
 @dataclass(frozen=True)
 class CosFace(ScaledMargin):
-    """CosFace, AM-Softmax: t = s (cos θ_y − m), other logits s cos θ_j (Wang et al., CVPR 2018,
-    equation 4).
+    """CosFace or AM-Softmax: t = s (cos θ_y − m), others s cos θ_j (Wang et al., CVPR 2018, eq. 4).
 
     Decision boundary towards class 1 of two: cos θ_1 − m − cos θ_2 = 0.
     """

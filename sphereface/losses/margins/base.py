@@ -1,6 +1,4 @@
-"""What a margin is: the interface between the papers and the engine, the registry, the common
-helpers.
-"""
+"""The interface between the papers' margins and the engine, the registry, and shared helpers."""
 
 from __future__ import annotations
 
@@ -37,12 +35,14 @@ class Target(NamedTuple):
     d_norm: Tensor
     """∂t/∂r at fixed z."""
     d_weight: Tensor | None = None
-    """What the gradient of W_y has in place of d_plain; None, as in every true gradient: d_plain itself."""
+    """What the gradient of W_y has in place of d_plain; None, as in every true gradient: d_plain
+    itself.
+    """
 
 
 @dataclass(frozen=True)
 class Margin:
-    """Base of every margin. Make one by :func:`make_margin`, which checks the options.
+    """Base of every margin. :func:`make_margin` makes one and checks the options.
 
     Properties and class attributes tell the engine all that it must know beside :meth:`target`.
     Four options
@@ -58,7 +58,9 @@ class Margin:
     bias: ClassVar[Literal["none", "per class", "shared"]] = "none"
     """Whether the head learns a bias: a number for each class, or one for all."""
     running: ClassVar[Mapping[str, float]] = {}
-    """Running statistics with their first values; the head keeps, saves and gives them, see :meth:`observe`."""
+    """Running statistics with their first values; the head keeps, saves and gives them, see
+    :meth:`observe`.
+    """
 
     chunk_size: int | str | None = option("auto", low=1, words=["auto"])
     mhe: float = option(0.0, low=0)
@@ -79,7 +81,7 @@ class Margin:
 
     @property
     def rows(self) -> Literal["normalized", "renormalized", "plain"]:
-        """How the class weights W_j become the rows that make logits.
+        """Return how the class weights W_j become the rows of the logits.
 
         ``normalized``: W_j/‖W_j‖ in the logits, and the gradient goes through that division.
         ``renormalized``: each forward in training first divides the stored rows by their length;
@@ -94,17 +96,15 @@ class Margin:
         return None
 
     def lam(self, step: float) -> float:  # noqa: ARG002
-        """λ of a training step, counted from 1 (finished optimiser updates + 1); 0 where there is
-        none.
-        """
+        """Return λ of a training step, counted from 1 (finished updates + 1); 0 without λ."""
         return 0.0
 
     def first_bias(self, num_classes: int) -> float:  # noqa: ARG002
-        """What every bias starts from."""
+        """Return the initial value of each bias."""
         return 0.0
 
     def target(self, cos: Tensor, norm: Tensor, lam: float) -> Target:
-        """The target logits and their derivatives.
+        """Return the target logits and their derivatives.
 
         Args:
             cos: (N,) cosine of the angle between x_i and W_y, float32 or float64 in [-1, 1]; 0
@@ -115,22 +115,20 @@ class Margin:
         raise NotImplementedError
 
     def norm_term(self, norm: Tensor) -> Tensor | None:  # noqa: ARG002
-        """(N,) what a sample's ‖x‖ adds to its loss, differentiable; None for nothing."""
+        """Return the (N,) differentiable addition of ‖x‖ to each sample's loss; None for none."""
         return None
 
     def observe(self, norm: Tensor, running: Mapping[str, Tensor]) -> None:
-        """Move the running statistics, in place, by the (N,) norms of a training batch of all
-        ranks.
-        """
+        """Update the running statistics in place from the (N,) norms of the batch of all ranks."""
 
     def given(self: M, running: Mapping[str, Tensor]) -> M:  # noqa: ARG002
-        """The same margin, as it is at these running statistics."""
+        """Return the same margin at these running statistics."""
         return self
 
 
 @dataclass(frozen=True)
 class ScaledMargin(Margin):
-    """Base of the margins on normalised features: the plain logits are s cos θ, whatever ‖x‖."""
+    """Base of the margins on normalised features. The plain logits are s cos θ for any ‖x‖."""
 
     s: float = option(64.0, above=0)
 
@@ -156,8 +154,9 @@ def check_target(margin: Margin, target: object, cos: Tensor) -> None:
 
 
 def falling_cosine(cos: Tensor, multiplier: float = 1.0, addend: Tensor | float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
-    """ψ(φ), φ = multiplier · θ + addend: the cosine, but falling for ever where cos φ would turn
-    and rise.
+    """Return ψ(φ) with φ = multiplier · θ + addend, a cosine that keeps falling.
+
+    It falls where cos φ would turn and rise.
 
     ψ(φ) = (−1)^k cos φ − 2k for φ in [kπ, (k+1)π], k ≥ 0, and 1 for φ < 0. Value and slope are
     continuous. The slope in cos θ has no bound at θ = 0 if the addend is not 0: there it is that of
@@ -195,14 +194,12 @@ def register(name: str) -> Callable[[type[M]], type[M]]:
 
 
 def check_options(name: str, options: Mapping[str, object]) -> list[str]:
-    """Everything that is wrong with ``loss: {name: …, **options}``, a line for each; [] if nothing
-    is.
-    """
+    """Return one line for each error in ``loss: {name: …, **options}``; [] if there is none."""
     return _parse(name, options)[1]
 
 
 def make_margin(name: str, **options: object) -> Margin:
-    """The margin of that name.
+    """Return the margin of that name.
 
     Raises:
         UserError: an unknown name or option, or a value out of range; every problem on its own

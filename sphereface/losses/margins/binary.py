@@ -1,6 +1,4 @@
-"""Binary losses, one for each class: SphereFace2. Its engine is
-:mod:`sphereface.losses.binary_margin`.
-"""
+"""The binary loss SphereFace2. Its engine is :mod:`sphereface.losses.binary_margin`."""
 
 from __future__ import annotations
 
@@ -19,13 +17,11 @@ if TYPE_CHECKING:
 @register("sphereface2")
 @dataclass(frozen=True)
 class SphereFace2(Margin):
-    """SphereFace2: C binary classifications in place of one softmax (Wen et al., ICLR 2022, type
-    C).
+    """SphereFace2: C binary classifications in place of a softmax (Wen et al., ICLR 2022, type C).
 
-    L = α/r · softplus(−t) + (1 − α)/r · Σ_j≠y softplus(u_j). Here t = r (g(cos θ_y) − m) + b and u_j
-    = r (g(cos θ_j) + m) + b. g(z) = 2 ((z + 1)/2)^t − 1 spreads the cosines, crowded near 0, more
-    evenly. Decision boundary of class j, the same for all samples: r (g(cos θ_j) ∓ m) + b =
-    0.
+    L = α/r · softplus(−t) + (1 − α)/r · Σ_j≠y softplus(u_j). Here t = r (g(cos θ_y) − m) + b and
+    u_j = r (g(cos θ_j) + m) + b. g(z) = 2 ((z + 1)/2)^t − 1 spreads the cosines, crowded near 0,
+    more evenly. Decision boundary of class j, the same for all samples: r (g(cos θ_j) ∓ m) + b = 0.
 
     α balances the one positive against the C − 1 negatives (the paper's λ); b is learned.
     ``loss_weight`` multiplies the whole, as in the released code: 1/r makes the loss small against
@@ -57,7 +53,7 @@ class SphereFace2(Margin):
         return 1.0
 
     def first_bias(self, num_classes: int) -> float:
-        """Where, with all angles at 90°, the positive and the negatives pull equally at b.
+        """Return the b at which positive and negatives pull equally if all angles are 90°.
 
         α σ(−p − b) = (1 − α)(C − 1) σ(q + b), p = r (g(0) − m), q = r (g(0) + m), is quadratic in
         e^b.

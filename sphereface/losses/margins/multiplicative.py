@@ -53,8 +53,9 @@ class AnnealedMargin(Margin):
 @register("a-softmax")
 @dataclass(frozen=True)
 class ASoftmax(AnnealedMargin):
-    """SphereFace: t = ‖x‖ (λ cos θ_y + ψ(θ_y)) / (1 + λ), ψ(θ) = (−1)^k cos(mθ) − 2k (CVPR 2017,
-    equation 7).
+    """SphereFace: t = ‖x‖ (λ cos θ_y + ψ(θ_y)) / (1 + λ) (CVPR 2017, equation 7).
+
+    ψ(θ) = (−1)^k cos(mθ) − 2k.
 
     Decision boundary towards class 1 of two: ‖x‖(cos mθ_1 − cos θ_2) = 0.
 
@@ -70,13 +71,12 @@ class ASoftmax(AnnealedMargin):
         return "renormalized" if self.gradient == "caffe" else "normalized"
 
     def target(self, cos: Tensor, norm: Tensor, lam: float) -> Target:
-        """The true derivatives, or :meth:`_caffe`'s."""
-        exact = super().target(cos, norm, lam)
-        if self.gradient == "caffe" and self.m > 1:  # m = 1 is plain there too
-            return self._caffe(exact.logit, cos, norm, lam)
-        return exact
+        """The true derivatives, or :meth:`_caffe`'s; with m = 1 these are the same."""
+        return (
+            self._caffe(cos, norm, lam) if self.gradient == "caffe" and self.m > 1 else super().target(cos, norm, lam)
+        )
 
-    def _caffe(self, logit: Tensor, cos: Tensor, norm: Tensor, lam: float) -> Target:
+    def _caffe(self, cos: Tensor, norm: Tensor, lam: float) -> Target:
         """The released code's pseudo-gradient, "normalised and projected" as its authors call it.
 
         With a = ψ' and b = (ψ − cψ')/r, so that a·Ŵ_y + b·x is the derivative of r ψ, it gives
@@ -89,16 +89,19 @@ class ASoftmax(AnnealedMargin):
         psi, slope = multiple_angle(cos, self.m)
         rest = psi - cos * slope
         share = 1.0 / (1.0 + lam)
-        length = (norm * slope).hypot(rest)  # r √(a² + b²)
-        d_plain = (norm * slope / length + lam) * share
+        logit = norm * ((lam * cos + psi) * share)
+        along = norm * slope
+        length = along.hypot(rest)  # r √(a² + b²)
+        d_plain = (along / length + lam) * share
         return Target(logit, d_plain, norm * rest / length * share, logit.new_ones(logit.shape))
 
 
 @register("l-softmax")
 @dataclass(frozen=True)
 class LSoftmax(AnnealedMargin):
-    """L-Softmax: t = ‖W_y‖‖x‖ (λ cos θ_y + ψ(θ_y)) / (1 + λ), other logits W_j·x (ICML 2016,
-    equations 4 and 6).
+    """L-Softmax: t = ‖W_y‖‖x‖ (λ cos θ_y + ψ(θ_y)) / (1 + λ) (ICML 2016, equations 4 and 6).
+
+    The other logits are W_j·x.
 
     ψ is A-Softmax's, which grew out of this one; here the lengths of the rows may tell classes
     apart as well.
@@ -166,6 +169,8 @@ def multiple_angle(cos: Tensor, m: int) -> tuple[Tensor, Tensor]:
         s1 = (c.abs() - 0.5).sign()
         return s1 * (4 * square - 3) * c + s0 * (1 + s1) - 2, s1 * (12 * square - 3)
     if m == 4:
-        s3 = s0 * (2 * square - 1).sign()
-        return s3 * (8 * square * (square - 1) + 1) + 2 * s0 + s3 - 3, s3 * (32 * square - 16) * c
+        half = square - 0.5
+        s3 = s0 * half.sign()
+        psi = (s3 * (8 * square * (square - 1) + 1)).add(s0, alpha=2) + s3 - 3
+        return psi, 32 * (s3 * half) * c
     raise UserError(f"loss.m: got {m!r} · allowed: an integer from 1 to 4")

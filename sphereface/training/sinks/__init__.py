@@ -1,7 +1,7 @@
-"""Sinks: where a run sends its figures, images and texts. ``log.sinks`` names them.
+"""Sinks: where a run sends its figures, images and texts. ``log.sinks`` selects them.
 
 A sink is a subclass of :class:`Sink`, registered with :func:`register_sink`. To add one from
-outside, see docs/extend.md. :class:`~sphereface.training.monitor.Monitor` calls the sinks of a run,
+outside, see docs/extend.md. :class:`~sphereface.training.monitor.Monitor` calls the sinks of a run
 in the first process only.
 """
 

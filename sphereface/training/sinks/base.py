@@ -1,4 +1,4 @@
-"""What a sink is, and the registry of sinks."""
+"""The interface of a sink, and the registry of sinks."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Session:
         folder: the run folder.
         name: ``name`` of the configuration.
         config: the resolved configuration, in plain values.
-        step: finished steps, 0 for a new run. Figures of later steps may exist, written after the
-            checkpoint.
+        step: finished steps, 0 for a new run. Figures of later steps may exist, if they were
+            written after the checkpoint.
         evaluates_again: the evaluation of ``step`` is repeated; its figures may exist.
     """
 
@@ -41,19 +41,18 @@ class Session:
 
 
 class Sink(ABC):
-    """Gets what a run shows, in the order of the steps.
+    """Receives the output of a run, in the order of the steps.
 
-    ``start`` and ``scalars`` are required; what a sink has no use for, it leaves out. An exception
-    ends the sink, not
-    the run: one line is logged, and training continues without it.
+    ``start`` and ``scalars`` are required. The other methods may be left out. An exception ends the
+    sink, not the run: one line is logged, and training continues without it.
     """
 
     background: ClassVar[bool] = False
-    """Whether the calls come from a thread of their own, so that a slow server delays no training step."""
+    """Whether a separate thread makes the calls, so that a slow server delays no training step."""
 
     @classmethod  # noqa: B027 -- a sink need not check anything
     def check(cls) -> None:
-        """Say before the run starts what is missing.
+        """Check before the run starts that everything is there.
 
         Raises:
             UserError: a package is not installed.
@@ -61,7 +60,7 @@ class Sink(ABC):
 
     @abstractmethod
     def start(self, session: Session) -> None:
-        """Begin, or continue after a resume so that no step is there twice."""
+        """Begin, or continue after a resume without writing any step twice."""
 
     @abstractmethod
     def scalars(self, step: int, values: Mapping[str, float], images_seen: int) -> None:
@@ -77,8 +76,10 @@ class Sink(ABC):
         """Write Markdown."""
 
     def close(self, complete: bool) -> None:  # noqa: B027
-        """End the session. ``complete``: the run reached its end; False where it was stopped or
-        failed.
+        """End the session.
+
+        Args:
+            complete: whether the run reached its end; False if it was stopped or failed.
         """
 
 

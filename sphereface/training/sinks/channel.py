@@ -1,6 +1,4 @@
-"""The way from a run to one sink: a sink that fails, or is slow, neither ends nor delays the
-run.
-"""
+"""The connection of a run to one sink, so that a failing or slow sink does not disturb the run."""
 
 from __future__ import annotations
 
@@ -18,17 +16,16 @@ log = logging.getLogger(__name__)
 
 PATIENCE = 120.0
 """Seconds that the end of a run waits for a sink in the background."""
-_SILENCE = 5.0  # seconds of it without a warning
-_MOST_CALLS = 10_000  # that wait for a slow sink
+_SILENCE = 5.0  # of these seconds, so many without a message
+_MOST_CALLS = 10_000  # calls that may wait for a slow sink
 
 
 class Channel:
-    """Passes calls to a sink. After the first one that fails, it logs one line and drops all
-    others.
+    """Pass calls to a sink. After the first failure, log one line and drop all later calls.
 
     Args:
         name: of the sink.
-        kind: its class. It is called in this thread, or, where ``background`` is true, in order in
+        kind: its class. It is called in this thread or, if its ``background`` is true, in order in
             a thread of its own.
         session: what the sink starts with.
     """
@@ -45,7 +42,7 @@ class Channel:
         self._do(self._start)
 
     def takes(self, what: str) -> bool:
-        """Whether the sink does anything with ``what``: ``histogram``, ``image`` or ``text``."""
+        """Return whether the sink accepts ``what``: ``histogram``, ``image`` or ``text``."""
         return not self._failed and getattr(self._kind, what) is not getattr(Sink, what)
 
     def call(self, method: str, *arguments: Any) -> None:
@@ -53,9 +50,7 @@ class Channel:
         self._do(lambda: getattr(self._sink, method)(*arguments))
 
     def close(self, complete: bool) -> None:
-        """End the session. A sink in the background may take :data:`PATIENCE` seconds for what is
-        left.
-        """
+        """End the session. A background sink has :data:`PATIENCE` seconds for what is left."""
         self.call("close", complete)
         if self._thread is None:
             return
@@ -92,7 +87,7 @@ class Channel:
             return
         try:
             call()
-        except Exception as error:  # whatever a package or a stranger's sink raises
+        except Exception as error:  # a package or a user's sink may raise anything
             kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
             self._fail(f"{kind}{first_line(error)}")
             with contextlib.suppress(Exception):

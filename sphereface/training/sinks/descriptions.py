@@ -1,4 +1,4 @@
-"""What each figure of a run means, in a sentence."""
+"""Describe each figure of a run in one sentence."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _TRAINING = {
     "lambda": "λ of the annealed margin: ∞ is softmax without margin, 0 is the full margin.",
     "lr": "Learning rate, before the multipliers of single parameters.",
     "grad_norm": "L2 norm over all gradients, before clipping.",
-    "images_per_s": "Training images per second, waiting for data included.",
+    "images_per_s": "Training images per second, including waiting for data.",
     "minutes": "Training time so far, without evaluations and saving.",
     "teacher_loss": "Weighted sum of the losses that compare the network with its teacher.",
 }
@@ -22,14 +22,15 @@ _EVALUATION = (
     (r"accuracy", "Verification accuracy, mean over the folds."),
     (r"accuracy_.*", "Verification accuracy of one group."),
     (r"lowest_accuracy", "Verification accuracy of the group that has the lowest."),
-    (r"rank_\d+", "Share of probes with an image of their identity among so many nearest gallery images."),
+    (r"rank_\d+", "Share of probes with an image of their identity among the k nearest gallery images (rank k)."),
     (r"map", "Mean average precision."),
 )
 
 
 def description(name: str) -> str:
-    """Return what a figure such as ``train/loss`` or ``eval/lfw/accuracy`` means; "" where it is
-    not known.
+    """Return the meaning of a figure such as ``train/loss`` or ``eval/lfw/accuracy``.
+
+    It is "" if the figure is not known.
     """
     group, _, last = name.rpartition("/")
     if group == "train":

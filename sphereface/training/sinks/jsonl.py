@@ -1,4 +1,4 @@
-"""``metrics.jsonl`` in the run folder: one JSON object a line."""
+"""``metrics.jsonl`` in the run folder: one JSON object per line."""
 
 from __future__ import annotations
 
@@ -16,16 +16,15 @@ log = logging.getLogger(__name__)
 
 @register_sink("jsonl")
 class JsonLines(Sink):
-    """Writes scalars to ``metrics.jsonl``: ``{"step": 20, "images_seen": 10240, "train/loss": 7.1,
-    …}``.
+    """Write scalars to ``metrics.jsonl``, such as ``{"step": 20, "train/loss": 7.1, …}``.
 
-    A resume removes the lines after its step. While the disk is full, lines wait in memory; that is
-    logged once.
+    Each line has ``images_seen`` too. A resume removes the lines after its step. While the disk is
+    full, lines wait in memory, which is logged once.
     """
 
     def __init__(self) -> None:
         self._waiting = b""
-        self._said = False
+        self._logged = False
         self._file: FileIO | None = None
 
     def start(self, session: Session) -> None:
@@ -35,7 +34,7 @@ class JsonLines(Sink):
             _drop_lines_after(self._path, session.step, session.evaluates_again)
             self._file = self._path.open("ab", buffering=0)
         except OSError as error:
-            self._say(error)
+            self._log_once(error)
 
     def scalars(self, step: int, values: Mapping[str, float], images_seen: int) -> None:
         """Write a line."""
@@ -43,7 +42,7 @@ class JsonLines(Sink):
         try:
             self._write_waiting()
         except OSError as error:
-            self._say(error)
+            self._log_once(error)
 
     def close(self, complete: bool) -> None:  # noqa: ARG002
         """Close the file."""
@@ -59,10 +58,12 @@ class JsonLines(Sink):
             self._file.truncate(end)
             raise
 
-    def _say(self, error: OSError) -> None:
-        if not self._said:
-            log.error("%s could not be written: %s · training continues, the lines wait", self._path, error)
-        self._said = True
+    def _log_once(self, error: OSError) -> None:
+        if not self._logged:
+            log.error(
+                "%s could not be written: %s · training continues, and the lines wait in memory", self._path, error
+            )
+        self._logged = True
 
 
 def _drop_lines_after(path: Path, step: int, evaluates_again: bool) -> None:
@@ -76,5 +77,5 @@ def _drop_lines_after(path: Path, step: int, evaluates_again: bool) -> None:
             if figures["step"] <= step and not again:
                 kept.append(line + "\n")
         except (ValueError, KeyError, TypeError, RecursionError):
-            continue  # a line that a kill cut short, or of something else
+            continue  # a line that a kill cut short, or that is not a line of figures
     write_whole(path, "".join(kept))

@@ -1,4 +1,4 @@
-"""MLflow: a tracking server or a local store, as its environment variables say."""
+"""MLflow: a tracking server or a local store, as its environment variables set."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ from .written import Written
 
 log = logging.getLogger(__name__)
 
-_MOST_PARAMS = 100  # in a request
+_MOST_PARAMS = 100  # per request
 _LONGEST_PARAM = 6000  # characters
 _NOT_ALLOWED = re.compile(r"[^\w.\- :/]")  # in names
 
 
 @register_sink("mlflow")
 class MLflow(Sink):
-    """Sends scalars and images to one run of MLflow, which every session of the run continues.
+    """Send scalars and images to one MLflow run, which every session of the run continues.
 
     The configuration becomes the run's parameters. MLflow cannot remove a value, so a resumed
-    session leaves out
-    what an earlier one sent: ``mlflow.json`` in the run folder says what that is.
+    session leaves out what an earlier one sent. ``mlflow.json`` in the run folder records that.
     """
 
     background = True
 
     @classmethod
     def check(cls) -> None:
-        """Raise UserError where mlflow is not installed."""
+        """Raise UserError if mlflow is not installed."""
         import_extra("log.sinks", "mlflow", "mlflow", instead="leave mlflow out")
 
     def start(self, session: Session) -> None:
-        """Begin or continue the run in ``MLFLOW_EXPERIMENT_NAME``, else in an experiment named as
-        the configuration.
+        """Begin or continue the run.
+
+        Its experiment is ``MLFLOW_EXPERIMENT_NAME``, or else has the name of the configuration.
         """
         self._mlflow: Any = import_extra("log.sinks", "mlflow", "mlflow")
         self._client: Any = self._mlflow.MlflowClient()
@@ -74,13 +74,11 @@ class MLflow(Sink):
             self._client.log_image(self._run_id, image, key=_name(name), step=step)
 
     def close(self, complete: bool) -> None:
-        """Say how the run ended."""
+        """Record how the run ended."""
         self._client.set_terminated(self._run_id, "FINISHED" if complete else "KILLED")
 
     def _known_run(self) -> str | None:
-        """The run of an earlier session; None where there is none, or this store does not have
-        it.
-        """
+        """Return the run of an earlier session; None if there is none, or not in this store."""
         if self._written.run_id is None:
             return None
         try:
@@ -108,7 +106,7 @@ def _name(name: str) -> str:
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """``{"train": {"lr": 0.1}}`` as ``("train.lr", 0.1)``."""
+    """Flatten ``{"train": {"lr": 0.1}}`` to ``("train.lr", 0.1)``."""
     return itertools.chain.from_iterable(
         _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) and value else [(f"{prefix}{key}", value)]
         for key, value in values.items()

@@ -22,30 +22,30 @@ log = logging.getLogger(__name__)
 
 @register_sink("tensorboard")
 class TensorBoard(Sink):
-    """Writes event files; each scalar has a description.
+    """Write event files; each scalar has a description.
 
-    A resume purges the events after its step. On a full disk, events are lost until there is room;
-    that is logged once.
+    A resume purges the events after its step. On a full disk, events are lost until there is free
+    space, which is logged once.
     """
 
     def __init__(self) -> None:
         self._events: SummaryWriter | None = None
         self._failed_at = -1  # the step whose events could not be written
-        self._said = False
+        self._logged = False
         self._described: set[str] = set()
 
     def start(self, session: Session) -> None:
-        """Open a new event file, which purges what others have of later steps."""
+        """Open a new event file, which purges later steps of the other files."""
         self._session = session
         self._written = Written(session.folder / "tensorboard.json")
         self._hook, threading.excepthook = threading.excepthook, self._of_thread
         try:
             self._events = SummaryWriter(str(session.folder), purge_step=session.step + 1)
         except OSError as error:
-            self._say(error)
+            self._log_once(error)
 
     def scalars(self, step: int, values: Mapping[str, float], images_seen: int) -> None:  # noqa: ARG002
-        """Write figures; those of a repeated evaluation only where they are not there."""
+        """Write figures; those of a repeated evaluation only if they are not written yet."""
         if self._has(step, next(iter(values), "")):
             return
         for name, value in values.items():
@@ -67,7 +67,7 @@ class TensorBoard(Sink):
         self._write(step, SummaryWriter.add_text, name, text)
 
     def close(self, complete: bool) -> None:  # noqa: ARG002
-        """Write what waits, and close the file."""
+        """Write the waiting events, and close the file."""
         if self._events:
             try:
                 self._events.close()
@@ -79,15 +79,16 @@ class TensorBoard(Sink):
         return step == self._session.step and name.startswith("eval/") and self._written.has(step, name)
 
     def _note(self, step: int, values: Mapping[str, float]) -> None:
-        """Note which evaluation is in the file, for a resume at this very step."""
+        """Record which evaluation is in the file, for a resume at this step."""
         if self._events is not None:
             with contextlib.suppress(OSError):
                 self._events.flush()
                 self._written.add(step, values)
 
     def _scalar(self, events: Any, name: str, value: float, step: int) -> None:
-        """As ``add_scalar``, which knows no descriptions; TensorBoard reads that of a tag's first
-        event.
+        """Write a scalar as ``add_scalar`` does, with a description.
+
+        TensorBoard reads the description from the first event of a tag.
         """
         text = "" if name in self._described else description(name)
         plugin = SummaryMetadata.PluginData(plugin_name="scalars")
@@ -97,9 +98,7 @@ class TensorBoard(Sink):
         events._get_file_writer().add_summary(summary, step)
 
     def _write(self, step: int, method: Callable[..., object], name: str, value: object) -> None:
-        """Write events. A writer that failed is of no use after that: the next step tries with
-        another file.
-        """
+        """Write events. After a failure, the next step tries again with another file."""
         if step == self._failed_at:
             return
         try:
@@ -111,8 +110,8 @@ class TensorBoard(Sink):
             self._failed_at = step
 
     def _lost_events(self, error: OSError) -> None:
-        """Give up a writer. Of a file that it could make, but not fill, nothing stays."""
-        self._say(error)
+        """Close a writer that failed, and delete the files that it created but could not fill."""
+        self._log_once(error)
         self._events = None
         self._described.clear()
         for path in self._session.folder.glob("events.out.tfevents.*"):
@@ -121,14 +120,14 @@ class TensorBoard(Sink):
                     path.unlink()
 
     def _of_thread(self, args: threading.ExceptHookArgs) -> None:
-        """What TensorBoard's thread cannot write, its writer raises too: no traceback for it."""
+        """Suppress the traceback of TensorBoard's thread: the writer raises the same error."""
         if not isinstance(args.exc_value, OSError) or not type(args.thread).__module__.startswith("tensorboard"):
             self._hook(args)
 
-    def _say(self, error: OSError) -> None:
-        if not self._said:
+    def _log_once(self, error: OSError) -> None:
+        if not self._logged:
             log.error("TensorBoard's events could not be written: %s · training continues", error)
-        self._said = True
+        self._logged = True
 
 
 def _add_image(events: SummaryWriter, name: str, image: npt.NDArray[np.uint8], step: int) -> None:

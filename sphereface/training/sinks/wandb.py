@@ -1,4 +1,4 @@
-"""Weights & Biases, online or offline, as its environment variables say."""
+"""Weights & Biases, online or offline, as its environment variables set."""
 
 from __future__ import annotations
 
@@ -21,25 +21,22 @@ log = logging.getLogger(__name__)
 
 @register_sink("wandb")
 class WeightsAndBiases(Sink):
-    """Sends scalars, histograms and images to one run of W&B, which every session of the run
-    continues.
+    """Send scalars, histograms and images to one W&B run, which every session of the run continues.
 
     Each call is a row with the column ``step``, which is the x axis of all panels. W&B cannot
-    remove rows, so a resumed session leaves out what an earlier one sent: ``wandb.json`` in the run
-    folder says what that is.
+    remove rows, so a resumed session leaves out what an earlier one sent. ``wandb.json`` in the run
+    folder records that.
     """
 
     background = True
 
     @classmethod
     def check(cls) -> None:
-        """Raise UserError where wandb is not installed."""
+        """Raise UserError if wandb is not installed."""
         import_extra("log.sinks", "wandb", "wandb", instead="leave wandb out")
 
     def start(self, session: Session) -> None:
-        """Begin or continue the run in ``WANDB_PROJECT`` (``sphereface``). Nothing is asked at the
-        terminal.
-        """
+        """Begin or continue the run in ``WANDB_PROJECT`` (``sphereface``), without any prompt."""
         self._wandb: Any = import_extra("log.sinks", "wandb", "wandb")
         if self._wandb.setup().settings.mode == "online" and not self._wandb.login(prompt=False):
             raise UserError("no API key · run `wandb login`, or set WANDB_MODE=offline")
@@ -52,7 +49,7 @@ class WeightsAndBiases(Sink):
             dir=session.folder,
             config=dict(session.config),
             allow_val_change=True,
-            reinit="create_new",  # leaves runs of the calling program alone
+            reinit="create_new",  # does not touch runs of the calling program
             settings=self._wandb.Settings(console="off", silent=True, finish_timeout=PATIENCE),
         )
         self._written.begin(self._run.id, session.step)
@@ -82,8 +79,9 @@ class WeightsAndBiases(Sink):
         self._run.finish(exit_code=0 if complete else 1)
 
     def _send(self, step: int, row: Mapping[str, Any], scalars: Iterable[str] = ()) -> None:
-        """Send a row at once, so that a kill loses none. W&B's own step is its number: it must grow
-        with each row.
+        """Send a row at once, so that a kill loses none.
+
+        W&B's own step is the row's number, because it must grow with each row.
         """
         number = max(step, self._written.row + 1)
         self._run.log({"step": step, **row}, step=number, commit=True)

@@ -1,4 +1,4 @@
-"""What an earlier session already sent, for sinks that cannot remove anything."""
+"""Record what earlier sessions sent, for sinks that cannot remove anything."""
 
 from __future__ import annotations
 
@@ -18,18 +18,16 @@ _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class Written:
-    """The id of a run in a service, and the last step that the service has of each group of
-    figures.
+    """The id of a run in a service, and the last step that was sent of each group of figures.
 
-    A group is a name without its last part: ``train``, ``eval/lfw``. They are kept in a small JSON
-    file of the run folder, which is written again with every call of :meth:`add`. A damaged file
-    counts as none.
+    A group is a name without its last part: ``train``, ``eval/lfw``. A small JSON file in the run
+    folder keeps them. Every call of :meth:`add` rewrites it. A damaged file counts as none.
 
     Args:
         path: the file.
 
     Attributes:
-        run_id: None where there is none yet.
+        run_id: None if there is none yet.
         row: number of the last row, for a service that counts them; -1 before the first.
     """
 
@@ -52,12 +50,13 @@ class Written:
         self._now = dict(self._before)
 
     def has(self, step: int, name: str) -> bool:
-        """Whether an earlier session sent what is called ``name`` for this step."""
+        """Return whether an earlier session sent the figure ``name`` of this step."""
         return step <= self._before.get(_group(name), -1)
 
     def begin(self, run_id: str, step: int) -> None:
-        """Note the id of the run, in which this session continues after ``step``; nothing was sent
-        to a new one.
+        """Record the id of the run, in which this session continues after ``step``.
+
+        A new id means that nothing was sent yet.
         """
         if run_id != self.run_id:
             self._before, self._now, self.row = {}, {}, -1
@@ -68,16 +67,14 @@ class Written:
             log.info("%s: figures up to step %d stay as an earlier session sent them", self._path.stem, last)
 
     def add(self, step: int, names: Iterable[str], row: int = -1) -> None:
-        """Note what was sent, and in which row."""
+        """Record what was sent, and in which row."""
         self.row = max(row, self.row)
         for group in {_group(name) for name in names}:
             self._now[group] = max(step, self._now.get(group, -1))
         self._save()
 
     def _save(self) -> None:
-        """Write the file. Where the disk is full, a later call does: this is no reason to lose the
-        sink.
-        """
+        """Write the file. If the disk is full, a later call writes it, and the sink continues."""
         about = {"run_id": self.run_id, "steps": self._now, "row": self.row}
         with contextlib.suppress(OSError):
             write_whole(self._path, json.dumps(about) + "\n", durable=False)
