@@ -35,7 +35,7 @@ def target_rows(rows: Tensor, query: Tensor, factor: Tensor | float, shortest: f
     figures = torch.empty(5, len(rows), dtype=torch.float32, device=rows.device)
     per_sample, constant = (factor, 1.0) if isinstance(factor, Tensor) else (None, factor)
     width = rows.shape[1]
-    with kernels._device_of(rows):
+    with kernels.device_of(rows):
         _target_rows[(len(rows),)](
             rows,
             query,
@@ -77,7 +77,7 @@ def finish_dx(
         dx: (N, D) of any type, written.
     """
     samples, width = x.shape
-    with kernels._device_of(x):
+    with kernels.device_of(x):
         _finish_dx[(samples,)](
             dquery,
             rows,
@@ -120,7 +120,7 @@ def add_targets_(
     """
     samples, width = query.shape
     padded = triton.next_power_of_2(width)
-    with kernels._device_of(query):
+    with kernels.device_of(query):
         _add_targets[(samples,)](
             dweight,
             labels,

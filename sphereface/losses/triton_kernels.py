@@ -32,7 +32,7 @@ _PARTS = 64
 _TILE = 2048
 """Numbers of W in a tile, but at least one row."""
 
-_device_of: Any = torch.cuda.device_of  # Triton launches on the current device
+device_of: Any = torch.cuda.device_of  # Triton launches on the current device
 _LOWEST = torch.finfo(torch.float32).min
 
 
@@ -49,7 +49,7 @@ def sum_exponentials(z: Tensor, own: Tensor, start: int, bias: Tensor | None, ma
     """
     classes, samples = z.shape
     grid = (triton.cdiv(classes, PART) * triton.cdiv(samples, _COLUMNS),)
-    with _device_of(z):
+    with device_of(z):
         _sum_exponentials[grid](
             z, own, bias, maxima, sums, start, classes, samples, PART, _ROWS, _COLUMNS, bias is not None, _LOWEST
         )
@@ -63,7 +63,7 @@ def totals(maxima: Tensor, sums: Tensor) -> tuple[Tensor, Tensor]:
     """
     parts, samples = maxima.shape
     best, total = torch.empty_like(maxima[0]), torch.empty_like(maxima[0])
-    with _device_of(maxima):
+    with device_of(maxima):
         _totals[(triton.cdiv(samples, _ROWS),)](maxima, sums, best, total, parts, samples, _PARTS, _ROWS, _LOWEST)
     return best, total
 
@@ -79,7 +79,7 @@ def gradient_(z: Tensor, own: Tensor, start: int, bias: Tensor | None, shift: Te
     """
     classes, samples = z.shape
     grid = (triton.cdiv(classes, _ROWS) * triton.cdiv(samples, _COLUMNS),)
-    with _device_of(z):
+    with device_of(z):
         _gradient[grid](z, own, bias, shift, gain, start, classes, samples, _ROWS, _COLUMNS, bias is not None)
 
 
@@ -96,7 +96,7 @@ def unit_rows(
         held: (), on the device: where it is above 0, the rows are copied as they are; or None.
     """
     rows, width, grid = _row_tiles(weight)
-    with _device_of(weight):
+    with device_of(weight):
         _unit_rows[grid](
             weight, out, inverse, held, *weight.shape, shortest, rows, width, inverse is not None, held is not None
         )
@@ -114,7 +114,7 @@ def finish_rows_(grad: Tensor, weight: Tensor, inverse: Tensor | None, unit: Ten
         project: subtract the part along W_j. This needs ``inverse``.
     """
     rows, width, grid = _row_tiles(grad)
-    with _device_of(grad):
+    with device_of(grad):
         _finish_rows[grid](
             grad, weight, inverse, unit, *grad.shape, rows, width, inverse is not None, unit is not None, project
         )

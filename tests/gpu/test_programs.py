@@ -8,7 +8,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-import yaml
 
 import eval_lfw
 import train
@@ -17,7 +16,7 @@ from sphereface.evaluation.embed import embed_batch
 from sphereface.models import load_model
 
 from ..images import image, make_pairs, make_training_set
-from ..training.runs import TINY
+from ..training.runs import write_tiny
 from .near import has_values, near, needs_values
 
 CPU = torch.device("cpu")
@@ -26,15 +25,9 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def config_file(tmp_path_factory):
     folder = tmp_path_factory.mktemp("programs")
-    make_training_set(folder / "faces", 5, 7, size=(32, 32))
+    make_training_set(folder / "train", 5, 7, size=(32, 32))
     make_pairs(folder / "pairs", size=(32, 32))
-    values = yaml.safe_load(TINY)
-    values["runs_dir"] = str(folder / "runs")
-    values["data"]["train"] = str(folder / "faces")
-    values["eval"] |= {"sets": {"mine": str(folder / "pairs")}, "select": "mine"}
-    path = folder / "tiny.yaml"
-    path.write_text(yaml.safe_dump(values), encoding="utf-8")
-    return path
+    return write_tiny(folder, folder)
 
 
 def trained(config_file, device, runs_dir):

@@ -6,10 +6,9 @@ import logging
 from pathlib import Path
 
 import pytest
-import yaml
 
 from ..images import make_pairs, make_training_set
-from .runs import TINY
+from .runs import write_tiny
 
 
 @pytest.fixture(autouse=True)
@@ -28,10 +27,4 @@ def faces(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def config_file(tmp_path, faces) -> Path:
-    values = yaml.safe_load(TINY)
-    values["runs_dir"] = str(tmp_path / "runs")
-    values["data"]["train"] = str(faces / "train")
-    values["eval"] |= {"sets": {"mine": str(faces / "pairs")}, "select": "mine"}
-    path = tmp_path / "tiny.yaml"
-    path.write_text(yaml.safe_dump(values), encoding="utf-8")
-    return path
+    return write_tiny(tmp_path, faces)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from sphereface.config import Config, load_config
 from sphereface.losses.margins import MARGINS
@@ -26,6 +27,17 @@ log: {every_steps: 1, histogram_every_steps: 5}
 checkpoint: {every_steps: 4, keep: 2}
 eval: {every_steps: 6}
 """
+
+
+def write_tiny(folder: Path, faces: Path) -> Path:
+    """The file of the configuration for ``faces/train`` and ``faces/pairs``, whose runs are in ``folder``."""
+    values = yaml.safe_load(TINY)
+    values["runs_dir"] = str(folder / "runs")
+    values["data"]["train"] = str(faces / "train")
+    values["eval"] |= {"sets": {"mine": str(faces / "pairs")}, "select": "mine"}
+    path = folder / "tiny.yaml"
+    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+    return path
 
 
 def load(path: Path, *overrides: str) -> Config:

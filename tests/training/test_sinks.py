@@ -297,7 +297,9 @@ def test_a_slow_sink_delays_no_step_and_gets_everything_in_order(tmp_path, sinks
     ]  # fmt: skip
 
 
-def test_a_sink_that_hangs_does_not_hold_up_the_end_of_a_run(tmp_path, sinks, monkeypatch, caplog):
+@pytest.fixture
+def gate(sinks):
+    """A sink "hung" that does not start before this event is set."""
     gate = threading.Event()
 
     @register_sink("hung")
@@ -307,6 +309,10 @@ def test_a_sink_that_hangs_does_not_hold_up_the_end_of_a_run(tmp_path, sinks, mo
         def start(self, session):
             gate.wait(600)
 
+    return gate
+
+
+def test_a_sink_that_hangs_does_not_hold_up_the_end_of_a_run(tmp_path, gate, monkeypatch, caplog):
     monkeypatch.setattr(channel, "PATIENCE", 0.05)
     with Monitor(Session(tmp_path), ["hung"]):
         pass
@@ -314,16 +320,7 @@ def test_a_sink_that_hangs_does_not_hold_up_the_end_of_a_run(tmp_path, sinks, mo
     gate.set()
 
 
-def test_a_sink_that_never_catches_up_is_given_up(tmp_path, sinks, monkeypatch, caplog):
-    gate = threading.Event()
-
-    @register_sink("hung")
-    class Hung(Kept):
-        background = True
-
-        def start(self, session):
-            gate.wait(600)
-
+def test_a_sink_that_never_catches_up_is_given_up(tmp_path, gate, monkeypatch, caplog):
     monkeypatch.setattr(channel, "_MOST_CALLS", 4)
     monkeypatch.setattr(channel, "PATIENCE", 0.05)
     with Monitor(Session(tmp_path), ["hung"]) as monitor:
