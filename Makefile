@@ -36,12 +36,13 @@ faults: setup   ## the long proofs: 200 kills, every kill point, 4,000 mutated i
 	$(BIN)/python -m pytest -m slow --timeout 3600
 
 bench: setup   ## the benchmarks of docs/, one after the other in their short forms, with outside peers (extra: bench)
-	$(BIN)/python -m pip install --quiet --editable '.[bench,faiss]'
+	$(BIN)/python -m pip install --quiet --editable '.[bench,faiss,parquet]'
 	$(BIN)/python scripts/prepare_orl.py
 	$(BIN)/python benchmarks/bench_loss.py --quick
 	$(BIN)/python benchmarks/bench_train.py --quick
 	$(BIN)/python benchmarks/train_memory.py --model sphere20
 	$(BIN)/python benchmarks/bench_data.py --rounds 2
+	$(BIN)/python benchmarks/bench_forms.py --workers 0 2 --rounds 2
 	$(BIN)/python benchmarks/bench_check.py data/orl-112x96/train
 	$(BIN)/python benchmarks/bench_scale.py --repeats 2
 	$(BIN)/python benchmarks/bench_embed.py data/orl-112x96/verify --count 100 --rounds 2

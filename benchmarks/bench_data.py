@@ -51,7 +51,7 @@ WORKERS = (0, 1, 2)
 MINIMUM_SECONDS = 0.4  # of one measurement
 TASK = 4  # batches that the feed decodes at a time, 512 images; up to two tasks per worker are ready
 SETTLE_SECONDS = 0.25  # for workers to fill their queues again, so that the next rival is not slowed down
-Measure = Callable[[], float]
+Measure = Clock = Callable[[], float]
 
 
 # ---------------------------------------------------------------- the limit
@@ -77,14 +77,14 @@ DECODERS = {"simplejpeg": with_simplejpeg, "OpenCV": with_opencv, "torchvision.i
 _in_memory: list[bytes] = []  # inherited by the forked processes
 
 
-def decode_rate(name: str, count: int) -> float:
+def decode_rate(name: str, count: int, clock: Clock = time.perf_counter) -> float:
     """Return images per second of one decoder in this process, in random order as in training."""
     decoder, order = DECODERS[name], np.random.default_rng().integers(0, len(_in_memory), count).tolist()
     out = np.empty_like(decode(_in_memory[0]))
-    started = time.perf_counter()
+    started = clock()
     for index in order:
         decoder(_in_memory[index], out)
-    return count / (time.perf_counter() - started)
+    return count / (clock() - started)
 
 
 class DecodePool:
@@ -96,8 +96,7 @@ class DecodePool:
 
     def rate(self) -> float:
         """Return images per second of all processes together."""
-        count = 5000
-        started = time.perf_counter()
+        started, count = time.perf_counter(), 5000
         self.pool.starmap(decode_rate, [(self.name, count)] * self.processes, chunksize=1)
         return count * self.processes / (time.perf_counter() - started)
 
@@ -110,16 +109,18 @@ def _one_thread() -> None:
 # ---------------------------------------------------------------- the feed and its rival
 
 
-def stream_rate(stream: Iterator[Any], *, workers: int, each: Callable[[Any], object]) -> float:
+def stream_rate(
+    stream: Iterator[Any], *, workers: int, each: Callable[[Any], object], clock: Clock = time.perf_counter
+) -> float:
     """Return images per second of an endless stream in whole tasks, after the prefetched ones."""
     for _ in range((2 * workers + 1) * TASK):
         each(next(stream))
-    started, count = time.perf_counter(), 0
-    while time.perf_counter() - started < MINIMUM_SECONDS:
+    started, count = clock(), 0
+    while clock() - started < MINIMUM_SECONDS:
         for _ in range(TASK):
             each(next(stream))
         count += TASK
-    seconds = time.perf_counter() - started
+    seconds = clock() - started
     return count * BATCH / seconds
 
 

@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     torch.manual_seed(0)
     model = build_model(replace(Size(model=args.model).options(), input_size=SIZE)).eval()
     chunks = [files[start : start + args.batch_size] for start in range(0, len(files), args.batch_size)]
-    plain = [to_input(torch.from_numpy(_load(chunk, SIZE).images), model.input_spec) for chunk in chunks]
+    plain = [to_input(torch.from_numpy(_load(chunk, SIZE)[0]), model.input_spec) for chunk in chunks]
     batches = [torch.cat([x, x.flip(3)]) for x in plain]
     dtype = AUTOCAST[args.precision]
 

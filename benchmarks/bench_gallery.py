@@ -180,7 +180,7 @@ def by_index(folder: Path, count: int, dim: int, top: int) -> dict[str, Any]:
     rows, _ = index.search(queries, top)
     seconds = time.perf_counter() - start
     return {
-        "open s": opened, "s": seconds, "kind": index.facts.kind, "recall": index.facts.recall,
+        "open s": opened, "s": seconds, "lists": index.facts.lists, "recall": index.facts.recall,
         "person first": person_first(rows, folder, count),
     }  # fmt: skip
 

@@ -109,7 +109,7 @@ def _line(rows: list[dict[str, Any]], timing: Timing, floor: float) -> str:
     times = {row["name"]: row["ms"] for row in rows if "ms" in row}
     ratios = [timing.ms / times[name] if name in times else float("nan") for name in ("bare", "partial fc")]
     start = f"{rows[-1]['name']:26}{timing.ms:9.3f}{timing.host_ms:9.3f}{ratios[0]:9.2f}{ratios[1]:14.2f}"
-    return f"{start}{timing.ms / floor:9.2f}{timing.extra_mib:11.0f}"
+    return f"{start} {timing.ms / floor:8.2f}{timing.extra_mib:11.0f}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -31,7 +31,7 @@ import torch.distributed as dist
 from torch.profiler import ProfilerActivity, profile
 
 from sphereface.losses.distributed_head import make_head
-from sphereface.losses.last_layer import CLASS_BLOCK
+from sphereface.losses.last_layer import BLOCK_BYTES, CLASS_BLOCK
 from sphereface.losses.margins import make_margin
 from sphereface.training.optimizer import SGD, gradient_values
 from sphereface.training.parts import parameter_groups
@@ -57,23 +57,47 @@ def held(
     """Return the bytes on each rank: C/R rows of weights and momentum, and the step's own tensors.
 
     ``step`` is all memory at the peak of a step besides weights and momentum, for the K rows that
-    it sees: gradient, logits, the copy of sampled rows, under autocast one product's operand and
-    result in half precision, and 4 tensors of N·D. On a CPU, products are of a block of classes at
-    a time, and oneDNN's products need memory for their results.
+    it sees: gradient, the copy of sampled rows, 4 tensors of N·D, and what :func:`on_gpu` or
+    :func:`on_cpu` add for the logits.
     """
     rows = -(-classes // ranks)
-    seen = rows if rate == 1 else -(-rows * rate // 1)
-    gradient, logits = 4.0 * seen * dim, 4.0 * n * seen
+    seen = rows if rate == 1 else max(-(-rows * rate // 1), min(n, rows))
+    gradient = 4.0 * seen * dim
     copy = 4.0 * seen * dim if rate < 1 else 0.0
-    block = min(seen, CLASS_BLOCK) if cpu else seen
-    product = 2.0 * block * (dim + n) if precision == "bf16" else 4.0 * n * block if cpu else 0.0
+    logits, more = (on_cpu if cpu else on_gpu)(int(seen), n, dim, precision)
     return {
         "weights": 4.0 * rows * dim,
         "momentum": 4.0 * rows * dim,
         "gradient": gradient,
         "logits": logits,
-        "step": gradient + logits + copy + product + 4 * 4.0 * n * dim,
+        "step": gradient + copy + more + 4 * 4.0 * n * dim,
     }
+
+
+def on_gpu(seen: int, n: int, dim: int, precision: str) -> tuple[float, float]:
+    """Return the bytes of the logits, and of all that a step needs for them on a GPU with Triton.
+
+    The logits are in the type of the products. Unit rows of one block are in this type too. The
+    maximum and the sum of each sample are in parts of 256 classes. Where a row of logits is no
+    longer than a row of W, all blocks but the last lie in the memory of the gradient.
+    """
+    size = 2 if precision == "bf16" else 4
+    blocks = -(-seen // (BLOCK_BYTES // (size * n)))
+    block = -(-seen // blocks)
+    logits = float(size * n * seen)
+    own = size * n * block if size * n <= 4 * dim else logits
+    return logits, own + size * dim * block + 2 * 4.0 * n * seen / 256 + 4 * seen
+
+
+def on_cpu(seen: int, n: int, dim: int, precision: str) -> tuple[float, float]:
+    """Return the bytes of the logits, and of all that a step needs for them on a CPU.
+
+    The logits are fp32. Products are of a block of classes at a time. In bf16 they need an operand
+    and a result, in fp32 oneDNN needs memory for the result.
+    """
+    block = min(seen, CLASS_BLOCK)
+    logits = 4.0 * n * seen
+    return logits, logits + (2.0 * block * (dim + n) if precision == "bf16" else 4.0 * n * block)
 
 
 def sent(*, ranks: int, n: int, dim: int, precision: str, **_: Any) -> tuple[float, float]:
@@ -206,7 +230,8 @@ def show(rows: Sequence[dict[str, Any]]) -> None:
 def table() -> None:
     """Print MiB on each device and MB that it sends in a step; D = 512, 128 images a device."""
     names = ("weights", "momentum", "gradient", "logits", "step")
-    heading = ["C", "devices", "N", "`sample_rate`", *names, "step bf16", "sent", "sent bf16"]
+    of_bf16 = ("logits", "step")
+    heading = ["C", "devices", "N", "`sample_rate`", *names, *(f"{name} bf16" for name in of_bf16), "sent", "sent bf16"]
     print(f"| {' | '.join(heading)} |\n|{'--:|' * len(heading)}")
     cases = [(c, r, rate) for c in (1_000_000, 10_000_000) for r in (8, 16, 32, 64) for rate in (1.0, 0.1)]
     for classes, ranks, rate in cases:
@@ -214,7 +239,7 @@ def table() -> None:
         fp32, bf16 = held(**case, precision="fp32"), held(**case, precision="bf16")
         messages = [sum(sent(**case, precision=precision)) / 1e6 for precision in ("fp32", "bf16")]
         cells = [f"{classes:,}", str(ranks), f"{128 * ranks:,}", f"{rate:g}"]
-        cells += [f"{figure / 2**20:,.0f}" for figure in (*(fp32[name] for name in names), bf16["step"])]
+        cells += [f"{figure / 2**20:,.0f}" for figure in (*(fp32[k] for k in names), *(bf16[k] for k in of_bf16))]
         print(f"| {' | '.join([*cells, *(f'{figure:.1f}' for figure in messages)])} |")
 
 

@@ -33,8 +33,8 @@ from sphereface.data.batch import Batch
 from sphereface.device import make_deterministic, use_machine
 from sphereface.losses.margins import MARGINS
 from sphereface.models import BACKBONES, build_model
-from sphereface.training.dry_run import multiply_adds
 from sphereface.training.learner import Learner
+from sphereface.training.measuring import multiply_adds
 from sphereface.training.plan import Plan
 
 BF16 = "train.precision=bf16"

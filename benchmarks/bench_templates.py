@@ -156,11 +156,11 @@ def sphereface_way(folder: Path, clock: Clock) -> tuple[Any, Any]:
 
 def _pooled(folder: Path, clock: Clock) -> tuple[Any, Any]:
     """Return the templates and their embeddings; those of the images are freed."""
-    from sphereface.evaluation.ijb_files import read_detections, read_image_list
+    from sphereface.evaluation.ijb_files import read_detector_scores, read_image_list
     from sphereface.evaluation.pooling import PoolMode, pool
 
     images = clock("read lists", lambda: read_image_list(folder / MEDIA))
-    score = clock("read lists", lambda: read_detections(folder / SCORES, images.images)).score
+    score = clock("read lists", lambda: read_detector_scores(folder / SCORES, images.images))
     mode = PoolMode(normalise=False, detector_score=True, flip="none")
     features = np.load(folder / "features.npy", mmap_mode="r")
     pooled = clock("pool", lambda: pool(features, None, images.template, images.media, mode=mode, detector_score=score))

@@ -38,8 +38,8 @@ from sphereface.data.batch import Batch
 from sphereface.device import use_machine
 from sphereface.losses.margins import MARGINS
 from sphereface.models import BACKBONES
-from sphereface.training.dry_run import multiply_adds
 from sphereface.training.learner import Learner
+from sphereface.training.measuring import multiply_adds
 from sphereface.training.plan import Plan
 
 Step = Callable[[], object]

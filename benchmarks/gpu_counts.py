@@ -1,7 +1,7 @@
 """What a training step does on a GPU, counted on a machine without one: waits of the host, kernel
 launches, peak memory.
 
-    python benchmarks/gpu_counts.py                     the table of docs/gpu.md, within a minute
+    python benchmarks/gpu_counts.py                     the table of docs/gpu.md, in some minutes
     python benchmarks/gpu_counts.py --checkout FOLDER   of another checkout, to compare with
     python benchmarks/gpu_counts.py --only bf16 muon    these rows alone
     python benchmarks/gpu_counts.py --kernels           each row followed by its launches by kernel
@@ -42,6 +42,7 @@ CASES: list[dict[str, Any]] = [
     {"name": "recompute", "overrides": [BF16, "train.recompute=true"]},
     {"name": "micro_batch 128", "overrides": [BF16, "train.micro_batch=128"]},
     {"name": "deterministic", "overrides": [BF16, "deterministic=true"]},
+    {"name": "compile", "overrides": [BF16, "train.compile=true"]},
     {"name": "cosface", "overrides": [BF16, "loss={name: cosface}"]},
     {"name": "chunk_size 4096", "overrides": [BF16, "loss={name: a-softmax, chunk_size: 4096}"]},
     {"name": "mhe", "overrides": [BF16, "loss={name: a-softmax, mhe: 1}"]},

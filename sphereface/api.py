@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,10 @@ from tqdm import tqdm
 from .alignment.crop_template import template_for
 from .alignment.detector import Detector
 from .device import choose_device
-from .embedded import NO_PIXELS, Embedded, checked_crops, embedded, listed_images, name_of, read_ahead
+from .embedded import NO_PIXELS, Embedded, checked_crops, embedded, listed_images, name_of
 from .errors import UserError, listed, shown
 from .evaluation.calibration import Calibration
-from .evaluation.embed import embed_batch
+from .evaluation.embed import embed_batch, map_ahead
 from .faces import Face, FaceReader, Image, Pixels, UnusableImage
 from .match import Match, check_rates, compare, find_calibration, unit_vector
 from .models import load_model
@@ -208,7 +208,8 @@ class FaceEmbedder:
             ThreadPoolExecutor(1, thread_name_prefix="read") as pool,  # threads cannot share a detector
             tqdm(total=len(images), desc=progress, unit="img", disable=progress is None, leave=False) as bar,
         ):
-            for numbers, (faces, unusable) in zip(batches, read_ahead(pool, self._faces, images, batches), strict=True):
+            read = map_ahead(pool, partial(self._faces, images), batches, ahead=1)
+            for numbers, (faces, unusable) in zip(batches, read, strict=True):
                 problems |= unusable
                 for first in range(0, len(faces), self._batch_size):
                     crops = np.stack([face.crop for _, face in faces[first : first + self._batch_size]])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,24 +21,22 @@ _SMALLEST_AREA = 0.02
 _BEST_QUALITY = 95
 
 
-class Kind(Protocol):
+@dataclass(frozen=True)
+class Kind:
     """One augmentation, applied with probability ``p`` at a strength of ``columns`` numbers."""
 
+    p: float = option(0.0, low=0, high=1)
     columns: ClassVar[int]
-
-    @property
-    def p(self) -> float: ...
 
     def strengths(self, u: Numbers) -> Numbers:
         """Convert (k, columns) uniform numbers in [0, 1) to parameters, float32."""
-        ...
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
-class Jpeg:
+class Jpeg(Kind):
     """Compress at a quality in [quality, 95]; applied where images are decoded."""
 
-    p: float = option(0.0, low=0, high=1)
     quality: int = option(30, low=1, high=_BEST_QUALITY)
     columns: ClassVar[int] = 1
 
@@ -49,10 +47,9 @@ class Jpeg:
 
 
 @dataclass(frozen=True)
-class Affine:
+class Affine(Kind):
     """Rotate about the centre by up to ±``degrees``, and zoom by 1/(1 + scale) to 1 + scale."""
 
-    p: float = option(0.0, low=0, high=1)
     degrees: float = option(10.0, low=0, high=45)
     scale: float = option(0.1, low=0, high=1)
     columns: ClassVar[int] = 2
@@ -64,10 +61,9 @@ class Affine:
 
 
 @dataclass(frozen=True)
-class LowResolution:
+class LowResolution(Kind):
     """Shrink to a share in [scale, 1] of the sides, and enlarge again (AdaFace, CVPR 2022)."""
 
-    p: float = option(0.0, low=0, high=1)
     scale: float = option(0.25, low=0.05, high=1)
     columns: ClassVar[int] = 1
 
@@ -77,13 +73,12 @@ class LowResolution:
 
 
 @dataclass(frozen=True)
-class Photometric:
+class Photometric(Kind):
     """Scale brightness, contrast, saturation and gamma.
 
     Each gets a factor from 1/(1 + strength) to 1 + strength.
     """
 
-    p: float = option(0.0, low=0, high=1)
     brightness: float = option(0.3, low=0, high=4)
     contrast: float = option(0.3, low=0, high=4)
     saturation: float = option(0.3, low=0, high=4)
@@ -96,10 +91,9 @@ class Photometric:
 
 
 @dataclass(frozen=True)
-class Grey:
+class Grey(Kind):
     """Remove the colour."""
 
-    p: float = option(0.0, low=0, high=1)
     columns: ClassVar[int] = 0
 
     def strengths(self, u: Numbers) -> Numbers:
@@ -108,13 +102,12 @@ class Grey:
 
 
 @dataclass(frozen=True)
-class Erase:
+class Erase(Kind):
     """Cover a box with middle grey, on a share in [0.02, area] of the image.
 
     The box's ratio of sides is from ½ to 2 times the image's.
     """
 
-    p: float = option(0.0, low=0, high=1)
     area: float = option(0.2, low=_SMALLEST_AREA, high=0.5)
     columns: ClassVar[int] = 4
 

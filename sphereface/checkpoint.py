@@ -37,13 +37,14 @@ from .files import (
     sha256_of_open,
     write_whole,
 )
-from .small_files import read_json
+from .small_files import mode_of, read_json
 
 FORMAT = 1
-_NUMBERS = frozenset(
+NUMBERS = frozenset(
     {torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16, torch.int8}
     | {torch.uint8, torch.bool}
 )
+"""The types of plain numbers in a file of weights."""
 
 
 class BadCheckpoint(UserError):
@@ -256,14 +257,8 @@ def _read(path: Path, file: BinaryIO, size: int, *, device: torch.device | str, 
 
 def _check_kind(path: Path) -> None:
     """Refuse a path that is not a regular file."""
-    try:
-        mode: int | None = path.stat().st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        mode = None
-    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
-        reason = error.strerror if isinstance(error, OSError) else first_line(error)
-        raise BadCheckpoint(f"{shown_key(str(path))}: cannot be read ({reason})") from error
-    if mode is None:
+    mode = mode_of(path, BadCheckpoint)
+    if mode == 0:
         raise BadCheckpoint(f"{path}: no such checkpoint file")
     if not stat.S_ISREG(mode):
         what = "a folder" if stat.S_ISDIR(mode) else "a device or a pipe"
@@ -293,7 +288,7 @@ def _check_tensors(path: Path, state: Mapping[str, Any], size: int) -> None:
     for name, value in _weights_of(path, state):
         if not isinstance(value, torch.Tensor) or not isinstance(name, str):
             raise BadCheckpoint(f"{path}: its weights are not tensors with names")
-        if value.layout is not torch.strided or value.dtype not in _NUMBERS or value.is_meta:
+        if value.layout is not torch.strided or value.dtype not in NUMBERS or value.is_meta:
             raise BadCheckpoint(f"{path}: {shown_key(name)}: got a tensor of {value.dtype} · allowed: plain numbers")
         room -= value.nbytes
         if value.nbytes > value.untyped_storage().nbytes() or room < 0:

@@ -60,7 +60,8 @@ def checked_meta(meta: object) -> dict[str, Any]:
     for name in _SECTIONS:
         if not isinstance(section := filled.config.get(name, {}), Mapping):
             raise ValueError(f"meta.config.{name}: got {shown(section)} · allowed: a mapping of keys to values")
-    return {**meta, **{key: _as_saved(getattr(filled, key)) for key in known}}
+    checked = {key: getattr(filled, key) for key in known}
+    return {**meta, **{key: list(value) if isinstance(value, tuple) else value for key, value in checked.items()}}
 
 
 def _is_plain(value: object, room: list[int], depth: int = 0) -> bool:
@@ -72,7 +73,3 @@ def _is_plain(value: object, room: list[int], depth: int = 0) -> bool:
     if isinstance(value, (list, tuple)):
         return all(_is_plain(each, room, depth + 1) for each in value)
     return value is None or isinstance(value, (str, int, float))
-
-
-def _as_saved(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value

@@ -96,7 +96,8 @@ def run_command(name: str, argv: Sequence[str] | None, program: str | None = Non
         UserError: an option or an input cannot be used.
     """
     load_plugins()  # options can name their backbones, margins and protocols
-    args = parser_of(name).parse(argv, program or f"sphereface {name}")
+    parser = importlib.import_module(".commands.parser", __package__)
+    args = parser.parse(parser_of(name), name, argv, program or f"sphereface {name}")
     code: int = command_of(name).run(args)
     return code
 

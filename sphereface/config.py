@@ -8,7 +8,7 @@ Sections and their defaults are in :mod:`sphereface.config_sections`. The sectio
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -247,43 +247,41 @@ def _parse_sets(sets: Mapping[str, object], problems: list[str]) -> dict[str, Pl
     return parsed
 
 
-def _contradictions(config: Config) -> list[str]:
-    """Return the problems of keys that are valid alone, but not together."""
+def _contradictions(config: Config) -> Iterator[str]:
+    """Yield the problems of keys that are valid alone, but not together."""
     train = config.train
-    problems: list[str] = []
     parts = config.name.split("/")  # folders of runs_dir
     if any(part in ("", ".", "..") or not part.isprintable() or len(part.encode()) > _MOST_NAME for part in parts):
-        problems.append(f"name: got {shown(config.name)} · allowed: the name of a folder, which is created in runs_dir")
-    _parse_sets(config.eval.sets, problems)
+        yield f"name: got {shown(config.name)} · allowed: the name of a folder, which is created in runs_dir"
+    in_sets: list[str] = []
+    _parse_sets(config.eval.sets, in_sets)
+    yield from in_sets
     if not config.data.train or (isinstance(config.data.train, tuple) and "" in config.data.train):
-        problems.append(
+        yield (
             "data.train: missing or empty · allowed: a folder of identities, a .rec, a list, a .zip, .tar, "
             ".parquet, .arrow or .lmdb, or several of them · set it, or --set data.train=PATH"
         )
     if (train.steps is None) == (train.epochs is None):
         got = "neither" if train.steps is None else "both"
-        problems.append(
+        yield (
             f"train.steps, train.epochs: got {got} · allowed: one of them · "
             "it is the length of the schedule, even if train.max_minutes ends the run earlier"
         )
     if list(train.milestones) != sorted(set(train.milestones)):
-        problems.append(f"train.milestones: got {shown(list(train.milestones))} · allowed: increasing steps")
+        yield f"train.milestones: got {shown(list(train.milestones))} · allowed: increasing steps"
     if train.schedule != "step" and train.milestones:
-        problems.append(
-            f"train.milestones: got milestones with schedule {train.schedule} · allowed: only with schedule step"
-        )
+        yield f"train.milestones: got milestones with schedule {train.schedule} · allowed: only with schedule step"
     if len(train.betas) != 2:
-        problems.append(f"train.betas: got {shown(list(train.betas))} · allowed: two numbers")
+        yield f"train.betas: got {shown(list(train.betas))} · allowed: two numbers"
     if train.micro_batch is not None and train.micro_batch > train.batch_size:
-        problems.append(f"train.micro_batch: got {train.micro_batch} · allowed: at most batch_size {train.batch_size}")
-    problems += train.teacher.problems()
+        yield f"train.micro_batch: got {train.micro_batch} · allowed: at most batch_size {train.batch_size}"
+    yield from train.teacher.problems()
     if train.init_head in ("keep", "auto") and train.init_from is None:
-        problems.append(f"train.init_head: got {train.init_head} without train.init_from · allowed there: new, teacher")
+        yield f"train.init_head: got {train.init_head} without train.init_from · allowed there: new, teacher"
     if train.init_head == "teacher" and not train.teacher.given:
-        problems.append("train.init_head: got teacher without train.teacher · allowed there: new, keep, auto")
+        yield "train.init_head: got teacher without train.teacher · allowed there: new, keep, auto"
     if train.batch_size == 1 and config.model.batch_statistics:
-        problems.append("train.batch_size: got 1 with batch normalisation in the model · allowed there: 2 or more")
+        yield "train.batch_size: got 1 with batch normalisation in the model · allowed there: 2 or more"
     if config.eval.select is not None and config.eval.select not in config.eval.sets:
         known = suggest(config.eval.select, config.eval.sets) if config.eval.sets else " · eval.sets is empty"
-        problems.append(f"eval.select: got {shown(config.eval.select)}{known}")
-    return problems
+        yield f"eval.select: got {shown(config.eval.select)}{known}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,29 +75,25 @@ class TeacherConfig:
         keys = {"embeddings": self.embeddings, "onnx": self.onnx, "checkpoint": self.checkpoint}
         return {key: value for key, value in keys.items() if value is not None}
 
-    def problems(self) -> list[str]:
-        """Return the problems of keys that are valid alone, but not together, a line each."""
+    def problems(self) -> Iterator[str]:
+        """Yield the problems of keys that are valid alone, but not together, a line each."""
         prefix = "train.teacher"
         given = self.given
-        found = [
-            f"{prefix}.losses.{shown_key(name)}: unknown loss{suggest(name, TEACHER_LOSSES)}"
-            for name in self.losses
-            if name not in TEACHER_LOSSES
-        ]
+        for name in (name for name in self.losses if name not in TEACHER_LOSSES):
+            yield f"{prefix}.losses.{shown_key(name)}: unknown loss{suggest(name, TEACHER_LOSSES)}"
         if len(given) > 1:
-            found.append(f"{prefix}: got {' and '.join(given)} · allowed: one of embeddings, onnx, checkpoint")
+            yield f"{prefix}: got {' and '.join(given)} · allowed: one of embeddings, onnx, checkpoint"
         if given and not self.losses:
-            found.append(f"{prefix}.losses: missing · allowed: {{name: weight}}, such as {{cosine: 10}}")
+            yield f"{prefix}.losses: missing · allowed: {{name: weight}}, such as {{cosine: 10}}"
         if not given and self != TeacherConfig():
-            found.append(f"{prefix}: got no teacher · allowed: one of embeddings, onnx, checkpoint, each a file")
+            yield f"{prefix}: got no teacher · allowed: one of embeddings, onnx, checkpoint, each a file"
         if self.input and self.onnx is None:
-            found.append(f"{prefix}.input: got {shown(self.input)} without {prefix}.onnx · allowed there: nothing")
+            yield f"{prefix}.input: got {shown(self.input)} without {prefix}.onnx · allowed there: nothing"
         if self.view == "same" and self.embeddings is not None:
-            found.append(f"{prefix}.view: got same with {prefix}.embeddings · allowed there: stored")
+            yield f"{prefix}.view: got same with {prefix}.embeddings · allowed there: stored"
         if len(self.temperatures) != 2:
             got = shown(list(self.temperatures))
-            found.append(f"{prefix}.temperatures: got {got} · allowed: two numbers, of the student and of the teacher")
-        return found
+            yield f"{prefix}.temperatures: got {got} · allowed: two numbers, of the student and of the teacher"
 
 
 @dataclass(frozen=True)

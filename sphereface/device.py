@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import functools
+import importlib.util
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -80,6 +83,26 @@ def use_machine(device: torch.device, *, deterministic: bool = False, matmul: st
         torch.backends.cuda.matmul.allow_tf32 = matmul == "tf32"
         torch.backends.cudnn.allow_tf32 = matmul == "tf32"
         torch.backends.cudnn.benchmark = not deterministic
+
+
+@functools.cache
+def why_no_triton(device: torch.device) -> str | None:
+    """Return why Triton cannot compile kernels for a CUDA device; None if it can."""
+    if importlib.util.find_spec("triton") is None:
+        return "the package triton is not installed"
+    if not (os.environ.get("CC") or any(map(shutil.which, ("gcc", "clang", "cc")))):
+        return "there is no C compiler"
+    major, minor = torch.cuda.get_device_capability(device)
+    return None if major >= 7 else f"compute capability {major}.{minor} is below 7.0"
+
+
+def without_triton(device: torch.device) -> str | None:
+    """Return a line for the log if training on this device lacks its Triton kernels; else None."""
+    reason = why_no_triton(device) if device.type == "cuda" else None
+    return reason and (
+        f"training without Triton kernels: {reason} · the loss and the Sphere CNN take more time and memory · "
+        "needed: the package triton, a C compiler such as gcc, a GPU of compute capability 7.0 or higher"
+    )
 
 
 def processors(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:

@@ -1,10 +1,8 @@
-"""The result of embedding a list of images, and the reader that works ahead of the network."""
+"""The result of embedding a list of images, and the checks of the images."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -14,9 +12,6 @@ import numpy.typing as npt
 
 from .errors import UserError, shown
 from .faces import Face, Image, Pixels
-
-Read = tuple[list[tuple[int, Face]], dict[int, str]]
-"""Faces with the numbers of their images, and by number why other images cannot be used."""
 
 NO_PIXELS = np.empty((0, 0, 3), dtype=np.uint8)
 
@@ -45,22 +40,6 @@ class Embedded:
     places: npt.NDArray[np.int64]
     boxes: npt.NDArray[np.float32] | None
     scores: npt.NDArray[np.float32] | None
-
-
-def read_ahead(
-    pool: ThreadPoolExecutor,
-    read: Callable[[Sequence[Image], range], Read],
-    images: Sequence[Image],
-    batches: Sequence[range],
-) -> Iterator[Read]:
-    """Yield the result of ``read`` for each batch, while a thread reads the next batch."""
-    waiting: deque[Future[Read]] = deque()
-    for batch in batches:
-        waiting.append(pool.submit(read, images, batch))
-        if len(waiting) > 1:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
 
 
 def embedded(

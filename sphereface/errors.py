@@ -12,7 +12,7 @@ import select
 import sys
 import traceback
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 MOST_LISTED = 10
@@ -82,6 +82,15 @@ class ConfigError(UserError):
         else:
             text = f"{source}: {len(self.problems)} problems:{listed(self.problems)}"
         super().__init__(text)
+
+
+@contextlib.contextmanager
+def refusing(what: str, advice: str = "") -> Iterator[None]:
+    """Turn an OSError of a block into a :class:`UserError`: ``WHAT (reason) · ADVICE``."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{what} ({error.strerror}){advice and f' · {advice}'}") from error
 
 
 def listed(lines: Sequence[object]) -> str:

@@ -132,7 +132,7 @@ class FaceReader:
             return [self.read(image, name)]
         with _explained(name):
             pixels = _pixels(image)
-            faces = find_faces(pixels, self._finder.detector).left_to_right()
+            faces = find_faces(pixels, self._finder.detector)
             good = [found for found in faces if looks_like_a_face(found.points, pixels.shape)]
             if not good:
                 check_fit(faces[0].points, pixels.shape)

@@ -13,16 +13,14 @@ import numpy.typing as npt
 
 from .errors import UserError, shown_key
 from .evaluation.gallery_folder import FolderPaths, FolderRows, read_gallery_folder
-from .evaluation.gallery_shard import path_of, unit_rows
-from .evaluation.mapped_array import map_array
-from .evaluation.table_file import NotATable, read_table
+from .evaluation.gallery_shard import FORMAT, path_of, unit_rows
+from .evaluation.mapped_array import map_arrays
+from .evaluation.table_file import NotATable, as_float32, read_table
 from .files import DAMAGED
 
 Embeddings = npt.NDArray[np.float32]
 
-_FORMATS = (1, 2)
 _ROWS = 4096  # rows normalised at a time
-_UNIT = 1e-3  # how far the length of a unit vector may be from 1
 
 
 class RowBlocks(Protocol):
@@ -117,12 +115,21 @@ def load_gallery(path: Path, *, checkpoint_sha256: str, settings: str) -> Galler
         _check_made_alike(path, kind.checkpoint_sha256, kind.settings, checkpoint_sha256, settings)
         return Gallery(FolderPaths(folder), FolderRows(folder), checkpoint_sha256, settings, kind.root, kind.alignment)
     try:
-        table = _checked(read_table(path))
-        _check_made_alike(path, table["checkpoint_sha256"], table["settings"], checkpoint_sha256, settings)
-        return _gallery_of(table)
+        table = read_table(path)
+        _check_format(table)
     except (NotATable, ValueError) as error:
         reason = error.reason if isinstance(error, NotATable) else str(error)
         raise UserError(f"{path}: not a gallery ({reason}) · make one: sphereface embed DIR {path.name}") from error
+    _check_made_alike(path, table["checkpoint_sha256"], table["settings"], checkpoint_sha256, settings)
+    return make_gallery(
+        table.get("root", "."),
+        table["names"],
+        as_float32(table["embeddings"]),
+        as_float32(table["mirror"]) if "mirror" in table else None,
+        checkpoint_sha256=checkpoint_sha256,
+        settings=settings,
+        alignment=table.get("alignment", ""),
+    )
 
 
 def how_crops_were_made(path: Path) -> tuple[str, str]:
@@ -134,13 +141,12 @@ def how_crops_were_made(path: Path) -> tuple[str, str]:
     if path.is_dir():
         kind = read_gallery_folder(path).kind
         return kind.settings, kind.alignment
-    found = []
-    for key in ("settings", "alignment"):
-        try:
-            found.append(str(map_array(path, key)))
-        except (OSError, MemoryError, *DAMAGED):
-            found.append("")
-    return found[0], found[1]
+    keys = ("settings", "alignment")
+    try:
+        found = map_arrays(path, keys, optional=keys)
+    except (OSError, MemoryError, *DAMAGED):
+        found = {}
+    return str(found.get("settings", "")), str(found.get("alignment", ""))
 
 
 def _check_made_alike(path: Path, sha256: str, settings: str, own_sha256: str, own_settings: str) -> None:
@@ -151,13 +157,13 @@ def _check_made_alike(path: Path, sha256: str, settings: str, own_sha256: str, o
             f"{own_sha256[:12]}…) · embed its images again"
         )
     if settings != own_settings:
-        theirs, ours = _differing_parts(settings, own_settings)
+        theirs, ours = differing_parts(settings, own_settings)
         raise UserError(
             f"{path}: its settings differ: {shown_key(theirs)}; the query: {ours} · give the same options for both"
         )
 
 
-def _differing_parts(first: str, second: str) -> tuple[str, str]:
+def differing_parts(first: str, second: str) -> tuple[str, str]:
     """Return the parts, between commas, that only one of two settings has.
 
     If their parts are equal, return both settings whole.
@@ -167,38 +173,10 @@ def _differing_parts(first: str, second: str) -> tuple[str, str]:
     return only[0] or first, only[1] or second
 
 
-def _checked(table: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a table of a known format.
-
-    Raises:
-        ValueError: an array is missing, or the format is unknown.
-    """
-    missing = [key for key in ("format", "checkpoint_sha256", "settings") if key not in table]
-    if missing or table["format"] not in _FORMATS:
-        raise ValueError(
-            f"has no array {missing[0]}" if missing else f"format {table['format']}, a newer version wrote it"
-        )
-    return table
-
-
-def _gallery_of(table: Mapping[str, Any]) -> Gallery:
-    """Return the gallery of a table.
-
-    Format 1 has unit vectors and whole paths. Format 2 is a table that evaluations read too.
-
-    Raises:
-        ValueError: a row of format 1 is not a unit vector.
-    """
-    with np.errstate(over="ignore"):  # of an infinite number, which the search reports
-        image, mirror = (
-            None if key not in table else np.asarray(table[key], dtype=np.float32) for key in ("embeddings", "mirror")
-        )
-    assert image is not None
-    about = {key: table[key] for key in ("checkpoint_sha256", "settings")}
-    if table["format"] == 1:
-        off = np.abs(np.linalg.norm(image.astype(np.float64), axis=1) - 1)
-        if not (off <= _UNIT).all():  # NaN fails this too
-            raise ValueError(f"row {int(np.argmin(off <= _UNIT))} is not a unit vector")
-        return Gallery(tuple(table["names"]), image, **about)
-    about["alignment"] = table.get("alignment", "")
-    return make_gallery(table.get("root", "."), table["names"], image, mirror, **about)
+def _check_format(table: Mapping[str, Any]) -> None:
+    """Raise a ValueError for a table that is not a gallery or has an unknown format."""
+    for key in ("format", "checkpoint_sha256", "settings"):
+        if key not in table:
+            raise ValueError(f"has no array {key}")
+    if table["format"] != FORMAT:
+        raise ValueError(f"format {table['format']}, another version wrote it")

@@ -48,14 +48,14 @@ class Summary:
         """Add the images of a shard."""
         self.num_rows += len(content.names)
         self.problems += [
-            (text(content.images[image]), _without_path(text(content.images[image]), text(why)))
+            (text(content.images[image]), text(why))
             for image, why in zip(content.unusable.tolist(), content.reasons, strict=True)
         ]
         first = dict(zip(reversed(content.image_of.tolist()), reversed(content.places.tolist()), strict=True))
-        for image in np.flatnonzero(content.faces > 1).tolist():
-            self.num_several += 1
-            self.example = self.example or (text(content.images[image]), int(content.faces[image]), first.get(image, 1))
         several = content.faces > 1
+        self.num_several += int(several.sum())
+        for image in np.flatnonzero(several).tolist():
+            self.example = self.example or (text(content.images[image]), int(content.faces[image]), first.get(image, 1))
         self.num_not_enrolled += int(content.faces[several].sum() - several[content.image_of].sum())
 
     def join(self, other: Summary) -> None:
@@ -72,8 +72,7 @@ def embed_part(
     embedder: FaceEmbedder,
     listed: ImageList,
     numbers: Int64,
-    sizes: Int64,
-    times: Int64,
+    stamps: Int64,
     *,
     dtype: str,
     progress: str | None = None,
@@ -85,7 +84,7 @@ def embed_part(
         embedder: the network.
         listed: N images.
         numbers: (K,) numbers of the images to embed.
-        sizes, times: (N,) see :meth:`ImageList.stamps`.
+        stamps: (N, 2) see :meth:`ImageList.stamps`.
         dtype: number type of the returned embeddings.
         progress, on_batch: see :meth:`FaceEmbedder.try_embed`.
 
@@ -104,7 +103,7 @@ def embed_part(
         names=texts(_names_of_rows(names, result)), embeddings=image, mirror=mirror,
         quality=np.linalg.norm(result.embeddings, axis=1), image_of=result.rows, places=result.places,
         boxes=result.boxes, scores=result.scores,
-        images=texts(names), sizes=sizes[numbers], times=times[numbers], faces=faces,
+        images=texts(names), sizes=stamps[numbers, 0], times=stamps[numbers, 1], faces=faces,
         unusable=np.array(list(result.problems), dtype=np.int64),
         reasons=texts(
             why.removeprefix(f"{printable(name_of(images[number], number))}: ")
@@ -117,12 +116,6 @@ def nothing_usable(listed: ImageList, *, aligned: bool) -> str:
     """Return the error message for a gallery without rows."""
     advice = "" if aligned else " · add --aligned if they are crops"
     return f"{listed.place}: none of its {len(listed.names)} images can be used{advice}"
-
-
-def _without_path(name: str, why: str) -> str:
-    """Return a reason without the path before it, which galleries of earlier versions keep."""
-    _, found, reason = why.partition(f"{printable(name)}: ")
-    return reason if found else why
 
 
 def _names_of_rows(names: Sequence[str], result: Embedded) -> list[str]:

@@ -3,7 +3,8 @@
 The images are divided into shards. Each process takes the next shard, embeds its images, and writes
 it whole. A killed run loses at most the shards that its processes are embedding. The next run keeps
 every whole shard, and embeds the images that are new or have another size or time. At the end it
-replaces the list ``gallery.json`` and deletes the shards that the list does not name.
+merges small shards if there are many, replaces the list ``gallery.json`` and deletes the shards
+that the list does not name.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ import logging
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +25,9 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from .api import FaceEmbedder
-from .errors import UserError
+from .errors import UserError, refusing, shown_key
 from .evaluation.gallery_folder import LIST, GalleryFolder, is_gallery_folder, read_list
+from .evaluation.gallery_merge import merge_small
 from .evaluation.gallery_shard import (
     SHARD_NAME,
     DamagedShard,
@@ -36,6 +39,7 @@ from .evaluation.gallery_shard import (
     write_shard,
 )
 from .files import locked
+from .gallery import differing_parts
 from .gallery_part import Int64, Summary, embed_part, nothing_usable
 from .image_list import ImageList
 from .training.distributed import World
@@ -57,20 +61,19 @@ class _Plan:
         reduced: current parts of shards that are only partly current, each with the number of its
             first image.
         todo: numbers of the images to embed.
-        sizes, times: see :meth:`ImageList.stamps`.
+        stamps: see :meth:`ImageList.stamps`.
         summary: of the images that stay.
     """
 
     kept: list[tuple[int, Shard]]
     reduced: list[tuple[int, ShardContent]]
     todo: Int64
-    sizes: Int64
-    times: Int64
+    stamps: Int64
     summary: Summary
 
 
 def update_gallery(
-    folder: Path, listed: ImageList, embedder: FaceEmbedder, kind: GalleryKind, world: World, *, progress: bool
+    folder: Path, listed: ImageList, embedder: FaceEmbedder, kind: GalleryKind, world: World
 ) -> Summary | None:
     """Embed the new and the changed images, and write the gallery.
 
@@ -80,7 +83,6 @@ def update_gallery(
         embedder: of this process.
         kind: of the gallery, see :func:`kind_of`.
         world: the processes that share the work. Each of them calls this function.
-        progress: draw a progress bar on stderr.
 
     Returns:
         A summary in the first process, None in the others.
@@ -94,10 +96,10 @@ def update_gallery(
         if world.first:
             stack.enter_context(_only_writer(folder))
             plan = _make_plan(folder, listed, kind)
-        todo, sizes, times = world.broadcast(None if plan is None else (plan.todo, plan.sizes, plan.times))  # type: ignore[misc]
-        work = _Work(folder, listed, embedder, kind, sizes, times)
-        written, summary = work.embed_all(todo, len(listed.names), world, progress=progress and world.first)
-        found = world.all_gather((written, summary))
+        todo, stamps = world.broadcast(None if plan is None else (plan.todo, plan.stamps))  # type: ignore[misc]
+        embed = partial(embed_part, embedder, listed, stamps=stamps, dtype=kind.dtype)
+        parts = _parts(todo, len(listed.names))
+        found = world.all_gather(_embed_all(folder, parts, embed, kind, world))
         if plan is None:
             return None
         for shards, other in found:
@@ -142,11 +144,9 @@ def _is_ours(name: str) -> bool:
 @contextlib.contextmanager
 def _only_writer(folder: Path) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
-        try:
+        with refusing(f"{folder}: cannot be written", "check permissions and space"):
             folder.mkdir(parents=True, exist_ok=True)
             alone = stack.enter_context(locked(folder / _LOCK))
-        except OSError as error:
-            raise UserError(f"{folder}: cannot be written ({error.strerror}) · check permissions and space") from error
         if not alone:
             raise UserError(
                 f"{folder}: another sphereface embed writes this gallery · wait for it, or give another folder"
@@ -157,11 +157,11 @@ def _only_writer(folder: Path) -> Iterator[None]:
 def _make_plan(folder: Path, listed: ImageList, kind: GalleryKind) -> _Plan:
     """Compare the existing shards with the images."""
     earlier = _earlier_shards(folder, kind)
-    sizes, times = listed.stamps()
+    stamps = listed.stamps()
     free = defaultdict[str, list[int]](list)  # numbers of a name without a row yet, the lowest last
     for number in reversed(range(len(listed.names))):
         free[listed.names[number]].append(number)
-    plan = _Plan([], [], np.empty(0, np.int64), sizes, times, Summary(len(listed.names)))
+    plan = _Plan([], [], np.empty(0, np.int64), stamps, Summary(len(listed.names)))
     unlisted = {path.name for path in folder.iterdir() if SHARD_NAME.fullmatch(path.name)} - {*earlier}
     for name in [*earlier, *sorted(unlisted)]:  # a shard occurs twice if the list repeats its images
         try:
@@ -169,7 +169,7 @@ def _make_plan(folder: Path, listed: ImageList, kind: GalleryKind) -> _Plan:
         except DamagedShard as error:
             log.warning("%s · its images are embedded again", str(error).rpartition(" · ")[0])
             continue
-        numbers, num_gone = _take_numbers(free, content, sizes, times)
+        numbers, num_gone = _take_numbers(free, content, stamps)
         plan.summary.num_gone += num_gone if name in earlier else 0
         _keep(plan, folder / name, content, numbers, numbers >= 0)
     _check_not_emptied(folder, listed, plan, earlier)
@@ -177,9 +177,7 @@ def _make_plan(folder: Path, listed: ImageList, kind: GalleryKind) -> _Plan:
     return plan
 
 
-def _take_numbers(
-    free: Mapping[str, list[int]], content: ShardContent, sizes: Int64, times: Int64
-) -> tuple[Int64, int]:
+def _take_numbers(free: Mapping[str, list[int]], content: ShardContent, stamps: Int64) -> tuple[Int64, int]:
     """Take a free number for each current image of a shard.
 
     Each number is taken once, so a list that repeats an image keeps a row for each repetition.
@@ -192,7 +190,7 @@ def _take_numbers(
         own = free.get(text(image))
         if not own:
             num_gone += 1
-        elif 0 <= content.sizes[place] == sizes[own[-1]] and content.times[place] == times[own[-1]]:
+        elif 0 <= content.sizes[place] == stamps[own[-1], 0] and content.times[place] == stamps[own[-1], 1]:
             numbers[place] = own.pop()
     return numbers, num_gone
 
@@ -219,9 +217,10 @@ def _earlier_shards(folder: Path, kind: GalleryKind) -> list[str]:
     for key, value in vars(replace(kind, root=earlier.kind.root)).items():
         before = getattr(earlier.kind, key)
         if before != value:
+            theirs, ours = differing_parts(str(before), str(value))
             raise UserError(
-                f"{folder}: holds a gallery with {key} {str(before)[:100]}, got {str(value)[:100]} · give the same "
-                "options or another folder, or delete this gallery"
+                f"{folder}: holds a gallery with {key} {shown_key(theirs)}, got {shown_key(ours)} · "
+                "give the same options or another folder, or delete this gallery"
             )
     return [shard.file for shard in earlier.shards]
 
@@ -235,43 +234,34 @@ def _check_not_emptied(folder: Path, listed: ImageList, plan: _Plan, earlier: Se
         )
 
 
-@dataclass(frozen=True)
-class _Work:
-    """The work of one process."""
-
-    folder: Path
-    listed: ImageList
-    embedder: FaceEmbedder
-    kind: GalleryKind
-    sizes: Int64
-    times: Int64
-
-    def embed_all(
-        self, todo: Int64, num_images: int, world: World, *, progress: bool
-    ) -> tuple[list[tuple[int, Shard]], Summary]:
-        """Embed one shard after another, until all of them are taken."""
-        per_shard = images_per_shard(num_images)
-        parts = [todo[start : start + per_shard] for start in range(0, len(todo), per_shard)]
-        written, summary = [], Summary(0)
-        share = f" ({world.size} processes)" if world.size > 1 else ""
-        with tqdm(
-            total=len(todo), desc=f"embedding{share}", unit="img", disable=not (progress and len(todo)), leave=False
-        ) as bar:
-            for number in _taken(world, len(parts)):
-                bar.update(number * per_shard - bar.n if world.size > 1 else 0)
-                content = embed_part(
-                    self.embedder, self.listed, parts[number], self.sizes, self.times,
-                    dtype=self.kind.dtype, on_batch=bar.update,
-                )  # fmt: skip
-                written.append((int(parts[number][0]), write_shard(self.folder, content, self.kind)))
-                summary.add(content)
-                summary.num_embedded += len(parts[number])
-        return written, summary
+def _parts(todo: Int64, num_images: int) -> list[Int64]:
+    """Divide numbers of images into those of each shard."""
+    per_shard = _shard_size(num_images)
+    return [todo[start : start + per_shard] for start in range(0, len(todo), per_shard)]
 
 
-def images_per_shard(num_images: int) -> int:
-    """Return the number of images in a shard; it is a power of two."""
+def _shard_size(num_images: int) -> int:
+    """Return the number of images in a shard, a power of two."""
     return min(_MOST, max(_FEWEST, 1 << round(math.log2(max(1, num_images / _SHARDS)))))
+
+
+def _embed_all(
+    folder: Path, parts: Sequence[Int64], embed: Callable[..., ShardContent], kind: GalleryKind, world: World
+) -> tuple[list[tuple[int, Shard]], Summary]:
+    """Embed one shard after another, until the processes have taken all of them."""
+    written, summary = [], Summary(0)
+    total = sum(map(len, parts))
+    share = f" ({world.size} processes)" if world.size > 1 else ""
+    with tqdm(
+        total=total, desc=f"embedding{share}", unit="img", disable=not (world.first and total), leave=False
+    ) as bar:
+        for number in _taken(world, len(parts)):
+            bar.update(number * len(parts[0]) - bar.n if world.size > 1 else 0)
+            content = embed(numbers=parts[number], on_batch=bar.update)
+            written.append((int(parts[number][0]), write_shard(folder, content, kind)))
+            summary.add(content)
+            summary.num_embedded += len(parts[number])
+    return written, summary
 
 
 def _taken(world: World, count: int) -> Iterator[int]:
@@ -287,7 +277,8 @@ def _finish(folder: Path, kind: GalleryKind, plan: _Plan, listed: ImageList) -> 
     if not plan.summary.num_rows:
         raise UserError(nothing_usable(listed, aligned=kind.settings.startswith("aligned")))
     shards = plan.kept + [(first, write_shard(folder, content, kind)) for first, content in plan.reduced]
-    gallery = GalleryFolder(folder, kind, tuple(shard for _, shard in sorted(shards, key=lambda each: each[0])))
+    merged = merge_small(folder, kind, sorted(shards, key=lambda each: each[0]), _shard_size(len(listed.names)))
+    gallery = GalleryFolder(folder, kind, tuple(shard for _, shard in merged))
     gallery.save()
     files = {shard.file for shard in gallery.shards}
     for path in folder.iterdir():

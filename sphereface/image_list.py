@@ -14,7 +14,7 @@ from .alignment.align import list_images
 from .data.bins import BinImage, is_bin, read_bin
 from .data.images import IMAGE_SUFFIXES
 from .data.text_files import read_text_lines
-from .errors import UserError, shown
+from .errors import UserError, refusing, shown
 from .faces import Image
 
 _SETS = (".zip", ".rec", ".idx", ".tar", ".parquet", ".arrow", ".lmdb")  # training sets, not folders of images
@@ -38,16 +38,15 @@ class ImageList:
     images: Sequence[Image]
     not_read: str = ""
 
-    def stamps(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Return sizes and modification times of the images, in bytes and nanoseconds, (N,) each.
+    def stamps(self) -> npt.NDArray[np.int64]:
+        """Return (N, 2) sizes and modification times of the images, in bytes and nanoseconds.
 
         They show whether an image was replaced. All images of a ``.bin`` have the values of
         that file. Both values are -1 for a file that the system cannot examine.
         """
         if isinstance(self.images, _Bytes):
-            return tuple(np.full(len(self.names), value) for value in _stamp(self.root))  # type: ignore[return-value]
-        found = np.array([_stamp(image) for image in self.images], dtype=np.int64).reshape(-1, 2)
-        return found[:, 0].copy(), found[:, 1].copy()
+            return np.array([_stamp(self.root)] * len(self.names), dtype=np.int64)
+        return np.array([_stamp(image) for image in self.images], dtype=np.int64).reshape(-1, 2)
 
 
 def list_named(place: Path) -> ImageList:
@@ -93,10 +92,8 @@ class _Bytes(Sequence[Image]):
         return len(self.images)
 
     def __getitem__(self, row: int) -> bytes:  # type: ignore[override]  # no slices
-        try:
+        with refusing(f"{self.images[row]}: cannot be read"):
             return self.images[row].read_bytes()
-        except OSError as error:
-            raise UserError(f"{self.images[row]}: cannot be read ({error.strerror})") from error
 
 
 def _stamp(file: Image) -> tuple[int, int]:

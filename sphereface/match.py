@@ -148,7 +148,10 @@ def unit_vector(key: str, value: npt.ArrayLike, dim: int) -> npt.NDArray[np.floa
     """
     allowed = f"allowed: a unit vector of {dim} numbers, a row of what embed returns"
     try:
-        row = np.asarray(value, dtype=np.float64)
+        given = np.asarray(value)
+        if given.dtype.kind == "c":  # numpy would drop the imaginary parts
+            raise TypeError
+        row = given.astype(np.float64)
     except (TypeError, ValueError):
         raise UserError(f"{key}: got {shown(value)} · {allowed}") from None
     if row.shape != (dim,):

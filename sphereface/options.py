@@ -7,19 +7,18 @@ values.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
-import re
-import types
 import typing
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from .errors import UserError, shown, shown_key
+from .option_values import MOST_INTEGER, NotOfType, describe, in_range, kind_of, to_type, wants_quotes
 
 T = TypeVar("T")
 
-_DECIMAL = re.compile(r"[-+]?(?:[0-9]{1,300}(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 _LONGEST_NAME = 100  # characters of a name that may have a suggestion
 
 
@@ -29,6 +28,7 @@ def option(
     low: float | None = None,
     high: float | None = None,
     above: float | None = None,
+    below: float | None = None,
     choices: Iterable[Any] | None = None,
     words: Iterable[str] = (),
 ) -> Any:
@@ -37,12 +37,12 @@ def option(
     Args:
         default: its value where the YAML has no key; without a default the key is required.
         low, high: the closed range of allowed numbers (of each element, for a list).
-        above: an open lower bound.
+        above, below: open bounds.
         choices: the allowed values, where they are few.
         words: texts that are allowed besides numbers.
     """
-    metadata = {"low": low, "high": high, "above": above, "choices": tuple(choices) if choices else None}
-    metadata["words"] = tuple(words)
+    metadata = {"low": low, "high": high, "above": above, "below": below, "words": tuple(words)}
+    metadata["choices"] = tuple(choices) if choices else None
     if isinstance(default, (dict, list)):
         made = default
         return dataclasses.field(default_factory=lambda: type(made)(made), metadata=metadata)
@@ -71,55 +71,13 @@ def parse_options(
     Returns:
         The filled class, or None where there was a problem.
     """
-    found = len(problems)
-    filled = _fill(cls, values, prefix, problems, exact, others)
-    if len(problems) > found:
-        return None
-    try:
-        return cls(**filled)
-    except UserError as error:  # from __post_init__: a wrong combination of valid values
-        problems.append(f"{prefix}: {error}" if prefix else str(error))
-        return None
+    parsed: T | None = _Reader(problems, exact).parse(cls, values, prefix, others)
+    return parsed
 
 
-def fill_options(
-    cls: type[T], values: object, *, prefix: str, problems: list[str], exact: bool = False, others: Iterable[str] = ()
-) -> T:
+def fill_options(cls: type[T], values: object, *, prefix: str, problems: list[str], others: Iterable[str] = ()) -> T:
     """Fill like :func:`parse_options`, but replace wrong values, to check the others too."""
-    filled = _fill(cls, values, prefix, problems, exact, others)
-    try:
-        return cls(**filled)
-    except UserError as error:
-        problems.append(f"{prefix}: {error}")
-        return cls()
-
-
-def _fill(
-    cls: type[Any], values: object, prefix: str, problems: list[str], exact: bool, others: Iterable[str]
-) -> dict[str, Any]:
-    """Return a value for each field; a wrong one is replaced by its default, or None."""
-    values = {} if values is None else values
-    if not isinstance(values, Mapping):
-        problems.append(f"{prefix}: got {shown(values)} · allowed: a mapping of keys to values")
-        values = {}
-    hints = typing.get_type_hints(cls)
-    fields = {f.name: f for f in dataclasses.fields(cls) if "derived" not in f.metadata}
-    for key in values:
-        if key not in fields:
-            problems.append(f"{_join(prefix, key)}: unknown key{suggest(str(key), (*others, *fields))}")
-    filled: dict[str, Any] = {}
-    for name, field in fields.items():
-        key = _join(prefix, name)
-        if dataclasses.is_dataclass(hints[name]):
-            nested = typing.cast("type[Any]", hints[name])
-            filled[name] = fill_options(nested, values.get(name), prefix=key, problems=problems, exact=exact)
-        elif name in values:
-            filled[name] = _convert(values[name], hints[name], field, key, problems, exact)
-        else:
-            filled[name] = _default(field)
-            if filled[name] is dataclasses.MISSING:
-                problems.append(f"{key}: missing · allowed: {describe(hints[name], field.metadata)}")
-                filled[name] = None
+    filled: T = _Reader(problems, exact=False).fill(cls, values, prefix, others)
     return filled
 
 
@@ -128,38 +86,6 @@ def suggest(name: str, known: Iterable[str]) -> str:
     known = list(known)
     near = difflib.get_close_matches(name[:_LONGEST_NAME], known, n=1, cutoff=0.6)
     return f" · did you mean {near[0]!r}?" if near else f" · known: {', '.join(known)}"
-
-
-def describe(hint: Any, metadata: Mapping[str, Any]) -> str:
-    """Describe the allowed values of a field: 'an integer from 1 to 4', 'one of exact, caffe'."""
-    if metadata.get("choices"):
-        return "one of " + ", ".join(str(choice) for choice in metadata["choices"])
-    base, optional = _kind_of(hint, metadata)
-    origin = typing.get_origin(base)
-    if origin is typing.Union:
-        return " or ".join(describe(kind, metadata) for kind in typing.get_args(base))
-    kind = {int: "an integer", float: "a number", bool: "true or false", str: "a text"}.get(base, "a mapping")
-    if origin is tuple:
-        element = typing.get_args(base)[0]
-        kinds = {int: "a list of integers", float: "a list of numbers", str: "a list of texts"}
-        kind = kinds.get(element, "a list of mappings")
-    if origin is dict and typing.get_args(base)[1] is float:
-        kind = "a mapping of names to numbers"
-    low, high, above = metadata.get("low"), metadata.get("high"), metadata.get("above")
-    if low is not None and high is not None:
-        kind += f" from {_number(low)} to {_number(high)}"
-    elif low is not None:
-        kind += f" of at least {_number(low)}"
-    elif above is not None:
-        kind += f" above {above:g}" + (f" and at most {high:g}" if high is not None else "")
-    elif high is not None:
-        kind += f" of at most {high:g}"
-    kind += "".join(f" or {word}" for word in metadata.get("words", ()))
-    return kind + (" or null" if optional else "")
-
-
-def _number(value: float) -> str:
-    return str(value) if isinstance(value, int) else f"{value:g}"
 
 
 def to_plain(options: Any) -> Any:
@@ -177,132 +103,97 @@ def _join(prefix: str, key: object) -> str:
     return f"{prefix}.{shown_key(key)}" if prefix else shown_key(key)
 
 
-def _kind_of(hint: Any, metadata: Mapping[str, Any]) -> tuple[Any, bool]:
-    """Return the type of a hint, and whether it allows null; with ``words``, it allows texts."""
-    if typing.get_origin(hint) not in (typing.Union, types.UnionType):
-        return hint, False
-    kinds = typing.get_args(hint)
-    left_out = (type(None), str) if metadata.get("words") else (type(None),)
-    rest = tuple(kind for kind in kinds if kind not in left_out)
-    return typing.Union[rest], type(None) in kinds  # noqa: UP007 -- Union of one is that one
-
-
 def _default(field: dataclasses.Field[Any]) -> Any:
+    """Return the default of a field; None without one."""
     if field.default_factory is not dataclasses.MISSING:
         return field.default_factory()
-    return field.default
+    return None if field.default is dataclasses.MISSING else field.default
 
 
-def _convert(
-    value: object, hint: Any, field: dataclasses.Field[Any], key: str, problems: list[str], exact: bool
-) -> Any:
-    base, optional = _kind_of(hint, field.metadata)
-    if (value is None and optional) or (isinstance(value, str) and value in field.metadata.get("words", ())):
-        return value
-    if _is_list_of_classes(base) and isinstance(value, (list, tuple)):
-        element = typing.get_args(base)[0]
-        found = (
-            parse_options(element, each, prefix=f"{key}[{number}]", problems=problems, exact=exact)
-            for number, each in enumerate(value)
-        )
-        return tuple(each for each in found if each is not None)
-    if typing.get_origin(base) is dict and isinstance(value, Mapping):
-        kind = typing.get_args(base)[1]
-        return {
-            name: each if kind is Any else _checked(each, kind, field, _join(key, name), problems, exact)
-            for name, each in value.items()
-            if _is_text(name, key, problems)
-        }
-    return _checked(value, hint, field, key, problems, exact)
+@dataclasses.dataclass
+class _Reader:
+    """Convert values by the hints of fields; see :func:`parse_options`."""
+
+    problems: list[str]
+    exact: bool
+
+    def parse(self, cls: Any, values: object, prefix: str, others: Iterable[str] = ()) -> Any:
+        """Return the filled class; None where there was a problem."""
+        found = len(self.problems)
+        filled = self._values(cls, values, prefix, others)
+        if len(self.problems) == found:
+            try:
+                return cls(**filled)
+            except UserError as error:  # from __post_init__: a wrong combination of valid values
+                self.problems.append(f"{prefix}: {error}" if prefix else str(error))
+        return None
+
+    def fill(self, cls: Any, values: object, prefix: str, others: Iterable[str] = ()) -> Any:
+        """Return the filled class, with defaults in place of wrong values."""
+        filled = self._values(cls, values, prefix, others)
+        try:
+            return cls(**filled)
+        except UserError as error:
+            self.problems.append(f"{prefix}: {error}")
+            return cls()
+
+    def _values(self, cls: Any, values: object, prefix: str, others: Iterable[str]) -> dict[str, Any]:
+        """Return a value for each field; a wrong one is replaced by its default, or None."""
+        values = {} if values is None else values
+        if not isinstance(values, Mapping):
+            self.problems.append(f"{prefix}: got {shown(values)} · allowed: a mapping of keys to values")
+            values = {}
+        hints = typing.get_type_hints(cls)
+        fields = {f.name: f for f in dataclasses.fields(cls) if "derived" not in f.metadata}
+        for key in values:
+            if key not in fields:
+                self.problems.append(f"{_join(prefix, key)}: unknown key{suggest(str(key), (*others, *fields))}")
+        filled: dict[str, Any] = {}
+        for name, field in fields.items():
+            key, hint = _join(prefix, name), hints[name]
+            if dataclasses.is_dataclass(hint):
+                filled[name] = self.fill(hint, values.get(name), key)
+            elif name in values:
+                filled[name] = self._convert(values[name], hint, field, key)
+            else:
+                filled[name] = _default(field)
+                if field.default is field.default_factory:  # both are MISSING
+                    self.problems.append(f"{key}: missing · allowed: {describe(hint, field.metadata)}")
+        return filled
+
+    def _convert(self, value: object, hint: Any, field: dataclasses.Field[Any], key: str) -> Any:
+        base, optional = kind_of(hint, field.metadata)
+        if (value is None and optional) or (isinstance(value, str) and value in field.metadata.get("words", ())):
+            return value
+        origin, kinds = typing.get_origin(base), typing.get_args(base)
+        if origin is tuple and dataclasses.is_dataclass(kinds[0]) and isinstance(value, (list, tuple)):
+            found = (self.parse(kinds[0], each, f"{key}[{number}]") for number, each in enumerate(value))
+            return tuple(each for each in found if each is not None)
+        if origin is dict and isinstance(value, Mapping):
+            return {
+                name: each if kinds[1] is Any else self._checked(each, kinds[1], field, _join(key, name))
+                for name, each in value.items()
+                if self._is_text(name, key)
+            }
+        return self._checked(value, hint, field, key)
+
+    def _is_text(self, name: object, key: str) -> bool:
+        if not isinstance(name, str):
+            self.problems.append(f"{key}: got the key {shown(name)} · allowed: texts as keys")
+        return isinstance(name, str)
+
+    def _checked(self, value: object, hint: Any, field: dataclasses.Field[Any], key: str) -> Any:
+        """Convert one value by its hint; if it is wrong, add a problem and return the default."""
+        base, _ = kind_of(hint, field.metadata)
+        with contextlib.suppress(NotOfType):
+            converted = to_type(value, base, self.exact)
+            if in_range(converted, field.metadata):
+                return converted
+        advice = _QUOTES if wants_quotes(value, base) and not field.metadata.get("choices") else ""
+        if base is int and isinstance(value, int) and abs(value) > MOST_INTEGER:
+            advice = f" · integers go up to {MOST_INTEGER:,}"
+        self.problems.append(f"{key}: got {shown(value)} · allowed: {describe(hint, field.metadata)}{advice}")
+        return _default(field)
 
 
-def _checked(
-    value: object, hint: Any, field: dataclasses.Field[Any], key: str, problems: list[str], exact: bool
-) -> Any:
-    """Convert one value by its hint; if it is wrong, add a problem and return the default."""
-    base, _ = _kind_of(hint, field.metadata)
-    converted = _to_type(value, base, exact)
-    if converted is _NOT_OF_TYPE or not _in_range(converted, field.metadata):
-        advice = _QUOTES if _wants_quotes(value, base) and not field.metadata.get("choices") else ""
-        if base is int and isinstance(value, int) and abs(value) > _MOST_INTEGER:
-            advice = f" · integers go up to {_MOST_INTEGER:,}"
-        problems.append(f"{key}: got {shown(value)} · allowed: {describe(hint, field.metadata)}{advice}")
-        default = _default(field)
-        return None if default is dataclasses.MISSING else default
-    return converted
-
-
-_NOT_OF_TYPE = object()
 _QUOTES = " · put a name that looks like a number, true, false or null into quotes"
-
-
-def _is_list_of_classes(base: Any) -> bool:
-    return typing.get_origin(base) is tuple and dataclasses.is_dataclass(typing.get_args(base)[0])
-
-
-def _is_text(name: object, key: str, problems: list[str]) -> bool:
-    if not isinstance(name, str):
-        problems.append(f"{key}: got the key {shown(name)} · allowed: texts as keys")
-    return isinstance(name, str)
-
-
-def _wants_quotes(value: object, base: Any) -> bool:
-    """Return whether a text is expected where YAML found a number, a truth value or null."""
-    single = typing.get_origin(base) not in (tuple, dict)  # quotes do not make it a list or a mapping
-    several = value if isinstance(value, (list, tuple)) else [value] * single
-    return "str" in str(base) and any(each is None or isinstance(each, (bool, float)) for each in several)
-
-
-def _to_type(value: object, kind: Any, exact: bool) -> Any:
-    """Return the value as ``kind``, or _NOT_OF_TYPE; never round, and treat no bool as a number.
-
-    Unless ``exact`` is set, an integer counts as a text, and a text of decimal digits as a number:
-    YAML reads the name 45 as an integer, and the number 010 as a text.
-    """
-    if typing.get_origin(kind) is typing.Union:
-        found = (_to_type(value, allowed, exact) for allowed in typing.get_args(kind))
-        return next((one for one in found if one is not _NOT_OF_TYPE), _NOT_OF_TYPE)
-    if typing.get_origin(kind) is tuple:
-        if not isinstance(value, (list, tuple)):
-            return _NOT_OF_TYPE
-        elements = tuple(_to_type(element, typing.get_args(kind)[0], exact) for element in value)
-        return _NOT_OF_TYPE if any(element is _NOT_OF_TYPE for element in elements) else elements
-    if typing.get_origin(kind) is dict or kind is dict:
-        return dict(value) if isinstance(value, Mapping) else _NOT_OF_TYPE
-    if kind in (int, float):
-        return _to_number(value, kind, exact)
-    if kind is str and isinstance(value, int) and not isinstance(value, bool) and not exact:
-        return str(value) if abs(value) < _LONGEST_INTEGER else _NOT_OF_TYPE
-    if isinstance(value, str) and "\0" in value:  # not allowed in paths and names
-        return _NOT_OF_TYPE
-    return value if isinstance(value, kind) else _NOT_OF_TYPE
-
-
-_LONGEST_INTEGER = 10**300  # float64 represents it, and Python prints it
-_MOST_INTEGER = 2**53  # float64 represents every integer up to it, and torch accepts it as a size
-
-
-def _to_number(value: object, kind: type, exact: bool) -> Any:
-    if isinstance(value, str) and not exact and _DECIMAL.fullmatch(value):
-        value = float(value) if set(value) & set(".eE") else int(value)
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, (int, float))
-        or not -_LONGEST_INTEGER < value < _LONGEST_INTEGER  # also refuses NaN and infinity
-    ):
-        return _NOT_OF_TYPE
-    if kind is int and (value != int(value) or abs(value) > _MOST_INTEGER):
-        return _NOT_OF_TYPE
-    return kind(value)
-
-
-def _in_range(value: Any, metadata: Mapping[str, Any]) -> bool:
-    if isinstance(value, tuple):
-        return all(_in_range(element, metadata) for element in value)
-    choices = metadata.get("choices")
-    if choices:
-        return value in choices
-    low, high, above = metadata.get("low"), metadata.get("high"), metadata.get("above")
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        return True
-    return (low is None or value >= low) and (high is None or value <= high) and (above is None or value > above)

@@ -1,8 +1,12 @@
-"""Search a gallery approximately, by an index of faiss that is built once and kept in a file.
+"""Search a large gallery approximately, by an index of faiss that is built once and kept in a file.
 
-For up to a million rows the index is an HNSW graph, which holds the vectors. For more rows it is
-IVF-PQ, which keeps rows in lists around centres and compresses each row to a few bytes. The query
-is then compared with the best candidates' own rows, so the cosines are exact.
+The index is IVF-PQ. It keeps rows in lists around centres and compresses each row to a few bytes. A
+search visits the lists with the nearest centres, and compares the query with the best candidates'
+own rows, so the cosines are exact.
+
+A graph (HNSW) is not used. A group of near-copies can trap its search, so that it never reaches the
+right person. Up to :data:`LARGEST_EXACT` rows, reading a graph also takes longer than an exact
+search.
 """
 
 from __future__ import annotations
@@ -30,35 +34,49 @@ from .small_files import read_form
 
 log = logging.getLogger(__name__)
 
-LARGEST_GRAPH = 1_000_000  # rows; for more, a graph with its vectors takes too much memory
+LARGEST_EXACT = 1_000_000
+"""Rows of a gallery for which an exact search is fast enough, so that it needs no index."""
+
+LEAST_RECALL = 0.95
+"""Recall that an index must reach, see :attr:`IndexFacts.is_good`."""
+
 _BLOCK = 32_768
-_LINKS, _BREADTH = 32, 128  # HNSW: neighbours of a node; candidates kept while building and searching
 _TRAINING_ROWS = 64  # rows for each centre of IVF
 _MOST_BYTES = 64  # of a row in IVF-PQ
 _LIST_SHARE = 4  # search one in 4 lists: recall 0.98 on generated faces; 0.93 for one in 8, 0.84 for one in 16
 _CANDIDATES, _LEAST_CANDIDATES = 32, 256  # compare 32 k candidates, at least 256, with the gallery's own rows
 _RUN = 256  # neighbouring rows that are read together for a sample
 _QUERIES, _TOP = 64, 10  # number of queries, and of rows for each, when the recall is measured
+_MOST_LISTS = 4096  # lists whose rows may become queries
+_NEAR_COPY = 0.9  # cosine from which only one of two rows becomes a query
 
 
 @dataclass(frozen=True)
 class IndexFacts:
-    """Kind and recall of an index.
+    """Recall of an index.
 
     Attributes:
-        kind: ``"HNSW"`` or ``"IVF-PQ"``.
-        recall: share of the 10 nearest rows by an exact search that the index finds, in [0, 1].
-        queries: number of rows of the gallery that served as queries to measure the recall.
+        recall: share of the 10 nearest rows by an exact search that the index finds, in [0, 1]. A
+            row with the same cosine counts as the same row.
+        queries: number of rows of the gallery that served as queries to measure the recall. They
+            come from different lists, and no two of them are near-copies. There are 64, or fewer in
+            a gallery that consists of near-copies.
+        lists: number of lists that a search visits.
     """
 
-    kind: str = option(choices=["HNSW", "IVF-PQ"])
     recall: float = option(low=0, high=1)
     queries: int = option(low=0)
+    lists: int = option(low=1, high=1 << 24)
+
+    @property
+    def is_good(self) -> bool:
+        """Whether the recall is high enough, and was measured on enough different rows."""
+        return self.recall >= LEAST_RECALL and self.queries == _QUERIES
 
     def describe(self) -> str:
         """Return the facts as one line."""
         return (
-            f"{self.kind}, recall {self.recall:.3f}: it finds {self.recall:.1%} of the {_TOP} nearest rows of an exact "
+            f"IVF-PQ, recall {self.recall:.3f}: it finds {self.recall:.1%} of the {_TOP} nearest rows of an exact "
             f"search, for {self.queries} rows of this gallery as queries"
         )
 
@@ -74,6 +92,7 @@ class FaceIndex:
 
     def __init__(self, rows: RowBlocks, index: Any, facts: IndexFacts) -> None:
         self.facts, self._rows, self._index = facts, rows, index
+        index.nprobe = facts.lists
 
     def search(self, queries: Embeddings, k: int) -> tuple[Rows, Embeddings]:
         """Search for the k rows with the highest cosines. The index may miss some of them.
@@ -97,9 +116,9 @@ class FaceIndex:
 def open_index(gallery: Gallery, folder: Path) -> FaceIndex:
     """Return the index that a folder keeps for a gallery; build and keep one if there is none.
 
-    A hash of the gallery is the name of the file. An index of another kind, metric or gallery is
-    built again. Only give a folder whose files you trust: faiss does not protect against forged
-    files.
+    A hash of the gallery is the name of the file. An index of another kind, metric or shape is
+    built again. Use it only if its facts say :attr:`~IndexFacts.is_good`. Only give a folder whose
+    files you trust: faiss does not protect against forged files.
 
     Raises:
         UserError: faiss is not installed, or a row holds NaN or infinity.
@@ -129,17 +148,13 @@ def _digest(rows: RowBlocks) -> str:
 
 
 def _build(faiss: Any, rows: RowBlocks) -> Any:
-    """Build the index that fits the number of rows."""
+    """Build an index with about one list for each √N rows."""
     num_rows, dim = rows.shape
-    if num_rows <= LARGEST_GRAPH:
-        index = faiss.IndexHNSWFlat(dim, _LINKS, faiss.METRIC_INNER_PRODUCT)
-        index.hnsw.efConstruction = _BREADTH
-    else:
-        lists = 1 << round(math.log2(num_rows) / 2)
-        parts = max(part for part in range(1, _MOST_BYTES + 1) if dim % part == 0)
-        # np: no polysemous training. That is an annealing of minutes, which does not help here
-        index = faiss.index_factory(dim, f"IVF{lists},PQ{parts}np", faiss.METRIC_INNER_PRODUCT)
-        index.train(_sample(rows, _TRAINING_ROWS * lists))
+    lists = 1 << round(math.log2(num_rows) / 2)
+    parts = max(part for part in range(1, _MOST_BYTES + 1) if dim % part == 0)
+    # np: no polysemous training. That is an annealing of minutes, which does not help here
+    index = faiss.index_factory(dim, f"IVF{lists},PQ{parts}np", faiss.METRIC_INNER_PRODUCT)
+    index.train(_sample(rows, _TRAINING_ROWS * lists))
     with tqdm(total=num_rows, desc="building the index", unit="row", disable=None, leave=False) as bar:
         for start in range(0, num_rows, _BLOCK):
             block = np.ascontiguousarray(rows[start : start + _BLOCK])
@@ -152,18 +167,16 @@ def _build(faiss: Any, rows: RowBlocks) -> Any:
 def _sample(rows: RowBlocks, count: int) -> Embeddings:
     """Return about ``count`` rows in runs that are spread evenly over the gallery."""
     starts = np.linspace(0, len(rows) - _RUN, max(1, count // _RUN)).astype(int)
-    return np.concatenate([rows[start : start + _RUN] for start in starts.tolist()])
+    runs = [(start, rows[start : start + _RUN]) for start in starts.tolist()]
+    for start, run in runs:  # faiss raises RuntimeError
+        check_finite(run, "gallery", start)
+    return np.concatenate([run for _, run in runs])
 
 
 def _search(index: Any, rows: RowBlocks, queries: Embeddings, k: int) -> tuple[Rows, Embeddings]:
     """Search as :meth:`FaceIndex.search`."""
-    if hasattr(index, "hnsw"):
-        index.hnsw.efSearch = max(_BREADTH, 2 * k)
-        scores, ids = index.search(queries, k)
-    else:
-        index.nprobe = max(1, index.nlist // _LIST_SHARE)
-        scores, ids = index.search(queries, min(len(rows), max(_LEAST_CANDIDATES, _CANDIDATES * k)))
-        scores = _exact_cosines(rows, queries, np.asarray(ids, dtype=np.int64))
+    _, ids = index.search(queries, min(len(rows), max(_LEAST_CANDIDATES, _CANDIDATES * k)))
+    scores = _exact_cosines(rows, queries, np.asarray(ids, dtype=np.int64))
     cosines, found = np.array(scores, dtype=np.float32), np.array(ids, dtype=np.int64)
     good = (found >= 0) & (found < len(rows))
     found[~good], cosines[~good] = -1, -np.inf  # faiss returns id -1 after the last row that it found
@@ -181,27 +194,73 @@ def _exact_cosines(rows: RowBlocks, queries: Embeddings, ids: Rows) -> Embedding
         part = slice(start, start + _QUERIES)
         wanted, places = np.unique(ids[part], return_inverse=True)  # each row is read once
         wanted = np.clip(wanted, 0, len(rows) - 1)
-        some = rows.take(wanted) if isinstance(rows, FolderRows) else np.asarray(rows)[wanted]
+        some = _take(rows, wanted)
         for query, own in enumerate(places.reshape(ids[part].shape), start):
             scores[query] = (some[own] * queries[query].astype(np.float64)).sum(axis=1)
     return scores
 
 
-def _measure(index: Any, rows: RowBlocks) -> IndexFacts:
-    """Measure the recall of an index by an exact search.
+def _take(rows: RowBlocks, wanted: Rows) -> Embeddings:
+    """Return some rows (K, D) by their numbers."""
+    return rows.take(wanted) if isinstance(rows, FolderRows) else np.asarray(rows)[wanted]
 
-    The queries are rows of the gallery. The results of a query do not count the row itself.
+
+def _measure(index: Any, rows: RowBlocks) -> IndexFacts:
+    """Measure the recall by an exact search; visit more lists until it is high enough."""
+    picked = _pick_queries(index, rows)
+    queries = _take(rows, picked)
+    exact = nearest(rows, queries, _TOP + 1)
+    lists = max(1, index.nlist // _LIST_SHARE)
+    while True:
+        index.nprobe = lists
+        recall = _recall(picked, exact, _search(index, rows, queries, min(_TOP + 1, len(rows))))
+        if recall >= LEAST_RECALL or lists >= index.nlist:
+            return IndexFacts(recall, len(picked), lists)
+        lists = min(2 * lists, index.nlist)
+
+
+def _pick_queries(index: Any, rows: RowBlocks) -> Rows:
+    """Return up to 64 rows from lists that are spread evenly; of near-copies, only one.
+
+    Rows that are spread evenly over the gallery would all be near-copies of one image, if most of
+    the gallery is.
     """
-    picked = np.unique(np.linspace(0, len(rows) - 1, _QUERIES).astype(int)).tolist()
-    queries = np.concatenate([rows[row : row + 1] for row in picked])
-    exact, _ = nearest(rows, queries, _TOP + 1)
-    found, _ = _search(index, rows, queries, _TOP + 1)
+    filled = [number for number in range(index.nlist) if index.invlists.list_size(number)]
+    some = [filled[place] for place in _spread(len(filled), _MOST_LISTS)]
+    firsts = np.array([index.invlists.get_single_id(number, 0) for number in some], dtype=np.int64)
+    vectors = _take(rows, firsts)
+    kept: list[int] = []
+    for place in _spread(len(firsts), _QUERIES) + list(range(len(firsts))):
+        if len(kept) < _QUERIES and (vectors[kept] @ vectors[place] < _NEAR_COPY).all():
+            kept.append(place)
+    return np.sort(firsts[kept])
+
+
+def _spread(length: int, count: int) -> list[int]:
+    """Return up to ``count`` places of a sequence, spread evenly."""
+    places: list[int] = np.unique(np.linspace(0, length - 1, count).astype(int)).tolist()
+    return places
+
+
+def _recall(picked: Rows, exact: tuple[Rows, Embeddings], found: tuple[Rows, Embeddings]) -> float:
+    """Return the mean share of the nearest rows that are found. A query does not count itself.
+
+    Args:
+        picked: (Q,) the rows that are the queries.
+        exact, found: rows and cosines of each query, as :func:`nearest` returns them.
+    """
     shares = []
-    for row, wanted, got in zip(picked, exact.tolist(), found.tolist(), strict=True):
-        others = set(wanted) - {row}
-        shares.append(len(others & set(got)) / max(1, len(others)) if others else 1.0)
-    kind = "HNSW" if hasattr(index, "hnsw") else "IVF-PQ"
-    return IndexFacts(kind, float(np.mean(shares)), len(picked))
+    for row, rows, cosines, got, scores in zip(picked, *exact, *found, strict=True):
+        wanted = _without(row, rows, cosines)
+        count = (_without(row, got, scores) >= wanted.min(initial=1)).sum()
+        shares.append(min(1.0, count / len(wanted)) if len(wanted) else 1.0)
+    return float(np.mean(shares))
+
+
+def _without(row: int, rows: Rows, cosines: Embeddings) -> Embeddings:
+    """Return the ten highest cosines of other rows."""
+    others: Embeddings = cosines[rows != row]
+    return others[:_TOP]
 
 
 def _keep(faiss: Any, index: Any, path: Path) -> None:
@@ -222,9 +281,8 @@ def _kept_index(faiss: Any, path: Path, rows: RowBlocks) -> Any:
     if not path.is_file():
         return None
     try:
-        graph = len(rows) <= LARGEST_GRAPH
-        index = faiss.read_index(str(path), 0 if graph else faiss.IO_FLAG_MMAP)
-        if _is_graph_of(faiss, index, rows) if graph else _is_ivf_of(faiss, index, rows):
+        index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP)
+        if _fits(faiss, index, rows):
             return index
     except (RuntimeError, MemoryError) as error:  # from faiss
         log.warning("%s: the index is damaged (%s) and is built again", path, first_line(error))
@@ -233,17 +291,7 @@ def _kept_index(faiss: Any, path: Path, rows: RowBlocks) -> Any:
     return None
 
 
-def _is_graph_of(faiss: Any, index: Any, rows: RowBlocks) -> bool:
-    """Return whether an index is an HNSW graph by cosine that holds exactly these rows."""
-    if not isinstance(index, faiss.IndexHNSWFlat) or (index.ntotal, index.d) != rows.shape:
-        return False
-    if {index.metric_type, index.storage.metric_type} != {faiss.METRIC_INNER_PRODUCT}:
-        return False
-    blocks = ((start, rows[start : start + _BLOCK]) for start in range(0, len(rows), _BLOCK))
-    return all(np.array_equal(index.reconstruct_n(start, len(block)), block) for start, block in blocks)
-
-
-def _is_ivf_of(faiss: Any, index: Any, rows: RowBlocks) -> bool:
+def _fits(faiss: Any, index: Any, rows: RowBlocks) -> bool:
     """Return whether an index is IVF-PQ by cosine and has the shape of these rows."""
     return (
         isinstance(index, faiss.IndexIVFPQ)

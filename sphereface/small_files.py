@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .errors import UserError, first_line, shown
+from .errors import UserError, first_line, shown, shown_key
 from .files import regular_file
 from .options import parse_options
 
@@ -25,6 +25,20 @@ def is_file(path: Path) -> bool:
         return path.is_file()
     except OSError:
         return False
+
+
+def mode_of(path: Path, error_kind: type[UserError] = UserError) -> int:
+    """Return the mode of a file (see :mod:`stat`); 0 if it does not exist.
+
+    Raises:
+        UserError: the system cannot read it; of the given kind.
+    """
+    try:
+        return path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+        raise error_kind(f"{shown_key(str(path))}: cannot be read ({reason(error)})") from error
 
 
 def check_replaceable(path: Path, mark: bytes, key: str) -> None:

@@ -116,7 +116,7 @@ def test_what_cannot_be_used_is_named_with_its_reason(checkpoint, tmp_path):
     np.testing.assert_allclose(result.embeddings[0], result.embeddings[1], atol=1e-6)
     assert result.problems == {
         1: "image 1: no face found in 100x120 pixels, with or without a border",
-        2: f"{tmp_path / 'text.jpg'}: not an image, or damaged · allowed: JPEG, PNG, BMP, WebP, PGM, PPM",
+        2: f"{tmp_path / 'text.jpg'}: not an image, or damaged · allowed: JPEG, PNG, BMP, WebP, PGM, PPM, HEIC",
         3: f"{tmp_path / 'none.jpg'}: cannot be read (No such file or directory)",
         5: "image 5: the file is empty (0 bytes)",
     }

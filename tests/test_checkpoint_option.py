@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from sphereface.commands import checkpoint_option, face_options, source_options
+from sphereface.commands import checkpoint_option, face_options
 from sphereface.commands.checkpoint_option import checkpoint_path
-from sphereface.commands.parser import new_parser
-from sphereface.commands.parsers.export import parse as parse_export
-from sphereface.commands.parsers.join import parse as parse_join
+from sphereface.commands.parser import new_parser, parse
+from sphereface.commands.parsers import eval as evaluation
+from sphereface.commands.parsers import export, join
 from sphereface.errors import UserError
 from sphereface.weights import CARD, CHECKPOINT, DEFAULT
 
@@ -124,15 +124,14 @@ def test_a_name_too_long_or_a_folder_that_may_not_be_read_is_one_line(monkeypatc
 def test_every_command_that_takes_a_checkpoint(capsys):
     three_runs()
     found = Path("runs/a/20260101-080000/last.pt")
-    evaluation = new_parser("", "eval", "sphereface eval")
-    source_options.add_source_options(evaluation)
-    assert evaluation.parse_args(["--ckpt", "latest"]).ckpt == found
-    assert evaluation.parse_args(["--compare", "runs/a", "latest"]).compare == [found, found]
+    assert parse(evaluation, "eval", ["--ckpt", "latest"], "sphereface eval").ckpt == found
+    compared = parse(evaluation, "eval", ["--compare", "runs/a", "latest"], "sphereface eval").compare
+    assert compared == [found, found]
     faces = new_parser("", "verify", "sphereface verify")  # which embed and search share
     face_options.add_face_options(faces)
     assert faces.parse_args(["--ckpt", "latest"]).ckpt == found
-    assert parse_export(["latest", "--format", "onnx"], "sphereface export").checkpoint == found
-    joined = parse_join(["runs/a", "runs/b", "--output", "x.pt"], "sphereface join").checkpoints
+    assert parse(export, "export", ["latest", "--format", "onnx"], "sphereface export").checkpoint == found
+    joined = parse(join, "join", ["runs/a", "runs/b", "--output", "x.pt"], "sphereface join").checkpoints
     assert joined == [found, Path("runs/b/20260101-150000/best.pt")]
 
 

@@ -361,7 +361,7 @@ def test_a_calibration_with_mirror_images_does_not_decide_without_them(work, cap
     search = ["search", str(work / "gallery"), str(work / "query1.png"), "--top", "1"]
     why = (
         f"{path}: made with mirror images joined, but these embeddings are without mirror images · make one: "
-        "sphereface eval --ckpt … --mirror none --calibrate"
+        "sphereface eval --ckpt … --mirror none --calibrate, or omit --no-flip (flip=True)"
     )
     for command, told in ((verify, "no probability and no decision: "), (search, "decision  none: ")):
         assert main([*command, *options(work, "--aligned", "--no-flip")]) == 0

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from sphereface.device import choose_device, make_deterministic, precision_on, processors, use_machine
+from sphereface import device as own
+from sphereface.device import choose_device, make_deterministic, precision_on, processors, use_machine, without_triton
 from sphereface.errors import UserError
 
 
@@ -110,3 +111,32 @@ def test_malloc_is_told_to_keep_what_is_freed(monkeypatch):
 def test_a_system_without_mallopt_is_left_alone(monkeypatch):
     monkeypatch.setattr("sphereface.device.ctypes.CDLL", lambda name: SimpleNamespace())
     use_machine(torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("tool", "installed", "capability", "reason"),
+    [
+        ("clang", True, (7, 0), None),
+        (None, True, (9, 0), "there is no C compiler"),
+        ("gcc", False, (9, 0), "the package triton is not installed"),
+        ("cc", True, (6, 1), "compute capability 6.1 is below 7.0"),
+    ],
+)
+def test_why_triton_cannot_run(monkeypatch, tool, installed, capability, reason):
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr(own.shutil, "which", lambda name: name if name == tool else None)
+    monkeypatch.setattr(own.importlib.util, "find_spec", lambda name: object() if installed else None)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(own, "why_no_triton", own.why_no_triton.__wrapped__)
+    assert own.why_no_triton(torch.device("cuda")) == reason
+    line = without_triton(torch.device("cuda"))
+    assert (line is None) if reason is None else line.startswith(f"training without Triton kernels: {reason} · ")
+    assert without_triton(torch.device("cpu")) is None
+
+
+def test_a_compiler_named_by_cc_serves(monkeypatch):
+    monkeypatch.setenv("CC", "/opt/bin/icx")
+    monkeypatch.setattr(own.shutil, "which", lambda name: None)
+    monkeypatch.setattr(own.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    assert own.why_no_triton.__wrapped__(torch.device("cuda")) is None

@@ -20,12 +20,26 @@ from sphereface.errors import (
     first_line,
     listed,
     printable_lines,
+    refusing,
     reports_user_errors,
     shown,
     shown_key,
 )
 
 ROOT = Path(__file__).parents[1]
+
+
+def test_an_error_of_the_system_is_one_line_of_the_user(tmp_path):
+    with pytest.raises(UserError) as caught, refusing("a.npz: cannot be read"):
+        (tmp_path / "none").read_bytes()
+    assert str(caught.value) == "a.npz: cannot be read (No such file or directory)"
+    with pytest.raises(UserError) as caught, refusing("x: cannot be written", "give another name"):
+        tmp_path.write_bytes(b"")
+    assert str(caught.value) == "x: cannot be written (Is a directory) · give another name"
+    with pytest.raises(ValueError, match="another kind"), refusing("x"):
+        raise ValueError("another kind")
+    with refusing("x: cannot be read"):
+        assert not list(tmp_path.iterdir())
 
 
 def ends(error, capsys):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import doctest
 import json
 import re
+import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import cv2
@@ -16,6 +18,7 @@ import torch
 from sphereface.checkpoint import load_checkpoint
 from sphereface.cli import main
 from sphereface.config import load_config
+from sphereface.data import sources
 from sphereface.errors import UserError
 from sphereface.evaluation import embed_files
 from sphereface.evaluation.protocols import PROTOCOLS
@@ -48,10 +51,11 @@ def block(start: str) -> str:
 def outside(tmp_path, monkeypatch):
     """A folder with the page's files, the current one; what they register is gone afterwards."""
     monkeypatch.chdir(tmp_path)
-    before = [(registry, dict(registry)) for registry in (BACKBONES, MARGINS, PROTOCOLS, FORMS)]
+    before = [(registry, dict(registry)) for registry in (BACKBONES, MARGINS, PROTOCOLS, FORMS, sources._FILES)]
     (tmp_path / "my_net.py").write_text(block("class MyNet("), encoding="utf-8")
     (tmp_path / "my_margin.py").write_text(block("class MyMargin("), encoding="utf-8")
     (tmp_path / "my_protocol.py").write_text(block("class TripletSet("), encoding="utf-8")
+    (tmp_path / "my_source.py").write_text(block("class SqliteSource"), encoding="utf-8")
     (tmp_path / "my.yaml").write_text(block("extends: demo.yaml"), encoding="utf-8")
     make_training_set(tmp_path / "train", 5, 4)
     make_pairs(tmp_path / "pairs", folds=2, each=3)
@@ -60,7 +64,7 @@ def outside(tmp_path, monkeypatch):
     for registry, names in before:
         registry.clear()
         registry.update(names)
-    for name in ("my_net", "my_margin", "my_protocol"):
+    for name in ("my_net", "my_margin", "my_protocol", "my_source"):
         sys.modules.pop(name, None)
 
 
@@ -123,6 +127,7 @@ def test_a_backbone_without_a_feature_map_refuses_smaller_crops_by_name(outside)
     config = run_config("train.stages=[{until: 0.5, input_size: [56, 48]}]")
     with pytest.raises(UserError, match=r"train.stages\[0\].input_size: got \[56, 48\] · MyNet makes no feature map"):
         Learner(config, 3, torch.device("cpu"))
+    Learner(run_config("train.stages=[{until: 0.5, input_size: [112, 96]}]"), 3, torch.device("cpu"))  # its own size
 
 
 def test_what_the_page_says_one_can_try_alone(outside, monkeypatch):
@@ -144,7 +149,7 @@ def test_what_the_page_says_one_can_try_alone(outside, monkeypatch):
         (
             "self.map_size = map_size",
             "self.maps = map_size",
-            "MyNet cannot embed such a crop .AttributeError: .*map_size",
+            r"stages\[0\].input_size: got \[56, 48\] · MyNet cannot embed such a crop .AttributeError: .*map_size",
         ),
         ("maps.flatten(1)", "maps.flatten(1)[:, 1:]", r"model.input_size: got \[112, 96\] · MyNet cannot embed"),
         (
@@ -203,6 +208,48 @@ def test_a_protocol_from_outside_reports_and_selects(outside, monkeypatch, capsy
         path.unlink()
     run("eval", "--embeddings", "table.npz", *sets, "--output", "out")
     assert "100.00%" in capsys.readouterr().out
+
+
+@pytest.fixture
+def table(outside, monkeypatch):
+    """The page's source, and a table of the training images in another order."""
+    monkeypatch.setenv("SPHEREFACE_PLUGINS", "my_net.py,my_source.py")
+    with closing(sqlite3.connect(outside / "faces.sqlite")) as made, made:
+        made.execute("CREATE TABLE faces (person TEXT, image BLOB)")
+        for path in sorted(Path("train").glob("*/*.png"), key=lambda path: (path.name, path.parent.name)):
+            made.execute("INSERT INTO faces VALUES (?, ?)", (path.parent.name, path.read_bytes()))
+    return Path("faces.sqlite")
+
+
+def test_a_source_from_outside_is_checked_packed_and_trained_on(table, capsys):
+    run("check", table, "--output", "report", "--workers", "1")
+    assert "20  clean images, of 5 identities" in capsys.readouterr().out
+    run("pack", table, "packed.rec")
+    folder, packed = sources.open_path(Path("train")), sources.open_path(Path("packed.rec"))
+    assert [packed.read(row) for row in range(20)] == [folder.read(row) for row in range(20)]
+    assert packed.labels.firsts.tolist() == folder.labels.firsts.tolist()
+
+    def losses(*settings: str) -> list[float]:
+        lines = (train(*settings) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        return [row["train/loss"] for row in map(json.loads, lines) if "train/loss" in row]
+
+    wanted = losses("log.every_steps=1")
+    assert len(wanted) == 6
+    assert losses("log.every_steps=1", f"data.train={table}", "data.workers=2") == wanted
+    with pytest.raises(UserError, match=r"register_source: got '.sqlite' · allowed: a suffix such as"):
+        sources.register_source(".sqlite")
+    for suffix in ("sqlite", ".SQL", ".txt", ".tar"):
+        with pytest.raises(UserError, match="register_source: got"):
+            sources.register_source(suffix)
+
+
+@pytest.mark.parametrize(("content", "problem"), [(b"", "no such table: faces"), (b"x" * 100, "not a database")])
+def test_a_damaged_file_of_a_source_from_outside_is_one_line(table, content, problem, capsys):
+    table.write_bytes(content)
+    assert main(["check", str(table)]) == 2
+    said = capsys.readouterr().err
+    assert problem in said
+    assert "Traceback" not in said
 
 
 def test_without_the_plugin_the_checkpoint_says_what_is_missing(outside, monkeypatch, capsys):

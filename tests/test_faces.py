@@ -126,7 +126,7 @@ def photographs(tmp_path):
     (tmp_path / "in/a").mkdir(parents=True)
     (tmp_path / "in/a/one.png").write_bytes(encode(IMAGE, ".png"))
     (tmp_path / "in/three.png").write_bytes(encode(ByColour.image((140, 150), THREE), ".png"))
-    (tmp_path / "in/phone.heic").write_bytes(b"")
+    (tmp_path / "in/phone.avif").write_bytes(b"")
     return tmp_path / "in"
 
 
@@ -160,7 +160,7 @@ def test_embed_says_what_it_did(like, photographs, tmp_path, capsys, mtcnn_by_co
     )
     errors = capsys.readouterr().err
     assert told in errors
-    assert "1 file was not read: 1 .heic" in errors
+    assert "1 file was not read: 1 .avif" in errors
     assert "note: faces are aligned like the training crops of" in errors
     assert "2.0 pixels left of the template, 3.0 above" in errors
     with np.load(tmp_path / "g.npz") as table:

@@ -23,14 +23,14 @@ from sphereface.api import FaceEmbedder
 from sphereface.cli import main
 from sphereface.data.images import decode
 from sphereface.errors import UserError
+from sphereface.evaluation import gallery_merge
 from sphereface.evaluation.calibration import Calibration, Threshold, calibration_path, write_calibration
 from sphereface.evaluation.embedding_table import EmbeddingTable
 from sphereface.evaluation.gallery_folder import read_gallery_folder
-from sphereface.evaluation.gallery_shard import read_shard, text
+from sphereface.evaluation.gallery_shard import GalleryKind, ShardContent, read_shard, text, texts, write_shard
 from sphereface.evaluation.images import Images
 from sphereface.files import sha256_of
 from sphereface.gallery import load_gallery
-from sphereface.gallery_part import _without_path
 from sphereface.search import nearest
 
 from .alignment.faces import ByColour, encode
@@ -358,7 +358,7 @@ def test_a_gallery_of_another_network_or_other_options_is_refused(work, capsys):
     assert embed(work) == 0
     for more, message in (
         (["--dtype", "float16"], "holds a gallery with dtype float32, got float16 · give the same options or another"),
-        (["--no-flip"], "holds a gallery with settings aligned crops, with mirror images, got aligned crops, without"),
+        (["--no-flip"], "holds a gallery with settings with mirror images, got without mirror images · give the"),
     ):
         assert embed(work, *more) == 2
         assert message in capsys.readouterr().err
@@ -537,6 +537,64 @@ def test_a_reason_names_the_image_where_it_is_now(work, capsys):
     assert errors.splitlines()[-1] == first.splitlines()[-1].replace(f"{work}/in/", f"{work}/moved/")
 
 
-def test_a_reason_of_an_earlier_version_is_shown_without_its_old_path():
-    assert _without_path("p/a.png", "old/p/a.png: not an image: x") == "not an image: x"
-    assert _without_path("p/a.png", "not an image: x") == "not an image: x"
+def test_many_small_additions_are_merged(work, counted, monkeypatch):
+    """Sixteen additions of one image each; the merged gallery has the rows of one that was made at once."""
+    monkeypatch.setattr(gallery_merge, "MANY", 10)
+    images = [f"in/p{n // 10:02d}/{n % 10}.png" for n in range(150)]
+    numbers = []
+    for count in [120, *range(121, 137), 136]:
+        (work / "list.txt").write_text("".join(f"{image}\n" for image in images[:count]))
+        assert embed(work, images="list.txt") == 0
+        numbers.append(len(read_gallery_folder(work / "album").shards))
+    assert numbers == [2, *range(3, 13), *range(3, 9), 8]  # shards of 64 and 56 images, then up to 10 small ones
+    assert counted == [136]
+    assert embed(work, images="list.txt", out="at-once") == 0
+    grown, whole = opened(work), opened(work, "at-once")
+    assert sorted(grown.paths) == sorted(whole.paths)
+    place = {path: row for row, path in enumerate(whole.paths)}
+    wanted = whole.embeddings.take(np.array([place[path] for path in grown.paths]))
+    np.testing.assert_allclose(grown.embeddings[0:136], wanted, atol=1e-6)
+    merged = read_gallery_folder(work / "album")
+    assert {path.name for path in (work / "album").glob("*.npz")} == {shard.file for shard in merged.shards}
+
+
+def test_a_kill_while_shards_are_merged_loses_nothing(work, counted, monkeypatch):
+    assert embed(work) == 0
+    monkeypatch.setattr(gallery_merge, "MANY", 0)
+    monkeypatch.setattr(gallery_update, "_FEWEST", 4096)  # now all shards are small
+    with monkeypatch.context() as patch:
+        patch.setattr(gallery_update.GalleryFolder, "save", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert embed(work) != 0
+    assert len(opened(work).paths) == 150
+    assert embed(work) == 0
+    assert counted == [150]
+    assert len(read_gallery_folder(work / "album").shards) == len(list((work / "album").glob("*.npz"))) == 1
+    assert list(opened(work).paths) == [f"{work}/in/p{n // 10:02d}/{n % 10}.png" for n in range(150)]
+
+
+def test_merged_shards_keep_the_numbers_of_images_and_of_unusable_ones(tmp_path):
+    kind = GalleryKind("0" * 64, "s", "", "in", 2, False, "float32", "all")
+    rng = np.random.default_rng(0)
+
+    def content(first, image_of, unusable):
+        images = texts(f"{first + n}.png" for n in range(4))
+        rows = len(image_of)
+        return ShardContent(
+            names=images[image_of], embeddings=rng.random((rows, 2)).astype(np.float32), quality=np.ones(rows),
+            image_of=np.array(image_of), places=np.arange(rows), images=images, sizes=np.arange(4), times=np.arange(4),
+            faces=np.full(4, first), unusable=np.array(unusable), reasons=texts("no" for _ in unusable),
+        )  # fmt: skip
+
+    parts = [content(0, [0, 0, 2], [1, 3]), content(4, [1, 3], [0, 2]), content(8, [0, 1, 2, 3], [])]
+    shards = [(4 * n, write_shard(tmp_path, part, kind)) for n, part in enumerate(parts)]
+    assert gallery_merge.merge_small(tmp_path, kind, shards, 8) == shards
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gallery_merge, "MANY", 2)
+        (first, merged), last = gallery_merge.merge_small(tmp_path, kind, shards, 8)
+    assert (first, last) == (0, shards[2])
+    assert (merged.rows, merged.images) == (5, 8)
+    found = read_shard(tmp_path / merged.file, kind)
+    assert [text(found.images[image]) for image in found.image_of] == [text(name) for name in found.names]
+    assert found.unusable.tolist() == [1, 3, 4, 6]
+    assert found.faces.tolist() == [0] * 4 + [4] * 4
+    np.testing.assert_array_equal(found.embeddings, np.concatenate([part.embeddings for part in parts[:2]]))

@@ -13,7 +13,8 @@ PACKAGE = Path(__file__).parents[1] / "sphereface"
 ALLOWED = {
     "errors": set(),
     "choices": set(),
-    "options": {"errors"},
+    "option_values": set(),
+    "options": {"errors", "option_values"},
     "augmentation": {"options"},
     "small_files": {"errors", "files", "options"},
     "yaml_text": {"errors"},
@@ -46,9 +47,10 @@ ALLOWED = {
             "backbone_options",
             "config",
             "checkpoint",
+            "device",
         )
     },
-    "losses": {"errors", "options", "schedules"},
+    "losses": {"errors", "options", "schedules", "device"},
     "geometry": {"losses"},
     "alignment": {"errors", "choices", "files", "data"},
     "data": {"errors", "extras", "files", "augmentation", "input_spec"},
@@ -83,7 +85,7 @@ ALLOWED = {
     "gallery": {"errors", "files", "evaluation"},
     "image_list": {"errors", "alignment", "data", "faces"},
     "gallery_part": {"errors", "evaluation", "api", "embedded", "image_list"},
-    "gallery_update": {"errors", "files", "evaluation", "training", "api", "gallery_part", "image_list"},
+    "gallery_update": {"errors", "files", "evaluation", "training", "api", "gallery", "gallery_part", "image_list"},
     "search": {"errors", "gallery"},
     "search_index": {"errors", "extras", "files", "options", "small_files", "evaluation", "gallery", "search"},
     "export": {
@@ -130,6 +132,7 @@ WITHOUT_TORCH = {
     "choices",
     "errors",
     "options",
+    "option_values",
     "augmentation",
     "input_spec",
     "backbone_options",

@@ -63,6 +63,8 @@ def test_a_unit_vector_is_returned_as_float64():
         ([[1.0], [1.0, 0.0]], "a: got .* · allowed: a unit vector of 2 numbers"),
         ([1.0, 0.0, 0.0], r"a: got shape \(3,\) · allowed: a unit vector of 2 numbers"),
         ([0.6, 0.81], "a: got a vector of length 1.00802 · allowed: a unit vector of 2 numbers"),
+        (np.array([1 + 0j, 0]), r"a: got array\(.* · allowed: a unit vector of 2 numbers"),
+        ([1j, 0.0], "a: got .* · allowed: a unit vector of 2 numbers"),
         ([math.nan, 0.0], "a: got a vector of length nan · allowed: "),
     ],
 )

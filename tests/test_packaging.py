@@ -27,10 +27,7 @@ def test_the_wheel_carries_every_module_and_config(tmp_path):
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "sphereface").rglob("*.py")}
     weights = {f"sphereface/weights/sphere10-small{end}" for end in (".pt", ".json", ".calibration.json", ".pt.md")}
     configs = {f"sphereface/configs/{path.name}" for path in (ROOT / "configs").glob("*.yaml")}
-    assert (
-        modules
-        | configs
-        | weights
-        | {"sphereface/py.typed", "sphereface/evaluation/page.css", "sphereface/evaluation/report.html.j2"}
-        <= carried
-    )
+    templates = {
+        f"sphereface/{name}" for name in ("evaluation/page.css", "evaluation/report.html.j2", "export/card.md.j2")
+    }
+    assert modules | configs | weights | templates | {"sphereface/py.typed"} <= carried

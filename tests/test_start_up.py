@@ -96,7 +96,7 @@ def test_two_images_are_compared_without_what_draws_and_evaluates(tmp_path):
 
 def test_every_command_has_both_its_modules():
     for name in COMMANDS:
-        assert callable(cli.parser_of(name).parse)
+        assert callable(cli.parser_of(name).add_options)
         assert callable(cli.command_of(name).run)
 
 

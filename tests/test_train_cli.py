@@ -93,6 +93,16 @@ def test_a_whole_run_as_a_process(tmp_path):
     assert "done: 3 steps" in done.stderr
 
 
+def test_training_on_a_gpu_without_triton_is_logged(tmp_path, capsys, monkeypatch):
+    asked = []
+    monkeypatch.setattr("sphereface.training.run.without_triton", lambda device: asked.append(device.type) or "SLOW")
+    assert train.main(["--config", "demo.yaml", *settings(tmp_path, **{"log.tensorboard": "false"})]) == 0
+    assert asked == ["cpu"]
+    (run,) = (tmp_path / "runs" / "demo").iterdir()
+    for text in (capsys.readouterr().err, (run / "train.log").read_text(encoding="utf-8")):
+        assert text.count("SLOW\n") == 1
+
+
 def test_the_last_line_evaluates_on_the_runs_own_sets(tmp_path, capsys):
     """As printed, copied into a shell."""
     place = make_pairs(tmp_path / "some pairs", size=(32, 32))

@@ -7,7 +7,8 @@ whole crops and never mixes in crops of other settings.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,15 +17,16 @@ from tqdm import tqdm
 from ..data.images import IMAGE_SUFFIXES
 from ..data.walking import Walked, walk_images
 from ..errors import UserError
+from ..files import locked
 from .crop import Cropper, CropSpec, Finder, Task, crop_name
 from .found_landmarks import LANDMARKS_NAME, FoundLandmarks
-from .landmarks import LandmarkTable, can_hold
+from .landmarks import LandmarkTable, can_hold, named_as
 from .orders import refuse_wrong_landmarks
-from .report import REPORT_NAME, AlignReport, Outcome, Settings, Status, earlier_settings
+from .report import REPORT_NAME, AlignReport, Outcome, Settings, Status, earlier_settings, explained
 from .similarity import Points
 from .workers import run_in_chunks
-from .writer_lock import writer_lock
 
+LOCK_NAME = ".align.lock"
 CHUNK = 32  # images per chunk of a worker: a crop takes about 1 ms, and so does its transfer
 DETECTION_CHUNK = 4  # detection takes tens of milliseconds an image
 DEFAULT_SPEC = CropSpec()
@@ -80,6 +82,8 @@ def align_folder(
         landmarks = Landmarks(table=landmarks)
     check_folders(source, destination)
     walked = list_images(source)
+    table, other = (each and named_as(each, walked.names) for each in (landmarks.table, landmarks.other))
+    landmarks = replace(landmarks, table=table, other=other)
     warnings = _check_tables(walked.names, landmarks, source)
     report = AlignReport(_settings(spec, landmarks), not_read=walked.not_read(), warnings=warnings)
     with writer_lock(destination):
@@ -98,8 +102,8 @@ def _align_all(
 ) -> None:
     """Make all crops; write the report, and the landmarks of a detector, beside them."""
     folder = work.destination
-    found = FoundLandmarks(folder, work.is_current) if landmarks.finder else None
-    try:
+    finds = landmarks.finder is not None
+    with closing(FoundLandmarks(folder, work.is_current)) if finds else nullcontext() as found:
         tasks, failures = match(names, landmarks, found.known if found else {})
         for failure in failures:
             report.add(failure)
@@ -107,15 +111,8 @@ def _align_all(
         chunk = DETECTION_CHUNK if found else CHUNK
         with tqdm(total=len(tasks), unit="image", disable=not progress) as bar:
             for outcome in run_in_chunks(work, tasks, workers, chunk=chunk):
-                if found and outcome.status is Status.KEPT:
-                    outcome = replace(outcome, num_faces=found.num_faces(outcome.name))
-                report.add(outcome)
-                if found:
-                    found.add(outcome)
+                report.add(found.add(outcome) if found else outcome)
                 bar.update()
-    finally:
-        if found:
-            found.close()
     if found:
         found.write_landmarks()
     report.save(folder, finished=True)
@@ -224,13 +221,14 @@ def _check_destination(destination: Path, settings: Settings, names: Sequence[st
         A warning about images there that are crops of none of ``names``, if there are any.
     """
     root = destination.resolve()
-    for parent in {os.path.dirname(crop_name(name)) for name in names}:  # noqa: PTH120 -- strings, for speed
+    crops = {crop_name(name) for name in names}
+    for parent in set(map(os.path.dirname, crops)):  # strings, for speed
         if not (destination / parent).resolve().is_relative_to(root):
             raise UserError(f"{destination / parent}: a link to another folder · delete it, or give another folder")
     earlier = earlier_settings(destination)
     if earlier is None:
         ours = [LANDMARKS_NAME] * ("detector" in settings) + [crop_name(name) for name in names]
-        strange = next((destination / name for name in ours if (destination / name).exists()), None)
+        strange = next((path for path in map(destination.joinpath, ours) if path.exists()), None)
         if strange is not None:
             raise UserError(
                 f"{strange}: exists, but without an {REPORT_NAME}, so its settings are unknown · give an empty folder"
@@ -245,7 +243,6 @@ def _check_destination(destination: Path, settings: Settings, names: Sequence[st
             f"{destination}: holds crops of other settings ({'; '.join(changed)}) · "
             "give another folder, or delete this one"
         )
-    crops = {crop_name(name) for name in names}
     left = [name for name in walk_images(destination).names if name not in crops]
     if not left:
         return []
@@ -253,3 +250,23 @@ def _check_destination(destination: Path, settings: Settings, names: Sequence[st
         f"{len(left):,} images in {destination} are not crops of any source image, e.g. {min(left)} · "
         "they were kept; delete the ones that you do not need"
     ]
+
+
+@contextmanager
+def writer_lock(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder of crops, which is created if absent.
+
+    The lock of a killed process ends with it.
+
+    Raises:
+        UserError: another process holds the lock, or the folder cannot be written.
+    """
+    path = folder / LOCK_NAME
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise UserError(f"{path}: not a regular file · delete it")
+    with ExitStack() as stack:
+        with explained(path):
+            alone = stack.enter_context(locked(path))
+        if not alone:
+            raise UserError(f"{folder}: another align writes into it · wait for it, or give another folder")
+        yield

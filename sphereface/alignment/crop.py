@@ -21,7 +21,7 @@ from ..data.images import BadImage, decode
 from ..files import read_plain
 from .detector import Detector, FoundFace, NoFace, SeveralFaces, find_face
 from .fit import check_fit, looks_like_a_face
-from .report import Outcome, Status, cannot_write, write_or_explain
+from .report import Outcome, Status, explained, write_or_explain
 from .similarity import BadLandmarks, Image, Points, align, template
 from .templates import SPHEREFACE_SIZE, Size
 
@@ -140,7 +140,9 @@ class Cropper:
         except (BadImage, cv2.error) as error:  # some OpenCV versions cannot warp images over 32,767 pixels wide
             outcome, crop = Outcome(task.name, Status.UNREADABLE, str(error)), None
         if crop is None:
-            _delete(path)
+            with explained(path):
+                if path.is_file():  # the crop that an earlier run made
+                    path.unlink()
             return outcome
         write_or_explain(path, _encode(crop, self.spec.quality))
         if outcome.status is Status.ALIGNED:
@@ -238,15 +240,6 @@ def _stamp(crop: Path, photograph: Path, before: os.stat_result) -> None:
     if any(getattr(before, key) != getattr(after, key) for key in ("st_mtime_ns", "st_ctime_ns", "st_ino", "st_size")):
         another = after.st_mtime_ns + _ANOTHER_TIME
         os.utime(crop, ns=(another, another))
-
-
-def _delete(crop: Path) -> None:
-    """Delete the crop that an earlier run made of an image that can no longer be aligned."""
-    try:
-        if crop.is_file():
-            crop.unlink()
-    except OSError as error:
-        raise cannot_write(crop, error) from error
 
 
 def _is_whole_crop(path: Path, size: Size) -> bool:

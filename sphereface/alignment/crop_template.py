@@ -65,11 +65,9 @@ class CropTemplate:
     @property
     def origin(self) -> int | None:
         """The origin, 0 or 1, if this is the published template; None for any other template."""
-        if self.size in TEMPLATES:
-            for origin in (0, 1):
-                if np.abs(self.array - template(self.size, origin)).max() <= _SAME:
-                    return origin
-        return None
+        known = (0, 1) if self.size in TEMPLATES else ()
+        near = (origin for origin in known if np.abs(self.array - template(self.size, origin)).max() <= _SAME)
+        return next(near, None)
 
     def cut_to(self, size: Size) -> CropTemplate:
         """Return the template of the centre of the crops.

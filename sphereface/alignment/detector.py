@@ -6,7 +6,7 @@ centre of the first pixel has coordinate 0.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ..choices import PICKS
+from ..errors import UserError, shown
 from .similarity import Image, Points
 
 LONGEST_SIDE = 2000  # pixels; larger images are shrunk to it, which bounds time and memory
@@ -81,59 +81,7 @@ class FoundFace:
     place: int
 
 
-@dataclass(frozen=True)
-class FoundFaces:
-    """All faces of an image.
-
-    Args:
-        found: at least one face, in pixels of the image.
-        padded: found only in the second attempt, on the image with a border.
-    """
-
-    found: Faces
-    padded: bool
-
-    def face(self, index: int) -> FoundFace:
-        """Return the face of an index."""
-        points, score = np.round(self.found.points[index], 2), float(self.found.scores[index])
-        x1, y1, x2, y2 = self.found.boxes[index].tolist()
-        place = self._order().index(index) + 1
-        return FoundFace(points, score, len(self.found), self.padded, (x1, y1, x2, y2), place)
-
-    def left_to_right(self) -> list[FoundFace]:
-        """Return all faces, from the left of the image to the right."""
-        return [self.face(index) for index in self._order()]
-
-    def _order(self) -> list[int]:
-        """Return the indices of the faces, from left to right."""
-        middles = self.found.boxes[:, 0] + self.found.boxes[:, 2]
-        return [int(index) for index in np.argsort(middles, kind="stable")]
-
-
-Pick = Callable[[Faces, tuple[float, float]], int]
-
-
-def nearest(faces: Faces, centre: tuple[float, float]) -> int:
-    """Return the index of the face whose box is nearest to ``centre``, (x, y).
-
-    Of two faces equally near, the one with the higher score is chosen.
-    """
-    middles = (faces.boxes[:, :2] + faces.boxes[:, 2:]) / 2
-    distances = np.hypot(*(middles - centre).T)
-    return int(np.lexsort((-faces.scores, distances))[0])
-
-
-def largest(faces: Faces, centre: tuple[float, float]) -> int:
-    """Return the index of the face with the largest box; ties go to the one nearer ``centre``."""
-    sides = faces.boxes[:, 2:] - faces.boxes[:, :2]
-    middles = (faces.boxes[:, :2] + faces.boxes[:, 2:]) / 2
-    return int(np.lexsort((np.hypot(*(middles - centre).T), -sides.prod(axis=1)))[0])
-
-
-_PICKS: dict[str, Pick] = dict(zip(PICKS, (nearest, largest), strict=True))
-
-
-def find_faces(image: Image, detector: Detector) -> FoundFaces:
+def find_faces(image: Image, detector: Detector) -> list[FoundFace]:
     """Find all faces of an image; if there are none, try again with a border around the image.
 
     The border is half as wide as the image. It helps with tight crops, where the edge cuts the face
@@ -144,8 +92,12 @@ def find_faces(image: Image, detector: Detector) -> FoundFaces:
         image: (H, W, 3) uint8, BGR.
         detector: any face detector.
 
+    Returns:
+        The faces, at least one, from the left of the image to the right.
+
     Raises:
         NoFace: both attempts found none.
+        UserError: the detector returned something else than :class:`Faces`.
     """
     height, width = image.shape[:2]
     ratio = min(1.0, LONGEST_SIDE / max(height, width))
@@ -153,17 +105,48 @@ def find_faces(image: Image, detector: Detector) -> FoundFaces:
         size = (max(1, round(width * ratio)), max(1, round(height * ratio)))
         image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
-    faces, border = detector(image), (0, 0)
+    faces, border = _detect(detector, image), (0, 0)
     if not len(faces):
         border = (image.shape[1] // 2, image.shape[0] // 2)
-        faces = detector(_with_border(image, *border))
+        faces = _detect(detector, _with_border(image, *border))
     if not len(faces):
         raise NoFace(f"no face found in {width}x{height} pixels, with or without a border")
 
     ratios = np.array([width / image.shape[1], height / image.shape[0]])
     points = (faces.points - border + 0.5) * ratios - 0.5  # pixel edges scale, centres lie half a pixel inside
     boxes = (faces.boxes - [*border, *border] + 0.5) * [*ratios, *ratios] - 0.5
-    return FoundFaces(Faces(boxes, faces.scores, points), padded=border != (0, 0))
+    order = np.argsort(boxes[:, 0] + boxes[:, 2], kind="stable")
+    return [
+        FoundFace(
+            points=np.round(points[row], 2),
+            score=float(faces.scores[row]),
+            num_faces=len(faces),
+            padded=border != (0, 0),
+            box=(x1, y1, x2, y2),
+            place=place,
+        )
+        for place, (row, (x1, y1, x2, y2)) in enumerate(zip(order, boxes[order].tolist(), strict=True), start=1)
+    ]
+
+
+def _detect(detector: Detector, image: Image) -> Faces:
+    """Return the faces that a detector finds, after a check of what it returns.
+
+    Raises:
+        UserError: the result is not a :class:`Faces` of numbers, with one row for each face.
+    """
+    faces = detector(image)
+    allowed = "allowed: a Faces of sphereface.alignment.detector, with no row if there is no face"
+    if not isinstance(faces, Faces):
+        raise UserError(f"detector: returned {shown(faces)} · {allowed}")
+    got = [np.shape(part) for part in (faces.boxes, faces.scores, faces.points)]
+    count = got[1][0] if got[1] else -1
+    if got != [(count, 4), (count,), (count, 5, 2)]:
+        raise UserError(
+            f"detector: returned boxes, scores and points of the shapes {got[0]}, {got[1]}, {got[2]} · {allowed}, and "
+            "boxes (N, 4), scores (N,), points (N, 5, 2) for N faces"
+        )
+    return faces
 
 
 def find_face(image: Image, detector: Detector, pick: str = "centre") -> FoundFace:
@@ -173,15 +156,19 @@ def find_face(image: Image, detector: Detector, pick: str = "centre") -> FoundFa
         image: (H, W, 3) uint8, BGR.
         detector: any face detector.
         pick: which of several faces, one of ``choices.PICKS``: the one nearest the centre, or the
-            largest.
+            largest. If two are equally near, the one with the higher score is chosen; if two are
+            equally large, the one nearer the centre.
 
     Raises:
         NoFace: both attempts found none.
     """
-    faces = find_faces(image, detector)
-    centre = ((image.shape[1] - 1) / 2, (image.shape[0] - 1) / 2)
-    chosen = _PICKS[pick](faces.found, centre)
-    return faces.face(chosen)
+
+    def rank(face: FoundFace) -> tuple[float, float]:
+        x1, y1, x2, y2 = face.box
+        distance = math.hypot((x1 + x2 - image.shape[1] + 1) / 2, (y1 + y2 - image.shape[0] + 1) / 2)
+        return (-(x2 - x1) * (y2 - y1), distance) if pick == "largest" else (distance, -face.score)
+
+    return min(find_faces(image, detector), key=rank)
 
 
 def _with_border(image: Image, across: int, down: int) -> Image:

@@ -139,8 +139,23 @@ def far_outside(points: Floats, sizes: npt.NDArray[np.int_]) -> tuple[Floats, Fl
     """
     last = sizes[:, None, ::-1] - 1.0
     pixels = np.asarray(np.maximum(0, np.maximum(-points, points - last)).max(axis=(1, 2)))
-    (z, w) = (five[..., 0] + 1j * five[..., 1] for five in (points, template(SPHEREFACE_SIZE)))
-    z = z - z.mean(axis=1, keepdims=True)
+    scales, _ = scales_to(template(SPHEREFACE_SIZE), points)
+    return pixels, pixels * np.nan_to_num(np.abs(scales))
+
+
+def scales_to(target: Floats, points: Floats) -> tuple[npt.NDArray[np.complex128], Floats]:
+    """Fit faces to five points as :func:`.similarity` does, without its checks.
+
+    Args:
+        target: (5, 2).
+        points: (N, 5, 2).
+
+    Returns:
+        (N,) the rotation and scale as one complex number, and (N,) the root mean square of what
+        remains; NaN if all points are the same.
+    """
+    z, w = (five[..., 0] + 1j * five[..., 1] for five in (points, target))
+    z, w = z - z.mean(axis=1, keepdims=True), w - w.mean()
     with np.errstate(all="ignore"):
-        scales = np.abs(z.conj() @ (w - w.mean())) / (np.abs(z) ** 2).sum(axis=1)  # as in :func:`.similarity`
-    return pixels, pixels * np.nan_to_num(scales)
+        scales = z.conj() @ w / (np.abs(z) ** 2).sum(axis=1)
+        return scales, np.sqrt((np.abs(scales[:, None] * z - w) ** 2).mean(axis=1))

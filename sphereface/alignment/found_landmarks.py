@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
@@ -17,7 +18,7 @@ from ..errors import UserError
 from ..files import read_plain
 from .fit import looks_like_a_face
 from .landmarks import LandmarkTable, landmark_line, read_landmarks
-from .report import Outcome, Status, cannot_write, earlier_run, write_or_explain
+from .report import Outcome, Status, earlier_run, explained, write_or_explain
 from .similarity import Points
 
 LANDMARKS_NAME = "landmarks.txt"
@@ -43,51 +44,42 @@ class FoundLandmarks:
         self._crops: dict[str, Points] = {}
         lines = [landmark_line(name, points, self.num_faces(name)) for name, points in self.known.items()]
         write_or_explain(folder / PROGRESS_NAME, "".join(lines).encode())  # drops a half-written last line
-        try:
+        with explained(folder / PROGRESS_NAME):
             self._file: IO[bytes] = (folder / PROGRESS_NAME).open("ab")
-        except OSError as error:
-            raise cannot_write(folder / PROGRESS_NAME, error) from error
 
     def num_faces(self, name: str) -> int:
         """Return the number of faces in an image by an earlier run; 1 if it is unknown."""
         return self._num_faces.get(name, 1)
 
-    def add(self, outcome: Outcome) -> None:
-        """Keep the landmarks of one image.
+    def add(self, outcome: Outcome) -> Outcome:
+        """Keep the landmarks of one image; return its outcome, with the number of faces.
 
         Raises:
             UserError: they cannot be written.
         """
-        if outcome.points is None:
-            return
-        self._crops[outcome.name] = outcome.points
-        if outcome.status is not Status.ALIGNED or outcome.name in self.known:
-            return
-        try:
-            self._file.write(landmark_line(outcome.name, outcome.points, outcome.num_faces).encode())
-            self._file.flush()
-        except OSError as error:
-            raise cannot_write(self._folder / PROGRESS_NAME, error) from error
+        if outcome.points is not None:
+            self._crops[outcome.name] = outcome.points
+            if outcome.status is Status.ALIGNED and outcome.name not in self.known:
+                with explained(self._folder / PROGRESS_NAME):
+                    self._file.write(landmark_line(outcome.name, outcome.points, outcome.num_faces).encode())
+                    self._file.flush()
+        return replace(outcome, num_faces=self.num_faces(outcome.name)) if outcome.status is Status.KEPT else outcome
 
     def close(self) -> None:
         """Close the file; a failure loses only unwritten lines."""
         with contextlib.suppress(OSError):  # add has already reported the full disk
             self._file.close()
 
-    def write_landmarks(self) -> Path:
-        """Write the landmarks of all crops, sorted by name, and return the file."""
-        path = self._folder / LANDMARKS_NAME
+    def write_landmarks(self) -> None:
+        """Write the landmarks of all crops, sorted by name."""
         lines = [landmark_line(name, points) for name, points in sorted(self._crops.items())]
-        write_or_explain(path, "".join(lines).encode())
-        return path
+        write_or_explain(self._folder / LANDMARKS_NAME, "".join(lines).encode())
 
     def forget(self) -> None:
         """Delete the file that only a resumed run needs."""
         self.close()
-        try:
+        with explained(self._folder / PROGRESS_NAME):
             (self._folder / PROGRESS_NAME).unlink(missing_ok=True)
-        except OSError as error:
-            raise cannot_write(self._folder / PROGRESS_NAME, error) from error
 
 
 def _earlier(folder: Path) -> tuple[dict[str, Points], dict[str, int]]:

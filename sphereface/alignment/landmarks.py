@@ -10,13 +10,17 @@ have a score or none has.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+import posixpath
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from ..errors import UserError
+from ..data.pair_lines import quoted
+from ..data.walking import nfc
+from ..errors import UserError, printable
 from ..files import read_plain
 from .similarity import Points
 
@@ -91,6 +95,31 @@ def can_hold(name: str) -> bool:
     return "\n" not in name and _split(f"{name}\t0".strip()) == (name, ["0"])
 
 
+def named_as(table: LandmarkTable, names: Collection[str]) -> LandmarkTable:
+    r"""Return a table under the names of the images, where it has them in another form.
+
+    ``./a/b.jpg``, ``a\b.jpg`` and ``a/é.jpg`` in another form of Unicode mean these images. A name
+    of no image stays as it is.
+
+    Raises:
+        UserError: two lines mean one image.
+    """
+    present = set(names)
+    if present.issuperset(table.points):
+        return table
+    known = {nfc(name): name for name in names}
+    own = {
+        name: name if name in present else known.get(nfc(posixpath.normpath(name.replace("\\", "/"))), name)
+        for name in table.points
+    }
+    if len(set(own.values())) < len(own):
+        double = next(name for name, count in Counter(own.values()).items() if count > 1)
+        both = " and ".join(printable(name) for name in own if own[name] == double)
+        raise UserError(f"{table.source}: got lines for {both}, which are one image · allowed: one line per image")
+    points = {own[name]: value for name, value in table.points.items()}
+    return replace(table, points=points, scores={own[name]: value for name, value in table.scores.items()})
+
+
 def _entries(text: str, path: Path) -> Iterator[tuple[int, str, Points, float | None]]:
     """Yield (line number, file name, (5, 2) points, score) of each line that is not blank."""
     first: tuple[int, int] | None = None  # first line: its number, and its count of fields after the name
@@ -100,8 +129,9 @@ def _entries(text: str, path: Path) -> Iterator[tuple[int, str, Points, float | 
         name, fields = _split(line.strip())
         values = _numbers(fields)
         if len(values) not in (_NUM_COORDINATES, _NUM_COORDINATES + 1):
+            got = f"{quoted(line.strip(), _LONGEST_QUOTE)}{_other_kind(len(values))}"
             raise UserError(
-                f"{path}, line {number}: got {_quote(line)}{_other_kind(len(values))} · allowed: a file name and ten "
+                f"{path}, line {number}: got {got} · allowed: a file name and ten "
                 "numbers, or eleven with the detector's score · a file name with spaces needs tabs as separators"
             )
         first = first or (number, len(values))
@@ -135,8 +165,3 @@ def _split(line: str) -> tuple[str, list[str]]:
     """Return the file name and the other fields; the name ends at the first tab, or else space."""
     name, _, rest = line.partition("\t") if "\t" in line else line.partition(" ")
     return name.strip(), rest.split()
-
-
-def _quote(line: str) -> str:
-    line = line.strip()
-    return repr(line if len(line) <= _LONGEST_QUOTE else line[: _LONGEST_QUOTE - 1] + "…")

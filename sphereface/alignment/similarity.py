@@ -16,7 +16,6 @@ from .templates import SPHEREFACE_SIZE, TEMPLATES, Size
 Image = npt.NDArray[np.uint8]
 Points = npt.NDArray[np.float64]
 
-_NUM_LANDMARKS = 5
 SMALLEST_SPREAD = 1.0  # pixels; closer points determine neither rotation nor scale
 _SMALLEST_SCALE = 1e-3  # crop pixels per image pixel; below it the points are unlike a face
 
@@ -125,7 +124,7 @@ def align(
 def _as_complex(points: Points) -> npt.NDArray[np.complex128]:
     """Convert (5, 2) of (x, y) to (5,) of x + iy."""
     points = np.asarray(points, dtype=np.float64)
-    if points.shape != (_NUM_LANDMARKS, 2):
+    if points.shape != (5, 2):
         raise BadLandmarks(f"landmarks of shape {points.shape}; allowed: (5, 2)")
     if not np.isfinite(points).all():
         raise BadLandmarks("the landmarks are not finite numbers")

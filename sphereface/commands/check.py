@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import re
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -23,6 +22,7 @@ from ..data.walking import check_writable, kind_of_path
 from ..errors import UserError
 from ..files import write_whole
 from ..small_files import check_results
+from .input_options import parse_size
 
 BY_NETWORK = ("unlike-own", "same-person", "in-verification")
 """Suspicions that need ``--ckpt``."""
@@ -36,12 +36,7 @@ def limits_of(args: argparse.Namespace) -> Limits:
         raise UserError(
             f"--min-images, --max-images: got {args.min_images} and {args.max_images} · allowed: 1 ≤ min ≤ max"
         )
-    if args.size is None:
-        return Limits(None, args.min_images, args.max_images)
-    size = re.fullmatch(r"([1-9]\d{0,3})x([1-9]\d{0,3})", args.size)
-    if size is None:
-        raise UserError(f"--size: got {args.size!r} · allowed: height x width in pixels, such as 112x96")
-    return Limits((int(size[1]), int(size[2])), args.min_images, args.max_images)
+    return Limits(parse_size("--size", args.size), args.min_images, args.max_images)
 
 
 def check_options(args: argparse.Namespace) -> None:
@@ -76,7 +71,7 @@ def open_network(
     from ..evaluation.label_suspicions import LabelSuspicions
     from ..places import parse_places
 
-    embedder = Embedder.of_checkpoint(args.ckpt, device=choose_device(args.device), flip=False)
+    embedder = Embedder.of_checkpoint(args.ckpt, device=choose_device(args.device), mirror="none")
     check_size(source, embedder)
     sets = [load_set(text, parse_places(text)) for text in args.against or ()]
     return lambda seen, findings, kept: LabelSuspicions(source, seen, findings, embedder, kept).all(sets)

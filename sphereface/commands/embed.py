@@ -72,7 +72,7 @@ def _write_folder(args: argparse.Namespace) -> int:
             embedder = make_embedder(args, on_several=on_several, device=str(device))
         found = list_named(args.images)
         kind = kind_of(embedder, found.root, alignment=alignment, dtype=args.dtype)
-        summary = update_gallery(args.output, found, embedder, kind, world, progress=True)
+        summary = update_gallery(args.output, found, embedder, kind, world)
     if summary is not None:
         _report(found, summary, embedder)
         kept = summary.num_images - summary.num_embedded
@@ -101,8 +101,8 @@ def _embed_now(embedder: FaceEmbedder, place: Path, dtype: str) -> tuple[ShardCo
     """Embed all images of a place into memory, and report on stderr."""
     found = list_named(place)
     numbers = np.arange(len(found.names))
-    stamps = np.zeros((2, len(found.names)), dtype=np.int64)  # only a gallery in a folder keeps these
-    content = embed_part(embedder, found, numbers, *stamps, dtype=dtype, progress="embedding")
+    stamps = np.zeros((len(found.names), 2), dtype=np.int64)  # only a gallery in a folder keeps these
+    content = embed_part(embedder, found, numbers, stamps, dtype=dtype, progress="embedding")
     summary = Summary(len(found.names))
     summary.add(content)
     _report(found, summary, embedder)

@@ -1,4 +1,4 @@
-"""Open the network or table that ``sphereface eval`` evaluates; see :mod:`.source_options`."""
+"""Open the network or table that ``sphereface eval`` evaluates; see :mod:`.parsers.eval`."""
 
 from __future__ import annotations
 
@@ -64,10 +64,9 @@ def open_source(path: Path, args: argparse.Namespace) -> Source:
         )  # fmt: skip
         sys.stderr.writelines(f"note: {path}: {note}\n" for note in source.model.notes)
         return source
-    mirror = args.mirror or "join"
     return Embedder.of_checkpoint(
-        path, device=device, flip=mirror != "none", fusion="join" if mirror == "none" else mirror,
-        precision=args.precision or "fp32", batch_size=batch_size, cache=cache, progress="embedding",
+        path, device=device, mirror=args.mirror or "join", precision=args.precision or "fp32", batch_size=batch_size,
+        cache=cache, progress="embedding",
     )  # fmt: skip
 
 

@@ -36,6 +36,7 @@ _MARK = _SHA256.encode()  # every exported file contains it, as the name of an e
 
 def run(args: argparse.Namespace) -> int:
     """Export the network, compare the file with PyTorch, write the model card."""
+    args.dtype = args.dtype or ("float32" if args.format == "checkpoint" else "uint8")
     output = _checked(args)
     loaded = load_model(args.checkpoint)
     opset = DEFAULT_OPSET if args.opset is None else args.opset
@@ -55,7 +56,9 @@ def _export_checkpoint(args: argparse.Namespace, loaded: LoadedModel, about: Exp
     """Write a checkpoint and its card; return the lines to print."""
     output = about.path
     with new_checkpoint(output, "--output"), staged(_card_path(output)) as (card_part,):
-        difference = _write_checkpoint(args, loaded, output, loaded.sha256)
+        template = None if args.like is None else _template_like(args.like, loaded.input_size)
+        sha256 = {_SHA256: loaded.sha256}
+        difference = write_small_checkpoint(loaded, output, dtype=args.dtype, about=sha256, template=template)
         write_whole(card_part, card(replace(about, difference=difference)))
     return [
         f"{output}: {output.stat().st_size / 1e6:.1f} MB, weights in {args.dtype}",
@@ -71,7 +74,7 @@ def _export(loaded: LoadedModel, about: Exported, crops: npt.NDArray[np.uint8] |
     output, export, eight_bits = about.path, about.export, _int8_path(about.path)
     more = [] if crops is None else [eight_bits]
     with staged(output, _card_path(output), *more) as (part, card_part, *int8_part):
-        difference = _write(export, loaded, part, about.file_format, loaded.sha256)
+        difference = _write(export, loaded, part, about.file_format)
         quantised = None
         if crops is not None:
             quantised = Quantised(eight_bits, quantise(export, part, int8_part[0], crops))
@@ -144,12 +147,6 @@ def _card_path(output: Path) -> Path:
     return output.with_name(f"{output.name}.md")
 
 
-def _write_checkpoint(args: argparse.Namespace, loaded: LoadedModel, path: Path, sha256: str) -> float:
-    """Write the checkpoint; return the largest difference from the exported network."""
-    template = None if args.like is None else _template_like(args.like, loaded.input_size)
-    return write_small_checkpoint(loaded, path, dtype=args.dtype, about={_SHA256: sha256}, template=template)
-
-
 def _template_like(crops: Path, size: tuple[int, int]) -> CropTemplate:
     """Measure and print where faces lie in training crops, cut to ``size`` as in training."""
     measured = measure_template(crops, Finder(Mtcnn()), progress=True)
@@ -160,10 +157,10 @@ def _template_like(crops: Path, size: tuple[int, int]) -> CropTemplate:
     return CropTemplate(measured.size, measured.points).cut_to(size)
 
 
-def _write(export: Export, loaded: LoadedModel, path: Path, file_format: str, sha256: str) -> float | None:
+def _write(export: Export, loaded: LoadedModel, path: Path, file_format: str) -> float | None:
     """Write the file; return the largest difference from PyTorch, or None if it has no graph."""
     about = {
-        _SHA256: sha256,
+        _SHA256: loaded.sha256,
         "step": str(loaded.meta.get("step")),
         "model": json.dumps(loaded.meta["config"]["model"]),
         "seen_size": json.dumps(sizes_seen(loaded.model)),

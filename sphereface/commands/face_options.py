@@ -34,6 +34,14 @@ def add_face_options(parser: argparse.ArgumentParser) -> None:
     add("--batch-size", metavar="N", type=int, default=64, help="images at a time (%(default)s)")
 
 
+def add_decision_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that choose the threshold of a decision."""
+    help_text = "false accept rate of the decision (default: the lowest that accepts 90%% of the genuine pairs)"
+    parser.add_argument("--far", type=float, help=help_text)
+    help_text = "calibration (default: NAME.calibration.json beside the checkpoint)"
+    parser.add_argument("--calibration", metavar="FILE", type=Path, help=help_text)
+
+
 def add_on_several(parser: argparse.ArgumentParser) -> None:
     """Add the option that chooses what to do with an image of several faces."""
     help_text = "for an image with several faces: take one (see --pick), skip the image, or take all (take)"

@@ -17,7 +17,7 @@ def parse_size(option: str, text: str | None) -> tuple[int, int] | None:
     """
     if text is None:
         return None
-    found = re.fullmatch(r"([1-9]\d{1,3})x([1-9]\d{1,3})", text)
+    found = re.fullmatch(r"([1-9]\d{0,3})x([1-9]\d{0,3})", text)
     if found is None:
         raise UserError(f"{option}: got {shown(text)} · allowed: height x width in pixels, such as 112x96")
     return int(found[1]), int(found[2])

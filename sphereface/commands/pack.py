@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from ..data.sources import Source, open_path
 from ..data.tar_packing import pack_tar
 from ..errors import UserError
 from ..files import read_plain
+from .input_options import parse_size
 
 log = logging.getLogger(__name__)
 
@@ -28,13 +28,7 @@ def encoding_of(args: argparse.Namespace) -> Encoding | None:
     quality = Encoding.quality if args.quality is None else args.quality
     if not 1 <= quality <= 100:
         raise UserError(f"--quality: got {quality} · allowed: 1 to 100")
-    size = None
-    if args.size is not None:
-        found = re.fullmatch(r"([1-9]\d{0,3})x([1-9]\d{0,3})", args.size)
-        if found is None:
-            raise UserError(f"--size: got {args.size!r} · allowed: height x width in pixels, such as 112x96")
-        size = (int(found[1]), int(found[2]))
-    return Encoding(quality, size)
+    return Encoding(quality, parse_size("--size", args.size))
 
 
 def _report(source: Path, root: Path | None) -> dict[str, bytes]:

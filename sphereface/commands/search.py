@@ -11,7 +11,6 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,10 +25,10 @@ from ..evaluation.gallery_folder import is_gallery_folder, is_unfinished
 from ..face_figures import check_plot, save_figure, search_figure
 from ..faces import ALIGNED, Face, FaceReader, Pixels, UnusableImage
 from ..gallery import Gallery, how_crops_were_made, load_gallery
-from ..search import Found, nearest, nearest_people, rows_over
-from ..search_index import open_index
+from ..search import Found, rows_over
 from .embed import embed_folder
 from .face_options import make_embedder, note_on_faces
+from .find import find
 
 _NUMBER = re.compile("[1-9][0-9]{0,5}")  # number of a face in an image, see sphereface embed --on-several all
 
@@ -43,12 +42,12 @@ def run(args: argparse.Namespace) -> int:
     sys.stderr.write(note_on_faces(args.query, face, args.pick))
     gallery = _gallery(args, embedder)
     query = embedder.embed_crops(face.crop[None])
-    found = _find(args, gallery, query)
+    found, is_exact = find(args, gallery, query)
     for place, each in enumerate(found, start=1):
         print(f"{place:3d}  {each.cosine:7.4f}  {_shown(each, gallery)}")
     if embedder.calibration is not None:
         cosines = np.array([each.cosine for each in found], dtype=np.float32)
-        print(_decide(embedder.calibration, args, gallery, query, cosines))
+        print(_decide(embedder.calibration, args, gallery, query, cosines, is_exact=is_exact))
     elif embedder.why_uncalibrated:
         print(f"decision  none: {embedder.why_uncalibrated}")
     if args.save_plot:
@@ -102,23 +101,6 @@ def _embedder(args: argparse.Namespace) -> FaceEmbedder:
     return embedder
 
 
-def _find(args: argparse.Namespace, gallery: Gallery, query: npt.NDArray[np.float32]) -> list[Found]:
-    """Search for images or people, by the index of the options."""
-    search = partial(nearest, gallery.embeddings, query)
-    if args.index == "faiss":
-        place = args.gallery if args.gallery.is_dir() else args.gallery.parent
-        index = open_index(gallery, place)
-        sys.stderr.write(f"note: --index faiss: {index.facts.describe()}\n")
-        search = partial(index.search, query)
-    if args.by == "person":
-        found = nearest_people(search, gallery.entry, args.top, len(gallery.paths))
-        sys.stderr.write(_note_on_nobody(sum(gallery.person(each.row) is None for each in found), len(found)))
-        return found
-    rows, cosines = search(args.top)
-    sys.stderr.write(_note_on_missing(rows.shape[1], min(args.top, len(gallery.paths))))
-    return [Found(row, cosine) for row, cosine in zip(rows[0].tolist(), cosines[0].tolist(), strict=True)]
-
-
 def _shown(found: Found, gallery: Gallery) -> str:
     path = printable(gallery.paths[found.row])
     return path if found.person in (None, gallery.paths[found.row]) else f"{printable(found.person or '')}  {path}"
@@ -149,6 +131,8 @@ def _decide(
     gallery: Gallery,
     query: npt.NDArray[np.float32],
     cosines: npt.NDArray[np.float32],
+    *,
+    is_exact: bool,
 ) -> str:
     """Return the lines about the decision.
 
@@ -158,6 +142,7 @@ def _decide(
         gallery: N images that were compared.
         query: (1, D), the embedding of the query.
         cosines: (K,) of the nearest images or people, the highest first.
+        is_exact: whether all images were compared.
     """
     point = calibration.at(args.far)
     if args.far is None and point.weak:
@@ -170,10 +155,17 @@ def _decide(
         # more than the K nearest may be over the threshold
         rows = rows_over(gallery.embeddings, query[0], point.threshold)
         num_over = len({gallery.entry(row) for row in rows.tolist()} if args.by == "person" else rows)
-    return decision(point, cosines, len(gallery.paths), num_over)
+    return decision(point, cosines, len(gallery.paths), num_over, is_exact=is_exact)
 
 
-def decision(point: Threshold, cosines: npt.NDArray[np.float32], num_gallery: int, num_over: int | None = None) -> str:
+def decision(
+    point: Threshold,
+    cosines: npt.NDArray[np.float32],
+    num_gallery: int,
+    num_over: int | None = None,
+    *,
+    is_exact: bool = True,
+) -> str:
     """Return the lines that decide whether an image of the gallery shows the person of the query.
 
     Args:
@@ -182,14 +174,18 @@ def decision(point: Threshold, cosines: npt.NDArray[np.float32], num_gallery: in
         num_gallery: N images that were compared. On average a stranger passes for FAR · N of them.
         num_over: number of images or people of the gallery over the threshold. None: as many as of
             the nearest.
+        is_exact: whether all images were compared. An index may miss a match.
     """
     shown = int((cosines > point.threshold).sum())
     over = max(shown, num_over or 0)
-    who = "no match" if over == 0 else "the first" if over == 1 else f"the first {over}"
+    none = "no match" if is_exact else "none found"
+    who = none if over == 0 else "the first" if over == 1 else f"the first {over}"
     lines = [
         f"decision  {who:12} cosine {'>' if over else '≤'} {point.threshold:.4f}, the threshold at FAR {point.far:g}, "
         f"TAR {point.tar:.1%}"
     ]
+    if not (over or is_exact):
+        lines.append("          the index may have missed a match · --index exact compares all images")
     if over > shown:
         lines.append(f"          --top {over} shows them all")
     if point.weak:
@@ -216,23 +212,6 @@ def _gallery(args: argparse.Namespace, embedder: FaceEmbedder) -> Gallery:
         # the query is aligned as the crops were
         settings = settings.replace(embedder.reader.settings, ALIGNED)
     return load_gallery(args.gallery, checkpoint_sha256=embedder.sha256, settings=settings)
-
-
-def _note_on_missing(num_found: int, num_wanted: int) -> str:
-    """Return a line if an index found fewer rows than wanted; otherwise an empty text."""
-    if num_found == num_wanted:
-        return ""
-    return f"note: --index faiss: found {num_found} of {num_wanted} · use --index exact to compare all images\n"
-
-
-def _note_on_nobody(num_nobody: int, num_found: int) -> str:
-    """Return a line about results without a person; otherwise an empty text."""
-    if not num_nobody:
-        return ""
-    return (
-        f"note: --by person: {num_nobody} of {num_found} results are images in no person's folder, so each counts as "
-        "one person · a person is <person>/<image> below the folder that was embedded\n"
-    )
 
 
 def _crops(reader: FaceReader, paths: Sequence[str]) -> list[Pixels | None]:

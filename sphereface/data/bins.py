@@ -102,16 +102,9 @@ def read_bin(path: str | Path) -> tuple[tuple[BinImage, ...], Pairs]:
     numbers = np.unique(rows, return_index=True)[1].tolist()
     unique = tuple(BinImage(path, n, images[n].offset, images[n].length, images[n].coding) for n in numbers)
     sizes = [len(part) for part in np.array_split(np.arange(len(same)), NUM_FOLDS)]
-    pairs = Pairs(
-        path=path,
-        names=tuple(f"{number:06d}" for number in numbers),
-        left=rows[0::2],
-        right=rows[1::2],
-        same=same,
-        fold=np.repeat(np.arange(1, NUM_FOLDS + 1, dtype=np.int64), sizes),
-        num_folds=NUM_FOLDS,
-    )
-    return unique, pairs
+    fold = np.repeat(np.arange(1, NUM_FOLDS + 1, dtype=np.int64), sizes)
+    names = tuple(f"{number:06d}" for number in numbers)
+    return unique, Pairs(path, names, rows[0::2], rows[1::2], same, fold, NUM_FOLDS)
 
 
 def _rows(images: Sequence[Bytes], data: mmap.mmap) -> npt.NDArray[np.int64]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -134,8 +134,16 @@ def inspect(source: Source, *, workers: int = 2, progress: bool = False) -> Insp
         np.zeros((total, 2), np.uint64),
     )  # fmt: skip
     chunks = [range(start, min(start + _CHUNK, total)) for start in range(0, total, _CHUNK)]
+    loader = DataLoader(
+        _Inspector(source),
+        batch_size=None,  # the sampler yields whole chunks
+        sampler=chunks,
+        num_workers=workers,
+        collate_fn=_as_is,
+        worker_init_fn=_one_thread,
+    )
     with tqdm(total=total, desc="checking", unit="img", disable=not progress, leave=False) as bar:
-        for chunk, images in zip(chunks, _look_at_all(source, chunks, workers), strict=True):
+        for chunk, images in zip(chunks, loader, strict=True):
             for index, image in zip(chunk, images, strict=True):
                 seen.sizes[index] = image.height, image.width
                 seen.grey[index], seen.digests[index] = image.grey, image.digest
@@ -191,7 +199,7 @@ def _commonest(source: Source, seen: Inspection) -> tuple[int, int]:
         index, reason = next(iter(seen.reasons.items()))
         raise UserError(
             f"none of {len(source)} images can be decoded, the first: {source.name(index)}: {reason} · "
-            "allowed: JPEG, PNG, BMP, WebP, PGM, PPM"
+            "allowed: JPEG, PNG, BMP, WebP, PGM, PPM, HEIC"
         )
     height, width = min(sizes, key=lambda size: (-sizes[size], size))
     return height, width
@@ -237,19 +245,6 @@ class _Inspector(Dataset[list[CheckedImage]]):
             return inspect_image(self.source.read(index))
         except OSError as error:
             return CheckedImage(0, 0, False, b"", f"cannot be read ({error.strerror or error})")
-
-
-def _look_at_all(source: Source, chunks: list[range], workers: int) -> Iterator[list[CheckedImage]]:
-    as_is: Callable[[Any], Any] = _as_is
-    loader = DataLoader(
-        _Inspector(source),
-        batch_size=None,  # the sampler yields whole chunks
-        sampler=chunks,
-        num_workers=workers,
-        collate_fn=as_is,
-        worker_init_fn=_one_thread,
-    )
-    yield from loader
 
 
 def _as_is(images: Any) -> Any:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -18,6 +18,8 @@ from .identities import Labels
 from .images import BadImage, decode
 from .sources import Source
 from .suspicions import Suspicion
+
+T = TypeVar("T")
 
 _SHOWN = 12  # images of a kind on the contact sheet
 _SAMPLED = 6  # identities on it, in rows of up to _SHOWN images
@@ -74,12 +76,17 @@ def _suspicion_row(suspicion: Suspicion, left_out: bool) -> str:
 def _suspect_examples(suspicions: Sequence[Suspicion]) -> list[str]:
     lines = []
     for suspicion in suspicions:
-        if suspicion.suspects:
-            lines.append(f"{suspicion.title}; {suspicion.number} {suspicion.threshold}:")
-            lines += [f"  - {suspect.number:.3g} {suspect.text}" for suspect in suspicion.suspects[:_EXAMPLES]]
-        more = len(suspicion.suspects) - _EXAMPLES
-        lines += [f"  … and {more:,} more"] if more > 0 else []
+        title = f"{suspicion.title}; {suspicion.number} {suspicion.threshold}"
+        lines += _first_of(title, suspicion.suspects, lambda suspect: f"{suspect.number:.3g} {suspect.text}")
     return lines
+
+
+def _first_of(title: str, found: Sequence[T], describe: Callable[[T], str]) -> list[str]:
+    """Return a title, the first few that were found, and the number of the others."""
+    if not found:
+        return []
+    more = [f"  … and {len(found) - _EXAMPLES:,} more"] if len(found) > _EXAMPLES else []
+    return [f"{title}:", *(f"  - {describe(one)}" for one in found[:_EXAMPLES]), *more]
 
 
 def to_dict(result: CheckResult) -> dict[str, Any]:
@@ -197,14 +204,9 @@ def _indices(found: list[Any]) -> list[int]:
 
 
 def _examples(result: CheckResult) -> list[str]:
-    kinds = _kinds(result.findings, result.limits)
-    shown = {what: found for what, found in kinds.items() if found and "no harm" not in what}
-    lines = []
-    for what, found in shown.items():
-        lines.append(f"{what}:")
-        lines += [f"  - {_describe(result, item)}" for item in found[:_EXAMPLES]]
-        lines += [f"  … and {len(found) - _EXAMPLES:,} more"] if len(found) > _EXAMPLES else []
-    return lines
+    kinds = _kinds(result.findings, result.limits).items()
+    shown = [(what, found) for what, found in kinds if "no harm" not in what]
+    return [line for kind in shown for line in _first_of(*kind, lambda item: _describe(result, item))]
 
 
 def _describe(result: CheckResult, item: Any) -> str:

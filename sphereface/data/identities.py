@@ -63,10 +63,6 @@ class Labels:
         """(C,) int64, the number of images of each identity."""
         return np.diff(self.firsts)
 
-    @property
-    def shape(self) -> tuple[int]:
-        return (len(self),)
-
     def __len__(self) -> int:
         return int(self.firsts[-1])
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import cv2
 import numpy as np
@@ -13,11 +13,14 @@ import simplejpeg
 
 from ..errors import first_line
 from ..files import read_plain
+from .heic import HEIC_IS_READ, HEIC_SUFFIXES, decode_heic, heic_size, is_heic
 from .image_layout import layout_fault
 from .image_size import image_size, unscaled_maximum
 from .jpeg_markers import first_image, first_scan
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".pgm", ".ppm"})
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".pgm", ".ppm"}) | (
+    HEIC_SUFFIXES if HEIC_IS_READ else frozenset()
+)
 
 MOST_PIXELS = 200_000_000
 """A larger image is not decoded: a few kilobytes can claim 900 million pixels, 3 GB of memory.
@@ -29,14 +32,17 @@ PIXELS_A_BYTE, ALWAYS_ALLOWED = 100, 16_000_000
 
 Photographs have 5 bytes per 100 pixels and more.
 """
+_SUFFIXES = {b"\xff\xd8": ".jpg", b"\x89P": ".png", b"BM": ".bmp", b"RI": ".webp", b"P5": ".pgm", b"P6": ".ppm"}
 _NOT_READ = {
     b"GIF8": "a GIF",
     b"II*\0": "a TIFF",
     b"MM\0*": "a TIFF",
     b"%PDF": "a PDF",
-    b"ftyp": "HEIC, AVIF or a film",
+    b"ftyp": "AVIF or a film",
 }
-_ALLOWED = "allowed: JPEG, PNG, BMP, WebP, PGM, PPM"
+_ALLOWED = "allowed: JPEG, PNG, BMP, WebP, PGM, PPM, HEIC"
+
+_T = TypeVar("_T")
 
 JPEG_END = b"\xff\xd9"
 _JPEG_START = b"\xff\xd8"
@@ -75,6 +81,11 @@ class BadImage(ValueError):
     """Bytes that are not one whole image. The message gives the reason, without the file's name."""
 
 
+def suffix_of(data: bytes) -> str | None:
+    """Return the usual suffix of an encoded image, such as ``".jpg"``; None for other formats."""
+    return ".heic" if is_heic(data) else _SUFFIXES.get(data[:2])
+
+
 def decode(data: bytes) -> npt.NDArray[np.uint8]:
     """Decode one image.
 
@@ -100,7 +111,7 @@ def decode(data: bytes) -> npt.NDArray[np.uint8]:
         image = _strict(data, "BGR" if plain else "GRAY")  # OpenCV decodes damaged data without a warning
         if plain and image is not None:
             return image
-    return _decode_any(data)
+    return _heic(decode_heic, data) if is_heic(data) else _decode_any(data)
 
 
 def decode_into(data: bytes, out: npt.NDArray[np.uint8]) -> None:
@@ -193,9 +204,10 @@ def _check_size(data: bytes) -> tuple[int, int]:
     """
     if not data:
         raise BadImage("the file is empty (0 bytes)")
-    if kind := _NOT_READ.get(data[:4]) or _NOT_READ.get(data[4:8]):
+    heic = is_heic(data)
+    if not heic and (kind := _NOT_READ.get(data[:4]) or _NOT_READ.get(data[4:8])):
         raise BadImage(f"{kind}, despite its name · {_ALLOWED} · convert it first")
-    size = image_size(data)
+    size = _heic(heic_size, data) if heic else image_size(data)
     if size is None:
         raise BadImage(f"not an image, or damaged · {_ALLOWED}")
     pixels, most = size[0] * size[1], max(ALWAYS_ALLOWED, PIXELS_A_BYTE * len(data))
@@ -211,6 +223,13 @@ def _check_size(data: bytes) -> tuple[int, int]:
     elif data.count(_JPEG_SCAN) > _MOST_SCANS and (scans := first_image(data)[0]) > _MOST_SCANS:
         raise BadImage(f"a JPEG of {scans:,} scans · allowed: {_MOST_SCANS}")
     return size
+
+
+def _heic(read: Callable[[bytes], _T], data: bytes) -> _T:
+    try:
+        return read(data)
+    except ValueError as error:
+        raise BadImage(str(error)) from error
 
 
 def _decode_any(data: bytes) -> npt.NDArray[np.uint8]:

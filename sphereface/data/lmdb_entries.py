@@ -83,7 +83,8 @@ def lmdb_entries(buffer: Buffer, path: Path) -> Iterator[Entry]:
             struct.unpack_from(f"<{(lower - _HEAD.size) // 2}H", page, _HEAD.size) if 16 <= lower <= page_size else ()
         )
         if kind & _BRANCH and nodes and len(left) < _DEEPEST * page_size:
-            left += [_child(page, at, path, number) for at in reversed(nodes)]
+            children = (_node(page, at, path, number) for at in reversed(nodes))
+            left += [low | middle << 16 | high << 32 for low, middle, high, _ in children]
         elif kind & _LEAF and nodes:
             for at in nodes:
                 yield _entry(buffer, page, at, start, meta, path)
@@ -120,18 +121,15 @@ def _meta(buffer: Buffer, start: int, path: Path) -> _Meta | None:
     return _Meta(page_size, transaction, last_page, root=main[7], entries=main[6], flags=main[1])
 
 
-def _child(page: bytes, at: int, path: Path, number: int) -> int:
+def _node(page: bytes, at: int, path: Path, number: int) -> tuple[int, int, int, int]:
     if not _HEAD.size <= at <= len(page) - _NODE.size:
         raise _damaged(path, number)
-    low, middle, high, _ = _NODE.unpack_from(page, at)
-    return int(low | middle << 16 | high << 32)
+    return _NODE.unpack_from(page, at)
 
 
 def _entry(buffer: Buffer, page: bytes, at: int, start: int, meta: _Meta, path: Path) -> Entry:
     number = start // meta.page_size
-    if not _HEAD.size <= at <= len(page) - _NODE.size:
-        raise _damaged(path, number)
-    low, high, flags, key_size = _NODE.unpack_from(page, at)
+    low, high, flags, key_size = _node(page, at, path, number)
     value, size = at + _NODE.size + key_size, low | high << 16
     if flags & _OTHER:
         raise UserError(

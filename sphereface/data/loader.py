@@ -22,7 +22,7 @@ from ..errors import UserError
 from .augment import ON_DEVICE
 from .batch import Batch
 from .crops import CropBatches, Filled
-from .pinned import pinned
+from .prefetch import pinned
 from .sampler import BatchOrder, Draw
 
 _GRACE_SECONDS = 20  # a worker ends this long after a SIGTERM
@@ -97,7 +97,7 @@ def batches(crops: CropBatches, order: BatchOrder, *, workers: int, pin_memory: 
 
     Close the generator when done. Images are decoded into a ring of slots. The ``images`` of a
     batch are overwritten after the next batch but one is requested. With ``pin_memory``, a CUDA
-    device reads the slots directly (:func:`~sphereface.data.pinned.pinned`). The caller must
+    device reads the slots directly (:func:`~sphereface.data.prefetch.pinned`). The caller must
     close the stream only after all copies from it have ended.
 
     Raises:

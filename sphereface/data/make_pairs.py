@@ -15,7 +15,7 @@ from pathlib import Path
 from ..errors import UserError, is_unprintable
 from ..files import locked, write_whole
 from .identities import Labels
-from .images import BadImage, decode
+from .images import BadImage, decode, suffix_of
 from .sources import Source
 from .sources.selection import names_text
 from .walking import is_system_file, kind_of_path
@@ -24,7 +24,6 @@ PAIRS_NAME, PEOPLE_NAME, NAMES_NAME = "pairs.txt", "people.txt", "names.tsv"
 LFW_PAIRS = 300  # pairs of each kind in a fold of LFW
 _SHARE_HELD_OUT = 0.1
 _LONGEST_NAME = 200  # bytes; an image adds _0001.jpg, and a file name has at most 255
-_SUFFIXES = {b"\xff\xd8": ".jpg", b"\x89P": ".png", b"BM": ".bmp", b"RI": ".webp", b"P5": ".pgm", b"P6": ".ppm"}
 
 Side = tuple[int, int]  # a person of the fold, and the number of an image, both from 0
 Pair = tuple[Side, Side]
@@ -78,7 +77,7 @@ def split(
     chosen.sort(key=lambda label: -counts[label])  # stable: ties keep the order of the draw
     groups = [chosen[fold::folds] for fold in range(folds)]
     sizes = [[counts[label] for label in group] for group in groups]
-    most = min(min(_num_same(size), _num_different(size)) for size in sizes)
+    most = min(min(sum(math.comb(n, 2) for n in size), _num_different(size)) for size in sizes)
     if pairs is not None and pairs > most:
         raise UserError(
             f"--pairs: got {pairs} of each kind in a fold · allowed with these {wanted} people: at most {most} · "
@@ -137,7 +136,7 @@ def _images(source: Source, chosen: Split, names: dict[int, str]) -> dict[str, i
     for label in chosen.people:
         start, end = Labels.of(source.labels).firsts[label : label + 2].tolist()
         for number, index in enumerate(range(start, end), start=1):
-            suffix = _SUFFIXES[_whole_image(source, index)[:2]]
+            suffix = suffix_of(_whole_image(source, index))
             images[f"{names[label]}/{names[label]}_{number:04d}{suffix}"] = index
     return images
 
@@ -199,17 +198,13 @@ def _advice(free: int, folds: int) -> str:
     return f", or use fewer folds: --folds {free // 2}" if free >= 4 else ""
 
 
-def _num_same(size: Sequence[int]) -> int:
-    return sum(n * (n - 1) // 2 for n in size)
-
-
 def _num_different(size: Sequence[int]) -> int:
     return (sum(size) ** 2 - sum(n * n for n in size)) // 2
 
 
 def _same(size: Sequence[int], num: int, rng: random.Random) -> list[Pair]:
     """Return ``num`` pairs of one person: each round takes one of every person who has one left."""
-    drawn = [rng.sample(range(own := n * (n - 1) // 2), min(own, num)) for n in size]
+    drawn = [rng.sample(range(own := math.comb(n, 2)), min(own, num)) for n in size]
     pairs: list[Pair] = []
     for number in itertools.count():
         for person in rng.sample(range(len(size)), len(size)):
@@ -258,6 +253,7 @@ def _whole_image(source: Source, index: int) -> bytes:
         raise UserError(
             f"{source.name(index)}: {error} · make a clean list first: sphereface check SRC --write-list FILE.txt"
         ) from error
-    if data[:2] not in _SUFFIXES:
-        raise UserError(f"{source.name(index)}: pairs.txt cannot name this format · allowed: JPEG, PNG, BMP, WebP, PNM")
+    if suffix_of(data) is None:
+        allowed = "JPEG, PNG, BMP, WebP, PGM, PPM, HEIC"
+        raise UserError(f"{source.name(index)}: pairs.txt cannot name this format · allowed: {allowed}")
     return data

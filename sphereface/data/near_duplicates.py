@@ -103,9 +103,8 @@ def _bucket_keys(hashes: Hashes, radius: int) -> Iterator[npt.NDArray[np.uint64]
     wanted = max(math.log2(max(len(hashes), 2)) - 2, 8)  # bits of a key: a few hashes per bucket
     same = next(k for k in range(1, BITS) if k * (BITS // (radius + k)) >= min(wanted, 48))
     bits = np.unpackbits(hashes.view(np.uint8), axis=1)
-    bands = [
-        _packed(bits[:, start :: radius + same]) for start in range(radius + same)
-    ]  # low and high frequencies in each
+    # low and high frequencies in each band
+    bands = [_packed(bits[:, start :: radius + same]) for start in range(radius + same)]
     width = np.uint64(-(-BITS // (radius + same)))
     for chosen in combinations(bands, same):
         key = chosen[0]

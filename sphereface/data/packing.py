@@ -113,26 +113,59 @@ def packing_to(path: Path) -> Iterator[None]:
 def _write(
     source: Source, rec: Path, encoding: Encoding | None, texts: Mapping[Path, bytes], *, progress: bool
 ) -> None:
-    """Write all files of a pack under temporary names, then rename them."""
-    finals = [rec.with_suffix(".idx"), *texts, rec]
-    parts = [temporary_name(path) for path in finals]
+    """Write all files of a pack, after those that killed packs left are removed."""
+    idx = rec.with_suffix(".idx")
+    if left_by_killed(rec) and not source.named:
+        names_path(rec).unlink(missing_ok=True)  # left by the killed pack, which has no .rec
+    for old in [old for path in (idx, *texts, rec) for old in left_by_killed(path)]:
+        old.unlink()
+    total, records = _records(source, encoding)
+    with renamed_together(texts) as parts:
+        parts |= {temporary_name(path): path for path in (idx, rec)}
+        *_, index, content = parts
+        with (
+            content.open("wb") as rec_file,
+            index.open("wb") as index_file,
+            tqdm(records, total=total, unit=" records", disable=not progress) as bar,
+        ):
+            writer = RecordWriter(rec_file, index_file)
+            for key, record in bar:
+                writer.write(key, record)
+
+
+@contextlib.contextmanager
+def renamed_together(texts: Mapping[Path, bytes]) -> Iterator[dict[Path, Path]]:
+    """Write files under temporary names, and rename them when the block ends; or remove all.
+
+    Args:
+        texts: the first of the files.
+
+    Yields:
+        Temporary name → final name. The block adds the other files. They are renamed in this order,
+        the last one when the others are on disk, so that it is never without them.
+
+    Raises:
+        OSError: the file system refuses.
+    """
+    parts = {temporary_name(path): path for path in texts}
     renamed: list[Path] = []
     try:
-        if left_by_killed(rec) and not source.named:
-            names_path(rec).unlink(missing_ok=True)  # left by the killed pack, which has no .rec
-        for old in (old for final in finals for old in left_by_killed(final)):
-            old.unlink()
-        total, records = _records(source, encoding)
-        with tqdm(records, total=total, unit=" records", disable=not progress) as bar:
-            _write_parts(parts, bar, list(texts.values()))
-        for part, final in zip(parts, finals, strict=True):
-            if final == rec:
-                flush_folder(rec.parent)  # so that the others are on disk first, even after a power cut
-            renamed.append(final)
-            part.replace(final)
-        flush_folder(rec.parent)
+        for part, path in parts.items():
+            part.write_bytes(texts[path])
+        yield parts
+        for part in parts:
+            with part.open("rb") as file:
+                os.fsync(file.fileno())
+        *_, last = parts.values()
+        for part, path in parts.items():
+            if path == last:
+                flush_folder(last.parent)
+            renamed.append(path)
+            part.replace(path)
+        renamed.clear()
+        flush_folder(last.parent)
     finally:
-        for left in (*parts, *([] if rec.exists() else renamed)):
+        for left in (*parts, *renamed):
             with contextlib.suppress(OSError):
                 left.unlink()
 
@@ -175,20 +208,6 @@ def _check_target(source: Source, rec: Path) -> None:
         raise UserError(f"{rec}: an identity's name contains a line break · rename it")
     if source.named and not all(name.strip() for name in source.class_names):
         raise UserError(f"{rec}: an identity's name is blank · rename it")
-
-
-def _write_parts(parts: list[Path], records: Iterable[tuple[int, bytes]], texts: list[bytes]) -> None:
-    """Write the parts of ``.idx``, of the texts, and of ``.rec``, and flush them to the disk."""
-    index, *others, rec = parts
-    for part, text in zip(others, texts, strict=True):
-        part.write_bytes(text)
-    with rec.open("wb") as rec_file, index.open("wb") as index_file:
-        writer = RecordWriter(rec_file, index_file)
-        for key, content in records:
-            writer.write(key, content)
-    for part in parts:
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
 
 
 def _records(source: Source, encoding: Encoding | None) -> tuple[int, Iterator[tuple[int, bytes]]]:

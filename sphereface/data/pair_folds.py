@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,21 +18,18 @@ BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class PairRows:
+class PairRows(NamedTuple):
     """Pairs in the order of their list.
 
     Attributes:
         sides: (P,) the names of the left and the right image.
         same: (P,) bool, True for one person.
-        fold: (P,) int64 from 1 to ``num_folds``; all 0 without folds.
-        num_folds: 0 without folds.
+        fold: (P,) int64 from 1 to the number of folds; all 0 without folds.
     """
 
     sides: Sequence[tuple[str, str]]
     same: BoolArray
     fold: IntArray
-    num_folds: int
 
 
 def with_folds(path: Path, sides: Sequence[tuple[str, str]], same: BoolArray) -> PairRows:
@@ -45,7 +42,7 @@ def with_folds(path: Path, sides: Sequence[tuple[str, str]], same: BoolArray) ->
         UserError: a kind has fewer than two pairs.
     """
     num_folds = max(2, min(NUM_FOLDS, int(same.sum()), int((~same).sum())))
-    return PairRows(sides, same, checked_folds(path, same, num_folds), num_folds)
+    return PairRows(sides, same, checked_folds(path, same, num_folds))
 
 
 def checked_folds(path: Path, same: BoolArray, num_folds: int) -> IntArray:

@@ -62,9 +62,17 @@ def is_number(field: str) -> bool:
     return field.isascii() and field.isdecimal() and len(field) <= MOST_DIGITS
 
 
-def quoted(text: str) -> str:
+def plain_label(field: str) -> str:
+    """Return 1 for true and 0 for false, in upper or lower case; any other field as it is.
+
+    pandas writes ``True`` and ``False``.
+    """
+    return {"true": "1", "false": "0"}.get(field.lower(), field)
+
+
+def quoted(text: str, longest: int = _LONGEST_QUOTE) -> str:
     """Return the start of a text between quotes, on one line, for a message."""
-    return repr(text if len(text) <= _LONGEST_QUOTE else text[: _LONGEST_QUOTE - 1] + "…")
+    return repr(text if len(text) <= longest else text[: longest - 1] + "…")
 
 
 def image_name(path: Path, number: int, name: str) -> str:

@@ -1,7 +1,7 @@
 """Read lists of face pairs in other forms than LFW's ``pairs.txt``.
 
 The first lines of a list show its form. It can have one pair a line, with a label 1 (one person) or
-0 (two people) and optionally the number of the fold::
+0 (two people) and optionally the number of the fold. ``True`` counts as 1::
 
     a/1.jpg b/2.jpg 0 3
     0 a/1.jpg b/2.jpg 3
@@ -35,7 +35,7 @@ import numpy as np
 
 from ..errors import UserError
 from .pair_folds import NUM_FOLDS, BoolArray, IntArray, PairRows, checked_folds, with_folds
-from .pair_lines import Line, image_name, is_number, quoted
+from .pair_lines import Line, image_name, is_number, plain_label, quoted
 
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 _PATH = re.compile(r"[./\\]")  # in names of images, not of columns
@@ -50,6 +50,9 @@ class Form(Enum):
     LABEL_FIRST = "0|1 image image [fold]"
     FLAG = "image flag"
     FOLDER = "person/image"
+
+
+_LABEL_COLUMN = {Form.LABEL_LAST: 2, Form.LABEL_FIRST: 0, Form.FLAG: 1}
 
 
 def read_list(path: Path, lines: Sequence[Line]) -> PairRows:
@@ -75,6 +78,8 @@ def read_list(path: Path, lines: Sequence[Line]) -> PairRows:
                 f"{path}, line {line.number}: got {quoted(line.text)}, {len(row.fields)} fields · "
                 f"allowed: {layout.num_fields} ('{layout.form.value}'), as in line {rows[0].number}"
             )
+        if (column := _LABEL_COLUMN.get(layout.form)) is not None:
+            row.fields[column] = plain_label(row.fields[column])
     if layout.form is Form.FLAG:
         return _read_flagged(path, rows)
     if layout.form is Form.FOLDER:
@@ -98,8 +103,8 @@ class _Row(NamedTuple):
 
 
 def _form(fields: Sequence[str]) -> Form | None:
-    """Return the form of a line by its whole numbers; an image's name is never one."""
-    numbers = [bool(_INTEGER.fullmatch(field)) for field in fields]
+    """Return the form of a line by its whole numbers, true and false; an image's name is none."""
+    numbers = [bool(_INTEGER.fullmatch(plain_label(field))) for field in fields]
     if not all(fields):
         return None
     if numbers[:3] == [False, False, True] and numbers[3:] in ([], [True]):
@@ -121,23 +126,42 @@ def _recognise(path: Path, lines: Sequence[Line]) -> _Layout:
             form = _form(fields)
             if form is not None and (index == 0 or _names_columns(lines[0].fields(separator), fields)):
                 if index:
-                    _check_label_name(path, lines[0], lines[0].fields(separator), form)
+                    column = _LABEL_COLUMN.get(form, -1)
+                    check_label_name(path, lines[0].number, lines[0].fields(separator)[column])
                 return _Layout(form, separator, len(fields), lines[index:])
+    number, got = lines[0].number, quoted(lines[0].text)
+    if wrong := _wrong_first_row(lines):
+        number, got = lines[1].number, wrong
     raise UserError(
-        f"{path}, line {lines[0].number}: got {quoted(lines[0].text)} · allowed: LFW's first line ('10 300' in view 2, "
+        f"{path}, line {number}: got {got} · allowed: LFW's first line ('10 300' in view 2, "
         f"'500' in view 1), '{Form.LABEL_LAST.value}', '{Form.LABEL_FIRST.value}', or two lines a pair, each "
         f"'{Form.FLAG.value}' or '{Form.FOLDER.value}'"
     )
 
 
-def _check_label_name(path: Path, line: Line, names: Sequence[str], form: Form) -> None:
-    check_label_name(path, line.number, names[{Form.LABEL_LAST: 2, Form.LABEL_FIRST: 0}.get(form, -1)])
+def _wrong_first_row(lines: Sequence[Line]) -> str:
+    """Return what is wrong with the row below column names; empty if the first line has none."""
+    for separator in (each for each in _SEPARATORS if each is None or each in lines[0].text):
+        first, second = (line.fields(separator) for line in (lines[0], lines[min(1, len(lines) - 1)]))
+        if not (_only_words(first) and len(first) > 1 and any(map(_PATH.search, second))):
+            continue
+        if len(first) != len(second):
+            return f"{quoted(lines[1].text)}, {len(second)} fields below {len(first)} names of columns"
+        for name, field in zip(first, second, strict=True):
+            if not _PATH.search(field) and not _INTEGER.fullmatch(plain_label(field)):
+                return f"{quoted(field)} in the column {quoted(name)}"
+        return quoted(lines[1].text)
+    return ""
+
+
+def _only_words(fields: Sequence[str]) -> bool:
+    """Return whether no field is an image's path, a label or empty."""
+    return not any(_PATH.search(field) or _INTEGER.fullmatch(plain_label(field)) or not field for field in fields)
 
 
 def is_heading(first: Sequence[str], second: Sequence[str]) -> bool:
-    """Return whether a line names columns above a line ``… … 0|1 …``: only words, no label."""
-    plain = not any(_PATH.search(field) or _INTEGER.fullmatch(field) or not field for field in first)
-    return plain and len(first) == len(second) > 2 and second[2] in ("0", "1")
+    """Return whether the first of two lines ``… … 0|1 …`` names columns: only words, no label."""
+    return _only_words(first) and len(first) == len(second) > 2
 
 
 def check_label_name(path: Path, number: int, name: str) -> None:
@@ -155,9 +179,8 @@ def check_label_name(path: Path, number: int, name: str) -> None:
 
 def _names_columns(first: Sequence[str], second: Sequence[str]) -> bool:
     """Return whether the first line has only words, above images with a folder or a suffix."""
-    images = [field for field in second if not _INTEGER.fullmatch(field)]
-    words = [field for field in first if not _PATH.search(field) and not _INTEGER.fullmatch(field)]
-    return len(words) == len(first) == len(second) > 1 and all(_PATH.search(image) for image in images)
+    images = [field for field in second if not _INTEGER.fullmatch(plain_label(field))]
+    return _only_words(first) and len(first) == len(second) > 1 and all(_PATH.search(image) for image in images)
 
 
 # ---------------------------------------------------------------- one pair a line
@@ -169,7 +192,8 @@ def _read_labelled(path: Path, rows: Sequence[_Row], *, label_first: bool) -> Pa
         label, left, right = fields[:3] if label_first else (fields[2], *fields[:2])
         if label not in ("0", "1"):
             raise UserError(
-                f"{path}, line {number}: got the label {quoted(label)} · allowed: 1 for one person, 0 for two people"
+                f"{path}, line {number}: got the label {quoted(label)} · allowed: 1 (or true) for one person, "
+                "0 (or false) for two people"
             )
         sides.append((image_name(path, number, left), image_name(path, number, right)))
     same = np.array([row.fields[0 if label_first else 2] == "1" for row in rows], dtype=bool)
@@ -177,7 +201,7 @@ def _read_labelled(path: Path, rows: Sequence[_Row], *, label_first: bool) -> Pa
         return with_folds(path, sides, same)
     fold = _given_folds(path, rows)
     _check_kinds(path, rows, same, fold)
-    return PairRows(sides, same, fold, int(fold.max()))
+    return PairRows(sides, same, fold)
 
 
 def _check_kinds(path: Path, rows: Sequence[_Row], same: BoolArray, fold: IntArray) -> None:
@@ -254,7 +278,7 @@ def _read_flagged(path: Path, rows: Sequence[_Row]) -> PairRows:
     own = _given_folds(path, [row for row in rows[0::2] if int(row.fields[1]) > 0])
     fold = checked_folds(path, same, int(own.max()))
     fold[same] = own
-    return PairRows(sides, same, fold, int(own.max()))
+    return PairRows(sides, same, fold)
 
 
 def _read_by_folder(path: Path, rows: Sequence[_Row]) -> PairRows:

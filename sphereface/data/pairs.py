@@ -118,16 +118,8 @@ def read_pairs(path: str | Path) -> Pairs:
     rows = read(path, lines)
     names = sorted({name for pair in rows.sides for name in pair})
     row = {name: index for index, name in enumerate(names)}
-    sides = np.array([[row[left], row[right]] for left, right in rows.sides], dtype=np.int64)
-    return Pairs(
-        path=path,
-        names=tuple(names),
-        left=sides[:, 0],
-        right=sides[:, 1],
-        same=rows.same,
-        fold=rows.fold,
-        num_folds=rows.num_folds,
-    )
+    left, right = np.array([[row[left], row[right]] for left, right in rows.sides], dtype=np.int64).T
+    return Pairs(path, tuple(names), left, right, rows.same, rows.fold, num_folds=int(rows.fold.max(initial=0)))
 
 
 def _find_all(root: Path, names: Sequence[str]) -> list[Path | None]:
@@ -177,7 +169,7 @@ def _read_lfw(path: Path, lines: Sequence[Line]) -> PairRows:
     same = np.array([len(_split(line)) == 3 for line in lines], dtype=bool)
     _check_counts(path, [line.number for line in lines], same, max(1, num_folds), num_each)
     fold = np.arange(len(same)) // (2 * num_each) + 1 if num_folds else np.zeros(len(same))
-    return PairRows(sides, same, fold.astype(np.int64), num_folds)
+    return PairRows(sides, same, fold.astype(np.int64))
 
 
 def _split(line: Line) -> list[str]:

@@ -25,7 +25,7 @@ from __future__ import annotations
 import mmap
 import struct
 from collections.abc import Sequence
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -62,10 +62,6 @@ class Heads(NamedTuple):
     id: npt.NDArray[np.uint64]
     flag: npt.NDArray[np.int64]
     empty: npt.NDArray[np.bool_]
-
-    def of(self, rows: npt.NDArray[Any]) -> Heads:
-        """Return the heads of some records."""
-        return Heads(self.label[rows], self.second[rows], self.id[rows], self.flag[rows], self.empty[rows])
 
 
 # -------------------------------------------------------------------- reading

@@ -18,7 +18,7 @@ from torch.utils.data import Sampler
 from ..augmentation import Kind
 from ..errors import UserError
 from .keyed_order import KeyedOrder
-from .slots import Augmentation, Balance, Order
+from .slots import Augmentation, Balance
 from .stored_order import StoredOrder
 
 __all__ = ["NEWEST", "ORDERS", "Augmentation", "Balance", "BatchOrder", "Draw", "Selected"]
@@ -98,9 +98,10 @@ class BatchOrder(Sampler[Draw]):
         num_ranks: int = 1,
     ) -> None:
         if batch_size % num_ranks:
+            nearest = max(round(batch_size / num_ranks), 1) * num_ranks
             raise UserError(
                 f"train.batch_size: got {batch_size} on {num_ranks} processes · allowed: a multiple of {num_ranks}, "
-                f"since all processes share the batch · nearest: {_nearest(batch_size, num_ranks)}"
+                f"since all processes share the batch · nearest: {nearest}"
             )
         self.num_images = num_images
         self.batch_size = batch_size
@@ -108,7 +109,7 @@ class BatchOrder(Sampler[Draw]):
         self.start = start
         self.share = batch_size // num_ranks
         self._offset = rank * self.share
-        self._order: Order = ORDERS[version](num_images, seed=seed, augmentation=augmentation, balance=balance)
+        self._order = ORDERS[version](num_images, seed=seed, augmentation=augmentation, balance=balance)
 
     def __iter__(self) -> Iterator[Draw]:
         start = self.start
@@ -138,7 +139,3 @@ def _select(kind: Kind, uniforms: npt.NDArray[np.float32]) -> Selected:
     """Select images by the first number of each; the others set the strength."""
     rows = np.flatnonzero(uniforms[:, 0] < kind.p)
     return Selected(rows, kind.strengths(uniforms[rows, 1:]))
-
-
-def _nearest(batch_size: int, num_ranks: int) -> int:
-    return max(round(batch_size / num_ranks), 1) * num_ranks

@@ -8,7 +8,7 @@ either into batches.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -67,14 +67,6 @@ class Slots(NamedTuple):
     mirror: npt.NDArray[np.bool_]
     shift: npt.NDArray[np.int64]
     uniforms: dict[str, npt.NDArray[np.float32]]
-
-
-class Order(Protocol):
-    """An order of training, a function of (seed, epoch, place) alone."""
-
-    def slots(self, epoch: int, start: int, stop: int) -> Slots:
-        """Return the draws for the slots at places ``start`` to ``stop`` − 1 of an epoch."""
-        ...
 
 
 def philox(seed: int, epoch: int, purpose: int) -> np.random.Philox:

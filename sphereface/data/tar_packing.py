@@ -12,14 +12,14 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ..errors import UserError, shown
-from ..files import flush_folder, temporary_name
-from .packing import Encoding, left_by_killed, left_to_write, packed_image, packing_to
+from ..files import temporary_name
+from .images import suffix_of
+from .packing import Encoding, left_by_killed, left_to_write, packed_image, packing_to, renamed_together
 from .sources.base import Source
 from .sources.listing import whole_number
 from .sources.members import member_name
 
 _BLOCK = 512
-_SUFFIXES = {b"\xff\xd8": ".jpg", b"\x89P": ".png", b"BM": ".bmp", b"RI": ".webp", b"P5": ".pgm", b"P6": ".ppm"}
 _END = bytes(2 * _BLOCK)
 
 
@@ -112,7 +112,7 @@ def _members(row: int, folders: list[str], numbers: list[int], source: Source, e
     """Return an image and its label as members of the archive."""
     image, label = packed_image(source, row, encoding), int(source.labels[row])
     key = f"{folders[label]}{row:09d}"
-    return _member(key + _SUFFIXES.get(image[:2], ".jpg"), image) + _member(f"{key}.cls", str(numbers[label]).encode())
+    return _member(key + (suffix_of(image) or ".jpg"), image) + _member(f"{key}.cls", str(numbers[label]).encode())
 
 
 def _member(name: str, content: bytes) -> bytes:
@@ -122,44 +122,28 @@ def _member(name: str, content: bytes) -> bytes:
 
 
 def _write(tar: Path, members: Iterator[bytes], texts: Mapping[Path, bytes], most_bytes: int | None) -> list[Path]:
-    """Write all files under temporary names, then rename them, the shards last."""
-    parts = [temporary_name(path) for path in texts]
-    shards: list[Path] = []
-    renamed: list[Path] = []
-    try:
-        for part, text in zip(parts, texts.values(), strict=True):
-            _write_shard(part, text, iter(()), None)
-        first = next(members, None)
+    """Write the texts, then the shards; return the shards."""
+    with renamed_together(texts) as parts:
+        first, shards = next(members, None), []
         while first is not None:
             shards.append(temporary_name(tar))
-            first = _write_shard(shards[-1], first, members, most_bytes, end=_END)
-        names = [f"{tar.stem}-{number:05d}-of-{len(shards):05d}.tar" for number in range(len(shards))]
-        finals = [tar] if most_bytes is None else [tar.with_name(name) for name in names]
-        for part, final in zip([*parts, *shards], [*texts, *finals], strict=True):
-            renamed.append(final)
-            part.replace(final)
-        renamed.clear()
-        flush_folder(tar.parent)
-        return finals
-    finally:
-        for left in (*parts, *shards, *renamed):
-            with contextlib.suppress(OSError):
-                left.unlink()
+            parts[shards[-1]] = tar
+            first = _write_shard(shards[-1], first, members, most_bytes)
+        if most_bytes is not None:
+            names = [f"{tar.stem}-{number:05d}-of-{len(shards):05d}.tar" for number in range(len(shards))]
+            parts |= zip(shards, map(tar.with_name, names), strict=True)
+        return [parts[shard] for shard in shards]
 
 
-def _write_shard(
-    path: Path, first: bytes, members: Iterator[bytes], most_bytes: int | None, *, end: bytes = b""
-) -> bytes | None:
-    """Write a file to the disk, up to a size; return the first member of the next file."""
+def _write_shard(path: Path, first: bytes, members: Iterator[bytes], most_bytes: int | None) -> bytes | None:
+    """Write a file up to a size; return the first member of the next file."""
     size = 0
     following: bytes | None = first
     with path.open("xb") as file:
         while following is not None and (
-            not size or most_bytes is None or size + len(following) <= most_bytes - len(end)
+            not size or most_bytes is None or size + len(following) <= most_bytes - len(_END)
         ):
             size += file.write(following)
             following = next(members, None)
-        file.write(end)
-        file.flush()
-        os.fsync(file.fileno())
+        file.write(_END)
     return following

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import UserError, printable
+from .heic import HEIC_SUFFIXES
 from .images import IMAGE_SUFFIXES
 
 log = logging.getLogger(__name__)
@@ -37,7 +38,6 @@ _OF_THE_SYSTEM = frozenset(
 _OWN = frozenset({"align-report.json", "landmarks.txt", "pairs.txt", "people.txt", "names.tsv"})
 """Files that this package writes beside the images of a folder."""
 _NOWHERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
-_HEIC = frozenset({".heic", ".heif"})  # formats of phones
 _MOST_KINDS = 8
 _LONGEST_SUFFIX = 12
 _LONGEST_SHOWN = 200  # characters of a long path
@@ -102,7 +102,8 @@ class Walked:
         if rest := sum(count for _, count in kinds[_MOST_KINDS:]):
             counts.append(f"{rest:,} of {len(kinds) - _MOST_KINDS:,} other kinds")
         were = "file was" if total == 1 else "files were"
-        remedy = " · convert HEIC first (heif-convert; sips on a Mac)" if _HEIC & set(self.skipped) else ""
+        heic = HEIC_SUFFIXES & set(self.skipped)
+        remedy = " · to read HEIC: pip install '.[heic]' in this project's folder" if heic else ""
         return f"{total:,} {were} not read: {', '.join(counts)} · images are {' '.join(sorted(IMAGE_SUFFIXES))}{remedy}"
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import UserError, shown, shown_key
+from ..errors import UserError, refusing, shown, shown_key
 from ..files import write_whole
 from ..metrics import BoolArray, FloatArray, auc, roc, tar_at_far
 from ..metrics.verification import MIN_IMPOSTORS
@@ -32,7 +32,6 @@ _SURE = 2.0  # standard deviations of AUC under chance: 1 in 44 recognisers by p
 _LARGEST = 1e9  # slope and offset: a cosine times 1e9 is still far from the largest number of float64
 _CERTAIN = 40.0  # a logit whose probability is 0 or 1 in float64
 _HIGHEST_COSINE = 1.001  # rounding may leave a cosine above 1
-_BELOW_ONE = math.nextafter(1, 0)
 _MIRROR = {"join": "with mirror images joined", "add": "with mirror images added", "none": "without mirror images"}
 
 
@@ -76,7 +75,7 @@ class Calibration:
         thresholds: one for each false accept rate that allows ten impostor pairs or more, the
             highest rate first.
         mirror: how the embeddings of image and mirror image are combined: ``"join"``, ``"add"`` or
-            ``"none"``. Older files lack it: an empty text means ``"join"`` with ``flip``.
+            ``"none"``. Older files lack it: they mean ``"join"`` with ``flip``, else ``"none"``.
     """
 
     checkpoint_sha256: str = option()
@@ -84,13 +83,11 @@ class Calibration:
     source: str = option()
     slope: float = option(above=0, high=_LARGEST)
     offset: float = option(low=-_LARGEST, high=_LARGEST)
-    prior: float = option(above=0, high=_BELOW_ONE)
+    prior: float = option(above=0, below=1)
     thresholds: tuple[Threshold, ...] = option()
-    mirror: str = option("", choices=list(_MIRROR))
+    mirror: str = option("join", choices=list(_MIRROR))
 
     def __post_init__(self) -> None:
-        if not self.mirror:
-            object.__setattr__(self, "mirror", "join" if self.flip else "none")
         if self.slope + _CERTAIN < abs(self.offset) < math.inf:
             raise UserError(
                 f"offset: got {self.offset:g} with slope {self.slope:g} · allowed: at most "
@@ -238,10 +235,8 @@ def write_calibration(calibration: Calibration, path: Path) -> None:
     except ValueError as error:
         raise UserError(f"{path}: not written: {error} · evaluate on other pairs") from error
     text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False)
-    try:
+    with refusing(f"{path}: the calibration cannot be written"):
         write_whole(path, text + "\n")
-    except OSError as error:
-        raise UserError(f"{path}: the calibration cannot be written ({error.strerror})") from error
 
 
 def read_calibration(path: Path, *, checkpoint_sha256: str, mirror: str) -> Calibration:
@@ -269,8 +264,9 @@ def read_calibration(path: Path, *, checkpoint_sha256: str, mirror: str) -> Cali
             f"this one has {checkpoint_sha256[:12]}…) · {remake}"
         )
     if calibration.mirror != mirror:
+        advice = ", or omit --no-flip (flip=True)" if (calibration.mirror, mirror) == ("join", "none") else ""
         raise OtherMirror(
-            f"{path}: made {_MIRROR[calibration.mirror]}, but these embeddings are {_MIRROR[mirror]} · {remake}"
+            f"{path}: made {_MIRROR[calibration.mirror]}, but these embeddings are {_MIRROR[mirror]} · {remake}{advice}"
         )
     return calibration
 
@@ -279,7 +275,8 @@ def _calibration_of(values: dict[str, Any]) -> Calibration:
     """Check and build a calibration; raise a ValueError that names a wrong value."""
     if values.get("format") != _FORMAT or isinstance(values["format"], bool):
         raise ValueError(f"format: got {shown(values.get('format'))} · allowed: {_FORMAT}")
-    found = parse_form({key: value for key, value in values.items() if key != "format"}, Calibration)
+    older = {"mirror": "none"} if values.get("flip") is False else {}
+    found = parse_form({key: value for key, value in (older | values).items() if key != "format"}, Calibration)
     if (found.mirror != "none") != found.flip:
         raise ValueError(f"mirror: got {found.mirror} with flip {found.flip} · allowed: none without flip, else others")
     if not found.thresholds:

@@ -28,8 +28,8 @@ INK, SOFT, LINE, PAPER = "#1c2430", "#5b6675", "#dde2e8", "#ffffff"
 
 # page.css gives these variables other values in the dark scheme and in print
 _VARIABLES = {
-    **{colour: f"series-{number}" for number, colour in enumerate(SERIES, start=1)},
-    **{INK: "ink", "#000000": "ink", SOFT: "soft", LINE: "line", PAPER: "paper"},
+    **{colour: f"var(--series-{number})" for number, colour in enumerate(SERIES, start=1)},
+    **{INK: "var(--ink)", "#000000": "var(--ink)", SOFT: "var(--soft)", LINE: "var(--line)", PAPER: "var(--paper)"},
 }
 _FIGURE_SIZE = (6.4, 4.4)  # inches
 _SVG_SIZE = (4.3, 3.2)  # one point is about one pixel at the width of a phone, so text keeps its size there
@@ -249,7 +249,7 @@ def _for_page(svg: str, title: str, prefix: str) -> str:
     svg = re.sub(r"font-family: [^;\"]+;? ?", "", svg)  # the page has a font
     svg = re.sub(r"(font: (?:[a-z]+ |\d{3} )*[\d.]+px) [^;\"]+", r"\1 system-ui", svg)
     svg = _rename_ids(svg, prefix)
-    svg = re.sub(r"#[0-9a-f]{6}(?=[;\"])", lambda colour: _variable(colour[0]), svg)
+    svg = re.sub(r"#[0-9a-f]{6}(?=[;\"])", lambda colour: _VARIABLES.get(colour[0], colour[0]), svg)
     svg = re.sub(r' (?:d|x|y|width|height|transform)="[^"]+"', lambda places: _rounded(places[0]), svg)
     return re.sub(r"\s*\n\s*", " ", svg).replace("> <", "><")
 
@@ -265,7 +265,3 @@ def _rename_ids(svg: str, prefix: str) -> str:
 def _rounded(places: str) -> str:
     """Truncate coordinates to hundredths of a pixel."""
     return re.sub(r"(\.\d\d)\d+", r"\1", places)
-
-
-def _variable(colour: str) -> str:
-    return f"var(--{_VARIABLES[colour]})" if colour in _VARIABLES else colour

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -72,6 +72,7 @@ def embed_files(
     chunks = [files[start : start + batch_size] for start in range(0, len(files), batch_size)]
     features = np.empty((len(files), 0), dtype=np.float32)  # the first batch gives the width
     done, problems = 0, list[str]()
+    load = partial(_load, input_size=model.input_spec.size)
     with (
         ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool,
         _evaluating(model),
@@ -79,15 +80,15 @@ def embed_files(
         torch.autocast(device.type, dtype=dtype, enabled=dtype is not None),
         tqdm(total=len(files), desc=progress, unit="img", disable=progress is None, leave=False) as bar,
     ):
-        for batch in _map_ahead(pool, lambda chunk: _load(chunk, model.input_spec.size), chunks, ahead=workers):
-            problems += batch.problems
+        for images, unusable in map_ahead(pool, load, chunks, ahead=workers):
+            problems += unusable
             if not problems:  # otherwise only look for further problems, so that the error counts all
-                embedded = embed_batch(model, batch.images, device, flip)
+                embedded = embed_batch(model, images, device, flip)
                 if not done:
                     features = np.empty((len(files), embedded.shape[1]), dtype=np.float32)
                 features[done : done + len(embedded)] = embedded
-            done += len(batch.images)
-            bar.update(len(batch.images))
+            done += len(images)
+            bar.update(len(images))
     if problems:
         raise UserError(_describe(problems, num_files or len(files)))
     return features
@@ -99,15 +100,9 @@ def check_files(files: Sequence[EncodedImage], input_size: tuple[int, int]) -> N
     Raises:
         UserError: see :func:`embed_files`.
     """
-    problems = _load(files, input_size).problems
+    _, problems = _load(files, input_size)
     if problems:
         raise UserError(_describe(problems, len(files)))
-
-
-@dataclass(frozen=True)
-class _Batch:
-    images: npt.NDArray[np.uint8]  # (B, H, W, 3) BGR
-    problems: list[str]  # a line for each file that cannot be used
 
 
 def embed_batch(
@@ -135,7 +130,8 @@ def embed_batch(
     return features.cpu().numpy()
 
 
-def _load(files: Sequence[EncodedImage], input_size: tuple[int, int]) -> _Batch:
+def _load(files: Sequence[EncodedImage], input_size: tuple[int, int]) -> tuple[npt.NDArray[np.uint8], list[str]]:
+    """Return (B, H, W, 3) images in BGR, and a line for each file that cannot be used."""
     images = np.zeros((len(files), *input_size, 3), dtype=np.uint8)
     problems = []
     for row, file in enumerate(files):
@@ -143,10 +139,10 @@ def _load(files: Sequence[EncodedImage], input_size: tuple[int, int]) -> _Batch:
             decode_into(read_encoded(file), images[row])
         except (OSError, BadImage) as error:
             problems.append(f"{file}: {error}")
-    return _Batch(images, problems)
+    return images, problems
 
 
-def _map_ahead(pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T], ahead: int) -> Iterator[R]:
+def map_ahead(pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T], ahead: int) -> Iterator[R]:
     """Map a function over items in threads, in order.
 
     The threads work at most ``ahead`` items ahead of the caller, which bounds the memory.

@@ -42,10 +42,10 @@ class Embedder(Source):
         path: file of the network.
         model: the network, on its device.
         sha256: of the file of ``model``.
-        device, flip, precision, batch_size, progress: see :func:`embed_files`.
+        device, precision, batch_size, progress: see :func:`embed_files`.
         about: facts about the network for the table and the JSON file.
-        fusion: how to combine the embeddings of image and mirror image, see
-            :data:`~sphereface.evaluation.embeddings.FUSIONS`.
+        mirror: how to combine the embeddings of image and mirror image: ``"join"``, ``"add"``, or
+            ``"none"`` for the image alone.
         cache: folder of the kept embeddings; None keeps none.
         variant: text that changes with anything else that the embeddings depend on, besides the
             file and the options. It is a part of the cache's file name.
@@ -59,8 +59,7 @@ class Embedder(Source):
         sha256: str,
         device: torch.device,
         about: Mapping[str, Any] | None = None,
-        flip: bool = True,
-        fusion: str = "join",
+        mirror: str = "join",
         precision: str = "fp32",
         batch_size: int = 64,
         cache: Path | None = None,
@@ -68,16 +67,16 @@ class Embedder(Source):
         variant: str = "",
     ) -> None:
         super().__init__(path, sha256)
-        self.model, self.flip, self.fusion, self.precision = model, flip, fusion, precision
+        self.model, self.mirror, self.flip, self.precision = model, mirror, mirror != "none", precision
         self.device, self.variant = device, variant
         self._about = about or {}
         self._options: dict[str, Any] = {
-            "device": device, "flip": flip,
+            "device": device, "flip": self.flip,
             "precision": precision, "batch_size": batch_size, "progress": progress,
         }  # fmt: skip
         self._file = None
         if cache is not None:
-            flipped = "flip" if flip else "plain"
+            flipped = "flip" if self.flip else "plain"
             parts = [self.sha256[:16], device.type, precision, flipped, *([variant] if variant else []), f"v{_FORMAT}"]
             self._file = cache / f"{'-'.join(parts)}.npz"
 
@@ -103,7 +102,7 @@ class Embedder(Source):
 
     def embeddings(self, images: Images, set_name: str) -> Embeddings:  # noqa: ARG002 - tables need the name
         """Embed the images of a set."""
-        return split_mirror(self.embed(images.found()), self.flip, self.fusion)
+        return split_mirror(self.embed(images.found()), self.mirror)
 
     def embed(self, files: Sequence[EncodedImage]) -> npt.NDArray[np.float32]:
         """Embed image files, or read their kept embeddings.

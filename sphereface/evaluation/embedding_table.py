@@ -9,8 +9,7 @@ It has these arrays:
 - ``quality`` (N,), numbers, optional: higher for a better image
 - ``root``, text, optional: the folder of the images, or the ``.bin`` that holds them
 
-Galleries of older versions have ``paths`` in place of ``names``. Other arrays are allowed and not
-read.
+Other arrays are allowed and not read.
 """
 
 from __future__ import annotations
@@ -25,12 +24,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ..data.bins import is_bin
-from ..errors import UserError
+from ..errors import UserError, refusing
 from ..files import write_whole
 from .embeddings import Embeddings
 from .images import Images, stem_of
 from .source import Source
-from .table_file import Array, read_table_with_sha256, with_slashes
+from .table_file import Array, as_float32, read_table_with_sha256, with_slashes
 
 SUFFIX = ".npz"
 _SEVERAL = -1  # row of a name that belongs to several rows with different embeddings
@@ -96,9 +95,8 @@ class EmbeddingTable(Source):
         """
         rows = _as_slice(self._rows(images, set_name))
         quality = None if self._quality is None else self._quality[rows].astype(np.float64)
-        mirror = None if self._mirror is None else _single(self._mirror[rows])
-        fusion = "join" if self.mirror == "none" else self.mirror
-        return Embeddings(_single(self._image[rows]), mirror, fusion, quality)
+        mirror = None if self._mirror is None else as_float32(self._mirror[rows])
+        return Embeddings(as_float32(self._image[rows]), mirror, self.mirror, quality)
 
     def check(self, images: Images, set_name: str) -> None:
         """Refuse a set that has images without a row."""
@@ -156,7 +154,8 @@ class EmbeddingTable(Source):
         if len(set(rows)) == len(rows):
             return
         first = dict[int, str]()
-        for name, row in zip(map(_plain, images.names), rows, strict=True):
+        plain = (with_slashes(os.path.normpath(name)) for name in images.names)
+        for name, row in zip(plain, rows, strict=True):
             other = first.setdefault(row, name)
             if name in (other, stem_of(other)) or stem_of(name) == other:
                 continue
@@ -255,14 +254,8 @@ def write_table(
     if mirror is not None:
         arrays["mirror"] = mirror
     arrays |= {key: np.array(value) for key, value in more.items()}
-    try:
+    with refusing(f"{path}: cannot be written"):
         write_whole(path, lambda file: np.savez(file, **arrays))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from error
-
-
-def _plain(name: str) -> str:
-    return with_slashes(os.path.normpath(name))
 
 
 def _places(place: str, root: str) -> Iterator[str]:
@@ -277,11 +270,6 @@ def _as_slice(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64] | slice:
     if len(rows) and np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows))):
         return slice(int(rows[0]), int(rows[0]) + len(rows))
     return rows
-
-
-def _single(array: Array) -> npt.NDArray[np.float32]:
-    with np.errstate(over="ignore"):  # a number too large for float32 becomes infinite and counts as undefined
-        return array.astype(np.float32, copy=False)
 
 
 def _some(names: Sequence[str]) -> str:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from ..metrics import BoolArray, FloatArray, IntArray
+from ..metrics import BoolArray, FloatArray, IntArray, Vectors
 
-Features = npt.NDArray[np.floating[Any]]
+Features = Vectors
 
 _ROWS = 4096  # checked at a time
 LARGEST = 1e6
@@ -101,9 +99,14 @@ def oversized_rows(rows: Features) -> BoolArray:
     return found
 
 
-def split_mirror(features: Features, flip: bool, fusion: str = "join") -> Embeddings:
-    """Split the result of ``embed_files``, (N, D) or with ``flip`` (N, 2D), without a copy."""
-    if not flip:
-        return Embeddings(features, fusion=fusion)
+def split_mirror(features: Features, mirror: str) -> Embeddings:
+    """Split the result of ``embed_files``, without a copy.
+
+    Args:
+        features: (N, 2D); without mirror images (N, D).
+        mirror: ``"join"``, ``"add"`` or ``"none"``.
+    """
+    if mirror == "none":
+        return Embeddings(features)
     half = features.shape[1] // 2
-    return Embeddings(features[:, :half], features[:, half:], fusion)
+    return Embeddings(features[:, :half], features[:, half:], mirror)

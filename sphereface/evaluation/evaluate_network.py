@@ -45,4 +45,5 @@ def evaluate(
         workers=workers,
         progress=progress,
     )
-    return evaluation_set.evaluate(split_mirror(features, flip), Rule(subtract_mean=subtract_mean))
+    embeddings = split_mirror(features, "join" if flip else "none")
+    return evaluation_set.evaluate(embeddings, Rule(subtract_mean=subtract_mean))

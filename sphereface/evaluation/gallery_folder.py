@@ -12,13 +12,14 @@ import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import UserError
+from ..errors import UserError, refusing
 from ..files import write_whole
 from ..options import option
 from ..small_files import is_file, read_form, reason
@@ -75,20 +76,24 @@ class GalleryFolder:
 
     def save(self) -> None:
         """Replace ``gallery.json``. Raises UserError if it cannot be written."""
-        values = {
-            "format": FOLDER_FORMAT,
-            "kind": asdict(self.kind),
-            "shards": [asdict(shard) for shard in self.shards],
-        }
-        try:
-            write_whole(self.path / LIST, json.dumps(values, indent=1) + "\n")
-        except OSError as error:
-            raise UserError(f"{self.path / LIST}: cannot be written ({error.strerror})") from error
+        form = _Form(FOLDER_FORMAT, self.kind, self.shards)
+        with refusing(f"{self.path / LIST}: cannot be written"):
+            write_whole(self.path / LIST, json.dumps(asdict(form), indent=1) + "\n")
 
     @property
     def sha256(self) -> str:
         """SHA-256 of the list. It changes if any row changes."""
         return hashlib.sha256(repr((self.kind, self.shards)).encode("utf-8", "surrogatepass")).hexdigest()
+
+    @cached_property
+    def ends(self) -> list[int]:
+        """For each shard, the number of the first row after it."""
+        return list(itertools.accumulate(shard.rows for shard in self.shards))
+
+    def shard(self, number: int) -> tuple[Path, Shard, int]:
+        """Return the file of a shard, its entry, and the number of its first row."""
+        shard = self.shards[number]
+        return self.path / shard.file, shard, self.ends[number] - shard.rows
 
 
 def read_list(path: Path) -> GalleryFolder:
@@ -147,9 +152,8 @@ class FolderRows:
 
     def __init__(self, gallery: GalleryFolder) -> None:
         self._gallery = gallery
-        self._ends = list(itertools.accumulate(shard.rows for shard in gallery.shards))
         self._checked = set[int]()
-        self.shape = (self._ends[-1], gallery.kind.width)
+        self.shape = (gallery.ends[-1], gallery.kind.width)
         self.sha256 = gallery.sha256
 
     def __len__(self) -> int:
@@ -157,10 +161,10 @@ class FolderRows:
 
     def __getitem__(self, rows: slice) -> Embeddings:
         start, stop, _ = rows.indices(len(self))
-        number = bisect.bisect_right(self._ends, start)
+        number = bisect.bisect_right(self._gallery.ends, start)
         blocks = []
         while start < stop:
-            end = min(stop, self._ends[number])
+            end = min(stop, self._gallery.ends[number])
             blocks.append(self._block(number, start, end))
             start, number = end, number + 1
         if len(blocks) == 1:
@@ -170,22 +174,17 @@ class FolderRows:
     def take(self, rows: npt.NDArray[np.int64]) -> Embeddings:
         """Return some rows, (K, width) float32. Only these are read; no checksum is compared."""
         found = np.empty((len(rows), self.shape[1]), dtype=np.float32)
-        numbers = np.searchsorted(self._ends, rows, side="right")
+        numbers = np.searchsorted(self._gallery.ends, rows, side="right")
         for number in np.unique(numbers).tolist():
-            shard, path = self._shard(number)
+            path, shard, first = self._gallery.shard(number)
             places = np.flatnonzero(numbers == number)
-            own = rows[places] - (self._ends[number] - shard.rows)
-            found[places] = unit_rows([part[own] for part in map_rows(path, shard, self._gallery.kind, checked=False)])
+            parts = map_rows(path, shard, self._gallery.kind, checked=False)
+            found[places] = unit_rows([part[rows[places] - first] for part in parts])
         return found
-
-    def _shard(self, number: int) -> tuple[Shard, Path]:
-        shard = self._gallery.shards[number]
-        return shard, self._gallery.path / shard.file
 
     def _block(self, number: int, start: int, end: int) -> Embeddings:
         """Return rows of one shard."""
-        shard, path = self._shard(number)
-        first = self._ends[number] - shard.rows
+        path, shard, first = self._gallery.shard(number)
         parts = map_rows(path, shard, self._gallery.kind, checked=number not in self._checked)
         self._checked.add(number)
         block = unit_rows([part[start - first : end - first] for part in parts])
@@ -200,24 +199,15 @@ class FolderPaths(Sequence[str]):
 
     def __init__(self, gallery: GalleryFolder) -> None:
         self._gallery = gallery
-        self._ends = list(itertools.accumulate(shard.rows for shard in gallery.shards))
 
     def __len__(self) -> int:
-        return self._ends[-1]
+        return self._gallery.ends[-1]
 
-    @overload
-    def __getitem__(self, row: int) -> str: ...
-    @overload
-    def __getitem__(self, row: slice) -> Sequence[str]: ...
-    def __getitem__(self, row: int | slice) -> str | Sequence[str]:
-        if isinstance(row, slice):
-            return [self[each] for each in range(*row.indices(len(self)))]
+    def __getitem__(self, row: int) -> str:  # type: ignore[override]  # no slices
         if not 0 <= row < len(self):
             raise IndexError(row)
-        number = bisect.bisect_right(self._ends, row)
-        shard = self._gallery.shards[number]
-        names = map_names(self._gallery.path / shard.file, shard)
-        return path_of(self._gallery.kind.root, text(names[row - self._ends[number] + shard.rows]))
+        path, shard, first = self._gallery.shard(bisect.bisect_right(self._gallery.ends, row))
+        return path_of(self._gallery.kind.root, text(map_names(path, shard)[row - first]))
 
 
 def read_folder_as_table(path: Path) -> tuple[dict[str, Any], str]:

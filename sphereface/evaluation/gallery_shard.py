@@ -15,12 +15,12 @@ images gave M rows:
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import os
 import re
-import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,11 +28,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import UserError, first_line
-from ..files import DAMAGED, check_directory, write_whole
+from ..errors import UserError, first_line, refusing
+from ..files import DAMAGED, write_whole
 from ..options import option
 from .embeddings import LARGEST
-from .mapped_array import map_array, open_archive
+from .mapped_array import map_array, map_arrays
 
 FORMAT = 2
 """Format of the tables that ``sphereface embed`` writes.
@@ -151,13 +151,9 @@ def write_shard(folder: Path, content: ShardContent, kind: GalleryKind) -> Shard
     arrays = {key: array for key, array in vars(content).items() if array is not None}
     about: dict[str, Any] = {"root": kind.root, "checkpoint_sha256": kind.checkpoint_sha256, "settings": kind.settings}
     path = folder / _name_of(content, kind)
-    try:
+    with refusing(f"{path}: cannot be written", "run the command again, which resumes"):
         write_whole(path, lambda file: np.savez(file, **arrays, **about, format=FORMAT))
         return Shard(path.name, len(content.names), len(content.images), path.stat().st_size)
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be written ({error.strerror}) · run the command again, which resumes"
-        ) from error
 
 
 def _name_of(content: ShardContent, kind: GalleryKind) -> str:
@@ -175,14 +171,9 @@ def read_shard(path: Path, kind: GalleryKind) -> ShardContent:
     Raises:
         DamagedShard: it is missing, damaged, or of another kind.
     """
-    with explained(path), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Python warns about a damaged header
-        with open_archive(path) as archive:
-            check_directory(archive)
-            members = {name.removesuffix(".npy") for name in archive.namelist()}
-        wanted = [field.name for field in dataclasses.fields(ShardContent)]
-        found = {key: map_array(path, key) for key in wanted if key in members or key not in _OPTIONAL}
-        content = ShardContent(**found)
+    with _explained(path):
+        wanted = (field.name for field in dataclasses.fields(ShardContent))
+        content = ShardContent(**map_arrays(path, wanted, _OPTIONAL))
         _check(content, kind)
         if path.name != _name_of(content, kind):
             raise ValueError("another checkpoint or other settings made it, or it was renamed")
@@ -202,8 +193,7 @@ def map_rows(path: Path, shard: Shard, kind: GalleryKind, *, checked: bool) -> l
         DamagedShard: it is missing, damaged, or differs from its entry in the list.
     """
     keys = ["embeddings", *(["mirror"] if kind.mirror else [])]
-    with explained(path), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _explained(path):
         parts = [map_array(path, key, checked=checked) for key in keys]
         for key, part in zip(keys, parts, strict=True):
             if part.shape != (shard.rows, kind.dim) or part.dtype != kind.dtype:
@@ -219,65 +209,59 @@ def map_names(path: Path, shard: Shard) -> Array:
     Raises:
         DamagedShard: see :func:`map_rows`.
     """
-    with explained(path), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _explained(path):
         names = map_array(path, "names")
         if names.shape != (shard.rows,) or names.dtype.kind != "S":
             raise ValueError(f"names: {names.dtype} of shape {names.shape}, not {shard.rows} texts")
     return names
 
 
-class explained:  # noqa: N801 -- a context manager, named as a function is
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
     """Replace the errors of a damaged file by :class:`DamagedShard`."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+    try:
+        yield
+    except (OSError, *DAMAGED) as error:
         if isinstance(error, OSError) and error.errno is not None:
-            raise DamagedShard(self.path, f"cannot be read ({error.strerror})") from None
-        if isinstance(error, (OSError, *DAMAGED)):
-            raise DamagedShard(self.path, f"damaged ({first_line(error)})") from None
+            raise DamagedShard(path, f"cannot be read ({error.strerror})") from None
+        raise DamagedShard(path, f"damaged ({first_line(error)})") from None
 
 
 def _check(content: ShardContent, kind: GalleryKind) -> None:
     """Raise ValueError for an array with a wrong shape, type or number."""
     rows, images, unusable = len(content.names), len(content.images), len(content.unusable)
-    per_row, per_image, per_unusable = (rows,), (images,), (unusable,)
-    shapes: dict[str, tuple[int, ...]] = dict.fromkeys(_PER_ROW, per_row)
+    shapes: dict[str, tuple[int, ...]] = {}
+    shapes |= dict.fromkeys(_PER_ROW, (rows,)) | dict.fromkeys(_PER_IMAGE, (images,))
     shapes |= dict.fromkeys(("embeddings", "mirror"), (rows, kind.dim)) | {"boxes": (rows, 4)}
-    shapes |= dict.fromkeys(_PER_IMAGE, per_image) | dict.fromkeys(("unusable", "reasons"), per_unusable)
-    kinds = {"names": "S", "images": "S", "reasons": "S", "embeddings": "f", "mirror": "f", "quality": "f"}
+    shapes |= dict.fromkeys(("unusable", "reasons"), (unusable,))
+    kinds = dict.fromkeys(("names", "images", "reasons"), "S")
+    kinds |= dict.fromkeys(("embeddings", "mirror", "quality", "boxes", "scores"), "f")
     for key, array in vars(content).items():
         if array is None:
             continue
-        wanted = kinds.get(key, "f" if key in ("boxes", "scores") else "i")
-        if array.shape != shapes[key] or array.dtype.kind != wanted:
+        if array.shape != shapes[key] or array.dtype.kind != kinds.get(key, "i"):
             raise ValueError(f"{key}: {array.dtype} of shape {array.shape}, not {shapes[key]}")
     if content.embeddings.dtype != kind.dtype or (content.mirror is None) == kind.mirror:
         raise ValueError("embeddings of another type than the gallery's")
-    for key, most in (("image_of", images), ("unusable", images)):
+    for key in ("image_of", "unusable"):
         numbers = getattr(content, key)
-        if len(numbers) and (numbers.min() < 0 or numbers.max() >= most):
-            raise ValueError(f"{key}: numbers outside 0 to {most - 1}")
+        if len(numbers) and (numbers.min() < 0 or numbers.max() >= images):
+            raise ValueError(f"{key}: numbers outside 0 to {images - 1}")
 
 
-def unit_rows(parts: Sequence[Array], largest: float = LARGEST) -> npt.NDArray[np.float32]:
+def unit_rows(parts: Sequence[Array]) -> npt.NDArray[np.float32]:
     """Join the embeddings of images and mirror images and divide each row by its length.
 
     Args:
         parts: (B, D) float each.
-        largest: a row with a number beyond ±``largest`` becomes NaN.
 
     Returns:
-        (B, D) float32, or (B, 2D) with two parts. A row of zeros or without finite numbers is NaN.
+        (B, D) float32, or (B, 2D) with two parts. A row of zeros, without finite numbers, or longer
+        than numbers up to :data:`LARGEST` allow is NaN.
     """
     rows = np.concatenate([np.asarray(part, dtype=np.float32) for part in parts], axis=1)
     norms = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
-    norms[~(norms <= largest * rows.shape[1] ** 0.5)] = np.nan
+    norms[~(norms <= LARGEST * rows.shape[1] ** 0.5)] = np.nan
     with np.errstate(invalid="ignore", divide="ignore"):
         rows /= norms.astype(np.float32)[:, None]
     return rows

@@ -23,8 +23,8 @@ from ..data.walking import check_readable
 from ..errors import UserError
 from ..metrics import BoolArray, FloatArray, IntArray
 from .columns import Int32Array, bad_line, finite_number, integer_blocks, is_integer, lines_of
-from .labels import check_labels
-from .template_rows import RowOfTemplate
+from .labels import check_both_kinds, check_labels
+from .template_rows import RowOfTemplate, rows_of_block
 
 _MEDIA, _PAIRS, _SCORES = "*_face_tid_mid.txt", "*_template_pair_label.txt", "*_name_5pts_score.txt"
 _GALLERIES, _PROBES = ("*_1N_gallery_[GS]1.csv", "*_1N_gallery_[GS]2.csv"), "*_1N_probe_mixed.csv"
@@ -92,27 +92,12 @@ class TemplatePairs:
     same: BoolArray
 
 
-@dataclass(frozen=True)
-class Detections:
-    """Landmarks and score of a face detector for each image.
-
-    Attributes:
-        landmarks: (N, 5, 2) float64, ``(x, y)`` in pixels: eyes, nose, corners of the mouth; left
-            before right.
-        score: (N,) float64 in [0, 1].
-    """
-
-    landmarks: FloatArray
-    score: FloatArray
-
-
-def find_ijb(directory: Path, *, detector_scores: bool = False, identification: bool = False) -> IjbFiles:
+def find_ijb(directory: Path, *, detector_scores: bool = False) -> IjbFiles:
     """Find the files of IJB-B or IJB-C in a folder, or in its subfolder ``meta``.
 
     Args:
         directory: the folder.
-        detector_scores: require the landmarks and detector scores.
-        identification: require the galleries and probes of 1:N search.
+        detector_scores: require the detector scores.
 
     Raises:
         UserError: the folder or a required file is missing, or the folder holds files of several
@@ -122,9 +107,7 @@ def find_ijb(directory: Path, *, detector_scores: bool = False, identification: 
         raise UserError(f"{directory}: no such folder · expected the folder with {_MEDIA} and {_PAIRS}")
     folders = [folder for folder in (directory / "meta", directory) if _matches(folder, _MEDIA)]
     folder = folders[0] if folders else directory
-    required = [_MEDIA, _PAIRS]
-    required += [_SCORES] if detector_scores else []
-    required += [*_GALLERIES, _PROBES] if identification else []
+    required = [_MEDIA, _PAIRS, *([_SCORES] if detector_scores else [])]
     found = {pattern: _only(folder, pattern) for pattern in (_MEDIA, _PAIRS, _SCORES, *_GALLERIES, _PROBES)}
     missing = [pattern for pattern in required if found[pattern] is None]
     if missing:
@@ -168,46 +151,46 @@ def read_template_pairs(path: Path, templates: IntArray) -> TemplatePairs:
         UserError: the file cannot be read, a line has another form, a template is unknown, all
             pairs are of one kind, or labels contradict each other.
     """
-    row = RowOfTemplate(templates)
-    left, right, same = [], [], []
+    row_of = RowOfTemplate(templates)
+    blocks = []
     try:
         for block in integer_blocks(path, f"lines {_PAIR_LINE}"):
-            rows, labels = _rows_of_block(block, row)
-            left.append(rows[0])
-            right.append(rows[1])
-            same.append(labels)
+            if block.shape[1] != 3:
+                raise ValueError
+            blocks.append(rows_of_block(block, row_of))
     except ValueError:
         raise _first_bad_pair(path, templates) from None
-    if not left:
+    if not blocks:
         raise UserError(f"{path}: is empty · expected lines {_PAIR_LINE}")
-    pairs = TemplatePairs(np.concatenate(left), np.concatenate(right), np.concatenate(same))
-    if pairs.same.all() or not pairs.same.any():
-        num_same = np.count_nonzero(pairs.same)
-        raise UserError(
-            f"{path}: got {num_same:,} pairs of one subject and {len(pairs.same) - num_same:,} of two subjects · "
-            "allowed: one or more of each"
-        )
+    rows, same = zip(*blocks, strict=True)
+    left, right = np.concatenate(rows, axis=1)
+    pairs = TemplatePairs(left, right, np.concatenate(same))
+    num_same = int(pairs.same.sum())
+    check_both_kinds(path, num_same, len(pairs.same) - num_same, "one subject", "two subjects")
     check_labels(path, pairs.left, pairs.right, pairs.same, templates.tolist())
     return pairs
 
 
-def read_detections(path: Path, images: Sequence[str]) -> Detections:
-    """Read ``*_name_5pts_score.txt``.
+def read_detector_scores(path: Path, images: Sequence[str]) -> FloatArray:
+    """Read the scores of ``*_name_5pts_score.txt``, and check its landmarks.
 
     Args:
         path: the file.
         images: (N,) names of the images; the file must list the same images in the same order.
 
+    Returns:
+        (N,) float64 in [0, 1].
+
     Raises:
         UserError: the file cannot be read, a line has another form, a number is out of range, or
             the images differ.
     """
-    numbers = np.empty((len(images), _LANDMARKS + 1))
+    scores = np.empty(len(images))
     row = 0
     for number, line in lines_of(path, f"lines with {_SCORE_LINE}"):
         fields = line.split()
-        values = _floats(fields[1:])
-        if len(values) != _LANDMARKS + 1:
+        values = [value for field in fields[1:] if (value := finite_number(field)) is not None]
+        if not len(values) == len(fields) - 1 == _LANDMARKS + 1:
             raise bad_line(path, number, line, _SCORE_LINE)
         if max(map(abs, values[:-1])) > _LARGEST_COORDINATE or not 0 <= values[-1] <= _HIGHEST_SCORE:
             raise UserError(
@@ -220,13 +203,13 @@ def read_detections(path: Path, images: Sequence[str]) -> Detections:
                 f"{path}, line {number}: got image {quoted(fields[0])} · expected {expected}: "
                 "the images of *_face_tid_mid.txt in their order"
             )
-        numbers[row] = values
+        scores[row] = values[-1]
         row += 1
     if row < len(images):
         raise UserError(
             f"{path}: ends after {row} images · *_face_tid_mid.txt has {len(images)}, next {quoted(images[row])}"
         )
-    return Detections(numbers[:, :_LANDMARKS].reshape(-1, 5, 2), numbers[:, _LANDMARKS].copy())
+    return scores
 
 
 def _matches(folder: Path, pattern: str) -> list[Path]:
@@ -242,20 +225,6 @@ def _only(folder: Path, pattern: str) -> Path | None:
     return found[0] if found else None
 
 
-def _rows_of_block(block: Int32Array, row: RowOfTemplate) -> tuple[Int32Array, BoolArray]:
-    """Return the rows (2, lines) of the templates and the labels (lines,) of a block.
-
-    Raises:
-        ValueError: the block does not have three columns of known templates and labels.
-    """
-    if block.shape[1] != 3 or block.min() < 0 or block[:, 2].max() > 1:
-        raise ValueError
-    rows = row(np.ascontiguousarray(block[:, :2].T))
-    if rows.min() < 0:
-        raise ValueError
-    return rows, block[:, 2] == 1
-
-
 def _first_bad_pair(path: Path, templates: IntArray) -> UserError:
     known = set(templates.tolist())
     for number, line in lines_of(path, f"lines {_PAIR_LINE}"):
@@ -268,9 +237,3 @@ def _first_bad_pair(path: Path, templates: IntArray) -> UserError:
                     f"{path}, line {number}: template {field} is not in *_face_tid_mid.txt · use files of one benchmark"
                 )
     return UserError(f"{path}: cannot be read as lines {_PAIR_LINE}")
-
-
-def _floats(fields: Sequence[str]) -> list[float]:
-    """Return the fields as finite numbers; [] if a field is not a finite number."""
-    values = [number for field in fields if (number := finite_number(field)) is not None]
-    return values if len(values) == len(fields) else []

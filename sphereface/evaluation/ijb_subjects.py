@@ -28,11 +28,17 @@ class TemplateSubjects:
     """The subjects of some templates, each template once, sorted.
 
     Attributes:
+        path: the list.
         template, subject: (n,) int64.
     """
 
+    path: Path
     template: IntArray
     subject: IntArray
+
+    def rows(self, templates: IntArray) -> IntArray:
+        """Return (n,) rows of the templates; :func:`.template_rows.rows_of` defines the errors."""
+        return rows_of(templates, self.template, self.path)
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,6 @@ class SearchLists:
 
     galleries: tuple[TemplateSubjects, ...]
     probes: TemplateSubjects
-    paths: tuple[Path, ...]  # of the galleries, then of the probes
 
     def subjects(self, templates: IntArray) -> IntArray:
         """Return (T,) the subject of each of the (T,) sorted templates; −1 if no list names it.
@@ -50,13 +55,13 @@ class SearchLists:
             UserError: a list names an unknown template, or two lists give it different subjects.
         """
         known = np.full(len(templates), -1, dtype=np.int64)
-        for path, listed in zip(self.paths, (*self.galleries, self.probes), strict=True):
-            rows = rows_of(templates, listed.template, path)
+        for listed in (*self.galleries, self.probes):
+            rows = listed.rows(templates)
             unlike = np.flatnonzero((known[rows] >= 0) & (known[rows] != listed.subject))
             if len(unlike):
                 at = int(unlike[0])
                 raise UserError(
-                    f"{path}: template {listed.template[at]} has subject {listed.subject[at]}, but "
+                    f"{listed.path}: template {listed.template[at]} has subject {listed.subject[at]}, but "
                     f"{known[rows[at]]} in another list ({len(unlike):,} such templates) · allowed: one subject for "
                     "each template"
                 )
@@ -96,7 +101,7 @@ def read_template_subjects(path: Path, *, gallery: bool = False) -> TemplateSubj
             raise UserError(
                 f"{path}: subject {again} has the templates {names} · allowed in a gallery: one for each subject"
             )
-    return TemplateSubjects(templates, subjects)
+    return TemplateSubjects(path, templates, subjects)
 
 
 def _template_lines(path: Path) -> list[tuple[int, int, int]]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..data.images import IMAGE_SUFFIXES, EncodedImage
+from ..data.pairs import Pairs
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,20 @@ class Images:
         if isinstance(file, Path) and file.is_relative_to(self.root):
             return file.relative_to(self.root).as_posix()
         return self.names[row].replace("\\", "/")
+
+
+def find_files(root: str | Path, names: Sequence[str], lists: Iterable[Pairs]) -> tuple[Path, ...]:
+    """Find the images of several lists under a folder; see :meth:`Pairs.resolve`.
+
+    Args:
+        root: the folder.
+        names: the names of all lists, each once.
+        lists: the lists.
+    """
+    found = dict[str, Path]()
+    for pairs in lists:
+        found.update(zip(pairs.names, pairs.resolve(root), strict=True))
+    return tuple(found[name] for name in names)
 
 
 def stem_of(name: str) -> str:

@@ -24,7 +24,7 @@ from .protocols.pairs import PairSet
 Indices = npt.NDArray[np.int64]
 
 _SHOWN = 3  # images of each identity of a pair
-_COSINE_OF_MEANS = "cosine of the two means"
+_SIMILARITY = "cosine of the two means, minus that of either with similar people"
 
 
 class LabelSuspicions:
@@ -82,7 +82,7 @@ class LabelSuspicions:
         ]
         counts = self.people.labels.counts
         fewer = np.where(counts[pairs.left] < counts[pairs.right], pairs.left, pairs.right)
-        return Suspicion("same-person", _COSINE_OF_MEANS, self._threshold, suspects, self._rows_of(fewer))
+        return Suspicion("same-person", _SIMILARITY, self._threshold, suspects, self._rows_of(fewer))
 
     def in_verification(self, sets: Sequence[EvaluationSet]) -> Suspicion:
         """Find identities that look like a person of a verification set."""
@@ -104,7 +104,7 @@ class LabelSuspicions:
             found.append(pairs.left)
         suspects.sort(key=lambda suspect: -suspect.number)
         rows = self._rows_of(np.concatenate(found))
-        return Suspicion("in-verification", _COSINE_OF_MEANS, self._threshold, suspects, rows)
+        return Suspicion("in-verification", _SIMILARITY, self._threshold, suspects, rows)
 
     def _name(self, person: int) -> str:
         return printable(self.source.class_names[int(self.known[person])])
@@ -122,7 +122,7 @@ class LabelSuspicions:
 
 
 def _listed(pairs: Alike) -> list[tuple[int, int, float]]:
-    return list(zip(pairs.left.tolist(), pairs.right.tolist(), pairs.cosine.tolist(), strict=True))
+    return list(zip(pairs.left.tolist(), pairs.right.tolist(), pairs.similarity.tolist(), strict=True))
 
 
 def _people_of(loaded: EvaluationSet) -> Indices:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from ..data.pairs import Pairs
 from ..errors import UserError, shown_key
-from ..metrics import BoolArray, FloatArray, IntArray
+from ..metrics import BoolArray, FloatArray, Ids, IntArray
 from ..metrics.subjects import subjects_of
 from ..metrics.verification import counted
 
@@ -22,13 +22,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _ROWS = 2**20  # pairs checked at a time: IJB-C has 15.7 million
-Rows = npt.NDArray[np.integer[Any]]
 
 
 def check_labels(
     path: Path,
-    left: Rows,
-    right: Rows,
+    left: Ids,
+    right: Ids,
     same: BoolArray,
     names: Sequence[object],
     *,
@@ -71,7 +70,24 @@ def check_labels(
         _warn_of_repeats(path, _keys(left, right, len(names)), fold)
 
 
-def repeated_pairs(left: Rows, right: Rows, num_names: int) -> BoolArray:
+def check_both_kinds(path: Path, genuine: int, impostor: int, one: str = "one person", two: str = "two people") -> None:
+    """Refuse pairs that are all of one kind.
+
+    Args:
+        path: the list, for messages.
+        genuine, impostor: number of pairs of each kind.
+        one, two: description of each kind.
+
+    Raises:
+        UserError: there are no pairs of one kind.
+    """
+    if not genuine or not impostor:
+        raise UserError(
+            f"{path}: got {genuine:,} pairs of {one} and {impostor:,} of {two} · allowed: one or more of each"
+        )
+
+
+def repeated_pairs(left: Ids, right: Ids, num_names: int) -> BoolArray:
     """Return (P,) bool: pairs that repeat an earlier pair of the list, in either order."""
     keys = _keys(left, right, num_names)
     found = np.zeros(len(keys), dtype=bool)
@@ -124,7 +140,7 @@ def check_groups(path: Path, groups: Sequence[tuple[str, Pairs]]) -> None:
         )  # fmt: skip
 
 
-def image_doubts(name: str, images: Sequence[str], template: Rows, subjects: Callable[[], Rows]) -> list[str]:
+def image_doubts(name: str, images: Sequence[str], template: Ids, subjects: Callable[[], Ids]) -> list[str]:
     """Return a line for each doubt about a list: repeated images, and images of two people.
 
     Args:
@@ -169,10 +185,7 @@ def list_doubts(images: ImageList, pairs: TemplatePairs, known: IntArray, paths:
             f"{alike:,} pairs of two people are of one subject"
         )
     templates = images.templates
-
-    def subjects() -> IntArray:
-        return subjects_of(len(templates), pairs.left, pairs.right, pairs.same, known)
-
+    subjects = partial(subjects_of, len(templates), pairs.left, pairs.right, pairs.same, known)
     row = np.searchsorted(templates, images.template)
     return lines + image_doubts(paths[0].name, images.images, row, subjects)
 
@@ -186,7 +199,7 @@ def _warn_of_repeats(path: Path, keys: IntArray, fold: IntArray) -> None:
         log.warning("%s: %s of %s pairs repeat an earlier pair%s", path, f"{again.sum():,}", f"{len(keys):,}", other)
 
 
-def shared_pairs(a: tuple[Rows, Rows], b: tuple[Rows, Rows], num_names: int) -> int:
+def shared_pairs(a: tuple[Ids, Ids], b: tuple[Ids, Ids], num_names: int) -> int:
     """Count the pairs of one list that another list contains too.
 
     Args:
@@ -196,7 +209,7 @@ def shared_pairs(a: tuple[Rows, Rows], b: tuple[Rows, Rows], num_names: int) -> 
     return int(np.isin(_keys(*a, num_names), _keys(*b, num_names)).sum())
 
 
-def _contradicted(left: Rows, right: Rows, same: BoolArray, num_names: int) -> BoolArray:
+def _contradicted(left: Ids, right: Ids, same: BoolArray, num_names: int) -> BoolArray:
     """Return (P,) bool: pairs of two people that are also listed as one person."""
     genuine = np.unique(_keys(left[same], right[same], num_names))
     found = np.zeros(len(same), dtype=bool)
@@ -208,6 +221,6 @@ def _contradicted(left: Rows, right: Rows, same: BoolArray, num_names: int) -> B
     return found
 
 
-def _keys(left: Rows, right: Rows, num_names: int) -> IntArray:
+def _keys(left: Ids, right: Ids, num_names: int) -> IntArray:
     """Return (P,) a number for each pair, the same for (a, b) and (b, a)."""
     return np.minimum(left, right).astype(np.int64) * num_names + np.maximum(left, right)

@@ -70,12 +70,17 @@ class Verification:
 def verify(features: Features, pairs: Pairs, *, subtract_mean: bool = True) -> Verification:
     """Verify by view 2: test every fold with the mean and the threshold of the other folds.
 
+    Without folds, no separate pairs can give a mean or a threshold. The outcome is then the cosines
+    of features that are not centred, as for IJB.
+
     Args:
         features: (M, F) float, a row for each of ``pairs.names``; computations are in float64.
-        pairs: a list with folds.
+        pairs: a list with or without folds.
         subtract_mean: False compares features that are not centred, unlike the original protocol.
     """
     features = _checked(features, pairs)
+    if not pairs.num_folds:
+        return Verification(np.empty(0), np.empty(0), pair_cosines(features, pairs), pairs.same, pairs.fold)
     thresholds, accuracies = np.empty(pairs.num_folds), np.empty(pairs.num_folds)
     own_scores = np.empty(len(pairs))
     for k, scores in enumerate(_scores_by_fold(features, pairs, subtract_mean)):
@@ -103,19 +108,6 @@ def verify_view1(features: Features, dev_train: Pairs, dev_test: Pairs, *, subtr
     scores = pair_cosines(features, dev_test)
     accuracy = accuracy_at(scores, dev_test.same, threshold)
     return Verification(np.array([threshold]), np.array([accuracy]), scores, dev_test.same, dev_test.fold)
-
-
-def verify_without_folds(features: Features, pairs: Pairs) -> Verification:
-    """Return the cosines of features that are not centred, without thresholds, as IJB does.
-
-    Without folds, no separate pairs can give a mean or a threshold.
-
-    Args:
-        features: (M, F) float, a row for each of ``pairs.names``.
-        pairs: a list without folds.
-    """
-    scores = pair_cosines(_checked(features, pairs), pairs)
-    return Verification(np.empty(0), np.empty(0), scores, pairs.same, pairs.fold)
 
 
 def fold_means(features: FloatArray, pairs: Pairs) -> FloatArray:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import struct
+import warnings
 import zipfile
 import zlib
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from ..files import regular_file
+from ..files import check_directory, regular_file
 
 _LOCAL_HEADER = struct.Struct("<4s5H3I2H")  # zip format; the last two are the lengths of name and extra field
 _BLOCK = 1 << 20
@@ -30,6 +32,20 @@ def open_archive(path: Path) -> zipfile.ZipFile:
     """Open an ``.npz`` file. Raises OSError if it is not a regular file, and BadZipFile."""
     os.close(regular_file(str(path), os.O_RDONLY))  # a FIFO would block
     return zipfile.ZipFile(path)
+
+
+def map_arrays(path: Path, names: Iterable[str], optional: Collection[str]) -> dict[str, npt.NDArray[Any]]:
+    """Return some arrays of an ``.npz`` file like :func:`map_array`, and check its directory.
+
+    Args:
+        path: the file.
+        names: of the arrays.
+        optional: names of arrays that the file may lack; the result lacks them too.
+    """
+    with open_archive(path) as archive:
+        check_directory(archive)
+        members = {name.removesuffix(".npy") for name in archive.namelist()}
+    return {name: map_array(path, name) for name in names if name in members or name not in optional}
 
 
 def map_array(path: Path, name: str, *, checked: bool = True) -> npt.NDArray[Any]:
@@ -74,7 +90,9 @@ def _header(file: IO[bytes], name: str, num_bytes: int) -> tuple[tuple[int, ...]
     version = np.lib.format.read_magic(file)
     if version not in _HEADERS:
         raise ValueError(f"{name}: version {version} of numpy's format is unknown")
-    shape, fortran, dtype = _HEADERS[version](file)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Python warns about a damaged header
+        shape, fortran, dtype = _HEADERS[version](file)
     if dtype.hasobject:
         raise ValueError("Object arrays cannot be loaded when allow_pickle=False")
     size = int(np.prod(shape, dtype=object)) * dtype.itemsize

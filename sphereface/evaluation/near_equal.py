@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -34,20 +34,15 @@ def nearly_equal(files: Sequence[EncodedImage], person: IntArray) -> list[tuple[
         no pair.
     """
     thumbnails = np.stack([_thumbnail(file) for file in files])
-    found = []
-    for start, correlations in _blocks(thumbnails):
-        left, right = np.nonzero(correlations >= NEARLY_EQUAL)
-        values = correlations[left, right].tolist()
-        left, right = left + start, right + start
-        wanted = (right > left) & (person[left] != person[right])
-        triples = zip(values, left.tolist(), right.tolist(), strict=True)
-        found += [triple for triple, keep in zip(triples, wanted.tolist(), strict=True) if keep]
-    return sorted(found, reverse=True)
-
-
-def _blocks(thumbnails: npt.NDArray[np.float32]) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
+    found: list[tuple[float, int, int]] = []
     for start in range(0, len(thumbnails), _ROWS):
-        yield start, thumbnails[start : start + _ROWS] @ thumbnails[start:].T
+        correlations = thumbnails[start : start + _ROWS] @ thumbnails[start:].T
+        left, right = np.nonzero(correlations >= NEARLY_EQUAL)
+        wanted = (right > left) & (person[left + start] != person[right + start])
+        left, right = left[wanted], right[wanted]
+        values = correlations[left, right].tolist()
+        found += zip(values, (left + start).tolist(), (right + start).tolist(), strict=True)
+    return sorted(found, reverse=True)
 
 
 def _thumbnail(file: EncodedImage) -> npt.NDArray[np.float32]:

@@ -49,13 +49,9 @@ class OnnxEmbedder(Embedder):
             )
         used = "none" if inside != "none" else mirror or model.reads.mirror
         self.model = model
-        fusion = "join" if used == "none" else used
         reads = repr((model.reads, model.input_name, model.output_name, model.one_by_one))
         variant = hashlib.sha256(reads.encode()).hexdigest()[:8]
-        super().__init__(
-            path, model, sha256=model.sha256, device=device,
-            flip=used != "none", fusion=fusion, variant=variant, **more,
-        )  # fmt: skip
+        super().__init__(path, model, sha256=model.sha256, device=device, mirror=used, variant=variant, **more)
 
     def about(self) -> Mapping[str, Any]:
         """Return the file, its SHA-256 and its input."""

@@ -7,14 +7,9 @@ pair. For tiles with few pairs, the pairs are computed one by one.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
-from ..metrics import BoolArray, FloatArray, IntArray
-
-Ids = npt.NDArray[np.integer[Any]]
+from ..metrics import BoolArray, FloatArray, Ids, IntArray, Vectors
 
 _LEFT, _RIGHT = 1024, 4096  # rows on the two sides of a tile: 32 MB of products
 _GATHER = 256  # pairs whose rows are copied at a time: they fit into the processor's cache
@@ -22,7 +17,7 @@ _PICK = 2**18  # pairs picked from a tile at a time
 _DENSE = 1 / 32  # one pair alone costs as much as 32 products of a matrix product (512 numbers, 2 cores)
 
 
-def pair_products(rows: npt.NDArray[np.floating[Any]], left: Ids, right: Ids, *, dense: float = _DENSE) -> FloatArray:
+def pair_products(rows: Vectors, left: Ids, right: Ids, *, dense: float = _DENSE) -> FloatArray:
     """Compute the inner product of each pair of rows in float64.
 
     Args:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..data.walking import is_system_file, kind_of_path
-from ..errors import UserError, printable, shown_key
+from ..errors import UserError, printable, refusing, shown_key
 
 log = logging.getLogger(__name__)
 
@@ -27,10 +27,8 @@ def parts_of(directory: Path, is_part: Callable[[Path], bool], what: str) -> lis
         UserError: the folder cannot be read, or an entry is a broken link, so a part would be
             missing.
     """
-    try:
+    with refusing(f"{directory}: cannot be read", f"expected a folder of {what}"):
         found = sorted(path for path in directory.iterdir() if not is_system_file(path.name))
-    except OSError as error:
-        raise UserError(f"{directory}: cannot be read ({error.strerror}) · expected a folder of {what}") from None
     for path in found:
         if kind_of_path(path) == "nothing":
             target = shown_key(os.readlink(path)) if path.is_symlink() else "a deleted file"  # noqa: PTH115

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from ..data.pairs import Pairs
 from ..data.walking import log_left_out, walk_images
 from ..errors import UserError
-from ..metrics import BoolArray, FloatArray, IntArray
+from ..metrics import FloatArray, IntArray
 from .embeddings import Features, undefined_rows
 from .images import Images
 
@@ -38,16 +38,6 @@ class People:
         """The images, named relative to ``root``."""
         names = tuple(file.relative_to(self.root).as_posix() for file in self.files)
         return Images(self.root, names, self.files)
-
-    @property
-    def first(self) -> BoolArray:
-        """(N,) bool: the first image of each person."""
-        return np.append(True, self.person[1:] != self.person[:-1])
-
-    @property
-    def num_images(self) -> IntArray:
-        """(N,) number of images of the person on each image."""
-        return np.bincount(self.person)[self.person]
 
 
 def list_people(root: Path) -> People:
@@ -117,5 +107,4 @@ def people_of_names(names: Sequence[str]) -> IntArray | None:
     folders = [name.rpartition("/")[0] for name in names]
     if not all(folders):
         return None
-    number = {folder: index for index, folder in enumerate(sorted(set(folders)))}
-    return np.array([number[folder] for folder in folders], dtype=np.int64)
+    return np.unique(folders, return_inverse=True)[1].astype(np.int64)

@@ -24,18 +24,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
-import numpy.typing as npt
 import scipy.sparse  # type: ignore[import-untyped]
 
 from ..errors import UserError
-from ..metrics import BoolArray, FloatArray, IntArray
+from ..metrics import BoolArray, FloatArray, Ids, IntArray, Vectors
 
 Flip = Literal["none", "join", "add"]
-Rows = npt.NDArray[np.floating[Any]]
-Ids = npt.NDArray[np.integer[Any]]
 
 _FLIPS: tuple[Flip, ...] = get_args(Flip)
 _BLOCK = 1024  # images in float64 at a time: 4 MB at 512 numbers each
@@ -90,13 +87,13 @@ class Pooled:
 
 
 def pool(
-    image: Rows,
-    mirror: Rows | None,
+    image: Vectors,
+    mirror: Vectors | None,
     template_of_image: Ids,
     media_of_image: Ids,
     *,
     mode: PoolMode | None = None,
-    detector_score: Rows | None = None,
+    detector_score: Vectors | None = None,
 ) -> Pooled:
     """Pool the embeddings of images to templates.
 
@@ -136,7 +133,7 @@ def pool(
     return Pooled(ids.astype(np.int64), _unit(sums), int(np.count_nonzero(~defined)))
 
 
-def _parts(image: Rows, mirror: Rows | None, mode: PoolMode) -> list[tuple[Rows, ...]]:
+def _parts(image: Vectors, mirror: Vectors | None, mode: PoolMode) -> list[tuple[Vectors, ...]]:
     """Return the parts that a row concatenates, each a tuple of arrays that are added."""
     if mode.flip == "none":
         return [(image,)]
@@ -146,7 +143,7 @@ def _parts(image: Rows, mirror: Rows | None, mode: PoolMode) -> list[tuple[Rows,
     return [(image,), (mirror,)] if mode.flip == "join" else [(image, mirror)]
 
 
-def _detector_weights(num_images: int, score: Rows | None, mode: PoolMode) -> FloatArray:
+def _detector_weights(num_images: int, score: Vectors | None, mode: PoolMode) -> FloatArray:
     if not mode.detector_score:
         return np.ones(num_images)
     if score is None or score.shape != (num_images,) or not np.isfinite(score).all():
@@ -154,7 +151,7 @@ def _detector_weights(num_images: int, score: Rows | None, mode: PoolMode) -> Fl
     return np.asarray(score, dtype=np.float64)
 
 
-def _blocks(arrays: tuple[Rows, ...]) -> Iterator[tuple[slice, FloatArray]]:
+def _blocks(arrays: tuple[Vectors, ...]) -> Iterator[tuple[slice, FloatArray]]:
     """Yield the sum of the arrays in float64, block by block; the next block overwrites a block."""
     buffer = np.empty((_BLOCK, arrays[0].shape[1]))
     for start in range(0, len(arrays[0]), _BLOCK):
@@ -166,7 +163,7 @@ def _blocks(arrays: tuple[Rows, ...]) -> Iterator[tuple[slice, FloatArray]]:
         yield rows, block
 
 
-def _lengths(parts: list[tuple[Rows, ...]]) -> FloatArray:
+def _lengths(parts: list[tuple[Vectors, ...]]) -> FloatArray:
     """Return (N,) the length of the row of each image; not finite if one of its numbers is not."""
     squares = np.zeros(len(parts[0][0]))
     with np.errstate(invalid="ignore", over="ignore"):
@@ -185,7 +182,7 @@ def _frames(template: IntArray, media: Ids, defined: BoolArray) -> IntArray:
 
 
 def _weighted_sums(
-    parts: list[tuple[Rows, ...]], template: IntArray, weight: FloatArray, defined: BoolArray, num_templates: int
+    parts: list[tuple[Vectors, ...]], template: IntArray, weight: FloatArray, defined: BoolArray, num_templates: int
 ) -> FloatArray:
     """Return (T, d) float64: the sum of weight × row over the images of each template."""
     dim = parts[0][0].shape[1]

@@ -1,12 +1,14 @@
-"""The result of a protocol: one interface for the table, JSON, HTML and TensorBoard."""
+"""The result of a protocol and the report of a set, for the table, JSON, HTML and TensorBoard."""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
+
+from .images import Images
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -124,3 +126,23 @@ class Result(ABC):
         """Return the headline as text, for a log: ``accuracy 95.20 ± 0.42 %``."""
         name, value = self.headline()
         return f"{name} not defined" if math.isnan(value) else f"{name} {100 * value:.2f} %"
+
+
+@dataclass(frozen=True)
+class Report:
+    """The results of one set.
+
+    Attributes:
+        name: name of the set.
+        images: images of the set; an :class:`Example` refers to their rows.
+        results: the result of the set's own protocol, then those of other protocols on the same
+            images.
+        about: origin of the embeddings, as plain values for table and JSON: checkpoint, step, ….
+        num_undefined: number of images whose embedding is zero or not finite.
+    """
+
+    name: str
+    images: Images
+    results: tuple[Result, ...]
+    about: Mapping[str, Any] = field(default_factory=dict)
+    num_undefined: int = 0

@@ -9,7 +9,7 @@ import numpy as np
 
 from .images import Images
 from .protocols import EvaluationSet, Rule
-from .report import Report
+from .result import Report
 from .source import Source
 
 

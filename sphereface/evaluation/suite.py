@@ -16,8 +16,7 @@ from ..metrics import auc
 from ..places import Places, check_set_names
 from .parts import parts_of
 from .protocols import EvaluationSet, PairsResult, load_set
-from .report import Report
-from .result import Rows
+from .result import Report, Rows
 from .table import format_rows
 from .words import figure, finite, percent, scientific
 from .write import json_text, make_folder, write_result
@@ -38,23 +37,13 @@ class Suite:
         header = ("set", "pairs", "accuracy", "InsightFace's rule", "AUC", f"TAR at FAR {scientific(_FAR)}")
         cells = []
         for name, result in self.results.items():
-            accuracy, spread = result.verification.mean, result.verification.standard_error
-            cells.append(
-                (
-                    name,
-                    f"{len(result.pairs):,}",
-                    percent(accuracy, spread),
-                    _known(_insightface(result)),
-                    figure(_area(result), ".5f"),
-                    _tar(result),
-                )
-            )
+            accuracy, other, area = _figures(result)
+            spread = result.verification.standard_error
+            size = f"{len(result.pairs):,}"
+            cells.append((name, size, percent(accuracy, spread), _known(other), figure(area, ".5f"), _tar(result)))
         for label, names in self.means().items():
-            chosen = [self.results[name] for name in names]
-            mean = percent(float(np.mean([result.verification.mean for result in chosen])))
-            other = _known(float(np.mean([_insightface(result) for result in chosen])))
-            area = figure(float(np.mean([_area(result) for result in chosen])), ".5f")
-            cells.append((label, "", mean, other, area, ""))
+            accuracy, other, area = self._mean(names)
+            cells.append((label, "", percent(accuracy), _known(other), figure(area, ".5f"), ""))
         note = (
             "accuracy: SphereFace's protocol, mean and threshold of each fold from the other folds. "
             "InsightFace's rule: not centred, threshold on the distance; most papers report this one."
@@ -72,25 +61,20 @@ class Suite:
 
     def to_dict(self) -> dict[str, Any]:
         """Return all figures as plain types for JSON."""
-        return {
-            "sets": {
-                name: {
-                    "accuracy": finite(result.verification.mean),
-                    "standard_error": finite(result.verification.standard_error),
-                    "insightface": finite(_insightface(result)),
-                    "auc": finite(_area(result)),
-                }
-                for name, result in self.results.items()
-            },
-            "means": {
-                label: {
-                    "sets": list(names),
-                    "accuracy": finite(float(np.mean([self.results[name].verification.mean for name in names]))),
-                    "insightface": finite(float(np.mean([_insightface(self.results[name]) for name in names]))),
-                }
-                for label, names in self.means().items()
-            },
-        }
+        sets, means = {}, {}
+        for name, result in self.results.items():
+            accuracy, other, area = map(finite, _figures(result))
+            error = finite(result.verification.standard_error)
+            sets[name] = {"accuracy": accuracy, "standard_error": error, "insightface": other, "auc": area}
+        for label, names in self.means().items():
+            accuracy, other, _ = map(finite, self._mean(names))
+            means[label] = {"sets": list(names), "accuracy": accuracy, "insightface": other}
+        return {"sets": sets, "means": means}
+
+    def _mean(self, names: Sequence[str]) -> list[float]:
+        """Return the mean of each of :func:`_figures` over some sets."""
+        columns = zip(*(_figures(self.results[name]) for name in names), strict=True)
+        return [float(np.mean(column)) for column in columns]
 
 
 def suite_sets(directory: Path, *, find_images: bool = True) -> list[EvaluationSet]:
@@ -118,14 +102,12 @@ def suite_sets(directory: Path, *, find_images: bool = True) -> list[EvaluationS
 
 def suite_of(reports: Sequence[Report]) -> Suite:
     """Return the reports that are lists of pairs with an accuracy."""
-    results = {report.name: report.results[0] for report in reports}
-    return Suite(
-        {
-            name: result
-            for name, result in results.items()
-            if isinstance(result, PairsResult) and len(result.verification.accuracies)
-        }
-    )
+    found = {}
+    for report in reports:
+        result = report.results[0]
+        if isinstance(result, PairsResult) and len(result.verification.accuracies):
+            found[report.name] = result
+    return Suite(found)
 
 
 def write_suite(suite: Suite, directory: Path) -> None:
@@ -148,16 +130,14 @@ def _plain(name: str) -> str:
     return name.lower().replace("-", "_")
 
 
-def _insightface(result: PairsResult) -> float:
-    return next((v.accuracy for v in result.variants if v.name == "insightface"), float("nan"))
+def _figures(result: PairsResult) -> tuple[float, float, float]:
+    """Return the accuracy, the accuracy by InsightFace's rule (NaN if there is none), and AUC."""
+    other = next((v.accuracy for v in result.variants if v.name == "insightface"), float("nan"))
+    return result.verification.mean, other, auc(result.curve)
 
 
 def _known(share: float) -> str:
     return "" if np.isnan(share) else percent(share)
-
-
-def _area(result: PairsResult) -> float:
-    return auc(result.curve)
 
 
 def _tar(result: PairsResult) -> str:

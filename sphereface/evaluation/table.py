@@ -6,8 +6,7 @@ import textwrap
 from collections.abc import Sequence
 
 from ..errors import printable
-from .report import Report
-from .result import Rows
+from .result import Report, Rows
 
 WIDTH = 100
 _ORIGIN = ("checkpoint", "step", "onnx", "embeddings", "input", "table")
@@ -41,20 +40,18 @@ def format_rows(rows: Rows) -> str:
     """Return one table as aligned columns, with its title above and its note below."""
     cells = [[printable(cell) for cell in row] for row in [*([rows.header] if rows.header else []), *rows.rows]]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    text = [_is_text(number, rows) for number in range(len(widths))]
+    figures = any(row[0][:1].isdigit() for row in rows.rows)  # in the first column
+    text = [rows.key or prose or (not number and not figures) for number, prose in enumerate(prose_columns(rows))]
     lines = [_line(row, widths, text) for row in cells]
     title = [printable(rows.title)] if rows.title and not rows.key else []
     note = textwrap.wrap(printable(rows.note), WIDTH) if rows.note else []
     return "\n".join([*title, *lines, *note])
 
 
-def _is_text(column: int, rows: Rows) -> bool:
-    if rows.key:
-        return True
-    cells = [row[column] for row in rows.rows]
-    return any(len(cell) > _LONGEST_NUMBER for cell in cells) or (
-        column == 0 and not any(cell[:1].isdigit() for cell in cells)
-    )
+def prose_columns(rows: Rows) -> list[bool]:
+    """Return for each column whether it contains text, which is left-aligned, or figures."""
+    columns = zip(*(rows.rows or [rows.header]), strict=True)
+    return [any(len(cell) > _LONGEST_NUMBER for cell in column) for column in columns]
 
 
 def _line(row: Sequence[str], widths: Sequence[int], text: Sequence[bool]) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,20 +16,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import UserError
-from ..files import DAMAGED, check_directory, moment, regular_file, sha256_of
+from ..errors import UserError, first_line, refusing
+from ..files import DAMAGED, moment, regular_file, sha256_of
 from .embeddings import LARGEST, oversized_rows
 from .gallery_folder import read_folder_as_table
-from .mapped_array import map_array
+from .mapped_array import map_arrays
 
-_LONGEST_REASON = 200  # characters of a message from numpy, which may quote a damaged header
 _MOST_SHRUNK = 20  # uncompressed size / file size; the numbers of a network hardly compress
 _FEW = 1 << 22  # bytes of embeddings that may compress by any factor
 _NUMBERS = ("embeddings", "mirror", "quality")
 _TEXTS = ("root", "checkpoint_sha256", "settings", "alignment")
 _INTEGERS = ("format",)
+_EXPECTED = "expected a table of embeddings"
 _CHANGED = "changed while it was read · run the command again"
-_READ = ("names", "paths", *_NUMBERS, *_TEXTS, *_INTEGERS)
+_READ = ("names", *_NUMBERS, *_TEXTS, *_INTEGERS)
 
 Array = npt.NDArray[Any]
 
@@ -72,26 +71,22 @@ def read_table(path: Path, skip: Sequence[str] = ()) -> dict[str, Any]:
         before = moment(path)
         if not zipfile.is_zipfile(path):
             raise NotATable(path, "not a .npz file, which is a zip archive")
-        with zipfile.ZipFile(path) as archive:
-            check_directory(archive)
-            members = {name.removesuffix(".npy") for name in archive.namelist()}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Python warns about a damaged header
-            found = {key: map_array(path, key) for key in _READ if key in members and key not in skip}
+        found = map_arrays(path, [key for key in _READ if key not in skip], _READ)
         changed = moment(path) != before  # map_array opens the file again for each array
     except MemoryError as error:
         raise UserError(f"{path}: needs more memory than there is ({error})") from None
     except (OSError, *DAMAGED) as error:
         if isinstance(error, OSError) and error.errno is not None:
-            raise UserError(f"{path}: cannot be read ({error.strerror}) · expected a table of embeddings") from None
+            raise UserError(f"{path}: cannot be read ({error.strerror}) · {_EXPECTED}") from None
         if "Object arrays" in str(error):
             raise NotATable(path, "holds an array of Python objects, which could run code") from None
-        raise NotATable(path, f"damaged ({_reason(error)})") from None
+        raise NotATable(path, f"damaged ({first_line(error)})") from None
     if changed:
         raise UserError(f"{path}: {_CHANGED}")
-    names = found.pop("names", found.pop("paths", None))
-    if names is None or "embeddings" not in found:
-        raise NotATable(path, f"has no array {'names' if names is None else 'embeddings'}")
+    for key in ("names", "embeddings"):
+        if key not in found:
+            raise NotATable(path, f"has no array {key}")
+    names = found.pop("names")
     _check(path, found, names)
     texts = [with_slashes(name).removeprefix("./") for name in _texts(path, "names", names)]
     more: dict[str, Any] = {key: _text(path, key, found[key]) for key in _TEXTS if key in found}
@@ -113,10 +108,8 @@ def read_table_with_sha256(path: Path, skip: Sequence[str] = ()) -> tuple[dict[s
     with contextlib.suppress(OSError, ValueError):  # read_table raises the error
         before = moment(path)
     table = read_table(path, skip)
-    try:
+    with refusing(f"{path}: cannot be read", _EXPECTED):
         sha256, after = sha256_of(path), moment(path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}) · expected a table of embeddings") from error
     if before != after:
         raise UserError(f"{path}: {_CHANGED}")
     return table, sha256
@@ -160,7 +153,7 @@ def _texts(path: Path, key: str, array: Array) -> list[str]:
     except UnicodeDecodeError as error:
         raise NotATable(path, f"{key}: bytes that are not UTF-8 ({error.reason})") from None
     except (ValueError, SystemError) as error:  # numpy raises these for numbers that are not characters of Unicode
-        raise NotATable(path, f"damaged ({key}: {_reason(error)})") from None
+        raise NotATable(path, f"damaged ({key}: {first_line(error)})") from None
 
 
 def _text(path: Path, key: str, array: Array) -> str:
@@ -175,11 +168,10 @@ def _integer(path: Path, key: str, array: Array) -> int:
     return int(array.reshape(1)[0])
 
 
-def _reason(error: Exception) -> str:
-    """Return the message of an error on one line."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    text = "".join(letter if letter.isprintable() else "?" for letter in text)
-    return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]}…"
+def as_float32(array: Array) -> npt.NDArray[np.float32]:
+    """Return numbers as float32. A number that is too large becomes infinite: it is undefined."""
+    with np.errstate(over="ignore"):
+        return array.astype(np.float32, copy=False)
 
 
 def with_slashes(name: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError
-from ..metrics import IntArray
+from ..metrics import BoolArray, IntArray
 from .columns import Int32Array
 
 _LARGEST_TABLE = 2**24
@@ -32,6 +32,24 @@ class RowOfTemplate:
             return np.asarray(self._table[np.minimum(ids, len(self._table) - 1)])
         rows = np.minimum(np.searchsorted(self._templates, ids), len(self._templates) - 1)
         return np.where(self._templates[rows] == ids, rows, -1).astype(np.int32)
+
+
+def rows_of_block(block: Int32Array, row_of: RowOfTemplate) -> tuple[Int32Array, BoolArray]:
+    """Return the rows (2, lines) of the templates and the labels (lines,) of a block of pairs.
+
+    Args:
+        block: (lines, columns): two templates and the label, then other columns.
+        row_of: looks up the templates.
+
+    Raises:
+        ValueError: the first three columns are not known templates and labels.
+    """
+    if block.shape[1] < 3 or block.min() < 0 or block[:, 2].max() > 1:
+        raise ValueError
+    rows = row_of(np.ascontiguousarray(block[:, :2].T))
+    if rows.min() < 0:
+        raise ValueError
+    return rows, block[:, 2] == 1
 
 
 def rows_of(templates: IntArray, ids: IntArray, path: Path) -> IntArray:

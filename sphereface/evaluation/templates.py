@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.pair_lines import quoted
+from ..data.pair_lines import plain_label, quoted
 from ..data.pair_lists import check_label_name, is_heading
 from ..data.pairs import Pairs
 from ..errors import UserError, listed, printable
@@ -26,9 +26,9 @@ from ..metrics import BoolArray, FloatArray, IntArray
 from .columns import integer_blocks, is_integer, lines_of
 from .embeddings import Features
 from .images import Images
-from .labels import check_labels
+from .labels import check_both_kinds, check_labels
 from .pooling import PoolMode, pool
-from .template_rows import RowOfTemplate
+from .template_rows import RowOfTemplate, rows_of_block
 
 _WHAT = "a list of templates"
 _NO_FOLD = -1
@@ -100,7 +100,7 @@ def read_templates(root: Path, path: Path, *, find_images: bool = True) -> tuple
     if missing:
         raise UserError(f"{path}: {len(missing)} of its {len(images)} images are not under {root}:{listed(missing)}")
     files = tuple([root / image for image in images]) if find_images else None
-    return Templates(path, tuple(names), _int64(template), _int64(medium)), Images(root, tuple(images), files)
+    return Templates(path, tuple(names), np.array(template), np.array(medium)), Images(root, tuple(images), files)
 
 
 def read_template_pairs(path: Path, templates: Templates) -> Pairs:
@@ -130,19 +130,17 @@ def _read_integers(path: Path, names: tuple[str, ...]) -> _Columns | None:
     blocks: list[_Columns] = []
     try:
         for block in integer_blocks(path, _WHAT):
-            if block.shape[1] not in (3, 4) or block.min() < 0 or block[:, 2].max() > 1:
+            if block.shape[1] > 4:
                 return None
-            rows = row_of(np.ascontiguousarray(block[:, :2].T))
-            if rows.min() < 0:
-                return None
+            rows, same = rows_of_block(block, row_of)
             fold = block[:, 3].astype(np.int64) if block.shape[1] == 4 else np.full(len(block), _NO_FOLD)
-            blocks.append((order[rows[0]], order[rows[1]], block[:, 2] == 1, fold))
+            blocks.append((order[rows[0]], order[rows[1]], same, fold))
     except ValueError:
         return None
     if not blocks:
         return None
-    left, right, same, folds = zip(*blocks, strict=True)
-    return np.concatenate(left), np.concatenate(right), np.concatenate(same), np.concatenate(folds)
+    left, right, labels, folds = map(np.concatenate, zip(*blocks, strict=True))
+    return left, right, labels, folds
 
 
 def _read_fields(path: Path, templates: Templates) -> _Columns:
@@ -157,7 +155,8 @@ def _read_fields(path: Path, templates: Templates) -> _Columns:
         return found
 
     for number, fields in _body(path, names_columns):
-        if len(fields) not in (3, 4) or fields[2] not in ("0", "1") or (len(fields) == 4 and not is_integer(fields[3])):
+        label = plain_label("".join(fields[2:3]))
+        if len(fields) not in (3, 4) or label not in ("0", "1") or (len(fields) == 4 and not is_integer(fields[3])):
             raise UserError(
                 f"{path}, line {number}: got {quoted(' | '.join(fields))} · expected 'template template 0|1 [fold]'"
             )
@@ -166,9 +165,9 @@ def _read_fields(path: Path, templates: Templates) -> _Columns:
                 raise UserError(f"{path}, line {number}: template {quoted(name)} is not in {templates.path}")
         left.append(row[fields[0]])
         right.append(row[fields[1]])
-        same.append(int(fields[2]))
+        same.append(int(label))
         fold.append(int(fields[3]) if len(fields) == 4 else _NO_FOLD)
-    return _int64(left), _int64(right), np.array(same, dtype=bool), _int64(fold)
+    return np.array(left), np.array(right), np.array(same, dtype=bool), np.array(fold)
 
 
 def _missing(root: Path, images: Sequence[str]) -> list[Path]:
@@ -187,11 +186,7 @@ def _missing(root: Path, images: Sequence[str]) -> list[Path]:
 
 def _folds(path: Path, same: BoolArray, given: IntArray) -> IntArray:
     """Return (P,) folds from 1, or all 0 without folds; ``given`` numbers them from 0 or 1."""
-    if same.all() or not same.any():
-        raise UserError(
-            f"{path}: got {same.sum()} pairs of one person and {(~same).sum()} of two people · allowed: one or more of "
-            "each"
-        )
+    check_both_kinds(path, same.sum(), (~same).sum())
     none = given == _NO_FOLD
     if none.all():
         return np.zeros_like(given)
@@ -212,8 +207,11 @@ def _folds(path: Path, same: BoolArray, given: IntArray) -> IntArray:
 
 
 def _body(path: Path, is_heading: Callable[[list[str], list[str]], bool]) -> Iterator[tuple[int, list[str]]]:
-    """Return the lines after a line of column names, or all lines."""
-    lines = _lines(path)
+    """Return (number from 1, fields) of the lines after a line of column names, or of all lines."""
+    lines = (
+        (number, [field.strip() for field in line.split("\t")] if "\t" in line else line.split())
+        for number, line in lines_of(path, _WHAT)
+    )
     first = list(itertools.islice(lines, 2))
     if len(first) == 2 and is_heading(first[0][1], first[1][1]):
         del first[0]
@@ -224,13 +222,3 @@ def _names_columns(first: list[str], second: list[str]) -> bool:
     """Return whether the first line of a list of images holds column names."""
     plain = not any(re.search(r"[./\\0-9]", field) for field in first)
     return plain and len(first) == len(second) > 1 and re.search(r"[./\\]", second[0]) is not None
-
-
-def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield (number from 1, fields) of each line that is not blank; at least one."""
-    for number, line in lines_of(path, _WHAT):
-        yield number, [field.strip() for field in line.split("\t")] if "\t" in line else line.split()
-
-
-def _int64(values: array[int]) -> IntArray:
-    return np.array(values, dtype=np.int64)

@@ -43,22 +43,13 @@ def plain_variants(embeddings: Embeddings, pairs: Pairs) -> tuple[Variant, ...]:
     if not pairs.num_folds:
         return (last,)
     distances = _squared_distances(embeddings, pairs)
-    folds = kfold_distance_accuracy(distances, pairs.same, pairs.fold)
+    mean, deviation = kfold_distance_accuracy(distances, pairs.same, pairs.fold)
     uncentred = verify(features, pairs, subtract_mean=False)
+    error = uncentred.standard_error
     added = "image + mirror image" if embeddings.flip else "image"
     return (
-        Variant(
-            "insightface",
-            f"InsightFace: {added}, threshold on the distance; ± deviation",
-            folds.mean,
-            folds.deviation,
-        ),
-        Variant(
-            "uncentred",
-            "the protocol without centring; ± standard error",
-            uncentred.mean,
-            uncentred.standard_error,
-        ),
+        Variant("insightface", f"InsightFace: {added}, threshold on the distance; ± deviation", mean, deviation),
+        Variant("uncentred", "the protocol without centring; ± standard error", uncentred.mean, error),
         last,
     )
 

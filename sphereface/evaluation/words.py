@@ -62,6 +62,20 @@ def plain_point(point: OperatingPoint) -> dict[str, Any]:
     return plain if point.resolvable else {**plain, "tar": None, "threshold": None, "false_accepts": None}
 
 
+def plain_points(points: Sequence[OperatingPoint], intervals: Sequence[Interval]) -> list[dict[str, Any]]:
+    """Return operating points for JSON, each with the interval of its true accept rate."""
+    return [
+        {**plain_point(point), "interval": plain_interval(interval) if point.resolvable else None}
+        for point, interval in zip(points, intervals, strict=True)
+    ]
+
+
+def tar_headline(points: Sequence[OperatingPoint], area: float) -> tuple[str, float]:
+    """Return name and value of TAR at the lowest FAR that the pairs resolve, or else of AUC."""
+    resolvable = [point for point in points if point.resolvable]
+    return (f"TAR at FAR {resolvable[-1].far:g}", resolvable[-1].tar) if resolvable else ("AUC", area)
+
+
 def tar_rows(
     points: Sequence[OperatingPoint], intervals: Sequence[Interval] = (), rates: tuple[str, str] = ("FAR", "TAR")
 ) -> Rows:

@@ -10,17 +10,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError
+from ..errors import UserError, refusing
 from ..files import write_whole
 from ..small_files import check_replaceable, check_results, read_json
 from .charts import figure_of
-from .report import Report
+from .result import Report
 from .table import format_table
 
 MARK = b'"num_undefined_embeddings"'
 """Text that every JSON file of a report contains."""
 
 _OURS = re.compile(r"[^/\\\0]+\.(txt|json|png)")  # a file name of a report, without folders
+
+_ELSEWHERE = "give --output DIR"
 
 JSON_FILES = ("verification.json", "groups.json", "tinyface.json", "result.json")
 """JSON files of the protocols of this package; each report writes one."""
@@ -91,13 +93,8 @@ def _earlier_files(directory: Path) -> set[str]:
 
 
 def _remove(path: Path) -> None:
-    try:
+    with refusing(f"{path}: belongs to an earlier evaluation and cannot be removed", f"remove it, or {_ELSEWHERE}"):
         path.unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"{path}: belongs to an earlier evaluation and cannot be removed ({error.strerror}) · remove it, or give "
-            "--output DIR"
-        ) from error
 
 
 def to_dict(report: Report) -> dict[str, Any]:
@@ -119,13 +116,8 @@ def write_result(path: Path, data: bytes | str) -> None:
     Raises:
         UserError: the file cannot be written; an earlier file is unchanged.
     """
-    try:
+    with refusing(f"{path}: cannot be written", f"an earlier file is unchanged · free space, or {_ELSEWHERE}"):
         write_whole(path, data, durable=False)
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be written ({error.strerror}) · an earlier file is unchanged · free space, or give "
-            "--output DIR"
-        ) from error
 
 
 def make_folder(directory: Path) -> None:
@@ -134,10 +126,8 @@ def make_folder(directory: Path) -> None:
     Raises:
         UserError: the folder cannot be created.
     """
-    try:
+    with refusing(f"{directory}: the folder cannot be created", _ELSEWHERE):
         directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{directory}: the folder cannot be created ({error.strerror}) · give --output DIR") from error
 
 
 def json_text(value: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from ..alignment.crop_template import CropTemplate
 from ..checkpoint import save_checkpoint
 from ..errors import UserError, shown_key
 from ..models import LoadedModel, load_model
-from ..models.loading import bare_weights, sizes_seen
+from ..models.loading import bare_weights, sizes_seen, stored_sizes
 from .card import recipe
 from .formats import HALF_TOLERANCE, TOLERANCE
 from .graph import example_crops, expected
@@ -44,13 +44,12 @@ def write_small_checkpoint(
         UserError: a weight is too large for the type, the file cannot be written, or it gives other
             embeddings.
     """
-    sizes = sizes_seen(loaded.model)
     meta = {**shared_meta(loaded.meta), **about, "run": path.stem}
     if template is not None:
         meta["template"] = template.to_meta()
     state = {
         "meta": meta,
-        "seen_size": [list(size) for size in sizes] if len(sizes) > 1 else list(sizes[0]),
+        "seen_size": stored_sizes(sizes_seen(loaded.model)),
         "model": stored_weights(bare_weights(loaded.model), dtype),
     }
     try:

@@ -16,11 +16,11 @@ import torch
 
 from ..choices import DEFAULT_OPSET
 from ..errors import UserError, first_line
+from ..extras import import_extra
 from ..files import write_whole
 from ..models import Backbone
 from ..models.loading import bare_weights
 from .graph import INPUT_NAME, OUTPUT_NAME, InputFormat, PixelsToEmbedding, example_crops, expected
-from .needs import needs
 from .onnx_graph import OLDEST_TRACED, at_opset, multiply_before_erf, tidy
 
 Run = Callable[[npt.NDArray[np.generic]], npt.NDArray[np.float32]]
@@ -74,9 +74,9 @@ def write_onnx(export: Export, path: Path, about: Mapping[str, str]) -> float:
         UserError: a package is missing, the opset is not possible, the file cannot be written, or
             it gives other embeddings.
     """
-    onnx = needs("onnx")
-    needs("onnxscript")
-    needs("onnxruntime")
+    onnx = import_extra("--format", "onnx")
+    import_extra("--format", "onnxscript")
+    import_extra("--format", "onnxruntime")
     proto = tidy(at_opset(_traced(export), export.opset), export.opset)
     multiply_before_erf(proto)
     onnx.helper.set_model_props(proto, dict(about))
@@ -123,7 +123,7 @@ def _described(error: Exception) -> str:
 
 def onnx_runner(path: Path) -> Run:
     """Run an ONNX file in onnxruntime, on the CPU."""
-    runtime = needs("onnxruntime")
+    runtime = import_extra("--format", "onnxruntime")
     options = runtime.SessionOptions()
     options.log_severity_level = 3  # errors only: it warns about batches of another size than the traced one
     try:
@@ -166,7 +166,7 @@ def write_safetensors(model: Backbone, path: Path, about: Mapping[str, str]) -> 
     Raises:
         UserError: safetensors is not installed, or the file cannot be written.
     """
-    save = needs("safetensors.torch").save
+    save = import_extra("--format", "safetensors.torch").save
     weights = {name: value.contiguous() for name, value in bare_weights(model).items()}
     _write(path, save(weights, metadata=dict(about)))
 

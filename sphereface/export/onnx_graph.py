@@ -7,7 +7,7 @@ from typing import Any
 
 from ..choices import IR_VERSIONS
 from ..errors import UserError, first_line
-from .needs import needs
+from ..extras import import_extra
 
 OLDEST_TRACED = 18
 """PyTorch's exporter writes no older opset; ONNX's own converter makes 17 of it."""
@@ -19,7 +19,7 @@ def at_opset(proto: Any, opset: int) -> Any:
     Raises:
         UserError: ONNX's converter cannot.
     """
-    onnx = needs("onnx")
+    onnx = import_extra("--format", "onnx")
     if _opset(proto) == opset:
         return proto
     try:
@@ -67,7 +67,7 @@ def multiply_before_erf(proto: Any) -> None:
     Args:
         proto: changed in place.
     """
-    numpy_helper = needs("onnx.numpy_helper")
+    numpy_helper = import_extra("--format", "onnx.numpy_helper")
     constants = {tensor.name: tensor for tensor in proto.graph.initializer}
     into_erf = {node.input[0] for node in proto.graph.node if node.op_type == "Erf"}
     for node in proto.graph.node:
@@ -92,7 +92,7 @@ def split_bias(proto: Any) -> list[str]:
     Returns:
         The names of the new nodes.
     """
-    onnx = needs("onnx")
+    onnx = import_extra("--format", "onnx")
     nodes, added = [], []
     for number, node in enumerate(proto.graph.node):
         nodes.append(node)

@@ -6,18 +6,18 @@ import logging
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from ..data.images import BadImage, decode
 from ..data.walking import walk_images
 from ..errors import UserError
+from ..extras import import_extra
 from ..files import write_whole
 from .formats import Export, batch_and_singles, onnx_runner
 from .graph import INPUT_NAME, InputFormat, expected
-from .needs import needs
 from .onnx_graph import left_in_float32, split_bias, tidy
 
 NUM_IMAGES = 256
@@ -83,8 +83,8 @@ def quantise(export: Export, source: Path, destination: Path, crops: npt.NDArray
         UserError: the file cannot be written, or the embedding of a crop depends on the other crops
             of its batch.
     """
-    onnx, tools = needs("onnx"), needs("onnxruntime.quantization")
-    needs("onnxruntime.quantization.shape_inference")
+    onnx, tools = import_extra("--format", "onnx"), import_extra("--format", "onnxruntime.quantization")
+    import_extra("--format", "onnxruntime.quantization.shape_inference")
     log = logging.getLogger()
     level = log.level
     log.setLevel(logging.ERROR)  # it logs advice that this code already follows
@@ -123,14 +123,7 @@ def check_eight_bits(export: Export, path: Path, crops: npt.NDArray[np.uint8]) -
             f"{_SAME_ROW:.0e}) · not written · use the network without --int8"
         )
     wanted = expected(export.model, few, export.mirror)
-    return float(np.min(_cosines(found[0], wanted)))
-
-
-def _cosines(left: npt.NDArray[Any], right: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    left, right = left.astype(np.float64), right.astype(np.float64)
-    lengths = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
-    cosines: npt.NDArray[np.float64] = (left * right).sum(axis=1) / lengths
-    return cosines
+    return float(torch.cosine_similarity(torch.from_numpy(found[0]).double(), torch.from_numpy(wanted).double()).min())
 
 
 class _Reader:

@@ -77,8 +77,9 @@ def swept_extent(m: float, centres: NDArray[np.float64], *, points: int = 7200) 
     for centre, region in zip(centres, inside.numpy(), strict=True):
         offsets = np.remainder(angles[region] - centre + math.pi, 2 * math.pi) - math.pi
         ends.append((centre + offsets.min(), centre + offsets.max()))
-    gaps = [_angle(a, b) for i, one in enumerate(ends) for other in ends[:i] for a in one for b in other]
-    return Extent(max(high - low for low, high in ends), min(gaps))
+    apart = [a - b for i, one in enumerate(ends) for other in ends[:i] for a in one for b in other]
+    gap = min(abs(math.remainder(angle, 2 * math.pi)) for angle in apart)
+    return Extent(max(high - low for low, high in ends), gap)
 
 
 def decision_regions(x: Tensor, weight: Tensor, margin: Margin, *, bias: Tensor | None = None) -> Tensor:
@@ -105,7 +106,3 @@ def decision_regions(x: Tensor, weight: Tensor, margin: Margin, *, bias: Tensor 
 def on_circle(angles: NDArray[Any]) -> Tensor:
     """Return unit vectors: (N,) radians → (N, 2) float64."""
     return torch.from_numpy(np.stack([np.cos(angles), np.sin(angles)], axis=1))
-
-
-def _angle(a: float, b: float) -> float:
-    return abs(math.remainder(a - b, 2 * math.pi))

@@ -31,6 +31,7 @@ COLOURS = ["#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9"]
 """Okabe and Ito's colours, which colour-blind readers can distinguish."""
 ORDER = ["softmax", "modified-softmax", "l-softmax", "a-softmax", "sphereface-r", "cosface", "arcface", "combined"]
 """The order of docs/losses.md; other margins follow."""
+_COLUMNS = 4  # pairs of panels in a row
 AT_A_GLANCE = {"a-softmax": "m = 4, λ = 5", "sphereface-r": "", "cosface": "m = 0.35", "arcface": "m = 0.5"}
 """Margin → label of its curve in the last panel; empty for its first curve."""
 
@@ -47,19 +48,31 @@ def margins_figure(curves: Mapping[str, Sequence[Curve]]) -> Figure:
     ]
     order = [*(name for name in ORDER if name in curves), *(name for name in curves if name not in ORDER)]
     cells = [*((name, curves[name]) for name in order), ("side by side", chosen)]
-    columns, lines = 4, math.ceil(len(cells) / 4)
-    figure = Figure(figsize=(11, 4.2 * lines), layout="constrained")
-    axes = figure.subplots(2 * lines, columns, sharex=True, height_ratios=[3, 2] * lines)
-    for panel in axes.flat:
-        panel.set_axis_off()
-    for number, (name, drawn) in enumerate(cells):
-        line, column = divmod(number, columns)
-        pair = axes[2 * line : 2 * line + 2, column]
-        _draw_curves(pair[0], pair[1], name, drawn)
-        if column == 0:
-            pair[0].set_ylabel("target logit / scale")
-            pair[1].set_ylabel("derivative, per rad")
+    figure, pairs = _pairs_of_panels(len(cells), 4.2, ratio=[3, 2], sharex=True)
+    for (upper, lower), (name, drawn) in zip(pairs, cells, strict=True):
+        _draw_curves(upper, lower, name, drawn)
+    for upper, lower in pairs[::_COLUMNS]:
+        upper.set_ylabel("target logit / scale")
+        lower.set_ylabel("derivative, per rad")
     return figure
+
+
+def _pairs_of_panels(count: int, height: float, *, ratio: Sequence[int], sharex: bool) -> tuple[Figure, list[Any]]:
+    """Return a figure with pairs of empty panels, an upper and a lower one, four pairs in a row.
+
+    Args:
+        count: number of pairs.
+        height: of a pair, in inches.
+        ratio: of the heights in a pair.
+        sharex: whether all panels have one x axis.
+    """
+    lines = math.ceil(count / _COLUMNS)
+    figure = Figure(figsize=(11, height * lines), layout="constrained")
+    ratios = [*ratio] * lines
+    panels = figure.subplots(2 * lines, _COLUMNS, squeeze=False, sharex=sharex, height_ratios=ratios)
+    for panel in panels.flat:
+        panel.set_axis_off()
+    return figure, [pair for row in range(lines) for pair in panels[2 * row : 2 * row + 2].T][:count]
 
 
 def _draw_curves(upper: Any, lower: Any, name: str, curves: Sequence[Curve]) -> None:
@@ -133,8 +146,7 @@ def _draw_regions(panel: Any, weight: torch.Tensor, margin: Margin, title: str, 
 
 
 def _draw_circle(panel: Any) -> Circle:
-    circle = Circle((0, 0), 1.0, fill=False, edgecolor="#999999", linewidth=0.9, zorder=0.5)
-    panel.add_patch(circle)
+    circle: Circle = panel.add_patch(Circle((0, 0), 1.0, fill=False, edgecolor="#999999", linewidth=0.9, zorder=0.5))
     return circle
 
 
@@ -151,11 +163,11 @@ def extents_figure() -> Figure:
     left, right = figure.subplots(1, 2, sharey=True)
     ms, swept = np.linspace(2.0, 7.0, 251), np.arange(2.0, 7.1, 0.5)
     angles = [math.radians(a) for a in (30, 60, 90)]  # up to (m − 1)/m · 180°, 90° at m = 2, the ratio is the same
-    two = [_worst(swept_extent(m, np.array([0.0, a])), a) for m in swept for a in angles]
+    two = [np.divide(swept_extent(m, np.array([0.0, a])), a) for m in swept for a in angles]
     _draw_extents(left, ms, [two_class_extent(m, 1.0) for m in ms], np.repeat(swept, len(angles)), two)
     left.set_title("two classes")
     spacings = [2 * math.pi / classes for classes in (3, 6, 10)]
-    many = [_worst(swept_extent(m, np.arange(0, 2 * math.pi - 1e-9, a)), a) for m in swept for a in spacings]
+    many = [np.divide(swept_extent(m, np.arange(0, 2 * math.pi - 1e-9, a)), a) for m in swept for a in spacings]
     _draw_extents(right, ms, [many_class_extent(m, 1.0) for m in ms], np.repeat(swept, len(spacings)), many)
     right.set_title("many classes, evenly over the circle")
     for panel, m, text in ((left, TWO_CLASSES, "m = 2 + √3"), (right, MANY_CLASSES, "m = 3")):
@@ -164,10 +176,6 @@ def extents_figure() -> Figure:
         panel.annotate(text, (m, 0.06), xytext=(6, 0), textcoords="offset points", fontsize=11)
     left.set_ylabel("angle, in units of that between\nthe weights of neighbouring classes")
     return figure
-
-
-def _worst(extent: tuple[float, float], unit: float) -> tuple[float, float]:
-    return extent[0] / unit, extent[1] / unit
 
 
 def _draw_extents(
@@ -184,17 +192,12 @@ def _draw_extents(
 
 def features_figure(plane: Sequence[Learned], sphere: Sequence[Learned]) -> Figure:
     """Draw learned 2-D features above learned 3-D ones, one column for each loss, four in a row."""
-    columns, lines = 4, math.ceil(len(plane) / 4)
-    figure = Figure(figsize=(11, 6.3 * lines), layout="constrained")
-    panels = figure.subplots(2 * lines, columns, squeeze=False)
-    for panel in panels.flat:
-        panel.set_axis_off()
+    figure, pairs = _pairs_of_panels(len(plane), 6.3, ratio=[1, 1], sharex=False)
     like = [max(results, key=lambda learned: learned.gap) for results in (plane, sphere)]
     view = _view(like[1].centres)
-    for number, (flat, round_) in enumerate(zip(plane, sphere, strict=True)):
-        line, column = divmod(number, columns)
-        _draw_plane(panels[2 * line, column], flat, like[0].centres)
-        _draw_sphere(panels[2 * line + 1, column], round_, like[1].centres @ view)
+    for (upper, lower), flat, round_ in zip(pairs, plane, sphere, strict=True):
+        _draw_plane(upper, flat, like[0].centres)
+        _draw_sphere(lower, round_, like[1].centres @ view)
     return figure
 
 

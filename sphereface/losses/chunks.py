@@ -12,12 +12,19 @@ _SMALLEST = 1024
 """Smaller chunks only cost time."""
 
 
-def auto_chunk(samples: int, classes: int, device: torch.device) -> int | None:
-    """Return how many classes fill a quarter of the free memory with logits; None if all C fit."""
+def auto_chunk(samples: int, classes: int, device: torch.device, logit_bytes: int) -> int | None:
+    """Return how many classes fill a quarter of the free memory with logits; None if all C fit.
+
+    Args:
+        samples: N.
+        classes: C.
+        device: of the logits.
+        logit_bytes: the size of one logit.
+    """
     free = free_bytes(device)
     if free is None:
         return None
-    fits = int(_SHARE * free) // (4 * samples)
+    fits = int(_SHARE * free) // (logit_bytes * samples)
     return None if fits >= classes else max(fits, _SMALLEST)
 
 

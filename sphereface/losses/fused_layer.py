@@ -14,16 +14,13 @@ Rounding is as :mod:`sphereface.losses.last_layer` states. Arithmetic on logits 
 
 from __future__ import annotations
 
-import functools
-import importlib.util
-import os
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..device import why_no_triton
 from .last_layer import TINY, LastLayer, TargetRows, inverse_norms
 from .margins import Margin
 from .products import add_product, put_product
@@ -42,6 +39,14 @@ def last_layer(
     return kind(x, weight.contiguous(), margin, bias=bias, block_size=block_size)
 
 
+def logit_bytes(weight: Tensor) -> int:
+    """Return the size of a logit in the last layer of these weights, in bytes."""
+    device = weight.device.type
+    if _fuses(weight, weight) and torch.is_autocast_enabled(device):
+        return torch.get_autocast_dtype(device).itemsize
+    return torch.promote_types(weight.dtype, torch.float32).itemsize
+
+
 def renormalize_(weight: Tensor, held: Tensor | None = None) -> None:
     """Divide each row of W, (C, D), by its length, in place; a zero row stays zero.
 
@@ -57,22 +62,15 @@ def renormalize_(weight: Tensor, held: Tensor | None = None) -> None:
 
 
 def _fuses(x: Tensor, weight: Tensor) -> bool:
-    return x.device.type == "cuda" and torch.float64 not in (x.dtype, weight.dtype) and _has_triton(x.device)
-
-
-@functools.cache
-def _has_triton(device: torch.device) -> bool:
-    """Triton is installed, can build its launcher with a C compiler, and knows this GPU."""
-    compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang") or shutil.which("cc")
-    found = bool(compiler) and importlib.util.find_spec("triton") is not None
-    return found and torch.cuda.get_device_capability(device) >= (7, 0)
+    half_or_fp32 = torch.float64 not in (x.dtype, weight.dtype)
+    return x.device.type == "cuda" and half_or_fp32 and why_no_triton(x.device) is None
 
 
 class FusedLayer(LastLayer):
     """The same logits and gradients as :class:`LastLayer`, with logits in the type of the products.
 
     Logits are without the bias, which the kernels add. Where they stay until the backward and are
-    no longer than the rows of W, the gradient of W is written over those of earlier blocks.
+    no longer than the rows of W, the gradient of W is written over those of spent blocks.
     """
 
     def __init__(
@@ -99,18 +97,20 @@ class FusedLayer(LastLayer):
         return self._query_low.new_empty(classes, len(self.x))
 
     def rooms(self) -> Iterator[Tensor]:
-        """As :meth:`LastLayer.rooms`; the gradient of W takes the memory over block by block."""
-        size, width = self.blocks[0].stop, self.weight.shape[1] * self.x.element_size()
-        length = self.room(1).nbytes
-        total = (self.blocks[-1].start + size) * width + (len(self.weight) - self.blocks[-1].start) * length
-        gains = total < len(self.weight) * (width + length)
-        if not (self._has_dweight and gains and length <= width and size * width % _ALIGNED == 0):
+        """As :meth:`LastLayer.rooms`. All blocks but the last lie where the backward writes the
+        gradient of W: each at the rows of the next block.
+        """
+        size, width, length = self.blocks[0].stop, self.weight.shape[1] * self.x.element_size(), self.room(1).nbytes
+        aligned = length <= width and size * width % _ALIGNED == 0
+        if not (self._has_dweight and aligned):
             yield from super().rooms()
             return
+        total = max(len(self.weight) * width, self.blocks[-1].start * width + size * length)
         self._memory = memory = torch.empty(total, dtype=torch.uint8, device=self.x.device)
-        for block in self.blocks:  # each starts where its rows of the gradient end
-            first, rows = (block.start + size) * width, block.stop - block.start
-            yield memory[first : first + rows * length].view(self.low).view(rows, -1)
+        for block in self.blocks[:-1]:
+            first = block.stop * width
+            yield memory[first : first + size * length].view(self.low).view(size, -1)
+        yield self.room(self.blocks[-1].stop - self.blocks[-1].start)
 
     def room_for_dquery(self) -> Tensor:
         """As :meth:`LastLayer.room_for_dquery`. The first block's product is written there."""

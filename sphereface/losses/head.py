@@ -12,7 +12,7 @@ from ..errors import UserError
 from .binary_margin import binary_margin
 from .chunks import auto_chunk
 from .energy import hyperspherical_energy
-from .fused_layer import renormalize_
+from .fused_layer import logit_bytes, renormalize_
 from .margin_softmax import HeadOutput, margin_softmax
 from .margins import Margin
 from .margins.binary import SphereFace2
@@ -76,11 +76,11 @@ class MarginHead(nn.Module):
         self.weight = nn.Parameter(torch.empty(len(self.shard), embedding_dim))
         size = {"none": 0, "shared": 1, "per class": len(self.shard)}[margin.bias]
         self.register_parameter("bias", nn.Parameter(torch.empty(size)) if size else None)
-        self._num_drawn = 0
+        self._num_drawn = drawn = [0]  # a hook that knew the head would keep it in memory for ever
         if margin.sample_rate < 1:
             for parameter in self.parameters():
                 hook: Any = parameter.register_post_accumulate_grad_hook
-                hook(lambda p: mark_distinct_rows(p, self._num_drawn))
+                hook(lambda p: mark_distinct_rows(p, drawn[0]))
         for name, first in margin.running.items():
             self.register_buffer(name, torch.tensor(first))
         self.reset_parameters(generator)
@@ -139,7 +139,7 @@ class MarginHead(nn.Module):
             check_labels(labels, len(embeddings), len(self.weight))
             positives = labels if shared is None else labels.masked_fill(~shared.here, len(self.weight))
             rows = self._rows_of_step(positives, step)
-            labels, self._num_drawn = torch.searchsorted(rows, labels), len(rows)
+            labels, self._num_drawn[0] = torch.searchsorted(rows, labels), len(rows)
         if self.training and self.margin.rows == "renormalized":
             self.renormalize(rows)
         weight, bias = self._parameters_of_step(rows)
@@ -182,7 +182,8 @@ class MarginHead(nn.Module):
         if not isinstance(wanted, str):
             return wanted
         if samples not in self._auto_chunks:
-            self._auto_chunks[samples] = auto_chunk(samples, len(self.weight), self.weight.device)
+            size = logit_bytes(self.weight)
+            self._auto_chunks[samples] = auto_chunk(samples, len(self.weight), self.weight.device, size)
         return self._auto_chunks[samples]
 
     @torch.no_grad()

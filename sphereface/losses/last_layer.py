@@ -33,8 +33,8 @@ are equally fast within 3 %; on busy ones each operation waits for its slowest t
 better."""
 
 BLOCK_BYTES = 2**28
-"""Bytes of logits per block on other devices: enough to keep the device busy, small beside the
-rest."""
+"""Bytes of logits per block on other devices, at most: enough to keep the device busy, small beside
+the rest."""
 
 _PIECE = 2**25 + 1
 """Bytes. An allocation of so many goes back to the system once it is free. glibc keeps smaller
@@ -125,7 +125,9 @@ class LastLayer:
         return inverse_norms(self.weight, self.dtype)
 
     def _block_by_bytes(self) -> int:
-        return max(BLOCK_BYTES // self.room(1).nbytes, 1)
+        most = max(BLOCK_BYTES // self.room(1).nbytes, 1)
+        count = math.ceil(len(self.weight) / most)
+        return math.ceil(len(self.weight) / count)  # blocks of one size
 
     def room(self, classes: int) -> Tensor:
         """Room for the logits of that many classes, (classes, N)."""

@@ -79,10 +79,12 @@ def scatter_head(head: MarginHead, optimizer: dict[Any, Any], state: State, entr
     for name, parameter in _trained(head):
         if name in entries:
             moved = {key: own(name, value) for key, value in entries[name].items()}
-            optimizer[parameter] = {
-                key: value.to(parameter.device, copy=True) if isinstance(value, Tensor) else value
-                for key, value in moved.items()
-            }
+            optimizer[parameter] = own_copies(moved, parameter.device)
+
+
+def own_copies(entries: Mapping[str, Any], device: torch.device) -> State:
+    """Return copies of a checkpoint's tensors that may be changed; other values as they are."""
+    return {k: v.to(device, copy=True) if isinstance(v, Tensor) else v for k, v in entries.items()}
 
 
 @torch.no_grad()

@@ -1,53 +1,30 @@
 """Metrics of scores and features. They use only numpy and scipy: arrays in, numbers out."""
 
-from .discard import error_versus_discard, partial_area
-from .other_accuracies import FoldAccuracy, best_accuracy, kfold_distance_accuracy
-from .paired import mcnemar, mean_difference
-from .resampling import Interval, Intervals, bootstrap
-from .separation import angular_fisher_score, d_prime, score_histogram
-from .verification import (
-    FAR_TARGETS,
-    MIN_IMPOSTORS,
-    THRESHOLD_GRID,
-    BoolArray,
-    FloatArray,
-    IntArray,
-    OperatingPoint,
-    Roc,
-    accuracy_at,
-    auc,
-    best_threshold,
-    equal_error_rate,
-    roc,
-    tar_at_far,
-)
-
-__all__ = [
-    "FAR_TARGETS",
-    "MIN_IMPOSTORS",
-    "THRESHOLD_GRID",
-    "BoolArray",
-    "FloatArray",
-    "FoldAccuracy",
-    "IntArray",
-    "Interval",
-    "Intervals",
-    "OperatingPoint",
-    "Roc",
-    "accuracy_at",
-    "angular_fisher_score",
-    "auc",
-    "best_accuracy",
-    "best_threshold",
-    "bootstrap",
-    "d_prime",
-    "equal_error_rate",
-    "error_versus_discard",
-    "kfold_distance_accuracy",
-    "mcnemar",
-    "mean_difference",
-    "partial_area",
-    "roc",
-    "score_histogram",
-    "tar_at_far",
-]
+from .discard import error_versus_discard as error_versus_discard
+from .discard import partial_area as partial_area
+from .other_accuracies import best_accuracy as best_accuracy
+from .other_accuracies import kfold_distance_accuracy as kfold_distance_accuracy
+from .paired import mcnemar as mcnemar
+from .paired import mean_difference as mean_difference
+from .resampling import Interval as Interval
+from .resampling import Intervals as Intervals
+from .resampling import bootstrap as bootstrap
+from .separation import angular_fisher_score as angular_fisher_score
+from .separation import d_prime as d_prime
+from .separation import score_histogram as score_histogram
+from .verification import FAR_TARGETS as FAR_TARGETS
+from .verification import MIN_IMPOSTORS as MIN_IMPOSTORS
+from .verification import THRESHOLD_GRID as THRESHOLD_GRID
+from .verification import BoolArray as BoolArray
+from .verification import FloatArray as FloatArray
+from .verification import Ids as Ids
+from .verification import IntArray as IntArray
+from .verification import OperatingPoint as OperatingPoint
+from .verification import Roc as Roc
+from .verification import Vectors as Vectors
+from .verification import accuracy_at as accuracy_at
+from .verification import auc as auc
+from .verification import best_threshold as best_threshold
+from .verification import equal_error_rate as equal_error_rate
+from .verification import roc as roc
+from .verification import tar_at_far as tar_at_far

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from .ijb import num_allowed
-from .resampling import Interval, percentile_intervals
-from .searches import Ids, Searches
-from .verification import MIN_IMPOSTORS, FloatArray, IntArray
+from .resampling import Interval, draw, percentile_intervals
+from .searches import Searches
+from .verification import MIN_IMPOSTORS, FloatArray, Ids, IntArray
 
 RANKS = (1, 5, 10)
 FPIRS = (0.01, 0.1)
@@ -188,9 +188,8 @@ def bootstrap_searches(
     rng = np.random.default_rng(seed)
     figures = np.empty((replicates, len(galleries), len(ranks) + len(targets)))
     for replicate in figures:
-        times = np.bincount(rng.integers(0, len(subjects), len(subjects)), minlength=len(subjects))
+        weights = draw(len(subjects), rng)[probe]
         for row, searches in zip(replicate, galleries, strict=True):
-            weights = times[probe]
             row[: len(ranks)] = rank_rates(searches, ranks, weights=weights)
             points = open_set(searches, targets, weights=weights)
             row[len(ranks) :] = [point.fnir if point.num_nonmated else np.nan for point in points]

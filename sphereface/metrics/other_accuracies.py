@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from .verification import BoolArray, FloatArray, IntArray
@@ -12,15 +10,7 @@ DISTANCE_GRID: FloatArray = np.arange(0, 4, 0.01)
 """Thresholds on squared distances of unit vectors, which lie in [0, 4]."""
 
 
-@dataclass(frozen=True)
-class FoldAccuracy:
-    """Mean and standard deviation (ddof = 0) of the folds' accuracies, in [0, 1]."""
-
-    mean: float
-    deviation: float
-
-
-def kfold_distance_accuracy(distances: FloatArray, same: BoolArray, fold: IntArray) -> FoldAccuracy:
+def kfold_distance_accuracy(distances: FloatArray, same: BoolArray, fold: IntArray) -> tuple[float, float]:
     """Return the accuracy of InsightFace, FaceNet and their descendants, on the folds of the list.
 
     A pair is accepted if distance < threshold. The threshold of a fold is the first value of
@@ -31,13 +21,16 @@ def kfold_distance_accuracy(distances: FloatArray, same: BoolArray, fold: IntArr
         distances: (P,) squared Euclidean distances of unit vectors. NaN counts as wrong.
         same: (P,) bool.
         fold: (P,) the number of each pair's fold, from 1 to K, with K ≥ 2.
+
+    Returns:
+        Mean and standard deviation (ddof = 0) of the folds' accuracies, in [0, 1].
     """
     right = np.where(same, distances < DISTANCE_GRID[:, None], distances >= DISTANCE_GRID[:, None])  # (T, P)
     numbers, sizes = np.unique(fold, return_counts=True)
     per_fold = np.stack([right[:, fold == number].sum(axis=1) for number in numbers], axis=1)  # (T, K)
     best = np.argmax(per_fold.sum(axis=1, keepdims=True) - per_fold, axis=0)  # (K,) on the other folds
     accuracies = per_fold[best, np.arange(len(numbers))] / sizes
-    return FoldAccuracy(float(accuracies.mean()), float(accuracies.std()))
+    return float(accuracies.mean()), float(accuracies.std())
 
 
 def best_accuracy(scores: FloatArray, same: BoolArray) -> float:

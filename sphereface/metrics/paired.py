@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from .resampling import LEVEL, Interval
+from .resampling import Interval, percentile_intervals
 from .verification import BoolArray, FloatArray
+
+_REPLICATES = 10_000
 
 
 def mcnemar(a_right: BoolArray, b_right: BoolArray) -> tuple[int, int, float]:
@@ -26,16 +28,13 @@ def mcnemar(a_right: BoolArray, b_right: BoolArray) -> tuple[int, int, float]:
     return only_a, only_b, min(1.0, 2 * float(bdtr(smaller, total, 0.5)))
 
 
-def mean_difference(differences: FloatArray, *, replicates: int = 10_000, seed: int = 0) -> tuple[float, Interval]:
-    """Return a mean with its 95 % bootstrap interval.
+def mean_difference(differences: FloatArray) -> tuple[float, Interval]:
+    """Return a mean with its 95 % bootstrap interval, from draws with replacement.
 
     Args:
         differences: (K,) float, B − A of each fold, or of each pair if there is only one fold.
-        replicates: number of draws of K differences with replacement.
-        seed: seed of the draws.
     """
-    rng = np.random.default_rng(seed)
-    means = [float(np.mean(rng.choice(differences, len(differences)))) for _ in range(replicates)]
-    tail = 100 * (1 - LEVEL) / 2
-    low, high = np.percentile(means, [tail, 100 - tail])
-    return float(np.mean(differences)), Interval(float(low), float(high))
+    rng = np.random.default_rng(0)
+    means = np.array([np.mean(rng.choice(differences, len(differences))) for _ in range(_REPLICATES)])
+    (interval,) = percentile_intervals(means[:, None])
+    return float(np.mean(differences)), interval

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from .verification import (
     FAR_TARGETS,
     BoolArray,
     FloatArray,
+    Ids,
     IntArray,
+    Ranking,
     Roc,
     auc,
-    counted,
     equal_error_rate,
-    roc,
     tar_at_far,
 )
 
@@ -119,8 +117,8 @@ def resample(
     """
     rng = np.random.default_rng(seed)
     draws = _draw_pairs(same, rng) if people is None else _draw_people(same, people, rng)
-    curves = _Reweighted(scores, same)
-    rows = [figures(curves.roc(weights), weights) for _, weights in zip(range(replicates), draws, strict=False)]
+    ranking = Ranking(scores, same)
+    rows = [figures(ranking.curve(weights), weights) for _, weights in zip(range(replicates), draws, strict=False)]
     return np.array(rows, dtype=np.float64)
 
 
@@ -139,7 +137,7 @@ def rates_at(curve: Roc, thresholds: Sequence[float]) -> tuple[FloatArray, Float
 
 
 def bootstrap_means(
-    values: FloatArray, subject: npt.NDArray[np.integer[Any]], *, replicates: int = REPLICATES, seed: int = 0
+    values: FloatArray, subject: Ids, *, replicates: int = REPLICATES, seed: int = 0
 ) -> tuple[Interval, ...]:
     """Return an interval of the mean of each column, over subjects.
 
@@ -156,9 +154,13 @@ def bootstrap_means(
     sums = np.zeros((len(subjects), values.shape[1]))
     np.add.at(sums, number, values)
     rng = np.random.default_rng(seed)
-    drawn = (rng.integers(0, len(subjects), len(subjects)) for _ in range(replicates))
-    times = np.stack([np.bincount(rows, minlength=len(subjects)) for rows in drawn])  # (replicates, subjects)
+    times = np.stack([draw(len(subjects), rng) for _ in range(replicates)])  # (replicates, subjects)
     return percentile_intervals((times @ sums) / (times @ np.bincount(number))[:, None])
+
+
+def draw(number: int, rng: np.random.Generator) -> IntArray:
+    """Return (number,) how often each of ``number`` things is drawn with replacement."""
+    return np.bincount(rng.integers(0, number, number), minlength=number)
 
 
 def percentile_intervals(figures: FloatArray) -> tuple[Interval, ...]:
@@ -172,27 +174,7 @@ def percentile_intervals(figures: FloatArray) -> tuple[Interval, ...]:
     return tuple(intervals)
 
 
-class _Reweighted:
-    """Builds ROC curves of weighted pairs; it sorts the pairs only once."""
-
-    def __init__(self, scores: FloatArray, same: BoolArray) -> None:
-        kept = np.flatnonzero(counted(scores, same))
-        ranked = np.where(np.isnan(scores), np.where(same, -np.inf, np.inf), scores)
-        self._order = kept[np.argsort(-ranked[kept], kind="stable")]
-        ranked = ranked[self._order]
-        self._same = same[self._order]
-        self._last_of_ties = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
-        self._threshold = roc(scores, same).threshold
-
-    def roc(self, weights: IntArray) -> Roc:
-        """Return the curve for ``weights``: (P,) int64, how often each pair counts."""
-        weights = weights[self._order]
-        true = np.cumsum(weights * self._same)[self._last_of_ties]
-        false = np.cumsum(weights)[self._last_of_ties] - true
-        return Roc(self._threshold, np.append(0, false), np.append(0, true))
-
-
-def _figures(curve: Roc, targets: Sequence[float]) -> npt.NDArray[np.float64]:
+def _figures(curve: Roc, targets: Sequence[float]) -> FloatArray:
     if not curve.num_genuine or not curve.num_impostor:  # too few people: the draw has no pair of one kind
         return np.full(2 + len(targets), np.nan)
     return np.array([auc(curve), equal_error_rate(curve), *(point.tar for point in tar_at_far(curve, targets))])
@@ -209,5 +191,5 @@ def _draw_people(same: BoolArray, people: People, rng: np.random.Generator) -> I
     left, right = people
     num_people = int(max(left.max(), right.max())) + 1
     while True:
-        times = np.bincount(rng.integers(0, num_people, num_people), minlength=num_people)
+        times = draw(num_people, rng)
         yield np.where(same, times[left], times[left] * times[right])

@@ -9,14 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from .verification import BoolArray, FloatArray, IntArray, counted
-
-Ids = npt.NDArray[np.integer[Any]]
+from .verification import BoolArray, FloatArray, Ids, IntArray, Vectors, counted
 
 TIE = 1e-12
 """Float64 scores tie if they differ by this or less.
@@ -40,8 +36,9 @@ class Searches:
         mate: (Q,) int64 row of the mate in the gallery; −1 for a non-mated search.
         mate_score: (Q,) float64; −∞ without a mate or with an undefined score.
         rank: (Q,) int64 from 1: the number of entries that score at least as high as the mate minus
-            :data:`TIE`, so ties count against the mate. It is the size of the gallery plus one if
-            there is no mate, or if the score of the mate is undefined.
+            :data:`TIE` (:data:`TIE_FLOAT32` for float32 vectors), so ties count against the mate.
+            It is the size of the gallery plus one if there is no mate, or if the score of the mate
+            is undefined.
         rank_in_order: (Q,) int64, the same without a tolerance; of equal scores the first entry in
             the gallery wins.
         best: (Q,) float64, the highest score of all entries; NaN if the probe is undefined, −∞ if
@@ -101,19 +98,19 @@ def mates(probe_subject: Ids, gallery_subject: Ids) -> IntArray:
     return np.where(enrolled[at] == probe_subject, order[at], -1)
 
 
-def search(probes: FloatArray, gallery: FloatArray, mate: IntArray, *, num_impostors: int = 0) -> Searches:
+def search(probes: Vectors, gallery: Vectors, mate: IntArray, *, num_impostors: int = 0) -> Searches:
     """Compare each probe with each entry of the gallery.
 
     Args:
-        probes: (Q, d) float64 unit vectors; NaN rows are undefined.
-        gallery: (G, d) float64 unit vectors, G ≥ 1; NaN rows are undefined.
+        probes: (Q, d) unit vectors, float32 or float64; NaN rows are undefined.
+        gallery: (G, d) unit vectors of the same type, G ≥ 1; NaN rows are undefined.
         mate: (Q,) from :func:`mates`.
         num_impostors: K, the number of highest scores to keep, of entries other than the mate.
     """
     score, best = np.full(len(probes), -np.inf), np.empty(len(probes))
     rank, in_order = (np.full(len(probes), len(gallery) + 1) for _ in range(2))
     top: FloatArray = np.empty(0)
-    for rows, scores in _score_blocks(probes, gallery):
+    for rows, scores in score_blocks(probes, gallery, _CELLS):
         best[rows] = scores.max(axis=1)
         mated = np.flatnonzero(mate[rows] >= 0)
         own = scores[mated, mate[rows][mated]]
@@ -127,9 +124,14 @@ def search(probes: FloatArray, gallery: FloatArray, mate: IntArray, *, num_impos
     return Searches(mate, score, rank, in_order, best, np.sort(top)[::-1])
 
 
-def _score_blocks(probes: FloatArray, gallery: FloatArray) -> Iterator[tuple[slice, FloatArray]]:
-    """Yield the scores of a block of probes with the whole gallery; −∞ if undefined."""
-    size = max(1, _CELLS // len(gallery))
+def score_blocks(probes: Vectors, gallery: Vectors, cells: int) -> Iterator[tuple[slice, Vectors]]:
+    """Yield the scores of a block of probes with the whole gallery; −∞ if undefined.
+
+    Args:
+        probes, gallery: as for :func:`search`.
+        cells: largest number of scores in a block.
+    """
+    size = max(1, cells // len(gallery))
     for start in range(0, len(probes), size):
         rows = slice(start, min(start + size, len(probes)))
         scores = probes[rows] @ gallery.T  # (block, G)
@@ -137,18 +139,19 @@ def _score_blocks(probes: FloatArray, gallery: FloatArray) -> Iterator[tuple[sli
         yield rows, scores
 
 
-def _ranks(scores: FloatArray, mated: IntArray, column: IntArray, own: FloatArray) -> tuple[IntArray, IntArray]:
+def _ranks(scores: Vectors, mated: IntArray, column: IntArray, own: Vectors) -> tuple[IntArray, IntArray]:
     """Return the ranks of mates: with ties against them, and with ties in the gallery's order."""
-    bar = np.full((len(scores), 1), np.inf)
+    bar = np.full((len(scores), 1), np.inf, dtype=scores.dtype)
     bar[mated, 0] = own
-    rank = np.count_nonzero(scores >= bar - TIE, axis=1)[mated]
+    tie = scores.dtype.type(TIE_FLOAT32 if scores.dtype == np.float32 else TIE)
+    rank = np.count_nonzero(scores >= bar - tie, axis=1)[mated]
     in_order = np.count_nonzero(scores > bar, axis=1)[mated] + 1
     for tied in np.flatnonzero(rank > in_order):
         in_order[tied] += np.count_nonzero(scores[mated[tied], : column[tied]] == own[tied])
     return rank, in_order
 
 
-def _highest(top: FloatArray, scores: FloatArray, number: int) -> FloatArray:
+def _highest(top: FloatArray, scores: Vectors, number: int) -> FloatArray:
     """Return the highest ``number`` of the scores in ``top`` and ``scores``."""
     if not number:
         return top

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
-from .verification import BoolArray, FloatArray, IntArray
+from .verification import BoolArray, FloatArray, IntArray, Vectors
 
 
 def d_prime(scores: FloatArray, same: BoolArray) -> float:
@@ -48,7 +45,7 @@ def score_histogram(scores: FloatArray, same: BoolArray, *, bins: int = 100) -> 
     return genuine, impostor
 
 
-def angular_fisher_score(features: npt.NDArray[np.floating[Any]], people: IntArray) -> float:
+def angular_fisher_score(features: Vectors, people: IntArray) -> float:
     """Return the angular Fisher score of the paper's appendix E: lower is better.
 
     AFS = S_w / S_b with S_w = Σ_i Σ_{x in X_i} (1 − cos⟨x, m_i⟩) and S_b = Σ_i n_i (1 − cos⟨m_i,

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import scipy.sparse  # type: ignore[import-untyped]
 import scipy.sparse.csgraph  # type: ignore[import-untyped]
 
 from .ijb import IJB_FARS, num_allowed
-from .resampling import Interval, percentile_intervals
-from .verification import BoolArray, FloatArray, IntArray, counted
-
-Ids = npt.NDArray[np.integer[Any]]
+from .resampling import Interval, draw, percentile_intervals
+from .verification import BoolArray, FloatArray, Ids, IntArray, counted
 
 REPLICATES = 200
 _CHUNK = 2**21  # pairs counted at a time
@@ -85,9 +80,7 @@ def bootstrap_tar(
     """
     num_subjects = int(max(left_subject.max(), right_subject.max())) + 1
     rng = np.random.default_rng(seed)
-    times = np.stack(
-        [np.bincount(rng.integers(0, num_subjects, num_subjects), minlength=num_subjects) for _ in range(replicates)]
-    )
+    times = np.stack([draw(num_subjects, rng) for _ in range(replicates)])
     impostor = ~same & counted(scores, same)
     totals = _impostor_weights(times, impostor, left_subject, right_subject)
     genuine = _genuine(scores, same, left_subject)
@@ -103,14 +96,6 @@ def bootstrap_tar(
         thresholds = [top.threshold(drawn, passed[:, index], most) for most in allowed[index]]
         figures[index] = _tars(drawn, genuine, thresholds) if total else np.nan
     return percentile_intervals(figures)
-
-
-@dataclass(frozen=True)
-class _Genuine:
-    """Genuine scores in descending order, and the subject of each."""
-
-    scores: FloatArray
-    subject: Ids
 
 
 class _TopImpostors:
@@ -170,21 +155,23 @@ class _TopImpostors:
         return float(self.scores[rows][np.searchsorted(weight, allowed - passed[block], side="right")])
 
 
-def _genuine(scores: FloatArray, same: BoolArray, subject: Ids) -> _Genuine:
+def _genuine(scores: FloatArray, same: BoolArray, subject: Ids) -> tuple[FloatArray, Ids]:
+    """Return the genuine scores in descending order, and the subject of each."""
     values, subjects = scores[same], subject[same]
     values[np.isnan(values)] = -np.inf
     order = np.argsort(-values)
-    return _Genuine(values[order], subjects[order])
+    return values[order], subjects[order]
 
 
-def _tars(times: IntArray, genuine: _Genuine, thresholds: Sequence[float]) -> FloatArray:
+def _tars(times: IntArray, genuine: tuple[FloatArray, Ids], thresholds: Sequence[float]) -> FloatArray:
     """Return TAR at each threshold for one draw; NaN if no genuine pair was drawn.
 
     A threshold of −∞ accepts everything, −∞ included.
     """
-    accepted = np.append(0, np.cumsum(times[genuine.subject]))
-    above = np.searchsorted(-genuine.scores, np.negative(thresholds), side="left")
-    above[np.isneginf(thresholds)] = len(genuine.scores)
+    scores, subject = genuine
+    accepted = np.append(0, np.cumsum(times[subject]))
+    above = np.searchsorted(-scores, np.negative(thresholds), side="left")
+    above[np.isneginf(thresholds)] = len(scores)
     return accepted[above] / accepted[-1] if accepted[-1] else np.full(len(above), np.nan)
 
 

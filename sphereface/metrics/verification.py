@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,8 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
+Ids = npt.NDArray[np.integer[Any]]
+Vectors = npt.NDArray[np.floating[Any]]
 
 # k/10000 for k = −10000 … 10000. The quotients must be correctly rounded, as in the original code.
 # np.linspace(-1, 1, 20001) gives other bits for half of them, and misses scores on the grid.
@@ -128,8 +131,8 @@ def counted(scores: FloatArray, same: BoolArray) -> BoolArray:
     return defined | same if (defined & ~same).any() else np.ones(len(same), dtype=bool)
 
 
-def roc(scores: FloatArray, same: BoolArray) -> Roc:
-    """Return the ROC curve, with one point for each distinct score: equal scores pass together.
+class Ranking:
+    """Pairs in the order of their scores. It is sorted once for the curves of many weights.
 
     Args:
         scores: (P,) float. A genuine NaN ranks lowest. An impostor NaN does not count, unless all
@@ -139,20 +142,41 @@ def roc(scores: FloatArray, same: BoolArray) -> Roc:
     Raises:
         ValueError: all pairs are of one kind, so one of the two rates is undefined.
     """
-    same = np.asarray(same, dtype=bool)
-    if same.all() or not same.any():
-        raise ValueError(f"a ROC curve needs genuine and impostor pairs; got {same.sum()} and {(~same).sum()}")
-    kept = counted(scores, same)
-    scores, same = scores[kept], same[kept]
-    ranked = np.where(np.isnan(scores), np.where(same, -np.inf, np.inf), scores).astype(np.float64)
-    order = np.argsort(-ranked, kind="stable")
-    ranked, same = ranked[order], same[order]
-    last_of_ties = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
-    return Roc(
-        threshold=np.append(ranked[last_of_ties], -np.inf),
-        false_accepts=np.append(0, np.cumsum(~same)[last_of_ties]),
-        true_accepts=np.append(0, np.cumsum(same)[last_of_ties]),
-    )
+
+    def __init__(self, scores: FloatArray, same: BoolArray) -> None:
+        same = np.asarray(same, dtype=bool)
+        if same.all() or not same.any():
+            raise ValueError(f"a ROC curve needs genuine and impostor pairs; got {same.sum()} and {(~same).sum()}")
+        kept = np.flatnonzero(counted(scores, same))
+        ranked = np.where(np.isnan(scores), np.where(same, -np.inf, np.inf), scores).astype(np.float64)[kept]
+        order = np.argsort(-ranked, kind="stable")
+        ranked, self._rows = ranked[order], kept[order]
+        self._same = same[self._rows]
+        self._last_of_ties = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
+        self._threshold = np.append(ranked[self._last_of_ties], -np.inf)
+
+    def curve(self, weights: IntArray | None = None) -> Roc:
+        """Return the ROC curve for ``weights``: (P,) int64, how often each pair counts (once)."""
+        if weights is None:
+            true = np.cumsum(self._same, dtype=np.int64)[self._last_of_ties]
+            accepted = self._last_of_ties + 1
+        else:
+            ranked = weights[self._rows]
+            true = np.cumsum(ranked * self._same)[self._last_of_ties]
+            accepted = np.cumsum(ranked)[self._last_of_ties]
+        return Roc(self._threshold, np.append(0, accepted - true), np.append(0, true))
+
+
+def roc(scores: FloatArray, same: BoolArray) -> Roc:
+    """Return the ROC curve, with one point for each distinct score: equal scores pass together.
+
+    Args:
+        scores, same: see :class:`Ranking`.
+
+    Raises:
+        ValueError: see :class:`Ranking`.
+    """
+    return Ranking(scores, same).curve()
 
 
 def auc(curve: Roc) -> float:

@@ -7,7 +7,7 @@ To add a backbone, write one file with an options class and a network, and regis
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 import torch
@@ -103,6 +103,27 @@ class ConvBackbone(Backbone):
         return self.embed(self.feature_map(images))
 
 
+class StagedBackbone(ConvBackbone):
+    """A backbone of units in stages, of which four halve the sides. Training can recompute units.
+
+    Args:
+        input_size: (height, width) of the crops in pixels.
+
+    Attributes:
+        recompute: training keeps only the input of each unit for the backward pass.
+    """
+
+    def __init__(self, input_size: Sequence[int]) -> None:
+        super().__init__()
+        height, width = input_size
+        self.map_size = half(height, 4), half(width, 4)
+        self.recompute = False
+
+    def recompute_units(self, wanted: bool) -> None:
+        """Set :attr:`recompute`."""
+        self.recompute = wanted
+
+
 def check_images(images: Tensor, *sizes: tuple[int, int]) -> None:
     """Refuse images that are not (B, 3, H, W) with (H, W) in ``sizes``."""
     if images.ndim == 4 and images.shape[1:] in [(3, *size) for size in sizes]:  # a list, because a tracer cannot hash
@@ -160,13 +181,22 @@ def resized(backbone: Backbone, seen_size: tuple[int, int], key: str) -> Backbon
     """
     if seen_size == backbone.input_spec.size:
         return backbone
-    check_resizable(backbone, seen_size, key)
+    if not isinstance(backbone, ConvBackbone):
+        height, width = backbone.input_spec.size
+        raise UserError(
+            f"{key}: got {list(seen_size)} · {type(backbone).__name__} makes no feature map, so it reads crops of one "
+            f"size only · allowed: [{height}, {width}]"
+        )
     return Resized(backbone, seen_size)
 
 
 @torch.no_grad()
-def check_backbone(backbone: Backbone, seen_sizes: Sequence[tuple[int, int]]) -> None:
+def check_backbone(backbone: Backbone, sizes: Mapping[str, tuple[int, int]]) -> None:
     """Embed a black crop at each training size, to find a wrong network before the first step.
+
+    Args:
+        backbone: in any mode, which stays.
+        sizes: (height, width) by the key of the configuration that sets it.
 
     Raises:
         UserError: the network cannot embed it, or its result is not (1, D).
@@ -174,16 +204,15 @@ def check_backbone(backbone: Backbone, seen_sizes: Sequence[tuple[int, int]]) ->
     was_training, weight = backbone.training, next(backbone.parameters())
     backbone.eval()
     try:
-        for size in seen_sizes:
-            where = "model.input_size" if size == backbone.input_spec.size else "train.stages[].input_size"
+        for key, size in sizes.items():
             crop = torch.zeros(1, 3, *size, device=weight.device)
             try:
-                found = tuple(resized(backbone, size, where)(crop).shape)
+                found = tuple(resized(backbone, size, key)(crop).shape)
             except UserError:
                 raise
             except Exception as error:  # a network can raise anything
                 raise UserError(
-                    f"{where}: got {list(size)} · {type(backbone).__name__} cannot embed such a crop "
+                    f"{key}: got {list(size)} · {type(backbone).__name__} cannot embed such a crop "
                     f"({type(error).__name__}: {first_line(error)}) · set a size that the network supports"
                 ) from error
             if found != (1, backbone.embedding_dim):
@@ -195,14 +224,16 @@ def check_backbone(backbone: Backbone, seen_sizes: Sequence[tuple[int, int]]) ->
         backbone.train(was_training)
 
 
-def check_resizable(backbone: Backbone, seen_size: tuple[int, int], key: str) -> None:
-    """Refuse another crop size for a backbone without a feature map; see :func:`resized`."""
-    if not isinstance(backbone, ConvBackbone):
-        height, width = backbone.input_spec.size
-        raise UserError(
-            f"{key}: got {list(seen_size)} · {type(backbone).__name__} makes no feature map, so it reads crops of one "
-            f"size only · allowed: [{height}, {width}]"
-        )
+def full_precision(head: Callable[[Tensor], Tensor], maps: Tensor, weight: Tensor) -> Tensor:
+    """Apply ``head`` to feature maps in the number type of its ``weight``.
+
+    Under autocast an embedding in bfloat16 would have 8 significant bits, and so would its batch
+    statistics. The head is a small share of the work, so full precision costs little.
+    """
+    if not torch.is_autocast_enabled(maps.device.type):
+        return head(maps)
+    with torch.autocast(maps.device.type, enabled=False):
+        return head(maps.to(weight.dtype))
 
 
 def set_batch_norm(model: nn.Module, *, momentum: float | None, eps: float | None) -> None:

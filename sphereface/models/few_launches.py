@@ -25,7 +25,7 @@ def run_block(block: nn.Module, x: Tensor) -> Tensor:
     processes can exchange them while the earlier parts compute theirs.
     """
     device = x.device.type
-    if device == "cpu" or not (torch.is_grad_enabled() and torch.is_autocast_enabled(device)) or _is_followed():
+    if device == "cpu" or not (torch.is_grad_enabled() and torch.is_autocast_enabled(device)) or is_followed():
         result: Tensor = block(x)
         return result
     return call_cast(block, x, torch.get_autocast_dtype(device))
@@ -94,9 +94,7 @@ class FixedBiasConv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 -- torch's own name
         """Apply the convolution: (B, C, H, W) → (B, C', H', W')."""
-        left_out = (
-            input.device.type != "cpu" and torch.is_grad_enabled() and not _is_followed() and not self.adds_bias()
-        )
+        left_out = input.device.type != "cpu" and torch.is_grad_enabled() and not is_followed() and not self.adds_bias()
         result: Tensor = self._conv_forward(input, self.weight, None if left_out else self.bias)
         return result
 
@@ -114,5 +112,6 @@ class FixedBiasConv2d(nn.Conv2d):
         return self._seen[2]
 
 
-def _is_followed() -> bool:
+def is_followed() -> bool:
+    """Return whether torch.compile or a tracer records the operations."""
     return torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]

@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from ..backbone_options import BackboneOptions
 from ..input_spec import ORDERS
 from ..options import option
-from .backbone import ConvBackbone, half, register
-from .full_precision import full_precision
+from .backbone import StagedBackbone, full_precision, register
 from .prelu import PReLU
 from .recompute import run_units
 
@@ -55,13 +54,7 @@ class IROptions(BackboneOptions):
 
     def build(self) -> IR:
         """Build the network."""
-        return IR(
-            self.depth,
-            se=self.se,
-            embedding_dim=self.embedding_dim,
-            input_size=self.input_size,
-            dropout=self.dropout,
-        )
+        return IR(self)
 
 
 class SqueezeExcitation(nn.Module):
@@ -104,49 +97,33 @@ class IRUnit(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Apply the unit: (B, channels_in, h, w) → (B, channels, ⌈h/stride⌉, ⌈w/stride⌉)."""
         y: Tensor = self.res_layer(x)
-        shortcut = x if _is_identity(self.shortcut_layer) else self.shortcut_layer(x)
-        return y + shortcut
+        kept = isinstance(self.shortcut_layer, nn.MaxPool2d) and self.shortcut_layer.stride == 1
+        return y + (x if kept else self.shortcut_layer(x))
 
 
-class IR(ConvBackbone):
+class IR(StagedBackbone):
     """Embed face crops: a stem at full size, four stages that halve the sides, one linear layer.
 
     A batch normalisation without scale and shift ends the network.
-
-    Args:
-        depth: 18, 34, 50, 101, 152 or 200 layers.
-        se: see :class:`IROptions`.
-        embedding_dim: length of an embedding.
-        input_size: (height, width) of the crops in pixels.
-        dropout: before the linear layer.
     """
 
-    def __init__(
-        self,
-        depth: int = 50,
-        *,
-        se: bool = False,
-        embedding_dim: int = 512,
-        input_size: Sequence[int] = (112, 112),
-        dropout: float = 0.4,
-    ) -> None:
-        super().__init__()
-        self.recompute = False
-        bottleneck = depth in BOTTLENECK_DEPTHS
+    def __init__(self, options: IROptions) -> None:
+        super().__init__(options.input_size)
+        bottleneck = options.depth in BOTTLENECK_DEPTHS
         widths = BOTTLENECK_WIDTHS if bottleneck else WIDTHS
-        height, width = self.map_size = half(input_size[0], 4), half(input_size[1], 4)
+        height, width = self.map_size
         self.input_layer = nn.Sequential(
             nn.Conv2d(3, WIDTHS[0], 3, padding=1, bias=False), nn.BatchNorm2d(WIDTHS[0]), PReLU(WIDTHS[0])
         )
         self.output_layer = nn.Sequential(
             nn.BatchNorm2d(widths[-1]),
-            nn.Dropout(dropout),
+            nn.Dropout(options.dropout),
             nn.Flatten(),
-            nn.Linear(widths[-1] * height * width, embedding_dim),
-            nn.BatchNorm1d(embedding_dim, affine=False),
+            nn.Linear(widths[-1] * height * width, options.embedding_dim),
+            nn.BatchNorm1d(options.embedding_dim, affine=False),
         )
-        shapes = _unit_shapes(widths, UNITS[depth])
-        self.body = nn.Sequential(*(IRUnit(*shape, bottleneck=bottleneck, se=se) for shape in shapes))
+        shapes = _unit_shapes(widths, UNITS[options.depth])
+        self.body = nn.Sequential(*(IRUnit(*shape, bottleneck=bottleneck, se=options.se) for shape in shapes))
         for layer in self.modules():
             if isinstance(layer, (nn.Conv2d, nn.Linear)):
                 nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
@@ -162,10 +139,6 @@ class IR(ConvBackbone):
         linear = self.output_layer[3]
         assert isinstance(linear, nn.Linear)
         return full_precision(self.output_layer, maps, linear.weight)
-
-    def recompute_units(self, wanted: bool) -> None:
-        """Set whether training keeps only the input of each residual unit for the backward pass."""
-        self.recompute = wanted
 
 
 def _unit_shapes(widths: Sequence[int], units: Sequence[int]) -> Iterator[tuple[int, int, int]]:
@@ -201,7 +174,3 @@ def _bottleneck_layers(channels_in: int, channels: int, stride: int) -> list[nn.
         nn.Conv2d(narrow, channels, 1, stride, bias=False),
         nn.BatchNorm2d(channels),
     ]
-
-
-def _is_identity(shortcut: nn.Module) -> bool:
-    return isinstance(shortcut, nn.MaxPool2d) and shortcut.stride == 1

@@ -9,7 +9,6 @@ MagFace (Meng et al., CVPR 2021) uses the same network, so its published weights
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -17,8 +16,7 @@ from torch import Tensor, nn
 
 from ..backbone_options import BackboneOptions
 from ..options import option
-from .backbone import ConvBackbone, half, register
-from .full_precision import full_precision
+from .backbone import StagedBackbone, full_precision, register
 from .prelu import PReLU
 from .recompute import run_units
 
@@ -43,7 +41,7 @@ class IResNetOptions(BackboneOptions):
 
     def build(self) -> IResNet:
         """Build the network."""
-        return IResNet(self.depth, embedding_dim=self.embedding_dim, input_size=self.input_size, dropout=self.dropout)
+        return IResNet(self)
 
 
 class IResNetUnit(nn.Module):
@@ -76,35 +74,26 @@ class IResNetUnit(nn.Module):
         return y + shortcut
 
 
-class IResNet(ConvBackbone):
+class IResNet(StagedBackbone):
     """Embed face crops: a stem at full size, four stages that halve the sides, one linear layer.
 
     A batch normalisation ends the network. Its scale, ``features.weight``, stays 1 in training, as
     published.
-
-    Args:
-        depth: 18, 34, 50, 100 or 200 layers.
-        embedding_dim: length of an embedding.
-        input_size: (height, width) of the crops in pixels.
-        dropout: before the linear layer.
     """
 
-    def __init__(
-        self, depth: int = 50, *, embedding_dim: int = 512, input_size: Sequence[int] = (112, 112), dropout: float = 0.0
-    ) -> None:
-        super().__init__()
-        self.recompute = False
+    def __init__(self, options: IResNetOptions) -> None:
+        super().__init__(options.input_size)
         self.conv1 = nn.Conv2d(3, WIDTHS[0], 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(WIDTHS[0])
         self.prelu = PReLU(WIDTHS[0])
         channels = (WIDTHS[0], *WIDTHS)
-        stages = (_stage(channels[i], channels[i + 1], units) for i, units in enumerate(UNITS[depth]))
+        stages = (_stage(channels[i], channels[i + 1], units) for i, units in enumerate(UNITS[options.depth]))
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
-        height, width = self.map_size = half(input_size[0], 4), half(input_size[1], 4)
+        height, width = self.map_size
         self.bn2 = nn.BatchNorm2d(WIDTHS[-1])
-        self.dropout = nn.Dropout(dropout)
-        self.fc = nn.Linear(WIDTHS[-1] * height * width, embedding_dim)
-        norm = nn.BatchNorm1d(embedding_dim)
+        self.dropout = nn.Dropout(options.dropout)
+        self.fc = nn.Linear(WIDTHS[-1] * height * width, options.embedding_dim)
+        norm = nn.BatchNorm1d(options.embedding_dim)
         norm.weight.requires_grad_(False)
         self.features = norm  # the publisher's name
         for layer in self.modules():
@@ -123,10 +112,6 @@ class IResNet(ConvBackbone):
     def _head(self, maps: Tensor) -> Tensor:
         result: Tensor = self.features(self.fc(self.dropout(self.bn2(maps).flatten(1))))
         return result
-
-    def recompute_units(self, wanted: bool) -> None:
-        """Set whether training keeps only the input of each residual unit for the backward pass."""
-        self.recompute = wanted
 
 
 def _stage(channels_in: int, channels: int, units: int) -> nn.Sequential:

@@ -14,7 +14,7 @@ from ..backbone_options import MOST_NETWORKS, BackboneOptions
 from ..checkpoint import BadCheckpoint
 from ..config import differences
 from ..errors import UserError, shown
-from .loading import check_network, model_options, seen_sizes
+from .loading import check_network, model_options, seen_sizes, stored_sizes
 
 _SAME = 0.01  # largest difference between landmarks of one template, by rounding, in pixels
 _TOTALS = ("step", "total_steps", "images_seen", "seconds")
@@ -101,7 +101,7 @@ def join(states: Sequence[Mapping[str, Any]], paths: Sequence[Path]) -> dict[str
     weights = {f"networks.{k}.{name}": w for k, (part, _) in enumerate(parts) for name, w in part.weights.items()}
     model = replace(first.model, networks=len(parts)).to_dict()
     meta = _joined_meta([state["meta"] for state in states], model, [part.origin for part, _ in parts])
-    return {"meta": meta, "seen_size": [list(part.seen_size) for part, _ in parts], "model": weights}
+    return {"meta": meta, "seen_size": stored_sizes([part.seen_size for part, _ in parts]), "model": weights}
 
 
 def _check_templates(metas: Sequence[Mapping[str, Any]], paths: Sequence[Path]) -> None:

@@ -128,6 +128,11 @@ def seen_sizes(state: Mapping[str, Any], options: BackboneOptions, path: Path) -
     return sizes
 
 
+def stored_sizes(sizes: Sequence[tuple[int, int]]) -> list[Any]:
+    """Return what a checkpoint stores as ``seen_size``: :func:`seen_sizes` reads it back."""
+    return [list(size) for size in sizes] if len(sizes) > 1 else list(sizes[0])
+
+
 def check_network(
     options: BackboneOptions, weights: Mapping[str, torch.Tensor], path: Path, *, finite: bool = True
 ) -> None:

@@ -6,7 +6,7 @@ recognition/arcface_torch, so its ``backbone.pth`` loads without renaming.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 from ..backbone_options import BackboneOptions
 from ..options import option
-from .backbone import ConvBackbone, half, register
-from .full_precision import full_precision
+from .backbone import StagedBackbone, full_precision, register
 from .prelu import PReLU
 from .recompute import run_units
 
@@ -48,12 +47,23 @@ class MobileFaceNetOptions(BackboneOptions):
 
     def build(self) -> MobileFaceNet:
         """Build the network."""
-        return MobileFaceNet(
-            self.size, embedding_dim=self.embedding_dim, input_size=self.input_size, dropout=self.dropout
-        )
+        return MobileFaceNet(self)
 
 
-class ConvNorm(nn.Module):
+class Layers(nn.Module):
+    """Layers one after another, under the publisher's name ``layers``."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the layers: (B, channels_in, h, w) → (B, channels, h', w'), or (B, D)."""
+        result: Tensor = self.layers(x)
+        return result
+
+
+class ConvNorm(Layers):
     """Convolution, batch normalisation and, unless ``linear`` is set, PReLU.
 
     Args:
@@ -74,18 +84,12 @@ class ConvNorm(nn.Module):
         groups: int = 1,
         linear: bool = False,
     ) -> None:
-        super().__init__()
         conv = nn.Conv2d(channels_in, channels, kernel, stride, padding, groups=groups, bias=False)
         activation = [] if linear else [PReLU(channels)]
-        self.layers = nn.Sequential(conv, nn.BatchNorm2d(channels), *activation)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Apply the layers: (B, channels_in, h, w) → (B, channels, h', w')."""
-        result: Tensor = self.layers(x)
-        return result
+        super().__init__(conv, nn.BatchNorm2d(channels), *activation)
 
 
-class DepthWise(nn.Module):
+class DepthWise(Layers):
     """Pointwise, depthwise 3×3 and pointwise convolution, the last without an activation.
 
     Args:
@@ -96,75 +100,36 @@ class DepthWise(nn.Module):
     """
 
     def __init__(self, channels_in: int, channels: int, hidden: int, *, stride: int, residual: bool) -> None:
-        super().__init__()
-        self.residual = residual
-        self.layers = nn.Sequential(
+        super().__init__(
             ConvNorm(channels_in, hidden),
             ConvNorm(hidden, hidden, 3, stride=stride, padding=1, groups=hidden),
             ConvNorm(hidden, channels, linear=True),
         )
+        self.residual = residual
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the layers: (B, channels_in, h, w) → (B, channels, ⌈h/stride⌉, ⌈w/stride⌉)."""
-        y: Tensor = self.layers(x)
+        y = super().forward(x)
         return x + y if self.residual else y
 
 
-class Residual(nn.Module):
+class Residual(Layers):
     """Residual :class:`DepthWise` units of equal shape, one after another."""
 
     def __init__(self, channels: int, units: int, hidden: int) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            *(DepthWise(channels, channels, hidden, stride=1, residual=True) for _ in range(units))
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Apply the units: (B, C, h, w) → (B, C, h, w)."""
-        result: Tensor = self.layers(x)
-        return result
+        super().__init__(*(DepthWise(channels, channels, hidden, stride=1, residual=True) for _ in range(units)))
 
 
-class GlobalDepthwise(nn.Module):
-    """The head: one weight per place and channel (GDC), a linear layer, batch normalisation."""
-
-    def __init__(self, map_size: tuple[int, int], embedding_dim: int, dropout: float) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            ConvNorm(LAST_CHANNELS, LAST_CHANNELS, map_size, groups=LAST_CHANNELS, linear=True),
-            nn.Sequential(nn.Flatten(), nn.Dropout(dropout)),
-            nn.Linear(LAST_CHANNELS, embedding_dim, bias=False),
-            nn.BatchNorm1d(embedding_dim),
-        )
-
-    def forward(self, maps: Tensor) -> Tensor:
-        """Apply the head: (B, 512, h, w) → (B, D)."""
-        result: Tensor = self.layers(maps)
-        return result
-
-
-class MobileFaceNet(ConvBackbone):
+class MobileFaceNet(StagedBackbone):
     """Embed face crops with depthwise convolutions: a small and fast network.
 
-    Args:
-        size: ``mbf`` or ``mbf_large``.
-        embedding_dim: length of an embedding.
-        input_size: (height, width) of the crops in pixels.
-        dropout: before the linear layer.
+    The head has one weight for each place and channel (GDC), a linear layer and batch
+    normalisation.
     """
 
-    def __init__(
-        self,
-        size: str = "mbf",
-        *,
-        embedding_dim: int = 512,
-        input_size: Sequence[int] = (112, 112),
-        dropout: float = 0.0,
-    ) -> None:
-        super().__init__()
-        self.recompute = False
-        self.map_size = half(input_size[0], 4), half(input_size[1], 4)
-        units, scale = SIZES[size]
+    def __init__(self, options: MobileFaceNetOptions) -> None:
+        super().__init__(options.input_size)
+        units, scale = SIZES[options.size]
         narrow, wide = 64 * scale, 128 * scale
         self.layers = nn.ModuleList(
             [
@@ -179,7 +144,12 @@ class MobileFaceNet(ConvBackbone):
             ]
         )
         self.conv_sep = ConvNorm(wide, LAST_CHANNELS)
-        self.features = GlobalDepthwise(self.map_size, embedding_dim, dropout)
+        self.features = Layers(
+            ConvNorm(LAST_CHANNELS, LAST_CHANNELS, self.map_size, groups=LAST_CHANNELS, linear=True),
+            nn.Sequential(nn.Flatten(), nn.Dropout(options.dropout)),
+            nn.Linear(LAST_CHANNELS, options.embedding_dim, bias=False),
+            nn.BatchNorm1d(options.embedding_dim),
+        )
         for layer in self.modules():
             if isinstance(layer, (nn.Conv2d, nn.Linear)):
                 nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
@@ -191,10 +161,6 @@ class MobileFaceNet(ConvBackbone):
     def embed(self, maps: Tensor) -> Tensor:
         """Return the embeddings of feature maps: (B, 512, h, w) → (B, D), not normalised."""
         return full_precision(self.features, maps, next(self.features.parameters()))
-
-    def recompute_units(self, wanted: bool) -> None:
-        """Set whether training keeps only the input of each unit for the backward pass."""
-        self.recompute = wanted
 
     def _units(self) -> Iterator[nn.Module]:
         for block in self.layers:

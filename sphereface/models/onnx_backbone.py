@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from ..extras import import_extra
 from ..files import moment, regular_file, sha256_of
 from ..onnx_input import FileFacts, OnnxInput, OnnxOptions, resolve_input
 from .backbone import Backbone, check_images
+from .onnx_weights import checked_place, external_tensors, not_finite_weight, place_of
 
 _DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(uint8)": "uint8"}
 _EXPORTED = re.compile(r"\(\w+, \d+, \d+, \d+\) \w+, pixels 0 to 255, (BGR|RGB)")  # metadata of sphereface export
@@ -78,7 +79,7 @@ class OnnxBackbone(Backbone):
         self.input_spec = self.reads.spec
         self.notes = list(self.reads.notes)
         self.one_by_one = False
-        self.embedding_dim = self._probe()
+        self.embedding_dim = self._probe(graph)
 
     def forward(self, images: Tensor) -> Tensor:
         """Embed crops (see ``input_spec``): (B, 3, H, W) float → (B, D), not normalised."""
@@ -126,7 +127,7 @@ class OnnxBackbone(Backbone):
             images = images.transpose(0, 2, 3, 1)
         return np.ascontiguousarray(images, dtype=self.reads.dtype)
 
-    def _probe(self) -> int:
+    def _probe(self, graph: Any) -> int:
         """Embed three crops of noise, alone and together; return D."""
         spec = self.input_spec
         if math.prod((*spec.size, self.reads.batch or 1)) > _MOST_PIXELS:
@@ -139,7 +140,11 @@ class OnnxBackbone(Backbone):
         images = (pixels - mean) / std
         alone = np.concatenate([self._run(images[k : k + 1]) for k in range(3)])
         if not np.isfinite(alone).all():
-            raise UserError(f"{self.path}: gives NaN or infinity for images of noise · is its scale {spec.scale()}?")
+            name = not_finite_weight(graph)
+            why = (
+                f"its weights {shown(name)} hold them · give another file" if name else f"is its scale {spec.scale()}?"
+            )
+            raise UserError(f"{self.path}: gives NaN or infinity for images of noise · {why}")
         if self.reads.batch != 1:
             self._check_batches(images[: self.reads.batch], alone)
         return int(alone.shape[1])
@@ -175,42 +180,8 @@ def _read(path: Path) -> tuple[Any, tuple[Path, ...]]:
         raise UserError(f"{path}: not an ONNX file, or a damaged one ({_reason(error)})") from error
     if not proto.graph.output:
         raise UserError(f"{path}: not an ONNX file, or a damaged one (it holds no graph)")
-    places = sorted({_place(tensor) for tensor in _external(proto, onnx.TensorProto)})
-    return proto.graph, (path, *(_inside(path, place) for place in places))
-
-
-def _external(message: Any, tensor_type: Any) -> Iterator[Any]:
-    """Find all tensors, at any depth, whose numbers are stored in another file."""
-    for field, value in message.ListFields():
-        if field.message_type is None:
-            continue
-        for part in [value] if hasattr(value, "ListFields") else value:
-            if isinstance(part, tensor_type):
-                if part.data_location == tensor_type.EXTERNAL:
-                    yield part
-            elif hasattr(part, "ListFields"):
-                yield from _external(part, tensor_type)
-
-
-def _place(tensor: Any) -> str:
-    return next((str(entry.value) for entry in tensor.external_data if entry.key == "location"), "")
-
-
-def _inside(path: Path, place: str) -> Path:
-    """Return a file of weights; refuse one outside the folder, which old onnxruntimes read."""
-    file = path.parent / place
-    folders = (path.parent.resolve(), path.resolve().parent)  # these differ for links, as in Hugging Face's cache
-    try:
-        inside = any(file.resolve().is_relative_to(each) for each in folders)
-        there = inside and file.is_file()
-    except (OSError, ValueError, RuntimeError):  # a long name, a zero byte, or a cycle of links
-        inside = there = False
-    if not place or Path(place).is_absolute() or not inside:
-        named = shown(place)
-        raise UserError(f"{path}: names the file of weights {named} · allowed: a file in its own folder · refused")
-    if not there:
-        raise UserError(f"{path}: its file of weights {place} is missing · put it beside the .onnx")
-    return file
+    places = sorted({place_of(tensor) for tensor in external_tensors(proto, onnx.TensorProto)})
+    return proto.graph, (path, *(checked_place(path, place) for place in places))
 
 
 def _facts(path: Path, session: Any, source: Any, graph: Any) -> FileFacts:

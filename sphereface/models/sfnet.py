@@ -7,7 +7,6 @@ activation, which follows the sum of a unit here, in the biases, and in the init
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -15,8 +14,7 @@ from torch import Tensor, nn
 
 from ..backbone_options import BackboneOptions
 from ..options import option
-from .backbone import ConvBackbone, half, register
-from .full_precision import full_precision
+from .backbone import StagedBackbone, full_precision, register
 from .recompute import run_units
 
 UNITS = {4: (0, 0, 0, 0), 10: (0, 1, 2, 0), 20: (1, 2, 4, 1), 36: (2, 4, 8, 2), 64: (3, 8, 16, 3)}
@@ -51,13 +49,7 @@ class SFNetOptions(BackboneOptions):
 
     def build(self) -> SFNet:
         """Build the network."""
-        return SFNet(
-            self.depth,
-            batch_norm=self.batch_statistics,
-            embedding_dim=self.embedding_dim,
-            input_size=self.input_size,
-            dropout=self.dropout,
-        )
+        return SFNet(self)
 
 
 class ConvBlock(nn.Module):
@@ -91,40 +83,24 @@ class SFNetUnit(nn.Module):
         return (y + x).relu_()
 
 
-class SFNet(ConvBackbone):
-    """Embed face crops: four stages that halve the sides, then one linear layer.
+class SFNet(StagedBackbone):
+    """Embed face crops: four stages that halve the sides, then one linear layer."""
 
-    Args:
-        depth: 4, 10, 20, 36 or 64 layers.
-        batch_norm: see :class:`SFNetOptions`.
-        embedding_dim: length of an embedding.
-        input_size: (height, width) of the crops in pixels.
-        dropout: before the linear layer.
-    """
-
-    def __init__(
-        self,
-        depth: int = 20,
-        *,
-        batch_norm: bool = False,
-        embedding_dim: int = 512,
-        input_size: Sequence[int] = (112, 112),
-        dropout: float = 0.0,
-    ) -> None:
-        super().__init__()
-        self.recompute = False
+    def __init__(self, options: SFNetOptions) -> None:
+        super().__init__(options.input_size)
+        batch_norm = options.batch_statistics
         norm: nn.Module = nn.Identity()
         if batch_norm:
-            norm = nn.BatchNorm1d(embedding_dim)
+            norm = nn.BatchNorm1d(options.embedding_dim)
             nn.init.constant_(norm.weight, EMBEDDING_SCALE)
         self.features = norm  # the publisher's name
         channels = (3, *WIDTHS)
         self.layer1, self.layer2, self.layer3, self.layer4 = (
-            _stage(channels[i], channels[i + 1], units, batch_norm) for i, units in enumerate(UNITS[depth])
+            _stage(channels[i], channels[i + 1], units, batch_norm) for i, units in enumerate(UNITS[options.depth])
         )
-        height, width = self.map_size = half(input_size[0], 4), half(input_size[1], 4)
-        self.dropout = nn.Dropout(dropout)
-        self.fc = nn.Linear(WIDTHS[-1] * height * width, embedding_dim)
+        height, width = self.map_size
+        self.dropout = nn.Dropout(options.dropout)
+        self.fc = nn.Linear(WIDTHS[-1] * height * width, options.embedding_dim)
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
@@ -140,10 +116,6 @@ class SFNet(ConvBackbone):
     def _head(self, maps: Tensor) -> Tensor:
         result: Tensor = self.features(self.fc(self.dropout(maps.flatten(1))))
         return result
-
-    def recompute_units(self, wanted: bool) -> None:
-        """Set whether training keeps only the input of each unit for the backward pass."""
-        self.recompute = wanted
 
 
 def _norm(channels: int, batch_norm: bool) -> nn.Module:

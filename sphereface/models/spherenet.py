@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from ..input_spec import InputSpec
 from ..options import option
 from .backbone import ConvBackbone, half, register
 from .few_launches import Blocks, FixedBiasConv2d, run_block
+from .fused_units import UnitWeights, fused_units, fuses
 from .prelu import PReLU
 from .recompute import run_units
 
@@ -93,6 +95,14 @@ class ResidualUnit(nn.Module):
         y: torch.Tensor = self.relu_b(self.conv_b(self.relu_a(self.conv_a(x))))
         return x + y
 
+    def weights(self) -> UnitWeights:
+        """Return the weights, without the fixed biases."""
+        return UnitWeights(self.conv_a.weight, self.relu_a.weight, self.conv_b.weight, self.relu_b.weight)
+
+    def adds_bias(self) -> bool:
+        """Return whether a bias is trained or not zero."""
+        return self.conv_a.adds_bias() or self.conv_b.adds_bias()
+
 
 class SphereStage(nn.Module):
     """A stride-2 convolution with PReLU that halves the map, then residual units."""
@@ -108,8 +118,21 @@ class SphereStage(nn.Module):
         self.recompute = False
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y: torch.Tensor = self.relu(self.norm(self.conv(x)))
-        return run_units(self.units, y, recompute=self.recompute)
+        y: torch.Tensor = self.norm(self.conv(x))
+        if not self.recompute and self._fuses(y):
+            return fused_units(y, self.relu.weight, [unit.weights() for unit in self.own_units()])
+        return run_units(self.units, self.relu(y), recompute=self.recompute)
+
+    def _fuses(self, x: torch.Tensor) -> bool:
+        weights = (weight for unit in self.own_units() for weight in unit.weights())
+        layers = itertools.chain([self.relu], self.units.modules())
+        return fuses(x, weights, layers) and not any(unit.adds_bias() for unit in self.own_units())
+
+    def own_units(self) -> Iterator[ResidualUnit]:
+        """Yield the units in order."""
+        for unit in self.units:
+            assert isinstance(unit, ResidualUnit)
+            yield unit
 
 
 class SphereNet(ConvBackbone):
@@ -175,8 +198,7 @@ class SphereNet(ConvBackbone):
         for s, stage in enumerate(self.stages, start=1):
             assert isinstance(stage, SphereStage)
             pairs: list[tuple[nn.Module, nn.Module]] = [(stage.conv, stage.relu)]
-            for unit in stage.units:
-                assert isinstance(unit, ResidualUnit)
+            for unit in stage.own_units():
                 pairs += [(unit.conv_a, unit.relu_a), (unit.conv_b, unit.relu_b)]
             for n, (conv, relu) in enumerate(pairs, start=1):
                 yield f"conv{s}_{n}", conv

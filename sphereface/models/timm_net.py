@@ -19,8 +19,7 @@ from ..backbone_options import BackboneOptions
 from ..errors import UserError, first_line, shown
 from ..extras import import_extra
 from ..options import option
-from .backbone import Backbone, ConvBackbone, check_images, register
-from .full_precision import full_precision
+from .backbone import Backbone, ConvBackbone, check_images, full_precision, register
 from .recompute import StatisticsOnlyInside
 
 

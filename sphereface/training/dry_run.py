@@ -23,13 +23,11 @@ from .augmentation_sheet import augmentation_sheet
 from .distributed import processes
 from .ensemble import single_runs
 from .heartbeat import Heartbeat
-from .measuring import RunCost, StageCost, measure, multiply_adds
+from .measuring import RunCost, StageCost, measure
 from .monitor import start_logging
 from .plan import doubtful
 from .progress import duration
 from .trainer import Trainer
-
-__all__ = ["describe", "dry_run", "headline", "multiply_adds"]
 
 log = logging.getLogger(__name__)
 

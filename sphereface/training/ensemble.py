@@ -18,7 +18,7 @@ import torch
 from ..backbone_options import MOST_NETWORKS
 from ..checkpoint import load_checkpoint
 from ..config import Config
-from ..errors import Stopped, UserError
+from ..errors import UserError
 from ..models import load_model
 from ..models.joining import join
 from .distributed import World
@@ -64,7 +64,9 @@ def train_several(config: Config, resume: str | None, device: torch.device, worl
     singles, done = single_runs(config), list[Path]()
     with StopRequest(quiet=not world.first) as stop:  # between networks; each run has its own
         for number, single in enumerate(singles, start=1):
-            _check_stop(stop, world)
+            stop.settle(world.all_reduce_sum(*stop.requests()))
+            if stop.agreed is not None:
+                raise stop.stopped("between two networks")
             start_logging(quiet=not world.first)
             log.info("network %d of %d, seed %d", number, len(singles), single.seed)
             finished = None if resume is None else _finished(single, world)
@@ -90,14 +92,6 @@ def _finished(config: Config, world: World) -> Path | None:
     run = RunFolder.newest(config, finished=True) if world.first else None
     result = None if run is None else run.result(config)
     return world.broadcast(None if result is None or not result.is_file() else result)
-
-
-def _check_stop(stop: StopRequest, world: World) -> None:
-    """Raise Stopped if any process has received a signal."""
-    stop.settle(world.all_reduce_sum(*stop.requests()))
-    if stop.agreed is not None:
-        text = f"stopped by {stop.agreed.name} between two networks · to resume: the same command with --resume auto"
-        raise Stopped(text, stop.exit_code)
 
 
 def _join(
@@ -131,10 +125,8 @@ def _join(
     try:
         _evaluate(config, run, meta, device, world, stop)
     except Interruption:
-        assert stop.agreed is not None
         run.write_status("stopped")
-        text = f"stopped by {stop.agreed.name} in the last evaluation · to resume: the same command with --resume auto"
-        raise Stopped(text, stop.exit_code) from None
+        raise stop.stopped("in the last evaluation") from None
     run.write_status("finished", step=meta["step"])
     return run.result(config)
 

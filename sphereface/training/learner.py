@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,48 +20,23 @@ from ..device import precision_on
 from ..losses.distributed_head import make_head
 from ..losses.head import HeadOutput
 from ..losses.teacher import TeacherHead
-from ..losses.whole_head import gather_head, scatter_head, sharded_parameters
+from ..losses.whole_head import gather_head, own_copies, scatter_head, sharded_parameters
 from ..models import build_model
-from ..models.backbone import Backbone, ConvBackbone, Resized, check_backbone, check_resizable
+from ..models.backbone import Backbone, ConvBackbone, Resized, check_backbone
 from ..models.loading import load_weights, seen_sizes
 from ..schedules import warmup_factor
 from .average import MovingAverage
 from .deferred import FiniteCheck, reads_late
 from .distributed import World
+from .forward import Forward
 from .loss_scale import LossScale
 from .optimizer import gradient_values, make_optimizer
 from .parts import check_parts, check_trained, freeze, keep_fixed_statistics
 from .plan import Setting
-from .replicas import (
-    average_statistics,
-    check_pieces,
-    figures_of_all,
-    gradient_norm,
-    gradients_stay,
-    replicated,
-)
+from .replicas import average_statistics, check_pieces, figures_of_all, gradient_norm, gradients_stay, replicated
 from .rng import restore_rng, rng_states
 from .teacher import Teacher
 from .watch import StepResult
-
-log = logging.getLogger(__name__)
-
-
-class Forward(NamedTuple):
-    """The result of one batch, or of one piece of it.
-
-    Attributes:
-        total: () the loss to minimise.
-        output: of the head, for this process's samples.
-        embeddings: (B, D).
-        teacher: () the weighted losses that compare the embeddings with the teacher's; None
-            without a teacher.
-    """
-
-    total: torch.Tensor
-    output: HeadOutput
-    embeddings: torch.Tensor
-    teacher: torch.Tensor | None
 
 
 class Learner:
@@ -89,7 +63,11 @@ class Learner:
         self.dtype = precision_on(device, config.train.precision)
         self.model: Backbone = build_model(config.model).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.seen_size = self.model.input_spec.size
-        check_backbone(self.model, self._stage_sizes())
+        sizes = [("model.input_size", self.seen_size)]
+        for number, stage in enumerate(config.stages):
+            if stage.input_size is not None:
+                sizes.append((f"train.stages[{number}].input_size", (stage.input_size[0], stage.input_size[1])))
+        check_backbone(self.model, dict(sizes))
         self.model.recompute_units(config.train.recompute)
         self.head = make_head(
             config.model.embedding_dim, num_classes, config.loss, seed=config.seed, ranks=self.world.ranks
@@ -99,8 +77,8 @@ class Learner:
         self.teacher_head: TeacherHead | None = None
         if teacher is not None:
             options, dim = config.train.teacher, config.model.embedding_dim
-            self.teacher_head = TeacherHead(dim, teacher.dim, options, seed=config.seed, ranks=self.world.ranks)
-            self.teacher_head.to(device)
+            head = TeacherHead(dim, teacher.dim, options, seed=config.seed, ranks=self.world.ranks)
+            self.teacher_head = head.to(device)
         names = [name for prefix, part in self.parts.items() for name, _ in part.named_parameters(prefix)]
         self.factors = check_parts(config.train.lr_mult, names)
         freeze(self.parts, self.factors)
@@ -114,8 +92,7 @@ class Learner:
         if config.train.compile:
             self._called.compile()
         share = config.train.batch_size // self.world.size
-        statistics = config.model.batch_statistics
-        check_pieces(config.train.micro_batch, share, self.world, batch_statistics=statistics)
+        check_pieces(config.train.micro_batch, share, self.world, batch_statistics=config.model.batch_statistics)
         self._replica = replicated(self._called, self.world, pieces=(config.train.micro_batch or share) < share)
 
     @property
@@ -128,18 +105,6 @@ class Learner:
         """Return the trained parts by the names that checkpoints and ``train.lr_mult`` use."""
         teacher = {} if self.teacher_head is None else {"teacher": self.teacher_head}
         return {"model": self.model, "head": self.head, **teacher}
-
-    def _stage_sizes(self) -> list[tuple[int, int]]:
-        """Return the (height, width) of all crops of the run.
-
-        Raises UserError if the backbone cannot process one of them.
-        """
-        sizes = [self.model.input_spec.size]
-        for number, stage in enumerate(self.config.stages):
-            if stage.input_size is not None:
-                sizes.append((stage.input_size[0], stage.input_size[1]))
-                check_resizable(self.model, sizes[-1], f"train.stages[{number}].input_size")
-        return sizes
 
     def _see(self, size: tuple[int, int]) -> None:
         """Set the (height, width) of the crops that the network processes."""
@@ -177,18 +142,10 @@ class Learner:
         total = output.loss if share in (0.0, 1.0) else share * output.loss
         if self.teacher_head is None:
             return Forward(total, output, embeddings, None)
-        taught = self.teacher_head(embeddings, self._of_teacher(batch))
-        return Forward(
-            total + warmup_factor(setting.step, self.config.train.teacher.warmup_steps) * taught,
-            output,
-            embeddings,
-            taught,
-        )
-
-    def _of_teacher(self, batch: Batch) -> torch.Tensor:
-        """Return (B, T), the teacher's embeddings of a batch: stored, or computed now."""
         assert self.teacher is not None
-        return self.teacher.of_batch(moved(batch, self.device))
+        taught = self.teacher_head(embeddings, self.teacher.of_batch(moved(batch, self.device)))
+        total = total + warmup_factor(setting.step, self.config.train.teacher.warmup_steps) * taught
+        return Forward(total, output, embeddings, taught)
 
     def gradients(self, batch: Batch, setting: Setting) -> Forward:
         """Compute the gradient of the mean loss of one batch, in pieces of ``train.micro_batch``.
@@ -199,9 +156,8 @@ class Learner:
             The detached result of all pieces together, of this process only.
         """
         self.optimizer.zero_grad(set_to_none=True)
-        size, images = self.config.train.micro_batch or len(batch.labels), len(batch.labels)
-        done: list[Forward] = []
-        pieces = batch.split(size)
+        images, done = len(batch.labels), list[Forward]()
+        pieces = batch.split(self.config.train.micro_batch or images)
         for number, piece in enumerate(pieces):
             share = len(piece.labels) / images
             with nullcontext() if piece is pieces[-1] else gradients_stay(self.network):
@@ -210,8 +166,8 @@ class Learner:
                 with record_function("backward"):
                     total = given.total if share == 1 else given.total * share
                     self.loss_scale.scale(total).backward()  # type: ignore[no-untyped-call]
-            done.append(_detached(given, share))  # else the log's window would keep the graphs
-        return _joined(done)
+            done.append(given.detached(share))  # else the log's window would keep the graphs
+        return Forward.joined(done)
 
     def step(self, batch: Batch, setting: Setting, *, at_once: bool = False) -> StepResult:
         """Update network and head: the only place where the optimiser moves.
@@ -228,7 +184,8 @@ class Learner:
         Raises:
             NotFinite: loss or gradient is not finite.
         """
-        self.check.keep([*self._buffers(), *self.loss_scale.tensors()])
+        buffers = [buffer for part in self.parts.values() for buffer in part.buffers()]
+        self.check.keep([*buffers, *self.loss_scale.tensors()])
         self.optimizer.set_lr(setting.lr)
         _, output, embeddings, taught = self.gradients(batch, setting)
         output, similarity = figures_of_all(output, embeddings, self.world)
@@ -262,10 +219,6 @@ class Learner:
         with nullcontext() if self.average is None else self.average.applied():
             yield self._called
 
-    def _buffers(self) -> Iterator[torch.Tensor]:
-        for part in self.parts.values():
-            yield from part.buffers()
-
     def _clip_gradients(self) -> torch.Tensor:
         """Return the norm over all gradients without the loss scale, (), and clip the gradients.
 
@@ -286,8 +239,6 @@ class Learner:
         The head keeps norms, ψ and log-sum-exp in fp32.
         """
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not torch.float32)
-
-    # ---------------------------------------------------------------- saving and resuming
 
     def state(self) -> dict[str, Any]:
         """Return all that the next step depends on, except the batch, the learning rate and λ.
@@ -321,10 +272,8 @@ class Learner:
     def restore(self, state: dict[str, Any], path: Path) -> None:
         """Restore the state that :meth:`state` returned, on any number of processes.
 
-        Args:
-            state: already checked against this learner
-                (:func:`~sphereface.training.resuming.check_state`).
-            path: the checkpoint, for messages.
+        :func:`~sphereface.training.resuming.check_state` must have checked it. ``path`` is for
+        messages.
         """
         weights, head, optimizer = state["model"], state["head"], state["optimizer"]
         load_weights(self.model, weights, path)
@@ -336,8 +285,7 @@ class Learner:
             self.teacher_head.load_state_dict(state["teacher"])
         for name, parameter in self.named_parameters():
             if not name.startswith("head."):
-                entries = optimizer[name]
-                self.optimizer.state[parameter] = {key: _own(value, self.device) for key, value in entries.items()}
+                self.optimizer.state[parameter] = own_copies(optimizer[name], self.device)
         self._see(seen_sizes(state, self.config.model, path)[0])
         self.loss_scale.load_state_dict(state["scaler"])
         if self.average is not None:  # an average that is new in this run starts from the weights
@@ -348,34 +296,3 @@ class Learner:
         """Yield the trained parameters of network and head, as ``model.…`` and ``head.…``."""
         for prefix, module in self.parts.items():
             yield from ((f"{prefix}.{name}", p) for name, p in module.named_parameters() if p.requires_grad)
-
-
-def _detached(given: Forward, share: float) -> Forward:
-    """Return a detached piece of a batch, scaled by its ``share`` of the batch's images."""
-
-    def of_batch(figure: torch.Tensor) -> torch.Tensor:
-        return figure.detach() if share == 1 else figure.detach() * share
-
-    output = HeadOutput(of_batch(given.output.loss), *(part.detach() for part in given.output[1:]))
-    teacher = None if given.teacher is None else of_batch(given.teacher)
-    return Forward(of_batch(given.total), output, given.embeddings.detach(), teacher)
-
-
-def _joined(pieces: list[Forward]) -> Forward:
-    """Join the results of the pieces of one batch."""
-    if len(pieces) == 1:
-        return pieces[0]
-    loss = torch.stack([piece.output.loss for piece in pieces]).sum()
-    rest = (torch.cat(parts) for parts in zip(*(piece.output[1:] for piece in pieces), strict=True))
-    taught = [piece.teacher for piece in pieces if piece.teacher is not None]
-    return Forward(
-        torch.stack([piece.total for piece in pieces]).sum(),
-        HeadOutput(loss, *rest),
-        torch.cat([piece.embeddings for piece in pieces]),
-        torch.stack(taught).sum() if taught else None,
-    )
-
-
-def _own(value: Any, device: torch.device) -> Any:
-    """Return a copy of a checkpoint's tensor that may be changed; other values as they are."""
-    return value.to(device, copy=True) if isinstance(value, torch.Tensor) else value

@@ -7,7 +7,6 @@ import logging
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -39,9 +38,7 @@ class Monitor:
     def __enter__(self) -> Monitor:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for channel in self._channels:
             channel.close(kind is None)
 
@@ -51,8 +48,7 @@ class Monitor:
 
     def scalars(self, step: int, values: Mapping[str, float], *, images_seen: int) -> None:
         """Record figures by names such as ``train/loss``, with the step and the images seen."""
-        for channel in self._channels:
-            channel.call("scalars", step, dict(values), images_seen)
+        self._send("scalars", step, dict(values), images_seen)
 
     def histogram(self, step: int, name: str, values: torch.Tensor) -> None:
         """Record the distribution of a tensor of any shape and device."""

@@ -14,6 +14,7 @@ from ..errors import UserError
 from .orthogonal import orthogonal_steps
 from .parts import parameter_groups
 
+Tensors = list[torch.Tensor]
 MomentumForm = Literal["caffe", "torch"]
 
 
@@ -93,13 +94,7 @@ class SGD(Optimizer):
         p.index_copy_(0, rows, some)
         velocity.index_copy_(0, rows, moving)
 
-    def _update(
-        self,
-        params: list[torch.Tensor],
-        velocities: list[torch.Tensor],
-        gradients: list[torch.Tensor],
-        group: dict[str, Any],
-    ) -> None:
+    def _update(self, params: Tensors, velocities: Tensors, gradients: Tensors, group: dict[str, Any]) -> None:
         """Update a group in one pass over memory, with torch's fused kernel.
 
         g ← g + decay·w, v ← mu·v + (1 − dampening)·g, w ← w − lr·v.
@@ -118,29 +113,13 @@ class SGD(Optimizer):
         )
 
     def _move(
-        self,
-        params: list[torch.Tensor],
-        gradients: list[torch.Tensor],
-        velocities: list[torch.Tensor],
-        *,
-        rate: float,
-        momentum: float = 0.0,
-        dampening: float = 0.0,
-        decay: float = 0.0,
-    ) -> None:
+        self, params: Tensors, gradients: Tensors, velocities: Tensors, *, rate: float, momentum: float = 0.0,
+        dampening: float = 0.0, decay: float = 0.0,
+    ) -> None:  # fmt: skip
         torch._fused_sgd_(
-            params,
-            gradients,
-            velocities,
-            weight_decay=decay,
-            momentum=momentum,
-            lr=rate,
-            dampening=dampening,
-            nesterov=False,
-            maximize=False,
-            is_first_step=False,
-            found_inf=self.found_inf,
-        )
+            params, gradients, velocities, weight_decay=decay, momentum=momentum, lr=rate, dampening=dampening,
+            nesterov=False, maximize=False, is_first_step=False, found_inf=self.found_inf,
+        )  # fmt: skip
 
 
 class Muon(SGD):
@@ -184,13 +163,7 @@ class Muon(SGD):
                 split.append({**group, "params": rest, "orthogonal": False})
         super().__init__(split, lr=lr, mu=mu, weight_decay=weight_decay, momentum="torch")
 
-    def _update(
-        self,
-        params: list[torch.Tensor],
-        velocities: list[torch.Tensor],
-        gradients: list[torch.Tensor],
-        group: dict[str, Any],
-    ) -> None:
+    def _update(self, params: Tensors, velocities: Tensors, gradients: Tensors, group: dict[str, Any]) -> None:
         if not group["orthogonal"]:
             super()._update(params, velocities, gradients, group)
             return
@@ -276,7 +249,7 @@ def make_optimizer(
     return SGD(groups, lr=train.lr, mu=train.mu, weight_decay=train.weight_decay, momentum=momentum)
 
 
-def gradient_values(params: Iterable[torch.Tensor]) -> list[torch.Tensor]:
+def gradient_values(params: Iterable[torch.Tensor]) -> Tensors:
     """Return the values of all gradients, which may be changed in place.
 
     The values of a sparse gradient are those of its rows.

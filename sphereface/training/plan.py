@@ -11,6 +11,7 @@ from ..losses.margins import Margin
 from ..schedules import cosine_rate, linear_rate, one_cycle_rate, step_rate, warmup_factor
 
 _HIGH_FOR_ADAMW = 0.01
+_RATES = {"cosine": cosine_rate, "linear": linear_rate, "one-cycle": one_cycle_rate}
 
 
 @dataclass(frozen=True)
@@ -81,15 +82,11 @@ class Plan:
 
     def rate(self, position: float) -> float:
         """Return the learning rate of the update after ``position`` finished ones."""
-        train, steps = self._train, self._total
-        if train.schedule == "cosine":
-            rate = cosine_rate(position, lr=train.lr, steps=steps)
-        elif train.schedule == "linear":
-            rate = linear_rate(position, lr=train.lr, steps=steps)
-        elif train.schedule == "one-cycle":
-            rate = one_cycle_rate(position, lr=train.lr, steps=steps)
-        else:
+        train = self._train
+        if train.schedule == "step":
             rate = step_rate(position, lr=train.lr, milestones=train.milestones, decay=train.lr_decay)
+        else:
+            rate = _RATES[train.schedule](position, lr=train.lr, steps=self._total)
         return rate * warmup_factor(position, train.warmup_steps)
 
 

@@ -10,12 +10,11 @@ import torch
 
 from ..checkpoint import load_checkpoint
 from ..config import Config, load_config
-from ..device import choose_device
+from ..device import choose_device, without_triton
 from ..errors import Stopped, UserError
 from ..losses.margins import MARGINS
 from ..models import BACKBONES
 from .distributed import World, processes
-from .dry_run import dry_run as dry_run
 from .dry_run import headline
 from .ensemble import single_runs, train_several
 from .heartbeat import Heartbeat
@@ -75,6 +74,8 @@ def _train_one(
         return result
     start_logging(run.path, quiet=not world.first)
     log.info("%s", headline(trainer))
+    if line := without_triton(device):
+        log.warning("%s", line)
     watch = f" · watch it: tensorboard --logdir {config.runs_dir}" if "tensorboard" in config.log.sinks else ""
     log.info("run folder %s%s", run.path, watch)
     progress = _fit(trainer, run, checkpoint)

@@ -16,9 +16,9 @@ from typing import IO, Any
 import yaml
 
 from ..config import Config, differences
-from ..errors import UserError, first_line, shown_key
+from ..errors import UserError, shown_key
 from ..files import lock_file, write_whole
-from ..small_files import read_json
+from ..small_files import mode_of, read_json
 from .progress import Progress
 from .run_checkpoints import RunCheckpoints, is_set_aside, set_aside_advice
 from .same_run import saved_config, unknown_runs, what_trains, why_new
@@ -92,7 +92,7 @@ class RunFolder(RunCheckpoints):
             log.info("resume auto: resuming in %s (%s)", unfinished.path, where)
             return unfinished, checkpoint
         path = Path(resume)
-        mode = _mode(path)
+        mode = mode_of(path)
         if stat.S_ISDIR(mode):
             folder = cls(path)
             checkpoint = folder.newest_checkpoint()
@@ -206,7 +206,7 @@ class RunFolder(RunCheckpoints):
         """Refuse a folder in which a write would follow a link or block, as a foreign one may."""
         try:
             with os.scandir(self.path) as entries:
-                found = [(entry.name, entry.is_symlink(), _mode(Path(entry.path))) for entry in entries]
+                found = [(entry.name, entry.is_symlink(), mode_of(Path(entry.path))) for entry in entries]
         except OSError as error:
             raise UserError(f"{self.path}: the run folder cannot be read ({error.strerror})") from error
         for name, link, mode in found:
@@ -283,18 +283,3 @@ class QuietFolder(RunFolder):
 def _same(runs: list[tuple[RunFolder, list[str]]]) -> RunFolder | None:
     """Return the first run without other settings."""
     return next((folder for folder, lines in runs if not lines), None)
-
-
-def _mode(path: Path) -> int:
-    """Return the mode of a file (see :mod:`stat`); 0 if it does not exist.
-
-    Raises:
-        UserError: the system cannot read it.
-    """
-    try:
-        return path.stat().st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        return 0
-    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
-        reason = error.strerror if isinstance(error, OSError) else first_line(error)
-        raise UserError(f"{shown_key(str(path))}: cannot be read ({reason})") from error

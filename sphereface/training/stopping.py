@@ -7,8 +7,10 @@ import signal
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
+
+from ..errors import Stopped
 
 EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 75}
 """Exit code of a run that a signal ended. Schedulers restart a program after 75, EX_TEMPFAIL."""
@@ -49,17 +51,15 @@ class StopRequest:
             self._before = {number: signal.signal(number, self._receive) for number in EXIT_CODES}
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    @property
-    def exit_code(self) -> int:
-        """Return the exit code for the signal that was agreed on."""
+    def stopped(self, when: str) -> Stopped:
+        """Return the end of a run by the signal that was agreed on."""
         assert self.agreed is not None
-        return EXIT_CODES[self.agreed]
+        text = f"stopped by {self.agreed.name} {when} · to resume: the same command with --resume auto"
+        return Stopped(text, EXIT_CODES[self.agreed])
 
     def requests(self) -> list[float]:
         """Return one number for each kind of signal, 1 for the received one.

@@ -29,10 +29,12 @@ from ..losses.teacher import LEAST_IMAGES
 from ..models.backbone import Backbone
 from ..onnx_input import OnnxOptions
 from ..options import parse_options
+from ..weights import resolve
 from .distributed import World
 from .teacher_table import kept_embeddings
 
 _ROWS = 4096  # images per block
+_SHORTEST = 1e-6  # length of an embedding; the losses divide a length below 1e-12 by 1e-12
 _SAME = 1e-5  # largest difference of two equal directions, by rounding
 _PRETENDED = 1000  # random embeddings instead of a teacher's, while a run is measured
 
@@ -178,7 +180,7 @@ def same_view(config: Config, device: torch.device) -> Teacher:
 def _embedder(options: TeacherConfig, device: torch.device) -> Embedder:
     """Return the network of a checkpoint or of an ONNX file."""
     if options.checkpoint is not None:
-        return Embedder.of_checkpoint(Path(options.checkpoint), device=device)
+        return Embedder.of_checkpoint(resolve(options.checkpoint), device=device)
     assert options.onnx is not None
     problems: list[str] = []
     reads = parse_options(OnnxOptions, options.input, prefix="train.teacher.input", problems=problems)
@@ -267,7 +269,8 @@ def _checked_mean(table: Table, source: Source, crops: CropBatches | None, *, pl
     for block in table.blocks():
         with np.errstate(over="ignore", invalid="ignore"):
             rows = table.at(block)
-            sound = np.isfinite(np.square(rows).sum(axis=1)) & rows.any(axis=1)
+            squares = np.square(rows, dtype=np.float64).sum(axis=1)
+            sound = (squares >= _SHORTEST**2) & (squares <= np.finfo(np.float32).max)
             absent = np.asarray(np.isnan(rows).all(axis=1))
         for index in (block.start + np.flatnonzero(~sound)).tolist():
             if crops is None or not absent[index - block.start] or not unusable(crops, [index]):
@@ -281,7 +284,8 @@ def _checked_mean(table: Table, source: Source, crops: CropBatches | None, *, pl
     if bad:
         lines = [source.name(index) for index in bad[:10]]
         raise UserError(
-            f"train.teacher: {place}: {len(bad):,} of {len(table.index):,} embeddings are zero, not finite or too large"
+            f"train.teacher: {place}: {len(bad):,} of {len(table.index):,} embeddings are zero, not finite, too "
+            f"short (below {_SHORTEST:g}) or too long"
             f"{'' if crops is None else ', or of images of another size than the teacher reads'} "
             "· allowed: a direction for each image · "
             f"{'' if crops is None else 'delete the file to '}embed these images again, or leave them out of "

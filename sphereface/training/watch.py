@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
+from textwrap import indent
 
 import cv2
 import torch
@@ -114,13 +114,12 @@ class Watch:
                 bar_format="{percentage:5.1f}%|{bar}| {elapsed}<{remaining} {postfix}",
             )
         )
-        self._monitor.text(self._progress.step, "config", _as_markdown(self._config))
+        text = yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True)
+        self._monitor.text(self._progress.step, "config", indent(text, "    "))
         self._stack.enter_context(self._heart)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._bad.reasons:
             log.warning("%d images were unusable in this session and were replaced by others", len(self._bad.reasons))
         self._stack.close()
@@ -147,7 +146,7 @@ class Watch:
         if step % every.histogram_every_steps == 0:
             self._monitor.histogram(step, "train/target_angle_deg", _angles(result.output))
             self._monitor.histogram(step, "train/embedding_norm", result.output.norms)
-        self._advance()
+        self._bar.update(100.0 * self._share() - self._bar.n)
 
     def take_back(self, steps: int) -> None:
         """Drop the last recorded steps; nothing was written of them."""
@@ -230,9 +229,6 @@ class Watch:
             log.warning("crops.png could not be written to %s: %s · training continues", self._folder, error.strerror)
         self._monitor.image(self._progress.step, "train/crops_as_the_network_sees_them", sheet)
 
-    def _advance(self) -> None:
-        self._bar.update(100.0 * self._share() - self._bar.n)
-
 
 class QuietWatch(Watch):
     """The watch of all processes but the first: it reports nothing."""
@@ -243,9 +239,7 @@ class QuietWatch(Watch):
     def __enter__(self) -> QuietWatch:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         pass
 
     def step(self, result: StepResult, batch: Batch) -> None:
@@ -265,8 +259,3 @@ def _angles(output: HeadOutput) -> torch.Tensor:
 
 def _mean(values: torch.Tensor) -> float:
     return float(values.float().mean())
-
-
-def _as_markdown(config: Config) -> str:
-    text = yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True)
-    return "".join(f"    {line}\n" for line in text.splitlines())

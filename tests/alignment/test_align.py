@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import time
+import unicodedata
 
 import cv2
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from sphereface.alignment.align import Landmarks, align_folder
 from sphereface.alignment.crop import CropSpec
-from sphereface.alignment.landmarks import LandmarkTable, read_landmarks
+from sphereface.alignment.landmarks import LandmarkTable, named_as, read_landmarks
 from sphereface.alignment.similarity import template
 from sphereface.errors import UserError
 from tests.alignment.faces import SHIFT, write_photographs
@@ -55,6 +56,28 @@ def test_every_image_becomes_a_crop(source, landmarks, crops, workers):
         assert np.abs(crop.astype(int) - image[y : y + 112, x : x + 96]).mean() < 4  # JPEG's loss
 
 
+def test_other_forms_of_a_name_mean_the_image(source, landmarks, crops, tmp_path):
+    decomposed = unicodedata.normalize("NFD", "josé.png")
+    (source / "top.bmp").rename(source / "josé.png")
+    wanted = [NAMES[0], NAMES[1], NAMES[2], "josé.png"]
+    forms = ["./ann/ann_0001.jpg", "ann\\ann_0002.JPEG", ".\\bob b//1.png", decomposed]
+    points = dict(zip(forms, landmarks.points.values(), strict=True))
+    report = align_folder(source, crops, LandmarkTable(points, "0" * 64))
+    assert (report.aligned, report.failures) == (4, [])
+    other = align_folder(source, tmp_path / "by-centre", Landmarks(other=LandmarkTable(points, "0" * 64), centre=True))
+    assert not other.failures
+    named = named_as(LandmarkTable(points, "", scores=dict.fromkeys(forms, 0.5)), wanted)
+    assert (list(named.points), list(named.scores)) == (wanted, wanted)
+    same = LandmarkTable(dict.fromkeys(wanted, points[forms[0]]), "")
+    assert named_as(same, wanted) is same
+    points[NAMES[0]] = points[forms[0]]
+    with pytest.raises(
+        UserError, match=r"landmarks: got lines for \./ann/ann_0001.jpg and ann/ann_0001.jpg, which are"
+    ):
+        align_folder(source, tmp_path / "double", LandmarkTable(points, "0" * 64))
+    assert not (tmp_path / "double").exists()
+
+
 def test_size_origin_and_quality_are_used(source, landmarks, tmp_path):
     align_folder(source, tmp_path / "a", landmarks, CropSpec(size=(112, 112), quality=95))
     align_folder(source, tmp_path / "b", landmarks, CropSpec(size=(112, 112), origin=1, quality=95))
@@ -89,7 +112,7 @@ def test_what_cannot_be_aligned_is_reported_with_its_reason(source, landmarks, c
     expected = {
         "empty.jpg": ("unreadable image", "the file is empty (0 bytes)"),
         "half.jpg": ("unreadable image", f"truncated JPEG ({len(jpeg) // 2} bytes, no end marker)"),
-        "text.png": ("unreadable image", "not an image, or damaged · allowed: JPEG, PNG, BMP, WebP, PGM, PPM"),
+        "text.png": ("unreadable image", "not an image, or damaged · allowed: JPEG, PNG, BMP, WebP, PGM, PPM, HEIC"),
         "same.jpg": ("landmarks unlike a face", "the landmarks lie in one place (spread 0 pixels)"),
         "nan.jpg": ("landmarks unlike a face", "the landmarks are not finite numbers"),
         "top.png": ("crop name taken", "another image became top.jpg"),
@@ -126,11 +149,11 @@ def test_an_image_too_small_for_a_crop_of_its_middle_is_listed(source, landmarks
 def test_what_is_not_read_is_told(source, landmarks, crops):
     (source / "top.bmp").unlink()
     (source / "top.bmp").symlink_to("nowhere")
-    (source / "ann/phone.HEIC").write_bytes(b"")
+    (source / "ann/phone.AVIF").write_bytes(b"")
     (source / "scan.tiff").write_bytes(b"")
     report = align_folder(source, crops, landmarks)
     assert failures(report) == {"top.bmp": ("landmarks for a missing image", "")}
-    told = "3 files were not read: 1 .heic, 1 .tiff, 1 links without a target"
+    told = "3 files were not read: 1 .avif, 1 .tiff, 1 links without a target"
     assert told in report.table()
     assert json.loads((crops / "align-report.json").read_text())["not_read"].startswith(told)
 

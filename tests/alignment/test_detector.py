@@ -8,6 +8,7 @@ import pytest
 from sphereface.alignment.crop import CropSpec, centre_points
 from sphereface.alignment.detector import Faces, NoFace, find_face
 from sphereface.alignment.similarity import align, template
+from sphereface.errors import UserError
 
 
 class Told:
@@ -27,6 +28,21 @@ def faces(*boxes, scores=None):
     boxes = np.array(boxes, float).reshape(-1, 4)
     points = np.arange(10.0).reshape(5, 2) + np.arange(len(boxes))[:, None, None] * 100
     return Faces(boxes, np.array(scores or [0.95] * len(boxes)), points)
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (None, "detector: returned None · allowed: a Faces"),
+        ([], r"detector: returned \[\] · allowed: a Faces"),
+        (Faces(np.zeros((1, 4)), np.zeros(1), np.zeros((1, 4, 2))), r"shapes \(1, 4\), \(1,\), \(1, 4, 2\) · allowed"),
+        (Faces(np.zeros((2, 4)), np.zeros(1), np.zeros((1, 5, 2))), r"shapes \(2, 4\)"),
+        (Faces(np.zeros((1, 4)), np.array(0.5), np.zeros((1, 5, 2))), r"shapes \(1, 4\), \(\), "),
+    ],
+)
+def test_what_is_no_faces_is_one_line(answer, message):
+    with pytest.raises(UserError, match=message):
+        find_face(np.zeros((20, 20, 3), np.uint8), Told(answer))
 
 
 LEFT, MIDDLE, BIG = (0, 40, 20, 60), (38, 42, 58, 62), (55, 10, 99, 70)

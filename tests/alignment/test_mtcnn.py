@@ -15,7 +15,7 @@ import pytest
 
 from sphereface.alignment.detector import NoFace, find_face
 from sphereface.alignment.landmarks import read_landmarks
-from sphereface.alignment.mtcnn import Mtcnn, MtcnnSettings, find_weights, load_net, pyramid, suppress
+from sphereface.alignment.mtcnn import Mtcnn, find_weights, load_net, pyramid, suppress
 from sphereface.data.orl import find_orl
 from sphereface.errors import UserError
 
@@ -91,12 +91,12 @@ def test_the_package_itself_is_never_imported():
 
 
 def test_pyramid_starts_at_the_smallest_face_and_ends_at_twelve_pixels():
-    sizes = pyramid(100, 200, MtcnnSettings())
+    sizes = pyramid(100, 200)
     assert sizes[:3] == [(60, 120), (51, 102), (44, 87)]  # 12/20 of it, then 0.85 of each
     assert min(sizes[-1]) >= 12
     assert min(sizes[-1]) * 0.85 < 13
-    assert pyramid(20, 20, MtcnnSettings()) == [(12, 12)]
-    assert pyramid(19, 500, MtcnnSettings()) == []
+    assert pyramid(20, 20) == [(12, 12)]
+    assert pyramid(19, 500) == []
 
 
 def test_suppression_by_hand():

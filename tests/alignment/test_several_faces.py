@@ -61,7 +61,7 @@ def test_skipped_ones_are_listed_and_get_no_crop_not_even_of_the_middle(source, 
 
 def test_all_faces_from_left_to_right():
     image = ByColour.image((140, 150), [(60, 70), (120, 100), (20, 20)])
-    faces = find_faces(image, ByColour()).left_to_right()
+    faces = find_faces(image, ByColour())
     assert [face.points.mean(axis=0).round().tolist() for face in faces] == [[20, 20], [60, 70], [120, 100]]
     assert {face.num_faces for face in faces} == {3}
     assert (find_face(image, ByColour()).points == faces[1].points).all()

@@ -9,16 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from sphereface.alignment.align import align_folder
+from sphereface.alignment.align import LOCK_NAME, align_folder
 from sphereface.alignment.landmarks import read_landmarks
-from sphereface.alignment.writer_lock import LOCK_NAME
 from sphereface.errors import UserError
 from tests.alignment.faces import write_photographs
 
 HOLD = """
 import sys
 from pathlib import Path
-from sphereface.alignment.writer_lock import writer_lock
+from sphereface.alignment.align import writer_lock
 with writer_lock(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.readline()

@@ -83,6 +83,29 @@ def test_make_gpu_without_a_gpu(tmp_path):
     assert not any((tmp_path / "out").iterdir())
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no bash")
+def test_a_part_that_fails_or_takes_too_long_costs_itself_alone(tmp_path):
+    """With a program in the place of ``timeout`` that runs nothing."""
+    stand_in = tmp_path / "bin" / "timeout"
+    stand_in.parent.mkdir()
+    stand_in.write_text(
+        '#!/bin/bash\necho "ran $3"\ncase $* in *tests/gpu*) exit 124 ;; *loss*) exit 137 ;; *demo) exit 3 ;; esac\n'
+    )
+    stand_in.chmod(0o755)
+    path = f"{stand_in.parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "PYTHON": sys.executable, "OUT": str(tmp_path / "out"), "DEVICE": "cpu"}
+    done = subprocess.run(["bash", str(ROOT / "benchmarks/gpu.sh")], env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    parts = ["machine", "tests", "step", "loss", "feed", "demo", "profile"]
+    assert [line.split()[1] for line in done.stdout.splitlines() if "(limit" in line] == parts
+    assert all((tmp_path / "out" / f"{part}.txt").read_text().startswith("ran ") for part in parts)
+    failed = ["tests: out of time after 1020 s", "loss: out of time after 480 s", "demo: exit code 3"]
+    *_, count, first, second, third = done.stdout.splitlines()
+    assert count.endswith("parts that failed: 3")
+    assert [line.removeprefix("=== ") for line in (first, second, third)] == failed
+    assert all(f"=== {line}\n\n=== " in done.stdout for line in failed)  # also where it happened
+
+
 def test_made_rec(program, tmp_path):
     from sphereface.data.sources import open_source
 

@@ -7,17 +7,22 @@ from pathlib import Path
 
 import pytest
 
+from ..shared import made_once
+
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module", params=["sphere20", "mobilefacenet"])
 def bench(tmp_path_factory, request):
-    path = tmp_path_factory.mktemp("bench") / "rows.json"
-    command = [sys.executable, str(ROOT / "benchmarks" / "bench_train.py"), "--tiny", "--json", str(path)]
-    command += ["--model", request.param]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout, json.loads(path.read_text(encoding="utf-8"))
+    def measure(folder: Path) -> None:
+        command = [sys.executable, str(ROOT / "benchmarks" / "bench_train.py"), "--tiny", "--model", request.param]
+        command += ["--json", str(folder / "rows.json")]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        (folder / "printed.txt").write_text(done.stdout, encoding="utf-8")
+
+    folder = made_once(tmp_path_factory, f"bench-{request.param}", measure)
+    return (folder / "printed.txt").read_text(encoding="utf-8"), json.loads((folder / "rows.json").read_text())
 
 
 def test_rows(bench):

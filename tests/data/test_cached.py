@@ -16,7 +16,8 @@ from sphereface.data.crops import CropBatches
 from sphereface.data.loader import batches
 from sphereface.data.packing import pack
 from sphereface.data.sampler import Augmentation, BatchOrder
-from sphereface.data.sources import CachedSource, FolderSource, RecordSource, cached
+from sphereface.data.sources import FolderSource, RecordSource, cached
+from sphereface.data.sources.cached import CachedSource
 
 from ..images import make_training_set
 

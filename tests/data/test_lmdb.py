@@ -14,8 +14,8 @@ import pytest
 
 from sphereface.data.lmdb_entries import lmdb_entries
 from sphereface.data.mapped import MappedFile
-from sphereface.data.msgpack_image import image_and_label, int_at
 from sphereface.data.sources import LmdbSource, open_path, open_source
+from sphereface.data.sources.lmdb import image_and_label, int_at
 from sphereface.errors import UserError
 
 from .shards import face_lmdb, write_lmdb

@@ -172,7 +172,10 @@ FOLDERS = [f"{name}/{k}.jpg" for k in range(10) for name in "aabc"]
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ([*TEN[:3], "a b.jpg 2", *TEN[3:]], "line 4: got the label '2' · allowed: 1 for one person, 0 for two people"),
+        (
+            [*TEN[:3], "a b.jpg 2", *TEN[3:]],
+            r"line 4: got the label '2' · allowed: 1 \(or true\) for one person, 0 \(or",
+        ),
         ([*TEN[:3], "a b.jpg -1", *TEN[3:]], "line 4: got the label '-1'"),
         ([*TEN[:3], "a b.jpg ²", *TEN[3:]], "line 4: got the label '²'"),
         ([*TEN[:3], "a b.jpg " + "1" * 5000], "line 4: got the label '1+…'"),
@@ -266,6 +269,40 @@ def test_the_longest_names_are_found(tmp_path):
 def test_blank_lines_and_names_of_columns_keep_the_line_numbers_true(tmp_path):
     with pytest.raises(UserError, match="line 7: got the label '3'"):
         read(tmp_path, "\nimg1,img2,label\n\na.jpg,b.jpg,1\n\n\na.jpg,c.jpg,3\n")
+
+
+@pytest.mark.parametrize(("yes", "no"), [("True", "False"), ("true", "false"), ("TRUE", "FALSE"), ("True", "0")])
+@pytest.mark.parametrize("columns", ["", "left,right,same,fold"])
+def test_labels_as_pandas_writes_them(tmp_path, yes, no, columns):
+    """A CSV of booleans was refused, and the message named the line of column names."""
+    words = {"1": yes, "0": no}
+
+    def worded(text, at):
+        rows = [line.split(",") for line in text.splitlines()]
+        return "\n".join(",".join([*row[:at], words.get(row[at], row[at]), *row[at + 1 :]]) for row in rows)
+
+    assert as_tuples(read(tmp_path, worded(labelled(",", columns=columns), 2))) == LABELLED
+    first = labelled(",", label_first=True, columns=columns and "same,left,right,fold")
+    assert as_tuples(read(tmp_path, worded(first, 0))) == LABELLED
+    flags = flagged([1] * 10 + [0] * 10)
+    spoken = "\n".join(f"{line[:-1]}{words[line[-1]]}" for line in flags.splitlines())
+    assert as_tuples(read(tmp_path, spoken)) == as_tuples(read(tmp_path, flags))
+
+
+@pytest.mark.parametrize(
+    ("heading", "row", "message"),
+    [
+        ("left,right,same", "a/1.jpg,b/1.jpg,yes", "'yes' in the column 'same'"),
+        ("same,left,right", "genuine,a/1.jpg,b/1.jpg", "'genuine' in the column 'same'"),
+        ("file flag", "a/1.jpg same", "'same' in the column 'flag'"),
+        ("left,right,same", "a/1.jpg,b/1.jpg", "'a/1.jpg,b/1.jpg', 2 fields below 3 names of columns"),
+        ("left,right,same", "a/1.jpg,b/1.jpg,1.0", "'a/1.jpg,b/1.jpg,1.0'"),
+        ("left,right,same", "a/1.jpg,b/1.jpg,", "'' in the column 'same'"),
+    ],
+)
+def test_a_bad_row_below_column_names_is_named(tmp_path, heading, row, message):
+    with pytest.raises(UserError, match=rf"line 3: got {re.escape(message)} · allowed: LFW's first line"):
+        read(tmp_path, f"{heading}\n\n{row}\na/1.jpg,b/1.jpg,1\n")
 
 
 # ---------------------------------------------------------------- any list at all

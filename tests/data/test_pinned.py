@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from sphereface.data.pinned import in_pinned_memory, pinned
+from sphereface.data.prefetch import in_pinned_memory, pinned
 
 
 @pytest.mark.parametrize("error", [0, 2])

@@ -11,7 +11,8 @@ import pytest
 
 from sphereface.data.packing import pack
 from sphereface.data.read_ahead import encoded
-from sphereface.data.sources import FolderSource, JoinedSource, ListSource, RecordSource, SelectedSource, ZipSource
+from sphereface.data.sources import FolderSource, JoinedSource, ListSource, RecordSource, ZipSource
+from sphereface.data.sources.selection import SelectedSource
 
 from ..images import make_training_set
 

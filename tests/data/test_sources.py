@@ -26,7 +26,6 @@ from sphereface.data.sources import (
     JoinedSource,
     ListSource,
     RecordSource,
-    SelectedSource,
     ZipSource,
     cached,
     open_path,
@@ -35,7 +34,7 @@ from sphereface.data.sources import (
 )
 from sphereface.data.sources.base import TextTable, read_file
 from sphereface.data.sources.folder import first_folders
-from sphereface.data.sources.selection import names_text, read_names
+from sphereface.data.sources.selection import SelectedSource, names_text, read_names
 from sphereface.errors import UserError
 
 from ..images import image, make_training_set, write
@@ -150,7 +149,7 @@ def test_everything_below_the_first_folder_is_the_identitys_in_a_folder_and_in_a
         for name in names:
             put(folder / identity / name, f"{identity}/{name}".encode())
     put(folder / "loose.jpg")
-    put(folder / "q1/a.heic")
+    put(folder / "q1/a.avif")
     members = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
     texts = []
     for place, above in ((folder, ""), (tmp_path / "s.zip", ""), (tmp_path / "t.zip", "some/where/")):
@@ -166,7 +165,7 @@ def test_everything_below_the_first_folder_is_the_identitys_in_a_folder_and_in_a
         "images in no identity's folder are left out: 1, such as loose.jpg",
         f"{4 if flat else 6} images are in subfolders of an identity's folder: the first folder is their identity",
     ]
-    assert texts[0][2].startswith("1 file was not read: 1 .heic")
+    assert texts[0][2].startswith("1 file was not read: 1 .avif")
 
 
 @given(
@@ -248,6 +247,22 @@ def test_lines_that_name_one_image_twice_are_told(tmp_path, caplog):
     caplog.clear()
     ListSource(put(tmp_path / "l.txt", "\n".join(lines[2:3] + lines[4:5]).encode()))
     assert not caplog.records
+
+
+def test_two_files_whose_names_differ_in_the_form_of_a_letter_are_two_images(tmp_path, caplog):
+    composed, decomposed = "Jos\u00e9", "Jose\u0301"
+    put_people(tmp_path, {composed: 1, "b": 1})
+    lines = f"{composed}/0.jpg 0\n{decomposed}/0.jpg 0\nb/0.jpg 1\n"
+    same_file = (tmp_path / decomposed).exists()  # as on macOS
+    ListSource(put(tmp_path / "l.txt", lines.encode()))
+    assert ("1 lines repeat the image of another line" in caplog.text) == same_file
+    caplog.clear()
+    if not same_file:
+        put_people(tmp_path, {decomposed: 1})
+        ListSource(put(tmp_path / "l.txt", lines.encode()))
+        assert "repeat" not in caplog.text
+        ListSource(put(tmp_path / "l.txt", (lines + f"{decomposed}/0.jpg 0\n").encode()))
+        assert "1 lines repeat the image of another line" in caplog.text
 
 
 @pytest.mark.parametrize(

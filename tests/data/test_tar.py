@@ -234,6 +234,17 @@ def test_names_come_from_folders_where_each_label_has_one(tmp_path):
     assert source.named
 
 
+def test_names_come_from_the_last_folders_where_labels_share_the_first(tmp_path):
+    names = ["t/x/a/1.jpg", "t/x/b/1.jpg", "t/y/c/1.jpg"]
+    members = [m for row, name in enumerate(names) for m in ((name, b"x"), (f"{name[:-4]}.cls", b"%d" % (2 - row)))]
+    assert open_path(write_tar(tmp_path / "t.tar", members)).class_names == ["t/y/c", "t/x/b", "t/x/a"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "list.txt").write_text("".join(f"{name} {2 - row}\n" for row, name in enumerate(names)))
+    assert open_path(tmp_path / "list.txt").class_names == ["c", "b", "a"]
+
+
 @pytest.mark.parametrize(
     ("members", "message"),
     [
@@ -243,6 +254,14 @@ def test_names_come_from_folders_where_each_label_has_one(tmp_path):
         (
             labelled("cls", [b"1"] * 4)[:-1],
             r"1 of 4 images have no label, such as 003\.jpg · allowed: a member \.cls for",
+        ),
+        (
+            [("0.jpg", b"A"), ("0.png", b"B"), ("0.cls", b"1"), ("1.jpg", b"C"), ("1.cls", b"2")],
+            r"1 images have the key of another image, such as 0\.png that of 0\.jpg, and one \.cls · allowed: one",
+        ),
+        (
+            [("0.cls", b"1"), ("0.jpg", b"A"), ("0.png", b"B"), ("1.cls", b"2"), ("1.jpg", b"C")],
+            r"1 images have the key of another image, such as 0\.png that of 0\.jpg, and one \.cls",
         ),
         (labelled("json", [b"{}", b'{"label": 1}'] * 2), r"2 of 4 images have no label, such as 000\.jpg"),
         (
@@ -259,7 +278,7 @@ def test_names_come_from_folders_where_each_label_has_one(tmp_path):
         (labelled("json", [b'{"identity": "a\\ud800"}'] * 4), r"000\.json, identity: got 'a\\ud800'"),
         (labelled("json", [b"[" * 5000] * 4), r"000\.json: not JSON"),
         ([("a.jpg", b"x"), ("b.jpg", b"y")], r"t\.tar: got 2 images, all without an identity · allowed: <identity>/"),
-        ([("a/x.heic", b"x")], r"got no images · allowed: <identity>/<image>, or images with \.cls, \.json or \.txt"),
+        ([("a/x.avif", b"x")], r"got no images · allowed: <identity>/<image>, or images with \.cls, \.json or \.txt"),
     ],
 )
 def test_wrong_labels_end_in_one_line(tmp_path, members, message):

@@ -67,7 +67,7 @@ def without_privilege():
 def test_images_at_any_depth_and_what_is_passed_over(tmp_path):
     taken = ["a/1.jpg", "a/s1/x/2.JFIF", "a-b/3.Png", "loose.webp", "names.jpg/4.pgm", "ü ß/5.bmp"]
     counted = {
-        "a/phone.HEIC": ".heic", "b/q.heic": ".heic", "b/scan.tiff": ".tiff", "b/noext": "without a suffix",
+        "a/phone.AVIF": ".avif", "b/q.avif": ".avif", "b/scan.tiff": ".tiff", "b/noext": "without a suffix",
         "b/pairs.txt": ".txt", "b/jpg": "without a suffix", "b/x.averylongsuffixindeed": "with a long or odd suffix",
     }  # fmt: skip
     silent = [".DS_Store", "a/._1.jpg", ".cache/y.jpg", "a/Thumbs.db", "b/desktop.ini", "__MACOSX/a/1.jpg"]
@@ -242,7 +242,8 @@ def test_the_sentence_on_what_was_not_read():
     assert not_read(Counter({".tiff": 7, ".heic": 30})).startswith(
         "37 files were not read: 30 .heic, 7 .tiff · images are"
     )
-    assert not_read(Counter({".heif": 1})).endswith(".webp · convert HEIC first (heif-convert; sips on a Mac)")
+    remedy = ".webp · to read HEIC: pip install '.[heic]' in this project's folder"
+    assert not_read(Counter({".heif": 1})).endswith(remedy)
     assert "convert" not in not_read(Counter({".gif": 1}))
     assert not_read(Counter({".gif": 1})).startswith("1 file was not read: 1 .gif · ")
     many = not_read(Counter({f".{number:04d}": 1 for number in range(5000)}))
@@ -260,7 +261,7 @@ def test_names_on_one_line():
 
 def test_people_with_folders_of_their_own(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("sphereface"), "propagate", True)
-    for name in ("a/2.jpg", "a/s/1.jpg", "b/1.jpg", "loose.jpg", "b/x.heic", "only/y.heic"):
+    for name in ("a/2.jpg", "a/s/1.jpg", "b/1.jpg", "loose.jpg", "b/x.avif", "only/y.avif"):
         put(tmp_path / name)
     (tmp_path / "none/below").mkdir(parents=True)
     with caplog.at_level("WARNING", logger="sphereface"):
@@ -269,7 +270,7 @@ def test_people_with_folders_of_their_own(tmp_path, caplog, monkeypatch):
     np.testing.assert_array_equal(people.person, [0, 0, 1])
     assert people.images.names == ("a/2.jpg", "a/s/1.jpg", "b/1.jpg")
     assert "images in no identity's folder are left out: 1, such as loose.jpg" in caplog.text
-    assert "2 files were not read: 2 .heic" in caplog.text
+    assert "2 files were not read: 2 .avif" in caplog.text
     assert "folders without an image: 2, such as none" in caplog.text
 
 

@@ -272,3 +272,13 @@ def test_a_directory_of_zip64_and_comments_are_counted(tmp_path, comment, before
     (tmp_path / "f.zip").write_bytes(changed)
     with pytest.raises(UserError, match="its end counts 3 members, its directory lists 2"):
         ZipSource(tmp_path / "f.zip")
+
+
+def test_a_member_behind_four_gigabytes_is_read(tmp_path):
+    small = zip_of(tmp_path / "small.zip", TWO).read_bytes()
+    with (tmp_path / "large.zip").open("wb") as file:
+        file.truncate(2**32)  # takes no space on the disk
+        file.seek(2**32)
+        file.write(small)
+    source = ZipSource(tmp_path / "large.zip")
+    assert [source.read(row) for row in range(2)] == [*TWO.values()]

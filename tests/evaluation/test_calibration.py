@@ -181,6 +181,7 @@ def test_a_file_belongs_to_one_use_of_mirror_images(tmp_path, made, wanted):
         assert str(raised.value) == (
             f"{path}: made {WORDS[made]}, but these embeddings are {WORDS[wanted]} · make one: "
             f"sphereface eval --ckpt … --mirror {wanted} --calibrate"
+            f"{', or omit --no-flip (flip=True)' if (made, wanted) == ('join', 'none') else ''}"
         )
 
 
@@ -241,6 +242,14 @@ def test_values_that_cannot_be_are_one_line(tmp_path, key, values):
         path.write_text(json.dumps(changed))
         with pytest.raises(UserError, match=rf"not a calibration \((thresholds\[0\]\.)?{key}: missing · allowed: "):
             read_calibration(path, checkpoint_sha256=SHA, mirror="join")
+
+
+@pytest.mark.parametrize("prior", [0, 1, 1.5])
+def test_the_bounds_of_the_prior_are_told_as_they_are(tmp_path, prior):
+    (tmp_path / "x.json").write_text(json.dumps(stored(prior=prior)))
+    line = f"prior: got {prior}, allowed: a number above 0 and below 1"
+    with pytest.raises(UserError, match=line.replace(", allowed", "(,| ·) allowed")):
+        read_calibration(tmp_path / "x.json", checkpoint_sha256=SHA, mirror="join")
 
 
 @pytest.mark.parametrize(

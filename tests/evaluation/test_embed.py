@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from sphereface.errors import UserError
-from sphereface.evaluation.embed import _map_ahead, embed_files
+from sphereface.evaluation.embed import embed_files, map_ahead
 from sphereface.input_spec import InputSpec
 
 from .crops import Pixels, Projection, noise, write_image
@@ -127,7 +127,7 @@ def test_unreadable_files_are_listed_with_their_reasons(tmp_path):
     assert empty.startswith(f"  - {files[1]}: ")
     assert "empty" in empty
     assert text.startswith(f"  - {files[3]}: ")
-    assert text.endswith("not an image, or damaged · allowed: JPEG, PNG, BMP, WebP, PGM, PPM")
+    assert text.endswith("not an image, or damaged · allowed: JPEG, PNG, BMP, WebP, PGM, PPM, HEIC")
     assert absent.startswith(f"  - {files[5]}: ")
     assert "No such file" in absent
 
@@ -160,7 +160,7 @@ def test_reading_ahead_is_bounded():
             yield item
 
     with ThreadPoolExecutor(2) as pool:
-        results = _map_ahead(pool, lambda item: -item, items(), ahead=3)
+        results = map_ahead(pool, lambda item: -item, items(), ahead=3)
         assert next(results) == 0
         assert given == [0, 1, 2, 3]
         assert [next(results), next(results)] == [-1, -2]

@@ -66,7 +66,7 @@ def test_each_checkpoint_flip_and_precision_has_its_own(work, embedded):
     for name, options in (
         ("best.pt", {}),
         ("other.pt", {}),
-        ("best.pt", {"flip": False}),
+        ("best.pt", {"mirror": "none"}),
         ("best.pt", {"precision": "bf16"}),
     ):
         Embedder.of_checkpoint(folder / name, device=CPU, cache=folder / "kept", **options).embed(files[:1])

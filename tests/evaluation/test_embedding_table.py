@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from sphereface.errors import UserError
-from sphereface.evaluation import table_file
+from sphereface.evaluation import mapped_array, table_file
 from sphereface.evaluation.embedding_table import EmbeddingTable, write_table
 from sphereface.evaluation.images import Images
 
@@ -60,7 +60,7 @@ def test_rows_are_found_by_name(tmp_path, table, wanted):
     answer = values[[2, 1 if "lfw/A/1.jpg" in table[1:] else 0]]
     result = found(save(tmp_path / "t.npz", table, values), *wanted)
     np.testing.assert_array_equal(result.image, answer)
-    assert (result.mirror, result.fusion, result.quality) == (None, "join", None)
+    assert (result.mirror, result.mirrored, result.quality) == (None, "none", None)
 
 
 def test_rows_are_found_by_the_place_of_the_image(tmp_path, monkeypatch):
@@ -71,9 +71,9 @@ def test_rows_are_found_by_the_place_of_the_image(tmp_path, monkeypatch):
         np.testing.assert_array_equal(found(table, "B/1.jpg", "A/1.jpg", root=root, set_name="x").image, values[[1, 0]])
     with pytest.raises(UserError, match="no embedding for 1 of the 1 images of x"):
         found(table, "A/1.jpg", root="data-lfw", set_name="x")
-    for paths in (["data/lfw/A/1.jpg"], [str(tmp_path / "data/lfw/A/1.jpg")]):  # a gallery of format 1
-        np.savez("old.npz", paths=np.array(paths), embeddings=values[:1], format=1)
-        np.testing.assert_array_equal(found(Path("old.npz"), "A/1.jpg", root="data/lfw").image, values[:1])
+    for name in ("data/lfw/A/1.jpg", str(tmp_path / "data/lfw/A/1.jpg")):
+        whole = save(tmp_path / "whole.npz", [name], values[:1])
+        np.testing.assert_array_equal(found(whole, "A/1.jpg", root="data/lfw").image, values[:1])
 
 
 @pytest.mark.parametrize(
@@ -175,11 +175,11 @@ def test_mirror_images_and_qualities(tmp_path):
         (None, "join", np.hstack([image, mirror])),
         ("join", "join", np.hstack([image, mirror])),
         ("add", "add", image + mirror),
-        ("none", "join", image),
+        ("none", "none", image),
     ):
         result = found(path, *names, mirror=given)
         np.testing.assert_array_equal(result.features(), features[at])
-        assert (result.fusion, result.flip) == (fusion, given != "none")
+        assert (result.mirrored, result.flip) == (fusion, given != "none")
         np.testing.assert_array_equal(result.quality, quality[at].astype(np.float64))
     with pytest.raises(UserError, match=r"t2.npz: --mirror: got add · the table has no array 'mirror' · omit it"):
         EmbeddingTable(save(tmp_path / "t2.npz", ["a"]), mirror="add")
@@ -496,7 +496,7 @@ def test_what_is_written_is_read(tmp_path):
 
 
 def test_a_table_that_is_replaced_while_it_is_read_is_refused(tmp_path, monkeypatch):
-    path, read = save(tmp_path / "t.npz", ["a", "b"]), table_file.map_array
+    path, read = save(tmp_path / "t.npz", ["a", "b"]), mapped_array.map_array
 
     def replaced(where, key):
         found = read(where, key)
@@ -504,7 +504,7 @@ def test_a_table_that_is_replaced_while_it_is_read_is_refused(tmp_path, monkeypa
             save(tmp_path / "new.npz", ["b", "a"]).replace(path)
         return found
 
-    monkeypatch.setattr(table_file, "map_array", replaced)
+    monkeypatch.setattr(mapped_array, "map_array", replaced)
     with pytest.raises(UserError, match="t.npz: changed while it was read · run the command again"):
         table_file.read_table(path)
 

@@ -13,8 +13,8 @@ from sphereface.evaluation.lfw import Verification, verify
 from sphereface.evaluation.protocols import PairSet, Rule, load_set
 from sphereface.evaluation.protocols.groups import GroupSet, read_group_list
 from sphereface.evaluation.protocols.groups_result import Groups
-from sphereface.evaluation.protocols.groups_scores import FARS, GroupScores, Spread
-from sphereface.evaluation.report import Report
+from sphereface.evaluation.protocols.groups_scores import ACCURACY, FARS, GroupScores, Spread
+from sphereface.evaluation.result import Report
 from sphereface.evaluation.table import format_rows, format_table
 from sphereface.evaluation.write import write_report
 from sphereface.metrics import Interval, OperatingPoint, equal_error_rate, roc
@@ -110,15 +110,27 @@ def test_intervals_hold_the_figures(outcome):
         for value, interval in zip(values, intervals, strict=True):
             assert interval.low <= value <= interval.high
             assert interval.low < interval.high or value == 0
-    for spread in result.spreads:
+    for spread in result.spreads.values():
         assert 0 <= spread.difference_interval.low <= spread.difference <= spread.difference_interval.high
         assert 0 <= spread.deviation_interval.low <= spread.deviation <= spread.deviation_interval.high
-    assert [spread.name for spread in result.spreads] == [
+    assert [spread.name for spread in result.spreads.values()] == [
         "accuracy",
         "EER",
         "TAR, common threshold for FAR 1e-2",
         "FAR, common threshold for FAR 1e-2",
     ]
+
+
+def test_json_has_the_interval_of_each_rate_at_the_own_threshold(monkeypatch):
+    result = Groups(Path("list.txt"), (scores_of(30, name="A"), scores_of(10, name="B")), Embeddings(np.ones((4, 2))))
+    for group in result.groups:
+        points = tuple(OperatingPoint(far, 0.5, 0.5, 40, 50_000) for far in FARS)
+        monkeypatch.setitem(group.__dict__, "points", points)
+    intervals = tuple(tuple(Interval(k, k + 0.5) for k in range(8 * g, 8 * g + 8)) for g in (1, 2))
+    monkeypatch.setitem(result.__dict__, "intervals", intervals)
+    monkeypatch.setitem(result.__dict__, "spreads", {})
+    for number, plain in enumerate(result.to_dict()["groups"], start=1):
+        assert [each["interval"][0] for each in plain["tar_at_far"]] == [8 * number + 2, 8 * number + 3]
 
 
 def test_a_replicate_counts_people_as_often_as_they_are_drawn(tmp_path):
@@ -159,8 +171,8 @@ def test_a_real_difference_is_beyond_chance_and_an_equal_one_is_not(tmp_path):
     found = load(path)
     different = found.evaluate(Embeddings(made_up(found, spread={"A": 0.5, "B": 1.6})), Rule())
     equal = found.evaluate(Embeddings(made_up(found)), Rule())
-    assert different.spreads[0].beyond_chance
-    assert not equal.spreads[0].beyond_chance
+    assert different.spreads[ACCURACY].beyond_chance
+    assert not equal.spreads[ACCURACY].beyond_chance
     assert "of group B correctly" in different.summary()[0]
     assert different.summary()[0].endswith("Chance alone does not explain this difference.")
     assert equal.summary()[0].endswith("Chance alone could explain this difference.")
@@ -268,8 +280,8 @@ def test_the_sentence_about_confusions(counts, sentence, monkeypatch):
     result = Groups(Path("list.txt"), groups, Embeddings(np.ones((4, 2))))
     monkeypatch.setitem(result.__dict__, "common", tuple(OperatingPoint(far, 1.0, 0.5, 40, 2000) for far in FARS))
     assert result.summary()[1].startswith(sentence)
-    assert result.spreads[-1].difference == pytest.approx((counts[0] - counts[1]) / 1000)
-    assert result.spreads[0].difference_interval == Interval(0.0, 0.0)
+    assert [*result.spreads.values()][-1].difference == pytest.approx((counts[0] - counts[1]) / 1000)
+    assert result.spreads[ACCURACY].difference_interval == Interval(0.0, 0.0)
     assert ("which is too narrow" in result.rows()[3].note) == (0 in counts)
 
 
@@ -278,7 +290,7 @@ def test_too_few_pairs_are_said_so(tmp_path):
     result = found.evaluate(Embeddings(made_up(found)), Rule())
     assert result.summary()[1].startswith("There are too few pairs of two people")
     assert [chart.name for chart in result.figures()] == ["accuracies"]
-    assert [spread.name for spread in result.spreads] == ["accuracy", "EER"]
+    assert [spread.name for spread in result.spreads.values()] == ["accuracy", "EER"]
 
 
 # ---------------------------------------------------------------- the list
@@ -537,6 +549,13 @@ def test_a_list_of_groups_may_name_its_columns(tmp_path, separator, heading):
     found = read_group_list(path)
     assert {name: pairs.names for name, pairs in found.items()} == {n: pairs.names for n, pairs in wanted.items()}
     assert all((found[name].same == wanted[name].same).all() for name in wanted)
+    words = path.read_text().replace(f"{separator}1{separator}", f"{separator}True{separator}")
+    path.write_text(words.replace(f"{separator}0{separator}", f"{separator}false{separator}"))
+    assert all((read_group_list(path)[name].same == wanted[name].same).all() for name in wanted)
+    path.write_text(path.read_text().replace("True", "yes").replace("false", "no"))
+    with pytest.raises(UserError, match="line 2: got the label '(yes|no)' · allowed: 1 for one person"):
+        read_group_list(path)
+    path.write_text(words)
     path.write_text(path.read_text().replace("label", "different").replace("same", "unlike"))
     with pytest.raises(UserError, match=r"line 1: got the column '(different|unlike)' · allowed: labels that are 1"):
         read_group_list(path)

@@ -14,8 +14,7 @@ from sphereface.evaluation.charts import draw_folds, draw_roc, draw_scores
 from sphereface.evaluation.glossary import GLOSSARY
 from sphereface.evaluation.html_report import to_html, write_html
 from sphereface.evaluation.protocols.base import Images
-from sphereface.evaluation.report import Report
-from sphereface.evaluation.result import Chart, Example, Examples, Result, Rows
+from sphereface.evaluation.result import Chart, Example, Examples, Report, Result, Rows
 from sphereface.metrics import roc, score_histogram
 
 from .crops import noise, write_image

@@ -3,8 +3,9 @@ import pytest
 
 from sphereface.errors import UserError
 from sphereface.evaluation.people import list_people, unit_rows
-from sphereface.evaluation.protocols import identification as module
 from sphereface.evaluation.protocols.identification import identify
+from sphereface.metrics import searches as module
+from sphereface.metrics.searches import search
 
 from .crops import noise, write_image
 from .folders import LFW, cosine, made_up_features, made_up_people, needs_lfw
@@ -27,9 +28,9 @@ def loop_identify(features, people, subtract_mean):
 
 
 @pytest.mark.parametrize("subtract_mean", [True, False])
-@pytest.mark.parametrize("block", [1, 5, 512])
+@pytest.mark.parametrize("block", [1, 5 * 9, 512 * 9])
 def test_as_the_loop(monkeypatch, block, subtract_mean):
-    monkeypatch.setattr(module, "_BLOCK", block)
+    monkeypatch.setattr(module, "_CELLS", block)
     people = made_up_people([1, 4, 2, 1, 6, 3, *[1] * 100, 5, 2, 2, 3, 4])
     features = made_up_features(people, spread=1.2)
     result = identify(features, people, subtract_mean=subtract_mean)
@@ -62,15 +63,15 @@ def test_equal_images_of_the_gallery_tie_wherever_they_stand(dims, size):
         rng = np.random.default_rng(seed)
         row = unit_rows(rng.standard_normal((1, dims)), None)
         probes = unit_rows(row + rng.standard_normal((3, dims)) / dims**0.5, None)
-        _, rank = module._search(probes, np.tile(row, (size, 1)), rng.integers(0, size, 3))
-        assert rank.tolist() == [size] * 3
+        found = search(probes, np.tile(row, (size, 1)), rng.integers(0, size, 3))
+        assert found.rank.tolist() == [size] * 3
 
 
 def test_a_tie_is_no_wider_than_rounding():
     angles = np.arccos([0.5, 0.5 + 1e-6, 0.5 - 1e-6, 0.5 - 1e-5])
     gallery = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
-    _, rank = module._search(np.array([[1.0, 0.0]], dtype=np.float32), gallery, np.array([0]))
-    assert rank.tolist() == [3]
+    found = search(np.array([[1.0, 0.0]], dtype=np.float32), gallery, np.array([0]))
+    assert found.rank.tolist() == [3]
 
 
 @pytest.mark.parametrize("bad", [np.nan, 0.0, np.inf])
@@ -80,7 +81,7 @@ def test_an_undefined_embedding_costs_its_own_searches(bad, subtract_mean):
     counts = [2, 3, 2, 4, *[1] * 60]
     people = made_up_people(counts)
     features = made_up_features(people, spread=1.2)
-    strangers = np.flatnonzero(people.num_images == 1)
+    strangers = np.flatnonzero(np.bincount(people.person)[people.person] == 1)
     broken = features.copy()
     broken[[2, 8, *strangers[:20]]] = bad  # the gallery's image of person 1, a probe of person 3
     got = identify(broken, people, subtract_mean=subtract_mean)
@@ -101,11 +102,12 @@ def test_an_undefined_embedding_costs_its_own_searches(bad, subtract_mean):
 @pytest.mark.parametrize("bad", [np.nan, 0.0])
 def test_an_undefined_person_of_the_gallery_takes_no_rank(bad):
     """Its score would be 0, which is more than a negative cosine."""
-    probes = np.array([[-1.0, 0.0], [-1.0, 0.0]], dtype=np.float32)
-    gallery = np.array([[bad, bad], [0.6, 0.8], [0.8, 0.6]], dtype=np.float32)
-    top, rank = module._search(probes, gallery, np.array([1, 0]))
-    assert top.tolist() == pytest.approx([-0.6, -0.6])
-    assert rank.tolist() == [1, 4]
+    people = made_up_people([2, 2, 2, 1])  # the first images are the gallery
+    features = np.array([[bad, bad], [-1, 0], [0.6, 0.8], [-1, 0], [0.8, 0.6], [-1, 0], [-1, 0.0]])
+    result = identify(features, people, subtract_mean=False)
+    assert result.rank1 == pytest.approx(1 / 3)
+    assert result.rank5 == pytest.approx(2 / 3)
+    assert result.open_set[0].threshold == pytest.approx(-0.6)
 
 
 @pytest.mark.parametrize("bad", [np.nan, 0.0])
@@ -152,8 +154,6 @@ def test_people_are_listed_by_name(tmp_path):
         "B/B_0002.jpg",
     ]
     assert people.person.tolist() == [0, 1, 1]
-    assert people.first.tolist() == [True, True, False]
-    assert people.num_images.tolist() == [1, 2, 2]
 
 
 def test_a_folder_without_people_is_an_error(tmp_path):
@@ -169,6 +169,6 @@ def test_the_parts_of_lfw():
     assert (len(people.names), len(people.files)) == (5749, 13233)
     result = identify(np.random.default_rng(0).standard_normal((13233, 4)), people)
     assert (result.num_gallery, result.num_probes, result.num_impostors) == (1680, 7484, 4069)
-    numbers = {file.stem[-4:] for file, first in zip(people.files, people.first, strict=True) if first}
+    numbers = {people.files[row].stem[-4:] for row in np.unique(people.person, return_index=True)[1]}
     assert numbers == {"0001"}
     assert result.rank1 < 0.01  # by chance 1 in 1,680

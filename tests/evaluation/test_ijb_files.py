@@ -6,7 +6,7 @@ import pytest
 
 from sphereface.errors import UserError
 from sphereface.evaluation import columns
-from sphereface.evaluation.ijb_files import find_ijb, read_detections, read_image_list, read_template_pairs
+from sphereface.evaluation.ijb_files import find_ijb, read_detector_scores, read_image_list, read_template_pairs
 from sphereface.evaluation.template_rows import RowOfTemplate, rows_of
 
 from .. import ijb_golden as golden
@@ -25,7 +25,7 @@ def write(tmp_path):
 
 
 def test_the_golden_files():
-    files = find_ijb(golden.FOLDER, detector_scores=True, identification=True)
+    files = find_ijb(golden.FOLDER, detector_scores=True)
     assert files.name == "ijbx"
     assert [path.name for path in files.galleries] == ["ijbx_1N_gallery_G1.csv", "ijbx_1N_gallery_G2.csv"]
     images = read_image_list(files.media)
@@ -40,11 +40,8 @@ def test_the_golden_files():
     assert images.templates[pairs.right].tolist() == [int(field) for field in right]
     assert pairs.same.tolist() == [field == "1" for field in label]
     assert (pairs.left.dtype, pairs.right.dtype, pairs.same.dtype) == (np.int32, np.int32, bool)
-    found = read_detections(files.scores, images.images)
     every = np.array(golden.text_columns("ijbx_name_5pts_score.txt")[1:], dtype=float)  # (11, N)
-    np.testing.assert_array_equal(found.score, every[10])
-    np.testing.assert_array_equal(found.landmarks[:, 2, 1], every[5])  # y of the nose
-    assert found.landmarks.shape == (len(names), 5, 2)
+    np.testing.assert_array_equal(read_detector_scores(files.scores, images.images), every[10])
 
 
 @pytest.mark.parametrize("meta", [True, False])
@@ -62,7 +59,7 @@ def test_files_lie_in_the_folder_or_in_its_subfolder_meta(tmp_path, meta):
     assert (files.scores, files.galleries, files.probes) == (None, (), None)
     for name in ("gallery_S1", "gallery_S2", "probe_mixed"):
         (folder / f"ijbb_1N_{name}.csv").touch()
-    files = find_ijb(tmp_path, identification=True)
+    files = find_ijb(tmp_path)
     assert [path.name for path in files.galleries] == ["ijbb_1N_gallery_S1.csv", "ijbb_1N_gallery_S2.csv"]
     assert files.probes == folder / "ijbb_1N_probe_mixed.csv"
 
@@ -77,8 +74,6 @@ def test_files_lie_in_the_folder_or_in_its_subfolder_meta(tmp_path, meta):
             "has no *_face_tid_mid.txt and no *_template_pair_label.txt ·",
         ),
         (["ijbx_name_5pts_score.txt"], {"detector_scores": True}, "has no *_name_5pts_score.txt ·"),
-        (["ijbx_1N_gallery_G2.csv"], {"identification": True}, "has no *_1N_gallery_[GS]2.csv ·"),
-        (["ijbx_1N_probe_mixed.csv"], {"identification": True}, "has no *_1N_probe_mixed.csv ·"),
     ],
 )
 def test_a_missing_file_is_named_in_one_line(tmp_path, leave_out, needs, message):
@@ -215,7 +210,7 @@ NUMBERS = "1 2 3 4 5 6 7 8 9 10"
 )
 def test_bad_detections(write, text, message):
     with pytest.raises(UserError, match=re.escape(message)):
-        read_detections(write(text), ["a.jpg", "b.jpg"])
+        read_detector_scores(write(text), ["a.jpg", "b.jpg"])
 
 
 def test_templates_with_two_labels(write):

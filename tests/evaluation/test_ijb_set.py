@@ -14,7 +14,7 @@ import pytest
 
 from sphereface.errors import UserError
 from sphereface.evaluation import Embeddings, Rule, format_table, load_set, write_report
-from sphereface.evaluation.report import Report
+from sphereface.evaluation.result import Report
 from sphereface.places import Places
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "ijb"
@@ -45,7 +45,7 @@ def result(embeddings):
 
 def test_the_folder_is_recognised():
     loaded = load()
-    assert (loaded.kind, loaded.benchmark, len(loaded.images), len(loaded.pairs.same)) == ("ijb", "ijbx", 1223, 8628)
+    assert (loaded.kind, loaded.files.name, len(loaded.images), len(loaded.pairs.same)) == ("ijb", "ijbx", 1223, 8628)
     assert loaded.images.names[0] == (GOLDEN / "ijbx_face_tid_mid.txt").read_text().split()[0]
 
 

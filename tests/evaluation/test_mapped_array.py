@@ -1,10 +1,11 @@
+import warnings
 import zipfile
 
 import numpy as np
 import pytest
 
 from sphereface.evaluation import mapped_array
-from sphereface.evaluation.mapped_array import map_array
+from sphereface.evaluation.mapped_array import map_array, map_arrays
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
@@ -26,6 +27,37 @@ def test_a_compressed_array_is_read(tmp_path):
     found = map_array(tmp_path / "a.npz", "embeddings")
     assert not isinstance(found, np.memmap)
     np.testing.assert_array_equal(found, array)
+
+
+def test_several_arrays_of_which_some_may_be_missing(tmp_path):
+    np.savez(tmp_path / "a.npz", names=np.array(["x", "y"]), embeddings=np.eye(2), more=np.zeros(9))
+    found = map_arrays(tmp_path / "a.npz", ["names", "mirror", "embeddings"], optional=["mirror", "names"])
+    assert list(found) == ["names", "embeddings"]
+    np.testing.assert_array_equal(found["embeddings"], np.eye(2))
+    with pytest.raises(KeyError, match="mirror"):
+        map_arrays(tmp_path / "a.npz", ["names", "mirror"], optional=["names"])
+
+
+def test_an_entry_that_the_directory_hides_is_found(tmp_path):
+    np.savez(tmp_path / "a.npz", names=np.zeros(3), mirror=np.zeros(3))
+    data = bytearray((tmp_path / "a.npz").read_bytes())
+    end = data.rindex(b"PK\x05\x06")
+    first, last = data.index(b"PK\x01\x02"), data.rindex(b"PK\x01\x02", 0, end)
+    data[first + 32 : first + 34] = (end - last).to_bytes(2, "little")
+    (tmp_path / "a.npz").write_bytes(data)
+    with pytest.raises(zipfile.BadZipFile, match="its end counts 2 members, its directory lists 1"):
+        map_arrays(tmp_path / "a.npz", ["names"], optional=["mirror"])
+
+
+def test_a_damaged_header_gives_no_warning(tmp_path):
+    np.savez(tmp_path / "a.npz", a=np.zeros(3))
+    data = (tmp_path / "a.npz").read_bytes()
+    (tmp_path / "a.npz").write_bytes(data.replace(b"'<f8'", b"'\\<f'"))  # Python warns of the backslash
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with pytest.raises((ValueError, TypeError)):
+            map_array(tmp_path / "a.npz", "a", checked=False)
+    assert caught == []
 
 
 def test_an_empty_array(tmp_path):

@@ -13,8 +13,8 @@ from sphereface.evaluation import Embeddings, Images, PairsResult, Report, forma
 from sphereface.evaluation import write as module
 from sphereface.evaluation.lfw import Verification
 from sphereface.evaluation.result import Rows
-from sphereface.evaluation.table import WIDTH, format_rows
-from sphereface.evaluation.words import count, layman_rates, percent, scientific
+from sphereface.evaluation.table import WIDTH, format_rows, prose_columns
+from sphereface.evaluation.words import count, layman_rates, percent, scientific, tar_headline
 from sphereface.metrics import OperatingPoint
 
 NAMES = tuple(f"{k:06d}.jpg" for k in range(8))
@@ -125,10 +125,23 @@ def test_long_text_goes_on_in_lines_of_its_own():
     assert all(line.startswith("     word") for line in lines[2:])
 
 
+def test_a_table_without_rows_has_its_header():
+    assert format_rows(Rows(("set", "accuracy"), ())) == " set   accuracy"
+    assert prose_columns(Rows(("set", "accuracy"), ())) == [False, False]
+    assert prose_columns(Rows((), (("1", "a" * 25), ("b" * 25, "2")))) == [True, True]
+    assert prose_columns(Rows((), (("1", "a" * 24),))) == [False, False]
+
+
 def test_what_a_terminal_would_obey_is_escaped():
     rows = Rows(("group\x1b[2J", "a"), (("x\n\x9b\udcff", "1"),), title="t\x1b", note="n\x07")
     lines = format_rows(rows).splitlines()
     assert [" ".join(line.split()) for line in lines] == [r"t\x1b", r"group\x1b[2J a", r"x\n\x9b\udcff 1", r"n\x07"]
+
+
+def test_the_headline_is_the_lowest_rate_that_the_pairs_resolve():
+    points = [OperatingPoint(far, tar, 0.5, 0, 5000) for far, tar in ((1e-1, 0.9), (1e-2, 0.8), (1e-4, 0.7))]
+    assert tar_headline(points, 0.6) == ("TAR at FAR 0.01", 0.8)
+    assert tar_headline(points[2:], 0.6) == ("AUC", 0.6)
 
 
 def test_numbers_as_text():

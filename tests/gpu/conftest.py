@@ -17,6 +17,8 @@ from sphereface.models import BACKBONES
 from sphereface.training.learner import Learner
 from sphereface.training.plan import Plan, Setting
 
+from .near import has_values
+
 HERE = torch.cuda.is_available()
 DEVICES = [
     "cpu",
@@ -52,8 +54,8 @@ class Training:
         self.learner.step(self.batch, self.setting)
 
     def losses(self, count: int) -> list[float]:
-        """Of so many steps."""
-        steps = (self.learner.step(self.batch, self.setting, at_once=True) for _ in range(count))
+        """Of so many steps. The numbers of the null CUDA may be not finite, which no step looks at there."""
+        steps = (self.learner.step(self.batch, self.setting, at_once=has_values()) for _ in range(count))
         return [float(step.output.loss) for step in steps]
 
 

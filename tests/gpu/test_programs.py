@@ -60,13 +60,14 @@ def test_a_run_is_that_of_the_cpu_and_can_be_resumed(config_file, device, tmp_pa
 
 
 def test_its_evaluation_is_that_of_the_cpu(run, config_file, device, tmp_path):
+    needs_values()  # a checkpoint with numbers that are not finite is refused
     pairs = config_file.parent / "pairs"
     found = []
     for where in (device.type, "cpu"):
         files = ["--ckpt", str(run), "--lfw", str(pairs), "--pairs", str(pairs / "pairs.txt")]
         assert eval_lfw.main([*files, "--device", where, "--output", str(tmp_path / where)]) == 0
         found.append(json.loads((tmp_path / where / "verification.json").read_text(encoding="utf-8")))
-    assert not has_values() or found[0]["auc"] == pytest.approx(found[1]["auc"], abs=0.02)
+    assert found[0]["auc"] == pytest.approx(found[1]["auc"], abs=0.02)
 
 
 def test_it_verifies(run, device, tmp_path, capsys):

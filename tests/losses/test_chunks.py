@@ -1,14 +1,13 @@
 """What chunk_size: auto chooses."""
 
-import re
-
 import pytest
 import torch
 
-from sphereface.losses import chunks
+from sphereface.errors import UserError
+from sphereface.losses import chunks, fused_layer
 from sphereface.losses.chunks import auto_chunk, free_bytes
 from sphereface.losses.head import MarginHead
-from sphereface.losses.margins import check_options, make_margin
+from sphereface.losses.margins import make_margin
 
 CPU = torch.device("cpu")
 
@@ -25,7 +24,32 @@ CPU = torch.device("cpu")
 )
 def test_logits_get_a_quarter_of_the_free_memory(free, classes, chunk, monkeypatch):
     monkeypatch.setattr(chunks, "free_bytes", lambda device: free)
-    assert auto_chunk(256, classes, CPU) == chunk
+    assert auto_chunk(256, classes, CPU, 4) == chunk
+
+
+def test_logits_of_two_bytes_fit_twice(monkeypatch):
+    monkeypatch.setattr(chunks, "free_bytes", lambda device: 16 * 256 * 5000)
+    assert [auto_chunk(256, 20_000, CPU, size) for size in (2, 4)] == [10_000, 5000]
+
+
+@pytest.mark.parametrize(
+    ("fuses", "precision", "size"),
+    [
+        (False, None, 4), (False, torch.bfloat16, 4),  # the eager layer has float32 logits
+        (True, None, 4), (True, torch.bfloat16, 2), (True, torch.float16, 2),
+    ],
+)  # fmt: skip
+def test_the_head_knows_the_size_of_its_logits(monkeypatch, fuses, precision, size):
+    given = []
+    monkeypatch.setattr(fused_layer, "_fuses", lambda x, weight: fuses)
+    monkeypatch.setattr("sphereface.losses.head.auto_chunk", lambda *given_now: given.append(given_now))
+    with torch.autocast("cpu", precision, enabled=precision is not None):
+        MarginHead(4, 5000, make_margin("arcface")).chunk_size(8)
+    assert given == [(8, 5000, CPU, size)]
+
+
+def test_float64_has_logits_of_eight_bytes():
+    assert fused_layer.logit_bytes(torch.ones(2, 3, dtype=torch.float64)) == 8
 
 
 def test_free_memory_is_known_on_linux():
@@ -47,6 +71,6 @@ def test_the_head_takes_what_is_given(given, chunk):
 
 @pytest.mark.parametrize("wrong", [0, -1, 1.5, "some", True])
 def test_other_values_are_refused(wrong):
-    (problem,) = check_options("arcface", {"chunk_size": wrong})
     allowed = "an integer of at least 1 or auto or null"
-    assert re.fullmatch(f"loss.chunk_size: got {wrong!r} · allowed: {allowed}", problem)
+    with pytest.raises(UserError, match=rf"^loss\.chunk_size: got {wrong!r} · allowed: {allowed}$"):
+        make_margin("arcface", chunk_size=wrong)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import math
+import weakref
 
 import pytest
 import torch
 
 from sphereface.errors import UserError
 from sphereface.losses.head import MarginHead
-from sphereface.losses.margins import MARGINS, check_options, make_margin
+from sphereface.losses.margins import MARGINS, make_margin
 from sphereface.losses.sampling import mark_distinct_rows, sampled_rows
 from sphereface.losses.shards import Shard
 from sphereface.training.optimizer import SGD, gradient_values
@@ -219,5 +221,18 @@ def test_a_label_out_of_range_is_told_before_sampling():
     ],
 )
 def test_options_that_do_not_go(name, options, line):
-    (problem,) = check_options(name, options)
+    with pytest.raises(UserError) as raised:
+        make_margin(name, **options)
+    (problem,) = str(raised.value).splitlines()
     assert problem.startswith(line.partition(" · allowed: a number")[0])
+
+
+def test_a_head_that_is_no_longer_used_is_freed():
+    x, labels = batch()
+    head = head_of("cosface", sample_rate=0.5)
+    weight = weakref.ref(head.weight)
+    head(x, labels, step=0).loss.backward()
+    assert weight() is head.weight
+    del head
+    gc.collect()
+    assert weight() is None

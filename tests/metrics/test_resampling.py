@@ -7,13 +7,14 @@ from sphereface.metrics import auc, bootstrap, equal_error_rate, roc, tar_at_far
 from sphereface.metrics.resampling import (
     _draw_pairs,
     _draw_people,
-    _Reweighted,
     bootstrap_means,
+    draw,
     num_replicates,
     percentile_intervals,
     rates_at,
     resample,
 )
+from sphereface.metrics.verification import Ranking
 
 
 def toy(seed=0, num_pairs=60, levels=12):
@@ -26,7 +27,7 @@ def toy(seed=0, num_pairs=60, levels=12):
 def test_a_pair_that_counts_thrice_is_as_three_pairs(seed):
     scores, same = toy(seed)
     weights = np.random.default_rng(seed).integers(0, 4, len(scores))
-    weighted = _Reweighted(scores, same).roc(weights)
+    weighted = Ranking(scores, same).curve(weights)
     repeated = roc(scores.repeat(weights), same.repeat(weights))
     assert (weighted.num_genuine, weighted.num_impostor) == (repeated.num_genuine, repeated.num_impostor)
     assert auc(weighted) == pytest.approx(auc(repeated), abs=1e-12)
@@ -42,13 +43,18 @@ def test_undefined_pairs_that_are_repeated(seed, share):
     rng = np.random.default_rng(seed)
     scores[rng.random(len(scores)) < share] = np.nan
     weights = rng.integers(0, 4, len(scores))
-    weighted, repeated = _Reweighted(scores, same).roc(weights), roc(scores.repeat(weights), same.repeat(weights))
+    weighted, repeated = Ranking(scores, same).curve(weights), roc(scores.repeat(weights), same.repeat(weights))
     assert weighted.num_genuine == repeated.num_genuine == weights[same].sum()
     defined = ~same & ~np.isnan(scores) if share < 1 else ~same
     assert weighted.num_impostor == repeated.num_impostor == weights[defined].sum()
     assert auc(weighted) == pytest.approx(auc(repeated), abs=1e-12, nan_ok=True)
     got = [(p.tar, p.false_accepts) for p in tar_at_far(weighted, [0.3, 0.1, 0.01])]
     assert got == [(p.tar, p.false_accepts) for p in tar_at_far(repeated, [0.3, 0.1, 0.01])]
+
+
+def test_a_draw_counts_what_was_drawn():
+    drawn = np.random.default_rng(4).integers(0, 50, 50).tolist()
+    assert draw(50, np.random.default_rng(4)).tolist() == [drawn.count(k) for k in range(50)]
 
 
 def test_people_weigh_once_in_genuine_pairs_and_by_product_in_impostor_pairs():

@@ -152,6 +152,16 @@ def test_what_cannot_be_used_is_one_line(tmp_path, file, options, message):
     assert len(str(raised.value).splitlines()) == 1
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_the_cause(tmp_path, value):
+    path = write_onnx(
+        tmp_path / "a.onnx", constants={"added": np.array([0, value], np.float32)[-1:]},
+        after=[helper.make_node("Add", ["raw", "added"], ["embedding"])],
+    )  # fmt: skip
+    with pytest.raises(UserError, match="gives NaN or infinity for images of noise · its weights 'added' hold them"):
+        OnnxBackbone(path, TOLD)
+
+
 @pytest.mark.parametrize("content", [None, b"", b"no protobuf", b"\x08\x08"])
 def test_what_is_no_onnx_file(tmp_path, content):
     path = tmp_path / "a.onnx"

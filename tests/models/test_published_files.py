@@ -186,6 +186,25 @@ def test_other_contents_are_refused(tmp_path, state, message):
         import_published(tmp_path / "x.pth")
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("x.pth", b"", r"x.pth: an empty file \(0 bytes\) · allowed: a file of weights · download it again"),
+        ("x.caffemodel", b"", r"x.caffemodel: an empty file"),
+        (
+            "x.caffemodel",
+            b"\n\x05hello",
+            "x.caffemodel: holds no layers with weights: truncated, damaged or not a .caffe",
+        ),
+        ("x.safetensors", b"\x02\0\0\0\0\0\0\0{}", "x.safetensors: holds no tensors · allowed: a file of weights"),
+    ],
+)
+def test_a_file_without_weights_is_named_as_one(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(BadCheckpoint, match=message):
+        import_published(tmp_path / name)
+
+
 def test_another_publisher_than_the_one_asked_for(tmp_path):
     torch.save(vision_transformer(), tmp_path / "x.pth")
     with pytest.raises(BadCheckpoint, match="no known network of publisher magface · the first keys are patch_embed"):

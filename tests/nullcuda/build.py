@@ -74,6 +74,7 @@ def build(folder: Path) -> dict[str, str]:
         "LD_LIBRARY_PATH": str(driver),
         "TRITON_LIBCUDA_PATH": str(driver),
         "TORCH_CUDNN_V8_API_DISABLED": "1",
+        "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"),  # what it compiles here serves no real GPU
         "OMP_NUM_THREADS": "1",
     }
 

@@ -51,15 +51,14 @@ class Case:
 
 def run(case: Case) -> dict[str, Any]:
     """The counts of a case, or its ``error``."""
+    gc.collect()  # the case before
+    torch.cuda.empty_cache()
     try:
         step = (step_of_head if case.part == "head" else step_of)(case)
         step(), step()  # they fill caches
         return {"name": case.name, **count(step).to_dict()}
     except Exception:
         return {"name": case.name, "error": traceback.format_exc(limit=-6)}
-    finally:
-        gc.collect()
-        torch.cuda.empty_cache()
 
 
 def step_of(case: Case) -> Callable[[], object]:

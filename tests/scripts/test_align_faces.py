@@ -14,6 +14,7 @@ import pytest
 
 from scripts import align_faces
 from sphereface.commands import align as align_command
+from sphereface.commands.parser import parse
 from sphereface.commands.parsers import align as align_parser
 from sphereface.data.images import decode
 from tests.alignment.faces import ByColour, write_photographs
@@ -183,7 +184,7 @@ def detector_run(photographs, *arguments):
 @pytest.mark.parametrize(("more", "pick"), [([], "centre"), (["--pick", "largest"], "largest")])
 def test_the_face_asked_for_is_picked(monkeypatch, more, pick):
     monkeypatch.setattr(align_command, "Mtcnn", ByColour)
-    found = align_command.sources(align_parser.parse(["in", "out", "--detector", "mtcnn", *more], "align"))
+    found = align_command.sources(parse(align_parser, "align", ["in", "out", "--detector", "mtcnn", *more], "align"))
     assert found.finder.pick == pick
     assert isinstance(found.finder.detector, ByColour)
 

@@ -90,7 +90,7 @@ def main(rank: int, size: int, port: int, folder: Path, case: dict[str, Any]) ->
     local = {"RANK": rank, "WORLD_SIZE": size, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": size}
     where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "GLOO_SOCKET_IFNAME": "lo"}
     os.environ.update({key: str(value) for key, value in (local | where).items()})
-    fit, train_step, evaluate = Trainer.fit, Trainer.train_step, Trainer._evaluate
+    fit, train_step = Trainer.fit, Trainer.train_step
     hook = HOOKS[case.get("hook", "")]
 
     def hooked(self: Trainer, batch: Any) -> Any:
@@ -108,7 +108,7 @@ def main(rank: int, size: int, port: int, folder: Path, case: dict[str, Any]) ->
             found["digest"] = digest(self.learner.model.state_dict())
             found["chosen"] = [self.progress.best, self.progress.best_step]
 
-    Trainer.fit, Trainer.train_step, Trainer._evaluate = listening, hooked, evaluate
+    Trainer.fit, Trainer.train_step = listening, hooked
     arguments = [part for override in case["set"] for part in ("--set", override)]
     resume = ["--resume", case["resume"]] if "resume" in case else []
     code = train.main(["--config", case["config"], "--device", "cpu", *arguments, *resume, *case.get("more", [])])

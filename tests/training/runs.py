@@ -23,7 +23,7 @@ model: {depth: 10, widths: [4, 8, 8, 8], embedding_dim: 8, input_size: [32, 32]}
 loss: {name: a-softmax, m: 4, gradient: caffe, lambda_gamma: 10}
 train: {batch_size: 8, steps: 12, lr: 0.05, milestones: [6, 9], lr_decay: 0.5}
 data: {workers: 0, crop_shift: 2}
-log: {every_steps: 1, histogram_every_steps: 5}
+log: {every_steps: 1, histogram_every_steps: 5, sinks: [jsonl]}
 checkpoint: {every_steps: 4, keep: 2}
 eval: {every_steps: 6}
 """

@@ -132,7 +132,7 @@ def said_in_a_run(monkeypatch, caplog, config_file, *overrides: str) -> str:
         train(
             config_file, "loss.name=arcface", "loss.s=64", "train.milestones=[]", "train.steps=100",
             "train.batch_size=35", "model.depth=4", "eval.sets={}", "eval.select=null", "log.every_steps=4",
-            "log.tensorboard=false", "log.histogram_every_steps=100", "checkpoint.every_steps=100", *overrides,
+            "log.histogram_every_steps=100", "checkpoint.every_steps=100", *overrides,
         )  # fmt: skip
     return caplog.text
 

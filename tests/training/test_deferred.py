@@ -21,15 +21,16 @@ from sphereface.losses.head import MarginHead
 from sphereface.losses.margins import make_margin
 from sphereface.training.average import MovingAverage
 from sphereface.training.deferred import FiniteCheck, NotFinite, reads_late
+from sphereface.training.loop import Loop
 from sphereface.training.optimizer import SGD
+from sphereface.training.run_folder import RunFolder
 from sphereface.training.trainer import Trainer
-from sphereface.training.watch import QuietWatch
 
 from .runs import CPU, load, metrics_of, train_with
 
 COMMON = (
     *("train.steps=20", "model.norm=batch", "train.ema=0.9", "train.on_nonfinite=skip", "log.every_steps=6"),
-    *("log.histogram_every_steps=9", "eval.every_steps=10", "checkpoint.every_steps=8", "log.tensorboard=false"),
+    *("log.histogram_every_steps=9", "eval.every_steps=10", "checkpoint.every_steps=8"),
 )
 OPTIMISERS = {
     "caffe": (),
@@ -275,12 +276,12 @@ def test_a_flag_leaves_the_rows_of_the_head_alone():
         assert torch.equal(head.weight, stored) == bool(held)
 
 
-def test_it_is_read_before_anything_is_written(config_file):
+def test_it_is_read_before_anything_is_written(config_file, tmp_path):
     trainer = Trainer(load(config_file, *COMMON), CPU)
-    due = []
+    loop, due = Loop(trainer, RunFolder(tmp_path)), []
     for step in range(1, 21):
         trainer.progress.step = step
-        due += [step] * trainer._writes_now()
+        due += [step] * loop.writes_now()
     assert due == [6, 8, 9, 10, 12, 16, 18, 20]
 
 
@@ -305,12 +306,13 @@ def test_a_loss_or_a_gradient_alone_is_enough(config_file, deferring, bad):
     assert learner.lost_steps() == 1
 
 
-def test_waiting_for_the_device_counts_as_training(config_file, deferring):
+def test_waiting_for_the_device_counts_as_training(config_file, deferring, tmp_path):
     deferring(True)
     trainer = Trainer(load(config_file, *COMMON), CPU)
     trainer.stopwatch.lap = lambda: 1.5
+    loop = Loop(trainer, RunFolder(tmp_path))
     for trainer.progress.step in (5, 6):  # it is read at the sixth
-        assert not trainer._take_back(QuietWatch())
+        assert not loop.take_back()
     assert trainer.progress.seconds == 1.5
 
 

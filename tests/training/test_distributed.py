@@ -28,16 +28,17 @@ from sphereface.training.stopping import Interruption, StopRequest
 from sphereface.training.trainer import Trainer
 
 from ..images import make_pairs, make_training_set
+from ..shared import made_once
 from .runs import CPU, TINY, load, metrics_of
 
 ROOT = Path(__file__).parents[2]
 STEPS = 20
-LONG = [f"train.steps={STEPS}", "log.tensorboard=false"]
+LONG = [f"train.steps={STEPS}"]
 BATCH_NORM = [*LONG, "model.norm=batch", "train.batch_size=32", "train.lr=0.01"]
 CLIPPED = [*LONG, "train.clip_grad_norm=0.5", "train.ema=0.9", "loss.name=adaface"]
 REPLICATED = [*LONG, "loss.distributed=replicated"]
 SAVED = [*LONG, "train.ema=0.9", "checkpoint.every_steps=100"]
-SHORT = ["train.steps=10", "train.milestones=[]", "log.tensorboard=false"]
+SHORT = ["train.steps=10", "train.milestones=[]"]
 
 TAUGHT = [
     "train.lr=0.005",
@@ -66,7 +67,7 @@ CASES = {
     **{
         f"backbone {name}": {
             "size": 2,
-            "set": [f"model={{{given}, input_size: [32, 32], embedding_dim: 8}}", *HALF, "log.tensorboard=false"],
+            "set": [f"model={{{given}, input_size: [32, 32], embedding_dim: 8}}", *HALF],
         }
         for name, given in BACKBONES.items()
     },
@@ -135,7 +136,10 @@ def make_teachers(root: Path, config: Path) -> None:
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    root = tmp_path_factory.mktemp("processes")
+    return Results(made_once(tmp_path_factory, "processes", run_all_cases))
+
+
+def run_all_cases(root: Path) -> None:
     values = yaml.safe_load(TINY)
     values["data"]["train"] = str(make_training_set(root / "train", 5, 7, size=(32, 32)))
     values["eval"] |= {"sets": {"mine": str(make_pairs(root / "pairs", size=(32, 32)))}, "select": "mine"}
@@ -153,7 +157,6 @@ def results(tmp_path_factory):
     command = [sys.executable, "-m", "tests.training.rank_worker", str(root)]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return Results(root)
 
 
 def close(found: dict[int, float], expected: dict[int, float], relative: float = 1e-4) -> None:
@@ -409,7 +412,7 @@ def test_a_request_of_any_process_is_one_for_all():
     assert stop.agreed is None
     stop.settle([0.0, 2.0, 1.0])
     assert stop.agreed is signal.SIGTERM
-    assert stop.exit_code == 75
+    assert stop.stopped("").exit_code == 75
     assert stop.signal is None  # so that the first Ctrl-C here is no second one
     with pytest.raises(Interruption), stop.interruptible():
         pass

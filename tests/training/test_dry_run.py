@@ -20,7 +20,6 @@ from sphereface.training.measuring import RunCost, StageCost, measure, multiply_
 from sphereface.training.optimizer import SGD
 from sphereface.training.progress import duration
 from sphereface.training.replicas import check_pieces
-from sphereface.training.run import dry_run as dry_run_of_run
 from sphereface.training.run_folder import RunFolder
 from sphereface.training.trainer import Trainer
 
@@ -214,10 +213,6 @@ def test_slow_steps_are_taken_once(config_file, monkeypatch):
     monkeypatch.setattr(measuring, "_timed_step", lambda *a: (steps.append(1), (11.0, real(*a)[1]))[1])
     assert describe(Trainer(load(config_file), CPU), load(config_file)).count("11 s per step") == 1
     assert len(steps) == 1
-
-
-def test_it_is_where_it_was():
-    assert dry_run_of_run is dry_run
 
 
 def test_a_runs_dir_that_cannot_be_a_folder_is_told_before_the_data_is_read(config_file, tmp_path, monkeypatch):

@@ -83,12 +83,13 @@ def test_the_joined_embedding_has_the_mean_of_their_cosines(config_file, more):
 
 
 def test_what_the_joined_run_writes(config_file, capsys):
-    joined = run_training(str(config_file), TWO)
+    settings = (*TWO, "log.sinks=[jsonl, tensorboard]")
+    joined = run_training(str(config_file), settings)
     state, run = load_checkpoint(joined), joined.parent
     assert joined.name == "best.pt"
     assert len(folders(config_file)) == 3
     meta = state["meta"]
-    assert meta["config"] == load(config_file, *TWO).to_dict()
+    assert meta["config"] == load(config_file, *settings).to_dict()
     assert [Path(path).parent for path in meta["networks"]] == [path for path in folders(config_file) if path != run]
     steps = [load_checkpoint(Path(path))["meta"]["step"] for path in meta["networks"]]
     assert (meta["step"], meta["images_seen"], meta["total_steps"]) == (sum(steps), 8 * sum(steps), 24)

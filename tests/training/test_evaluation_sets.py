@@ -39,7 +39,7 @@ def sets(faces, tmp_path):
 def test_sets_of_every_kind_are_evaluated_and_shown(config_file, sets, caplog):
     caplog.set_level("INFO")
     given = "{" + ", ".join(f"{name}: '{place}'" for name, place in sets.items()) + "}"
-    run = train(config_file, f"eval.sets={given}", "eval.select=t")
+    run = train(config_file, f"eval.sets={given}", "eval.select=t", "log.sinks=[jsonl, tensorboard]")
     steps = [6, 12]
     assert list(metrics_of(run, "eval/t/auc")) == steps  # too few impostors for a rate, and no folds
     events = EventAccumulator(str(run), size_guidance={"images": 0}).Reload()

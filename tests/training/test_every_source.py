@@ -124,7 +124,7 @@ def test_a_killed_run_resumes_to_the_image_from_every_new_form(forms, tmp_path, 
     data = {"crop_shift": 2, "workers": 0, **forms[name]}
     path = tmp_path / "config.yaml"
     path.write_text(TINY.replace("data: {workers: 0, crop_shift: 2}", yaml.safe_dump({"data": data})), encoding="utf-8")
-    options = ["train.steps=8", "eval.sets={}", "log.tensorboard=false"]
+    options = ["train.steps=8", "eval.sets={}"]
     whole = train(path, *options, f"runs_dir={tmp_path / 'whole'}")
     killed = train(path, *options, f"runs_dir={tmp_path / 'killed'}", stop_at=6)
     resumed = train(path, *options, f"runs_dir={tmp_path / 'killed'}", resume=str(killed))

@@ -91,7 +91,7 @@ def test_an_evaluation_that_was_cut_off_is_in_tensorboard_after_the_resume(tmp_p
 
 
 def test_every_scalar_of_a_run_has_a_description_in_tensorboard(config_file):
-    run = train(config_file, *SETS)
+    run = train(config_file, *SETS, "log.sinks=[jsonl, tensorboard]")
     events = AsTensorBoardReads(str(run))
     events.Reload()
     tags = [tag for tag in events.Tags()["tensors"] if tag.startswith(("train/", "eval/"))]

@@ -17,13 +17,16 @@ import torch
 from sphereface import files
 from sphereface.checkpoint import BadCheckpoint, load_checkpoint, save_checkpoint
 from sphereface.cli import main
+from sphereface.config_sections import TeacherConfig
 from sphereface.errors import ConfigError, UserError
 from sphereface.losses.teacher import LEAST_IMAGES
+from sphereface.training import teacher as teacher_module
 from sphereface.training import teacher_table
 from sphereface.training.distributed import World
 from sphereface.training.dry_run import dry_run
 from sphereface.training.replay import replay
 from sphereface.training.trainer import Trainer
+from sphereface.weights import CHECKPOINT, DEFAULT
 
 from ..data.shards import write_tar
 from ..images import make_training_set
@@ -33,7 +36,7 @@ T = 6
 EVERY_LOSS = (
     "train.teacher.losses={cosine: 2, l2: 0.5, rkd-distance: 1, rkd-angle: 1, similarity: 3, correlation: 4, queue: 1}"
 )
-SHORT = ("train.steps=6", "train.milestones=[]", "log.tensorboard=false")
+SHORT = ("train.steps=6", "train.milestones=[]")
 
 
 def names_of(faces: Path) -> list[str]:
@@ -556,6 +559,11 @@ def poison(value):
     return change
 
 
+def test_the_shipped_network_is_a_teacher_by_its_name():
+    options = TeacherConfig(checkpoint=DEFAULT)
+    assert teacher_module._embedder(options, CPU).path == CHECKPOINT
+
+
 @pytest.mark.parametrize(
     ("change", "line"),
     [
@@ -563,6 +571,10 @@ def poison(value):
         (poison(np.nan), "1 of 35 embeddings are zero, not finite"),
         (poison(np.inf), "1 of 35 embeddings are zero, not finite"),
         (poison(0.0), "1 of 35 embeddings are zero, not finite"),
+        (
+            lambda arrays: arrays.update(embeddings=arrays["embeddings"].astype(np.float32) * np.float32(1e-20)),
+            "35 of 35 embeddings are zero, not finite, too short (below 1e-06) or too long",
+        ),
     ],
 )
 def test_a_table_that_does_not_fit_is_one_line(config_file, told, table, change, line):

@@ -20,7 +20,8 @@ from sphereface.errors import UserError
 from sphereface.evaluation import Result
 from sphereface.models import SphereNet, load_model
 from sphereface.training.deferred import NotFinite
-from sphereface.training.dry_run import dry_run, multiply_adds
+from sphereface.training.dry_run import dry_run
+from sphereface.training.measuring import multiply_adds
 from sphereface.training.run import run_training
 from sphereface.training.run_folder import RunFolder
 from sphereface.training.trainer import Trainer
@@ -30,7 +31,7 @@ from .runs import CPU, load, metrics_of, train
 
 
 def test_a_run_writes_all_that_it_promises(config_file):
-    run = train(config_file)
+    run = train(config_file, "log.sinks=[jsonl, tensorboard]")
     assert (run / "config.yaml").is_file()
     about = json.loads((run / "run.json").read_text())
     assert about["status"] == "finished"
@@ -218,7 +219,7 @@ def test_bad_images_are_replaced_in_a_whole_run_with_workers(config_file, tmp_pa
 
 
 def test_tensorboard_shows_all_that_the_readme_says(config_file):
-    run = train(config_file)
+    run = train(config_file, "log.sinks=[jsonl, tensorboard]")
     events = EventAccumulator(str(run))
     events.Reload()
     tags = events.Tags()

@@ -11,6 +11,7 @@ import pytest
 
 from sphereface.training import heartbeat, watch
 from sphereface.training.heartbeat import Heartbeat
+from sphereface.training.loop import Loop
 from sphereface.training.monitor import FILE_ONLY, start_logging
 from sphereface.training.progress import TimeLeft
 from sphereface.training.run import run_training
@@ -69,7 +70,7 @@ def test_the_time_left(monkeypatch):
     assert left.words() == ""
 
 
-LONG_WINDOW = ("log.every_steps=100", "log.tensorboard=false")
+LONG_WINDOW = ("log.every_steps=100",)
 
 
 def test_lines_by_time_say_share_and_time_left(config_file, monkeypatch, caplog):
@@ -129,7 +130,7 @@ def test_the_watch_tells_what_the_validator_does(config_file, tmp_path, monkeypa
     run = type("Run", (), {"path": tmp_path})
     said = []
     monkeypatch.setattr(watch.log, "info", lambda text, *args, **_: said.append(text % args))
-    with trainer._watch(run, evaluates_again=False) as follower:
+    with Loop(trainer, run).new_watch(evaluates_again=False) as follower:
         follower._log_position()
     assert said == ["step 0 · 0.0 % · evaluating mine: 7 of 9 images"]
 

@@ -28,20 +28,17 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from ...alignment.templates import TEMPLATES
 from ...choices import PICKS
-from ..parser import new_parser
 
 SIZES = {f"{height}x{width}": (height, width) for height, width in TEMPLATES}
 
 
-def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
-    """Parse the command line."""
-    parser = new_parser(__doc__, "align", program)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this command."""
     add = parser.add_argument
     add("source", metavar="SRC", type=Path, help="folder of images, of any depth")
     add("destination", metavar="DST", type=Path, help="folder for the crops; names as in SRC, but with .jpg")
@@ -79,14 +76,16 @@ def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
     )
     add("--workers", type=int, default=os.cpu_count(), help="processes (default: one a core, %(default)s)")
     add("--quality", type=int, default=95, help="JPEG quality, 1 to 100 (default: %(default)s)")
-    return parser.parse_args(_joined(sys.argv[1:] if argv is None else argv))
 
 
-def _joined(argv: Sequence[str]) -> list[str]:
-    """Join ``--on-failure landmarks FILE``: argparse has no option that takes one value or two."""
+def parse_args(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
+    """Parse the options, after joining ``--on-failure landmarks FILE``.
+
+    argparse has no option that takes one value or two.
+    """
     argv = list(argv)
     for at in range(len(argv) - 2):
         if argv[at : at + 2] == ["--on-failure", "landmarks"]:
             argv[at : at + 3] = [f"--on-failure=landmarks {argv[at + 2]}"]
             break
-    return argv
+    return parser.parse_args(argv)

@@ -27,17 +27,14 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 from ...choices import DEVICES, SUSPICIONS
 from ..checkpoint_option import HELP, checkpoint_path
-from ..parser import new_parser
 
 
-def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
-    """Parse the command line."""
-    parser = new_parser(__doc__, "check", program)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this command."""
     add = parser.add_argument
     add("source", metavar="SRC", type=Path, help="a training set in any form")
     add("--root", metavar="DIR", type=Path, help="folder that the paths of a list start from (default: the list's)")
@@ -54,4 +51,3 @@ def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
     add("--max-images", metavar="N", type=int, default=1000, help="most images of an identity (default: %(default)s)")
     help_text = "number of processes (default: one for each core, %(default)s)"
     add("--workers", metavar="N", type=int, default=os.cpu_count(), help=help_text)
-    return parser.parse_args(argv)

@@ -9,18 +9,13 @@ comparable. --learning also draws the accuracies over minutes, with one colour f
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
-from ..parser import new_parser
 
-
-def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
-    """Parse the command line."""
-    parser = new_parser(__doc__, "compare-runs", program)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this command."""
     parser.add_argument("runs", metavar="RUN", type=Path, nargs="+", help="run folder, runs/<name>/<time>")
     parser.add_argument("--output", metavar="PNG", type=Path, help="draw the curves to this file")
     parser.add_argument(
         "--learning", metavar="PNG", type=Path, help="draw accuracy over images and over minutes to this file"
     )
-    return parser.parse_args(argv)

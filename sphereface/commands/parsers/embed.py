@@ -26,16 +26,13 @@ are biometric data of the people on the images.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
 from ..face_options import add_face_options, add_on_several
-from ..parser import new_parser
 
 
-def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
-    """Parse the command line."""
-    parser = new_parser(__doc__, "embed", program)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this command."""
     help_text = (
         "a folder of any depth, a .bin of InsightFace, or a text file with a path on each line, relative to the file"
     )
@@ -46,4 +43,3 @@ def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
     add_on_several(parser)
     help_text = "number type of the stored embeddings; float16 takes half the space (%(default)s)"
     parser.add_argument("--dtype", choices=["float32", "float16"], default="float32", help=help_text)
-    return parser.parse_args(argv)

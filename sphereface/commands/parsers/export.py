@@ -21,13 +21,11 @@ lists the options that each runtime needs.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
 from ...choices import DEFAULT_OPSET, DTYPES, IR_VERSIONS, LAYOUTS, MIRRORS
 from ...input_spec import ORDERS
 from ..checkpoint_option import HELP, checkpoint_path
-from ..parser import new_parser
 
 SUFFIXES = {
     "onnx": (".onnx",),
@@ -38,9 +36,8 @@ SUFFIXES = {
 """The allowed suffixes of the file, by format."""
 
 
-def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
-    """Parse the command line."""
-    parser = new_parser(__doc__, "export", program)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this command."""
     add = parser.add_argument
     add("checkpoint", metavar="CKPT", type=checkpoint_path, help=HELP)
     add("--format", choices=list(SUFFIXES), required=True)
@@ -71,6 +68,3 @@ def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
     )
     add("--like", metavar="CROPS", type=Path, help=help_text)
     add("--licence", metavar="TEXT", help="licence of the weights, for the card")
-    args = parser.parse_args(argv)
-    args.dtype = args.dtype or ("float32" if args.format == "checkpoint" else "uint8")
-    return args

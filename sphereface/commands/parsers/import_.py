@@ -15,17 +15,14 @@ runs no code in FILE. docs/pretrained.md lists the published files.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
 from ...choices import PUBLISHERS
 from ...input_spec import ORDERS
-from ..parser import new_parser
 
 
-def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
-    """Parse the command line."""
-    parser = new_parser(__doc__, "import", program)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this command."""
     add = parser.add_argument
     add("file", metavar="FILE", type=Path, help="the published weights, or a Hugging Face folder of CVLface")
     add("output", metavar="OUT.pt", type=Path, help="the checkpoint to write")
@@ -40,4 +37,3 @@ def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
     help_text = "subtract this from a pixel of 0 to 255: one number or three (default: as published)"
     add("--mean", metavar="M", help=help_text)
     add("--std", metavar="S", help="then divide by this: one number or three (default: as published)")
-    return parser.parse_args(argv)

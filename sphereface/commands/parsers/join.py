@@ -17,17 +17,13 @@ Then join the two files that these commands name in their last lines.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
 from ..checkpoint_option import HELP, checkpoint_path
-from ..parser import new_parser
 
 
-def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
-    """Parse the command line."""
-    parser = new_parser(__doc__, "join", program)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this command."""
     add = parser.add_argument
     add("checkpoints", metavar="CKPT", type=checkpoint_path, nargs="+", help=f"{HELP}; two networks or more in all")
     add("--output", metavar="FILE.pt", type=Path, required=True, help="the checkpoint to write")
-    return parser.parse_args(argv)

@@ -14,15 +14,11 @@ and verification have no person in common. The same seed makes the same set.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
-from ..parser import new_parser
 
-
-def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
-    """Parse the command line."""
-    parser = new_parser(__doc__, "make-pairs", program)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this command."""
     add = parser.add_argument
     add("source", metavar="SRC", type=Path, help="a training set in any form")
     add("destination", metavar="DST", type=Path, help="new folder for images, pairs.txt and people.txt")
@@ -32,4 +28,3 @@ def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
     help_text = "pairs of each kind in a fold (default: as many as possible, at most 300)"
     add("--pairs", metavar="N", type=int, help=help_text)
     add("--seed", metavar="N", type=int, default=0, help="seed of the draw (default: %(default)s)")
-    return parser.parse_args(argv)

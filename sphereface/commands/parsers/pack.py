@@ -16,15 +16,11 @@ copies it too, but not with --size.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
-from ..parser import new_parser
 
-
-def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
-    """Parse the command line."""
-    parser = new_parser(__doc__, "pack", program)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this command."""
     add = parser.add_argument
     add("source", metavar="SRC", type=Path, help="a training set in any form")
     add("destination", metavar="DST", type=Path, help="the .rec or .tar to write; training takes it as data.train")
@@ -32,4 +28,3 @@ def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
     add("--quality", type=int, help="encode each image again as a JPEG of this quality, 1 to 100 (with --size: 95)")
     add("--size", metavar="HxW", help="resize each image to this height and width in pixels, such as 112x96")
     add("--shard-mb", type=int, help="for a .tar: write several files of at most this many MiB (default: one file)")
-    return parser.parse_args(argv)

@@ -17,12 +17,10 @@ from collections.abc import Sequence
 
 from ...config_files import find_config, shipped_configs
 from ...errors import UserError
-from ..parser import new_parser
 
 
-def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
-    """Parse the command line."""
-    parser = new_parser(__doc__, "train", program)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this command."""
     parser.add_argument("--config", metavar="NAME", help="a file in configs/, or a path to a YAML file")
     parser.add_argument(
         "--set",
@@ -57,18 +55,16 @@ def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
         metavar="FILE",
         help="repeat the step that a run stored as nonfinite-….pt and name the first layer that fails; do not train",
     )
+
+
+def parse_args(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
+    """Parse the options. Refuse those that exclude each other, or that are empty."""
     args = parser.parse_args(argv)
-    _check(args)
-    return args
-
-
-def _check(args: argparse.Namespace) -> None:
-    """Refuse options that exclude each other, or that are empty."""
     for option in ("resume", "replay"):
         if getattr(args, option) == "":
             raise UserError(f"--{option}: got an empty text · allowed: a path{', or auto' * (option == 'resume')}")
     if args.replay is not None:
-        return
+        return args
     if args.config is None:
         known = "".join(f"\n  {name:24} {about}".rstrip() for name, about in shipped_configs().items())
         raise UserError(f"--config: missing · allowed: a path to a YAML file, or one of these in configs/:{known}")
@@ -78,3 +74,4 @@ def _check(args: argparse.Namespace) -> None:
         )
     if os.environ.get("WORLD_SIZE", "1") == "1":  # of several processes the first reports it later
         find_config(args.config)
+    return args

@@ -20,31 +20,20 @@ if an image cannot be used.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
-from ..face_options import add_face_options
-from ..parser import new_parser
+from ..face_options import add_decision_options, add_face_options
 
 
-def parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
-    """Parse the command line."""
-    parser = new_parser(__doc__, "verify", program)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this command."""
     add = parser.add_argument
     add("images", metavar="IMAGE", nargs=2, help="two photographs")
-    help_text = "false accept rate of the decision (default: the lowest that accepts 90%% of the genuine pairs)"
-    add("--far", type=float, help=help_text)
+    add_decision_options(parser)
     add(
         "--prior",
         type=float,
         help="share of one-person pairs among the pairs that you compare (default: that of the evaluation)",
     )
-    add(
-        "--calibration",
-        metavar="FILE",
-        type=Path,
-        help="calibration (default: NAME.calibration.json beside the checkpoint)",
-    )
     add("--save-plot", metavar="FILE", type=Path, help="draw both crops side by side (.png, .jpg, .svg, .pdf)")
     add_face_options(parser)
-    return parser.parse_args(argv)

@@ -23,54 +23,59 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from ...errors import UserError, printable, shown, shown_key
 from ..walking import is_system_file, kind_of_path, nfc
 from .arrow import ArrowSource
 from .base import Source
-from .cached import CachedSource, cached
+from .cached import cached
 from .folder import FolderSource
 from .joined import JoinedSource, num_copied
 from .listing import ListSource
 from .lmdb import LmdbSource
 from .parquet import ParquetSource
 from .records import RecordSource
-from .selection import SelectedSource, check_names, read_names, shared_names, with_images, without
+from .selection import check_names, read_names, shared_names, with_images, without
 from .shards import is_pattern
 from .spans import SpanSource
 from .tar import TarSource
 from .zipped import ZipSource
 
-__all__ = [
-    "ArrowSource",
-    "CachedSource",
-    "FolderSource",
-    "JoinedSource",
-    "ListSource",
-    "LmdbSource",
-    "ParquetSource",
-    "RecordSource",
-    "SelectedSource",
-    "Source",
-    "TarSource",
-    "ZipSource",
-    "cached",
-    "open_path",
-    "open_source",
-    "shared_names",
-]
+__all__ = ["FolderSource", "Source", "cached", "open_path", "open_source", "register_source", "shared_names"]
 
 log = logging.getLogger(__name__)
 
 _ALLOWED = (
     "a folder of identities (root/<id>/*.jpg), a .rec, a list (.txt, .lst), a .zip, .tar, .parquet, .arrow, .lmdb"
 )
+_LISTS = (".txt", ".lst")
 _SHARDS = (".tar", ".parquet", ".arrow")
 """Forms of which several files can be one set, in a folder or named by a pattern."""
+_Open = TypeVar("_Open", bound=Callable[[Path], Source])
 _FILES: dict[str, Callable[[Path], Source]] = {
     **{".rec": RecordSource, ".zip": ZipSource, ".tar": TarSource, ".parquet": ParquetSource, ".arrow": ArrowSource},
     **dict.fromkeys((".lmdb", ".mdb"), LmdbSource),
 }
+
+
+def register_source(suffix: str) -> Callable[[_Open], _Open]:
+    """Register a class or a function that opens the files of a suffix; see docs/extend.md.
+
+    Args:
+        suffix: in lower case, such as ``".sqlite"``.
+
+    Raises:
+        UserError: the suffix is none, or is taken.
+    """
+    if Path(f"x{suffix}").suffix != suffix or suffix != suffix.lower() or suffix in (*_FILES, *_LISTS):
+        raise UserError(f"register_source: got {suffix!r} · allowed: a suffix such as '.sqlite' that no form has yet")
+
+    def add(opener: _Open) -> _Open:
+        _FILES[suffix] = opener
+        return opener
+
+    return add
 
 
 def open_source(
@@ -146,7 +151,7 @@ def _open(path: Path, root: Path | str | None, key: str) -> Source:
         raise UserError(f"{key}: got {str(path)!r} (nothing there) · allowed: {_ALLOWED} · see data/README.md")
     if kind in ("file", "nothing") and suffix in _FILES:
         return _FILES[suffix](path)
-    if kind == "file" and suffix in (".txt", ".lst"):
+    if kind == "file" and suffix in _LISTS:
         return ListSource(path, root)
     hint = {".idx": " · give the .rec beside it", ".gz": " · unpack it first", ".tgz": " · unpack it first"}
     raise UserError(

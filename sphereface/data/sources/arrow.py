@@ -10,10 +10,9 @@ import numpy.typing as npt
 
 from ...errors import UserError, first_line
 from ..mapped import MappedFile
-from .base import TextTable
-from .columns import find_columns, grouped_rows, no_bytes, pyarrow
+from .columns import find_columns, grouped_rows, no_bytes, pyarrow, row_name
 from .shards import shard_paths
-from .spans import MappedFiles, Spans, SpanSource
+from .spans import SpanSource
 
 _FILE_MAGIC, _STREAM_END = b"ARROW1", b"\xff\xff\xff\xff\0\0\0\0"
 
@@ -38,22 +37,11 @@ class ArrowSource(SpanSource):
         self.path = Path(path)
         files = [each for each in shard_paths(self.path, ".arrow") if not each.name.startswith("cache-")]
         tables = [_Table(file) for file in files]
-        if not tables or sum(len(table.starts) for table in tables) == 0:
-            raise UserError(f"{self.path}: got no images · allowed: Arrow files with rows")
-        columns = tables[0].columns
-        if other := next((table for table in tables if table.columns != columns), None):
-            raise UserError(f"{other.path}: has other columns than {files[0].name} · allowed: files of one data set")
-        paths = [name for table in tables for name in table.paths]
-        labels = [label for table in tables for label in table.labels]
-        grouped = grouped_rows(paths, labels, columns, str(self.path))
-        counts = [len(table.starts) for table in tables]
-        numbers = np.repeat(np.arange(len(tables)), counts)
-        spans = Spans(numbers, np.concatenate([t.starts for t in tables]), np.concatenate([t.sizes for t in tables]))
-        within = np.concatenate([np.arange(count) for count in counts])
-        names = TextTable(
-            f"row {within[row]}" + (f" ({paths[row]})" if paths[row] else "") for row in grouped.rows.tolist()
-        )
-        super().__init__(MappedFiles(files), spans.ordered(grouped.rows), names, grouped)
+        paths, grouped = grouped_rows(tables, self.path, "Arrow")
+        numbers = np.repeat(np.arange(len(tables)), [len(table.labels) for table in tables])
+        starts, sizes = (np.concatenate(parts) for parts in zip(*((t.starts, t.sizes) for t in tables), strict=True))
+        within = np.concatenate([np.arange(len(table.labels)) for table in tables])
+        super().__init__(files, numbers, starts, sizes, lambda row: row_name(within[row], paths[row]), grouped)
 
 
 class _Table:
@@ -63,8 +51,7 @@ class _Table:
         self.path = path
         self.paths: list[str | None] = []
         self.labels: list[Any] = []
-        starts: list[npt.NDArray[np.int64]] = []
-        sizes: list[npt.NDArray[np.int64]] = []
+        places = [(np.empty(0, np.int64), np.empty(0, np.int64))]
         start, end = (
             MappedFile(path).view()[part] for part in (slice(len(_FILE_MAGIC)), slice(-len(_STREAM_END), None))
         )
@@ -77,13 +64,13 @@ class _Table:
                 reader = _reader(file)
                 self.columns = find_columns(reader.schema, str(path))
                 for batch in _batches(reader):
-                    self._add(batch, whole, starts, sizes)
+                    places.append(self._add(batch, whole))
         except (pyarrow().ArrowException, OSError, UnicodeDecodeError) as error:
             raise UserError(f"{path}: truncated or damaged ({first_line(error)}) · copy it again") from error
-        self.starts = np.concatenate(starts) if starts else np.empty(0, np.int64)
-        self.sizes = np.concatenate(sizes) if sizes else np.empty(0, np.int64)
+        self.starts, self.sizes = map(np.concatenate, zip(*places, strict=True))
 
-    def _add(self, batch: Any, whole: Any, starts: list[Any], sizes: list[Any]) -> None:
+    def _add(self, batch: Any, whole: Any) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Add the paths and labels of a batch; return the places of its images, and their sizes."""
         images, labels = batch.column(self.columns.image), batch.column(self.columns.label)
         images.validate(full=True)  # a damaged offset would read outside the file
         labels.validate(full=True)
@@ -97,9 +84,7 @@ class _Table:
         if missing:
             raise no_bytes(str(self.path), missing, len(images))
         self.labels += labels.to_pylist()
-        start, size = _places(images, whole, self.path)
-        starts.append(start)
-        sizes.append(size)
+        return _places(images, whole, self.path)
 
 
 def _reader(file: Any) -> Any:

@@ -8,11 +8,13 @@ import os
 import stat
 from array import array
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from ...errors import printable
 from ..identities import Labels
 from ..images import JPEG_END
 
@@ -52,6 +54,17 @@ class Source(Protocol):
     def name(self, index: int) -> str:
         """Return the name of this image in messages: its path."""
         ...
+
+
+class Labelled:
+    """The part that all sources of this package share; see :class:`Source` for the attributes."""
+
+    labels: Labels
+    class_names: Sequence[str]
+    named: bool
+
+    def __len__(self) -> int:
+        return len(self.labels)
 
 
 _CHUNK = 1 << 14  # bytes; nearly every crop fits
@@ -133,3 +146,25 @@ def read_file(path: str) -> bytes:
         return b"".join(parts)
     finally:
         os.close(descriptor)
+
+
+class FileSource(Labelled):
+    """Images that are separate files.
+
+    Args:
+        root: the folder to which paths are relative.
+        paths: of the images.
+    """
+
+    mapped = False
+
+    def __init__(self, root: Path, paths: Iterable[str]) -> None:
+        self.root = root
+        self._folder = str(root)
+        self._paths = TextTable(paths)
+
+    def read(self, index: int) -> bytes:
+        return read_file(os.path.join(self._folder, self._paths[index]))  # noqa: PTH118 -- a third of the time of /
+
+    def name(self, index: int) -> str:
+        return printable(str(self.root / self._paths[index]))

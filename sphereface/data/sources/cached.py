@@ -8,7 +8,7 @@ import multiprocessing
 import sys
 from collections.abc import Callable
 
-from .base import Source
+from .base import Labelled, Source
 from .selection import numbered_of
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ def cached(source: Source, limit: int) -> Source:
         return source
 
 
-class CachedSource:
+class CachedSource(Labelled):
     """A source that keeps the encoded images it has read, up to a number of bytes.
 
     Opening a file takes a quarter of the time of decoding a crop, and many times that on a network
@@ -73,9 +73,6 @@ class CachedSource:
     def mapped(self) -> bool:
         """Whether all images are in memory now."""
         return self._total[1] == len(self._places)
-
-    def __len__(self) -> int:
-        return len(self.labels)
 
     def read(self, index: int) -> bytes:
         place = self._places[index]

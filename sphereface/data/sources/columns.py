@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
 
 from ...errors import UserError, printable
 from ...extras import import_extra
@@ -59,9 +60,10 @@ def find_columns(schema: Any, place: str) -> Columns:
     """
     features = _features(schema)
     images = [field.name for field in schema if _is_image(field.type)]
-    image = _chosen(images, _of_type(features, "Image") or [name for name in _IMAGE_COLUMNS if name in images])
+    likely = _of_type(features, "Image") or [name for name in _IMAGE_COLUMNS if name in images]
+    image = next(iter(likely or (images if len(images) == 1 else [])), "")
     labels = [field.name for field in schema if _is_label(field.type)]
-    label = _chosen([], [name for name in LABEL_COLUMNS if name in labels] or _of_type(features, "ClassLabel"))
+    label = next(iter([name for name in LABEL_COLUMNS if name in labels] or _of_type(features, "ClassLabel")), "")
     for name, wanted, found, allowed in (
         (image, _IMAGE_COLUMNS, images, "struct<bytes, path> or binary"),
         (label, LABEL_COLUMNS, labels, "integers or texts"),
@@ -81,27 +83,62 @@ def find_columns(schema: Any, place: str) -> Columns:
         )
     feature = features.get(label)
     names = feature.get("names") if isinstance(feature, dict) else None
-    return Columns(image, _is_struct(schema.field(image).type), label, _checked_names(names, f"{place}, {label}"))
+    nested = bool(pyarrow().types.is_struct(schema.field(image).type))
+    return Columns(image, nested, label, _checked_names(names, f"{place}, {label}"))
 
 
-def grouped_rows(paths: Sequence[str | None], labels: Sequence[Any], columns: Columns, place: str) -> Grouped:
-    """Group rows by identity, sorted by path within an identity, or in row order without paths.
+class Table(Protocol):
+    """One file of a table.
+
+    Attributes:
+        path: the file.
+        columns: its columns of images and labels.
+        paths: of its images; None: unknown.
+        labels: whole numbers or texts, as in the file; None: unknown.
+    """
+
+    path: Path
+    columns: Columns
+    paths: list[str | None]
+    labels: list[Any]
+
+
+def grouped_rows(tables: Sequence[Table], source: Path, form: str) -> tuple[list[str | None], Grouped]:
+    """Group the rows of all files by identity, sorted by path within an identity.
+
+    Without paths, the rows of an identity are in their order.
 
     Args:
-        paths: of the images; None: unknown.
-        labels: whole numbers or texts, as in the table; None: unknown.
-        columns: the columns.
-        place: the table's name in messages.
+        tables: the files.
+        source: the path of the whole, for messages.
+        form: of the files, for messages.
+
+    Returns:
+        The paths of all images, in the order of the rows, and the groups.
 
     Raises:
-        UserError: a label is missing or wrong.
+        UserError: there are no rows, files have different columns, or a label is missing or wrong.
     """
+    labels = [label for table in tables for label in table.labels]
+    if not labels:
+        raise UserError(f"{source}: got no images · allowed: {form} files with rows")
+    columns, first = tables[0].columns, tables[0].path.name
+    if other := next((table for table in tables if table.columns != columns), None):
+        raise UserError(f"{other.path}: has other columns than {first} · allowed: files of one data set")
+    paths = [path for table in tables for path in table.paths]
+    place = f"{source}, column {columns.label}"
     known: dict[Any, Label | None] = {None: None}
     for value in set(labels) - {None}:
-        known[value] = _named(checked_label(value, f"{place}, column {columns.label}"), columns, place)
+        known[value] = _named(checked_label(value, place), columns.names, place)
     complete = all(path is not None for path in paths)
     names = [str(path) if complete else f"{row:010d}" for row, path in enumerate(paths)]
-    return by_label(names, [known[value] for value in labels], place, f"the column {columns.label}")
+    what = f"the column {columns.label}"
+    return paths, by_label(names, [known[value] for value in labels], str(source), what)
+
+
+def row_name(row: int, path: str | None) -> str:
+    """Return the name of an image in messages: its row in its file, and its path if it is known."""
+    return f"row {row} ({path})" if path else f"row {row}"
 
 
 def no_bytes(place: str, missing: int, total: int) -> UserError:
@@ -113,15 +150,12 @@ def no_bytes(place: str, missing: int, total: int) -> UserError:
     )
 
 
-def _named(label: Label, columns: Columns, place: str) -> Label:
-    if not isinstance(label, int) or columns.names is None:
+def _named(label: Label, names: list[str] | None, place: str) -> Label:
+    if not isinstance(label, int) or names is None:
         return label
-    if label >= len(columns.names):
-        raise UserError(
-            f"{place}, column {columns.label}: got {label} · allowed: 0 to {len(columns.names) - 1}, as the "
-            "table has names for these"
-        )
-    return columns.names[label]
+    if label >= len(names):
+        raise UserError(f"{place}: got {label} · allowed: 0 to {len(names) - 1}, as the table has names for these")
+    return names[label]
 
 
 def _checked_names(names: Any, place: str) -> list[str] | None:
@@ -146,14 +180,6 @@ def _features(schema: Any) -> dict[str, Any]:
 
 def _of_type(features: dict[str, Any], kind: str) -> list[str]:
     return [name for name, feature in features.items() if isinstance(feature, dict) and feature.get("_type") == kind]
-
-
-def _chosen(only: Sequence[str], preferred: Sequence[str]) -> str:
-    return preferred[0] if preferred else only[0] if len(only) == 1 else ""
-
-
-def _is_struct(kind: Any) -> bool:
-    return bool(pyarrow().types.is_struct(kind))
 
 
 def _is_image(kind: Any) -> bool:

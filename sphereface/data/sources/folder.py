@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
@@ -12,12 +11,12 @@ from pathlib import Path
 from ...errors import UserError, printable
 from ..identities import Labels
 from ..walking import kind_of_path, log_left_out, nfc, walk_images
-from .base import TextTable, read_file
+from .base import FileSource
 
 log = logging.getLogger(__name__)
 
 
-class FolderSource:
+class FolderSource(FileSource):
     """``root/<identity>/…/<image>``: one folder per identity; classes and images sorted by name.
 
     The first folder is the identity of every image below it, at any depth. Names are compared in
@@ -33,32 +32,18 @@ class FolderSource:
     """
 
     named = True
-    mapped = False
 
     def __init__(self, root: Path | str) -> None:
-        self.root = Path(root)
-        if (kind := kind_of_path(self.root)) != "folder":
+        if (kind := kind_of_path(root)) != "folder":
             got = "nothing there" if kind == "nothing" else "a file"
-            raise UserError(f"{self.root}: got {got} · allowed: a folder of identities, root/<identity>/*.jpg")
-        self._prefix = os.path.join(self.root, "")  # noqa: PTH118 -- a string, for speed
-        walked = walk_images(self.root)
+            raise UserError(f"{root}: got {got} · allowed: a folder of identities, root/<identity>/*.jpg")
+        walked = walk_images(root)
         identities = walked.identities()
+        super().__init__(Path(root), (name for names in identities.values() for name in names))
         self.class_names = list(identities)
-        self._paths = TextTable(name for names in identities.values() for name in names)
-        counts = [len(names) for names in identities.values()]
-        self.labels = Labels.of_counts(counts)
+        self.labels = Labels.of_counts([len(names) for names in identities.values()])
         log_forms({name.partition("/")[0] for name in walked.names if "/" in name})
-        deeper = sum(name.count("/") > 1 for name in walked.names)
-        log_left_out(walked, num_deeper=deeper)
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def read(self, index: int) -> bytes:
-        return read_file(self._prefix + self._paths[index])
-
-    def name(self, index: int) -> str:
-        return printable(str(self.root / self._paths[index]))
+        log_left_out(walked, num_deeper=sum(name.count("/") > 1 for name in walked.names))
 
 
 def first_folders(names: Sequence[str]) -> tuple[list[str], int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,10 +14,10 @@ from ..identities import Labels
 from ..walking import nfc
 from .base import grouped, log_gaps
 from .folder import first_folders, log_forms
-from .listing import MOST_LABEL, names_of_labels
 
 Label = int | str
 
+MOST_LABEL = 2**31 - 1
 _LONGEST_NAME = 1_000
 _NO_LINE = re.compile(r"[\x00-\x1f\x7f\u2028\u2029\ud800-\udfff]")  # line breaks, and what UTF-8 cannot encode
 
@@ -85,7 +85,7 @@ def by_label(names: Sequence[str], labels: Sequence[Label | None], place: str, w
     if not numbers:
         log_forms({str(label) for label in labels})
         return _by_name(names, [nfc(str(label)) for label in labels], range(len(names)))
-    return _by_number(names, numbers, place)
+    return by_number(names, numbers, place, lambda name: name.rpartition("/")[0])
 
 
 def checked_label(value: object, place: str) -> Label:
@@ -114,12 +114,34 @@ def _by_name(names: Sequence[str], identities: Sequence[str], rows: Sequence[int
     return Grouped(np.array(ordered, dtype=np.int64), Labels.of(labels), class_names, True)
 
 
-def _by_number(names: Sequence[str], numbers: Sequence[int], place: str) -> Grouped:
+def by_number(names: Sequence[str], numbers: Sequence[int], place: str, parent: Callable[[str], str]) -> Grouped:
+    """Group images by number in ascending order; gaps are closed, and logged.
+
+    Args:
+        names: of the images.
+        numbers: of each, none negative.
+        place: the source's name in messages.
+        parent: name of an image → its folder, for identities without a first folder of their own.
+    """
     ordered = sorted(range(len(numbers)), key=lambda row: (numbers[row], nfc(names[row]), names[row]))
     labels, values = grouped(np.array([numbers[row] for row in ordered], dtype=np.int64))
     log_gaps(values, place)
     composed = [nfc(names[row]) for row in ordered]
-    folders = names_of_labels(first_folders(composed)[0], labels)
-    folders = folders or names_of_labels([name.rpartition("/")[0] for name in composed], labels)
+    folders = _names_of_labels(first_folders(composed)[0], labels)
+    folders = folders or _names_of_labels(list(map(parent, composed)), labels)
     class_names = folders or [str(value) for value in values.tolist()]
     return Grouped(np.array(ordered, dtype=np.int64), labels, class_names, folders is not None)
+
+
+def _names_of_labels(folders: Sequence[str], labels: Labels) -> list[str] | None:
+    """Return the folder of each label if each has its own, else None.
+
+    Args:
+        folders: (N,) of the images.
+        labels: of the images.
+    """
+    names = [folders[start] for start in labels.firsts[:-1].tolist()]
+    if "" in names or len(set(names)) < len(names):
+        return None
+    alike = all(folder == names[label] for folder, label in zip(folders, labels.tolist(), strict=True))
+    return names if alike else None

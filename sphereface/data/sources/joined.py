@@ -11,12 +11,12 @@ import numpy as np
 
 from ...errors import UserError
 from ..identities import Labels, Runs
-from .base import Source
+from .base import Labelled, Source
 
 _COMPARED = 8  # identities
 
 
-class JoinedSource:
+class JoinedSource(Labelled):
     """Several sources as one training set.
 
     Without ``merge``, the identities are those of the first source, then those of the second …,
@@ -47,9 +47,6 @@ class JoinedSource:
         else:
             self.class_names = [f"{t}/{n}" for t, s in zip(tags, sources, strict=True) for n in s.class_names]
             self.labels = Labels.of_counts(np.concatenate([Labels.of(source.labels).counts for source in sources]))
-
-    def __len__(self) -> int:
-        return len(self.labels)
 
     def read(self, index: int) -> bytes:
         source, row = self._find(index)

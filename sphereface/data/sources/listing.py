@@ -25,15 +25,13 @@ import numpy.typing as npt
 
 from ...errors import UserError, printable
 from ...files import read_plain
-from ..identities import Labels
 from ..text_files import text_lines
 from ..walking import nfc
-from .base import TextTable, grouped, log_gaps, read_file
-from .folder import first_folders
+from .base import FileSource
+from .grouping import MOST_LABEL, Grouped, by_number
 
 log = logging.getLogger(__name__)
 
-MOST_LABEL = 2**31 - 1
 _SAMPLED = 8
 _LONGEST_QUOTE = 200  # characters of a line in a message
 _WHOLE = re.compile(r"([0-9]{1,10})(?:\.0{0,20})?")  # limits bound the time of a match
@@ -43,7 +41,7 @@ _Row = tuple[str, str]  # path, label
 _Parser = Callable[[str], _Row | None]
 
 
-class ListSource:
+class ListSource(FileSource):
     """Images that a list file names, such as the original's ``CASIA-WebFace-112X96.txt``.
 
     Classes are in the order of the labels, with gaps closed; their images are sorted by path. If
@@ -58,28 +56,17 @@ class ListSource:
         UserError: it cannot be read, a line is wrong, or none of the sampled files exists.
     """
 
-    mapped = False
-
     def __init__(self, path: Path | str, root: Path | str | None = None) -> None:
         self.path = Path(path)
-        self.root = self.path.parent if root is None else Path(root)
+        folder = self.path.parent if root is None else Path(root)
         try:
             text = read_plain(self.path)
         except (OSError, ValueError) as error:
             raise UserError(f"{self.path}: cannot be read ({getattr(error, 'strerror', error)})") from error
-        listing = Listing(text, str(self.path), f"{self.root.absolute()}/")
-        self.labels, self.class_names, self.named = listing.labels, listing.class_names, listing.named
-        self._paths = TextTable(listing.paths)
+        paths, grouped = read_listing(text, str(self.path), f"{folder.absolute()}/")
+        super().__init__(folder, paths)
+        self.labels, self.class_names, self.named = grouped.labels, grouped.class_names, grouped.named
         self._check_some()
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def read(self, index: int) -> bytes:
-        return read_file(os.path.join(self.root, self._paths[index]))  # noqa: PTH118 -- a third of the time of /
-
-    def name(self, index: int) -> str:
-        return printable(str(self.root / self._paths[index]))
 
     def _check_some(self) -> None:
         sample = np.unique(np.linspace(0, len(self) - 1, _SAMPLED).astype(int)).tolist()
@@ -91,32 +78,47 @@ class ListSource:
             )
 
 
-class Listing:
-    """The lines of a list, ordered by label and path.
+def read_listing(text: bytes, name: str, root: str = "") -> tuple[list[str], Grouped]:
+    """Return the paths of a list, ordered by label and path, and their identities.
 
     Args:
         text, name: as for :func:`parse_list`, with its errors.
         root: the folder to which paths are relative, with a slash at its end; an absolute path may
             begin with it.
-
-    Attributes:
-        paths, labels, class_names, named: as in a source.
     """
+    paths, given = parse_list(text, name)
+    plain = [posixpath.normpath(path.removeprefix(root)) for path in paths]
+    composed = list(map(nfc, plain))
+    labels = given.tolist()
+    grouped = by_number(composed, labels, name, lambda path: posixpath.basename(posixpath.dirname(path)))
+    if len(set(composed)) < len(composed) and len(set(keys := _told_apart(plain, composed, root))) < len(keys):
+        _log_repeated(keys, labels, printable(name))
+    return [paths[row] for row in grouped.rows.tolist()], grouped
 
-    def __init__(self, text: bytes, name: str, root: str = "") -> None:
-        paths, given = parse_list(text, name)
-        composed = [nfc(posixpath.normpath(path.removeprefix(root))) for path in paths]
-        order = sorted(range(len(paths)), key=lambda row: (given[row], composed[row]))
-        self.paths = [paths[row] for row in order]
-        self.labels, values = grouped(given[order])
-        log_gaps(values, name)
-        if len(set(composed)) < len(composed):
-            _log_repeated(composed, given.tolist(), printable(name))
-        ordered = [composed[row] for row in order]
-        folders = first_folders(ordered)[0]
-        names = names_of_labels(folders, self.labels) or names_of_labels(list(map(_parent, ordered)), self.labels)
-        self.named = names is not None
-        self.class_names = names or [str(value) for value in values.tolist()]
+
+def _told_apart(paths: Sequence[str], composed: Sequence[str], root: str) -> Sequence[str]:
+    """Return ``composed``, but the path itself where another file has the same composed path.
+
+    Linux keeps é in two forms apart, macOS does not.
+    """
+    forms: dict[str, set[str]] = {}
+    for path, key in zip(paths, composed, strict=True):
+        forms.setdefault(key, set()).add(path)
+    apart = {key for key, own in forms.items() if len(own) > 1 and len(set(map(_file_of(root), own))) == len(own)}
+    return [path if key in apart else key for path, key in zip(paths, composed, strict=True)]
+
+
+def _file_of(root: str) -> Callable[[str], object]:
+    """Return a function of a path: what identifies its file, or None if there is no such file."""
+
+    def identify(path: str) -> object:
+        try:
+            found = os.stat(root + path)  # noqa: PTH116 -- strings, for speed
+        except (OSError, ValueError):
+            return None
+        return found.st_dev, found.st_ino
+
+    return identify
 
 
 def _log_repeated(paths: Sequence[str], labels: Sequence[int], name: str) -> None:
@@ -198,21 +200,3 @@ def _insightface(line: str) -> _Row | None:
 def _im2rec(line: str) -> _Row | None:
     fields = line.split("\t")
     return (fields[2], fields[1].strip()) if len(fields) == 3 and _WHOLE.fullmatch(fields[0].strip()) else None
-
-
-def names_of_labels(folders: Sequence[str], labels: Labels) -> list[str] | None:
-    """Return the folder of each label if each has its own, else None.
-
-    Args:
-        folders: (N,) of the images.
-        labels: of the images.
-    """
-    names = [folders[start] for start in labels.firsts[:-1].tolist()]
-    if "" in names or len(set(names)) < len(names):
-        return None
-    alike = all(folder == names[label] for folder, label in zip(folders, labels.tolist(), strict=True))
-    return names if alike else None
-
-
-def _parent(path: str) -> str:
-    return posixpath.basename(posixpath.dirname(path))

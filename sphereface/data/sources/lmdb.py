@@ -13,14 +13,15 @@ from pathlib import Path
 from ...errors import UserError, shown
 from ..lmdb_entries import Entry, lmdb_entries
 from ..mapped import MappedFile
-from ..msgpack_image import image_and_label, int_at
 from ..recordio import Buffer
-from .base import TextTable
 from .grouping import by_label, checked_label
-from .spans import MappedFiles, Spans, SpanSource
+from .spans import SpanSource
 
 _DATA = "data.mdb"
 _KEPT_FOR_ITSELF = b"__"
+_LENGTHS = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4}
+"""MessagePack's types of bytes, and of strings, which older writers use → width of the length."""
+_MOST_ITEMS = 16
 
 
 class LmdbSource(SpanSource):
@@ -62,9 +63,7 @@ class LmdbSource(SpanSource):
         width = max(map(len, keys))
         ordered = [key.zfill(width) if key.isdecimal() else key for key in keys]
         grouped = by_label(ordered, labels, str(self.path), "a label")
-        spans = Spans([0] * len(keys), starts, sizes).ordered(grouped.rows)
-        names = TextTable(keys[row] for row in grouped.rows.tolist())
-        super().__init__(MappedFiles([self.path]), spans, names, grouped)
+        super().__init__([self.path], [0] * len(keys), starts, sizes, keys.__getitem__, grouped)
 
 
 def _image(buffer: Buffer, entry: Entry, path: Path) -> tuple[int, int, int]:
@@ -80,3 +79,58 @@ def _image(buffer: Buffer, entry: Entry, path: Path) -> tuple[int, int, int]:
     label = checked_label(found[2], place)
     assert isinstance(label, int)
     return found[0], found[1], label
+
+
+def image_and_label(buffer: Buffer, start: int, size: int) -> tuple[int, int, int] | None:
+    """Find the image of a record, its first item, and the label, the first whole number after it.
+
+    Args:
+        buffer: the file.
+        start, size: the place of the record in it.
+
+    Returns:
+        First byte and size of the image, and the label; None if the record has another form.
+    """
+    end = start + size
+    count = buffer[start] - 0x90 if size else 0
+    if not 2 <= count <= _MOST_ITEMS - 1:
+        return None
+    image = _bytes_at(buffer, start + 1, end)
+    if image is None:
+        return None
+    at = sum(image)
+    for _ in range(count - 1):
+        number = int_at(buffer, at, end)
+        if number is not None:
+            return *image, number
+        skipped = _bytes_at(buffer, at, end)  # some sets contain embeddings
+        if skipped is None:
+            return None
+        at = sum(skipped)
+    return None
+
+
+def int_at(buffer: Buffer, at: int, end: int) -> int | None:
+    """Return the whole number at a place; None if there is another type."""
+    if at >= end:
+        return None
+    kind, width = buffer[at], 1 << (buffer[at] & 3)
+    if kind < 0x80:
+        return kind
+    if not 0xCC <= kind <= 0xD3 or at + 1 + width > end:
+        return None
+    return int.from_bytes(buffer[at + 1 : at + 1 + width], "big", signed=kind >= 0xD0)
+
+
+def _bytes_at(buffer: Buffer, at: int, end: int) -> tuple[int, int] | None:
+    """Return start and size of the bytes or string at a place."""
+    if at >= end:
+        return None
+    kind = buffer[at]
+    if 0xA0 <= kind <= 0xBF:
+        start, size = at + 1, kind - 0xA0
+    elif (width := _LENGTHS.get(kind)) is not None and at + 1 + width <= end:
+        start, size = at + 1 + width, int.from_bytes(buffer[at + 1 : at + 1 + width], "big")
+    else:
+        return None
+    return (start, size) if start + size <= end else None

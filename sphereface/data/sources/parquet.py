@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from mmap import mmap
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,8 @@ import numpy as np
 
 from ...errors import UserError, first_line, printable
 from ..mapped import MappedFile
-from .base import TextTable, smallest_index
-from .columns import Columns, find_columns, grouped_rows, no_bytes, pyarrow
+from .base import Labelled, TextTable, smallest_index
+from .columns import Columns, find_columns, grouped_rows, no_bytes, pyarrow, row_name
 from .shards import shard_paths
 from .spans import MappedFiles
 
@@ -31,7 +32,7 @@ _MOST_MISSED, _MOST_AGAIN = 32, 100  # images not found before the search stops
 _BETWEEN, _MOST_SKIPPED = 2**16, 2**20  # bytes between found images: page headers, and other images
 
 
-class ParquetSource:
+class ParquetSource(Labelled):
     """The images of one or several Parquet files (extra ``parquet``).
 
     Identities have the names of the labels, sorted. Without names, they are the labels in order,
@@ -55,26 +56,17 @@ class ParquetSource:
         self.path = Path(path)
         self.files = files = shard_paths(self.path, ".parquet")
         tables = [_Table(file) for file in files]
-        if not files or sum(len(table.labels) for table in tables) == 0:
-            raise UserError(f"{self.path}: got no images · allowed: Parquet files with rows")
-        self._columns = tables[0].columns
+        paths, grouped = grouped_rows(tables, self.path, "Parquet")
         if (largest := max(table.largest for table in tables)) > _SLOW_GROUP:
             log.warning(
                 "data: %s: its images are compressed in row groups of up to %d MiB, and reading one image unpacks "
                 "a group · write it with compression='none', or pack it with sphereface pack",
                 *(printable(str(self.path)), largest >> 20),
             )
-        if other := next((table for table in tables if table.columns != self._columns), None):
-            raise UserError(f"{other.path}: has other columns than {files[0].name} · allowed: files of one data set")
-        paths = [name for table in tables for name in table.paths]
-        grouped = grouped_rows(paths, [v for table in tables for v in table.labels], self._columns, str(self.path))
         self.labels, self.class_names, self.named = grouped.labels, grouped.class_names, grouped.named
         self._rows = smallest_index(grouped.rows)
         self._paths = TextTable(path or "" for path in paths)
-        self._groups = _Groups(MappedFiles(files), tables, self._columns.bytes)
-
-    def __len__(self) -> int:
-        return len(self.labels)
+        self._groups = _Groups(MappedFiles(files), tables, tables[0].columns.bytes)
 
     def read(self, index: int) -> bytes:
         """Return the encoded image. Raises OSError if it cannot be read."""
@@ -84,8 +76,7 @@ class ParquetSource:
         """Return the name of the image in messages: its file, its row and its path."""
         row = int(self._rows[index])
         file, within = self._groups.place(row)
-        path = self._paths[row]
-        return printable(f"{file}/row {within}" + (f" ({path})" if path else ""))
+        return printable(f"{file}/{row_name(within, self._paths[row])}")
 
 
 class _Table:
@@ -116,23 +107,29 @@ def _checked_groups(metadata: Any, columns: Columns, path: Path) -> tuple[list[i
     missing, largest, counts = 0, 0, []
     for number in range(metadata.num_row_groups):
         group = metadata.row_group(number)
-        found = [group.column(i) for i in range(group.num_columns) if group.column(i).path_in_schema == columns.bytes]
-        if len(found) != 1 or group.num_rows < 0:
+        images = _images_of(group, columns.bytes)
+        if images is None or group.num_rows < 0:
             raise UserError(f"{path}: damaged: row group {number} lacks the column {columns.bytes} · copy it again")
-        if found[0].compression != "UNCOMPRESSED":
-            largest = max(largest, found[0].total_uncompressed_size)
+        if images.compression != "UNCOMPRESSED":
+            largest = max(largest, images.total_uncompressed_size)
         if largest > _MOST_GROUP:
             raise UserError(
-                f"{path}: row group {number} has {found[0].total_uncompressed_size:,} bytes of compressed images · "
+                f"{path}: row group {number} has {images.total_uncompressed_size:,} bytes of compressed images · "
                 f"allowed: {_MOST_GROUP:,}, since a group is unpacked as a whole · write it again with "
                 "row_group_size=1000, or compression='none'"
             )
-        statistics = found[0].statistics
+        statistics = images.statistics
         missing += statistics.null_count if statistics is not None and statistics.has_null_count else 0
         counts.append(group.num_rows)
     if missing:
         raise no_bytes(str(path), missing, sum(counts))
     return counts, largest
+
+
+def _images_of(group: Any, column: str) -> Any:
+    """Return the column of images of a row group; None if it lacks it, or has several."""
+    found = [group.column(i) for i in range(group.num_columns) if group.column(i).path_in_schema == column]
+    return found[0] if len(found) == 1 else None
 
 
 class _Groups:
@@ -150,13 +147,13 @@ class _Groups:
 
     def _forget(self) -> None:
         """Start without open files: pyarrow's files and locks belong to the process with them."""
-        self._open: OrderedDict[int, Any] = OrderedDict()
+        self._opened = functools.lru_cache(_MOST_OPEN)(self._open)
         self._kept: OrderedDict[int, dict[int, bytes | None]] = OrderedDict()
         self._lock = threading.Lock()
         self._process = os.getpid()
 
     def __getstate__(self) -> dict[str, Any]:
-        left_behind = {"_open", "_kept", "_lock", "_process"}
+        left_behind = {"_opened", "_kept", "_lock", "_process"}
         return {key: value for key, value in self.__dict__.items() if key not in left_behind}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -194,7 +191,7 @@ class _Groups:
         rest: dict[int, bytes | None] = {}
         try:
             opened = self._opened(file)
-            finder = _Finder(self._files.view(file), *_chunk(opened.metadata, number, self._column))
+            finder = _Finder(self._files.view(file), _images_of(opened.metadata.row_group(number), self._column))
             for image in _images(opened, number, self._column):
                 found = -1 if image is None else finder.find(image)
                 if found < 0:
@@ -208,17 +205,14 @@ class _Groups:
         if row != end:
             raise OSError("damaged Parquet: the row group has a wrong number of rows")
         self._kept[group] = rest
-        while len(self._kept) > 1 and sum(map(_num_bytes, self._kept.values())) > _KEPT_BYTES:
+        while len(self._kept) > 1 and self._num_kept() > _KEPT_BYTES:
             self._kept.popitem(last=False)
 
-    def _opened(self, file: int) -> Any:
-        opened = self._open.pop(file, None)
-        if opened is None:
-            opened = pyarrow("pyarrow.parquet").ParquetFile(self._files.files[file].path, memory_map=True)
-        self._open[file] = opened
-        if len(self._open) > _MOST_OPEN:
-            self._open.popitem(last=False)
-        return opened
+    def _num_kept(self) -> int:
+        return sum(len(image or b"") for images in self._kept.values() for image in images.values())
+
+    def _open(self, file: int) -> Any:
+        return pyarrow("pyarrow.parquet").ParquetFile(self._files.files[file].path, memory_map=True)
 
 
 class _Finder:
@@ -226,13 +220,14 @@ class _Finder:
 
     Args:
         view: the file.
-        start, size: the column of a row group in it.
+        column: the images of a row group in it.
     """
 
-    def __init__(self, view: mmap, start: int, size: int) -> None:
-        self._view, self._start, self._end = view, start, start + size
-        self._at, self._skipped = start, 0
-        self._again, self._missed = 0, 0
+    def __init__(self, view: mmap, column: Any) -> None:
+        first = column.dictionary_page_offset if column.has_dictionary_page else column.data_page_offset
+        self._view, self._start = view, max(first, 4)
+        self._at, self._end = self._start, self._start + column.total_compressed_size
+        self._skipped = self._again = self._missed = 0
 
     def find(self, image: bytes) -> int:
         """Return the place of the image; -1 if it is not found at acceptable cost."""
@@ -249,18 +244,6 @@ class _Finder:
             self._again += 1
             found = self._view.find(image, self._start, self._at)
         return found
-
-
-def _num_bytes(images: Mapping[int, bytes | None]) -> int:
-    return sum(len(image or b"") for image in images.values())
-
-
-def _chunk(metadata: Any, number: int, column: str) -> tuple[int, int]:
-    """Return the place of a row group's column in the file, and its number of bytes."""
-    group = metadata.row_group(number)
-    found = next(group.column(i) for i in range(group.num_columns) if group.column(i).path_in_schema == column)
-    first = found.dictionary_page_offset if found.has_dictionary_page else found.data_page_offset
-    return max(first, 4), found.total_compressed_size
 
 
 def _images(opened: Any, number: int, column: str) -> Iterator[bytes | None]:

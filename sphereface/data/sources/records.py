@@ -19,7 +19,7 @@ from ..record_labels import Records
 from ..recordio import read_content, read_heads, read_image
 from ..text_files import read_text_lines
 from ..walking import nfc
-from .base import grouped, log_gaps, smallest_index
+from .base import Labelled, grouped, log_gaps, smallest_index
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ _FEWEST_BYTES = 1 << 26  # of a .rec before an index pays: 20,000 crops, which o
 _FORM = 1  # version of the arrays of an index
 
 
-class RecordSource:
+class RecordSource(Labelled):
     """A ``.rec`` with its ``.idx``, in one of two forms.
 
     InsightFace's form has a header record (key 0: labels (a, b), no image). Images have the keys 1
@@ -68,9 +68,6 @@ class RecordSource:
         self.named = names is not None
         self.class_names = [names[value] for value in values.tolist()] if names else NumberNames(values)
         self._compare_property(int(values[-1]))
-
-    def __len__(self) -> int:
-        return len(self.labels)
 
     def read(self, index: int) -> bytes:
         """Return the encoded image. Raises OSError if there is no whole record of its identity."""

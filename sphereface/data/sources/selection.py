@@ -15,7 +15,7 @@ from ...errors import UserError, shown
 from ..identities import Labels, Runs
 from ..text_files import read_text_lines, text_lines
 from ..walking import nfc
-from .base import Source
+from .base import Labelled, Source
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ _SHOWN = 5
 _BEFORE = re.compile(r"\s*[/#,]")  # the start of a path, a comment, or a second name
 
 
-class SelectedSource:
+class SelectedSource(Labelled):
     """Some identities of a source, with labels without gaps. Memory: 24 more bytes an identity.
 
     Args:
@@ -39,9 +39,6 @@ class SelectedSource:
         self.class_names = [name for name, stays in zip(source.class_names, keep.tolist(), strict=True) if stays]
         self.named, self.mapped = source.named, source.mapped
         self.numbered = numbered_of(source)
-
-    def __len__(self) -> int:
-        return len(self._rows)
 
     def read(self, index: int) -> bytes:
         return self._source.read(self._rows[index])

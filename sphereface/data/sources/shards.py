@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,13 +45,6 @@ def expanded(path: Path) -> list[Path]:
     return [path.with_name("".join(names)) for names in itertools.product(*choices)]
 
 
-def names_ending(folder: Path, suffix: str) -> list[str]:
-    """Return the sorted names in a folder with a suffix, without files of operating systems."""
-    with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if entry.name.lower().endswith(suffix)]
-    return sorted(name for name in names if not is_system_file(name))
-
-
 def shard_paths(path: Path, suffix: str) -> list[Path]:
     """Return the files of a set, sorted by name or in the order of the pattern.
 
@@ -65,7 +57,7 @@ def shard_paths(path: Path, suffix: str) -> list[Path]:
             number.
     """
     if kind_of_path(path) == "folder":
-        paths = [path / name for name in names_ending(path, suffix)]
+        paths = sorted(p for p in path.iterdir() if p.name.lower().endswith(suffix) and not is_system_file(p.name))
         _check_folder(path, paths)
         return paths
     paths = expanded(path)

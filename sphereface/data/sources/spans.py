@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from mmap import mmap
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from ...errors import printable
 from ..mapped import MappedFile
-from .base import smallest_index
+from .base import Labelled, TextTable, smallest_index
 from .grouping import Grouped
 
 MOST_BYTES = 2**26
 """Bytes of one image; a larger one is not a face crop."""
 _MOST_OPEN = 256  # maps per process; each keeps a file open, and many systems allow 1,024
-
-
-class Names(Protocol):
-    """The names of images in messages: a table of strings, or a rule."""
-
-    def __getitem__(self, index: int, /) -> str: ...
 
 
 class MappedFiles:
@@ -60,45 +53,36 @@ class MappedFiles:
         return {**self.__dict__, "_open": OrderedDict()}
 
 
-class Spans:
-    """The places of images.
-
-    Attributes:
-        file: (N,) the number of each image's file.
-        start: (N,) int64, the first byte.
-        size: (N,) uint32, bytes.
-    """
-
-    def __init__(self, file: npt.ArrayLike, start: npt.ArrayLike, size: npt.ArrayLike) -> None:
-        self.file = smallest_index(np.asarray(file, dtype=np.int64))
-        self.start = np.asarray(start, dtype=np.int64)
-        self.size = np.minimum(np.asarray(size, dtype=np.int64), 2**32 - 1).astype(np.uint32)
-
-    def ordered(self, order: npt.NDArray[np.int64]) -> Spans:
-        """Return the spans in another order."""
-        return Spans(self.file[order], self.start[order], self.size[order])
-
-
-class SpanSource:
+class SpanSource(Labelled):
     """A source whose images are spans of mapped files.
 
     Memory: 13 to 16 bytes an image, and its name.
 
     Args:
         files: the files of the images.
-        spans: of the N images, in the order of the source.
-        names: of the N images.
-        grouped: their identities.
+        numbers: (N,) the number of each image's file.
+        starts, sizes: (N,) the first byte of each image, and its bytes.
+        name: row → the image's name in its file, for messages.
+        grouped: the identities of the N images.
     """
 
     mapped = True
 
-    def __init__(self, files: MappedFiles, spans: Spans, names: Names, grouped: Grouped) -> None:
-        self._files, self._spans, self._names = files, spans, names
+    def __init__(
+        self,
+        files: Sequence[Path],
+        numbers: npt.ArrayLike,
+        starts: npt.ArrayLike,
+        sizes: npt.ArrayLike,
+        name: Callable[[int], str],
+        grouped: Grouped,
+    ) -> None:
+        file, start, size = (np.asarray(each, dtype=np.int64)[grouped.rows] for each in (numbers, starts, sizes))
+        self._files = MappedFiles(files)
+        self._file, self._start = smallest_index(file), start
+        self._size = np.minimum(size, 2**32 - 1).astype(np.uint32)
+        self._names = TextTable(map(name, grouped.rows.tolist()))
         self.labels, self.class_names, self.named = grouped.labels, grouped.class_names, grouped.named
-
-    def __len__(self) -> int:
-        return len(self.labels)
 
     @property
     def files(self) -> list[Path]:
@@ -107,11 +91,11 @@ class SpanSource:
 
     def read(self, index: int) -> bytes:
         """Return the encoded image. Raises OSError if it cannot be read."""
-        size = int(self._spans.size[index])
+        size = int(self._size[index])
         if size > MOST_BYTES:
             raise OSError(f"{size:,} bytes, allowed: at most {MOST_BYTES:,}")
-        return self._files.read(int(self._spans.file[index]), int(self._spans.start[index]), size)
+        return self._files.read(int(self._file[index]), int(self._start[index]), size)
 
     def name(self, index: int) -> str:
         """Return the name of the image in messages: its file, and its name inside."""
-        return printable(f"{self._files.files[self._spans.file[index]].path}/{self._names[index]}")
+        return printable(f"{self._files.files[self._file[index]].path}/{self._names[index]}")

@@ -24,12 +24,11 @@ from ..mapped import MappedFile
 from ..recordio import Buffer
 from ..tar_members import Member, tar_members
 from ..walking import NO_FILE, Walked, is_image, kind_of_file, log_left_out
-from .base import TextTable
 from .grouping import Grouped, Label, by_folder, by_label, checked_label
 from .listing import whole_number
 from .members import member_name
 from .shards import shard_paths
-from .spans import MappedFiles, Spans, SpanSource
+from .spans import SpanSource
 
 log = logging.getLogger(__name__)
 
@@ -61,13 +60,10 @@ class TarSource(SpanSource):
         for number, shard in enumerate(paths):
             _Shard(index, number, shard).read()
         grouped = index.grouped(self.path)
-        rows = grouped.rows
-        if len(rows) == 0:
+        if len(grouped.rows) == 0:
             say = f"{len(index.names):,} images, all without an identity" if index.names else "no images"
             raise UserError(f"{self.path}: got {say} · allowed: <identity>/<image>, or images with .cls, .json or .txt")
-        spans = Spans(index.files, index.starts, index.sizes).ordered(rows)
-        names = TextTable(index.names[row] for row in rows.tolist())
-        super().__init__(MappedFiles(paths), spans, names, grouped)
+        super().__init__(paths, index.files, index.starts, index.sizes, index.names.__getitem__, grouped)
 
 
 class _Index:
@@ -81,6 +77,7 @@ class _Index:
         self.labels: dict[str, list[Label | None]] = {kind: [] for kind in _KINDS}
         self.others: Counter[str] = Counter()
         self.again: list[str] = []  # names that occurred earlier in the same file
+        self.same_key: dict[int, int] = {}  # row of an image → row of the next image with its key
 
     def grouped(self, path: Path) -> Grouped:
         """Group the images by identity, and log what is left out."""
@@ -97,7 +94,15 @@ class _Index:
                 f"data: %s: %d {sentence} own label · if you meant tar -r to replace them, pack the set again",
                 *(printable(str(path)), len(self.again), printable(self.again[0])),
             )
-        return by_label(self.names, self.labels[kind], str(path), f"a member {kind}")
+        labels = self.labels[kind]
+        for row, other in self.same_key.items():
+            if (labels[row] is None) != (labels[other] is None):
+                raise UserError(
+                    f"{path}: {len(self.same_key):,} images have the key of another image, such as "
+                    f"{printable(self.names[other])} that of {printable(self.names[row])}, and one {kind} · allowed: "
+                    "one image for each key · pack the set again, or with a label for each image"
+                )
+        return by_label(self.names, labels, str(path), f"a member {kind}")
 
 
 class _Shard:
@@ -135,6 +140,8 @@ class _Shard:
                     f"{self.path}: got two members named {shown(printable(name))} · allowed: one · pack it again"
                 )
             index.again.append(name)
+        if row is None and key in self.rows:
+            index.same_key[self.rows[key]] = len(index.names)
         self.rows[key] = self.names[name] = len(index.names)  # WebDataset allows a key again after its label
         index.names.append(name)
         index.files.append(self.number)

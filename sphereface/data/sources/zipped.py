@@ -16,18 +16,18 @@ import numpy as np
 
 from ...errors import UserError, first_line, printable, shown
 from ...files import DAMAGED, check_directory
-from ..identities import Labels
 from ..mapped import MappedFile
 from ..text_files import text_lines
 from ..walking import Walked, is_image, kind_of_file, log_left_out, nfc
-from .base import TextTable
-from .folder import first_folders
-from .listing import Listing, parse_list
+from .base import Labelled, TextTable
+from .grouping import by_folder
+from .listing import parse_list, read_listing
 from .members import member_name
 
 log = logging.getLogger(__name__)
 
 _LOCAL = struct.Struct("<4s22xHH")  # PKWARE APPNOTE 4.3.7: signature … length of name, length of extra field
+_PLACE = np.dtype("i8, u4, u4, u4, ?")  # offset of the header, packed size, size, CRC, deflated
 _ENCRYPTED = 0x1
 _MAX_IMAGE = 2**26  # bytes; a larger member is not a face crop
 _LIST_LINE = 100  # bytes of a list's line besides the image name: label, folders above, blanks
@@ -37,7 +37,7 @@ _FIRST_LINES = 20
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
-class ZipSource:
+class ZipSource(Labelled):
     """A zip of folders (``…/<identity>/…/<image>``), or of images and one list (``path label``).
 
     As in a folder, classes and images are sorted by name, and files of operating systems are
@@ -71,19 +71,11 @@ class ZipSource:
         names = self._listed(lists[0], members, composed) if lists else self._grouped(members)
         infos = [members[name] for name in names]
         self._names = TextTable(names)
-        self._offsets = np.array([info.header_offset for info in infos], dtype=np.int64)
-        self._packed = np.array([min(info.compress_size, 2**32 - 1) for info in infos], dtype=np.uint32)
-        self._sizes = np.array([min(info.file_size, 2**32 - 1) for info in infos], dtype=np.uint32)
-        self._crcs = np.array([info.CRC for info in infos], dtype=np.uint32)
-        self._deflated = np.array([info.compress_type == zipfile.ZIP_DEFLATED for info in infos])
-
-    def __len__(self) -> int:
-        return len(self.labels)
+        self._places = np.array(list(map(_place, infos)), dtype=_PLACE)
 
     def read(self, index: int) -> bytes:
-        size = int(self._sizes[index])
-        packed = self._packed_bytes(int(self._offsets[index]), int(self._packed[index]), size, _MAX_IMAGE)
-        return _unpacked(packed, size, int(self._crcs[index]), deflated=bool(self._deflated[index]))
+        offset, packed, size, crc, deflated = self._places[index].item()
+        return _unpacked(self._packed_bytes(offset, packed, size, _MAX_IMAGE), size, crc, deflated=deflated)
 
     def name(self, index: int) -> str:
         return printable(f"{self.path}/{self._names[index]}")
@@ -146,8 +138,8 @@ class ZipSource:
             raise UserError(f"{self.path}: {printable(info.filename)}: {error}") from error
 
     def _listed(self, name: str, members: Mapping[str, zipfile.ZipInfo], composed: Mapping[str, str]) -> list[str]:
-        listing = Listing(self._text(members[name]), f"{self.path}/{name}")
-        below = [_below(name, path) for path in listing.paths]
+        paths, grouped = read_listing(self._text(members[name]), f"{self.path}/{name}")
+        below = [_below(name, path) for path in paths]
         names = [path if path in members else composed.get(nfc(path), "") for path in below]
         for found, path in zip(names, below, strict=True):
             if not found:
@@ -155,24 +147,17 @@ class ZipSource:
         if rest := sorted({member for member in members if is_image(member)} - set(names)):
             such = (len(rest), len(rest) + len(set(names)), printable(rest[0]))
             log.warning("data: %s: %s does not list %d of %d images, such as %s", self.path, printable(name), *such)
-        self.labels, self.class_names, self.named = listing.labels, listing.class_names, listing.named
+        self.labels, self.class_names, self.named = grouped.labels, grouped.class_names, grouped.named
         return names
 
     def _grouped(self, members: Mapping[str, zipfile.ZipInfo]) -> list[str]:
         """Group the images by identity, the first folder below the common one, as in a folder."""
         images = [name for name in members if is_image(name)]
-        by_identity: dict[str, list[str]] = {}
-        identities, deeper = first_folders(images)
-        for name, identity in zip(images, identities, strict=True):
-            by_identity.setdefault(identity, []).append(name)
-        loose = sorted(by_identity.pop("", []))
+        grouped, loose, deeper = by_folder(images)
         others = Counter(kind_of_file(name) for name in members if not is_image(name))
         log_left_out(Walked(self.path, skipped=others), loose=loose, num_deeper=deeper)
-        self.class_names = sorted(by_identity)
-        self.named = True
-        counts = [len(by_identity[name]) for name in self.class_names]
-        self.labels = Labels.of_counts(counts)
-        return [name for each in self.class_names for name in sorted(by_identity[each], key=lambda n: (nfc(n), n))]
+        self.labels, self.class_names, self.named = grouped.labels, grouped.class_names, grouped.named
+        return [images[row] for row in grouped.rows.tolist()]
 
 
 def _first_lines(start: bytes) -> list[str]:
@@ -220,6 +205,11 @@ def _members(path: Path) -> dict[str, zipfile.ZipInfo]:
                 raise UserError(f"{path}: got two members named {twice} · allowed: one · pack it again")
             members[name] = info
     return members
+
+
+def _place(info: zipfile.ZipInfo) -> tuple[int, int, int, int, bool]:
+    packed, size = (min(size, 2**32 - 1) for size in (info.compress_size, info.file_size))
+    return info.header_offset, packed, size, info.CRC, info.compress_type == zipfile.ZIP_DEFLATED
 
 
 def _check_places(path: Path, infos: list[zipfile.ZipInfo], end: int) -> None:

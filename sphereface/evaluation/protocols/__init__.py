@@ -7,44 +7,18 @@ from collections.abc import Sequence
 from ...data.walking import check_readable
 from ...errors import UserError
 from ...options import suggest
-from ...places import Places, allowed_forms, check_set_name, check_set_names, parse_places
-from ..images import Images
-from .all_pairs import AllPairs, AllPairsSet
-from .base import PROTOCOLS, EvaluationSet, Rule, register_protocol
-from .groups import GroupSet
-from .identification import Identification, IdentificationSet
-from .ijb import IjbSet
-from .ijb_result import Ijb
-from .pairs import PairSet, load_pair_set
-from .pairs_result import PairsResult
-from .quality import Quality, QualitySet
-from .templates import TemplateSet
-from .tinyface import TinyFaceSet
-
-__all__ = [
-    "PROTOCOLS",
-    "AllPairs",
-    "AllPairsSet",
-    "EvaluationSet",
-    "GroupSet",
-    "Identification",
-    "IdentificationSet",
-    "Ijb",
-    "IjbSet",
-    "Images",
-    "PairSet",
-    "PairsResult",
-    "Quality",
-    "QualitySet",
-    "Rule",
-    "TemplateSet",
-    "TinyFaceSet",
-    "allowed_forms",
-    "load_pair_set",
-    "load_set",
-    "parse_sets",
-    "register_protocol",
-]
+from ...places import Places, check_set_name, check_set_names, parse_places
+from ...places import allowed_forms as allowed_forms
+from . import all_pairs, groups, identification, ijb, pairs, quality, templates, tinyface  # noqa: F401 - registers
+from .base import PROTOCOLS as PROTOCOLS
+from .base import EvaluationSet as EvaluationSet
+from .base import Rule as Rule
+from .base import register_protocol as register_protocol
+from .pairs import PairSet as PairSet
+from .pairs import load_pair_set as load_pair_set
+from .pairs_result import PairsResult as PairsResult
+from .quality import QualitySet as QualitySet
+from .templates import TemplateSet as TemplateSet
 
 
 def load_set(name: str, places: Places, *, find_images: bool = True) -> EvaluationSet:
@@ -55,12 +29,13 @@ def load_set(name: str, places: Places, *, find_images: bool = True) -> Evaluati
     """
     for path in places.paths:
         check_readable(path, name)
-    if places.kind is not None:
-        if places.kind not in PROTOCOLS:
-            raise UserError(f"{name}: got the kind {places.kind!r}{suggest(places.kind, PROTOCOLS)}")
+    if places.kind is None:
+        in_order = sorted(PROTOCOLS.values(), key=lambda known: known is PairSet)  # it recognises every form
+        protocol = next(known for known in in_order if known.recognises(places.paths))
+    elif places.kind in PROTOCOLS:
         protocol = PROTOCOLS[places.kind]
     else:
-        protocol = next(known for known in _in_order() if known.recognises(places.paths))
+        raise UserError(f"{name}: got the kind {places.kind!r}{suggest(places.kind, PROTOCOLS)}")
     return protocol.load(name, places.paths, find_images=find_images)
 
 
@@ -86,8 +61,3 @@ def parse_sets(given: Sequence[str], *, find_images: bool = True) -> list[Evalua
             raise UserError(f"--sets: got {name!r} twice · allowed: each name once, since it names a folder of results")
         sets[name] = load_set(name, where, find_images=find_images)
     return list(sets.values())
-
-
-def _in_order() -> list[type[EvaluationSet]]:
-    """Return all protocols; pairs, which recognises every form, is the last."""
-    return sorted(PROTOCOLS.values(), key=lambda protocol: protocol is PairSet)

@@ -10,16 +10,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ...errors import UserError
 from ...metrics import IntArray, OperatingPoint, Roc, auc, equal_error_rate, tar_at_far
-from ...places import FORMS
 from ..charts import draw_roc
 from ..embeddings import Embeddings, Features
 from ..images import Images
+from ..labels import check_both_kinds
 from ..near_equal import nearly_equal
 from ..people import People, list_people, mean_of, unit_rows
 from ..result import Chart, Result, Rows
-from ..words import figure, finite, layman_rates, percent, plain_point, tar_rows
+from ..words import figure, finite, layman_rates, percent, plain_point, tar_headline, tar_rows
 from .base import EvaluationSet, Rule, refuse_places, register_protocol
 
 FAR_TARGETS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
@@ -63,8 +62,7 @@ class AllPairs(Result):
 
     def headline(self) -> tuple[str, float]:
         """Return TAR at the lowest FAR that the pairs resolve."""
-        point = [point for point in self.points if point.resolvable][-1:]
-        return (f"TAR at FAR {point[0].far:g}", point[0].tar) if point else ("AUC", self.auc)
+        return tar_headline(self.points, self.auc)
 
     def heading(self) -> list[str]:
         """Return the numbers of images and pairs."""
@@ -113,8 +111,6 @@ class AllPairs(Result):
 @dataclass(frozen=True)
 class AllPairsSet(EvaluationSet):
     """A folder of people whose images are all compared with each other: see :func:`all_pairs`."""
-
-    form = FORMS["all-pairs"]
 
     name: str
     images: Images
@@ -167,7 +163,8 @@ def all_pairs(features: Features, people: People, *, subtract_mean: bool = True)
     for start, bins in _binned_blocks(rows):
         every += np.bincount(bins.ravel(), minlength=BINS)
         genuine += np.bincount(_genuine(bins, start, ends), minlength=BINS)
-        every -= np.bincount(_twice(bins), minlength=BINS)
+        square = bins[:, : len(bins)]  # holds each image with itself, and the second order of each pair
+        every -= np.bincount(square[np.tril_indices(len(bins))], minlength=BINS)
     curve = _curve(genuine, every - genuine) if rows.any() else _undefined(genuine, every - genuine)
     return AllPairs(curve, tar_at_far(curve, FAR_TARGETS), len(rows), subtract_mean)
 
@@ -180,11 +177,7 @@ def check_kinds(people: People) -> None:
     """
     images = np.bincount(people.person)
     genuine, every = int((images * (images - 1)).sum()) // 2, len(people.files) * (len(people.files) - 1) // 2
-    if not 0 < genuine < every:
-        raise UserError(
-            f"{people.root}: got {genuine:,} pairs of one person and {every - genuine:,} of two people · allowed: one "
-            "or more of each"
-        )
+    check_both_kinds(people.root, genuine, every - genuine)
 
 
 def _binned_blocks(rows: Features) -> Iterator[tuple[int, IntArray]]:
@@ -200,12 +193,6 @@ def _genuine(bins: IntArray, start: int, ends: IntArray) -> IntArray:
     """Return the bins of the pairs of one person, each pair once."""
     spans = [bins[row, row + 1 : ends[start + row] - start] for row in range(len(bins))]
     return np.concatenate(spans)
-
-
-def _twice(bins: IntArray) -> IntArray:
-    """Return the bins to subtract: images with themselves, and the second order of each pair."""
-    square = bins[:, : len(bins)]
-    return square[np.tril_indices(len(bins))]
 
 
 def _undefined(genuine: IntArray, impostor: IntArray) -> Roc:

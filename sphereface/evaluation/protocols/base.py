@@ -84,8 +84,10 @@ def register_protocol(kind: str) -> Callable[[S], S]:
 
     def register(protocol: S) -> S:
         protocol.kind = kind
+        if kind in FORMS:  # of this package; help texts show it before the protocol is imported
+            protocol.form = FORMS[kind]
+        FORMS[kind] = protocol.form
         PROTOCOLS[kind] = protocol
-        FORMS.setdefault(kind, protocol.form)
         return protocol
 
     return register

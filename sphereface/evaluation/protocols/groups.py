@@ -11,15 +11,14 @@ from typing import NamedTuple
 import numpy as np
 
 from ...data.pair_folds import NUM_FOLDS, consecutive_folds
-from ...data.pair_lines import Line, image_name, is_number, quoted, read_lines
+from ...data.pair_lines import Line, image_name, is_number, plain_label, quoted, read_lines
 from ...data.pair_lists import check_label_name, is_heading
 from ...data.pairs import Pairs
 from ...data.walking import is_system_file, kind_of_path
 from ...errors import UserError, shown_key
 from ...metrics import IntArray
-from ...places import FORMS
 from ..embeddings import Embeddings
-from ..images import Images
+from ..images import Images, find_files
 from ..labels import check_groups, check_labels, num_repeated_impostors
 from ..lfw import pair_cosines, verify
 from ..parts import parts_of
@@ -60,8 +59,6 @@ class GroupSet(EvaluationSet):
         groups: two groups or more, sorted by name.
     """
 
-    form = FORMS["groups"]
-
     name: str
     images: Images
     source: Path
@@ -89,7 +86,7 @@ class GroupSet(EvaluationSet):
             Group(group, pairs, np.array([row[name] for name in pairs.names], dtype=np.int64))
             for group, pairs in sorted(lists.items())
         )
-        files = _find(root, names, groups) if find_images else None
+        files = find_files(root, names, lists.values()) if find_images else None
         return cls(name, Images(root, names, files), source, groups)
 
     @classmethod
@@ -150,6 +147,7 @@ def _parse_line(path: Path, line: Line, separator: str | None, num_fields: int) 
             "or spaces, with a fold in all lines or in none"
         )
     left, right, label, group, *fold = fields
+    label = plain_label(label)
     if not group.isprintable():
         raise UserError(
             f"{path}, line {line.number}: got the group {quoted(group)} · allowed: names without control characters"
@@ -174,7 +172,8 @@ def _read_rfw(root: Path) -> dict[str, Pairs]:
             f"{root}: has no folder txts with a folder for each group · allowed: RFW's folder 'test', or DIR,LIST with "
             f"a list of lines {_LIST_FORM}"
         )
-    without = set(_folders(root / "data")) - {folder.name for folder in folders}
+    shown = {folder.name for folder in (root / "data").glob("*/") if not is_system_file(folder.name)}
+    without = shown - {folder.name for folder in folders}
     if without:
         log.warning("%s: has no list for these groups: %s", lists, ", ".join(map(shown_key, sorted(without))))
     found = {}
@@ -183,11 +182,6 @@ def _read_rfw(root: Path) -> dict[str, Pairs]:
         rows = [_parse_rfw(path, line, f"data/{folder.name}") for line in read_lines(path)]
         found[folder.name] = _pairs(path, folder.name, rows)
     return found
-
-
-def _folders(path: Path) -> list[str]:
-    """Return the names of the folders in a folder, which may be missing."""
-    return [each.name for each in path.glob("*/") if not is_system_file(each.name)]
 
 
 def _parse_rfw(path: Path, line: Line, folder: str) -> _Row:
@@ -231,10 +225,3 @@ def _pairs(path: Path, group: str, rows: Sequence[_Row]) -> Pairs:
     )
     check_labels(path, left, right, same, names, fold=fold)
     return Pairs(path, names, left, right, same, fold, num_folds)
-
-
-def _find(root: Path, names: Sequence[str], groups: Sequence[Group]) -> tuple[Path, ...]:
-    found = dict[str, Path]()
-    for group in groups:
-        found.update(zip(group.pairs.names, group.pairs.resolve(root), strict=True))
-    return tuple(found[name] for name in names)

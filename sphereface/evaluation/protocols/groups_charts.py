@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -54,10 +54,3 @@ def _draw_intervals(axes: Axes, names: Sequence[str], intervals: Sequence[Interv
     axes.set_yticks(rows, labels=[name.replace("$", r"\$") for name in names])
     axes.set_ylim(len(names) - 0.4, -0.6)  # the first group is at the top
     axes.xaxis.set_major_formatter(PercentFormatter(1))
-
-
-def far_drawer(
-    names: Sequence[str], values: FloatArray, intervals: Sequence[Interval], wanted: float
-) -> Callable[[Axes], None]:
-    """Return a function that calls :func:`draw_rates` for axes."""
-    return lambda axes: draw_rates(axes, names, values, intervals, wanted)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
-from ...metrics import FloatArray, IntArray, Interval, OperatingPoint, Roc, roc
+from ...metrics import FloatArray, Interval, OperatingPoint, roc
 from ...metrics.resampling import LEVEL, num_replicates, percentile_intervals, resample
 from ..embeddings import Embeddings
 from ..result import Chart, Result, Rows
-from ..words import finite, plain_interval, plain_point, scientific
-from .groups_charts import draw_accuracies, far_drawer
+from ..words import finite, plain_interval, plain_point, plain_points, scientific
+from .groups_charts import draw_accuracies, draw_rates
 from .groups_scores import ACCURACY, COMMON_FAR, COMMON_TAR, EER, FARS, OWN, GroupScores, Spread, points_of
 from .groups_tables import common_rows, group_rows, key_rows, own_rows, spread_rows
 from .pairs_result import mirror_line
@@ -63,14 +63,11 @@ class Groups(Result):
     def replicates(self) -> FloatArray:
         """(R, G, K) figures of bootstrap draws within each group, at fixed common thresholds."""
         thresholds = [point.threshold for point in self.common]
+        times = num_replicates(sum(len(each.same) for each in self.groups))
         drawn = []
         for number, group in enumerate(self.groups):
             people = group.people if self.unit == "people" else None
-
-            def figures(curve: Roc, weights: IntArray, group: GroupScores = group) -> FloatArray:
-                return group.figures(curve, weights, thresholds)
-
-            times = num_replicates(sum(len(each.same) for each in self.groups))
+            figures = partial(group.figures, thresholds=thresholds)
             drawn.append(resample(group.scores, group.same, people, figures, replicates=times, seed=number))
         return np.stack(drawn, axis=1)
 
@@ -80,12 +77,12 @@ class Groups(Result):
         return tuple(percentile_intervals(self.replicates[:, number]) for number in range(len(self.groups)))
 
     @cached_property
-    def spreads(self) -> tuple[Spread, ...]:
-        """Spread of each figure that the pairs can resolve in every group."""
-        return tuple(
-            Spread.of(name, self.figures_of_groups[:, column], self.replicates[:, :, column])
+    def spreads(self) -> dict[int, Spread]:
+        """Column → spread of each figure that the pairs can resolve in every group."""
+        return {
+            column: Spread.of(name, self.figures_of_groups[:, column], self.replicates[:, :, column])
             for column, name in self._names()
-        )
+        }
 
     def headline(self) -> tuple[str, float]:
         """Return the mean of the groups' accuracies."""
@@ -114,7 +111,8 @@ class Groups(Result):
         low, high = int(accuracies.argmin()), int(accuracies.argmax())
         return [
             f"The recogniser decides {accuracies[low]:.1%} of the pairs of group {self.groups[low].name} correctly, "
-            f"and {accuracies[high]:.1%} of those of group {self.groups[high].name}. {self.spreads[0].sentence}",
+            f"and {accuracies[high]:.1%} of those of group {self.groups[high].name}. "
+            f"{self.spreads[ACCURACY].sentence}",
             *self._confusions(),
         ]
 
@@ -126,19 +124,17 @@ class Groups(Result):
     def figures(self) -> Sequence[Chart]:
         """Return the accuracies, and the false accept rates at a common threshold."""
         names = [group.name for group in self.groups]
-        accuracy, note = self._column(ACCURACY), "Lines are 95 % intervals."
-        charts = [
-            Chart(
-                "accuracies", "Accuracy of each group", lambda axes: draw_accuracies(axes, names, *accuracy), note=note
-            )
-        ]
-        for number, point in enumerate(self.common):
+        values, note = self.figures_of_groups, "Lines are 95 % intervals."
+        intervals = list(zip(*self.intervals, strict=True))  # of each figure
+        draw = partial(draw_accuracies, names=names, values=values[:, ACCURACY], intervals=intervals[ACCURACY])
+        charts = [Chart("accuracies", "Accuracy of each group", draw, note)]
+        for column, point in enumerate(self.common, COMMON_FAR):
             if point.resolvable:
-                rates = self._column(COMMON_FAR + number)
                 title = f"False accept rate of each group at the threshold {point.threshold:.4f}"
                 more = f"{note} The dashed line is the rate over all groups."
-                draw = far_drawer(names, *rates, point.far)
-                charts.append(Chart(f"far-{scientific(point.far)}", title, draw, note=more))
+                rates = values[:, column]
+                draw = partial(draw_rates, names=names, values=rates, intervals=intervals[column], wanted=point.far)
+                charts.append(Chart(f"far-{scientific(point.far)}", title, draw, more))
         return charts
 
     def to_dict(self) -> dict[str, Any]:
@@ -152,7 +148,7 @@ class Groups(Result):
             "mean_accuracy": self.headline()[1],
             "common_thresholds": [plain_point(point) for point in self.common],
             "groups": [self._group_dict(number) for number in range(len(self.groups))],
-            "spread": [spread.to_dict() for spread in self.spreads],
+            "spread": [spread.to_dict() for spread in self.spreads.values()],
             "intervals": {"level": LEVEL, "unit": self.unit, "replicates": len(self.replicates)},
         }
 
@@ -191,7 +187,7 @@ class Groups(Result):
         far = self.figures_of_groups[:, column]
         low, high = int(far.argmin()), int(far.argmax())
         worst, best = self.groups[high].name, self.groups[low].name
-        spread = next(spread for number, spread in zip(self._columns(), self.spreads, strict=True) if number == column)
+        spread = self.spreads[column]
         if far[low] > 0:
             yield (
                 f"The recogniser confuses two people of group {worst} {far[high] / far[low]:.1f} times as often as two "
@@ -203,18 +199,9 @@ class Groups(Result):
                 f"{worst}, and none of group {best}. {spread.sentence}"
             )
 
-    def _columns(self) -> list[int]:
-        return [column for column, _ in self._names()]
-
-    def _column(self, column: int) -> tuple[FloatArray, tuple[Interval, ...]]:
-        return self.figures_of_groups[:, column], tuple(intervals[column] for intervals in self.intervals)
-
     def _group_dict(self, number: int) -> dict[str, Any]:
         group, values, intervals = self.groups[number], self.figures_of_groups[number], self.intervals[number]
-        own, common = [], []
-        for at, point in enumerate(group.points):
-            interval = plain_interval(intervals[OWN + at]) if point.resolvable else None
-            own.append({**plain_point(point), "interval": interval})
+        common = []
         for at, point in enumerate(self.common):
             known = point.resolvable
             rates: dict[str, Any] = {}
@@ -232,6 +219,6 @@ class Groups(Result):
             "standard_error": finite(group.verification.standard_error),
             "eer": finite(float(values[EER])),
             "eer_interval": plain_interval(intervals[EER]),
-            "tar_at_far": own,
+            "tar_at_far": plain_points(group.points, intervals[OWN:COMMON_TAR]),
             "at_common_threshold": common,
         }

@@ -22,7 +22,7 @@ def _cells(groups: Groups, group: int, column: int, form: str = ".2%") -> tuple[
 def key_rows(groups: Groups) -> Rows:
     """Return the key figures: the mean and the lowest accuracy, and the spread."""
     accuracies = groups.figures_of_groups[:, ACCURACY]
-    lowest, spread = int(accuracies.argmin()), groups.spreads[0]
+    lowest, spread = int(accuracies.argmin()), groups.spreads[ACCURACY]
     rows = (
         ("mean accuracy", percent(float(accuracies.mean())), "mean of the groups, each counts once"),
         ("lowest accuracy", percent(float(accuracies[lowest])), f"group {groups.groups[lowest].name}"),
@@ -96,7 +96,7 @@ def spread_rows(groups: Groups) -> Rows:
             f"{100 * spread.deviation:.2f}",
             span_in_points(spread.deviation_interval),
         )
-        for spread in groups.spreads
+        for spread in groups.spreads.values()
     )
     note = (
         "In percentage points; standard deviation with ddof = 1. If an interval starts at 0, equal groups could "

@@ -10,17 +10,14 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ...errors import UserError
-from ...metrics import FAR_TARGETS, BoolArray, IntArray, OperatingPoint, roc, tar_at_far
-from ...metrics.searches import TIE_FLOAT32
-from ...places import FORMS
+from ...metrics import FAR_TARGETS, IntArray, OperatingPoint, roc, tar_at_far
+from ...metrics.searches import mates, search
 from ..embeddings import Embeddings, Features
 from ..images import Images
 from ..people import People, list_people, mean_of, unit_rows
 from ..result import Result, Rows
 from ..words import percent, plain_point, tar_rows
 from .base import EvaluationSet, Rule, refuse_places, register_protocol
-
-_BLOCK = 512  # probes that are compared at a time
 
 
 @dataclass(frozen=True)
@@ -90,8 +87,6 @@ class Identification(Result):
 class IdentificationSet(EvaluationSet):
     """A folder of people, divided into gallery, probes and impostors: see :func:`identify`."""
 
-    form = FORMS["identification"]
-
     name: str
     images: Images
     people: People
@@ -136,18 +131,19 @@ def identify(features: Features, people: People, *, subtract_mean: bool = True) 
     """
     gallery, probes, impostors = roles(people)
     units = unit_rows(features, mean_of(features[gallery]) if subtract_mean else None)
-    enrolled = units[gallery]
-    top, rank = _search(units[probes], enrolled, _place(people, gallery, probes))
-    best, _ = _search(units[impostors], enrolled, np.zeros(len(impostors), dtype=np.int64))
-    found = np.where(rank == 1, top, -np.inf)  # a probe whose best match is wrong is not found at any threshold
-    same = np.arange(len(probes) + len(impostors)) < len(probes)
-    curve = roc(np.concatenate([found, best]).astype(np.float64), same)
+    units[~units.any(axis=1)] = np.nan  # without a direction
+    searched = np.concatenate([probes, impostors])
+    mate = mates(people.person[searched], people.person[gallery])
+    found = search(units[searched], units[gallery], mate)
+    rank = found.rank[: len(probes)]  # a probe that is not found has a rank after the last
+    top = np.where(found.is_mated & (found.rank > 1), -np.inf, found.best)  # a wrong best match is never accepted
+    curve = roc(top, found.is_mated)
     return Identification(
         num_gallery=len(gallery),
         num_probes=len(probes),
         num_impostors=len(impostors),
         rank1=float(np.mean(rank <= 1)),
-        rank5=float(np.mean(rank <= min(5, len(gallery)))),  # a probe that is not found has a rank after the last
+        rank5=float(np.mean(rank <= min(5, len(gallery)))),
         open_set=tar_at_far(curve, FAR_TARGETS),
         subtract_mean=subtract_mean,
     )
@@ -159,8 +155,9 @@ def roles(people: People) -> tuple[IntArray, IntArray, IntArray]:
     Raises:
         UserError: no person has two images, or no person has only one.
     """
-    several = people.num_images > 1
-    gallery, probes = np.flatnonzero(several & people.first), np.flatnonzero(several & ~people.first)
+    several = np.bincount(people.person)[people.person] > 1
+    first = np.append(True, people.person[1:] != people.person[:-1])
+    gallery, probes = np.flatnonzero(several & first), np.flatnonzero(several & ~first)
     impostors = np.flatnonzero(~several)
     if not len(gallery) or not len(impostors):
         raise UserError(
@@ -168,38 +165,3 @@ def roles(people: People) -> tuple[IntArray, IntArray, IntArray]:
             "allowed: one or more of each; the first are in the gallery, the others are impostors"
         )
     return gallery, probes, impostors
-
-
-def _place(people: People, gallery: IntArray, probes: IntArray) -> IntArray:
-    """Return the position in the gallery of the person of each probe."""
-    place = np.full(len(people.names), -1, dtype=np.int64)
-    place[people.person[gallery]] = np.arange(len(gallery))
-    return place[people.person[probes]]
-
-
-def _search(probes: Features, gallery: Features, own: IntArray) -> tuple[Features, IntArray]:
-    """Search unit vectors; vectors without a direction are 0 or NaN.
-
-    Returns:
-        The best score of each probe, and the rank of row ``own`` of the gallery, from 1. A probe
-        without a direction has the score NaN. If either has no direction, the rank is the size of
-        the gallery plus one.
-    """
-    top, rank = np.empty(len(probes), dtype=np.float32), np.empty(len(probes), dtype=np.int64)
-    undefined = _without_direction(gallery)
-    for start in range(0, len(probes), _BLOCK):
-        block = slice(start, start + _BLOCK)
-        scores = probes[block] @ gallery.T  # (block, gallery)
-        scores[:, undefined] = -np.inf
-        mate = np.take_along_axis(scores, own[block, None], axis=1)
-        top[block] = scores.max(axis=1)
-        rank[block] = (scores >= mate - np.float32(TIE_FLOAT32)).sum(axis=1)
-    lost = _without_direction(probes)
-    top[lost] = np.nan
-    rank[lost | undefined[own]] = len(gallery) + 1
-    return top, rank
-
-
-def _without_direction(units: Features) -> BoolArray:
-    """Return (N,) bool: rows that are 0 or NaN instead of unit vectors."""
-    return np.asarray(~(np.einsum("ij,ij->i", units, units) > 0))

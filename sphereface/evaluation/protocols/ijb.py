@@ -6,7 +6,7 @@ import logging
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,13 +23,13 @@ from ...metrics.ijb import (
     tpr_at_nearest_fpr,
 )
 from ...metrics.subjects import REPLICATES, bootstrap_tar, subjects_of
-from ...places import FORMS
 from ..embeddings import Embeddings
 from ..ijb_files import (
+    IjbFiles,
     ImageList,
     TemplatePairs,
     find_ijb,
-    read_detections,
+    read_detector_scores,
     read_image_list,
     read_template_pairs,
 )
@@ -56,30 +56,26 @@ class IjbSet(EvaluationSet):
     Attributes:
         name: name of the set in reports.
         images: the images, in the order of ``*_face_tid_mid.txt``.
-        benchmark: start of its files' names, such as ``"ijbc"``.
+        files: its files.
         image_list: the template and the medium of each image.
         pairs: pairs of templates, as rows of the sorted templates.
         distinct: the pairs without repetitions. Only InsightFace's figures count repetitions.
         detector_score: (N,) float64; None without its file.
         searches: lists of 1:N identification; None without their files.
         modes: test modes that the user named; () for the default.
-        pairs_path: the list of pairs.
         left_out: a line for each missing list, with its consequence, and for each contradiction
             between lists.
     """
 
-    form = FORMS["ijb"]
-
     name: str
     images: Images
-    benchmark: str
+    files: IjbFiles
     image_list: ImageList
     pairs: TemplatePairs
     distinct: TemplatePairs
     detector_score: FloatArray | None
     searches: SearchLists | None
     modes: tuple[PoolMode, ...]
-    pairs_path: Path
     left_out: tuple[str, ...] = ()
 
     @classmethod
@@ -113,8 +109,7 @@ class IjbSet(EvaluationSet):
         lists = None
         if files.probes is not None:
             galleries = tuple(read_template_subjects(path, gallery=True) for path in files.galleries)
-            probes = read_template_subjects(files.probes)
-            lists = SearchLists(galleries, probes, (*files.galleries, files.probes))
+            lists = SearchLists(galleries, read_template_subjects(files.probes))
         pairs = read_template_pairs(files.pairs, image_list.templates)
         distinct = _distinct(pairs, len(image_list.templates))
         known = _known(image_list.templates, lists)
@@ -124,19 +119,21 @@ class IjbSet(EvaluationSet):
                 f"{files.pairs.name}: {again:,} of {len(pairs.same):,} pairs repeat an earlier pair; only "
                 "InsightFace's figures count them again"
             )
-        score = None if files.scores is None else read_detections(files.scores, image_list.images).score
+        left_out = (*_left_out(files.missing), *doubts)
+        for line in left_out:  # before the embedding, which can take hours
+            log.warning("ijb: %s", line)
+        score = None if files.scores is None else read_detector_scores(files.scores, image_list.images)
         return cls(
             name,
             Images(crops, image_list.images, found),
-            files.name,
+            files,
             image_list,
             pairs,
             distinct,
             score,
             lists,
             modes,
-            files.pairs,
-            _logged([*_left_out(files.missing), *doubts]),
+            left_out,
         )
 
     @classmethod
@@ -149,16 +146,20 @@ class IjbSet(EvaluationSet):
         """Pool the templates by each mode, verify the pairs, and search the probes."""
         modes = self.modes or (self._default_mode(embeddings),)
         first = self._pool(embeddings, modes[0])
-        subject = self._subjects(first).astype(np.int32)
+        known, every = _known(first.ids, self.searches), self.pairs
+        subject = subjects_of(len(first.ids), every.left, every.right, every.same, known).astype(np.int32)
         pairs = self.distinct
         scores = pair_products(first.templates, pairs.left, pairs.right)
         intervals = bootstrap_tar(scores, pairs.same, subject[pairs.left], subject[pairs.right], replicates=REPLICATES)
         ordered = SortedScores.of(scores, pairs.same)
         del scores  # 125 MB on IJB-C
-        field = [self._field_figures(modes[0], first, ordered if pairs is self.pairs else self._all_scores(first))]
-        result = Ijb(
-            benchmark=self.benchmark,
-            pairs=self.pairs_path,
+        fields = [self._field_figures(modes[0], first, ordered if pairs is self.pairs else self._all_scores(first))]
+        for mode in modes[1:]:
+            pooled = self._pool(embeddings, mode)
+            fields.append(self._field_figures(mode, pooled, self._all_scores(pooled)))
+        return Ijb(
+            benchmark=self.files.name,
+            pairs=self.files.pairs,
             num_images=len(self.images),
             num_templates=len(first.ids),
             num_subjects=int(subject.max()) + 1,
@@ -171,14 +172,10 @@ class IjbSet(EvaluationSet):
             auc=auc_sorted(ordered),
             eer=equal_error_rate_sorted(ordered),
             search=None if self.searches is None else search_figures(first, self.searches),
-            field=(),
+            field=tuple(fields),
             curve=thinned_curve(ordered),
-            left_out=self.left_out if field[0].top or self.searches is None else (*self.left_out, _NO_FIELD),
+            left_out=self.left_out if fields[0].top or self.searches is None else (*self.left_out, _NO_FIELD),
         )
-        for mode in modes[1:]:
-            pooled = self._pool(embeddings, mode)
-            field.append(self._field_figures(mode, pooled, self._all_scores(pooled)))
-        return replace(result, field=tuple(field))
 
     def _all_scores(self, pooled: Pooled) -> SortedScores:
         return SortedScores.of(pair_products(pooled.templates, self.pairs.left, self.pairs.right), self.pairs.same)
@@ -212,11 +209,6 @@ class IjbSet(EvaluationSet):
             detector_score=self.detector_score,
         )
 
-    def _subjects(self, pooled: Pooled) -> IntArray:
-        """Return (T,) the subject of each template, by the 1:N lists and the genuine pairs."""
-        known = _known(pooled.ids, self.searches)
-        return subjects_of(len(pooled.ids), self.pairs.left, self.pairs.right, self.pairs.same, known)
-
 
 def _distinct(pairs: TemplatePairs, num_templates: int) -> TemplatePairs:
     """Return the pairs without repetitions; the same object if there are no repetitions."""
@@ -234,13 +226,6 @@ def _left_out(missing: Sequence[str]) -> list[str]:
     scores, search = ([form for form in missing if ("score" in form) == kind] for kind in (True, False))
     lines = [f"detector scores are not used: there is no {form}" for form in scores]
     return lines + ([f"1:N search is not computed: there is no {' and no '.join(search)}"] if search else [])
-
-
-def _logged(lines: Sequence[str]) -> tuple[str, ...]:
-    """Log lines of the report before the embedding, which can take hours."""
-    for line in lines:
-        log.warning("ijb: %s", line)
-    return tuple(lines)
 
 
 def _find(crops: Path, names: Sequence[str], scores: Path | None) -> tuple[Path, ...]:

@@ -16,7 +16,7 @@ from ...metrics.ijb import IJB_FARS, SortedScores
 from ...metrics.subjects import REPLICATES
 from ..charts import draw_roc
 from ..result import Chart, Result, Rows
-from ..words import figure, finite, layman_rates, percent, plain_interval, plain_point, scientific, span, tar_rows
+from ..words import figure, finite, layman_rates, percent, plain_interval, plain_points, scientific, span, tar_rows
 
 _POINTS = 2000
 
@@ -174,10 +174,7 @@ class Ijb(Result):
             "left_out": list(self.left_out),
             "auc": finite(self.auc),
             "eer": finite(self.eer),
-            "tar_at_far": [
-                {**plain_point(point), "interval": plain_interval(interval) if point.resolvable else None}
-                for point, interval in zip(self.points, self.intervals, strict=True)
-            ],
+            "tar_at_far": plain_points(self.points, self.intervals),
             "identification": None if self.search is None else _plain_search(self.search),
             "insightface": [_plain_field(each) for each in self.field],
         }

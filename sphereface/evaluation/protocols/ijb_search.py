@@ -9,7 +9,6 @@ from ...metrics.searches import Searches, mates, search
 from ...metrics.subjects import REPLICATES
 from ..ijb_subjects import SearchLists
 from ..pooling import Pooled
-from ..template_rows import rows_of
 from .ijb_result import GalleryFigures, SearchFigures
 
 
@@ -19,38 +18,26 @@ def search_both(pooled: Pooled, lists: SearchLists) -> Searches | None:
     Returns:
         The searches; None if a subject is in both galleries, or a probe's subject in neither.
     """
-    rows = [
-        rows_of(pooled.ids, gallery.template, path)
-        for gallery, path in zip(lists.galleries, lists.paths[:-1], strict=True)
-    ]
     subjects = np.concatenate([gallery.subject for gallery in lists.galleries])
     if len(np.unique(subjects)) < len(subjects) or not np.isin(lists.probes.subject, subjects).all():
         return None
-    probes = rows_of(pooled.ids, lists.probes.template, lists.paths[-1])
+    rows = np.concatenate([gallery.rows(pooled.ids) for gallery in lists.galleries])
+    probes = pooled.templates[lists.probes.rows(pooled.ids)]
     most = num_impostors_of_field(len(probes), max(FPIRS))
-    return search(
-        pooled.templates[probes],
-        pooled.templates[np.concatenate(rows)],
-        mates(lists.probes.subject, subjects),
-        num_impostors=most,
-    )
+    return search(probes, pooled.templates[rows], mates(lists.probes.subject, subjects), num_impostors=most)
 
 
 def search_figures(pooled: Pooled, lists: SearchLists) -> SearchFigures:
     """Search each gallery separately; the probes of the other gallery's subjects are non-mated."""
-    probes = pooled.templates[rows_of(pooled.ids, lists.probes.template, lists.paths[-1])]
+    probes = pooled.templates[lists.probes.rows(pooled.ids)]
     found = [
-        search(
-            probes,
-            pooled.templates[rows_of(pooled.ids, gallery.template, path)],
-            mates(lists.probes.subject, gallery.subject),
-        )
-        for gallery, path in zip(lists.galleries, lists.paths[:-1], strict=True)
+        search(probes, pooled.templates[gallery.rows(pooled.ids)], mates(lists.probes.subject, gallery.subject))
+        for gallery in lists.galleries
     ]
     intervals, of_mean = bootstrap_searches(found, lists.probes.subject, replicates=REPLICATES)
     galleries = tuple(
         GalleryFigures(
-            name=path.stem.rpartition("_")[2],
+            name=gallery.path.stem.rpartition("_")[2],
             num_enrolled=len(gallery.template),
             num_mated=int(searches.is_mated.sum()),
             num_nonmated=int((~searches.is_mated).sum()),
@@ -58,6 +45,6 @@ def search_figures(pooled: Pooled, lists: SearchLists) -> SearchFigures:
             points=open_set(searches),
             intervals=own,
         )
-        for path, gallery, searches, own in zip(lists.paths[:-1], lists.galleries, found, intervals, strict=True)
+        for gallery, searches, own in zip(lists.galleries, found, intervals, strict=True)
     )
     return SearchFigures(galleries, of_mean)

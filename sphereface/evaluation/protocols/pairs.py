@@ -10,11 +10,10 @@ from ...data.bins import is_bin, read_bin
 from ...data.pairs import Pairs, read_pairs
 from ...data.walking import kind_of_path
 from ...errors import UserError
-from ...places import FORMS
 from ..embeddings import Embeddings, Features
-from ..images import Images
+from ..images import Images, find_files
 from ..labels import check_labels, shared_pairs
-from ..lfw import Verification, verify, verify_view1, verify_without_folds
+from ..lfw import Verification, verify, verify_view1
 from .base import EvaluationSet, Rule, refuse_places, register_protocol
 from .pairs_result import PairsResult
 
@@ -33,8 +32,6 @@ class PairSet(EvaluationSet):
         dev_train: in view 1, the list that gives the mean and the threshold; it shares the names of
             ``pairs``.
     """
-
-    form = FORMS["pairs"]
 
     name: str
     images: Images
@@ -67,8 +64,6 @@ class PairSet(EvaluationSet):
         """
         if self.dev_train is not None:
             return verify_view1(features, self.dev_train, self.pairs, subtract_mean=subtract_mean)
-        if not self.pairs.num_folds:
-            return verify_without_folds(features, self.pairs)
         return verify(features, self.pairs, subtract_mean=subtract_mean)
 
     def evaluate(self, embeddings: Embeddings, rule: Rule) -> PairsResult:
@@ -112,11 +107,7 @@ def load_pair_set(
         return PairSet(name, Images(Path(root), test.names, files), test)
     train = _read_dev_train(test, dev_train)
     names = tuple(sorted({*test.names, *train.names}))
-    found = dict[str, Path]()
-    if find_images:
-        for pairs_of_list in (test, train):
-            found.update(zip(pairs_of_list.names, pairs_of_list.resolve(root), strict=True))
-    files = tuple(found[name] for name in names) if find_images else None
+    files = find_files(root, names, (test, train)) if find_images else None
     test, train = test.over(names), train.over(names)
     if shared := shared_pairs((test.left, test.right), (train.left, train.right), len(names)):
         raise UserError(

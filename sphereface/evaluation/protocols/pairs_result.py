@@ -34,7 +34,7 @@ from ..lfw import Verification, pair_cosines
 from ..people import people_of, people_of_names
 from ..result import Chart, Example, Examples, Result, Rows
 from ..variants import Variant, plain_variants
-from ..words import figure, finite, layman_rates, percent, plain_interval, plain_point, span, tar_rows
+from ..words import figure, finite, layman_rates, percent, plain_interval, plain_points, span, tar_headline, tar_rows
 
 HARDEST = 12
 """Number of pairs of each kind that reports show."""
@@ -109,10 +109,7 @@ class PairsResult(Result):
         """Return the accuracy, or without folds TAR at the lowest FAR that the pairs resolve."""
         if len(self.verification.accuracies):
             return "accuracy", self.verification.mean
-        resolvable = [point for point in self.points if point.resolvable]
-        if not resolvable:
-            return "AUC", auc(self.curve)
-        return f"TAR at FAR {resolvable[-1].far:g}", resolvable[-1].tar
+        return tar_headline(self.points, auc(self.curve))
 
     def line(self) -> str:
         """Return the headline with its standard error."""
@@ -143,7 +140,8 @@ class PairsResult(Result):
 
     def rows(self) -> Sequence[Rows]:
         """Return key figures, TAR at FAR, folds, and the accuracies by other rules."""
-        tables = [self._key_rows(), self._tar_rows(), self._fold_rows()]
+        far = replace(tar_rows(self.points, self.intervals.tar), title="TAR at FAR")
+        tables = [self._key_rows(), far, self._fold_rows()]
         if self.variants:
             cells = tuple((v.name, percent(v.accuracy, v.spread), v.rule) for v in self.variants)
             title = "Accuracies by the rules of other code bases"
@@ -198,10 +196,7 @@ class PairsResult(Result):
             "auc_interval": plain_interval(intervals.auc),
             "eer": finite(equal_error_rate(curve)),
             "eer_interval": plain_interval(intervals.eer),
-            "tar_at_far": [
-                {**plain_point(point), "interval": plain_interval(interval) if point.resolvable else None}
-                for point, interval in zip(self.points, intervals.tar, strict=True)
-            ],
+            "tar_at_far": plain_points(self.points, intervals.tar),
             "intervals": {"level": 0.95, "unit": intervals.unit, "replicates": intervals.replicates},
             "d_prime": finite(d_prime(result.scores, result.same)),
             "angular_fisher_score": None if self.fisher is None else finite(self.fisher),
@@ -259,9 +254,6 @@ class PairsResult(Result):
         if intervals.auc.high < 0.5:
             note += " AUC is below 0.5: the labels may be exchanged. A label of 1 means one person."
         return Rows((), tuple(figures), "Figures", note, key=True)
-
-    def _tar_rows(self) -> Rows:
-        return replace(tar_rows(self.points, self.intervals.tar), title="TAR at FAR")
 
     def _hardest(self, *, genuine: bool) -> tuple[Example, ...]:
         result, pairs = self.verification, self.pairs

@@ -16,7 +16,6 @@ from ...data.pairs import Pairs
 from ...data.text_files import read_text_lines
 from ...errors import UserError, shown_key
 from ...metrics import FloatArray, error_versus_discard, partial_area, roc, tar_at_far
-from ...places import FORMS
 from ..charts import draw_discard
 from ..columns import finite_number
 from ..embeddings import Embeddings
@@ -170,8 +169,6 @@ class QualitySet(EvaluationSet):
         source: name of the file.
     """
 
-    form = FORMS["quality"]
-
     name: str
     images: Images
     pairs: Pairs
@@ -198,13 +195,11 @@ class QualitySet(EvaluationSet):
     def evaluate(self, embeddings: Embeddings, rule: Rule) -> Quality:  # noqa: ARG002 - thresholds of plain cosines
         """Compute the curves at the false accept rates that the pairs resolve."""
         quality, measure = self.quality, f"from {self.source}"
-        if quality is None and embeddings.quality is not None:
+        if quality is None:
             quality, measure = embeddings.quality, "from the table of embeddings"
         if quality is None:
-            quality, measure = (
-                np.linalg.norm(embeddings.image.astype(np.float64), axis=1),
-                "length of the embedding ‖x‖",
-            )
+            quality = np.linalg.norm(embeddings.image.astype(np.float64), axis=1)
+            measure = "length of the embedding ‖x‖"
         quality = np.where(embeddings.undefined(), -np.inf, quality)
         scores = pair_cosines(np.asarray(embeddings.features(), dtype=np.float64), self.pairs)
         same = self.pairs.same

@@ -5,18 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from ...data.pairs import Pairs
-from ...metrics import IntArray
 from ...metrics.subjects import subjects_of
-from ...places import FORMS
 from ..embeddings import Embeddings
 from ..images import Images
 from ..labels import image_doubts
-from ..lfw import verify, verify_without_folds
+from ..lfw import verify
 from ..templates import Templates, read_template_pairs, read_templates
 from .base import EvaluationSet, Rule, refuse_places, register_protocol
 from .pairs_result import PairsResult
@@ -36,8 +35,6 @@ class TemplateSet(EvaluationSet):
         pairs: pairs of rows of ``templates.names``.
     """
 
-    form = FORMS["templates"]
-
     name: str
     images: Images
     templates: Templates
@@ -50,7 +47,8 @@ class TemplateSet(EvaluationSet):
         root, templates_list, pairs = places
         templates, images = read_templates(root, templates_list, find_images=find_images)
         found = read_template_pairs(pairs, templates)
-        for line in image_doubts(templates_list.name, images.names, templates.template, lambda: _subjects(found)):
+        subjects = partial(subjects_of, len(found.names), found.left, found.right, found.same)
+        for line in image_doubts(templates_list.name, images.names, templates.template, subjects):
             log.warning("%s", line)
         return cls(name, images, templates, found)
 
@@ -62,11 +60,7 @@ class TemplateSet(EvaluationSet):
     def evaluate(self, embeddings: Embeddings, rule: Rule) -> PairsResult:
         """Pool the embeddings of each template and verify the pairs; folds use the LFW protocol."""
         pooled = self.pooled(embeddings)
-        features = pooled.features()
-        if self.pairs.num_folds:
-            outcome = verify(features, self.pairs, subtract_mean=rule.subtract_mean)
-        else:
-            outcome = verify_without_folds(features, self.pairs)
+        outcome = verify(pooled.features(), self.pairs, subtract_mean=rule.subtract_mean)
         first = np.full(len(self.templates.names), len(self.templates.template))
         np.minimum.at(first, self.templates.template, np.arange(len(self.templates.template)))
         return PairsResult(
@@ -87,9 +81,3 @@ class TemplateSet(EvaluationSet):
             return Embeddings(pooled)
         image, mirror = np.split(pooled, 2, axis=1)
         return Embeddings(image, mirror)
-
-
-def _subjects(pairs: Pairs) -> IntArray:
-    """Return (T,) the subject of each template, by the genuine pairs."""
-    unknown = np.full(len(pairs.names), -1, dtype=np.int64)
-    return subjects_of(len(pairs.names), pairs.left, pairs.right, pairs.same, unknown)

@@ -12,7 +12,6 @@ import numpy as np
 from ...data.walking import walk_images
 from ...errors import UserError, listed, printable
 from ...metrics import IntArray
-from ...places import FORMS
 from ..embeddings import Embeddings
 from ..images import Images
 from .base import EvaluationSet, Rule, refuse_places, register_protocol
@@ -26,8 +25,6 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class TinyFaceSet(EvaluationSet):
     """A folder with the structure of TinyFace: see :func:`search`."""
-
-    form = FORMS["tinyface"]
 
     name: str
     images: Images

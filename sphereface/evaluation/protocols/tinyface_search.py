@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from ...metrics import BoolArray, FloatArray, IntArray
-from ...metrics.searches import TIE_FLOAT32
+from ...metrics.searches import TIE_FLOAT32, score_blocks
 from ..embeddings import Features, undefined_rows
 from ..people import mean_of, unit_rows
 
@@ -88,20 +87,14 @@ def search(features: Features, roles: Roles, *, subtract_mean: bool = True) -> S
         subtract_mean: False does not centre the features, as in published code.
     """
     num_probes = roles.num_probes
-    gallery = features[num_probes:]
-    mean = mean_of(gallery) if subtract_mean else None
-    undefined = undefined_rows(gallery)
-    entries, probes = unit_rows(gallery, mean), unit_rows(features[:num_probes], mean)
+    units = unit_rows(features, mean_of(features[num_probes:]) if subtract_mean else None)
+    units[undefined_rows(features)] = np.nan
     own = _rows_of(roles.match_subject)
-    searched = np.flatnonzero(roles.has_mate)
-    lost = undefined_rows(features[:num_probes])
-    found = [(len(gallery) + 1, 0.0, 0.0)] * len(searched)
-    for start, scores in _score_blocks(probes[searched], entries):
-        scores[:, undefined] = -np.inf
-        for number, row in enumerate(scores, start):
-            if not lost[searched[number]]:
-                right = own[int(roles.probe_subject[searched[number]])]
-                found[number] = _measure(row, right)
+    found = [
+        _measure(row, own[subject])
+        for rows, scores in score_blocks(units[:num_probes][roles.has_mate], units[num_probes:], _CELLS)
+        for row, subject in zip(scores, roles.searched[rows].tolist(), strict=True)
+    ]
     rank, precision, script = (np.array(column) for column in zip(*found, strict=True))
     return Searches(rank.astype(np.int64), precision, script)
 
@@ -125,13 +118,6 @@ def _measure(scores: npt.NDArray[np.float32], right: IntArray) -> tuple[int, flo
     before = np.divide(number - 1, rank - 1, out=np.ones(len(own)), where=rank > 1)
     first = int(rank[0]) if len(own) else len(scores) + 1
     return first, float(precision.sum()) / len(right), float((precision + before).sum()) / 2 / len(right)
-
-
-def _score_blocks(probes: Features, gallery: Features) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
-    """Yield (number of the first probe, scores of a block of probes with the whole gallery)."""
-    size = max(1, _CELLS // len(gallery))
-    for start in range(0, len(probes), size):
-        yield start, probes[start : start + size] @ gallery.T
 
 
 def _rows_of(subject: IntArray) -> dict[int, IntArray]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...errors import UserError
@@ -44,7 +43,7 @@ class AdaFace(ScaledMargin):
         return Target(self.s * (psi - self.m * (1 + quality)), slope, cos.new_zeros(cos.shape))
 
     def _quality(self, norm: Tensor) -> Tensor:
-        running: Any = getattr(self, "_running", self.running)
+        running = self._statistics()
         distance = norm.detach().clamp(1e-3, 100.0) - running["norm_mean"]
         quality: Tensor = self.h * distance / (running["norm_std"] + 1e-3)
         return quality.clamp(-1.0, 1.0)
@@ -57,10 +56,21 @@ class AdaFace(ScaledMargin):
             running["norm_std"].lerp_(norm.std(), self.momentum)
 
     def given(self, running: Mapping[str, Tensor]) -> AdaFace:
-        """Return a copy that holds them."""
-        bound = copy.copy(self)
-        object.__setattr__(bound, "_running", running)
-        return bound
+        """Return the same margin at these statistics."""
+        return _AtStatistics(**vars(self), statistics=running)
+
+    def _statistics(self) -> Mapping[str, Any]:
+        return self.running
+
+
+@dataclass(frozen=True)
+class _AtStatistics(AdaFace):
+    """AdaFace at the running statistics of a step, in place of the first ones."""
+
+    statistics: Mapping[str, Tensor] = field(kw_only=True)
+
+    def _statistics(self) -> Mapping[str, Any]:
+        return self.statistics
 
 
 @register("magface")

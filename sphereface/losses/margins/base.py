@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, TypeVar
 
 from ...errors import UserError, shown
 from ...options import option, parse_options, suggest
@@ -193,11 +193,6 @@ def register(name: str) -> Callable[[type[M]], type[M]]:
     return enter
 
 
-def check_options(name: str, options: Mapping[str, object]) -> list[str]:
-    """Return one line for each error in ``loss: {name: …, **options}``; [] if there is none."""
-    return _parse(name, options)[1]
-
-
 def make_margin(name: str, **options: object) -> Margin:
     """Return the margin of that name.
 
@@ -205,15 +200,10 @@ def make_margin(name: str, **options: object) -> Margin:
         UserError: an unknown name or option, or a value out of range; every problem on its own
             line.
     """
-    margin, problems = _parse(name, options)
+    if name not in MARGINS:
+        raise UserError(f"loss.name: got {shown(name)}{suggest(str(name), MARGINS)}")
+    problems: list[str] = []
+    margin: Margin | None = parse_options(MARGINS[name], options, prefix="loss", problems=problems)
     if margin is None:
         raise UserError("\n".join(problems))
     return margin
-
-
-def _parse(name: str, options: Mapping[str, object]) -> tuple[Margin | None, list[str]]:
-    if name not in MARGINS:
-        return None, [f"loss.name: got {shown(name)}{suggest(str(name), MARGINS)}"]
-    problems: list[str] = []
-    margin: Any = parse_options(MARGINS[name], options, prefix="loss", problems=problems)
-    return margin, problems

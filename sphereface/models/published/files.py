@@ -17,7 +17,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from ...checkpoint import BadCheckpoint
+from ...checkpoint import NUMBERS, BadCheckpoint
 from ...errors import first_line, shown, shown_key
 from ...file_kinds import SAFETENSORS, kind_of
 from ...files import BYTEARRAY, DAMAGED, costly_pickle, regular_file
@@ -27,10 +27,6 @@ from .plain_pickles import STAND_INS
 _PICKLE, _ZIP = b"\x80", b"PK\x03\x04"
 _DAMAGED = "truncated, damaged or not a {kind} · download it again"
 _AXES = {"conv": 4, "relu": 1, "fc": 2}  # axes of the first blob of a Caffe layer; a bias has one
-_NUMBERS = frozenset(
-    {torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16, torch.int8}
-    | {torch.uint8, torch.bool}
-)
 _LONGEST_KEY = 160  # characters; the publishers' longest have about 80
 _LONGEST_CONFIGURATION = 1 << 14  # bytes; CVLface's have about 2,000
 _KEYS = 4  # that share their numbers, such as a network saved as model and as average
@@ -77,6 +73,8 @@ def read_contents(path: Path) -> Contents:
             return _with_order(path, _read_safetensors(path))
         if what is not None:
             raise BadCheckpoint(f"{path}: {what}")
+        if not start:
+            raise BadCheckpoint(f"{path}: an empty file (0 bytes) · allowed: a file of weights · download it again")
         if start.startswith((_PICKLE, _ZIP)):
             return _with_order(path, Contents(_read_torch(path, zipped=start.startswith(_ZIP)), "torch"))
         return _read_caffe(path)
@@ -169,6 +167,8 @@ def _read_caffe(path: Path) -> Contents:
             keep = array.shape[extra:] if set(array.shape[:extra]) <= {1} else array.shape
             found[name] = torch.from_numpy(array.reshape(keep))
             _check_plain(name, found[name], path)
+    if not found:
+        raise BadCheckpoint(f"{path}: holds no layers with weights: {_DAMAGED.format(kind='.caffemodel')}")
     images = [shape for shape in caffe.input_shapes if len(shape) == 4 and shape[1] == 3]
     return Contents(found, "caffe", (images[0][2], images[0][3]) if images else None)
 
@@ -184,6 +184,8 @@ def _read_safetensors(path: Path) -> Contents:
             metadata = file.metadata() or {}
     except (SafetensorError, *DAMAGED) as error:
         raise BadCheckpoint(f"{path}: {_DAMAGED.format(kind='.safetensors')}") from error
+    if not tensors:
+        raise BadCheckpoint(f"{path}: holds no tensors · allowed: a file of weights · download it again")
     for name, value in tensors.items():
         _check_plain(name, value, path)
     return Contents(tensors, "safetensors", metadata=metadata)
@@ -237,7 +239,7 @@ def _check_plain(name: str, value: Tensor, path: Path) -> None:
         raise BadCheckpoint(
             f"{path}: {shown_key(name)}: got a {value.layout} tensor on {value.device} · allowed: plain tensors"
         )
-    if value.dtype not in _NUMBERS:
+    if value.dtype not in NUMBERS:
         raise BadCheckpoint(
             f"{path}: {shown_key(name)}: got numbers of {value.dtype} · allowed: float16 to float64, integers"
         )

@@ -9,7 +9,7 @@ from typing import Any
 
 from ...checkpoint import BadCheckpoint
 from ...errors import shown
-from ..loading import check_network, model_options, seen_sizes
+from ..loading import check_network, model_options, seen_sizes, stored_sizes
 from .files import Contents
 
 SOURCE = "an export of this program, which describes its network in its metadata"
@@ -44,9 +44,7 @@ def own_state(contents: Contents, path: Path, changes: Mapping[str, Any]) -> dic
     sizes = stated.get("seen_size")  # one for each network
     if isinstance(sizes, list) and len(sizes) == options.networks and "input_size" not in changes:
         state["seen_size"] = sizes if options.networks > 1 else sizes[0]
-    state["seen_size"] = [list(size) for size in seen_sizes(state, options, path)]
-    if options.networks == 1:
-        (state["seen_size"],) = state["seen_size"]
+    state["seen_size"] = stored_sizes(seen_sizes(state, options, path))
     return state
 
 

@@ -5,19 +5,8 @@ outside, see docs/extend.md. :class:`~sphereface.training.monitor.Monitor` calls
 in the first process only.
 """
 
-from . import jsonl, mlflow, tensorboard, wandb  # each registers its sink
+from . import jsonl, mlflow, tensorboard, wandb  # noqa: F401 -- each registers its sink
 from .base import SINKS, Session, Sink, check_sinks, register_sink
 from .channel import Channel
 
-__all__ = [
-    "SINKS",
-    "Channel",
-    "Session",
-    "Sink",
-    "check_sinks",
-    "jsonl",
-    "mlflow",
-    "register_sink",
-    "tensorboard",
-    "wandb",
-]
+__all__ = ["SINKS", "Channel", "Session", "Sink", "check_sinks", "register_sink"]

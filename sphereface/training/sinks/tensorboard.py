@@ -6,6 +6,7 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -60,7 +61,7 @@ class TensorBoard(Sink):
     def image(self, step: int, name: str, image: npt.NDArray[np.uint8]) -> None:
         """Write an image."""
         if not self._has(step, name):
-            self._write(step, _add_image, name, image)
+            self._write(step, partial(SummaryWriter.add_image, dataformats="HWC"), name, image)
 
     def text(self, step: int, name: str, text: str) -> None:
         """Write Markdown."""
@@ -128,7 +129,3 @@ class TensorBoard(Sink):
         if not self._logged:
             log.error("TensorBoard's events could not be written: %s · training continues", error)
         self._logged = True
-
-
-def _add_image(events: SummaryWriter, name: str, image: npt.NDArray[np.uint8], step: int) -> None:
-    events.add_image(name, image, step, dataformats="HWC")

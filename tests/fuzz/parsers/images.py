@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import io
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from sphereface.data.heic import heic_size, is_heic
 from sphereface.data.image_size import image_size
 from sphereface.data.images import BadImage, decode, decode_into
 
@@ -56,3 +58,27 @@ def parse_image(_folder: Path, path: Path) -> None:
 
 
 register("image", make_images, parse_image, reads="data.images data.image_size")
+
+
+def make_heic(folder: Path) -> None:
+    import pillow_heif
+    from PIL import Image
+
+    for name, options in {"plain.heic": {}, "grey.heic": {"mode": "L"}, "tiles.heic": {"tile_size": 64}}.items():
+        pixels = Image.fromarray(image(1, 0, (80, 72))[..., ::-1]).convert(options.pop("mode", "RGB"))
+        file = io.BytesIO()
+        pillow_heif.from_pillow(pixels).save(file, quality=60, **options)
+        (folder / name).write_bytes(file.getvalue())
+
+
+def parse_heic(_folder: Path, path: Path) -> None:
+    data = path.read_bytes()
+    with contextlib.suppress(BadImage):
+        decoded = decode(data)
+        assert decoded.dtype == np.uint8
+        assert decoded.shape[2] == 3
+        if is_heic(data):
+            assert decoded.shape[:2] == heic_size(data)
+
+
+register("heic", make_heic, parse_heic, reads="data.images data.heic")

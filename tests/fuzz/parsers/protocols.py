@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from sphereface.evaluation import Embeddings, Rule
-from sphereface.evaluation.ijb_files import read_detections, read_image_list
+from sphereface.evaluation.ijb_files import read_detector_scores, read_image_list
 from sphereface.evaluation.protocols import load_set
 from sphereface.evaluation.suite import suite_sets
 from sphereface.image_list import _read_list
@@ -41,7 +41,7 @@ def make_ijb(folder: Path) -> None:
 
 def parse_ijb(folder: Path, path: Path) -> None:
     if path.name.endswith("5pts_score.txt"):
-        read_detections(path, read_image_list(folder / "ijbc_face_tid_mid.txt").images)
+        read_detector_scores(path, read_image_list(folder / "ijbc_face_tid_mid.txt").images)
     _evaluate("ijb", folder)
 
 

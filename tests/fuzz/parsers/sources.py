@@ -237,6 +237,6 @@ register(
 )
 register("parquet", make_tables, _parse_at(), files="*.parquet", reads="data.sources.parquet data.sources.columns")
 register("arrow", make_tables, _parse_at(), files="*.arrow", reads="data.sources.arrow data.sources.columns")
-register("lmdb", make_lmdb, _parse_at(), files="*.lmdb", reads="data.lmdb_entries data.msgpack_image data.sources.lmdb")
+register("lmdb", make_lmdb, _parse_at(), files="*.lmdb", reads="data.lmdb_entries data.sources.lmdb")
 register("joined", make_joined, parse_joined, files="list*", reads="data.sources.joined data.sources.selection")
 register("bin", make_bin, parse_bin, files="*.bin", reads="data.bins data.pickle_machine data.pickled")

@@ -35,7 +35,7 @@ def _rows(dims: int = 6) -> np.ndarray:
 
 def make_gallery(folder: Path) -> None:
     common = {"checkpoint_sha256": _SHA, "settings": "aligned crops"}
-    np.savez(folder / "one.npz", format=1, paths=_NAMES, embeddings=_rows(), **common)
+    np.savez(folder / "one.npz", format=2, names=_NAMES, embeddings=_rows(), **common)
     np.savez(folder / "two.npz", format=2, names=_NAMES, root="a", embeddings=_rows(), mirror=3 * _rows(), **common)
     np.savez_compressed(folder / "packed.npz", format=2, names=_NAMES, root="a", embeddings=_rows(), **common)
 
