@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from .api import FaceEmbedder
 from .errors import UserError, refusing, shown_key
-from .evaluation.gallery_folder import LIST, GalleryFolder, is_gallery_folder, read_list
+from .evaluation.gallery_folder import LIST, LOCK, GalleryFolder, is_gallery_folder, read_list
 from .evaluation.gallery_merge import merge_small
 from .evaluation.gallery_shard import (
     SHARD_NAME,
@@ -46,7 +46,6 @@ from .training.distributed import World
 
 log = logging.getLogger(__name__)
 
-_LOCK = ".embed.lock"
 _INDEX = re.compile(r"([0-9a-f]{16})\.faiss(\.json)?")
 _SHARDS = 256  # number of shards of a gallery, within the limits of the next line
 _FEWEST, _MOST = 64, 8192  # images in a shard; 8192 take half an hour at 0.2 s for a face
@@ -146,7 +145,7 @@ def _only_writer(folder: Path) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         with refusing(f"{folder}: cannot be written", "check permissions and space"):
             folder.mkdir(parents=True, exist_ok=True)
-            alone = stack.enter_context(locked(folder / _LOCK))
+            alone = stack.enter_context(locked(folder / LOCK))
         if not alone:
             raise UserError(
                 f"{folder}: another sphereface embed writes this gallery · wait for it, or give another folder"
@@ -163,16 +162,19 @@ def _make_plan(folder: Path, listed: ImageList, kind: GalleryKind) -> _Plan:
         free[listed.names[number]].append(number)
     plan = _Plan([], [], np.empty(0, np.int64), stamps, Summary(len(listed.names)))
     unlisted = {path.name for path in folder.iterdir() if SHARD_NAME.fullmatch(path.name)} - {*earlier}
+    damaged = False
     for name in [*earlier, *sorted(unlisted)]:  # a shard occurs twice if the list repeats its images
         try:
             content = read_shard(folder / name, kind)
         except DamagedShard as error:
             log.warning("%s · its images are embedded again", str(error).rpartition(" · ")[0])
+            damaged = True
             continue
         numbers, num_gone = _take_numbers(free, content, stamps)
         plan.summary.num_gone += num_gone if name in earlier else 0
         _keep(plan, folder / name, content, numbers, numbers >= 0)
-    _check_not_emptied(folder, listed, plan, earlier)
+    if earlier and not damaged:
+        _check_not_emptied(folder, listed, plan)
     plan.todo = np.array(sorted(itertools.chain.from_iterable(free.values())), dtype=np.int64)
     return plan
 
@@ -225,9 +227,9 @@ def _earlier_shards(folder: Path, kind: GalleryKind) -> list[str]:
     return [shard.file for shard in earlier.shards]
 
 
-def _check_not_emptied(folder: Path, listed: ImageList, plan: _Plan, earlier: Sequence[str]) -> None:
+def _check_not_emptied(folder: Path, listed: ImageList, plan: _Plan) -> None:
     """Refuse to replace a gallery if it shares no image with the new one."""
-    if earlier and plan.summary.num_gone and not (plan.kept or plan.reduced):
+    if plan.summary.num_gone and not (plan.kept or plan.reduced):
         raise UserError(
             f"{folder}: holds a gallery of other images: none of them is in {listed.place} · give another folder, or "
             "delete this gallery"

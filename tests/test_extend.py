@@ -19,6 +19,7 @@ from sphereface.checkpoint import load_checkpoint
 from sphereface.cli import main
 from sphereface.config import load_config
 from sphereface.data import sources
+from sphereface.data.identities import Labels
 from sphereface.errors import UserError
 from sphereface.evaluation import embed_files
 from sphereface.evaluation.protocols import PROTOCOLS
@@ -241,6 +242,34 @@ def test_a_source_from_outside_is_checked_packed_and_trained_on(table, capsys):
     for suffix in ("sqlite", ".SQL", ".txt", ".tar"):
         with pytest.raises(UserError, match="register_source: got"):
             sources.register_source(suffix)
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "problem"),
+    [
+        (np.array([0, 1, 0, 1]), "ab", "labels of type ndarray"),
+        (Labels.of_counts([2, 3]), "ab", "4 images with 5 labels"),
+        (Labels.of_counts([2, 2]), "a", "1 names of identities, and labels with 2"),
+        (Labels.of_counts([4, 0]), "ab", "2 names of identities, and labels with 1"),
+    ],
+)
+def test_a_source_from_outside_must_agree_with_itself(tmp_path, monkeypatch, labels, names, problem):
+    """Labels that were not sorted gave other identities in silence."""
+    monkeypatch.setattr(sources, "_FILES", dict(sources._FILES))
+
+    class Own:
+        named, mapped = True, True
+
+        def __init__(self, path):
+            self.labels, self.class_names = labels, names
+
+        def __len__(self):
+            return 4
+
+    sources.register_source(".own")(Own)
+    (tmp_path / "x.own").touch()
+    with pytest.raises(UserError, match=f"x.own: its source, a plugin, has {problem} · allowed: images in the order"):
+        sources.open_path(tmp_path / "x.own")
 
 
 @pytest.mark.parametrize(("content", "problem"), [(b"", "no such table: faces"), (b"x" * 100, "not a database")])

@@ -598,3 +598,26 @@ def test_merged_shards_keep_the_numbers_of_images_and_of_unusable_ones(tmp_path)
     assert found.unusable.tolist() == [1, 3, 4, 6]
     assert found.faces.tolist() == [0] * 4 + [4] * 4
     np.testing.assert_array_equal(found.embeddings, np.concatenate([part.embeddings for part in parts[:2]]))
+
+
+def test_a_damaged_shard_is_repaired_although_the_images_of_the_others_are_gone(work, capsys):
+    for person in range(1, 15):
+        shutil.rmtree(work / "in" / f"p{person:02d}")
+    assert embed(work) == 0
+    (first,) = work.glob("album/*.npz")
+    write_image(work / "in" / "p99" / "0.png", noise(99))
+    assert embed(work) == 0
+    first.write_bytes(first.read_bytes()[:3000])
+    (work / "in" / "p99" / "0.png").unlink()
+    capsys.readouterr()
+    assert embed(work) == 0
+    assert "its images are embedded again" in capsys.readouterr().err
+    assert len(opened(work).paths) == 10
+
+
+def test_a_gallery_without_its_first_shard_is_no_folder_of_images(work, capsys):
+    (work / "album").mkdir()
+    (work / "album" / ".embed.lock").touch()
+    query = work / "in" / "p00" / "0.png"
+    assert main(["search", str(work / "album"), str(query), "--ckpt", str(work / "best.pt"), "--aligned"]) == 2
+    assert "gallery.json" in capsys.readouterr().err

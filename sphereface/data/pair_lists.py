@@ -41,6 +41,12 @@ _INTEGER = re.compile(r"[+-]?[0-9]+")
 _PATH = re.compile(r"[./\\]")  # in names of images, not of columns
 _OPPOSITE = re.compile(r"diff|dis|impost|negativ|unlike|mis.?match|(non|not|un)[-_ ]?(match|same)", re.IGNORECASE)
 _SEPARATORS = ("\t", ",", ";", None)  # None: any run of spaces
+_ROLES = {
+    "label": re.compile(r"(is_?)?(label|same|match|genuine)s?(_\w+)?", re.IGNORECASE),
+    "fold": re.compile(r"folds?(_?(id|no|number))?", re.IGNORECASE),
+    "group": re.compile(r"groups?|race|ethnicity|gender|sex", re.IGNORECASE),
+    "media": re.compile(r"medi(a|um)(_?id)?", re.IGNORECASE),
+}  # of columns, by their names
 
 
 class Form(Enum):
@@ -53,6 +59,10 @@ class Form(Enum):
 
 
 _LABEL_COLUMN = {Form.LABEL_LAST: 2, Form.LABEL_FIRST: 0, Form.FLAG: 1}
+_COLUMNS = {
+    Form.LABEL_LAST: ("image", "image", "label", "fold"),
+    Form.LABEL_FIRST: ("label", "image", "image", "fold"),
+}
 
 
 def read_list(path: Path, lines: Sequence[Line]) -> PairRows:
@@ -126,8 +136,7 @@ def _recognise(path: Path, lines: Sequence[Line]) -> _Layout:
             form = _form(fields)
             if form is not None and (index == 0 or _names_columns(lines[0].fields(separator), fields)):
                 if index:
-                    column = _LABEL_COLUMN.get(form, -1)
-                    check_label_name(path, lines[0].number, lines[0].fields(separator)[column])
+                    _check_names(path, lines[0].number, lines[0].fields(separator), form)
                 return _Layout(form, separator, len(fields), lines[index:])
     number, got = lines[0].number, quoted(lines[0].text)
     if wrong := _wrong_first_row(lines):
@@ -164,12 +173,38 @@ def is_heading(first: Sequence[str], second: Sequence[str]) -> bool:
     return _only_words(first) and len(first) == len(second) > 2
 
 
-def check_label_name(path: Path, number: int, name: str) -> None:
-    """Refuse a column of labels whose name means that 1 is two people.
+def check_column_names(path: Path, number: int, names: Sequence[str], roles: Sequence[str]) -> None:
+    """Check that column names do not contradict how the columns are read.
+
+    Args:
+        path: the list, for messages.
+        number: of the line of names, for messages.
+        names: of the columns.
+        roles: what the columns are read as: image, template, label, fold, group or media.
 
     Raises:
-        UserError: it does.
+        UserError: a name is that of another role, or the labels are 1 for two people.
     """
+    for place, (name, role) in enumerate(zip(names, roles, strict=False), start=1):
+        named = next((each for each, pattern in _ROLES.items() if pattern.fullmatch(name)), role)
+        if named != role:
+            raise UserError(
+                f"{path}, line {number}: got the column {quoted(name)} in place {place} · allowed: "
+                f"{', '.join(roles)}, in this order · reorder the columns"
+            )
+        if role == "label":
+            _check_label_name(path, number, name)
+
+
+def _check_names(path: Path, number: int, names: Sequence[str], form: Form) -> None:
+    if form in _COLUMNS:
+        check_column_names(path, number, names, _COLUMNS[form])
+    elif form is Form.FLAG:  # its flags may be folds
+        _check_label_name(path, number, names[1])
+
+
+def _check_label_name(path: Path, number: int, name: str) -> None:
+    """Refuse a column of labels whose name means that 1 is two people."""
     if _OPPOSITE.search(name):
         raise UserError(
             f"{path}, line {number}: got the column {quoted(name)} · allowed: labels that are 1 for one person "

@@ -38,6 +38,7 @@ from .gallery_shard import (
 )
 
 LIST = "gallery.json"
+LOCK = ".embed.lock"  # of the process that writes a gallery
 FOLDER_FORMAT = 1
 
 Embeddings = npt.NDArray[np.float32]
@@ -56,8 +57,9 @@ def is_gallery_folder(path: Path) -> bool:
 
 
 def is_unfinished(path: Path) -> bool:
-    """Return whether a folder holds shards of a gallery, but no list of them."""
-    return not is_gallery_folder(path) and any(SHARD_NAME.fullmatch(each.name) for each in path.glob("*.npz"))
+    """Return whether a folder holds the lock or shards of a gallery, but no list of them."""
+    names = [LOCK] if is_file(path / LOCK) else [each.name for each in path.glob("*.npz")]
+    return not is_gallery_folder(path) and any(name == LOCK or SHARD_NAME.fullmatch(name) for name in names)
 
 
 @dataclass(frozen=True)

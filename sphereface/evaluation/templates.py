@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from ..data.pair_lines import plain_label, quoted
-from ..data.pair_lists import check_label_name, is_heading
+from ..data.pair_lists import check_column_names, is_heading
 from ..data.pairs import Pairs
 from ..errors import UserError, listed, printable
 from ..metrics import BoolArray, FloatArray, IntArray
@@ -87,7 +87,14 @@ def read_templates(root: Path, path: Path, *, find_images: bool = True) -> tuple
     names: dict[str, int] = {}
     media: dict[tuple[str, ...], int] = {}
     template, medium = array("q"), array("q")
-    for number, fields in _body(path, _names_columns):
+
+    def names_columns(first: list[str], second: list[str]) -> bool:
+        found = _names_columns(first, second)
+        if found:
+            check_column_names(path, 1, first, ("image", "template", "media"))
+        return found
+
+    for number, fields in _body(path, names_columns):
         if len(fields) not in (2, 3):
             raise UserError(
                 f"{path}, line {number}: got {quoted(' | '.join(fields))} · expected 'path template [media]'"
@@ -151,7 +158,7 @@ def _read_fields(path: Path, templates: Templates) -> _Columns:
     def names_columns(first: list[str], second: list[str]) -> bool:
         found = is_heading(first, second)
         if found:
-            check_label_name(path, 1, first[2])
+            check_column_names(path, 1, first, ("template", "template", "label", "fold"))
         return found
 
     for number, fields in _body(path, names_columns):

@@ -384,6 +384,21 @@ def test_a_column_of_labels_that_means_the_opposite(tmp_path, names, refused):
         read(tmp_path, text)
 
 
+@pytest.mark.parametrize(
+    ("names", "row", "wrong"),
+    [
+        ("img1,img2,fold,same", "a/{k}.jpg,b/{k}.jpg,{fold},{same}", "'fold' in place 3"),
+        ("fold,img1,img2,is_same", "{fold},a/{k}.jpg,b/{k}.jpg,{same}", "'fold' in place 1"),
+        ("label,fold_id,img1", "{same},a/{k}.jpg,b/{k}.jpg", "'fold_id' in place 2"),
+    ],
+)
+def test_columns_in_another_order_are_refused(tmp_path, names, row, wrong):
+    """With two folds, each column could pass for the other: every figure was wrong, in silence."""
+    lines = [row.format(k=k, fold=k // 2 % 2, same=k % 2) for k in range(8)]
+    with pytest.raises(UserError, match=f"line 1: got the column {wrong} · allowed: .*, in this order · reorder"):
+        read(tmp_path, "\n".join([names, *lines]))
+
+
 @pytest.mark.parametrize("separator", [",", ";"])
 def test_the_row_numbers_of_pandas_are_left_out(tmp_path, separator):
     path = tmp_path / "list.csv"

@@ -561,6 +561,16 @@ def test_a_list_of_groups_may_name_its_columns(tmp_path, separator, heading):
         read_group_list(path)
 
 
+@pytest.mark.parametrize("heading", ["img1,img2,same,fold,group", "race,img1,img2,same", "left,right,label,label"])
+def test_columns_of_groups_in_another_order_are_refused(tmp_path, heading):
+    """Folds of numbers would be the groups."""
+    path = tmp_path / "list.txt"
+    extra = ",1,2"[: 2 * (heading.count(",") - 2)]
+    path.write_text("\n".join([heading, *(f"a/{k}.jpg,b/{k}.jpg,{k % 2}{extra}" for k in range(20))]))
+    with pytest.raises(UserError, match=r"line 1: got the column '(fold|race|label)' in place [134] · allowed: image"):
+        read_group_list(path)
+
+
 def test_a_group_of_control_characters_is_refused(tmp_path):
     path = write_list(tmp_path / "list.txt", separator=",")
     path.write_text(path.read_text().replace(",A\n", ",A\x1b[31m\n"))

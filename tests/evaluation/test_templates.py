@@ -296,3 +296,9 @@ def test_both_lists_may_name_their_columns(folder, separator):
     (folder / "pairs.txt").write_text(f"{names.replace('same', 'different')}\n{PAIRS}", encoding="utf-8")
     with pytest.raises(UserError, match="got the column 'different' · allowed: labels that are 1 for one person"):
         read_template_pairs(folder / "pairs.txt", templates)
+    (folder / "pairs.txt").write_text(f"template1 template2 fold same\n{PAIRS.replace(chr(10), ' 1' + chr(10))}")
+    with pytest.raises(UserError, match="line 1: got the column 'fold' in place 3 · allowed: template, template, lab"):
+        read_template_pairs(folder / "pairs.txt", templates)
+    (folder / "list.txt").write_text(f"image media template\n{LIST}")
+    with pytest.raises(UserError, match="line 1: got the column 'media' in place 2 · allowed: image, template, media"):
+        read_templates(folder, folder / "list.txt")

@@ -4,7 +4,7 @@ import math
 import re
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from dataclasses import fields as fields_of
 from pathlib import Path
 
@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 
 from sphereface.errors import UserError
 from sphereface.losses.margins import MARGINS, Margin, make_margin, multiple_angle
+from sphereface.losses.margins.adaptive import AdaFace
+from sphereface.options import option
 
 from .oracles import EVERY
 
@@ -233,6 +235,23 @@ def test_norm_term_of_magface():
     assert slope[2].item() == pytest.approx(35 * (1 / 110**2 - 1 / 50**2))
     assert term.argmin() >= 3  # long features cost least
     assert make_margin("arcface").norm_term(norm) is None
+
+
+def test_a_subclass_of_adaface_stays_itself_at_other_statistics():
+    @dataclass(frozen=True)
+    class Own(AdaFace):
+        extra: float = option(0.5, low=0)
+
+        def target(self, cos, norm, lam):
+            target = super().target(cos, norm, lam)
+            return target._replace(logit=target.logit + self.extra)
+
+    cos, norm = torch.tensor([0.3, 0.6]), torch.tensor([10.0, 40.0])
+    running = {"norm_mean": torch.tensor(30.0), "norm_std": torch.tensor(5.0)}
+    theirs, own = AdaFace(s=16).given(running), Own(s=16, extra=2.0).given(running)
+    assert type(own) is Own
+    torch.testing.assert_close(own.target(cos, norm, 0.0).logit, theirs.target(cos, norm, 0.0).logit + 2)
+    assert not torch.equal(theirs.target(cos, norm, 0.0).logit, AdaFace(s=16).target(cos, norm, 0.0).logit)
 
 
 def test_adaface_s_statistics_follow_the_batches():

@@ -25,7 +25,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+
 from ...errors import UserError, printable, shown, shown_key
+from ..identities import Labels
 from ..walking import is_system_file, kind_of_path, nfc
 from .arrow import ArrowSource
 from .base import Source
@@ -62,6 +65,8 @@ _FILES: dict[str, Callable[[Path], Source]] = {
 def register_source(suffix: str) -> Callable[[_Open], _Open]:
     """Register a class or a function that opens the files of a suffix; see docs/extend.md.
 
+    What is opened is checked: the numbers of its images, labels and names must agree.
+
     Args:
         suffix: in lower case, such as ``".sqlite"``.
 
@@ -72,10 +77,26 @@ def register_source(suffix: str) -> Callable[[_Open], _Open]:
         raise UserError(f"register_source: got {suffix!r} · allowed: a suffix such as '.sqlite' that no form has yet")
 
     def add(opener: _Open) -> _Open:
-        _FILES[suffix] = opener
+        _FILES[suffix] = lambda path: _checked(path, opener(path))
         return opener
 
     return add
+
+
+def _checked(path: Path, source: Source) -> Source:
+    labels, got = source.labels, ""
+    if not isinstance(labels, Labels):
+        got = f"labels of type {type(labels).__name__}"
+    elif len(source) != len(labels):
+        got = f"{len(source)} images with {len(labels)} labels"
+    elif not (len(source.class_names) == len(labels.counts) and labels.counts.min(initial=1) > 0):
+        got = f"{len(source.class_names)} names of identities, and labels with {np.count_nonzero(labels.counts)}"
+    if got:
+        raise UserError(
+            f"{path}: its source, a plugin, has {got} · allowed: images in the order of their identities, one name for "
+            "each identity, and labels = Labels.of_counts(images of each identity) · see docs/extend.md"
+        )
+    return source
 
 
 def open_source(

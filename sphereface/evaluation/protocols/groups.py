@@ -12,7 +12,7 @@ import numpy as np
 
 from ...data.pair_folds import NUM_FOLDS, consecutive_folds
 from ...data.pair_lines import Line, image_name, is_number, plain_label, quoted, read_lines
-from ...data.pair_lists import check_label_name, is_heading
+from ...data.pair_lists import check_column_names, is_heading
 from ...data.pairs import Pairs
 from ...data.walking import is_system_file, kind_of_path
 from ...errors import UserError, shown_key
@@ -123,7 +123,7 @@ def read_group_list(path: Path) -> dict[str, Pairs]:
     separator = next((each for each in ("\t", ",") if each in lines[0].text), None)
     num_fields = len(lines[0].fields(separator))
     if len(lines) > 1 and is_heading(names := lines[0].fields(separator), lines[1].fields(separator)):
-        check_label_name(path, lines[0].number, names[2])
+        check_column_names(path, lines[0].number, names, ("image", "image", "label", "group", "fold"))
         lines = lines[1:]
     found: dict[str, list[_Row]] = {}
     for line in lines:

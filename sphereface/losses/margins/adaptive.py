@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...errors import UserError
@@ -43,7 +44,7 @@ class AdaFace(ScaledMargin):
         return Target(self.s * (psi - self.m * (1 + quality)), slope, cos.new_zeros(cos.shape))
 
     def _quality(self, norm: Tensor) -> Tensor:
-        running = self._statistics()
+        running: Mapping[str, Any] = self.running
         distance = norm.detach().clamp(1e-3, 100.0) - running["norm_mean"]
         quality: Tensor = self.h * distance / (running["norm_std"] + 1e-3)
         return quality.clamp(-1.0, 1.0)
@@ -56,21 +57,10 @@ class AdaFace(ScaledMargin):
             running["norm_std"].lerp_(norm.std(), self.momentum)
 
     def given(self, running: Mapping[str, Tensor]) -> AdaFace:
-        """Return the same margin at these statistics."""
-        return _AtStatistics(**vars(self), statistics=running)
-
-    def _statistics(self) -> Mapping[str, Any]:
-        return self.running
-
-
-@dataclass(frozen=True)
-class _AtStatistics(AdaFace):
-    """AdaFace at the running statistics of a step, in place of the first ones."""
-
-    statistics: Mapping[str, Tensor] = field(kw_only=True)
-
-    def _statistics(self) -> Mapping[str, Any]:
-        return self.statistics
+        """Return the same margin, whose ``running`` are these statistics."""
+        bound = copy.copy(self)
+        vars(bound)["running"] = running
+        return bound
 
 
 @register("magface")
