@@ -27,8 +27,13 @@ class Line:
 
     def fields(self, separator: str | None) -> list[str]:
         """Return the fields without quotes; the separator None means any number of spaces."""
-        fields = (field.strip() for field in self.text.split(separator))
-        return [found.group(1) if (found := _QUOTED.fullmatch(field)) else field for field in fields]
+        return [unquoted(field) for field in self.text.split(separator)]
+
+
+def unquoted(field: str) -> str:
+    """Return a field without space around it, and without the quotes that R and Excel write."""
+    field = field.strip()
+    return found.group(1) if (found := _QUOTED.fullmatch(field)) else field
 
 
 def read_lines(path: Path) -> list[Line]:
@@ -44,12 +49,13 @@ def read_lines(path: Path) -> list[Line]:
     lines = [Line(number, line.strip()) for number, line in enumerate(text, start=1) if line.strip()]
     if not lines:
         raise UserError(f"{path}: is empty · allowed: a list of pairs such as LFW's pairs.txt")
-    return _without_row_numbers(lines)
+    return without_row_numbers(lines)
 
 
-def _without_row_numbers(lines: list[Line]) -> list[Line]:
-    separator = lines[0].text[0]
-    if separator not in ",;":
+def without_row_numbers(lines: list[Line]) -> list[Line]:
+    """Return the lines without the row numbers that pandas writes first, if there are some."""
+    separator = lines[0].text[0] if lines else ""
+    if separator not in tuple(",;"):
         return lines
     parts = [line.text.partition(separator) for line in lines]
     if [first for first, _, _ in parts] != ["", *map(str, range(len(lines) - 1))]:

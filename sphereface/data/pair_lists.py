@@ -43,9 +43,10 @@ _OPPOSITE = re.compile(r"diff|dis|impost|negativ|unlike|mis.?match|(non|not|un)[
 _SEPARATORS = ("\t", ",", ";", None)  # None: any run of spaces
 _ROLES = {
     "label": re.compile(r"(is_?)?(label|same|match|genuine)s?(_\w+)?", re.IGNORECASE),
-    "fold": re.compile(r"folds?(_?(id|no|number))?", re.IGNORECASE),
+    "fold": re.compile(r"(cv_?)?(folds?|splits?|subsets?|partition)(_?(id|no|number))?", re.IGNORECASE),
     "group": re.compile(r"groups?|race|ethnicity|gender|sex", re.IGNORECASE),
     "media": re.compile(r"medi(a|um)(_?id)?", re.IGNORECASE),
+    "template": re.compile(r"template(_?(id|no|number|name))?", re.IGNORECASE),
 }  # of columns, by their names
 
 
@@ -176,6 +177,8 @@ def is_heading(first: Sequence[str], second: Sequence[str]) -> bool:
 def check_column_names(path: Path, number: int, names: Sequence[str], roles: Sequence[str]) -> None:
     """Check that column names do not contradict how the columns are read.
 
+    A column that is read as the fold must have the name of one: any other number would pass for it.
+
     Args:
         path: the list, for messages.
         number: of the line of names, for messages.
@@ -186,11 +189,13 @@ def check_column_names(path: Path, number: int, names: Sequence[str], roles: Seq
         UserError: a name is that of another role, or the labels are 1 for two people.
     """
     for place, (name, role) in enumerate(zip(names, roles, strict=False), start=1):
-        named = next((each for each, pattern in _ROLES.items() if pattern.fullmatch(name)), role)
-        if named != role:
+        found = (each for each, pattern in _ROLES.items() if pattern.fullmatch(name))
+        named = next(found, "" if role == "fold" else role)
+        if named != role and (named != "template" or named in roles):
+            remedy = "reorder the columns" if named else "delete that column, or name it 'fold'"
             raise UserError(
                 f"{path}, line {number}: got the column {quoted(name)} in place {place} · allowed: "
-                f"{', '.join(roles)}, in this order · reorder the columns"
+                f"{', '.join(roles)}, in this order · {remedy}"
             )
         if role == "label":
             _check_label_name(path, number, name)

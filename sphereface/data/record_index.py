@@ -5,8 +5,10 @@ from __future__ import annotations
 import codecs
 import warnings
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +17,12 @@ from ..errors import UserError
 from ..files import regular_file
 from .recordio import LENGTH_BITS, LENGTH_MASK, MAGIC, PART, Buffer, read_content
 
-_CHUNK = 1 << 20  # records per chunk
-_BLOCK = 1 << 20  # bytes of text per block: numpy copies its growing array many times for a large one
+_CHUNK = 1 << 16  # records per chunk
+_BLOCK = 1 << 20  # bytes of text per block; larger blocks leave the processor's cache
+_DIGITS = 18  # of any number in int64
+
+_Part = TypeVar("_Part")
+_Result = TypeVar("_Result")
 
 
 def rising(numbers: npt.NDArray[np.int64]) -> bool:
@@ -24,8 +30,23 @@ def rising(numbers: npt.NDArray[np.int64]) -> bool:
     return bool((numbers[1:] > numbers[:-1]).all())
 
 
+def _counting(keys: npt.NDArray[np.int64]) -> bool:
+    """Return whether the keys are 0, 1, 2 … in any order; this is faster than sorting them."""
+    if keys.min() != 0 or keys.max() != len(keys) - 1:
+        return False
+    seen = np.zeros(len(keys), np.bool_)
+    seen[keys] = True
+    return bool(seen.all())
+
+
+def in_threads(work: Callable[[_Part], _Result], parts: Iterable[_Part]) -> list[_Result]:
+    """Return the result of each part of a work in numpy, which rarely holds Python's lock."""
+    with ThreadPoolExecutor(2) as pool:  # the memory that each has used stays in the process
+        return list(pool.map(work, parts))
+
+
 def chunks(count: int) -> Iterator[slice]:
-    """Cut this number of records into parts whose arrays need little memory."""
+    """Cut this number of records into parts whose arrays stay in the processor's cache."""
     return (slice(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK))
 
 
@@ -131,12 +152,12 @@ def read_index(path: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]
             "away: the .rec can be read without it"
         )
     keys, offsets = pairs
-    ordered = keys if rising(keys) else np.sort(keys, kind="stable")
-    twice = ordered[1:][ordered[1:] == ordered[:-1]]
-    if len(twice):
-        raise UserError(f"{path}: the key {twice[0]} occurs twice · allowed: once · make a new index")
-    if ordered[0] < 0:
-        raise UserError(f"{path}: got the key {ordered[0]} · allowed: 0 or more · make a new index")
+    if not _counting(keys):
+        ordered = np.sort(keys, kind="stable")
+        if len(twice := ordered[1:][ordered[1:] == ordered[:-1]]):
+            raise UserError(f"{path}: the key {twice[0]} occurs twice · allowed: once · make a new index")
+        if ordered[0] < 0:
+            raise UserError(f"{path}: got the key {ordered[0]} · allowed: 0 or more · make a new index")
     places = offsets if rising(offsets) else np.sort(offsets, kind="stable")
     if len(twice := places[1:][places[1:] == places[:-1]]):
         first, second = keys[offsets == twice[0]][:2]
@@ -150,26 +171,75 @@ def read_index(path: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]
 def _pairs(text: bytes, stop: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None:
     """Return the two numbers of each line before ``stop``; None if a line does not have two.
 
-    The text is read in blocks of lines.
+    Threads read blocks of lines. A block whose lines have one length, as nearly all have, is read
+    by columns, in half the time of ``np.fromstring`` and without Python's lock.
     """
-    num_lines = text.count(b"\n", 0, stop) + 1
+    blocks, num_lines = _blocks(text, stop)
     keys, offsets = np.empty(num_lines, np.int64), np.empty(num_lines, np.int64)
-    row = start = 0
+
+    def read(block: _Block) -> bool:
+        lines = np.frombuffer(text, np.uint8, min(block.end + 1, len(text)) - block.start, block.start)
+        return _read_columns(lines, keys[block.rows], offsets[block.rows])
+
+    others = [block for block, done in zip(blocks, in_threads(read, blocks), strict=True) if not done]
+    pairs = ((text[block.start : block.end], keys[block.rows], offsets[block.rows]) for block in others)
+    return (keys, offsets) if num_lines and all(_read_numbers(*each) for each in pairs) else None
+
+
+class _Block(NamedTuple):
+    """Whole lines of a text without the last line's end, and the rows of their numbers."""
+
+    start: int
+    end: int
+    rows: slice
+
+
+def _blocks(text: bytes, stop: int) -> tuple[list[_Block], int]:
+    """Cut a text before ``stop`` at ends of lines; also return its number of lines."""
+    blocks, row, start = [], 0, 0
     while start < stop:
         end = text.find(b"\n", start + _BLOCK, stop)
         end = stop if end < 0 else end
-        count = text.count(b"\n", start, end) + 1
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error")  # numpy only warns of text that is not a number
-                numbers = np.fromstring(text[start:end], dtype=np.int64, sep=" ")
-        except (ValueError, DeprecationWarning):
-            return None
-        if len(numbers) != 2 * count:
-            return None
-        keys[row : row + count], offsets[row : row + count] = numbers[::2], numbers[1::2]
+        lines = np.frombuffer(text, np.uint8, end - start, start)
+        count = int(np.count_nonzero(lines == ord("\n"))) + 1  # a tenth of the time of text.count
+        blocks.append(_Block(start, end, slice(row, row + count)))
         row, start = row + count, end + 1
-    return (keys, offsets) if row == num_lines else None
+    return blocks, row
+
+
+def _read_columns(lines: npt.NDArray[np.uint8], keys: npt.NDArray[np.int64], offsets: npt.NDArray[np.int64]) -> bool:
+    """Read lines of one length into the arrays; return False if these are no such lines."""
+    first = lines[: 2 * _DIGITS + 2].tobytes()
+    width, tab = first.find(b"\n") + 1, first.find(b"\t")
+    if width * len(keys) != len(lines) or not (0 < tab <= _DIGITS and 0 < width - tab - 2 <= _DIGITS):
+        return False
+    columns = np.ascontiguousarray(lines.reshape(-1, width).T)
+    digits = columns - np.uint8(ord("0"))  # other characters become 10 or more
+    parts = ((keys, digits[:tab]), (offsets, digits[tab + 1 : -1]))
+    if not ((columns[tab] == ord("\t")).all() and (columns[-1] == ord("\n")).all()):
+        return False
+    if any(part.max() > 9 for _, part in parts):
+        return False
+    for numbers, part in parts:
+        numbers[:] = part[0]
+        for column in part[1:]:
+            numbers *= 10
+            numbers += column
+    return True
+
+
+def _read_numbers(lines: bytes, keys: npt.NDArray[np.int64], offsets: npt.NDArray[np.int64]) -> bool:
+    """Read lines of any length into the arrays; return False if a line has not two."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # numpy only warns of text that is not a number
+            numbers = np.fromstring(lines, dtype=np.int64, sep=" ")
+    except (ValueError, DeprecationWarning):
+        return False
+    if len(numbers) != 2 * len(keys):
+        return False
+    keys[:], offsets[:] = numbers[::2], numbers[1::2]
+    return True
 
 
 def check_end(buffer: Buffer, path: Path, index: Path, last: int) -> None:

@@ -12,6 +12,7 @@ more columns, such as ``FILENAME``. Templates and subjects are integers in [0, 2
 from __future__ import annotations
 
 import csv
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,7 +76,7 @@ def read_template_subjects(path: Path, *, gallery: bool = False) -> TemplateSubj
     A template with several lines counts once.
 
     Args:
-        path: a csv file with a header. If the header has columns ``TEMPLATE_ID`` and
+        path: a csv file with a header. If the header has columns such as ``TEMPLATE_ID`` and
             ``SUBJECT_ID``, these are read; otherwise the first two columns.
         gallery: allow only one template for each subject.
 
@@ -115,11 +116,11 @@ def _template_lines(path: Path) -> list[tuple[int, int, int]]:
             raise unreadable(path, error, what) from None
     if len(lines) < 2:
         raise UserError(f"{path}: has no templates · expected {what}")
-    header = [name.strip().upper() for name in lines[0][1]]
+    header = [re.sub(r"[\W_]", "", name).upper().removesuffix("ID") for name in lines[0][1]]
     if any(map(is_integer, header)):
         raise bad_line(path, lines[0][0], ",".join(lines[0][1]), "a header, the names of the columns")
-    named = "TEMPLATE_ID" in header and "SUBJECT_ID" in header
-    columns = (header.index("TEMPLATE_ID"), header.index("SUBJECT_ID")) if named else (0, 1)
+    named = "TEMPLATE" in header and "SUBJECT" in header
+    columns = (header.index("TEMPLATE"), header.index("SUBJECT")) if named else (0, 1)
     found = []
     for number, line in lines[1:]:
         fields = [line[column].strip() if column < len(line) else "" for column in columns]

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.pair_lines import plain_label, quoted
+from ..data.pair_lines import plain_label, quoted, unquoted
 from ..data.pair_lists import check_column_names, is_heading
 from ..data.pairs import Pairs
 from ..errors import UserError, listed, printable
@@ -216,7 +216,7 @@ def _folds(path: Path, same: BoolArray, given: IntArray) -> IntArray:
 def _body(path: Path, is_heading: Callable[[list[str], list[str]], bool]) -> Iterator[tuple[int, list[str]]]:
     """Return (number from 1, fields) of the lines after a line of column names, or of all lines."""
     lines = (
-        (number, [field.strip() for field in line.split("\t")] if "\t" in line else line.split())
+        (number, [unquoted(field) for field in line.split("\t" if "\t" in line else None)])
         for number, line in lines_of(path, _WHAT)
     )
     first = list(itertools.islice(lines, 2))

@@ -24,7 +24,13 @@ class PReLU(nn.PReLU):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply to (B, C, …); a gradient flows to x and to the slopes, once."""
+        """Apply to (B, C, …); a gradient flows to x and to the slopes, once.
+
+        A block of few launches sets a weight of shape (B, C), the slopes of each image.
+        """
+        if self.weight.ndim == 2:
+            slopes = self.weight.view(*self.weight.shape, *[1] * (x.ndim - 2))
+            return torch.where(x > 0, x, slopes * x).to(x.dtype)
         followed = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
         if x.device.type != "cpu" or not torch.is_grad_enabled() or followed:
             return super().forward(x)

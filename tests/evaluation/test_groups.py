@@ -540,7 +540,7 @@ def test_pairs_that_are_there_already_resolve_no_rate_of_groups(tmp_path):
     assert result.common[1].impostors_used == pytest.approx(sum(distinct) / 1000)
 
 
-@pytest.mark.parametrize("separator", [",", "\t", " "])
+@pytest.mark.parametrize("separator", [",", "\t", " ", ";"])
 @pytest.mark.parametrize("heading", ["img1 img2 label group", "left right same group"])
 def test_a_list_of_groups_may_name_its_columns(tmp_path, separator, heading):
     path = write_list(tmp_path / "list.txt", separator=separator)
@@ -561,13 +561,17 @@ def test_a_list_of_groups_may_name_its_columns(tmp_path, separator, heading):
         read_group_list(path)
 
 
-@pytest.mark.parametrize("heading", ["img1,img2,same,fold,group", "race,img1,img2,same", "left,right,label,label"])
+@pytest.mark.parametrize(
+    "heading", ["img1,img2,same,fold,group", "race,img1,img2,same", "left,right,label,label", "a,b,same,race,age"]
+)
 def test_columns_of_groups_in_another_order_are_refused(tmp_path, heading):
     """Folds of numbers would be the groups."""
     path = tmp_path / "list.txt"
     extra = ",1,2"[: 2 * (heading.count(",") - 2)]
     path.write_text("\n".join([heading, *(f"a/{k}.jpg,b/{k}.jpg,{k % 2}{extra}" for k in range(20))]))
-    with pytest.raises(UserError, match=r"line 1: got the column '(fold|race|label)' in place [134] · allowed: image"):
+    with pytest.raises(
+        UserError, match=r"line 1: got the column '(fold|race|label|age)' in place [1345] · allowed: ima"
+    ):
         read_group_list(path)
 
 

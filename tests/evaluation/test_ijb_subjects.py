@@ -33,8 +33,16 @@ def test_columns_are_taken_by_name_and_templates_count_once(write):
     assert (found.template.tolist(), found.subject.tolist()) == ([20, 30], [8, 7])
 
 
+@pytest.mark.parametrize("header", ["subject,template", "SUBJECTID,TEMPLATEID", "Subject ID,Template ID"])
+def test_names_without_an_underscore_count_too(write, header):
+    found = read_template_subjects(write(f"{header}\n1,5\n2,4\n"))
+    assert (found.template.tolist(), found.subject.tolist()) == ([4, 5], [2, 1])
+    found = read_template_subjects(write(f",{header}\n0,1,5\n1,2,4\n"))  # as pandas writes it
+    assert (found.template.tolist(), found.subject.tolist()) == ([4, 5], [2, 1])
+
+
 def test_columns_of_other_names_are_taken_by_place(write):
-    found = read_template_subjects(write("template,subject,more\n5,1,x\n4,1,y\n"))
+    found = read_template_subjects(write("t,s,more\n5,1,x\n4,1,y\n"))
     assert (found.template.tolist(), found.subject.tolist()) == ([4, 5], [1, 1])
 
 

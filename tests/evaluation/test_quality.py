@@ -127,6 +127,21 @@ def test_a_file_of_quality(tmp_path):
         read_quality(tmp_path / "none.txt", ["c.jpg"])
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"image","quality"\n"a b.jpg",0.5\n"c.jpg",0.2\n',  # R
+        ",image,quality\n0,a b.jpg,0.5\n1,c.jpg,0.2\n",  # pandas
+        "image;quality\na b.jpg;0.5\nc.jpg;0.2\n",  # Excel
+        "a, b.jpg;0.1\na b.jpg;0.5\nc.jpg;0.2\n",
+    ],
+)
+def test_a_file_of_quality_as_other_programs_write_it(tmp_path, text):
+    path = tmp_path / "quality.csv"
+    path.write_text(text, encoding="utf-8")
+    assert read_quality(path, ["c.jpg", "a b.jpg"]).tolist() == [0.2, 0.5]
+
+
 @pytest.mark.parametrize("number", ["1_0", "nan", "inf", "1e999", "٣", "high", "0x1", ""])
 @pytest.mark.parametrize("before", ["", "\n \n", "image quality\n", "\nimage\tquality\n"])
 def test_a_line_without_a_quality_is_no_header(tmp_path, number, before):

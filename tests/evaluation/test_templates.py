@@ -302,3 +302,9 @@ def test_both_lists_may_name_their_columns(folder, separator):
     (folder / "list.txt").write_text(f"image media template\n{LIST}")
     with pytest.raises(UserError, match="line 1: got the column 'media' in place 2 · allowed: image, template, media"):
         read_templates(folder, folder / "list.txt")
+    (folder / "list.txt").write_text(f"image video template\n{LIST}")
+    with pytest.raises(UserError, match="line 1: got the column 'template' in place 3 · allowed: image, template"):
+        read_templates(folder, folder / "list.txt")
+    quoted = "\n".join(" ".join(f'"{field}"' for field in line.split()) for line in LIST.splitlines())
+    (folder / "list.txt").write_text(quoted)
+    assert read_templates(folder, folder / "list.txt")[0].names == ("t1", "t2", "33")

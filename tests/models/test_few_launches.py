@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from sphereface.models.few_launches import FixedBiasConv2d, call_cast, run_block
+from sphereface.models.few_launches import FixedBiasConv2d, call_cast, call_with, run_block, slopes_by_image
 from sphereface.models.prelu import PReLU
 from sphereface.models.spherenet import SphereNet, SphereStage
 
@@ -56,6 +56,54 @@ def test_weights_cast_together_give_the_same_bits(monkeypatch, norm, recompute):
     assert all(torch.equal(value, moved[name]) for name, value in block.named_buffers())
     assert found["conv.weight"] is None
     assert found["units.0.conv_a.bias"] is None
+
+
+def doubled(block: nn.Module, call) -> tuple[torch.Tensor, dict[str, torch.Tensor | None], torch.Tensor]:
+    """Result and gradients in float64."""
+    x = torch.randn(4, 3, 16, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(1), requires_grad=True)
+    block.zero_grad(set_to_none=True)
+    out = call(block, x)
+    out.square().sum().backward()
+    return out, {name: p.grad for name, p in block.named_parameters()}, x.grad
+
+
+def with_slopes_by_image(block: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    return call_with(block, x, slopes_by_image(block, len(x), {}))
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_slopes_by_image_give_the_same_result_and_gradients(compiled):
+    block = stage().double()
+    block.units[0].relu_b.weight.requires_grad_(False)
+    call = (
+        torch.compile(with_slopes_by_image, backend="aot_eager", fullgraph=True) if compiled else with_slopes_by_image
+    )
+    assert slopes_by_image(block, 4, {}).keys() == {
+        f"{name}.weight" for name in ("relu", "units.0.relu_a", "units.1.relu_a", "units.1.relu_b")
+    }
+    out, wanted, dx = doubled(block, lambda block, x: block(x))
+    again, found, dx_again = doubled(block, call)
+    torch.testing.assert_close(again, out, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(dx_again, dx, rtol=1e-12, atol=1e-12)
+    assert wanted["relu.weight"].abs().min() > 0
+    for name, gradient in wanted.items():
+        if gradient is None:
+            assert found[name] is None, name
+        else:
+            torch.testing.assert_close(found[name], gradient, rtol=1e-12, atol=1e-12)
+
+
+def test_slopes_in_half_precision_have_sums_in_float32():
+    layer, x = PReLU(3), torch.full((4, 3, 200, 200), -2.0, dtype=torch.float16)
+    nn.init.constant_(layer.weight, 0.1)
+    cast = layer.weight.to(torch.float16)
+    slopes = slopes_by_image(layer, 4, {"weight": cast})
+    assert torch.equal(slopes["weight"], cast.float().expand(4, 3))
+    assert (slopes["weight"].shape, slopes["weight"].dtype) == ((4, 3), torch.float32)
+    out = call_with(layer, x, slopes)
+    assert out.dtype == torch.float16
+    out.backward(torch.full_like(x, 0.0625))
+    assert torch.equal(layer.weight.grad, torch.full((3,), -2.0 * 0.0625 * 200 * 200 * 4))
 
 
 def test_layers_that_are_used_get_gradients_where_others_are_not():

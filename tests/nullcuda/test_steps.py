@@ -57,16 +57,20 @@ def test_launches_of_sphere_20(environment):
         {"name": "muon", "overrides": [*bf16, "train.optimizer=muon"]},
         {"name": "deterministic", "overrides": [*bf16, "deterministic=true"]},
         {"name": "recompute", "overrides": [*bf16, "train.recompute=true"]},
+        {"name": "compile", "overrides": [*bf16, "train.compile=true"]},
     ])  # fmt: skip
     assert failures(results) == {}
+    assert {row["name"]: row["waits"] for row in results if row["waits"]} == {}
     total = {row["name"]: row["launches"] + row["convolutions"] for row in results}
     assert total["sgd"] <= 245
     assert total["muon"] <= 365
     assert total["deterministic"] <= 245
+    assert total["compile"] <= 225
     plain = 20 + 20 + 19 + 4 + 4  # forward, weights, maps, biases of four layers alone and their gradients
     assert {row["name"]: row["convolutions"] for row in results} == {
         **dict.fromkeys(total, plain),
         "recompute": plain + 16,
+        "compile": plain - 8,  # the compiler's own kernels add the biases and sum their gradients
     }
 
 

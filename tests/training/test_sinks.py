@@ -452,3 +452,13 @@ def test_images_reach_a_sink_as_rgb(config_file, sinks):
     images = [call for call in Seen.calls if re.search("crops|roc", str(call[0]))]
     assert [call[0] for call in images] == ["train/crops_as_the_network_sees_them", *["eval/mine/roc"] * 3]
     assert all(len(shape) == 3 and shape[2] == 3 and dtype == np.uint8 for _, shape, dtype, _ in images)
+
+
+def test_the_figures_of_a_set_that_is_not_evaluated_any_more_stay(config_file):
+    run = train(config_file, *SETS, "train.steps=8")
+    before = metrics_of(run, "eval/mine/accuracy")
+    assert list(before) == [4, 8]
+    other = "eval.sets={other: " + str(load(config_file).eval.sets["mine"]) + "}"
+    assert train(config_file, *SETS, other, "eval.select=null", "train.steps=10", resume=str(run)) == run
+    assert metrics_of(run, "eval/mine/accuracy") == before
+    assert list(metrics_of(run, "eval/other/accuracy")) == [8, 10]

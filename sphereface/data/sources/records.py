@@ -42,11 +42,12 @@ class RecordSource(Labelled):
     ``<name>.identities.txt``, which ``sphereface pack`` writes beside the ``.rec``, has a name on
     line label + 1.
 
-    The first opening reads the ``.idx`` and the heads of the identity records. Without identity
-    records it reads the heads of all records, and without ``.idx`` it scans the file. The result is
-    kept in an index beside the ``.rec`` (:mod:`sphereface.data.index_file`), which later openings
-    and all processes map. Memory: 16 bytes an identity. A ``.rec`` of less than 64 MiB has no index
-    and takes 12 more an image. Reading compares the label of each record.
+    The first opening reads the ``.idx``, the heads of the identity records, and those of the images
+    beside the edges of identities. Without identity records it reads the heads of all records, and
+    without ``.idx`` it scans the file. The result is kept in an index beside the ``.rec``
+    (:mod:`sphereface.data.index_file`), which later openings and all processes map. Memory: 16
+    bytes an identity. A ``.rec`` of less than 64 MiB has no index and takes 12 more an image.
+    Reading compares the label of each record.
 
     Args:
         path: the ``.rec``, or a folder with a ``train.rec``.
@@ -132,7 +133,8 @@ class RecordSource(Labelled):
             order = np.argsort(given, kind="stable")
             images, given = images[order], given[order]
         labels, values = grouped(given)
-        places, numbers = offsets[images], smallest_index(keys[images])
+        rows = _slice_if_consecutive(images)
+        places, numbers = offsets[rows], smallest_index(keys[rows])
         return {"offsets": places, "keys": numbers, "firsts": labels.firsts, "values": values}
 
     def _problem(self, arrays: Arrays) -> str:
@@ -165,6 +167,12 @@ class RecordSource(Labelled):
     def _owns_property(self) -> bool:
         """Whether ``property`` describes this file: it is ``train.rec`` or the only ``.rec``."""
         return self.path.name == "train.rec" or len(list(self.path.parent.glob("*.rec"))) == 1
+
+
+def _slice_if_consecutive(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64] | slice:
+    """Return consecutive rows as a slice, which takes no copy; other rows are unchanged."""
+    first, last = int(rows[0]), int(rows[-1])
+    return slice(first, last + 1) if last - first == len(rows) - 1 and rising(rows) else rows
 
 
 def _spread(count: int) -> npt.NDArray[np.int64]:

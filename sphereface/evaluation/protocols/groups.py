@@ -110,8 +110,9 @@ class GroupSet(EvaluationSet):
 def read_group_list(path: Path) -> dict[str, Pairs]:
     """Read a list with one pair in each line: ``image image 0|1 GROUP [fold]``.
 
-    The label is 1 for one person and 0 for two. Tabs, commas or spaces separate the fields, the
-    same in all lines. Without folds, each group gets ten. The first line may hold column names.
+    The label is 1 for one person and 0 for two. Tabs, commas, semicolons or spaces separate the
+    fields, the same in all lines. Without folds, each group gets ten. The first line may hold
+    column names.
 
     Returns:
         Group → its pairs, in the order of the list.
@@ -120,7 +121,7 @@ def read_group_list(path: Path) -> dict[str, Pairs]:
         UserError: the file is missing, a line has another form, or a group lacks pairs.
     """
     lines = read_lines(path)
-    separator = next((each for each in ("\t", ",") if each in lines[0].text), None)
+    separator = next((each for each in ("\t", ",", ";") if each in lines[0].text), None)
     num_fields = len(lines[0].fields(separator))
     if len(lines) > 1 and is_heading(names := lines[0].fields(separator), lines[1].fields(separator)):
         check_column_names(path, lines[0].number, names, ("image", "image", "label", "group", "fold"))

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ...data.pair_lines import quoted
+from ...data.pair_lines import Line, quoted, unquoted, without_row_numbers
 from ...data.pairs import Pairs
 from ...data.text_files import read_text_lines
 from ...errors import UserError, shown_key
@@ -231,8 +231,8 @@ def read_quality(path: Path, names: Sequence[str], root: Path | None = None) -> 
     """
     lines = read_text_lines(path, "lines 'image quality'", strict=True)
     found: dict[str, float] = {}
-    filled = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
-    for index, (number, line) in enumerate(filled):
+    filled = [Line(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+    for index, (number, line) in enumerate((each.number, each.text) for each in without_row_numbers(filled)):
         name, text = _split(line)
         value = finite_number(text)
         if value is None and index == 0 and not any(sign in line for sign in "./\\0123456789"):
@@ -272,6 +272,6 @@ def _ways(names: Sequence[str], root: Path) -> Iterator[Sequence[str]]:
 
 
 def _split(line: str) -> tuple[str, str]:
-    separator = "\t" if "\t" in line else "," if "," in line else " "
-    name, _, value = line.strip().rpartition(separator)
-    return name.strip(), value.strip()
+    separator = next((each for each in "\t;," if finite_number(unquoted(line.rpartition(each)[2])) is not None), " ")
+    name, _, value = line.strip().rpartition(separator if separator in line else " ")
+    return unquoted(name), unquoted(value)

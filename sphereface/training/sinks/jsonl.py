@@ -31,7 +31,8 @@ class JsonLines(Sink):
         """Remove the lines after the session's step, and open the file."""
         self._path = session.folder / "metrics.jsonl"
         try:
-            _drop_lines_after(self._path, session.step, session.evaluates_again)
+            sets = session.config.get("eval", {}).get("sets", {}) if session.evaluates_again else {}
+            _drop_lines_after(self._path, session.step, tuple(f"eval/{name}/" for name in sets))
             self._file = self._path.open("ab", buffering=0)
         except OSError as error:
             self._log_once(error)
@@ -66,15 +67,16 @@ class JsonLines(Sink):
         self._logged = True
 
 
-def _drop_lines_after(path: Path, step: int, evaluates_again: bool) -> None:
+def _drop_lines_after(path: Path, step: int, again: tuple[str, ...]) -> None:
+    """Remove the lines after a step, and those of the step whose figures begin with ``again``."""
     if not path.is_file():
         return
     kept = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             figures = json.loads(line)
-            again = evaluates_again and figures["step"] == step and any(key.startswith("eval/") for key in figures)
-            if figures["step"] <= step and not again:
+            comes_again = figures["step"] == step and any(key.startswith(again) for key in figures)
+            if figures["step"] <= step and not comes_again:
                 kept.append(line + "\n")
         except (ValueError, KeyError, TypeError, RecursionError):
             continue  # a line that a kill cut short, or that is not a line of figures
