@@ -24,7 +24,7 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,7 @@ MINIMUM_SECONDS = 0.4  # of one measurement
 TASK = 4  # batches that the feed decodes at a time, 512 images; up to two tasks per worker are ready
 SETTLE_SECONDS = 0.25  # for workers to fill their queues again, so that the next rival is not slowed down
 Measure = Clock = Callable[[], float]
+RATIOS = {"share_of_decode": "decode", "ratio_to_torchvision": "torchvision"}
 
 
 # ---------------------------------------------------------------- the limit
@@ -204,8 +205,16 @@ def build(folder: Path, scratch: Path) -> dict[tuple[str, int], Measure]:
     return measures
 
 
-def measure(measures: dict[tuple[str, int], Measure], rounds: int) -> list[dict[str, Any]]:
-    """Return rows of medians over rounds; ratios are taken within each round."""
+def measure(
+    measures: Mapping[tuple[str, int], Measure], rounds: int, ratios: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """Return rows of medians over rounds; ratios are taken within each round.
+
+    Args:
+        measures: return images per second, by name and number of workers.
+        rounds: number of rounds after the first, which warms up.
+        ratios: the rival of each ratio, by the name of its column.
+    """
     rates: dict[tuple[str, int], list[float]] = {key: [] for key in measures}
     for number in range(rounds + 1):
         for key, run in measures.items():
@@ -222,8 +231,7 @@ def measure(measures: dict[tuple[str, int], Measure], rounds: int) -> list[dict[
             "name": name,
             "workers": workers,
             "images_per_s": statistics.median(rates[name, workers]),
-            "share_of_decode": ratio((name, workers), "decode"),
-            "ratio_to_torchvision": ratio((name, workers), "torchvision"),
+            **{column: ratio((name, workers), rival) for column, rival in ratios.items()},
         }
         for name, workers in measures
     ]
@@ -289,7 +297,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             for name, micros in measure_augmentations(open_path(folder)).items():
                 print(f"{name:20}{micros:8.1f} µs per image")
             return 0
-        rows = measure(build(folder, Path(scratch)), args.rounds)
+        rows = measure(build(folder, Path(scratch)), args.rounds, RATIOS)
     print_rows(rows)
     if args.json:
         args.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")

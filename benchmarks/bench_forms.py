@@ -38,6 +38,7 @@ from sphereface.data.sources import Source, open_path
 from sphereface.data.tar_packing import pack_tar
 
 SHARDS = 16
+RATIOS = {f"to {rival}": rival for rival in ("decode", "webdataset", "datasets")}
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 Batches = Iterator[Any]
 
@@ -165,30 +166,6 @@ def build(
     return measures
 
 
-def measure(measures: dict[tuple[str, int], Callable[[], float]], rounds: int) -> list[dict[str, Any]]:
-    """Return rows of medians over rounds; ratios are taken within each round."""
-    rates: dict[tuple[str, int], list[float]] = {key: [] for key in measures}
-    for number in range(rounds + 1):
-        for key, run in measures.items():
-            rate = run()
-            time.sleep(base.SETTLE_SECONDS if key[1] else 0.0)
-            if number:  # the first round warms up
-                rates[key].append(rate)
-
-    def ratio(key: tuple[str, int], to: str) -> float:
-        return statistics.median(a / b for a, b in zip(rates[key], rates[to, key[1]], strict=True))
-
-    return [
-        {
-            "name": name,
-            "workers": number,
-            "images_per_s": statistics.median(rates[name, number]),
-            **{f"to {to}": ratio((name, number), to) for to in ("decode", "webdataset", "datasets")},
-        }
-        for name, number in measures
-    ]
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print, and write the rows to --json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -203,7 +180,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ["HF_HUB_OFFLINE"] = "1"
     with tempfile.TemporaryDirectory() as scratch:
         folder = args.data or (base.FACES if base.FACES.is_dir() else base.orl_as_jpeg(Path(scratch)))
-        rows = measure(build(folder, Path(scratch), workers, clock), args.rounds)
+        rows = base.measure(build(folder, Path(scratch), workers, clock), args.rounds, RATIOS)
         print(f"{len(base._in_memory):,} JPEGs of {folder.name}, batch {base.BATCH}, torch {torch.__version__}")
     print(f"\n{'name':26}{'workers':>8}{'images/s':>10}{'of decode':>11}{'to webdataset':>15}{'to datasets':>13}")
     for row in rows:

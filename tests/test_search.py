@@ -157,17 +157,22 @@ def test_the_benchmark_runs_at_a_toy_size(tmp_path):
     assert done.stdout.count("100.0%") == 2
 
 
-def run_search(monkeypatch, gallery, *more, reader=None):
+def use(monkeypatch, gallery, reader=None, calibration=None):
+    """Let the command search this gallery, with one query."""
     embedder = SimpleNamespace(
         check_operating_point=lambda *_: None,
         face=lambda _: SimpleNamespace(num_faces=1, place=1, crop=np.zeros((112, 96, 3), np.uint8)),
         embed_crops=lambda _: units(1),
-        calibration=None,
+        calibration=calibration,
         why_uncalibrated="",
         reader=reader,
     )
     monkeypatch.setattr(search_command, "make_embedder", lambda *_: embedder)
     monkeypatch.setattr(search_command, "_gallery", lambda *_: gallery)
+
+
+def run_search(monkeypatch, gallery, *more, reader=None):
+    use(monkeypatch, gallery, reader)
     return run_command("search", ["gallery.npz", "query.png", "--ckpt", "best.pt", *more])
 
 

@@ -11,14 +11,13 @@ import pytest
 from sphereface import search_index
 from sphereface.cli import run_command
 from sphereface.commands import find as find_module
-from sphereface.commands import search as search_command
 from sphereface.errors import UserError
 from sphereface.evaluation.calibration import Threshold
 from sphereface.gallery import Gallery
 from sphereface.search import nearest
 from sphereface.search_index import FaceIndex, IndexFacts, open_index
 
-from .test_search import units
+from .test_search import units, use
 
 
 class FakeIndex:
@@ -59,17 +58,9 @@ def test_a_search_visits_the_lists_of_the_facts():
     assert index.nprobe == 5
 
 
-def use(monkeypatch, gallery, index=None, facts=GOOD, calibration=None):
+def use_index(monkeypatch, gallery, index=None, facts=GOOD, calibration=None):
     """Let the command search this gallery, by an index if one is given."""
-    embedder = SimpleNamespace(
-        check_operating_point=lambda *_: None,
-        face=lambda _: SimpleNamespace(num_faces=1, place=1, crop=np.zeros((112, 96, 3), np.uint8)),
-        embed_crops=lambda _: units(1),
-        calibration=calibration,
-        why_uncalibrated="",
-    )
-    monkeypatch.setattr(search_command, "make_embedder", lambda *_: embedder)
-    monkeypatch.setattr(search_command, "_gallery", lambda *_: gallery)
+    use(monkeypatch, gallery, calibration=calibration)
     if index is not None:
         monkeypatch.setattr(find_module, "LARGEST_EXACT", 0)
         monkeypatch.setattr(find_module, "open_index", lambda *_: FaceIndex(gallery.embeddings, index, facts))
@@ -91,7 +82,7 @@ def ordered(count):
 def test_all_images_of_a_small_gallery_are_compared_without_faiss(monkeypatch, capsys):
     """A graph returned no row but near-copies of one image, and "no match" for a person who is there."""
     monkeypatch.setitem(__import__("sys").modules, "faiss", None)
-    use(monkeypatch, Gallery(tuple("abcde"), ordered(5), "", ""))
+    use_index(monkeypatch, Gallery(tuple("abcde"), ordered(5), "", ""))
     wanted, _ = by_command(capsys, "--top", "3", index="exact")
     out, err = by_command(capsys, "--top", "3")
     assert out == wanted
@@ -106,7 +97,7 @@ def test_all_images_of_a_small_gallery_are_compared_without_faiss(monkeypatch, c
 def test_results_that_the_index_does_not_find_are_found_by_comparing_all_images(monkeypatch, capsys, more):
     """An index once printed one of 51 people, and said nothing."""
     paths = tuple(f"r/{name}/{k}.jpg" for k, name in enumerate("abcde"))
-    use(monkeypatch, Gallery(paths, ordered(5), "", "", "r"), FakeIndex([3, 1, -1, -1, -1]))
+    use_index(monkeypatch, Gallery(paths, ordered(5), "", "", "r"), FakeIndex([3, 1, -1, -1, -1]))
     wanted, _ = by_command(capsys, "--top", "4", *more, index="exact")
     out, err = by_command(capsys, "--top", "4", *more)
     assert out == wanted
@@ -121,7 +112,7 @@ def test_results_that_the_index_does_not_find_are_found_by_comparing_all_images(
 
 @pytest.mark.parametrize("facts", [IndexFacts(0.949, 64, 5), IndexFacts(1.0, 63, 5)])
 def test_an_index_of_low_or_unknown_recall_is_not_used(monkeypatch, capsys, facts):
-    use(monkeypatch, Gallery(tuple("abcde"), ordered(5), "", ""), FakeIndex([4, 3, 2]), facts)
+    use_index(monkeypatch, Gallery(tuple("abcde"), ordered(5), "", ""), FakeIndex([4, 3, 2]), facts)
     out, err = by_command(capsys, "--top", "2")
     assert [line[-1] for line in out] == ["a", "b"]
     assert err[1] == (
@@ -132,7 +123,7 @@ def test_an_index_of_low_or_unknown_recall_is_not_used(monkeypatch, capsys, fact
 
 def test_an_index_does_not_decide_that_there_is_no_match(monkeypatch, capsys):
     calibration = SimpleNamespace(at=lambda _: Threshold(0.01, 0.999, 0.9, 1.0))
-    use(monkeypatch, Gallery(tuple("abcde"), ordered(5), "", ""), FakeIndex([4, 3, 2]), calibration=calibration)
+    use_index(monkeypatch, Gallery(tuple("abcde"), ordered(5), "", ""), FakeIndex([4, 3, 2]), calibration=calibration)
     out, _ = by_command(capsys, "--top", "2")
     assert out[2].startswith("decision  none found   cosine ≤ 0.9990, ")
     assert out[3] == "          the index may have missed a match · --index exact compares all images"

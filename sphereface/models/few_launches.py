@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from .followed import is_followed
 from .prelu import PReLU
 
 _CAST = (nn.Conv2d, nn.Linear, nn.PReLU)  # layers whose weights autocast casts
@@ -164,8 +165,3 @@ class FixedBiasConv2d(nn.Conv2d):
         if self._seen is None or self._seen[:2] != state:
             self._seen = *state, bool(bias.cpu().any())
         return self._seen[2]
-
-
-def is_followed() -> bool:
-    """Return whether torch.compile or a tracer records the operations."""
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from ..device import why_no_triton
-from .few_launches import is_followed
+from .followed import is_followed
 
 
 class UnitWeights(NamedTuple):

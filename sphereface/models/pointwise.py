@@ -6,9 +6,10 @@ convolutions sometimes end the process; the sliced form does not use them.
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from .followed import is_followed
 
 
 class StridedPointwise(nn.Conv2d):
@@ -16,8 +17,7 @@ class StridedPointwise(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 -- torch's own name
         """Apply the convolution: (B, C, H, W) → (B, C', H/stride, W/stride), sides rounded up."""
-        followed = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-        if input.device.type != "cpu" or followed:
+        if input.device.type != "cpu" or is_followed():
             return super().forward(input)
         down, right = self.stride
         part = input[:, :, ::down, ::right]

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from .followed import is_followed
+
 _PART_BYTES = 512 * 1024
 """Bytes of the map that a thread works on at a time; three such maps are in use."""
 
@@ -31,8 +33,7 @@ class PReLU(nn.PReLU):
         if self.weight.ndim == 2:
             slopes = self.weight.view(*self.weight.shape, *[1] * (x.ndim - 2))
             return torch.where(x > 0, x, slopes * x).to(x.dtype)
-        followed = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-        if x.device.type != "cpu" or not torch.is_grad_enabled() or followed:
+        if x.device.type != "cpu" or not torch.is_grad_enabled() or is_followed():
             return super().forward(x)
         result: Tensor = _PReLU.apply(x, self.weight)
         return result
