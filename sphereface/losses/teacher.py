@@ -3,21 +3,20 @@
 With x the (N, D) embeddings of the student, t the (N, T) of the teacher, P a (T, D) projection that
 is trained with the student and dropped afterwards, and â = a/‖a‖:
 
-================
-=====================================================================================================
-``cosine``        mean of 1 − cos(Px, t) ``l2``            mean of ½‖Px − t‖² (Romero et al.,
-FitNets, ICLR 2015, equation 3) ``rkd-distance``  Huber distance of ‖x̂_i − x̂_j‖/μ to the teacher's
-(Park et al., CVPR 2019, equations 5 to 7) ``rkd-angle``     Huber distance of the angles between
-three samples (the same, equations 8 to 11) ``similarity``    squared distance of the rows of X̂X̂ᵀ,
-each of length 1 (Tung & Mori, ICCV 2019, equation 4) ``correlation``   mean squared difference of
-cos(x_i, x_j) and cos(t_i, t_j) (Peng et al., ICCV 2019, equation 6) ``queue``         cross entropy
-of the student's softmax over a queue of earlier teacher embeddings, with the teacher's
-                  as its target (Fang et al., SEED, ICLR 2021, equations 4 to 6)
-================
-=====================================================================================================
+- ``cosine``: mean of 1 − cos(Px, t)
+- ``l2``: mean of ½‖Px − t‖² (Romero et al., FitNets, ICLR 2015, equation 3)
+- ``rkd-distance``: Huber distance of ‖x̂_i − x̂_j‖/μ to the teacher's (Park et al., CVPR 2019,
+  equations 5 to 7)
+- ``rkd-angle``: Huber distance of the angles between three samples (the same, equations 8 to 11)
+- ``similarity``: squared distance of the rows of X̂X̂ᵀ, each of length 1 (Tung & Mori, ICCV 2019,
+  equation 4)
+- ``correlation``: mean squared difference of cos(x_i, x_j) and cos(t_i, t_j) (Peng et al., ICCV
+  2019, equation 6)
+- ``queue``: cross entropy of the student's softmax over a queue of earlier teacher embeddings, with
+  the teacher's as its target (Fang et al., SEED, ICLR 2021, equations 4 to 6)
 
-The three of pairs and triples in the middle, and ``correlation``, compare the embeddings
-themselves, which are what is used later; the others compare their projection. Where a paper takes
+``rkd-distance``, ``rkd-angle``, ``similarity`` and ``correlation`` compare the embeddings
+themselves, which are what is used later. The others compare their projection. Where a paper takes
 embeddings as they are, directions are compared here, because directions are all that face
 verification looks at. Everything is float32, under autocast too.
 """

@@ -53,6 +53,7 @@ class Plan:
         self._train = config.train
         self._total = total_steps
         self._stages = [*config.stages, Stage(1.0, config.loss)]
+        self._size = (config.model.input_spec.height, config.model.input_spec.width)
 
     def at(self, position: float, step: int | None = None) -> Setting:
         """Return the settings of an update.
@@ -79,6 +80,18 @@ class Plan:
         ends = [stage.until for stage in self._stages]
         begins = [0.0, *ends[:-1]]
         return [(end - begin, self.at(begin * self._total)) for begin, end in zip(begins, ends, strict=True)]
+
+    def pixels(self, share: float) -> float:
+        """Return the share of the run's pixels that its first ``share`` of steps processes.
+
+        Both are in [0, 1]. They differ where stages have their own ``input_size``.
+        """
+        done = total = 0.0
+        for stage, (length, setting) in zip(self._stages, self.stages(), strict=True):
+            rows, columns = setting.input_size or self._size
+            total += length * rows * columns
+            done += min(max(share - (stage.until - length), 0.0), length) * rows * columns
+        return done / total
 
     def rate(self, position: float) -> float:
         """Return the learning rate of the update after ``position`` finished ones."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,6 +35,10 @@ class Progress:
         """Return the finished share of the run, in [0, 1]: the larger one of steps and clock."""
         return min(max(self.step / total_steps, self.clock_share(max_minutes)), 1.0)
 
+    def seconds_left(self, max_minutes: float | None) -> float:
+        """Return what is left of ``train.max_minutes``, in seconds; infinite without a limit."""
+        return math.inf if max_minutes is None else 60.0 * max_minutes - self.seconds
+
     def clock_share(self, max_minutes: float | None) -> float:
         """Return the used share of ``train.max_minutes``; 0 without a limit."""
         return 0.0 if max_minutes is None else self.seconds / (60.0 * max_minutes)
@@ -62,11 +67,13 @@ class TimeLeft:
     The estimate includes evaluations and saving.
 
     Args:
-        share: returns the finished share of the run, in [0, 1].
+        share: returns the finished share of the run's work, in [0, 1].
+        seconds_left: returns the training seconds after which the run ends at the latest.
     """
 
-    def __init__(self, share: Callable[[], float]) -> None:
+    def __init__(self, share: Callable[[], float], seconds_left: Callable[[], float] = lambda: math.inf) -> None:
         self._share, self._first, self._start = share, share(), time.perf_counter()
+        self._seconds_left = seconds_left
 
     def words(self) -> str:
         """Return a text such as ``about 3 h 12 min left``; empty if not known, or at the end."""
@@ -74,7 +81,8 @@ class TimeLeft:
         done = share - self._first
         if done <= 0 or share >= 1:
             return ""
-        return f"about {duration((time.perf_counter() - self._start) * (1 - share) / done)} left"
+        seconds = (time.perf_counter() - self._start) * (1 - share) / done
+        return f"about {duration(min(seconds, max(self._seconds_left(), 0.0)))} left"
 
 
 def duration(seconds: float) -> str:

@@ -28,6 +28,7 @@ from ..losses.head import HeadOutput
 from .collapse import collapse_watch
 from .heartbeat import Heartbeat
 from .monitor import FILE_ONLY, Monitor
+from .plan import Plan
 from .progress import Progress, TimeLeft
 from .sinks import Session
 
@@ -97,7 +98,8 @@ class Watch:
         self._window: list[StepResult] = []
         self._seconds = progress.seconds  # at the start of the window
         self._doing = doing
-        self._left = TimeLeft(share)
+        plan = Plan(config, total_steps)
+        self._left = TimeLeft(lambda: plan.pixels(share()), lambda: progress.seconds_left(config.train.max_minutes))
         self._heart = Heartbeat(self._log_position)
         self._collapse = collapse_watch(config, num_classes, most_images / max(num_images, 1), total_steps)
         self._stack = ExitStack()
@@ -111,7 +113,7 @@ class Watch:
                 total=100.0,
                 initial=100.0 * self._share(),
                 disable=None,  # lines instead of a bar if there is no terminal
-                bar_format="{percentage:5.1f}%|{bar}| {elapsed}<{remaining} {postfix}",
+                bar_format="{percentage:5.1f}%|{bar}| {elapsed}{postfix}",
             )
         )
         text = yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True)
@@ -188,11 +190,11 @@ class Watch:
         teacher = f"teacher {figures['train/teacher_loss']:.4f} " if taught else ""
         annealed = "" if lam is None else f"λ {lam:.4g} "
         line = (
-            f"loss {figures['train/loss']:.4f} {teacher}"
-            f"acc {figures['train/accuracy']:6.2%} {annealed}"
+            f"loss {figures['train/loss']:.4f} {teacher}acc {figures['train/accuracy']:6.2%} {annealed}"
             f"lr {figures['train/lr']:.3g} {figures['train/images_per_s']:.0f} img/s"
         )
-        self._bar.set_postfix_str(f"step {self._progress.step} {line}", refresh=False)
+        left = f"{self._left.words()} · " if self._left.words() else ""
+        self._bar.set_postfix_str(f"{left}step {self._progress.step} {line}", refresh=False)
         self._log_progress(line)
         warning = self._collapse.look(
             self._progress.step,

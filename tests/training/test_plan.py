@@ -49,6 +49,15 @@ def test_stages_with_their_shares(config_file):
     assert [setting.margin.m for _, setting in found] == [1, 4, 4]
 
 
+def test_small_images_are_less_of_the_work(config_file):
+    """32×32 crops; a quarter of the steps at a quarter of the pixels."""
+    plan = Plan(load(config_file, "train.stages=[{until: 0.25, input_size: [16, 16]}, {until: 0.5}]"), 12)
+    pixels = [*[16 * 16] * 3, *[32 * 32] * 9]  # of each step
+    expected = [sum(pixels[:steps]) / sum(pixels) for steps in range(13)]
+    assert [plan.pixels(steps / 12) for steps in range(13)] == pytest.approx(expected)
+    assert Plan(load(config_file), 12).pixels(0.3) == pytest.approx(0.3)
+
+
 @pytest.mark.parametrize(
     ("overrides", "lines"),
     [

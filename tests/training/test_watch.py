@@ -70,6 +70,33 @@ def test_the_time_left(monkeypatch):
     assert left.words() == ""
 
 
+def test_the_time_left_is_at_most_what_the_clock_allows(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("sphereface.training.progress.time.perf_counter", lambda: now[0])
+    share, allowed = [0.0], [float("inf")]
+    left = TimeLeft(lambda: share[0], lambda: allowed[0])
+    share[0], now[0] = 0.5, 600.0
+    assert left.words() == "about 10 min left"
+    allowed[0] = 120.0
+    assert left.words() == "about 2 min left"
+    allowed[0] = -1.0  # the last step began before the clock's end
+    assert left.words() == "about 0 s left"
+
+
+@pytest.mark.parametrize(("minutes", "said"), [("null", "9 min"), ("8", "6 min")])
+def test_the_time_left_counts_larger_images_to_come(config_file, tmp_path, monkeypatch, minutes, said):
+    """Half of the steps are at a quarter of the pixels: half of them take a minute, the rest nine."""
+    now, share = [0.0], [0.0]
+    monkeypatch.setattr("sphereface.training.progress.time.perf_counter", lambda: now[0])
+    stages = "train.stages=[{until: 0.5, input_size: [16, 16]}]"
+    config = load(config_file, stages, f"train.max_minutes={minutes}")
+    progress = Trainer(config, CPU).progress
+    sizes = {"num_images": 35, "num_classes": 5, "total_steps": 12}
+    follower = watch.Watch(config, tmp_path, progress, lambda: share[0], **sizes)
+    share[0], now[0], progress.seconds = 0.25, 60.0, 120.0
+    assert follower._left.words() == f"about {said} left"
+
+
 LONG_WINDOW = ("log.every_steps=100",)
 
 
