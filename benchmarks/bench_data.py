@@ -81,11 +81,19 @@ _in_memory: list[bytes] = []  # inherited by the forked processes
 def decode_rate(name: str, count: int, clock: Clock = time.perf_counter) -> float:
     """Return images per second of one decoder in this process, in random order as in training."""
     decoder, order = DECODERS[name], np.random.default_rng().integers(0, len(_in_memory), count).tolist()
-    out = np.empty_like(decode(_in_memory[0]))
+    out = _memory(decode(_in_memory[0]).shape)
     started = clock()
     for index in order:
         decoder(_in_memory[index], out)
     return count / (clock() - started)
+
+
+def _memory(shape: tuple[int, ...]) -> np.ndarray:
+    """Return memory off an alignment of 32 bytes, as in the feed: aligned costs 10 µs a crop."""
+    size = int(np.prod(shape))
+    memory = np.empty(size + 80, np.uint8)
+    start = -memory.ctypes.data % 64 + 16
+    return memory[start : start + size].reshape(shape)
 
 
 class DecodePool:

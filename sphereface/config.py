@@ -69,7 +69,7 @@ class Config:
 
 _CHOOSING = ("loss=", "loss.name=", "model=", "model.name=")  # these overrides replace a section, so they come first
 _MOST_NAME = 100  # bytes
-_PLUGIN_HINT = " · one of your own: name its file in SPHEREFACE_PLUGINS (docs/extend.md)"
+PLUGIN_HINT = " · one of your own: name its file in SPHEREFACE_PLUGINS (docs/extend.md)"
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -170,7 +170,7 @@ def _parse_named(
         return None
     name = values.get("name", default)
     if not isinstance(name, str) or name not in classes:
-        problems.append(f"{prefix}.name: got {shown(name)}{suggest(shown(name), classes)}{_PLUGIN_HINT}")
+        problems.append(f"{prefix}.name: got {shown(name)}{suggest(shown(name), classes)}{PLUGIN_HINT}")
         return None
     options = {key: value for key, value in values.items() if key != "name"}
     return parse_options(classes[name], options, prefix=prefix, problems=problems, others=("name",))
@@ -247,12 +247,27 @@ def _parse_sets(sets: Mapping[str, object], problems: list[str]) -> dict[str, Pl
     return parsed
 
 
+def _empty_paths(config: Config) -> Iterator[str]:
+    """Yield a line for each path that is an empty text, which would mean the current folder."""
+    paths = {
+        "runs_dir": config.runs_dir,
+        "data.root": config.data.root,
+        "data.exclude_file": config.data.exclude_file,
+        "train.init_from": config.train.init_from,
+        **{f"train.teacher.{key}": value for key, value in config.train.teacher.given.items()},
+    }
+    for key, path in paths.items():
+        if path is not None and not path.strip():
+            yield f"{key}: got {shown(path)} · allowed: a path{', or null for none' * (key != 'runs_dir')}"
+
+
 def _contradictions(config: Config) -> Iterator[str]:
     """Yield the problems of keys that are valid alone, but not together."""
     train = config.train
     parts = config.name.split("/")  # folders of runs_dir
     if any(part in ("", ".", "..") or not part.isprintable() or len(part.encode()) > _MOST_NAME for part in parts):
         yield f"name: got {shown(config.name)} · allowed: the name of a folder, which is created in runs_dir"
+    yield from _empty_paths(config)
     in_sets: list[str] = []
     _parse_sets(config.eval.sets, in_sets)
     yield from in_sets

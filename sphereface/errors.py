@@ -77,11 +77,8 @@ class ConfigError(UserError):
 
     def __init__(self, source: str, problems: Sequence[str]) -> None:
         self.problems = tuple(problems)
-        if len(self.problems) == 1:
-            text = f"{source}: {self.problems[0]}"
-        else:
-            text = f"{source}: {len(self.problems)} problems:{listed(self.problems)}"
-        super().__init__(text)
+        several = f"{len(problems)} problems:{listed(self.problems)}"
+        super().__init__(f"{source}: {problems[0] if len(problems) == 1 else several}")
 
 
 @contextlib.contextmanager
@@ -97,6 +94,11 @@ def listed(lines: Sequence[object]) -> str:
     """Return the first ten lines as a list, and the number of the others."""
     first = "".join(f"\n  - {printable(str(line))}" for line in lines[:MOST_LISTED])
     return first + (f"\n  … and {len(lines) - MOST_LISTED} more" if len(lines) > MOST_LISTED else "")
+
+
+def count_of(number: int, one: str, several: str) -> str:
+    """Return a number with the words for one or for several, such as ``1 pair is``."""
+    return f"{number:,} {one if number == 1 else several}"
 
 
 def shown(value: object) -> str:
@@ -210,9 +212,7 @@ def _line_on_machine(error: Exception) -> str | None:
     torch, OpenCV and ONNX Runtime report missing memory in their own classes, so messages are
     matched.
     """
-    no_memory = (
-        isinstance(error, OSError) and error.errno == errno.ENOMEM
-    )  # for example, a worker process could not start
+    no_memory = isinstance(error, OSError) and error.errno == errno.ENOMEM  # such as a process that could not start
     if isinstance(error, OSError) and not no_memory:
         if error.errno is None:
             return None

@@ -103,6 +103,12 @@ def make_gallery(
     return Gallery(paths, units, checkpoint_sha256, settings, root, alignment)
 
 
+def _how_to_make(path: Path) -> str:
+    """Return the command that makes a gallery, of this file if it holds or lists images."""
+    source = {".bin": f"--aligned {path}", ".txt": str(path)}.get(path.suffix.lower(), "DIR")
+    return f"sphereface embed {source} {path.with_suffix('.npz').name if path.suffix else path.name}"
+
+
 def load_gallery(path: Path, *, checkpoint_sha256: str, settings: str) -> Gallery:
     """Read a gallery for queries that use the same checkpoint and the same settings.
 
@@ -119,16 +125,12 @@ def load_gallery(path: Path, *, checkpoint_sha256: str, settings: str) -> Galler
         _check_format(table)
     except (NotATable, ValueError) as error:
         reason = error.reason if isinstance(error, NotATable) else str(error)
-        raise UserError(f"{path}: not a gallery ({reason}) · make one: sphereface embed DIR {path.name}") from error
+        raise UserError(f"{path}: not a gallery ({reason}) · make one: {_how_to_make(path)}") from error
     _check_made_alike(path, table["checkpoint_sha256"], table["settings"], checkpoint_sha256, settings)
+    root, alignment = table.get("root", "."), table.get("alignment", "")
+    image, mirror = as_float32(table["embeddings"]), as_float32(table["mirror"]) if "mirror" in table else None
     return make_gallery(
-        table.get("root", "."),
-        table["names"],
-        as_float32(table["embeddings"]),
-        as_float32(table["mirror"]) if "mirror" in table else None,
-        checkpoint_sha256=checkpoint_sha256,
-        settings=settings,
-        alignment=table.get("alignment", ""),
+        root, table["names"], image, mirror, checkpoint_sha256=checkpoint_sha256, settings=settings, alignment=alignment
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,8 +14,9 @@ import numpy.typing as npt
 from .alignment.align import list_images
 from .data.bins import BinImage, is_bin, read_bin
 from .data.images import IMAGE_SUFFIXES
+from .data.pair_lines import unquoted
 from .data.text_files import read_text_lines
-from .errors import UserError, refusing, shown
+from .errors import UserError, count_of, printable, refusing, shown
 from .faces import Image
 
 _SETS = (".zip", ".rec", ".idx", ".tar", ".parquet", ".arrow", ".lmdb")  # training sets, not folders of images
@@ -29,7 +31,8 @@ class ImageList:
         root: folder of the images, or the file that holds them, as the user wrote it.
         names: (N,) paths relative to ``root``.
         images: (N,) the images.
-        not_read: a line about files that are not images; empty if there are none.
+        not_read: a line about files that are not images, or lines that repeat one; empty if there
+            are none.
     """
 
     place: Path
@@ -52,7 +55,8 @@ class ImageList:
 def list_named(place: Path) -> ImageList:
     """List the images of a folder, of a ``.bin``, or of a text file.
 
-    A folder may have subfolders. A text file has one path on each line.
+    A folder may have subfolders. A text file has one path on each line; each line has a row, also
+    one that repeats an image.
 
     Raises:
         UserError: there are no images, or ``place`` has another form.
@@ -65,14 +69,18 @@ def list_named(place: Path) -> ImageList:
         return ImageList(place, place, pairs.names, _Bytes(images))
     if place.suffix.lower() in {*IMAGE_SUFFIXES, *_SETS} or not place.is_file():
         raise UserError(f"{place}: not a folder · allowed: a folder of images, a .bin, or a list of images")
-    names = _read_list(place)
-    return ImageList(place, place.parent, names, [place.parent / name for name in names])
+    root = place.parent
+    names, note = _read_list(place), ""
+    if repeated := _repeated(names, root):
+        number = count_of(len(repeated), "line repeats", "lines repeat")
+        note = f"{number} an image of an earlier line, such as {printable(repeated[0])}: each line has a row"
+    return ImageList(place, root, names, [root / name for name in names], note)
 
 
 def _read_list(path: Path) -> list[str]:
     """Read a path from each line that is not blank."""
     lines = read_text_lines(path, "a list of images", strict=True)
-    names = [line.strip() for line in lines if line.strip()]
+    names = [unquoted(line) for line in lines if line.strip()]
     missing = [name for name in names if not os.path.isfile(path.parent / name)]  # noqa: PTH113 -- never raises
     if not names or missing:
         got = (
@@ -80,6 +88,24 @@ def _read_list(path: Path) -> list[str]:
         )
         raise UserError(f"{path}: {got} · allowed: the path of an image on each line, relative to the list's folder")
     return names
+
+
+def _repeated(names: Sequence[str], root: Path) -> list[str]:
+    """Return the names that mean the image of an earlier name.
+
+    ``a/b.jpg``, ``./a/b.jpg`` and the absolute path mean one image. A link counts as an image of
+    its own, as in a folder.
+    """
+    folder_of = functools.cache(os.path.realpath)
+    seen: set[tuple[str, str]] = set()
+    repeated = []
+    for name in names:
+        folder, file = os.path.split(root / name)
+        image = (folder_of(folder), file)
+        if image in seen:
+            repeated.append(name)
+        seen.add(image)
+    return repeated
 
 
 class _Bytes(Sequence[Image]):

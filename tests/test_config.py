@@ -394,6 +394,14 @@ dataa: 3
         ),
         (["data.train=[a, '']"], "data.train: missing or empty · allowed: a folder of identities"),
         (["data.train=''"], "data.train: missing or empty · allowed: a folder of identities"),
+        (["train.init_from=''"], "train.init_from: got '' · allowed: a path, or null for none"),
+        (["data.root=''"], "data.root: got '' · allowed: a path, or null for none"),
+        (["data.exclude_file=' '"], "data.exclude_file: got ' ' · allowed: a path, or null for none"),
+        (["runs_dir=''"], "runs_dir: got '' · allowed: a path"),
+        (
+            ["train.teacher.onnx=''", "train.teacher.losses={cosine: 1}"],
+            "train.teacher.onnx: got '' · allowed: a path, or null for none",
+        ),
         (["data.mirror=1"], "data.mirror: got 1 · allowed: true or false"),
     ],
 )

@@ -104,7 +104,7 @@ def test_what_is_no_gallery_is_one_line(tmp_path, arrays):
         path.write_bytes(b"PK no zip")
     else:
         np.savez(path, checkpoint_sha256="ab", settings="s", **arrays)
-    with pytest.raises(UserError, match="not a gallery .* · make one: sphereface embed DIR gallery.npz"):
+    with pytest.raises(UserError, match="not a gallery .* · make one: sphereface embed DIR gallery.npz$"):
         load_gallery(path, checkpoint_sha256="ab", settings="s")
 
 

@@ -72,6 +72,11 @@ def test_a_script_is_a_command_under_its_own_name(script, name):
         (["train"], "error: --config: missing"),
         (["train", "--config", "sphere21"], "error: --config: no file 'sphere21' here or in configs/"),
         (["train", "--config", "demo", "--resume", ""], "error: --resume: got an empty text"),
+        (["embed", "", "album.npz"], "error: argument 1: got an empty text · allowed: a value, such as a path"),
+        (
+            ["align", "photographs", "crops", "--landmarks", ""],
+            "error: --landmarks: got an empty text · allowed: a value",
+        ),
         (["export", "docs", "--format", "onnx"], "error: --ckpt: got 'docs': no checkpoint in this folder"),
     ],
 )

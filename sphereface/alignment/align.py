@@ -16,11 +16,11 @@ from tqdm import tqdm
 
 from ..data.images import IMAGE_SUFFIXES
 from ..data.walking import Walked, walk_images
-from ..errors import UserError
+from ..errors import UserError, shown_key
 from ..files import locked
 from .crop import Cropper, CropSpec, Finder, Task, crop_name
 from .found_landmarks import LANDMARKS_NAME, FoundLandmarks
-from .landmarks import LandmarkTable, can_hold, named_as
+from .landmarks import LandmarkTable, can_hold, likely_images, named_as
 from .orders import refuse_wrong_landmarks
 from .report import REPORT_NAME, AlignReport, Outcome, Settings, Status, earlier_settings, explained
 from .similarity import Points
@@ -82,7 +82,7 @@ def align_folder(
         landmarks = Landmarks(table=landmarks)
     check_folders(source, destination)
     walked = list_images(source)
-    table, other = (each and named_as(each, walked.names) for each in (landmarks.table, landmarks.other))
+    table, other = (each and named_as(each, walked.names, source) for each in (landmarks.table, landmarks.other))
     landmarks = replace(landmarks, table=table, other=other)
     warnings = _check_tables(walked.names, landmarks, source)
     report = AlignReport(_settings(spec, landmarks), not_read=walked.not_read(), warnings=warnings)
@@ -93,7 +93,11 @@ def align_folder(
     if not report.crops:
         reasons = ", ".join(f"{reason}: {count}" for reason, count in report.failed_by_reason().items())
         path = destination / REPORT_NAME
-        raise UserError(f"{source}: none of {len(walked.names)} images could be aligned ({reasons}) · see {path}")
+        meant = next((each for each in report.failures if each.reason == Status.NO_IMAGE.value and each.detail), None)
+        advice = f"the landmarks name {shown_key(meant.file)}: {meant.detail} · " if meant else ""
+        raise UserError(
+            f"{source}: none of {len(walked.names)} images could be aligned ({reasons}) · {advice}see {path}"
+        )
     return report
 
 
@@ -174,17 +178,18 @@ def match(names: Sequence[str], landmarks: Landmarks, found: Mapping[str, Points
             taken.add(crop)
             tasks.append(Task(name, points, other.get(name)))
     present = set(names)
-    failures += [Outcome(name, Status.NO_IMAGE) for name in given if name not in present]
+    missing = [name for name in given if name not in present]
+    likely = likely_images(missing, names)
+    failures += [
+        Outcome(name, Status.NO_IMAGE, f"did you mean {likely[name]}?" if name in likely else "") for name in missing
+    ]
     return tasks, failures
 
 
 def _settings(spec: CropSpec, landmarks: Landmarks) -> Settings:
     """Return everything besides the image that a crop's pixels depend on."""
-    settings: dict[str, str | int] = {
-        "size": f"{spec.size[0]}x{spec.size[1]}",
-        "template_origin": spec.origin,
-        "quality": spec.quality,
-    }
+    size = f"{spec.size[0]}x{spec.size[1]}"
+    settings: dict[str, str | int] = {"size": size, "template_origin": spec.origin, "quality": spec.quality}
     if spec.target is not None:
         settings["template"] = " ".join(f"{x:g},{y:g}" for x, y in spec.target)
     if landmarks.table:
@@ -234,11 +239,8 @@ def _check_destination(destination: Path, settings: Settings, names: Sequence[st
                 f"{strange}: exists, but without an {REPORT_NAME}, so its settings are unknown · give an empty folder"
             )
     elif earlier != settings:
-        changed = [
-            f"{key} {earlier.get(key, 'none')}, now {settings.get(key, 'none')}"
-            for key in {**settings, **earlier}
-            if earlier.get(key) != settings.get(key)
-        ]
+        values = {key: (earlier.get(key, "none"), settings.get(key, "none")) for key in {**settings, **earlier}}
+        changed = [f"{key} {was}, now {now}" for key, (was, now) in values.items() if was != now]
         raise UserError(
             f"{destination}: holds crops of other settings ({'; '.join(changed)}) · "
             "give another folder, or delete this one"

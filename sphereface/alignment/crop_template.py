@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data.sources.listing import parse_list
+from ..data.sources.listing import LIST_SUFFIXES, parse_list
 from ..errors import UserError
 from ..files import read_plain
 from .fit import looks_like_a_face
@@ -210,7 +210,7 @@ def folders_of(path: Path, root: str | Path | None) -> list[Path]:
         path: a folder of crops, or a file that holds or lists crops.
         root: the folder to which the paths of a list are relative; None: the list's own folder.
     """
-    if path.suffix.lower() not in (".txt", ".lst") or path.is_dir():
+    if path.suffix.lower() not in LIST_SUFFIXES or path.is_dir():
         return [path]
     base = path.parent if root is None else Path(root)
     try:

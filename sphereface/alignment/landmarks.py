@@ -2,14 +2,15 @@
 
 Coordinates are pixels of the image, the first pixel at 0, in the order of ``templates.TEMPLATES``.
 Fields are separated by tabs, or by spaces if no file name has any. File names are relative to the
-folder of images, with forward slashes. Blank lines are skipped. An eleventh number is the
-detector's score, as in IJB-C's ``ijbc_name_5pts_score.txt``; alignment ignores it. Either all lines
-have a score or none has.
+folder of images, with forward slashes, or absolute paths inside it. Blank lines are skipped. An
+eleventh number is the detector's score, as in IJB-C's ``ijbc_name_5pts_score.txt``; alignment
+ignores it. Either all lines have a score or none has.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import posixpath
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
@@ -20,7 +21,7 @@ import numpy as np
 
 from ..data.pair_lines import quoted
 from ..data.walking import nfc
-from ..errors import UserError, printable
+from ..errors import UserError, printable, shown
 from ..files import read_plain
 from .similarity import Points
 
@@ -95,29 +96,76 @@ def can_hold(name: str) -> bool:
     return "\n" not in name and _split(f"{name}\t0".strip()) == (name, ["0"])
 
 
-def named_as(table: LandmarkTable, names: Collection[str]) -> LandmarkTable:
+def named_as(table: LandmarkTable, names: Collection[str], root: Path) -> LandmarkTable:
     r"""Return a table under the names of the images, where it has them in another form.
 
-    ``./a/b.jpg``, ``a\b.jpg`` and ``a/é.jpg`` in another form of Unicode mean these images. A name
-    of no image stays as it is.
+    ``./a/b.jpg``, ``a\b.jpg``, ``a/é.jpg`` in another form of Unicode, and an absolute path inside
+    ``root`` mean these images. A name of no image stays as it is.
+
+    Args:
+        table: the landmarks.
+        names: the images, relative to ``root``.
+        root: the folder of the images.
 
     Raises:
-        UserError: two lines mean one image.
+        UserError: two lines mean one image, or an absolute path is outside ``root``.
     """
     present = set(names)
     if present.issuperset(table.points):
         return table
     known = {nfc(name): name for name in names}
-    own = {
-        name: name if name in present else known.get(nfc(posixpath.normpath(name.replace("\\", "/"))), name)
-        for name in table.points
-    }
+    relative = {name: _below(name, root) for name in table.points if name not in present}
+    if outside := [name for name, below in relative.items() if below is None]:
+        raise UserError(
+            f"{table.source}: {len(outside):,} of {len(table.points):,} lines have an absolute path outside {root}, "
+            f"such as {shown(outside[0])} · allowed: names relative to that folder, or absolute paths inside it"
+        )
+    own = {name: name if name in present else known.get(nfc(relative[name] or ""), name) for name in table.points}
     if len(set(own.values())) < len(own):
         double = next(name for name, count in Counter(own.values()).items() if count > 1)
         both = " and ".join(printable(name) for name in own if own[name] == double)
         raise UserError(f"{table.source}: got lines for {both}, which are one image · allowed: one line per image")
     points = {own[name]: value for name, value in table.points.items()}
     return replace(table, points=points, scores={own[name]: value for name, value in table.scores.items()})
+
+
+def likely_images(missing: Collection[str], names: Collection[str]) -> dict[str, str]:
+    """Return the image that a name of no image may mean.
+
+    It is the only one that differs in its suffix or in case, or else in the folders before it.
+    Other names have no entry.
+    """
+    known: dict[str, list[str]] = {}
+    for name in names if missing else ():
+        known.setdefault(posixpath.basename(_stem(name)), []).append(name)
+    likely: dict[str, str] = {}
+    for name in missing:
+        stem = _stem(name)
+        alike = known.get(posixpath.basename(stem), [])
+        same = [image for image in alike if _stem(image) == stem]
+        tails = [
+            image for image in alike if f"/{_stem(image)}".endswith(f"/{stem}") or stem.endswith(f"/{_stem(image)}")
+        ]
+        found = same or tails
+        if len(found) == 1:
+            likely[name] = found[0]
+    return likely
+
+
+def _stem(name: str) -> str:
+    return nfc(posixpath.splitext(posixpath.normpath(name.replace("\\", "/")))[0]).casefold()
+
+
+def _below(name: str, root: Path) -> str | None:
+    """Return a name as a path relative to ``root``; None for an absolute path outside it."""
+    plain = posixpath.normpath(name.replace("\\", "/"))
+    if not plain.startswith("/") or "\0" in plain:
+        return plain
+    for path, folder in ((plain, os.path.abspath(root)), (os.path.realpath(plain), os.path.realpath(root))):  # noqa: PTH100
+        below = os.path.relpath(path, folder).replace("\\", "/")
+        if not below.startswith("../") and below not in ("..", "."):
+            return below
+    return None
 
 
 def _entries(text: str, path: Path) -> Iterator[tuple[int, str, Points, float | None]]:

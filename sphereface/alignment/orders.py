@@ -24,9 +24,7 @@ _FEWEST_TO_DOUBT = 4  # images before equal landmarks, or all in one quarter, gi
 _HEADER = 1 << 16  # bytes of an image that are read to find its size
 
 _NAMES = ("left eye", "right eye", "nose tip", "left mouth corner", "right mouth corner")
-_EXPECTED = (
-    "x1 y1 … x5 y5 of left eye, right eye, nose tip, left mouth corner, right mouth corner, as seen in the image"
-)
+_EXPECTED = "x1 y1 … x5 y5 of left eye, right eye, nose tip, left and right mouth corner, as seen in the image"
 _LAYOUTS: Mapping[str, Callable[[Floats], Floats]] = {
     "": lambda points: points,
     "x1 … x5 y1 … y5": lambda points: points.reshape(-1, 2, 5).transpose(0, 2, 1),
@@ -108,9 +106,7 @@ def likely_order(points: Floats) -> str:
     if np.median(_is_in_one_place(points)) > 0:
         return "they are only a pixel or two apart: scale them to pixels of these images"
     if np.median(np.nan_to_num(scales_to(_DLIB, points)[1], nan=np.inf)) < _DLIB_RESIDUAL:
-        return (
-            "they look like dlib's five points (corners of the eyes, nose), which have no mouth: use another detector"
-        )
+        return "they look like dlib's five points (corners of the eyes, nose), without a mouth: use another detector"
     best = _best_order(points)
     if best is None or best[1] > LARGEST_RESIDUAL / 2:
         return "no order of five points fits them: do they belong to other images?"
@@ -165,9 +161,7 @@ def _check_sizes(points: Mapping[str, Points], folder: Path, file: str) -> str:
         )
         if (in_crop > LARGEST_OUTSIDE).mean() <= 0.5:  # the edge may cut the faces
             return f"{what} · look at some crops: unless edges cut the faces, the images had another size"
-        raise UserError(
-            f"{what} · allowed: pixels of these images · scale the landmarks if they belong to another size"
-        )
+        raise UserError(f"{what} · allowed: pixels of these images · scale landmarks that belong to another size")
     if len(found) >= _FEWEST_TO_DOUBT and (some < sizes[:, None, ::-1] / 2).all():
         return (
             f"{file}: all landmarks of {len(found)} checked images lie in the upper left quarter · "

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ..errors import UserError, printable
+from ..errors import UserError, printable, refusing
 from ..files import read_plain, write_whole
 from .fit import LARGE_MEDIAN, LARGEST_RESIDUAL, fit
 from .similarity import Points
@@ -241,9 +241,7 @@ def earlier_settings(folder: Path) -> Settings | None:
 
 def _settings_of(value: Any) -> Settings:
     if not isinstance(value, dict) or len(value) > _MOST_SETTINGS:
-        raise TypeError(
-            f"settings: got {type(value).__name__}, allowed: up to {_MOST_SETTINGS} names with a value each"
-        )
+        raise TypeError(f"settings: got {type(value).__name__}, allowed: up to {_MOST_SETTINGS} names and values")
     for name, setting in value.items():
         whole = isinstance(setting, int) and not isinstance(setting, bool) and abs(setting) < _LONGEST**3
         text = isinstance(setting, str) and len(setting) <= _LONGEST and setting.isprintable()
@@ -278,10 +276,6 @@ def explained(path: Path) -> Iterator[None]:
     Raises:
         UserError: the file system refuses (full, read-only, …).
     """
-    try:
+    advice = "earlier files are complete · make room or give another folder, then run the same command again"
+    with refusing(f"{path}: cannot be written", advice):
         yield
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be written ({error.strerror}) · earlier files are complete"
-            " · make room or give another folder, then run the same command again"
-        ) from error

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
+from ..errors import UserError
+
 
 def new_parser(doc: str | None, command: str, program: str) -> argparse.ArgumentParser:
     """Return the parser of a command; the options it returns include ``program``.
@@ -34,10 +36,15 @@ def parse(module: ModuleType, command: str, argv: Sequence[str] | None, program:
         argv: the arguments; None for those of this process.
 
     Raises:
-        UserError: options exclude each other.
+        UserError: options exclude each other, or an argument is empty.
     """
     parser = new_parser(module.__doc__, command, program)
     module.add_options(parser)
     parse_args = getattr(module, "parse_args", argparse.ArgumentParser.parse_args)
-    args: argparse.Namespace = parse_args(parser, sys.argv[1:] if argv is None else argv)
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    args: argparse.Namespace = parse_args(parser, arguments)
+    if "" in arguments:  # argparse would make it the folder "."
+        before = ["", *arguments][arguments.index("")]
+        what = before if before.startswith("--") else f"argument {arguments.index('') + 1}"
+        raise UserError(f"{what}: got an empty text · allowed: a value, such as a path · is a variable empty?")
     return args

@@ -43,9 +43,10 @@ def clean_list(source: Source, findings: Findings, folder: Path) -> bytes:
 def _listed(path: str) -> str:
     """Return a relative path as a line of a list.
 
-    Reading strips blanks and a byte order mark at the start of a line, so ``./`` protects them.
+    Reading strips blanks, a byte order mark and quotes at the start of a line, so ``./`` protects
+    them.
     """
-    return f"./{path}" if path[0].isspace() or path[0] == "\ufeff" else path
+    return f"./{path}" if path[0].isspace() or path[0] in '\ufeff"' else path
 
 
 def check_listable(source: Source) -> None:

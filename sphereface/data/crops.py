@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -11,13 +12,15 @@ import numpy.typing as npt
 import simplejpeg
 
 from ..errors import UserError
-from .images import BadImage, decode_into
-from .read_ahead import Encoded, encoded
+from .images import BadImage, decode_each, decode_into
+from .read_ahead import encoded
 from .sampler import Draw
 from .sources import Source
+from .sources.base import Encoded
 
 _TRIES = 100  # replacements tried for a bad image before the data counts as unusable
 _PROBES = 32
+_CHUNK = 32  # images decoded at a time; their bytes stay in the processor's cache
 
 
 class Filled(NamedTuple):
@@ -54,30 +57,36 @@ class CropBatches:
         Returns:
             A report on each batch, up to the first that failed.
         """
-        reading = encoded(self.source, [index for draw in draws for index in draw.indices.tolist()])
-        filled = []
+        indices = np.concatenate([draw.indices for draw in draws]).astype(np.int64)
+        labels, reading = self.source.labels[indices].astype(np.int64), encoded(self.source, indices.tolist())
+        filled: list[Filled] = []
         for draw, images in zip(draws, batches, strict=True):
-            filled.append(self._fill(draw, images, reading))
+            own = slice(len(filled) * len(images), (len(filled) + 1) * len(images))
+            filled.append(self._fill(draw, images, reading, Filled(labels[own], indices[own], [])))
             if filled[-1].failure:  # the end of the run
                 break
         return filled
 
-    def _fill(self, draw: Draw, images: npt.NDArray[np.uint8], reading: Iterator[Encoded]) -> Filled:
-        labels, indices = self.source.labels[draw.indices].astype(np.int64), draw.indices.astype(np.int64)
-        bad: list[tuple[str, str]] = []
-        for row, (index, image) in enumerate(zip(draw.indices.tolist(), images, strict=True)):
-            try:
-                _decode(next(reading), image)
-            except (BadImage, OSError) as error:
-                bad.append((self.source.name(index), reason(error)))
-                used = self._next_good(index, image, bad)
-                if used is None:
-                    name, why = bad[-1]
-                    failure = f"data.train: {len(bad)} images in a row are unusable, the last: {name}: {why}"
-                    return Filled(labels, indices, bad, failure)
-                labels[row], indices[row] = self.source.labels[used], used
+    def _fill(self, draw: Draw, images: npt.NDArray[np.uint8], reading: Iterator[Encoded], report: Filled) -> Filled:
+        for first in range(0, len(images), _CHUNK):
+            part = images[first : first + _CHUNK]
+            for row, error in decode_each(itertools.islice(reading, len(part)), part).items():
+                if failure := self._replace(first + row, error, images, report):
+                    return report._replace(failure=failure)
         _augment(images, draw)
-        return Filled(labels, indices, bad)
+        return report
+
+    def _replace(self, row: int, error: Exception, images: npt.NDArray[np.uint8], report: Filled) -> str | None:
+        """Put another image into a row; return why there is none."""
+        labels, indices, bad, _ = report
+        index = int(indices[row])
+        bad.append((self.source.name(index), reason(error)))
+        used = self._next_good(index, images[row], bad)
+        if used is None:
+            name, why = bad[-1]
+            return f"data.train: {len(bad)} images in a row are unusable, the last: {name}: {why}"
+        labels[row], indices[row] = self.source.labels[used], used
+        return None
 
     def load(self, index: int) -> npt.NDArray[np.uint8]:
         """Return one image of the right size, (H, W, 3) uint8. Raises BadImage or OSError."""
@@ -135,8 +144,9 @@ def _augment(images: npt.NDArray[np.uint8], draw: Draw) -> None:
         rows, qualities = draw.augment["jpeg"]
         for row, quality in zip(rows, qualities[:, 0], strict=True):
             decode_into(compressed(images[row], int(quality)), images[row])
-    for row in np.flatnonzero(draw.shift.any(axis=1)):
-        images[row] = shifted(images[row], *draw.shift[row].tolist())
+    if np.count_nonzero(draw.shift):
+        for row in np.flatnonzero(draw.shift.any(axis=1)):
+            images[row] = shifted(images[row], *draw.shift[row].tolist())
 
 
 def compressed(image: npt.NDArray[np.uint8], quality: int) -> bytes:
@@ -151,12 +161,6 @@ def shifted(image: npt.NDArray[np.uint8], down: int, right: int) -> npt.NDArray[
     up, left = max(-down, 0), max(-right, 0)
     wider = cv2.copyMakeBorder(image, max(down, 0), up, max(right, 0), left, cv2.BORDER_REPLICATE)
     return np.asarray(wider, dtype=np.uint8)[up : up + height, left : left + width]
-
-
-def _decode(read: Encoded, image: npt.NDArray[np.uint8]) -> None:
-    if isinstance(read, OSError):
-        raise read
-    decode_into(read, image)
 
 
 def reason(error: Exception) -> str:

@@ -143,3 +143,7 @@ class Runs:
     def __getitem__(self, index: int) -> int:
         """Return the row in the whole."""
         return index + int(self._shifts[self._ends.searchsorted(index, side="right")])
+
+    def of(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Return the rows in the whole of several."""
+        return indices + self._shifts[self._ends.searchsorted(indices, side="right")]

@@ -46,10 +46,10 @@ class KeyedOrder:
         self._stroke = (philox(self._seed, epoch, SLOTS).random_raw() >> 11) * 2.0**-53
         self._epoch = epoch
 
-    def slots(self, epoch: int, start: int, stop: int) -> Slots:
-        """Return the draws for the slots at some places of an epoch."""
+    def slots(self, epoch: int, at: npt.NDArray[np.int64]) -> Slots:
+        """Return the draws for the slots at some places of an epoch, in ascending order."""
         self._begin(epoch)
-        slots = self._permutation(np.arange(start, stop))
+        slots = self._permutation(at)
         words: Words = (slots * self._steps + self._offsets).astype(np.uint64)  # (all columns, K)
         mirror, shift, *others = np.split(splitmix64(self._keys, words), self._parts)
         reach = self._augmentation.crop_shift

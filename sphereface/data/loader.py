@@ -104,28 +104,36 @@ def batches(crops: CropBatches, order: BatchOrder, *, workers: int, pin_memory: 
         UserError: no image of a batch could be read, or there is too little shared memory.
     """
     shape = (order.share, *crops.size, 3)
-    together = _batches_a_task(workers, shape, mapped=crops.source.mapped)
+    together = _batches_a_task(workers, shape)
     num_slots = _num_slots(workers, together)
     images = _slots((num_slots, *shape), shared=workers > 0)
     tasks: deque[_Task] = deque()
-    loader = DataLoader(
-        _Slots(crops, images),
-        batch_size=None,  # a task is whole batches
-        sampler=_tasks(order, num_slots, together, tasks),
-        num_workers=workers,
-        collate_fn=_as_is,
-        persistent_workers=workers > 0,
-        prefetch_factor=_PREFETCH if workers else None,
-        worker_init_fn=_start_worker,
-        multiprocessing_context="fork" if workers and sys.platform == "linux" else None,  # a source may share memory
-    )
-    running = iter(loader)  # starts the workers before the memory is locked
+    running = _running(_Slots(crops, images), _tasks(order, num_slots, together, tasks), workers)
     with pinned(images) if pin_memory else nullcontext():
         for done in running:
             for filled, (slot, draw) in zip(done, tasks.popleft(), strict=False):  # a failure comes last
                 if filled.failure:
                     raise UserError(filled.failure)
                 yield _batch(images[slot], filled, draw)
+
+
+def _running(slots: _Slots, tasks: Iterator[_Task], workers: int) -> Iterator[list[Filled]]:
+    """Start the workers, before the memory is locked, and return an iterator over their results."""
+    if workers == 0:  # a loader takes 0.1 ms a batch, since decoding empties the processor's caches
+        torch.empty((), dtype=torch.int64).random_()  # as the loader draws it from torch's generator
+        return map(slots.__getitem__, tasks)
+    loader = DataLoader(
+        slots,
+        batch_size=None,  # a task is whole batches
+        sampler=tasks,
+        num_workers=workers,
+        collate_fn=_as_is,
+        persistent_workers=True,
+        prefetch_factor=_PREFETCH,
+        worker_init_fn=_start_worker,
+        multiprocessing_context="fork" if sys.platform == "linux" else None,  # a source may share memory
+    )
+    return iter(loader)
 
 
 def _tasks(order: BatchOrder, num_slots: int, together: int, tasks: deque[_Task]) -> Iterator[_Task]:
@@ -137,13 +145,8 @@ def _tasks(order: BatchOrder, num_slots: int, together: int, tasks: deque[_Task]
         yield task
 
 
-def _batches_a_task(workers: int, shape: tuple[int, ...], *, mapped: bool) -> int:
-    """Return how many batches make a task worth its start.
-
-    It is 1 if single batches cost nothing, or if there is too little memory.
-    """
-    if workers == 0 and mapped:
-        return 1
+def _batches_a_task(workers: int, shape: tuple[int, ...]) -> int:
+    """Return how many batches make a task worth its start; 1 if there is too little memory."""
     together = min(-(-_TASK_IMAGES // shape[0]), _MOST_TOGETHER)
     fits = workers == 0 or math.prod((_num_slots(workers, together), *shape)) <= _free_shared_memory()
     return together if fits else 1

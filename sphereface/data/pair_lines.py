@@ -15,7 +15,7 @@ LONGEST_NAME = 4000  # bytes of a whole path
 
 _LONGEST_QUOTE = 100  # characters of a bad line that a message shows
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_QUOTED = re.compile(r'"([^"]*)"')  # as spreadsheets write fields
+_QUOTED = re.compile(r'"((?:[^"]|"")*)"')  # as spreadsheets write fields
 
 
 @dataclass(frozen=True)
@@ -33,14 +33,14 @@ class Line:
 def unquoted(field: str) -> str:
     """Return a field without space around it, and without the quotes that R and Excel write."""
     field = field.strip()
-    return found.group(1) if (found := _QUOTED.fullmatch(field)) else field
+    return found.group(1).replace('""', '"') if (found := _QUOTED.fullmatch(field)) else field
 
 
 def read_lines(path: Path) -> list[Line]:
     """Read the lines that are not blank, at least one.
 
     Line ends of any system and a byte order mark are allowed. A leading column of row numbers, as
-    pandas writes it, is removed: ``,left,right,same`` above ``0,a.jpg,b.jpg,1``.
+    pandas and R write it, is removed: ``,left,right,same`` above ``0,a.jpg,b.jpg,1``.
 
     Raises:
         UserError: there is no such file, or it is not text, or empty.
@@ -53,14 +53,24 @@ def read_lines(path: Path) -> list[Line]:
 
 
 def without_row_numbers(lines: list[Line]) -> list[Line]:
-    """Return the lines without the row numbers that pandas writes first, if there are some."""
-    separator = lines[0].text[0] if lines else ""
-    if separator not in tuple(",;"):
-        return lines
-    parts = [line.text.partition(separator) for line in lines]
-    if [first for first, _, _ in parts] != ["", *map(str, range(len(lines) - 1))]:
-        return lines
-    return [Line(line.number, rest) for line, (_, _, rest) in zip(lines, parts, strict=True)]
+    """Return the lines without the row numbers that pandas and R write first, if there are some.
+
+    They count from 0 or 1 below a line of column names, whose first name is empty (``,left,right``)
+    or left out, as R's ``write.table`` does.
+    """
+    for separator in (",", ";", "\t", None) if len(lines) > 1 else ():
+        first, *rows = ([*line.text.split(separator, 1), ""][:2] for line in lines)
+        numbers = [unquoted(number) for number, _ in rows]
+        if numbers[0] not in ("0", "1") or numbers != list(
+            map(str, range(int(numbers[0]), int(numbers[0]) + len(rows)))
+        ):
+            continue
+        names, fields = (line.fields(separator) for line in lines[:2])
+        left_out = len(names) == len(fields) - 1 and not re.search("[0-9]", lines[0].text)
+        if names[0] == "" or left_out:
+            head = lines[0] if left_out else Line(lines[0].number, first[1])
+            return [head, *(Line(line.number, rest.strip()) for line, (_, rest) in zip(lines[1:], rows, strict=True))]
+    return lines
 
 
 def is_number(field: str) -> bool:
@@ -71,9 +81,9 @@ def is_number(field: str) -> bool:
 def plain_label(field: str) -> str:
     """Return 1 for true and 0 for false, in upper or lower case; any other field as it is.
 
-    pandas writes ``True`` and ``False``.
+    pandas writes ``True`` and ``False``, and ``1.0`` and ``0.0`` in a column that once had gaps.
     """
-    return {"true": "1", "false": "0"}.get(field.lower(), field)
+    return {"true": "1", "false": "0", "1.0": "1", "0.0": "0"}.get(field.lower(), field)
 
 
 def quoted(text: str, longest: int = _LONGEST_QUOTE) -> str:

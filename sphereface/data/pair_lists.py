@@ -231,9 +231,11 @@ def _read_labelled(path: Path, rows: Sequence[_Row], *, label_first: bool) -> Pa
     for number, fields in rows:
         label, left, right = fields[:3] if label_first else (fields[2], *fields[:2])
         if label not in ("0", "1"):
+            row_names = label_first and rows[0].fields[0] in ("0", "1") and label == "2" and len(fields) == 4
+            remedy = " · if it is a row number, write the list without them (in R: row.names = FALSE)" * row_names
             raise UserError(
                 f"{path}, line {number}: got the label {quoted(label)} · allowed: 1 (or true) for one person, "
-                "0 (or false) for two people"
+                f"0 (or false) for two people{remedy}"
             )
         sides.append((image_name(path, number, left), image_name(path, number, right)))
     same = np.array([row.fields[0 if label_first else 2] == "1" for row in rows], dtype=bool)

@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from .sources import Source
+from .sources.base import Encoded, Source, read_each
 
-Encoded = bytes | OSError
 _CHUNK = 64  # images per read: a switch to the thread and back costs as much as opening a few files
 
 
 def encoded(source: Source, indices: Sequence[int]) -> Iterator[Encoded]:
-    """Yield the bytes of each image, or the error if it cannot be read.
+    """Return an iterator over the images: the bytes, or the error if one cannot be read.
 
     Opening a file takes a quarter of the time of decoding a crop, and many times that on a network
     disk. So a thread reads the next images while the caller decodes; both release the interpreter
     lock. The thread ends with the last image, so it cannot disturb a fork or a pickle. Reading from
     a mapped file is a copy and needs no thread.
     """
-    if source.mapped:
-        yield from (_read_one(source, index) for index in indices)
-        return
+    return read_each(source, indices) if source.mapped else _read_ahead(source, indices)
+
+
+def _read_ahead(source: Source, indices: Sequence[int]) -> Iterator[Encoded]:
     with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as thread:
         reading = thread.submit(_read, source, indices[:_CHUNK])
         for start in range(0, len(indices), _CHUNK):
@@ -31,11 +31,4 @@ def encoded(source: Source, indices: Sequence[int]) -> Iterator[Encoded]:
 
 
 def _read(source: Source, indices: Sequence[int]) -> list[Encoded]:
-    return [_read_one(source, index) for index in indices]
-
-
-def _read_one(source: Source, index: int) -> Encoded:
-    try:
-        return source.read(index)
-    except OSError as error:
-        return error
+    return list(read_each(source, indices))

@@ -7,6 +7,7 @@ workers or processes.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -26,6 +27,7 @@ __all__ = ["NEWEST", "ORDERS", "Augmentation", "Balance", "BatchOrder", "Draw", 
 ORDERS: dict[int, type[KeyedOrder | StoredOrder]] = {1: StoredOrder, 2: KeyedOrder}
 """Orders by the number in a checkpoint's ``meta.order``; without it, the first."""
 NEWEST = max(ORDERS)
+_TOGETHER = 4096  # images drawn at a time: for 128, a draw costs ten times as much an image
 
 
 class Selected(NamedTuple):
@@ -112,27 +114,29 @@ class BatchOrder(Sampler[Draw]):
         self._order = ORDERS[version](num_images, seed=seed, augmentation=augmentation, balance=balance)
 
     def __iter__(self) -> Iterator[Draw]:
+        together = max(min(_TOGETHER // self.share, self.num_images // self.batch_size), 1)  # of two epochs at most
         start = self.start
         while True:
-            yield self.draw(start)
-            start += self.batch_size
+            yield from self._draws(start, together)
+            start += together * self.batch_size
 
     def draw(self, start: int) -> Draw:
         """Return this process's share of the batch that begins at a position."""
-        start += self._offset
-        stop = start + self.share
-        parts = []
-        while start < stop:
-            epoch, offset = divmod(start, self.num_images)
-            end = min(self.num_images, offset + stop - start)
-            parts.append(self._order.slots(epoch, offset, end))
-            start += end - offset
-        indices, mirror, shift, uniforms_of = zip(*parts, strict=True)
-        augment = {
-            name: _select(kind, np.concatenate([u[name] for u in uniforms_of]))
-            for name, kind in self.augmentation.augment.enabled().items()
-        }
-        return Draw(np.concatenate(indices), np.concatenate(mirror), np.concatenate(shift), augment)
+        return next(self._draws(start, 1))
+
+    def _draws(self, start: int, count: int) -> Iterator[Draw]:
+        """Yield the draws of batches in a row, the first of which begins at a position."""
+        firsts = start + self._offset + self.batch_size * np.arange(count)[:, None]
+        epochs, places = np.divmod((firsts + np.arange(self.share)).ravel(), self.num_images)
+        edges = [0, *(np.flatnonzero(np.diff(epochs)) + 1).tolist(), len(epochs)]
+        parts = [self._order.slots(int(epochs[a]), places[a:b]) for a, b in itertools.pairwise(edges)]
+        indices, mirror, shift = (np.concatenate(columns) for columns in list(zip(*parts, strict=True))[:3])
+        kinds = self.augmentation.augment.enabled()
+        uniforms = {name: np.concatenate([part.uniforms[name] for part in parts]) for name in kinds}
+        for first in range(0, len(indices), self.share):
+            own = slice(first, first + self.share)
+            augment = {name: _select(kind, uniforms[name][own]) for name, kind in kinds.items()}
+            yield Draw(indices[own], mirror[own], shift[own], augment)
 
 
 def _select(kind: Kind, uniforms: npt.NDArray[np.float32]) -> Selected:

@@ -21,13 +21,13 @@ class StoredOrder:
         self._weights = None if balance is None else _weights(balance)
         self._epoch = -1
 
-    def slots(self, epoch: int, start: int, stop: int) -> Slots:
-        """Return the draws for the slots at some places of an epoch."""
+    def slots(self, epoch: int, at: npt.NDArray[np.int64]) -> Slots:
+        """Return the draws for the slots at some places of an epoch, in ascending order."""
         if epoch != self._epoch:
             self._order = self._generator(epoch, ORDER).permutation(self._size)
             self._whole = self._draw(epoch)
             self._epoch = epoch
-        slots = self._order[start:stop]
+        slots = self._order[at]
         indices, mirror, shift, uniforms = self._whole
         return Slots(indices[slots], mirror[slots], shift[slots], {name: u[slots] for name, u in uniforms.items()})
 

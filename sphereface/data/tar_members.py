@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import UserError, printable, shown
+from ..errors import UserError, shown
 from .recordio import Buffer
 
 _BLOCK = 512
@@ -66,7 +66,7 @@ def tar_members(buffer: Buffer, path: Path) -> Iterator[Member]:
         name = (longer.get("path") or _name(head)).decode("utf-8", "surrogateescape")
         plain = kind in _PLAIN and not name.endswith("/")
         if kind == b"S" or any(key.startswith("GNU.sparse") for key in longer):
-            raise UserError(f"{path}: {shown(printable(name))} is a sparse file · allowed: files without holes")
+            raise UserError(f"{path}: {shown(name)} is a sparse file · allowed: files without holes")
         if kind in _WITHOUT_DATA:
             size = 0
         offset = _next(start, size, total, path, name)
@@ -120,7 +120,7 @@ def _name(head: bytes) -> bytes:
 def _next(start: int, size: int, total: int, path: Path, name: str) -> int:
     """Return where the next header begins."""
     if start + size > total:
-        what = shown(printable(name)) if name else "a long name"
+        what = shown(name) if name else "a long name"
         raise UserError(f"{path}: truncated: it ends at byte {total}, inside {what} · copy it again")
     return start + size + -size % _BLOCK
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..data.pairs import Pairs
-from ..errors import UserError, shown_key
+from ..errors import UserError, count_of, shown_key
 from ..metrics import BoolArray, FloatArray, Ids, IntArray
 from ..metrics.subjects import subjects_of
 from ..metrics.verification import counted
@@ -82,9 +82,8 @@ def check_both_kinds(path: Path, genuine: int, impostor: int, one: str = "one pe
         UserError: there are no pairs of one kind.
     """
     if not genuine or not impostor:
-        raise UserError(
-            f"{path}: got {genuine:,} pairs of {one} and {impostor:,} of {two} · allowed: one or more of each"
-        )
+        got = f"{genuine:,} pairs of {one} and {impostor:,} of {two}"
+        raise UserError(f"{path}: got {got} · allowed: one or more of each")
 
 
 def repeated_pairs(left: Ids, right: Ids, num_names: int) -> BoolArray:
@@ -132,12 +131,16 @@ def check_groups(path: Path, groups: Sequence[tuple[str, Pairs]]) -> None:
                 pairs_in_two.append(text)
         images_in_two.update(name for name in pairs.names if group_of.setdefault(name, group) != group)
     if pairs_in_two:
-        log.warning("%s: %s pairs are in two groups, such as %s", path, f"{len(pairs_in_two):,}", pairs_in_two[0])
+        number = count_of(len(pairs_in_two), "pair is", "pairs are")
+        log.warning("%s: %s in two groups, such as %s", path, number, pairs_in_two[0])
     elif images_in_two:
-        log.warning(
-            "%s: %s images are in pairs of two groups, such as %s",
-            path, f"{len(images_in_two):,}", shown_key(min(images_in_two)),
-        )  # fmt: skip
+        number = count_of(len(images_in_two), "image is", "images are")
+        log.warning("%s: %s in pairs of two groups, such as %s", path, number, shown_key(min(images_in_two)))
+
+
+def _repeated(number: int) -> str:
+    one = "line repeats an earlier line, and counts again in its template"
+    return count_of(number, one, "lines repeat an earlier line, and count again in their templates")
 
 
 def image_doubts(name: str, images: Sequence[str], template: Ids, subjects: Callable[[], Ids]) -> list[str]:
@@ -153,12 +156,12 @@ def image_doubts(name: str, images: Sequence[str], template: Ids, subjects: Call
     _, number = np.unique(images, return_inverse=True)
     seen = np.unique(np.stack([number, template]), axis=1)
     if again := len(images) - seen.shape[1]:
-        lines.append(f"{name}: {again:,} lines repeat an earlier line, and count again in their templates")
+        lines.append(f"{name}: {_repeated(again)}")
     if seen.shape[1] > number.max() + 1:  # an image is in several templates
         subject = subjects()
         people = np.bincount(np.unique(np.stack([number, subject[template]]), axis=1)[0])
         if shared := int((people > 1).sum()):
-            lines.append(f"{name}: {shared:,} images are in templates of two subjects or more")
+            lines.append(f"{name}: {count_of(shared, 'image is', 'images are')} in templates of two subjects or more")
     return lines
 
 
@@ -181,8 +184,9 @@ def list_doubts(images: ImageList, pairs: TemplatePairs, known: IntArray, paths:
         alike += int((both_known & ~same & (left == right)).sum())
     if unlike or alike:
         lines.append(
-            f"{paths[1].name}: by the lists of 1:N search, {unlike:,} pairs of one person are of two subjects, and "
-            f"{alike:,} pairs of two people are of one subject"
+            f"{paths[1].name}: by the lists of 1:N search, "
+            f"{count_of(unlike, 'pair of one person is', 'pairs of one person are')} of two subjects, and "
+            f"{count_of(alike, 'pair of two people is', 'pairs of two people are')} of one subject"
         )
     templates = images.templates
     subjects = partial(subjects_of, len(templates), pairs.left, pairs.right, pairs.same, known)

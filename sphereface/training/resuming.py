@@ -69,8 +69,24 @@ def _teacher_weights(head: TeacherHead, state: Mapping[str, Any], path: Path) ->
     if not isinstance(state.get("teacher"), Mapping):
         raise BadCheckpoint(f"{path}: has no 'teacher' entry, so no training with train.teacher can resume from it")
     found = {f"teacher.{name}": value for name, value in state["teacher"].items()}
+    _check_parts(head, state["teacher"], path)
     check_weights({f"teacher.{name}": value.shape for name, value in head.state_dict().items()}, found, path)
     return found
+
+
+def _check_parts(head: TeacherHead, saved: Mapping[str, Any], path: Path) -> None:
+    """Refuse other losses of the teacher, or another size of its queue, by their keys."""
+    for name in ("weight", "queue"):
+        had, now = saved.get(name), getattr(head, name)
+        got = key = ""
+        if (had is None) != (now is None):
+            key, has, need = "losses", *(("no", "need") if had is None else ("a", "do not use"))
+            got = f"{path} has {has} teacher.{name}, which these losses {need}"
+        elif name == "queue" and isinstance(had, torch.Tensor) and had.ndim == 2 and len(had) != len(now):
+            key, got = "queue_size", f"got {len(now):,}, {path} has a queue of {len(had):,}"
+        if got:
+            advice = f"resume with train.teacher.{key} of that run, {_new_run_advice(path)}"
+            raise BadCheckpoint(f"train.teacher.{key}: {got} · {advice}")
 
 
 def check_sections(state: Mapping[str, Any], path: Path) -> None:
@@ -170,9 +186,7 @@ def _check_scaler(scaler: Mapping[str, Any], path: Path) -> None:
     for key, (above, most) in _SCALER.items():
         value = scaler.get(key)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not above < value <= most:
-            raise BadCheckpoint(
-                f"{path}: scaler.{key}: got {shown(value)} · allowed: above {above:g}, at most {most:g}"
-            )
+            raise BadCheckpoint(f"{path}: scaler.{key}: got {shown(value)} · allowed: above {above:g}, up to {most:g}")
 
 
 def _check_rng(rng: Mapping[str, Any], device: torch.device, path: Path) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import filecmp
 import logging
+import math
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -112,9 +113,7 @@ class RunCheckpoints:
             BadCheckpoint: there are checkpoints, and all of them are damaged.
         """
         damaged: dict[str, str] = {}
-        for path in (*self._step_checkpoints(), self.path / "last.pt", self.path / "best.pt"):
-            if not path.is_file():
-                continue
+        for path in self._newest_first():
             try:
                 load_checkpoint(path)
             except BadCheckpoint as error:
@@ -130,6 +129,22 @@ class RunCheckpoints:
             f"--resume: every checkpoint of {self.path} is damaged ({names}; first {next(iter(damaged.values()))}) · "
             "put an intact one there, or start a new run without --resume"
         )
+
+    def _newest_first(self) -> Iterator[Path]:
+        """Yield the checkpoints in the order of their steps, the newest first.
+
+        In a copied folder ``last.pt`` and ``best.pt`` are files of their own. They are read only if
+        the newest ``step-*.pt`` is not used.
+        """
+        newest, *rest = self._step_checkpoints() or [self.path / "last.pt"]
+        if newest.is_file():
+            yield newest
+        steps: dict[Path, float] = {path: _step_of(path) for path in rest if path.is_file()}
+        for path in (self.path / "last.pt", self.path / "best.pt"):
+            if path.is_file() and path != newest:
+                step = _step_in(path)
+                steps[path] = math.inf if step is None else step  # a damaged one is named first
+        yield from sorted(steps, key=lambda path: steps[path], reverse=True)
 
     def _step_path(self, step: int) -> Path:
         return self.path / f"step-{step:08d}.pt"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from ..data.images import BadImage
 from ..data.loader import batches
 from ..data.sampler import NEWEST, ORDERS, Augmentation, Balance, BatchOrder
 from ..data.sources import Source, cached, open_source
+from ..errors import shown
 from .distributed import World, local_processes
 from .teacher import Teacher
 
@@ -103,16 +104,14 @@ class TrainingSet:
         names, images = list(self.source.class_names), len(self.source)
         advice = f"resume with the data of that run, or start a new run from its weights: train.init_from={path}"
         if meta["class_names"] != names or meta["num_images"] != images:
-            others = " (or other names)" if len(meta["class_names"]) == len(names) else ""
             raise BadCheckpoint(
                 f"{path}: trained on {meta['num_images']} images of {len(meta['class_names'])} identities, "
-                f"data.train now has {images} of {len(names)}{others} · {advice}"
+                f"data.train now has {images} of {len(names)}{_other_names(meta['class_names'], names)} · {advice}"
             )
         teacher = None if self.teacher is None else self.teacher.sha256
         if meta.get("teacher") != teacher:
-            was, now = (
-                "no teacher" if sha is None else f"one of SHA-256 {sha:.8}…" for sha in (meta.get("teacher"), teacher)
-            )
+            pair = (meta.get("teacher"), teacher)
+            was, now = ("no teacher" if sha is None else f"one of SHA-256 {sha:.8}…" for sha in pair)
             raise BadCheckpoint(
                 f"{path}: train.teacher: trained with {was}, now with {now} · {advice.replace('data', 'teacher', 1)}"
             )
@@ -135,6 +134,18 @@ class TrainingSet:
                 f"{path}: trained on other images: of {len(before)} identities compared, {len(changed)} have another "
                 f"first image in data.train: {', '.join(changed[:5])}{', …' if len(changed) > 5 else ''} · {advice}"
             )
+
+
+def _other_names(before: Sequence[str], now: Sequence[str]) -> str:
+    """Return what differs between names of as many identities; an empty text if nothing does."""
+    differ = [label for label, (old, new) in enumerate(zip(before, now, strict=False)) if old != new]
+    if len(before) != len(now) or not differ:
+        return ""
+    first = f"number {differ[0]} was {shown(before[differ[0]])}, now {shown(now[differ[0]])}"
+    if set(before) == set(now):
+        return f", the same ones in another order: {len(differ)} have another number ({first})"
+    gone = sorted(set(before) - set(now))
+    return f", but {len(gone)} of them have other names, and {shown(gone[0])} is not there ({first})"
 
 
 def sampled_labels(num_classes: int) -> list[int]:

@@ -66,16 +66,49 @@ def test_other_forms_of_a_name_mean_the_image(source, landmarks, crops, tmp_path
     assert (report.aligned, report.failures) == (4, [])
     other = align_folder(source, tmp_path / "by-centre", Landmarks(other=LandmarkTable(points, "0" * 64), centre=True))
     assert not other.failures
-    named = named_as(LandmarkTable(points, "", scores=dict.fromkeys(forms, 0.5)), wanted)
+    named = named_as(LandmarkTable(points, "", scores=dict.fromkeys(forms, 0.5)), wanted, source)
     assert (list(named.points), list(named.scores)) == (wanted, wanted)
     same = LandmarkTable(dict.fromkeys(wanted, points[forms[0]]), "")
-    assert named_as(same, wanted) is same
+    assert named_as(same, wanted, source) is same
     points[NAMES[0]] = points[forms[0]]
     with pytest.raises(
         UserError, match=r"landmarks: got lines for \./ann/ann_0001.jpg and ann/ann_0001.jpg, which are"
     ):
         align_folder(source, tmp_path / "double", LandmarkTable(points, "0" * 64))
     assert not (tmp_path / "double").exists()
+
+
+def test_absolute_paths_mean_images_inside_the_folder(source, landmarks, crops, tmp_path):
+    (tmp_path / "link").symlink_to(source)
+    folders = [source, tmp_path / "link", source / "ann" / "..", source]
+    points = {f"{folder}/{name}": landmarks.points[name] for folder, name in zip(folders, NAMES, strict=True)}
+    report = align_folder(source, crops, LandmarkTable(points, "0" * 64))
+    assert (report.aligned, report.failures) == (4, [])
+    points[f"{source}-other/1.jpg"] = points["/etc/2.jpg"] = template()
+    with pytest.raises(
+        UserError,
+        match=r"^landmarks: 2 of 6 lines have an absolute path outside .*photographs, such "
+        r"as '.*photographs-other/1.jpg' · allowed: names relative to that folder, or abs.*inside it$",
+    ):
+        align_folder(source, tmp_path / "outside", LandmarkTable(points, "0" * 64))
+    assert not (tmp_path / "outside").exists()
+
+
+def test_a_name_of_no_image_comes_with_the_likely_image(source, landmarks, crops, tmp_path):
+    points = landmarks.points
+    names = {"ann/ann_0001.png": NAMES[0], "x/top.bmp": NAMES[3], "ANN_0002.jpg": NAMES[1], "gone/1.png": None}
+    changed = {name: points[image or NAMES[2]] for name, image in names.items()} | {NAMES[2]: points[NAMES[2]]}
+    report = align_folder(source, crops, LandmarkTable(changed, "0" * 64))
+    told = {file: detail for file, (reason, detail) in failures(report).items() if "missing image" in reason}
+    assert told == {name: f"did you mean {image}?" if image else "" for name, image in names.items()}
+    only = {"ann/ann_0001.png": points[NAMES[0]]}
+    with pytest.raises(
+        UserError, match=r"none of 4 .* · the landmarks name ann/ann_0001.png: did you mean ann/ann_0001.jpg\? · see "
+    ):
+        align_folder(source, tmp_path / "none", LandmarkTable(only, ""))
+    (source / "ann" / "ann_0001.bmp").write_bytes((source / "top.bmp").read_bytes())
+    report = align_folder(source, tmp_path / "two", LandmarkTable(changed, "0" * 64))
+    assert failures(report)["ann/ann_0001.png"] == ("landmarks for a missing image", "")
 
 
 def test_size_origin_and_quality_are_used(source, landmarks, tmp_path):

@@ -131,3 +131,49 @@ def test_an_image_too_long_one_way_is_cut_to_its_centre(size, rows, columns, suf
 def test_a_cut_off_jpeg_is_refused_in_place_too():
     with pytest.raises(BadImage, match="truncated JPEG"):
         decode_into(PLAIN["colour"][:-40], np.empty((112, 96, 3), np.uint8))
+
+
+def segment(marker: int, content: bytes) -> bytes:
+    return bytes([0xFF, marker]) + (len(content) + 2).to_bytes(2, "big") + content
+
+
+@pytest.mark.parametrize(
+    ("before", "plain"),
+    [
+        (b"", True),
+        (segment(0xFE, b"\xff\xda\x00\x0c\x04"), True),  # the mark of a scan inside a comment
+        (segment(0xFE, b"text") + b"\xff\xff", True),  # padding before a marker
+        (b"\xff\x01", True),  # a marker without a segment
+        (b"\xff\xd0", True),
+        (segment(0xE1, b"Exif\0\0MM\0*\0\0\0\x08\0\0"), False),
+        (segment(0xE0, b"\xff\xda") + segment(0xE1, b"Exif\0\0MM\0*\0\0\0\x08\0\0"), False),
+    ],
+)
+def test_the_first_scan_decides_and_not_its_mark_inside_a_segment(before, plain):
+    whole = encode(".jpg", image(0, 0))
+    data = whole[:2] + before + whole[2:]
+    assert images._is_plain_jpeg(data) == plain
+    np.testing.assert_array_equal(decode(data), opencv(data))
+
+
+@pytest.mark.parametrize("end", [2, 3, 4, 5, 20, 100])
+def test_a_jpeg_without_a_scan_is_not_plain(end):
+    data = encode(".jpg", image(0, 0))[:end]
+    assert not images._is_plain_jpeg(data)
+    assert not images._is_plain_jpeg(data + b"\xff\xd9")
+
+
+def test_images_decoded_together_are_those_decoded_alone_and_errors_keep_their_rows():
+    plain, grey = encode(".jpg", image(0, 0)), encode(".jpg", image(0, 1)[..., 0])
+    png, small = encode(".png", image(1, 0)), encode(".jpg", image(0, 0, (40, 40)))
+    given = [plain, OSError("gone"), png, plain[:-40], grey, small, b""]
+    out = np.empty((len(given), *image(0, 0).shape), np.uint8)
+    errors = images.decode_each(iter(given), out)
+    assert {row: str(error) for row, error in errors.items()} == {
+        1: "gone",
+        3: f"truncated JPEG ({len(plain) - 40} bytes, no end marker)",
+        5: f"40×40 pixels (height × width), allowed: {out.shape[1]}×{out.shape[2]}",
+        6: "the file is empty (0 bytes)",
+    }
+    for row in (0, 2, 4):
+        np.testing.assert_array_equal(out[row], opencv(given[row]))

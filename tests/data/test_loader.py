@@ -278,14 +278,9 @@ def test_batches_are_decoded_in_larger_tasks_where_shared_memory_has_room(tmp_pa
 @pytest.mark.parametrize(
     ("workers", "batch", "together"), [(1, 4, 8), (2, 100, 6), (2, 256, 2), (2, 512, 1), (2, 600, 1), (0, 100, 6)]
 )
-@pytest.mark.parametrize("mapped", [True, False])
-def test_a_task_is_the_batches_that_hold_512_images_at_most_8_and_at_least_one(
-    monkeypatch, workers, batch, together, mapped
-):
+def test_a_task_is_the_batches_that_hold_512_images_at_most_8_and_at_least_one(monkeypatch, workers, batch, together):
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=10**12 if workers else 0))
-    if mapped and workers == 0:  # nothing to start, nothing to read ahead
-        together = 1
-    assert loader._batches_a_task(workers, (batch, 32, 24, 3), mapped=mapped) == together
+    assert loader._batches_a_task(workers, (batch, 32, 24, 3)) == together
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -271,7 +271,9 @@ def test_blank_lines_and_names_of_columns_keep_the_line_numbers_true(tmp_path):
         read(tmp_path, "\nimg1,img2,label\n\na.jpg,b.jpg,1\n\n\na.jpg,c.jpg,3\n")
 
 
-@pytest.mark.parametrize(("yes", "no"), [("True", "False"), ("true", "false"), ("TRUE", "FALSE"), ("True", "0")])
+@pytest.mark.parametrize(
+    ("yes", "no"), [("True", "False"), ("true", "false"), ("TRUE", "FALSE"), ("True", "0"), ("1.0", "0.0")]
+)
 @pytest.mark.parametrize("columns", ["", "left,right,same,fold"])
 def test_labels_as_pandas_writes_them(tmp_path, yes, no, columns):
     """A CSV of booleans was refused, and the message named the line of column names."""
@@ -296,7 +298,7 @@ def test_labels_as_pandas_writes_them(tmp_path, yes, no, columns):
         ("same,left,right", "genuine,a/1.jpg,b/1.jpg", "'genuine' in the column 'same'"),
         ("file flag", "a/1.jpg same", "'same' in the column 'flag'"),
         ("left,right,same", "a/1.jpg,b/1.jpg", "'a/1.jpg,b/1.jpg', 2 fields below 3 names of columns"),
-        ("left,right,same", "a/1.jpg,b/1.jpg,1.0", "'a/1.jpg,b/1.jpg,1.0'"),
+        ("left,right,same", "a/1.jpg,b/1.jpg,1.5", "'a/1.jpg,b/1.jpg,1.5'"),
         ("left,right,same", "a/1.jpg,b/1.jpg,", "'' in the column 'same'"),
     ],
 )
@@ -409,6 +411,40 @@ def test_the_row_numbers_of_pandas_are_left_out(tmp_path, separator):
     found = read_list(path, read_lines(path))
     assert found.sides[3] == ("a/3.jpg", "b/3.jpg")
     assert found.same.tolist() == [k % 2 == 1 for k in range(20)]
-    path.write_text("\n".join([",left,right,same", *rows[1:]]).replace(",", separator), encoding="utf-8")
+    path.write_text("\n".join([",left,right,same", *rows[2:]]).replace(",", separator), encoding="utf-8")
     with pytest.raises(UserError):  # no row numbers
         read_list(path, read_lines(path))
+
+
+ROW_NAMES = {
+    "write.csv": ('"","left","right","same"', '"{k}","a/{k}.jpg","b/{k}.jpg",{same}'),
+    "write.csv, no quotes": (",left,right,same", "{k},a/{k}.jpg,b/{k}.jpg,{same}"),
+    "write.table": ('"left" "right" "same"', '"{k}" "a/{k}.jpg" "b/{k}.jpg" {same}'),
+    "write.table, tabs, no quotes": ("left\tright\tsame", "{k}\ta/{k}.jpg\tb/{k}.jpg\t{same}"),
+    "write.table, label first": ('"same" "left" "right"', '"{k}" {same} "a/{k}.jpg" "b/{k}.jpg"'),
+    "pandas, tabs, floats": ("\tleft\tright\tsame", "{k}\ta/{k}.jpg\tb/{k}.jpg\t{same}.0"),
+}
+
+
+@pytest.mark.parametrize("heading", ROW_NAMES)
+def test_the_row_names_of_r_are_left_out(tmp_path, heading):
+    columns, row = ROW_NAMES[heading]
+    rows = [row.format(k=k, same=k % 2) for k in range(1, 41)]
+    path = tmp_path / "list.csv"
+    path.write_text("\n".join([columns, *rows]), encoding="utf-8")
+    found = read_list(path, read_lines(path))
+    assert found.sides == [(f"a/{k}.jpg", f"b/{k}.jpg") for k in range(1, 41)]
+    assert found.same.tolist() == [k % 2 == 1 for k in range(1, 41)]
+
+
+def test_row_names_without_column_names_are_refused_by_name(tmp_path):
+    rows = [f'"{k}" "a/{k}.jpg" "b/{k}.jpg" {k % 2}' for k in range(1, 41)]
+    with pytest.raises(UserError, match=r"line 2: got the label '2' · .* · if it is a row number, write the list with"):
+        read(tmp_path, "\n".join(rows))
+
+
+def test_people_who_are_numbered_are_no_row_numbers(tmp_path):
+    """LFW's form, with people named 1 to 20 in their order."""
+    rows = [f"{k}\t1\t2" for k in range(1, 11)] + [f"{k}\t1\t{k + 1}\t1" for k in range(11, 21)]
+    (tmp_path / "pairs.txt").write_text("\n".join(["10", *rows]), encoding="utf-8")
+    assert [line.text for line in read_lines(tmp_path / "pairs.txt")] == ["10", *rows]

@@ -11,8 +11,10 @@ import pytest
 
 from sphereface.data.packing import pack
 from sphereface.data.read_ahead import encoded
-from sphereface.data.sources import FolderSource, JoinedSource, ListSource, RecordSource, ZipSource
+from sphereface.data.sources import FolderSource, JoinedSource, ListSource, RecordSource, ZipSource, cached, open_path
+from sphereface.data.sources.base import read_each
 from sphereface.data.sources.selection import SelectedSource
+from sphereface.data.tar_packing import pack_tar
 
 from ..images import make_training_set
 
@@ -96,3 +98,46 @@ def test_which_sources_are_mapped(tmp_path):
         assert SelectedSource(source, np.array([True, False])).mapped == source.mapped
     assert JoinedSource([record, zipped], ["a", "b"], merge=False).mapped
     assert not JoinedSource([record, folder], ["a", "b"], merge=False).mapped
+
+
+def test_a_source_reads_many_images_as_it_reads_one(tmp_path):
+    folder = FolderSource(make_training_set(tmp_path / "folder", 4, 5, (16, 16)))
+    pack(folder, tmp_path / "faces.rec")
+    (tmp_path / "shards").mkdir()
+    pack_tar(folder, tmp_path / "shards" / "faces.tar", most_bytes=8_000)
+    record, shards = RecordSource(tmp_path / "faces.rec"), open_path(tmp_path / "shards")
+    assert len(shards.files) > 2
+    some = SelectedSource(shards, np.array([True, False, True, True]))
+    for source in (
+        folder,
+        record,
+        shards,
+        some,
+        cached(folder, 5_000),
+        JoinedSource([record, some], "ab", merge=False),
+    ):
+        indices = np.random.default_rng(0).integers(0, len(source), 50).tolist()
+        for _ in range(2):
+            assert list(read_each(source, indices)) == [source.read(index) for index in indices]
+
+
+def test_many_images_with_files_gone_and_more_files_than_are_held(tmp_path, monkeypatch):
+    monkeypatch.setattr("sphereface.data.sources.spans._MOST_HELD", 2)
+    folder = FolderSource(make_training_set(tmp_path / "folder", 6, 2, (16, 16)))
+    (tmp_path / "shards").mkdir()
+    pack_tar(folder, tmp_path / "shards" / "faces.tar", most_bytes=4_000)
+    source = open_path(tmp_path / "shards")
+    assert len(source.files) > 4
+    source.files[1].unlink()
+    source._start[-1] = 10**9  # behind the end of its file
+    indices = list(range(len(source))) * 2
+
+    def alone(index: int) -> bytes | str:
+        try:
+            return source.read(index)
+        except OSError as error:
+            return str(error)
+
+    got = [str(each) if isinstance(each, OSError) else each for each in read_each(source, indices)]
+    assert got == [alone(index) for index in indices]
+    assert any(isinstance(each, str) for each in got)

@@ -62,6 +62,14 @@ def test_batches_are_the_same_in_whatever_order_they_are_asked_for(version):
         assert by_place([stream.draw(start)]) == by_place([order(version=version).draw(start)])
 
 
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("num_ranks", [1, 3])
+def test_draws_made_together_are_those_made_one_by_one(version, num_ranks):
+    stream = order(500, version=version, rank=num_ranks - 1, num_ranks=num_ranks, start=7)
+    drawn = take(100, iter(stream))  # 1,200 places: more than two epochs
+    assert by_place(drawn) == by_place([stream.draw(7 + 12 * number) for number in range(100)])
+
+
 def test_an_images_randomness_is_of_seed_epoch_and_index_alone():
     small, large = by_place(take(25, iter(order(50, 2)))), by_place(take(1, iter(order(50, 50))))
     assert sorted(small, key=lambda place: place[0]) == sorted(large, key=lambda place: place[0])

@@ -20,6 +20,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sphereface.data.clean_list import _listed
 from sphereface.data.packing import pack
 from sphereface.data.sources import (
     FolderSource,
@@ -34,6 +35,7 @@ from sphereface.data.sources import (
 )
 from sphereface.data.sources.base import TextTable, read_file
 from sphereface.data.sources.folder import first_folders
+from sphereface.data.sources.listing import parse_list
 from sphereface.data.sources.selection import SelectedSource, names_text, read_names
 from sphereface.errors import UserError
 
@@ -239,10 +241,10 @@ def test_lines_that_name_one_image_twice_are_told(tmp_path, caplog):
     assert len(ListSource(put(tmp_path / "l.txt", "\n".join(lines).encode()))) == 6
     sentence = "l.txt: 3 lines repeat the image of another line, such as a/0.jpg: each line counts"
     assert sentence in caplog.text
-    assert "l.txt: 1 images have two labels or more, such as a/0.jpg · delete the" in caplog.text
+    assert "l.txt: 1 image has two labels or more, such as a/0.jpg · delete the" in caplog.text
     caplog.clear()
     ListSource(put(tmp_path / "l.txt", "\n".join(lines[:3] + lines[4:5]).encode()))
-    assert sentence.replace("3 lines", "1 lines") in caplog.text
+    assert sentence.replace("3 lines repeat", "1 line repeats") in caplog.text
     assert "two labels" not in caplog.text
     caplog.clear()
     ListSource(put(tmp_path / "l.txt", "\n".join(lines[2:3] + lines[4:5]).encode()))
@@ -255,14 +257,14 @@ def test_two_files_whose_names_differ_in_the_form_of_a_letter_are_two_images(tmp
     lines = f"{composed}/0.jpg 0\n{decomposed}/0.jpg 0\nb/0.jpg 1\n"
     same_file = (tmp_path / decomposed).exists()  # as on macOS
     ListSource(put(tmp_path / "l.txt", lines.encode()))
-    assert ("1 lines repeat the image of another line" in caplog.text) == same_file
+    assert ("1 line repeats the image of another line" in caplog.text) == same_file
     caplog.clear()
     if not same_file:
         put_people(tmp_path, {decomposed: 1})
         ListSource(put(tmp_path / "l.txt", lines.encode()))
         assert "repeat" not in caplog.text
         ListSource(put(tmp_path / "l.txt", (lines + f"{decomposed}/0.jpg 0\n").encode()))
-        assert "1 lines repeat the image of another line" in caplog.text
+        assert "1 line repeats the image of another line" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -271,8 +273,8 @@ def test_two_files_whose_names_differ_in_the_form_of_a_letter_are_two_images(tmp
         ("", r"l.txt: got no lines"),
         ("\n \n", r"l.txt: got no lines"),
         ("a/0.jpg 0\na/1.jpg\n", r"l.txt, line 2: got 'a/1.jpg' · allowed: 'path label'"),
-        ("a/0.jpg 0\n\nb/0.jpg -1\n", r"line 3: got 'b/0.jpg -1' .* with a label from 0"),
-        ("a/0.jpg 1.5\n", r"line 1: got 'a/0.jpg 1.5'"),
+        ("a/0.jpg 0\n\nb/0.jpg -1\n", r"line 3: got the label -1 in 'b/0.jpg -1' .* with a whole number from 0 "),
+        ("a/0.jpg 1.5\n", r"line 1: got the label 1.5 in 'a/0.jpg 1.5'"),
         ("a/0.jpg ٣\n", r"line 1"),
         ("a/0.jpg 2147483648\n", r"line 1"),
         ("7\n", r"line 1: got '7'"),
@@ -307,16 +309,16 @@ def test_lists_of_insightface_and_of_im2rec_are_told_by_their_columns(tmp_path, 
         (b"1\ta/0.jpg\t0\n0\ta/0.jpg\t1\n", r"line 2: got .* allowed: '1<tab>path<tab>label' .* aligned"),
         (b"1\ta/0.jpg\t0\na/0.jpg 1\n", r"line 2: .* '1<tab>path<tab>label'"),
         (b"0\t1.0\ta/0.jpg\n1\t1.5\ta/0.jpg\n", r"line 2: .* 'number<tab>label<tab>path' of im2rec"),
-        (b"0\t1.0\t2.0\ta/0.jpg\n", r"line 1: .* one label, with a label from 0"),
+        (b"0\t1.0\t2.0\ta/0.jpg\n", r"line 1: .* one label, with a whole number from 0"),
         (b"0\t-1.0\ta/0.jpg\n", r"line 1"),
         (b"0\tnan\ta/0.jpg\n", r"line 1"),
         (b"0\t1e3\ta/0.jpg\n", r"line 1"),
-        (b"a/0.jpg " + b"9" * 5000 + b"\n", r"line 1: .* with a label from 0 to 2147483647$"),
+        (b"a/0.jpg " + b"9" * 5000 + b"\n", r"line 1: .* with a whole number from 0 to 2147483647 as the label$"),
         (b"0\t" + b"9" * 5000 + b"\ta/0.jpg\n", r"line 1"),
         ("a/0.jpg ²\n".encode(), r"line 1: got 'a/0.jpg ²'"),
         (b"a/0.jpg 0\na/\0.jpg 1\n", r"l.txt, line 2: contains a NUL byte"),
         (b"a/0.jpg 0\na/\x1b[31m.jpg 1\n", r"line 2: got"),
-        (b"a\tb/0.jpg\t0\n", r"line 1: got 'a\\\\tb/0.jpg\\\\t0'"),
+        (b"a\tb/0.jpg\t0\n", r"line 1: got 'a\\tb/0.jpg\\t0'"),
         ("a/0.jpg 0\n".encode("utf-16"), r"cannot be read as UTF-8 text \(it is UTF-16\)"),
         (b"n" * 300 + b".jpg 0\n", r"none of 1 sampled images exists, the first: .*nnn"),
     ],
@@ -327,6 +329,50 @@ def test_lines_of_a_list_that_are_wrong_end_in_one_line(tmp_path, text, message)
         ListSource(put(tmp_path / "l.txt", text))
     assert "\n" not in str(error.value)
     assert len(str(error.value)) < 600
+
+
+QUOTED_LISTS = {
+    "R.txt": '"a/0.jpg" 3\n"a/1.jpg" 3\n"b ""c""/0.jpg" 7\n',
+    "labels.txt": '"a/0.jpg" "3"\n"a/1.jpg" "3"\n"b ""c""/0.jpg" "7"\n',
+    "tabs.tsv": '"a/0.jpg"\t3\n"a/1.jpg"\t3\n"b ""c""/0.jpg"\t7\n',
+    "plain.csv": 'a/0.jpg,3\na/1.jpg,3\nb "c"/0.jpg,7\n',
+    "quotes.csv": '"a/0.jpg",3\n"a/1.jpg", 3\n"b ""c""/0.jpg","7"\n',
+    "floats.txt": 'a/0.jpg 3.0\na/1.jpg 3.0\nb "c"/0.jpg 7.0\n',
+    "insightface.lst": '1\t"a/0.jpg"\t3\n1\t"a/1.jpg"\t3\n"1"\t"b ""c""/0.jpg"\t"7"\n',
+    "im2rec.lst": '0\t3.0\t"a/0.jpg"\n1\t3.0\t"a/1.jpg"\n"2"\t"7.0"\t"b ""c""/0.jpg"\n',
+}
+
+
+@pytest.mark.parametrize("name", QUOTED_LISTS)
+def test_lists_of_tables_may_have_quotes(tmp_path, name):
+    put_people(tmp_path, {"a": 2, 'b "c"': 1})
+    source = open_path(put(tmp_path / name, QUOTED_LISTS[name].encode()))
+    assert contents(source) == [("a", "a/0"), ("a", "a/1"), ('b "c"', 'b "c"/0')]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('"1" "a/0.jpg" 0\n', r"line 1: got '\"1\" \"a/0.jpg\" 0' .* · write the list without row names \(in R: row"),
+        ('"path" "label"\n"a/0.jpg" 0\n', r"line 1: got '\"path\" \"label\"' .* · delete the line of column names$"),
+        ("path,label\na/0.jpg,0\n", r"line 1: .* · delete the line of column names$"),
+        ("a/0.jpg,0\na/0.jpg,1.5\n", r"line 2: got the label 1.5 in 'a/0.jpg,1.5' · allowed: 'path,label', with a wh"),
+        ("1\t0.5\ta/0.jpg\n", r"line 1: got the label 0.5 in '1\\t0.5\\ta/0.jpg' · allowed: 'number<tab>label<tab>p"),
+        ("a/0.jpg 0.5\n", r"line 1: got the label 0.5 in 'a/0.jpg 0.5' · allowed: 'path label'"),
+    ],
+)
+def test_lists_of_tables_that_cannot_be_used_name_the_remedy(tmp_path, text, message):
+    put(tmp_path / "a/0.jpg")
+    with pytest.raises(UserError, match=message):
+        open_path(put(tmp_path / "l.csv", text.encode()))
+
+
+def test_a_list_of_clean_images_protects_a_quote_at_the_start(tmp_path):
+    names = ['"a"/0.jpg', "b/0.jpg"]
+    assert parse_list("".join(f"{_listed(name)} {row}\n" for row, name in enumerate(names)).encode(), "")[0] == [
+        './"a"/0.jpg',
+        "b/0.jpg",
+    ]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="FIFOs of POSIX")
@@ -800,9 +846,38 @@ def test_a_file_that_names_nobody_of_the_training_set_is_an_error(tmp_path, capl
         open_source(rec, exclude_file=names)
 
 
+NAMES_IN_TABLES = {
+    "counts of LFW's people.txt with blanks": "2\n3\nAnna 12\nCarl D 1\n2\nZoë 3\n",
+    "name,count": "name,count\nAnna,12\nCarl D,1\nZoë,3\n",
+    "number,name": "1,Anna\n2,Carl D\n3,Zoë\n",
+    "number,name with a heading": "id,name\n1,Anna\n2,Carl D\n3,Zoë\n",
+    "R": '"1" "Anna"\n"2" "Carl D"\n"3" "Zoë"\n',
+    "R, no rows": '"x"\n"Anna"\n"Carl D"\n"Zoë"\n',
+    "semicolons": "Anna;12\nCarl D;1\nZoë;3\n",
+}
+
+
+@pytest.mark.parametrize("text", NAMES_IN_TABLES.values(), ids=list(NAMES_IN_TABLES))
+def test_numbers_beside_the_names_of_a_file_are_ignored(tmp_path, caplog, text):
+    caplog.set_level(logging.INFO)
+    put_people(tmp_path / "set", {"Anna": 1, "Bert": 1, "Carl D": 1, "Eva": 1})
+    names = put(tmp_path / "names.txt", text.encode())
+    assert open_source(tmp_path / "set", exclude_file=names).class_names == ["Bert", "Eva"]
+    assert f"data.exclude_file: {names}: numbers and quotes beside the names are ignored" in caplog.text
+
+
+def test_names_that_end_in_numbers_stay_as_they_are(tmp_path):
+    put_people(tmp_path / "set", {"s": 1, "s 1": 1, "s 2": 1, "s 3": 1, "2": 1})
+    names = put(tmp_path / "names.txt", b"s 1\ns 2\n")
+    assert open_source(tmp_path / "set", exclude_file=names).class_names == ["2", "s", "s 3"]
+
+
 @pytest.mark.parametrize(
     ("listed", "there"),
     [
+        ("Anna 12", "Anna"),
+        ("1,Anna", "Anna"),
+        ('"Anna"', "Anna"),
         ("Anna ", "Anna"),
         ("Anna", "Anna "),
         ("anna", "Anna"),

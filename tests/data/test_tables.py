@@ -60,6 +60,17 @@ def test_parquet_in_every_way_of_writing(tmp_path, name):
     assert [source.read(row) for row in everything] == [EXPECTED[row][1] for row in everything]
 
 
+@pytest.mark.parametrize("name", OPTIONS)
+def test_many_rows_of_parquet_are_those_read_alone_and_it_is_mapped_when_all_places_are_known(tmp_path, name):
+    source = open_path(write_parquet(tmp_path / "t.parquet", table(), **OPTIONS[name]))
+    assert not source.mapped
+    some, everything = [3, 29, 3, 0, 17], list(range(30))
+    for indices in (some, some, everything, everything):
+        assert list(source.read_each(indices)) == [EXPECTED[index][1] for index in indices]
+    known = OPTIONS[name].get("compression") == "none"
+    assert (source.mapped, pickle.loads(pickle.dumps(source)).mapped) == (known, known)
+
+
 def test_images_that_occur_again_in_a_dictionary(tmp_path):
     images = [(f"{k:03d}.jpg", b"%d" % (k % 3) * 40) for k in range(250)]
     path = write_parquet(

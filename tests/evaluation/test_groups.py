@@ -22,6 +22,8 @@ from sphereface.places import Places
 
 from .folders import cosine
 
+pytestmark = pytest.mark.whole_report
+
 
 def write_list(path, groups=("B", "A"), *, num_people=40, num_each=60, fold=None, separator=" "):
     """Pairs of made-up people; genuine and impostor pairs in turn."""
@@ -517,13 +519,13 @@ def test_pairs_and_images_of_two_groups_are_named(tmp_path, caplog, monkeypatch)
     path.write_text(f"{text}\n{right} {left} {label} A")
     load(path)
     a, b = sorted((left, right))
-    assert f"list.txt: 1 pairs are in two groups, such as {a} with {b} in A and B" in caplog.text
+    assert f"list.txt: 1 pair is in two groups, such as {a} with {b} in A and B" in caplog.text
     path.write_text(f"{text}\n{right} {left} {1 - int(label)} A")
     with pytest.raises(UserError, match=f"got {a} with {b} in A and B, as one person and as two people"):
         load(path)
     path.write_text(f"{text}\n{left} A/p0/0.jpg 0 A")
     load(path)
-    assert f"list.txt: 1 images are in pairs of two groups, such as {left}" in caplog.text
+    assert f"list.txt: 1 image is in pairs of two groups, such as {left}" in caplog.text
 
 
 def test_pairs_that_are_there_already_resolve_no_rate_of_groups(tmp_path):

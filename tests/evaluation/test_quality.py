@@ -142,6 +142,25 @@ def test_a_file_of_quality_as_other_programs_write_it(tmp_path, text):
     assert read_quality(path, ["c.jpg", "a b.jpg"]).tolist() == [0.2, 0.5]
 
 
+@pytest.mark.parametrize("name", ["quality", "Score", "face_quality", "quality score", "image_quality", "scores"])
+def test_names_of_a_column_of_quality(tmp_path, name):
+    path = tmp_path / "quality.csv"
+    path.write_text(f"image,{name}\na.jpg,0.5\n", encoding="utf-8")
+    assert read_quality(path, ["a.jpg"]).tolist() == [0.5]
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", " "])
+@pytest.mark.parametrize("name", ["blur", "distance", "age", "blur_score", "low_quality", "error"])
+def test_a_column_of_another_meaning_is_refused(tmp_path, name, separator):
+    path = tmp_path / "quality.csv"
+    path.write_text(f"\nimage{separator}{name}\na.jpg{separator}0.5\n", encoding="utf-8")
+    with pytest.raises(
+        UserError,
+        match=rf"quality.csv, line 2: got the column '{name}' · allowed: 'quality' or 'score' as its name, with hig",
+    ):
+        read_quality(path, ["a.jpg"])
+
+
 @pytest.mark.parametrize("number", ["1_0", "nan", "inf", "1e999", "٣", "high", "0x1", ""])
 @pytest.mark.parametrize("before", ["", "\n \n", "image quality\n", "\nimage\tquality\n"])
 def test_a_line_without_a_quality_is_no_header(tmp_path, number, before):

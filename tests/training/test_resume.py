@@ -93,6 +93,16 @@ def unfreeze(state):
         ("model.embedding_dim=16", None, "another architecture: fc5.bias"),
         ("loss.name=softmax", None, "another architecture: head.bias is missing"),
         ("data.exclude=[id00]", None, "trained on 35 images of 5 identities, data.train now has 28 of 4"),
+        (
+            "seed=0",
+            lambda state: state["meta"]["class_names"].insert(1, state["meta"]["class_names"].pop(2)),
+            r"now has 35 of 5, the same ones in another order: 2 have another number \(number 1 was 'id02', now 'id01'",
+        ),
+        (
+            "seed=0",
+            lambda state: state["meta"]["class_names"].__setitem__(3, "Anna"),
+            r"35 of 5, but 1 of them have other names, and 'Anna' is not there \(number 3 was 'Anna', now 'id03'\) · ",
+        ),
     ],
 )
 def test_a_run_that_cannot_resume_is_left_as_it_was(finished, run, setting, change, message):
@@ -284,17 +294,29 @@ def damage(path: Path) -> None:
 def test_a_damaged_checkpoint_is_named_with_the_one_that_is_taken(finished, run, caplog):
     config = load(finished, *SHORT)
     damage(run / "step-00000004.pt")
+    assert RunFolder.find(str(run), config)[1] == run / "last.pt"  # of step 4 too
+    damage(run / "last.pt")
     assert RunFolder.find(str(run), config)[1] == run / "step-00000002.pt"
     damage(run / "step-00000002.pt")
     caplog.clear()
-    assert RunFolder.find(str(run), config)[1] == run / "last.pt"
+    assert RunFolder.find(str(run), config)[1] == run / "best.pt"
     messages = [record.getMessage() for record in caplog.records]
     assert [message.partition(":")[0] for message in messages] == [
-        str(run / "step-00000004.pt"), str(run / "step-00000002.pt"),
-    ]  # fmt: skip
-    assert all(message.endswith(" · last.pt is used instead") for message in messages)
-    damage(run / "last.pt")
-    assert RunFolder.find(str(run), config)[1] == run / "best.pt"
+        str(run / name) for name in ("step-00000004.pt", "last.pt", "step-00000002.pt")
+    ]
+    assert all(message.endswith(" · best.pt is used instead") for message in messages)
+
+
+def test_a_copied_folder_resumes_from_its_newest_intact_checkpoint(finished, run):
+    config = load(finished, *SHORT)
+    damage(run / "step-00000004.pt")
+    (run / "last.pt").replace(run / "best.pt")
+    assert RunFolder.find(str(run), config)[1] == run / "best.pt"  # of step 4, before step-00000002.pt
+    (run / "step-00000004.pt").unlink()
+    (run / "best.pt").replace(run / "last.pt")
+    assert RunFolder.find(str(run), config)[1] == run / "step-00000002.pt"  # nothing is damaged
+    (run / "step-00000002.pt").unlink()
+    assert RunFolder.find(str(run), config)[1] == run / "last.pt"
 
 
 @pytest.mark.parametrize("by", ["path", "auto"])

@@ -106,6 +106,34 @@ def test_a_run_goes_on_to_the_bit_with_projection_and_queue(config_file, told):
     assert bool(velocity.any())
 
 
+@pytest.mark.parametrize(
+    ("before", "now", "message"),
+    [
+        ("l2: 1", "l2: 1, queue: 1", r"^train.teacher.losses: .*last.pt has no teacher.queue, which these losses need"),
+        ("l2: 1, queue: 1", "l2: 1", r"^train.teacher.losses: .* has a teacher.queue, which these losses do not use"),
+        (
+            "similarity: 1",
+            "similarity: 1, l2: 1",
+            r"^train.teacher.losses: .* has no teacher.weight, which these losses",
+        ),
+        (
+            "queue: 1}",
+            "queue: 1}; train.teacher.queue_size=30",
+            r"^train.teacher.queue_size: got 30, .*last.pt has a queue of 20 · resume with train.teacher.queue_size of "
+            r"that run, or start a new run from its weights: train.init_from=.*last.pt, without --resume$",
+        ),
+    ],
+)
+def test_other_parts_of_a_teacher_are_named_by_their_key(config_file, told, before, now, message):
+    def losses(text):
+        first, _, size = text.removesuffix("}").partition("}; ")
+        return (*told, f"train.teacher.losses={{{first}}}", *[size] * bool(size))
+
+    run = train(config_file, *losses(before))
+    with pytest.raises(BadCheckpoint, match=message):
+        train(config_file, *losses(now), resume=str(run / "last.pt"))
+
+
 def near(found: torch.Tensor, wanted: torch.Tensor, name: str, of: torch.Tensor | None = None) -> None:
     """Whether gradients are equal but for rounding, a part in 10⁵ of the largest."""
     largest = float((wanted if of is None else of).abs().max())

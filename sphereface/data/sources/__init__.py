@@ -4,8 +4,8 @@ The value of ``data.train`` selects the source:
 
 - a folder: one folder for each identity (:class:`FolderSource`)
 - ``….rec``, or a folder with ``train.rec``: RecordIO (:class:`RecordSource`)
-- ``….txt``, ``….lst``: a list with lines ``path label``, or of InsightFace or im2rec
-  (:class:`ListSource`)
+- ``….txt``, ``….lst``, ``….csv``, ``….tsv``: a list with lines ``path label``, or of InsightFace
+  or im2rec (:class:`ListSource`)
 - ``….zip``: a zip of folders, or of images and a list (:class:`ZipSource`)
 - ``….tar``: images with ``.cls``, ``.json`` or ``.txt``, or in folders (:class:`TarSource`)
 - ``….parquet``: a table of images and labels (:class:`ParquetSource`)
@@ -35,11 +35,11 @@ from .base import Source
 from .cached import cached
 from .folder import FolderSource
 from .joined import JoinedSource, num_copied
-from .listing import ListSource
+from .listing import LIST_SUFFIXES, ListSource
 from .lmdb import LmdbSource
 from .parquet import ParquetSource
 from .records import RecordSource
-from .selection import check_names, read_names, shared_names, with_images, without
+from .selection import check_names, read_names, shared_names, with_images, without, without_numbers
 from .shards import is_pattern
 from .spans import SpanSource
 from .tar import TarSource
@@ -50,9 +50,9 @@ __all__ = ["FolderSource", "Source", "cached", "open_path", "open_source", "regi
 log = logging.getLogger(__name__)
 
 _ALLOWED = (
-    "a folder of identities (root/<id>/*.jpg), a .rec, a list (.txt, .lst), a .zip, .tar, .parquet, .arrow, .lmdb"
+    f"a folder of identities (root/<id>/*.jpg), a .rec, a list ({', '.join(LIST_SUFFIXES)}), a .zip, .tar, .parquet, "
+    ".arrow, .lmdb"
 )
-_LISTS = (".txt", ".lst")
 _SHARDS = (".tar", ".parquet", ".arrow")
 """Forms of which several files can be one set, in a folder or named by a pattern."""
 _Open = TypeVar("_Open", bound=Callable[[Path], Source])
@@ -73,7 +73,7 @@ def register_source(suffix: str) -> Callable[[_Open], _Open]:
     Raises:
         UserError: the suffix is none, or is taken.
     """
-    if Path(f"x{suffix}").suffix != suffix or suffix != suffix.lower() or suffix in (*_FILES, *_LISTS):
+    if Path(f"x{suffix}").suffix != suffix or suffix != suffix.lower() or suffix in (*_FILES, *LIST_SUFFIXES):
         raise UserError(f"register_source: got {suffix!r} · allowed: a suffix such as '.sqlite' that no form has yet")
 
     def add(opener: _Open) -> _Open:
@@ -172,7 +172,7 @@ def _open(path: Path, root: Path | str | None, key: str) -> Source:
         raise UserError(f"{key}: got {str(path)!r} (nothing there) · allowed: {_ALLOWED} · see data/README.md")
     if kind in ("file", "nothing") and suffix in _FILES:
         return _FILES[suffix](path)
-    if kind == "file" and suffix in _LISTS:
+    if kind == "file" and suffix in LIST_SUFFIXES:
         return ListSource(path, root)
     hint = {".idx": " · give the .rec beside it", ".gz": " · unpack it first", ".tgz": " · unpack it first"}
     raise UserError(
@@ -211,8 +211,8 @@ def _folder_form(path: Path) -> Callable[[Path], Source]:
 def _check_root(root: Path | str | None, sources: Sequence[Source], key: str) -> None:
     if root is not None and not any(isinstance(source, ListSource) for source in sources):
         raise UserError(
-            f"{key}: got {str(root)!r} without a list · allowed: only with a list (.txt, .lst), whose paths are "
-            "relative to it · leave it out"
+            f"{key}: got {str(root)!r} without a list · allowed: only with a list ({', '.join(LIST_SUFFIXES)}), whose "
+            "paths are relative to it · leave it out"
         )
 
 
@@ -241,7 +241,7 @@ def _check_apart(paths: Sequence[Path], sources: Sequence[Source]) -> None:
             )
         if shared := files[one] & files[other]:
             raise UserError(
-                f"data.train: got {both}, which have files in common, such as {shown(printable(min(shared)))} · "
+                f"data.train: got {both}, which have files in common, such as {shown(min(shared))} · "
                 "allowed: sets without common images · leave the files out of one of them"
             )
         if one < other and (count := num_copied(sources[one], sources[other])):
@@ -267,10 +267,12 @@ def _exclude(sources: list[Source], names: set[str], file: Path | str | None) ->
     listed, counts = ([], []) if file is None else read_names(file)
     if not names and not listed:
         return sources
-    from_file = set(listed)
+    known = {name for source in sources for name in source.class_names}
+    from_file = set(without_numbers(listed, known))
+    if not from_file.issubset(listed):
+        log.info("data.exclude_file: %s: numbers and quotes beside the names are ignored", file)
     found = check_names(names, "data.exclude", sources)
     found |= check_names(from_file, f"data.exclude_file: {file}", sources, required=True)
-    known = {name for source in sources for name in source.class_names}
     if doubtful := next((count for count in counts if count.strip() in known), None):
         raise UserError(
             f"data.exclude_file: {file}: got a line {shown(doubtful)} without a tab among lines with tabs; it may be "

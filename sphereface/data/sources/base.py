@@ -7,7 +7,8 @@ import logging
 import os
 import stat
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -54,6 +55,28 @@ class Source(Protocol):
     def name(self, index: int) -> str:
         """Return the name of this image in messages: its path."""
         ...
+
+
+Encoded = bytes | OSError
+"""The bytes of an image, or the error if it cannot be read."""
+
+
+def read_each(source: Source, indices: Sequence[int]) -> Iterator[Encoded]:
+    """Return an iterator over images, each read when it is requested.
+
+    A source may have a method of this name, without the first argument, that costs less than
+    ``read`` for each image.
+    """
+    own: Callable[[Sequence[int]], Iterator[Encoded]] | None = getattr(source, "read_each", None)
+    return map(partial(read_one, source), indices) if own is None else own(indices)
+
+
+def read_one(source: Source, index: int) -> Encoded:
+    """Return the bytes of an image, or the error if it cannot be read."""
+    try:
+        return source.read(index)
+    except OSError as error:
+        return error
 
 
 class Labelled:

@@ -6,9 +6,9 @@ import logging
 import mmap
 import multiprocessing
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
-from .base import Labelled, Source
+from .base import Encoded, Labelled, Source, read_one
 from .selection import numbered_of
 
 log = logging.getLogger(__name__)
@@ -82,6 +82,14 @@ class CachedSource(Labelled):
         data = self._source.read(index)
         self._keep(index, data)
         return data
+
+    def read_each(self, indices: Sequence[int]) -> Iterator[Encoded]:
+        """Yield images, each read when it is requested."""
+        images, places = self._images, self._places
+        for index in indices:
+            place = places[index]
+            start = place >> _SIZE_BITS
+            yield images[start : start + (place & _LONGEST)] if place else read_one(self, index)
 
     def name(self, index: int) -> str:
         return self._source.name(index)

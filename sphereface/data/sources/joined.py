@@ -41,12 +41,15 @@ class JoinedSource(Labelled):
         self._order: Runs | None = None
         self.named = any(source.named for source in sources)
         self.numbered = frozenset(tag for tag, source in zip(tags, sources, strict=True) if not source.named)
-        self.mapped = all(source.mapped for source in sources)
         if merge:
             self._merge(tags)
         else:
             self.class_names = [f"{t}/{n}" for t, s in zip(tags, sources, strict=True) for n in s.class_names]
             self.labels = Labels.of_counts(np.concatenate([Labels.of(source.labels).counts for source in sources]))
+
+    @property
+    def mapped(self) -> bool:
+        return all(source.mapped for source in self._sources)
 
     def read(self, index: int) -> bytes:
         source, row = self._find(index)

@@ -3,11 +3,12 @@
 A line has one of these forms:
 
 - ``path label``: the original's ``CASIA-WebFace-112X96.txt``; paths may contain spaces
+- ``path,label``: a spreadsheet's
 - ``1 <tab> path <tab> label``: InsightFace's ``train.lst``; 1 means that the image is aligned
 - ``number <tab> label <tab> path``: MXNet's ``im2rec``, which writes labels as ``3.000000``
 
 The first line shows the form of a list, for any suffix; all lines have one form. Labels are whole
-numbers.
+numbers. Paths and labels may have quotes, as R writes them.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ...errors import UserError, printable
+from ...errors import UserError, count_of, printable
 from ...files import read_plain
+from ..pair_lines import quoted, unquoted
 from ..text_files import text_lines
 from ..walking import nfc
 from .base import FileSource
@@ -32,9 +34,13 @@ from .grouping import MOST_LABEL, Grouped, by_number
 
 log = logging.getLogger(__name__)
 
+LIST_SUFFIXES = (".txt", ".lst", ".csv", ".tsv")
+
 _SAMPLED = 8
 _LONGEST_QUOTE = 200  # characters of a line in a message
 _WHOLE = re.compile(r"([0-9]{1,10})(?:\.0{0,20})?")  # limits bound the time of a match
+_DECIMAL = re.compile(r"[+-]?[0-9]{1,20}(?:\.[0-9]{0,20})?")
+_ROW_NAME = re.compile(r'"[^"]*"\s')  # before the path, as R writes it
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 _Row = tuple[str, str]  # path, label
@@ -125,15 +131,16 @@ def _log_repeated(paths: Sequence[str], labels: Sequence[int], name: str) -> Non
     """Log how many lines repeat an image, and how many images have two identities."""
     repeated = len(paths) - len(set(paths))
     such = next(path for path, count in Counter(paths).items() if count > 1)
-    sentence = "%d lines repeat the image of another line, such as %s: each line counts"
-    log.warning(f"data: %s: {sentence}", name, repeated, printable(such))
+    number = count_of(repeated, "line repeats", "lines repeat")
+    log.warning("data: %s: %s the image of another line, such as %s: each line counts", name, number, printable(such))
     several = [
         path for path, count in Counter(path for path, _ in set(zip(paths, labels, strict=True))).items() if count > 1
     ]
     if several:
         such = printable(several[0])
-        sentence = "%d images have two labels or more, such as %s · delete the wrong lines"
-        log.warning(f"data: %s: {sentence}, or check the list with --write-list", name, len(several), such)
+        number = count_of(len(several), "image has", "images have")
+        sentence = "%s two labels or more, such as %s · delete the wrong lines"
+        log.warning(f"data: %s: {sentence}, or check the list with --write-list", name, number, such)
 
 
 def parse_list(text: bytes, name: str) -> tuple[list[str], npt.NDArray[np.int64]]:
@@ -156,12 +163,14 @@ def parse_list(text: bytes, name: str) -> tuple[list[str], npt.NDArray[np.int64]
             continue
         if not form:
             parse, form = _form_of(line)
-        path, given = parse(line) or ("", "")
+        path, given = map(_plain, parse(line) or ("", ""))
         label = whole_number(given)
-        if not path or label is None or _CONTROL.search(path):
+        if not path or label is None or _CONTROL.search(path) or _ROW_NAME.match(path):
+            got = f"the label {given} in " if path and label is None and _DECIMAL.fullmatch(given) else ""
+            remedy = "" if paths else _remedy(line, path)
             raise UserError(
-                f"{name}, line {number}: got {printable(line.strip())[:_LONGEST_QUOTE]!r} · allowed: {form}, "
-                f"with a label from 0 to {MOST_LABEL}"
+                f"{name}, line {number}: got {got}{quoted(line.strip(), _LONGEST_QUOTE)} · allowed: {form}, "
+                f"with a whole number from 0 to {MOST_LABEL} as the label{remedy}"
             )
         paths.append(path)
         labels.append(label)
@@ -178,25 +187,44 @@ def whole_number(text: str) -> int | None:
 
 def _form_of(line: str) -> tuple[_Parser, str]:
     """Return the parser of a list and the description of its form, by its first line."""
-    fields = line.split("\t")
-    numbers = [_WHOLE.fullmatch(field.strip()) is not None for field in fields]
-    if len(fields) >= 3 and fields[0].strip() in ("0", "1") and not numbers[1] and numbers[2]:
+    fields = [unquoted(field) for field in line.split("\t")]
+    numbers = [_WHOLE.fullmatch(field) is not None for field in fields]
+    if len(fields) >= 3 and fields[0] in ("0", "1") and not numbers[1] and numbers[2]:
         return _insightface, "'1<tab>path<tab>label' of InsightFace, where 1 means an aligned image"
-    if len(fields) >= 3 and numbers[0] and numbers[1]:
+    if len(fields) >= 3 and numbers[0] and _DECIMAL.fullmatch(fields[1]):
         return _im2rec, "'number<tab>label<tab>path' of im2rec, with one label"
+    path, _, label = line.rpartition(",")
+    if whole_number(unquoted(label)) is not None and (label[:1] not in ("", " ") or path.strip()[:1] == '"'):
+        return _comma, "'path,label'"
     return _path_label, "'path label'"
+
+
+def _remedy(line: str, path: str) -> str:
+    """Return what to do about a first line that a program for tables writes; else an empty text."""
+    if _ROW_NAME.match(path):
+        return " · write the list without row names (in R: row.names = FALSE)"
+    return "" if any(sign in line for sign in "./\\0123456789") else " · delete the line of column names"
+
+
+def _plain(field: str) -> str:
+    return unquoted(field) if field[:1] == '"' else field
 
 
 def _path_label(line: str) -> _Row | None:
     fields = line.strip().rsplit(None, 1)
-    return (fields[0], fields[1]) if len(fields) == 2 and fields[1].isdecimal() else None
+    return (fields[0], fields[1]) if len(fields) == 2 else None
+
+
+def _comma(line: str) -> _Row | None:
+    path, _, label = line.strip().rpartition(",")
+    return (path.strip(), label.strip()) if path else None
 
 
 def _insightface(line: str) -> _Row | None:
     fields = line.split("\t")  # ignores a box and landmarks, which aligned images do not need
-    return (fields[1], fields[2].strip()) if len(fields) >= 3 and fields[0].strip() == "1" else None
+    return (fields[1], fields[2].strip()) if len(fields) >= 3 and unquoted(fields[0]) == "1" else None
 
 
 def _im2rec(line: str) -> _Row | None:
     fields = line.split("\t")
-    return (fields[2], fields[1].strip()) if len(fields) == 3 and _WHOLE.fullmatch(fields[0].strip()) else None
+    return (fields[2], fields[1].strip()) if len(fields) == 3 and _WHOLE.fullmatch(unquoted(fields[0])) else None

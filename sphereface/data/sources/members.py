@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ...errors import UserError, printable, shown
+from ...errors import UserError, shown
 from ..walking import is_system_file
 
 _DRIVE = re.compile(r"[A-Za-z]:")
@@ -25,7 +25,7 @@ def member_name(name: str, archive: Path) -> str:
     parts = name.split("/")
     if name.startswith("/") or ".." in parts or _DRIVE.match(name) or "\0" in name:
         raise UserError(
-            f"{archive}: got a member {shown(printable(name))} · "
+            f"{archive}: got a member {shown(name)} · "
             f"allowed: names that stay inside the {archive.suffix.lower()[1:] or 'archive'}"
         )
     kept = [part for part in parts if part not in (".", "")]

@@ -7,19 +7,20 @@ import logging
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from mmap import mmap
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ...errors import UserError, first_line, printable
 from ..mapped import MappedFile
-from .base import Labelled, TextTable, smallest_index
+from .base import Encoded, Labelled, TextTable, smallest_index
 from .columns import Columns, find_columns, grouped_rows, no_bytes, pyarrow, row_name
 from .shards import shard_paths
-from .spans import MappedFiles
+from .spans import MappedFiles, read_spans
 
 log = logging.getLogger(__name__)
 
@@ -50,8 +51,6 @@ class ParquetSource(Labelled):
             columns, too large row groups, or rows without an image; there are no images.
     """
 
-    mapped = False
-
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         self.files = files = shard_paths(self.path, ".parquet")
@@ -68,9 +67,19 @@ class ParquetSource(Labelled):
         self._paths = TextTable(path or "" for path in paths)
         self._groups = _Groups(MappedFiles(files), tables, tables[0].columns.bytes)
 
+    @property
+    def mapped(self) -> bool:
+        """Whether this process knows the places of all images."""
+        return self._groups.known
+
     def read(self, index: int) -> bytes:
         """Return the encoded image. Raises OSError if it cannot be read."""
         return self._groups.read(int(self._rows[index]))
+
+    def read_each(self, indices: Sequence[int]) -> Iterator[Encoded]:
+        """Return an iterator over images, each read when it is requested."""
+        rows = self._rows[np.asarray(indices, dtype=np.int64)]
+        return read_spans(self, self._groups.files, indices, self._groups.spans(rows))
 
     def name(self, index: int) -> str:
         """Return the name of the image in messages: its file, its row and its path."""
@@ -136,13 +145,14 @@ class _Groups:
     """The row groups of all files: the known places of images, and recently used groups."""
 
     def __init__(self, files: MappedFiles, tables: list[_Table], column: str) -> None:
-        self._files, self._column = files, column
+        self.files, self._column = files, column
         counts = [count for table in tables for count in table.counts]
         self._firsts = np.cumsum([0, *counts])  # the first row of each group
         self._file = np.repeat(np.arange(len(tables)), [len(table.counts) for table in tables])
         self._first_groups = np.cumsum([0, *(len(table.counts) for table in tables)])  # the first group of each file
         self._starts = np.zeros(self._firsts[-1], dtype=np.int64)  # 0: unknown; a file begins with its magic
         self._sizes = np.zeros(self._firsts[-1], dtype=np.uint32)
+        self._num_known = 0  # rows of groups whose images all have known places
         self._forget()
 
     def _forget(self) -> None:
@@ -160,26 +170,43 @@ class _Groups:
         self.__dict__.update(state)
         self._forget()
 
+    @property
+    def known(self) -> bool:
+        """Whether the places of all images are known."""
+        return bool(self._num_known == self._firsts[-1])
+
     def place(self, row: int) -> tuple[Path, int]:
         """Return the file of a row, and the number of the row in it."""
         file = int(self._file[self._group(row)])
-        return self._files.files[file].path, int(row - self._firsts[self._first_groups[file]])
+        return self.files.files[file].path, int(row - self._firsts[self._first_groups[file]])
 
     def read(self, row: int) -> bytes:
         """Return the image of a row. Raises OSError if it cannot be read."""
         group = self._group(row)
-        if self._process != os.getpid():
-            self._forget()
-        with self._lock:  # a thread reads ahead
+        with self._own_lock():
             if not self._starts[row] and group not in self._kept:
                 self._load(group)
             if self._starts[row]:
-                return self._files.read(int(self._file[group]), int(self._starts[row]), int(self._sizes[row]))
+                return self.files.read(int(self._file[group]), int(self._starts[row]), int(self._sizes[row]))
             self._kept.move_to_end(group)
             image = self._kept[group][row]
         if image is None:
             raise OSError("the row contains no image")
         return image
+
+    def spans(
+        self, rows: npt.NDArray[np.integer]
+    ) -> tuple[npt.NDArray[np.integer], npt.NDArray[np.int64], npt.NDArray[np.uint32]]:
+        """Return the file, the place, 0 if it is unknown, and the size of each of K images."""
+        files = self._file[np.searchsorted(self._firsts, rows, side="right") - 1]
+        with self._own_lock():
+            return files, self._starts[rows], self._sizes[rows]
+
+    def _own_lock(self) -> threading.Lock:
+        """Return the lock of this process, in which a thread may read ahead."""
+        if self._process != os.getpid():
+            self._forget()
+        return self._lock
 
     def _group(self, row: int) -> int:
         return int(np.searchsorted(self._firsts, row, side="right")) - 1
@@ -191,7 +218,7 @@ class _Groups:
         rest: dict[int, bytes | None] = {}
         try:
             opened = self._opened(file)
-            finder = _Finder(self._files.view(file), _images_of(opened.metadata.row_group(number), self._column))
+            finder = _Finder(self.files.view(file), _images_of(opened.metadata.row_group(number), self._column))
             for image in _images(opened, number, self._column):
                 found = -1 if image is None else finder.find(image)
                 if found < 0:
@@ -205,6 +232,7 @@ class _Groups:
         if row != end:
             raise OSError("damaged Parquet: the row group has a wrong number of rows")
         self._kept[group] = rest
+        self._num_known += 0 if rest else end - first
         while len(self._kept) > 1 and self._num_kept() > _KEPT_BYTES:
             self._kept.popitem(last=False)
 
@@ -212,7 +240,7 @@ class _Groups:
         return sum(len(image or b"") for images in self._kept.values() for image in images.values())
 
     def _open(self, file: int) -> Any:
-        return pyarrow("pyarrow.parquet").ParquetFile(self._files.files[file].path, memory_map=True)
+        return pyarrow("pyarrow.parquet").ParquetFile(self.files.files[file].path, memory_map=True)
 
 
 class _Finder:

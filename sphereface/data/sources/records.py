@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from ..record_labels import Records
 from ..recordio import read_content, read_heads, read_image
 from ..text_files import read_text_lines
 from ..walking import nfc
-from .base import Labelled, grouped, log_gaps, smallest_index
+from .base import Encoded, Labelled, grouped, log_gaps, smallest_index
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +75,17 @@ class RecordSource(Labelled):
         """Return the encoded image. Raises OSError if there is no whole record of its identity."""
         label = self._index["values"][self.labels[index]]
         return read_image(self._file.view(), int(self._index["offsets"][index]), float(label))
+
+    def read_each(self, indices: Sequence[int]) -> Iterator[Encoded]:
+        """Yield images, each read when it is requested."""
+        rows = np.asarray(indices, dtype=np.int64)
+        labels = self._index["values"][self.labels[rows]].astype(np.float64)
+        for offset, label in zip(self._index["offsets"][rows].tolist(), labels.tolist(), strict=True):
+            try:
+                data: Encoded = read_image(self._file.view(), offset, label)
+            except OSError as error:
+                data = error
+            yield data
 
     def name(self, index: int) -> str:
         return f"{self.path}, record {self._index['keys'][index]}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import unicodedata
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +15,16 @@ from ...errors import UserError, shown
 from ..identities import Labels, Runs
 from ..text_files import read_text_lines, text_lines
 from ..walking import nfc
-from .base import Labelled, Source
+from .base import Encoded, Labelled, Source, read_each
 
 log = logging.getLogger(__name__)
 
 _SHOWN = 5
 _BEFORE = re.compile(r"\s*[/#,]")  # the start of a path, a comment, or a second name
+_IN_TABLES = tuple(
+    map(re.compile, (r'"?(.+?)"?[,; ]+"?[0-9]{1,9}"?', r'"?[0-9]{1,9}"?[,; ]+"?(.+?)"?', r'"(.+)"'))
+)  # a name before a number, behind one, or in quotes
+_LONGEST_LINE = 300  # of a table, which bounds the time of a match
 
 
 class SelectedSource(Labelled):
@@ -37,11 +41,18 @@ class SelectedSource(Labelled):
         self.labels = Labels.of_counts(labels.counts[keep])
         self._rows = Runs(labels.firsts[:-1][keep], labels.counts[keep])
         self.class_names = [name for name, stays in zip(source.class_names, keep.tolist(), strict=True) if stays]
-        self.named, self.mapped = source.named, source.mapped
+        self.named = source.named
         self.numbered = numbered_of(source)
+
+    @property
+    def mapped(self) -> bool:
+        return self._source.mapped
 
     def read(self, index: int) -> bytes:
         return self._source.read(self._rows[index])
+
+    def read_each(self, indices: Sequence[int]) -> Iterator[Encoded]:
+        return read_each(self._source, self._rows.of(np.asarray(indices, dtype=np.int64)).tolist())
 
     def name(self, index: int) -> str:
         return self._source.name(self._rows[index])
@@ -89,6 +100,33 @@ def read_names(path: Path | str) -> tuple[list[str], list[str]]:
     return names, counts
 
 
+def without_numbers(names: Sequence[str], known: Collection[str]) -> list[str]:
+    """Return the names of a file without a number before or behind each, and without quotes.
+
+    A file keeps them if one of its lines is an identity as it is, or if not all lines have the same
+    form; only a line of column names may differ. Lines with only a number are dropped then.
+
+    Args:
+        names: the lines of a file.
+        known: the identities of the training set.
+    """
+    rows = [name for name in names if not name.strip().isdecimal()]
+    if not set(names).isdisjoint(known):
+        return list(names)
+    for place in range(len(_IN_TABLES)):
+        plain = [_in_tables(row)[place] for row in rows]
+        whole = all(plain[1:]) and (plain[0] or not re.search("[0-9]", rows[0])) if rows else False
+        if whole and not set(plain).isdisjoint(known):
+            return [name or row for name, row in zip(plain, rows, strict=True)]
+    return list(names)
+
+
+def _in_tables(line: str) -> list[str]:
+    """Return the name in a line for each form of a table; empty where the line has another form."""
+    found = [form.fullmatch(line.strip()) if len(line) <= _LONGEST_LINE else None for form in _IN_TABLES]
+    return ["" if match is None else match[1] for match in found]
+
+
 def names_text(names: Sequence[str], place: Path) -> bytes:
     """Return the file from which :func:`read_names` reads these names.
 
@@ -121,14 +159,15 @@ def check_names(names: Collection[str], key: str, sources: Sequence[Source], *, 
 
     Raises:
         UserError: a name is missing, but a similar one exists: it differs only in blanks, upper
-            case or kinds of letters, or is the part before a slash, a comma or a #. Or no name
-            exists although one is required.
+            case or kinds of letters, or is the part before a slash, a comma or a #, or without a
+            number or quotes. Or no name exists although one is required.
     """
     known = {name for source in sources for name in source.class_names}
     missing = sorted(name for name in names if name not in known)
     plain = {_plain(name): name for name in known} if missing else {}
     for name in missing:
-        if (like := plain.get(_plain(name)) or plain.get(_plain(_BEFORE.split(name)[0]))) is not None:
+        parts = map(_plain, (name, _BEFORE.split(name)[0], *_in_tables(name)))
+        if (like := next((plain[part] for part in parts if part in plain), None)) is not None:
             raise UserError(
                 f"{key}: got {shown(name)}, but data.train has {shown(like)} · allowed: names exactly as in "
                 "data.train, with the same blanks and upper case, one a line · correct the name"

@@ -85,7 +85,7 @@ def _check_folder(folder: Path, paths: Sequence[Path]) -> None:
     for (name, count), seen in sorted(numbered.items()):
         if len(seen) != int(count[:9]):
             raise UserError(
-                f"{folder}: got {len(seen):,} of the {printable(count)} files {shown(printable(name))} · "
+                f"{folder}: got {len(seen):,} of the {printable(count)} files {shown(name)} · "
                 "allowed: all files of the set · copy the rest"
             )
     if len(sets := sorted({name for name, _ in numbered})) > 1:  # Hugging Face puts train and test into one folder

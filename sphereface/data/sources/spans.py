@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from mmap import mmap
 from pathlib import Path
 
@@ -12,12 +12,13 @@ import numpy.typing as npt
 
 from ...errors import printable
 from ..mapped import MappedFile
-from .base import Labelled, TextTable, smallest_index
+from .base import Encoded, Labelled, Source, TextTable, read_one, smallest_index
 from .grouping import Grouped
 
 MOST_BYTES = 2**26
 """Bytes of one image; a larger one is not a face crop."""
 _MOST_OPEN = 256  # maps per process; each keeps a file open, and many systems allow 1,024
+_MOST_HELD = 64  # of them, by one reader of many images
 
 
 class MappedFiles:
@@ -51,6 +52,38 @@ class MappedFiles:
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_open": OrderedDict()}
+
+
+def read_spans(
+    source: Source,
+    files: MappedFiles,
+    indices: Sequence[int],
+    spans: tuple[npt.NDArray[np.integer], npt.NDArray[np.int64], npt.NDArray[np.uint32]],
+) -> Iterator[Encoded]:
+    """Yield images that are spans of mapped files, each read when it is requested.
+
+    Args:
+        source: reads the images that are not whole spans, and gives their errors.
+        files: of the spans.
+        indices: K images in the source.
+        spans: (K,) the number of each file, (K,) the first byte, 0 if it is unknown, and (K,) the
+            size.
+    """
+    views: dict[int, mmap] = {}
+    for index, number, start, size in zip(indices, *(each.tolist() for each in spans), strict=True):
+        data = None
+        if start and size <= MOST_BYTES:
+            view = views.get(number)
+            if view is None:
+                if len(views) == _MOST_HELD:
+                    views.clear()
+                try:
+                    view = views[number] = files.view(number)
+                except OSError as error:
+                    yield error
+                    continue
+            data = view[start : start + size]
+        yield data if data is not None and len(data) == size else read_one(source, index)
 
 
 class SpanSource(Labelled):
@@ -95,6 +128,11 @@ class SpanSource(Labelled):
         if size > MOST_BYTES:
             raise OSError(f"{size:,} bytes, allowed: at most {MOST_BYTES:,}")
         return self._files.read(int(self._file[index]), int(self._start[index]), size)
+
+    def read_each(self, indices: Sequence[int]) -> Iterator[Encoded]:
+        """Return an iterator over images, each read when it is requested."""
+        rows = np.asarray(indices, dtype=np.int64)
+        return read_spans(self, self._files, indices, (self._file[rows], self._start[rows], self._size[rows]))
 
     def name(self, index: int) -> str:
         """Return the name of the image in messages: its file, and its name inside."""

@@ -136,9 +136,7 @@ class _Shard:
         index, row = self.index, self.names.get(name)
         if row is not None:
             if all(of[row] is None for of in index.labels.values()):
-                raise UserError(
-                    f"{self.path}: got two members named {shown(printable(name))} · allowed: one · pack it again"
-                )
+                raise UserError(f"{self.path}: got two members named {shown(name)} · allowed: one · pack it again")
             index.again.append(name)
         if row is None and key in self.rows:
             index.same_key[self.rows[key]] = len(index.names)

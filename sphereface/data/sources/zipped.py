@@ -197,11 +197,11 @@ def _members(path: Path) -> dict[str, zipfile.ZipInfo]:
     members: dict[str, zipfile.ZipInfo] = {}
     for info in infos:
         if "\0" in info.orig_filename:  # zipfile truncates it there
-            got = shown(printable(info.orig_filename))
+            got = shown(info.orig_filename)
             raise UserError(f"{path}: got a member {got} · allowed: names that stay inside the zip")
         if name := member_name(_utf8_name(info), path):
             if name in members:
-                twice = shown(printable(name))
+                twice = shown(name)
                 raise UserError(f"{path}: got two members named {twice} · allowed: one · pack it again")
             members[name] = info
     return members
@@ -218,11 +218,11 @@ def _check_places(path: Path, infos: list[zipfile.ZipInfo], end: int) -> None:
     for info in sorted(infos, key=lambda info: info.header_offset):
         if info.header_offset < reached:
             why = "begins before the file" if info.header_offset < 0 else "overlaps another one"
-            raise UserError(f"{path}: its member {shown(printable(info.filename))} {why} · copy it again")
+            raise UserError(f"{path}: its member {shown(info.filename)} {why} · copy it again")
         reached = info.header_offset + _LOCAL.size + info.compress_size
         if reached > end:
             raise UserError(
-                f"{path}: its member {shown(printable(info.filename))} ends at byte {reached}, after the end of "
+                f"{path}: its member {shown(info.filename)} ends at byte {reached}, after the end of "
                 f"all members, {end} · copy it again"
             )
 

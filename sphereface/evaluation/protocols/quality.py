@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ from .pairs import PairSet
 
 FRACTIONS: FloatArray = np.arange(0, 51) / 100
 """Shares of the genuine pairs that are discarded."""
+_QUALITY = re.compile(r"((face|image|img)[_ -]?)?(quality|score)s?([_ -]?(score|value)s?)?", re.IGNORECASE)
 _SHOWN = (0, 5, 10, 20)
 _AREA = 20  # per cent: the partial area covers 0 to 20 % discarded
 
@@ -194,10 +196,11 @@ class QualitySet(EvaluationSet):
 
     def evaluate(self, embeddings: Embeddings, rule: Rule) -> Quality:  # noqa: ARG002 - thresholds of plain cosines
         """Compute the curves at the false accept rates that the pairs resolve."""
-        quality, measure = self.quality, f"from {self.source}"
-        if quality is None:
+        if self.quality is not None:
+            quality, measure = self.quality, f"from {self.source}"
+        elif embeddings.quality is not None:
             quality, measure = embeddings.quality, "from the table of embeddings"
-        if quality is None:
+        else:
             quality = np.linalg.norm(embeddings.image.astype(np.float64), axis=1)
             measure = "length of the embedding ‖x‖"
         quality = np.where(embeddings.undefined(), -np.inf, quality)
@@ -218,7 +221,8 @@ def read_quality(path: Path, names: Sequence[str], root: Path | None = None) -> 
     """Read the quality of images: lines ``image quality``, with a tab, a comma or spaces between.
 
     Args:
-        path: the file. Its first line may be a header without digits, dots and slashes.
+        path: the file. Its first line may be a header without digits, dots and slashes, with
+            ``quality`` or ``score`` last.
         names: (M,) names of the images. Their suffixes may differ from those in the file. The file
             may also have absolute paths, or only the last parts of the names if these are unique.
         root: folder of the images.
@@ -227,25 +231,24 @@ def read_quality(path: Path, names: Sequence[str], root: Path | None = None) -> 
         (M,) float64, in the order of ``names``.
 
     Raises:
-        UserError: the file is missing, a line has another form, or an image has no quality.
+        UserError: the file is missing, a line or the header has another form, or an image has no
+            quality.
     """
     lines = read_text_lines(path, "lines 'image quality'", strict=True)
     found: dict[str, float] = {}
     filled = [Line(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
     for index, (number, line) in enumerate((each.number, each.text) for each in without_row_numbers(filled)):
+        where = f"{path}, line {number}"
         name, text = _split(line)
         value = finite_number(text)
         if value is None and index == 0 and not any(sign in line for sign in "./\\0123456789"):
-            continue  # column names: neither a file nor a number
+            _check_column(where, line)  # column names: neither a file nor a number
+            continue
         if value is None or not name:
-            raise UserError(
-                f"{path}, line {number}: got {quoted(line)} · expected 'image quality', a finite decimal number"
-            )
+            raise UserError(f"{where}: got {quoted(line)} · expected 'image quality', a finite decimal number")
         name = name.replace("\\", "/").removeprefix("./")
         if name in found:
-            raise UserError(
-                f"{path}, line {number}: {quoted(name)} already has a quality · allowed: one for each image"
-            )
+            raise UserError(f"{where}: {quoted(name)} already has a quality · allowed: one for each image")
         found[name] = value
     stems: dict[str, float | None] = {}
     for name, value in found.items():  # a.png and a.jpg are the same image, unless the file has both
@@ -269,6 +272,17 @@ def _ways(names: Sequence[str], root: Path) -> Iterator[Sequence[str]]:
     yield [os.path.normpath(root.absolute() / name).replace("\\", "/") for name in names]
     last = [name.rpartition("/")[2] for name in names]
     yield last if len(set(last)) == len(last) else names
+
+
+def _check_column(where: str, line: str) -> None:
+    """Refuse column names whose last one is not of a quality: a blur is low for a good image."""
+    separator = next((each for each in "\t;," if each in line), " ")
+    column = unquoted(line.strip().rpartition(separator)[2])
+    if not _QUALITY.fullmatch(column):
+        raise UserError(
+            f"{where}: got the column {quoted(column)} · allowed: 'quality' or 'score' as its name, with higher "
+            "numbers for better images · if lower is better, write the numbers with a minus; then rename the column"
+        )
 
 
 def _split(line: str) -> tuple[str, str]:

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from sphereface.errors import UserError
+from sphereface.image_list import list_named
+
+
+@pytest.fixture
+def album(tmp_path):
+    for name in ("a/b.jpg", "a/c.jpg", "d.jpg"):
+        (tmp_path / "album" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "album" / name).write_bytes(name.encode())
+    return tmp_path / "album"
+
+
+def listed(album, *lines):
+    (album / "list.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return list_named(album / "list.txt")
+
+
+def test_lines_that_repeat_an_image_are_counted_and_keep_their_rows(album):
+    (album.parent / "link").symlink_to(album)
+    ways = ["./a/b.jpg", "a//b.jpg", "a/../a/b.jpg", str(album / "a/b.jpg"), str(album.parent / "link/a/b.jpg")]
+    found = listed(album, "a/b.jpg", "d.jpg", *ways, "a/c.jpg", "d.jpg")
+    assert list(found.names) == ["a/b.jpg", "d.jpg", *ways, "a/c.jpg", "d.jpg"]
+    expected = [b"a/b.jpg", b"d.jpg", *[b"a/b.jpg"] * 5, b"a/c.jpg", b"d.jpg"]
+    assert [image.read_bytes() for image in found.images] == expected
+    assert found.not_read == "6 lines repeat an image of an earlier line, such as ./a/b.jpg: each line has a row"
+    assert listed(album, "d.jpg", "a/c.jpg").not_read == ""
+
+
+def test_links_to_one_image_are_images_of_their_own(album):
+    (album / "e.jpg").symlink_to("d.jpg")
+    os.link(album / "d.jpg", album / "f.jpg")
+    assert list(listed(album, "d.jpg", "e.jpg", "f.jpg").names) == ["d.jpg", "e.jpg", "f.jpg"]
+
+
+def test_a_list_may_have_quotes(album):
+    assert list(listed(album, '"a/b.jpg"', '"d.jpg"').names) == ["a/b.jpg", "d.jpg"]
+    with pytest.raises(UserError, match=r"list.txt: 1 of 2 lines name no file: '\"x\" \"d.jpg\"' · allowed: the path"):
+        listed(album, "d.jpg", '"x" "d.jpg"')
