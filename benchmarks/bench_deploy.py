@@ -77,10 +77,11 @@ def onnxruntime(path: Path) -> Run:
 
 
 def opencv(path: Path) -> Run:
-    """Run in OpenCV's dnn."""
+    """Run in OpenCV's dnn, 8-bit files in its classic engine (docs/deploy.md)."""
     import cv2
 
-    net = cv2.dnn.readNetFromONNX(str(path))
+    classic = "int8" in path.name and hasattr(cv2.dnn, "ENGINE_CLASSIC")
+    net = cv2.dnn.readNetFromONNX(str(path), *([cv2.dnn.ENGINE_CLASSIC] if classic else []))
 
     def run(pixels: np.ndarray) -> np.ndarray:
         net.setInput(pixels)
