@@ -27,16 +27,7 @@ import torch
 from .checkpoint_meta import checked_meta
 from .errors import UserError, first_line, shown_key
 from .file_kinds import TORCHSCRIPT, kind_of
-from .files import (
-    DAMAGED,
-    costly_pickle,
-    flush_folder,
-    locked,
-    regular_file,
-    sha256_of,
-    sha256_of_open,
-    write_whole,
-)
+from .files import DAMAGED, costly_pickle, flush_folder, locked, regular_file, sha256_of, sha256_of_open, write_whole
 from .small_files import mode_of, read_json
 
 FORMAT = 1

@@ -135,9 +135,7 @@ def set_value(values: dict[str, Any], override: str) -> None:
     if not equals or not all(key.split(".")):
         raise UserError(f"--set: got {shown(override)} · allowed: key.sub=value, for example train.lr=0.05")
     if key == "extends":
-        raise UserError(
-            "--set extends: allowed: in a file only · name that file in --config, or a file that extends it"
-        )
+        raise UserError("--set extends: allowed: in a file only · name that file in --config, or one that extends it")
     try:
         value = parse_yaml(text)
     except ValueError as error:

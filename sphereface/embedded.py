@@ -43,11 +43,7 @@ class Embedded:
 
 
 def embedded(
-    found: Sequence[tuple[int, Face]],
-    embeddings: npt.NDArray[np.float32],
-    problems: dict[int, str],
-    *,
-    searched: bool,
+    found: Sequence[tuple[int, Face]], embeddings: npt.NDArray[np.float32], problems: dict[int, str], *, searched: bool
 ) -> Embedded:
     """Return the :class:`Embedded` of a list of images.
 
@@ -75,9 +71,8 @@ def listed_images(images: Iterable[Image]) -> Sequence[Image]:
     Raises:
         UserError: ``images`` is a single image, a dictionary, or not iterable.
     """
-    if isinstance(images, str | Path | bytes | bytearray | memoryview) or (
-        isinstance(images, np.ndarray) and images.ndim == 3
-    ):
+    is_array = isinstance(images, np.ndarray) and images.ndim == 3
+    if is_array or isinstance(images, str | Path | bytes | bytearray | memoryview):
         raise UserError("images: got a single image · allowed: a list of images, as in embed([image])")
     if isinstance(images, Mapping):
         raise UserError(f"images: got {shown(images)} · allowed: a list of images, as in embed(list(images.values()))")

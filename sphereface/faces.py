@@ -119,9 +119,9 @@ class FaceReader:
         """
         with _explained(name):
             pixels = _pixels(image)
-            return (
-                Face(self._checked(pixels), 1) if self._finder is None else self._cut(pixels, self._finder.find(pixels))
-            )
+            if self._finder is None:
+                return Face(self._checked(pixels), 1)
+            return self._cut(pixels, self._finder.find(pixels))
 
     def read_faces(self, image: Image, name: str) -> list[Face]:
         """Read one face like :meth:`read`; with ``on_several="all"`` read all, from left to right.

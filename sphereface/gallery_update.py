@@ -131,9 +131,7 @@ def check_gallery_place(folder: Path, images: Path) -> None:
         raise UserError(f"{folder}: got the folder of the images · allowed: another folder for the gallery")
     strange = next((name for name in sorted(path.name for path in folder.iterdir()) if not _is_ours(name)), None)
     if strange is not None:
-        raise UserError(
-            f"{folder}: holds {strange!r:.100}, which is not part of a gallery · give another folder, or a new one"
-        )
+        raise UserError(f"{folder}: holds {strange!r:.100}, which is not part of a gallery · give another folder")
 
 
 def _is_ours(name: str) -> bool:
@@ -147,9 +145,7 @@ def _only_writer(folder: Path) -> Iterator[None]:
             folder.mkdir(parents=True, exist_ok=True)
             alone = stack.enter_context(locked(folder / LOCK))
         if not alone:
-            raise UserError(
-                f"{folder}: another sphereface embed writes this gallery · wait for it, or give another folder"
-            )
+            raise UserError(f"{folder}: another sphereface embed writes this gallery · wait, or give another folder")
         yield
 
 
@@ -254,9 +250,8 @@ def _embed_all(
     written, summary = [], Summary(0)
     total = sum(map(len, parts))
     share = f" ({world.size} processes)" if world.size > 1 else ""
-    with tqdm(
-        total=total, desc=f"embedding{share}", unit="img", disable=not (world.first and total), leave=False
-    ) as bar:
+    hidden = not (world.first and total)
+    with tqdm(total=total, desc=f"embedding{share}", unit="img", disable=hidden, leave=False) as bar:
         for number in _taken(world, len(parts)):
             bar.update(number * len(parts[0]) - bar.n if world.size > 1 else 0)
             content = embed(numbers=parts[number], on_batch=bar.update)

@@ -153,9 +153,7 @@ def resolve_input(facts: FileFacts, options: OnnxOptions) -> OnnxInput:
         raise UserError(f"--spec: got {shown(options.spec)} · allowed: {', '.join(PRESETS)}")
     exported = facts.order is not None
     if exported and options.spec is not None:
-        raise UserError(
-            f"{facts.path}: --spec: got {options.spec} · an export of sphereface states its input · omit it"
-        )
+        raise UserError(f"{facts.path}: --spec: got {options.spec} · exports of sphereface state their input · omit it")
     preset = PRESETS.get(options.spec or "")
     layout = _layout(facts, options, preset)
     size = _size(facts, options, preset, layout)
@@ -176,9 +174,7 @@ def resolve_input(facts: FileFacts, options: OnnxOptions) -> OnnxInput:
 def _layout(facts: FileFacts, options: OnnxOptions, preset: Preset | None) -> str:
     """Return the layout, NCHW or NHWC, by the axis with 3 channels."""
     if len(facts.shape) != 4:
-        raise UserError(
-            f"{facts.path}: reads {_shape(facts)} · allowed: four axes, (B, 3, H, W) or (B, H, W, 3), of images"
-        )
+        raise UserError(f"{facts.path}: reads {_shape(facts)} · allowed: four axes, (B, 3, H, W) or (B, H, W, 3)")
     channels = {"nchw": facts.shape[1], "nhwc": facts.shape[3]}
     sure = [layout for layout in LAYOUTS if channels[layout] == 3]
     possible = sure or [layout for layout in LAYOUTS if channels[layout] is None]

@@ -71,19 +71,14 @@ def check_set_name(name: object) -> str:
         UserError: it is not a text, is too long, starts or ends with a blank, has a slash or a
             control character, or starts with a dot.
     """
-    allowed = (
-        isinstance(name, str)
-        and name == name.strip()
-        and 0 < len(name.encode("utf-8", "replace")) <= _LONGEST_NAME
-        and not name.startswith(".")
-        and not _NOT_IN_NAMES.search(name)
-    )
-    if not allowed or not isinstance(name, str):
+    text = name if isinstance(name, str) else ""
+    fits = 0 < len(text.encode("utf-8", "replace")) <= _LONGEST_NAME
+    if not fits or text != text.strip() or text.startswith(".") or _NOT_IN_NAMES.search(text):
         raise UserError(
             f"got the name {shown(name)} · allowed: a text without slashes that does not start with a dot, without "
             f"line breaks and blanks at its ends, of at most {_LONGEST_NAME} bytes"
         )
-    return name
+    return text
 
 
 def check_set_names(names: Iterable[object]) -> None:

@@ -140,13 +140,11 @@ def summary_table(runs: Mapping[str, Path]) -> str:
             accuracies = curves[name][1] if name else []
             best_of = max((value for value in accuracies if not math.isnan(value)), default=math.nan)
             last, best = (f"{accuracies[-1]:.2%}", f"{best_of:.2%}") if accuracies else ("–", "–")
-            rows.append(
-                [label, images, minutes, loss, name.removeprefix("eval/").removesuffix("/accuracy"), last, best]
-            )
+            shown = name.removeprefix("eval/").removesuffix("/accuracy")
+            rows.append([label, images, minutes, loss, shown, last, best])
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
+    fitted = ([cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in rows)
+    return "\n".join("  ".join(cells).rstrip() for cells in fitted)
 
 
 def _draw(axes: Any, name: str, curves: Mapping[str, tuple[Sequence[float], ...]], label: str, colour: str) -> None:

@@ -141,10 +141,9 @@ def open_index(gallery: Gallery, folder: Path) -> FaceIndex:
 
 
 def _digest(rows: RowBlocks) -> str:
-    sha256 = (
-        rows.sha256 if isinstance(rows, FolderRows) else hashlib.sha256(np.ascontiguousarray(rows).data).hexdigest()
-    )
-    return sha256[:16]
+    if isinstance(rows, FolderRows):
+        return rows.sha256[:16]
+    return hashlib.sha256(np.ascontiguousarray(rows).data).hexdigest()[:16]
 
 
 def _build(faiss: Any, rows: RowBlocks) -> Any:
@@ -271,9 +270,7 @@ def _keep(faiss: Any, index: Any, path: Path) -> None:
         part.replace(path)
     except (OSError, RuntimeError) as error:  # faiss raises RuntimeError
         part.unlink(missing_ok=True)
-        log.warning(
-            "%s: the index cannot be written there (%s), so the next search builds it again", path, first_line(error)
-        )
+        log.warning("%s: the index cannot be written there (%s), so each search builds it", path, first_line(error))
 
 
 def _kept_index(faiss: Any, path: Path, rows: RowBlocks) -> Any:
@@ -293,8 +290,5 @@ def _kept_index(faiss: Any, path: Path, rows: RowBlocks) -> Any:
 
 def _fits(faiss: Any, index: Any, rows: RowBlocks) -> bool:
     """Return whether an index is IVF-PQ by cosine and has the shape of these rows."""
-    return (
-        isinstance(index, faiss.IndexIVFPQ)
-        and (index.ntotal, index.d) == rows.shape
-        and index.metric_type == faiss.METRIC_INNER_PRODUCT
-    )
+    by_cosine = isinstance(index, faiss.IndexIVFPQ) and index.metric_type == faiss.METRIC_INNER_PRODUCT
+    return by_cosine and (index.ntotal, index.d) == rows.shape

@@ -59,12 +59,8 @@ def parse_yaml(text: str) -> Any:
         return loader.construct_document(node)
     except RecursionError:
         raise ValueError("nested too deeply") from None
-    except (
-        yaml.YAMLError,
-        TypeError,
-        AttributeError,
-        LookupError,
-    ) as error:  # all but the first: a tag on a wrong node
+    except (yaml.YAMLError, TypeError, AttributeError, LookupError) as error:
+        # all but the first: a tag on a wrong node
         raise ValueError(" ".join(str(error).split())[:_MOST_SAID]) from error
 
 

@@ -19,7 +19,7 @@ from ..data.clean_list import check_listable, clean_list
 from ..data.sources import FolderSource, Source, open_path
 from ..data.suspicions import Suspicion, near_duplicates, several_faces, without
 from ..data.walking import check_writable, kind_of_path
-from ..errors import UserError
+from ..errors import UserError, refusing
 from ..files import write_whole
 from ..small_files import check_results
 from .input_options import parse_size
@@ -32,11 +32,10 @@ def limits_of(args: argparse.Namespace) -> Limits:
     """Return the limits that the options set."""
     if args.workers < 0:
         raise UserError(f"--workers: got {args.workers} · allowed: 0 (this process alone) or more")
-    if not 1 <= args.min_images <= args.max_images:
-        raise UserError(
-            f"--min-images, --max-images: got {args.min_images} and {args.max_images} · allowed: 1 ≤ min ≤ max"
-        )
-    return Limits(parse_size("--size", args.size), args.min_images, args.max_images)
+    least, most = args.min_images, args.max_images
+    if not 1 <= least <= most:
+        raise UserError(f"--min-images, --max-images: got {least} and {most} · allowed: 1 ≤ min ≤ max")
+    return Limits(parse_size("--size", args.size), least, most)
 
 
 def check_options(args: argparse.Namespace) -> None:
@@ -158,10 +157,8 @@ def _write(output: Path, report: Mapping[str, Any], figures: Mapping[str, Callab
 
 def _write_list(path: Path, content: bytes) -> None:
     """Write the list of clean images."""
-    try:
+    with refusing(f"{path}: cannot be written"):
         write_whole(path, content)
-    except OSError as error:
-        raise UserError(f"{error.filename or path}: cannot be written ({error.strerror})") from error
     print(f"written: {path} · train on it: --set data.train={path}")
 
 

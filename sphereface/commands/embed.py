@@ -38,9 +38,7 @@ def run(args: argparse.Namespace) -> int:
     if args.output.suffix == SUFFIX:
         return _write_file(args)
     if args.output.suffix and not is_gallery_folder(args.output):
-        raise UserError(
-            f"{args.output}: got suffix {args.output.suffix!r} · allowed: {SUFFIX}, or the name of a folder"
-        )
+        raise UserError(f"{args.output}: got suffix {args.output.suffix!r} · allowed: {SUFFIX}, or a folder's name")
     return _write_folder(args)
 
 

@@ -58,9 +58,8 @@ def run(args: argparse.Namespace) -> int:
     source = open_source(source_path(args), args)
     sets, rule, reports = _sets(args, [source]), Rule(subtract_mean=args.centre), []
     if args.calibrate and (len(sets) > 1 or not isinstance(sets[0], PairSet)):
-        raise UserError(
-            f"--calibrate: got {', '.join(each.name for each in sets)} · allowed: one set, of pairs of images"
-        )
+        names = ", ".join(each.name for each in sets)
+        raise UserError(f"--calibrate: got {names} · allowed: one set, of pairs of images")
     more = [_others(args, each) for each in sets]  # refuse unusable sets before embedding anything
     for each, others in zip(sets, more, strict=True):
         check_set(source, each, others)

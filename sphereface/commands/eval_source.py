@@ -17,14 +17,9 @@ from .input_options import parse_numbers, parse_size
 
 _LARGEST = 1e6  # mean or standard deviation of pixels
 _ALL = {"--ckpt", "--onnx", "--embeddings"}
-_FITS = {
-    **{
-        key: {"--onnx"}
-        for key in ("spec", "size", "layout", "order", "pixel_mean", "pixel_std", "input", "output_name")
-    },
-    "precision": {"--ckpt"},
-    **{key: {"--ckpt", "--onnx"} for key in ("device", "batch_size", "no_cache")},
-}
+_OF_ONNX = ("spec", "size", "layout", "order", "pixel_mean", "pixel_std", "input", "output_name")
+_FITS = {key: {"--onnx"} for key in _OF_ONNX} | {"precision": {"--ckpt"}}
+_FITS |= {key: {"--ckpt", "--onnx"} for key in ("device", "batch_size", "no_cache")}
 """The kinds of file that each option applies to. ``--mirror`` applies to all."""
 
 
@@ -96,13 +91,7 @@ def _check_options(args: argparse.Namespace) -> None:
 
 
 def _onnx_options(args: argparse.Namespace) -> OnnxOptions:
-    return OnnxOptions(
-        args.spec,
-        parse_size("--size", args.size),
-        args.layout,
-        args.order,
-        parse_numbers("--mean", args.pixel_mean, fits=lambda mean: abs(mean) < _LARGEST),
-        parse_numbers("--std", args.pixel_std, fits=lambda std: 0 < std < _LARGEST, which=" above 0"),
-        args.input,
-        args.output_name,
-    )
+    size = parse_size("--size", args.size)
+    mean = parse_numbers("--mean", args.pixel_mean, fits=lambda mean: abs(mean) < _LARGEST)
+    std = parse_numbers("--std", args.pixel_std, fits=lambda std: 0 < std < _LARGEST, which=" above 0")
+    return OnnxOptions(args.spec, size, args.layout, args.order, mean, std, args.input, args.output_name)

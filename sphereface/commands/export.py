@@ -40,9 +40,8 @@ def run(args: argparse.Namespace) -> int:
     output = _checked(args)
     loaded = load_model(args.checkpoint)
     opset = DEFAULT_OPSET if args.opset is None else args.opset
-    export = Export(
-        loaded.model, InputFormat(args.order, args.layout, args.dtype), args.mirror, batch=args.batch, opset=opset
-    )
+    form = InputFormat(args.order, args.layout, args.dtype)
+    export = Export(loaded.model, form, args.mirror, batch=args.batch, opset=opset)
     check_embeddings(expected(loaded.model, example_crops(export.size)), args.checkpoint)
     crops = calibration_crops(args.int8, loaded.input_size) if args.int8 else None
     about = Exported(output, args.format, export, args.checkpoint, loaded.sha256, loaded.meta, licence=args.licence)

@@ -22,13 +22,11 @@ def add_face_options(parser: argparse.ArgumentParser) -> None:
     add("--ckpt", metavar="FILE", type=checkpoint_path, default=DEFAULT, help=f"{HELP} (%(default)s)")
     add("--aligned", action="store_true", help="the images are aligned crops; default: find and align the face")
     add("--pick", choices=PICKS, help="of several faces take the one nearest the image's centre, or the largest")
-    add(
-        "--template-origin",
-        type=int,
-        choices=(0, 1),
-        help="align to the published template with this origin (default: the template of the training crops if the "
-        "checkpoint records it, otherwise the published template with origin 0)",
+    help_text = (
+        "align to the published template with this origin (default: the template of the training crops if the "
+        "checkpoint records it, otherwise the published template with origin 0)"
     )
+    add("--template-origin", type=int, choices=(0, 1), help=help_text)
     add("--no-flip", dest="flip", action="store_false", help="do not use the mirror images")
     add("--device", default="auto", help=f"{', '.join(DEVICES)} or cuda:N (%(default)s)")
     add("--batch-size", metavar="N", type=int, default=64, help="images at a time (%(default)s)")
@@ -58,9 +56,7 @@ def chosen_on_several(args: argparse.Namespace) -> str:
         UserError: the options contain ``--aligned``, or ``--pick`` with skip or all.
     """
     if args.on_several and args.aligned:
-        raise UserError(
-            f"--on-several: got {args.on_several} with --aligned, which does not search for faces · omit one"
-        )
+        raise UserError(f"--on-several: got {args.on_several} with --aligned, which searches for no faces · omit one")
     if args.on_several in ("skip", "all") and args.pick:
         raise UserError(f"--pick: got {args.pick} with --on-several {args.on_several}, which picks none · omit one")
     return args.on_several or "take"

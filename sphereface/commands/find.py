@@ -38,9 +38,7 @@ def _search(args: argparse.Namespace, gallery: Gallery, query: npt.NDArray[np.fl
         if len(found) == args.top:
             return found, False
         what = "people" if args.by == "person" else "images"
-        sys.stderr.write(
-            f"note: --index faiss: found {len(found)} of {args.top} {what}, so this search compares all images\n"
-        )
+        sys.stderr.write(f"note: --index faiss: found {len(found)} of {args.top} {what}, so it compares all images\n")
     return _results(args, gallery, partial(nearest, gallery.embeddings, query), len(gallery.paths)), True
 
 

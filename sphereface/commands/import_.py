@@ -25,17 +25,12 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"{output}: got the ending {output.suffix!r} · allowed: .pt")
     if occupied(output) is not None:
         raise UserError(f"{output}: exists already · move it and its .json, or give another name")
+    size = parse_size("--input-size", args.input_size)
+    mean = parse_numbers("--mean", args.mean, fits=lambda mean: 0 <= mean <= _WHITE, which=f" from 0 to {_WHITE}")
+    std = parse_numbers("--std", args.std, fits=lambda std: 1e-3 <= std <= 1e3, which=" from 0.001 to 1000")
+    overrides = InputOverrides(size, args.order, mean, std)
     published = import_published(
-        args.file,
-        publisher=args.publisher,
-        overrides=InputOverrides(
-            parse_size("--input-size", args.input_size),
-            args.order,
-            parse_numbers("--mean", args.mean, fits=lambda mean: 0 <= mean <= _WHITE, which=f" from 0 to {_WHITE}"),
-            parse_numbers("--std", args.std, fits=lambda std: 1e-3 <= std <= 1e3, which=" from 0.001 to 1000"),
-        ),
-        head_files=args.head,
-        names_file=args.names,
+        args.file, publisher=args.publisher, overrides=overrides, head_files=args.head, names_file=args.names
     )
     model = build_all(published.options).eval()
     model.load_state_dict(published.weights)

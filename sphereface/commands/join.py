@@ -9,7 +9,7 @@ from typing import Any
 
 from ..checkpoint import load_checkpoint, new_checkpoint, save_checkpoint
 from ..config import differences
-from ..errors import UserError
+from ..errors import UserError, refusing
 from ..models.joining import join
 
 
@@ -18,15 +18,13 @@ def run(args: argparse.Namespace) -> int:
     paths, output = args.checkpoints, args.output
     if output.suffix != ".pt":
         raise UserError(f"--output: got {output} · allowed: a name that ends in .pt, such as joined.pt")
-    try:
+    with refusing(f"{output}: cannot be written"):
         states = [load_checkpoint(path, mapped=True) for path in paths]
         state = join(states, paths)
         meta = state["meta"]
         meta["run"] = output.stem
         with new_checkpoint(output, "--output"):
             save_checkpoint(output, state, {"networks": len(meta["networks"]), "of": meta["networks"]})
-    except OSError as error:
-        raise UserError(f"{output}: cannot be written ({error.strerror})") from error
     for path, other in zip(paths[1:], states[1:], strict=True):
         if lines := _unlike(states[0]["meta"], other["meta"]):
             print(f"note: {path} differs from {paths[0]}: {' · '.join(lines)}")
@@ -34,10 +32,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"note: {path} has the same seed and settings as {twin}: possibly one network, trained twice")
     dim = len(meta["networks"]) * meta["config"]["model"]["embedding_dim"]
     evaluation = "sphereface eval" if args.program == "sphereface join" else "python eval_lfw.py"
-    print(
-        f"{output}: {len(meta['networks'])} networks, embeddings of {dim} numbers · evaluate it: {evaluation} "
-        f"--ckpt {output}"
-    )
+    what = f"{len(meta['networks'])} networks, embeddings of {dim} numbers"
+    print(f"{output}: {what} · evaluate it: {evaluation} --ckpt {output}")
     return 0
 
 

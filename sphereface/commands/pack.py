@@ -12,7 +12,7 @@ from ..alignment.report import REPORT_NAME
 from ..data.packing import Encoding, pack
 from ..data.sources import Source, open_path
 from ..data.tar_packing import pack_tar
-from ..errors import UserError
+from ..errors import UserError, refusing
 from ..files import read_plain
 from .input_options import parse_size
 
@@ -39,10 +39,8 @@ def _report(source: Path, root: Path | None) -> dict[str, bytes]:
     path = reports.pop()
     if path is None or reports:
         return {}
-    try:
+    with refusing(f"{path}: cannot be read", "let this user read it, or delete it"):
         return {REPORT_NAME: read_plain(path)}
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}) · let this user read it, or delete it") from error
 
 
 def run(args: argparse.Namespace) -> int:
@@ -79,8 +77,6 @@ def _packed(
         most_bytes = None if args.shard_mb is None else args.shard_mb << 20
         return pack_tar(source, args.destination, encoding, most_bytes=most_bytes, more=more, progress=True)
     if args.shard_mb is not None:
-        raise UserError(
-            f"--shard-mb: got it with {args.destination.name} · allowed: a destination that ends in .tar · omit it"
-        )
+        raise UserError(f"--shard-mb: got it with {args.destination.name} · allowed: a destination that ends in .tar")
     pack(source, args.destination, encoding, more=more, progress=True)
     return [args.destination]

@@ -60,9 +60,8 @@ def _check(args: argparse.Namespace) -> None:
     if args.top < 1:
         raise UserError(f"--top: got {args.top} · allowed: 1 or more")
     if args.index == "faiss" and _holds_images(args.gallery):
-        raise UserError(
-            f"--index faiss: got {args.gallery}, a folder of images · allowed: a gallery, made by sphereface embed"
-        )
+        got = f"{args.gallery}, a folder of images"
+        raise UserError(f"--index faiss: got {got} · allowed: a gallery, made by sphereface embed")
     check_plot(args.save_plot, [args.query])
     if args.save_plot and args.gallery.is_dir() and args.save_plot.resolve().is_relative_to(args.gallery.resolve()):
         raise UserError(
@@ -192,9 +191,8 @@ def decision(
         lines.append(
             f"          this threshold refuses {1 - point.tar:.1%} of the genuine pairs · a higher --far refuses fewer"
         )
-    lines.append(
-        f"          a stranger would pass for {point.far * num_gallery:.2g} of these {num_gallery:,} images by chance"
-    )
+    chance = f"{point.far * num_gallery:.2g} of these {num_gallery:,} images by chance"
+    lines.append(f"          a stranger would pass for {chance}")
     return "\n".join(lines)
 
 

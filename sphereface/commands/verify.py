@@ -27,9 +27,8 @@ def run(args: argparse.Namespace) -> int:
     faces = [embedder.face(image) for image in args.images]
     for name, face in zip(args.images, faces, strict=True):
         sys.stderr.write(note_on_faces(name, face, args.pick))
-    match = embedder.match(
-        *embedder.embed_crops(np.stack([face.crop for face in faces])), far=args.far, prior=args.prior
-    )
+    a, b = embedder.embed_crops(np.stack([face.crop for face in faces]))
+    match = embedder.match(a, b, far=args.far, prior=args.prior)
     print("\n".join(describe(match, embedder)))
     if args.save_plot:
         names = [Path(image).name for image in args.images]
@@ -42,14 +41,10 @@ def describe(match: Match, embedder: FaceEmbedder) -> list[str]:
     """Return the lines about the result of a comparison."""
     lines = [f"cosine       {match.cosine:.4f}"]
     if match.probability is None or match.prior is None:
-        why = embedder.why_uncalibrated
-        return [
-            *lines,
-            f"no probability and no decision: {why}"
-            if why
-            else "no calibration beside the checkpoint, so there is no probability and no decision · "
-            f"make one: sphereface eval --ckpt {embedder.checkpoint} --calibrate",
-        ]
+        if embedder.why_uncalibrated:
+            return [*lines, f"no probability and no decision: {embedder.why_uncalibrated}"]
+        none = "no calibration beside the checkpoint, so there is no probability and no decision"
+        return [*lines, f"{none} · make one: sphereface eval --ckpt {embedder.checkpoint} --calibrate"]
     calibration = embedder.calibration
     assert calibration is not None
     return [

@@ -282,9 +282,7 @@ def _calibration_of(values: dict[str, Any]) -> Calibration:
     if not found.thresholds:
         raise ValueError("thresholds: got none · allowed: one or more")
     if any(point.far * point.num_impostor + 1e-9 < MIN_IMPOSTORS for point in found.thresholds):
-        raise ValueError(
-            f"thresholds: far × num_impostor is below {MIN_IMPOSTORS}, too few impostor pairs for the rate"
-        )
+        raise ValueError(f"thresholds: far × num_impostor is below {MIN_IMPOSTORS}, too few impostor pairs")
     for before, after in itertools.pairwise(found.thresholds):
         if after.far >= before.far or after.tar > before.tar or after.threshold < before.threshold:
             raise ValueError(

@@ -59,16 +59,8 @@ def draw_roc(
     label = "AUC and EER not resolvable" if math.isnan(area) else f"AUC {area:.4f}, EER {eer:.2%}"
     axes.step(far, tar, where="post", color=GENUINE, linewidth=2, label=label)
     points = [point for point in tar_at_far(curve, num_repeated=num_repeated) if point.resolvable]
-    axes.plot(
-        [point.far for point in points],
-        [point.tar for point in points],
-        linestyle="",
-        marker="o",
-        markersize=6,
-        color=GENUINE,
-        markerfacecolor=PAPER,
-        markeredgewidth=1.8,
-    )
+    fars, tars = [point.far for point in points], [point.tar for point in points]
+    axes.plot(fars, tars, "o", color=GENUINE, markersize=6, markerfacecolor=PAPER, markeredgewidth=1.8)
     unsure = min(1.0, MIN_IMPOSTORS / (curve.num_impostor - num_repeated))
     note = f"fewer than {MIN_IMPOSTORS} impostor pairs"
     axes.axvspan(lowest, unsure, color=SOFT, alpha=0.15, linewidth=0, label=note)
@@ -92,10 +84,7 @@ def draw_scores(axes: Axes, genuine_counts: IntArray, impostor_counts: IntArray,
         threshold: position of a vertical line; None draws no line.
     """
     edges = np.linspace(-1, 1, len(genuine_counts) + 1)
-    for counts, colour, label in (
-        (impostor_counts, IMPOSTOR, "two people"),
-        (genuine_counts, GENUINE, "one person"),
-    ):
+    for counts, colour, label in ((impostor_counts, IMPOSTOR, "two people"), (genuine_counts, GENUINE, "one person")):
         share = counts / max(1, int(counts.sum()))
         axes.stairs(share, edges, fill=True, color=colour, alpha=0.55, linewidth=0, label=label)
         axes.stairs(share, edges, color=colour, linewidth=1.2)
@@ -121,16 +110,9 @@ def draw_folds(axes: Axes, accuracies: FloatArray) -> None:
     axes.axhline(mean, color=INK, linestyle=(0, (4, 3)), linewidth=1.2, label=f"mean {mean:.2%}")
     axes.plot(folds, accuracies, linestyle="", marker="o", markersize=7, color=GENUINE, label="accuracy of the fold")
     if len(accuracies) <= 10:
-        for fold, accuracy in zip(folds, accuracies, strict=True):
-            axes.annotate(
-                f"{100 * accuracy:.1f}",
-                (float(fold), float(accuracy)),
-                xytext=(0, 7),
-                textcoords="offset points",
-                ha="center",
-                fontsize=8,
-                color=INK,
-            )
+        for place in zip(folds.tolist(), accuracies.tolist(), strict=True):
+            text = f"{100 * place[1]:.1f}"
+            axes.annotate(text, place, xytext=(0, 7), textcoords="offset points", ha="center", fontsize=8, color=INK)
     low, high = float(np.min(accuracies)), float(np.max(accuracies))
     room = max(0.005, 0.18 * (high - low))
     axes.set(xlim=(0.4, len(accuracies) + 0.6), ylim=(low - room, high + 1.5 * room), xlabel="fold", ylabel="accuracy")

@@ -69,7 +69,7 @@ class Embedder(Source):
         super().__init__(path, sha256)
         self.model, self.mirror, self.flip, self.precision = model, mirror, mirror != "none", precision
         self.device, self.variant = device, variant
-        self._about = about or {}
+        self._about = {"precision": precision, **(about or {})}
         self._options: dict[str, Any] = {
             "device": device, "flip": self.flip,
             "precision": precision, "batch_size": batch_size, "progress": progress,
@@ -93,12 +93,7 @@ class Embedder(Source):
 
     def about(self) -> Mapping[str, Any]:
         """Return the file of the network, its SHA-256, and its facts."""
-        return {
-            "checkpoint": str(self.path),
-            "checkpoint_sha256": self.sha256,
-            "precision": self.precision,
-            **self._about,
-        }
+        return {"checkpoint": str(self.path), "checkpoint_sha256": self.sha256, **self._about}
 
     def embeddings(self, images: Images, set_name: str) -> Embeddings:  # noqa: ARG002 - tables need the name
         """Embed the images of a set."""
@@ -152,9 +147,7 @@ class Embedder(Source):
         try:
             write_whole(self._file, lambda file: np.savez(file, digests=digests, features=features), durable=False)
         except OSError as error:  # the embeddings are in memory, so the evaluation continues
-            log.warning(
-                "%s: the embeddings cannot be written there (%s) · --no-cache omits this", self._file, error.strerror
-            )
+            log.warning("%s: the embeddings cannot be written there (%s) · use --no-cache", self._file, error.strerror)
 
 
 def _digest(file: EncodedImage) -> bytes:

@@ -133,13 +133,11 @@ class EmbeddingTable(Source):
             )
         missing = [name for name, row in zip(images.names, found, strict=True) if row is None]
         if missing:
-            allowed = (
-                f"these names with {prefix} in front" if prefix else f"these names, also with {set_name}/ in front"
-            )
+            front = f" with {prefix}" if prefix else f", also with {set_name}/"
             raise UserError(
                 f"{self.path}: has no embedding for {len(missing):,} of the {len(images):,} images of {set_name}: "
                 f"{_some(missing)} · names in the table: {_some([n for n in self._names if n.startswith(prefix)])} · "
-                f"allowed: {allowed} or another suffix"
+                f"allowed: these names{front} in front or another suffix"
             )
         rows = [row for row in found if row is not None]
         self._check_apart(images, rows, set_name)
@@ -231,11 +229,7 @@ class EmbeddingTable(Source):
 
 
 def write_table(
-    path: Path,
-    names: Sequence[str],
-    image: Array,
-    mirror: Array | None = None,
-    **more: str | int | Array,
+    path: Path, names: Sequence[str], image: Array, mirror: Array | None = None, **more: str | int | Array
 ) -> None:
     """Write a table that :class:`EmbeddingTable` reads, whole or not at all.
 

@@ -195,11 +195,10 @@ def map_rows(path: Path, shard: Shard, kind: GalleryKind, *, checked: bool) -> l
     keys = ["embeddings", *(["mirror"] if kind.mirror else [])]
     with _explained(path):
         parts = [map_array(path, key, checked=checked) for key in keys]
+        shape = (shard.rows, kind.dim)
         for key, part in zip(keys, parts, strict=True):
-            if part.shape != (shard.rows, kind.dim) or part.dtype != kind.dtype:
-                raise ValueError(
-                    f"{key}: {part.dtype} of shape {part.shape}, not {kind.dtype} {(shard.rows, kind.dim)}"
-                )
+            if part.shape != shape or part.dtype != kind.dtype:
+                raise ValueError(f"{key}: {part.dtype} of shape {part.shape}, not {kind.dtype} {shape}")
     return parts
 
 

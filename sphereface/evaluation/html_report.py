@@ -22,7 +22,7 @@ from .result import Chart, Report
 from .table import prose_columns
 from .write import make_folder, write_result
 
-_FOLDER = Path(__file__).parent
+_HERE = Path(__file__).parent
 _LONGEST_SIDE = 224  # pixels of an image in the page; aligned crops are smaller
 
 
@@ -52,11 +52,7 @@ def to_html(reports: Sequence[Report]) -> str:
     """
     terms = _Terms()
     environment = Environment(
-        loader=FileSystemLoader(_FOLDER),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(
         mark=terms.mark, svg=terms.svg, meaning=short_definition, percent=_percent,
@@ -66,7 +62,7 @@ def to_html(reports: Sequence[Report]) -> str:
         reports=reports,
         origins=_origins(reports),
         glossary=terms.entries,
-        css=Markup((_FOLDER / "page.css").read_text(encoding="utf-8")),  # noqa: S704 - our own file
+        css=Markup((_HERE / "page.css").read_text(encoding="utf-8")),  # noqa: S704 - our own file
     )
 
 

@@ -206,9 +206,7 @@ def read_detector_scores(path: Path, images: Sequence[str]) -> FloatArray:
         scores[row] = values[-1]
         row += 1
     if row < len(images):
-        raise UserError(
-            f"{path}: ends after {row} images · *_face_tid_mid.txt has {len(images)}, next {quoted(images[row])}"
-        )
+        raise UserError(f"{path}: ends after {row} images · {_MEDIA} has {len(images)}, next {quoted(images[row])}")
     return scores
 
 

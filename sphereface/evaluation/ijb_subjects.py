@@ -99,9 +99,7 @@ def read_template_subjects(path: Path, *, gallery: bool = False) -> TemplateSubj
         if (counts > 1).any():
             again = found[counts > 1][0]
             names = ", ".join(map(str, templates[subjects == again].tolist()))
-            raise UserError(
-                f"{path}: subject {again} has the templates {names} · allowed in a gallery: one for each subject"
-            )
+            raise UserError(f"{path}: subject {again} has the templates {names} · allowed in a gallery: one for each")
     return TemplateSubjects(path, templates, subjects)
 
 

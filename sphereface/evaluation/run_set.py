@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -53,9 +54,7 @@ def _union(parts: Sequence[Images]) -> tuple[Images, list[Any]]:
     if len(parts) == 1:
         return parts[0], [slice(None)]
     keys: list[tuple[Any, ...]] = [part.files or part.names for part in parts]
-    row: dict[Any, int] = {
-        key: number for number, key in enumerate(dict.fromkeys(key for part in keys for key in part))
-    }
+    row: dict[Any, int] = {key: number for number, key in enumerate(dict.fromkeys(itertools.chain(*keys)))}
     names: list[Any] = [None] * len(row)
     for part, own in zip(parts, keys, strict=True):
         for name, key in zip(part.names, own, strict=True):

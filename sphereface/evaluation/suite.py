@@ -87,9 +87,7 @@ def suite_sets(directory: Path, *, find_images: bool = True) -> list[EvaluationS
     places = {path.stem if is_bin(path) else path.name: path for path in found}
     if len({_plain(name) for name in places}) < len(found):
         names = ", ".join(path.name for path in found)
-        raise UserError(
-            f"{directory}: holds {names} · allowed: one of each name; lfw.bin, lfw/ and LFW.bin are the same name"
-        )
+        raise UserError(f"{directory}: holds {names} · allowed: one of each name; lfw.bin, lfw/ and LFW.bin are equal")
     try:
         check_set_names(places)
     except UserError as error:

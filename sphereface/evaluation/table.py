@@ -30,9 +30,8 @@ def _head(report: Report) -> str:
     lines = [f"{report.name}: {first}", *others, *([", ".join(about)] if about else [])]
     lines = [part for line in lines for part in textwrap.wrap(printable(line), WIDTH, break_long_words=False)]
     if report.num_undefined:
-        lines.append(
-            f"{report.num_undefined:,} of {len(report.images):,} images have an embedding that is zero or not finite"
-        )
+        some = f"{report.num_undefined:,} of {len(report.images):,} images"
+        lines.append(f"{some} have an embedding that is zero or not finite")
     return "\n".join(lines)
 
 
@@ -56,9 +55,8 @@ def prose_columns(rows: Rows) -> list[bool]:
 
 def _line(row: Sequence[str], widths: Sequence[int], text: Sequence[bool]) -> str:
     """Join the cells of a row; wrap text that exceeds the width into further lines."""
-    fitted = [
-        cell.ljust(width) if left else cell.rjust(width) for cell, width, left in zip(row, widths, text, strict=True)
-    ]
+    columns = zip(row, widths, text, strict=True)
+    fitted = [cell.ljust(width) if left else cell.rjust(width) for cell, width, left in columns]
     before = " " + "".join(f"{cell}   " for cell in fitted[:-1])
     room = max(20, WIDTH - len(before))
     if not text[-1] or len(row[-1]) <= room:

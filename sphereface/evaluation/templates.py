@@ -96,9 +96,8 @@ def read_templates(root: Path, path: Path, *, find_images: bool = True) -> tuple
 
     for number, fields in _body(path, names_columns):
         if len(fields) not in (2, 3):
-            raise UserError(
-                f"{path}, line {number}: got {quoted(' | '.join(fields))} · expected 'path template [media]'"
-            )
+            got = quoted(" | ".join(fields))
+            raise UserError(f"{path}, line {number}: got {got} · expected 'path template [media]'")
         images.append(fields[0])
         template.append(names.setdefault(fields[1], len(names)))
         key = (fields[1], fields[2]) if len(fields) == 3 else (str(number),)  # unnamed: its own medium
@@ -164,9 +163,8 @@ def _read_fields(path: Path, templates: Templates) -> _Columns:
     for number, fields in _body(path, names_columns):
         label = plain_label("".join(fields[2:3]))
         if len(fields) not in (3, 4) or label not in ("0", "1") or (len(fields) == 4 and not is_integer(fields[3])):
-            raise UserError(
-                f"{path}, line {number}: got {quoted(' | '.join(fields))} · expected 'template template 0|1 [fold]'"
-            )
+            got = quoted(" | ".join(fields))
+            raise UserError(f"{path}, line {number}: got {got} · expected 'template template 0|1 [fold]'")
         for name in fields[:2]:
             if name not in row:
                 raise UserError(f"{path}, line {number}: template {quoted(name)} is not in {templates.path}")

@@ -45,11 +45,11 @@ def plain_variants(embeddings: Embeddings, pairs: Pairs) -> tuple[Variant, ...]:
     distances = _squared_distances(embeddings, pairs)
     mean, deviation = kfold_distance_accuracy(distances, pairs.same, pairs.fold)
     uncentred = verify(features, pairs, subtract_mean=False)
-    error = uncentred.standard_error
     added = "image + mirror image" if embeddings.flip else "image"
+    rule, error = "the protocol without centring; ± standard error", uncentred.standard_error
     return (
         Variant("insightface", f"InsightFace: {added}, threshold on the distance; ± deviation", mean, deviation),
-        Variant("uncentred", "the protocol without centring; ± standard error", uncentred.mean, error),
+        Variant("uncentred", rule, uncentred.mean, error),
         last,
     )
 

@@ -18,17 +18,7 @@ from ..small_files import parse_form, read_json
 from ..yaml_text import dump_yaml
 from .formats import Export
 
-_TRAINING_KEYS = (
-    "steps",
-    "max_minutes",
-    "batch_size",
-    "optimizer",
-    "lr",
-    "momentum",
-    "weight_decay",
-    "precision",
-    "ema",
-)
+_TRAIN_KEYS = ("steps", "max_minutes", "batch_size", "optimizer", "lr", "momentum", "weight_decay", "precision", "ema")
 _TEACHER_FILES = ("embeddings", "onnx", "checkpoint", "input")
 CARD_MARK = "for face recognition: it turns an aligned face crop into"
 """A phrase that every card contains."""
@@ -116,7 +106,7 @@ def _training_data(meta: Mapping[str, Any]) -> list[str]:
 def recipe(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parts of a configuration that may be published: no paths."""
     given = config.get("train", {})
-    train = {key: given[key] for key in _TRAINING_KEYS if key in given}
+    train = {key: given[key] for key in _TRAIN_KEYS if key in given}
     teacher = given.get("teacher") or {}
     if teacher.get("losses") or teacher.get("loss"):  # runs before the first release have ``loss``
         train["teacher"] = {key: value for key, value in teacher.items() if key not in _TEACHER_FILES}

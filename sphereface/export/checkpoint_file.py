@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..alignment.crop_template import CropTemplate
 from ..checkpoint import save_checkpoint
-from ..errors import UserError, shown_key
+from ..errors import UserError, refusing, shown_key
 from ..models import LoadedModel, load_model
 from ..models.loading import bare_weights, sizes_seen, stored_sizes
 from .card import recipe
@@ -47,15 +47,10 @@ def write_small_checkpoint(
     meta = {**shared_meta(loaded.meta), **about, "run": path.stem}
     if template is not None:
         meta["template"] = template.to_meta()
-    state = {
-        "meta": meta,
-        "seen_size": stored_sizes(sizes_seen(loaded.model)),
-        "model": stored_weights(bare_weights(loaded.model), dtype),
-    }
-    try:
+    weights = stored_weights(bare_weights(loaded.model), dtype)
+    state = {"meta": meta, "seen_size": stored_sizes(sizes_seen(loaded.model)), "model": weights}
+    with refusing(f"{path}: cannot be written"):
         save_checkpoint(path, state, {"dtype": dtype, **about})
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from error
     return _check(loaded, path, dtype)
 
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 
 from ..choices import DEFAULT_OPSET
-from ..errors import UserError, first_line
+from ..errors import UserError, first_line, refusing
 from ..extras import import_extra
 from ..files import write_whole
 from ..models import Backbone
@@ -228,7 +228,5 @@ def check_embeddings(wanted: npt.NDArray[np.float32], path: Path) -> None:
 
 
 def _write(path: Path, data: Any) -> None:
-    try:
+    with refusing(f"{path}: cannot be written"):
         write_whole(path, data)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from error

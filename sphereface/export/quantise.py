@@ -44,9 +44,7 @@ def calibration_crops(folder: Path, size: tuple[int, int]) -> npt.NDArray[np.uin
         logging.getLogger(__name__).warning("%s: %s", folder, sentence)
     files = sorted(walked.images)
     if not files:
-        raise UserError(
-            f"--int8: got {folder} · allowed: a folder with aligned crops, such as some of the training set"
-        )
+        raise UserError(f"--int8: got {folder} · allowed: a folder of aligned crops, such as some of the training set")
     chosen = [files[k] for k in np.unique(np.linspace(0, len(files) - 1, NUM_IMAGES).round().astype(int))]
     crops = []
     for path in chosen:

@@ -44,10 +44,7 @@ class Variant:
 _NORMS = {"norm_mean": 20.0, "norm_std": 1.0}  # of which 1, 20 and 100 have the qualities −1, 0 and 1
 
 VARIANTS: dict[str, list[Variant]] = {
-    "a-softmax": [
-        *(Variant(f"m = {m}", {"m": m}) for m in (1, 2, 3, 4)),
-        Variant("m = 4, λ = 5", lam=5.0),
-    ],
+    "a-softmax": [*(Variant(f"m = {m}", {"m": m}) for m in (1, 2, 3, 4)), Variant("m = 4, λ = 5", lam=5.0)],
     "l-softmax": [*(Variant(f"m = {m}", {"m": m}) for m in (2, 3, 4)), Variant("m = 4, λ = 5", lam=5.0)],
     "sphereface-r": [
         Variant("v1, m = 1.5", {"gradient": "exact"}),
@@ -55,10 +52,7 @@ VARIANTS: dict[str, list[Variant]] = {
     ],
     "cosface": [Variant(f"m = {m:g}", {"m": m}) for m in (0.2, 0.35)],
     "arcface": [Variant(f"m = {m:g}", {"m": m}) for m in (0.3, 0.5)],
-    "combined": [
-        Variant("m1, m2, m3 = 1, 0.3, 0.2"),
-        Variant("1.2, 0.4, 0.1", {"m1": 1.2, "m2": 0.4, "m3": 0.1}),
-    ],
+    "combined": [Variant("m1, m2, m3 = 1, 0.3, 0.2"), Variant("1.2, 0.4, 0.1", {"m1": 1.2, "m2": 0.4, "m3": 0.1})],
     "adaface": [
         Variant(f"quality {quality}", norm=norm, running=_NORMS)
         for quality, norm in (("−1", 1.0), ("0", 20.0), ("1", 100.0))

@@ -166,9 +166,7 @@ def _one_thread() -> Iterator[None]:
 def _network(dim: int, seed: int) -> nn.Sequential:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return nn.Sequential(
-            *(nn.Linear(64, 128), nn.PReLU(128), nn.Linear(128, 128), nn.PReLU(128), nn.Linear(128, dim))
-        )
+        return nn.Sequential(nn.Linear(64, 128), nn.PReLU(128), nn.Linear(128, 128), nn.PReLU(128), nn.Linear(128, dim))
 
 
 def _split() -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:

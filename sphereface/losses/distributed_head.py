@@ -8,6 +8,8 @@ is that of the mean over one's own n.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -56,18 +58,8 @@ class _DistributedHead(MarginHead):
 
     _samples: int | None = None
 
-    def __init__(
-        self,
-        embedding_dim: int,
-        num_classes: int,
-        margin: Margin,
-        ranks: Ranks,
-        *,
-        generator: torch.Generator | None = None,
-        seed: int = 0,
-    ) -> None:
-        shard = self._shard(num_classes, ranks)
-        super().__init__(embedding_dim, num_classes, margin, generator=generator, seed=seed, shard=shard)
+    def __init__(self, embedding_dim: int, num_classes: int, margin: Margin, ranks: Ranks, **options: Any) -> None:
+        super().__init__(embedding_dim, num_classes, margin, shard=self._shard(num_classes, ranks), **options)
         self.ranks = ranks
 
     @classmethod

@@ -73,17 +73,8 @@ class FusedLayer(LastLayer):
     no longer than the rows of W, the gradient of W is written over those of spent blocks.
     """
 
-    def __init__(
-        self,
-        x: Tensor,
-        weight: Tensor,
-        margin: Margin,
-        *,
-        bias: Tensor | None = None,
-        block_size: int | None = None,
-        cpu_block: int | None = None,
-    ) -> None:
-        super().__init__(x.contiguous(), weight, margin, bias=bias, block_size=block_size, cpu_block=cpu_block)
+    def __init__(self, x: Tensor, weight: Tensor, margin: Margin, **options: Any) -> None:
+        super().__init__(x.contiguous(), weight, margin, **options)
         self._type_of_x = x.dtype
         self._has_dweight = weight.requires_grad
         self._memory: Tensor | None = None
@@ -162,12 +153,7 @@ class FusedLayer(LastLayer):
         return dx
 
     def backward(
-        self,
-        block: slice,
-        grad: Tensor,
-        dquery: Tensor | None,
-        dweight: Tensor | None,
-        unit: Tensor | None = None,
+        self, block: slice, grad: Tensor, dquery: Tensor | None, dweight: Tensor | None, unit: Tensor | None = None
     ) -> None:
         """As :meth:`LastLayer.backward`. ``grad`` is in the products' type and in ``unit``."""
         if dquery is not None and block.start > 0:

@@ -125,8 +125,7 @@ class MarginHead(nn.Module):
     def _check_width(self, embeddings: Tensor) -> None:
         if embeddings.ndim != 2 or embeddings.shape[1] != self.weight.shape[1]:
             raise UserError(
-                f"head: got embeddings of shape {tuple(embeddings.shape)} · "
-                f"allowed: (N, {self.weight.shape[1]}) · "
+                f"head: got embeddings of shape {tuple(embeddings.shape)} · allowed: (N, {self.weight.shape[1]}) · "
                 "give model and head the same embedding_dim"
             )
 
@@ -162,13 +161,7 @@ class MarginHead(nn.Module):
         return take_rows(self.weight, rows), None if self.bias is None else take_rows(self.bias, rows)
 
     def _classify(
-        self,
-        embeddings: Tensor,
-        labels: Tensor,
-        lam: float,
-        weight: Tensor,
-        bias: Tensor | None,
-        shared: Shared | None,
+        self, embeddings: Tensor, labels: Tensor, lam: float, weight: Tensor, bias: Tensor | None, shared: Shared | None
     ) -> HeadOutput:
         margin, chunk = self._margin_of_step(embeddings), self.chunk_size(len(embeddings))
         if isinstance(margin, SphereFace2):

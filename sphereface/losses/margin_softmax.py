@@ -105,13 +105,7 @@ class _MarginSoftmax(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
-        x: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        layer: LastLayer,
-        targets: Targets,
-        keep: bool,
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, layer: LastLayer, targets: Targets, keep: bool
     ) -> tuple[Tensor, Tensor]:
         """Reduce all blocks of Z. With ``keep`` they stay as the pass left them."""
         rooms = layer.rooms() if keep else itertools.repeat(layer.room_for_block())

@@ -31,23 +31,14 @@ def target_rows(rows: Tensor, query: Tensor, factor: Tensor | float, shortest: f
         ``(unit, lengths, inverse, has_angle, along, cosines)`` as in
         :class:`~sphereface.losses.last_layer.TargetRows`, float32.
     """
+    samples, width = rows.shape
+    padded = triton.next_power_of_2(width)
     unit = torch.empty_like(rows, dtype=torch.float32)
-    figures = torch.empty(5, len(rows), dtype=torch.float32, device=rows.device)
+    figures = torch.empty(5, samples, dtype=torch.float32, device=rows.device)
     per_sample, constant = (factor, 1.0) if isinstance(factor, Tensor) else (None, factor)
-    width = rows.shape[1]
     with kernels.device_of(rows):
-        _target_rows[(len(rows),)](
-            rows,
-            query,
-            per_sample,
-            unit,
-            figures,
-            len(rows),
-            width,
-            shortest,
-            constant,
-            triton.next_power_of_2(width),
-            per_sample is not None,
+        _target_rows[(samples,)](
+            rows, query, per_sample, unit, figures, samples, width, shortest, constant, padded, per_sample is not None
         )
     return unit, *figures.unbind()
 
@@ -77,20 +68,9 @@ def finish_dx(
         dx: (N, D) of any type, written.
     """
     samples, width = x.shape
+    padded = triton.next_power_of_2(width)
     with kernels.device_of(x):
-        _finish_dx[(samples,)](
-            dquery,
-            rows,
-            slope,
-            x,
-            per_norm,
-            inverse,
-            scale,
-            dx,
-            width,
-            triton.next_power_of_2(width),
-            inverse is not None,
-        )
+        _finish_dx[(samples,)](dquery, rows, slope, x, per_norm, inverse, scale, dx, width, padded, inverse is not None)
 
 
 def add_targets_(
@@ -120,22 +100,10 @@ def add_targets_(
     """
     samples, width = query.shape
     padded = triton.next_power_of_2(width)
+    tile, flags = max(_TILE // padded, 1), (inverse is not None, per_length is not None, project)
     with kernels.device_of(query):
         _add_targets[(samples,)](
-            dweight,
-            labels,
-            query,
-            slope,
-            unit,
-            inverse,
-            per_length,
-            samples,
-            width,
-            max(_TILE // padded, 1),
-            padded,
-            inverse is not None,
-            per_length is not None,
-            project,
+            dweight, labels, query, slope, unit, inverse, per_length, samples, width, tile, padded, *flags
         )
 
 
@@ -177,17 +145,7 @@ def _target_rows(
 
 @triton.jit
 def _finish_dx(
-    dquery,
-    rows,
-    slope,
-    x,
-    per_norm,
-    inverse,
-    scale,
-    dx,
-    width,
-    WIDTH: tl.constexpr,
-    NORMALIZED: tl.constexpr,
+    dquery, rows, slope, x, per_norm, inverse, scale, dx, width, WIDTH: tl.constexpr, NORMALIZED: tl.constexpr
 ):
     i = tl.program_id(0)
     column = tl.arange(0, WIDTH)

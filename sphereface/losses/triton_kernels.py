@@ -171,15 +171,7 @@ def _sum_exponentials(
 
 @triton.jit
 def _totals(
-    maxima,
-    sums,
-    best,
-    result,
-    parts,
-    samples,
-    ROWS: tl.constexpr,
-    COLUMNS: tl.constexpr,
-    LOWEST: tl.constexpr,
+    maxima, sums, best, result, parts, samples, ROWS: tl.constexpr, COLUMNS: tl.constexpr, LOWEST: tl.constexpr
 ):
     column = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
     inside = column < samples
@@ -200,17 +192,7 @@ def _totals(
 
 @triton.jit(do_not_specialize=["start"])
 def _gradient(
-    z,
-    own,
-    bias,
-    shift,
-    gain,
-    start,
-    classes,
-    samples,
-    ROWS: tl.constexpr,
-    COLUMNS: tl.constexpr,
-    BIASED: tl.constexpr,
+    z, own, bias, shift, gain, start, classes, samples, ROWS: tl.constexpr, COLUMNS: tl.constexpr, BIASED: tl.constexpr
 ):
     tiles = tl.cdiv(samples, COLUMNS)
     row = (tl.program_id(0) // tiles) * ROWS + tl.arange(0, ROWS)

@@ -146,10 +146,8 @@ def _kept_points(scores: SortedScores) -> tuple[FloatArray, FloatArray]:
     kept = (_numbers_at(scores, candidates) != _numbers_at(scores, below)).any(axis=0)
     kept[[0, -1]] = True
     falling = candidates[kept][::-1]
-    fpr, tpr = (
-        np.append(0, len(kind) - np.searchsorted(kind, falling, side="left")) / len(kind)
-        for kind in (impostor, genuine)
-    )
+    passed = (len(kind) - np.searchsorted(kind, falling, side="left") for kind in (impostor, genuine))
+    fpr, tpr = (np.append(0, count) / len(kind) for count, kind in zip(passed, (impostor, genuine), strict=True))
     return fpr, tpr
 
 

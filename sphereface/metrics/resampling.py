@@ -81,10 +81,8 @@ def bootstrap(
         seed: seed of the draws.
     """
     replicates = num_replicates(len(same), replicates)
-    figures = resample(
-        scores, same, people, lambda curve, _: _figures(curve, targets), replicates=replicates, seed=seed
-    )
-    first, second, *rest = percentile_intervals(figures)
+    drawn = resample(scores, same, people, lambda curve, _: _figures(curve, targets), replicates=replicates, seed=seed)
+    first, second, *rest = percentile_intervals(drawn)
     return Intervals("pairs" if people is None else "people", replicates, first, second, tuple(rest))
 
 

@@ -256,14 +256,6 @@ def tar_at_far(
     for target in targets:
         allowed = np.floor(target * curve.num_impostor + 1e-9)  # 0.29 × 100 is 28.999999999999996
         at = int(np.searchsorted(curve.false_accepts, allowed, side="right")) - 1
-        points.append(
-            OperatingPoint(
-                far=target,
-                tar=float(curve.tar[at]),
-                threshold=float(curve.threshold[at]),
-                false_accepts=int(curve.false_accepts[at]),
-                num_impostor=curve.num_impostor,
-                num_repeated=num_repeated,
-            )
-        )
+        tar, threshold, accepted = float(curve.tar[at]), float(curve.threshold[at]), int(curve.false_accepts[at])
+        points.append(OperatingPoint(target, tar, threshold, accepted, curve.num_impostor, num_repeated))
     return tuple(points)

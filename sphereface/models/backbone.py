@@ -6,7 +6,6 @@ To add a backbone, write one file with an options class and a network, and regis
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
@@ -30,11 +29,7 @@ def register(name: str) -> Callable[[type[O]], type[O]]:
     def enter(cls: type[O]) -> type[O]:
         if name in BACKBONES:
             raise ValueError(f"a backbone named {name!r} is registered already · give yours another name")
-        if (
-            not issubclass(cls, BackboneOptions)
-            or not dataclasses.is_dataclass(cls)
-            or "__dataclass_fields__" not in vars(cls)
-        ):
+        if not issubclass(cls, BackboneOptions) or "__dataclass_fields__" not in vars(cls):
             raise TypeError(f"{cls.__name__} is not a dataclass that extends BackboneOptions · see docs/extend.md")
         cls.name = name
         BACKBONES[name] = cls
@@ -62,9 +57,7 @@ class Backbone(nn.Module):
             UserError: this backbone does not support it.
         """
         if wanted:
-            raise UserError(
-                f"train.recompute: got true · {type(self).__name__} cannot recompute its units · set it to false"
-            )
+            raise UserError(f"train.recompute: got true · {type(self).__name__} cannot recompute its units · use false")
 
 
 class ConvBackbone(Backbone):

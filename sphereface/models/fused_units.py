@@ -119,21 +119,19 @@ def _unit_backward(
     kernels, parts = _kernels(), _new_parts(x, 2)
     db = torch.empty_like(b)
     kernels.prelu_backward(b, unit.slopes_b, grad, db, parts[1])
-    da, _ = _convolution_backward(db, a, unit.conv_b, True, False)  # of the input, only the size matters
+    da, _ = _conv_backward(db, a, unit.conv_b, True, False)  # of the input, only the size matters
     assert da is not None
     y = torch.empty_like(a)
     kernels.prelu_backward(a, unit.slopes_a, da, da, parts[0], y)
-    _, conv_b = _convolution_backward(db, y, unit.conv_b, False, wanted[2])
+    _, conv_b = _conv_backward(db, y, unit.conv_b, False, wanted[2])
     del db, y  # each takes as much memory as a map that is kept
-    dx, conv_a = _convolution_backward(da, x, unit.conv_a, True, wanted[0])
+    dx, conv_a = _conv_backward(da, x, unit.conv_a, True, wanted[0])
     slopes_a, slopes_b = kernels.slope_gradients(parts, unit.slopes_a.dtype).unbind()
     assert dx is not None
     return dx.add_(grad), [conv_a, slopes_a, conv_b, slopes_b]
 
 
-def _convolution_backward(
-    grad: Tensor, x: Tensor, weight: Tensor, *wanted: bool
-) -> tuple[Tensor | None, Tensor | None]:
+def _conv_backward(grad: Tensor, x: Tensor, weight: Tensor, *wanted: bool) -> tuple[Tensor | None, Tensor | None]:
     """Return the gradients of input and weight of a 3×3 convolution, where they are wanted."""
     if not any(wanted):
         return None, None

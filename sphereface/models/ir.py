@@ -86,9 +86,8 @@ class IRUnit(nn.Module):
         super().__init__()
         self.shortcut_layer: nn.Module = nn.MaxPool2d(1, stride)  # of one pixel: it picks every second
         if channels_in != channels:
-            self.shortcut_layer = nn.Sequential(
-                nn.Conv2d(channels_in, channels, 1, stride, bias=False), nn.BatchNorm2d(channels)
-            )
+            conv = nn.Conv2d(channels_in, channels, 1, stride, bias=False)
+            self.shortcut_layer = nn.Sequential(conv, nn.BatchNorm2d(channels))
         layers = _bottleneck_layers if bottleneck else _basic_layers
         self.res_layer = nn.Sequential(*layers(channels_in, channels, stride))
         if se:

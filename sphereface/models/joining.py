@@ -106,15 +106,13 @@ def join(states: Sequence[Mapping[str, Any]], paths: Sequence[Path]) -> dict[str
 
 def _check_templates(metas: Sequence[Mapping[str, Any]], paths: Sequence[Path]) -> None:
     """Refuse crops of different templates: a photograph is aligned once for all networks."""
-    known = [
-        (_points(meta, path), path) for meta, path in zip(metas, paths, strict=True) if meta.get("template") is not None
-    ]
+    pairs = zip(metas, paths, strict=True)
+    known = [(_points(meta, path), path) for meta, path in pairs if meta.get("template") is not None]
     for points, path in known[1:]:
         first, first_path = known[0]
         if points.shape != first.shape or not bool(((points - first).abs() <= _SAME).all()):
-            listed = " and ".join(
-                " ".join(f"{x:.1f},{y:.1f}" for x, y in each[1:].tolist()) for each in (first, points)
-            )
+            texts = (" ".join(f"{x:.1f},{y:.1f}" for x, y in each[1:].tolist()) for each in (first, points))
+            listed = " and ".join(texts)
             raise UserError(
                 f"{path}: its crops have another template than those of {first_path} (meta.template: {listed}) · "
                 "allowed: networks of one template, because each photograph is aligned once for all networks"

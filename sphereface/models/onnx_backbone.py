@@ -104,17 +104,13 @@ class OnnxBackbone(Backbone):
         try:
             found = self._session.run([self.output_name], {self.input_name: self._fed(images)})[0]
         except Exception as error:  # onnxruntime has its own exceptions
-            raise UserError(
-                f"{self.path}: onnxruntime cannot run it on {len(images)} images ({_reason(error)})"
-            ) from error
-        shape = np.shape(found)
+            raise UserError(f"{self.path}: onnxruntime fails on {len(images)} images ({_reason(error)})") from error
+        shape, where = np.shape(found), f"{self.path}: output {self.output_name}"
         if not isinstance(found, np.ndarray) or found.dtype.kind != "f":
-            raise UserError(
-                f"{self.path}: output {self.output_name} holds no floating-point numbers · see --output-name"
-            )
+            raise UserError(f"{where} holds no floating-point numbers · see --output-name")
         if len(shape) < 2 or shape[0] != len(images) or max(shape[1:]) != np.prod(shape[1:]):
             raise UserError(
-                f"{self.path}: output {self.output_name}: got {shape} for {len(images)} images · "
+                f"{where}: got {shape} for {len(images)} images · "
                 f"allowed: ({len(images)}, D) or ({len(images)}, D, 1, 1) · see --output-name"
             )
         return found.reshape(len(images), -1)[:count].astype(np.float32)
@@ -141,9 +137,7 @@ class OnnxBackbone(Backbone):
         alone = np.concatenate([self._run(images[k : k + 1]) for k in range(3)])
         if not np.isfinite(alone).all():
             name = not_finite_weight(graph)
-            why = (
-                f"its weights {shown(name)} hold them · give another file" if name else f"is its scale {spec.scale()}?"
-            )
+            why = f"its weights {shown(name)} hold them · use another file" if name else f"is its scale {spec.scale()}?"
             raise UserError(f"{self.path}: gives NaN or infinity for images of noise · {why}")
         if self.reads.batch != 1:
             self._check_batches(images[: self.reads.batch], alone)
@@ -226,9 +220,7 @@ def _chosen(path: Path, kind: str, values: Sequence[Any], wanted: str | None) ->
     if len(found) > 1:
         raise UserError(f"{path}: has {len(found)} {kind}s: {listed} · choose one with {option} NAME")
     if kind == "input" and len(values) > 1:
-        raise UserError(
-            f"{path}: needs all of its inputs: {listed} · allowed: one · make the others constants of the graph"
-        )
+        raise UserError(f"{path}: needs all of its inputs: {listed} · allowed: one · make the others constants")
     return found[0]
 
 
@@ -246,11 +238,9 @@ def _provider(device: torch.device) -> str:
 
 def _session(runtime: Any, path: Path, device: torch.device) -> Any:
     provider = _provider(device)
-    missing = (
-        f"--device: got {device} · onnxruntime {runtime.__version__} cannot use {provider} here · use --device cpu"
-    )
+    why = f"--device: got {device} · onnxruntime {runtime.__version__} cannot use {provider} here · use --device cpu"
     if not runs_on(device):
-        raise UserError(missing + (", or pip install onnxruntime-gpu" if device.type == "cuda" else ""))
+        raise UserError(why + (", or pip install onnxruntime-gpu" if device.type == "cuda" else ""))
     options = runtime.SessionOptions()
     options.log_severity_level = 3  # errors; it warns of batches that were traced with another size
     options.intra_op_num_threads = torch.get_num_threads()
@@ -261,7 +251,7 @@ def _session(runtime: Any, path: Path, device: torch.device) -> Any:
     except Exception as error:  # onnxruntime has its own exceptions, which name the node
         raise UserError(f"{path}: onnxruntime {runtime.__version__} refuses it ({_reason(error)})") from error
     if session.get_providers()[0] != provider:  # without CUDA's libraries it uses the CPU and reports no error
-        raise UserError(missing)
+        raise UserError(why)
     return session
 
 

@@ -27,10 +27,5 @@ class StridedPointwise(nn.Conv2d):
 def slice_strided_pointwise(model: nn.Module) -> None:
     """Turn every strided 1×1 convolution of a network into a :class:`StridedPointwise`."""
     for layer in model.modules():
-        if (
-            type(layer) is nn.Conv2d
-            and layer.kernel_size == (1, 1)
-            and layer.padding == (0, 0)
-            and layer.stride != (1, 1)
-        ):
+        if type(layer) is nn.Conv2d and layer.kernel_size == (1, 1) != layer.stride and layer.padding == (0, 0):
             layer.__class__ = StridedPointwise

@@ -12,7 +12,7 @@ import torch
 
 from ..config import Config, load_config
 from ..data.walking import check_writable
-from ..errors import UserError
+from ..errors import UserError, refusing
 from ..files import in_words, write_whole
 from ..losses.head import MarginHead
 from ..losses.margins import MARGINS
@@ -78,12 +78,8 @@ def write_sheet(trainer: Trainer) -> Path:
     config = trainer.config
     path = _sheet(config)
     sheet = augmentation_sheet(trainer.data.crops, trainer.data.augmentation, seed=config.seed)
-    try:
+    with refusing(f"runs_dir: {path}: cannot be written", "set runs_dir to a writable folder"):
         write_whole(path, cv2.imencode(".png", sheet)[1].tobytes(), durable=False)
-    except OSError as error:
-        raise UserError(
-            f"runs_dir: {path}: cannot be written ({error.strerror}) · set runs_dir to a writable folder"
-        ) from error
     return path
 
 

@@ -155,10 +155,8 @@ def _save(config: Config, run: RunFolder, state: dict[str, Any]) -> None:
     try:
         run.save(state, step=meta["step"], keep=1, summary={"networks": len(meta["networks"])})
     except OSError as error:
-        raise UserError(
-            f"{run.path}: not written ({error.strerror}): {run.room(state)} · make room, then repeat the command with "
-            "--resume auto"
-        ) from error
+        what = f"{run.path}: not written ({error.strerror}): {run.room(state)}"
+        raise UserError(f"{what} · make room, then repeat the command with --resume auto") from error
     if config.eval.select is not None:  # each network is the best of its run by this set
         run.mark_best(meta["step"])
 

@@ -69,9 +69,8 @@ class Learner:
                 sizes.append((f"train.stages[{number}].input_size", (stage.input_size[0], stage.input_size[1])))
         check_backbone(self.model, dict(sizes))
         self.model.recompute_units(config.train.recompute)
-        self.head = make_head(
-            config.model.embedding_dim, num_classes, config.loss, seed=config.seed, ranks=self.world.ranks
-        )
+        dim, ranks = config.model.embedding_dim, self.world.ranks
+        self.head = make_head(dim, num_classes, config.loss, seed=config.seed, ranks=ranks)
         self.head.to(device)
         self.teacher = teacher
         self.teacher_head: TeacherHead | None = None
@@ -251,9 +250,8 @@ class Learner:
         if whole_head is None:
             return {}
         head, of_head = whole_head
-        optimizer = {
-            name: self.optimizer.state[p] for name, p in self.named_parameters() if not name.startswith("head.")
-        }
+        outside = (each for each in self.named_parameters() if not each[0].startswith("head."))
+        optimizer = {name: self.optimizer.state[parameter] for name, parameter in outside}
         untouched: dict[str, Any] = {f"head.{n}": {} for n, p in self.head.named_parameters() if p.requires_grad}
         average = {} if self.average is None else {"average": self.average.weights()}
         teacher = {} if self.teacher_head is None else {"teacher": self.teacher_head.state_dict()}
@@ -277,9 +275,8 @@ class Learner:
         """
         weights, head, optimizer = state["model"], state["head"], state["optimizer"]
         load_weights(self.model, weights, path)
-        of_head = {
-            name.removeprefix("head."): entries for name, entries in optimizer.items() if name.startswith("head.")
-        }
+        inside = (each for each in optimizer.items() if each[0].startswith("head."))
+        of_head = {name.removeprefix("head."): entries for name, entries in inside}
         scatter_head(self.head, self.optimizer.state, head, of_head)
         if self.teacher_head is not None:
             self.teacher_head.load_state_dict(state["teacher"])

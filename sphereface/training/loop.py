@@ -137,9 +137,9 @@ class Loop:
         """
         num_bad, *requests = self.world.all_reduce_sum(len(batch.bad), *self.stop.requests())
         self.stop.settle(requests)
-        return (
-            batch._replace(bad=[bad for part in self.world.all_gather(batch.bad) for bad in part]) if num_bad else batch
-        )
+        if not num_bad:
+            return batch
+        return batch._replace(bad=[bad for part in self.world.all_gather(batch.bad) for bad in part])
 
     def writes_now(self) -> bool:
         """Return whether the steps so far are reported or saved after this one, or the run ends."""

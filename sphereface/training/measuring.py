@@ -134,9 +134,7 @@ def _measured(trainer: Trainer, batch: Batch, setting: Setting, share: float, pl
         steps = trainer.world.broadcast(steps)  # all processes take the same number
         more = [_timed_step(learner, batch, setting)[0] for _ in range(steps)]
     except NotFinite as error:
-        raise UserError(
-            f"--dry-run: {place}: {error} · use another loss, other data, or train.precision fp32"
-        ) from error
+        raise UserError(f"--dry-run: {place}: {error} · use another loss, data, or train.precision fp32") from error
     except torch.OutOfMemoryError as error:
         raise UserError(
             f"--dry-run: {place}: out of memory · use a smaller train.batch_size, or train.micro_batch, or bf16"

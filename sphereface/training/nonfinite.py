@@ -13,9 +13,7 @@ from .distributed import World
 
 log = logging.getLogger(__name__)
 
-REMEDIES = (
-    "a lower train.lr, train.warmup_steps, train.clip_grad_norm, a larger loss.lambda_min, or train.precision fp32"
-)
+REMEDIES = "a lower train.lr, train.warmup_steps, train.clip_grad_norm, larger loss.lambda_min, or train.precision fp32"
 
 
 class NonFiniteGuard:

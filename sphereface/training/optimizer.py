@@ -234,19 +234,11 @@ def make_optimizer(
             raise UserError("train.optimizer: got adamw with loss.sample_rate below 1 · allowed there: sgd, muon")
         groups = grouped(1.0)  # only SGD's recipe doubles the rate of biases
         return AdamW(groups, lr=train.lr, betas=(train.betas[0], train.betas[1]), weight_decay=train.weight_decay)
-    groups = grouped(2.0)
+    groups, sgd = grouped(2.0), {"lr": train.lr, "mu": train.mu, "weight_decay": train.weight_decay}
     if train.optimizer == "muon":
-        return Muon(
-            groups,
-            lr=train.lr,
-            mu=train.mu,
-            weight_decay=train.weight_decay,
-            muon_lr=train.muon.lr,
-            muon_decay=train.muon.weight_decay,
-            dtype=dtype if dtype is torch.bfloat16 else torch.float32,
-        )
-    momentum: MomentumForm = "caffe" if train.momentum == "caffe" else "torch"
-    return SGD(groups, lr=train.lr, mu=train.mu, weight_decay=train.weight_decay, momentum=momentum)
+        number = dtype if dtype is torch.bfloat16 else torch.float32
+        return Muon(groups, **sgd, muon_lr=train.muon.lr, muon_decay=train.muon.weight_decay, dtype=number)
+    return SGD(groups, **sgd, momentum="caffe" if train.momentum == "caffe" else "torch")
 
 
 def gradient_values(params: Iterable[torch.Tensor]) -> Tensors:

@@ -45,9 +45,8 @@ def orthogonalised(matrices: torch.Tensor) -> torch.Tensor:
         matrices: (k, m, n) floating point.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
-    x: torch.Tensor = matrices / (
-        torch.linalg.vector_norm(matrices, dim=(1, 2), keepdim=True) + 1e-7
-    )  # no singular value above 1
+    # no singular value above 1
+    x: torch.Tensor = matrices / (torch.linalg.vector_norm(matrices, dim=(1, 2), keepdim=True) + 1e-7)
     tall = x.shape[1] > x.shape[2]
     x = x.mT if tall else x
     for _ in range(5):

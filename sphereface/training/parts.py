@@ -29,10 +29,8 @@ def check_parts(factors: Mapping[str, object], names: Iterable[str]) -> dict[str
     checked = {}
     for part, factor in factors.items():
         if not any(name == part or name.startswith(f"{part}.") for name in names):
-            tops = sorted({".".join(name.split(".")[:3]) for name in names})
-            raise UserError(
-                f"train.lr_mult: got {part!r} · allowed: the start of a name, such as {', '.join(tops[:12])}"
-            )
+            tops = sorted({".".join(name.split(".")[:3]) for name in names})[:12]
+            raise UserError(f"train.lr_mult: got {part!r} · allowed: the start of a name, such as {', '.join(tops)}")
         if isinstance(factor, bool) or not isinstance(factor, (int, float)) or not 0 <= factor < float("inf"):
             raise UserError(f"train.lr_mult.{part}: got {factor!r} · allowed: a number of at least 0")
         checked[part] = float(factor)

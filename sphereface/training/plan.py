@@ -86,11 +86,13 @@ class Plan:
 
         Both are in [0, 1]. They differ where stages have their own ``input_size``.
         """
-        done = total = 0.0
-        for stage, (length, setting) in zip(self._stages, self.stages(), strict=True):
-            rows, columns = setting.input_size or self._size
+        done = total = begin = 0.0
+        for stage in self._stages:
+            rows, columns = stage.input_size or self._size
+            length = stage.until - begin
             total += length * rows * columns
-            done += min(max(share - (stage.until - length), 0.0), length) * rows * columns
+            done += min(max(share - begin, 0.0), length) * rows * columns
+            begin = stage.until
         return done / total
 
     def rate(self, position: float) -> float:

@@ -62,10 +62,9 @@ def replay(path: Path, device: torch.device) -> str:
     except (IndexError, RuntimeError) as error:
         raise BadCheckpoint(f"{path}: its batch cannot be repeated ({first_line(error)})") from error
     given.total.backward()  # type: ignore[no-untyped-call]
-    bad_weights = [name for name, p in learner.named_parameters() if not p.isfinite().all()]
-    bad_gradients = [
-        name for name, p in learner.named_parameters() if p.grad is not None and not p.grad.isfinite().all()
-    ]
+    trained = list(learner.named_parameters())
+    bad_weights = [name for name, p in trained if not p.isfinite().all()]
+    bad_gradients = [name for name, p in trained if p.grad is not None and not p.grad.isfinite().all()]
     rows = {
         "step": f"{meta['step'] + 1}, λ {setting.lam:.4g}, rate {setting.lr:.4g}",
         "batch": f"{len(batch.labels)} images, labels {int(batch.labels.min())} … {int(batch.labels.max())}",
@@ -107,12 +106,9 @@ def _checked_batch(state: Mapping[str, Any], config: Config, path: Path) -> Batc
     augment = _checked_augment(given.get("augment", {}), number, config, path)
     taught = given.get("teacher")
     stored = bool(config.train.teacher.given) and config.train.teacher.view == "stored"
-    if stored and (
-        not isinstance(taught, torch.Tensor)
-        or taught.dtype not in (torch.float16, torch.float32)
-        or taught.ndim != 2
-        or len(taught) != number
-    ):
+    floats = (torch.float16, torch.float32)
+    fits = isinstance(taught, torch.Tensor) and taught.dtype in floats and taught.ndim == 2 and len(taught) == number
+    if stored and not fits:
         raise BadCheckpoint(f"{path}: batch.teacher: not a floating point tensor of the shape ({number}, T)")
     return Batch(given["images"], labels, given["mirror"], [], augment, teacher=taught if stored else None)
 
@@ -142,9 +138,7 @@ def _checked_augment(
             or tuple(strengths.shape) != (len(rows), columns.get(name))
             or not bool(((rows >= 0) & (rows < number)).all() and strengths.isfinite().all())
         ):
-            raise BadCheckpoint(
-                f"{path}: batch.augment.{shown_key(name)}: not rows of the batch with a strength for each"
-            )
+            raise BadCheckpoint(f"{path}: batch.augment.{shown_key(name)}: not rows of the batch and their strengths")
         checked[str(name)] = rows, strengths
     return checked
 

@@ -16,11 +16,8 @@ from ..losses.head import HeadOutput
 from .distributed import World
 from .optimizer import gradient_values
 
-_SYNC_BUFFERS = next(  # the present name in torch, and the older one
-    name
-    for name in ("forward_sync_buffers", "broadcast_buffers")
-    if name in inspect.signature(DistributedDataParallel.__init__).parameters
-)
+_OPTIONS = inspect.signature(DistributedDataParallel.__init__).parameters
+_SYNC_BUFFERS = "forward_sync_buffers" if "forward_sync_buffers" in _OPTIONS else "broadcast_buffers"  # the older name
 
 
 def replicated(model: nn.Module, world: World, *, pieces: bool) -> DistributedDataParallel | None:
@@ -40,14 +37,10 @@ def replicated(model: nn.Module, world: World, *, pieces: bool) -> DistributedDa
     if world.size == 1 or not any(p.requires_grad for p in model.parameters()):
         return None
     device = next(model.parameters()).device
-    options: dict[str, Any] = {_SYNC_BUFFERS: False}  # see average_statistics
-    return DistributedDataParallel(
-        model,
-        device_ids=None if device.type == "cpu" else [device],
-        gradient_as_bucket_view=True,
-        static_graph=not pieces,
-        **options,
-    )
+    place = None if device.type == "cpu" else [device]
+    # for the buffers, see average_statistics
+    options: dict[str, Any] = {_SYNC_BUFFERS: False, "gradient_as_bucket_view": True, "static_graph": not pieces}
+    return DistributedDataParallel(model, device_ids=place, **options)
 
 
 def gradients_stay(network: nn.Module) -> AbstractContextManager[None]:
@@ -72,15 +65,10 @@ def check_pieces(micro_batch: int | None, share: int, world: World, *, batch_sta
     """
     size = min(micro_batch or share, share)
     if batch_statistics and 1 in (size, share % size):
-        got = (
-            f"train.micro_batch: got {micro_batch}"
-            if micro_batch is not None
-            else f"train.batch_size: got {share * world.size}"
-        )
+        key, got = ("batch_size", share * world.size) if micro_batch is None else ("micro_batch", micro_batch)
         raise UserError(
-            f"{got} for {share} images in each process, which leaves a piece of one "
-            "image · allowed with batch normalisation: pieces of two images or more · set another train.micro_batch or "
-            "train.batch_size"
+            f"train.{key}: got {got} for {share} images in each process, which leaves a piece of one image · allowed "
+            "with batch normalisation: pieces of two images or more · set another train.micro_batch or train.batch_size"
         )
     if world.size > 1 and micro_batch is not None and micro_batch < share and share % micro_batch:
         raise UserError(

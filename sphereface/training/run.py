@@ -81,9 +81,7 @@ def _train_one(
     progress = _fit(trainer, run, checkpoint)
     result = run.result(config)
     if world.first and not result.is_file():
-        raise UserError(
-            f"{result}: it was saved, but something removed it during the run · use another checkpoint in {run.path}"
-        )
+        raise UserError(f"{result}: it was saved, but something removed it · use another checkpoint in {run.path}")
     log.info("done: %d steps in %.1f minutes: %s", progress.step, progress.seconds / 60, result)
     return result
 

@@ -16,7 +16,7 @@ from typing import IO, Any
 import yaml
 
 from ..config import Config, differences
-from ..errors import UserError, shown_key
+from ..errors import UserError, refusing, shown_key
 from ..files import lock_file, write_whole
 from ..small_files import mode_of, read_json
 from .progress import Progress
@@ -135,10 +135,8 @@ class RunFolder(RunCheckpoints):
         The log names unreadable runs.
         """
         parent = Path(config.runs_dir) / config.name
-        try:
+        with refusing(f"runs_dir: {parent}: cannot be read"):
             folders = [cls(path) for path in parent.iterdir()] if parent.is_dir() else []
-        except OSError as error:
-            raise UserError(f"runs_dir: {parent}: cannot be read ({error.strerror})") from error
         for line in unknown_runs(folder.path for folder in folders if not folder.about() and not finished):
             log.warning("resume auto: %s", line)
         abouts = [(about, folder) for folder in folders if (about := folder.about())]
@@ -189,13 +187,9 @@ class RunFolder(RunCheckpoints):
         if self._lock is not None:
             return
         self._check_plain()
-        try:
+        advice = "make it writable, or start a new run without --resume"
+        with refusing(f"{self.path}: the run folder cannot be written", advice):
             self._lock = lock_file(self.path / ".lock")
-        except OSError as error:
-            raise UserError(
-                f"{self.path}: the run folder cannot be written ({error.strerror}) · make it writable, or start a new "
-                "run without --resume"
-            ) from error
         if self._lock is None:
             raise UserError(
                 f"{self.path}: another process trains in this run folder · wait for its end, or start a new "
@@ -204,11 +198,8 @@ class RunFolder(RunCheckpoints):
 
     def _check_plain(self) -> None:
         """Refuse a folder in which a write would follow a link or block, as a foreign one may."""
-        try:
-            with os.scandir(self.path) as entries:
-                found = [(entry.name, entry.is_symlink(), mode_of(Path(entry.path))) for entry in entries]
-        except OSError as error:
-            raise UserError(f"{self.path}: the run folder cannot be read ({error.strerror})") from error
+        with refusing(f"{self.path}: the run folder cannot be read"), os.scandir(self.path) as entries:
+            found = [(entry.name, entry.is_symlink(), mode_of(Path(entry.path))) for entry in entries]
         for name, link, mode in found:
             folder = stat.S_ISDIR(mode) and Path(f"x{name}").suffix not in _OF_FILES
             if not (stat.S_ISREG(mode) or folder) or (link and name in _WRITTEN_THROUGH):

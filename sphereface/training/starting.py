@@ -103,9 +103,7 @@ def _start_head(learner: Learner, state: Mapping[str, Any], class_names: Sequenc
     rows, why_not = _known_rows(state, class_names, learner.model.embedding_dim, by_number=wanted == "keep")
     if rows is None:
         if wanted == "keep":
-            raise UserError(
-                f"train.init_head: got keep, but {path} {why_not} · allowed there: new, which starts a fresh head"
-            )
+            raise UserError(f"train.init_head: got keep, but {path} {why_not} · allowed there: new, for a fresh head")
         return f"the head is new, because the checkpoint {why_not}"
     left = take_known(learner.head, state["head"], rows)
     known = int((rows >= 0).sum())

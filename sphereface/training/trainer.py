@@ -71,7 +71,7 @@ class Trainer:
         per_epoch = len(self.source) / config.train.batch_size
         self.total_steps = config.train.steps or math.ceil((config.train.epochs or 0) * per_epoch)
         self.plan = Plan(config, self.total_steps)
-        self._stage = 0
+        self._announced = self.plan.at(0.0)
         self._begun = False
         self._news: list[tuple[int, str]] = []  # lines of begin(), for the log of a later run folder
         self.one_by_one = False  # wait for each step, because one of the next is not finite
@@ -102,11 +102,12 @@ class Trainer:
                 count. If the host learns this later, :class:`.loop.Loop` restores the counters.
         """
         setting = self.setting()
-        if setting.stage != self._stage:
-            self._stage = setting.stage
+        if setting.stage != self._announced.stage:
+            loss = "" if setting.margin == self._announced.margin else f", loss {setting.margin}"
+            self._announced = setting
             height, width = setting.input_size or self.config.model.input_spec.size
             place = f"step {self.progress.step + 1}: stage {setting.stage + 1}"
-            log.info("%s: crops of %d×%d, loss %s", place, height, width, setting.margin)
+            log.info("%s: crops of %d×%d%s", place, height, width, loss)
         result = self.learner.step(batch, setting, at_once=self.one_by_one)
         self.count_time()
         self.progress.step += 1

@@ -66,13 +66,11 @@ class Validator:
         """Warn of each set with people whose names are also in the training set."""
         for each in self.sets:
             if shared := shared_names(source, each.images.names):
-                log.warning(
-                    "eval.sets.%s: %d people have the names of identities in data.train, such as %s: if they are the "
-                    "same people, its figures will be too good · leave them out: data.exclude_file",
-                    each.name,
-                    len(shared),
-                    shown(shared[0]),
+                text = (
+                    f"{len(shared)} people have the names of identities in data.train, such as {shown(shared[0])}: if "
+                    "they are the same people, its figures will be too good · leave them out: data.exclude_file"
                 )
+                log.warning("eval.sets.%s: %s", each.name, text)
 
     def _load(self, name: str, places: Places) -> EvaluationSet:
         """Read a set and a few of its images, so that an unsuitable set ends the run now."""
@@ -94,14 +92,8 @@ class Validator:
         """
         for each in self.sets:
             self._name = each.name
-            result = evaluate(
-                model,
-                each,
-                device=self.device,
-                batch_size=self.config.eval.batch_size,
-                precision=self.config.eval.precision,
-                embed=self._embed,
-            )
+            size, precision = self.config.eval.batch_size, self.config.eval.precision
+            result = evaluate(model, each, device=self.device, batch_size=size, precision=precision, embed=self._embed)
             self.doing = ""
             yield each.name, result
 

@@ -22,12 +22,7 @@ def versions() -> dict[str, str]:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             found[name] = "not installed as a package"
-    return {
-        **found,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "revision": _git_revision(),
-    }
+    return {**found, "python": platform.python_version(), "platform": platform.platform(), "revision": _git_revision()}
 
 
 def _git_revision() -> str:

@@ -16,6 +16,5 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command."""
     parser.add_argument("runs", metavar="RUN", type=Path, nargs="+", help="run folder, runs/<name>/<time>")
     parser.add_argument("--output", metavar="PNG", type=Path, help="draw the curves to this file")
-    parser.add_argument(
-        "--learning", metavar="PNG", type=Path, help="draw accuracy over images and over minutes to this file"
-    )
+    help_text = "draw accuracy over images and over minutes to this file"
+    parser.add_argument("--learning", metavar="PNG", type=Path, help=help_text)

@@ -33,9 +33,7 @@ from ..face_options import add_face_options, add_on_several
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command."""
-    help_text = (
-        "a folder of any depth, a .bin of InsightFace, or a text file with a path on each line, relative to the file"
-    )
+    help_text = "a folder of any depth, a .bin of InsightFace, or a text file with a path on each line, relative to it"
     parser.add_argument("images", metavar="IMAGES", type=Path, help=help_text)
     help_text = "the file OUT.npz, or a folder for many images"
     parser.add_argument("output", metavar="OUT", type=Path, help=help_text)

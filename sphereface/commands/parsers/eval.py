@@ -41,21 +41,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--lfw", metavar="DIR", type=Path, help=f"aligned crops ({LFW})")
     add("--pairs", metavar="FILE", type=Path, help=f"list of pairs ({PAIRS})")
     add("--dev-train", metavar="FILE", type=Path, help="training list of view 1 (pairsDevTrain.txt beside --pairs)")
-    parser.epilog = "SET (you may omit KIND: if the form is clear):\n" + "\n".join(
-        f"  {form}" for form in allowed_forms()
-    )
+    forms = "\n".join(f"  {form}" for form in allowed_forms())
+    parser.epilog = f"SET (you may omit KIND: if the form is clear):\n{forms}"
     add("--sets", metavar="NAME=SET", nargs="+", help="any sets, instead of --lfw and --pairs; SET: see below")
     add("--suite", metavar="DIR", type=Path, help="every .bin in a folder, in one table with the mean of the five")
     add("--ijb", metavar="DIR[,CROPS]", help="IJB-B or IJB-C from their files: the same as --sets ijb=ijb:DIR,CROPS")
     add("--identification", action="store_true", help="also rank 1 and 5, and DIR@FAR, among all people in the folder")
     add("--all-pairs", action="store_true", help="also compare every image in the folder with every other")
-    add(
-        "--quality",
-        metavar="FILE",
-        nargs="?",
-        const=NORM,
-        help="also error versus discard, by the embeddings' lengths or by the qualities in FILE",
-    )
+    help_text = "also error versus discard, by the embeddings' lengths or by the qualities in FILE"
+    add("--quality", metavar="FILE", nargs="?", const=NORM, help=help_text)
     add("--html", action="store_true", help="also write report.html, which shows the hardest pairs")
     help_text = "write the calibration beside the file: thresholds and probabilities; verify uses a checkpoint's"
     add("--calibrate", action="store_true", help=help_text)
@@ -79,12 +73,8 @@ def _add_source_options(parser: argparse.ArgumentParser) -> None:
     add("--size", metavar="HxW", help="size of the crops that the ONNX file reads, if the file does not fix it")
     add("--layout", choices=LAYOUTS, help="layout of the ONNX file's input, if its shape is ambiguous")
     add("--order", choices=ORDERS, help="channel order that the ONNX file reads")
-    add(
-        "--mean",
-        dest="pixel_mean",
-        metavar="M",
-        help="for the ONNX file, subtract this from a pixel of 0 to 255: one number or three",
-    )
+    help_text = "for the ONNX file, subtract this from a pixel of 0 to 255: one number or three"
+    add("--mean", dest="pixel_mean", metavar="M", help=help_text)
     add("--std", dest="pixel_std", metavar="S", help="then divide by this: one number or three")
     add("--input", metavar="NAME", help="input of the ONNX file, if it has several")
     add("--output-name", metavar="NAME", help="output of the ONNX file with the embeddings, if it has several")

@@ -49,16 +49,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "checkpoint: type of the stored weights, float32 or float16 (float32)"
     )
     add("--dtype", choices=DTYPES, help=help_text)
-    add(
-        "--mirror",
-        choices=MIRRORS,
-        default="none",
-        help="add or append the embedding of the mirror image (%(default)s)",
-    )
+    help_text = "add or append the embedding of the mirror image (%(default)s)"
+    add("--mirror", choices=MIRRORS, default="none", help=help_text)
     add("--batch", metavar="N", type=int, help="fix the batch size; default: any batch size")
-    help_text = (
-        f"opset of ONNX, {min(IR_VERSIONS)} to {max(IR_VERSIONS)}; old runtimes need an old one ({DEFAULT_OPSET})"
-    )
+    help_text = f"ONNX opset, {min(IR_VERSIONS)} to {max(IR_VERSIONS)}; old runtimes need an old one ({DEFAULT_OPSET})"
     add("--opset", metavar="N", type=int, help=help_text)
     help_text = "with onnx: also write an 8-bit copy; its ranges come from the aligned crops in DIR"
     add("--int8", metavar="DIR", type=Path, help=help_text)

@@ -22,39 +22,21 @@ from ...errors import UserError
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command."""
     parser.add_argument("--config", metavar="NAME", help="a file in configs/, or a path to a YAML file")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="overrides",
-        help="override one key, for example train.lr=0.05; repeatable",
+    help_text = "override one key, for example train.lr=0.05; repeatable"
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help=help_text)
+    help_text = (
+        "auto: resume the newest unfinished run of this config, or start one; of several networks, finished ones are "
+        "kept. PATH: resume this run folder, or this checkpoint in its folder"
     )
-    parser.add_argument(
-        "--resume",
-        metavar="auto|PATH",
-        help="auto: resume the newest unfinished run of this config, or start one; of several networks, finished "
-        "ones are kept. PATH: resume this run folder, or this checkpoint in its folder",
-    )
+    parser.add_argument("--resume", metavar="auto|PATH", help=help_text)
     parser.add_argument("--device", default="auto", help="auto (default), cuda, cuda:N, mps or cpu")
     only = parser.add_mutually_exclusive_group()
-    only.add_argument(
-        "--dry-run",
-        action="store_true",
-        help="build everything, measure some steps of each stage, print sizes, memory, estimated time and the config; "
-        "do not train",
-    )
-    only.add_argument(
-        "--profile",
-        metavar="N",
-        type=int,
-        help="record N training steps: a trace for TensorBoard or Perfetto, and a table of the time of each part",
-    )
-    only.add_argument(
-        "--replay",
-        metavar="FILE",
-        help="repeat the step that a run stored as nonfinite-….pt and name the first layer that fails; do not train",
-    )
+    help_text = "build all, measure steps of each stage, print sizes, memory, estimated time and config; do not train"
+    only.add_argument("--dry-run", action="store_true", help=help_text)
+    help_text = "record N training steps: a trace for TensorBoard or Perfetto, and a table of the time of each part"
+    only.add_argument("--profile", metavar="N", type=int, help=help_text)
+    help_text = "repeat a step that a run stored as nonfinite-….pt, name the first layer that fails; do not train"
+    only.add_argument("--replay", metavar="FILE", help=help_text)
 
 
 def parse_args(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
@@ -69,9 +51,7 @@ def parse_args(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse
         known = "".join(f"\n  {name:24} {about}".rstrip() for name, about in shipped_configs().items())
         raise UserError(f"--config: missing · allowed: a path to a YAML file, or one of these in configs/:{known}")
     if args.resume is not None and (args.dry_run or args.profile is not None):
-        raise UserError(
-            "--resume: got it with --dry-run or --profile, which measure a new run · omit --resume to measure"
-        )
+        raise UserError("--resume: got it with --dry-run or --profile, which measure a new run · omit --resume")
     if os.environ.get("WORLD_SIZE", "1") == "1":  # of several processes the first reports it later
         find_config(args.config)
     return args

@@ -30,10 +30,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("images", metavar="IMAGE", nargs=2, help="two photographs")
     add_decision_options(parser)
-    add(
-        "--prior",
-        type=float,
-        help="share of one-person pairs among the pairs that you compare (default: that of the evaluation)",
-    )
+    help_text = "share of one-person pairs among the pairs that you compare (default: that of the evaluation)"
+    add("--prior", type=float, help=help_text)
     add("--save-plot", metavar="FILE", type=Path, help="draw both crops side by side (.png, .jpg, .svg, .pdf)")
     add_face_options(parser)

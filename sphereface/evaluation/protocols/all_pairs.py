@@ -67,10 +67,8 @@ class AllPairs(Result):
     def heading(self) -> list[str]:
         """Return the numbers of images and pairs."""
         mean = "centred with the mean of all these images" if self.subtract_mean else "NO mean subtracted"
-        return [
-            f"all pairs: {self.num_images:,} images, {self.curve.num_genuine:,} + {self.curve.num_impostor:,} "
-            f"pairs; {mean}"
-        ]
+        pairs = f"{self.curve.num_genuine:,} + {self.curve.num_impostor:,} pairs"
+        return [f"all pairs: {self.num_images:,} images, {pairs}; {mean}"]
 
     def summary(self) -> list[str]:
         """Return the rates at a threshold, in numbers of pairs."""

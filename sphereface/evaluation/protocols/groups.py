@@ -141,25 +141,20 @@ class _Row(NamedTuple):
 
 
 def _parse_line(path: Path, line: Line, separator: str | None, num_fields: int) -> tuple[str, _Row]:
-    fields = line.fields(separator)
+    where, fields = f"{path}, line {line.number}", line.fields(separator)
     if len(fields) != num_fields or len(fields) not in (4, 5) or not all(fields):
         raise UserError(
-            f"{path}, line {line.number}: got {quoted(line.text)} · expected {_LIST_FORM}, separated by tabs, commas "
-            "or spaces, with a fold in all lines or in none"
+            f"{where}: got {quoted(line.text)} · expected {_LIST_FORM}, separated by tabs, commas or spaces, with a "
+            "fold in all lines or in none"
         )
     left, right, label, group, *fold = fields
     label = plain_label(label)
     if not group.isprintable():
-        raise UserError(
-            f"{path}, line {line.number}: got the group {quoted(group)} · allowed: names without control characters"
-        )
+        raise UserError(f"{where}: got the group {quoted(group)} · allowed: names without control characters")
     if label not in ("0", "1"):
-        raise UserError(
-            f"{path}, line {line.number}: got the label {quoted(label)} · allowed: 1 for one person, 0 for two people, "
-            f"as in {_LIST_FORM}"
-        )
+        raise UserError(f"{where}: got the label {quoted(label)} · allowed: 1 for one person, 0 for two people")
     if fold and not is_number(fold[0]):
-        raise UserError(f"{path}, line {line.number}: got the fold {quoted(fold[0])} · allowed: whole numbers from 0")
+        raise UserError(f"{where}: got the fold {quoted(fold[0])} · allowed: whole numbers from 0")
     left, right = (image_name(path, line.number, side) for side in (left, right))
     return group, _Row(left, right, label == "1", int(fold[0]) if fold else None)
 
@@ -221,8 +216,7 @@ def _pairs(path: Path, group: str, rows: Sequence[_Row]) -> Pairs:
             )
     names = tuple(sorted({name for row in rows for name in (row.left, row.right)}))
     at = {name: number for number, name in enumerate(names)}
-    left, right = (
-        np.array([at[name] for name in side], dtype=np.int64) for side in zip(*(r[:2] for r in rows), strict=True)
-    )
+    sides = zip(*(row[:2] for row in rows), strict=True)
+    left, right = (np.array([at[name] for name in side], dtype=np.int64) for side in sides)
     check_labels(path, left, right, same, names, fold=fold)
     return Pairs(path, names, left, right, same, fold, num_folds)

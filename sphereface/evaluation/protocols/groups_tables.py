@@ -59,9 +59,8 @@ def own_rows(groups: Groups) -> Rows:
             point = group.points[far_number]
             cells = (*_cells(groups, number, OWN + far_number), f"{point.threshold:.5f}")
             cells = cells if point.resolvable else (NOT_RESOLVABLE, "", "")
-            rows.append(
-                (group.name, scientific(far), *cells, f"{count(point.impostors_used)} of {point.num_impostor:,}")
-            )
+            used = f"{count(point.impostors_used)} of {point.num_impostor:,}"
+            rows.append((group.name, scientific(far), *cells, used))
     header = ("group", "FAR", "TAR", "95 % interval", "threshold", "impostors used")
     return Rows(header, tuple(rows), "TAR at each group's own threshold")
 

@@ -71,9 +71,7 @@ class Identification(Result):
             ("rank 1", percent(self.rank1), "the right person has the highest score"),
             ("rank 5", percent(self.rank5), "the right person is among the five highest scores"),
         )
-        note = (
-            "DIR: share of probes found at rank 1 with a score above the threshold. FAR: share of impostors above it."
-        )
+        note = "DIR: share of probes found at rank 1, above the threshold. FAR: share of impostors above it."
         points = replace(tar_rows(self.open_set, rates=("FAR", "DIR")), title="DIR at FAR", note=note)
         return Rows((), ranks, "Identification", key=True), points
 

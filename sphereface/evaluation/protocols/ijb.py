@@ -96,12 +96,9 @@ class IjbSet(EvaluationSet):
         modes = tuple(PoolMode.parse(str(place)) for place in others if _MODE.fullmatch(str(place)))
         folders = [place for place in others if not _MODE.fullmatch(str(place))]
         if len(folders) > 1 or not (find_images or all(folder.is_dir() for folder in folders)):
-            raise UserError(
-                f"{name}: got {', '.join(map(str, folders))}, which is neither a folder nor a test mode · allowed: "
-                f"{cls.kind}:{cls.form}"
-                if len(folders) == 1
-                else f"{name}: got the folders {', '.join(map(str, folders))} · allowed: {cls.kind}:{cls.form}"
-            )
+            given = ", ".join(map(str, folders))
+            got = f"{given}, which is neither a folder nor a test mode" if len(folders) == 1 else f"the folders {given}"
+            raise UserError(f"{name}: got {got} · allowed: {cls.kind}:{cls.form}")
         files = find_ijb(directory, detector_scores=any(mode.detector_score for mode in modes))
         image_list = read_image_list(files.media)
         crops = folders[0] if folders else directory
@@ -123,18 +120,8 @@ class IjbSet(EvaluationSet):
         for line in left_out:  # before the embedding, which can take hours
             log.warning("ijb: %s", line)
         score = None if files.scores is None else read_detector_scores(files.scores, image_list.images)
-        return cls(
-            name,
-            Images(crops, image_list.images, found),
-            files,
-            image_list,
-            pairs,
-            distinct,
-            score,
-            lists,
-            modes,
-            left_out,
-        )
+        images = Images(crops, image_list.images, found)
+        return cls(name, images, files, image_list, pairs, distinct, score, lists, modes, left_out)
 
     @classmethod
     def recognises(cls, places: Sequence[Path]) -> bool:
@@ -182,12 +169,8 @@ class IjbSet(EvaluationSet):
 
     def _field_figures(self, mode: PoolMode, pooled: Pooled, scores: SortedScores) -> FieldFigures:
         found = None if self.searches is None else search_both(pooled, self.searches)
-        return FieldFigures(
-            mode.name,
-            tuple(tpr_at_nearest_fpr(scores).tolist()),
-            None if found is None else tuple(field_rank_rates(found).tolist()),
-            None if found is None else field_recall(found),
-        )
+        top, recall = (None, None) if found is None else (tuple(field_rank_rates(found).tolist()), field_recall(found))
+        return FieldFigures(mode.name, tuple(tpr_at_nearest_fpr(scores).tolist()), top, recall)
 
     def _default_mode(self, embeddings: Embeddings) -> PoolMode:
         """Return InsightFace's default, N1D1F2; D0 without detector scores, F0 without mirrors."""
@@ -200,14 +183,8 @@ class IjbSet(EvaluationSet):
                 f"{self.name}: test mode {mode.name} needs the embeddings of mirror images, which are missing · "
                 f"allowed: F0, such as {mode.name[:-1]}0"
             )
-        return pool(
-            embeddings.image,
-            embeddings.mirror,
-            self.image_list.template,
-            self.image_list.media,
-            mode=mode,
-            detector_score=self.detector_score,
-        )
+        template, media, score = self.image_list.template, self.image_list.media, self.detector_score
+        return pool(embeddings.image, embeddings.mirror, template, media, mode=mode, detector_score=score)
 
 
 def _distinct(pairs: TemplatePairs, num_templates: int) -> TemplatePairs:

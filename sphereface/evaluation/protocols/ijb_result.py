@@ -224,12 +224,9 @@ def _search_rows(search: SearchFigures) -> list[Rows]:
         "FPIR: share of searches for people outside the gallery that return somebody. FNIR: share of searches for "
         "people in the gallery that do not return them first, at or above the threshold (NIST's definition)."
     )
+    header = ("gallery", "templates", "mated probes", "others", *(f"rank {k}" for k in RANKS))
     return [
-        Rows(
-            ("gallery", "templates", "mated probes", "others", *(f"rank {k}" for k in RANKS)),
-            tuple(ranks),
-            "1:N identification, each gallery separately",
-        ),
+        Rows(header, tuple(ranks), "1:N identification, each gallery separately"),
         Rows(("gallery", *(f"FNIR at FPIR {fpir:g}" for fpir in FPIRS)), tuple(errors), "1:N, open set", note),
     ]
 

@@ -56,11 +56,8 @@ class Rates:
         """Return all figures for JSON."""
         columns = zip(RANKS, self.found, self.ranks, self.rank_intervals, strict=True)
         ranks = [{"rank": k, "found": n, "rate": rate, "interval": plain_interval(i)} for k, n, rate, i in columns]
-        return {
-            "ranks": ranks,
-            "map": self.mean_precision,
-            "map_interval": plain_interval(self.mean_precision_interval),
-        }
+        interval = plain_interval(self.mean_precision_interval)
+        return {"ranks": ranks, "map": self.mean_precision, "map_interval": interval}
 
 
 @dataclass(frozen=True)
@@ -134,14 +131,10 @@ class TinyFace(Result):
             "The embeddings are not centred. mAP is computed as in TinyFace's script, which averages the precision at"
             " an image's rank and at the rank before it. Compare these with published figures."
         )
+        header = ("figure", "value", "95 % interval, and how many")
         return (
             Rows((), self._cells(self.rates), "TinyFace", " ".join([note, *self._notes()]), key=True),
-            Rows(
-                ("figure", "value", "95 % interval, and how many"),
-                self._cells(self.field_rates),
-                "As published code computes it",
-                field,
-            ),
+            Rows(header, self._cells(self.field_rates), "As published code computes it", field),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -165,10 +158,8 @@ class TinyFace(Result):
     def _cells(self, rates: Rates) -> tuple[tuple[str, ...], ...]:
         ranks = zip(RANKS, rates.ranks, rates.rank_intervals, rates.found, strict=True)
         total = len(self.searches.rank)
-        cells = [
-            (f"rank {k}", percent(rate), f"{span(i, '.2%')}, {n:,} of {total:,} probes") for k, rate, i, n in ranks
-        ]
-        return *cells, ("mAP", percent(rates.mean_precision), span(rates.mean_precision_interval, ".2%"))
+        rows = [(f"rank {k}", percent(rate), f"{span(i, '.2%')}, {n:,} of {total:,} probes") for k, rate, i, n in ranks]
+        return *rows, ("mAP", percent(rates.mean_precision), span(rates.mean_precision_interval, ".2%"))
 
     def _notes(self) -> Iterator[str]:
         without = self.roles.num_probes - len(self.searches.rank)

@@ -34,11 +34,7 @@ class AnnealedMargin(Margin):
     def lam(self, step: float) -> float:
         """λ(step), see the class."""
         return annealed_lambda(
-            step,
-            base=self.lambda_base,
-            gamma=self.lambda_gamma,
-            power=self.lambda_power,
-            minimum=self.lambda_min,
+            step, base=self.lambda_base, gamma=self.lambda_gamma, power=self.lambda_power, minimum=self.lambda_min
         )
 
     def target(self, cos: Tensor, norm: Tensor, lam: float) -> Target:
@@ -72,9 +68,8 @@ class ASoftmax(AnnealedMargin):
 
     def target(self, cos: Tensor, norm: Tensor, lam: float) -> Target:
         """The true derivatives, or :meth:`_caffe`'s; with m = 1 these are the same."""
-        return (
-            self._caffe(cos, norm, lam) if self.gradient == "caffe" and self.m > 1 else super().target(cos, norm, lam)
-        )
+        target = self._caffe if self.gradient == "caffe" and self.m > 1 else super().target
+        return target(cos, norm, lam)
 
     def _caffe(self, cos: Tensor, norm: Tensor, lam: float) -> Target:
         """The released code's pseudo-gradient, "normalised and projected" as its authors call it.

@@ -7,11 +7,4 @@ a file names.
 from .adapters import ADAPTERS, Adapter
 from .importing import InputOverrides, Published, import_published, save_published
 
-__all__ = [
-    "ADAPTERS",
-    "Adapter",
-    "InputOverrides",
-    "Published",
-    "import_published",
-    "save_published",
-]
+__all__ = ["ADAPTERS", "Adapter", "InputOverrides", "Published", "import_published", "save_published"]

@@ -14,14 +14,7 @@ from ...checkpoint import BadCheckpoint
 from ...choices import PUBLISHERS, Publisher
 from .files import Contents
 from .key_names import CAFFE, SFNET_DEPRECATED, YAKHYO, same_names
-from .shapes import (
-    OptionsOf,
-    ir_options,
-    iresnet_options,
-    mobilefacenet_options,
-    sfnet_options,
-    sphere_options,
-)
+from .shapes import OptionsOf, ir_options, iresnet_options, mobilefacenet_options, sfnet_options, sphere_options
 
 Layout = Literal["CD", "DC", "either"]
 """Axes of a head's weight: (classes, D), (D, classes), or the one that fits D."""
@@ -174,11 +167,8 @@ def recognise(contents: Contents, publisher: str | None) -> tuple[Adapter, str]:
 
 def publishers_with_same_keys(adapter: Adapter, prefix: str, contents: Contents) -> list[str]:
     """Return other publishers with these key names whose networks read another input."""
-    return [
-        row.publisher
-        for row in ADAPTERS
-        if row.given != adapter.given and prefix in (*row.prefixes, *row.bare) and _fits(row, prefix, contents)
-    ]
+    rows = (row for row in ADAPTERS if row.given != adapter.given and prefix in (*row.prefixes, *row.bare))
+    return [row.publisher for row in rows if _fits(row, prefix, contents)]
 
 
 def _fits(row: Adapter, prefix: str, contents: Contents) -> bool:

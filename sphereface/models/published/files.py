@@ -232,17 +232,13 @@ def _flat(
 
 def _check_plain(name: str, value: Tensor, path: Path) -> None:
     if not name.isprintable() or len(name) > _LONGEST_KEY:  # it appears in messages and reports
-        raise BadCheckpoint(
-            f"{path}: got a tensor named {shown(name)} · allowed: up to {_LONGEST_KEY} printable characters"
-        )
+        allowed = f"up to {_LONGEST_KEY} printable characters"
+        raise BadCheckpoint(f"{path}: got a tensor named {shown(name)} · allowed: {allowed}")
+    where = f"{path}: {shown_key(name)}"
     if value.layout is not torch.strided or value.device.type != "cpu" or value.is_quantized:
-        raise BadCheckpoint(
-            f"{path}: {shown_key(name)}: got a {value.layout} tensor on {value.device} · allowed: plain tensors"
-        )
+        raise BadCheckpoint(f"{where}: got a {value.layout} tensor on {value.device} · allowed: plain tensors")
     if value.dtype not in NUMBERS:
-        raise BadCheckpoint(
-            f"{path}: {shown_key(name)}: got numbers of {value.dtype} · allowed: float16 to float64, integers"
-        )
+        raise BadCheckpoint(f"{where}: got numbers of {value.dtype} · allowed: float16 to float64, integers")
 
 
 def _load_pickle(path: Path) -> object:

@@ -102,11 +102,8 @@ def import_published(
     except BadCheckpoint as error:
         raise BadCheckpoint(f"{path}: {error}") from error
     if publisher is None and (others := publishers_with_same_keys(adapter, prefix, contents)):
-        notes = (
-            *notes,
-            f"its key names are also those of {', '.join(others)}, whose networks read another input · if it is "
-            "of such a publisher, give --publisher",
-        )
+        whose = f"{', '.join(others)}, whose networks read another input"
+        notes = (*notes, f"its key names are also those of {whose} · if it is of such a publisher, give --publisher")
     sources = [contents, *(read_contents(file) for file in head_files)]
     head, about_head = find_head(sources, adapter.heads, options.embedding_dim, path)
     if names_file and not head:
@@ -151,11 +148,8 @@ def _options(
     contents: Contents, adapter: Adapter, prefix: str, overrides: InputOverrides
 ) -> tuple[BackboneOptions, tuple[str, ...]]:
     """Return the network that names and shapes describe, and notes on the source of its input."""
-    shapes = {
-        key.removeprefix(prefix): tuple(value.shape)
-        for key, value in contents.tensors.items()
-        if key.startswith(prefix)
-    }
+    own = {key: tensor for key, tensor in contents.tensors.items() if key.startswith(prefix)}
+    shapes = {key.removeprefix(prefix): tuple(tensor.shape) for key, tensor in own.items()}
     found = adapter.options_of(shapes)
     stated = overrides.size or contents.input_size
     size = input_size(found.pop("columns"), found.pop("channels"), stated)

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from ...config import PLUGIN_HINT
 from ...errors import UserError, shown
 from ...options import suggest
 
@@ -108,9 +109,7 @@ def check_sinks(names: Sequence[str]) -> None:
     for number, name in enumerate(names):
         key = f"log.sinks[{number}]: got {shown(name)}"
         if name not in SINKS:
-            raise UserError(
-                f"{key}{suggest(name, SINKS)} · one of your own: name its file in SPHEREFACE_PLUGINS (docs/extend.md)"
-            )
+            raise UserError(f"{key}{suggest(name, SINKS)}{PLUGIN_HINT}")
         if name in names[:number]:
             raise UserError(f"{key} twice · allowed: each sink once")
         SINKS[name].check()

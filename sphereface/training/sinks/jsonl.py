@@ -61,9 +61,7 @@ class JsonLines(Sink):
 
     def _log_once(self, error: OSError) -> None:
         if not self._logged:
-            log.error(
-                "%s could not be written: %s · training continues, and the lines wait in memory", self._path, error
-            )
+            log.error("%s could not be written: %s · training continues; the lines wait in memory", self._path, error)
         self._logged = True
 
 
