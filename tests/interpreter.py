@@ -13,13 +13,13 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-def run_under_interpreter(cases: str) -> None:
-    """Run the tests of a file, named from the root of the checkout, in a process of their own."""
+def run_under_interpreter(cases: str, marker: str = "not slow") -> None:
+    """Run the tests of a file that have a marker, in their own process. The file is named from the root."""
     if importlib.util.find_spec("triton") is None:
         pytest.skip("no triton here")
     environment = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     environment.pop("PYTEST_ADDOPTS", None)
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist"]
-    command += ["-W", "ignore::RuntimeWarning", cases]
+    command += ["-W", "ignore::RuntimeWarning", "-m", marker, cases]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-6000:]

@@ -247,7 +247,7 @@ def test_the_card_says_what_is_known_of_this_checkpoint_alone(tmp_path, capsys):
             "--output: got face.pt · allowed: a name that ends in .torchscript",
         ),
         (["--format", "onnx", "--int8", "nowhere"], "--int8: nowhere: cannot be read (No such file"),
-        (["--format", "torchscript", "--output", ""], "--output: got the folder . · allowed: the name of a file"),
+        (["--format", "torchscript", "--output", ""], "--output: got an empty text · allowed: a value"),
         (["--format", "onnx", "--batch", "99999999999"], "out of memory (Unable to allocate"),
         (["--format", "onnx", "--output", "photo.jpg"], "--output: got photo.jpg · allowed: a name that ends in .onnx"),
         (["--format", "safetensors", "--output", "x"], "--output: got x · allowed: a name that ends in .safetensors"),

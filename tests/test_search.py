@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import pickle
-import subprocess
-import sys
 import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
@@ -144,17 +143,17 @@ def test_rows_over_a_threshold_are_found_in_blocks(monkeypatch, block):
     assert search.rows_over(gallery, query, 2).tolist() == search.rows_over(gallery[:0], query, 0).tolist() == []
 
 
-def test_the_benchmark_runs_at_a_toy_size(tmp_path):
+def test_the_benchmark_runs_at_a_toy_size(tmp_path, monkeypatch, capsys):
     pytest.importorskip("faiss", reason="pip install '.[faiss]'")
-    program = Path(__file__).parents[1] / "benchmarks" / "bench_search.py"
-    command = [sys.executable, program, "--rows", "5000", "--dim", "32", "--queries", "1", "3", "--rounds", "1"]
-    done = subprocess.run([*command, "--json", tmp_path / "rows.json"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+    program = importlib.import_module("bench_search")
+    sizes = ["--rows", "5000", "--dim", "32", "--queries", "1", "3", "--rounds", "1"]
+    assert program.main([*sizes, "--json", str(tmp_path / "rows.json")]) == 0
     rows = json.loads((tmp_path / "rows.json").read_text(encoding="utf-8"))
     assert [row["queries"] for row in rows] == [1, 3]
     assert all(row["ratio"] == pytest.approx(row["nearest"] / row["faiss"]) for row in rows)
     assert all(row["same_cosines"] for row in rows)
-    assert done.stdout.count("100.0%") == 2
+    assert capsys.readouterr().out.count("100.0%") == 2
 
 
 def use(monkeypatch, gallery, reader=None, calibration=None):

@@ -104,7 +104,7 @@ def test_results_that_the_index_does_not_find_are_found_by_comparing_all_images(
     assert len(out) == 4
     assert err[0].startswith("note: --index faiss: IVF-PQ, recall 0.960: it finds 96.0% of the 10 nearest rows of an ")
     what = "people" if more else "images"
-    assert err[1:] == [f"note: --index faiss: found 2 of 4 {what}, so this search compares all images"]
+    assert err[1:] == [f"note: --index faiss: found 2 of 4 {what}, so it compares all images"]
     out, err = by_command(capsys, "--top", "2", *more)  # the index finds enough
     assert [line.split("/")[-1] for line in out] == ["1.jpg", "3.jpg"]
     assert len(err) == 1

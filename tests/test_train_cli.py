@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import runpy
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -84,13 +84,16 @@ def settings(tmp_path, **more) -> list[str]:
     return ["--device", "cpu", *(part for key, value in values.items() for part in ("--set", f"{key}={value}"))]
 
 
-def test_a_whole_run_as_a_process(tmp_path):
-    command = [sys.executable, str(ROOT / "train.py"), "--config", "demo.yaml", *settings(tmp_path)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+def test_a_whole_run_as_a_program(tmp_path, monkeypatch, capsys):
+    """As a process of its own, which needs seconds to import all, it is killed and resumed in tests/training."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [str(ROOT / "train.py"), "--config", "demo.yaml", *settings(tmp_path)])
+    with pytest.raises(SystemExit, match="0"):
+        runpy.run_path(sys.argv[0], run_name="__main__")
     (run,) = (tmp_path / "runs" / "demo").iterdir()
-    assert done.stdout == f"evaluate it on LFW: python eval_lfw.py --ckpt {run}/last.pt\n"
-    assert "done: 3 steps" in done.stderr
+    said = capsys.readouterr()
+    assert said.out == f"evaluate it on LFW: python eval_lfw.py --ckpt {run}/last.pt\n"
+    assert "done: 3 steps" in said.err
 
 
 def test_training_on_a_gpu_without_triton_is_logged(tmp_path, capsys, monkeypatch):

@@ -1,5 +1,5 @@
 import json
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -80,10 +80,11 @@ def test_help_shows_examples(capsys):
     assert "python eval_lfw.py --ckpt best.pt --pairs data/pairsDevTest.txt" in capsys.readouterr().out
 
 
-def test_as_a_program():
-    failed = subprocess.run([sys.executable, PROGRAM, "--ckpt", "none.pt"], capture_output=True, text=True)
-    assert failed.returncode == 2
-    assert failed.stderr == "error: none.pt: no such checkpoint file\n"
+def test_as_a_program(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [str(PROGRAM), "--ckpt", "none.pt"])
+    with pytest.raises(SystemExit, match="2"):
+        runpy.run_path(str(PROGRAM), run_name="__main__")
+    assert capsys.readouterr().err == "error: none.pt: no such checkpoint file\n"
 
 
 def test_several_sets_and_every_protocol(work, tmp_path, capsys):

@@ -80,8 +80,8 @@ def by_hand(work, mirror):
         centred /= np.linalg.norm(centred, axis=1, keepdims=True)
         scores = (centred[pairs.left] * centred[pairs.right]).sum(axis=1)
         limits = np.arange(-10000, 10001) / 10000
-        right = [np.mean((scores[train] > limit) == pairs.same[train]) for limit in limits]
-        best = limits[np.flatnonzero(np.array(right) == max(right))].mean()
+        right = np.mean((scores[train] > limits[:, None]) == pairs.same[train], axis=1)
+        best = limits[np.flatnonzero(right == right.max())].mean()
         accuracies.append(np.mean((scores[test] > best) == pairs.same[test]))
     return accuracies
 
@@ -337,7 +337,7 @@ def test_a_calibration_names_the_images_without_a_usable_embedding(work, tmp_pat
         (["--onnx", "own.onnx", "--precision", "bf16"], "--precision: got --onnx · allowed: with --ckpt"),
         (["--compare", "best.pt", "table.npz", "--spec", "sface"], "--spec: got these two files · allowed: with"),
         (["--onnx", "own.onnx", "--batch-size", "0"], "--batch-size: got 0 · allowed: 1 or more"),
-        (["--onnx", "own.onnx", "--spec", "sface"], "own.onnx: --spec: got sface · an export of sphereface states its"),
+        (["--onnx", "own.onnx", "--spec", "sface"], "own.onnx: --spec: got sface · exports of sphereface state their"),
         (["--onnx", "own1.onnx", "--order", "bgr"], "own1.onnx: --order: got bgr · the file reads rgb, (1, 3, 32"),
         (["--onnx", "own1.onnx", "--mean", "127.5"], "own1.onnx: --mean: got 127.5 · the file is an export of"),
         (["--onnx", "joined.onnx", "--mirror", "add"], "joined.onnx: --mirror: got add · the file embeds the mirror"),

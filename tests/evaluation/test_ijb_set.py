@@ -17,6 +17,7 @@ from sphereface.evaluation import Embeddings, Rule, format_table, load_set, writ
 from sphereface.evaluation.result import Report
 from sphereface.places import Places
 
+pytestmark = pytest.mark.whole_report
 GOLDEN = Path(__file__).parents[1] / "golden" / "ijb"
 WHOLE = Path(__file__).parents[3] / "shared" / "golden" / "ijb" / "ijb.npz"
 MODES = [f"N{n}D{d}F{f}" for n in (1, 0) for d in (1, 0) for f in (2, 1, 0)]
@@ -294,7 +295,7 @@ def test_images_that_are_listed_again_are_counted(tmp_path):
     doubts = load(folder=tmp_path).left_out[1:]
     assert doubts == (
         "ijbx_face_tid_mid.txt: 2 lines repeat an earlier line, and count again in their templates",
-        "ijbx_face_tid_mid.txt: 1 images are in templates of two subjects or more",
+        "ijbx_face_tid_mid.txt: 1 image is in templates of two subjects or more",
     )
 
 

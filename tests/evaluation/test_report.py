@@ -44,6 +44,7 @@ def toy_report(*, about=None, num_undefined=0, **options):
     return Report("toy", images, (toy_result(**options),), about or {}, num_undefined)
 
 
+@pytest.mark.whole_report
 def test_table_of_two_folds():
     report = toy_report(about={"checkpoint": "runs/toy/best.pt", "step": 12, "run": None})
     lines = format_table(report).splitlines()
@@ -170,6 +171,7 @@ def test_rates_in_numbers_of_pairs(tar, sentence):
     assert "too few pairs of two people" in none
 
 
+@pytest.mark.whole_report
 def test_dict_is_plain_and_in_full_precision():
     report = toy_report(flip=False, about={"checkpoint": "best.pt", "step": 12})
     plain = to_dict(report)
@@ -209,6 +211,7 @@ def test_what_is_not_finite_is_none():
     assert nan["tar_at_far"][0]["threshold"] is None
 
 
+@pytest.mark.whole_report
 @pytest.mark.parametrize("view", [1, 2])
 def test_files_are_written(tmp_path, view):
     report = toy_report(view=view)

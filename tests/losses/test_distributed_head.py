@@ -17,6 +17,7 @@ from sphereface.losses.margins import MARGINS as REGISTERED
 from sphereface.losses.margins import make_margin
 from sphereface.losses.shards import Shard
 
+from ..shared import made_once
 from . import shard_worker as work
 from .oracles import annealed
 
@@ -26,17 +27,20 @@ SIZES = pytest.mark.parametrize("size", work.SIZES)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("ranks")
+    return made_once(tmp_path_factory, "ranks", run_four_processes)
 
 
 @pytest.fixture(scope="module")
 def results(folder):
     """What each of four processes found, by rank."""
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(4)]
+
+
+def run_four_processes(folder: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "tests.losses.shard_worker", str(folder)]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(4)]
 
 
 def joined(results, kind, size, key, step, entry):

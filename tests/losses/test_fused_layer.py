@@ -14,9 +14,16 @@ from sphereface.losses.margins import make_margin
 
 from ..interpreter import run_under_interpreter
 
+CASES = "tests/losses/fused_cases.py"
 
-def test_all_cases_under_the_interpreter():
-    run_under_interpreter("tests/losses/fused_cases.py")
+
+def test_cases_under_the_interpreter():
+    run_under_interpreter(CASES)
+
+
+@pytest.mark.slow
+def test_the_other_cases_under_the_interpreter():
+    run_under_interpreter(CASES, "slow")
 
 
 def test_a_cpu_has_the_eager_layer():

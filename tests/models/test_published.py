@@ -6,7 +6,6 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -105,11 +104,6 @@ FORMS: dict[str, tuple[str, Write, InputSpec, bool]] = {
 }
 
 
-@cache
-def network(name: str) -> Golden:
-    return golden(name)
-
-
 def expected(of: Golden) -> torch.Tensor:
     """AdaFace's network returns unit vectors and their lengths."""
     return of.embedding if of.norm is None else of.embedding * of.norm
@@ -142,7 +136,7 @@ def in_their_names(published: Published) -> dict:
 @pytest.mark.parametrize("form", FORMS)
 def test_every_key_the_input_and_the_head(tmp_path, form):
     name, write, spec, with_head = FORMS[form]
-    state = network(name).state
+    state = golden(name).state
     published = import_published(write(tmp_path / "weights", state))
     imported = in_their_names(published)
     assert sorted(imported) == sorted(state)
@@ -166,7 +160,7 @@ def test_every_key_the_input_and_the_head(tmp_path, form):
 )
 def test_the_publishers_own_embeddings(tmp_path, form):
     name, write, spec, with_head = FORMS[form]
-    of = network(name)
+    of = golden(name)
     published = import_published(write(tmp_path / "weights", of.state))
     torch.testing.assert_close(embed(published, tmp_path), expected(of), rtol=0, atol=tolerance(of))
     loaded = load_model(tmp_path / "out.pt")
@@ -177,17 +171,17 @@ def test_the_publishers_own_embeddings(tmp_path, form):
 
 
 def test_no_code_of_a_folder_is_run_and_no_package_imported(tmp_path):
-    lightning_checkpoint(tmp_path / "x.ckpt", network("adaface_ir18").state, HEAD.T, age="1.4")
+    lightning_checkpoint(tmp_path / "x.ckpt", golden("adaface_ir18").state, HEAD.T, age="1.4")
     import_published(tmp_path / "x.ckpt")
-    folder = hugging_face_folder(tmp_path / "folder", network("adaface_ir18").state, color_space="RGB")
+    folder = hugging_face_folder(tmp_path / "folder", golden("adaface_ir18").state, color_space="RGB")
     import_published(folder)  # its wrapper.py would end the program
     assert not [name for name in sys.modules if name.startswith(("pytorch_lightning", "wrapper"))]
 
 
 def test_magface_takes_its_eps_and_no_other_publisher_does(tmp_path):
-    path = magface_checkpoint(tmp_path / "x", network("magface_iresnet18").state, HEAD, split=True)
+    path = magface_checkpoint(tmp_path / "x", golden("magface_iresnet18").state, HEAD, split=True)
     assert import_published(path).options.batch_norm.eps == 2e-5
-    bare = saved(tmp_path / "y", network("magface_iresnet18").state)
+    bare = saved(tmp_path / "y", golden("magface_iresnet18").state)
     assert import_published(bare).options.batch_norm.eps is None  # the names are ArcFace's
     told = import_published(bare, publisher="magface")
     assert (told.options.batch_norm.eps, told.options.input_spec) == (2e-5, MAGFACE)
@@ -197,7 +191,7 @@ def test_magface_takes_its_eps_and_no_other_publisher_does(tmp_path):
 
 
 def test_bare_ir_names_need_the_publisher(tmp_path):
-    path = saved(tmp_path / "x", network("adaface_ir18").state)
+    path = saved(tmp_path / "x", golden("adaface_ir18").state)
     with pytest.raises(Exception, match="several publishers use · give --publisher adaface or cvlface"):
         import_published(path)
     assert import_published(path, publisher="adaface").options.input_order == "bgr"
@@ -206,7 +200,7 @@ def test_bare_ir_names_need_the_publisher(tmp_path):
 
 def test_opensphere_before_2023_has_two_networks_of_one_naming(tmp_path):
     """Its sfnet20_deprecated adds after the last ReLU of a unit, its sfnet20 before; all keys are the same."""
-    of = network("opensphere_sfnet20")
+    of = golden("opensphere_sfnet20")
     path = saved(tmp_path / "backbone_70000.pth", behind("module.", of.state))
     with pytest.raises(Exception, match="give --publisher opensphere or opensphere-deprecated"):
         import_published(path)
@@ -232,7 +226,7 @@ def deprecated_sfnet20(state: dict, x: torch.Tensor) -> torch.Tensor:
 
 def test_the_order_that_cvlface_states_twice(tmp_path):
     """Its wrapper takes pretrained_model/model.yaml, whatever config.json says."""
-    folder = hugging_face_folder(tmp_path / "x", network("adaface_ir18").state, color_space="BGR")
+    folder = hugging_face_folder(tmp_path / "x", golden("adaface_ir18").state, color_space="BGR")
     (folder / "pretrained_model").mkdir()
     (folder / "pretrained_model" / "model.yaml").write_text("color_space: RGB\n")
     published = import_published(folder)
@@ -247,7 +241,7 @@ def test_the_order_that_cvlface_states_twice(tmp_path):
 
 def test_a_configuration_of_another_program_beside_the_file(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"color_space": "BGR"}))
-    assert import_published(saved(tmp_path / "x", network("arcface_r18").state)).options.input_order == "rgb"
+    assert import_published(saved(tmp_path / "x", golden("arcface_r18").state)).options.input_order == "rgb"
 
 
 @pytest.mark.parametrize(
@@ -269,7 +263,7 @@ def test_a_configuration_of_another_program_beside_the_file(tmp_path):
     ],
 )
 def test_a_configuration_that_cannot_be_understood_is_an_error(tmp_path, name, text, why):
-    folder = hugging_face_folder(tmp_path / "x", network("adaface_ir18").state, color_space="RGB")
+    folder = hugging_face_folder(tmp_path / "x", golden("adaface_ir18").state, color_space="RGB")
     (folder / name).parent.mkdir(exist_ok=True)
     (folder / name).write_text(text)
     message = f"the channel order is not known: .*{name}: {why}.* · download that file again, or give --order rgb"
@@ -280,11 +274,11 @@ def test_a_configuration_that_cannot_be_understood_is_an_error(tmp_path, name, t
 
 def test_a_configuration_that_is_damaged_does_not_concern_other_publishers(tmp_path):
     (tmp_path / "config.json").write_text("{")
-    assert import_published(saved(tmp_path / "x", network("arcface_r18").state)).options.input_order == "rgb"
+    assert import_published(saved(tmp_path / "x", golden("arcface_r18").state)).options.input_order == "rgb"
 
 
 def test_a_channel_order_that_no_file_states_is_said(tmp_path):
-    published = import_published(saved(tmp_path / "x", behind("net.", network("adaface_ir18").state)))
+    published = import_published(saved(tmp_path / "x", behind("net.", golden("adaface_ir18").state)))
     assert published.notes[0].startswith(
         "channel order: RGB, because no config.json or model.yaml beside the file states"
     )
@@ -292,7 +286,7 @@ def test_a_channel_order_that_no_file_states_is_said(tmp_path):
 
 def test_the_configuration_of_a_folder_with_a_model_pt(tmp_path):
     """Both files beside it count, and config.json lies one folder above."""
-    folder = hugging_face_folder(tmp_path / "x", network("adaface_ir18").state, color_space="BGR")
+    folder = hugging_face_folder(tmp_path / "x", golden("adaface_ir18").state, color_space="BGR")
     (folder / "pretrained_model").mkdir()
     weights = safetensors.torch.load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
@@ -302,23 +296,23 @@ def test_the_configuration_of_a_folder_with_a_model_pt(tmp_path):
 
 
 def test_bare_names_of_an_iresnet_are_said_to_be_those_of_magface_too(tmp_path):
-    path = saved(tmp_path / "x", network("arcface_r18").state)
+    path = saved(tmp_path / "x", golden("arcface_r18").state)
     note = "its key names are also those of magface, whose networks read another input"
     assert any(line.startswith(note) for line in import_published(path).notes)
     assert not any("magface" in line for line in import_published(path, publisher="arcface").notes)
-    whole = arcface_checkpoint(tmp_path / "y", network("arcface_r18").state, HEAD)
+    whole = arcface_checkpoint(tmp_path / "y", golden("arcface_r18").state, HEAD)
     assert not any("magface" in line for line in import_published(whole).notes)
 
 
 def test_overrides_of_the_input(tmp_path):
-    path = saved(tmp_path / "x", network("arcface_r18").state)
+    path = saved(tmp_path / "x", golden("arcface_r18").state)
     asked = InputOverrides(order="bgr", mean=(0.0,), std=(58.4, 57.1, 57.4))
     published = import_published(path, overrides=asked)
     assert published.options.input_spec == InputSpec(112, 112, "bgr", (0.0,), (58.4, 57.1, 57.4))
     save_published(published, tmp_path / "out.pt", origin="a test")
     assert load_model(tmp_path / "out.pt").model.input_spec == published.options.input_spec
     first = load_checkpoint(tmp_path / "out.pt")["model"]["conv1.weight"]
-    assert torch.equal(first, network("arcface_r18").state["conv1.weight"])  # no channel is flipped
+    assert torch.equal(first, golden("arcface_r18").state["conv1.weight"])  # no channel is flipped
 
 
 def test_the_table():

@@ -6,7 +6,7 @@ import importlib
 
 import pytest
 
-from .process import ROOT, run_cases
+from .process import ROOT
 
 CASES = [  # of the table: classes, devices, sample_rate, precision
     (1_000_000, 8, 1.0, "fp32"),
@@ -20,17 +20,23 @@ CUBLAS = 2 * 32 * 2**20
 """Bytes of PyTorch's workspaces for products, of the threads of forward and backward."""
 
 
-def test_a_step_takes_the_memory_of_the_formula(environment, monkeypatch):
+def head_of_many(classes, ranks, rate, precision):
+    loss = f"loss={{name: cosface, sample_rate: {rate}}}"
+    overrides = ["model={depth: 4, widths: [4, 4, 4, 4]}", f"train.precision={precision}", loss]
+    case = {"classes": classes, "batch": 128, "processes": ranks, "part": "head", "overrides": overrides}
+    return {"name": f"{classes} {ranks} {rate} {precision}", **case}
+
+
+HEADS_OF_MANY = [head_of_many(*case) for case in CASES]
+
+
+def test_a_step_takes_the_memory_of_the_formula(counts, monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     held = importlib.import_module("bench_scaling").held
-    cases, wanted = [], []
+    wanted = []
     for classes, ranks, rate, precision in CASES:
-        loss = f"loss={{name: cosface, sample_rate: {rate}}}"
-        overrides = ["model={depth: 4, widths: [4, 4, 4, 4]}", f"train.precision={precision}", loss]
-        case = {"classes": classes, "batch": 128, "processes": ranks, "part": "head", "overrides": overrides}
-        cases.append({"name": f"{classes} {ranks} {rate} {precision}", **case})
         sizes = held(ranks=ranks, n=128 * ranks, classes=classes, dim=512, rate=rate, precision=precision)
         wanted.append(sizes["weights"] + sizes["step"] + CUBLAS)
-    results = run_cases(environment, cases)
+    results = counts["heads of many"]
     assert [row["error"] for row in results if "error" in row] == []
     assert [row["peak_bytes"] for row in results] == pytest.approx(wanted, rel=0.03)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 
-from .process import run_cases
-
 SMALL = "model={depth: 4, widths: [4, 8, 8, 8], embedding_dim: 16}"
 OPTIMIZERS = ("sgd", "adamw", "muon")
 PRECISIONS = ("bf16", "fp32", "fp16")
@@ -35,30 +33,46 @@ def small(name, overrides, loss="a-softmax", processes=1):
     return {"name": name, "overrides": overrides, "batch": 8, "classes": 41, "processes": processes}
 
 
-def failures(results):
-    return {row["name"]: row["error"] for row in results if "error" in row}
-
-
-def test_no_step_waits_for_the_device(environment):
+def cases_of_waits():
     cases = [small(name, ["train.precision=bf16", *extra]) for name, extra in EXTRAS.items()]
     for optimizer, precision, (name, head) in itertools.product(OPTIMIZERS, PRECISIONS, HEADS.items()):
         if (optimizer, name) != ("adamw", "sampled"):  # refused
             options = [f"train.optimizer={optimizer}", f"train.precision={precision}"]
             cases.append(small(f"{optimizer} {precision} {name}", options, **head))
-    results = run_cases(environment, cases)
+    return cases
+
+
+BF16 = ["train.precision=bf16"]
+WAITS = cases_of_waits()
+LAUNCHES = [
+    {"name": "sgd", "overrides": BF16},
+    {"name": "muon", "overrides": [*BF16, "train.optimizer=muon"]},
+    {"name": "deterministic", "overrides": [*BF16, "deterministic=true"]},
+    {"name": "recompute", "overrides": [*BF16, "train.recompute=true"]},
+    {"name": "compile", "overrides": [*BF16, "train.compile=true"]},
+]
+MILLION = [
+    {"name": name, "part": part, "classes": 1_000_000, "batch": 1024, "overrides": [*BF16, *more]}
+    for name, part, more in (
+        ("head", "head", []),
+        ("step", "step", []),
+        ("sphereface2", "head", ["loss={name: sphereface2}"]),
+    )
+]
+
+
+def failures(results):
+    return {row["name"]: row["error"] for row in results if "error" in row}
+
+
+def test_no_step_waits_for_the_device(counts):
+    results = counts["waits"]
     assert failures(results) == {}
     assert {row["name"]: row["waits"] for row in results if row["waits"]} == {}
 
 
-def test_launches_of_sphere_20(environment):
-    bf16 = ["train.precision=bf16"]
-    results = run_cases(environment, [
-        {"name": "sgd", "overrides": bf16},
-        {"name": "muon", "overrides": [*bf16, "train.optimizer=muon"]},
-        {"name": "deterministic", "overrides": [*bf16, "deterministic=true"]},
-        {"name": "recompute", "overrides": [*bf16, "train.recompute=true"]},
-        {"name": "compile", "overrides": [*bf16, "train.compile=true"]},
-    ])  # fmt: skip
+def test_launches_of_sphere_20(counts):
+    results = counts["launches"]
     assert failures(results) == {}
     assert {row["name"]: row["waits"] for row in results if row["waits"]} == {}
     total = {row["name"]: row["launches"] + row["convolutions"] for row in results}
@@ -74,12 +88,8 @@ def test_launches_of_sphere_20(environment):
     }
 
 
-def test_memory_at_a_million_classes(environment):
-    million = {"classes": 1_000_000, "batch": 1024, "overrides": ["train.precision=bf16"]}
-    cases = [{"name": part, "part": part, **million} for part in BEFORE]
-    cases.append({**million, "name": "sphereface2", "part": "head"})
-    cases[-1]["overrides"] = [*million["overrides"], "loss={name: sphereface2}"]
-    results = run_cases(environment, cases)
+def test_memory_at_a_million_classes(counts):
+    results = counts["million"]
     assert failures(results) == {}
     peak = {row["name"]: row["peak_bytes"] / 2**30 for row in results}
     assert peak["head"] <= 0.5 * BEFORE["head"]

@@ -173,7 +173,7 @@ def test_learning_is_repeatable_separates_and_leaves_the_random_state_alone():
 
 
 def test_the_margin_makes_classes_compact():
-    plain, annealed = (learn(loss, 3, steps=300) for loss in (LOSSES[1], LOSSES[3]))
+    plain, annealed = (learn(loss, 3, steps=100) for loss in (LOSSES[1], LOSSES[3]))
     assert (plain.label, annealed.label) == ("modified softmax", "A-Softmax, m = 4")
     assert annealed.spread < 0.8 * plain.spread
     assert min(plain.accuracy, annealed.accuracy) > 0.93

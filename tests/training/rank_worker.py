@@ -6,6 +6,7 @@ found is in ``<case>/<rank>.json``, what it said in ``<case>/<rank>.err``.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -24,6 +25,9 @@ import torch
 import train
 from sphereface.errors import UserError
 from sphereface.training.trainer import Trainer
+
+with contextlib.suppress(ImportError):  # once, not in each process that trains one of its networks
+    import timm  # noqa: F401
 
 Hook = Callable[[Trainer], None]
 
@@ -70,8 +74,8 @@ def usr1_in_evaluation(trainer: Trainer) -> None:
 
 HOOKS: dict[str, Hook] = {
     "": lambda trainer: None,
-    "usr1 at 9 on 2": usr1(9, 2),
-    "usr1 at 18 on 1": usr1(18, 1),
+    "usr1 at 5 on 2": usr1(5, 2),
+    "usr1 at 9 on 1": usr1(9, 1),
     "refused": refused,
     "poisoned": poisoned,
     "usr1 in evaluation": usr1_in_evaluation,

@@ -19,7 +19,7 @@ from sphereface.training.trainer import Trainer
 CPU = torch.device("cpu")
 TINY = """
 name: tiny
-model: {depth: 10, widths: [4, 8, 8, 8], embedding_dim: 8, input_size: [32, 32]}
+model: {depth: 4, widths: [4, 8, 8, 8], embedding_dim: 8, input_size: [32, 32]}
 loss: {name: a-softmax, m: 4, gradient: caffe, lambda_gamma: 10}
 train: {batch_size: 8, steps: 12, lr: 0.05, milestones: [6, 9], lr_decay: 0.5}
 data: {workers: 0, crop_shift: 2}

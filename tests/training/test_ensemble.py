@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +26,7 @@ from sphereface.training.run_folder import RunFolder
 from sphereface.training.trainer import Trainer
 
 from ..images import make_training_set
-from .runs import load, train
+from .runs import load, train, write_tiny
 
 SMALL = ["train.stages=[{until: 0.99, input_size: [16, 16]}]"]  # to the end: checkpoints say so
 TWO = ["model.networks=2", "seed=5"]
@@ -57,19 +60,31 @@ def dying_after(monkeypatch, updates: int) -> None:
     monkeypatch.setattr(Trainer, "train_step", dying_step)
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, faces) -> Callable[..., tuple[Path, list[Path]]]:
+    """Checkpoints that no test changes: of two networks trained together, and of each alone."""
+
+    @cache
+    def with_options(*more: str) -> tuple[Path, list[Path]]:
+        config_file = write_tiny(tmp_path_factory.mktemp("ensemble"), faces)
+        joined = run_training(str(config_file), [*TWO, *more])
+        return joined, [train(config_file, f"seed={seed}", *more) / "best.pt" for seed in (500, 501)]
+
+    return with_options
+
+
 @pytest.mark.parametrize("more", [[], ["train.ema=0.5"], ["train.stages=[{until: 0.5, loss: {m: 1}}]"], SMALL])
-def test_each_network_is_what_it_would_be_alone(config_file, more):
-    joined = run_training(str(config_file), [*TWO, *more])
-    alone = [load_checkpoint(train(config_file, f"seed={seed}", *more) / "best.pt") for seed in (500, 501)]
-    together = networks_of(joined)
+def test_each_network_is_what_it_would_be_alone(trained, more):
+    joined, paths = trained(*more)
+    together, alone = networks_of(joined), map(load_checkpoint, paths)
     assert [same(a, b.get("average", b["model"])) for a, b in zip(together, alone, strict=True)] == [True, True]
     assert not same(*together)
 
 
 @pytest.mark.parametrize("more", [[], SMALL])
-def test_the_joined_embedding_has_the_mean_of_their_cosines(config_file, more):
-    joined = load_model(run_training(str(config_file), [*TWO, *more]))
-    alone = [load_model(train(config_file, f"seed={seed}", *more) / "best.pt").model for seed in (500, 501)]
+def test_the_joined_embedding_has_the_mean_of_their_cosines(trained, more):
+    joined, paths = trained(*more)
+    joined, alone = load_model(joined), [load_model(path).model for path in paths]
     assert [getattr(model, "seen_size", (32, 32)) for model in alone] == [(16, 16) if more else (32, 32)] * 2
     images = torch.rand(6, 3, 32, 32) * 2 - 1
     with torch.no_grad():
@@ -113,10 +128,8 @@ def test_without_a_set_that_selects_the_last_are_joined(config_file):
 
 
 @pytest.mark.parametrize(("updates", "left"), [(7, 18), (12, 12), (17, 8)])  # saved at 4, 6, 8, 12 of each
-def test_a_killed_run_goes_on_where_it_was_and_trains_nothing_twice(config_file, monkeypatch, updates, left):
-    whole = networks_of(run_training(str(config_file), TWO))
-    for folder in folders(config_file):
-        folder.rename(config_file.parent / folder.name)
+def test_a_killed_run_goes_on_where_it_was_and_trains_nothing_twice(config_file, trained, monkeypatch, updates, left):
+    whole = networks_of(trained()[0])
     with monkeypatch.context() as dying:
         dying_after(dying, updates)
         with pytest.raises(KeyboardInterrupt):
@@ -157,11 +170,11 @@ def test_fewer_networks_join_what_is_finished_and_leave_the_rest(config_file, mo
     assert [Path(path).parent for path in load_checkpoint(four)["meta"]["networks"]][2] == unfinished
 
 
-def test_a_joined_file_is_nothing_to_resume_from(config_file):
-    joined = run_training(str(config_file), TWO)
+def test_a_joined_file_is_nothing_to_resume_from(config_file, trained, tmp_path):
+    joined, (one, _) = trained()
     state = load_checkpoint(joined)
     del state["meta"]["class_names"]  # as where networks of other images were joined
-    path = folders(config_file)[0] / "joined.pt"
+    path = shutil.copytree(one.parent, tmp_path / "run") / "joined.pt"
     save_checkpoint(path, {key: state[key] for key in ("meta", "model", "seen_size")}, {})
     with pytest.raises(UserError, match=r"joined.pt: has no 'head' entry, so no training can resume from it"):
         run_training(str(config_file), ["seed=500"], resume=str(path))
@@ -220,10 +233,7 @@ def test_finished_networks_of_different_images_are_not_joined(config_file, tmp_p
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
-def test_a_signal_in_the_last_evaluation_is_a_stop_and_leaves_no_second_folder(config_file, monkeypatch, name):
-    whole = run_training(str(config_file), TWO)
-    for folder in folders(config_file):
-        folder.rename(config_file.parent / folder.name)
+def test_a_signal_in_the_last_evaluation_is_a_stop_and_leaves_no_second_folder(config_file, trained, monkeypatch, name):
     with monkeypatch.context() as signalled:
         forward = Ensemble.forward
 
@@ -240,8 +250,7 @@ def test_a_signal_in_the_last_evaluation_is_a_stop_and_leaves_no_second_folder(c
     joined = run_training(str(config_file), TWO, resume="auto")
     assert folders(config_file) == before
     assert joined.parent == before[2]
-    moved = config_file.parent / whole.parent.name / whole.name
-    assert all(same(a, b) for a, b in zip(networks_of(joined), networks_of(moved), strict=True))
+    assert all(same(a, b) for a, b in zip(networks_of(joined), networks_of(trained()[0]), strict=True))
 
 
 def test_a_signal_between_two_networks_is_a_stop(config_file, monkeypatch):
@@ -274,14 +283,14 @@ def test_a_full_disk_says_what_is_missing(config_file, monkeypatch):
         run_training(str(config_file), TWO)
 
 
-def test_networks_side_by_side_start_no_other_training(config_file):
-    joined = run_training(str(config_file), TWO)
+def test_networks_side_by_side_start_no_other_training(config_file, trained):
+    joined, _ = trained()
     with pytest.raises(UserError, match="holds an ensemble of 2 networks · give one of them: .*best.pt, .*best.pt"):
         run_training(str(config_file), [f"train.init_from={joined}"])
 
 
-def test_the_joined_checkpoint_is_exported_and_says_what_it_is(config_file, tmp_path):
-    joined = run_training(str(config_file), TWO)
+def test_the_joined_checkpoint_is_exported_and_says_what_it_is(trained, tmp_path):
+    joined, _ = trained()
     output = tmp_path / "joined.torchscript"
     assert (
         run_command("export", [str(joined), "--format", "torchscript", "--layout", "nchw", "--output", str(output)])

@@ -47,10 +47,17 @@ def test_each_stage_has_its_margin_and_anneals_anew(config_file):
     assert [setting.lam for setting in settings] == pytest.approx(expected)
 
 
+def test_a_stage_of_the_same_loss_does_not_repeat_it(config_file, caplog):
+    with caplog.at_level(logging.INFO):
+        train(config_file, "train.stages=[{until: 0.5, input_size: [16, 16]}]")
+    assert [r.message for r in caplog.records if "stage" in r.message] == ["step 7: stage 2: crops of 32×32"]
+
+
 def test_a_run_in_stages_resumes_bit_for_bit(config_file, caplog):
     with caplog.at_level(logging.INFO):
         whole = train(config_file, STAGES)
     assert "step 7: stage 2: crops of 32×32, loss" in caplog.text
+    assert "step 10: stage 3: crops of 32×32, loss" in caplog.text
     part = train(config_file, STAGES, "checkpoint.every_steps=7", stop_at=8)
     train(config_file, STAGES, "checkpoint.every_steps=7", resume=str(part))
     a, b = load_checkpoint(whole / "last.pt"), load_checkpoint(part / "last.pt")

@@ -32,7 +32,7 @@ def test_two_steps(path, tmp_path, monkeypatch):
     shape = load_config(path.name, losses=MARGINS, backbones=BACKBONES).model.input_spec.size
     make_training_set(tmp_path / "faces", 4, 3, size=shape)
     make_teacher(tmp_path / "faces", tmp_path / "data/teacher.npz")
-    more = ["data.train=faces", "data.exclude=[]", "data.workers=0", "train.batch_size=4", "model.networks=1"]
+    more = ["data.train=faces", "data.exclude=[]", "data.workers=0", "train.batch_size=3", "model.networks=1"]
     config = load_config(path.name, [*more, "eval.sets={}", "eval.select=null"], losses=MARGINS, backbones=BACKBONES)
     trainer = Trainer(config, torch.device("cpu"))
     feed = trainer.feed()

@@ -466,7 +466,7 @@ def test_dry_run_describes_and_writes_a_contact_sheet_alone(config_file, tmp_pat
     out = dry_run(str(config_file), device="cpu")
     assert "identities                  5" in out
     assert "multiply-adds per image" in out
-    assert yaml.safe_load(out.split("# the resolved configuration\n")[1])["model"]["depth"] == 10
+    assert yaml.safe_load(out.split("# the resolved configuration\n")[1])["model"]["depth"] == 4
     sheet = tmp_path / "runs" / "tiny-dry-run.png"
     assert list((tmp_path / "runs").rglob("*")) == [sheet]
     assert f"augmentation, to look at    {sheet}\n" in out
