@@ -852,6 +852,7 @@ NAMES_IN_TABLES = {
     "number,name": "1,Anna\n2,Carl D\n3,Zoë\n",
     "number,name with a heading": "id,name\n1,Anna\n2,Carl D\n3,Zoë\n",
     "R": '"1" "Anna"\n"2" "Carl D"\n"3" "Zoë"\n',
+    "quotes in quotes": 'name,n\n"Anna",12\n"Carl ""D""",1\n"Zoë",3\n',
     "R, no rows": '"x"\n"Anna"\n"Carl D"\n"Zoë"\n',
     "semicolons": "Anna;12\nCarl D;1\nZoë;3\n",
 }
@@ -861,9 +862,22 @@ NAMES_IN_TABLES = {
 def test_numbers_beside_the_names_of_a_file_are_ignored(tmp_path, caplog, text):
     caplog.set_level(logging.INFO)
     put_people(tmp_path / "set", {"Anna": 1, "Bert": 1, "Carl D": 1, "Eva": 1})
+    if '""' in text:
+        (tmp_path / "set" / "Carl D").rename(tmp_path / "set" / 'Carl "D"')
     names = put(tmp_path / "names.txt", text.encode())
     assert open_source(tmp_path / "set", exclude_file=names).class_names == ["Bert", "Eva"]
     assert f"data.exclude_file: {names}: numbers and quotes beside the names are ignored" in caplog.text
+
+
+@pytest.mark.parametrize("text", ['"1" "17"\n"2" "20"\n', "0,17\n1,20\n", "17 1\n20 2\n", "17,1\n20,2\n"])
+def test_two_numbers_in_a_line_are_refused(tmp_path, text):
+    """Which of them is a row, and which an identity?"""
+    put_people(tmp_path / "set", {str(number): 1 for number in (0, 1, 2, 17, 20)})
+    names = put(tmp_path / "names.txt", text.encode())
+    with pytest.raises(UserError, match=r"data.exclude_file"):
+        open_source(tmp_path / "set", exclude_file=names)
+    quoted = put(tmp_path / "quoted.txt", b'"17"\n"20"\n')
+    assert open_source(tmp_path / "set", exclude_file=quoted).class_names == ["0", "1", "2"]
 
 
 def test_names_that_end_in_numbers_stay_as_they_are(tmp_path):

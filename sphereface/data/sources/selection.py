@@ -122,9 +122,13 @@ def without_numbers(names: Sequence[str], known: Collection[str]) -> list[str]:
 
 
 def _in_tables(line: str) -> list[str]:
-    """Return the name in a line for each form of a table; empty where the line has another form."""
+    """Return the name in a line for each form of a table; empty where the line has another form.
+
+    Of two numbers, either may be the name of an identity, so neither is.
+    """
     found = [form.fullmatch(line.strip()) if len(line) <= _LONGEST_LINE else None for form in _IN_TABLES]
-    return ["" if match is None else match[1] for match in found]
+    names = ["" if match is None else match[1].replace('""', '"') for match in found]
+    return [*("" if name.isdecimal() else name for name in names[:-1]), names[-1]]
 
 
 def names_text(names: Sequence[str], place: Path) -> bytes:
