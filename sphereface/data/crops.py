@@ -58,13 +58,14 @@ class CropBatches:
             A report on each batch, up to the first that failed.
         """
         indices = np.concatenate([draw.indices for draw in draws]).astype(np.int64)
-        labels, reading = self.source.labels[indices].astype(np.int64), encoded(self.source, indices.tolist())
+        labels = self.source.labels[indices].astype(np.int64)
         filled: list[Filled] = []
-        for draw, images in zip(draws, batches, strict=True):
-            own = slice(len(filled) * len(images), (len(filled) + 1) * len(images))
-            filled.append(self._fill(draw, images, reading, Filled(labels[own], indices[own], [])))
-            if filled[-1].failure:  # the end of the run
-                break
+        with encoded(self.source, indices.tolist()) as reading:
+            for draw, images in zip(draws, batches, strict=True):
+                own = slice(len(filled) * len(images), (len(filled) + 1) * len(images))
+                filled.append(self._fill(draw, images, reading, Filled(labels[own], indices[own], [])))
+                if filled[-1].failure:  # the end of the run
+                    break
         return filled
 
     def _fill(self, draw: Draw, images: npt.NDArray[np.uint8], reading: Iterator[Encoded], report: Filled) -> Filled:

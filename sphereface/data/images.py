@@ -152,7 +152,7 @@ def decode_each(read: Iterable[bytes | OSError], out: npt.NDArray[np.uint8]) -> 
                 raise data
             _decode_other(data, image)
         except (BadImage, OSError) as error:
-            errors[row] = error
+            errors[row] = error.with_traceback(None)  # whose frames would hold all of these images
     return errors
 
 

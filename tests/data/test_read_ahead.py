@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 import zipfile
@@ -9,8 +10,10 @@ import zipfile
 import numpy as np
 import pytest
 
+from sphereface.data.crops import CropBatches
 from sphereface.data.packing import pack
 from sphereface.data.read_ahead import encoded
+from sphereface.data.sampler import Augmentation, BatchOrder
 from sphereface.data.sources import FolderSource, JoinedSource, ListSource, RecordSource, ZipSource, cached, open_path
 from sphereface.data.sources.base import read_each
 from sphereface.data.sources.selection import SelectedSource
@@ -48,39 +51,58 @@ class Recorded:
 def test_every_image_comes_in_its_turn_and_once(mapped, count):
     indices = np.random.default_rng(0).permutation(1000)[:count].tolist()
     source = Recorded(mapped=mapped)
-    got = [str(each) if isinstance(each, OSError) else each.decode() for each in encoded(source, indices)]
+    with encoded(source, indices) as images:
+        got = [str(each) if isinstance(each, OSError) else each.decode() for each in images]
     assert got == ["gone" if index == 7 else str(index) for index in indices]
     assert [index for index, _ in source.reads] == indices
 
 
 def test_files_are_read_by_another_thread_while_the_first_images_are_decoded_and_two_chunks_ahead_at_most():
     source = Recorded(mapped=False)
-    images = encoded(source, list(range(1000)))
-    next(images)
-    deadline = time.monotonic() + 600
-    while len(source.reads) < 128 and time.monotonic() < deadline:
-        time.sleep(0.001)
-    time.sleep(0.05)
-    assert len(source.reads) == 128
+    with encoded(source, list(range(1000))) as images:
+        next(images)
+        deadline = time.monotonic() + 600
+        while len(source.reads) < 128 and time.monotonic() < deadline:
+            time.sleep(0.001)
+        time.sleep(0.05)
+        assert len(source.reads) == 128
     assert threading.current_thread() not in {thread for _, thread in source.reads}
 
 
 def test_of_a_mapped_file_an_image_is_copied_when_it_is_asked_for():
     source = Recorded(mapped=True)
-    images = encoded(source, list(range(1000)))
-    next(images)
-    assert source.reads == [(0, threading.current_thread())]
+    with encoded(source, list(range(1000))) as images:
+        next(images)
+        assert source.reads == [(0, threading.current_thread())]
 
 
 @pytest.mark.parametrize("taken", [1, 300])
 def test_no_thread_stays(taken):
     source = Recorded(mapped=False)
-    images = encoded(source, list(range(300)))
-    for _ in range(taken):
-        next(images)
-    images.close()
+    with encoded(source, list(range(300))) as images:
+        for _ in range(taken):
+            next(images)
     (thread,) = {thread for _, thread in source.reads}
     assert not thread.is_alive()
+
+
+def test_bad_images_keep_no_thread_and_no_image_for_the_search_for_garbage(tmp_path):
+    """It once ended a thread inside the start of another one, and both waited without end."""
+    source = FolderSource(make_training_set(tmp_path, 2, 3, (16, 16)))
+    first, second, *_ = sorted(tmp_path.rglob("*.png"))
+    first.write_bytes(b"")
+    second.unlink()
+    images = np.zeros((6, 16, 16, 3), np.uint8)
+    draw = BatchOrder(6, 6, seed=0, augmentation=Augmentation()).draw(0)
+    gc.collect()
+    gc.disable()
+    try:
+        (filled,) = CropBatches(source, (16, 16)).fill([draw], [images])
+        assert len(filled.bad) >= 2
+        assert not [thread for thread in threading.enumerate() if thread.name.startswith("read-ahead")]
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
 
 
 def test_which_sources_are_mapped(tmp_path):
