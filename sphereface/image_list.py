@@ -42,10 +42,11 @@ class ImageList:
     not_read: str = ""
 
     def stamps(self) -> npt.NDArray[np.int64]:
-        """Return (N, 2) sizes and modification times of the images, in bytes and nanoseconds.
+        """Return (N, 2) sizes in bytes, and numbers of the images' times and places on the disk.
 
-        They show whether an image was replaced. All images of a ``.bin`` have the values of
-        that file. Both values are -1 for a file that the system cannot examine.
+        They show whether an image was replaced, or has exchanged its name with another one. All
+        images of a ``.bin`` have the values of that file. Both values are -1 for a file that the
+        system cannot examine.
         """
         if isinstance(self.images, _Bytes):
             return np.array([_stamp(self.root)] * len(self.names), dtype=np.int64)
@@ -125,6 +126,7 @@ class _Bytes(Sequence[Image]):
 def _stamp(file: Image) -> tuple[int, int]:
     try:
         about = os.stat(file)  # type: ignore[arg-type]  # noqa: PTH116 -- a path
-        return about.st_size, about.st_mtime_ns
+        # the number on the disk too: two images of one size and time may have exchanged their names
+        return about.st_size, about.st_mtime_ns ^ (about.st_ino << 20) & 2**62 - 1
     except OSError:
         return -1, -1

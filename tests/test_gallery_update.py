@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -136,6 +137,28 @@ def test_only_new_and_changed_images_are_embedded(work, counted, capsys):
         np.testing.assert_allclose(own[path], row, atol=1e-5)
     listed = {shard.file for shard in read_gallery_folder(work / "album").shards}
     assert {path.name for path in (work / "album").iterdir()} == listed | {"gallery.json"}
+
+
+def test_people_who_exchanged_their_folders_are_embedded_again(work, counted):
+    """Bitmaps of one size, unpacked with one time."""
+    people = [work / "in" / name for name in ("p03", "p04")]
+    for person in people:
+        for file in person.iterdir():
+            cv2.imwrite(str(file.with_suffix(".bmp")), cv2.imread(str(file)))
+            file.unlink()
+            os.utime(file.with_suffix(".bmp"), ns=(10**18, 10**18))
+    assert embed(work) == 0
+    before = dict(zip(opened(work).paths, opened(work).embeddings[:], strict=True))
+    people[0].rename(work / "aside")
+    people[1].rename(people[0])
+    (work / "aside").rename(people[1])
+    counted[0] = 0
+    assert embed(work) == 0
+    assert counted == [20]
+    after = dict(zip(opened(work).paths, opened(work).embeddings[:], strict=True))
+    for path, row in before.items():
+        other = path.replace("p03", "p0x").replace("p04", "p03").replace("p0x", "p04")
+        np.testing.assert_allclose(after[other], row, atol=1e-5)
 
 
 def test_an_image_that_cannot_be_used_is_tried_once_and_listed_each_time(work, counted, capsys):

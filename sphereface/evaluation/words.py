@@ -12,6 +12,8 @@ import numpy as np
 from ..metrics import Interval, OperatingPoint
 from .result import Rows
 
+EXCHANGED = "the labels may be exchanged. A label of 1 means one person."
+"""The end of a note on pairs whose scores are worse than chance."""
 NOT_RESOLVABLE = "not resolvable"
 """The text for a figure that the pairs cannot resolve."""
 

@@ -97,10 +97,8 @@ class RunFolder(RunCheckpoints):
             folder = cls(path)
             checkpoint = folder.newest_checkpoint()
             if checkpoint is None:
-                raise UserError(
-                    f"--resume: {path} is not a run folder with a checkpoint (run.json, step-*.pt) · "
-                    "start a new run without --resume"
-                )
+                advice = "start a new run without --resume, or use --resume auto for one that saved nothing yet"
+                raise UserError(f"--resume: {path}: got a folder without a checkpoint (step-*.pt) · {advice}")
             folder._check_about(checkpoint)
             return folder, checkpoint
         if not stat.S_ISREG(mode):

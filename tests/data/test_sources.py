@@ -869,13 +869,26 @@ def test_numbers_beside_the_names_of_a_file_are_ignored(tmp_path, caplog, text):
     assert f"data.exclude_file: {names}: numbers and quotes beside the names are ignored" in caplog.text
 
 
-@pytest.mark.parametrize("text", ['"1" "17"\n"2" "20"\n', "0,17\n1,20\n", "17 1\n20 2\n", "17,1\n20,2\n"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"1" "17"\n"2" "20"\n',
+        "0,17\n1,20\n",
+        "17 1\n20 2\n",
+        "17,1\n20,2\n",
+        "0\t17\n1\t20\n",
+        '"","id"\n"1",17\n"2",20\n',
+        "\tid\n1\t17\n2\t20\n",
+    ],
+)
 def test_two_numbers_in_a_line_are_refused(tmp_path, text):
     """Which of them is a row, and which an identity?"""
     put_people(tmp_path / "set", {str(number): 1 for number in (0, 1, 2, 17, 20)})
     names = put(tmp_path / "names.txt", text.encode())
     with pytest.raises(UserError, match=r"data.exclude_file"):
         open_source(tmp_path / "set", exclude_file=names)
+    counted = put(tmp_path / "counted.txt", b"17\t35\n20\t2\n")  # LFW's form
+    assert open_source(tmp_path / "set", exclude_file=counted).class_names == ["0", "1", "2"]
     quoted = put(tmp_path / "quoted.txt", b'"17"\n"20"\n')
     assert open_source(tmp_path / "set", exclude_file=quoted).class_names == ["0", "1", "2"]
 

@@ -47,6 +47,13 @@ def test_view2_end_to_end(work, capsys):
     assert (written["flip"], written["subtract_mean"], written["num_images"]) == (True, True, 32)
 
 
+def test_sets_may_be_given_one_by_one(work, capsys, tmp_path):
+    each = f"pairs:{work / 'crops'},{work / 'crops' / 'pairs.txt'}"
+    options = ["--ckpt", str(work / "run/best.pt"), "--device", "cpu", "--output", str(tmp_path)]
+    assert main([*options, "--sets", f"a={each}", "--sets", f"b={each}", f"c={each}"]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["a", "b", "c"]
+
+
 def test_view1_and_flags(work, tmp_path, capsys):
     more = ("--no-flip", "--no-mean", "--output", tmp_path / "out", "--batch-size", 5)
     assert main(arguments(work, *more, pairs="pairsDevTest.txt")) == 0

@@ -156,6 +156,19 @@ def test_a_replicate_counts_people_as_often_as_they_are_drawn(tmp_path):
     assert result.replicates[0, 0, 0] == pytest.approx(expected)
 
 
+def test_exchanged_labels_of_a_group_are_told(tmp_path):
+    path = write_list(tmp_path / "list.txt", num_each=300, num_people=120)
+    lines = [line.split() for line in path.read_text().splitlines()]
+    flipped = [[*line[:2], str(1 - int(line[2])) if line[3] == "B" else line[2], line[3]] for line in lines]
+    for rows, wrong in ((lines, []), (flipped, ["B"])):
+        path.write_text("\n".join(" ".join(row) for row in rows), encoding="utf-8")
+        found = load(path)
+        note = found.evaluate(Embeddings(made_up(found)), Rule()).rows()[0].note
+        assert note == (
+            "EER is above 50 % in B: the labels may be exchanged. A label of 1 means one person." if wrong else ""
+        )
+
+
 def test_groups_are_drawn_on_their_own(tmp_path):
     """Two groups with the same pairs and embeddings have the same figures, but not the same draws."""
     path = write_list(tmp_path / "list.txt", groups=("A",))

@@ -1,4 +1,5 @@
 import dataclasses
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +7,7 @@ import pytest
 
 from sphereface.errors import UserError
 from sphereface.evaluation import Embeddings, Images, PairSet, QualitySet, Rule
-from sphereface.evaluation.protocols.quality import FRACTIONS, read_quality
+from sphereface.evaluation.protocols.quality import FRACTIONS, Discard, read_quality
 
 from .crops import random_pairs
 
@@ -185,6 +186,20 @@ def test_rows_and_chart():
     plain = result.to_dict()
     assert plain["curves"][1]["fnmr"] == result.curves[1].error.tolist()
     assert "1 false accept in 100" in result.summary()[0]
+
+
+def test_exchanged_labels_and_a_perfect_network_are_told():
+    given = pair_set()
+    near = embeddings(given.pairs)
+    for left, right in zip(given.pairs.left[given.pairs.same], given.pairs.right[given.pairs.same], strict=True):
+        near[left] = near[right] = near[left] + near[right]
+    right = QualitySet.of(given, None).evaluate(Embeddings(near), Rule()).rows()[0]
+    assert "exchanged" not in right.note
+    exchanged = replace(given, pairs=replace(given.pairs, same=~given.pairs.same))
+    assert "labels may be exchanged" in QualitySet.of(exchanged, None).evaluate(Embeddings(near), Rule()).rows()[0].note
+    perfect = Discard(0.1, 0.5, np.zeros(51), np.zeros(51))
+    (table,) = replace(QualitySet.of(given, None).evaluate(Embeddings(near), Rule()), curves=(perfect,)).rows()
+    assert table.rows[0][-1] == "no error to save"
 
 
 def test_a_file_of_quality_may_have_whole_paths_or_last_parts(tmp_path):

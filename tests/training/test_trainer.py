@@ -337,7 +337,7 @@ def test_a_damaged_run_json_is_named_with_the_checkpoint_that_is_left(config_fil
 def test_resume_from_nothing_says_so(config_file, resume, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(
-        UserError, match="--resume: (got 'nowhere' · allowed: auto|. is not a run folder with a checkpoint)"
+        UserError, match="--resume: (got 'nowhere' · allowed: auto|.: got a folder without a checkpoint)"
     ):
         RunFolder.of_resume(resume, load(config_file))
 

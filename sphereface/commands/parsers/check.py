@@ -41,10 +41,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--output", metavar="DIR", type=Path, help="folder of the report (default: runs/check/<name of SRC>)")
     add("--write-list", metavar="FILE.txt", type=Path, help="write the clean images as a list for data.train")
     help_text = f"kinds of suspicion that the list omits too: {', '.join(SUSPICIONS)}"
-    add("--leave-out", metavar="KIND", nargs="+", choices=SUSPICIONS, help=help_text)
+    add("--leave-out", metavar="KIND", nargs="+", action="extend", choices=SUSPICIONS, help=help_text)
     add("--ckpt", metavar="FILE", type=checkpoint_path, help=f"check the labels with a network: {HELP}")
     help_text = "verification sets whose people to search for: DIR, DIR,PAIRS or .bin"
-    add("--against", metavar="SET", nargs="+", help=help_text)
+    add("--against", metavar="SET", nargs="+", action="extend", help=help_text)
     add("--device", default="auto", help=f"device of the network: {', '.join(DEVICES)} or cuda:N (%(default)s)")
     add("--size", metavar="HxW", help="height and width of all images, such as 112x96 (default: the most frequent)")
     add("--min-images", metavar="N", type=int, default=2, help="fewest images of an identity (default: %(default)s)")

@@ -43,7 +43,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--dev-train", metavar="FILE", type=Path, help="training list of view 1 (pairsDevTrain.txt beside --pairs)")
     forms = "\n".join(f"  {form}" for form in allowed_forms())
     parser.epilog = f"SET (you may omit KIND: if the form is clear):\n{forms}"
-    add("--sets", metavar="NAME=SET", nargs="+", help="any sets, instead of --lfw and --pairs; SET: see below")
+    add(
+        "--sets",
+        metavar="NAME=SET",
+        nargs="+",
+        action="extend",
+        help="any sets, instead of --lfw and --pairs; SET: see below",
+    )
     add("--suite", metavar="DIR", type=Path, help="every .bin in a folder, in one table with the mean of the five")
     add("--ijb", metavar="DIR[,CROPS]", help="IJB-B or IJB-C from their files: the same as --sets ijb=ijb:DIR,CROPS")
     add("--identification", action="store_true", help="also rank 1 and 5, and DIR@FAR, among all people in the folder")

@@ -27,7 +27,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("file", metavar="FILE", type=Path, help="the published weights, or a Hugging Face folder of CVLface")
     add("output", metavar="OUT.pt", type=Path, help="the checkpoint to write")
     add("--publisher", choices=PUBLISHERS, help="publisher (default: recognised by the contents of FILE)")
-    add("--head", metavar="FILE", type=Path, nargs="+", default=[], help="files with the head, in order of their ranks")
+    help_text = "files with the head, in order of their ranks"
+    add("--head", metavar="FILE", type=Path, nargs="+", action="extend", default=[], help=help_text)
     add("--names", metavar="FILE", type=Path, help="names of the identities of the head, one on each line")
     help_text = "size of the crops, if FILE does not fix it (default: 112x96 or 112x112, as published)"
     add("--input-size", metavar="HxW", help=help_text)

@@ -97,7 +97,23 @@ def read_names(path: Path | str) -> tuple[list[str], list[str]]:
     names, counts = _names(lines)
     if not names:
         raise UserError(f"data.exclude_file: {path}: got no name · allowed: a name a line, or 'name<tab>…'")
+    if _are_row_numbers(lines):
+        raise UserError(
+            f"data.exclude_file: {path}: got two numbers in each line, of which the first count the lines · allowed: a "
+            "name a line, or 'name<tab>…' · delete the column of row numbers"
+        )
     return names, counts
+
+
+def _are_row_numbers(lines: Sequence[str]) -> bool:
+    """Return whether each line has two numbers, and the first ones count from 0 or 1."""
+    rows = [[field.strip(' "') for field in line.split("\t")] for line in lines if line.strip()]
+    if len(rows) > 1 and not rows[0][-1].isdecimal():  # column names
+        del rows[0]
+    if len(rows) < 2 or not all(len(row) > 1 and row[1].isdecimal() for row in rows):
+        return False
+    first = rows[0][0]
+    return first in ("0", "1") and [row[0] for row in rows] == [str(int(first) + k) for k in range(len(rows))]
 
 
 def without_numbers(names: Sequence[str], known: Collection[str]) -> list[str]:

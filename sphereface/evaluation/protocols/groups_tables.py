@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..result import Rows
-from ..words import NOT_RESOLVABLE, count, figure, percent, scientific, span
+from ..words import EXCHANGED, NOT_RESOLVABLE, count, figure, percent, scientific, span
 from .groups_scores import ACCURACY, COMMON_FAR, COMMON_TAR, EER, FARS, OWN, span_in_points
 
 if TYPE_CHECKING:
@@ -28,7 +28,9 @@ def key_rows(groups: Groups) -> Rows:
         ("lowest accuracy", percent(float(accuracies[lowest])), f"group {groups.groups[lowest].name}"),
         ("spread", f"{100 * spread.difference:.2f} points", "highest − lowest accuracy"),
     )
-    return Rows((), rows, "Groups", key=True)
+    wrong = [group.name for group, row in zip(groups.groups, groups.intervals, strict=True) if row[EER].low > 0.5]
+    note = f"EER is above 50 % in {', '.join(wrong)}: {EXCHANGED}" if wrong else ""
+    return Rows((), rows, "Groups", note, key=True)
 
 
 def group_rows(groups: Groups) -> Rows:

@@ -34,7 +34,18 @@ from ..lfw import Verification, pair_cosines
 from ..people import people_of, people_of_names
 from ..result import Chart, Example, Examples, Result, Rows
 from ..variants import Variant, plain_variants
-from ..words import figure, finite, layman_rates, percent, plain_interval, plain_points, span, tar_headline, tar_rows
+from ..words import (
+    EXCHANGED,
+    figure,
+    finite,
+    layman_rates,
+    percent,
+    plain_interval,
+    plain_points,
+    span,
+    tar_headline,
+    tar_rows,
+)
 
 HARDEST = 12
 """Number of pairs of each kind that reports show."""
@@ -252,7 +263,7 @@ class PairsResult(Result):
         if result.num_undefined:
             note += f" {result.num_undefined} pairs have no score (NaN): they count as wrong and are not accepted."
         if intervals.auc.high < 0.5:
-            note += " AUC is below 0.5: the labels may be exchanged. A label of 1 means one person."
+            note += f" AUC is below 0.5: {EXCHANGED}"
         return Rows((), tuple(figures), "Figures", note, key=True)
 
     def _hardest(self, *, genuine: bool) -> tuple[Example, ...]:

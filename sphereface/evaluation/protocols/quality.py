@@ -24,7 +24,7 @@ from ..images import Images, stem_of
 from ..labels import num_repeated_impostors
 from ..lfw import pair_cosines
 from ..result import Chart, Result, Rows
-from ..words import finite, percent, scientific
+from ..words import EXCHANGED, finite, percent, scientific
 from .base import EvaluationSet, Rule, refuse_places, register_protocol
 from .pairs import PairSet
 
@@ -112,7 +112,7 @@ class Quality(Result):
                 *(percent(float(curve.error[n])) for n in _SHOWN),
                 percent(curve.area),
                 percent(curve.best_area),
-                f"{_saved(curve):.1%}",
+                "no error to save" if math.isnan(_saved(curve)) else f"{_saved(curve):.1%}",
             )
             for curve in self.curves
         )
@@ -120,6 +120,8 @@ class Quality(Result):
             "Error: share of genuine pairs rejected. Perfect: a measure that discards the rejected pairs first. Saved: "
             "0 % means no effect, 100 % a perfect measure; below 0, the measure does harm."
         )
+        if any(curve.error[0] > 1 - curve.far for curve in self.curves):  # fewer accepted than of two people
+            note += f" More pairs of two people are accepted than of one person: {EXCHANGED}"
         if not cells:
             few = "The list has too few pairs of two people for a threshold."
             return (Rows((), (("error", "not resolvable", few),), "Error versus discard", key=True),)
