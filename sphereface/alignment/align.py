@@ -19,7 +19,7 @@ from ..data.walking import Walked, walk_images
 from ..errors import UserError, shown_key
 from ..files import locked
 from .crop import Cropper, CropSpec, Finder, Task, crop_name
-from .found_landmarks import LANDMARKS_NAME, FoundLandmarks
+from .found_landmarks import LANDMARKS_NAME, FoundLandmarks, are_edited, keep_edited
 from .landmarks import LandmarkTable, can_hold, likely_images, named_as
 from .orders import refuse_wrong_landmarks
 from .report import REPORT_NAME, AlignReport, Outcome, Settings, Status, earlier_settings, explained
@@ -107,11 +107,15 @@ def _align_all(
     """Make all crops; write the report, and the landmarks of a detector, beside them."""
     folder = work.destination
     finds = landmarks.finder is not None
+    edited = finds and are_edited(folder)
+    work = replace(work, again=edited)
     with closing(FoundLandmarks(folder, work.is_current)) if finds else nullcontext() as found:
         tasks, failures = match(names, landmarks, found.known if found else {})
         for failure in failures:
             report.add(failure)
         report.save(folder, finished=False)  # so that the next run knows the settings if this one is killed
+        if edited:
+            keep_edited(folder)
         chunk = DETECTION_CHUNK if found else CHUNK
         with tqdm(total=len(tasks), unit="image", disable=not progress) as bar:
             for outcome in run_in_chunks(work, tasks, workers, chunk=chunk):

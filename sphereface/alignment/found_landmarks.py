@@ -9,6 +9,7 @@ them again.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from ..errors import UserError
 from ..files import read_plain
 from .fit import looks_like_a_face
 from .landmarks import LandmarkTable, landmark_line, read_landmarks
-from .report import Outcome, Status, earlier_run, explained, write_or_explain
+from .report import REPORT_NAME, Outcome, Status, earlier_run, explained, write_or_explain
 from .similarity import Points
 
 LANDMARKS_NAME = "landmarks.txt"
@@ -63,7 +64,7 @@ class FoundLandmarks:
                 with explained(self._folder / PROGRESS_NAME):
                     self._file.write(landmark_line(outcome.name, outcome.points, outcome.num_faces).encode())
                     self._file.flush()
-        return replace(outcome, num_faces=self.num_faces(outcome.name)) if outcome.status is Status.KEPT else outcome
+        return replace(outcome, num_faces=self.num_faces(outcome.name)) if outcome.name in self.known else outcome
 
     def close(self) -> None:
         """Close the file; a failure loses only unwritten lines."""
@@ -80,6 +81,21 @@ class FoundLandmarks:
         self.close()
         with explained(self._folder / PROGRESS_NAME):
             (self._folder / PROGRESS_NAME).unlink(missing_ok=True)
+
+
+def are_edited(folder: Path) -> bool:
+    """Return whether somebody changed the landmarks of a folder after its report was written."""
+    try:
+        return (folder / LANDMARKS_NAME).stat().st_mtime_ns > (folder / REPORT_NAME).stat().st_mtime_ns
+    except OSError:
+        return False
+
+
+def keep_edited(folder: Path) -> None:
+    """Let edited landmarks stay later than the report, so that a killed run repeats all crops."""
+    before = (folder / LANDMARKS_NAME).stat().st_mtime_ns - 1
+    with explained(folder / REPORT_NAME):
+        os.utime(folder / REPORT_NAME, ns=(before, before))
 
 
 def _earlier(folder: Path) -> tuple[dict[str, Points], dict[str, int]]:

@@ -136,6 +136,33 @@ def test_a_broken_crop_is_made_again_from_its_landmarks(source, tmp_path):
     assert crops_and_landmarks(out) == wanted
 
 
+@pytest.mark.parametrize("killed", [False, True])
+def test_an_edited_landmark_file_makes_the_crops_anew(source, tmp_path, monkeypatch, killed):
+    """The crops of faces that nobody corrected stay the same, byte for byte."""
+    out = tmp_path / "out"
+    first = align_folder(source, out, Landmarks(finder=FINDER))
+    before = crops_and_landmarks(out)
+    lines = (out / "landmarks.txt").read_text(encoding="utf-8").splitlines()
+    fields = lines[0].split("\t")
+    lines[0] = "\t".join([fields[0], *(f"{float(number) + 7:.2f}" for number in fields[1:])])
+    (out / "landmarks.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    if killed:
+        monkeypatch.setattr("sphereface.alignment.align.run_in_chunks", lambda *_, **__: (1 / 0 for _ in [0]))
+        with pytest.raises(ZeroDivisionError):
+            align_folder(source, out, Landmarks(finder=FINDER))
+        monkeypatch.undo()
+    report = align_folder(source, out, Landmarks(finder=Finder(DiesAfter(2, AssertionError))))  # of the two failures
+    assert (report.aligned, report.kept, report.several_faces) == (24, 0, first.several_faces)
+    after = crops_and_landmarks(out)
+    assert {name for name in after if after[name] != before[name]} == {
+        fields[0].rpartition(".")[0] + ".jpg",
+        "landmarks.txt",
+    }
+    align_folder(source, tmp_path / "given", read_landmarks(out / "landmarks.txt"))
+    assert crops_and_landmarks(tmp_path / "given") == {name: after[name] for name in after if name != "landmarks.txt"}
+    assert align_folder(source, out, Landmarks(finder=FINDER)).kept == 24
+
+
 def test_an_image_that_left_leaves_the_landmark_file(source, tmp_path):
     align_folder(source, tmp_path / "out", Landmarks(finder=FINDER))
     (source / "a/1.jpg").unlink()
