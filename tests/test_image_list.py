@@ -5,7 +5,7 @@ import os
 import pytest
 
 from sphereface.errors import UserError
-from sphereface.image_list import list_named
+from sphereface.image_list import ImageList, list_named
 
 
 @pytest.fixture
@@ -42,3 +42,19 @@ def test_a_list_may_have_quotes(album):
     assert list(listed(album, '"a/b.jpg"', '"d.jpg"').names) == ["a/b.jpg", "d.jpg"]
     with pytest.raises(UserError, match=r"list.txt: 1 of 2 lines name no file: '\"x\" \"d.jpg\"' · allowed: the path"):
         listed(album, "d.jpg", '"x" "d.jpg"')
+
+
+def test_stamps_follow_the_content_of_images_of_one_size_and_time(album):
+    """Of copies they are equal, so galleries are, too."""
+    for name, data in (("x.bmp", b"1" * 999), ("y.bmp", b"1" * 500 + b"2" * 499), ("z.bmp", b"1" * 999)):
+        (album / name).write_bytes(data)
+        os.utime(album / name, ns=(10**18, 10**18))
+    x, y, z = listed(album, "x.bmp", "y.bmp", "z.bmp").stamps().tolist()
+    assert x == z
+    assert (x[0], x[1] != y[1], y[0]) == (999, True, 999)
+    (album / "x.bmp").unlink()
+    (album / "x.bmp").mkdir()
+    assert ImageList(album, album, ["x.bmp", "gone"], [album / "x.bmp", album / "gone"]).stamps()[1].tolist() == [
+        -1,
+        -1,
+    ]

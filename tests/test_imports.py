@@ -83,7 +83,7 @@ ALLOWED = {
         "weights",
     },
     "gallery": {"errors", "files", "evaluation"},
-    "image_list": {"errors", "alignment", "data", "faces"},
+    "image_list": {"errors", "files", "alignment", "data", "faces"},
     "gallery_part": {"errors", "evaluation", "api", "embedded", "image_list"},
     "gallery_update": {"errors", "files", "evaluation", "training", "api", "gallery", "gallery_part", "image_list"},
     "search": {"errors", "gallery"},
