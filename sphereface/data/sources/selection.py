@@ -129,9 +129,8 @@ def without_numbers(names: Sequence[str], known: Collection[str]) -> list[str]:
     rows = [name for name in names if not name.strip().isdecimal()]
     if not set(names).isdisjoint(known):
         return list(names)
-    for place in range(len(_IN_TABLES)):
-        plain = [_in_tables(row)[place] for row in rows]
-        whole = all(plain[1:]) and (plain[0] or not re.search("[0-9]", rows[0])) if rows else False
+    for plain in zip(*map(_in_tables, rows), strict=True):
+        whole = all(plain[1:]) and (plain[0] or not re.search("[0-9]", rows[0]))
         if whole and not set(plain).isdisjoint(known):
             return [name or row for name, row in zip(plain, rows, strict=True)]
     return list(names)
