@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +18,8 @@ from .data.pair_lines import unquoted
 from .data.text_files import read_text_lines
 from .errors import UserError, count_of, printable, refusing, shown
 from .faces import Image
-from .files import regular_file
+from .files import content_stamp
 
-_SAMPLED = 256  # bytes in the middle: images of one size and time may have exchanged their names
 _SETS = (".zip", ".rec", ".idx", ".tar", ".parquet", ".arrow", ".lmdb")  # training sets, not folders of images
 
 
@@ -49,8 +46,8 @@ class ImageList:
         """Return (N, 2) sizes in bytes, and numbers that mix modification times and some content.
 
         They show whether an image was replaced, or has exchanged its name with another one. All
-        images of a ``.bin`` have the values of that file. Both values are -1 for a file that the
-        system cannot examine.
+        images of a ``.bin`` have the values of that file. Both values are -1 if a file
+        cannot be read.
         """
         if isinstance(self.images, _Bytes):
             return np.array([_stamp(self.root)] * len(self.names), dtype=np.int64)
@@ -129,11 +126,6 @@ class _Bytes(Sequence[Image]):
 
 def _stamp(file: Image) -> tuple[int, int]:
     try:
-        about = os.stat(file)  # type: ignore[arg-type]  # noqa: PTH116 -- a path
+        return content_stamp(file)  # type: ignore[arg-type]  # a path
     except OSError:
         return -1, -1
-    sample = 0
-    with contextlib.suppress(OSError), open(file, "rb", buffering=0, opener=regular_file) as opened:  # type: ignore[arg-type]
-        opened.seek(about.st_size // 2)
-        sample = zlib.crc32(opened.read(_SAMPLED) or b"")
-    return about.st_size, about.st_mtime_ns ^ sample << 29

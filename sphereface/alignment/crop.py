@@ -1,15 +1,17 @@
 """Make one crop of one photograph, by known landmarks, a detector or the chosen fallback.
 
-A crop by its own landmarks gets the modification time of its photograph. A later run keeps the crop
-while both times are equal and the photograph's file did not change: it was not written, renamed or
-copied, as its status change time shows. A photograph whose crop is a fallback (``--on-failure``) is
-aligned again.
+A crop by its own landmarks gets the modification time of its photograph, to the second. The
+microseconds are a hash of the photograph's time, size and some of its bytes. A later run keeps the
+crop while its time is right and the photograph's file did not change: it was not written, renamed
+or copied, as its status change time shows. A photograph whose crop is a fallback
+(``--on-failure``) is aligned again.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -18,7 +20,7 @@ import cv2
 import numpy as np
 
 from ..data.images import BadImage, decode
-from ..files import read_plain
+from ..files import content_stamp, read_plain
 from .detector import Detector, FoundFace, NoFace, SeveralFaces, find_face
 from .fit import check_fit, looks_like_a_face
 from .report import Outcome, Status, explained, write_or_explain
@@ -26,6 +28,7 @@ from .similarity import BadLandmarks, Image, Points, align, template
 from .templates import SPHEREFACE_SIZE, Size
 
 _SAME_TIME = 1000  # nanoseconds: some file systems keep a time only to 100
+_SECOND = 1_000_000_000  # nanoseconds
 _ANOTHER_TIME = 3_600_000_000_000  # nanoseconds: an hour
 
 
@@ -136,6 +139,7 @@ class Cropper:
             return Outcome(task.name, Status.KEPT, points=task.points)
         try:
             before = photograph.stat()
+            time = _time_for_crop(photograph)
             outcome, crop = self._align(decode(read_plain(photograph)), task)
         except OSError as error:
             return Outcome(task.name, Status.UNREADABLE, error.strerror or str(error))
@@ -149,17 +153,17 @@ class Cropper:
         write_or_explain(path, _encode(crop, self.spec.quality))
         if outcome.status is Status.ALIGNED:
             with contextlib.suppress(OSError):  # then the next run repeats this crop
-                _stamp(path, photograph, before)
+                _stamp(path, time, photograph, before)
         return outcome
 
     def is_current(self, name: str) -> bool:
         """Return whether an image has a crop by its own landmarks and did not change since."""
         try:
-            photograph, crop = (self.source / name).stat(), (self.destination / crop_name(name)).stat()
+            photograph, crop = self.source / name, (self.destination / crop_name(name)).stat()
+            same_time = abs(_time_for_crop(photograph) - crop.st_mtime_ns) < _SAME_TIME
+            return same_time and photograph.stat().st_ctime_ns <= crop.st_ctime_ns
         except OSError:
             return False
-        same_time = abs(photograph.st_mtime_ns - crop.st_mtime_ns) < _SAME_TIME
-        return same_time and photograph.st_ctime_ns <= crop.st_ctime_ns
 
     def _align(self, image: Image, task: Task) -> tuple[Outcome, Image | None]:
         try:
@@ -225,19 +229,34 @@ def _encode(crop: Image, quality: int) -> bytes:
     return bytes(data.tobytes())
 
 
-def _stamp(crop: Path, photograph: Path, before: os.stat_result) -> None:
-    """Give a crop the time of its photograph, or another time if the photograph has changed.
+def _time_for_crop(photograph: Path) -> int:
+    """Return the modification time for a photograph's crop, in nanoseconds.
+
+    Folders may exchange their names while all images have one time, so the time alone is not
+    enough.
+
+    Raises:
+        OSError: the photograph cannot be read.
+    """
+    size, mixed = content_stamp(photograph)
+    second = photograph.stat().st_mtime_ns // _SECOND * _SECOND
+    return second + zlib.crc32(f"{size} {mixed}".encode()) % 1_000_000 * 1000
+
+
+def _stamp(crop: Path, time: int, photograph: Path, before: os.stat_result) -> None:
+    """Give a crop its time, or another time if the photograph has changed.
 
     The crop is stamped before the second check: a photograph that is replaced after it has a later
     status change time.
 
     Args:
-        before: the photograph's status before it was read.
+        time: what :func:`_time_for_crop` returned before the photograph was read.
+        before: its status before it was read.
 
     Raises:
         OSError: the time cannot be set.
     """
-    os.utime(crop, ns=(before.st_mtime_ns, before.st_mtime_ns))
+    os.utime(crop, ns=(time, time))
     after = photograph.stat()
     if any(getattr(before, key) != getattr(after, key) for key in ("st_mtime_ns", "st_ctime_ns", "st_ino", "st_size")):
         another = after.st_mtime_ns + _ANOTHER_TIME

@@ -108,6 +108,27 @@ def test_another_photograph_of_the_same_time_gets_its_own_crop(tmp_path, change)
     assert align_folder(tmp_path / "in", tmp_path / "out", landmarks).kept == 6
 
 
+@pytest.mark.parametrize("detects", [False, True])
+def test_crops_follow_people_whose_folders_exchange_their_names(tmp_path, detects):
+    """All files have one time and one size, as after unpacking, and a rename of a folder changes none of them."""
+    source = tmp_path / "in"
+    write_photographs(source, [f"{person}/{k}.bmp" for person in "ab" for k in range(3)])
+    points = {f"{person}/{k}.bmp": FACE + (person == "b") for person in "ab" for k in range(3)}
+    for name in points:
+        os.utime(source / name, (1e9, 1e9))
+    assert len({(source / name).stat().st_size for name in points}) == 1
+    landmarks = DETECTED if detects else Landmarks(LandmarkTable(points, "d"))
+    align_folder(source, tmp_path / "out", landmarks)
+    assert align_folder(source, tmp_path / "out", landmarks).kept == 6
+    wait_for_another_time(tmp_path / "out/b/2.jpg", tmp_path / "clock")
+    for old, new in ("ax", "ba", "xb"):
+        (source / old).rename(source / new)
+    assert align_folder(source, tmp_path / "out", landmarks).kept == 0
+    align_folder(source, tmp_path / "wanted", landmarks)
+    for person in "ab":
+        assert crops_of(tmp_path / "out" / person) == crops_of(tmp_path / "wanted" / person)
+
+
 def wait_for_another_time(file, other):
     """Until the file system's clock has gone on: it has ticks of some milliseconds."""
     while not other.exists() or other.stat().st_ctime_ns <= file.stat().st_ctime_ns:
