@@ -218,10 +218,11 @@ def earlier_run(folder: Path) -> EarlierRun | None:
     try:
         if path.exists() and path.stat().st_size > _LARGEST:
             raise ValueError(f"larger than {_LARGEST >> 20} MiB")
-        report = json.loads(read_plain(path))
+        report = _checked(json.loads(read_plain(path)), dict, "a mapping")
         settings = _settings_of(report["settings"])
         rows, names = (_checked(report.get(key, []), list, "a list") for key in ("fallbacks", "several_faces"))
-        fallbacks = frozenset(_checked(row["file"], str, "the name of a file") for row in rows)
+        files = [_checked(row, dict, "a mapping for each image")["file"] for row in rows]
+        fallbacks = frozenset(_checked(file, str, "the name of a file") for file in files)
         several = frozenset(_checked(name, str, "the name of a file") for name in names)
     except FileNotFoundError:
         return None

@@ -111,6 +111,23 @@ def test_a_stranger_s_report_is_one_line(tmp_path, content):
     assert len(str(raised.value)) < 600
 
 
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (["x"], "got list, allowed: a mapping"),
+        (None, "got NoneType, allowed: a mapping"),
+        ({"settings": SETTINGS, "fallbacks": [5]}, "got int, allowed: a mapping for each image"),
+        ({"settings": SETTINGS, "fallbacks": ["file"]}, "got str, allowed: a mapping for each image"),
+        ({"settings": SETTINGS, "fallbacks": [{}]}, "no 'file'"),
+        ({}, "no 'settings'"),
+    ],
+)
+def test_the_reason_says_what_is_allowed(tmp_path, content, reason):
+    write(tmp_path, content)
+    with pytest.raises(UserError, match=rf"not a report of this program \({reason}\)"):
+        earlier_run(tmp_path)
+
+
 @pytest.mark.parametrize("kind", ["pipe", "folder"])
 def test_a_report_that_is_no_file_is_refused_and_not_waited_for(tmp_path, kind):
     path = tmp_path / "align-report.json"
