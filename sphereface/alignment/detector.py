@@ -130,7 +130,7 @@ def find_faces(image: Image, detector: Detector) -> list[FoundFace]:
 
 
 def _detect(detector: Detector, image: Image) -> Faces:
-    """Return the faces that a detector finds, after a check of what it returns.
+    """Return the faces that a detector finds, as float64, after a check of what it returns.
 
     Raises:
         UserError: the result is not a :class:`Faces` of numbers, with one row for each face.
@@ -139,14 +139,22 @@ def _detect(detector: Detector, image: Image) -> Faces:
     allowed = "allowed: a Faces of sphereface.alignment.detector, with no row if there is no face"
     if not isinstance(faces, Faces):
         raise UserError(f"detector: returned {shown(faces)} · {allowed}")
-    got = [np.shape(part) for part in (faces.boxes, faces.scores, faces.points)]
+    try:
+        parts = [np.asarray(part, dtype=np.float64) for part in (faces.boxes, faces.scores, faces.points)]
+    except (TypeError, ValueError):
+        raise UserError(
+            f"detector: returned {shown(faces)}, which holds something else than numbers · {allowed}"
+        ) from None
+    if not any(part.size for part in parts):  # empty lists have one dimension
+        parts = [np.zeros(shape) for shape in ((0, 4), 0, (0, 5, 2))]
+    got = [part.shape for part in parts]
     count = got[1][0] if got[1] else -1
     if got != [(count, 4), (count,), (count, 5, 2)]:
         raise UserError(
             f"detector: returned boxes, scores and points of the shapes {got[0]}, {got[1]}, {got[2]} · {allowed}, and "
             "boxes (N, 4), scores (N,), points (N, 5, 2) for N faces"
         )
-    return faces
+    return Faces(*parts)
 
 
 def find_face(image: Image, detector: Detector, pick: str = "centre") -> FoundFace:

@@ -38,11 +38,25 @@ def faces(*boxes, scores=None):
         (Faces(np.zeros((1, 4)), np.zeros(1), np.zeros((1, 4, 2))), r"shapes \(1, 4\), \(1,\), \(1, 4, 2\) · allowed"),
         (Faces(np.zeros((2, 4)), np.zeros(1), np.zeros((1, 5, 2))), r"shapes \(2, 4\)"),
         (Faces(np.zeros((1, 4)), np.array(0.5), np.zeros((1, 5, 2))), r"shapes \(1, 4\), \(\), "),
+        (Faces([[1, 2, 3]], [0.5], np.zeros((1, 5, 2))), r"shapes \(1, 3\)"),
+        (Faces([[1, 2, 3, 4]], ["x"], np.zeros((1, 5, 2))), "something else than numbers · allowed: a Faces"),
+        (Faces([[1, 2, 3, 4], [5]], [0.5, 0.5], np.zeros((2, 5, 2))), "something else than numbers"),
     ],
 )
 def test_what_is_no_faces_is_one_line(answer, message):
     with pytest.raises(UserError, match=message):
         find_face(np.zeros((20, 20, 3), np.uint8), Told(answer))
+
+
+def test_faces_of_lists_are_those_of_arrays():
+    one = faces((10, 12, 29, 31))
+    image = np.zeros((40, 40, 3), np.uint8)
+    of_lists = find_face(image, Told(Faces(one.boxes.tolist(), one.scores.tolist(), one.points.tolist())))
+    of_arrays = find_face(image, Told(one))
+    assert np.array_equal(of_lists.points, of_arrays.points)
+    assert (of_lists.box, of_lists.score) == (of_arrays.box, of_arrays.score)
+    with pytest.raises(NoFace):
+        find_face(image, Told(Faces([], [], []), Faces([], [], [])))
 
 
 LEFT, MIDDLE, BIG = (0, 40, 20, 60), (38, 42, 58, 62), (55, 10, 99, 70)
