@@ -197,10 +197,7 @@ def embedding(images: Path, rounds: int = 5) -> None:
         with tempfile.TemporaryDirectory() as folder:
             for name, run in (
                 ("bare forward", lambda: [embedder.embed_crops(crops[n : n + 64]) for n in range(0, len(crops), 64)]),
-                (
-                    "into a gallery",
-                    partial(update_gallery, Path(folder), listed, embedder, kind, World(), progress=False),
-                ),
+                ("into a gallery", partial(update_gallery, Path(folder), listed, embedder, kind, World())),
             ):
                 start = time.process_time()
                 run()

@@ -48,8 +48,8 @@ class FaceEmbedder:
         batch_size: number of images in memory at a time, without their mirror images.
         calibration: a file from ``sphereface eval --calibrate``. None: the file beside the
             checkpoint, if there is one.
-        detector: finds the faces if ``align`` is set. None: MTCNN, which needs
-            ``pip install '.[align]'``.
+        detector: finds the faces if ``align`` is set. Its attribute ``name`` is a part of
+            :attr:`settings`. None: MTCNN, which needs ``pip install '.[align]'``.
         template_origin: use the published template with this origin, 0 or 1 (docs/alignment.md).
             None: the template of the training crops if the checkpoint records it, otherwise the
             published template with origin 0.
@@ -116,6 +116,9 @@ class FaceEmbedder:
         """How an image becomes an embedding, in one line.
 
         Embeddings can only be compared if their checkpoints and their settings are equal.
+
+        Raises:
+            UserError: the detector has no name.
         """
         mirrored = "with mirror images" if self.flip else "without mirror images"
         return f"{self.reader.settings}, {mirrored}"
@@ -285,7 +288,9 @@ class FaceEmbedder:
             UserError: they need a calibration and there is none, it has no such FAR, or the prior
                 is not between 0 and 1.
         """
-        check_rates(self.calibration, far, prior, none=self.why_uncalibrated, checkpoint=self.checkpoint)
+        check_rates(
+            self.calibration, far, prior, none=self.why_uncalibrated, checkpoint=self.checkpoint, flip=self.flip
+        )
 
     def _faces(self, images: Sequence[Image], numbers: range) -> tuple[list[tuple[int, Face]], dict[int, str]]:
         """Return the faces of some images with their numbers, and why other images are unusable."""

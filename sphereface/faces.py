@@ -100,10 +100,20 @@ class FaceReader:
 
     @property
     def settings(self) -> str:
-        """Everything that a crop depends on besides the image, in one line."""
+        """Everything that a crop depends on besides the image, in one line.
+
+        Raises:
+            UserError: the detector has no name.
+        """
         if self._finder is None or self.template is None:
             return ALIGNED
-        return f"{self._finder.detector.name}, pick {self._finder.pick}, {self.template.describe()}"
+        name = getattr(self._finder.detector, "name", None)
+        if not isinstance(name, str):
+            raise UserError(
+                f"detector: got {shown(self._finder.detector)} without a name · the settings of embeddings need the "
+                "attribute name: one line with everything that affects the detector's results"
+            )
+        return f"{name}, pick {self._finder.pick}, {self.template.describe()}"
 
     def read(self, image: Image, name: str) -> Face:
         """Find the face of a photograph and align it, or check the size of a crop.

@@ -63,14 +63,19 @@ class Gallery:
     def person(self, row: int) -> str | None:
         """Return the person of a row: the first folder below ``root`` on the path of the image.
 
+        Only the texts of the paths count, so the result does not depend on the current folder.
+
         Returns:
             The name of that folder; None if there is no such folder.
         """
         if self.root is None:
             return None
-        path = os.path.relpath(self.paths[row], self.root or ".")
-        folder, below, _ = path.replace(os.sep, "/").partition("/")
-        return folder if below and folder != ".." else None
+        root, path = os.path.normpath(self.root or "."), os.path.normpath(self.paths[row])
+        start = "" if root == "." else os.path.join(root, "")  # noqa: PTH118 -- Path costs 20 times as much
+        if not path.startswith(start):
+            return None
+        folder, below, _ = path[len(start) :].replace(os.sep, "/").partition("/")
+        return folder if below and folder not in ("", "..") else None
 
     def entry(self, row: int) -> str:
         """Return the person of a row, or the path of the image if it belongs to no person."""
@@ -109,12 +114,24 @@ def _how_to_make(path: Path) -> str:
     return f"sphereface embed {source} {path.with_suffix('.npz').name if path.suffix else path.name}"
 
 
+def check_exists(path: Path) -> None:
+    """Refuse a gallery that does not exist.
+
+    Raises:
+        UserError: there is no such file or folder.
+    """
+    if not path.exists():
+        made = path if path.suffix in ("", ".npz") else path.with_suffix(".npz")
+        raise UserError(f"{path}: no such file or folder · make a gallery: sphereface embed DIR {made}")
+
+
 def load_gallery(path: Path, *, checkpoint_sha256: str, settings: str) -> Gallery:
     """Read a gallery for queries that use the same checkpoint and the same settings.
 
     Raises:
-        UserError: the file is missing or damaged, or its checkpoint or settings differ.
+        UserError: the gallery is missing or damaged, or its checkpoint or settings differ.
     """
+    check_exists(path)
     if path.is_dir():
         folder = read_gallery_folder(path)
         kind = folder.kind

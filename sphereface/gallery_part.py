@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,9 @@ from .image_list import ImageList
 
 Int64 = npt.NDArray[np.int64]
 
+_MAY_PASS = re.compile(r"^cannot be read \(|pip install|nsufficient memory")
+"""Reasons that are not in the image: of the file system, a missing extra, or no memory."""
+
 
 @dataclass
 class Summary:
@@ -27,6 +31,7 @@ class Summary:
         num_images: N.
         num_rows: rows of the gallery.
         num_embedded: images that this run embedded.
+        num_changed: images that the gallery held with other content before this run.
         num_gone: images that the gallery held before this run and that do not exist any more.
         problems: (image, reason) of each image that cannot be used. The reason does not name it.
         num_several: images with several faces.
@@ -38,6 +43,7 @@ class Summary:
     num_images: int
     num_rows: int = 0
     num_embedded: int = 0
+    num_changed: int = 0
     num_gone: int = 0
     problems: list[tuple[str, str]] = field(default_factory=list)
     num_several: int = 0
@@ -96,6 +102,12 @@ def embed_part(
     images = [listed.images[number] for number in chosen] if len(chosen) < len(listed.names) else listed.images
     result = embedder.try_embed(images, progress=progress, normalise=False, on_batch=on_batch)
     image, mirror = _split(result, embedder, dtype)
+    reasons = {
+        number: why.removeprefix(f"{printable(name_of(images[number], number))}: ")
+        for number, why in result.problems.items()
+    }
+    stamps = stamps[numbers]
+    stamps[[number for number, why in reasons.items() if _MAY_PASS.search(why)]] = -1  # the next run tries them again
     faces = np.bincount(result.rows, minlength=len(names)).astype(np.int64)
     for number, count in result.num_faces.items():
         faces[number] = count
@@ -103,19 +115,9 @@ def embed_part(
         names=texts(_names_of_rows(names, result)), embeddings=image, mirror=mirror,
         quality=np.linalg.norm(result.embeddings, axis=1), image_of=result.rows, places=result.places,
         boxes=result.boxes, scores=result.scores,
-        images=texts(names), sizes=stamps[numbers, 0], times=stamps[numbers, 1], faces=faces,
-        unusable=np.array(list(result.problems), dtype=np.int64),
-        reasons=texts(
-            why.removeprefix(f"{printable(name_of(images[number], number))}: ")
-            for number, why in result.problems.items()
-        ),
+        images=texts(names), sizes=stamps[:, 0], times=stamps[:, 1], faces=faces,
+        unusable=np.array(list(reasons), dtype=np.int64), reasons=texts(reasons.values()),
     )  # fmt: skip
-
-
-def nothing_usable(listed: ImageList, *, aligned: bool) -> str:
-    """Return the error message for a gallery without rows."""
-    advice = "" if aligned else " · add --aligned if they are crops"
-    return f"{listed.place}: none of its {len(listed.names)} images can be used{advice}"
 
 
 def _names_of_rows(names: Sequence[str], result: Embedded) -> list[str]:

@@ -13,6 +13,7 @@ import contextlib
 import itertools
 import logging
 import math
+import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,7 +26,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from .api import FaceEmbedder
-from .errors import UserError, refusing, shown_key
+from .errors import UserError, printable, refusing, shown_key
 from .evaluation.gallery_folder import LIST, LOCK, GalleryFolder, is_gallery_folder, read_list
 from .evaluation.gallery_merge import merge_small
 from .evaluation.gallery_shard import (
@@ -40,7 +41,7 @@ from .evaluation.gallery_shard import (
 )
 from .files import locked
 from .gallery import differing_parts
-from .gallery_part import Int64, Summary, embed_part, nothing_usable
+from .gallery_part import Int64, Summary, embed_part
 from .image_list import ImageList
 from .training.distributed import World
 
@@ -74,7 +75,7 @@ class _Plan:
 def update_gallery(
     folder: Path, listed: ImageList, embedder: FaceEmbedder, kind: GalleryKind, world: World
 ) -> Summary | None:
-    """Embed the new and the changed images, and write the gallery.
+    """Embed the new and the changed images, and write the gallery, unless no image can be used.
 
     Args:
         folder: of the gallery; created if it does not exist.
@@ -87,8 +88,8 @@ def update_gallery(
         A summary in the first process, None in the others.
 
     Raises:
-        UserError: the folder holds other files or a gallery of another kind, another run writes to
-            it, it cannot be written, or no image can be used.
+        UserError: the folder holds other files or another gallery, another run writes to it, or it
+            cannot be written.
     """
     with contextlib.ExitStack() as stack:
         plan = None
@@ -104,7 +105,8 @@ def update_gallery(
         for shards, other in found:
             plan.kept += shards
             plan.summary.join(other)
-        _finish(folder, kind, plan, listed)
+        if plan.summary.num_rows:
+            _finish(folder, kind, plan, listed)
         return plan.summary
 
 
@@ -151,46 +153,52 @@ def _only_writer(folder: Path) -> Iterator[None]:
 
 def _make_plan(folder: Path, listed: ImageList, kind: GalleryKind) -> _Plan:
     """Compare the existing shards with the images."""
-    earlier = _earlier_shards(folder, kind)
+    earlier = _earlier_gallery(folder, kind)
     stamps = listed.stamps()
     free = defaultdict[str, list[int]](list)  # numbers of a name without a row yet, the lowest last
     for number in reversed(range(len(listed.names))):
         free[listed.names[number]].append(number)
     plan = _Plan([], [], np.empty(0, np.int64), stamps, Summary(len(listed.names)))
-    unlisted = {path.name for path in folder.iterdir() if SHARD_NAME.fullmatch(path.name)} - {*earlier}
+    own = [shard.file for shard in earlier.shards] if earlier else []
+    unlisted = {path.name for path in folder.iterdir() if SHARD_NAME.fullmatch(path.name)} - {*own}
     damaged = False
-    for name in [*earlier, *sorted(unlisted)]:  # a shard occurs twice if the list repeats its images
+    for name in [*own, *sorted(unlisted)]:  # a shard occurs twice if the list repeats its images
         try:
             content = read_shard(folder / name, kind)
         except DamagedShard as error:
             log.warning("%s · its images are embedded again", str(error).rpartition(" · ")[0])
             damaged = True
             continue
-        numbers, num_gone = _take_numbers(free, content, stamps)
-        plan.summary.num_gone += num_gone if name in earlier else 0
+        numbers, num_changed, num_gone = _take_numbers(free, content, stamps)
+        if name in own:
+            plan.summary.num_changed += num_changed
+            plan.summary.num_gone += num_gone
         _keep(plan, folder / name, content, numbers, numbers >= 0)
-    if earlier and not damaged:
-        _check_not_emptied(folder, listed, plan)
+    if earlier:
+        _check_not_replaced(earlier, listed, plan, damaged=damaged)
     plan.todo = np.array(sorted(itertools.chain.from_iterable(free.values())), dtype=np.int64)
     return plan
 
 
-def _take_numbers(free: Mapping[str, list[int]], content: ShardContent, stamps: Int64) -> tuple[Int64, int]:
+def _take_numbers(free: Mapping[str, list[int]], content: ShardContent, stamps: Int64) -> tuple[Int64, int, int]:
     """Take a free number for each current image of a shard.
 
     Each number is taken once, so a list that repeats an image keeps a row for each repetition.
 
     Returns:
-        (K,) the numbers, -1 for an image that is not current; and how many images are gone.
+        (K,) the numbers, -1 for an image that is not current; how many images have other content
+        now; and how many are gone.
     """
-    numbers, num_gone = np.full(len(content.images), -1, dtype=np.int64), 0
+    numbers, num_changed, num_gone = np.full(len(content.images), -1, dtype=np.int64), 0, 0
     for place, image in enumerate(content.images):
         own = free.get(text(image))
         if not own:
             num_gone += 1
         elif 0 <= content.sizes[place] == stamps[own[-1], 0] and content.times[place] == stamps[own[-1], 1]:
             numbers[place] = own.pop()
-    return numbers, num_gone
+        elif content.sizes[place] >= 0:
+            num_changed += 1
+    return numbers, num_changed, num_gone
 
 
 def _keep(plan: _Plan, path: Path, content: ShardContent, numbers: Int64, current: npt.NDArray[np.bool_]) -> None:
@@ -207,10 +215,10 @@ def _keep(plan: _Plan, path: Path, content: ShardContent, numbers: Int64, curren
         plan.summary.add(part)
 
 
-def _earlier_shards(folder: Path, kind: GalleryKind) -> list[str]:
-    """Return the shards that the existing gallery lists. Refuse a gallery of another kind."""
+def _earlier_gallery(folder: Path, kind: GalleryKind) -> GalleryFolder | None:
+    """Return the existing gallery. Refuse one of another kind."""
     if not is_gallery_folder(folder):
-        return []
+        return None
     earlier = read_list(folder)
     for key, value in vars(replace(kind, root=earlier.kind.root)).items():
         before = getattr(earlier.kind, key)
@@ -220,16 +228,26 @@ def _earlier_shards(folder: Path, kind: GalleryKind) -> list[str]:
                 f"{folder}: holds a gallery with {key} {shown_key(theirs)}, got {shown_key(ours)} · "
                 "give the same options or another folder, or delete this gallery"
             )
-    return [shard.file for shard in earlier.shards]
+    return earlier
 
 
-def _check_not_emptied(folder: Path, listed: ImageList, plan: _Plan) -> None:
-    """Refuse to replace a gallery if it shares no image with the new one."""
-    if plan.summary.num_gone and not (plan.kept or plan.reduced):
+def _check_not_replaced(earlier: GalleryFolder, listed: ImageList, plan: _Plan, *, damaged: bool) -> None:
+    """Refuse to replace a gallery of other images. Warn if the folder is another one.
+
+    Images of one folder may all change, so only another folder or other names make other images.
+    """
+    changed, gone = plan.summary.num_changed, plan.summary.num_gone
+    other = os.path.realpath(earlier.kind.root) != os.path.realpath(listed.root)
+    if not (plan.kept or plan.reduced or damaged) and (gone or changed) and (other or not changed):
         raise UserError(
-            f"{folder}: holds a gallery of other images: none of them is in {listed.place} · give another folder, or "
-            "delete this gallery"
+            f"{earlier.path}: holds a gallery of {printable(earlier.kind.root)}: none of its {changed + gone:,} images "
+            f"is in {listed.place} with the same content · give another folder, or delete this gallery"
         )
+    if other and (changed or gone):
+        log.warning(
+            "%s: held a gallery of %s: %s of its images have other content in %s, and %s are not there",
+            earlier.path, printable(earlier.kind.root), f"{changed:,}", listed.place, f"{gone:,}",
+        )  # fmt: skip
 
 
 def _parts(todo: Int64, num_images: int) -> list[Int64]:
@@ -271,8 +289,6 @@ def _taken(world: World, count: int) -> Iterator[int]:
 
 def _finish(folder: Path, kind: GalleryKind, plan: _Plan, listed: ImageList) -> None:
     """Write the list of shards, then delete the files that it does not name."""
-    if not plan.summary.num_rows:
-        raise UserError(nothing_usable(listed, aligned=kind.settings.startswith("aligned")))
     shards = plan.kept + [(first, write_shard(folder, content, kind)) for first, content in plan.reduced]
     merged = merge_small(folder, kind, sorted(shards, key=lambda each: each[0]), _shard_size(len(listed.names)))
     gallery = GalleryFolder(folder, kind, tuple(shard for _, shard in merged))

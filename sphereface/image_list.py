@@ -29,7 +29,9 @@ class ImageList:
 
     Attributes:
         place: the path that the user gave.
-        root: folder of the images, or the file that holds them, as the user wrote it.
+        root: folder of the images, or the file that holds them, as the user wrote it. It is
+            absolute if a list has absolute paths, so that the result does not depend on the current
+            folder.
         names: (N,) paths relative to ``root``.
         images: (N,) the images.
         not_read: a line about files that are not images, or lines that repeat one; empty if there
@@ -73,6 +75,8 @@ def list_named(place: Path) -> ImageList:
         raise UserError(f"{place}: not a folder · allowed: a folder of images, a .bin, or a list of images")
     root = place.parent
     names, note = _read_list(place), ""
+    if any(map(os.path.isabs, names)):
+        root = root.absolute()
     if repeated := _repeated(names, root):
         number = count_of(len(repeated), "line repeats", "lines repeat")
         note = f"{number} an image of an earlier line, such as {printable(repeated[0])}: each line has a row"

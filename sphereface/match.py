@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from .errors import UserError, shown
 from .evaluation.calibration import Calibration, OtherMirror, calibration_path, read_calibration
+from .weights import CHECKPOINT, DEFAULT, output_place
 
 _UNIT = 1e-3  # how far the length of a unit vector may be from 1
 
@@ -104,11 +105,26 @@ def find_calibration(
     except OtherMirror as error:
         if given is not None:
             raise
-        return None, str(error)
+        return None, _why_not_shipped() if checkpoint == CHECKPOINT else str(error)
+
+
+def _why_not_shipped() -> str:
+    """Return why the calibration of the shipped network is not used. No evaluation replaces it."""
+    return (
+        f"the calibration of {DEFAULT} is for embeddings with mirror images · omit --no-flip (flip=True), or make one: "
+        f"sphereface eval --ckpt {DEFAULT} --mirror none --calibrate, and give it: --calibration "
+        f"{calibration_path(output_place(CHECKPOINT))}"
+    )
 
 
 def check_rates(
-    calibration: Calibration | None, far: float | None, prior: float | None, *, none: str, checkpoint: Path
+    calibration: Calibration | None,
+    far: float | None,
+    prior: float | None,
+    *,
+    none: str,
+    checkpoint: Path,
+    flip: bool = True,
 ) -> None:
     """Refuse a ``far`` or ``prior`` that :func:`compare` cannot use.
 
@@ -117,6 +133,7 @@ def check_rates(
         far, prior: see :func:`compare`.
         none: why the calibration beside the checkpoint is not used; empty if there is none.
         checkpoint: its file.
+        flip: whether the embeddings have mirror images.
 
     Raises:
         UserError: one is not a number, or the calibration is missing or does not allow it.
@@ -131,7 +148,7 @@ def check_rates(
         raise UserError(
             none
             or f"far, prior: need the file {calibration_path(checkpoint)}, which does not exist · "
-            f"make it: sphereface eval --ckpt {checkpoint} --calibrate"
+            f"make it: sphereface eval --ckpt {checkpoint}{'' if flip else ' --mirror none'} --calibrate"
         )
 
 

@@ -100,6 +100,11 @@ def test_verify_without_and_with_a_calibration(work, capsys):
     first, second, _ = capsys.readouterr().out.splitlines()
     cosine = float(first.removeprefix("cosine "))
     assert second.startswith("no calibration beside the checkpoint")
+    assert second.endswith(f" · make one: sphereface eval --ckpt {work / 'best.pt'} --calibrate")
+    for more in ([], ["--far", "0.1"]):  # neither advice makes one that is refused again
+        main(["verify", *images, *options(work, "--aligned", "--no-flip", *more)])
+        advice = f": sphereface eval --ckpt {work / 'best.pt'} --mirror none --calibrate\n"
+        assert any(text.endswith(advice) for text in capsys.readouterr())
     assert (work / "pair.png").stat().st_size > 5000
 
     points = (Threshold(0.1, -0.5, 0.9, 600), Threshold(0.02, 0.99999, 0.16, 600))
@@ -406,7 +411,24 @@ def test_search_by_a_graph_finds_the_same(work, capsys):
             ["search", "gallery", "query0.png", "--index", "faiss"],
             "--index faiss: got gallery, a folder of images · allowed: a gallery, made by sphereface embed",
         ),
-        (["search", "none.npz", "query0.png"], "none.npz: cannot be read (No such file or directory)"),
+        (
+            ["search", "none.npz", "query0.png"],
+            "none.npz: no such file or folder · make a gallery: sphereface embed DIR none.npz",
+        ),
+        (["search", "none", "none.png"], "none: no such file or folder · make a gallery: sphereface embed DIR none"),
+        (
+            ["search", "none.txt", "query0.png"],
+            "none.txt: no such file or folder · make a gallery: sphereface embed DIR none.npz",
+        ),
+        (
+            ["embed", "gallery", "out.npz", "--pick", "largest"],
+            "--pick: got largest with --aligned, which searches for no faces · omit one",
+        ),
+        (
+            ["verify", "query0.png", "query1.png", "--template-origin", "0"],
+            "--template-origin: got 0 with --aligned, which searches for no faces · omit one",
+        ),
+        (["search", "gallery", "query0.png", "--pick", "centre"], "--pick: got centre with --aligned, which searches"),
         (["search", "gallery", "none.png"], "none.png: cannot be read (No such file or directory)"),
         (["embed", "gallery", "out.txt"], "out.txt: got suffix '.txt' · allowed: .npz"),
         (["embed", "none", "out.npz"], "none: not a folder · allowed: a folder of images, a .bin, or a list of images"),

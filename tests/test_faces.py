@@ -194,6 +194,63 @@ def test_a_gallery_of_another_template_is_refused(like, photographs, tmp_path, c
     assert "note: faces are aligned like the training crops" in capsys.readouterr().err
 
 
+def test_pick_chooses_the_face_of_a_query_for_any_gallery(like, photographs, tmp_path, capsys, monkeypatch):
+    """Embed refuses --pick with --all-faces, so a search must allow it."""
+
+    class RightLarger(ByColour):
+        def __call__(self, image):
+            found = super().__call__(image)
+            grown = (found.boxes[:, 0] > 100)[:, None] * np.array([-20, -20, 20, 20])
+            return type(found)(found.boxes + grown, found.scores, found.points)
+
+    monkeypatch.setattr(faces, "Mtcnn", RightLarger)
+    given = ["--ckpt", str(like), "--device", "cpu"]
+    query = str(photographs / "three.png")
+    for out, more in (("all", ["--all-faces"]), ("all.npz", ["--all-faces"]), ("one.npz", [])):
+        assert main(["embed", str(photographs), str(tmp_path / out), *given, *more]) == 0
+        for pick, face in (([], 2), (["--pick", "centre"], 2), (["--pick", "largest"], 3)):
+            capsys.readouterr()
+            assert main(["search", str(tmp_path / out), query, *given, *pick]) == 0
+            found = [line.split() for line in capsys.readouterr().out.splitlines()]
+            same = {path for _, cosine, path in found if cosine == "1.0000"}
+            assert not more or {2, 3} & {int(path[-1]) for path in same if "#" in path} == {face}
+        capsys.readouterr()
+        assert main(["search", str(tmp_path / out), query, *given, "--pick", "largest", "--template-origin", "0"]) == 2
+        assert "its settings differ: template 28." in capsys.readouterr().err
+    assert main(["embed", str(photographs), str(tmp_path / "large.npz"), *given, "--pick", "largest"]) == 0
+    assert main(["search", str(tmp_path / "large.npz"), query, *given]) == 2
+    errors = capsys.readouterr().err
+    assert "its settings differ: pick largest; the query: pick centre · give the same options for both" in errors
+
+
+@pytest.mark.parametrize("left", [0, 1, 2])
+def test_faces_that_all_faces_leaves_out_are_counted(like, photographs, tmp_path, capsys, monkeypatch, left):
+    class SomeUpsideDown(ByColour):
+        def __call__(self, image):
+            found = super().__call__(image)
+            found.points[:left] = found.points[:left, ::-1] if len(found) > 1 else found.points[:left]
+            return found
+
+    monkeypatch.setattr(faces, "Mtcnn", SomeUpsideDown)
+    embed = ["embed", str(photographs), str(tmp_path / "g.npz"), "--ckpt", str(like), "--device", "cpu", "--all-faces"]
+    assert main(embed) == 0
+    told = f", except {left} with landmarks unlike a face" if left else ""
+    out, errors = capsys.readouterr()
+    assert f"such as three.png (3): all were enrolled{told}\n" in errors
+    assert out.endswith(f"g.npz: {4 - left} embeddings of 16 numbers, and as many of mirror images\n")
+
+
+def test_a_detector_without_a_name_embeds_but_has_no_settings(like):
+    found = ByColour()
+    for detector, got in ((lambda image: found(image), "<function "), (found.__call__, "<bound method")):
+        embedder = FaceEmbedder(like, detector=detector, device="cpu")
+        named = FaceEmbedder(like, detector=found, device="cpu")
+        np.testing.assert_array_equal(embedder.embed([IMAGE]), named.embed([IMAGE]))
+        with pytest.raises(UserError, match=rf"detector: got {got}.* without a name · .* need the attribute name: one"):
+            _ = embedder.settings
+    assert FaceEmbedder(like, align=False, detector=found.__call__).settings == "aligned crops, with mirror images"
+
+
 def test_the_card_of_an_export_tells_the_template(like):
     loaded = load_model(like, "cpu")
     export = Export(loaded.model)

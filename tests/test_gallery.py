@@ -9,7 +9,7 @@ import pytest
 
 from sphereface import gallery as gallery_module
 from sphereface.errors import UserError
-from sphereface.gallery import load_gallery
+from sphereface.gallery import Gallery, load_gallery
 from sphereface.search import nearest
 
 from .test_search import units
@@ -38,6 +38,36 @@ def test_a_row_of_any_length_is_no_nearer_than_its_direction(tmp_path):
     found = load_gallery(path, checkpoint_sha256="ab", settings="s")
     np.testing.assert_allclose(found.embeddings, rows, rtol=1e-6)
     assert nearest(found.embeddings, rows[2:3], 1)[0].tolist() == [[2]]
+
+
+@pytest.mark.parametrize(
+    ("root", "path", "person"),
+    [
+        ("in", "in/p00/1.jpg", "p00"),
+        ("in", "in/1.jpg", None),
+        ("in", "in/./p00//deep/1.jpg", "p00"),
+        ("in", "in/../in/p00/1.jpg", "p00"),
+        ("in", "in/../else/p00/1.jpg", None),
+        ("in", "inside/p00/1.jpg", None),
+        ("in", "/in/p00/1.jpg", None),  # a path of a list: is it below the list's folder?
+        (".", "./p00/1.jpg", "p00"),
+        (".", "./../p00/1.jpg", None),
+        (".", "/p00/1.jpg", None),
+        ("", "p00/1.jpg", "p00"),
+        ("..", "../p00/1.jpg", "p00"),
+        ("..", "../../else/p00/1.jpg", None),
+        ("/w/in", "/w/in/p00/1.jpg", "p00"),
+        ("/w/in/", "/w/in/p00/1.jpg", "p00"),
+        ("/w/in", "/w/else/p00/1.jpg", None),
+        ("/", "/p00/1.jpg", "p00"),
+        (None, "in/p00/1.jpg", None),
+    ],
+)
+def test_a_person_depends_on_the_paths_and_not_on_the_current_folder(tmp_path, monkeypatch, root, path, person):
+    (tmp_path / "in").mkdir()
+    for folder in (tmp_path, tmp_path / "in", "/"):
+        monkeypatch.chdir(folder)
+        assert Gallery((path,), units(1), "", "", root).person(0) == person
 
 
 def test_a_gallery_is_read_by_its_checkpoint_alone(tmp_path):

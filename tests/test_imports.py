@@ -68,7 +68,7 @@ ALLOWED = {
     },
     "faces": {"errors", "choices", "files", "data", "alignment", "evaluation"},
     "embedded": {"errors", "faces"},
-    "match": {"errors", "evaluation"},
+    "match": {"errors", "evaluation", "weights"},
     "api": {
         "embedded",
         "match",

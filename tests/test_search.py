@@ -168,6 +168,7 @@ def use(monkeypatch, gallery, reader=None, calibration=None):
     )
     monkeypatch.setattr(search_command, "make_embedder", lambda *_: embedder)
     monkeypatch.setattr(search_command, "_gallery", lambda *_: gallery)
+    monkeypatch.setattr(search_command, "check_exists", lambda _: None)
 
 
 def run_search(monkeypatch, gallery, *more, reader=None):

@@ -17,6 +17,7 @@ from sphereface import FaceEmbedder
 from sphereface.cli import main
 from sphereface.data.orl import find_orl
 from sphereface.errors import UserError
+from sphereface.evaluation.calibration import Calibration, Threshold, calibration_path, write_calibration
 from sphereface.weights import CARD, CHECKPOINT, DEFAULT, output_place, resolve
 
 from .evaluation.checkpoints import write_checkpoint
@@ -53,6 +54,27 @@ def test_it_holds_a_network_in_float16_and_nothing_of_people_or_machines():
     assert len(texts) > 10
     assert not [text for text in texts if "/" in text or "\\" in text]
     assert not {"class_names", "sample", "versions", "networks"} & set(meta)
+
+
+def test_without_mirror_images_the_advice_leads_to_a_decision(here, capsys):
+    """An evaluation of the network that ships writes elsewhere than beside it."""
+    for name in "ab":
+        (here / f"{name}.png").write_bytes(cv2.imencode(".png", noise(ord(name), 112, 96))[1].tobytes())
+    verify = ["verify", "a.png", "b.png", "--aligned", "--no-flip", "--device", "cpu"]
+    path = calibration_path(output_place(CHECKPOINT))
+    advice = (
+        "the calibration of sphere10-small is for embeddings with mirror images · omit --no-flip (flip=True), or make "
+        f"one: sphereface eval --ckpt sphere10-small --mirror none --calibrate, and give it: --calibration {path}"
+    )
+    assert main(verify) == 0
+    assert capsys.readouterr().out.splitlines()[1] == f"no probability and no decision: {advice}"
+    assert main([*verify, "--far", "0.1"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == f"error: {advice}"
+    points = (Threshold(0.1, 0.2, 0.95, 1000),)
+    path.parent.mkdir(parents=True)
+    write_calibration(Calibration(SHA256, False, "own pairs", 4.0, -2.0, 0.5, points, mirror="none"), path)
+    assert main([*verify, "--calibration", str(path)]) == 0
+    assert "(learnt from own pairs)" in capsys.readouterr().out
 
 
 def walk(value):

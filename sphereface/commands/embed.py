@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..alignment.crop_template import report_near
 from ..alignment.kept_settings import settings_near
 from ..api import FaceEmbedder
 from ..data.bins import is_bin
@@ -23,7 +24,7 @@ from ..evaluation.embedding_table import SUFFIX, write_table
 from ..evaluation.gallery_folder import is_gallery_folder
 from ..evaluation.gallery_shard import FORMAT, ShardContent, text
 from ..gallery import Gallery, make_gallery
-from ..gallery_part import Summary, embed_part, nothing_usable
+from ..gallery_part import Summary, embed_part
 from ..gallery_update import check_gallery_place, kind_of, update_gallery
 from ..image_list import ImageList, list_named
 from ..small_files import check_replaceable
@@ -48,10 +49,12 @@ def _write_file(args: argparse.Namespace) -> int:
     check_writable(args.output)
     check_replaceable(args.output, b"checkpoint_sha256", "OUT.npz")
     embedder = make_embedder(args, on_several=chosen_on_several(args))
-    content, found = _embed_now(embedder, args.images, args.dtype)
+    found = list_named(args.images)
+    alignment = _alignment(found) if args.aligned else ""
+    content = _embed_now(embedder, found, args.dtype)
     keys = ("quality", "boxes", "scores")
     more = {key: value for key in keys if (value := getattr(content, key)) is not None}
-    if args.aligned and (alignment := settings_near(args.images)):
+    if alignment:
         more["alignment"] = alignment
     write_table(
         args.output, [text(name) for name in content.names], content.embeddings, content.mirror, **more,
@@ -64,21 +67,45 @@ def _write_file(args: argparse.Namespace) -> int:
 def _write_folder(args: argparse.Namespace) -> int:
     on_several = chosen_on_several(args)
     check_gallery_place(args.output, args.images)
-    alignment = settings_near(args.images) if args.aligned else ""
     with processes(args.device) as (world, device):
         with contextlib.nullcontext() if world.first else contextlib.redirect_stderr(io.StringIO()):  # one note
             embedder = make_embedder(args, on_several=on_several, device=str(device))
-        found = list_named(args.images)
+            found = list_named(args.images)
+            alignment = _alignment(found) if args.aligned else ""
         kind = kind_of(embedder, found.root, alignment=alignment, dtype=args.dtype)
         summary = update_gallery(args.output, found, embedder, kind, world)
     if summary is not None:
         _report(found, summary, embedder)
         kept = summary.num_images - summary.num_embedded
+        changed = f" ({summary.num_changed:,} changed)" if summary.num_changed else ""
         print(
             f"{args.output}: {_rows(summary.num_rows, kind.dim, mirror=kind.mirror)} · {summary.num_embedded:,} images "
-            f"embedded, {kept:,} unchanged, {summary.num_gone:,} gone"
+            f"embedded{changed}, {kept:,} unchanged, {summary.num_gone:,} gone"
         )
     return 0
+
+
+def _alignment(found: ImageList) -> str:
+    """Return the settings of ``sphereface align`` that made the images, as JSON.
+
+    The text is empty if they are unknown. Print a note if the crops of a list differ in them.
+    """
+    if found.root == found.place:
+        return settings_near(found.place)
+    folders = {(found.root / name).parent for name in found.names}
+    reports = {_report_above(Path(os.path.realpath(folder))) for folder in folders}
+    settings = {settings_near(report.parent) if report else "" for report in reports}
+    if len(settings) == 1:
+        return settings.pop()
+    sys.stderr.write(
+        f"note: {found.place}: sphereface align made its crops with different settings, or not all of them, so the "
+        "gallery is without settings · a search then takes crops only, with --aligned\n"
+    )
+    return ""
+
+
+def _report_above(folder: Path) -> Path | None:
+    return next((report for above in (folder, *folder.parents) if (report := report_near(above))), None)
 
 
 def embed_folder(embedder: FaceEmbedder, folder: Path) -> Gallery:
@@ -87,7 +114,8 @@ def embed_folder(embedder: FaceEmbedder, folder: Path) -> Gallery:
     Raises:
         UserError: there are no images, or none of them can be used.
     """
-    content, found = _embed_now(embedder, folder, "float32")
+    found = list_named(folder)
+    content = _embed_now(embedder, found, "float32")
     names = [text(name) for name in content.names]
     return make_gallery(
         str(found.root), names, content.embeddings, content.mirror,
@@ -95,28 +123,32 @@ def embed_folder(embedder: FaceEmbedder, folder: Path) -> Gallery:
     )  # fmt: skip
 
 
-def _embed_now(embedder: FaceEmbedder, place: Path, dtype: str) -> tuple[ShardContent, ImageList]:
-    """Embed all images of a place into memory, and report on stderr."""
-    found = list_named(place)
+def _embed_now(embedder: FaceEmbedder, found: ImageList, dtype: str) -> ShardContent:
+    """Embed all images of a list into memory, and report on stderr."""
     numbers = np.arange(len(found.names))
     stamps = np.zeros((len(found.names), 2), dtype=np.int64)  # only a gallery in a folder keeps these
     content = embed_part(embedder, found, numbers, stamps, dtype=dtype, progress="embedding")
     summary = Summary(len(found.names))
     summary.add(content)
     _report(found, summary, embedder)
-    if not summary.num_rows:
-        raise UserError(nothing_usable(found, aligned=embedder.reader.template is None))
-    return content, found
+    return content
 
 
 def _report(found: ImageList, summary: Summary, embedder: FaceEmbedder) -> None:
-    """Print on stderr which files and images were left out, and which faces were not enrolled."""
+    """Print on stderr which files and images were left out, and which faces were not enrolled.
+
+    Raises:
+        UserError: no image can be used.
+    """
     if found.not_read:
         print(f"{found.place}: {found.not_read}", file=sys.stderr)
     if summary.problems:
         reasons = listed([f"{printable(str(found.root / name))}: {why}" for name, why in summary.problems])
         print(f"left out {len(summary.problems)} of {summary.num_images} images:{reasons}", file=sys.stderr)
     sys.stderr.write(_note_on_several(summary, embedder))
+    if not summary.num_rows:
+        advice = " · add --aligned if they are crops" if embedder.reader.template is not None else ""
+        raise UserError(f"{found.place}: none of its {summary.num_images} images can be used{advice}")
 
 
 def _note_on_several(summary: Summary, embedder: FaceEmbedder) -> str:
@@ -129,7 +161,8 @@ def _note_on_several(summary: Summary, embedder: FaceEmbedder) -> str:
     name, faces, place = summary.example
     note = f"note: several faces in {summary.num_several:,} of {summary.num_images:,} images, such as {printable(name)}"
     if embedder.reader.on_several == "all":
-        return f"{note} ({faces}): all were enrolled\n"
+        bad = summary.num_not_enrolled
+        return f"{note} ({faces}): all were enrolled{f', except {bad:,} with landmarks unlike a face' * bool(bad)}\n"
     which = {"centre": "nearest the centre", "largest": "the largest"}[embedder.reader.pick]
     return (
         f"{note} (number {place} of {faces} from the left): one face of each was enrolled, {which}; "

@@ -74,7 +74,13 @@ def make_embedder(
         calibration: file of a calibration.
         on_several: see :class:`~sphereface.api.FaceEmbedder`.
         device: of this process; None: the device of ``--device``.
+
+    Raises:
+        UserError: the options contain ``--aligned`` and another one that it leaves without effect.
     """
+    for option, value in (("--pick", args.pick), ("--template-origin", args.template_origin)):
+        if args.aligned and value is not None:
+            raise UserError(f"{option}: got {value} with --aligned, which searches for no faces · omit one")
     from ..api import FaceEmbedder  # here, since --help must not import torch
 
     embedder = FaceEmbedder(
@@ -89,14 +95,17 @@ def make_embedder(
     return embedder
 
 
-def note_on_faces(name: str, face: Face, pick: str | None) -> str:
+def note_on_faces(name: str, face: Face, pick: str | None, embedder: FaceEmbedder) -> str:
     """Return a line about an image with several faces.
 
     The text is empty if the image has one face, or if ``--pick`` chooses the face.
     """
     if face.num_faces < 2 or pick is not None:
         return ""
+    taken, other = "the one nearest the centre", "largest"
+    if embedder.reader.pick == "largest":  # as the crops of a gallery
+        taken, other = "the largest", "centre"
     return (
-        f"note: {printable(name)}: {face.num_faces} faces; the one nearest the centre was taken (number {face.place} "
-        f"from the left) · or: --pick largest\n"
+        f"note: {printable(name)}: {face.num_faces} faces; {taken} was taken (number {face.place} from the left) · "
+        f"or: --pick {other}\n"
     )

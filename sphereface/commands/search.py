@@ -24,13 +24,15 @@ from ..evaluation.calibration import Calibration, Threshold
 from ..evaluation.gallery_folder import is_gallery_folder, is_unfinished
 from ..face_figures import check_plot, save_figure, search_figure
 from ..faces import ALIGNED, Face, FaceReader, Pixels, UnusableImage
-from ..gallery import Gallery, how_crops_were_made, load_gallery
+from ..gallery import Gallery, check_exists, how_crops_were_made, load_gallery
 from ..search import Found, rows_over
 from .embed import embed_folder
 from .face_options import make_embedder, note_on_faces
 from .find import find
 
 _NUMBER = re.compile("[1-9][0-9]{0,5}")  # number of a face in an image, see sphereface embed --on-several all
+
+_PICK = re.compile(", pick (centre|largest), ")  # in the settings of a gallery
 
 
 def run(args: argparse.Namespace) -> int:
@@ -39,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     embedder = _embedder(args)
     embedder.check_operating_point(args.far, None)
     face = embedder.face(args.query)
-    sys.stderr.write(note_on_faces(args.query, face, args.pick))
+    sys.stderr.write(note_on_faces(args.query, face, args.pick, embedder))
     gallery = _gallery(args, embedder)
     query = embedder.embed_crops(face.crop[None])
     found, is_exact = find(args, gallery, query)
@@ -59,6 +61,7 @@ def _check(args: argparse.Namespace) -> None:
     """Refuse options that cannot work, before any other work."""
     if args.top < 1:
         raise UserError(f"--top: got {args.top} · allowed: 1 or more")
+    check_exists(args.gallery)
     if args.index == "faiss" and _holds_images(args.gallery):
         got = f"{args.gallery}, a folder of images"
         raise UserError(f"--index faiss: got {got} · allowed: a gallery, made by sphereface embed")
@@ -85,7 +88,12 @@ def _embedder(args: argparse.Namespace) -> FaceEmbedder:
             f"{args.gallery}: made of aligned crops, without the settings that aligned them · give a crop as query "
             "with --aligned, or align the photographs with sphereface align and embed the crops again"
         )
-    embedder = make_embedder(argparse.Namespace(**{**vars(args), "aligned": True}), args.calibration)
+    if args.template_origin is not None:
+        raise UserError(
+            f"--template-origin: got {args.template_origin}, but {args.gallery} is made of crops, so the query is "
+            "aligned as they were · omit it"
+        )
+    embedder = make_embedder(argparse.Namespace(**{**vars(args), "aligned": True, "pick": None}), args.calibration)
     kept = read_settings(alignment, embedder.input_size, args.gallery)
     embedder.reader = FaceReader(
         embedder.input_size, aligned=False, pick=args.pick or kept.pick or "centre", detector=None,
@@ -206,9 +214,12 @@ def _gallery(args: argparse.Namespace, embedder: FaceEmbedder) -> Gallery:
     if _holds_images(args.gallery):
         return embed_folder(embedder, args.gallery)
     settings = embedder.settings
-    if not args.aligned and how_crops_were_made(args.gallery)[0].startswith(ALIGNED):
+    theirs, _ = how_crops_were_made(args.gallery)
+    if not args.aligned and theirs.startswith(ALIGNED):
         # the query is aligned as the crops were
         settings = settings.replace(embedder.reader.settings, ALIGNED)
+    elif args.pick and (pick := _PICK.search(theirs)):  # the user chose the face of the query
+        settings = _PICK.sub(pick[0], settings)
     return load_gallery(args.gallery, checkpoint_sha256=embedder.sha256, settings=settings)
 
 

@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
     embedder.check_operating_point(args.far, args.prior)
     faces = [embedder.face(image) for image in args.images]
     for name, face in zip(args.images, faces, strict=True):
-        sys.stderr.write(note_on_faces(name, face, args.pick))
+        sys.stderr.write(note_on_faces(name, face, args.pick, embedder))
     a, b = embedder.embed_crops(np.stack([face.crop for face in faces]))
     match = embedder.match(a, b, far=args.far, prior=args.prior)
     print("\n".join(describe(match, embedder)))
@@ -43,8 +43,9 @@ def describe(match: Match, embedder: FaceEmbedder) -> list[str]:
     if match.probability is None or match.prior is None:
         if embedder.why_uncalibrated:
             return [*lines, f"no probability and no decision: {embedder.why_uncalibrated}"]
+        mirror = "" if embedder.flip else " --mirror none"
         none = "no calibration beside the checkpoint, so there is no probability and no decision"
-        return [*lines, f"{none} · make one: sphereface eval --ckpt {embedder.checkpoint} --calibrate"]
+        return [*lines, f"{none} · make one: sphereface eval --ckpt {embedder.checkpoint}{mirror} --calibrate"]
     calibration = embedder.calibration
     assert calibration is not None
     return [
