@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..errors import UserError, printable
+from ..errors import UserError, count_of, printable
 from .heic import HEIC_SUFFIXES
 from .images import IMAGE_SUFFIXES
 
@@ -35,8 +35,9 @@ _OF_THE_SYSTEM = frozenset(
     {"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir", "#recycle", "$recycle.bin", "lost+found"}
     | {"system volume information"}
 )
-_OWN = frozenset({"align-report.json", "landmarks.txt", "pairs.txt", "people.txt", "names.tsv"})
+OWN_FILES = frozenset({"align-report.json", "landmarks.txt", "pairs.txt", "people.txt", "names.tsv"})
 """Files that this package writes beside the images of a folder."""
+_OTHER_IMAGES = frozenset({".gif", ".tif", ".tiff", ".avif", ".jp2"})
 _NOWHERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
 _MOST_KINDS = 8
 _LONGEST_SUFFIX = 12
@@ -102,8 +103,9 @@ class Walked:
         if rest := sum(count for _, count in kinds[_MOST_KINDS:]):
             counts.append(f"{rest:,} of {len(kinds) - _MOST_KINDS:,} other kinds")
         were = "file was" if total == 1 else "files were"
-        heic = HEIC_SUFFIXES & set(self.skipped)
-        remedy = " · to read HEIC: pip install '.[heic]' in this project's folder" if heic else ""
+        heic, images = HEIC_SUFFIXES & set(self.skipped), sorted(_OTHER_IMAGES & set(self.skipped))
+        remedy = f" · convert {' and '.join(images)} to JPEG or PNG first" if images else ""
+        remedy += " · to read HEIC: pip install '.[heic]' in this project's folder" if heic else ""
         return f"{total:,} {were} not read: {', '.join(counts)} · images are {' '.join(sorted(IMAGE_SUFFIXES))}{remedy}"
 
 
@@ -137,7 +139,7 @@ def walk_images(root: Path | str) -> Walked:
                     walked.folders.append(name)
             elif kind == "file" and is_image(entry.name):
                 walked.names.append(name)
-            elif kind != "file" or name not in _OWN:
+            elif kind != "file" or name not in OWN_FILES:
                 reason = LOOPING_LINK if kind == "folder" else kind_of_file(name) if kind == "file" else kind
                 walked.skipped[reason] += 1
     walked.names.sort()
@@ -159,8 +161,9 @@ def log_left_out(walked: Walked, *, loose: Sequence[str] = (), num_deeper: int =
     if empty:
         log.warning("data: %s: folders without an image: %d, such as %s", place, len(empty), printable(empty[0]))
     if num_deeper:
-        sentence = "images are in subfolders of an identity's folder: the first folder is their identity"
-        log.warning("data: %s: %d %s", place, num_deeper, sentence)
+        one = "image is in a subfolder of an identity's folder: the first folder is its identity"
+        several = "images are in subfolders of an identity's folder: the first folder is their identity"
+        log.warning("data: %s: %s", place, count_of(num_deeper, one, several))
     if sentence := walked.not_read():
         log.warning("data: %s: %s", place, sentence)
 

@@ -244,7 +244,9 @@ def test_the_sentence_on_what_was_not_read():
     )
     remedy = ".webp · to read HEIC: pip install '.[heic]' in this project's folder"
     assert not_read(Counter({".heif": 1})).endswith(remedy)
-    assert "convert" not in not_read(Counter({".gif": 1}))
+    assert not_read(Counter({".gif": 1})).endswith(" · convert .gif to JPEG or PNG first")
+    assert " · convert .gif and .tiff to JPEG or PNG first" in not_read(Counter({".tiff": 7, ".gif": 1, ".txt": 1}))
+    assert "convert" not in not_read(Counter({".txt": 1}))
     assert not_read(Counter({".gif": 1})).startswith("1 file was not read: 1 .gif · ")
     many = not_read(Counter({f".{number:04d}": 1 for number in range(5000)}))
     assert "5,000 files were not read: 1 .0000, " in many

@@ -183,6 +183,9 @@ LISTED = "a/1.jpg 0\na/2.jpg 5\nb/1.jpg 5\n"  # the folders would give a, a, b
         ("list.txt", b"\n \t \n" * 30 + LISTED.encode()),
         ("list.txt", LISTED.replace("/", "\\").encode()),
         ("train.lst", b"1\t0.0\ta/1.jpg\n2\t5.0\ta/2.jpg\n3\t5.0\tb/1.jpg\n"),
+        ("labels.csv", LISTED.replace(" ", ",").encode()),
+        ("labels.TSV", LISTED.replace(" ", "\t").encode()),
+        ("labels.csv", b'"a/1.jpg",0\n"a/2.jpg",5\n"b/1.jpg",5\n'),
     ],
 )
 def test_a_list_of_any_line_ends_and_suffix_gives_the_labels(tmp_path, name, text):
@@ -227,6 +230,63 @@ def test_texts_that_are_no_lists_and_a_second_list(tmp_path):
         both = {"list.txt": LISTED.encode(), other: b"1\t7\ta/1.jpg\n"}
         with pytest.raises(UserError, match=f"got 2 list files .list.txt, {other}. · allowed: one"):
             ZipSource(zip_of(tmp_path / "g.zip", {**images, **both}))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("l.csv", LISTED.replace(" ", ";"), "l.csv, line 1: got 'a/1.jpg;0' · allowed: 'path label'"),
+        ("l.csv", f"path,label\n{LISTED.replace(' ', ',')}", "l.csv, line 1: got 'path,label'"),
+        ("l.txt", '"1" "a/1.jpg" 0\n"2" "a/2.jpg" 5\n', "write the list without row names (in R: row.names = FALSE)"),
+        ("l.csv", '"","path","label"\n"1","a/1.jpg",0\n"2","a/2.jpg",5\n', 'line 1: got \'"","path","label"\''),
+        (
+            "l.txt",
+            "/home/x/set/a/1.jpg 0\n/home/x/set/a/2.jpg 5\n",
+            "l.txt lists '/home/x/set/a/1.jpg', which is not in",
+        ),
+        (
+            "l.txt",
+            "C:\\set\\a\\1.jpg 0\n",
+            "which is not in the zip as 'C:/set/a/1.jpg' · allowed: paths relative to the list's",
+        ),
+        ("l.txt", "/my faces/Anna B/1.jpg 0\n", "l.txt lists '/my faces/Anna B/1.jpg', which is not in the zip"),
+        ("lists/l.txt", LISTED, "lists/l.txt lists 'a/1.jpg', which is not in the zip as 'lists/a/1.jpg' · allowed"),
+    ],
+)
+def test_a_list_in_another_form_is_no_reason_to_take_the_folders(tmp_path, name, text, message):
+    images = dict.fromkeys(("a/1.jpg", "a/2.jpg", "b/1.jpg", "Anna B/1.jpg"), b"x")
+    with pytest.raises(UserError) as caught:
+        ZipSource(zip_of(tmp_path / "f.zip", {**images, name: text.encode()}))
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("pairs.csv", "a/1.jpg,a/2.jpg,1\n"),
+        ("quality.csv", "image;quality\na/1.jpg;0.93\n"),
+        ("boxes.txt", "1.jpg 10 20 30 40\n"),
+    ],
+)
+def test_other_facts_of_images_in_a_zip_are_told(tmp_path, caplog, monkeypatch, name, text):
+    monkeypatch.setattr(logging.getLogger("sphereface"), "propagate", True)
+    images = dict.fromkeys(("x/a/1.jpg", "x/a/2.jpg", "x/b/1.jpg"), b"x")
+    assert ZipSource(zip_of(tmp_path / "f.zip", {**images, f"x/{name}": text.encode()})).class_names == ["a", "b"]
+    first = text.splitlines()[-1].replace(";", ",").replace(" ", ",").split(",")[0]
+    assert f"x/{name} names images, such as {first}, but has no lines 'path label': the folders are" in caplog.text
+
+
+def test_files_of_this_package_in_a_zip_are_ignored_as_in_a_folder(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("sphereface"), "propagate", True)
+    points = "a/1.jpg 1 2 3 4 5 6 7 8 9 10\n"
+    members = {
+        "x/a/1.jpg": b"x",
+        "x/b/1.jpg": b"x",
+        "x/landmarks.txt": points.encode(),
+        "x/names.tsv": b"a/1.jpg\tAnna\n",
+    }
+    assert ZipSource(zip_of(tmp_path / "f.zip", members)).class_names == ["a", "b"]
+    assert not caplog.records
 
 
 @pytest.mark.parametrize(("zipped", "listed"), [("NFD", "NFC"), ("NFC", "NFD"), ("NFD", "NFD")])

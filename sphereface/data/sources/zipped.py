@@ -5,11 +5,12 @@ from __future__ import annotations
 import codecs
 import logging
 import posixpath
+import re
 import struct
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +18,12 @@ import numpy as np
 from ...errors import UserError, first_line, printable, shown
 from ...files import DAMAGED, check_directory
 from ..mapped import MappedFile
+from ..pair_lines import unquoted
 from ..text_files import text_lines
-from ..walking import Walked, is_image, kind_of_file, log_left_out, nfc
+from ..walking import OWN_FILES, Walked, is_image, kind_of_file, log_left_out, nfc
 from .base import Labelled, TextTable
 from .grouping import by_folder
-from .listing import parse_list, read_listing
+from .listing import LIST_SUFFIXES, parse_list, read_listing, whole_number
 from .members import member_name
 
 log = logging.getLogger(__name__)
@@ -34,6 +36,7 @@ _LIST_LINE = 100  # bytes of a list's line besides the image name: label, folder
 _LIST_REST = 2**16  # bytes of a list besides its lines
 _FIRST = 2**14  # bytes that contain the first lines of a list
 _FIRST_LINES = 20
+_FIELD = re.compile(r'"[^"]*"|\S+')
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
@@ -59,12 +62,14 @@ class ZipSource(Labelled):
         self._file = MappedFile(self.path)
         members = _members(self.path)
         images = {name: info for name, info in members.items() if is_image(name)}
-        texts = {name: info for name, info in members.items() if name.lower().endswith((".txt", ".lst"))}
+        texts = {name: info for name, info in members.items() if name.lower().endswith(LIST_SUFFIXES)}
         self._check(images, texts)
         self._longest_list = _LIST_REST + sum(4 * len(name) + _LIST_LINE for name in members)
         whole = sum(info.file_size for info in texts.values()) <= self._longest_list
         composed = {nfc(name): name for name in members}  # the list may have é in another form
-        lists = [name for name in texts if self._is_list(name, texts[name], composed, whole=whole)]
+        lines = {name: self._first_lines(info, whole=whole) for name, info in texts.items()}
+        lists = [name for name in texts if _names_members(name, lines[name], composed)]
+        lists = lists or self._doubtful(lines, images)
         if len(lists) > 1:
             such = printable(", ".join(lists[:3]))
             raise UserError(f"{self.path}: got {len(lists)} list files ({such}) · allowed: one · take the others out")
@@ -104,21 +109,38 @@ class ZipSource(Labelled):
                     "8 (deflate) · pack it again, for example with zip -0 -r"
                 )
 
-    def _is_list(self, name: str, info: zipfile.ZipInfo, composed: Mapping[str, str], *, whole: bool) -> bool:
-        """Return whether one of the first lines names a member, which other texts rarely do.
+    def _first_lines(self, info: zipfile.ZipInfo, *, whole: bool) -> list[str]:
+        """Return the first lines of a text.
 
         Args:
-            name, info: the text.
-            composed: all members' names by their composed form.
+            info: the text.
             whole: read all of it, to find any damage, not only its beginning.
 
         Raises:
             UserError: it is damaged. It may be the list, and without the list the labels would
                 differ.
         """
-        start = self._text(info) if whole else self._start(info)
-        paths = map(_listed_path, _first_lines(start))
-        return any(path and nfc(_below(name, path)) in composed for path in paths)
+        return _first_lines(self._text(info) if whole else self._start(info))
+
+    def _doubtful(self, lines: Mapping[str, Sequence[str]], images: Collection[str]) -> list[str]:
+        """Return the texts that may be lists, but in another form, or with paths from elsewhere.
+
+        Reading one as the list reports its fault. A warning names texts with other facts of images.
+
+        Args:
+            lines: the first lines of each text.
+            images: names of the images.
+        """
+        ends = {_end(name) for name in images} if lines else set()
+        if found := [name for name, first in lines.items() if any(_may_label(line, ends) for line in first)]:
+            return found
+        files = {end.rpartition("/")[2] for end in ends}
+        for name, first in lines.items():
+            named = [field for line in first for field in _fields(line) if _end(field).rpartition("/")[2] in files]
+            if named and posixpath.basename(name) not in OWN_FILES:
+                sentence = "names images, such as %s, but has no lines 'path label': the folders are the identities"
+                log.warning(f"data: %s: %s {sentence}", self.path, printable(name), printable(named[0]))
+        return []
 
     def _start(self, info: zipfile.ZipInfo) -> bytes:
         """Return a part of a member that contains its first lines."""
@@ -141,9 +163,13 @@ class ZipSource(Labelled):
         paths, grouped = read_listing(self._text(members[name]), f"{self.path}/{name}")
         below = [_below(name, path) for path in paths]
         names = [path if path in members else composed.get(nfc(path), "") for path in below]
-        for found, path in zip(names, below, strict=True):
+        for found, given, path in zip(names, paths, below, strict=True):
             if not found:
-                raise UserError(f"{self.path}: {name} lists {shown(path)}, which is not in the zip · pack it whole")
+                place = "" if path == given else f" as {shown(path)}"
+                raise UserError(
+                    f"{self.path}: {printable(name)} lists {shown(given)}, which is not in the zip{place} · allowed: "
+                    "paths relative to the list's folder · pack the zip whole, or take the list out"
+                )
         if rest := sorted({member for member in members if is_image(member)} - set(names)):
             such = (len(rest), len(rest) + len(set(names)), printable(rest[0]))
             log.warning("data: %s: %s does not list %d of %d images, such as %s", self.path, printable(name), *such)
@@ -154,7 +180,8 @@ class ZipSource(Labelled):
         """Group the images by identity, the first folder below the common one, as in a folder."""
         images = [name for name in members if is_image(name)]
         grouped, loose, deeper = by_folder(images)
-        others = Counter(kind_of_file(name) for name in members if not is_image(name))
+        rest = [name for name in members if not is_image(name) and posixpath.basename(name) not in OWN_FILES]
+        others = Counter(map(kind_of_file, rest))
         log_left_out(Walked(self.path, skipped=others), loose=loose, num_deeper=deeper)
         self.labels, self.class_names, self.named = grouped.labels, grouped.class_names, grouped.named
         return [images[row] for row in grouped.rows.tolist()]
@@ -168,6 +195,38 @@ def _first_lines(start: bytes) -> list[str]:
     if start[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
         start = start.decode("utf-16", "ignore").encode()
     return [line for line in text_lines(start.partition(b"\0")[0], "") if line.strip()][:_FIRST_LINES]
+
+
+def _names_members(name: str, lines: Sequence[str], composed: Collection[str]) -> bool:
+    """Return whether one of the first lines of a list names a member; other texts rarely do."""
+    return any(path and nfc(_below(name, path)) in composed for path in map(_listed_path, lines))
+
+
+def _may_label(line: str, ends: Collection[str]) -> bool:
+    """Return whether a line has one image and a label, in any form.
+
+    Args:
+        line: of a text.
+        ends: the images' names with their last folder.
+    """
+    if _end(_listed_path(line)) in ends:
+        return True
+    fields = _fields(line)
+    others = [field for field in fields if _end(field) not in ends]
+    return (
+        len(fields) - len(others) == 1 and len(others) <= 2 and any(whole_number(field) is not None for field in others)
+    )
+
+
+def _fields(line: str) -> list[str]:
+    """Return the fields of a line of any table."""
+    separator = next((each for each in "\t;," if each in line), None)
+    return [unquoted(field) for field in (line.split(separator) if separator else _FIELD.findall(line))]
+
+
+def _end(path: str) -> str:
+    """Return the file of a path with its last folder, in composed form."""
+    return "/".join(nfc(path).replace("\\", "/").split("/")[-2:])
 
 
 def _listed_path(line: str) -> str:
