@@ -29,6 +29,7 @@ class CheckpointMeta:
     config: dict[str, Any] = option({})
     class_names: tuple[str, ...] = option(())
     sample: tuple[str, ...] = option(())
+    selecting: str = option("")
     order: int = option(1, low=1, high=_MOST)
     networks: tuple[str, ...] = option(())
     versions: dict[str, str] = option({})

@@ -12,7 +12,7 @@ import torch
 from ..checkpoint import BadCheckpoint
 from ..config import Config, config_from_dict, differences
 from ..config_sections import TrainConfig
-from ..errors import UserError, first_line, shown, shown_key
+from ..errors import UserError, count_of, first_line, shown, shown_key
 from ..losses.margins import MARGINS
 from ..losses.teacher import TeacherHead
 from ..losses.whole_head import whole_shapes
@@ -119,19 +119,35 @@ def resume_warnings(learner: Learner, state: Mapping[str, Any], path: Path, tota
     empty = [name for name, _ in learner.named_parameters() if not state["optimizer"][name]]
     if empty and step > 0:
         lines.append(
-            f"{path}: optimizer: has no state of {len(empty)} parameters ({', '.join(empty[:_MOST_NAMED])}"
+            f"{path}: optimizer: has no state of {count_of(len(empty), 'parameter', 'parameters')} "
+            f"({', '.join(empty[:_MOST_NAMED])}"
             f"{', …' if len(empty) > _MOST_NAMED else ''}): their optimiser starts from zero"
         )
     return lines
 
 
-def same_choice(meta: Mapping[str, Any], config: Config) -> bool:
-    """Return whether the same set chose the best checkpoint before and chooses it now."""
+def same_choice(meta: Mapping[str, Any], config: Config, digest: str) -> bool:
+    """Return whether the same set chose the best checkpoint before and chooses it now.
+
+    Args:
+        meta: of the checkpoint; earlier versions kept no digest, and then the paths decide.
+        config: the resolved configuration.
+        digest: of the selecting set now, as :func:`~sphereface.evaluation.set_digest.digest_of`.
+    """
     before = meta.get("config", {}).get("eval", {})
     after = config.to_dict()["eval"]
     select, sets = before.get("select"), before.get("sets")
     chosen = sets.get(select) if isinstance(sets, Mapping) and isinstance(select, str) else None
-    return bool(select == after["select"] and chosen == after["sets"].get(select))
+    same_content = meta.get("selecting", digest) == digest
+    return bool(select == after["select"] and chosen == after["sets"].get(select) and same_content)
+
+
+def other_choice(meta: Mapping[str, Any]) -> str:
+    """Return a line on the best score of a checkpoint, if another set chooses now."""
+    return (
+        f"eval.select: the best score so far, {meta['best']:.4f} at step {meta['best_step']}, is of another set: the "
+        "paths, the pairs or the images of the selecting set changed since · it is not compared with later scores"
+    )
 
 
 def _check_kind(train: TrainConfig, meta: Mapping[str, Any], path: Path) -> None:

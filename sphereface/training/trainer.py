@@ -22,7 +22,7 @@ from .learner import Learner
 from .loop import Loop
 from .plan import Plan, Setting
 from .progress import Progress, Stopwatch
-from .resuming import check_sections, check_state, resume_warnings, same_choice
+from .resuming import check_sections, check_state, other_choice, resume_warnings, same_choice
 from .run_folder import RunFolder
 from .sinks import check_sinks
 from .starting import start_from, start_head_from_teacher
@@ -182,6 +182,7 @@ class Trainer:
             "run": run_name,
             "config": self.config.to_dict(),
             **self.data.about(),
+            "selecting": self.validator.digest,
             "total_steps": self.total_steps,
             "versions": self.versions,
         }
@@ -206,11 +207,14 @@ class Trainer:
             progress = {name: meta[name] for name in asdict(self.progress)}
         except KeyError as error:
             raise BadCheckpoint(f"{path}: has no {error} entry, so no training can resume from it") from error
-        if not same_choice(meta, self.config):
+        if not self.world.broadcast(same_choice(meta, self.config, self.validator.digest)):
             progress |= dict.fromkeys(("best", "best_step", "evaluated_step"))
         self.learner.restore(state, path)
         self.data.resume(meta)
         for name, value in progress.items():
             setattr(self.progress, name, value)
         self._news.append((logging.INFO, f"resumed from {path} at step {self.progress.step}"))
-        self._news += [(logging.WARNING, line) for line in resume_warnings(self.learner, state, path, self.total_steps)]
+        lines = resume_warnings(self.learner, state, path, self.total_steps)
+        if meta["best"] is not None and progress["best"] is None:
+            lines.append(other_choice(meta))
+        self._news += [(logging.WARNING, line) for line in lines]

@@ -14,10 +14,11 @@ from ..config import Config
 from ..data.images import EncodedImage
 from ..data.pairs import is_lfw_view2
 from ..data.sources import Source, shared_names
-from ..errors import UserError, shown
+from ..errors import UserError, count_of, shown
 from ..evaluation import EvaluationSet, PairSet, Result, evaluate, load_set
 from ..evaluation.embed import check_files, embed_files
 from ..evaluation.embeddings import Features
+from ..evaluation.set_digest import digest_of
 from ..models import Backbone
 from ..places import Places
 from .distributed import World
@@ -43,9 +44,10 @@ class Validator:
 
     Attributes:
         doing: the progress of a running evaluation, in words; empty between evaluations.
+        digest: of the lists and images of the selecting set; empty without such a set.
     """
 
-    doing = ""
+    doing = digest = ""
     _name = ""
 
     def __init__(
@@ -54,20 +56,22 @@ class Validator:
         self.config, self.device = config, device
         self.world, self.stop = world or World(), stop or StopRequest()
         self.sets = [self._load(name, places) for name, places in config.evaluation_sets().items()]
-        for each in self.sets:
-            if each.name == config.eval.select and isinstance(each, PairSet) and is_lfw_view2(each.pairs):
+        for each in (each for each in self.sets if each.name == config.eval.select):
+            if isinstance(each, PairSet) and is_lfw_view2(each.pairs):
                 raise UserError(
                     f"eval.select: got {each.name!r}, which is LFW's view 2 · allowed: LFW's view 1 "
                     "(pairsDevTest.txt) or pairs of other people · view 2 is for reporting: the accuracy of a "
                     "checkpoint chosen on it would be too high"
                 )
+            self.digest = digest_of(each)
 
     def warn_of_shared_people(self, source: Source) -> None:
         """Warn of each set with people whose names are also in the training set."""
         for each in self.sets:
             if shared := shared_names(source, each.images.names):
+                one, several = "person has the name of an identity", "people have the names of identities"
                 text = (
-                    f"{len(shared)} people have the names of identities in data.train, such as {shown(shared[0])}: if "
+                    f"{count_of(len(shared), one, several)} in data.train, such as {shown(shared[0])}: if "
                     "they are the same people, its figures will be too good · leave them out: data.exclude_file"
                 )
                 log.warning("eval.sets.%s: %s", each.name, text)

@@ -31,7 +31,7 @@ from sphereface.training.sinks import Session
 from sphereface.training.trainer import Trainer
 from sphereface.training.training_set import sample_of, sampled_labels
 
-from .runs import CPU, load, train
+from .runs import CPU, load, train, write_tiny
 
 SHORT = ("train.steps=4", "train.milestones=[]", "checkpoint.every_steps=2", "eval.every_steps=2")
 
@@ -169,7 +169,7 @@ NAN = float("nan")
         (lambda s: s["meta"].update(extra={"a": torch.ones(3)}), "meta.extra: got .* · allowed: texts, numbers"),
         (lambda s: s["meta"].pop("images_seen"), "has no 'images_seen' entry"),
         (lambda s: s["meta"].pop("class_names"), "has no 'class_names' entry"),
-        (lambda s: s["meta"].update(sample=["a"]), "meta.sample: got 1 entries · allowed: 5"),
+        (lambda s: s["meta"].update(sample=["a"]), "meta.sample: got 1 entry · allowed: 5"),
         (lambda s: s.pop("meta"), "has no 'meta' entry"),
         (lambda s: s.update(optimizer=[]), "has no 'optimizer' entry"),
         (lambda s: s.update(optimizer={}), "no state of the optimiser"),
@@ -228,15 +228,52 @@ def test_the_random_generator_and_the_size_of_crops_are_those_of_the_checkpoint(
 def test_another_set_that_selects_forgets_the_best(finished, run, faces):
     meta = load_checkpoint(run / "last.pt")["meta"]
     assert meta["best_step"] == 2
-    assert same_choice(meta, load(finished, *SHORT, "eval.every_steps=1"))
+    assert same_choice(meta, load(finished, *SHORT, "eval.every_steps=1"), meta["selecting"])
     others = (f"eval.sets={{own: {faces / 'pairs'}}}", "eval.select=own")
-    assert not same_choice(meta, load(finished, *SHORT, *others))
+    assert not same_choice(meta, load(finished, *SHORT, *others), meta["selecting"])
     trainer = Trainer(load(finished, *SHORT, *others), CPU)
     trainer.restore(run / "last.pt")
     assert (trainer.progress.best, trainer.progress.best_step) == (None, None)
     altered(run / "step-00000004.pt", lambda s: s["meta"].update(evaluated_step=4))  # by the other one
     result = run_training(str(finished), (*SHORT, *others), resume=str(run), device="cpu")  # only evaluates
     assert load_checkpoint(result)["meta"]["best_step"] == 4
+
+
+@pytest.mark.parametrize("changed", ["pairs", "images", "nothing"])
+def test_another_set_under_the_same_path_forgets_the_best(tmp_path, faces, capsys, changed):
+    """Its scores say nothing about those of the set before."""
+    pairs = Path(shutil.copytree(faces / "pairs", tmp_path / "pairs"))
+    config = write_tiny(tmp_path, faces)
+    own = (*SHORT, f"eval.sets={{mine: {pairs}}}")
+    run = run_training(str(config), own, device="cpu").parent
+    before = load_checkpoint(run / "step-00000002.pt")["meta"]
+    listed = (pairs / "pairs.txt").read_text()
+    if changed == "pairs":
+        lines = listed.splitlines(keepends=True)
+        (pairs / "pairs.txt").write_text("".join([lines[0], *lines[1:][::-1]]))
+    elif changed == "images":
+        one, other = sorted(pairs.rglob("*.png"))[:2]
+        one.write_bytes(other.read_bytes())
+    else:
+        (pairs / "pairs.txt").write_text(listed)
+    capsys.readouterr()
+    trainer = Trainer(load(config, *own), CPU)
+    trainer.restore(run / "step-00000002.pt")
+    kept = changed == "nothing"
+    assert (trainer.progress.best, trainer.progress.best_step) == (
+        (before["best"], before["best_step"]) if kept else (None, None)
+    )
+    told = f"eval.select: the best score so far, {before['best']:.4f} at step 2, is of another set: "
+    assert any(level == logging.WARNING and line.startswith(told) for level, line in trainer._news) != kept
+    run_training(str(config), own, resume=str(run / "step-00000002.pt"), device="cpu")
+    assert capsys.readouterr().err.count(told) == (not kept)
+
+
+def test_a_checkpoint_without_a_digest_of_its_set_goes_by_the_path(finished, run):
+    older = altered(run / "last.pt", lambda s: s["meta"].pop("selecting"))
+    trainer = Trainer(load(finished, *SHORT), CPU)
+    trainer.restore(older)
+    assert trainer.progress.best_step == 2
 
 
 def test_momentum_that_is_not_there_is_told(trainer, run, caplog):
@@ -279,6 +316,16 @@ def test_what_a_kill_left_of_the_end_is_made_up_for(finished, run):
     (run / "best.pt").unlink()
     run_training(str(finished), SHORT, resume=str(run), device="cpu")
     assert load_checkpoint(run / "best.pt")["meta"]["step"] == 2
+
+
+@pytest.mark.parametrize(("name", "what"), [("config.yaml", ", a configuration"), ("best.json", ", which is no")])
+def test_another_file_of_a_run_is_answered_with_its_folder(finished, run, name, what):
+    config = load(finished, *SHORT)
+    with pytest.raises(UserError, match=f"^--resume: got {run}/{name}{what}.* · give --resume {run}$"):
+        RunFolder.find(str(run / name), config)
+    (run / "run.json").unlink()
+    with pytest.raises(UserError, match=f"{what}.* · give a checkpoint, such as .*{name.split('.')[0]}.pt$"):
+        RunFolder.find(str(run / name), config)
 
 
 # ---------------------------------------------------------------- damaged checkpoints
