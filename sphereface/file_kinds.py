@@ -50,7 +50,15 @@ def kind_of(path: Path) -> str | None:
         return _kind_of_zip(path)
     if start.startswith(_ONNX) and start[1:2] < b"\x80" and len(start) > 2:
         return ONNX
-    return f"a text file, which holds no weights · allowed: {_WEIGHTS}" if _is_text(start) else None
+    return _kind_of_text(path) if _is_text(start) else None
+
+
+def _kind_of_text(path: Path) -> str:
+    """Return what a text file is; those of a run folder lie beside its checkpoints."""
+    what = "a configuration" if path.suffix.lower() in (".yaml", ".yml") else "a text file"
+    if (path.parent / "run.json").is_file():
+        return f"{what}, which holds no weights · give the run folder, {path.parent}, or a .pt in it"
+    return f"{what}, which holds no weights · allowed: {_WEIGHTS}"
 
 
 def _kind_of_zip(path: Path) -> str | None:

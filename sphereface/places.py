@@ -1,4 +1,7 @@
-"""The grammar of evaluation sets, on the command line and in YAML: ``[KIND:]PLACE[,PLACE…]``."""
+r"""The grammar of evaluation sets, on the command line and in YAML: ``[KIND:]PLACE[,PLACE…]``.
+
+A comma in a path is written as ``\,``.
+"""
 
 from __future__ import annotations
 
@@ -48,10 +51,18 @@ def parse_places(text: str) -> Places:
     """
     found = _KIND.fullmatch(text)
     kind, places = found.groups() if found else (None, text)
-    parts = places.split(",")
+    parts = re.split(r"(?<!\\),", places)
     if not all(part.strip() for part in parts):
         raise UserError(f"got {shown(text)} · allowed: [KIND:]PLACE[,PLACE…] without empty places")
-    return Places(kind, tuple(map(Path, parts)))
+    return Places(kind, tuple(Path(part.replace("\\,", ",")) for part in parts))
+
+
+def places_text(places: Places) -> str:
+    """Return the text from which :func:`parse_places` reads these places."""
+    text = ",".join(str(path).replace(",", "\\,") for path in places.paths)
+    if places.kind is not None:
+        return f"{places.kind}:{text}"
+    return f"./{text}" if _KIND.fullmatch(text) else text  # a folder such as tiny:x is no protocol
 
 
 def allowed_forms() -> list[str]:

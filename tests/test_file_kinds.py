@@ -43,6 +43,17 @@ def test_what_is_no_file_of_weights(tmp_path, data, said):
     assert re.match(said, kind_of(tmp_path / "x") or "")
 
 
+def test_a_text_in_a_run_folder_is_answered_with_the_folder(tmp_path):
+    for name, what in (("config.yaml", "a configuration"), ("best.json", "a text file")):
+        (tmp_path / name).write_text("name: x\n")
+        assert kind_of(tmp_path / name).startswith(f"{what}, which holds no weights · allowed: the binary .caffemodel")
+        (tmp_path / "run.json").write_text("{}")
+        assert kind_of(tmp_path / name) == (
+            f"{what}, which holds no weights · give the run folder, {tmp_path}, or a .pt in it"
+        )
+        (tmp_path / "run.json").unlink()
+
+
 def test_networks(tmp_path):
     write_onnx(tmp_path / "x.onnx")
     assert kind_of(tmp_path / "x.onnx") == ONNX

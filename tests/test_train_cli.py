@@ -133,8 +133,13 @@ def test_the_command_in_words(monkeypatch):
     }
     monkeypatch.setattr(command, "saved_config", lambda folder: SimpleNamespace(evaluation_sets=lambda: sets))
     assert how_to_evaluate("sphereface train", Path("runs/a/last.pt")) == (
-        "evaluate it on its own sets but odd, a=b: sphereface eval --ckpt runs/a/last.pt --sets "
-        "lfw=data/lfw,data/pairs.txt 'cfp=pairs:my crops,p.txt,dev.txt' colon=./tiny:x,p.txt"
+        "evaluate it on its own sets (not on a=b: the command line cannot name a set with '='): sphereface eval "
+        "--ckpt runs/a/last.pt --sets lfw=data/lfw,data/pairs.txt 'cfp=pairs:my crops,p.txt,dev.txt' "
+        "'odd=pairs:a\\,b,p.txt' colon=./tiny:x,p.txt"
+    )
+    monkeypatch.setattr(command, "saved_config", lambda folder: SimpleNamespace(evaluation_sets=lambda: {"a=b": 1}))
+    assert how_to_evaluate("sphereface train", Path("last.pt")) == (
+        "evaluate it on LFW (not on a=b: the command line cannot name a set with '='): sphereface eval --ckpt last.pt"
     )
 
 
@@ -147,6 +152,14 @@ def test_an_error_in_training_is_told_once(tmp_path, capsys):
     assert said.splitlines()[-1].startswith("error: step ")
     (run,) = (tmp_path / "runs" / "demo").iterdir()
     assert (run / "train.log").read_text(encoding="utf-8").count("not updated") == 1
+
+
+@pytest.mark.parametrize("more", [["--config", "demo"], ["--set", "train.lr=1"], ["--resume", "auto"]])
+def test_a_replay_takes_its_configuration_from_its_file(more, capsys):
+    assert train.main(["--replay", "kept.pt", *more]) == 2
+    assert capsys.readouterr().err == (
+        f"error: {more[0]}: got it with --replay, which uses the configuration in its FILE · omit {more[0]}\n"
+    )
 
 
 @pytest.mark.parametrize("option", ["resume", "replay"])

@@ -1,8 +1,9 @@
 """Read and write five-point landmark files, one image a line: ``file x1 y1 … x5 y5 [score]``.
 
 Coordinates are pixels of the image, the first pixel at 0, in the order of ``templates.TEMPLATES``.
-Fields are separated by tabs, or by spaces if no file name has any. File names are relative to the
-folder of images, with forward slashes, or absolute paths inside it. Blank lines are skipped. An
+Fields are separated by tabs, or by commas or spaces if no file name has any. They may have quotes,
+as R and spreadsheets write them. File names are relative to the folder of images, with forward
+slashes, or absolute paths inside it. Blank lines are skipped. An
 eleventh number is the detector's score, as in IJB-C's ``ijbc_name_5pts_score.txt``; alignment
 ignores it. Either all lines have a score or none has.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import os
 import posixpath
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -19,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.pair_lines import quoted
+from ..data.pair_lines import quoted, unquoted
 from ..data.walking import nfc
 from ..errors import UserError, printable, shown
 from ..files import read_plain
@@ -27,6 +29,7 @@ from .similarity import Points
 
 _NUM_COORDINATES = 10
 _MANY_POINTS = 21  # files of 21, 29, 68, 98 and 106 points are common
+_QUOTED_NAME = re.compile(r'"(?:[^"]|"")*"(?=[\s,])')
 _LONGEST_QUOTE = 60  # characters of a bad line that a message shows
 
 
@@ -210,6 +213,15 @@ def _other_kind(count: int) -> str:
 
 
 def _split(line: str) -> tuple[str, list[str]]:
-    """Return the file name and the other fields; the name ends at the first tab, or else space."""
-    name, _, rest = line.partition("\t") if "\t" in line else line.partition(" ")
-    return name.strip(), rest.split()
+    """Return the file name and the other fields; the name ends at the first separator.
+
+    A name in quotes may contain commas and spaces.
+    """
+    separator = "\t" if "\t" in line else "," if line.count(",") >= _NUM_COORDINATES else " "
+    if separator != "\t" and (found := _QUOTED_NAME.match(line)):
+        name, rest = found[0], line[found.end() :]
+    else:
+        name, _, rest = line.partition(separator)
+    if separator == ",":
+        rest = rest.replace(",", " ")
+    return unquoted(name), rest.replace('"', "").split()

@@ -91,7 +91,7 @@ def measure_template(folder: Path, finder: Finder, *, count: int = 500, progress
         reason = f" ({len(unreadable)} unreadable, the first {unreadable[0]})" if unreadable else ""
         raise UserError(
             f"{folder}: a face was found in {len(points)} of {len(chosen)} images{reason} · "
-            f"allowed: {_FEWEST_FACES} or more · give a folder of more crops, or --size for a published template"
+            f"allowed: {_FEWEST_FACES} or more · give a folder of more crops, or omit --like for a published template"
         )
     (size,) = sizes
     middle = np.median(points, axis=0).round(2)

@@ -7,7 +7,7 @@ import argparse
 from ..data.identities import Labels
 from ..data.make_pairs import PEOPLE_NAME, split, write_pairs
 from ..data.sources import FolderSource, open_path
-from ..errors import UserError
+from ..errors import UserError, count_of
 
 
 def run(args: argparse.Namespace) -> int:
@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     each = len(chosen.same[0])
     print(
         f"{args.destination}: {len(chosen.people)} people, {args.folds} folds of {each} + {each} pairs · "
-        f"{len(counts) - len(chosen.people):,} people are left to train on\n"
+        f"{count_of(len(counts) - len(chosen.people), 'person is', 'people are')} left to train on\n"
         f"train without them:  --set data.exclude_file={args.destination / PEOPLE_NAME}\n"
         f"verify on them:      --set eval.sets.own={args.destination} --set eval.select=own"
     )

@@ -12,7 +12,7 @@ from ..alignment.report import REPORT_NAME
 from ..data.packing import Encoding, pack
 from ..data.sources import Source, open_path
 from ..data.tar_packing import pack_tar
-from ..errors import UserError, refusing
+from ..errors import UserError, count_of, refusing
 from ..files import read_plain
 from .input_options import parse_size
 
@@ -63,7 +63,8 @@ def run(args: argparse.Namespace) -> int:
         last = len(files) - 1
         place = place.replace("-00000-of-", f"-{{00000..{last:05d}}}-of-")
     print(
-        f"{place}: {len(source):,} images of {len(source.class_names):,} identities, "
+        f"{place}: {count_of(len(source), 'image', 'images')} of "
+        f"{count_of(len(source.class_names), 'identity', 'identities')}, "
         f"{size / 2**20:,.1f} MiB · train on it: --set data.train={place}"
     )
     return 0

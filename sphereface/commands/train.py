@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 
 from ..errors import UserError
-from ..places import parse_places
+from ..places import places_text
 from ..training.dry_run import dry_run
 from ..training.run import profile_run, replay_step, run_training
 from ..training.same_run import saved_config
@@ -35,7 +35,7 @@ def how_to_evaluate(program: str, checkpoint: Path) -> str:
     """Return the last line of a run: the command that evaluates its checkpoint on its own sets.
 
     Without ``eval.sets`` the command evaluates on LFW. The command line cannot express a set with
-    a comma in a path or an equals sign in its name: the line names such a set and omits it.
+    an equals sign in its name: the line names such a set and omits it.
 
     Args:
         program: the program that trained, such as ``sphereface train``.
@@ -47,17 +47,8 @@ def how_to_evaluate(program: str, checkpoint: Path) -> str:
         sets = {}
     command = ["sphereface", "eval"] if program == "sphereface train" else ["python", "eval_lfw.py"]
     command += ["--ckpt", str(checkpoint)]
-    texts, left_out = [], []
-    for name, places in sets.items():
-        text = ",".join(map(str, places.paths))
-        if places.kind is not None:
-            text = f"{places.kind}:{text}"
-        elif parse_places(text).kind is not None:  # a folder such as tiny:x is no protocol
-            text = f"./{text}"
-        if "=" in name or any("," in str(path) for path in places.paths):
-            left_out.append(name)
-        else:
-            texts.append(f"{name}={text}")
-    but = f" but {', '.join(left_out)}" if left_out else ""
-    where = f"its own sets{but}" if texts else "LFW"
-    return f"evaluate it on {where}: {shlex.join([*command, *['--sets'] * bool(texts), *texts])}"
+    texts = [f"{name}={places_text(places)}" for name, places in sets.items() if "=" not in name]
+    left_out = [name for name in sets if "=" in name]
+    but = f" (not on {', '.join(left_out)}: the command line cannot name a set with '=')" if left_out else ""
+    where = "its own sets" if texts else "LFW"
+    return f"evaluate it on {where}{but}: {shlex.join([*command, *['--sets'] * bool(texts), *texts])}"

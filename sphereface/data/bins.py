@@ -17,7 +17,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import UserError, first_line, shown
+from ..errors import UserError, count_of, first_line, shown
 from ..files import regular_file
 from .pair_folds import NUM_FOLDS
 from .pairs import Pairs
@@ -77,7 +77,7 @@ def read_bin(path: str | Path) -> tuple[tuple[BinImage, ...], Pairs]:
     Raises:
         UserError: there is no such file; the pickle is truncated or contains anything else (none of
             its code runs); the number of images is not twice the number of pairs; fewer than ten
-            pairs, or pairs of one kind only.
+            pairs, pairs of one kind only, or only copies of one image.
     """
     path = Path(path)
     try:
@@ -93,6 +93,8 @@ def read_bin(path: str | Path) -> tuple[tuple[BinImage, ...], Pairs]:
                 )
             images, same = _check(value, data)
             rows = _rows(images, data)
+            if not rows.any():
+                raise Refused(f"repeats one image {len(rows):,} times · allowed: different images · pack it again")
     except Refused as error:
         raise UserError(f"{path}: {error}") from None
     except OSError as error:
@@ -144,7 +146,7 @@ def _check(value: Any, data: mmap.mmap) -> tuple[list[Bytes], npt.NDArray[np.boo
     same = np.array(answers, dtype=bool)
     if len(same) < NUM_FOLDS or same.all() or not same.any():
         raise Refused(
-            f"has {same.sum()} pairs of one person and {(~same).sum()} of two people · "
+            f"has {count_of(int(same.sum()), 'pair', 'pairs')} of one person and {(~same).sum()} of two people · "
             f"allowed: both kinds, {NUM_FOLDS} pairs or more, for {NUM_FOLDS} folds"
         )
     return images, np.asarray(same)

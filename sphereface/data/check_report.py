@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
-from ..errors import printable, printable_lines
+from ..errors import count_of, printable, printable_lines
 from .check import Findings, Inspection, Limits
 from .identities import Labels
 from .images import BadImage, decode
@@ -56,7 +56,8 @@ def table(result: CheckResult) -> str:
     height, width = findings.size
     counts = Labels.of(source.labels).counts
     lines = [
-        f"{len(source):,} images of {len(source.class_names):,} identities, {height}×{width} (height × width)",
+        f"{count_of(len(source), 'image', 'images')} of {count_of(len(source.class_names), 'identity', 'identities')}, "
+        f"{height}×{width} (height × width)",
         f"images per identity: {counts.min()} to {counts.max()}, median {np.median(counts):g}",
         "",
     ]

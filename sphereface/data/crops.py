@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import simplejpeg
 
-from ..errors import UserError
+from ..errors import UserError, count_of
 from .images import BadImage, decode_each, decode_into
 from .read_ahead import encoded
 from .sampler import Draw
@@ -85,7 +85,8 @@ class CropBatches:
         used = self._next_good(index, images[row], bad)
         if used is None:
             name, why = bad[-1]
-            return f"data.train: {len(bad)} images in a row are unusable, the last: {name}: {why}"
+            number = count_of(len(bad), "image is", "images in a row are")
+            return f"data.train: {number} unusable, the last: {name}: {why}"
         labels[row], indices[row] = self.source.labels[used], used
         return None
 

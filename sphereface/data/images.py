@@ -237,7 +237,7 @@ def _check_size(data: bytes) -> tuple[int, int]:
         raise BadImage("the file is empty (0 bytes)")
     heic = is_heic(data)
     if not heic and (kind := _NOT_READ.get(data[:4]) or _NOT_READ.get(data[4:8])):
-        raise BadImage(f"{kind}, despite its name · {_ALLOWED} · convert it first")
+        raise BadImage(f"{kind}, which is not read · {_ALLOWED} · convert it first")
     size = _heic(heic_size, data) if heic else image_size(data)
     if size is None:
         raise BadImage(f"not an image, or damaged · {_ALLOWED}")

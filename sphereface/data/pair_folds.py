@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import UserError
+from ..errors import UserError, count_of
 
 NUM_FOLDS = 10
 """Folds of a list without fold numbers, as in LFW and InsightFace."""
@@ -50,8 +50,9 @@ def checked_folds(path: Path, same: BoolArray, num_folds: int) -> IntArray:
     num_genuine, num_impostor = int(same.sum()), int((~same).sum())
     if min(num_genuine, num_impostor) < num_folds:
         raise UserError(
-            f"{path}: has {num_genuine} pairs of one person and {num_impostor} of two people · allowed: {num_folds} or "
-            f"more of each for {num_folds} folds, since a fold's threshold comes from the others · add pairs"
+            f"{path}: has {count_of(num_genuine, 'pair', 'pairs')} of one person and {num_impostor} of two people · "
+            f"allowed: {num_folds} or more of each for {num_folds} folds, since a fold's threshold comes from the "
+            "others · add pairs"
         )
     return consecutive_folds(same, num_folds)
 

@@ -33,7 +33,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import UserError
+from ..errors import UserError, count_of
 from .pair_folds import NUM_FOLDS, BoolArray, IntArray, PairRows, checked_folds, with_folds
 from .pair_lines import Line, image_name, is_number, plain_label, quoted
 
@@ -291,8 +291,9 @@ def _sides(path: Path, rows: Sequence[_Row]) -> list[tuple[str, str]]:
     """Return (left, right) of each two lines."""
     if len(rows) % 2:
         raise UserError(
-            f"{path}, line {rows[-1].number}: the list ends with the first image of a pair, after {len(rows)} images · "
-            "allowed: two lines for each pair · find the missing line, or download the list again"
+            f"{path}, line {rows[-1].number}: the list ends with the first image of a pair, after "
+            f"{count_of(len(rows), 'image', 'images')} · allowed: two lines for each pair · find the "
+            "missing line, or download the list again"
         )
     names = [image_name(path, number, fields[0]) for number, fields in rows]
     return list(zip(names[0::2], names[1::2], strict=True))

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import UserError, listed
+from ..errors import UserError, count_of, listed
 from .images import IMAGE_SUFFIXES
 from .pair_folds import PairRows, with_folds
 from .pair_lines import Line, image_name, is_number, quoted, read_lines
@@ -91,7 +91,7 @@ class Pairs:
         if missing:
             raise UserError(
                 f"{root}: {len(missing)} of the {len(found)} images in {self.path} are missing "
-                f"(looked for {', '.join(SUFFIXES)}):{listed(missing)}"
+                f"(looked for {', '.join(SUFFIXES)} · give the folder that these names start from):{listed(missing)}"
             )
         return [file for file in found if file is not None]
 
@@ -225,14 +225,14 @@ def _check_counts(
         if len(got) < size:
             last = numbers[-1] if numbers else 1
             raise UserError(
-                f"{path}, line {last}: the file ends after {len(same)} pairs, with {len(got)} in {where} · "
-                f"its first line announces {num_blocks * size} pairs, {size} in {where}"
+                f"{path}, line {last}: the file ends after {count_of(len(same), 'pair', 'pairs')}, with "
+                f"{len(got)} in {where} · its first line announces {num_blocks * size} pairs, {size} in {where}"
             )
         if got.sum() != num_each:
             first, last = numbers[block * size], numbers[(block + 1) * size - 1]
             raise UserError(
-                f"{path}, lines {first} to {last}: {where} has {got.sum()} pairs of one person and "
-                f"{size - got.sum()} of two · allowed: {num_each} of each, as in its first line"
+                f"{path}, lines {first} to {last}: {where} has {count_of(int(got.sum()), 'pair', 'pairs')} of one "
+                f"person and {size - got.sum()} of two · allowed: {num_each} of each, as in its first line"
             )
     if len(same) > num_blocks * size:
         raise UserError(

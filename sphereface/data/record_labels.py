@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import UserError
+from ..errors import UserError, count_of
 from .record_index import check_no_gaps, chunks, in_threads, rising
 from .recordio import EXACT_IN_FLOAT, Buffer, Heads, read_heads
 
@@ -126,7 +126,8 @@ class Records:
 
     def _other_count(self, announced: int, found: int) -> UserError:
         return UserError(
-            f"{self.name}: its header record announces {announced} images, but has {found} · copy .rec and .idx again"
+            f"{self.name}: its header record announces {count_of(announced, 'image', 'images')}, but has {found:,} · "
+            "copy .rec and .idx again"
         )
 
     def _header(self) -> _Header | None:
@@ -150,8 +151,8 @@ class Records:
         missing = self.keys[rows] != keys
         if missing.any():
             raise UserError(
-                f"{self.name}: its header record announces {len(keys)} records, but the index lacks "
-                f"{missing.sum()}, the first with key {keys[missing.argmax()]} · copy .rec and .idx again"
+                f"{self.name}: its header record announces {count_of(len(keys), 'record', 'records')}, but the "
+                f"index lacks {missing.sum()}, the first with key {keys[missing.argmax()]} · copy .rec and .idx again"
             )
         return rows
 

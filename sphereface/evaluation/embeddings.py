@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -27,12 +27,15 @@ class Embeddings:
         mirror: (N, D) float, of the mirror images; None without mirror images.
         fusion: one of :data:`FUSIONS`; it has no effect without mirror images.
         quality: (N,) float, higher for a better image; None if the source has no quality.
+        inside: ``"add"`` or ``"join"`` where the network itself embeds the mirror image, and
+            ``image`` contains both; else ``"none"``.
     """
 
     image: Features
     mirror: Features | None = None
     fusion: str = "join"
     quality: FloatArray | None = None
+    inside: str = "none"
 
     def __len__(self) -> int:
         return len(self.image)
@@ -64,7 +67,8 @@ class Embeddings:
     def at(self, rows: IntArray | slice) -> Embeddings:
         """Return the embeddings of some of the images, in this order."""
         mirror = None if self.mirror is None else self.mirror[rows]
-        return Embeddings(self.image[rows], mirror, self.fusion, None if self.quality is None else self.quality[rows])
+        quality = None if self.quality is None else self.quality[rows]
+        return replace(self, image=self.image[rows], mirror=mirror, quality=quality)
 
     def undefined(self) -> BoolArray:
         """Return (N,) bool: images whose embedding is zero or not finite, so has no direction."""

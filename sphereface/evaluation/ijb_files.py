@@ -20,7 +20,7 @@ import numpy as np
 
 from ..data.pair_lines import quoted
 from ..data.walking import check_readable
-from ..errors import UserError
+from ..errors import UserError, count_of
 from ..metrics import BoolArray, FloatArray, IntArray
 from .columns import Int32Array, bad_line, finite_number, integer_blocks, is_integer, lines_of
 from .labels import check_both_kinds, check_labels
@@ -206,7 +206,8 @@ def read_detector_scores(path: Path, images: Sequence[str]) -> FloatArray:
         scores[row] = values[-1]
         row += 1
     if row < len(images):
-        raise UserError(f"{path}: ends after {row} images · {_MEDIA} has {len(images)}, next {quoted(images[row])}")
+        ends = f"ends after {count_of(row, 'image', 'images')}"
+        raise UserError(f"{path}: {ends} · {_MEDIA} has {len(images)}, next {quoted(images[row])}")
     return scores
 
 

@@ -59,13 +59,16 @@ def check_labels(
     if len(wrong):
         a, b = (shown_key(str(names[side[wrong[0]]])) for side in (left, right))
         got = f"{a} with itself as two people" if a == b else f"{a} with {b} as one person and as two people"
-        line = f"{path}: got {got}, {len(wrong):,} such pairs · allowed: one label for a pair · correct the list"
+        number = count_of(len(wrong), "such pair", "such pairs")
+        advice = "correct the list" if refuse else "images of equal bytes are one image"
+        line = f"{path}: got {got}, {number} · allowed: one label for a pair · {advice}"
         if refuse:
             raise UserError(line)
         log.warning("%s", line)
     if itself.any():
         name = shown_key(str(names[left[int(np.argmax(itself))]]))
-        log.warning("%s: %s pairs compare an image with itself, such as %s", path, f"{itself.sum():,}", name)
+        number = count_of(int(itself.sum()), "pair compares", "pairs compare")
+        log.warning("%s: %s an image with itself, such as %s", path, number, name)
     if fold is not None:
         _warn_of_repeats(path, _keys(left, right, len(names)), fold)
 
@@ -82,7 +85,7 @@ def check_both_kinds(path: Path, genuine: int, impostor: int, one: str = "one pe
         UserError: there are no pairs of one kind.
     """
     if not genuine or not impostor:
-        got = f"{genuine:,} pairs of {one} and {impostor:,} of {two}"
+        got = f"{count_of(genuine, 'pair', 'pairs')} of {one} and {impostor:,} of {two}"
         raise UserError(f"{path}: got {got} · allowed: one or more of each")
 
 
@@ -200,7 +203,8 @@ def _warn_of_repeats(path: Path, keys: IntArray, fold: IntArray) -> None:
     across = int((again & (fold[order][1:] != fold[order][:-1])).sum())
     if again.any():
         other = f", {across:,} of them in a fold that chooses their threshold" if across else ""
-        log.warning("%s: %s of %s pairs repeat an earlier pair%s", path, f"{again.sum():,}", f"{len(keys):,}", other)
+        repeat = "pairs repeats" if again.sum() == 1 else "pairs repeat"
+        log.warning("%s: %s of %s %s an earlier pair%s", path, f"{again.sum():,}", f"{len(keys):,}", repeat, other)
 
 
 def shared_pairs(a: tuple[Ids, Ids], b: tuple[Ids, Ids], num_names: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from ..errors import UserError
 from ..models.onnx_backbone import OnnxBackbone
 from ..onnx_input import OnnxOptions
 from .embedder import Embedder
+from .embeddings import Embeddings
+from .images import Images
 
 
 class OnnxEmbedder(Embedder):
@@ -52,6 +55,10 @@ class OnnxEmbedder(Embedder):
         reads = repr((model.reads, model.input_name, model.output_name, model.one_by_one))
         variant = hashlib.sha256(reads.encode()).hexdigest()[:8]
         super().__init__(path, model, sha256=model.sha256, device=device, mirror=used, variant=variant, **more)
+
+    def embeddings(self, images: Images, set_name: str) -> Embeddings:
+        """Embed the images of a set."""
+        return replace(super().embeddings(images, set_name), inside=self.model.reads.mirror_inside)
 
     def about(self) -> Mapping[str, Any]:
         """Return the file, its SHA-256 and its input."""

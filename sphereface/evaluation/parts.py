@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..data.walking import is_system_file, kind_of_path
-from ..errors import UserError, printable, refusing, shown_key
+from ..errors import UserError, count_of, printable, refusing, shown_key
 
 log = logging.getLogger(__name__)
 
@@ -38,5 +38,6 @@ def parts_of(directory: Path, is_part: Callable[[Path], bool], what: str) -> lis
             )
     parts = [path for path in found if is_part(path)]
     if others := [path.name for path in found if path not in set(parts)]:
-        log.warning("%s: %d entries are not %s, such as %s", directory, len(others), what, printable(others[0]))
+        number = count_of(len(others), "entry is", "entries are")
+        log.warning("%s: %s not among the %s, such as %s", directory, number, what, printable(others[0]))
     return parts

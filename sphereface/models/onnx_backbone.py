@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ..errors import UserError, printable, shown
+from ..errors import UserError, count_of, printable, shown
 from ..extras import import_extra
 from ..files import moment, regular_file, sha256_of
 from ..onnx_input import FileFacts, OnnxInput, OnnxOptions, resolve_input
@@ -104,13 +104,15 @@ class OnnxBackbone(Backbone):
         try:
             found = self._session.run([self.output_name], {self.input_name: self._fed(images)})[0]
         except Exception as error:  # onnxruntime has its own exceptions
-            raise UserError(f"{self.path}: onnxruntime fails on {len(images)} images ({_reason(error)})") from error
+            raise UserError(
+                f"{self.path}: onnxruntime fails on {count_of(len(images), 'image', 'images')} ({_reason(error)})"
+            ) from error
         shape, where = np.shape(found), f"{self.path}: output {self.output_name}"
         if not isinstance(found, np.ndarray) or found.dtype.kind != "f":
             raise UserError(f"{where} holds no floating-point numbers · see --output-name")
         if len(shape) < 2 or shape[0] != len(images) or max(shape[1:]) != np.prod(shape[1:]):
             raise UserError(
-                f"{where}: got {shape} for {len(images)} images · "
+                f"{where}: got {shape} for {count_of(len(images), 'image', 'images')} · "
                 f"allowed: ({len(images)}, D) or ({len(images)}, D, 1, 1) · see --output-name"
             )
         return found.reshape(len(images), -1)[:count].astype(np.float32)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ..data.batch import Batch
 from ..data.identities import Labels
 from ..data.prefetch import moved
-from ..errors import UserError
+from ..errors import UserError, count_of
 from .deferred import NotFinite
 from .nonfinite import NonFiniteGuard
 from .plan import doubtful
@@ -157,7 +157,8 @@ class Loop:
         self.trainer.count_time()  # with the wait for the device
         if lost == 0:
             return False
-        log.info("step %d was not finite: %d steps are repeated", self.progress.step - lost + 1, lost)
+        again = count_of(lost, "step is", "steps are")
+        log.info("step %d was not finite: %s repeated", self.progress.step - lost + 1, again)
         self.progress.step -= lost
         self.progress.images_seen -= lost * self.config.train.batch_size
         self.watch.take_back(lost - 1)  # it has not recorded the last one

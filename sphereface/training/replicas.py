@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..errors import UserError
+from ..errors import UserError, count_of
 from ..losses.head import HeadOutput
 from .distributed import World
 from .optimizer import gradient_values
@@ -67,8 +67,9 @@ def check_pieces(micro_batch: int | None, share: int, world: World, *, batch_sta
     if batch_statistics and 1 in (size, share % size):
         key, got = ("batch_size", share * world.size) if micro_batch is None else ("micro_batch", micro_batch)
         raise UserError(
-            f"train.{key}: got {got} for {share} images in each process, which leaves a piece of one image · allowed "
-            "with batch normalisation: pieces of two images or more · set another train.micro_batch or train.batch_size"
+            f"train.{key}: got {got} for {count_of(share, 'image', 'images')} in each process, which leaves a piece of "
+            "one image · allowed with batch normalisation: pieces of two images or more · set another "
+            "train.micro_batch or train.batch_size"
         )
     if world.size > 1 and micro_batch is not None and micro_batch < share and share % micro_batch:
         raise UserError(

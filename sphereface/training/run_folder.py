@@ -104,6 +104,10 @@ class RunFolder(RunCheckpoints):
         if not stat.S_ISREG(mode):
             raise UserError(f"--resume: got {resume!r} · allowed: auto, a run folder, or a checkpoint file")
         folder = cls(path.parent)
+        if path.suffix.lower() in _OF_FILES - {".pt"}:
+            advice = f"--resume {path.parent}" if folder.about() else f"a checkpoint, such as {path.with_suffix('.pt')}"
+            what = f"{path}, {'a configuration' if path.suffix == '.yaml' else 'which is no checkpoint'}"
+            raise UserError(f"--resume: got {what} · allowed: auto, a run folder, or a checkpoint file · give {advice}")
         folder._check_about(path)
         return folder, path
 

@@ -18,7 +18,7 @@ from ..data.images import BadImage
 from ..data.loader import batches
 from ..data.sampler import NEWEST, ORDERS, Augmentation, Balance, BatchOrder
 from ..data.sources import Source, cached, open_source
-from ..errors import shown
+from ..errors import count_of, shown
 from .distributed import World, local_processes
 from .teacher import Teacher
 
@@ -105,8 +105,9 @@ class TrainingSet:
         advice = f"resume with the data of that run, or start a new run from its weights: train.init_from={path}"
         if meta["class_names"] != names or meta["num_images"] != images:
             raise BadCheckpoint(
-                f"{path}: trained on {meta['num_images']} images of {len(meta['class_names'])} identities, "
-                f"data.train now has {images} of {len(names)}{_other_names(meta['class_names'], names)} · {advice}"
+                f"{path}: trained on {count_of(meta['num_images'], 'image', 'images')} of "
+                f"{count_of(len(meta['class_names']), 'identity', 'identities')}, "
+                f"data.train now has {images:,} of {len(names):,}{_other_names(meta['class_names'], names)} · {advice}"
             )
         teacher = None if self.teacher is None else self.teacher.sha256
         if meta.get("teacher") != teacher:
@@ -123,7 +124,9 @@ class TrainingSet:
             )
         before = meta.get("sample", self.sample)
         if len(before) != len(self.sample):
-            raise BadCheckpoint(f"{path}: meta.sample: got {len(before)} entries · allowed: {len(self.sample)}")
+            raise BadCheckpoint(
+                f"{path}: meta.sample: got {count_of(len(before), 'entry', 'entries')} · allowed: {len(self.sample)}"
+            )
         changed = [
             names[label]
             for label, old, new in zip(sampled_labels(len(names)), before, self.sample, strict=True)

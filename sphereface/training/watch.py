@@ -21,6 +21,7 @@ from ..data.batch import Batch
 from ..data.loader import BadImages
 from ..data.prefetch import moved
 from ..data.transforms import to_input, to_pixels
+from ..errors import count_of
 from ..evaluation.charts import figure_of
 from ..evaluation.result import Result
 from ..files import write_whole
@@ -123,7 +124,8 @@ class Watch:
 
     def __exit__(self, *_: object) -> None:
         if self._bad.reasons:
-            log.warning("%d images were unusable in this session and were replaced by others", len(self._bad.reasons))
+            number = count_of(len(self._bad.reasons), "image was", "images were")
+            log.warning("%s unusable in this session and replaced by others", number)
         self._stack.close()
 
     def step(self, result: StepResult, batch: Batch) -> None:

@@ -35,8 +35,26 @@ def write(tmp_path):
         (f"a b/c d.jpg\t{SPACES}", "a b/c d.jpg"),
         (f"é/ö.jpg\t{TABS}\r", "é/ö.jpg"),
         (f"\ufeffa/b.jpg\t{TABS}", "a/b.jpg"),
+        (f'"a/b c.jpg"\t{TABS}', "a/b c.jpg"),
+        (f'"a/b c.jpg" {SPACES}', "a/b c.jpg"),
+        ('"a ""b"".jpg" ' + " ".join(f'"{number}"' for number in TEN), 'a "b".jpg'),
+        (f"a/b c.jpg,{TABS.replace(chr(9), ',')}", "a/b c.jpg"),
+        (f'"a, b.jpg",{TABS.replace(chr(9), ", ")}', "a, b.jpg"),
+        (f'a"b.jpg\t{TABS}', 'a"b.jpg'),
+        (f'"a.jpg {SPACES}', '"a.jpg'),
     ],
-    ids=["tabs", "spaces", "more spaces", "name with spaces", "tab, then spaces", "CRLF", "byte order mark"],
+    ids=[
+        *("tabs", "spaces", "more spaces", "name with spaces", "tab, then spaces", "CRLF", "byte order mark"),
+        *(
+            "quotes and tabs",
+            "quotes and spaces",
+            "quotes everywhere",
+            "commas",
+            "commas and quotes",
+            "a quote inside",
+            "one quote",
+        ),
+    ],
 )
 def test_one_line(write, line, name):
     table = read_landmarks(write(line + "\n\n"))

@@ -186,7 +186,8 @@ def test_one_text_made_bytes_400_000_times_is_read_once(tmp_path, monkeypatch):
     body = b"c_codecs\nencode\nq\0X" + struct.pack("<I", len(text)) + text + b"q\1Vlatin1\nq\2\x86q\3R"
     again = b"h\0h\3R"
     answers = b"\x88\x89" * 100_000
-    read_bin(raw(tmp_path / "a.bin", b"\x80\x02](" + body + again * 399_999 + b"e](" + answers + b"e\x86."))
+    with pytest.raises(UserError, match="a.bin: repeats one image 400,000 times · allowed: different images"):
+        read_bin(raw(tmp_path / "a.bin", b"\x80\x02](" + body + again * 399_999 + b"e](" + answers + b"e\x86."))
     assert called == [len(text)] * 2  # to see that it is Latin-1, and to compare it
 
 
@@ -323,7 +324,7 @@ def test_the_arrays_below_are_spelt_rightly(tmp_path):
     """Lest the refusals that follow come from a slip in their spelling."""
     with pytest.raises(UserError, match="is not a pair of lists"):
         read_bin(raw(tmp_path / "a.bin", b"\x80\x03", array(), b"."))
-    ten = b"\x80\x03](" + array() * 20 + b"e](" + b"\x88\x89" * 5 + b"e\x86."
+    ten = b"\x80\x03](" + array() * 19 + array(data=b"C\x03abd") + b"e](" + b"\x88\x89" * 5 + b"e\x86."
     assert read_bin(raw(tmp_path / "a.bin", ten))[0][0].read_bytes() == b"abc"
     assert isinstance(pickle.loads(ten)[0][0], np.ndarray)
 

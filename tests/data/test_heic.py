@@ -110,7 +110,7 @@ def test_a_size_that_is_too_large_is_refused_before_it_is_decoded():
 def test_avif_and_films_are_not_heic(brands):
     data = (16 + len(brands) - 8).to_bytes(4, "big") + b"ftyp" + brands + bytes(99)
     assert not is_heic(data)
-    with pytest.raises(BadImage, match="AVIF or a film, despite its name"):
+    with pytest.raises(BadImage, match="AVIF or a film, which is not read"):
         decode(data)
 
 

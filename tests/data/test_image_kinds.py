@@ -78,7 +78,7 @@ def test_exif_rotation_is_applied(turn):
 
 
 def test_a_gif_named_jpg_is_refused_by_name():
-    with pytest.raises(BadImage, match=r"a GIF, despite its name · allowed: JPEG, PNG"):
+    with pytest.raises(BadImage, match=r"a GIF, which is not read · allowed: JPEG, PNG"):
         decode(saved(Image.fromarray(RGB), "GIF"))
 
 

@@ -92,7 +92,7 @@ def test_a_record_with_an_embedding_before_its_label(tmp_path):
         ({b"0": b""}, r"key b'0': got a record that begins b''"),
         ({b"0": msgpack.dumps((b"x", -40_000))}, r"key b'0': got -40000 · allowed: an identity's number"),
         ({b"0": msgpack.dumps((b"x", 2**33))}, r"key b'0': got 8589934592"),
-        ({b"0": msgpack.dumps((b"x", 1)), b"__len__": msgpack.dumps(2)}, r"got 1 images, but its __len__ is 2"),
+        ({b"0": msgpack.dumps((b"x", 1)), b"__len__": msgpack.dumps(2)}, r"got 1 image, but its __len__ is 2"),
         ({b"__len__": msgpack.dumps(2)}, r"got no images · allowed: all images of the set"),
     ],
 )

@@ -151,7 +151,7 @@ def test_incomplete_package_is_not_used(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: found)
     (tmp_path / "datasets/ORL_faces/s1").mkdir(parents=True)
     (tmp_path / "datasets/ORL_faces/s1/1.pgm").write_bytes(b"")
-    with pytest.raises(UserError, match=r"ORL_faces: 1 images · allowed: 400 · .*--force-reinstall"):
+    with pytest.raises(UserError, match=r"ORL_faces: 1 image · allowed: 400 · .*--force-reinstall"):
         prepare_orl(tmp_path / "orl")
 
 

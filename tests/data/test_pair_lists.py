@@ -245,7 +245,7 @@ FOLDERS = [f"{name}/{k}.jpg" for k in range(10) for name in "aabc"]
         (FOLDERS[:-1], "line 39: the list ends with the first image of a pair"),
         ([*FOLDERS, "a/1.jpg", "b.jpg"], r"line 42: got the image 'b\.jpg' without a folder"),
         ([*FOLDERS, "a/1.jpg", "../b.jpg"], "line 42: got the image"),
-        (FOLDERS[:4], "has 1 pairs of one person and 1 of two people · allowed: 2 or more of each for 2 folds"),
+        (FOLDERS[:4], "has 1 pair of one person and 1 of two people · allowed: 2 or more of each for 2 folds"),
         (["a.jpg"], "line 1: got 'a.jpg' · allowed: LFW's first line"),
         (["x" * 3000], "line 1: got 'x{99}…' · allowed: LFW's first line"),
     ],

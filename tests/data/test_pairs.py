@@ -151,7 +151,7 @@ LINES = VIEW2.splitlines()
         ([*LINES, LINES[1]], r"line 10: got pair 9 of 9 · its first line announces 8"),
         (
             [*LINES[:5], *LINES[6:], LINES[8]],
-            r"lines 6 to 9: fold 2 has 1 pairs of one person and 3 of two · allowed: 2 of each",
+            r"lines 6 to 9: fold 2 has 1 pair of one person and 3 of two · allowed: 2 of each",
         ),
         (
             [LINES[0], LINES[1], *LINES[1:]],
@@ -348,5 +348,5 @@ def test_lfws_form_without_its_first_line(tmp_path):
     with pytest.raises(UserError, match=r"line 2: got 'a \| 1 \| b'"):
         read_pairs(path)
     path.write_text("a 1 2\na 1 b 2\n", encoding="utf-8")
-    with pytest.raises(UserError, match="has 1 pairs of one person and 1 of two people · allowed: 2 or more of each"):
+    with pytest.raises(UserError, match="has 1 pair of one person and 1 of two people · allowed: 2 or more of each"):
         read_pairs(path)

@@ -283,7 +283,7 @@ def test_header_beyond_what_float32_counts(tmp_path, monkeypatch):
     """17 million images, whose header and ranges are rounded."""
     records = insightface_records(PEOPLE)
     records[6] = (0, image_record([2.0**24 + 2, 2.0**24 + 6], 0))
-    with pytest.raises(UserError, match=r"its header record announces 16777217 images, but has 10 · copy .rec and"):
+    with pytest.raises(UserError, match=r"its header record announces 16,777,217 images, but has 10 · copy .rec and"):
         RecordSource(write_rec(tmp_path / "train.rec", records))
     monkeypatch.setattr(record_labels, "EXACT_IN_FLOAT", 4)
     monkeypatch.setattr(record_labels, "_ROUNDED", 1 + 1 / 8)

@@ -108,9 +108,9 @@ def test_a_header_record_that_announces_another_number(tmp_path):
     for first, end, message in [
         (5, 8, "announces the keys 0 to 7, but the index has the key 9"),
         (60, 63, "announces 59 images, but has 10"),
-        (2.0**23, 2.0**23 + 3, "announces 8388607 images, but has 10"),
-        (2.0**61, 2.0**61, "announces 2305843009213693951 images, but has 10"),
-        (2.0**24, 2.0**25, "announces 16777215 images, but has 10"),
+        (2.0**23, 2.0**23 + 3, "announces 8,388,607 images, but has 10"),
+        (2.0**61, 2.0**61, "announces 2,305,843,009,213,693,951 images, but has 10"),
+        (2.0**24, 2.0**25, "announces 16,777,215 images, but has 10"),
         (5, 2.0**25, "announces 4 images, but has 6"),
     ]:
         records = insightface_records(PEOPLE)

@@ -123,7 +123,7 @@ def test_a_name_that_is_no_utf8_is_read_and_can_be_printed(tmp_path):
         (lambda root: None, r"data.train: got .*nothing there.* allowed: a folder of identities"),
         (lambda root: put(root), r"data.train: got .*\(a file\) · allowed: a folder of identities.*, a \.rec, a list"),
         (lambda root: root.mkdir(), r"crops: got 0 identities with 1 or more images, of 0 in all"),
-        (lambda root: make_training_set(root, 1), r"got 1 identities with 1 .*, of 1 in all · allowed: two or more"),
+        (lambda root: make_training_set(root, 1), r"got 1 identity with 1 .*, of 1 in all · allowed: two or more"),
         (lambda root: put(root / "a.jpg"), r"got 0 identities .* root/<identity>/<image>"),
     ],
 )
@@ -812,8 +812,8 @@ def test_exclude_and_min_images_close_the_gaps_and_are_told(tmp_path, caplog):
     assert source.name(3) == str(tmp_path / "id03/0.jpg")
     assert [record.message for record in caplog.records] == [
         "data.exclude: 1 of 2 names are not in data.train: 'nobody'",
-        "data: exclude: 1 identities with 3 images left out; data.train has 1 of 2 listed names",
-        "data: min_images 3: 1 identities with 2 images left out",
+        "data: exclude: 1 identity with 3 images left out; data.train has 1 of 2 listed names",
+        "data: min_images 3: 1 identity with 2 images left out",
     ]
 
 
@@ -840,7 +840,7 @@ def test_a_file_that_names_nobody_of_the_training_set_is_an_error(tmp_path, capl
     assert warning.getMessage() == (
         f"data.exclude_file: {names}: 2 of 3 names are not in data.train: 'Another', 'Somebody_Else'"
     )
-    assert told.getMessage() == "data: exclude: 1 identities with 1 images left out; data.train has 1 of 3 listed names"
+    assert told.getMessage() == "data: exclude: 1 identity with 1 image left out; data.train has 1 of 3 listed names"
     rec = write_rec(tmp_path / "web" / "train.rec", insightface_records([[b"0"], [b"1"], [b"2"]]))
     with pytest.raises(UserError, match=r"data.train, which has only numbers of identities"):
         open_source(rec, exclude_file=names)

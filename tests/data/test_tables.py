@@ -198,7 +198,7 @@ def test_names_in_both_forms_of_unicode_are_one_with_a_word(tmp_path, caplog):
     names = ["Zo\xeb", "Zoe\u0308", "Ann"]
     source = open_path(write_parquet(tmp_path / "t.parquet", table_of(IMAGES[:3], names)))
     assert list(source.class_names) == ["Ann", "Zo\xeb"]
-    assert "1 identities have names that differ only in Unicode's form, such as Zo\xeb" in caplog.text
+    assert "1 identity has names that differ only in Unicode's form, such as Zo\xeb" in caplog.text
 
 
 def test_features_that_are_no_json_are_passed_over(tmp_path):

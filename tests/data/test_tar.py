@@ -191,7 +191,7 @@ def test_a_set_of_webdatasets_own_writer(tmp_path):
 def test_folders_in_both_forms_of_unicode_are_one_with_a_word(tmp_path, caplog):
     members = [("Zo\xeb/0.jpg", b"0"), ("Ann/0.jpg", b"2"), ("Zoe\u0308/1.jpg", b"1")]
     assert content(open_path(write_tar(tmp_path / "t.tar", members)))[1:] == [("Zo\xeb", b"0"), ("Zo\xeb", b"1")]
-    assert "1 identities have names that differ only in Unicode's form, such as Zo\xeb" in caplog.text
+    assert "1 identity has names that differ only in Unicode's form, such as Zo\xeb" in caplog.text
 
 
 def test_a_key_may_come_again_once_the_image_before_has_its_label(tmp_path, caplog):
@@ -257,11 +257,11 @@ def test_names_come_from_the_last_folders_where_labels_share_the_first(tmp_path)
         ),
         (
             [("0.jpg", b"A"), ("0.png", b"B"), ("0.cls", b"1"), ("1.jpg", b"C"), ("1.cls", b"2")],
-            r"1 images have the key of another image, such as 0\.png that of 0\.jpg, and one \.cls · allowed: one",
+            r"1 image has the key of another image, such as 0\.png that of 0\.jpg, and one \.cls · allowed: one",
         ),
         (
             [("0.cls", b"1"), ("0.jpg", b"A"), ("0.png", b"B"), ("1.cls", b"2"), ("1.jpg", b"C")],
-            r"1 images have the key of another image, such as 0\.png that of 0\.jpg, and one \.cls",
+            r"1 image has the key of another image, such as 0\.png that of 0\.jpg, and one \.cls",
         ),
         (labelled("json", [b"{}", b'{"label": 1}'] * 2), r"2 of 4 images have no label, such as 000\.jpg"),
         (

@@ -121,6 +121,9 @@ def test_a_file_with_the_mirror_image_inside_gives_what_joining_gives(work, tmp_
         {**fold, "threshold": pytest.approx(fold["threshold"], abs=2e-4)} for fold in wanted["folds"]
     ]
     assert (inside["mirror"], inside["mirror_inside"]) == ("none", "join")
+    said = capsys.readouterr().out
+    assert said.count("embeddings of image and mirror image, joined\n") == 1
+    assert said.count("embeddings of image and mirror image, joined by the network itself\n") == 1
 
 
 def test_no_flip_is_mirror_none(work, tmp_path, capsys):

@@ -374,10 +374,10 @@ def test_a_group_with_one_kind_of_pairs(tmp_path):
 def test_a_fold_without_a_kind_and_one_fold(tmp_path):
     path = tmp_path / "list.txt"
     path.write_text("a/1 a/2 1 A 1\na/1 b/1 0 A 1\na/1 a/3 1 A 2\n", encoding="utf-8")
-    with pytest.raises(UserError, match="group A has 1 pairs of two people, in 1 folds"):
+    with pytest.raises(UserError, match="group A has 1 pair of two people, in 1 fold"):
         read_group_list(path)
     path.write_text("a/1 a/2 1 A 1\na/1 b/1 0 A 1\n", encoding="utf-8")
-    with pytest.raises(UserError, match=r"group A has 1 pairs of one person, in 1 folds .* every fold \(2\)"):
+    with pytest.raises(UserError, match=r"group A has 1 pair of one person, in 1 fold .* every fold \(2\)"):
         read_group_list(path)
 
 
@@ -462,7 +462,7 @@ def test_a_part_of_rfw_that_is_no_folder_is_said(tmp_path, caplog, monkeypatch):
         "African",
         "Asian",
     ]
-    assert "txts: 1 entries are not groups, such as Indian" in caplog.text
+    assert "txts: 1 entry is not among the groups, such as Indian" in caplog.text
     (root / "txts" / "Caucasian").symlink_to("nowhere")
     with pytest.raises(UserError, match="txts/Caucasian: a broken link to nowhere · restore its target"):
         load_set("rfw", Places(None, (root,)), find_images=False)
@@ -477,7 +477,7 @@ def test_a_pair_with_two_labels_within_a_group(tmp_path):
     left, right, _, group = path.read_text(encoding="utf-8").splitlines()[0].split()
     with path.open("a", encoding="utf-8") as file:
         file.write(f"\n{right} {left} 0 {group}\n")
-    with pytest.raises(UserError, match="as one person and as two people, 1 such pairs · allowed: one label"):
+    with pytest.raises(UserError, match="as one person and as two people, 1 such pair · allowed: one label"):
         load(path)
 
 

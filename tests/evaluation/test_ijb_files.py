@@ -204,7 +204,7 @@ NUMBERS = "1 2 3 4 5 6 7 8 9 10"
         (f"a.jpg -1e30 {NUMBERS[2:]} 1\n", "line 1: got '-1e30 2 3"),
         (f"a.jpg {NUMBERS} high\n", "line 1: got"),
         (f"a.jpg {NUMBERS} 1\nc.jpg {NUMBERS} 1\n", "line 2: got image 'c.jpg' · expected 'b.jpg': the images of"),
-        (f"a.jpg {NUMBERS} 1\n", "ends after 1 images · *_face_tid_mid.txt has 2, next 'b.jpg'"),
+        (f"a.jpg {NUMBERS} 1\n", "ends after 1 image · *_face_tid_mid.txt has 2, next 'b.jpg'"),
         (f"a.jpg {NUMBERS} 1\nb.jpg {NUMBERS} 1\nc.jpg {NUMBERS} 1\n", "line 3: got image 'c.jpg' · expected no more"),
     ],
 )
@@ -214,7 +214,7 @@ def test_bad_detections(write, text, message):
 
 
 def test_templates_with_two_labels(write):
-    with pytest.raises(UserError, match=r"list.txt: got 4 with 1 as one person and as two people, 1 such pairs"):
+    with pytest.raises(UserError, match=r"list.txt: got 4 with 1 as one person and as two people, 1 such pair"):
         read_template_pairs(write("1 4 1\n4 1 0\n"), TEMPLATES)
 
 

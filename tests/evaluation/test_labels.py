@@ -48,8 +48,8 @@ def test_contradictions_as_a_loop_finds_them(monkeypatch, rows, seed):
 def test_an_image_with_itself(said):
     left, right, same = np.array([3, 3, 5]), np.array([3, 4, 6]), np.array([True, True, False])
     check_labels(Path("l"), left, right, same, NAMES)
-    assert "l: 1 pairs compare an image with itself, such as 3.jpg" in said.text
-    with pytest.raises(UserError, match=r"l: got 3\.jpg with itself as two people, 1 such pairs · allowed: one label"):
+    assert "l: 1 pair compares an image with itself, such as 3.jpg" in said.text
+    with pytest.raises(UserError, match=r"l: got 3\.jpg with itself as two people, 1 such pair · allowed: one label"):
         check_labels(Path("l"), left, right, ~same & (np.arange(3) == 9), NAMES)
 
 
@@ -69,7 +69,7 @@ def test_pairs_that_two_lists_share():
 def test_a_list_of_images(tmp_path, lines, message):
     path = tmp_path / "pairs.txt"
     path.write_text("\n".join([*lines, "a/1.jpg a/3.jpg 1", "a/1.jpg b/2.jpg 0"]), encoding="utf-8")
-    with pytest.raises(UserError, match=f"pairs.txt: {message}, 1 such pairs"):
+    with pytest.raises(UserError, match=f"pairs.txt: {message}, 1 such pair"):
         load_set("s", Places(None, (tmp_path, path)), find_images=False)
 
 
@@ -87,7 +87,7 @@ def test_view_1_is_not_chosen_on_its_own_pairs(tmp_path):
     ):
         load_pair_set("v", tmp_path, test, find_images=False)
     written("pairsDevTrain.txt", "C 1 2", "D 1 2", "C 1 D 1", "C 2 C 1")
-    with pytest.raises(UserError, match=r"pairsDevTrain.txt: got .* as one person and as two people, 1 such pairs"):
+    with pytest.raises(UserError, match=r"pairsDevTrain.txt: got .* as one person and as two people, 1 such pair"):
         load_pair_set("v", tmp_path, test, find_images=False)
     written("pairsDevTrain.txt", "C 1 2", "D 1 2", "C 1 D 1", "C 1 D 1")
     load_pair_set("v", tmp_path, test, find_images=False)  # a pair twice is no contradiction
@@ -99,7 +99,8 @@ def test_a_published_bin_is_warned_of_and_read(tmp_path, said):
     same = [k % 2 == 0 for k in range(20)]
     (tmp_path / "x.bin").write_bytes(pickle.dumps((images, same)))
     assert len(load_pair_set("x", tmp_path, tmp_path / "x.bin").pairs) == 20
-    assert "x.bin: got 000001 with 000000 as one person and as two people, 1 such pairs" in said.text
+    assert "x.bin: got 000001 with 000000 as one person and as two people, 1 such pair" in said.text
+    assert "allowed: one label for a pair · images of equal bytes are one image" in said.text
 
 
 def test_pairs_that_occur_again_are_counted_with_those_in_another_fold(said):

@@ -88,7 +88,7 @@ def test_departures_from_the_protocol_are_said():
 
 def test_pairs_and_embeddings_without_a_direction_are_said():
     table = format_table(toy_report(scores=(math.nan, 0.1, 0.3, 0.4), num_undefined=3))
-    assert "1 pairs have no score (NaN)" in table
+    assert "1 pair has no score (NaN): it counts" in table
     assert "3 of 8 images have an embedding that is zero or not finite" in table
     assert to_dict(toy_report(num_undefined=3))["num_undefined_embeddings"] == 3
     assert "NaN" not in format_table(toy_report())

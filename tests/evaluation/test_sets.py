@@ -10,7 +10,7 @@ from sphereface.evaluation import Embeddings, load_set, parse_sets, register_pro
 from sphereface.evaluation.people import people_of, people_of_names
 from sphereface.evaluation.protocols import PROTOCOLS
 from sphereface.evaluation.variants import plain_variants
-from sphereface.places import Places, check_set_name, check_set_names, parse_places
+from sphereface.places import Places, check_set_name, check_set_names, parse_places, places_text
 
 from .crops import random_pairs, write_set
 
@@ -39,6 +39,14 @@ def test_the_grammar_of_places():
     assert parse_places("a/b,c:d") == Places(None, (Path("a/b"), Path("c:d")))
     assert parse_places("https://x") == Places(None, (Path("https://x"),))
     assert parse_places("C:/crops") == Places(None, (Path("C:/crops"),))
+    assert parse_places("x:y\\,z,p\\,.txt") == Places(None, (Path("x:y,z"), Path("p,.txt")))
+
+
+@pytest.mark.parametrize("kind", [None, "pairs"])
+@pytest.mark.parametrize("paths", [("a,b", "p.txt"), (",",), ("tiny:x", "c d"), ("a,,b,", ",c")])
+def test_the_text_of_places_is_read_back(kind, paths):
+    places = Places(kind, tuple(map(Path, paths)))
+    assert parse_places(places_text(places)) == places
 
 
 ODD_NAMES = ["a\nb", " a", "a ", "a\x1b[1m", "\u2028", "a" * 101, "\udce9", None, True, ("a",), "..", "a/b"]

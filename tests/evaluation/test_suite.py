@@ -42,7 +42,7 @@ def test_what_is_no_set_is_counted_and_names_of_one_place_refused(folder, caplog
     (folder / ".DS_Store").write_bytes(b"")
     (folder / "old").mkdir()
     assert len(suite_sets(folder)) == 6
-    assert "suite: 2 entries are not sets, such as notes.txt" in caplog.text
+    assert "suite: 2 entries are not among the sets, such as notes.txt" in caplog.text
     for name in ("my set.bin", "my_set.bin"):
         write_bin(folder / name, 9)
     with pytest.raises(UserError, match="suite: got the names 'my set' and 'my_set' · allowed"):

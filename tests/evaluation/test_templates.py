@@ -93,15 +93,15 @@ def test_a_bad_list_of_images(folder, text, message):
         ("t1 t2 2\n", "line 1: got 't1 \\| t2 \\| 2'"),
         ("t1 t2 1 x\n", "line 1: got"),
         ("t1 t9 1\n", "line 1: template 't9' is not in .*list.txt"),
-        ("t1 t2 1\n", "got 1 pairs of one person and 0 of two people · allowed: one or more"),
+        ("t1 t2 1\n", "got 1 pair of one person and 0 of two people · allowed: one or more"),
         ("t1 t2 1 1\nt1 33 0 3\n", "has folds \\[1, 3\\] · allowed: no folds, or 0 to K-1 or 1 to K"),
         ("t1 t2 1 2\nt1 33 0 3\n", "has folds \\[2, 3\\] · allowed"),
         ("t1 t2 1 0\nt1 33 0 0\n", "has folds \\[0\\] · allowed"),
         ("t1 t2 1 1\nt1 33 0\n", "1 of 2 pairs have no fold · allowed: .* in every line"),
         ("t1 t2 1 1\nt1 33 0 2\n", "fold 2 has no pair of one person · allowed: pairs of both kinds in each fold"),
         ("t1 t2 1 0\nt1 33 0 0\nt2 t2 1 1\n", "fold 1 has no pair of two people"),
-        ("t1 t2 1\nt2 t1 0\n", "got t2 with t1 as one person and as two people, 1 such pairs · allowed: one label"),
-        ("t1 t2 1\n33 33 0\n", "got 33 with itself as two people, 1 such pairs"),
+        ("t1 t2 1\nt2 t1 0\n", "got t2 with t1 as one person and as two people, 1 such pair · allowed: one label"),
+        ("t1 t2 1\n33 33 0\n", "got 33 with itself as two people, 1 such pair"),
     ],
 )
 def test_a_bad_list_of_pairs(folder, text, message):

@@ -207,7 +207,7 @@ def test_probes_without_a_mate_count_nowhere(tmp_path):
     with_stranger = np.concatenate([np.ones((1, 6), dtype=np.float32), features])
     result = made_up_set(tmp_path, more).evaluate(Embeddings(with_stranger), Rule())
     assert result.rates.to_dict() == made_up_set(tmp_path, roles).evaluate(Embeddings(features), Rule()).rates.to_dict()
-    assert "1 probes have no image in Gallery_Match" in result.rows()[0].note
+    assert "1 probe has no image in Gallery_Match" in result.rows()[0].note
     assert result.to_dict()["num_without_mate"] == 1
 
 

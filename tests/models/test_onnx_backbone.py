@@ -124,16 +124,16 @@ def test_three_channels_on_two_axes_need_a_layout(tmp_path):
         ),
         (
             {"after": [helper.make_node("ReduceSum", ["raw"], ["embedding"], keepdims=0)]},
-            {}, "output embedding: got () for 1 images · allowed: (1, D) or (1, D, 1, 1) · see --output-name",
+            {}, "output embedding: got () for 1 image · allowed: (1, D) or (1, D, 1, 1) · see --output-name",
         ),
         (
             {"after": [helper.make_node("Transpose", ["raw"], ["embedding"], perm=[1, 0])]},
-            {}, "output embedding: got (5, 1) for 1 images · allowed: (1, D)",
+            {}, "output embedding: got (5, 1) for 1 image · allowed: (1, D)",
         ),
         (
             {"constants": {"square": np.array([0, 4, 6])}, "dim": 24,
              "after": [helper.make_node("Reshape", ["raw", "square"], ["embedding"])]},
-            {}, "output embedding: got (1, 4, 6) for 1 images · allowed: (1, D)",
+            {}, "output embedding: got (1, 4, 6) for 1 image · allowed: (1, D)",
         ),
         (
             {"after": [helper.make_node("Sqrt", ["raw"], ["embedding"])]},

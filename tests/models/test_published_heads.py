@@ -127,6 +127,20 @@ def test_head_files_that_do_not_fit(tmp_path, arcface):
             import_published(tmp_path / "x.pt", head_files=[tmp_path / "head.pt"])
 
 
+def test_quotes_around_all_names_are_removed(tmp_path):
+    """R and spreadsheets write them; around one name of several they belong to it."""
+    path = tmp_path / "names.txt"
+    path.write_text('"Ada"\n"Émilie ""the"" Marquise"\n"Grace"\n', encoding="utf-8")
+    assert read_names(path, 3) == ("Ada", 'Émilie "the" Marquise', "Grace")
+    path.write_text('"Ada"\nGrace\n', encoding="utf-8")
+    assert read_names(path, 2) == ('"Ada"', "Grace")
+    path.write_text('"\nx\n', encoding="utf-8")
+    assert read_names(path, 2) == ('"', "x")
+    path.write_text('"Ada"\n""\n', encoding="utf-8")
+    with pytest.raises(UserError, match="got an empty or repeated name"):
+        read_names(path, 2)
+
+
 def test_names_of_identities(tmp_path, arcface):
     path = arcface_checkpoint(tmp_path / "x.pt", arcface, torch.ones(3, 512))
     (tmp_path / "names.txt").write_text("Ada\nÉmilie du Châtelet\nGrace\n", encoding="utf-8")

@@ -140,15 +140,15 @@ def test_the_limit_of_bad_steps_in_a_row_holds(config_file, deferring, caplog):
     limits = ("train.nonfinite_limit=2", *COMMON)
     with caplog.at_level(logging.INFO):
         run = train_with(config_file, *limits, before_step=poison(7, 8))
-    assert "step 8 was not finite: 1 steps are repeated" in caplog.text  # a checkpoint was due
+    assert "step 8 was not finite: 1 step is repeated" in caplog.text  # a checkpoint was due
     assert "skipped, 2 in a row of at most 2" in caplog.text
     assert load_checkpoint(run / "last.pt")["meta"]["images_seen"] == 22 * 8
     caplog.clear()
     with caplog.at_level(logging.INFO):
         train_with(config_file, *limits, before_step=poison(2, 9))
-    assert [line for line in caplog.messages if "are repeated" in line] == [  # between the two it was read late again
+    assert [line for line in caplog.messages if " repeated" in line] == [  # between the two it was read late again
         "step 3 was not finite: 4 steps are repeated",
-        "step 9 was not finite: 1 steps are repeated",
+        "step 9 was not finite: 1 step is repeated",
     ]
     with pytest.raises(UserError, match="3 in a row, train.nonfinite_limit is 2"):
         train_with(config_file, *limits, before_step=poison(8, 9, 10))

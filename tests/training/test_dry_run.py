@@ -174,7 +174,7 @@ def test_what_cannot_train_is_refused_here_and_at_the_start(config_file, tmp_pat
 
 
 def test_a_process_with_one_image_is_refused():
-    with pytest.raises(UserError, match=r"^train.batch_size: got 2 for 1 images in each process, which leaves a piece"):
+    with pytest.raises(UserError, match=r"^train.batch_size: got 2 for 1 image in each process, which leaves a piece"):
         check_pieces(None, 1, World(size=2), batch_statistics=True)
     check_pieces(None, 1, World(size=2), batch_statistics=False)
     check_pieces(None, 2, World(size=2), batch_statistics=True)

@@ -76,10 +76,10 @@ def test_people_of_a_set_who_are_trained_on_are_named_at_the_start(config_file, 
     shutil.copytree(person, both / "train" / person.name)
     sets = f"eval.sets.mine={both / 'pairs'}"
     Trainer(load(config_file, sets, f"data.train={both / 'train'}"), CPU)
-    (line,) = [record.getMessage() for record in caplog.records if "have the names" in record.getMessage()]
+    (line,) = [record.getMessage() for record in caplog.records if "in data.train, such as" in record.getMessage()]
     assert line.startswith(
-        f"eval.sets.mine: 1 people have the names of identities in data.train, such as '{person.name}'"
+        f"eval.sets.mine: 1 person has the name of an identity in data.train, such as '{person.name}'"
     )
     caplog.clear()
     Trainer(load(config_file, sets, f"data.train={faces / 'train'}"), CPU)
-    assert "have the names" not in caplog.text
+    assert "in data.train, such as" not in caplog.text

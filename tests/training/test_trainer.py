@@ -212,7 +212,7 @@ def test_bad_images_are_replaced_in_a_whole_run_with_workers(config_file, tmp_pa
     run = train(config_file, *overrides, "data.max_bad_share=0.1")
     assert len({m for m in caplog.messages if m.startswith("unusable image")}) == 1
     assert "id03/002.png: the file is empty (0 bytes) (another one takes its place)" in caplog.text
-    assert "1 images were unusable" in caplog.text
+    assert "1 image was unusable" in caplog.text
     assert load_checkpoint(run / "last.pt")["meta"]["step"] == 12
     with pytest.raises(UserError, match="data.max_bad_share: 1 of"):
         train(config_file, *overrides, "data.max_bad_share=0.01")

@@ -46,6 +46,11 @@ def parse_args(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse
         if getattr(args, option) == "":
             raise UserError(f"--{option}: got an empty text · allowed: a path{', or auto' * (option == 'resume')}")
     if args.replay is not None:
+        others = {"--config": args.config, "--set": args.overrides, "--resume": args.resume}
+        if given := [option for option, value in others.items() if value]:
+            raise UserError(
+                f"{given[0]}: got it with --replay, which uses the configuration in its FILE · omit {given[0]}"
+            )
         return args
     if args.config is None:
         known = "".join(f"\n  {name:24} {about}".rstrip() for name, about in shipped_configs().items())

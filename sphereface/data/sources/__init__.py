@@ -27,7 +27,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from ...errors import UserError, printable, shown, shown_key
+from ...errors import UserError, count_of, printable, shown, shown_key
 from ..identities import Labels
 from ..walking import is_system_file, kind_of_path, nfc
 from .arrow import ArrowSource
@@ -139,8 +139,9 @@ def open_source(
         log.info("data: min_images %d: %s", min_images, _dropped([source], [left]))
     if len(left.class_names) < least:
         raise UserError(
-            f"data.train: {', '.join(map(str, paths))}: got {len(left.class_names)} identities with {min_images} or "
-            f"more images, of {len(source.class_names)} in all · allowed: two or more · a folder of identities "
+            f"data.train: {', '.join(map(str, paths))}: got "
+            f"{count_of(len(left.class_names), 'identity', 'identities')} with {min_images} or more images, of "
+            f"{len(source.class_names)} in all · allowed: two or more · a folder of identities "
             "has a folder for each, root/<identity>/<image>"
         )
     return left
@@ -191,7 +192,8 @@ def _folder_form(path: Path) -> Callable[[Path], Source]:
         if folders:
             such = printable(min(folders))
             log.warning(
-                "data: %s: reads train.rec and ignores %d folders beside it, such as %s", path, len(folders), such
+                "data: %s: reads train.rec and ignores %s beside it, such as %s",
+                *(path, count_of(len(folders), "folder", "folders"), such),
             )
         return RecordSource
     if "dataset_dict.json" in names:
@@ -288,7 +290,7 @@ def _exclude(sources: list[Source], names: set[str], file: Path | str | None) ->
 def _dropped(before: Sequence[Source], after: Sequence[Source]) -> str:
     classes = sum(len(b.class_names) - len(a.class_names) for b, a in zip(before, after, strict=True))
     images = sum(len(b) - len(a) for b, a in zip(before, after, strict=True))
-    return f"{classes:,} identities with {images:,} images left out"
+    return f"{count_of(classes, 'identity', 'identities')} with {count_of(images, 'image', 'images')} left out"
 
 
 def _tags(paths: Sequence[Path]) -> list[str]:

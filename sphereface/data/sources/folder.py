@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from ...errors import UserError, printable
+from ...errors import UserError, count_of, printable
 from ..identities import Labels
 from ..walking import kind_of_path, log_left_out, nfc, walk_images
 from .base import FileSource
@@ -74,8 +74,9 @@ def log_forms(names: Iterable[str]) -> None:
     """Log identities with names that are equal in Unicode's composed form."""
     several = [name for name, count in Counter(map(nfc, names)).items() if count > 1]
     if several:
-        sentence = "data: %d identities have names that differ only in Unicode's form, such as %s: each is one identity"
-        log.warning(sentence, len(several), printable(several[0]))
+        number = count_of(len(several), "identity has", "identities have")
+        sentence = "data: %s names that differ only in Unicode's form, such as %s: each is one identity"
+        log.warning(sentence, number, printable(several[0]))
 
 
 def _common(folders: Sequence[str]) -> str:

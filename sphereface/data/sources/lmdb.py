@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ...errors import UserError, shown
+from ...errors import UserError, count_of, shown
 from ..lmdb_entries import Entry, lmdb_entries
 from ..mapped import MappedFile
 from ..recordio import Buffer
@@ -58,7 +58,11 @@ class LmdbSource(SpanSource):
             starts.append(start)
             sizes.append(size)
         if not keys or (announced is not None and announced != len(keys)):
-            say = "no images" if not keys else f"{len(keys):,} images, but its __len__ is {announced:,}"
+            say = (
+                "no images"
+                if not keys
+                else f"{count_of(len(keys), 'image', 'images')}, but its __len__ is {announced:,}"
+            )
             raise UserError(f"{self.path}: got {say} · allowed: all images of the set · copy it again")
         width = max(map(len, keys))
         ordered = [key.zfill(width) if key.isdecimal() else key for key in keys]

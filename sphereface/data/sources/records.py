@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ...errors import UserError, shown
+from ...errors import UserError, count_of, shown
 from ...files import regular_file
 from ..identities import Labels, NumberNames
 from ..index_file import Arrays, Index, Stamp, indexed
@@ -208,8 +208,8 @@ def _read_names(path: Path, num_labels: int) -> list[str] | None:
         raise UserError(f"{path}, line {blank[0]}: got a blank line instead of a name · {allowed}")
     if len(names) < num_labels or len(set(names)) < len(names):
         such = next((f", {shown(name)} twice" for name, count in Counter(names).items() if count > 1), "")
-        raise UserError(f"{path}: got {len(set(names))} different names{such} · {allowed}")
+        raise UserError(f"{path}: got {count_of(len(set(names)), 'name', 'different names')}{such} · {allowed}")
     if len(names) > num_labels:
-        sentence = "data: %s has %d names, but the labels need %d: does it belong to another .rec?"
-        log.warning(sentence, path, len(names), num_labels)
+        sentence = "data: %s has %s, but the labels need %d: does it belong to another .rec?"
+        log.warning(sentence, path, count_of(len(names), "name", "names"), num_labels)
     return names

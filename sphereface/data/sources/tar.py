@@ -19,7 +19,7 @@ import os
 from collections import Counter
 from pathlib import Path
 
-from ...errors import UserError, printable, shown
+from ...errors import UserError, count_of, printable, shown
 from ..mapped import MappedFile
 from ..recordio import Buffer
 from ..tar_members import Member, tar_members
@@ -97,10 +97,11 @@ class _Index:
         labels = self.labels[kind]
         for row, other in self.same_key.items():
             if (labels[row] is None) != (labels[other] is None):
+                number = count_of(len(self.same_key), "image has", "images have")
                 raise UserError(
-                    f"{path}: {len(self.same_key):,} images have the key of another image, such as "
-                    f"{printable(self.names[other])} that of {printable(self.names[row])}, and one {kind} · allowed: "
-                    "one image for each key · pack the set again, or with a label for each image"
+                    f"{path}: {number} the key of another image, such as {printable(self.names[other])} that of "
+                    f"{printable(self.names[row])}, and one {kind} · allowed: one image for each key · pack the set "
+                    "again, or with a label for each image"
                 )
         return by_label(self.names, labels, str(path), f"a member {kind}")
 

@@ -15,7 +15,7 @@ from ...data.pair_lines import Line, image_name, is_number, plain_label, quoted,
 from ...data.pair_lists import check_column_names, is_heading
 from ...data.pairs import Pairs
 from ...data.walking import is_system_file, kind_of_path
-from ...errors import UserError, shown_key
+from ...errors import UserError, count_of, shown_key
 from ...metrics import IntArray
 from ..embeddings import Embeddings
 from ..images import Images, find_files
@@ -209,7 +209,8 @@ def _pairs(path: Path, group: str, rows: Sequence[_Row]) -> Pairs:
     for kind, what in ((True, "one person"), (False, "two people")):
         filled = len(np.unique(fold[same == kind]))
         if filled < max(num_folds, 2):
-            got = f"{np.count_nonzero(same == kind):,} pairs of {what}, in {filled} folds"
+            got = f"{count_of(int(np.count_nonzero(same == kind)), 'pair', 'pairs')} of {what}, in "
+            got += count_of(filled, "fold", "folds")
             raise UserError(
                 f"{path}: group {shown_key(group)} has {got} · allowed: pairs of one person and of two people in every "
                 f"fold ({max(num_folds, 2)}) of each group · add pairs, or remove this group"

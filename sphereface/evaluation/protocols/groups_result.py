@@ -100,7 +100,7 @@ class Groups(Result):
         mean = "threshold and mean" if self.subtract_mean else "NO mean subtracted; threshold"
         return [
             f"{self.source.name}, {len(self.groups)} groups, {num_pairs:,} pairs, {len(self.embeddings):,} images",
-            mirror_line(self.embeddings.mirrored),
+            mirror_line(self.embeddings.mirrored, self.embeddings.inside),
             f"accuracy: {mean} of each fold from the group's other folds; "
             "all other figures: cosines of embeddings that are not centred, so that the groups share one scale",
         ]

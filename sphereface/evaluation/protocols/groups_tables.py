@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...errors import count_of
 from ..result import Rows
 from ..words import EXCHANGED, NOT_RESOLVABLE, count, figure, percent, scientific, span
 from .groups_scores import ACCURACY, COMMON_FAR, COMMON_TAR, EER, FARS, OWN, span_in_points
@@ -46,8 +47,8 @@ def group_rows(groups: Groups) -> Rows:
     undefined = sum(group.verification.num_undefined for group in groups.groups)
     if undefined:
         note += (
-            f" {undefined:,} pairs have no score (NaN). They count as wrong in the accuracy. EER, TAR, FAR and the "
-            "numbers of pairs exclude the impostor pairs among them."
+            f" {count_of(undefined, 'pair has', 'pairs have')} no score (NaN). They count as wrong in the accuracy. "
+            "EER, TAR, FAR and the numbers of pairs exclude the impostor pairs among them."
         )
     header = ("group", "pairs", "accuracy", "95 % interval", "EER", "95 % interval")
     return Rows(header, tuple(rows), "Each group", note)

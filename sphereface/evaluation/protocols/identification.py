@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ...errors import UserError
+from ...errors import UserError, count_of
 from ...metrics import FAR_TARGETS, IntArray, OperatingPoint, roc, tar_at_far
 from ...metrics.searches import mates, search
 from ..embeddings import Embeddings, Features
@@ -159,7 +159,8 @@ def roles(people: People) -> tuple[IntArray, IntArray, IntArray]:
     impostors = np.flatnonzero(~several)
     if not len(gallery) or not len(impostors):
         raise UserError(
-            f"{people.root}: got {len(gallery)} people with two or more images and {len(impostors)} with one · "
+            f"{people.root}: got {count_of(len(gallery), 'person', 'people')} with two or more images and "
+            f"{len(impostors)} with one · "
             "allowed: one or more of each; the first are in the gallery, the others are impostors"
         )
     return gallery, probes, impostors

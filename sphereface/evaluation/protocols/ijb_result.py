@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ...errors import count_of
 from ...metrics import Interval, OperatingPoint, Roc
 from ...metrics.identification import FPIRS, RANKS, FieldPoint, OpenSetPoint, SearchIntervals
 from ...metrics.ijb import IJB_FARS, SortedScores
@@ -123,7 +124,8 @@ class Ijb(Result):
             f"templates by test mode {self.mode} of InsightFace, cosines of embeddings that are not centred",
         ]
         if self.num_undefined_templates:
-            lines.append(f"{self.num_undefined_templates:,} templates have no direction; no pair of them is accepted")
+            number = count_of(self.num_undefined_templates, "template has", "templates have")
+            lines.append(f"{number} no direction; no pair of them is accepted")
         return [*lines, *self.left_out]
 
     def summary(self) -> list[str]:

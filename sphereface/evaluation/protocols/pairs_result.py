@@ -13,6 +13,7 @@ import numpy as np
 
 from ...data.bins import is_bin
 from ...data.pairs import Pairs
+from ...errors import count_of
 from ...metrics import (
     FloatArray,
     Intervals,
@@ -140,8 +141,8 @@ class PairsResult(Result):
     def heading(self) -> list[str]:
         """Return what was compared, and by which rule."""
         return [
-            f"{self.pairs.path.name}, {self._size()}, {self.num_images:,} images",
-            mirror_line(self._mirror()),
+            f"{self.pairs.path.name}, {self._size()}, {count_of(self.num_images, 'image', 'images')}",
+            mirror_line(self._mirror(), self.embeddings.inside),
             self._rule(),
         ]
 
@@ -261,7 +262,9 @@ class PairsResult(Result):
             figures.append(("AFS", figure(self.fisher, ".4f"), ""))
         note = f"[ ]: 95 % intervals, {intervals.replicates:,} bootstrap draws of {intervals.unit}."
         if result.num_undefined:
-            note += f" {result.num_undefined} pairs have no score (NaN): they count as wrong and are not accepted."
+            one = "pair has no score (NaN): it counts as wrong and is not accepted."
+            more = "pairs have no score (NaN): they count as wrong and are not accepted."
+            note += f" {count_of(result.num_undefined, one, more)}"
         if intervals.auc.high < 0.5:
             note += f" AUC is below 0.5: {EXCHANGED}"
         return Rows((), tuple(figures), "Figures", note, key=True)
@@ -282,8 +285,13 @@ class PairsResult(Result):
         return tuple(examples)
 
 
-def mirror_line(mirror: str) -> str:
-    """Return the line of a heading that describes the use of mirror images."""
-    if mirror == "none":
+def mirror_line(mirror: str, inside: str) -> str:
+    """Return the line of a heading that describes the use of mirror images.
+
+    Args:
+        mirror, inside: :attr:`.Embeddings.mirrored` and :attr:`.Embeddings.inside`.
+    """
+    if mirror == inside == "none":
         return "embeddings of the image only, NO mirror image"
-    return f"embeddings of image and mirror image, {'joined' if mirror == 'join' else 'added'}"
+    how = "joined" if "join" in (mirror, inside) else "added"
+    return f"embeddings of image and mirror image, {how}{'' if inside == 'none' else ' by the network itself'}"

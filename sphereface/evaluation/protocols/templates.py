@@ -78,6 +78,6 @@ class TemplateSet(EvaluationSet):
         """Return one embedding for each template, from its images and their mirror images."""
         pooled = self.templates.pool(embeddings.features())
         if not embeddings.flip or embeddings.fusion == "add":
-            return Embeddings(pooled)
+            return Embeddings(pooled, inside=embeddings.inside)
         image, mirror = np.split(pooled, 2, axis=1)
         return Embeddings(image, mirror)

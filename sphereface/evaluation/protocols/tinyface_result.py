@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ...errors import count_of
 from ...metrics import FloatArray, IntArray, Interval
 from ...metrics.resampling import LEVEL, REPLICATES, bootstrap_means
 from ..embeddings import Embeddings
@@ -107,7 +108,7 @@ class TinyFace(Result):
         return [
             f"TinyFace: {roles.num_probes:,} probes of {len(np.unique(roles.probe_subject)):,} people, gallery of "
             f"{len(roles.match_subject):,} images of them and {roles.num_distractors:,} of others",
-            mirror_line(self.embeddings.mirrored),
+            mirror_line(self.embeddings.mirrored, self.embeddings.inside),
             mean,
         ]
 
@@ -164,10 +165,13 @@ class TinyFace(Result):
     def _notes(self) -> Iterator[str]:
         without = self.roles.num_probes - len(self.searches.rank)
         if without:
-            yield f"{without:,} probes have no image in Gallery_Match; as in published code, no figure counts them."
+            number = count_of(without, "probe has", "probes have")
+            yield f"{number} no image in Gallery_Match; as in published code, no figure counts them."
         undefined = int(self.embeddings.undefined().sum())
         if undefined:
-            yield f"{undefined:,} images have no embedding: such a probe finds no image, and no probe finds them."
+            number = count_of(undefined, "image has", "images have")
+            them = "it" if undefined == 1 else "them"
+            yield f"{number} no embedding: such a probe finds no image, and no probe finds {them}."
         if self.roles.counts != OFFICIAL:
             probes, match, distractors = OFFICIAL
             yield (

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ...checkpoint import BadCheckpoint
-from ...errors import UserError
+from ...errors import UserError, count_of
 from ...files import regular_file
 from .files import Contents
 
@@ -68,7 +68,7 @@ def find_head(
         if not is_finite(bias):
             return {}, "head left out: its bias has values that are not finite real numbers"
         head["bias"] = bias.detach().to(torch.float32).contiguous()
-    about = f"head: {len(head['weight']):,} identities"
+    about = f"head: {count_of(len(head['weight']), 'identity', 'identities')}"
     if len(parts) > 1:
         about += f" from {len(parts)} files"
     elif key in _PARTS:
@@ -88,6 +88,8 @@ def read_names(path: Path, num_classes: int) -> tuple[str, ...]:
     except (OSError, ValueError) as error:
         raise UserError(f"--names {path}: cannot be read as UTF-8 text ({error})") from error
     names = tuple(line.strip() for line in text.splitlines())
+    if all(len(name) > 1 and name[0] == name[-1] == '"' for name in names):  # as R writes them
+        names = tuple(name[1:-1].replace('""', '"') for name in names)
     if len(names) != num_classes:
         raise UserError(f"--names {path}: got {len(names):,} lines · allowed: {num_classes:,}, one for each identity")
     if "" in names or len(set(names)) != len(names):
