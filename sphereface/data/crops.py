@@ -12,7 +12,7 @@ import numpy.typing as npt
 import simplejpeg
 
 from ..errors import UserError, count_of
-from .images import BadImage, decode_each, decode_into
+from .images import BadImage, decode_each, decode_into, image_memory
 from .read_ahead import encoded
 from .sampler import Draw
 from .sources import Source
@@ -92,7 +92,7 @@ class CropBatches:
 
     def load(self, index: int) -> npt.NDArray[np.uint8]:
         """Return one image of the right size, (H, W, 3) uint8. Raises BadImage or OSError."""
-        image = np.empty((*self.size, 3), dtype=np.uint8)
+        image = image_memory((*self.size, 3))
         decode_into(self.source.read(index), image)
         return image
 

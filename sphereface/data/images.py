@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -43,6 +44,14 @@ _NOT_READ = {
 _ALLOWED = "allowed: JPEG, PNG, BMP, WebP, PGM, PPM, HEIC"
 
 _T = TypeVar("_T")
+
+OFF_ALIGNMENT = 8
+"""Bytes from an aligned address to the memory of crops.
+
+libjpeg-turbo writes the rows that begin at a multiple of 32 bytes past the processor's cache. That
+costs a crop of 112×112 up to a half of its decoding time. No row begins there if the memory lies 8
+bytes off, and a row of pixels is a multiple of 16 bytes long: 48, 96, 112, 128, … pixels.
+"""
 
 JPEG_END = b"\xff\xd9"
 _JPEG_START = b"\xff\xd8"
@@ -113,6 +122,14 @@ def decode(data: bytes) -> npt.NDArray[np.uint8]:
         if plain and image is not None:
             return image
     return _heic(decode_heic, data) if is_heic(data) else _decode_any(data)
+
+
+def image_memory(shape: Sequence[int]) -> npt.NDArray[np.uint8]:
+    """Return zeros of a shape, in memory that is fast to decode into; see OFF_ALIGNMENT."""
+    size = math.prod(shape)
+    memory = np.zeros(size + 32 + OFF_ALIGNMENT, dtype=np.uint8)
+    start = -memory.ctypes.data % 32 + OFF_ALIGNMENT
+    return memory[start : start + size].reshape(shape)
 
 
 def decode_into(data: bytes, out: npt.NDArray[np.uint8]) -> None:

@@ -22,6 +22,7 @@ from ..errors import UserError
 from .augment import ON_DEVICE
 from .batch import Batch
 from .crops import CropBatches, Filled
+from .images import OFF_ALIGNMENT
 from .prefetch import pinned
 from .sampler import BatchOrder, Draw
 
@@ -30,7 +31,6 @@ _FIRST_JUDGED = 1000  # images seen before the share of bad ones is judged
 _PREFETCH = 2  # tasks ahead of training, each worker
 _TASK_IMAGES = 512  # least number in all batches of a task: messages between processes and starting to read take time
 _MOST_TOGETHER = 8
-_OFF = 16  # bytes off an alignment of 32: libjpeg-turbo writes aligned rows past the cache, which costs 5 µs per crop
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 -- only its size is read
 
 
@@ -176,10 +176,10 @@ def _slots(shape: tuple[int, ...], *, shared: bool) -> torch.Tensor:
             f"{_SHARED_MEMORY} has {free / 2**20:,.0f} · enlarge it (docker run --shm-size=1g), or set fewer "
             "data.workers, or a smaller train.batch_size"
         )
-    memory = torch.empty(wanted + _OFF, dtype=torch.uint8)
+    memory = torch.empty(wanted + OFF_ALIGNMENT, dtype=torch.uint8)
     if shared:
         memory.share_memory_()  # type: ignore[no-untyped-call]
-    return memory[_OFF:].view(shape)
+    return memory[OFF_ALIGNMENT:].view(shape)
 
 
 def _free_shared_memory() -> float:

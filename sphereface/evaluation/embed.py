@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from ..data.images import BadImage, EncodedImage, decode_into, read_encoded
+from ..data.images import BadImage, EncodedImage, decode_into, image_memory, read_encoded
 from ..data.transforms import to_input
 from ..errors import UserError, listed
 from ..models import Backbone
@@ -132,7 +132,7 @@ def embed_batch(
 
 def _load(files: Sequence[EncodedImage], input_size: tuple[int, int]) -> tuple[npt.NDArray[np.uint8], list[str]]:
     """Return (B, H, W, 3) images in BGR, and a line for each file that cannot be used."""
-    images = np.zeros((len(files), *input_size, 3), dtype=np.uint8)
+    images = image_memory((len(files), *input_size, 3))
     problems = []
     for row, file in enumerate(files):
         try:

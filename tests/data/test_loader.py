@@ -15,6 +15,7 @@ import torch
 from sphereface.augmentation import Augment, Erase, Jpeg
 from sphereface.data import loader
 from sphereface.data.crops import CropBatches, check_sample, shifted
+from sphereface.data.images import image_memory
 from sphereface.data.loader import BadImages, batches
 from sphereface.data.sampler import Augmentation, BatchOrder
 from sphereface.data.sources import FolderSource
@@ -302,11 +303,22 @@ def test_whole_batches_of_a_task_come_before_the_one_that_failed(tmp_path, worke
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_images_are_not_aligned_to_32_bytes_where_the_decoder_would_write_past_the_cache(tmp_path, workers):
-    source = FolderSource(make_training_set(tmp_path, 2, 3))
-    stream = batches(CropBatches(source, (112, 96)), order(6, 4), workers=workers, pin_memory=False)
+@pytest.mark.parametrize("size", [(112, 96), (112, 112)])
+def test_no_row_is_aligned_to_32_bytes_where_the_decoder_would_write_past_the_cache(tmp_path, workers, size):
+    source = FolderSource(make_training_set(tmp_path, 2, 3, size=size))
+    stream = batches(CropBatches(source, size), order(6, 4), workers=workers, pin_memory=False)
     for batch in take(5, stream):
-        assert {image.data_ptr() % 32 for image in batch.images} == {16}
+        assert {row.data_ptr() % 16 for image in batch.images for row in image} == {8}
+
+
+def test_memory_for_images_is_zero_and_off_an_alignment_too():
+    for shape in ((2, 112, 112, 3), (1, 1, 3), (0, 112, 96, 3)):
+        memory = image_memory(shape)
+        assert memory.shape == shape
+        assert memory.dtype == np.uint8
+        assert memory.flags.c_contiguous
+        assert not memory.any()
+        assert memory.ctypes.data % 32 == 8 or not memory.size
 
 
 def test_devices_other_than_a_cpu_mirror_the_same_images():
