@@ -30,7 +30,8 @@ def read_metrics(run: Path) -> dict[str, tuple[list[float], list[float]]]:
 
     Returns:
         Metric → (images seen, value) in the order of training. The accuracy of each set is
-        ``eval/<set>/accuracy``.
+        ``eval/<set>/accuracy``. Where ``eval/<set>/changed`` says that the set has other content
+        from there on, its earlier figures are left out.
 
     Raises:
         UserError: there is no ``metrics.jsonl``, or another program wrote it.
@@ -49,6 +50,9 @@ def read_metrics(run: Path) -> dict[str, tuple[list[float], list[float]]]:
         except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise UserError(f"{path}, line {number}: not a line of metrics: {line[:60]!r}") from error
         for name, value in values.items():
+            if name.startswith("eval/") and name.endswith("/changed"):
+                earlier = name.removesuffix("changed")
+                curves = {other: curve for other, curve in curves.items() if not other.startswith(earlier)}
             xs, ys = curves.setdefault(name, ([], []))
             xs.append(values.get("images_seen", 0.0))
             ys.append(value)

@@ -150,3 +150,16 @@ def test_a_figure_that_cannot_be_written_leaves_the_earlier_one(run, tmp_path, m
     assert (tmp_path / "c.png").read_bytes() == b"earlier, by Matplotlib"
     assert "cannot write" in capsys.readouterr().err
     assert not list(tmp_path.glob(".*.part"))
+
+
+def test_figures_before_a_set_changed_are_left_out(tmp_path):
+    """The sets of other names keep theirs."""
+    lines = [
+        {"step": 1, "images_seen": 8, "eval/mine/accuracy": 0.9, "eval/mine2/accuracy": 0.8},
+        {"step": 1, "images_seen": 8, "eval/mine/changed": 1.0},
+        {"step": 2, "images_seen": 16, "eval/mine/accuracy": 0.6, "eval/mine2/accuracy": 0.7},
+    ]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    _, mine2, mine = summary_table({"a": tmp_path}).splitlines()
+    assert mine.split()[-3:] == ["mine", "60.00%", "60.00%"]
+    assert mine2.split()[-3:] == ["mine2", "70.00%", "80.00%"]

@@ -8,6 +8,7 @@ runs with other seeds have other networks, and a larger ensemble contains the sm
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,9 +22,11 @@ from ..config import Config
 from ..errors import UserError
 from ..models import load_model
 from ..models.joining import join
+from ..places import places_text
 from .distributed import World
 from .monitor import Monitor, start_logging
 from .progress import Progress
+from .resuming import changed_sets, same_choice
 from .run_folder import QuietFolder, RunFolder
 from .sinks import Session
 from .stopping import Interruption, StopRequest
@@ -63,6 +66,7 @@ def train_several(config: Config, resume: str | None, device: torch.device, worl
         )
     singles, done = single_runs(config), list[Path]()
     with StopRequest(quiet=not world.first) as stop:  # between networks; each run has its own
+        validator = Validator(config, device, world, stop)
         for number, single in enumerate(singles, start=1):
             stop.settle(world.all_reduce_sum(*stop.requests()))
             if stop.agreed is not None:
@@ -72,8 +76,9 @@ def train_several(config: Config, resume: str | None, device: torch.device, worl
             finished = None if resume is None else _finished(single, world)
             if finished is not None:
                 log.info("resume auto: already finished: %s", finished)
+                _check_choice(finished, config, validator)
             done.append(finished or train(single, done[0] if done else None))
-        joined = _join(config, done, resume, device, world, stop)
+        joined = _join(config, done, resume, validator)
     log.info("done: %d networks joined: %s", len(done), joined)
     return joined
 
@@ -91,24 +96,50 @@ def _finished(config: Config, world: World) -> Path | None:
     """Return the checkpoint of the newest finished run of this configuration."""
     run = RunFolder.newest(config, finished=True) if world.first else None
     result = None if run is None else run.result(config)
-    return world.broadcast(None if result is None or not result.is_file() else result)
+    if run is not None and result is not None and not result.is_file():
+        log.warning(
+            "resume auto: %s is finished, but its %s is missing, so its work is repeated in a new run · to keep that "
+            "run: stop, put the file back, and repeat the command",
+            run.path,
+            result.name,
+        )
+        result = None
+    return world.broadcast(result)
 
 
-def _join(
-    config: Config,
-    checkpoints: Sequence[Path],
-    resume: str | None,
-    device: torch.device,
-    world: World,
-    stop: StopRequest,
-) -> Path:
+def _check_choice(checkpoint: Path, config: Config, validator: Validator) -> None:
+    """Warn if another set chose this network than the set that chooses the next ones."""
+    meta = load_checkpoint(checkpoint, mapped=True)["meta"]
+    if {"digests", "selecting"} & meta.keys() and not same_choice(meta, config, validator):
+        log.warning(
+            "eval.select: %s was chosen by another set: the lists or the images of the selecting set changed since · "
+            "to choose all networks by one set, start without --resume",
+            checkpoint,
+        )
+
+
+def _check_evaluated(done: Path, config: Config, validator: Validator) -> None:
+    """Warn of the sets on which a finished joined network was not evaluated."""
+    meta = load_checkpoint(done, mapped=True)["meta"]
+    before = meta.get("digests", meta["config"]["eval"]["sets"])
+    changed = changed_sets(meta, validator)
+    for name, places in config.evaluation_sets().items():
+        if name in before and name not in changed:
+            continue
+        command = shlex.join(["sphereface", "eval", "--ckpt", str(done), "--sets", f"{name}={places_text(places)}"])
+        log.warning("eval.sets.%s: %s was not evaluated on this set · evaluate it: %s", name, done, command)
+
+
+def _join(config: Config, checkpoints: Sequence[Path], resume: str | None, validator: Validator) -> Path:
     """Join several checkpoints into one, in a new run folder, and evaluate it.
 
     On a resume, a finished joined checkpoint of the same networks is returned as it is, and an
     unfinished folder is reused.
     """
+    world, stop = validator.world, validator.stop
     done = None if resume is None else _finished(config, world)
     if done is not None and load_checkpoint(done, mapped=True)["meta"].get("networks") == [str(p) for p in checkpoints]:
+        _check_evaluated(done, config, validator)
         return done
     states = [load_checkpoint(path, mapped=True) for path in checkpoints]
     _check_data(states, checkpoints)
@@ -117,13 +148,14 @@ def _join(
     run.claim()
     start_logging(run.path, quiet=not world.first)
     state["meta"] |= {"config": config.to_dict(), "run": run.path.name, "versions": versions()}
+    state["meta"] |= {"selecting": validator.digest, "digests": validator.digests}
     meta = state["meta"]
     run.write_start(config, meta["versions"])
     if world.first:
         _save(config, run, state)
     world.broadcast(None)  # wait until it is written
     try:
-        _evaluate(config, run, meta, device, world, stop)
+        _evaluate(config, run, meta, validator)
     except Interruption:
         run.write_status("stopped")
         raise stop.stopped("in the last evaluation") from None
@@ -161,14 +193,11 @@ def _save(config: Config, run: RunFolder, state: dict[str, Any]) -> None:
         run.mark_best(meta["step"])
 
 
-def _evaluate(
-    config: Config, run: RunFolder, meta: dict[str, Any], device: torch.device, world: World, stop: StopRequest
-) -> None:
+def _evaluate(config: Config, run: RunFolder, meta: dict[str, Any], validator: Validator) -> None:
     """Evaluate the joined network. Raises Interruption when a signal arrives."""
-    model = load_model(run.result(config), device).model
-    validator = Validator(config, device, world, stop)
+    model = load_model(run.result(config), validator.device).model
     outcomes = validator.evaluate(model)
-    if not world.first:
+    if not validator.world.first:
         list(outcomes)
         return
     with Monitor(Session(run.path), ["jsonl"]) as monitor:

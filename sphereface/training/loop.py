@@ -51,6 +51,7 @@ class Loop:
         progress, again = self.progress, False
         if self.last_saved is not None:
             if not self.world.broadcast(self.run.branch_at(self.last_saved, progress.step, progress.best_step)):
+                log.warning("%s", self.run.lost_best(progress.best, progress.best_step, self.last_saved))
                 progress.best = progress.best_step = None
             again = self._evaluation_is_due(last=self.trainer.share() >= 1.0)  # a signal may have interrupted it
         self.run.write_start(self.config, self.trainer.versions)
@@ -59,6 +60,7 @@ class Loop:
             log.warning("%s", line)
         self.watch = self.new_watch(again)
         with self.stop, self.watch:
+            self.watch.changed(self.trainer.changed_sets)
             if again:
                 self._evaluate(last=False)
             if self.trainer.share() < 1.0:

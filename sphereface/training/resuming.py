@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 
+from ..backbone_options import BackboneOptions
 from ..checkpoint import BadCheckpoint
-from ..config import Config, config_from_dict, differences
+from ..config import Config, config_from_dict, differences, parse_model
 from ..config_sections import TrainConfig
 from ..errors import UserError, count_of, first_line, shown, shown_key
 from ..losses.margins import MARGINS
@@ -19,6 +20,7 @@ from ..losses.whole_head import whole_shapes
 from ..models import BACKBONES
 from ..models.loading import check_finite, check_weights, seen_sizes
 from .learner import Learner
+from .validation import Validator
 
 _SCALER = {
     "scale": (0.0, 1e38), "growth_factor": (1.0, 1e6), "backoff_factor": (0.0, 1.0),
@@ -26,6 +28,8 @@ _SCALER = {
 }  # fmt: skip
 """Open lower and closed upper bounds of the saved values of a loss scale."""
 _MOST_NAMED = 5
+_NOT_COMPUTED = ("networks", "dropout", "drop_path", "depth", "units")
+"""Keys of ``model`` that do not change what a network of given weights computes."""
 
 
 def check_state(learner: Learner, state: Mapping[str, Any], path: Path, *, finite: bool = True) -> None:
@@ -57,6 +61,7 @@ def check_state(learner: Learner, state: Mapping[str, Any], path: Path, *, finit
     if isinstance(updates, bool) or not isinstance(updates, int) or not 0 <= updates <= 2**53:
         raise BadCheckpoint(f"{path}: average_updates: got {shown(updates)} · allowed: a number of updates")
     seen_sizes(state, learner.config.model, path)
+    _check_network(learner.config.model, state["meta"], path)
     _check_kind(learner.config.train, state["meta"], path)
     _check_optimizer(learner, state["optimizer"], path)
     if learner.loss_scale.enabled and state["scaler"]:  # empty: the run had another precision
@@ -126,28 +131,75 @@ def resume_warnings(learner: Learner, state: Mapping[str, Any], path: Path, tota
     return lines
 
 
-def same_choice(meta: Mapping[str, Any], config: Config, digest: str) -> bool:
+def same_choice(meta: Mapping[str, Any], config: Config, validator: Validator) -> bool:
     """Return whether the same set chose the best checkpoint before and chooses it now.
 
+    The content decides, wherever the set lies. Earlier versions kept no digests; then the texts of
+    ``eval`` decide.
+
     Args:
-        meta: of the checkpoint; earlier versions kept no digest, and then the paths decide.
+        meta: of the checkpoint.
         config: the resolved configuration.
-        digest: of the selecting set now, as :func:`~sphereface.evaluation.set_digest.digest_of`.
+        validator: of this configuration.
     """
     before = meta.get("config", {}).get("eval", {})
     after = config.to_dict()["eval"]
     select, sets = before.get("select"), before.get("sets")
-    chosen = sets.get(select) if isinstance(sets, Mapping) and isinstance(select, str) else None
-    same_content = meta.get("selecting", digest) == digest
-    return bool(select == after["select"] and chosen == after["sets"].get(select) and same_content)
+    if not isinstance(select, str) or after["select"] is None:
+        return select is after["select"]
+    if "digests" in meta:
+        return bool(meta["digests"].get(select) == validator.digests[after["select"]])
+    if "selecting" in meta:
+        return bool(meta["selecting"] == validator.digest)
+    chosen = sets.get(select) if isinstance(sets, Mapping) else None
+    return bool(select == after["select"] and chosen == after["sets"].get(select))
 
 
 def other_choice(meta: Mapping[str, Any]) -> str:
     """Return a line on the best score of a checkpoint, if another set chooses now."""
     return (
-        f"eval.select: the best score so far, {meta['best']:.4f} at step {meta['best_step']}, is of another set: the "
-        "paths, the pairs or the images of the selecting set changed since · it is not compared with later scores"
+        f"eval.select: the best score so far, {meta['best']:.4f} at step {meta['best_step']}, is of another set: "
+        "eval.select names another one now, or its lists or images changed · it is not compared with later scores"
     )
+
+
+def changed_sets(meta: Mapping[str, Any], validator: Validator) -> list[str]:
+    """Return the names of the sets that had other content when the checkpoint was saved."""
+    before = meta.get("digests", {})
+    return [name for name, digest in validator.digests.items() if before.get(name, digest) != digest]
+
+
+def changed_set(name: str, meta: Mapping[str, Any]) -> str:
+    """Return a line on a set that has other content now."""
+    return (
+        f"eval.sets.{name}: its lists or images changed after step {meta['step']} · its figures up to that step are of "
+        "the earlier set, and are not to be compared with later ones"
+    )
+
+
+def network_changes(before: BackboneOptions, after: BackboneOptions) -> list[str]:
+    """Return the differences in what networks with weights of equal shapes compute, a line each.
+
+    The number of networks, dropout and the momentum of batch normalisation may differ.
+    """
+    return differences(_computed(before), _computed(after), "model.")
+
+
+def _computed(options: BackboneOptions) -> dict[str, Any]:
+    plain = {key: value for key, value in options.to_dict().items() if key not in _NOT_COMPUTED}
+    scale = {"input_mean": options.input_spec.mean, "input_std": options.input_spec.std}  # three equal numbers are one
+    numbers = {key: list(values) if len(values) > 1 else values[0] for key, values in scale.items()}
+    return {**plain, **numbers, "batch_norm": {"eps": options.batch_norm.eps}}
+
+
+def _check_network(model: BackboneOptions, meta: Mapping[str, Any], path: Path) -> None:
+    """Refuse another network whose weights have the same shapes."""
+    before = parse_model(meta.get("config", {}).get("model", {}), BACKBONES, [])
+    if before is not None and (lines := network_changes(before, model)):
+        raise BadCheckpoint(
+            f"{path}: its weights fit, but the network computes something else: {' · '.join(lines[:_MOST_NAMED])} · "
+            f"resume with the model of that run, {_new_run_advice(path)}"
+        )
 
 
 def _check_kind(train: TrainConfig, meta: Mapping[str, Any], path: Path) -> None:

@@ -84,11 +84,33 @@ class RunCheckpoints:
             in_best = best_step
         return best_step is None or in_best == best_step
 
+    def lost_best(self, best: float | None, best_step: int | None, checkpoint: Path) -> str:
+        """Return a line on the best checkpoint until then, if :meth:`branch_at` did not find it.
+
+        Args:
+            best: its score.
+            best_step: its step.
+            checkpoint: the one that the run resumes from.
+        """
+        score = "" if best is None else f"{best:.4f} "
+        file = self.path / "best.pt"
+        aside = (path for path in sorted(self.path.glob(f"{_ASIDE}*/best.pt")) if _step_in(path) == best_step)
+        where = next(aside, None)
+        found = "" if where is None else f", but {where} is that checkpoint"
+        back = f"move {where or 'it'} and its .json to {self.path}"
+        return (
+            f"{file}: the best checkpoint so far, {score}at step {best_step}, is not there{found} · the best of "
+            f"the later steps takes its place · to keep it instead: stop, {back}, and resume from {checkpoint}"
+        )
+
     def _set_aside(self, paths: Iterable[Path], step: int) -> None:
         aside: Path | None = None
         for path in paths:
-            whole = _step_in(path) is not None
-            why = f"is not of the run that resumes at step {step}" if whole else "is damaged"
+            why, in_path = f"is not of the run that resumes at step {step}", _step_in(path)
+            if in_path is None:
+                why = "is damaged"
+            elif path.name == "best.pt" and in_path <= step:
+                why = f"of step {in_path} was not chosen by the set that selects now"
             aside = aside or self._new_folder(_ASIDE)
             for file in (path, path.with_suffix(".json")):
                 if file.exists():

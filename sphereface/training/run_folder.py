@@ -13,12 +13,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
-import yaml
-
 from ..config import Config, differences
 from ..errors import UserError, refusing, shown_key
 from ..files import lock_file, write_whole
 from ..small_files import mode_of, read_json
+from ..yaml_text import dump_yaml
 from .progress import Progress
 from .run_checkpoints import RunCheckpoints, is_set_aside, set_aside_advice
 from .same_run import saved_config, unknown_runs, what_trains, why_new
@@ -219,8 +218,7 @@ class RunFolder(RunCheckpoints):
         try:
             for part in self.path.glob(".*.part"):
                 part.unlink(missing_ok=True)
-            text = yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True)
-            write_whole(self.path / "config.yaml", text)
+            write_whole(self.path / "config.yaml", dump_yaml(config.to_dict()))
             self._write_about({"status": "running", "started": started, "command": sys.argv, **about})
         except OSError as error:
             if self._new:

@@ -15,9 +15,12 @@ from ..errors import UserError
 from ..losses.whole_head import take_known
 from ..models.loading import check_finite, load_weights, model_options
 from .learner import Learner
+from .resuming import network_changes
+
+_NAMES = ("model.name:", "model.architecture:")
 
 
-def start_from(learner: Learner, path: Path, class_names: Sequence[str]) -> str:
+def start_from(learner: Learner, path: Path, class_names: Sequence[str]) -> tuple[str, list[str]]:
     """Load the network of a checkpoint, and start the head as ``train.init_head`` sets.
 
     Averaged weights are used if the checkpoint has them.
@@ -28,7 +31,7 @@ def start_from(learner: Learner, path: Path, class_names: Sequence[str]) -> str:
         class_names: the identities of the training set, in label order.
 
     Returns:
-        What was loaded, in one line for the log.
+        What was loaded, in one line for the log; and warnings, a line each.
 
     Raises:
         BadCheckpoint: the file is not a checkpoint, or is of another network.
@@ -49,10 +52,13 @@ def start_from(learner: Learner, path: Path, class_names: Sequence[str]) -> str:
     if learner.average is not None:
         learner.average.restore(learner.model.state_dict(), 0)
     head = _start_head(learner, state, class_names, path)
-    return (
+    line = (
         f"network from {path} ({about.get('run', 'an unnamed run')}, step {about.get('step', '?')}); {head}; "
         f"λ is {learner.config.train.lambda_start} updates ahead of its schedule"
     )
+    other = [each for each in network_changes(theirs, learner.config.model) if each.startswith(_NAMES)]
+    warning = f"train.init_from: {path} is of another network, whose weights fit but may mean something else"
+    return line, [f"{warning}: {' · '.join(other)}"] if other else []
 
 
 def start_head_from_teacher(learner: Learner, labels: Labels) -> None:

@@ -22,7 +22,7 @@ from .learner import Learner
 from .loop import Loop
 from .plan import Plan, Setting
 from .progress import Progress, Stopwatch
-from .resuming import check_sections, check_state, other_choice, resume_warnings, same_choice
+from .resuming import changed_set, changed_sets, check_sections, check_state, other_choice, resume_warnings, same_choice
 from .run_folder import RunFolder
 from .sinks import check_sinks
 from .starting import start_from, start_head_from_teacher
@@ -73,6 +73,7 @@ class Trainer:
         self.plan = Plan(config, self.total_steps)
         self._announced = self.plan.at(0.0)
         self._begun = False
+        self.changed_sets: list[str] = []  # names of sets that had other content in the resumed checkpoint
         self._news: list[tuple[int, str]] = []  # lines of begin(), for the log of a later run folder
         self.one_by_one = False  # wait for each step, because one of the next is not finite
 
@@ -138,8 +139,8 @@ class Trainer:
             self.restore(resume_from)
             return
         if self.config.train.init_from is not None:
-            line = start_from(self.learner, resolve(self.config.train.init_from), self.source.class_names)
-            self._news.append((logging.INFO, line))
+            line, warnings = start_from(self.learner, resolve(self.config.train.init_from), self.source.class_names)
+            self._news += [(logging.INFO, line), *((logging.WARNING, each) for each in warnings)]
         if self.config.train.init_head == "teacher":
             start_head_from_teacher(self.learner, self.source.labels)
             self._news.append((logging.INFO, "the head starts at the teacher's mean of each identity"))
@@ -183,6 +184,7 @@ class Trainer:
             "config": self.config.to_dict(),
             **self.data.about(),
             "selecting": self.validator.digest,
+            "digests": self.validator.digests,
             "total_steps": self.total_steps,
             "versions": self.versions,
         }
@@ -207,7 +209,7 @@ class Trainer:
             progress = {name: meta[name] for name in asdict(self.progress)}
         except KeyError as error:
             raise BadCheckpoint(f"{path}: has no {error} entry, so no training can resume from it") from error
-        if not self.world.broadcast(same_choice(meta, self.config, self.validator.digest)):
+        if not self.world.broadcast(same_choice(meta, self.config, self.validator)):
             progress |= dict.fromkeys(("best", "best_step", "evaluated_step"))
         self.learner.restore(state, path)
         self.data.resume(meta)
@@ -215,6 +217,9 @@ class Trainer:
             setattr(self.progress, name, value)
         self._news.append((logging.INFO, f"resumed from {path} at step {self.progress.step}"))
         lines = resume_warnings(self.learner, state, path, self.total_steps)
+        self.changed_sets, told = changed_sets(meta, self.validator), None
         if meta["best"] is not None and progress["best"] is None:
             lines.append(other_choice(meta))
+            told = self.config.eval.select
+        lines += [changed_set(name, meta) for name in self.changed_sets if name != told]
         self._news += [(logging.WARNING, line) for line in lines]

@@ -54,7 +54,8 @@ class TrainingSet:
         self.order_version = NEWEST
         self.order(0)  # checks that the batch can be shared
         check_sample(self.crops)
-        self.sample = sample_of(self.source)
+        self.sample, self.more_samples = sample_of(self.source), more_samples_of(self.source)
+        self.counts = counts_of(self.source)
         self.teacher: Teacher | None = None
         self.template = training_template(data.train, data.root, config.model.input_spec.size)
 
@@ -86,7 +87,7 @@ class TrainingSet:
         teacher = {} if self.teacher is None else {"teacher": self.teacher.sha256}
         names = list(self.source.class_names)
         data = {"class_names": names, "num_images": len(self.source), "sample": self.sample, **template, **teacher}
-        return {**data, "order": self.order_version}
+        return {**data, "more_samples": self.more_samples, "counts": self.counts, "order": self.order_version}
 
     def resume(self, meta: Mapping[str, Any]) -> None:
         """Use the order of a checkpoint that :meth:`check` accepts."""
@@ -95,8 +96,7 @@ class TrainingSet:
     def check(self, meta: Mapping[str, Any], path: Path) -> None:
         """Refuse a checkpoint of other data: other identities, images, numbers or order.
 
-        Checkpoints of versions that kept no sample of the images pass without a comparison of
-        images.
+        What a checkpoint of an earlier version did not keep is not compared.
 
         Raises:
             BadCheckpoint: the data or the teacher differs.
@@ -122,20 +122,28 @@ class TrainingSet:
                 f"{', '.join(map(str, ORDERS))} · resume with that version, or start a new run from its weights: "
                 f"train.init_from={path}"
             )
-        before = meta.get("sample", self.sample)
-        if len(before) != len(self.sample):
+        for key, own, which in (
+            ("sample", self.sample, "another first image"),
+            ("more_samples", self.more_samples, "another image in the middle or at the end"),
+        ):
+            before = meta.get(key, own)
+            if len(before) != len(own):
+                got = count_of(len(before), "entry", "entries")
+                raise BadCheckpoint(f"{path}: meta.{key}: got {got} · allowed: {len(own)}")
+            changed = [
+                names[label]
+                for label, old, new in zip(sampled_labels(len(names)), before, own, strict=True)
+                if old and new and old != new
+            ]
+            if changed:
+                raise BadCheckpoint(
+                    f"{path}: trained on other images: of {len(before)} identities compared, {len(changed)} have "
+                    f"{which} in data.train: {', '.join(changed[:5])}{', …' if len(changed) > 5 else ''} · {advice}"
+                )
+        if meta.get("counts", self.counts) != self.counts:
             raise BadCheckpoint(
-                f"{path}: meta.sample: got {count_of(len(before), 'entry', 'entries')} · allowed: {len(self.sample)}"
-            )
-        changed = [
-            names[label]
-            for label, old, new in zip(sampled_labels(len(names)), before, self.sample, strict=True)
-            if old and new and old != new
-        ]
-        if changed:
-            raise BadCheckpoint(
-                f"{path}: trained on other images: of {len(before)} identities compared, {len(changed)} have another "
-                f"first image in data.train: {', '.join(changed[:5])}{', …' if len(changed) > 5 else ''} · {advice}"
+                f"{path}: trained on other images: data.train has as many in all, but not as many of each identity: "
+                f"some were moved between identities · {advice}"
             )
 
 
@@ -167,10 +175,27 @@ def sample_of(source: Source) -> list[str]:
         32 hexadecimal digits for each identity of :func:`sampled_labels`; "" for an image that
         cannot be read.
     """
-    sample = []
-    for index in Labels.of(source.labels).firsts[sampled_labels(len(source.class_names))]:
-        try:
-            sample.append(hashlib.sha256(source.read(int(index))).hexdigest()[:32])
-        except (BadImage, OSError):
-            sample.append("")
-    return sample
+    firsts = Labels.of(source.labels).firsts
+    return [_digest(source, [firsts[label]]) for label in sampled_labels(len(source.class_names))]
+
+
+def more_samples_of(source: Source) -> list[str]:
+    """Return the same of the middle and the last image of each sampled identity, together."""
+    firsts = Labels.of(source.labels).firsts
+    edges = [(firsts[label], firsts[label + 1]) for label in sampled_labels(len(source.class_names))]
+    return [_digest(source, [(first + end) // 2, end - 1]) for first, end in edges]
+
+
+def counts_of(source: Source) -> str:
+    """Return the first half of the SHA-256 of the number of images of each identity."""
+    return hashlib.sha256(Labels.of(source.labels).counts.astype("<i8").tobytes()).hexdigest()[:32]
+
+
+def _digest(source: Source, indices: Sequence[int]) -> str:
+    """Return the first half of the SHA-256 of stored images; "" if one cannot be read."""
+    try:
+        digests = [hashlib.sha256(source.read(int(index))) for index in indices]
+    except (BadImage, OSError):
+        return ""
+    whole = digests[0] if len(digests) == 1 else hashlib.sha256(b"".join(each.digest() for each in digests))
+    return whole.hexdigest()[:32]

@@ -44,7 +44,10 @@ class Validator:
 
     Attributes:
         doing: the progress of a running evaluation, in words; empty between evaluations.
-        digest: of the lists and images of the selecting set; empty without such a set.
+        digests: of each set by its name: of its protocol, lists and images. A renamed set keeps
+            its digest.
+        digest: of the selecting set with its name, which earlier versions compare; empty without
+            such a set.
     """
 
     doing = digest = ""
@@ -56,6 +59,7 @@ class Validator:
         self.config, self.device = config, device
         self.world, self.stop = world or World(), stop or StopRequest()
         self.sets = [self._load(name, places) for name, places in config.evaluation_sets().items()]
+        self.digests = {each.name: digest_of(each, name=type(each).__name__) for each in self.sets}
         for each in (each for each in self.sets if each.name == config.eval.select):
             if isinstance(each, PairSet) and is_lfw_view2(each.pairs):
                 raise UserError(

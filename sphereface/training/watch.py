@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -168,6 +168,13 @@ class Watch:
                     step, f"eval/{name}/{chart.name}", figure_of(replace(chart, title=f"{name}: {chart.title}"))
                 )
 
+    def changed(self, names: Iterable[str]) -> None:
+        """Record that these evaluation sets have other content from this step on."""
+        for name in names:
+            self._monitor.scalars(
+                self._progress.step, {f"eval/{name}/changed": 1.0}, images_seen=self._progress.images_seen
+            )
+
     def _training_figures(self) -> None:
         results, self._window = self._window, []
         seconds, self._seconds = self._progress.seconds - self._seconds, self._progress.seconds
@@ -253,6 +260,9 @@ class QuietWatch(Watch):
         """Do nothing: the first process does it."""
 
     def evaluation(self, name: str, result: Result) -> None:
+        """Do nothing: the first process does it."""
+
+    def changed(self, names: Iterable[str]) -> None:
         """Do nothing: the first process does it."""
 
 

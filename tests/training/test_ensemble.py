@@ -195,14 +195,57 @@ def test_seeds_stay_within_their_range(config_file):
     assert len({single.seed for single in singles}) == 3
 
 
-def test_a_finished_run_whose_checkpoint_is_gone_is_trained_again(config_file):
+def test_a_finished_run_whose_checkpoint_is_gone_is_trained_again(config_file, capsys):
     two = run_training(str(config_file), TWO)
     whole = networks_of(two)
-    Path(load_checkpoint(two)["meta"]["networks"][0]).unlink()
+    first = Path(load_checkpoint(two)["meta"]["networks"][0])
+    first.unlink()
     two.unlink()
+    capsys.readouterr()
     joined = run_training(str(config_file), TWO, resume="auto")
+    said = capsys.readouterr().err
+    for path in (first, two):
+        assert f"resume auto: {path.parent} is finished, but its best.pt is missing, so its work is repeated" in said
+    assert said.count("is missing") == 2
     assert joined != two
     assert all(same(a, b) for a, b in zip(networks_of(joined), whole, strict=True))
+
+
+def test_a_network_that_another_set_chose_is_told(config_file, faces, tmp_path, monkeypatch, capsys):
+    pairs = shutil.copytree(faces / "pairs", tmp_path / "pairs")
+    own = [*TWO, f"eval.sets={{mine: {pairs}}}", "train.steps=4", "eval.every_steps=2"]
+    with monkeypatch.context() as dying:
+        dying_after(dying, 4)
+        with pytest.raises(KeyboardInterrupt):
+            run_training(str(config_file), own)
+    (first,) = folders(config_file)[:1]
+    told = f"eval.select: {first}/best.pt was chosen by another set: "
+    capsys.readouterr()
+    listed = (pairs / "pairs.txt").read_text().splitlines(keepends=True)
+    (pairs / "pairs.txt").write_text("".join([listed[0], *listed[1:][::-1]]))
+    joined = run_training(str(config_file), own, resume="auto")
+    said = capsys.readouterr().err
+    assert said.count("was chosen by another set") == said.count(told) == 1
+    (pairs / "pairs.txt").write_text("".join(listed))
+    assert run_training(str(config_file), own, resume="auto") == joined
+    said = capsys.readouterr().err
+    assert said.count("was chosen by another set") == 1
+    assert told not in said
+    assert f"eval.sets.mine: {joined} was not evaluated on this set · evaluate it: sphereface eval " in said
+
+
+def test_a_set_that_a_finished_ensemble_does_not_know_is_told(config_file, faces, tmp_path, capsys):
+    own = [*TWO, "train.steps=2", "eval.every_steps=2"]
+    joined = run_training(str(config_file), own)
+    assert load_checkpoint(joined)["meta"]["digests"].keys() == {"mine"}
+    more = f"eval.sets={{mine: {faces / 'pairs'}, b c: {faces / 'pairs'}}}"
+    for settings, count in ((own, 0), ([*own, more], 1)):
+        capsys.readouterr()
+        assert run_training(str(config_file), settings, resume="auto") == joined
+        said = capsys.readouterr().err
+        command = f"sphereface eval --ckpt {joined} --sets 'b c={faces / 'pairs'}'\n"
+        line = f"eval.sets.b c: {joined} was not evaluated on this set · evaluate it: {command}"
+        assert (said.count("was not evaluated"), said.count(line)) == (count, count)
 
 
 def test_one_network_that_is_finished_is_trained_again(config_file):

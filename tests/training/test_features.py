@@ -296,7 +296,7 @@ def test_a_run_starts_from_another_network_with_a_new_head(config_file, tmp_path
     overrides = (f"data.train={other}", f"train.init_from={first / 'last.pt'}", "train.lambda_start=9")
     trainer = Trainer(load(config_file, *overrides), CPU)
     head = trainer.learner.head.weight.detach().clone()
-    said = start_from(trainer.learner, first / "last.pt", trainer.source.class_names)
+    said, _ = start_from(trainer.learner, first / "last.pt", trainer.source.class_names)
     state = load_checkpoint(first / "last.pt")
     assert all(torch.equal(value, state["model"][name]) for name, value in trainer.learner.model.state_dict().items())
     assert torch.equal(trainer.learner.head.weight, head)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -22,14 +23,17 @@ from sphereface.data.packing import pack
 from sphereface.data.sources import open_source
 from sphereface.errors import UserError
 from sphereface.files import write_whole
+from sphereface.models.timm_net import TimmOptions
+from sphereface.plots import read_metrics
 from sphereface.training import monitor, run_folder
-from sphereface.training.resuming import _check_scaler, same_choice
+from sphereface.training.resuming import _check_scaler, network_changes, same_choice
 from sphereface.training.run import run_training
 from sphereface.training.run_folder import RunFolder
 from sphereface.training.same_run import what_trains
 from sphereface.training.sinks import Session
 from sphereface.training.trainer import Trainer
-from sphereface.training.training_set import sample_of, sampled_labels
+from sphereface.training.training_set import counts_of, more_samples_of, sample_of, sampled_labels
+from sphereface.training.validation import Validator
 
 from .runs import CPU, load, train, write_tiny
 
@@ -225,18 +229,121 @@ def test_the_random_generator_and_the_size_of_crops_are_those_of_the_checkpoint(
     assert seen == [(16, 16)]
 
 
-def test_another_set_that_selects_forgets_the_best(finished, run, faces):
-    meta = load_checkpoint(run / "last.pt")["meta"]
-    assert meta["best_step"] == 2
-    assert same_choice(meta, load(finished, *SHORT, "eval.every_steps=1"), meta["selecting"])
-    others = (f"eval.sets={{own: {faces / 'pairs'}}}", "eval.select=own")
-    assert not same_choice(meta, load(finished, *SHORT, *others), meta["selecting"])
+def other_pairs(faces: Path, folder: Path) -> Path:
+    """A copy of the set with its pairs in another order."""
+    pairs = Path(shutil.copytree(faces / "pairs", folder / "pairs"))
+    exchange(pairs)
+    return pairs
+
+
+def exchange(pairs: Path) -> None:
+    first, *lines = (pairs / "pairs.txt").read_text().splitlines(keepends=True)
+    (pairs / "pairs.txt").write_text("".join([first, *lines[::-1]]))
+
+
+def test_another_set_that_selects_forgets_the_best(finished, run, faces, tmp_path):
+    assert load_checkpoint(run / "last.pt")["meta"]["best_step"] == 2
+    others = (f"eval.sets={{own: {other_pairs(faces, tmp_path)}}}", "eval.select=own")
     trainer = Trainer(load(finished, *SHORT, *others), CPU)
     trainer.restore(run / "last.pt")
     assert (trainer.progress.best, trainer.progress.best_step) == (None, None)
     altered(run / "step-00000004.pt", lambda s: s["meta"].update(evaluated_step=4))  # by the other one
     result = run_training(str(finished), (*SHORT, *others), resume=str(run), device="cpu")  # only evaluates
     assert load_checkpoint(result)["meta"]["best_step"] == 4
+
+
+@pytest.mark.parametrize("place", ["slash", "moved", "renamed"])
+def test_a_selecting_set_in_another_place_keeps_the_best(finished, run, faces, tmp_path, place):
+    moved = shutil.copytree(faces / "pairs", tmp_path / "elsewhere")
+    text = {"slash": f"mine: {faces}/pairs/", "moved": f"mine: {moved}", "renamed": f"own: {faces}/pairs"}[place]
+    trainer = Trainer(load(finished, *SHORT, f"eval.sets={{{text}}}", f"eval.select={text.split(':')[0]}"), CPU)
+    trainer.restore(run / "last.pt")
+    assert trainer.progress.best_step == 2
+    assert not any("of another set" in line or "its lists or images" in line for _, line in trainer._news)
+
+
+def test_another_protocol_of_the_same_images_forgets_the_best(config_file, faces, tmp_path):
+    """Their main figures are not comparable."""
+    people = Path(shutil.copytree(faces / "train", tmp_path / "people"))
+    for path in sorted((people / "id01").iterdir())[1:]:
+        path.unlink()  # an impostor
+    both = f"eval.sets={{one: all-pairs:{people}, two: identification:{people}}}"
+    config, other = (load(config_file, both, f"eval.select={name}") for name in ("one", "two"))
+    validator = Validator(config, CPU)
+    meta = {"config": config.to_dict(), "digests": validator.digests}
+    assert same_choice(meta, config, validator)
+    assert not same_choice(meta, other, validator)
+
+
+@pytest.mark.parametrize("select", ["null", "mine"])
+def test_a_set_that_was_exchanged_is_told_and_its_figures_are_not_mixed(tmp_path, faces, capsys, select):
+    pairs = Path(shutil.copytree(faces / "pairs", tmp_path / "pairs"))
+    config = write_tiny(tmp_path, faces)
+    sets = f"eval.sets={{mine: {pairs}, other: {faces / 'pairs'}}}"
+    own = (*SHORT, sets, f"eval.select={select}", "train.steps=8", "checkpoint.keep=9")
+    run = train(config, *own, stop_at=5)
+    assert list(read_metrics(run)["eval/mine/accuracy"][0]) == [16.0, 32.0]
+    for each in ("kept", "exchanged"):
+        if each == "exchanged":
+            exchange(pairs)
+        capsys.readouterr()
+        run_training(str(config), own, resume=str(run / "step-00000004.pt"), device="cpu")
+        told = re.findall(r"eval\.sets\.(\w+): its lists or images changed after step 4 ", capsys.readouterr().err)
+        assert told == (["mine"] if (each, select) == ("exchanged", "null") else [])  # one line; the other is of select
+        curves = read_metrics(run)
+        assert curves["eval/mine/accuracy"][0][-2:] == [48.0, 64.0]
+        assert (16.0 in curves["eval/mine/accuracy"][0]) == (each == "kept")
+        assert curves["eval/other/accuracy"][0] == [16.0, 32.0, 48.0, 64.0]
+
+
+def test_a_best_checkpoint_that_is_gone_is_told(finished, run, capsys):
+    best = load_checkpoint(run / "last.pt")["meta"]["best"]
+    for path in (run / "best.pt", run / "step-00000002.pt"):
+        path.unlink()
+    capsys.readouterr()
+    run_training(str(finished), (*SHORT, "train.steps=6"), resume=str(run), device="cpu")
+    lines = [line for line in capsys.readouterr().err.splitlines() if "the best checkpoint so far" in line]
+    assert len(lines) == 1
+    text = f"{run}/best.pt: the best checkpoint so far, {best:.4f} at step 2, is not there · the best of the later "
+    more = f"steps takes its place · to keep it instead: stop, move it and its .json to {run}, and resume from {run}"
+    assert lines[0].endswith(f"{text}{more}/step-00000004.pt")
+    assert load_checkpoint(run / "best.pt")["meta"]["step"] > 2
+
+
+def test_a_best_that_another_set_moved_is_found_again(tmp_path, faces, capsys):
+    """A set was exchanged, the run resumed and stopped before it saved, and the set was put back."""
+    pairs = Path(shutil.copytree(faces / "pairs", tmp_path / "pairs"))
+    config, text = write_tiny(tmp_path, faces), (pairs / "pairs.txt").read_text()
+    own = (*SHORT, f"eval.sets={{mine: {pairs}}}", "train.steps=8", "checkpoint.keep=1")
+    run = train(config, *own, stop_at=5)
+    first = load_checkpoint(run / "best.pt")["meta"]
+    altered(run / "step-00000004.pt", lambda s: s["meta"].update(evaluated_step=4))
+    exchange(pairs)
+    capsys.readouterr()
+    with monkeypatched_steps(), pytest.raises(KeyboardInterrupt):
+        run_training(str(config), (*own, "eval.every_steps=8"), resume=str(run), device="cpu")
+    said = capsys.readouterr().err
+    moved = f"best.pt of step {first['step']} was not chosen by the set that selects now: moved to {run}/abandoned"
+    assert moved in said
+    assert "is not of the run" not in said
+    (pairs / "pairs.txt").write_text(text)
+    run_training(str(config), own, resume=str(run), device="cpu")
+    aside = run / "abandoned" / "best.pt"
+    said = capsys.readouterr().err
+    assert f"at step {first['step']}, is not there, but {aside} is that checkpoint · " in said
+    assert f"stop, move {aside} and its .json to {run}, and resume from {run}/step-00000004.pt" in said
+
+
+@contextlib.contextmanager
+def monkeypatched_steps():
+    """The process dies before its first step."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "train_step", dies)
+        yield
+
+
+def dies(*_):
+    raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("changed", ["pairs", "images", "nothing"])
@@ -270,10 +377,20 @@ def test_another_set_under_the_same_path_forgets_the_best(tmp_path, faces, capsy
 
 
 def test_a_checkpoint_without_a_digest_of_its_set_goes_by_the_path(finished, run):
-    older = altered(run / "last.pt", lambda s: s["meta"].pop("selecting"))
-    trainer = Trainer(load(finished, *SHORT), CPU)
-    trainer.restore(older)
-    assert trainer.progress.best_step == 2
+    older = altered(run / "last.pt", lambda s: [s["meta"].pop(key) for key in ("selecting", "digests")])
+    for every in (2, 1):
+        trainer = Trainer(load(finished, *SHORT, f"eval.every_steps={every}"), CPU)
+        trainer.restore(older)
+        assert trainer.progress.best_step == 2
+
+
+def test_a_checkpoint_with_the_digest_of_its_selecting_set_alone_goes_by_it(finished, run, faces, tmp_path):
+    older = altered(run / "last.pt", lambda s: s["meta"].pop("digests"))
+    places = {f"{faces / 'pairs'}/": 2, str(other_pairs(faces, tmp_path)): None}
+    for place, best_step in places.items():
+        trainer = Trainer(load(finished, *SHORT, f"eval.sets={{mine: {place}}}"), CPU)
+        trainer.restore(older)
+        assert trainer.progress.best_step == best_step
 
 
 def test_momentum_that_is_not_there_is_told(trainer, run, caplog):
@@ -521,8 +638,67 @@ def test_folders_of_two_people_exchanged_are_noticed(finished, run, faces, tmp_p
     assert contents(run) == before
 
 
-def test_a_checkpoint_without_a_sample_resumes(run, trainer):
-    trainer.restore(altered(run / "last.pt", lambda s: s["meta"].pop("sample")))
+@pytest.mark.parametrize(
+    ("one", "other", "message"),
+    [
+        ([3, 4, 6], [3, 4, 6], "compared, 2 have another image in the middle or at the end.*: id01, id02 · resume"),
+        ([6], [6], "compared, 2 have another image in the middle or at the end.*: id01, id02 · resume"),
+        ([1], [], "as many in all, but not as many of each identity: some were moved between identities · resume"),
+    ],
+)
+def test_images_moved_between_people_are_noticed(finished, run, faces, tmp_path, one, other, message):
+    """The first image of each and the total stay."""
+    data, before = Path(shutil.copytree(faces / "train", tmp_path / "train")), contents(run)
+    ours, theirs = (sorted((data / name).iterdir()) for name in ("id01", "id02"))
+    assert len(ours) == len(theirs) == 7
+    for k in other:
+        theirs[k].rename(data / f"{k}.png")
+    for k in one:  # without an exchange: in the middle, under a name of its own
+        ours[k].rename(theirs[k] if k in other else theirs[k].with_name(f"{theirs[k].stem}x.png"))
+    for k in other:
+        (data / f"{k}.png").rename(ours[k])
+    if not other:  # the middle and the last of both: as they were
+        state = load_checkpoint(run / "step-00000004.pt")
+        altered(run / "step-00000004.pt", lambda s: s["meta"].pop("more_samples"))
+        assert "more_samples" in state["meta"]
+        before = contents(run)
+    with pytest.raises(UserError, match=message):
+        run_training(str(finished), [*SHORT, f"data.train={data}"], resume=str(run), device="cpu")
+    assert contents(run) == before
+
+
+@pytest.mark.parametrize(
+    ("setting", "line"),
+    [
+        ("input_order=rgb", "model.input_order: 'bgr' → 'rgb'"),
+        ("input_mean=100", "model.input_mean: 127.5 → 100.0"),
+        ("batch_norm.eps=0.1", "model.batch_norm.eps: None → 0.1"),
+    ],
+)
+def test_another_network_of_the_same_shapes_is_refused(finished, run, setting, line):
+    before = contents(run)
+    with pytest.raises(UserError, match=f"weights fit, but the network computes .*{line} · resume .*train.init_from=/"):
+        run_training(str(finished), [*SHORT, f"model.{setting}"], resume=str(run), device="cpu")
+    assert contents(run) == before
+
+
+def test_settings_of_the_network_that_only_training_uses_may_change(finished, run):
+    same = ("model.batch_norm.momentum=0.2", "model.input_mean=[127.5,127.5,127.5]")
+    trainer = Trainer(load(finished, *SHORT, *same), CPU)
+    trainer.restore(run / "last.pt")
+    assert trainer.progress.step == 4
+
+
+def test_which_options_change_what_a_network_computes():
+    timm = TimmOptions(architecture="efficientnet_b0")
+    assert network_changes(timm, dataclasses.replace(timm, drop_path=0.1, dropout=0.2, networks=2)) == []
+    other = dataclasses.replace(timm, architecture="tf_efficientnet_b0")
+    assert network_changes(timm, other) == ["model.architecture: 'efficientnet_b0' → 'tf_efficientnet_b0'"]
+
+
+@pytest.mark.parametrize("key", ["sample", "more_samples", "counts"])
+def test_a_checkpoint_without_a_sample_resumes(run, trainer, key):
+    trainer.restore(altered(run / "last.pt", lambda s: s["meta"].pop(key)))
     assert trainer.progress.step == 4
 
 
@@ -576,10 +752,12 @@ def test_every_form_of_the_same_images_has_the_same_sample(faces, tmp_path):
     source = open_source(str(folder))
     pack(source, tmp_path / "rec" / "train.rec")
     expected = sample_of(source)
-    assert len(set(expected)) == 5
+    more, counts = more_samples_of(source), counts_of(source)
+    assert len({*expected, *more}) == 10
     assert all(len(digest) == 32 for digest in expected)
     for form in ("list.txt", "all.zip", "rec"):
-        assert sample_of(open_source(str(tmp_path / form))) == expected
+        same = open_source(str(tmp_path / form))
+        assert (sample_of(same), more_samples_of(same), counts_of(same)) == (expected, more, counts)
 
 
 def test_the_sample_is_spread_evenly():
@@ -616,6 +794,14 @@ def test_auto_takes_the_newest_run_across_time_zones(config_file):
     ):
         unfinished(config_file, f"z{name}", started)
     assert auto(config_file) == newest
+
+
+@pytest.mark.parametrize("name", ["1e5", "010", "yes", "null", "2024-01-01"])
+def test_the_configuration_of_a_run_can_be_used_again(config_file, name):
+    given = (f'name="{name}"', f'eval.sets={{"{name}": pairs}}', f'eval.select="{name}"')
+    path = unfinished(config_file, "a", "2026-03-01T10:00:00+0000", *given)
+    assert load(path / "config.yaml") == load(config_file, *SHORT, *given)
+    assert auto(config_file, *given) == path
 
 
 def test_auto_knows_a_path_in_another_spelling(config_file, faces, monkeypatch):

@@ -32,8 +32,9 @@ def started(config_file, checkpoint, *more):
     """A trainer's fresh head rows, its head after the start, and its identities."""
     trainer = Trainer(load(config_file, f"train.init_from={checkpoint}", *more), CPU)
     fresh = trainer.learner.head.weight.detach().clone()
-    line = start_from(trainer.learner, checkpoint, trainer.source.class_names)
+    line, warnings = start_from(trainer.learner, checkpoint, trainer.source.class_names)
     logging.getLogger("sphereface").info("%s", line)
+    assert warnings == []
     return fresh, trainer.learner.head.weight.detach(), trainer.source.class_names
 
 
@@ -102,6 +103,21 @@ def test_another_channel_order_or_scale_is_refused(config_file, first):
         started(config_file, first, "model.input_order=rgb")
     with pytest.raises(UserError, match=r"gives it pixel / 128 in BGR"):
         started(config_file, first, "model.input_mean=0")
+
+
+def test_another_network_of_the_same_shapes_is_named(config_file, first, tmp_path, caplog):
+    state = {key: value for key, value in load_checkpoint(first).items() if key not in ("format", "id")}
+    model = {key: state["meta"]["config"]["model"][key] for key in ("input_size", "input_order", "input_std")}
+    state["meta"]["config"]["model"] = {"name": "sfnet", **model}
+    save_checkpoint(tmp_path / "other.pt", state, {})
+    trainer = Trainer(load(config_file, f"train.init_from={tmp_path / 'other.pt'}"), CPU)
+    with caplog.at_level(logging.WARNING):
+        trainer.begin()
+        trainer.log_begin()
+    (line,) = (each.getMessage() for each in caplog.records if "init_from" in each.getMessage())
+    assert line.endswith(
+        "is of another network, whose weights fit but may mean something else: model.name: 'sfnet' → 'spherenet'"
+    )
 
 
 @pytest.mark.parametrize("loss", ["softmax", "sphereface2", "adaface"])

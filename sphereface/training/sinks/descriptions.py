@@ -24,6 +24,7 @@ _EVALUATION = (
     (r"lowest_accuracy", "Verification accuracy of the group that has the lowest."),
     (r"rank_\d+", "Share of probes with an image of their identity among the k nearest gallery images (rank k)."),
     (r"map", "Mean average precision."),
+    (r"changed", "1 where a run resumed with other content of this set: earlier figures are of another set."),
 )
 
 
