@@ -352,6 +352,19 @@ def test_an_export_replaces_an_export_and_nothing_else(checkpoint, tmp_path, cap
     assert main(command) == 0  # of an earlier export, only the card is left
 
 
+def test_an_8_bit_copy_of_an_earlier_export_is_named(onnx_file, checkpoint, tmp_path, capsys):
+    copy = tmp_path / "face-int8.onnx"
+    command = ["export", str(checkpoint), "--output", str(tmp_path / "face.onnx"), "--format", "onnx"]
+    assert main(command) == 0
+    assert "face-int8" not in capsys.readouterr().out
+    copy.write_bytes(onnx_file.with_name("face-int8.onnx").read_bytes())
+    assert main(command) == 0
+    assert f"\n{copy}: there already, and not of this export · delete it, or give --int8 DIR" in capsys.readouterr().out
+    assert copy.is_file()
+    assert main([*command, "--int8", str(onnx_file.parent / "crops")]) == 0
+    assert "there already" not in capsys.readouterr().out
+
+
 def test_onnx_files_are_known_again(onnx_file, checkpoint, capsys):
     both = (onnx_file, onnx_file.with_name("face-int8.onnx"))
     for path in both:

@@ -1,6 +1,7 @@
 """Run ``sphereface eval``; its options are in :mod:`.parsers.eval`."""
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 
 from ..data.bins import is_bin
 from ..data.walking import check_writable
-from ..errors import UserError, printable
+from ..errors import UserError, printable, shown
 from ..evaluation import (
     EvaluationSet,
     PairSet,
@@ -39,7 +40,7 @@ from ..evaluation.suite import suite_of, suite_sets, write_suite
 from ..evaluation.table import format_rows
 from ..evaluation.write import JSON_FILES, MARK, remove_marked
 from ..places import Places
-from ..small_files import check_replaceable, check_results
+from ..small_files import check_replaceable, check_results, read_json
 from ..weights import output_place
 from .eval_source import open_source, source_path
 from .parsers.eval import LFW, NORM, PAIRS
@@ -71,8 +72,8 @@ def run(args: argparse.Namespace) -> int:
         report = evaluate_set(source, each, rule=rule, more=others)
         reports.append(report)
         print(format_table(report), end="\n\n")  # print first, since writing may fail
-        files = write_report(report, folder := _folder(args, each))
-        print(f"written: {', '.join(files)} in {folder}\n")
+        replaced = _replaced(report, folder := _folder(args, each))
+        print(f"written: {', '.join(write_report(report, folder))} in {folder}{replaced}\n")
     if args.suite:
         print(format_rows((suite := suite_of(reports)).rows()), end="\n\n")
         write_suite(suite, _output(args))
@@ -83,6 +84,18 @@ def run(args: argparse.Namespace) -> int:
         print(f"written: {write_html(reports, _output(args))}")
     _remove_earlier(args)
     return 0
+
+
+def _replaced(report: Report, folder: Path) -> str:
+    """Return a line on results of another network that a report replaces; "" if there are none."""
+    for name in JSON_FILES:
+        with contextlib.suppress(OSError, ValueError):
+            before = read_json(folder / name)
+            for key in ("checkpoint", "onnx", "embeddings"):
+                sha256 = before.get(f"{key}_sha256")
+                if sha256 is not None and sha256 != report.about.get(f"{key}_sha256"):
+                    return f"\nreplaced: results of another file, {shown(before.get(key))} · --output DIR keeps both"
+    return ""
 
 
 def _remove_earlier(args: argparse.Namespace) -> None:

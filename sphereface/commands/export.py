@@ -84,6 +84,10 @@ def _export(loaded: LoadedModel, about: Exported, crops: npt.NDArray[np.uint8] |
         f"{output}: {export.form.describe(export.size, export.batch)}",
         f"largest difference from PyTorch: {difference:.1e} of the largest number",
     ]
+    if crops is None and about.file_format == "onnx" and eight_bits.is_file():
+        lines.append(
+            f"{eight_bits}: there already, and not of this export · delete it, or give --int8 DIR to make it again"
+        )
     if crops is not None and quantised is not None:
         lines.append(
             f"{eight_bits}: 8-bit integers, ranges from {len(crops)} crops · smallest cosine with PyTorch "

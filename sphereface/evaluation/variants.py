@@ -45,7 +45,8 @@ def plain_variants(embeddings: Embeddings, pairs: Pairs) -> tuple[Variant, ...]:
     distances = _squared_distances(embeddings, pairs)
     mean, deviation = kfold_distance_accuracy(distances, pairs.same, pairs.fold)
     uncentred = verify(features, pairs, subtract_mean=False)
-    added = "image + mirror image" if embeddings.flip else "image"
+    inside = {"add": "image + mirror image", "join": "image and mirror image joined"}.get(embeddings.inside, "image")
+    added = "image + mirror image" if embeddings.flip else inside
     rule, error = "the protocol without centring; ± standard error", uncentred.standard_error
     return (
         Variant("insightface", f"InsightFace: {added}, threshold on the distance; ± deviation", mean, deviation),

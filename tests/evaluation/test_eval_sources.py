@@ -158,6 +158,19 @@ def test_results_and_calibration_go_beside_the_file(work, capsys, monkeypatch):
     assert len({each["checkpoint_sha256"] for each in told.values()}) == 3
 
 
+def test_results_of_another_file_that_are_replaced_are_named(work, tmp_path, capsys):
+    def said(name):
+        evaluate(work, tmp_path / "out", option_of(name), work / name)
+        return [line for line in capsys.readouterr().out.splitlines() if line.startswith("replaced")]
+
+    line = "replaced: results of another file, {!r} · --output DIR keeps both"
+    assert (said("best.pt"), said("best.pt")) == ([], [])
+    assert said("other.pt") == [line.format(str(work / "best.pt"))]
+    assert said("own.onnx") == [line.format(str(work / "other.pt"))]
+    assert said("table.npz") == [line.format(str(work / "own.onnx"))]
+    assert said("table.npz") == []
+
+
 def test_files_of_one_name_have_calibrations_of_their_own(work, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(calibration, "_SURE", -10)  # networks that were not trained know nothing
     for name, source in (("best.pt", "best.pt"), ("best.onnx", "own.onnx"), ("best.npz", "table.npz")):

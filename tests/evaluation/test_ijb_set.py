@@ -206,6 +206,20 @@ def test_a_mode_that_needs_mirror_images(embeddings):
         load("N0D0F1").evaluate(Embeddings(embeddings.image), Rule())
 
 
+@pytest.mark.parametrize(("inside", "f"), [("add", 2), ("join", 1)])
+def test_a_network_that_embeds_the_mirror_image_itself(embeddings, inside, f):
+    wanted = load(f"N1D1F{f}").evaluate(embeddings, Rule())
+    both = Embeddings(embeddings.features(inside), inside=inside)
+    for modes in ((), (f"N1D1F{f}",)):
+        outcome = load(*modes).evaluate(both, Rule())
+        assert (outcome.mode, outcome.field[0].mode) == (f"N1D1F{f}", f"N1D1F{f}")
+        assert outcome.field[0].tpr == wanted.field[0].tpr
+        assert outcome.auc == pytest.approx(wanted.auc, abs=1e-7)
+    for other in {0, 1, 2} - {f}:
+        with pytest.raises(UserError, match=f"N0D0F{other}: got .* itself · allowed: F{f}, such as N0D0F{f}"):
+            load(f"N0D0F{other}").evaluate(both, Rule())
+
+
 def test_an_undefined_embedding_costs_its_template_at_most(embeddings, result):
     broken = embeddings.image.copy()
     broken[7] = np.nan

@@ -135,6 +135,9 @@ def test_variants_by_hand(genuine_first):
     assert best.accuracy >= uncentred.accuracy
     plain, *_ = plain_variants(Embeddings(features), pairs)
     assert plain.rule.startswith("InsightFace: image,")
+    for inside, said in (("add", "image + mirror image"), ("join", "image and mirror image joined")):
+        row, *_ = plain_variants(Embeddings(features, inside=inside), pairs)
+        assert (row.rule.split(",")[0], row.accuracy) == (f"InsightFace: {said}", plain.accuracy)
 
 
 def test_without_folds_only_the_optimistic_one():

@@ -1,4 +1,5 @@
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -216,6 +217,8 @@ def test_image_and_mirror_image_of_templates(folder, fusion):
     cosines = [a @ b / np.sqrt((a @ a) * (b @ b)) for a, b in ((t1, t2), (t2, t3))]
     np.testing.assert_allclose(result.verification.scores, cosines, rtol=0, atol=1e-7)
     assert result.heading()[1] == f"embeddings of image and mirror image, {'joined' if fusion == 'join' else 'added'}"
+    folds = replace(result, pairs=replace(result.pairs, fold=np.array([1, 2]), num_folds=2))
+    assert folds.variants[0].rule.startswith("InsightFace: image + mirror image,")
 
 
 def test_a_table_of_embeddings_needs_no_images(tmp_path):

@@ -101,6 +101,35 @@ def test_a_head_in_parts(tmp_path, arcface):
     assert published.notes[-1] == "head: 10 identities from 3 files, without their names"
 
 
+def parts_named(folder: Path, arcface: dict, names: list[str]) -> list[Path]:
+    return [arcface_checkpoint(folder / name, arcface, torch.full((1, 512), k + 1.0)) for k, name in enumerate(names)]
+
+
+def test_parts_are_sorted_by_the_number_in_their_names(tmp_path, arcface):
+    """As a shell's ``checkpoint_gpu_[1-9]*.pt`` gives them: 10 before 2."""
+    paths = parts_named(tmp_path, arcface, [f"checkpoint_gpu_{rank}.pt" for rank in range(12)])
+    globbed = sorted(paths[1:])
+    assert globbed[1].name == "checkpoint_gpu_10.pt"
+    published = import_published(paths[0], head_files=globbed)
+    assert published.head["weight"][:, 0].tolist() == list(range(1, 13))
+    assert "head: 12 identities from 12 files, sorted by the number in their names, without" in published.notes[-1]
+    globbed.remove(paths[7])
+    published = import_published(paths[0], head_files=globbed)
+    assert published.head["weight"][:, 0].tolist() == [1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12]
+    assert "; none has the number 7, so check that no part is missing" in published.notes[-1]
+    last = import_published(paths[11], head_files=paths[10:11])  # ranks begin at 0
+    assert last.head["weight"][:, 0].tolist() == [11, 12]
+    assert "; none has the number 0, 1, 2, 3, 4, …, so" in last.notes[-1]
+
+
+@pytest.mark.parametrize("names", [["b.pt", "a.pt"], ["a2_x2.pt", "a1_x1.pt"], ["a2.pt", "b1.pt"]])
+def test_parts_whose_names_differ_otherwise_are_taken_as_given(tmp_path, arcface, names):
+    first, second = parts_named(tmp_path, arcface, names)
+    published = import_published(first, head_files=[second])
+    assert published.head["weight"][:, 0].tolist() == [1, 2]
+    assert "head: 2 identities from 2 files, without their names" in published.notes[-1]
+
+
 def test_a_head_in_its_own_file(tmp_path):
     state = golden("opensphere_sfnet20").state
     torch.save(behind("module.", state), tmp_path / "backbone_1.pth")

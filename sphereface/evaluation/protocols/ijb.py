@@ -6,7 +6,7 @@ import logging
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +45,7 @@ from .ijb_search import search_both, search_figures
 log = logging.getLogger(__name__)
 
 _NO_FIELD = "InsightFace's 1:N is not computed: a subject is in both galleries, or the subject of a probe is in neither"
+_INSIDE: dict[str, Flip] = {"none": "none", "add": "add", "join": "join"}  # F by Embeddings.inside
 _MODE = re.compile(r"[Nn][01][Dd][01][Ff][012]")
 
 
@@ -173,17 +174,29 @@ class IjbSet(EvaluationSet):
         return FieldFigures(mode.name, tuple(tpr_at_nearest_fpr(scores).tolist()), top, recall)
 
     def _default_mode(self, embeddings: Embeddings) -> PoolMode:
-        """Return InsightFace's default, N1D1F2; D0 without detector scores, F0 without mirrors."""
-        flip: Flip = "add" if embeddings.flip else "none"
+        """Return InsightFace's default, N1D1F2; D0 without detector scores, F0 without mirrors.
+
+        A network that embeds the mirror image itself decides F.
+        """
+        flip: Flip = "add" if embeddings.flip else _INSIDE[embeddings.inside]
         return PoolMode(normalise=False, detector_score=self.detector_score is not None, flip=flip)
 
     def _pool(self, embeddings: Embeddings, mode: PoolMode) -> Pooled:
-        if mode.flip != "none" and not embeddings.flip:
+        inside = _INSIDE[embeddings.inside]
+        if inside != "none" and mode.flip != inside:
+            only = replace(mode, flip=inside).name
+            raise UserError(
+                f"{self.name}: test mode {mode.name}: got a network that embeds the mirror image itself · allowed: "
+                f"F{only[-1]}, such as {only}"
+            )
+        if inside == "none" and mode.flip != "none" and not embeddings.flip:
             raise UserError(
                 f"{self.name}: test mode {mode.name} needs the embeddings of mirror images, which are missing · "
                 f"allowed: F0, such as {mode.name[:-1]}0"
             )
         template, media, score = self.image_list.template, self.image_list.media, self.detector_score
+        if inside != "none":  # the embedding of the image holds both already
+            mode = replace(mode, flip="none")
         return pool(embeddings.image, embeddings.mirror, template, media, mode=mode, detector_score=score)
 
 

@@ -106,7 +106,8 @@ class PairsResult(Result):
     @cached_property
     def variants(self) -> tuple[Variant, ...]:
         """Accuracies by the rules of other code bases."""
-        return plain_variants(self.embeddings, self.pairs)
+        added = self.mirror == "add" and not self.embeddings.flip  # to the images of templates, before they are pooled
+        return plain_variants(replace(self.embeddings, inside="add") if added else self.embeddings, self.pairs)
 
     @cached_property
     def fisher(self) -> float | None:

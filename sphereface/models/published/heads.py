@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -14,20 +16,24 @@ from ...errors import UserError, count_of
 from ...files import regular_file
 from .files import Contents
 
+_NUMBER = re.compile(r"[0-9]+")
+_MOST_NAMED = 5
 _PARTS = ("state_dict_softmax_fc/weight", "partial_fc.weight")  # each process saves its own share of these
 
 
 def find_head(
-    sources: Sequence[Contents], layouts: Mapping[str, str], dim: int, path: Path
+    sources: Sequence[Contents], layouts: Mapping[str, str], dim: int, path: Path, head_files: Sequence[Path] = ()
 ) -> tuple[dict[str, Tensor], str]:
     """Find the head, or the parts of it in several files.
 
     Args:
-        sources: the files, in the order of the parts.
+        sources: the files, in the order of the parts. Parts whose file names differ only in one
+            number are put in the order of that number.
         layouts: where a weight may be, and its layout: ``"CD"``, ``"DC"``, or ``"either"`` to
             decide by ``dim``.
         dim: D, the length of an embedding.
-        path: the file of the network, for messages.
+        path: the file of the network.
+        head_files: the other files.
 
     Returns:
         ``weight`` (C, D) float32 and, where it exists, ``bias`` (C,), or nothing; and a line that
@@ -41,6 +47,9 @@ def find_head(
         raise BadCheckpoint(f"{path}: --head: a file without a head · allowed keys: {', '.join(layouts) or 'none'}")
     if not found:
         return {}, "no head in the file"
+    ranks = _ranks(found, sources, [path, *head_files])
+    if ranks:  # a shell's * gives 10 before 2
+        found = [found[row] for row in sorted(range(len(found)), key=ranks.__getitem__)]
     parts: list[Tensor] = []
     first: dict[bytes, int] = {}  # which source each part was found in
     for key, contents in found:
@@ -70,10 +79,30 @@ def find_head(
         head["bias"] = bias.detach().to(torch.float32).contiguous()
     about = f"head: {count_of(len(head['weight']), 'identity', 'identities')}"
     if len(parts) > 1:
-        about += f" from {len(parts)} files"
+        about += f" from {len(parts)} files{_about_order(ranks, first=0 if key in _PARTS else min(ranks, default=0))}"
     elif key in _PARTS:
         about += " of one process (--head takes the files of the others)"
     return head, about
+
+
+def _ranks(found: Sequence[tuple[str, Contents]], sources: Sequence[Contents], files: Sequence[Path]) -> list[int]:
+    """Return the number in each part's file name; [] if they do not differ in one number alone."""
+    name_of = {id(source): file.name for source, file in zip(sources, files, strict=False)}
+    names = [name_of.get(id(contents), "") for _, contents in found]
+    numbers = [list(map(int, _NUMBER.findall(name))) for name in names]
+    columns = [column for column in zip(*numbers, strict=False) if len(set(column)) > 1]
+    alike = len({_NUMBER.sub("#", name) for name in names}) == 1
+    return list(columns[0]) if alike and len(columns) == 1 else []
+
+
+def _about_order(ranks: Sequence[int], *, first: int) -> str:
+    """Return whether parts were sorted by number, and which numbers since ``first`` are missing."""
+    text = "" if list(ranks) == sorted(ranks) else ", sorted by the number in their names"
+    absent = (rank for rank in range(first, max(ranks, default=0)) if rank not in ranks)
+    if missing := [str(rank) for rank in islice(absent, _MOST_NAMED + 1)]:
+        more = ", …" if len(missing) > _MOST_NAMED else ""
+        text += f"; none has the number {', '.join(missing[:_MOST_NAMED])}{more}, so check that no part is missing"
+    return text
 
 
 def read_names(path: Path, num_classes: int) -> tuple[str, ...]:

@@ -105,7 +105,7 @@ def import_published(
         whose = f"{', '.join(others)}, whose networks read another input"
         notes = (*notes, f"its key names are also those of {whose} · if it is of such a publisher, give --publisher")
     sources = [contents, *(read_contents(file) for file in head_files)]
-    head, about_head = find_head(sources, adapter.heads, options.embedding_dim, path)
+    head, about_head = find_head(sources, adapter.heads, options.embedding_dim, path, head_files)
     if names_file and not head:
         raise BadCheckpoint(f"{path}: --names: there is no head to name ({about_head}) · leave --names out")
     class_names = read_names(names_file, len(head["weight"])) if names_file else None
