@@ -16,10 +16,10 @@ from tqdm import tqdm
 
 from ..data.images import IMAGE_SUFFIXES
 from ..data.walking import Walked, walk_images
-from ..errors import UserError, shown_key
+from ..errors import UserError, count_of, shown_key
 from ..files import locked
 from .crop import Cropper, CropSpec, Finder, Task, crop_name
-from .found_landmarks import LANDMARKS_NAME, FoundLandmarks, are_edited, keep_edited
+from .found_landmarks import LANDMARKS_NAME, FoundLandmarks
 from .landmarks import LandmarkTable, can_hold, likely_images, named_as
 from .orders import refuse_wrong_landmarks
 from .report import REPORT_NAME, AlignReport, Outcome, Settings, Status, earlier_settings, explained
@@ -107,25 +107,34 @@ def _align_all(
     """Make all crops; write the report, and the landmarks of a detector, beside them."""
     folder = work.destination
     finds = landmarks.finder is not None
-    edited = finds and are_edited(folder)
-    work = replace(work, again=edited)
-    with closing(FoundLandmarks(folder, work.is_current)) if finds else nullcontext() as found:
-        tasks, failures = match(names, landmarks, found.known if found else {})
+    keeper = FoundLandmarks(folder, work.is_current, names, work.source) if finds else None
+    with closing(keeper) if keeper else nullcontext() as found:
+        tasks, failures = match(names, landmarks, found.known if found else {}, found.edited if found else {})
         for failure in failures:
             report.add(failure)
+        if found:
+            report.corrected = found.stamps
+            report.warnings += _dropped_corrections(found.changed)
         report.save(folder, finished=False)  # so that the next run knows the settings if this one is killed
-        if edited:
-            keep_edited(folder)
         chunk = DETECTION_CHUNK if found else CHUNK
         with tqdm(total=len(tasks), unit="image", disable=not progress) as bar:
             for outcome in run_in_chunks(work, tasks, workers, chunk=chunk):
                 report.add(found.add(outcome) if found else outcome)
                 bar.update()
     if found:
-        found.write_landmarks()
+        report.corrected = found.write_landmarks()
     report.save(folder, finished=True)
     if found:
         found.forget()
+
+
+def _dropped_corrections(changed: Sequence[str]) -> list[str]:
+    if not changed:
+        return []
+    return [
+        f"the corrected landmarks of {count_of(len(changed), 'image', 'images')} are not used, since the image has "
+        f"another content now, e.g. {min(changed)} · look at the crop, and correct {LANDMARKS_NAME} again"
+    ]
 
 
 def list_images(folder: Path) -> Walked:
@@ -151,13 +160,16 @@ def _check_tables(names: Sequence[str], landmarks: Landmarks, source: Path) -> l
     return [warning for warning in warnings if warning]
 
 
-def match(names: Sequence[str], landmarks: Landmarks, found: Mapping[str, Points]) -> tuple[list[Task], list[Outcome]]:
+def match(
+    names: Sequence[str], landmarks: Landmarks, found: Mapping[str, Points], edited: Mapping[str, Points]
+) -> tuple[list[Task], list[Outcome]]:
     """Pair images with their landmarks.
 
     Args:
         names: names of the images.
         landmarks: where the landmarks come from.
         found: landmarks that a detector found in earlier runs.
+        edited: landmarks that somebody corrected since.
 
     Returns:
         The images that can be tried, in order, and the failures that are already known: no
@@ -167,7 +179,7 @@ def match(names: Sequence[str], landmarks: Landmarks, found: Mapping[str, Points
     tasks: list[Task] = []
     failures: list[Outcome] = []
     taken: set[str] = set()
-    given = landmarks.table.points if landmarks.table else {}
+    given = landmarks.table.points if landmarks.table else edited
     other = landmarks.other.points if landmarks.other else {}
     helped = landmarks.finder is not None or landmarks.centre
     for name in names:
@@ -180,7 +192,7 @@ def match(names: Sequence[str], landmarks: Landmarks, found: Mapping[str, Points
             failures.append(Outcome(name, Status.NAME_TAKEN, f"another image became {crop}"))
         else:
             taken.add(crop)
-            tasks.append(Task(name, points, other.get(name)))
+            tasks.append(Task(name, points, other.get(name), name in edited))
     present = set(names)
     missing = [name for name in given if name not in present]
     likely = likely_images(missing, names)

@@ -94,11 +94,13 @@ class Task:
         points: its (5, 2) landmarks, if known.
         other_points: landmarks to use if there are none, none can be found, or they determine no
             crop.
+        again: make the crop again, since somebody corrected its landmarks.
     """
 
     name: str
     points: Points | None
     other_points: Points | None = None
+    again: bool = False
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,6 @@ class Cropper:
         spec: what the crops look like.
         finder: finds the face of images without landmarks.
         centre: crop the centre of an image if nothing else works.
-        again: make crops again by their known landmarks, which somebody has edited.
     """
 
     source: Path
@@ -119,7 +120,6 @@ class Cropper:
     spec: CropSpec
     finder: Finder | None = None
     centre: bool = False
-    again: bool = False
 
     def __call__(self, tasks: Sequence[Task]) -> list[Outcome]:
         """Align a chunk of images in this process."""
@@ -135,7 +135,7 @@ class Cropper:
         """
         path, photograph = self.destination / crop_name(task.name), self.source / task.name
         known = task.points is not None and looks_like_a_face(task.points) and self.is_current(task.name)
-        if known and not self.again and _is_whole_crop(path, self.spec.size):
+        if known and not task.again and _is_whole_crop(path, self.spec.size):
             return Outcome(task.name, Status.KEPT, points=task.points)
         try:
             before = photograph.stat()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -17,6 +18,8 @@ from ..errors import UserError, printable, refusing
 from ..files import read_plain, write_whole
 from .fit import LARGE_MEDIAN, LARGEST_RESIDUAL, fit
 from .similarity import Points
+
+log = logging.getLogger(__name__)
 
 REPORT_NAME = "align-report.json"
 
@@ -92,6 +95,8 @@ class AlignReport:
         several_faces: images with several faces, of which one was chosen.
         not_read: a sentence about files that are not images; empty if there are none.
         warnings: sentences for the user.
+        corrected: images whose landmarks somebody corrected in ``landmarks.txt``, with the SHA-256
+            of the image.
     """
 
     settings: Settings
@@ -102,6 +107,7 @@ class AlignReport:
     several_faces: list[str] = field(default_factory=list)
     not_read: str = ""
     warnings: list[str] = field(default_factory=list)
+    corrected: Mapping[str, str] = field(default_factory=dict)
     _points: list[Points] = field(default_factory=list)
 
     @property
@@ -148,6 +154,7 @@ class AlignReport:
             "several_faces": sorted(self.several_faces),
             "not_read": self.not_read,
             "warnings": self.warnings,
+            "corrected": dict(self.corrected),
             "fallbacks": _by_name(self.fallbacks),
             "failures": _by_name(self.failures),
         }
@@ -201,11 +208,15 @@ class EarlierRun:
         settings: settings of its crops.
         fallbacks: images whose crop was made by ``--on-failure``.
         several_faces: images with several faces, of which one was chosen.
+        corrected: images with corrected landmarks, with the SHA-256 of the image.
+        finished: whether the run came to its end.
     """
 
     settings: Settings
     fallbacks: frozenset[str]
     several_faces: frozenset[str]
+    corrected: Mapping[str, str]
+    finished: bool
 
 
 def earlier_run(folder: Path) -> EarlierRun | None:
@@ -224,6 +235,9 @@ def earlier_run(folder: Path) -> EarlierRun | None:
         files = [_checked(row, dict, "a mapping for each image")["file"] for row in rows]
         fallbacks = frozenset(_checked(file, str, "the name of a file") for file in files)
         several = frozenset(_checked(name, str, "the name of a file") for name in names)
+        corrected = _checked(report.get("corrected", {}), dict, "a digest for each image")
+        corrected = {name: _checked(digest, str, "a digest") for name, digest in corrected.items()}
+        finished = report.get("finished") is not False
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
@@ -231,13 +245,28 @@ def earlier_run(folder: Path) -> EarlierRun | None:
             f"{path}: not a report of this program ({_reason(error)}) · delete it and the crops beside it, "
             "or give another folder"
         ) from error
-    return EarlierRun(settings, fallbacks, several)
+    return EarlierRun(settings, fallbacks, several, corrected, finished)
 
 
 def earlier_settings(folder: Path) -> Settings | None:
     """Return the settings that :func:`earlier_run` reads; None if there is no report."""
     earlier = earlier_run(folder)
     return None if earlier is None else earlier.settings
+
+
+def warn_if_unfinished(folder: Path) -> None:
+    """Log a warning if the report in ``folder``, which may have none, is of a run that was stopped.
+
+    Raises:
+        UserError: see :func:`earlier_run`.
+    """
+    earlier = earlier_run(folder)
+    if earlier and not earlier.finished:
+        log.warning(
+            "%s: sphereface align has not finished this folder, so crops may be missing · run the same sphereface "
+            "align again, which keeps the crops that are there",
+            printable(str(folder / REPORT_NAME)),
+        )
 
 
 def _settings_of(value: Any) -> Settings:

@@ -11,8 +11,8 @@ from ..alignment.found_landmarks import LANDMARKS_NAME
 from ..alignment.landmarks import read_landmarks
 from ..alignment.like import measure_template, template_for_resume
 from ..alignment.mtcnn import Mtcnn
-from ..alignment.report import REPORT_NAME, earlier_settings
-from ..errors import UserError
+from ..alignment.report import REPORT_NAME, earlier_run, earlier_settings
+from ..errors import UserError, count_of, printable
 from .parsers.align import SIZES
 
 
@@ -63,6 +63,23 @@ def crop_spec(args: argparse.Namespace) -> CropSpec:
     return CropSpec(measured.size, quality=args.quality, target=measured.points)
 
 
+def _substitutes(landmarks: Path | None) -> str:
+    """Return a note if an earlier align wrote the landmarks, and substitute crops have some."""
+    try:
+        earlier = earlier_run(landmarks.parent) if landmarks and landmarks.name == LANDMARKS_NAME else None
+    except UserError:  # a report of another program
+        return ""
+    if not earlier or not earlier.fallbacks:
+        return ""
+    count = count_of(
+        len(earlier.fallbacks), "image are those of a substitute crop", "images are those of substitute crops"
+    )
+    return (
+        f"note: {landmarks}: its points of {count} (--on-failure), e.g. {printable(min(earlier.fallbacks))}; this run "
+        "counts such a crop as aligned"
+    )
+
+
 def run(args: argparse.Namespace) -> int:
     """Align the images and print the report."""
     if not 1 <= args.quality <= 100:
@@ -74,6 +91,8 @@ def run(args: argparse.Namespace) -> int:
         args.source, args.destination, landmarks, crop_spec(args), workers=args.workers, progress=True
     )
     print(report.table())
+    if note := _substitutes(args.landmarks):
+        print(note)
     if args.detector:
         print(f"landmarks: {args.destination / LANDMARKS_NAME}")
     print(f"report: {args.destination / REPORT_NAME}")

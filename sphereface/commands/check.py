@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import os
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,11 +13,13 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from ..alignment.report import earlier_run
+from ..alignment.crop_template import folders_of, report_near, warn_of_unfinished_crops
+from ..alignment.report import REPORT_NAME, earlier_run
 from ..data import check_report
 from ..data.check import Findings, Inspection, Limits, inspect, judge
 from ..data.clean_list import check_listable, clean_list
 from ..data.sources import FolderSource, Source, open_path
+from ..data.sources.base import FileSource
 from ..data.suspicions import Suspicion, near_duplicates, several_faces, without
 from ..data.walking import check_writable, kind_of_path
 from ..errors import UserError, refusing
@@ -76,12 +79,30 @@ def open_network(
     return lambda seen, findings, kept: LabelSuspicions(source, seen, findings, embedder, kept).all(sets)
 
 
-def _several_faces(source: Source) -> list[Suspicion]:
-    """Return the crops of images with several faces, from the report of ``sphereface align``."""
-    if not isinstance(source, FolderSource) or (earlier := earlier_run(source.root)) is None:
+def _several_faces(args: argparse.Namespace, source: Source) -> list[Suspicion]:
+    """Return the crops of images with several faces, from the reports of ``sphereface align``.
+
+    Raises:
+        UserError: there is no report, although ``--leave-out`` needs one.
+    """
+    folders = folders_of(args.source, args.root) if isinstance(source, FileSource) else []
+    places = {path.parent for path in map(report_near, folders) if path is not None}
+    if not places:
+        if "several-faces" in (args.leave_out or ()):
+            raise UserError(
+                f"--leave-out: got several-faces, but {args.source} has no {REPORT_NAME} · allowed: crops of "
+                "sphereface align in their folder, or a list of them · omit several-faces"
+            )
         return []
-    paths = [source.name(row).removeprefix(f"{source.root}/") for row in range(len(source))]
-    return [several_faces(source, paths, earlier.several_faces)]
+    several = {
+        f"{os.path.realpath(place)}/{name}"
+        for place in places
+        if (earlier := earlier_run(place))
+        for name in earlier.several_faces
+    }
+    folder_and_name = [os.path.split(source.name(row)) for row in range(len(source))]
+    real = {folder: os.path.realpath(folder) for folder in {folder for folder, _ in folder_and_name}}
+    return [several_faces(source, [f"{real[folder]}/{name}" for folder, name in folder_and_name], several)]
 
 
 def check_output(output: Path, source: Source, *, is_default: bool) -> None:
@@ -117,6 +138,7 @@ def run(args: argparse.Namespace) -> int:
     limits = limits_of(args)
     check_options(args)
     source = open_path(args.source, root=args.root, key="SRC")
+    warn_of_unfinished_crops(args.source, args.root)
     if len(source) == 0:
         raise UserError(f"{args.source}: got no images · allowed: SRC/<identity>/<image>, or another form")
     output = args.output or Path("runs/check") / args.source.resolve().stem
@@ -124,7 +146,7 @@ def run(args: argparse.Namespace) -> int:
     if args.write_list:
         check_list_path(args.write_list, source, args.source)
     by_network = open_network(args, source)
-    several = _several_faces(source)
+    several = _several_faces(args, source)
     seen = inspect(source, workers=args.workers, progress=True)
     findings = judge(source, seen, limits)
     suspicions = [*near_duplicates(source, seen, findings), *several]

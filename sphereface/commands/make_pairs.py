@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from ..alignment.crop_template import warn_of_unfinished_crops
 from ..data.identities import Labels
 from ..data.make_pairs import PEOPLE_NAME, split, write_pairs
 from ..data.sources import FolderSource, open_path
@@ -16,6 +17,7 @@ def run(args: argparse.Namespace) -> int:
         if getattr(args, option) is not None and getattr(args, option) < 1:
             raise UserError(f"--{option}: got {getattr(args, option)} · allowed: 1 or more")
     source = open_path(args.source, root=args.root, key="SRC")
+    warn_of_unfinished_crops(args.source, args.root)
     if isinstance(source, FolderSource) and args.destination.resolve().is_relative_to(source.root.resolve()):
         raise UserError(
             f"DST: got {args.destination}, inside {source.root} · allowed: a folder outside it; inside, training "

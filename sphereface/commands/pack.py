@@ -7,7 +7,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..alignment.crop_template import folders_of, report_near
+from ..alignment.crop_template import folders_of, report_near, warn_of_unfinished_crops
 from ..alignment.report import REPORT_NAME
 from ..data.packing import Encoding, pack
 from ..data.sources import Source, open_path
@@ -49,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
     if args.shard_mb is not None and not 1 <= args.shard_mb <= _MOST_MB:
         raise UserError(f"--shard-mb: got {args.shard_mb} · allowed: 1 to {_MOST_MB:,}")
     source = open_path(args.source, root=args.root, key="SRC")
+    warn_of_unfinished_crops(args.source, args.root)
     if args.source.is_dir() and args.destination.resolve().is_relative_to(args.source.resolve()):
         raise UserError(
             f"DST: got {args.destination}, inside {args.source} · allowed: a path outside SRC; inside, SRC would be "

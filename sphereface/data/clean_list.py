@@ -11,11 +11,14 @@ import numpy as np
 from ..errors import UserError
 from .check import Findings
 from .sources import Source
+from .sources.base import numbers_of
 from .sources.listing import parse_list
 
 
 def clean_list(source: Source, findings: Findings, folder: Path) -> bytes:
-    """Return the clean images as a list for ``data.train``: lines ``path label``, without gaps.
+    """Return the clean images as a list for ``data.train``: lines ``path label``.
+
+    Identities that have only numbers keep them; others are numbered without gaps.
 
     Args:
         source: images that are separate files.
@@ -28,7 +31,8 @@ def clean_list(source: Source, findings: Findings, folder: Path) -> bytes:
     rows = np.flatnonzero(findings.keep)
     if len(rows) == 0:
         raise UserError("--write-list: no image is clean · allowed: one or more clean images · see the report")
-    labels = np.unique(source.labels[rows], return_inverse=True)[1]
+    classes = source.labels[rows]
+    labels = np.unique(classes, return_inverse=True)[1] if source.named else numbers_of(source)[classes]
     start = os.path.realpath(folder)  # only here: an identity's folder may be a link, and keeps its name
     paths = [_listed(os.path.relpath(source.name(row), start)) for row in rows.tolist()]
     text = "".join(f"{path} {label}\n" for path, label in zip(paths, labels.tolist(), strict=True)).encode()

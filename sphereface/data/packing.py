@@ -20,7 +20,7 @@ from ..files import flush_folder, locked, read_plain, temporary_name
 from .identities import Labels
 from .images import BadImage, decode
 from .recordio import EXACT_IN_FLOAT, RecordWriter, record_content
-from .sources.base import Source
+from .sources.base import Source, numbers_of
 from .sources.records import RecordSource, names_path
 
 _QUALITY = 95
@@ -55,7 +55,8 @@ def pack(
     the keys 1 … N. Then each identity has a record with the keys (first, end) of its images. From
     2²⁴ records on, float32 cannot hold these numbers, and header and identity records are omitted.
     Images are copied byte for byte, unless ``encoding`` is given. Names of identities are written
-    to ``<name>.identities.txt``, one a line, which mxnet does not know.
+    to ``<name>.identities.txt``, one a line, which mxnet does not know. Identities that have only
+    numbers keep them as labels.
 
     All files are written under temporary names (``.….part``) and renamed at the end, the ``.rec``
     last. So a ``.rec`` is always whole and complete, even after an interruption. If two processes
@@ -218,6 +219,11 @@ def _records(source: Source, encoding: Encoding | None) -> tuple[int, Iterator[t
     num_images, num_classes = len(source), len(source.class_names)
     if num_classes > EXACT_IN_FLOAT:
         raise UserError(f"{num_classes} identities · allowed in a .rec, whose labels are float32: {EXACT_IN_FLOAT}")
+    if (highest := int(numbers_of(source)[-1])) > EXACT_IN_FLOAT:
+        raise UserError(
+            f"got an identity with the number {highest} · allowed in a .rec, whose labels are float32: up to "
+            f"{EXACT_IN_FLOAT} · pack to a .tar, or give the identities smaller numbers"
+        )
     num_records = num_images + num_classes + 1
     if num_records > EXACT_IN_FLOAT:
         return num_images, _images(source, encoding, first=0)
@@ -233,8 +239,10 @@ def _copied(source: RecordSource, keys: list[int], offsets: list[int]) -> Iterat
 
 
 def _images(source: Source, encoding: Encoding | None, first: int) -> Iterator[tuple[int, bytes]]:
+    numbers = numbers_of(source)
     for row in range(len(source)):
-        yield first + row, record_content(int(source.labels[row]), first + row, packed_image(source, row, encoding))
+        label = int(numbers[source.labels[row]])
+        yield first + row, record_content(label, first + row, packed_image(source, row, encoding))
 
 
 def _identities(source: Source) -> Iterator[tuple[int, bytes]]:

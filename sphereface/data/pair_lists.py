@@ -316,12 +316,26 @@ def _read_flagged(path: Path, rows: Sequence[_Row]) -> PairRows:
             )
     flags = np.array([int(row.fields[1]) for row in rows[0::2]], dtype=np.int64)
     same = flags > 0
+    _refuse_training_list(path, sides, same)
     if flags.max() <= 1:
         return with_folds(path, sides, same)
     own = _given_folds(path, [row for row in rows[0::2] if int(row.fields[1]) > 0])
     fold = checked_folds(path, same, int(own.max()))
     fold[same] = own
     return PairRows(sides, same, fold)
+
+
+def _refuse_training_list(path: Path, sides: Sequence[tuple[str, str]], same: BoolArray) -> None:
+    """Refuse a training list, ``path label``: its flags are identities with their own folders."""
+    folders = [(left.rpartition("/")[0], right.rpartition("/")[0]) for left, right in sides]
+    of_two = {each for both, is_same in zip(folders, same, strict=True) if not is_same for each in both}
+    of_one = {each for both, is_same in zip(folders, same, strict=True) if is_same for each in both}
+    if of_two and of_one and of_two.isdisjoint(of_one) and all(left == right for left, right in folders):
+        raise UserError(
+            f"{path}: got flags that follow the folders: each pair is of one folder, and those with flag 0 are of "
+            f"other folders, such as {quoted(min(of_two))} · allowed: 0 for two people · a training list "
+            "(path label) is no list of pairs; make pairs with sphereface make-pairs"
+        )
 
 
 def _read_by_folder(path: Path, rows: Sequence[_Row]) -> PairRows:

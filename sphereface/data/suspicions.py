@@ -93,9 +93,8 @@ def several_faces(source: Source, paths: Sequence[str], several: Collection[str]
 
     Args:
         source: the crops.
-        paths: N, of the crops relative to their folder, with slashes.
-        several: names of the images, relative to their folder, as ``sphereface align`` reports
-            them.
+        paths: N, of the crops, with slashes.
+        several: paths of the images as ``sphereface align`` reports them, from the same folder on.
     """
     known = {PurePosixPath(name).with_suffix("") for name in several}
     rows = [row for row, path in enumerate(paths) if PurePosixPath(path).with_suffix("") in known]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -48,7 +49,7 @@ def test_landmark_file_given_back_gives_the_same_crops(source, tmp_path, centre)
     assert (report.aligned, len(report.fallbacks), again.aligned) == (24, int(centre), 24 + int(centre))
     detected = crops_and_landmarks(tmp_path / "a")
     assert len(read_landmarks(tmp_path / "a/landmarks.txt").points) == again.aligned
-    del detected["landmarks.txt"]
+    assert detected.pop("landmarks.txt") == detected.pop(".landmarks.txt")
     assert crops_and_landmarks(tmp_path / "b") == detected
 
 
@@ -136,31 +137,173 @@ def test_a_broken_crop_is_made_again_from_its_landmarks(source, tmp_path):
     assert crops_and_landmarks(out) == wanted
 
 
+def shifted(line, by=7):
+    name, *numbers = line.split("\t")
+    return "\t".join([name, *(f"{float(number) + by:.2f}" for number in numbers)])
+
+
+def correct(folder, name, change=shifted):
+    """Change the line of an image as an editor does, and give the file its old time, as a copy has it."""
+    path = folder / "landmarks.txt"
+    before = path.stat().st_mtime_ns
+    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = [change(line) if line.startswith(f"{name}\t") else line for line in lines]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    os.utime(path, ns=(before, before))
+
+
+def line_of(folder, name):
+    lines = (folder / "landmarks.txt").read_text(encoding="utf-8").splitlines()
+    return next((line.split("\t")[1:] for line in lines if line.startswith(f"{name}\t")), None)
+
+
 @pytest.mark.parametrize("killed", [False, True])
-def test_an_edited_landmark_file_makes_the_crops_anew(source, tmp_path, monkeypatch, killed):
-    """The crops of faces that nobody corrected stay the same, byte for byte."""
+def test_a_corrected_line_makes_its_crop_anew_and_no_other(source, tmp_path, monkeypatch, killed):
     out = tmp_path / "out"
     first = align_folder(source, out, Landmarks(finder=FINDER))
     before = crops_and_landmarks(out)
-    lines = (out / "landmarks.txt").read_text(encoding="utf-8").splitlines()
-    fields = lines[0].split("\t")
-    lines[0] = "\t".join([fields[0], *(f"{float(number) + 7:.2f}" for number in fields[1:])])
-    (out / "landmarks.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    correct(out, "a/1.jpg")
     if killed:
         monkeypatch.setattr("sphereface.alignment.align.run_in_chunks", lambda *_, **__: (1 / 0 for _ in [0]))
         with pytest.raises(ZeroDivisionError):
             align_folder(source, out, Landmarks(finder=FINDER))
         monkeypatch.undo()
     report = align_folder(source, out, Landmarks(finder=Finder(DiesAfter(2, AssertionError))))  # of the two failures
-    assert (report.aligned, report.kept, report.several_faces) == (24, 0, first.several_faces)
+    assert (report.aligned, report.kept, report.several_faces) == (1, 23, first.several_faces)
     after = crops_and_landmarks(out)
-    assert {name for name in after if after[name] != before[name]} == {
-        fields[0].rpartition(".")[0] + ".jpg",
-        "landmarks.txt",
-    }
+    changed = {name for name in after if after[name] != before[name]}
+    assert changed == {"a/1.jpg", "landmarks.txt", ".landmarks.txt"}
     align_folder(source, tmp_path / "given", read_landmarks(out / "landmarks.txt"))
-    assert crops_and_landmarks(tmp_path / "given") == {name: after[name] for name in after if name != "landmarks.txt"}
+    crops = {name: after[name] for name in after if not name.endswith("landmarks.txt")}
+    assert crops_and_landmarks(tmp_path / "given") == crops
     assert align_folder(source, out, Landmarks(finder=FINDER)).kept == 24
+
+
+@pytest.mark.parametrize("centre", [False, True])
+def test_the_line_of_an_image_without_a_face_is_used(source, tmp_path, centre):
+    out, landmarks = tmp_path / "out", Landmarks(finder=FINDER, centre=centre)
+    align_folder(source, out, landmarks)
+    points = "\t".join(f"{number:.1f}" for number in (template() + 20).ravel())
+    if centre:
+        correct(out, FACELESS, lambda line: f"{FACELESS}\t{points}")
+    else:
+        with (out / "landmarks.txt").open("a", encoding="utf-8") as file:
+            file.write(f"{FACELESS}\t{points}\n")
+    report = align_folder(source, out, landmarks)
+    assert (report.aligned, report.fallbacks, len(report.failures)) == (1, [], 1)
+    table = LandmarkTable({FACELESS: template().round(1) + 20}, "")
+    align_folder(source, tmp_path / "wanted", table)
+    for _ in range(2):
+        assert (out / FACELESS).read_bytes() == (tmp_path / "wanted" / FACELESS).read_bytes()
+        assert (align_folder(source, out, landmarks).kept, line_of(out, FACELESS)) == (25, points.split("\t"))
+
+
+@pytest.mark.parametrize("moved", [False, True])
+@pytest.mark.parametrize("applied", [False, True])
+def test_a_correction_outlives_another_stamp_but_not_another_image(source, tmp_path, moved, applied):
+    out, landmarks = tmp_path / "out", Landmarks(finder=FINDER)
+    align_folder(source, out, landmarks)
+    correct(out, "a/1.jpg")
+    wanted = shifted("x\t" + "\t".join(read_landmarks(out / ".landmarks.txt").points["a/1.jpg"].ravel().astype(str)))
+    if applied:
+        align_folder(source, out, landmarks)
+    (source / "a/1.jpg").chmod(0o600)
+    if moved:
+        source, out = (shutil.copytree(folder, tmp_path / "new" / folder.name) for folder in (source, out))
+    for _ in range(2):
+        assert align_folder(source, out, landmarks).warnings == []
+        assert [float(x) for x in line_of(out, "a/1.jpg")] == [float(x) for x in wanted.split("\t")[1:]]
+    (source / "a/1.jpg").write_bytes((source / "b/0.jpg").read_bytes())
+    (warning,) = align_folder(source, out, landmarks).warnings
+    assert warning.startswith("the corrected landmarks of 1 image are not used, since the image has another content")
+    assert line_of(out, "a/1.jpg") == line_of(out, "b/0.jpg")
+    assert align_folder(source, out, landmarks).warnings == []
+
+
+def test_a_line_that_is_corrected_after_a_kill_counts(source, tmp_path):
+    out, landmarks = tmp_path / "out", Landmarks(finder=FINDER)
+    align_folder(source, out, landmarks)
+    (source / "a/9.jpg").write_bytes((source / "b/9.jpg").read_bytes())
+    with pytest.raises(Interrupted):
+        align_folder(source, out, Landmarks(finder=Finder(DiesAfter(0, Interrupted))))
+    assert (out / "align-progress.txt").exists()
+    correct(out, "a/1.jpg")
+    wanted, before = line_of(out, "a/1.jpg"), (out / "a/1.jpg").read_bytes()
+    align_folder(source, out, landmarks)
+    assert [float(x) for x in line_of(out, "a/1.jpg")] == [float(x) for x in wanted]
+    assert (out / "a/1.jpg").read_bytes() != before
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda line: line.replace("\t5", "\t5000", 1), "landmarks unlike a face"),
+        (lambda line: shifted(line, 500), "landmarks unlike a face"),
+        (lambda line: f"x/{line}", "landmarks for a missing image"),
+    ],
+)
+@pytest.mark.parametrize("centre", [False, True])
+def test_a_corrected_line_that_cannot_be_used_is_listed_and_stays(source, tmp_path, change, reason, centre):
+    out, landmarks = tmp_path / "out", Landmarks(finder=FINDER, centre=centre)
+    align_folder(source, out, landmarks)
+    correct(out, "b/0.jpg", change)
+    name = change("b/0.jpg\t5").split("\t")[0]
+    wanted = line_of(out, name)
+    for _ in range(2):
+        report = align_folder(source, out, landmarks)
+        listed = [f"{row.reason} {row.detail}" for row in report.failures + report.fallbacks if row.file == name]
+        assert len(listed) == 1
+        assert reason in listed[0]
+        assert [float(x) for x in line_of(out, name)] == [float(x) for x in wanted]
+
+
+def test_other_forms_of_a_name_in_a_corrected_file_mean_the_image(source, tmp_path):
+    out, landmarks = tmp_path / "out", Landmarks(finder=FINDER)
+    align_folder(source, out, landmarks)
+    correct(out, "a/1.jpg")
+    wanted = [float(x) for x in line_of(out, "a/1.jpg")]
+    lines = (out / "landmarks.txt").read_text(encoding="utf-8").splitlines()
+    (out / "landmarks.txt").write_text("".join(f"./{line}\n" for line in lines), encoding="utf-8")
+    assert align_folder(source, out, landmarks).aligned == 1
+    assert [float(x) for x in line_of(out, "a/1.jpg")] == wanted
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_line_that_is_deleted_has_its_face_found_again(source, tmp_path, killed):
+    out, landmarks = tmp_path / "out", Landmarks(finder=FINDER)
+    align_folder(source, out, landmarks)
+    before = crops_and_landmarks(out)
+    correct(out, "a/1.jpg")
+    align_folder(source, out, landmarks)
+    if killed:
+        with pytest.raises(Interrupted):
+            align_folder(source, out, Landmarks(finder=Finder(DiesAfter(0, Interrupted))))
+    lines = (out / "landmarks.txt").read_text(encoding="utf-8").splitlines(keepends=True)
+    (out / "landmarks.txt").write_text("".join(lines[1:]), encoding="utf-8")
+    align_folder(source, out, landmarks)
+    assert crops_and_landmarks(out) == before
+
+
+@pytest.mark.parametrize("edited", [False, True])
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_folder_of_an_earlier_build_knows_an_edit_by_its_time(source, tmp_path, monkeypatch, edited, killed):
+    """It has no copy of its landmarks."""
+    out, landmarks = tmp_path / "out", Landmarks(finder=FINDER, centre=True)
+    align_folder(source, out, landmarks)
+    (out / ".landmarks.txt").unlink()
+    if edited:
+        correct(out, "a/1.jpg")
+        os.utime(out / "landmarks.txt")
+    wanted = line_of(out, "a/1.jpg")
+    if killed:
+        monkeypatch.setattr("sphereface.alignment.align.run_in_chunks", lambda *_, **__: (1 / 0 for _ in [0]))
+        with pytest.raises(ZeroDivisionError):
+            align_folder(source, out, landmarks)
+        monkeypatch.undo()
+    report = align_folder(source, out, landmarks)
+    assert (report.aligned, report.kept, len(report.fallbacks)) == ((24, 0, 1) if edited else (0, 24, 1))
+    assert [float(x) for x in line_of(out, "a/1.jpg")] == [float(x) for x in wanted]
+    assert align_folder(source, out, landmarks).kept == 24
 
 
 def test_an_image_that_left_leaves_the_landmark_file(source, tmp_path):
@@ -226,8 +369,8 @@ def test_a_full_disk_ends_the_run_in_one_line_and_it_can_go_on(source, tmp_path,
     init = found_landmarks.FoundLandmarks.__init__
     with monkeypatch.context() as patch:
 
-        def short(self, folder, is_current):
-            init(self, folder, is_current)
+        def short(self, *arguments):
+            init(self, *arguments)
             self._file = Full(self._file)
 
         patch.setattr(found_landmarks.FoundLandmarks, "__init__", short)

@@ -149,24 +149,31 @@ def test_crops_are_not_written_through_a_link(tmp_path):
 
 
 def test_landmarks_of_a_stranger_cannot_leave_the_folder_nor_be_believed(tmp_path):
-    """Names come from the images alone; points are judged like a detector's."""
+    """Names come from the images alone; points are judged like a detector's, and a digest opens no other file."""
     (tmp_path / "in").mkdir()
-    for k in range(2):
+    for k in range(3):
         (tmp_path / f"in/{k}.png").write_bytes(encode(ByColour.image((140, 150), [(60, 70)], seed=k), ".png"))
     finder = Landmarks(finder=Finder(ByColour()))
     align_folder(tmp_path / "in", tmp_path / "out", finder, CropSpec())
-    wanted = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} | {"align-report.json": b""}
-    (tmp_path / "out/0.jpg").unlink()
     face = template() + 20
-    lines = [("../../x.png", face), ("/etc/x.png", face), ("0.png", face[[1, 0, 2, 4, 3]]), ("1.png", face * np.nan)]
+    lines = [("../../x.png", face), ("../x.png", face), ("0.png", face[[1, 0, 2, 4, 3]]), ("1.png", face * np.nan)]
     (tmp_path / "out/landmarks.txt").write_text("".join(landmark_line(*line) for line in lines))
+    (tmp_path / "out/.landmarks.txt").write_text(landmark_line(*lines[1]))
+    os.mkfifo(tmp_path / "x.png")  # to read it would wait for ever
+    content = json.loads((tmp_path / "out/align-report.json").read_text()) | {"corrected": {"../x.png": "d"}}
+    write(tmp_path / "out", content)
     before = sorted(path.name for path in tmp_path.iterdir())
     report = align_folder(tmp_path / "in", tmp_path / "out", finder, CropSpec())
-    assert (report.aligned, report.kept) == (2, 0)
-    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} | {
-        "align-report.json": b""
-    } == wanted
+    assert {failure.file: failure.reason for failure in report.failures} == {
+        "../../x.png": "landmarks for a missing image",
+        "0.png": "landmarks unlike a face",
+        "1.png": "landmarks unlike a face",
+    }
+    assert [path.name for path in (tmp_path / "out").glob("*.jpg")] == ["2.jpg"]
     assert sorted(path.name for path in tmp_path.iterdir()) == before
+    (tmp_path / "out/landmarks.txt").write_text(landmark_line("/etc/x.png", face))
+    with pytest.raises(UserError, match=r"1 of 1 lines have an absolute path outside"):
+        align_folder(tmp_path / "in", tmp_path / "out", finder, CropSpec())
 
 
 @pytest.mark.parametrize("score", ["inf", "nan", "-1", "1e300", "2.5"])

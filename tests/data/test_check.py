@@ -222,6 +222,44 @@ def test_a_list_of_any_names_reads_back(tmp_path):
         assert [clean.read(row) for row in range(len(clean))] == [source.read(row) for row in range(len(source))]
 
 
+def test_a_clean_list_keeps_the_numbers_of_people_who_have_no_names(tmp_path):
+    """So that data.exclude and people.txt name the same people before and after."""
+    for person, label in enumerate((3, 10, 12, 13)):
+        for number in range(1 if label == 3 else 2):  # 3 has too few images
+            write(tmp_path / f"im/{label}_{number}.png", image(person, number, SIZE))
+    lines = [f"im/{path.name} {path.stem.partition('_')[0]}\n" for path in sorted((tmp_path / "im").iterdir())]
+    (tmp_path / "all.txt").write_text("".join(lines))
+    clean = tmp_path / "clean.txt"
+    assert main([str(tmp_path / "all.txt"), "--output", str(tmp_path / "out"), "--write-list", str(clean)]) == 1
+    assert sorted(clean.read_text().splitlines(keepends=True)) == sorted(line for line in lines if "im/3_" not in line)
+    left = open_source(clean, exclude=["12"])
+    assert [left.name(row)[-8:] for row in range(len(left))] == ["10_0.png", "10_1.png", "13_0.png", "13_1.png"]
+
+
+@pytest.mark.parametrize("source", ["crops", "crops/train", "list.txt", "lists/up.txt"])
+def test_crops_of_images_with_several_faces_are_left_out(tmp_path, source):
+    for person in range(3):
+        for number in range(3):
+            write(tmp_path / f"crops/train/p{person}/{number}.png", image(person, number, SIZE))
+    report = {"settings": {}, "several_faces": ["train/p0/1.jpg", "train/p2/0.JPG", "p1/0.png"]}
+    (tmp_path / "crops/align-report.json").write_text(json.dumps(report))
+    names = [path.relative_to(tmp_path).as_posix() for path in sorted(tmp_path.glob("crops/*/*/*.png"))]
+    (tmp_path / "list.txt").write_text("".join(f"{name} {name[13]}\n" for name in names))
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists/up.txt").write_text("".join(f"../{name} {name[13]}\n" for name in names))
+    clean = tmp_path / "clean.txt"
+    options = ["--output", str(tmp_path / "out"), "--min-images", "1", "--max-images", "9", "--write-list", str(clean)]
+    assert main([str(tmp_path / source), *options, "--leave-out", "several-faces"]) == 0
+    out = {"crops/train/p0/1.png", "crops/train/p2/0.png"}
+    assert [line.rpartition(" ")[0] for line in clean.read_text().splitlines()] == [n for n in names if n not in out]
+
+
+def test_several_faces_without_a_report_are_refused(faces, tmp_path, capsys):
+    options = ["--output", str(tmp_path / "out"), "--write-list", str(tmp_path / "clean.txt")]
+    assert main([str(faces), *options, "--leave-out", "several-faces"]) == 2
+    assert f"--leave-out: got several-faces, but {faces} has no align-report.json · allowed" in capsys.readouterr().err
+
+
 def test_a_sheet_that_a_full_disk_cuts_off_is_an_error(faces, tmp_path):
     source = FolderSource(faces)
     seen = inspect(source, workers=0)

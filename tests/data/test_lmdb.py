@@ -161,3 +161,15 @@ def test_keys_that_are_no_numbers_and_folders_in_them(tmp_path, caplog):
         source = open_path(write_lmdb(tmp_path / "f.lmdb", values))
     assert source.class_names == ["Ann", "Bo"]
     assert "labels from 4 to 9 have gaps" in caplog.text
+
+
+def test_folders_beside_data_mdb_are_told(tmp_path, caplog):
+    face_lmdb(tmp_path / "a", [(b"image", 0), (b"other", 1)], folder=True)
+    with caplog.at_level(logging.WARNING):
+        assert isinstance(open_path(tmp_path / "a"), LmdbSource)
+    assert not caplog.text
+    for name in ("Bo", "Ann"):
+        (tmp_path / "a" / name).mkdir()
+    with caplog.at_level(logging.WARNING):
+        assert len(open_path(tmp_path / "a")) == 2
+    assert "reads data.mdb and ignores 2 folders beside it, such as Ann" in caplog.text

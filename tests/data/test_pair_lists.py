@@ -135,6 +135,30 @@ def test_calfw_in_full(tmp_path):
     assert int(pairs.same.sum()) == 3000
 
 
+def test_a_training_list_is_no_list_of_pairs(tmp_path):
+    """``path label``, with an even number of images for each identity."""
+    lines = [f"p{person}/{k}.jpg {person}" for person in range(3) for k in range(2 + 2 * person)]
+    for few in (lines, lines[:6]):
+        with pytest.raises(
+            UserError, match=r"flags that follow the folders: .* such as 'p0' · .* sphereface make-pairs"
+        ):
+            read(tmp_path, "\n".join(few) + "\n")
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        [("Ann/1.jpg", "Ann/2.jpg", 1), ("Bo/1.jpg", "Cy/1.jpg", 0)],  # a folder for each person
+        [("all/1.jpg", "all/2.jpg", 1), ("all/1.jpg", "all/3.jpg", 0)],  # one folder
+        [(f"fold{k}/1.jpg", f"fold{k}/{2 + flag}.jpg", flag) for k in range(2) for flag in (1, 0)],
+        [("1.jpg", "2.jpg", 1), ("3.jpg", "4.jpg", 0)],
+    ],
+)
+def test_pairs_with_flags_in_folders_are_read(tmp_path, pairs):
+    text = "".join(f"{left} {flag}\n{right} {flag}\n" for left, right, flag in [*pairs, *pairs])
+    assert read(tmp_path, text).same.tolist() == [flag == 1 for _, _, flag in [*pairs, *pairs]]
+
+
 def test_the_form_of_sllfw(tmp_path):
     """Two lines a pair, no flag: who is on an image, its folder says. Per fold, one person first."""
     lines = []

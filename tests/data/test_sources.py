@@ -443,7 +443,7 @@ def test_a_text_in_a_zip_that_is_no_list(tmp_path):
         "pairs.txt": b"10\t300\na\t1\t2\n",
         "big.txt": bytes(100 * 2**20),
         "readme.TXT": b"",
-        "x.txt": b"c/0.jpg 0",
+        "x.txt": b"see c/0.jpg",
     }
     path = zip_of(tmp_path / "f.zip", {**folders, **texts}, zipfile.ZIP_DEFLATED)
     tracemalloc.start()
@@ -764,17 +764,45 @@ def test_a_copy_of_a_set_in_any_form_is_told(tmp_path, caplog):
     put(forms[1], b"".join(b"folder/" + line for line in forms[1].read_bytes().splitlines(keepends=True)))
     for one, other in itertools.permutations(forms, 2):
         caplog.clear()
+        if {one, other} == set(forms[:2]):
+            continue  # the same files: refused, see below
         open_source([one, other])
         (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
         assert warning == (
             f"data.train: {one} and {other} contain the same images: the first image of 8 of 8 compared identities is "
             "the same · leave one of them out"
         )
+    for name in "acei":
+        caplog.clear()
+        put(tmp_path / f"folder/{name}/0.jpg", b"another image")
+        open_source([tmp_path / "folder", tmp_path / "a.zip"])
+    assert "the first image of 4 of 8 compared identities is the same" in caplog.text
     caplog.clear()
-    put(tmp_path / "folder/i/0.jpg", b"another image")
+    put(tmp_path / "folder/k/0.jpg", b"another image")
     open_source([tmp_path / "folder", tmp_path / "a.zip"])
     open_source([tmp_path / "folder", put_people(tmp_path / "others", {"x": 1, "y": 1})])
     assert "contain the same" not in caplog.text
+
+
+@pytest.mark.parametrize("merge", [False, True])
+def test_lists_and_folders_with_common_images_are_refused(tmp_path, monkeypatch, merge):
+    monkeypatch.chdir(tmp_path)
+    put_people(Path("set"), {"a": 3, "b": 3, "c": 3})
+    Path("link").symlink_to("set")
+    put(Path("lists/clean.txt"), b"../link/./a/1.jpg 0\n../set/b/0.jpg 1\n../set/b/2.jpg 1\n")
+    put(Path("over.txt"), b"set/b/0.jpg 0\nset/c/0.jpg 1\n")
+    put(Path("apart.txt"), b"set/b/1.jpg 0\nset/c/0.jpg 1\n")
+    for one, other, number, such in [
+        ("set", "lists/clean.txt", "3 images", "set/a/1.jpg"),
+        ("over.txt", "lists/clean.txt", "1 image", "set/b/0.jpg"),
+    ]:
+        for both in ([one, other], [other, one]):
+            message = (
+                f"got {both[0]} and {both[1]}, which have {number} in common, such as '{Path.cwd() / such}' · allowed"
+            )
+            with pytest.raises(UserError, match=re.escape(message)):
+                open_source(both, merge=merge)
+    assert len(open_source(["apart.txt", "lists/clean.txt"], merge=merge)) == 5
 
 
 def test_a_root_without_a_list_is_refused(tmp_path):
@@ -787,7 +815,7 @@ def test_a_root_without_a_list_is_refused(tmp_path):
             open_source(train, root="x")
     with pytest.raises(UserError, match="--root: got 'x' without a list"):
         open_path(folder, root="x", key="SRC")
-    assert len(open_source([folder, listed], root=folder / "a")) == 3
+    assert len(open_source([zipped, listed], root=folder / "a")) == 3
 
 
 def test_numbers_are_no_names_to_merge_by(tmp_path):

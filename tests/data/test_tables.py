@@ -87,13 +87,14 @@ def test_arrow_files_and_streams(tmp_path, stream):
     assert source.mapped
 
 
-def test_a_folder_of_save_to_disk(tmp_path):
+def test_a_folder_of_save_to_disk(tmp_path, caplog):
     for number in range(2):
         write_arrow(tmp_path / f"data-0000{number}-of-00002.arrow", table().slice(15 * number, 15))
     write_arrow(tmp_path / "cache-0123.arrow", table())  # which map() leaves there
     (tmp_path / "state.json").write_text("{}")
     (tmp_path / "dataset_info.json").write_text("{}")
     assert content(open_source(tmp_path)) == EXPECTED
+    assert "several sets" not in caplog.text
     (tmp_path / "data-00001-of-00002.arrow").unlink()
     with pytest.raises(UserError, match=r"got 1 of the 00002 files 'data' · allowed: all files of the set"):
         open_path(tmp_path)
@@ -173,6 +174,33 @@ def test_tables_that_cannot_be_a_training_set(tmp_path, rows, message):
         with pytest.raises(UserError, match=message) as caught:
             open_path(path)
         assert "\n" not in str(caught.value)
+
+
+def _features(table, **kinds):
+    features = {name: {"_type": kind} for name, kind in kinds.items()}
+    return table.replace_schema_metadata({b"huggingface": json.dumps({"info": {"features": features}}).encode()})
+
+
+def test_several_columns_of_one_kind_without_a_usual_name_are_refused(tmp_path):
+    row = pa.array([{"bytes": b"x", "path": "a.jpg"}], IMAGE)
+    two = {"age": [1], "gender": [0]}
+    classes = _features(pa.table({"image": row, **two, "person_id": [7]}), age="ClassLabel", gender="ClassLabel")
+    message = r"got 2 columns of classes, 'age', 'gender' · allowed: one, or one of them named identity or .* · rename"
+    for path in (write_parquet(tmp_path / "a.parquet", classes), write_arrow(tmp_path / "a.arrow", classes)):
+        with pytest.raises(UserError, match=message):
+            open_path(path)
+    named = _features(pa.table({"image": row, **two, "label": [7]}), age="ClassLabel", gender="ClassLabel")
+    assert open_path(write_parquet(tmp_path / "b.parquet", named)).class_names == ["7"]
+    one = _features(pa.table({"image": row, "age": [1], "person": ["P"]}), person="ClassLabel")
+    assert open_path(write_parquet(tmp_path / "c.parquet", one)).class_names == ["P"]
+    images = _features(pa.table({"face": row, "mask": row, "label": [7]}), face="Image", mask="Image")
+    with pytest.raises(
+        UserError, match=r"got 2 columns of images, 'face', 'mask' · .* · rename the right one to image"
+    ):
+        open_path(write_parquet(tmp_path / "d.parquet", images))
+    mask = pa.array([{"bytes": b"m", "path": "a.jpg"}], IMAGE)
+    first = _features(pa.table({"mask": mask, "image": row, "label": [7]}), mask="Image", image="Image")
+    assert open_path(write_parquet(tmp_path / "e.parquet", first)).read(0) == b"x"
 
 
 @pytest.mark.parametrize(

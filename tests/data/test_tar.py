@@ -404,6 +404,35 @@ def test_a_folder_with_several_sets_is_read_with_a_warning(tmp_path, caplog):
     assert "contains several sets, and all are read as one: test, train · to read only one" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["train.tar", "val.tar"], "train.tar, val.tar"),
+        (["all.tar", "faces-00000-of-00001.tar"], "all.tar, faces"),
+        (["faces-000.tar", "faces-000 (1).tar", "faces-001.tar"], "faces-000 (1).tar, faces-000.tar"),
+        (["faces-000.tar", "faces-1001.tar", "faces-2.tar"], ""),
+        (["n000002.tar", "n000003.tar"], ""),
+        (["v2-part-1-a.tar", "v2-part-12-a.tar"], ""),
+    ],
+)
+def test_files_whose_names_differ_in_more_than_numbers_are_several_sets(tmp_path, caplog, names, told):
+    for name in names:
+        write_tar(tmp_path / name, [(f"a/{name}.jpg", b"A"), ("b/0.jpg", b"B")])
+    with caplog.at_level(logging.WARNING):
+        open_path(tmp_path)
+    assert (f"contains several sets, and all are read as one: {told} · " in caplog.text) == bool(told)
+    assert ("several sets" in caplog.text) == bool(told)
+
+
+def test_one_set_in_two_numbers_of_files_is_refused(tmp_path):
+    """As a pack that was repeated with smaller files leaves it; each image would be there twice."""
+    for name in ("x-00000-of-00001", "x-00000-of-00002", "x-00001-of-00002"):
+        write_tar(tmp_path / f"{name}.tar", FOUR)
+    message = r"got files 'x' of two sets, of 00001 and of 00002 files · .* such as x-\{00000\.\.00000\}-of-00001$"
+    with pytest.raises(UserError, match=message):
+        open_path(tmp_path)
+
+
 def test_the_size_of_an_extended_header_is_decimal_however_many_digits_it_has(tmp_path):
     info = tarfile.TarInfo("a/0.jpg")
     info.size, info.pax_headers = 512, {"size": f"{512:012d}"}

@@ -261,6 +261,50 @@ def test_a_list_in_another_form_is_no_reason_to_take_the_folders(tmp_path, name,
 
 
 @pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a/1.png 0\na/2.png 5\n", "lists 'a/1.png', which is not in the zip, but 'a/1.jpg' is · allowed: paths"),
+        ("a/1.JPG 0\n", "lists 'a/1.JPG', which is not in the zip, but 'a/1.jpg' is"),
+        ("A/1.jpg 0\n", "lists 'A/1.jpg', which is not in the zip, but 'a/1.jpg' is"),
+        ("a/1 0\na/2 5\n", "lists 'a/1', which is not in the zip, but 'a/1.jpg' is"),
+        ("".join(f"gone/{k}.jpg 9\n" for k in range(60)) + LISTED, "lists 'gone/0.jpg', which is not in the zip"),
+        ("".join(f"# remark {k}\n" for k in range(60)) + LISTED, "lists '# remark', which is not in the zip"),
+    ],
+)
+def test_a_list_of_other_names_is_no_reason_to_take_the_folders(tmp_path, text, message):
+    images = dict.fromkeys(("a/1.jpg", "a/2.jpg", "b/1.jpg"), b"x")
+    with pytest.raises(UserError) as caught:
+        ZipSource(zip_of(tmp_path / "f.zip", {**images, "list.txt": text.encode()}))
+    assert message in str(caught.value)
+
+
+def test_the_list_that_a_zip_is_read_by_is_told(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("sphereface"), "propagate", True)
+    caplog.set_level(logging.INFO)
+    images = dict.fromkeys(("a/1.jpg", "a/2.jpg", "b/1.jpg"), b"x")
+    ZipSource(zip_of(tmp_path / "f.zip", {**images, "ages.txt": b"a/1.jpg 30\na/2.jpg 31\nb/1.jpg 30\n"}))
+    assert "f.zip: reads ages.txt as its list: 2 identities" in caplog.text
+
+
+def test_texts_about_one_image_each_are_no_lists_and_cost_little(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("sphereface"), "propagate", True)
+    names = [f"p{k % 3}/{k}" for k in range(30)]
+    images = {f"{name}.jpg": b"x" for name in names}
+    beside = {f"{name}.txt": f"{name}.jpg 7\n".encode() for name in names}
+    monkeypatch.setattr(ZipSource, "_text", lambda *_: pytest.fail("read"))
+    assert ZipSource(zip_of(tmp_path / "f.zip", {**images, **beside})).class_names == ["p0", "p1", "p2"]
+    monkeypatch.undo()
+    monkeypatch.setattr(logging.getLogger("sphereface"), "propagate", True)
+    both = {**images, **beside, "list.txt": "".join(f"{name}.jpg 4\n" for name in names).encode()}
+    assert ZipSource(zip_of(tmp_path / "g.zip", both)).class_names == ["4"]
+    caplog.clear()
+    apart = {f"boxes/{name}.txt": f"{name}.jpg 1 2 3 4\n".encode() for name in names}
+    ZipSource(zip_of(tmp_path / "h.zip", {**images, **apart}))
+    assert caplog.text.count("names images") == 1
+    assert "boxes/p0/0.txt names images, such as p0/0.jpg (and 29 other texts), but has no lines" in caplog.text
+
+
+@pytest.mark.parametrize(
     ("name", "text"),
     [
         ("pairs.csv", "a/1.jpg,a/2.jpg,1\n"),

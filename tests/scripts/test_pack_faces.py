@@ -21,7 +21,7 @@ from sphereface.alignment.crop_template import training_template
 from sphereface.data import packing
 from sphereface.data.images import decode
 from sphereface.data.recordio import RecordWriter
-from sphereface.data.sources import FolderSource, JoinedSource, RecordSource, open_path
+from sphereface.data.sources import FolderSource, JoinedSource, RecordSource, open_path, open_source
 from sphereface.errors import UserError
 from tests.data.recs import insightface_records, write_rec
 from tests.images import image, make_training_set, write
@@ -102,6 +102,29 @@ def test_more_than_float32_counts_goes_without_header(tmp_path, monkeypatch):
     monkeypatch.setattr(packing, "EXACT_IN_FLOAT", 2)
     with pytest.raises(UserError, match="3 identities · allowed in a .rec"):
         packing.pack(open_path(folder), tmp_path / "c" / "x.rec")
+
+
+@pytest.mark.parametrize("encoding", [None, packing.Encoding(90)])
+def test_people_without_names_keep_their_numbers(tmp_path, encoding):
+    """So that data.exclude names the same people before and after."""
+    (tmp_path / "im").mkdir()
+    for person, label in enumerate((3, 10, 12)):
+        for number in range(2):
+            cv2.imwrite(str(tmp_path / f"im/{label}_{number}.png"), image(person, number))
+    lines = [f"im/{path.name} {path.stem.partition('_')[0]}\n" for path in (tmp_path / "im").iterdir()]
+    (tmp_path / "l.txt").write_text("".join(lines))
+    packing.pack(open_path(tmp_path / "l.txt"), tmp_path / "a" / "train.rec", encoding)
+    packing.pack(open_path(tmp_path / "a"), tmp_path / "b" / "train.rec", packing.Encoding(80))
+    for name in "ab":
+        source = open_path(tmp_path / name)
+        assert (list(source.class_names), source.named) == (["3", "10", "12"], False)
+        assert source.labels.tolist() == [0, 0, 1, 1, 2, 2]
+        assert len(open_source(tmp_path / name, exclude=["12"]).class_names) == 2
+    (tmp_path / "l.txt").write_text("im/3_0.png 0\nim/10_0.png 16777217\n")
+    with pytest.raises(
+        UserError, match=r"an identity with the number 16777217 · allowed in a .rec, .*: up to 16777216"
+    ):
+        packing.pack(open_path(tmp_path / "l.txt"), tmp_path / "c" / "train.rec", encoding)
 
 
 def test_encodes_anew_only_where_asked(tmp_path):

@@ -31,7 +31,7 @@ from ...errors import UserError, count_of, printable, shown, shown_key
 from ..identities import Labels
 from ..walking import is_system_file, kind_of_path, nfc
 from .arrow import ArrowSource
-from .base import Source
+from .base import FileSource, Source
 from .cached import cached
 from .folder import FolderSource
 from .joined import JoinedSource, num_copied
@@ -188,13 +188,14 @@ def _folder_form(path: Path) -> Callable[[Path], Source]:
     except OSError:  # the walk through the folder reports it in one line
         return FolderSource
     folders = [name for name, is_folder in names.items() if is_folder]
-    if "train.rec" in names or "train.idx" in names:
-        if folders:
-            such = printable(min(folders))
-            log.warning(
-                "data: %s: reads train.rec and ignores %s beside it, such as %s",
-                *(path, count_of(len(folders), "folder", "folders"), such),
-            )
+    is_rec = "train.rec" in names or "train.idx" in names
+    if folders and (is_rec or "data.mdb" in names):
+        log.warning(
+            "data: %s: reads %s and ignores %s beside it, such as %s",
+            *(path, "train.rec" if is_rec else "data.mdb"),
+            *(count_of(len(folders), "folder", "folders"), printable(min(folders))),
+        )
+    if is_rec:
         return RecordSource
     if "dataset_dict.json" in names:
         raise UserError(
@@ -225,8 +226,8 @@ def _check_apart(paths: Sequence[Path], sources: Sequence[Source]) -> None:
     form, are a warning.
 
     Raises:
-        UserError: two paths lead to one place, also through a link, or one is a folder inside
-            another.
+        UserError: two paths lead to one place, also through a link, one is a folder inside another,
+            or two folders or lists have images in common.
     """
     places = [
         Path(os.path.realpath(source.path if isinstance(source, RecordSource) else path))
@@ -246,11 +247,28 @@ def _check_apart(paths: Sequence[Path], sources: Sequence[Source]) -> None:
                 f"data.train: got {both}, which have files in common, such as {shown(min(shared))} · "
                 "allowed: sets without common images · leave the files out of one of them"
             )
-        if one < other and (count := num_copied(sources[one], sources[other])):
+    for one, other in itertools.combinations(range(len(paths)), 2):
+        both = " and ".join(shown_key(str(paths[row])) for row in (one, other))
+        if shared := _shared_images(sources[one], sources[other]):
+            raise UserError(
+                f"data.train: got {both}, which have {count_of(len(shared), 'image', 'images')} in common, such as "
+                f"{shown(min(shared))} · allowed: sets without common images, as each would count twice · leave them "
+                "out of one of the two"
+            )
+        count, compared = num_copied(sources[one], sources[other])
+        if count:
             sentence = (
                 "data.train: %s contain the same images: the first image of %d of %d compared identities is the same"
             )
-            log.warning(f"{sentence} · leave one of them out", both, count, count)
+            log.warning(f"{sentence} · leave one of them out", both, count, compared)
+
+
+def _shared_images(one: Source, other: Source) -> set[str]:
+    """Return the images that two folders or lists have in common, also through links to folders."""
+    if not (isinstance(one, FileSource) and isinstance(other, FileSource)):
+        return set()
+    common = set(one.real_folders().values()) & set(other.real_folders().values())
+    return one.files_in(common) & other.files_in(common) if common else set()
 
 
 def _real_files(source: Source) -> set[str]:

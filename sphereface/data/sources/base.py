@@ -7,7 +7,7 @@ import logging
 import os
 import stat
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -131,6 +131,20 @@ def grouped(given: npt.NDArray[np.int64]) -> tuple[Labels, npt.NDArray[np.int64]
     return Labels(np.append(starts, len(given))), values
 
 
+def numbers_of(source: Source) -> npt.NDArray[np.int64]:
+    """Return (C,) int64, the number of each identity in a file that is written, ascending.
+
+    It is the identity's own number if the source has only numbers, so that settings such as
+    ``data.exclude`` name the same identity afterwards. Otherwise it is the identity's position.
+    """
+    names = source.class_names
+    if not source.named and all(name.isascii() and name.isdecimal() for name in names):
+        numbers = np.array([int(name) for name in names], dtype=np.int64)
+        if (numbers[1:] > numbers[:-1]).all():
+            return numbers
+    return np.arange(len(names))
+
+
 def log_gaps(values: npt.NDArray[np.int64], name: str) -> None:
     """Log gaps between labels, which are closed.
 
@@ -191,3 +205,14 @@ class FileSource(Labelled):
 
     def name(self, index: int) -> str:
         return printable(str(self.root / self._paths[index]))
+
+    def real_folders(self) -> dict[str, str]:
+        """Return the folders of the images, and the path of each without links."""
+        given = {self._paths[row].rpartition("/")[0] for row in range(len(self))}
+        return {folder: os.path.realpath(self.root / folder) for folder in given}
+
+    def files_in(self, folders: Collection[str]) -> set[str]:
+        """Return the images in some folders; all paths are without links to folders."""
+        real = self.real_folders()
+        parts = (self._paths[row].rpartition("/") for row in range(len(self)))
+        return {f"{real[folder]}/{name}" for folder, _, name in parts if real[folder] in folders}

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from ...errors import UserError, printable
+from ...errors import UserError, printable, shown
 from ...extras import import_extra
 from .grouping import Grouped, Label, by_label, checked_label
 
@@ -56,14 +56,25 @@ def find_columns(schema: Any, place: str) -> Columns:
         place: the table's name in messages.
 
     Raises:
-        UserError: there is no such column, or several.
+        UserError: there is no such column, or several of which none has a usual name.
     """
     features = _features(schema)
     images = [field.name for field in schema if _is_image(field.type)]
-    likely = _of_type(features, "Image") or [name for name in _IMAGE_COLUMNS if name in images]
-    image = next(iter(likely or (images if len(images) == 1 else [])), "")
+    of_type = [name for name in _of_type(features, "Image") if name in images]
+    likely = (
+        [name for name in _IMAGE_COLUMNS if name in (of_type or images)] or of_type or images[:1] * (len(images) == 1)
+    )
+    image = next(iter(likely), "")
     labels = [field.name for field in schema if _is_label(field.type)]
-    label = next(iter([name for name in LABEL_COLUMNS if name in labels] or _of_type(features, "ClassLabel")), "")
+    classes = [name for name in _of_type(features, "ClassLabel") if name in labels]
+    label = next(iter([name for name in LABEL_COLUMNS if name in labels] or classes), "")
+    for name, found, usual in ((image, of_type, _IMAGE_COLUMNS), (label, classes, LABEL_COLUMNS)):
+        if name not in usual and len(found) > 1:
+            what = "images" if found is of_type else "classes"
+            raise UserError(
+                f"{place}: got {len(found)} columns of {what}, {', '.join(map(shown, found[:_SHOWN]))} · allowed: one, "
+                f"or one of them named {' or '.join(usual)} · rename the right one to {usual[0]}"
+            )
     for name, wanted, found, allowed in (
         (image, _IMAGE_COLUMNS, images, "struct<bytes, path> or binary"),
         (label, LABEL_COLUMNS, labels, "integers or texts"),

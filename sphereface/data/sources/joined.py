@@ -80,8 +80,10 @@ class JoinedSource(Labelled):
         self.labels = Labels.of_counts(np.bincount(classes, weights=counts).astype(np.int64))
 
 
-def num_copied(one: Source, other: Source) -> int:
-    """Return the number of compared identities if the first images of all are equal, else 0.
+def num_copied(one: Source, other: Source) -> tuple[int, int]:
+    """Return how many identities have the same first image, and how many were compared.
+
+    The number is 0 if fewer than half of them have.
 
     Identities are compared by name. If a source has only numbers, they are compared by position,
     provided that both have equally many.
@@ -92,7 +94,8 @@ def num_copied(one: Source, other: Source) -> int:
     else:
         rows = [(row, row) for row in range(len(one.class_names)) if len(one.class_names) == len(other.class_names)]
     chosen = rows[:: max(1, len(rows) // _COMPARED)][:_COMPARED]
-    return len(chosen) if all(_first(one, a) == _first(other, b) != b"" for a, b in chosen) else 0
+    count = sum(_first(one, a) == _first(other, b) != b"" for a, b in chosen)
+    return (count, len(chosen)) if 2 * count >= len(chosen) else (0, len(chosen))
 
 
 def _first(source: Source, label: int) -> bytes:

@@ -58,7 +58,7 @@ def shard_paths(path: Path, suffix: str) -> list[Path]:
     """
     if kind_of_path(path) == "folder":
         paths = sorted(p for p in path.iterdir() if p.name.lower().endswith(suffix) and not is_system_file(p.name))
-        _check_folder(path, paths)
+        _check_folder(path, [p for p in paths if not p.name.startswith("cache-")])  # ArrowSource leaves these out
         return paths
     paths = expanded(path)
     missing = [each for each in paths if kind_of_path(each) != "file"]
@@ -71,16 +71,22 @@ def shard_paths(path: Path, suffix: str) -> list[Path]:
 
 
 def _check_folder(folder: Path, paths: Sequence[Path]) -> None:
-    """Check that no numbered file is missing.
+    """Check that no numbered file is missing, and that the files are of one set.
 
-    A missing file is an error if a name contains their number, else a warning.
+    A missing file is an error if a name contains their number, else a warning. Two numbers of files
+    under one name are an error, as the same images may be in both. Files of several names are a
+    warning: files are of one set if their names differ only in numbers.
     """
     numbered: dict[tuple[str, str], set[int]] = {}
     numbers: list[int] = []
+    sets: dict[str, str] = {}  # name, numbers left out → as a message shows it
     for path in paths:
         if found := _OF.fullmatch(path.name):
             numbered.setdefault((found[1], found[3]), set()).add(int(found[2]))
-        elif found := re.fullmatch(r".*?(\d{1,9})\.[^.\d]*", path.name):
+            sets[f"{found[1]} of"] = found[1]
+            continue
+        sets.setdefault(re.sub(r"\d+", "#", path.stem), path.name)
+        if found := re.fullmatch(r".*?(\d{1,9})\.[^.\d]*", path.name):
             numbers.append(int(found[1]))
     for (name, count), seen in sorted(numbered.items()):
         if len(seen) != int(count[:9]):
@@ -88,8 +94,17 @@ def _check_folder(folder: Path, paths: Sequence[Path]) -> None:
                 f"{folder}: got {len(seen):,} of the {printable(count)} files {shown(name)} · "
                 "allowed: all files of the set · copy the rest"
             )
-    if len(sets := sorted({name for name, _ in numbered})) > 1:  # Hugging Face puts train and test into one folder
-        shown_sets = ", ".join(printable(name) for name in sets[:_SHOWN]) + (", …" if len(sets) > _SHOWN else "")
+    for (name, count), (other, total) in itertools.pairwise(sorted(numbered)):
+        if name == other:
+            last = f"{int(count) - 1:0{len(count)}d}"
+            raise UserError(
+                f"{folder}: got files {shown(name)} of two sets, of {printable(count)} and of {printable(total)} files "
+                "· allowed: one, since the same images may be in both · move one set elsewhere, or give a pattern such "
+                f"as {printable(name)}-{{{'0' * len(count)}..{last}}}-of-{printable(count)}"
+            )
+    if len(sets) > 1:  # Hugging Face puts train and test into one folder
+        names = sorted(sets.values())
+        shown_sets = ", ".join(printable(name) for name in names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
         log.warning(
             "data: %s: contains several sets, and all are read as one: %s · to read only one, give a pattern such as "
             "train-{00000..00009}-of-00010.parquet",

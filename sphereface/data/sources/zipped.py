@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import itertools
 import logging
 import posixpath
 import re
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...errors import UserError, first_line, printable, shown
+from ...errors import UserError, count_of, first_line, printable, shown
 from ...files import DAMAGED, check_directory
 from ..mapped import MappedFile
 from ..pair_lines import unquoted
@@ -35,7 +36,9 @@ _MAX_IMAGE = 2**26  # bytes; a larger member is not a face crop
 _LIST_LINE = 100  # bytes of a list's line besides the image name: label, folders above, blanks
 _LIST_REST = 2**16  # bytes of a list besides its lines
 _FIRST = 2**14  # bytes that contain the first lines of a list
-_FIRST_LINES = 20
+_FIRST_LINES = 40
+_NUMBER = re.compile("[0-9]")  # every line of a list has one
+_FEW = 16  # texts about one image each, of which more are no lists
 _FIELD = re.compile(r'"[^"]*"|\S+')
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
@@ -62,7 +65,9 @@ class ZipSource(Labelled):
         self._file = MappedFile(self.path)
         members = _members(self.path)
         images = {name: info for name, info in members.items() if is_image(name)}
-        texts = {name: info for name, info in members.items() if name.lower().endswith(LIST_SUFFIXES)}
+        texts = _without_captions(
+            {name: info for name, info in members.items() if name.lower().endswith(LIST_SUFFIXES)}, images
+        )
         self._check(images, texts)
         self._longest_list = _LIST_REST + sum(4 * len(name) + _LIST_LINE for name in members)
         whole = sum(info.file_size for info in texts.values()) <= self._longest_list
@@ -132,14 +137,19 @@ class ZipSource(Labelled):
             images: names of the images.
         """
         ends = {_end(name) for name in images} if lines else set()
-        if found := [name for name, first in lines.items() if any(_may_label(line, ends) for line in first)]:
+        if found := [name for name, first in lines.items() if _may_list(first, ends)]:
             return found
-        files = {end.rpartition("/")[2] for end in ends}
-        for name, first in lines.items():
-            named = [field for line in first for field in _fields(line) if _end(field).rpartition("/")[2] in files]
-            if named and posixpath.basename(name) not in OWN_FILES:
-                sentence = "names images, such as %s, but has no lines 'path label': the folders are the identities"
-                log.warning(f"data: %s: %s {sentence}", self.path, printable(name), printable(named[0]))
+        files = set(map(_file, images)) if lines else set()
+        fields = {name: [field for line in first for field in _fields(line)] for name, first in lines.items()}
+        named = {name: next((field for field in given if _file(field) in files), "") for name, given in fields.items()}
+        found = [name for name, field in named.items() if field and posixpath.basename(name) not in OWN_FILES]
+        if found:
+            such = (self.path, printable(found[0]), printable(named[found[0]]))
+            others = f" (and {count_of(len(found) - 1, 'other text', 'other texts')})" if len(found) > 1 else ""
+            sentence = (
+                f"names images, such as %s{others}, but has no lines 'path label': the folders are the identities"
+            )
+            log.warning(f"data: %s: %s {sentence}", *such)
         return []
 
     def _start(self, info: zipfile.ZipInfo) -> bytes:
@@ -166,14 +176,19 @@ class ZipSource(Labelled):
         for found, given, path in zip(names, paths, below, strict=True):
             if not found:
                 place = "" if path == given else f" as {shown(path)}"
+                like = next((member for member in members if is_image(member) and _end(member) == _end(path)), None)
+                place = f", but {shown(like)} is" if like and not place else place
                 raise UserError(
                     f"{self.path}: {printable(name)} lists {shown(given)}, which is not in the zip{place} · allowed: "
-                    "paths relative to the list's folder · pack the zip whole, or take the list out"
+                    "paths relative to the list's folder, with the same suffix and upper case · pack the zip whole, "
+                    "correct the list, or take it out"
                 )
         if rest := sorted({member for member in members if is_image(member)} - set(names)):
             such = (len(rest), len(rest) + len(set(names)), printable(rest[0]))
             log.warning("data: %s: %s does not list %d of %d images, such as %s", self.path, printable(name), *such)
         self.labels, self.class_names, self.named = grouped.labels, grouped.class_names, grouped.named
+        identities = count_of(len(self.class_names), "identity", "identities")
+        log.info("data: %s: reads %s as its list: %s", self.path, printable(name), identities)
         return names
 
     def _grouped(self, members: Mapping[str, zipfile.ZipInfo]) -> list[str]:
@@ -188,13 +203,23 @@ class ZipSource(Labelled):
 
 
 def _first_lines(start: bytes) -> list[str]:
-    """Return the first lines of a text that are not blank.
+    """Return the first lines of a text that have a number and are no comments.
 
     Text in UTF-16 is decoded too; :func:`.parse_list` then refuses it.
     """
     if start[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
         start = start.decode("utf-16", "ignore").encode()
-    return [line for line in text_lines(start.partition(b"\0")[0], "") if line.strip()][:_FIRST_LINES]
+    lines = text_lines(start.partition(b"\0")[0], "")
+    return list(
+        itertools.islice((line for line in lines if _NUMBER.search(line) and line.strip()[0] != "#"), _FIRST_LINES)
+    )
+
+
+def _without_captions(texts: Mapping[str, zipfile.ZipInfo], images: Collection[str]) -> dict[str, zipfile.ZipInfo]:
+    """Return the texts without those that are about one image each, and have its name."""
+    stems = {posixpath.splitext(name)[0] for name in images} if len(texts) > _FEW else set()
+    others = {name: info for name, info in texts.items() if posixpath.splitext(name)[0] not in stems}
+    return others if len(texts) - len(others) > _FEW else dict(texts)
 
 
 def _names_members(name: str, lines: Sequence[str], composed: Collection[str]) -> bool:
@@ -202,13 +227,24 @@ def _names_members(name: str, lines: Sequence[str], composed: Collection[str]) -
     return any(path and nfc(_below(name, path)) in composed for path in map(_listed_path, lines))
 
 
-def _may_label(line: str, ends: Collection[str]) -> bool:
-    """Return whether a line has one image and a label, in any form.
+def _may_list(lines: Sequence[str], ends: Collection[str]) -> bool:
+    """Return whether a text may be a list.
+
+    Either a line has one image and a label, in any form, or most lines have a path of an image and
+    a label, although the zip has no such image.
 
     Args:
-        line: of a text.
-        ends: the images' names with their last folder.
+        lines: the first ones of the text.
+        ends: of the images, see :func:`_end`.
     """
+    if any(_may_label(line, ends) for line in lines):
+        return True
+    paths = list(map(_listed_path, lines))
+    return 2 * sum(is_image(path) and sum(map(is_image, _fields(path))) == 1 for path in paths) > len(paths)
+
+
+def _may_label(line: str, ends: Collection[str]) -> bool:
+    """Return whether a line has one image and a label, in any form."""
     if _end(_listed_path(line)) in ends:
         return True
     fields = _fields(line)
@@ -224,9 +260,18 @@ def _fields(line: str) -> list[str]:
     return [unquoted(field) for field in (line.split(separator) if separator else _FIELD.findall(line))]
 
 
+def _file(path: str) -> str:
+    """Return the file of a path, in composed form and lower case."""
+    return nfc(path).replace("\\", "/").lower().rpartition("/")[2]
+
+
 def _end(path: str) -> str:
-    """Return the file of a path with its last folder, in composed form."""
-    return "/".join(nfc(path).replace("\\", "/").split("/")[-2:])
+    """Return the file of a path with its last folder, in composed form and lower case.
+
+    A file in a folder loses the suffix of an image, since lists may have another one or none.
+    """
+    end = "/".join(nfc(path).replace("\\", "/").lower().split("/")[-2:])
+    return posixpath.splitext(end)[0] if "/" in end and is_image(end) else end
 
 
 def _listed_path(line: str) -> str:
