@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,13 +70,19 @@ def listed_images(images: Iterable[Image]) -> Sequence[Image]:
     """Return the images as a sequence; read a generator to its end.
 
     Raises:
-        UserError: ``images`` is a single image, a dictionary, or not iterable.
+        UserError: ``images`` is a single image, a dictionary, a set, a file, or not iterable.
     """
     is_array = isinstance(images, np.ndarray) and images.ndim == 3
     if is_array or isinstance(images, str | Path | bytes | bytearray | memoryview):
         raise UserError("images: got a single image · allowed: a list of images, as in embed([image])")
     if isinstance(images, Mapping):
         raise UserError(f"images: got {shown(images)} · allowed: a list of images, as in embed(list(images.values()))")
+    if isinstance(images, set | frozenset):
+        raise UserError(
+            "images: got a set, which has no order · allowed: a list of images, as in embed(sorted(images))"
+        )
+    if isinstance(images, io.IOBase):
+        raise UserError(f"images: got {shown(images)}, an open file · allowed: a list of images, as in embed([path])")
     if hasattr(images, "__len__") and hasattr(images, "__getitem__") and not _has_labels(images):
         return cast(Sequence[Image], images)
     try:

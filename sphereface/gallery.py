@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,8 @@ class Gallery:
         root: the folder that the paths start with; None if it is unknown.
         alignment: the settings that aligned the crops, as JSON, see
             :mod:`sphereface.alignment.kept_settings`; empty if they are unknown.
+        absolute_root: the root with links resolved, when the gallery was made; empty if unknown.
+        people_root: the folder of the people's folders; empty: ``root``.
     """
 
     paths: Sequence[str]
@@ -59,9 +62,18 @@ class Gallery:
     settings: str
     root: str | None = None
     alignment: str = ""
+    absolute_root: str = ""
+    people_root: str = ""
+
+    def file(self, row: int) -> str:
+        """Return the path of a row's image, an absolute one if the absolute root is known."""
+        path = self.paths[row]
+        if not self.absolute_root or self.root is None:
+            return path
+        return path_of(self.absolute_root, path.removeprefix(path_of(self.root, "")))
 
     def person(self, row: int) -> str | None:
-        """Return the person of a row: the first folder below ``root`` on the path of the image.
+        """Return the person of a row: the first folder below ``people_root`` on the image's path.
 
         Only the texts of the paths count, so the result does not depend on the current folder.
 
@@ -70,12 +82,12 @@ class Gallery:
         """
         if self.root is None:
             return None
-        root, path = os.path.normpath(self.root or "."), os.path.normpath(self.paths[row])
+        root, path = os.path.normpath(self.people_root or self.root or "."), os.path.normpath(self.paths[row])
         start = "" if root == "." else os.path.join(root, "")  # noqa: PTH118 -- Path costs 20 times as much
         if not path.startswith(start):
             return None
         folder, below, _ = path[len(start) :].replace(os.sep, "/").partition("/")
-        return folder if below and folder not in ("", "..") else None
+        return unicodedata.normalize("NFC", folder) if below and folder not in ("", "..") else None
 
     def entry(self, row: int) -> str:
         """Return the person of a row, or the path of the image if it belongs to no person."""
@@ -91,6 +103,8 @@ def make_gallery(
     checkpoint_sha256: str,
     settings: str,
     alignment: str = "",
+    absolute_root: str = "",
+    people_root: str = "",
 ) -> Gallery:
     """Join the embeddings of images and mirror images and divide them by their lengths.
 
@@ -98,14 +112,14 @@ def make_gallery(
         root: folder of the images.
         names: N paths relative to ``root``.
         image, mirror: (N, D) float32 each, as the network returns them.
-        checkpoint_sha256, settings, alignment: see :class:`Gallery`.
+        checkpoint_sha256, settings, alignment, absolute_root, people_root: see :class:`Gallery`.
     """
     parts = [image] if mirror is None else [image, mirror]
     units = np.empty((len(names), sum(part.shape[1] for part in parts)), dtype=np.float32)
     for start in range(0, len(units), _ROWS):
         units[start : start + _ROWS] = unit_rows([part[start : start + _ROWS] for part in parts])
     paths = tuple(path_of(root, name) for name in names)
-    return Gallery(paths, units, checkpoint_sha256, settings, root, alignment)
+    return Gallery(paths, units, checkpoint_sha256, settings, root, alignment, absolute_root, people_root)
 
 
 def _how_to_make(path: Path) -> str:
@@ -136,7 +150,10 @@ def load_gallery(path: Path, *, checkpoint_sha256: str, settings: str) -> Galler
         folder = read_gallery_folder(path)
         kind = folder.kind
         _check_made_alike(path, kind.checkpoint_sha256, kind.settings, checkpoint_sha256, settings)
-        return Gallery(FolderPaths(folder), FolderRows(folder), checkpoint_sha256, settings, kind.root, kind.alignment)
+        return Gallery(
+            FolderPaths(folder), FolderRows(folder), checkpoint_sha256, settings, kind.root, kind.alignment,
+            folder.absolute_root, folder.people_root,
+        )  # fmt: skip
     try:
         table = read_table(path)
         _check_format(table)
@@ -144,11 +161,12 @@ def load_gallery(path: Path, *, checkpoint_sha256: str, settings: str) -> Galler
         reason = error.reason if isinstance(error, NotATable) else str(error)
         raise UserError(f"{path}: not a gallery ({reason}) · make one: {_how_to_make(path)}") from error
     _check_made_alike(path, table["checkpoint_sha256"], table["settings"], checkpoint_sha256, settings)
-    root, alignment = table.get("root", "."), table.get("alignment", "")
+    more = {key: table.get(key, "") for key in ("alignment", "absolute_root", "people_root")}
     image, mirror = as_float32(table["embeddings"]), as_float32(table["mirror"]) if "mirror" in table else None
     return make_gallery(
-        root, table["names"], image, mirror, checkpoint_sha256=checkpoint_sha256, settings=settings, alignment=alignment
-    )
+        table.get("root", "."), table["names"], image, mirror, checkpoint_sha256=checkpoint_sha256, settings=settings,
+        **more,
+    )  # fmt: skip
 
 
 def how_crops_were_made(path: Path) -> tuple[str, str]:

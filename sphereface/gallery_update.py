@@ -36,6 +36,7 @@ from .evaluation.gallery_shard import (
     Shard,
     ShardContent,
     read_shard,
+    root_of,
     text,
     write_shard,
 )
@@ -161,13 +162,12 @@ def _make_plan(folder: Path, listed: ImageList, kind: GalleryKind) -> _Plan:
     plan = _Plan([], [], np.empty(0, np.int64), stamps, Summary(len(listed.names)))
     own = [shard.file for shard in earlier.shards] if earlier else []
     unlisted = {path.name for path in folder.iterdir() if SHARD_NAME.fullmatch(path.name)} - {*own}
-    damaged = False
+    damaged: list[str] = []
     for name in [*own, *sorted(unlisted)]:  # a shard occurs twice if the list repeats its images
         try:
             content = read_shard(folder / name, kind)
         except DamagedShard as error:
-            log.warning("%s · its images are embedded again", str(error).rpartition(" · ")[0])
-            damaged = True
+            damaged.append(str(error).rpartition(" · ")[0])
             continue
         numbers, num_changed, num_gone = _take_numbers(free, content, stamps)
         if name in own:
@@ -175,7 +175,11 @@ def _make_plan(folder: Path, listed: ImageList, kind: GalleryKind) -> _Plan:
             plan.summary.num_gone += num_gone
         _keep(plan, folder / name, content, numbers, numbers >= 0)
     if earlier:
-        _check_not_replaced(earlier, listed, plan, damaged=damaged)
+        _check_not_replaced(earlier, listed, plan, damaged=bool(damaged))
+    elif not (plan.kept or plan.reduced):
+        _check_not_deleted(folder, sorted(unlisted), listed)
+    for each in damaged:
+        log.warning("%s · its images are embedded again", each)
     plan.todo = np.array(sorted(itertools.chain.from_iterable(free.values())), dtype=np.int64)
     return plan
 
@@ -237,17 +241,32 @@ def _check_not_replaced(earlier: GalleryFolder, listed: ImageList, plan: _Plan, 
     Images of one folder may all change, so only another folder or other names make other images.
     """
     changed, gone = plan.summary.num_changed, plan.summary.num_gone
-    other = os.path.realpath(earlier.kind.root) != os.path.realpath(listed.root)
-    if not (plan.kept or plan.reduced or damaged) and (gone or changed) and (other or not changed):
+    root = earlier.absolute_root or os.path.realpath(earlier.kind.root)
+    other = root != os.path.realpath(listed.root)
+    replaced = (gone or changed or damaged) if other else (gone and not changed and not damaged)
+    if replaced and not (plan.kept or plan.reduced):
+        images = sum(shard.images for shard in earlier.shards)
         raise UserError(
-            f"{earlier.path}: holds a gallery of {printable(earlier.kind.root)}: none of its {changed + gone:,} images "
-            f"is in {listed.place} with the same content · give another folder, or delete this gallery"
+            f"{earlier.path}: holds a gallery of {printable(root)}: none of its {images:,} images is in {listed.place} "
+            "with the same size, time and content · a copy of that folder keeps its times with cp -a · give another "
+            "folder for the gallery, or delete this one"
         )
     if other and (changed or gone):
         log.warning(
             "%s: held a gallery of %s: %s of its images have other content in %s, and %s are not there",
-            earlier.path, printable(earlier.kind.root), f"{changed:,}", listed.place, f"{gone:,}",
+            earlier.path, printable(root), f"{changed:,}", listed.place, f"{gone:,}",
         )  # fmt: skip
+
+
+def _check_not_deleted(folder: Path, shards: Sequence[str], listed: ImageList) -> None:
+    """Refuse to delete whole shards of an unfinished gallery if none of their images is kept."""
+    root = next((root for name in shards if (root := root_of(folder / name)) is not None), None)
+    if root is not None:
+        raise UserError(
+            f"{folder}: holds an unfinished gallery of {printable(root)}: none of its images is in {listed.place} "
+            "with the same size, time and content, or its options differ · finish it with its own command, give "
+            "another folder, or delete this one"
+        )
 
 
 def _parts(todo: Int64, num_images: int) -> list[Int64]:
@@ -291,7 +310,8 @@ def _finish(folder: Path, kind: GalleryKind, plan: _Plan, listed: ImageList) -> 
     """Write the list of shards, then delete the files that it does not name."""
     shards = plan.kept + [(first, write_shard(folder, content, kind)) for first, content in plan.reduced]
     merged = merge_small(folder, kind, sorted(shards, key=lambda each: each[0]), _shard_size(len(listed.names)))
-    gallery = GalleryFolder(folder, kind, tuple(shard for _, shard in merged))
+    shards_of = tuple(shard for _, shard in merged)
+    gallery = GalleryFolder(folder, kind, shards_of, os.path.realpath(listed.root), listed.people_root())
     gallery.save()
     files = {shard.file for shard in gallery.shards}
     for path in folder.iterdir():

@@ -142,6 +142,14 @@ def test_wrong_arguments_are_one_line(checkpoint, crops, aligned):
             aligned.embed(strange)
     with pytest.raises(UserError, match="images: got .* · allowed: a list of images, as in embed.list.images.values"):
         aligned.embed({"a": crops[0]})
+    for unordered in ({"a.png", "b.png"}, frozenset({"a.png"})):
+        with pytest.raises(UserError, match="images: got a set, which has no order · allowed: a list of images, as in"):
+            aligned.embed(unordered)
+    with (
+        checkpoint.open("rb") as file,
+        pytest.raises(UserError, match="images: got .*, an open file · allowed: a list"),
+    ):
+        aligned.embed(file)
     for wrong in (crops[0].astype(np.float32), crops[0, :, :, 0], crops[0, :0]):
         with pytest.raises(UnusableImage, match=r"got an array .* · allowed: \(H, W, 3\) uint8, BGR"):
             aligned.embed([wrong])

@@ -70,6 +70,11 @@ def test_a_person_depends_on_the_paths_and_not_on_the_current_folder(tmp_path, m
         assert Gallery((path,), units(1), "", "", root).person(0) == person
 
 
+def test_a_person_is_one_in_both_forms_of_a_letter():
+    found = Gallery(("in/Zo\u00eb/1.jpg", "in/Zoe\u0308/2.jpg"), units(2), "", "", "in")
+    assert found.person(0) == found.person(1) == "Zo\u00eb"
+
+
 def test_a_gallery_is_read_by_its_checkpoint_alone(tmp_path):
     path, embeddings = tmp_path / "gallery.npz", units(2)
     stored = {"names": ["a/1.jpg", "ü/2.jpg"], "embeddings": embeddings, "format": 2}

@@ -19,9 +19,11 @@ import pytest
 from sphereface import faces, gallery_update
 from sphereface.alignment.align import Landmarks, align_folder
 from sphereface.alignment.crop import CropSpec, Finder
+from sphereface.alignment.detector import Faces
 from sphereface.alignment.similarity import align, template
 from sphereface.api import FaceEmbedder
 from sphereface.cli import main
+from sphereface.commands import search as search_command
 from sphereface.data.images import decode
 from sphereface.errors import UserError
 from sphereface.evaluation import gallery_merge
@@ -247,6 +249,19 @@ def test_float16_takes_half_and_moves_cosines_little(work):
         assert table["embeddings"].dtype == np.float16
 
 
+@pytest.mark.parametrize(("scale", "code"), [(1, 0), (1e-3, 0), (1e-6, 2), (1e-9, 2)])
+def test_float16_that_loses_small_embeddings_is_refused(work, monkeypatch, capsys, scale, code):
+    embed_crops = FaceEmbedder.embed_crops
+    monkeypatch.setattr(
+        FaceEmbedder, "embed_crops", lambda *given, **options: embed_crops(*given, **options) * np.float32(scale)
+    )
+    for out in ("half", "half.npz"):
+        assert embed(work, "--dtype", "float16", out=out) == code
+        message = "--dtype: got float16, which cannot hold embeddings of this network · allowed: float32"
+        assert (message in capsys.readouterr().err) == bool(code)
+    assert embed(work, out="whole.npz") == 0
+
+
 # ---------------------------------------------------------------- several processes
 
 
@@ -450,7 +465,8 @@ def test_a_gallery_is_not_emptied_by_a_wrong_folder(work, capsys):
     assert embed(work, images="else") == 2
     assert (
         f"error: {work}/album: holds a gallery of {work}/in: none of its 150 images is in {work}/else with the same "
-        "content · give another folder, or delete this gallery\n"
+        "size, time and content · a copy of that folder keeps its times with cp -a · give another folder for the "
+        "gallery, or delete this one\n"
     ) in capsys.readouterr().err
     assert files_of(work / "album") == before
 
@@ -471,6 +487,101 @@ def test_a_gallery_of_another_folder_with_the_same_names_is_refused_or_told(work
     assert told in caplog.text
     assert capsys.readouterr().out.endswith(" · 148 images embedded (148 changed), 1 unchanged, 1 gone\n")
     assert len(opened(work).paths) == 149
+
+
+@pytest.mark.parametrize("form", ["folder", ".", "list", "link"])
+def test_another_folder_under_the_same_relative_name_is_refused(work, form, monkeypatch, capsys):
+    for year, first in (("2024", 0), ("2025", 500)):
+        for number in range(3):
+            write_image(work / year / "photos" / f"{number}.png", noise(first + number))
+        (work / year / "list.txt").write_text("".join(f"photos/{number}.png\n" for number in range(3)))
+
+    def embed_year(year):
+        (work / "now").unlink(missing_ok=True)
+        (work / "now").symlink_to(year)
+        monkeypatch.chdir(work / year / ("photos" if form == "." else ""))
+        place = {"folder": "photos", ".": ".", "list": "list.txt", "link": str(work / "now")}[form]
+        options = ["--ckpt", str(work / "best.pt"), "--aligned", "--device", "cpu"]
+        return main(["embed", place, str(work / "album"), *options])
+
+    assert embed_year("2024") == 0
+    before = files_of(work / "album")
+    capsys.readouterr()
+    assert embed_year("2025") == 2
+    kept = work / "2024" / ("photos" if form in ("folder", ".") else "")
+    assert f"album: holds a gallery of {kept}: none of its 3 images is in " in capsys.readouterr().err
+    assert files_of(work / "album") == before
+    for path in (work / "2024" / "photos").iterdir():
+        os.utime(path, ns=(1, 1))
+    assert embed_year("2024") == 0
+    assert capsys.readouterr().out.endswith(" · 3 images embedded (3 changed), 0 unchanged, 0 gone\n")
+
+
+def test_a_gallery_of_an_earlier_version_is_updated_and_searched(work, capsys):
+    """Its list does not have the absolute root, nor the folder of the people."""
+    assert embed(work) == 0
+    path = work / "album" / "gallery.json"
+    whole = json.loads(path.read_text())
+    assert (whole.pop("absolute_root"), whole.pop("people_root")) == (str(work / "in"), "")
+    path.write_text(json.dumps(whole))
+    gallery = opened(work)
+    assert (gallery.person(0), gallery.file(0)) == ("p00", f"{work}/in/p00/0.png")
+    capsys.readouterr()
+    assert embed(work) == 0
+    assert capsys.readouterr().out.endswith(" · 0 images embedded, 150 unchanged, 0 gone\n")
+    assert json.loads(path.read_text())["absolute_root"] == str(work / "in")
+
+
+@pytest.mark.parametrize("out", ["album", "album.npz"])
+def test_a_plot_shows_the_embedded_images_from_any_current_folder(work, out, monkeypatch, capsys):
+    for year, shade in (("2024", 40), ("2025", 200)):
+        write_image(work / year / "photos" / "0.png", np.full_like(noise(0), shade))
+    shown = []
+    monkeypatch.setattr(search_command, "search_figure", lambda query, crops, *_: shown.append(crops))
+    monkeypatch.setattr(search_command, "save_figure", lambda *_: None)
+    options = ["--ckpt", str(work / "best.pt"), "--aligned", "--device", "cpu"]
+    monkeypatch.chdir(work / "2024")
+    assert main(["embed", "photos", str(work / out), *options]) == 0
+    search = ["search", str(work / out), str(work / "in/p00/0.png"), *options, "--save-plot", str(work / "x.png")]
+    for folder in ("2024", "2025", "."):
+        monkeypatch.chdir(work / folder)
+        assert main(search) == 0
+        assert [crop.mean() for crop in shown[-1]] == [40]
+    shutil.rmtree(work / "2024")
+    monkeypatch.chdir(work / "2025")
+    assert main(search) == 0
+    assert shown[-1] == [None]
+    assert "note: 1 of 1 images cannot be shown: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("more", [[], ["--no-flip"], ["--dtype", "float16"]])
+def test_an_unfinished_gallery_is_not_deleted_by_another_run(work, more, monkeypatch, capsys, caplog):
+    assert embed(work) == 0
+    (work / "album" / "gallery.json").unlink()
+    before = files_of(work / "album")
+    for number in range(3):
+        write_image(work / "else" / f"{number}.png", noise(900 + number))
+    capsys.readouterr()
+    assert embed(work, *more, images="in" if more else "else") == 2
+    errors = capsys.readouterr().err
+    assert f"error: {work}/album: holds an unfinished gallery of {work}/in: none of its images is in " in errors
+    assert errors.endswith(
+        "or its options differ · finish it with its own command, give another folder, or delete this one\n"
+    )
+    assert (files_of(work / "album"), caplog.text) == (before, "")
+    assert embed(work) == 0
+    assert capsys.readouterr().out.endswith(" · 0 images embedded, 150 unchanged, 0 gone\n")
+
+
+def test_a_damaged_shard_does_not_give_the_gallery_to_another_folder(work, capsys):
+    assert embed(work) == 0
+    flipped(work / "album", read_gallery_folder(work / "album").shards[0].file)
+    before = files_of(work / "album")
+    for number in range(3):
+        write_image(work / "else" / f"{number}.png", noise(900 + number))
+    assert embed(work, images="else") == 2
+    assert f"holds a gallery of {work}/in: none of its 150 images is in {work}/else with" in capsys.readouterr().err
+    assert files_of(work / "album") == before
 
 
 def test_all_images_of_one_folder_may_change_and_some_may_go(work, counted, caplog, capsys, monkeypatch):
@@ -648,6 +759,58 @@ def test_a_list_takes_the_report_of_the_crops_that_it_names(photographs, capsys)
         )
 
 
+def test_folders_of_crops_with_other_settings_inside_are_told(photographs, capsys):
+    """As a list of the same crops; with the same settings they are one."""
+    common = ["--ckpt", str(photographs / "best.pt"), "--device", "cpu", "--aligned"]
+    for origin, told in ((0, False), (1, True)):
+        align_folder(photographs / "in", photographs / "crops", Landmarks(finder=Finder(ByColour())))
+        inner = CropSpec(origin=origin)
+        shutil.rmtree(photographs / "crops/more", ignore_errors=True)
+        align_folder(photographs / "in", photographs / "crops/more", Landmarks(finder=Finder(ByColour())), inner)
+        capsys.readouterr()
+        assert main(["embed", str(photographs / "crops"), str(photographs / f"{origin}.npz"), *common]) == 0
+        note = f"note: {photographs}/crops: sphereface align made its crops with different settings, or not all of them"
+        assert (note in capsys.readouterr().err) == told
+        assert bool(how_crops_were_made(photographs / f"{origin}.npz")[1]) != told
+
+
+def test_the_report_above_the_current_folder_is_found(photographs, monkeypatch):
+    align_folder(photographs / "in", photographs / "crops", Landmarks(finder=Finder(ByColour())))
+    common = ["--ckpt", str(photographs / "best.pt"), "--device", "cpu", "--aligned"]
+    (photographs / "crops/a/deep").mkdir()
+    for folder, place in (("crops/a", "."), ("crops/a/deep", "..")):
+        monkeypatch.chdir(photographs / folder)
+        assert main(["embed", place, str(photographs / "x.npz"), *common]) == 0
+        assert json.loads(how_crops_were_made(photographs / "x.npz")[1])["size"] == "112x96"
+
+
+def test_a_plot_shows_the_face_that_the_gallery_picked(tmp_path, monkeypatch, capsys):
+    """The large face is at the left, the small one in the middle."""
+
+    class Sized(ByColour):
+        def __call__(self, image):
+            found = super().__call__(image)
+            boxes = found.boxes + np.outer(found.points[:, 2, 0] < 50, [-9, -9, 9, 9])
+            return Faces(boxes, found.scores, found.points)
+
+    monkeypatch.setattr("sphereface.faces.Mtcnn", Sized)
+    write_checkpoint(tmp_path / "best.pt", input_size=(112, 96))
+    (tmp_path / "in").mkdir()
+    image = ByColour.image((140, 150), [(30, 40), (75, 70)])
+    (tmp_path / "in/two.png").write_bytes(encode(image, ".png"))
+    shown = []
+    monkeypatch.setattr(search_command, "search_figure", lambda query, crops, *_: shown.append(crops[0]))
+    monkeypatch.setattr(search_command, "save_figure", lambda *_: None)
+    common = ["--ckpt", str(tmp_path / "best.pt"), "--device", "cpu"]
+    for made, x, y in (("largest", 30, 40), ("centre", 75, 70)):
+        assert main(["embed", str(tmp_path / "in"), str(tmp_path / f"{made}.npz"), "--pick", made, *common]) == 0
+        wanted = align(image, (template() - template().mean(axis=0)) / 4 + [x, y])
+        for picked in ("largest", "centre"):
+            search = ["search", str(tmp_path / f"{made}.npz"), str(tmp_path / "in/two.png"), "--pick", picked, *common]
+            assert main([*search, "--save-plot", str(tmp_path / "x.png")]) == 0
+            assert np.abs(shown[-1].astype(int) - wanted).max() <= 1
+
+
 def test_a_search_by_person_lists_each_person_once_with_the_nearest_image(work, capsys):
     assert embed(work) == 0
     gallery = opened(work)
@@ -689,6 +852,34 @@ def test_an_image_that_belongs_to_no_person_counts_as_one_person(work, capsys):
         lines = capsys.readouterr().out.splitlines()[int(top) :]
         assert lines[0].startswith("decision  the first 4  cosine > -1.0000")
         assert lines[1:-1] == told
+
+
+@pytest.mark.parametrize("out", ["album", "album.npz"])
+@pytest.mark.parametrize(
+    ("place", "line", "people"),
+    [
+        ("list.txt", "in/p{0:02d}/{1}.png", [0, 1, 2]),
+        ("list.txt", "{work}/in/p{0:02d}/{1}.png", [0, 1, 2]),
+        ("lists/list.txt", "../in/p{0:02d}/{1}.png", [0, 1, 2]),
+        ("in/list.txt", "p{0:02d}/{1}.png", [0, 1, 2]),
+        ("list.txt", "in/p{0:02d}/{1}.png", [2]),
+        ("in/list.txt", "p{0:02d}/{1}.png", [2]),
+    ],
+)
+def test_people_of_a_list_are_those_of_the_folder_of_its_images(work, out, place, line, people, monkeypatch, capsys):
+    (work / "lists").mkdir()
+    lines = [line.format(person, number, work=work) for person in people for number in (1, 2)]
+    (work / place).write_text("\n".join(lines))
+    monkeypatch.chdir(work)
+    options = ["--ckpt", "best.pt", "--aligned", "--device", "cpu"]
+    assert main(["embed", place, out, *options]) == 0
+    capsys.readouterr()
+    assert main(["search", out, "in/p02/1.png", *options, "--by", "person"]) == 0
+    shown, errors = capsys.readouterr()
+    assert sorted(row.split()[2] for row in shown.splitlines()) == [f"p{person:02d}" for person in people]
+    note = "note: --by person: all 2 images are of one person, p02 · a person is <person>/<image> below the folder"
+    assert (note in errors) == (len(people) == 1)
+    assert errors.count("note: ") == (len(people) == 1)
 
 
 @pytest.mark.parametrize("out", ["album", "album.npz"])

@@ -6,7 +6,9 @@ checkpoint. Verify, embed and search then align new photographs as the network's
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import posixpath
 import re
 from collections.abc import Mapping, Sequence
@@ -20,7 +22,7 @@ from ..data.sources.listing import LIST_SUFFIXES, parse_list
 from ..errors import UserError
 from ..files import read_plain
 from .fit import looks_like_a_face
-from .report import REPORT_NAME, Settings, earlier_settings
+from .report import REPORT_NAME, Settings, earlier_settings, warn_if_unfinished
 from .similarity import Points, similarity, template
 from .templates import TEMPLATES, Size
 
@@ -220,10 +222,24 @@ def folders_of(path: Path, root: str | Path | None) -> list[Path]:
     return [base / folder for folder in sorted({posixpath.dirname(posixpath.dirname(name)) for name in names})]
 
 
+def warn_of_unfinished_crops(path: Path, root: str | Path | None) -> None:
+    """Log a warning for each folder of crops that ``sphereface align`` has not finished.
+
+    Args:
+        path, root: see :func:`folders_of`.
+    """
+    for report in sorted({report for folder in folders_of(path, root) if (report := report_near(folder))}):
+        with contextlib.suppress(UserError):  # a damaged report does not say whether it is finished
+            warn_if_unfinished(report.parent)
+
+
 def report_near(place: Path) -> Path | None:
     """Return the report of ``sphereface align`` in a folder, beside a file, or one level up."""
     folder = place if place.is_dir() else place.parent
-    reports = (folder / REPORT_NAME, folder.parent / REPORT_NAME)
+    above = folder.parent
+    if folder.name in ("", ".."):
+        above = Path(os.path.abspath(folder)).parent  # noqa: PTH100 -- links stay
+    reports = (folder / REPORT_NAME, above / REPORT_NAME)
     return next((path for path in reports if path.exists()), None)
 
 
@@ -232,6 +248,7 @@ def _template_near(place: Path, size: Size) -> CropTemplate | None:
     settings = None
     try:
         if path is not None:
+            warn_if_unfinished(path.parent)
             settings = earlier_settings(path.parent)
         return None if settings is None else template_of_settings(settings).cut_to(size)
     except (UserError, ValueError) as error:

@@ -133,7 +133,8 @@ def _detect(detector: Detector, image: Image) -> Faces:
     """Return the faces that a detector finds, as float64, after a check of what it returns.
 
     Raises:
-        UserError: the result is not a :class:`Faces` of numbers, with one row for each face.
+        UserError: the result is not a :class:`Faces` of numbers, with one row for each face, or a
+            box or a score is impossible.
     """
     faces = detector(image)
     allowed = "allowed: a Faces of sphereface.alignment.detector, with no row if there is no face"
@@ -154,7 +155,26 @@ def _detect(detector: Detector, image: Image) -> Faces:
             f"detector: returned boxes, scores and points of the shapes {got[0]}, {got[1]}, {got[2]} · {allowed}, and "
             "boxes (N, 4), scores (N,), points (N, 5, 2) for N faces"
         )
-    return Faces(*parts)
+    found = Faces(*parts)
+    bad = np.flatnonzero(~_plausible(found))
+    if len(bad):
+        box, score = found.boxes[bad[0]].round(2).tolist(), found.scores[bad[0]]
+        raise UserError(
+            f"detector: returned a face with box {box} and score {score:g} · allowed: boxes x1, y1, x2, y2 in pixels "
+            "with x1 < x2 and y1 < y2, not x, y, width, height, around at least one of the face's points; finite "
+            "scores · correct the detector"
+        )
+    return found
+
+
+def _plausible(faces: Faces) -> npt.NDArray[np.bool_]:
+    """Return for each face whether its box and score can be meant as :class:`Faces` says."""
+    starts, ends = faces.boxes[:, :2], faces.boxes[:, 2:]
+    inside = (starts[:, None] <= faces.points) & (faces.points <= ends[:, None])
+    holds = np.any(np.all(inside, axis=2), axis=1)
+    holds |= ~np.isfinite(faces.points).all(axis=(1, 2))  # such points are refused with their image
+    numbers = np.isfinite(faces.boxes).all(axis=1) & np.isfinite(faces.scores)
+    return np.asarray(numbers & (starts < ends).all(axis=1) & holds)
 
 
 def find_face(image: Image, detector: Detector, pick: str = "centre") -> FoundFace:

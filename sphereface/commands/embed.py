@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import itertools
 import os
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 
 from ..alignment.crop_template import report_near
 from ..alignment.kept_settings import settings_near
+from ..alignment.report import REPORT_NAME
 from ..api import FaceEmbedder
 from ..data.bins import is_bin
 from ..data.walking import check_writable
@@ -58,7 +60,8 @@ def _write_file(args: argparse.Namespace) -> int:
         more["alignment"] = alignment
     write_table(
         args.output, [text(name) for name in content.names], content.embeddings, content.mirror, **more,
-        root=str(found.root), checkpoint_sha256=embedder.sha256, settings=embedder.settings, format=FORMAT,
+        root=str(found.root), absolute_root=os.path.realpath(found.root), people_root=found.people_root(),
+        checkpoint_sha256=embedder.sha256, settings=embedder.settings, format=FORMAT,
     )  # fmt: skip
     print(f"{args.output}: {_rows(len(content.names), content.embeddings.shape[1], mirror=embedder.flip)}")
     return 0
@@ -88,13 +91,16 @@ def _write_folder(args: argparse.Namespace) -> int:
 def _alignment(found: ImageList) -> str:
     """Return the settings of ``sphereface align`` that made the images, as JSON.
 
-    The text is empty if they are unknown. Print a note if the crops of a list differ in them.
+    The text is empty if they are unknown. Print a note if the crops differ in them.
     """
-    if found.root == found.place:
+    if not found.place.is_dir() and found.root == found.place:
         return settings_near(found.place)
     folders = {(found.root / name).parent for name in found.names}
-    reports = {_report_above(Path(os.path.realpath(folder))) for folder in folders}
-    settings = {settings_near(report.parent) if report else "" for report in reports}
+    if found.root == found.place:
+        settings = {settings_near(folder) for folder in {_own_report(folder, found.root) for folder in folders}}
+    else:
+        reports = {_report_above(Path(os.path.realpath(folder))) for folder in folders}
+        settings = {settings_near(report.parent) if report else "" for report in reports}
     if len(settings) == 1:
         return settings.pop()
     sys.stderr.write(
@@ -102,6 +108,12 @@ def _alignment(found: ImageList) -> str:
         "gallery is without settings · a search then takes crops only, with --aligned\n"
     )
     return ""
+
+
+def _own_report(folder: Path, top: Path) -> Path:
+    """Return the nearest folder with a report, from a folder up to ``top``; without one ``top``."""
+    inside = itertools.takewhile(lambda above: above != top, (folder, *folder.parents))
+    return next((above for above in inside if (above / REPORT_NAME).exists()), top)
 
 
 def _report_above(folder: Path) -> Path | None:

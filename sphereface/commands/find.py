@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
+from ..errors import printable
 from ..gallery import Gallery
 from ..search import Found, Search, nearest, nearest_people
 from ..search_index import LARGEST_EXACT, LEAST_RECALL, FaceIndex, open_index
@@ -27,6 +28,11 @@ def find(args: argparse.Namespace, gallery: Gallery, query: npt.NDArray[np.float
     found, is_exact = _search(args, gallery, query)
     if args.by == "person":
         sys.stderr.write(_note_on_nobody(sum(gallery.person(each.row) is None for each in found), len(found)))
+        if len(found) == 1 < min(args.top, len(gallery.paths)) and (person := gallery.person(found[0].row)):
+            sys.stderr.write(
+                f"note: --by person: all {len(gallery.paths):,} images are of one person, {printable(person)} · a "
+                "person is <person>/<image> below the folder that was embedded\n"
+            )
     return found, is_exact
 
 

@@ -118,7 +118,7 @@ def _draw(
 ) -> None:
     paths = [gallery.paths[each.row] for each in found]
     captions = [f"{each.cosine:.3f}\n{_caption(printable(path))}" for each, path in zip(found, paths, strict=True)]
-    crops = _crops(_reader_of(gallery, embedder.reader), paths)
+    crops = _crops(_reader_of(gallery, embedder.reader), [gallery.file(each.row) for each in found])
     save_figure(search_figure(face.crop, crops, captions, _caption(printable(args.query))), args.save_plot)
     print(f"written: {args.save_plot}")
 
@@ -126,10 +126,17 @@ def _draw(
 def _reader_of(gallery: Gallery, reader: FaceReader) -> FaceReader:
     """Return the reader for the images of a gallery.
 
-    They may be crops even if the query is a photograph.
+    They may be crops even if the query is a photograph, or photographs of which another face was
+    picked.
     """
-    crops = gallery.settings.startswith(ALIGNED) and reader.template is not None
-    return FaceReader(reader.size, aligned=True, detector=None) if crops else reader
+    if reader.template is None:
+        return reader
+    if gallery.settings.startswith(ALIGNED):
+        return FaceReader(reader.size, aligned=True, detector=None)
+    picked = _PICK.search(gallery.settings)
+    if picked is None or picked[1] == reader.pick:
+        return reader
+    return FaceReader(reader.size, aligned=False, pick=picked[1], detector=reader.detector, template=reader.template)
 
 
 def _decide(
@@ -237,7 +244,8 @@ def _crops(reader: FaceReader, paths: Sequence[str]) -> list[Pixels | None]:
             crops.append(None)
             problems.append(str(error))
     if problems:
-        sys.stderr.write(f"note: {len(problems)} of {len(paths)} images cannot be shown: {printable(problems[0])}\n")
+        reason = f"{printable(problems[0])} · if they moved, embed them again"
+        sys.stderr.write(f"note: {len(problems)} of {len(paths)} images cannot be shown: {reason}\n")
     return crops
 
 

@@ -49,6 +49,8 @@ class _Form:
     format: int = option(choices=[FOLDER_FORMAT])
     kind: GalleryKind = option()
     shards: tuple[Shard, ...] = option()
+    absolute_root: str = option("")
+    people_root: str = option("")
 
 
 def is_gallery_folder(path: Path) -> bool:
@@ -70,15 +72,19 @@ class GalleryFolder:
         path: the folder.
         kind: the properties that all shards share.
         shards: in the order of the rows.
+        absolute_root: the root with links resolved, when the gallery was written; empty if unknown.
+        people_root: see :meth:`.image_list.ImageList.people_root`.
     """
 
     path: Path
     kind: GalleryKind
     shards: tuple[Shard, ...]
+    absolute_root: str = ""
+    people_root: str = ""
 
     def save(self) -> None:
         """Replace ``gallery.json``. Raises UserError if it cannot be written."""
-        form = _Form(FOLDER_FORMAT, self.kind, self.shards)
+        form = _Form(FOLDER_FORMAT, self.kind, self.shards, self.absolute_root, self.people_root)
         with refusing(f"{self.path / LIST}: cannot be written"):
             write_whole(self.path / LIST, json.dumps(asdict(form), indent=1) + "\n")
 
@@ -116,7 +122,7 @@ def read_list(path: Path) -> GalleryFolder:
             f"{path / LIST}: not the list of a gallery ({reason(error)}) · delete it and run sphereface embed DIR "
             f"{path} again, which keeps whole shards"
         ) from None
-    return GalleryFolder(path, form.kind, form.shards)
+    return GalleryFolder(path, form.kind, form.shards, form.absolute_root, form.people_root)
 
 
 def read_gallery_folder(path: Path) -> GalleryFolder:

@@ -180,6 +180,15 @@ def read_shard(path: Path, kind: GalleryKind) -> ShardContent:
     return content
 
 
+def root_of(path: Path) -> str | None:
+    """Return the root of a whole shard of any gallery; None if it is damaged."""
+    wanted = (field.name for field in dataclasses.fields(ShardContent))
+    try:
+        return str(map_arrays(path, ("root", *wanted), _OPTIONAL)["root"])
+    except (OSError, MemoryError, *DAMAGED):
+        return None
+
+
 def map_rows(path: Path, shard: Shard, kind: GalleryKind, *, checked: bool) -> list[Array]:
     """Map the embeddings of a shard and, if it has them, those of the mirror images: (M, D) each.
 

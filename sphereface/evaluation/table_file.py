@@ -25,7 +25,7 @@ from .mapped_array import map_arrays
 _MOST_SHRUNK = 20  # uncompressed size / file size; the numbers of a network hardly compress
 _FEW = 1 << 22  # bytes of embeddings that may compress by any factor
 _NUMBERS = ("embeddings", "mirror", "quality")
-_TEXTS = ("root", "checkpoint_sha256", "settings", "alignment")
+_TEXTS = ("root", "absolute_root", "people_root", "checkpoint_sha256", "settings", "alignment")
 _INTEGERS = ("format",)
 _EXPECTED = "expected a table of embeddings"
 _CHANGED = "changed while it was read · run the command again"
@@ -60,7 +60,8 @@ def read_table(path: Path, skip: Sequence[str] = ()) -> dict[str, Any]:
     Returns:
         ``names``, a list of N texts with slashes, and ``embeddings`` (N, D) of floats. If the file
         has them: ``mirror`` (N, D) and ``quality`` (N,) of floats; the texts ``root``,
-        ``checkpoint_sha256``, ``settings``, ``alignment``; the integer ``format``.
+        ``absolute_root``, ``people_root``, ``checkpoint_sha256``, ``settings``, ``alignment``;
+        the integer ``format``.
 
     Raises:
         NotATable: the file is not a table.

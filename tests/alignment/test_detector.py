@@ -27,6 +27,7 @@ class Told:
 def faces(*boxes, scores=None):
     boxes = np.array(boxes, float).reshape(-1, 4)
     points = np.arange(10.0).reshape(5, 2) + np.arange(len(boxes))[:, None, None] * 100
+    points[:, 4] = (boxes[:, :2] + boxes[:, 2:]) / 2
     return Faces(boxes, np.array(scores or [0.95] * len(boxes)), points)
 
 
@@ -46,6 +47,28 @@ def faces(*boxes, scores=None):
 def test_what_is_no_faces_is_one_line(answer, message):
     with pytest.raises(UserError, match=message):
         find_face(np.zeros((20, 20, 3), np.uint8), Told(answer))
+
+
+@pytest.mark.parametrize(
+    ("box", "score"),
+    [
+        ((60, 20, 30, 40), 0.9),  # x, y, width, height
+        ((20, 60, 30, 40), 0.9),
+        ((10, 20, 10, 60), 0.9),
+        ((np.nan, 20, 90, 60), 0.9),
+        ((60, 20, np.inf, 60), 0.9),
+        ((0.6, 0.2, 0.9, 0.6), 0.9),  # parts of the image's sides
+        ((20, 60, 60, 90), 0.9),  # y1, x1, y2, x2
+        ((60, 20, 90, 60), np.nan),
+        ((60, 20, 90, 60), np.inf),
+    ],
+)
+def test_a_box_or_a_score_that_is_none_is_one_line(box, score):
+    good, points = (60, 20, 90, 60), np.array([[65, 30], [85, 30], [75, 40], [67, 50], [83, 50]])
+    image = np.zeros((100, 100, 3), np.uint8)
+    assert find_face(image, Told(Faces([good], [0.9], [points]))).box == good
+    with pytest.raises(UserError, match=r"detector: returned a face with box \[.* · allowed: boxes x1, y1, x2, y2"):
+        find_face(image, Told(Faces([good, box], [0.9, score], [points, points])))
 
 
 def test_faces_of_lists_are_those_of_arrays():
@@ -89,7 +112,7 @@ def test_second_try_has_a_border_and_its_points_are_mapped_back():
     assert (bordered[:20] == 127).all()
     assert (bordered[:, 45:] == 127).all()
     assert found.padded
-    assert found.points.tolist() == [[100 - 15 + 2 * i, 101 - 20 + 2 * i] for i in range(5)]
+    assert found.points.tolist()[:4] == [[100 - 15 + 2 * i, 101 - 20 + 2 * i] for i in range(4)]
 
 
 def test_no_face_in_either_try():
@@ -106,7 +129,7 @@ def test_huge_images_are_searched_small_and_mapped_back():
 
 
 def test_points_have_two_decimals():
-    sees = Faces(np.zeros((1, 4)), np.ones(1), np.full((1, 5, 2), 1 / 3))
+    sees = Faces(np.array([[0, 0, 1, 1]]), np.ones(1), np.full((1, 5, 2), 1 / 3))
     assert (find_face(np.zeros((9, 9, 3), np.uint8), Told(sees)).points == 0.33).all()
 
 
