@@ -31,7 +31,6 @@ class CheckpointMeta:
     sample: tuple[str, ...] = option(())
     more_samples: tuple[str, ...] = option(())
     counts: str = option("")
-    selecting: str = option("")
     digests: dict[str, str] = option({})
     order: int = option(1, low=1, high=_MOST)
     networks: tuple[str, ...] = option(())

@@ -66,8 +66,8 @@ class ImageList:
         """Return (N, 2) sizes in bytes, and numbers that mix modification times and some content.
 
         They show whether an image was replaced, or has exchanged its name with another one. All
-        images of a ``.bin`` have the values of that file. Both values are -1 if a file
-        cannot be read.
+        images of a ``.bin`` have the values of that file. Both values are -1 if a file cannot
+        be read.
         """
         if isinstance(self.images, _Bytes):
             return np.array([_stamp(self.root)] * len(self.names), dtype=np.int64)

@@ -22,7 +22,7 @@ from ..data.sources.listing import LIST_SUFFIXES, parse_list
 from ..errors import UserError
 from ..files import read_plain
 from .fit import looks_like_a_face
-from .report import REPORT_NAME, Settings, earlier_settings, warn_if_unfinished
+from .report import REPORT_NAME, Settings, settings_of_crops
 from .similarity import Points, similarity, template
 from .templates import TEMPLATES, Size
 
@@ -230,7 +230,7 @@ def warn_of_unfinished_crops(path: Path, root: str | Path | None) -> None:
     """
     for report in sorted({report for folder in folders_of(path, root) if (report := report_near(folder))}):
         with contextlib.suppress(UserError):  # a damaged report does not say whether it is finished
-            warn_if_unfinished(report.parent)
+            settings_of_crops(report.parent)
 
 
 def report_near(place: Path) -> Path | None:
@@ -248,8 +248,7 @@ def _template_near(place: Path, size: Size) -> CropTemplate | None:
     settings = None
     try:
         if path is not None:
-            warn_if_unfinished(path.parent)
-            settings = earlier_settings(path.parent)
+            settings = settings_of_crops(path.parent)
         return None if settings is None else template_of_settings(settings).cut_to(size)
     except (UserError, ValueError) as error:
         log.warning("data.train: the template of the crops is unknown: %s: %s", path, error)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..errors import UserError, first_line
 from .crop_template import CropTemplate, report_near, template_of_settings
-from .report import earlier_settings, warn_if_unfinished
+from .report import settings_of_crops
 from .templates import Size
 
 _KEPT = ("size", "template", "template_origin", "detector", "pick")
@@ -46,9 +46,7 @@ def settings_near(crops: Path) -> str:
         UserError: the report is damaged.
     """
     report = report_near(crops)
-    if report is not None:
-        warn_if_unfinished(report.parent)
-    settings = None if report is None else earlier_settings(report.parent)
+    settings = None if report is None else settings_of_crops(report.parent)
     if settings is None:
         return ""
     return json.dumps({key: settings[key] for key in _KEPT if key in settings})

@@ -3,9 +3,9 @@
 Coordinates are pixels of the image, the first pixel at 0, in the order of ``templates.TEMPLATES``.
 Fields are separated by tabs, or by commas or spaces if no file name has any. They may have quotes,
 as R and spreadsheets write them. File names are relative to the folder of images, with forward
-slashes, or absolute paths inside it. Blank lines are skipped. An
-eleventh number is the detector's score, as in IJB-C's ``ijbc_name_5pts_score.txt``; alignment
-ignores it. Either all lines have a score or none has.
+slashes, or absolute paths inside it. Blank lines are skipped. An eleventh number is the detector's
+score, as in IJB-C's ``ijbc_name_5pts_score.txt``; alignment ignores it. Either all lines have a
+score or none has.
 """
 
 from __future__ import annotations

@@ -254,8 +254,10 @@ def earlier_settings(folder: Path) -> Settings | None:
     return None if earlier is None else earlier.settings
 
 
-def warn_if_unfinished(folder: Path) -> None:
-    """Log a warning if the report in ``folder``, which may have none, is of a run that was stopped.
+def settings_of_crops(folder: Path) -> Settings | None:
+    """Return the settings of crops that are to be used; None if there is no report.
+
+    Log a warning if the report is of a run that was stopped.
 
     Raises:
         UserError: see :func:`earlier_run`.
@@ -267,6 +269,7 @@ def warn_if_unfinished(folder: Path) -> None:
             "align again, which keeps the crops that are there",
             printable(str(folder / REPORT_NAME)),
         )
+    return None if earlier is None else earlier.settings
 
 
 def _settings_of(value: Any) -> Settings:

@@ -3,8 +3,9 @@
 import argparse
 import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -72,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
         report = evaluate_set(source, each, rule=rule, more=others)
         reports.append(report)
         print(format_table(report), end="\n\n")  # print first, since writing may fail
-        replaced = _replaced(report, folder := _folder(args, each))
+        replaced = replaced_results(report.about, folder := _folder(args, each))
         print(f"written: {', '.join(write_report(report, folder))} in {folder}{replaced}\n")
     if args.suite:
         print(format_rows((suite := suite_of(reports)).rows()), end="\n\n")
@@ -86,14 +87,14 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _replaced(report: Report, folder: Path) -> str:
-    """Return a line on results of another network that a report replaces; "" if there are none."""
+def replaced_results(about: Mapping[str, Any], folder: Path) -> str:
+    """Return a line on another network's results in a new report's folder; "" if there are none."""
     for name in JSON_FILES:
         with contextlib.suppress(OSError, ValueError):
             before = read_json(folder / name)
             for key in ("checkpoint", "onnx", "embeddings"):
                 sha256 = before.get(f"{key}_sha256")
-                if sha256 is not None and sha256 != report.about.get(f"{key}_sha256"):
+                if sha256 is not None and sha256 != about.get(f"{key}_sha256"):
                     return f"\nreplaced: results of another file, {shown(before.get(key))} · --output DIR keeps both"
     return ""
 

@@ -14,20 +14,15 @@ from .protocols import EvaluationSet
 _SAMPLED = 1000
 
 
-def digest_of(each: EvaluationSet, name: str | None = None) -> str:
+def digest_of(each: EvaluationSet) -> str:
     """Return the first half of a SHA-256 of what a set was read from, as 32 hexadecimal digits.
 
-    It covers names, pairs, labels and folds, and the content of up to 1,000 images, evenly spaced.
-    Paths are left out, so copies of a set have the same digest. An image that cannot be read counts
-    as empty.
-
-    Args:
-        each: the set.
-        name: counts in place of the set's own name.
+    It covers the protocol, names, pairs, labels and folds, and the content of up to 1,000 images,
+    evenly spaced. Paths and the set's own name are left out, so copies of a set and a renamed set
+    have the same digest. An image that cannot be read counts as empty.
     """
     sha = hashlib.sha256()
-    values = getattr(each, "__dict__", {})
-    for part in _parts(values if name is None else {**values, "name": name}):
+    for part in _parts({**getattr(each, "__dict__", {}), "name": type(each).__name__}):
         sha.update(part)
     files = each.images.found()
     count = min(len(files), _SAMPLED)

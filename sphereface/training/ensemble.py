@@ -110,7 +110,7 @@ def _finished(config: Config, world: World) -> Path | None:
 def _check_choice(checkpoint: Path, config: Config, validator: Validator) -> None:
     """Warn if another set chose this network than the set that chooses the next ones."""
     meta = load_checkpoint(checkpoint, mapped=True)["meta"]
-    if {"digests", "selecting"} & meta.keys() and not same_choice(meta, config, validator):
+    if "digests" in meta and not same_choice(meta, config, validator):
         log.warning(
             "eval.select: %s was chosen by another set: the lists or the images of the selecting set changed since · "
             "to choose all networks by one set, start without --resume",
@@ -147,9 +147,8 @@ def _join(config: Config, checkpoints: Sequence[Path], resume: str | None, valid
     run = _folder(config, resume, world)
     run.claim()
     start_logging(run.path, quiet=not world.first)
-    state["meta"] |= {"config": config.to_dict(), "run": run.path.name, "versions": versions()}
-    state["meta"] |= {"selecting": validator.digest, "digests": validator.digests}
     meta = state["meta"]
+    meta |= {"config": config.to_dict(), "run": run.path.name, "versions": versions(), "digests": validator.digests}
     run.write_start(config, meta["versions"])
     if world.first:
         _save(config, run, state)

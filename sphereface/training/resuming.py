@@ -149,8 +149,6 @@ def same_choice(meta: Mapping[str, Any], config: Config, validator: Validator) -
         return select is after["select"]
     if "digests" in meta:
         return bool(meta["digests"].get(select) == validator.digests[after["select"]])
-    if "selecting" in meta:
-        return bool(meta["selecting"] == validator.digest)
     chosen = sets.get(select) if isinstance(sets, Mapping) else None
     return bool(select == after["select"] and chosen == after["sets"].get(select))
 

@@ -183,7 +183,6 @@ class Trainer:
             "run": run_name,
             "config": self.config.to_dict(),
             **self.data.about(),
-            "selecting": self.validator.digest,
             "digests": self.validator.digests,
             "total_steps": self.total_steps,
             "versions": self.versions,

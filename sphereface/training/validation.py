@@ -44,13 +44,10 @@ class Validator:
 
     Attributes:
         doing: the progress of a running evaluation, in words; empty between evaluations.
-        digests: of each set by its name: of its protocol, lists and images. A renamed set keeps
-            its digest.
-        digest: of the selecting set with its name, which earlier versions compare; empty without
-            such a set.
+        digests: of each set by its name, as :func:`~sphereface.evaluation.set_digest.digest_of`.
     """
 
-    doing = digest = ""
+    doing = ""
     _name = ""
 
     def __init__(
@@ -59,15 +56,14 @@ class Validator:
         self.config, self.device = config, device
         self.world, self.stop = world or World(), stop or StopRequest()
         self.sets = [self._load(name, places) for name, places in config.evaluation_sets().items()]
-        self.digests = {each.name: digest_of(each, name=type(each).__name__) for each in self.sets}
-        for each in (each for each in self.sets if each.name == config.eval.select):
-            if isinstance(each, PairSet) and is_lfw_view2(each.pairs):
+        self.digests = {each.name: digest_of(each) for each in self.sets}
+        for each in self.sets:
+            if each.name == config.eval.select and isinstance(each, PairSet) and is_lfw_view2(each.pairs):
                 raise UserError(
                     f"eval.select: got {each.name!r}, which is LFW's view 2 · allowed: LFW's view 1 "
                     "(pairsDevTest.txt) or pairs of other people · view 2 is for reporting: the accuracy of a "
                     "checkpoint chosen on it would be too high"
                 )
-            self.digest = digest_of(each)
 
     def warn_of_shared_people(self, source: Source) -> None:
         """Warn of each set with people whose names are also in the training set."""

@@ -56,16 +56,18 @@ class Command:
 
 
 def content(path: Path) -> Any:
-    """What a file says, without marks and times that are of one run only."""
+    """What a file says, without the marks, times and places that are of one run only."""
     data = path.read_bytes()
     if path.suffix == ".pt":
         state = torch.load(io.BytesIO(data), weights_only=True)
         return {key: _plain(state.get(key)) for key in ("model", "head", "seen_size")}
     if path.suffix == ".json" and path.name != "model.json":
-        return _without(json.loads(data), {"id", "sha256", "checkpoint_sha256", "seconds", "bytes", "run"})
+        return _without(
+            json.loads(data), {"id", "sha256", "checkpoint_sha256", "seconds", "bytes", "run", "absolute_root"}
+        )
     if path.suffix == ".npz":
         with np.load(io.BytesIO(data)) as file:
-            return {key: file[key].tobytes() for key in file if key != "checkpoint_sha256"}
+            return {key: file[key].tobytes() for key in file if key not in ("checkpoint_sha256", "absolute_root")}
     if path.suffix == ".safetensors":  # its header is in no fixed order
         return {name: value.numpy().tobytes() for name, value in safetensors.torch.load(data).items()}
     return data

@@ -377,20 +377,11 @@ def test_another_set_under_the_same_path_forgets_the_best(tmp_path, faces, capsy
 
 
 def test_a_checkpoint_without_a_digest_of_its_set_goes_by_the_path(finished, run):
-    older = altered(run / "last.pt", lambda s: [s["meta"].pop(key) for key in ("selecting", "digests")])
+    older = altered(run / "last.pt", lambda s: s["meta"].pop("digests"))
     for every in (2, 1):
         trainer = Trainer(load(finished, *SHORT, f"eval.every_steps={every}"), CPU)
         trainer.restore(older)
         assert trainer.progress.best_step == 2
-
-
-def test_a_checkpoint_with_the_digest_of_its_selecting_set_alone_goes_by_it(finished, run, faces, tmp_path):
-    older = altered(run / "last.pt", lambda s: s["meta"].pop("digests"))
-    places = {f"{faces / 'pairs'}/": 2, str(other_pairs(faces, tmp_path)): None}
-    for place, best_step in places.items():
-        trainer = Trainer(load(finished, *SHORT, f"eval.sets={{mine: {place}}}"), CPU)
-        trainer.restore(older)
-        assert trainer.progress.best_step == best_step
 
 
 def test_momentum_that_is_not_there_is_told(trainer, run, caplog):

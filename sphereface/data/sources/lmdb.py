@@ -58,11 +58,9 @@ class LmdbSource(SpanSource):
             starts.append(start)
             sizes.append(size)
         if not keys or (announced is not None and announced != len(keys)):
-            say = (
-                "no images"
-                if not keys
-                else f"{count_of(len(keys), 'image', 'images')}, but its __len__ is {announced:,}"
-            )
+            say = "no images"
+            if keys:
+                say = f"{count_of(len(keys), 'image', 'images')}, but its __len__ is {announced:,}"
             raise UserError(f"{self.path}: got {say} · allowed: all images of the set · copy it again")
         width = max(map(len, keys))
         ordered = [key.zfill(width) if key.isdecimal() else key for key in keys]

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from sphereface.checkpoint import load_checkpoint, save_checkpoint
+from sphereface.commands.eval import replaced_results
 from sphereface.commands.eval_source import kind_of
 from sphereface.config import config_from_dict
 from sphereface.evaluation.calibration import (
@@ -145,5 +146,12 @@ register(
     lambda folder, _: _earlier_files(folder),
     files="verification.json",
     reads="evaluation.write",
+)
+register(
+    "replaced-results",
+    make_reports,
+    lambda folder, _: replaced_results({"checkpoint_sha256": "0" * 64}, folder / "eval-lfw"),
+    files="eval-lfw/*.json",
+    reads="commands.eval",
 )
 register("reports", make_reports, parse_reports, files="eval*/**/*.json", reads="export.card")
