@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from .errors import UserError, shown_key
+from .errors import UserError, printable, shown_key
 from .evaluation.gallery_folder import FolderPaths, FolderRows, read_gallery_folder
 from .evaluation.gallery_shard import FORMAT, path_of, unit_rows
 from .evaluation.mapped_array import map_arrays
@@ -163,10 +163,18 @@ def load_gallery(path: Path, *, checkpoint_sha256: str, settings: str) -> Galler
     _check_made_alike(path, table["checkpoint_sha256"], table["settings"], checkpoint_sha256, settings)
     more = {key: table.get(key, "") for key in ("alignment", "absolute_root", "people_root")}
     image, mirror = as_float32(table["embeddings"]), as_float32(table["mirror"]) if "mirror" in table else None
-    return make_gallery(
+    gallery = make_gallery(
         table.get("root", "."), table["names"], image, mirror, checkpoint_sha256=checkpoint_sha256, settings=settings,
         **more,
     )  # fmt: skip
+    wrong = ~np.isfinite(gallery.embeddings[:][:, 0])  # unit_rows makes a bad row NaN throughout
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise UserError(
+            f"{path}: row {row}, {printable(gallery.paths[row])}: got an embedding of zeros, or numbers that are not "
+            "finite or beyond what networks give · embed the images again"
+        )
+    return gallery
 
 
 def how_crops_were_made(path: Path) -> tuple[str, str]:
@@ -178,12 +186,19 @@ def how_crops_were_made(path: Path) -> tuple[str, str]:
     if path.is_dir():
         kind = read_gallery_folder(path).kind
         return kind.settings, kind.alignment
-    keys = ("settings", "alignment")
+    return _text_in(path, "settings"), _text_in(path, "alignment")
+
+
+def place_of_images(path: Path) -> str:
+    """Return the absolute folder of the images of a gallery in a ``.npz``; "" if it is unknown."""
+    return _text_in(path, "absolute_root")
+
+
+def _text_in(path: Path, key: str) -> str:
     try:
-        found = map_arrays(path, keys, optional=keys)
+        return str(map_arrays(path, (key,), optional=(key,)).get(key, ""))
     except (OSError, MemoryError, *DAMAGED):
-        found = {}
-    return str(found.get("settings", "")), str(found.get("alignment", ""))
+        return ""
 
 
 def _check_made_alike(path: Path, sha256: str, settings: str, own_sha256: str, own_settings: str) -> None:

@@ -284,6 +284,19 @@ def test_embed_then_search(work, capsys):
         "its settings differ: with mirror images; the query: without mirror images · give the same options for both"
         in capsys.readouterr().err
     )
+    for folder, lines in (("gallery", 1), ("gallery/P1", 2), ("gallery/P1", 1)):
+        assert main(["embed", str(work / folder), str(gallery), *options(work, "--aligned")]) == 0
+        out = capsys.readouterr().out.splitlines()
+        assert out[1:] == [f"replaced: a gallery of the images in {work / 'gallery'}"] * (lines - 1)
+
+
+def test_a_figure_shows_as_many_results_as_it_can_hold(work, capsys, monkeypatch):
+    monkeypatch.setattr("sphereface.commands.search._MOST_DRAWN", 3)
+    for top, told in ((3, ""), (5, ", the first 3 of 5")):
+        more = ("--aligned", "--top", top, "--save-plot", work / "found.png")
+        assert main(["search", str(work / "gallery"), str(work / "query1.png"), *options(work, *more)]) == 0
+        *lines, last = capsys.readouterr().out.splitlines()
+        assert (len(lines), last) == (top, f"written: {work / 'found.png'}{told}")
 
 
 def test_embed_of_a_list_and_without_mirror_images(work, capsys):

@@ -25,7 +25,7 @@ from ..errors import UserError, listed, printable
 from ..evaluation.embedding_table import SUFFIX, write_table
 from ..evaluation.gallery_folder import is_gallery_folder
 from ..evaluation.gallery_shard import FORMAT, ShardContent, text
-from ..gallery import Gallery, make_gallery
+from ..gallery import Gallery, make_gallery, place_of_images
 from ..gallery_part import Summary, embed_part
 from ..gallery_update import check_gallery_place, kind_of, update_gallery
 from ..image_list import ImageList, list_named
@@ -50,6 +50,7 @@ def _write_file(args: argparse.Namespace) -> int:
         raise UserError(f"{args.output}: got a file with several processes · allowed: the name of a folder")
     check_writable(args.output)
     check_replaceable(args.output, b"checkpoint_sha256", "OUT.npz")
+    earlier = place_of_images(args.output)
     embedder = make_embedder(args, on_several=chosen_on_several(args))
     found = list_named(args.images)
     alignment = _alignment(found) if args.aligned else ""
@@ -64,6 +65,8 @@ def _write_file(args: argparse.Namespace) -> int:
         checkpoint_sha256=embedder.sha256, settings=embedder.settings, format=FORMAT,
     )  # fmt: skip
     print(f"{args.output}: {_rows(len(content.names), content.embeddings.shape[1], mirror=embedder.flip)}")
+    if earlier not in ("", os.path.realpath(found.root)):
+        print(f"replaced: a gallery of the images in {printable(earlier)}")
     return 0
 
 
