@@ -270,6 +270,11 @@ def content_stamp(path: str | os.PathLike[str]) -> tuple[int, int]:
         return about.st_size, about.st_mtime_ns ^ zlib.crc32(file.read(_SAMPLED)) << 29
 
 
+def content_number(data: bytes) -> int:
+    """Return a hash of 64 bits."""
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big")
+
+
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file, as 64 hexadecimal digits."""
     with path.open("rb") as file:

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from ..data.images import IMAGE_SUFFIXES
 from ..data.walking import Walked, walk_images
-from ..errors import UserError, count_of, shown_key
+from ..errors import UserError, shown_key
 from ..files import locked
 from .crop import Cropper, CropSpec, Finder, Task, crop_name
 from .found_landmarks import LANDMARKS_NAME, FoundLandmarks
@@ -109,12 +109,13 @@ def _align_all(
     finds = landmarks.finder is not None
     keeper = FoundLandmarks(folder, work.is_current, names, work.source) if finds else None
     with closing(keeper) if keeper else nullcontext() as found:
-        tasks, failures = match(names, landmarks, found.known if found else {}, found.edited if found else {})
+        known, edited = (found.known, {**found.edited, **found.missing}) if found else ({}, {})
+        tasks, failures = match(names, landmarks, known, edited)
         for failure in failures:
             report.add(failure)
         if found:
             report.corrected = found.stamps
-            report.warnings += _dropped_corrections(found.changed)
+            report.warnings += found.warnings()
         report.save(folder, finished=False)  # so that the next run knows the settings if this one is killed
         chunk = DETECTION_CHUNK if found else CHUNK
         with tqdm(total=len(tasks), unit="image", disable=not progress) as bar:
@@ -122,19 +123,14 @@ def _align_all(
                 report.add(found.add(outcome) if found else outcome)
                 bar.update()
     if found:
-        report.corrected = found.write_landmarks()
+        corrected = found.corrected()
+        report.corrected = {**found.stamps, **corrected}  # right beside the earlier landmarks and beside the new
+        report.save(folder, finished=False)
+        report.warnings += found.write_landmarks()
+        report.corrected = corrected
     report.save(folder, finished=True)
     if found:
         found.forget()
-
-
-def _dropped_corrections(changed: Sequence[str]) -> list[str]:
-    if not changed:
-        return []
-    return [
-        f"the corrected landmarks of {count_of(len(changed), 'image', 'images')} are not used, since the image has "
-        f"another content now, e.g. {min(changed)} · look at the crop, and correct {LANDMARKS_NAME} again"
-    ]
 
 
 def list_images(folder: Path) -> Walked:

@@ -9,6 +9,7 @@ them again.
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,10 +17,10 @@ from typing import IO
 
 import numpy as np
 
-from ..errors import UserError
-from ..files import read_plain, sha256_of
+from ..errors import UserError, count_of
+from ..files import read_plain, regular_file, sha256_of_open
 from .fit import looks_like_a_face
-from .landmarks import LandmarkTable, landmark_line, named_as, read_landmarks
+from .landmarks import LandmarkTable, can_hold, landmark_line, named_as, read_landmarks
 from .report import REPORT_NAME, EarlierRun, Outcome, Status, earlier_run, explained, write_or_explain
 from .similarity import Points
 
@@ -50,6 +51,8 @@ class FoundLandmarks:
         stamps: image name → SHA-256 of an image whose points were corrected before an earlier run.
             Its points are known until the image has another content.
         changed: images whose corrected points are dropped, since they have another content.
+        moved: new name → old name of an image with corrected points, known by its content.
+        missing: image name → corrected points of an image that is not there. They are kept.
 
     Raises:
         UserError: a file of an earlier run cannot be read, or nothing can be written.
@@ -62,24 +65,28 @@ class FoundLandmarks:
         names: Collection[str] = (),
         source: Path = Path(),
     ) -> None:
-        self._folder, self._source = folder, source
+        self._folder, self._source, self._names = folder, source, names
         earlier = earlier_run(folder)
-        table = _points(folder / LANDMARKS_NAME, names, source)
+        self._digest = _digest(folder / LANDMARKS_NAME)
+        self._table = table = _points(folder / LANDMARKS_NAME, names, source)
         written = _written(folder, table, earlier)
-        self.edited = {name: points for name, points in table.items() if not _same(points, written.get(name))}
-        stamps = earlier.corrected if earlier else {}
-        present = table.keys() & set(names)  # a report of a stranger may name any file
-        stamps = {name: stamp for name, stamp in stamps.items() if name in present and name not in self.edited}
-        self.changed = [name for name, stamp in stamps.items() if self._stamp(name) not in (stamp, "")]
-        self.stamps = {name: stamp for name, stamp in stamps.items() if name not in self.changed}
         known, self._num_faces = _earlier(folder, table, earlier)
+        found = known if (folder / PROGRESS_NAME).exists() else {}  # a run may end between both landmark files
+        self.edited = {
+            name: points
+            for name, points in table.items()
+            if not _same(points, written.get(name)) and not _same(points, found.get(name))
+        }
+        stamps = earlier.corrected if earlier else {}
+        self.stamps = {name: stamp for name, stamp in stamps.items() if name in table and name not in self.edited}
+        self._follow(set(names))
         left_out = {*self.edited, *self.changed, *(written.keys() - table.keys() if table else ())}
         self.known = {
             name: points
             for name, points in known.items()
             if name not in left_out and is_current(name) and looks_like_a_face(points)
         }
-        self.known |= {name: table[name] for name in self.stamps}
+        self.known |= self._corrected
         self._crops: dict[str, Points] = {}
         self._aligned = set[str]()
         lines = [landmark_line(name, points, self.num_faces(name)) for name, points in self.known.items()]
@@ -88,8 +95,64 @@ class FoundLandmarks:
             self._file: IO[bytes] = (folder / PROGRESS_NAME).open("ab")
 
     def num_faces(self, name: str) -> int:
-        """Return the number of faces in an image by an earlier run; 1 if it is unknown."""
-        return self._num_faces.get(name, 1)
+        """Return the number of faces in an image by an earlier run.
+
+        It is 1 if it is unknown, or if somebody chose the face by a correction.
+        """
+        return 1 if name in self.edited or name in self._corrected else self._num_faces.get(name, 1)
+
+    def _follow(self, names: Collection[str]) -> None:
+        """Compare the images of earlier corrections with those that are there now.
+
+        Only the content of ``names`` is read: a report of a stranger may name any file.
+        """
+        self.changed = [
+            name for name, stamp in self.stamps.items() if name in names and self._stamp(name) not in (stamp, "")
+        ]
+        gone = [name for name in self.stamps if name not in names]
+        self.moved = self._new_names(gone, names)
+        moved, unused = set(self.moved.values()), {*self.changed, *gone}
+        self.missing = {name: self._table[name] for name in gone if name not in moved}
+        used = {name: name for name in self.stamps if name not in unused} | self.moved
+        self._corrected = {name: self._table[old] for name, old in used.items()}
+        self._stamps = {name: self.stamps[used.get(name, name)] for name in (*self.missing, *used)}
+
+    def _new_names(self, gone: Collection[str], names: Collection[str]) -> dict[str, str]:
+        """Return new name → old name of images with equal content, if only one new one fits."""
+        old = Counter(self.stamps[name] for name in gone)
+        new = sorted(name for name in names if name not in self._table and can_hold(name)) if old else []
+        found = [(stamp, name) for name in new if (stamp := self._stamp(name)) and stamp in old]
+        count = Counter(stamp for stamp, _ in found)
+        by_stamp = {self.stamps[name]: name for name in gone}
+        return {name: by_stamp[stamp] for stamp, name in found if old[stamp] == count[stamp] == 1}
+
+    def _stamp(self, name: str) -> str:
+        """Return the SHA-256 of an image; empty if it cannot be read."""
+        return _digest(self._source / name)
+
+    def warnings(self) -> list[str]:
+        """Return sentences about corrected points that are not used, or are under a new name."""
+        warnings = []
+        if self.changed:
+            images = count_of(len(self.changed), "image", "images")
+            warnings.append(
+                f"the corrected landmarks of {images} are not used, since the image has another content now, e.g. "
+                f"{min(self.changed)} · look at the crop, and correct or delete its line in {LANDMARKS_NAME}"
+            )
+        if self.moved:
+            new, images = min(self.moved), count_of(len(self.moved), "image", "images")
+            warnings.append(
+                f"the corrected landmarks of {images} are used under a new name: the content of {new} is that of "
+                f"{self.moved[new]}, which is not there now"
+            )
+        if self.missing:
+            images = count_of(len(self.missing), "image", "images")
+            warnings.append(
+                f"the corrected landmarks of {images} are kept, but there is no image of that name now, e.g. "
+                f"{min(self.missing)} · if it has a new name, copy the numbers to the line of that name in "
+                f"{LANDMARKS_NAME} · delete the old line if the image does not return"
+            )
+        return warnings
 
     def add(self, outcome: Outcome) -> Outcome:
         """Keep the landmarks of one image; return its outcome, with the number of faces.
@@ -113,27 +176,56 @@ class FoundLandmarks:
         with contextlib.suppress(OSError):  # add has already reported the full disk
             self._file.close()
 
-    def write_landmarks(self) -> dict[str, str]:
+    def corrected(self) -> dict[str, str]:
+        """Return image name → SHA-256 of the image, of all used and all kept corrections.
+
+        The report must hold them before :meth:`write_landmarks`: after that, the corrected lines do
+        not differ from the copy.
+        """
+        edited = {name: self._stamp(name) for name in self.edited if name in self._aligned}
+        return {
+            **{name: self.stamps[name] for name in self.changed if name not in self._crops},
+            **self._stamps,
+            **edited,
+        }
+
+    def write_landmarks(self) -> list[str]:
         """Write the landmarks of all crops, sorted by name.
 
-        A corrected line that gave no crop stays in the file, and is tried again by the next run.
+        A corrected line that gave no crop stays in the file. So does a line that somebody changed
+        during this run: the next run uses it.
 
         Returns:
-            Image name → SHA-256 of the image, of all crops by corrected points.
-        """
-        corrected = {**self.edited, **{name: self.known[name] for name in self.stamps}}
-        unused = {name: points for name, points in corrected.items() if name not in self._aligned}
-        for file, points in ((LANDMARKS_NAME, {**self._crops, **unused}), (WRITTEN_NAME, self._crops)):
-            lines = [landmark_line(name, five) for name, five in sorted(points.items())]
-            write_or_explain(self._folder / file, "".join(lines).encode())
-        return {name: self.stamps.get(name) or self._stamp(name) for name in corrected if name in self._aligned}
+            A warning if there are such changes.
 
-    def _stamp(self, name: str) -> str:
-        """Return the SHA-256 of an image; empty if it cannot be read."""
-        try:
-            return sha256_of(self._source / name)
-        except OSError:
-            return ""
+        Raises:
+            UserError: somebody damaged the file during this run, or it cannot be written.
+        """
+        unaligned = {name: points for name, points in self._corrected.items() if name not in self._aligned}
+        replaced = {name: self._table[name] for name in self.changed}  # or damaged: a crop decides
+        written = {**replaced, **self._crops, **self.missing, **unaligned}
+        own = {**written, **{name: points for name, points in self.edited.items() if name not in self._aligned}}
+        files = {name: _lines(points) for name, points in ((LANDMARKS_NAME, own), (WRITTEN_NAME, written))}
+        late, deleted = self._changed_meanwhile()  # as late as possible: many lines take seconds
+        if late or deleted:
+            files[LANDMARKS_NAME] = _lines({name: own[name] for name in own if name not in deleted} | late)
+        for name, data in files.items():
+            write_or_explain(self._folder / name, data)
+        if not (late or deleted):
+            return []
+        return [
+            f"{count_of(len(late) + len(deleted), 'line', 'lines')} of {LANDMARKS_NAME} changed during this run, "
+            f"e.g. of {min({*late, *deleted})} · run the same command again to use the changes"
+        ]
+
+    def _changed_meanwhile(self) -> tuple[dict[str, Points], set[str]]:
+        """Return the lines that somebody changed since the start, and the names of deleted ones."""
+        path = self._folder / LANDMARKS_NAME
+        if _digest(path) == self._digest:
+            return {}, set()
+        now = _points(path, self._names, self._source)
+        late = {name: points for name, points in now.items() if not _same(points, self._table.get(name))}
+        return late, set(self._table.keys() - now.keys() if now else ())
 
     def forget(self) -> None:
         """Delete the file that only a resumed run needs."""
@@ -157,8 +249,17 @@ def _earlier(
 
 
 def _points(path: Path, names: Collection[str] = (), source: Path = Path()) -> Mapping[str, Points]:
-    """Return the points of a file of an earlier run, under the names of the images; or empty."""
-    return named_as(_own(path), names, source).points if path.exists() and path.stat().st_size else {}
+    """Return the points of a file of an earlier run, under the names of the images; or empty.
+
+    Raises:
+        UserError: the file is damaged, or is empty although its copy is not.
+    """
+    is_empty = not any(each.exists() and each.stat().st_size for each in (path, path.with_name(WRITTEN_NAME)))
+    return {} if is_empty or not path.exists() else named_as(_own(path), names, source).points
+
+
+def _lines(points: Mapping[str, Points]) -> bytes:
+    return "".join(landmark_line(name, five) for name, five in sorted(points.items())).encode()
 
 
 def _written(folder: Path, table: Mapping[str, Points], earlier: EarlierRun | None) -> Mapping[str, Points]:
@@ -183,9 +284,25 @@ def _own(path: Path) -> LandmarkTable:
     try:
         return read_landmarks(path)
     except UserError as error:
-        raise UserError(
-            f"{error} · an earlier align wrote this file, and it is damaged · delete it to detect the faces again"
-        ) from error
+        advice = "an earlier align wrote this file, and it is damaged · delete it to detect the faces again"
+        if path.name == LANDMARKS_NAME:
+            copy = (
+                f", or copy {WRITTEN_NAME} over it, as the last run wrote it," * path.with_name(WRITTEN_NAME).exists()
+            )
+            advice = (
+                f"correct the file{copy} and run the same command again · without the file, all faces are detected "
+                "again, and all corrections are lost"
+            )
+        raise UserError(f"{error} · {advice}") from error
+
+
+def _digest(path: Path) -> str:
+    """Return the SHA-256 of a file; empty if it cannot be read."""
+    try:
+        with open(path, "rb", opener=regular_file) as file:
+            return sha256_of_open(file)
+    except OSError:
+        return ""
 
 
 def _whole_lines(path: Path) -> bytes:

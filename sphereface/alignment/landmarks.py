@@ -138,21 +138,31 @@ def likely_images(missing: Collection[str], names: Collection[str]) -> dict[str,
     It is the only one that differs in its suffix or in case, or else in the folders before it.
     Other names have no entry.
     """
-    known: dict[str, list[str]] = {}
-    for name in names if missing else ():
-        known.setdefault(posixpath.basename(_stem(name)), []).append(name)
+    stems = {name: _stem(name) for name in missing}
+    wanted = set(stems.values())
+    by_stem: dict[str, list[str]] = {}
+    by_tail: dict[str, list[str]] = {}  # without some folders
+    deepest = 0
+    for image in names if missing else ():
+        stem = _stem(image)
+        by_stem.setdefault(stem, []).append(image)
+        deepest = max(deepest, stem.count("/"))
+        for tail in wanted.intersection(_tails(stem)):
+            by_tail.setdefault(tail, []).append(image)
     likely: dict[str, str] = {}
-    for name in missing:
-        stem = _stem(name)
-        alike = known.get(posixpath.basename(stem), [])
-        same = [image for image in alike if _stem(image) == stem]
-        tails = [
-            image for image in alike if f"/{_stem(image)}".endswith(f"/{stem}") or stem.endswith(f"/{_stem(image)}")
-        ]
-        found = same or tails
+    for name, stem in stems.items():
+        deeper = [image for tail in _tails(stem, deepest) for image in by_stem.get(tail, ())]
+        found = by_stem.get(stem) or [*by_tail.get(stem, ())[:2], *deeper]
         if len(found) == 1:
             likely[name] = found[0]
     return likely
+
+
+def _tails(stem: str, most: int | None = None) -> Iterator[str]:
+    """Yield a name without some of its first folders; at most ``most`` folders are left."""
+    parts = stem.split("/")
+    for count in range(1, len(parts) if most is None else min(len(parts), most + 2)):
+        yield "/".join(parts[-count:])
 
 
 def _stem(name: str) -> str:

@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import random
+from pathlib import PurePosixPath
 
 import numpy as np
 import pytest
 
-from sphereface.alignment.landmarks import read_landmarks
+from sphereface.alignment import landmarks
+from sphereface.alignment.landmarks import likely_images, read_landmarks
 from sphereface.errors import UserError
 
 TEN = [float(number) for number in range(1, 11)]
@@ -146,3 +149,32 @@ def test_a_score_changes_no_point(write):
     assert list(without.points) == list(scored.points)
     for name, points in without.points.items():
         np.testing.assert_array_equal(scored.points[name], points)
+
+
+def is_likely(name, image):
+    """Return 2 for the same name in another suffix or case, 1 if one lies in more folders, else 0."""
+    one, other = (PurePosixPath(each.lower()).with_suffix("").parts for each in (name, image))
+    return 2 if one == other else int(one[-len(other) :] == other or other[-len(one) :] == one)
+
+
+def test_likely_images_are_those_that_every_pair_gives():
+    draw = random.Random(0)
+    for _ in range(3000):
+        some = ["".join(draw.choices(["a/", "b/", "A/"], k=draw.randrange(4))) + draw.choice("12X") for _ in range(9)]
+        images = sorted({name + draw.choice([".jpg", ".png"]) for name in some[:5]})
+        missing = {f"{name}.bmp" for name in some[5:]}
+        wanted = {}
+        for name in missing:
+            pairs = [(is_likely(name, image), image) for image in images]
+            best = [image for degree, image in pairs if degree and degree == max(pairs)[0]]
+            wanted |= {name: best[0]} if len(best) == 1 else {}
+        assert likely_images(missing, images) == wanted
+
+
+def test_likely_images_of_many_lines_read_each_name_once(monkeypatch):
+    """Each person has images of the same names, and the file has more people than the folder."""
+    images, lines = ([f"{person}/{k}.jpg" for person in people for k in range(10)] for people in (range(30), "abcdef"))
+    calls, stem = [], landmarks._stem
+    monkeypatch.setattr(landmarks, "_stem", lambda name: calls.append(name) or stem(name))
+    assert likely_images(lines, images) == {}
+    assert sorted(calls) == sorted([*images, *lines])
