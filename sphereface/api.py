@@ -78,6 +78,9 @@ class FaceEmbedder:
         for key, path in (("checkpoint", checkpoint), ("calibration", calibration or "")):
             if not isinstance(path, str | Path):
                 raise UserError(f"{key}: got {shown(path)} · allowed: the path of a file")
+        for key, flag in (("align", align), ("flip", flip)):
+            if not isinstance(flag, bool | np.bool_):
+                raise UserError(f"{key}: got {shown(flag)} · allowed: True, False")
         if detector is not None and not callable(detector):
             raise UserError(f"detector: got {shown(detector)} · allowed: a Detector, or None for MTCNN")
         if not isinstance(device, str):

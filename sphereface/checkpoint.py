@@ -25,6 +25,7 @@ from typing import Any, BinaryIO
 import torch
 
 from .checkpoint_meta import checked_meta
+from .checkpoint_meta import origin_of as origin_of
 from .errors import UserError, first_line, shown_key
 from .file_kinds import TORCHSCRIPT, kind_of
 from .files import DAMAGED, costly_pickle, flush_folder, locked, regular_file, sha256_of, sha256_of_open, write_whole

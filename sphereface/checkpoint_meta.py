@@ -28,10 +28,12 @@ class CheckpointMeta:
     run: str = option("")
     config: dict[str, Any] = option({})
     class_names: tuple[str, ...] = option(())
+    numbered: tuple[str, ...] = option(())
     sample: tuple[str, ...] = option(())
     more_samples: tuple[str, ...] = option(())
     counts: str = option("")
     digests: dict[str, str] = option({})
+    init_from: dict[str, str] = option({})
     order: int = option(1, low=1, high=_MOST)
     networks: tuple[str, ...] = option(())
     versions: dict[str, str] = option({})
@@ -65,6 +67,17 @@ def checked_meta(meta: object) -> dict[str, Any]:
             raise ValueError(f"meta.config.{name}: got {shown(section)} · allowed: a mapping of keys to values")
     checked = {key: getattr(filled, key) for key in known}
     return {**meta, **{key: list(value) if isinstance(value, tuple) else value for key, value in checked.items()}}
+
+
+def origin_of(meta: Mapping[str, Any]) -> dict[str, str] | None:
+    """Return ``file`` and ``sha256`` of the network that training started from; None without one.
+
+    The dict is empty if there was one, but the checkpoint does not say which.
+    """
+    if "init_from" in meta:
+        return dict(meta["init_from"])
+    started = meta.get("config", {}).get("train", {}).get("init_from") is not None
+    return {} if started else None
 
 
 def _is_plain(value: object, room: list[int], depth: int = 0) -> bool:

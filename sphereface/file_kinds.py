@@ -57,7 +57,9 @@ def _kind_of_text(path: Path) -> str:
     """Return what a text file is; those of a run folder lie beside its checkpoints."""
     what = "a configuration" if path.suffix.lower() in (".yaml", ".yml") else "a text file"
     if (path.parent / "run.json").is_file():
-        return f"{what}, which holds no weights · give the run folder, {path.parent}, or a .pt in it"
+        checkpoints = (path.with_suffix(".pt"), path.with_name("best.pt"), path.with_name("last.pt"))
+        beside = next((f", such as {each}" for each in checkpoints if each.is_file()), f": {path.parent}")
+        return f"{what}, which holds no weights · give a .pt of this run folder{beside}"
     return f"{what}, which holds no weights · allowed: {_WEIGHTS}"
 
 

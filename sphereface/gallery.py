@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import UserError, printable, shown_key
-from .evaluation.gallery_folder import FolderPaths, FolderRows, read_gallery_folder
+from .evaluation.gallery_folder import FolderPaths, FolderRows, is_gallery_folder, read_gallery_folder, read_list
 from .evaluation.gallery_shard import FORMAT, path_of, unit_rows
 from .evaluation.mapped_array import map_arrays
 from .evaluation.table_file import NotATable, as_float32, read_table
@@ -192,6 +192,17 @@ def how_crops_were_made(path: Path) -> tuple[str, str]:
 def place_of_images(path: Path) -> str:
     """Return the absolute folder of the images of a gallery in a ``.npz``; "" if it is unknown."""
     return _text_in(path, "absolute_root")
+
+
+def folder_of_images(path: Path) -> str:
+    """Return the absolute folder whose images a gallery holds; "" if it is unknown.
+
+    It is also unknown if a list named the images and they share another folder than the list's.
+    """
+    if path.is_dir():
+        about = read_list(path) if is_gallery_folder(path) else None
+        return about.absolute_root if about and not about.people_root else ""
+    return "" if _text_in(path, "people_root") else place_of_images(path)
 
 
 def _text_in(path: Path, key: str) -> str:

@@ -21,6 +21,7 @@ from .faces import Image
 from .files import content_stamp
 
 _SETS = (".zip", ".rec", ".idx", ".tar", ".parquet", ".arrow", ".lmdb")  # training sets, not folders of images
+_INT64 = np.iinfo(np.int64)
 
 
 @dataclass(frozen=True)
@@ -148,6 +149,7 @@ class _Bytes(Sequence[Image]):
 
 def _stamp(file: Image) -> tuple[int, int]:
     try:
-        return content_stamp(file)  # type: ignore[arg-type]  # a path
+        size, number = content_stamp(file)  # type: ignore[arg-type]  # a path
     except OSError:
         return -1, -1
+    return size, max(_INT64.min, min(number, _INT64.max))  # a time before 1677 or after 2262 does not fit

@@ -167,6 +167,9 @@ def test_wrong_arguments_are_one_line(checkpoint, crops, aligned):
         ({"calibration": 5}, "calibration: got 5 · allowed: the path of a file"),
         ({"device": None}, "device: got None · allowed: "),
         ({"detector": "mtcnn"}, "detector: got 'mtcnn' · allowed: "),
+        ({"flip": "false"}, "flip: got 'false' · allowed: True, False"),
+        ({"align": "no"}, "align: got 'no' · allowed: True, False"),
+        ({"flip": None}, "flip: got None · allowed: "),
     ):
         with pytest.raises(UserError, match=message):
             FaceEmbedder(checkpoint, **{"align": False, **options}).verify(crops[0], crops[1])

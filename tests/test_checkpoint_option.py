@@ -58,6 +58,19 @@ def test_which_is_taken_and_said(text, found, capsys):
     assert capsys.readouterr().err == f"note: {text}: using the checkpoint {found}\n"
 
 
+@pytest.mark.parametrize("name", ["casia/new", "casia/of/may/new"])
+@pytest.mark.parametrize("text", ["latest", "runs", "runs/casia", "runs/{name}"])
+def test_a_name_with_slashes_is_found_and_what_a_run_set_aside_is_not(name, text, capsys):
+    three_runs()
+    run = make_run(f"runs/{name}/20260103-120000", "2026-01-03T12:00:00+0000", "last.pt")
+    make_run(f"{run}/abandoned", None, "best.pt")
+    make_run(f"{run.parent}/20260104-120000/abandoned", None, "best.pt")
+    (run.parent / "20260104-120000" / "run.json").write_text('{"started": "2026-01-04T12:00:00+0000"}')
+    text = text.format(name=name)
+    assert checkpoint_path(text) == run / "last.pt"
+    assert capsys.readouterr().err == f"note: {text}: using the checkpoint {run / 'last.pt'}\n"
+
+
 def test_a_file_is_taken_as_it_is(capsys):
     three_runs()
     Path("latest").write_bytes(b"a checkpoint of that name")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 from dataclasses import replace
@@ -307,7 +308,9 @@ def test_embed_of_a_list_and_without_mirror_images(work, capsys):
     with np.load(table, allow_pickle=False) as file:
         assert (file["names"].tolist(), str(file["root"])) == (["query1.png", "gallery/P2/1.png"], str(work))
         about = ["absolute_root", "checkpoint_sha256", "format", "people_root", "root", "settings"]
-    assert sorted(file) == sorted([*about, "embeddings", "names", "quality"])
+        hashes = [int(hashlib.blake2b((work / n).read_bytes(), digest_size=8).hexdigest(), 16) for n in file["names"]]
+        assert (file["image_hash"].tolist(), file["image_hash"].dtype) == (hashes, np.uint64)
+    assert sorted(file) == sorted([*about, "embeddings", "image_hash", "names", "quality"])
     search = ["search", str(table), str(work / "query1.png"), *options(work, "--aligned", "--no-flip")]
     assert main(search) == 0
     assert capsys.readouterr().out.splitlines()[0] == f"  1   1.0000  {work / 'query1.png'}"
@@ -343,7 +346,8 @@ def test_a_search_says_who_of_what_it_found_it_is(work, capsys):
     ):
         more = options(work, "--aligned", "--calibration", work / "known.json", "--far", far)
         assert main([*search, *more]) == 0
-        *found, decided, chance = capsys.readouterr().out.splitlines()
+        *found, decided, chance, source = capsys.readouterr().out.splitlines()
+        assert source == "          (learnt from pairs.txt)"
         if far == "0.1":  # all 6 are over the threshold, 5 are shown
             found, decided, note = found[:-1], found[-1], decided
             assert note == "          --top 6 shows them all"
@@ -364,9 +368,10 @@ def test_a_search_says_when_it_is_too_weak_to_decide(work, capsys):
     assert capsys.readouterr().out.splitlines()[5:] == [
         "decision  none: too weak to decide. At FAR 0.1, the highest known, TAR is 50.0%",
         "          --far 0.1 forces a decision, at cosine 0.2000",
+        "          (learnt from pairs.txt)",
     ]
     assert main([*search, "--far", "0.02"]) == 0
-    _, weak, chance = capsys.readouterr().out.splitlines()[-3:]
+    _, weak, chance, _ = capsys.readouterr().out.splitlines()[-4:]
     assert weak.strip() == "this threshold refuses 84.0% of the genuine pairs · a higher --far refuses fewer"
     assert chance.strip() == "a stranger would pass for 0.12 of these 6 images by chance"
 

@@ -43,15 +43,17 @@ def test_what_is_no_file_of_weights(tmp_path, data, said):
     assert re.match(said, kind_of(tmp_path / "x") or "")
 
 
-def test_a_text_in_a_run_folder_is_answered_with_the_folder(tmp_path):
+def test_a_text_in_a_run_folder_is_answered_with_a_checkpoint_of_it(tmp_path):
     for name, what in (("config.yaml", "a configuration"), ("best.json", "a text file")):
         (tmp_path / name).write_text("name: x\n")
         assert kind_of(tmp_path / name).startswith(f"{what}, which holds no weights · allowed: the binary .caffemodel")
         (tmp_path / "run.json").write_text("{}")
-        assert kind_of(tmp_path / name) == (
-            f"{what}, which holds no weights · give the run folder, {tmp_path}, or a .pt in it"
-        )
-        (tmp_path / "run.json").unlink()
+        advice = f"{what}, which holds no weights · give a .pt of this run folder"
+        assert kind_of(tmp_path / name) == f"{advice}: {tmp_path}"
+        (tmp_path / "best.pt").write_bytes(b"x")
+        assert kind_of(tmp_path / name) == f"{advice}, such as {tmp_path / 'best.pt'}"
+        for path in (tmp_path / "run.json", tmp_path / "best.pt"):
+            path.unlink()
 
 
 def test_networks(tmp_path):

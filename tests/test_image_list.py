@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 
+import numpy as np
 import pytest
 
 from sphereface.errors import UserError
@@ -58,3 +59,15 @@ def test_stamps_follow_the_content_of_images_of_one_size_and_time(album):
         -1,
         -1,
     ]
+
+
+@pytest.mark.parametrize("seconds", [9_467_000_000, -1, -9_467_000_000])
+def test_stamps_hold_any_time(album, seconds):
+    image = album / "a/b.jpg"
+    os.utime(image, (seconds, seconds))
+    stamps = list_named(album).stamps()
+    assert stamps.dtype == np.int64
+    assert stamps[0, 0] == image.stat().st_size
+    before = stamps.copy()
+    os.utime(image, (5, 5))
+    assert (list_named(album).stamps()[0] != before[0]).any()

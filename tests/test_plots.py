@@ -8,6 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from scripts import compare_runs
+from sphereface.checkpoint import save_checkpoint
 from sphereface.commands.compare_runs import labelled
 from sphereface.errors import UserError
 from sphereface.plots import curves_figure, learning_figure, read_metrics, summary_table
@@ -72,6 +73,34 @@ def test_program(run, tmp_path, capsys):
     assert (tmp_path / "l.png").read_bytes().startswith(b"\x89PNG")
     assert compare_runs.main([str(tmp_path / "nothing")]) == 2
     assert "no metrics.jsonl in it · allowed: a run folder" in capsys.readouterr().err
+
+
+def test_sets_of_one_name_with_other_content_are_told(tmp_path, capsys):
+    """Of a set without figures, and of a run without digests or checkpoint, nothing is said."""
+    digests = {
+        "a": {"mine": "1" * 32, "unused": "1" * 32},
+        "b": {"mine": "1" * 32, "unused": "2" * 32},
+        "c": {"mine": "2" * 32, "own": "1" * 32},
+        "older": None,
+        "copied": None,
+    }
+    for name, each in digests.items():
+        run = tmp_path / "runs" / name
+        run.mkdir(parents=True)
+        (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in LINES))
+        if name != "copied":
+            save_checkpoint(run / "last.pt", {"meta": {} if each is None else {"digests": each}}, {})
+    paths = [str(tmp_path / "runs" / name) for name in digests]
+    assert compare_runs.main(paths) == 0
+    shown = capsys.readouterr()
+    assert shown.err == (
+        "note: eval.sets.mine: its lists or images differ between runs: runs/a, runs/b | runs/c · "
+        "figures of runs on different sides of | are not to be compared\n"
+    )
+    assert shown.out.count("\n") == 6
+    for some in (paths[:2], paths[2:], paths[2:3]):
+        assert compare_runs.main(some) == 0
+        assert capsys.readouterr().err == ""
 
 
 @pytest.mark.filterwarnings("error")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import json
 import pickle
 import tracemalloc
@@ -16,6 +17,7 @@ from sphereface import search
 from sphereface.alignment.similarity import align, template
 from sphereface.cli import run_command
 from sphereface.commands import search as search_command
+from sphereface.commands.found_crops import read_crops
 from sphereface.errors import UserError
 from sphereface.faces import FaceReader
 from sphereface.gallery import Gallery
@@ -193,9 +195,7 @@ def test_a_row_is_shown_by_its_face_or_as_an_image_of_its_bin(tmp_path, monkeypa
     (tmp_path / "a.png#9").write_bytes(encode(ByColour.image((140, 150), middles[:1]), ".png"))
     reader = FaceReader((112, 96), aligned=False, detector=ByColour())
     root = str(tmp_path / "a.png")
-    crops = search_command._crops(
-        reader, [f"{root}#{k}" for k in (1, 2, 3, 4, 9)] + [root, f"{root}#0", f"{root}#\u00b2"]
-    )
+    crops = read_crops(reader, [f"{root}#{k}" for k in (1, 2, 3, 4, 9)] + [root, f"{root}#0", f"{root}#\u00b2"])
     every = [align(ByColour.image((140, 150), middles), around(middle)) for middle in middles]
     wanted = [*every, None, every[0], every[1], None, None]
     for crop, image in zip(crops, wanted, strict=True):
@@ -213,7 +213,7 @@ def test_an_image_of_a_bin_is_shown(tmp_path, capsys):
     (tmp_path / "x.bin").write_bytes(pickle.dumps((images * 5, [True, False] * 5)))
     reader = FaceReader((112, 96), aligned=True, detector=None)
     names = ["000002", "000007", "a\0b"]
-    crops = search_command._crops(reader, [str(tmp_path / "x.bin" / name) for name in names] + ["a\0b", "c\0#1"])
+    crops = read_crops(reader, [str(tmp_path / "x.bin" / name) for name in names] + ["a\0b", "c\0#1"])
     assert crops[0].mean() == 40
     assert crops[1:] == [None] * 4
     assert "4 of 5 images cannot be shown: " in capsys.readouterr().err
@@ -241,3 +241,24 @@ def test_people_are_found_behind_the_many_images_of_others():
         "Cem",
     ]
     assert search.nearest_people(search_rows, lambda row: persons[row], 1, 0) == []
+
+
+def test_people_are_those_of_a_loop_and_names_are_read_in_the_order_of_the_rows():
+    """A gallery in a folder opens a shard for names that are far apart."""
+    rng = np.random.default_rng(3)
+    persons = [f"p{person}" for person in rng.integers(0, 9, 300)]
+    order, cosines = rng.permutation(300), np.sort(rng.uniform(-1, 1, 300).astype(np.float32))[::-1]
+    read = []
+
+    def name_of(row):
+        read.append(row)
+        return persons[row]
+
+    for k in (1, 4, 9, 30):
+        read.clear()
+        found = search.nearest_people(lambda count: (order[None, :count], cosines[None, :count]), name_of, k, 300)
+        wanted = {}
+        for row, cosine in zip(order.tolist(), cosines.tolist(), strict=True):
+            wanted.setdefault(persons[row], (row, cosine))
+        assert [(each.person, (each.row, each.cosine)) for each in found] == list(wanted.items())[:k]
+        assert sum(a > b for a, b in itertools.pairwise(read)) <= 2  # once for each repeated search

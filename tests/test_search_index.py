@@ -122,7 +122,7 @@ def test_an_index_of_low_or_unknown_recall_is_not_used(monkeypatch, capsys, fact
 
 
 def test_an_index_does_not_decide_that_there_is_no_match(monkeypatch, capsys):
-    calibration = SimpleNamespace(at=lambda _: Threshold(0.01, 0.999, 0.9, 1.0))
+    calibration = SimpleNamespace(at=lambda _: Threshold(0.01, 0.999, 0.9, 1.0), source="pairs.txt")
     use_index(monkeypatch, Gallery(tuple("abcde"), ordered(5), "", ""), FakeIndex([4, 3, 2]), calibration=calibration)
     out, _ = by_command(capsys, "--top", "2")
     assert out[2].startswith("decision  none found   cosine ≤ 0.9990, ")

@@ -7,11 +7,12 @@ checkpoint. Verify, embed and search then align new photographs as the network's
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import posixpath
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -206,7 +207,11 @@ def training_template(train: str | Sequence[str], root: str | Path | None, size:
 
 
 def folders_of(path: Path, root: str | Path | None) -> list[Path]:
-    """Return the folders of identities that a list names; any other path is returned itself.
+    """Return the folders of crops that a list names; any other path is returned itself.
+
+    A folder of crops is the nearest one with a report. The search goes from the folder above an
+    image's own up to the list's folder, or up to the folder above all images if the list is
+    elsewhere. Without a report, it is the first of these.
 
     Args:
         path: a folder of crops, or a file that holds or lists crops.
@@ -219,7 +224,24 @@ def folders_of(path: Path, root: str | Path | None) -> list[Path]:
         names, _ = parse_list(read_plain(path), str(path))
     except (OSError, UserError):  # the reader of the data set reports it
         return [base]
-    return [base / folder for folder in sorted({posixpath.dirname(posixpath.dirname(name)) for name in names})]
+    above = [base / folder for folder in sorted({posixpath.dirname(posixpath.dirname(name)) for name in names})]
+    top, *absolute = (Path(os.path.abspath(folder)) for folder in (base, *above))  # noqa: PTH100 -- links stay
+    shared = absolute[0]
+    with contextlib.suppress(ValueError):  # Windows: they are on several drives
+        shared = Path(os.path.commonpath(absolute))
+    top = top if top in shared.parents else shared.parent
+
+    @functools.cache  # many folders share the folders above them
+    def with_report(folder: Path) -> Path | None:
+        if folder != top and top not in folder.parents:
+            return None
+        return folder if (folder / REPORT_NAME).exists() else with_report(folder.parent)
+
+    def found(folder: Path) -> Path | None:
+        near = report_near(folder)
+        return near.parent if near else with_report(folder.parent)
+
+    return list(dict.fromkeys(found(folder) or given for given, folder in zip(above, absolute, strict=True)))
 
 
 def warn_of_unfinished_crops(path: Path, root: str | Path | None) -> None:
@@ -228,7 +250,12 @@ def warn_of_unfinished_crops(path: Path, root: str | Path | None) -> None:
     Args:
         path, root: see :func:`folders_of`.
     """
-    for report in sorted({report for folder in folders_of(path, root) if (report := report_near(folder))}):
+    warn_of_unfinished(folders_of(path, root))
+
+
+def warn_of_unfinished(folders: Iterable[Path]) -> None:
+    """Log a warning for each report near some folders that says that the run has not finished."""
+    for report in sorted({report for folder in folders if (report := report_near(folder))}):
         with contextlib.suppress(UserError):  # a damaged report does not say whether it is finished
             settings_of_crops(report.parent)
 

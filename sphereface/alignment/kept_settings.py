@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..errors import UserError, first_line
 from .crop_template import CropTemplate, report_near, template_of_settings
-from .report import settings_of_crops
+from .report import earlier_settings, settings_of_crops
 from .templates import Size
 
 _KEPT = ("size", "template", "template_origin", "detector", "pick")
@@ -33,11 +33,12 @@ class KeptSettings:
     pick: str | None
 
 
-def settings_near(crops: Path) -> str:
+def settings_near(crops: Path, *, warn: bool = True) -> str:
     """Return the settings of the ``sphereface align`` report beside some crops, as JSON.
 
     Args:
         crops: a folder of crops, or a file that lists or holds crops.
+        warn: log a warning if the report is of a run that was stopped.
 
     Returns:
         The settings, or an empty text if there is no report.
@@ -46,7 +47,8 @@ def settings_near(crops: Path) -> str:
         UserError: the report is damaged.
     """
     report = report_near(crops)
-    settings = None if report is None else settings_of_crops(report.parent)
+    read = settings_of_crops if warn else earlier_settings
+    settings = None if report is None else read(report.parent)
     if settings is None:
         return ""
     return json.dumps({key: settings[key] for key in _KEPT if key in settings})

@@ -18,6 +18,7 @@ HELP = (
 )
 _RUNS = Path("runs")
 _RESULTS = ("best.pt", "last.pt")
+_LEVELS = 5  # of folders that are searched below runs/: up to four parts of a name, and the time
 
 
 def checkpoint_path(text: str) -> Path:
@@ -54,7 +55,7 @@ def checkpoint_path(text: str) -> Path:
 
 
 def _newest(folder: Path) -> Path | None:
-    """Return the checkpoint of a run folder, or of the newest run one or two levels below a folder.
+    """Return the checkpoint of a run folder, or of the newest run below a folder.
 
     A run whose ``run.json`` has no start time is skipped with a note.
     """
@@ -75,12 +76,13 @@ def _newest(folder: Path) -> Path | None:
     return max(runs)[2] if runs else None
 
 
-def _run_folders(folder: Path) -> Iterator[Path]:
-    """Yield the folders one and two levels below a folder."""
+def _run_folders(folder: Path, levels: int = _LEVELS) -> Iterator[Path]:
+    """Yield the folders below a folder, down to those of runs: a run's name may have slashes."""
     for path in sorted(folder.iterdir() if folder.exists() else ()):
         if path.is_dir():
             yield path
-            yield from (below for below in sorted(path.iterdir()) if below.is_dir())
+            if levels > 1 and not (path / "run.json").exists():
+                yield from _run_folders(path, levels - 1)
 
 
 def _result(folder: Path) -> Path | None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from ..errors import UserError
 from ..face_figures import FIGURE_MARK, draw_into
 from ..files import write_whole
-from ..plots import curves_figure, learning_figure, summary_table
+from ..plots import curves_figure, learning_figure, read_metrics, summary_table
 from ..small_files import check_replaceable
 
 
@@ -24,6 +25,7 @@ def run(args: argparse.Namespace) -> int:
     if None not in (args.output, args.learning) and args.output.resolve() == args.learning.resolve():
         raise UserError(f"--output, --learning: got {args.output} for both · allowed: a file for each figure")
     print(summary_table(runs))
+    sys.stderr.writelines(f"note: {line}\n" for line in different_sets(runs))
     for option, path, draw in plots:
         if path is None:
             continue
@@ -35,6 +37,39 @@ def run(args: argparse.Namespace) -> int:
             raise UserError(f"--{option}: cannot write {path}: {error}") from error
         print(f"curves: {path}")
     return 0
+
+
+def different_sets(runs: Mapping[str, Path]) -> list[str]:
+    """Return a line on each set that had other content in some of the runs.
+
+    The digests in the runs' last checkpoints tell. A run without them is not compared.
+
+    Args:
+        runs: label → run folder.
+    """
+    found: dict[str, dict[str, list[str]]] = {}  # set → digest → labels
+    for label, path in runs.items() if len(runs) > 1 else ():
+        curves = read_metrics(path)
+        for name, digest in _digests(path).items():
+            if f"eval/{name}/accuracy" in curves:
+                found.setdefault(name, {}).setdefault(digest, []).append(label)
+    return [
+        f"eval.sets.{name}: its lists or images differ between runs: {' | '.join(map(', '.join, groups.values()))}"
+        " · figures of runs on different sides of | are not to be compared"
+        for name, groups in found.items()
+        if len(groups) > 1
+    ]
+
+
+def _digests(run: Path) -> Mapping[str, str]:
+    """Return the digests of a run's sets; an empty mapping if its checkpoint does not tell them."""
+    from ..checkpoint import BadCheckpoint, load_checkpoint  # imports torch
+
+    try:
+        digests: Mapping[str, str] = load_checkpoint(run / "last.pt", mapped=True).get("meta", {}).get("digests", {})
+    except BadCheckpoint:
+        return {}
+    return digests
 
 
 def labelled(paths: Sequence[Path]) -> dict[str, Path]:

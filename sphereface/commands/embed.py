@@ -25,6 +25,8 @@ from ..errors import UserError, listed, printable
 from ..evaluation.embedding_table import SUFFIX, write_table
 from ..evaluation.gallery_folder import is_gallery_folder
 from ..evaluation.gallery_shard import FORMAT, ShardContent, text
+from ..faces import Image
+from ..files import content_number
 from ..gallery import Gallery, make_gallery, place_of_images
 from ..gallery_part import Summary, embed_part
 from ..gallery_update import check_gallery_place, kind_of, update_gallery
@@ -59,6 +61,9 @@ def _write_file(args: argparse.Namespace) -> int:
     more = {key: value for key in keys if (value := getattr(content, key)) is not None}
     if alignment:
         more["alignment"] = alignment
+    if args.aligned:  # only crops are the images of a teacher's table
+        hashes = np.array([_hash_of(image) for image in found.images], dtype=np.uint64)
+        more["image_hash"] = hashes[content.image_of]
     write_table(
         args.output, [text(name) for name in content.names], content.embeddings, content.mirror, **more,
         root=str(found.root), absolute_root=os.path.realpath(found.root), people_root=found.people_root(),
@@ -68,6 +73,13 @@ def _write_file(args: argparse.Namespace) -> int:
     if earlier not in ("", os.path.realpath(found.root)):
         print(f"replaced: a gallery of the images in {printable(earlier)}")
     return 0
+
+
+def _hash_of(image: Image) -> int:
+    try:
+        return content_number(image if isinstance(image, bytes) else Path(str(image)).read_bytes())
+    except (OSError, UserError):  # it has vanished since it was embedded
+        return 0
 
 
 def _write_folder(args: argparse.Namespace) -> int:

@@ -1,17 +1,16 @@
 """Run ``sphereface eval``; its options are in :mod:`.parsers.eval`."""
 
 import argparse
-import contextlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from ..alignment.crop_template import warn_of_unfinished
 from ..data.bins import is_bin
 from ..data.walking import check_writable
-from ..errors import UserError, printable, shown
+from ..errors import UserError, printable, shown_key
 from ..evaluation import (
     EvaluationSet,
     PairSet,
@@ -35,13 +34,15 @@ from ..evaluation import (
     write_report,
 )
 from ..evaluation.labels import num_repeated_impostors
+from ..evaluation.replaced import replaced_results, replaced_suite, results_in
 from ..evaluation.run_set import check_set
+from ..evaluation.shared_people import identities_of, shared_people
 from ..evaluation.source import Source
-from ..evaluation.suite import suite_of, suite_sets, write_suite
+from ..evaluation.suite import Suite, suite_of, suite_sets, write_suite
 from ..evaluation.table import format_rows
 from ..evaluation.write import JSON_FILES, MARK, remove_marked
 from ..places import Places
-from ..small_files import check_replaceable, check_results, read_json
+from ..small_files import check_replaceable, check_results
 from ..weights import output_place
 from .eval_source import open_source, source_path
 from .parsers.eval import LFW, NORM, PAIRS
@@ -65,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
     more = [_others(args, each) for each in sets]  # refuse unusable sets before embedding anything
     for each, others in zip(sets, more, strict=True):
         check_set(source, each, others)
+    _warn_of_shared_people(source, [*zip(sets, more, strict=True)], calibrate=args.calibrate)
     check_writable(_output(args) / "table.txt")
     _check_output(args, sets)
     if args.calibrate:
@@ -73,12 +75,11 @@ def run(args: argparse.Namespace) -> int:
         report = evaluate_set(source, each, rule=rule, more=others)
         reports.append(report)
         print(format_table(report), end="\n\n")  # print first, since writing may fail
-        replaced = replaced_results(report.about, folder := _folder(args, each))
-        print(f"written: {', '.join(write_report(report, folder))} in {folder}{replaced}\n")
+        before = results_in(folder := _folder(args, each))
+        written = ", ".join(write_report(report, folder))
+        print(f"written: {written} in {folder}{replaced_results(before, results_in(folder))}\n")
     if args.suite:
-        print(format_rows((suite := suite_of(reports)).rows()), end="\n\n")
-        write_suite(suite, _output(args))
-        print(f"written: suite.txt, suite.json in {_output(args)}\n")
+        _write_suite(suite_of(reports), _output(args))
     if args.calibrate:
         print(_calibrate(source, reports))
     if args.html:
@@ -87,16 +88,31 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def replaced_results(about: Mapping[str, Any], folder: Path) -> str:
-    """Return a line on another network's results in a new report's folder; "" if there are none."""
-    for name in JSON_FILES:
-        with contextlib.suppress(OSError, ValueError):
-            before = read_json(folder / name)
-            for key in ("checkpoint", "onnx", "embeddings"):
-                sha256 = before.get(f"{key}_sha256")
-                if sha256 is not None and sha256 != about.get(f"{key}_sha256"):
-                    return f"\nreplaced: results of another file, {shown(before.get(key))} · --output DIR keeps both"
-    return ""
+def _warn_of_shared_people(
+    source: Source, sets: Sequence[tuple[EvaluationSet, Sequence[EvaluationSet]]], *, calibrate: bool = False
+) -> None:
+    """Warn of sets whose people have the names of identities that the checkpoint was trained on."""
+    if not source.trained_on:
+        return
+    identities, where = identities_of(source.trained_on), f"the training set of {shown_key(source.path.name)}"
+    for each, others in sets:
+        names = [name for part in (each, *others) for name in part.images.names]
+        if text := shared_people(identities, names, where):
+            sys.stderr.write(f"warning: {each.name}: {text} · evaluate other people\n")
+            if calibrate:
+                sys.stderr.write(
+                    "warning: --calibrate: if so, its thresholds are too low for all others, and verify accepts more "
+                    "strangers than --far allows · calibrate with people who are not in the training set\n"
+                )
+
+
+def _write_suite(suite: Suite, folder: Path) -> None:
+    """Print the table of several sets, and write it."""
+    print(format_rows(suite.rows()), end="\n\n")
+    before = results_in(folder, ("suite.json",))
+    write_suite(suite, folder)
+    replaced = replaced_suite(before, results_in(folder, ("suite.json",)))
+    print(f"written: suite.txt, suite.json in {folder}{replaced}\n")
 
 
 def _remove_earlier(args: argparse.Namespace) -> None:
@@ -138,10 +154,12 @@ def _calibrate(source: Source, reports: Sequence[Report]) -> str:
     path = _calibration_path(source)
     write_calibration(calibration, path)
     rows = "\n".join(f"{p.far:7g} {p.threshold:10.4f} {p.tar:8.2%}" for p in calibration.thresholds)
+    moved = output_place(source.path) != source.path  # the network that ships has a calibration beside it
+    elsewhere = f" · to use it: sphereface verify a.jpg b.jpg --calibration {path}" if moved else ""
     return (
         f"    FAR  threshold      TAR  (cosines of embeddings that are not centred)\n{rows}\n"
         f"P(one person) = 1 / (1 + exp(-({calibration.slope:.3f} × cosine {calibration.offset:+.3f}))), "
-        f"where {calibration.prior:.0%} of the pairs are of one person\nwritten: {path}"
+        f"where {calibration.prior:.0%} of the pairs are of one person\nwritten: {path}{elsewhere}"
     )
 
 
@@ -180,6 +198,13 @@ def _check_sets(args: argparse.Namespace) -> None:
 
 def _sets(args: argparse.Namespace, sources: Sequence[Source]) -> list[EvaluationSet]:
     find_images = any(source.reads_images for source in sources)
+    sets = _named_sets(args, find_images=find_images)
+    if find_images:
+        warn_of_unfinished(each.images.root for each in sets if each.images.root.is_dir())
+    return sets
+
+
+def _named_sets(args: argparse.Namespace, *, find_images: bool) -> list[EvaluationSet]:
     if args.ijb is not None:
         return parse_sets([f"ijb=ijb:{args.ijb}"], find_images=find_images)
     if args.suite:
@@ -242,6 +267,8 @@ def _compare(args: argparse.Namespace) -> int:
     for each in sets:
         for source in sources:
             check_set(source, each)
+    for source in sources:
+        _warn_of_shared_people(source, [(each, ()) for each in sets])
     for each in sets if args.output else ():
         check_writable(_folder(args, each) / "compare.json")
         check_replaceable(_folder(args, each) / "compare.json", b'"verdict"', "--output")

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
+from ..data.images import IMAGE_SUFFIXES
 from ..errors import printable
 from ..gallery import Gallery
 from ..search import Found, Search, nearest, nearest_people
 from ..search_index import LARGEST_EXACT, LEAST_RECALL, FaceIndex, open_index
 
+_FACE = re.compile(rf"({'|'.join(map(re.escape, IMAGE_SUFFIXES))})#[1-9][0-9]*$", re.IGNORECASE)
 _MOST_ROWS = 4096  # that an index searches for people, before all images are compared
 
 
@@ -28,6 +32,7 @@ def find(args: argparse.Namespace, gallery: Gallery, query: npt.NDArray[np.float
     found, is_exact = _search(args, gallery, query)
     if args.by == "person":
         sys.stderr.write(_note_on_nobody(sum(gallery.person(each.row) is None for each in found), len(found)))
+        sys.stderr.write(_note_on_bystanders([gallery.paths[each.row] for each in found if gallery.person(each.row)]))
         if len(found) == 1 < min(args.top, len(gallery.paths)) and (person := gallery.person(found[0].row)):
             sys.stderr.write(
                 f"note: --by person: all {len(gallery.paths):,} images are of one person, {printable(person)} · a "
@@ -82,4 +87,15 @@ def _note_on_nobody(num_nobody: int, num_found: int) -> str:
     return (
         f"note: --by person: {num_nobody} of {num_found} results are images in no person's folder, so each counts as "
         "one person · a person is <person>/<image> below the folder that was embedded\n"
+    )
+
+
+def _note_on_bystanders(paths: Sequence[str]) -> str:
+    """Return a line about people whose nearest face is one of several of an image (``IMAGE#2``)."""
+    faces = [path for path in paths if _FACE.search(path)]
+    if not faces:
+        return ""
+    return (
+        f"note: --by person: for {len(faces)} of {len(paths)} people the nearest face is one of several of an image, "
+        f"such as {printable(faces[0])}: each counts as the person of the folder, also the face of somebody else\n"
     )

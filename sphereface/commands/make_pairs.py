@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Collection
 
 from ..alignment.crop_template import warn_of_unfinished_crops
 from ..data.identities import Labels
 from ..data.make_pairs import PEOPLE_NAME, split, write_pairs
-from ..data.sources import FolderSource, open_path
-from ..errors import UserError, count_of
+from ..data.sources import Source, open_path
+from ..data.sources.grouping import parents_of_identities
+from ..data.sources.selection import spelled
+from ..errors import UserError, count_of, shown
 
 
 def run(args: argparse.Namespace) -> int:
@@ -18,13 +21,15 @@ def run(args: argparse.Namespace) -> int:
             raise UserError(f"--{option}: got {getattr(args, option)} · allowed: 1 or more")
     source = open_path(args.source, root=args.root, key="SRC")
     warn_of_unfinished_crops(args.source, args.root)
-    if isinstance(source, FolderSource) and args.destination.resolve().is_relative_to(source.root.resolve()):
-        raise UserError(
-            f"DST: got {args.destination}, inside {source.root} · allowed: a folder outside it; inside, training "
-            "would read the copies as images of one more person"
-        )
+    for folder in parents_of_identities(source):
+        if args.destination.resolve().is_relative_to(folder.resolve()):
+            raise UserError(
+                f"DST: got {args.destination}, inside {folder} · allowed: a folder outside it, since training on it "
+                "would read the copies as images of one more person"
+            )
     counts = Labels.of(source.labels).counts.tolist()
     chosen = split(counts, folds=args.folds, people=args.people, pairs=args.pairs, seed=args.seed)
+    _check_spelling(source, {source.class_names[label] for label in chosen.people})
     write_pairs(source, chosen, args.destination)
     each = len(chosen.same[0])
     print(
@@ -34,3 +39,14 @@ def run(args: argparse.Namespace) -> int:
         f"verify on them:      --set eval.sets.own={args.destination} --set eval.select=own"
     )
     return 0
+
+
+def _check_spelling(source: Source, held_out: Collection[str]) -> None:
+    """Refuse to hold out one spelling of a name and to train on another one, as training does."""
+    forms = {spelled(name): name for name in held_out}
+    for name in source.class_names:
+        if name not in held_out and (other := forms.get(spelled(name))):
+            raise UserError(
+                f"SRC: got {shown(other)}, who would be held out, and {shown(name)}, who would not · allowed: one "
+                "spelling of a person's name · give one of them another name"
+            )

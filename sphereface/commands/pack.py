@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -63,10 +65,11 @@ def run(args: argparse.Namespace) -> int:
     if len(files) > 1:
         last = len(files) - 1
         place = place.replace("-00000-of-", f"-{{00000..{last:05d}}}-of-")
+    option = f"data.train={place}"
     print(
         f"{place}: {count_of(len(source), 'image', 'images')} of "
         f"{count_of(len(source.class_names), 'identity', 'identities')}, "
-        f"{size / 2**20:,.1f} MiB · train on it: --set data.train={place}"
+        f"{size / 2**20:,.1f} MiB · train on it: --set {shlex.quote(option) if os.name == 'posix' else option}"
     )
     return 0
 

@@ -6,9 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import copy
-import os
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,25 +13,23 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ..alignment.kept_settings import read_settings
+from ..alignment.kept_settings import read_settings, settings_near
 from ..api import FaceEmbedder
-from ..data.bins import is_bin, read_bin
+from ..data.images import IMAGE_SUFFIXES
 from ..errors import UserError, printable, shown_key
 from ..evaluation.calibration import Calibration, Threshold
 from ..evaluation.gallery_folder import is_gallery_folder, is_unfinished
 from ..face_figures import check_plot, save_figure, search_figure
-from ..faces import ALIGNED, Face, FaceReader, Pixels, UnusableImage
-from ..gallery import Gallery, check_exists, how_crops_were_made, load_gallery
+from ..faces import ALIGNED, Face, FaceReader
+from ..gallery import Gallery, check_exists, folder_of_images, how_crops_were_made, load_gallery
 from ..search import Found, rows_over
 from .embed import embed_folder
 from .face_options import make_embedder, note_on_faces
 from .find import find
+from .found_crops import PICK, crops_of
 
-_NUMBER = re.compile("[1-9][0-9]{0,5}")  # number of a face in an image, see sphereface embed --on-several all
-
+_LEAST_APART = 0.5  # pixels between templates that a note tells; a measured template (align --like) varies less
 _MOST_DRAWN = 100  # results in a figure: 7 s; the time grows faster than their number
-
-_PICK = re.compile(", pick (centre|largest), ")  # in the settings of a gallery
 
 
 def run(args: argparse.Namespace) -> int:
@@ -44,6 +39,7 @@ def run(args: argparse.Namespace) -> int:
     embedder.check_operating_point(args.far, None)
     face = embedder.face(args.query)
     sys.stderr.write(note_on_faces(args.query, face, args.pick, embedder))
+    sys.stderr.write(_note_on_crop(args, embedder))
     gallery = _gallery(args, embedder)
     query = embedder.embed_crops(face.crop[None])
     found, is_exact = find(args, gallery, query)
@@ -52,6 +48,7 @@ def run(args: argparse.Namespace) -> int:
     if embedder.calibration is not None:
         cosines = np.array([each.cosine for each in found], dtype=np.float32)
         print(_decide(embedder.calibration, args, gallery, query, cosines, is_exact=is_exact))
+        print(f"          (learnt from {shown_key(embedder.calibration.source)})")
     elif embedder.why_uncalibrated:
         print(f"decision  none: {embedder.why_uncalibrated}")
     if args.save_plot:
@@ -73,6 +70,40 @@ def _check(args: argparse.Namespace) -> None:
             f"--save-plot: got {args.save_plot}, inside the gallery {args.gallery} · the next "
             "search would read it as an image of the gallery · allowed: a file elsewhere"
         )
+    if args.save_plot:
+        _note_on_plot(args.save_plot, args.gallery)
+
+
+def _note_on_plot(plot: Path, gallery: Path) -> None:
+    """Print a note about a figure in the folder of the gallery's images, or of their list."""
+    folder = folder_of_images(gallery)
+    if folder and plot.suffix.lower() in IMAGE_SUFFIXES and plot.resolve().is_relative_to(folder):
+        got = f"--save-plot: {plot} is inside {printable(folder)}"
+        sys.stderr.write(f"note: {got}: an embed of this folder would read it as an image · move it before\n")
+
+
+def _note_on_crop(args: argparse.Namespace, embedder: FaceEmbedder) -> str:
+    """Return a line if the query is a crop with other places of the landmarks than the gallery's.
+
+    The text is empty if they agree or are unknown.
+    """
+    if not args.aligned:
+        return ""
+    try:
+        if _holds_images(args.gallery):
+            theirs = settings_near(args.gallery, warn=False)
+        else:
+            _, theirs = how_crops_were_made(args.gallery)
+        texts = (theirs, settings_near(Path(args.query), warn=False))
+        points = [read_settings(text, embedder.input_size, args.gallery).template.array for text in texts]
+    except UserError:  # no settings, or damaged ones
+        return ""
+    if (apart := float(np.abs(points[0] - points[1]).max())) < _LEAST_APART:
+        return ""
+    return (
+        f"note: {printable(args.query)}: sphereface align put its landmarks up to {apart:.1f} pixels from those of the "
+        "gallery's crops, which lowers the cosines · align both with the same options\n"
+    )
 
 
 def _embedder(args: argparse.Namespace) -> FaceEmbedder:
@@ -121,26 +152,10 @@ def _draw(
     all_found, found = found, found[:_MOST_DRAWN]
     paths = [gallery.paths[each.row] for each in found]
     captions = [f"{each.cosine:.3f}\n{_caption(printable(path))}" for each, path in zip(found, paths, strict=True)]
-    crops = _crops(_reader_of(gallery, embedder.reader), [gallery.file(each.row) for each in found])
+    crops = crops_of(embedder, gallery, [each.row for each in found])
     save_figure(search_figure(face.crop, crops, captions, _caption(printable(args.query))), args.save_plot)
     part = f", the first {len(found)} of {len(all_found)}" if len(all_found) > len(found) else ""
     print(f"written: {args.save_plot}{part}")
-
-
-def _reader_of(gallery: Gallery, reader: FaceReader) -> FaceReader:
-    """Return the reader for the images of a gallery.
-
-    They may be crops even if the query is a photograph, or photographs of which another face was
-    picked.
-    """
-    if reader.template is None:
-        return reader
-    if gallery.settings.startswith(ALIGNED):
-        return FaceReader(reader.size, aligned=True, detector=None)
-    picked = _PICK.search(gallery.settings)
-    if picked is None or picked[1] == reader.pick:
-        return reader
-    return FaceReader(reader.size, aligned=False, pick=picked[1], detector=reader.detector, template=reader.template)
 
 
 def _decide(
@@ -229,53 +244,9 @@ def _gallery(args: argparse.Namespace, embedder: FaceEmbedder) -> Gallery:
     if not args.aligned and theirs.startswith(ALIGNED):
         # the query is aligned as the crops were
         settings = settings.replace(embedder.reader.settings, ALIGNED)
-    elif args.pick and (pick := _PICK.search(theirs)):  # the user chose the face of the query
-        settings = _PICK.sub(pick[0], settings)
+    elif args.pick and (pick := PICK.search(theirs)):  # the user chose the face of the query
+        settings = PICK.sub(pick[0], settings)
     return load_gallery(args.gallery, checkpoint_sha256=embedder.sha256, settings=settings)
-
-
-def _crops(reader: FaceReader, paths: Sequence[str]) -> list[Pixels | None]:
-    """Return the crops of the results; None for an image that cannot be read any more.
-
-    Print a line about such images on stderr.
-    """
-    crops: list[Pixels | None] = []
-    problems = []
-    for path in paths:
-        try:
-            crops.append(_crop(reader, path))
-        except (UserError, OSError) as error:
-            crops.append(None)
-            problems.append(str(error))
-    if problems:
-        reason = f"{printable(problems[0])} · if they moved, embed them again"
-        sys.stderr.write(f"note: {len(problems)} of {len(paths)} images cannot be shown: {reason}\n")
-    return crops
-
-
-def _crop(reader: FaceReader, path: str) -> Pixels:
-    """Read the image of a gallery's row.
-
-    The path names a file, one of several faces of a file (``IMAGE#2``), or an image of a ``.bin``.
-
-    Raises:
-        UnusableImage: the image or the face cannot be found.
-    """
-    file, _, number = path.rpartition("#")
-    parent, name = os.path.split(path)
-    if _NUMBER.fullmatch(number) and os.path.isfile(file) and not os.path.isfile(path):  # noqa: PTH113 -- never raises
-        every = copy.copy(reader)
-        every.on_several = "all"
-        faces = every.read_faces(file, path)
-        if int(number) <= len(faces):
-            return faces[int(number) - 1].crop
-        raise UnusableImage(f"{path}: the image has {len(faces)} faces")
-    if is_bin(parent) and os.path.isfile(parent):  # noqa: PTH113
-        images, pairs = read_bin(parent)
-        if name not in pairs.names:
-            raise UnusableImage(f"{path}: the .bin has no such image")
-        return reader.read(images[pairs.names.index(name)].read_bytes(), path).crop
-    return reader.read(path, path).crop
 
 
 def _caption(path: str) -> str:

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import posixpath
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from ..errors import UserError
+from ..errors import UserError, count_of, shown
 from .check import Findings
+from .identities import Labels
 from .sources import Source
 from .sources.base import numbers_of
-from .sources.listing import parse_list
+from .sources.grouping import folder_names
+from .sources.listing import BY_LABEL, last_folder, parse_list
+from .walking import nfc
+
+log = logging.getLogger(__name__)
 
 
 def clean_list(source: Source, findings: Findings, folder: Path) -> bytes:
     """Return the clean images as a list for ``data.train``: lines ``path label``.
 
-    Identities that have only numbers keep them; others are numbered without gaps.
+    Identities that have only numbers keep them, also where each has its own folder among the clean
+    images; others are numbered without gaps. A warning counts those that reading names otherwise.
 
     Args:
         source: images that are separate files.
@@ -31,8 +39,8 @@ def clean_list(source: Source, findings: Findings, folder: Path) -> bytes:
     rows = np.flatnonzero(findings.keep)
     if len(rows) == 0:
         raise UserError("--write-list: no image is clean · allowed: one or more clean images · see the report")
-    classes = source.labels[rows]
-    labels = np.unique(classes, return_inverse=True)[1] if source.named else numbers_of(source)[classes]
+    kept, classes = np.unique(source.labels[rows], return_inverse=True)
+    labels = classes if source.named else numbers_of(source)[kept][classes]
     start = os.path.realpath(folder)  # only here: an identity's folder may be a link, and keeps its name
     paths = [_listed(os.path.relpath(source.name(row), start)) for row in rows.tolist()]
     text = "".join(f"{path} {label}\n" for path, label in zip(paths, labels.tolist(), strict=True)).encode()
@@ -41,7 +49,28 @@ def clean_list(source: Source, findings: Findings, folder: Path) -> bytes:
         raise UserError(
             f"--write-list: {folder}: no list in this folder can name the images · give a file in another folder"
         )
-    return text
+    return _head(source, kept.tolist(), paths, Labels.of(classes)) + text
+
+
+def _head(source: Source, kept: Sequence[int], paths: Sequence[str], labels: Labels) -> bytes:
+    """Return the line that keeps labels as names, if the list needs it; log other changes of names.
+
+    Args:
+        source: the images that were checked.
+        kept: the identities with clean images.
+        paths: of the clean images, as the list names them.
+        labels: of these images, positions in ``kept``.
+    """
+    names = [source.class_names[label] for label in kept]
+    read = folder_names([nfc(posixpath.normpath(path)) for path in paths], labels, last_folder)
+    if not source.named:
+        return b"" if read in (None, names) else f"{BY_LABEL}\n".encode()
+    read = read or list(map(str, range(len(names))))
+    if changed := [(new, name) for new, name in zip(read, names, strict=True) if new != name]:
+        number = count_of(len(changed), "identity has", "identities have")
+        such = " for ".join(map(shown, changed[0]))
+        log.warning("--write-list: %s another name in the list, such as %s · use it in data.exclude", number, such)
+    return b""
 
 
 def _listed(path: str) -> str:

@@ -89,7 +89,9 @@ class Embedder(Source):
         """
         loaded = load_model(path, device)
         about = {"step": loaded.meta.get("step"), "run": loaded.meta.get("run"), "config": loaded.meta.get("config")}
-        return cls(path, loaded.model, sha256=loaded.sha256, device=device, about=about, **options)
+        embedder = cls(path, loaded.model, sha256=loaded.sha256, device=device, about=about, **options)
+        embedder.trained_on = {key: loaded.meta[key] for key in ("class_names", "numbered") if key in loaded.meta}
+        return embedder
 
     def about(self) -> Mapping[str, Any]:
         """Return the file of the network, its SHA-256, and its facts."""

@@ -7,6 +7,8 @@ It has these arrays:
 - ``embeddings`` (N, D), float: a row for each image
 - ``mirror`` (N, D), float, optional: the same for the mirror images
 - ``quality`` (N,), numbers, optional: higher for a better image
+- ``image_hash`` (N,), uint64, optional: of the images' files, by
+  :func:`~sphereface.files.content_number`
 - ``root``, text, optional: the folder of the images, or the ``.bin`` that holds them
 
 Other arrays are allowed and not read.
@@ -59,6 +61,7 @@ class EmbeddingTable(Source):
         self._image: Array = arrays["embeddings"]
         self._mirror: Array | None = arrays.get("mirror")
         self._quality: Array | None = arrays.get("quality")
+        self.image_hash: Array | None = arrays.get("image_hash")
         self._root = Path(arrays.get("root") or ".")
         self._bin: Path | None = None  # the .bin whose images the names without a prefix belong to
         self._by: str | None = arrays.get("checkpoint_sha256")

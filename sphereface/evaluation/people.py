@@ -43,14 +43,15 @@ class People:
 def list_people(root: Path) -> People:
     """List every image in ``root/<person>/``, at any depth.
 
-    A warning counts the files that are not read; see :func:`walk_images`.
+    Warnings count the files that are not read, see :func:`walk_images`, and the images in deeper
+    folders.
 
     Raises:
         UserError: the folder or a folder in it cannot be read, or it holds no such image.
     """
     walked = walk_images(root)
     found = walked.identities()
-    log_left_out(walked)
+    log_left_out(walked, num_deeper=sum(name.count("/") > 1 for name in walked.names))
     if not found:
         raise UserError(f"{root}: holds no images · expected DIR/<person>/<image>")
     person = np.repeat(np.arange(len(found), dtype=np.int64), [len(files) for files in found.values()])

@@ -139,6 +139,7 @@ class Report:
             images.
         about: origin of the embeddings, as plain values for table and JSON: checkpoint, step, ….
         num_undefined: number of images whose embedding is zero or not finite.
+        digest: of the set, see :func:`~sphereface.evaluation.set_digest.digest_of`; "" if unknown.
     """
 
     name: str
@@ -146,3 +147,4 @@ class Report:
     results: tuple[Result, ...]
     about: Mapping[str, Any] = field(default_factory=dict)
     num_undefined: int = 0
+    digest: str = ""

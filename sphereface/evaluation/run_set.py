@@ -11,6 +11,7 @@ import numpy as np
 from .images import Images
 from .protocols import EvaluationSet, Rule
 from .result import Report
+from .set_digest import digest_of
 from .source import Source
 
 
@@ -29,6 +30,7 @@ def evaluate_set(
         UserError: an image cannot be used or has no embedding.
     """
     sets = (evaluation_set, *more)
+    digest = digest_of(evaluation_set)  # first, because a set may keep what its protocol computes
     images, rows = _union([each.images for each in sets])
     embeddings = source.embeddings(images, evaluation_set.name)
     results = tuple(
@@ -36,7 +38,7 @@ def evaluate_set(
         for each, chosen in zip(sets, rows, strict=True)
     )
     undefined = int(embeddings.at(rows[0]).undefined().sum())
-    return Report(evaluation_set.name, evaluation_set.images, results, source.about(), undefined)
+    return Report(evaluation_set.name, evaluation_set.images, results, source.about(), undefined, digest)
 
 
 def check_set(source: Source, evaluation_set: EvaluationSet, more: Sequence[EvaluationSet] = ()) -> None:

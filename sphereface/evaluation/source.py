@@ -17,6 +17,10 @@ class Source(ABC):
     Args:
         path: the checkpoint, ONNX file or table. Results go to a folder beside it.
         sha256: SHA-256 of the bytes read from it, 64 hexadecimal digits; a calibration records it.
+
+    Attributes:
+        trained_on: what a checkpoint says about the identities of its training set, see
+            :func:`.shared_people.identities_of`; empty if it says nothing.
     """
 
     reads_images: ClassVar[bool] = True
@@ -24,6 +28,7 @@ class Source(ABC):
 
     def __init__(self, path: Path, sha256: str) -> None:
         self.path, self.sha256 = path, sha256
+        self.trained_on: Mapping[str, Any] = {}
 
     @abstractmethod
     def embeddings(self, images: Images, set_name: str) -> Embeddings:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from ..metrics import auc
 from ..places import Places, check_set_names
 from .parts import parts_of
 from .protocols import EvaluationSet, PairsResult, load_set
+from .protocols.pairs_result import mirror_line
 from .result import Report, Rows
 from .table import format_rows
 from .words import figure, finite, percent, scientific
@@ -28,9 +29,15 @@ _FAR = 1e-2
 
 @dataclass(frozen=True)
 class Suite:
-    """The results of several lists of pairs, by the names of the sets."""
+    """The results of several lists of pairs, by the names of the sets.
+
+    Attributes:
+        results: of each set.
+        about: origin of the embeddings, as in a :class:`.Report`.
+    """
 
     results: dict[str, PairsResult]
+    about: Mapping[str, Any] = field(default_factory=dict)
 
     def rows(self) -> Rows:
         """Return a row for each set, then the means."""
@@ -44,11 +51,20 @@ class Suite:
         for label, names in self.means().items():
             accuracy, other, area = self._mean(names)
             cells.append((label, "", percent(accuracy), _known(other), figure(area, ".5f"), ""))
-        note = (
-            "accuracy: SphereFace's protocol, mean and threshold of each fold from the other folds. "
-            "InsightFace's rule: not centred, threshold on the distance; most papers report this one."
-        )
-        return Rows(header, tuple(cells), "", note)
+        note = "InsightFace's rule: not centred, threshold on the distance; most papers report this one."
+        return Rows(header, tuple(cells), "", f"{self._rule()}{note}")
+
+    def _rule(self) -> str:
+        """Return the rule of the accuracies, which is the same for all sets."""
+        if not self.results:
+            return ""
+        first = next(iter(self.results.values()))
+        by = "mean and threshold of each fold from the other folds"
+        if not first.subtract_mean:
+            by = f"{by.removeprefix('mean and ')}; NO mean subtracted"
+        mirror = (first.embeddings.mirrored, first.embeddings.inside)
+        own = "SphereFace's protocol, " if first.subtract_mean and "join" in mirror else ""
+        return f"accuracy: {own}{by}; {mirror_line(*mirror)}. "
 
     def means(self) -> dict[str, tuple[str, ...]]:
         """Return the sets of each mean: the five, if all are present, and all sets."""
@@ -69,7 +85,10 @@ class Suite:
         for label, names in self.means().items():
             accuracy, other, _ = map(finite, self._mean(names))
             means[label] = {"sets": list(names), "accuracy": accuracy, "insightface": other}
-        return {"sets": sets, "means": means}
+        about = {key: value for key, value in self.about.items() if key != "config"}
+        for result in self.results.values():  # one rule for all
+            about |= {"mirror": result.embeddings.mirrored, "subtract_mean": result.subtract_mean}
+        return {**about, "sets": sets, "means": means}
 
     def _mean(self, names: Sequence[str]) -> list[float]:
         """Return the mean of each of :func:`_figures` over some sets."""
@@ -105,7 +124,7 @@ def suite_of(reports: Sequence[Report]) -> Suite:
         result = report.results[0]
         if isinstance(result, PairsResult) and len(result.verification.accuracies):
             found[report.name] = result
-    return Suite(found)
+    return Suite(found, reports[0].about if reports else {})
 
 
 def write_suite(suite: Suite, directory: Path) -> None:

@@ -24,12 +24,14 @@ from .mapped_array import map_arrays
 
 _MOST_SHRUNK = 20  # uncompressed size / file size; the numbers of a network hardly compress
 _FEW = 1 << 22  # bytes of embeddings that may compress by any factor
-_NUMBERS = ("embeddings", "mirror", "quality")
+_PER_ROW = ("quality",)
+_NUMBERS = ("embeddings", "mirror", *_PER_ROW)
+_HASH = "image_hash"  # of this program; other programs may use the name for another array
 _TEXTS = ("root", "absolute_root", "people_root", "checkpoint_sha256", "settings", "alignment")
 _INTEGERS = ("format",)
 _EXPECTED = "expected a table of embeddings"
 _CHANGED = "changed while it was read · run the command again"
-_READ = ("names", *_NUMBERS, *_TEXTS, *_INTEGERS)
+_READ = ("names", *_NUMBERS, _HASH, *_TEXTS, *_INTEGERS)
 
 Array = npt.NDArray[Any]
 
@@ -59,9 +61,9 @@ def read_table(path: Path, skip: Sequence[str] = ()) -> dict[str, Any]:
 
     Returns:
         ``names``, a list of N texts with slashes, and ``embeddings`` (N, D) of floats. If the file
-        has them: ``mirror`` (N, D) and ``quality`` (N,) of floats; the texts ``root``,
-        ``absolute_root``, ``people_root``, ``checkpoint_sha256``, ``settings``, ``alignment``;
-        the integer ``format``.
+        has them: ``mirror`` (N, D) and ``quality`` (N,) of floats; ``image_hash`` (N,) uint64; the
+        texts ``root``, ``absolute_root``, ``people_root``, ``checkpoint_sha256``, ``settings``,
+        ``alignment``; the integer ``format``.
 
     Raises:
         NotATable: the file is not a table.
@@ -89,6 +91,8 @@ def read_table(path: Path, skip: Sequence[str] = ()) -> dict[str, Any]:
             raise NotATable(path, f"has no array {key}")
     names = found.pop("names")
     _check(path, found, names)
+    if _HASH in found and (found[_HASH].dtype != np.uint64 or found[_HASH].shape != names.shape):
+        found = {key: array for key, array in found.items() if key != _HASH}
     texts = [with_slashes(name).removeprefix("./") for name in _texts(path, "names", names)]
     more: dict[str, Any] = {key: _text(path, key, found[key]) for key in _TEXTS if key in found}
     more |= {key: _integer(path, key, found[key]) for key in _INTEGERS if key in found}
@@ -122,8 +126,8 @@ def _check(path: Path, found: Mapping[str, Array], names: Array) -> None:
     shape = found["embeddings"].shape
     for key in (key for key in _NUMBERS if key in found):
         array = found[key]
-        wanted = (len(names),) if key == "quality" else (len(names), *shape[1:2])
-        allowed = "fiu" if key == "quality" else "f"
+        wanted = (len(names),) if key in _PER_ROW else (len(names), *shape[1:2])
+        allowed = "fiu" if key in _PER_ROW else "f"
         if array.dtype.kind not in allowed or array.dtype.itemsize > np.dtype(np.float64).itemsize:
             raise NotATable(path, f"{key}: got {array.dtype}, not float16, float32 or float64")
         if array.nbytes > max(_FEW, _MOST_SHRUNK * path.stat().st_size):  # before the texts, whose check costs more
@@ -135,7 +139,7 @@ def _check(path: Path, found: Mapping[str, Array], names: Array) -> None:
 
 def _check_range(path: Path, key: str, array: Array) -> None:
     """Refuse numbers that are too large. The evaluation counts embeddings that are not finite."""
-    wrong = ~np.isfinite(array) if key == "quality" else oversized_rows(array)
+    wrong = ~np.isfinite(array) if key in _PER_ROW else oversized_rows(array)
     if wrong.any():
         row = int(np.argmax(wrong))
         wanted = "finite numbers" if key == "quality" else f"numbers up to ±{LARGEST:,.0f}"

@@ -104,6 +104,7 @@ def to_dict(report: Report) -> dict[str, Any]:
         **report.about,
         "name": report.name,
         "images": str(report.images.root),
+        **({"set_digest": report.digest} if report.digest else {}),
         "num_undefined_embeddings": report.num_undefined,
         **first.to_dict(),
         **{result.key: result.to_dict() for result in others},

@@ -11,6 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ..alignment.crop_template import template_of_meta
+from ..checkpoint import origin_of
 from ..choices import IR_VERSIONS
 from ..errors import shown_key
 from ..options import option
@@ -20,6 +21,7 @@ from .formats import Export
 
 _TRAIN_KEYS = ("steps", "max_minutes", "batch_size", "optimizer", "lr", "momentum", "weight_decay", "precision", "ema")
 _TEACHER_FILES = ("embeddings", "onnx", "checkpoint", "input")
+_MIRRORS = {"join": "", "none": "no mirror image", "add": "mirror image added"}
 CARD_MARK = "for face recognition: it turns an aligned face crop into"
 """A phrase that every card contains."""
 
@@ -86,6 +88,7 @@ def card(exported: Exported) -> str:
         ir_versions=IR_VERSIONS,
         template=template_of_meta(meta, size, exported.checkpoint),
         training_data=_training_data(meta),
+        origin=origin_of(meta),
         recipe=dump_yaml(recipe(meta.get("config", {}))),
         reports=evaluations(exported.checkpoint, exported.checkpoint_sha256),
         cell=_cell,
@@ -135,6 +138,20 @@ class _Report:
     auc: float | None = option(low=0, high=1)
     eer: float | None = option(low=0, high=1)
     tar_at_far: tuple[_Point, ...] = option()
+    flip: bool = option(True)
+    mirror: str = option("join", choices=tuple(_MIRRORS))
+    subtract_mean: bool = option(True)
+    precision: str = option("fp32", choices=("fp32", "bf16"))
+
+    def rule(self) -> str:
+        """Return what differs from the protocol, in words that follow the name of the set."""
+        centred = self.subtract_mean and self.accuracy is not None  # without folds nothing is centred
+        parts = [
+            _MIRRORS[self.mirror if self.flip else "none"],
+            "" if centred else "not centred",
+            "" if self.precision == "fp32" else self.precision,
+        ]
+        return "".join(f", {part}" for part in parts if part)
 
 
 def _cell(text: str) -> str:

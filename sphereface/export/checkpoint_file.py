@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..alignment.crop_template import CropTemplate
-from ..checkpoint import save_checkpoint
+from ..checkpoint import origin_of, save_checkpoint
 from ..errors import UserError, refusing, shown_key
 from ..models import LoadedModel, load_model
 from ..models.loading import bare_weights, sizes_seen, stored_sizes
@@ -79,7 +79,8 @@ def stored_weights(weights: Mapping[str, Tensor], dtype: str) -> dict[str, Tenso
 def shared_meta(meta: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parts of ``meta`` that may be published: network, recipe and amount of data."""
     people = {"num_identities": len(meta["class_names"])} if "class_names" in meta else {}
-    return {**{key: meta[key] for key in _KEPT if key in meta}, **people, "config": recipe(meta["config"])}
+    origin = {} if (started := origin_of(meta)) is None else {"init_from": started}
+    return {**{key: meta[key] for key in _KEPT if key in meta}, **people, **origin, "config": recipe(meta["config"])}
 
 
 def _check(loaded: LoadedModel, path: Path, dtype: str) -> float:

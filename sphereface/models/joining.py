@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..backbone_options import MOST_NETWORKS, BackboneOptions
-from ..checkpoint import BadCheckpoint
+from ..checkpoint import BadCheckpoint, origin_of
 from ..config import differences
 from ..errors import UserError, shown
 from .loading import check_network, model_options, seen_sizes, stored_sizes
@@ -139,7 +139,9 @@ def _joined_meta(metas: Sequence[Mapping[str, Any]], model: Any, origins: list[s
 
     template = next(({"template": meta["template"]} for meta in metas if meta.get("template") is not None), {})
     summed = [key for key in _TOTALS if all(isinstance(meta.get(key), (int, float)) for meta in metas)]
+    started = {"init_from": dict[str, str]()} if any(origin_of(meta) is not None for meta in metas) else {}
     return {
+        **started,
         **{key: value for key, value in common(metas).items() if key not in (*_TOTALS, *_OF_ONE)},
         **template,
         **{key: sum(meta[key] for meta in metas) for key in summed},

@@ -170,7 +170,9 @@ def _estimate(trainer: Trainer, cost: RunCost, networks: int) -> str:
     else:
         text = f"about {duration(seconds)}"
     all_of_them = f", {duration(networks * seconds)} for {networks} networks" if networks > 1 else ""
-    return f"{text}{all_of_them}, without evaluations and checkpoints"
+    images, wait = (0, 0.0) if trainer.data.teacher is None else trainer.data.teacher.left
+    before = f" · before that, the teacher embeds {images:,} images in about {duration(wait)}" if images else ""
+    return f"{text}{all_of_them}, without evaluations and checkpoints{before}"
 
 
 def parameters(module: torch.nn.Module) -> int:

@@ -63,6 +63,7 @@ class Learner:
         self.dtype = precision_on(device, config.train.precision)
         self.model: Backbone = build_model(config.model).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.seen_size = self.model.input_spec.size
+        self.origin: dict[str, Any] = {}  # ``init_from`` of a checkpoint's ``meta``: the file of the first weights
         sizes = [("model.input_size", self.seen_size)]
         for number, stage in enumerate(config.stages):
             if stage.input_size is not None:

@@ -73,16 +73,18 @@ class RunCheckpoints:
         if not own.is_file():
             link_checkpoint(checkpoint, own.stem)
         in_last, in_best = _step_in(last), _step_in(best)
+        foreign = in_best is not None and in_best == best_step and _is_foreign(best, checkpoint)
         if in_last is not None and in_last > step and not any(_step_in(path) == in_last for path in aside):
             aside.append(last)
-        if best.is_file() and (best_step is None or in_best is None or in_best > step):
+        if best.is_file() and (best_step is None or in_best is None or in_best > step or foreign):
             aside.append(best)
         self._set_aside(aside, step)
         link_checkpoint(own, "last")
-        if best_step is not None and in_best != best_step and self._step_path(best_step).is_file():
+        right = in_best == best_step and not foreign
+        if best_step is not None and not right and self._step_path(best_step).is_file():
             self.mark_best(best_step)  # a kill may have come before best.pt was written
-            in_best = best_step
-        return best_step is None or in_best == best_step
+            right = True
+        return best_step is None or right
 
     def lost_best(self, best: float | None, best_step: int | None, checkpoint: Path) -> str:
         """Return a line on the best checkpoint until then, if :meth:`branch_at` did not find it.
@@ -94,8 +96,9 @@ class RunCheckpoints:
         """
         score = "" if best is None else f"{best:.4f} "
         file = self.path / "best.pt"
-        aside = (path for path in sorted(self.path.glob(f"{_ASIDE}*/best.pt")) if _step_in(path) == best_step)
-        where = next(aside, None)
+        aside = sorted(self.path.glob(f"{_ASIDE}*/best.pt"))
+        own = (path for path in aside if _step_in(path) == best_step and not _is_foreign(path, checkpoint))
+        where = next(own, None)
         found = "" if where is None else f", but {where} is that checkpoint"
         back = f"move {where or 'it'} and its .json to {self.path}"
         return (
@@ -109,7 +112,7 @@ class RunCheckpoints:
             why, in_path = f"is not of the run that resumes at step {step}", _step_in(path)
             if in_path is None:
                 why = "is damaged"
-            elif path.name == "best.pt" and in_path <= step:
+            elif path.name == "best.pt" and in_path <= step and not _is_foreign(path, self._step_path(step)):
                 why = f"of step {in_path} was not chosen by the set that selects now"
             aside = aside or self._new_folder(_ASIDE)
             for file in (path, path.with_suffix(".json")):
@@ -199,8 +202,23 @@ def _step_of(path: Path) -> int:
 
 def _step_in(path: Path) -> int | None:
     """Return the step of a checkpoint; None if it is missing or damaged."""
-    try:
-        step: int | None = load_checkpoint(path, mapped=True).get("meta", {}).get("step")
-    except BadCheckpoint:
-        return None
+    step: int | None = _meta_of(path).get("step")
     return step
+
+
+def _is_foreign(best: Path, checkpoint: Path) -> bool:
+    """Return whether a ``best.pt`` names another run and another best score than a checkpoint.
+
+    A run folder that was renamed has the same score. Either file may be missing or damaged.
+    """
+    theirs, ours = _meta_of(best), _meta_of(checkpoint)
+    return bool(theirs and ours) and all(theirs.get(key) != ours.get(key) for key in ("run", "best"))
+
+
+def _meta_of(path: Path) -> Mapping[str, Any]:
+    """Return the ``meta`` of a checkpoint; an empty one if it is missing or damaged."""
+    try:
+        meta: Mapping[str, Any] = load_checkpoint(path, mapped=True).get("meta", {})
+    except BadCheckpoint:
+        return {}
+    return meta

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ..backbone_options import BackboneOptions
-from ..checkpoint import BadCheckpoint, load_checkpoint
+from ..checkpoint import BadCheckpoint, load_with_sha256
 from ..data.identities import Labels
 from ..errors import UserError
 from ..losses.whole_head import take_known
@@ -38,17 +38,19 @@ def start_from(learner: Learner, path: Path, class_names: Sequence[str]) -> tupl
         UserError: the network reads another input than the configuration gives it, or ``keep``
             has nothing to keep.
     """
-    state = load_checkpoint(path, device=learner.device)
+    state, sha256 = load_with_sha256(path, device=learner.device)
     theirs, weights = model_options(state, path)
     about = state["meta"]
     if theirs.networks > 1:
+        names = ", ".join(map(str, about.get("networks", ())))  # an export names none
         raise BadCheckpoint(
-            f"{path}: holds an ensemble of {theirs.networks} networks · give one of them: "
-            f"{', '.join(map(str, about.get('networks', ())))}"
+            f"{path}: holds an ensemble of {theirs.networks} networks · allowed: the checkpoint of one network"
+            f"{f' · give one of them: {names}' if names else ''}"
         )
     check_finite(weights, path)
     load_weights(learner.model, weights, path)
     _check_input(learner, theirs, path)
+    learner.origin = {"init_from": {"file": path.name, "sha256": sha256}}
     if learner.average is not None:
         learner.average.restore(learner.model.state_dict(), 0)
     head = _start_head(learner, state, class_names, path)

@@ -31,7 +31,7 @@ from ..onnx_input import OnnxOptions
 from ..options import parse_options
 from ..weights import resolve
 from .distributed import World
-from .teacher_table import kept_embeddings
+from .teacher_table import check_hashes, kept_embeddings, left_to_embed
 
 _ROWS = 4096  # images per block
 _SHORTEST = 1e-6  # length of an embedding; the losses divide a length below 1e-12 by 1e-12
@@ -84,12 +84,15 @@ class Teacher:
         sha256: of the teacher's file.
         table: stored embeddings; None with ``network``.
         network: the teacher; None with ``table``.
+        left: while a run is only measured: the number of images that the teacher must still embed,
+            and about how many seconds that takes.
     """
 
     dim: int
     sha256: str
     table: Table | None = None
     network: Backbone | None = field(default=None, repr=False)
+    left: tuple[int, float] = (0, 0.0)
 
     def attached(self, batch: Batch) -> Batch:
         """Return the batch with the teacher's stored embeddings of its images, if it has them."""
@@ -131,7 +134,8 @@ def open_teacher(
         source: the training set.
         device: where the teacher's network runs.
         world: the processes of the run; they call this together.
-        pretend: compute no embeddings and use random ones, for a run that is only measured.
+        pretend: embed two batches at most and use random embeddings, for a run that is only
+            measured.
 
     Returns:
         None if ``train.teacher`` names no teacher.
@@ -148,6 +152,7 @@ def open_teacher(
         path = Path(options.embeddings)
         found, place, crops = EmbeddingTable(path), str(path), None
         sha256, table = found.sha256, _located(found, config.data.train, source)
+        check_hashes(found, table.index, source)
     else:
         if options.view == "same":
             return same_view(config, device)
@@ -155,7 +160,8 @@ def open_teacher(
         sha256, dim = embedder.sha256, embedder.model.embedding_dim
         if pretend:
             rows = np.random.default_rng(0).standard_normal((_PRETENDED, dim), dtype=np.float32)
-            return Teacher(dim, sha256, Table(rows, None, np.arange(len(source)) % _PRETENDED))
+            left = left_to_embed(embedder, source, Path(config.runs_dir), world)
+            return Teacher(dim, sha256, Table(rows, None, np.arange(len(source)) % _PRETENDED), left=left)
         kept, path = kept_embeddings(embedder, source, Path(config.runs_dir), world)
         table, place = Table(kept, None, np.arange(len(source))), f"{embedder.path}, kept in {path}"
         crops = CropBatches(source, config.model.input_spec.size)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import logging
 import os
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,16 +21,19 @@ from tqdm import tqdm
 from ..data.crops import CropBatches, unusable_sample
 from ..data.images import BadImage
 from ..data.sources import Source
+from ..data.sources.base import read_each
 from ..errors import UserError, first_line, listed
 from ..evaluation.embed import embed_batch
 from ..evaluation.embedder import Embedder
-from ..files import DAMAGED, locked_in_turn, temporary_name, write_whole
+from ..evaluation.embedding_table import EmbeddingTable
+from ..files import DAMAGED, content_number, locked_in_turn, temporary_name, write_whole
 from .distributed import World
 
 log = logging.getLogger(__name__)
 
 _BLOCK = 1024  # images per block; each finished block is marked
 _BATCH = 64
+_SAMPLE = 1000  # images that are compared with the hashes of a table
 _READ = 20_000  # images whose bytes determine the file's name
 _FOLDER = "teachers"
 _KEY = 20  # hexadecimal digits of a file's name
@@ -61,9 +66,7 @@ def kept_embeddings(embedder: Embedder, source: Source, runs_dir: Path, world: W
     """
     crops = CropBatches(source, embedder.model.input_spec.size)
     _check_crops(crops, embedder.path)
-    name = f"{embedder.path.stem[:40]}-{_key(embedder, source)}"
-    path = runs_dir / _FOLDER / f"{name}.npy"
-    marks = path.with_suffix(".done")
+    path, marks = _files(embedder, source, runs_dir)
     try:
         if world.first:
             with locked_in_turn(path.with_suffix(".lock")):  # else a run could fill a file that another replaced
@@ -84,6 +87,44 @@ def kept_embeddings(embedder: Embedder, source: Source, runs_dir: Path, world: W
             f"runs_dir: {runs_dir} is not the same folder for all processes · allowed with train.teacher: a shared one"
         )
     return np.load(path, mmap_mode="r"), path
+
+
+def left_to_embed(embedder: Embedder, source: Source, runs_dir: Path, world: World) -> tuple[int, float]:
+    """Return how many images :func:`kept_embeddings` would embed, and about how long it takes.
+
+    The time is in seconds. Nothing is written. Two batches are embedded, and the second is timed.
+
+    Raises:
+        UserError: images of another size than the teacher reads.
+    """
+    crops = CropBatches(source, embedder.model.input_spec.size)
+    _check_crops(crops, embedder.path)
+    path, marks = _files(embedder, source, runs_dir)
+    left = images = len(source)
+    sizes = np.diff([*range(0, images, _BLOCK), images])
+    with contextlib.suppress(OSError, *DAMAGED):  # such as digests of another number of blocks
+        if _shape_of(path) == (images, embedder.model.embedding_dim):
+            left = int(sizes[~_marks(marks, "r").any(axis=1)].sum())
+    if not left:
+        return 0, 0.0
+    batch, seconds = range(min(_BATCH, images)), 0.0
+    with _decoding() as pool, torch.inference_mode():
+        embedder.model.eval()
+        for _ in range(2):
+            start = time.perf_counter()
+            _embedded(embedder, crops, batch, pool)
+            seconds = time.perf_counter() - start
+    return left, seconds * left / len(batch) / world.size
+
+
+def _files(embedder: Embedder, source: Source, runs_dir: Path) -> tuple[Path, Path]:
+    """Return the paths of the embeddings and of the digests."""
+    path = runs_dir / _FOLDER / f"{embedder.path.stem[:40]}-{_key(embedder, source)}.npy"
+    return path, path.with_suffix(".done")
+
+
+def _decoding() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="decode")
 
 
 def _marks(path: Path, mode: Literal["r", "r+"]) -> npt.NDArray[np.uint8]:
@@ -164,9 +205,8 @@ def _fill(
     show: bool,
 ) -> None:
     """Embed blocks of images, and mark each one after its rows are on the disk."""
-    workers = min(8, os.cpu_count() or 1)
     with (
-        ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool,
+        _decoding() as pool,
         torch.inference_mode(),
         tqdm(total=len(blocks) * _BLOCK, desc="teacher", unit="img", disable=None if show else True) as bar,
     ):
@@ -198,6 +238,34 @@ def _load(crops: CropBatches, index: int, image: npt.NDArray[np.uint8]) -> bool:
     except (BadImage, OSError):
         return False
     return True
+
+
+def check_hashes(table: EmbeddingTable, index: npt.NDArray[np.int64], source: Source) -> None:
+    """Check on a sample that no image has the name that another one had when the table was made.
+
+    Images may have changed, since a table may come from larger crops or from photographs. A table
+    of another program has no hashes.
+
+    Args:
+        table: of the teacher.
+        index: (N,) the row of each image.
+        source: N images.
+    """
+    if table.image_hash is None:
+        return
+    other: dict[str, int] = {}  # images whose content is not that of their row
+    sample = np.unique(np.linspace(0, len(index) - 1, _SAMPLE).astype(np.int64)).tolist()
+    for image, data in zip(sample, read_each(source, sample), strict=True):
+        if isinstance(data, bytes) and table.image_hash[index[image]] != (content := content_number(data)):
+            other[source.name(image)] = content
+    known = np.isin(np.array([*other.values()], dtype=np.uint64), table.image_hash)
+    moved = [name for name, is_known in zip(other, known.tolist(), strict=True) if is_known]
+    if moved:
+        raise UserError(
+            f"train.teacher.embeddings: {table.path}: {len(moved):,} of {len(sample):,} sampled images of data.train "
+            f"had another name when the table was made, such as {moved[0]} · allowed: the names of that time · embed "
+            "data.train again"
+        )
 
 
 def _check_crops(crops: CropBatches, path: Path) -> None:

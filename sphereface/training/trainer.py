@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ..checkpoint import BadCheckpoint, load_checkpoint
+from ..checkpoint import BadCheckpoint, load_checkpoint, origin_of
 from ..config import Config
 from ..data.batch import Batch
 from ..data.prefetch import prefetched
@@ -74,6 +74,7 @@ class Trainer:
         self._announced = self.plan.at(0.0)
         self._begun = False
         self.changed_sets: list[str] = []  # names of sets that had other content in the resumed checkpoint
+        self._earlier_digests: dict[str, str] = {}  # of sets that may be absent now and return later
         self._news: list[tuple[int, str]] = []  # lines of begin(), for the log of a later run folder
         self.one_by_one = False  # wait for each step, because one of the next is not finite
 
@@ -183,7 +184,8 @@ class Trainer:
             "run": run_name,
             "config": self.config.to_dict(),
             **self.data.about(),
-            "digests": self.validator.digests,
+            **self.learner.origin,
+            "digests": {**self._earlier_digests, **self.validator.digests},
             "total_steps": self.total_steps,
             "versions": self.versions,
         }
@@ -211,9 +213,12 @@ class Trainer:
         if not self.world.broadcast(same_choice(meta, self.config, self.validator)):
             progress |= dict.fromkeys(("best", "best_step", "evaluated_step"))
         self.learner.restore(state, path)
+        origin = origin_of(meta)
+        self.learner.origin = {} if origin is None else {"init_from": origin}
         self.data.resume(meta)
         for name, value in progress.items():
             setattr(self.progress, name, value)
+        self._earlier_digests = meta.get("digests", {})
         self._news.append((logging.INFO, f"resumed from {path} at step {self.progress.step}"))
         lines = resume_warnings(self.learner, state, path, self.total_steps)
         self.changed_sets, told = changed_sets(meta, self.validator), None

@@ -18,6 +18,7 @@ from ..data.images import BadImage
 from ..data.loader import batches
 from ..data.sampler import NEWEST, ORDERS, Augmentation, Balance, BatchOrder
 from ..data.sources import Source, cached, open_source
+from ..data.sources.selection import numbered_of
 from ..errors import count_of, shown
 from .distributed import World, local_processes
 from .teacher import Teacher
@@ -87,7 +88,9 @@ class TrainingSet:
         teacher = {} if self.teacher is None else {"teacher": self.teacher.sha256}
         names = list(self.source.class_names)
         data = {"class_names": names, "num_images": len(self.source), "sample": self.sample, **template, **teacher}
-        return {**data, "more_samples": self.more_samples, "counts": self.counts, "order": self.order_version}
+        numbered = sorted(numbered_of(self.source)) if self.source.named else [""]
+        data |= {"more_samples": self.more_samples, "counts": self.counts, "numbered": numbered}
+        return {**data, "order": self.order_version}
 
     def resume(self, meta: Mapping[str, Any]) -> None:
         """Use the order of a checkpoint that :meth:`check` accepts."""

@@ -10,15 +10,17 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..alignment.crop_template import warn_of_unfinished
 from ..config import Config
 from ..data.images import EncodedImage
 from ..data.pairs import is_lfw_view2
-from ..data.sources import Source, shared_names
-from ..errors import UserError, count_of, shown
+from ..data.sources import Source, shared_image
+from ..errors import UserError, shown
 from ..evaluation import EvaluationSet, PairSet, Result, evaluate, load_set
 from ..evaluation.embed import check_files, embed_files
 from ..evaluation.embeddings import Features
 from ..evaluation.set_digest import digest_of
+from ..evaluation.shared_people import shared_people
 from ..models import Backbone
 from ..places import Places
 from .distributed import World
@@ -56,6 +58,7 @@ class Validator:
         self.config, self.device = config, device
         self.world, self.stop = world or World(), stop or StopRequest()
         self.sets = [self._load(name, places) for name, places in config.evaluation_sets().items()]
+        warn_of_unfinished(each.images.root for each in self.sets if each.images.root.is_dir())
         self.digests = {each.name: digest_of(each) for each in self.sets}
         for each in self.sets:
             if each.name == config.eval.select and isinstance(each, PairSet) and is_lfw_view2(each.pairs):
@@ -66,15 +69,15 @@ class Validator:
                 )
 
     def warn_of_shared_people(self, source: Source) -> None:
-        """Warn of each set with people whose names are also in the training set."""
+        """Warn of each set with people whose names or images are also in the training set."""
         for each in self.sets:
-            if shared := shared_names(source, each.images.names):
-                one, several = "person has the name of an identity", "people have the names of identities"
-                text = (
-                    f"{count_of(len(shared), one, several)} in data.train, such as {shown(shared[0])}: if "
-                    "they are the same people, its figures will be too good · leave them out: data.exclude_file"
+            if text := shared_people(source, each.images.names, "data.train"):
+                log.warning("eval.sets.%s: %s · leave them out: data.exclude_file", each.name, text)
+            if person := shared_image(source, each.images.names, each.images.found()):
+                sentence = "contains images of data.train, such as one of identity %s: its figures will be too good"
+                log.warning(
+                    f"eval.sets.%s: {sentence} · leave its people out: data.exclude_file", each.name, shown(person)
                 )
-                log.warning("eval.sets.%s: %s", each.name, text)
 
     def _load(self, name: str, places: Places) -> EvaluationSet:
         """Read a set and a few of its images, so that an unsuitable set ends the run now."""

@@ -12,6 +12,7 @@ from sphereface.alignment.align import align_folder
 from sphereface.alignment.crop import CropSpec
 from sphereface.alignment.crop_template import (
     CropTemplate,
+    folders_of,
     published_template,
     template_of_meta,
     template_of_settings,
@@ -79,6 +80,32 @@ def test_a_list_of_crops_elsewhere_has_the_report_of_their_folder(tmp_path, capl
     assert "have different templates" in caplog.text
     (tmp_path / "clean.txt").write_text("no list")
     assert training_template(str(tmp_path / "clean.txt"), None, SIZE) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "above"),
+    [("clean.txt", "crops"), ("crops/clean.txt", ""), ("crops/anna/l.txt", ".."), ("l/l.txt", "../crops")],
+)
+def test_crops_in_deeper_folders_have_the_report_of_the_whole_folder(tmp_path, name, above):
+    """As the folder itself has it; a report above the folder of a list is another run's."""
+    tmp_path = tmp_path / "disk"
+    write_report(tmp_path / "crops", template=text(MOVED))
+    write_report(tmp_path, template=text(template()))
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    people = [
+        f"{above}/{person}/{day}/1.jpg".lstrip("/") for person in ("anna", "bob") for day in ("2020/05", "2021/06")
+    ]
+    path.write_text("".join(f"{image} {row // 2}\n" for row, image in enumerate(people)))
+    for image in people:
+        (path.parent / image).parent.mkdir(parents=True, exist_ok=True)
+    assert folders_of(path, None) == [tmp_path / "crops"]
+    np.testing.assert_allclose(training_template(str(path), None, SIZE).array, MOVED)
+    path.write_text("".join(f"{image.replace('crops', 'photos')} 0\n" for image in people))
+    (tmp_path / "crops/align-report.json").rename(tmp_path / "crops/old.json")
+    (tmp_path / "align-report.json").unlink()
+    write_report(tmp_path.parent, template=text(MOVED))
+    assert training_template(str(path), None, SIZE) is None
 
 
 def test_several_sources_must_agree(tmp_path, caplog):

@@ -15,7 +15,7 @@ from sphereface.alignment.crop import CropSpec, Finder
 from sphereface.alignment.landmarks import LandmarkTable, read_landmarks
 from sphereface.alignment.similarity import template
 from sphereface.errors import UserError
-from tests.alignment.faces import ByColour, DiesAfter, encode
+from tests.alignment.faces import ByColour, DiesAfter, correct, encode, line_of, shifted
 
 FINDER = Finder(ByColour())
 FACELESS, BROKEN = "a/no face.jpg", "empty.jpg"
@@ -135,26 +135,6 @@ def test_a_broken_crop_is_made_again_from_its_landmarks(source, tmp_path):
     report = align_folder(source, out, Landmarks(finder=FINDER))
     assert (report.aligned, report.kept) == (1, 23)
     assert crops_and_landmarks(out) == wanted
-
-
-def shifted(line, by=7):
-    name, *numbers = line.split("\t")
-    return "\t".join([name, *(f"{float(number) + by:.2f}" for number in numbers)])
-
-
-def correct(folder, name, change=shifted):
-    """Change the line of an image as an editor does, and give the file its old time, as a copy has it."""
-    path = folder / "landmarks.txt"
-    before = path.stat().st_mtime_ns
-    lines = path.read_text(encoding="utf-8").splitlines()
-    lines = [change(line) if line.startswith(f"{name}\t") else line for line in lines]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    os.utime(path, ns=(before, before))
-
-
-def line_of(folder, name):
-    lines = (folder / "landmarks.txt").read_text(encoding="utf-8").splitlines()
-    return next((line.split("\t")[1:] for line in lines if line.startswith(f"{name}\t")), None)
 
 
 @pytest.mark.parametrize("killed", [False, True])

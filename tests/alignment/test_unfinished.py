@@ -13,7 +13,10 @@ from sphereface.alignment.crop import Finder
 from sphereface.alignment.crop_template import training_template
 from sphereface.alignment.kept_settings import settings_near
 from sphereface.cli import run_command
+from sphereface.training.validation import Validator
 from tests.alignment.faces import ByColour, DiesAfter, encode
+from tests.evaluation.checkpoints import write_checkpoint
+from tests.training.runs import CPU, load, write_tiny
 
 WARNING = "crops/align-report.json: sphereface align has not finished this folder, so crops may be missing · run"
 
@@ -45,11 +48,21 @@ def read_by(name, crops):
         run_command("check", [str(crops), "--workers", "0", "--output", str(above / "check")])
     elif name == "make-pairs":
         assert run_command("make-pairs", [str(crops), str(above / "own"), "--folds", "2"]) == 0
+    elif name == "eval":
+        checkpoint = write_checkpoint(above / "best.pt", input_size=(112, 96))
+        sets = [f"a=all-pairs:{crops}", f"b=all-pairs:{crops}"]
+        assert run_command("eval", ["--ckpt", str(checkpoint), "--sets", *sets, "--device", "cpu"]) == 0
+    elif name == "eval.sets":
+        sets = f"eval.sets={{a: 'all-pairs:{crops}', b: 'all-pairs:{crops}'}}"
+        Validator(load(write_tiny(above, above), sets, "model.input_size=[112, 96]", "eval.select=null"), CPU)
     else:
         settings_near(crops)
 
 
-@pytest.mark.parametrize("name", ["training", "a list", "pack", "check", "make-pairs", "embed"])
+READERS = ["training", "a list", "pack", "check", "make-pairs", "embed", "eval", "eval.sets"]
+
+
+@pytest.mark.parametrize("name", READERS)
 def test_every_reader_of_unfinished_crops_says_so(crops, caplog, name):
     with caplog.at_level(logging.WARNING):
         read_by(name, crops)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from scripts.check_faces import main
+from sphereface.cli import run_command
 from sphereface.commands import check
 from sphereface.data.check import Limits, inspect, inspect_image, judge
 from sphereface.data.check_report import CheckResult, contact_sheet, histogram, table, to_dict
@@ -234,6 +235,42 @@ def test_a_clean_list_keeps_the_numbers_of_people_who_have_no_names(tmp_path):
     assert sorted(clean.read_text().splitlines(keepends=True)) == sorted(line for line in lines if "im/3_" not in line)
     left = open_source(clean, exclude=["12"])
     assert [left.name(row)[-8:] for row in range(len(left))] == ["10_0.png", "10_1.png", "13_0.png", "13_1.png"]
+
+
+def test_a_clean_list_keeps_labels_as_names_where_only_a_wrong_line_kept_them(tmp_path):
+    """Folders 0, 1, 10, 2 in the order of ImageFolder: folder 2 is label 3. One image has two labels."""
+    for number, folder in enumerate((0, 1, 10, 2)):
+        for k in range(2):
+            write(tmp_path / f"img/{folder}/{k}.png", image(number, k, SIZE))
+    lines = [f"img/{folder}/{k}.png {label}\n" for label, folder in enumerate((0, 1, 10, 2)) for k in range(2)]
+    (tmp_path / "all.txt").write_text("".join([*lines, "img/0/0.png 1\n"]))
+    clean, packed = tmp_path / "clean.txt", tmp_path / "packed/train.rec"
+    options = ["--output", str(tmp_path / "out"), "--min-images", "1"]
+    for before, after in ((tmp_path / "all.txt", clean), (clean, tmp_path / "again.txt")):
+        main([str(before), *options, "--write-list", str(after)])
+        assert after.read_text() == "".join(["# identities: labels\n", *lines[1:]])
+    assert run_command("pack", [str(clean), str(packed)]) == 0
+    for place in (tmp_path / "all.txt", clean, packed):
+        left = open_source(place, exclude=["2"])
+        assert left.class_names == ["0", "1", "3"]
+        assert (tmp_path / "img/2/1.png").read_bytes() in map(left.read, range(len(left)))
+        assert (tmp_path / "img/10/1.png").read_bytes() not in map(left.read, range(len(left)))
+
+
+def test_a_clean_list_with_other_names_than_its_source_is_told(tmp_path, caplog):
+    for number, folder in enumerate(("web/A", "web/B", "own/C")):
+        for k in range(1 if folder == "web/B" else 2):  # B has too few images
+            write(tmp_path / f"{folder}/{k}.png", image(number, k, SIZE))
+    lines = [f"web/A/{k}.png 0\nown/C/{k}.png 2\n" for k in range(2)]
+    (tmp_path / "all.txt").write_text("".join([*lines, "web/B/0.png 1\n"]))
+    assert open_source(tmp_path / "all.txt").class_names == ["A", "B", "C"]
+    options = ["--output", str(tmp_path / "out"), "--write-list", str(tmp_path / "clean.txt")]
+    main([str(tmp_path / "all.txt"), *options])
+    assert "--write-list: 2 identities have another name in the list, such as 'web' for 'A' · use it" in caplog.text
+    assert open_source(tmp_path / "clean.txt").class_names == ["web", "own"]
+    caplog.clear()
+    main([str(tmp_path / "all.txt"), *options, "--min-images", "1"])
+    assert "another name" not in caplog.text
 
 
 @pytest.mark.parametrize("source", ["crops", "crops/train", "list.txt", "lists/up.txt"])

@@ -5,6 +5,7 @@ import errno
 import itertools
 import os
 import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 from scripts.make_pairs import main
 from sphereface.data.make_pairs import _different, _two_of, pairs_text, split
 from sphereface.data.pairs import read_pairs
-from sphereface.data.sources import open_source
+from sphereface.data.sources import open_source, shared_image
 from sphereface.errors import UserError
 from sphereface.evaluation import load_pair_set
 
@@ -173,12 +174,34 @@ def test_of_a_source_that_is_no_folder(faces, tmp_path):
     assert len(load_pair_set("own", tmp_path / "own", tmp_path / "own/pairs.txt").images) > 5
 
 
+def test_a_person_in_two_spellings_is_not_held_out_in_one(faces, tmp_path, capsys):
+    shutil.copytree(faces / "id00", faces / "ID00")
+    codes = set()
+    for seed in range(4):
+        code = main([str(faces), str(tmp_path / f"own{seed}"), "--folds", "2", "--people", "4", "--seed", str(seed)])
+        text = capsys.readouterr()
+        codes.add(code)
+        if code == 0:
+            open_source(faces, exclude_file=tmp_path / f"own{seed}" / "people.txt")
+        else:
+            assert "'id00'" in text.err
+            assert "'ID00'" in text.err
+            assert "allowed: one spelling of a person's name" in text.err
+    assert codes == {0, 2}
+
+
 def test_a_set_inside_the_training_folder_is_refused(faces, tmp_path, capsys):
     (tmp_path / "link").symlink_to(faces, target_is_directory=True)
     for place in (faces / "verify", tmp_path / "link/deep/er"):
         assert main([str(faces), str(place), "--folds", "2"]) == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith(f"error: DST: got {place}, inside {faces} · ")
+    for name, start in (("clean.txt", "faces/"), ("faces/clean.txt", ""), ("faces/id00/l.txt", "../")):
+        rows = [f"{start}{path.relative_to(faces)} {path.parent.name[2:]}\n" for path in sorted(faces.rglob("*.png"))]
+        (tmp_path / name).write_text("".join(rows))
+        assert main([str(tmp_path / name), str(faces / "verify"), "--folds", "2"]) == 2
+        assert f"error: DST: got {faces / 'verify'}, inside {faces} · " in capsys.readouterr().err
+        (tmp_path / name).unlink()
     assert len(list(faces.iterdir())) == 9
 
 
@@ -350,3 +373,28 @@ def test_names_that_are_no_file_names(faces, tmp_path):
     assert load_pair_set("own", tmp_path / "own", tmp_path / "own/pairs.txt").pairs.num_folds == 2
     people = (tmp_path / "own/people.txt").read_text(encoding="utf-8").split()
     assert len(open_source(listing, exclude_file=tmp_path / "own/people.txt").class_names) == 6 - len(people) == 2
+
+
+def test_training_with_the_held_out_people_of_a_numbered_list_is_noticed(faces, tmp_path):
+    """The numbers of two sets are unrelated, but equal images are not."""
+    paths = [path.relative_to(faces).as_posix() for path in sorted(faces.rglob("*.png"))]
+    listing = faces / "list.txt"
+    listing.write_text("".join(f"{path} {i % 6}\n" for i, path in enumerate(paths)), encoding="utf-8")
+    own = tmp_path / "own"
+    assert main([str(listing), str(own), "--folds", "2"]) == 0
+    people = (own / "people.txt").read_text(encoding="utf-8").split()
+    loaded = load_pair_set("own", own, own / "pairs.txt")
+    named = make_training_set(tmp_path / "named", 2, 2, size=(32, 32))
+
+    def shared(train, **options):
+        return shared_image(open_source(train, **options), loaded.images.names, loaded.images.found())
+
+    assert shared(listing) in people
+    for joined in ([listing, named], [named, listing]):
+        assert shared(joined) in people
+    assert shared(listing, exclude_file=own / "people.txt") == ""
+    assert shared(named) == ""
+    listing.write_text("".join(f"{path} {5 - i % 6}\n" for i, path in enumerate(paths)), encoding="utf-8")
+    assert shared(listing) == ""  # the same numbers for other people
+    listing.write_text("".join(f"{path} {i % 6}\n" for i, path in enumerate(paths[:6])), encoding="utf-8")
+    shared(listing)  # fewer images of each

@@ -767,7 +767,8 @@ def test_a_copy_of_a_set_in_any_form_is_told(tmp_path, caplog):
         if {one, other} == set(forms[:2]):
             continue  # the same files: refused, see below
         open_source([one, other])
-        (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+        warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+        (warning,) = [text for text in warnings if "names are in more than one of" not in text]
         assert warning == (
             f"data.train: {one} and {other} contain the same images: the first image of 8 of 8 compared identities is "
             "the same · leave one of them out"
@@ -816,6 +817,16 @@ def test_a_root_without_a_list_is_refused(tmp_path):
     with pytest.raises(UserError, match="--root: got 'x' without a list"):
         open_path(folder, root="x", key="SRC")
     assert len(open_source([zipped, listed], root=folder / "a")) == 3
+    absolute = put(tmp_path / "abs.txt", f"{folder}/a/0.jpg 0\n{folder}/b/0.jpg 1\n".encode())
+    for root in (tmp_path / "new", tmp_path / "se"):
+        message = f"data.root: got '{root}' with a list of absolute paths elsewhere · allowed: only with a list"
+        with pytest.raises(UserError, match=message):
+            open_source([absolute, zipped], root=root)
+    (tmp_path / "link").symlink_to(folder, target_is_directory=True)
+    for root in (folder, f"{folder}/../set", tmp_path / "link", os.path.relpath(folder)):
+        assert len(open_source(absolute, root=root)) == 2
+    again = put(tmp_path / "new/0.jpg", b"0").parent
+    assert len(open_source([absolute, listed], root=again)) == 3
 
 
 def test_numbers_are_no_names_to_merge_by(tmp_path):
@@ -826,6 +837,53 @@ def test_numbers_are_no_names_to_merge_by(tmp_path):
     source = open_source([two_sets(tmp_path)[0], rec], merge=True)
     assert source.class_names == ["b", "c", "z"]
     assert [source.read(i).decode() for i in range(5)] == ["b/0", "b/1", "1", "c/0", "0"]
+
+
+def put_other_people(place, **people):
+    """As ``put_people``, with images that no other place has."""
+    for name, count in people.items():
+        for k in range(count):
+            put(place / name / f"{k}.jpg", f"{place}/{name}/{k}".encode())
+    return place
+
+
+def test_people_of_one_name_in_two_sets_are_said_unless_they_are_merged(tmp_path, caplog):
+    photos = [
+        put_other_people(tmp_path / "2019", **{"Ann": 1, "Bo": 1, "0": 1, "Eva": 1}),
+        put_other_people(tmp_path / "2020", **{"Bo": 2, "Ann": 2, "0": 1, "eva": 1}),
+    ]
+    assert open_source(photos).class_names[:2] == ["2019/0", "2019/Ann"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "data.train: 2 names are in more than one of 2019 and 2020, such as 'Ann': they are separate identities · if "
+        "they are the same people, set data.merge to true"
+    ]
+    caplog.clear()
+    open_source(photos, merge=True)
+    open_source(photos, exclude=["Ann", "Bo"])
+    assert "more than one of" not in caplog.text
+    rec = write_rec(tmp_path / "web" / "train.rec", insightface_records([[b"0"], [b"1"]]))
+    more = write_rec(tmp_path / "more" / "train.rec", insightface_records([[b"2"], [b"3"]]))
+    caplog.clear()
+    open_source([rec, more, put_other_people(tmp_path / "numbers", **{"0": 1, "1": 1})])
+    assert not caplog.records
+
+
+def test_folders_of_numbers_that_are_merged_are_said(tmp_path, caplog):
+    """They may be the same ids, or two sets that each count from 0."""
+    one = put_other_people(tmp_path / "ms1m", **{"0": 1, "1": 1, "2": 1})
+    other = put_other_people(tmp_path / "glint", **{"1": 1, "2": 1, "3": 1})
+    apart = put_other_people(tmp_path / "apart", **{"7": 1, "8": 1})
+    named = put_other_people(tmp_path / "named", **{"0": 1, "Ann": 1})
+    assert open_source([one, other], merge=True).class_names == ["0", "1", "2", "3"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "data.merge: makes one identity of each of 2 numbers, such as '1': all identities of ms1m and glint are "
+        "numbers · if they are not the same people, set data.merge to false"
+    ]
+    caplog.clear()
+    open_source([one, apart], merge=True)
+    open_source([one, named], merge=True)
+    open_source([one, other])
+    assert not caplog.records
 
 
 # -------------------------------------------------------------------- left out
@@ -938,6 +996,9 @@ def test_names_that_end_in_numbers_stay_as_they_are(tmp_path):
         ("anna", "Anna"),
         (" Anna", "Anna"),
         ("Anna_B", "Anna_b"),
+        ("Anna_B", "Anna B"),
+        ("Anna B", "Anna_B"),
+        ("anna_B ", "Anna  B"),
         ("Ａnna", "Anna"),
         ("Anna/", "Anna"),
         ("anna/000.jpg", "Anna"),
@@ -954,6 +1015,65 @@ def test_a_name_that_differs_in_blanks_or_upper_case_alone_is_an_error(tmp_path,
     with pytest.raises(UserError, match=rf"data.exclude: {message}"):
         open_source(tmp_path / "set", exclude=[listed])
     assert open_source(tmp_path / "set", exclude=[there]).class_names == ["Bert", "Carl"]
+
+
+@pytest.mark.parametrize("other", ["anna_B", "Anna B ", "Anna B", "ANNA  b"])
+def test_another_spelling_of_a_listed_identity_is_an_error_too(tmp_path, other):
+    put_people(tmp_path / "set", {"Anna_B": 1, other: 1, "Bert": 1, "Carl": 1})
+    names = put(tmp_path / "names.txt", b"Anna_B\n")
+    message = re.escape(
+        f"got 'Anna_B', but data.train also has {other!r} · allowed: a person's name in every spelling · list {other!r}"
+    )
+    for train in (tmp_path / "set", [tmp_path / "set", put_people(tmp_path / "more", {"Dan": 1})]):
+        with pytest.raises(UserError, match=rf"data.exclude_file: .*names.txt: {message} too, or give that"):
+            open_source(train, exclude_file=names)
+        with pytest.raises(UserError, match=rf"data.exclude: {message} too, or give that"):
+            open_source(train, exclude=["Anna_B"])
+    for both in ({"exclude": ["Anna_B", other]}, {"exclude_file": names, "exclude": [other]}):
+        assert open_source(tmp_path / "set", **both).class_names == ["Bert", "Carl"]
+    (tmp_path / "set" / other / "0.jpg").unlink()
+    (tmp_path / "set" / other).rmdir()  # a list for several sets may have spellings that one set has not
+    assert open_source(tmp_path / "set", exclude=["Anna_B", other]).class_names == ["Bert", "Carl"]
+
+
+def test_names_of_sources_have_one_spelling(tmp_path):
+    sources = [
+        put_people(tmp_path / name, {"Ann": 1, "Bert": 1, person: 1}) for name, person in (("web", "C"), ("Web", "D"))
+    ]
+    left = ["Web/Ann", "Web/Bert", "Web/D", "web/Bert", "web/C"]
+    assert sorted(open_source(sources, exclude=["web/Ann"]).class_names) == left
+    with pytest.raises(UserError, match="got 'web/ann', but data.train has 'web/Ann'"):
+        open_source(sources, exclude=["web/ann"])
+
+
+def test_names_of_other_people_are_no_spellings(tmp_path, caplog):
+    put_people(tmp_path, {"Li Na": 1, "Lina": 1, "m.0_1b": 1, "m.01b": 1, "m.01b_": 1})
+    assert open_source(tmp_path, exclude=["Li Na", "m.0_1b"]).class_names == ["Lina", "m.01b", "m.01b_"]
+    assert open_source(tmp_path, exclude=["m.01b", "m.0__1b"]).class_names == ["Li Na", "Lina", "m.01b_", "m.0_1b"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2\t1\nAnn\t1\t2\nAnn\t1\tDora\t1\nBob\t1\t2\nBob\t1\tEmil\t1\n",
+        "Ann\t1\tDora\t1\r\nAnn\t1\t2\r\n",
+        "1\t1\n7\t1\t2\n7\t1\t8\t1\n",
+    ],
+)
+def test_pairs_are_no_list_of_names(tmp_path, text):
+    """People who occur only as the second of a pair would stay."""
+    put_people(tmp_path / "set", {"Ann": 2, "Bob": 2, "Dora": 1, "Emil": 1, "7": 2, "8": 1})
+    pairs = put(tmp_path / "pairs.txt", text.encode())
+    message = r"data.exclude_file: .*pairs.txt: got pairs, with two people in some lines · allowed: a name a line"
+    with pytest.raises(UserError, match=message):
+        open_source(tmp_path / "set", exclude_file=pairs)
+
+
+@pytest.mark.parametrize("text", ["Ann\t12\t30\nBob\t1\t4\n", "Ann\t12\tFrance\t30\nBob\t1\tItaly\t4\n"])
+def test_tables_with_more_columns_are_lists_of_names(tmp_path, text):
+    put_people(tmp_path / "set", {"Ann": 2, "Bob": 2, "Dora": 1, "Emil": 1})
+    names = put(tmp_path / "names.txt", text.encode())
+    assert open_source(tmp_path / "set", exclude_file=names).class_names == ["Dora", "Emil"]
 
 
 NAMES = st.text(st.characters(codec="utf-8") | st.sampled_from("\ufeff \t\r\n\u2028\x85\x1c"), min_size=1, max_size=8)
@@ -991,6 +1111,29 @@ def test_names_that_training_and_evaluation_share(tmp_path):
     assert shared_names(rec, ["0/1.jpg"]) == []  # numbers of two sets have nothing to do with each other
 
 
+@pytest.mark.parametrize(
+    ("there", "images"),
+    [
+        ("Carl Gustav", ["CARL_GUSTAV/1.jpg", "x/2.jpg"]),
+        ("carl_gustav", ["a/b/Carl Gustav /1.jpg", "2.jpg"]),
+        ("Carl Gustav", ["Carl_Gustav_0001.jpg", "Dan_0001.jpg"]),
+        ("J.R._Smith", ["crops/J.R._Smith_12", "crops/Dan_3"]),
+    ],
+)
+def test_people_of_an_evaluation_set_are_found_in_another_spelling_and_in_flat_lists(tmp_path, there, images):
+    single = FolderSource(put_people(tmp_path / "set", {there: 1, "Eva": 1, "CarlGustav": 1}))
+    joined = open_source([tmp_path / "set", put_people(tmp_path / "more", {"Finn": 1})])
+    for source in (single, joined):
+        assert shared_names(source, images) == [there]
+
+
+def test_what_is_no_name_of_a_person_in_a_flat_list(tmp_path):
+    source = FolderSource(put_people(tmp_path, {"17": 1, "Ann": 1, "face": 1, "Ann_0002.jpg": 1}))
+    assert shared_names(source, ["17_1.jpg", "17_2.jpg"]) == []  # a number of another set
+    assert shared_names(source, ["Bo/face_1.jpg", "Cy/face_1.jpg"]) == []  # the folders name the people
+    assert shared_names(source, ["Ann.jpg", "Annette_1.jpg", "Ann_B_1.jpg", "1_Ann_5_f.jpg", "Ann_1b.jpg"]) == []
+
+
 def test_names_that_one_part_of_a_joined_set_shares(tmp_path):
     rec = write_rec(tmp_path / "web" / "train.rec", insightface_records([[b"0"], [b"1"], [b"2", b"3"]])).parent
     named = put_people(tmp_path / "set", {"Ann": 2, "Bo": 1, "0": 2})
@@ -1015,6 +1158,47 @@ def test_leaving_out_of_a_joined_set(tmp_path):
     assert open_source(two_sets(tmp_path), merge=True, min_images=3).class_names == ["b", "c"]  # 2 + 1 images each
     with pytest.raises(UserError, match=r"got 0 identities with 4 or more images, of 3 in all"):
         open_source(two_sets(tmp_path), merge=True, min_images=4)
+
+
+def two_numbered_sets(place):
+    """Two sets with only numbers, and one with names."""
+    one = write_rec(place / "mine.rec", insightface_records([[b"a"], [b"b"], [b"c"]]))
+    other = write_rec(place / "web.rec", insightface_records([[b"d"], [b"e"], [b"f"], [b"g"]]))
+    return one, other, put_people(place / "own", {"Ann": 1, "Bo": 1, "1": 1})
+
+
+def test_a_number_to_leave_out_that_two_sets_have_needs_its_set(tmp_path):
+    one, other, named = two_numbered_sets(tmp_path)
+    people = put(tmp_path / "people.txt", b"0\n2\n")
+    message = re.escape(
+        "got '0', which mine and web have, and numbers of two sets are unrelated · allowed: numbers of one set, with "
+        "its name · write 'mine/0' or 'web/0'"
+    )
+    with pytest.raises(UserError, match=rf"data.exclude_file: .*people.txt: {message}"):
+        open_source([one, other], exclude_file=people)
+    with pytest.raises(UserError, match=r"data.exclude: got '1', which own and web have, .* write 'own/1' or 'web/1'"):
+        open_source([named, other], exclude=["1"])
+    left = open_source([one, other, named], exclude=["mine/0", "mine/2", "own/Ann", "3", "Bo"])
+    assert left.class_names == ["mine/1", "web/0", "web/1", "web/2", "own/1"]
+    put(people, b"mine/0\nmine/2\n")
+    left = open_source([one, other], exclude_file=people)
+    assert left.class_names == ["mine/1", "web/0", "web/1", "web/2", "web/3"]
+    with pytest.raises(UserError, match=r"got 'own/ann', but data.train has 'own/Ann'"):
+        open_source([one, named], exclude=["own/ann"])
+
+
+def test_a_set_with_only_numbers_beside_a_list_of_names_is_said(tmp_path, caplog):
+    _, other, named = two_numbered_sets(tmp_path)
+    names = put(tmp_path / "names.txt", b"Ann\nZoe\n")
+    sentence = f"data.exclude_file: {names}: its names cannot be found in web, which has only numbers of identities"
+    open_source([named, other], exclude_file=names)
+    assert [text.partition(" · ")[0] for text in caplog.messages if "cannot be found" in text] == [sentence]
+    caplog.clear()
+    open_source([named, other], exclude=["Ann"])
+    open_source([named, put_people(tmp_path / "more", {"Cy": 1})], exclude_file=names)
+    open_source([named, other], exclude_file=put(tmp_path / "numbers.txt", b"own/1\nweb/3\n2\n"))
+    open_source(other, exclude_file=put(tmp_path / "table.txt", b"id\n2\n"))
+    assert "cannot be found" not in caplog.text
 
 
 def test_names_are_compared_in_composed_form(tmp_path):

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import pickle
 import sys
+import tracemalloc
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -79,6 +80,20 @@ def test_images_that_occur_again_in_a_dictionary(tmp_path):
     assert [data for _, data in content(open_path(path))] == [data for _, data in images]
 
 
+def test_images_of_a_dictionary_are_stored_once(tmp_path):
+    """A small file may name one image in very many rows."""
+    image, rows = os.urandom(10_000), 8_000
+    images = pa.DictionaryArray.from_arrays(pa.array([0] * rows), pa.array([image], pa.binary()))
+    columns = pa.table({"image": images, "label": pa.array([2 * row // rows for row in range(rows)])})
+    options = {"compression": "none", "row_group_size": rows, "store_schema": False}
+    source = open_source(write_parquet(tmp_path / "x.parquet", columns, **options))
+    assert (tmp_path / "x.parquet").stat().st_size < 20_000
+    tracemalloc.start()
+    assert (source.read(7), source.read(rows - 1)) == (image, image)
+    assert tracemalloc.get_traced_memory()[1] < 40_000_000  # of 80 MB
+    tracemalloc.stop()
+
+
 @pytest.mark.parametrize("stream", [True, False])
 def test_arrow_files_and_streams(tmp_path, stream):
     source = open_path(write_arrow(tmp_path / "t.arrow", table(), stream=stream))
@@ -111,6 +126,40 @@ def test_a_folder_of_parquet_files_and_a_pattern(tmp_path):
         source = open_source(path)
         assert content(source) == EXPECTED
     assert source.name(25) == f"{tmp_path}/train-00002-of-00003.parquet/row 5 (25.jpg)"
+
+
+HASHES = ("a1b2c3d4e5f60718", "0f9e8d7c6b5a4938", "11111111111111f9")
+
+
+def test_files_whose_names_have_the_hash_of_hugging_face(tmp_path, caplog):
+    """As datasets 2.0 to 2.13 writes them."""
+    paths = [tmp_path / f"train-0000{number}-of-00003-{name}.parquet" for number, name in enumerate(HASHES)]
+    for number, path in enumerate(paths):
+        write_parquet(path, table().slice(10 * number, 10))
+    with caplog.at_level(logging.WARNING):
+        assert len(open_source(tmp_path)) == 30
+    assert not caplog.records
+    again = write_parquet(tmp_path / "train-00001-of-00003.parquet", table().slice(0, 10))
+    with pytest.raises(UserError, match=rf"{paths[1].name} and {again.name}, both file 00001 of a set · allowed: one"):
+        open_source(tmp_path)
+    again.unlink()
+    paths[2].unlink()
+    with pytest.raises(UserError, match="got 2 of the 00003 files 'train' · allowed: all files of the set"):
+        open_source(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name", ["train-00001-of-00003.parquet", f"train-00001-of-00003-{HASHES[0]}.parquet", "1-of-12.parquet"]
+)
+def test_one_file_of_a_set_is_told(tmp_path, caplog, name):
+    path = write_parquet(tmp_path / name, table())
+    assert len(open_source(path)) == 30
+    count = 12 if "12" in name[:10] else 3
+    sentence = f"is one of the {count} files of its set · to read all of them, give their folder or a pattern"
+    assert f"data: {path}: {sentence}" in caplog.messages
+    caplog.clear()
+    open_source(write_parquet(tmp_path / "train-00000-of-00001.parquet", table()))
+    assert "of its set" not in caplog.text
 
 
 @pytest.mark.parametrize("write", [write_parquet, write_arrow])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
@@ -374,6 +375,30 @@ def test_a_folder_that_may_not_be_read_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(UserError, match=r"cannot be read \(Permission denied\) · allowed: a folder of images"):
         open_path(tmp_path)
+
+
+def test_a_file_that_an_earlier_run_left_is_told(tmp_path, caplog):
+    """Of 32 images in files of 8 at first, then of 11: the fourth file of the first run stays."""
+    members = [[(f"{n:09d}.png", b"%d" % n * 90), (f"{n:09d}.cls", b"%d" % (n // 8))] for n in range(32)]
+    for each in (8, 11):
+        for number, start in enumerate(range(0, 32, each)):
+            write_tar(tmp_path / f"f-{number:06d}.tar", itertools.chain(*members[start : start + each]))
+    assert len(open_source(tmp_path)) == 40
+    assert "8 images are also in another file of the set, such as f-000003.tar/0000000" in caplog.text
+    (tmp_path / "f-000003.tar").unlink()
+    caplog.clear()
+    assert len(open_source(tmp_path)) == 32
+    assert not caplog.records
+
+
+def test_names_that_begin_again_in_each_file_are_no_copies(tmp_path, caplog):
+    """Even of equal sizes, as raw images have, and if one image is the same."""
+    for shard in range(3):
+        images = [(f"{n:06d}.bmp", b"same" if n == 0 else b"%02d%02d" % (shard, n)) for n in range(40)]
+        members = [member for name, data in images for member in ((name, data), (f"{name[:6]}.cls", b"%d" % shard))]
+        write_tar(tmp_path / f"x-{shard}.tar", members)
+    assert len(open_source(tmp_path)) == 120
+    assert not caplog.records
 
 
 @pytest.mark.parametrize(

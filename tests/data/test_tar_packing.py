@@ -16,7 +16,7 @@ from sphereface.data.sources import open_path
 from sphereface.data.tar_packing import pack_tar
 from sphereface.errors import UserError
 
-from ..images import make_training_set
+from ..images import make_training_set, write
 from .recs import insightface_records, write_rec
 from .shards import face_lmdb, write_tar
 
@@ -69,6 +69,19 @@ def test_shards_are_of_at_most_the_size_and_numbered(faces, tmp_path):
     with pytest.raises(UserError, match=rf"got {count - 1} of the {count:05d} files 'f'"):
         open_path(tmp_path / "t")
     assert len(pack_tar(source, tmp_path / "u" / "f.tar", most_bytes=1)) == len(source)  # one image each
+
+
+def test_the_pattern_that_is_printed_can_be_pasted(tmp_path, capsys):
+    faces, random = tmp_path / "faces", np.random.default_rng(0)
+    for name in ("a/0.png", "a/1.png", "b/0.png", "b/1.png"):
+        write(faces / name, random.integers(0, 256, (500, 400, 3), dtype=np.uint8))
+    assert pack_faces.main([str(faces), str(tmp_path / "t" / "f.tar"), "--shard-mb", "1"]) == 0
+    line = capsys.readouterr().out.strip().rpartition("train on it: ")[2]
+    printed = subprocess.run(["bash", "-c", f"printf '%s\n' {line}"], check=True, capture_output=True, text=True)
+    pattern = tmp_path / "t" / f"f-{{00000..{len(list((tmp_path / 't').glob('*.tar'))) - 1:05d}}}-of-"
+    option, value = printed.stdout.splitlines()
+    assert (option, value.startswith(f"data.train={pattern}")) == ("--set", True)
+    assert len(open_path(Path(value.partition("=")[2]))) == 4
 
 
 @pytest.mark.parametrize("kind", ["labels", "words"])

@@ -286,6 +286,36 @@ def test_the_list_that_a_zip_is_read_by_is_told(tmp_path, caplog, monkeypatch):
     assert "f.zip: reads ages.txt as its list: 2 identities" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("name", "label", "told"),
+    [
+        ("age.csv", lambda person, k: 20 + k, True),
+        ("gender.txt", lambda person, k: person % 2, True),
+        ("list.txt", lambda person, k: person, False),
+        ("list.txt", lambda person, k: 10 * person + k, False),  # folders are days, and each has other people
+        ("list.txt", lambda person, k: (3 * person + k) % 13, False),  # folders are parts, each person in two
+        ("list.txt", lambda person, k: 100 + person // 2, False),  # two folders of some people
+    ],
+)
+def test_a_list_across_the_folders_is_told(tmp_path, caplog, name, label, told):
+    """People's ages are no identities, although they are a list of numbers."""
+    images = [(person, k) for person in range(9) for k in range(3)]
+    if label(0, 0) == 100:
+        images = [(person, k) for person, k in images if person not in (1, 3, 5)]
+    comma = "," if name.endswith(".csv") else " "
+    members = {f"p{person}/{k}.jpg": b"%d %d" % (person, k) for person, k in images}
+    text = "".join(f"p{person}/{k}.jpg{comma}{label(person, k)}\n" for person, k in images)
+    path = zip_of(tmp_path / "z.zip", members | {name: text.encode()})
+    with caplog.at_level(logging.INFO):
+        source = ZipSource(path)
+    (record,) = [record for record in caplog.records if "as its list" in record.getMessage()]
+    assert record.levelname == ("WARNING" if told else "INFO")
+    message = (
+        f"{path}: reads {name} as its list: {len(source.class_names)} identities, most of them in several of 9 folders"
+    )
+    assert record.getMessage().startswith(f"data: {message} · if the folders are the identities") == told
+
+
 def test_texts_about_one_image_each_are_no_lists_and_cost_little(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("sphereface"), "propagate", True)
     names = [f"p{k % 3}/{k}" for k in range(30)]

@@ -167,6 +167,16 @@ def test_names_that_differ_only_in_the_slash_are_one(tmp_path):
         found(save(tmp_path / "t.npz", ["A/1.jpg", "A\\1.jpg"]), "A/1.jpg")
 
 
+@pytest.mark.parametrize("hashes", [["a1", "b2"], np.ones((2, 8), np.uint8), np.ones((2, 1), np.uint64), np.int64(1)])
+def test_hashes_of_another_program_are_not_read(tmp_path, hashes):
+    assert "image_hash" not in table_file.read_table(save(tmp_path / "t.npz", ["a", "b"], image_hash=hashes))
+    own = np.array([1, 2**64 - 1], np.uint64)
+    assert (
+        table_file.read_table(save(tmp_path / "u.npz", ["a", "b"], image_hash=own))["image_hash"].tolist()
+        == own.tolist()
+    )
+
+
 def test_mirror_images_and_qualities(tmp_path):
     image, mirror, quality = rows(3), rows(3, seed=1), np.float32([3, 1, 2])
     path = save(tmp_path / "t.npz", ["a", "b", "c"], image, mirror=mirror, quality=quality)

@@ -172,3 +172,11 @@ def test_the_parts_of_lfw():
     numbers = {people.files[row].stem[-4:] for row in np.unique(people.person, return_index=True)[1]}
     assert numbers == {"0001"}
     assert result.rank1 < 0.01  # by chance 1 in 1,680
+
+
+def test_images_in_deeper_folders_are_told(tmp_path, caplog):
+    """As in a folder of training images: the parts of a set are not people."""
+    for name in ("train/a/1.png", "train/b/1.png", "test/c/1.png", "test/2.png"):
+        write_image(tmp_path / name, noise(1, 12, 9))
+    assert list_people(tmp_path).names == ("test", "train")
+    assert "3 images are in subfolders of an identity's folder: the first folder is their identity" in caplog.text

@@ -21,12 +21,14 @@ def write_bin(path, seed, num_pairs=40):
     path.write_bytes(pickle.dumps((images, [k % 2 == 0 for k in range(num_pairs)]), 4))
 
 
-def reports_of(sets):
+def reports_of(sets, *, centre=True, mirror=None, about=None):
     rng = np.random.default_rng(0)
-    return [
-        Report(each.name, each.images, (each.evaluate(Embeddings(rng.standard_normal((len(each.images), 6))), Rule()),))
-        for each in sets
-    ]
+    reports = []
+    for each in sets:
+        rows = rng.standard_normal((2, len(each.images), 6))
+        embeddings = Embeddings(rows[0], rows[1] if mirror else None, mirror or "join")
+        reports.append(Report(each.name, each.images, (each.evaluate(embeddings, Rule(centre)),), about or {}))
+    return reports
 
 
 @pytest.fixture
@@ -116,6 +118,26 @@ def test_files_of_a_suite(folder, tmp_path):
     write_suite(suite, tmp_path / "out")
     assert "mean of the five" in (tmp_path / "out" / "suite.txt").read_text(encoding="utf-8")
     assert set(json.loads((tmp_path / "out" / "suite.json").read_text(encoding="utf-8"))["sets"]) == {*FIVE, "cfp_ff"}
+
+
+@pytest.mark.parametrize(
+    ("mirror", "centre", "note"),
+    [
+        ("join", True, "SphereFace's protocol, mean and threshold {}; embeddings of image and mirror image, joined."),
+        ("add", True, "mean and threshold {}; embeddings of image and mirror image, added."),
+        (None, False, "threshold {}; NO mean subtracted; embeddings of the image only, NO mirror image."),
+    ],
+)
+def test_the_rule_and_the_network_are_stated(folder, tmp_path, mirror, centre, note):
+    about = {"checkpoint": "best.pt", "checkpoint_sha256": "ab", "config": {"model": {}}}
+    suite = suite_of(reports_of(suite_sets(folder)[:2], centre=centre, mirror=mirror, about=about))
+    note = note.format("of each fold from the other folds")
+    assert suite.rows().note.startswith(f"accuracy: {note} InsightFace's rule: not centred")
+    write_suite(suite, tmp_path / "out")
+    written = json.loads((tmp_path / "out" / "suite.json").read_text(encoding="utf-8"))
+    assert {key: written[key] for key in written if key not in ("sets", "means")} == {
+        "checkpoint": "best.pt", "checkpoint_sha256": "ab", "mirror": mirror or "none", "subtract_mean": centre,
+    }  # fmt: skip
 
 
 def test_a_folder_without_sets(tmp_path):

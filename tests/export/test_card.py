@@ -16,6 +16,10 @@ REPORT = {
     "checkpoint_sha256": SHA, "name": "lfw", "pairs": "/data/pairs.txt", "num_images": 13233, "accuracy": 0.9653,
     "standard_error": 0.0034, "auc": 0.99123, "eer": 0.0345, "tar_at_far": [{"far": 0.001, "tar": 0.5}], "other": 1,
 }  # fmt: skip
+PROTOCOL = (
+    "Unless its row says otherwise, an evaluation joins the embeddings of image and mirror image, centres them, and "
+    "computes in fp32."
+)
 
 
 def card_of(folder: Path, *, dtype="float32", mirror="none", size=(112, 96), meta=None, **more) -> str:
@@ -46,19 +50,27 @@ def test_what_is_not_known_is_said(tmp_path):
 def test_a_row_for_each_evaluation_of_this_checkpoint(tmp_path):
     evaluated(tmp_path)
     head = "| pairs | images | accuracy (± standard error) | AUC | EER | TAR at FAR |\n|---|---|---|---|---|---|\n"
-    row = "| lfw, pairs.txt | 13,233 | 96.53 ± 0.34 % | 0.9912 | 3.45% | 50.00% at 0.001 |\n\n## Intended use"
-    assert head + row in card_of(tmp_path)
+    row = "| lfw, pairs.txt | 13,233 | 96.53 ± 0.34 % | 0.9912 | 3.45% | 50.00% at 0.001 |\n\n"
+    assert f"{head}{row}{PROTOCOL}\n\n## Intended use" in card_of(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("changes", "cells"),
     [
-        ({"accuracy": None}, "| none (no folds) |"),
+        ({"accuracy": None}, "| lfw, pairs.txt, not centred | 13,233 | none (no folds) |"),
         ({"standard_error": None}, "| 96.53 % |"),
         ({"auc": None}, "| not resolvable | 3.45% |"),
         ({"eer": None}, "| 0.9912 | not resolvable |"),
         ({"tar_at_far": [{"far": 0.1, "tar": None}]}, "| 3.45% | not resolvable |"),
         ({"tar_at_far": [{"far": 0.1, "tar": 1}, {"far": 0.01, "tar": 0.5}]}, "| 100.00% at 0.1, 50.00% at 0.01 |"),
+        ({"mirror": "join", "flip": True, "subtract_mean": True, "precision": "fp32"}, "\n| lfw, pairs.txt | 13,233 |"),
+        (
+            {"mirror": "none", "flip": False, "subtract_mean": False},
+            "| lfw, pairs.txt, no mirror image, not centred | ",
+        ),
+        ({"flip": False}, "| lfw, pairs.txt, no mirror image | "),
+        ({"mirror": "add", "flip": True}, "| lfw, pairs.txt, mirror image added | "),
+        ({"precision": "bf16"}, "| lfw, pairs.txt, bf16 | "),
         ({"name": "a|b"}, "| a¦b, pairs.txt |"),
         ({"name": "a\nb {{ e }}"}, r"| 'a\nb {{ e }}', pairs.txt |"),
     ],
@@ -79,7 +91,7 @@ def test_figures_of_the_whole_network_are_not_those_of_a_copy_in_lower_precision
     sentence = "These figures are for the 32-bit network. The copy in lower precision was not evaluated."
     int8 = Quantised(tmp_path / "best-int8.onnx", 0.98765)
     assert sentence not in card_of(tmp_path)
-    assert f"|\n\n{sentence}\n\n## Intended use" in card_of(tmp_path, dtype="float16")
+    assert f"|\n\n{PROTOCOL}\n\n{sentence}\n\n## Intended use" in card_of(tmp_path, dtype="float16")
     text = card_of(tmp_path, quantised=int8)
     assert sentence in text
     assert "\n\n`best-int8.onnx` is the same network in 8-bit integers (QDQ format)." in text
@@ -102,6 +114,16 @@ def test_figures_of_the_whole_network_are_not_those_of_a_copy_in_lower_precision
         ({"file_format": "safetensors"}, "Weights only: the network reads (B, 3, 112, 96) float32 ="),
         ({"size": (112, 112)}, "to ArcFace's template (`sphereface align --size 112x112`)"),
         ({"size": (64, 64)}, "aligned by five landmarks to the template of the training crops."),
+        (
+            {"meta": {"init_from": {"file": "arcface.pt", "sha256": SHA}}},
+            f"\n\nTraining started from `arcface.pt` (SHA-256 `{SHA}`). The images on which that network "
+            "was trained before are not counted here.\n\n## Recipe",
+        ),
+        (
+            {"meta": {"config": {"train": {"init_from": "/home/ann/x.pt"}}}},
+            "\n\nTraining started from another network. The images on which that network was trained before are not "
+            "counted here.\n",
+        ),
         ({"meta": {"config": {"model": {"name": "ir", "networks": 3}}}}, "An ensemble of 3 `ir` networks for face"),
         ({"meta": {"num_identities": 4000, "num_images": 50000}}, "\n50,000 images of 4,000 people.\n"),
         ({"licence": "CC {{ 1 + 1 }} <b>"}, "## Licence\n\nCC {{ 1 + 1 }} <b>\n"),

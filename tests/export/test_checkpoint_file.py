@@ -66,6 +66,29 @@ def test_the_network_is_kept_and_nothing_private(tmp_path, capsys):
     assert json.loads(small.with_suffix(".json").read_text())["dtype"] == "float16"
 
 
+def test_where_the_first_weights_come_from_is_kept(tmp_path):
+    paths = [trained(tmp_path / f"{k}.pt", seed=k) for k in range(2)]
+    assert export(paths[0], tmp_path / "old.pt") == 0  # of an earlier version, which kept only a private path
+    assert load_checkpoint(tmp_path / "old.pt")["meta"]["init_from"] == {}
+    origins = [{"file": f"{letter}.pt", "sha256": letter * 64} for letter in "ab"]
+    states = [load_checkpoint(path) for path in paths]
+    for path, state, origin in zip(paths, states, origins, strict=True):
+        state["meta"]["init_from"] = origin
+        save_checkpoint(path, {key: value for key, value in state.items() if key not in ("format", "id")}, {})
+    assert export(paths[0], tmp_path / "small.pt") == 0
+    sentence = f"Training started from `a.pt` (SHA-256 `{'a' * 64}`). The images on which"
+    assert export(tmp_path / "small.pt", tmp_path / "again.pt") == 0
+    for name in ("small.pt", "again.pt"):
+        assert load_checkpoint(tmp_path / name)["meta"]["init_from"] == origins[0]
+        assert sentence in (tmp_path / f"{name}.md").read_text(encoding="utf-8")
+    assert join(states, paths)["meta"]["init_from"] == {}  # of several files
+    states[1]["meta"]["init_from"] = origins[0]
+    assert join(states, paths)["meta"]["init_from"] == origins[0]
+    for state in states:
+        del state["meta"]["init_from"], state["meta"]["config"]["train"]["init_from"]
+    assert "init_from" not in join(states, paths)["meta"]
+
+
 @pytest.mark.parametrize(("dtype", "most"), [("float32", 0.0), ("float16", 2e-3)])
 def test_embeddings_are_those_of_the_source(tmp_path, dtype, most):
     source, small = trained(tmp_path / "last.pt"), tmp_path / "small.pt"

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from sphereface.checkpoint import load_checkpoint, save_checkpoint
-from sphereface.cli import run_command
+from sphereface.cli import main, run_command
 from sphereface.errors import Stopped, UserError
 from sphereface.models import Ensemble, load_model
 from sphereface.training.dry_run import dry_run
@@ -326,10 +326,15 @@ def test_a_full_disk_says_what_is_missing(config_file, monkeypatch):
         run_training(str(config_file), TWO)
 
 
-def test_networks_side_by_side_start_no_other_training(config_file, trained):
+def test_networks_side_by_side_start_no_other_training(config_file, trained, tmp_path):
     joined, _ = trained()
-    with pytest.raises(UserError, match="holds an ensemble of 2 networks · give one of them: .*best.pt, .*best.pt"):
+    said = "holds an ensemble of 2 networks · allowed: the checkpoint of one network"
+    with pytest.raises(UserError, match=f"{said} · give one of them: .*best.pt, .*best.pt"):
         run_training(str(config_file), [f"train.init_from={joined}"])
+    exported = tmp_path / "small.pt"
+    assert main(["export", str(joined), "--format", "checkpoint", "--output", str(exported)]) == 0
+    with pytest.raises(UserError, match=f"{said}$"):
+        run_training(str(config_file), [f"train.init_from={exported}"])
 
 
 def test_the_joined_checkpoint_is_exported_and_says_what_it_is(trained, tmp_path):

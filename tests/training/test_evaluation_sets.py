@@ -7,6 +7,7 @@ import shutil
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from scripts.make_pairs import main as make_pairs
 from sphereface.checkpoint import load_checkpoint
 from sphereface.errors import UserError
 from sphereface.training.run_folder import RunFolder
@@ -83,3 +84,22 @@ def test_people_of_a_set_who_are_trained_on_are_named_at_the_start(config_file, 
     caplog.clear()
     Trainer(load(config_file, sets, f"data.train={faces / 'train'}"), CPU)
     assert "in data.train, such as" not in caplog.text
+
+
+def test_a_set_made_of_a_numbered_list_that_is_trained_on_is_named_at_the_start(config_file, faces, tmp_path, caplog):
+    paths = sorted((faces / "train").rglob("*.png"))
+    listing, made = tmp_path / "list.txt", tmp_path / "made"
+    listing.write_text("".join(f"{path} {i % 6}\n" for i, path in enumerate(paths)), encoding="utf-8")
+    assert make_pairs([str(listing), str(made), "--folds", "2"]) == 0
+    given = (f"eval.sets.mine={made}", f"data.train={listing}")
+    Trainer(load(config_file, *given), CPU)
+    (line,) = [text for text in caplog.messages if "images of data.train" in text]
+    person = line.split("'")[1]
+    assert person in (made / "people.txt").read_text(encoding="utf-8").split()
+    assert line == (
+        f"eval.sets.mine: contains images of data.train, such as one of identity '{person}': its figures will be too "
+        "good · leave its people out: data.exclude_file"
+    )
+    caplog.clear()
+    Trainer(load(config_file, *given, f"data.exclude_file={made / 'people.txt'}"), CPU)
+    assert "images of data.train" not in caplog.text

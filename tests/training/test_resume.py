@@ -296,6 +296,25 @@ def test_a_set_that_was_exchanged_is_told_and_its_figures_are_not_mixed(tmp_path
         assert curves["eval/other/accuracy"][0] == [16.0, 32.0, 48.0, 64.0]
 
 
+def test_a_set_that_was_absent_for_a_while_and_returns_with_other_content_is_told(tmp_path, faces, capsys):
+    pairs = Path(shutil.copytree(faces / "pairs", tmp_path / "pairs"))
+    config = write_tiny(tmp_path, faces)
+    own = (*SHORT, "train.steps=10", "checkpoint.keep=9", "eval.select=null")
+    run = train(config, *own, f"eval.sets={{mine: {pairs}}}", stop_at=5)
+    for resumed in (4, 6):  # twice without it
+        train(config, *own, "eval.sets={}", stop_at=resumed + 3, resume=str(run))
+    for each, text in (("the same", None), ("other", "exchanged")):
+        if text:
+            exchange(pairs)
+        capsys.readouterr()
+        run_training(
+            str(config), (*own, f"eval.sets={{mine: {pairs}}}"), resume=str(run / "step-00000008.pt"), device="cpu"
+        )
+        told = "eval.sets.mine: its lists or images changed after step 8 " in capsys.readouterr().err
+        assert told == (each == "other")
+        assert list(read_metrics(run)["eval/mine/accuracy"][0]) == [*([] if told else [16.0, 32.0]), 64.0, 80.0]
+
+
 def test_a_best_checkpoint_that_is_gone_is_told(finished, run, capsys):
     best = load_checkpoint(run / "last.pt")["meta"]["best"]
     for path in (run / "best.pt", run / "step-00000002.pt"):
@@ -577,6 +596,27 @@ def test_what_is_of_another_branch_is_set_aside(tmp_path, steps, last, best, res
     assert sorted(found.values()) == left
     assert steps_of(tmp_path / "abandoned") == aside
     assert RunFolder(tmp_path).newest_checkpoint() == tmp_path / f"step-{step:08d}.pt"
+
+
+@pytest.mark.parametrize("step_is_there", [True, False])
+@pytest.mark.parametrize(("run_name", "score", "taken"), [("b", 0.7, False), ("b", 0.6, True), ("a", 0.7, True)])
+def test_a_best_of_another_run_with_the_same_step_is_set_aside(tmp_path, caplog, run_name, score, taken, step_is_there):
+    """A renamed folder names another run too, but has the same best score."""
+    for name, run, best in (("step-00000002", "a", 0.6), ("step-00000004", "a", 0.6), ("best", run_name, score)):
+        step = 4 if name == "step-00000004" else 2
+        save_checkpoint(tmp_path / f"{name}.pt", {"meta": {"step": step, "run": run, "best": best}}, {"step": step})
+    if not step_is_there:
+        (tmp_path / "step-00000002.pt").unlink()
+    ours = step_is_there or taken
+    assert RunFolder(tmp_path).branch_at(tmp_path / "step-00000004.pt", 4, 2) == ours
+    assert (tmp_path / "best.pt").is_file() == ours
+    assert (tmp_path / "abandoned" / "best.pt").is_file() == (not taken)
+    assert ("best.pt is not of the run that resumes at step 4: moved to" in caplog.text) == (not taken)
+    if ours and not taken:
+        assert load_checkpoint(tmp_path / "best.pt")["meta"]["run"] == "a"
+    if not ours:
+        line = RunFolder(tmp_path).lost_best(0.6, 2, tmp_path / "step-00000004.pt")
+        assert "at step 2, is not there · the best of the later steps takes its place" in line
 
 
 def test_two_branches_that_are_left_do_not_overwrite_each_other(tmp_path):

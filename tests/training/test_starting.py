@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 
 import pytest
@@ -65,6 +66,25 @@ def test_the_network_that_ships_is_named(config_file, first, monkeypatch):
     trainer.begin()
     weights = load_checkpoint(first)["model"]
     assert all(torch.equal(value, weights[name]) for name, value in trainer.learner.model.state_dict().items())
+
+
+def test_the_file_of_the_first_weights_is_recorded_also_after_a_resume(config_file, first):
+    start = (f"train.init_from={first}", "train.steps=4", "train.milestones=[]", "checkpoint.every_steps=2")
+    wanted = {"file": "last.pt", "sha256": hashlib.sha256(first.read_bytes()).hexdigest()}
+    run = train(config_file, *start)
+    assert load_checkpoint(run / "last.pt")["meta"]["init_from"] == wanted
+    train(config_file, *start[1:], "train.steps=6", resume=str(run))
+    state = load_checkpoint(run / "last.pt")["meta"]
+    assert (state["step"], state["init_from"]) == (6, wanted)
+    older = {key: value for key, value in load_checkpoint(run / "last.pt").items() if key not in ("format", "id")}
+    older["meta"] = {**state, "config": load(config_file, *start).to_dict()}
+    del older["meta"]["init_from"]  # as an earlier version wrote it
+    save_checkpoint(run / "last.pt", older, {})
+    trainer = Trainer(load(config_file, *start[1:], "train.steps=6"), CPU)
+    trainer.restore(run / "last.pt")
+    assert trainer.state("x")["meta"]["init_from"] == {}
+    before = load_checkpoint(first)["meta"]
+    assert ("init_from" in before, before["numbered"]) == (False, [])  # its identities have names
 
 
 def test_new_takes_none(config_file, first):

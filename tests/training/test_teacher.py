@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import logging
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from sphereface import files
 from sphereface.checkpoint import BadCheckpoint, load_checkpoint, save_checkpoint
 from sphereface.cli import main
 from sphereface.config_sections import TeacherConfig
+from sphereface.data.sources import open_source
 from sphereface.errors import ConfigError, UserError
 from sphereface.losses.teacher import LEAST_IMAGES
 from sphereface.training import teacher as teacher_module
@@ -25,6 +28,7 @@ from sphereface.training import teacher_table
 from sphereface.training.distributed import World
 from sphereface.training.dry_run import dry_run
 from sphereface.training.replay import replay
+from sphereface.training.teacher import Teacher, open_teacher
 from sphereface.training.trainer import Trainer
 from sphereface.weights import CHECKPOINT, DEFAULT
 
@@ -520,11 +524,48 @@ def test_images_without_labels_lie_in_one_folder(config_file, told, faces, tmp_p
     assert not torch.equal(after["fc5.weight"], before["fc5.weight"])
 
 
-def test_a_dry_run_embeds_nothing(config_file, monkeypatch):
+def test_a_dry_run_embeds_two_batches_and_says_how_long_the_rest_takes(config_file, monkeypatch):
+    """Of 35 images in blocks of 8, the second block and the last, of 3, are kept: 24 are left.
+
+    A clock gives each batch of 35 images 35 seconds.
+    """
     master = checkpoint_of(config_file)
-    monkeypatch.setattr(teacher_table, "embed_batch", None)
     given = (f"train.teacher.checkpoint={master}", EVERY_LOSS, *SHORT)
-    assert "estimated time" in dry_run(str(config_file), given, device="cpu")
+    real, calls, clock = teacher_table.embed_batch, [], iter(range(0, 10_000, 35))
+    monkeypatch.setattr(teacher_table, "_BLOCK", 8)
+    with monkeypatch.context() as patch:
+        patch.setattr(teacher_table, "embed_batch", lambda *a: (calls.append(len(a[1])), real(*a))[1])
+        patch.setattr(teacher_table.time, "perf_counter", lambda: next(clock))
+        assert teacher_of(config_file, *given).left == (35, 35.0)
+        assert calls == [35, 35]
+        assert not list(config_file.parent.glob("runs/teachers/*"))
+        Trainer(load(config_file, *given), CPU)
+        (marks,) = config_file.parent.glob("runs/teachers/*.done")
+        marks.write_bytes(bytes(16) + marks.read_bytes()[16:32] + bytes(32) + marks.read_bytes()[64:])
+        assert teacher_of(config_file, *given).left == (24, 24.0)
+    row = next(line for line in dry_run(str(config_file), given, device="cpu").splitlines() if "estimated" in line)
+    assert re.search(r"without evaluations and checkpoints · before that, the teacher embeds 24 images in about", row)
+
+
+def teacher_of(config_file: Path, *overrides: str) -> Teacher:
+    """The teacher of a run that is only measured."""
+    config = load(config_file, *overrides)
+    found = open_teacher(config, open_source(config.data.train), CPU, World(), pretend=True)
+    assert found is not None
+    return found
+
+
+def test_a_dry_run_refuses_crops_that_the_teacher_cannot_read_and_waits_for_nothing_kept(
+    config_file, monkeypatch, tmp_path
+):
+    master = checkpoint_of(config_file)
+    given = (f"train.teacher.checkpoint={master}", EVERY_LOSS, *SHORT)
+    Trainer(load(config_file, *given), CPU)
+    monkeypatch.setattr(teacher_table, "embed_batch", None)
+    assert "the teacher embeds" not in dry_run(str(config_file), given, device="cpu")
+    large = make_training_set(tmp_path / "large", 5, 7, size=(40, 40))
+    with pytest.raises(UserError, match="reads crops of 32×32, 32 of 32 sampled images .* are unusable for it"):
+        dry_run(str(config_file), (*given, f"data.train={large}", "model.input_size=[40, 40]"), device="cpu")
 
 
 # ---------------------------------------------------------------- the head from the teacher's means
@@ -610,6 +651,35 @@ def test_a_table_that_does_not_fit_is_one_line(config_file, told, table, change,
     with pytest.raises(UserError) as error:
         Trainer(load(config_file, *told), CPU)
     assert line in str(error.value)
+
+
+@pytest.mark.parametrize("data", ["same", "renumbered", "packed", "other crops", "no hashes"])
+def test_a_table_of_images_that_exchanged_their_names_is_refused(config_file, told, table, faces, tmp_path, data):
+    with np.load(table) as file:
+        arrays = dict(file)
+    digests = [hashlib.blake2b((faces / "train" / name).read_bytes(), digest_size=8) for name in arrays["names"]]
+    if data != "no hashes":
+        arrays["image_hash"] = np.array([int(digest.hexdigest(), 16) for digest in digests], dtype=np.uint64)
+    np.savez(table, **arrays)
+    own = Path(shutil.copytree(faces / "train", tmp_path / "own"))
+    if data in ("renumbered", "no hashes"):
+        for name, other in (("id01", "gone"), ("id02", "id01"), ("id03", "id02"), ("gone", "id03")):
+            (own / name).rename(own / other)
+    if data == "other crops":
+        for path in own.rglob("*.png"):
+            cv2.imwrite(str(path), cv2.imread(str(path)) // 2)
+    if data == "packed":
+        own = Path(shutil.make_archive(str(own), "zip", own))
+    if data != "renumbered":
+        Trainer(load(config_file, *told, f"data.train={own}"), CPU)
+        return
+    with pytest.raises(UserError) as error:
+        Trainer(load(config_file, *told, f"data.train={own}"), CPU)
+    got = f"train.teacher.embeddings: {table}: 21 of 35 sampled images of data.train had another name when the table"
+    first = next(each for each in names_of(faces) if each.startswith("id01"))
+    assert str(error.value) == (
+        f"{got} was made, such as {own / first} · allowed: the names of that time · embed data.train again"
+    )
 
 
 def test_crops_of_another_size_than_the_teacher_reads_are_refused(config_file, tmp_path):

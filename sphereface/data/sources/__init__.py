@@ -33,19 +33,29 @@ from ..walking import is_system_file, kind_of_path, nfc
 from .arrow import ArrowSource
 from .base import FileSource, Source
 from .cached import cached
+from .excluding import dropped, excluding
 from .folder import FolderSource
 from .joined import JoinedSource, num_copied
 from .listing import LIST_SUFFIXES, ListSource
 from .lmdb import LmdbSource
 from .parquet import ParquetSource
 from .records import RecordSource
-from .selection import check_names, read_names, shared_names, with_images, without, without_numbers
+from .selection import shared_image, shared_names, with_images
 from .shards import is_pattern
 from .spans import SpanSource
 from .tar import TarSource
 from .zipped import ZipSource
 
-__all__ = ["FolderSource", "Source", "cached", "open_path", "open_source", "register_source", "shared_names"]
+__all__ = [
+    "FolderSource",
+    "Source",
+    "cached",
+    "open_path",
+    "open_source",
+    "register_source",
+    "shared_image",
+    "shared_names",
+]
 
 log = logging.getLogger(__name__)
 
@@ -132,11 +142,12 @@ def open_source(
     _check_apart(paths, sources)
     if merge and len(sources) == 1:
         log.warning("data.merge: changes nothing, since data.train has one source")
-    sources = _exclude(sources, {nfc(name) for name in exclude}, exclude_file)
-    source = sources[0] if len(sources) == 1 else JoinedSource(sources, _tags(paths), merge=merge)
+    tags = _tags(paths)
+    sources = excluding(sources, tags, {nfc(name) for name in exclude}, exclude_file)
+    source = sources[0] if len(sources) == 1 else JoinedSource(sources, tags, merge=merge)
     left = with_images(source, min_images)
     if left is not source:
-        log.info("data: min_images %d: %s", min_images, _dropped([source], [left]))
+        log.info("data: min_images %d: %s", min_images, dropped([source], [left]))
     if len(left.class_names) < least:
         raise UserError(
             f"data.train: {', '.join(map(str, paths))}: got "
@@ -212,10 +223,12 @@ def _folder_form(path: Path) -> Callable[[Path], Source]:
 
 
 def _check_root(root: Path | str | None, sources: Sequence[Source], key: str) -> None:
-    if root is not None and not any(isinstance(source, ListSource) for source in sources):
+    lists = [source for source in sources if isinstance(source, ListSource)]
+    if root is not None and not any(source.relative for source in lists):
+        what = "with a list of absolute paths elsewhere" if lists else "without a list"
         raise UserError(
-            f"{key}: got {str(root)!r} without a list · allowed: only with a list ({', '.join(LIST_SUFFIXES)}), whose "
-            "paths are relative to it · leave it out"
+            f"{key}: got {str(root)!r} {what} · allowed: only with a list ({', '.join(LIST_SUFFIXES)}), whose paths "
+            "are relative to it · leave it out"
         )
 
 
@@ -275,40 +288,6 @@ def _real_files(source: Source) -> set[str]:
     """Return the files of a set of shards; several paths of data.train may share them."""
     files = source.files if isinstance(source, (SpanSource, ParquetSource)) else []
     return set(map(os.path.realpath, files))
-
-
-def _exclude(sources: list[Source], names: set[str], file: Path | str | None) -> list[Source]:
-    """Return the sources without the identities of these names and of those in a file.
-
-    Raises:
-        UserError: the file names no identity of data.train, a name differs from one there only in
-            blanks or upper case, or a line may be a name or a count.
-    """
-    listed, counts = ([], []) if file is None else read_names(file)
-    if not names and not listed:
-        return sources
-    known = {name for source in sources for name in source.class_names}
-    from_file = set(without_numbers(listed, known))
-    if not from_file.issubset(listed):
-        log.info("data.exclude_file: %s: numbers and quotes beside the names are ignored", file)
-    found = check_names(names, "data.exclude", sources)
-    found |= check_names(from_file, f"data.exclude_file: {file}", sources, required=True)
-    if doubtful := next((count for count in counts if count.strip() in known), None):
-        raise UserError(
-            f"data.exclude_file: {file}: got a line {shown(doubtful)} without a tab among lines with tabs; it may be "
-            "a count, but data.train has an identity of that name · allowed: a tab after each name, or no tabs "
-            "at all · add the tab, or delete the line if it is a count"
-        )
-    left = [without(source, names | from_file) for source in sources]
-    dropped, total = _dropped(sources, left), len(names | from_file)
-    log.info("data: exclude: %s; data.train has %d of %d listed names", dropped, len(found), total)
-    return left
-
-
-def _dropped(before: Sequence[Source], after: Sequence[Source]) -> str:
-    classes = sum(len(b.class_names) - len(a.class_names) for b, a in zip(before, after, strict=True))
-    images = sum(len(b) - len(a) for b, a in zip(before, after, strict=True))
-    return f"{count_of(classes, 'identity', 'identities')} with {count_of(images, 'image', 'images')} left out"
 
 
 def _tags(paths: Sequence[Path]) -> list[str]:

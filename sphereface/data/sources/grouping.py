@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -12,8 +15,8 @@ import numpy.typing as npt
 from ...errors import UserError, printable, shown
 from ..identities import Labels
 from ..walking import nfc
-from .base import grouped, log_gaps
-from .folder import first_folders, log_forms
+from .base import FileSource, Source, grouped, log_gaps
+from .folder import FolderSource, first_folders, log_forms
 
 Label = int | str
 
@@ -114,7 +117,9 @@ def _by_name(names: Sequence[str], identities: Sequence[str], rows: Sequence[int
     return Grouped(np.array(ordered, dtype=np.int64), Labels.of(labels), class_names, True)
 
 
-def by_number(names: Sequence[str], numbers: Sequence[int], place: str, parent: Callable[[str], str]) -> Grouped:
+def by_number(
+    names: Sequence[str], numbers: Sequence[int], place: str, parent: Callable[[str], str], *, named: bool = True
+) -> Grouped:
     """Group images by number in ascending order; gaps are closed, and logged.
 
     Args:
@@ -122,15 +127,57 @@ def by_number(names: Sequence[str], numbers: Sequence[int], place: str, parent: 
         numbers: of each, none negative.
         place: the source's name in messages.
         parent: name of an image → its folder, for identities without a first folder of their own.
+        named: whether folders may name the identities.
     """
     ordered = sorted(range(len(numbers)), key=lambda row: (numbers[row], nfc(names[row]), names[row]))
     labels, values = grouped(np.array([numbers[row] for row in ordered], dtype=np.int64))
     log_gaps(values, place)
-    composed = [nfc(names[row]) for row in ordered]
-    folders = _names_of_labels(first_folders(composed)[0], labels)
-    folders = folders or _names_of_labels(list(map(parent, composed)), labels)
+    folders = folder_names([nfc(names[row]) for row in ordered], labels, parent) if named else None
     class_names = folders or [str(value) for value in values.tolist()]
     return Grouped(np.array(ordered, dtype=np.int64), labels, class_names, folders is not None)
+
+
+def folder_names(names: Sequence[str], labels: Labels, parent: Callable[[str], str]) -> list[str] | None:
+    """Return the folder of each label if each has its own, else None.
+
+    Args:
+        names: (N,) of the images, in normal and composed form.
+        labels: of the images.
+        parent: name of an image → its folder, for labels without a first folder of their own.
+    """
+    first = _names_of_labels(first_folders(names)[0], labels)
+    return first or _names_of_labels(list(map(parent, names)), labels)
+
+
+def folders_across(names: Sequence[str], images: Grouped) -> int:
+    """Return the number of first folders if most labels are in several of these; else 0.
+
+    It is 0 too if there are fewer folders than labels, as with folders of years or of parts. Labels
+    with many images in many folders may be ages of the people, whose folders these are.
+
+    Args:
+        names: of the images, in their order.
+        images: their labels.
+    """
+    folders, _ = first_folders([nfc(name) for name in names])
+    both = set(zip(images.labels.tolist(), folders, strict=True))
+    several = sum(count > 1 for count in Counter(label for label, _ in both).values())
+    num_folders = len(set(folders) - {""})
+    return num_folders if num_folders > len(images.class_names) and 2 * several > len(images.class_names) else 0
+
+
+def parents_of_identities(source: Source) -> list[Path]:
+    """Return the folders that contain the identities' folders, if identities have their own."""
+    if isinstance(source, FolderSource):
+        return [source.root]
+    if not isinstance(source, FileSource) or not source.named:
+        return []
+    firsts = Labels.of(source.labels).firsts.tolist()
+    paths = [
+        (name, Path(os.path.normpath(source.name(row)))) for name, row in zip(source.class_names, firsts, strict=False)
+    ]
+    parents = (next((up.parent for up in path.parents if nfc(up.name) == name), None) for name, path in paths)
+    return sorted({parent for parent in parents if parent is not None})
 
 
 def _names_of_labels(folders: Sequence[str], labels: Labels) -> list[str] | None:

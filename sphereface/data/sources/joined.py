@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 
-from ...errors import UserError
+from ...errors import UserError, count_of, shown
 from ..identities import Labels, Runs
 from .base import Labelled, Source
+
+log = logging.getLogger(__name__)
 
 _COMPARED = 8  # identities
 
@@ -44,6 +48,7 @@ class JoinedSource(Labelled):
         if merge:
             self._merge(tags)
         else:
+            _warn_of_common_names(sources, tags)
             self.class_names = [f"{t}/{n}" for t, s in zip(tags, sources, strict=True) for n in s.class_names]
             self.labels = Labels.of_counts(np.concatenate([Labels.of(source.labels).counts for source in sources]))
 
@@ -71,6 +76,7 @@ class JoinedSource(Labelled):
                     f"data.merge: {tag} has only numbers of identities, and numbers of two sets are unrelated · "
                     "allowed: sources with names · give it names (docs/data.md), or set data.merge to false"
                 )
+        _warn_of_merged_numbers(self._sources, tags)
         self.class_names = sorted({name for source in self._sources for name in source.class_names})
         place = {name: row for row, name in enumerate(self.class_names)}
         classes = np.array([place[name] for source in self._sources for name in source.class_names])  # of each run
@@ -78,6 +84,27 @@ class JoinedSource(Labelled):
         order = np.argsort(classes, kind="stable")
         self._order = Runs((np.cumsum(counts) - counts)[order], counts[order])
         self.labels = Labels.of_counts(np.bincount(classes, weights=counts).astype(np.int64))
+
+
+def _warn_of_common_names(sources: Sequence[Source], tags: Sequence[str]) -> None:
+    """Warn of names that stay apart, except numbers."""
+    counts = Counter(name for source in sources if source.named for name in source.class_names)
+    if several := sorted(name for name, count in counts.items() if count > 1 and not name.isdecimal()):
+        number = count_of(len(several), "name is", "names are")
+        sentence = "data.train: %s in more than one of %s, such as %s: they are separate identities"
+        remedy = "if they are the same people, set data.merge to true"
+        log.warning(f"{sentence} · {remedy}", number, " and ".join(tags), shown(several[0]))
+
+
+def _warn_of_merged_numbers(sources: Sequence[Source], tags: Sequence[str]) -> None:
+    """Warn of sources whose identities all are numbers, of which some are the same."""
+    rows = [row for row, source in enumerate(sources) if all(map(str.isdecimal, source.class_names))]
+    counts = Counter(name for row in rows for name in sources[row].class_names)
+    if several := sorted(name for name, count in counts.items() if count > 1):
+        number = count_of(len(several), "number", "numbers")
+        sentence = "data.merge: makes one identity of each of %s, such as %s: all identities of %s are numbers"
+        remedy = "if they are not the same people, set data.merge to false"
+        log.warning(f"{sentence} · {remedy}", number, shown(several[0]), " and ".join(tags[row] for row in rows))
 
 
 def num_copied(one: Source, other: Source) -> tuple[int, int]:

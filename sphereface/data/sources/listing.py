@@ -8,7 +8,8 @@ A line has one of these forms:
 - ``number <tab> label <tab> path``: MXNet's ``im2rec``, which writes labels as ``3.000000``
 
 The first line shows the form of a list, for any suffix; all lines have one form. Labels are whole
-numbers. Paths and labels may have quotes, as R writes them.
+numbers. Paths and labels may have quotes, as R writes them. A line ``# identities: labels`` keeps
+folders from naming the identities.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ from .grouping import MOST_LABEL, Grouped, by_number
 log = logging.getLogger(__name__)
 
 LIST_SUFFIXES = (".txt", ".lst", ".csv", ".tsv")
+BY_LABEL = "# identities: labels"
+"""Line of a list whose identities have their labels as names, although each has its own folder."""
 
 _SAMPLED = 8
 _LONGEST_QUOTE = 200  # characters of a line in a message
@@ -52,7 +55,8 @@ class ListSource(FileSource):
 
     Classes are in the order of the labels, with gaps closed; their images are sorted by path. If
     each label has its own folder, the folder's name becomes the identity's name, otherwise the
-    label does. Memory: the path and 8 bytes an image, about 300 while reading.
+    label does, and always with the line :data:`BY_LABEL`. Memory: the path and 8 bytes an image,
+    about 300 while reading.
 
     Args:
         path: the list, in one of the forms above.
@@ -60,6 +64,9 @@ class ListSource(FileSource):
 
     Raises:
         UserError: it cannot be read, a line is wrong, or none of the sampled files exists.
+
+    Attributes:
+        relative: whether a path depends on the root; absolute paths outside it do not.
     """
 
     def __init__(self, path: Path | str, root: Path | str | None = None) -> None:
@@ -69,8 +76,10 @@ class ListSource(FileSource):
             text = read_plain(self.path)
         except (OSError, ValueError) as error:
             raise UserError(f"{self.path}: cannot be read ({getattr(error, 'strerror', error)})") from error
-        paths, grouped = read_listing(text, str(self.path), f"{folder.absolute()}/")
+        paths, grouped = read_listing(text, str(self.path), inside := f"{folder.absolute()}/")
         super().__init__(folder, paths)
+        below = (inside, *(f"{form(folder)}{os.sep}" for form in (os.path.abspath, os.path.realpath)))
+        self.relative = any(path.startswith(below) or not os.path.isabs(path) for path in paths)  # noqa: PTH117 -- speed
         self.labels, self.class_names, self.named = grouped.labels, grouped.class_names, grouped.named
         self._check_some()
 
@@ -96,10 +105,16 @@ def read_listing(text: bytes, name: str, root: str = "") -> tuple[list[str], Gro
     plain = [posixpath.normpath(path.removeprefix(root)) for path in paths]
     composed = list(map(nfc, plain))
     labels = given.tolist()
-    grouped = by_number(composed, labels, name, lambda path: posixpath.basename(posixpath.dirname(path)))
+    named = BY_LABEL.encode() not in text or BY_LABEL not in map(str.strip, text_lines(text, name))
+    grouped = by_number(composed, labels, name, last_folder, named=named)
     if len(set(composed)) < len(composed) and len(set(keys := _told_apart(plain, composed, root))) < len(keys):
         _log_repeated(keys, labels, printable(name))
     return [paths[row] for row in grouped.rows.tolist()], grouped
+
+
+def last_folder(path: str) -> str:
+    """Return the name of the folder of a file."""
+    return posixpath.basename(posixpath.dirname(path))
 
 
 def _told_apart(paths: Sequence[str], composed: Sequence[str], root: str) -> Sequence[str]:
@@ -159,7 +174,7 @@ def parse_list(text: bytes, name: str) -> tuple[list[str], npt.NDArray[np.int64]
     parse: _Parser = _path_label
     form = ""
     for number, line in enumerate(text_lines(text, name), 1):
-        if not line.strip():
+        if line.strip() in ("", BY_LABEL):
             continue
         if not form:
             parse, form = _form_of(line)

@@ -216,13 +216,16 @@ class _Groups:
         file, first, end = int(self._file[group]), int(self._firsts[group]), int(self._firsts[group + 1])
         number, row = int(group - self._first_groups[file]), first
         rest: dict[int, bytes | None] = {}
+        unpacked, size = dict[bytes, bytes](), 0
         try:
             opened = self._opened(file)
-            finder = _Finder(self.files.view(file), _images_of(opened.metadata.row_group(number), self._column))
+            column = _images_of(opened.metadata.row_group(number), self._column)
+            finder, most = _Finder(self.files.view(file), column), min(column.total_uncompressed_size, _MOST_GROUP)
             for image in _images(opened, number, self._column):
                 found = -1 if image is None else finder.find(image)
                 if found < 0:
-                    rest[row] = image
+                    size += len(image or b"")
+                    rest[row] = unpacked.setdefault(image, image) if image and size > most else image  # of a dictionary
                 elif row < end:
                     self._starts[row], self._sizes[row] = found, len(image or b"")
                 row += 1
@@ -237,7 +240,8 @@ class _Groups:
             self._kept.popitem(last=False)
 
     def _num_kept(self) -> int:
-        return sum(len(image or b"") for images in self._kept.values() for image in images.values())
+        unlike = {id(image): image for images in self._kept.values() for image in images.values()}
+        return sum(len(image or b"") for image in unlike.values())
 
     def _open(self, file: int) -> Any:
         return pyarrow("pyarrow.parquet").ParquetFile(self.files.files[file].path, memory_map=True)

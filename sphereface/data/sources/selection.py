@@ -1,8 +1,8 @@
-"""Select identities of a source, by name or by number of images."""
+"""Select identities of a source, and read and compare their names."""
 
 from __future__ import annotations
 
-import logging
+import contextlib
 import re
 import unicodedata
 from collections.abc import Collection, Iterator, Sequence
@@ -13,18 +13,14 @@ import numpy.typing as npt
 
 from ...errors import UserError, shown
 from ..identities import Labels, Runs
+from ..images import EncodedImage, read_encoded
 from ..text_files import read_text_lines, text_lines
 from ..walking import nfc
 from .base import Encoded, Labelled, Source, read_each
 
-log = logging.getLogger(__name__)
-
-_SHOWN = 5
-_BEFORE = re.compile(r"\s*[/#,]")  # the start of a path, a comment, or a second name
-_IN_TABLES = tuple(
-    map(re.compile, (r'"?(.+?)"?[,; ]+"?[0-9]{1,9}"?', r'"?[0-9]{1,9}"?[,; ]+"?(.+?)"?', r'"(.+)"'))
-)  # a name before a number, behind one, or in quotes
-_LONGEST_LINE = 300  # of a table, which bounds the time of a match
+_COMPARED = 8  # people
+_MADE = re.compile(r"(?:.*/)?([0-9]+)/\1_([0-9]+)(?:\.\w+)?")  # by make-pairs, 17/17_0001.png
+_NUMBERED = re.compile(r"(?:.*/)?([^/]+)_[0-9]+(?:\.\w+)?")  # an image of LFW, Ann_0001.jpg
 
 
 class SelectedSource(Labelled):
@@ -94,6 +90,11 @@ def read_names(path: Path | str) -> tuple[list[str], list[str]]:
         lines = read_text_lines(Path(path), "a name a line, or 'name<tab>…'")
     except UserError as error:
         raise UserError(f"data.exclude_file: {error}") from None
+    if _are_pairs(lines):
+        raise UserError(
+            f"data.exclude_file: {path}: got pairs, with two people in some lines · allowed: a name a line, or "
+            "'name<tab>…' · give the list of these people, such as people.txt"
+        )
     names, counts = _names(lines)
     if not names:
         raise UserError(f"data.exclude_file: {path}: got no name · allowed: a name a line, or 'name<tab>…'")
@@ -105,6 +106,13 @@ def read_names(path: Path | str) -> tuple[list[str], list[str]]:
     return names, counts
 
 
+def _are_pairs(lines: Sequence[str]) -> bool:
+    """Return whether lines are ``name n1 n2``, and others ``name1 n1 name2 n2``, with tabs."""
+    rows = [[field.strip() for field in line.split("\t")] for line in lines]
+    one = any(len(row) == 3 and row[1].isdecimal() and row[2].isdecimal() for row in rows)
+    return one and any(len(row) == 4 and row[1].isdecimal() and row[3].isdecimal() for row in rows)
+
+
 def _are_row_numbers(lines: Sequence[str]) -> bool:
     """Return whether each line has two numbers, and the first ones count from 0 or 1."""
     rows = [[field.strip(' "') for field in line.split("\t")] for line in lines if line.strip()]
@@ -114,36 +122,6 @@ def _are_row_numbers(lines: Sequence[str]) -> bool:
         return False
     first = rows[0][0]
     return first in ("0", "1") and [row[0] for row in rows] == [str(int(first) + k) for k in range(len(rows))]
-
-
-def without_numbers(names: Sequence[str], known: Collection[str]) -> list[str]:
-    """Return the names of a file without a number before or behind each, and without quotes.
-
-    A file keeps them if one of its lines is an identity as it is, or if not all lines have the same
-    form; only a line of column names may differ. Lines with only a number are dropped then.
-
-    Args:
-        names: the lines of a file.
-        known: the identities of the training set.
-    """
-    rows = [name for name in names if not name.strip().isdecimal()]
-    if not set(names).isdisjoint(known):
-        return list(names)
-    for plain in zip(*map(_in_tables, rows), strict=True):
-        whole = all(plain[1:]) and (plain[0] or not re.search("[0-9]", rows[0]))
-        if whole and not set(plain).isdisjoint(known):
-            return [name or row for name, row in zip(plain, rows, strict=True)]
-    return list(names)
-
-
-def _in_tables(line: str) -> list[str]:
-    """Return the name in a line for each form of a table; empty where the line has another form.
-
-    Of two numbers, either may be the name of an identity, so neither is.
-    """
-    found = [form.fullmatch(line.strip()) if len(line) <= _LONGEST_LINE else None for form in _IN_TABLES]
-    names = ["" if match is None else match[1].replace('""', '"') for match in found]
-    return [*("" if name.isdecimal() else name for name in names[:-1]), names[-1]]
 
 
 def names_text(names: Sequence[str], place: Path) -> bytes:
@@ -165,65 +143,62 @@ def names_text(names: Sequence[str], place: Path) -> bytes:
     return b"".join(map(_encoded, names))
 
 
-def check_names(names: Collection[str], key: str, sources: Sequence[Source], *, required: bool = False) -> set[str]:
-    """Return the listed identities that the sources contain.
-
-    A warning gives the number of missing names, and the first of them.
-
-    Args:
-        names: in Unicode's composed form.
-        key: the setting that lists them, for messages.
-        sources: those of the training set.
-        required: at least one of the names, if there are any, must exist.
-
-    Raises:
-        UserError: a name is missing, but a similar one exists: it differs only in blanks, upper
-            case or kinds of letters, or is the part before a slash, a comma or a #, or without a
-            number or quotes. Or no name exists although one is required.
-    """
-    known = {name for source in sources for name in source.class_names}
-    missing = sorted(name for name in names if name not in known)
-    plain = {_plain(name): name for name in known} if missing else {}
-    for name in missing:
-        parts = map(_plain, (name, _BEFORE.split(name)[0], *_in_tables(name)))
-        if (like := next((plain[part] for part in parts if part in plain), None)) is not None:
-            raise UserError(
-                f"{key}: got {shown(name)}, but data.train has {shown(like)} · allowed: names exactly as in "
-                "data.train, with the same blanks and upper case, one a line · correct the name"
-            )
-    if required and names and len(missing) == len(names):
-        numbered = "" if any(source.named for source in sources) else ", which has only numbers of identities"
-        raise UserError(
-            f"{key}: got {len(names):,} names, such as {shown(missing[0])} · allowed: names of identities in "
-            f"data.train{numbered}, which contains none of these · give the list that belongs to this training set, "
-            "or none"
-        )
-    if missing:
-        such = ", ".join(map(shown, missing[:_SHOWN])) + (", …" if len(missing) > _SHOWN else "")
-        log.warning("%s: %d of %d names are not in data.train: %s", key, len(missing), len(names), such)
-    return known & set(names)
-
-
 def shared_names(source: Source, images: Sequence[str]) -> list[str]:
-    """Return the names shared by a training set's identities and the people of images, sorted.
+    """Return the identities of a training set whose names people of images have, sorted.
+
+    Names are compared without upper case, and an underscore is a blank.
 
     Args:
         source: the training set; identities with only numbers have no names in common.
-        images: names of images. The first and the last folder of each may name its person.
+        images: names of images. The first and the last folder of each may name its person. If all
+            are in one folder, the name before a number may, as in LFW.
     """
     if not source.named:
         return []
-    numbered = numbered_of(source)  # in a joined source, the tag comes first
-    known = {name.rpartition("/")[2] or name for name in source.class_names if name.partition("/")[0] not in numbered}
     people = {
         folder for image in images for folder in (*image.split("/")[:1], *image.split("/")[-2:-1]) if "/" in image
     }
-    return sorted(known & {nfc(name) for name in people})
+    if len({image.rpartition("/")[0] for image in images}) == 1:
+        flat = {match[1] for image in images if (match := _NUMBERED.fullmatch(image))}
+        people |= {name for name in flat if not name.isdecimal()}
+    forms, found, numbered = set(map(spelled, people)), dict[str, str](), numbered_of(source)
+    for name in source.class_names:
+        own = name.rpartition("/")[2]  # in a joined source, the tag comes first
+        if own and (form := spelled(own)) in forms and name.partition("/")[0] not in numbered:
+            found.setdefault(form, own)
+    return sorted(found.values())
 
 
-def _plain(name: str) -> str:
-    """Return a name without details that typing loses: blanks, case, ligatures, wide letters."""
-    return "".join(unicodedata.normalize("NFKC", name).casefold().split())
+def shared_image(source: Source, names: Sequence[str], images: Sequence[EncodedImage]) -> str:
+    """Return an identity with only a number whose image ``make-pairs`` copied to a set; "" if none.
+
+    Numbers of two sets are unrelated, so one image of each of some people is compared.
+
+    Args:
+        source: the training set.
+        names: names of the set's images, such as ``17/17_0001.png``: the first of identity 17.
+        images: the set's images.
+    """
+    chosen = {match[1]: (int(match[2]), row) for row, name in enumerate(names) if (match := _MADE.fullmatch(name))}
+    firsts, numbered = Labels.of(source.labels).firsts.tolist(), numbered_of(source)
+    parts = (name.rpartition("/") for name in (source.class_names if chosen else ()))
+    alike = [
+        (label, own)
+        for label, (tag, _, own) in enumerate(parts)
+        if own in chosen and (tag in numbered or not source.named)
+    ]
+    for label, own in alike[:: max(1, len(alike) // _COMPARED)]:
+        number, row = chosen[own]
+        index = firsts[label] + number - 1
+        with contextlib.suppress(OSError):
+            if firsts[label] <= index < firsts[label + 1] and source.read(index) == read_encoded(images[row]):
+                return own
+    return ""
+
+
+def spelled(name: str) -> str:
+    """Return a name without upper case, ligatures and wide letters; a blank is an underscore."""
+    return "_".join(unicodedata.normalize("NFKC", name).casefold().split())
 
 
 def _names(lines: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -14,7 +14,7 @@ from ..walking import is_system_file, kind_of_path
 log = logging.getLogger(__name__)
 
 _RANGE = re.compile(r"\{(\d{1,9})\.\.(\d{1,9})\}")
-_OF = re.compile(r"(.*?)-?(\d+)-of-(\d+)(\..*)?")  # as Hugging Face and sphereface pack number them
+_OF = re.compile(r"(.*?)-?(\d+)-of-(\d+)(-[0-9a-f]{16})?(\..*)?")  # Hugging Face's and sphereface pack's
 _MOST = 100_000
 _SHOWN = 5
 
@@ -67,6 +67,9 @@ def shard_paths(path: Path, suffix: str) -> list[Path]:
             f"{path}: {len(missing):,} of {len(paths):,} files are missing, the first: {printable(missing[0].name)} "
             "· allowed: all files of the set · copy the rest, or give a pattern of the existing files"
         )
+    if (found := _OF.fullmatch(path.name)) and (count := int(found[3][:9])) > 1:
+        sentence = "is one of the %d files of its set · to read all of them, give their folder or a pattern"
+        log.warning(f"data: %s: {sentence}", printable(str(path)), count)
     return paths
 
 
@@ -77,12 +80,17 @@ def _check_folder(folder: Path, paths: Sequence[Path]) -> None:
     under one name are an error, as the same images may be in both. Files of several names are a
     warning: files are of one set if their names differ only in numbers.
     """
-    numbered: dict[tuple[str, str], set[int]] = {}
+    numbered: dict[tuple[str, str], dict[int, re.Match[str]]] = {}
     numbers: list[int] = []
     sets: dict[str, str] = {}  # name, numbers left out → as a message shows it
     for path in paths:
         if found := _OF.fullmatch(path.name):
-            numbered.setdefault((found[1], found[3]), set()).add(int(found[2]))
+            before = numbered.setdefault((found[1], found[3]), {}).setdefault(int(found[2]), found)
+            if before[0] != found[0] and before[5] == found[5]:  # of another version, by Hugging Face's hash
+                raise UserError(
+                    f"{folder}: got {printable(before[0])} and {printable(found[0])}, both file {found[2]} of a set · "
+                    "allowed: one of them, since the same images may be in both · move the files of one set elsewhere"
+                )
             sets[f"{found[1]} of"] = found[1]
             continue
         sets.setdefault(re.sub(r"\d+", "#", path.stem), path.name)

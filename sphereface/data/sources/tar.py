@@ -17,7 +17,10 @@ import json
 import logging
 import os
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
 
 from ...errors import UserError, count_of, printable, shown
 from ..mapped import MappedFile
@@ -36,6 +39,7 @@ _KINDS = (".cls", ".json", ".txt")
 _JSON_KEYS = ("identity", "label", "cls")
 _MOST_TEXT = 2**20  # bytes of a member with a label
 _LONGEST_NUMBER = 64  # bytes
+_COMPARED = 16  # images
 
 
 class TarSource(SpanSource):
@@ -63,6 +67,8 @@ class TarSource(SpanSource):
         if len(grouped.rows) == 0:
             say = f"{len(index.names):,} images, all without an identity" if index.names else "no images"
             raise UserError(f"{self.path}: got {say} · allowed: <identity>/<image>, or images with .cls, .json or .txt")
+        if len(paths) > 1:
+            index.log_copies(self.path, paths)
         super().__init__(paths, index.files, index.starts, index.sizes, index.names.__getitem__, grouped)
 
 
@@ -104,6 +110,29 @@ class _Index:
                     "again, or with a label for each image"
                 )
         return by_label(self.names, labels, str(path), f"a member {kind}")
+
+    def log_copies(self, path: Path, files: Sequence[Path]) -> None:
+        """Log images that another file of the set has too, as files left from an earlier run do.
+
+        Writers may count names from 0 in each file, so a sample of the images is compared.
+        """
+        keys = np.fromiter(map(hash, zip(self.names, self.sizes, strict=True)), np.int64, len(self.names))
+        order = np.argsort(keys, kind="stable")
+        one, other = order[:-1], order[1:]
+        numbers = np.array(self.files)
+        same = np.flatnonzero((keys[one] == keys[other]) & (numbers[one] != numbers[other]))
+        sample = same[:: max(1, len(same) // _COMPARED)]
+        content = [tuple(self._content(int(row), files) for row in (one[at], other[at])) for at in sample.tolist()]
+        if len(same) and all(first == second for first, second in content):
+            such = printable(f"{files[numbers[other[same[0]]]].name}/{self.names[other[same[0]]]}")
+            sentence = "also in another file of the set, such as %s: each counts again"
+            number = count_of(len(same), "image is", "images are")
+            remedy = "delete the files that an earlier run left"
+            log.warning(f"data: %s: %s {sentence} · {remedy}", printable(str(path)), number, such)
+
+    def _content(self, row: int, files: Sequence[Path]) -> bytes:
+        start = self.starts[row]
+        return bytes(MappedFile(files[self.files[row]]).view()[start : start + self.sizes[row]])
 
 
 class _Shard:

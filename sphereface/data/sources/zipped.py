@@ -23,7 +23,7 @@ from ..pair_lines import unquoted
 from ..text_files import text_lines
 from ..walking import OWN_FILES, Walked, is_image, kind_of_file, log_left_out, nfc
 from .base import Labelled, TextTable
-from .grouping import by_folder
+from .grouping import by_folder, folders_across
 from .listing import LIST_SUFFIXES, parse_list, read_listing, whole_number
 from .members import member_name
 
@@ -188,6 +188,11 @@ class ZipSource(Labelled):
             log.warning("data: %s: %s does not list %d of %d images, such as %s", self.path, printable(name), *such)
         self.labels, self.class_names, self.named = grouped.labels, grouped.class_names, grouped.named
         identities = count_of(len(self.class_names), "identity", "identities")
+        if num_folders := folders_across(names, grouped):
+            sentence = "most of them in several of %d folders · if the folders are the identities, take it out"
+            how = (self.path, printable(name), identities, num_folders)
+            log.warning(f"data: %s: reads %s as its list: %s, {sentence}", *how)
+            return names
         log.info("data: %s: reads %s as its list: %s", self.path, printable(name), identities)
         return names
 

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from sphereface.checkpoint import load_checkpoint, save_checkpoint
-from sphereface.commands.eval import replaced_results
 from sphereface.commands.eval_source import kind_of
 from sphereface.config import config_from_dict
 from sphereface.evaluation.calibration import (
@@ -20,6 +19,7 @@ from sphereface.evaluation.calibration import (
     read_calibration,
     write_calibration,
 )
+from sphereface.evaluation.replaced import replaced_results, replaced_suite, results_in
 from sphereface.evaluation.write import _earlier_files
 from sphereface.export.card import evaluations
 from sphereface.files import sha256_of
@@ -104,7 +104,8 @@ def make_reports(folder: Path) -> None:
     outcome = {
         "checkpoint_sha256": sha256_of(folder / "a.pt"), "name": "lfw", "pairs": "x/pairs.txt", "num_images": 12,
         "mean": 0.9, "accuracy": 0.9, "standard_error": 0.01, "auc": 0.95, "eer": 0.1,
-        "tar_at_far": [{"far": 0.1, "tar": 0.8}, {"far": 0.01, "tar": None}],
+        "tar_at_far": [{"far": 0.1, "tar": 0.8}, {"far": 0.01, "tar": None}], "set_digest": "ab",
+        "mirror": "join", "subtract_mean": True, "precision": "fp32", "sets": {"own": {}},
     }  # fmt: skip
     for name in ("eval-lfw", "eval/own"):
         (folder / name).mkdir(parents=True)
@@ -113,6 +114,14 @@ def make_reports(folder: Path) -> None:
 
 def parse_reports(folder: Path, _path: Path) -> None:
     evaluations(folder / "a.pt", sha256_of(folder / "a.pt"))
+
+
+def parse_replaced(folder: Path) -> None:
+    before = results_in(folder)
+    for new in ({}, *before.values(), {"set_digest": "cd"}, {"mirror": "none", "precision": "bf16"}):
+        replaced_results(before, {"verification.json": {**new, "checkpoint_sha256": "0" * 64}})
+        replaced_results({k: {**v, "checkpoint_sha256": None} for k, v in before.items()}, {"verification.json": new})
+    replaced_suite(before, {"verification.json": {"sets": {"other": {}}}})
 
 
 def make_earlier_report(folder: Path) -> None:
@@ -150,8 +159,8 @@ register(
 register(
     "replaced-results",
     make_reports,
-    lambda folder, _: replaced_results({"checkpoint_sha256": "0" * 64}, folder / "eval-lfw"),
+    lambda folder, _: parse_replaced(folder / "eval-lfw"),
     files="eval-lfw/*.json",
-    reads="commands.eval",
+    reads="evaluation.replaced",
 )
 register("reports", make_reports, parse_reports, files="eval*/**/*.json", reads="export.card")
