@@ -26,7 +26,7 @@ from ..evaluation.embedding_table import SUFFIX, write_table
 from ..evaluation.gallery_folder import is_gallery_folder
 from ..evaluation.gallery_shard import FORMAT, ShardContent, text
 from ..faces import Image
-from ..files import content_number
+from ..files import content_number, read_plain
 from ..gallery import Gallery, make_gallery, place_of_images
 from ..gallery_part import Summary, embed_part
 from ..gallery_update import check_gallery_place, kind_of, update_gallery
@@ -77,8 +77,8 @@ def _write_file(args: argparse.Namespace) -> int:
 
 def _hash_of(image: Image) -> int:
     try:
-        return content_number(image if isinstance(image, bytes) else Path(str(image)).read_bytes())
-    except (OSError, UserError):  # it has vanished since it was embedded
+        return content_number(image if isinstance(image, bytes) else read_plain(Path(str(image))))
+    except (OSError, ValueError, UserError):  # it has vanished since it was embedded
         return 0
 
 

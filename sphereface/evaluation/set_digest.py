@@ -19,8 +19,8 @@ def digest_of(each: EvaluationSet) -> str:
 
     It covers the protocol, names, pairs, labels and folds, and the content of up to 1,000 images,
     evenly spaced. Paths and the set's own name are left out, so copies of a set and a renamed set
-    have the same digest. An image that cannot be read counts as empty. A set without
-    images on disk, for a table of embeddings, has the digest of its lists.
+    have the same digest. An image that cannot be read counts as empty. A set for a table of
+    embeddings has no images on disk, and the digest of its lists.
     """
     sha = hashlib.sha256()
     for part in _parts({**getattr(each, "__dict__", {}), "name": type(each).__name__}):

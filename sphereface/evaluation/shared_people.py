@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from types import SimpleNamespace
-from typing import Any, cast
+from dataclasses import dataclass
+from typing import Any
 
-from ..data.sources import Source, shared_names
+from ..data.sources import shared_names
+from ..data.sources.selection import Identities
 from ..errors import count_of, shown
 
 
-def shared_people(source: Source, images: Sequence[str], where: str) -> str:
+@dataclass(frozen=True)
+class TrainedOn:
+    """The identities of a checkpoint's training set.
+
+    Attributes:
+        class_names: their names.
+        named: whether any of them has a name that is not only a number.
+        numbered: the tags of joined sources that have only numbers.
+    """
+
+    class_names: Sequence[str]
+    named: bool
+    numbered: frozenset[str]
+
+
+def shared_people(source: Identities, images: Sequence[str], where: str) -> str:
     """Return the start of a warning of people in both sets; "" if there are none.
 
     Args:
@@ -24,7 +40,7 @@ def shared_people(source: Source, images: Sequence[str], where: str) -> str:
     return f"{people} in {where}, such as {shown(shared[0])}: if they are the same people, its figures will be too good"
 
 
-def identities_of(meta: Mapping[str, Any]) -> Source:
+def identities_of(meta: Mapping[str, Any]) -> TrainedOn:
     """Return the identities of a checkpoint's training set, as :func:`shared_people` needs them.
 
     Earlier versions did not record which names are only numbers. Then names of digits count as
@@ -35,5 +51,4 @@ def identities_of(meta: Mapping[str, Any]) -> Source:
         tags = {name.partition("/")[0] for name in names}
         named = {name.partition("/")[0] for name in names if not name.rpartition("/")[2].isdecimal()}
         numbered = [""] if not named else sorted(tags - named)
-    identities = SimpleNamespace(class_names=names, named=numbered != [""], numbered=frozenset(numbered))
-    return cast("Source", identities)
+    return TrainedOn(names, numbered != [""], frozenset(numbered))

@@ -25,8 +25,7 @@ READS = re.compile(
 )
 NO_PARSERS = {
     "alignment.like", "faces", "evaluation.near_equal", "evaluation.html_report", "export.quantise",
-    # decode images, which `image` covers, or hash them
-    "evaluation.embed", "evaluation.embed_source", "commands.embed", "commands.found_crops",
+    "evaluation.embed", "evaluation.embed_source", "commands.found_crops",  # decode images, which `image` covers
     "search_index",  # files of faiss, which does not protect against forged ones: docs/use.md says so
     "losses.chunks", "device", "errors",  # the system's own files
     "data.orl",  # the demo's package, checked by SHA-256

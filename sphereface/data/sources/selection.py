@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,16 @@ from .base import Encoded, Labelled, Source, read_each
 _COMPARED = 8  # people
 _MADE = re.compile(r"(?:.*/)?([0-9]+)/\1_([0-9]+)(?:\.\w+)?")  # by make-pairs, 17/17_0001.png
 _NUMBERED = re.compile(r"(?:.*/)?([^/]+)_[0-9]+(?:\.\w+)?")  # an image of LFW, Ann_0001.jpg
+
+
+class Identities(Protocol):
+    """The identities of a training set: those of a source, or those that a checkpoint names."""
+
+    @property
+    def class_names(self) -> Sequence[str]: ...
+
+    @property
+    def named(self) -> bool: ...
 
 
 class SelectedSource(Labelled):
@@ -54,7 +65,7 @@ class SelectedSource(Labelled):
         return self._source.name(self._rows[index])
 
 
-def numbered_of(source: Source) -> frozenset[str]:
+def numbered_of(source: Identities) -> frozenset[str]:
     """Return the tags of joined sources that have only numbers; see ``JoinedSource``."""
     numbered: frozenset[str] = getattr(source, "numbered", frozenset())
     return numbered
@@ -143,7 +154,7 @@ def names_text(names: Sequence[str], place: Path) -> bytes:
     return b"".join(map(_encoded, names))
 
 
-def shared_names(source: Source, images: Sequence[str]) -> list[str]:
+def shared_names(source: Identities, images: Sequence[str]) -> list[str]:
     """Return the identities of a training set whose names people of images have, sorted.
 
     Names are compared without upper case, and an underscore is a blank.
