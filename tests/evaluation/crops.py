@@ -85,7 +85,7 @@ class Projection(Backbone):
     def __init__(self, num_inputs: int) -> None:
         super().__init__()
         self.input_spec = InputSpec(32, 24)
-        self.linear = nn.Linear(num_inputs, 8)
+        self.linear = nn.Linear(num_inputs, 8, bias=False)
         with torch.no_grad():
             self.linear.weight.copy_(torch.from_numpy(np.random.default_rng(0).standard_normal((8, num_inputs))))
             self.linear.weight.div_(num_inputs**0.5)
