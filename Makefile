@@ -43,6 +43,7 @@ bench: setup   ## the benchmarks of docs/, one after the other in their short fo
 	$(BIN)/python benchmarks/train_memory.py --model sphere20
 	$(BIN)/python benchmarks/bench_data.py --rounds 2
 	$(BIN)/python benchmarks/bench_forms.py --workers 0 2 --rounds 2
+	$(BIN)/python benchmarks/bench_disk.py --images 50000 --batches 20 --rounds 1
 	$(BIN)/python benchmarks/bench_check.py data/orl-112x96/train
 	$(BIN)/python benchmarks/bench_scale.py --repeats 2
 	$(BIN)/python benchmarks/bench_embed.py data/orl-112x96/verify --count 100 --rounds 2

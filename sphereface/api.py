@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from tqdm import tqdm
 from .alignment.crop_template import template_for
 from .alignment.detector import Detector
 from .device import choose_device
-from .embedded import NO_PIXELS, Embedded, checked_crops, embedded, listed_images, name_of
+from .embedded import NO_PIXELS, Embedded, checked_crops, embedded, images_given, in_batches, name_of
 from .errors import UserError, listed, shown
 from .evaluation.calibration import Calibration
 from .evaluation.embed import embed_batch, map_ahead
@@ -45,7 +46,8 @@ class FaceEmbedder:
         flip: join the embeddings of the crop and its mirror image, as the paper's evaluation does.
             The embedding is twice as long.
         device: ``"auto"``, ``"cuda"``, ``"cuda:N"``, ``"mps"`` or ``"cpu"``.
-        batch_size: number of images in memory at a time, without their mirror images.
+        batch_size: number of images that the network embeds at a time, without their mirror images.
+            One more batch is read meanwhile.
         calibration: a file from ``sphereface eval --calibrate``. None: the file beside the
             checkpoint, if there is one.
         detector: finds the faces if ``align`` is set. Its attribute ``name`` is a part of
@@ -176,13 +178,13 @@ class FaceEmbedder:
         """
         if self.reader.on_several == "all":
             raise UserError("on_several: got 'all' with embed, which returns a row for each image · use try_embed")
-        images = listed_images(images)
-        result = self.try_embed(images)
+        counts = list[int]()
+        result = self.try_embed(images, on_batch=counts.append)
         if result.problems:
             problems = list(result.problems.values())
-            if len(images) == 1:
+            if sum(counts) == 1:
                 raise UnusableImage(problems[0])
-            raise UnusableImage(f"{len(problems)} of {len(images)} images cannot be used:{listed(problems)}")
+            raise UnusableImage(f"{len(problems)} of {sum(counts)} images cannot be used:{listed(problems)}")
         return result.embeddings
 
     def try_embed(
@@ -204,26 +206,26 @@ class FaceEmbedder:
             normalise: see :meth:`embed_crops`.
             on_batch: function that is called after each batch with its number of images.
         """
-        images = listed_images(images)
-        starts = range(0, len(images), self._batch_size)
-        batches = [range(start, min(start + self._batch_size, len(images))) for start in starts]
+        images = images_given(images)
+        total = None if isinstance(images, itertools.chain) else len(images)
         found: list[tuple[int, Face]] = []  # without their crops
         problems: dict[int, str] = {}
         features = [np.empty((0, self.dim), dtype=np.float32)]
         with (
             ThreadPoolExecutor(1, thread_name_prefix="read") as pool,  # threads cannot share a detector
-            tqdm(total=len(images), desc=progress, unit="img", disable=progress is None, leave=False) as bar,
+            tqdm(total=total, desc=progress, unit="img", disable=progress is None, leave=False) as bar,
         ):
-            read = map_ahead(pool, partial(self._faces, images), batches, ahead=1)
-            for numbers, (faces, unusable) in zip(batches, read, strict=True):
+            batches = in_batches(images, self._batch_size)
+            for count, faces, unusable in map_ahead(pool, self._faces, batches, ahead=1):
                 problems |= unusable
                 for first in range(0, len(faces), self._batch_size):
                     crops = np.stack([face.crop for _, face in faces[first : first + self._batch_size]])
                     features.append(self.embed_crops(crops, normalise=normalise))
                 found += [(number, replace(face, crop=NO_PIXELS)) for number, face in faces]
-                bar.update(len(numbers))
+                faces.clear()  # their crops are not needed while the next batch is read
+                bar.update(count)
                 if on_batch is not None:
-                    on_batch(len(numbers))
+                    on_batch(count)
         return embedded(found, np.concatenate(features), problems, searched=self.reader.template is not None)
 
     def verify(self, a: Image, b: Image, *, far: float | None = None, prior: float | None = None) -> Match:
@@ -295,13 +297,14 @@ class FaceEmbedder:
             self.calibration, far, prior, none=self.why_uncalibrated, checkpoint=self.checkpoint, flip=self.flip
         )
 
-    def _faces(self, images: Sequence[Image], numbers: range) -> tuple[list[tuple[int, Face]], dict[int, str]]:
-        """Return the faces of some images with their numbers, and why other images are unusable."""
+    def _faces(self, batch: tuple[range, Iterator[Image]]) -> tuple[int, list[tuple[int, Face]], dict[int, str]]:
+        """Return the size of a batch, its faces with the numbers of their images, and problems."""
+        numbers, images = batch
         found, problems = [], {}
         for number in numbers:
             try:
-                faces = self.reader.read_faces(images[number], name_of(images[number], number))
-                found += [(number, face) for face in faces]
+                image = next(images)
+                found += [(number, face) for face in self.reader.read_faces(image, name_of(image, number))]
             except UnusableImage as error:
                 problems[number] = str(error)
-        return found, problems
+        return len(numbers), found, problems

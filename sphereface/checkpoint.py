@@ -26,6 +26,7 @@ import torch
 
 from .checkpoint_meta import checked_meta
 from .checkpoint_meta import origin_of as origin_of
+from .checkpoint_meta import trained_people as trained_people
 from .errors import UserError, first_line, shown_key
 from .file_kinds import TORCHSCRIPT, kind_of
 from .files import DAMAGED, costly_pickle, flush_folder, locked, regular_file, sha256_of, sha256_of_open, write_whole

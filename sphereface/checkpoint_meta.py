@@ -29,6 +29,7 @@ class CheckpointMeta:
     config: dict[str, Any] = option({})
     class_names: tuple[str, ...] = option(())
     numbered: tuple[str, ...] = option(())
+    more_people: tuple[str, ...] = option(())
     sample: tuple[str, ...] = option(())
     more_samples: tuple[str, ...] = option(())
     counts: str = option("")
@@ -78,6 +79,29 @@ def origin_of(meta: Mapping[str, Any]) -> dict[str, str] | None:
         return dict(meta["init_from"])
     started = meta.get("config", {}).get("train", {}).get("init_from") is not None
     return {} if started else None
+
+
+def numbered_tags(meta: Mapping[str, Any]) -> list[str]:
+    """Return the tags of joined training sets that have only numbers; ``[""]`` if all have.
+
+    Earlier versions did not record this. Then names of digits count as numbers.
+    """
+    if "numbered" in meta:
+        return list(meta["numbered"])
+    names = meta.get("class_names", ())
+    named = {name.partition("/")[0] for name in names if not name.rpartition("/")[2].isdecimal()}
+    return sorted({name.partition("/")[0] for name in names} - named) if named else [""]
+
+
+def trained_people(meta: Mapping[str, Any]) -> list[str]:
+    """Return the names of all people a network was trained on, sorted; numbers are left out.
+
+    These are the identities of its training set, and ``more_people``: those of the network that it
+    started from, or of the networks that were joined.
+    """
+    numbered, names = numbered_tags(meta), meta.get("class_names", ())
+    own = [name for name in names if name.partition("/")[0] not in numbered] if numbered != [""] else []
+    return sorted({*(name.rpartition("/")[2] for name in own), *meta.get("more_people", ())})
 
 
 def _is_plain(value: object, room: list[int], depth: int = 0) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -66,8 +67,8 @@ def embedded(
     )
 
 
-def listed_images(images: Iterable[Image]) -> Sequence[Image]:
-    """Return the images as a sequence; read a generator to its end.
+def images_given(images: Iterable[Image]) -> Sequence[Image] | itertools.chain[Image]:
+    """Return the images as a sequence; return those of a generator as a chain.
 
     Raises:
         UserError: ``images`` is a single image, a dictionary, a set, a file, or not iterable.
@@ -86,9 +87,26 @@ def listed_images(images: Iterable[Image]) -> Sequence[Image]:
     if hasattr(images, "__len__") and hasattr(images, "__getitem__") and not _has_labels(images):
         return cast(Sequence[Image], images)
     try:
-        return list(images)
+        return itertools.chain(iter(images))  # its own iterator, also where iter(images) begins again each time
     except TypeError:
         raise UserError(f"images: got {shown(images)} · allowed: a list of images") from None
+
+
+def in_batches(images: Sequence[Image] | itertools.chain[Image], size: int) -> Iterator[tuple[range, Iterator[Image]]]:
+    """Divide images into batches, each with the numbers of its images.
+
+    Only the images of the next batch are read from an iterator. An image of a sequence is read
+    when it is needed.
+    """
+    if not isinstance(images, itertools.chain):
+        for start in range(0, len(images), size):
+            numbers = range(start, min(start + size, len(images)))
+            yield numbers, map(images.__getitem__, numbers)
+        return
+    start = 0
+    while batch := list(itertools.islice(images, size)):
+        yield range(start, start + len(batch)), iter(batch)
+        start += len(batch)
 
 
 def _has_labels(images: object) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from .files import DAMAGED
 
 Embeddings = npt.NDArray[np.float32]
 
+_FACE = re.compile(r"#[1-9][0-9]*\Z")  # of an image with several rows, see sphereface embed --all-faces
 _ROWS = 4096  # rows normalised at a time
 
 
@@ -155,7 +157,7 @@ def load_gallery(path: Path, *, checkpoint_sha256: str, settings: str) -> Galler
             folder.absolute_root, folder.people_root,
         )  # fmt: skip
     try:
-        table = read_table(path)
+        table = read_table(path, slashes=False)
         _check_format(table)
     except (NotATable, ValueError) as error:
         reason = error.reason if isinstance(error, NotATable) else str(error)
@@ -192,6 +194,18 @@ def how_crops_were_made(path: Path) -> tuple[str, str]:
 def place_of_images(path: Path) -> str:
     """Return the absolute folder of the images of a gallery in a ``.npz``; "" if it is unknown."""
     return _text_in(path, "absolute_root")
+
+
+def images_in(path: Path) -> set[str]:
+    """Return the names of the images of a gallery in a ``.npz``, without the number of a face.
+
+    The set is empty if the file is missing, damaged or no gallery.
+    """
+    try:
+        names = map_arrays(path, ("names",), ())["names"]
+        return {_FACE.sub("", name) for name in names.astype(np.str_).reshape(-1).tolist()}
+    except (OSError, MemoryError, *DAMAGED):
+        return set()
 
 
 def folder_of_images(path: Path) -> str:

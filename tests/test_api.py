@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
+import weakref
 
 import cv2
 import numpy as np
@@ -338,6 +340,67 @@ def test_lists_and_generators(crops, aligned):
     np.testing.assert_array_equal(aligned.embed(crop for crop in crops), wanted)
     np.testing.assert_array_equal(aligned.try_embed(iter(list(crops))).embeddings, wanted)
     assert aligned.match(wanted[0].tolist(), wanted[1].tolist()) == aligned.match(wanted[0], wanted[1])
+
+
+def test_a_generator_is_read_in_batches(crops, checkpoint):
+    """Two batches are in memory at most, and a problem names the position in the whole list."""
+    alive, most, made = set(), [0], [0]
+
+    def many():
+        for number in range(1000):
+            image = crops[number % 5].copy() if number != 5 else np.zeros((3, 3, 3), np.uint8)
+            alive.add(number)
+            weakref.finalize(image, alive.discard, number)
+            most[0], made[0] = max(most[0], len(alive)), number + 1
+            yield image
+            del image
+
+    class Enough(Exception):
+        pass
+
+    counts = []
+
+    def stop(count):
+        counts.append(count)
+        if len(counts) == 6:
+            raise Enough
+
+    e = FaceEmbedder(checkpoint, align=False, device="cpu", batch_size=2)
+    with pytest.raises(Enough):
+        e.try_embed(many(), on_batch=stop)
+    assert counts == [2] * 6
+    assert most[0] <= 4
+    assert made[0] <= 14
+    result = e.try_embed(itertools.islice(many(), 7))
+    assert result.rows.tolist() == [0, 1, 2, 3, 4, 6]
+    assert result.problems[5].startswith("image 5: ")
+    with pytest.raises(UnusableImage, match=r"1 of 7 images cannot be used:\n  - image 5: "):
+        e.embed(itertools.islice(many(), 7))
+
+
+@pytest.mark.parametrize("indexed", [False, True])
+def test_images_whose_iterator_starts_again_are_read_once(crops, checkpoint, indexed):
+    """As loaders of videos and folders do, whose __iter__ goes back to the first image."""
+
+    class Loader:
+        def __len__(self):
+            return len(crops)
+
+        def __iter__(self):
+            self.count = 0
+            return self
+
+        def __next__(self):
+            if self.count == len(crops):
+                raise StopIteration
+            self.count += 1
+            return crops[self.count - 1]
+
+    if indexed:
+        Loader.__getitem__ = lambda self, number: crops[number]
+    e = FaceEmbedder(checkpoint, align=False, device="cpu", batch_size=2)
+    np.testing.assert_array_equal(e.embed(Loader()), e.embed(crops))
+    assert e.try_embed(Loader()).rows.tolist() == list(range(len(crops)))
 
 
 def test_the_hash_is_that_of_the_weights_that_were_read(checkpoint, crops, tmp_path):

@@ -251,6 +251,9 @@ def test_a_source_from_outside_is_checked_packed_and_trained_on(table, capsys):
         (Labels.of_counts([2, 3]), "ab", "4 images with 5 labels"),
         (Labels.of_counts([2, 2]), "a", "1 names of identities, and labels with 2"),
         (Labels.of_counts([4, 0]), "ab", "2 names of identities, and labels with 1"),
+        (Labels.of_counts([2, 2]), [0, 1], "a name of type int in class_names, '0'"),
+        (Labels.of_counts([2, 2]), np.array(["a", "b"]), "a name of type str_ in class_names"),
+        (Labels.of_counts([1, 2, 1]), "aba", "several identities named 'a'"),
     ],
 )
 def test_a_source_from_outside_must_agree_with_itself(tmp_path, monkeypatch, labels, names, problem):
@@ -268,8 +271,18 @@ def test_a_source_from_outside_must_agree_with_itself(tmp_path, monkeypatch, lab
 
     sources.register_source(".own")(Own)
     (tmp_path / "x.own").touch()
-    with pytest.raises(UserError, match=f"x.own: its source, a plugin, has {problem} · allowed: images in the order"):
+    with pytest.raises(UserError, match=f"x.own: its source, a plugin, has {problem}.* · allowed: images in the order"):
         sources.open_path(tmp_path / "x.own")
+
+
+@pytest.mark.parametrize("key", ["named", "mapped"])
+def test_a_source_from_outside_must_say_what_it_is(table, key):
+    """Without it, training ended in a traceback."""
+    text = Path("my_source.py").read_text(encoding="utf-8")
+    Path("my_source.py").write_text(text.replace(f"    {key} = ", f"    {key}_ = "), encoding="utf-8")
+    load_plugins()
+    with pytest.raises(UserError, match=f"faces.sqlite: its source, a plugin, has no {key} that is True or False"):
+        sources.open_path(table)
 
 
 @pytest.mark.parametrize(("content", "problem"), [(b"", "no such table: faces"), (b"x" * 100, "not a database")])

@@ -69,6 +69,20 @@ def test_a_person_depends_on_the_paths_and_not_on_the_current_folder(tmp_path, m
         assert Gallery((path,), units(1), "", "", root).person(0) == person
 
 
+def test_a_backslash_in_the_name_of_an_image_stays(tmp_path):
+    about = {"root": "in", "format": 2, "checkpoint_sha256": "ab", "settings": "s"}
+    np.savez(tmp_path / "t.npz", names=["a\\b.jpg", "./c.jpg"], embeddings=units(2), **about)
+    found = load_gallery(tmp_path / "t.npz", checkpoint_sha256="ab", settings="s")
+    assert [*found.paths] == ["in/a\\b.jpg", "in/c.jpg"]
+
+
+@pytest.mark.parametrize("content", ["{}", '{"title": "of a web page"}', "[1]", "x"])
+def test_a_list_of_another_program_is_not_to_be_deleted(tmp_path, content):
+    (tmp_path / "gallery.json").write_text(content)
+    with pytest.raises(UserError, match=r"if sphereface embed wrote it, delete it .*; if not, give it another name$"):
+        load_gallery(tmp_path, checkpoint_sha256="ab", settings="s")
+
+
 def test_a_person_is_one_in_both_forms_of_a_letter():
     found = Gallery(("in/Zo\u00eb/1.jpg", "in/Zoe\u0308/2.jpg"), units(2), "", "", "in")
     assert found.person(0) == found.person(1) == "Zo\u00eb"

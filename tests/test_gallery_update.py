@@ -22,6 +22,7 @@ from sphereface.alignment.crop import CropSpec, Finder
 from sphereface.alignment.detector import Faces
 from sphereface.alignment.similarity import align, template
 from sphereface.api import FaceEmbedder
+from sphereface.checkpoint import load_checkpoint, save_checkpoint
 from sphereface.cli import main
 from sphereface.commands import search as search_command
 from sphereface.data.images import decode
@@ -32,6 +33,7 @@ from sphereface.evaluation.embedding_table import EmbeddingTable
 from sphereface.evaluation.gallery_folder import read_gallery_folder
 from sphereface.evaluation.gallery_shard import GalleryKind, ShardContent, read_shard, text, texts, write_shard
 from sphereface.evaluation.images import Images
+from sphereface.evaluation.table_file import read_table_with_sha256
 from sphereface.files import sha256_of
 from sphereface.gallery import how_crops_were_made, load_gallery
 from sphereface.search import nearest
@@ -791,6 +793,66 @@ def test_a_crop_with_other_places_of_the_landmarks_than_the_gallery_is_told(phot
             assert main(["search", str(photographs / gallery), str(photographs / query), *common]) == 0
             note = f"note: {photographs / query}: sphereface align put its landmarks up to {told} pixels from those of"
             assert capsys.readouterr().err.startswith(note) if told else "landmarks" not in capsys.readouterr().err
+
+
+def test_crops_aligned_unlike_the_training_crops_are_told(photographs, capsys, monkeypatch):
+    state = {
+        key: value for key, value in load_checkpoint(photographs / "best.pt").items() if key not in ("format", "id")
+    }
+    points = [[float(x) + 3, float(y)] for x, y in template()]
+    state["meta"] |= {"template": {"size": [112, 96], "points": points}}
+    save_checkpoint(photographs / "best.pt", state, {})
+    for folder, moved, size in (("crops", 0.0, 96), ("like", 2.2, 96), ("wide", 8.0, 112)):
+        target = tuple((float(x) + moved, float(y)) for x, y in template())
+        align_folder(
+            photographs / "in",
+            photographs / folder,
+            Landmarks(finder=Finder(ByColour())),
+            CropSpec(size=(112, size), target=target),
+        )
+    common = ["--ckpt", str(photographs / "best.pt"), "--device", "cpu"]
+    for folder, told in (("crops", "3.0"), ("like", ""), ("wide", "3.0")):
+        crops = photographs / folder
+        (crops / "pairs.txt").write_text("a/one.jpg a/one.jpg 1\nthree.jpg a/one.jpg 0\n" * 10)
+        one = str(crops / "a/one.jpg")
+        for argv, place in (
+            (["embed", str(crops), str(photographs / f"{folder}.npz"), "--aligned"], crops),
+            (["embed", str(crops), str(photographs / f"{folder}-gallery"), "--aligned"], crops),
+            (["verify", one, str(crops / "three.jpg"), "--aligned"], one),
+            (["eval", "--lfw", str(crops), "--pairs", str(crops / "pairs.txt")], crops),
+        ):
+            capsys.readouterr()
+            assert main([*argv, *common]) == 0
+            notes = [line for line in capsys.readouterr().err.splitlines() if "training crops of" in line]
+            note = f"note: {place}: sphereface align put its landmarks up to {told} pixels from those of the training"
+            assert [line[: len(note)] for line in notes] == [note] * bool(told)
+    monkeypatch.setattr("sphereface.commands.eval.CHECKPOINT", photographs / "best.pt")  # as if it came with us
+    crops = photographs / "crops"
+    assert main(["eval", "--lfw", str(crops), "--pairs", str(crops / "pairs.txt"), *common]) == 0
+    assert "training crops of" not in capsys.readouterr().err
+
+
+def test_a_gallery_of_more_images_of_one_folder_is_replaced_with_a_word(photographs, capsys):
+    common = ["--ckpt", str(photographs / "best.pt"), "--device", "cpu", "--all-faces"]
+    shutil.copy(photographs / "in/three.png", photographs / "in/other.png")
+    (photographs / "in" / "list.txt").write_text("three.png\n")
+    for given, said in (("in", ""), ("in", ""), ("in/list.txt", "a gallery of 3 images, 2 of which are"), ("in", "")):
+        assert main(["embed", str(photographs / given), str(photographs / "album.npz"), *common]) == 0
+        replaced = [line for line in capsys.readouterr().out.splitlines() if "replaced" in line]
+        assert replaced == ([f"replaced: {said} not in the new one"] if said else [])
+    (photographs / "in" / "other.png").unlink()
+    assert main(["embed", str(photographs / "in"), str(photographs / "album.npz"), *common]) == 0
+    assert "replaced: a gallery of 3 images, 1 of which is not in the new one" in capsys.readouterr().out
+
+
+def test_galleries_of_photographs_have_nothing_that_their_crops_are_compared_with(photographs):
+    """A set has crops of the same names."""
+    for out in ("album.npz", "album"):
+        argv = ["embed", str(photographs / "in"), str(photographs / out), "--ckpt", str(photographs / "best.pt")]
+        assert main([*argv, "--device", "cpu", "--all-faces"]) == 0
+        table = read_table_with_sha256(photographs / out)[0]
+        assert len(table["names"]) > 0
+        assert not {"image_hash", "stamps"} & table.keys()
 
 
 def test_a_face_of_somebody_else_in_a_person_s_folder_is_told(photographs, capsys):

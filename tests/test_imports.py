@@ -58,7 +58,7 @@ ALLOWED = {
     "weights": set(),
     "evaluation": {
         *("errors", "files", "metrics", "checkpoint", "data", "models", "options", "places", "onnx_input"),
-        *("small_files", "yaml_text"),
+        *("small_files", "yaml_text", "checkpoint_meta"),
     },
     "training": {
         *("errors", "options", "config", "config_sections", "small_files", "yaml_text"),

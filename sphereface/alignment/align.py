@@ -16,13 +16,13 @@ from tqdm import tqdm
 
 from ..data.images import IMAGE_SUFFIXES
 from ..data.walking import Walked, walk_images
-from ..errors import UserError, shown_key
+from ..errors import UserError, printable, shown_key
 from ..files import locked
 from .crop import Cropper, CropSpec, Finder, Task, crop_name
-from .found_landmarks import LANDMARKS_NAME, FoundLandmarks
+from .found_landmarks import LANDMARKS_NAME, FoundLandmarks, content_digest
 from .landmarks import LandmarkTable, can_hold, likely_images, named_as
 from .orders import refuse_wrong_landmarks
-from .report import REPORT_NAME, AlignReport, Outcome, Settings, Status, earlier_settings, explained
+from .report import REPORT_NAME, AlignReport, Outcome, Settings, Status, earlier_run, earlier_settings, explained
 from .similarity import Points
 from .workers import run_in_chunks
 
@@ -30,6 +30,7 @@ LOCK_NAME = ".align.lock"
 CHUNK = 32  # images per chunk of a worker: a crop takes about 1 ms, and so does its transfer
 DETECTION_CHUNK = 4  # detection takes tens of milliseconds an image
 DEFAULT_SPEC = CropSpec()
+_SAMPLED = 16  # images whose content the report keeps
 
 
 @dataclass(frozen=True)
@@ -86,8 +87,10 @@ def align_folder(
     landmarks = replace(landmarks, table=table, other=other)
     warnings = _check_tables(walked.names, landmarks, source)
     report = AlignReport(_settings(spec, landmarks), not_read=walked.not_read(), warnings=warnings)
+    report.source, report.sample = str(source.resolve()), _sample(source, walked.names)
     with writer_lock(destination):
         report.warnings += _check_destination(destination, report.settings, walked.names)
+        _check_source(source, destination, walked.names)
         work = Cropper(source, destination, spec, landmarks.finder, landmarks.centre)
         _align_all(work, walked.names, landmarks, report, workers=workers, progress=progress)
     if not report.crops:
@@ -229,6 +232,32 @@ def check_folders(source: Path, destination: Path) -> None:
         raise UserError(f"{destination}: a file · allowed: a folder for the crops")
     if destination.resolve().is_relative_to(source.resolve()):
         raise UserError(f"{destination}: inside {source} · give a folder elsewhere, or crops would count as images")
+
+
+def _sample(source: Path, names: Sequence[str]) -> dict[str, str]:
+    """Return the SHA-256 of a few images, by which a later run knows the set in another place."""
+    digests = {name: content_digest(source / name) for name in names[:: -(-len(names) // _SAMPLED)]}
+    return {name: digest for name, digest in digests.items() if digest}
+
+
+def _check_source(source: Path, destination: Path, names: Sequence[str]) -> None:
+    """Refuse photographs that would replace the crops of others in ``destination``.
+
+    The folder of the earlier run, and one that contains some of its images, are accepted. Only
+    ``names`` are read, since a report of a stranger may name any file.
+    """
+    earlier, present = earlier_run(destination), set(names)
+    if not (earlier and earlier.sample) or earlier.source == str(source.resolve()):
+        return
+    common = (name for name in earlier.sample if name in present)
+    if not any(content_digest(source / name) == earlier.sample[name] for name in common) and (
+        walk_images(destination).names
+    ):
+        raise UserError(
+            f"{destination}: holds crops of {printable(earlier.source)}, none of whose images is in {source} under its "
+            "name · allowed: the same folder, also in another place, with more or fewer images · give another folder "
+            "for the crops, or put all photographs into one folder"
+        )
 
 
 def _check_destination(destination: Path, settings: Settings, names: Sequence[str]) -> list[str]:

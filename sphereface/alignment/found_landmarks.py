@@ -67,7 +67,7 @@ class FoundLandmarks:
     ) -> None:
         self._folder, self._source, self._names = folder, source, names
         earlier = earlier_run(folder)
-        self._digest = _digest(folder / LANDMARKS_NAME)
+        self._digest = content_digest(folder / LANDMARKS_NAME)
         self._table = table = _points(folder / LANDMARKS_NAME, names, source)
         written = _written(folder, table, earlier)
         known, self._num_faces = _earlier(folder, table, earlier)
@@ -128,7 +128,7 @@ class FoundLandmarks:
 
     def _stamp(self, name: str) -> str:
         """Return the SHA-256 of an image; empty if it cannot be read."""
-        return _digest(self._source / name)
+        return content_digest(self._source / name)
 
     def warnings(self) -> list[str]:
         """Return sentences about corrected points that are not used, or are under a new name."""
@@ -221,7 +221,7 @@ class FoundLandmarks:
     def _changed_meanwhile(self) -> tuple[dict[str, Points], set[str]]:
         """Return the lines that somebody changed since the start, and the names of deleted ones."""
         path = self._folder / LANDMARKS_NAME
-        if _digest(path) == self._digest:
+        if content_digest(path) == self._digest:
             return {}, set()
         now = _points(path, self._names, self._source)
         late = {name: points for name, points in now.items() if not _same(points, self._table.get(name))}
@@ -296,7 +296,7 @@ def _own(path: Path) -> LandmarkTable:
         raise UserError(f"{error} · {advice}") from error
 
 
-def _digest(path: Path) -> str:
+def content_digest(path: Path) -> str:
     """Return the SHA-256 of a file; empty if it cannot be read."""
     try:
         with open(path, "rb", opener=regular_file) as file:

@@ -6,16 +6,21 @@ The gallery keeps them, so that a search can align a query photograph in the sam
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from ..errors import UserError, first_line
-from .crop_template import CropTemplate, report_near, template_of_settings
+import numpy as np
+
+from ..errors import UserError, first_line, printable
+from .crop_template import CropTemplate, report_near, template_of_meta, template_of_settings
 from .report import earlier_settings, settings_of_crops
 from .templates import Size
 
 _KEPT = ("size", "template", "template_origin", "detector", "pick")
 _LONGEST = 4096  # characters
+_LEAST_APART = 1.0  # pixels between templates that a note tells
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,33 @@ def settings_near(crops: Path, *, warn: bool = True) -> str:
     if settings is None:
         return ""
     return json.dumps({key: settings[key] for key in _KEPT if key in settings})
+
+
+def note_on_template(settings: str, place: str | Path, meta: Mapping[str, Any], size: Size, network: Path) -> str:
+    """Return a line if some crops were aligned unlike the training crops of a network.
+
+    Args:
+        settings: of the crops, see :func:`settings_near`.
+        place: the crops, for messages.
+        meta: metadata of the checkpoint.
+        size: (height, width) that the network reads.
+        network: the checkpoint, for messages.
+
+    Returns:
+        The line; an empty text if the templates agree to a pixel, or one is unknown.
+    """
+    try:
+        theirs = template_of_meta(meta, size, network)
+        ours = read_settings(settings, size, Path(place)).template if theirs else None
+    except UserError:  # no settings, or damaged ones
+        return ""
+    if theirs is None or ours is None or (apart := float(np.abs(ours.array - theirs.array).max())) < _LEAST_APART:
+        return ""
+    return (
+        f"note: {printable(str(place))}: sphereface align put its landmarks up to {apart:.1f} pixels from those of the "
+        f"training crops of {printable(str(network))}, which may lower the accuracy · to align like them, give "
+        "sphereface align --like and the training crops, or use photographs, which are aligned like them\n"
+    )
 
 
 def read_settings(text: str, size: Size, place: Path) -> KeptSettings:

@@ -97,6 +97,8 @@ class AlignReport:
         warnings: sentences for the user.
         corrected: images whose landmarks somebody corrected in ``landmarks.txt``, with the SHA-256
             of the image.
+        source: folder of the images.
+        sample: some images of ``source``, with the SHA-256 of each.
     """
 
     settings: Settings
@@ -108,6 +110,8 @@ class AlignReport:
     not_read: str = ""
     warnings: list[str] = field(default_factory=list)
     corrected: Mapping[str, str] = field(default_factory=dict)
+    source: str = ""
+    sample: Mapping[str, str] = field(default_factory=dict)
     _points: list[Points] = field(default_factory=list)
 
     @property
@@ -145,6 +149,8 @@ class AlignReport:
         content = {
             "finished": finished,
             "settings": dict(self.settings),
+            "source": self.source,
+            "sample": dict(self.sample),
             "aligned": self.aligned,
             "kept": self.kept,
             "fallback": len(self.fallbacks),
@@ -209,6 +215,8 @@ class EarlierRun:
         fallbacks: images whose crop was made by ``--on-failure``.
         several_faces: images with several faces, of which one was chosen.
         corrected: images with corrected landmarks, with the SHA-256 of the image.
+        source: folder of the images; empty in a report of an earlier version.
+        sample: some of its images, with the SHA-256 of each.
         finished: whether the run came to its end.
     """
 
@@ -216,6 +224,8 @@ class EarlierRun:
     fallbacks: frozenset[str]
     several_faces: frozenset[str]
     corrected: Mapping[str, str]
+    source: str
+    sample: Mapping[str, str]
     finished: bool
 
 
@@ -235,8 +245,8 @@ def earlier_run(folder: Path) -> EarlierRun | None:
         files = [_checked(row, dict, "a mapping for each image")["file"] for row in rows]
         fallbacks = frozenset(_checked(file, str, "the name of a file") for file in files)
         several = frozenset(_checked(name, str, "the name of a file") for name in names)
-        corrected = _checked(report.get("corrected", {}), dict, "a digest for each image")
-        corrected = {name: _checked(digest, str, "a digest") for name, digest in corrected.items()}
+        corrected, sample = (_digests(report.get(key, {})) for key in ("corrected", "sample"))
+        source = _checked(report.get("source", ""), str, "the path of a folder")
         finished = report.get("finished") is not False
     except FileNotFoundError:
         return None
@@ -245,7 +255,7 @@ def earlier_run(folder: Path) -> EarlierRun | None:
             f"{path}: not a report of this program ({_reason(error)}) · delete it and the crops beside it, "
             "or give another folder"
         ) from error
-    return EarlierRun(settings, fallbacks, several, corrected, finished)
+    return EarlierRun(settings, fallbacks, several, corrected, source, sample, finished)
 
 
 def earlier_settings(folder: Path) -> Settings | None:
@@ -281,6 +291,11 @@ def _settings_of(value: Any) -> Settings:
         if not (whole or text) or len(name) > _LONGEST or not name.isprintable():
             raise TypeError(f"settings: {name[:40]!r} is neither a whole number nor a text")
     return dict(value)
+
+
+def _digests(value: Any) -> dict[str, str]:
+    digests = _checked(value, dict, "a digest for each image")
+    return {name: _checked(digest, str, "a digest") for name, digest in digests.items()}
 
 
 def _checked(value: Any, kind: type[T], what: str) -> T:

@@ -16,18 +16,18 @@ from pathlib import Path
 import numpy as np
 
 from ..alignment.crop_template import report_near
-from ..alignment.kept_settings import settings_near
+from ..alignment.kept_settings import note_on_template, settings_near
 from ..alignment.report import REPORT_NAME
 from ..api import FaceEmbedder
 from ..data.bins import is_bin
 from ..data.walking import check_writable
-from ..errors import UserError, listed, printable
+from ..errors import UserError, count_of, listed, printable
 from ..evaluation.embedding_table import SUFFIX, write_table
 from ..evaluation.gallery_folder import is_gallery_folder
 from ..evaluation.gallery_shard import FORMAT, ShardContent, text
 from ..faces import Image
 from ..files import content_number, read_plain
-from ..gallery import Gallery, make_gallery, place_of_images
+from ..gallery import Gallery, images_in, make_gallery, place_of_images
 from ..gallery_part import Summary, embed_part
 from ..gallery_update import check_gallery_place, kind_of, update_gallery
 from ..image_list import ImageList, list_named
@@ -52,16 +52,16 @@ def _write_file(args: argparse.Namespace) -> int:
         raise UserError(f"{args.output}: got a file with several processes · allowed: the name of a folder")
     check_writable(args.output)
     check_replaceable(args.output, b"checkpoint_sha256", "OUT.npz")
-    earlier = place_of_images(args.output)
+    earlier, earlier_names = place_of_images(args.output), images_in(args.output)
     embedder = make_embedder(args, on_several=chosen_on_several(args))
     found = list_named(args.images)
-    alignment = _alignment(found) if args.aligned else ""
+    alignment = _alignment(found, embedder) if args.aligned else ""
     content = _embed_now(embedder, found, args.dtype)
     keys = ("quality", "boxes", "scores")
     more = {key: value for key in keys if (value := getattr(content, key)) is not None}
     if alignment:
         more["alignment"] = alignment
-    if args.aligned:  # only crops are the images of a teacher's table
+    if args.aligned:  # only crops are the images of a set or of a teacher's table
         hashes = np.array([_hash_of(image) for image in found.images], dtype=np.uint64)
         more["image_hash"] = hashes[content.image_of]
     write_table(
@@ -72,6 +72,9 @@ def _write_file(args: argparse.Namespace) -> int:
     print(f"{args.output}: {_rows(len(content.names), content.embeddings.shape[1], mirror=embedder.flip)}")
     if earlier not in ("", os.path.realpath(found.root)):
         print(f"replaced: a gallery of the images in {printable(earlier)}")
+    elif gone := len(earlier_names - images_in(args.output)):
+        count = count_of(len(earlier_names), "image", "images")
+        print(f"replaced: a gallery of {count}, {gone:,} of which {'is' if gone == 1 else 'are'} not in the new one")
     return 0
 
 
@@ -89,7 +92,7 @@ def _write_folder(args: argparse.Namespace) -> int:
         with contextlib.nullcontext() if world.first else contextlib.redirect_stderr(io.StringIO()):  # one note
             embedder = make_embedder(args, on_several=on_several, device=str(device))
             found = list_named(args.images)
-            alignment = _alignment(found) if args.aligned else ""
+            alignment = _alignment(found, embedder) if args.aligned else ""
         kind = kind_of(embedder, found.root, alignment=alignment, dtype=args.dtype)
         summary = update_gallery(args.output, found, embedder, kind, world)
     if summary is not None:
@@ -103,11 +106,18 @@ def _write_folder(args: argparse.Namespace) -> int:
     return 0
 
 
-def _alignment(found: ImageList) -> str:
+def _alignment(found: ImageList, embedder: FaceEmbedder) -> str:
     """Return the settings of ``sphereface align`` that made the images, as JSON.
 
-    The text is empty if they are unknown. Print a note if the crops differ in them.
+    The text is empty if they are unknown. Print a note if the crops differ in them, or from the
+    training crops of the checkpoint.
     """
+    settings = _settings_of(found)
+    sys.stderr.write(note_on_template(settings, found.place, embedder.meta, embedder.input_size, embedder.checkpoint))
+    return settings
+
+
+def _settings_of(found: ImageList) -> str:
     if not found.place.is_dir() and found.root == found.place:
         return settings_near(found.place)
     folders = {(found.root / name).parent for name in found.names}

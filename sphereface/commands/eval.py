@@ -1,6 +1,7 @@
 """Run ``sphereface eval``; its options are in :mod:`.parsers.eval`."""
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..alignment.crop_template import warn_of_unfinished
+from ..alignment.kept_settings import note_on_template, settings_near
 from ..data.bins import is_bin
 from ..data.walking import check_writable
 from ..errors import UserError, printable, shown_key
@@ -33,6 +35,7 @@ from ..evaluation import (
     write_html,
     write_report,
 )
+from ..evaluation.calibration import replaced_calibration
 from ..evaluation.labels import num_repeated_impostors
 from ..evaluation.replaced import replaced_results, replaced_suite, results_in
 from ..evaluation.run_set import check_set
@@ -43,7 +46,7 @@ from ..evaluation.table import format_rows
 from ..evaluation.write import JSON_FILES, MARK, remove_marked
 from ..places import Places
 from ..small_files import check_replaceable, check_results
-from ..weights import output_place
+from ..weights import CHECKPOINT, output_place
 from .eval_source import open_source, source_path
 from .parsers.eval import LFW, NORM, PAIRS
 
@@ -67,6 +70,7 @@ def run(args: argparse.Namespace) -> int:
     for each, others in zip(sets, more, strict=True):
         check_set(source, each, others)
     _warn_of_shared_people(source, [*zip(sets, more, strict=True)], calibrate=args.calibrate)
+    _note_templates(source, sets)
     check_writable(_output(args) / "table.txt")
     _check_output(args, sets)
     if args.calibrate:
@@ -94,7 +98,8 @@ def _warn_of_shared_people(
     """Warn of sets whose people have the names of identities that the checkpoint was trained on."""
     if not source.trained_on:
         return
-    identities, where = identities_of(source.trained_on), f"the training set of {shown_key(source.path.name)}"
+    sets_of = "the training sets of" if source.trained_on.get("more_people") else "the training set of"
+    identities, where = identities_of(source.trained_on), f"{sets_of} {shown_key(source.path.name)}"
     for each, others in sets:
         names = [name for part in (each, *others) for name in part.images.names]
         if text := shared_people(identities, names, where):
@@ -104,6 +109,17 @@ def _warn_of_shared_people(
                     "warning: --calibrate: if so, its thresholds are too low for all others, and verify accepts more "
                     "strangers than --far allows · calibrate with people who are not in the training set\n"
                 )
+
+
+def _note_templates(source: Source, sets: Sequence[EvaluationSet]) -> None:
+    """Print a note for each folder whose crops were aligned unlike the training crops."""
+    if source.template is None or source.input_size is None or source.path == CHECKPOINT:
+        return  # the figures of the network that ships are of crops by plain align
+    meta = {"template": source.template}
+    for root in dict.fromkeys(each.images.root for each in sets if each.images.root.is_dir()):
+        with contextlib.suppress(UserError):  # a damaged report
+            settings = settings_near(root, warn=False)
+            sys.stderr.write(note_on_template(settings, root, meta, source.input_size, source.path))
 
 
 def _write_suite(suite: Suite, folder: Path) -> None:
@@ -152,6 +168,7 @@ def _calibrate(source: Source, reports: Sequence[Report]) -> str:
         num_repeated=num_repeated_impostors(result.pairs, result.cosines),
     )  # fmt: skip
     path = _calibration_path(source)
+    replaced = replaced_calibration(path, calibration)
     write_calibration(calibration, path)
     rows = "\n".join(f"{p.far:7g} {p.threshold:10.4f} {p.tar:8.2%}" for p in calibration.thresholds)
     moved = output_place(source.path) != source.path  # the network that ships has a calibration beside it
@@ -160,6 +177,7 @@ def _calibrate(source: Source, reports: Sequence[Report]) -> str:
         f"    FAR  threshold      TAR  (cosines of embeddings that are not centred)\n{rows}\n"
         f"P(one person) = 1 / (1 + exp(-({calibration.slope:.3f} × cosine {calibration.offset:+.3f}))), "
         f"where {calibration.prior:.0%} of the pairs are of one person\nwritten: {path}{elsewhere}"
+        + (f"\n{replaced}" if replaced else "")
     )
 
 
@@ -269,6 +287,7 @@ def _compare(args: argparse.Namespace) -> int:
             check_set(source, each)
     for source in sources:
         _warn_of_shared_people(source, [(each, ()) for each in sets])
+        _note_templates(source, sets)
     for each in sets if args.output else ():
         check_writable(_folder(args, each) / "compare.json")
         check_replaceable(_folder(args, each) / "compare.json", b'"verdict"', "--output")
@@ -281,6 +300,6 @@ def _compare(args: argparse.Namespace) -> int:
         for name, line in zip("AB", unequal_lines(a.heading(), b.heading()), strict=False):
             print(f"{name}: {line}")
         print(f"\n{format_comparison(each.name, outcome)}")
-        if args.output:
-            write_comparison(outcome, each.name, _folder(args, each))
+        if args.output and (line := write_comparison(outcome, each.name, _folder(args, each), reports)):
+            print(line)
     return 0

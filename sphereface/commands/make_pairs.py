@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from collections.abc import Collection
 
 from ..alignment.crop_template import warn_of_unfinished_crops
-from ..data.identities import Labels
-from ..data.make_pairs import PEOPLE_NAME, split, write_pairs
+from ..data.make_pairs import PEOPLE_NAME, draw, write_pairs
 from ..data.sources import Source, open_path
 from ..data.sources.grouping import parents_of_identities
 from ..data.sources.selection import spelled
 from ..errors import UserError, count_of, shown
+
+log = logging.getLogger(__name__)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -27,14 +29,21 @@ def run(args: argparse.Namespace) -> int:
                 f"DST: got {args.destination}, inside {folder} · allowed: a folder outside it, since training on it "
                 "would read the copies as images of one more person"
             )
-    counts = Labels.of(source.labels).counts.tolist()
-    chosen = split(counts, folds=args.folds, people=args.people, pairs=args.pairs, seed=args.seed)
+    drawn = draw(source, folds=args.folds, people=args.people, pairs=args.pairs, seed=args.seed)
+    chosen, total = drawn.split, len(source.class_names)
     _check_spelling(source, {source.class_names[label] for label in chosen.people})
-    write_pairs(source, chosen, args.destination)
+    write_pairs(source, drawn, args.destination)
+    if drawn.copies:
+        copies = count_of(len(drawn.copies), "image is a copy", "images are copies")
+        name = source.name(drawn.copies[0])
+        log.warning("SRC: %s of another image of the same person, such as %s: left out of the set", copies, name)
+    if drawn.twins is not None:
+        sentence = "SRC: %s has an image of another person, who is held out: they may be one person"
+        log.warning(f"{sentence} · sphereface check finds such people", shown(source.class_names[drawn.twins]))
     each = len(chosen.same[0])
     print(
         f"{args.destination}: {len(chosen.people)} people, {args.folds} folds of {each} + {each} pairs · "
-        f"{count_of(len(counts) - len(chosen.people), 'person is', 'people are')} left to train on\n"
+        f"{count_of(total - len(chosen.people), 'person is', 'people are')} left to train on\n"
         f"train without them:  --set data.exclude_file={args.destination / PEOPLE_NAME}\n"
         f"verify on them:      --set eval.sets.own={args.destination} --set eval.select=own"
     )

@@ -6,14 +6,17 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
+from collections.abc import Sequence
 from math import nan
 from pathlib import Path
 
 import numpy as np
 
+from ..alignment.kept_settings import note_on_template, settings_near
 from ..api import FaceEmbedder, Match
-from ..errors import shown_key
+from ..errors import UserError, shown_key
 from ..evaluation.calibration import LEAST_TAR
 from ..face_figures import check_plot, pair_figure, save_figure
 from .face_options import make_embedder, note_on_faces
@@ -27,6 +30,8 @@ def run(args: argparse.Namespace) -> int:
     faces = [embedder.face(image) for image in args.images]
     for name, face in zip(args.images, faces, strict=True):
         sys.stderr.write(note_on_faces(name, face, args.pick, embedder))
+    if args.aligned:
+        sys.stderr.writelines(_notes_on_templates(args.images, embedder))
     a, b = embedder.embed_crops(np.stack([face.crop for face in faces]))
     match = embedder.match(a, b, far=args.far, prior=args.prior)
     print("\n".join(describe(match, embedder)))
@@ -35,6 +40,16 @@ def run(args: argparse.Namespace) -> int:
         save_figure(pair_figure([face.crop for face in faces], names, _title(match)), args.save_plot)
         print(f"written: {args.save_plot}")
     return 0
+
+
+def _notes_on_templates(crops: Sequence[str], embedder: FaceEmbedder) -> list[str]:
+    """Return a line for each kind of crops that were aligned unlike the training crops."""
+    kinds: dict[str, str] = {}
+    for crop in crops:
+        with contextlib.suppress(UserError):  # a damaged report
+            kinds.setdefault(settings_near(Path(crop), warn=False), crop)
+    meta, size = embedder.meta, embedder.input_size
+    return [note_on_template(kind, crop, meta, size, embedder.checkpoint) for kind, crop in kinds.items()]
 
 
 def describe(match: Match, embedder: FaceEmbedder) -> list[str]:

@@ -8,8 +8,9 @@ import itertools
 import math
 import random
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 from ..errors import UserError, is_unprintable
@@ -17,7 +18,7 @@ from ..files import locked, write_whole
 from .identities import Labels
 from .images import BadImage, decode, suffix_of
 from .sources import Source
-from .sources.selection import names_text
+from .sources.selection import COMPARED, evenly, first_among, names_text
 from .walking import is_system_file, kind_of_path
 
 PAIRS_NAME, PEOPLE_NAME, NAMES_NAME = "pairs.txt", "people.txt", "names.tsv"
@@ -87,10 +88,60 @@ def split(
     return Split(groups, [_same(size, num, rng) for size in sizes], [_different(size, num, rng) for size in sizes])
 
 
-def write_pairs(source: Source, chosen: Split, folder: Path) -> None:
+@dataclass(frozen=True)
+class Drawn:
+    """The split of a source without the equal images of a person.
+
+    Attributes:
+        split: the people and the pairs; the numbers of images count ``images``.
+        images: for each held-out person the indices of the images, equal ones once.
+        copies: indices of images that are byte for byte one of ``images`` of their person.
+        twins: an identity with an image of another person, who is held out; None if none is found.
+    """
+
+    split: Split
+    images: dict[int, list[int]]
+    copies: list[int]
+    twins: int | None
+
+
+def draw(source: Source, *, folds: int, people: int | None, pairs: int | None, seed: int) -> Drawn:
+    """Split a source, see :func:`split`. Equal images of a person count once.
+
+    ``twins`` is searched among all images of the held-out people, and the first image of up to
+    4,096 others.
+    """
+    labels = Labels.of(source.labels)
+    counts, found = labels.counts.tolist(), dict[int, dict[bytes, int]]()
+    while True:  # people with too few different images are replaced
+        chosen = split(counts, folds=folds, people=people, pairs=pairs, seed=seed)
+        if not (new := [label for label in chosen.people if label not in found]):
+            break
+        for label in new:
+            start, end = labels.firsts[label : label + 2].tolist()
+            found[label] = {_digest(source, index): index for index in reversed(range(start, end))}
+            counts[label] = len(found[label])
+    images = {label: sorted(found[label].values()) for label in chosen.people}
+    rows = [index for label in images for index in range(*labels.firsts[label : label + 2].tolist())]
+    kept = set(itertools.chain(*images.values()))
+    owners = {digest: label for label in reversed(chosen.people) for digest in found[label]}
+    shared = [label for label in chosen.people if any(owners[digest] != label for digest in found[label])]
+    others = [label for label in range(len(counts)) if label not in images]
+    twins = shared[0] if shared else first_among(source, evenly(others, COMPARED), owners)
+    return Drawn(chosen, images, [index for index in rows if index not in kept], twins)
+
+
+def _digest(source: Source, index: int) -> bytes:
+    try:
+        return sha256(source.read(index)).digest()
+    except OSError:
+        return str(index).encode()  # like no other one; writing reports it
+
+
+def write_pairs(source: Source, chosen: Drawn, folder: Path) -> None:
     """Write the held-out people in LFW's layout: images, ``pairs.txt`` and ``people.txt``.
 
-    All images of each person are copied byte for byte to ``Name/Name_0001.jpg`` and so on, numbered
+    The images of each person are copied byte for byte to ``Name/Name_0001.jpg`` and so on, numbered
     in the order of the source. ``people.txt`` lists the people that training must exclude
     (``data.exclude_file``). ``names.tsv`` maps each file to its image of the source. Everything is
     checked first, then written into the folder ``.NAME.part`` beside this one, which is renamed at
@@ -102,11 +153,12 @@ def write_pairs(source: Source, chosen: Split, folder: Path) -> None:
             the same set, or the disk refuses.
     """
     _check_new(folder)
-    names = {label: _file_name(source.class_names[label]) for label in chosen.people}
+    held_out = chosen.split.people
+    names = {label: _file_name(source.class_names[label]) for label in held_out}
     if len(set(names.values())) < len(names):
         raise UserError(f"{folder}: two people's names give the same folder (among {', '.join(names.values())[:200]})")
-    people = names_text([source.class_names[label] for label in chosen.people], folder / PEOPLE_NAME)
-    images = _images(source, chosen, names)
+    people = names_text([source.class_names[label] for label in held_out], folder / PEOPLE_NAME)
+    images = _images(source, chosen.images, names)
     target = folder.resolve()
     part = target.with_name(f".{target.name}.part")
     try:
@@ -115,7 +167,7 @@ def write_pairs(source: Source, chosen: Split, folder: Path) -> None:
                 raise UserError(f"{folder}: another process is writing this set · wait for it, or give another folder")
             try:  # hold the lock until the set has its name, so that no other process writes to it
                 _check_new(folder)  # another process may have just finished it
-                _write_part(source, images, people, pairs_text(chosen, names), part)
+                _write_part(source, images, people, pairs_text(chosen.split, names), part)
                 part.replace(target)
             except BaseException:
                 shutil.rmtree(part, ignore_errors=True)
@@ -130,12 +182,11 @@ def _check_new(folder: Path) -> None:
         raise UserError(f"{folder}: exists already · allowed: a new or empty folder")
 
 
-def _images(source: Source, chosen: Split, names: dict[int, str]) -> dict[str, int]:
+def _images(source: Source, chosen: Mapping[int, Sequence[int]], names: dict[int, str]) -> dict[str, int]:
     """Return the new name of each image → its index, after a check that it can be decoded."""
     images = {}
-    for label in chosen.people:
-        start, end = Labels.of(source.labels).firsts[label : label + 2].tolist()
-        for number, index in enumerate(range(start, end), start=1):
+    for label, indices in chosen.items():
+        for number, index in enumerate(indices, start=1):
             suffix = suffix_of(_whole_image(source, index))
             images[f"{names[label]}/{names[label]}_{number:04d}{suffix}"] = index
     return images
@@ -186,8 +237,8 @@ def _check_people(total: int, able: int, wanted: int, folds: int) -> None:
     free = min(able, total - 2)
     if wanted > free:
         raise UserError(
-            f"SRC: has {total} people, {able} of them with two or more images · allowed: {wanted} or more of those "
-            f"to hold out (two or more per fold), and 2 others to train on · add people{_advice(free, folds)}"
+            f"SRC: has {total} people, {able} of them with two or more different images · allowed: {wanted} or more of "
+            f"those to hold out (two or more per fold), and 2 others to train on · add people{_advice(free, folds)}"
         )
 
 

@@ -10,6 +10,8 @@ from typing import Any
 from ..errors import UserError
 from ..files import regular_file
 
+_WILL_NEED: int | None = getattr(mmap, "MADV_WILLNEED", None)
+
 
 class MappedFile:
     """A file mapped for reading, opened at the first use in each process.
@@ -18,6 +20,9 @@ class MappedFile:
     position and no lock, so threads and processes never wait for each other. The system holds the
     data once for all of them. If a mapped file is truncated, a read behind its new end kills the
     process (SIGBUS). So replace a training set, and never write into it.
+
+    A look at a page that is not in memory waits for the disk, and makes Linux read about 200 kB
+    around it. :meth:`announce` lets the disk fetch many small pieces at once, and only these.
 
     Args:
         path: the file.
@@ -52,6 +57,23 @@ class MappedFile:
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             self._process = os.getpid()
         return self._map
+
+    def read(self, start: int, size: int) -> bytes:
+        """Return bytes of the view, fewer at its end. Raises OSError as :meth:`view`."""
+        return self.view()[start : start + size]
+
+    def announce(self, start: int, size: int) -> None:
+        """Let the system fetch bytes of the view that will be read soon; nothing on Windows.
+
+        Errors are left to reading.
+        """
+        try:
+            view = self.view()
+            if _WILL_NEED is not None and 0 <= start < len(view):
+                page = start & -mmap.PAGESIZE
+                view.madvise(_WILL_NEED, page, start + size - page)
+        except OSError:
+            pass
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_map": None, "_process": 0}

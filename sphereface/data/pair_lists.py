@@ -346,5 +346,22 @@ def _read_by_folder(path: Path, rows: Sequence[_Row]) -> PairRows:
                 f"{path}, line {row.number}: got the image {quoted(name)} without a folder · allowed: "
                 f"'{Form.FOLDER.value}', since the folder names the person"
             )
-    same = np.array([left.rpartition("/")[0] == right.rpartition("/")[0] for left, right in sides], dtype=bool)
-    return with_folds(path, sides, same)
+    folders = [(left.rpartition("/")[0], right.rpartition("/")[0]) for left, right in sides]
+    _refuse_list_of_images(path, [*itertools.chain.from_iterable(sides)], folders)
+    return with_folds(path, sides, np.array([left == right for left, right in folders], dtype=bool))
+
+
+def _refuse_list_of_images(path: Path, names: Sequence[str], folders: Sequence[tuple[str, str]]) -> None:
+    """Refuse a list that names each image once, folder after folder, whose "pairs" end anywhere."""
+    if len(set(names)) < len(names):
+        return
+    runs = [folder for folder, _ in itertools.groupby(itertools.chain.from_iterable(folders))]
+    of_one = {left for left, right in folders if left == right}
+    different = sum(left != right for left, right in folders)
+    cut = sorted({folder for pair in folders if pair[0] != pair[1] for folder in pair} & of_one)
+    if cut and len(set(runs)) == len(runs) and 3 * different < len(folders) + 3:  # a list of pairs has about half
+        raise UserError(
+            f"{path}: got each image once, and all images of a folder together, such as those of {quoted(cut[0])} · "
+            "allowed: two lines for each pair · a list of images is no list of pairs; make pairs with sphereface "
+            "make-pairs"
+        )

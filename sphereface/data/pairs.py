@@ -124,7 +124,7 @@ def read_pairs(path: str | Path) -> Pairs:
 
 def _find_all(root: Path, names: Sequence[str]) -> list[Path | None]:
     """Return the file of each name, or None; two names share no file unless it has one's name."""
-    found = [_find(root / name) for name in names]
+    found = [find_image(root / name) for name in names]
     uses = Counter(file for file in found if file is not None)
     return [
         file if file is None or uses[file] == 1 or file == root / name else None
@@ -132,7 +132,8 @@ def _find_all(root: Path, names: Sequence[str]) -> list[Path | None]:
     ]
 
 
-def _find(file: Path) -> Path | None:
+def find_image(file: Path) -> Path | None:
+    """Return the file, or the one with another suffix of :data:`SUFFIXES`; None without one."""
     if os.path.isfile(file):  # noqa: PTH113 -- Path.is_file raises in a folder without search permission
         return file
     known = file.suffix.lower() in IMAGE_SUFFIXES

@@ -18,12 +18,14 @@ KINDS = {
     "several-faces": "crops of images with several faces",
     "unlike-own": "images unlike their own identity",
     "same-person": "pairs of identities that look like one person",
-    "in-verification": "identities that look like a person of a verification set",
+    "in-verification": "pairs of an identity and a person of a verification set who look alike",
 }
 """The name of each kind, for ``--leave-out`` and the report → its title."""
 
 NEAR = 12
 """Largest Hamming distance of near-duplicates, of 128 bits; docs/data.md gives examples."""
+
+_MOST_NAMED = 5  # images of a group in its text
 
 
 @dataclass(frozen=True)
@@ -119,8 +121,9 @@ def without(
 
 
 def names(source: Source, images: Sequence[int]) -> str:
-    """Return the names of similar images."""
-    return " ≈ ".join(map(source.name, images))
+    """Return the names of similar images; of many, the first few and the number of the others."""
+    more = [f"{len(images) - _MOST_NAMED:,} more"] if len(images) > _MOST_NAMED else []
+    return " ≈ ".join([*map(source.name, images[:_MOST_NAMED]), *more])
 
 
 def _rows(parts: Sequence[Sequence[int]]) -> Indices:

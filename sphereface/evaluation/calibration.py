@@ -239,6 +239,17 @@ def write_calibration(calibration: Calibration, path: Path) -> None:
         write_whole(path, text + "\n")
 
 
+def replaced_calibration(path: Path, new: Calibration) -> str:
+    """Return a line about the calibration that a new one replaces; "" without another one."""
+    try:
+        old = _calibration_of(read_json(path))
+    except (OSError, ValueError, UserError):
+        return ""
+    point = old.at()
+    learnt = f"learnt from {shown_key(old.source)}, with threshold {point.threshold:.4f} at FAR {point.far:g}"
+    return "" if old == new else f"replaced: a calibration {learnt}"
+
+
 def read_calibration(path: Path, *, checkpoint_sha256: str, mirror: str) -> Calibration:
     """Read a calibration and check that it belongs to a checkpoint and a use of mirror images.
 

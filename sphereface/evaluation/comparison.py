@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from ..errors import UserError
 from ..metrics import Interval, mcnemar, mean_difference
 from .lfw import Verification
 from .protocols import PairsResult
-from .result import Result
-from .write import json_text, make_folder, write_result
+from .replaced import origin_of_results, replaced_comparison, results_in
+from .result import Report, Result
+from .write import json_text, make_folder, to_dict, write_result
 
 SIGNIFICANT = 0.05
 
@@ -102,8 +104,21 @@ def format_comparison(name: str, result: Comparison) -> str:
     )
 
 
-def write_comparison(result: Comparison, name: str, directory: Path) -> None:
-    """Write ``compare.json`` to a folder, which is created if missing."""
+def write_comparison(result: Comparison, name: str, directory: Path, reports: Sequence[Report] = ()) -> str:
+    """Write ``compare.json`` to a folder, which is created if missing.
+
+    Args:
+        result: the comparison.
+        name: of the set.
+        directory: the folder.
+        reports: of A and of B; the file then says of which files, images and rule they are.
+
+    Returns:
+        A line on a replaced comparison of other files, another set or rule; "" if there is none.
+    """
     make_folder(directory)
-    text = json_text({"name": name, **asdict(result), "verdict": result.verdict})
+    before = results_in(directory, ("compare.json",))
+    sides = {side: origin_of_results(to_dict(report)) for side, report in zip("ab", reports, strict=False)}
+    text = json_text({"name": name, **sides, **asdict(result), "verdict": result.verdict})
     write_result(directory / "compare.json", text)
+    return replaced_comparison(before, results_in(directory, ("compare.json",)))

@@ -25,6 +25,7 @@ from .source import Source
 log = logging.getLogger(__name__)
 
 _DIGEST_BYTES = 16
+_PEOPLE = ("class_names", "numbered", "more_people")  # keys of ``meta``
 _FORMAT = 1  # increase it when the decoding, cutting or normalisation of images changes
 
 Digests = npt.NDArray[np.uint8]
@@ -90,7 +91,8 @@ class Embedder(Source):
         loaded = load_model(path, device)
         about = {"step": loaded.meta.get("step"), "run": loaded.meta.get("run"), "config": loaded.meta.get("config")}
         embedder = cls(path, loaded.model, sha256=loaded.sha256, device=device, about=about, **options)
-        embedder.trained_on = {key: loaded.meta[key] for key in ("class_names", "numbered") if key in loaded.meta}
+        embedder.trained_on = {key: loaded.meta[key] for key in _PEOPLE if key in loaded.meta}
+        embedder.template, embedder.input_size = loaded.meta.get("template"), loaded.input_size
         return embedder
 
     def about(self) -> Mapping[str, Any]:

@@ -31,6 +31,7 @@ from ..files import write_whole
 from .embeddings import Embeddings
 from .images import Images, stem_of
 from .source import Source
+from .table_check import Origin, changed_rows
 from .table_file import Array, as_float32, read_table_with_sha256, with_slashes
 
 SUFFIX = ".npz"
@@ -63,6 +64,14 @@ class EmbeddingTable(Source):
         self._quality: Array | None = arrays.get("quality")
         self.image_hash: Array | None = arrays.get("image_hash")
         self._root = Path(arrays.get("root") or ".")
+        self._origin = Origin(
+            path,
+            Path(arrays.get("absolute_root") or self._root),
+            self.image_hash,
+            arrays.get("stamps"),
+            self._names,
+        )
+        self._changed: dict[str, frozenset[int]] = {}  # set → rows whose images changed since they were embedded
         self._bin: Path | None = None  # the .bin whose images the names without a prefix belong to
         self._by: str | None = arrays.get("checkpoint_sha256")
         if self._mirror is None and mirror in ("join", "add"):
@@ -102,8 +111,21 @@ class EmbeddingTable(Source):
         return Embeddings(as_float32(self._image[rows]), mirror, self.mirror, quality)
 
     def check(self, images: Images, set_name: str) -> None:
-        """Refuse a set that has images without a row."""
-        self._rows(images, set_name)
+        """Refuse a set that has images without a row, or other images than were embedded.
+
+        Log a warning if a few of its images have changed since they were embedded.
+
+        Raises:
+            UserError: see :meth:`embeddings` and :func:`~.table_check.changed_rows`.
+        """
+        self._changed[set_name] = changed_rows(self._origin, images, self._rows(images, set_name), set_name)
+
+    def changed(self, images: Images, set_name: str) -> frozenset[int]:
+        """Return the numbers of the images that :meth:`check` found changed."""
+        changed = self._changed.get(set_name)
+        if not changed:
+            return frozenset()
+        return frozenset(np.flatnonzero(np.isin(self._rows(images, set_name), [*changed])).tolist())
 
     def located(self, images: Images, set_name: str) -> tuple[Array, Array | None, npt.NDArray[np.int64]]:
         """Return the table's embeddings without a copy, and the rows of a set's images.

@@ -122,8 +122,8 @@ def read_list(path: Path) -> GalleryFolder:
                 raise ValueError(f"file: got {shard.file!r:.100}, allowed: a .npz in the same folder")
     except (OSError, ValueError) as error:
         raise UserError(
-            f"{path / LIST}: not the list of a gallery ({reason(error)}) · delete it and run sphereface embed DIR "
-            f"{path} again, which keeps whole shards"
+            f"{path / LIST}: not the list of a gallery ({reason(error)}) · if sphereface embed wrote it, delete it and "
+            f"run sphereface embed DIR {path} again, which keeps whole shards; if not, give it another name"
         ) from None
     return GalleryFolder(path, form.kind, form.shards, form.absolute_root, form.people_root)
 
@@ -241,5 +241,12 @@ def read_folder_as_table(path: Path) -> tuple[dict[str, Any], str]:
     parts: dict[str, list[Array]] = {key: [getattr(content, key) for content in contents] for key in keys}
     table: dict[str, Any] = {key: np.concatenate(arrays) for key, arrays in parts.items()}
     table["names"] = [text(name) for content in contents for name in content.names]
-    table |= {"root": gallery.kind.root, "checkpoint_sha256": gallery.kind.checkpoint_sha256}
+    if all(each.boxes is None for each in contents):  # with boxes these are photographs, and a set has crops of them
+        stamps = [np.stack([each.sizes, each.times], axis=1)[each.image_of] for each in contents]
+        table["stamps"] = np.concatenate(stamps)
+    table |= {
+        "absolute_root": gallery.absolute_root,
+        "root": gallery.kind.root,
+        "checkpoint_sha256": gallery.kind.checkpoint_sha256,
+    }
     return table, gallery.sha256

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_CONTRADICTING = 0.25  # largest share of labels
 _ROWS = 2**20  # pairs checked at a time: IJB-C has 15.7 million
 
 
@@ -71,6 +72,37 @@ def check_labels(
         log.warning("%s: %s an image with itself, such as %s", path, number, name)
     if fold is not None:
         _warn_of_repeats(path, _keys(left, right, len(names)), fold)
+
+
+def check_folders(path: Path, left: Ids, right: Ids, same: BoolArray, names: Sequence[str]) -> None:
+    """Warn of labels that contradict the folders of the images, where most labels agree with them.
+
+    A person may have folders within folders, or be the last folder: the way counts in which the
+    fewest labels disagree. If more than a quarter of one kind does, the folders are not people.
+
+    Args:
+        path: the list, for messages.
+        left, right: (P,) rows of ``names``.
+        same: (P,) bool, True for one person.
+        names: names of the images.
+    """
+    folders = [name.split("/")[:-1] for name in names]
+    if not all(folders):
+        return
+    wrong = np.ones(len(same), dtype=bool)
+    ways = [["/".join(each[:depth]) for each in folders] for depth in range(1, max(map(len, folders), default=0) + 1)]
+    for way in (*ways, [each[-1] for each in folders]):
+        person = np.unique(way, return_inverse=True)[1]
+        found = (person[left] == person[right]) != same
+        wrong = found if found.sum() < wrong.sum() else wrong
+    if wrong.any() and all(wrong[same == kind].mean() <= _CONTRADICTING for kind in np.unique(same)):
+        first = int(np.argmax(wrong))
+        a, b = (shown_key(names[side[first]]) for side in (left, right))
+        log.warning(
+            "%s: %s of %s labels contradict the folders of their images, the first that of %s with %s as %s · if each "
+            "folder is one person, correct the list",
+            *(path, f"{int(wrong.sum()):,}", f"{len(wrong):,}", a, b, "one person" if same[first] else "two people"),
+        )
 
 
 def check_both_kinds(path: Path, genuine: int, impostor: int, one: str = "one person", two: str = "two people") -> None:

@@ -51,6 +51,21 @@ def replaced_suite(before: Results, after: Results) -> str:
     return ""
 
 
+def replaced_comparison(before: Results, after: Results) -> str:
+    """Return a line on a replaced comparison of another file, set or rule; "" if there is none."""
+    for name, old in before.items():
+        for side in "ab":  # earlier versions wrote neither
+            if isinstance(old.get(side), dict) and (why := _difference(name, old[side], after.get(name, {}).get(side))):
+                return f"replaced: a comparison, {side.upper()} {why} · --output DIR keeps both"
+    return ""
+
+
+def origin_of_results(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the entries of a JSON file of results that name their file, set and rule."""
+    files = (key for source in _SOURCES for key in (source, f"{source}_sha256"))
+    return {key: content[key] for key in (*files, "pairs", "images", *_SET, *_RULE) if key in content}
+
+
 def _difference(name: str, old: Mapping[str, Any], new: Mapping[str, Any] | None) -> str:
     """Return what the results in a file were of, if the new ones are of something else."""
     if new is None:

@@ -140,6 +140,7 @@ class Report:
         about: origin of the embeddings, as plain values for table and JSON: checkpoint, step, ….
         num_undefined: number of images whose embedding is zero or not finite.
         digest: of the set, see :func:`~sphereface.evaluation.set_digest.digest_of`; "" if unknown.
+        changed: numbers of images that may have changed since they were embedded.
     """
 
     name: str
@@ -148,3 +149,4 @@ class Report:
     about: Mapping[str, Any] = field(default_factory=dict)
     num_undefined: int = 0
     digest: str = ""
+    changed: frozenset[int] = frozenset()

@@ -38,7 +38,9 @@ def evaluate_set(
         for each, chosen in zip(sets, rows, strict=True)
     )
     undefined = int(embeddings.at(rows[0]).undefined().sum())
-    return Report(evaluation_set.name, evaluation_set.images, results, source.about(), undefined, digest)
+    own = evaluation_set.images
+    changed = source.changed(own, evaluation_set.name)
+    return Report(evaluation_set.name, own, results, source.about(), undefined, digest, changed)
 
 
 def check_set(source: Source, evaluation_set: EvaluationSet, more: Sequence[EvaluationSet] = ()) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..checkpoint_meta import numbered_tags
 from ..data.sources import shared_names
 from ..data.sources.selection import Identities
 from ..errors import count_of, shown
@@ -43,12 +44,10 @@ def shared_people(source: Identities, images: Sequence[str], where: str) -> str:
 def identities_of(meta: Mapping[str, Any]) -> TrainedOn:
     """Return the identities of a checkpoint's training set, as :func:`shared_people` needs them.
 
-    Earlier versions did not record which names are only numbers. Then names of digits count as
-    numbers, which say nothing about other sets.
+    Numbers say nothing about other sets. People of an earlier training set, or of that of another
+    network that was joined, count too.
     """
-    names = meta.get("class_names", ())
-    if (numbered := meta.get("numbered")) is None:
-        tags = {name.partition("/")[0] for name in names}
-        named = {name.partition("/")[0] for name in names if not name.rpartition("/")[2].isdecimal()}
-        numbered = [""] if not named else sorted(tags - named)
-    return TrainedOn(names, numbered != [""], frozenset(numbered))
+    numbered, names = numbered_tags(meta), meta.get("class_names", ())
+    if not (more := [f"/{name}" for name in meta.get("more_people", ())]):
+        return TrainedOn(names, numbered != [""], frozenset(numbered))
+    return TrainedOn([*names, *more] if numbered != [""] else more, True, frozenset(numbered) - {""})

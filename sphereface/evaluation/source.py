@@ -21,6 +21,8 @@ class Source(ABC):
     Attributes:
         trained_on: what a checkpoint says about the identities of its training set, see
             :func:`.shared_people.identities_of`; empty if it says nothing.
+        template: of the training crops, as a checkpoint keeps it; None if it is unknown.
+        input_size: (height, width) that a network reads; None for a table.
     """
 
     reads_images: ClassVar[bool] = True
@@ -29,6 +31,8 @@ class Source(ABC):
     def __init__(self, path: Path, sha256: str) -> None:
         self.path, self.sha256 = path, sha256
         self.trained_on: Mapping[str, Any] = {}
+        self.template: Any = None
+        self.input_size: tuple[int, int] | None = None
 
     @abstractmethod
     def embeddings(self, images: Images, set_name: str) -> Embeddings:
@@ -48,6 +52,10 @@ class Source(ABC):
         Raises:
             UserError: an image has no embedding.
         """
+
+    def changed(self, images: Images, set_name: str) -> frozenset[int]:  # noqa: ARG002 - tables need both
+        """Return the numbers of images that may have changed since they were embedded."""
+        return frozenset()
 
     @abstractmethod
     def about(self) -> Mapping[str, Any]:

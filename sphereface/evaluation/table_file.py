@@ -52,15 +52,16 @@ class NotATable(UserError):
         )
 
 
-def read_table(path: Path, skip: Sequence[str] = ()) -> dict[str, Any]:
+def read_table(path: Path, skip: Sequence[str] = (), *, slashes: bool = True) -> dict[str, Any]:
     """Read and check a table.
 
     Args:
         path: the ``.npz`` file.
         skip: keys not to read.
+        slashes: replace backslashes in the names. A file's own name may have them.
 
     Returns:
-        ``names``, a list of N texts with slashes, and ``embeddings`` (N, D) of floats. If the file
+        ``names``, a list of N texts, and ``embeddings`` (N, D) of floats. If the file
         has them: ``mirror`` (N, D) and ``quality`` (N,) of floats; ``image_hash`` (N,) uint64; the
         texts ``root``, ``absolute_root``, ``people_root``, ``checkpoint_sha256``, ``settings``,
         ``alignment``; the integer ``format``.
@@ -93,7 +94,8 @@ def read_table(path: Path, skip: Sequence[str] = ()) -> dict[str, Any]:
     _check(path, found, names)
     if _HASH in found and (found[_HASH].dtype != np.uint64 or found[_HASH].shape != names.shape):
         found = {key: array for key, array in found.items() if key != _HASH}
-    texts = [with_slashes(name).removeprefix("./") for name in _texts(path, "names", names)]
+    texts = _texts(path, "names", names)
+    texts = [(with_slashes(name) if slashes else name).removeprefix("./") for name in texts]
     more: dict[str, Any] = {key: _text(path, key, found[key]) for key in _TEXTS if key in found}
     more |= {key: _integer(path, key, found[key]) for key in _INTEGERS if key in found}
     return {**found, **more, "names": texts}

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..backbone_options import MOST_NETWORKS, BackboneOptions
-from ..checkpoint import BadCheckpoint, origin_of
+from ..checkpoint import BadCheckpoint, origin_of, trained_people
 from ..config import differences
 from ..errors import UserError, shown
 from .loading import check_network, model_options, seen_sizes, stored_sizes
@@ -77,7 +77,8 @@ def join(states: Sequence[Mapping[str, Any]], paths: Sequence[Path]) -> dict[str
         ``meta``, ``seen_size`` and ``model`` of a checkpoint with ``model.networks`` N. In
         ``meta``, steps, images and seconds are sums, and ``networks`` lists the N files. Sections
         of ``config``, names and the number of training images are kept where they are equal in all
-        checkpoints. ``template`` is that of the checkpoints that record one.
+        checkpoints. Where the identities differ, ``more_people`` names those of all. ``template``
+        is that of the checkpoints that record one.
 
     Raises:
         UserError: networks of different architectures or templates, one network twice, fewer than
@@ -140,10 +141,13 @@ def _joined_meta(metas: Sequence[Mapping[str, Any]], model: Any, origins: list[s
     template = next(({"template": meta["template"]} for meta in metas if meta.get("template") is not None), {})
     summed = [key for key in _TOTALS if all(isinstance(meta.get(key), (int, float)) for meta in metas)]
     started = {"init_from": dict[str, str]()} if any(origin_of(meta) is not None for meta in metas) else {}
+    same = all(meta.get(key) == metas[0].get(key) for meta in metas for key in ("class_names", "more_people"))
+    people = [] if same else sorted({name for meta in metas for name in trained_people(meta)})
     return {
         **started,
         **{key: value for key, value in common(metas).items() if key not in (*_TOTALS, *_OF_ONE)},
         **template,
+        **({"more_people": people} if people else {}),
         **{key: sum(meta[key] for meta in metas) for key in summed},
         "config": {**common([meta["config"] for meta in metas]), "model": model},
         "networks": origins,

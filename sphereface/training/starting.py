@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ..backbone_options import BackboneOptions
-from ..checkpoint import BadCheckpoint, load_with_sha256
+from ..checkpoint import BadCheckpoint, load_with_sha256, trained_people
 from ..data.identities import Labels
 from ..errors import UserError
 from ..losses.whole_head import take_known
@@ -20,7 +20,9 @@ from .resuming import network_changes
 _NAMES = ("model.name:", "model.architecture:")
 
 
-def start_from(learner: Learner, path: Path, class_names: Sequence[str]) -> tuple[str, list[str]]:
+def start_from(
+    learner: Learner, path: Path, class_names: Sequence[str], sample: Sequence[str] = ()
+) -> tuple[str, list[str]]:
     """Load the network of a checkpoint, and start the head as ``train.init_head`` sets.
 
     Averaged weights are used if the checkpoint has them.
@@ -29,6 +31,7 @@ def start_from(learner: Learner, path: Path, class_names: Sequence[str]) -> tupl
         learner: with fresh weights.
         path: the checkpoint.
         class_names: the identities of the training set, in label order.
+        sample: hashes of some of its images, see :func:`.training_set.sample_of`.
 
     Returns:
         What was loaded, in one line for the log; and warnings, a line each.
@@ -50,17 +53,26 @@ def start_from(learner: Learner, path: Path, class_names: Sequence[str]) -> tupl
     check_finite(weights, path)
     load_weights(learner.model, weights, path)
     _check_input(learner, theirs, path)
-    learner.origin = {"init_from": {"file": path.name, "sha256": sha256}}
+    more = sorted({*trained_people(about)}.difference(class_names))
+    learner.origin = {"init_from": {"file": path.name, "sha256": sha256}, "more_people": more}
     if learner.average is not None:
         learner.average.restore(learner.model.state_dict(), 0)
-    head = _start_head(learner, state, class_names, path)
+    head, by_number = _start_head(learner, state, class_names, path)
     line = (
         f"network from {path} ({about.get('run', 'an unnamed run')}, step {about.get('step', '?')}); {head}; "
         f"λ is {learner.config.train.lambda_start} updates ahead of its schedule"
     )
     other = [each for each in network_changes(theirs, learner.config.model) if each.startswith(_NAMES)]
     warning = f"train.init_from: {path} is of another network, whose weights fit but may mean something else"
-    return line, [f"{warning}: {' · '.join(other)}"] if other else []
+    warnings = [f"{warning}: {' · '.join(other)}"] if other else []
+    theirs_sample = {*about.get("sample", ())} - {""}
+    if by_number and theirs_sample and sample and theirs_sample.isdisjoint(sample):
+        warnings.append(
+            f"train.init_head: the rows from {path} are of identities with equal numbers, and none of the compared "
+            "images of data.train is one of its training set · allowed: numbers of one set · otherwise set "
+            "train.init_head=new"
+        )
+    return line, warnings
 
 
 def start_head_from_teacher(learner: Learner, labels: Labels) -> None:
@@ -103,20 +115,25 @@ def _check_input(learner: Learner, options: BackboneOptions, path: Path) -> None
         )
 
 
-def _start_head(learner: Learner, state: Mapping[str, Any], class_names: Sequence[str], path: Path) -> str:
-    """Fill the head's rows of known identities, and return in words what was done."""
+def _start_head(learner: Learner, state: Mapping[str, Any], class_names: Sequence[str], path: Path) -> tuple[str, bool]:
+    """Fill the head's rows of known identities.
+
+    Returns:
+        In words what was done, and whether all these identities have only numbers.
+    """
     wanted = learner.config.train.init_head
     if wanted in ("new", "teacher"):
-        return "the head is new"
+        return "the head is new", False
     rows, why_not = _known_rows(state, class_names, learner.model.embedding_dim, by_number=wanted == "keep")
     if rows is None:
         if wanted == "keep":
             raise UserError(f"train.init_head: got keep, but {path} {why_not} · allowed there: new, for a fresh head")
-        return f"the head is new, because the checkpoint {why_not}"
+        return f"the head is new, because the checkpoint {why_not}", False
     left = take_known(learner.head, state["head"], rows)
-    known = int((rows >= 0).sum())
+    known = [name for name, row in zip(class_names, rows.tolist(), strict=True) if row >= 0]
     fresh = f"; its {', '.join(left)} starts fresh too" if left else ""
-    return f"the head has the rows of {known:,} of {len(class_names):,} identities, the rest start fresh{fresh}"
+    line = f"the head has the rows of {len(known):,} of {len(class_names):,} identities, the rest start fresh{fresh}"
+    return line, all(name.rpartition("/")[2].isdecimal() for name in known)
 
 
 def _known_rows(

@@ -243,8 +243,8 @@ def _load(crops: CropBatches, index: int, image: npt.NDArray[np.uint8]) -> bool:
 def check_hashes(table: EmbeddingTable, index: npt.NDArray[np.int64], source: Source) -> None:
     """Check on a sample that no image has the name that another one had when the table was made.
 
-    Images may have changed, since a table may come from larger crops or from photographs. A table
-    of another program has no hashes.
+    Images may have changed, since a table may come from larger crops or from photographs: a warning
+    counts them. A table of another program has no hashes.
 
     Args:
         table: of the teacher.
@@ -265,6 +265,13 @@ def check_hashes(table: EmbeddingTable, index: npt.NDArray[np.int64], source: So
             f"train.teacher.embeddings: {table.path}: {len(moved):,} of {len(sample):,} sampled images of data.train "
             f"had another name when the table was made, such as {moved[0]} · allowed: the names of that time · embed "
             "data.train again"
+        )
+    if other:
+        log.warning(
+            "train.teacher.embeddings: %s: %s of %s sampled images of data.train have other content than when the "
+            "table was made, such as %s · allowed: other crops of the same photographs · otherwise embed data.train "
+            "again",
+            *(table.path, f"{len(other):,}", f"{len(sample):,}", next(iter(other))),
         )
 
 

@@ -140,7 +140,8 @@ class Trainer:
             self.restore(resume_from)
             return
         if self.config.train.init_from is not None:
-            line, warnings = start_from(self.learner, resolve(self.config.train.init_from), self.source.class_names)
+            path = resolve(self.config.train.init_from)
+            line, warnings = start_from(self.learner, path, self.source.class_names, self.data.sample)
             self._news += [(logging.INFO, line), *((logging.WARNING, each) for each in warnings)]
         if self.config.train.init_head == "teacher":
             start_head_from_teacher(self.learner, self.source.labels)
@@ -215,6 +216,7 @@ class Trainer:
         self.learner.restore(state, path)
         origin = origin_of(meta)
         self.learner.origin = {} if origin is None else {"init_from": origin}
+        self.learner.origin |= {key: meta[key] for key in ("more_people",) if key in meta}
         self.data.resume(meta)
         for name, value in progress.items():
             setattr(self.progress, name, value)

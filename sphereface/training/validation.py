@@ -75,9 +75,8 @@ class Validator:
                 log.warning("eval.sets.%s: %s · leave them out: data.exclude_file", each.name, text)
             if person := shared_image(source, each.images.names, each.images.found()):
                 sentence = "contains images of data.train, such as one of identity %s: its figures will be too good"
-                log.warning(
-                    f"eval.sets.%s: {sentence} · leave its people out: data.exclude_file", each.name, shown(person)
-                )
+                remedy = "leave its people out by their numbers there: data.exclude_file, or make pairs of data.train"
+                log.warning(f"eval.sets.%s: {sentence} · {remedy}", each.name, shown(person))
 
     def _load(self, name: str, places: Places) -> EvaluationSet:
         """Read a set and a few of its images, so that an unsuitable set ends the run now."""

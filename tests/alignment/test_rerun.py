@@ -236,3 +236,62 @@ def test_crops_of_images_that_have_gone_are_counted(tmp_path):
     assert "2 images in " in report.table()
     assert "are not crops of any source image, e.g. 1.jpg" in report.table()
     assert cv2.imread(str(tmp_path / "out/1.jpg")) is not None
+
+
+def new_set(folder, people, first=0):
+    for row, person in enumerate(people):
+        for k in range(3):
+            image = ByColour.image((140, 150), [(60, 70)], seed=first + 3 * row + k)
+            (folder / person).mkdir(parents=True, exist_ok=True)
+            (folder / person / f"{k}.png").write_bytes(encode(image, ".png"))
+    return folder
+
+
+@pytest.mark.parametrize("names", [("a", "b"), ("c",)])
+def test_other_photographs_do_not_replace_crops(tmp_path, names):
+    """Another batch has other images of the same names, or other people; a subfolder has other names."""
+    first = new_set(tmp_path / "first", ["a", "b"])
+    align_folder(first, tmp_path / "out", DETECTED)
+    before = {path: path.read_bytes() for path in sorted((tmp_path / "out").rglob("*.*"))}
+    assert (tmp_path / "out/landmarks.txt").read_text().count("\n") == 6
+    for other in (new_set(tmp_path / "second", names, first=50), first / "a"):
+        with pytest.raises(UserError, match=r"out: holds crops of .*first, none of whose images is in ") as caught:
+            align_folder(other, tmp_path / "out", DETECTED)
+        assert "\n" not in str(caught.value)
+        assert {path: path.read_bytes() for path in sorted((tmp_path / "out").rglob("*.*"))} == before
+    assert align_folder(first, tmp_path / "out", DETECTED).kept == 6
+
+
+def test_the_same_photographs_may_grow_shrink_move_and_be_replaced(tmp_path, monkeypatch):
+    first = new_set(tmp_path / "first", ["a", "b"])
+    align_folder(first, tmp_path / "out", DETECTED)
+    new_set(first, ["c"], first=30)
+    assert align_folder(first, tmp_path / "out", DETECTED).kept == 6
+    moved = first.rename(tmp_path / "moved")
+    shutil.rmtree(moved / "a")
+    assert align_folder(moved, tmp_path / "out", DETECTED).kept == 6
+    (tmp_path / "link").symlink_to(moved)
+    monkeypatch.chdir(moved)
+    new_set(moved, ["b", "c"], first=60)  # other content, but in the same place by another path
+    for path in (tmp_path / "link", type(moved)()):
+        align_folder(path, tmp_path / "out", DETECTED)
+    shutil.copytree(moved, tmp_path / "copy")
+    new_set(tmp_path / "copy", ["d"], first=90)
+    report = align_folder(tmp_path / "copy", tmp_path / "out", DETECTED)
+    assert (report.aligned, report.kept) == (9, 0)
+
+
+def test_a_folder_without_a_crop_of_the_wrong_photographs_can_be_used(tmp_path):
+    (tmp_path / "wrong").mkdir()
+    (tmp_path / "wrong/1.png").write_bytes(encode(ByColour.image((140, 150), []), ".png"))
+    with pytest.raises(UserError, match="none of 1 images could be aligned"):
+        align_folder(tmp_path / "wrong", tmp_path / "out", DETECTED)
+    assert align_folder(new_set(tmp_path / "right", ["a"]), tmp_path / "out", DETECTED).aligned == 3
+
+
+def test_a_report_of_an_earlier_version_names_no_photographs(tmp_path):
+    align_folder(new_set(tmp_path / "first", ["a"]), tmp_path / "out", DETECTED)
+    report = report_of(tmp_path / "out")
+    del report["source"], report["sample"]
+    (tmp_path / "out/align-report.json").write_text(json.dumps(report))
+    assert align_folder(new_set(tmp_path / "second", ["a"], first=50), tmp_path / "out", DETECTED).aligned == 3

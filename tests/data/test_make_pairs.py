@@ -208,7 +208,7 @@ def test_a_set_inside_the_training_folder_is_refused(faces, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ([], "SRC: has 9 people, 9 of them with two or more images · allowed: 20 or more of those"),
+        ([], "SRC: has 9 people, 9 of them with two or more different images · allowed: 20 or more of those"),
         (["--folds", "2", "--pairs", "0"], "--pairs: got 0 · allowed: 1 or more"),
         (["--folds", "2", "--people", "-3"], "--people: got -3 · allowed: 1 or more"),
     ],
@@ -395,6 +395,85 @@ def test_training_with_the_held_out_people_of_a_numbered_list_is_noticed(faces, 
     assert shared(listing, exclude_file=own / "people.txt") == ""
     assert shared(named) == ""
     listing.write_text("".join(f"{path} {5 - i % 6}\n" for i, path in enumerate(paths)), encoding="utf-8")
-    assert shared(listing) == ""  # the same numbers for other people
+    assert shared(listing) != ""  # the same people with other numbers
     listing.write_text("".join(f"{path} {i % 6}\n" for i, path in enumerate(paths[:6])), encoding="utf-8")
     shared(listing)  # fewer images of each
+    other = [path for path in paths if path not in (own / "names.tsv").read_text(encoding="utf-8")]
+    listing.write_text("".join(f"{path} {i % 6}\n" for i, path in enumerate(other)), encoding="utf-8")
+    assert shared(listing) == ""  # the same numbers for other people
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_numbers_of_another_form_of_the_set_do_not_hide_held_out_people(tmp_path, reverse):
+    """Folders 1 … 12, sorted as texts, have the labels 0 … 11 in a list: 10 is label 1, 2 is 4."""
+    folder = make_training_set(tmp_path / "faces", 12, 3, size=(16, 12))
+    for number, path in enumerate(sorted(folder.iterdir()), start=1):
+        path.rename(folder / str(number))
+    people = sorted(path.name for path in folder.iterdir())
+    listing, own = tmp_path / "list.txt", tmp_path / "own"
+    # images in another order within each person, as other programs list them
+    paths = [(path, people.index(path.parent.name)) for path in sorted(folder.rglob("*.png"), reverse=True)]
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for path, label in paths:
+        shutil.copy(path, flat / f"{label}_{path.name}")
+    listing.write_text("".join(f"flat/{label}_{path.name} {label}\n" for path, label in paths), encoding="utf-8")
+    made_of, trained_on = (listing, folder) if reverse else (folder, listing)
+    assert main([str(made_of), str(own), "--folds", "2", "--people", "4"]) == 0
+    loaded = load_pair_set("own", own, own / "pairs.txt")
+    digests = {path.read_bytes() for path in own.glob("*/*.png")}
+    for train in (trained_on, made_of):
+        source = open_source(train, exclude_file=own / "people.txt")
+        leaks = {source.class_names[source.labels[row]] for row in range(len(source)) if source.read(row) in digests}
+        found = shared_image(source, loaded.images.names, loaded.images.found())
+        assert (found in leaks) if train == trained_on else (leaks, found) == (set(), "")
+
+
+def test_no_pair_is_one_and_the_same_picture(tmp_path, caplog):
+    """Browsers name a copy '000 (1).png'. id09 has only copies, so another person is held out."""
+    faces = make_training_set(tmp_path / "faces", 10, 3, size=(16, 12))
+    for person in faces.iterdir():
+        first = min(person.iterdir())
+        shutil.copy(first, first.with_name(f"{first.stem} (1){first.suffix}"))
+    for path in sorted((faces / "id09").iterdir())[1:]:
+        shutil.copy(min((faces / "id09").iterdir()), path)
+    own = tmp_path / "own"
+    assert main([str(faces), str(own), "--folds", "2", "--people", "8"]) == 0
+    assert "SRC: 8 images are copies of another image of the same person, such as " in caplog.text
+    assert "has an image of another person" not in caplog.text
+    assert "id09" not in (own / "people.txt").read_text(encoding="utf-8").splitlines()
+    images = [path.read_bytes() for path in own.glob("*/*.png")]
+    assert len(images) == len(set(images)) == 24
+    loaded = load_pair_set("own", own, own / "pairs.txt")  # every image that pairs.txt names is there
+    assert len(loaded.images.found()) == 24
+    assert len((own / "names.tsv").read_text(encoding="utf-8").splitlines()) == 25
+
+
+@pytest.mark.parametrize("held_out", [8, 6])
+def test_a_copied_person_is_named(tmp_path, caplog, held_out):
+    """Each of ten people has a twin in a copied folder: in the set, or left to train on."""
+    faces = make_training_set(tmp_path / "faces", 5, 3, size=(16, 12))
+    for person in list(faces.iterdir()):
+        shutil.copytree(person, faces / f"{person.name} - Copy")
+    assert main([str(faces), str(tmp_path / "own"), "--folds", "2", "--people", str(held_out)]) == 0
+    (line,) = [line for line in caplog.messages if "SRC: " in line]
+    assert " has an image of another person, who is held out: they may be one person · sphereface check" in line
+    caplog.clear()
+    for copy in faces.glob("* - Copy"):  # the first of each has a twin in training
+        shutil.rmtree(copy)
+    for person in list(faces.iterdir()):
+        shutil.copytree(person, faces / f"{person.name}b")
+        for path in (faces / f"{person.name}b").iterdir():
+            path.write_bytes(cv2.imencode(".png", cv2.imread(str(path)) // 2)[1].tobytes())
+    assert main([str(faces), str(tmp_path / "b"), "--folds", "2", "--people", str(held_out)]) == 0
+    assert "SRC: " not in caplog.text
+
+
+def test_a_copy_of_a_held_out_person_who_stays_in_training_is_named(tmp_path, caplog):
+    faces = make_training_set(tmp_path / "faces", 8, 3, size=(16, 12))
+    for person in sorted(faces.iterdir())[:4]:
+        for path in sorted(person.iterdir())[1:]:
+            path.unlink()  # with one image, it cannot be held out
+        shutil.copy(min(person.iterdir()), min((faces / f"id{int(person.name[2:]) + 4:02d}").iterdir()))
+    assert main([str(faces), str(tmp_path / "own"), "--folds", "2", "--people", "4"]) == 0
+    assert "SRC: 'id00' has an image of another person, who is held out" in caplog.text

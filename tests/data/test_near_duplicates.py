@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from sphereface.data.near_duplicates import BITS, distances, find_links, groups_of, perceptual_hash
+from sphereface.data.suspicions import names
 
 
 def smooth_image(seed):
@@ -95,3 +96,13 @@ def test_ten_thousand_equal_hashes_are_one_group():
     links = find_links(hashes, 12)
     assert len(links.left) == 9_999
     assert groups_of(links) == [(list(range(10_000)), 0)]
+
+
+def test_a_large_group_names_its_first_images_and_their_number():
+    class Numbers:
+        def name(self, index):
+            return f"a/{index}.jpg"
+
+    assert names(Numbers(), [3, 1]) == "a/3.jpg ≈ a/1.jpg"
+    assert names(Numbers(), range(5)).endswith("a/3.jpg ≈ a/4.jpg")
+    assert names(Numbers(), range(4000)) == "a/0.jpg ≈ a/1.jpg ≈ a/2.jpg ≈ a/3.jpg ≈ a/4.jpg ≈ 3,995 more"

@@ -270,6 +270,10 @@ FOLDERS = [f"{name}/{k}.jpg" for k in range(10) for name in "aabc"]
         ([*FOLDERS, "a/1.jpg", "b.jpg"], r"line 42: got the image 'b\.jpg' without a folder"),
         ([*FOLDERS, "a/1.jpg", "../b.jpg"], "line 42: got the image"),
         (FOLDERS[:4], "has 1 pair of one person and 1 of two people · allowed: 2 or more of each for 2 folds"),
+        (
+            [f"{name}/{k}.jpg" for name in "fbdcaeghij" for k in range(5)],
+            r"got each image once, and all images of a folder together, such as those of 'a' · allowed: two lines",
+        ),
         (["a.jpg"], "line 1: got 'a.jpg' · allowed: LFW's first line"),
         (["x" * 3000], "line 1: got 'x{99}…' · allowed: LFW's first line"),
     ],
@@ -280,6 +284,44 @@ def test_a_fault_is_said_in_one_line_with_its_place(tmp_path, lines, message):
     assert str(error.value).startswith(f"{tmp_path / 'list.txt'}")
     assert "\n" not in str(error.value)
     assert len(str(error.value)) < len(str(tmp_path)) + 500
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [f"{p}/{k}.jpg" for p in range(8) for k in (1, 2)] + [f"{p}/1.jpg" for p in range(8, 16)],  # each in one pair
+        [f"{p}/{k}.jpg" for p in range(8) for k in (1, 2)] + [f"{p}/3.jpg" for p in range(8)],
+        [f"{p}/{k}.jpg" for p in range(8) for k in (1, 2)] + [f"{p}/1.jpg" for p in range(8)],
+        [
+            "0/1",
+            "0/2",
+            "1/1",
+            "1/2",
+            "2/1",
+            "2/2",
+            "2/1",
+            "3/1",
+            "3/1",
+            "3/2",
+            "3/1",
+            "4/1",
+            "4/1",
+            "4/2",
+            "5/1",
+            "5/2",
+            "6/1",
+            "6/2",
+            "7/1",
+            "7/2",
+            "7/2",
+            "8/1",
+            "9/1",
+            "10/1",
+        ],
+    ],
+)
+def test_a_list_of_pairs_by_folder_is_no_list_of_images(tmp_path, lines):
+    assert sorted(read(tmp_path, "\n".join(lines)).same.tolist()) == [False] * 4 + [True] * 8
 
 
 def test_the_longest_names_are_found(tmp_path):

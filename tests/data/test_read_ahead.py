@@ -15,7 +15,7 @@ from sphereface.data.packing import pack
 from sphereface.data.read_ahead import encoded
 from sphereface.data.sampler import Augmentation, BatchOrder
 from sphereface.data.sources import FolderSource, JoinedSource, ListSource, RecordSource, ZipSource, cached, open_path
-from sphereface.data.sources.base import read_each
+from sphereface.data.sources.base import read_each, threads_of
 from sphereface.data.sources.selection import SelectedSource
 from sphereface.data.tar_packing import pack_tar
 
@@ -29,8 +29,8 @@ class Recorded:
     class_names = ("one",)
     named = True
 
-    def __init__(self, *, mapped: bool) -> None:
-        self.mapped = mapped
+    def __init__(self, *, mapped: bool, threads: int = 1) -> None:
+        self.mapped, self.threads = mapped, threads
         self.reads: list[tuple[int, threading.Thread]] = []
 
     def __len__(self) -> int:
@@ -46,27 +46,62 @@ class Recorded:
         return str(index)
 
 
-@pytest.mark.parametrize("mapped", [True, False])
-@pytest.mark.parametrize("count", [0, 1, 63, 64, 65, 300])
-def test_every_image_comes_in_its_turn_and_once(mapped, count):
+@pytest.mark.parametrize(("mapped", "threads"), [(True, 1), (False, 1), (False, 3)])
+@pytest.mark.parametrize("count", [0, 1, 31, 32, 33, 96, 97, 300])
+def test_every_image_comes_in_its_turn_and_once(mapped, threads, count):
     indices = np.random.default_rng(0).permutation(1000)[:count].tolist()
-    source = Recorded(mapped=mapped)
+    source = Recorded(mapped=mapped, threads=threads)
     with encoded(source, indices) as images:
         got = [str(each) if isinstance(each, OSError) else each.decode() for each in images]
     assert got == ["gone" if index == 7 else str(index) for index in indices]
-    assert [index for index, _ in source.reads] == indices
+    read = [index for index, _ in source.reads]
+    assert read == indices if threads == 1 else sorted(read) == sorted(indices)
 
 
-def test_files_are_read_by_another_thread_while_the_first_images_are_decoded_and_two_chunks_ahead_at_most():
-    source = Recorded(mapped=False)
+@pytest.mark.parametrize("threads", [1, 4])
+def test_files_are_read_by_other_threads_while_the_first_images_are_decoded_and_not_far_ahead(threads):
+    source = Recorded(mapped=False, threads=threads)
+    ahead = 32 * (threads + 1)
     with encoded(source, list(range(1000))) as images:
         next(images)
         deadline = time.monotonic() + 600
-        while len(source.reads) < 128 and time.monotonic() < deadline:
+        while len(source.reads) < ahead and time.monotonic() < deadline:
             time.sleep(0.001)
         time.sleep(0.05)
-        assert len(source.reads) == 128
+        assert len(source.reads) == ahead
     assert threading.current_thread() not in {thread for _, thread in source.reads}
+
+
+def test_four_threads_read_files_at_once(tmp_path, monkeypatch):
+    folder = FolderSource(make_training_set(tmp_path / "folder", 20, 7, (16, 16)))
+    expected = [folder.read(row) for row in range(140)]
+    together = threading.Barrier(4)  # opens when four reads wait at it
+    plain = FolderSource.read
+
+    def read(self: FolderSource, index: int) -> bytes:
+        if index in (0, 32, 64, 96):
+            together.wait(timeout=600)
+        return plain(self, index)
+
+    monkeypatch.setattr(FolderSource, "read", read)
+    with encoded(SelectedSource(cached(folder, 1 << 20), np.ones(20, np.bool_)), list(range(140))) as images:
+        assert list(images) == expected
+
+
+def test_a_list_that_a_plugin_returns_is_read_in_a_joined_source(tmp_path):
+    folder = FolderSource(make_training_set(tmp_path / "folder", 2, 2, (16, 16)))
+    other = Recorded(mapped=False)
+    other.read_each = lambda indices: [other.read(index) for index in indices]
+    joined = JoinedSource([folder, other], "ab", merge=False)
+    assert list(read_each(joined, [5, 0, 4])) == [b"1", folder.read(0), b"0"]
+
+
+def test_only_files_are_read_by_several_threads(tmp_path):
+    folder = FolderSource(make_training_set(tmp_path / "folder", 2, 2, (16, 16)))
+    other = Recorded(mapped=False)
+    del other.threads  # as a plugin's source
+    assert [threads_of(source) for source in (folder, other, cached(folder, 100))] == [4, 1, 4]
+    assert [threads_of(JoinedSource([folder, each], "ab", merge=False)) for each in (folder, other)] == [4, 1]
 
 
 def test_of_a_mapped_file_an_image_is_copied_when_it_is_asked_for():

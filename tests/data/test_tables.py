@@ -162,6 +162,45 @@ def test_one_file_of_a_set_is_told(tmp_path, caplog, name):
     assert "of its set" not in caplog.text
 
 
+@pytest.mark.parametrize(("write", "suffix"), [(write_parquet, "parquet"), (write_arrow, "arrow")])
+def test_parts_that_an_earlier_run_left_are_told(tmp_path, caplog, write, suffix):
+    """Of 30 rows in files of 8 at first, then of 11: the fourth file of the first run stays, with other labels."""
+    images, labels = [(f"{n}.jpg", b"%d" % n * 90) for n in range(30)], [n // 5 for n in range(30)]
+    for each in (8, 11):
+        for number, start in enumerate(range(0, 30, each)):
+            rows = slice(start, start + each)
+            write(tmp_path / f"part-{number}.{suffix}", table_of(images[rows], [n + 20 // each for n in labels[rows]]))
+    assert len(open_source(tmp_path)) == 36
+    assert "6 images are also in another file of the set, such as part-3." in caplog.text
+    (tmp_path / f"part-3.{suffix}").unlink()
+    caplog.clear()
+    open_source(tmp_path)
+    for number in range(3):  # names from 0 in each file
+        own = [(f"{n}.jpg", b"%d %d" % (number, n)) for n in range(10)]
+        write(tmp_path / f"part-{number}.{suffix}", table_of(own, [number] * 10))
+    open_source(tmp_path)
+    assert "another file" not in caplog.text
+
+
+@pytest.mark.parametrize(("write", "suffix"), [(write_parquet, "parquet"), (write_arrow, "arrow")])
+def test_two_sets_in_one_folder_and_labels_across_folders_are_told(tmp_path, caplog, write, suffix):
+    for number in range(2):
+        images = [
+            (f"p{person + 10 * number}/{k}.jpg", b"%d" % (person + number)) for person in range(3) for k in range(3)
+        ]
+        write(tmp_path / f"part-{number}.{suffix}", table_of(images, [n // 3 for n in range(9)]))
+    open_source(tmp_path)
+    sentence = "3 of 3 labels have other folders in another part of the set, such as 0 in p0 and in p10: each label is"
+    assert sentence in caplog.text
+    caplog.clear()
+    write(tmp_path / "ages" / f"a.{suffix}", table_of(images, [20 + n % 2 for n in range(9)]))
+    open_source(tmp_path / "ages" / f"a.{suffix}")
+    told = (
+        "2 of 2 are in several of 3 folders, such as 20 in p10 and p11 · if the folders are the identities, write them"
+    )
+    assert told in caplog.text
+
+
 @pytest.mark.parametrize("write", [write_parquet, write_arrow])
 def test_the_columns_that_others_write(tmp_path, write):
     suffix = "." + write.__name__.partition("_")[2]

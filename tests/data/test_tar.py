@@ -391,6 +391,104 @@ def test_a_file_that_an_earlier_run_left_is_told(tmp_path, caplog):
     assert not caplog.records
 
 
+def people_with_labels(names: str, *, per: int = 2, size: int = 4) -> list[tuple[str, bytes]]:
+    """A folder and a number from 0 for each person, the images numbered on, as ``sphereface pack`` writes them."""
+    rows = [(label, name) for label, name in enumerate(names.split()) for _ in range(per)]
+    keys = [(f"{name}/{row:09d}", label, f"{names}{row}".encode() * size) for row, (label, name) in enumerate(rows)]
+    return [m for key, label, data in keys for m in ((f"{key}.jpg", data), (f"{key}.cls", b"%d" % label))]
+
+
+@pytest.mark.parametrize("pattern", ["", "batch-{1..2}.tar"])
+@pytest.mark.parametrize(
+    ("one", "other", "told"),
+    [
+        (
+            "Anna Bob Carl",
+            "Xaver Yves",
+            "2 of 3 labels have other folders in another part of the set, such as 0 in Anna",
+        ),
+        (
+            "000 001 002",
+            "000 001",
+            "4 images are unlike one of the same name in another file of the set, such as batch-",
+        ),
+        ("Anna Bob Carl", "- - - Dora Emil", ""),
+    ],
+)
+def test_two_sets_in_one_folder_are_told(tmp_path, caplog, pattern, one, other, told):
+    """Their labels begin at 0 in both, so an identity would be two people."""
+    write_tar(tmp_path / "batch-1.tar", people_with_labels(one))
+    rest = [member for member in people_with_labels(other, size=5) if not member[0].startswith("-")]
+    write_tar(tmp_path / "batch-2.tar", rest)
+    with caplog.at_level(logging.WARNING):
+        source = open_source(tmp_path / pattern if pattern else tmp_path)
+    assert len(source) == 6 + len(rest) // 2
+    assert len(caplog.messages) == bool(told)
+    assert told in caplog.text
+    assert ("if two sets were joined, give each as its own path in data.train" in caplog.text) == bool(told)
+
+
+def test_two_sets_with_shuffled_labels_are_told_by_their_files(tmp_path, caplog):
+    for number, names in enumerate((("Anna", "Bob"), ("Xaver", "Yves"))):
+        rows = [(f"{names[k % 2]}/{k}", k % 2) for k in range(8)]
+        members = [(f"{key}.jpg", b"%d" % number) for key, _ in rows] + [(f"{key}.cls", b"%d" % n) for key, n in rows]
+        write_tar(tmp_path / f"b-{number}.tar", members)
+    open_source(tmp_path)
+    assert "2 of 2 labels have other folders in another part of the set, such as 0 in Anna and in Xaver" in caplog.text
+
+
+@pytest.mark.parametrize("folder", ["images/", ""])
+def test_shards_that_count_their_images_from_0_are_silent(tmp_path, caplog, folder):
+    for number in range(3):
+        names = [(f"{folder}{k:05d}", number * 4 + k // 5) for k in range(20)]
+        images = [(f"{name}.jpg", b"%d %d" % (number, k)) for k, (name, _) in enumerate(names)]
+        write_tar(tmp_path / f"train-{number}.tar", images + [(f"{name}.cls", b"%d" % n) for name, n in names])
+    with caplog.at_level(logging.WARNING):
+        assert len(open_source(tmp_path).class_names) == 12
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize("kind", [".cls", ".json", ".txt"])
+def test_labels_across_the_folders_are_told(tmp_path, caplog, kind):
+    """Such as ages beside the folders of people; tracks of people in the folders of a sorted tar are labels too."""
+    members = people_with_labels(" ".join(f"p{n}" for n in range(9)), per=3)
+    images = [(name, data) for name, data in members if name.endswith(".jpg")]
+    ages = [
+        (f"{name[:-4]}{kind}", b'{"label": "%d years"}' % (k % 3) if kind == ".json" else b"%d" % (20 + k % 3))
+        for k, (name, _) in enumerate(images)
+    ]
+    write_tar(tmp_path / "ages.tar", images + ages)
+    with caplog.at_level(logging.WARNING):
+        open_source(tmp_path / "ages.tar")
+    assert "the identities are the labels, and 3 of 3 are in several of 9 folders, such as " in caplog.text
+    assert f" in p0 and p1 · if the folders are the identities, pack it again without members {kind}" in caplog.text
+
+
+def test_a_part_of_a_set_is_told(tmp_path, caplog):
+    """Given by a pattern, or left in a download, packed, or empty."""
+    for number in range(3):
+        write_tar(
+            tmp_path / "of" / f"f-0000{number}-of-00003.tar", [(f"p{number}/{k}.jpg", b"%d" % k) for k in range(2)]
+        )
+    with caplog.at_level(logging.WARNING):
+        assert len(open_path(tmp_path / "of" / "f-{00000..00001}-of-00003.tar")) == 4
+    sentence = "names 2 of the 3 files of its set · to read all of them, give their folder or a pattern"
+    assert [message.partition(".tar: ")[2] for message in caplog.messages] == [sentence]
+    caplog.clear()
+    open_path(tmp_path / "of" / "f-{00000..00002}-of-00003.tar")
+    for name in ("README.md", "0_stats.json", "LICENSE", "align-report.json", "f-0.tar.idx", ".hidden.part"):
+        (tmp_path / "of" / name).write_bytes(b"x")
+    open_path(tmp_path / "of")
+    assert not caplog.messages
+    caplog.clear()
+    for name in ("f-00003.tar.gz", "f-00004.tar.part", "f-00005.tar.part"):
+        (tmp_path / "of" / name).write_bytes(b"x")
+    write_tar(tmp_path / "of" / "empty.tar", [])
+    open_path(tmp_path / "of")
+    assert "3 files are not read: 2 .part, 1 .gz, such as f-00003.tar.gz · allowed: .tar · complete or" in caplog.text
+    assert "1 file has no image, such as empty.tar · copy or pack them again" in caplog.text
+
+
 def test_names_that_begin_again_in_each_file_are_no_copies(tmp_path, caplog):
     """Even of equal sizes, as raw images have, and if one image is the same."""
     for shard in range(3):

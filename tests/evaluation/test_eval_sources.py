@@ -4,6 +4,7 @@ import hashlib
 import json
 import pickle
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -169,6 +170,22 @@ def test_results_of_another_file_that_are_replaced_are_named(work, tmp_path, cap
     assert said("own.onnx") == [line.format(str(work / "other.pt"))]
     assert said("table.npz") == [line.format(str(work / "own.onnx"))]
     assert said("table.npz") == []
+
+
+def test_a_replaced_calibration_is_named(work, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(calibration, "_SURE", -10)
+    shutil.copy(work / "table.npz", tmp_path / "t.npz")
+    before = None
+    for mirror, replaced in (("join", 0), ("join", 0), ("none", 1)):
+        capsys.readouterr()
+        evaluate(work, tmp_path / "out", "--embeddings", tmp_path / "t.npz", "--calibrate", "--mirror", mirror)
+        lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("replaced: a calibration")]
+        assert len(lines) == replaced
+        if replaced:
+            point = next((p for p in before["thresholds"][::-1] if p["tar"] >= 0.9), before["thresholds"][0])
+            assert lines[0].endswith(f"with threshold {point['threshold']:.4f} at FAR {point['far']:g}")
+            assert f"learnt from {work / 'crops' / 'pairs.txt'}, " in lines[0]
+        before = json.loads((tmp_path / "t.npz.calibration.json").read_text(encoding="utf-8"))
 
 
 def test_files_of_one_name_have_calibrations_of_their_own(work, tmp_path, capsys, monkeypatch):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+
 import numpy as np
 import pytest
 
@@ -107,6 +110,41 @@ def test_numbers_of_two_sets_have_nothing_to_do_with_each_other(meta, found):
     assert bool(text) == bool(found)
 
 
+@pytest.mark.parametrize(
+    ("images", "found"),
+    [
+        (["x/Ann/frontal/1.jpg"], "1 person"),
+        (["x/y/Ann/a/b/1.jpg", "x/y/Bo/a/b/1.jpg"], "2 people"),
+        (["x/Cy/frontal/Ann.jpg"], ""),  # a file is no folder
+    ],
+)
+def test_any_folder_of_an_image_may_name_its_person(images, found):
+    text = shared_people(identities_of({"class_names": ["Ann", "Bo"], "numbered": []}), images, "x")
+    assert text.startswith(found)
+    assert bool(text) == bool(found)
+
+
+@pytest.mark.parametrize(
+    ("meta", "found"),
+    [
+        ({"more_people": ["Ann"]}, "1 person"),  # joined of other people
+        ({"class_names": ["7", "Bo"], "numbered": [], "more_people": ["Ann"]}, "2 people"),
+        ({"class_names": ["7", "8"], "numbered": [""], "more_people": ["Ann"]}, "1 person"),
+        ({"class_names": ["web/0", "own/7"], "numbered": ["web"], "more_people": ["Ann"]}, "2 people"),
+        ({"class_names": ["Ann"], "numbered": [], "more_people": ["Bo"]}, "1 person"),
+    ],
+)
+def test_people_of_an_earlier_or_another_network_count_too(meta, found):
+    text = shared_people(identities_of(meta), ["0/a.jpg", "7/b.jpg", "Ann/c.jpg"], "x")
+    assert text.startswith(found)
+
+
+def test_a_network_that_was_trained_before_names_both_training_sets(crops, tmp_path, capsys):
+    known = trained_on(tmp_path / "known.pt", "Q", more_people=["P3"])
+    (line,) = warnings(run(capsys, "--ckpt", known, "--sets", f"mine={crops}", "--device", "cpu"))
+    assert "1 person has the name of an identity in the training sets of known.pt, such as 'P3': " in line
+
+
 def test_results_of_another_set_or_rule_that_are_replaced_are_named(crops, tmp_path, capsys):
     table, out = write_table(tmp_path / "t.npz", crops), tmp_path / "out"
     lines = (crops / "pairs.txt").read_text().splitlines()
@@ -131,6 +169,28 @@ def test_results_of_another_set_or_rule_that_are_replaced_are_named(crops, tmp_p
     assert replaced(run(capsys, *place, f"mine={crops},{crops / 'pairsDevTest.txt'}")) == [
         f"replaced: results of other pairs or images, {str(one)!r} · --output DIR keeps both"
     ]
+
+
+def test_a_comparison_says_of_what_it_is_and_names_a_replaced_one(crops, tmp_path, capsys):
+    tables = [write_table(tmp_path / f"{name}.npz", crops, seed) for seed, name in enumerate("abc")]
+    place = ["--lfw", crops, "--pairs", crops / "pairs.txt", "--output", tmp_path / "out"]
+
+    def said(one, other, *more):
+        return replaced(run(capsys, "--compare", tables[one], tables[other], *place, *more))
+
+    assert (said(0, 1), said(0, 1)) == ([], [])
+    written = json.loads((tmp_path / "out" / "compare.json").read_text(encoding="utf-8"))
+    for side, table in zip("ab", tables, strict=False):
+        facts = written[side]
+        assert facts["embeddings_sha256"] == hashlib.sha256(table.read_bytes()).hexdigest()
+        assert (facts["embeddings"], facts["pairs"]) == (str(table), str(crops / "pairs.txt"))
+        assert (facts["subtract_mean"], facts["mirror"], facts["images"]) == (True, "join", str(crops))
+    assert said(0, 2) == [f"replaced: a comparison, B of another file, {str(tables[1])!r} · --output DIR keeps both"]
+    assert said(0, 2, "--no-mean") == [
+        "replaced: a comparison, A with subtract_mean True, now False · --output DIR keeps both"
+    ]
+    (tmp_path / "out" / "compare.json").write_text('{"verdict": "noise"}')  # of an earlier version
+    assert said(0, 1) == []
 
 
 def test_changed_images_of_a_set_are_other_images(crops, tmp_path, capsys):

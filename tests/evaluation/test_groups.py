@@ -595,3 +595,14 @@ def test_a_group_of_control_characters_is_refused(tmp_path):
     path.write_text(path.read_text().replace(",A\n", ",A\x1b[31m\n"))
     with pytest.raises(UserError, match=r"got the group 'A\\x1b\[31m' · allowed: names without control characters"):
         read_group_list(path)
+
+
+def test_labels_of_a_group_that_contradict_its_folders_are_counted(tmp_path, caplog):
+    path = write_list(tmp_path / "list.txt")
+    load(path)
+    assert "contradict" not in caplog.text
+    lines = path.read_text().splitlines()
+    lines[0] = lines[0].replace(" 1 B", " 0 B")
+    path.write_text("\n".join(lines))
+    load(path)
+    assert f"{path}: 1 of 120 labels contradict the folders of their images" in caplog.text

@@ -11,7 +11,7 @@ import pytest
 
 from sphereface.errors import UserError
 from sphereface.evaluation import labels
-from sphereface.evaluation.labels import check_labels, shared_pairs
+from sphereface.evaluation.labels import check_folders, check_labels, shared_pairs
 from sphereface.evaluation.protocols import load_pair_set, load_set
 from sphereface.places import Places
 
@@ -125,3 +125,48 @@ def test_a_list_with_the_same_pairs_in_every_fold_is_warned_of(tmp_path, said, f
     (tmp_path / "l.txt").write_text("\n".join(lines), encoding="utf-8")
     load_set("s", Places(form, (tmp_path, tmp_path / "l.txt")), find_images=False)
     assert "l.txt: 2 of 4 pairs repeat an earlier pair, 2 of them in a fold that chooses" in said.text
+
+
+def said_of_folders(said, names, same, wrong=()):
+    """What is said of all pairs of the names, with these labels inverted."""
+    left, right = np.triu_indices(len(names), k=1)
+    labels = np.array([same(names[a], names[b]) for a, b in zip(left, right, strict=True)])
+    labels[list(wrong)] ^= True
+    said.clear()
+    check_folders(Path("l"), left, right, labels, names)
+    return said.messages
+
+
+def test_labels_that_contradict_the_folders_are_counted(said):
+    names = [f"p{k}/{i}.jpg" for k in range(4) for i in range(4)]  # 24 genuine pairs, 96 of two people
+    same = lambda a, b: a[:2] == b[:2]  # noqa: E731
+    line = (
+        "l: {} of 120 labels contradict the folders of their images, the first that of p0/{}.jpg with {}.jpg as {} "
+        "· if each folder is one person, correct the list"
+    )
+    assert said_of_folders(said, names, same) == []
+    assert said_of_folders(said, names, same, [3]) == [line.format(1, 0, "p1/0", "one person")]
+    assert said_of_folders(said, names, same, [0, 3, 9]) == [line.format(3, 0, "p0/1", "two people")]
+    assert said_of_folders(said, names, lambda a, b: a[3] == b[3]) == []  # folders are cameras
+    assert said_of_folders(said, names, lambda a, b: not same(a, b)) == []
+    flat = [name.replace("/", "_") for name in names]
+    assert said_of_folders(said, flat, same, [3]) == []
+    above = [f"x/{name.replace('/', '/frontal/' if k % 2 else '/profile/')}" for k, name in enumerate(names)]
+    person = lambda a, b: a[2:4] == b[2:4]  # noqa: E731
+    assert said_of_folders(said, above, person) == []
+    assert len(said_of_folders(said, above, person, [3])) == 1
+    sessions = [f"{name[:2]}-{k % 2}/{name[3:]}" for k, name in enumerate(names)]  # two folders a person
+    assert said_of_folders(said, sessions, same) == []
+    within = [f"s{k % 4 // 3}/{name}" for k, name in enumerate(names)]  # people within sessions, of which one is small
+    assert said_of_folders(said, within, lambda a, b: a[3:5] == b[3:5]) == []
+
+
+def test_a_list_whose_labels_slipped_is_named(tmp_path, said):
+    rows = [(f"p{k}/1.jpg", f"p{k + d}/2.jpg", 1 - d) for d in (0, 1) for k in range(20)]
+    labels = [same for *_, same in rows]
+    for slip, number in ((0, 0), (3, 1)):
+        slipped = labels[slip:] + labels[:slip]
+        text = "".join(f"{a},{b},{same}\n" for (a, b, _), same in zip(rows, slipped, strict=True))
+        (tmp_path / "pairs.csv").write_text(text)
+        load_pair_set("x", tmp_path, tmp_path / "pairs.csv", find_images=False)
+        assert sum("6 of 40 labels contradict" in line for line in said.messages) == number

@@ -72,6 +72,24 @@ def test_what_the_checkpoint_says_of_itself(three, tmp_path):
     assert state["seen_size"] == [[16, 12], [16, 13], [16, 14]]
     assert json.loads((tmp_path / "abc.json").read_text())["of"] == meta["networks"]
     assert not (state.keys() - {"format", "id", "meta", "model", "seen_size"})
+    assert "more_people" not in meta
+
+
+@pytest.mark.parametrize(
+    ("people", "more", "known"),
+    [
+        (["a", "c"], {}, ["a", "b", "c"]),
+        (["a", "b"], {"more_people": ["d"]}, ["a", "b", "d"]),
+        (["1", "2"], {"numbered": [""], "more_people": ["d"]}, ["a", "b", "d"]),  # numbers of a set without names
+        (["web/1", "own/c"], {"numbered": ["web"]}, ["a", "b", "c"]),
+    ],
+)
+def test_networks_of_different_people_keep_the_names_of_all(tmp_path, people, more, known):
+    paths = network(tmp_path / "a.pt", 0), network(tmp_path / "b.pt", 1, class_names=people, **more)
+    meta = join(*paths, output=tmp_path / "ab.pt")["meta"]
+    assert meta["more_people"] == known
+    again = join(tmp_path / "ab.pt", network(tmp_path / "c.pt", 2, class_names=["e"]), output=tmp_path / "abc.pt")
+    assert again["meta"]["more_people"] == [*known, "e"]
 
 
 def test_what_is_joined_already_brings_each_of_its_networks(three, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import shutil
 
 import pytest
 import torch
@@ -87,6 +88,20 @@ def test_the_file_of_the_first_weights_is_recorded_also_after_a_resume(config_fi
     assert ("init_from" in before, before["numbered"]) == (False, [])  # its identities have names
 
 
+def test_the_people_of_the_first_training_are_remembered_also_after_a_resume(config_file, first, tmp_path):
+    other = make_training_set(tmp_path / "other", 2, 4, size=(32, 32))
+    (other / "id01").rename(other / "new")
+    start = (f"train.init_from={first}", f"data.train={other}", "train.steps=2", "train.milestones=[]")
+    run = train(config_file, *start, "train.init_head=new")
+    assert load_checkpoint(run / "last.pt")["meta"]["more_people"] == ["id01", "id02", "id03", "id04"]
+    train(config_file, *start[1:2], "train.steps=3", "train.milestones=[]", resume=str(run))
+    state = load_checkpoint(run / "last.pt")["meta"]
+    assert (state["step"], state["more_people"]) == (3, ["id01", "id02", "id03", "id04"])
+    third = Trainer(load(config_file, f"train.init_from={run / 'last.pt'}"), CPU)
+    third.begin()
+    assert third.state("x")["meta"]["more_people"] == ["new"]  # it trains on id00 … id04
+
+
 def test_new_takes_none(config_file, first):
     fresh, head, _ = started(config_file, first)
     assert torch.equal(fresh, head)
@@ -100,6 +115,28 @@ def test_without_names_keep_goes_by_number_and_auto_starts_fresh(config_file, fi
         fresh, head, _ = started(config_file, unnamed, "train.init_head=auto")
     assert torch.equal(fresh, head)
     assert "the head is new, because the checkpoint does not name its identities" in caplog.text
+
+
+@pytest.mark.parametrize("how", ["keep", "auto"])
+@pytest.mark.parametrize("data", ["same", "one more", "other", "names"])
+def test_rows_by_numbers_of_another_set_are_a_warning(config_file, tmp_path, how, data):
+    folders = {1: tmp_path / "set1", 2: tmp_path / "set2"}
+    for k, each in enumerate(sorted(make_training_set(tmp_path / "whole", 8, 4, size=(32, 32)).iterdir())):
+        name = f"p{k % 4}" if data == "names" else str(k % 4)
+        shutil.copytree(each, folders[1 + k // 4] / name)
+    settings = ("train.steps=1", "train.milestones=[]", "eval.sets={}", "eval.select=null")
+    first = train(config_file, f"data.train={folders[1]}", *settings) / "last.pt"
+    if data == "one more":
+        (folders[1] / "3").rename(folders[1] / "4")
+        (folders[2] / "3").rename(folders[1] / "3")
+    own = folders[2 if data in ("other", "names") else 1]
+    trainer = Trainer(load(config_file, f"data.train={own}", f"train.init_from={first}", f"train.init_head={how}"), CPU)
+    trainer.begin()
+    said = [line for _, line in trainer._news if "init_head" in line]
+    assert said == [
+        f"train.init_head: the rows from {first} are of identities with equal numbers, and none of the compared images "
+        "of data.train is one of its training set · allowed: numbers of one set · otherwise set train.init_head=new"
+    ] * (data == "other")
 
 
 def test_what_keep_cannot_keep_is_one_line(config_file, first, tmp_path):

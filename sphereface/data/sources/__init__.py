@@ -21,6 +21,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -75,7 +76,8 @@ _FILES: dict[str, Callable[[Path], Source]] = {
 def register_source(suffix: str) -> Callable[[_Open], _Open]:
     """Register a class or a function that opens the files of a suffix; see docs/extend.md.
 
-    What is opened is checked: the numbers of its images, labels and names must agree.
+    What is opened is checked: the numbers of its images, labels and names must agree, and the names
+    must be texts, each once.
 
     Args:
         suffix: in lower case, such as ``".sqlite"``.
@@ -101,10 +103,19 @@ def _checked(path: Path, source: Source) -> Source:
         got = f"{len(source)} images with {len(labels)} labels"
     elif not (len(source.class_names) == len(labels.counts) and labels.counts.min(initial=1) > 0):
         got = f"{len(source.class_names)} names of identities, and labels with {np.count_nonzero(labels.counts)}"
+    elif others := [name for name in source.class_names if type(name) is not str]:  # nor numpy's str_
+        got = f"a name of type {type(others[0]).__name__} in class_names, {shown(str(others[0]))}"
+    elif len(set(source.class_names)) < len(source.class_names):
+        got = f"several identities named {shown(Counter(source.class_names).most_common(1)[0][0])}"
+    elif missing := [
+        key for key in ("named", "mapped") if not isinstance(getattr(source, key, None), (bool, np.bool_))
+    ]:
+        got = f"no {missing[0]} that is True or False"
     if got:
         raise UserError(
-            f"{path}: its source, a plugin, has {got} · allowed: images in the order of their identities, one name for "
-            "each identity, and labels = Labels.of_counts(images of each identity) · see docs/extend.md"
+            f"{path}: its source, a plugin, has {got} · allowed: images in the order of their identities, one text for "
+            "each identity, no two the same, labels = Labels.of_counts(images of each identity), and named and mapped, "
+            "True or False · see docs/extend.md"
         )
     return source
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from ...errors import UserError, first_line
 from ..mapped import MappedFile
 from .columns import find_columns, grouped_rows, no_bytes, pyarrow, row_name
-from .shards import shard_paths
+from .shards import log_copies, shard_paths
 from .spans import SpanSource
 
 _FILE_MAGIC, _STREAM_END = b"ARROW1", b"\xff\xff\xff\xff\0\0\0\0"
@@ -41,6 +41,11 @@ class ArrowSource(SpanSource):
         numbers = np.repeat(np.arange(len(tables)), [len(table.labels) for table in tables])
         starts, sizes = (np.concatenate(parts) for parts in zip(*((t.starts, t.sizes) for t in tables), strict=True))
         within = np.concatenate([np.arange(len(table.labels)) for table in tables])
+
+        def content(row: int) -> bytes:
+            return MappedFile(files[numbers[row]]).read(int(starts[row]), int(sizes[row]))
+
+        log_copies(self.path, files, numbers, paths, sizes.tolist(), content)
         super().__init__(files, numbers, starts, sizes, lambda row: row_name(within[row], paths[row]), grouped)
 
 

@@ -79,6 +79,12 @@ def read_one(source: Source, index: int) -> Encoded:
         return error
 
 
+def threads_of(source: Source) -> int:
+    """Return how many threads may read a source at once: 1 without an attribute ``threads``."""
+    threads: int = getattr(source, "threads", 1)
+    return threads
+
+
 class Labelled:
     """The part that all sources of this package share; see :class:`Source` for the attributes."""
 
@@ -194,6 +200,7 @@ class FileSource(Labelled):
     """
 
     mapped = False
+    threads = 4  # from a disk that is read for the first time, three times as fast as one; eight gain little
 
     def __init__(self, root: Path, paths: Iterable[str]) -> None:
         self.root = root

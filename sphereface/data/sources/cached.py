@@ -8,7 +8,7 @@ import multiprocessing
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
-from .base import Encoded, Labelled, Source, read_one
+from .base import Encoded, Labelled, Source, read_one, threads_of
 from .selection import numbered_of
 
 log = logging.getLogger(__name__)
@@ -68,6 +68,11 @@ class CachedSource(Labelled):
         # start and size of each image, 0: absent; totals of bytes and of images
         self._places, self._total = words[:-2], words[-2:]
         self._lock = multiprocessing.Lock()
+
+    @property
+    def threads(self) -> int:
+        """How many threads may read it at once."""
+        return threads_of(self._source)
 
     @property
     def mapped(self) -> bool:

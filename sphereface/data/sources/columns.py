@@ -143,8 +143,10 @@ def grouped_rows(tables: Sequence[Table], source: Path, form: str) -> tuple[list
         known[value] = _named(checked_label(value, place), columns.names, place)
     complete = all(path is not None for path in paths)
     names = [str(path) if complete else f"{row:010d}" for row, path in enumerate(paths)]
-    what = f"the column {columns.label}"
-    return paths, by_label(names, [known[value] for value in labels], str(source), what)
+    what, instead = f"the column {columns.label}", "write them into a column identity"
+    files = [number for number, table in enumerate(tables) for _ in table.labels]
+    rows = [known[value] for value in labels]
+    return paths, by_label(names, rows, str(source), what, files=files, instead=instead)
 
 
 def row_name(row: int, path: str | None) -> str:

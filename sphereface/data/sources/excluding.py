@@ -16,9 +16,9 @@ from .selection import read_names, spelled, without
 log = logging.getLogger(__name__)
 
 _SHOWN = 5
-_BEFORE = re.compile(r"\s*[/#,]")  # the start of a path, a comment, or a second name
+_BEFORE = re.compile(r"(?<!\s)\s*[/#,]")  # the start of a path, a comment, or a second name
 _IN_TABLES = tuple(
-    map(re.compile, (r'"?(.+?)"?[,; ]+"?[0-9]{1,9}"?', r'"?[0-9]{1,9}"?[,; ]+"?(.+?)"?', r'"(.+)"'))
+    map(re.compile, (r'"?(.*?[^,; ])"?[,; ]+"?[0-9]{1,9}"?', r'"?[0-9]{1,9}"?[,; ]+"?(.+?)"?', r'"(.+)"'))
 )  # a name before a number, behind one, or in quotes
 _LONGEST_LINE = 300  # of a table, which bounds the time of a match
 _CORRECT = (

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,9 +20,14 @@ from ..walking import nfc
 from .base import FileSource, Source, grouped, log_gaps
 from .folder import FolderSource, first_folders, log_forms
 
+log = logging.getLogger(__name__)
+
 Label = int | str
 
 MOST_LABEL = 2**31 - 1
+_SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "dev"})  # folders: parts of one set
+JOINED = "if two sets were joined, give each as its own path in data.train"
+"""What to do about files or parts that contradict each other, for messages."""
 _LONGEST_NAME = 1_000
 _NO_LINE = re.compile(r"[\x00-\x1f\x7f\u2028\u2029\ud800-\udfff]")  # line breaks, and what UTF-8 cannot encode
 
@@ -57,7 +64,15 @@ def by_folder(names: Sequence[str]) -> tuple[Grouped, list[str], int]:
     return _by_name(names, identities, rows), loose, num_deeper
 
 
-def by_label(names: Sequence[str], labels: Sequence[Label | None], place: str, what: str) -> Grouped:
+def by_label(
+    names: Sequence[str],
+    labels: Sequence[Label | None],
+    place: str,
+    what: str,
+    *,
+    files: Sequence[int] = (),
+    instead: str = "correct the labels",
+) -> Grouped:
     """Group images by label: numbers in ascending order, names sorted.
 
     If each number has its own folder in the names of the images, the folder's name becomes the
@@ -68,6 +83,8 @@ def by_label(names: Sequence[str], labels: Sequence[Label | None], place: str, w
         labels: of each; see :func:`checked_label`.
         place: the source's name in messages.
         what: what should contain a label, for messages.
+        files: the number of each image's file, if there are several.
+        instead: what to do if the folders are the identities, for messages.
 
     Raises:
         UserError: some images have no label, or some have numbers and others names.
@@ -87,8 +104,10 @@ def by_label(names: Sequence[str], labels: Sequence[Label | None], place: str, w
         )
     if not numbers:
         log_forms({str(label) for label in labels})
-        return _by_name(names, [nfc(str(label)) for label in labels], range(len(names)))
-    return by_number(names, numbers, place, lambda name: name.rpartition("/")[0])
+        images = _by_name(names, [nfc(str(label)) for label in labels], range(len(names)))
+        log_across([names[row] for row in images.rows.tolist()], images, place, instead)
+        return images
+    return by_number(names, numbers, place, lambda name: name.rpartition("/")[0], files=files, instead=instead)
 
 
 def checked_label(value: object, place: str) -> Label:
@@ -118,7 +137,14 @@ def _by_name(names: Sequence[str], identities: Sequence[str], rows: Sequence[int
 
 
 def by_number(
-    names: Sequence[str], numbers: Sequence[int], place: str, parent: Callable[[str], str], *, named: bool = True
+    names: Sequence[str],
+    numbers: Sequence[int],
+    place: str,
+    parent: Callable[[str], str],
+    *,
+    named: bool = True,
+    files: Sequence[int] = (),
+    instead: str = "",
 ) -> Grouped:
     """Group images by number in ascending order; gaps are closed, and logged.
 
@@ -128,13 +154,20 @@ def by_number(
         place: the source's name in messages.
         parent: name of an image → its folder, for identities without a first folder of their own.
         named: whether folders may name the identities.
+        files, instead: as for :func:`by_label`; without ``instead``, numbers across the folders are
+            not logged.
     """
     ordered = sorted(range(len(numbers)), key=lambda row: (numbers[row], nfc(names[row]), names[row]))
     labels, values = grouped(np.array([numbers[row] for row in ordered], dtype=np.int64))
     log_gaps(values, place)
     folders = folder_names([nfc(names[row]) for row in ordered], labels, parent) if named else None
     class_names = folders or [str(value) for value in values.tolist()]
-    return Grouped(np.array(ordered, dtype=np.int64), labels, class_names, folders is not None)
+    images = Grouped(np.array(ordered, dtype=np.int64), labels, class_names, folders is not None)
+    if folders is None or any(map(str.isdecimal, folders)):
+        joined = _log_joined(names, numbers, files, place)
+        if named and instead and not joined and folders is None:
+            log_across([names[row] for row in ordered], images, place, instead)
+    return images
 
 
 def folder_names(names: Sequence[str], labels: Labels, parent: Callable[[str], str]) -> list[str] | None:
@@ -149,21 +182,32 @@ def folder_names(names: Sequence[str], labels: Labels, parent: Callable[[str], s
     return first or _names_of_labels(list(map(parent, names)), labels)
 
 
-def folders_across(names: Sequence[str], images: Grouped) -> int:
-    """Return the number of first folders if most labels are in several of these; else 0.
+def log_across(names: Sequence[str], images: Grouped, place: str, instead: str) -> None:
+    """Log that half of the labels or more are in several first folders, as people's ages are.
 
-    It is 0 too if there are fewer folders than labels, as with folders of years or of parts. Labels
-    with many images in many folders may be ages of the people, whose folders these are.
+    Nothing is logged if there are fewer folders than labels, as with folders of years or of parts.
 
     Args:
         names: of the images, in their order.
         images: their labels.
+        place: the source's name in messages.
+        instead: what to do if the folders are the identities.
     """
     folders, _ = first_folders([nfc(name) for name in names])
-    both = set(zip(images.labels.tolist(), folders, strict=True))
-    several = sum(count > 1 for count in Counter(label for label, _ in both).values())
-    num_folders = len(set(folders) - {""})
-    return num_folders if num_folders > len(images.class_names) and 2 * several > len(images.class_names) else 0
+    num_folders, num_labels = len(set(folders) - {""}), len(images.class_names)
+    if num_folders < num_labels or not set(folders) - {"", *_SPLITS}:
+        return
+    both = {(label, folder) for label, folder in zip(images.labels.tolist(), folders, strict=True) if folder}
+    several = [label for label, count in Counter(label for label, _ in both).items() if count > 1]
+    if several and 2 * len(several) >= num_labels:
+        first = min(several)
+        one, other, *_ = sorted(folder for label, folder in both if label == first)
+        log.warning(
+            "data: %s: the identities are the labels, and %d of %d are in several of %d folders, such as %s in %s and "
+            f"%s · if the folders are the identities, {instead}",
+            *(place, len(several), num_labels, num_folders),
+            *map(printable, (images.class_names[first], one, other)),
+        )
 
 
 def parents_of_identities(source: Source) -> list[Path]:
@@ -192,3 +236,59 @@ def _names_of_labels(folders: Sequence[str], labels: Labels) -> list[str] | None
         return None
     alike = all(folder == names[label] for folder, label in zip(folders, labels.tolist(), strict=True))
     return names if alike else None
+
+
+def _without_split(path: str) -> str:
+    """Return a path without the names of the parts of one set, such as ``train`` and ``val``."""
+    return "/".join(part for part in path.split("/") if part not in _SPLITS)
+
+
+def _log_joined(names: Sequence[str], numbers: Sequence[int], files: Sequence[int], place: str) -> bool:
+    """Log labels that have other folders in another part, as two lists joined by ``cat`` have.
+
+    A part is a file, or begins where labels descend, unless they do so more often than there are
+    labels. Only parts count in which each label has its own folder. Folders of one name are one
+    person's, unless it is a number.
+
+    Args:
+        names: of the images, in the order of the source.
+        numbers: the label of each.
+        files: the number of each image's file; empty: one file.
+        place: the source's name in messages.
+
+    Returns:
+        Whether there are such labels.
+    """
+    values = np.asarray(numbers, dtype=np.int64)
+    edges = np.flatnonzero(np.diff(np.asarray(files))) + 1
+    num_labels = len(np.unique(values))
+    if len(descents := np.flatnonzero(np.diff(values) < 0) + 1) < num_labels:
+        edges = np.union1d(edges, descents)
+    if len(edges) == 0 or not any("/" in name for name in names):
+        return False
+    known: dict[int, tuple[str, str]] = {}  # label → its folder, and the path of that
+    unlike: dict[int, tuple[str, str]] = {}
+    for start, end in pairwise([0, *edges.tolist(), len(names)]):
+        rows = start + np.argsort(values[start:end], kind="stable")
+        labels, own = grouped(values[rows])
+        part = [nfc(names[row]) for row in rows.tolist()]
+        folders = folder_names(part, labels, lambda name: name.rpartition("/")[0].rpartition("/")[2])
+        if folders is None or len(folders) < 2:
+            continue
+        least, other = min(len(folders), len(known)), dict[int, tuple[str, str]]()
+        for label, folder, first in zip(own.tolist(), folders, labels.firsts[:-1].tolist(), strict=True):
+            path = _without_split(f"/{part[first]}".partition(f"/{folder}/")[0][1:] + f"/{folder}")
+            before = known.setdefault(label, (folder, path))
+            if path != before[1] and (folder != before[0] or folder.isdecimal()):
+                other[label] = (before[1], path)
+        if 2 * len(other) >= least:  # fewer are people who have two folders
+            unlike = {**other, **unlike}
+    if unlike:
+        first = min(unlike)
+        log.warning(
+            "data: %s: %d of %d labels have other folders in another part of the set, such as %d in %s and in %s: each "
+            f"label is one identity · {JOINED}",
+            *(place, len(unlike), num_labels, first),
+            *(printable(path.lstrip("/")) for path in unlike[first]),
+        )
+    return bool(unlike)

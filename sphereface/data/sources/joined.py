@@ -7,13 +7,14 @@ import itertools
 import logging
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from ...errors import UserError, count_of, shown
 from ..identities import Labels, Runs
-from .base import Labelled, Source
+from .base import Encoded, Labelled, Source, read_each, threads_of
+from .selection import spelled
 
 log = logging.getLogger(__name__)
 
@@ -53,12 +54,29 @@ class JoinedSource(Labelled):
             self.labels = Labels.of_counts(np.concatenate([Labels.of(source.labels).counts for source in sources]))
 
     @property
+    def threads(self) -> int:
+        """How many threads may read it at once."""
+        return min(map(threads_of, self._sources))
+
+    @property
     def mapped(self) -> bool:
         return all(source.mapped for source in self._sources)
 
     def read(self, index: int) -> bytes:
         source, row = self._find(index)
         return source.read(row)
+
+    def read_each(self, indices: Sequence[int]) -> Iterator[Encoded]:
+        """Yield images, each read when it is requested."""
+        rows = np.asarray(indices, dtype=np.int64)
+        rows = rows if self._order is None else self._order.of(rows)
+        numbers = np.searchsorted(self._starts, rows, side="right") - 1
+        parts = {
+            number: iter(read_each(self._sources[number], (rows[numbers == number] - self._starts[number]).tolist()))
+            for number in np.unique(numbers).tolist()
+        }
+        for number in numbers.tolist():
+            yield next(parts[number])
 
     def name(self, index: int) -> str:
         source, row = self._find(index)
@@ -77,6 +95,7 @@ class JoinedSource(Labelled):
                     "allowed: sources with names · give it names (docs/data.md), or set data.merge to false"
                 )
         _warn_of_merged_numbers(self._sources, tags)
+        _warn_of_common_names(self._sources, tags, merged=True)
         self.class_names = sorted({name for source in self._sources for name in source.class_names})
         place = {name: row for row, name in enumerate(self.class_names)}
         classes = np.array([place[name] for source in self._sources for name in source.class_names])  # of each run
@@ -86,14 +105,32 @@ class JoinedSource(Labelled):
         self.labels = Labels.of_counts(np.bincount(classes, weights=counts).astype(np.int64))
 
 
-def _warn_of_common_names(sources: Sequence[Source], tags: Sequence[str]) -> None:
-    """Warn of names that stay apart, except numbers."""
-    counts = Counter(name for source in sources if source.named for name in source.class_names)
-    if several := sorted(name for name, count in counts.items() if count > 1 and not name.isdecimal()):
-        number = count_of(len(several), "name is", "names are")
+def _warn_of_common_names(sources: Sequence[Source], tags: Sequence[str], *, merged: bool = False) -> None:
+    """Warn of people in several sources who stay apart, by the spelling of their names.
+
+    Numbers of two sources are unrelated.
+
+    Args:
+        sources: of names.
+        tags: names of the sources.
+        merged: equal names are one identity, so that only other spellings stay apart.
+    """
+    names = [set(source.class_names) if source.named else set[str]() for source in sources]
+    forms = {name: spelled(name) for name in sorted(set().union(*names))}
+    counts = Counter(form for own in names for form in {forms[name] for name in own})
+    several = {form for form, count in counts.items() if count > 1 and not form.isdecimal()}
+    found: dict[str, list[str]] = {}
+    for name, form in forms.items():
+        if form in several:
+            found.setdefault(form, []).append(name)
+    apart = [spellings for spellings in found.values() if len(spellings) > 1 or not merged]
+    if apart:
+        number = count_of(len(apart), "name is", "names are")
         sentence = "data.train: %s in more than one of %s, such as %s: they are separate identities"
-        remedy = "if they are the same people, set data.merge to true"
-        log.warning(f"{sentence} · {remedy}", number, " and ".join(tags), shown(several[0]))
+        alike = ["give each one spelling"] if any(len(spellings) > 1 for spellings in apart) else []
+        remedy = " and ".join([*alike, *([] if merged else ["set data.merge to true"])])
+        such = " and ".join(map(shown, apart[0][:2]))
+        log.warning(f"{sentence} · if they are the same people, {remedy}", number, " and ".join(tags), such)
 
 
 def _warn_of_merged_numbers(sources: Sequence[Source], tags: Sequence[str]) -> None:

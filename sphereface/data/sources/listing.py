@@ -40,6 +40,7 @@ BY_LABEL = "# identities: labels"
 """Line of a list whose identities have their labels as names, although each has its own folder."""
 
 _SAMPLED = 8
+_INSTEAD = "give their folder instead of the list"
 _LONGEST_QUOTE = 200  # characters of a line in a message
 _WHOLE = re.compile(r"([0-9]{1,10})(?:\.0{0,20})?")  # limits bound the time of a match
 _DECIMAL = re.compile(r"[+-]?[0-9]{1,20}(?:\.[0-9]{0,20})?")
@@ -76,7 +77,7 @@ class ListSource(FileSource):
             text = read_plain(self.path)
         except (OSError, ValueError) as error:
             raise UserError(f"{self.path}: cannot be read ({getattr(error, 'strerror', error)})") from error
-        paths, grouped = read_listing(text, str(self.path), inside := f"{folder.absolute()}/")
+        paths, grouped = read_listing(text, str(self.path), inside := f"{folder.absolute()}/", _INSTEAD)
         super().__init__(folder, paths)
         below = (inside, *(f"{form(folder)}{os.sep}" for form in (os.path.abspath, os.path.realpath)))
         self.relative = any(path.startswith(below) or not os.path.isabs(path) for path in paths)  # noqa: PTH117 -- speed
@@ -93,20 +94,21 @@ class ListSource(FileSource):
             )
 
 
-def read_listing(text: bytes, name: str, root: str = "") -> tuple[list[str], Grouped]:
+def read_listing(text: bytes, name: str, root: str = "", instead: str = "") -> tuple[list[str], Grouped]:
     """Return the paths of a list, ordered by label and path, and their identities.
 
     Args:
         text, name: as for :func:`parse_list`, with its errors.
         root: the folder to which paths are relative, with a slash at its end; an absolute path may
             begin with it.
+        instead: as for :func:`.by_number`.
     """
     paths, given = parse_list(text, name)
     plain = [posixpath.normpath(path.removeprefix(root)) for path in paths]
     composed = list(map(nfc, plain))
     labels = given.tolist()
     named = BY_LABEL.encode() not in text or BY_LABEL not in map(str.strip, text_lines(text, name))
-    grouped = by_number(composed, labels, name, last_folder, named=named)
+    grouped = by_number(composed, labels, name, last_folder, named=named, instead=instead)
     if len(set(composed)) < len(composed) and len(set(keys := _told_apart(plain, composed, root))) < len(keys):
         _log_repeated(keys, labels, printable(name))
     return [paths[row] for row in grouped.rows.tolist()], grouped
@@ -191,6 +193,14 @@ def parse_list(text: bytes, name: str) -> tuple[list[str], npt.NDArray[np.int64]
         labels.append(label)
     if not paths:
         raise UserError(f"{name}: got no lines · allowed: a line 'path label' for each image")
+    plain = [row for row in (0, len(paths) - 1) if not set(paths[row]) & set("./\\")]
+    if len(plain) == 1 < len(paths) and "." in paths[1 if plain == [0] else 0]:
+        got = quoted(f"{paths[plain[0]]} {labels[plain[0]]}", _LONGEST_QUOTE)
+        which = "last" if plain[0] else "first"
+        raise UserError(
+            f"{name}, {which} line: got {got}, which may be a count · allowed: a line 'path label' for each image · "
+            "delete the line"
+        )
     return paths, np.array(labels, dtype=np.int64)
 
 

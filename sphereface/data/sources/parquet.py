@@ -19,7 +19,7 @@ from ...errors import UserError, first_line, printable
 from ..mapped import MappedFile
 from .base import Encoded, Labelled, TextTable, smallest_index
 from .columns import Columns, find_columns, grouped_rows, no_bytes, pyarrow, row_name
-from .shards import shard_paths
+from .shards import log_copies, shard_paths
 from .spans import MappedFiles, read_spans
 
 log = logging.getLogger(__name__)
@@ -66,6 +66,8 @@ class ParquetSource(Labelled):
         self._rows = smallest_index(grouped.rows)
         self._paths = TextTable(path or "" for path in paths)
         self._groups = _Groups(MappedFiles(files), tables, tables[0].columns.bytes)
+        numbers = np.repeat(np.arange(len(tables)), [len(table.labels) for table in tables])
+        log_copies(self.path, files, numbers, paths, None, self._groups.read)
 
     @property
     def mapped(self) -> bool:
@@ -220,7 +222,10 @@ class _Groups:
         try:
             opened = self._opened(file)
             column = _images_of(opened.metadata.row_group(number), self._column)
-            finder, most = _Finder(self.files.view(file), column), min(column.total_uncompressed_size, _MOST_GROUP)
+            finder, most = (
+                _Finder(self.files.open(file).view(), column),
+                min(column.total_uncompressed_size, _MOST_GROUP),
+            )
             for image in _images(opened, number, self._column):
                 found = -1 if image is None else finder.find(image)
                 if found < 0:

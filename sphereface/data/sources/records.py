@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 _SAMPLED = 64
 _LONGEST_PROPERTY = 100  # characters
 _FEWEST_BYTES = 1 << 26  # of a .rec before an index pays: 20,000 crops, which open in 10 ms
+_ANNOUNCED = 1 << 14  # bytes that nearly always contain a record
+_MOST_ANNOUNCED = 1 << 20
 _FORM = 1  # version of the arrays of an index
 
 
@@ -80,9 +82,13 @@ class RecordSource(Labelled):
         """Yield images, each read when it is requested."""
         rows = np.asarray(indices, dtype=np.int64)
         labels = self._index["values"][self.labels[rows]].astype(np.float64)
-        for offset, label in zip(self._index["offsets"][rows].tolist(), labels.tolist(), strict=True):
+        offsets = self._index["offsets"]
+        starts, nexts = offsets[rows].tolist(), offsets[np.minimum(rows + 1, len(offsets) - 1)].tolist()
+        for start, after in zip(starts, nexts, strict=True):  # most records end where that of the next image begins
+            self._file.announce(start, after - start if 0 < after - start <= _MOST_ANNOUNCED else _ANNOUNCED)
+        for start, label in zip(starts, labels.tolist(), strict=True):
             try:
-                data: Encoded = read_image(self._file.view(), offset, label)
+                data: Encoded = read_image(self._file.view(), start, label)
             except OSError as error:
                 data = error
             yield data

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import re
 import unicodedata
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Protocol
 
@@ -17,9 +18,9 @@ from ..identities import Labels, Runs
 from ..images import EncodedImage, read_encoded
 from ..text_files import read_text_lines, text_lines
 from ..walking import nfc
-from .base import Encoded, Labelled, Source, read_each
+from .base import Encoded, Labelled, Source, read_each, threads_of
 
-_COMPARED = 8  # people
+COMPARED = 4096  # images on each side, which bounds the time of reading
 _MADE = re.compile(r"(?:.*/)?([0-9]+)/\1_([0-9]+)(?:\.\w+)?")  # by make-pairs, 17/17_0001.png
 _NUMBERED = re.compile(r"(?:.*/)?([^/]+)_[0-9]+(?:\.\w+)?")  # an image of LFW, Ann_0001.jpg
 
@@ -50,6 +51,11 @@ class SelectedSource(Labelled):
         self.class_names = [name for name, stays in zip(source.class_names, keep.tolist(), strict=True) if stays]
         self.named = source.named
         self.numbered = numbered_of(source)
+
+    @property
+    def threads(self) -> int:
+        """How many threads may read it at once."""
+        return threads_of(self._source)
 
     @property
     def mapped(self) -> bool:
@@ -161,50 +167,65 @@ def shared_names(source: Identities, images: Sequence[str]) -> list[str]:
 
     Args:
         source: the training set; identities with only numbers have no names in common.
-        images: names of images. The first and the last folder of each may name its person. If all
-            are in one folder, the name before a number may, as in LFW.
+        images: names of images. The first and the last folder of one may name its person, and one
+            between them where these do not. If all are in one folder, the name before a number may,
+            as in LFW.
     """
     if not source.named:
         return []
-    people = {
-        folder for image in images for folder in (*image.split("/")[:1], *image.split("/")[-2:-1]) if "/" in image
-    }
+    folders = {tuple(map(spelled, image.split("/")[:-1])) for image in images}
+    flat: set[str] = set()
     if len({image.rpartition("/")[0] for image in images}) == 1:
-        flat = {match[1] for image in images if (match := _NUMBERED.fullmatch(image))}
-        people |= {name for name in flat if not name.isdecimal()}
-    forms, found, numbered = set(map(spelled, people)), dict[str, str](), numbered_of(source)
+        names = {match[1] for image in images if (match := _NUMBERED.fullmatch(image))}
+        flat = {spelled(name) for name in names if not name.isdecimal()}
+    forms, found, numbered = flat.union(*folders), dict[str, str](), numbered_of(source)
     for name in source.class_names:
         own = name.rpartition("/")[2]  # in a joined source, the tag comes first
         if own and (form := spelled(own)) in forms and name.partition("/")[0] not in numbered:
             found.setdefault(form, own)
-    return sorted(found.values())
+    people = flat & found.keys()
+    for of_image in folders:
+        people |= ({*of_image[:1], *of_image[-1:]} & found.keys()) or (set(of_image) & found.keys())
+    return sorted(found[form] for form in people)
 
 
 def shared_image(source: Source, names: Sequence[str], images: Sequence[EncodedImage]) -> str:
-    """Return an identity with only a number whose image ``make-pairs`` copied to a set; "" if none.
+    """Return an identity whose image is one of a set of ``make-pairs``; "" if none is found.
 
-    Numbers of two sets are unrelated, so one image of each of some people is compared.
+    Identities with numbers are compared by content: equal numbers of two sets may be two people,
+    and one person may have two numbers. The first images of up to 4,096 identities are compared
+    with up to 4,096 images of the set.
 
     Args:
         source: the training set.
         names: names of the set's images, such as ``17/17_0001.png``: the first of identity 17.
         images: the set's images.
     """
-    chosen = {match[1]: (int(match[2]), row) for row, name in enumerate(names) if (match := _MADE.fullmatch(name))}
-    firsts, numbered = Labels.of(source.labels).firsts.tolist(), numbered_of(source)
-    parts = (name.rpartition("/") for name in (source.class_names if chosen else ()))
-    alike = [
-        (label, own)
-        for label, (tag, _, own) in enumerate(parts)
-        if own in chosen and (tag in numbered or not source.named)
-    ]
-    for label, own in alike[:: max(1, len(alike) // _COMPARED)]:
-        number, row = chosen[own]
-        index = firsts[label] + number - 1
+    made = sorted((int(match[2]), row, match[1]) for row, name in enumerate(names) if (match := _MADE.fullmatch(name)))
+    numbers, wanted = {number for _, _, number in made}, set[bytes]()
+    for _, row, _ in made[:COMPARED]:
         with contextlib.suppress(OSError):
-            if firsts[label] <= index < firsts[label + 1] and source.read(index) == read_encoded(images[row]):
-                return own
-    return ""
+            wanted.add(sha256(read_encoded(images[row])).digest())
+    own = [name.rpartition("/")[2] for name in source.class_names] if wanted else []
+    alike = evenly([label for label, name in enumerate(own) if name in numbers], COMPARED // 2)
+    others = [label for label, name in enumerate(own) if name.isdecimal() and name not in numbers]
+    label = first_among(source, [*alike, *evenly(others, COMPARED - len(alike))], wanted)
+    return "" if label is None else own[label]
+
+
+def first_among(source: Source, labels: Iterable[int], digests: Container[bytes]) -> int | None:
+    """Return the first of the identities whose first image has one of the SHA-256 digests."""
+    firsts = Labels.of(source.labels).firsts
+    for label in labels:
+        with contextlib.suppress(OSError):
+            if sha256(source.read(int(firsts[label]))).digest() in digests:
+                return label
+    return None
+
+
+def evenly(labels: Sequence[int], most: int) -> Sequence[int]:
+    """Return at most so many of the labels, evenly spread."""
+    return labels[:: -(-len(labels) // most) or 1]
 
 
 def spelled(name: str) -> str:

@@ -5,11 +5,16 @@ from __future__ import annotations
 import itertools
 import logging
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from ...errors import UserError, printable, shown
-from ..walking import is_system_file, kind_of_path
+import numpy as np
+import numpy.typing as npt
+
+from ...errors import UserError, count_of, printable, shown
+from ..walking import NO_SUFFIX, OWN_FILES, is_system_file, kind_of_file, kind_of_path
+from .grouping import JOINED
 
 log = logging.getLogger(__name__)
 
@@ -17,6 +22,13 @@ _RANGE = re.compile(r"\{(\d{1,9})\.\.(\d{1,9})\}")
 _OF = re.compile(r"(.*?)-?(\d+)-of-(\d+)(-[0-9a-f]{16})?(\..*)?")  # Hugging Face's and sphereface pack's
 _MOST = 100_000
 _SHOWN = 5
+_COMPARED = 16  # images
+_FACTOR = 1_000_003  # spreads the sums of two hashes
+_DESCRIPTIONS = frozenset(
+    {".json", ".md", ".idx", ".index", ".lock", ".log", ".html", ".yaml", ".yml", ".py", ".txt", ".csv", ".tsv"}
+    | {".crc", ".md5", ".md5sum", ".sha1", ".sha256", ".sha512", NO_SUFFIX}
+)
+"""Kinds of files that writers put beside a set."""
 
 
 def is_pattern(path: Path) -> bool:
@@ -57,7 +69,9 @@ def shard_paths(path: Path, suffix: str) -> list[Path]:
             number.
     """
     if kind_of_path(path) == "folder":
-        paths = sorted(p for p in path.iterdir() if p.name.lower().endswith(suffix) and not is_system_file(p.name))
+        entries = sorted(p for p in path.iterdir() if not is_system_file(p.name))
+        paths = [p for p in entries if p.name.lower().endswith(suffix)]
+        _log_others(path, [p.name for p in entries if not p.name.lower().endswith(suffix) and p.is_file()], suffix)
         _check_folder(path, [p for p in paths if not p.name.startswith("cache-")])  # ArrowSource leaves these out
         return paths
     paths = expanded(path)
@@ -67,10 +81,89 @@ def shard_paths(path: Path, suffix: str) -> list[Path]:
             f"{path}: {len(missing):,} of {len(paths):,} files are missing, the first: {printable(missing[0].name)} "
             "· allowed: all files of the set · copy the rest, or give a pattern of the existing files"
         )
-    if (found := _OF.fullmatch(path.name)) and (count := int(found[3][:9])) > 1:
-        sentence = "is one of the %d files of its set · to read all of them, give their folder or a pattern"
-        log.warning(f"data: %s: {sentence}", printable(str(path)), count)
+    if (found := _OF.fullmatch(paths[0].name)) and (count := int(found[3][:9])) > len(paths):
+        sentence = "of the %d files of its set · to read all of them, give their folder or a pattern"
+        part = "is one" if len(paths) == 1 else f"names {len(paths)}"
+        log.warning(f"data: %s: {part} {sentence}", printable(str(path)), count)
     return paths
+
+
+def log_copies(
+    path: Path,
+    files: Sequence[Path],
+    numbers: npt.ArrayLike,
+    names: Sequence[str | None],
+    sizes: Sequence[int] | None,
+    content: Callable[[int], bytes],
+) -> None:
+    """Log images that another file of the set has too, as files left from an earlier run do.
+
+    Writers may count names from 0 in each file, so a sample of the images is compared. Other images
+    of equal names, in folders, are logged too, since they may be another set's.
+
+    Args:
+        path: of the set, for messages.
+        files: its files.
+        numbers: (N,) the number of each image's file.
+        names: of the images in their files; None: unknown.
+        sizes: of the images; None: unknown.
+        content: row → the image; it may raise OSError.
+    """
+    if len(files) < 2:
+        return
+    of_name = np.fromiter((hash(row if name is None else name) for row, name in enumerate(names)), np.int64)
+    hashes, file = of_name if sizes is None else of_name * _FACTOR + np.asarray(sizes), np.asarray(numbers)
+    one, other = _in_two_files(hashes, file)
+    step = max(1, len(one) // _COMPARED)
+    try:
+        alike = all(content(int(a)) == content(int(b)) for a, b in zip(one[::step], other[::step], strict=True))
+    except OSError:  # reading reports it
+        return
+    if copies := len(one) > 0 and alike:
+        sentence, remedy = "also in another file of the set", "delete the files that an earlier run left"
+    else:
+        one, other = _in_two_files(of_name, file)
+        sentence, remedy = "unlike one of the same name in another file of the set", JOINED
+    if len(one) and (copies or _several_folders(str(names[row]) for row in other.tolist())):
+        log.warning(
+            f"data: %s: %s {sentence}, such as %s: each counts{' again' if copies else ''} · {remedy}",
+            printable(str(path)),
+            count_of(len(one), "image is", "images are"),
+            printable(f"{files[file[other[0]]].name}/{names[other[0]]}"),
+        )
+
+
+def _several_folders(names: Iterable[str]) -> bool:
+    """Return whether images are in several folders, which may be those of people."""
+    folders = (name.rpartition("/")[0] for name in names)
+    first = next(folders, "")
+    return any(folder != first for folder in folders)
+
+
+def _in_two_files(
+    hashes: npt.NDArray[np.int64], file: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return pairs of rows with equal hashes in different files."""
+    order = np.argsort(hashes, kind="stable")
+    one, other = order[:-1], order[1:]
+    same = (hashes[one] == hashes[other]) & (file[one] != file[other])
+    return one[same], other[same]
+
+
+def _log_others(folder: Path, names: Sequence[str], suffix: str) -> None:
+    """Log files beside those of a set that may belong to it: a download in parts, a packed file."""
+    others = [name for name in names if name not in OWN_FILES and kind_of_file(name) not in _DESCRIPTIONS]
+    if others:
+        kinds = sorted(Counter(map(kind_of_file, others)).items(), key=lambda item: (-item[1], item[0]))
+        log.warning(
+            "data: %s: %s not read: %s, such as %s · allowed: %s · complete or unpack those that belong to the set, "
+            "and move the others elsewhere",
+            printable(str(folder)),
+            count_of(len(others), "file is", "files are"),
+            ", ".join(f"{count:,} {kind}" for kind, count in kinds[:_SHOWN]) + (", …" if len(kinds) > _SHOWN else ""),
+            printable(others[0]),
+            suffix,
+        )
 
 
 def _check_folder(folder: Path, paths: Sequence[Path]) -> None:

@@ -22,7 +22,9 @@ _MOST_HELD = 64  # of them, by one reader of many images
 
 
 class MappedFiles:
-    """Several files, of which a process maps the recently used ones. Picklable, without open files.
+    """Several files, of which a process maps some.
+
+    Picklable, without open files.
 
     Args:
         paths: of the files.
@@ -35,17 +37,19 @@ class MappedFiles:
         self.files = [MappedFile(path) for path in paths]
         self._open: OrderedDict[int, MappedFile] = OrderedDict()
 
-    def view(self, number: int) -> mmap:
-        """Return a file's bytes. Raises OSError if it cannot be opened or its size changed."""
-        file = self._open.pop(number, None) or MappedFile(self.files[number].path, size=self.files[number].size)
-        self._open[number] = file
-        if len(self._open) > _MOST_OPEN:
-            self._open.popitem(last=False)
-        return file.view()
+    def open(self, number: int) -> MappedFile:
+        """Return a file, mapped or to be mapped at its first use."""
+        file = self._open.get(number)
+        if file is None:
+            given = self.files[number]
+            file = self._open[number] = MappedFile(given.path, size=given.size)
+            if len(self._open) > _MOST_OPEN:
+                self._open.popitem(last=False)
+        return file
 
     def read(self, number: int, start: int, size: int) -> bytes:
         """Return bytes of a file. Raises OSError if it cannot be opened or is too short."""
-        data = self.view(number)[start : start + size]
+        data = self.open(number).read(start, size)
         if len(data) != size:
             raise OSError(f"the file ends before it, at byte {self.files[number].size}")
         return data
@@ -60,7 +64,7 @@ def read_spans(
     indices: Sequence[int],
     spans: tuple[npt.NDArray[np.integer], npt.NDArray[np.int64], npt.NDArray[np.uint32]],
 ) -> Iterator[Encoded]:
-    """Yield images that are spans of mapped files, each read when it is requested.
+    """Announce images that are spans of mapped files, and yield each when it is requested.
 
     Args:
         source: reads the images that are not whole spans, and gives their errors.
@@ -69,8 +73,12 @@ def read_spans(
         spans: (K,) the number of each file, (K,) the first byte, 0 if it is unknown, and (K,) the
             size.
     """
+    places = [each.tolist() for each in spans]
     views: dict[int, mmap] = {}
-    for index, number, start, size in zip(indices, *(each.tolist() for each in spans), strict=True):
+    for number, start, size in zip(*places, strict=True):
+        if start and size <= MOST_BYTES:
+            files.open(number).announce(start, size)
+    for index, number, start, size in zip(indices, *places, strict=True):
         data = None
         if start and size <= MOST_BYTES:
             view = views.get(number)
@@ -78,7 +86,7 @@ def read_spans(
                 if len(views) == _MOST_HELD:
                     views.clear()
                 try:
-                    view = views[number] = files.view(number)
+                    view = views[number] = files.open(number).view()
                 except OSError as error:
                     yield error
                     continue

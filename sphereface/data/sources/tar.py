@@ -20,8 +20,6 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from ...errors import UserError, count_of, printable, shown
 from ..mapped import MappedFile
 from ..recordio import Buffer
@@ -30,7 +28,7 @@ from ..walking import NO_FILE, Walked, is_image, kind_of_file, log_left_out
 from .grouping import Grouped, Label, by_folder, by_label, checked_label
 from .listing import whole_number
 from .members import member_name
-from .shards import shard_paths
+from .shards import log_copies, shard_paths
 from .spans import SpanSource
 
 log = logging.getLogger(__name__)
@@ -39,7 +37,6 @@ _KINDS = (".cls", ".json", ".txt")
 _JSON_KEYS = ("identity", "label", "cls")
 _MOST_TEXT = 2**20  # bytes of a member with a label
 _LONGEST_NUMBER = 64  # bytes
-_COMPARED = 16  # images
 
 
 class TarSource(SpanSource):
@@ -67,8 +64,7 @@ class TarSource(SpanSource):
         if len(grouped.rows) == 0:
             say = f"{len(index.names):,} images, all without an identity" if index.names else "no images"
             raise UserError(f"{self.path}: got {say} · allowed: <identity>/<image>, or images with .cls, .json or .txt")
-        if len(paths) > 1:
-            index.log_copies(self.path, paths)
+        index.log_files(self.path, paths)
         super().__init__(paths, index.files, index.starts, index.sizes, index.names.__getitem__, grouped)
 
 
@@ -109,30 +105,22 @@ class _Index:
                     f"{printable(self.names[row])}, and one {kind} · allowed: one image for each key · pack the set "
                     "again, or with a label for each image"
                 )
-        return by_label(self.names, labels, str(path), f"a member {kind}")
+        instead = f"pack it again without members {kind}"
+        return by_label(self.names, labels, str(path), f"a member {kind}", files=self.files, instead=instead)
 
-    def log_copies(self, path: Path, files: Sequence[Path]) -> None:
-        """Log images that another file of the set has too, as files left from an earlier run do.
+    def log_files(self, path: Path, files: Sequence[Path]) -> None:
+        """Log files without images, and images that two files have."""
+        if empty := sorted(set(range(len(files))) - set(self.files)):
+            number = count_of(len(empty), "file has", "files have")
+            such = printable(files[empty[0]].name)
+            log.warning(
+                "data: %s: %s no image, such as %s · copy or pack them again", printable(str(path)), number, such
+            )
 
-        Writers may count names from 0 in each file, so a sample of the images is compared.
-        """
-        keys = np.fromiter(map(hash, zip(self.names, self.sizes, strict=True)), np.int64, len(self.names))
-        order = np.argsort(keys, kind="stable")
-        one, other = order[:-1], order[1:]
-        numbers = np.array(self.files)
-        same = np.flatnonzero((keys[one] == keys[other]) & (numbers[one] != numbers[other]))
-        sample = same[:: max(1, len(same) // _COMPARED)]
-        content = [tuple(self._content(int(row), files) for row in (one[at], other[at])) for at in sample.tolist()]
-        if len(same) and all(first == second for first, second in content):
-            such = printable(f"{files[numbers[other[same[0]]]].name}/{self.names[other[same[0]]]}")
-            sentence = "also in another file of the set, such as %s: each counts again"
-            number = count_of(len(same), "image is", "images are")
-            remedy = "delete the files that an earlier run left"
-            log.warning(f"data: %s: %s {sentence} · {remedy}", printable(str(path)), number, such)
+        def content(row: int) -> bytes:
+            return MappedFile(files[self.files[row]]).read(self.starts[row], self.sizes[row])
 
-    def _content(self, row: int, files: Sequence[Path]) -> bytes:
-        start = self.starts[row]
-        return bytes(MappedFile(files[self.files[row]]).view()[start : start + self.sizes[row]])
+        log_copies(path, files, self.files, self.names, self.sizes, content)
 
 
 class _Shard:

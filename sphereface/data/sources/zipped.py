@@ -11,7 +11,8 @@ import struct
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,14 +23,15 @@ from ..mapped import MappedFile
 from ..pair_lines import unquoted
 from ..text_files import text_lines
 from ..walking import OWN_FILES, Walked, is_image, kind_of_file, log_left_out, nfc
-from .base import Labelled, TextTable
-from .grouping import by_folder, folders_across
+from .base import Encoded, Labelled, TextTable, read_one
+from .grouping import by_folder, log_across
 from .listing import LIST_SUFFIXES, parse_list, read_listing, whole_number
 from .members import member_name
 
 log = logging.getLogger(__name__)
 
 _LOCAL = struct.Struct("<4s22xHH")  # PKWARE APPNOTE 4.3.7: signature … length of name, length of extra field
+_HEAD = 512  # bytes that nearly always contain the header of a member
 _PLACE = np.dtype("i8, u4, u4, u4, ?")  # offset of the header, packed size, size, CRC, deflated
 _ENCRYPTED = 0x1
 _MAX_IMAGE = 2**26  # bytes; a larger member is not a face crop
@@ -86,6 +88,12 @@ class ZipSource(Labelled):
     def read(self, index: int) -> bytes:
         offset, packed, size, crc, deflated = self._places[index].item()
         return _unpacked(self._packed_bytes(offset, packed, size, _MAX_IMAGE), size, crc, deflated=deflated)
+
+    def read_each(self, indices: Sequence[int]) -> Iterator[Encoded]:
+        """Return an iterator over images, each read when it is requested."""
+        for start, size, *_ in self._places[np.asarray(indices, dtype=np.int64)].tolist():
+            self._file.announce(start, min(_HEAD + size, _MAX_IMAGE))
+        return map(partial(read_one, self), indices)
 
     def name(self, index: int) -> str:
         return printable(f"{self.path}/{self._names[index]}")
@@ -188,12 +196,8 @@ class ZipSource(Labelled):
             log.warning("data: %s: %s does not list %d of %d images, such as %s", self.path, printable(name), *such)
         self.labels, self.class_names, self.named = grouped.labels, grouped.class_names, grouped.named
         identities = count_of(len(self.class_names), "identity", "identities")
-        if num_folders := folders_across(names, grouped):
-            sentence = "most of them in several of %d folders · if the folders are the identities, take it out"
-            how = (self.path, printable(name), identities, num_folders)
-            log.warning(f"data: %s: reads %s as its list: %s, {sentence}", *how)
-            return names
         log.info("data: %s: reads %s as its list: %s", self.path, printable(name), identities)
+        log_across(names, grouped, printable(f"{self.path}/{name}"), "take this list out of the zip")
         return names
 
     def _grouped(self, members: Mapping[str, zipfile.ZipInfo]) -> list[str]:

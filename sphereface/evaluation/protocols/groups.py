@@ -19,7 +19,7 @@ from ...errors import UserError, count_of, shown_key
 from ...metrics import IntArray
 from ..embeddings import Embeddings
 from ..images import Images, find_files
-from ..labels import check_groups, check_labels, num_repeated_impostors
+from ..labels import check_folders, check_groups, check_labels, num_repeated_impostors
 from ..lfw import pair_cosines, verify
 from ..parts import parts_of
 from ..people import people_of
@@ -220,4 +220,5 @@ def _pairs(path: Path, group: str, rows: Sequence[_Row]) -> Pairs:
     sides = zip(*(row[:2] for row in rows), strict=True)
     left, right = (np.array([at[name] for name in side], dtype=np.int64) for side in sides)
     check_labels(path, left, right, same, names, fold=fold)
+    check_folders(path, left, right, same, names)
     return Pairs(path, names, left, right, same, fold, num_folds)

@@ -12,7 +12,7 @@ from ...data.walking import kind_of_path
 from ...errors import UserError
 from ..embeddings import Embeddings, Features
 from ..images import Images, find_files
-from ..labels import check_labels, shared_pairs
+from ..labels import check_folders, check_labels, shared_pairs
 from ..lfw import Verification, verify, verify_view1
 from .base import EvaluationSet, Rule, refuse_places, register_protocol
 from .pairs_result import PairsResult
@@ -98,6 +98,7 @@ def load_pair_set(
     """
     inside, test = read_bin(pairs) if is_bin(pairs) else (None, read_pairs(pairs))
     check_labels(test.path, test.left, test.right, test.same, test.names, refuse=inside is None, fold=test.fold)
+    check_folders(test.path, test.left, test.right, test.same, test.names)
     if test.num_folds:
         if dev_train is not None:
             raise UserError(f"{dev_train}: is for view 1, but {pairs} has folds · omit it")
