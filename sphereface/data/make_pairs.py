@@ -114,8 +114,15 @@ def draw(source: Source, *, folds: int, people: int | None, pairs: int | None, s
     labels = Labels.of(source.labels)
     counts, found = labels.counts.tolist(), dict[int, dict[bytes, int]]()
     while True:  # people with too few different images are replaced
-        chosen = split(counts, folds=folds, people=people, pairs=pairs, seed=seed)
-        if not (new := [label for label in chosen.people if label not in found]):
+        able = [label for label, count in enumerate(counts) if count >= 2]
+        try:
+            chosen = split(counts, folds=folds, people=people, pairs=pairs, seed=seed)
+            new = [label for label in chosen.people if label not in found]
+        except UserError:
+            new = [label for label in able if label not in found]
+            if not found or not new:
+                raise
+        if not new:
             break
         for label in new:
             start, end = labels.firsts[label : label + 2].tolist()

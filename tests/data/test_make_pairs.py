@@ -449,6 +449,14 @@ def test_no_pair_is_one_and_the_same_picture(tmp_path, caplog):
     assert len((own / "names.tsv").read_text(encoding="utf-8").splitlines()) == 25
 
 
+def test_people_who_have_copies_only_do_not_count_as_people_with_several_images(tmp_path, capsys):
+    faces = make_training_set(tmp_path / "faces", 30, 1, size=(16, 12))
+    for path in list(faces.rglob("*.png")):
+        shutil.copy(path, path.with_name("copy.png"))
+    assert main([str(faces), str(tmp_path / "own")]) == 2
+    assert "has 30 people, 0 of them with two or more different images" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("held_out", [8, 6])
 def test_a_copied_person_is_named(tmp_path, caplog, held_out):
     """Each of ten people has a twin in a copied folder: in the set, or left to train on."""
