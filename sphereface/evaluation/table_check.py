@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..data.bins import is_bin
-from ..data.images import EncodedImage
+from ..data.images import EncodedImage, read_encoded
 from ..data.pairs import find_image
 from ..errors import UserError, count_of, printable
-from ..files import content_number, content_stamp, read_plain
+from ..files import content_number, content_stamp
 from .images import Images
 
 log = logging.getLogger(__name__)
@@ -114,7 +114,7 @@ def _by_hash(origin: Origin, row: int, file: EncodedImage, root: Path) -> tuple[
     """
     assert origin.hashes is not None
     try:
-        number = content_number(read_plain(file) if isinstance(file, Path) else file.read_bytes())
+        number = content_number(read_encoded(file))
     except (OSError, UserError):
         return None
     known = int(origin.hashes[row])
