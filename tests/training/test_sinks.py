@@ -121,6 +121,7 @@ def test_lambda_is_shown_only_where_the_loss_has_one(config_file, caplog, loss, 
 def rows_of_wandb(folder: Path) -> list[dict[str, object]]:
     """The rows of all sessions, as `wandb sync` uploads them: in the order of their files."""
     records = pytest.importorskip("wandb.proto.wandb_internal_pb2")
+    sys.modules["wandb"].teardown()  # finish() returns before the file is written; this waits for the writer to end
     found = []
     for path in sorted(folder.glob("wandb/offline-run-*/*.wandb"), key=lambda path: path.stat().st_mtime_ns):
         for whole in _records_of(path.read_bytes()):
