@@ -100,7 +100,8 @@ def _training_data(meta: Mapping[str, Any]) -> list[str]:
     """Return the name and the size of the training set, as far as they are known."""
     train = meta.get("config", {}).get("data", {}).get("train")
     people = len(meta["class_names"]) if "class_names" in meta else meta.get("num_identities")
-    parts = [] if train is None else [f"`{PurePath(str(train)).name}`"]
+    paths = train if isinstance(train, list | tuple) else [] if train is None else [train]
+    parts = [f"`{PurePath(str(path)).name}`" for path in paths]
     if "num_images" in meta and isinstance(people, int):
         parts.append(f"{meta['num_images']:,} images of {people:,} people")
     return parts

@@ -4,7 +4,7 @@ With x the (N, D) embeddings of the student, t the (N, T) of the teacher, P a (T
 is trained with the student and dropped afterwards, and â = a/‖a‖:
 
 - ``cosine``: mean of 1 − cos(Px, t)
-- ``l2``: mean of ½‖Px − t‖² (Romero et al., FitNets, ICLR 2015, equation 3)
+- ``l2``: mean of ½‖Px̂ − t‖² (Romero et al., FitNets, ICLR 2015, equation 3)
 - ``rkd-distance``: Huber distance of ‖x̂_i − x̂_j‖/μ to the teacher's (Park et al., CVPR 2019,
   equations 5 to 7)
 - ``rkd-angle``: Huber distance of the angles between three samples (the same, equations 8 to 11)
@@ -184,6 +184,7 @@ class TeacherHead(nn.Module):
     def _loss(self, x: Tensor, teacher: Tensor) -> Tensor:
         loss = x.new_zeros(())
         projected = self._projected(x)
+        of_directions = self._projected(normalize(x)) if "l2" in self.options.losses else None
         for name, weight in self.options.losses.items():
             if name == QUEUE:
                 assert projected is not None
@@ -192,8 +193,9 @@ class TeacherHead(nn.Module):
                 if self.training:
                     self._enqueue(teacher)
             elif name in OF_PROJECTION:
-                assert projected is not None
-                term = OF_PROJECTION[name](projected, teacher)
+                rows = of_directions if name == "l2" else projected
+                assert rows is not None
+                term = OF_PROJECTION[name](rows, teacher)
             else:
                 term = OF_EMBEDDINGS[name](x, teacher)
             loss = loss + weight * term

@@ -275,6 +275,13 @@ def test_what_a_training_log_shows():
     assert toy_result(view=1).line() == "accuracy 75.00 %"
 
 
+def test_a_training_log_says_why_an_accuracy_is_doubtful():
+    line = toy_result(scores=(0.9, 0.1, float("nan"), 0.4)).line()
+    assert line == "accuracy 50.00 ± 50.00 % · 1 pair has no score (NaN): it counts as wrong and is not accepted."
+    exchanged = toy_result(scores=tuple(np.tile([0.1, 0.9], 30) + np.linspace(0, 0.1, 60))).line()
+    assert exchanged.endswith(" % · AUC is below 0.5: the labels may be exchanged. A label of 1 means one person.")
+
+
 def test_results_replace_results_and_nothing_else(tmp_path):
     for _ in range(2):
         names = write_report(toy_report(), tmp_path)

@@ -47,6 +47,14 @@ def test_what_is_not_known_is_said(tmp_path):
     assert "{" not in text.replace("```yaml\n{}", "")
 
 
+@pytest.mark.parametrize(
+    ("train", "names"), [("/data/casia", "`casia`"), (["/data/casia", "/data/own.zip"], "`casia`, `own.zip`")]
+)
+def test_the_card_names_every_training_set(tmp_path, train, names):
+    meta = {"config": {"data": {"train": train}}, "class_names": ["a", "b"], "num_images": 8}
+    assert f"\n\n{names}, 8 images of 2 people.\n" in card_of(tmp_path, meta=meta)
+
+
 def test_a_row_for_each_evaluation_of_this_checkpoint(tmp_path):
     evaluated(tmp_path)
     head = "| pairs | images | accuracy (± standard error) | AUC | EER | TAR at FAR |\n|---|---|---|---|---|---|\n"

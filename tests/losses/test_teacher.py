@@ -171,6 +171,31 @@ def test_a_head_adds_its_losses_with_their_weights():
     assert float(both(x, t).detach()) == pytest.approx(wanted, rel=1e-5)
 
 
+def test_l2_projects_directions():
+    """As cosine does: with a batch norm before them, lengths of 20 made P and the loss grow without bound."""
+    x, t = drawn(N, D).float(), drawn(N, T, seed=1).float()
+    one = head(l2=2.0)
+    projected = torch.stack([row / row.norm() for row in x]) @ one.weight.detach().T
+    assert float(one(x, t).detach()) == pytest.approx(2 * loop_l2(projected.numpy(), t.numpy()), rel=1e-5)
+    assert float(one(20 * x, t).detach()) == pytest.approx(float(one(x, t).detach()), rel=1e-5)
+
+
+def test_l2_learns_from_long_embeddings():
+    """Gradient descent with a usual rate fits P, where embeddings of length 20 have nearly one direction."""
+    x = 20 * torch.nn.functional.normalize(drawn(64, D).float() + 5)
+    t = 0.5 * drawn(64, T, seed=1).float()
+    one = head(l2=1.0)
+    optimizer = torch.optim.SGD(one.parameters(), lr=0.1, momentum=0.9)
+    losses = []
+    for _ in range(100):
+        optimizer.zero_grad()
+        loss = one(x, t)
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < losses[0]
+
+
 def test_the_queue_keeps_the_newest_of_training_and_nothing_of_evaluation():
     queued = head(queue=1.0)
     batches = [drawn(N, T, seed=seed).float() for seed in (1, 2)]

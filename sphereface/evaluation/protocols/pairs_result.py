@@ -125,13 +125,10 @@ class PairsResult(Result):
         return tar_headline(self.points, auc(self.curve))
 
     def line(self) -> str:
-        """Return the headline with its standard error."""
-        error = self.verification.standard_error
-        return (
-            super().line()
-            if math.isnan(error)
-            else f"accuracy {100 * self.verification.mean:.2f} ± {100 * error:.2f} %"
-        )
+        """Return the headline with its standard error, and what makes it doubtful."""
+        mean, error = self.verification.mean, self.verification.standard_error
+        headline = super().line() if math.isnan(error) else f"accuracy {100 * mean:.2f} ± {100 * error:.2f} %"
+        return " · ".join([headline, *self._doubts()])
 
     def scalars(self) -> dict[str, float]:
         """Return the headline and the accuracy of each fold."""
@@ -262,13 +259,17 @@ class PairsResult(Result):
         if self.fisher is not None:
             figures.append(("AFS", figure(self.fisher, ".4f"), ""))
         note = f"[ ]: 95 % intervals, {intervals.replicates:,} bootstrap draws of {intervals.unit}."
-        if result.num_undefined:
+        return Rows((), tuple(figures), "Figures", " ".join([note, *self._doubts()]), key=True)
+
+    def _doubts(self) -> list[str]:
+        doubts = []
+        if number := self.verification.num_undefined:
             one = "pair has no score (NaN): it counts as wrong and is not accepted."
             more = "pairs have no score (NaN): they count as wrong and are not accepted."
-            note += f" {count_of(result.num_undefined, one, more)}"
-        if intervals.auc.high < 0.5:
-            note += f" AUC is below 0.5: {EXCHANGED}"
-        return Rows((), tuple(figures), "Figures", note, key=True)
+            doubts.append(count_of(number, one, more))
+        if auc(self.curve) < 0.5 and self.intervals.auc.high < 0.5:  # the intervals take time
+            doubts.append(f"AUC is below 0.5: {EXCHANGED}")
+        return doubts
 
     def _hardest(self, *, genuine: bool) -> tuple[Example, ...]:
         result, pairs = self.verification, self.pairs
