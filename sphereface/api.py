@@ -204,9 +204,11 @@ class FaceEmbedder:
             images: N images.
             progress: title of a progress bar on stderr; None draws no bar.
             normalise: see :meth:`embed_crops`.
-            on_batch: function that is called after each batch with its number of images.
+            on_batch: function that is called after each batch with its number of images. It must
+                not use this embedder, which reads the next batch meanwhile.
         """
         images = images_given(images)
+        lazy = isinstance(images, itertools.chain)  # a generator may use this embedder, such as its method face
         total = None if isinstance(images, itertools.chain) else len(images)
         found: list[tuple[int, Face]] = []  # without their crops
         problems: dict[int, str] = {}
@@ -216,7 +218,7 @@ class FaceEmbedder:
             tqdm(total=total, desc=progress, unit="img", disable=progress is None, leave=False) as bar,
         ):
             batches = in_batches(images, self._batch_size)
-            for count, faces, unusable in map_ahead(pool, self._faces, batches, ahead=1):
+            for count, faces, unusable in map_ahead(pool, self._faces, batches, ahead=1, in_turn=lazy):
                 problems |= unusable
                 for first in range(0, len(faces), self._batch_size):
                     crops = np.stack([face.crop for _, face in faces[first : first + self._batch_size]])

@@ -95,8 +95,8 @@ def images_given(images: Iterable[Image]) -> Sequence[Image] | itertools.chain[I
 def in_batches(images: Sequence[Image] | itertools.chain[Image], size: int) -> Iterator[tuple[range, Iterator[Image]]]:
     """Divide images into batches, each with the numbers of its images.
 
-    Only the images of the next batch are read from an iterator. An image of a sequence is read
-    when it is needed.
+    Only the images of the next batch are read from an iterator, which may fill one buffer with each
+    of them. An image of a sequence is read when it is needed.
     """
     if not isinstance(images, itertools.chain):
         for start in range(0, len(images), size):
@@ -104,9 +104,16 @@ def in_batches(images: Sequence[Image] | itertools.chain[Image], size: int) -> I
             yield numbers, map(images.__getitem__, numbers)
         return
     start = 0
-    while batch := list(itertools.islice(images, size)):
+    while batch := list(map(_own, itertools.islice(images, size))):
         yield range(start, start + len(batch)), iter(batch)
         start += len(batch)
+
+
+def _own(image: Image) -> Image:
+    """Return an image that does not change when its memory is used again."""
+    if isinstance(image, bytearray | memoryview):
+        return bytes(image)
+    return np.array(image) if isinstance(image, np.ndarray) else image
 
 
 def _has_labels(images: object) -> bool:

@@ -23,6 +23,7 @@ _NO_MEMORY = re.compile(
     r"|can't start new thread",
     re.I,
 )
+_LOST_WORKER = re.compile(r"DataLoader worker \(pid.*\) (is killed by signal|exited unexpectedly)")  # torch's words
 _VALUES = reprlib.Repr()
 _VALUES.maxlevel = 3
 _VALUES.maxlist = _VALUES.maxtuple = _VALUES.maxdict = _VALUES.maxset = MOST_LISTED
@@ -148,8 +149,8 @@ def reports_user_errors(main: Main) -> Main:
 
     A :class:`UserError` returns 2, :class:`Stopped` its own code, Ctrl-C 130;
     :class:`ReportedElsewhere` prints nothing. Unhandled errors of the machine also return 2: no
-    memory, or a file that the system refuses. A reader that closes the pipe (``| head``) ends the
-    program quietly, with 141.
+    memory, a killed worker process, or a file that the system refuses. A reader that closes the
+    pipe (``| head``) ends the program quietly, with 141.
     """
 
     @functools.wraps(main)
@@ -207,11 +208,17 @@ def _forget_frames(error: Exception) -> None:
 
 
 def _line_on_machine(error: Exception) -> str | None:
-    """Return one line for an error of the machine: no memory, or a refused file; else None.
+    """Return one line for an error of the machine: memory, a lost worker, a refused file; or None.
 
     torch, OpenCV and ONNX Runtime report missing memory in their own classes, so messages are
-    matched.
+    matched. torch raises a worker's death at any line of the main process.
     """
+    if _LOST_WORKER.search(str(error)):
+        return (
+            f"a worker process was killed, perhaps because memory ran out ({first_line(error)}) · finished files and "
+            "checkpoints are complete · run the same command again, with fewer workers (data.workers, --workers) or "
+            "more memory, for training with --resume auto"
+        )
     no_memory = isinstance(error, OSError) and error.errno == errno.ENOMEM  # such as a process that could not start
     if isinstance(error, OSError) and not no_memory:
         if error.errno is None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,9 +15,11 @@ import numpy.typing as npt
 
 from .api import FaceEmbedder
 from .embedded import Embedded, name_of
-from .errors import UserError, printable
-from .evaluation.gallery_shard import ShardContent, text, texts
+from .errors import UserError, printable, shown_key
+from .evaluation.gallery_shard import GalleryKind, ShardContent, text, texts
+from .gallery import differing_parts
 from .image_list import ImageList
+from .training.distributed import World
 
 Int64 = npt.NDArray[np.int64]
 
@@ -73,6 +77,37 @@ class Summary:
         self.num_several += other.num_several
         self.num_not_enrolled += other.num_not_enrolled
         self.example = self.example or other.example
+
+
+def check_all_alike(world: World, folder: Path, listed: ImageList, kind: GalleryKind) -> None:
+    """Compare network, options and images of all processes. Each calls this function.
+
+    Each process loads the checkpoint and lists the images for itself, and these may have changed
+    between, or differ between machines.
+
+    Raises:
+        UserError: they differ. All processes raise it.
+    """
+    if world.size == 1:
+        return
+    digest = hashlib.sha256()
+    for name in listed.names:
+        digest.update(name.encode("utf-8", "surrogateescape") + b"\0")
+    (first, *first_images), *others = world.all_gather((replace(kind, root=""), len(listed.names), digest.digest()))
+    for rank, (other, *images) in enumerate(others, start=1):
+        for key, value in vars(first).items():
+            if value != (theirs := getattr(other, key)):
+                one, two = map(shown_key, differing_parts(str(value), str(theirs)))
+                raise UserError(
+                    f"{folder}: got {key} {one} in process 0, {two} in process {rank} · allowed: one checkpoint and "
+                    "the same options for all processes · give all of them the same, and run the command again"
+                )
+        if images != first_images:
+            raise UserError(
+                f"{listed.place}: got {first_images[0]:,} images in process 0, and {images[0]:,} in process {rank}, "
+                "which are not the same ones · allowed: the same images for all processes · run the command again when "
+                "nothing writes there any more"
+            )
 
 
 def embed_part(

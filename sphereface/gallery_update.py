@@ -42,7 +42,7 @@ from .evaluation.gallery_shard import (
 )
 from .files import locked
 from .gallery import differing_parts
-from .gallery_part import Int64, Summary, embed_part
+from .gallery_part import Int64, Summary, check_all_alike, embed_part
 from .image_list import ImageList
 from .training.distributed import World
 
@@ -89,9 +89,10 @@ def update_gallery(
         A summary in the first process, None in the others.
 
     Raises:
-        UserError: the folder holds other files or another gallery, another run writes to it, or it
-            cannot be written.
+        UserError: the folder holds other files or another gallery, another run writes to it, it
+            cannot be written, or the processes have different networks, options or images.
     """
+    check_all_alike(world, folder, listed, kind)
     with contextlib.ExitStack() as stack:
         plan = None
         if world.first:

@@ -18,7 +18,7 @@ from .data.pair_lines import unquoted
 from .data.text_files import read_text_lines
 from .errors import UserError, count_of, printable, refusing, shown
 from .faces import Image
-from .files import content_stamp
+from .files import content_number, content_stamp, read_plain
 
 _SETS = (".zip", ".rec", ".idx", ".tar", ".parquet", ".arrow", ".lmdb")  # training sets, not folders of images
 _INT64 = np.iinfo(np.int64)
@@ -35,8 +35,8 @@ class ImageList:
             folder.
         names: (N,) paths relative to ``root``.
         images: (N,) the images.
-        not_read: a line about files that are not images, or lines that repeat one; empty if there
-            are none.
+        not_read: a line about folders without an image and files that are not images, or lines
+            that repeat one; empty if there are none.
     """
 
     place: Path
@@ -86,7 +86,8 @@ def list_named(place: Path) -> ImageList:
     """
     if place.is_dir():
         walked = list_images(place)
-        return ImageList(place, place, walked.names, walked.images, walked.not_read())
+        not_read = "; ".join(filter(None, (walked.without_images(), walked.not_read())))
+        return ImageList(place, place, walked.names, walked.images, not_read)
     if is_bin(place):
         images, pairs = read_bin(place)
         return ImageList(place, place, pairs.names, _Bytes(images))
@@ -145,6 +146,30 @@ class _Bytes(Sequence[Image]):
     def __getitem__(self, row: int) -> bytes:  # type: ignore[override]  # no slices
         with refusing(f"{self.images[row]}: cannot be read"):
             return self.images[row].read_bytes()
+
+
+class Hashed(Sequence[Image]):
+    """The encoded images of a list. Each is hashed when it is read.
+
+    Attributes:
+        hashes: (N,) uint64, see :func:`.files.content_number`; 0 for an image that was not read.
+    """
+
+    def __init__(self, images: Sequence[Image]) -> None:
+        self._images = images
+        self.hashes = np.zeros(len(images), dtype=np.uint64)
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, row: int) -> Image:  # type: ignore[override]  # no slices
+        image = self._images[row]
+        try:
+            data = image if isinstance(image, bytes) else read_plain(Path(str(image)))
+        except (OSError, ValueError):  # the reader of the path gives the reason
+            return image
+        self.hashes[row] = content_number(data)
+        return data
 
 
 def _stamp(file: Image) -> tuple[int, int]:

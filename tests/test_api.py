@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
+import time
 import weakref
 
 import cv2
@@ -376,6 +377,49 @@ def test_a_generator_is_read_in_batches(crops, checkpoint):
     assert result.problems[5].startswith("image 5: ")
     with pytest.raises(UnusableImage, match=r"1 of 7 images cannot be used:\n  - image 5: "):
         e.embed(itertools.islice(many(), 7))
+
+
+class OneAtATime(ByColour):
+    """A detector with intermediate results in its memory, as those of OpenCV have."""
+
+    def __call__(self, image):
+        self.image_now = image
+        time.sleep(0.002)  # another thread calls it now, if there is one
+        return super().__call__(self.image_now)
+
+
+def test_a_generator_may_use_the_embedder_itself(checkpoint):
+    """As docs/api.md offers ``e.face``: the result is that of a list."""
+    photographs = [
+        ByColour.image((200, 160), [(70 + k, 90 + k)] + [(20, 30)] * (k % 3 == 0), seed=k) for k in range(24)
+    ]
+    e = FaceEmbedder(checkpoint, detector=OneAtATime(), device="cpu", batch_size=4)
+    wanted = e.try_embed([image for image in photographs if e.face(image).num_faces == 1])
+    assert len(wanted.rows) == 16
+    found = e.try_embed(image for image in photographs if e.face(image).num_faces == 1)
+    assert (found.problems, found.rows.tolist(), found.num_faces) == ({}, list(range(16)), {})
+    np.testing.assert_array_equal(found.boxes, wanted.boxes)
+    np.testing.assert_array_equal(found.embeddings, wanted.embeddings)
+
+
+def test_a_generator_may_also_embed(checkpoint, crops):
+    e = FaceEmbedder(checkpoint, align=False, device="cpu", batch_size=2)
+    wanted = e.embed([crop for crop in crops if e.embed([crop])[0, 0] > 0])
+    np.testing.assert_array_equal(e.embed(crop for crop in crops if e.embed([crop])[0, 0] > 0), wanted)
+
+
+@pytest.mark.parametrize("form", ["pixels", "bytearray", "memoryview"])
+def test_a_generator_may_fill_one_buffer_with_each_image(crops, aligned, form):
+    """As ``cap.read(frame)`` and ``file.readinto(buffer)`` do."""
+
+    def images():
+        frame, buffer = np.empty_like(crops[0]), bytearray()
+        for crop in crops:
+            frame[:] = crop
+            buffer[:] = encode(crop, ".bmp")  # each is equally long
+            yield frame if form == "pixels" else memoryview(buffer) if form == "memoryview" else buffer
+
+    np.testing.assert_array_equal(aligned.embed(images()), aligned.embed(crops))
 
 
 @pytest.mark.parametrize("indexed", [False, True])

@@ -111,6 +111,21 @@ def test_out_of_memory_is_one_line(make, capsys):
     assert err.count("\n") == 1
 
 
+def of_a_lost_worker():
+    with pytest.raises(RuntimeError) as raised:
+        list(torch.utils.data.DataLoader(range(9), num_workers=1, worker_init_fn=lambda _: os.kill(os.getpid(), 9)))
+    return raised.value
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are forked")
+def test_a_killed_worker_is_one_line_with_what_to_do(capsys):
+    """As the system kills it where memory runs out, in training and in check."""
+    code, err = ends(of_a_lost_worker(), capsys)
+    assert (code, err.count("\n")) == (2, 1)
+    assert err.startswith("error: a worker process was killed, perhaps because memory ran out (DataLoader worker (pid")
+    assert "fewer workers (data.workers, --workers) or more memory, for training with --resume auto" in err
+
+
 def test_what_was_half_made_when_memory_ran_out_says_nothing(capsys, monkeypatch):
     """As torch's iterator over workers does in its __del__, where a worker could not be started."""
 

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -34,9 +35,11 @@ from sphereface.evaluation.gallery_folder import read_gallery_folder
 from sphereface.evaluation.gallery_shard import GalleryKind, ShardContent, read_shard, text, texts, write_shard
 from sphereface.evaluation.images import Images
 from sphereface.evaluation.table_file import read_table_with_sha256
-from sphereface.files import sha256_of
+from sphereface.files import content_number, sha256_of
 from sphereface.gallery import how_crops_were_made, load_gallery
+from sphereface.image_list import list_named
 from sphereface.search import nearest
+from sphereface.training.distributed import World
 
 from .alignment.faces import ByColour, encode
 from .evaluation.checkpoints import write_checkpoint
@@ -283,7 +286,7 @@ def test_float16_that_loses_small_embeddings_is_refused(work, monkeypatch, capsy
 # ---------------------------------------------------------------- several processes
 
 
-def together(work, out, count=2, **more):
+def together(work, out, count=2, ckpt="best.pt", **more):
     """Start processes as torchrun does; return them."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -293,10 +296,11 @@ def together(work, out, count=2, **more):
         "MASTER_PORT": str(port), "WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count), **more,
     }  # fmt: skip
     command = [sys.executable, "-m", "sphereface", "embed", str(work / "in"), str(work / out), "--aligned"]
-    command += ["--ckpt", str(work / "best.pt"), "--device", "cpu"]
+    command += ["--device", "cpu", "--ckpt"]
     return [
         subprocess.Popen(
-            command, cwd=ROOT, env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            [*command, str(work / ckpt.format(rank=rank))], cwd=ROOT,
+            env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )
         for rank in range(count)
@@ -312,6 +316,87 @@ def test_two_processes_give_the_gallery_of_one_bit_by_bit(work):
     assert out.endswith("150 images embedded, 0 unchanged, 0 gone\n")
     assert second.stdout.read() == ""
     assert files_of(work / "two") == files_of(work / "one")
+
+
+def test_the_hashes_are_of_the_bytes_that_were_embedded(work, monkeypatch, capsys):
+    """An image may be replaced or deleted while the others are embedded."""
+    files = sorted((work / "in").rglob("*.png"))
+    data, bad = [file.read_bytes() for file in files], work / "in" / "p00" / "a\tb.png"
+    bad.write_text("x")
+    embed_batch = FaceEmbedder.embed_crops
+
+    def later(self, crops, **options):
+        files[0].write_bytes(data[1])
+        files[1].unlink(missing_ok=True)
+        files[-1].unlink(missing_ok=True)  # of the third batch, which is not read yet
+        return embed_batch(self, crops, **options)
+
+    monkeypatch.setattr(FaceEmbedder, "embed_crops", later)
+    assert embed(work, out="a.npz") == 0
+    table = read_table_with_sha256(work / "a.npz")[0]
+    assert table["names"] == [str(file.relative_to(work / "in")) for file in files[:-1]]
+    assert table["image_hash"].tolist() == [content_number(each) for each in data[:-1]]
+    errors = capsys.readouterr().err
+    assert f"left out 2 of 151 images:\n  - {work}/in/p00/a\\tb.png: not an image, or damaged" in errors
+    assert f"  - {files[-1]}: cannot be read (No such file or directory)\n" in errors
+
+
+def of_two(work, monkeypatch, **other):
+    """Run the first of two processes, of which the second has another value of these."""
+
+    class Two(World):
+        def all_gather(self, value):
+            kind, *images = value
+            assert kind.root == ""  # machines may have their copies in different places
+            images = [other.get(key, image) for key, image in zip(("count", "digest"), images, strict=True)]
+            return [value, (replace(kind, **{key: other[key] for key in other.keys() & vars(kind).keys()}), *images)]
+
+    class OneDone(Exception):
+        pass
+
+    def planned(*_):
+        raise OneDone
+
+    monkeypatch.setattr(gallery_update, "_make_plan", planned)
+    embedder, listed = FaceEmbedder(work / "best.pt", align=False, device="cpu"), list_named(work / "in")
+    kind = gallery_update.kind_of(embedder, listed.root, alignment="", dtype="float32")
+    try:
+        gallery_update.update_gallery(work / "album", listed, embedder, kind, Two(size=2))
+    except UserError as error:
+        assert not (work / "album").exists()
+        return str(error)
+    except OneDone:
+        return ""
+    raise AssertionError
+
+
+def test_processes_with_other_networks_options_or_images_are_refused(work, monkeypatch):
+    own = sha256_of(work / "best.pt")
+    assert of_two(work, monkeypatch, checkpoint_sha256="ab" * 32) == (
+        f"{work}/album: got checkpoint_sha256 {own} in process 0, {'ab' * 32} in process 1 · allowed: one checkpoint "
+        "and the same options for all processes · give all of them the same, and run the command again"
+    )
+    assert "got settings with mirror images in process 0, x in process 1" in of_two(
+        work, monkeypatch, settings="aligned crops, x"
+    )
+    said = "which are not the same ones · allowed: the same images for all processes"
+    assert f"{work}/in: got 150 images in process 0, and 151 in process 1, {said}" in of_two(
+        work, monkeypatch, count=151
+    )
+    assert said in of_two(work, monkeypatch, digest=b"x")
+    assert of_two(work, monkeypatch, count=150) == ""
+
+
+def test_processes_find_different_checkpoints_under_one_name(work):
+    """As copies on two machines, or ``best.pt`` of a run that replaces it."""
+    for name in ("0", "1"):
+        write_checkpoint(work / name / "best.pt", seed=int(name))
+    processes = together(work, "album", ckpt="{rank}/best.pt")
+    errors = "".join(each.communicate(timeout=600)[1] for each in processes)
+    assert [each.returncode for each in processes] == [2, 2]
+    assert errors.count("error: ") == 1, errors
+    assert "album: got checkpoint_sha256 " in errors
+    assert not (work / "album").exists()
 
 
 def test_a_process_that_is_killed_is_found_and_the_next_run_resumes(work):
@@ -400,6 +485,7 @@ DAMAGES = {
         lambda *at: rewritten(*at, embeddings=np.ones((64, 17), np.float32)),
         "of shape (64, 17), not float32",
     ),
+    "another network": (lambda *at: rewritten(*at, checkpoint_sha256="ab"), "checkpoint_sha256 is not that of gallery"),
     "too few": (lambda *at: rewritten(*at, embeddings=np.ones((9, 16), np.float32)), "of shape (9, 16), not float32"),
     "beyond": (lambda *at: rewritten(*at, embeddings=np.full((64, 16), 1e9, np.float32)), "row 0 is zero, not finite"),
 }
@@ -417,9 +503,16 @@ def test_a_damaged_shard_is_one_line_and_the_next_embed_repairs_it(work, counted
     *_, line = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: {work / 'album' / shard}: ")
     assert message in line
-    assert line.endswith(" · run the sphereface embed command of this gallery again, which repairs it")
+    advice = "run the sphereface embed command of this gallery again, which repairs it"
+    if damage == "missing":  # an update deletes the shards that it has replaced
+        advice = f"if the gallery was updated meanwhile, run this command again; if not, {advice}"
+    assert line.endswith(f" · {advice}")
     counted[0] = 0
-    if damage in ("not a number", "beyond"):  # whole files that this program would not write
+    if damage in (
+        "not a number",
+        "beyond",
+        "another network",
+    ):  # whole files that this program would not write
         return
     assert embed(work) == 0
     assert counted == [64]
@@ -845,14 +938,46 @@ def test_a_gallery_of_more_images_of_one_folder_is_replaced_with_a_word(photogra
     assert "replaced: a gallery of 3 images, 1 of which is not in the new one" in capsys.readouterr().out
 
 
-def test_galleries_of_photographs_have_nothing_that_their_crops_are_compared_with(photographs):
-    """A set has crops of the same names."""
+def test_galleries_of_photographs_are_compared_with_the_photographs_alone(photographs, caplog):
+    """A set may have crops of the same names."""
     for out in ("album.npz", "album"):
         argv = ["embed", str(photographs / "in"), str(photographs / out), "--ckpt", str(photographs / "best.pt")]
-        assert main([*argv, "--device", "cpu", "--all-faces"]) == 0
-        table = read_table_with_sha256(photographs / out)[0]
-        assert len(table["names"]) > 0
-        assert not {"image_hash", "stamps"} & table.keys()
+        assert main([*argv, "--device", "cpu", "--on-several", "take"]) == 0
+    assert "image_hash" not in read_table_with_sha256(photographs / "album.npz")[0]
+    shutil.copytree(photographs / "in", photographs / "crops")
+    for name in ("a/one.png", "three.png"):
+        write_image(photographs / "crops" / name, noise(1, 112, 96))
+    (photographs / "link").symlink_to("in")
+    names = ("a/one.png", "three.png")
+
+    def check(folder, table="album"):
+        caplog.clear()
+        source = EmbeddingTable(photographs / table)
+        source.check(Images(photographs / folder, names), "x")
+        return len(source.changed(Images(photographs / folder, names), "x"))
+
+    assert [check(folder) for folder in ("in", "link", "crops")] == [0, 0, 0]
+    assert check("crops", "album.npz") == 0
+    one = photographs / "in" / "a" / "one.png"
+    one.write_bytes(one.read_bytes() + b"+")
+    assert [check("crops"), check("link"), check("in")] == [0, 1, 1]
+    assert "album: 1 of the 2 images compared in " in caplog.text
+    (photographs / "in" / "three.png").write_bytes(b"another")
+    assert check("crops") == 0
+    with pytest.raises(UserError, match="2 of the 2 images compared in .* have other content than those embedded"):
+        check("in")
+
+
+def test_a_gallery_of_a_list_with_dots_is_evaluated_as_the_file_is(work):
+    """``find . -name '*.png'`` writes such a list."""
+    (work / "in" / "list.txt").write_text("./p00/1.png\n./p01/2.png\n")
+    for out in ("album", "album.npz"):
+        assert embed(work, out=out, images="in/list.txt") == 0
+    names = ("p01/2.png", "p00/1.png")
+    folder, file = (
+        EmbeddingTable(work / out).embeddings(Images(work / "in", names), "x").image for out in ("album", "album.npz")
+    )
+    np.testing.assert_array_equal(folder, file)
 
 
 def test_a_face_of_somebody_else_in_a_person_s_folder_is_told(photographs, capsys):

@@ -33,6 +33,19 @@ def test_lines_that_repeat_an_image_are_counted_and_keep_their_rows(album):
     assert listed(album, "d.jpg", "a/c.jpg").not_read == ""
 
 
+def test_folders_without_an_image_are_told_beside_files_that_are_not_read(album):
+    """A copy that stopped, or a disk that is not mounted: at the top only, as training counts them."""
+    assert list_named(album).not_read == ""
+    (album / "a/raw").mkdir()
+    for name in ("cleo", "ben"):
+        (album / name).mkdir()
+    assert list_named(album).not_read == "folders without an image: 2, such as ben"
+    (album / "ben/1.xyz").write_bytes(b"x")
+    assert list_named(album).not_read.startswith(
+        "folders without an image: 2, such as ben; 1 file was not read: 1 .xyz · images are "
+    )
+
+
 def test_links_to_one_image_are_images_of_their_own(album):
     (album / "e.jpg").symlink_to("d.jpg")
     os.link(album / "d.jpg", album / "f.jpg")

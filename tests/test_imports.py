@@ -84,7 +84,7 @@ ALLOWED = {
     },
     "gallery": {"errors", "files", "evaluation"},
     "image_list": {"errors", "files", "alignment", "data", "faces"},
-    "gallery_part": {"errors", "evaluation", "api", "embedded", "image_list"},
+    "gallery_part": {"errors", "evaluation", "training", "api", "embedded", "gallery", "image_list"},
     "gallery_update": {"errors", "files", "evaluation", "training", "api", "gallery", "gallery_part", "image_list"},
     "search": {"errors", "gallery"},
     "search_index": {"errors", "extras", "files", "options", "small_files", "evaluation", "gallery", "search"},

@@ -16,8 +16,10 @@ import pytest
 from sphereface import search
 from sphereface.alignment.similarity import align, template
 from sphereface.cli import run_command
+from sphereface.commands import found_crops
 from sphereface.commands import search as search_command
 from sphereface.commands.found_crops import read_crops
+from sphereface.data.bins import read_bin
 from sphereface.errors import UserError
 from sphereface.faces import FaceReader
 from sphereface.gallery import Gallery
@@ -217,6 +219,17 @@ def test_an_image_of_a_bin_is_shown(tmp_path, capsys):
     assert crops[0].mean() == 40
     assert crops[1:] == [None] * 4
     assert "4 of 5 images cannot be shown: " in capsys.readouterr().err
+
+
+def test_a_bin_is_opened_once_for_all_its_images(tmp_path, monkeypatch):
+    images = [encode(np.full((112, 96, 3), 20 * k, np.uint8), ".png") for k in range(4)]
+    (tmp_path / "x.bin").write_bytes(pickle.dumps((images * 5, [True, False] * 5)))
+    opened = []
+    monkeypatch.setattr(found_crops, "read_bin", lambda file: opened.append(file) or read_bin(file))
+    reader = FaceReader((112, 96), aligned=True, detector=None)
+    crops = read_crops(reader, [str(tmp_path / "x.bin" / f"{k:06d}") for k in (3, 0, 2, 3)])
+    assert [crop.mean() for crop in crops] == [60, 0, 40, 60]
+    assert opened == [str(tmp_path / "x.bin")]
 
 
 def test_people_are_found_behind_the_many_images_of_others():

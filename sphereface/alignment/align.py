@@ -6,6 +6,7 @@ whole crops and never mixes in crops of other settings.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext
@@ -16,15 +17,17 @@ from tqdm import tqdm
 
 from ..data.images import IMAGE_SUFFIXES
 from ..data.walking import Walked, walk_images
-from ..errors import UserError, printable, shown_key
+from ..errors import UserError, count_of, printable, shown_key
 from ..files import locked
 from .crop import Cropper, CropSpec, Finder, Task, crop_name
 from .found_landmarks import LANDMARKS_NAME, FoundLandmarks, content_digest
 from .landmarks import LandmarkTable, can_hold, likely_images, named_as
-from .orders import refuse_wrong_landmarks
+from .orders import refuse_wrong_landmarks, warn_of_exif
 from .report import REPORT_NAME, AlignReport, Outcome, Settings, Status, earlier_run, earlier_settings, explained
 from .similarity import Points
 from .workers import run_in_chunks
+
+log = logging.getLogger(__name__)
 
 LOCK_NAME = ".align.lock"
 CHUNK = 32  # images per chunk of a worker: a crop takes about 1 ms, and so does its transfer
@@ -85,13 +88,13 @@ def align_folder(
     walked = list_images(source)
     table, other = (each and named_as(each, walked.names, source) for each in (landmarks.table, landmarks.other))
     landmarks = replace(landmarks, table=table, other=other)
-    warnings = _check_tables(walked.names, landmarks, source)
+    warnings = [*_check_tables(walked.names, landmarks, source), *filter(None, [walked.without_images()])]
     report = AlignReport(_settings(spec, landmarks), not_read=walked.not_read(), warnings=warnings)
     report.source, report.sample = str(source.resolve()), _sample(source, walked.names)
     with writer_lock(destination):
         report.warnings += _check_destination(destination, report.settings, walked.names)
-        _check_source(source, destination, walked.names)
         work = Cropper(source, destination, spec, landmarks.finder, landmarks.centre)
+        _check_source(work, walked.names)
         _align_all(work, walked.names, landmarks, report, workers=workers, progress=progress)
     if not report.crops:
         reasons = ", ".join(f"{reason}: {count}" for reason, count in report.failed_by_reason().items())
@@ -155,7 +158,10 @@ def _check_tables(names: Sequence[str], landmarks: Landmarks, source: Path) -> l
     for table in (landmarks.table, landmarks.other):
         if table is not None:
             points = {name: table.points[name] for name in names if name in table.points}
-            warnings.append(refuse_wrong_landmarks(points, source, table.source))
+            warnings += [
+                refuse_wrong_landmarks(points, source, table.source),
+                warn_of_exif(points, source, table.source),
+            ]
     return [warning for warning in warnings if warning]
 
 
@@ -240,19 +246,29 @@ def _sample(source: Path, names: Sequence[str]) -> dict[str, str]:
     return {name: digest for name, digest in digests.items() if digest}
 
 
-def _check_source(source: Path, destination: Path, names: Sequence[str]) -> None:
-    """Refuse photographs that would replace the crops of others in ``destination``.
+def _check_source(work: Cropper, names: Sequence[str]) -> None:
+    """Refuse photographs that would replace the crops of others; in the same folder, warn.
 
-    The folder of the earlier run, and one that contains some of its images, are accepted. Only
-    ``names`` are read, since a report of a stranger may name any file.
+    One that contains some images of the earlier run is accepted. Only ``names`` are read, since a
+    report of a stranger may name any file.
     """
+    source, destination = work.source, work.destination
     earlier, present = earlier_run(destination), set(names)
-    if not (earlier and earlier.sample) or earlier.source == str(source.resolve()):
+    if not (earlier and earlier.sample):
         return
-    common = (name for name in earlier.sample if name in present)
-    if not any(content_digest(source / name) == earlier.sample[name] for name in common) and (
-        walk_images(destination).names
-    ):
+    common = [name for name in earlier.sample if name in present]
+    if any(content_digest(source / name) == earlier.sample[name] for name in common):
+        return
+    if earlier.source == str(source.resolve()):  # perhaps another memory card at the same place
+        old = [name for name in names if (destination / crop_name(name)).exists() and not work.is_current(name)]
+        if old and len(common) > 1:  # one image may have been edited
+            log.warning(
+                "%s: none of %d images has the content that %s records, so the crops of %s replaced, e.g. %s · if they "
+                "are other photographs, stop this run, and give another folder for their crops",
+                *(printable(str(source)), len(common), destination / REPORT_NAME),
+                *(count_of(len(old), "image are", "images are"), printable(crop_name(old[0]))),
+            )
+    elif walk_images(destination).names:
         raise UserError(
             f"{destination}: holds crops of {printable(earlier.source)}, none of whose images is in {source} under its "
             "name · allowed: the same folder, also in another place, with more or fewer images · give another folder "

@@ -5,14 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from itertools import permutations, product
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from ..data.image_size import image_size
-from ..errors import UserError
+from ..errors import UserError, count_of, printable
 from ..files import regular_file
-from .fit import LARGE_MEDIAN, LARGEST_OUTSIDE, LARGEST_RESIDUAL, Floats, far_outside, fit, has_same_points, scales_to
+from .fit import (
+    LARGE_MEDIAN,
+    LARGEST_ANGLE,
+    LARGEST_OUTSIDE,
+    LARGEST_RESIDUAL,
+    Floats,
+    far_outside,
+    fit,
+    has_same_points,
+    scales_to,
+)
 from .similarity import FARTHEST, SMALLEST_SPREAD, Points
 
 _BETTER = 0.8  # another order is suggested if its median residual is below this fraction
@@ -20,8 +31,10 @@ _MOST_TURNED = 60.0  # degrees, for most faces of a file; a wrong order gives 90
 _UPRIGHT = 45.0  # degrees: the largest median angle of a suggested order
 _OUTSIDE = 2.0  # pixels outside the image before a warning; a detector rarely has any
 _SAMPLE = 100  # faces on which orders are tried, and images whose size is read
+_MOST_READ = 1000  # upright images whose EXIF data are read
 _FEWEST_TO_DOUBT = 4  # images before equal landmarks, or all in one quarter, give a warning
-_HEADER = 1 << 16  # bytes of an image that are read to find its size
+_HEADER = 1 << 16  # bytes of an image that are read to find its size and orientation
+_ORIENTATION = 0x0112  # a tag of EXIF data
 
 _NAMES = ("left eye", "right eye", "nose tip", "left mouth corner", "right mouth corner")
 _EXPECTED = "x1 y1 … x5 y5 of left eye, right eye, nose tip, left and right mouth corner, as seen in the image"
@@ -75,6 +88,41 @@ def refuse_wrong_landmarks(points: Mapping[str, Points], folder: Path, file: str
     if len(stacked) >= _FEWEST_TO_DOUBT and (stacked == stacked[0]).all():
         return f"{file}: all {len(stacked):,} images have the same landmarks: look at some crops"
     return warning or _check_order(stacked[~wrong], file)
+
+
+def warn_of_exif(points: Mapping[str, Points], folder: Path, file: str) -> str:
+    """Return a warning about landmarks that seem found before EXIF turned their images, if any.
+
+    These faces lie on the side that the EXIF data of their own image give. If more images with such
+    data have upright faces, people lie down.
+    """
+    angles = fit(np.stack(list(points.values())))[1].tolist() if points else []
+    turned = [
+        name
+        for name, angle in zip(points, angles, strict=True)
+        if _MOST_TURNED < abs(angle) <= LARGEST_ANGLE and _exif_angle(folder / name) * angle > 0
+    ]
+    upright = [name for name, angle in zip(points, angles, strict=True) if abs(angle) <= _MOST_TURNED]
+    step = max(-(-len(upright) // _MOST_READ), 1)
+    if not turned or step * sum(_exif_angle(folder / name) != 0 for name in upright[::step]) >= len(turned):
+        return ""
+    return (
+        f"{file}: the landmarks of {count_of(len(turned), 'image', 'images')} look as if found before EXIF data turned "
+        f"the image, so the face lies on its side, e.g. {printable(turned[0])} · look at the crops, and give landmarks "
+        "of the turned image"
+    )
+
+
+def _exif_angle(path: Path) -> int:
+    """Return the degrees by which EXIF data turn a JPEG clockwise: 90 or -90, else 0."""
+    _, _, data = _head(path).partition(b"Exif\0\0")
+    order: Literal["little", "big"] = "little" if data[:2] == b"II" else "big"
+    directory = int.from_bytes(data[4:8], order)
+    entries = min(int.from_bytes(data[directory : directory + 2], order), _HEADER // 12)
+    for at in range(directory + 2, directory + 2 + 12 * entries, 12):
+        if int.from_bytes(data[at : at + 2], order) == _ORIENTATION:
+            return {6: 90, 8: -90}.get(int.from_bytes(data[at + 8 : at + 10], order), 0)
+    return 0
 
 
 def _check_order(points: Floats, file: str) -> str:
@@ -175,10 +223,15 @@ def _size(path: Path) -> npt.NDArray[np.int_] | None:
 
     None if the size is unknown, or if EXIF data may turn the image.
     """
-    try:
-        with open(path, "rb", opener=regular_file) as file:
-            data = file.read(_HEADER)
-    except OSError:
-        return None
+    data = _head(path)
     size = None if b"Exif\0\0" in data else image_size(data)
     return None if size is None else np.array(size)
+
+
+def _head(path: Path) -> bytes:
+    """Return the first bytes of an image; none if it cannot be read."""
+    try:
+        with open(path, "rb", opener=regular_file) as file:
+            return file.read(_HEADER)
+    except OSError:
+        return b""

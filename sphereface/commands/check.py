@@ -6,6 +6,8 @@ import argparse
 import io
 import json
 import os
+import sys
+import time
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,13 +24,16 @@ from ..data.sources import FolderSource, Source, open_path
 from ..data.sources.base import FileSource
 from ..data.suspicions import Suspicion, near_duplicates, several_faces, without
 from ..data.walking import check_writable, kind_of_path
-from ..errors import UserError, refusing
+from ..errors import UserError, printable, refusing
 from ..files import write_whole
-from ..small_files import check_results
+from ..small_files import check_results, read_text
+from ..training.heartbeat import EVERY, Heartbeat
 from .input_options import parse_size
 
 BY_NETWORK = ("unlike-own", "same-person", "in-verification")
 """Suspicions that need ``--ckpt``."""
+
+_LARGEST_REPORT = 1 << 28  # bytes
 
 
 def limits_of(args: argparse.Namespace) -> Limits:
@@ -149,7 +154,8 @@ def run(args: argparse.Namespace) -> int:
     several = _several_faces(args, source)
     seen = inspect(source, workers=args.workers, progress=True)
     findings = judge(source, seen, limits)
-    suspicions = [*near_duplicates(source, seen, findings), *several]
+    with Heartbeat(_says_how_long(f"searching near-duplicates of {findings.keep.sum():,} images"), first=EVERY):
+        suspicions = [*near_duplicates(source, seen, findings), *several]
     suspicions += by_network(seen, findings, output / "embeddings") if by_network else []
     left_out = args.leave_out or ()
     findings = without(source, findings, suspicions, left_out, limits)
@@ -159,10 +165,28 @@ def run(args: argparse.Namespace) -> int:
         "histogram.png": lambda: check_report.histogram(findings, limits),
         "contact-sheet.jpg": lambda: check_report.contact_sheet(result),
     }
-    _write(output, check_report.to_dict(result), figures)
+    place = printable(os.path.realpath(args.source))
+    replaced = _source_of(output / "report.json")
+    _write(output, {"source": place, **check_report.to_dict(result)}, figures)
+    if replaced not in ("", place):
+        print(f"replaced: the report of {printable(replaced)} · to keep each report, give a folder with --output")
     if args.write_list:
         _write_list(args.write_list, clean_list(source, findings, args.write_list.parent))
     return 0 if findings.clean else 1
+
+
+def _says_how_long(what: str) -> Callable[[], None]:
+    """Return a function that prints on stderr what the command does, and since when."""
+    start = time.monotonic()
+    return lambda: print(f"{what}: {time.monotonic() - start:.0f} s so far", file=sys.stderr)
+
+
+def _source_of(report: Path) -> str:
+    """Return the set of which an earlier report is; empty if that is unknown, or there is none."""
+    try:
+        return str(json.loads(read_text(report, most=_LARGEST_REPORT))["source"])
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return ""
 
 
 def _write(output: Path, report: Mapping[str, Any], figures: Mapping[str, Callable[[], Figure]]) -> None:

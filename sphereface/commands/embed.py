@@ -11,6 +11,7 @@ import io
 import itertools
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +26,10 @@ from ..errors import UserError, count_of, listed, printable
 from ..evaluation.embedding_table import SUFFIX, write_table
 from ..evaluation.gallery_folder import is_gallery_folder
 from ..evaluation.gallery_shard import FORMAT, ShardContent, text
-from ..faces import Image
-from ..files import content_number, read_plain
 from ..gallery import Gallery, images_in, make_gallery, place_of_images
 from ..gallery_part import Summary, embed_part
 from ..gallery_update import check_gallery_place, kind_of, update_gallery
-from ..image_list import ImageList, list_named
+from ..image_list import Hashed, ImageList, list_named
 from ..small_files import check_replaceable
 from ..training.distributed import processes
 from .face_options import chosen_on_several, make_embedder
@@ -56,14 +55,16 @@ def _write_file(args: argparse.Namespace) -> int:
     embedder = make_embedder(args, on_several=chosen_on_several(args))
     found = list_named(args.images)
     alignment = _alignment(found, embedder) if args.aligned else ""
+    hashed = Hashed(found.images)
+    if args.aligned:  # only crops are the images of a set or of a teacher's table
+        found = replace(found, images=hashed)
     content = _embed_now(embedder, found, args.dtype)
     keys = ("quality", "boxes", "scores")
     more = {key: value for key in keys if (value := getattr(content, key)) is not None}
     if alignment:
         more["alignment"] = alignment
-    if args.aligned:  # only crops are the images of a set or of a teacher's table
-        hashes = np.array([_hash_of(image) for image in found.images], dtype=np.uint64)
-        more["image_hash"] = hashes[content.image_of]
+    if args.aligned:
+        more["image_hash"] = hashed.hashes[content.image_of]
     write_table(
         args.output, [text(name) for name in content.names], content.embeddings, content.mirror, **more,
         root=str(found.root), absolute_root=os.path.realpath(found.root), people_root=found.people_root(),
@@ -76,13 +77,6 @@ def _write_file(args: argparse.Namespace) -> int:
         count = count_of(len(earlier_names), "image", "images")
         print(f"replaced: a gallery of {count}, {gone:,} of which {'is' if gone == 1 else 'are'} not in the new one")
     return 0
-
-
-def _hash_of(image: Image) -> int:
-    try:
-        return content_number(image if isinstance(image, bytes) else read_plain(Path(str(image))))
-    except (OSError, ValueError, UserError):  # it has vanished since it was embedded
-        return 0
 
 
 def _write_folder(args: argparse.Namespace) -> int:

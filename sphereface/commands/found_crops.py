@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import copy
+import functools
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from ..api import FaceEmbedder
-from ..data.bins import is_bin, read_bin
+from ..data.bins import BinImage, is_bin, read_bin
 from ..errors import UserError, printable
 from ..faces import ALIGNED, FaceReader, Pixels, UnusableImage
 from ..gallery import Gallery
@@ -70,9 +71,10 @@ def read_crops(reader: FaceReader, paths: Sequence[str]) -> list[Pixels | None]:
     """
     crops: list[Pixels | None] = []
     problems = []
+    opened = functools.cache(_images_in)
     for path in paths:
         try:
-            crops.append(_crop(reader, path))
+            crops.append(_crop(reader, path, opened))
         except (UserError, OSError) as error:
             crops.append(None)
             problems.append(str(error))
@@ -82,10 +84,16 @@ def read_crops(reader: FaceReader, paths: Sequence[str]) -> list[Pixels | None]:
     return crops
 
 
-def _crop(reader: FaceReader, path: str) -> Pixels:
+def _images_in(file: str) -> dict[str, BinImage]:
+    images, pairs = read_bin(file)
+    return dict(zip(pairs.names, images, strict=True))
+
+
+def _crop(reader: FaceReader, path: str, opened: Callable[[str], dict[str, BinImage]]) -> Pixels:
     """Read the image of a gallery's row.
 
     The path names a file, one of several faces of a file (``IMAGE#2``), or an image of a ``.bin``.
+    ``opened`` returns the images of a ``.bin`` by their names, and reads each ``.bin`` once.
 
     Raises:
         UnusableImage: the image or the face cannot be found.
@@ -100,8 +108,8 @@ def _crop(reader: FaceReader, path: str) -> Pixels:
             return faces[int(number) - 1].crop
         raise UnusableImage(f"{path}: the image has {len(faces)} faces")
     if is_bin(parent) and os.path.isfile(parent):  # noqa: PTH113
-        images, pairs = read_bin(parent)
-        if name not in pairs.names:
+        image = opened(parent).get(name)
+        if image is None:
             raise UnusableImage(f"{path}: the .bin has no such image")
-        return reader.read(images[pairs.names.index(name)].read_bytes(), path).crop
+        return reader.read(image.read_bytes(), path).crop
     return reader.read(path, path).crop

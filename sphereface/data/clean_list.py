@@ -15,7 +15,7 @@ from .check import Findings
 from .identities import Labels
 from .sources import Source
 from .sources.base import numbers_of
-from .sources.grouping import folder_names
+from .sources.label_folders import folder_names
 from .sources.listing import BY_LABEL, last_folder, parse_list
 from .walking import nfc
 

@@ -76,6 +76,11 @@ class Walked:
         """The folders in ``root`` that contain no image, at any depth."""
         return sorted(set(self.folders) - {name.partition("/")[0] for name in self.names})
 
+    def without_images(self) -> str:
+        """Return a sentence about the folders of :attr:`empty`, or an empty string."""
+        empty = self.empty
+        return f"folders without an image: {len(empty)}, such as {printable(empty[0])}" if empty else ""
+
     def identities(self) -> dict[str, list[str]]:
         """Return the images by identity: all images below the first folder belong to that identity.
 
@@ -154,12 +159,12 @@ def log_left_out(walked: Walked, *, loose: Sequence[str] = (), num_deeper: int =
         loose: more images outside the folders of identities.
         num_deeper: number of images in a subfolder of an identity's folder.
     """
-    place, loose, empty = printable(str(walked.root)), [*walked.loose, *loose], walked.empty
+    place, loose = printable(str(walked.root)), [*walked.loose, *loose]
     if loose:
         such = printable(loose[0])
         log.warning("data: %s: images in no identity's folder are left out: %d, such as %s", place, len(loose), such)
-    if empty:
-        log.warning("data: %s: folders without an image: %d, such as %s", place, len(empty), printable(empty[0]))
+    if sentence := walked.without_images():
+        log.warning("data: %s: %s", place, sentence)
     if num_deeper:
         one = "image is in a subfolder of an identity's folder: the first folder is its identity"
         several = "images are in subfolders of an identity's folder: the first folder is their identity"

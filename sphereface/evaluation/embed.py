@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import partial
 from typing import TypeVar
@@ -142,16 +142,21 @@ def _load(files: Sequence[EncodedImage], input_size: tuple[int, int]) -> tuple[n
     return images, problems
 
 
-def map_ahead(pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T], ahead: int) -> Iterator[R]:
+def map_ahead(
+    pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T], ahead: int, *, in_turn: bool = False
+) -> Iterator[R]:
     """Map a function over items in threads, in order.
 
-    The threads work at most ``ahead`` items ahead of the caller, which bounds the memory.
+    The threads work at most ``ahead`` items ahead of the caller, which bounds the memory. With
+    ``in_turn`` none of them works while ``items`` computes the next one.
     """
     waiting: deque[Future[R]] = deque()
     for item in items:
         waiting.append(pool.submit(function, item))
         if len(waiting) > ahead:
             yield waiting.popleft().result()
+        if in_turn:
+            wait(waiting)
     while waiting:
         yield waiting.popleft().result()
 

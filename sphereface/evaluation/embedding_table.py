@@ -29,10 +29,10 @@ from ..data.bins import is_bin
 from ..errors import UserError, refusing
 from ..files import write_whole
 from .embeddings import Embeddings
-from .images import Images, stem_of
+from .images import Images, stem_of, with_slashes
 from .source import Source
 from .table_check import Origin, changed_rows
-from .table_file import Array, as_float32, read_table_with_sha256, with_slashes
+from .table_file import Array, as_float32, read_table_with_sha256
 
 SUFFIX = ".npz"
 _SEVERAL = -1  # row of a name that belongs to several rows with different embeddings
@@ -70,6 +70,7 @@ class EmbeddingTable(Source):
             self.image_hash,
             arrays.get("stamps"),
             self._names,
+            arrays.get("photographs", False),
         )
         self._changed: dict[str, frozenset[int]] = {}  # set → rows whose images changed since they were embedded
         self._bin: Path | None = None  # the .bin whose images the names without a prefix belong to

@@ -37,6 +37,7 @@ from .gallery_shard import (
     text,
     unit_rows,
 )
+from .images import row_name
 
 LIST = "gallery.json"
 LOCK = ".embed.lock"  # of the process that writes a gallery
@@ -146,7 +147,7 @@ def _check_size(path: Path, shard: Shard) -> None:
     try:
         size = path.stat().st_size
     except OSError as error:
-        raise DamagedShard(path, f"cannot be read ({error.strerror})") from None
+        raise DamagedShard(path, error) from None
     if size != shard.bytes:
         raise DamagedShard(path, f"has {size:,} bytes, {LIST} gives {shard.bytes:,}")
 
@@ -240,11 +241,11 @@ def read_folder_as_table(path: Path) -> tuple[dict[str, Any], str]:
     keys = ["embeddings", "quality", *(["mirror"] if gallery.kind.mirror else [])]
     parts: dict[str, list[Array]] = {key: [getattr(content, key) for content in contents] for key in keys}
     table: dict[str, Any] = {key: np.concatenate(arrays) for key, arrays in parts.items()}
-    table["names"] = [text(name) for content in contents for name in content.names]
-    if all(each.boxes is None for each in contents):  # with boxes these are photographs, and a set has crops of them
-        stamps = [np.stack([each.sizes, each.times], axis=1)[each.image_of] for each in contents]
-        table["stamps"] = np.concatenate(stamps)
+    table["names"] = [row_name(text(name)) for content in contents for name in content.names]
+    stamps = [np.stack([each.sizes, each.times], axis=1)[each.image_of] for each in contents]
     table |= {
+        "stamps": np.concatenate(stamps),
+        "photographs": any(each.boxes is not None for each in contents),
         "absolute_root": gallery.absolute_root,
         "root": gallery.kind.root,
         "checkpoint_sha256": gallery.kind.checkpoint_sha256,

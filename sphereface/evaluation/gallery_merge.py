@@ -12,7 +12,7 @@ import numpy as np
 from .gallery_shard import GalleryKind, Shard, ShardContent, read_shard, write_shard
 
 MANY = 256
-"""More small shards than this are merged. Each costs a search 0.3 ms of processor time."""
+"""More small shards than this are merged. Each costs a search 0.4 ms of processor time."""
 
 Numbered = tuple[int, Shard]
 """A shard with the number of its first image."""

@@ -54,10 +54,20 @@ Array = npt.NDArray[Any]
 
 
 class DamagedShard(UserError):
-    """A shard is missing, damaged, or belongs to another gallery."""
+    """A shard is missing, damaged, or belongs to another gallery.
 
-    def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"{path}: {reason} · run the sphereface embed command of this gallery again, which repairs it")
+    Args:
+        path: of the shard.
+        reason: what is wrong with it, or the error that reading it gave.
+    """
+
+    def __init__(self, path: Path, reason: str | OSError) -> None:
+        advice = "run the sphereface embed command of this gallery again, which repairs it"
+        if isinstance(reason, FileNotFoundError):
+            advice = f"if the gallery was updated meanwhile, run this command again; if not, {advice}"
+        if isinstance(reason, OSError):
+            reason = f"cannot be read ({reason.strerror})"
+        super().__init__(f"{path}: {reason} · {advice}")
 
 
 @dataclass(frozen=True)
@@ -196,13 +206,15 @@ def map_rows(path: Path, shard: Shard, kind: GalleryKind, *, checked: bool) -> l
         path: the file.
         shard: its entry in the gallery's list.
         kind: of the gallery.
-        checked: compare the bytes with their checksums.
+        checked: compare the bytes with their checksums, and the checkpoint with the kind.
 
     Raises:
         DamagedShard: it is missing, damaged, or differs from its entry in the list.
     """
     keys = ["embeddings", *(["mirror"] if kind.mirror else [])]
     with _explained(path):
+        if checked and str(map_array(path, "checkpoint_sha256")) != kind.checkpoint_sha256:
+            raise ValueError("checkpoint_sha256 is not that of gallery.json")
         parts = [map_array(path, key, checked=checked) for key in keys]
         shape = (shard.rows, kind.dim)
         for key, part in zip(keys, parts, strict=True):
@@ -231,7 +243,7 @@ def _explained(path: Path) -> Iterator[None]:
         yield
     except (OSError, *DAMAGED) as error:
         if isinstance(error, OSError) and error.errno is not None:
-            raise DamagedShard(path, f"cannot be read ({error.strerror})") from None
+            raise DamagedShard(path, error) from None
         raise DamagedShard(path, f"damaged ({first_line(error)})") from None
 
 

@@ -39,7 +39,7 @@ class Images:
         file = None if self.files is None else self.files[row]
         if isinstance(file, Path) and file.is_relative_to(self.root):
             return file.relative_to(self.root).as_posix()
-        return self.names[row].replace("\\", "/")
+        return with_slashes(self.names[row])
 
 
 def find_files(root: str | Path, names: Sequence[str], lists: Iterable[Pairs]) -> tuple[Path, ...]:
@@ -54,6 +54,16 @@ def find_files(root: str | Path, names: Sequence[str], lists: Iterable[Pairs]) -
     for pairs in lists:
         found.update(zip(pairs.names, pairs.resolve(root), strict=True))
     return tuple(found[name] for name in names)
+
+
+def with_slashes(name: str) -> str:
+    """Replace the backslashes of a path by slashes."""
+    return name.replace("\\", "/")
+
+
+def row_name(name: str, *, slashes: bool = True) -> str:
+    """Return the name of a table's row as a set would name the image, without a leading ``./``."""
+    return (with_slashes(name) if slashes else name).removeprefix("./")
 
 
 def stem_of(name: str) -> str:

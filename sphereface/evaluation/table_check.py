@@ -6,8 +6,10 @@ been replaced since. A hash of a file tells this, or its size and time in the ga
 
 from __future__ import annotations
 
+import functools
 import logging
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +41,8 @@ class Origin:
         hashes: (M,) uint64, see :func:`.files.content_number`; 0 if unknown. None without them.
         stamps: (M, 2) int64, see :func:`.files.content_stamp`; -1 if unknown. None without them.
         names: of the M images, whose suffixes tell their format.
+        photographs: the images are photographs, and a set may have crops with the same names. So
+            only an image in its own place is compared.
     """
 
     path: Path
@@ -46,6 +50,7 @@ class Origin:
     hashes: Array | None = None
     stamps: Array | None = None
     names: Sequence[str] = ()
+    photographs: bool = False
 
 
 def changed_rows(origin: Origin, images: Images, rows: npt.NDArray[np.int64], set_name: str) -> frozenset[int]:
@@ -67,8 +72,10 @@ def changed_rows(origin: Origin, images: Images, rows: npt.NDArray[np.int64], se
         return frozenset()
     chosen = np.unique(np.linspace(0, len(images) - 1, min(_MOST, len(images))).astype(np.int64)).tolist()
     compare = _by_stamp if origin.hashes is None else _by_hash
-    found = []
+    found, folder_of = [], functools.cache(os.path.realpath)
     for number, file in zip(chosen, _files(images, chosen), strict=True):
+        if origin.photographs and not _in_its_place(origin, int(rows[number]), file, folder_of):
+            continue
         verdict = None if file is None else compare(origin, int(rows[number]), file, images.root)
         if file is not None and verdict is not None:  # another format may hold the same pixels
             name = origin.names[rows[number]] if origin.names else ""
@@ -105,6 +112,14 @@ def _files(images: Images, chosen: Sequence[int]) -> Iterator[EncodedImage | Non
     if not any(found):  # they may be in one flat folder
         found = [find_image(images.root / name.rpartition("/")[2]) for name in names]
     yield from found
+
+
+def _in_its_place(origin: Origin, row: int, file: EncodedImage | None, folder_of: Callable[[str], str]) -> bool:
+    """Return whether a file has the path of the image that was embedded."""
+    if not isinstance(file, Path):
+        return False
+    (folder, name), (own_folder, own) = os.path.split(file), os.path.split(origin.root / origin.names[row])
+    return name == own and folder_of(folder) == folder_of(own_folder)
 
 
 def _by_hash(origin: Origin, row: int, file: EncodedImage, root: Path) -> tuple[bool, bool] | None:  # noqa: ARG001

@@ -20,6 +20,7 @@ from ..errors import UserError, first_line, refusing
 from ..files import DAMAGED, moment, regular_file, sha256_of
 from .embeddings import LARGEST, oversized_rows
 from .gallery_folder import read_folder_as_table
+from .images import row_name
 from .mapped_array import map_arrays
 
 _MOST_SHRUNK = 20  # uncompressed size / file size; the numbers of a network hardly compress
@@ -95,7 +96,7 @@ def read_table(path: Path, skip: Sequence[str] = (), *, slashes: bool = True) ->
     if _HASH in found and (found[_HASH].dtype != np.uint64 or found[_HASH].shape != names.shape):
         found = {key: array for key, array in found.items() if key != _HASH}
     texts = _texts(path, "names", names)
-    texts = [(with_slashes(name) if slashes else name).removeprefix("./") for name in texts]
+    texts = [row_name(name, slashes=slashes) for name in texts]
     more: dict[str, Any] = {key: _text(path, key, found[key]) for key in _TEXTS if key in found}
     more |= {key: _integer(path, key, found[key]) for key in _INTEGERS if key in found}
     return {**found, **more, "names": texts}
@@ -179,8 +180,3 @@ def as_float32(array: Array) -> npt.NDArray[np.float32]:
     """Return numbers as float32. A number that is too large becomes infinite: it is undefined."""
     with np.errstate(over="ignore"):
         return array.astype(np.float32, copy=False)
-
-
-def with_slashes(name: str) -> str:
-    """Replace the backslashes of a path by slashes."""
-    return name.replace("\\", "/")

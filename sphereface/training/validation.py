@@ -75,7 +75,8 @@ class Validator:
                 log.warning("eval.sets.%s: %s · leave them out: data.exclude_file", each.name, text)
             if person := shared_image(source, each.images.names, each.images.found()):
                 sentence = "contains images of data.train, such as one of identity %s: its figures will be too good"
-                remedy = "leave its people out by their numbers there: data.exclude_file, or make pairs of data.train"
+                remedy = "leave its people out by their names or numbers there: data.exclude_file, or make pairs of "
+                remedy += "data.train"
                 log.warning(f"eval.sets.%s: {sentence} · {remedy}", each.name, shown(person))
 
     def _load(self, name: str, places: Places) -> EvaluationSet:

@@ -191,6 +191,16 @@ def test_what_is_not_read_is_told(source, landmarks, crops):
     assert json.loads((crops / "align-report.json").read_text())["not_read"].startswith(told)
 
 
+def test_folders_without_an_image_are_told(source, landmarks, crops):
+    """A copy that stopped, or a disk that is not mounted."""
+    told = "folders without an image: 2, such as carl"
+    assert told not in align_folder(source, crops, landmarks).table()
+    for name in ("dora", "carl/raw"):
+        (source / name).mkdir(parents=True)
+    assert told in align_folder(source, crops, landmarks).table()
+    assert told in json.loads((crops / "align-report.json").read_text())["warnings"]
+
+
 def test_second_run_keeps_whole_crops_and_makes_the_rest(source, landmarks, crops):
     align_folder(source, crops, landmarks)
     wanted = {name: (crops / name).read_bytes() for name in CROPS}

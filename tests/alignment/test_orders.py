@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 
+import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from sphereface.alignment.align import Landmarks, align_folder
 from sphereface.alignment.crop import Finder
 from sphereface.alignment.detector import Faces
 from sphereface.alignment.landmarks import LandmarkTable, landmark_line, read_landmarks
-from sphereface.alignment.orders import likely_order, refuse_wrong_landmarks
+from sphereface.alignment.orders import likely_order, refuse_wrong_landmarks, warn_of_exif
 from sphereface.alignment.similarity import template
 from sphereface.errors import UserError
 from tests.alignment.faces import write_photographs
@@ -255,3 +257,65 @@ def test_noise_of_a_detector_does_not_change_the_name():
         ("nose tip, left eye", [2, 0, 1, 3, 4]),
     ):
         assert name in likely_order(noisy[:, order])
+
+
+def write_sideways(folder, names, orientation):
+    """Write JPEGs that EXIF turns, and return the points of FACE in the pixels before it does."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    shown = np.random.default_rng(0).integers(0, 256, (18, 20, 3), dtype=np.uint8).repeat(10, 0).repeat(10, 1)
+    stored = np.rot90(shown, 1 if orientation == 6 else -1)
+    for name in names:
+        Image.fromarray(stored).save(folder / name, exif=exif, quality=95, subsampling=0)
+        decoded = cv2.imread(str(folder / name))[..., ::-1]
+        assert np.abs(decoded.astype(int) - shown).mean() < 9
+    x, y = FACE.T
+    return np.stack([y, 199 - x] if orientation == 6 else [179 - y, x], axis=1)
+
+
+@pytest.mark.parametrize("orientation", [6, 8])
+def test_landmarks_of_a_program_that_ignores_exif_are_a_warning(tmp_path, orientation):
+    names = [f"{k}.jpg" for k in range(9)]
+    write_photographs(tmp_path / "in", names)
+    before = write_sideways(tmp_path / "in", names[5:8], orientation)
+    table = LandmarkTable(dict.fromkeys(names, FACE) | dict.fromkeys(names[5:8], before), "d", source="my.txt")
+    report = align_folder(tmp_path / "in", tmp_path / "out", table)
+    assert report.aligned == 9
+    told = [warning for warning in report.warnings if "EXIF" in warning]
+    assert told == [
+        "my.txt: the landmarks of 3 images look as if found before EXIF data turned the image, so the face lies on its "
+        "side, e.g. 5.jpg · look at the crops, and give landmarks of the turned image"
+    ]
+
+
+def test_people_who_lie_are_no_warning_about_exif(tmp_path):
+    """EXIF data turn 5.jpg to 8.jpg; in landmarks of the turned images, some people lie."""
+    names = [f"{k}.jpg" for k in range(9)]
+    write_photographs(tmp_path, names)
+    one_side = write_sideways(tmp_path, names[5:], 6)
+    other_side = 180 - one_side
+
+    def told(*lying, side=one_side):
+        return warn_of_exif(dict.fromkeys(names, FACE) | dict.fromkeys(lying, side), tmp_path, "my.txt") != ""
+
+    assert not told()
+    assert not told("1.jpg", "2.jpg")
+    assert not told("5.jpg", "6.jpg")  # 7.jpg and 8.jpg are upright
+    assert not told(*names[5:], side=other_side)
+    turned = (one_side[:, 0] + 1j * one_side[:, 1] - (90 + 90j)) * np.exp(-1j * np.radians(60))
+    assert not told(*names[5:], side=np.stack([turned.real, turned.imag], axis=1))  # 150 degrees: refused one by one
+    assert told("5.jpg", "6.jpg", "7.jpg")
+    assert warn_of_exif({}, tmp_path, "my.txt") == ""
+
+
+def test_damaged_exif_data_turn_nothing(tmp_path):
+    before = write_sideways(tmp_path, ["0.jpg"], 6)
+    data = (tmp_path / "0.jpg").read_bytes()
+    start = data.index(b"Exif") + 6
+    assert warn_of_exif({"0.jpg": before}, tmp_path, "my.txt")
+    for end in range(start, start + 19):  # before the value of the orientation
+        for rest in (b"", b"\0" * 40, b"\xff" * 40):
+            (tmp_path / "0.jpg").write_bytes(data[:end] + rest)
+            assert warn_of_exif({"0.jpg": before}, tmp_path, "my.txt") == ""
+    (tmp_path / "0.jpg").unlink()
+    assert warn_of_exif({"0.jpg": before}, tmp_path, "my.txt") == ""

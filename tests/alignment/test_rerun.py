@@ -281,6 +281,43 @@ def test_the_same_photographs_may_grow_shrink_move_and_be_replaced(tmp_path, mon
     assert (report.aligned, report.kept) == (9, 0)
 
 
+def test_another_memory_card_at_the_same_path_is_a_warning_before_its_crops_replace_others(tmp_path, caplog):
+    card = new_set(tmp_path / "card", [str(k) for k in range(8)])  # 24 images, of which the report keeps 12
+    for _ in range(2):
+        align_folder(card, tmp_path / "out", DETECTED)
+    new_set(card, [str(k) for k in range(1, 8)], first=53)  # a part is replaced
+    align_folder(card, tmp_path / "out", DETECTED)
+    shutil.rmtree(card / "0")
+    align_folder(card, tmp_path / "out", DETECTED)
+    assert not caplog.records
+    shutil.rmtree(card / "1")  # the other card has fewer images
+    new_set(card, [str(k) for k in range(2, 8)], first=90)
+    align_folder(card, tmp_path / "out", DETECTED)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{card}: none of 9 images has the content that {tmp_path / 'out/align-report.json'} records, so the crops of "
+        "18 images are replaced, e.g. 2/0.jpg · if they are other photographs, stop this run, and give another folder "
+        "for their crops"
+    ]
+    caplog.clear()
+    align_folder(card, tmp_path / "out", DETECTED)
+    assert not caplog.records
+    sample = report_of(tmp_path / "out")["sample"]
+    for name in sample:
+        (card / name).write_bytes(encode(ByColour.image((140, 150), [(60, 70)], seed=7), ".png"))
+    align_folder(card, tmp_path / "out", DETECTED)
+    assert f"so the crops of {len(sample)} images are replaced" in caplog.text
+    assert 2 < len(sample) < 18
+
+
+def test_an_edited_image_alone_in_its_folder_is_no_other_card(tmp_path, caplog):
+    for first in (0, 50):
+        folder = new_set(tmp_path / "in", ["a"], first=first)
+        (folder / "a/1.png").unlink()
+        (folder / "a/2.png").unlink()
+        align_folder(folder, tmp_path / "out", DETECTED)
+    assert not caplog.records
+
+
 def test_a_folder_without_a_crop_of_the_wrong_photographs_can_be_used(tmp_path):
     (tmp_path / "wrong").mkdir()
     (tmp_path / "wrong/1.png").write_bytes(encode(ByColour.image((140, 150), []), ".png"))

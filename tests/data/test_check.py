@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import sys
+import threading
 import zipfile
 from pathlib import Path
 
@@ -9,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
+import sphereface.data.check
 from scripts.check_faces import main
 from sphereface.cli import run_command
 from sphereface.commands import check
@@ -201,6 +205,48 @@ def test_the_program_writes_a_list_that_trains(faces, tmp_path, capsys):
     again = [str(tmp_path / "lists/clean.txt"), "--output", str(tmp_path / "again"), "--workers", "0"]
     assert main(again) == 0
     assert main([*again, "--max-images", "5"]) == 1  # one has six
+
+
+def test_a_report_of_another_set_is_named_when_it_is_replaced(tmp_path, capsys, monkeypatch):
+    """Both are named faces, and --output has its default."""
+    monkeypatch.chdir(tmp_path)
+    for place in ("a", "b"):
+        make_training_set(tmp_path / place / "faces", identities=2, each=3, size=SIZE)
+    (tmp_path / "link").symlink_to("a")
+    for place in ("a", "link", str(tmp_path / "a")):
+        assert main([f"{place}/faces", "--workers", "0"]) == 0
+        assert "replaced" not in capsys.readouterr().out
+    assert json.loads((tmp_path / "runs/check/faces/report.json").read_text())["source"] == f"{tmp_path}/a/faces"
+    assert main(["b/faces", "--workers", "0"]) == 0
+    assert capsys.readouterr().out.endswith(
+        f"replaced: the report of {tmp_path}/a/faces · to keep each report, give a folder with --output\n"
+    )
+    (tmp_path / "runs/check/faces/report.json").write_text('{"num_identities": 2}')  # of an earlier version
+    assert main(["a/faces", "--workers", "0"]) == 0
+    assert "replaced" not in capsys.readouterr().out
+
+
+def test_a_long_search_for_near_duplicates_says_how_long_it_takes(tmp_path, capsys, monkeypatch):
+    """Thousands of images of one face take minutes."""
+    make_training_set(tmp_path / "faces", identities=2, each=3, size=SIZE)
+    assert check.EVERY < 30
+    check._says_how_long("searching")()
+    assert capsys.readouterr().err == "searching: 0 s so far\n"
+    monkeypatch.setattr(check, "EVERY", 0.001)
+    printed = threading.Event()
+    monkeypatch.setattr(check, "_says_how_long", lambda what: lambda: (print(what), printed.set()))
+    monkeypatch.setattr(check, "near_duplicates", lambda *_: printed.wait(60) and [])
+    assert main([str(tmp_path / "faces"), "--output", str(tmp_path / "out"), "--workers", "0"]) == 0
+    assert "searching near-duplicates of 6 images" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are forked")
+def test_a_killed_worker_is_not_an_error_in_the_set(faces, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sphereface.data.check, "inspect_image", lambda _: os.kill(os.getpid(), signal.SIGKILL))
+    assert main([str(faces), "--output", str(tmp_path / "out"), "--workers", "1"]) == 2
+    err = capsys.readouterr().err.rpartition("\r")[2]
+    assert err.lstrip().startswith("error: a worker process was killed")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="links and names of POSIX")

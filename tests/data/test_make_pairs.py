@@ -16,8 +16,10 @@ import pytest
 
 from scripts.make_pairs import main
 from sphereface.data.make_pairs import _different, _two_of, pairs_text, split
+from sphereface.data.packing import pack
 from sphereface.data.pairs import read_pairs
-from sphereface.data.sources import open_source, shared_image
+from sphereface.data.sources import open_path, open_source, shared_image
+from sphereface.data.sources.listing import BY_LABEL
 from sphereface.errors import UserError
 from sphereface.evaluation import load_pair_set
 
@@ -427,6 +429,32 @@ def test_numbers_of_another_form_of_the_set_do_not_hide_held_out_people(tmp_path
         leaks = {source.class_names[source.labels[row]] for row in range(len(source)) if source.read(row) in digests}
         found = shared_image(source, loaded.images.names, loaded.images.found())
         assert (found in leaks) if train == trained_on else (leaks, found) == (set(), "")
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_held_out_people_with_names_are_found_where_training_has_only_numbers(tmp_path, reverse):
+    """Also the other way round. Names cannot tell, and the refused list of people must not lead into it."""
+    folder = make_training_set(tmp_path / "faces", 12, 3, size=(16, 12))
+    listing, own = folder / "list.txt", tmp_path / "own"
+    paths = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*.png"))]
+    rows = [f"{path} {11 - int(path[2:4])}\n" for path in paths]
+    listing.write_text(f"{BY_LABEL}\n{''.join(rows)}", encoding="utf-8")
+    pack(open_path(listing), tmp_path / "train.rec")
+    made_of, trained_on = (tmp_path / "train.rec", folder) if reverse else (folder, tmp_path / "train.rec")
+    assert main([str(made_of), str(own), "--folds", "2", "--people", "4"]) == 0
+    loaded = load_pair_set("own", own, own / "pairs.txt")
+    with pytest.raises(UserError, match=r"contains none of these · make pairs of data.train \(sphereface make-pairs\)"):
+        open_source(trained_on, exclude_file=own / "people.txt")
+    source = open_source(trained_on)
+    assert source.named == reverse
+    digests = {path.read_bytes() for path in own.glob("*/*.png")}
+    leaks = {source.class_names[source.labels[row]] for row in range(len(source)) if source.read(row) in digests}
+    assert shared_image(source, loaded.images.names, loaded.images.found()) in leaks
+    assert len(leaks) == 4
+    assert shared_image(open_source(trained_on, exclude=leaks), loaded.images.names, loaded.images.found()) == ""
+    if not reverse:  # LFW has such names too, and no images of its are read
+        (own / "names.tsv").unlink()
+        assert shared_image(source, loaded.images.names, loaded.images.found()) == ""
 
 
 def test_no_pair_is_one_and_the_same_picture(tmp_path, caplog):

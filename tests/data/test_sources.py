@@ -374,6 +374,20 @@ def test_lists_that_are_none(tmp_path, text, message):
         ListSource(put(tmp_path / "l.txt", text.encode()))
 
 
+@pytest.mark.parametrize("start", ["", "\n# identities: labels\n"])
+def test_a_table_of_images_in_base64_is_refused_by_its_first_line(tmp_path, start):
+    """As MS-Celeb-1M comes, in one file of 100 GB: it must not be read whole."""
+    row = "m.0107_f\tQueryName\t1\thttp://x/y.jpg\tPageURL\tFaceId-0\t" + "/9j/4AAQ" * 3000 + "\n"
+    (tmp_path / "celebs.tsv").write_text(start + row * 400, encoding="utf-8")
+    tracemalloc.start()
+    with pytest.raises(UserError, match=rf"celebs.tsv, line {1 + start.count(chr(10))}: got 'm.0107_f.* · allowed: "):
+        ListSource(tmp_path / "celebs.tsv")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (tmp_path / "celebs.tsv").stat().st_size > 9_000_000
+    assert peak < 6_000_000
+
+
 @pytest.mark.parametrize("suffix", [".txt", ".lst"])
 def test_lists_of_insightface_and_of_im2rec_are_told_by_their_columns(tmp_path, suffix):
     put_people(tmp_path, {"a": 2, "b c": 1})

@@ -98,7 +98,7 @@ def test_a_set_made_of_a_numbered_list_that_is_trained_on_is_named_at_the_start(
     assert person in (made / "people.txt").read_text(encoding="utf-8").split()
     assert line == (
         f"eval.sets.mine: contains images of data.train, such as one of identity '{person}': its figures will be too "
-        "good · leave its people out by their numbers there: data.exclude_file, or make pairs of data.train"
+        "good · leave its people out by their names or numbers there: data.exclude_file, or make pairs of data.train"
     )
     caplog.clear()
     Trainer(load(config_file, *given, f"data.exclude_file={made / 'people.txt'}"), CPU)

@@ -42,7 +42,7 @@ from .lmdb import LmdbSource
 from .parquet import ParquetSource
 from .records import RecordSource
 from .selection import shared_image, shared_names, with_images
-from .shards import is_pattern
+from .shards import is_pattern, log_listed
 from .spans import SpanSource
 from .tar import TarSource
 from .zipped import ZipSource
@@ -143,13 +143,21 @@ def open_source(
         least: the smallest number of identities to remain: 2, or 1 if labels are not used.
 
     Raises:
-        UserError: a path is not a source, or occurs twice, or too few identities remain.
+        UserError: a path is not a source, has no identity, or occurs twice, or too few identities
+            remain.
     """
     paths = [Path(train)] if isinstance(train, (str, Path)) else [Path(path) for path in train]
     if not paths:
         raise UserError(f"data.train: got no source · allowed: {_ALLOWED}, or several of them")
     sources = [_open(path, root, "data.train") for path in paths]
     _check_root(root, sources, "data.root")
+    for path, source in zip(paths, sources, strict=True):
+        if len(paths) > 1 and len(source) == 0:
+            raise UserError(
+                f"data.train: {path}: got no identity · allowed: sources with one or more, in a folder as "
+                "root/<identity>/<image> · check that its disk is mounted, or leave it out"
+            )
+    log_listed(paths, sources)
     _check_apart(paths, sources)
     if merge and len(sources) == 1:
         log.warning("data.merge: changes nothing, since data.train has one source")

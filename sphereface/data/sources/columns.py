@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 from ...errors import UserError, printable, shown
 from ...extras import import_extra
 from .grouping import Grouped, Label, by_label, checked_label
+from .shards import log_empty
 
 LABEL_COLUMNS = ("identity", "label", "cls")
 _IMAGE_COLUMNS = ("image", "img", "jpg")
@@ -133,6 +134,7 @@ def grouped_rows(tables: Sequence[Table], source: Path, form: str) -> tuple[list
     labels = [label for table in tables for label in table.labels]
     if not labels:
         raise UserError(f"{source}: got no images · allowed: {form} files with rows")
+    log_empty(source, [table.path for table in tables if not table.labels])
     columns, first = tables[0].columns, tables[0].path.name
     if other := next((table for table in tables if table.columns != columns), None):
         raise UserError(f"{other.path}: has other columns than {first} · allowed: files of one data set")

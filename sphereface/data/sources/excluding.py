@@ -157,11 +157,14 @@ def _check_names(
             also, remedy = ("also ", _ALSO.format(shown(like))) if name in known else ("", _CORRECT)
             raise UserError(f"{key}: got {shown(name)}, but data.train {also}has {shown(like)} · allowed: {remedy}")
     if required and names and len(missing) == len(names):
-        only_numbers = all(name.rpartition("/")[2].isdecimal() for name in known)
+        only, in_file = (all(name.rpartition("/")[2].isdecimal() for name in some) for some in (known, names))
+        remedy = "give the list that belongs to this training set, or none"
+        if only != in_file:  # the same people may be there
+            remedy = "make pairs of data.train (sphereface make-pairs), and give their people.txt and evaluation set"
         raise UserError(
             f"{key}: got {len(names):,} names, such as {shown(missing[0])} · allowed: names of identities in "
-            f"data.train{', which has only numbers of identities' if only_numbers else ''}, which contains none of "
-            "these · give the list that belongs to this training set, or none"
+            f"data.train{', which has only numbers of identities' if only else ''}, which contains none of these · "
+            f"{remedy}"
         )
     if missing:
         such = ", ".join(map(shown, missing[:_SHOWN])) + (", …" if len(missing) > _SHOWN else "")

@@ -7,7 +7,6 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,15 +18,13 @@ from ..identities import Labels
 from ..walking import nfc
 from .base import FileSource, Source, grouped, log_gaps
 from .folder import FolderSource, first_folders, log_forms
+from .label_folders import SPLITS, folder_names, log_doubled, log_joined
 
 log = logging.getLogger(__name__)
 
 Label = int | str
 
 MOST_LABEL = 2**31 - 1
-_SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "dev"})  # folders: parts of one set
-JOINED = "if two sets were joined, give each as its own path in data.train"
-"""What to do about files or parts that contradict each other, for messages."""
 _LONGEST_NAME = 1_000
 _NO_LINE = re.compile(r"[\x00-\x1f\x7f\u2028\u2029\ud800-\udfff]")  # line breaks, and what UTF-8 cannot encode
 
@@ -164,22 +161,11 @@ def by_number(
     class_names = folders or [str(value) for value in values.tolist()]
     images = Grouped(np.array(ordered, dtype=np.int64), labels, class_names, folders is not None)
     if folders is None or any(map(str.isdecimal, folders)):
-        joined = _log_joined(names, numbers, files, place)
+        joined = log_joined(names, numbers, files, place)
+        joined = joined or (named and folders is None and log_doubled(names, numbers, place))
         if named and instead and not joined and folders is None:
             log_across([names[row] for row in ordered], images, place, instead)
     return images
-
-
-def folder_names(names: Sequence[str], labels: Labels, parent: Callable[[str], str]) -> list[str] | None:
-    """Return the folder of each label if each has its own, else None.
-
-    Args:
-        names: (N,) of the images, in normal and composed form.
-        labels: of the images.
-        parent: name of an image → its folder, for labels without a first folder of their own.
-    """
-    first = _names_of_labels(first_folders(names)[0], labels)
-    return first or _names_of_labels(list(map(parent, names)), labels)
 
 
 def log_across(names: Sequence[str], images: Grouped, place: str, instead: str) -> None:
@@ -195,7 +181,7 @@ def log_across(names: Sequence[str], images: Grouped, place: str, instead: str) 
     """
     folders, _ = first_folders([nfc(name) for name in names])
     num_folders, num_labels = len(set(folders) - {""}), len(images.class_names)
-    if num_folders < num_labels or not set(folders) - {"", *_SPLITS}:
+    if num_folders < num_labels or not set(folders) - {"", *SPLITS}:
         return
     both = {(label, folder) for label, folder in zip(images.labels.tolist(), folders, strict=True) if folder}
     several = [label for label, count in Counter(label for label, _ in both).items() if count > 1]
@@ -222,73 +208,3 @@ def parents_of_identities(source: Source) -> list[Path]:
     ]
     parents = (next((up.parent for up in path.parents if nfc(up.name) == name), None) for name, path in paths)
     return sorted({parent for parent in parents if parent is not None})
-
-
-def _names_of_labels(folders: Sequence[str], labels: Labels) -> list[str] | None:
-    """Return the folder of each label if each has its own, else None.
-
-    Args:
-        folders: (N,) of the images.
-        labels: of the images.
-    """
-    names = [folders[start] for start in labels.firsts[:-1].tolist()]
-    if "" in names or len(set(names)) < len(names):
-        return None
-    alike = all(folder == names[label] for folder, label in zip(folders, labels.tolist(), strict=True))
-    return names if alike else None
-
-
-def _without_split(path: str) -> str:
-    """Return a path without the names of the parts of one set, such as ``train`` and ``val``."""
-    return "/".join(part for part in path.split("/") if part not in _SPLITS)
-
-
-def _log_joined(names: Sequence[str], numbers: Sequence[int], files: Sequence[int], place: str) -> bool:
-    """Log labels that have other folders in another part, as two lists joined by ``cat`` have.
-
-    A part is a file, or begins where labels descend, unless they do so more often than there are
-    labels. Only parts count in which each label has its own folder. Folders of one name are one
-    person's, unless it is a number.
-
-    Args:
-        names: of the images, in the order of the source.
-        numbers: the label of each.
-        files: the number of each image's file; empty: one file.
-        place: the source's name in messages.
-
-    Returns:
-        Whether there are such labels.
-    """
-    values = np.asarray(numbers, dtype=np.int64)
-    edges = np.flatnonzero(np.diff(np.asarray(files))) + 1
-    num_labels = len(np.unique(values))
-    if len(descents := np.flatnonzero(np.diff(values) < 0) + 1) < num_labels:
-        edges = np.union1d(edges, descents)
-    if len(edges) == 0 or not any("/" in name for name in names):
-        return False
-    known: dict[int, tuple[str, str]] = {}  # label → its folder, and the path of that
-    unlike: dict[int, tuple[str, str]] = {}
-    for start, end in pairwise([0, *edges.tolist(), len(names)]):
-        rows = start + np.argsort(values[start:end], kind="stable")
-        labels, own = grouped(values[rows])
-        part = [nfc(names[row]) for row in rows.tolist()]
-        folders = folder_names(part, labels, lambda name: name.rpartition("/")[0].rpartition("/")[2])
-        if folders is None or len(folders) < 2:
-            continue
-        least, other = min(len(folders), len(known)), dict[int, tuple[str, str]]()
-        for label, folder, first in zip(own.tolist(), folders, labels.firsts[:-1].tolist(), strict=True):
-            path = _without_split(f"/{part[first]}".partition(f"/{folder}/")[0][1:] + f"/{folder}")
-            before = known.setdefault(label, (folder, path))
-            if path != before[1] and (folder != before[0] or folder.isdecimal()):
-                other[label] = (before[1], path)
-        if 2 * len(other) >= least:  # fewer are people who have two folders
-            unlike = {**other, **unlike}
-    if unlike:
-        first = min(unlike)
-        log.warning(
-            "data: %s: %d of %d labels have other folders in another part of the set, such as %d in %s and in %s: each "
-            f"label is one identity · {JOINED}",
-            *(place, len(unlike), num_labels, first),
-            *(printable(path.lstrip("/")) for path in unlike[first]),
-        )
-    return bool(unlike)

@@ -8,13 +8,14 @@ import logging
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from hashlib import sha256
 
 import numpy as np
 
 from ...errors import UserError, count_of, shown
 from ..identities import Labels, Runs
 from .base import Encoded, Labelled, Source, read_each, threads_of
-from .selection import spelled
+from .selection import COMPARED, evenly, spelled
 
 log = logging.getLogger(__name__)
 
@@ -149,20 +150,35 @@ def num_copied(one: Source, other: Source) -> tuple[int, int]:
 
     The number is 0 if fewer than half of them have.
 
-    Identities are compared by name. If a source has only numbers, they are compared by position,
-    provided that both have equally many.
+    Identities are compared by name. If that finds none, as many identities are compared by
+    position. If one source has names and not equally many, up to 4,096, they are compared with each
+    of them.
     """
+    few, many = sorted((one, other), key=lambda source: len(source.class_names))
+    if len(few.class_names) < len(many.class_names) <= COMPARED and one.named != other.named:
+        firsts = {_first(many, row) for row in range(len(many.class_names))} - {b""}
+        return _at_least_half([_first(few, row) in firsts for row in evenly(range(len(few.class_names)), _COMPARED)])
+    by_name, by_position = [], []
     if one.named and other.named:
         place = {name: row for row, name in enumerate(other.class_names)}
-        rows = [(row, place[name]) for row, name in enumerate(one.class_names) if name in place]
-    else:
-        rows = [(row, row) for row in range(len(one.class_names)) if len(one.class_names) == len(other.class_names)]
-    chosen = rows[:: max(1, len(rows) // _COMPARED)][:_COMPARED]
-    count = sum(_first(one, a) == _first(other, b) != b"" for a, b in chosen)
-    return (count, len(chosen)) if 2 * count >= len(chosen) else (0, len(chosen))
+        by_name = [(row, place[name]) for row, name in enumerate(one.class_names) if name in place]
+    if len(few.class_names) == len(many.class_names):
+        by_position = [(row, row) for row in range(len(one.class_names))]
+    found = 0, 0
+    for rows in (by_name, by_position):
+        chosen = rows[:: max(1, len(rows) // _COMPARED)][:_COMPARED]
+        found = _at_least_half([_first(one, a) == _first(other, b) != b"" for a, b in chosen])
+        if found[0]:
+            break
+    return found
+
+
+def _at_least_half(same: Sequence[bool]) -> tuple[int, int]:
+    return (count if 2 * (count := sum(same)) >= len(same) else 0), len(same)
 
 
 def _first(source: Source, label: int) -> bytes:
+    """Return the SHA-256 digest of an identity's first image; empty if it cannot be read."""
     with contextlib.suppress(OSError):
-        return source.read(int(Labels.of(source.labels).firsts[label]))
+        return sha256(source.read(int(Labels.of(source.labels).firsts[label]))).digest()
     return b""

@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import UserError, count_of, printable
-from ...files import read_plain
+from ...files import read_plain, regular_file
 from ..pair_lines import quoted, unquoted
 from ..text_files import text_lines
 from ..walking import nfc
@@ -40,6 +40,7 @@ BY_LABEL = "# identities: labels"
 """Line of a list whose identities have their labels as names, although each has its own folder."""
 
 _SAMPLED = 8
+_START = 1 << 20  # bytes in which the first line of a list ends
 _INSTEAD = "give their folder instead of the list"
 _LONGEST_QUOTE = 200  # characters of a line in a message
 _WHOLE = re.compile(r"([0-9]{1,10})(?:\.0{0,20})?")  # limits bound the time of a match
@@ -74,6 +75,8 @@ class ListSource(FileSource):
         self.path = Path(path)
         folder = self.path.parent if root is None else Path(root)
         try:
+            with open(self.path, "rb", opener=regular_file) as file:
+                _check_start(file.read(_START), str(self.path))
             text = read_plain(self.path)
         except (OSError, ValueError) as error:
             raise UserError(f"{self.path}: cannot be read ({getattr(error, 'strerror', error)})") from error
@@ -92,6 +95,15 @@ class ListSource(FileSource):
                 f"{self.name(sample[0])[:_LONGEST_QUOTE]} · allowed: paths relative to the list's folder · "
                 "move the list there, or set another folder with data.root (--root)"
             )
+
+
+def _check_start(start: bytes, name: str) -> None:
+    """Refuse a file whose first line is of no list, before it is read whole: it may hold images."""
+    lines = text_lines(start, name)[:-1]  # the last one may continue
+    for number, line in enumerate(lines, 1):
+        if line.strip() not in ("", BY_LABEL):
+            parse_list("\n".join(lines[:number]).encode("utf-8", "surrogateescape"), name)
+            return
 
 
 def read_listing(text: bytes, name: str, root: str = "", instead: str = "") -> tuple[list[str], Grouped]:

@@ -21,7 +21,7 @@ from ..walking import nfc
 from .base import Encoded, Labelled, Source, read_each, threads_of
 
 COMPARED = 4096  # images on each side, which bounds the time of reading
-_MADE = re.compile(r"(?:.*/)?([0-9]+)/\1_([0-9]+)(?:\.\w+)?")  # by make-pairs, 17/17_0001.png
+_MADE = re.compile(r"(?:.*/)?([^/]+)/\1_([0-9]{1,9})(?:\.\w+)?")  # by make-pairs, 17/17_0001.png
 _NUMBERED = re.compile(r"(?:.*/)?([^/]+)_[0-9]+(?:\.\w+)?")  # an image of LFW, Ann_0001.jpg
 
 
@@ -192,9 +192,10 @@ def shared_names(source: Identities, images: Sequence[str]) -> list[str]:
 def shared_image(source: Source, names: Sequence[str], images: Sequence[EncodedImage]) -> str:
     """Return an identity whose image is one of a set of ``make-pairs``; "" if none is found.
 
-    Identities with numbers are compared by content: equal numbers of two sets may be two people,
-    and one person may have two numbers. The first images of up to 4,096 identities are compared
-    with up to 4,096 images of the set.
+    Where one side has only numbers, names cannot be compared, and images are: equal numbers of two
+    sets may be two people, and one person may have two numbers. The first images of up to 4,096
+    identities are compared with up to 4,096 images of the set. If the set has names, it is only
+    compared with identities with numbers, and only if its ``names.tsv`` is there.
 
     Args:
         source: the training set.
@@ -202,15 +203,22 @@ def shared_image(source: Source, names: Sequence[str], images: Sequence[EncodedI
         images: the set's images.
     """
     made = sorted((int(match[2]), row, match[1]) for row, name in enumerate(names) if (match := _MADE.fullmatch(name)))
-    numbers, wanted = {number for _, _, number in made}, set[bytes]()
+    numbers, wanted = {person for _, _, person in made if person.isdecimal()}, set[bytes]()
+    if made and not numbers and not _has_table(images[made[0][1]]):
+        return ""
     for _, row, _ in made[:COMPARED]:
         with contextlib.suppress(OSError):
             wanted.add(sha256(read_encoded(images[row])).digest())
     own = [name.rpartition("/")[2] for name in source.class_names] if wanted else []
     alike = evenly([label for label, name in enumerate(own) if name in numbers], COMPARED // 2)
-    others = [label for label, name in enumerate(own) if name.isdecimal() and name not in numbers]
+    others = [label for label, name in enumerate(own) if (numbers or name.isdecimal()) and name not in numbers]
     label = first_among(source, [*alike, *evenly(others, COMPARED - len(alike))], wanted)
     return "" if label is None else own[label]
+
+
+def _has_table(image: EncodedImage) -> bool:
+    """Return whether an image is in a set that ``make-pairs`` wrote, by its table of names."""
+    return isinstance(image, Path) and (image.parent.parent / "names.tsv").is_file()
 
 
 def first_among(source: Source, labels: Iterable[int], digests: Container[bytes]) -> int | None:

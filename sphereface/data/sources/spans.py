@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from mmap import mmap
 from pathlib import Path
+from weakref import WeakSet
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,8 @@ from .grouping import Grouped
 MOST_BYTES = 2**26
 """Bytes of one image; a larger one is not a face crop."""
 _MOST_OPEN = 256  # maps per process; each keeps a file open, and many systems allow 1,024
-_MOST_HELD = 64  # of them, by one reader of many images
+_MOST_HELD = 64  # more, by the readers of many images
+_sets: WeakSet[MappedFiles] = WeakSet()  # of this process, which share these
 
 
 class MappedFiles:
@@ -43,7 +45,8 @@ class MappedFiles:
         if file is None:
             given = self.files[number]
             file = self._open[number] = MappedFile(given.path, size=given.size)
-            if len(self._open) > _MOST_OPEN:
+            _sets.add(self)  # at its first use, also in another process
+            while len(self._open) > max(1, _MOST_OPEN // len(_sets)):
                 self._open.popitem(last=False)
         return file
 
@@ -83,7 +86,7 @@ def read_spans(
         if start and size <= MOST_BYTES:
             view = views.get(number)
             if view is None:
-                if len(views) == _MOST_HELD:
+                if len(views) >= _MOST_HELD // len(_sets):
                     views.clear()
                 try:
                     view = views[number] = files.open(number).view()

@@ -28,7 +28,7 @@ from ..walking import NO_FILE, Walked, is_image, kind_of_file, log_left_out
 from .grouping import Grouped, Label, by_folder, by_label, checked_label
 from .listing import whole_number
 from .members import member_name
-from .shards import log_copies, shard_paths
+from .shards import log_copies, log_empty, shard_paths
 from .spans import SpanSource
 
 log = logging.getLogger(__name__)
@@ -110,12 +110,7 @@ class _Index:
 
     def log_files(self, path: Path, files: Sequence[Path]) -> None:
         """Log files without images, and images that two files have."""
-        if empty := sorted(set(range(len(files))) - set(self.files)):
-            number = count_of(len(empty), "file has", "files have")
-            such = printable(files[empty[0]].name)
-            log.warning(
-                "data: %s: %s no image, such as %s · copy or pack them again", printable(str(path)), number, such
-            )
+        log_empty(path, [files[number] for number in sorted(set(range(len(files))) - set(self.files))])
 
         def content(row: int) -> bytes:
             return MappedFile(files[self.files[row]]).read(self.starts[row], self.sizes[row])

@@ -1,0 +1,156 @@
+"""Labels that join people: two lists that were joined, in any order of their lines."""
+
+from __future__ import annotations
+
+import logging
+import random
+
+import pytest
+
+from sphereface.data.sources import open_source
+from sphereface.data.sources.listing import read_listing
+
+from .shards import write_tar
+
+NUMBERS = [f"{45 + 7 * n:07d}" for n in range(20)]
+NAMES = ["anna", "ben", "carl", "dora", "emil", "fred"]
+
+
+@pytest.fixture(autouse=True)
+def heard_log(monkeypatch, caplog):
+    monkeypatch.setattr(logging.getLogger("sphereface"), "propagate", True)
+    caplog.set_level(logging.WARNING, logger="sphereface")
+
+
+def numbered(folders: list[str], first: int = 0) -> list[tuple[str, int]]:
+    return [(f"{folder}/{k}.jpg", label) for label, folder in enumerate(folders, first) for k in range(3)]
+
+
+def below(*parts: tuple[str, list[str]]) -> list[str]:
+    return [f"{part}/{name}" for part, names in parts for name in names]
+
+
+def reordered(rows: list[tuple[str, int]], order: str) -> list[tuple[str, int]]:
+    if order == "by label":
+        return sorted(rows, key=lambda row: row[1])
+    return random.Random(7).sample(rows, len(rows))
+
+
+def warnings_of(rows: list[tuple[str, int]], caplog, head: str = "") -> list[str]:
+    caplog.clear()
+    text = head + "".join(f"{path} {label}\n" for path, label in rows)
+    read_listing(text.encode(), "l.txt", instead="give their folder")
+    return caplog.messages
+
+
+JOINED = {
+    "the second one has fewer people": (
+        numbered(below(("casia", NUMBERS))) + numbered(below(("own", NAMES))),
+        "6 of 20 labels are in two folders or more, such as 0 in casia/0000045 and in own/anna: ",
+    ),
+    "as many": (
+        numbered(below(("casia", NUMBERS[:6]))) + numbered(below(("own", NAMES))),
+        "6 of 6 labels are in two folders or more, such as 0 in casia/0000045 and in own/anna: ",
+    ),
+    "three": (
+        numbered(below(("casia", NUMBERS))) + numbered(below(("own", NAMES))) + numbered(below(("x", NAMES[::-1]))),
+        "6 of 20 labels are in two folders or more, such as 0 in casia/0000045 and in own/anna: ",
+    ),
+    "albums": (
+        numbered(below(("casia", NUMBERS))) + [(f"own/{n}/{a}/0.jpg", p) for p, n in enumerate(NAMES) for a in "ab"],
+        "6 of 20 labels are in two folders or more, such as 0 in casia/0000045 and in own/anna: ",
+    ),
+    "one person": (
+        numbered(below(("casia", NUMBERS))) + numbered(["own/me"]),
+        "1 of 20 labels are in two folders or more, such as 0 in casia/0000045 and in own/me: ",
+    ),
+    "one label too few": (
+        numbered(below(("casia", NUMBERS))) + numbered(below(("own", NAMES)), 19),
+        "1 of 25 labels are in two folders or more, such as 19 in casia/0000178 and in own/anna: ",
+    ),
+    "in one folder": (
+        numbered(NUMBERS) + numbered(NAMES),
+        "6 of 20 labels are in two folders or more, such as 0 in 0000045 and in anna: ",
+    ),
+    "in one folder, sorted by number": (
+        numbered([f"p{n}" for n in range(20)]) + numbered([f"q{n}" for n in range(12)]),
+        "12 of 20 labels are in two folders or more, such as 0 in p0 and in q0: ",
+    ),
+    "parts that were numbered apart": (
+        numbered(below(("train", NUMBERS))) + numbered(below(("val", NUMBERS[:12] + NUMBERS[15:]))),
+        "5 of 20 labels are in two folders or more, such as 12 in train/0000129 and in val/0000150: ",
+    ),
+}
+
+
+@pytest.mark.parametrize("order", ["by label", "shuffled"])
+@pytest.mark.parametrize("case", JOINED)
+def test_joined_lists_that_were_sorted_or_shuffled_are_told(caplog, case, order):
+    rows, sentence = JOINED[case]
+    (line,) = warnings_of(reordered(rows, order), caplog)
+    remedy = "each label is one identity · if two sets were joined, give each as its own path in data.train"
+    assert line == f"data: l.txt: {sentence}{remedy}"
+    assert warnings_of(reordered(rows, order), caplog, "# identities: labels\n") == []
+
+
+def of_clips(names: str) -> list[tuple[str, int]]:
+    return [(f"clips/{name}/0.jpg", label) for label, clips in enumerate(names.split()) for name in clips]
+
+
+def clips(counts: list[int], name: str = "{:06d}") -> list[tuple[str, int]]:
+    """People's clips, of which no name tells the person."""
+    numbers = random.Random(3).sample(range(10**6), sum(counts))
+    people = [label for label, count in enumerate(counts) for _ in range(count)]
+    return [(f"clips/{name.format(n)}/{k}.jpg", p) for n, p in zip(numbers, people, strict=True) for k in range(3)]
+
+
+VALID = {
+    "albums": [(f"{n}/{a}/{k}.jpg", p) for p, n in enumerate(NUMBERS) for a in range(1 + p % 3) for k in range(3)],
+    "albums of two sources": [
+        (f"{'ca' if p < 9 else 'cb'}/{n}/{a}/{k}.jpg", p)
+        for p, n in enumerate(NUMBERS)
+        for a in range(1 + p % 3)
+        for k in range(3)
+    ],
+    "clips of some people": clips([1 + (p % 5 == 0) for p in range(20)]),
+    "clips of people by their number": clips([3, 3, 2, 2, 2, *[1] * 15]),
+    "clips of which the first do not ascend": of_clips("ax by d c e f g h i j"),
+    "clips of which the second do not ascend": of_clips("ay bx c d e f g h i j"),
+    "clips of other people, too": of_clips("ac bd e f g hi j k l m"),
+    "clips in sequence": [(f"clips/{n:03d}/0.jpg", max(n // 2, n - 5)) for n in range(25)],
+    "years": [(f"{y}/{p}_{k}.jpg", p) for y in range(2010, 2014) for p in range(20) for k in range(2)],
+    "years of people": [(f"{y}/{n}/0.jpg", p) for y in range(2010, 2014) for p, n in enumerate(NUMBERS)],
+    "cameras": [(f"c{c}/{n}/0.jpg", p) for c in range(2) for p, n in enumerate(NUMBERS) if not c or p % 3],
+    "tracks of cameras": [
+        (f"c{c}/{(p * 7919 + c * 104729) % 99991}/0.jpg", p) for c in range(2) for p in range(20) if not c or p % 3
+    ],
+    "sessions": [(f"s{s}/{n}{k % 2}_s{s}/{k}.jpg", p) for s in (1, 2) for p, n in enumerate(NAMES) for k in range(2)],
+    "ages": [(f"{20 + (p + k) % 15}/{p}_{k}.jpg", p) for p in range(20) for k in range(4)],
+    "parts": [(f"{s}/{n}/0.jpg", p) for s in ("train", "val") for p, n in enumerate(NUMBERS)],
+    "parts of other people": [(f"{'train' if p < 15 else 'val'}/{n}/0.jpg", p) for p, n in enumerate(NUMBERS)],
+    "flat": [(f"{p}_{k}.jpg", p) for p in range(20) for k in range(4)],
+    "flat in a folder": [(f"images/{p}_{k}.jpg", p) for p in range(20) for k in range(4)],
+    "merged people": [*numbered(NUMBERS), ("z/0.jpg", 3), ("y/0.jpg", 17)],
+    "merged people of two sources": numbered(below(("ca", NUMBERS)))
+    + [(f"cb/{n}/0.jpg", p) for n, p in zip(NAMES, (3, 9, 17, 20, 21, 22), strict=True)],
+}
+
+
+@pytest.mark.parametrize("order", ["by label", "shuffled"])
+@pytest.mark.parametrize("case", VALID)
+def test_people_who_have_several_folders_are_silent(caplog, case, order):
+    assert warnings_of(reordered(VALID[case], order), caplog) == []
+
+
+def test_merged_people_at_the_end_of_a_list_are_silent(caplog):
+    """They are no second list, whose labels would begin at the first one."""
+    assert warnings_of(VALID["merged people"], caplog) == []
+
+
+def test_shuffled_shards_of_two_lists_are_told(tmp_path, caplog):
+    rows = reordered(JOINED["the second one has fewer people"][0], "shuffled")
+    members = [(f"{path}", path.encode()) for path, _ in rows]
+    members += [(f"{path[:-4]}.cls", b"%d" % label) for path, label in rows]
+    write_tar(tmp_path / "f.tar", members)
+    assert len(open_source(tmp_path / "f.tar").class_names) == 20
+    assert "f.tar: 6 of 20 labels are in two folders or more, such as 0 in casia/0000045 and in own/" in caplog.text
