@@ -184,7 +184,8 @@ def _says_how_long(what: str) -> Callable[[], None]:
 def _source_of(report: Path) -> str:
     """Return the set of which an earlier report is; empty if that is unknown, or there is none."""
     try:
-        return str(json.loads(read_text(report, most=_LARGEST_REPORT))["source"])
+        source = json.loads(read_text(report, most=_LARGEST_REPORT))["source"]
+        return source if isinstance(source, str) else ""
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return ""
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from sphereface.checkpoint import load_checkpoint, save_checkpoint
+from sphereface.commands.check import _source_of
 from sphereface.commands.eval_source import kind_of
 from sphereface.config import config_from_dict
 from sphereface.evaluation.calibration import (
@@ -131,6 +132,12 @@ def make_earlier_report(folder: Path) -> None:
     (folder / "verification.json").write_text(text, encoding="utf-8")
 
 
+def make_check_report(folder: Path) -> None:
+    """What the next check reads, to name the set whose report it replaces."""
+    text = json.dumps({"source": "faces", "images": 4, "bad": [{"name": "a/1.jpg", "reason": "cut off"}]})
+    (folder / "report.json").write_text(text, encoding="utf-8")
+
+
 def make_kinds(folder: Path) -> None:
     """Files that ``eval --compare`` tells apart by their content."""
     write_checkpoint(folder / "a.pt")
@@ -155,6 +162,13 @@ register(
     lambda folder, _: _earlier_files(folder),
     files="verification.json",
     reads="evaluation.write",
+)
+register(
+    "check-report",
+    make_check_report,
+    lambda folder, _: _source_of(folder / "report.json"),
+    files="report.json",
+    reads="commands.check",
 )
 register(
     "replaced-results",
