@@ -147,6 +147,11 @@ def test_merged_people_at_the_end_of_a_list_are_silent(caplog):
     assert warnings_of(VALID["merged people"], caplog) == []
 
 
+@pytest.mark.parametrize("parts", [("train", "val"), ("Train", "Test"), ("TRAINING", "Validation")])
+def test_parts_of_one_set_after_each_other_are_silent(caplog, parts):
+    assert warnings_of([(f"{part}/{n}/0.jpg", p) for part in parts for p, n in enumerate(NUMBERS)], caplog) == []
+
+
 def test_shuffled_shards_of_two_lists_are_told(tmp_path, caplog):
     rows = reordered(JOINED["the second one has fewer people"][0], "shuffled")
     members = [(f"{path}", path.encode()) for path, _ in rows]

@@ -181,7 +181,7 @@ def log_across(names: Sequence[str], images: Grouped, place: str, instead: str) 
     """
     folders, _ = first_folders([nfc(name) for name in names])
     num_folders, num_labels = len(set(folders) - {""}), len(images.class_names)
-    if num_folders < num_labels or not set(folders) - {"", *SPLITS}:
+    if num_folders < num_labels or not {folder.lower() for folder in folders} - {"", *SPLITS}:
         return
     both = {(label, folder) for label, folder in zip(images.labels.tolist(), folders, strict=True) if folder}
     several = [label for label, count in Counter(label for label, _ in both).items() if count > 1]

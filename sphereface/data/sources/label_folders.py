@@ -54,7 +54,7 @@ def _names_of_labels(folders: Sequence[str], labels: Labels) -> list[str] | None
 
 def _without_split(path: str) -> str:
     """Return a path without the names of the parts of one set, such as ``train`` and ``val``."""
-    return "/".join(part for part in path.split("/") if part not in SPLITS)
+    return "/".join(part for part in path.split("/") if part.lower() not in SPLITS)
 
 
 def log_joined(names: Sequence[str], numbers: Sequence[int], files: Sequence[int], place: str) -> bool:
