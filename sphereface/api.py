@@ -208,7 +208,6 @@ class FaceEmbedder:
                 not use this embedder, which reads the next batch meanwhile.
         """
         images = images_given(images)
-        lazy = isinstance(images, itertools.chain)  # a generator may use this embedder, such as its method face
         total = None if isinstance(images, itertools.chain) else len(images)
         found: list[tuple[int, Face]] = []  # without their crops
         problems: dict[int, str] = {}
@@ -218,7 +217,8 @@ class FaceEmbedder:
             tqdm(total=total, desc=progress, unit="img", disable=progress is None, leave=False) as bar,
         ):
             batches = in_batches(images, self._batch_size)
-            for count, faces, unusable in map_ahead(pool, self._faces, batches, ahead=1, in_turn=lazy):
+            in_turn = total is None  # a generator may use this embedder, such as its method face
+            for count, faces, unusable in map_ahead(pool, self._faces, batches, ahead=1, in_turn=in_turn):
                 problems |= unusable
                 for first in range(0, len(faces), self._batch_size):
                     crops = np.stack([face.crop for _, face in faces[first : first + self._batch_size]])

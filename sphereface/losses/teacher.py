@@ -184,7 +184,6 @@ class TeacherHead(nn.Module):
     def _loss(self, x: Tensor, teacher: Tensor) -> Tensor:
         loss = x.new_zeros(())
         projected = self._projected(x)
-        of_directions = self._projected(normalize(x)) if "l2" in self.options.losses else None
         for name, weight in self.options.losses.items():
             if name == QUEUE:
                 assert projected is not None
@@ -193,8 +192,8 @@ class TeacherHead(nn.Module):
                 if self.training:
                     self._enqueue(teacher)
             elif name in OF_PROJECTION:
-                rows = of_directions if name == "l2" else projected
-                assert rows is not None
+                assert projected is not None
+                rows = projected / _lengths(x) if name == "l2" else projected
                 term = OF_PROJECTION[name](rows, teacher)
             else:
                 term = OF_EMBEDDINGS[name](x, teacher)
@@ -215,6 +214,12 @@ class TeacherHead(nn.Module):
     def extra_repr(self) -> str:
         """Shown by ``print(head)``."""
         return ", ".join(f"{weight:g} {name}" for name, weight in self.options.losses.items())
+
+
+def _lengths(rows: Tensor) -> Tensor:
+    """(N, 1), as :func:`normalize` divides by them."""
+    lengths: Tensor = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    return lengths.clamp(min=1e-12)
 
 
 def _cosines(rows: Tensor) -> Tensor:
