@@ -105,6 +105,17 @@ def test_a_copy_with_numbered_folders_is_told(tmp_path, caplog):
     assert "the same images" not in caplog.text
 
 
+def test_identities_in_common_are_also_found_at_the_end_of_a_set(tmp_path, caplog):
+    """Of fifteen identities, the first six differ: eight of these are compared, from the first to the last."""
+    faces = make_training_set(tmp_path / "faces", 15, 2, size=(16, 12))
+    for number, folder in enumerate(sorted(make_training_set(tmp_path / "others", 6, 2, size=(16, 13)).iterdir())):
+        shutil.copytree(folder, tmp_path / "numbers" / f"{number:04d}")
+    for number, folder in enumerate(sorted(faces.iterdir())[6:], start=6):
+        shutil.copytree(folder, tmp_path / "numbers" / f"{number:04d}")
+    open_source([faces, tmp_path / "numbers"])
+    assert "contain the same images: the first image of 5 of 8 compared identities is the same" in caplog.text
+
+
 def test_a_table_without_rows_is_told(tmp_path, caplog):
     rows = [(f"{n}.jpg", b"%d" % n) for n in range(4)]
     write_parquet(tmp_path / "t-00000-of-00002.parquet", table_of(rows, [0, 0, 1, 1]))

@@ -166,8 +166,7 @@ def num_copied(one: Source, other: Source) -> tuple[int, int]:
         by_position = [(row, row) for row in range(len(one.class_names))]
     found = 0, 0
     for rows in (by_name, by_position):
-        chosen = rows[:: max(1, len(rows) // _COMPARED)][:_COMPARED]
-        found = _at_least_half([_first(one, a) == _first(other, b) != b"" for a, b in chosen])
+        found = _at_least_half([_first(one, a) == _first(other, b) != b"" for a, b in evenly(rows, _COMPARED)])
         if found[0]:
             break
     return found

@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Collection, Container, Iterable, Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,8 @@ from ..images import EncodedImage, read_encoded
 from ..text_files import read_text_lines, text_lines
 from ..walking import nfc
 from .base import Encoded, Labelled, Source, read_each, threads_of
+
+T = TypeVar("T")
 
 COMPARED = 4096  # images on each side, which bounds the time of reading
 _MADE = re.compile(r"(?:.*/)?([^/]+)/\1_([0-9]{1,9})(?:\.\w+)?")  # by make-pairs, 17/17_0001.png
@@ -231,9 +233,9 @@ def first_among(source: Source, labels: Iterable[int], digests: Container[bytes]
     return None
 
 
-def evenly(labels: Sequence[int], most: int) -> Sequence[int]:
-    """Return at most so many of the labels, evenly spread."""
-    return labels[:: -(-len(labels) // most) or 1]
+def evenly(items: Sequence[T], most: int) -> Sequence[T]:
+    """Return at most so many of the items, evenly spread."""
+    return items[:: -(-len(items) // most) or 1]
 
 
 def spelled(name: str) -> str:
