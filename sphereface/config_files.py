@@ -159,6 +159,11 @@ def set_value(values: dict[str, Any], override: str) -> None:
             f"--set {shown_key(key)}: got nothing in place of {shown(values[last])} · allowed: a mapping, such as "
             f"{{KEY: VALUE}} · leave --set {shown_key(key)} out to keep the value of the file"
         )
+    if value is None and text.strip().lower() not in ("null", "~"):
+        raise UserError(
+            f"--set {shown_key(key)}: got no value · allowed: a value, or null for none · an unset variable of the "
+            "shell leaves nothing behind the equals sign"
+        )
     before = values.get(last)
     if isinstance(value, dict) and value and isinstance(before, dict) and key not in NAMED:
         value = merge({last: before}, {last: value})[last]

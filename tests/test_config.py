@@ -614,6 +614,16 @@ def test_a_section_without_keys_keeps_what_it_extends(tmp_path, section):
     assert load(own, tmp_path) == load(base, tmp_path)
 
 
+@pytest.mark.parametrize("key", ["train.init_from", "data.exclude_file", "train.max_minutes", "train.clip_grad_norm"])
+def test_no_value_is_not_null(tmp_path, key):
+    """A script with an unset variable would train from random weights, or on the people it is verified on."""
+    for text in ("", "  ", "# none"):
+        with pytest.raises(UserError, match=f"--set {key}: got no value · allowed: a value, or null for none"):
+            load(GOOD, tmp_path, f"{key}={text}")
+    for text in ("null", " ~", "Null"):
+        assert load(GOOD, tmp_path, f"{key}={text}") == load(GOOD, tmp_path)
+
+
 @pytest.mark.parametrize("override", ["loss=", "loss=null", "data=", "train=", "eval=~", "train.decay=", "eval.sets="])
 def test_nothing_in_place_of_a_section_is_refused(tmp_path, override):
     own = GOOD + "loss: {name: arcface}\neval: {sets: {a: b}}\n"

@@ -17,6 +17,7 @@ from ..data.batch import Batch
 from ..data.prefetch import prefetched
 from ..device import make_deterministic, use_machine
 from ..weights import resolve
+from .alike import check_all_alike
 from .distributed import World
 from .learner import Learner
 from .loop import Loop
@@ -65,6 +66,7 @@ class Trainer:
         self.learner = Learner(config, self.num_classes, device, self.world, self.data.teacher)
         self.stop = StopRequest(quiet=not self.world.first)
         self.validator = Validator(config, device, self.world, self.stop)
+        check_all_alike(self.world, config, self.data, self.validator.digests)
         self.validator.warn_of_shared_people(self.source)
         self.stopwatch = Stopwatch()
         self.versions = versions()  # of the code that trains, even if somebody commits later

@@ -113,7 +113,8 @@ def main(rank: int, size: int, port: int, folder: Path, case: dict[str, Any]) ->
             found["chosen"] = [self.progress.best, self.progress.best_step]
 
     Trainer.fit, Trainer.train_step = listening, hooked
-    arguments = [part for override in case["set"] for part in ("--set", override)]
+    overrides = [*case["set"], *case.get("set on 1", [])] if rank == 1 else case["set"]
+    arguments = [part for override in overrides for part in ("--set", override)]
     resume = ["--resume", case["resume"]] if "resume" in case else []
     code = train.main(["--config", case["config"], "--device", "cpu", *arguments, *resume, *case.get("more", [])])
     (folder / f"{rank}.json").write_text(json.dumps(found))

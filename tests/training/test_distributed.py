@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -63,6 +64,15 @@ BACKBONES = {
 }
 HALF = ["train.steps=2", "train.milestones=[]", "train.precision=bf16", "train.recompute=true", "train.lr=0.001"]
 
+OTHER = {
+    "settings": ("train.lr=0.2", "process 1 has other settings than process 0: train.lr: 0.05 → 0.2 · allowed: one"),
+    "number": ("data.train=ROOT/fewer", "data.train: got 35 images of 5 identities in process 0, 34 images of 5 "),
+    "names": ("data.train=ROOT/renamed", "data.train: got 'id01' as identity 1 in process 0, 'id02' in process 1 · "),
+    "images": ("data.train=ROOT/replaced", "data.train: process 1 has other images of 'id02' than process 0 · "),
+    "pairs": ("eval.sets.mine=ROOT/pairs2", "eval.sets.mine: process 1 has other content than process 0 · "),
+}
+"""What differs in process 1 → its override, and the line."""
+
 CASES = {
     **{
         f"backbone {name}": {
@@ -98,6 +108,8 @@ CASES = {
     "clock": {"size": 2, "set": [*SHORT, "train.max_minutes=60"]},
     "two networks": {"size": 2, "set": [*SHORT, "model.networks=2"]},
     "dry run": {"size": 2, "set": SHORT, "more": ["--dry-run"]},
+    "own copies": {"size": 2, "set": LONG, "set on 1": ["data.train=ROOT/copy", "data.workers=1"]},
+    **{f"other {what}": {"size": 2, "set": SHORT, "set on 1": [text]} for what, (text, _) in OTHER.items()},
 }
 
 
@@ -134,6 +146,19 @@ def make_teachers(root: Path, config: Path) -> None:
     save_checkpoint(root / "teacher.pt", master.state("master"), {})
 
 
+def make_copies(root: Path) -> None:
+    """Copies of the data, as a second machine may have them."""
+    for name in ("copy", "fewer", "renamed", "replaced"):
+        shutil.copytree(root / "train", root / name)
+    images = {name: sorted((root / name / "id02").iterdir()) for name in ("fewer", "replaced")}
+    images["fewer"][0].unlink()
+    (root / "renamed" / "id01").rename(root / "renamed" / "id09")
+    shutil.copyfile(images["replaced"][0], images["replaced"][-1])
+    shutil.copytree(root / "pairs", root / "pairs2")
+    first, *_, last = sorted((root / "pairs2").rglob("*.png"))
+    shutil.copyfile(last, first)
+
+
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     return Results(made_once(tmp_path_factory, "processes", run_all_cases))
@@ -147,11 +172,13 @@ def run_all_cases(root: Path) -> None:
     config = root / "tiny.yaml"
     config.write_text(yaml.safe_dump(values), encoding="utf-8")
     make_teachers(root, config)
+    make_copies(root)
     cases = {}
     for name, case in CASES.items():
         runs = root / "runs" / ("saved-on-4" if name.startswith("goes on") else name.replace(" ", "-"))
         overrides = [text.replace("ROOT", str(root)) for text in case["set"]]
-        cases[name] = {**case, "config": str(config), "set": [*overrides, f"runs_dir={runs}"]}
+        on_1 = [text.replace("ROOT", str(root)) for text in case.get("set on 1", [])]
+        cases[name] = {**case, "config": str(config), "set": [*overrides, f"runs_dir={runs}"], "set on 1": on_1}
     (root / "cases.json").write_text(json.dumps(cases))
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "tests.training.rank_worker", str(root)]
@@ -332,6 +359,19 @@ def test_an_error_ends_all_and_is_told_once(results, case, line):
     assert len(errors) == 1
     assert line in errors[0]
     assert not any("Traceback" in text for text in results.said(case))
+
+
+@pytest.mark.parametrize("what", OTHER)
+def test_processes_must_train_the_same(results, what):
+    case = f"other {what}"
+    assert results.codes[case] == [2, 2], results.said(case)
+    (line,) = [part for text in results.said(case) for part in text.splitlines() if part.startswith("error:")]
+    assert OTHER[what][1] in line
+
+
+def test_each_machine_may_have_its_own_copy(results):
+    assert results.codes["own copies"] == [0, 0], results.said("own copies")
+    close(metrics_of(results.run("own copies"), "train/loss"), metrics_of(results.run("one"), "train/loss"))
 
 
 def test_the_reason_of_another_process_is_in_the_log_and_in_run_json(results):
