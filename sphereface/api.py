@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from tqdm import tqdm
 from .alignment.crop_template import template_for
 from .alignment.detector import Detector
 from .device import choose_device
-from .embedded import NO_PIXELS, Embedded, checked_crops, embedded, images_given, in_batches, name_of
+from .embedded import NO_PIXELS, Embedded, checked_crops, embedded, images_given, in_batches, name_of, read_batch
 from .errors import UserError, listed, shown
 from .evaluation.calibration import Calibration
 from .evaluation.embed import embed_batch, map_ahead
@@ -216,9 +216,9 @@ class FaceEmbedder:
             ThreadPoolExecutor(1, thread_name_prefix="read") as pool,  # threads cannot share a detector
             tqdm(total=total, desc=progress, unit="img", disable=progress is None, leave=False) as bar,
         ):
-            batches = in_batches(images, self._batch_size)
+            read, batches = partial(read_batch, self.reader), in_batches(images, self._batch_size)
             in_turn = total is None  # a generator may use this embedder, such as its method face
-            for count, faces, unusable in map_ahead(pool, self._faces, batches, ahead=1, in_turn=in_turn):
+            for count, faces, unusable in map_ahead(pool, read, batches, ahead=1, in_turn=in_turn):
                 problems |= unusable
                 for first in range(0, len(faces), self._batch_size):
                     crops = np.stack([face.crop for _, face in faces[first : first + self._batch_size]])
@@ -298,15 +298,3 @@ class FaceEmbedder:
         check_rates(
             self.calibration, far, prior, none=self.why_uncalibrated, checkpoint=self.checkpoint, flip=self.flip
         )
-
-    def _faces(self, batch: tuple[range, Iterator[Image]]) -> tuple[int, list[tuple[int, Face]], dict[int, str]]:
-        """Return the size of a batch, its faces with the numbers of their images, and problems."""
-        numbers, images = batch
-        found, problems = [], {}
-        for number in numbers:
-            try:
-                image = next(images)
-                found += [(number, face) for face in self.reader.read_faces(image, name_of(image, number))]
-            except UnusableImage as error:
-                problems[number] = str(error)
-        return len(numbers), found, problems

@@ -9,7 +9,6 @@ in ``model``, ``average`` and ``head``. It does not depend on training.
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import os
@@ -26,10 +25,12 @@ import torch
 
 from .checkpoint_meta import checked_meta
 from .checkpoint_meta import origin_of as origin_of
+from .checkpoint_meta import teacher_of as teacher_of
 from .checkpoint_meta import trained_people as trained_people
+from .checkpoint_meta import training_data as training_data
 from .errors import UserError, first_line, shown_key
 from .file_kinds import TORCHSCRIPT, kind_of
-from .files import DAMAGED, costly_pickle, flush_folder, locked, regular_file, sha256_of, sha256_of_open, write_whole
+from .files import DAMAGED, costly_pickle, flush_folder, regular_file, sha256_of, sha256_of_open, write_whole
 from .small_files import mode_of, read_json
 
 FORMAT = 1
@@ -78,35 +79,6 @@ def save_checkpoint(path: Path, state: Mapping[str, Any], summary: Mapping[str, 
         raise
 
 
-def occupied(path: Path) -> Path | None:
-    """Return the file that a new checkpoint of this name would replace; None if there is none.
-
-    A ``.json`` that a killed save left without its ``.pt`` does not count.
-    """
-    beside = path.with_suffix(".json")
-    if path.exists():
-        return path
-    try:
-        left = {"id", "sha256", "bytes"} <= read_json(beside).keys()
-    except (OSError, ValueError):
-        left = False
-    return beside if beside.exists() and not left else None
-
-
-def check_new(path: Path, key: str) -> None:
-    """Refuse a name under which saving would replace a file.
-
-    Args:
-        path: ``….pt``.
-        key: the option or argument that names it, for messages.
-
-    Raises:
-        UserError: see :func:`occupied`.
-    """
-    if (there := occupied(path)) is not None:
-        raise UserError(f"{key}: {there} exists already · allowed: the name of a new checkpoint")
-
-
 class _Counted(io.BytesIO):
     """A file that keeps only its length."""
 
@@ -123,32 +95,6 @@ def saved_bytes(state: Mapping[str, Any]) -> int:
     file = _Counted()
     torch.save({"format": FORMAT, "id": uuid.uuid4().hex, **state}, file)
     return file.length
-
-
-@contextlib.contextmanager
-def new_checkpoint(path: Path, key: str) -> Iterator[None]:
-    """Reserve the name of a new checkpoint for this process while a block writes it.
-
-    Where the block raises, the checkpoint is removed.
-
-    Args:
-        path: ``….pt``.
-        key: the option or argument that names it, for messages.
-
-    Raises:
-        UserError: a checkpoint exists, or another process is writing it.
-        OSError: the file system refuses.
-    """
-    with locked(path.with_name(f".{path.stem}.lck")) as alone:
-        if not alone:
-            raise UserError(f"{key}: another process is writing {path} · wait for it, or give another name")
-        check_new(path, key)  # under the lock: another process may have saved it since an earlier check
-        try:
-            yield
-        except BaseException:
-            for file in (path, path.with_suffix(".json")):
-                file.unlink(missing_ok=True)
-            raise
 
 
 def link_checkpoint(path: Path, name: str) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from pathlib import PurePath
 from typing import Any
 
 from .errors import shown, shown_key
@@ -35,6 +36,7 @@ class CheckpointMeta:
     counts: str = option("")
     digests: dict[str, str] = option({})
     init_from: dict[str, str] = option({})
+    taught_by: dict[str, str] = option({})
     order: int = option(1, low=1, high=_MOST)
     networks: tuple[str, ...] = option(())
     versions: dict[str, str] = option({})
@@ -81,6 +83,33 @@ def origin_of(meta: Mapping[str, Any]) -> dict[str, str] | None:
     return {} if started else None
 
 
+def teacher_of(meta: Mapping[str, Any]) -> dict[str, str] | None:
+    """Return ``file``, ``sha256`` and, if known, ``data`` of a run's teacher; None without one.
+
+    ``data`` is its training set in words. The dict is empty if there was a teacher, but the
+    checkpoint does not say which.
+    """
+    if "taught_by" in meta:
+        return dict(meta["taught_by"])
+    teacher = meta.get("config", {}).get("train", {}).get("teacher")
+    teacher = teacher if isinstance(teacher, Mapping) else {}
+    files = [teacher[key] for key in ("checkpoint", "onnx", "embeddings") if teacher.get(key) is not None]
+    if files and isinstance(meta.get("teacher"), str):  # as earlier versions kept it
+        return {"file": PurePath(str(files[0])).name, "sha256": meta["teacher"]}
+    return {} if files or teacher.get("losses") or teacher.get("loss") else None
+
+
+def training_data(meta: Mapping[str, Any]) -> list[str]:
+    """Return the names and the size of the training set, in Markdown, as far as they are known."""
+    train = meta.get("config", {}).get("data", {}).get("train")
+    people = len(meta["class_names"]) if "class_names" in meta else meta.get("num_identities")
+    paths = train if isinstance(train, list | tuple) else [] if train is None else [train]
+    parts = [f"`{PurePath(str(path)).name}`" for path in paths]
+    if "num_images" in meta and isinstance(people, int):
+        parts.append(f"{meta['num_images']:,} images of {people:,} people")
+    return parts
+
+
 def numbered_tags(meta: Mapping[str, Any]) -> list[str]:
     """Return the tags of joined training sets that have only numbers; ``[""]`` if all have.
 
@@ -97,7 +126,7 @@ def trained_people(meta: Mapping[str, Any]) -> list[str]:
     """Return the names of all people a network was trained on, sorted; numbers are left out.
 
     These are the identities of its training set, and ``more_people``: those of the network that it
-    started from, or of the networks that were joined.
+    started from, of its teacher, or of the networks that were joined.
     """
     numbered, names = numbered_tags(meta), meta.get("class_names", ())
     own = [name for name in names if name.partition("/")[0] not in numbered] if numbered != [""] else []

@@ -28,7 +28,7 @@ from .config_sections import (
 )
 from .errors import ConfigError, UserError, shown, shown_key
 from .options import derived, fill_options, option, parse_options, suggest, to_plain
-from .places import Places, check_set_name, check_set_names, parse_places
+from .places import Places, check_set_name, check_set_names, parse_places, with_home
 
 log = logging.getLogger(__name__)
 
@@ -109,6 +109,7 @@ def load_config(
     for override in sorted(overrides, key=lambda text: not text.startswith(_CHOOSING)):
         set_value(values, override)
     check_stages(written, values, "--set")
+    values = with_home(values)
     if isinstance(section := values.get("log"), Mapping) and "tensorboard" in section:
         log.warning("log.tensorboard: the key is log.sinks now, a list such as [jsonl, tensorboard]")
     return config_from_dict(values, source=str(path), losses=losses, backbones=backbones)
@@ -183,8 +184,7 @@ def _parse_stages(
     stages = []
     for number, values in enumerate(given):
         prefix = f"train.stages[{number}]"
-        stage = parse_options(StageConfig, values, prefix=prefix, problems=problems)
-        if stage is None:
+        if (stage := parse_options(StageConfig, values, prefix=prefix, problems=problems)) is None:
             continue
         whole = merge({"loss": dict(loss) if isinstance(loss, Mapping) else {}}, {"loss": stage.loss})["loss"]
         resolved = _parse_named(whole, losses, problems, f"{prefix}.loss", "a-softmax")
@@ -196,10 +196,7 @@ def _parse_stages(
 
 
 def _different_heads(config: Config) -> list[str]:
-    """Return stages whose loss keeps other values in the head than the last loss.
-
-    One head cannot serve both.
-    """
+    """Return stages whose loss keeps other values than the last loss in their common head."""
 
     def kept(loss: Any) -> dict[str, Any]:
         names = ("bias", "running", "distributed", "sample_rate")

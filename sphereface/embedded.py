@@ -1,4 +1,4 @@
-"""The result of embedding a list of images, and the checks of the images."""
+"""Embedding a list of images: their checks, their batches, and the result."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import UserError, shown
-from .faces import Face, Image, Pixels
+from .faces import Face, FaceReader, Image, Pixels, ReadFile, UnusableImage
 
 NO_PIXELS = np.empty((0, 0, 3), dtype=np.uint8)
 
@@ -92,11 +92,13 @@ def images_given(images: Iterable[Image]) -> Sequence[Image] | itertools.chain[I
         raise UserError(f"images: got {shown(images)} · allowed: a list of images") from None
 
 
-def in_batches(images: Sequence[Image] | itertools.chain[Image], size: int) -> Iterator[tuple[range, Iterator[Image]]]:
+def in_batches(
+    images: Sequence[Image] | itertools.chain[Image], size: int
+) -> Iterator[tuple[range, Iterator[Image | ReadFile]]]:
     """Divide images into batches, each with the numbers of its images.
 
     Only the images of the next batch are read from an iterator, which may fill one buffer with each
-    of them. An image of a sequence is read when it is needed.
+    of them, or write each into one file. An image of a sequence is read when it is needed.
     """
     if not isinstance(images, itertools.chain):
         for start in range(0, len(images), size):
@@ -109,8 +111,26 @@ def in_batches(images: Sequence[Image] | itertools.chain[Image], size: int) -> I
         start += len(batch)
 
 
-def _own(image: Image) -> Image:
-    """Return an image that does not change when its memory is used again."""
+def read_batch(
+    reader: FaceReader, batch: tuple[range, Iterator[Image | ReadFile]]
+) -> tuple[int, list[tuple[int, Face]], dict[int, str]]:
+    """Return the size of a batch, its faces with the numbers of their images, and problems."""
+    numbers, images = batch
+    found, problems = [], {}
+    for number in numbers:
+        try:
+            image = next(images)
+            name = image.name if isinstance(image, ReadFile) else name_of(image, number)
+            found += [(number, face) for face in reader.read_faces(image, name)]
+        except UnusableImage as error:
+            problems[number] = str(error)
+    return len(numbers), found, problems
+
+
+def _own(image: Image) -> Image | ReadFile:
+    """Return an image that does not change when its memory or its file is used again."""
+    if isinstance(image, str | Path):
+        return ReadFile(image)
     if isinstance(image, bytearray | memoryview):
         return bytes(image)
     return np.array(image) if isinstance(image, np.ndarray) else image

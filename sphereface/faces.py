@@ -30,6 +30,23 @@ Image = str | Path | bytes | bytearray | memoryview | Pixels
 """An image: the path of a file, its encoded bytes, or its pixels (H, W, 3) uint8 in BGR."""
 
 
+class ReadFile:
+    """An image file, read at once. Its error, if any, is raised when its bytes are needed."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.name, self._bytes = str(path), b""
+        self._error: BadImage | OSError | None = None
+        try:
+            self._bytes = _read(path)
+        except (BadImage, OSError) as error:
+            self._error = error
+
+    def __bytes__(self) -> bytes:
+        if self._error is not None:
+            raise self._error
+        return self._bytes
+
+
 class UnusableImage(UserError):
     """An image that is unreadable, has no face, or has a wrong size."""
 
@@ -115,7 +132,7 @@ class FaceReader:
             )
         return f"{name}, pick {self._finder.pick}, {self.template.describe()}"
 
-    def read(self, image: Image, name: str) -> Face:
+    def read(self, image: Image | ReadFile, name: str) -> Face:
         """Find the face of a photograph and align it, or check the size of a crop.
 
         An image file is turned as its EXIF data require.
@@ -133,7 +150,7 @@ class FaceReader:
                 return Face(self._checked(pixels), 1)
             return self._cut(pixels, self._finder.find(pixels))
 
-    def read_faces(self, image: Image, name: str) -> list[Face]:
+    def read_faces(self, image: Image | ReadFile, name: str) -> list[Face]:
         """Read one face like :meth:`read`; with ``on_several="all"`` read all, from left to right.
 
         Faces with implausible landmarks are left out. If no face remains, the image is unusable.
@@ -155,7 +172,7 @@ class FaceReader:
 
     def _checked(self, pixels: Pixels) -> Pixels:
         try:
-            return centre_crop(pixels, self.size)
+            return np.array(centre_crop(pixels, self.size))  # the caller may fill its array with another image
         except BadImage as error:
             raise BadImage(f"{error} · a photograph? omit --aligned (align=True)") from None
 
@@ -170,15 +187,19 @@ def _explained(name: str) -> Iterator[None]:
         raise UnusableImage(f"{printable(name)}: {error}") from error
 
 
-def _pixels(image: Image) -> Pixels:
+def _pixels(image: Image | ReadFile) -> Pixels:
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
             raise BadImage(f"got an array {image.shape} {image.dtype} · allowed: (H, W, 3) uint8, BGR")
         return np.ascontiguousarray(image)
-    if isinstance(image, bytes | bytearray | memoryview):
+    if isinstance(image, ReadFile | bytes | bytearray | memoryview):
         return decode(bytes(image))
     if not isinstance(image, str | Path):
         raise BadImage(f"got {shown(image)} · allowed: the path of a file, its bytes, or its pixels (H, W, 3) uint8")
-    if "\0" in str(image):
+    return decode(_read(image))
+
+
+def _read(path: str | Path) -> bytes:
+    if "\0" in str(path):
         raise BadImage("holds a NUL character · allowed: the path of a file")
-    return decode(read_plain(Path(image)))
+    return read_plain(Path(path))

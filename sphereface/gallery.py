@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import UserError, printable, shown_key
+from .evaluation.embeddings import joined_unit_rows
 from .evaluation.gallery_folder import FolderPaths, FolderRows, is_gallery_folder, read_gallery_folder, read_list
-from .evaluation.gallery_shard import FORMAT, path_of, unit_rows
+from .evaluation.gallery_shard import FORMAT, path_of
 from .evaluation.mapped_array import map_arrays
 from .evaluation.table_file import NotATable, as_float32, read_table
 from .files import DAMAGED
@@ -119,7 +120,7 @@ def make_gallery(
     parts = [image] if mirror is None else [image, mirror]
     units = np.empty((len(names), sum(part.shape[1] for part in parts)), dtype=np.float32)
     for start in range(0, len(units), _ROWS):
-        units[start : start + _ROWS] = unit_rows([part[start : start + _ROWS] for part in parts])
+        units[start : start + _ROWS] = joined_unit_rows([part[start : start + _ROWS] for part in parts])
     paths = tuple(path_of(root, name) for name in names)
     return Gallery(paths, units, checkpoint_sha256, settings, root, alignment, absolute_root, people_root)
 
@@ -169,7 +170,7 @@ def load_gallery(path: Path, *, checkpoint_sha256: str, settings: str) -> Galler
         table.get("root", "."), table["names"], image, mirror, checkpoint_sha256=checkpoint_sha256, settings=settings,
         **more,
     )  # fmt: skip
-    wrong = ~np.isfinite(gallery.embeddings[:][:, 0])  # unit_rows makes a bad row NaN throughout
+    wrong = ~np.isfinite(gallery.embeddings[:][:, 0])  # joined_unit_rows makes a bad row NaN throughout
     if wrong.any():
         row = int(np.argmax(wrong))
         raise UserError(
@@ -196,14 +197,14 @@ def place_of_images(path: Path) -> str:
     return _text_in(path, "absolute_root")
 
 
-def images_in(path: Path) -> set[str]:
-    """Return the names of the images of a gallery in a ``.npz``, without the number of a face.
+def images_in(path: Path, root: str) -> set[str]:
+    """Return the paths of the images of a gallery in a ``.npz``, without the number of a face.
 
-    The set is empty if the file is missing, damaged or no gallery.
+    ``root`` is their folder. The set is empty if the file is missing, damaged or no gallery.
     """
     try:
-        names = map_arrays(path, ("names",), ())["names"]
-        return {_FACE.sub("", name) for name in names.astype(np.str_).reshape(-1).tolist()}
+        names = map_arrays(path, ("names",), ())["names"].astype(np.str_).reshape(-1).tolist()
+        return {os.path.normpath(os.path.join(root, _FACE.sub("", name))) for name in names}  # noqa: PTH118
     except (OSError, MemoryError, *DAMAGED):
         return set()
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 import re
+import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,7 +19,7 @@ import numpy.typing as npt
 
 from .api import FaceEmbedder
 from .embedded import Embedded, name_of
-from .errors import UserError, printable, shown_key
+from .errors import UserError, printable, refusing, shown_key
 from .evaluation.gallery_shard import GalleryKind, ShardContent, text, texts
 from .gallery import differing_parts
 from .image_list import ImageList
@@ -26,6 +30,7 @@ Int64 = npt.NDArray[np.int64]
 _MAY_PASS = re.compile(r"^cannot be read \(|pip install|nsufficient memory")
 """Reasons that are not in the image: of the file system, a missing extra, or no memory."""
 _MOST_LOST = 0.01  # of the length of an embedding; float16 loses 0.0005, and more of numbers below 0.00006
+_LATEST = 70.0  # seconds until a network disk shows a new folder; NFS takes up to 60
 
 
 @dataclass
@@ -108,6 +113,44 @@ def check_all_alike(world: World, folder: Path, listed: ImageList, kind: Gallery
                 "which are not the same ones · allowed: the same images for all processes · run the command again when "
                 "nothing writes there any more"
             )
+
+
+def check_one_folder(world: World, folder: Path) -> None:
+    """Refuse processes that do not find a file of the first process in the folder of the gallery.
+
+    Each calls this function. The first one creates the folder.
+
+    Raises:
+        UserError: a process does not find it, or it cannot be written. All processes raise it.
+    """
+    if world.size == 1:
+        return
+    with contextlib.ExitStack() as stack:
+        name, made = "", world.first and not folder.exists()
+        if world.first:
+            with refusing(f"{folder}: cannot be written", "check permissions and space"):
+                folder.mkdir(parents=True, exist_ok=True)
+                name = stack.enter_context(tempfile.NamedTemporaryFile(prefix=".embed-", dir=folder)).name
+        found = world.all_gather(_appears(folder / Path(world.broadcast(name)).name))
+    if not all(found):
+        if made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        raise UserError(
+            f"{folder}: process {found.index(False)} does not find what process 0 writes there: it runs on another "
+            "machine, or in another current folder · allowed: one folder that all processes share · give a path on a "
+            "disk that all machines share, or run the command on one machine"
+        )
+
+
+def _appears(path: Path) -> bool:
+    """Return whether a file exists. A network disk may show a new one late."""
+    deadline = time.monotonic() + _LATEST
+    while not os.path.exists(path):  # noqa: PTH110 -- False without permission, too
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.5)
+    return True
 
 
 def embed_part(

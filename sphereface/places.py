@@ -5,16 +5,21 @@ A comma in a path is written as ``\,``.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar, cast
 
 from .errors import UserError, shown
+
+T = TypeVar("T")
 
 _NAME = "[a-z][a-z0-9-]+"
 _KIND = re.compile(rf"({_NAME}):(?!//)(.*)", re.DOTALL)  # two letters or more: C:\crops is a path
 _LONGEST_NAME = 100  # bytes: file names contain it
+_HOME = re.compile(r"(?<![^:,])~(?=/)")  # at the start, or after the kind or a comma of a set
 _NOT_IN_NAMES = re.compile(r"[/\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 FORMS = {
@@ -55,6 +60,21 @@ def parse_places(text: str) -> Places:
     if not all(part.strip() for part in parts):
         raise UserError(f"got {shown(text)} · allowed: [KIND:]PLACE[,PLACE…] without empty places")
     return Places(kind, tuple(Path(part.replace("\\,", ",")) for part in parts))
+
+
+def with_home(value: T) -> T:
+    """Return a value of a configuration in which ``~/`` at the start of a path is the home folder.
+
+    In a file, no shell expands it.
+    """
+    whole: Any = value
+    if isinstance(value, dict):
+        whole = {key: with_home(each) for key, each in value.items()}
+    elif isinstance(value, list):
+        whole = [with_home(each) for each in value]
+    elif isinstance(value, str):
+        whole = _HOME.sub(lambda _: os.path.expanduser("~"), value)  # noqa: PTH111 -- raises nothing
+    return cast("T", whole)
 
 
 def places_text(places: Places) -> str:

@@ -422,6 +422,46 @@ def test_a_generator_may_fill_one_buffer_with_each_image(crops, aligned, form):
     np.testing.assert_array_equal(aligned.embed(images()), aligned.embed(crops))
 
 
+def test_a_generator_may_write_each_image_into_one_file(crops, aligned, tmp_path):
+    """As ``urlretrieve(url, "tmp.jpg"); yield "tmp.jpg"`` does, also when one download fails or is no image."""
+    path = tmp_path / "tmp.bmp"
+
+    def images():
+        for number, crop in enumerate(crops):
+            path.write_bytes(b"no image" if number == 2 else encode(crop, ".bmp"))
+            if number == 1:
+                path.unlink()
+            yield str(path) if number % 2 else path
+        yield "\0"
+
+    result = aligned.try_embed(images())
+    assert result.rows.tolist() == [0, 3, 4]
+    np.testing.assert_array_equal(result.embeddings, aligned.embed(crops)[[0, 3, 4]])
+    assert result.problems == {
+        1: f"{path}: cannot be read (No such file or directory)",
+        2: f"{path}: not an image, or damaged · allowed: JPEG, PNG, BMP, WebP, PGM, PPM, HEIC",
+        5: "\\x00: holds a NUL character · allowed: the path of a file",
+    }
+
+
+def test_a_crop_keeps_nothing_of_the_callers_array(crops, aligned):
+    """As an object with ``len()`` and ``[i]`` that reads each image into one buffer."""
+
+    class Frames:
+        frame = np.empty((112, 112, 3), np.uint8)
+
+        def __len__(self):
+            return len(crops)
+
+        def __getitem__(self, number):
+            self.frame[:, 8:-8] = crops[number]
+            return self.frame
+
+    np.testing.assert_array_equal(aligned.embed(Frames()), aligned.embed(crops))
+    found = [aligned.face(Frames()[number]).crop for number in range(len(crops))]
+    np.testing.assert_array_equal(found, crops)
+
+
 @pytest.mark.parametrize("indexed", [False, True])
 def test_images_whose_iterator_starts_again_are_read_once(crops, checkpoint, indexed):
     """As loaders of videos and folders do, whose __iter__ goes back to the first image."""

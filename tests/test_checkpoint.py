@@ -17,11 +17,10 @@ from sphereface.checkpoint import (
     link_checkpoint,
     load_checkpoint,
     load_with_sha256,
-    new_checkpoint,
-    occupied,
     save_checkpoint,
     saved_bytes,
 )
+from sphereface.checkpoint_place import new_checkpoint, occupied
 from sphereface.errors import UserError
 
 STATE = {"weights": {"a": torch.arange(1000.0)}, "meta": {"step": 3, "names": ["x", "y"], "best": None}}

@@ -43,19 +43,43 @@ def three_runs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "found", "newer"),
     [
-        ("latest", "runs/a/20260101-080000/last.pt"),
-        ("runs", "runs/a/20260101-080000/last.pt"),
-        ("runs/a", "runs/a/20260101-080000/last.pt"),
-        ("runs/b/", "runs/b/20260101-150000/best.pt"),
-        ("runs/a/20260101-120000", "runs/a/20260101-120000/best.pt"),
+        ("latest", "runs/a/20260101-080000/last.pt", True),
+        ("runs", "runs/a/20260101-080000/last.pt", True),
+        ("runs/a", "runs/a/20260101-080000/last.pt", False),
+        ("runs/b/", "runs/b/20260101-150000/best.pt", True),
+        ("runs/a/20260101-120000", "runs/a/20260101-120000/best.pt", False),
     ],
 )
-def test_which_is_taken_and_said(text, found, capsys):
+def test_which_is_taken_and_said(text, found, newer, capsys):
     three_runs()
+    make_run("runs/b/20251231-000000", "2025-12-31T00:00:00+0000")
     assert checkpoint_path(text) == Path(found)
-    assert capsys.readouterr().err == f"note: {text}: using the checkpoint {found}\n"
+    skipped = "note: runs/b/20260102-000000: skipped, a newer run without best.pt or last.pt\n"
+    assert capsys.readouterr().err == f"{skipped * newer}note: {text}: using the checkpoint {found}\n"
+
+
+@pytest.mark.parametrize(
+    ("own", "copied", "found"),
+    [
+        (8, 4, "20260103-000000"),
+        (4, 8, "20260103-000000-backup"),
+        (8, 8, "20260103-000000"),
+        (8, 10, "20260103-000000-backup"),
+    ],
+)
+def test_of_a_run_and_its_copy_the_one_with_the_most_steps_is_taken(own, copied, found, capsys):
+    three_runs()
+    run, copy = "runs/c/20260103-000000", "runs/c/20260103-000000-backup"
+    for path, step in ((run, own), (copy, copied)):
+        make_run(path, "2026-01-03T00:00:00+0000", "last.pt", "step-00000002.pt", f"step-{step:08d}.pt")
+    assert checkpoint_path("latest") == Path("runs/c", found, "last.pt")
+    other = copy if run.endswith(found) else run
+    assert capsys.readouterr().err == (
+        f"note: runs/c/{found}/last.pt: this run started in the same second as {other}/last.pt, so one may be a copy · "
+        f"to use another one, give its path\nnote: latest: using the checkpoint runs/c/{found}/last.pt\n"
+    )
 
 
 @pytest.mark.parametrize("name", ["casia/new", "casia/of/may/new"])
@@ -68,7 +92,8 @@ def test_a_name_with_slashes_is_found_and_what_a_run_set_aside_is_not(name, text
     (run.parent / "20260104-120000" / "run.json").write_text('{"started": "2026-01-04T12:00:00+0000"}')
     text = text.format(name=name)
     assert checkpoint_path(text) == run / "last.pt"
-    assert capsys.readouterr().err == f"note: {text}: using the checkpoint {run / 'last.pt'}\n"
+    newer = f"note: {run.parent}/20260104-120000: skipped, a newer run without best.pt or last.pt\n"
+    assert capsys.readouterr().err == f"{newer}note: {text}: using the checkpoint {run / 'last.pt'}\n"
 
 
 def test_a_file_is_taken_as_it_is(capsys):

@@ -37,6 +37,24 @@ def problems_of(text: str, tmp_path: Path, *overrides: str) -> tuple[str, ...]:
 GOOD = "data: {train: crops}\ntrain: {steps: 10}\n"
 
 
+def test_the_home_folder_may_start_any_path(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/a\\1")
+    text = """
+        runs_dir: ~/runs
+        data: {train: [~/a, b~/c, d/~/e, ~f/g], root: ~/h}
+        train: {steps: 10}
+        eval: {sets: {one: ~/p, two: "pairs:~/p,q,~/r.txt", three: {images: ~/i, pairs: j/~}}}
+    """
+    home = "/home/a\\1"
+    config = load(text, tmp_path, "train.init_from=~/w.pt")
+    assert config.runs_dir == f"{home}/runs"
+    assert config.data.train == (f"{home}/a", "b~/c", "d/~/e", "~f/g")
+    assert (config.data.root, config.train.init_from) == (f"{home}/h", f"{home}/w.pt")
+    assert config.evaluation_sets()["one"].paths == (Path(home, "p"),)
+    assert config.evaluation_sets()["two"] == Places("pairs", (Path(home, "p"), Path("q"), Path(home, "r.txt")))
+    assert config.evaluation_sets()["three"].paths == (Path(home, "i"), Path("j/~"))
+
+
 def test_no_key_sets_a_derived_field(tmp_path):
     (problem,) = problems_of(f"{GOOD}stages: []\n", tmp_path)
     assert problem.startswith("stages: unknown key")

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import pytest
 
-from sphereface import faces, gallery_update
+from sphereface import faces, gallery_part, gallery_update
 from sphereface.alignment.align import Landmarks, align_folder
 from sphereface.alignment.crop import CropSpec, Finder
 from sphereface.alignment.detector import Faces
@@ -345,7 +345,13 @@ def of_two(work, monkeypatch, **other):
     """Run the first of two processes, of which the second has another value of these."""
 
     class Two(World):
+        def broadcast(self, value):
+            assert Path(value).exists()
+            return value
+
         def all_gather(self, value):
+            if isinstance(value, bool):
+                return [value, other.get("finds", True)]
             kind, *images = value
             assert kind.root == ""  # machines may have their copies in different places
             images = [other.get(key, image) for key, image in zip(("count", "digest"), images, strict=True)]
@@ -357,7 +363,7 @@ def of_two(work, monkeypatch, **other):
     def planned(*_):
         raise OneDone
 
-    monkeypatch.setattr(gallery_update, "_make_plan", planned)
+    monkeypatch.setattr(gallery_update, "make_plan", planned)
     embedder, listed = FaceEmbedder(work / "best.pt", align=False, device="cpu"), list_named(work / "in")
     kind = gallery_update.kind_of(embedder, listed.root, alignment="", dtype="float32")
     try:
@@ -366,6 +372,7 @@ def of_two(work, monkeypatch, **other):
         assert not (work / "album").exists()
         return str(error)
     except OneDone:
+        assert not list((work / "album").glob(".*"))
         return ""
     raise AssertionError
 
@@ -384,7 +391,21 @@ def test_processes_with_other_networks_options_or_images_are_refused(work, monke
         work, monkeypatch, count=151
     )
     assert said in of_two(work, monkeypatch, digest=b"x")
+    assert of_two(work, monkeypatch, finds=False) == (
+        f"{work}/album: process 1 does not find what process 0 writes there: it runs on another machine, or in another "
+        "current folder · allowed: one folder that all processes share · give a path on a disk that all machines "
+        "share, or run the command on one machine"
+    )
     assert of_two(work, monkeypatch, count=150) == ""
+
+
+def test_a_file_that_a_network_disk_shows_late_is_waited_for(tmp_path, monkeypatch):
+    pauses = []
+    monkeypatch.setattr(gallery_part.time, "sleep", lambda _: pauses.append(0) or (tmp_path / "late").touch())
+    assert gallery_part._appears(tmp_path / "late")
+    assert len(pauses) == 1
+    monkeypatch.setattr(gallery_part, "_LATEST", -1.0)
+    assert not gallery_part._appears(tmp_path / "never")
 
 
 def test_processes_find_different_checkpoints_under_one_name(work):
@@ -576,7 +597,7 @@ def test_a_gallery_is_not_emptied_by_a_wrong_folder(work, capsys):
     assert embed(work, images="else") == 2
     assert (
         f"error: {work}/album: holds a gallery of {work}/in: none of its 150 images is in {work}/else with the same "
-        "size, time and content · a copy of that folder keeps its times with cp -a · give another folder for the "
+        "path, size, time and content · a copy of that folder keeps its times with cp -a · give another folder for the "
         "gallery, or delete this one\n"
     ) in capsys.readouterr().err
     assert files_of(work / "album") == before
@@ -936,6 +957,20 @@ def test_a_gallery_of_more_images_of_one_folder_is_replaced_with_a_word(photogra
     (photographs / "in" / "other.png").unlink()
     assert main(["embed", str(photographs / "in"), str(photographs / "album.npz"), *common]) == 0
     assert "replaced: a gallery of 3 images, 1 of which is not in the new one" in capsys.readouterr().out
+
+
+def test_a_list_and_its_folder_are_one_gallery_however_the_list_names_the_images(work, counted, capsys):
+    """As ``find .`` names them, or as absolute paths."""
+    names = [str(path.relative_to(work / "in")) for path in sorted((work / "in").rglob("*.png"))]
+    (work / "in" / "list.txt").write_text("".join(f"./{name}\n" for name in names))
+    assert embed(work, images="in/list.txt") == embed(work) == 0
+    assert counted == [150]
+    assert capsys.readouterr().out.endswith(" · 0 images embedded, 150 unchanged, 0 gone\n")
+    assert embed(work, images="in/list.txt", out="a.npz") == embed(work, out="a.npz") == 0
+    (work / "in" / "list.txt").write_text("".join(f"{work}/in/p00/../{name}\n" for name in names[1:]))
+    assert "replaced" not in capsys.readouterr().out
+    assert embed(work, images="in/list.txt", out="a.npz") == 0
+    assert "replaced: a gallery of 150 images, 1 of which is not in the new one" in capsys.readouterr().out
 
 
 def test_galleries_of_photographs_are_compared_with_the_photographs_alone(photographs, caplog):

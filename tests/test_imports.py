@@ -31,6 +31,7 @@ ALLOWED = {
     "file_kinds": {"files"},
     "checkpoint_meta": {"errors", "options"},
     "checkpoint": {"errors", "file_kinds", "files", "small_files", "checkpoint_meta"},
+    "checkpoint_place": {"errors", "files", "small_files"},
     "device": {"errors", "choices"},
     "plots": {"errors"},
     "plugins": {"errors"},
@@ -85,7 +86,10 @@ ALLOWED = {
     "gallery": {"errors", "files", "evaluation"},
     "image_list": {"errors", "files", "alignment", "data", "faces"},
     "gallery_part": {"errors", "evaluation", "training", "api", "embedded", "gallery", "image_list"},
-    "gallery_update": {"errors", "files", "evaluation", "training", "api", "gallery", "gallery_part", "image_list"},
+    "gallery_plan": {"errors", "evaluation", "gallery", "gallery_part", "image_list"},
+    "gallery_update": {
+        *("errors", "files", "evaluation", "training", "api", "gallery_part", "gallery_plan", "image_list"),
+    },
     "search": {"errors", "gallery"},
     "search_index": {"errors", "extras", "files", "options", "small_files", "evaluation", "gallery", "search"},
     "export": {
@@ -125,7 +129,7 @@ ALLOWED = {
             "backbone_options",
             "places",
         ),
-        *("onnx_input", "small_files", "yaml_text", "weights"),
+        *("onnx_input", "small_files", "yaml_text", "weights", "checkpoint_place"),
     },
 }
 WITHOUT_TORCH = {
@@ -146,6 +150,7 @@ WITHOUT_TORCH = {
     "onnx_input",
     "places",
     "weights",
+    "checkpoint_place",
 }
 
 

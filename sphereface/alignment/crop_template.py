@@ -22,8 +22,9 @@ import numpy as np
 from ..data.sources.listing import LIST_SUFFIXES, parse_list
 from ..errors import UserError
 from ..files import read_plain
+from .earlier_report import settings_of_crops
 from .fit import looks_like_a_face
-from .report import REPORT_NAME, Settings, settings_of_crops
+from .report import REPORT_NAME, Settings
 from .similarity import Points, similarity, template
 from .templates import TEMPLATES, Size
 

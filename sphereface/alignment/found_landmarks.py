@@ -17,17 +17,21 @@ from typing import IO
 
 import numpy as np
 
-from ..errors import UserError, count_of
-from ..files import read_plain, regular_file, sha256_of_open
+from ..errors import count_of
+from ..files import regular_file, sha256_of_open
+from .earlier_landmarks import (
+    LANDMARKS_NAME,
+    PROGRESS_NAME,
+    WRITTEN_NAME,
+    earlier_points,
+    points_of,
+    written_points,
+)
+from .earlier_report import earlier_run
 from .fit import looks_like_a_face
-from .landmarks import LandmarkTable, can_hold, landmark_line, named_as, read_landmarks
-from .report import REPORT_NAME, EarlierRun, Outcome, Status, earlier_run, explained, write_or_explain
+from .landmarks import can_hold, landmark_line
+from .report import Outcome, Status, explained, write_or_explain
 from .similarity import Points
-
-LANDMARKS_NAME = "landmarks.txt"
-WRITTEN_NAME = ".landmarks.txt"
-"""A copy of what was written, so that lines are known that somebody corrected since."""
-PROGRESS_NAME = "align-progress.txt"
 
 
 class FoundLandmarks:
@@ -68,9 +72,9 @@ class FoundLandmarks:
         self._folder, self._source, self._names = folder, source, names
         earlier = earlier_run(folder)
         self._digest = content_digest(folder / LANDMARKS_NAME)
-        self._table = table = _points(folder / LANDMARKS_NAME, names, source)
-        written = _written(folder, table, earlier)
-        known, self._num_faces = _earlier(folder, table, earlier)
+        self._table = table = points_of(folder / LANDMARKS_NAME, names, source)
+        written = written_points(folder, table, earlier)
+        known, self._num_faces = earlier_points(folder, table, earlier)
         found = known if (folder / PROGRESS_NAME).exists() else {}  # a run may end between both landmark files
         self.edited = {
             name: points
@@ -223,7 +227,7 @@ class FoundLandmarks:
         path = self._folder / LANDMARKS_NAME
         if content_digest(path) == self._digest:
             return {}, set()
-        now = _points(path, self._names, self._source)
+        now = points_of(path, self._names, self._source)
         late = {name: points for name, points in now.items() if not _same(points, self._table.get(name))}
         return late, set(self._table.keys() - now.keys() if now else ())
 
@@ -234,66 +238,12 @@ class FoundLandmarks:
             (self._folder / PROGRESS_NAME).unlink(missing_ok=True)
 
 
-def _earlier(
-    folder: Path, table: Mapping[str, Points], earlier: EarlierRun | None
-) -> tuple[Mapping[str, Points], dict[str, int]]:
-    """Return the landmarks and numbers of faces of the killed run, or else of the finished one."""
-    progress = folder / PROGRESS_NAME
-    if whole := _whole_lines(progress):
-        write_or_explain(progress, whole)
-        found = _own(progress)
-        return found.points, {name: int(score) for name, score in found.scores.items() if 1 < score < 1e6}
-    others, several = (earlier.fallbacks, earlier.several_faces) if earlier else (frozenset[str](), frozenset[str]())
-    points = {} if progress.exists() else {name: points for name, points in table.items() if name not in others}
-    return points, dict.fromkeys(several, 2)
-
-
-def _points(path: Path, names: Collection[str] = (), source: Path = Path()) -> Mapping[str, Points]:
-    """Return the points of a file of an earlier run, under the names of the images; or empty.
-
-    Raises:
-        UserError: the file is damaged, or is empty although its copy is not.
-    """
-    is_empty = not any(each.exists() and each.stat().st_size for each in (path, path.with_name(WRITTEN_NAME)))
-    return {} if is_empty or not path.exists() else named_as(_own(path), names, source).points
-
-
 def _lines(points: Mapping[str, Points]) -> bytes:
     return "".join(landmark_line(name, five) for name, five in sorted(points.items())).encode()
 
 
-def _written(folder: Path, table: Mapping[str, Points], earlier: EarlierRun | None) -> Mapping[str, Points]:
-    """Return the landmarks as the last run wrote them.
-
-    Earlier builds kept no copy. Then a file that is later than the report counts as corrected,
-    besides the lines of substitute crops.
-    """
-    path = folder / WRITTEN_NAME
-    if not path.exists() and table and earlier:
-        corrected = (folder / LANDMARKS_NAME).stat().st_mtime_ns > (folder / REPORT_NAME).stat().st_mtime_ns
-        lines = [landmark_line(*line) for line in table.items() if not corrected or line[0] in earlier.fallbacks]
-        write_or_explain(path, "".join(lines).encode())
-    return _points(path)
-
-
 def _same(points: Points, written: Points | None) -> bool:
     return written is not None and np.array_equal(points, written)
-
-
-def _own(path: Path) -> LandmarkTable:
-    try:
-        return read_landmarks(path)
-    except UserError as error:
-        advice = "an earlier align wrote this file, and it is damaged · delete it to detect the faces again"
-        if path.name == LANDMARKS_NAME:
-            copy = (
-                f", or copy {WRITTEN_NAME} over it, as the last run wrote it," * path.with_name(WRITTEN_NAME).exists()
-            )
-            advice = (
-                f"correct the file{copy} and run the same command again · without the file, all faces are detected "
-                "again, and all corrections are lost"
-            )
-        raise UserError(f"{error} · {advice}") from error
 
 
 def content_digest(path: Path) -> str:
@@ -303,15 +253,3 @@ def content_digest(path: Path) -> str:
             return sha256_of_open(file)
     except OSError:
         return ""
-
-
-def _whole_lines(path: Path) -> bytes:
-    """Return a progress file up to its last line end; a killed run may leave half a line."""
-    try:
-        data = read_plain(path)
-    except FileNotFoundError:
-        return b""
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}) · delete it, or give another folder") from error
-    whole, end, _ = data.rpartition(b"\n")
-    return whole + end

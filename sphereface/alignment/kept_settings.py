@@ -15,7 +15,7 @@ import numpy as np
 
 from ..errors import UserError, first_line, printable
 from .crop_template import CropTemplate, report_near, template_of_meta, template_of_settings
-from .report import earlier_settings, settings_of_crops
+from .earlier_report import earlier_settings, settings_of_crops
 from .templates import Size
 
 _KEPT = ("size", "template", "template_origin", "detector", "pick")

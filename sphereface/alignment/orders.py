@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import permutations, product
 from pathlib import Path
 from typing import Literal
@@ -65,7 +65,7 @@ def refuse_wrong_landmarks(points: Mapping[str, Points], folder: Path, file: str
 
     Raises:
         UserError: most landmarks are unlike a face, turned, or outside the image. The message
-            suggests the likely order.
+            suggests the likely order, or says that EXIF data turned the images.
     """
     if not points:
         return ""
@@ -79,9 +79,11 @@ def refuse_wrong_landmarks(points: Mapping[str, Points], folder: Path, file: str
         if finite.any():
             medians = np.median(residuals[finite]), np.median(np.abs(angles[finite]))
             off = f" (median {medians[0]:.0f} crop pixels off, turned by {medians[1]:.0f} degrees)"
+        names = [name for name, is_wrong in zip(points, wrong.tolist(), strict=True) if is_wrong]
+        advice = _before_exif(names, folder, residuals[wrong], angles[wrong]) or likely_order(stacked[wrong])
         raise UserError(
             f"{file}: the landmarks of {wrong.sum():,} of {len(wrong):,} images are unlike a face"
-            f"{off} · allowed: {_EXPECTED} · {likely_order(stacked[wrong])}"
+            f"{off} · allowed: {_EXPECTED} · {advice}"
         )
     right = {name: five for name, five, is_wrong in zip(points, stacked, wrong.tolist(), strict=True) if not is_wrong}
     warning = _check_sizes(right, folder, file)
@@ -100,7 +102,7 @@ def warn_of_exif(points: Mapping[str, Points], folder: Path, file: str) -> str:
     turned = [
         name
         for name, angle in zip(points, angles, strict=True)
-        if _MOST_TURNED < abs(angle) <= LARGEST_ANGLE and _exif_angle(folder / name) * angle > 0
+        if abs(angle) <= LARGEST_ANGLE and _is_before_exif(folder / name, angle)
     ]
     upright = [name for name, angle in zip(points, angles, strict=True) if abs(angle) <= _MOST_TURNED]
     step = max(-(-len(upright) // _MOST_READ), 1)
@@ -113,16 +115,44 @@ def warn_of_exif(points: Mapping[str, Points], folder: Path, file: str) -> str:
     )
 
 
+def _before_exif(names: Sequence[str], folder: Path, residuals: Floats, angles: Floats) -> str:
+    """Return a sentence if most landmarks seem found before EXIF turned their images."""
+    chosen = _sample(len(names))
+    found = [
+        names[k]
+        for k in chosen
+        if residuals[k] <= LARGEST_RESIDUAL and _is_before_exif(folder / names[k], float(angles[k]))
+    ]
+    if 2 * len(found) <= len(chosen):
+        return ""
+    return (
+        f"they look as if found before EXIF data turned the image, e.g. {printable(found[0])}: give landmarks of the "
+        "turned image"
+    )
+
+
+def _is_before_exif(path: Path, angle: float) -> bool:
+    """Return whether a face turned by so many degrees is upright after EXIF data turn it."""
+    if abs(angle) <= _MOST_TURNED or not (turn := _exif_angle(path)):
+        return False
+    return abs((angle - turn + 180) % 360 - 180) <= _MOST_TURNED
+
+
 def _exif_angle(path: Path) -> int:
-    """Return the degrees by which EXIF data turn a JPEG clockwise: 90 or -90, else 0."""
-    _, _, data = _head(path).partition(b"Exif\0\0")
+    """Return the degrees by which EXIF data turn a JPEG or PNG clockwise: 90, -90, 180 or 0."""
+    data = _exif(_head(path))
     order: Literal["little", "big"] = "little" if data[:2] == b"II" else "big"
     directory = int.from_bytes(data[4:8], order)
     entries = min(int.from_bytes(data[directory : directory + 2], order), _HEADER // 12)
     for at in range(directory + 2, directory + 2 + 12 * entries, 12):
         if int.from_bytes(data[at : at + 2], order) == _ORIENTATION:
-            return {6: 90, 8: -90}.get(int.from_bytes(data[at + 8 : at + 10], order), 0)
+            return {3: 180, 6: 90, 8: -90}.get(int.from_bytes(data[at + 8 : at + 10], order), 0)
     return 0
+
+
+def _exif(data: bytes) -> bytes:
+    """Return the EXIF data in the first bytes of an image, and what follows them; empty without."""
+    return data.partition(b"eXIf" if data.startswith(b"\x89PNG") else b"Exif\0\0")[2]
 
 
 def _check_order(points: Floats, file: str) -> str:
@@ -170,7 +200,11 @@ def _is_in_one_place(points: Floats) -> npt.NDArray[np.bool_]:
 
 
 def _some(points: Floats) -> Floats:
-    return np.asarray(points[np.linspace(0, len(points) - 1, min(_SAMPLE, len(points))).astype(int)])
+    return np.asarray(points[_sample(len(points))])
+
+
+def _sample(count: int) -> npt.NDArray[np.int_]:
+    return np.linspace(0, count - 1, min(_SAMPLE, count)).astype(int)
 
 
 def _best_order(points: Floats) -> tuple[tuple[str, tuple[int, ...]], float] | None:
@@ -193,7 +227,7 @@ def _describe(layout: str, order: tuple[int, ...]) -> str:
 def _check_sizes(points: Mapping[str, Points], folder: Path, file: str) -> str:
     """Compare landmarks with the sizes of some images; see :func:`refuse_wrong_landmarks`."""
     names = list(points)
-    chosen = [names[int(i)] for i in np.linspace(0, len(names) - 1, min(_SAMPLE, len(names)))]
+    chosen = [names[i] for i in _sample(len(names))]
     found = {name: size for name in chosen if (size := _size(folder / name)) is not None}
     if not found:
         return ""
@@ -224,7 +258,7 @@ def _size(path: Path) -> npt.NDArray[np.int_] | None:
     None if the size is unknown, or if EXIF data may turn the image.
     """
     data = _head(path)
-    size = None if b"Exif\0\0" in data else image_size(data)
+    size = None if _exif(data) else image_size(data)
     return None if size is None else np.array(size)
 
 

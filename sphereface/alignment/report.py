@@ -4,31 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any, TypeVar
 
 import numpy as np
 
-from ..errors import UserError, printable, refusing
-from ..files import read_plain, write_whole
+from ..errors import printable, refusing
+from ..files import write_whole
 from .fit import LARGE_MEDIAN, LARGEST_RESIDUAL, fit
 from .similarity import Points
-
-log = logging.getLogger(__name__)
 
 REPORT_NAME = "align-report.json"
 
 Settings = Mapping[str, str | int]
-T = TypeVar("T")
-
-_LARGEST = 256 << 20  # bytes: enough for ten million images with one in ten listed
-_MOST_SETTINGS = 50
-_LONGEST = 1000  # characters of a setting
 
 
 class Status(str, Enum):
@@ -204,111 +195,6 @@ def _rows(listed: list[Failure]) -> list[tuple[str, int, str]]:
         first = min((failure for failure in listed if failure.reason == reason), key=lambda failure: failure.file)
         rows.append((reason, count, f"   e.g. {first.file}" + (first.detail and f": {first.detail}")))
     return rows
-
-
-@dataclass(frozen=True)
-class EarlierRun:
-    """The contents of the report of an earlier run, finished or not.
-
-    Attributes:
-        settings: settings of its crops.
-        fallbacks: images whose crop was made by ``--on-failure``.
-        several_faces: images with several faces, of which one was chosen.
-        corrected: images with corrected landmarks, with the SHA-256 of the image.
-        source: folder of the images; empty in a report of an earlier version.
-        sample: some of its images, with the SHA-256 of each.
-        finished: whether the run came to its end.
-    """
-
-    settings: Settings
-    fallbacks: frozenset[str]
-    several_faces: frozenset[str]
-    corrected: Mapping[str, str]
-    source: str
-    sample: Mapping[str, str]
-    finished: bool
-
-
-def earlier_run(folder: Path) -> EarlierRun | None:
-    """Read the report in ``folder``; return None if there is none.
-
-    Raises:
-        UserError: the report cannot be read, or is not one of this program.
-    """
-    path = folder / REPORT_NAME
-    try:
-        if path.exists() and path.stat().st_size > _LARGEST:
-            raise ValueError(f"larger than {_LARGEST >> 20} MiB")
-        report = _checked(json.loads(read_plain(path)), dict, "a mapping")
-        settings = _settings_of(report["settings"])
-        rows, names = (_checked(report.get(key, []), list, "a list") for key in ("fallbacks", "several_faces"))
-        files = [_checked(row, dict, "a mapping for each image")["file"] for row in rows]
-        fallbacks = frozenset(_checked(file, str, "the name of a file") for file in files)
-        several = frozenset(_checked(name, str, "the name of a file") for name in names)
-        corrected, sample = (_digests(report.get(key, {})) for key in ("corrected", "sample"))
-        source = _checked(report.get("source", ""), str, "the path of a folder")
-        finished = report.get("finished") is not False
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UserError(
-            f"{path}: not a report of this program ({_reason(error)}) · delete it and the crops beside it, "
-            "or give another folder"
-        ) from error
-    return EarlierRun(settings, fallbacks, several, corrected, source, sample, finished)
-
-
-def earlier_settings(folder: Path) -> Settings | None:
-    """Return the settings that :func:`earlier_run` reads; None if there is no report."""
-    earlier = earlier_run(folder)
-    return None if earlier is None else earlier.settings
-
-
-def settings_of_crops(folder: Path) -> Settings | None:
-    """Return the settings of crops that are to be used; None if there is no report.
-
-    Log a warning if the report is of a run that was stopped.
-
-    Raises:
-        UserError: see :func:`earlier_run`.
-    """
-    earlier = earlier_run(folder)
-    if earlier and not earlier.finished:
-        log.warning(
-            "%s: sphereface align has not finished this folder, so crops may be missing · run the same sphereface "
-            "align again, which keeps the crops that are there",
-            printable(str(folder / REPORT_NAME)),
-        )
-    return None if earlier is None else earlier.settings
-
-
-def _settings_of(value: Any) -> Settings:
-    if not isinstance(value, dict) or len(value) > _MOST_SETTINGS:
-        raise TypeError(f"settings: got {type(value).__name__}, allowed: up to {_MOST_SETTINGS} names and values")
-    for name, setting in value.items():
-        whole = isinstance(setting, int) and not isinstance(setting, bool) and abs(setting) < _LONGEST**3
-        text = isinstance(setting, str) and len(setting) <= _LONGEST and setting.isprintable()
-        if not (whole or text) or len(name) > _LONGEST or not name.isprintable():
-            raise TypeError(f"settings: {name[:40]!r} is neither a whole number nor a text")
-    return dict(value)
-
-
-def _digests(value: Any) -> dict[str, str]:
-    digests = _checked(value, dict, "a digest for each image")
-    return {name: _checked(digest, str, "a digest") for name, digest in digests.items()}
-
-
-def _checked(value: Any, kind: type[T], what: str) -> T:
-    if not isinstance(value, kind):
-        raise TypeError(f"got {type(value).__name__}, allowed: {what}")
-    return value
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, RecursionError):
-        return "nested too deep"
-    text = f"no {error}" if isinstance(error, KeyError) else getattr(error, "strerror", None) or str(error)
-    return text.splitlines()[0][:200] if text else type(error).__name__
 
 
 def write_or_explain(path: Path, data: bytes) -> None:

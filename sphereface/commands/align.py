@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ..alignment.align import Landmarks, align_folder, check_folders
+from ..alignment.align import Landmarks, align_folder
 from ..alignment.crop import CropSpec, Finder
-from ..alignment.found_landmarks import LANDMARKS_NAME
+from ..alignment.crop_folder import check_folders
+from ..alignment.earlier_landmarks import LANDMARKS_NAME
+from ..alignment.earlier_report import earlier_run, earlier_settings
 from ..alignment.landmarks import read_landmarks
 from ..alignment.like import measure_template, template_for_resume
 from ..alignment.mtcnn import Mtcnn
-from ..alignment.report import REPORT_NAME, earlier_run, earlier_settings
+from ..alignment.report import REPORT_NAME
 from ..errors import UserError, count_of, printable
 from .parsers.align import SIZES
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 from ..errors import UserError, shown, shown_key
 from ..small_files import read_json, reason
-from ..training.started import started_at
+from ..training.started import order_of, started_at
 from ..weights import CARD, CHECKPOINT, DEFAULT, resolve
 
 LATEST = "latest"
@@ -26,8 +27,8 @@ def checkpoint_path(text: str) -> Path:
 
     A file means itself. So does a missing path: the code that opens it reports the error. A run
     folder means its ``best.pt``, or its ``last.pt`` if the run has no best one. A folder of runs
-    and ``latest`` mean the run that started last. The name of the shipped network means its file.
-    A note on stderr names the chosen file.
+    and ``latest`` mean the run that started last; of its copies, the one with the most steps. The
+    name of the shipped network means its file. A note on stderr names the chosen file.
 
     Raises:
         UserError: the folder, or ``runs/`` for ``latest``, holds no checkpoint.
@@ -57,7 +58,8 @@ def checkpoint_path(text: str) -> Path:
 def _newest(folder: Path) -> Path | None:
     """Return the checkpoint of a run folder, or of the newest run below a folder.
 
-    A run whose ``run.json`` has no start time is skipped with a note.
+    A run whose ``run.json`` has no start time is skipped with a note, and so is a newer one without
+    a checkpoint.
     """
     if own := _result(folder):
         return own
@@ -68,12 +70,28 @@ def _newest(folder: Path) -> Path | None:
                 about = read_json(run / "run.json")
                 if started_at(about) == started_at({}):
                     raise ValueError(f"started: got {shown(about.get('started'))}")
-                runs.append((started_at(about), run.name, checkpoint))
+                runs.append((order_of(about, run), checkpoint))
             except (OSError, ValueError) as error:
                 why = reason(error)
                 note = f"skipped, since its run.json has no valid start time ({why}) · to use this run, give the path"
                 sys.stderr.write(f"note: {shown_key(str(run))}: {note} of its {checkpoint.name}\n")
-    return max(runs)[2] if runs else None
+    if not runs:
+        return None
+    (key, found), *others = sorted(runs, reverse=True)
+    if same := [shown_key(str(checkpoint)) for other, checkpoint in others if other[0] == key[0]]:
+        note = f"this run started in the same second as {', '.join(same[:10])}, so one may be a copy"
+        sys.stderr.write(f"note: {shown_key(str(found))}: {note} · to use another one, give its path\n")
+    for run in _run_folders(folder):
+        if _starts_after(run, key[0]):  # it has no checkpoint, or it would be the one
+            sys.stderr.write(f"note: {shown_key(str(run))}: skipped, a newer run without best.pt or last.pt\n")
+    return found
+
+
+def _starts_after(run: Path, time: datetime) -> bool:
+    try:
+        return started_at(read_json(run / "run.json")) > time
+    except (OSError, ValueError):
+        return False
 
 
 def _run_folders(folder: Path, levels: int = _LEVELS) -> Iterator[Path]:

@@ -51,9 +51,10 @@ def _write_file(args: argparse.Namespace) -> int:
         raise UserError(f"{args.output}: got a file with several processes · allowed: the name of a folder")
     check_writable(args.output)
     check_replaceable(args.output, b"checkpoint_sha256", "OUT.npz")
-    earlier, earlier_names = place_of_images(args.output), images_in(args.output)
     embedder = make_embedder(args, on_several=chosen_on_several(args))
     found = list_named(args.images)
+    root = os.path.realpath(found.root)
+    earlier, earlier_images = place_of_images(args.output), images_in(args.output, root)
     alignment = _alignment(found, embedder) if args.aligned else ""
     hashed = Hashed(found.images)
     if args.aligned:  # only crops are the images of a set or of a teacher's table
@@ -67,14 +68,14 @@ def _write_file(args: argparse.Namespace) -> int:
         more["image_hash"] = hashed.hashes[content.image_of]
     write_table(
         args.output, [text(name) for name in content.names], content.embeddings, content.mirror, **more,
-        root=str(found.root), absolute_root=os.path.realpath(found.root), people_root=found.people_root(),
+        root=str(found.root), absolute_root=root, people_root=found.people_root(),
         checkpoint_sha256=embedder.sha256, settings=embedder.settings, format=FORMAT,
     )  # fmt: skip
     print(f"{args.output}: {_rows(len(content.names), content.embeddings.shape[1], mirror=embedder.flip)}")
-    if earlier not in ("", os.path.realpath(found.root)):
+    if earlier not in ("", root):
         print(f"replaced: a gallery of the images in {printable(earlier)}")
-    elif gone := len(earlier_names - images_in(args.output)):
-        count = count_of(len(earlier_names), "image", "images")
+    elif gone := len(earlier_images - images_in(args.output, root)):
+        count = count_of(len(earlier_images), "image", "images")
         print(f"replaced: a gallery of {count}, {gone:,} of which {'is' if gone == 1 else 'are'} not in the new one")
     return 0
 

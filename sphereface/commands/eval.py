@@ -6,37 +6,28 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from ..alignment.crop_template import warn_of_unfinished
 from ..alignment.kept_settings import note_on_template, settings_near
 from ..data.bins import is_bin
 from ..data.walking import check_writable
-from ..errors import UserError, printable, shown_key
+from ..errors import UserError, shown_key
 from ..evaluation import (
     EvaluationSet,
     PairSet,
-    PairsResult,
     QualitySet,
-    Report,
     Rule,
     TemplateSet,
-    calibration_path,
     compare,
     evaluate_set,
-    fit_calibration,
     format_comparison,
     format_table,
     load_pair_set,
     load_set,
     parse_sets,
-    write_calibration,
     write_comparison,
     write_html,
     write_report,
 )
-from ..evaluation.calibration import replaced_calibration
-from ..evaluation.labels import num_repeated_impostors
 from ..evaluation.replaced import replaced_results, replaced_suite, results_in
 from ..evaluation.run_set import check_set
 from ..evaluation.shared_people import identities_of, shared_people
@@ -47,13 +38,12 @@ from ..evaluation.write import JSON_FILES, MARK, remove_marked
 from ..places import Places
 from ..small_files import check_replaceable, check_results
 from ..weights import CHECKPOINT, output_place
+from .eval_calibration import calibrate, calibration_place
 from .eval_source import open_source, source_path
 from .parsers.eval import LFW, NORM, PAIRS
 
 HTML_MARK, SUITE_MARK = b"<h1>Face recognition report</h1>", b'"insightface"'
 """Texts that every report.html and every suite.json contain."""
-
-_MOST_NAMED = 3  # images that a note names
 
 
 def run(args: argparse.Namespace) -> int:
@@ -74,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     check_writable(_output(args) / "table.txt")
     _check_output(args, sets)
     if args.calibrate:
-        check_replaceable(_calibration_path(source), b'"checkpoint_sha256"', "--calibrate")
+        check_replaceable(calibration_place(source), b'"checkpoint_sha256"', "--calibrate")
     for each, others in zip(sets, more, strict=True):
         report = evaluate_set(source, each, rule=rule, more=others)
         reports.append(report)
@@ -85,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     if args.suite:
         _write_suite(suite_of(reports), _output(args))
     if args.calibrate:
-        print(_calibrate(source, reports))
+        print(calibrate(source, reports[0]))
     if args.html:
         print(f"written: {write_html(reports, _output(args))}")
     _remove_earlier(args)
@@ -150,48 +140,6 @@ def _check_output(args: argparse.Namespace, sets: Sequence[EvaluationSet]) -> No
         check_results(_output(args), ("suite.json", "suite.txt"), SUITE_MARK)
     if args.html:
         check_replaceable(_output(args) / "report.html", HTML_MARK, "--output")
-
-
-def _calibration_path(source: Source) -> Path:
-    return calibration_path(output_place(source.path), is_checkpoint="checkpoint" in source.about())
-
-
-def _calibrate(source: Source, reports: Sequence[Report]) -> str:
-    """Write the calibration beside the source; return the lines to print."""
-    (report,) = reports
-    result = report.results[0]
-    assert isinstance(result, PairsResult)
-    sys.stderr.write(_note_on_undefined(report, result))
-    calibration = fit_calibration(
-        result.cosines, result.pairs.same,
-        checkpoint_sha256=source.sha256, mirror=result.embeddings.mirrored, source=str(result.pairs.path),
-        num_repeated=num_repeated_impostors(result.pairs, result.cosines),
-    )  # fmt: skip
-    path = _calibration_path(source)
-    replaced = replaced_calibration(path, calibration)
-    write_calibration(calibration, path)
-    rows = "\n".join(f"{p.far:7g} {p.threshold:10.4f} {p.tar:8.2%}" for p in calibration.thresholds)
-    moved = output_place(source.path) != source.path  # the network that ships has a calibration beside it
-    elsewhere = f" · to use it: sphereface verify a.jpg b.jpg --calibration {path}" if moved else ""
-    return (
-        f"    FAR  threshold      TAR  (cosines of embeddings that are not centred)\n{rows}\n"
-        f"P(one person) = 1 / (1 + exp(-({calibration.slope:.3f} × cosine {calibration.offset:+.3f}))), "
-        f"where {calibration.prior:.0%} of the pairs are of one person\nwritten: {path}{elsewhere}"
-        + (f"\n{replaced}" if replaced else "")
-    )
-
-
-def _note_on_undefined(report: Report, result: PairsResult) -> str:
-    """Return a line that names the images without a usable embedding; empty if there is none."""
-    rows = np.flatnonzero(result.embeddings.undefined()).tolist()
-    if not rows:
-        return ""
-    names = ", ".join(printable(report.images.label(row)) for row in rows[:_MOST_NAMED])
-    return (
-        f"note: --calibrate: {len(rows):,} of {len(report.images):,} images have an embedding that is zero or not "
-        f"finite: {names}{', …' if len(rows) > _MOST_NAMED else ''} · the probabilities ignore their pairs, the "
-        "thresholds count their genuine pairs as rejected\n"
-    )
 
 
 def _check_sets(args: argparse.Namespace) -> None:

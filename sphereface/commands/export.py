@@ -14,7 +14,7 @@ from ..alignment.crop import Finder
 from ..alignment.crop_template import CropTemplate
 from ..alignment.like import measure_template
 from ..alignment.mtcnn import Mtcnn
-from ..checkpoint import check_new, new_checkpoint
+from ..checkpoint_place import check_new, new_checkpoint
 from ..choices import DEFAULT_OPSET, IR_VERSIONS
 from ..errors import UserError
 from ..export.card import CARD_MARK, Exported, Quantised, card

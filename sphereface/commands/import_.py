@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from ..backbone_options import BackboneOptions
-from ..checkpoint import new_checkpoint, occupied
+from ..checkpoint_place import new_checkpoint, occupied
 from ..errors import UserError
 from ..export.formats import check_embeddings
 from ..export.graph import example_crops, expected

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint import load_checkpoint, new_checkpoint, save_checkpoint
+from ..checkpoint import load_checkpoint, save_checkpoint
+from ..checkpoint_place import new_checkpoint
 from ..config import differences
 from ..errors import UserError, refusing
 from ..models.joining import join

@@ -40,7 +40,8 @@ def read_lines(path: Path) -> list[Line]:
     """Read the lines that are not blank, at least one.
 
     Line ends of any system and a byte order mark are allowed. A leading column of row numbers, as
-    pandas and R write it, is removed: ``,left,right,same`` above ``0,a.jpg,b.jpg,1``.
+    pandas and R write it, is removed: ``,left,right,same`` above ``0,a.jpg,b.jpg,1``. So is an
+    empty last column, ``a.jpg,b.jpg,1,``, as spreadsheets write it.
 
     Raises:
         UserError: there is no such file, or it is not text, or empty.
@@ -49,6 +50,9 @@ def read_lines(path: Path) -> list[Line]:
     lines = [Line(number, line.strip()) for number, line in enumerate(text, start=1) if line.strip()]
     if not lines:
         raise UserError(f"{path}: is empty · allowed: a list of pairs such as LFW's pairs.txt")
+    for comma in ",;":
+        while all(line.text.endswith(comma) and line.text.strip(comma) for line in lines):
+            lines = [Line(line.number, line.text[:-1].rstrip()) for line in lines]
     return without_row_numbers(lines)
 
 
@@ -79,11 +83,12 @@ def is_number(field: str) -> bool:
 
 
 def plain_label(field: str) -> str:
-    """Return 1 for true and 0 for false, in upper or lower case; any other field as it is.
+    """Return 1 for true or yes and 0 for false or no, in any case; another field as it is.
 
     pandas writes ``True`` and ``False``, and ``1.0`` and ``0.0`` in a column that once had gaps.
     """
-    return {"true": "1", "false": "0", "1.0": "1", "0.0": "0"}.get(field.lower(), field)
+    plain = {"true": "1", "false": "0", "yes": "1", "no": "0", "1.0": "1", "0.0": "0"}
+    return plain.get(field.lower(), field)
 
 
 def quoted(text: str, longest: int = _LONGEST_QUOTE) -> str:

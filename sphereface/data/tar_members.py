@@ -18,6 +18,8 @@ from .recordio import Buffer
 _BLOCK = 512
 _ZEROS = bytes(_BLOCK)
 _LONGEST_NAME = 2**16  # bytes; more than any file system allows
+_RECORD = 10_240  # bytes; programs pad a file with zeros to a multiple of it, or of those below
+_RECORDS = (*range(_BLOCK, 2**16 + 1, _BLOCK), 2**17, 2**18, 2**19, 2**20)
 _PLAIN = (b"0", b"\0", b"7")
 _WITHOUT_DATA = b"123456"  # links, devices, folders, FIFOs: the size in their header does not count
 _GZIP, _ZSTD, _XZ, _BZ2 = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ", b"BZh"
@@ -49,7 +51,8 @@ def tar_members(buffer: Buffer, path: Path) -> Iterator[Member]:
 
     Raises:
         UserError: the file is not a tar file, is compressed, is truncated (inside a member or
-            before its end mark of two blocks of zeros), or continues after its end mark.
+            before its end mark of two blocks of zeros), continues after its end mark, or ends with
+            more zeros than programs write.
     """
     offset, total = 0, len(buffer)
     longer: dict[str, bytes] = {}  # from extended headers, for the next member
@@ -144,7 +147,7 @@ def _extended(content: bytes, kind: bytes, path: Path) -> dict[str, bytes]:
 
 
 def _check_end(buffer: Buffer, offset: int, path: Path) -> None:
-    """Check that the end mark is whole, and that only zeros follow it."""
+    """Check that the end mark is whole, and that only zeros follow it, and few."""
     if bytes(buffer[offset + _BLOCK : offset + 2 * _BLOCK]) != _ZEROS:
         raise UserError(f"{path}: truncated: its end mark at byte {offset} is not two blocks of zeros · copy it again")
     rest = np.frombuffer(buffer, np.uint8, offset=offset)
@@ -153,4 +156,10 @@ def _check_end(buffer: Buffer, offset: int, path: Path) -> None:
         raise UserError(
             f"{path}: continues after its end mark, at byte {at} · allowed: one tar file, not several joined by "
             "cat · give them as files of a folder"
+        )
+    record = max(_RECORD, *(size for size in _RECORDS if len(buffer) % size == 0))
+    if len(rest) > record + 2 * _BLOCK:
+        raise UserError(
+            f"{path}: got {len(rest):,} bytes of zeros after its last member, at byte {offset} · allowed: up to "
+            f"{record:,}, which programs add · an unfinished download leaves such an end: copy it again"
         )

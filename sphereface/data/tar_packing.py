@@ -14,7 +14,8 @@ from tqdm import tqdm
 from ..errors import UserError, shown
 from ..files import temporary_name
 from .images import suffix_of
-from .packing import Encoding, left_by_killed, left_to_write, packed_image, packing_to, renamed_together
+from .pack_files import left_by_killed, left_to_write, packing_to, renamed_together
+from .packing import Encoding, packed_image
 from .sources.base import Source
 from .sources.listing import whole_number
 from .sources.members import member_name

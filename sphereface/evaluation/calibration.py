@@ -22,12 +22,12 @@ from ..metrics import BoolArray, FloatArray, auc, roc, tar_at_far
 from ..metrics.verification import MIN_IMPOSTORS
 from ..options import option
 from ..small_files import parse_form, read_json, reason
+from .platt import logit, platt
 
 LEAST_TAR = 0.9
 """Lowest share of genuine pairs that the default threshold accepts."""
 FAR_TARGETS = (1e-1, 5e-2, 2e-2, 1e-2, 5e-3, 2e-3, 1e-3, 5e-4, 2e-4, 1e-4, 5e-5, 2e-5, 1e-5)
 _FORMAT = 1
-_STEPS = 100
 _SURE = 2.0  # standard deviations of AUC under chance: 1 in 44 recognisers by pure chance is above
 _LARGEST = 1e9  # slope and offset: a cosine times 1e9 is still far from the largest number of float64
 _CERTAIN = 40.0  # a logit whose probability is 0 or 1 in float64
@@ -106,7 +106,7 @@ class Calibration:
         """
         if prior is not None and not 0 < prior < 1:
             raise UserError(f"prior: got {prior} · allowed: a number between 0 and 1")
-        moved = 0.0 if prior is None else _logit(prior) - _logit(self.prior)
+        moved = 0.0 if prior is None else logit(prior) - logit(self.prior)
         return _sigmoid(self.slope * cosine + self.offset + moved)
 
     def at(self, far: float | None = None) -> Threshold:
@@ -181,36 +181,6 @@ def fit_calibration(
     thresholds = tuple(Threshold(p.far, p.threshold, p.tar, p.num_impostor - p.num_repeated) for p in points)
     prior = float(same[defined].mean())
     return Calibration(checkpoint_sha256, mirror != "none", source, slope, offset, prior, thresholds, mirror)
-
-
-def platt(scores: FloatArray, same: BoolArray) -> tuple[float, float]:
-    """Return slope and offset of the logistic regression with Platt's targets t.
-
-    It minimises −Σ t log p + (1 − t) log(1 − p), p = 1 / (1 + exp(−(slope × score + offset))), by
-    Newton's method.
-
-    Args:
-        scores: (P,) float.
-        same: (P,) bool.
-    """
-    genuine = int(same.sum())
-    target = np.where(same, (genuine + 1) / (genuine + 2), 1 / (len(same) - genuine + 2))
-    design = np.stack([scores, np.ones_like(scores)], axis=1)  # (P, 2)
-    weights = np.array([0.0, _logit(float(target.mean()))])
-    loss = _cross_entropy(design @ weights, target)
-    for _ in range(_STEPS):
-        p = 1 / (1 + np.exp(-(design @ weights)))
-        gradient = design.T @ (p - target)
-        curvature = (design * (p * (1 - p))[:, None]).T @ design + 1e-12 * np.eye(2)
-        step = np.linalg.solve(curvature, gradient)
-        while (new := _cross_entropy(design @ (weights - step), target)) > loss:  # the step is too long
-            step /= 2
-            if np.abs(step).max() < 1e-12:
-                break
-        weights, loss = weights - step, min(loss, new)
-        if np.abs(step).max() < 1e-10:
-            break
-    return float(weights[0]), float(weights[1])
 
 
 def calibration_path(file: Path, *, is_checkpoint: bool = True) -> Path:
@@ -301,14 +271,6 @@ def _calibration_of(values: dict[str, Any]) -> Calibration:
                 "tar does not increase, and threshold does not decrease"
             )
     return found
-
-
-def _cross_entropy(logits: FloatArray, target: FloatArray) -> float:
-    return float(np.sum(np.logaddexp(0, logits) - target * logits))
-
-
-def _logit(p: float) -> float:
-    return math.log(p / (1 - p))
 
 
 def _sigmoid(x: float) -> float:

@@ -14,6 +14,7 @@ from .lfw import Verification
 from .protocols import PairsResult
 from .replaced import origin_of_results, replaced_comparison, results_in
 from .result import Report, Result
+from .words import EXCHANGED
 from .write import json_text, make_folder, to_dict, write_result
 
 SIGNIFICANT = 0.05
@@ -32,6 +33,7 @@ class Comparison:
         unit: what the bootstrap draws: ``"folds"``, or ``"pairs"`` if there is only one fold.
         pairs_without_score: numbers of pairs of A and of B; such a pair counts as wrong.
         undefined_embeddings: numbers of images of A and of B whose embedding is zero or not finite.
+        exchanged: whether the scores of A, and of B, are worse than chance.
     """
 
     accuracy_a: float
@@ -44,6 +46,7 @@ class Comparison:
     unit: str
     pairs_without_score: tuple[int, int] = (0, 0)
     undefined_embeddings: tuple[int, int] = (0, 0)
+    exchanged: tuple[bool, bool] = (False, False)
 
     @property
     def verdict(self) -> str:
@@ -67,7 +70,8 @@ def compare(a: Result, b: Result, undefined_embeddings: tuple[int, int] = (0, 0)
     """
     if not isinstance(a, PairsResult) or not isinstance(b, PairsResult):
         raise UserError("--compare: got a set that is not a list of pairs · allowed: lists that give an accuracy")
-    return replace(compare_verifications(a.verification, b.verification), undefined_embeddings=undefined_embeddings)
+    result, exchanged = compare_verifications(a.verification, b.verification), (a.exchanged, b.exchanged)
+    return replace(result, undefined_embeddings=undefined_embeddings, exchanged=exchanged)
 
 
 def compare_verifications(a: Verification, b: Verification) -> Comparison:
@@ -92,6 +96,11 @@ def format_comparison(name: str, result: Comparison) -> str:
         for name, images, pairs in zip("AB", result.undefined_embeddings, result.pairs_without_score, strict=True)
         if images or pairs
     ]
+    worse = [
+        f"  AUC          {name} is below 0.5: {EXCHANGED}"
+        for name, is_so in zip("AB", result.exchanged, strict=True)
+        if is_so
+    ]
     return "\n".join(
         [
             f"{name}: {result.verdict}",
@@ -100,6 +109,7 @@ def format_comparison(name: str, result: Comparison) -> str:
             f"({result.unit} resampled)",
             f"  McNemar      correct only by A {result.only_a}, only by B {result.only_b}: p = {result.p_value:.2g}",
             *undefined,
+            *worse,
         ]
     )
 

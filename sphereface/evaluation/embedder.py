@@ -25,7 +25,7 @@ from .source import Source
 log = logging.getLogger(__name__)
 
 _DIGEST_BYTES = 16
-_PEOPLE = ("class_names", "numbered", "more_people")  # keys of ``meta``
+_PEOPLE = ("class_names", "numbered", "more_people", "num_images", "num_identities")  # keys of ``meta``
 _FORMAT = 1  # increase it when the decoding, cutting or normalisation of images changes
 
 Digests = npt.NDArray[np.uint8]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from ..metrics import BoolArray, FloatArray, IntArray, Vectors
 
@@ -101,6 +103,24 @@ def oversized_rows(rows: Features) -> BoolArray:
         largest = np.abs(rows[start : start + _ROWS]).max(axis=1).astype(np.float64)  # NaN if a number is NaN
         found[start : start + _ROWS] = (largest > LARGEST) & (largest < np.inf)
     return found
+
+
+def joined_unit_rows(parts: Sequence[Features]) -> npt.NDArray[np.float32]:
+    """Join the embeddings of images and mirror images and divide each row by its length.
+
+    Args:
+        parts: (B, D) float each.
+
+    Returns:
+        (B, D) float32, or (B, 2D) with two parts. A row of zeros, without finite numbers, or longer
+        than numbers up to :data:`LARGEST` allow is NaN.
+    """
+    rows = np.concatenate([np.asarray(part, dtype=np.float32) for part in parts], axis=1)
+    norms = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
+    norms[~(norms <= LARGEST * rows.shape[1] ** 0.5)] = np.nan
+    with np.errstate(invalid="ignore", divide="ignore"):
+        rows /= norms.astype(np.float32)[:, None]
+    return rows
 
 
 def split_mirror(features: Features, mirror: str) -> Embeddings:

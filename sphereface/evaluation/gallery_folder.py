@@ -24,6 +24,7 @@ from ..errors import UserError, refusing
 from ..files import write_whole
 from ..options import option
 from ..small_files import is_file, read_form, reason
+from .embeddings import joined_unit_rows
 from .gallery_shard import (
     SHARD_NAME,
     Array,
@@ -35,7 +36,6 @@ from .gallery_shard import (
     path_of,
     read_shard,
     text,
-    unit_rows,
 )
 from .images import row_name
 
@@ -191,7 +191,7 @@ class FolderRows:
             path, shard, first = self._gallery.shard(number)
             places = np.flatnonzero(numbers == number)
             parts = map_rows(path, shard, self._gallery.kind, checked=False)
-            found[places] = unit_rows([part[rows[places] - first] for part in parts])
+            found[places] = joined_unit_rows([part[rows[places] - first] for part in parts])
         return found
 
     def _block(self, number: int, start: int, end: int) -> Embeddings:
@@ -199,8 +199,8 @@ class FolderRows:
         path, shard, first = self._gallery.shard(number)
         parts = map_rows(path, shard, self._gallery.kind, checked=number not in self._checked)
         self._checked.add(number)
-        block = unit_rows([part[start - first : end - first] for part in parts])
-        if not np.isfinite(block[:, 0]).all():  # unit_rows makes a bad row NaN throughout
+        block = joined_unit_rows([part[start - first : end - first] for part in parts])
+        if not np.isfinite(block[:, 0]).all():  # joined_unit_rows makes a bad row NaN throughout
             row = start - first + int(np.argmin(np.isfinite(block[:, 0])))
             raise DamagedShard(path, f"row {row} is zero, not finite, or beyond what networks give")
         return block

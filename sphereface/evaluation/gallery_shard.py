@@ -20,7 +20,7 @@ import dataclasses
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,6 @@ import numpy.typing as npt
 from ..errors import UserError, first_line, refusing
 from ..files import DAMAGED, write_whole
 from ..options import option
-from .embeddings import LARGEST
 from .mapped_array import map_array, map_arrays
 
 FORMAT = 2
@@ -267,24 +266,6 @@ def _check(content: ShardContent, kind: GalleryKind) -> None:
         numbers = getattr(content, key)
         if len(numbers) and (numbers.min() < 0 or numbers.max() >= images):
             raise ValueError(f"{key}: numbers outside 0 to {images - 1}")
-
-
-def unit_rows(parts: Sequence[Array]) -> npt.NDArray[np.float32]:
-    """Join the embeddings of images and mirror images and divide each row by its length.
-
-    Args:
-        parts: (B, D) float each.
-
-    Returns:
-        (B, D) float32, or (B, 2D) with two parts. A row of zeros, without finite numbers, or longer
-        than numbers up to :data:`LARGEST` allow is NaN.
-    """
-    rows = np.concatenate([np.asarray(part, dtype=np.float32) for part in parts], axis=1)
-    norms = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
-    norms[~(norms <= LARGEST * rows.shape[1] ** 0.5)] = np.nan
-    with np.errstate(invalid="ignore", divide="ignore"):
-        rows /= norms.astype(np.float32)[:, None]
-    return rows
 
 
 def texts(values: Iterable[str]) -> Array:

@@ -109,6 +109,10 @@ class Result(ABC):
         """Return one to three sentences for readers who do not know face recognition."""
         return []
 
+    def doubts(self) -> list[str]:
+        """Return a sentence for each reason to doubt the figures, such as pairs without a score."""
+        return []
+
     def figures(self) -> Sequence[Chart]:
         """Return the charts of the report. TensorBoard shows the first one."""
         return ()
@@ -123,9 +127,10 @@ class Result(ABC):
         return {name.lower().replace(" ", "_"): value}
 
     def line(self) -> str:
-        """Return the headline as text, for a log: ``accuracy 95.20 ± 0.42 %``."""
+        """Return the headline as text, for a log: ``accuracy 95.20 ± 0.42 %``; and the doubts."""
         name, value = self.headline()
-        return f"{name} not defined" if math.isnan(value) else f"{name} {100 * value:.2f} %"
+        headline = f"{name} not defined" if math.isnan(value) else f"{name} {100 * value:.2f} %"
+        return " · ".join([headline, *self.doubts()])
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,16 +12,19 @@ import numpy as np
 
 from ..data.bins import is_bin
 from ..data.walking import kind_of_path
-from ..errors import UserError
+from ..errors import UserError, shown_key
 from ..metrics import auc
 from ..places import Places, check_set_names
 from .parts import parts_of
 from .protocols import EvaluationSet, PairsResult, load_set
 from .protocols.pairs_result import mirror_line
 from .result import Report, Rows
+from .set_digest import digest_of
 from .table import format_rows
 from .words import figure, finite, percent, scientific
 from .write import json_text, make_folder, write_result
+
+log = logging.getLogger(__name__)
 
 FIVE = ("lfw", "cfp_fp", "agedb_30", "calfw", "cplfw")
 """The five sets, by the names of InsightFace's files."""
@@ -114,7 +118,16 @@ def suite_sets(directory: Path, *, find_images: bool = True) -> list[EvaluationS
     if not places:
         raise UserError(f"{directory}: holds no .bin file and no folder with a pairs.txt · expected {', '.join(FIVE)}")
     order = sorted(places, key=lambda name: (FIVE.index(_plain(name)) if _plain(name) in FIVE else len(FIVE), name))
-    return [load_set(name, Places("pairs", (places[name],)), find_images=find_images) for name in order]
+    sets = [load_set(name, Places("pairs", (places[name],)), find_images=find_images) for name in order]
+    first = dict[str, str]()
+    for each in sets if find_images else ():  # without images, a digest is of the lists alone
+        other = first.setdefault(digest_of(each), each.name)
+        if other != each.name:
+            log.warning(
+                "%s: %s and %s have equal images and pairs, so a mean counts them twice · leave one out",
+                directory, shown_key(other), shown_key(each.name),
+            )  # fmt: skip
+    return sets
 
 
 def suite_of(reports: Sequence[Report]) -> Suite:

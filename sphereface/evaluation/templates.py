@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ..data.pair_forms import check_column_names, is_heading
 from ..data.pair_lines import plain_label, quoted, unquoted
-from ..data.pair_lists import check_column_names, is_heading
 from ..data.pairs import Pairs
 from ..errors import UserError, listed, printable
 from ..metrics import BoolArray, FloatArray, IntArray

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import count_of
 from ..metrics import Interval, OperatingPoint
 from .result import Rows
 
@@ -16,6 +17,13 @@ EXCHANGED = "the labels may be exchanged. A label of 1 means one person."
 """The end of a note on pairs whose scores are worse than chance."""
 NOT_RESOLVABLE = "not resolvable"
 """The text for a figure that the pairs cannot resolve."""
+
+
+def unscored(number: int) -> list[str]:
+    """Return a sentence on the number of pairs without a score; nothing if all have one."""
+    one = "pair has no score (NaN): it counts as wrong and is not accepted."
+    more = "pairs have no score (NaN): they count as wrong and are not accepted."
+    return [count_of(number, one, more)] if number else []
 
 
 def figure(value: float, form: str) -> str:

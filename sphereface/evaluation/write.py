@@ -106,6 +106,7 @@ def to_dict(report: Report) -> dict[str, Any]:
         "images": str(report.images.root),
         **({"set_digest": report.digest} if report.digest else {}),
         "num_undefined_embeddings": report.num_undefined,
+        "headline": first.line(),
         **first.to_dict(),
         **{result.key: result.to_dict() for result in others},
     }

@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ..alignment.crop_template import template_of_meta
-from ..checkpoint import origin_of
+from ..checkpoint import origin_of, teacher_of, training_data
 from ..choices import IR_VERSIONS
 from ..errors import shown_key
 from ..options import option
@@ -87,24 +87,15 @@ def card(exported: Exported) -> str:
         mark=CARD_MARK,
         ir_versions=IR_VERSIONS,
         template=template_of_meta(meta, size, exported.checkpoint),
-        training_data=_training_data(meta),
+        training_data=training_data(meta),
         origin=origin_of(meta),
+        teacher=teacher_of(meta),
         recipe=dump_yaml(recipe(meta.get("config", {}))),
         reports=evaluations(exported.checkpoint, exported.checkpoint_sha256),
+        others=other_evaluations(exported.checkpoint, exported.checkpoint_sha256),
         cell=_cell,
         file_name=lambda path: PurePath(path).name,
     )
-
-
-def _training_data(meta: Mapping[str, Any]) -> list[str]:
-    """Return the name and the size of the training set, as far as they are known."""
-    train = meta.get("config", {}).get("data", {}).get("train")
-    people = len(meta["class_names"]) if "class_names" in meta else meta.get("num_identities")
-    paths = train if isinstance(train, list | tuple) else [] if train is None else [train]
-    parts = [f"`{PurePath(str(path)).name}`" for path in paths]
-    if "num_images" in meta and isinstance(people, int):
-        parts.append(f"{meta['num_images']:,} images of {people:,} people")
-    return parts
 
 
 def recipe(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -170,6 +161,19 @@ def evaluations(checkpoint: Path, sha256: str) -> list[_Report]:
                 points = values.get("tar_at_far")
                 values["tar_at_far"] = [_known(each, _Point) for each in points] if isinstance(points, list) else points
                 found.append(parse_form(values, _Report))
+    return found
+
+
+def other_evaluations(checkpoint: Path, sha256: str) -> list[tuple[str, str, str]]:
+    """Return (set, folder, main figure) of each evaluation of this checkpoint, except of pairs."""
+    found = []
+    for path in sorted(checkpoint.parent.glob("eval*/**/*.json")):
+        with contextlib.suppress(OSError, ValueError):
+            values = read_json(path)
+            name, headline = values.get("name"), values.get("headline", f"see {path.name}")  # earlier ones have none
+            ours = values.get("checkpoint_sha256") == sha256 and "num_undefined_embeddings" in values
+            if ours and path.name != "verification.json" and isinstance(name, str) and isinstance(headline, str):
+                found.append((name, path.parent.relative_to(checkpoint.parent).as_posix(), headline))
     return found
 
 

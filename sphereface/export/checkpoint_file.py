@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..alignment.crop_template import CropTemplate
-from ..checkpoint import origin_of, save_checkpoint
+from ..checkpoint import origin_of, save_checkpoint, teacher_of
 from ..errors import UserError, refusing, shown_key
 from ..models import LoadedModel, load_model
 from ..models.loading import bare_weights, sizes_seen, stored_sizes
@@ -31,7 +31,8 @@ def write_small_checkpoint(
 
     Args:
         loaded: the network.
-        path: ``….pt``, within :func:`new_checkpoint`; its ``.json`` is written beside it.
+        path: ``….pt``, within :func:`~sphereface.checkpoint_place.new_checkpoint`; its ``.json`` is
+            written beside it.
         dtype: of the stored weights, see :func:`stored_weights`. The network computes in float32
             in any case.
         about: entries to add to ``meta``.
@@ -79,8 +80,9 @@ def stored_weights(weights: Mapping[str, Tensor], dtype: str) -> dict[str, Tenso
 def shared_meta(meta: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parts of ``meta`` that may be published: network, recipe and amount of data."""
     people = {"num_identities": len(meta["class_names"])} if "class_names" in meta else {}
-    origin = {} if (started := origin_of(meta)) is None else {"init_from": started}
-    return {**{key: meta[key] for key in _KEPT if key in meta}, **people, **origin, "config": recipe(meta["config"])}
+    origin = {"init_from": origin_of(meta), "taught_by": teacher_of(meta)}
+    known = {key: value for key, value in origin.items() if value is not None}
+    return {**{key: meta[key] for key in _KEPT if key in meta}, **people, **known, "config": recipe(meta["config"])}
 
 
 def _check(loaded: LoadedModel, path: Path, dtype: str) -> float:

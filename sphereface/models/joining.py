@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..backbone_options import MOST_NETWORKS, BackboneOptions
-from ..checkpoint import BadCheckpoint, origin_of, trained_people
+from ..checkpoint import BadCheckpoint, origin_of, teacher_of, trained_people
 from ..config import differences
 from ..errors import UserError, shown
 from .loading import check_network, model_options, seen_sizes, stored_sizes
@@ -140,7 +140,8 @@ def _joined_meta(metas: Sequence[Mapping[str, Any]], model: Any, origins: list[s
 
     template = next(({"template": meta["template"]} for meta in metas if meta.get("template") is not None), {})
     summed = [key for key in _TOTALS if all(isinstance(meta.get(key), (int, float)) for meta in metas)]
-    started = {"init_from": dict[str, str]()} if any(origin_of(meta) is not None for meta in metas) else {}
+    origins_of = {"init_from": origin_of, "taught_by": teacher_of}
+    started = {key: dict[str, str]() for key, of in origins_of.items() if any(of(meta) is not None for meta in metas)}
     same = all(meta.get(key) == metas[0].get(key) for meta in metas for key in ("class_names", "more_people"))
     people = [] if same else sorted({name for meta in metas for name in trained_people(meta)})
     return {

@@ -48,6 +48,12 @@ class Loop:
 
     def fit(self) -> Progress:
         """Train to the end of the schedule; see :meth:`.trainer.Trainer.fit`."""
+        with self.stop:
+            self._fit()
+        self.run.write_status("finished", **asdict(self.progress))
+        return self.progress
+
+    def _fit(self) -> None:
         progress, again = self.progress, False
         if self.last_saved is not None:
             if not self.world.broadcast(self.run.branch_at(self.last_saved, progress.step, progress.best_step)):
@@ -59,7 +65,7 @@ class Loop:
         for line in doubtful(self.config, self.trainer.total_steps):
             log.warning("%s", line)
         self.watch = self.new_watch(again)
-        with self.stop, self.watch:
+        with self.watch:
             self.watch.changed(self.trainer.changed_sets)
             if again:
                 self._evaluate(last=False)
@@ -69,8 +75,6 @@ class Loop:
             self._save_and_evaluate(last=True)
             if self.stop.agreed is not None:
                 raise self.stop.stopped(f"at step {progress.step} · saved: {self.last_saved}")
-        self.run.write_status("finished", **asdict(progress))
-        return progress
 
     def new_watch(self, evaluates_again: bool) -> Watch:
         """Return the watch of this process; that of the first process reports."""

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 from ..config import Config
 from ..config_sections import Stage
+from ..errors import shown
 from ..losses.margins import Margin
 from ..schedules import cosine_rate, linear_rate, one_cycle_rate, step_rate, warmup_factor
 
 _HIGH_FOR_ADAMW = 0.01
+_STEPS_PER_EPOCH = 3  # or more: milestones below train.epochs are then in the first third of the run
 _RATES = {"cosine": cosine_rate, "linear": linear_rate, "one-cycle": one_cycle_rate}
 
 
@@ -108,8 +110,8 @@ class Plan:
 def doubtful(config: Config, total_steps: int) -> list[str]:
     """Return a warning for each setting that is allowed but probably a mistake.
 
-    These are settings beyond the end of the run, which have little or no effect, a ``lambda_min``
-    above ``lambda_base``, and a learning rate of SGD with AdamW.
+    These are settings beyond the end of the run, which have little or no effect, milestones in
+    epochs, a ``lambda_min`` above ``lambda_base``, and a learning rate of SGD with AdamW.
 
     Args:
         config: the resolved configuration.
@@ -120,6 +122,7 @@ def doubtful(config: Config, total_steps: int) -> list[str]:
     lines = []
     if late:
         lines.append(f"train.milestones: {', '.join(map(str, late))} {'is' if len(late) == 1 else 'are'} never reached")
+    lines += _milestones_in_epochs(config, total_steps)
     if train.warmup_steps >= total_steps:
         lines.append(f"train.warmup_steps: got {train.warmup_steps}, so the learning rate never reaches train.lr")
     if train.teacher.warmup_steps >= total_steps:
@@ -143,6 +146,16 @@ def doubtful(config: Config, total_steps: int) -> list[str]:
     if train.optimizer == "adamw" and train.lr > _HIGH_FOR_ADAMW:
         lines.append(f"train.lr: got {train.lr:g} with train.optimizer adamw, which usually needs 0.001 or less")
     return lines
+
+
+def _milestones_in_epochs(config: Config, total_steps: int) -> list[str]:
+    """Return a line if all milestones lie within as many steps as the run has epochs."""
+    epochs, milestones = config.train.epochs, config.train.milestones
+    if epochs is None or not milestones or milestones[-1] >= epochs or total_steps < _STEPS_PER_EPOCH * epochs:
+        return []
+    steps = [round(milestone * total_steps / epochs) for milestone in milestones]
+    got = f"train.milestones: got {shown(list(milestones))}, all below train.epochs {epochs:g}, but they count steps"
+    return [f"{got}; of epochs, they would be {shown(steps)}"]
 
 
 def _empty_stages(config: Config, total_steps: int) -> list[str]:

@@ -23,6 +23,7 @@ from .profiling import profile_training
 from .progress import Progress
 from .replay import replay
 from .run_folder import QuietFolder, RunFolder
+from .stopping import leaving_at_once
 from .trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -62,11 +63,12 @@ def _train_one(
     config: Config, resume: str | None, device: torch.device, world: World, like: Path | None = None
 ) -> Path:
     """Train one network, on the same data as the checkpoint ``like`` if it is given."""
-    with Heartbeat(lambda: log.info("reading the data and building the network")):
-        trainer = Trainer(config, device, world)
-    if like is not None:
-        trainer.data.check(load_checkpoint(like, mapped=True)["meta"], like)
-    run, checkpoint = open_run(trainer, resume)
+    with leaving_at_once(quiet=not world.first):
+        with Heartbeat(lambda: log.info("reading the data and building the network")):
+            trainer = Trainer(config, device, world)
+        if like is not None:
+            trainer.data.check(load_checkpoint(like, mapped=True)["meta"], like)
+        run, checkpoint = open_run(trainer, resume)
     result = run.result(config)
     if world.broadcast(run.ended_with(trainer.progress) and trainer.share() >= 1.0 and result.is_file()):
         trainer.log_begin()

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..checkpoint import BadCheckpoint, link_checkpoint, load_checkpoint, save_checkpoint, saved_bytes
 from ..files import in_words
+from .started import step_of
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +68,7 @@ class RunCheckpoints:
             file is missing.
         """
         own, last, best = self._step_path(step), self.path / "last.pt", self.path / "best.pt"
-        aside = [path for path in self._step_checkpoints() if _step_of(path) > step]
+        aside = [path for path in self._step_checkpoints() if step_of(path) > step]
         if own.is_file() and not filecmp.cmp(own, checkpoint, shallow=False):
             self._set_aside([own], step)
         if not own.is_file():
@@ -164,7 +165,7 @@ class RunCheckpoints:
         newest, *rest = self._step_checkpoints() or [self.path / "last.pt"]
         if newest.is_file():
             yield newest
-        steps: dict[Path, float] = {path: _step_of(path) for path in rest if path.is_file()}
+        steps: dict[Path, float] = {path: step_of(path) for path in rest if path.is_file()}
         for path in (self.path / "last.pt", self.path / "best.pt"):
             if path.is_file() and path != newest:
                 step = _step_in(path)
@@ -175,7 +176,7 @@ class RunCheckpoints:
         return self.path / f"step-{step:08d}.pt"
 
     def _step_checkpoints(self) -> list[Path]:
-        return sorted((path for path in self.path.glob("step-*.pt") if _step_of(path) >= 0), key=_step_of, reverse=True)
+        return sorted((path for path in self.path.glob("step-*.pt") if step_of(path) >= 0), key=step_of, reverse=True)
 
 
 def is_set_aside(checkpoint: Path) -> bool:
@@ -192,12 +193,6 @@ def set_aside_advice(checkpoint: Path) -> str:
     if not back.exists():
         new = f"move it and its .json to {run} and give --resume {back}, or {new}"
     return f"{checkpoint} was set aside when its run was resumed from an earlier step · {new}"
-
-
-def _step_of(path: Path) -> int:
-    """Return the step in the name of a ``step-*.pt``; −1 for another name."""
-    digits = re.fullmatch(r"step-(\d{8,15})\.pt", path.name, re.ASCII)
-    return int(digits[1]) if digits else -1
 
 
 def _step_in(path: Path) -> int | None:

@@ -10,6 +10,7 @@ import stat
 import sys
 import time
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,7 +22,7 @@ from ..yaml_text import dump_yaml
 from .progress import Progress
 from .run_checkpoints import RunCheckpoints, is_set_aside, set_aside_advice
 from .same_run import saved_config, unknown_runs, what_trains, why_new
-from .started import started_at
+from .started import order_of, started_at, torchrun_job
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +82,9 @@ class RunFolder(RunCheckpoints):
             UserError: the path is not a run folder, or has no checkpoint.
         """
         if resume == "auto":
+            if done := cls._finished_by(torchrun_job(), config):
+                log.info("resume auto: this torchrun job finished %s before it was restarted", done.path)
+                return done, done.newest_checkpoint()
             runs = cls._runs(config, finished=False)
             unfinished = _same(runs)
             if unfinished is None:
@@ -89,6 +93,7 @@ class RunFolder(RunCheckpoints):
             checkpoint = unfinished.newest_checkpoint()
             where = checkpoint.name if checkpoint else "no checkpoint yet: from the beginning"
             log.info("resume auto: resuming in %s (%s)", unfinished.path, where)
+            unfinished._warn_of_copies(config)
             return unfinished, checkpoint
         path = Path(resume)
         mode = mode_of(path)
@@ -130,21 +135,44 @@ class RunFolder(RunCheckpoints):
         return _same(cls._runs(config, finished=finished))
 
     @classmethod
-    def _runs(cls, config: Config, *, finished: bool) -> list[tuple[RunFolder, list[str]]]:
+    def _finished_by(cls, job: str | None, config: Config) -> RunFolder | None:
+        """Return the run of this configuration that a torchrun job has finished, if it is whole."""
+        runs = [] if job is None else cls._runs(config, finished=True)
+        own = (run for run, lines in runs if not lines and (run.about() or {}).get("torchrun") == job)
+        return next((run for run in own if run.result(config).is_file()), None)
+
+    def _warn_of_copies(self, config: Config) -> None:
+        """Warn of other runs of this configuration with the same start: ``cp -r`` keeps it."""
+        start = started_at(self.about() or {})
+        if start == started_at({}):
+            return
+        runs = [pair for finished in (False, True) for pair in self._runs(config, finished=finished, start=start)]
+        if others := [str(run.path) for run, lines in runs if not lines and run.path != self.path]:
+            log.warning(
+                "resume auto: %s started in the same second as %s, so one may be a copy · of the unfinished ones, one "
+                "with the most steps is resumed · to resume another one: stop, and give --resume FOLDER",
+                ", ".join(others[:10]),
+                self.path,
+            )
+
+    @classmethod
+    def _runs(
+        cls, config: Config, *, finished: bool, start: datetime | None = None
+    ) -> list[tuple[RunFolder, list[str]]]:
         """Return the runs of this name, the newest first, each with its other settings.
 
-        The log names unreadable runs.
+        With ``start``, only runs that started then. Without, the log names unreadable runs.
         """
         parent = Path(config.runs_dir) / config.name
         with refusing(f"runs_dir: {parent}: cannot be read"):
             folders = [cls(path) for path in parent.iterdir()] if parent.is_dir() else []
-        for line in unknown_runs(folder.path for folder in folders if not folder.about() and not finished):
+        for line in unknown_runs(folder.path for folder in folders if not (folder.about() or finished or start)):
             log.warning("resume auto: %s", line)
         abouts = [(about, folder) for folder in folders if (about := folder.about())]
-        abouts.sort(key=lambda found: (started_at(found[0]), found[1].path.name), reverse=True)
+        abouts.sort(key=lambda found: order_of(found[0], found[1].path), reverse=True)
         runs, wanted = [], what_trains(config)
         for about, folder in abouts:
-            if (about.get("status") == "finished") != finished:
+            if (about.get("status") == "finished") != finished or (start and started_at(about) != start):
                 continue
             try:
                 runs.append((folder, differences(what_trains(saved_config(folder.path)), wanted)))
@@ -219,7 +247,8 @@ class RunFolder(RunCheckpoints):
             for part in self.path.glob(".*.part"):
                 part.unlink(missing_ok=True)
             write_whole(self.path / "config.yaml", dump_yaml(config.to_dict()))
-            self._write_about({"status": "running", "started": started, "command": sys.argv, **about})
+            job = {} if (name := torchrun_job()) is None else {"torchrun": name}
+            self._write_about({"status": "running", "started": started, "command": sys.argv, **job, **about})
         except OSError as error:
             if self._new:
                 shutil.rmtree(self.path, ignore_errors=True)

@@ -53,7 +53,8 @@ def start_from(
     check_finite(weights, path)
     load_weights(learner.model, weights, path)
     _check_input(learner, theirs, path)
-    more = sorted({*trained_people(about)}.difference(class_names))
+    of_teacher = () if learner.teacher is None else learner.teacher.people
+    more = sorted({*trained_people(about), *of_teacher}.difference(class_names))
     learner.origin = {"init_from": {"file": path.name, "sha256": sha256}, "more_people": more}
     if learner.average is not None:
         learner.average.restore(learner.model.state_dict(), 0)

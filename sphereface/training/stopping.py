@@ -18,6 +18,32 @@ if hasattr(signal, "SIGUSR1"):  # Slurm sends it before the end of a job's time
     EXIT_CODES[signal.SIGUSR1] = 75
 
 
+@contextmanager
+def leaving_at_once(*, quiet: bool = False) -> Iterator[None]:
+    """Let SIGTERM and SIGUSR1 end the process at once with one line, while nothing is trained yet.
+
+    The exit code is that of a signal during training. Ctrl-C stays a ``KeyboardInterrupt``.
+
+    Args:
+        quiet: print nothing, because another process does.
+    """
+
+    def leave(number: int, _frame: FrameType | None) -> None:
+        name = signal.Signals(number).name
+        if not quiet:  # no print and no log, as in StopRequest
+            line = f"\nstopped by {name} before the first step · to resume: the same command with --resume auto\n"
+            os.write(2, line.encode())
+        os._exit(EXIT_CODES[signal.Signals(number)])
+
+    main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, leave) for number in EXIT_CODES if main and number != signal.SIGINT}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 class Interruption(BaseException):
     """Raised by the handler inside :meth:`StopRequest.interruptible` only."""
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ..checkpoint import trained_people, training_data
 from ..config import Config
 from ..config_sections import TeacherConfig
 from ..data.batch import Batch
@@ -23,7 +23,6 @@ from ..data.transforms import to_input
 from ..errors import UserError, listed
 from ..evaluation.embedder import Embedder
 from ..evaluation.embedding_table import EmbeddingTable
-from ..evaluation.images import Images
 from ..evaluation.onnx_embedder import OnnxEmbedder
 from ..losses.teacher import LEAST_IMAGES
 from ..models.backbone import Backbone
@@ -31,7 +30,8 @@ from ..onnx_input import OnnxOptions
 from ..options import parse_options
 from ..weights import resolve
 from .distributed import World
-from .teacher_table import check_hashes, kept_embeddings, left_to_embed
+from .teacher_names import rows_by_name
+from .teacher_table import kept_embeddings, left_to_embed
 
 _ROWS = 4096  # images per block
 _SHORTEST = 1e-6  # length of an embedding; the losses divide a length below 1e-12 by 1e-12
@@ -84,6 +84,8 @@ class Teacher:
         sha256: of the teacher's file.
         table: stored embeddings; None with ``network``.
         network: the teacher; None with ``table``.
+        taught_by: of a checkpoint's ``meta``, see :func:`.checkpoint_meta.teacher_of`.
+        people: names of those that it was trained on, as far as its file names them.
         left: while a run is only measured: the number of images that the teacher must still embed,
             and about how many seconds that takes.
     """
@@ -93,6 +95,8 @@ class Teacher:
     table: Table | None = None
     network: Backbone | None = field(default=None, repr=False)
     left: tuple[int, float] = (0, 0.0)
+    taught_by: Mapping[str, str] = field(default_factory=dict)
+    people: Sequence[str] = ()
 
     def attached(self, batch: Batch) -> Batch:
         """Return the batch with the teacher's stored embeddings of its images, if it has them."""
@@ -151,24 +155,24 @@ def open_teacher(
     if options.embeddings is not None:
         path = Path(options.embeddings)
         found, place, crops = EmbeddingTable(path), str(path), None
-        sha256, table = found.sha256, _located(found, config.data.train, source)
-        check_hashes(found, table.index, source)
+        sha256, table = found.sha256, Table(*rows_by_name(found, config.data.train, source))
+        origin: dict[str, Any] = {"taught_by": {"file": path.name, "sha256": sha256}}
     else:
         if options.view == "same":
             return same_view(config, device)
         embedder = _embedder(options, device)
-        sha256, dim = embedder.sha256, embedder.model.embedding_dim
+        sha256, dim, origin = embedder.sha256, embedder.model.embedding_dim, _origin(embedder)
         if pretend:
             rows = np.random.default_rng(0).standard_normal((_PRETENDED, dim), dtype=np.float32)
             left = left_to_embed(embedder, source, Path(config.runs_dir), world)
-            return Teacher(dim, sha256, Table(rows, None, np.arange(len(source)) % _PRETENDED), left=left)
+            return Teacher(dim, sha256, Table(rows, None, np.arange(len(source)) % _PRETENDED), left=left, **origin)
         kept, path = kept_embeddings(embedder, source, Path(config.runs_dir), world)
         table, place = Table(kept, None, np.arange(len(source))), f"{embedder.path}, kept in {path}"
         crops = CropBatches(source, config.model.input_spec.size)
     mean = _checked_mean(table, source, crops, place=place)
     if options.center:
         table = Table(table.image, table.mirror, table.index, mean)
-    return Teacher(table.image.shape[1], sha256, table)
+    return Teacher(table.image.shape[1], sha256, table, **origin)
 
 
 def same_view(config: Config, device: torch.device) -> Teacher:
@@ -180,7 +184,16 @@ def same_view(config: Config, device: torch.device) -> Teacher:
     embedder = _embedder(config.train.teacher, device)
     network = embedder.model
     _check_size(network, embedder.path, config)
-    return Teacher(network.embedding_dim, embedder.sha256, network=network.eval().requires_grad_(False))
+    network.eval().requires_grad_(False)
+    return Teacher(network.embedding_dim, embedder.sha256, network=network, **_origin(embedder))
+
+
+def _origin(embedder: Embedder) -> dict[str, Any]:
+    """Return ``taught_by`` and ``people`` of a :class:`Teacher`, as far as its file has them."""
+    meta = {**embedder.trained_on, "config": embedder.about().get("config") or {}}
+    known = ", ".join(training_data(meta))
+    names = {"file": embedder.path.name, "sha256": embedder.sha256, **({"data": known} if known else {})}
+    return {"taught_by": names, "people": trained_people(meta)}
 
 
 def _embedder(options: TeacherConfig, device: torch.device) -> Embedder:
@@ -215,43 +228,6 @@ def _check_pieces(config: Config, world: World) -> None:
             raise UserError(
                 f"train.{key}: got {getattr(config.train, key)}, so that {name} of train.teacher.losses sees {images} "
                 f"images at a time · allowed there: {least} or more · set a larger train.{key}, or another loss"
-            )
-
-
-def _located(table: EmbeddingTable, train: str | Sequence[str], source: Source) -> Table:
-    """Find the rows of the training images by their names inside their source.
-
-    If several sources contain the same name, those images are found by their whole names. Images
-    that a list names are in no source, so their names are paths.
-    """
-    roots = [f"{Path(root)}/" for root in ([train] if isinstance(train, str) else train)]  # image names start so
-
-    def below(name: str) -> str:
-        return next((name[len(root) :] for root in roots if name.startswith(root)), name)
-
-    whole = [source.name(index) for index in range(len(source))]
-    _check_apart(whole, source)
-    names = tuple(map(below, whole))
-    if len(roots) > 1:
-        times = Counter(names)
-        names = tuple(short if times[short] == 1 else name for short, name in zip(names, whole, strict=True))
-    folder = Path(roots[0]) if len(roots) == 1 and names != tuple(whole) else Path()  # names are relative to it
-    return Table(*table.located(Images(folder, names), "data.train"))
-
-
-def _check_apart(names: Sequence[str], source: Source) -> None:
-    """Refuse two different images with one name, because a row could be of either.
-
-    A list may name one file twice.
-    """
-    first = dict[str, int]()
-    for index, name in enumerate(names if len(set(names)) < len(names) else ()):
-        other = first.setdefault(name, index)
-        if other != index and source.read(other) != source.read(index):
-            raise UserError(
-                f"train.teacher.embeddings: data.train has two images named {name}, and a table has one row for them · "
-                "allowed: a name for each image · pack the images with names of their own, or give "
-                "train.teacher.checkpoint"
             )
 
 

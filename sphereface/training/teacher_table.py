@@ -21,19 +21,16 @@ from tqdm import tqdm
 from ..data.crops import CropBatches, unusable_sample
 from ..data.images import BadImage
 from ..data.sources import Source
-from ..data.sources.base import read_each
 from ..errors import UserError, first_line, listed
 from ..evaluation.embed import embed_batch
 from ..evaluation.embedder import Embedder
-from ..evaluation.embedding_table import EmbeddingTable
-from ..files import DAMAGED, content_number, locked_in_turn, temporary_name, write_whole
+from ..files import DAMAGED, locked_in_turn, temporary_name, write_whole
 from .distributed import World
 
 log = logging.getLogger(__name__)
 
 _BLOCK = 1024  # images per block; each finished block is marked
 _BATCH = 64
-_SAMPLE = 1000  # images that are compared with the hashes of a table
 _READ = 20_000  # images whose bytes determine the file's name
 _FOLDER = "teachers"
 _KEY = 20  # hexadecimal digits of a file's name
@@ -238,41 +235,6 @@ def _load(crops: CropBatches, index: int, image: npt.NDArray[np.uint8]) -> bool:
     except (BadImage, OSError):
         return False
     return True
-
-
-def check_hashes(table: EmbeddingTable, index: npt.NDArray[np.int64], source: Source) -> None:
-    """Check on a sample that no image has the name that another one had when the table was made.
-
-    Images may have changed, since a table may come from larger crops or from photographs: a warning
-    counts them. A table of another program has no hashes.
-
-    Args:
-        table: of the teacher.
-        index: (N,) the row of each image.
-        source: N images.
-    """
-    if table.image_hash is None:
-        return
-    other: dict[str, int] = {}  # images whose content is not that of their row
-    sample = np.unique(np.linspace(0, len(index) - 1, _SAMPLE).astype(np.int64)).tolist()
-    for image, data in zip(sample, read_each(source, sample), strict=True):
-        if isinstance(data, bytes) and table.image_hash[index[image]] != (content := content_number(data)):
-            other[source.name(image)] = content
-    known = np.isin(np.array([*other.values()], dtype=np.uint64), table.image_hash)
-    moved = [name for name, is_known in zip(other, known.tolist(), strict=True) if is_known]
-    if moved:
-        raise UserError(
-            f"train.teacher.embeddings: {table.path}: {len(moved):,} of {len(sample):,} sampled images of data.train "
-            f"had another name when the table was made, such as {moved[0]} · allowed: the names of that time · embed "
-            "data.train again"
-        )
-    if other:
-        log.warning(
-            "train.teacher.embeddings: %s: %s of %s sampled images of data.train have other content than when the "
-            "table was made, such as %s · allowed: other crops of the same photographs · otherwise embed data.train "
-            "again",
-            *(table.path, f"{len(other):,}", f"{len(sample):,}", next(iter(other))),
-        )
 
 
 def _check_crops(crops: CropBatches, path: Path) -> None:

@@ -85,8 +85,12 @@ class TrainingSet:
     def about(self) -> dict[str, Any]:
         """Return what a checkpoint stores about the images and their order."""
         template = {} if self.template is None else {"template": self.template.to_meta()}
-        teacher = {} if self.teacher is None else {"teacher": self.teacher.sha256}
         names = list(self.source.class_names)
+        teacher: dict[str, Any] = {}
+        if self.teacher is not None:
+            teacher = {"teacher": self.teacher.sha256, "taught_by": dict(self.teacher.taught_by)}
+            if more := sorted({*self.teacher.people}.difference(names)):
+                teacher["more_people"] = more
         data = {"class_names": names, "num_images": len(self.source), "sample": self.sample, **template, **teacher}
         numbered = sorted(numbered_of(self.source)) if self.source.named else [""]
         data |= {"more_samples": self.more_samples, "counts": self.counts, "numbered": numbered}

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
 import torch
 
 from ..alignment.crop_template import warn_of_unfinished
+from ..checkpoint import BadCheckpoint, load_checkpoint, trained_people
 from ..config import Config
 from ..data.images import EncodedImage
 from ..data.pairs import is_lfw_view2
@@ -20,9 +21,10 @@ from ..evaluation import EvaluationSet, PairSet, Result, evaluate, load_set
 from ..evaluation.embed import check_files, embed_files
 from ..evaluation.embeddings import Features
 from ..evaluation.set_digest import digest_of
-from ..evaluation.shared_people import shared_people
+from ..evaluation.shared_people import identities_of, shared_people
 from ..models import Backbone
 from ..places import Places
+from ..weights import resolve
 from .distributed import World
 from .stopping import Interruption, StopRequest
 
@@ -69,8 +71,16 @@ class Validator:
                 )
 
     def warn_of_shared_people(self, source: Source) -> None:
-        """Warn of each set with people whose names or images are also in the training set."""
+        """Warn of each set with people whose names or images are also in the training set.
+
+        The people of the teacher, and of the network that the run starts from, count too.
+        """
+        known = self._more_people(source) if self.sets else {}
         for each in self.sets:
+            for key, people in known.items():
+                identities, where = identities_of({"more_people": people}), f"the training set of {key}"
+                if text := shared_people(identities, each.images.names, where):
+                    log.warning("eval.sets.%s: %s · evaluate other people", each.name, text)
             if text := shared_people(source, each.images.names, "data.train"):
                 log.warning("eval.sets.%s: %s · leave them out: data.exclude_file", each.name, text)
             if person := shared_image(source, each.images.names, each.images.found()):
@@ -78,6 +88,16 @@ class Validator:
                 remedy = "leave its people out by their names or numbers there: data.exclude_file, or make pairs of "
                 remedy += "data.train"
                 log.warning(f"eval.sets.%s: {sentence} · {remedy}", each.name, shown(person))
+
+    def _more_people(self, source: Source) -> Mapping[str, list[str]]:
+        """Return key of a checkpoint that training uses → its people who are not in ``source``."""
+        train, found = self.config.train, dict[str, list[str]]()
+        own = {name.rpartition("/")[2] for name in source.class_names}
+        for key, given in {"init_from": train.init_from, "teacher.checkpoint": train.teacher.checkpoint}.items():
+            with suppress(BadCheckpoint):  # it is refused where it is used; a resumed run does not read the first one
+                meta = {} if given is None else load_checkpoint(resolve(given), mapped=True).get("meta", {})
+                found[f"train.{key}"] = sorted({*trained_people(meta)} - own)
+        return found
 
     def _load(self, name: str, places: Places) -> EvaluationSet:
         """Read a set and a few of its images, so that an unsuitable set ends the run now."""

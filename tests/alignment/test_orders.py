@@ -260,17 +260,17 @@ def test_noise_of_a_detector_does_not_change_the_name():
 
 
 def write_sideways(folder, names, orientation):
-    """Write JPEGs that EXIF turns, and return the points of FACE in the pixels before it does."""
+    """Write images that EXIF turns, and return the points of FACE in the pixels before it does."""
     exif = Image.Exif()
     exif[0x0112] = orientation
     shown = np.random.default_rng(0).integers(0, 256, (18, 20, 3), dtype=np.uint8).repeat(10, 0).repeat(10, 1)
-    stored = np.rot90(shown, 1 if orientation == 6 else -1)
+    stored = np.rot90(shown, {3: 2, 6: 1, 8: -1}[orientation])
     for name in names:
         Image.fromarray(stored).save(folder / name, exif=exif, quality=95, subsampling=0)
         decoded = cv2.imread(str(folder / name))[..., ::-1]
         assert np.abs(decoded.astype(int) - shown).mean() < 9
     x, y = FACE.T
-    return np.stack([y, 199 - x] if orientation == 6 else [179 - y, x], axis=1)
+    return np.stack({3: [199 - x, 179 - y], 6: [y, 199 - x], 8: [179 - y, x]}[orientation], axis=1)
 
 
 @pytest.mark.parametrize("orientation", [6, 8])
@@ -286,6 +286,40 @@ def test_landmarks_of_a_program_that_ignores_exif_are_a_warning(tmp_path, orient
         "my.txt: the landmarks of 3 images look as if found before EXIF data turned the image, so the face lies on its "
         "side, e.g. 5.jpg · look at the crops, and give landmarks of the turned image"
     ]
+
+
+@pytest.mark.parametrize(
+    ("orientations", "suffix"),
+    [([6] * 9, "jpg"), ([8] * 5 + [1] * 4, "jpg"), ([6, 8, 3] * 3, "jpg"), ([3] * 9, "jpg"), ([6] * 9, "png")],
+)
+def test_most_landmarks_of_a_program_that_ignores_exif_are_refused_by_that_name(tmp_path, orientations, suffix):
+    """An order fits them too: without the mouth's and the eyes' own places, no face would be in its crop."""
+    points = {}
+    for number, orientation in enumerate(orientations):
+        name = f"{number}.{suffix}"
+        write_photographs(tmp_path, [name])
+        points[name] = FACE if orientation == 1 else write_sideways(tmp_path, [name], orientation)
+    count = sum(orientation != 1 for orientation in orientations)
+    with pytest.raises(UserError) as error:
+        refuse_wrong_landmarks(points, tmp_path, "my.txt")
+    assert str(error.value).startswith(f"my.txt: the landmarks of {count} of 9 images are unlike a face (median ")
+    said = (
+        f"they look as if found before EXIF data turned the image, e.g. 0.{suffix}: give landmarks of the turned image"
+    )
+    assert str(error.value).endswith(f" · {said}")
+
+
+def test_an_order_is_named_although_exif_turns_the_images(tmp_path):
+    """With EXIF 6 in all images, one of these orders is a turned face as well."""
+    names = [f"{k}.jpg" for k in range(9)]
+    write_sideways(tmp_path, names, 8)
+    for told, numbers in ORDERS.items():
+        with pytest.raises(UserError, match=re.escape(told)):
+            refuse_wrong_landmarks(dict.fromkeys(names, np.reshape(numbers, (5, 2))), tmp_path, "my.txt")
+    before = write_sideways(tmp_path, names, 6)
+    write_photographs(tmp_path, names[:5])
+    with pytest.raises(UserError, match="rewrite them"):  # five are turned without EXIF data
+        refuse_wrong_landmarks(dict.fromkeys(names, before), tmp_path, "my.txt")
 
 
 def test_people_who_lie_are_no_warning_about_exif(tmp_path):

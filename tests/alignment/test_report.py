@@ -10,9 +10,10 @@ import pytest
 
 from sphereface.alignment.align import Landmarks, align_folder
 from sphereface.alignment.crop import CropSpec, Finder
+from sphereface.alignment.earlier_report import earlier_run
 from sphereface.alignment.fit import fit
 from sphereface.alignment.landmarks import landmark_line, read_landmarks
-from sphereface.alignment.report import AlignReport, Outcome, Status, earlier_run
+from sphereface.alignment.report import AlignReport, Outcome, Status
 from sphereface.alignment.similarity import template
 from sphereface.errors import UserError
 from tests.alignment.faces import ByColour, encode, write_photographs

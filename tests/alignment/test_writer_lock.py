@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sphereface.alignment.align import LOCK_NAME, align_folder
+from sphereface.alignment.align import align_folder
+from sphereface.alignment.crop_folder import LOCK_NAME
 from sphereface.alignment.landmarks import read_landmarks
 from sphereface.errors import UserError
 from tests.alignment.faces import write_photographs
@@ -17,7 +18,7 @@ from tests.alignment.faces import write_photographs
 HOLD = """
 import sys
 from pathlib import Path
-from sphereface.alignment.align import writer_lock
+from sphereface.alignment.crop_folder import writer_lock
 with writer_lock(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.readline()

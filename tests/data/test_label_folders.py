@@ -93,6 +93,47 @@ def test_joined_lists_that_were_sorted_or_shuffled_are_told(caplog, case, order)
     assert warnings_of(reordered(rows, order), caplog, "# identities: labels\n") == []
 
 
+COUNTED = [str(n) for n in range(12)]
+
+
+@pytest.mark.parametrize("order", ["as given", "by label", "shuffled"])
+@pytest.mark.parametrize(
+    ("one", "other", "told"),
+    [
+        (below(("one", COUNTED)), below(("two", COUNTED)), "12 of 12 labels {}, such as 0 in one/0 and in two/0"),
+        (below(("x", COUNTED[1:])), below(("y", COUNTED[1:5])), "4 of 11 labels {}, such as 0 in x/1 and in y/1"),
+        (below(("x", COUNTED)), [f"y/{n:04d}" for n in range(5)], "5 of 12 labels {}, such as 0 in x/0 and in y/0000"),
+    ],
+)
+def test_joined_lists_whose_folders_are_their_labels_are_told(caplog, order, one, other, told):
+    rows = numbered(one) + numbered(other)
+    (line,) = warnings_of(rows if order == "as given" else reordered(rows, order), caplog)
+    given = order == "as given"
+    what = "have other folders in another part of the set" if given else "are in two folders or more"
+    remedy = "each label is one identity · if two sets were joined, give each as its own path in data.train"
+    assert line == f"data: l.txt: {told.format(what)}: {remedy}"
+
+
+def test_a_tar_of_two_lists_whose_folders_are_their_labels_is_told(tmp_path, caplog):
+    rows = numbered(below(("one", COUNTED))) + numbered(below(("two", COUNTED)))
+    members = [(path, path.encode()) for path, _ in reordered(rows, "shuffled")]
+    members += [(f"{path[:-4]}.cls", b"%d" % label) for path, label in rows]
+    open_source(write_tar(tmp_path / "f.tar", members))
+    assert "f.tar: 12 of 12 labels are in two folders or more, such as 0 in one/0 and in two/0: each " in caplog.text
+
+
+@pytest.mark.parametrize("order", ["as given", "by label", "shuffled"])
+@pytest.mark.parametrize("name", ["{}", "n{:04d}"])
+def test_people_with_a_label_in_each_part_are_told(caplog, order, name):
+    """As ``groupby(folder).ngroup()`` gives them."""
+    names = [name.format(n) for n in range(12)]
+    rows = numbered(below(("Test", names), ("Train", names[1:])))
+    (line,) = warnings_of(rows if order == "as given" else reordered(rows, order), caplog)
+    such = f"such as 1 in Test/{names[1]} and 12 in Train/{names[1]}: each label is one identity"
+    sentence = f"data: l.txt: 11 of 11 folders that are in several parts of the set have a label in each, {such}"
+    assert line == f"{sentence} · if they are the same people, give each one label"
+
+
 def of_clips(names: str) -> list[tuple[str, int]]:
     return [(f"clips/{name}/0.jpg", label) for label, clips in enumerate(names.split()) for name in clips]
 
@@ -128,6 +169,18 @@ VALID = {
     "ages": [(f"{20 + (p + k) % 15}/{p}_{k}.jpg", p) for p in range(20) for k in range(4)],
     "parts": [(f"{s}/{n}/0.jpg", p) for s in ("train", "val") for p, n in enumerate(NUMBERS)],
     "parts of other people": [(f"{'train' if p < 15 else 'val'}/{n}/0.jpg", p) for p, n in enumerate(NUMBERS)],
+    "numbered parts": [(f"{s}/{p}/0.jpg", p) for s in ("train", "val") for p in range(20)],
+    "numbered parts below another folder": [
+        (f"x/{s}/{p}/0.jpg", p) for s in ("test_set", "train_set") for p in range(9)
+    ],
+    "numbered cameras": [(f"c{c}/{p:03d}/0.jpg", p) for c in range(2) for p in range(20)],
+    "numbered parts of other people": [(f"{'train' if p < 15 else 'val'}/{p}/0.jpg", p) for p in range(20)],
+    "flat parts of other people": [
+        (f"{s}/images/{p}_{k}.jpg", p + 9 * (s == "val")) for s in ("train", "val") for p in range(9) for k in range(3)
+    ],
+    "numbered people of two sources, of which one has few": numbered(below(("ca", COUNTED)))
+    + [(f"cb/{p}/0.jpg", p) for p in (3, 9, 11)],
+    "albums with numbers": [(f"{p}/{a}/{k}.jpg", p) for p in range(9) for a in range(3) for k in range(3)],
     "flat": [(f"{p}_{k}.jpg", p) for p in range(20) for k in range(4)],
     "flat in a folder": [(f"images/{p}_{k}.jpg", p) for p in range(20) for k in range(4)],
     "merged people": [*numbered(NUMBERS), ("z/0.jpg", 3), ("y/0.jpg", 17)],
@@ -147,9 +200,17 @@ def test_merged_people_at_the_end_of_a_list_are_silent(caplog):
     assert warnings_of(VALID["merged people"], caplog) == []
 
 
-@pytest.mark.parametrize("parts", [("train", "val"), ("Train", "Test"), ("TRAINING", "Validation")])
-def test_parts_of_one_set_after_each_other_are_silent(caplog, parts):
-    assert warnings_of([(f"{part}/{n}/0.jpg", p) for part in parts for p, n in enumerate(NUMBERS)], caplog) == []
+@pytest.mark.parametrize(
+    "parts",
+    [
+        *(("train", "val"), ("Train", "Test"), ("TRAINING", "Validation"), ("Training", "Testing"), ("train", "eval")),
+        *(("gallery", "probe"), ("session1", "session2"), ("train_set", "test_set"), ("train2019", "val2019")),
+        *(("fold1", "fold2"), ("images/train", "images/holdout")),
+    ],
+)
+@pytest.mark.parametrize("names", [NUMBERS, [str(n) for n in range(20)]])
+def test_parts_of_one_set_after_each_other_are_silent(caplog, parts, names):
+    assert warnings_of([(f"{part}/{n}/0.jpg", p) for part in parts for p, n in enumerate(names)], caplog) == []
 
 
 def test_shuffled_shards_of_two_lists_are_told(tmp_path, caplog):

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 from scripts.make_pairs import main
-from sphereface.data.make_pairs import _different, _two_of, pairs_text, split
+from sphereface.data.make_pairs import pairs_text
 from sphereface.data.packing import pack
+from sphereface.data.pair_split import _different, _two_of, split
 from sphereface.data.pairs import read_pairs
 from sphereface.data.sources import open_path, open_source, shared_image
 from sphereface.data.sources.listing import BY_LABEL

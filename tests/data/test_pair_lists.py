@@ -78,6 +78,18 @@ def test_a_label_and_a_fold_in_every_line(tmp_path, what, text, encoding):
     assert pairs.same.dtype == bool
 
 
+@pytest.mark.parametrize("words", [("no", "yes"), ("No", "YES"), ("false", "True")])
+@pytest.mark.parametrize("end", ["", ",", ",,", " , "])
+@pytest.mark.parametrize("columns", [None, "img1,img2,same"])
+def test_labels_in_words_and_an_empty_last_column(tmp_path, words, end, columns):
+    rows = [f"a/{k}.jpg,b/{k}.jpg,{k % 2}" for k in range(20)]
+    told = [f"{row[:-1]}{words[int(row[-1])]}" for row in rows]
+    lines = [] if columns is None else [columns]
+    for form in (rows, told):
+        found = read(tmp_path, "\n".join(f"{line}{end}" for line in [*lines, *form]))
+        assert as_tuples(found) == as_tuples(read(tmp_path, "\n".join(rows).replace(",", " ")))
+
+
 def test_ten_folds_without_a_column(tmp_path):
     """Twelve pairs of one person and eleven of two, of each kind a tenth in every fold, the longer runs first."""
     genuine = [f"g{k}.jpg h{k}.jpg 1" for k in range(12)]
@@ -198,7 +210,7 @@ FOLDERS = [f"{name}/{k}.jpg" for k in range(10) for name in "aabc"]
     [
         (
             [*TEN[:3], "a b.jpg 2", *TEN[3:]],
-            r"line 4: got the label '2' · allowed: 1 \(or true\) for one person, 0 \(or",
+            r"line 4: got the label '2' · allowed: 1 \(or true, yes\) for one person, 0 \(or",
         ),
         ([*TEN[:3], "a b.jpg -1", *TEN[3:]], "line 4: got the label '-1'"),
         ([*TEN[:3], "a b.jpg ²", *TEN[3:]], "line 4: got the label '²'"),
@@ -210,7 +222,14 @@ FOLDERS = [f"{name}/{k}.jpg" for k in range(10) for name in "aabc"]
         ([*TEN[:3], "a.jpg b c.jpg 1"], "line 4: got .*, 4 fields · allowed: 3 .* as in line 1"),
         ([*TEN[:3], "a.jpg b.jpg 1 4"], "line 4: got .*, 4 fields · allowed: 3"),
         (["x.jpg y.jpg 2", *TEN], "line 1: got the label '2'"),
-        (["x.jpg y.jpg yes", *TEN], r"line 1: got 'x\.jpg y\.jpg yes' · allowed: LFW's first line"),
+        (["x.jpg y.jpg maybe", *TEN], r"line 1: got 'x\.jpg y\.jpg maybe' · allowed: LFW's first line"),
+        (
+            ["a/x.jpg,a/y.jpg,same", "b/x.jpg,c/y.jpg,other"] * 10,
+            r"line 1: got 'a/x\.jpg,a/y\.jpg,same' · allowed: LFW",
+        ),
+        (['"a/x.PNG";b/y.png;1;x', "b/x.jpg;c/y.jpg;0;y"] * 10, "line 1: got '\"a/x.PNG\";b/y.png;1;x' · allowed: LFW"),
+        ([f"{line.replace(' ', ',')}{',' * (k != 3)}" for k, line in enumerate(TEN)], "line 1: got 'a0.jpg,b0.jpg,1,'"),
+        (["no,left,right,label", "1,x.jpg,y.jpg,1", "2,x.jpg,z.jpg,0"], "got the column 'label' in place 4"),
         (["1 2 3 4", *TEN], "line 1: got '1 2 3 4' · allowed: the numbers of folds"),
         (["12 13.jpg 14 15", *TEN], "line 1: got '12 13.jpg 14 15' · allowed: LFW's first line"),
         (["img1 img2 label", *(f"a{k} b{k} 1" for k in range(10))], "line 1: got 'img1 img2 label' · allowed: LFW's"),
@@ -360,7 +379,7 @@ def test_labels_as_pandas_writes_them(tmp_path, yes, no, columns):
 @pytest.mark.parametrize(
     ("heading", "row", "message"),
     [
-        ("left,right,same", "a/1.jpg,b/1.jpg,yes", "'yes' in the column 'same'"),
+        ("left,right,same", "a/1.jpg,b/1.jpg,pair", "'pair' in the column 'same'"),
         ("same,left,right", "genuine,a/1.jpg,b/1.jpg", "'genuine' in the column 'same'"),
         ("file flag", "a/1.jpg same", "'same' in the column 'flag'"),
         ("left,right,same", "a/1.jpg,b/1.jpg", "'a/1.jpg,b/1.jpg', 2 fields below 3 names of columns"),

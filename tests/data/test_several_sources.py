@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import shutil
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from sphereface.data.sources.spans import _MOST_HELD, _MOST_OPEN
 from sphereface.errors import UserError
 
 from ..images import make_training_set
+from .recs import image_record, write_rec
 from .shards import table_of, write_parquet, write_tar
 
 
@@ -67,13 +69,117 @@ def test_parts_of_one_set_that_are_given_one_by_one_are_told(tmp_path, caplog, s
             write_parquet(paths[number], table_of(rows, labels))
     source = open_source(paths)
     assert len(source.class_names) == len(set(one)) + len(set(other))
-    sentence = f"data.train: 2 files, such as web-0000.{suffix}, differ only in a number: each is a set with its own "
+    sentence = (
+        f"data.train: 2 sources, such as {paths[0]} and {paths[1]}, differ only in the name of a part, and number "
+        f"{min(set(one) & set(other))} of each is an identity of its own"
+    )
     remedy = f"if they are parts of one set, give their folder, or a pattern such as web-{{0000..0001}}.{suffix}"
-    assert caplog.messages == ([f"{sentence}identities · {remedy}"] if told else [])
+    assert caplog.messages == ([f"{sentence} · {remedy}"] if told else [])
     caplog.clear()
     open_source(tmp_path / f"web-{{0000..0001}}.{suffix}")
     paths[1] = paths[1].rename(tmp_path / f"own.{suffix}")
     open_source(paths)
+    assert caplog.messages == []
+
+
+def source_of(path: Path, labels: list[int], number: int) -> Path:
+    """A source of the form that the path shows, with an image of its own for each label."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    images = [(f"{number}{row:04d}.png", b"%d %d" % (number, row), label) for row, label in enumerate(labels)]
+    listing = "".join(f"{name} {label}\n" for name, _, label in images)
+    if path.suffix == ".tar":
+        write_tar(path, shard(labels, number))
+    elif path.suffix == ".parquet":
+        write_parquet(path, table_of([(None, data) for _, data, _ in images], labels))
+    elif path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w") as file:
+            for name, text in [*((name, data) for name, data, _ in images), ("list.txt", listing.encode())]:
+                file.writestr(name, text)
+    elif path.suffix == ".rec":
+        write_rec(path, [(key, image_record(float(label), key, data)) for key, (_, data, label) in enumerate(images)])
+    else:
+        folder = path.parent if path.suffix == ".txt" else path
+        for name, data, label in images:
+            place = folder / name if path.suffix == ".txt" else folder / str(label) / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(data)
+        if path.suffix == ".txt":
+            path.write_text(listing, encoding="utf-8")
+    return path
+
+
+MERGE, NAMES = "set data.merge to true", "give their identities names, and set data.merge to true (docs/data.md)"
+MOVE, LIST = "move their files into a folder of their own, and give that", "join them to one list"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "remedy"),
+    [
+        ("S/train", "S/val", MERGE),
+        ("faces_train.rec", "faces_val.rec", NAMES),
+        ("chunk_0.rec", "chunk_1.rec", NAMES),
+        ("train.zip", "test.zip", NAMES),
+        ("train_list.txt", "val_list.txt", LIST),
+        ("train.tar", "val.tar", MOVE),
+        ("shard_a.tar", "shard_b.tar", MOVE),
+        ("p1/s-000.tar", "p2/s-001.tar", MOVE),
+        ("train-00000-of-00001.parquet", "validation-00000-of-00001.parquet", MOVE),
+        ("MS1M.rec", "Glint.rec", ""),
+        ("casia.tar", "own.tar", ""),
+        ("casia", "own", ""),
+    ],
+)
+def test_parts_of_one_set_in_any_form_are_told(tmp_path, caplog, one, other, remedy):
+    """Each person would be two identities."""
+    paths = [source_of(tmp_path / name, [0, 0, 1, 1, 2, 2], number) for number, name in enumerate((one, other))]
+    open_source(paths)
+    sentence = (
+        f"data.train: 2 sources, such as {paths[0]} and {paths[1]}, differ only in the name of a part, and number 0"
+    )
+    line = f"{sentence} of each is an identity of its own · if they are parts of one set, {remedy}"
+    assert caplog.messages == ([line] if remedy else [])
+
+
+@pytest.mark.parametrize(("one", "other"), [([0, 1, 2], [0, 1]), ([0, 1, 2], [3, 4]), ([1, 2, 3], [1, 2])])
+@pytest.mark.parametrize("suffix", ["", ".rec"])
+def test_parts_of_other_people_are_silent(tmp_path, caplog, suffix, one, other):
+    """They are numbered apart, or on."""
+    paths = [source_of(tmp_path / f"val{suffix}", one, 0), source_of(tmp_path / f"train{suffix}", other, 1)]
+    open_source(paths)
+    assert caplog.messages == []
+
+
+def test_merged_parts_are_not_told_to_be_merged(tmp_path, caplog):
+    paths = [source_of(tmp_path / "train", [0, 1, 2], 0), source_of(tmp_path / "val", [0, 1, 2], 1)]
+    assert len(open_source(paths, merge=True).class_names) == 3
+    assert "differ only in the name of a part" not in caplog.text
+
+
+@pytest.mark.parametrize("suffix", ["tar", "parquet"])
+def test_a_part_of_a_numbered_set_is_told(tmp_path, monkeypatch, caplog, suffix):
+    for number in range(4):
+        source_of(tmp_path / f"s-{number:03d}.{suffix}", [0, 1, 2], number)
+    source_of(tmp_path / f"t-004.{suffix}", [0, 1, 2], 4)
+    for name, beside in (("s-001", "s-000"), ("s-{000..001}", "s-002"), ("s-{001..002}", "s-000")):
+        first = name.replace("{", "").partition("..")[0]
+        for opened in (open_source, open_path):
+            caplog.clear()
+            opened(tmp_path / f"{name}.{suffix}")
+            line = (
+                f"data: {tmp_path}/{first}.{suffix}: {beside}.{suffix} beside it is not read, and differs only in the "
+            )
+            remedy = "if it is a part of the set, give their folder, or a pattern of all parts"
+            assert caplog.messages == [f"{line}number · {remedy}"]
+    caplog.clear()
+    for whole in (f"s-{{000..003}}.{suffix}", f"t-004.{suffix}"):
+        open_source(tmp_path / whole)
+    monkeypatch.chdir(tmp_path)
+    open_source([tmp_path / f"s-{{000..001}}.{suffix}", f"s-{{002..003}}.{suffix}"])
+    assert not [line for line in caplog.messages if "beside it" in line]
+    source_of(tmp_path / f"set_v1.{suffix}", [0, 1], 0)
+    source_of(tmp_path / f"set_v2.{suffix}", [0, 1], 1)
+    caplog.clear()
+    open_source(tmp_path / f"set_v2.{suffix}")  # versions
     assert caplog.messages == []
 
 
@@ -87,7 +193,7 @@ def test_a_folder_and_records_of_fewer_of_its_people_are_told(tmp_path, caplog):
     for both in ([faces, tmp_path / "r"], [tmp_path / "r", faces]):
         caplog.clear()
         assert len(open_source(both).class_names) == 13
-        assert "contain the same images: the first image of 6 of 6 compared identities is the same" in caplog.text
+        assert "contain the same images: an image of 6 of 6 compared identities is in both" in caplog.text
     caplog.clear()
     open_source([make_training_set(tmp_path / "others", 9, 2, size=(16, 13)), tmp_path / "r"])
     assert caplog.messages == []
@@ -99,10 +205,29 @@ def test_a_copy_with_numbered_folders_is_told(tmp_path, caplog):
     for number, folder in enumerate(sorted(faces.iterdir())):
         shutil.copytree(folder, tmp_path / "numbers" / f"{number + 3:04d}")
     open_source([faces, tmp_path / "numbers"])
-    assert "contain the same images: the first image of 7 of 7 compared identities is the same" in caplog.text
+    assert "contain the same images: an image of 7 of 7 compared identities is in both" in caplog.text
     caplog.clear()
     open_source([faces, make_training_set(tmp_path / "others", 7, 2, size=(16, 13))])
     assert "the same images" not in caplog.text
+
+
+@pytest.mark.parametrize("fewer", [0, 2])
+@pytest.mark.parametrize("named", [True, False])
+def test_a_copy_in_another_order_is_told(tmp_path, caplog, named, fewer):
+    """Of the identities, under other names or numbers, and of the images of each."""
+    faces = make_training_set(tmp_path / "faces", 7, 3, size=(16, 12))
+    people = [sorted(folder.iterdir()) for folder in sorted(faces.iterdir())]
+    for number, images in enumerate(people[::-1][fewer:]):
+        for place, image in enumerate(images[::-1]):
+            copy = tmp_path / "copy" / (f"p{number}" if named else str(number)) / f"{place}.png"
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(image, copy)
+    for both in ([faces, tmp_path / "copy"], [tmp_path / "copy", faces]):
+        caplog.clear()
+        open_source(both)
+        number = 7 - fewer
+        sentence = f"contain the same images: an image of {number} of {number} compared identities is in both · leave"
+        assert sentence in caplog.text
 
 
 def test_identities_in_common_are_also_found_at_the_end_of_a_set(tmp_path, caplog):
@@ -113,7 +238,7 @@ def test_identities_in_common_are_also_found_at_the_end_of_a_set(tmp_path, caplo
     for number, folder in enumerate(sorted(faces.iterdir())[6:], start=6):
         shutil.copytree(folder, tmp_path / "numbers" / f"{number:04d}")
     open_source([faces, tmp_path / "numbers"])
-    assert "contain the same images: the first image of 5 of 8 compared identities is the same" in caplog.text
+    assert "contain the same images: an image of 5 of 8 compared identities is in both" in caplog.text
 
 
 def test_a_table_without_rows_is_told(tmp_path, caplog):
@@ -130,12 +255,12 @@ def test_several_sets_together_keep_few_files_open(tmp_path):
     for number in range(10):
         for k in range(70):
             write_tar(tmp_path / f"s{number}" / f"x-{k:04d}.tar", [(f"p{k % 2}/{k}.jpg", b"%d %d" % (number, k))])
-    source = open_source([tmp_path / f"s{number}" for number in range(10)])
 
     def num_open() -> int:
         return len(list(Path("/proc/self/fd").iterdir()))
 
     before, most = num_open(), 0
+    source = open_source([tmp_path / f"s{number}" for number in range(10)])
     for image in read_each(source, random.Random(0).sample(range(len(source)), len(source))):
         assert not isinstance(image, OSError)
         most = max(most, num_open())

@@ -100,6 +100,51 @@ def test_a_tar_that_is_cut_anywhere_is_an_error(tmp_path):
     assert content(open_path(path)) == EXPECTED
 
 
+@pytest.mark.parametrize(
+    ("total", "allowed", "told"),
+    [
+        (2560 + 1024, 10_240, False),
+        (2560 + 10_240 + 1024, 10_240, False),
+        (2**20, 2**20, False),  # tar -b 2048
+        (2**21, 2**20, True),
+        (2_447_360, 10_240, True),  # 239 records
+        (10_240 * 17, 43_520, True),
+        (2560 + 2**16 + 512, 34_304, True),
+    ],
+)
+def test_a_tail_of_zeros_is_an_unfinished_download(tmp_path, total, allowed, told):
+    """A program wrote zeros up to the full size first, or a power cut left them: two of four images are missing."""
+    whole = write_tar(tmp_path / "whole.tar", FOUR).read_bytes()
+    path = tmp_path / "cut.tar"
+    path.write_bytes(whole[:2560].ljust(total, b"\0"))
+    if not told:
+        assert content(open_path(path)) == EXPECTED[:2]
+        return
+    got = f"got {total - 2560:,} bytes of zeros after its last member, at byte 2560"
+    line = rf"cut\.tar: {got} · allowed: up to {allowed:,}, which programs add"
+    with pytest.raises(UserError, match=rf"{line} · an unfinished download leaves such an end: copy it again$"):
+        open_path(path)
+
+
+def test_the_longest_tail_of_zeros_that_is_accepted(tmp_path):
+    """The end mark and a record but one block; the sizes of 262 and 263 blocks are no records of another size."""
+    path = write_tar(tmp_path / "t.tar", [("a/0.jpg", b"x" * 512 * 239)])
+    image = path.read_bytes()[: 512 * 240]
+    path.write_bytes(image.ljust(512 * 262, b"\0"))
+    assert len(open_path(path)) == 1
+    path.write_bytes(image.ljust(512 * 263, b"\0"))
+    with pytest.raises(UserError, match=r"got 11,776 bytes of zeros .* · allowed: up to 10,240, which programs add · "):
+        open_path(path)
+
+
+def test_the_longest_records_of_tar_are_no_cut(tmp_path):
+    (tmp_path / "faces" / "a").mkdir(parents=True)
+    (tmp_path / "faces" / "a" / "0.jpg").write_bytes(b"A0")
+    subprocess.run(["tar", "-b", "2048", "-cf", tmp_path / "t.tar", "-C", tmp_path, "faces"], check=True)
+    assert (tmp_path / "t.tar").stat().st_size == 2**20
+    assert content(open_path(tmp_path / "t.tar")) == [("a", b"A0")]
+
+
 def test_python_passes_over_half_a_header_and_this_does_not(tmp_path):
     path = write_tar(tmp_path / "t.tar", FOUR)
     with tarfile.open(path) as file:

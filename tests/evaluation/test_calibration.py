@@ -20,10 +20,10 @@ from sphereface.evaluation.calibration import (
     Threshold,
     calibration_path,
     fit_calibration,
-    platt,
     read_calibration,
     write_calibration,
 )
+from sphereface.evaluation.platt import platt
 
 from .checkpoints import write_checkpoint
 from .crops import noise, write_set

@@ -167,6 +167,8 @@ def test_exchanged_labels_of_a_group_are_told(tmp_path):
         assert note == (
             "EER is above 50 % in B: the labels may be exchanged. A label of 1 means one person." if wrong else ""
         )
+        line = found.evaluate(Embeddings(made_up(found)), Rule()).line()
+        assert line.endswith(f" % · {note}" if wrong else " %"), line
 
 
 def test_groups_are_drawn_on_their_own(tmp_path):
@@ -241,6 +243,9 @@ def test_undefined_embeddings_count_as_wrong(outcome):
     assert worse.figures_of_groups[1, 6] == pytest.approx(accepted[~b.same & ~touched].mean())
     assert worse.figures_of_groups[1, 4] == pytest.approx(accepted[b.same].mean())
     assert f"{touched.sum()} pairs have no score (NaN)" in worse.rows()[1].note
+    assert worse.line().endswith(
+        f" % · {touched.sum()} pairs have no score (NaN): they count as wrong and are not accepted."
+    )
     np.testing.assert_array_equal(worse.groups[0].scores, result.groups[0].scores)
 
 
@@ -568,7 +573,9 @@ def test_a_list_of_groups_may_name_its_columns(tmp_path, separator, heading):
     path.write_text(words.replace(f"{separator}0{separator}", f"{separator}false{separator}"))
     assert all((read_group_list(path)[name].same == wanted[name].same).all() for name in wanted)
     path.write_text(path.read_text().replace("True", "yes").replace("false", "no"))
-    with pytest.raises(UserError, match="line 2: got the label '(yes|no)' · allowed: 1 for one person"):
+    assert all((read_group_list(path)[name].same == wanted[name].same).all() for name in wanted)
+    path.write_text(path.read_text().replace("yes", "pair").replace("no", "none"))
+    with pytest.raises(UserError, match="line 2: got the label '(pair|none)' · allowed: 1 for one person"):
         read_group_list(path)
     path.write_text(words)
     path.write_text(path.read_text().replace("label", "different").replace("same", "unlike"))

@@ -17,6 +17,9 @@ def pair_set(num_each=100):
     return PairSet("own", Images(Path("own"), pairs.names), pairs)
 
 
+ONE = "A label of 1 means one person."
+
+
 def embeddings(pairs, seed=0):
     """Vectors whose direction follows the pairs a little, so that there is something to reject."""
     rng = np.random.default_rng(seed)
@@ -89,7 +92,9 @@ def test_an_undefined_embedding_is_an_error_of_the_lowest_quality(value):
     given = pair_set()
     x = embeddings(given.pairs)
     x[4] = value
-    (curve,) = QualitySet.of(given, None).evaluate(Embeddings(x), Rule()).curves
+    result = QualitySet.of(given, None).evaluate(Embeddings(x), Rule())
+    (curve,), number = result.curves, ((given.pairs.left == 4) | (given.pairs.right == 4)).sum()
+    assert f" % · {number} pairs have no score (NaN): they count as wrong" in result.line()
     assert np.isfinite(curve.error).all()
     touched = given.pairs.same & ((given.pairs.left == 4) | (given.pairs.right == 4))
     assert 0 < touched.sum() / given.pairs.same.sum() <= curve.error[0]
@@ -196,7 +201,10 @@ def test_exchanged_labels_and_a_perfect_network_are_told():
     right = QualitySet.of(given, None).evaluate(Embeddings(near), Rule()).rows()[0]
     assert "exchanged" not in right.note
     exchanged = replace(given, pairs=replace(given.pairs, same=~given.pairs.same))
-    assert "labels may be exchanged" in QualitySet.of(exchanged, None).evaluate(Embeddings(near), Rule()).rows()[0].note
+    assert "exchanged" not in QualitySet.of(given, None).evaluate(Embeddings(near), Rule()).line()
+    wrong, doubt = QualitySet.of(exchanged, None).evaluate(Embeddings(near), Rule()), "the labels may be exchanged."
+    assert doubt in wrong.rows()[0].note
+    assert wrong.line().endswith(f" % · More pairs of two people are accepted than of one person: {doubt} {ONE}")
     perfect = Discard(0.1, 0.5, np.zeros(51), np.zeros(51))
     (table,) = replace(QualitySet.of(given, None).evaluate(Embeddings(near), Rule()), curves=(perfect,)).rows()
     assert table.rows[0][-1] == "no error to save"

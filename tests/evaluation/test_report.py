@@ -11,6 +11,7 @@ from sphereface.data.pairs import Pairs
 from sphereface.errors import UserError
 from sphereface.evaluation import Embeddings, Images, PairsResult, Report, format_table, to_dict, write_report
 from sphereface.evaluation import write as module
+from sphereface.evaluation.comparison import compare, format_comparison
 from sphereface.evaluation.lfw import Verification
 from sphereface.evaluation.result import Rows
 from sphereface.evaluation.table import WIDTH, format_rows, prose_columns
@@ -275,11 +276,27 @@ def test_what_a_training_log_shows():
     assert toy_result(view=1).line() == "accuracy 75.00 %"
 
 
+def test_the_json_file_has_the_line_of_a_log():
+    assert to_dict(toy_report())["headline"] == toy_result().line()
+
+
 def test_a_training_log_says_why_an_accuracy_is_doubtful():
     line = toy_result(scores=(0.9, 0.1, float("nan"), 0.4)).line()
     assert line == "accuracy 50.00 ± 50.00 % · 1 pair has no score (NaN): it counts as wrong and is not accepted."
     exchanged = toy_result(scores=tuple(np.tile([0.1, 0.9], 30) + np.linspace(0, 0.1, 60))).line()
     assert exchanged.endswith(" % · AUC is below 0.5: the labels may be exchanged. A label of 1 means one person.")
+
+
+def test_a_comparison_says_that_the_labels_may_be_exchanged():
+    good, bad = (
+        toy_result(scores=tuple(side * x for x in np.linspace(0.9, 0.1, 40) * np.tile([1, -1], 20))) for side in (1, -1)
+    )
+    told = "is below 0.5: the labels may be exchanged. A label of 1 means one person."
+    for sides, lines in (((good, good), []), ((bad, good), ["A"]), ((bad, bad), ["A", "B"])):
+        outcome = compare(*sides)
+        found = [line for line in format_comparison("own", outcome).splitlines() if "exchanged" in line]
+        assert found == [f"  AUC          {side} {told}" for side in lines]
+        assert outcome.exchanged == tuple(side in lines for side in "AB")
 
 
 def test_results_replace_results_and_nothing_else(tmp_path):

@@ -1,6 +1,7 @@
 import json
 import logging
 import pickle
+import shutil
 
 import cv2
 import numpy as np
@@ -52,6 +53,18 @@ def test_what_is_no_set_is_counted_and_names_of_one_place_refused(folder, caplog
     (folder / "my set.bin").rename(folder / "my\nset.bin")
     with pytest.raises(UserError, match=r"suite: got the name 'my\\nset' · allowed: a text without slashes"):
         suite_sets(folder)
+
+
+def test_a_set_that_is_there_twice_is_named_and_a_renamed_one_is_not(folder, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("sphereface"), "propagate", True)
+    suite_sets(folder)
+    assert "equal images" not in caplog.text  # their lists are equal, and their images are not
+    shutil.copy(folder / "lfw.bin", folder / "cplfw.bin")
+    suite_sets(folder, find_images=False)
+    assert "equal images" not in caplog.text
+    suite_sets(folder)
+    (line,) = {text for text in caplog.messages if "equal images" in text}
+    assert line == f"{folder}: lfw and cplfw have equal images and pairs, so a mean counts them twice · leave one out"
 
 
 def test_a_link_that_leads_nowhere_is_a_set_that_is_missing(folder):

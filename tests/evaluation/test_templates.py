@@ -293,8 +293,8 @@ def test_both_lists_may_name_their_columns(folder, separator):
     assert "True" in words
     (folder / "pairs.txt").write_text(f"{names}\n{words}", encoding="utf-8")
     assert read_template_pairs(folder / "pairs.txt", templates).same.tolist() == [True, False]
-    (folder / "pairs.txt").write_text(f"{names}\n{words.replace('True', 'yes')}", encoding="utf-8")
-    with pytest.raises(UserError, match="line 2: got '.* yes' · expected 'template template 0"):
+    (folder / "pairs.txt").write_text(f"{names}\n{words.replace('True', 'pair')}", encoding="utf-8")
+    with pytest.raises(UserError, match="line 2: got '.* pair' · expected 'template template 0"):
         read_template_pairs(folder / "pairs.txt", templates)
     (folder / "pairs.txt").write_text(f"{names.replace('same', 'different')}\n{PAIRS}", encoding="utf-8")
     with pytest.raises(UserError, match="got the column 'different' · allowed: labels that are 1 for one person"):

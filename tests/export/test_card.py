@@ -88,6 +88,30 @@ def test_figures_that_are_missing_and_names_that_would_break_the_table(tmp_path,
     assert cells in card_of(tmp_path)
 
 
+def test_evaluations_that_are_not_of_pairs_have_a_line_each(tmp_path):
+    for folder, changes in (
+        ("eval/rfw", {"name": "rfw", "headline": "mean accuracy of groups 93.20 %"}),
+        ("eval/all|", {"name": "a|b", "headline": "TAR at FAR 1e-4 50.00 %"}),
+        ("eval/old", {"name": "old"}),  # of an earlier version
+        ("eval/other", {"name": "other", "headline": "x", "checkpoint_sha256": "cd" * 32}),
+        ("eval/bad", {"name": 3, "headline": "x"}),
+    ):
+        (tmp_path / folder).mkdir(parents=True)
+        values = {"checkpoint_sha256": SHA, "num_undefined_embeddings": 0, **changes}
+        (tmp_path / folder / "groups.json").write_text(json.dumps(values))
+    (tmp_path / "eval/suite.json").write_text(json.dumps({"checkpoint_sha256": SHA, "name": "suite"}))
+    (tmp_path / "eval/broken.json").write_text("{")
+    lines = (
+        "Evaluations of other kinds; the `table.txt` in its folder has the rule of each:\n\n"
+        "- a¦b (`eval/all¦`): TAR at FAR 1e-4 50.00 %\n- old (`eval/old`): see groups.json\n"
+        "- rfw (`eval/rfw`): mean accuracy of groups 93.20 %\n"
+    )
+    assert f"## Evaluation\n\n{lines}\n## Intended use" in card_of(tmp_path)
+    assert f"{lines}\nThese figures are for the 32-bit network." in card_of(tmp_path, dtype="float16")
+    evaluated(tmp_path)
+    assert f"|\n\n{PROTOCOL}\n\n{lines}\n## Intended use" in card_of(tmp_path)
+
+
 @pytest.mark.parametrize("changes", [{"checkpoint_sha256": "cd" * 32}, {"accuracy": "high"}, {"tar_at_far": None}])
 def test_a_report_of_another_checkpoint_or_a_damaged_one_is_left_out(tmp_path, changes):
     evaluated(tmp_path, **changes)
@@ -132,6 +156,21 @@ def test_figures_of_the_whole_network_are_not_those_of_a_copy_in_lower_precision
             "\n\nTraining started from another network. The images on which that network was trained before are not "
             "counted here.\n",
         ),
+        (
+            {"meta": {"taught_by": {"file": "t.pt", "sha256": SHA, "data": "`web`, 300 images of 30 people"}}},
+            f"\n\nIt learned from the embeddings of a teacher, `t.pt` (SHA-256 `{SHA}`). The teacher was trained on "
+            "`web`, 300 images of 30 people.\n\n## Recipe",
+        ),
+        (
+            {"meta": {"teacher": SHA, "config": {"train": {"teacher": {"onnx": "/home/ann/t.onnx"}}}}},
+            f"\n\nIt learned from the embeddings of a teacher, `t.onnx` (SHA-256 `{SHA}`). On which images the "
+            "teacher was trained is not recorded.\n\n## Recipe",
+        ),
+        (
+            {"meta": {"config": {"train": {"teacher": {"losses": {"l2": 1.0}}}}}},  # exported by an earlier version
+            "\n\nIt learned from the embeddings of a teacher. On which images the teacher was trained is not recorded.",
+        ),
+        ({"meta": {"config": {"train": {"teacher": {"losses": {}, "onnx": None}}}}}, "Not recorded.\n\n## Recipe"),
         ({"meta": {"config": {"model": {"name": "ir", "networks": 3}}}}, "An ensemble of 3 `ir` networks for face"),
         ({"meta": {"num_identities": 4000, "num_images": 50000}}, "\n50,000 images of 4,000 people.\n"),
         ({"licence": "CC {{ 1 + 1 }} <b>"}, "## Licence\n\nCC {{ 1 + 1 }} <b>\n"),

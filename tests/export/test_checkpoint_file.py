@@ -89,6 +89,24 @@ def test_where_the_first_weights_come_from_is_kept(tmp_path):
     assert "init_from" not in join(states, paths)["meta"]
 
 
+def test_the_teacher_is_kept(tmp_path):
+    paths = [trained(tmp_path / f"{k}.pt", seed=k) for k in range(2)]
+    states = [load_checkpoint(path) for path in paths]
+    taught_by = {"file": "teacher.pt", "sha256": "c" * 64, "data": "`web`"}
+    states[0]["meta"]["taught_by"] = taught_by
+    save_checkpoint(paths[0], {key: value for key, value in states[0].items() if key not in ("format", "id")}, {})
+    assert export(paths[0], tmp_path / "small.pt") == 0
+    assert export(tmp_path / "small.pt", tmp_path / "again.pt") == 0
+    assert load_checkpoint(tmp_path / "again.pt")["meta"]["taught_by"] == taught_by
+    assert "trained on `web`." in (tmp_path / "again.pt.md").read_text(encoding="utf-8")
+    assert join(states, paths)["meta"]["taught_by"] == {}  # the other one does not name its teacher
+    states[1]["meta"]["taught_by"] = taught_by
+    assert join(states, paths)["meta"]["taught_by"] == taught_by
+    for state in states:
+        del state["meta"]["taught_by"], state["meta"]["config"]["train"]["teacher"]
+    assert "taught_by" not in join(states, paths)["meta"]
+
+
 @pytest.mark.parametrize(("dtype", "most"), [("float32", 0.0), ("float16", 2e-3)])
 def test_embeddings_are_those_of_the_source(tmp_path, dtype, most):
     source, small = trained(tmp_path / "last.pt"), tmp_path / "small.pt"

@@ -37,12 +37,17 @@ def write_config(folder: Path, *, steps: int = STEPS) -> Path:
     return path
 
 
-def torchrun(config: Path, *options: str) -> subprocess.Popen:
+def torchrun(config: Path, *options: str, program: Path = ROOT / "train.py") -> subprocess.Popen:
     command = [sys.executable, "-m", "torch.distributed.run", "--local-addr", "127.0.0.1", *options,
-               str(ROOT / "train.py"), "--config", str(config), "--resume", "auto", "--device", "cpu"]  # fmt: skip
+               str(program), "--config", str(config), "--resume", "auto", "--device", "cpu"]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": str(ROOT)}
     log = config.with_suffix(".log").open("a")
     return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
 
 
 def said(config: Path) -> str:
@@ -108,11 +113,34 @@ def test_a_killed_worker_is_restarted_from_the_last_checkpoint(tmp_path, never_k
     assert_same(weights(config), never_killed)
 
 
+CRASHES_AT_ITS_END = """
+import os, signal, sys
+import train
+code = train.main()
+if os.environ["RANK"] == "1" and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+    os.kill(os.getpid(), signal.SIGSEGV)  # as CUDA may while a process ends
+sys.exit(code)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("standalone", [True, False])
+def test_a_run_that_is_finished_is_not_trained_again_after_a_crash(tmp_path, standalone):
+    config = write_config(tmp_path)
+    options = ["--standalone"] if standalone else ["--master-port", str(free_port())]
+    program = tmp_path / "program.py"
+    program.write_text(CRASHES_AT_ITS_END, encoding="utf-8")
+    for number in (1, 2):  # the same command again is another job, which trains again
+        agent = torchrun(config, *options, "--nproc-per-node", "2", "--max-restarts", "2", program=program)
+        assert agent.wait(timeout=600) == 0, said(config)
+        assert len(list((tmp_path / "runs" / "together").iterdir())) == number
+        assert said(config).count("the run is finished, nothing is left to train: ") == number
+
+
 @pytest.mark.slow
 def test_two_agents_as_two_machines_train_together(tmp_path, never_killed):
     config = write_config(tmp_path)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     options = ["--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend", "c10d", "--rdzv-id", "two"]
     agents = [torchrun(config, *options, "--rdzv-endpoint", f"127.0.0.1:{port}") for _ in range(2)]
     assert [agent.wait(timeout=600) for agent in agents] == [0, 0], said(config)

@@ -29,7 +29,7 @@ NO_PARSERS = {
     "search_index",  # files of faiss, which does not protect against forged ones: docs/use.md says so
     "losses.chunks", "device", "errors",  # the system's own files
     "data.orl",  # the demo's package, checked by SHA-256
-    "data.packing", "files", "data.mapped", "evaluation.table_check",  # read what they wrote, or any bytes
+    "data.pack_files", "files", "data.mapped", "evaluation.table_check",  # read what they wrote, or any bytes
 }  # fmt: skip
 
 

@@ -86,6 +86,36 @@ def test_people_of_a_set_who_are_trained_on_are_named_at_the_start(config_file, 
     assert "in data.train, such as" not in caplog.text
 
 
+@pytest.mark.parametrize("key", ["teacher.checkpoint", "init_from"])
+def test_people_of_a_set_whom_the_teacher_or_the_first_network_knows_are_named(
+    config_file, faces, tmp_path, caplog, key
+):
+    both, person = tmp_path / "both", next(folder for folder in sorted((faces / "pairs").iterdir()) if folder.is_dir())
+    shutil.copytree(faces / "train", both)
+    shutil.copytree(person, both / person.name)
+    short = ("train.steps=2", "train.milestones=[]")
+    master = train(config_file, *short, "name=master", f"data.train={both}") / "last.pt"
+    own = train(config_file, *short, "name=own") / "last.pt"  # of the student's training set
+    more = ("train.teacher.losses={correlation: 1}",) if key == "teacher.checkpoint" else ()
+    caplog.clear()
+    run = train(config_file, f"train.{key}={master}", *more, *short)
+    (line,) = [text for text in caplog.messages if "names of identities" in text or "name of an identity" in text]
+    assert line == (
+        f"eval.sets.mine: 1 person has the name of an identity in the training set of train.{key}, such as "
+        f"'{person.name}': if they are the same people, its figures will be too good · evaluate other people"
+    )
+    meta = load_checkpoint(run / "last.pt")["meta"]
+    assert meta["more_people"] == [person.name]
+    caplog.clear()
+    run = train(config_file, f"train.{key}={own}", *more, *short)
+    assert "name of an identity" not in caplog.text
+    assert not load_checkpoint(run / "last.pt")["meta"].get("more_people")
+    caplog.clear()
+    Trainer(load(config_file, f"train.{key}={master}", *more, *short, f"data.train={both}"), CPU)
+    (line,) = [text for text in caplog.messages if "name of an identity" in text]
+    assert "in data.train, such as" in line  # once
+
+
 def test_a_set_made_of_a_numbered_list_that_is_trained_on_is_named_at_the_start(config_file, faces, tmp_path, caplog):
     paths = sorted((faces / "train").rglob("*.png"))
     listing, made = tmp_path / "list.txt", tmp_path / "made"

@@ -95,6 +95,25 @@ def test_a_learning_rate_of_sgd_is_named_with_adamw(config_file, lr, warned):
     assert doubtful(load(config_file, f"train.lr={lr}"), 12) == []
 
 
+@pytest.mark.parametrize(
+    ("epochs", "milestones", "steps", "line"),
+    [
+        ("20", "[10, 15]", 200, "got [10, 15], all below train.epochs 20, but they count steps; of epochs, they would "
+                                "be [100, 150] · the run has 200 steps"),
+        ("20", "[10]", 60, "got [10], all below train.epochs 20, but they count steps; of epochs, they would be [30]"),
+        ("20", "[10, 20]", 200, None),
+        ("20", "[10, 15]", 59, None),
+        ("20", "[]", 200, None),
+        (None, "[6, 9]", 200, None),
+    ],
+)  # fmt: skip
+def test_milestones_in_epochs_are_named(config_file, epochs, milestones, steps, line):
+    length = () if epochs is None else (f"train.epochs={epochs}", "train.steps=null")
+    found = doubtful(load(config_file, *length, f"train.milestones={milestones}"), steps)
+    assert len(found) == (line is not None)
+    assert all(got.startswith(f"train.milestones: {line}") for got in found)
+
+
 def test_a_warm_up_of_the_teacher_beyond_the_end_is_named(config_file):
     found = doubtful(load(config_file, *TEACHER, "train.teacher.warmup_steps=12"), 12)
     assert found == [

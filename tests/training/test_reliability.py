@@ -22,6 +22,7 @@ import train as train_program
 from sphereface.checkpoint import BadCheckpoint, load_checkpoint
 from sphereface.errors import Stopped, UserError
 from sphereface.training import monitor
+from sphereface.training import run as run_module
 from sphereface.training.replay import replay
 from sphereface.training.run_folder import RunFolder
 from sphereface.training.sinks import Session, tensorboard
@@ -63,6 +64,40 @@ def test_a_signal_finishes_the_step_saves_and_leaves(config_file, number, code):
     assert same_weights(whole / "last.pt", part / "last.pt")
     for name in ("train/loss", "eval/mine/accuracy"):  # the evaluation of step 6 was put off, not lost
         assert metrics_of(part, name) == metrics_of(whole, name)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("where", ["the data is read", "the run is opened"])
+def test_a_signal_before_the_first_step_asks_to_be_started_again(config_file, monkeypatch, capfd, number, where):
+    def leave(code: int) -> None:
+        raise SystemExit(code)
+
+    def signalled(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(os, "_exit", leave)
+    monkeypatch.setattr(*((run_module, "Trainer") if where == "the data is read" else (RunFolder, "find")), signalled)
+    before = signal.getsignal(number)
+    with pytest.raises(SystemExit) as left:
+        run_module.run_training(str(config_file), resume="auto", device="cpu")
+    assert left.value.code == 75
+    line = f"stopped by {number.name} before the first step · to resume: the same command with --resume auto"
+    assert capfd.readouterr().err.splitlines().count(line) == 1
+    assert signal.getsignal(number) is before
+    assert not (config_file.parent / "runs").exists()
+
+
+def test_a_signal_while_the_run_folder_is_written_ends_after_the_first_step(config_file, monkeypatch):
+    start = RunFolder.write_start
+
+    def signalled(*arguments: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        start(*arguments)
+
+    monkeypatch.setattr(RunFolder, "write_start", signalled)
+    with pytest.raises(Stopped, match="stopped by SIGTERM at step 1 · saved: ") as stopped:
+        train(config_file)
+    assert stopped.value.exit_code == 75
 
 
 def test_a_second_ctrl_c_leaves_at_once(config_file):

@@ -31,6 +31,7 @@ from sphereface.training.run import run_training
 from sphereface.training.run_folder import RunFolder
 from sphereface.training.same_run import what_trains
 from sphereface.training.sinks import Session
+from sphereface.training.started import torchrun_job
 from sphereface.training.trainer import Trainer
 from sphereface.training.training_set import counts_of, more_samples_of, sample_of, sampled_labels
 from sphereface.training.validation import Validator
@@ -825,6 +826,72 @@ def test_auto_takes_the_newest_run_across_time_zones(config_file):
     ):
         unfinished(config_file, f"z{name}", started)
     assert auto(config_file) == newest
+
+
+def test_of_a_run_and_its_copies_auto_takes_the_one_with_the_most_steps(config_file, caplog):
+    start = "2026-03-01T10:00:00+0000"
+    unfinished(config_file, "20260228-100000", "2026-02-28T10:00:00+0000")
+    run = unfinished(config_file, "20260301-100000", start)
+    (run / "step-00000004.pt").write_bytes(b"of step 4")
+    with pytest.raises(BadCheckpoint):  # the one whose checkpoint is no checkpoint was taken
+        auto(config_file)
+    assert "same second" not in caplog.text
+    (run / "step-00000004.pt").rename(run / "step-4.pt")
+    backup = unfinished(config_file, "20260301-100000-backup", start)
+    assert auto(config_file) == run  # with as many steps
+    caplog.clear()
+    save_checkpoint(backup / "step-00000004.pt", {"meta": {"step": 4}}, {})
+    unfinished(config_file, "20260301-100000-1", start, "seed=5")  # another run, begun in this second
+    assert auto(config_file) == backup
+    line = f"resume auto: {run} started in the same second as {backup}, so one may be a copy · of the unfinished ones, "
+    assert caplog.text.count(line) == 1
+    (run / "run.json").write_text(json.dumps({"status": "finished", "started": start}))
+    caplog.clear()
+    assert auto(config_file) == backup
+    assert caplog.text.count(line) == 1
+    for path in (run, backup):
+        (path / "run.json").write_text(json.dumps({"status": "stopped"}))
+    caplog.clear()
+    assert auto(config_file).name == "20260228-100000"
+    assert "same second" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("file", "job"),
+    [
+        ("/tmp/torchelastic_ab/none_cd/attempt_0/0/error.json", "/tmp/torchelastic_ab/none_cd"),
+        ("logs/my run_x/attempt_12/7/error.json", "logs/my run_x"),
+        ("/opt/ml/output/data/0/error.json", None),
+        ("/dev/null", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_a_torchrun_job_is_known_by_the_folder_of_its_logs(monkeypatch, file, job):
+    monkeypatch.delenv("TORCHELASTIC_ERROR_FILE", raising=False)
+    if file is not None:
+        monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", file)
+    assert torchrun_job() == job
+
+
+def test_a_restart_by_torchrun_does_not_train_a_finished_run_again(config_file, monkeypatch, capsys, tmp_path):
+    def start(job: str | None, attempt: int, resume: str | None = "auto") -> Path | None:
+        monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", f"{tmp_path}/{job}/attempt_{attempt}/0/error.json" if job else "")
+        capsys.readouterr()
+        return run_training(str(config_file), SHORT, resume=resume, device="cpu")
+
+    older, first = start("none_x", 0).parent, start("none_a", 0).parent
+    assert first != older  # another job trains anew
+    assert start("none_a", 1).parent == first
+    said = capsys.readouterr().err
+    assert f"resume auto: this torchrun job finished {first} before it was restarted" in said
+    assert f"{first}: the run is finished, nothing is left to train: {first / 'best.pt'}" in said
+    assert start("none_a", 1, resume=None).parent not in (first, older)  # nobody wants to resume
+    assert start("none_b", 1).parent not in (first, older)
+    assert start(None, 0).parent not in (first, older)
+    for run in (first, older):
+        (run / "best.pt").unlink()
+    assert start("none_x", 1).parent != older  # its result is gone
 
 
 @pytest.mark.parametrize("name", ["1e5", "010", "yes", "null", "2024-01-01"])

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import struct
 import sys
 import threading
@@ -358,6 +359,49 @@ def test_what_was_sent_is_remembered_by_group(tmp_path):
     assert not second.has(10, "eval/other/accuracy")
     second.begin("another", 10)  # a new run of the service has nothing
     assert not second.has(20, "train/lr")
+
+
+def written_in(folder: Path) -> Written:
+    folder.mkdir(exist_ok=True)
+    written = Written(folder / "x.json")
+    written.begin("abc", 0)
+    written.add(20, ["train/loss"])
+    return written
+
+
+def test_a_copied_run_folder_begins_a_new_run_and_a_moved_one_continues(tmp_path, caplog, monkeypatch):
+    run, copy = tmp_path / "run", tmp_path / "copy"
+    written_in(run)
+    shutil.copytree(run, copy)
+    copied = Written(copy / "x.json")
+    assert copied.run_id is None
+    assert not copied.has(20, "train/loss")
+    line = f"x: {copy / 'x.json'} is a copy of {run / 'x.json'}, where the run abc continues · this folder begins a new"
+    assert line in caplog.text
+    caplog.clear()
+    (tmp_path / "link").symlink_to(run)
+    for folder in (run, tmp_path / "link"):
+        assert Written(folder / "x.json").run_id == "abc"
+    monkeypatch.chdir(tmp_path)
+    assert Written(Path("run") / "x.json").has(20, "train/loss")
+    copied.begin("def", 4)  # the new run is its own from now on
+    assert Written(copy / "x.json").run_id == "def"
+    run.rename(tmp_path / "moved")
+    assert Written(tmp_path / "moved" / "x.json").has(20, "train/loss")
+    run.mkdir()  # another run at the earlier place
+    Written(run / "x.json").begin("other", 0)
+    assert Written(tmp_path / "moved" / "x.json").run_id == "abc"
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("folder", [None, 7, "", "\0", "x" * 5000])
+def test_a_file_without_a_usable_folder_continues_its_run(tmp_path, caplog, folder):
+    written_in(tmp_path / "run")
+    file = tmp_path / "run" / "x.json"
+    about = {key: value for key, value in json.loads(file.read_text()).items() if key != "folder"}
+    file.write_text(json.dumps(about if folder is None else {**about, "folder": folder}))
+    assert Written(file).has(20, "train/loss")
+    assert caplog.text == ""
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,10 @@ def exported(checkpoint: Path, output: Path) -> Path:
     return output
 
 
+def sha_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def checkpoint_of(config_file: Path) -> Path:
     return train(config_file, "train.steps=2", "train.milestones=[]", "name=master", "seed=3") / "last.pt"
 
@@ -726,6 +730,31 @@ def test_a_checkpoint_without_the_teachers_part_is_refused(config_file, told):
         with pytest.raises(UserError, match=line):
             trainer.begin(step)
         step.write_bytes(before)
+
+
+@pytest.mark.parametrize("view", ["stored", "same"])
+def test_the_file_and_the_people_of_a_teacher_are_kept_also_after_a_resume(config_file, tmp_path, view):
+    folder = make_training_set(tmp_path / "other", 6, 4, size=(32, 32))
+    (folder / "id05").rename(folder / "early")
+    other = train(config_file, *SHORT, "name=other", f"data.train={folder}") / "last.pt"
+    (folder / "early").rename(folder / "id05")
+    (folder / "id00").rename(folder / "more")
+    master = train(config_file, *SHORT, "name=master", f"data.train={folder}") / "last.pt"
+    wanted = {"file": "last.pt", "sha256": sha_of(master), "data": "`other`, 24 images of 6 people"}
+    start = (
+        f"train.teacher.checkpoint={master}",
+        "train.teacher.losses={correlation: 1}",
+        f"train.teacher.view={view}",
+    )
+    run = train(config_file, *start, *SHORT)
+    meta = load_checkpoint(run / "last.pt")["meta"]
+    assert (meta["taught_by"], meta["more_people"]) == (wanted, ["id05", "more"])
+    train(config_file, *start, "train.steps=7", "train.milestones=[]", resume=str(run))
+    meta = load_checkpoint(run / "last.pt")["meta"]
+    assert (meta["step"], meta["taught_by"], meta["more_people"]) == (7, wanted, ["id05", "more"])
+    run = train(config_file, *start, *SHORT, f"train.init_from={other}", "train.init_head=new")
+    meta = load_checkpoint(run / "last.pt")["meta"]
+    assert (meta["init_from"]["sha256"], meta["more_people"]) == (sha_of(other), ["early", "id05", "more"])
 
 
 def test_the_student_is_evaluated_and_exported_without_its_teacher(config_file, told, table, tmp_path):

@@ -18,7 +18,6 @@ The value of ``data.train`` selects the source:
 
 from __future__ import annotations
 
-import itertools
 import logging
 import os
 from collections import Counter
@@ -28,22 +27,22 @@ from typing import TypeVar
 
 import numpy as np
 
-from ...errors import UserError, count_of, printable, shown, shown_key
+from ...errors import UserError, count_of, printable, shown
 from ..identities import Labels
 from ..walking import is_system_file, kind_of_path, nfc
+from .apart import check_apart, log_beside, log_parts
 from .arrow import ArrowSource
-from .base import FileSource, Source
+from .base import Source
 from .cached import cached
 from .excluding import dropped, excluding
 from .folder import FolderSource
-from .joined import JoinedSource, num_copied
+from .joined import JoinedSource
 from .listing import LIST_SUFFIXES, ListSource
 from .lmdb import LmdbSource
 from .parquet import ParquetSource
 from .records import RecordSource
 from .selection import shared_image, shared_names, with_images
-from .shards import is_pattern, log_listed
-from .spans import SpanSource
+from .shards import is_pattern
 from .tar import TarSource
 from .zipped import ZipSource
 
@@ -157,8 +156,10 @@ def open_source(
                 f"data.train: {path}: got no identity · allowed: sources with one or more, in a folder as "
                 "root/<identity>/<image> · check that its disk is mounted, or leave it out"
             )
-    log_listed(paths, sources)
-    _check_apart(paths, sources)
+    log_beside(paths)
+    if not merge:
+        log_parts(paths, sources)
+    check_apart(paths, sources)
     if merge and len(sources) == 1:
         log.warning("data.merge: changes nothing, since data.train has one source")
     tags = _tags(paths)
@@ -189,6 +190,7 @@ def open_path(path: Path, *, root: Path | str | None = None, key: str = "data.tr
         UserError: nothing exists there, it is not a source, or ``root`` is given without a list.
     """
     source = _open(path, root, key)
+    log_beside([path])
     _check_root(root, [source], "data.root" if key == "data.train" else "--root")
     return source
 
@@ -249,64 +251,6 @@ def _check_root(root: Path | str | None, sources: Sequence[Source], key: str) ->
             f"{key}: got {str(root)!r} {what} · allowed: only with a list ({', '.join(LIST_SUFFIXES)}), whose paths "
             "are relative to it · leave it out"
         )
-
-
-def _check_apart(paths: Sequence[Path], sources: Sequence[Source]) -> None:
-    """Check that no two paths lead to the same images.
-
-    Such images would count twice, or belong to two identities. Copies of a set elsewhere, in any
-    form, are a warning.
-
-    Raises:
-        UserError: two paths lead to one place, also through a link, one is a folder inside another,
-            or two folders or lists have images in common.
-    """
-    places = [
-        Path(os.path.realpath(source.path if isinstance(source, RecordSource) else path))
-        for path, source in zip(paths, sources, strict=True)
-    ]
-    files = [_real_files(source) for source in sources] if len(sources) > 1 else []
-    for one, other in itertools.permutations(range(len(paths)), 2):
-        outer, inner = places[one], places[other]
-        both = " and ".join(shown_key(str(paths[row])) for row in sorted((one, other)))
-        if outer == inner or (inner.is_dir() and outer in inner.parents):
-            how = "the same place" if outer == inner else f"of which {shown_key(str(paths[other]))} is inside the other"
-            raise UserError(
-                f"data.train: got {both}, {how} · allowed: sets without common images · leave one of them out"
-            )
-        if shared := files[one] & files[other]:
-            raise UserError(
-                f"data.train: got {both}, which have files in common, such as {shown(min(shared))} · "
-                "allowed: sets without common images · leave the files out of one of them"
-            )
-    for one, other in itertools.combinations(range(len(paths)), 2):
-        both = " and ".join(shown_key(str(paths[row])) for row in (one, other))
-        if shared := _shared_images(sources[one], sources[other]):
-            raise UserError(
-                f"data.train: got {both}, which have {count_of(len(shared), 'image', 'images')} in common, such as "
-                f"{shown(min(shared))} · allowed: sets without common images, as each would count twice · leave them "
-                "out of one of the two"
-            )
-        count, compared = num_copied(sources[one], sources[other])
-        if count:
-            sentence = (
-                "data.train: %s contain the same images: the first image of %d of %d compared identities is the same"
-            )
-            log.warning(f"{sentence} · leave one of them out", both, count, compared)
-
-
-def _shared_images(one: Source, other: Source) -> set[str]:
-    """Return the images that two folders or lists have in common, also through links to folders."""
-    if not (isinstance(one, FileSource) and isinstance(other, FileSource)):
-        return set()
-    common = set(one.real_folders().values()) & set(other.real_folders().values())
-    return one.files_in(common) & other.files_in(common) if common else set()
-
-
-def _real_files(source: Source) -> set[str]:
-    """Return the files of a set of shards; several paths of data.train may share them."""
-    files = source.files if isinstance(source, (SpanSource, ParquetSource)) else []
-    return set(map(os.path.realpath, files))
 
 
 def _tags(paths: Sequence[Path]) -> list[str]:

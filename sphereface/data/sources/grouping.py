@@ -18,7 +18,7 @@ from ..identities import Labels
 from ..walking import nfc
 from .base import FileSource, Source, grouped, log_gaps
 from .folder import FolderSource, first_folders, log_forms
-from .label_folders import SPLITS, folder_names, log_doubled, log_joined
+from .label_folders import folder_names, is_split, log_doubled, log_joined, log_numbered, log_split
 
 log = logging.getLogger(__name__)
 
@@ -162,8 +162,10 @@ def by_number(
     images = Grouped(np.array(ordered, dtype=np.int64), labels, class_names, folders is not None)
     if folders is None or any(map(str.isdecimal, folders)):
         joined = log_joined(names, numbers, files, place)
+        joined = joined or (named and log_numbered(names, numbers, place))
         joined = joined or (named and folders is None and log_doubled(names, numbers, place))
         if named and instead and not joined and folders is None:
+            log_split(names, numbers, place)
             log_across([names[row] for row in ordered], images, place, instead)
     return images
 
@@ -181,7 +183,7 @@ def log_across(names: Sequence[str], images: Grouped, place: str, instead: str) 
     """
     folders, _ = first_folders([nfc(name) for name in names])
     num_folders, num_labels = len(set(folders) - {""}), len(images.class_names)
-    if num_folders < num_labels or not {folder.lower() for folder in folders} - {"", *SPLITS}:
+    if num_folders < num_labels or all(map(is_split, set(folders) - {""})):
         return
     both = {(label, folder) for label, folder in zip(images.labels.tolist(), folders, strict=True) if folder}
     several = [label for label, count in Counter(label for label, _ in both).items() if count > 1]

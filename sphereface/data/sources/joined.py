@@ -145,19 +145,20 @@ def _warn_of_merged_numbers(sources: Sequence[Source], tags: Sequence[str]) -> N
         log.warning(f"{sentence} · {remedy}", number, shown(several[0]), " and ".join(tags[row] for row in rows))
 
 
-def num_copied(one: Source, other: Source) -> tuple[int, int]:
-    """Return how many identities have the same first image, and how many were compared.
+def num_copied(one: Source, other: Source, known: dict[int, set[bytes]]) -> tuple[int, int]:
+    """Return how many identities have an image in both sources, and how many were compared.
 
     The number is 0 if fewer than half of them have.
 
-    Identities are compared by name. If that finds none, as many identities are compared by
-    position. If one source has names and not equally many, up to 4,096, they are compared with each
-    of them.
+    The first images are compared, of identities of one name, then of as many by position. If that
+    finds none, all images of a few identities are compared with the first one of each identity of
+    the source that has more, up to 4,096.
+
+    Args:
+        one, other: the sources.
+        known: the digests of the first images of a source, by its id; added to.
     """
     few, many = sorted((one, other), key=lambda source: len(source.class_names))
-    if len(few.class_names) < len(many.class_names) <= COMPARED and one.named != other.named:
-        firsts = {_first(many, row) for row in range(len(many.class_names))} - {b""}
-        return _at_least_half([_first(few, row) in firsts for row in evenly(range(len(few.class_names)), _COMPARED)])
     by_name, by_position = [], []
     if one.named and other.named:
         place = {name: row for row, name in enumerate(other.class_names)}
@@ -169,7 +170,14 @@ def num_copied(one: Source, other: Source) -> tuple[int, int]:
         found = _at_least_half([_first(one, a) == _first(other, b) != b"" for a, b in evenly(rows, _COMPARED)])
         if found[0]:
             break
-    return found
+    if found[0] or len(many.class_names) > COMPARED:
+        return found
+    if id(many) not in known:
+        known[id(many)] = {_first(many, row) for row in range(len(many.class_names))} - {b""}
+    firsts, most = Labels.of(few.labels).firsts, COMPARED // _COMPARED
+    labels = evenly(range(len(few.class_names)), _COMPARED)
+    images = [range(firsts[label], min(firsts[label] + most, firsts[label + 1])) for label in labels]
+    return _at_least_half([any(_digest(few, row) in known[id(many)] for row in rows) for rows in images])
 
 
 def _at_least_half(same: Sequence[bool]) -> tuple[int, int]:
@@ -177,7 +185,11 @@ def _at_least_half(same: Sequence[bool]) -> tuple[int, int]:
 
 
 def _first(source: Source, label: int) -> bytes:
-    """Return the SHA-256 digest of an identity's first image; empty if it cannot be read."""
+    return _digest(source, int(Labels.of(source.labels).firsts[label]))
+
+
+def _digest(source: Source, row: int) -> bytes:
+    """Return the SHA-256 digest of an image; empty if it cannot be read."""
     with contextlib.suppress(OSError):
-        return sha256(source.read(int(Labels.of(source.labels).firsts[label]))).digest()
+        return sha256(source.read(row)).digest()
     return b""

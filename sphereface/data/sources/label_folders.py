@@ -19,8 +19,11 @@ from .folder import first_folders
 
 log = logging.getLogger(__name__)
 
-SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "dev"})
-"""Folders that are parts of one set."""
+SPLITS = frozenset(
+    {"train", "training", "val", "valid", "validation", "test", "testing", "dev", "eval", "evaluation", "holdout"}
+    | {"trainset", "testset", "gallery", "probe", "session", "fold"}
+)
+"""Folders that are parts of one set; see :func:`is_split`."""
 JOINED = "if two sets were joined, give each as its own path in data.train"
 """What to do about files or parts that contradict each other, for messages."""
 _WORD, _LETTERS = re.compile(r"[^\W_]+"), re.compile(r"[^\W\d_]+")
@@ -52,9 +55,14 @@ def _names_of_labels(folders: Sequence[str], labels: Labels) -> list[str] | None
     return names if alike else None
 
 
+def is_split(folder: str) -> bool:
+    """Return whether a folder is a part of one set: ``Train``, ``test_set``, ``fold1``."""
+    return "".join(_LETTERS.findall(folder.lower())) in SPLITS
+
+
 def _without_split(path: str) -> str:
     """Return a path without the names of the parts of one set, such as ``train`` and ``val``."""
-    return "/".join(part for part in path.split("/") if part.lower() not in SPLITS)
+    return "/".join(part for part in path.split("/") if not is_split(part))
 
 
 def log_joined(names: Sequence[str], numbers: Sequence[int], files: Sequence[int], place: str) -> bool:
@@ -93,7 +101,7 @@ def log_joined(names: Sequence[str], numbers: Sequence[int], files: Sequence[int
             continue
         least, other = min(len(folders), len(known)), dict[int, tuple[str, str]]()
         for label, folder, first in zip(own.tolist(), folders, labels.firsts[:-1].tolist(), strict=True):
-            path = _without_split(f"/{part[first]}".partition(f"/{folder}/")[0][1:] + f"/{folder}")
+            path = _without_split(f"/{part[first]}".partition(f"/{folder}/")[0][1:]) + f"/{folder}"
             before = known.setdefault(label, (folder, path))
             if path != before[1] and (folder != before[0] or folder.isdecimal()):
                 other[label] = (before[1], path)
@@ -144,13 +152,80 @@ def log_doubled(names: Sequence[str], numbers: Sequence[int], place: str) -> boo
     people = _with_two_people(folders, doubled)
     if not people or not (_consecutive(folders) or _both_ascend(folders, doubled)):
         return False
+    _log_two(place, folders, people)
+    return True
+
+
+def _log_two(place: str, folders: Mapping[int, Sequence[str]], people: Sequence[int]) -> None:
     one, other, *_ = folders[people[0]]
     log.warning(
         "data: %s: %d of %d labels are in two folders or more, such as %d in %s and in %s: each label is one "
         f"identity · {JOINED}",
         *(place, len(people), len(folders), people[0], printable(one), printable(other)),
     )
-    return True
+
+
+def log_numbered(names: Sequence[str], numbers: Sequence[int], place: str) -> bool:
+    """Log labels of two people, in two lists of folders 0, 1, … whose names are the labels.
+
+    Each folder with such folders must begin at the smallest label, and have more of them than gaps.
+    Parts of one set count as one, and so do folders that differ only in a number, such as cameras.
+    Folders with other numbers are ids, so equal ones are one person.
+
+    Args:
+        names: of the images.
+        numbers: the label of each.
+        place: the source's name in messages.
+
+    Returns:
+        Whether there are such labels.
+    """
+    given = sorted({(label, name.rpartition("/")[0]) for label, name in zip(numbers, names, strict=True)})
+    for first in (0, 1):  # folders of labels from 0 are often numbered from 1
+        inside: dict[str, set[int]] = {}
+        folders: dict[int, dict[str, str]] = {}
+        for label, path in given:
+            parts = nfc(path).split("/")
+            ends = [row for row, part in enumerate(parts) if _is_number(part, label + first)]
+            if not ends:
+                break
+            set_of_it = re.sub(r"\d+", "#", _without_split("/".join(parts[: ends[0]])))
+            inside.setdefault(set_of_it, set()).add(label)
+            folders.setdefault(label, {}).setdefault(set_of_it, "/".join(parts[: ends[0] + 1]))
+        else:
+            least = given[0][0]
+            if len(inside) > 1 and all(least in own and max(own) - least < 2 * len(own) for own in inside.values()):
+                people = [label for label, both in folders.items() if len(both) > 1]
+                _log_two(place, {label: list(both.values()) for label, both in folders.items()}, people)
+                return True
+    return False
+
+
+def _is_number(text: str, number: int) -> bool:
+    return text.isdecimal() and (text.lstrip("0") or "0") == str(number)
+
+
+def log_split(names: Sequence[str], numbers: Sequence[int], place: str) -> None:
+    """Log people who have another label in each part of the set, such as ``train`` and ``val``.
+
+    Each folder must have one label; of those in several parts, half or more must have several.
+    """
+    labels: dict[str, set[int]] = {}
+    for label, path in {(label, name.rpartition("/")[0]) for label, name in zip(numbers, names, strict=True)}:
+        labels.setdefault(nfc(path), set()).add(label)
+    people: dict[str, list[str]] = {}
+    for folder in sorted(labels):
+        people.setdefault(_without_split(folder), []).append(folder)
+    common = [both for person, both in people.items() if person and len(both) > 1]
+    several = [both for both in common if not set.intersection(*(labels[folder] for folder in both))]
+    if several and 2 * len(several) >= len(common) and all(len(own) == 1 for own in labels.values()):
+        one, other, *_ = several[0]
+        log.warning(
+            "data: %s: %d of %d folders that are in several parts of the set have a label in each, such as %d in %s "
+            "and %d in %s: each label is one identity · if they are the same people, give each one label",
+            *(place, len(several), len(common)),
+            *(min(labels[one]), printable(one), min(labels[other]), printable(other)),
+        )
 
 
 def _with_two_people(folders: Mapping[int, Sequence[str]], doubled: Sequence[int]) -> list[int]:

@@ -14,13 +14,13 @@ import numpy.typing as npt
 
 from ...errors import UserError, count_of, printable, shown
 from ..walking import NO_SUFFIX, OWN_FILES, is_system_file, kind_of_file, kind_of_path
-from .base import Source
 from .label_folders import JOINED
 
 log = logging.getLogger(__name__)
 
 _RANGE = re.compile(r"\{(\d{1,9})\.\.(\d{1,9})\}")
-_OF = re.compile(r"(.*?)-?(\d+)-of-(\d+)(-[0-9a-f]{16})?(\..*)?")  # Hugging Face's and sphereface pack's
+NUMBER_OF = re.compile(r"(.*?)-?(\d+)-of-(\d+)(-[0-9a-f]{16})?(\..*)?")
+"""A name of Hugging Face and of ``sphereface pack``."""
 _MOST = 100_000
 _SHOWN = 5
 _COMPARED = 16  # images
@@ -82,37 +82,11 @@ def shard_paths(path: Path, suffix: str) -> list[Path]:
             f"{path}: {len(missing):,} of {len(paths):,} files are missing, the first: {printable(missing[0].name)} "
             "· allowed: all files of the set · copy the rest, or give a pattern of the existing files"
         )
-    if (found := _OF.fullmatch(paths[0].name)) and (count := int(found[3][:9])) > len(paths):
+    if (found := NUMBER_OF.fullmatch(paths[0].name)) and (count := int(found[3][:9])) > len(paths):
         sentence = "of the %d files of its set · to read all of them, give their folder or a pattern"
         part = "is one" if len(paths) == 1 else f"names {len(paths)}"
         log.warning(f"data: %s: {part} {sentence}", printable(str(path)), count)
     return paths
-
-
-def log_listed(paths: Sequence[Path], sources: Sequence[Source]) -> None:
-    """Log files of one name with other numbers, which may be parts of a set, given one by one.
-
-    Each of them is a set then, and a person of several becomes several identities. Sets of their
-    own have labels from 0 without gaps, and hardly ever equally many; names may be compared. Files
-    ``-00003-of-00010`` have a warning of their own.
-    """
-    alike: dict[tuple[Path, str], list[tuple[re.Match[str], int]]] = {}
-    for path, source in zip(paths, sources, strict=True):
-        found = re.fullmatch(r"(.*?)(\d{1,9})(\D*)", path.name)
-        names = source.class_names
-        if found and path.suffix.lower() in (".tar", ".parquet", ".arrow") and all(map(str.isdecimal, names)):
-            count = len(names) if set(map(int, names)) == set(range(len(names))) else 0  # 0: a part of a set
-            alike.setdefault((path.parent, f"{found[1]}#{found[3]}"), []).append((found, count))
-    for parts in alike.values():
-        first, last = (by(parts, key=lambda part: int(part[0][2]))[0] for by in (min, max))
-        counts = {count for _, count in parts}
-        if len(parts) > 1 and (0 in counts or len(counts) == 1) and not _OF.fullmatch(first[0]):
-            log.warning(
-                "data.train: %d files, such as %s, differ only in a number: each is a set with its own identities · if "
-                "they are parts of one set, give their folder, or a pattern such as %s",
-                *(len(parts), printable(first[0])),
-                printable(f"{first[1]}{{{first[2]}..{last[2]}}}{first[3]}"),
-            )
 
 
 def log_empty(path: Path, files: Sequence[Path]) -> None:
@@ -211,7 +185,7 @@ def _check_folder(folder: Path, paths: Sequence[Path]) -> None:
     numbers: list[int] = []
     sets: dict[str, str] = {}  # name, numbers left out → as a message shows it
     for path in paths:
-        if found := _OF.fullmatch(path.name):
+        if found := NUMBER_OF.fullmatch(path.name):
             before = numbered.setdefault((found[1], found[3]), {}).setdefault(int(found[2]), found)
             if before[0] != found[0] and before[5] == found[5]:  # of another version, by Hugging Face's hash
                 raise UserError(

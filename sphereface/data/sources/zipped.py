@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import codecs
-import itertools
 import logging
 import posixpath
-import re
 import struct
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -20,13 +17,12 @@ import numpy as np
 from ...errors import UserError, count_of, first_line, printable, shown
 from ...files import DAMAGED, check_directory
 from ..mapped import MappedFile
-from ..pair_lines import unquoted
-from ..text_files import text_lines
 from ..walking import OWN_FILES, Walked, is_image, kind_of_file, log_left_out, nfc
 from .base import Encoded, Labelled, TextTable, read_one
 from .grouping import by_folder, log_across
-from .listing import LIST_SUFFIXES, parse_list, read_listing, whole_number
+from .listing import LIST_SUFFIXES, read_listing
 from .members import member_name
+from .zip_lists import end_of, find_list, first_lines, member_for, without_captions
 
 log = logging.getLogger(__name__)
 
@@ -38,10 +34,6 @@ _MAX_IMAGE = 2**26  # bytes; a larger member is not a face crop
 _LIST_LINE = 100  # bytes of a list's line besides the image name: label, folders above, blanks
 _LIST_REST = 2**16  # bytes of a list besides its lines
 _FIRST = 2**14  # bytes that contain the first lines of a list
-_FIRST_LINES = 40
-_NUMBER = re.compile("[0-9]")  # every line of a list has one
-_FEW = 16  # texts about one image each, of which more are no lists
-_FIELD = re.compile(r'"[^"]*"|\S+')
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
@@ -67,7 +59,7 @@ class ZipSource(Labelled):
         self._file = MappedFile(self.path)
         members = _members(self.path)
         images = {name: info for name, info in members.items() if is_image(name)}
-        texts = _without_captions(
+        texts = without_captions(
             {name: info for name, info in members.items() if name.lower().endswith(LIST_SUFFIXES)}, images
         )
         self._check(images, texts)
@@ -75,12 +67,8 @@ class ZipSource(Labelled):
         whole = sum(info.file_size for info in texts.values()) <= self._longest_list
         composed = {nfc(name): name for name in members}  # the list may have é in another form
         lines = {name: self._first_lines(info, whole=whole) for name, info in texts.items()}
-        lists = [name for name in texts if _names_members(name, lines[name], composed)]
-        lists = lists or self._doubtful(lines, images)
-        if len(lists) > 1:
-            such = printable(", ".join(lists[:3]))
-            raise UserError(f"{self.path}: got {len(lists)} list files ({such}) · allowed: one · take the others out")
-        names = self._listed(lists[0], members, composed) if lists else self._grouped(members)
+        found = find_list(self.path, lines, images, composed)
+        names = self._listed(found, members, composed) if found else self._grouped(members)
         infos = [members[name] for name in names]
         self._names = TextTable(names)
         self._places = np.array(list(map(_place, infos)), dtype=_PLACE)
@@ -133,32 +121,7 @@ class ZipSource(Labelled):
             UserError: it is damaged. It may be the list, and without the list the labels would
                 differ.
         """
-        return _first_lines(self._text(info) if whole else self._start(info))
-
-    def _doubtful(self, lines: Mapping[str, Sequence[str]], images: Collection[str]) -> list[str]:
-        """Return the texts that may be lists, but in another form, or with paths from elsewhere.
-
-        Reading one as the list reports its fault. A warning names texts with other facts of images.
-
-        Args:
-            lines: the first lines of each text.
-            images: names of the images.
-        """
-        ends = {_end(name) for name in images} if lines else set()
-        if found := [name for name, first in lines.items() if _may_list(first, ends)]:
-            return found
-        files = set(map(_file, images)) if lines else set()
-        fields = {name: [field for line in first for field in _fields(line)] for name, first in lines.items()}
-        named = {name: next((field for field in given if _file(field) in files), "") for name, given in fields.items()}
-        found = [name for name, field in named.items() if field and posixpath.basename(name) not in OWN_FILES]
-        if found:
-            such = (self.path, printable(found[0]), printable(named[found[0]]))
-            others = f" (and {count_of(len(found) - 1, 'other text', 'other texts')})" if len(found) > 1 else ""
-            sentence = (
-                f"names images, such as %s{others}, but has no lines 'path label': the folders are the identities"
-            )
-            log.warning(f"data: %s: %s {sentence}", *such)
-        return []
+        return first_lines(self._text(info) if whole else self._start(info))
 
     def _start(self, info: zipfile.ZipInfo) -> bytes:
         """Return a part of a member that contains its first lines."""
@@ -179,12 +142,12 @@ class ZipSource(Labelled):
 
     def _listed(self, name: str, members: Mapping[str, zipfile.ZipInfo], composed: Mapping[str, str]) -> list[str]:
         paths, grouped = read_listing(self._text(members[name]), f"{self.path}/{name}")
-        below = [_below(name, path) for path in paths]
+        below = [member_for(name, path) for path in paths]
         names = [path if path in members else composed.get(nfc(path), "") for path in below]
         for found, given, path in zip(names, paths, below, strict=True):
             if not found:
                 place = "" if path == given else f" as {shown(path)}"
-                like = next((member for member in members if is_image(member) and _end(member) == _end(path)), None)
+                like = next((member for member in members if is_image(member) and end_of(member) == end_of(path)), None)
                 place = f", but {shown(like)} is" if like and not place else place
                 raise UserError(
                     f"{self.path}: {printable(name)} lists {shown(given)}, which is not in the zip{place} · allowed: "
@@ -209,86 +172,6 @@ class ZipSource(Labelled):
         log_left_out(Walked(self.path, skipped=others), loose=loose, num_deeper=deeper)
         self.labels, self.class_names, self.named = grouped.labels, grouped.class_names, grouped.named
         return [images[row] for row in grouped.rows.tolist()]
-
-
-def _first_lines(start: bytes) -> list[str]:
-    """Return the first lines of a text that have a number and are no comments.
-
-    Text in UTF-16 is decoded too; :func:`.parse_list` then refuses it.
-    """
-    if start[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-        start = start.decode("utf-16", "ignore").encode()
-    lines = text_lines(start.partition(b"\0")[0], "")
-    return list(
-        itertools.islice((line for line in lines if _NUMBER.search(line) and line.strip()[0] != "#"), _FIRST_LINES)
-    )
-
-
-def _without_captions(texts: Mapping[str, zipfile.ZipInfo], images: Collection[str]) -> dict[str, zipfile.ZipInfo]:
-    """Return the texts without those that are about one image each, and have its name."""
-    stems = {posixpath.splitext(name)[0] for name in images} if len(texts) > _FEW else set()
-    others = {name: info for name, info in texts.items() if posixpath.splitext(name)[0] not in stems}
-    return others if len(texts) - len(others) > _FEW else dict(texts)
-
-
-def _names_members(name: str, lines: Sequence[str], composed: Collection[str]) -> bool:
-    """Return whether one of the first lines of a list names a member; other texts rarely do."""
-    return any(path and nfc(_below(name, path)) in composed for path in map(_listed_path, lines))
-
-
-def _may_list(lines: Sequence[str], ends: Collection[str]) -> bool:
-    """Return whether a text may be a list.
-
-    Either a line has one image and a label, in any form, or most lines have a path of an image and
-    a label, although the zip has no such image.
-
-    Args:
-        lines: the first ones of the text.
-        ends: of the images, see :func:`_end`.
-    """
-    if any(_may_label(line, ends) for line in lines):
-        return True
-    paths = list(map(_listed_path, lines))
-    return 2 * sum(is_image(path) and sum(map(is_image, _fields(path))) == 1 for path in paths) > len(paths)
-
-
-def _may_label(line: str, ends: Collection[str]) -> bool:
-    """Return whether a line has one image and a label, in any form."""
-    if _end(_listed_path(line)) in ends:
-        return True
-    fields = _fields(line)
-    others = [field for field in fields if _end(field) not in ends]
-    return (
-        len(fields) - len(others) == 1 and len(others) <= 2 and any(whole_number(field) is not None for field in others)
-    )
-
-
-def _fields(line: str) -> list[str]:
-    """Return the fields of a line of any table."""
-    separator = next((each for each in "\t;," if each in line), None)
-    return [unquoted(field) for field in (line.split(separator) if separator else _FIELD.findall(line))]
-
-
-def _file(path: str) -> str:
-    """Return the file of a path, in composed form and lower case."""
-    return nfc(path).replace("\\", "/").lower().rpartition("/")[2]
-
-
-def _end(path: str) -> str:
-    """Return the file of a path with its last folder, in composed form and lower case.
-
-    A file in a folder loses the suffix of an image, since lists may have another one or none.
-    """
-    end = "/".join(nfc(path).replace("\\", "/").lower().split("/")[-2:])
-    return posixpath.splitext(end)[0] if "/" in end and is_image(end) else end
-
-
-def _listed_path(line: str) -> str:
-    """Return the path in a line of a list; empty if there is none."""
-    try:
-        return parse_list(line.encode("utf-8", "surrogateescape"), "")[0][0]
-    except UserError:
-        return ""
 
 
 def _members(path: Path) -> dict[str, zipfile.ZipInfo]:
@@ -368,8 +251,3 @@ def _unpacked(packed: bytes, size: int, crc: int, *, deflated: bool) -> bytes:
     if len(data) != size or zlib.crc32(data) != crc:
         raise OSError("damaged zip: the member's length or CRC differs from its directory")
     return data
-
-
-def _below(list_name: str, path: str) -> str:
-    """Return the member for a path in a list, which is relative to the list's own folder."""
-    return posixpath.normpath(posixpath.join(posixpath.dirname(list_name), path.replace("\\", "/")))

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ...data.pair_folds import NUM_FOLDS, consecutive_folds
+from ...data.pair_forms import check_column_names, is_heading
 from ...data.pair_lines import Line, image_name, is_number, plain_label, quoted, read_lines
-from ...data.pair_lists import check_column_names, is_heading
 from ...data.pairs import Pairs
 from ...data.walking import is_system_file, kind_of_path
 from ...errors import UserError, count_of, shown_key

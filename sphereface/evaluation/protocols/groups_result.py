@@ -14,10 +14,10 @@ from ...metrics import FloatArray, Interval, OperatingPoint, roc
 from ...metrics.resampling import LEVEL, num_replicates, percentile_intervals, resample
 from ..embeddings import Embeddings
 from ..result import Chart, Result, Rows
-from ..words import finite, plain_interval, plain_point, plain_points, scientific
+from ..words import finite, plain_interval, plain_point, plain_points, scientific, unscored
 from .groups_charts import draw_accuracies, draw_rates
 from .groups_scores import ACCURACY, COMMON_FAR, COMMON_TAR, EER, FARS, OWN, GroupScores, Spread, points_of
-from .groups_tables import common_rows, group_rows, key_rows, own_rows, spread_rows
+from .groups_tables import common_rows, exchanged_note, group_rows, key_rows, own_rows, spread_rows
 from .pairs_result import mirror_line
 
 
@@ -120,6 +120,12 @@ class Groups(Result):
         """Return key figures, the figures of each group, common thresholds, and the spread."""
         common = [common_rows(self, number) for number in range(len(FARS))]
         return key_rows(self), group_rows(self), own_rows(self), *common, spread_rows(self)
+
+    def doubts(self) -> list[str]:
+        """Return the number of pairs without a score, and groups whose labels look exchanged."""
+        exchanged = exchanged_note(self)
+        undefined = unscored(sum(group.verification.num_undefined for group in self.groups))
+        return [*undefined, exchanged] if exchanged else undefined
 
     def figures(self) -> Sequence[Chart]:
         """Return the accuracies, and the false accept rates at a common threshold."""

@@ -46,6 +46,7 @@ from ..words import (
     span,
     tar_headline,
     tar_rows,
+    unscored,
 )
 
 HARDEST = 12
@@ -127,8 +128,18 @@ class PairsResult(Result):
     def line(self) -> str:
         """Return the headline with its standard error, and what makes it doubtful."""
         mean, error = self.verification.mean, self.verification.standard_error
-        headline = super().line() if math.isnan(error) else f"accuracy {100 * mean:.2f} ± {100 * error:.2f} %"
-        return " · ".join([headline, *self._doubts()])
+        if math.isnan(error):
+            return super().line()
+        return " · ".join([f"accuracy {100 * mean:.2f} ± {100 * error:.2f} %", *self.doubts()])
+
+    @property
+    def exchanged(self) -> bool:
+        """Whether the scores are worse than chance, as if the labels were exchanged."""
+        return auc(self.curve) < 0.5 and self.intervals.auc.high < 0.5  # the intervals take time
+
+    def doubts(self) -> list[str]:
+        """Return the number of pairs without a score, and whether labels may be exchanged."""
+        return unscored(self.verification.num_undefined) + [f"AUC is below 0.5: {EXCHANGED}"] * self.exchanged
 
     def scalars(self) -> dict[str, float]:
         """Return the headline and the accuracy of each fold."""
@@ -259,17 +270,7 @@ class PairsResult(Result):
         if self.fisher is not None:
             figures.append(("AFS", figure(self.fisher, ".4f"), ""))
         note = f"[ ]: 95 % intervals, {intervals.replicates:,} bootstrap draws of {intervals.unit}."
-        return Rows((), tuple(figures), "Figures", " ".join([note, *self._doubts()]), key=True)
-
-    def _doubts(self) -> list[str]:
-        doubts = []
-        if number := self.verification.num_undefined:
-            one = "pair has no score (NaN): it counts as wrong and is not accepted."
-            more = "pairs have no score (NaN): they count as wrong and are not accepted."
-            doubts.append(count_of(number, one, more))
-        if auc(self.curve) < 0.5 and self.intervals.auc.high < 0.5:  # the intervals take time
-            doubts.append(f"AUC is below 0.5: {EXCHANGED}")
-        return doubts
+        return Rows((), tuple(figures), "Figures", " ".join([note, *self.doubts()]), key=True)
 
     def _hardest(self, *, genuine: bool) -> tuple[Example, ...]:
         result, pairs = self.verification, self.pairs

@@ -24,7 +24,7 @@ from ..images import Images, stem_of
 from ..labels import num_repeated_impostors
 from ..lfw import pair_cosines
 from ..result import Chart, Result, Rows
-from ..words import EXCHANGED, finite, percent, scientific
+from ..words import EXCHANGED, finite, percent, scientific, unscored
 from .base import EvaluationSet, Rule, refuse_places, register_protocol
 from .pairs import PairSet
 
@@ -71,6 +71,7 @@ class Quality(Result):
         curves: one curve for each false accept rate that the pairs resolve.
         num_genuine: number of pairs of one person.
         pairs: the list.
+        num_undefined: number of pairs without a score; they are not accepted.
     """
 
     key: ClassVar[str] = "quality"
@@ -79,6 +80,7 @@ class Quality(Result):
     curves: tuple[Discard, ...]
     num_genuine: int
     pairs: Path
+    num_undefined: int = 0
 
     def headline(self) -> tuple[str, float]:
         """Return the gain in area as a share of a perfect measure's, at the lowest FAR."""
@@ -120,12 +122,16 @@ class Quality(Result):
             "Error: share of genuine pairs rejected. Perfect: a measure that discards the rejected pairs first. Saved: "
             "0 % means no effect, 100 % a perfect measure; below 0, the measure does harm."
         )
-        if any(curve.error[0] > 1 - curve.far for curve in self.curves):  # fewer accepted than of two people
-            note += f" More pairs of two people are accepted than of one person: {EXCHANGED}"
         if not cells:
             few = "The list has too few pairs of two people for a threshold."
             return (Rows((), (("error", "not resolvable", few),), "Error versus discard", key=True),)
-        return (Rows(header, cells, "Error versus discard", note),)
+        return (Rows(header, cells, "Error versus discard", " ".join([note, *self.doubts()])),)
+
+    def doubts(self) -> list[str]:
+        """Return the number of pairs without a score, and whether labels may be exchanged."""
+        exchanged = any(curve.error[0] > 1 - curve.far for curve in self.curves)  # fewer accepted than of two people
+        more = [f"More pairs of two people are accepted than of one person: {EXCHANGED}"] if exchanged else []
+        return unscored(self.num_undefined) + more
 
     def figures(self) -> Sequence[Chart]:
         """Return the curves."""
@@ -216,7 +222,7 @@ class QualitySet(EvaluationSet):
                 curve = error_versus_discard(errors, of_pair, FRACTIONS)
                 best = error_versus_discard(errors, (~errors).astype(np.float64), FRACTIONS)
                 curves.append(Discard(point.far, point.threshold, curve, best))
-        return Quality(measure, tuple(curves), int(same.sum()), self.pairs.path)
+        return Quality(measure, tuple(curves), int(same.sum()), self.pairs.path, int(np.isnan(scores).sum()))
 
 
 def read_quality(path: Path, names: Sequence[str], root: Path | None = None) -> FloatArray:

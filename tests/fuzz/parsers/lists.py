@@ -75,4 +75,4 @@ for _form, _make in {
     "flags": make_flags,
     "folders": make_folders,
 }.items():
-    register(f"pairs-{_form}", _make, parse_pairs, reads="data.pairs data.pair_lists data.pair_lines")
+    register(f"pairs-{_form}", _make, parse_pairs, reads="data.pairs data.pair_lists data.pair_forms data.pair_lines")

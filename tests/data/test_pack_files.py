@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sphereface.data import packing
-from sphereface.data.packing import renamed_together
+from sphereface.data import pack_files
+from sphereface.data.pack_files import renamed_together
 
 
 def write(parts: dict[Path, Path], path: Path, content: bytes) -> None:
@@ -20,8 +20,8 @@ def write(parts: dict[Path, Path], path: Path, content: bytes) -> None:
 def test_every_file_is_on_disk_before_a_rename_and_the_others_names_before_the_last_ones(tmp_path, monkeypatch):
     log: list[object] = []
     replace = Path.replace
-    monkeypatch.setattr(packing.os, "fsync", lambda descriptor: log.append(os.fstat(descriptor).st_size))
-    monkeypatch.setattr(packing, "flush_folder", lambda folder: log.append(folder))
+    monkeypatch.setattr(pack_files.os, "fsync", lambda descriptor: log.append(os.fstat(descriptor).st_size))
+    monkeypatch.setattr(pack_files, "flush_folder", lambda folder: log.append(folder))
     monkeypatch.setattr(Path, "replace", lambda part, path: log.append(path.name) or replace(part, path))
     with renamed_together({tmp_path / "text": b"1"}) as parts:
         write(parts, tmp_path / "index", b"22")
