@@ -157,7 +157,7 @@ def _check_end(buffer: Buffer, offset: int, path: Path) -> None:
             f"{path}: continues after its end mark, at byte {at} · allowed: one tar file, not several joined by "
             "cat · give them as files of a folder"
         )
-    record = max(_RECORD, *(size for size in _RECORDS if len(buffer) % size == 0))
+    record = max([_RECORD, *(size for size in _RECORDS if len(buffer) % size == 0)])
     if len(rest) > record + 2 * _BLOCK:
         raise UserError(
             f"{path}: got {len(rest):,} bytes of zeros after its last member, at byte {offset} · allowed: up to "
