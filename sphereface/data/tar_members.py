@@ -161,5 +161,6 @@ def _check_end(buffer: Buffer, offset: int, path: Path) -> None:
     if len(rest) > record + 2 * _BLOCK:
         raise UserError(
             f"{path}: got {len(rest):,} bytes of zeros after its last member, at byte {offset} · allowed: up to "
-            f"{record:,}, which programs add · an unfinished download leaves such an end: copy it again"
+            f"{record:,}, which programs add · an unfinished download leaves such an end: copy it again · or, if it is "
+            "whole, write it again with tar -b 20"
         )

@@ -134,6 +134,19 @@ def test_people_with_a_label_in_each_part_are_told(caplog, order, name):
     assert line == f"{sentence} · if they are the same people, give each one label"
 
 
+def test_the_example_of_several_labels_has_two(caplog):
+    """Of three parts, two agree."""
+    names = [f"q{n}" for n in range(4)]
+    rows = [
+        (f"{part}/{n}/0.jpg", k + 10 * (part == "val"))
+        for part in ("test", "train", "val")
+        for k, n in enumerate(names)
+    ]
+    (line,) = warnings_of(rows, caplog)
+    assert "4 of 4 folders that are in several parts of the set have a label in each" in line
+    assert "such as 0 in test/q0 and 10 in val/q0: each label is one identity" in line
+
+
 def of_clips(names: str) -> list[tuple[str, int]]:
     return [(f"clips/{name}/0.jpg", label) for label, clips in enumerate(names.split()) for name in clips]
 
@@ -169,6 +182,9 @@ VALID = {
     "ages": [(f"{20 + (p + k) % 15}/{p}_{k}.jpg", p) for p in range(20) for k in range(4)],
     "parts": [(f"{s}/{n}/0.jpg", p) for s in ("train", "val") for p, n in enumerate(NUMBERS)],
     "parts of other people": [(f"{'train' if p < 15 else 'val'}/{n}/0.jpg", p) for p, n in enumerate(NUMBERS)],
+    "ages of numbered people": [(f"{a}/{p}/0.jpg", p) for a in range(8) for p in range(30)],
+    "poses of numbered people": [(f"{a:02d}/{p:03d}/0.jpg", p) for a in range(1, 9) for p in range(30)],
+    "sessions of cameras": [(f"cam{c}/{s}/{p}/0.jpg", p) for c in range(2) for s in range(3) for p in range(12)],
     "numbered parts": [(f"{s}/{p}/0.jpg", p) for s in ("train", "val") for p in range(20)],
     "numbered parts below another folder": [
         (f"x/{s}/{p}/0.jpg", p) for s in ("test_set", "train_set") for p in range(9)

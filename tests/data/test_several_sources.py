@@ -175,6 +175,8 @@ def test_a_part_of_a_numbered_set_is_told(tmp_path, monkeypatch, caplog, suffix)
         open_source(tmp_path / whole)
     monkeypatch.chdir(tmp_path)
     open_source([tmp_path / f"s-{{000..001}}.{suffix}", f"s-{{002..003}}.{suffix}"])
+    (tmp_path / "link").symlink_to(tmp_path)
+    open_source([f"link/../{tmp_path.name}/s-{{000..001}}.{suffix}", tmp_path / "link" / f"s-{{002..003}}.{suffix}"])
     assert not [line for line in caplog.messages if "beside it" in line]
     source_of(tmp_path / f"set_v1.{suffix}", [0, 1], 0)
     source_of(tmp_path / f"set_v2.{suffix}", [0, 1], 1)
@@ -228,6 +230,17 @@ def test_a_copy_in_another_order_is_told(tmp_path, caplog, named, fewer):
         number = 7 - fewer
         sentence = f"contain the same images: an image of {number} of {number} compared identities is in both · leave"
         assert sentence in caplog.text
+
+
+def test_one_picture_in_place_of_many_images_is_no_copy(tmp_path, caplog):
+    one = make_training_set(tmp_path / "one", 6, 3, size=(16, 12))
+    other = make_training_set(tmp_path / "other", 8, 3, size=(16, 13))
+    nothing = next(one.rglob("*.png")).read_bytes()
+    for folder in (*sorted(one.iterdir())[:4], *sorted(other.iterdir())[:1]):
+        (folder / "000.png").write_bytes(nothing)
+    open_source([one, other])
+    open_source([other, one])
+    assert "the same images" not in caplog.text
 
 
 def test_identities_in_common_are_also_found_at_the_end_of_a_set(tmp_path, caplog):

@@ -148,7 +148,7 @@ def log_beside(paths: Sequence[Path]) -> None:
     Files ``-00003-of-00010`` have a warning of their own.
     """
     files = [expanded(path) for path in paths if path.suffix.lower() in _SHARDS and kind_of_path(path) != "folder"]
-    given = {file.absolute() for file in itertools.chain(*files)}
+    given = {_real(file) for file in itertools.chain(*files)}
     told: set[Path] = set()
     for own in files:
         found = _NUMBER.fullmatch(own[0].name)
@@ -158,7 +158,8 @@ def log_beside(paths: Sequence[Path]) -> None:
         with contextlib.suppress(OSError):
             matches = [match for file in own[0].parent.iterdir() if (match := _NUMBER.fullmatch(file.name))]
             numbers = {int(m[2]): own[0].with_name(m[0]) for m in matches if (m[1], m[3]) == (found[1], found[3])}
-        read = {number for number, file in numbers.items() if file.absolute() in given}
+        folder = os.path.realpath(own[0].parent)
+        read = {number for number, file in numbers.items() if (folder, file.name) in given}
         beside = [f for n, f in sorted(numbers.items()) if n not in read and read & {n - 1, n + 1} and f not in told]
         if beside:
             told.update(beside)
@@ -167,3 +168,8 @@ def log_beside(paths: Sequence[Path]) -> None:
                 "their folder, or a pattern of all parts",
                 *(printable(str(own[0])), printable(beside[0].name)),
             )
+
+
+def _real(file: Path) -> tuple[str, str]:
+    """Return the folder of a file without links and ``..``, and its name."""
+    return os.path.realpath(file.parent), file.name

@@ -7,7 +7,7 @@ import itertools
 import logging
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from hashlib import sha256
 
 import numpy as np
@@ -173,11 +173,21 @@ def num_copied(one: Source, other: Source, known: dict[int, set[bytes]]) -> tupl
     if found[0] or len(many.class_names) > COMPARED:
         return found
     if id(many) not in known:
-        known[id(many)] = {_first(many, row) for row in range(len(many.class_names))} - {b""}
+        known[id(many)] = _single([_first(many, row)] for row in range(len(many.class_names)))
     firsts, most = Labels.of(few.labels).firsts, COMPARED // _COMPARED
     labels = evenly(range(len(few.class_names)), _COMPARED)
-    images = [range(firsts[label], min(firsts[label] + most, firsts[label + 1])) for label in labels]
-    return _at_least_half([any(_digest(few, row) in known[id(many)] for row in rows) for rows in images])
+    images = [
+        {_digest(few, row) for row in range(firsts[label], min(firsts[label] + most, firsts[label + 1]))}
+        for label in labels
+    ]
+    common = _single(images) & known[id(many)]
+    return _at_least_half([not each.isdisjoint(common) for each in images])
+
+
+def _single(images: Iterable[Collection[bytes]]) -> set[bytes]:
+    """Return the digests that one identity has: others stand in place of missing images."""
+    counts = Counter(itertools.chain.from_iterable(images))
+    return {digest for digest, count in counts.items() if count == 1} - {b""}
 
 
 def _at_least_half(same: Sequence[bool]) -> tuple[int, int]:

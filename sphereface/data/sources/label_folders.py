@@ -182,23 +182,36 @@ def log_numbered(names: Sequence[str], numbers: Sequence[int], place: str) -> bo
     """
     given = sorted({(label, name.rpartition("/")[0]) for label, name in zip(numbers, names, strict=True)})
     for first in (0, 1):  # folders of labels from 0 are often numbered from 1
-        inside: dict[str, set[int]] = {}
-        folders: dict[int, dict[str, str]] = {}
-        for label, path in given:
-            parts = nfc(path).split("/")
-            ends = [row for row, part in enumerate(parts) if _is_number(part, label + first)]
-            if not ends:
-                break
-            set_of_it = re.sub(r"\d+", "#", _without_split("/".join(parts[: ends[0]])))
-            inside.setdefault(set_of_it, set()).add(label)
-            folders.setdefault(label, {}).setdefault(set_of_it, "/".join(parts[: ends[0] + 1]))
-        else:
-            least = given[0][0]
-            if len(inside) > 1 and all(least in own and max(own) - least < 2 * len(own) for own in inside.values()):
-                people = [label for label, both in folders.items() if len(both) > 1]
-                _log_two(place, {label: list(both.values()) for label, both in folders.items()}, people)
-                return True
+        # a session's folder may have the person's number, so the outer and the inner one must tell
+        outer, inner = (_in_two_sets(given, first, end) for end in (0, -1))
+        if outer and inner:
+            people = [label for label, both in inner.items() if len(both) > 1]
+            _log_two(place, {label: list(both.values()) for label, both in inner.items()}, people)
+            return True
     return False
+
+
+def _in_two_sets(given: Sequence[tuple[int, str]], first: int, end: int) -> dict[int, dict[str, str]]:
+    """Return the folder of each label in each set of :func:`log_numbered`; empty without two sets.
+
+    Args:
+        given: (label, folder) of the images, ascending.
+        first: number of the folder of label 0.
+        end: which of several folders with the number of the label is taken: 0 or -1.
+    """
+    inside: dict[str, set[int]] = {}
+    folders: dict[int, dict[str, str]] = {}
+    for label, path in given:
+        parts = nfc(path).split("/")
+        ends = [row for row, part in enumerate(parts) if _is_number(part, label + first)]
+        if not ends:
+            return {}
+        set_of_it = re.sub(r"\d+", "#", _without_split("/".join(parts[: ends[end]])))
+        inside.setdefault(set_of_it, set()).add(label)
+        folders.setdefault(label, {}).setdefault(set_of_it, "/".join(parts[: ends[end] + 1]))
+    least = given[0][0]
+    two = len(inside) > 1 and all(least in own and max(own) - least < 2 * len(own) for own in inside.values())
+    return folders if two else {}
 
 
 def _is_number(text: str, number: int) -> bool:
@@ -219,7 +232,8 @@ def log_split(names: Sequence[str], numbers: Sequence[int], place: str) -> None:
     common = [both for person, both in people.items() if person and len(both) > 1]
     several = [both for both in common if not set.intersection(*(labels[folder] for folder in both))]
     if several and 2 * len(several) >= len(common) and all(len(own) == 1 for own in labels.values()):
-        one, other, *_ = several[0]
+        one = several[0][0]
+        other = next(folder for folder in several[0] if labels[folder] != labels[one])
         log.warning(
             "data: %s: %d of %d folders that are in several parts of the set have a label in each, such as %d in %s "
             "and %d in %s: each label is one identity · if they are the same people, give each one label",
