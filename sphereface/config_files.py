@@ -9,6 +9,7 @@ from typing import Any
 
 from .errors import UserError, shown, shown_key
 from .options import suggest
+from .places import with_home
 from .small_files import is_file, read_text, reason
 from .yaml_text import parse_yaml
 
@@ -77,6 +78,7 @@ def read_yaml(path: Path, _below: tuple[Path, ...] = ()) -> dict[str, Any]:
         return values
     if not isinstance(parent, str):
         raise UserError(f"{path}: extends: got {shown(parent)} · allowed: the path or the name of one file")
+    parent = with_home(parent)
     beside = path.parent / parent
     below = read_yaml(beside if is_file(beside) else find_config(parent, f"{path}: extends"), (*_below, path))
     merged = merge(below, values)
@@ -159,7 +161,7 @@ def set_value(values: dict[str, Any], override: str) -> None:
             f"--set {shown_key(key)}: got nothing in place of {shown(values[last])} · allowed: a mapping, such as "
             f"{{KEY: VALUE}} · leave --set {shown_key(key)} out to keep the value of the file"
         )
-    if value is None and text.strip().lower() not in ("null", "~"):
+    if value is None and text.partition(" #")[0].strip().lower() not in ("null", "~"):
         raise UserError(
             f"--set {shown_key(key)}: got no value · allowed: a value, or null for none · an unset variable of the "
             "shell leaves nothing behind the equals sign"

@@ -55,6 +55,12 @@ def test_the_home_folder_may_start_any_path(tmp_path, monkeypatch):
     assert config.evaluation_sets()["three"].paths == (Path(home, "i"), Path("j/~"))
 
 
+def test_the_extended_file_may_lie_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "base.yaml").write_text(GOOD + "seed: 9\n", encoding="utf-8")
+    assert load("extends: ~/base.yaml\n", tmp_path).seed == 9
+
+
 def test_no_key_sets_a_derived_field(tmp_path):
     (problem,) = problems_of(f"{GOOD}stages: []\n", tmp_path)
     assert problem.startswith("stages: unknown key")
@@ -638,7 +644,7 @@ def test_no_value_is_not_null(tmp_path, key):
     for text in ("", "  ", "# none"):
         with pytest.raises(UserError, match=f"--set {key}: got no value · allowed: a value, or null for none"):
             load(GOOD, tmp_path, f"{key}={text}")
-    for text in ("null", " ~", "Null"):
+    for text in ("null", " ~", "Null", "null # none"):
         assert load(GOOD, tmp_path, f"{key}={text}") == load(GOOD, tmp_path)
 
 

@@ -18,7 +18,7 @@ ALLOWED = {
     "augmentation": {"options"},
     "small_files": {"errors", "files", "options"},
     "yaml_text": {"errors"},
-    "config_files": {"errors", "options", "small_files", "yaml_text"},
+    "config_files": {"errors", "options", "places", "small_files", "yaml_text"},
     "config_sections": {"errors", "options", "augmentation"},
     "input_spec": set(),
     "onnx_input": {"errors", "input_spec"},

@@ -4,94 +4,122 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..config import Config, differences
 from ..errors import UserError, count_of, shown
 from .distributed import World
-from .same_run import what_trains
 from .training_set import TrainingSet, sampled_labels
 
-_PLACES = {"data": ("train", "root", "exclude_file"), "train": ("init_from",), "eval": ("selecting set",)}
+_PLACES = {"data": ("train", "root", "exclude_file"), "train": ("init_from",)}
 _TEACHER_PLACES = ("embeddings", "onnx", "checkpoint")
+_OWN = {"data": ("workers", "keep_mb"), "log": ("sinks",)}
 _MOST_DIFFERENCES = 5
+Facts = Mapping[str, Any]
 
 
-def check_all_alike(world: World, config: Config, data: TrainingSet, digests: Mapping[str, str]) -> None:
-    """Refuse processes with other settings, images or evaluation sets than the first one.
+def check_settings(world: World, config: Config) -> None:
+    """Refuse processes with other settings than the first one, but for places of files.
 
-    Each machine may have its own copy of the data, so only contents are compared, by the samples
-    that a checkpoint stores. Each process calls this function.
+    Each machine may have its own copy of the data. Each process calls this function before
+    anything else that waits for the others. Raises UserError on all processes.
+    """
+    plain = config.to_dict()
+    del plain["runs_dir"]
+    for section, names in _OWN.items():
+        for name in names:
+            del plain[section][name]
+    for section, names in _PLACES.items():
+        plain[section] |= {name: plain[section][name] is not None for name in names}
+    teacher = plain["train"]["teacher"]
+    teacher |= {name: teacher[name] is not None for name in _TEACHER_PLACES}
+    plain["eval"]["sets"] = sorted(plain["eval"]["sets"])
+    _check(world, plain, _other_settings)
+
+
+def check_data(world: World, data: TrainingSet) -> None:
+    """Refuse processes with other training images than the first one.
+
+    They are compared by the samples that a checkpoint keeps. Raises UserError on all processes.
+    """
+    if world.size > 1:
+        about = data.about()
+        about.pop("template", None)  # a copy of the crops may lack the report of `align`
+        _check(world, about, _other_data)
+
+
+def check_files(world: World, teacher: str | None, digests: Mapping[str, str]) -> None:
+    """Refuse processes with another teacher or other evaluation sets than the first one.
 
     Args:
         world: the processes.
-        config: the configuration of this process.
-        data: its images and its teacher.
+        teacher: SHA-256 of the teacher of this process, if any.
         digests: of its evaluation sets.
 
     Raises:
-        UserError: they differ. All processes raise it.
+        UserError: on all processes.
     """
-    if world.size == 1:
-        return
-    own = {"settings": _settings(config), "data": data.about(), "digests": dict(digests)}
-    if len(set(world.all_gather(hashlib.sha256(json.dumps(own, sort_keys=True).encode()).digest()))) == 1:
+    _check(
+        world, {"teacher": teacher, **{f"eval.sets.{name}": digest for name, digest in digests.items()}}, _other_file
+    )
+
+
+def _check(world: World, own: Facts, difference: Callable[[Facts, Facts, int], str]) -> None:
+    """Compare facts of all processes by a hash, and explain the first difference."""
+    if world.size == 1 or len(set(world.all_gather(_hash(own)))) == 1:
         return
     first = world.broadcast(own)
-    raise UserError(next(filter(None, world.all_gather(_difference(first, own, world.rank)))))
+    lines = world.all_gather("" if own == first else difference(first, own, world.rank))
+    if any(lines):
+        raise UserError(next(filter(None, lines)))
 
 
-def _settings(config: Config) -> dict[str, Any]:
-    """Return the settings that train, without places of files."""
-    plain = what_trains(config)
-    del plain["runs_dir"]
-    for section, names in _PLACES.items():
-        for name in names:
-            del plain[section][name]
-    for name in _TEACHER_PLACES:
-        del plain["train"]["teacher"][name]
-    return plain
+def _hash(facts: Facts) -> bytes:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).digest()
 
 
-def _difference(first: Mapping[str, Any], own: Mapping[str, Any], rank: int) -> str:
-    """Return a line on how this process differs from the first; "" if it does not."""
-    if lines := differences(first["settings"], own["settings"]):
-        more = f" · and {len(lines) - _MOST_DIFFERENCES} more" if len(lines) > _MOST_DIFFERENCES else ""
-        return (
-            f"process {rank} has other settings than process 0: {' · '.join(lines[:_MOST_DIFFERENCES])}{more} · "
-            "allowed: one configuration · start all processes with the same file and the same --set"
-        )
-    if what := _other_data(first["data"], own["data"], rank):
-        return f"{what} · allowed: the same images for all processes · copy the data to all machines again"
-    for name, digest in own["digests"].items():
-        if digest != first["digests"].get(name):
-            return (
-                f"eval.sets.{name}: process {rank} has other content than process 0 · allowed: the same images and "
-                "pairs for all processes · copy the set to all machines again"
-            )
-    return ""
+def _other_settings(first: Facts, own: Facts, rank: int) -> str:
+    lines = differences(first, own)
+    more = f" · and {len(lines) - _MOST_DIFFERENCES} more" if len(lines) > _MOST_DIFFERENCES else ""
+    return (
+        f"process {rank} has other settings than process 0: {' · '.join(lines[:_MOST_DIFFERENCES])}{more} · "
+        "allowed: one configuration · start all processes with the same file and the same --set"
+    )
 
 
-def _other_data(first: Mapping[str, Any], own: Mapping[str, Any], rank: int) -> str:
+def _other_data(first: Facts, own: Facts, rank: int) -> str:
+    what = f"process {rank} has {_unlike(first, own)} than process 0"
     sizes = [
         f"{count_of(each['num_images'], 'image', 'images')} of "
         f"{count_of(len(each['class_names']), 'identity', 'identities')}"
         for each in (first, own)
     ]
+    names = zip(first["class_names"], own["class_names"], strict=False)
     if sizes[0] != sizes[1]:
-        return f"data.train: got {sizes[0]} in process 0, {sizes[1]} in process {rank}"
-    pairs = zip(first["class_names"], own["class_names"], strict=True)
-    for number, (one, other) in enumerate(pairs):
-        if one != other:
-            return f"data.train: got {shown(one)} as identity {number} in process 0, {shown(other)} in process {rank}"
+        what = f"got {sizes[0]} in process 0, {sizes[1]} in process {rank}"
+    elif other := next(((k, pair) for k, pair in enumerate(names) if pair[0] != pair[1]), None):
+        number, (before, now) = other
+        what = f"got {shown(before)} as identity {number} in process 0, {shown(now)} in process {rank}"
+    return f"data.train: {what} · allowed: the same images for all processes · copy the data to all machines again"
+
+
+def _unlike(first: Facts, own: Facts) -> str:
+    """Return what differs in data of the same identities."""
+    labels = sampled_labels(len(own["class_names"]))
     for key in ("sample", "more_samples"):
-        for label, one, other in zip(sampled_labels(len(own["class_names"])), first[key], own[key], strict=True):
-            if one != other:
-                name = shown(own["class_names"][label])
-                return f"data.train: process {rank} has other images of {name} than process 0"
-    if first["counts"] != own["counts"]:
-        return f"data.train: process {rank} has other numbers of images of some identities than process 0"
-    if first.get("teacher") != own.get("teacher"):
-        return f"train.teacher: process {rank} has another teacher than process 0"
-    return "" if first == own else f"data.train: process {rank} has crops of other settings than process 0"
+        for label, before, now in zip(labels, first[key], own[key], strict=False):
+            if before != now:
+                return f"other images of {shown(own['class_names'][label])}"
+    return (
+        "other numbers of images of some identities" if first["counts"] != own["counts"] else "another order of images"
+    )
+
+
+def _other_file(first: Facts, own: Facts, rank: int) -> str:
+    key = next(key for key in own if own[key] != first.get(key))
+    what = "train.teacher" if key == "teacher" else key
+    return (
+        f"{what}: process {rank} has other content than process 0 · allowed: the same for all processes · copy it to "
+        "all machines again"
+    )

@@ -9,8 +9,7 @@ import shutil
 import stat
 import sys
 import time
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -137,16 +136,19 @@ class RunFolder(RunCheckpoints):
     @classmethod
     def _finished_by(cls, job: str | None, config: Config) -> RunFolder | None:
         """Return the run of this configuration that a torchrun job has finished, if it is whole."""
-        runs = [] if job is None else cls._runs(config, finished=True)
-        own = (run for run, lines in runs if not lines and (run.about() or {}).get("torchrun") == job)
-        return next((run for run in own if run.result(config).is_file()), None)
+        runs = [] if job is None else cls._runs(config, finished=True, only=lambda about: about.get("torchrun") == job)
+        return next((run for run, lines in runs if not lines and run.result(config).is_file()), None)
 
     def _warn_of_copies(self, config: Config) -> None:
         """Warn of other runs of this configuration with the same start: ``cp -r`` keeps it."""
         start = started_at(self.about() or {})
         if start == started_at({}):
             return
-        runs = [pair for finished in (False, True) for pair in self._runs(config, finished=finished, start=start)]
+        runs = [
+            pair
+            for finished in (False, True)
+            for pair in self._runs(config, finished=finished, only=lambda about: started_at(about) == start)
+        ]
         if others := [str(run.path) for run, lines in runs if not lines and run.path != self.path]:
             log.warning(
                 "resume auto: %s started in the same second as %s, so one may be a copy · of the unfinished ones, one "
@@ -157,22 +159,22 @@ class RunFolder(RunCheckpoints):
 
     @classmethod
     def _runs(
-        cls, config: Config, *, finished: bool, start: datetime | None = None
+        cls, config: Config, *, finished: bool, only: Callable[[Mapping[str, Any]], bool] | None = None
     ) -> list[tuple[RunFolder, list[str]]]:
         """Return the runs of this name, the newest first, each with its other settings.
 
-        With ``start``, only runs that started then. Without, the log names unreadable runs.
+        With ``only``, those whose ``run.json`` it accepts. Without, the log names unreadable runs.
         """
         parent = Path(config.runs_dir) / config.name
         with refusing(f"runs_dir: {parent}: cannot be read"):
             folders = [cls(path) for path in parent.iterdir()] if parent.is_dir() else []
-        for line in unknown_runs(folder.path for folder in folders if not (folder.about() or finished or start)):
+        for line in unknown_runs(folder.path for folder in folders if not (folder.about() or finished or only)):
             log.warning("resume auto: %s", line)
         abouts = [(about, folder) for folder in folders if (about := folder.about())]
         abouts.sort(key=lambda found: order_of(found[0], found[1].path), reverse=True)
         runs, wanted = [], what_trains(config)
         for about, folder in abouts:
-            if (about.get("status") == "finished") != finished or (start and started_at(about) != start):
+            if (about.get("status") == "finished") != finished or not (only is None or only(about)):
                 continue
             try:
                 runs.append((folder, differences(what_trains(saved_config(folder.path)), wanted)))

@@ -17,7 +17,7 @@ from ..data.batch import Batch
 from ..data.prefetch import prefetched
 from ..device import make_deterministic, use_machine
 from ..weights import resolve
-from .alike import check_all_alike
+from .alike import check_data, check_files, check_settings
 from .distributed import World
 from .learner import Learner
 from .loop import Loop
@@ -54,11 +54,13 @@ class Trainer:
         self, config: Config, device: torch.device, world: World | None = None, *, to_measure: bool = False
     ) -> None:
         self.config, self.device, self.world = config, device, world or World()
+        check_settings(self.world, config)
         check_sinks(config.log.sinks)
         torch.manual_seed(config.seed)
         make_deterministic(config.deterministic)
         use_machine(device, deterministic=config.deterministic, matmul=config.train.matmul)
         self.data = TrainingSet(config, self.world)
+        check_data(self.world, self.data)
         self.source = self.data.source
         self.data.teacher = open_teacher(config, self.source, device, self.world, pretend=to_measure)
         self.num_classes = len(self.source.class_names)
@@ -66,7 +68,8 @@ class Trainer:
         self.learner = Learner(config, self.num_classes, device, self.world, self.data.teacher)
         self.stop = StopRequest(quiet=not self.world.first)
         self.validator = Validator(config, device, self.world, self.stop)
-        check_all_alike(self.world, config, self.data, self.validator.digests)
+        teacher = None if self.data.teacher is None else self.data.teacher.sha256
+        check_files(self.world, teacher, self.validator.digests)
         self.validator.warn_of_shared_people(self.source)
         self.stopwatch = Stopwatch()
         self.versions = versions()  # of the code that trains, even if somebody commits later
@@ -218,7 +221,8 @@ class Trainer:
         self.learner.restore(state, path)
         origin = origin_of(meta)
         self.learner.origin = {} if origin is None else {"init_from": origin}
-        self.learner.origin |= {key: meta[key] for key in ("more_people",) if key in meta}
+        if more := sorted({*meta.get("more_people", ()), *self.data.about().get("more_people", ())}):
+            self.learner.origin["more_people"] = more
         self.data.resume(meta)
         for name, value in progress.items():
             setattr(self.progress, name, value)

@@ -200,7 +200,8 @@ def test_exchanged_labels_and_a_perfect_network_are_told():
         near[left] = near[right] = near[left] + near[right]
     right = QualitySet.of(given, None).evaluate(Embeddings(near), Rule()).rows()[0]
     assert "exchanged" not in right.note
-    exchanged = replace(given, pairs=replace(given.pairs, same=~given.pairs.same))
+    three_times = {name: np.tile(getattr(given.pairs, name), 3) for name in ("left", "right", "fold")}  # beyond chance
+    exchanged = replace(given, pairs=replace(given.pairs, same=np.tile(~given.pairs.same, 3), **three_times))
     assert "exchanged" not in QualitySet.of(given, None).evaluate(Embeddings(near), Rule()).line()
     wrong, doubt = QualitySet.of(exchanged, None).evaluate(Embeddings(near), Rule()), "the labels may be exchanged."
     assert doubt in wrong.rows()[0].note
@@ -208,6 +209,16 @@ def test_exchanged_labels_and_a_perfect_network_are_told():
     perfect = Discard(0.1, 0.5, np.zeros(51), np.zeros(51))
     (table,) = replace(QualitySet.of(given, None).evaluate(Embeddings(near), Rule()), curves=(perfect,)).rows()
     assert table.rows[0][-1] == "no error to save"
+
+
+def test_rates_that_chance_explains_are_no_exchanged_labels():
+    """An untrained network accepts as many pairs of two people as of one."""
+    pairs = pair_set()
+    given = QualitySet.of(pairs, None).evaluate(Embeddings(embeddings(pairs.pairs)), Rule())
+    for accepted, told in ((0.095, False), (0.088, False), (0.05, True)):
+        error = np.full(51, 1 - accepted)
+        result = replace(given, num_genuine=3000, curves=(Discard(0.1, 0.5, error, np.zeros(51)),))
+        assert bool(result.doubts()) == told, accepted
 
 
 def test_a_file_of_quality_may_have_whole_paths_or_last_parts(tmp_path):

@@ -70,8 +70,12 @@ OTHER = {
     "names": ("data.train=ROOT/renamed", "data.train: got 'id01' as identity 1 in process 0, 'id02' in process 1 · "),
     "images": ("data.train=ROOT/replaced", "data.train: process 1 has other images of 'id02' than process 0 · "),
     "pairs": ("eval.sets.mine=ROOT/pairs2", "eval.sets.mine: process 1 has other content than process 0 · "),
+    "sets": ("eval.sets.more=ROOT/pairs2", "settings than process 0: eval.sets: ['mine'] → ['mine', 'more'] · "),
+    "rhythm": ("eval.every_steps=4", "process 1 has other settings than process 0: eval.every_steps: 6 → 4 · "),
+    "width": ("model.embedding_dim=6", "process 1 has other settings than process 0: model.embedding_dim: "),
+    "init": ("train.init_from=ROOT/teacher.pt", "settings than process 0: train.init_from: False → True · allowed"),
 }
-"""What differs in process 1 → its override, and the line."""
+"""What differs in process 1 → its override, and the line. They must be told before one waits for another."""
 
 CASES = {
     **{

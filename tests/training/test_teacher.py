@@ -755,6 +755,13 @@ def test_the_file_and_the_people_of_a_teacher_are_kept_also_after_a_resume(confi
     run = train(config_file, *start, *SHORT, f"train.init_from={other}", "train.init_head=new")
     meta = load_checkpoint(run / "last.pt")["meta"]
     assert (meta["init_from"]["sha256"], meta["more_people"]) == (sha_of(other), ["early", "id05", "more"])
+    for path in run.glob("*.pt"):  # as a run of an earlier version
+        state = load_checkpoint(path)
+        state["meta"]["more_people"] = ["early"]
+        save_checkpoint(path, state, {})
+    more = (f"train.init_from={other}", "train.init_head=new", "train.steps=7", "train.milestones=[]")
+    train(config_file, *start, *more, resume=str(run))
+    assert load_checkpoint(run / "last.pt")["meta"]["more_people"] == ["early", "id05", "more"]
 
 
 def test_the_student_is_evaluated_and_exported_without_its_teacher(config_file, told, table, tmp_path):

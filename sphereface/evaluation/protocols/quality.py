@@ -32,6 +32,7 @@ FRACTIONS: FloatArray = np.arange(0, 51) / 100
 """Shares of the genuine pairs that are discarded."""
 _QUALITY = re.compile(r"((face|image|img)[_ -]?)?(quality|score)s?([_ -]?(score|value)s?)?", re.IGNORECASE)
 _SHOWN = (0, 5, 10, 20)
+_DEVIATIONS = 3  # standard deviations from equal rates before labels may be exchanged
 _AREA = 20  # per cent: the partial area covers 0 to 20 % discarded
 
 
@@ -129,9 +130,14 @@ class Quality(Result):
 
     def doubts(self) -> list[str]:
         """Return the number of pairs without a score, and whether labels may be exchanged."""
-        exchanged = any(curve.error[0] > 1 - curve.far for curve in self.curves)  # fewer accepted than of two people
+        exchanged = any(self._is_exchanged(curve) for curve in self.curves)
         more = [f"More pairs of two people are accepted than of one person: {EXCHANGED}"] if exchanged else []
         return unscored(self.num_undefined) + more
+
+    def _is_exchanged(self, curve: Discard) -> bool:
+        """Return whether more pairs of two people than of one are accepted, hardly by chance."""
+        deviation = math.sqrt(curve.far * (1 - curve.far) / self.num_genuine)
+        return bool(1 - curve.error[0] < curve.far - _DEVIATIONS * deviation)
 
     def figures(self) -> Sequence[Chart]:
         """Return the curves."""
