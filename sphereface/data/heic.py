@@ -51,8 +51,12 @@ def decode_heic(data: bytes) -> npt.NDArray[np.uint8]:
         ValueError: it is damaged, as far as libheif notices, or the extra is not installed.
     """
     image = _opened(data)
+    width, height = image.size
     with _as_value_error():
         pixels = np.asarray(image)
+    if pixels.shape[:2] != (height, width):
+        found = f"{pixels.shape[0]}×{pixels.shape[1]}"
+        raise ValueError(f"damaged HEIC (its head claims {height}×{width} pixels, and its image has {found})")
     if pixels.dtype == np.uint16:  # only grey images keep their 16 bits
         pixels = np.rint(pixels / 257).astype(np.uint8)
     channels = pixels[..., 2::-1] if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)

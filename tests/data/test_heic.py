@@ -106,6 +106,16 @@ def test_a_size_that_is_too_large_is_refused_before_it_is_decoded():
         decode(bytes(data))
 
 
+def test_an_image_without_a_size_in_its_head_is_refused():
+    """It would pass every limit on the size."""
+    data = bytearray(heic())
+    at = data.find(b"\x81\x02\x03", data.find(b"ipma")) + 2  # the properties of the image; the third is its size
+    data[at] = 1
+    assert heic_size(bytes(data)) == (0, 0)
+    with pytest.raises(BadImage, match="claims 0×0 pixels, and its image has 112×96"):
+        decode(bytes(data))
+
+
 @pytest.mark.parametrize("brands", [b"avif\0\0\0\0mif1", b"isom\0\0\0\0mp42", b"qt  \0\0\0\0qt  "])
 def test_avif_and_films_are_not_heic(brands):
     data = (16 + len(brands) - 8).to_bytes(4, "big") + b"ftyp" + brands + bytes(99)
