@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,8 @@ def replay(path: Path, device: torch.device) -> str:
         if key not in meta:
             raise BadCheckpoint(f"{path}: has no meta.{key} · allowed: a nonfinite-….pt of a run folder")
     config = config_from_dict(meta["config"], source=str(path), losses=MARGINS, backbones=BACKBONES)
+    compiled = config.train.compile
+    config = replace(config, train=replace(config.train, compile=False))  # in pieces for a look at each layer: a minute
     batch, position = _checked_batch(state, config, path), _checked_position(state, path)
     check_network(config.model, state.get("model", {}), path, finite=False)
     teacher = _teacher(batch, config, device)
@@ -72,6 +74,7 @@ def replay(path: Path, device: torch.device) -> str:
         "first layer not finite": bad_outputs[0] if bad_outputs else "none",
         "largest embedding": f"‖x‖ = {float(output.norms.max()):.4g}",
         "loss": f"{float(output.loss.detach()):.6g}",
+        **({"network": "not compiled here, unlike in the run"} if compiled else {}),
         **({} if given.teacher is None else {"loss of the teacher": f"{float(given.teacher.detach()):.6g}"}),
         "gradients not finite": ", ".join(bad_gradients) or "none",
     }

@@ -47,6 +47,15 @@ def test_a_kept_step_is_repeated(kept):
     assert "first layer not finite    none" in report
 
 
+def test_a_step_of_a_compiled_network_is_repeated_without_compiling(kept, tmp_path, monkeypatch):
+    """Each layer that is looked at would be compiled by itself."""
+    monkeypatch.setattr(torch.nn.Module, "compile", None)
+    compiled = altered(kept, tmp_path / "c.pt", lambda s: s["meta"]["config"]["train"].__setitem__("compile", True))
+    report = replay(compiled, CPU)
+    assert "network                   not compiled here, unlike in the run" in report
+    assert report.replace("network                   not compiled here, unlike in the run\n", "") == replay(kept, CPU)
+
+
 def test_weights_that_are_not_finite_are_what_it_tells(kept, tmp_path):
     bad = altered(kept, tmp_path / "bad.pt", lambda s: s["model"]["fc5.bias"].fill_(NAN))
     report = replay(bad, CPU)
