@@ -18,7 +18,7 @@ from ..identities import Labels
 from ..walking import nfc
 from .base import FileSource, Source, grouped, log_gaps
 from .folder import FolderSource, first_folders, log_forms
-from .label_folders import folder_names, is_split, log_doubled, log_joined, log_numbered, log_split
+from .label_folders import folder_names, folders_of_labels, is_split, log_doubled, log_joined, log_numbered, log_split
 
 log = logging.getLogger(__name__)
 
@@ -162,10 +162,11 @@ def by_number(
     images = Grouped(np.array(ordered, dtype=np.int64), labels, class_names, folders is not None)
     if folders is None or any(map(str.isdecimal, folders)):
         joined = log_joined(names, numbers, files, place)
-        joined = joined or (named and log_numbered(names, numbers, place))
-        joined = joined or (named and folders is None and log_doubled(names, numbers, place))
+        given = folders_of_labels(names, numbers) if named and not joined else []
+        joined = joined or (named and log_numbered(given, place))
+        joined = joined or (named and folders is None and log_doubled(given, place))
         if named and instead and not joined and folders is None:
-            log_split(names, numbers, place)
+            log_split(given, place)
             log_across([names[row] for row in ordered], images, place, instead)
     return images
 

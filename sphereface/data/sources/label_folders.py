@@ -119,7 +119,13 @@ def log_joined(names: Sequence[str], numbers: Sequence[int], files: Sequence[int
     return bool(unlike)
 
 
-def log_doubled(names: Sequence[str], numbers: Sequence[int], place: str) -> bool:
+def folders_of_labels(names: Sequence[str], numbers: Sequence[int]) -> list[tuple[int, str]]:
+    """Return the different (label, folder) of images by their names and labels, ascending."""
+    pairs = {(label, name.rpartition("/")[0]) for label, name in zip(numbers, names, strict=True)}
+    return sorted({(label, nfc(folder)) for label, folder in pairs})
+
+
+def log_doubled(given: Sequence[tuple[int, str]], place: str) -> bool:
     """Log labels of two people, as in two lists that were joined, then shuffled or sorted by label.
 
     Folders must be the identities: none has two labels, and each label has one, or another one as
@@ -132,17 +138,14 @@ def log_doubled(names: Sequence[str], numbers: Sequence[int], place: str) -> boo
     one name, or a common word that no other label has.
 
     Args:
-        names: of the images.
-        numbers: the label of each.
+        given: of :func:`folders_of_labels`.
         place: the source's name in messages.
 
     Returns:
         Whether there are such labels.
     """
-    given = [nfc(name).rpartition("/")[0] for name in names]
-    depth = 1 + min(folder.count("/") for folder in given)  # albums are below a person's folder
-    own = {folder: "/".join(folder.split("/")[:depth]) for folder in set(given)}
-    pairs = sorted({(label, own[folder]) for label, folder in zip(numbers, given, strict=True)})
+    depth = 1 + min(folder.count("/") for _, folder in given)  # albums are below a person's folder
+    pairs = sorted({(label, "/".join(folder.split("/")[:depth])) for label, folder in given})
     folders: dict[int, list[str]] = {}
     for label, folder in pairs:
         folders.setdefault(label, []).append(folder)
@@ -165,7 +168,7 @@ def _log_two(place: str, folders: Mapping[int, Sequence[str]], people: Sequence[
     )
 
 
-def log_numbered(names: Sequence[str], numbers: Sequence[int], place: str) -> bool:
+def log_numbered(given: Sequence[tuple[int, str]], place: str) -> bool:
     """Log labels of two people, in two lists of folders 0, 1, … whose names are the labels.
 
     Each folder with such folders must begin at the smallest label, and have more of them than gaps.
@@ -173,14 +176,12 @@ def log_numbered(names: Sequence[str], numbers: Sequence[int], place: str) -> bo
     Folders with other numbers are ids, so equal ones are one person.
 
     Args:
-        names: of the images.
-        numbers: the label of each.
+        given: of :func:`folders_of_labels`.
         place: the source's name in messages.
 
     Returns:
         Whether there are such labels.
     """
-    given = sorted({(label, name.rpartition("/")[0]) for label, name in zip(numbers, names, strict=True)})
     for first in (0, 1):  # folders of labels from 0 are often numbered from 1
         # a session's folder may have the person's number, so the outer and the inner one must tell
         outer, inner = (_in_two_sets(given, first, end) for end in (0, -1))
@@ -195,14 +196,14 @@ def _in_two_sets(given: Sequence[tuple[int, str]], first: int, end: int) -> dict
     """Return the folder of each label in each set of :func:`log_numbered`; empty without two sets.
 
     Args:
-        given: (label, folder) of the images, ascending.
+        given: of :func:`folders_of_labels`.
         first: number of the folder of label 0.
         end: which of several folders with the number of the label is taken: 0 or -1.
     """
     inside: dict[str, set[int]] = {}
     folders: dict[int, dict[str, str]] = {}
     for label, path in given:
-        parts = nfc(path).split("/")
+        parts = path.split("/")
         ends = [row for row, part in enumerate(parts) if _is_number(part, label + first)]
         if not ends:
             return {}
@@ -218,14 +219,14 @@ def _is_number(text: str, number: int) -> bool:
     return text.isdecimal() and (text.lstrip("0") or "0") == str(number)
 
 
-def log_split(names: Sequence[str], numbers: Sequence[int], place: str) -> None:
+def log_split(given: Sequence[tuple[int, str]], place: str) -> None:
     """Log people who have another label in each part of the set, such as ``train`` and ``val``.
 
     Each folder must have one label; of those in several parts, half or more must have several.
     """
     labels: dict[str, set[int]] = {}
-    for label, path in {(label, name.rpartition("/")[0]) for label, name in zip(numbers, names, strict=True)}:
-        labels.setdefault(nfc(path), set()).add(label)
+    for label, folder in given:
+        labels.setdefault(folder, set()).add(label)
     people: dict[str, list[str]] = {}
     for folder in sorted(labels):
         people.setdefault(_without_split(folder), []).append(folder)
