@@ -10,12 +10,10 @@ from typing import Any
 from ..config import Config, differences
 from ..errors import UserError, count_of, shown
 from .distributed import World
+from .same_run import MOST_DIFFERENCES, PLACES, TEACHER_PLACES
 from .training_set import TrainingSet, sampled_labels
 
-_PLACES = {"data": ("train", "root", "exclude_file"), "train": ("init_from",)}
-_TEACHER_PLACES = ("embeddings", "onnx", "checkpoint")
 _OWN = {"data": ("workers", "keep_mb"), "log": ("sinks",)}
-_MOST_DIFFERENCES = 5
 Facts = Mapping[str, Any]
 
 
@@ -30,10 +28,10 @@ def check_settings(world: World, config: Config) -> None:
     for section, names in _OWN.items():
         for name in names:
             del plain[section][name]
-    for section, names in _PLACES.items():
+    for section, names in PLACES.items():
         plain[section] |= {name: plain[section][name] is not None for name in names}
     teacher = plain["train"]["teacher"]
-    teacher |= {name: teacher[name] is not None for name in _TEACHER_PLACES}
+    teacher |= {name: teacher[name] is not None for name in TEACHER_PLACES}
     plain["eval"]["sets"] = sorted(plain["eval"]["sets"])
     _check(world, plain, _other_settings)
 
@@ -81,9 +79,9 @@ def _hash(facts: Facts) -> bytes:
 
 def _other_settings(first: Facts, own: Facts, rank: int) -> str:
     lines = differences(first, own)
-    more = f" · and {len(lines) - _MOST_DIFFERENCES} more" if len(lines) > _MOST_DIFFERENCES else ""
+    more = f" · and {len(lines) - MOST_DIFFERENCES} more" if len(lines) > MOST_DIFFERENCES else ""
     return (
-        f"process {rank} has other settings than process 0: {' · '.join(lines[:_MOST_DIFFERENCES])}{more} · "
+        f"process {rank} has other settings than process 0: {' · '.join(lines[:MOST_DIFFERENCES])}{more} · "
         "allowed: one configuration · start all processes with the same file and the same --set"
     )
 

@@ -23,7 +23,12 @@ _OTHER = {
 """Keys that change neither the data nor, except for rounding, the weights. Of ``eval.sets``, the
 selecting set stays.
 """
-_MOST_DIFFERENCES = 5
+PLACES = {"data": ("train", "root", "exclude_file"), "train": ("init_from",)}
+"""Keys whose values are places of files."""
+TEACHER_PLACES = ("embeddings", "onnx", "checkpoint")
+"""The same of ``train.teacher``."""
+MOST_DIFFERENCES = 5
+"""Differences that a message lists."""
 
 
 def what_trains(config: Config) -> dict[str, Any]:
@@ -41,10 +46,10 @@ def what_trains(config: Config) -> dict[str, Any]:
         for name in names:
             del plain[section][name]
     plain["runs_dir"] = _normal(plain["runs_dir"])
-    plain["data"] |= {key: _normal(plain["data"][key]) for key in ("train", "root", "exclude_file")}
-    plain["train"]["init_from"] = _normal(plain["train"]["init_from"])
+    for section, names in PLACES.items():
+        plain[section] |= {name: _normal(plain[section][name]) for name in names}
     teacher = plain["train"]["teacher"]
-    teacher |= {key: _normal(teacher[key]) for key in ("embeddings", "onnx", "checkpoint")}
+    teacher |= {key: _normal(teacher[key]) for key in TEACHER_PLACES}
     plain["eval"]["selecting set"] = _normal(sets.get(select))
     return plain
 
@@ -59,10 +64,10 @@ def why_new(runs: Sequence[tuple[Path, list[str]]]) -> str:
     if not runs:
         return text
     nearest, lines = min(runs, key=lambda run: len(run[1]))
-    more = f" · and {len(lines) - _MOST_DIFFERENCES} more" if len(lines) > _MOST_DIFFERENCES else ""
+    more = f" · and {len(lines) - MOST_DIFFERENCES} more" if len(lines) > MOST_DIFFERENCES else ""
     return (
         f"{text} · the nearest unfinished one, {nearest}, has other settings: "
-        f"{' · '.join(line[:200] for line in lines[:_MOST_DIFFERENCES])}{more} · "
+        f"{' · '.join(line[:200] for line in lines[:MOST_DIFFERENCES])}{more} · "
         f"to resume it anyway: --resume {nearest}"
     )
 
