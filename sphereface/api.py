@@ -278,7 +278,7 @@ class FaceEmbedder:
             UserError: ``crops`` is not such an array, or an embedding is zero or not finite.
         """
         crops = checked_crops(crops, self.input_size)
-        with torch.inference_mode():
+        with torch.inference_mode(), torch.autocast(self._device.type, enabled=False):
             features = embed_batch(self._loaded.model, crops, self._device, self.flip)
         norms = np.linalg.norm(features.astype(np.float64), axis=1, keepdims=True)
         if not (norms > 0).all() or not np.isfinite(norms).all():

@@ -17,12 +17,12 @@ from .errors import UserError, first_line
 PANELS = {
     "train/loss": "loss",
     "train/accuracy": "training accuracy (m = 1)",
-    "eval": "verification accuracy",
+    "eval": "accuracy, or main figure, of each set",
     "train/target_angle_deg_mean": "mean target angle, degrees",
     "train/lambda": "λ",
     "train/lr": "learning rate",
 }
-"""The panels of a figure: metric and title. ``eval`` is the accuracy on each verification set."""
+"""The panels: metric and title. ``eval`` is the accuracy, or main figure, of each set."""
 
 
 def read_metrics(run: Path) -> dict[str, tuple[list[float], list[float]]]:
@@ -84,7 +84,7 @@ def curves_figure(runs: Mapping[str, Path]) -> Figure:
 
 
 def learning_figure(runs: Mapping[str, Path]) -> Figure:
-    """Draw the accuracy on every verification set over images seen and over minutes of training.
+    """Draw the main figure of every evaluation set over images seen and over minutes.
 
     Runs of one recipe have labels that are equal up to the first ``/``. They share a colour, so the
     spread of their curves shows the effect of chance. A run with one evaluation, such as joined
@@ -97,12 +97,12 @@ def learning_figure(runs: Mapping[str, Path]) -> Figure:
         A figure of two rows with one column for each set; global state is unchanged.
 
     Raises:
-        UserError: no run has evaluated a verification set.
+        UserError: no run has evaluated a set.
     """
     metrics = {label: read_metrics(path) for label, path in runs.items()}
     sets = list(dict.fromkeys(name for curves in metrics.values() for name in _eval_names(curves)))
     if not sets:
-        raise UserError(f"{', '.join(map(str, runs.values()))}: no verification set was evaluated (eval.sets)")
+        raise UserError(f"{', '.join(map(str, runs.values()))}: no set was evaluated (eval.sets)")
     recipes = list(dict.fromkeys(label.partition("/")[0] for label in runs))
     figure = Figure(figsize=(5.5 * len(sets), 7), layout="constrained")
     for row, per in zip(figure.subplots(2, len(sets), squeeze=False), ("images seen", "minutes"), strict=True):
@@ -117,7 +117,7 @@ def learning_figure(runs: Mapping[str, Path]) -> Figure:
                 axes.plot(x, accuracies, style, color=f"C{recipes.index(recipe)}", label=text, markersize=size)
                 labelled.add(recipe if text else None)
             axes.set(xlabel=per)
-            axes.set_title(name.removeprefix("eval/").removesuffix("/accuracy"), parse_math=False)
+            axes.set_title(_set_name(name), parse_math=False)
             axes.yaxis.set_major_formatter(PercentFormatter(1))
             axes.xaxis.set_major_formatter(EngFormatter(sep=""))
             axes.grid(alpha=0.3)
@@ -132,7 +132,7 @@ def _minutes(curves: Mapping[str, tuple[list[float], list[float]]], images: Sequ
 
 
 def summary_table(runs: Mapping[str, Path]) -> str:
-    """Return one line for each run: images seen, minutes, last loss, last and best accuracy."""
+    """Return a line for each run: images, minutes, last loss, last and best figure of each set."""
     rows = [["run", "images", "minutes", "loss", "set", "last", "best"]]
     for label, path in runs.items():
         curves = read_metrics(path)
@@ -144,8 +144,7 @@ def summary_table(runs: Mapping[str, Path]) -> str:
             accuracies = curves[name][1] if name else []
             best_of = max((value for value in accuracies if not math.isnan(value)), default=math.nan)
             last, best = (f"{accuracies[-1]:.2%}", f"{best_of:.2%}") if accuracies else ("–", "–")
-            shown = name.removeprefix("eval/").removesuffix("/accuracy")
-            rows.append([label, images, minutes, loss, shown, last, best])
+            rows.append([label, images, minutes, loss, _set_name(name), last, best])
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     fitted = ([cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in rows)
     return "\n".join("  ".join(cells).rstrip() for cells in fitted)
@@ -154,7 +153,7 @@ def summary_table(runs: Mapping[str, Path]) -> str:
 def _draw(axes: Any, name: str, curves: Mapping[str, tuple[Sequence[float], ...]], label: str, colour: str) -> None:
     names = _eval_names(curves) if name == "eval" else [name] * (name in curves)
     for style, found in zip(("-o", "--s", ":^", "-.d") * len(names), names, strict=False):
-        which = found.removeprefix("eval/").removesuffix("/accuracy") if name == "eval" else ""
+        which = _set_name(found) if name == "eval" else ""
         text = " · ".join(part for part in (label, which) if part)
         axes.plot(*curves[found], style if name == "eval" else "-", color=colour, label=_label(text), markersize=4)
 
@@ -172,7 +171,22 @@ def _legend(axes: Any) -> None:
 
 
 def _eval_names(curves: Mapping[str, object]) -> list[str]:
-    return [name for name in curves if name.startswith("eval/") and name.endswith("/accuracy")]
+    """Return the main figure of each evaluation set: its accuracy, or else the first one written.
+
+    :meth:`~sphereface.evaluation.result.Result.scalars` begins with it.
+    """
+    main: dict[str, str] = {}
+    for name in curves:
+        of_set, _, tag = name.rpartition("/")
+        if name.startswith("eval/") and tag != "changed" and (tag == "accuracy" or of_set not in main):
+            main[of_set] = name
+    return list(main.values())
+
+
+def _set_name(figure: str) -> str:
+    """Return the name of the set, with that of a figure other than the accuracy: ``id rank 1``."""
+    of_set, _, tag = figure.removeprefix("eval/").rpartition("/")
+    return of_set if tag in ("", "accuracy") else f"{of_set} {tag.replace('_', ' ')}"
 
 
 def _last(curves: Mapping[str, tuple[list[float], list[float]]], name: str, form: str) -> str:

@@ -57,6 +57,17 @@ def test_embeddings_are_those_of_the_evaluation_as_unit_vectors(checkpoint, crop
     np.testing.assert_allclose(found[0], by_hand, atol=1e-6)
 
 
+def test_what_the_caller_set_for_torch_changes_nothing(checkpoint, crops, aligned):
+    wanted = aligned.embed_crops(crops)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        np.testing.assert_array_equal(aligned.embed_crops(crops), wanted)
+    torch.set_default_dtype(torch.float64)
+    try:
+        np.testing.assert_array_equal(FaceEmbedder(checkpoint, align=False, device="cpu").embed_crops(crops), wanted)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 def test_paths_bytes_and_pixels_are_one_image(crops, aligned, tmp_path):
     path = write_image(tmp_path / "a.png", crops[0])
     found = aligned.embed(

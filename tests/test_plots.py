@@ -39,10 +39,20 @@ def test_table_has_the_last_and_the_best(run):
     assert row.split() == ["a", "160", "1.0", "4.000", "mine", "50.00%", "60.00%"]
 
 
+def test_a_set_without_accuracy_is_shown_by_its_main_figure(tmp_path):
+    result = {"eval/id/rank_1": 0.25, "eval/id/map": 0.5, "eval/a/b/fold_1": 0.1, "eval/a/b/accuracy": 0.75}
+    lines = [{"images_seen": 8 * k, "eval/a/b/changed": 1.0, **result} for k in (1, 2)]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    _, *rows = summary_table({"x": tmp_path}).splitlines()
+    assert [row.split()[4:] for row in rows] == [["id", "rank", "1", "25.00%", "25.00%"], ["a/b", "75.00%", "75.00%"]]
+    titles = [axes.get_title() for axes in learning_figure({"x": tmp_path}).axes]
+    assert titles[:2] == ["id rank 1", "a/b"]
+
+
 def test_figure_draws_every_run_in_every_panel_that_it_has(run):
     figure = curves_figure({"a": run, "b": run})
     drawn = {axes.get_title(): len(axes.get_lines()) for axes in figure.axes}
-    assert drawn["loss"] == drawn["verification accuracy"] == drawn["λ"] == 2
+    assert drawn["loss"] == drawn["accuracy, or main figure, of each set"] == drawn["λ"] == 2
     assert drawn["learning rate"] == 0
 
 
@@ -62,7 +72,7 @@ def test_learning_curves_over_images_and_minutes_one_colour_a_recipe(run, tmp_pa
     star = learning_figure({"a/1": run, "a/joined": tmp_path / "joined"}).axes[0].get_lines()[1]
     assert (star.get_marker(), star.get_linestyle()) == ("*", "None")
     (tmp_path / "metrics.jsonl").write_text(json.dumps(LINES[0]) + "\n")
-    with pytest.raises(UserError, match=r"no verification set was evaluated \(eval.sets\)"):
+    with pytest.raises(UserError, match=r"no set was evaluated \(eval.sets\)"):
         learning_figure({"a/1": tmp_path})
 
 

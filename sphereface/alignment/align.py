@@ -18,10 +18,11 @@ from ..data.walking import Walked, walk_images
 from ..errors import UserError, shown_key
 from .crop import Cropper, CropSpec, Finder, Task, crop_name
 from .crop_folder import check_destination, check_folders, check_source, sample_of, writer_lock
+from .earlier_report import earlier_run
 from .found_landmarks import FoundLandmarks
 from .landmarks import LandmarkTable, can_hold, likely_images, named_as
 from .orders import refuse_wrong_landmarks, warn_of_exif
-from .report import REPORT_NAME, AlignReport, Outcome, Settings, Status
+from .report import REPORT_NAME, AlignReport, Earlier, Outcome, Settings, Status
 from .similarity import Points
 from .workers import run_in_chunks
 
@@ -87,7 +88,8 @@ def align_folder(
     report.source, report.sample = str(source.resolve()), sample_of(source, walked.names)
     with writer_lock(destination):
         report.warnings += check_destination(destination, report.settings, walked.names)
-        work = Cropper(source, destination, spec, landmarks.finder, landmarks.centre)
+        without_crop = earlier.without_crop if (earlier := earlier_run(destination)) else frozenset[str]()
+        work = Cropper(source, destination, spec, landmarks.finder, landmarks.centre, without_crop)
         check_source(work, walked.names)
         _align_all(work, walked.names, landmarks, report, workers=workers, progress=progress)
     if not report.crops:
@@ -116,6 +118,7 @@ def _align_all(
         if found:
             report.corrected = found.stamps
             report.warnings += found.warnings()
+        report.without_crop = work.without_crop
         report.save(folder, finished=False)  # so that the next run knows the settings if this one is killed
         chunk = DETECTION_CHUNK if found else CHUNK
         with tqdm(total=len(tasks), unit="image", disable=not progress) as bar:
@@ -128,6 +131,8 @@ def _align_all(
         report.save(folder, finished=False)
         report.warnings += found.write_landmarks()
         report.corrected = corrected
+    kept = report.earlier_crops.get(Earlier.NOT_BY_ALIGN, [])
+    report.without_crop = work.without_crop.difference(names).union(kept)  # an image may return
     report.save(folder, finished=True)
     if found:
         found.forget()

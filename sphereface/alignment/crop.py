@@ -13,7 +13,7 @@ import contextlib
 import os
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import cv2
@@ -23,7 +23,7 @@ from ..data.images import BadImage, decode
 from ..files import content_stamp, read_plain
 from .detector import Detector, FoundFace, NoFace, SeveralFaces, find_face
 from .fit import check_fit, looks_like_a_face
-from .report import Outcome, Status, explained, write_or_explain
+from .report import Earlier, Outcome, Status, explained, write_or_explain
 from .similarity import BadLandmarks, Image, Points, align, template
 from .templates import SPHEREFACE_SIZE, Size
 
@@ -113,6 +113,7 @@ class Cropper:
         spec: what the crops look like.
         finder: finds the face of images without landmarks.
         centre: crop the centre of an image if nothing else works.
+        without_crop: images that had no crop by ``align``: a file at its place is never deleted.
     """
 
     source: Path
@@ -120,6 +121,7 @@ class Cropper:
     spec: CropSpec
     finder: Finder | None = None
     centre: bool = False
+    without_crop: frozenset[str] = frozenset()
 
     def __call__(self, tasks: Sequence[Task]) -> list[Outcome]:
         """Align a chunk of images in this process."""
@@ -128,7 +130,7 @@ class Cropper:
     def make(self, task: Task) -> Outcome:
         """Align one image and write its crop, unless a current crop exists.
 
-        If the image can no longer be aligned, its old crop is deleted.
+        If the image is read, but can no longer be aligned, its old crop is deleted.
 
         Raises:
             UserError: the crop cannot be written or deleted.
@@ -142,15 +144,15 @@ class Cropper:
             time = _time_for_crop(photograph)
             outcome, crop = self._align(decode(read_plain(photograph)), task)
         except OSError as error:
-            return Outcome(task.name, Status.UNREADABLE, error.strerror or str(error))
+            outcome, crop = Outcome(task.name, Status.UNREADABLE, error.strerror or str(error)), None
         except (BadImage, cv2.error) as error:  # some OpenCV versions cannot warp images over 32,767 pixels wide
             outcome, crop = Outcome(task.name, Status.UNREADABLE, str(error)), None
         if crop is None:
-            with explained(path):
-                if path.is_file():  # the crop that an earlier run made
-                    path.unlink()
-            return outcome
-        write_or_explain(path, _encode(crop, self.spec.quality))
+            return self._without_crop(outcome, path)
+        data = _encode(crop, self.spec.quality)
+        if _is_other_file(path, data):
+            outcome = replace(outcome, earlier=Earlier.REPLACED)
+        write_or_explain(path, data)
         if outcome.status is Status.ALIGNED:
             with contextlib.suppress(OSError):  # then the next run repeats this crop
                 _stamp(path, time, photograph, before)
@@ -164,6 +166,18 @@ class Cropper:
             return same_time and photograph.stat().st_ctime_ns <= crop.st_ctime_ns
         except OSError:
             return False
+
+    def _without_crop(self, outcome: Outcome, path: Path) -> Outcome:
+        """Delete the crop of an image that gives none now, if ``align`` made it."""
+        with explained(path):
+            if not path.is_file():
+                return outcome
+            if outcome.name in self.without_crop:
+                return replace(outcome, earlier=Earlier.NOT_BY_ALIGN)
+            if outcome.status is Status.UNREADABLE:  # perhaps only half of it is there for the moment
+                return replace(outcome, earlier=Earlier.IMAGE_UNREADABLE)
+            path.unlink()
+            return replace(outcome, earlier=Earlier.DELETED)
 
     def _align(self, image: Image, task: Task) -> tuple[Outcome, Image | None]:
         try:
@@ -261,6 +275,13 @@ def _stamp(crop: Path, time: int, photograph: Path, before: os.stat_result) -> N
     if any(getattr(before, key) != getattr(after, key) for key in ("st_mtime_ns", "st_ctime_ns", "st_ino", "st_size")):
         another = after.st_mtime_ns + _ANOTHER_TIME
         os.utime(crop, ns=(another, another))
+
+
+def _is_other_file(path: Path, data: bytes) -> bool:
+    try:
+        return path.is_file() and read_plain(path) != data
+    except OSError:
+        return False
 
 
 def _is_whole_crop(path: Path, size: Size) -> bool:

@@ -136,7 +136,7 @@ def _detect(detector: Detector, image: Image) -> Faces:
         UserError: the result is not a :class:`Faces` of numbers, with one row for each face, or a
             box or a score is impossible.
     """
-    faces = detector(image)
+    faces = detector(image.copy())  # some draw on it
     allowed = "allowed: a Faces of sphereface.alignment.detector, with no row if there is no face"
     if not isinstance(faces, Faces):
         raise UserError(f"detector: returned {shown(faces)} · {allowed}")

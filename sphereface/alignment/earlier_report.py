@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from ..errors import UserError, printable
 from ..files import read_plain
-from .report import REPORT_NAME, Settings
+from .report import REPORT_NAME, Settings, Status
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +20,7 @@ T = TypeVar("T")
 _LARGEST = 256 << 20  # bytes: enough for ten million images with one in ten listed
 _MOST_SETTINGS = 50
 _LONGEST = 1000  # characters of a setting
+_WITHOUT_CROP = frozenset({Status.NO_FACE, Status.NO_LANDMARKS, Status.BAD_LANDMARKS, Status.SEVERAL_FACES})
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class EarlierRun:
         source: folder of the images; empty in a report of an earlier version.
         sample: some of its images, with the SHA-256 of each.
         finished: whether the run came to its end.
+        without_crop: images to which ``align`` gave no crop, or whose crop it deleted.
     """
 
     settings: Settings
@@ -43,6 +45,7 @@ class EarlierRun:
     source: str
     sample: Mapping[str, str]
     finished: bool
+    without_crop: frozenset[str]
 
 
 def earlier_run(folder: Path) -> EarlierRun | None:
@@ -57,10 +60,9 @@ def earlier_run(folder: Path) -> EarlierRun | None:
             raise ValueError(f"larger than {_LARGEST >> 20} MiB")
         report = _checked(json.loads(read_plain(path)), dict, "a mapping")
         settings = _settings_of(report["settings"])
-        rows, names = (_checked(report.get(key, []), list, "a list") for key in ("fallbacks", "several_faces"))
-        files = [_checked(row, dict, "a mapping for each image")["file"] for row in rows]
-        fallbacks = frozenset(_checked(file, str, "the name of a file") for file in files)
-        several = frozenset(_checked(name, str, "the name of a file") for name in names)
+        fallbacks = _names([row["file"] for row in _rows(report, "fallbacks")])
+        failed = [row["file"] for row in _rows(report, "failures") if row.get("reason") in _WITHOUT_CROP]
+        several, others = (_names(report.get(key, [])) for key in ("several_faces", "without_crop"))
         corrected, sample = (_digests(report.get(key, {})) for key in ("corrected", "sample"))
         source = _checked(report.get("source", ""), str, "the path of a folder")
         finished = report.get("finished") is not False
@@ -71,7 +73,7 @@ def earlier_run(folder: Path) -> EarlierRun | None:
             f"{path}: not a report of this program ({_reason(error)}) · delete it and the crops beside it, "
             "or give another folder"
         ) from error
-    return EarlierRun(settings, fallbacks, several, corrected, source, sample, finished)
+    return EarlierRun(settings, fallbacks, several, corrected, source, sample, finished, others | _names(failed))
 
 
 def earlier_settings(folder: Path) -> Settings | None:
@@ -107,6 +109,14 @@ def _settings_of(value: Any) -> Settings:
         if not (whole or text) or len(name) > _LONGEST or not name.isprintable():
             raise TypeError(f"settings: {name[:40]!r} is neither a whole number nor a text")
     return dict(value)
+
+
+def _rows(report: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    return [_checked(row, dict, "a mapping for each image") for row in _checked(report.get(key, []), list, "a list")]
+
+
+def _names(value: Any) -> frozenset[str]:
+    return frozenset(_checked(name, str, "the name of a file") for name in _checked(value, list, "a list"))
 
 
 def _digests(value: Any) -> dict[str, str]:

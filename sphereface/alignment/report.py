@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -42,6 +42,26 @@ class Status(str, Enum):
 FALLBACKS = frozenset({Status.CENTRED, Status.OTHER_LANDMARKS})
 
 
+class Earlier(str, Enum):
+    """What became of a file that was at the place of a crop."""
+
+    REPLACED = "replaced"
+    DELETED = "deleted"
+    IMAGE_UNREADABLE = "kept, image unreadable"
+    NOT_BY_ALIGN = "kept, not made by align"
+
+
+_TOLD = {
+    Earlier.REPLACED: (
+        "earlier crops that were replaced by different ones",
+        " · a crop that you change by hand is made again: correct the landmarks of its image instead",
+    ),
+    Earlier.DELETED: ("crops that were deleted, since their images give none now", ""),
+    Earlier.IMAGE_UNREADABLE: ("crops that were kept, since their images cannot be read now", ""),
+    Earlier.NOT_BY_ALIGN: ("crops that were kept, since align did not make them", ""),
+}
+
+
 @dataclass(frozen=True)
 class Outcome:
     """The result of one image.
@@ -52,6 +72,7 @@ class Outcome:
         detail: the reason of a failure or fallback.
         points: (5, 2), the landmarks of the crop, if it has any.
         num_faces: number of faces in the image; 1 if no detector was used.
+        earlier: what became of a file at the place of the crop, if the summary names it.
     """
 
     name: str
@@ -59,6 +80,7 @@ class Outcome:
     detail: str = ""
     points: Points | None = None
     num_faces: int = 1
+    earlier: Earlier | None = None
 
 
 @dataclass(frozen=True)
@@ -90,6 +112,9 @@ class AlignReport:
             of the image.
         source: folder of the images.
         sample: some images of ``source``, with the SHA-256 of each.
+        without_crop: images known to have no crop by ``align`` before this run, besides the
+            failures. A file at the place of such a crop is somebody's own.
+        earlier_crops: images at whose place a file was, by what became of it.
     """
 
     settings: Settings
@@ -103,6 +128,8 @@ class AlignReport:
     corrected: Mapping[str, str] = field(default_factory=dict)
     source: str = ""
     sample: Mapping[str, str] = field(default_factory=dict)
+    without_crop: Collection[str] = ()
+    earlier_crops: dict[Earlier, list[str]] = field(default_factory=dict)
     _points: list[Points] = field(default_factory=list)
 
     @property
@@ -119,6 +146,8 @@ class AlignReport:
         else:
             listed = self.fallbacks if outcome.status in FALLBACKS else self.failures
             listed.append(Failure(outcome.name, outcome.status.value, outcome.detail))
+        if outcome.earlier:
+            self.earlier_crops.setdefault(outcome.earlier, []).append(outcome.name)
         if outcome.points is not None and outcome.status in (Status.ALIGNED, Status.KEPT):
             self._points.append(outcome.points)
             if outcome.num_faces > 1:
@@ -152,6 +181,8 @@ class AlignReport:
             "not_read": self.not_read,
             "warnings": self.warnings,
             "corrected": dict(self.corrected),
+            "without_crop": sorted(self.without_crop),
+            "earlier_crops": {what.value: sorted(names) for what, names in sorted(self.earlier_crops.items())},
             "fallbacks": _by_name(self.fallbacks),
             "failures": _by_name(self.failures),
         }
@@ -169,6 +200,11 @@ class AlignReport:
 
     def _notes(self) -> list[str]:
         notes = [*self.warnings, self.not_read] if self.not_read else list(self.warnings)
+        notes += [
+            f"{told}: {len(names):,}, e.g. that of {min(names)}{advice}"
+            for what, (told, advice) in _TOLD.items()
+            if (names := self.earlier_crops.get(what))
+        ]
         if self.several_faces:
             pick = "largest" if self.settings.get("pick") == "largest" else "one nearest the centre"
             notes.append(

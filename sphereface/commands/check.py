@@ -123,15 +123,24 @@ def check_output(output: Path, source: Source, *, is_default: bool) -> None:
     check_results(output, ("report.json", "histogram.png", "contact-sheet.jpg"), b'"num_identities"')
 
 
-def check_list_path(path: Path, source: Source, source_path: Path) -> None:
-    """Refuse a path for the clean list that cannot be written, or a source without paths."""
+def check_list_path(path: Path, source_path: Path) -> None:
+    """Refuse a path for the clean list that cannot be written, or where a file exists."""
     _check_folder(path.parent, "--write-list")
     check_writable(path)
     if path.suffix.lower() != ".txt":
         raise UserError(f"--write-list: got {path} · allowed: a name that ends in .txt, as lists do")
-    if path.exists() and path.samefile(source_path):
+    if path.exists() and source_path.exists() and path.samefile(source_path):
         raise UserError(f"--write-list: got {path}, which is SRC · allowed: another file, so that SRC is kept")
-    check_listable(source)
+    _check_new(path)
+
+
+def _check_new(path: Path) -> None:
+    """Refuse a list that exists: it may be the only one of its kind, or corrected by hand."""
+    if os.path.lexists(path):
+        raise UserError(
+            f"--write-list: {path}: exists already · allowed: a new file · give another name, or delete it first if it "
+            "is an earlier clean list"
+        )
 
 
 def _check_folder(folder: Path, option: str) -> None:
@@ -143,6 +152,8 @@ def run(args: argparse.Namespace) -> int:
     """Check the set, print the table, write the report and the clean list."""
     limits = limits_of(args)
     check_options(args)
+    if args.write_list:
+        check_list_path(args.write_list, args.source)
     source = open_path(args.source, root=args.root, key="SRC")
     warn_of_unfinished_crops(args.source, args.root)
     if len(source) == 0:
@@ -150,7 +161,7 @@ def run(args: argparse.Namespace) -> int:
     output = args.output or Path("runs/check") / args.source.resolve().stem
     check_output(output, source, is_default=args.output is None)
     if args.write_list:
-        check_list_path(args.write_list, source, args.source)
+        check_listable(source)
     by_network = open_network(args, source)
     several = _several_faces(args, source)
     seen = inspect(source, workers=args.workers, progress=True)
@@ -206,7 +217,9 @@ def _write(output: Path, report: Mapping[str, Any], figures: Mapping[str, Callab
 def _write_list(path: Path, content: bytes) -> None:
     """Write the list of clean images."""
     with refusing(f"{path}: cannot be written"):
-        write_whole(path, content)
+        if not path.is_file() or path.read_bytes() != content:  # another command may have written it
+            _check_new(path)
+            write_whole(path, content)
     print(f"written: {path} · train on it: --set data.train={path}")
 
 

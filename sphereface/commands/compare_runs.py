@@ -51,7 +51,7 @@ def different_sets(runs: Mapping[str, Path]) -> list[str]:
     for label, path in runs.items() if len(runs) > 1 else ():
         curves = read_metrics(path)
         for name, digest in _digests(path).items():
-            if f"eval/{name}/accuracy" in curves:
+            if any(curve.startswith(f"eval/{name}/") for curve in curves):
                 found.setdefault(name, {}).setdefault(digest, []).append(label)
     return [
         f"eval.sets.{name}: its lists or images differ between runs: {' | '.join(map(', '.join, groups.values()))}"

@@ -51,11 +51,17 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_spelling(source: Source, held_out: Collection[str]) -> None:
-    """Refuse to hold out one spelling of a name and to train on another one, as training does."""
-    forms = {spelled(name): name for name in held_out}
+    """Refuse to hold out a name that has another spelling.
+
+    If both were held out, there would be pairs of two people that show one. If not, training would
+    refuse the list of names.
+    """
+    forms = {spelled(name): name for name in sorted(held_out, reverse=True)}
     for name in source.class_names:
-        if name not in held_out and (other := forms.get(spelled(name))):
+        other = forms.get(spelled(name), name)
+        if other != name:
+            both = "who would be held out as two people" if name in held_out else "of whom only the first is held out"
             raise UserError(
-                f"SRC: got {shown(other)}, who would be held out, and {shown(name)}, who would not · allowed: one "
-                "spelling of a person's name · give one of them another name"
+                f"SRC: got {shown(other)} and {shown(name)}, {both} · allowed: one spelling of a person's name · give "
+                "one of them another name"
             )

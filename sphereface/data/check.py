@@ -18,6 +18,7 @@ from ..errors import UserError
 from .images import BadImage, decode
 from .near_duplicates import perceptual_hash
 from .sources import Source
+from .sources.selection import other_spellings
 
 _CHUNK = 64  # images per chunk of a worker
 _DIGEST_BYTES = 16  # any two of 10⁹ different images agree with a probability of 10⁻²¹
@@ -79,6 +80,8 @@ class Findings:
         repeated: groups of images with the same pixels, all of one identity.
         shared: groups of images with the same pixels under two or more identities.
         grey: usable images without colour; they are not a fault.
+        spellings: groups of identities whose names are one in several spellings; they are not a
+            fault.
         counts: (C,) int64 images of each identity without all of the above, grey images included.
         too_few, too_many: identities whose ``counts`` are outside the limits.
         gaps: numbers between the lowest and the highest label that no image has; training closes
@@ -94,6 +97,7 @@ class Findings:
     repeated: list[list[int]]
     shared: list[list[int]]
     grey: list[int]
+    spellings: list[list[int]]
     counts: npt.NDArray[np.int64]
     too_few: list[int]
     too_many: list[int]
@@ -102,7 +106,7 @@ class Findings:
 
     @property
     def clean(self) -> bool:
-        """Whether the set has no faults. Grey images and gaps between labels are not faults."""
+        """Whether the set has no faults. Grey images, gaps and spellings are not faults."""
         wrong = (self.unreadable, self.truncated, self.wrong_size, self.repeated, self.shared, self.too_few)
         return not any((*wrong, self.too_many))
 
@@ -185,6 +189,7 @@ def judge(source: Source, seen: Inspection, limits: Limits) -> Findings:
         repeated=repeated,
         shared=shared,
         grey=np.flatnonzero(seen.grey & keep).tolist(),
+        spellings=other_spellings(source.class_names) if source.named else [],
         counts=counts,
         too_few=np.flatnonzero(few).tolist(),
         too_many=np.flatnonzero(counts > limits.max_images).tolist(),

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
-from ..errors import count_of, printable, printable_lines
+from ..errors import count_of, printable, printable_lines, shown
 from .check import Findings, Inspection, Limits
 from .identities import Labels
 from .images import BadImage, decode
@@ -114,6 +114,9 @@ def to_dict(result: CheckResult) -> dict[str, Any]:
         "under_several_identities": [names(group) for group in findings.shared],
         "too_few_images": identities(findings.too_few),
         "too_many_images": identities(findings.too_many),
+        "names_in_several_spellings": [
+            [printable(source.class_names[label]) for label in group] for group in findings.spellings
+        ],
         "label_gaps": findings.gaps,
         "grey": names(findings.grey),
         "suspicions": {
@@ -193,6 +196,9 @@ def _kinds(findings: Findings, limits: Limits) -> dict[str, list[Any]]:
         "images under several identities (the clean list has none)": findings.shared,
         f"identities with fewer than {limits.min_images} images left": [~label for label in findings.too_few],
         f"identities with more than {limits.max_images:,} images": [~label for label in findings.too_many],
+        "names in more than one spelling (one person? give each one spelling)": [
+            [~label for label in group] for group in findings.spellings
+        ],
         "missing numbers between the labels (no harm: training closes gaps)": [~label for label in findings.gaps],
         "grey (no harm)": findings.grey,
     }
@@ -213,7 +219,8 @@ def _examples(result: CheckResult) -> list[str]:
 def _describe(result: CheckResult, item: Any) -> str:
     source, seen = result.source, result.seen
     if isinstance(item, list):
-        return " = ".join(source.name(index) for index in item)
+        names = source.class_names
+        return " = ".join(shown(names[~row]) if row < 0 else source.name(row) for row in item)
     if item < 0:
         return f"{printable(source.class_names[~item])}: {result.findings.counts[~item]}"
     height, width = seen.sizes[item].tolist()

@@ -59,6 +59,7 @@ _JPEG_SCAN = b"\xff\xda"  # cannot occur inside entropy-coded data, which escape
 _MOST_SCANS = 100  # a progressive JPEG has about ten; each takes ten bytes, but a pass over all pixels
 _PLAIN_CHANNELS = (b"\x01", b"\x03")
 _EXIF = b"Exif\0\0"
+_plain_head = b""
 _HARMLESS = (
     "Could not determine subsampling level",  # simplejpeg knows neither 3x1 nor CMYK
     "Invalid SOS parameters for sequential JPEG",  # some cameras write them, all decoders ignore them
@@ -219,10 +220,16 @@ def _is_plain_jpeg(data: bytes) -> bool:
     It does for a JPEG of one or three channels without EXIF data. Both use libjpeg-turbo with its
     accurate transform and smooth upsampling; simplejpeg has less overhead.
     """
+    global _plain_head  # crops that one program wrote often have one head
+    if _plain_head and data.startswith(_plain_head):
+        return True
     if not data.startswith(_JPEG_START):
         return False
     scan = first_scan(data)  # not any 0xff 0xda: it may belong to a thumbnail
-    return scan > 0 and data[scan + 4 : scan + 5] in _PLAIN_CHANNELS and data.find(_EXIF, 0, scan) < 0
+    plain = scan > 0 and data[scan + 4 : scan + 5] in _PLAIN_CHANNELS and data.find(_EXIF, 0, scan) < 0
+    if plain:
+        _plain_head = data[: scan + 5]
+    return plain
 
 
 def _strict(data: bytes, colours: str) -> npt.NDArray[np.uint8] | None:

@@ -97,7 +97,7 @@ def _folders(source: Source, tar: Path) -> list[str]:
                 continue
         raise UserError(
             f"{tar}: the identity {shown(name)} cannot be a folder's name · allowed: printable names without "
-            "a dot at the start or blanks at either end · rename it, or pack a .rec"
+            "a dot at the start, a colon after the first letter or blanks at either end · rename it, or pack a .rec"
         )
     return [f"{name}/" for name in source.class_names]
 

@@ -6,8 +6,9 @@
 - A link without a target: counted.
 - A link to a folder: followed once; counted instead if it leads back into the walk.
 - A folder without permission to read or enter it: an error, since the set would be incomplete.
-- A name that starts with a dot, ``Thumbs.db``, ``__MACOSX`` and the like: ignored, since operating
-  systems create them.
+- ``.NAME.icloud``, a file that iCloud has not downloaded: counted.
+- Other names that start with a dot, ``Thumbs.db``, ``__MACOSX`` and the like: ignored, since
+  operating systems create them.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ _OF_THE_SYSTEM = frozenset(
 OWN_FILES = frozenset({"align-report.json", "landmarks.txt", "pairs.txt", "people.txt", "names.tsv"})
 """Files that this package writes beside the images of a folder."""
 _OTHER_IMAGES = frozenset({".gif", ".tif", ".tiff", ".avif", ".jp2"})
+_ICLOUD = ".icloud"
 _NOWHERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
 _MOST_KINDS = 8
 _LONGEST_SUFFIX = 12
@@ -110,6 +112,7 @@ class Walked:
         were = "file was" if total == 1 else "files were"
         heic, images = HEIC_SUFFIXES & set(self.skipped), sorted(_OTHER_IMAGES & set(self.skipped))
         remedy = f" · convert {' and '.join(images)} to JPEG or PNG first" if images else ""
+        remedy += " · iCloud has not downloaded the .icloud files: download them first" if self.skipped[_ICLOUD] else ""
         remedy += " · to read HEIC: pip install '.[heic]' in this project's folder" if heic else ""
         return f"{total:,} {were} not read: {', '.join(counts)} · images are {' '.join(sorted(IMAGE_SUFFIXES))}{remedy}"
 
@@ -136,6 +139,8 @@ def walk_images(root: Path | str) -> Walked:
         for entry in entries if below else sorted(entries, key=lambda entry: entry.name):
             name = below + entry.name
             if is_system_file(entry.name):
+                if entry.name[1:].endswith(_ICLOUD) and _kind(entry) == "file":
+                    walked.skipped[_ICLOUD] += 1
                 continue
             kind = _kind(entry)
             if kind == "folder" and _is_entered(entry, name, start, entered):

@@ -108,8 +108,11 @@ class EmbeddingTable(Source):
         """
         rows = _as_slice(self._rows(images, set_name))
         quality = None if self._quality is None else self._quality[rows].astype(np.float64)
+        image = as_float32(self._image[rows])
         mirror = None if self._mirror is None else as_float32(self._mirror[rows])
-        return Embeddings(as_float32(self._image[rows]), mirror, self.mirror, quality)
+        if quality is not None and mirror is not None and _is_length(quality, image, mirror):
+            quality = None  # so that the same measure is taken as without a table
+        return Embeddings(image, mirror, self.mirror, quality)
 
     def check(self, images: Images, set_name: str) -> None:
         """Refuse a set that has images without a row, or other images than were embedded.
@@ -283,6 +286,15 @@ def _places(place: str, root: str) -> Iterator[str]:
     yield with_slashes(place)
     if place.startswith(root + os.sep):
         yield with_slashes(place[len(root) + 1 :])
+
+
+def _is_length(quality: npt.NDArray[np.float64], image: Array, mirror: Array) -> bool:
+    """Return whether this is the length of image and mirror image, as ``sphereface embed`` writes.
+
+    Rounding to float16 may be between.
+    """
+    squares = sum(np.einsum("ij,ij->i", part, part, dtype=np.float64) for part in (image, mirror))
+    return np.allclose(quality**2, squares, rtol=0.02, atol=0, equal_nan=True)
 
 
 def _as_slice(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64] | slice:

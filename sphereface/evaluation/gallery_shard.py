@@ -5,7 +5,7 @@ images gave M rows:
 
 - ``names`` (M,): UTF-8, relative to ``root``, as in any table of embeddings
 - ``embeddings``, ``mirror`` (M, D): float32 or float16, as the network returns them
-- ``quality`` (M,): length of the embedding
+- ``quality`` (M,): length of the embedding, of image and mirror image joined
 - ``boxes`` (M, 4), ``scores`` (M,): of the faces, if a detector found them
 - ``images``, ``sizes``, ``times``, ``faces`` (N,): name, size in bytes, modification time, number
   of faces

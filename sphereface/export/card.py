@@ -19,7 +19,10 @@ from ..small_files import parse_form, read_json
 from ..yaml_text import dump_yaml
 from .formats import Export
 
-_TRAIN_KEYS = ("steps", "max_minutes", "batch_size", "optimizer", "lr", "momentum", "weight_decay", "precision", "ema")
+_TRAIN_KEYS = (
+    "steps", "epochs", "max_minutes", "batch_size", "optimizer", "lr", "schedule", "milestones", "lr_decay",
+    "warmup_steps", "stages", "momentum", "weight_decay", "clip_grad_norm", "precision", "ema",
+)  # fmt: skip
 _TEACHER_FILES = ("embeddings", "onnx", "checkpoint", "input")
 _MIRRORS = {"join": "", "none": "no mirror image", "add": "mirror image added"}
 CARD_MARK = "for face recognition: it turns an aligned face crop into"
@@ -101,7 +104,7 @@ def card(exported: Exported) -> str:
 def recipe(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parts of a configuration that may be published: no paths."""
     given = config.get("train", {})
-    train = {key: given[key] for key in _TRAIN_KEYS if key in given}
+    train = {key: given[key] for key in _TRAIN_KEYS if given.get(key) not in (None, [], ())}
     teacher = given.get("teacher") or {}
     if teacher.get("losses") or teacher.get("loss"):  # runs before the first release have ``loss``
         train["teacher"] = {key: value for key, value in teacher.items() if key not in _TEACHER_FILES}

@@ -79,7 +79,7 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> LoadedModel:
         )
     else:
         model = resized(model, sizes[0], f"{path}: seen_size")
-    model.to(device).eval()
+    model.to(device, torch.float32).eval()  # the caller's default may be another type
     return LoadedModel(model, state["meta"], sha256)
 
 

@@ -63,6 +63,19 @@ def check_files(world: World, teacher: str | None, digests: Mapping[str, str]) -
     )
 
 
+def check_start(world: World, sha256: str) -> None:
+    """Refuse processes that began at another file of ``train.init_from`` than the first one.
+
+    Args:
+        world: the processes.
+        sha256: of this process's file.
+
+    Raises:
+        UserError: on all processes.
+    """
+    _check(world, {"train.init_from": sha256}, _other_file)
+
+
 def _check(world: World, own: Facts, difference: Callable[[Facts, Facts, int], str]) -> None:
     """Compare facts of all processes by a hash, and explain the first difference."""
     if world.size == 1 or len(set(world.all_gather(_hash(own)))) == 1:

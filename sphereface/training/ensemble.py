@@ -29,6 +29,7 @@ from .progress import Progress
 from .resuming import changed_sets, same_choice
 from .run_folder import QuietFolder, RunFolder
 from .sinks import Session
+from .starting import changed_start
 from .stopping import Interruption, StopRequest
 from .validation import Validator
 from .versions import versions
@@ -108,8 +109,10 @@ def _finished(config: Config, world: World) -> Path | None:
 
 
 def _check_choice(checkpoint: Path, config: Config, validator: Validator) -> None:
-    """Warn if another set chose this network than the set that chooses the next ones."""
+    """Warn if another set chose this network than the next ones, or it began at another network."""
     meta = load_checkpoint(checkpoint, mapped=True)["meta"]
+    for line in changed_start(meta, config.train, checkpoint) if validator.world.first else ():
+        log.warning("%s", line)
     if "digests" in meta and not same_choice(meta, config, validator):
         log.warning(
             "eval.select: %s was chosen by another set: the lists or the images of the selecting set changed since · "

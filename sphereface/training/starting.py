@@ -9,11 +9,14 @@ from typing import Any
 import torch
 
 from ..backbone_options import BackboneOptions
-from ..checkpoint import BadCheckpoint, load_with_sha256, trained_people
+from ..checkpoint import BadCheckpoint, load_with_sha256, origin_of, trained_people
+from ..config_sections import TrainConfig
 from ..data.identities import Labels
 from ..errors import UserError
+from ..files import regular_file, sha256_of_open
 from ..losses.whole_head import take_known
 from ..models.loading import check_finite, load_weights, model_options
+from ..weights import resolve
 from .learner import Learner
 from .resuming import network_changes
 
@@ -74,6 +77,31 @@ def start_from(
             "train.init_head=new"
         )
     return line, warnings
+
+
+def changed_start(meta: Mapping[str, Any], train: TrainConfig, checkpoint: Path) -> list[str]:
+    """Return a line if the file of ``train.init_from`` is another one than when a run began.
+
+    Another name is a change of the settings, and told there.
+
+    Args:
+        meta: of the run's checkpoint.
+        train: of the configuration that resumes it.
+        checkpoint: its path, for the message.
+    """
+    origin = origin_of(meta)
+    if not origin or train.init_from is None or (path := resolve(train.init_from)).name != origin["file"]:
+        return []
+    try:
+        with open(path, "rb", opener=regular_file) as file:
+            if sha256_of_open(file) == origin["sha256"]:
+                return []
+    except OSError:  # not needed any more
+        return []
+    return [
+        f"train.init_from: {path} is another file than when the run of {checkpoint} began, which continues with its "
+        "own weights · to train from the file of today, start without --resume"
+    ]
 
 
 def start_head_from_teacher(learner: Learner, labels: Labels) -> None:

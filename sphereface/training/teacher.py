@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +37,7 @@ from .teacher_table import kept_embeddings, left_to_embed
 _ROWS = 4096  # images per block
 _SHORTEST = 1e-6  # length of an embedding; the losses divide a length below 1e-12 by 1e-12
 _SAME = 1e-5  # largest difference of two equal directions, by rounding
+_OPTION = re.compile(r"(?<!\S)--(?=[a-z])")  # of ``sphereface eval``
 _PRETENDED = 1000  # random embeddings instead of a teacher's, while a run is measured
 
 Array = npt.NDArray[np.floating[Any]]
@@ -205,7 +207,10 @@ def _embedder(options: TeacherConfig, device: torch.device) -> Embedder:
     reads = parse_options(OnnxOptions, options.input, prefix="train.teacher.input", problems=problems)
     if reads is None:
         raise UserError(problems[0])
-    return OnnxEmbedder(Path(options.onnx), reads, device=device, mirror=None)
+    try:
+        return OnnxEmbedder(Path(options.onnx), reads, device=device, mirror=None)
+    except UserError as error:  # in words of the command line
+        raise UserError(_OPTION.sub("train.teacher.input.", str(error))) from error
 
 
 def _check_size(network: Backbone, path: Path, config: Config) -> None:

@@ -17,7 +17,7 @@ from ..data.batch import Batch
 from ..data.prefetch import prefetched
 from ..device import make_deterministic, use_machine
 from ..weights import resolve
-from .alike import check_data, check_files, check_settings
+from .alike import check_data, check_files, check_settings, check_start
 from .distributed import World
 from .learner import Learner
 from .loop import Loop
@@ -26,7 +26,7 @@ from .progress import Progress, Stopwatch
 from .resuming import changed_set, changed_sets, check_sections, check_state, other_choice, resume_warnings, same_choice
 from .run_folder import RunFolder
 from .sinks import check_sinks
-from .starting import start_from, start_head_from_teacher
+from .starting import changed_start, start_from, start_head_from_teacher
 from .stopping import StopRequest
 from .teacher import open_teacher
 from .training_set import TrainingSet
@@ -147,6 +147,7 @@ class Trainer:
         if self.config.train.init_from is not None:
             path = resolve(self.config.train.init_from)
             line, warnings = start_from(self.learner, path, self.source.class_names, self.data.sample)
+            check_start(self.world, self.learner.origin["init_from"]["sha256"])
             self._news += [(logging.INFO, line), *((logging.WARNING, each) for each in warnings)]
         if self.config.train.init_head == "teacher":
             start_head_from_teacher(self.learner, self.source.labels)
@@ -234,4 +235,6 @@ class Trainer:
             lines.append(other_choice(meta))
             told = self.config.eval.select
         lines += [changed_set(name, meta) for name in self.changed_sets if name != told]
+        if self.world.first:
+            lines += changed_start(meta, self.config.train, path)
         self._news += [(logging.WARNING, line) for line in lines]

@@ -106,7 +106,8 @@ class Validator:
             files = loaded.images.found()
             check_files(files[:: max(1, len(files) // _PROBES)], self.config.model.input_spec.size)
         except UserError as error:
-            raise UserError(f"eval.sets.{name}: {error} · or train without it: --set eval.sets={{}}") from error
+            without = "--set eval.sets={} --set eval.select=null"
+            raise UserError(f"eval.sets.{name}: {error} · or train without it: {without}") from error
         return loaded
 
     def evaluate(self, model: Backbone) -> Iterator[tuple[str, Result]]:

@@ -6,9 +6,20 @@ import numpy as np
 import pytest
 
 from sphereface.alignment.crop import CropSpec, centre_points
-from sphereface.alignment.detector import Faces, NoFace, find_face
+from sphereface.alignment.detector import Faces, NoFace, find_face, find_faces
 from sphereface.alignment.similarity import align, template
 from sphereface.errors import UserError
+
+
+def test_a_detector_may_draw_on_what_it_is_shown():
+    image = np.full((60, 60, 3), 7, np.uint8)
+
+    def drawing(shown):
+        shown[:] = 0
+        return faces((20, 20, 40, 40))
+
+    assert len(find_faces(image, drawing)) == 1
+    assert (image == 7).all()
 
 
 class Told:

@@ -193,18 +193,6 @@ def test_the_face_of_a_replaced_photograph_is_searched_anew(tmp_path):
     assert align_folder(tmp_path / "in", tmp_path / "out", DETECTED).several_faces == ["1.png"]
 
 
-@pytest.mark.parametrize("data", [b"no image", encode(ByColour.image((140, 150), []), ".png")])
-def test_the_crop_of_a_photograph_that_is_useless_now_goes(tmp_path, data):
-    (tmp_path / "in").mkdir()
-    for name in ("1.png", "2.png"):
-        (tmp_path / "in" / name).write_bytes(encode(ByColour.image((140, 150), [(60, 70)]), ".png"))
-    align_folder(tmp_path / "in", tmp_path / "out", DETECTED)
-    replace(tmp_path / "in/1.png", data, 1_000_000)
-    report = align_folder(tmp_path / "in", tmp_path / "out", DETECTED)
-    assert (report.kept, [failure.file for failure in report.failures]) == (1, ["1.png"])
-    assert list(crops_of(tmp_path / "out")) == ["2.jpg"]
-
-
 def test_a_crop_without_the_time_of_its_photograph_is_made_again(tmp_path):
     """As older versions left them, and as a copy of a folder has them."""
     landmarks = read_landmarks(write_photographs(tmp_path / "in", NAMES))

@@ -377,6 +377,54 @@ def test_the_clean_list_does_not_replace_the_list_that_was_checked(faces, tmp_pa
     assert listed.read_bytes() == before
 
 
+@pytest.mark.parametrize("name", ["original.txt", "people.txt", "link.txt"])
+def test_the_clean_list_replaces_no_file(faces, tmp_path, capsys, monkeypatch, name):
+    """It may be the list of another set, or a clean list that was corrected by hand."""
+    (tmp_path / "link.txt").symlink_to("gone.txt")
+    if name != "link.txt":
+        (tmp_path / name).write_text("by hand\n")
+    monkeypatch.setattr("sphereface.commands.check.open_path", lambda *_, **__: pytest.fail("read"))
+    options = ["--output", str(tmp_path / "out"), "--workers", "0", "--write-list", str(tmp_path / name)]
+    assert main([str(faces), *options]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == (
+        f"error: --write-list: {tmp_path / name}: exists already · allowed: a new file · give another name, or delete "
+        "it first if it is an earlier clean list"
+    )
+    assert name == "link.txt" or (tmp_path / name).read_text() == "by hand\n"
+    assert not (tmp_path / "gone.txt").exists()
+
+
+def test_a_list_that_appears_during_the_check_is_kept(faces, tmp_path, capsys, monkeypatch):
+    clean, real = tmp_path / "clean.txt", check.inspect
+    arguments = [str(faces), "--output", str(tmp_path / "out"), "--workers", "0", "--write-list", str(clean)]
+    main(arguments)
+    own = clean.read_text()
+    for text, code in (("other\n", 2), (own, 1)):  # the same list is no other one
+        clean.unlink()
+        monkeypatch.setattr(
+            check, "inspect", lambda *args, text=text, **kw: (clean.write_text(text), real(*args, **kw))[1]
+        )
+        assert main(arguments) == code
+        assert (f"--write-list: {clean}: exists already" in capsys.readouterr().err) == (code == 2)
+        assert clean.read_text() == text
+
+
+def test_names_in_two_spellings_are_listed_and_are_no_fault(tmp_path, capsys):
+    faces = make_training_set(tmp_path / "faces", identities=6, each=2, size=SIZE)
+    names = ["Tom Cruise", "Tom_Cruise", "Bo", "Anna\u00a0", "anna", "Anna"]
+    for number, name in enumerate(names):
+        (faces / f"id{number:02d}").rename(faces / name)
+    assert main([str(faces), "--output", str(tmp_path / "out"), "--workers", "0"]) == 0
+    out, err = capsys.readouterr()
+    assert "           2  names in more than one spelling (one person? give each one spelling)\n" in out
+    assert "  - 'Anna' = 'Anna\\xa0' = 'anna'\n  - 'Tom Cruise' = 'Tom_Cruise'\n" in out
+    assert "spelling" not in err
+    report = json.loads((tmp_path / "out/report.json").read_text(encoding="utf-8"))
+    groups = report["names_in_several_spellings"]
+    assert (groups, report["clean"]) == ([["Anna", "Anna\u00a0", "anna"], ["Tom Cruise", "Tom_Cruise"]], True)
+
+
 @pytest.mark.parametrize("output", [None, "faces", "faces/id00/out", "link/out"])
 def test_a_report_inside_the_images_is_refused(faces, tmp_path, capsys, monkeypatch, output):
     monkeypatch.setattr("sphereface.commands.check.inspect", lambda *_, **__: pytest.fail("read"))

@@ -156,6 +156,20 @@ def test_the_first_scan_decides_and_not_its_mark_inside_a_segment(before, plain)
     np.testing.assert_array_equal(decode(data), opencv(data))
 
 
+def test_each_jpeg_is_judged_by_its_own_head():
+    """In any order: colour, grey, other tables, EXIF data before or behind the tables, and four channels."""
+    plain = [encode(".jpg", image(0, 0)), encode(".jpg", image(1, 0)), encode(".jpg", image(0, 0)[..., 0])]
+    plain.append(cv2.imencode(".jpg", image(0, 0), [cv2.IMWRITE_JPEG_OPTIMIZE, 1])[1].tobytes())
+    exif, scan = segment(0xE1, b"Exif\0\0MM\0*\0\0\0\x08\0\0"), plain[0].index(b"\xff\xda")
+    other = [plain[0][:2] + exif + plain[0][2:], plain[0][:scan] + exif + plain[0][scan:]]
+    other += [plain[0][: scan + 4] + b"\x04" + plain[0][scan + 5 :], plain[0][:scan], b"", b"\x89PNG"]
+    kinds = [(data, True) for data in plain] + [(data, False) for data in other]
+    for first, _ in kinds:
+        for data, wanted in kinds:
+            images._is_plain_jpeg(first)
+            assert images._is_plain_jpeg(data) == wanted
+
+
 @pytest.mark.parametrize("end", [2, 3, 4, 5, 20, 100])
 def test_a_jpeg_without_a_scan_is_not_plain(end):
     data = encode(".jpg", image(0, 0))[:end]

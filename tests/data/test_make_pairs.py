@@ -193,6 +193,25 @@ def test_a_person_in_two_spellings_is_not_held_out_in_one(faces, tmp_path, capsy
     assert codes == {0, 2}
 
 
+def test_a_person_in_two_spellings_is_not_held_out_as_two_people(tmp_path, capsys):
+    """There would be pairs of "two people" that show one."""
+    faces = make_training_set(tmp_path / "faces", identities=10, each=3, size=(16, 12))
+    for number, name in enumerate(("Tom Cruise", "Tom_Cruise")):
+        (faces / f"id{number:02d}").rename(faces / name)
+    errors = []
+    for seed in range(6):
+        own = tmp_path / f"own{seed}"
+        if main([str(faces), str(own), "--folds", "2", "--people", "8", "--seed", str(seed)]):
+            errors.append(capsys.readouterr().err)
+            assert not own.exists()
+        else:
+            people = (own / "people.txt").read_text().splitlines()
+            assert not {"Tom Cruise", "Tom_Cruise"} & set(people)
+    both = "error: SRC: got 'Tom Cruise' and 'Tom_Cruise', who would be held out as two people · allowed: one spelling"
+    assert any(error.startswith(both) for error in errors)
+    assert any("of whom only the first is held out · allowed: one spelling" in error for error in errors)
+
+
 def test_a_set_inside_the_training_folder_is_refused(faces, tmp_path, capsys):
     (tmp_path / "link").symlink_to(faces, target_is_directory=True)
     for place in (faces / "verify", tmp_path / "link/deep/er"):

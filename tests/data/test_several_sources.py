@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import logging
 import random
 import shutil
+import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sphereface.data.packing import pack
 from sphereface.data.sources import open_path, open_source
 from sphereface.data.sources.base import read_each
+from sphereface.data.sources.selection import other_spellings, spelled
 from sphereface.data.sources.spans import _MOST_HELD, _MOST_OPEN
 from sphereface.errors import UserError
 
@@ -278,3 +284,124 @@ def test_several_sets_together_keep_few_files_open(tmp_path):
         assert not isinstance(image, OSError)
         most = max(most, num_open())
     assert _MOST_OPEN // 2 < most - before <= _MOST_OPEN + _MOST_HELD
+
+
+TOM = (
+    "1 name is in more than one spelling, such as {}: they are separate identities · if they are the same people, give "
+    "each one spelling"
+)
+
+
+def with_names(path: Path, names: list[str], number: int = 0) -> Path:
+    """A source of the form that the path shows, with two images for each name."""
+    images = [(f"{number}{row:04d}", b"%d %d" % (number, row), names[row // 2]) for row in range(2 * len(names))]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".tar":
+        members = [(f"{key}.jpg", data) for key, data, _ in images]
+        write_tar(
+            path, [*members, *((f"{key}.json", json.dumps({"identity": name}).encode()) for key, _, name in images)]
+        )
+    elif path.suffix == ".parquet":
+        write_parquet(path, table_of([(None, data) for _, data, _ in images], [name for *_, name in images]))
+    elif path.suffix == ".rec":
+        write_rec(path, [(k, image_record(float(k // 2), k, data)) for k, (_, data, _) in enumerate(images)])
+        path.with_suffix(".identities.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+    else:
+        for key, data, name in images:
+            (path / name).mkdir(parents=True, exist_ok=True)
+            (path / name / f"{key}.jpg").write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize("form", ["faces", "f.tar", "f.parquet", "f.rec"])
+@pytest.mark.parametrize(
+    ("one", "other"), [("Tom Cruise", "Tom_Cruise"), ("Anna", "anna"), ("Anna", "Anna "), ("Ann Lee", "Ann\u00a0Lee")]
+)
+def test_names_in_two_spellings_within_a_source_are_told(tmp_path, caplog, form, one, other):
+    if other.endswith(" ") and form in ("f.rec", "faces"):
+        other = " Anna" if form == "faces" else "anna"
+    path = with_names(tmp_path / form, ["Bo", one, other, "Tom"])
+    assert len(open_source(path).class_names) == 4
+    both = " and ".join(map(repr, sorted([one, other])))
+    assert caplog.messages == [f"data: {path}: {TOM.format(both)}"]
+    caplog.clear()
+    open_source(path, exclude=[one, other])
+    open_path(path)
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize("merge", [False, True])
+def test_a_name_in_two_spellings_has_one_warning_in_several_sources(tmp_path, caplog, merge):
+    one = with_names(tmp_path / "one", ["Tom Cruise", "Tom_Cruise", "Bo"], 0)
+    other = with_names(tmp_path / "other", ["Tom Cruise", "Eva", "eva"], 1)
+    open_source([one, other], merge=merge)
+    common, within = caplog.messages
+    such = "'Tom Cruise' and 'Tom_Cruise': they are separate identities · if they are the same people, give each one"
+    assert common.startswith(f"data.train: 1 name is in more than one of one and other, such as {such} spelling")
+    both = "'Eva' and 'eva'"
+    assert within == f"data: other: {TOM.format(both)}"
+
+
+def test_numbers_and_different_names_are_no_spellings(tmp_path, caplog):
+    open_source(with_names(tmp_path / "f.tar", ["1", "01", "10", "m.0a_b", "m.0ab", "Tom", "Tom Cruise", "TomCruise"]))
+    open_source(source_of(tmp_path / "f.rec", [0, 0, 1, 1, 2], 0))
+    assert caplog.messages == []
+
+
+@given(st.lists(st.text(alphabet="aAbß_ \u00a0\n1", min_size=1, max_size=3), unique=True, max_size=12))
+def test_spellings_are_those_of_a_comparison_of_all_pairs(names):
+    pairs = {(a, b) for group in other_spellings(names) for a, b in itertools.combinations(group, 2)}
+    every = itertools.combinations(range(len(names)), 2)
+    assert pairs == {(a, b) for a, b in every if spelled(names[a]) == spelled(names[b])}
+
+
+@pytest.mark.parametrize("form", ["faces", "list.txt", "f.zip", "f.tar", "f.parquet", "f.rec"])
+def test_a_label_for_each_image_is_told(tmp_path, caplog, form):
+    """Such as ``for i, path in enumerate(paths): print(path, i)``."""
+    path = source_of(tmp_path / form, list(range(20)), 0)
+    open_source(path)
+    (line,) = caplog.messages
+    assert line == (
+        f"data: {path}: got 20 images of 20 identities: nearly every identity has one image, so hardly any label says "
+        "which images show one person · if the labels or folders are numbers of images, give each image the identity "
+        "of its person"
+    )
+    caplog.clear()
+    with pytest.raises(UserError, match="0 identities with 2 or more images, of 20"):
+        open_source(path, min_images=2)
+    open_source(path, least=1)  # a teacher alone trains: no label is used
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize(("labels", "told"), [([0, *range(20)], True), ([0, 0, *range(18)], False), (range(19), False)])
+def test_only_labels_that_nearly_all_have_one_image_are_told(tmp_path, caplog, labels, told):
+    open_source(source_of(tmp_path / "f.rec", list(labels), 0))
+    assert ["nearly every identity has one image" in line for line in caplog.messages] == [True] * told
+
+
+@pytest.mark.parametrize("merge", [False, True])
+def test_an_image_of_each_person_from_each_of_two_days_is_told_where_they_stay_apart(tmp_path, caplog, merge):
+    names = [f"p{number}" for number in range(20)]
+    days = [with_names(tmp_path / day, names, number) for number, day in enumerate(("mon", "tue"))]
+    for image in itertools.chain(*(sorted(day.rglob("*.jpg"))[::2] for day in days)):
+        image.unlink()
+    open_source(days, merge=merge)
+    told = [line.split(":")[1] for line in caplog.messages if "nearly every identity has one image" in line]
+    assert told == ([] if merge else [f" {day}" for day in days])
+
+
+def test_a_folder_in_a_tar_is_not_counted(tmp_path, caplog):
+    caplog.set_level(logging.INFO, logger="sphereface")
+    faces = make_training_set(tmp_path / "faces", 2, 2, size=(16, 12))
+    (faces / "notes.tsv").write_text("a")
+    with tarfile.open(tmp_path / "f.tar", "w") as file:
+        file.add(faces, ".")
+    open_source(tmp_path / "f.tar")
+    assert "1 .tsv" in caplog.text
+    assert "that are not regular" not in caplog.text
+    with tarfile.open(tmp_path / "f.tar", "a") as file:
+        link = tarfile.TarInfo("a/link.jpg")
+        link.type, link.linkname = tarfile.SYMTYPE, "id00/000.png"
+        file.addfile(link)
+    open_source(tmp_path / "f.tar")
+    assert "1 that are not regular files" in caplog.text

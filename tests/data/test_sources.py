@@ -995,17 +995,24 @@ def test_folders_of_numbers_that_are_merged_are_said(tmp_path, caplog):
     one = put_other_people(tmp_path / "ms1m", **{"0": 1, "1": 1, "2": 1})
     other = put_other_people(tmp_path / "glint", **{"1": 1, "2": 1, "3": 1})
     apart = put_other_people(tmp_path / "apart", **{"7": 1, "8": 1})
-    named = put_other_people(tmp_path / "named", **{"0": 1, "Ann": 1})
+    named = put_other_people(tmp_path / "named", **{"5": 1, "Ann": 1})
+    photos = put_other_people(tmp_path / "photos", **{"5": 1, "Ann": 1, "Bo": 1})
     assert open_source([one, other], merge=True).class_names == ["0", "1", "2", "3"]
     assert [record.getMessage() for record in caplog.records] == [
-        "data.merge: makes one identity of each of 2 numbers, such as '1': all identities of ms1m and glint are "
-        "numbers · if they are not the same people, set data.merge to false"
+        "data.merge: makes one identity of each of 2 numbers, such as '1', in ms1m and glint: a number may be another "
+        "person in another set · if they are not the same people, set data.merge to false"
     ]
     caplog.clear()
     open_source([one, apart], merge=True)
-    open_source([one, named], merge=True)
+    open_source([photos, named], merge=True)  # half of the common names are numbers
     open_source([one, other])
     assert not caplog.records
+    for more in ("unknown", "0 - Copy"):
+        put_other_people(other, **{more: 1})
+        caplog.clear()
+        open_source([apart, one, photos, other], merge=True)
+        (line,) = [record.getMessage() for record in caplog.records]
+        assert "makes one identity of each of 2 numbers, such as '1', in ms1m and glint: a number" in line
 
 
 # -------------------------------------------------------------------- left out

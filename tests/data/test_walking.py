@@ -68,9 +68,11 @@ def test_images_at_any_depth_and_what_is_passed_over(tmp_path):
     taken = ["a/1.jpg", "a/s1/x/2.JFIF", "a-b/3.Png", "loose.webp", "names.jpg/4.pgm", "ü ß/5.bmp"]
     counted = {
         "a/phone.AVIF": ".avif", "b/q.avif": ".avif", "b/scan.tiff": ".tiff", "b/noext": "without a suffix",
+        "a/.7.jpg.icloud": ".icloud", "b/._8.HEIC.icloud": ".icloud",
         "b/pairs.txt": ".txt", "b/jpg": "without a suffix", "b/x.averylongsuffixindeed": "with a long or odd suffix",
     }  # fmt: skip
     silent = [".DS_Store", "a/._1.jpg", ".cache/y.jpg", "a/Thumbs.db", "b/desktop.ini", "__MACOSX/a/1.jpg"]
+    silent += [".icloud", "a/.x.icloud/1.jpg"]  # a folder is no file that iCloud has not downloaded
     silent += ["pairs.txt", "people.txt", "names.tsv", "align-report.json", "landmarks.txt", "a/@eaDir/1.jpg"]
     for name in [*taken, *counted, *silent]:
         put(tmp_path / name)
@@ -247,6 +249,9 @@ def test_the_sentence_on_what_was_not_read():
     assert not_read(Counter({".gif": 1})).endswith(" · convert .gif to JPEG or PNG first")
     assert " · convert .gif and .tiff to JPEG or PNG first" in not_read(Counter({".tiff": 7, ".gif": 1, ".txt": 1}))
     assert "convert" not in not_read(Counter({".txt": 1}))
+    remedy = " · iCloud has not downloaded the .icloud files: download them first"
+    assert remedy in not_read(Counter({".icloud": 2, ".heic": 1}))
+    assert "iCloud" not in not_read(Counter({".heic": 1}))
     assert not_read(Counter({".gif": 1})).startswith("1 file was not read: 1 .gif · ")
     many = not_read(Counter({f".{number:04d}": 1 for number in range(5000)}))
     assert "5,000 files were not read: 1 .0000, " in many

@@ -177,6 +177,16 @@ def test_hashes_of_another_program_are_not_read(tmp_path, hashes):
     )
 
 
+@pytest.mark.parametrize("dtype", ["f4", "f2"])
+def test_a_quality_that_is_the_length_of_both_images_is_no_other_measure(tmp_path, dtype):
+    image, mirror = rows(3).astype(dtype), rows(3, seed=1).astype(dtype)
+    both = np.linalg.norm(np.hstack([rows(3), rows(3, seed=1)]), axis=1)  # as `sphereface embed` writes it
+    for quality, wanted in ((both, None), (np.linalg.norm(rows(3), axis=1), "kept"), (1.1 * both, "kept")):
+        path = save(tmp_path / "t.npz", ["a", "b", "c"], image, mirror=mirror, quality=quality)
+        result = found(path, "a", "b", "c").quality
+        np.testing.assert_array_equal(result, None if wanted is None else quality)
+
+
 def test_mirror_images_and_qualities(tmp_path):
     image, mirror, quality = rows(3), rows(3, seed=1), np.float32([3, 1, 2])
     path = save(tmp_path / "t.npz", ["a", "b", "c"], image, mirror=mirror, quality=quality)

@@ -45,6 +45,20 @@ def toy_report(*, about=None, num_undefined=0, **options):
     return Report("toy", images, (toy_result(**options),), about or {}, num_undefined)
 
 
+@pytest.mark.parametrize(
+    ("same", "fold", "words"),
+    [
+        ([1, 0, 1, 0], [1, 1, 2, 2], "2 folds of 1 + 1 pairs"),
+        ([1, 1, 0, 0], [1, 1, 2, 2], "4 pairs in 2 folds, 2 of one person"),
+        ([1, 0, 1, 0], [1, 1, 1, 2], "4 pairs in 2 folds, 2 of one person"),
+    ],
+)
+def test_only_equal_folds_are_told_by_one_size(same, fold, words):
+    result = toy_result()
+    folds = replace(result, pairs=replace(result.pairs, same=np.array(same, dtype=bool), fold=np.array(fold)))
+    assert folds._size() == words
+
+
 @pytest.mark.whole_report
 def test_table_of_two_folds():
     report = toy_report(about={"checkpoint": "runs/toy/best.pt", "step": 12, "run": None})

@@ -63,7 +63,8 @@ def content(path: Path) -> Any:
         return {key: _plain(state.get(key)) for key in ("model", "head", "seen_size")}
     if path.suffix == ".json" and path.name != "model.json":
         return _without(
-            json.loads(data), {"id", "sha256", "checkpoint_sha256", "seconds", "bytes", "run", "absolute_root"}
+            json.loads(data),
+            {"id", "sha256", "checkpoint_sha256", "seconds", "bytes", "run", "absolute_root", "source"},
         )
     if path.suffix == ".npz":
         with np.load(io.BytesIO(data)) as file:

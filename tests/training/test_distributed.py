@@ -112,6 +112,16 @@ CASES = {
     "clock": {"size": 2, "set": [*SHORT, "train.max_minutes=60"]},
     "two networks": {"size": 2, "set": [*SHORT, "model.networks=2"]},
     "dry run": {"size": 2, "set": SHORT, "more": ["--dry-run"]},
+    "other start": {
+        "size": 2,
+        "set": [*SHORT, "train.init_from=ROOT/teacher.pt"],
+        "set on 1": ["train.init_from=ROOT/copy.pt"],
+    },
+    "start in copies": {
+        "size": 2,
+        "set": ["train.steps=2", "train.milestones=[]", "train.init_from=ROOT/teacher.pt"],
+        "set on 1": ["train.init_from=ROOT/same.pt"],
+    },
     "own copies": {"size": 2, "set": LONG, "set on 1": ["data.train=ROOT/copy", "data.workers=1"]},
     **{f"other {what}": {"size": 2, "set": SHORT, "set on 1": [text]} for what, (text, _) in OTHER.items()},
 }
@@ -148,6 +158,8 @@ def make_teachers(root: Path, config: Path) -> None:
     np.savez(root / "teacher.npz", names=np.array(names), embeddings=rows)
     master = Trainer(load(config, "seed=9"), CPU)
     save_checkpoint(root / "teacher.pt", master.state("master"), {})
+    shutil.copyfile(root / "teacher.pt", root / "same.pt")
+    save_checkpoint(root / "copy.pt", Trainer(load(config, "seed=8"), CPU).state("master"), {})
 
 
 def make_copies(root: Path) -> None:
@@ -371,6 +383,13 @@ def test_processes_must_train_the_same(results, what):
     assert results.codes[case] == [2, 2], results.said(case)
     (line,) = [part for text in results.said(case) for part in text.splitlines() if part.startswith("error:")]
     assert OTHER[what][1] in line
+
+
+def test_processes_must_start_from_the_same_weights(results):
+    assert results.codes["other start"] == [2, 2], results.said("other start")
+    (line,) = [part for text in results.said("other start") for part in text.splitlines() if part.startswith("error:")]
+    assert "train.init_from: process 1 has other content than process 0 · allowed: the same for all" in line
+    assert results.codes["start in copies"] == [0, 0], results.said("start in copies")
 
 
 def test_each_machine_may_have_its_own_copy(results):

@@ -234,6 +234,21 @@ def test_a_network_that_another_set_chose_is_told(config_file, faces, tmp_path, 
     assert f"eval.sets.mine: {joined} was not evaluated on this set · evaluate it: sphereface eval " in said
 
 
+def test_a_network_that_began_at_another_file_is_told(config_file, trained, tmp_path, monkeypatch, capsys):
+    start = shutil.copy(trained()[1][0], tmp_path / "pre.pt")
+    own = [*TWO, f"train.init_from={start}", "train.steps=4", "eval.every_steps=2"]
+    with monkeypatch.context() as dying:
+        dying_after(dying, 4)
+        with pytest.raises(KeyboardInterrupt):
+            run_training(str(config_file), own)
+    one = folders(config_file)[0]
+    shutil.copy(trained()[1][1], start)
+    capsys.readouterr()
+    run_training(str(config_file), own, resume="auto")
+    told = f"train.init_from: {start} is another file than when the run of {one}/best.pt began"
+    assert capsys.readouterr().err.count(told) == 1
+
+
 def test_a_set_that_a_finished_ensemble_does_not_know_is_told(config_file, faces, tmp_path, capsys):
     own = [*TWO, "train.steps=2", "eval.every_steps=2"]
     joined = run_training(str(config_file), own)

@@ -63,8 +63,13 @@ def test_a_figure_that_is_not_defined_chooses_nothing(config_file, sets):
 
 
 def test_a_set_that_does_not_fit_ends_the_run_at_its_start(config_file, sets):
-    with pytest.raises(UserError, match=r"eval\.sets\.x: .*none: cannot be read .* or train without it"):
+    with pytest.raises(UserError, match=r"eval\.sets\.x: .*none: cannot be read .* or train without it: "):
         train(config_file, "eval.sets={x: 'all-pairs:none'}", "eval.select=null")
+    with pytest.raises(UserError) as refusal:
+        train(config_file, "eval.sets={x: none}", "eval.select=x")
+    words = str(refusal.value).rpartition("or train without it: ")[2].split()
+    assert words[::2] == ["--set", "--set"]
+    train(config_file, "train.steps=1", "train.milestones=[]", *words[1::2])
     with pytest.raises(UserError, match=r"eval\.sets\.x: x: got the kind 'tinyfaces' · did you mean 'tinyface'"):
         train(config_file, "eval.sets={x: 'tinyfaces:none'}", "eval.select=null")
 

@@ -88,6 +88,26 @@ def test_the_file_of_the_first_weights_is_recorded_also_after_a_resume(config_fi
     assert ("init_from" in before, before["numbered"]) == (False, [])  # its identities have names
 
 
+def test_a_start_that_changed_since_is_told_at_a_resume(config_file, first, tmp_path, caplog):
+    start = tmp_path / "pre.pt"
+    shutil.copy(first, start)
+    more = (f"train.init_from={start}", "train.steps=2", "train.milestones=[]", "train.max_minutes=null")
+    run = train(config_file, *more)
+
+    def said():
+        caplog.clear()
+        train(config_file, *more[:1], "train.steps=4", *more[2:], resume=str(run))
+        return f"train.init_from: {start} is another file than when the run of {run}/step-0" in caplog.text
+
+    assert not said()
+    shutil.copy(run / "last.pt", start)  # pretraining went on
+    assert said()
+    start.unlink()  # not needed any more
+    assert not said()
+    start.mkdir()
+    assert not said()
+
+
 def test_the_people_of_the_first_training_are_remembered_also_after_a_resume(config_file, first, tmp_path):
     other = make_training_set(tmp_path / "other", 2, 4, size=(32, 32))
     (other / "id01").rename(other / "new")

@@ -478,6 +478,19 @@ def test_an_onnx_file_is_a_teacher_too(config_file, tmp_path):
     np.testing.assert_allclose(kept(trainer), by_hand(master, trainer), rtol=1e-3, atol=1e-3)
 
 
+def test_an_onnx_file_that_states_no_input_is_refused_in_the_words_of_a_configuration(config_file, tmp_path):
+    path = exported(checkpoint_of(config_file), tmp_path / "master.onnx")
+    import onnx
+
+    stranger = onnx.load(path)
+    del stranger.metadata_props[:]
+    onnx.save(stranger, path)
+    with pytest.raises(UserError) as refusal:
+        embedded(path, config_file, "onnx")
+    assert "train.teacher.input.order missing · give it, or train.teacher.input.spec " in str(refusal.value)
+    embedded(path, config_file, "onnx", "train.teacher.input={order: bgr}")
+
+
 def test_the_same_view_is_what_the_student_sees(config_file):
     master = checkpoint_of(config_file)
     trainer = embedded(master, config_file, "checkpoint", "train.teacher.view=same")

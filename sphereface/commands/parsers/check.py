@@ -8,8 +8,9 @@
 SRC has any form that data.train takes: a folder of identities, a list, a zip, a .rec, a tar. The
 command finds unreadable, truncated and grey images, images of another size, and copies (the same
 pixels twice). It also finds an image under two identities, identities with too few or too many
-images, and gaps between labels. It prints a table and writes report.json, histogram.png and
-contact-sheet.jpg to --output. The contact sheet shows faces: store it as safely as the images.
+images, gaps between labels, and names in more than one spelling. It prints a table and writes
+report.json, histogram.png and contact-sheet.jpg to --output. The contact sheet shows faces: store
+it as safely as the images.
 
 You decide on the suspicions. Each has its value and the threshold. Near-duplicates are found by a
 perceptual hash, crops of images with several faces by align-report.json beside the crops. With
@@ -19,8 +20,8 @@ embeddings in --output/embeddings, so that a killed run can resume. They are bio
 
 The clean list omits unusable and repeated images, and every copy of an image under two identities.
 It keeps suspicious images, unless --leave-out names their kind. Train on it with
---set data.train=data/faces-clean.txt. Exit code: 0 for no error, 1 for errors, 2 if the command
-could not check the set. Grey images, gaps and suspicions are no errors.
+--set data.train=data/faces-clean.txt. It replaces no file. Exit code: 0 for no error, 1 for errors,
+2 if the command could not check the set. Grey images, gaps, spellings and suspicions are no errors.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("source", metavar="SRC", type=Path, help="a training set in any form")
     add("--root", metavar="DIR", type=Path, help="folder that the paths of a list start from (default: the list's)")
     add("--output", metavar="DIR", type=Path, help="folder of the report (default: runs/check/<name of SRC>)")
-    add("--write-list", metavar="FILE.txt", type=Path, help="write the clean images as a list for data.train")
+    help_text = "write the clean images as a list for data.train; an existing file is not replaced"
+    add("--write-list", metavar="FILE.txt", type=Path, help=help_text)
     help_text = f"kinds of suspicion that the list omits too: {', '.join(SUSPICIONS)}"
     add("--leave-out", metavar="KIND", nargs="+", action="extend", choices=SUSPICIONS, help=help_text)
     add("--ckpt", metavar="FILE", type=checkpoint_path, help=f"check the labels with a network: {HELP}")

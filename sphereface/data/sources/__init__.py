@@ -36,7 +36,8 @@ from .base import Source
 from .cached import cached
 from .excluding import dropped, excluding
 from .folder import FolderSource
-from .joined import JoinedSource
+from .grouping import log_single
+from .joined import JoinedSource, warn_of_spellings
 from .listing import LIST_SUFFIXES, ListSource
 from .lmdb import LmdbSource
 from .parquet import ParquetSource
@@ -164,7 +165,12 @@ def open_source(
         log.warning("data.merge: changes nothing, since data.train has one source")
     tags = _tags(paths)
     sources = excluding(sources, tags, {nfc(name) for name in exclude}, exclude_file)
+    if len(sources) == 1:
+        warn_of_spellings(sources[0], printable(str(paths[0])))
     source = sources[0] if len(sources) == 1 else JoinedSource(sources, tags, merge=merge)
+    if least > 1 and min_images < 2:  # otherwise no label is used, or each identity has two images
+        for each, place in [(source, ", ".join(tags))] if merge else zip(sources, map(str, paths), strict=True):
+            log_single(each, printable(place))
     left = with_images(source, min_images)
     if left is not source:
         log.info("data: min_images %d: %s", min_images, dropped([source], [left]))

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ...errors import UserError, printable, shown
+from ...errors import UserError, count_of, printable, shown
 from ..identities import Labels
 from ..walking import nfc
 from .base import FileSource, Source, grouped, log_gaps
@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 Label = int | str
 
 MOST_LABEL = 2**31 - 1
+_FEWEST = 20  # images for which a warning of single ones comes
 _LONGEST_NAME = 1_000
 _NO_LINE = re.compile(r"[\x00-\x1f\x7f\u2028\u2029\ud800-\udfff]")  # line breaks, and what UTF-8 cannot encode
 
@@ -196,6 +197,22 @@ def log_across(names: Sequence[str], images: Grouped, place: str, instead: str) 
             f"%s · if the folders are the identities, {instead}",
             *(place, len(several), num_labels, num_folders),
             *map(printable, (images.class_names[first], one, other)),
+        )
+
+
+def log_single(source: Source, place: str) -> None:
+    """Log a source with one image for nearly every identity, as labels that count the images give.
+
+    Args:
+        source: the training set.
+        place: its name in messages.
+    """
+    if len(source) >= _FEWEST and 0.9 * len(source) < len(source.class_names):
+        images, people = len(source), len(source.class_names)
+        log.warning(
+            "data: %s: got %s of %s: nearly every identity has one image, so hardly any label says which images show "
+            "one person · if the labels or folders are numbers of images, give each image the identity of its person",
+            *(place, count_of(images, "image", "images"), count_of(people, "identity", "identities")),
         )
 
 

@@ -7,7 +7,7 @@ import itertools
 import logging
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Sequence
 from hashlib import sha256
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy as np
 from ...errors import UserError, count_of, shown
 from ..identities import Labels, Runs
 from .base import Encoded, Labelled, Source, read_each, threads_of
-from .selection import COMPARED, evenly, spelled
+from .selection import COMPARED, evenly, other_spellings, spelled
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class JoinedSource(Labelled):
         if merge:
             self._merge(tags)
         else:
-            _warn_of_common_names(sources, tags)
+            _warn_of_names(sources, tags)
             self.class_names = [f"{t}/{n}" for t, s in zip(tags, sources, strict=True) for n in s.class_names]
             self.labels = Labels.of_counts(np.concatenate([Labels.of(source.labels).counts for source in sources]))
 
@@ -96,7 +96,7 @@ class JoinedSource(Labelled):
                     "allowed: sources with names · give it names (docs/data.md), or set data.merge to false"
                 )
         _warn_of_merged_numbers(self._sources, tags)
-        _warn_of_common_names(self._sources, tags, merged=True)
+        _warn_of_names(self._sources, tags, merged=True)
         self.class_names = sorted({name for source in self._sources for name in source.class_names})
         place = {name: row for row, name in enumerate(self.class_names)}
         classes = np.array([place[name] for source in self._sources for name in source.class_names])  # of each run
@@ -106,8 +106,26 @@ class JoinedSource(Labelled):
         self.labels = Labels.of_counts(np.bincount(classes, weights=counts).astype(np.int64))
 
 
-def _warn_of_common_names(sources: Sequence[Source], tags: Sequence[str], *, merged: bool = False) -> None:
-    """Warn of people in several sources who stay apart, by the spelling of their names.
+def warn_of_spellings(source: Source, place: str, told: Container[str] = ()) -> None:
+    """Warn of names in several spellings within a source, which are separate identities.
+
+    Args:
+        source: of identities.
+        place: its name in messages.
+        told: forms of names that have a warning, see :func:`~.selection.spelled`.
+    """
+    names = source.class_names
+    found = [[names[row] for row in rows] for rows in (other_spellings(names) if source.named else [])]
+    if found := [spellings for spellings in found if spelled(spellings[0]) not in told]:
+        log.warning(
+            "data: %s: %s in more than one spelling, such as %s: they are separate identities · if they are the same "
+            "people, give each one spelling",
+            *(place, count_of(len(found), "name is", "names are"), " and ".join(map(shown, found[0][:2]))),
+        )
+
+
+def _warn_of_names(sources: Sequence[Source], tags: Sequence[str], *, merged: bool = False) -> None:
+    """Warn of people who stay apart, by the spelling of their names; each has one warning.
 
     Numbers of two sources are unrelated.
 
@@ -132,17 +150,27 @@ def _warn_of_common_names(sources: Sequence[Source], tags: Sequence[str], *, mer
         remedy = " and ".join([*alike, *([] if merged else ["set data.merge to true"])])
         such = " and ".join(map(shown, apart[0][:2]))
         log.warning(f"{sentence} · if they are the same people, {remedy}", number, " and ".join(tags), such)
+    for source, tag in zip(sources, tags, strict=True):
+        warn_of_spellings(source, tag, several)
 
 
 def _warn_of_merged_numbers(sources: Sequence[Source], tags: Sequence[str]) -> None:
-    """Warn of sources whose identities all are numbers, of which some are the same."""
-    rows = [row for row, source in enumerate(sources) if all(map(str.isdecimal, source.class_names))]
-    counts = Counter(name for row in rows for name in sources[row].class_names)
-    if several := sorted(name for name, count in counts.items() if count > 1):
-        number = count_of(len(several), "number", "numbers")
-        sentence = "data.merge: makes one identity of each of %s, such as %s: all identities of %s are numbers"
-        remedy = "if they are not the same people, set data.merge to false"
-        log.warning(f"{sentence} · {remedy}", number, shown(several[0]), " and ".join(tags[row] for row in rows))
+    """Warn of two sources of which most of the common names are numbers."""
+    names = [frozenset(source.class_names) for source in sources]
+    merged, rows = set[str](), set[int]()
+    for pair in itertools.combinations(range(len(names)), 2):
+        common = names[pair[0]] & names[pair[1]]
+        numbers = set(filter(str.isdecimal, common))
+        if 2 * len(numbers) > len(common):
+            merged |= numbers
+            rows.update(pair)
+    if merged:
+        log.warning(
+            "data.merge: makes one identity of each of %s, such as %s, in %s: a number may be another person in "
+            "another set · if they are not the same people, set data.merge to false",
+            *(count_of(len(merged), "number", "numbers"), shown(min(merged))),
+            " and ".join(tags[row] for row in sorted(rows)),
+        )
 
 
 def num_copied(one: Source, other: Source, known: dict[int, set[bytes]]) -> tuple[int, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Collection, Container, Iterable, Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -241,6 +242,28 @@ def evenly(items: Sequence[T], most: int) -> Sequence[T]:
 def spelled(name: str) -> str:
     """Return a name without upper case, ligatures and wide letters; a blank is an underscore."""
     return "_".join(unicodedata.normalize("NFKC", name).casefold().split())
+
+
+def other_spellings(names: Sequence[str]) -> list[list[int]]:
+    """Return the positions of names that are one name in several spellings, in groups.
+
+    Args:
+        names: of the identities of a source, no two the same.
+    """
+    text = "\n".join(names)
+    simple = text.isascii() and text.count("\n") == len(names) - 1 and not re.search(r"[^\S\n]", text)
+    folded = text.lower()
+    if simple and text == folded:  # each is its own form
+        return []
+    forms = folded.split("\n") if simple else list(map(spelled, names))
+    if len(set(forms)) == len(forms):
+        return []
+    several = {form for form, count in Counter(forms).items() if count > 1}
+    rows: dict[str, list[int]] = {}
+    for row, form in enumerate(forms):
+        if form in several:
+            rows.setdefault(form, []).append(row)
+    return list(rows.values())
 
 
 def _names(lines: Sequence[str]) -> tuple[list[str], list[str]]:

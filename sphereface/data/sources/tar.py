@@ -135,7 +135,7 @@ class _Shard:
             name = member_name(member.name, self.path)
             key, suffix = os.path.splitext(name)  # noqa: PTH122 -- five times faster than Path
             if not member.plain:
-                self.index.others[NO_FILE] += bool(name)
+                self.index.others.update([NO_FILE] if name else [])
             elif is_image(name):
                 self._add_image(member, name, key)
             elif suffix.lower() in _KINDS:

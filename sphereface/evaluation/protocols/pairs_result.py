@@ -233,7 +233,8 @@ class PairsResult(Result):
         genuine, num_each = int(pairs.same.sum()), len(pairs) // 2 // max(1, pairs.num_folds)
         if self.dev_train is not None:
             return f"view 1, {num_each} + {num_each} pairs"
-        regular = 2 * genuine == len(pairs) and not len(pairs) % max(1, pairs.num_folds)
+        of_kinds = (np.bincount(pairs.fold[pairs.same == kind], minlength=pairs.num_folds + 1)[1:] for kind in (0, 1))
+        regular = all(bool((each == num_each).all()) for each in of_kinds)
         if pairs.num_folds and regular and self.templates is None and not is_bin(pairs.path):
             return f"{pairs.num_folds} folds of {num_each} + {num_each} pairs"
         folds = f" in {pairs.num_folds} folds" if pairs.num_folds else ", no folds"

@@ -1,0 +1,168 @@
+"""A later run deletes only crops that align made, and says what it replaces, deletes and keeps."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from sphereface.alignment.align import Landmarks, align_folder
+from sphereface.alignment.crop import Finder
+from sphereface.alignment.landmarks import LandmarkTable
+from sphereface.alignment.similarity import template
+from tests.alignment.faces import ByColour, DiesAfter, correct, encode, shifted
+
+FACE = template() + 20
+DETECTED = Landmarks(finder=Finder(ByColour()))
+BY_HAND = encode(ByColour.image((112, 96), [(48, 60)], seed=9), ".jpg")
+KEPT = "crops that were kept, since align did not make them: 1, e.g. that of a/2.png"
+DELETED = "crops that were deleted, since their images give none now: 1, e.g. that of a/1.png"
+REPLACED = (
+    "earlier crops that were replaced by different ones: 1, e.g. that of a/1.png · a crop that you change by hand"
+)
+UNREADABLE = "crops that were kept, since their images cannot be read now: 1, e.g. that of a/1.png"
+ALL = (KEPT, DELETED, REPLACED, UNREADABLE)
+
+
+def photograph(*faces, seed=0):
+    return encode(ByColour.image((140, 150), list(faces), seed=seed), ".png")
+
+
+ONE, OTHER, NONE, TWO = photograph((60, 70)), photograph((80, 60)), photograph(), photograph((60, 70), (120, 100))
+
+
+@pytest.fixture
+def source(tmp_path):
+    """a/1.png has a face, a/2.png has none, a/3.png has one."""
+    folder = tmp_path / "in/a"
+    folder.mkdir(parents=True)
+    for name, data in (("1.png", ONE), ("2.png", NONE), ("3.png", photograph((60, 70), seed=3))):
+        (folder / name).write_bytes(data)
+    return tmp_path / "in"
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "out"
+
+
+def told(report):
+    return [each for each in ALL if each in report.table()]
+
+
+def report_of(folder):
+    return json.loads((folder / "align-report.json").read_text())
+
+
+UNLIKE_A_FACE = {"a/1.png": FACE, "a/2.png": FACE[[1, 0, 2, 4, 3]], "a/3.png": FACE}
+KINDS = {
+    "no face": (DETECTED, NONE),
+    "several faces": (Landmarks(finder=Finder(ByColour(), skip_several=True)), TWO),
+    "landmarks": (Landmarks(LandmarkTable(UNLIKE_A_FACE, "d")), NONE),
+}
+
+
+@pytest.mark.parametrize("version", ["this", "earlier"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_crop_by_hand_for_an_image_without_one_is_kept_by_every_run(source, out, kind, version):
+    landmarks, second = KINDS[kind]
+    (source / "a/2.png").write_bytes(second)
+    assert told(align_folder(source, out, landmarks)) == []
+    if version == "earlier":  # its reports had neither list
+        content = report_of(out)
+        del content["without_crop"], content["earlier_crops"]
+        (out / "align-report.json").write_text(json.dumps(content))
+    (out / "a/2.jpg").write_bytes(BY_HAND)
+    for name in ("4.png", "5.png"):
+        shutil.copy2(source / "a/3.png", source / "a" / name)
+        report = align_folder(source, out, landmarks)
+        assert told(report) == [KEPT]
+        assert (out / "a/2.jpg").read_bytes() == BY_HAND
+        assert "a/2.png" in {failure.file for failure in report.failures}
+        assert report_of(out)["earlier_crops"] == {"kept, not made by align": ["a/2.png"]}
+    (out / "a/2.jpg").unlink()
+    assert told(align_folder(source, out, landmarks)) == []
+
+
+def test_it_is_kept_after_a_run_that_was_killed_and_one_without_its_image(source, out):
+    align_folder(source, out, DETECTED)
+    with pytest.raises(KeyboardInterrupt):
+        align_folder(source, out, Landmarks(finder=Finder(DiesAfter(0))))
+    assert report_of(out)["finished"] is False
+    (source / "a/2.png").rename(source.parent / "away.png")
+    align_folder(source, out, DETECTED)
+    (source.parent / "away.png").rename(source / "a/2.png")
+    (out / "a/2.jpg").write_bytes(BY_HAND)
+    assert told(align_folder(source, out, DETECTED)) == [KEPT]
+    assert (out / "a/2.jpg").read_bytes() == BY_HAND
+
+
+def test_a_crop_that_align_made_goes_with_its_face_and_that_is_said(source, out):
+    align_folder(source, out, DETECTED)
+    (source / "a/1.png").write_bytes(NONE)
+    assert told(align_folder(source, out, DETECTED)) == [DELETED]
+    assert not (out / "a/1.jpg").exists()
+    assert report_of(out)["earlier_crops"] == {"deleted": ["a/1.png"]}
+    assert told(align_folder(source, out, DETECTED)) == []
+
+
+def test_a_crop_that_align_made_since_counts_as_its_own(source, out):
+    """a/2.png is replaced by an image with a face, and later by one without."""
+    align_folder(source, out, DETECTED)
+    for data, exists in ((OTHER, True), (NONE, False)):
+        (source / "a/2.png").write_bytes(data)
+        align_folder(source, out, DETECTED)
+        assert (out / "a/2.jpg").exists() == exists
+
+
+@pytest.mark.parametrize("data", [ONE[: len(ONE) // 2], b"no image", b""])
+def test_the_crop_of_an_image_that_is_damaged_now_is_kept_until_it_can_be_read(source, out, data):
+    align_folder(source, out, DETECTED)
+    before = (out / "a/1.jpg").read_bytes()
+    (source / "a/1.png").write_bytes(data)
+    for _ in range(2):
+        report = align_folder(source, out, DETECTED)
+        assert told(report) == [UNREADABLE]
+        assert report.failed_by_reason()["unreadable image"] == 1
+        assert (out / "a/1.jpg").read_bytes() == before
+    (source / "a/1.png").write_bytes(ONE)
+    assert told(align_folder(source, out, DETECTED)) == []
+    assert (out / "a/1.jpg").read_bytes() == before
+    (source / "a/1.png").write_bytes(data)
+    align_folder(source, out, DETECTED)
+    (source / "a/1.png").write_bytes(NONE)  # now it is known to have no face
+    assert told(align_folder(source, out, DETECTED)) == [DELETED]
+
+
+@pytest.mark.parametrize("change", ["crop", "image", "line"])
+def test_a_crop_that_is_replaced_by_a_different_one_is_said(source, out, change):
+    align_folder(source, out, DETECTED)
+    before = (out / "a/1.jpg").read_bytes()
+    if change == "line":
+        correct(out, "a/1.png", lambda line: shifted(line, 2))
+    else:
+        path, data = {"crop": (out / "a/1.jpg", BY_HAND), "image": (source / "a/1.png", OTHER)}[change]
+        path.write_bytes(data)
+    assert told(align_folder(source, out, DETECTED)) == [REPLACED]
+    assert ((out / "a/1.jpg").read_bytes() == before) == (change == "crop")
+    assert told(align_folder(source, out, DETECTED)) == []
+
+
+@pytest.mark.parametrize("centre", [False, True])
+def test_a_copy_of_the_folders_gives_the_same_crops_and_says_nothing(source, out, tmp_path, centre):
+    landmarks = Landmarks(finder=Finder(ByColour()), centre=centre)
+    align_folder(source, out, landmarks)
+    for folder in (source, out):
+        shutil.copytree(folder, tmp_path / "copy" / folder.name, copy_function=shutil.copyfile)
+    report = align_folder(tmp_path / "copy/in", tmp_path / "copy/out", landmarks)
+    assert (report.aligned, told(report)) == (2, [])
+
+
+def test_a_centred_crop_that_was_changed_by_hand_is_replaced_and_that_is_said(source, out):
+    landmarks = Landmarks(finder=Finder(ByColour()), centre=True)
+    align_folder(source, out, landmarks)
+    (out / "a/2.jpg").write_bytes(BY_HAND)
+    assert report_of(out)["earlier_crops"] == {}
+    assert REPLACED.replace("a/1", "a/2") in align_folder(source, out, landmarks).table()
+    assert report_of(out)["without_crop"] == []
